@@ -26,9 +26,9 @@ type calls struct {
 	why      func(error) error // explains the error of a call; may be nil
 }
 
-// stand grants a lease, which the etcd client renews until renewing ends, and puts a candidate on it in its own transaction, so that
-// no other has its create revision. If the candidates may not be read, the transaction is denied, since it reads the key. The
-// caller must receive the keepalives unless they are nil.
+// stand grants a lease, which the etcd client renews until renewing ends, and puts a candidate on it. The put has its own transaction,
+// so that no other candidate has its create revision. The transaction also reads the key, so that it is denied if the candidates
+// may not be read. The caller must receive the keepalives unless they are nil.
 func (c calls) stand(ctx, renewing context.Context) (o outcome, keepalives <-chan *clientv3.LeaseKeepAliveResponse) {
 	o.sent = time.Now()
 	call, cancel := context.WithTimeout(ctx, callTimeout)

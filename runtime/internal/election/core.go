@@ -21,7 +21,7 @@ const (
 	questionsIn = 4
 )
 
-// First is the candidate that precedes all others, as far as known. The zero value is none.
+// First is the candidate that precedes all others, as far as known. The zero value means no candidate.
 type First = candidate.First
 
 // View is the state of the candidates as an instance sees it.
@@ -32,7 +32,7 @@ type View struct {
 	Yields bool  // the instance is drained, and another candidate is not
 }
 
-// Term is a leadership. The zero value is none.
+// Term is a leadership. The zero value means no leadership.
 type Term struct {
 	Token int64     // the candidate's create revision
 	Until time.Time // when it ends unless it is renewed
@@ -54,19 +54,19 @@ type core struct {
 	wanted  bool // the instance should be a candidate, unless it cannot
 	view    View
 	highest int64 // create revision of any candidate seen
-	blind   bool  // etcd denies the watch of the candidates, and it does not lead
-	yielded bool  // it has led, and yields to other candidates
+	blind   bool  // etcd denies the watch of the candidates, and the instance does not lead
+	yielded bool  // the instance has led, and yields to other candidates
 
 	phase   phase
-	number  uint64 // counts the candidates: an answer about another one changes nothing
+	number  uint64 // counts our candidates; answers about earlier ones are ignored
 	own     First
 	lease   clientv3.LeaseID
 	life    time.Duration // the TTL of lease
 	until   time.Time     // etcd keeps lease at least until then, less a margin for clocks
-	callAt  time.Time     // when to renew lease next or, if it is leaving, to revoke it
-	calling bool          // it is being revoked
+	callAt  time.Time     // when to renew lease next or, in phase leaving, to revoke it
+	calling bool          // the lease is being revoked
 
-	retryAt time.Time // no attempt to stand before
+	retryAt time.Time // the earliest time of the next attempt to stand
 	pause   time.Duration
 }
 
@@ -76,7 +76,7 @@ type effects struct {
 	renew        clientv3.LeaseID // the event renewed follows
 	revoke       clientv3.LeaseID // the event revoked follows
 	lapsed       bool             // log that the lease was not renewed in time
-	restoredFrom int64            // log that the own candidate was created below this revision, so that etcd gives tokens again; 0: no
+	restoredFrom int64            // log that our candidate was created below this revision, so that tokens repeat; 0 for no
 	wake         time.Time        // when the event tick is due; zero: never
 }
 
@@ -95,7 +95,7 @@ func (c *core) hear(now time.Time, view View) effects {
 	return c.due(now)
 }
 
-// resign gives the candidate up if it leads with a token. Its next candidate comes after all others.
+// resign gives the candidate up if it leads with token. The instance's next candidate comes after all others.
 func (c *core) resign(now time.Time, token int64) effects {
 	if term := c.term(now); term != (Term{}) && term.Token == token {
 		c.leave(now)
@@ -106,7 +106,7 @@ func (c *core) resign(now time.Time, token int64) effects {
 // outcome is the result of an attempt to stand, or of a renewal.
 type outcome struct {
 	lease   clientv3.LeaseID
-	own     First         // zero: it may not be in etcd
+	own     First         // zero if it may not be in etcd
 	life    time.Duration // the TTL of the lease
 	left    time.Duration // the minimum remaining time of the lease, from sent on
 	sent    time.Time     // when left was requested
@@ -141,8 +141,8 @@ func (c *core) stood(now time.Time, number uint64, o outcome) effects {
 }
 
 // fail handles a failed attempt to stand. Revoking its lease also deletes a key that it may have put.
-func (c *core) fail(now time.Time, least, most time.Duration) {
-	c.pause = min(max(2*c.pause, least), most)
+func (c *core) fail(now time.Time, minPause, maxPause time.Duration) {
+	c.pause = min(max(2*c.pause, minPause), maxPause)
 	c.retryAt = now.Add(c.pause)
 	if c.phase = absent; c.lease != clientv3.NoLease {
 		c.leave(now)

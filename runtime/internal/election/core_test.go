@@ -38,25 +38,25 @@ func TestCore(t *testing.T) {
 		renew, revoke bool
 		wake          time.Duration
 	}{
-		{"a quarter of the TTL after a renewal the next is due", func(c *core) effects { return c.tick(after(s)) }, 5, false, false, 5 * s / 2},
-		{"whether the one before is answered or not", func(c *core) effects { c.tick(after(5 * s / 2)); return c.tick(after(5 * s)) }, 5, true, false, 15 * s / 2},
-		{"soon after one that failed", func(c *core) effects {
+		{"the next renewal is due a quarter of the TTL after the last one", func(c *core) effects { return c.tick(after(s)) }, 5, false, false, 5 * s / 2},
+		{"the next renewal is due even if the last one is unanswered", func(c *core) effects { c.tick(after(5 * s / 2)); return c.tick(after(5 * s)) }, 5, true, false, 15 * s / 2},
+		{"a failed renewal is repeated soon", func(c *core) effects {
 			c.tick(after(5 * s / 2))
 			return c.renewed(after(3*s), c.number, outcome{err: errLost})
 		}, 5, false, false, 4 * s},
-		{"a tenth of the TTL before the proven end it leads no more", func(c *core) effects { return c.tick(after(9 * s)) }, 0, false, true, never},
-		{"nothing of another candidate counts", func(c *core) effects { return c.renewed(after(s), c.number-1, outcome{gone: true}) }, 5, false, false, 5 * s / 2},
-		{"who is deleted by hand finds it out at once", func(c *core) effects { return c.hear(after(s), View{Known: true}) }, 0, true, false, 7 * s / 2},
-		{"and stands again", func(c *core) effects { return c.renewed(after(s), c.number, outcome{gone: true}) }, 0, false, true, never},
-		{"it resigns with its token", func(c *core) effects { return c.resign(after(s), 5) }, 0, false, true, never},
-		{"and with no other", func(c *core) effects { return c.resign(after(s), 4) }, 5, false, false, 5 * s / 2},
-		{"it leads no more once its entry is to leave", func(c *core) effects { return c.want(after(s), false) }, 0, false, true, never},
-		{"it leads on when it may not follow the candidates", func(c *core) effects { return c.hear(after(s), blind) }, 5, false, false, 5 * s / 2},
-		{"who may not and does not lead does not stand", func(c *core) effects {
+		{"the leadership ends a tenth of the TTL before the proven end of the lease", func(c *core) effects { return c.tick(after(9 * s)) }, 0, false, true, never},
+		{"an answer about another candidate is ignored", func(c *core) effects { return c.renewed(after(s), c.number-1, outcome{gone: true}) }, 5, false, false, 5 * s / 2},
+		{"a renewal is due at once when the candidate is missing", func(c *core) effects { return c.hear(after(s), View{Known: true}) }, 0, true, false, 7 * s / 2},
+		{"the lease of a deleted candidate is revoked", func(c *core) effects { return c.renewed(after(s), c.number, outcome{gone: true}) }, 0, false, true, never},
+		{"a leader resigns with its token", func(c *core) effects { return c.resign(after(s), 5) }, 0, false, true, never},
+		{"a leader does not resign with another token", func(c *core) effects { return c.resign(after(s), 4) }, 5, false, false, 5 * s / 2},
+		{"the leadership ends when the entry leaves", func(c *core) effects { return c.want(after(s), false) }, 0, false, true, never},
+		{"a leader leads on when etcd denies it the candidates", func(c *core) effects { return c.hear(after(s), blind) }, 5, false, false, 5 * s / 2},
+		{"a candidate that does not lead is revoked when etcd denies it the candidates", func(c *core) effects {
 			blind.First = First{Key: "b", Created: 4}
 			return c.hear(after(s), blind)
 		}, 0, false, true, never},
-		{"it yields to another that can lead", func(c *core) effects { return c.hear(after(s), drained) }, 0, false, true, never},
+		{"a drained leader yields to another candidate", func(c *core) effects { return c.hear(after(s), drained) }, 0, false, true, never},
 	} {
 		c := leading()
 		e, wake := row.do(c), never
@@ -64,7 +64,8 @@ func TestCore(t *testing.T) {
 			wake = e.wake.Sub(begin)
 		}
 		if token := c.term(begin.Add(s)).Token; token != row.token || (e.renew != 0) != row.renew || (e.revoke != 0) != row.revoke || wake != row.wake {
-			t.Errorf("%s: leads with %d, renews %d, revokes %d, wakes at %v", row.rule, token, e.renew, e.revoke, wake)
+			t.Errorf("%s: leads with %d, renews %d, revokes %d, wakes at %v; want %d, %v, %v, %v",
+				row.rule, token, e.renew, e.revoke, wake, row.token, row.renew, row.revoke, row.wake)
 		}
 	}
 }
@@ -74,7 +75,7 @@ func TestExpired(t *testing.T) {
 	now := time.Now()
 	asleep := now.Round(0).Add(time.Hour) // without a monotonic reading, wall clocks are compared
 	if expired(now, now.Add(time.Second)) || !expired(now, now) || !expired(asleep, now.Add(time.Second)) {
-		t.Error("a clock is ignored")
+		t.Error("expired ignores the wall clock or the monotonic clock")
 	}
 }
 
@@ -86,7 +87,7 @@ func TestRefusedCandidateGivesWay(t *testing.T) {
 	for _, pause := range []time.Duration{500, 1000, 2000, 4000, 8000, 10_000, 10_000} {
 		e := c.stood(now, c.number, outcome{err: errLost, refused: true, lease: 7, life: time.Minute})
 		if e.revoke != 7 {
-			t.Fatalf("its lease is not revoked: %+v", e)
+			t.Fatalf("the effects after a refusal are %+v, want the revocation of lease 7", e)
 		}
 		e = c.revoked(now, c.number, true)
 		if got := e.wake.Sub(now); got != pause*time.Millisecond {
@@ -109,7 +110,7 @@ func TestRepeatedTokens(t *testing.T) {
 		}
 		e := c.stood(begin, c.number, outcome{own: First{Key: "a", Created: row.own}, lease: 7, life: time.Minute, left: time.Minute, sent: begin})
 		if e.restoredFrom != row.back {
-			t.Errorf("step %d reports %d, want %d", i, e.restoredFrom, row.back)
+			t.Errorf("step %d: restoredFrom = %d, want %d", i, e.restoredFrom, row.back)
 		}
 	}
 }
@@ -126,7 +127,7 @@ func TestResign_OfATermThatHasEnded(t *testing.T) {
 	}
 }
 
-// silent are unknown candidates.
+// silent implements Candidates, of which none is known.
 type silent struct{ read func() }
 
 func (s *silent) View() View                { s.read(); return View{} }
@@ -140,7 +141,7 @@ func TestHear_ReadsTheViewUnderTheLock(t *testing.T) {
 	candidates.read = func() {
 		if e.mu.TryLock() {
 			e.mu.Unlock()
-			t.Error("another view may be handled first")
+			t.Error("View is called without mu, so that a newer view may be handled first")
 		}
 	}
 	e.hear()
@@ -154,11 +155,11 @@ func TestErr_OfAPausedEntry(t *testing.T) {
 	e.failed = errLost
 	e.hear()
 	if err := e.Err(); !errors.Is(err, errLost) {
-		t.Errorf("it should stand, and its error is %v", err)
+		t.Errorf("the error of an entry that cannot stand is %v, want %v", err, errLost)
 	}
 	e.Stand(false)
 	e.tasks.Wait()
 	if err := e.Err(); err != nil || strings.Count(logs.String(), "\n") != 1 {
-		t.Errorf("it is paused, with the error %v, and the log says %s", err, logs.String())
+		t.Errorf("the error of a paused entry is %v, want nil; the log is %s, want one line", err, logs.String())
 	}
 }

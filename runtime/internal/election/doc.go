@@ -7,7 +7,7 @@
 // An instance whose entry is registered has a candidate in etcd: a key with a random name under the service key's segment,
 // alone on its own lease. The candidate with the lowest create revision leads, and that revision is the token of its
 // leadership. Each candidate is put in its own transaction, so this package never creates two at one revision. If an earlier
-// version or another program has, the lower key leads. [candidate.First] defines the order.
+// version or another program did, the lower key leads. [candidate.First] defines the order.
 // Package discovery watches the candidates.
 //
 // Whenever a candidate is in doubt, its lease is revoked, and the instance stands again with another lease and another

@@ -15,14 +15,14 @@ import (
 var ErrEnded = errors.New("etcd: this instance no longer leads")
 
 // ErrClosed is the error of a closed election.
-var ErrClosed = errors.New("etcd: the instance stands for election no more: its registration is closed")
+var ErrClosed = errors.New("etcd: the instance no longer stands for election: its registration is closed")
 
 // errDrained is why an instance gave the leadership up.
 var errDrained = errors.New("the live config drains it, and another instance can lead")
 
 // Candidates follows the candidates for one service key.
 type Candidates interface {
-	// View returns their last known state. View and Err must not block, nor call the election.
+	// View returns the last known state of the candidates. View and Err must not block, nor call the election.
 	View() View
 	// Err returns why the candidates cannot be followed now, nil while they are.
 	Err() error
@@ -60,14 +60,14 @@ type Election struct {
 	timer        *time.Timer
 	ended        bool              // End was called
 	over         bool              // gone is closed
-	token        int64             // of the term as of the last event; 0: none
-	contexts     map[uint64]func() // end the contexts of the term
-	lastID       uint64            // of a context; 0: none yet
+	token        int64             // of the term at the last event, 0 without one
+	contexts     map[uint64]func() // functions that end the contexts of the term
+	lastID       uint64            // the last key in contexts
 	serving      int               // unary calls under way that Enter admitted
 	idle         chan struct{}     // closed when serving is 0 again; nil before the first call
 	finishing    bool              // Finish was called in this term: Enter refuses calls
 	stopRenewing func()            // of the last candidate's lease
-	failed       error             // of the last attempt to stand; nil: it succeeded
+	failed       error             // why the last attempt to stand failed, nil if it succeeded
 	unread       error             // why the candidates cannot be followed now, nil while they are
 	closeErr     error             // of the first Close
 	lastLogged   string            // why the instance does not stand, as last logged
@@ -293,8 +293,8 @@ func (e *Election) Enter(parent context.Context, token int64, unary bool) (ctx c
 	}, true
 }
 
-// Finish is End, but on a leader Enter first refuses calls, and Finish waits until no unary call is under way. It returns an
-// error if ctx ends first.
+// Finish is like End. If the instance leads, Enter first refuses calls, and Finish waits until no unary call is under way. It returns
+// an error if ctx ends first.
 func (e *Election) Finish(ctx context.Context) (err error) {
 	defer e.End()
 	e.mu.Lock()
@@ -380,7 +380,7 @@ func (e *Election) Close(ctx context.Context) error {
 	return err
 }
 
-// Source has the elections of this process's instances.
+// Source returns the elections of this process's instances.
 type Source interface {
 	// Elections returns the elections for a service key. changed is closed when these or their leaders may have changed. On an
 	// error, there will be no more elections.

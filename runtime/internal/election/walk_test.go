@@ -39,8 +39,8 @@ type question struct {
 // process is an instance that stands for election.
 type process struct {
 	core     core
-	now      record    // of the candidate number
-	before   record    // of the one before
+	now      record    // of the current candidate
+	before   record    // of the previous candidate
 	sent     time.Time // when the attempt began
 	pending  View      // sent by etcd, and not handled yet
 	question question
@@ -54,17 +54,17 @@ type world struct {
 	now       time.Time
 	revision  int64
 	failed    int
-	most      int // failures
+	maxFailed int
 	processes [2]process
-	led       int64 // the highest token of a leader
-	late      string
+	led       int64  // the highest token of a leader
+	late      string // how a term with a lower token began; "" if none did
 }
 
 func (w *world) key(i int) string { return fmt.Sprint(i, " ", w.processes[i].core.number) }
 
 // fail counts a failure, and reports whether there may be one more.
 func (w *world) fail() bool {
-	if w.failed == w.most {
+	if w.failed == w.maxFailed {
 		return false
 	}
 	w.failed++
@@ -160,21 +160,21 @@ var goesOn = []happening{
 		w.stood(i, nil)
 		return true
 	}},
-	{"hears that it does not", func(w *world, i int, p *process) bool {
+	{"hears that it does not stand", func(w *world, i int, p *process) bool {
 		if p.core.phase != standing || p.now.asked || p.now.put || p.now.created != 0 {
 			return false
 		}
 		w.stood(i, errLost)
 		return true
 	}},
-	{"etcd takes a keepalive in", func(w *world, _ int, p *process) bool {
+	{"etcd receives a keepalive", func(w *world, _ int, p *process) bool {
 		if !p.now.leased || !w.now.Before(p.now.expires) || p.now.expires.Equal(w.now.Add(ttl)) {
 			return false
 		}
 		p.now.expires = w.now.Add(ttl)
 		return true
 	}},
-	{"etcd tells how long it keeps its lease", func(w *world, _ int, p *process) bool {
+	{"etcd answers how long it keeps its lease", func(w *world, _ int, p *process) bool {
 		if p.question.sent.IsZero() || p.question.answered {
 			return false
 		}
@@ -184,7 +184,7 @@ var goesOn = []happening{
 		}
 		return true
 	}},
-	{"hears of that", func(w *world, i int, p *process) bool {
+	{"hears how long etcd keeps its lease", func(w *world, i int, p *process) bool {
 		if !p.question.answered {
 			return false
 		}
@@ -206,7 +206,7 @@ var goesOn = []happening{
 		w.do(i, p.core.revoked(w.now, p.core.number, true))
 		return true
 	}},
-	{"etcd tells it of the candidates", func(w *world, i int, p *process) bool {
+	{"etcd sends it the candidates", func(w *world, i int, p *process) bool {
 		if p.pending == w.view(i) {
 			return false
 		}
@@ -220,7 +220,7 @@ var goesOn = []happening{
 		w.do(i, p.core.hear(w.now, p.pending))
 		return true
 	}},
-	{"looks at the clock", func(w *world, i int, p *process) bool {
+	{"its timer fires", func(w *world, i int, p *process) bool {
 		before := w.stateKey()
 		w.do(i, p.core.tick(w.now))
 		return w.stateKey() != before
@@ -346,7 +346,7 @@ func TestWalk(t *testing.T) {
 	second := func(w *world) bool { w.now = w.now.Add(time.Second); return true }
 	walked := modelcheck.World[world]{
 		Start: func() *world {
-			w := &world{now: begin, most: 2}
+			w := &world{now: begin, maxFailed: 2}
 			for i := range w.processes {
 				p := &w.processes[i]
 				p.pending = View{Known: true}
@@ -390,7 +390,7 @@ func TestWalk(t *testing.T) {
 				}
 				return ""
 			}},
-			{Name: "who begins to lead has the greatest token", Broken: func(_, w *world) string { return w.late }},
+			{Name: "a new leader has the highest token", Broken: func(_, w *world) string { return w.late }},
 		},
 		Settle: func(w *world) string {
 			leads, stand := 0, true
@@ -420,7 +420,7 @@ func TestWalk(t *testing.T) {
 	start := walked.Start
 	walked.Start = func() *world {
 		w := start()
-		w.most = 10
+		w.maxFailed = 10
 		return w
 	}
 	for range 3 { // so that failures are rarer

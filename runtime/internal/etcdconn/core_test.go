@@ -25,27 +25,27 @@ func TestCore(t *testing.T) {
 		want  command
 	}
 	for name, rules := range map[string][]rule{
-		"connects": {
+		"the first connection": {
 			{0, idle, command{}},
 			{0, connecting, command{}},
 			{0, up, command{}}, // the first time, which is not a reconnect
 		},
-		"lost and back": {
+		"a loss and a reconnect": {
 			{0, up, command{}},
 			{1 * s, idle, command{}},
 			{1 * s, connecting, command{}},
 			{1 * s, up, command{reconnected: true}},
 		},
-		"lost and back unseen": {
+		"a reconnect without a reported loss": {
 			{0, up, command{}},
 			{1 * s, up, command{reconnected: true}},
 		},
-		"back after it could not be made": {
+		"a connection after a failed attempt": {
 			{0, connecting, command{}},
 			{0, failing, command{ask: true, retry: minPause}},
 			{1 * s, up, command{reconnected: true}},
 		},
-		"the pauses grow with the time that it is down": {
+		"the pauses grow with the duration of the loss": {
 			{0, connecting, command{}},
 			{2 * s, failing, command{ask: true, retry: minPause}},
 			{3 * s, failing, command{retry: minPause}},

@@ -21,7 +21,7 @@ const askBound = time.Second
 // Client describes an etcd client in causes.
 type Client struct {
 	Endpoints func() []string
-	User      string // "": none
+	User      string // "" without one
 }
 
 // Conn watches the connection of an etcd client. It is safe for concurrent use.
@@ -113,7 +113,7 @@ func (c *Conn) ask(ctx context.Context) {
 	_, err := healthpb.NewHealthClient(c.conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(false))
 	cause := etcdcause.Met(err, c.conn.GetState())
 	if cause == nil {
-		return // it was up just now
+		return // the connection is up again
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -74,7 +74,7 @@ func TestWithoutAConnection(t *testing.T) {
 	c := New(nil, Client{Endpoints: func() []string { return []string{"a:1"} }})
 	c.Run(context.Background())
 	if err := c.Cause(); err != nil {
-		t.Error(err)
+		t.Errorf("Cause() without a connection = %v, want nil", err)
 	}
 	if err := c.Why(context.DeadlineExceeded); err == nil || !strings.Contains(err.Error(), `etcd ["a:1"] does not answer`) {
 		t.Errorf("a call without an answer is explained by %v", err)

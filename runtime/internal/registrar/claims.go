@@ -25,8 +25,8 @@ type claim struct {
 
 // sessionKey identifies a lease session. Claims of one TTL share one.
 type sessionKey struct {
-	ttl time.Duration
-	of  *claim // nil: it is shared
+	ttl   time.Duration
+	owner *claim // nil if the session is shared
 }
 
 func (c *claim) session() sessionKey {
@@ -43,7 +43,7 @@ type leaseKey struct {
 }
 
 // tally counts the claims under a service key.
-type tally struct{ all, suffixed int } // suffixed are those in layout LEASE_SUFFIX
+type tally struct{ all, suffixed int } // suffixed counts the claims in layout LEASE_SUFFIX
 
 func newClaims() claims {
 	return claims{
@@ -59,13 +59,13 @@ func (c *claims) add(e Entry) (*claim, error) {
 	names := e.names()
 	for _, name := range names {
 		if first := c.names[name]; first != nil {
-			return nil, fmt.Errorf("key %q is already registered by this process, as instance %q of %q in %v with a TTL of %v: close that first, or give this another instance id or address",
+			return nil, fmt.Errorf("key %q is already registered by this process, as instance %q of %q in %v with a TTL of %v: close that registration first, or give this one another instance id or address",
 				name, first.entry.Endpoint.Instance, first.entry.Key, first.entry.Layouts, first.entry.TTL)
 		}
 	}
 	for listen := range c.listens {
 		if e.listen != "" && e.listen != listen {
-			return nil, fmt.Errorf("%s: address %q is announced for the server that listens on %s, and so it is not that of the one on %s: give each its own by WithAdvertiseAddress",
+			return nil, fmt.Errorf("%s: address %q is already announced for the server that listens on %s, so it cannot be that of the server on %s: give each its own by WithAdvertiseAddress",
 				advertise.EnvName, e.Endpoint.Addr, listen, e.listen)
 		}
 	}
@@ -102,14 +102,14 @@ func (c *claims) remove(gone *claim) {
 	c.count(gone.entry, -1)
 }
 
-// count adds a number to the tallies of an entry.
-func (c *claims) count(e Entry, by int) {
-	if c.listens[e.listen] += by; e.listen == "" || c.listens[e.listen] == 0 {
+// count adds delta to the tallies of an entry.
+func (c *claims) count(e Entry, delta int) {
+	if c.listens[e.listen] += delta; e.listen == "" || c.listens[e.listen] == 0 {
 		delete(c.listens, e.listen)
 	}
 	t := c.tallies[e.Key]
-	if t.all += by; e.suffixed() {
-		t.suffixed += by
+	if t.all += delta; e.suffixed() {
+		t.suffixed += delta
 	}
 	if c.tallies[e.Key] = t; t.all == 0 {
 		delete(c.tallies, e.Key)

@@ -20,15 +20,15 @@ func at(key, instance, addr string, seconds int, layouts ...endpoint.Layout) Ent
 	}
 }
 
-// listens returns the entry of a server that listens on an address, and announces the environment's.
+// listens returns the entry of a server that listens on an address, and announces the address in the environment.
 func listens(key, listen string) Entry {
 	e := at(key, "i", "h:1", 15)
 	e.listen = listen
 	return e
 }
 
-// A rule adds an entry, and has its session, shared or dedicated, or the error; or it removes the entry of an
-// earlier rule (G29).
+// A rule adds an entry and has the kind of its session, shared or dedicated, or the error. A rule "gone N" removes the entry of rule
+// N (G29).
 func TestClaims(t *testing.T) {
 	const gone = "gone"
 	plain, suffix, goZero, kitex := endpoint.Plain, endpoint.LeaseSuffix, endpoint.GoZero, endpoint.Kitex
@@ -40,7 +40,7 @@ func TestClaims(t *testing.T) {
 		return fmt.Sprintf("key %q is already registered by this process, as instance %q of %q in [%s] with a TTL of %ds", key, instance, of, layout, seconds)
 	}
 	for name, rules := range map[string][]rule{
-		"the same again": {
+		"one entry twice": {
 			{at("a", "i", "h:1", 15), "shared"},
 			{at("a", "i", "h:1", 15), taken("a/i", "i", "a", "endpoint_json", 15)},
 			{at("a", "j", "h:1", 15), "shared"},
@@ -48,18 +48,18 @@ func TestClaims(t *testing.T) {
 		"the environment's address, for another server": {
 			{listens("a", "[::]:9000"), "shared"},
 			{listens("b", "[::]:9000"), "shared"},
-			{listens("c", "[::]:9001"), `GRPC_ADVERTISE_ADDR: address "h:1" is announced for the server that listens on [::]:9000, and so it is not that of the one on [::]:9001: give each its own by WithAdvertiseAddress`},
+			{listens("c", "[::]:9001"), `GRPC_ADVERTISE_ADDR: address "h:1" is already announced for the server that listens on [::]:9000, so it cannot be that of the server on [::]:9001: give each its own by WithAdvertiseAddress`},
 			{at("c", "i", "h:1", 15), "shared"},
 			{listens("a", "[::]:9000"), gone + " 0"},
 			{listens("b", "[::]:9000"), gone + " 1"},
 			{listens("e", "[::]:9001"), "shared"},
 			{listens("d", "[::]:9000"), "GRPC_ADVERTISE_ADDR"},
 		},
-		"under another TTL": {
+		"one entry under another TTL": {
 			{at("a", "i", "h:1", 15), "shared"},
 			{at("a", "i", "h:1", 20), taken("a/i", "i", "a", "endpoint_json", 15)},
 		},
-		"in another layout with the same key": {
+		"another layout with the same key": {
 			{at("a", "i", "h:1", 15), "shared"},
 			{at("a", "i", "h:2", 15, plain), taken("a/i", "i", "a", "endpoint_json", 15)},
 		},
@@ -67,7 +67,7 @@ func TestClaims(t *testing.T) {
 			{at("a", "i", "h:1", 15, goZero), "shared"},
 			{at("a", "j", "h:1", 20, goZero), taken("a (go_zero at h:1)", "i", "a", "go_zero", 15)},
 		},
-		"an instance that is named as another's address": {
+		"an instance id that is the address of another": {
 			{at("a", "i", "h:1", 15, kitex), "shared"},
 			{at("a", "h:1", "h:2", 15), taken("a/h:1", "i", "a", "kitex", 15)},
 		},
@@ -79,7 +79,7 @@ func TestClaims(t *testing.T) {
 			{at("b", "i", "h:1", 15, goZero), "shared"},
 			{at("a", "i", "h:3", 20, goZero), "shared"},
 		},
-		"which is not shared": {
+		"a dedicated session stays dedicated when the shared one is free": {
 			{at("a", "i", "h:1", 15, goZero), "shared"},
 			{at("a", "i", "h:2", 15, goZero), "dedicated"},
 			{at("a", "i", "h:1", 15, goZero), gone + " 0"},
@@ -120,7 +120,7 @@ func TestClaims(t *testing.T) {
 					got = "shared"
 				}
 				if err == nil && got != rule.want || !strings.HasPrefix(got, rule.want) {
-					t.Errorf("rule %d: %s, want %s", i, got, rule.want)
+					t.Errorf("rule %d, %s in %v: %s, want %s", i, rule.entry.Key, rule.entry.Layouts, got, rule.want)
 				}
 			}
 		})

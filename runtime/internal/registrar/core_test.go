@@ -70,19 +70,19 @@ func TestPublish(t *testing.T) {
 		}
 	}
 	if got := fmt.Sprint(c.services()); got != "[a.A a.B b.B]" || len(c.entries) != 2 {
-		t.Errorf("published %s", got)
+		t.Errorf("published services %s in %d entries, want [a.A a.B b.B] in 2", got, len(c.entries))
 	}
 	if ep := c.entries[0].Endpoint; ep.Version != version || ep.Weight != weight {
-		t.Errorf("joined: %+v", ep)
+		t.Errorf("the joined endpoint is %+v, want version %s and weight %d", ep, version, weight)
 	}
 	if err := c.begin(announce); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.publish(published(t, "c.C", "c"), Details{}); err == nil || !strings.Contains(err.Error(), "publish first") {
-		t.Errorf("published while it is announced: %v", err)
+		t.Errorf("publish while the server is announced: %v, want an error", err)
 	}
 	c.step(withdraw)
 	if err := c.publish(published(t, "c.C", "c"), Details{}); err != nil {
-		t.Errorf("published after it was withdrawn: %v", err)
+		t.Errorf("publish after the server was withdrawn: %v, want nil", err)
 	}
 }

@@ -35,8 +35,8 @@ func (r *Registrar) newElection(e Entry) (*election.Election, error) {
 	}), nil
 }
 
-// updateStanding makes the instance a candidate while its entry is in etcd: while a full etcd keeps a paused entry, its candidate
-// stays, too, because it could not come back either. It must be called with mu held.
+// updateStanding makes the instance a candidate while its entry is in etcd. The candidate of a paused entry stays as long as a full
+// etcd keeps the entry: it could not come back either. It must be called with mu held.
 func (reg *Registration) updateStanding() {
 	if reg.election != nil {
 		reg.election.Stand(reg.handle.Status().State == lease.Registered)

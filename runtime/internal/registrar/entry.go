@@ -27,10 +27,10 @@ type Entry struct {
 	Elects   bool     // the instance takes part in the election of the key
 
 	listen string // the address of the listener if Endpoint.Addr is from the environment, "" otherwise
-	health any    // the health service that its server follows; nil: none
+	health any    // the health service that its server follows; may be nil
 }
 
-// Details change an endpoint. Set fields replace the endpoint's, and metadata is added to its own.
+// Details change an endpoint. Set fields replace the endpoint's, and metadata is added to the endpoint's.
 type Details struct {
 	Instance, Version, Zone *string
 	Weight                  *uint32
@@ -61,7 +61,7 @@ func (d Details) Apply(ep endpoint.Endpoint) (endpoint.Endpoint, error) {
 	return ep, nil
 }
 
-// NewEntry returns an entry with its defaults, and checks everything but the address. No layouts means
+// NewEntry returns an entry with its defaults, and checks everything except the address. Without layouts it uses
 // [endpoint.EndpointJSON].
 func NewEntry(key string, layouts []endpoint.Layout, ttl time.Duration, ep endpoint.Endpoint, d Details, services ...string) (Entry, error) {
 	if err := endpoint.CheckKey(key); err != nil {
@@ -127,16 +127,16 @@ func (e Entry) at(addr string, started time.Time, methods map[string][]string) E
 
 // ifFits returns the entry with an endpoint to which the runtime has added metadata, or the entry unchanged if the endpoint
 // would leave no room for the mark of leaving.
-func (e Entry) ifFits(says endpoint.Endpoint) Entry {
-	with := e
-	with.Endpoint = says
-	leaving := with.complete().Endpoint.WithLeaving()
+func (e Entry) ifFits(ep endpoint.Endpoint) Entry {
+	extended := e
+	extended.Endpoint = ep
+	leaving := extended.complete().Endpoint.WithLeaving()
 	for _, layout := range e.Layouts {
 		if _, err := layout.Encode(e.Key, leaving); layout.Metadata() && err != nil {
 			return e
 		}
 	}
-	return with
+	return extended
 }
 
 // methodsText returns the methods as metadata, "" if they are too long or unknown.

@@ -41,15 +41,15 @@ func TestNewEntry(t *testing.T) {
 func TestUnleased(t *testing.T) {
 	ep := endpoint.Endpoint{Addr: "h:1"}
 	if e, err := Unleased("a", nil, ep, Details{}); err != nil || e.TTL != 0 {
-		t.Errorf("%+v, %v", e, err)
+		t.Errorf("Unleased = %+v, %v, want no TTL", e, err)
 	}
 	for want, layout := range map[string]endpoint.Layout{"go_zero needs a lease": endpoint.GoZero, "lease_suffix needs a lease": endpoint.LeaseSuffix} {
 		if _, err := Unleased("a", []endpoint.Layout{layout}, ep, Details{}); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %q", err, want)
+			t.Errorf("Unleased in %v = %v, want %q", layout, err, want)
 		}
 	}
 	if _, err := Unleased("", nil, ep, Details{}); err == nil {
-		t.Error("an empty key is accepted")
+		t.Error("Unleased accepts an empty key")
 	}
 }
 
@@ -64,7 +64,7 @@ func TestDetails(t *testing.T) {
 			endpoint.Endpoint{Instance: "j", Version: "v2", Metadata: map[string]string{"a": "1", "b": "2", "c": "2"}}},
 	} {
 		if got, err := tt.d.Apply(given); err != nil || !got.Equal(tt.want) {
-			t.Errorf("%s: %+v, %v", name, got, err)
+			t.Errorf("%s: Apply = %+v, %v, want %+v", name, got, err, tt.want)
 		}
 	}
 	if given.Metadata["b"] != "1" {
@@ -84,16 +84,16 @@ func TestItems(t *testing.T) {
 			t.Errorf("layout %s: key %q, want %q", layouts[i], got, want)
 		}
 		if items[i].Leaving != "" != layouts[i].JSON() {
-			t.Errorf("layout %s: leaving is %q", layouts[i], items[i].Leaving)
+			t.Errorf("layout %s: the value with the mark is %q, want one: %v", layouts[i], items[i].Leaving, layouts[i].JSON())
 		}
 	}
 	if want := `{"Op":0,"Addr":"h:1","Metadata":{"grpc_leaving":"true"}}`; items[0].Leaving != want {
-		t.Errorf("leaving: %s, want %s", items[0].Leaving, want)
+		t.Errorf("the value with the mark is %s, want %s", items[0].Leaving, want)
 	}
 	full := at("a", "i", "h:1", 15)
 	full.Endpoint.Metadata = map[string]string{"m": strings.Repeat("x", endpoint.MaxValue-len(`{"Op":0,"Addr":"h:1","Metadata":{"m":""}}`))}
 	if items, err = full.items(""); err != nil || len(items[0].Value) != endpoint.MaxValue || items[0].Leaving != "" {
-		t.Errorf("a value without room for the mark: %d bytes, leaving %q, %v", len(items[0].Value), items[0].Leaving, err)
+		t.Errorf("a value of maximum length: %d bytes, with the mark %q, %v; want no mark", len(items[0].Value), items[0].Leaving, err)
 	}
 }
 
@@ -110,7 +110,7 @@ func TestItemsAreRefused(t *testing.T) {
 		`"a/h:1": leave one out`: at("a", "h:1", "h:1", 15, endpoint.EndpointJSON, endpoint.GoFrame),
 	} {
 		if _, err := e.items(""); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%+v: %v, want %q", e, err, want)
+			t.Errorf("items of %+v: %v, want %q", e, err, want)
 		}
 	}
 }
@@ -122,21 +122,21 @@ func TestAtAnAddress(t *testing.T) {
 	started := time.Unix(1_700_000_000, 5)
 	got := e.at("h:1", started, methods).complete().Endpoint
 	if at, ok := got.Started(); !ok || !at.Equal(time.Unix(1_700_000_000, 0)) {
-		t.Errorf("started at %v, %v", at, ok)
+		t.Errorf("Started() = %v, %v, want 1700000000 s", at, ok)
 	}
 	if got.Addr != "h:1" || got.Instance != "h:1" || got.Metadata[endpoint.MethodsName] != "a.A/Bye,Say;a.B/Do" {
-		t.Errorf("%+v", got)
+		t.Errorf("the endpoint is %+v, want h:1 as instance and address, and the methods of a.A and a.B", got)
 	}
 	if len(e.Endpoint.Metadata) > 0 || e.Endpoint.Addr != "" {
 		t.Error("the published entry was changed")
 	}
 	methods["a.A"] = []string{strings.Repeat("x", endpoint.MaxMethods)}
 	if got := e.at("h:1", started, methods).Endpoint.Metadata; len(got) != 1 {
-		t.Errorf("methods that are too long are in the metadata")
+		t.Errorf("with methods that are too long, the metadata is %v, want the start time alone", got)
 	}
 	named := at("a", "i", "h:1", 15)
 	if named.complete().Endpoint.Instance != "i" {
-		t.Error("the instance id is replaced")
+		t.Error("complete replaces an instance id")
 	}
 }
 
@@ -159,23 +159,23 @@ func TestOneRuleForMetadata(t *testing.T) {
 		what     string
 		metadata map[string]string
 		err      string
-		started  bool // the start time fits
-		marked   bool // and for the mark
+		started  bool // there is room for the start time
+		marked   bool // there is room for the mark of leaving
 	}{
 		{"room for both", pieces(endpoint.MaxMetadata - 3), "", true, true},
 		{"room for the mark alone", pieces(endpoint.MaxMetadata - 1), "", false, true},
-		{"as many pieces as may be", pieces(endpoint.MaxMetadata), "", false, false},
-		{"one more", pieces(endpoint.MaxMetadata + 1), `257 pieces of metadata, more than 256: leave out "m256"`, false, false},
+		{"the maximum of pieces", pieces(endpoint.MaxMetadata), "", false, false},
+		{"one piece too many", pieces(endpoint.MaxMetadata + 1), `257 pieces of metadata, more than 256: leave out "m256"`, false, false},
 		{"a value with room for the mark alone", one(room - 40), "", false, true},
-		{"a value as long as may be", one(room), "", false, false},
-		{"a longer one", one(room + 1), `shorten the metadata, "long" above all`, false, false},
+		{"a value of maximum length", one(room), "", false, false},
+		{"a value that is too long", one(room + 1), `shorten the metadata, "long" above all`, false, false},
 	} {
 		e := published(t, "a.A", "a")
 		e.Endpoint.Metadata = tt.metadata
 		registered, announced := e, e.at("h:1", time.Unix(1_700_000_000, 0), methods)
 		_, started := announced.Endpoint.Started()
 		if marked := announced.complete().leaving(e.Layouts[0]) != ""; started != tt.started || marked != tt.marked {
-			t.Errorf("%s: says when it started: %v, has a mark: %v", tt.what, started, marked)
+			t.Errorf("%s: has a start time %v and a mark %v, want %v and %v", tt.what, started, marked, tt.started, tt.marked)
 		}
 		registered.Endpoint.Addr = "h:1"
 		for _, e := range []Entry{registered, announced} {
@@ -193,7 +193,7 @@ func TestWarning(t *testing.T) {
 		": leave out the layout kratos": {endpoint.Kratos, endpoint.Kitex},
 	} {
 		if got := at("a", "i", "h:1", 15, layouts...).warning(); !strings.Contains(got, want) || (got == "") != (want == "") {
-			t.Errorf("%v: %q, want %q", layouts, got, want)
+			t.Errorf("warning for %v = %q, want %q", layouts, got, want)
 		}
 	}
 }
@@ -201,10 +201,10 @@ func TestWarning(t *testing.T) {
 func TestUpdate(t *testing.T) {
 	e := at("a", "i", "h:1", 15)
 	if got, err := e.update(nil, Details{Version: ptr("v2"), Instance: ptr("i")}); err != nil || got.Endpoint.Version != "v2" {
-		t.Errorf("%+v, %v", got, err)
+		t.Errorf("update = %+v, %v, want version v2", got, err)
 	}
 	if _, err := e.update(e.Layouts, Details{}); err != nil {
-		t.Errorf("the same layouts: %v", err)
+		t.Errorf("update with the same layouts: %v, want nil", err)
 	}
 	for want, err := range map[string]error{
 		"cannot change the layouts":     second(e.update([]endpoint.Layout{endpoint.Plain}, Details{})),

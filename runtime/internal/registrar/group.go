@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	errWithdrawn = errors.New("the server was withdrawn meanwhile")
+	errWithdrawn = errors.New("the server was withdrawn during its announcement")
 	errEnding    = errors.New("the server stops serving")
 )
 
@@ -27,7 +27,7 @@ type Group struct {
 
 	mu            sync.Mutex
 	core          core
-	run           *Run            // the last one; nil: none yet
+	run           *Run            // the last one, nil before the first
 	registrations []*Registration // of the last run
 	earlier       []*Registration // of earlier runs, until they are out of etcd
 
@@ -145,7 +145,7 @@ func (g *Group) Announce(ctx context.Context, a Announcement) error {
 	}
 	left := g.step(run, withdraw, err)
 	if ctx.Err() != nil {
-		return fmt.Errorf("%w (what of it is in etcd is taken out behind this call)", err)
+		return fmt.Errorf("%w (its entries are removed from etcd in the background)", err)
 	}
 	return errors.Join(err, closeAll(ctx, left))
 }
@@ -180,7 +180,7 @@ func (g *Group) Withdraw(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.core.phase == announced {
-		return errors.New("etcd: withdraw: the server was announced again meanwhile")
+		return errors.New("etcd: withdraw: the server was announced again before the end of this call")
 	}
 	return nil
 }
@@ -189,7 +189,7 @@ func (g *Group) Withdraw(ctx context.Context) error {
 // Withdraw next, and Ended when the server has stopped.
 func (g *Group) End() { g.step(nil, end, errEnding) }
 
-// Ended ends the group. Its server has stopped.
+// Ended ends the group, whose server has stopped.
 func (g *Group) Ended() {
 	g.step(nil, drained, errEnding)
 	g.registrar.mu.Lock()
@@ -206,10 +206,10 @@ func (g *Group) step(run *Run, on event, why error) (left []*Registration) {
 		return nil
 	}
 	g.core.step(on)
-	g.run.end(why) // first, so that waiting callers return why
+	g.run.end(why) // before the drops, so that waiting callers return why
 	if on == withdraw {
 		for _, registration := range g.registrations {
-			registration.Drop() // all at once, not one by one
+			registration.Drop() // returns at once, so that all are removed together
 		}
 		left = slices.Concat(g.earlier, g.registrations)
 	}

@@ -34,7 +34,7 @@ func offline(t *testing.T) *Registrar {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 		defer cancel()
-		_ = r.Close(ctx) // etcd is nowhere
+		_ = r.Close(ctx) // it fails without etcd
 		client.Close()
 		r.tasks.Wait()
 	})
@@ -89,17 +89,17 @@ func TestTheNetworkComesUpLater(t *testing.T) {
 		}}}
 		run, _ := g.begin(serve)
 		if addr, err := run.address(t.Context(), a); addr != "10.0.0.9:80" || err != nil || time.Now() != up {
-			t.Errorf("once there is a network: %q, %v", addr, err)
+			t.Errorf("address() = %q, %v after %v, want 10.0.0.9:80 once there is a network", addr, err, time.Since(up))
 		}
 		up = up.Add(time.Hour)
 		if err := run.Announce(t.Context(), a, time.Minute); !errors.Is(err, advertise.ErrUnknown) || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("not within the announce timeout: %v", err)
+			t.Errorf("Announce without a network: %v, want %v and %v", err, advertise.ErrUnknown, context.DeadlineExceeded)
 		}
 	})
 }
 
 // A Withdraw waits for entries that an earlier one has left (G24).
-func TestWithdrawWaitsForWhatIsLeft(t *testing.T) {
+func TestWithdraw_WaitsForEarlierEntries(t *testing.T) {
 	g := group(t, offline(t))
 	for _, listen := range []string{"127.0.0.1:80", "127.0.0.1:81"} {
 		run, err := g.begin(announce)
@@ -109,7 +109,7 @@ func TestWithdrawWaitsForWhatIsLeft(t *testing.T) {
 		if _, err := run.start(within(t), Announcement{Listen: listen}); err != nil {
 			t.Fatal(err)
 		}
-		// As if etcd had not answered since: all calls wait.
+		// The drop is skipped, as if etcd did not answer: all calls wait.
 		g.registrations[0].drop.Do(func() {})
 		g.step(run, withdraw, errWithdrawn)
 	}
@@ -142,8 +142,8 @@ func TestAnnounceOvertakesWithdraw(t *testing.T) {
 		t.Fatal(err)
 	}
 	close(left.ended)
-	if err := <-withdrawn; err == nil || !strings.Contains(err.Error(), "announced again meanwhile") {
-		t.Errorf("Withdraw: %v", err)
+	if err := <-withdrawn; err == nil || !strings.Contains(err.Error(), "announced again before") {
+		t.Errorf("Withdraw: %v, want an error that names the later announcement", err)
 	}
 }
 
@@ -171,12 +171,12 @@ func TestADedicatedSessionIsClosed(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := r.Register(ctx, e); !errors.Is(err, context.Canceled) {
-		t.Errorf("Register: %v", err)
+		t.Errorf("Register: %v, want %v", err, context.Canceled)
 	}
-	_ = r.Close(ctx) // etcd is nowhere
+	_ = r.Close(ctx) // it fails without etcd
 	soon := within(t)
 	if bounded.Run(soon, r.tasks.Wait); soon.Err() != nil {
-		t.Error("tasks go on after Close")
+		t.Error("tasks still run after Close")
 	}
 }
 
@@ -199,12 +199,12 @@ func TestCloseEndsAnnouncements(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	_ = r.Close(ctx) // etcd is nowhere
+	_ = r.Close(ctx) // it fails without etcd
 	if err := <-announced; !errors.Is(err, ErrClosed) {
 		t.Errorf("Announce: %v, want %v", err, ErrClosed)
 	}
 	if err := <-served; err != nil {
-		t.Errorf("Serve: %v", err)
+		t.Errorf("the Announce of a serving server: %v, want nil", err)
 	}
 	if err := g.Announce(within(t), here); !errors.Is(err, ErrClosed) {
 		t.Errorf("Announce after Close: %v, want %v", err, ErrClosed)
@@ -213,7 +213,7 @@ func TestCloseEndsAnnouncements(t *testing.T) {
 		t.Errorf("Register after Close: %v, want %v", err, ErrClosed)
 	}
 	if err := g.Withdraw(within(t)); err != nil {
-		t.Errorf("Withdraw after Close: %v", err)
+		t.Errorf("Withdraw after Close: %v, want nil", err)
 	}
 }
 
@@ -224,7 +224,7 @@ func TestAnEarlierAnnouncementChangesNothing(t *testing.T) {
 	for range 2 {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		_ = g.Withdraw(ctx) // whether nothing has reached etcd is for lease to say
+		_ = g.Withdraw(ctx) // package lease tests whether anything is left in etcd
 		run, err := g.begin(announce)
 		if err != nil {
 			t.Fatal(err)
@@ -237,7 +237,7 @@ func TestAnEarlierAnnouncementChangesNothing(t *testing.T) {
 	runs[0].hear(0, healthcheck.Health{})
 	runs[0].Abandon(errors.New("too late"))
 	if all := g.Status(); runs[1].life.Err() != nil || len(all) != 1 || all[0].State != lease.Registering {
-		t.Errorf("the present announcement: %v, %+v", context.Cause(runs[1].life), all)
+		t.Errorf("the present announcement ended with %v, or has the entries %+v, want one that registers", context.Cause(runs[1].life), all)
 	}
 }
 
@@ -252,18 +252,18 @@ func TestUnhealthyEntryIsPaused(t *testing.T) {
 	state := func() lease.State { return g.Status()[0].State }
 	run.hear(0, healthcheck.Health{})
 	if _, err := run.register("127.0.0.1:80"); err != nil || state() != lease.Paused {
-		t.Errorf("not healthy at first: %v, %v", state(), err)
+		t.Errorf("unhealthy before the registration: the entry is %v, %v, want paused", state(), err)
 	}
 	for _, ok := range []bool{true, false, true} {
 		run.hear(0, healthcheck.Health{OK: ok})
 		if paused := state() == lease.Paused; paused == ok {
-			t.Errorf("healthy %v: %v", ok, state())
+			t.Errorf("healthy %v: the entry is %v", ok, state())
 		}
 	}
 	g.End()
 	run.hear(0, healthcheck.Health{})
 	if state() != lease.Registering {
-		t.Errorf("the server ends: %v", state())
+		t.Errorf("unhealthy while the server ends: the entry is %v, want registering", state())
 	}
 }
 
@@ -279,10 +279,10 @@ func TestAnnounceAllOrNothing(t *testing.T) {
 	}
 	err := g.Announce(within(t), here)
 	if err == nil || !strings.Contains(err.Error(), "already registered by this process") {
-		t.Errorf("Announce: %v", err)
+		t.Errorf("Announce: %v, want an error about the second entry", err)
 	}
 	if all := r.Status(); len(all) != 1 || all[0].Key != "b" {
-		t.Errorf("registered: %v", all)
+		t.Errorf("registered after the failure: %v, want the entry from before alone", all)
 	}
 }
 
@@ -296,20 +296,20 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	if last.Load() != true {
-		t.Errorf("a group without entries that is announced: %v", last.Load())
+		t.Errorf("announced without entries: Report got %v, want true", last.Load())
 	}
 	if err := g.Withdraw(within(t)); err != nil {
 		t.Fatal(err)
 	}
 	if last.Load() != false {
-		t.Errorf("withdrawn: %v", last.Load())
+		t.Errorf("withdrawn: Report got %v, want false", last.Load())
 	}
 	if !r.NewGroup().Idle() || g.Idle() {
 		t.Error("a group is idle until it is announced")
 	}
 }
 
-// Calls in any order: none hangs, and no entry is left registered (G24).
+// TestCallsInAnyOrder checks that no call hangs in any order of calls, and that no entry stays registered (G24).
 func TestCallsInAnyOrder(t *testing.T) {
 	for range 50 {
 		r := offline(t)
@@ -340,7 +340,7 @@ func TestCallsInAnyOrder(t *testing.T) {
 		_ = g.Withdraw(ctx)
 		cancel()
 		if all := r.Status(); len(all) > 0 {
-			t.Fatalf("left: %v", all)
+			t.Fatalf("the entries %v are left after all calls", all)
 		}
 	}
 }
@@ -359,15 +359,15 @@ func TestMissingAnnouncementIsLogged(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := g.begin(announce); err != nil {
-		t.Errorf("announced again: %v", err)
+		t.Errorf("the next announcement: %v, want nil", err)
 	}
 	for line := range strings.Lines(logs.String()) {
 		if !strings.Contains(line, "RegisterXxxServerToEtcd") && !strings.Contains(line, "service a.A is published after the server was announced: publish first") {
-			t.Errorf("logged %s", line)
+			t.Errorf("an unexpected line is logged: %s", line)
 		}
 	}
 	if n := strings.Count(logs.String(), "\n"); n != 2 {
-		t.Errorf("%d log lines", n)
+		t.Errorf("%d lines are logged, want 2", n)
 	}
 }
 

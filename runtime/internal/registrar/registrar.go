@@ -90,7 +90,7 @@ func (r *Registrar) Register(ctx context.Context, e Entry) (*Registration, error
 	}
 	if ctx.Err() != nil {
 		reg.Drop()
-		return nil, fmt.Errorf("%w (what of it is in etcd is taken out behind this call)", err)
+		return nil, fmt.Errorf("%w (its entries are removed from etcd in the background)", err)
 	}
 	return nil, errors.Join(err, reg.Close(ctx))
 }

@@ -16,11 +16,11 @@ type Registration struct {
 	registrar *Registrar
 	claim     *claim
 	handle    *lease.Handle
-	election  *election.Election // nil: the entry has none
+	election  *election.Election // nil if the entry has none
 
 	mu      sync.Mutex // also serialises calls of the election's Stand
 	entry   Entry
-	problem string // the fault of the health service; "": none
+	problem string // the fault of the health service, "" without one
 
 	warned sync.Once // about a problem
 
@@ -114,9 +114,9 @@ func (reg *Registration) SetPaused(ctx context.Context, pause bool) error {
 		return err
 	}
 	if pause {
-		return fmt.Errorf("resumed meanwhile: %w", err)
+		return fmt.Errorf("resumed before the pause took effect: %w", err)
 	}
-	return fmt.Errorf("paused meanwhile: %w", err)
+	return fmt.Errorf("paused before the resume took effect: %w", err)
 }
 
 // Drop takes the entry out of etcd for good, in the background, and frees its keys for another one.

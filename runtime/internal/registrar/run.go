@@ -19,12 +19,12 @@ type Announcement struct {
 	Listen    string // the address listened on
 	Advertise advertise.Config
 	Methods   map[string][]string   // of each service of the server, by name
-	Health    healthpb.HealthServer // entries are paused while their services are unhealthy there; nil: all services are healthy
-	Problem   string                // why an existing health service is not in Health; "": there is none
+	Health    healthpb.HealthServer // entries are paused while their services are unhealthy there; nil makes all services healthy
+	Problem   string                // why an existing health service is not in Health, "" if there is none
 	Report    func(registered bool) // called first and at each possible change, with whether all entries are in etcd; may be nil
 }
 
-// Run is one announcement of a group, until it is withdrawn. mu of the group guards announced and health; the rest is constant.
+// Run is one announcement of a group, until it is withdrawn. mu of the group guards announced and health. The other fields are constant.
 type Run struct {
 	group     *Group
 	life      context.Context // ends with the run or the registrar, with the reason as its cause
@@ -34,17 +34,17 @@ type Run struct {
 	health    []healthcheck.Health // of the entries
 }
 
-// Announce puts the entries of a serving server in etcd, in the background. If within is not 0, it returns when they
-// are there, except unhealthy ones, or an error after within. It returns nil if ctx or a Withdraw ends it. After an
+// Announce puts the entries of a serving server in etcd, in the background. If timeout is not 0, it returns when they
+// are there, except unhealthy ones, or an error after timeout. It returns nil if ctx or a Withdraw ends it. After an
 // error the entries are dropped.
-func (run *Run) Announce(ctx context.Context, a Announcement, within time.Duration) error {
+func (run *Run) Announce(ctx context.Context, a Announcement, timeout time.Duration) error {
 	bounded := ctx
-	if within > 0 {
+	if timeout > 0 {
 		var cancel context.CancelFunc
-		bounded, cancel = context.WithTimeout(ctx, within)
+		bounded, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	err := run.announce(bounded, a, within > 0)
+	err := run.announce(bounded, a, timeout > 0)
 	if run.life.Err() != nil || ctx.Err() != nil {
 		return nil
 	}
@@ -95,7 +95,7 @@ func (run *Run) start(ctx context.Context, a Announcement) ([]*Registration, err
 	g.mu.Unlock()
 	g.report()
 	if len(run.entries) == 0 {
-		g.Logger().Warn("a server has nothing to announce: register its services by the generated RegisterXxxServerToEtcd before")
+		g.Logger().Warn("a server has nothing to announce: register its services by the generated RegisterXxxServerToEtcd first")
 		return run.register("")
 	}
 	addr, err := run.address(ctx, a)
@@ -105,7 +105,7 @@ func (run *Run) start(ctx context.Context, a Announcement) ([]*Registration, err
 	run.followHealth(ctx, a)
 	for _, e := range run.entries {
 		_, err := e.at(addr, time.Now(), a.Methods).complete().items("")
-		if err = cmp.Or(err, context.Cause(ctx)); err != nil { // retries would not help
+		if err = cmp.Or(err, context.Cause(ctx)); err != nil { // a retry would not help
 			return nil, fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+e.Key, err)
 		}
 	}

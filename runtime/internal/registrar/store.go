@@ -29,8 +29,8 @@ func (r *Registrar) Add(ctx context.Context, e Entry) error {
 	return err
 }
 
-// Remove deletes the entries of an instance under a service key, even if another process has put them. It is an error
-// if none exist.
+// Remove deletes the entries of an instance under a service key, even if another process has put them. It returns an
+// error if there are none.
 func (r *Registrar) Remove(ctx context.Context, key, instance string) error {
 	if err := endpoint.CheckKey(key); err != nil {
 		return err

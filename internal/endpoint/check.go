@@ -71,7 +71,7 @@ func splitAddr(addr string, needPort bool) (bare string, err error) {
 	}
 	host, port, err := net.SplitHostPort(addr)
 	if strings.Contains(addr, ",") {
-		return "", errors.New("want host:port, and one alone")
+		return "", errors.New("want a single host:port")
 	}
 	if err != nil {
 		return "", errors.New("want host:port, an IPv6 host in brackets")

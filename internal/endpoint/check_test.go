@@ -8,7 +8,7 @@ import (
 // Package servicekey tests the rules of keys.
 func TestCheckInstance(t *testing.T) {
 	if err := CheckKey("a/"); err == nil || !strings.HasPrefix(err.Error(), `service key "a/" ends in a slash`) || CheckKey("a/b") != nil {
-		t.Errorf("CheckKey: %v", err)
+		t.Errorf("CheckKey(a/) = %v, want an error about the slash, and CheckKey(a/b) = nil", err)
 	}
 	for _, id := range []string{"a", "1.2.3.4:80", "[::1]:80", "host-1_x", strings.Repeat("x", MaxInstance)} {
 		if err := CheckInstance(id); err != nil {
@@ -17,7 +17,7 @@ func TestCheckInstance(t *testing.T) {
 	}
 	for _, id := range []string{"", "a/b", "a b", "a\n", "\xff", strings.Repeat("x", MaxInstance+1)} {
 		if err := CheckInstance(id); err == nil {
-			t.Errorf("CheckInstance(%q) = nil", id)
+			t.Errorf("CheckInstance(%q) = nil, want an error", id)
 		}
 	}
 }
@@ -58,10 +58,10 @@ func TestCheckAddr(t *testing.T) {
 	}
 	for _, tt := range tests {
 		if err := CheckAddr(tt.addr, true); (err == nil) != tt.port {
-			t.Errorf("CheckAddr(%q, true) = %v", tt.addr, err)
+			t.Errorf("CheckAddr(%q, true) = %v, want success %v", tt.addr, err, tt.port)
 		}
 		if err := CheckAddr(tt.addr, false); (err == nil) != tt.bare {
-			t.Errorf("CheckAddr(%q, false) = %v", tt.addr, err)
+			t.Errorf("CheckAddr(%q, false) = %v, want success %v", tt.addr, err, tt.bare)
 		}
 	}
 }

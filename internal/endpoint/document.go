@@ -14,8 +14,8 @@ import (
 
 // dialect describes where JSON of a layout has its address. The zero value describes no JSON.
 type dialect struct {
-	whose   string
-	address []field // the field of the address, or those of the host and the port
+	whose   string  // the writer, for errors
+	address []field // the field of the address, or the fields of host and port
 	array   bool    // the address is in an array, which home-made JSON cannot have
 	needs   []field // further fields that the layout must have
 	unless  []field // fields that the layout must not have
@@ -57,7 +57,7 @@ type document [maxFields]json.RawMessage
 // fields maps the names of fields to the fields.
 var (
 	fields = make(map[string]field)
-	spoken []string // the first name of each
+	spoken []string // the first name of each field
 )
 
 // named returns the field with these names.
@@ -93,9 +93,9 @@ func (d *document) set(name, value []byte) bool {
 	return true
 }
 
-// all reports whether is is true for each of these fields.
-func (d *document) all(are []field, is func(json.RawMessage) bool) bool {
-	return !slices.ContainsFunc(are, func(f field) bool { return !is(d[f]) })
+// all reports whether each of some fields satisfies test.
+func (d *document) all(fields []field, test func(json.RawMessage) bool) bool {
+	return !slices.ContainsFunc(fields, func(f field) bool { return !test(d[f]) })
 }
 
 // decodeJSON reads a JSON object of any dialect, found under a service key. instance is the last segment of the entry's etcd key.
@@ -121,10 +121,10 @@ func (r Reader) decodeJSON(key, instance string, value []byte) (Endpoint, Layout
 	return e, GoFrame, err
 }
 
-// layout returns the layout whose address fields, and those they need, satisfy is.
-func (d *document) layout(is func(json.RawMessage) bool) (Layout, bool) {
+// layout returns the first layout whose address fields and needed fields satisfy test.
+func (d *document) layout(test func(json.RawMessage) bool) (Layout, bool) {
 	for _, l := range table {
-		if l.address != nil && d.all(l.address, is) && d.all(l.needs, is) && d.all(l.unless, absent) {
+		if l.address != nil && d.all(l.address, test) && d.all(l.needs, test) && d.all(l.unless, absent) {
 			return l, true
 		}
 	}
@@ -144,7 +144,7 @@ func (d *document) claimed() (Layout, bool) {
 	return Layout{}, false
 }
 
-// lacks returns why these fields give no address.
+// lacks returns why the fields of an address give none.
 func (d *document) lacks(address []field) error {
 	for _, f := range address {
 		if d[f] == nil {
@@ -203,7 +203,7 @@ func hostPort(rawHost, rawPort json.RawMessage) (string, error) {
 	}
 	port := word(rawPort)
 	if port == "" {
-		return "", fmt.Errorf("the port is %s, neither a number nor the text of one", printable.Short(string(rawPort), 20))
+		return "", fmt.Errorf("the port is %s, neither a number nor a string with one", printable.Short(string(rawPort), 20))
 	}
 	addr := net.JoinHostPort(host, port)
 	return addr, CheckAddr(addr, true)
@@ -241,7 +241,7 @@ func given(raw json.RawMessage) bool { return raw != nil }
 // present reports whether a field is present and not null.
 func present(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
 
-// word returns a string, or the text of a number; "" for anything else.
+// word returns a string or the text of a number. It returns "" for any other value.
 func word(raw json.RawMessage) string {
 	if !present(raw) || raw[0] == '{' || raw[0] == '[' || raw[0] == 't' || raw[0] == 'f' {
 		return ""

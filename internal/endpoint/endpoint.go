@@ -100,9 +100,9 @@ func (e Endpoint) Equal(o Endpoint) bool {
 }
 
 // RingName returns the name of an endpoint on a ring, where names are unique: its id or, if the previous endpoint in
-// the order of ids has the same id, the id and the address. before is the id of that previous endpoint, "" for none.
-func RingName(id, addr, before string) string {
-	if id == before {
+// the order of ids has the same id, the id and the address. previous is the id of that previous endpoint, "" for none.
+func RingName(id, addr, previous string) string {
+	if id == previous {
 		return id + " " + addr
 	}
 	return id
@@ -152,7 +152,7 @@ func (e Endpoint) check() error {
 func (e *Endpoint) checkPieces() error {
 	if len(e.Metadata) > MaxMetadata {
 		names := slices.Sorted(maps.Keys(e.Metadata))
-		return fmt.Errorf("%d pieces of metadata, more than %d: leave out %.80q, say", len(names), MaxMetadata, names[MaxMetadata])
+		return fmt.Errorf("%d pieces of metadata, more than %d: leave out %.80q, for example", len(names), MaxMetadata, names[MaxMetadata])
 	}
 	return nil
 }
@@ -188,10 +188,10 @@ func Merge(entries []Entry) []int {
 	return set
 }
 
-// beats orders entries of one address. Entries that compare equal have equal endpoints, so that the order of the input does not matter.
+// beats reports whether e wins over o, which has the same address. If neither wins, both have equal endpoints, so the order does not matter.
 func (e *Entry) beats(o *Entry) bool {
-	if says := e.Endpoint.says(); says != o.Endpoint.says() {
-		return says
+	if detailed := e.Endpoint.detailed(); detailed != o.Endpoint.detailed() {
+		return detailed
 	}
 	if e.Layout.Metadata() != o.Layout.Metadata() {
 		return e.Layout.Metadata()
@@ -205,8 +205,8 @@ func (e *Entry) beats(o *Entry) bool {
 	return e.Layout.String() < o.Layout.String()
 }
 
-// says reports whether e has more than an address.
-func (e *Endpoint) says() bool {
+// detailed reports whether e has more than an address.
+func (e *Endpoint) detailed() bool {
 	return e.Version != "" || e.Zone != "" || e.Weight != 0 || len(e.Metadata) > 0
 }
 
@@ -234,8 +234,8 @@ func (e *Endpoint) compare(o *Endpoint) int {
 }
 
 // Marks holds the marks of entries that are being withdrawn. Not every layout can carry a mark, so a mark covers all
-// entries that its owner had at the address at that time: those of the instance, and those without an instance id on
-// its lease. It covers no newer entries and no other instances: another instance may reuse or share the address.
+// entries that its owner had at the address at that time: the entries of the instance, and entries without an instance
+// id on its lease. It does not cover newer entries or other instances, which may reuse or share the address.
 type Marks map[owner]int64 // the revision of the latest mark
 
 // owner identifies the owner of entries at an address by its instance or its lease.
@@ -252,19 +252,18 @@ type Mark struct {
 
 // Add adds a mark.
 func (m Marks) Add(mark Mark) {
-	names := [...]owner{{addr: mark.Addr, instance: mark.Instance}, {addr: mark.Addr, lease: mark.Lease}}
-	for _, name := range names {
-		m[name] = max(m[name], mark.Revision)
+	for _, o := range []owner{{addr: mark.Addr, instance: mark.Instance}, {addr: mark.Addr, lease: mark.Lease}} {
+		m[o] = max(m[o], mark.Revision)
 	}
 }
 
 // Cover reports whether a mark covers an entry on a lease.
 func (m Marks) Cover(e Entry, lease int64) bool {
 	addr := e.Endpoint.Addr
-	by := func(name owner) bool {
-		revision, marked := m[name]
+	covers := func(o owner) bool {
+		revision, marked := m[o]
 		return marked && e.CreateRevision <= revision
 	}
-	return by(owner{addr: addr, instance: e.Endpoint.Instance}) ||
-		e.Layout.ends != atInstance && lease != 0 && by(owner{addr: addr, lease: lease})
+	return covers(owner{addr: addr, instance: e.Endpoint.Instance}) ||
+		e.Layout.ends != atInstance && lease != 0 && covers(owner{addr: addr, lease: lease})
 }

@@ -29,7 +29,7 @@ func TestMerge(t *testing.T) {
 		}
 	}
 	if got := Merge(nil); len(got) != 0 {
-		t.Errorf("Merge(nil) = %v", got)
+		t.Errorf("Merge(nil) = %v, want none", got)
 	}
 }
 
@@ -53,7 +53,7 @@ func TestMergeOrder(t *testing.T) {
 	for i := range entries {
 		for j := range entries {
 			if got := entries[i].beats(&entries[j]); got != (i < j) {
-				t.Errorf("%+v in %v beats %+v in %v: %v", *entries[i].Endpoint, entries[i].Layout, *entries[j].Endpoint, entries[j].Layout, got)
+				t.Errorf("%+v in %v beats %+v in %v: %v, want %v", *entries[i].Endpoint, entries[i].Layout, *entries[j].Endpoint, entries[j].Layout, got, i < j)
 			}
 		}
 	}
@@ -114,12 +114,12 @@ func checkWritten(t *testing.T, all []written) {
 func TestLeaving(t *testing.T) {
 	e := Endpoint{Instance: "i", Addr: "h:1", Metadata: map[string]string{"k": "v"}}
 	if marked := e.WithLeaving(); e.Leaving() || !marked.Leaving() || marked.Metadata["k"] != "v" {
-		t.Errorf("marking %+v gave %+v", e, marked)
+		t.Errorf("WithLeaving of %+v = %+v, want a copy with the mark", e, marked)
 	}
 	for mark, want := range map[string]bool{`true`: true, `"true"`: true, `"TRUE"`: false, `"false"`: false, `""`: false} {
 		value := `{"Addr":"h:1","Metadata":{"grpc_leaving":` + mark + `}}`
 		if e, _, _, err := reader.Decode("svc", "svc/i", []byte(value), 0); err != nil || e.Leaving() != want {
-			t.Errorf("%s: leaving %v, %v", value, e.Leaving(), err)
+			t.Errorf("%s: leaving %v, %v, want %v", value, e.Leaving(), err, want)
 		}
 	}
 }
@@ -184,7 +184,7 @@ func TestRange(t *testing.T) {
 	}
 }
 
-// TestMarks_Cover checks that a mark covers the entries of its owner at the address, but no newer ones and none of others.
+// TestMarks_Cover checks that a mark covers the entries of its owner at the address, but neither newer entries nor those of others.
 func TestMarks_Cover(t *testing.T) {
 	m := Marks{}
 	m.Add(Mark{Addr: "h:1", Instance: "a", Lease: 7, Revision: 5})
@@ -211,7 +211,7 @@ func TestMarks_Cover(t *testing.T) {
 	} {
 		e := Entry{Endpoint: &Endpoint{Addr: tt.addr, Instance: tt.instance}, Layout: tt.layout, CreateRevision: tt.created}
 		if got := m.Cover(e, tt.lease); got != tt.covers {
-			t.Errorf("%+v is covered: %v", tt, got)
+			t.Errorf("%+v is covered: %v, want %v", tt, got, tt.covers)
 		}
 	}
 }

@@ -168,7 +168,7 @@ func FuzzDecodeKey(f *testing.F) {
 			return
 		}
 		if _, _, ok, _ := reader.Decode(other, etcdKey, []byte("h:1"), lease); ok {
-			t.Fatalf("%q is an entry of %q, and of %q", etcdKey, key, other)
+			t.Fatalf("%q is an entry of %q and also of %q", etcdKey, key, other)
 		}
 	})
 }
@@ -235,10 +235,10 @@ func checkDialable(t *testing.T, addr string) {
 		t.Fatalf("accepted the address %q, with the port %q", addr, port)
 	}
 	if u, err := url.Parse("grpc://" + addr); err != nil || u.Host != addr || u.Port() != port || u.User != nil {
-		t.Fatalf("accepted the address %q, of which net/url makes %+v, %v", addr, u, err)
+		t.Fatalf("accepted the address %q, which net/url parses as %+v, %v", addr, u, err)
 	}
 	if net.JoinHostPort(host, port) != addr {
-		t.Fatalf("accepted the address %q, which is spelled %q as well", addr, net.JoinHostPort(host, port))
+		t.Fatalf("accepted the address %q, whose canonical form is %q", addr, net.JoinHostPort(host, port))
 	}
 }
 
@@ -250,7 +250,7 @@ func checkSize(t *testing.T, value []byte, e Endpoint) {
 		size += len(name) + len(text)
 	}
 	if size > len(value)+len("metadata") || len(value) > MaxValue {
-		t.Fatalf("%d bytes hold an endpoint of %d", len(value), size)
+		t.Fatalf("a value of %d bytes gives an endpoint of %d bytes", len(value), size)
 	}
 }
 

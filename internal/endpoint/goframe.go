@@ -28,14 +28,14 @@ func encodeGoFrame(_ Layout, key string, e Endpoint) ([]byte, error) {
 	}
 	if other, taken := d.claimed(); taken {
 		return nil, fmt.Errorf("the metadata has a name that means the address in the layout %v: GoFrame's entries are metadata alone, "+
-			"so readers would take this one for such an entry", other)
+			"so readers would read this one in that layout", other)
 	}
 	value, err := json.Marshal(all)
 	if err != nil {
 		return nil, err
 	}
 	if _, _, err := goFrame(key, e.Addr, value); err != nil {
-		return nil, fmt.Errorf("readers would not take the metadata for that of a GoFrame entry: %w", err)
+		return nil, fmt.Errorf("readers would not accept the metadata as a GoFrame entry: %w", err)
 	}
 	return value, nil
 }
@@ -69,13 +69,13 @@ func goFrame(key, instance string, value []byte) (e Endpoint, ok bool, err error
 }
 
 // checkGoFrame returns an error if an object is unlikely to be bare metadata. Under a key like GoFrame's only an object
-// that both nests and names an address is unlikely. Elsewhere it must not nest, nor name another address than its key.
+// that both nests and names an address is unlikely. Under other keys it must not nest, nor name an address that its key lacks.
 func checkGoFrame(key, instance string, object []byte) error {
 	nested, addrs := lookInto(object)
 	goFrames := IsGoFrameKey(key)
 	if nested != "" && (!goFrames || len(addrs) > 0) {
-		return fmt.Errorf("JSON that names no address, and whose field %.80q nests: GoFrame's metadata is to be flat, "+
-			"save without an address and under a key such as /service/default/default/user/latest", nested)
+		return fmt.Errorf("JSON that names no address, and whose field %.80q nests: GoFrame's metadata must be flat, "+
+			"except without an address and under a key such as /service/default/default/user/latest", nested)
 	}
 	for _, addr := range addrs {
 		if !goFrames && !slices.Contains(strings.Split(instance, ","), addr) {

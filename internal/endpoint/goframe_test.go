@@ -27,7 +27,7 @@ func TestGoFrameAddress(t *testing.T) {
 		e, layout, _, err := Reader{}.Decode(key, key+"/"+tt.instance, []byte(tt.value), 1)
 		switch {
 		case tt.wrong == "" && (err != nil || layout != GoFrame || e.Addr != "10.0.0.7:8080"):
-			t.Errorf("%s: %+v in %v, %v", tt.value, e, layout, err)
+			t.Errorf("%s: %+v in %v, %v, want 10.0.0.7:8080 in %v", tt.value, e, layout, err, GoFrame)
 		case tt.wrong != "" && (err == nil || !strings.Contains(err.Error(), tt.wrong)):
 			t.Errorf("%s: %+v in %v, error %v, want %q in it", tt.value, e, layout, err, tt.wrong)
 		}

@@ -29,7 +29,7 @@ type microNode struct {
 // encodeGoMicro writes a go-micro Service with one node, as go-micro's etcd registry does for each node.
 func encodeGoMicro(_ Layout, key string, e Endpoint) ([]byte, error) {
 	if err := checkMicroProtocol(e.Metadata[microProtocol]); err != nil {
-		return nil, fmt.Errorf("readers would not take the endpoint for a gRPC server: %w", err)
+		return nil, fmt.Errorf("readers would not accept the endpoint as a gRPC server: %w", err)
 	}
 	metadata := e.strings()
 	e.addWeight(metadata)

@@ -73,7 +73,7 @@ func kratosAddr(raw json.RawMessage) (string, error) {
 	}
 	u, err := url.Parse(endpoint)
 	if err != nil {
-		return "", fmt.Errorf("endpoint %.80q is no URL", endpoint)
+		return "", fmt.Errorf("endpoint %.80q is not a URL", endpoint)
 	}
 	return u.Host, CheckAddr(u.Host, true)
 }

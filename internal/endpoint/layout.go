@@ -44,7 +44,7 @@ var (
 	atAddr     = &place{"<key>/<address>", false, func(e Endpoint, _ int64) string { return "/" + e.Addr }}
 )
 
-// table has all layouts but home-made JSON, in the order of their numbers, those without a number last. The files of the layouts fill it.
+// table has all layouts except home-made JSON, ordered by number, the unnumbered ones last. The files of the layouts fill it.
 var table []Layout
 
 // layout adds a row to the table.
@@ -196,13 +196,13 @@ func Trouble(own, other Layout) string {
 	switch {
 	case own == other:
 	case own == GoFrame:
-		return "GoFrame's own reader panics at a key that does not end in host:port, or gives up on the whole list over its value"
+		return "GoFrame's own reader panics at a key that does not end in host:port, or rejects the whole list because of its value"
 	case own == Kratos && !other.JSON():
-		return "kratos' own reader gives up on the whole list over an entry that is no JSON"
+		return "kratos' own reader rejects the whole list because of an entry that is not JSON"
 	case own == Kitex && other.JSON() && other != GoFrame: // both layouts have the same key, so an entry has one of them
 		return "kitex' own reader adds an instance without an address for other JSON"
 	case own == GoMicro && other.JSON():
-		return "go-micro's own reader takes other JSON for a service without nodes or a name"
+		return "go-micro's own reader reads other JSON as a service without nodes or a name"
 	}
 	return ""
 }

@@ -19,14 +19,14 @@ func TestTable(t *testing.T) {
 		}
 		name := strings.ToUpper(l.String())
 		if got := discoveryv1.Layout_name[l.number]; got != "LAYOUT_"+name {
-			t.Errorf("%v has the number of %s", l, got)
+			t.Errorf("layout %v has the number of %s, want LAYOUT_%s", l, got, name)
 		}
 		if want := fmt.Sprintf("\t%s Layout = sealed{endpoint.%[1]s}\n", l.Constant()); !strings.Contains(variables, want) {
 			t.Errorf("package runtime lacks %s", want)
 		}
 		carries := map[bool]string{true: "yes", false: "no"}[l.Metadata()]
 		if _, row, _ := strings.Cut(page, "\n| `"+name+"`"); !fits(row, "| `"+l.ends.spelled+"` |", "| "+carries+" |") {
-			t.Errorf("docs/layouts.md has no row of %s with the key %s that says whether it carries metadata: %s", name, l.ends.spelled, carries)
+			t.Errorf("docs/layouts.md lacks a row of %s with the key %s and %q for metadata", name, l.ends.spelled, carries)
 		}
 	}
 	if got, want := len(Layouts()), len(discoveryv1.Layout_name)-1; got != want {

@@ -31,7 +31,7 @@ type JSONFields struct {
 // MaxField bounds the name of a field, in bytes.
 const MaxField = 64
 
-// All iterates over the fields that have a name. option is what json_layout calls the field.
+// All iterates over the fields that have a name. option is the name of the field in json_layout.
 func (f JSONFields) All(yield func(option, name string) bool) {
 	for _, field := range []struct{ option, name string }{
 		{"addr", f.Addr}, {"host", f.Host}, {"port", f.Port}, {"instance", f.Instance}, {"version", f.Version},
@@ -192,7 +192,7 @@ func (f JSONFields) shared(own *mappedDocument, value []byte) (d document, layou
 	return d, layout, foreign
 }
 
-// addressIn returns the values of own's address if it is in the address fields of the dialect, nil otherwise.
+// addressIn returns the values of the address in own if its fields are the address fields of the dialect, nil otherwise.
 func (d dialect) addressIn(f JSONFields, own *mappedDocument) []json.RawMessage {
 	names, values := []string{f.Addr}, []json.RawMessage{own.addr}
 	if f.Addr == "" {

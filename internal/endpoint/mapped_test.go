@@ -55,7 +55,7 @@ func TestMappedJSON(t *testing.T) {
 		`{"Host":"h","Port":1,"Metadata":{"dubbo.endpoints":"[{\"port\":1,\"protocol\":\"dubbo\"}]"}}`: {Host: "Host", Port: "Port", Metadata: "Metadata"},
 	} {
 		if e, layout, _, err := (Reader{JSON: MappedJSON(fields)}).Decode("svc", "svc/a", []byte(value), 0); err == nil {
-			t.Errorf("%s with %v is %+v in %v", value, fields, e, layout)
+			t.Errorf("%s with %v is %+v in %v, want an error", value, fields, e, layout)
 		}
 	}
 }
@@ -66,14 +66,14 @@ func TestMappedJSONIsComparable(t *testing.T) {
 		t.Error("layouts of equal fields differ, or others are equal")
 	}
 	if got, want := MappedJSON(JSONFields{Host: "ip", Port: "p"}).String(), `{host: "ip" port: "p"}`; got != want {
-		t.Errorf("it is spelled %s, want %s", got, want)
+		t.Errorf("String() = %s, want %s", got, want)
 	}
 }
 
 func TestJSONFieldsCheck(t *testing.T) {
 	for _, tt := range []struct {
 		fields JSONFields
-		want   string // "": none
+		want   string // in the error; "" for none
 	}{
 		{JSONFields{Addr: "addr"}, ""},
 		{JSONFields{Host: "ip", Port: "port", Name: "name"}, ""},
@@ -92,10 +92,10 @@ func TestJSONFieldsCheck(t *testing.T) {
 			t.Errorf("%v: error %v, want %q", tt.fields, err, tt.want)
 		}
 		if _, err := NewReader(MappedJSON(tt.fields)); (err == nil) != (tt.want == "") {
-			t.Errorf("%v: a reader: %v", tt.fields, err)
+			t.Errorf("NewReader with %v: error %v, want %q", tt.fields, err, tt.want)
 		}
 		if _, err := MappedJSON(tt.fields).Encode("svc", Endpoint{Instance: "a", Addr: "h:1"}); (err == nil) != (tt.want == "") {
-			t.Errorf("%v: it encodes: %v", tt.fields, err)
+			t.Errorf("Encode with %v: error %v, want %q", tt.fields, err, tt.want)
 		}
 	}
 }
@@ -106,7 +106,7 @@ func TestNewReader(t *testing.T) {
 		t.Errorf("NewReader = %+v, %v", r, err)
 	}
 	if _, err := NewReader(mapped, MappedJSON(JSONFields{Addr: "address"})); err == nil || !strings.Contains(err.Error(), "two JSON layouts") {
-		t.Errorf("two JSON layouts: %v", err)
+		t.Errorf("NewReader with two JSON layouts: %v, want an error", err)
 	}
 }
 
@@ -123,7 +123,7 @@ func TestMappedJSON_NamesMissingFields(t *testing.T) {
 		{addr, `{"at":"h:1","id":"a/b"}`, "must not have a slash"},
 		{MappedJSON(JSONFields{Addr: "node.at"}), `{"node":{"at":"h:1"}}`, `nothing where json_layout {addr: "node.at"} has it`}, // not a path
 		{split, `{"ip":"h"}`, `nothing where json_layout {host: "ip" port: "port"} has it`},
-		{split, `{"ip":"h","port":true}`, "json_layout entry: the port is true, neither a number nor the text of one"},
+		{split, `{"ip":"h","port":true}`, "json_layout entry: the port is true, neither a number nor a string with one"},
 		{split, `{"ip":"h","port":65536}`, "want a port from 1 to 65535"},
 		{split, `{"ip":{},"port":1}`, "json_layout entry: the host is {}, not a string"},
 		{split, `{"ip":"h:1","port":1}`, `address "[h:1]:1"`},

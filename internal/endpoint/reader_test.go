@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// reader reads all layouts but home-made JSON.
+// reader reads all layouts except home-made JSON.
 var reader = Reader{LeaseSuffix: true}
 
 // decoded has entries and the endpoints they decode to.
@@ -34,11 +34,11 @@ var decoded = []struct {
 		Endpoint{Instance: "a", Addr: "h:1", Metadata: map[string]string{"weight": "-1.5"}}, EndpointJSON},
 	{"naming metadata is a number", "svc/a", `{"Addr":"h:1","Metadata":5}`, 0,
 		Endpoint{Instance: "a", Addr: "h:1", Metadata: map[string]string{"metadata": "5"}}, EndpointJSON},
-	{"almost naming, in upper case", "svc/a", `{"Addr":"h:1","Version":"v1","Zone":"z","Weight":"3","metadata":{"k":"v"}}`, 0,
+	{"naming-like, with upper-case names", "svc/a", `{"Addr":"h:1","Version":"v1","Zone":"z","Weight":"3","metadata":{"k":"v"}}`, 0,
 		Endpoint{Instance: "a", Addr: "h:1", Version: "v1", Zone: "z", Weight: 3, Metadata: map[string]string{"k": "v"}}, EndpointJSON},
 	{"naming, with upper case in the metadata", "svc/a", `{"Addr":"h:1","Metadata":{"Version":"v1","Zone":"z","Weight":3}}`, 0,
 		Endpoint{Instance: "a", Addr: "h:1", Version: "v1", Zone: "z", Weight: 3}, EndpointJSON},
-	{"naming, said twice", "svc/a", `{"Addr":"h:1","version":"v1","weight":3,"Metadata":{"version":"v2","weight":4}}`, 0,
+	{"naming, with fields next to the address and in the metadata", "svc/a", `{"Addr":"h:1","version":"v1","weight":3,"Metadata":{"version":"v2","weight":4}}`, 0,
 		Endpoint{Instance: "a", Addr: "h:1", Version: "v2", Weight: 4}, EndpointJSON},
 	{"naming with a weight that is too large", "svc/a", `{"addr":"h:1","weight":4294967296}`, 0,
 		Endpoint{Instance: "a", Addr: "h:1"}, EndpointJSON},
@@ -47,7 +47,7 @@ var decoded = []struct {
 	{"lease suffix", "svc7587869", "10.0.0.7:9000", 7587869, Endpoint{Instance: "10.0.0.7:9000", Addr: "10.0.0.7:9000"}, LeaseSuffix},
 	{"kratos with TLS", "svc/id-1", `{"endpoints":["https://h:1","grpcs://[::1]:9000"],"metadata":null}`, 0,
 		Endpoint{Instance: "id-1", Addr: "[::1]:9000"}, Kratos},
-	{"GoFrame with nothing to say", "svc/h:1", ` {} `, 0, Endpoint{Instance: "h:1", Addr: "h:1"}, GoFrame},
+	{"GoFrame without metadata", "svc/h:1", ` {} `, 0, Endpoint{Instance: "h:1", Addr: "h:1"}, GoFrame},
 	{"go-micro with five nodes", "svc/a-3", `{"nodes":[{"id":"a/1","address":"h:1"},{"id":"a/2","address":"h:2"},{"id":"a/3","address":"h:3"},{"id":"a/4","address":"h:4"},{"id":"a/5","address":"h:5"}]}`, 0,
 		Endpoint{Instance: "a-3", Addr: "h:3"}, GoMicro},
 	{"go-micro under another name", "svc/x", `{"nodes":[{"id":"a/1","address":"h:1"}]}`, 0, Endpoint{Instance: "x", Addr: "h:1"}, GoMicro},
@@ -55,8 +55,8 @@ var decoded = []struct {
 		Endpoint{Instance: "a", Addr: "h:1", Version: "v2", Weight: 5}, EndpointJSON},
 	{"null behind the address", "svc/a", `{"Addr":"h:1","addr":null,"metadata":{"weight":5},"Metadata":{},"Version":null,"version":"v2"}`, 0,
 		Endpoint{Instance: "a", Addr: "h:1", Version: "v2", Weight: 5}, EndpointJSON},
-	{"kratos, of what can be dialed", "svc/a", `{"endpoints":["grpc://:9000",5,"grpc://h:1"]}`, 0, Endpoint{Instance: "a", Addr: "h:1"}, Kratos},
-	{"as long as may be", "svc/a", `{"Addr":"h:1"` + strings.Repeat(" ", MaxValue-14) + "}", 0, Endpoint{Instance: "a", Addr: "h:1"}, EndpointJSON},
+	{"kratos with addresses that cannot be dialed", "svc/a", `{"endpoints":["grpc://:9000",5,"grpc://h:1"]}`, 0, Endpoint{Instance: "a", Addr: "h:1"}, Kratos},
+	{"a value of maximum length", "svc/a", `{"Addr":"h:1"` + strings.Repeat(" ", MaxValue-14) + "}", 0, Endpoint{Instance: "a", Addr: "h:1"}, EndpointJSON},
 }
 
 func TestDecode(t *testing.T) {
@@ -89,7 +89,7 @@ var malformed = map[string]string{
 	`{"endpoints":["grpc://h:1:2:%zz"]}`:                                "kratos entry: ",
 	`{"endpoints":["grpc://:9000","http://h:1"]}`:                       `address ":9000"`,
 	`{"network":"unix","address":"h:1"}`:                                "kitex entry: ",
-	`{"Addr":"h:1,h:2"}`:                                                "want host:port, and one alone",
+	`{"Addr":"h:1,h:2"}`:                                                "want a single host:port",
 	"{\"Addr\":\"h:1\",\"Metadata\":\"\xff\"}":                          "UTF-8",
 	`{"Op":1,"Addr":"h:1"}`:                                             "etcd's naming entry: the entry marks a deletion",
 	`{"endpoints":["http://h:1"]}`:                                      "kratos entry: none of the endpoints is grpc:// or grpcs://",
@@ -162,15 +162,15 @@ func TestDecode_BoundsMetadata(t *testing.T) {
 			t.Fatalf("%v: %v", layout, err)
 		}
 		if got, _, _, err := reader.Decode("k", "k/10.0.0.1:9000", value, 0); err != nil || len(got.Metadata) != MaxMetadata {
-			t.Errorf("%v: %d pieces come back: %v", layout, len(got.Metadata), err)
+			t.Errorf("%v: Decode = %d pieces, %v, want %d", layout, len(got.Metadata), err, MaxMetadata)
 		}
 		e.Metadata = pieces(MaxMetadata + 1)
 		if _, err := layout.Encode("k", e); err == nil {
-			t.Errorf("%v: more is written", layout)
+			t.Errorf("%v: Encode accepts more than %d pieces", layout, MaxMetadata)
 		}
 		value = bytes.Replace(value, []byte(`"k0"`), []byte(`"more":"","k0"`), 1)
 		if got, _, _, err := reader.Decode("k", "k/10.0.0.1:9000", value, 0); err == nil {
-			t.Errorf("%v: %d pieces are read", layout, len(got.Metadata))
+			t.Errorf("%v: Decode = %d pieces, want an error", layout, len(got.Metadata))
 		}
 	}
 }
@@ -195,9 +195,9 @@ func TestDecode_ForeignProtocols(t *testing.T) {
 		e, _, _, err := reader.Decode("svc", "svc/a", []byte(value), 0)
 		switch {
 		case tt.wrong == "" && (err != nil || e.Addr != "h:1" || e.Metadata["k"] != "v"):
-			t.Errorf("%s: %+v, %v", value, e, err)
+			t.Errorf("Decode(%s) = %+v, %v, want h:1 and its metadata", value, e, err)
 		case tt.wrong != "" && (err == nil || !strings.Contains(err.Error(), tt.wrong)):
-			t.Errorf("%s: %+v, error %v, want %q in it", value, e, err, tt.wrong)
+			t.Errorf("Decode(%s) = %+v, error %v, want %q in it", value, e, err, tt.wrong)
 		}
 	}
 }
@@ -244,7 +244,7 @@ func TestSamples(t *testing.T) {
 		want := whole
 		want.Instance = cmp.Or(s.instance, strings.TrimPrefix(s.etcdKey, "svc/"))
 		if e, err := s.decode(s.value); err != nil || !e.Equal(want) {
-			t.Errorf("%s: %s is %+v, %v", s.name, s.value, e, err)
+			t.Errorf("%s: Decode(%s) = %+v, %v, want %+v", s.name, s.value, e, err, want)
 		}
 	}
 }
@@ -255,7 +255,7 @@ func TestDecode_TruncatedValues(t *testing.T) {
 		for n := range s.value {
 			e, err := s.decode(s.value[:n])
 			if err == nil {
-				t.Errorf("%s: %s is %+v", s.name, s.value[:n], e)
+				t.Errorf("%s: Decode(%s) = %+v, want an error", s.name, s.value[:n], e)
 			}
 			checkError(t, err)
 		}
@@ -299,7 +299,7 @@ func (s sample) checkWrong(t *testing.T, path, value string) {
 	got := map[string]any{"version": e.Version, "zone": e.Zone, "weight": e.Weight, "k": e.Metadata["k"], "addr": e.Addr}
 	for name, want := range map[string]any{"version": whole.Version, "zone": whole.Zone, "weight": whole.Weight, "k": whole.Metadata["k"], "addr": whole.Addr} {
 		if got[name] != want && !slices.Contains(s.holds(path), name) {
-			t.Errorf("%s\nhas another %s: %+v", value, name, e)
+			t.Errorf("%s\nhas the %s %v, want %v", value, name, got[name], want)
 		}
 	}
 }

@@ -196,9 +196,9 @@ func Trouble(own, other Layout) string {
 	switch {
 	case own == other:
 	case own == GoFrame:
-		return "GoFrame's own reader panics at a key that does not end in host:port, or rejects the whole list because of its value"
+		return "GoFrame's own reader panics at a key that does not end in host:port, or gives up on the whole list because of its value"
 	case own == Kratos && !other.JSON():
-		return "kratos' own reader rejects the whole list because of an entry that is not JSON"
+		return "kratos' own reader gives up on the whole list because of an entry that is not JSON"
 	case own == Kitex && other.JSON() && other != GoFrame: // both layouts have the same key, so an entry has one of them
 		return "kitex' own reader adds an instance without an address for other JSON"
 	case own == GoMicro && other.JSON():

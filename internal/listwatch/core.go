@@ -37,7 +37,7 @@ const (
 )
 
 // errNotOpened is the outcome of callWatch if etcd has not answered in time.
-var errNotOpened = errors.New("etcd did not open it")
+var errNotOpened = errors.New("etcd did not open the watch")
 
 // call is a step of the shell that takes time. The shell reports the outcome as the next event.
 type call int
@@ -74,10 +74,10 @@ type step[T any] struct {
 type effects[T any] struct {
 	closeWatch bool       // close the watch, and open later watches on another stream
 	doubt      bool       // make the other ranges of the client list again
-	relisted   string     // count a repeated list with this cause; "": none
+	relisted   string     // count a repeated list with this cause; may be ""
 	malformed  []string   // count the malformed values of these keys
 	notes      []note     // log these lines
-	update     *Update[T] // publish this; nil: nothing
+	update     *Update[T] // publish this; may be nil
 }
 
 // note is a log line.
@@ -117,16 +117,16 @@ type core[T any] struct {
 	refusals    backoff.Backoff // of refused lists
 	rebuilds    backoff.Backoff // of watches
 
-	openedAt time.Time // when the watch was opened; zero: no watch is open
+	openedAt time.Time // when the watch was opened, zero while none is open
 
 	unpublished     bool      // the content changed since the last update
-	gathered        int       // the answers of the watch with those changes; until published, those in the last update
+	gathered        int       // the number of answers with those changes; after publish, in the last update
 	next            time.Time // the earliest time of the next update
 	lastErr         error     // the error of the last update
 	failureLogged   bool      // a failure is logged, and its end is not
 	truncatedLogged bool      // truncation is logged, and its end is not
 
-	every time.Duration    // the silence after which the range is probed, if the client follows few ranges
+	every time.Duration    // the time without an answer before a probe, if the client follows few ranges
 	now   time.Time        // of this step
 	lines loglimit.Limiter // of lines that writers of the range can cause
 	fails loglimit.Limiter // of lines about failed lists
@@ -410,9 +410,9 @@ func (c *core[T]) noteTruncated() {
 	c.limited(&c.lines, text, "key", c.name, "kept", s.used.entries, "bytes", s.used.bytes, "in_etcd", c.replica.total)
 }
 
-// limited logs a warning that others can cause without limit.
-func (c *core[T]) limited(of *loglimit.Limiter, text string, args ...any) {
-	if ok, missed := of.Allow(c.now); ok {
+// limited logs a warning at a limited rate, since others can cause it at any rate.
+func (c *core[T]) limited(limiter *loglimit.Limiter, text string, args ...any) {
+	if ok, missed := limiter.Allow(c.now); ok {
 		c.note(true, text, loglimit.Attrs(missed, args...)...)
 	}
 }
@@ -421,7 +421,7 @@ func (c *core[T]) note(warn bool, text string, args ...any) {
 	c.effects.notes = append(c.effects.notes, note{warn, text, args})
 }
 
-// errorOf returns an error with the failed call, the range and the cause: err may only say that time ran out.
+// errorOf returns an error with the failed call, the range and the cause: err may be a timeout without a reason.
 func (c *core[T]) errorOf(what string, err, why error) error {
 	err = etcderr.With(err, why)
 	if etcderr.Code(err) == codes.PermissionDenied {
@@ -455,9 +455,9 @@ func relistCause(err error) string {
 // maxPause is the longest pause between two updates.
 const maxPause = 500 * time.Millisecond
 
-// Pause returns the pause after an update with so many changes, which took so long. After one change it equals that time, so that
-// changes made one after the other are not delayed. It grows with the square of the changes: if they come faster than updates
-// pass them on, an update gathers more of them. A rollout of 3,000 endpoints makes 5 updates (not squared: 13).
+// Pause returns the pause after an update of so many changes, which took the duration took. After one change it equals took, so that
+// changes made one after the other are not delayed. It grows with the square of changes, so that an update gathers more changes if
+// they come fast. A rollout of 3,000 endpoints makes 5 updates, and 13 without the square.
 func Pause(took time.Duration, changes int) time.Duration {
 	changes = min(changes, 1000) // against overflow
 	return min(min(took, maxPause)*time.Duration(changes*changes), maxPause)

@@ -117,7 +117,7 @@ func testSpec() Spec[string] {
 	return Spec[string]{Range: Range{"k/", "k0"}, Decode: newSet(new([]string)).decode}
 }
 
-// testCore returns a core of a client with a connection. Its first silence is not shortened.
+// testCore returns a core of a client with a connection. Its first probe is not moved forward.
 func testCore(spec Spec[string]) *core[string] {
 	streams := NewStreams()
 	streams.connected = true
@@ -148,14 +148,14 @@ func (c *core[T]) follow(t *testing.T, rules ...rule) (last *Update[T]) {
 	return last
 }
 
-// watching are the rules that lead to a watch, at 0, of a range with one entry.
+// watching has the rules that lead to a watch, at time 0, of a range with one entry.
 var watching = []rule{
 	{0, ok, "list within 1s"},
 	{0, read(list(10, kv("a", "1", 5))), "publish [a=1], watch from 11 within 5s"},
 	{0, ok, "wait 4s"},
 }
 
-// ended returns the last answer of a watch: etcd has compacted its history up to a revision, unless that is 0.
+// ended returns the last answer of a watch. If compacted is not 0, etcd has compacted its history up to that revision.
 func ended(revision int, compacted int64) *clientv3.WatchResponse {
 	resp := watchAnswer(header(1, 1, revision))
 	resp.CompactRevision, resp.Canceled = compacted, true
@@ -191,7 +191,7 @@ func TestCoreFollows(t *testing.T) {
 			rule{5 * time.Second, keys(20, 1, 15), "close the watch: missed, doubt etcd, etcd watch interrupted, pause 50ms"},
 			rule{5 * time.Second, ok, "list within 1s"},
 		),
-		"a watch that is on its way to what the probe has seen": with(watching,
+		"a watch that delivers the change after a probe has seen it": with(watching,
 			rule{4 * time.Second, ok, "probe within 2.5s"},
 			rule{4 * time.Second, keys(13, 2, 13), "wait 1s"},
 			rule{4500 * ms, answered(events(11, create("b", "1", 11))), "publish [a=1 b=1], wait 500ms"},
@@ -215,7 +215,7 @@ func TestCoreFollows(t *testing.T) {
 			rule{4 * time.Second, ok, "probe within 2.5s"},
 			rule{4 * time.Second, keys(9, 1, 5), "close the watch: replaced, doubt etcd, etcd watch interrupted, pause 50ms"},
 		),
-		"another range has found trouble": with(watching,
+		"another range doubts etcd": with(watching,
 			rule{4 * time.Second, ok, "probe within 2.5s"},
 			rule{4 * time.Second, keys(11, 1, 5), "wait 30s"},
 			rule{5 * time.Second, doubt, "verify within 10s"},
@@ -263,7 +263,7 @@ func TestCoreFollows(t *testing.T) {
 func TestCoreListsAgain(t *testing.T) {
 	interrupted := with(watching, rule{time.Second, closed, "close the watch: closed, etcd watch interrupted, pause 50ms"})
 	for name, rules := range map[string][]rule{
-		"something missed": with(interrupted,
+		"a change while the watch was closed": with(interrupted,
 			rule{time.Second, ok, "list within 1s"},
 			rule{time.Second, read(list(12, kv("b", "1", 12))), "publish [b=1] without a=1, watch from 13 within 5s"},
 			rule{time.Second, ok, "wait 4s"},
@@ -462,7 +462,7 @@ func TestCoreNamesTheCause(t *testing.T) {
 		want string
 	}{
 		{"a list", because(late, cause), "50ms", `etcd: list "k/": context deadline exceeded: ` + cause},
-		{"a list that says it itself", because(failed(unavailable), cause), "50ms", `etcd: list "k/": ` + unavailable.Error()},
+		{"a list whose error has the cause", because(failed(unavailable), cause), "50ms", `etcd: list "k/": ` + unavailable.Error()},
 		{"connected", late, "50ms", `etcd: list "k/": context deadline exceeded`},
 		{"refused", refused, "500ms", `etcd: list "k/": etcdserver: permission denied (the etcd user's role lacks READ permission for this range)`},
 	} {

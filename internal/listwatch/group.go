@@ -84,7 +84,7 @@ type watcher[T any] struct {
 	timer   *time.Timer
 	answers clientv3.WatchChan
 	cancel  context.CancelFunc // closes the watch
-	stream  *stream            // the stream of the watch; nil: no watch
+	stream  *stream            // the stream of the watch, nil without a watch
 }
 
 // run lists and follows until ctx ends.
@@ -226,7 +226,7 @@ func (w *watcher[T]) wait(ctx context.Context, d time.Duration, answers clientv3
 	w.timer.Reset(d)
 	doubt := w.doubt
 	if answers == nil {
-		doubt = nil // it does not shorten a pause
+		doubt = nil // a doubt does not shorten a pause
 	}
 	select {
 	case answer, ok := <-answers:

@@ -20,15 +20,15 @@ import (
 
 // fakeEtcd is a Client that answers as the test sets it up.
 type fakeEtcd struct {
-	mu      sync.Mutex
-	get     func(ctx context.Context, op clientv3.Op) (*clientv3.GetResponse, error)
-	answers chan clientv3.WatchResponse // of the watch; nil: watches do not open
-	gets    []clientv3.Op
-	watches []string      // the streams on which watches were opened
-	opening time.Duration // how long opening a watch takes
-	anybody int           // the watches that do not require a member with a leader
-	opened  []context.Context
-	early   int // the watches that were closed while being opened
+	mu        sync.Mutex
+	get       func(ctx context.Context, op clientv3.Op) (*clientv3.GetResponse, error)
+	answers   chan clientv3.WatchResponse // of the watch; nil if watches do not open
+	gets      []clientv3.Op
+	watches   []string      // the streams on which watches were opened
+	opening   time.Duration // how long opening a watch takes
+	anyMember int           // the watches that do not require a member with a leader
+	opened    []context.Context
+	early     int // the watches that were closed while being opened
 }
 
 func (f *fakeEtcd) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
@@ -44,7 +44,7 @@ func (f *fakeEtcd) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) 
 	f.mu.Lock()
 	f.watches = append(f.watches, streamOf(ctx))
 	if md, _ := metadata.FromOutgoingContext(ctx); len(md.Get(rpctypes.MetadataRequireLeaderKey)) == 0 {
-		f.anybody++
+		f.anyMember++
 	}
 	answers, opening := f.answers, f.opening
 	f.mu.Unlock()
@@ -140,7 +140,7 @@ func TestGroupFollows(t *testing.T) {
 		answers <- *events(11, put("c", "1", 11))
 		synctest.Wait()
 		if text(last.Snapshot.Items) != "a=1 c=1" {
-			t.Errorf("after a change: %q", text(last.Snapshot.Items))
+			t.Errorf("after a change: %q, want a=1 c=1", text(last.Snapshot.Items))
 		}
 
 		// A silent watch is probed; the probe agrees.
@@ -156,7 +156,7 @@ func TestGroupFollows(t *testing.T) {
 		time.Sleep(probeEvery + time.Second)
 		synctest.Wait()
 		if probes := f.counts()[0] - asked; probes == 0 || len(h.relisted) != 0 {
-			t.Errorf("silence: %d probes, relisted %q", probes, h.relisted)
+			t.Errorf("a silent watch: %d probes, relisted %q, want a probe and no list", probes, h.relisted)
 		}
 
 		// A change during a hanging probe is published at once.
@@ -167,7 +167,7 @@ func TestGroupFollows(t *testing.T) {
 		answers <- *events(12, put("c", "2", 12))
 		synctest.Wait()
 		if text(last.Snapshot.Items) != "a=1 c=2" {
-			t.Errorf("after a change while a probe hangs: %q", text(last.Snapshot.Items))
+			t.Errorf("after a change while a probe hangs: %q, want a=1 c=2", text(last.Snapshot.Items))
 		}
 
 		// A broken watch is reopened on another stream.
@@ -176,7 +176,7 @@ func TestGroupFollows(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if text(last.Snapshot.Items) != "a=2" || len(f.watches) != 2 || f.watches[1] == f.watches[0] || len(h.relisted) != 1 || h.relisted[0] != "closed" {
-			t.Errorf("after a break: %q, watches on %q, relisted %q", text(last.Snapshot.Items), f.watches, h.relisted)
+			t.Errorf("after a break: %q, watches on %q, relisted %q, want a=2, two streams and closed", text(last.Snapshot.Items), f.watches, h.relisted)
 		}
 		for _, line := range []string{"level=WARN", "etcd list failed", "etcd watch restored", "level=INFO", "etcd watch interrupted", "malformed"} {
 			if !strings.Contains(log.String(), line) {
@@ -191,16 +191,16 @@ func TestGroupFollows(t *testing.T) {
 		time.Sleep(watchTimeout + 120*time.Millisecond) // it is in a pause then
 		synctest.Wait()
 		if n := len(h.relisted); n != 3 || h.relisted[2] != "watch_error" {
-			t.Errorf("a watch that does not open: relisted %q", h.relisted)
+			t.Errorf("a watch that does not open: relisted %q, want watch_error last", h.relisted)
 		}
-		if f.anybody > 0 {
-			t.Errorf("%d of %d watches ask for no member with a leader", f.anybody, len(f.watches))
+		if f.anyMember > 0 {
+			t.Errorf("%d of %d watches do not require a member with a leader", f.anyMember, len(f.watches))
 		}
 	})
 }
 
-// quiet follows ranges of an etcd without changes, and counts the repeated lists.
-func quiet(t *testing.T, ranges int, then func(f *fakeEtcd, relisted *atomic.Int64)) {
+// quiet follows ranges of an etcd without changes, counts the repeated lists, and runs test.
+func quiet(t *testing.T, ranges int, test func(f *fakeEtcd, relisted *atomic.Int64)) {
 	synctest.Test(t, func(t *testing.T) {
 		f, relisted := &fakeEtcd{}, new(atomic.Int64)
 		f.answering(list(100), nil)
@@ -213,13 +213,13 @@ func quiet(t *testing.T, ranges int, then func(f *fakeEtcd, relisted *atomic.Int
 			spec.Range = Prefix(fmt.Sprintf("k%d/", i))
 			g.Follow(spec, func(Update[string]) {})
 		}
-		then(f, relisted)
+		test(f, relisted)
 	})
 }
 
 // TestRequestsAtRest checks that etcd receives at most 60 requests a minute while nothing changes (D14), and that each range is probed.
 func TestRequestsAtRest(t *testing.T) {
-	for _, tt := range []struct{ ranges, least, most int }{
+	for _, tt := range []struct{ ranges, atLeast, atMost int }{
 		{4, 476, 484}, // in an hour, each every 30 s; the hour may begin with a probe
 		{200, 2800, 2900},
 	} {
@@ -227,8 +227,8 @@ func TestRequestsAtRest(t *testing.T) {
 			time.Sleep(10 * time.Minute)
 			before := f.counts()
 			time.Sleep(time.Hour)
-			if asked := f.counts()[0] - before[0]; asked < tt.least || asked > tt.most || relisted.Load() > 0 {
-				t.Errorf("%d ranges: %d requests in an hour, want %d to %d; %d lists", tt.ranges, asked, tt.least, tt.most, relisted.Load())
+			if asked := f.counts()[0] - before[0]; asked < tt.atLeast || asked > tt.atMost || relisted.Load() > 0 {
+				t.Errorf("%d ranges: %d requests in an hour, want %d to %d; %d lists", tt.ranges, asked, tt.atLeast, tt.atMost, relisted.Load())
 			}
 		})
 	}
@@ -245,7 +245,7 @@ func TestGroup_SharesDoubt(t *testing.T) {
 		}
 		time.Sleep(probeSoon + maxListTimeout)
 		if n := relisted.Load(); n < ranges {
-			t.Errorf("%d of %d ranges are listed again soon after the first", n, ranges)
+			t.Errorf("%d of %d ranges are listed again soon after the first, want all", n, ranges)
 		}
 	})
 }

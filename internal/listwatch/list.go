@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// firstPage is the number of keys in the first page of a list: few, for an entry may have 1.5 MiB by default, and the etcd
-	// client may accept answers of any size. A later page has as many keys as make about pageBytes, by the sizes in the page before
-	// it, but at most pageGrowth times as many as that page. Small pages cost: for each, etcd counts the range.
+	// firstPage is the number of keys in the first page of a list. It is small: an entry may have 1.5 MiB by default, and the etcd
+	// client may accept answers of any size. A later page has about pageBytes, as estimated from the previous one, but at most
+	// pageGrowth times as many keys. Smaller pages would cost more: etcd counts the range for each.
 	firstPage  = 32
 	minPage    = 8 // where etcd is slow
 	maxPage    = 4096
@@ -26,9 +26,9 @@ const (
 
 // page is a part of a range that one read requests.
 type page struct {
-	from     string // the first key; "": the first of the range
+	from     string // the first key, "" for the first of the range
 	limit    int64
-	revision int64 // 0: the latest
+	revision int64 // 0 for the latest
 }
 
 // opts returns the options of a read of the page.
@@ -39,7 +39,7 @@ func (p page) opts(r Range) []clientv3.OpOption {
 // listing is a list in progress: page after page, all at the revision of the first. After a failed
 // page the next try resumes it. The zero value is a new list.
 type listing[T any] struct {
-	header *etcdserverpb.ResponseHeader // of the first page; nil: none was read
+	header *etcdserverpb.ResponseHeader // of the first page, nil before it was read
 	total  int64                        // keys in the range, whatever they hold
 	last   int64                        // the highest mod revision of the keys read so far
 	load   *load[T]
@@ -95,7 +95,7 @@ func (l *listing[T]) failed(err error, first string) (again bool, _ error) {
 		l.next.limit = max(limit/8, 1)
 		return true, nil
 	case tooLarge(err): // at the revision of this list, the entry stays
-		err = fmt.Errorf("%w: the first entry from %q on: raise the etcd client's MaxCallRecvMsgSize, or delete the entry", err, cmp.Or(l.next.from, first))
+		err = fmt.Errorf("%w: the entry at or after %q is too large: raise the etcd client's MaxCallRecvMsgSize, or delete the entry", err, cmp.Or(l.next.from, first))
 		*l = listing[T]{}
 	case etcderr.Code(err) == codes.OutOfRange: // etcd has compacted the revision of the first page
 		*l = listing[T]{}
@@ -105,7 +105,7 @@ func (l *listing[T]) failed(err error, first string) (again bool, _ error) {
 	return false, err
 }
 
-// tooLarge reports whether an answer had more bytes than the client receives.
+// tooLarge reports whether an answer had more bytes than the client accepts.
 func tooLarge(err error) bool {
 	return etcderr.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "message larger than max")
 }

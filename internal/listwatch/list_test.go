@@ -32,7 +32,7 @@ func TestCoreListsInPages(t *testing.T) {
 	}
 	a, b, c := kv("a", "1", 5), kv("b", "1", 5), kv("c", "1", 5)
 	for name, rules := range map[string][]rule{
-		"all at the revision of the first": with(first,
+		"all pages are read at the revision of the first": with(first,
 			rule{0, more(12, c), `list 2048 from "c\x00" at 10 within 1s`},
 			rule{0, read(list(13, kv("d", "1", 5))), "publish [a=1 b=1 c=1 d=1], watch from 11 within 5s"},
 		),
@@ -51,29 +51,29 @@ func TestCoreListsInPages(t *testing.T) {
 			rule{0, large, `list 1 from "c\x00" at 10 within 1s`},
 			rule{0, large, "list locally within 500ms"},
 			rule{0, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
-			rule{0, ok, "list within 2s"}, // it may have been deleted
+			rule{0, ok, "list within 2s"}, // the entry may have been deleted
 		),
-		"again once etcd has compacted the revision": with(first,
+		"the list begins again once etcd has compacted its revision": with(first,
 			rule{0, compacted, "list locally within 500ms"},
 			rule{0, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
 			rule{0, ok, "list within 2s"},
 		),
-		"again where another etcd answers": with(first,
+		"the list begins again when another etcd answers": with(first,
 			rule{0, of(2, more(10, c)), "etcd list failed, publish nothing known with the error, pause 50ms"},
 			rule{0, ok, "list within 2s"},
 		),
-		"again after a reconnect": with(first,
+		"the list begins again after a reconnect": with(first,
 			rule{0, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
 			rule{0, back, "list within 2s"},
 		),
-		"of one member": {
+		"a list of one member without a leader": {
 			{0, ok, "list within 1s"},
 			{0, failed(rpctypes.ErrNoLeader), "list locally within 500ms"},
 			{0, more(10, a), `list locally 256 from "a\x00" at 10 within 500ms`},
 			{0, read(list(10, b)), "etcd list failed, publish [a=1 b=1] provisionally with the error, pause 50ms"},
 			{0, ok, "list within 2s"},
 		},
-		"beside the watch": with(watching,
+		"a list while the watch is open": with(watching,
 			rule{1 * time.Second, back, "verify within 10s"},
 			rule{1 * time.Second, more(12, a), `verify 256 from "a\x00" at 12 within 10s`},
 			rule{1 * time.Second, read(list(13, b)), "publish [a=1 b=1], wait 4s"},
@@ -89,16 +89,16 @@ func TestCoreListsInPages(t *testing.T) {
 func TestPageSizes(t *testing.T) {
 	for _, row := range []struct {
 		rule        string
-		asked, size int // of the page before: its keys, and the bytes of each value
+		asked, size int // the keys of the previous page, and the bytes of each value
 		want        int64
 	}{
-		{"small after the first", firstPage, 100, 8 * firstPage},
-		{"small after a large page", 1000, 100, 4096},
-		{"as many as make 512 KiB", 1000, 1000, 521},
-		{"large", firstPage, 10_000, 52},
-		{"larger", firstPage, 100_000, 5},
-		{"one alone", firstPage, 3 << 20, 1},
-		{"more than one key after one alone", 1, 100, 8},
+		{"small entries after the first page", firstPage, 100, 8 * firstPage},
+		{"small entries after a large page", 1000, 100, 4096},
+		{"entries of 1,000 bytes make a page of 512 KiB", 1000, 1000, 521},
+		{"large entries", firstPage, 10_000, 52},
+		{"larger entries", firstPage, 100_000, 5},
+		{"an entry larger than a page", firstPage, 3 << 20, 1},
+		{"small entries after a page of one key", 1, 100, 8},
 	} {
 		l := listing[string]{next: page{limit: int64(row.asked)}}
 		kvs := []*mvccpb.KeyValue{kv("12345", strings.Repeat("x", row.size), 5)}

@@ -83,7 +83,7 @@ type Spec[T any] struct {
 // Config is the configuration that the ranges of a group share.
 type Config[T any] struct {
 	Client  Client
-	Streams *Streams // of the client, shared by its groups; nil: the group has its own
+	Streams *Streams // the client's, which its groups share; nil makes the group use its own
 	// Equal reports whether a new value equals the old one, which is then kept.
 	Equal func(a, b T) bool
 	// Size returns the approximate memory of a value in bytes. It may be nil without Bounds.
@@ -91,7 +91,7 @@ type Config[T any] struct {
 	Bounds Bounds
 	Logger *slog.Logger
 	Hooks  Hooks
-	// Why returns the cause that the error of a call lacks, nil for none. It is added to errors. It may be nil.
+	// Why returns the cause that the error of a call lacks, which is added to the error, or nil. Why may be nil.
 	Why func(error) error
 	// MaxRefusedPause bounds the pause before a refused list is repeated.
 	MaxRefusedPause time.Duration
@@ -103,10 +103,10 @@ type Hooks struct {
 	Malformed func(key string)   // a value was skipped
 }
 
-// Pages reads a range at one revision, which it returns, and calls each with the entries of page
-// after page, sorted by key. Pages are bounded as in a list. An error of each ends it. If etcd
-// compacts the revision before the last page, Pages begins again with the first key.
-func Pages(ctx context.Context, kv clientv3.KV, r Range, each func([]*mvccpb.KeyValue) error) (revision int64, err error) {
+// Pages reads a range at one revision, which it returns. It calls yield with the entries of each page, sorted by key.
+// Pages are bounded as in a list. An error of yield ends the read. If etcd compacts the revision before the last page,
+// Pages begins again with the first key.
+func Pages(ctx context.Context, kv clientv3.KV, r Range, yield func([]*mvccpb.KeyValue) error) (revision int64, err error) {
 	var l listing[struct{}]
 	nothing := &set[struct{}]{
 		decode: func(*mvccpb.KeyValue) (v struct{}, ok bool, err error) { return v, false, nil },
@@ -121,7 +121,7 @@ func Pages(ctx context.Context, kv clientv3.KV, r Range, each func([]*mvccpb.Key
 			}
 			return 0, err
 		}
-		if err := each(resp.Kvs); err != nil {
+		if err := yield(resp.Kvs); err != nil {
 			return 0, err
 		}
 		if more, err = l.take(resp, nothing); err != nil {

@@ -10,16 +10,16 @@ import (
 const (
 	// lagAllowed bounds how far the watch may lag behind etcd, and how long etcd may not answer, before the second probe.
 	lagAllowed = time.Second
-	// probeSoon is the time from trouble to a probe, and the interval of probes if the client has no connection that reports its return.
+	// probeSoon is the time from trouble to a probe, and the interval of probes without a connection that reports its return.
 	probeSoon = 4 * time.Second
-	// probeEvery is the silence after which a range is probed.
+	// probeEvery is the time without an answer of the watch after which a range is probed.
 	probeEvery = 30 * time.Second
-	// probeSpacing bounds the mean interval between two probes of an etcd client in peace: 48 a
-	// minute, so that chance hardly ever makes it more than 60.
+	// probeSpacing is the least mean interval between two probes of an etcd client without trouble. That makes 48 a minute, so
+	// that there are rarely more than 60.
 	probeSpacing = 1250 * time.Millisecond
 )
 
-// Each of these reasons to list again names itself in logs and metrics.
+// These are reasons to list again, as they appear in logs. relistCause names them for metrics.
 var (
 	errClosed   = errors.New("the watch was closed")
 	errReplaced = errors.New("etcd's revision went backwards: it was restored from a backup or wiped")
@@ -31,7 +31,7 @@ var (
 // If an answer contradicts it, they return an error, and the range must be listed again.
 //
 // A watch can be dead without an error: the stream hangs, its member lags, or etcd was restored and has yet to reach the start
-// revision of the watch. So a silent range is probed. A probe reads the number of keys and the key changed last, which costs etcd
+// revision of the watch. So a range whose watch is silent is probed. A probe reads the number of keys and the key changed last, which costs etcd
 // some 4 ms of a processor for 10,000 keys. If they differ from the replica's, the watch has a second to deliver the difference.
 //
 // The content stays known through every error, until a list replaces it.
@@ -50,10 +50,10 @@ type replica[T any] struct {
 
 	heardAt time.Time // when the watch or a probe last agreed, or trouble began
 	calm    bool      // an answer agreed since the last trouble
-	awaited int64     // the revision that the watch must reach; 0: none
+	awaited int64     // the revision that the watch must reach; 0 for none
 
-	every  time.Duration // the silence after which the range is probed
-	spread uint8         // shortens the first silences after trouble, so that ranges are not probed all at once
+	every  time.Duration // the time without an answer after which the range is probed
+	spread uint8         // shortens the first intervals after trouble, so that ranges are not probed all at once
 }
 
 // listed applies a list, and reports whether the snapshot changed. A linearizable list wins even if
@@ -124,7 +124,7 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed
 	case behind:
 		r.suspect(r.revision, now)
 	case r.set.truncated && r.calm && r.awaited == 0: // a probe that checks for room stays due
-	case !resp.Created && max(r.revision, r.applied) >= r.awaited: // the answer to opening proves little
+	case !resp.Created && max(r.revision, r.applied) >= r.awaited: // the answer that opens a watch proves little
 		r.fits(now)
 	}
 	return changed, nil
@@ -153,8 +153,8 @@ func (r *replica[T]) fits(now time.Time) {
 	r.heardAt, r.calm, r.awaited = now, true, 0
 }
 
-// suspect requires the watch to reach a revision, unless it already has to, which suspect reports.
-func (r *replica[T]) suspect(revision int64, now time.Time) (before bool) {
+// suspect requires the watch to reach a revision. It does nothing, and returns true, if the watch already has to reach one.
+func (r *replica[T]) suspect(revision int64, now time.Time) (already bool) {
 	if r.awaited != 0 {
 		return true
 	}

@@ -104,10 +104,10 @@ func TestReplicaProbed(t *testing.T) {
 			resp.Kvs = []*mvccpb.KeyValue{tt.last}
 		}
 		if err := r.probed(resp, start); errors.Is(tt.want, errMissed) && err != nil {
-			t.Errorf("%s: %v at once, though the event may be on its way", tt.name, err)
+			t.Errorf("%s: the first probe returns %v, want nil: the watch may deliver the change soon", tt.name, err)
 		}
 		if err := r.probed(resp, start.Add(lagAllowed)); !errors.Is(err, tt.want) {
-			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
+			t.Errorf("%s: the second probe returns %v, want %v", tt.name, err, tt.want)
 		}
 	}
 }

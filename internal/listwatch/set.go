@@ -11,19 +11,19 @@ import (
 )
 
 // set holds the decoded entries of a range: a sorted slice that snapshots share, and the changes
-// made since it was last committed. One change costs the change; one commit costs a copy of the
-// slice, however many changes it folds in.
+// made since it was last committed. A change is cheap. A commit copies the slice, however many
+// changes it includes.
 type set[T any] struct {
 	decode    Decode[T]
 	equal     func(a, b T) bool
 	malformed func(key string, err error) // called once for each value
 	size      func(T) int                 // see Config
 	bounds    Bounds
-	maxKey    int // bytes that a key may have; 0: any number
+	maxKey    int // bytes that a key may have, 0 for any number
 
 	items   []*Item[T]          // sorted by key; never written to again
-	removed []*Item[T]          // removed since takeRemoved, each as it was last
-	changes map[string]*Item[T] // since items was built; nil: the key was removed
+	removed []*Item[T]          // removed since takeRemoved, each with its last value
+	changes map[string]*Item[T] // since items was built; nil for a removed key
 	bad     map[uint64]struct{} // the hashes of malformed keys and values that were reported
 
 	used        usage // by items and changes
@@ -183,7 +183,7 @@ func (l *load[T]) finish() bool {
 	return true
 }
 
-// commit folds the changes in and returns the content. The result must not be written to.
+// commit applies the changes and returns the content. The result must not be written to.
 func (s *set[T]) commit() []*Item[T] {
 	if len(s.changes) == 0 {
 		return s.items
@@ -305,8 +305,8 @@ func (b Bounds) within(u usage) bool {
 	return (b.Entries <= 0 || u.entries <= b.Entries) && (b.Bytes <= 0 || u.bytes <= b.Bytes)
 }
 
-// hasRoom reports whether entries were left out and half of the bounds is free. With a smaller
-// share, a full range whose entries come and go would be listed at each probe.
+// hasRoom reports whether entries were left out and half of the bounds is free. If a smaller part sufficed, a
+// full range whose entries come and go would be listed at each probe.
 func (s *set[T]) hasRoom() bool { return s.truncated && s.bounds.within(s.used.plus(s.used)) }
 
 // usageOf returns the usage of an entry, which may be nil.

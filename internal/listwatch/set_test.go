@@ -50,32 +50,32 @@ func TestSetReportsAMalformedValueOnce(t *testing.T) {
 	s.put(kv("b", "bad", 2))
 	s.replace([]*mvccpb.KeyValue{kv("a", "1", 1), kv("b", "bad", 2)})
 	if got := text(s.commit()); got != "a=1" || len(malformed) != 1 {
-		t.Errorf("%q, reported %q, want a=1 and one report", got, malformed)
+		t.Errorf("the set has %q, reported %q, want a=1 and one report", got, malformed)
 	}
 	if s.put(kv("b", "bad too", 3)); len(malformed) != 2 {
 		t.Errorf("reported %q, want a report of another malformed value", malformed)
 	}
 	if !s.put(kv("b", "2", 4)) || text(s.commit()) != "a=1 b=2" {
-		t.Errorf("a mended value is not taken: %q", text(s.commit()))
+		t.Errorf("after a valid value the set has %q, want a=1 b=2", text(s.commit()))
 	}
 	if !s.put(kv("b", "bad", 5)) || text(s.commit()) != "a=1" || len(malformed) != 2 {
-		t.Errorf("%q, reported %q, want the value dropped, and reported no more", text(s.commit()), malformed)
+		t.Errorf("the set has %q, reported %q, want a=1 and no new report", text(s.commit()), malformed)
 	}
 }
 
-func TestSetKeepsWhatDoesNotChange(t *testing.T) {
+func TestSet_KeepsUnchangedEntries(t *testing.T) {
 	s := newSet(new([]string))
 	s.replace([]*mvccpb.KeyValue{kv("a", "1", 1), kv("b", "1", 1)})
 	before := s.commit()
 	if s.replace([]*mvccpb.KeyValue{kv("a", "1", 9), kv("b", "1", 9)}) {
-		t.Error("an equal list is a change")
+		t.Error("replace by an equal list reports a change")
 	}
 	s.put(kv("b", "2", 10))
 	moved := kv("c", "1", 11)
 	s.put(moved)
 	moved.Lease = 7
 	if !s.put(moved) || s.put(moved) || s.get("c").Lease != 7 {
-		t.Errorf("an entry that is put on another lease: %+v", s.get("c"))
+		t.Errorf("an entry that is put on lease 7 is %+v, want one change", s.get("c"))
 	}
 	s.remove("c")
 	after := s.commit()
@@ -121,23 +121,23 @@ func TestSetIsBounded(t *testing.T) {
 		want string
 		left bool
 	}{
-		{"another entry finds no room", func(s *set[string]) {
+		{"an entry beyond the bound is left out", func(s *set[string]) {
 			s.put(created("a", "1", 9))
 			s.put(created("b", "1", 9))
 		}, "a=1 m=1 n=1", true},
-		{"an entry that grows too large goes", func(s *set[string]) {
+		{"an entry that grows too large is left out", func(s *set[string]) {
 			s.put(created("a", value("1", big), 9))
 			s.put(kv("m", value("2", big+1), 10))
 		}, "a=1 n=1", true},
-		{"one that goes makes room", func(s *set[string]) {
+		{"a removed entry makes room", func(s *set[string]) {
 			s.put(created("a", "1", 9))
 			s.remove("m")
 			s.put(created("b", "1", 10))
 		}, "a=1 b=1 n=1", false},
-		{"of a list the first keys are kept", func(s *set[string]) {
+		{"the first keys of a list are kept", func(s *set[string]) {
 			s.replace(append(kvs{created("a", "1", 9), created("b", "1", 8)}, known...))
 		}, "a=1 b=1 m=1", true},
-		{"and none behind the first that does not fit", func(s *set[string]) {
+		{"no key after the first that exceeds the bounds is kept", func(s *set[string]) {
 			s.replace(append(kvs{created("a", value("1", 2*big), 9), created("b", value("1", 2*big), 8)}, known...))
 		}, "a=1", true},
 	} {
@@ -146,7 +146,7 @@ func TestSetIsBounded(t *testing.T) {
 			s.replace(known)
 			tt.do(&s)
 			if got := short(s.commit()); got != tt.want || s.truncated != tt.left {
-				t.Errorf("%q, left out %v, want %q, %v", got, s.truncated, tt.want, tt.left)
+				t.Errorf("the set has %q, truncated %v, want %q, %v", got, s.truncated, tt.want, tt.left)
 			}
 		})
 	}
@@ -160,7 +160,7 @@ func TestSet_BoundsRemovedEntries(t *testing.T) {
 		s.remove(fmt.Sprint(n))
 	}
 	if n := len(s.takeRemoved()); n != 3 || len(s.changes) != 0 {
-		t.Errorf("%d removed entries and %d changes are held", n, len(s.changes))
+		t.Errorf("%d removed entries and %d changes are held, want 3 and 0", n, len(s.changes))
 	}
 	s.put(created("a", "1", 100))
 	s.remove("a")
@@ -177,7 +177,7 @@ func TestSet_BoundsReportedValues(t *testing.T) {
 		s.put(kv(fmt.Sprint(n), "bad", 1))
 	}
 	if len(s.bad) > maxBad || len(reported) != 2*maxBad {
-		t.Errorf("%d are remembered", len(s.bad))
+		t.Errorf("%d values are remembered and %d reported, want at most %d and %d", len(s.bad), len(reported), maxBad, 2*maxBad)
 	}
 }
 
@@ -210,6 +210,6 @@ func TestCore_LimitsLogLines(t *testing.T) {
 		lines += len(c.step(answered(events(11+n, put("x", fmt.Sprint("bad", n), 11+n))), start).notes)
 	}
 	if lines != 5 {
-		t.Errorf("%d lines of 100 malformed values", lines)
+		t.Errorf("%d lines for 100 malformed values, want 5", lines)
 	}
 }

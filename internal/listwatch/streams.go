@@ -34,7 +34,7 @@ const (
 // that never ends, and its Close then never returns. Watches that the client itself resumes can still cause that.
 type Streams struct {
 	number    uint64 // distinguishes the streams from those of other Streams on the same etcd client
-	connected bool   // the client has a connection whose return calls Group.Reconnected
+	connected bool   // the client has a connection, whose return leads to a call of Group.Reconnected
 	slots     [streamSlots]slot
 	opens     atomic.Uint64 // how often open was called
 

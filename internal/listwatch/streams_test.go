@@ -38,7 +38,7 @@ func TestStream_OpensOneWatchAtATime(t *testing.T) {
 			time.Sleep(f.opening)
 		}
 		if log.Len() > 0 {
-			t.Errorf("the log: %s", log)
+			t.Errorf("unexpected log lines: %s", log)
 		}
 	})
 }
@@ -85,7 +85,7 @@ func TestStreams_ReusesFewStreams(t *testing.T) {
 	for range 2 * streamVersions {
 		on, _ := s.open(t.Context())
 		if on.opened(); on.slot != &s.slots[0] {
-			t.Errorf("%d ranges use stream %s, too", slotRanges-1, on.name)
+			t.Errorf("%d ranges use stream %s, want the streams of the first slot alone", slotRanges-1, on.name)
 		}
 	}
 	for range streamSlots * slotRanges {

@@ -35,7 +35,7 @@ type walked struct {
 	unseen   bool     // ... behind a connection that stayed, without an event since
 	certain  bool     // a linearizable list was answered
 	last     *Update[string]
-	resume   *page  // the page with which the next list must resume; nil: any
+	resume   *page  // the page with which the next list must resume; nil for any
 	broken   string // the rule that the last step broke
 }
 
@@ -78,7 +78,7 @@ func (h *history) set(i int, value string) bool {
 	return true
 }
 
-// trim drops the revisions that no call can ask for any more.
+// trim drops the revisions that no call can request any more.
 func (h *history) trim(oldest int64) {
 	if n := min(oldest, h.rev-1) - h.first; n > 0 {
 		h.states, h.first = h.states[n:], h.first+n
@@ -160,21 +160,21 @@ func (w *walked) step(e event) {
 	}
 	w.do = d.action
 	if w.do.call == callWatch && w.watching {
-		w.breaks("there is one watch at a time")
+		w.breaks("two watches are open")
 	}
 	if e.err != nil && (failed.call == callList || failed.call == callWatch) && w.do.call != callPause && w.do.call != callListLocal {
-		w.breaks("after a failure there is a pause: %v", w.do)
+		w.breaks("no pause after a failure, but %v", w.do)
 	}
 	if w.do.call == callList && w.resume != nil {
 		if w.do.page.from != w.resume.from || w.do.page.revision != w.resume.revision {
-			w.breaks("a list goes on where it stopped: with %+v, not %+v", *w.resume, w.do.page)
+			w.breaks("a list resumed with %+v, want %+v", w.do.page, *w.resume)
 		}
 		w.resume = nil
 	}
 	w.etcd.trim(w.oldest())
 }
 
-// oldest returns the oldest revision that a call can still ask for.
+// oldest returns the oldest revision that a call can still request.
 func (w *walked) oldest() int64 {
 	oldest := w.core.replica.applied
 	if l := w.core.listing.header; l != nil {
@@ -203,18 +203,18 @@ func (w *walked) judge(u *Update[string]) {
 	case before == nil && now == nil:
 		return
 	case now == nil:
-		w.breaks("what is known stays known")
+		w.breaks("a known snapshot became unknown")
 		return
 	case before != nil && now.Provisional && !before.Provisional:
-		w.breaks("what is certain stays so")
+		w.breaks("a certain snapshot became provisional")
 	case !now.Provisional && !w.certain:
-		w.breaks("the word of a member without a leader is provisional")
+		w.breaks("the snapshot of a member without a leader is not provisional")
 	case before != nil && now.Revision < before.Revision && !before.Provisional && !w.restored:
-		w.breaks("an older revision never replaces a newer one: %d after %d", now.Revision, before.Revision)
+		w.breaks("an older revision replaced a newer one: %d after %d", now.Revision, before.Revision)
 	}
 	if !w.restored {
 		if got, want := describeItems(now.Items), w.etcd.at(now.Revision).String(); got != want {
-			w.breaks("a snapshot is what etcd had at its revision: %q at %d, not %q", got, now.Revision, want)
+			w.breaks("a snapshot has %q at revision %d, and etcd had %q", got, now.Revision, want)
 		}
 	}
 	if before != nil {
@@ -222,15 +222,15 @@ func (w *walked) judge(u *Update[string]) {
 	}
 }
 
-// judgeRemoved requires each entry that went from one snapshot to the next to be among the removed:
-// the mark of its owner may be in its last value alone.
+// judgeRemoved requires that entries which vanish from one snapshot to the next are in Removed: the mark of
+// the owner may be in the last value alone.
 func (w *walked) judgeRemoved(before, now *Snapshot[string]) {
 	for _, old := range before.Items {
 		has := func(items []*Item[string]) bool {
 			return slices.ContainsFunc(items, func(i *Item[string]) bool { return i.Key == old.Key })
 		}
 		if !has(now.Items) && !has(now.Removed) {
-			w.breaks("a removal is reported: %s was not", old.Key)
+			w.breaks("the removal of %s is not reported", old.Key)
 		}
 	}
 }
@@ -311,8 +311,8 @@ func (w *walked) fail(err error) bool {
 	return true
 }
 
-// tell delivers new changes on the watch, up to a number.
-func (w *walked) tell(most int64) bool {
+// send delivers new changes on the watch, up to limit.
+func (w *walked) send(limit int64) bool {
 	if w.do.call != callWait || !w.watching || w.dead {
 		return false
 	}
@@ -321,7 +321,7 @@ func (w *walked) tell(most int64) bool {
 	case w.next <= w.etcd.compacted:
 		resp.CompactRevision, resp.Canceled = w.etcd.compacted, true
 	case w.next <= w.etcd.rev:
-		last := min(w.etcd.rev, w.next+most-1)
+		last := min(w.etcd.rev, w.next+limit-1)
 		resp.Events = w.etcd.events(w.next, last)
 		w.next = last + 1
 	default:
@@ -331,7 +331,7 @@ func (w *walked) tell(most int64) bool {
 	return true
 }
 
-// lag makes a member answer that is behind by one revision.
+// lag delivers the answer of a member that is behind by one revision.
 func (w *walked) lag() bool {
 	behind := w.etcd
 	behind.rev--
@@ -392,8 +392,8 @@ func (w *walked) settle() string {
 		return ""
 	case w.check && w.notice():
 		return "the connection is back"
-	case w.tell(math.MaxInt32):
-		return "the watch tells"
+	case w.send(math.MaxInt32):
+		return "the watch sends changes"
 	}
 	call := w.do.call
 	w.answer()
@@ -408,12 +408,12 @@ func (w *walked) well() bool {
 }
 
 var walkEvents = []modelcheck.Event[walked]{
-	{Name: "it is answered", Do: (*walked).answer},
-	{Name: "it is not answered", Do: func(w *walked) bool { return w.fail(context.DeadlineExceeded) }},
-	{Name: "it is denied", Do: func(w *walked) bool { return w.fail(rpctypes.ErrPermissionDenied) }},
-	{Name: "the watch tells", Do: func(w *walked) bool { return w.tell(math.MaxInt32) }},
-	{Name: "the watch tells of one change", Do: func(w *walked) bool { return w.etcd.rev > w.next && w.tell(1) }},
-	{Name: "a member answers that lags", Do: (*walked).lag},
+	{Name: "the call is answered", Do: (*walked).answer},
+	{Name: "the call times out", Do: func(w *walked) bool { return w.fail(context.DeadlineExceeded) }},
+	{Name: "the call is denied", Do: func(w *walked) bool { return w.fail(rpctypes.ErrPermissionDenied) }},
+	{Name: "the watch sends all changes", Do: func(w *walked) bool { return w.send(math.MaxInt32) }},
+	{Name: "the watch sends one change", Do: func(w *walked) bool { return w.etcd.rev > w.next && w.send(1) }},
+	{Name: "a lagging member answers", Do: (*walked).lag},
 	{Name: "the watch ends", Do: func(w *walked) bool {
 		could := w.do.call == callWait && w.watching
 		if could {
@@ -494,7 +494,7 @@ func watchWalk(start func() *walked) modelcheck.World[walked] {
 			return w
 		},
 		Key:    func(w *walked) string { return modelcheck.Key(shape, w, w.now) },
-		Rules:  []modelcheck.Rule[walked]{{Name: "always", Broken: func(_, w *walked) string { return w.broken }}},
+		Rules:  []modelcheck.Rule[walked]{{Name: "each step is allowed", Broken: func(_, w *walked) string { return w.broken }}},
 		Events: walkEvents, Settle: (*walked).settle, Within: 40,
 	}
 }

@@ -1,4 +1,4 @@
-// Package backoff spaces out retries: exponential, capped and jittered, so that a fleet does not return to a recovered etcd all at once.
+// Package backoff spaces out retries: exponential, capped and jittered, so that not all clients return to a recovered etcd at once.
 package backoff
 
 import (
@@ -28,7 +28,7 @@ func (b *Backoff) Next() time.Duration { return Jitter(b.Bound()) }
 // Reset makes the next bound Base again.
 func (b *Backoff) Reset() { b.next = 0 }
 
-// Jitter returns a random pause between half of a bound and all of it.
+// Jitter returns a random pause between half of a bound and the bound.
 func Jitter(bound time.Duration) time.Duration {
 	return bound/2 + rand.N(bound/2+1)
 }

@@ -14,7 +14,7 @@ import (
 
 // First is the candidate that precedes all others.
 type First struct {
-	Key     string // "": unknown, or without candidates
+	Key     string // "" if it is unknown, or there are no candidates
 	Created int64
 }
 

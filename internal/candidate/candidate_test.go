@@ -7,7 +7,7 @@ func TestPrecedes(t *testing.T) {
 	for i, a := range order {
 		for j, b := range order {
 			if got := a.Precedes(b); a != (First{}) && got != (i < j) {
-				t.Errorf("%v precedes %v: %v", a, b, got)
+				t.Errorf("%v precedes %v: %v, want %v", a, b, got, i < j)
 			}
 		}
 	}

@@ -16,8 +16,8 @@ import (
 // Standing is the state of the connection at the time of an error.
 type Standing struct {
 	State     connectivity.State
-	Cause     error    // why it is down; nil: it is up, or the cause is unknown
-	User      string   // name of the client in etcd; "": none, or its certificate's
+	Cause     error    // why it is down, nil while it is up or if the cause is unknown
+	User      string   // name of the client in etcd, "" without one or if a certificate has it
 	Endpoints []string // of the etcd client
 }
 
@@ -30,12 +30,13 @@ func Met(err error, state connectivity.State) error {
 	return errors.New(strings.TrimPrefix(status.Convert(err).Message(), "last connection error: "))
 }
 
-// Latest returns next, or last if they differ only in the address. Otherwise each attempt would publish another error.
-func Latest(last, next error) error {
-	if etcderr.Same(last, next) {
-		return last
+// Latest returns the current error, or the previous one if they differ only in the address. Otherwise each attempt would publish
+// another error.
+func Latest(previous, current error) error {
+	if etcderr.Same(previous, current) {
+		return previous
 	}
-	return next
+	return current
 }
 
 // Why returns the cause that the error of a call to etcd lacks: the denied user, why the connection
@@ -53,12 +54,12 @@ func (s Standing) Why(err error) error {
 	return s.silence()
 }
 
-// Silent is the cause of an error if it is only known that etcd has not answered. etcd may be far away.
+// Silent is the cause of an error if etcd has not answered, and nothing else is known. etcd may be far away.
 type Silent string
 
 func (s Silent) Error() string { return string(s) }
 
-var errClosed = errors.New("the etcd client was closed: close it after what uses it")
+var errClosed = errors.New("the etcd client was closed: close it after its users")
 
 // silence returns why etcd does not answer.
 func (s Standing) silence() error {

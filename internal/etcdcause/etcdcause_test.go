@@ -28,14 +28,14 @@ func TestWhy(t *testing.T) {
 	}{
 		"down, and the cause is known":     {connectivity.TransientFailure, refused, "u", late, "connection refused"},
 		"another error while it is down":   {connectivity.TransientFailure, refused, "", errors.New("x"), "connection refused"},
-		"up, and silent":                   {connectivity.Ready, nil, "u", late, silent},
+		"up, without an answer":            {connectivity.Ready, nil, "u", late, silent},
 		"up, and out of time in etcd":      {connectivity.Ready, nil, "u", rpctypes.ErrTimeout, ""},
 		"never up":                         {connectivity.Connecting, nil, "", late, connecting},
 		"another error while it is up":     {connectivity.Ready, nil, "u", errors.New("x"), ""},
 		"canceled":                         {connectivity.Connecting, nil, "", context.Canceled, ""},
 		"denied to a user":                 {connectivity.Ready, nil, "u\n", rpctypes.ErrPermissionDenied, `etcd user "u\n"`},
 		"a wrong password":                 {connectivity.Ready, nil, "u", rpctypes.ErrAuthFailed, `etcd user "u"`},
-		"denied to nobody that is known":   {connectivity.Ready, nil, "", rpctypes.ErrPermissionDenied, ""},
+		"denied to an unknown user":        {connectivity.Ready, nil, "", rpctypes.ErrPermissionDenied, ""},
 		"an answer from a connection lost": {connectivity.TransientFailure, refused, "u", rpctypes.ErrPermissionDenied, `etcd user "u"`},
 	} {
 		s := Standing{tt.state, tt.cause, tt.user, []string{"a:1", "b:1"}}
@@ -44,7 +44,7 @@ func TestWhy(t *testing.T) {
 			got = err.Error()
 		}
 		if got != tt.want {
-			t.Errorf("%s: %q, want %q", name, got, tt.want)
+			t.Errorf("%s: Why = %q, want %q", name, got, tt.want)
 		}
 	}
 }
@@ -56,18 +56,18 @@ func TestDown(t *testing.T) {
 		cause error
 		want  string
 	}{
-		"up":                  {connectivity.Ready, nil, ""},
-		"up just now":         {connectivity.Ready, refused, ""},
-		"not used yet":        {connectivity.Idle, nil, ""},
-		"lost":                {connectivity.Idle, refused, "connection refused"},
-		"tried for the first": {connectivity.Connecting, nil, `etcd ["a:1"] does not answer: there is no connection to it`},
+		"up":                {connectivity.Ready, nil, ""},
+		"up just now":       {connectivity.Ready, refused, ""},
+		"not used yet":      {connectivity.Idle, nil, ""},
+		"lost":              {connectivity.Idle, refused, "connection refused"},
+		"the first attempt": {connectivity.Connecting, nil, `etcd ["a:1"] does not answer: there is no connection to it`},
 	} {
 		got := ""
 		if err := (Standing{State: tt.state, Cause: tt.cause, Endpoints: []string{"a:1"}}).Down(); err != nil {
 			got = err.Error()
 		}
 		if got != tt.want {
-			t.Errorf("%s: %q, want %q", name, got, tt.want)
+			t.Errorf("%s: Down = %q, want %q", name, got, tt.want)
 		}
 	}
 }

@@ -30,7 +30,7 @@ func TestCode(t *testing.T) {
 			t.Errorf("Code(%v) = %v, want %v", tt.err, code, tt.code)
 		}
 		if _, answered := Answer(tt.err); answered != tt.answered {
-			t.Errorf("Answer(%v) says %v, want %v", tt.err, answered, tt.answered)
+			t.Errorf("Answer(%v): ok = %v, want %v", tt.err, answered, tt.answered)
 		}
 	}
 }
@@ -41,7 +41,7 @@ func TestRefused(t *testing.T) {
 		codes.OK: false, codes.Unavailable: false, codes.Unknown: false, codes.NotFound: false,
 	} {
 		if got := Refused(status.Error(code, "")); got != want {
-			t.Errorf("Refused(%v) = %v", code, got)
+			t.Errorf("Refused(%v) = %v, want %v", code, got, want)
 		}
 	}
 }
@@ -49,14 +49,14 @@ func TestRefused(t *testing.T) {
 func TestWith(t *testing.T) {
 	late, refused := fmt.Errorf("list: %w", context.DeadlineExceeded), errors.New("connection refused")
 	if got := With(late, nil); got.Error() != late.Error() {
-		t.Errorf("without a reason: %v", got)
+		t.Errorf("With(%v, nil) = %v, want the error alone", late, got)
 	}
 	got := With(late, refused)
 	if got.Error() != "list: context deadline exceeded: connection refused" || !errors.Is(got, late) || !errors.Is(got, refused) {
-		t.Errorf("with a reason: %v", got)
+		t.Errorf("With(%v, %v) = %v, want both", late, refused, got)
 	}
 	if again := With(got, refused); again.Error() != got.Error() {
-		t.Errorf("with a reason that it names: %v", again)
+		t.Errorf("With(%v, %v) = %v, want the cause once", got, refused, again)
 	}
 }
 
@@ -78,7 +78,7 @@ func TestSame(t *testing.T) {
 		{errors.New("the watch did not answer for 8s"), errors.New("the watch did not answer for 9s"), false},
 	} {
 		if got := Same(tt.a, tt.b); got != tt.same {
-			t.Errorf("Same(%v, %v) = %v", tt.a, tt.b, got)
+			t.Errorf("Same(%v, %v) = %v, want %v", tt.a, tt.b, got, tt.same)
 		}
 	}
 }

@@ -5,14 +5,14 @@ import "time"
 
 const (
 	burst = 5                // lines that a source may have at once
-	every = 10 * time.Second // after that, one in each such time
+	every = 10 * time.Second // the interval of later lines
 )
 
 // Limiter decides which lines of one source are logged: 5 at once, then one every 10 s. It holds no lock
 // and reads no clock. The zero value is ready for use.
 type Limiter struct {
 	full   time.Time // when burst lines may be logged at once again
-	missed int       // lines left out since the last one
+	missed int       // lines left out since the last logged one
 }
 
 // Allow reports whether a line may be logged now, and how many were left out since the last allowed one.

@@ -11,7 +11,7 @@ func TestAllow(t *testing.T) {
 	for _, tt := range []struct {
 		after       time.Duration
 		lines, want int
-		missed      int // said by the first line that is allowed
+		missed      int // as returned with the first allowed line
 	}{
 		{0, 10, 5, 0},
 		{every - 1, 3, 0, 0},
@@ -32,7 +32,7 @@ func TestAllow(t *testing.T) {
 			}
 		}
 		if got != tt.want || got > 0 && first != tt.missed {
-			t.Errorf("after %v: %d of %d lines, %d said to be missed, want %d and %d", tt.after, got, tt.lines, first, tt.want, tt.missed)
+			t.Errorf("after %v: %d of %d lines are allowed, and missed is %d, want %d and %d", tt.after, got, tt.lines, first, tt.want, tt.missed)
 		}
 	}
 }

@@ -85,19 +85,21 @@ func (c *caller) counts() counts {
 	return c.made
 }
 
-// reaches waits until consecutive calls reach exactly these servers, often enough for a policy that picks at random.
+// reaches waits until consecutive calls reach exactly these servers. There are enough calls for a policy that picks at random.
 func (c *caller) reaches(names []string) {
 	c.t.Helper()
 	var got []string
-	from := c.counts().calls
-	eventually(c.t, func() string { return fmt.Sprintf("the %s caller reaches %q: last %q", c.kind.name, names, got) }, func() bool {
+	start := c.counts().calls
+	eventually(c.t, func() string {
+		return fmt.Sprintf("the %s caller reaches %q, but last reached %q", c.kind.name, names, got)
+	}, func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.made.calls < from+20*len(names) {
+		if c.made.calls < start+20*len(names) {
 			return false
 		}
 		got = slices.Sorted(maps.Keys(c.recent))
-		from, c.recent = c.made.calls, make(map[string]int)
+		start, c.recent = c.made.calls, make(map[string]int)
 		return slices.Equal(got, names)
 	})
 }

@@ -1,4 +1,4 @@
-// Package migrationtest moves a fleet between two kinds of servers and callers, one by one and under load. No call may fail.
+// Package migrationtest moves servers and callers between two kinds, one by one and under load. No call may fail.
 package migrationtest
 
 import (
@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-var leastCalls = flag.Int("road.calls", 1000, "how many `calls` there are at least on each road; with 20,000 and more callers do not pause")
+var leastCalls = flag.Int("road.calls", 1000, "the minimum number of `calls` in each order of steps; with 20,000 and more callers do not pause")
 
 // Full reports whether the run measures: callers do not pause, orders run one after the other, and
 // frameworks use their default intervals.
@@ -24,13 +24,13 @@ type Kind struct {
 	Dial func() (Call, func())
 }
 
-// These are the size of the fleet, and how much of it moves before the move is undone.
+// These are the number of servers and callers, and the divisor for the part that moves before the move is undone.
 const (
 	servers, callers = 4, 2
 	half             = 2
 )
 
-// An Order is a sequence of steps in which a fleet moves.
+// An Order is a sequence of steps in which servers and callers move.
 type Order struct {
 	Name  string
 	steps []step
@@ -50,7 +50,7 @@ var Orders = []Order{
 
 func times(n int, s step) []step { return slices.Repeat([]step{s}, n) }
 
-// Run moves a fleet in each order, each time between the kinds that start returns.
+// Run makes the move in each order, each time between the kinds that start returns.
 func Run(t *testing.T, start func(t *testing.T) (from, to Kind)) {
 	t.Helper()
 	for _, order := range Orders {
@@ -76,7 +76,7 @@ func move(t *testing.T, order Order, from, to Kind) {
 	each := *leastCalls / (len(order.steps) + 1)
 	f.settle(each)
 	for _, s := range order.steps {
-		f.take(s)
+		f.replace(s)
 		f.settle(each)
 	}
 	f.end()
@@ -116,8 +116,8 @@ func (f *fleet) dial(k *kind) {
 	f.callers = append(f.callers, newCaller(f.t, k))
 }
 
-// take starts a server or caller of the other kind, and waits until it settles before stopping the old one.
-func (f *fleet) take(s step) {
+// replace starts a server or caller of the other kind, waits until calls reach it, and stops the old one.
+func (f *fleet) replace(s step) {
 	f.t.Helper()
 	from, to := f.old, f.new
 	if s.back {
@@ -174,7 +174,7 @@ func (f *fleet) end() {
 	f.t.Logf("%s: %d calls, %d failed", f.t.Name(), f.gone.calls, f.gone.failed)
 }
 
-// settle waits until each caller reaches exactly the running servers, and all together have made so many more calls.
+// settle waits until each caller reaches exactly the running servers, and together they have made this number of further calls.
 func (f *fleet) settle(calls int) {
 	f.t.Helper()
 	names := make([]string, len(f.servers))
@@ -186,7 +186,7 @@ func (f *fleet) settle(calls int) {
 		c.reaches(names)
 	}
 	calls += f.made()
-	eventually(f.t, func() string { return fmt.Sprintf("%d of %d calls", f.made(), calls) }, func() bool { return f.made() >= calls })
+	eventually(f.t, func() string { return fmt.Sprintf("%d of %d calls are made", f.made(), calls) }, func() bool { return f.made() >= calls })
 }
 
 // made returns the number of calls of the present callers.
@@ -200,7 +200,7 @@ func (f *fleet) made() (calls int) {
 // patience bounds a wait on a busy machine.
 const patience = 30 * time.Second
 
-// eventually polls until ok.
+// eventually polls until ok returns true, at most for patience.
 func eventually(t *testing.T, what func() string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)

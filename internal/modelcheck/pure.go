@@ -1,5 +1,5 @@
-// Package modelcheck checks that a core is pure, a value whose transitions depend on their arguments alone, and walks
-// every sequence of its events up to a depth, and longer random ones. A shell around the core executes its decisions.
+// Package modelcheck checks that a core is pure: a value whose transitions depend on their arguments alone. It walks every sequence
+// of the core's events up to a depth, and longer random ones. A shell around the core executes its decisions.
 //
 //	pure.go   operations that a core must not use
 //	walk.go   the walks

@@ -13,15 +13,15 @@ import (
 
 // Shape copies states of any type, and computes keys for comparing them. It follows pointers, slices, maps
 // and interfaces, also through unexported fields, and keeps the identity of shared pointers. Copies share
-// functions and channels, which do not count; of an error only its presence counts.
+// functions and channels, which do not count. Of an error only its presence counts.
 //
 // Only tests use it, on types of this module. It uses unsafe pointers because reflection alone can neither set unexported fields nor copy
 // the millions of states of a walk in time. It panics at a value of an unknown kind, such as an unsafe pointer, rather than ignore it.
 //
 // Two states have the same key if they differ only in the instant, in addresses in memory, and in ignored parts.
 type Shape struct {
-	// Ranked maps fields, "type.field", and types, "package.type", to a group. The core only compares
-	// values of a group with each other: their order counts, and which are 0, but not their distances.
+	// Ranked maps fields, "type.field", and types, "package.type", to a group. The core only compares values
+	// of a group with each other. So their order counts, and which are 0, but not their distances.
 	Ranked map[string]string
 	// Counted does the same for values whose distances count, too.
 	Counted map[string]string
@@ -29,7 +29,7 @@ type Shape struct {
 	Ignored []string
 	// Errors makes the texts of errors count.
 	Errors bool
-	// Old is the age from which all instants are equal. 0: none.
+	// Old is the age from which all instants are equal, 0 for none.
 	Old time.Duration
 
 	named   map[reflect.Type]func(unsafe.Pointer) string
@@ -47,9 +47,9 @@ func Name[T any](s *Shape, name func(*T) string) {
 
 // form copies and writes the values of one type.
 type form struct {
-	// deepen makes a shallow copy deep. nil: a shallow copy is deep.
+	// deepen makes a shallow copy deep. It is nil if a shallow copy is deep.
 	deepen func(c copied, p unsafe.Pointer)
-	// write writes a value. nil: there is nothing to write.
+	// write writes a value. It is nil if there is nothing to write.
 	write func(w *writer, p unsafe.Pointer)
 }
 

@@ -11,11 +11,11 @@ import (
 )
 
 var (
-	depth = flag.Int("depth", 0, "how many events deep each walk of a core goes; 0: the default of each")
-	lives = flag.Int("lives", 0, "how many random lives of a core are lived; 0: the default of each")
+	depth = flag.Int("depth", 0, "how many events deep each walk of a core goes; 0 for the default of each")
+	lives = flag.Int("lives", 0, "how many random sequences of events of a core are run; 0 for the default of each")
 )
 
-// World is a core and its surroundings, which apply the core's effects and send it events. An S is a state of both.
+// World describes a core and a model of its surroundings, which applies the core's effects and sends it events. S is a state of both.
 type World[S any] struct {
 	Start  func() *S
 	Copy   func(*S) *S
@@ -23,8 +23,8 @@ type World[S any] struct {
 	Events []Event[S]
 	Rules  []Rule[S]
 
-	// Settle takes the next step of a world without further faults, and names the step; "" if the world has
-	// recovered. It must recover within a number of steps from every state. nil: it need not.
+	// Settle takes the next step without further faults, and returns its name, or "" if the state has recovered. Every
+	// state must recover within so many steps. Settle is nil if states need not recover.
 	Settle func(*S) string
 	Within int
 }
@@ -32,7 +32,7 @@ type World[S any] struct {
 // Event is a possible event.
 type Event[S any] struct {
 	Name string
-	Do   func(*S) bool // changes the state; false: it cannot happen in this state
+	Do   func(*S) bool // changes the state, or returns false if the event is impossible in it
 }
 
 // Rule is an invariant.
@@ -67,8 +67,8 @@ func Walk[S any](t *testing.T, events int, w World[S]) {
 	}
 }
 
-// Live runs n lives of so many random events each: rarer and longer combinations than Walk reaches. It fails
-// the test with a life that breaks a rule, panics, or ends in a state that does not recover.
+// Live runs n random sequences of so many events each, which reach rarer combinations than Walk. It fails the test
+// with a sequence that breaks a rule, panics, or ends in a state that does not recover.
 func Live[S any](t *testing.T, n, events int, w World[S]) {
 	t.Helper()
 	skipShort(t)
@@ -79,10 +79,10 @@ func Live[S any](t *testing.T, n, events int, w World[S]) {
 	r := &walker[S]{World: w, settled: make(map[key]int), met: make([]int, len(w.Events))}
 	for seed := range uint64(n) {
 		if broken, path := r.live(rand.New(rand.NewPCG(seed, 1)), events); broken != "" {
-			t.Fatalf("life %d: %s\n%s", seed, broken, strings.Join(path, "\n"))
+			t.Fatalf("random sequence %d: %s\n%s", seed, broken, strings.Join(path, "\n"))
 		}
 	}
-	t.Logf("%d lives: %d steps in %.1f s", n, r.steps, time.Since(start).Seconds())
+	t.Logf("%d random sequences: %d steps in %.1f s", n, r.steps, time.Since(start).Seconds())
 	for i, met := range r.met {
 		if met == 0 {
 			t.Errorf("%q never happened", w.Events[i].Name)
@@ -135,11 +135,11 @@ type walker[S any] struct {
 
 // footstep is the event that first reached a state.
 type footstep struct {
-	from  int32 // in trail; -1: the start
+	from  int32 // its index in trail, -1 for the start
 	event int16
 }
 
-// walk returns the broken rule and its events, "" if no rule is broken.
+// walk returns the broken rule and the events before it, "" if no rule is broken.
 func (w *walker[S]) walk(events int) string {
 	type place struct {
 		at    int32 // in trail
@@ -220,7 +220,7 @@ func (w *walker[S]) settle(from *S) (broken string) {
 			broken = fmt.Sprint("the core panics: ", r)
 		}
 		if broken != "" {
-			broken = fmt.Sprintf("%s\nonce nothing goes wrong any more, after\n  %s\nand before that", broken, strings.Join(done, "\n  "))
+			broken = fmt.Sprintf("%s\nwithout further faults, after\n  %s\nwhich followed", broken, strings.Join(done, "\n  "))
 		}
 	}()
 	var passed []key
@@ -232,7 +232,7 @@ func (w *walker[S]) settle(from *S) (broken string) {
 			s = w.Copy(s)
 			if name := w.Settle(s); name != "" {
 				if len(done) == w.Within {
-					return fmt.Sprintf("all is not well within %d steps, but %s", w.Within, name)
+					return fmt.Sprintf("the state does not recover within %d steps: %s", w.Within, name)
 				}
 				w.steps++
 				passed, done = append(passed, k), append(done, name)
@@ -244,7 +244,7 @@ func (w *walker[S]) settle(from *S) (broken string) {
 			w.settled[k] = 0
 		}
 		if len(done)+left > w.Within {
-			return fmt.Sprintf("all is not well within %d steps, but within %d", w.Within, len(done)+left)
+			return fmt.Sprintf("the state does not recover within %d steps, but within %d", w.Within, len(done)+left)
 		}
 		for i, k := range passed {
 			w.settled[k] = left + len(passed) - i

@@ -60,7 +60,7 @@ func TestShown(t *testing.T) {
 		"unix://root@etcd":                           "unix://root@etcd",
 	} {
 		if got := Shown([]string{endpoint}); got[0] != want {
-			t.Errorf("%s is shown as %s, want %s", endpoint, got[0], want)
+			t.Errorf("Shown(%s) = %s, want %s", endpoint, got[0], want)
 		}
 	}
 }

@@ -14,13 +14,13 @@ import (
 type Drain struct {
 	Drained map[*endpoint.Endpoint]bool // they get no new calls
 	Ignored DrainFault
-	Kept    int      // the number of endpoints that the list is ignored for
+	Kept    int      // the number of endpoints for which the list is ignored
 	Unknown []string // names in the list that no endpoint has
 	least   int      // MinHealthyPercent
 	held    map[string]struct{}
 }
 
-// DrainFault is the reason to ignore a list of endpoints to drain. 0: the list is applied.
+// DrainFault is the reason to ignore a list of endpoints to drain, 0 if the list is applied.
 type DrainFault int
 
 // These are the reasons.
@@ -41,7 +41,7 @@ func (d *Drain) Problem() string {
 		}
 		return fmt.Sprintf("drain names all %d endpoints and is ignored", d.Kept)
 	case DrainLeavesHeld:
-		return "drain leaves only endpoints that have vanished from etcd, and is ignored meanwhile"
+		return "drain leaves only endpoints that have vanished from etcd, and is ignored until they are back"
 	case DrainNamesBase:
 		return fmt.Sprintf("drain leaves no endpoint that is in no lane, and is ignored for these %d", d.Kept)
 	case DrainLeavesFew:
@@ -53,7 +53,7 @@ func (d *Drain) Problem() string {
 }
 
 // FollowDrain decides which endpoints are drained. placed has the endpoints in lanes. selects reports whether a client
-// may call an endpoint of the base; nil: it may call all. held has the addresses that vanished from etcd.
+// may call an endpoint of the base, and is nil if it may call all. held has the addresses that vanished from etcd.
 func (c *Config) FollowDrain(all []*endpoint.Endpoint, placed *Placement, selects func(*endpoint.Endpoint) bool, held map[string]struct{}) *Drain {
 	d := &Drain{Drained: make(map[*endpoint.Endpoint]bool), least: int(c.MinHealthyPercent), held: held}
 	var base []*endpoint.Endpoint
@@ -73,8 +73,8 @@ func (c *Config) FollowDrain(all []*endpoint.Endpoint, placed *Placement, select
 		d.Ignored, d.Kept = fault, len(all)
 		return d
 	}
-	if fault, of := d.baseFault(base, selects); fault != 0 {
-		d.Ignored, d.Kept = fault, len(of)
+	if fault, concerned := d.baseFault(base, selects); fault != 0 {
+		d.Ignored, d.Kept = fault, len(concerned)
 		maps.DeleteFunc(d.Drained, func(e *endpoint.Endpoint, _ bool) bool { return placed.IsBase(e) })
 	}
 	return d
@@ -86,8 +86,8 @@ func (d *Drain) baseFault(base []*endpoint.Endpoint, selects func(*endpoint.Endp
 	fault := d.fault(base)
 	if selects != nil {
 		called := slices.DeleteFunc(slices.Clone(base), func(e *endpoint.Endpoint) bool { return !selects(e) })
-		if of := d.fault(called); of != 0 && of != DrainLeavesFew {
-			fault, base = of, called
+		if f := d.fault(called); f != 0 && f != DrainLeavesFew {
+			fault, base = f, called
 		}
 	}
 	switch fault {

@@ -22,19 +22,19 @@ func TestFollowDrain(t *testing.T) {
 	}{
 		{"some", "ac", nil, "", 0, "ac", 0, 0},
 		{"by the address", "A", nil, "", 0, "a", 0, 0},
-		{"who is not there", "x", nil, "", 0, "", 0, 0},
+		{"an unknown instance", "x", nil, "", 0, "", 0, 0},
 		{"all", "abcd", nil, "", 0, "", DrainNamesAll, 4},
-		{"all that etcd has", "ab", nil, "cd", 0, "", DrainLeavesHeld, 4},
-		{"some, where etcd has none", "ab", nil, "abcd", 0, "ab", 0, 0},
-		{"the base and one beside it", "abc", lanes, "", 0, "c", DrainNamesBase, 2},
-		{"what etcd has of the base", "ac", lanes, "b", 0, "c", DrainNamesBase, 2},
-		{"as many as may be", "ab", nil, "", 50, "ab", 0, 0},
+		{"all endpoints in etcd", "ab", nil, "cd", 0, "", DrainLeavesHeld, 4},
+		{"some, while etcd has none", "ab", nil, "abcd", 0, "ab", 0, 0},
+		{"the base and one in a lane", "abc", lanes, "", 0, "c", DrainNamesBase, 2},
+		{"the endpoints of the base in etcd", "ac", lanes, "b", 0, "c", DrainNamesBase, 2},
+		{"as many as allowed", "ab", nil, "", 50, "ab", 0, 0},
 		{"one too many", "abc", nil, "", 50, "", DrainLeavesFew, 4},
-		{"what etcd has not does not count as left", "a", nil, "cd", 60, "", DrainLeavesFew, 4},
-		{"what etcd has not does not count as drained", "cd", nil, "cd", 100, "cd", 0, 0},
-		{"half of the base and a lane, and half are wanted", "acd", lanes, "", 50, "acd", 0, 0},
-		{"half of the base and a lane, and more are wanted", "acd", lanes, "", 51, "cd", DrainLeavesFewBase, 2},
-		{"where all are in lanes, and more are wanted", "a", []serviceconfig.Route{{Label: "everyone"}}, "", 80, "", DrainLeavesFew, 4},
+		{"a held endpoint does not count as left", "a", nil, "cd", 60, "", DrainLeavesFew, 4},
+		{"a held endpoint does not count as drained", "cd", nil, "cd", 100, "cd", 0, 0},
+		{"half of the base and a lane, with a minimum of half", "acd", lanes, "", 50, "acd", 0, 0},
+		{"half of the base and a lane, with a minimum over half", "acd", lanes, "", 51, "cd", DrainLeavesFewBase, 2},
+		{"one too many while all are in lanes", "a", []serviceconfig.Route{{Label: "everyone"}}, "", 80, "", DrainLeavesFew, 4},
 	} {
 		c := NewConfig(&serviceconfig.Etcd{Route: tt.routes, Drain: strings.Split(tt.list, ""), MinHealthyPercent: tt.least})
 		var all endpoints
@@ -58,7 +58,7 @@ func TestFollowDrain(t *testing.T) {
 			}
 		}
 		if got != tt.want || d.Ignored != tt.ignored || d.Kept != tt.kept {
-			t.Errorf("%s: %q, ignored %d for %d, want %q, %d for %d", tt.name, got, d.Ignored, d.Kept, tt.want, tt.ignored, tt.kept)
+			t.Errorf("%s: drains %q, ignored %d for %d, want %q, %d for %d", tt.name, got, d.Ignored, d.Kept, tt.want, tt.ignored, tt.kept)
 		}
 	}
 }

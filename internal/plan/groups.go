@@ -10,7 +10,7 @@ import (
 
 // Group is a set of endpoints that share one weight of a split.
 type Group struct {
-	ID     uint64 // of its split; 0: none
+	ID     uint64 // of its split, 0 without one
 	Weight uint32
 	Tiers  []Tier // in order of preference
 }
@@ -19,20 +19,20 @@ type Group struct {
 type Tier struct {
 	Class   Class
 	Members []int32 // of Plan.All; the preferred first, if the client uses only some
-	Most    int     // how many of Members the client uses; 0: all
+	Most    int     // how many of Members the client uses, 0 for all
 }
 
 // Groups returns the groups of a lane. Those without endpoints are left out.
 func (p *Plan[E]) Groups(l *Lane) []Group {
 	var groups []Group
 	shares := p.bySplit(l.Members)
-	most := p.mostOf(l.among * len(shares))
+	limit := p.limitOf(l.among * len(shares))
 	for i, members := range shares {
 		g := Group{}
 		g.ID, g.Weight = p.Config.weight(i)
 		for class, members := range p.byClass(members) {
 			if len(members) > 0 {
-				g.Tiers = append(g.Tiers, p.tier(Class(class), members, most))
+				g.Tiers = append(g.Tiers, p.tier(Class(class), members, limit))
 			}
 		}
 		if len(g.Tiers) > 0 {
@@ -42,7 +42,7 @@ func (p *Plan[E]) Groups(l *Lane) []Group {
 	return groups
 }
 
-// bySplit returns the members of each group of the split, and last the members that match none.
+// bySplit returns the members of each group of the split, followed by the members that match none.
 func (p *Plan[E]) bySplit(members []int32) [][]int32 {
 	c := p.Config
 	if len(c.Split) == 0 {
@@ -83,10 +83,10 @@ func (p *Plan[E]) reportSplit() {
 	if len(splits) == 0 {
 		return
 	}
-	in := p.bySplit(p.Base.Members)
+	members := p.bySplit(p.Base.Members)
 	var all []matched // made for the first group that is empty
 	for i := range splits {
-		if len(in[i]) > 0 || splits[i].Weight == 0 {
+		if len(members[i]) > 0 || splits[i].Weight == 0 {
 			continue
 		}
 		if all == nil {
@@ -121,59 +121,59 @@ func (p *Plan[E]) matched() []matched {
 }
 
 // byClass returns the members of each class, in the order of All.
-func (p *Plan[E]) byClass(members []int32) (by [classes][]int32) {
+func (p *Plan[E]) byClass(members []int32) (byClass [classes][]int32) {
 	for class := range classes {
 		n, _ := slices.BinarySearch(members, int32(p.ends[class]))
-		by[class], members = members[:n:n], members[n:]
+		byClass[class], members = members[:n:n], members[n:]
 	}
 	if p.HasZones() {
-		live := by[OwnZone]
-		by[OwnZone] = nil
+		live := byClass[OwnZone]
+		byClass[OwnZone] = nil
 		for _, m := range live {
 			class := OwnZone
 			if p.Of(&p.All[m]).Zone != p.Client.Zone {
 				class = OtherZones
 			}
-			by[class] = append(by[class], m)
+			byClass[class] = append(byClass[class], m)
 		}
 	}
-	return by
+	return byClass
 }
 
 // HasZones reports whether the client prefers its own zone.
 func (p *Plan[E]) HasZones() bool { return p.Config.PreferZone && p.Client.Zone != "" }
 
-// tier returns the tier of some members. most bounds the members that the client uses; 0: all.
-func (p *Plan[E]) tier(class Class, members []int32, most int) Tier {
-	if most == 0 || len(members) <= most || class > Away {
+// tier returns the tier of some members. limit bounds the members that the client uses, 0 for all.
+func (p *Plan[E]) tier(class Class, members []int32, limit int) Tier {
+	if limit == 0 || len(members) <= limit || class > Away {
 		return Tier{Class: class, Members: members}
 	}
-	return Tier{Class: class, Members: p.Rank(members), Most: most}
+	return Tier{Class: class, Members: p.Rank(members), Most: limit}
 }
 
-// minMost is the least number of endpoints that a client may use of a set, however many sets there are.
-const minMost = 8
+// minLimit is the least number of endpoints that a client may use of a set, however many sets there are.
+const minLimit = 8
 
-// mostOf returns how many endpoints of each of some sets a client uses; 0: all. It is the smaller of the
-// subset's size and, in a large fleet, the set's part of the client's bound, which is at least minMost.
-func (p *Plan[E]) mostOf(sets int) int {
-	most := p.subset()
+// limitOf returns how many endpoints of each of some sets a client uses, 0 for all. It is the smaller of the subset's size
+// and, if there are more endpoints than the client may use, the set's part of the client's bound, at least minLimit.
+func (p *Plan[E]) limitOf(sets int) int {
+	limit := p.subset()
 	if p.tooMany() {
 		bound := p.Client.Most
-		if part := max(bound/max(1, sets), min(bound, minMost)); most == 0 || part < most {
-			most = part
+		if part := max(bound/max(1, sets), min(bound, minLimit)); limit == 0 || part < limit {
+			limit = part
 		}
 	}
-	return most
+	return limit
 }
 
-// subset returns how many endpoints of each set to use: the smaller of the client's and the config's number; 0: all.
+// subset returns how many endpoints of each set to use, the smaller of the client's and the config's number, or 0 for all.
 func (p *Plan[E]) subset() int {
-	of, all := max(0, p.Client.Subset), int(p.Config.Subset)
-	if of == 0 || all == 0 {
-		return max(of, all)
+	client, config := max(0, p.Client.Subset), int(p.Config.Subset)
+	if client == 0 || config == 0 {
+		return max(client, config)
 	}
-	return min(of, all)
+	return min(client, config)
 }
 
 // tooMany reports whether a cluster has more endpoints than the client may use.
@@ -206,11 +206,11 @@ func (p *Plan[E]) Rank(members []int32) []int32 {
 // Choose returns the live endpoints for a client without connections, which cannot see which
 // endpoints are reachable. Held endpoints are added to the subset, as they may be dead.
 func (p *Plan[E]) Choose() []E {
-	most := p.mostOf(1)
-	if most == 0 || most >= p.Live {
+	limit := p.limitOf(1)
+	if limit == 0 || limit >= p.Live {
 		return p.All[:p.Live]
 	}
-	chosen := prefix(p.Rank(p.indexes(0, p.Live)), most, func(m int32) bool {
+	chosen := prefix(p.Rank(p.indexes(0, p.Live)), limit, func(m int32) bool {
 		_, held := p.Held[p.Of(&p.All[m]).Addr]
 		return !held
 	})
@@ -222,7 +222,7 @@ func (p *Plan[E]) Choose() []E {
 	return endpoints
 }
 
-// prefix returns the shortest prefix of a ranking in which counts holds for n members. It calls counts once a member, in order.
+// prefix returns the shortest prefix of a ranking in which counts holds for n members. It calls counts once for each member, in order.
 func prefix(ranking []int32, n int, counts func(m int32) bool) []int32 {
 	for i, m := range ranking {
 		if n == 0 {

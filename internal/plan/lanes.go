@@ -12,7 +12,7 @@ import (
 
 // Lane has the endpoints of a lane, or of the base, which takes the calls without a lane.
 type Lane struct {
-	Name    string  // "": the base
+	Name    string  // "" for the base
 	Strict  bool    // its calls do not go to the base
 	Members []int32 // of Plan.All
 	among   int     // how many lanes share the bound on the endpoints that a client uses
@@ -35,7 +35,7 @@ func (p *Plan[E]) Lanes() iter.Seq[*Lane] { return maps.Values(p.lanes) }
 // HasLanes reports whether calls may have a lane.
 func (p *Plan[E]) HasLanes() bool { return p.Placed != nil }
 
-// makeLanes makes the base and the lanes. addTo has the rules.
+// makeLanes makes the base and the lanes, by the rules of addTo.
 func (p *Plan[E]) makeLanes() {
 	p.Base = &Lane{among: 1}
 	if p.Placed == nil {
@@ -74,7 +74,7 @@ func (p *Plan[E]) addTo(name string, i int) {
 	l.Members = append(l.Members, int32(i))
 }
 
-// standIn adds the live endpoints to the base if all of them are in lanes. The same holds for the fallback cluster.
+// standIn adds the live endpoints to the base if all of them are in lanes, and likewise those of the fallback cluster.
 func (p *Plan[E]) standIn() {
 	begin := 0
 	for _, class := range []Class{OtherZones, Away} {
@@ -102,9 +102,9 @@ func (p *Plan[E]) indexes(begin, end int) []int32 {
 
 // These bound lanes, which endpoints can create.
 const (
-	// maxLabelLanes bounds the lanes that labels create. Beyond it, those whose names sort first are created.
+	// maxLabelLanes bounds the lanes that labels create. Beyond it, the lanes whose names sort first are created.
 	maxLabelLanes = 256
-	// maxLanesOf bounds the lanes of one endpoint. Beyond it, those of the first routes count.
+	// maxLanesOf bounds the lanes of one endpoint. Beyond it, the lanes of the first routes count.
 	maxLanesOf = 4
 )
 

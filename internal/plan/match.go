@@ -46,7 +46,7 @@ func newMatcher(matches []map[string]string) *matcher {
 	return m
 }
 
-// each calls yield with each match that an endpoint satisfies, in no order. No endpoint satisfies an empty one.
+// each calls yield with each match that an endpoint satisfies, in no order. No endpoint satisfies an empty match.
 func (m *matcher) each(e *endpoint.Endpoint, yield func(i int)) {
 	var room [serviceconfig.MaxMatchNames]string
 	values := room[:0]

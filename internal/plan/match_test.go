@@ -51,6 +51,6 @@ func TestMatcher_ComparesOneMatch(t *testing.T) {
 	}
 	m := newMatcher(matches)
 	if len(m.files) != len(matches) {
-		t.Errorf("%d matches are filed under %d fields", len(matches), len(m.files))
+		t.Errorf("%d matches are filed under %d fields, want one field for each", len(matches), len(m.files))
 	}
 }

@@ -1,4 +1,4 @@
-// Package plan decides which endpoints of a key a call may go to, and in which order of preference: the steps from the endpoints
+// Package plan decides which endpoints of a key a call may go to, and in which order of preference. A plan leads from the endpoints
 // in etcd to the endpoints among which a policy picks. It is pure: equal input gives equal plans, with or without connections.
 //
 // The steps are, in this order: drain, selector, lane, split, zone, subset. Before them, package discovery
@@ -51,10 +51,10 @@ func NewConfig(e *serviceconfig.Etcd) *Config {
 
 // Client describes the caller.
 type Client struct {
-	Zone     string                        // "": unknown
-	Selector func(*endpoint.Endpoint) bool // nil: every endpoint is selected
-	Subset   int                           // how many endpoints of each set the client uses; below 1: all
-	Most     int                           // how many endpoints of a cluster the client uses; 0: all
+	Zone     string                        // "" if unknown
+	Selector func(*endpoint.Endpoint) bool // nil if every endpoint is selected
+	Subset   int                           // how many endpoints of each set the client uses, all if it is below 1
+	Most     int                           // how many endpoints of a cluster the client uses, 0 for all
 	Seed     maphash.Seed                  // ranks endpoints for a subset
 }
 
@@ -68,7 +68,7 @@ type Input[E any] struct {
 	Left      []E // no longer under the key, but still connected
 	Of        func(*E) *endpoint.Endpoint
 	Held      map[string]struct{} // addresses of Endpoints that vanished from etcd
-	Err       error               // why there are no Endpoints; nil: not known
+	Err       error               // why there are no Endpoints, nil if unknown
 }
 
 // Class is a level of preference.
@@ -77,7 +77,7 @@ type Class int
 // The classes are in the order of preference. Endpoints of the first two are live. A class after
 // them takes calls only while no class before it can.
 const (
-	OwnZone Class = iota // any zone, if zones do not count
+	OwnZone Class = iota // or any zone, if zones do not count
 	OtherZones
 	Away    // of the fallback cluster
 	Left    // no longer in etcd, but still connected

@@ -17,7 +17,7 @@ import (
 
 type endpoints = []*endpoint.Endpoint
 
-// ends makes endpoints of "name version zone", "-" for nothing.
+// ends makes endpoints from texts such as "name version zone", where "-" stands for an empty field.
 func ends(specs ...string) (all endpoints) {
 	for _, spec := range specs {
 		f := append(strings.Fields(spec), "-", "-")
@@ -29,8 +29,8 @@ func ends(specs ...string) (all endpoints) {
 	return all
 }
 
-// fleet is five endpoints in two zones.
-func fleet() endpoints { return ends("a v1 x", "b v1 y", "c v2 x", "d v2 y", "e - x") }
+// five returns five endpoints in two zones.
+func five() endpoints { return ends("a v1 x", "b v1 y", "c v2 x", "d v2 y", "e - x") }
 
 func config(t *testing.T, text string) *Config {
 	t.Helper()
@@ -41,11 +41,11 @@ func config(t *testing.T, text string) *Config {
 	return NewConfig(e)
 }
 
-// input returns the input of tests: a client in zone x, and fleet.
+// input returns the input of tests: a client in zone x, and five endpoints.
 func input(t *testing.T, text string) *Input[*endpoint.Endpoint] {
 	t.Helper()
 	return &Input[*endpoint.Endpoint]{
-		Service: "acme/user", Config: config(t, text), Client: &Client{Zone: "x", Seed: seed}, Endpoints: fleet(),
+		Service: "acme/user", Config: config(t, text), Client: &Client{Zone: "x", Seed: seed}, Endpoints: five(),
 		Of: func(e **endpoint.Endpoint) *endpoint.Endpoint { return *e },
 	}
 }
@@ -60,8 +60,8 @@ func instances(all endpoints) string {
 	return text.String()
 }
 
-// goes formats the targets of a lane's calls as "weight: tier > tier | weight: tier".
-func goes(p *Plan[*endpoint.Endpoint], lane string) string {
+// targets formats the targets of a lane's calls as "weight: tier > tier | weight: tier".
+func targets(p *Plan[*endpoint.Endpoint], lane string) string {
 	l := p.Lane(lane)
 	if l == nil {
 		return "fails"
@@ -96,13 +96,13 @@ func TestPlan(t *testing.T) {
 		name, config, zone, want string
 		reports                  string // joined
 	}{
-		{"nothing asked for", `{}`, "x", "1: abcde", ""},
+		{"an empty config", `{}`, "x", "1: abcde", ""},
 		{"zone", `{"preferZone":true}`, "x", "1: ace > bd", ""},
 		{"zone, with no endpoint in it", `{"preferZone":true}`, "z", "1: abcde", ""},
 		{"drain", `{"drain":["a","c:1"]}`, "", "1: bde > ac", ""},
 		// P12
-		{"drain names nothing", `{"drain":["x"]}`, "", "1: abcde", `drain names "x": no endpoint of "acme/user" has that name`},
-		{"drain names many that are not there", `{"drain":["q","r","s","t","u","v","w"]}`, "", "1: abcde",
+		{"drain names an unknown endpoint", `{"drain":["x"]}`, "", "1: abcde", `drain names "x": no endpoint of "acme/user" has that name`},
+		{"drain names many unknown endpoints", `{"drain":["q","r","s","t","u","v","w"]}`, "", "1: abcde",
 			`drain names "q", "r", "s", "t", "u", 2 more: no endpoint of "acme/user" has that name`},
 		{"split", `{` + split + `}`, "", "5: cd | 95: ab | 0: e", ""},
 		{"split by instance, address and nothing", `{"split":[{"match":{"instance":"b"},"weight":1},{"match":{"addr":"d:1"},"weight":2},{"match":{"build":""},"weight":3}]}`, "",
@@ -116,7 +116,7 @@ func TestPlan(t *testing.T) {
 		in := input(t, tt.config)
 		in.Client.Zone = tt.zone
 		p := Make(in)
-		if got := goes(p, ""); got != tt.want || strings.Join(p.Reports, "; ") != tt.reports {
+		if got := targets(p, ""); got != tt.want || strings.Join(p.Reports, "; ") != tt.reports {
 			t.Errorf("%s: %s, reports %q, want %s and %q", tt.name, got, p.Reports, tt.want, tt.reports)
 		}
 	}
@@ -153,7 +153,7 @@ func TestLanes(t *testing.T) {
 			"1: a | 0: be", "2: c | 0: d, else the base", "1: a | 0: be", "split[1] matches only endpoints that are in a lane: the other groups have its share"},
 	} {
 		p := Make(input(t, tt.config))
-		got := fmt.Sprintf("%s; %s; %s", goes(p, ""), goes(p, "red"), goes(p, "green"))
+		got := fmt.Sprintf("%s; %s; %s", targets(p, ""), targets(p, "red"), targets(p, "green"))
 		if want := fmt.Sprintf("%s; %s; %s", tt.base, tt.red, tt.other); got != want || strings.Join(p.Reports, "; ") != tt.reports {
 			t.Errorf("%s: %s, reports %q, want %s and %q", tt.name, got, p.Reports, want, tt.reports)
 		}
@@ -161,7 +161,7 @@ func TestLanes(t *testing.T) {
 	in := input(t, `{"drain":["a","d"],`+loose+`}`) // all of the base vanishes except the drained endpoint (K4)
 	in.Held = held("be")
 	if p := Make(in); instances(p.All[:p.Live]) != "abce" {
-		t.Errorf("%s is left", instances(p.All[:p.Live]))
+		t.Errorf("the live endpoints are %s, want abce", instances(p.All[:p.Live]))
 	}
 }
 
@@ -173,23 +173,23 @@ func held(instances string) map[string]struct{} {
 	return all
 }
 
-// TestOtherParts plans with endpoints in another cluster, and endpoints that have left.
-func TestOtherParts(t *testing.T) {
+// TestAwayAndLeft plans with endpoints in the fallback cluster, and endpoints that have left.
+func TestAwayAndLeft(t *testing.T) {
 	for _, tt := range []struct{ name, config, home, away, left, base, red string }{
-		{"one after another", `{}`, "a", "b", "c", "1: a > b > c", "1: a > b > c"},
-		{"what is drained away is not away", `{"drain":["b"]}`, "a", "b,d", "", "1: a > d", "1: a > d"},
-		{"a strict lane may be away alone", `{"route":[{"lane":"red","match":{"version":"v2"},"strict":true}]}`, "a", "b v2,d", "", "1: a > d", "1: b"},
-		{"a loose lane leaves by way of the base", `{"route":[{"lane":"red","match":{"version":"v2"}}]}`, "a,c v2", "b v2", "", "1: a > b", "1: c, else the base"},
-		{"who left stays in a lane that lives", `{"route":[{"lane":"red","match":{"version":"v2"}}]}`, "a,c v2", "", "d v2", "1: a > d", "1: c > d, else the base"},
-		{"who left alone goes to the base", `{"route":[{"lane":"red","match":{"version":"v2"}}]}`, "a", "", "d v2", "1: a > d", "1: a > d"},
+		{"the classes in order", `{}`, "a", "b", "c", "1: a > b > c", "1: a > b > c"},
+		{"a drained endpoint of the fallback cluster is not called", `{"drain":["b"]}`, "a", "b,d", "", "1: a > d", "1: a > d"},
+		{"a strict lane may have only endpoints of the fallback cluster", `{"route":[{"lane":"red","match":{"version":"v2"},"strict":true}]}`, "a", "b v2,d", "", "1: a > d", "1: b"},
+		{"a loose lane reaches the fallback cluster by the base", `{"route":[{"lane":"red","match":{"version":"v2"}}]}`, "a,c v2", "b v2", "", "1: a > b", "1: c, else the base"},
+		{"an endpoint that left stays in a lane with live endpoints", `{"route":[{"lane":"red","match":{"version":"v2"}}]}`, "a,c v2", "", "d v2", "1: a > d", "1: c > d, else the base"},
+		{"an endpoint that left goes to the base if its lane has no live one", `{"route":[{"lane":"red","match":{"version":"v2"}}]}`, "a", "", "d v2", "1: a > d", "1: a > d"},
 	} {
 		in := input(t, tt.config)
 		list := func(text string) endpoints {
 			return ends(slices.DeleteFunc(strings.Split(text, ","), func(s string) bool { return s == "" })...)
 		}
 		in.Endpoints, in.Away, in.Left = list(tt.home), list(tt.away), list(tt.left)
-		if p := Make(in); goes(p, "") != tt.base || goes(p, "red") != tt.red {
-			t.Errorf("%s: %s, and %s in the lane; want %s and %s", tt.name, goes(p, ""), goes(p, "red"), tt.base, tt.red)
+		if p := Make(in); targets(p, "") != tt.base || targets(p, "red") != tt.red {
+			t.Errorf("%s: %s, and %s in the lane; want %s and %s", tt.name, targets(p, ""), targets(p, "red"), tt.base, tt.red)
 		}
 	}
 }
@@ -210,18 +210,18 @@ func TestSelector(t *testing.T) {
 		in := input(t, tt.config)
 		in.Client.Selector = func(e *endpoint.Endpoint) bool { return strings.Contains(tt.selects, e.Instance) }
 		p := Make(in)
-		got := goes(p, "")
+		got := targets(p, "")
 		if p.Live == 0 {
 			got = p.Empty.Error()
 		}
 		if got != tt.want || strings.Join(p.Reports, "; ") != tt.reports {
-			t.Errorf("%s of %q: %s, reports %q, want %s", tt.config, tt.selects, got, p.Reports, tt.want)
+			t.Errorf("%s with %q selected: %s, reports %q, want %s and %q", tt.config, tt.selects, got, p.Reports, tt.want, tt.reports)
 		}
 	}
 	in := input(t, `{}`)
 	in.Endpoints, in.Err = nil, errors.New("why")
 	if p := Make(in); !errors.Is(p.Empty, in.Err) {
-		t.Errorf("no endpoints: %v", p.Empty)
+		t.Errorf("without endpoints, Empty is %v, want %v", p.Empty, in.Err)
 	}
 }
 
@@ -236,14 +236,14 @@ func TestSubset_SmallerSizeWins(t *testing.T) {
 		if tt.config > 0 {
 			text = fmt.Sprintf(`{"subset":%d}`, tt.config)
 		}
-		of := func(subset, most int) string {
+		choose := func(subset, limit int) string {
 			in := input(t, text)
-			in.Client.Subset, in.Client.Most = subset, most
-			return strings.TrimPrefix(goes(Make(in), ""), "1: ")
+			in.Client.Subset, in.Client.Most = subset, limit
+			return strings.TrimPrefix(targets(Make(in), ""), "1: ")
 		}
-		got, larger := of(tt.client, tt.most), of(0, 0)
+		got, larger := choose(tt.client, tt.most), choose(0, 0)
 		if len(got) != tt.want || strings.Trim(got, larger) != "" {
-			t.Errorf("%+v: %s of %s", tt, got, larger)
+			t.Errorf("%+v: the client uses %s, want %d of %s", tt, got, tt.want, larger)
 		}
 	}
 }
@@ -252,12 +252,12 @@ func TestSubset_SmallerSizeWins(t *testing.T) {
 func TestSubset_FollowsAllSteps(t *testing.T) {
 	for range 50 {
 		client := &Client{Zone: "x", Subset: 1, Seed: maphash.MakeSeed()}
-		best := func(from string) string { // the highest-ranked endpoint
+		best := func(names string) string { // the highest-ranked of these endpoints
 			in := input(t, `{}`)
 			in.Client = client
 			p := Make(in)
 			for _, m := range p.Rank([]int32{0, 1, 2, 3, 4}) {
-				if name := p.All[m].Instance; strings.Contains(from, name) {
+				if name := p.All[m].Instance; strings.Contains(names, name) {
 					return name
 				}
 			}
@@ -273,14 +273,14 @@ func TestSubset_FollowsAllSteps(t *testing.T) {
 		} {
 			in := input(t, config)
 			in.Client = client
-			if got := goes(Make(in), ""); got != want {
+			if got := targets(Make(in), ""); got != want {
 				t.Errorf("%s: %s, want %s", config, got, want)
 			}
 		}
 		in := input(t, `{}`)
 		in.Client, in.Held = client, held(first)
 		if got := instances(Make(in).Choose()); len(got) != 2 || !strings.Contains(got, first) || !strings.Contains(got, best(others)) || got[0] > got[1] {
-			t.Errorf("chosen without connections: %s", got)
+			t.Errorf("Choose = %s, want the held %s and %s", got, first, best(others))
 		}
 	}
 }
@@ -297,7 +297,7 @@ func TestMake_BoundsAllocations(t *testing.T) {
 	in := input(t, `{"split":[`+strings.Join(split, ",")+`],"drain":[`+strings.Join(drain, ",")+`]}`)
 	in.Endpoints = ends(specs...)
 	if n := testing.AllocsPerRun(1, func() { p := Make(in); p.Groups(p.Base) }); n > 2500 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("%v allocations, want at most 2500", n)
 	}
 }
 
@@ -312,17 +312,17 @@ func TestLanes_UseFewEndpoints(t *testing.T) {
 		in.Client.Most, in.Endpoints = 100, ends(specs...)
 		p := Make(in)
 		if n := p.Groups(p.Base)[0].Tiers[0].Most; n != 100 {
-			t.Errorf("%s: the base uses %d", config, n)
+			t.Errorf("%s: the base uses %d endpoints, want 100", config, n)
 		}
 		for _, l := range slices.Collect(p.Lanes()) {
-			if tier := p.Groups(l)[0].Tiers[0]; tier.Most > minMost || tier.Most == 0 && len(tier.Members) > minMost {
-				t.Errorf("%s: the lane %s uses %d of %d", config, l.Name, tier.Most, len(tier.Members))
+			if tier := p.Groups(l)[0].Tiers[0]; tier.Most > minLimit || tier.Most == 0 && len(tier.Members) > minLimit {
+				t.Errorf("%s: the lane %s uses %d of %d endpoints, want at most %d", config, l.Name, tier.Most, len(tier.Members), minLimit)
 			}
 		}
 	}
 }
 
-// TestSubset_CoversLargeFleet checks that callers which may each use a part of a large fleet use all of it together.
+// TestSubset_CoversLargeFleet checks that callers which may each use a part of many endpoints together use nearly all of them.
 func TestSubset_CoversLargeFleet(t *testing.T) {
 	specs := make([]string, 1000)
 	for i := range specs {
@@ -337,7 +337,7 @@ func TestSubset_CoversLargeFleet(t *testing.T) {
 		}
 	}
 	if n := len(slices.Collect(maps.Keys(called))); n < 950 {
-		t.Errorf("%d of 1,000 endpoints are used by 200 callers together", n)
+		t.Errorf("%d of 1,000 endpoints are used by 200 callers together, want at least 950", n)
 	}
 }
 

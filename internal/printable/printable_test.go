@@ -23,7 +23,7 @@ func TestText(t *testing.T) {
 		{"\ufffd", "\ufffd"},
 		{"\U000e0001", `\U000e0001`},
 		{"\x00\x7f", `\x00\x7f`},
-		{"a\u034f\ufe0f\U000e0100\u115f\u1160\u3164\uffa0\u2800", `a\u034f\ufe0f\U000e0100\u115f\u1160\u3164\uffa0\u2800`}, // what shows nothing would make two keys look alike
+		{"a\u034f\ufe0f\U000e0100\u115f\u1160\u3164\uffa0\u2800", `a\u034f\ufe0f\U000e0100\u115f\u1160\u3164\uffa0\u2800`}, // with invisible characters, two keys would look alike
 	} {
 		if got := Text(tt.in); got != tt.want {
 			t.Errorf("Text(%q) = %q, want %q", tt.in, got, tt.want)
@@ -57,10 +57,10 @@ func FuzzText(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		got := Text(s)
 		if !utf8.ValidString(got) || strings.ContainsFunc(got, func(r rune) bool { return !unicode.IsPrint(r) }) {
-			t.Errorf("Text(%q) = %q", s, got)
+			t.Errorf("Text(%q) = %q, want printable text", s, got)
 		}
 		if Text(got) != got {
-			t.Errorf("Text of %q is not its own", got)
+			t.Errorf("Text(%q) = %q, want no change", got, Text(got))
 		}
 		Short(s, len(s)/2)
 		if text, err := json.MarshalIndent(map[string]any{s: []any{s, 1.5, nil}}, "", "\t"); err == nil {
@@ -68,7 +68,7 @@ func FuzzText(f *testing.F) {
 			got := JSON(text)
 			if json.Unmarshal(text, &a) != nil || json.Unmarshal(got, &b) != nil || !reflect.DeepEqual(a, b) ||
 				strings.ContainsFunc(string(got), func(r rune) bool { return !unicode.IsPrint(r) && r != '\n' && r != '\t' }) {
-				t.Errorf("JSON(%q) is %q", text, got)
+				t.Errorf("JSON(%q) = %q, want printable JSON of the same value", text, got)
 			}
 		}
 	})

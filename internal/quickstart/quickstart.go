@@ -75,12 +75,12 @@ func (p Project) Files() (map[string]string, error) {
 }
 
 // add adds the rendered files of a file system to all, under dir.
-func add(all map[string]string, from fs.FS, dir string, render func(name, text string) (string, error)) error {
-	return fs.WalkDir(from, ".", func(file string, entry fs.DirEntry, err error) error {
+func add(all map[string]string, source fs.FS, dir string, render func(name, text string) (string, error)) error {
+	return fs.WalkDir(source, ".", func(file string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		content, err := fs.ReadFile(from, file)
+		content, err := fs.ReadFile(source, file)
 		if err != nil {
 			return err
 		}
@@ -115,7 +115,7 @@ func (p Project) render(name, text string) (string, error) {
 // ownBuf builds and runs, in generate.go, the buf that tools/go.mod pins.
 const ownBuf = "//go:generate go -C tools build -o ../bin/ github.com/bufbuild/buf/cmd/buf\n//go:generate bin/buf generate\n"
 
-// useBufOnPath returns generate.go without a buf of its own.
+// useBufOnPath returns generate.go with the buf on the PATH in place of its own.
 func useBufOnPath(text string) (string, error) {
 	if !strings.Contains(text, ownBuf) {
 		return "", fmt.Errorf("the quickstart's generate.go lacks %q", ownBuf)
@@ -148,7 +148,7 @@ func quote(dir string) string {
 	return dir
 }
 
-// CheckEmpty returns an error if a directory holds anything but a .git.
+// CheckEmpty returns an error if a directory holds anything except .git.
 func CheckEmpty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -159,9 +159,9 @@ func CheckEmpty(dir string) error {
 	case 0:
 		return nil
 	case 1:
-		return fmt.Errorf("the directory has %q: it must be empty, but for .git", entries[0].Name())
+		return fmt.Errorf("the directory has %q: it must be empty, except for .git", entries[0].Name())
 	default:
-		return fmt.Errorf("the directory has %q and %d more: it must be empty, but for .git", entries[0].Name(), len(entries)-1)
+		return fmt.Errorf("the directory has %q and %d more: it must be empty, except for .git", entries[0].Name(), len(entries)-1)
 	}
 }
 

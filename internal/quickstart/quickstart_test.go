@@ -109,7 +109,7 @@ func TestProject(t *testing.T) {
 			}
 			gomod := files["go.mod"]
 			if !strings.HasPrefix(gomod, "module zoo.example/greeter\n") || !strings.Contains(gomod, tt.has) || strings.Contains(gomod, tt.lacks) {
-				t.Errorf("go.mod is\n%s", gomod)
+				t.Errorf("go.mod should have %q and not %q, and is\n%s", tt.has, tt.lacks, gomod)
 			}
 			for name, text := range files {
 				if strings.Contains(text, "examples/quickstart") {
@@ -127,7 +127,7 @@ func TestProject(t *testing.T) {
 
 func TestProject_RejectsBadModule(t *testing.T) {
 	if files, err := (Project{Module: "greeter", Version: "v1.0.0"}).Files(); err == nil || len(files) > 0 {
-		t.Errorf("%d files, %v", len(files), err)
+		t.Errorf("Files of an invalid module: %d files, %v, want an error alone", len(files), err)
 	}
 }
 
@@ -140,14 +140,14 @@ func TestCheckEmpty(t *testing.T) {
 		t.Error(err)
 	}
 	for _, tt := range []struct{ name, want string }{
-		{"b", `the directory has "b": it must be empty, but for .git`},
-		{"a", `the directory has "a" and 1 more: it must be empty, but for .git`},
+		{"b", `the directory has "b": it must be empty, except for .git`},
+		{"a", `the directory has "a" and 1 more: it must be empty, except for .git`},
 	} {
 		if err := os.WriteFile(filepath.Join(dir, tt.name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if err := CheckEmpty(dir); err == nil || err.Error() != tt.want {
-			t.Errorf("%v; want %s", err, tt.want)
+			t.Errorf("CheckEmpty = %v, want %s", err, tt.want)
 		}
 	}
 	if err := CheckEmpty(filepath.Join(dir, "missing")); !errors.Is(err, fs.ErrNotExist) {
@@ -163,14 +163,14 @@ func TestWriteUndoes(t *testing.T) {
 	}
 	err := Write(dir, map[string]string{"a/b/c": "1", "a/d": "2", "z": "3"})
 	if !errors.Is(err, fs.ErrExist) {
-		t.Fatalf("%v, want an error that says that z exists", err)
+		t.Fatalf("Write = %v, want an error that z exists", err)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 1 {
 		t.Errorf("%v, %v are left; want z alone", entries, err)
 	}
 	if text, err := os.ReadFile(filepath.Join(dir, "z")); string(text) != "mine" {
-		t.Errorf("z has %q, %v", text, err)
+		t.Errorf("z has %q, %v, want its earlier content", text, err)
 	}
 }
 
@@ -187,7 +187,7 @@ func TestCheckModuleThatWouldNotBuild(t *testing.T) {
 		"google.golang.org":            "",
 	} {
 		if err := CheckModule(path); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v; want %q in it", path, err, want)
+			t.Errorf("CheckModule(%s) = %v, want %q in it", path, err, want)
 		}
 	}
 }

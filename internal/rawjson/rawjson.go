@@ -1,4 +1,4 @@
-// Package rawjson walks JSON text without decoding it. It is fast, for reading ten thousand values at once, and lets
+// Package rawjson walks JSON text without decoding it. It is fast enough for ten thousand values at once, and lets
 // callers be strict: encoding/json accepts a field in any case, a repeated field, and null for every type.
 package rawjson
 

@@ -49,7 +49,7 @@ func TestCalls(t *testing.T) {
 	awaitCalls(t, client, first, second)
 	stopFirst()
 	awaitCalls(t, client, second)
-	eventually(t, "the watch has the second alone", func() bool { return slices.Equal(addrs(), []string{second}) })
+	eventually(t, "the watch has only the second server", func() bool { return slices.Equal(addrs(), []string{second}) })
 
 	admin := e.client()
 	old := leaseOf(t, admin)
@@ -133,7 +133,7 @@ func TestSilence(t *testing.T) {
 	before := reads.Load()
 	eventually(t, "endpoints and live config were probed", func() bool { return reads.Load() >= before+2 })
 	if n := warnings.Load(); n > 0 {
-		t.Errorf("%d warnings", n)
+		t.Errorf("%d warnings, want 0", n)
 	}
 }
 

@@ -15,7 +15,7 @@ func TestMappedJSON(t *testing.T) {
 		fields JSONFields
 		value  string
 		want   Endpoint
-		layout Layout // zero: the mapped one
+		layout Layout // zero for the mapped one
 	}{
 		{whole, `{"endpoint":"h:1"}`, Endpoint{Instance: "a", Addr: "h:1"}, Layout{}},
 		{whole, `{"endpoint":"h:1","w":"3"}`, Endpoint{Instance: "a", Addr: "h:1", Weight: 3}, Layout{}},

@@ -15,7 +15,7 @@ import (
 // values, and reads the other layouts only if its fields enable them. Readers are comparable.
 type Reader struct {
 	LeaseSuffix bool   // also read entries in [LeaseSuffix]
-	JSON        Layout // also read entries in this [MappedJSON]; zero: none
+	JSON        Layout // also read entries in this [MappedJSON], unless it is zero
 }
 
 // NewReader returns a reader of all layouts with a slash after the key, and of the given layouts.

@@ -51,7 +51,7 @@ func (s Standing) Why(err error) error {
 	if s.Cause == nil && !etcderr.TimedOut(err) && s.State != connectivity.Shutdown {
 		return nil
 	}
-	return s.silence()
+	return s.unanswered()
 }
 
 // Silent is the cause of an error if etcd has not answered, and nothing else is known. etcd may be far away.
@@ -61,8 +61,8 @@ func (s Silent) Error() string { return string(s) }
 
 var errClosed = errors.New("the etcd client was closed: close it after its users")
 
-// silence returns why etcd does not answer.
-func (s Standing) silence() error {
+// unanswered returns why etcd does not answer.
+func (s Standing) unanswered() error {
 	switch {
 	case s.State == connectivity.Shutdown:
 		return errClosed
@@ -79,5 +79,5 @@ func (s Standing) Down() error {
 	if s.State == connectivity.Ready || s.State == connectivity.Idle && s.Cause == nil {
 		return nil
 	}
-	return s.silence()
+	return s.unanswered()
 }

@@ -48,7 +48,7 @@ const (
 	callListLocal             // read a page from one member, without a leader
 	callWatch                 // open a watch from the revision on
 	callWait                  // wait until an instant, an answer of the watch, or trouble
-	callVerify                // read a page of the range while the watch goes on
+	callVerify                // read a page of the range while the watch is open
 	callProbe                 // read the number of keys and the key changed last
 )
 
@@ -58,7 +58,7 @@ type event struct {
 	answer *clientv3.WatchResponse // callWait, callProbe
 	doubt  bool                    // callWait, callProbe: another range of the client doubts etcd
 	back   bool                    // callPause, callWait, callProbe: the connection to etcd is back
-	err    error                   // the call failed; callWait, callProbe: the watch ended
+	err    error                   // the call failed or, during callWait and callProbe, the watch ended
 	why    error                   // the cause that err lacks, such as why the connection to etcd is down
 
 	ranges int // ranges that the etcd client follows
@@ -90,7 +90,7 @@ type note struct {
 // action is a call with its arguments.
 type action struct {
 	call     call
-	timeout  time.Duration // of the call; callPause: the pause, before jitter
+	timeout  time.Duration // of the call; for callPause the pause, before jitter
 	page     page          // callList, callListLocal, callVerify
 	revision int64         // callWatch
 	until    time.Time     // callWait

@@ -480,7 +480,7 @@ func TestCoreNamesTheCause(t *testing.T) {
 		rule{0, ok, "list within 1s"},
 		rule{0, because(late, fmt.Sprintf(refusedPort, 2379)), "etcd list failed, publish [a=1] with the error, pause 50ms"},
 		rule{0, ok, "list within 2s"},
-		// The same cause from another member is not published; another cause is.
+		// The same cause from another member is not published, but another cause is.
 		rule{0, because(late, fmt.Sprintf(refusedPort, 22379)), "pause 100ms"},
 		rule{0, ok, "list within 4s"},
 		rule{0, because(late, "no route to host"), "etcd list failed, publish [a=1] with the error, pause 200ms"},

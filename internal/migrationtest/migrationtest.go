@@ -82,7 +82,7 @@ func move(t *testing.T, order Order, from, to Kind) {
 	f.end()
 }
 
-// fleet has the running servers and callers.
+// fleet is the state of a move: the running servers and callers.
 type fleet struct {
 	t        *testing.T
 	old, new *kind

@@ -128,7 +128,7 @@ func hash(text string) key {
 type walker[S any] struct {
 	World[S]
 	trail   []footstep  // the visited states, in order
-	settled map[key]int // the number of steps until the state recovers
+	settled map[key]int // the number of steps until a state recovers
 	steps   int
 	met     []int // how often each event happened
 }

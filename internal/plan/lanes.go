@@ -100,7 +100,7 @@ func (p *Plan[E]) indexes(begin, end int) []int32 {
 	return all
 }
 
-// These bound lanes, which endpoints can create.
+// These limits apply to lanes, which labels of endpoints can create.
 const (
 	// maxLabelLanes bounds the lanes that labels create. Beyond it, the lanes whose names sort first are created.
 	maxLabelLanes = 256

@@ -89,8 +89,8 @@ func TestProject(t *testing.T) {
 	tests := []struct {
 		name    string
 		project Project
-		has     string // go.mod
-		lacks   string
+		has     string // a part of go.mod
+		lacks   string // no part of it
 	}{
 		{"release", Project{Module: "zoo.example/greeter", Version: "v1.2.3"}, "\t" + Self + " v1.2.3\n", "replace"},
 		{"replaced", Project{Module: "zoo.example/greeter", Version: "v1.2.3", Replace: "/src/etcd"},

@@ -157,7 +157,7 @@ type Standing struct {
 // livePolicy is the policy of a live config.
 type livePolicy struct {
 	*serviceconfig.Etcd
-	key *Key // of the endpoints that decide which are drained; nil if all that the policy names are drained
+	key *Key // its endpoints decide whether Drain is in force; nil if Drain always is
 }
 
 // Standing returns an instance's view of the candidates for a service key. layouts has the layouts of its entry.

@@ -199,7 +199,7 @@ func (c *conn) config(s *State) *effectiveConfig {
 		return next
 	}
 	c.bad = s.Live
-	if ok, missed := c.lines.Allow(time.Now()); ok { // each layer is valid by itself
+	if ok, missed := c.lines.Allow(time.Now()); ok { // only the merge of two valid configs is invalid
 		c.key.keys.cfg.Logger.Error("the merged service config is invalid; the last valid one stays in force",
 			loglimit.Attrs(missed, "key", c.key.Full(), "error", err)...)
 	}

@@ -27,7 +27,7 @@ type core struct {
 	state *State
 
 	readers  int
-	unfollow time.Time // when to stop following after the last reader; otherwise zero
+	unfollow time.Time // when to stop following after the last reader has left, else zero
 
 	entries  entries
 	diskRead bool // the disk was read since the key is followed
@@ -54,7 +54,7 @@ type effects struct {
 	load     bool      // read the disk, and call loaded before the next listed
 	save     *saved    // write this to disk; may be nil
 	warn     warning   // log this
-	wake     time.Time // when to call tick; zero: never
+	wake     time.Time // when to call tick, zero for never
 }
 
 // saved is the part of a state that is kept on disk.

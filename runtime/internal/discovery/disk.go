@@ -239,7 +239,7 @@ func writeSnapshot(to io.Writer, s *saved, now time.Time) error {
 	return w.Flush()
 }
 
-// decodeSnapshot parses the content of a snapshot file, which is trusted as little as etcd: addresses are checked, and
+// decodeSnapshot parses the content of a snapshot file. Like values in etcd, it is not trusted: addresses are checked, and
 // endpoints with one address are merged like entries in etcd. The caller checks the live config.
 func decodeSnapshot(text []byte) (s saved, at time.Time, err error) {
 	var file snapshot

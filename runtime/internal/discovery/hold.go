@@ -15,7 +15,7 @@ const peakWindow = 5 * time.Second
 type hold struct {
 	grace time.Duration
 
-	until map[string]time.Time // when each held endpoint is dropped, by address; all are published
+	until map[string]time.Time // when each held endpoint is dropped, by address
 	peak  []sample             // recent sizes of the set in etcd, oldest and largest first
 }
 

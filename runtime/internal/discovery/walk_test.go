@@ -26,7 +26,7 @@ type walked struct {
 	truth   map[string]*item // in etcd, by key
 	passed  map[string]*item // as last passed to the core
 	removed []*item          // since then
-	config  *liveConfig      // last passed to the core; nil: none
+	config  *liveConfig      // last passed to the core; may be nil
 
 	following bool
 	loading   bool             // the disk is being read, and no entries come from etcd
@@ -100,7 +100,7 @@ func (w *walked) take(e effects) bool {
 	w.wake = e.wake
 	s := w.core.state
 	if e.changed || e.follow || w.core.readers == 0 {
-		w.seen = s // a new reader looks by itself
+		w.seen = s // a new reader reads the state without a notification
 	}
 	if e.save != nil {
 		w.disk = names(e.save.set) + " " + e.save.live

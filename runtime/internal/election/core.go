@@ -77,7 +77,7 @@ type effects struct {
 	revoke       clientv3.LeaseID // the event revoked follows
 	lapsed       bool             // log that the lease was not renewed in time
 	restoredFrom int64            // log that our candidate was created below this revision, so that tokens repeat; 0 for no
-	wake         time.Time        // when the event tick is due; zero: never
+	wake         time.Time        // when the event tick is due, zero for never
 }
 
 // want handles a change of wanted.

@@ -30,7 +30,7 @@ type record struct {
 
 // question is a read, under way, of the lease's remaining time.
 type question struct {
-	sent     time.Time // zero: there is none
+	sent     time.Time // zero if there is no question
 	answered bool
 	gone     bool
 	left     time.Duration
@@ -44,12 +44,12 @@ type process struct {
 	sent     time.Time // when the attempt began
 	pending  View      // sent by etcd, and not handled yet
 	question question
-	revoke   int // 0: none is under way; 1: one is on its way; 2: it is answered
+	revoke   int // 0 for none, 1 for one on its way to etcd, 2 for one that etcd has executed
 	drained  bool
 	removed  bool // its candidate was deleted by hand
 }
 
-// world is etcd and two instances.
+// world is the state of etcd and of two instances.
 type world struct {
 	now       time.Time
 	revision  int64

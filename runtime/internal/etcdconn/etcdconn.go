@@ -65,7 +65,7 @@ func (c *Conn) Cause() error {
 	return c.core.cause
 }
 
-// Why explains the error of a call to etcd, or returns nil if err says it all: it names the user that etcd
+// Why explains the error of a call to etcd, or returns nil if there is nothing to add. It names the user that etcd
 // refuses, the Cause, or a silent etcd. A function given to Reconnected must not call it.
 func (c *Conn) Why(err error) error { return c.standing().Why(err) }
 

@@ -226,7 +226,7 @@ func TestRenewal(t *testing.T) {
 	due(true, ttl/renewSpacing)
 	s.core.onRenewal(s.now, 1, ttl, 0)
 	due(false, ttl/2)
-	s.core.onRenewal(s.now, 7, ttl, 0) // not ours
+	s.core.onRenewal(s.now, 7, ttl, 0) // an unknown lease
 
 	inUse := func(want ...clientv3.LeaseID) {
 		t.Helper()

@@ -186,14 +186,14 @@ func (e *entry) all(test func(*record) bool) bool {
 	return true
 }
 
-// expired reports whether a key of the entry hangs on a lease that has expired, as far as known.
+// expired reports whether a key of the entry is on a lease that has expired, as far as known.
 func (c *core) expired(now time.Time, e *entry) bool {
 	return slices.ContainsFunc(e.records, func(r *record) bool {
 		return r.observed != nil && !c.foreign(r) && !c.alive(now, r.observed.lease)
 	})
 }
 
-// remains reports whether a key of the entry is in etcd as ours, or may be.
+// remains reports whether etcd has, or may have, a key of the entry from this session.
 func (c *core) remains(e *entry) bool {
 	return slices.ContainsFunc(e.records, func(r *record) bool { return r.observed != nil && !c.foreign(r) || !r.sure() })
 }

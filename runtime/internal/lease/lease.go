@@ -45,8 +45,8 @@ type State int
 const (
 	Registering State = iota // not in etcd yet
 	Registered               // in etcd, on a lease that is being renewed
-	Lost                     // was in etcd and, as far as known, is not; it is being put back
-	Conflict                 // another process holds a key of it; it is written again once the key is free
+	Lost                     // was in etcd, is not there as far as known, and is being put back
+	Conflict                 // another process holds a key of the entry, which is written again once the key is free
 	Paused                   // taken out of etcd on request
 	Closed                   // taken out of etcd for good
 

@@ -231,7 +231,7 @@ func (c *core) onRenewalFailed(now time.Time, id clientv3.LeaseID, err error) {
 }
 
 // onRestored records that etcd is back at an earlier state, with old values of our keys. All leases are
-// replaced and revoked with their keys; an earlier lease that is not renewed expires within its TTL.
+// replaced and revoked with their keys. An earlier lease that is not renewed expires within its TTL.
 func (c *core) onRestored(now time.Time) {
 	c.replaceLease(now, errors.New("etcd was restored to an earlier state"))
 	c.check = nil

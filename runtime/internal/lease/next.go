@@ -141,8 +141,8 @@ func (c *core) mustLeave(r *record) bool {
 	return c.conflict(r.e) != nil
 }
 
-// needsMark reports whether a key must be put once more before it is deleted. The put marks it. If the layout has
-// no room for a mark, a paused entry puts its present value: while etcd is full that fails, and the entry stays.
+// needsMark reports whether a key must be put once more, with the mark of leaving, before it is deleted. If the layout has no room
+// for the mark, a paused entry puts its present value. That put fails while etcd is full, and the entry stays.
 func (c *core) needsMark(r *record) bool {
 	return r.e.desired != present && r.observed != nil && !c.foreign(r) && !r.marked && !r.retired && c.get(r.observed.lease) != nil &&
 		(r.leaving() != "" || r.e.desired == paused)

@@ -72,7 +72,7 @@ type record struct {
 	claimed       bool      // we have put it, so another process with it is newer
 	putAt         time.Time // of our last put
 	busy          bool      // a write of it is under way
-	unansweredRev int64     // the highest guard of an unanswered write; 0 for other doubts, and noDoubt for none
+	unansweredRev int64     // the highest guard of an unanswered write, 0 for another doubt, or noDoubt
 	marked        bool      // the mark was tried since the entry's withdrawal
 
 	notBefore time.Time // the earliest time of the next read or write

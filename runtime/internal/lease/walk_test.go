@@ -20,13 +20,13 @@ type walked struct {
 	now     time.Time
 	core    *core
 	etcd    *model
-	entries [2]*entry // of the keys a and b; nil: it was never added
+	entries [2]*entry // of the keys a and b; nil if it was never added
 	items   func(name, value string) []Item
 
 	call   op       // under way
 	lates  [][]step // writes that timed out, and may arrive late
 	past   *model   // a backup
-	silent bool     // no renewal is answered
+	silent bool     // renewals are not answered
 
 	newer    map[string]bool // keys that another process has put after ours
 	tampered bool            // another process has changed keys
@@ -513,7 +513,7 @@ func leaseWalk(start func() *walked, events ...string) modelcheck.World[walked] 
 	return world
 }
 
-// lifeOf returns a world with all events, except that the session is closed only at its end.
+// lifeOf returns a walk with all events except close: the session is closed only at the end.
 func lifeOf(items func(name, value string) []Item) modelcheck.World[walked] {
 	var events []string
 	for _, e := range leaseEvents {

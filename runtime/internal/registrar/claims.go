@@ -13,7 +13,7 @@ import (
 type claims struct {
 	names   map[string]*claim   // by [Entry.names]
 	leased  map[leaseKey]*claim // claims on shared sessions whose etcd key is the lease id
-	tallies map[string]tally    // by service key; none is zero
+	tallies map[string]tally    // by service key
 	listens map[string]int      // the number of entries at the environment's address, by the address of the listener
 }
 

@@ -13,7 +13,7 @@ const (
 	idle      phase = iota // accepts services
 	announced              // its entries are in etcd, or are being written
 	withdrawn              // serves without entries
-	draining               // first its entries end, then its calls
+	draining               // its entries are removed first, then its calls end
 	stopped                // has ended
 )
 

@@ -20,7 +20,7 @@ import (
 type Entry struct {
 	Key      string
 	Layouts  []endpoint.Layout
-	TTL      time.Duration // of the lease; 0: without a lease
+	TTL      time.Duration // of the lease, 0 without a lease
 	Endpoint endpoint.Endpoint
 	Services []string // the full names of the services at the endpoint, if known
 	Checked  []string // the names that clients with health checks check there

@@ -60,7 +60,7 @@ func within(t *testing.T) context.Context {
 	return ctx
 }
 
-// An Announce under way ends with a Withdraw (G24).
+// Withdraw ends an Announce that is under way (G24).
 func TestWithdrawEndsAnnounce(t *testing.T) {
 	g := group(t, offline(t))
 	announced := make(chan error, 1)
@@ -345,7 +345,7 @@ func TestCallsInAnyOrder(t *testing.T) {
 	}
 }
 
-// A late Publish is logged and does not prevent the next announcement; an announcement without entries is logged, too.
+// A late Publish is logged and does not prevent the next announcement. An announcement without entries is also logged.
 func TestMissingAnnouncementIsLogged(t *testing.T) {
 	var logs bytes.Buffer
 	var g *Group

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -112,4 +115,104 @@ func servicesJSON(services []*inventory.Service, filters []filter) []serviceJSON
 		}
 	}
 	return all
+}
+
+// columns are the columns of ls. LEADER is hidden if no entry leads.
+var columns = []string{"SERVICE", "INSTANCE", "ADDRESS", "VERSION", "ZONE", "WEIGHT", "LAYOUT", "LEASE", "LEADER", "STATE"}
+
+// rowOf returns the cells of an entry, in the order of columns.
+func rowOf(i *inventory.Instance) []string {
+	weight, layout, leader, state := "", "", "", string(i.State)
+	if i.Weight != 0 {
+		weight = strconv.FormatUint(uint64(i.Weight), 10)
+	}
+	if i.Err != nil {
+		state += ": " + i.Err.Error()
+	} else {
+		layout = i.Layout.String()
+	}
+	if i.Leads {
+		leader = "leader"
+	}
+	return []string{i.Service, i.Instance, i.Addr, i.Version, i.Zone, weight, layout, leaseOf(i), leader, state}
+}
+
+func leaseOf(i *inventory.Instance) string {
+	switch {
+	case i.Entry.Lease == 0:
+		return "none"
+	case i.Lease == nil:
+		return ""
+	case i.Lease.Expired():
+		return "expired"
+	}
+	return output.Seconds(i.Lease.Left) + " of " + output.Seconds(i.Lease.Granted)
+}
+
+// fieldOf returns the value of an entry to filter by: that of a column or, if none has this name, of metadata.
+func fieldOf(i *inventory.Instance, name string) string {
+	switch n := slices.IndexFunc(columns, func(head string) bool { return strings.EqualFold(head, name) }); {
+	case n < 0:
+		return i.Field(name)
+	case columns[n] == "STATE":
+		return string(i.State)
+	default:
+		return rowOf(i)[n]
+	}
+}
+
+// table returns the columns of entries.
+func table(entries []*inventory.Instance) (head []string, cells [][]string) {
+	leads := slices.ContainsFunc(entries, func(i *inventory.Instance) bool { return i.Leads })
+	leader := slices.Index(columns, "LEADER")
+	shown := func(row []string) []string {
+		if leads {
+			return row
+		}
+		return slices.Concat(row[:leader], row[leader+1:])
+	}
+	for _, i := range entries {
+		cells = append(cells, shown(rowOf(i)))
+	}
+	return shown(columns), cells
+}
+
+// filter is a condition on an entry.
+type filter struct {
+	name    string // of a column or a piece of metadata
+	not     bool   // the pattern must not match
+	pattern *regexp.Regexp
+}
+
+// parseFilters parses NAME=PATTERN and NAME!=PATTERN. In a pattern * matches any text and ? any character.
+func parseFilters(texts []string) (all []filter, err error) {
+	wild := strings.NewReplacer(`\*`, ".*", `\?`, ".")
+	for _, text := range texts {
+		name, pattern, ok := strings.Cut(text, "=")
+		name, not := strings.CutSuffix(name, "!")
+		if !ok || name == "" {
+			return nil, fmt.Errorf("--where: %.60q is not a condition: want NAME=PATTERN or NAME!=PATTERN, such as zone=eu-1a", text)
+		}
+		compiled, err := regexp.Compile("(?s)^" + wild.Replace(regexp.QuoteMeta(pattern)) + "$")
+		if err != nil {
+			return nil, fmt.Errorf("--where: %.60q: %w", text, err)
+		}
+		all = append(all, filter{name, not, compiled})
+	}
+	return all, nil
+}
+
+func (f *filter) passes(i *inventory.Instance) bool {
+	return f.pattern.MatchString(fieldOf(i, f.name)) != f.not
+}
+
+// unknownNames returns filter names that no entry has, such as mistyped ones.
+func unknownNames(entries []*inventory.Instance, filters []filter) (names []string) {
+	for _, f := range filters {
+		has := func(i *inventory.Instance) bool { return fieldOf(i, f.name) != "" }
+		if len(entries) > 0 && !slices.ContainsFunc(entries, has) && !slices.Contains(names, f.name) {
+			names = append(names, f.name)
+		}
+	}
+	return names
 }

@@ -18,15 +18,19 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
+	"github.com/etcdrpc/protoc-gen-go-etcd/proto"
 )
 
 const usage = `usage: protoc-gen-go-etcd [--version | --help | export DIR | init [-connect] [-replace DIR] MODULE]
@@ -96,4 +100,27 @@ func version() string {
 		return info.Main.Version
 	}
 	return "(devel)"
+}
+
+// export writes the options' proto file under dir. It makes dir if necessary, and overwrites a file of that name.
+func export(dir string) error {
+	if dir == "" {
+		return errors.New("export: DIR is empty: name a directory, . for this one")
+	}
+	return fs.WalkDir(proto.Files, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(dir, filepath.FromSlash(path))
+		var content []byte
+		if entry.IsDir() {
+			err = os.MkdirAll(to, 0o777)
+		} else if content, err = proto.Files.ReadFile(path); err == nil {
+			err = os.WriteFile(to, content, 0o666)
+		}
+		if err != nil {
+			return fmt.Errorf("export to %s: %w", dir, err)
+		}
+		return nil
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/compiler/protogen"
@@ -87,4 +88,166 @@ func singularField(message *protogen.Message, name string) (*protogen.Field, err
 		return nil, fmt.Errorf("leads through the repeated field %s: take a field that has one value", name)
 	}
 	return field, nil
+}
+
+// renderAffinityClient writes the client of a service that has methods with an affinity. The client embeds the one of
+// protoc-gen-go-grpc under another name, since a method may have the client's Go name, and overrides these methods.
+func renderAffinityClient(g *protogen.GeneratedFile, s *service) {
+	methods := s.withAffinity()
+	if len(methods) == 0 {
+		return
+	}
+	name, plain := affinityClientName(s.proto), plainClientName(s.proto)
+	comment(g, name, " is a ", clientName(s.proto), " that takes the affinity of calls from their requests.")
+	g.P("type ", name, " struct {")
+	g.P(plain)
+	g.P("}")
+	g.P()
+	g.P("type ", plain, " = ", s.grpcIdent(clientName(s.proto)))
+	g.P()
+	for _, m := range methods {
+		renderAffinityMethod(g, s, m)
+	}
+}
+
+func renderAffinityMethod(g *protogen.GeneratedFile, s *service, m *method) {
+	fields, err := affinityPath(m.proto.Input, m.options.GetAffinity())
+	if err != nil {
+		panic(err) // not reached: checkAffinity accepted the path
+	}
+	comment(g, m.proto.GoName, " takes the affinity from ", m.options.GetAffinity(), ".")
+	deprecated(g, m.proto.Desc)
+	g.P("func (c ", affinityClientName(s.proto), ") ", m.proto.GoName, "(ctx ", contextPackage.Ident("Context"), ", in *", m.proto.Input.GoIdent,
+		", opts ...", grpcPackage.Ident("CallOption"), ") (", resultType(g, s, m), ", error) {")
+	g.P("if _, ok := ", runtimePackage.Ident("Affinity"), "(ctx); !ok {")
+	renderAffinityOf(g, fields, func(key string) {
+		g.P("ctx = ", runtimePackage.Ident("WithAffinity"), "(ctx, ", key, ")")
+	})
+	g.P("}")
+	g.P("return c.", plainClientName(s.proto), ".", m.proto.GoName, "(ctx, in, opts...)")
+	g.P("}")
+	g.P()
+}
+
+// resultType returns the result type of the client's method. The stream types have had their names
+// in every version of protoc-gen-go-grpc, in recent ones as aliases.
+func resultType(g *protogen.GeneratedFile, s *service, m *method) string {
+	if m.proto.Desc.IsStreamingServer() {
+		return g.QualifiedGoIdent(s.grpcIdent(s.proto.GoName + "_" + m.proto.GoName + "Client"))
+	}
+	return "*" + g.QualifiedGoIdent(m.proto.Output.GoIdent)
+}
+
+// renderAffinityOf writes statements that use the value of the last field if it makes an affinity. use
+// returns the statement for an expression of the value. The path leads through getters, which accept nil
+// messages and, from the first field whose getter may have another name, through reflection.
+func renderAffinityOf(g *protogen.GeneratedFile, fields []*protogen.Field, use func(key string)) {
+	value, last := "in", fields[len(fields)-1]
+	reflected := false
+	for i, field := range fields {
+		if !reflected && !hasOneGetter(field) {
+			reflected = true
+			g.P("message := ", value, ".ProtoReflect()")
+		}
+		switch {
+		case !reflected:
+			value += ".Get" + field.GoName + "()"
+		case i < len(fields)-1:
+			g.P("message = ", byNumber(field), ".Message()")
+		default:
+			value = byNumber(field) + "." + reflectedType(field.Desc) + "()"
+		}
+	}
+	if last.Desc.Kind() == protoreflect.BoolKind {
+		g.P("if ", value, " {")
+	} else {
+		g.P("if value := ", value, "; ", isSet(last.Desc), " {")
+	}
+	use(spelling(g, last.Desc, reflected))
+	g.P("}")
+}
+
+// hasOneGetter reports whether the field's getter has the same name in the open, the hybrid and the opaque API. The
+// request does not say which API a message is generated for: parameters of protoc-gen-go and build tags can change it.
+func hasOneGetter(field *protogen.Field) bool {
+	return field.GoName == field.BuilderFieldName()
+}
+
+// byNumber returns the expression for a field of a message by reflection.
+func byNumber(field *protogen.Field) string {
+	return fmt.Sprintf("message.Get(message.Descriptor().Fields().ByNumber(%d))", field.Desc.Number())
+}
+
+// reflectedType returns the name of the method of a reflected value that returns the field's value.
+func reflectedType(field protoreflect.FieldDescriptor) string {
+	switch field.Kind() {
+	case protoreflect.BoolKind:
+		return "Bool"
+	case protoreflect.EnumKind:
+		return "Enum"
+	case protoreflect.StringKind:
+		return "String"
+	case protoreflect.BytesKind:
+		return "Bytes"
+	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind, protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
+		return "Uint"
+	default:
+		return "Int"
+	}
+}
+
+// isSet returns the condition under which a value makes an affinity. A value equal to the getter's
+// result for an unset field makes none: an enum of proto2 need not have a value 0.
+func isSet(field protoreflect.FieldDescriptor) string {
+	switch field.Kind() {
+	case protoreflect.StringKind:
+		return unlessDefault(`value != ""`, "value", strconv.Quote(field.Default().String()), `""`)
+	case protoreflect.BytesKind:
+		return unlessDefault("len(value) > 0", "string(value)", strconv.Quote(string(field.Default().Bytes())), `""`)
+	case protoreflect.EnumKind:
+		return unlessDefault("value != 0", "value", fmt.Sprint(field.Default().Enum()), "0")
+	default:
+		return unlessDefault("value != 0", "value", field.Default().String(), "0")
+	}
+}
+
+// unlessDefault extends a condition by "the value is not the field's default", unless the default is zero.
+func unlessDefault(condition, value, byDefault, zero string) string {
+	if byDefault == zero {
+		return condition
+	}
+	return condition + " && " + value + " != " + byDefault
+}
+
+// spelling returns the Go expression that formats a value as a string. Values read by reflection have the widest type of their kind.
+func spelling(g *protogen.GeneratedFile, field protoreflect.FieldDescriptor, reflected bool) string {
+	decimal := func(function, as string) string {
+		value := "value"
+		if as != "" {
+			value = as + "(value)"
+		}
+		return g.QualifiedGoIdent(strconvPackage.Ident(function)) + "(" + value + ", 10)"
+	}
+	switch kind := field.Kind(); kind {
+	case protoreflect.BoolKind:
+		return strconv.Quote("true") // isSet excludes false
+	case protoreflect.StringKind:
+		return "value"
+	case protoreflect.BytesKind:
+		return "string(value)"
+	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind:
+		return decimal("FormatInt", "")
+	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
+		return decimal("FormatUint", "")
+	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
+		if reflected {
+			return decimal("FormatUint", "")
+		}
+		return decimal("FormatUint", "uint64")
+	default:
+		if reflected && kind != protoreflect.EnumKind {
+			return decimal("FormatInt", "")
+		}
+		return decimal("FormatInt", "int64")
+	}
 }

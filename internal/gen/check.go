@@ -1,6 +1,15 @@
 package gen
 
-import "google.golang.org/protobuf/compiler/protogen"
+import (
+	"strings"
+
+	"google.golang.org/protobuf/compiler/protogen"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
+)
 
 // check reports every problem of the files to generate. Checks across services include imported files, but the run that
 // generates those reports their own problems. The Go compiler reports colliding names, protoc and buf colliding files.
@@ -39,5 +48,110 @@ func checkServiceConfigs(files []*protogen.File, services map[*protogen.File][]*
 				checkServiceConfig(s)
 			}
 		}
+	}
+}
+
+// checkService reports problems of the options of one service, and returns whether its key is valid.
+func checkService(s *service) (keyOK bool) {
+	s.newer = checkNewer(s.option, s.options.ProtoReflect())
+	keyOK = checkKey(s)
+	checkAuthority(s, keyOK)
+	checkJSONLayout(s)
+	checkLeaseTTL(s.option.in("lease_ttl"), s.options.GetLeaseTtl())
+	checkLoadBalancing(s)
+	if options := s.options.GetDefaultMethod(); options != nil {
+		checkDefaultMethod(s.option.in("default_method"), options)
+	}
+	if throttling := s.options.GetRetryThrottling(); throttling != nil {
+		checkThrottling(s.option.in("retry_throttling"), throttling)
+	}
+	if s.options.GetHealthCheck() && s.options.GetLoadBalancing().GetPickFirst() != nil {
+		s.option.in("health_check").problem("has no effect beside pick_first: leave one of them out")
+	}
+	for _, m := range s.methods {
+		checkMethod(s, m)
+		checkAffinity(m, s.options.GetLoadBalancing())
+	}
+	checkLeader(s)
+	return keyOK
+}
+
+func checkJSONLayout(s *service) {
+	layout := s.options.GetJsonLayout()
+	if layout == nil {
+		return
+	}
+	at := s.option.in("json_layout")
+	if s.options.GetLayout() != discoveryv1.Layout_LAYOUT_UNSPECIFIED {
+		at.problem("is set beside layout: a service has one layout, leave one of them out")
+	}
+	if err := s.jsonLayout().Check(); err != nil && complete(layout) {
+		at.problem("%v", err)
+	}
+}
+
+func checkLeaseTTL(at position, ttl *durationpb.Duration) {
+	if isDuration(at, ttl) && !validTTL(ttl) {
+		at.problem("is %s: give it whole seconds, from 1s to 24h (86400s)", durationJSON(ttl))
+	}
+}
+
+// validTTL reports whether a lease_ttl is valid or unset.
+func validTTL(ttl *durationpb.Duration) bool {
+	return ttl == nil || ttl.IsValid() && servicekey.ValidTTL(ttl.AsDuration())
+}
+
+// isDuration reports a duration with invalid fields, and returns whether it is valid or unset.
+func isDuration(at position, d *durationpb.Duration) bool {
+	if d == nil || d.IsValid() {
+		return true
+	}
+	at.problem("is no duration (seconds: %d, nanos: %d): one has at most 315576000000 seconds, and nanos of their sign and less than a second", d.GetSeconds(), d.GetNanos())
+	return false
+}
+
+// checkAuthority checks the authority in the options or, without one, the key's.
+func checkAuthority(s *service, keyOK bool) {
+	if authority := s.options.GetAuthority(); authority != "" {
+		if err := servicekey.CheckAuthority(authority); err != nil {
+			s.option.in("authority").problem("%q %v", authority, err)
+		}
+		return
+	}
+	if !keyOK {
+		return
+	}
+	if authority, ok := servicekey.Authority(s.options.GetKey()); !ok {
+		s.option.in("key").problem("%q gives the authority %q, which is no valid host: set authority, the name that TLS checks the servers' certificates against",
+			s.options.GetKey(), authority)
+	}
+}
+
+// checkLoadBalancing reports values that gRPC would reject or ignore.
+func checkLoadBalancing(s *service) {
+	loadBalancing(s)
+	lb := s.options.GetLoadBalancing()
+	// In a live config, gRPC's parser accepts any case.
+	if header := strings.ToLower(lb.GetLaneHeader()); header != lb.GetLaneHeader() && serviceconfig.ValidHeader(header) {
+		s.option.in("load_balancing").in("lane_header").problem("is %q: give it %s, in lower case", lb.GetLaneHeader(), serviceconfig.WantHeader)
+	}
+	if detection := lb.GetOutlierDetection(); detection != nil {
+		checkEjections(s.option.in("load_balancing").in("outlier_detection"), detection, lb.GetPickFirst() != nil)
+	}
+}
+
+// checkEjections reports an outlier detection without effect.
+func checkEjections(at position, detection *discoveryv1.OutlierDetection, pickFirst bool) {
+	// This percentage alone is 0 if it is not set.
+	if ejection := detection.GetFailurePercentageEjection(); ejection != nil && ejection.GetEnforcementPercentage() == 0 && complete(ejection) {
+		at.in("failure_percentage_ejection").in("enforcement_percentage").problem(
+			"is 0 or left out, so that no endpoint is ever left out: give it 1 to 100")
+	}
+	switch {
+	case !complete(detection):
+	case pickFirst:
+		at.problem("has no effect beside pick_first: leave one of them out")
+	case detection.GetSuccessRateEjection() == nil && detection.GetFailurePercentageEjection() == nil:
+		at.problem("has no effect: set success_rate_ejection or failure_percentage_ejection")
 	}
 }

@@ -3,7 +3,10 @@ package serviceconfig
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -90,4 +93,117 @@ func Ours(policy string) bool {
 		return true
 	}
 	return false
+}
+
+// These bound a split, whose matches are compared with each endpoint at each update.
+const (
+	maxMatch = 8 // names in one match
+	// MaxMatchNames bounds the different names in all matches.
+	MaxMatchNames = 16
+)
+
+// Split is a group of endpoints and its share of the calls, relative to the other groups.
+type Split struct {
+	// Match maps "version", "zone", "instance", "addr" or the name of a piece of metadata to the
+	// required value. "" matches an endpoint without the name.
+	Match  map[string]string `json:"match" required:"true"`
+	Weight uint32            `json:"weight"`
+}
+
+// Key returns a text that identifies the group's match. It does not depend on the weight.
+func (s Split) Key() string {
+	var key strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(s.Match)) {
+		key.WriteString(strconv.Quote(name) + "=" + strconv.Quote(s.Match[name]) + ";")
+	}
+	return key.String()
+}
+
+// checkSplit rejects groups that repeat an earlier one, too many names in all matches, and weights that are all zero.
+func checkSplit(p place, splits []Split) {
+	total := uint64(0)
+	seen := map[string]bool{}
+	names := matchNames{}
+	for i, s := range splits {
+		if key := s.Key(); seen[key] {
+			p.in(index(i), "match").fault("an earlier group has the same, and so all endpoints of this one")
+		} else {
+			seen[key] = true
+		}
+		total += uint64(s.Weight)
+		names.add(p.in(index(i)), s.Match, "groups")
+	}
+	if len(splits) > 0 && total == 0 {
+		p.fault("all weights are zero")
+	}
+}
+
+// matchNames holds the names in all matches of a list.
+type matchNames map[string]bool
+
+// add adds the names of one match, and rejects too many. elements is the noun for the elements of the list.
+func (m matchNames) add(p place, match map[string]string, elements string) {
+	before := len(m)
+	for name := range match {
+		m[name] = true
+	}
+	if len(m) > MaxMatchNames && before <= MaxMatchNames {
+		p.in("match").fault("has one name too many: want at most %d different names in all %s", MaxMatchNames, elements)
+	}
+}
+
+// LaneHeader is the request metadata that carries the lane of a call to the server.
+const LaneHeader = "etcd-lane"
+
+// MaxLane is the greatest length of a lane's name, in bytes.
+const MaxLane = 128
+
+// Route assigns instances to a lane. Either Lane and Match are set, or Label.
+type Route struct {
+	Lane  string            `json:"lane,omitempty"`
+	Match map[string]string `json:"match,omitempty"` // as in Split
+	// Label names the field or metadata, as in a match, that holds the instance's lane.
+	Label string `json:"label,omitempty"`
+	// Strict makes the calls of a lane fail while none of its instances is ready. Otherwise they go to the instances without a lane.
+	Strict bool `json:"strict,omitempty"`
+}
+
+// ValidLane reports whether a text is a valid name of a lane, which can be sent in a header.
+func ValidLane(name string) bool {
+	const legal = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/"
+	return name != "" && len(name) <= MaxLane && strings.Trim(name, legal) == ""
+}
+
+// WantLane describes the names that ValidLane accepts.
+const WantLane = `at most 128 letters, digits and "-_.:/"`
+
+func (r *Route) check(p place) {
+	switch {
+	case r.Label != "" && (r.Lane != "" || r.Match != nil):
+		p.in("label").fault("stands beside lane or match: an instance's lane is either named here or by the instance")
+	case r.Label != "":
+	case r.Lane == "":
+		p.in("lane").missing("name the lane and what its instances match, or the label that holds each instance's lane")
+	case !ValidLane(r.Lane):
+		p.in("lane").fault("%.60q is no lane: want %s", r.Lane, WantLane)
+	case len(r.Match) == 0:
+		p.in("match").missing("name what the instances of the lane have in common")
+	}
+}
+
+// checkRoutes rejects routes that repeat an earlier one, and too many names in all matches.
+func checkRoutes(p place, routes []Route) {
+	seen := map[[2]string]bool{}
+	names := matchNames{}
+	for i, r := range routes {
+		field, is := "lane", [2]string{r.Lane}
+		if r.Label != "" {
+			field, is = "label", [2]string{"", r.Label}
+		}
+		if seen[is] {
+			p.in(index(i), field).fault("is that of an earlier route")
+		}
+		seen[is] = true
+		names.add(p.in(index(i)), r.Match, "routes")
+	}
 }

@@ -7,15 +7,11 @@
 //
 //	serviceconfig.go   the document: Parse, ParseLive
 //	method.go          methodConfig and retryThrottling
-//	policy.go          the policies, and where each may stand
-//	etcd.go            the policy "etcd"
+//	policy.go          the policies, where each may stand, and which ones a binary lacks
+//	etcd.go            the policy "etcd", its groups (splits) and its lanes (routes)
 //	option.go          the options of "etcd", and which exclude each other
-//	split.go           groups of endpoints with shares of the calls
-//	route.go           which endpoints are in which lanes
-//	linked.go          policies that the binary lacks
 //	layers.go          configs over configs: Merge, Wrap
-//	decode.go          decoding JSON strictly into structs
-//	duration.go        durations in JSON
+//	decode.go          decoding JSON strictly into structs, and durations
 //
 // Package plan decides by a config which endpoints a call may go to. Package grpccheck lets gRPC itself parse a config.
 package serviceconfig

@@ -3,7 +3,6 @@ package serviceconfig
 import (
 	"encoding/json"
 	"fmt"
-	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -294,17 +293,6 @@ func TestReadPolicy(t *testing.T) {
 	}
 }
 
-func TestOptions_AreTheFieldsOfEtcd(t *testing.T) {
-	for _, o := range Options {
-		if jsonName(o.field()) != o.Name {
-			t.Errorf("the option %s is no field of Etcd", o.Name)
-		}
-	}
-	if n := reflect.TypeFor[Etcd]().NumField(); n != len(Options) {
-		t.Errorf("%d options for %d fields of Etcd", len(Options), n)
-	}
-}
-
 // A hostile text costs at most a hundred bytes of memory for each of its bytes (S5).
 func TestParse_BoundsMemory(t *testing.T) {
 	fill := func(before, part, after string) string {
@@ -382,26 +370,6 @@ func TestLinked(t *testing.T) {
 	}
 	if _, err := FirstLinked(nil, nil); err == nil {
 		t.Error("an empty list has a first policy")
-	}
-}
-
-func TestParseEtcd(t *testing.T) {
-	for _, tt := range []struct{ text, want string }{
-		{`{}`, `{"childPolicy":[{"round_robin":{}}]}`},
-		{`{"subset":2,"childPolicy":[{"custom":{"any":[1,null]}},{"round_robin":{}}]}`, `{"subset":2,"childPolicy":[{"custom":{"any":[1,null]}},{"round_robin":{}}]}`},
-		{``, `policy "etcd": the service config is empty: want a JSON object`},
-		{`{"preferZone":true,"childPolicy":[{"round_robin":{}},{"custom":{}}]}`, `policy "etcd": preferZone: has no effect beside "custom", which stands alone: leave it out, or choose a policy of ours such as round_robin`},
-	} {
-		got := ""
-		e, err := ParseEtcd(json.RawMessage(tt.text))
-		if err != nil {
-			got = err.Error()
-		} else if text, err := marshal(e); err == nil {
-			got = string(text)
-		}
-		if got != tt.want {
-			t.Errorf("ParseEtcd(%s) = %s\nwant %s", tt.text, got, tt.want)
-		}
 	}
 }
 

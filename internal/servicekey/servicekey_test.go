@@ -3,6 +3,7 @@ package servicekey
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestCheck(t *testing.T) {
@@ -41,64 +42,6 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-func TestAuthority(t *testing.T) {
-	tests := []struct {
-		key, want string
-		ok        bool
-	}{
-		{"helloworld/greeter", "helloworld.greeter", true},
-		{"/a/b", "a.b", true},
-		{"a", "a", true},
-		{"Order_1", "Order_1", true},
-		{"сервис/a", "сервис.a", false},
-		{"a:80", "a:80", false},
-		{"a-/b", "a-.b", false},
-	}
-	for _, tt := range tests {
-		if got, ok := Authority(tt.key); got != tt.want || ok != tt.ok {
-			t.Errorf("Authority(%q) = %q, %t; want %q, %t", tt.key, got, ok, tt.want, tt.ok)
-		}
-	}
-}
-
-func TestCheckAuthority(t *testing.T) {
-	tests := []struct {
-		authority string
-		want      string // in the error; "" for none
-	}{
-		{"user.acme.com", ""},
-		{"user.acme.com.", ""},
-		{"10.0.0.7:9000", ""},
-		{"[::1]:65535", ""},
-		{"", "no host"},
-		{".", "no host"},
-		{":80", "no host"},
-		{"a..b", "no host"},
-		{"a:", `port ""`},
-		{"a:0", `port "0"`},
-		{"a:080", `port "080"`},
-		{"a:65536", `port "65536"`},
-		{"::1", "IPv6 address in brackets"},
-		{"[::1", "has brackets"},
-		{"[a]", "has brackets"},
-		{"[1.2.3.4]:80", "has brackets"},
-		{"a b", "character ' '"},
-		{"ü", "character 'ü'"},
-		{"-a", "hyphen"},
-		{strings.Repeat("a", 64), "63 bytes"},
-		{strings.Repeat("a.", 127) + "a", "253 bytes"},
-	}
-	for _, tt := range tests {
-		err := CheckAuthority(tt.authority)
-		switch {
-		case tt.want == "" && err != nil:
-			t.Errorf("CheckAuthority(%q): %v", tt.authority, err)
-		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
-			t.Errorf("CheckAuthority(%q) = %v; want it to say %s", tt.authority, err, tt.want)
-		}
-	}
-}
-
 func TestLeaderPrefix(t *testing.T) {
 	keys := []string{"a", "/a", "a/b", "/a/b", "a/b/c", "ab"}
 	for _, one := range keys {
@@ -106,6 +49,61 @@ func TestLeaderPrefix(t *testing.T) {
 			if one != other && strings.HasPrefix(LeaderPrefix(other)+"X", LeaderPrefix(one)) {
 				t.Errorf("the range of %q holds the candidates of %q", one, other)
 			}
+		}
+	}
+}
+
+func TestOverlap(t *testing.T) {
+	for _, tt := range []struct {
+		outer, inner    string
+		plain, suffixed Overlap
+	}{
+		{"a", "a", NoOverlap, NoOverlap},
+		{"a/b", "a", NoOverlap, NoOverlap},
+		{"a", "a/b", Nested, Nested},
+		{"a", "ab", NoOverlap, NoOverlap},
+		{"a", "a-1", NoOverlap, NoOverlap},
+		{"a", "a1", NoOverlap, Continued},
+		{"a", "a1/b", NoOverlap, Continued},
+		{"/a", "a/b", NoOverlap, NoOverlap},
+	} {
+		if got := OverlapOf(tt.outer, tt.inner, false); got != tt.plain {
+			t.Errorf("OverlapOf(%q, %q, false) = %v, want %v", tt.outer, tt.inner, got, tt.plain)
+		}
+		if got := OverlapOf(tt.outer, tt.inner, true); got != tt.suffixed {
+			t.Errorf("OverlapOf(%q, %q, true) = %v, want %v", tt.outer, tt.inner, got, tt.suffixed)
+		}
+	}
+}
+
+func TestOuter(t *testing.T) {
+	keys := map[string]bool{"a": true, "a/b": true, "a/b/c1": true}
+	wanted := func(key string) bool { return keys[key] }
+	for _, tt := range []struct {
+		key  string
+		how  Overlap
+		want string
+	}{
+		{"a/b/c1/d", Nested, "a/b/c1"},
+		{"a/b/c12", Nested, "a/b"},
+		{"a/b/c12", Continued, "a/b/c1"},
+		{"a/b", Nested, "a"},
+		{"a", Nested, ""},
+		{"b/a", Nested, ""},
+	} {
+		if got := Outer(tt.key, tt.how, wanted); got != tt.want {
+			t.Errorf("Outer(%q, %v) = %q, want %q", tt.key, tt.how, got, tt.want)
+		}
+	}
+}
+
+func TestValidTTL(t *testing.T) {
+	for ttl, want := range map[time.Duration]bool{
+		0: false, time.Second - 1: false, time.Second: true, 1500 * time.Millisecond: false, 15 * time.Second: true,
+		24 * time.Hour: true, 24*time.Hour + time.Second: false, -time.Second: false,
+	} {
+		if got := ValidTTL(ttl); got != want {
+			t.Errorf("ValidTTL(%v) = %v", ttl, got)
 		}
 	}
 }

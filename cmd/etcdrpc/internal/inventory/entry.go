@@ -8,9 +8,13 @@ import (
 	"strconv"
 	"strings"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/candidate"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
 // ConfigPrefix is the prefix of the keys of live service configs.
@@ -84,3 +88,90 @@ func InOrder(byKey map[string]Entry) []Entry {
 	}
 	return entries
 }
+
+// OwnerOf returns the key of the service of an entry. That is the key without the lease id at its end, if it is the entry's own
+// lease and no mark such as "-" precedes it; else the part before the last slash.
+func OwnerOf(e Entry) string {
+	slash := max(strings.LastIndexByte(e.Key, '/'), 0)
+	json := strings.HasPrefix(strings.TrimSpace(string(e.Value)), "{")
+	if e.Lease != 0 && !json {
+		marks := "/"
+		if slash > 0 {
+			marks = "/-_.:@"
+		}
+		stem, ok := strings.CutSuffix(e.Key, strconv.FormatInt(e.Lease, 10))
+		if ok && stem != "" && !strings.ContainsAny(stem[len(stem)-1:], marks) {
+			return stem
+		}
+	}
+	return e.Key[:slash]
+}
+
+// leaderPrefix is the prefix of the keys of candidates for the leadership of services.
+const leaderPrefix = servicekey.LeaderSegment + "/"
+
+// Candidate is an instance that is a candidate for the leadership of a service.
+type Candidate struct {
+	candidate.First
+	Instance string
+}
+
+func (c Candidate) compare(other Candidate) int {
+	if c.Precedes(other.First) {
+		return -1
+	}
+	return 1
+}
+
+// candidateOf returns the candidate that an entry records, and the key of its service.
+func candidateOf(e Entry) (service string, c Candidate, ok bool) {
+	name, ok := strings.CutPrefix(e.Key, leaderPrefix)
+	if !ok {
+		return "", Candidate{}, false
+	}
+	service, _, _ = strings.Cut(name, "//")
+	instance, err := candidate.InstanceOf(servicekey.LeaderPrefix(service), &mvccpb.KeyValue{Key: []byte(e.Key), Value: e.Value, Lease: e.Lease})
+	return service, Candidate{candidate.First{Key: e.Key, Created: e.CreateRevision}, instance}, err == nil
+}
+
+// IsCandidate reports whether key is that of a candidate for leadership, also in a namespace below. Other keys under this
+// prefix have no double slash.
+func IsCandidate(key string) bool {
+	_, rest, ok := strings.Cut("/"+key, "/"+leaderPrefix)
+	return ok && strings.Contains(rest, "//")
+}
+
+// Evident reports whether the keys can only be those of a service: there is a live config, a candidate for leadership, an entry
+// in a format that only servers write, or there are several addresses on leases. One address on a lease proves nothing: locks,
+// leaders and DNS records look the same.
+func (s *Service) Evident() bool {
+	if s.Config != nil || len(s.Candidates) > 0 || slices.ContainsFunc(s.Instances, isServerEntry) || slices.ContainsFunc(s.Malformed, isServerEntry) || len(s.Instances) > 0 && endpoint.IsGoFrameKey(s.Key) {
+		return true
+	}
+	addrs := make(map[string]bool)
+	for _, i := range s.Instances {
+		if i.Entry.Lease != 0 && i.Layout != endpoint.GoFrame {
+			addrs[i.Addr] = true
+		}
+	}
+	root, _, _ := strings.Cut(strings.TrimPrefix(s.Key, "/"), "/")
+	return len(addrs) > 1 && !slices.Contains(foreignRoots, root)
+}
+
+// foreignRoots are the first key segments of programs that store addresses of other things than gRPC services.
+var foreignRoots = []string{"apisix", "registry", "skydns", "tidb", "topology", "traefik", "vault"}
+
+// isServerEntry reports whether an entry is named by an address or its lease, or is JSON of a known framework.
+func isServerEntry(i Instance) bool {
+	e := i.Entry
+	switch {
+	case e.namesLease(), e.Lease != 0 && strings.Contains(string(e.Value), `"Addr"`):
+		return true
+	case i.Err != nil:
+		return false
+	}
+	return i.Layout != endpoint.GoFrame && (IsAddress(e.Name()) || e.Lease != 0 && i.Layout.JSON() && !i.Layout.LikeHomeMade())
+}
+
+// IsAddress reports whether text is a valid address of an instance.
+func IsAddress(text string) bool { return endpoint.CheckAddr(text, true) == nil }

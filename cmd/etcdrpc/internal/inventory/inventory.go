@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
@@ -150,4 +151,97 @@ func LeaseName(id int64) string {
 		return "none"
 	}
 	return strconv.FormatInt(id, 16)
+}
+
+// State is the state of an entry.
+type State string
+
+// The states of entries. None of them depends on the lease.
+const (
+	Registered State = "registered"
+	Drained    State = "drained" // by a live config that clients accept
+	Leaving    State = "leaving" // being withdrawn by its owner
+	Malformed  State = "malformed"
+)
+
+// setStates sets the state of each entry, and marks the leader.
+func (s *Service) setStates() {
+	called, drained := s.Merged().ByAddr(), s.drained()
+	for n := range s.Malformed {
+		s.Malformed[n].State = Malformed
+	}
+	for n := range s.Instances {
+		i := &s.Instances[n]
+		i.Leads = len(s.Candidates) > 0 && s.Candidates[0].Instance == i.Instance
+		i.Drained = drained[i.Addr]
+		switch {
+		case i.Leaving() || called[i.Addr] == nil:
+			i.State = Leaving
+		case i.Drained:
+			i.State = Drained
+		default:
+			i.State = Registered
+		}
+	}
+}
+
+// LeaseTime is the time left on a lease and its granted TTL, in seconds.
+type LeaseTime struct{ Left, Granted int64 }
+
+// Expired reports whether the lease has expired or was revoked.
+func (t LeaseTime) Expired() bool { return t.Left < 0 }
+
+// RunsOut reports whether a lease missed two renewals: etcd's clients renew after a third of the TTL.
+func (t LeaseTime) RunsOut() bool { return t.Left*3 <= t.Granted }
+
+// StartedText returns the start time of a server as RFC 3339, or value itself if it is not a number of seconds.
+func StartedText(value string) string {
+	seconds, err := strconv.ParseUint(value, 10, 33)
+	if err != nil {
+		return value
+	}
+	return time.Unix(int64(seconds), 0).UTC().Format(time.RFC3339)
+}
+
+// JSON is the JSON output of an instance.
+type JSON struct {
+	Instance string            `json:"instance"`
+	Addr     string            `json:"addr"`
+	Version  string            `json:"version"`
+	Zone     string            `json:"zone"`
+	Weight   uint32            `json:"weight"`
+	Metadata map[string]string `json:"metadata,omitempty"`
+	Layout   string            `json:"layout"`
+	State    State             `json:"state"`
+	Drained  bool              `json:"drained"`
+	Leader   bool              `json:"leader,omitempty"`
+	EtcdKey  string            `json:"etcdKey"`
+	Lease    *LeaseJSON        `json:"lease"` // null: no lease
+	Share    *float64          `json:"share,omitempty"`
+	Why      string            `json:"why,omitempty"`
+}
+
+// LeaseJSON is the lease of an instance.
+type LeaseJSON struct {
+	ID         string `json:"id"`                   // in hexadecimal, as in etcdctl
+	TTL        int64  `json:"ttl,omitempty"`        // time left in seconds; -1: expired; 0: less than a second, or not read
+	GrantedTTL int64  `json:"grantedTTL,omitempty"` // seconds; 0: not read
+}
+
+// JSON returns the JSON output of an instance whose key lies in namespace.
+func (i *Instance) JSON(namespace string) JSON {
+	out := JSON{
+		Instance: i.Instance, Addr: i.Addr, Version: i.Version, Zone: i.Zone, Weight: i.Weight, Metadata: i.Metadata,
+		Layout: i.Layout.String(), State: i.State, Drained: i.Drained, Leader: i.Leads, EtcdKey: namespace + i.Entry.Key,
+	}
+	if i.Entry.Lease != 0 {
+		out.Lease = &LeaseJSON{ID: LeaseName(i.Entry.Lease)}
+	}
+	if i.Lease != nil {
+		out.Lease.TTL, out.Lease.GrantedTTL = i.Lease.Left, i.Lease.Granted
+	}
+	if i.Share != nil {
+		out.Share, out.Why = &i.Share.Percent, i.Share.Why
+	}
+	return out
 }

@@ -7,8 +7,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"reflect"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/clipperhouse/displaywidth"
 
@@ -126,4 +129,111 @@ func Marshal(v any, indent string) ([]byte, error) {
 	encoder.SetIndent("", indent)
 	err := encoder.Encode(v)
 	return printable.JSON(bytes.TrimSuffix(out.Bytes(), []byte("\n"))), err
+}
+
+// Format is an output format.
+type Format string
+
+// The formats.
+const (
+	FormatTable Format = "table"
+	FormatJSON  Format = "json"
+)
+
+// Formats are the names of the formats.
+var Formats = []string{string(FormatTable), string(FormatJSON)}
+
+// Check returns an error if f is not a format.
+func (f Format) Check() error {
+	if !slices.Contains(Formats, string(f)) {
+		return fmt.Errorf("--output %q: want %s", string(f), strings.Join(Formats, " or "))
+	}
+	return nil
+}
+
+// MaxWhere bounds the keys of a finding.
+const MaxWhere = 3
+
+// FirstOf returns at most the first MaxWhere elements.
+func FirstOf[T any](all []T) []T { return all[:min(len(all), MaxWhere)] }
+
+// Quoted returns the first names, quoted, and the number of the others.
+func Quoted(names []string) string {
+	var all []string
+	for _, name := range FirstOf(names) {
+		all = append(all, fmt.Sprintf("%q", name))
+	}
+	if more := len(names) - len(all); more > 0 {
+		all = append(all, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(all, ", ")
+}
+
+// SomeOf returns at most ten names, separated by commas.
+func SomeOf(names []string) string {
+	const shown = 10
+	if len(names) > shown {
+		names = append(names[:shown:shown], "…")
+	}
+	return strings.Join(names, ", ")
+}
+
+// Seconds formats a number of seconds: "59s", "1h30m0s".
+func Seconds(n int64) string {
+	return (time.Duration(min(n, int64(math.MaxInt64/time.Second))) * time.Second).String()
+}
+
+// Counted returns a count with its noun: "1 entry", "2 entries".
+func Counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	if stem, ok := strings.CutSuffix(what, "y"); ok {
+		return fmt.Sprintf("%d %sies", n, stem)
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// CountedIs returns a count with its noun and verb: "1 entry has", "2 entries have".
+func CountedIs(n int, what, is, are string) string {
+	if n == 1 {
+		return Counted(n, what) + " " + is
+	}
+	return Counted(n, what) + " " + are
+}
+
+// Diff returns the line diff of two texts, with the prefixes "- ", "+ " and, for unchanged lines, two spaces. Between the
+// common head and tail all lines count as changed.
+func Diff(before, after string) []string {
+	a, b := Lines(before), Lines(after)
+	head := countEqual(len(a), len(b), func(i int) bool { return a[i] == b[i] })
+	tail := countEqual(len(a)-head, len(b)-head, func(i int) bool { return a[len(a)-1-i] == b[len(b)-1-i] })
+	var out []string
+	add := func(mark string, lines []string) {
+		for _, line := range lines {
+			out = append(out, mark+line)
+		}
+	}
+	add("  ", a[:head])
+	add("- ", a[head:len(a)-tail])
+	add("+ ", b[head:len(b)-tail])
+	add("  ", a[len(a)-tail:])
+	return out
+}
+
+// countEqual returns the number of leading indices for which equal holds, of lists of lengths a and b.
+func countEqual(a, b int, equal func(i int) bool) int {
+	n := 0
+	for n < min(a, b) && equal(n) {
+		n++
+	}
+	return n
+}
+
+// Lines returns the lines of text, without line feeds.
+func Lines(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 }

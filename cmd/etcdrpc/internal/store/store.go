@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plaintext"
@@ -218,4 +219,26 @@ func (s *Store) Replace(ctx context.Context, key string, old *inventory.Entry, v
 		return 0, fmt.Errorf("write %q: %w", s.Full(key), ErrChanged)
 	}
 	return resp.Header.Revision, nil
+}
+
+// KeyRange is the keys from From to before End.
+type KeyRange struct{ From, End string }
+
+// PrefixRange returns the range of the keys that begin with prefix.
+func PrefixRange(prefix string) KeyRange {
+	if prefix == "" {
+		return KeyRange{"\x00", "\x00"}
+	}
+	return KeyRange{prefix, clientv3.GetPrefixRangeEnd(prefix)}
+}
+
+// EntriesOf returns the range where reader finds the entries of a service.
+func EntriesOf(reader endpoint.Reader, key string) KeyRange {
+	from, end := reader.Range(key)
+	return KeyRange{from, end}
+}
+
+// ConfigOf returns the range of the live config of a service.
+func ConfigOf(key string) KeyRange {
+	return KeyRange{inventory.ConfigPrefix + key, inventory.ConfigPrefix + key + "\x00"}
 }

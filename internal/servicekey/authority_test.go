@@ -1,0 +1,89 @@
+package servicekey
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestTLSName checks the name that certificates are checked against.
+func TestTLSName(t *testing.T) {
+	for _, tt := range []struct{ key, authority, want string }{
+		{"acme/user", "", "acme.user"},
+		{"/acme/user", "", "acme.user"},
+		{"Acme/User", "", "acme.user"},
+		{"acme/user", "user.acme.com", "user.acme.com"}, // the authority takes precedence over the key
+		{"ключ", "user.acme.com", "user.acme.com"},
+		{"acme/user", "User.Acme.Com", "user.acme.com"},
+		{"acme/user", "user.acme.com:8443", "user.acme.com"}, // a certificate has the host without the port
+		{"acme/user", "user.acme.com.", "user.acme.com"},
+		{"acme/user", "10.0.0.7:443", "10.0.0.7"},
+		{"acme/user", "[2001:DB8:0::7]:443", "2001:db8::7"},
+		{"acme/user", "[::ffff:10.0.0.7]", "10.0.0.7"},
+		{"", "", ""},
+		{"ключ", "", ""},
+		{"acme/user", "no host", ""},
+		{"acme/user", "user.acme.com:0", ""},
+	} {
+		if got := TLSName(tt.key, tt.authority); got != tt.want {
+			t.Errorf("TLSName(%q, %q) = %q, want %q", tt.key, tt.authority, got, tt.want)
+		}
+	}
+}
+
+func TestAuthority(t *testing.T) {
+	tests := []struct {
+		key, want string
+		ok        bool
+	}{
+		{"helloworld/greeter", "helloworld.greeter", true},
+		{"/a/b", "a.b", true},
+		{"a", "a", true},
+		{"Order_1", "Order_1", true},
+		{"сервис/a", "сервис.a", false},
+		{"a:80", "a:80", false},
+		{"a-/b", "a-.b", false},
+	}
+	for _, tt := range tests {
+		if got, ok := Authority(tt.key); got != tt.want || ok != tt.ok {
+			t.Errorf("Authority(%q) = %q, %t; want %q, %t", tt.key, got, ok, tt.want, tt.ok)
+		}
+	}
+}
+
+func TestCheckAuthority(t *testing.T) {
+	tests := []struct {
+		authority string
+		want      string // in the error; "" for none
+	}{
+		{"user.acme.com", ""},
+		{"user.acme.com.", ""},
+		{"10.0.0.7:9000", ""},
+		{"[::1]:65535", ""},
+		{"", "no host"},
+		{".", "no host"},
+		{":80", "no host"},
+		{"a..b", "no host"},
+		{"a:", `port ""`},
+		{"a:0", `port "0"`},
+		{"a:080", `port "080"`},
+		{"a:65536", `port "65536"`},
+		{"::1", "IPv6 address in brackets"},
+		{"[::1", "has brackets"},
+		{"[a]", "has brackets"},
+		{"[1.2.3.4]:80", "has brackets"},
+		{"a b", "character ' '"},
+		{"ü", "character 'ü'"},
+		{"-a", "hyphen"},
+		{strings.Repeat("a", 64), "63 bytes"},
+		{strings.Repeat("a.", 127) + "a", "253 bytes"},
+	}
+	for _, tt := range tests {
+		err := CheckAuthority(tt.authority)
+		switch {
+		case tt.want == "" && err != nil:
+			t.Errorf("CheckAuthority(%q): %v", tt.authority, err)
+		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+			t.Errorf("CheckAuthority(%q) = %v; want it to say %s", tt.authority, err, tt.want)
+		}
+	}
+}

@@ -24,12 +24,12 @@ const (
 	exitUnable = 3 // etcd is unavailable or denies access, or the output cannot be written
 )
 
-// exitCode exits with a code, after the command printed the reason.
+// exitCode is an error that sets the exit code and is not printed: the command has printed the reason.
 type exitCode int
 
 func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
-// errFound exits after the command printed the faults.
+// errFound is returned by a command that has printed faults or failures.
 const errFound = exitCode(exitWrong)
 
 // app is the state shared by the commands.
@@ -83,10 +83,10 @@ func (a *app) begin(cmd *cobra.Command) error {
 	return nil
 }
 
-// keyArgs accepts a service key, and n more arguments.
-func keyArgs(more int) cobra.PositionalArgs {
+// keyArgs accepts a service key followed by a number of extra arguments.
+func keyArgs(extra int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := cobra.ExactArgs(1+more)(cmd, args); err != nil {
+		if err := cobra.ExactArgs(1+extra)(cmd, args); err != nil {
 			return err
 		}
 		return endpoint.CheckKey(args[0])
@@ -95,10 +95,10 @@ func keyArgs(more int) cobra.PositionalArgs {
 
 const noFiles = cobra.ShellCompDirectiveNoFileComp
 
-// completion completes a service key from etcd, then one of the names of that service; nil: none. After an error it completes nothing.
-func (a *app) completion(names func(*inventory.Service) []string) cobra.CompletionFunc {
+// completion completes a service key from etcd, and then a name that list returns for the service. A nil list completes only the key.
+func (a *app) completion(list func(*inventory.Service) []string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 1 || len(args) == 1 && names == nil {
+		if len(args) > 1 || len(args) == 1 && list == nil {
 			return nil, noFiles
 		}
 		a.settings.noPrompt = true // a shell waits for the output
@@ -106,7 +106,7 @@ func (a *app) completion(names func(*inventory.Service) []string) cobra.Completi
 		s, err := a.open(cmd, nil)
 		if err == nil {
 			defer s.Close()
-			found, err = candidates(cmd.Context(), s, args, typed, names)
+			found, err = candidates(cmd.Context(), s, args, typed, list)
 		}
 		if err != nil {
 			cobra.CompDebugln(printable.Short(err.Error(), output.MaxText), false)
@@ -115,13 +115,13 @@ func (a *app) completion(names func(*inventory.Service) []string) cobra.Completi
 	}
 }
 
-func candidates(ctx context.Context, s *store.Store, args []string, typed string, names func(*inventory.Service) []string) (found []string, err error) {
+func candidates(ctx context.Context, s *store.Store, args []string, typed string, list func(*inventory.Service) []string) (found []string, err error) {
 	if len(args) == 1 {
 		n, err := s.At(ctx, args[0])
 		if err != nil {
 			return nil, err
 		}
-		return names(n.Services[0]), nil
+		return list(n.Services[0]), nil
 	}
 	n, err := s.Under(ctx, typed)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	_ "google.golang.org/genproto/googleapis/rpc/errdetails" // to show them
+	_ "google.golang.org/genproto/googleapis/rpc/errdetails" // to decode the details of errors
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -43,7 +43,7 @@ type call struct {
 	method, request string
 	header          metadata.MD
 	options         []grpc.DialOption
-	given           *schema.Schema // nil: use each server's reflection
+	given           *schema.Schema // from --schema; nil if each server's reflection is used
 }
 
 func newCall(a *app) *cobra.Command {
@@ -131,7 +131,7 @@ func (c *call) prepare(a *app) (err error) {
 	return nil
 }
 
-// choose returns the instances to call: one that clients call, the named one, or all that are not leaving.
+// choose returns the instances to call: that of --instance, all with --each, or otherwise a random one that clients call.
 func (c *call) choose(s *inventory.Service) ([]inventory.Instance, error) {
 	if c.instance != "" {
 		i, err := s.Find(c.instance)
@@ -142,7 +142,7 @@ func (c *call) choose(s *inventory.Service) ([]inventory.Instance, error) {
 	}
 	all := slices.DeleteFunc(s.Merged().Instances, func(i inventory.Instance) bool { return !c.each && i.State != inventory.Registered })
 	if len(all) == 0 {
-		return nil, errors.New("clients call no instance of it: etcdrpc ls shows what is registered")
+		return nil, errors.New("no instance that clients call is registered: compare with etcdrpc ls")
 	}
 	if c.each {
 		return all, nil
@@ -151,7 +151,7 @@ func (c *call) choose(s *inventory.Service) ([]inventory.Instance, error) {
 	return all[n : n+1], nil
 }
 
-// callOne calls an instance, and writes its responses, and the details of an error.
+// callOne calls an instance. It writes the responses and, if the call fails, the details of the error.
 func (c *call) callOne(ctx context.Context, n *store.Snapshot, i *inventory.Instance, out, notes io.Writer) error {
 	if c.instance == "" {
 		output.Once(notes)(n.Note)
@@ -206,7 +206,7 @@ func (c *call) callEach(ctx context.Context, all []inventory.Instance, out, note
 	return errFound
 }
 
-// at calls the method at an address, and passes on each response in JSON.
+// at calls the method at an address, and passes each response to show as JSON.
 func (c *call) at(ctx context.Context, addr string, show func(json.RawMessage) error) error {
 	ctx, cancel := context.WithTimeout(metadata.NewOutgoingContext(ctx, c.header), c.timeout)
 	defer cancel()
@@ -220,12 +220,12 @@ func (c *call) at(ctx context.Context, addr string, show func(json.RawMessage) e
 		return err
 	}
 	if method.IsStreamingClient() {
-		return fmt.Errorf("it takes a stream of requests: use grpcurl: grpcurl %s-d @ %s %s", c.transport.Grpcurl(c.key), output.Shell(addr), schema.Path(method))
+		return fmt.Errorf("the method takes a stream of requests, which etcdrpc cannot send: grpcurl %s-d @ %s %s", c.transport.Grpcurl(c.key), output.Shell(addr), schema.Path(method))
 	}
 	types := dynamicpb.NewTypes(known.Files)
 	request := dynamicpb.NewMessage(method.Input())
 	if err := (protojson.UnmarshalOptions{Resolver: types}).Unmarshal([]byte(c.request), request); err != nil {
-		return usage.Mistake(fmt.Errorf("the request is no %s: %w", method.Input().FullName(), err))
+		return usage.Mistake(fmt.Errorf("the request is not a valid %s: %w", method.Input().FullName(), err))
 	}
 	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/"+schema.Path(method))
 	if err != nil {

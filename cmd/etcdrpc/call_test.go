@@ -155,7 +155,7 @@ func TestCall(t *testing.T) {
 		{"acme/mute List " + id + " --plaintext --schema " + schema, "", exitFine, ada, ""},
 		{"acme/mute List " + id + " --plaintext", "", exitWrong, "", "the server has no reflection: give an image of its proto files by --schema"},
 		{"acme/mute List " + id + " --plaintext --schema missing", "", exitWrong, "", "--schema missing: "},
-		{"acme/mute List " + id + " --plaintext --schema " + ca.file(t), "", exitWrong, "", "it is no image of proto files"},
+		{"acme/mute List " + id + " --plaintext --schema " + ca.file(t), "", exitWrong, "", "the file is not an image of proto files"},
 		{`acme/user List {"id":"7","count":2} --plaintext --each`, "", exitFine, strings.Repeat(line("Ada", `,"count":2`), 2), ""},
 		{`acme/user List {"id":"7","since":"2026-01-01T00:00:00Z"} --plaintext --each`, "", exitFine, line("Ada", `,"since":"2026-01-01T00:00:00Z"`), ""},
 		{"acme/user List " + id + " --plaintext --each -H X-Name:Bob", "", exitFine, line("Bob", ""), ""},
@@ -172,12 +172,12 @@ func TestCall(t *testing.T) {
   "fieldViolations": [
     {
       "field": "id",`},
-		{"acme/user Users/Get x --plaintext", "", exitUsage, "", "the request is no acme.User: "},
+		{"acme/user Users/Get x --plaintext", "", exitUsage, "", "the request is not a valid acme.User: "},
 		{"acme/user Chat --plaintext", "", exitWrong, "", "grpcurl -authority acme.user -plaintext -d @ " + addrs["acme/user"] + " acme.Users/Chat\n"},
 		{"acme/user List --plaintext -H x", "", exitUsage, "", `--header: "x" is not 'name: value'`},
 		{"acme/user List --plaintext --each --instance a", "", exitUsage, "", "none of the others can be"},
 		{"acme/user List --plaintext --timeout 0s", "", exitWrong, "", "DeadlineExceeded"},
-		{"acme/none List --plaintext", "", exitWrong, "", "clients call no instance of it"},
+		{"acme/none List --plaintext", "", exitWrong, "", "no instance that clients call is registered"},
 		{"acme/two List " + id + " --plaintext --instance c", "", exitWrong, "", "no such instance is registered: there are a, b"},
 		{"acme/two List " + id + " --plaintext", "", exitFine, ada, "Calling a.\n"}, // b is drained
 		{"acme/two List " + id + " --plaintext --instance b", "", exitWrong, "", `Internal: the disk\n\x1b[2Jis full`},
@@ -188,7 +188,7 @@ func TestCall(t *testing.T) {
 		a.stdin = strings.NewReader(tc.stdin)
 		out, errs, code := executed(t, a, at(etcd, append([]string{"call"}, strings.Fields(tc.args)...)...)...)
 		if code != tc.code || out != tc.out || !strings.Contains(errs, tc.says) {
-			t.Errorf("%s\nends with %d and writes\n%s\nand says\n%s", tc.args, code, out, errs)
+			t.Errorf("%s: exit code %d, output\n%s\nand messages\n%s\nwant %d,\n%s\nand\n%s", tc.args, code, out, errs, tc.code, tc.out, tc.says)
 		}
 	}
 }

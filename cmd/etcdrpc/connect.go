@@ -30,10 +30,10 @@ type settings struct {
 	dialTimeout, commandTimeout time.Duration
 	namespace                   string
 	noPrompt                    bool      // never ask for a password
-	warnings                    io.Writer // nil: dropped
+	warnings                    io.Writer // nil drops warnings
 }
 
-// maxAnswer bounds an answer of etcd, in bytes. Lists use smaller pages if needed.
+// maxAnswer bounds a response of etcd, in bytes. A list whose pages exceed it is read in smaller pages.
 const maxAnswer = 8 << 20
 
 // flags returns the flags. Each has an environment variable.
@@ -81,8 +81,8 @@ func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 	return cfg, err
 }
 
-// tls returns the TLS configuration, nil for plaintext. It rejects http:// together with TLS:
-// etcd's client would use the scheme of the first endpoint for all.
+// tls returns the TLS configuration, nil for plaintext. It rejects http:// together with TLS,
+// because etcd's client would use the scheme of the first endpoint for all.
 func (s *settings) tls() (*tls.Config, error) {
 	files := tlsfiles.Files{CA: s.caFile, Cert: s.certFile, Key: s.keyFile}
 	https := func(e string) bool { return plaintext.Secured(e, false) }
@@ -96,7 +96,7 @@ func (s *settings) tls() (*tls.Config, error) {
 	return files.Config()
 }
 
-// credentials returns the user and password, "" and "" for none.
+// credentials returns the user and the password. Both are "" if no user is given.
 func (s *settings) credentials() (user, password string, err error) {
 	user, password, given := strings.Cut(s.user, ":")
 	switch {
@@ -125,7 +125,7 @@ func (s *settings) credentials() (user, password string, err error) {
 	return user, password, nil
 }
 
-// environment is the prefix of the environment variables of flags: etcdctl's.
+// environment is the prefix of the flags' environment variables. etcdctl uses the same prefix.
 const environment = "ETCDCTL_"
 
 // variable returns the name of the environment variable of a flag.
@@ -133,7 +133,7 @@ func variable(flag *pflag.Flag) string {
 	return environment + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
 }
 
-// unsupportedVariables are variables of etcdctl that select another etcd or connection and have no flag, and the harmless value of each.
+// unsupportedVariables lists variables of etcdctl that could select another etcd or connection, and that have no flag here.
 var unsupportedVariables = []struct{ name, harmless, instead string }{
 	{"DISCOVERY_SRV", "", "give the addresses by --endpoints"},
 	{"DISCOVERY_SRV_NAME", "", "give the addresses by --endpoints"},

@@ -18,7 +18,7 @@ func newDoctor(a *app) *cobra.Command {
 		Short: "Find faults, and show their remedies",
 		Long: `doctor examines all services, or the service at KEY or, if there is none, those whose
 keys begin with PREFIX. It shows each fault with its keys and a remedy, the worst
-first. It changes nothing. It exits with 1 if it found a fault, and with 3 if it could
+faults first. It changes nothing. It exits with 1 if it found a fault, and with 3 if it could
 not read etcd.
 
 The kinds of faults and their severity:

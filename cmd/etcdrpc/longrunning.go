@@ -20,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// revokeTimeout bounds the wait for etcd to revoke the lease of an entry that is gone.
+// revokeTimeout bounds how long a command that ends waits for etcd to revoke its lease.
 const revokeTimeout = time.Second
 
 // withRegistry runs a long-running command on a registry of package runtime.
@@ -46,7 +46,7 @@ func (a *app) withRegistry(cmd *cobra.Command, do func(*runtime.Registry, io.Wri
 	return do(registry, notes, logger)
 }
 
-// startNotes returns the writer for messages of a long-running command. A reader that stalls or leaves does not stop the command.
+// startNotes returns the writer for messages of a long-running command. The command goes on if their reader stalls or exits.
 func startNotes(stderr io.Writer) (notes io.Writer, end func()) {
 	notes, written := output.Unread(stderr)
 	stop := ignoreSIGPIPE()
@@ -63,7 +63,7 @@ func (l lines) Write(line []byte) (int, error) {
 	return len(line), output.Writef(l.Writer, "etcdrpc: %s\n", strings.TrimSuffix(string(line), "\n"))
 }
 
-// dropTime drops the time: journald and container runtimes add it.
+// dropTime drops the time of a log record, because journald and container runtimes add their own.
 func dropTime(_ []string, attr slog.Attr) slog.Attr {
 	if attr.Key == slog.TimeKey {
 		return slog.Attr{}
@@ -85,10 +85,10 @@ func servePages(ctx context.Context, listener net.Listener, pages http.Handler, 
 	return nil
 }
 
-// localOnly has a listener on loopback reject requests whose Host header does not name this host, against DNS rebinding: a web page
-// of another site could resolve its own name to an address of this host and read the responses. At other addresses any name is allowed.
-func localOnly(at net.Addr, handler http.Handler) http.Handler {
-	if !isLocal(at.String()) {
+// localOnly makes a listener on loopback reject requests whose Host header does not name this host. Otherwise a web page of another
+// site could make its own name resolve to this host, and read the responses (DNS rebinding). Other listeners accept any name.
+func localOnly(addr net.Addr, handler http.Handler) http.Handler {
+	if !isLocal(addr.String()) {
 		return handler
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

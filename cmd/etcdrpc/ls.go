@@ -81,7 +81,7 @@ other things as well.`,
 type (
 	serviceJSON struct {
 		Key       string           `json:"key"`
-		Live      bool             `json:"livePolicy"` // there is a live config
+		Live      bool             `json:"livePolicy"` // the service has a live config
 		Instances []inventory.JSON `json:"instances"`
 		Malformed []malformedJSON  `json:"malformed"`
 	}
@@ -117,7 +117,7 @@ func servicesJSON(services []*inventory.Service, filters []filter) []serviceJSON
 	return all
 }
 
-// columns are the columns of ls. LEADER is hidden if no entry leads.
+// columns are the columns of ls. LEADER is hidden if no instance is a leader.
 var columns = []string{"SERVICE", "INSTANCE", "ADDRESS", "VERSION", "ZONE", "WEIGHT", "LAYOUT", "LEASE", "LEADER", "STATE"}
 
 // rowOf returns the cells of an entry, in the order of columns.
@@ -149,7 +149,7 @@ func leaseOf(i *inventory.Instance) string {
 	return output.Seconds(i.Lease.Left) + " of " + output.Seconds(i.Lease.Granted)
 }
 
-// fieldOf returns the value of an entry to filter by: that of a column or, if none has this name, of metadata.
+// fieldOf returns an entry's value in the column with a name or, if there is no such column, in the metadata.
 func fieldOf(i *inventory.Instance, name string) string {
 	switch n := slices.IndexFunc(columns, func(head string) bool { return strings.EqualFold(head, name) }); {
 	case n < 0:
@@ -161,7 +161,7 @@ func fieldOf(i *inventory.Instance, name string) string {
 	}
 }
 
-// table returns the columns of entries.
+// table returns the header and the rows of the table of entries.
 func table(entries []*inventory.Instance) (head []string, cells [][]string) {
 	leads := slices.ContainsFunc(entries, func(i *inventory.Instance) bool { return i.Leads })
 	leader := slices.Index(columns, "LEADER")
@@ -180,7 +180,7 @@ func table(entries []*inventory.Instance) (head []string, cells [][]string) {
 // filter is a condition on an entry.
 type filter struct {
 	name    string // of a column or a piece of metadata
-	not     bool   // the pattern must not match
+	negated bool   // values that match do not pass
 	pattern *regexp.Regexp
 }
 
@@ -189,7 +189,7 @@ func parseFilters(texts []string) (all []filter, err error) {
 	wild := strings.NewReplacer(`\*`, ".*", `\?`, ".")
 	for _, text := range texts {
 		name, pattern, ok := strings.Cut(text, "=")
-		name, not := strings.CutSuffix(name, "!")
+		name, negated := strings.CutSuffix(name, "!")
 		if !ok || name == "" {
 			return nil, fmt.Errorf("--where: %.60q is not a condition: want NAME=PATTERN or NAME!=PATTERN, such as zone=eu-1a", text)
 		}
@@ -197,16 +197,16 @@ func parseFilters(texts []string) (all []filter, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("--where: %.60q: %w", text, err)
 		}
-		all = append(all, filter{name, not, compiled})
+		all = append(all, filter{name, negated, compiled})
 	}
 	return all, nil
 }
 
 func (f *filter) passes(i *inventory.Instance) bool {
-	return f.pattern.MatchString(fieldOf(i, f.name)) != f.not
+	return f.pattern.MatchString(fieldOf(i, f.name)) != f.negated
 }
 
-// unknownNames returns filter names that no entry has, such as mistyped ones.
+// unknownNames returns the names in filters that no entry has a value for, such as mistyped names.
 func unknownNames(entries []*inventory.Instance, filters []filter) (names []string) {
 	for _, f := range filters {
 		has := func(i *inventory.Instance) bool { return fieldOf(i, f.name) != "" }

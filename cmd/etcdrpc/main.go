@@ -4,9 +4,9 @@
 // The commands are here, with their flags and their help. Packages below internal implement them:
 //
 //	store       reads snapshots of etcd, follows it and writes live configs
-//	inventory   decodes the entries of a snapshot into services and instances; pure
+//	inventory   decodes the entries of a snapshot into services and instances
 //	policyedit  explains where calls go, and edits live policies
-//	doctor      finds faults in a snapshot; pure except for the probes of instances
+//	doctor      finds faults in a snapshot, and probes instances
 //	targets     lists a snapshot as Prometheus targets
 //	console     shows snapshots as web pages
 //	liveconfig  edits the text of live configs
@@ -60,7 +60,7 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	out := output.Check(stdout, cancel) // stop when the output fails
+	out := output.Check(stdout, cancel) // the command stops when its output fails
 	root := newRoot(a)
 	root.SetArgs(args)
 	root.SetIn(a.stdin)
@@ -82,7 +82,7 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 	case !a.running || errors.As(err, new(usage.Error)):
 		if a.running {
 			output.Sayf(stderr, "etcdrpc: %s\n", err)
-		} else { // no text from etcd; cobra may indent lines by tabs
+		} else { // the error has no text from etcd, and cobra may indent its lines by tabs
 			output.SayLines(stderr, "etcdrpc: "+strings.ReplaceAll(err.Error(), "\t", "  "))
 		}
 		output.Sayf(stderr, "Run '%s --help' for usage.\n", cmd.CommandPath())

@@ -9,8 +9,8 @@ import (
 	ours "github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// init registers a stand-in for gRPC's outlier detection, without which live configs that name it are rejected. gRPC's
-// own package links its whole xDS client, 9 MB, and no connection of etcdrpc uses the policy.
+// init registers a stand-in for gRPC's outlier detection, so that live configs that name the policy are accepted. gRPC's
+// own package would add its whole xDS client, 9 MB, and no connection of etcdrpc uses the policy.
 func init() {
 	if balancer.Get(ours.OutlierDetectionName) == nil {
 		balancer.Register(outlierDetection{})
@@ -21,7 +21,7 @@ type outlierDetection struct{ balancer.Builder }
 
 func (outlierDetection) Name() string { return ours.OutlierDetectionName }
 
-// ParseConfig accepts any config: package serviceconfig has checked its fields.
+// ParseConfig accepts any config, because package serviceconfig has checked the fields.
 func (outlierDetection) ParseConfig(json.RawMessage) (serviceconfig.LoadBalancingConfig, error) {
 	return struct {
 		serviceconfig.LoadBalancingConfig

@@ -83,7 +83,7 @@ type policyJSON struct {
 }
 
 func newPolicyExplain(a *app) *cobra.Command {
-	var from policyedit.Caller
+	var caller policyedit.Caller
 	cmd := &cobra.Command{
 		Use:   "explain KEY",
 		Short: "Show where calls go under the live policy, and why",
@@ -98,8 +98,8 @@ client's own WithSelector and WithSubset.`,
 		Args:              keyArgs(0),
 		ValidArgsFunction: a.completeKeys,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
-			if from.Lane != "" && !serviceconfig.ValidLane(from.Lane) {
-				return usage.Mistake(fmt.Errorf("--lane: %.60q is not a lane: want %s", from.Lane, serviceconfig.WantLane))
+			if caller.Lane != "" && !serviceconfig.ValidLane(caller.Lane) {
+				return usage.Mistake(fmt.Errorf("--lane: %.60q is not a lane: want %s", caller.Lane, serviceconfig.WantLane))
 			}
 			n, err := s.At(ctx, args[0])
 			if err != nil {
@@ -109,7 +109,7 @@ client's own WithSelector and WithSubset.`,
 				return n.Denied
 			}
 			found := n.Services[0]
-			x, err := policyedit.Explain(found, from)
+			x, err := policyedit.Explain(found, caller)
 			if err != nil {
 				return fmt.Errorf("policy of %q: %w", s.Full(args[0]), err)
 			}
@@ -119,7 +119,7 @@ client's own WithSelector and WithSubset.`,
 			return x.Show(cmd.OutOrStdout(), a.output)
 		}),
 	}
-	cmd.Flags().StringVar(&from.Lane, "lane", "", "the `lane` of the calls; none: calls without a lane")
-	cmd.Flags().StringVar(&from.Zone, "zone", "", "the `zone` of the client; none: a client that does not say its zone")
+	cmd.Flags().StringVar(&caller.Lane, "lane", "", "the `lane` of the calls (default: calls without a lane)")
+	cmd.Flags().StringVar(&caller.Zone, "zone", "", "the `zone` of the client (default: a client that does not say its zone)")
 	return cmd
 }

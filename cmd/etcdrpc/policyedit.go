@@ -42,7 +42,7 @@ func (w *policyWrite) addDryRun(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&w.DryRun, "dry-run", false, "show what would change, and write nothing")
 }
 
-// run runs the edit on the service at the first argument.
+// run edits the live policy of the service whose key is the first argument.
 func (w *policyWrite) run(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 	w.Key = args[0]
 	if _, err := liveconfig.ChildPolicy(w.Child); w.Child != "" && err != nil {
@@ -163,7 +163,7 @@ func newPolicyRm(a *app) *cobra.Command {
 }
 
 func newPolicySplit(a *app) *cobra.Command {
-	var by string
+	var name string
 	var end bool
 	w := &policyWrite{app: a, Request: policyedit.Request{Kind: policyedit.Split}}
 	cmd := w.command(&cobra.Command{
@@ -180,31 +180,31 @@ metadata name. --end removes the split.`,
 				return err
 			}
 			if end == (len(args) > 1) {
-				return errors.New("want groups as VERSION=WEIGHT, or --end without one")
+				return errors.New("want groups as VERSION=WEIGHT, or --end without groups")
 			}
 			return nil
 		},
 		ValidArgsFunction: a.completeKeys,
 	}, func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (err error) {
-		if w.Groups, err = readGroups(by, args[1:]); err != nil {
+		if w.Groups, err = readGroups(name, args[1:]); err != nil {
 			return usage.Mistake(err)
 		}
 		return w.run(ctx, cmd, s, args)
 	})
-	cmd.Flags().StringVar(&by, "by", "version", "the `name` of the metadata whose values are the groups")
+	cmd.Flags().StringVar(&name, "by", "version", "the `name` of the metadata whose values are the groups")
 	cmd.Flags().BoolVar(&end, "end", false, "remove the split")
 	cmd.Flags().StringVar(&w.Child, "child-policy", "", "the `policy` that a new live policy balances by, as for drain; none: "+liveconfig.DefaultPolicy)
 	return cmd
 }
 
-func readGroups(by string, args []string) (groups []serviceconfig.Split, err error) {
+func readGroups(name string, args []string) (groups []serviceconfig.Split, err error) {
 	for _, arg := range args {
-		at := strings.LastIndexByte(arg, '=')
-		weight, err := strconv.ParseUint(arg[at+1:], 10, 32)
-		if at <= 0 || err != nil {
+		sign := strings.LastIndexByte(arg, '=')
+		weight, err := strconv.ParseUint(arg[sign+1:], 10, 32)
+		if sign <= 0 || err != nil {
 			return nil, fmt.Errorf("%.80q is not a group: want VERSION=WEIGHT with a whole number, such as v2=10", arg)
 		}
-		groups = append(groups, serviceconfig.Split{Match: map[string]string{by: arg[:at]}, Weight: uint32(weight)})
+		groups = append(groups, serviceconfig.Split{Match: map[string]string{name: arg[:sign]}, Weight: uint32(weight)})
 	}
 	return groups, nil
 }

@@ -186,9 +186,9 @@ func (o *registerOptions) server(registry *runtime.Registry, key string, details
 	health := grpchealth.NewServer()
 	health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	server := registry.NewServer(grpc.NewServer(), runtime.WithAdvertiseAddress(o.address), runtime.WithDrainDelay(o.drainDelay))
-	// The runtime would set the status RegistrationHealth, but finds no method here, and the key may be that status' name.
+	// The wrapper hides the method by which the runtime would set the status RegistrationHealth. The key may be the same name.
 	healthpb.RegisterHealthServer(server, struct{ healthpb.HealthServer }{health})
-	// The authority is for callers, whose generated code has its own.
+	// No client uses this authority: callers use that of their generated code.
 	server.Publish(&runtime.ServiceDesc{Name: key, Key: key, Authority: "localhost"}, details...)
 	return server, health
 }
@@ -198,10 +198,10 @@ const (
 	probeTimeout  = 5 * time.Second
 )
 
-// prober checks whether a server serves, and returns why it does not.
+// prober returns why a server does not serve, nil if it serves.
 type prober func(ctx context.Context) error
 
-// prober returns the prober selected by the flags. Unless strict is set, a server without a health
+// prober returns the prober that the flags select. Unless strict is set, a server without a health
 // status counts as serving. The connection to the server ends with ctx.
 func (o *registerOptions) prober(ctx context.Context, dial transport.DialFunc, key string, strict bool) (prober, error) {
 	if o.tcp {
@@ -229,8 +229,8 @@ func (o *registerOptions) prober(ctx context.Context, dial transport.DialFunc, k
 	}, nil
 }
 
-// untold are the codes of servers without a health service, or with one that denies access.
-var untold = map[codes.Code]bool{codes.Unimplemented: true, codes.Unauthenticated: true, codes.PermissionDenied: true}
+// noHealth are the codes of servers that have no health service, or whose health service denies access.
+var noHealth = map[codes.Code]bool{codes.Unimplemented: true, codes.Unauthenticated: true, codes.PermissionDenied: true}
 
 // problemOf returns why a server does not serve, given the answer of its health service.
 func problemOf(health healthpb.HealthCheckResponse_ServingStatus, answer *status.Status, strict bool) error {
@@ -239,21 +239,21 @@ func problemOf(health healthpb.HealthCheckResponse_ServingStatus, answer *status
 		return fmt.Errorf("its health is %v", health)
 	case code == codes.OK, code == codes.ResourceExhausted: // a server at its limit of calls serves
 		return nil
-	case !strict && untold[code] && !strings.Contains(answer.Message(), "HTTP status"): // gRPC servers do not send that text
+	case !strict && noHealth[code] && !strings.Contains(answer.Message(), "HTTP status"): // gRPC servers do not send that text
 		return nil
 	default:
 		return fmt.Errorf("%v: %s%s", code, answer.Message(), transport.Hint(answer.Message(), "give --tls; if it does not speak gRPC, --tcp", "leave out --tls"))
 	}
 }
 
-// follow probes until ctx ends, and calls changed with the first result, and with each that differs from the previous one.
+// follow probes until ctx ends. It calls changed with the first result, and with each result that differs from the previous one.
 func follow(ctx context.Context, ask prober, changed func(problem error)) {
-	for last := ""; ctx.Err() == nil; store.Pause(ctx, probeInterval) {
+	for previous := ""; ctx.Err() == nil; store.Pause(ctx, probeInterval) {
 		probing, cancel := context.WithTimeout(ctx, probeTimeout)
 		problem := ask(probing)
 		cancel()
-		if text := fmt.Sprint(problem); text != last && ctx.Err() == nil {
-			last = text
+		if text := fmt.Sprint(problem); text != previous && ctx.Err() == nil {
+			previous = text
 			changed(problem)
 		}
 	}

@@ -36,8 +36,8 @@ interrupted. It writes a line for each change: "+" came, "-" left, "~" changed.`
 type watch struct {
 	out, notes io.Writer
 	format     output.Format
-	seen       bool // a snapshot was received
-	last       []change
+	seen       bool     // a snapshot was received
+	previous   []change // entries of that snapshot
 }
 
 // change is a line of watch.
@@ -50,10 +50,10 @@ type change struct {
 
 	etcdKey string
 	text    string // of the line
-	methods string // methods, which text counts
+	methods string // names of the methods, while text has only their number
 }
 
-// run follows the service until ctx ends, the first read fails or the output fails. Later errors of etcd are reported.
+// run follows the service until ctx ends, the first read fails or the output fails. It reports later errors of etcd and goes on.
 func (w *watch) run(ctx context.Context, s *store.Store, key string) (failed error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -77,17 +77,17 @@ func (w *watch) run(ctx context.Context, s *store.Store, key string) (failed err
 }
 
 func (w *watch) show(s *inventory.Service) error {
-	now := entriesOf(s)
-	if !w.seen && len(now) == 0 && w.format == output.FormatTable {
+	current := entriesOf(s)
+	if !w.seen && len(current) == 0 && w.format == output.FormatTable {
 		output.Sayf(w.out, "no instances\n")
 	}
-	for _, c := range differences(w.last, now) {
+	for _, c := range differences(w.previous, current) {
 		c.Time = time.Now().UTC().Truncate(time.Millisecond)
 		if err := w.write(c); err != nil {
 			return err
 		}
 	}
-	w.seen, w.last = true, now
+	w.seen, w.previous = true, current
 	return nil
 }
 
@@ -115,13 +115,13 @@ func entriesOf(s *inventory.Service) (all []change) {
 	return all
 }
 
-// differences returns the changes from last to now. Removed entries come last.
-func differences(last, now []change) (all []change) {
+// differences returns the changes between two snapshots. Removed entries are at the end.
+func differences(previous, current []change) (all []change) {
 	gone := make(map[string]change)
-	for _, c := range last {
+	for _, c := range previous {
 		gone[c.etcdKey] = c
 	}
-	for _, c := range now {
+	for _, c := range current {
 		switch old, known := gone[c.etcdKey]; {
 		case !known:
 			c.Change = "added"

@@ -96,7 +96,7 @@ func (o *xdsOptions) run(a *app, cmd *cobra.Command) error {
 
 func (o *xdsOptions) read() (all []*runtime.ServiceDesc, err error) {
 	if len(o.schemas) == 0 && len(o.services) == 0 {
-		return nil, usage.Mistake(errors.New("--schema or --service is missing: which services are there?"))
+		return nil, usage.Mistake(errors.New("no services are given: give --schema or --service"))
 	}
 	for _, name := range o.schemas {
 		image, err := os.ReadFile(name)
@@ -169,7 +169,7 @@ func (o *xdsOptions) serve(ctx context.Context, server *xds.Server, creds creden
 	return serving.Wait()
 }
 
-// serverOptions let clients send keepalives as often as gRPC's clients do, and detect dead clients.
+// serverOptions returns options that accept the keepalives of gRPC's clients and detect dead clients.
 func serverOptions(creds credentials.TransportCredentials) []grpc.ServerOption {
 	options := []grpc.ServerOption{
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
@@ -212,7 +212,7 @@ others use the first.`,
 	return cmd
 }
 
-// bootstrap completes the options from the flags.
+// bootstrap checks the flags, and returns the bootstrap configuration of clients.
 func bootstrap(o xds.BootstrapOptions) ([]byte, error) {
 	for _, server := range o.Servers {
 		if _, _, err := net.SplitHostPort(server); err != nil {

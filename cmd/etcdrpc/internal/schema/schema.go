@@ -36,7 +36,7 @@ type Schema struct {
 func Read(image []byte) (*Schema, error) {
 	var set descriptorpb.FileDescriptorSet
 	if err := proto.Unmarshal(image, &set); err != nil || len(set.File) == 0 {
-		return nil, errors.New("it is no image of proto files: make one by buf build -o, or by protoc --include_imports --descriptor_set_out")
+		return nil, errors.New("the file is not an image of proto files: make one by buf build -o, or by protoc --include_imports --descriptor_set_out")
 	}
 	s := new(Schema)
 	for _, file := range set.File {
@@ -91,10 +91,10 @@ func reflect(stream grpc.ClientStream, method string) (*Schema, error) {
 		for _, raw := range answer.GetFileDescriptorResponse().GetFileDescriptorProto() {
 			file := new(descriptorpb.FileDescriptorProto)
 			if err := proto.Unmarshal(raw, file); err != nil {
-				return nil, fmt.Errorf("its reflection: %w", err)
+				return nil, fmt.Errorf("the server's reflection: %w", err)
 			}
 			if size += len(raw); size > maxReflected {
-				return nil, fmt.Errorf("its reflection sends more than %d MiB", maxReflected>>20)
+				return nil, fmt.Errorf("the server's reflection sends more than %d MiB", maxReflected>>20)
 			}
 			if sent[file.GetName()] {
 				continue
@@ -109,7 +109,7 @@ func reflect(stream grpc.ClientStream, method string) (*Schema, error) {
 		}
 	}
 	if s.Files, err = protodesc.NewFiles(&set); err != nil {
-		return nil, fmt.Errorf("its reflection: %w", err)
+		return nil, fmt.Errorf("the server's reflection: %w", err)
 	}
 	return &s, nil
 }
@@ -122,7 +122,7 @@ func ask(stream grpc.ClientStream, question *refv1.ServerReflectionRequest) (*re
 		err = stream.RecvMsg(answer)
 	}
 	if wrong := answer.GetErrorResponse(); wrong != nil {
-		return nil, fmt.Errorf("its reflection does not know %s%s: %s: give an image of its proto files by --schema",
+		return nil, fmt.Errorf("the server's reflection does not know %s%s: %s: give an image of its proto files by --schema",
 			question.GetFileContainingSymbol(), question.GetFileByFilename(), wrong.GetErrorMessage())
 	}
 	return answer, err
@@ -137,7 +137,7 @@ func mayHave(service, method string) bool {
 // Find returns the method named "package.Service/Method" or, if only one service has it, "Service/Method" or "Method".
 func (s *Schema) Find(name string) (protoreflect.MethodDescriptor, error) {
 	var found []protoreflect.MethodDescriptor
-	there := slices.Clone(s.services) // the services, and their methods
+	known := slices.Clone(s.services) // names of the services, and of their methods
 	for _, service := range s.services {
 		if !mayHave(service, name) {
 			continue
@@ -145,12 +145,12 @@ func (s *Schema) Find(name string) (protoreflect.MethodDescriptor, error) {
 		d, err := s.Files.FindDescriptorByName(protoreflect.FullName(service))
 		described, ok := d.(protoreflect.ServiceDescriptor)
 		if !ok {
-			return nil, fmt.Errorf("%s is described as no service: %w", service, err)
+			return nil, fmt.Errorf("the schema does not describe %s as a service: %w", service, err)
 		}
 		for i := range described.Methods().Len() {
 			method := described.Methods().Get(i)
 			full := Path(method)
-			there = append(there, full)
+			known = append(known, full)
 			if full == name {
 				return method, nil
 			}
@@ -161,7 +161,7 @@ func (s *Schema) Find(name string) (protoreflect.MethodDescriptor, error) {
 	}
 	switch len(found) {
 	case 0:
-		return nil, fmt.Errorf("there is no method %s: there are %s", name, output.SomeOf(there))
+		return nil, fmt.Errorf("there is no method %s: there are %s", name, output.SomeOf(known))
 	case 1:
 		return found[0], nil
 	}

@@ -16,7 +16,7 @@ type Files struct {
 	CA, Cert, Key string
 }
 
-// Config returns the TLS configuration. Each handshake reads the certificate and the key again, and fails if they do not fit.
+// Config returns the TLS configuration. Each handshake rereads the certificate and the key, and fails if they do not match.
 func (f Files) Config() (*tls.Config, error) {
 	if (f.Cert == "") != (f.Key == "") {
 		return nil, usage.Mistake(fmt.Errorf("--%[1]scert and --%[1]skey go together", f.Prefix))

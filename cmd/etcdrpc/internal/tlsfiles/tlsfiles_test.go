@@ -24,15 +24,15 @@ func TestConfig_Renewed(t *testing.T) {
 	issue(t, 2, f.Cert, f.Key)
 	server, err := cfg.GetCertificate(nil)
 	if err != nil || server.Leaf.SerialNumber.Int64() != 2 {
-		t.Errorf("a server: %v, %v", server, err)
+		t.Errorf("GetCertificate() = %v, %v, want the certificate with serial number 2", server, err)
 	}
 	client, err := cfg.GetClientCertificate(nil)
 	if err != nil || client.Leaf.SerialNumber.Int64() != 2 {
-		t.Errorf("a client: %v, %v", client, err)
+		t.Errorf("GetClientCertificate() = %v, %v, want the certificate with serial number 2", client, err)
 	}
 	issue(t, 3, f.Cert, os.DevNull)
 	if _, err := cfg.GetCertificate(nil); err == nil {
-		t.Error("a key of another certificate is taken")
+		t.Error("GetCertificate() accepts a certificate whose key is missing, want an error")
 	}
 }
 

@@ -25,7 +25,7 @@ type DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error
 // Transport configures connections to instances.
 type Transport struct {
 	Plaintext bool
-	Authority string // set by the proto; "": that of the key
+	Authority string // set by the proto; "" selects that of the key
 	Files     tlsfiles.Files
 }
 

@@ -15,7 +15,7 @@ import (
 // maxClients bounds the clients in the list.
 const maxClients = 500
 
-// Handler serves the list at /, metrics at /metrics, and a health check at /healthz: whether all services that clients ask for are known.
+// Handler serves the list at /, metrics at /metrics, and at /healthz whether all services that clients ask for are known.
 func Handler(status func() xds.Status) http.Handler {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collector(status))

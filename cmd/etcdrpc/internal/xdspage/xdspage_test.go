@@ -24,12 +24,12 @@ func TestPages(t *testing.T) {
 		code       int
 		want       []string
 	}{
-		{"nobody", "/", xds.Status{}, 200, []string{"0 services, 0 clients"}},
+		{"no clients", "/", xds.Status{}, 200, []string{"0 services, 0 clients"}},
 		{"a client", "/", xds.Status{Clients: []xds.Client{client}, Hosts: []xds.Host{known, unread, refused}}, 200, []string{
 			"client one\\x1b[2J", "Cluster: asks for 1, sent version 7, ACK of 7", "sent version 8, ACK of \n", `NACK: no\nroute`, "unsupported: slowStart: none", "has not answered", "permission denied",
 		}},
 		{"too many", "/", xds.Status{Clients: make([]xds.Client, maxClients+2)}, 200, []string{"502 clients, of which at most 500 are listed"}},
-		{"nobody", "/healthz", xds.Status{}, 200, []string{"ok"}},
+		{"no clients", "/healthz", xds.Status{}, 200, []string{"ok"}},
 		{"known", "/healthz", xds.Status{Hosts: []xds.Host{known}}, 200, []string{"ok"}},
 		{"not read yet", "/healthz", xds.Status{Hosts: []xds.Host{known, unread}}, 503, []string{"acme.order is not known yet: etcd has not answered"}},
 		{"refused", "/healthz", xds.Status{Hosts: []xds.Host{refused}}, 503, []string{"acme.cart is not known: permission denied"}},
@@ -37,16 +37,16 @@ func TestPages(t *testing.T) {
 			"etcdrpc_xds_clients 2", "etcdrpc_xds_nacked_clients 1", "etcdrpc_xds_unacked_clients 1", "etcdrpc_xds_authorities 2",
 			`etcdrpc_xds_endpoints{authority="acme.user"} 3`, `etcdrpc_xds_authority_trouble{authority="acme.cart"} 1`,
 		}},
-		{"elsewhere", "/else", xds.Status{}, 404, nil},
+		{"unknown path", "/else", xds.Status{}, 404, nil},
 	} {
 		w := httptest.NewRecorder()
 		Handler(func() xds.Status { return tt.status }).ServeHTTP(w, httptest.NewRequest(http.MethodGet, tt.path, http.NoBody))
 		if w.Code != tt.code {
-			t.Errorf("%s %s: code %d, want %d", tt.name, tt.path, w.Code, tt.code)
+			t.Errorf("%s: %s has code %d, want %d", tt.name, tt.path, w.Code, tt.code)
 		}
 		for _, want := range tt.want {
 			if !strings.Contains(w.Body.String(), want) {
-				t.Errorf("%s %s has no %q:\n%s", tt.name, tt.path, want, w.Body)
+				t.Errorf("%s: %s lacks %q:\n%s", tt.name, tt.path, want, w.Body)
 			}
 		}
 	}

@@ -226,7 +226,7 @@ func TestConsole_Edits(t *testing.T) {
 		edit + "split&group=x":                              "is no group",
 		edit + "drain&name=10.0.0.3:1":                      "",
 		"/edit?kind=drain&name=a&key=%00":                   "service key",
-		"/edit?kind=undrain&key=acme/order&name=10.0.0.1:1": "not drained",
+		"/edit?kind=undrain&key=acme/order&name=10.0.0.1:1": "no instance is drained",
 	} {
 		resp, page := b.do(http.MethodGet, path, nil, nil)
 		if _, problem := b.form(page); !strings.Contains(problem, want) || (want != "") != (resp.code == http.StatusUnprocessableEntity) || strings.Contains(page, "Write it") {

@@ -29,7 +29,7 @@ type Options struct {
 	probeTimeout    time.Duration
 	deep, plaintext bool
 	caFile          string
-	authorities     map[string]string // set by protos, by service key
+	authorities     map[string]string // authorities that protos set, by service key
 }
 
 // AddTo adds the flags.
@@ -71,7 +71,7 @@ func (d *Options) excludes(key string) bool {
 
 func (d *Options) skips(k Kind) bool { return slices.Contains(d.skip, string(k)) }
 
-// Examine reads etcd, contacts the instances, and returns the faults of the service at key or of those below it.
+// Examine reads etcd, contacts the instances, and reports the faults of the service at key or of the services below key.
 func (d *Options) Examine(ctx context.Context, dial transport.DialFunc, s *store.Store, key string) (*Report, error) {
 	p := d.newExamination(&store.Snapshot{}, s.Full, s.Endpoints())
 	if err := p.read(ctx, s, key); err != nil {
@@ -93,8 +93,8 @@ func (d *Options) Examine(ctx context.Context, dial transport.DialFunc, s *store
 	return p.diagnose(), cmp.Or(err, ctx.Err())
 }
 
-// Glance finds the faults that show without leases and without contacting instances. full returns the full key in etcd, and
-// endpoints are those of etcd.
+// Glance finds the faults that are visible without reading leases and without contacting instances. full adds the namespace to
+// a key, and endpoints are those of etcd.
 func Glance(n *store.Snapshot, full func(key string) string, endpoints []string) *Report {
 	return new(Options).newExamination(n, full, endpoints).diagnose()
 }
@@ -106,7 +106,7 @@ func (d *Options) newExamination(n *store.Snapshot, full func(key string) string
 	return p
 }
 
-// etcdHosts returns the hosts of etcd endpoints without their schemes. Unix sockets are left out: they are on this host.
+// etcdHosts returns the hosts of etcd endpoints without their schemes. It omits Unix sockets, which are on this host.
 func etcdHosts(endpoints []string) (hosts []string) {
 	for _, e := range endpoints {
 		if strings.HasPrefix(e, "unix") {
@@ -123,7 +123,7 @@ func etcdHosts(endpoints []string) (hosts []string) {
 // examination is the data that doctor examines, and its findings.
 type examination struct {
 	*Options
-	full                func(key string) string // returns the full key in etcd
+	full                func(key string) string // adds the namespace to a key
 	services            []*inventory.Service    // sorted by key
 	leases              map[int64]lease
 	etcd                []string                     // hosts of etcd
@@ -153,12 +153,12 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string) (err
 		return err
 	}
 	if n.Denied != nil {
-		p.report(KindPermission, n.Denied.Error()+", so live policies and drains are not checked", "have an operator's role look (docs/security.md), or one that may read the live policies")
+		p.report(KindPermission, n.Denied.Error()+", so live policies and drains are not checked", "run doctor with an operator's role (docs/security.md), or one that may read the live policies")
 	}
 	p.services = n.Services
 	if key != "" && len(p.services) == 0 {
 		p.report(KindEmpty, "nothing is registered there",
-			"if servers of it are running, compare their key and namespace with these, and look at their logs; etcdrpc ls shows what there is", key)
+			"if its servers are running, compare their key and namespace with these, and look at their logs; etcdrpc ls lists all services", key)
 	}
 	return nil
 }

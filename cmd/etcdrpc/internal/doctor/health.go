@@ -58,7 +58,7 @@ type serviceAddr struct{ key, addr string }
 
 // healthResult is the result of an instance's health check.
 type healthResult struct {
-	kind    Kind // of the fault; "": none
+	kind    Kind // of the fault; "" if there is none
 	problem string
 	unknown []string // published services that the health service does not know
 }
@@ -110,7 +110,7 @@ func (d *Options) checkInstance(ctx context.Context, options []grpc.DialOption, 
 			a.unknown = append(a.unknown, service)
 		case code == codes.OK, code == codes.NotFound, code == codes.Unauthenticated, code == codes.PermissionDenied: // the server is healthy
 		case code == codes.Unimplemented && !strings.Contains(text, "HTTP status"), strings.Contains(text, "certificate required"), strings.Contains(text, "broken pipe"):
-			return a // it has no health service, or wants a client certificate; then it may close the connection before the preface is written
+			return a // the server has no health service, or wants a client certificate and may close the connection early
 		default:
 			return healthResult{kind: KindNotServing, problem: text}
 		}
@@ -133,8 +133,8 @@ func (x *subject) reportHealth(kind Kind) {
 	}
 }
 
-// unknownHealth notes published services that the health service does not know, which is gRPC's default. This is a fault only if
-// the proto has health_check.
+// unknownHealth notes published services that the health service does not know. gRPC's health server knows no service by default,
+// and only clients whose proto has health_check need the status.
 func (x *subject) unknownHealth() {
 	if x.live != nil && x.live.HealthCheck != nil {
 		return

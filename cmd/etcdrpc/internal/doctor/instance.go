@@ -15,10 +15,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// longLease is the TTL, in seconds, from which on a lease does not show a dead server in useful time.
+// longLease is the least TTL, in seconds, of leases that expire too late to remove a dead server.
 const longLease = 24 * 60 * 60
 
-// noLease finds entries that outlive their server. The remedy never deletes the entry of a server that accepts connections.
+// noLease finds entries that outlive their server. Its remedy keeps the entries of servers that accept connections.
 func (x *subject) noLease() {
 	for _, i := range x.Instances {
 		problem, granted := "the entry has no lease, so it stays when its server dies", x.leases[i.Entry.Lease].Granted
@@ -35,7 +35,7 @@ func (x *subject) noLease() {
 	}
 }
 
-// keptLeaving finds entries that are marked as being withdrawn, but stay: clients do not call them.
+// keptLeaving finds entries that are marked as being withdrawn, so that clients do not call them, but that are not deleted.
 func (x *subject) keptLeaving() {
 	for _, i := range x.Instances {
 		if i.Leaving() && x.leases[i.Entry.Lease].renewed {
@@ -147,7 +147,7 @@ func (x *subject) malformed() {
 	}
 }
 
-// ipOf returns the IP address of an address, and the unspecified address for localhost. It is invalid for other host names.
+// ipOf returns the IP address in addr, the unspecified address for localhost, and an invalid one for other host names.
 func ipOf(addr string) netip.Addr {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -181,7 +181,7 @@ func (p *examination) isOneHost() bool {
 	})
 }
 
-// isMisleading reports whether callers of an address may reach another host. It is false if this kind is skipped.
+// isMisleading reports whether callers of an address may reach another host. It is false if KindLocal is skipped.
 func (p *examination) isMisleading(addr string) bool {
 	ip := ipOf(addr)
 	return !p.skips(KindLocal) && (ip.IsLinkLocalUnicast() || isWildcardOrGroup(ip) || ip.IsLoopback() && !p.oneHost)

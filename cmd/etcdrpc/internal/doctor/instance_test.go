@@ -8,7 +8,7 @@ import (
 )
 
 func TestIsMisleading(t *testing.T) {
-	for addr, want := range map[string]struct{ alone, among, local bool }{ // on one host, among several, and whether the address is local
+	for addr, want := range map[string]struct{ onOneHost, onSeveral, local bool }{ // misleading with one host and with several, and IsLocal
 		"10.0.0.7:9000":           {false, false, false},
 		"user.internal:9000":      {false, false, false},
 		"localhosts:9000":         {false, false, false},
@@ -29,12 +29,12 @@ func TestIsMisleading(t *testing.T) {
 		"user.localhost:9000":     {true, true, true},
 	} {
 		got := want
-		got.alone, got.among, got.local = (&examination{Options: new(Options), oneHost: true}).isMisleading(addr), (&examination{Options: new(Options)}).isMisleading(addr), IsLocal(addr)
+		got.onOneHost, got.onSeveral, got.local = (&examination{Options: new(Options), oneHost: true}).isMisleading(addr), (&examination{Options: new(Options)}).isMisleading(addr), IsLocal(addr)
 		if got != want {
 			t.Errorf("%s: %+v, want %+v", addr, got, want)
 		}
 		if skips := (&examination{Options: &Options{skip: []string{string(KindLocal)}}}); skips.isMisleading(addr) {
-			t.Errorf("%s: it is misleading although this kind is skipped", addr)
+			t.Errorf("isMisleading(%q) = true, want false while KindLocal is skipped", addr)
 		}
 	}
 }
@@ -57,7 +57,7 @@ func TestOneHost(t *testing.T) {
 			s.Add(inventory.Entry{Key: "a/" + addr, Value: []byte(addr)})
 		}
 		if got := examinationOf([]*inventory.Service{s}, tt.etcd).oneHost; got != tt.want {
-			t.Errorf("etcd at %s, instances at %s: %v", tt.etcd, tt.instances, got)
+			t.Errorf("etcd at %q, instances at %q: oneHost = %v, want %v", tt.etcd, tt.instances, got, tt.want)
 		}
 	}
 }

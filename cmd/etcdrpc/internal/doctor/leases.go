@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// recheckDelay is the wait before a lease with little time left is read again. A lease that was not renewed then has at
-	// least a second less. etcd's clients renew after a third of the TTL.
+	// recheckDelay is the wait before a lease with little time left is read again. Unless the lease is renewed, its time left
+	// shrinks by at least a second in between. etcd's clients renew after a third of the TTL.
 	recheckDelay = 1500 * time.Millisecond
 	// maxRecheckDelay bounds the wait for a lease to be renewed.
 	maxRecheckDelay = 7 * time.Second
@@ -21,8 +21,8 @@ const (
 // lease is the state of a lease.
 type lease struct {
 	inventory.LeaseTime
-	leaving       bool // an entry on it is marked as being withdrawn
-	replaced      bool // an earlier run of a server may have left an entry on it
+	leaving       bool // an entry on the lease is marked as being withdrawn
+	replaced      bool // an earlier run of a server may have left an entry on the lease
 	renewed       bool // renewed between two reads
 	notRenewed    bool // certain to have missed its renewals
 	missedRenewal bool // replaced, and missed a renewal
@@ -117,7 +117,7 @@ func (p *examination) suspectLeases() (leaving, replaced map[int64]bool) {
 	return leaving, replaced
 }
 
-// dropGone removes entries that have gone since they were read. Only those that seem to be dead or to leave are read again.
+// dropGone removes entries that were deleted since they were read. It rereads only entries that seem dead or leaving.
 func (p *examination) dropGone(ctx context.Context, s *store.Store) (err error) {
 	gone := func(i inventory.Instance) bool {
 		dead := p.leases[i.Entry.Lease].Expired() || p.dialErrors[i.Addr] != nil || p.health[serviceAddr{i.Service, i.Addr}].kind != ""

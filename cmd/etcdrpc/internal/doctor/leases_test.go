@@ -13,32 +13,32 @@ import (
 // TestLease_Rechecked checks the state of a lease after two reads, for replaced leases and others.
 func TestLease_Rechecked(t *testing.T) {
 	for _, tt := range []struct {
-		name            string
-		before, now     int64 // seconds left of 15
-		after           time.Duration
-		replaced        bool
-		stale, isBehind bool
-		renewed         bool
+		name                      string
+		before, now               int64 // seconds left of 15
+		after                     time.Duration
+		replaced                  bool
+		notRenewed, missedRenewal bool
+		renewed                   bool
 	}{
-		{"it was renewed", 4, 14, 2 * time.Second, false, false, false, true},
-		{"nobody renews it", 5, 2, 3 * time.Second, false, true, false, false},
-		{"it is renewed late, as some do", 5, 3, 2 * time.Second, false, false, false, false},
-		{"it has run out", 1, -1, recheckDelay, false, true, false, false},
-		{"it was renewed, a moment late", 5, 15, 2 * time.Second, true, false, false, true},
-		{"it is renewed, as it should be", 14, 12, 6 * time.Second, true, false, false, true},
-		{"it is about to be renewed", 12, 10, 2 * time.Second, true, false, false, false},
-		{"it missed a renewal", 14, 8, 6 * time.Second, true, false, true, false},
-		{"it missed two", 5, 2, 3 * time.Second, true, true, true, false},
-		{"it went with its entry", 2, -1, recheckDelay, true, true, true, false},
+		{"renewed", 4, 14, 2 * time.Second, false, false, false, true},
+		{"not renewed", 5, 2, 3 * time.Second, false, true, false, false},
+		{"not renewed yet by a client that renews late", 5, 3, 2 * time.Second, false, false, false, false},
+		{"expired", 1, -1, recheckDelay, false, true, false, false},
+		{"replaced, renewed a moment late", 5, 15, 2 * time.Second, true, false, false, true},
+		{"replaced, renewed in time", 14, 12, 6 * time.Second, true, false, false, true},
+		{"replaced, renewal not due yet", 12, 10, 2 * time.Second, true, false, false, false},
+		{"replaced, missed one renewal", 14, 8, 6 * time.Second, true, false, true, false},
+		{"replaced, missed two renewals", 5, 2, 3 * time.Second, true, true, true, false},
+		{"replaced, expired", 2, -1, recheckDelay, true, true, true, false},
 	} {
 		l := lease{LeaseTime: inventory.LeaseTime{Left: tt.before, Granted: 15}, replaced: tt.replaced}
-		if l = l.rechecked(inventory.LeaseTime{Left: tt.now, Granted: 15}, tt.after); l.notRenewed != tt.stale || l.renewed != tt.renewed || l.missedRenewal != tt.isBehind || l.Left != tt.now {
-			t.Errorf("%s: %+v", tt.name, l)
+		if l = l.rechecked(inventory.LeaseTime{Left: tt.now, Granted: 15}, tt.after); l.notRenewed != tt.notRenewed || l.renewed != tt.renewed || l.missedRenewal != tt.missedRenewal || l.Left != tt.now {
+			t.Errorf("%s: rechecked() = %+v, want %+v", tt.name, l, tt)
 		}
 	}
 }
 
-func TestUntilLate(t *testing.T) {
+func TestUntilMissedRenewal(t *testing.T) {
 	for _, tt := range []struct {
 		left, granted int64
 		want          time.Duration
@@ -46,13 +46,13 @@ func TestUntilLate(t *testing.T) {
 		{14, 15, 6 * time.Second}, {8, 15, 0}, {5, 6, 3 * time.Second}, {2, 3, 2 * time.Second},
 	} {
 		if got := untilMissedRenewal(inventory.LeaseTime{Left: tt.left, Granted: tt.granted}); got != tt.want {
-			t.Errorf("%d of %d s are left: %v, want %v", tt.left, tt.granted, got, tt.want)
+			t.Errorf("untilMissedRenewal(%d of %d s) = %v, want %v", tt.left, tt.granted, got, tt.want)
 		}
 	}
 }
 
-// TestReplaced finds the leases of entries that an earlier run of a server may have left.
-func TestReplaced(t *testing.T) {
+// TestSuspectLeases finds the leases of entries that an earlier run of a server may have left.
+func TestSuspectLeases(t *testing.T) {
 	entry := func(key, value string, lease, revision int64) inventory.Entry {
 		return inventory.Entry{Key: key, Value: []byte(value), Lease: lease, CreateRevision: revision, ModRevision: revision}
 	}
@@ -69,7 +69,7 @@ func TestReplaced(t *testing.T) {
 		entry("acme/user/j", "10.0.0.5:1", 0, 10),
 	})}
 	if _, got := p.suspectLeases(); len(got) != 1 || !got[1] {
-		t.Errorf("replaced are %v", got)
+		t.Errorf("suspectLeases() = %v as replaced, want lease 1 alone", got)
 	}
 }
 
@@ -82,7 +82,7 @@ func TestLongLease(t *testing.T) {
 	p.check()
 	found := p.findings
 	if len(found) != 2 || found[0].Kind != KindNoLease || found[1].Kind != KindUnreachable || !strings.Contains(found[1].Fix, "if the server is dead: etcdctl del acme/user/10.0.0.1:1") {
-		t.Errorf("found %+v", found)
+		t.Errorf("found %+v, want %s, and %s with the command that deletes the entry", found, KindNoLease, KindUnreachable)
 	}
 }
 

@@ -76,8 +76,8 @@ func (x *subject) unserved() {
 	}
 }
 
-// misfits finds parts of the live policy that have no effect with these instances, in the words of
-// clients' logs. It ignores a drained group of a split: that is intended.
+// misfits finds parts of the live policy that have no effect on these instances, in the words of
+// clients' logs. It does not report a drained group of a split, which is intended.
 func (x *subject) misfits() {
 	for _, report := range x.plan.Reports {
 		if !strings.Contains(report, "only endpoints that are drained") {

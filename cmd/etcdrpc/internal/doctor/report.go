@@ -26,10 +26,10 @@ type Report struct {
 	Findings  []Finding `json:"findings"`
 	Notes     []Finding `json:"notes,omitempty"` // findings of severity Note
 
-	notChecked string // sentence for people; "": everything was checked
+	notChecked string // sentence in the text output; "" if everything was checked
 }
 
-// report adds a finding at some keys, which lack the namespace.
+// report adds a finding at keys, to which it adds the namespace.
 func (p *examination) report(kind Kind, problem, fix string, keys ...string) {
 	f := Finding{Kind: kind, Where: []string{}, Problem: problem, Fix: fix}
 	for _, key := range keys {
@@ -38,7 +38,7 @@ func (p *examination) report(kind Kind, problem, fix string, keys ...string) {
 	p.findings = append(p.findings, f)
 }
 
-// diagnose runs the checks, and returns the findings, the worst first.
+// diagnose runs the checks, and returns a report that lists the worst findings first.
 func (p *examination) diagnose() *Report {
 	p.check()
 	r := &Report{Findings: []Finding{}}
@@ -159,34 +159,34 @@ type check struct {
 	kind        Kind
 	severity    Severity
 	description string
-	find        []func(x *subject) // none: found while reading etcd
+	find        []func(x *subject) // empty if the fault is found while etcd is read
 }
 
 type finders = []func(x *subject)
 
 // checks are all checks of doctor, in the order of its help.
 var checks = []check{
-	{KindPermission, Error, "etcd does not let the user read what it has to", nil},
+	{KindPermission, Error, "etcd denies the user a permission that doctor needs", nil},
 	{KindEmpty, Error, "nothing that can be called is registered", finders{(*subject).empty}},
 	{KindMalformed, Error, "an entry that no client can read", finders{(*subject).malformed}},
 	{KindNoLease, Warning, "an entry that stays when its server dies, for a day or for ever", finders{(*subject).noLease}},
-	{KindExpiring, Warning, "a lease that nobody renews any more, or a live policy on one", finders{(*subject).expiringLease, (*subject).leasedPolicy}},
-	{KindLeaving, Warning, "an entry that its owner withdraws, and that stays", finders{(*subject).keptLeaving}},
+	{KindExpiring, Warning, "a lease that is not renewed any more, or a live policy on a lease", finders{(*subject).expiringLease, (*subject).leasedPolicy}},
+	{KindLeaving, Warning, "an entry that is marked as being withdrawn, and stays", finders{(*subject).keptLeaving}},
 	{KindUnreachable, Error, "an address that accepts no connection", finders{(*subject).unreachableAddress}},
-	{KindLocal, Error, "an address that means the host of each caller", finders{(*subject).misleadingAddress}},
+	{KindLocal, Error, "an address that refers to the caller's own host", finders{(*subject).misleadingAddress}},
 	{KindDuplicate, Error, "several instances with one address", finders{(*subject).duplicates}},
 	{KindMixedLayouts, Warning, "a service written in several layouts", finders{(*subject).mixedLayouts}},
-	{KindBadKey, Error, "a service key that no client can be given", finders{(*subject).badKey}},
-	{KindBadPolicy, Error, "a live policy that clients do not go by", finders{(*subject).refusedPolicy}},
-	{KindUnlinked, Warning, "a live policy that clients do not link by default", finders{(*subject).unlinkedPolicy}},
+	{KindBadKey, Error, "a service key that clients refuse", finders{(*subject).badKey}},
+	{KindBadPolicy, Error, "a live policy that clients refuse", finders{(*subject).refusedPolicy}},
+	{KindUnlinked, Warning, "a live policy that needs a package that clients do not link by default", finders{(*subject).unlinkedPolicy}},
 	{KindNoMatch, Warning, "a split, drain, route or zone of a live policy that does not fit the instances",
 		finders{(*subject).misfits, (*subject).outsideGroups, (*subject).missingZones}},
-	{KindDrain, Warning, "a drain of before that applies to an instance that came since", finders{(*subject).drainedSince}},
-	{KindUnserved, Warning, "a methodConfig or healthCheckConfig of a live policy for what no instance serves", finders{(*subject).unserved}},
+	{KindDrain, Warning, "an old drain that applies to an instance registered since", finders{(*subject).drainedSince}},
+	{KindUnserved, Warning, "a live policy that configures a service or method that no instance serves", finders{(*subject).unserved}},
 	{KindOrphanPolicy, Warning, "a live policy for a service without instances", finders{(*subject).orphanPolicy}},
 	{KindLane, Warning, "lanes without routes in the live policy, or a strict one that is drained", finders{(*subject).missingRoutes, (*subject).drainedLanes}},
 	{KindLeader, Error, "a leader that no caller can reach", finders{(*subject).leader}},
-	{KindMetadata, Warning, "what an instance says of itself and no caller can read", finders{(*subject).metadata}},
+	{KindMetadata, Warning, "metadata of an instance that callers cannot read", finders{(*subject).metadata}},
 	{KindNotServing, Error, "a server whose health check says that it is not serving, fails, or hangs (--deep)", finders{(*subject).notServing}},
 	{KindWrongService, Error, "an address at which another service's server is now (--deep)", finders{(*subject).wrongService}},
 	{KindHealthUnknown, Note, "a health service that does not know a service of its server, as clients with health_check require (--deep)", finders{(*subject).unknownHealth}},

@@ -8,7 +8,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 )
 
-// TestReport_Many prints the first findings of a kind, and the number of the others.
+// TestReport_Many checks that the first findings of a kind are printed, and the number of the others.
 func TestReport_Many(t *testing.T) {
 	r := &Report{Findings: []Finding{{Kind: KindLeader, Problem: "another"}}}
 	for n := range maxOfKind + 2 {
@@ -21,6 +21,6 @@ func TestReport_Many(t *testing.T) {
 	text := out.String()
 	if strings.Count(text, "no-lease: problem") != maxOfKind || !strings.Contains(text, "There are 2 more of the kind no-lease: -o json lists all.") ||
 		strings.Contains(text, "kind token") || !strings.Contains(text, "13 things are wrong") {
-		t.Errorf("it says\n%s", text)
+		t.Errorf("Show prints\n%s\nwant %d findings of kind no-lease, and the number of the others", text, maxOfKind)
 	}
 }

@@ -18,9 +18,9 @@ type subject struct {
 	*inventory.Service
 	clients   *inventory.Service    // merged, as clients see it
 	hasPolicy bool                  // there is a live policy at a valid key
-	live      *serviceconfig.Config // live policy, nil if refused or without instances
+	live      *serviceconfig.Config // live policy; nil if clients refuse it or there are no instances
 	refusal   error                 // why clients refuse the live policy
-	plan      *inventory.Plan       // of a client under live
+	plan      *inventory.Plan       // endpoints that a client calls under live
 }
 
 func (p *examination) subject(s *inventory.Service) *subject {
@@ -97,7 +97,7 @@ func locationOf(i *inventory.Instance) location { return location{i.Layout, i.Ad
 func (x *subject) duplicates() {
 	keys := make(map[location][]string)
 	for _, i := range x.Instances {
-		if lease := x.leases[i.Entry.Lease]; !lease.notRenewed && !lease.missedRenewal && !i.Leaving() { // else a restarted server left it
+		if lease := x.leases[i.Entry.Lease]; !lease.notRenewed && !lease.missedRenewal && !i.Leaving() { // otherwise a restarted server left the entry
 			keys[locationOf(&i)] = append(keys[locationOf(&i)], i.Entry.Key)
 		}
 	}
@@ -109,7 +109,7 @@ func (x *subject) duplicates() {
 	}
 }
 
-// mixedLayouts finds services where readers of one layout miss servers that are written in another.
+// mixedLayouts finds services where readers of one layout miss servers that are only written in another.
 func (x *subject) mixedLayouts() {
 	entries := make(map[string][]string) // keys by layout
 	addrs := make(map[string]bool)

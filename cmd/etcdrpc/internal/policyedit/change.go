@@ -21,7 +21,7 @@ var (
 	ErrConflict = errors.New("the live policy already sets how to balance, and is not overwritten")
 )
 
-// NothingToDoError says that what an edit should remove does not exist.
+// NothingToDoError is the error of an edit that would remove something that does not exist.
 type NothingToDoError string
 
 func (e NothingToDoError) Error() string { return string(e) }
@@ -144,14 +144,14 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 	}
 	policy := c.Etcd()
 	if policy == nil || len(policy.Drain) == 0 {
-		return NothingToDoError("it is not drained: the list is empty")
+		return NothingToDoError("no instance is drained: the list is empty")
 	}
 	find, undrained, addrs := e.Service.Finder(), inventory.ListOf(names), make(map[string]bool)
 	for _, name := range names {
 		found, err := find(name)
 		if err != nil {
 			if !e.Force && !slices.Contains(policy.Drain, name) {
-				return fmt.Errorf("it is not drained, and %q is not registered; drained are: %s", name, strings.Join(policy.Drain, ", "))
+				return fmt.Errorf("instance %q is not registered and not drained; drained are: %s", name, strings.Join(policy.Drain, ", "))
 			}
 			continue
 		}
@@ -164,7 +164,7 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 	}
 	left := slices.DeleteFunc(slices.Clone(policy.Drain), func(d string) bool { return undrained[d] })
 	if len(left) == len(policy.Drain) {
-		return NothingToDoError("it is not drained; drained are: " + strings.Join(left, ", "))
+		return NothingToDoError("none of these instances is drained; drained are: " + strings.Join(left, ", "))
 	}
 	if policy.Drain = left; len(left) > 0 {
 		return nil

@@ -37,16 +37,16 @@ func (k Kind) Drains() bool { return k == Drain || k == Undrain }
 type Request struct {
 	Key      string
 	Kind     Kind
-	Revision *int64 // required revision of the old config; 0: there must be none; nil: any
+	Revision *int64 // required revision of the old config, 0 if there must be none; nil accepts any
 	DryRun   bool   // nothing is written
 
 	Config string                // for Put
-	Groups []serviceconfig.Split // for Split; none: remove the split
-	Names  []string              // of the instances to drain or undrain; none: use Choice
+	Groups []serviceconfig.Split // for Split; empty removes the split
+	Names  []string              // of the instances to drain or undrain; if empty, Choice selects them
 	Choice Choice
 
 	// Options of a new policy, where no live config sets how to balance:
-	Child      string // child policy, in the format of [liveconfig.ChildPolicy]; "": the default
+	Child      string // child policy, in the format of [liveconfig.ChildPolicy]; "" selects the default
 	PreferZone bool
 	NoRoutes   bool // allows a policy without routes although instances have lanes
 
@@ -57,9 +57,9 @@ type Request struct {
 type Edit struct {
 	Request
 	Service *inventory.Service // has the old config
-	New     string             // new config; "": none
+	New     string             // new config; "" if it is removed
 	Notes   []string           // for the user, shown after the diff
-	Written int64              // revision of the write; 0: not written
+	Written int64              // revision of the write; 0 if nothing was written
 
 	addrs                []string           // of the instances to drain
 	oldConfig, newConfig *liveconfig.Config // empty if clients refuse it
@@ -126,8 +126,8 @@ func (e *Edit) OldText() string {
 	return string(e.Service.Config.Value)
 }
 
-// Changes reports whether the new config differs from the old one. An empty config differs from
-// none, and a config without a lease, as edits write it, from one on a lease.
+// Changes reports whether the new config differs from the old one. An empty config differs from a
+// missing one, and a config on a lease from the same config without a lease, as edits write it.
 func (e *Edit) Changes() bool {
 	if e.Kind == Put && e.Service.Config != nil && e.Service.Config.Lease != 0 {
 		return true

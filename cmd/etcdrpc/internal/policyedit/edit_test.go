@@ -35,8 +35,8 @@ func TestDrain(t *testing.T) {
 		refused             string
 		notes               []string
 	}{
-		{"one of a group", canary, "a", "", []string{"2 of 4 instances get calls then; b has 99.0 % instead of 49.5 %."}},
-		{"a group", canary, "a b", "split[0] matches only endpoints that are drained",
+		{"one instance of a group", canary, "a", "", []string{"2 of 4 instances get calls then; b has 99.0 % instead of 49.5 %."}},
+		{"a whole group", canary, "a b", "split[0] matches only endpoints that are drained",
 			[]string{"1 of 4 instances get calls then; c has 100.0 % instead of 1.0 %.", "split[0] has no instance here: the other groups have its share."}},
 		{"the canary", canary, "c", "split[1] matches", []string{"2 of 4", "split[1] has no instance here"}},
 		{"a group without calls", unused, "c", "", []string{"2 of 4", "split[1] has no instance here"}},
@@ -44,20 +44,20 @@ func TestDrain(t *testing.T) {
 		{"a strict lane", lanes, "c", `the lane "two" is strict`, []string{"2 of 4", `In the lane two: The calls fail: the lane "two" is strict`}},
 		{"a zone", zones, "a", "", []string{"3 of 4", "In the zone x: 3 of 4 instances get calls then; b has 33.3 % instead of 0.0 %.", "No instance is left in the zone x: the calls of its clients go to other zones."}},
 		{"some of a zone", zones, "b c", "", []string{"2 of 4", "In the zone y: 1 of 4 instances get calls then; d has 100.0 % instead of 33.3 %."}},
-		{"where nothing is known", "", "a", "", []string{"3 of 4 instances get calls then; b has 33.3 %."}},
-		{"again", zones[:len(zones)-4] + `,"drain":["a"]}}]}`, "a", "", nil},
+		{"no live policy", "", "a", "", []string{"3 of 4 instances get calls then; b has 33.3 %."}},
+		{"an instance that is drained already", zones[:len(zones)-4] + `,"drain":["a"]}}]}`, "a", "", nil},
 	} {
 		for _, force := range []bool{false, true} {
 			s := calledService(tc.config, instances...)
 			notes, err := planDrain(s, Request{Names: strings.Fields(tc.drain), Force: force, NoRoutes: tc.config == ""})
 			if refused := tc.refused != "" && !force; refused {
 				if !errors.Is(err, ErrNoneLeft) || !strings.Contains(err.Error(), tc.refused) {
-					t.Errorf("%s: %v", tc.name, err)
+					t.Errorf("%s: error %v, want %v with %q", tc.name, err, ErrNoneLeft, tc.refused)
 				}
 				continue
 			}
 			if err != nil || (len(notes) == 0) != (tc.notes == nil) || tc.notes != nil && !strings.HasPrefix(notes[0], tc.notes[0][:len("2 of 4")]) {
-				t.Errorf("%s, force %v: %q, %v; want %q", tc.name, force, notes, err, tc.notes)
+				t.Errorf("%s, force %v: notes %q, error %v; want notes %q", tc.name, force, notes, err, tc.notes)
 			}
 		}
 	}
@@ -80,7 +80,7 @@ func TestDrain_ManyNames(t *testing.T) {
 		}
 	})
 	if allocs > 100*n {
-		t.Errorf("%v allocations", allocs)
+		t.Errorf("a drain of %d instances makes %v allocations, want at most %d", n, allocs, 100*n)
 	}
 }
 
@@ -128,7 +128,7 @@ func TestPut_Leased(t *testing.T) {
 		e := &Edit{Request: Request{Kind: Put, Config: config}, Service: calledService(config, "10.0.0.1:1")}
 		e.Service.Config.Lease = lease
 		if err := e.plan(); err != nil || e.Changes() != want {
-			t.Errorf("lease %d: %v, %v", lease, e.Changes(), err)
+			t.Errorf("an equal config on lease %d: Changes() = %v, error %v, want %v", lease, e.Changes(), err, want)
 		}
 	}
 }

@@ -22,7 +22,7 @@ type Explanation struct {
 	Key string `json:"key"`
 	Caller
 	Policy    string               `json:"policy"`           // child policy that picks an instance from a set
-	Leader    string               `json:"leader,omitempty"` // instance that gets the calls for the leader; "": unknown
+	Leader    string               `json:"leader,omitempty"` // instance that gets the calls for the leader; "" if unknown
 	Instances []inventory.Instance `json:"-"`                // with shares, sorted
 	Notes     []string             `json:"notes"`
 
@@ -32,8 +32,8 @@ type Explanation struct {
 	namespace   string
 }
 
-// Explain plans the calls of a client, as if every instance were ready.
-func Explain(s *inventory.Service, from Caller) (*Explanation, error) {
+// Explain computes the shares of a client's calls, as if every instance were ready.
+func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 	config, err := s.Live()
 	switch {
 	case s.Config == nil:
@@ -43,10 +43,10 @@ func Explain(s *inventory.Service, from Caller) (*Explanation, error) {
 	case len(config.LoadBalancing) == 0:
 		return nil, errors.New("the live policy does not set how to balance: clients use the generated config")
 	}
-	x := &Explanation{Key: s.Key, Caller: from, Notes: []string{}}
+	x := &Explanation{Key: s.Key, Caller: caller, Notes: []string{}}
 	x.unwrapPolicy(config.LoadBalancing[0])
 	called := s.Merged()
-	x.plan = called.Plan(x.etcd, from.Zone)
+	x.plan = called.Plan(x.etcd, caller.Zone)
 	x.Notes = append(x.Notes, x.plan.Reports...)
 	x.share(x.lane())
 	x.generalFrom = len(x.Notes)
@@ -140,12 +140,12 @@ func (x *Explanation) share(l *plan.Lane) {
 // groups returns the groups of a lane that have an instance.
 func (x *Explanation) groups(l *plan.Lane) (groups []group) {
 	config, splits := x.plan.Config, x.etcd.Split
-	for _, of := range x.plan.Groups(l) {
-		if !of.Tiers[0].Class.IsLive() {
+	for _, planned := range x.plan.Groups(l) {
+		if !planned.Tiers[0].Class.IsLive() {
 			continue
 		}
-		g := group{Group: of}
-		for _, m := range of.Tiers[0].Members {
+		g := group{Group: planned}
+		for _, m := range planned.Tiers[0].Members {
 			g.called = append(g.called, x.plan.All[m])
 		}
 		switch at := config.Group(&g.called[0].Endpoint); {
@@ -185,7 +185,7 @@ func (x *Explanation) distribute(instances []*inventory.Instance, percent float6
 	}
 }
 
-// setReasons says for each instance without calls why it gets none.
+// setReasons sets, for each instance without calls, the reason why it gets none.
 func (x *Explanation) setReasons(l *plan.Lane) {
 	in := make(map[*inventory.Instance]bool)
 	for _, i := range x.members(l) {
@@ -206,18 +206,18 @@ func (x *Explanation) reason(i *inventory.Instance, l *plan.Lane, in bool) strin
 	case !in && l != x.plan.Base:
 		return "is not in the lane " + x.Lane
 	case !in && len(x.plan.Placed.Of[&i.Endpoint]) == 0:
-		return "is of no lane that clients make, and not of the base either"
+		return "names only lanes that are invalid or above the bound"
 	case !in:
 		return "is in a lane: " + fmt.Sprint(x.plan.Placed.Of[&i.Endpoint])
 	case at < len(x.etcd.Split) && x.etcd.Split[at].Weight == 0:
-		return fmt.Sprintf("in split[%d], of weight 0, while others have one", at)
+		return fmt.Sprintf("in split[%d], of weight 0, while other groups have a weight", at)
 	case at == len(x.etcd.Split) && at > 0:
-		return "matches no group of the split, while others have one"
+		return "matches no group of the split, while other instances do"
 	}
 	return "is in another zone"
 }
 
-// policyNote returns how the child policy divides calls within a set, "" if evenly or by weight.
+// policyNote explains how the child policy divides calls within a set. It returns "" for even and for weighted shares.
 func (x *Explanation) policyNote() string {
 	switch x.Policy {
 	case serviceconfig.PickFirstName:

@@ -52,14 +52,14 @@ func TestExplain(t *testing.T) {
 		var got []string
 		for _, i := range x.Instances {
 			if i.Share.Why == "" || strings.Contains(i.Share.Why, "split") && !strings.Contains(tt.policy, "split") {
-				t.Errorf("%s: no reason is given why %s has %v", tt.policy, i.Instance, i.Share.Percent)
+				t.Errorf("%s: the reason for the share of %s, %v %%, is %q", tt.policy, i.Instance, i.Share.Percent, i.Share.Why)
 			}
 			if i.Share.Percent > 0 {
 				got = append(got, fmt.Sprintf("%s%.0f", i.Instance, math.Round(i.Share.Percent)))
 			}
 		}
 		if text := strings.Join(got, " "); text != tt.want {
-			t.Errorf("%s, lane %q, zone %q: %s, want %s; notes %q", tt.policy, tt.lane, tt.zone, text, tt.want, x.Notes)
+			t.Errorf("%s, lane %q, zone %q: shares %q, want %q; notes %q", tt.policy, tt.lane, tt.zone, text, tt.want, x.Notes)
 		}
 	}
 }
@@ -75,7 +75,7 @@ func TestExplain_Notes(t *testing.T) {
 	const split = `"split":[{"match":{"version":"v1"},"weight":3},{"match":{"version":"v9"},"weight":1}]`
 	for _, tt := range []struct {
 		policy string
-		from   Caller
+		caller Caller
 		want   []string
 	}{
 		{`{"etcd":{` + child + `}}`, Caller{}, nil},
@@ -88,7 +88,7 @@ func TestExplain_Notes(t *testing.T) {
 		{`{"etcd":{"route":[{"label":"lane"}],` + child + `}}`, Caller{Lane: "pr"}, nil},
 	} {
 		s := &inventory.Service{Key: "acme/user", Instances: all, Config: &inventory.Entry{Value: []byte(`{"loadBalancingConfig":[` + tt.policy + `]}`)}}
-		x, err := Explain(s, tt.from)
+		x, err := Explain(s, tt.caller)
 		if err != nil {
 			t.Errorf("%s: %v", tt.policy, err)
 			continue
@@ -98,7 +98,7 @@ func TestExplain_Notes(t *testing.T) {
 			ok = ok && strings.Contains(x.Notes[n], tt.want[n])
 		}
 		if !ok {
-			t.Errorf("%s, %+v: %q, want %q", tt.policy, tt.from, x.Notes, tt.want)
+			t.Errorf("%s, %+v: notes %q, want %q", tt.policy, tt.caller, x.Notes, tt.want)
 		}
 	}
 }

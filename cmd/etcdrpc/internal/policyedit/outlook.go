@@ -16,7 +16,7 @@ var (
 	ErrNoneLeft = errors.New("no instance would be left")
 )
 
-// checkOutcome notes where calls will go, and refuses an edit that newly makes them fail or enter lanes.
+// checkOutcome notes where calls will go. It refuses an edit that makes calls fail, or enter lanes, that did not before.
 func (e *Edit) checkOutcome() error {
 	if e.Kind == Undrain || !e.newConfig.Balances() {
 		return nil
@@ -45,7 +45,7 @@ func (e *Edit) checkOutcome() error {
 	}
 	x, err := Explain(e.withNewConfig(), Caller{})
 	if err != nil {
-		return nil //nolint:nilerror // clients would reject it
+		return nil //nolint:nilerror // clients would refuse the config
 	}
 	calls := 0
 	for n := range x.Instances {
@@ -58,7 +58,7 @@ func (e *Edit) checkOutcome() error {
 	return nil
 }
 
-// emptiedLanes returns the strict lanes that lose their last instance.
+// emptiedLanes describes the strict lanes that lose their last instance.
 func emptiedLanes(before, after *inventory.Plan) (all []string) {
 	var names []string
 	for _, p := range []*inventory.Plan{before, after} {

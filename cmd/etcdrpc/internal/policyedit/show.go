@@ -87,9 +87,9 @@ type EditJSON struct {
 	Key      string   `json:"key"`
 	Changed  bool     `json:"changed"`
 	DryRun   bool     `json:"dryRun"`
-	Revision int64    `json:"revision"` // of the write; 0: not written
-	Old      any      `json:"old"`      // null: none
-	New      any      `json:"new"`      // null: none
+	Revision int64    `json:"revision"` // of the write; 0 if nothing was written
+	Old      any      `json:"old"`      // null if there is none
+	New      any      `json:"new"`      // null if there is none
 	Notes    []string `json:"notes,omitempty"`
 }
 

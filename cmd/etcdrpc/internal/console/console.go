@@ -53,9 +53,9 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	},
 }).ParseFS(files, "pages.html"))
 
-// shown returns lines, at most most of them, as a page shows them.
-func shown(most int, lines []string) (all []string) {
-	for _, line := range lines[:min(len(lines), most)] {
+// shown returns at most limit lines in the form in which a page shows them.
+func shown(limit int, lines []string) (all []string) {
+	for _, line := range lines[:min(len(lines), limit)] {
 		all = append(all, printable.Short(line, maxLong))
 	}
 	if more := len(lines) - len(all); more > 0 {
@@ -64,7 +64,7 @@ func shown(most int, lines []string) (all []string) {
 	return all
 }
 
-// Console is an http.Handler.
+// Console serves the pages and the forms.
 type Console struct {
 	store    *store.Store
 	etcd     string // the etcd and its user, in words
@@ -78,8 +78,8 @@ type Console struct {
 // known is the last snapshot of etcd.
 type known struct {
 	*store.Snapshot
-	trouble string        // why it is out of date; "": it is current
-	lines   func() []line // returns the sorted lines of its services, which it makes at the first call
+	trouble string        // why the snapshot is out of date; "" if it is current
+	lines   func() []line // returns the sorted lines of the services, computed by the first call
 }
 
 // New returns a console for a store. A read-only console has no forms.
@@ -129,8 +129,8 @@ func (c *Console) read(ctx context.Context) (*store.Snapshot, error) {
 // frame is the part that all pages share.
 type frame struct {
 	Title, Etcd, Trouble, Note string
-	Still, ReadOnly            bool   // the page does not follow; it has no forms
-	Of                         string // the key of the service whose instances a search covers; "": all services
+	Still, ReadOnly            bool   // the page does not refresh itself; the page has no forms
+	Of                         string // the key of the service whose instances a search covers; "" covers all services
 	Query                      string // of the search
 	More                       int    // rows left out
 }
@@ -151,9 +151,9 @@ func (f *frame) finds(text string) bool {
 }
 
 // show writes a page, unless the browser's copy is current.
-func (c *Console) show(w http.ResponseWriter, r *http.Request, status int, name string, model any) {
+func (c *Console) show(w http.ResponseWriter, r *http.Request, status int, name string, data any) {
 	var out bytes.Buffer
-	if err := pages.ExecuteTemplate(&out, name, model); err != nil {
+	if err := pages.ExecuteTemplate(&out, name, data); err != nil {
 		c.log.Printf("page %s: %v", name, err)
 		http.Error(w, "The page cannot be made; the console's log says why.", http.StatusInternalServerError)
 		return

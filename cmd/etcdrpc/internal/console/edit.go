@@ -26,9 +26,9 @@ type editPage struct {
 	Names       []string
 	Groups      []string // in the format of the form
 	Command     string   // the command line with the same effect
-	Guard       string   // identifies the edit that the reader has seen; "": none
+	Guard       string   // identifies the edit that the reader has seen; "" if none was shown
 	Problem     string   // why the edit was not written
-	Refused     bool     // rejected because of the state in etcd, so a retry is useless
+	Refused     bool     // rejected because of the state in etcd, so that a retry is useless
 	Changes     bool
 	Warnings    []string
 	Diff, Notes []string
@@ -64,12 +64,12 @@ func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	p := editPage{frame: c.frame(title(request), k, r), Guard: r.Form.Get("guard")}
-	p.Still, p.Note = true, "" // a note for other pages
+	p.Still, p.Note = true, "" // the note is for other pages
 	status := p.add(request, e, err)
 	c.show(w, r, status, "edit", p)
 }
 
-// apply writes an edit, unless its reader has seen another one.
+// apply writes an edit if it is the edit that the reader has seen.
 func apply(ctx context.Context, s *store.Store, e *policyedit.Edit, seen string) error {
 	if seen != guard(e) {
 		return store.ErrChanged
@@ -91,13 +91,13 @@ func parseRequest(form url.Values, k *known) (request policyedit.Request, err er
 			err = errors.New("no instance is chosen: go back, and tick some")
 		}
 	case request.Kind != policyedit.Split:
-		err = fmt.Errorf("%.20q is none of drain, undrain and split", request.Kind)
+		err = fmt.Errorf("unknown kind of edit %.20q: want drain, undrain or split", request.Kind)
 	case len(form["group"]) > 0: // the groups that the reader has seen
 		for _, text := range form["group"] {
 			weight, version, _ := strings.Cut(text, " ")
 			n, failed := strconv.ParseUint(weight, 10, 32)
 			if err == nil && failed != nil {
-				err = fmt.Errorf("%.80q is no group: want a weight and a version", text)
+				err = fmt.Errorf("%.80q is not a group: want a weight and a version", text)
 			}
 			request.Groups = append(request.Groups, group(version, int(n)))
 		}
@@ -116,7 +116,7 @@ func groups(counts map[string]int, chosen, percent string) (all []serviceconfig.
 	p, err := strconv.Atoi(percent)
 	switch {
 	case err != nil || p < 0 || p > 100:
-		return nil, fmt.Errorf("%.20q is no percentage: want a whole number from 0 to 100", percent)
+		return nil, fmt.Errorf("%.20q is not a percentage: want a whole number from 0 to 100", percent)
 	case counts[chosen] == 0:
 		return nil, fmt.Errorf("no instance has the version %.80q", chosen)
 	}
@@ -170,7 +170,7 @@ func (p *editPage) add(request policyedit.Request, e *policyedit.Edit, err error
 	default:
 		status, p.Problem, p.Refused = http.StatusUnprocessableEntity, err.Error(), true
 		if errors.Is(err, policyedit.ErrNoRoutes) || errors.Is(err, policyedit.ErrNoneLeft) {
-			p.Problem += ". If it is to be done nevertheless, the command has flags for it"
+			p.Problem += ". To do it anyway, use the flags of the command"
 		}
 	}
 	if e == nil || e.New == "" { // it has no effects to show
@@ -184,7 +184,7 @@ func (p *editPage) add(request policyedit.Request, e *policyedit.Edit, err error
 	return status
 }
 
-// command returns the command line with the same effect, "" if none has.
+// command returns the command line with the same effect, "" if there is none.
 func command(e *policyedit.Edit) string {
 	name, args := string(e.Kind), slices.Clone(e.Names)
 	if e.Kind == policyedit.Split {

@@ -25,9 +25,9 @@ type line struct {
 	Key, Leader, Config    string
 	Counts                 map[inventory.State]int
 	Versions, Zones, Kinds []string
-	Severity               doctor.Severity // the worst; "": no finding
+	Severity               doctor.Severity // of the worst finding; "" if there is none
 	findings               []doctor.Finding
-	text                   string // the searched text
+	text                   string // text that searches match
 }
 
 // Linked reports whether the URL of the service's page fits in a request.
@@ -97,7 +97,7 @@ func (c *Console) overview(w http.ResponseWriter, r *http.Request) {
 	c.show(w, r, http.StatusOK, "overview", p)
 }
 
-// servicePage is the model of the page of a service.
+// servicePage is the data of the page of a service.
 type servicePage struct {
 	frame
 	*inventory.Service
@@ -118,7 +118,7 @@ type servicePage struct {
 // version is a version of a service's instances.
 type version struct {
 	Name         string
-	Count, Share int // of instances that clients know, and of calls in percent; -1: unknown
+	Count, Share int // number of instances that clients know; percentage of the calls, -1 if unknown
 }
 
 func (c *Console) service(w http.ResponseWriter, r *http.Request) {

@@ -10,8 +10,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Merged returns the service with the instances that clients call: one for each address, and none that its owner is
-// withdrawing. Their order is kept.
+// Merged returns the service with only the instances that clients call, in the same order: one for each address, and none
+// that its owner is withdrawing.
 func (s *Service) Merged() *Service {
 	marks := make(endpoint.Marks)
 	for n := range s.Instances {
@@ -51,9 +51,9 @@ func (s *Service) ByAddr() map[string]*Instance {
 // WithUncalled returns all well-formed entries. called holds those that clients call, with their shares. The share of each
 // other entry says why it gets no calls.
 func (s *Service) WithUncalled(called *Service) []Instance {
-	all, by := slices.Clone(called.Instances), called.ByAddr()
+	all, calledAt := slices.Clone(called.Instances), called.ByAddr()
 	for _, i := range s.Instances {
-		if reason := i.uncalledReason(by[i.Addr]); reason != "" {
+		if reason := i.uncalledReason(calledAt[i.Addr]); reason != "" {
 			i.Share = &Share{Why: reason}
 			all = append(all, i)
 		}

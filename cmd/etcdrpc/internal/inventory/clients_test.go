@@ -70,11 +70,11 @@ func TestDrained(t *testing.T) {
 		{"by an id that clients do not know", `"drain":["b"]`, []string{n1, plain, other}, ""},
 		{"by the id that clients know, for all entries of the address", `"drain":["a"]`, []string{n1, plain, other}, "10.0.0.1:1"},
 		{"by the id of another layout", `"drain":["a"]`, []string{plain, u1, other}, ""},
-		{"all, which is ignored", `"drain":["a","b"]`, []string{plain, other}, ""},
-		{"all that stay, which is ignored", `"drain":["a"]`, []string{plain, leaving}, ""},
-		{"one that leaves, which clients do not have", `"drain":["b"]`, []string{plain, leaving}, ""},
-		{"all in no lane, which is ignored for these", `"drain":["a","b"],"route":[{"label":"lane"}]`, []string{plain, inLane, alone}, "10.0.0.3:1"},
-		{"one in a lane", `"drain":["b"],"route":[{"label":"lane"}]`, []string{plain, inLane}, "10.0.0.3:1"},
+		{"all instances, so the drain is ignored", `"drain":["a","b"]`, []string{plain, other}, ""},
+		{"all instances that are not leaving, so the drain is ignored", `"drain":["a"]`, []string{plain, leaving}, ""},
+		{"a leaving instance, which clients do not have", `"drain":["b"]`, []string{plain, leaving}, ""},
+		{"all instances without a lane, so the drain of these is ignored", `"drain":["a","b"],"route":[{"label":"lane"}]`, []string{plain, inLane, alone}, "10.0.0.3:1"},
+		{"an instance in a lane", `"drain":["b"],"route":[{"label":"lane"}]`, []string{plain, inLane}, "10.0.0.3:1"},
 		{"by a policy that clients refuse", `"drain":["a"],"split":9`, []string{plain, other}, ""},
 	} {
 		s := &Service{Key: "acme/user"}
@@ -86,7 +86,7 @@ func TestDrained(t *testing.T) {
 		}
 		s.Config = &Entry{Value: []byte(`{"loadBalancingConfig":[{"etcd":{` + tt.fields + `,"childPolicy":[{"round_robin":{}}]}}]}`)}
 		if got := strings.Join(slices.Sorted(maps.Keys(s.drained())), " "); got != tt.want {
-			t.Errorf("%s: drained are %q, want %q", tt.name, got, tt.want)
+			t.Errorf("%s: drained() = %q, want %q", tt.name, got, tt.want)
 		}
 	}
 }

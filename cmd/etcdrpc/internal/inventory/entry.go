@@ -24,7 +24,7 @@ const ConfigPrefix = endpoint.ReservedSegment + "/"
 type Entry struct {
 	Key            string
 	Value          []byte // shortened to its head if no client reads the value
-	Size           int    // of the whole value, in bytes, if Value is only its head; 0: Value is complete
+	Size           int    // of the whole value, in bytes; 0 if Value is the whole value
 	Lease          int64
 	CreateRevision int64
 	ModRevision    int64
@@ -61,7 +61,7 @@ func (e Entry) sizeLimit() int {
 	return endpoint.MaxValue
 }
 
-// isConfig reports whether the key is that of a live config, also in a namespace below.
+// isConfig reports whether the key is that of a live config, with or without a namespace.
 func (e Entry) isConfig() bool { return strings.Contains("/"+e.Key, "/"+ConfigPrefix) }
 
 // checkSize returns an error if the value is larger than clients read.
@@ -89,8 +89,8 @@ func InOrder(byKey map[string]Entry) []Entry {
 	return entries
 }
 
-// OwnerOf returns the key of the service of an entry. That is the key without the lease id at its end, if it is the entry's own
-// lease and no mark such as "-" precedes it; else the part before the last slash.
+// OwnerOf returns the key of the service that an entry belongs to: the part of the etcd key before the last slash. If the key ends in
+// the id of the entry's lease, with no mark such as "-" before the id, it returns the part before the id.
 func OwnerOf(e Entry) string {
 	slash := max(strings.LastIndexByte(e.Key, '/'), 0)
 	json := strings.HasPrefix(strings.TrimSpace(string(e.Value)), "{")
@@ -134,8 +134,8 @@ func candidateOf(e Entry) (service string, c Candidate, ok bool) {
 	return service, Candidate{candidate.First{Key: e.Key, Created: e.CreateRevision}, instance}, err == nil
 }
 
-// IsCandidate reports whether key is that of a candidate for leadership, also in a namespace below. Other keys under this
-// prefix have no double slash.
+// IsCandidate reports whether key is that of a candidate for leadership, with or without a namespace. No other key with the
+// prefix has a double slash.
 func IsCandidate(key string) bool {
 	_, rest, ok := strings.Cut("/"+key, "/"+leaderPrefix)
 	return ok && strings.Contains(rest, "//")

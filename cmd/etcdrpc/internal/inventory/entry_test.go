@@ -15,12 +15,12 @@ import (
 // A value larger than clients read is cut to its head, and Size records its length.
 func TestEntry_Shortened(t *testing.T) {
 	if e := (Entry{Key: "registry/pods/a", Value: append([]byte("k8s"), make([]byte, 5000)...)}).Shortened(); len(e.Value) != maxPlainHead || e.Size != 5003 {
-		t.Errorf("%d bytes of a foreign value: %d are kept", e.Size, len(e.Value))
+		t.Errorf("of a foreign value of %d bytes %d are kept, want %d of 5003", e.Size, len(e.Value), maxPlainHead)
 	}
 	for _, c := range []struct {
 		key  string
 		size int
-		want string // "": the value is kept whole
+		want string // error; "" if the value is kept whole
 	}{
 		{"acme/user/a", endpoint.MaxValue, ""},
 		{"acme/user/a", endpoint.MaxValue + 1, "65537 bytes, more than 65536"},
@@ -40,7 +40,7 @@ func TestEntry_Shortened(t *testing.T) {
 			err = s.Malformed[0].Err
 		}
 		if c.want != "" && (err == nil || err.Error() != c.want || len(e.Value) > maxHead) || c.want == "" && (e.Size != 0 || len(e.Value) != c.size) {
-			t.Errorf("%s of %d bytes keeps %d: %v", c.key, c.size, len(e.Value), err)
+			t.Errorf("%s: of %d bytes %d are kept, error %v, want %q", c.key, c.size, len(e.Value), err, c.want)
 		}
 	}
 }
@@ -54,13 +54,13 @@ func TestEvident(t *testing.T) {
 		all  map[string]string // @ stands for the lease
 	}{
 		{"an address on a lease", false, map[string]string{"services/leader": "10.0.0.1:7000"}},
-		{"several", true, map[string]string{"services/a": "10.0.0.1:7000", "services/b": "10.0.0.2:7000"}},
-		{"several times one", false, map[string]string{"leaders/a": "10.0.0.1:7000", "leaders/b": "10.0.0.1:7000"}},
-		{"several of DNS", false, map[string]string{"/skydns/web/a": `{"host":"10.0.0.1","port":80}`, "/skydns/web/b": `{"host":"10.0.0.2","port":80}`}},
-		{"one that is named by its address", true, map[string]string{"acme/user/10.0.0.1:7000": "10.0.0.1:7000"}},
-		{"one that is named by its lease", true, map[string]string{"user.rpc/@": "10.0.0.1:7000"}},
-		{"one that ends in its lease", true, map[string]string{"hello@": "10.0.0.1:7000"}},
-		{"a framework's", true, map[string]string{"/microservices/user/1": `{"id":"1","name":"user","endpoints":["grpc://10.0.0.1:9000"]}`}},
+		{"several addresses on leases", true, map[string]string{"services/a": "10.0.0.1:7000", "services/b": "10.0.0.2:7000"}},
+		{"one address in several entries", false, map[string]string{"leaders/a": "10.0.0.1:7000", "leaders/b": "10.0.0.1:7000"}},
+		{"several DNS records", false, map[string]string{"/skydns/web/a": `{"host":"10.0.0.1","port":80}`, "/skydns/web/b": `{"host":"10.0.0.2","port":80}`}},
+		{"a key that ends in the address", true, map[string]string{"acme/user/10.0.0.1:7000": "10.0.0.1:7000"}},
+		{"a key that ends in a slash and the lease id", true, map[string]string{"user.rpc/@": "10.0.0.1:7000"}},
+		{"a key that ends in the lease id without a slash", true, map[string]string{"hello@": "10.0.0.1:7000"}},
+		{"an entry of a framework", true, map[string]string{"/microservices/user/1": `{"id":"1","name":"user","endpoints":["grpc://10.0.0.1:9000"]}`}},
 		{"a counter for a caller", false, map[string]string{"limits/10.0.0.1:7000": "17"}},
 		{"the session of a caller", false, map[string]string{"clients/10.0.0.1:7000": `{"since":"2026"}`}},
 		{"a live config", true, map[string]string{"_grpc_config/acme/user": "{}"}},
@@ -71,7 +71,7 @@ func TestEvident(t *testing.T) {
 			entries = append(entries, Entry{Key: strings.ReplaceAll(key, "@", strconv.FormatInt(lease, 10)), Value: []byte(value), Lease: lease})
 		}
 		if evident := slices.ContainsFunc(All(entries), (*Service).Evident); evident != tt.want {
-			t.Errorf("%s: %v, want %v", tt.name, evident, tt.want)
+			t.Errorf("%s: a service is evident: %v, want %v", tt.name, evident, tt.want)
 		}
 	}
 }

@@ -1,5 +1,5 @@
-// Package inventory decodes etcd entries of all layouts into services and instances, as the clients of this project do. It is
-// pure, and keeps the entries that no client can decode.
+// Package inventory decodes etcd entries of all layouts into services and instances, as the clients of this project do. It
+// does no I/O, and keeps the entries that no client can decode.
 package inventory
 
 import (
@@ -22,13 +22,13 @@ type Instance struct {
 	Service           string          // key of the service
 	Layout            endpoint.Layout // zero if malformed
 	Entry             Entry
-	Err               error // why the entry is malformed; nil: it is not
+	Err               error // why the entry is malformed; nil if it is well-formed
 
 	State   State
-	Drained bool       // by the live config, also if leaving
+	Drained bool       // by the live config, even if State is Leaving
 	Leads   bool       // is the leader of the service
-	Lease   *LeaseTime // nil: no lease, or not read
-	Share   *Share     // nil: not computed
+	Lease   *LeaseTime // nil if there is no lease or it was not read
+	Share   *Share     // nil if not computed
 }
 
 // Share is the share of the calls that an instance gets.
@@ -42,9 +42,9 @@ type Service struct {
 	Key        string
 	Instances  []Instance // well-formed, sorted by instance, address and etcd key
 	Malformed  []Instance
-	Config     *Entry      // live service config; nil: none
+	Config     *Entry      // live service config; nil if there is none
 	Candidates []Candidate // for the leadership, sorted; the first leads
-	Namespace  string      // not part of Key; "": none
+	Namespace  string      // prefix in etcd, not part of Key
 }
 
 // InUse reports whether the service has an entry, readable or not.
@@ -216,7 +216,7 @@ type JSON struct {
 	Drained  bool              `json:"drained"`
 	Leader   bool              `json:"leader,omitempty"`
 	EtcdKey  string            `json:"etcdKey"`
-	Lease    *LeaseJSON        `json:"lease"` // null: no lease
+	Lease    *LeaseJSON        `json:"lease"` // null without a lease
 	Share    *float64          `json:"share,omitempty"`
 	Why      string            `json:"why,omitempty"`
 }
@@ -224,8 +224,8 @@ type JSON struct {
 // LeaseJSON is the lease of an instance.
 type LeaseJSON struct {
 	ID         string `json:"id"`                   // in hexadecimal, as in etcdctl
-	TTL        int64  `json:"ttl,omitempty"`        // time left in seconds; -1: expired; 0: less than a second, or not read
-	GrantedTTL int64  `json:"grantedTTL,omitempty"` // seconds; 0: not read
+	TTL        int64  `json:"ttl,omitempty"`        // time left in seconds; -1 if expired; 0 if less than a second or not read
+	GrantedTTL int64  `json:"grantedTTL,omitempty"` // seconds; 0 if not read
 }
 
 // JSON returns the JSON output of an instance whose key lies in namespace.

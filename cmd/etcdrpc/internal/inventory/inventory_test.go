@@ -6,13 +6,13 @@ import (
 	"testing"
 )
 
-// TestSurveyAll_Owners checks to which service key each entry belongs.
-func TestSurveyAll_Owners(t *testing.T) {
+// TestAll_Owners checks to which service key each entry belongs.
+func TestAll_Owners(t *testing.T) {
 	const lease = 7587882123456789012
 	for _, tc := range []struct {
 		name, key, value string
 		lease            int64
-		want             string // "" none
+		want             string // "" if no service is found
 	}{
 		{"naming", "acme/user/a", `{"Addr":"10.0.0.7:80"}`, 1, "acme/user"},
 		{"plain", "acme/user/a", "10.0.0.7:80", 1, "acme/user"},
@@ -29,9 +29,9 @@ func TestSurveyAll_Owners(t *testing.T) {
 		{"a deletion in etcd's naming", "acme/user/a", `{"Op":1,"Addr":"10.0.0.7:80"}`, 1, ""},
 		{"kitex' on a socket", "acme/user/a", `{"network":"unix","address":"10.0.0.7:80"}`, 1, ""},
 		{"dubbo's that is not enabled", "acme/user/a", `{"ServiceName":"user","Host":"h","Port":80,"Enable":false}`, 1, ""},
-		{"no service", "motd", "10.0.0.7:80", 0, ""},
-		{"no key", "/motd", "10.0.0.7:80", 0, ""},
-		{"no address", "acme/user/a", "hello", 1, ""},
+		{"a key without a slash", "motd", "10.0.0.7:80", 0, ""},
+		{"an empty service key", "/motd", "10.0.0.7:80", 0, ""},
+		{"a value that is no address", "acme/user/a", "hello", 1, ""},
 	} {
 		services := All([]Entry{{Key: tc.key, Value: []byte(tc.value), Lease: tc.lease}})
 		got := ""
@@ -39,20 +39,20 @@ func TestSurveyAll_Owners(t *testing.T) {
 			got = services[0].Key
 		}
 		if got != tc.want {
-			t.Errorf("%s: %q is of %q, want %q", tc.name, tc.key, got, tc.want)
+			t.Errorf("%s: entry %q belongs to service %q, want %q", tc.name, tc.key, got, tc.want)
 		}
 	}
 }
 
-// TestSurveyAll_LongKeys uses keys whose prefixes together are too long to compare one by one.
-func TestSurveyAll_LongKeys(t *testing.T) {
+// TestAll_LongKeys uses keys whose prefixes together are too long to compare one by one.
+func TestAll_LongKeys(t *testing.T) {
 	const addr, lease = "10.0.0.8:80", 7587882123456789013
 	var entries []Entry
-	for n := range 20 { // so many that they are found by hashes
+	for n := range 20 {
 		entries = append(entries, Entry{Key: fmt.Sprintf("n%d/_grpc_config/x", n)}, Entry{Key: fmt.Sprintf("s%d-%d", n, lease), Value: []byte(addr), Lease: lease})
 	}
 	entries = append(entries, Entry{Key: strings.Repeat("a/", 1<<20) + "x", Value: []byte(addr)}, Entry{Key: "a" + strings.Repeat("1", 2<<20), Value: []byte(addr)})
 	if n := len(All(entries)); n < 20 {
-		t.Errorf("%d services", n)
+		t.Errorf("All() finds %d services, want at least 20", n)
 	}
 }

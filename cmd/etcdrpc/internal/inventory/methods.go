@@ -9,8 +9,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// DeclaredMethods yields the methods that an endpoint declares. It copies no names: written in full, the methods of a service
-// with a long name would take a thousand times the memory of the metadata.
+// DeclaredMethods yields the methods that an endpoint declares. It does not copy names: a service with a long name and many
+// methods would take a thousand times the memory of the metadata.
 func DeclaredMethods(e *endpoint.Endpoint) iter.Seq[serviceconfig.MethodName] {
 	return func(yield func(serviceconfig.MethodName) bool) {
 		text := e.Metadata[endpoint.MethodsName]

@@ -11,7 +11,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Reading the methods of an entry takes little memory: written in full, the methods of these 16 KiB took 32 MiB.
+// Reading the methods of an entry takes little memory. The full names of the methods in these 16 KiB would take 32 MiB.
 func TestMethods_LongNamesAreNotCopied(t *testing.T) {
 	text := strings.Repeat("s", 8000) + "/M" + strings.Repeat(",a", 4000)
 	s := &Service{Instances: []Instance{{
@@ -21,7 +21,7 @@ func TestMethods_LongNamesAreNotCopied(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	if unserved := s.Unserved(named); !slices.Equal(unserved, named[:1]) {
-		t.Errorf("%d are unserved", len(unserved))
+		t.Errorf("Unserved() = %d names, want only the first of %d", len(unserved), len(named))
 	}
 	runtime.ReadMemStats(&after)
 	if bytes := after.TotalAlloc - before.TotalAlloc; bytes > 1<<20 {
@@ -36,11 +36,11 @@ func TestUnserved(t *testing.T) {
 		published []string
 		want      names
 	}{
-		"no instance":           {nil, nil},
-		"one that says all":     {[]string{"a.S/Get,Put;a.T/X;b.U/Y"}, nil},
-		"some of it":            {[]string{"b.U/Y;a.S/Get"}, names{asked[2], asked[3]}},
-		"each another part":     {[]string{"a.T/X", "a.S/Put"}, names{asked[1], asked[4]}},
-		"one that says nothing": {[]string{"a.T/X", ""}, nil},
+		"no instance":                  {nil, nil},
+		"every name published":         {[]string{"a.S/Get,Put;a.T/X;b.U/Y"}, nil},
+		"some names published":         {[]string{"b.U/Y;a.S/Get"}, names{asked[2], asked[3]}},
+		"other names in each instance": {[]string{"a.T/X", "a.S/Put"}, names{asked[1], asked[4]}},
+		"an instance without methods":  {[]string{"a.T/X", ""}, nil},
 	} {
 		var s Service
 		for i, text := range tt.published {
@@ -48,7 +48,7 @@ func TestUnserved(t *testing.T) {
 			s.Instances = append(s.Instances, Instance{Endpoint: e, Layout: endpoint.EndpointJSON})
 		}
 		if got := s.Unserved(asked); !slices.Equal(got, tt.want) {
-			t.Errorf("%s: %v, want %v", name, got, tt.want)
+			t.Errorf("%s: Unserved() = %v, want %v", name, got, tt.want)
 		}
 	}
 }

@@ -29,10 +29,10 @@ func ListOf(names []string) List {
 // Has reports whether the list contains the id or the address of an instance.
 func (l List) Has(i *Instance) bool { return l[i.Instance] || l[i.Addr] }
 
-// Find returns the instance with an id or an address or, if none has it, the one whose etcd key ends in name.
+// Find returns the instance whose id or address is name or, if there is none, the instance whose etcd key ends in name.
 func (s *Service) Find(name string) (*Instance, error) { return s.Finder()(name) }
 
-// Finder returns Find with an index, for looking up many names.
+// Finder returns a function that finds many names faster than [Service.Find].
 func (s *Service) Finder() func(name string) (*Instance, error) {
 	named := make(map[string]*Instance, len(s.Instances))
 	add := func(name string, n int) { named[name] = cmp.Or(named[name], &s.Instances[n]) }
@@ -87,7 +87,7 @@ func CompareNames(a, b string) int {
 	return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }
 
-// digits returns the number of digits that s begins with. It runs for each byte of each sorted name.
+// digits returns the number of digits that s begins with.
 func digits(s string) int {
 	for n := range len(s) {
 		if s[n] < '0' || s[n] > '9' {

@@ -10,7 +10,7 @@ func TestCompareNames(t *testing.T) {
 	for i, a := range inOrder {
 		for k, b := range inOrder {
 			if got, want := CompareNames(a, b), cmp.Compare(i, k); got != want {
-				t.Errorf("%q and %q: %d, not %d", a, b, got, want)
+				t.Errorf("CompareNames(%q, %q) = %d, want %d", a, b, got, want)
 			}
 		}
 	}

@@ -98,7 +98,7 @@ func (c *Config) String() string {
 	}
 	text, err := serviceconfig.Merge(c.text, balancing)
 	if err != nil {
-		panic(err) // impossible: both parsed before
+		panic(err) // impossible, because both were parsed before
 	}
 	return text
 }
@@ -115,7 +115,7 @@ func Linked(c *serviceconfig.Config) error {
 	return c.Linked(func(name string) bool { return slices.Contains(linkedPolicies, name) })
 }
 
-// DefaultPolicy is the child policy of a new live config, unless another is requested.
+// DefaultPolicy is the child policy of a new live config if no other policy is requested.
 const DefaultPolicy = "round_robin"
 
 // PolicyNames returns the names that [ChildPolicy] accepts, the default first.

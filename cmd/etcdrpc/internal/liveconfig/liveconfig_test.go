@@ -27,12 +27,12 @@ func TestChildPolicy(t *testing.T) {
 		got, err := ChildPolicy(text)
 		config := serviceconfig.Config{LoadBalancing: got}
 		if err == nil && config.JSON() != `{"loadBalancingConfig":`+want+`}` || (err != nil) != (want == "") {
-			t.Errorf("%q: %s, %v; want %s", text, config.JSON(), err, want)
+			t.Errorf("ChildPolicy(%q) = %s, %v; want %s", text, config.JSON(), err, want)
 		}
 	}
 	for _, name := range PolicyNames() {
 		if _, err := ChildPolicy(name); err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("ChildPolicy(%q): error %v, want none", name, err)
 		}
 	}
 }
@@ -67,7 +67,7 @@ func TestConfig_String(t *testing.T) {
 		}
 		policy.Drain = append(policy.Drain, "a")
 		if got := c.String(); got != want {
-			t.Errorf("%s becomes %s, not %s", text, got, want)
+			t.Errorf("%s becomes %s, want %s", text, got, want)
 		}
 	}
 }
@@ -77,7 +77,7 @@ func TestLinkedPolicies(t *testing.T) {
 	for _, name := range []string{serviceconfig.EtcdName, serviceconfig.LeastRequestName, serviceconfig.PeakEwmaName, serviceconfig.PickFirstName,
 		serviceconfig.RingHashName, serviceconfig.RoundRobinName, serviceconfig.WeightedName, serviceconfig.WeightedRoundRobinName, serviceconfig.OutlierDetectionName} {
 		if got, want := slices.Contains(linkedPolicies, name), balancer.Get(name) != nil; got != want {
-			t.Errorf("%s: taken for linked: %v; it is: %v", name, got, want)
+			t.Errorf("%s is in linkedPolicies: %v, want %v as in the runtime's registry", name, got, want)
 		}
 	}
 }

@@ -27,8 +27,8 @@ const (
 	columnGap = 2
 )
 
-// Sayf prints format to w, with the texts among args escaped and cut, so that line feeds and escape sequences come only from
-// format. It drops write errors.
+// Sayf prints format to w, with strings in args escaped and cut, so that line feeds and escape sequences come only from format.
+// It drops write errors.
 func Sayf(w io.Writer, format string, args ...any) { _ = Writef(w, format, args...) }
 
 // Writef is Sayf, but returns the write error.
@@ -37,7 +37,7 @@ func Writef(w io.Writer, format string, args ...any) error {
 	return err
 }
 
-// escapedArgs returns args with texts escaped and cut.
+// escapedArgs returns args with strings, errors and stringers escaped and cut.
 func escapedArgs(args []any) []any {
 	all := make([]any, len(args))
 	for i, arg := range args {
@@ -54,14 +54,14 @@ func escapedArgs(args []any) []any {
 	return all
 }
 
-// Once returns a function that prints a text on its own line, unless it is "" or the same as last time.
+// Once returns a function that prints a text on its own line, unless the text is "" or that of the previous call.
 func Once(w io.Writer) func(text string) {
-	last := ""
+	previous := ""
 	return func(text string) {
-		if text != "" && text != last {
+		if text != "" && text != previous {
 			Sayf(w, "%s\n", text)
 		}
-		last = text
+		previous = text
 	}
 }
 
@@ -151,7 +151,7 @@ func (f Format) Check() error {
 	return nil
 }
 
-// MaxWhere bounds the keys of a finding.
+// MaxWhere bounds the keys that a finding lists.
 const MaxWhere = 3
 
 // FirstOf returns at most the first MaxWhere elements.
@@ -184,28 +184,28 @@ func Seconds(n int64) string {
 }
 
 // Counted returns a count with its noun: "1 entry", "2 entries".
-func Counted(n int, what string) string {
+func Counted(n int, noun string) string {
 	if n == 1 {
-		return "1 " + what
+		return "1 " + noun
 	}
-	if stem, ok := strings.CutSuffix(what, "y"); ok {
+	if stem, ok := strings.CutSuffix(noun, "y"); ok {
 		return fmt.Sprintf("%d %sies", n, stem)
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // CountedIs returns a count with its noun and verb: "1 entry has", "2 entries have".
-func CountedIs(n int, what, is, are string) string {
+func CountedIs(n int, noun, singular, plural string) string {
 	if n == 1 {
-		return Counted(n, what) + " " + is
+		return Counted(n, noun) + " " + singular
 	}
-	return Counted(n, what) + " " + are
+	return Counted(n, noun) + " " + plural
 }
 
 // Diff returns the line diff of two texts, with the prefixes "- ", "+ " and, for unchanged lines, two spaces. Between the
-// common head and tail all lines count as changed.
-func Diff(before, after string) []string {
-	a, b := Lines(before), Lines(after)
+// common head and the common tail all lines count as changed.
+func Diff(oldText, newText string) []string {
+	a, b := Lines(oldText), Lines(newText)
 	head := countEqual(len(a), len(b), func(i int) bool { return a[i] == b[i] })
 	tail := countEqual(len(a)-head, len(b)-head, func(i int) bool { return a[len(a)-1-i] == b[len(b)-1-i] })
 	var out []string

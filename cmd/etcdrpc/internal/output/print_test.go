@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestTable aligns columns after wide characters, and one wide cell does not pad other lines.
+// TestTable checks that columns are aligned after wide characters, and that one wide cell does not pad other lines.
 func TestTable(t *testing.T) {
 	hostile := strings.Repeat("x", 300)
 	for _, tc := range []struct {
@@ -21,7 +21,7 @@ func TestTable(t *testing.T) {
 	} {
 		var out strings.Builder
 		if Table(&out, []string{"ID", "N", "STATE"}, tc.rows); out.String() != tc.want {
-			t.Errorf("%s:\n%swant:\n%s", tc.name, out.String(), tc.want)
+			t.Errorf("%s: Table prints\n%swant\n%s", tc.name, out.String(), tc.want)
 		}
 	}
 }
@@ -36,7 +36,7 @@ func TestDiff(t *testing.T) {
 		{"moved", "a\nb\nc", "b\nc\na", "- a\n- b\n- c\n+ b\n+ c\n+ a\n"},
 	} {
 		if got := Diff(tc.before, tc.after); !slices.Equal(got, Lines(tc.want)) {
-			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
+			t.Errorf("Diff(%q, %q) = %q, want %q", tc.before, tc.after, got, tc.want)
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 // maxWord bounds a printed word of a command, in bytes.
 const maxWord = 512
 
-// NoWord replaces a word that no command line can contain. Shells refuse it.
+// NoWord stands for a word that no command line can contain. Shells reject NoWord.
 const NoWord = "<KEY>"
 
 // Shell quotes a word for a shell, if necessary. A word with unprintable characters is quoted by $'...', which bash, zsh and
@@ -67,8 +67,8 @@ func needsQuotes(r rune) bool {
 	return r >= utf8.RuneSelf || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/._-:@%+=,", r)
 }
 
-// Offered returns the words that a shell can complete without quotes: not every completion script quotes. cobra takes a word that
-// begins with its mark for a message.
+// Offered returns the words that a shell can complete without quotes, because some completion scripts do not quote. It also drops
+// words with the prefix that cobra gives to messages.
 func Offered(words []string) []string {
 	return slices.DeleteFunc(words, func(word string) bool { return Shell(word) != word || strings.HasPrefix(word, "_activeHelp_") })
 }

@@ -23,12 +23,12 @@ func TestShell(t *testing.T) {
 		strings.Repeat("x", 1<<20): "<KEY>",
 	} {
 		if got := Shell(word); got != want {
-			t.Errorf("shell(%.40q) = %.80s, want %s", word, got, want)
+			t.Errorf("Shell(%.40q) = %.80s, want %s", word, got, want)
 		}
 		if bash, err := exec.LookPath("bash"); err == nil && want != NoWord {
 			out, err := exec.CommandContext(t.Context(), bash, "-c", `set -- x `+want+`; [ "$2" = -- ] && shift; printf %s "$2"`).Output()
 			if err != nil || string(out) != word {
-				t.Errorf("bash takes %s for %q, %v", want, out, err)
+				t.Errorf("bash reads %s as %q, %v, want %q", want, out, err, word)
 			}
 		}
 	}
@@ -38,6 +38,6 @@ func TestOffered(t *testing.T) {
 	words := []string{"acme/user", "10.0.0.7:9000", "größe", "a b", "a\tb", "a\nb", "$(x)", "`x`", "a;b", "a'b", "~", "-x", "*", "_activeHelp_ x",
 		"a\x1b", "a\u202e", "a\xff", "", strings.Repeat("x", 1<<20)}
 	if got := Offered(slices.Clone(words)); !slices.Equal(got, words[:2]) {
-		t.Errorf("offered %q", got)
+		t.Errorf("Offered() = %q, want %q", got, words[:2])
 	}
 }

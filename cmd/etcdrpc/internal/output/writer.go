@@ -11,14 +11,14 @@ import (
 // Checked writes to another writer, and keeps its first error. It is as safe for concurrent use as the other writer.
 type Checked struct {
 	to     io.Writer
-	failed func() // called once, on the first error
+	failed func() // called once, at the first error
 
 	mu  sync.Mutex
 	err error
 }
 
-// Check returns a writer to to that calls failed on the first error.
-func Check(to io.Writer, failed func()) *Checked { return &Checked{to: to, failed: failed} }
+// Check returns a writer to w that calls failed once, at the first error.
+func Check(w io.Writer, failed func()) *Checked { return &Checked{to: w, failed: failed} }
 
 // Write implements [io.Writer].
 func (c *Checked) Write(text []byte) (int, error) {
@@ -52,7 +52,7 @@ func (u unread) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// Unread returns a writer that passes lines to another writer as fast as that accepts them. end waits a second at most for queued lines.
+// Unread returns a writer that queues lines, and writes them to another writer in the background. end waits at most a second for the queue.
 func Unread(to io.Writer) (w io.Writer, end func()) {
 	lines, written := make(unread, 1000), make(chan struct{})
 	go func() {
@@ -67,7 +67,7 @@ func Unread(to io.Writer) (w io.Writer, end func()) {
 	return lines, func() {
 		timeout := time.After(time.Second)
 		select {
-		case lines <- nil: // the end; the channel stays open, for others may still write
+		case lines <- nil: // nil marks the end, because others may still write to the channel
 		case <-timeout:
 			return
 		}

@@ -13,7 +13,7 @@ func TestUnread(t *testing.T) {
 	Sayf(w, "one\n")
 	end()
 	if got.String() != "one\n" {
-		t.Errorf("%q was written", &got)
+		t.Errorf("the reader got %q, want %q", &got, "one\n")
 	}
 	_, stuck := io.Pipe()
 	t.Cleanup(func() { _ = stuck.Close() }) // never an error

@@ -23,7 +23,7 @@ func TestRemedy(t *testing.T) {
 		`etcd user "connection"`: "",
 	} {
 		if got := remedy(cause); got != want {
-			t.Errorf("%s: %q, want %q", cause, got, want)
+			t.Errorf("remedy(%q) = %q, want %q", cause, got, want)
 		}
 	}
 }
@@ -38,13 +38,13 @@ func TestConnection_Record(t *testing.T) {
 		{"read tcp 10.0.0.9:41235->10.0.0.1:2379: EOF", "read tcp 10.0.0.9:41234->10.0.0.1:2379: EOF"},
 	} {
 		if got := c.record(connectivity.TransientFailure, errors.New(tt.cause)); got.Error() != tt.want {
-			t.Errorf("after %q: %q, want %q", tt.cause, got, tt.want)
+			t.Errorf("record(%q) = %q, want %q", tt.cause, got, tt.want)
 		}
 	}
 	if got := c.record(connectivity.Ready, nil); got != nil {
-		t.Errorf("up, and it is down for %v", got)
+		t.Errorf("record(Ready, nil) = %v, want nil", got)
 	}
 	if why := c.why(context.DeadlineExceeded, "", []string{"a:1"}); why == nil || !strings.Contains(why.Error(), "though the connection is up") {
-		t.Errorf("up, and silent: %v", why)
+		t.Errorf("why() of a timeout on a ready connection = %v, want that the connection is up", why)
 	}
 }

@@ -36,8 +36,8 @@ const (
 type Snapshot struct {
 	Services []*inventory.Service // sorted by key
 	Revision int64
-	Note     string // what could not be read; "": nothing
-	Denied   error  // why live policies could not be read; nil: they could
+	Note     string // what could not be read; "" if everything was read
+	Denied   error  // why live policies could not be read; nil if they were read
 
 	parts []KeyRange // ranges that were read
 }
@@ -66,7 +66,7 @@ func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 		})
 	})
 	if (errors.Is(err, ErrDenied) || err == nil && len(n.Services) == 0) && endpoint.CheckKey(prefix) == nil {
-		// A role may have the right to this service alone. And a user who names a key means a service, whatever its entries look like.
+		// A role may have the right to this service alone. A user who gives a key expects a service there, whatever its entries look like.
 		if one, err := s.At(ctx, prefix); err != nil || one.Services[0].InUse() {
 			return one, err
 		}
@@ -83,9 +83,9 @@ func (s *Store) At(ctx context.Context, key string) (*Snapshot, error) {
 	})
 }
 
-// read reads entries, which must be readable, then live configs and candidates, which most roles cannot read, at the revision of the
-// first. Of each part it reads the first range that the user may read.
-func (s *Store) read(ctx context.Context, parts [][]KeyRange, of func([]inventory.Entry) []*inventory.Service) (*Snapshot, error) {
+// read reads three parts at one revision: entries, live configs and candidates. Of each part it reads the first range that the user
+// may read. Only entries must be readable, because most roles cannot read the other parts. decode makes services of them.
+func (s *Store) read(ctx context.Context, parts [][]KeyRange, decode func([]inventory.Entry) []*inventory.Service) (*Snapshot, error) {
 	n := &Snapshot{}
 	byKey := make(map[string]inventory.Entry)
 	for i, ranges := range parts {
@@ -103,7 +103,7 @@ func (s *Store) read(ctx context.Context, parts [][]KeyRange, of func([]inventor
 			byKey[e.Key] = e
 		}
 	}
-	n.Services = of(inventory.InOrder(byKey))
+	n.Services = decode(inventory.InOrder(byKey))
 	for _, found := range n.Services {
 		found.Namespace = s.namespace
 		if _, err := found.Live(); err != nil && found.InUse() {
@@ -123,15 +123,15 @@ func (s *Store) scanFirst(ctx context.Context, ranges []KeyRange, at int64) (r K
 	return r, entries, revision, err
 }
 
-// Follow reads at once, soon after each change, and at intervals without one. It passes each outcome to told, until ctx ends.
-func (s *Store) Follow(ctx context.Context, read func(context.Context) (*Snapshot, error), told func(*Snapshot, error)) {
+// Follow reads at once, soon after each change, and at intervals. It passes each result to deliver until ctx ends.
+func (s *Store) Follow(ctx context.Context, read func(context.Context) (*Snapshot, error), deliver func(*Snapshot, error)) {
 	for ctx.Err() == nil {
 		began := time.Now()
 		n, err := read(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		told(n, err)
+		deliver(n, err)
 		if err != nil {
 			Pause(ctx, RetryAfter)
 			continue
@@ -141,10 +141,10 @@ func (s *Store) Follow(ctx context.Context, read func(context.Context) (*Snapsho
 	}
 }
 
-// untilRead returns how long to wait after a change before the next read, given the time since the last one began.
+// untilRead returns how long to wait after a change before the next read, given the time since the start of the last read.
 func untilRead(since time.Duration) time.Duration { return max(Settle, ReadEvery-since) }
 
-// await returns when one of the ranges changes after a revision, a watch fails, or the interval between reads is over.
+// await waits until one of the ranges changes after a revision, a watch fails, or the longest time between reads is over.
 func (s *Store) await(ctx context.Context, parts []KeyRange, revision int64) {
 	ctx, cancel := context.WithTimeout(ctx, relist)
 	var watching sync.WaitGroup
@@ -171,7 +171,7 @@ func Pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// NamespaceOf returns the longest prefix of key that contains live configs as a namespace does, "" for none.
+// NamespaceOf returns the longest prefix of key that holds live configs as a namespace does, "" if there is none.
 func (s *Store) NamespaceOf(ctx context.Context, key string) (string, error) {
 	for end := strings.LastIndexByte(key, '/'); end > 0; end = strings.LastIndexByte(key[:end], '/') {
 		mark := key[:end+1] + inventory.ConfigPrefix

@@ -38,7 +38,7 @@ type Store struct {
 	kv        timedKV
 	watcher   clientv3.Watcher
 	namespace string
-	User      string        // "": none given
+	User      string        // "" if none is given
 	timeout   time.Duration // of one request
 }
 
@@ -121,10 +121,10 @@ func (s *Store) explainTimeout(timeout time.Duration, doing string, err error) e
 	return UnansweredError{fmt.Errorf("%s: %w", doing, err)}
 }
 
-// fullStart returns the first key of a range, with the namespace.
-func (s *Store) fullStart(from string) string { return s.Full(strings.Trim(from, "\x00")) }
+// fullStart adds the namespace to the first key of a range.
+func (s *Store) fullStart(start string) string { return s.Full(strings.Trim(start, "\x00")) }
 
-// Scan lists a range page by page, as it is at a revision; 0: at the current one. It shortens values that clients do not read.
+// Scan lists a range page by page as of a revision, or the current one if it is 0. It shortens values that clients do not read.
 func (s *Store) Scan(ctx context.Context, r KeyRange, at int64) (entries []inventory.Entry, revision int64, err error) {
 	kv := s.kv
 	kv.revision = at
@@ -143,7 +143,7 @@ func (s *Store) Scan(ctx context.Context, r KeyRange, at int64) (entries []inven
 	return entries, revision, nil
 }
 
-// timedKV bounds the time of each read, and reads at a revision; 0: at the current one.
+// timedKV bounds the time of each read, and reads as of a revision, or the current one if it is 0.
 type timedKV struct {
 	clientv3.KV
 	timeout  time.Duration
@@ -163,7 +163,7 @@ func (t timedKV) Get(ctx context.Context, key string, opts ...clientv3.OpOption)
 	return resp, err
 }
 
-// GetAt returns the entry at key at a revision, which etcd may have compacted; 0: the current one.
+// GetAt returns the entry at key as of a revision, or the current one if it is 0. etcd may have compacted the revision.
 func (s *Store) GetAt(ctx context.Context, key string, revision int64) (*inventory.Entry, error) {
 	resp, err := s.kv.Get(ctx, key, clientv3.WithRev(revision))
 	switch {
@@ -189,8 +189,8 @@ func mayBeApplied(err error) bool {
 	}, func(timeout error) bool { return errors.Is(err, timeout) })
 }
 
-// Replace writes a live config at key, or deletes it if value is "". It returns ErrChanged if the current one is not old; nil:
-// there is none.
+// Replace writes a live config at key, or deletes it if value is "". It returns ErrChanged if the current config is not old. A nil
+// old means that there is no current config.
 func (s *Store) Replace(ctx context.Context, key string, old *inventory.Entry, value string) (revision int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()

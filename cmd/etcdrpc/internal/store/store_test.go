@@ -15,7 +15,7 @@ import (
 // testTimeout bounds waits that would hang.
 const testTimeout = 30 * time.Second
 
-// An error of a write says that it may be in force only if its answer is missing.
+// An error of a write says that the write may be in force only if the response is missing.
 func TestReplace_Unknown(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
@@ -42,7 +42,7 @@ func TestReplace_Unknown(t *testing.T) {
 		c.before()
 		_, err = s.Replace(t.Context(), "a", nil, "x")
 		if err == nil || strings.Contains(err.Error(), "it may have been written") != c.unknown || name == "changed" && !errors.Is(err, ErrChanged) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: error %v, want that it may have been written: %v", name, err, c.unknown)
 		}
 		etcd.Resume()
 		s.Close()
@@ -68,11 +68,11 @@ func TestScan_LargeValues(t *testing.T) {
 	defer s.Close()
 	entries, _, err := s.Scan(t.Context(), PrefixRange(""), 0)
 	if err != nil || len(entries) != values {
-		t.Fatalf("%d entries, %v", len(entries), err)
+		t.Fatalf("Scan() = %d entries, %v, want %d", len(entries), err, values)
 	}
 	for _, e := range entries {
 		if e.Size != size || len(e.Value) > 10_000 {
-			t.Errorf("%s: %d bytes are kept of %d", e.Key, len(e.Value), e.Size)
+			t.Errorf("%s: %d of %d bytes are kept, want at most 10000 of %d", e.Key, len(e.Value), e.Size, size)
 		}
 	}
 }

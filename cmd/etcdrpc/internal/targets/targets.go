@@ -59,7 +59,7 @@ func Of(services []*inventory.Service, prefix string, port Port) []Group {
 	groups := []Group{}
 	for _, s := range services {
 		if !s.Evident() && !hasLease(s) && s.Key != strings.TrimSuffix(prefix, "/") {
-			continue // may be a setting with an address
+			continue // the entries may be settings with an address
 		}
 		for _, i := range s.Merged().Instances {
 			target, ok := port.of(&i.Endpoint)

@@ -17,7 +17,7 @@ func TestMetricsPort(t *testing.T) {
 		name string
 		port Port
 		e    endpoint.Endpoint
-		want string // "" left out
+		want string // "" if the instance is left out
 	}{
 		{"the instance's own", Port{}, with("10.0.0.7:9000", "1"), "10.0.0.7:9000"},
 		{"a number", Port{Number: 9100}, with("10.0.0.7:9000", "1"), "10.0.0.7:9100"},
@@ -30,7 +30,7 @@ func TestMetricsPort(t *testing.T) {
 	} {
 		got, ok := tc.port.of(&tc.e)
 		if got != tc.want || ok != (tc.want != "") {
-			t.Errorf("%s: %q, %v; want %q", tc.name, got, ok, tc.want)
+			t.Errorf("%s: target %q, %v; want %q", tc.name, got, ok, tc.want)
 		}
 	}
 }
@@ -61,10 +61,10 @@ func TestTargetsOf(t *testing.T) {
 	}
 	for prefix, want := range map[string]int{"config/": 2, "config/db": 3, "config/db/": 3} {
 		if n := len(Of(services, prefix, Port{})); n != want {
-			t.Errorf("under %s: %d targets, want %d", prefix, n, want)
+			t.Errorf("Of(services, %q) has %d targets, want %d", prefix, n, want)
 		}
 	}
 	if none := Of(nil, "", Port{}); none == nil {
-		t.Error("no targets are null, not a list")
+		t.Error("Of(nil) is nil, want an empty list: JSON would be null")
 	}
 }

@@ -41,14 +41,14 @@ func TestExits_FullDisk(t *testing.T) {
 		var errs bytes.Buffer
 		code := newApp().execute(t.Context(), append(args, "--endpoints", strings.Join(etcd.Endpoints(), ",")), fullDisk{}, &errs)
 		if code != exitUnable || !strings.Contains(errs.String(), "write the output: no space left on device") {
-			t.Errorf("%q ends with %d and says %q", args, code, errs.String())
+			t.Errorf("%q: exit code %d, message %q, want %d and the write error", args, code, errs.String(), exitUnable)
 		}
 	}
 	var errs bytes.Buffer
 	code := newApp().execute(t.Context(), at(etcd, "policy", "rm", "acme/user"), fullDisk{}, &errs)
 	left, err := etcd.Admin().Get(t.Context(), "_grpc_config/acme/user")
 	if err != nil || left.Count != 0 || code != exitUnable || !strings.Contains(errs.String(), "the live policy is written, and in force: write the output") {
-		t.Errorf("a write ends with %d and says %q", code, errs.String())
+		t.Errorf("policy rm: exit code %d, message %q, want %d, and that the live policy is written", code, errs.String(), exitUnable)
 	}
 }
 
@@ -65,12 +65,12 @@ func TestSettings(t *testing.T) {
 		name, value, _ := strings.Cut(variable, "=")
 		err := fromEnvironment(new(settings).flags(), func(asked string) string { return map[string]string{name: value}[asked] })
 		if refused == "" && err != nil || refused != "" && (err == nil || !strings.Contains(err.Error(), refused)) {
-			t.Errorf("%s: %v", variable, err)
+			t.Errorf("%s: error %v, want %q in it", variable, err, refused)
 		}
 	}
 	s := settings{dialTimeout: soon, commandTimeout: soon}
 	if cfg, err := s.config(t.Context()); err != nil || cfg.MaxCallRecvMsgSize != 8<<20 {
-		t.Errorf("an answer of etcd may have %d bytes, %v", cfg.MaxCallRecvMsgSize, err)
+		t.Errorf("a response of etcd may have %d bytes, error %v, want %d", cfg.MaxCallRecvMsgSize, err, 8<<20)
 	}
 }
 
@@ -86,11 +86,11 @@ func TestDrain_ConcurrentChanges(t *testing.T) {
 		putKey(t, etcd, "_grpc_config/acme/user", `{"loadBalancingConfig":[{"etcd":{}}]}`)
 	}
 	if code := ends(t, drain.code); code != exitFine || strings.Count(drain.String(), "send no new calls to a") != 1 {
-		t.Errorf("it ends with %d and says %s", code, drain.String())
+		t.Errorf("drain: exit code %d, output %s, want %d and one outcome", code, drain.String(), exitFine)
 	}
 }
 
-// TestCauses checks the causes in docs/observability.md. Certain causes are reported before the timeout of etcd.
+// TestCauses checks the causes in docs/observability.md. Causes that are certain are reported before the request times out.
 func TestCauses(t *testing.T) {
 	t.Parallel()
 	etcd, secured := etcdtest.Start(t), etcdtest.Start(t, etcdtest.WithTLS())
@@ -105,13 +105,13 @@ func TestCauses(t *testing.T) {
 		want []string
 	}{
 		"nothing listens":         {[]string{"--endpoints", closed}, []string{"etcd at " + closed + ": ", "connect: connection refused", ": check --endpoints\n"}},
-		"not for a user either":   {[]string{"--endpoints", closed, "--user", "caller:p"}, []string{"connect: connection refused"}},
-		"etcd alone speaks TLS":   {[]string{"--endpoints", bare(secured)}, []string{"error reading server preface", "if it speaks TLS, give --cacert"}},
-		"the command alone does":  {[]string{"--endpoints", https}, []string{"authentication handshake failed", "if it does not speak TLS, leave out --cacert"}},
+		"nothing listens, user":   {[]string{"--endpoints", closed, "--user", "caller:p"}, []string{"connect: connection refused"}},
+		"only etcd speaks TLS":    {[]string{"--endpoints", bare(secured)}, []string{"error reading server preface", "if it speaks TLS, give --cacert"}},
+		"only etcdrpc speaks TLS": {[]string{"--endpoints", https}, []string{"authentication handshake failed", "if it does not speak TLS, leave out --cacert"}},
 		"another CA":              {[]string{"--endpoints", bare(secured), "--cacert", newAuthority(t).file(t)}, []string{"certificate signed by unknown authority", "by --cacert"}},
 		"a wrong password":        {[]string{"--endpoints", bare(guarded), "--user", "caller:q"}, []string{"authentication failed, invalid user ID or password", `etcd user "caller"`}},
 		"a member that hangs":     {[]string{"--endpoints", bare(hanging), "--command-timeout", "200ms"}, []string{"not within 200ms", bare(hanging), "does not answer"}},
-		"it hangs for a user too": {[]string{"--endpoints", bare(hanging), "--dial-timeout", "200ms", "--user", "a:b"}, []string{"not within 200ms", bare(hanging), "does not answer"}},
+		"a member hangs, user":    {[]string{"--endpoints", bare(hanging), "--dial-timeout", "200ms", "--user", "a:b"}, []string{"not within 200ms", bare(hanging), "does not answer"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -122,7 +122,7 @@ func TestCauses(t *testing.T) {
 				code := newApp().execute(ctx, append(append(command, "--command-timeout", "1h", "--dial-timeout", "1h"), tt.args...), &out, &errs)
 				for _, want := range tt.want {
 					if code != exitUnable || !strings.Contains(errs.String(), want) {
-						t.Errorf("%s ends with %d and says %s, want %q", command[0], code, errs.String(), want)
+						t.Errorf("%s: exit code %d, message %s, want %d and %q", command[0], code, errs.String(), exitUnable, want)
 					}
 				}
 			}

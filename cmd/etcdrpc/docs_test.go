@@ -62,20 +62,20 @@ func examples(t *testing.T) (all []example) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var next example
+	var current example
 	for _, match := range pageToken.FindAllStringSubmatch(string(raw), -1) {
 		switch match[1] {
 		case "etcd":
-			next.state = match[2]
+			current.state = match[2]
 			continue
 		case "meanwhile":
-			next.events = strings.Split(match[2], "; ")
+			current.events = strings.Split(match[2], "; ")
 			continue
 		}
 		for _, text := range prompt.Split(match[3], -1)[1:] {
-			next.command, next.output, _ = strings.Cut(text, "\n")
-			all = append(all, next)
-			next = example{}
+			current.command, current.output, _ = strings.Cut(text, "\n")
+			all = append(all, current)
+			current = example{}
 		}
 	}
 	return all
@@ -102,12 +102,12 @@ func TestPage(t *testing.T) {
 			got = out.String()
 		}
 		if got, want := normal(got), normal(e.output); got != want {
-			t.Errorf("$ %s\nprints\n%s\nnot\n%s", e.command, got, want)
+			t.Errorf("$ %s\nprints\n%s\nwant\n%s", e.command, got, want)
 		}
 	}
 }
 
-// pageApp connects to the instances of the page, which all lead to one server, except a dead one.
+// pageApp connects to one server for every address of the page, except the address of a dead server.
 func pageApp(server string) *app {
 	a := newApp()
 	a.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -119,7 +119,7 @@ func pageApp(server string) *app {
 	return a
 }
 
-// put replaces everything in etcd.
+// put replaces the contents of etcd with a state.
 func put(t *testing.T, etcd *etcdtest.Cluster, state string) {
 	t.Helper()
 	deleteKey(t, etcd, "", clientv3.WithPrefix())
@@ -133,7 +133,7 @@ func put(t *testing.T, etcd *etcdtest.Cluster, state string) {
 	}
 }
 
-// followed returns the output of a command that does not end. It awaits the lines that each change causes one by one.
+// followed returns the output of a command that does not end by itself. It makes each change after the lines of the change before.
 func followed(t *testing.T, etcd *etcdtest.Cluster, server string, e example, args []string) string {
 	t.Helper()
 	f := startFollower(pageApp(server), args)

@@ -12,13 +12,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// fault is a fault of a fleet, and the finding that doctor must report.
+// fault is a fault among services in etcd, and the finding that doctor must report.
 type fault struct {
 	name    string
 	kind    doctor.Kind
 	problem string // in the problem
 	where   string // the end of one of the keys
-	plant   plant
+	plant   plant  // creates the fault
 }
 
 // plant creates a fault at a key.
@@ -35,7 +35,7 @@ func (p plant) with(key string, metadata ...string) plant {
 	return func(f *planted, at string) { f.instances(key, metadata...); p(f, at) }
 }
 
-// instance plants an instance whose address leads to a server of the yard; without one, to the healthy server.
+// instance plants an instance whose address leads to a server of newYard, by default to the healthy one.
 func instance(server ...string) plant { return says("null", server...) }
 
 // says is instance with metadata.
@@ -46,7 +46,7 @@ func says(metadata string, server ...string) plant {
 	}
 }
 
-// policy plants a live policy, and an instance with each metadata: that of acme/user with the second is at user-2:9000.
+// policy plants a live policy, and an instance for each metadata. The second instance of acme/user has the address user-2:9000.
 func policy(config string, metadata ...string) plant {
 	return func(f *planted, at string) {
 		key, addr := path.Split(strings.TrimPrefix(at, inventory.ConfigPrefix))
@@ -63,7 +63,7 @@ func etcdPolicy(fields string, metadata ...string) plant {
 	return policy(`{"loadBalancingConfig":[{"etcd":{`+fields+`}}]}`, metadata...)
 }
 
-// faults are planted all together.
+// faults are planted together: doctor must find each of them once.
 var faults = []fault{
 	{"an entry of no layout beside a good one", doctor.KindMalformed, `address "10.1.1.2"`, "acme/alpha/old", entry("10.1.1.2").with("acme/alpha")},
 	{"a candidate without an entry", doctor.KindLeader, `"gone", which has no entry`, "_grpc_leader/acme/led//one", entry("gone").with("acme/led")},
@@ -71,7 +71,7 @@ var faults = []fault{
 	{"an entry without a lease", doctor.KindNoLease, "no lease", "acme/charlie/10.1.3.2:9000", unleased(`{"Addr":"10.1.3.2:9000"}`).with("acme/charlie")},
 	{"a lease that nobody renews", doctor.KindExpiring, "accepts connections", "acme/delta/10.1.4.1:9000", func(f *planted, at string) {
 		f.dying(at, `{"Addr":"10.1.4.1:9000"}`)
-		f.dying("acme/delta-left@", "10.1.4.2:9000") // the remains of an earlier run of a server end with its lease
+		f.dying("acme/delta-left@", "10.1.4.2:9000") // an entry that an earlier run of a server left expires with its lease
 		f.lease("acme/delta-left@", "10.1.4.2:9000")
 	}},
 	{"a server that is not there", doctor.KindUnreachable, "10.1.5.1:9000 accepts no connection", "acme/echo/10.1.5.1:9000", instance("")},
@@ -110,7 +110,7 @@ var faults = []fault{
 	{"a group of a split that is in a lane", doctor.KindNoMatch, `split[1] matches only endpoints that are in a lane`, "_grpc_config/acme/yam",
 		etcdPolicy(`"route":[{"label":"lane"}],"split":[{"match":{"version":"v1"},"weight":9},{"match":{"version":"v2"},"weight":1}]`, `{"version":"v1"}`, `{"version":"v2","lane":"pr-7"}`)},
 	{"the address 0.0.0.0", doctor.KindLocal, "0.0.0.0:9000 means", "acme/zulu/0.0.0.0:9000", instance()},
-	{"a loopback address in a fleet of several hosts", doctor.KindLocal, "127.0.0.1:9000 means", "acme/cedar/127.0.0.1:9000", instance()},
+	{"a loopback address among several hosts", doctor.KindLocal, "127.0.0.1:9000 means", "acme/cedar/127.0.0.1:9000", instance()},
 	{"a port that speaks HTTP/1", doctor.KindNotServing, "", "acme/dogwood/10.1.30.1:9000", instance("http1")},
 	{"a server that does not know its health", doctor.KindNotServing, "UNKNOWN", "acme/fern/10.1.46.1:9000", instance("unknown")},
 	{"a server that is not serving", doctor.KindNotServing, "", "acme/fir/10.1.32.1:9000", instance("notServing")},
@@ -132,18 +132,18 @@ var faults = []fault{
 		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":1}]`, `{"version":"v1"}`, `{"version":"v2"}`)},
 	{"a group that an earlier one takes all of", doctor.KindNoMatch, `split[1] matches no endpoint`, "_grpc_config/acme/box",
 		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v1","zone":"a"},"weight":9}]`, `{"version":"v1","zone":"a"}`)},
-	{"a drain of before", doctor.KindDrain, `applies to instances registered since, which may be other servers: "10.1.54.1:9000"`, "acme/elder/10.1.54.1:9000", func(f *planted, _ string) {
+	{"a drain that is older than an instance", doctor.KindDrain, `applies to instances registered since, which may be other servers: "10.1.54.1:9000"`, "acme/elder/10.1.54.1:9000", func(f *planted, _ string) {
 		f.instances("acme/elder")
 		f.etcdPolicy("acme/elder", `"drain":["10.1.54.1:9000"]`)
 		f.instance("acme/elder", "10.1.54.1:9000")
 	}},
 	{"a lease of a year", doctor.KindNoLease, "on a lease of 8760h0m0s", "acme/hawthorn/10.1.55.1:9000", func(f *planted, at string) { f.putOn(at, `{"Addr":"10.1.55.1:9000"}`, 365*24*3600) }},
 	{"a start that is no time", doctor.KindMetadata, `start time "1767225600000"`, "acme/ivy/10.1.56.1:9000", says(`{"grpc_started":"1767225600000"}`)},
-	{"a weight that is none", doctor.KindMetadata, `weight "heavy"`, "acme/jasmine/10.1.57.1:9000", says(`{"weight":"heavy"}`)},
+	{"a weight that is no number", doctor.KindMetadata, `weight "heavy"`, "acme/jasmine/10.1.57.1:9000", says(`{"weight":"heavy"}`)},
 	{"a weight that is no whole number", doctor.KindMetadata, `weight "9.5"`, "acme/kauri/10.1.58.1:9000", says(`{"weight":9.5}`)},
-	{"methods that nobody reads", doctor.KindMetadata, "more than the 16384 that callers read", "acme/larch/10.1.59.1:9000", says(`{"grpc_methods":"acme.Larch/` + strings.Repeat("Get,", 5000) + `List"}`)},
+	{"a list of methods that is too long", doctor.KindMetadata, "more than the 16384 that callers read", "acme/larch/10.1.59.1:9000", says(`{"grpc_methods":"acme.Larch/` + strings.Repeat("Get,", 5000) + `List"}`)},
 	{"no zones beside preferZone", doctor.KindNoMatch, "1 of 1 instances have none", "_grpc_config/acme/mulberry", etcdPolicy(`"preferZone":true`)},
-	{"one without a zone beside preferZone", doctor.KindNoMatch, "1 of 2 instances have none", "acme/oak/oak-2:9000", etcdPolicy(`"preferZone":true`, `{"zone":"eu-1a"}`, "null")},
+	{"an instance without a zone beside preferZone", doctor.KindNoMatch, "1 of 2 instances have none", "acme/oak/oak-2:9000", etcdPolicy(`"preferZone":true`, `{"zone":"eu-1a"}`, "null")},
 	{"a live policy with a slash behind it", doctor.KindBadKey, "slash", "_grpc_config/acme/pear/", unleased(noPolicy).with("acme/pear")},
 	{"a live policy for a key that is spelled otherwise", doctor.KindOrphanPolicy, "acme/pop-lar, but no instance", "_grpc_config/acme/pop-lar", unleased(noPolicy).with("acme/poplar")},
 	{"a live policy on a lease", doctor.KindExpiring, "the live policy is on a lease", "_grpc_config/acme/rose", entry(noPolicy).with("acme/rose")},
@@ -152,11 +152,11 @@ var faults = []fault{
 		policy(`{"healthCheckConfig":{"serviceName":"acme.Vyne"}}`, `{"grpc_methods":"acme.Vine/Get"}`)},
 	{"a lane without routes", doctor.KindLane, "1 instance has a lane, and the live policy has no routes", "acme/walnut/walnut-2:9000", etcdPolicy(`"drain":[]`, "null", `{"lane":"pr-7"}`)},
 	{"a candidate of a service without entries", doctor.KindLeader, `"nobody", which has no entry`, "_grpc_leader/acme/yew//one", entry("nobody")},
-	{"a leader that leaves for ever", doctor.KindLeader, `"cypress-1:9000", which has no entry that clients call`, "_grpc_leader/acme/cypress//one", entry("cypress-1:9000").with("acme/cypress", leaving, "null")},
+	{"a leader whose entry is leaving", doctor.KindLeader, `"cypress-1:9000", which has no entry that clients call`, "_grpc_leader/acme/cypress//one", entry("cypress-1:9000").with("acme/cypress", leaving, "null")},
 	{"versions in no group of a split", doctor.KindNoMatch, "2 instances are in no group of the split", "acme/birch2/birch2-3:9000",
 		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":1}]`, `{"version":"v1"}`, `{"version":"V1"}`, `{"version":"1"}`)},
-	{"nobody but who leaves", doctor.KindEmpty, "all 2 entries are being withdrawn", "acme/zelkova/", func(f *planted, _ string) { f.instances("acme/zelkova", leaving, leaving) }},
-	{"an entry that leaves for ever", doctor.KindLeaving, "10.1.78.1:9000 is marked as being withdrawn, and stays", "acme/acacia/10.1.78.1:9000", func(f *planted, at string) {
+	{"only leaving entries", doctor.KindEmpty, "all 2 entries are being withdrawn", "acme/zelkova/", func(f *planted, _ string) { f.instances("acme/zelkova", leaving, leaving) }},
+	{"a leaving entry on a renewed lease", doctor.KindLeaving, "10.1.78.1:9000 is marked as being withdrawn, and stays", "acme/acacia/10.1.78.1:9000", func(f *planted, at string) {
 		f.instances("acme/acacia")
 		putKey(f.t, f.etcd, f.namespace+at, `{"Addr":"10.1.78.1:9000","Metadata":`+leaving+`}`, renewed(f.t, f.etcd))
 	}},
@@ -172,11 +172,11 @@ const (
 	leaving  = `{"grpc_leaving":"true"}`
 )
 
-// TestDoctor_Faults plants all faults, and checks that doctor finds exactly these.
+// TestDoctor_Faults plants all faults, and checks that doctor finds each of them and nothing else.
 func TestDoctor_Faults(t *testing.T) {
 	t.Parallel()
 	etcd, y := etcdtest.Start(t), newYard(t)
-	together := make(map[string][]fault) // by probe timeout
+	byTimeout := make(map[string][]fault)
 	for _, tt := range faults {
 		timeout := "1m"
 		switch {
@@ -185,9 +185,9 @@ func TestDoctor_Faults(t *testing.T) {
 		case tt.kind == doctor.KindExpiring, strings.Contains(tt.problem, "nobody renews"): // doctor must finish before the lease ends
 			timeout = "59s"
 		}
-		together[timeout] = append(together[timeout], tt)
+		byTimeout[timeout] = append(byTimeout[timeout], tt)
 	}
-	for timeout, all := range together {
+	for timeout, all := range byTimeout {
 		t.Run("within "+timeout, func(t *testing.T) {
 			t.Parallel()
 			f := newFleet(t, etcd, y, timeout+"/")
@@ -210,7 +210,7 @@ func (f *planted) wantFaults(args []string, faults ...fault) {
 	for _, tt := range faults {
 		at := slices.IndexFunc(left, tt.matches)
 		if at < 0 {
-			f.t.Errorf("%s is not found: want %s with %q at %s", tt.name, tt.kind, tt.problem, tt.where)
+			f.t.Errorf("%s is not found: want a finding of kind %s with %q at %s", tt.name, tt.kind, tt.problem, tt.where)
 			continue
 		}
 		left = slices.Delete(left, at, at+1)
@@ -227,21 +227,21 @@ func (f fault) matches(found doctor.Finding) bool {
 	return found.Kind == f.kind && strings.Contains(found.Problem, f.problem) && slices.ContainsFunc(found.Where, at)
 }
 
-// checkRemedies fails if a remedy deletes a live entry, or a problem shows Go types.
+// checkRemedies fails if a remedy deletes the entry of a living server or lacks the namespace, or a problem shows Go types.
 func checkRemedies(t *testing.T, found doctor.Report) {
 	t.Helper()
 	for _, f := range found.Findings {
 		if strings.Contains(f.Fix, "etcdctl del") && f.Kind != doctor.KindUnreachable {
-			t.Errorf("a remedy deletes a living entry: %+v", f)
+			t.Errorf("the remedy deletes the entry of a living server: %+v", f)
 		}
 		for at, text := range strings.Split(f.Fix, "etcdrpc ") {
 			if word, _, _ := strings.Cut(text, " FILE"); at > 0 && strings.Contains(word, "acme/") && !strings.Contains(word, "--namespace=") {
-				t.Errorf("a remedy lacks the namespace: %+v", f)
+				t.Errorf("the remedy lacks --namespace: %+v", f)
 			}
 		}
 		for _, inside := range []string{"uint32", "float64", "Go value", "struct"} {
 			if strings.Contains(f.Problem, inside) {
-				t.Errorf("a problem shows %q: %+v", inside, f)
+				t.Errorf("the problem shows the Go term %q: %+v", inside, f)
 			}
 		}
 	}

@@ -37,14 +37,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// planted is a fleet of services in its own namespace, at addresses that lead to servers of the test.
+// planted is a set of services (a fleet) in its own namespace. dial leads their addresses to servers of the test.
 type planted struct {
 	t         *testing.T
 	etcd      *etcdtest.Cluster
 	namespace string
 	yard      *yard
-	routes    map[string]string // addresses of servers; "": refused
-	worn      []clientv3.LeaseID
+	routes    map[string]string  // addresses of servers; "" refuses connections
+	worn      []clientv3.LeaseID // leases that are not renewed
 }
 
 func newFleet(t *testing.T, etcd *etcdtest.Cluster, y *yard, namespace string) *planted {
@@ -81,7 +81,7 @@ func (f *planted) instances(key string, metadata ...string) {
 	}
 }
 
-// instance puts a well-formed entry on a lease. Its address leads to a server, if given.
+// instance puts a well-formed entry on a lease. If a server is given, the address leads to it.
 func (f *planted) instance(key, addr string, server ...string) { f.says(key, addr, "null", server...) }
 
 // says is instance with metadata.
@@ -98,7 +98,7 @@ func (f *planted) etcdPolicy(key, fields string) {
 	f.policy(key, `{"loadBalancingConfig":[{"etcd":{`+fields+`}}]}`)
 }
 
-// route makes an address lead to a server of the yard, or to none for "".
+// route makes an address lead to a named server of newYard, or refuse connections if server is "".
 func (f *planted) route(addr, server string) {
 	if server != "" && f.yard.servers[server] == "" {
 		f.t.Fatalf("no server is named %q", server)
@@ -106,11 +106,11 @@ func (f *planted) route(addr, server string) {
 	f.routes[addr] = f.yard.servers[server]
 }
 
-// dial connects addresses of the fleet to servers of the test: addresses without a route to the healthy one.
+// dial connects addresses of the fleet to servers of the test, and an address without a route to the healthy server.
 func (f *planted) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	switch to, routed := f.routes[addr]; {
 	case routed && to == "":
-		deleteKey(f.t, f.etcd, f.namespace+"acme/stopping/"+addr) // its server has left etcd before
+		deleteKey(f.t, f.etcd, f.namespace+"acme/stopping/"+addr) // its server deletes the entry before it stops
 		return nil, &net.OpError{Op: "dial", Net: network, Err: fmt.Errorf("connection refused")}
 	case routed:
 		return new(net.Dialer).DialContext(ctx, network, to)
@@ -151,7 +151,7 @@ func (f *planted) awaitWorn(lease clientv3.LeaseID) {
 	}
 }
 
-// yard has the servers that fleets share. newYard describes each.
+// yard has the servers that all fleets share. newYard describes each of them.
 type yard struct {
 	t       *testing.T
 	caFile  string
@@ -177,7 +177,7 @@ func newYard(t *testing.T) *yard {
 		return func(server *grpc.Server) { grpc_health_v1.RegisterHealthServer(server, checks) }
 	}
 	serving := says("", grpc_health_v1.HealthCheckResponse_SERVING)
-	hangs := func(named bool) grpc.ServerOption { // does not answer health checks for services or, unless named, for the whole server
+	hangs := func(named bool) grpc.ServerOption { // never answers health checks: only those of named services, or all
 		return grpc.UnaryInterceptor(func(ctx context.Context, in any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 			if check, ok := in.(*grpc_health_v1.HealthCheckRequest); ok && (!named || check.GetService() != "") {
 				<-ctx.Done()
@@ -222,7 +222,7 @@ func newYard(t *testing.T) *yard {
 	return y
 }
 
-// serve runs a gRPC server. A nil config means no TLS, a nil register no services.
+// serve runs a gRPC server. It uses no TLS if config is nil, and has no services if register is nil.
 func (y *yard) serve(config *tls.Config, register func(*grpc.Server), opts ...grpc.ServerOption) string {
 	y.t.Helper()
 	opts = append([]grpc.ServerOption{grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { // as if it had all services
@@ -238,7 +238,7 @@ func (y *yard) serve(config *tls.Config, register func(*grpc.Server), opts ...gr
 	return serveUntilEnd(y.t, server)
 }
 
-// serveHTTP runs a web server. A nil config means no TLS.
+// serveHTTP runs a web server. It uses no TLS if config is nil.
 func (y *yard) serveHTTP(config *tls.Config, http2 bool, handler http.HandlerFunc) string {
 	server := httptest.NewUnstartedServer(handler)
 	server.EnableHTTP2, server.TLS = http2, config
@@ -277,7 +277,7 @@ func newAuthority(t testing.TB) *authority {
 	return &authority{cert, key}
 }
 
-// file returns the name of a file with its certificate.
+// file returns the name of a file with the authority's certificate.
 func (a *authority) file(t testing.TB) string {
 	t.Helper()
 	return tempFile(t, "ca.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}))

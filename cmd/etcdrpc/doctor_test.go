@@ -14,7 +14,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// healthy are fleets without faults. Their servers use TLS.
+// healthy are sets of services without faults. Their servers use TLS.
 var healthy = []struct {
 	name  string
 	note  string // in the remedy of the only note; "": no note
@@ -107,7 +107,7 @@ var healthy = []struct {
 	}},
 }
 
-// others are keys of other programs; "lease " before a key puts it on a lease.
+// others are keys of other programs. A key with the prefix "lease " is put on a lease.
 var others = map[string]string{
 	"motd":                                        "10.2.4.9:80",
 	"config/app/note":                             "hello there",
@@ -154,7 +154,7 @@ func plantShared(f *planted) {
 	f.route("10.2.4.6:7000", "") // a candidate may have an address on another network
 }
 
-// TestDoctor_Healthy examines fleets without faults.
+// TestDoctor_Healthy checks that doctor finds no fault in healthy services.
 func TestDoctor_Healthy(t *testing.T) {
 	t.Parallel()
 	etcd, y := etcdtest.Start(t), newYard(t)
@@ -168,7 +168,7 @@ func TestDoctor_Healthy(t *testing.T) {
 			}
 			said := len(found.Notes) == 0 && tt.note == "" || len(found.Notes) == 1 && tt.note != "" && strings.Contains(found.Notes[0].Fix, tt.note)
 			if !said || stderr != "" {
-				t.Errorf("notes %+v, want %q, and %q", found.Notes, tt.note, stderr)
+				t.Errorf("notes %+v, want %q; standard error %q, want none", found.Notes, tt.note, stderr)
 			}
 			if found.Services == 0 {
 				t.Error("no service was found")
@@ -177,7 +177,7 @@ func TestDoctor_Healthy(t *testing.T) {
 	}
 }
 
-// TestDoctor_OtherTLS finds a server with TLS among servers without.
+// TestDoctor_OtherTLS finds one server that uses TLS among servers that do not.
 func TestDoctor_OtherTLS(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, etcdtest.Start(t), newYard(t), "")
@@ -190,7 +190,7 @@ func TestDoctor_OtherTLS(t *testing.T) {
 // advised matches the commands in remedies, with their arguments.
 var advised = regexp.MustCompile(`etcdrpc (?:policy set|drain|undrain)(?: --\S+)? \S+ \S+|etcdrpc (?:policy rm|policy get|ls|adopt)(?: --\S+)? \S+|etcdrpc doctor --\S+|etcdctl del (?:'[^']*'|\S+)`)
 
-// TestDoctor_Remedies runs the commands in remedies: each is accepted, and the commands that change something remove their faults.
+// TestDoctor_Remedies runs the commands in remedies. Each must be accepted, and each that changes something must remove its fault.
 func TestDoctor_Remedies(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, etcdtest.Start(t), newYard(t), "remedies/")
@@ -221,7 +221,7 @@ func TestDoctor_Remedies(t *testing.T) {
 	for _, tt := range mended {
 		kinds[tt.kind] = true
 		if at := slices.IndexFunc(after.Findings, tt.matches); at >= 0 {
-			t.Errorf("%s: the remedy does not remove it: %+v", tt.name, after.Findings[at])
+			t.Errorf("%s: the remedy does not remove the fault: %+v", tt.name, after.Findings[at])
 		}
 	}
 	if len(kinds) < 9 {
@@ -248,7 +248,7 @@ func (f *planted) run(command, file string) (changes bool) {
 	_, errs, code := executed(f.t, newApp(), at(f.etcd, words[1:]...)...)
 	changes = !slices.Contains([]string{"get", "ls", "adopt", "doctor"}, words[1]) && words[2] != "get"
 	if code != exitFine && (changes || code != exitWrong) {
-		f.t.Errorf("%q ends with %d and says %s", command, code, errs)
+		f.t.Errorf("remedy %q: exit code %d, message %s, want %d", command, code, errs, exitFine)
 	}
 	return changes
 }

@@ -35,7 +35,7 @@ func deleteKey(t testing.TB, etcd *etcdtest.Cluster, key string, opts ...clientv
 	}
 }
 
-// granted returns a lease of some seconds that is not renewed.
+// granted returns a lease with a TTL in seconds that is not renewed.
 func granted(t testing.TB, etcd *etcdtest.Cluster, seconds int64) clientv3.LeaseID {
 	t.Helper()
 	lease, err := etcd.Admin().Grant(t.Context(), seconds)

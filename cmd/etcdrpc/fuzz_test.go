@@ -72,17 +72,17 @@ func FuzzLiveConfig(f *testing.F) {
 	})
 }
 
-// checkText checks that a printed text keeps its meaning, and is not much longer.
+// checkText checks that printing a text keeps its meaning, and does not make it much longer.
 func checkText(t *testing.T, text []byte) {
 	t.Helper()
 	shown := liveconfig.Pretty(text)
 	if again := liveconfig.Pretty([]byte(shown)); again != shown || len(shown) > 100*(len(text)+1) {
-		t.Fatalf("%q is shown in %d bytes as %q, and that as %q", text, len(shown), shown, again)
+		t.Fatalf("%q is printed as %d bytes %q, which is printed again as %q", text, len(shown), shown, again)
 	}
 	var out bytes.Buffer
 	err := output.WriteJSON(&out, policyJSON{"acme/user", "_grpc_config/acme/user", 1, liveconfig.AsJSON(string(text))})
 	if err != nil || out.Len() > 100*(len(text)+10) || !json.Valid(out.Bytes()) {
-		t.Fatalf("%q is shown in JSON of %d bytes: %v", text, out.Len(), err)
+		t.Fatalf("%q is printed as JSON of %d bytes, error %v", text, out.Len(), err)
 	}
 }
 
@@ -123,7 +123,7 @@ func linesOf(text string) (entries []inventory.Entry) {
 	return inventory.InOrder(byKey)
 }
 
-// FuzzSurvey finds the services among arbitrary entries. Each line is an entry: key, lease and value.
+// FuzzSurvey finds the services among arbitrary entries. Each line holds the key, the lease and the value of an entry.
 func FuzzSurvey(f *testing.F) {
 	f.Add("acme/user/a 1 {\"Addr\":\"10.0.0.7:80\"}\nacme/user/7587882123456789012 7587882123456789012 10.0.0.7:80\n_grpc_config/acme/user 0 {\"loadBalancingConfig\":[{\"etcd\":{\"drain\":[\"a\"]}}]}")
 	f.Add("hello7587882123456789012 7587882123456789012 10.0.0.7:80\nhello27587882123456789012 7 10.0.0.7:80\nhello2/a 0 h:1\nhello2 1 x")
@@ -151,7 +151,7 @@ func FuzzSurvey(f *testing.F) {
 		output.Table(&out, head, cells)
 		checkShown(t, "ls", out.String())
 		if n := strings.Count(out.String(), "\n"); n != 1+len(seen) {
-			t.Fatalf("%d entries are shown in %d lines:\n%s", len(seen), n, out.String())
+			t.Fatalf("the table of %d entries has %d lines:\n%s", len(seen), n, out.String())
 		}
 		if err := output.WriteJSON(io.Discard, servicesJSON(services, nil)); err != nil {
 			t.Fatal(err)

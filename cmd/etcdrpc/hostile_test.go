@@ -41,7 +41,7 @@ var hostile = []string{
 
 const hostileKey = "acme/user"
 
-// hostileWorld fills etcd with texts of a writer of keys below acme/ and of live configs.
+// hostileWorld fills etcd with everything that a hostile user could write below acme/ and as live configs.
 func hostileWorld(t *testing.T, etcd *etcdtest.Cluster) {
 	t.Helper()
 	lease := granted(t, etcd, 600)
@@ -94,7 +94,7 @@ var hostileLines = regexp.MustCompile(`^(FIX: etcdctl|malformed: b|  do  etcdctl
 func checkShown(t *testing.T, what, text string) {
 	t.Helper()
 	if !utf8.ValidString(text) {
-		t.Errorf("%s: not UTF-8", what)
+		t.Errorf("%s shows bytes that are not UTF-8", what)
 	}
 	for n, line := range strings.Split(text, "\n") {
 		if i := strings.IndexFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 || len(line) > 10*output.MaxText || hostileLines.MatchString(line) {
@@ -104,19 +104,19 @@ func checkShown(t *testing.T, what, text string) {
 	}
 }
 
-// checkLines fails for each line that does not match the command's output.
+// checkLines fails for each line that matches neither pattern nor hostileLines.
 func checkLines(t *testing.T, what, text, pattern string) {
 	t.Helper()
 	own := regexp.MustCompile(`^(` + pattern + `)$`)
 	for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
 		if !own.MatchString(line) {
-			t.Errorf("%s: a line of another: %.100q", what, line)
+			t.Errorf("%s: line %.100q was forged: want %s", what, line, pattern)
 		}
 	}
 }
 
-// shows runs a command line on etcd in both formats, and returns its text. It decodes the JSON into a value, unless into is nil.
-func shows(t *testing.T, etcd *etcdtest.Cluster, into any, args ...string) string {
+// shows runs a command line in both formats, and returns its text. It decodes the JSON into value, unless value is nil.
+func shows(t *testing.T, etcd *etcdtest.Cluster, value any, args ...string) string {
 	t.Helper()
 	what := fmt.Sprintf("%.100q", args)
 	text, errs, _ := executed(t, newApp(), at(etcd, args...)...)
@@ -125,9 +125,9 @@ func shows(t *testing.T, etcd *etcdtest.Cluster, into any, args ...string) strin
 	out, errs, _ := executed(t, newApp(), at(etcd, append(args, "-o", "json")...)...)
 	checkShown(t, what+" in JSON", out)
 	checkShown(t, what+" to stderr", errs)
-	if into != nil {
-		if err := json.Unmarshal([]byte(out), into); err != nil {
-			t.Errorf("%s in JSON: %v", what, err)
+	if value != nil {
+		if err := json.Unmarshal([]byte(out), value); err != nil {
+			t.Errorf("%s -o json prints invalid JSON: %v", what, err)
 		}
 	}
 	return text
@@ -146,7 +146,7 @@ func TestS12_Commands(t *testing.T) {
 				rows += len(s.Instances) + len(s.Malformed)
 			}
 			if got := strings.Count(text, "\n"); got != rows || rows < 7*len(hostile) {
-				t.Errorf("ls of %q has %d lines for %d rows", prefix, got, rows)
+				t.Errorf("ls %q prints %d lines, want %d, at least %d", prefix, got, rows, 7*len(hostile))
 			}
 		}
 		shows(t, etcd, nil, "ls", "acme/"+hostile[0])
@@ -157,7 +157,7 @@ func TestS12_Commands(t *testing.T) {
 			var r doctor.Report
 			text := shows(t, etcd, &r, args...)
 			if len(r.Findings) < len(hostile) {
-				t.Errorf("%q: %d findings", args, len(r.Findings))
+				t.Errorf("%q: %d findings, want at least %d", args, len(r.Findings), len(hostile))
 			}
 			checkLines(t, fmt.Sprintf("%q", args), text, `|  (at|do)  .*|\d+ things are wrong with .*|There are \d+ more of the kind .*|(error|warning|note) (`+strings.Join(doctor.KindNames(), "|")+`): .*`)
 		}
@@ -171,14 +171,14 @@ func TestS12_Commands(t *testing.T) {
 				continue
 			}
 			if p.Config != evil || strings.Count(text, "\n") != 1 {
-				t.Errorf("policy get of %.40q shows %q, and in JSON %.40q", evil, text, p.Config)
+				t.Errorf("policy get prints %q, and with -o json %.40q, want one line with %.40q", text, p.Config, evil)
 			}
 			var config struct {
 				LoadBalancingConfig []struct{ Etcd struct{ Drain []string } }
 			}
 			text = shows(t, etcd, nil, "policy", "get", key)
 			if err := json.Unmarshal([]byte(text), &config); err != nil || config.LoadBalancingConfig[0].Etcd.Drain[0] != evil {
-				t.Errorf("policy get of %.40q is not what is in force: %v", evil, err)
+				t.Errorf("policy get prints %q, error %v, want the drain of %.40q", text, err, evil)
 			}
 			const good = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 			for _, args := range [][]string{{"policy", "rm", key}, {"policy", "set", key, good}, {"policy", "set", bad, good}, {"drain", key, "a"}} {
@@ -195,7 +195,7 @@ func TestS12_Commands(t *testing.T) {
 		var groups []targets.Group
 		shows(t, etcd, &groups, "sd", "--once")
 		if len(groups) < len(hostile) {
-			t.Errorf("%d groups", len(groups))
+			t.Errorf("sd --once prints %d groups, want at least %d", len(groups), len(hostile))
 		}
 	})
 	t.Run("ui", func(t *testing.T) {
@@ -208,7 +208,7 @@ func TestS12_Commands(t *testing.T) {
 		for _, path := range paths {
 			resp, page := b.do(http.MethodGet, path, nil, nil)
 			if resp.code >= http.StatusInternalServerError || len(page) > 1<<20 || strings.Contains(page, "<script>alert") {
-				t.Errorf("%s: %d, %d bytes", path, resp.code, len(page))
+				t.Errorf("page %s: status %d, %d bytes, want a small page without the script", path, resp.code, len(page))
 			}
 			checkShown(t, path, regexp.MustCompile(`(?s)<select.*?</select>`).ReplaceAllString(page, ""))
 		}
@@ -222,7 +222,7 @@ func TestS12_Commands(t *testing.T) {
 			checkShown(t, what, errs)
 			checkLines(t, what, out, `[\w/.:@%+=,-]+`)
 			if args[0] == "ls" && !slices.Contains(strings.Split(out, "\n"), hostileKey) {
-				t.Errorf("%s: %q is not offered", what, hostileKey)
+				t.Errorf("%s offers %q, want %q in it", what, out, hostileKey)
 			}
 		}
 	})

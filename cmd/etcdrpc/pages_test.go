@@ -114,7 +114,7 @@ func TestConsole_Pages(t *testing.T) {
 	b := openPages(t, etcd, "ui")
 	_, page := b.await("/", `acme/order`)
 	if strings.Index(page, "acme/order") > strings.Index(page, "acme/user") {
-		t.Error("a service with an error is not first")
+		t.Error("acme/user is listed first, want acme/order, which has an error")
 	}
 	for path, want := range map[string]string{
 		"/?q=v2+10.0.0.8":             `acme/user</a>`,
@@ -126,15 +126,15 @@ func TestConsole_Pages(t *testing.T) {
 	} {
 		resp, page := b.await(path, want)
 		if again, body := b.do(http.MethodGet, path, nil, func(r *http.Request) { r.Header.Set("If-None-Match", resp.header.Get("ETag")) }); again.code != http.StatusNotModified {
-			t.Errorf("%s is sent again: %d, %s", path, again.code, body)
+			t.Errorf("%s requested again with its ETag: status %d, want %d: %s", path, again.code, http.StatusNotModified, body)
 		}
 		if strings.Contains(path, "q=") && strings.Contains(page, `acme/user</a>`) && strings.Contains(page, `acme/order</a>`) {
-			t.Errorf("the search %s finds all", path)
+			t.Errorf("the search %s finds both services, want one", path)
 		}
 	}
 	resp, _ := b.await("/service?key=nobody", "Nothing is registered under this key")
 	if resp.code != http.StatusNotFound || !strings.HasPrefix(resp.header.Get("Content-Security-Policy"), "default-src 'none'; script-src 'self'") {
-		t.Errorf("an unknown service: %d, %v", resp.code, resp.header)
+		t.Errorf("an unknown service: status %d, header %v, want %d and a security policy", resp.code, resp.header, http.StatusNotFound)
 	}
 	putKey(t, etcd, "_grpc_config/acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.7:9000"],"childPolicy":[{"round_robin":{}}]}}]}`)
 	b.await("/service?key=acme/user&q=drained", `(?s)0\.0 %</td><td data-label="State"><span class="state drained">`)
@@ -142,24 +142,24 @@ func TestConsole_Pages(t *testing.T) {
 	putKey(t, etcd, "elsewhere", "of no service")
 	b.await("/service?key=acme/user", "100.0 %")
 	if again, _ := b.do(http.MethodGet, "/", nil, nil); again.header.Get("ETag") != resp.header.Get("ETag") {
-		t.Error("a page changes although its content is the same")
+		t.Error("the ETag of a page changes although its content is the same")
 	}
 	etcd.Cut()
 	b.await("/", `(?s)What is shown may be old.*acme/user`)
 	etcd.Restore()
 	putUser(t, etcd, "10.0.0.9:9000", "v2")
 	if _, page := b.await("/service?key=acme/user", "10.0.0.9:9000"); strings.Contains(page, "may be old") {
-		t.Error("etcd is back, and the page still says that it is away")
+		t.Error("the page says that it may be old after etcd is reachable again")
 	}
 
 	b = openPages(t, etcd, "ui", "--read-only")
 	if _, page := b.await("/service?key=acme/user", "10.0.0.9:9000"); strings.Contains(page, "/edit") {
-		t.Errorf("it has forms: %s", page)
+		t.Errorf("a page of a read-only console has forms: %s", page)
 	}
 	edit := url.Values{"key": {"acme/user"}, "kind": {"drain"}, "name": {"10.0.0.9:9000"}}
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		if resp, _ := b.do(method, "/edit?"+edit.Encode(), edit, nil); resp.code != http.StatusForbidden {
-			t.Errorf("%s: %d", method, resp.code)
+			t.Errorf("%s /edit on a read-only console: status %d, want %d", method, resp.code, http.StatusForbidden)
 		}
 	}
 }
@@ -188,10 +188,10 @@ func TestConsole_Edits(t *testing.T) {
 		sent, _ := b.form(page)
 		resp, page := b.do(http.MethodPost, "/edit", sent, nil)
 		if resp.code != http.StatusSeeOther || !strings.Contains(live(), want) {
-			t.Fatalf("%s: %d, %s: %.2000s", path, resp.code, live(), page)
+			t.Fatalf("writing %s: status %d, live config %s, want %s: %.2000s", path, resp.code, live(), want, page)
 		}
 		if _, page := b.do(http.MethodGet, resp.header.Get("Location"), nil, nil); !strings.Contains(page, "The live config is written") {
-			t.Errorf("%s: its page does not show it: %.2000s", path, page)
+			t.Errorf("the page after writing %s does not say that it is written: %.2000s", path, page)
 		}
 	}
 	write(edit+"drain&name=10.0.0.1:1&name=10.0.0.2:1", `(?s)Warning:.*etcdrpc drain acme/user 10\.0\.0\.1:1 10\.0\.0\.2:1.*2 of 4 instances`, `"drain":["10.0.0.1:1","10.0.0.2:1"]`)
@@ -205,17 +205,17 @@ func TestConsole_Edits(t *testing.T) {
 		"another name": func(r *http.Request) { r.Host = "evil.example" },
 	} {
 		if resp, _ := b.do(http.MethodPost, "/edit", sent, change); resp.code != http.StatusForbidden && resp.code != http.StatusMisdirectedRequest {
-			t.Errorf("%s: %d", what, resp.code)
+			t.Errorf("a request of %s: status %d, want a refusal", what, resp.code)
 		}
 	}
 	putKey(t, etcd, "_grpc_config/acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.1:1","10.0.0.3:1"],"childPolicy":[{"round_robin":{}}]}}]}`)
 	resp, page := b.do(http.MethodPost, "/edit", sent, nil)
 	now, problem := b.form(page)
 	if resp.code != http.StatusConflict || !strings.Contains(problem, "nothing was written") || now.Get("guard") == sent.Get("guard") || !strings.Contains(live(), `"10.0.0.1:1"`) {
-		t.Errorf("after a concurrent change: %d, %q", resp.code, problem)
+		t.Errorf("after a concurrent change: status %d, problem %q, want %d and nothing written", resp.code, problem, http.StatusConflict)
 	}
 	if resp, _ := b.do(http.MethodPost, "/edit", now, nil); resp.code != http.StatusSeeOther || strings.Contains(live(), `"10.0.0.1:1"`) {
-		t.Errorf("after the new state was shown: %d, %s", resp.code, live())
+		t.Errorf("the new edit: status %d, live config %s, want %d and no drain of 10.0.0.1:1", resp.code, live(), http.StatusSeeOther)
 	}
 	for path, want := range map[string]string{
 		edit + "drain":                                      "no instance is chosen",
@@ -230,16 +230,16 @@ func TestConsole_Edits(t *testing.T) {
 	} {
 		resp, page := b.do(http.MethodGet, path, nil, nil)
 		if _, problem := b.form(page); !strings.Contains(problem, want) || (want != "") != (resp.code == http.StatusUnprocessableEntity) || strings.Contains(page, "Write it") {
-			t.Errorf("%s: %d, %q", path, resp.code, problem)
+			t.Errorf("%s: status %d, problem %q, want %q", path, resp.code, problem, want)
 		}
 	}
 	if resp, _ := b.do(http.MethodPost, "/edit", url.Values{"key": {strings.Repeat("a", 1<<17)}}, nil); resp.code != http.StatusBadRequest {
-		t.Errorf("a large form: %d", resp.code)
+		t.Errorf("a form that is too large: status %d, want %d", resp.code, http.StatusBadRequest)
 	}
 }
 
-// TestConsole_Trouble checks that pages explain a denied permission and an outage of etcd, keep
-// typed text, and cause no requests to etcd.
+// TestConsole_Trouble checks that pages explain a denied permission and an outage of etcd, and that
+// they keep the text of forms.
 func TestConsole_Trouble(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret", etcdtest.User{Name: "reader", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("")}}))
@@ -254,7 +254,7 @@ func TestConsole_Trouble(t *testing.T) {
 		resp, page := b.do(http.MethodPost, "/edit", sent, nil)
 		again, problem := b.form(page)
 		if resp.code != status || !strings.Contains(problem, want) || again.Encode() != sent.Encode() {
-			t.Errorf("%d, %q, %v", resp.code, problem, again)
+			t.Errorf("POST /edit: status %d, problem %q, form %v, want %d, %q and the same form", resp.code, problem, again, status, want)
 		}
 	}
 	post(http.StatusForbidden, `etcd denies permission to the user "reader"`)
@@ -270,7 +270,7 @@ func TestSD(t *testing.T) {
 	etcd.Cut()
 	b := openPages(t, etcd, "sd", "acme/", "--listen", "127.0.0.1:0", "--command-timeout", "1s")
 	if resp, _ := b.do(http.MethodGet, "/sd", nil, nil); resp.code != http.StatusServiceUnavailable {
-		t.Errorf("%d before etcd was read, want 503", resp.code)
+		t.Errorf("/sd before etcd was read: status %d, want 503", resp.code)
 	}
 	putKey(t, etcd, "acme/user/10.0.0.7:9000", `{"Addr":"10.0.0.7:9000","Metadata":{"version":"v1"}}`)
 	putKey(t, etcd, "other/10.0.0.1:1", "10.0.0.1:1")
@@ -285,20 +285,20 @@ func TestSD(t *testing.T) {
 	putKey(t, etcd, "acme/user/10.0.0.9:9000", "10.0.0.9:9000")
 	resp, body := b.do(http.MethodGet, "/sd", nil, nil)
 	if resp.header.Get("Content-Type") != "application/json" || !strings.Contains(body, "10.0.0.8") || strings.Contains(body, "10.0.0.9") || strings.Contains(body, "10.0.0.1:1") {
-		t.Errorf("%v while etcd is away: %s", resp, body)
+		t.Errorf("/sd while etcd is away: %v, %s, want the last targets", resp, body)
 	}
 	etcd.Restore()
 	b.await("/sd", `"10\.0\.0\.9:9000"`)
 	if resp, _ := b.do(http.MethodGet, "/sd/x", nil, nil); resp.code != http.StatusNotFound {
-		t.Errorf("%d for another path", resp.code)
+		t.Errorf("/sd/x: status %d, want 404", resp.code)
 	}
 	// DNS rebinding: a page of another site whose name resolves to this address is rejected.
 	if resp, _ := b.do(http.MethodGet, "/sd", nil, func(r *http.Request) { r.Host = "evil.example" }); resp.code != http.StatusMisdirectedRequest {
-		t.Errorf("%d for another site's Host header", resp.code)
+		t.Errorf("a Host header of another site: status %d, want %d", resp.code, http.StatusMisdirectedRequest)
 	}
 }
 
-// At loopback, the Host header has to name this host.
+// TestLocalOnly checks that a listener on loopback requires a Host header that names this host.
 func TestLocalOnly(t *testing.T) {
 	served := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	for _, tt := range []struct {
@@ -321,7 +321,7 @@ func TestLocalOnly(t *testing.T) {
 		answer := httptest.NewRecorder()
 		localOnly(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(tt.at)), served).ServeHTTP(answer, request)
 		if answer.Code != tt.want {
-			t.Errorf("%q at %s: %d, want %d", tt.host, tt.at, answer.Code, tt.want)
+			t.Errorf("Host %q at %s: status %d, want %d", tt.host, tt.at, answer.Code, tt.want)
 		}
 	}
 }

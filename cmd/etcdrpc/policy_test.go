@@ -19,7 +19,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// These are instances, and policies with the lane of a call.
+// echoMetadata is the metadata of the instances. explained are policies, each with the lane of the calls.
 var (
 	echoMetadata = []string{
 		`"version":"v1","zone":"z1","weight":"3"`, `"version":"v1","zone":"z2"`, `"version":"v2","zone":"z1","weight":"1"`,
@@ -37,10 +37,10 @@ var (
 	}
 )
 
-// TestExplain_RealCalls compares explained shares with those of real calls of a client in zone z1.
+// TestExplain_RealCalls compares explained shares with the shares of real calls of a client in zone z1.
 func TestExplain_RealCalls(t *testing.T) {
 	t.Parallel()
-	const calls, near = 200, 13.0 // per cent
+	const calls, tolerance = 200, 13.0 // percent
 	etcd := etcdtest.Start(t)
 	for id, metadata := range echoMetadata {
 		addr := serveUntilEnd(t, grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
@@ -59,17 +59,17 @@ func TestExplain_RealCalls(t *testing.T) {
 	}
 	defer conn.Close()
 	shares := func(lane string) map[string]float64 {
-		ctx, by := t.Context(), make(map[string]float64)
+		ctx, measured := t.Context(), make(map[string]float64)
 		if lane != "" {
 			ctx = runtime.WithLane(ctx, lane)
 		}
 		for range calls {
 			reply := new(wrapperspb.StringValue)
 			if conn.Invoke(ctx, "/acme.Echo/Say", wrapperspb.String(""), reply) == nil {
-				by[reply.GetValue()] += 100.0 / calls
+				measured[reply.GetValue()] += 100.0 / calls
 			}
 		}
-		return by
+		return measured
 	}
 	for _, tt := range explained {
 		putKey(t, etcd, "_grpc_config/acme/echo", `{"loadBalancingConfig":[{"etcd":{`+tt.fields+`}}]}`)
@@ -78,11 +78,11 @@ func TestExplain_RealCalls(t *testing.T) {
 		if err := json.Unmarshal([]byte(out), &x); err != nil {
 			t.Fatal(tt.fields, err, errs)
 		}
-		by := shares(tt.lane)
-		far := func(i inventory.JSON) bool { return math.Abs(by[i.Instance]-*i.Share) > near }
-		for deadline := time.Now().Add(soon); slices.ContainsFunc(x.Instances, far); by = shares(tt.lane) {
+		measured := shares(tt.lane)
+		far := func(i inventory.JSON) bool { return math.Abs(measured[i.Instance]-*i.Share) > tolerance }
+		for deadline := time.Now().Add(soon); slices.ContainsFunc(x.Instances, far); measured = shares(tt.lane) {
 			if time.Now().After(deadline) {
-				t.Fatalf("%s in lane %q: the answers are %v, but the explanation %+v", tt.fields, tt.lane, by, x.Instances)
+				t.Fatalf("%s in lane %q: measured shares %v, explained shares %+v", tt.fields, tt.lane, measured, x.Instances)
 			}
 		}
 	}

@@ -76,7 +76,7 @@ func TestRegister_FollowsHealth(t *testing.T) {
 	got := awaitEntry(t, etcd, "acme/user", true)
 	for _, want := range []string{"acme/user/a {", `"Addr":"` + addr + `"`, `"version":"v2"`, `"lane":"blue"`, `"weight":3`, `"zone":"eu-1a"`} {
 		if !strings.Contains(got, want) {
-			t.Errorf("the entry is %s, without %s", got, want)
+			t.Errorf("the entry is %s, want %s in it", got, want)
 		}
 	}
 	set.SetServingStatus("acme.Users", healthpb.HealthCheckResponse_NOT_SERVING)
@@ -90,7 +90,7 @@ func TestRegister_FollowsHealth(t *testing.T) {
 	awaitEntry(t, etcd, "acme/user", false)
 	select {
 	case err := <-exited:
-		t.Errorf("it ended before the drain delay was over: %v: %s", err, said.String())
+		t.Errorf("register ended before the drain delay was over: %v: %s", err, said.String())
 	default:
 	}
 }
@@ -114,7 +114,7 @@ func TestProblemOf(t *testing.T) {
 	} {
 		for n, want := range tt.want {
 			if err := problemOf(tt.health, status.New(tt.code, tt.message), n == 1); (err == nil) != (want == "") || err != nil && !strings.HasPrefix(err.Error(), want) {
-				t.Errorf("%v %v %q: %v, want %q", tt.code, tt.health, tt.message, err, want)
+				t.Errorf("problemOf(%v, %v %q, %v) = %v, want %q", tt.health, tt.code, tt.message, n == 1, err, want)
 			}
 		}
 	}
@@ -143,8 +143,8 @@ func TestRegister_Servers(t *testing.T) {
 		{"TLS", secured, append(trust, "--authority", "users.internal"), ""},
 		{"TLS by another name", secured, trust, "users.internal, not acme.*: --authority gives the name"},
 		{"TLS of another CA", secured, []string{"--authority", "users.internal"}, "--service-cacert names the CA"},
-		{"TLS, and plaintext", secured, nil, "error reading server preface.*: if it speaks TLS, give --tls"},
-		{"plaintext, and TLS", healthy, []string{"--tls"}, "it does not speak TLS: leave out --tls"},
+		{"plaintext to a server with TLS", secured, nil, "error reading server preface.*: if it speaks TLS, give --tls"},
+		{"TLS to a server without", healthy, []string{"--tls"}, "it does not speak TLS: leave out --tls"},
 		{"another address than callers'", "10.0.0.7:9000", []string{"--probe", healthy}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -159,14 +159,14 @@ func TestRegister_Servers(t *testing.T) {
 			}
 			f.stop()
 			if code := ends(t, f.code); code != exitFine {
-				t.Errorf("it ended with %d: %s", code, f)
+				t.Errorf("register ends with exit code %d, want %d: %s", code, exitFine, f)
 			}
 			awaitEntry(t, etcd, key, false)
 		})
 	}
 }
 
-// TestRegister_EtcdAway registers a server once etcd is reachable. A server that never was in etcd ends normally.
+// TestRegister_EtcdAway checks that a server is registered once etcd is reachable, and that register also ends normally before.
 func TestRegister_EtcdAway(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
@@ -184,12 +184,12 @@ func TestRegister_EtcdAway(t *testing.T) {
 		}
 		f.stop()
 		if code := ends(t, f.code); code != exitFine {
-			t.Errorf("%s ended with %d: %s", key, code, f)
+			t.Errorf("register %s ends with exit code %d, want %d: %s", key, code, exitFine, f)
 		}
 	}
 }
 
-// TestRegister_Refuses checks that entries which callers cannot use are rejected.
+// TestRegister_Refuses checks that entries that callers cannot use are rejected.
 func TestRegister_Refuses(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -213,7 +213,7 @@ func TestRegister_Refuses(t *testing.T) {
 	} {
 		_, errs, code := executed(t, newApp(), append([]string{"register", "acme/user"}, tc.args...)...)
 		if code != tc.code || !strings.Contains(errs, tc.says) {
-			t.Errorf("%q: it ends with %d and says %s", tc.args, code, errs)
+			t.Errorf("register %q: exit code %d, message %s, want %d and %q", tc.args, code, errs, tc.code, tc.says)
 		}
 	}
 }

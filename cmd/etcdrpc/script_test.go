@@ -33,8 +33,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(tests{m}, map[string]func(){"etcdrpc": main})
 }
 
-// tests runs all tests of this package. They mostly wait, so more of them run at once than there
-// are processors. They ignore the user's environment.
+// tests runs all tests of this package without the user's environment. More tests run at once than
+// there are processors, because tests mostly wait.
 type tests struct{ *testing.M }
 
 func (all tests) Run() int {
@@ -90,9 +90,9 @@ type world struct {
 
 func in(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
 
-// etcdCmd starts an etcd: etcd [tls] [auth]. With auth there are these users with the password secret: root;
-// reader, who may read acme/user/ alone; read, who may also read its live policy and has a role with the name
-// of a right; and owner, who may do anything with acme/ and its live policies.
+// etcdCmd starts an etcd: etcd [tls] [auth]. With auth, these users have the password secret: root; reader, who
+// may read only acme/user/; read, who may also read the live policy of acme/user, and whose role is named like
+// a right; and owner, who may read and write acme/ and its live policies.
 func etcdCmd(ts *testscript.TestScript, _ bool, args []string) {
 	w := in(ts)
 	var opts []etcdtest.Option
@@ -148,7 +148,7 @@ func valueCmd(ts *testscript.TestScript, neg bool, args []string) {
 	resp, err := in(ts).etcd.Admin().Get(context.Background(), args[0])
 	ts.Check(err)
 	if neg != (len(resp.Kvs) == 0) {
-		ts.Fatalf("there are %d values at %s", len(resp.Kvs), args[0])
+		ts.Fatalf("key %s has %d values, want a value: %v", args[0], len(resp.Kvs), !neg)
 	}
 	for _, kv := range resp.Kvs {
 		fmt.Fprintf(ts.Stdout(), "%s\n", kv.Value)
@@ -187,7 +187,7 @@ func exitsCmd(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	if code := a.execute(context.Background(), line, ts.Stdout(), ts.Stderr()); strconv.Itoa(code) != args[0] {
-		ts.Fatalf("%q exited with %d, not %s", args[1:], code, args[0])
+		ts.Fatalf("%q: exit code %d, want %s", args[1:], code, args[0])
 	}
 }
 
@@ -195,7 +195,7 @@ func exitsCmd(ts *testscript.TestScript, _ bool, args []string) {
 type written struct {
 	mu   sync.Mutex
 	text bytes.Buffer
-	more chan struct{} // closed at the next write; nil: no call waits
+	more chan struct{} // closed at the next write; nil if no call waits
 }
 
 func (w *written) Write(p []byte) (int, error) {
@@ -267,7 +267,7 @@ func followCmd(ts *testscript.TestScript, _ bool, args []string) {
 	code := ends(w.t, w.follow.code)
 	fmt.Fprint(ts.Stdout(), w.follow.String())
 	if code != 0 {
-		ts.Fatalf("it exited with %d", code)
+		ts.Fatalf("the command ends with exit code %d, want 0", code)
 	}
 }
 

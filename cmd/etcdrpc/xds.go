@@ -96,7 +96,7 @@ func (o *xdsOptions) run(a *app, cmd *cobra.Command) error {
 
 func (o *xdsOptions) read() (all []*runtime.ServiceDesc, err error) {
 	if len(o.schemas) == 0 && len(o.services) == 0 {
-		return nil, usage.Mistake(errors.New("no services are given: give --schema or --service"))
+		return nil, usage.Mistake(errors.New("--schema or --service is missing: name the services to serve"))
 	}
 	for _, name := range o.schemas {
 		image, err := os.ReadFile(name)

@@ -23,7 +23,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// stalled is a standard error whose reader reads only the first line.
+// stalled is a standard error whose writes block after the first line.
 type stalled struct {
 	written
 	lines         atomic.Int32
@@ -60,13 +60,13 @@ func callByXDS(t *testing.T, authority, bootstrap string) {
 	}
 }
 
-// TestXDS serves clients with a certificate, and the status page, even after the reader of its log has stalled.
+// TestXDS checks that clients with a certificate, and the status page, are served even while the reader of the log stalls.
 func TestXDS(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	_, server := healthServer(t)
 	putKey(t, etcd, "acme/user/a", fmt.Sprintf(`{"Addr":%q}`, server))
-	putKey(t, etcd, "_grpc_config/acme/user", `{"loadBalancingConfig":[{"etcd":{"slowStart":{"window":"10s"}}}]}`) // xDS has none, which is logged
+	putKey(t, etcd, "_grpc_config/acme/user", `{"loadBalancingConfig":[{"etcd":{"slowStart":{"window":"10s"}}}]}`) // xDS has no slow start, so a line is logged
 	ca, cert, key := certificateFiles(t)
 	stderr, code := &stalled{stalls: make(chan struct{}), again: make(chan struct{})}, make(chan int, 1)
 	ctx, stop := context.WithCancel(t.Context())
@@ -78,7 +78,7 @@ func TestXDS(t *testing.T) {
 		stop()
 		close(stderr.again)
 		if got := ends(t, code); got != exitFine {
-			t.Errorf("xds ends with %d: %s", got, stderr)
+			t.Errorf("xds ends with exit code %d, want %d: %s", got, exitFine, stderr)
 		}
 	}()
 	const at = `Serving xDS at \S+:(\d+), and its status at (http://\S+)/`
@@ -97,13 +97,13 @@ func TestXDS(t *testing.T) {
 	for path, want := range map[string]string{"/": "client client-7  gRPC Go", "/healthz": "ok", "/metrics": `etcdrpc_xds_endpoints{authority="acme.user"} 1`} {
 		page.await(path, regexp.QuoteMeta(want))
 	}
-	conn, err := tls.Dial("tcp", "localhost:"+found[1], &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}) //nolint:gosec // its own certificate does not matter
+	conn, err := tls.Dial("tcp", "localhost:"+found[1], &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}) //nolint:gosec // the server's certificate does not matter
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }() // the server has closed it
 	if _, err := io.ReadAll(conn); err == nil || !strings.Contains(err.Error(), "certificate required") {
-		t.Errorf("without a certificate: %v", err)
+		t.Errorf("a client without a certificate: error %v, want that one is required", err)
 	}
 }
 

@@ -1,4 +1,5 @@
-// Package methods finds the endpoints that serve a method, by the lists of methods that they publish: [endpoint.MethodsName].
+// Package methods finds the endpoints that serve a method. An endpoint publishes its methods as one text, such as
+// "helloworld.Greeter/SayHello,SayBye;helloworld.Other/Do", in the metadata [endpoint.MethodsName].
 package methods
 
 import (
@@ -7,7 +8,7 @@ import (
 	"strings"
 )
 
-// MaxTexts bounds the distinct texts among endpoints. A rollout adds one; above the bound, every method goes to all endpoints.
+// MaxTexts bounds the different texts among endpoints. Above the bound, calls of every method go to all endpoints.
 const MaxTexts = 8
 
 // Split returns the service and the name of a full method name, "/helloworld.Greeter/SayHello".
@@ -16,8 +17,7 @@ func Split(method string) (service, name string) {
 	return service, name
 }
 
-// NamesService reports whether a text such as "helloworld.Greeter/SayHello,SayBye;helloworld.Other/Do" names a method of a
-// service.
+// NamesService reports whether a text names a method of a service.
 func NamesService(text, service string) bool {
 	for range listsOf(text, service) {
 		return true
@@ -25,7 +25,7 @@ func NamesService(text, service string) bool {
 	return false
 }
 
-// Names reports whether a text names a method of a service. No text names the method "".
+// Names reports whether a text names a method of a service. It is false for the method "".
 func Names(text, service, method string) bool {
 	for list := range listsOf(text, service) {
 		if method != "" && namesMethod(list, method) {
@@ -35,7 +35,7 @@ func Names(text, service, method string) bool {
 	return false
 }
 
-// listsOf yields the lists of methods of a service in a text.
+// listsOf yields the lists of a service's methods in a text: for helloworld.Greeter above, "SayHello,SayBye".
 func listsOf(text, service string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for part := range strings.SplitSeq(text, ";") {
@@ -46,7 +46,7 @@ func listsOf(text, service string) iter.Seq[string] {
 	}
 }
 
-// namesMethod reports whether a list such as "SayHello,SayBye" has a method.
+// namesMethod reports whether a list such as "SayHello,SayBye" contains a method.
 func namesMethod(list, method string) bool {
 	for name := range strings.SplitSeq(list, ",") {
 		if name == method {
@@ -56,9 +56,9 @@ func namesMethod(list, method string) bool {
 	return false
 }
 
-// Lacking returns the texts whose endpoints lack a method: a text that lists methods lacks the method if it does not list it, and
-// another text does. If no text lists the method, the texts that list other methods of its service lack it. others has the texts
-// of endpoints that take such calls. If there are none, and all would lack the method, Lacking returns nil.
+// Lacking returns the texts whose endpoints must not get calls of a method. If a text names the method, these are the nonempty texts
+// that do not. Otherwise they are the texts that name another method of the same service. others are the texts of further endpoints.
+// If no endpoint, including the further ones, could get the calls, Lacking returns nil.
 func Lacking(method string, texts, others []string) (lacking []string) {
 	service, name := Split(method)
 	names := func(text string) bool { return Names(text, service, name) }

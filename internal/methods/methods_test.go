@@ -8,8 +8,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// FuzzMethods reads the method lists of endpoints, one a line. A call goes to all endpoints that list its
-// method and all without a list, and to at least one. The lines after an empty line belong to the base.
+// FuzzMethods reads the texts of endpoints, one a line. A call goes to all endpoints that name its method or
+// publish no methods, and to at least one endpoint. The lines after an empty line are the texts of others.
 func FuzzMethods(f *testing.F) {
 	for _, lines := range []string{
 		"helloworld.Greeter/SayHello,SayBye;helloworld.Other/Do\nhelloworld.Greeter/SayHello", "\na/b", "a/b\na/c\nb/c;a/c", "/\n;,\n//", "a/b;a/c\na/b", "a\nb",
@@ -43,10 +43,10 @@ func FuzzMethods(f *testing.F) {
 			says := func(text string) bool { return text == "" || Names(text, service, name) }
 			lacking := Lacking(method, texts, others)
 			if i := slices.IndexFunc(lacking, says); i >= 0 {
-				t.Fatalf("%q lacks %q", lacking[i], method)
+				t.Fatalf("Lacking(%q) has %q, which names the method or is empty", method, lacking[i])
 			}
 			if len(lacking) == len(texts) && len(texts) > 0 && !slices.ContainsFunc(others, func(text string) bool { return says(text) || !NamesService(text, service) }) {
-				t.Fatalf("%q is left to others that do not serve it", method)
+				t.Fatalf("Lacking(%q) has all texts, want none: no other endpoint serves the method", method)
 			}
 		}
 	})

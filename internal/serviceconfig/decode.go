@@ -47,27 +47,27 @@ type faults []*Fault
 
 func (f *faults) Error() string { return (*f)[0].Error() }
 
-// maxFaults bounds the faults in a list: decoding stops there.
+// maxFaults bounds the faults of a config. Beyond it, the elements of lists are not decoded.
 const maxFaults = 100
 
 // place is a place in a config that is being decoded.
 //
 // Fields of structs are decoded by their JSON names, which must be spelled exactly. A field that no struct has is a fault, and
-// so is null. More tags say what a field may hold:
+// so is null. These tags restrict the values of a field:
 //
 //	required  the field must be present
-//	min, max  bounds of a whole number or a duration; max also bounds fractions, and how many elements a list has
+//	min, max  bounds of a whole number or a duration; max also bounds fractions and the length of lists
 //	positive  a fraction or a duration must be more than 0
-//	of        what a list holds, for errors; the list must not be empty, unless min is 0
+//	of        noun for the elements of a list, in errors; the list must not be empty, unless min is 0
 //	header    the text is the name of request metadata
 //
-// A type with a method check or decode does its own part.
+// A type with a method check or decode checks or decodes itself.
 type place struct {
 	path   []string
 	parent string // the policy around this place, or top
 	faults *faults
-	live   bool // the limits of live configs hold
-	custom bool // policies that are not described here are accepted, because the caller's own code names them
+	live   bool // the limits of live configs apply
+	custom bool // unknown policies are accepted, because the caller's own code names them
 }
 
 // checker is a struct that checks itself once its fields are decoded. Fields with faults are zero then.
@@ -79,14 +79,14 @@ type decoder interface{ decode(p place, v any) }
 // absent is the value of a missing field.
 type absent struct{}
 
-// decode decodes text, a JSON object, into the struct that to points at. The error holds all faults, if there are any.
-func decode(text string, to any, p place) error {
+// decode decodes text, a JSON object, into the struct that dst points at. An error of type faults holds all faults.
+func decode(text string, dst any, p place) error {
 	o, err := parseObject(text)
 	if err != nil {
 		return err
 	}
 	p.faults = new(faults)
-	p.decode(o, reflect.ValueOf(to).Elem(), "")
+	p.decode(o, reflect.ValueOf(dst).Elem(), "")
 	return p.err()
 }
 
@@ -110,7 +110,7 @@ func (p place) fault(format string, args ...any) {
 	p.add(Fault{Text: fmt.Sprintf(format, args...)})
 }
 
-// wants adds the fault that v is not allowed at p. want describes the values that are.
+// wants adds the fault that v is not allowed at p. want describes the allowed values.
 func (p place) wants(want string, v any) {
 	if v == (absent{}) {
 		p.add(Fault{Text: "is missing", Missing: true, Want: want})
@@ -125,7 +125,7 @@ func (p place) missing(text string) {
 	p.add(Fault{Text: "is missing: " + text, Missing: true})
 }
 
-// add adds a fault at p. Of several at one place the first counts.
+// add adds a fault at p, unless p has a fault already.
 func (p place) add(f Fault) {
 	same := func(other *Fault) bool { return slices.Equal(other.Path, p.path) }
 	if !slices.ContainsFunc(*p.faults, same) {
@@ -143,7 +143,7 @@ func describe(v any) string {
 	return printable.Short(string(text), 60)
 }
 
-// parseObject parses a JSON object. It checks the depth before it recurses.
+// parseObject parses a JSON object. It checks the depth first, because the parser recurses.
 func parseObject(text string) (object, error) {
 	switch {
 	case text == "":
@@ -254,9 +254,9 @@ func (p place) list(v any, to reflect.Value, tag reflect.StructTag) {
 	if len(list) == 0 && tag.Get("min") != "0" {
 		p.fault("the list is empty: name %s, or leave the field out", tag.Get("of"))
 	}
-	if most := int(bound(tag, "max", math.MaxInt)); len(list) > most {
-		p.in(index(most)).fault("is one too many: want at most %d %s", most, tag.Get("of"))
-		list = list[:most]
+	if limit := int(bound(tag, "max", math.MaxInt)); len(list) > limit {
+		p.in(index(limit)).fault("is one too many: want at most %d %s", limit, tag.Get("of"))
+		list = list[:limit]
 	}
 	to.Set(reflect.MakeSlice(to.Type(), len(list), len(list)))
 	for i, v := range list {
@@ -267,7 +267,7 @@ func (p place) list(v any, to reflect.Value, tag reflect.StructTag) {
 	}
 }
 
-// header returns the name of request metadata in lower case, as it is sent.
+// header returns the name of request metadata in lower case, as gRPC sends it.
 func (p place) header(text string) string {
 	header := strings.ToLower(text)
 	if !ValidHeader(header) {
@@ -276,7 +276,7 @@ func (p place) header(text string) string {
 	return header
 }
 
-// match decodes the values that endpoints must have, by name.
+// match decodes a match: the values that endpoints must have, by name.
 func (p place) match(v any) map[string]string {
 	var o object
 	switch store(p, &o, v, "an object"); {
@@ -320,7 +320,7 @@ func Bounds[T any](field string) (least, most uint64) {
 	return bound(f.Tag, "min", 0), bound(f.Tag, "max", math.MaxUint32)
 }
 
-// bound returns the whole number of a tag.
+// bound returns the whole number in a tag, or a default if there is none.
 func bound(tag reflect.StructTag, key string, byDefault uint64) uint64 {
 	n, err := strconv.ParseUint(tag.Get(key), 10, 64)
 	if err != nil {

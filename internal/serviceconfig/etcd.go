@@ -24,21 +24,21 @@ type Etcd struct {
 	Split []Split `json:"split,omitempty" of:"groups" max:"256"`
 	// PreferZone sends the calls to the client's own zone while an endpoint there is ready.
 	PreferZone bool `json:"preferZone,omitempty"`
-	// ZoneMinPercent is the share of the zone's endpoints that must be ready for all of its calls to stay.
-	// 0: calls leave the zone only when none there is ready.
+	// ZoneMinPercent is the percentage of the zone's endpoints that must be ready for all calls to stay in the
+	// zone. If it is 0, calls leave the zone only when none of its endpoints is ready.
 	ZoneMinPercent uint32 `json:"zoneMinPercent,omitempty" min:"1" max:"100"`
-	// Subset is the number of endpoints that each client uses. 0: all. Its bound exceeds the endpoints that a client keeps.
+	// Subset is the number of endpoints that each client uses. 0 means all.
 	Subset uint32 `json:"subset,omitempty" min:"1" max:"100000"`
-	// SlowStart lets the share of an instance that has just started grow.
+	// SlowStart makes the share of a newly started instance grow.
 	SlowStart *SlowStart `json:"slowStart,omitempty"`
 	// Route assigns endpoints to lanes.
 	Route []Route `json:"route,omitempty" of:"routes" max:"64"`
-	// LaneHeader is the request metadata that names the lane of a call whose context names none, in lower
-	// case. "": there is none.
+	// LaneHeader is the request metadata, in lower case, that names the lane of a call whose context names
+	// no lane. If it is "", only the context names lanes.
 	LaneHeader string `json:"laneHeader,omitempty" header:"true"`
-	// MaxConcurrentRequests bounds the concurrent calls of a client at one endpoint. 0: no bound.
+	// MaxConcurrentRequests bounds the concurrent calls of a client at one endpoint. 0 means no bound.
 	MaxConcurrentRequests uint32 `json:"maxConcurrentRequests,omitempty" min:"1"`
-	// MinHealthyPercent is the share of the endpoints in etcd that a drain must leave to be followed. 0: any.
+	// MinHealthyPercent is the percentage of the endpoints in etcd that a drain must leave. Otherwise clients ignore it.
 	MinHealthyPercent uint32 `json:"minHealthyPercent,omitempty" min:"1" max:"100"`
 	// Drain names instances, or addresses, that get no new calls.
 	Drain []string `json:"drain,omitempty" of:"instances or addresses" min:"0"`
@@ -50,10 +50,10 @@ type Etcd struct {
 // DefaultSlowStartPercent is the default of a slow start's MinPercent.
 const DefaultSlowStartPercent = 10
 
-// SlowStart lets the share of an instance that has just started grow evenly.
+// SlowStart makes the share of a newly started instance grow evenly.
 type SlowStart struct {
 	Window Duration `json:"window" required:"true" min:"1s" max:"3600s"`
-	// MinPercent is the share at first, in percent of the full one. 0: DefaultSlowStartPercent.
+	// MinPercent is the share at the start, in percent of the full share. 0 means DefaultSlowStartPercent.
 	MinPercent uint32 `json:"minPercent,omitempty" min:"1" max:"100"`
 }
 
@@ -61,7 +61,7 @@ type SlowStart struct {
 func (s *SlowStart) String() string { return time.Duration(s.Window).String() }
 
 // ParseEtcd parses the config of the policy "etcd" that gRPC passes to the policy. The config may come from
-// the caller's own code, so child policies may be unknown here; their configs are kept unchanged.
+// the caller's own code, so child policies may be unknown here. Their configs are kept unchanged.
 func ParseEtcd(text json.RawMessage) (*Etcd, error) {
 	e := new(Etcd)
 	if err := decode(string(text), e, place{parent: EtcdName, custom: true}); err != nil {
@@ -85,8 +85,8 @@ func (e *Etcd) check(p place) {
 	e.checkOptions(p)
 }
 
-// Ours reports whether "etcd" picks by the policy itself, over its own connections. Any other policy is a child of "etcd", with
-// its own connections.
+// Ours reports whether "etcd" implements a policy itself, over its own connections. It runs any other policy as a child that has
+// connections of its own.
 func Ours(policy string) bool {
 	switch policy {
 	case RoundRobinName, PickFirstName, LeastRequestName, RingHashName, WeightedName, PeakEwmaName:
@@ -168,7 +168,7 @@ type Route struct {
 	Strict bool `json:"strict,omitempty"`
 }
 
-// ValidLane reports whether a text is a valid name of a lane, which can be sent in a header.
+// ValidLane reports whether name is a valid lane, which can be sent in a header.
 func ValidLane(name string) bool {
 	const legal = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/"
 	return name != "" && len(name) <= MaxLane && strings.Trim(name, legal) == ""
@@ -196,14 +196,14 @@ func checkRoutes(p place, routes []Route) {
 	seen := map[[2]string]bool{}
 	names := matchNames{}
 	for i, r := range routes {
-		field, is := "lane", [2]string{r.Lane}
+		field, id := "lane", [2]string{r.Lane}
 		if r.Label != "" {
-			field, is = "label", [2]string{"", r.Label}
+			field, id = "label", [2]string{"", r.Label}
 		}
-		if seen[is] {
+		if seen[id] {
 			p.in(index(i), field).fault("is that of an earlier route")
 		}
-		seen[is] = true
+		seen[id] = true
 		names.add(p.in(index(i)), r.Match, "routes")
 	}
 }

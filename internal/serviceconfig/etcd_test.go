@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Different matches have different keys, even if they print alike (P9).
+// Different matches have different keys, even if fmt prints them alike.
 func TestSplit_KeysDiffer(t *testing.T) {
 	keys := map[string]int{}
 	for i, match := range []map[string]string{
@@ -14,24 +14,24 @@ func TestSplit_KeysDiffer(t *testing.T) {
 	} {
 		key := Split{Match: match, Weight: uint32(i)}.Key()
 		if other, taken := keys[key]; taken {
-			t.Errorf("the splits %d and %d have the key %s", other, i, key)
+			t.Errorf("the different splits %d and %d have the same key %s", other, i, key)
 		}
 		keys[key] = i
 	}
 	a, b := Split{Match: map[string]string{"a": "1", "b": "2"}, Weight: 1}, Split{Match: map[string]string{"b": "2", "a": "1"}, Weight: 2}
 	if a.Key() != b.Key() {
-		t.Errorf("%s and %s are one group with two weights", a.Key(), b.Key())
+		t.Errorf("equal matches have the keys %s and %s, want equal keys", a.Key(), b.Key())
 	}
 }
 
 func TestOptions_AreTheFieldsOfEtcd(t *testing.T) {
 	for _, o := range Options {
 		if jsonName(o.field()) != o.Name {
-			t.Errorf("the option %s is no field of Etcd", o.Name)
+			t.Errorf("Etcd has no field for the option %s", o.Name)
 		}
 	}
 	if n := reflect.TypeFor[Etcd]().NumField(); n != len(Options) {
-		t.Errorf("%d options for %d fields of Etcd", len(Options), n)
+		t.Errorf("there are %d options for %d fields of Etcd, want one for each", len(Options), n)
 	}
 }
 

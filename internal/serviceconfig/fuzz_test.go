@@ -55,7 +55,7 @@ func FuzzParseLive(f *testing.F) {
 	})
 }
 
-// FuzzParseEtcd parses configs of the policy "etcd".
+// FuzzParseEtcd checks that a parsed config of the policy "etcd" is written as text that parses to the same config.
 func FuzzParseEtcd(f *testing.F) {
 	for _, text := range []string{
 		`{}`, `{"drain":["a"],"preferZone":true}`, `{"childPolicy":[{"etcd":{}}]}`, `{"childPolicy":null}`,
@@ -84,8 +84,8 @@ func FuzzParseEtcd(f *testing.F) {
 func checkError(t *testing.T, err error) { checkPrints(t, err.Error(), 2000) }
 
 // checkPrints checks that text fits in a line of a log.
-func checkPrints(t *testing.T, text string, most int) {
-	if len(text) > most || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+func checkPrints(t *testing.T, text string, limit int) {
+	if len(text) > limit || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		t.Fatalf("the text is too long or not printable: %q", text)
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// object is a JSON object. It may hold fields and policies unknown here, because a caller's own configs may.
+// object is a JSON object. It may hold fields and policies that are unknown here, because callers may pass any config.
 type object = map[string]any
 
 // parseLayer parses the fields of a config. Like gRPC, it accepts top-level names in any case, which it corrects, and ignores nulls.
@@ -124,7 +124,7 @@ func objects(v any) (list []object, ok bool) {
 	return list, ok
 }
 
-// wrap returns the policy at the top of a wrapped config, and its config.
+// wrap returns the name and the config of the policy at the top of a wrapped config.
 func (p place) wrap(policies []object, registered func(policy string) bool) (top string, config any) {
 	if config := p.findEtcd(policies); config != nil {
 		return EtcdName, config
@@ -152,7 +152,7 @@ func (p place) above(policy string, config any) any {
 	o, _ := config.(object)
 	children, ok := objects(o[childField])
 	if !ok {
-		return nil // whether the config of such a policy is valid is for the policy to say
+		return nil // the policy itself checks its config
 	}
 	switch found := p.in(policy, childField).findEtcd(children); {
 	case found != nil:

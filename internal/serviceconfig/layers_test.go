@@ -12,7 +12,7 @@ func TestMerge(t *testing.T) {
 		configs []string
 		want    string
 	}{
-		{"nothing", nil, `{}`},
+		{"no configs", nil, `{}`},
 		{"field by field", []string{
 			`{"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[{}]}]}`,
 			`{"methodConfig":[]}`,
@@ -20,16 +20,16 @@ func TestMerge(t *testing.T) {
 		{"a policy by name replaces a policy by config", []string{
 			`{"loadBalancingConfig":[{"round_robin":{}}]}`, `{"loadBalancingPolicy":"pick_first"}`,
 		}, `{"loadBalancingPolicy":"pick_first"}`},
-		{"and the other way round", []string{
+		{"a policy by config replaces a policy by name", []string{
 			`{"loadBalancingPolicy":"pick_first"}`, `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 		}, `{"loadBalancingConfig":[{"round_robin":{}}]}`},
-		{"in one layer the config counts", []string{
+		{"within a layer, the policy by config counts", []string{
 			`{"loadBalancingPolicy":"pick_first","loadBalancingConfig":[{"round_robin":{}}]}`,
 		}, `{"loadBalancingConfig":[{"round_robin":{}}]}`},
-		{"null is nothing", []string{
+		{"null fields are ignored", []string{
 			`{"loadBalancingConfig":[{"round_robin":{}}]}`, `{"loadBalancingConfig":null,"loadBalancingPolicy":null}`,
 		}, `{"loadBalancingConfig":[{"round_robin":{}}]}`},
-		{"gRPC takes names in any case", []string{
+		{"names in any case are accepted", []string{
 			`{"loadBalancingConfig":[{"round_robin":{}}]}`, `{"LoadBalancingConfig":[{"pick_first":{}}]}`,
 		}, `{"loadBalancingConfig":[{"pick_first":{}}]}`},
 	}
@@ -70,7 +70,7 @@ func unless(absent string) func(string) bool {
 	return func(policy string) bool { return policy != absent }
 }
 
-// TestWrap_PutsEtcdOnTop checks that gRPC never sees the deprecated field: if it names "etcd", gRPC uses pick_first (P4).
+// TestWrap_PutsEtcdOnTop checks that gRPC never sees the deprecated field. If that names "etcd", gRPC uses pick_first.
 func TestWrap_PutsEtcdOnTop(t *testing.T) {
 	for _, tt := range wrapped {
 		got, err := Wrap(tt.in, unless("absent"))
@@ -83,7 +83,7 @@ func TestWrap_PutsEtcdOnTop(t *testing.T) {
 		}
 		if err := json.Unmarshal([]byte(got.JSON), &config); err != nil || config.LoadBalancingPolicy != nil ||
 			len(config.LoadBalancingConfig) != 1 || config.LoadBalancingConfig[0][got.Top] == nil {
-			t.Errorf("Wrap(%s) = %+v, which gRPC takes for another policy", tt.in, got)
+			t.Errorf("Wrap(%s) = %+v, want one policy %q, in loadBalancingConfig alone", tt.in, got, got.Top)
 		}
 	}
 	for _, tt := range []struct{ in, want string }{

@@ -15,14 +15,14 @@ type Option struct {
 	// Name is the JSON name of the field in Etcd, and in snake case the field of LoadBalancing in options.proto.
 	Name     string
 	LiveOnly bool // proto files have no such field
-	Own      bool // the picking policy must support it, so it works only with [Ours]
+	Own      bool // works only with policies of [Ours], which implement the option
 	// Needs names the option without which this one has no effect.
 	Needs string
 	// NotBeside lists policies of [Ours] that make the option ineffective.
 	NotBeside []string
 	// Note explains the effect on calls to operators who look at the shares of instances; %s is the value.
 	Note string
-	Of   func(from Caller) bool // whether the note concerns a caller; nil: every caller
+	Of   func(Caller) bool // whether the note concerns a caller; nil if it concerns every caller
 }
 
 // Caller describes the caller whose calls are explained.
@@ -84,7 +84,7 @@ func (o *Option) value(e *Etcd) reflect.Value {
 
 func (o *Option) isSet(e *Etcd) bool { return !o.value(e).IsZero() }
 
-// OptionNamed returns the option of a name in JSON, nil if there is none.
+// OptionNamed returns the option with a JSON name, nil if there is none.
 func OptionNamed(name string) *Option {
 	if i := slices.IndexFunc(Options, func(o Option) bool { return o.Name == name }); i >= 0 {
 		return &Options[i]
@@ -129,9 +129,9 @@ func (o *Option) Rule() string {
 }
 
 // Notes explains the effects of the options that are set.
-func (e *Etcd) Notes(from Caller) (all []string) {
+func (e *Etcd) Notes(caller Caller) (all []string) {
 	for i := range Options {
-		if o := &Options[i]; o.Note != "" && o.isSet(e) && (o.Of == nil || o.Of(from)) {
+		if o := &Options[i]; o.Note != "" && o.isSet(e) && (o.Of == nil || o.Of(caller)) {
 			all = append(all, strings.ReplaceAll(o.Note, "%s", fmt.Sprint(o.value(e))))
 		}
 	}

@@ -20,9 +20,9 @@ const (
 	RingHashName           = "ring_hash_experimental"
 	WeightedRoundRobinName = "weighted_round_robin"
 	OutlierDetectionName   = "outlier_detection_experimental"
-	EtcdName               = "etcd"           // ours: the instances that a call may go to
-	WeightedName           = "etcd_weighted"  // ours: by the endpoints' static weights
-	PeakEwmaName           = "etcd_peak_ewma" // ours: by latency times active calls
+	EtcdName               = "etcd"           // ours, selects the instances that a call may go to
+	WeightedName           = "etcd_weighted"  // ours, picks by the endpoints' static weights
+	PeakEwmaName           = "etcd_peak_ewma" // ours, picks by latency times active calls
 )
 
 // gRPC's defaults.
@@ -71,7 +71,7 @@ func (p Policy) children() []Policy {
 	return nil
 }
 
-// Etcd returns the config of p or of its descendant that is the policy "etcd", nil if neither is.
+// Etcd returns the config of the policy "etcd", which may be p or its child below outlier detection, nil if neither is.
 func (p Policy) Etcd() *Etcd {
 	if detection, ok := p.Config.(*OutlierDetection); ok {
 		p = detection.ChildPolicy[0]
@@ -143,7 +143,7 @@ type FailureEjection struct {
 type policyRule struct {
 	config reflect.Type
 	below  []string // the parents that the policy may have
-	from   string   // the package that registers it, if a binary may lack it
+	pkg    string   // the package that registers the policy, if a binary may lack the policy
 }
 
 // top is the parent of the policies at the top of a config.
@@ -156,13 +156,13 @@ var policyRules = map[string]policyRule{
 	RoundRobinName: {config: reflect.TypeFor[Bare](), below: anywhere},
 	// Outlier detection has no effect on pick_first, which ignores its health reports.
 	PickFirstName:          {config: reflect.TypeFor[PickFirst](), below: []string{top, EtcdName}},
-	LeastRequestName:       {config: reflect.TypeFor[LeastRequest](), below: anywhere, from: "google.golang.org/grpc/balancer/leastrequest"},
-	RingHashName:           {config: reflect.TypeFor[RingHash](), below: anywhere, from: "google.golang.org/grpc/balancer/ringhash"},
-	WeightedRoundRobinName: {config: reflect.TypeFor[WeightedRoundRobin](), below: anywhere, from: "google.golang.org/grpc/balancer/weightedroundrobin"},
+	LeastRequestName:       {config: reflect.TypeFor[LeastRequest](), below: anywhere, pkg: "google.golang.org/grpc/balancer/leastrequest"},
+	RingHashName:           {config: reflect.TypeFor[RingHash](), below: anywhere, pkg: "google.golang.org/grpc/balancer/ringhash"},
+	WeightedRoundRobinName: {config: reflect.TypeFor[WeightedRoundRobin](), below: anywhere, pkg: "google.golang.org/grpc/balancer/weightedroundrobin"},
 	WeightedName:           {config: reflect.TypeFor[Bare](), below: anywhere},
 	PeakEwmaName:           {config: reflect.TypeFor[Bare](), below: anywhere},
 	OutlierDetectionName: {config: reflect.TypeFor[OutlierDetection](), below: []string{top},
-		from: "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"},
+		pkg: "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"},
 	EtcdName: {config: reflect.TypeFor[Etcd](), below: []string{top, OutlierDetectionName}},
 }
 
@@ -252,7 +252,7 @@ func (p place) policy(name string, config any) Policy {
 	return Policy{name, to.Interface()}
 }
 
-// misplaced reports a policy that must not stand below another and, if it may stand above it, the correct form.
+// misplaced adds the fault that a policy must not stand below its parent. If it may stand above, the text shows how.
 func (p place) misplaced(name, parent string) {
 	if slices.Contains(policyRules[parent].below, name) {
 		p.fault(`the policy %q must not stand below %q but above it: {%[1]q: {..., %[3]q: [{%[2]q: {...}}]}}`, name, parent, childField)
@@ -261,7 +261,7 @@ func (p place) misplaced(name, parent string) {
 	p.fault("the policy %q must not stand below %q", name, parent)
 }
 
-// isDescribed reports whether name, in any case, is a policy described here: gRPC can be configured to ignore case.
+// isDescribed reports whether name is a known policy. It ignores case, because gRPC can be configured to.
 func isDescribed(name string) bool {
 	for known := range policyRules {
 		if strings.EqualFold(name, known) {
@@ -271,7 +271,7 @@ func isDescribed(name string) bool {
 	return false
 }
 
-// ReadPolicy decodes the config of a policy in a proto file, in protobuf's JSON; nil is the empty config. It returns all faults.
+// ReadPolicy decodes the config of a policy in a proto file, in protobuf's JSON, and returns all faults. nil is the empty config.
 func ReadPolicy(name string, config map[string]any) (Policy, []*Fault) {
 	to := reflect.New(policyRules[name].config)
 	text, err := []byte("{}"), error(nil)
@@ -317,10 +317,10 @@ func FirstLinked(policies []Policy, registered func(name string) bool) (Policy, 
 	return Policy{}, fmt.Errorf("the policy %.80q is not linked%s", name, hint(name))
 }
 
-// hint returns the end of an error's text, on how to link a policy.
+// hint returns the end of an error's text, which says how to link a policy.
 func hint(policy string) string {
-	if from := policyRules[policy].from; from != "" {
-		return fmt.Sprintf(" in this binary: import _ %q", from)
+	if pkg := policyRules[policy].pkg; pkg != "" {
+		return fmt.Sprintf(" in this binary: import _ %q", pkg)
 	}
 	return ""
 }

@@ -62,10 +62,10 @@ type Config struct {
 
 // HealthCheck turns client-side health checks on.
 type HealthCheck struct {
-	ServiceName string `json:"serviceName"` // "": the whole server
+	ServiceName string `json:"serviceName"` // "" selects the whole server
 }
 
-// check moves ByName, and rejects a method that is named twice.
+// check moves ByName to LoadBalancing, and rejects a method that is named twice.
 func (c *Config) check(p place) {
 	switch {
 	case c.ByName == nil:
@@ -110,13 +110,13 @@ func parse(text string, p place) (*Config, error) {
 func (c *Config) JSON() string {
 	text, err := marshal(c)
 	if err != nil {
-		panic(err) // not reached: values are plain, and numbers finite
+		panic(err) // not reached, because all values are plain and all numbers finite
 	}
 	return string(text)
 }
 
-// LoadBalancingOnly returns an error that names the first field of the config that does not
-// configure load balancing, nil if there is none.
+// LoadBalancingOnly returns an error if the config has a field that does not configure load
+// balancing. The error names the first such field.
 func (c *Config) LoadBalancingOnly() error {
 	var field string
 	switch {

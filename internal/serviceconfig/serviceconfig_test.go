@@ -16,8 +16,8 @@ import (
 	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
 )
 
-// These policies are registered elsewhere: ours by the runtime, others by packages with
-// dependencies that this module lacks. The module integration tests the real ones.
+// init registers fakes of policies that other packages register: the runtime, and packages with
+// dependencies that this module lacks. The module integration tests the real policies.
 func init() {
 	for _, name := range []string{EtcdName, WeightedName, PeakEwmaName, WeightedRoundRobinName, OutlierDetectionName, "custom"} {
 		balancer.Register(fake(name))
@@ -68,7 +68,7 @@ func outlierOf(fields string) string {
 	return policyOf(`{"outlier_detection_experimental":{` + fields + `}}`)
 }
 
-// accepted has configs and their JSON; "" means the same text.
+// accepted has valid configs and their JSON. "" means that the JSON is the same text.
 var accepted = []struct{ text, json string }{
 	{`{}`, ``},
 	// The document.
@@ -109,7 +109,7 @@ func TestParse(t *testing.T) {
 	for _, tt := range accepted {
 		c, err := ParseLive(tt.text)
 		if err != nil {
-			t.Errorf("%s: %v", tt.text, err)
+			t.Errorf("ParseLive(%s): error %v, want none", tt.text, err)
 			continue
 		}
 		want := tt.json
@@ -117,15 +117,15 @@ func TestParse(t *testing.T) {
 			want = tt.text
 		}
 		if got := c.JSON(); got != want {
-			t.Errorf("%s is written\n%s\nwant\n%s", tt.text, got, want)
+			t.Errorf("the JSON of %s is\n%s\nwant\n%s", tt.text, got, want)
 		}
 		if err := gRPCParse(c.JSON()); err != nil {
-			t.Errorf("%s: gRPC rejects it: %v", tt.text, err)
+			t.Errorf("gRPC rejects the JSON of %s: %v", tt.text, err)
 		}
 	}
 }
 
-// refused has configs, their errors, and the row of the fault list.
+// refused has invalid configs, their errors, and the row of docs/measured/reliability.md that each belongs to.
 var refused = []struct{ row, text, want string }{
 	// The text.
 	{"K6", ``, `the service config is empty: want a JSON object`},
@@ -256,7 +256,7 @@ func splits(n int, match func(i int) string) string {
 func TestParseRefuses(t *testing.T) {
 	for _, tt := range refused {
 		if c, err := ParseLive(tt.text); err == nil || err.Error() != tt.want {
-			t.Errorf("%s %.200s: %+v, %v\nwant %s", tt.row, tt.text, c, err, tt.want)
+			t.Errorf("%s: ParseLive(%.200s) = %+v, %v\nwant %s", tt.row, tt.text, c, err, tt.want)
 		}
 	}
 }
@@ -288,12 +288,12 @@ func TestReadPolicy(t *testing.T) {
 			got = append(got, f.Error())
 		}
 		if strings.Join(got, "; ") != tt.want {
-			t.Errorf("%s: %s\nwant %s", name, strings.Join(got, "; "), tt.want)
+			t.Errorf("ReadPolicy(%s) has the faults %s\nwant %s", name, strings.Join(got, "; "), tt.want)
 		}
 	}
 }
 
-// A hostile text costs at most a hundred bytes of memory for each of its bytes (S5).
+// Parsing a hostile text takes at most a hundred bytes of memory for each byte of the text.
 func TestParse_BoundsMemory(t *testing.T) {
 	fill := func(before, part, after string) string {
 		return before + strings.TrimSuffix(strings.Repeat(part, (MaxSize-400-len(before)-len(after))/len(part)), ",") + after
@@ -318,13 +318,13 @@ func TestParse_BoundsMemory(t *testing.T) {
 		c, err := ParseLive(text)
 		runtime.ReadMemStats(&after)
 		if got := after.TotalAlloc - before.TotalAlloc; got > 100*MaxSize || len(text) > MaxSize {
-			t.Errorf("%s, %d bytes, allocated %d bytes", name, len(text), got)
+			t.Errorf("%s: parsing %d bytes allocates %d bytes, want at most %d", name, len(text), got, 100*MaxSize)
 		}
 		if err != nil && len(err.Error()) > 1000 {
-			t.Errorf("%s: the error has %d bytes", name, len(err.Error()))
+			t.Errorf("%s: the error has %d bytes, want at most 1000", name, len(err.Error()))
 		}
 		if c != nil && len(c.JSON()) > 4*MaxSize {
-			t.Errorf("%s: the JSON has %d bytes", name, len(c.JSON()))
+			t.Errorf("%s: the JSON has %d bytes, want at most %d", name, len(c.JSON()), 4*MaxSize)
 		}
 	}
 }
@@ -345,7 +345,7 @@ func TestLoadBalancingOnly(t *testing.T) {
 		`{"healthCheckConfig":{}}`:                           `healthCheckConfig: only load balancing may be configured live here: leave it out`,
 	} {
 		if c, err := Parse(text); err != nil || fmt.Sprint(c.LoadBalancingOnly()) != want {
-			t.Errorf("%s: %v, %v, want %s", text, err, c.LoadBalancingOnly(), want)
+			t.Errorf("%s: LoadBalancingOnly() = %v, error of Parse %v, want %s", text, c.LoadBalancingOnly(), err, want)
 		}
 	}
 }
@@ -365,11 +365,11 @@ func TestLinked(t *testing.T) {
 		}
 		err = c.Linked(func(name string) bool { return slices.Contains(strings.Fields(tt.linked), name) })
 		if fmt.Sprint(err) != tt.want {
-			t.Errorf("%s with %s: %v, want %s", tt.text, tt.linked, err, tt.want)
+			t.Errorf("Linked() of %s with the policies %s = %v, want %s", tt.text, tt.linked, err, tt.want)
 		}
 	}
 	if _, err := FirstLinked(nil, nil); err == nil {
-		t.Error("an empty list has a first policy")
+		t.Error("FirstLinked(nil) has no error, want one")
 	}
 }
 

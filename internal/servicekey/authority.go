@@ -16,7 +16,7 @@ func Authority(key string) (authority string, ok bool) {
 }
 
 // CheckAuthority returns an error unless an authority is a host with or without a port. The error
-// is a predicate: the problem and its cure.
+// continues a sentence that begins with the authority, and names the cure.
 func CheckAuthority(authority string) error {
 	for _, r := range authority {
 		if !isHostRune(r) && !strings.ContainsRune(":[]", r) {
@@ -72,8 +72,8 @@ func checkHost(host string) error {
 func isHostRune(r rune) bool { return r < 0x80 && IsHostByte(byte(r)) }
 
 // An authority and an endpoint's address are both a host with a port, but follow different rules. Certificates are
-// checked against an authority, so it must be a name that one can be issued for; it may lack a port. Clients dial an
-// address from etcd: any name that a dialer accepts as a host is valid. This file has the shared rules.
+// checked against an authority, so it must be a name that a certificate can be issued for, and it may lack a port. Clients
+// dial an address, so it may be any name that a dialer accepts. The rules below hold for both.
 
 // MaxHost bounds the name of a host, in bytes.
 const MaxHost = 253
@@ -83,7 +83,7 @@ func IsHostByte(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '-' || c == '_'
 }
 
-// IsPort reports whether text is a port from 1 to 65535 in its shortest form.
+// IsPort reports whether text is a port from 1 to 65535 without leading zeros.
 func IsPort(text string) bool {
 	_, err := strconv.ParseUint(text, 10, 16)
 	return err == nil && text[0] != '0'
@@ -98,9 +98,9 @@ func IsIPv6(host string) bool {
 	return err == nil && ip.Is6() && ip.Zone() == ""
 }
 
-// TLSName returns the name that TLS checks the certificates of a service's servers against: the host of its authority
-// or, without one, of its key. Names that are equal to certificates have one form: lower case, without a port and a
-// final dot, and addresses in their shortest form. It is "" if neither gives a valid host.
+// TLSName returns the host that TLS checks the certificates of a service's servers against. It is the host of the
+// authority or, without an authority, of the key; "" if that is invalid. Equal hosts have equal text: in lower case,
+// without a port and a final dot, with addresses in their shortest form.
 func TLSName(key, authority string) string {
 	if authority == "" {
 		var ok bool

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestTLSName checks the name that certificates are checked against.
+// TestTLSName checks the host that TLS compares with certificates.
 func TestTLSName(t *testing.T) {
 	for _, tt := range []struct{ key, authority, want string }{
 		{"acme/user", "", "acme.user"},
@@ -81,9 +81,9 @@ func TestCheckAuthority(t *testing.T) {
 		err := CheckAuthority(tt.authority)
 		switch {
 		case tt.want == "" && err != nil:
-			t.Errorf("CheckAuthority(%q): %v", tt.authority, err)
+			t.Errorf("CheckAuthority(%q) = %v, want nil", tt.authority, err)
 		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
-			t.Errorf("CheckAuthority(%q) = %v; want it to say %s", tt.authority, err, tt.want)
+			t.Errorf("CheckAuthority(%q) = %v; want %q in it", tt.authority, err, tt.want)
 		}
 	}
 }

@@ -29,7 +29,7 @@ func FuzzKey(f *testing.F) {
 		}
 		// This is the key in a gRPC target.
 		if u, err := url.Parse("etcd:///" + (&url.URL{Path: key}).EscapedPath()); err != nil || strings.TrimPrefix(u.Path, "/") != key {
-			t.Fatalf("accepted %q, of which net/url makes %+v, %v", key, u, err)
+			t.Fatalf("the valid key %q is parsed by net/url as %+v, %v", key, u, err)
 		}
 		if authority, ok := Authority(key); ok {
 			checkAuthority(t, authority)
@@ -55,17 +55,17 @@ func FuzzAuthority(f *testing.F) {
 func checkAuthority(t *testing.T, authority string) {
 	t.Helper()
 	if err := CheckAuthority(authority); err != nil {
-		t.Fatalf("the authority %q is made of a key, but %v", authority, err)
+		t.Fatalf("the authority %q of a valid key is refused: %v", authority, err)
 	}
 	u, err := url.Parse("https://" + authority)
 	if err != nil || u.Host != authority || u.User != nil || u.Path != "" {
-		t.Fatalf("accepted the authority %q, of which net/url makes %+v, %v", authority, u, err)
+		t.Fatalf("the valid authority %q is parsed by net/url as %+v, %v", authority, u, err)
 	}
 	if u.Port() == "" {
 		authority = net.JoinHostPort(u.Hostname(), "443")
 	}
 	if host, port, err := net.SplitHostPort(authority); err != nil || host != u.Hostname() || host == "" || !IsPort(port) {
-		t.Fatalf("accepted the authority %q, of which package net makes %q and %q, %v", authority, host, port, err)
+		t.Fatalf("the valid authority %q is split by package net into %q and %q, %v", authority, host, port, err)
 	}
 }
 

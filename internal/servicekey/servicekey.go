@@ -23,7 +23,7 @@ const (
 // the double slash keeps the candidates of "acme/order/eu" out of the range of "acme/order".
 func LeaderPrefix(key string) string { return LeaderSegment + "/" + key + "//" }
 
-// Check returns an error if a key is invalid. The error is a predicate with the cure: "has a double slash: ...".
+// Check returns an error if a key is invalid. The error continues a sentence that begins with the key: "has a double slash: ...".
 func Check(key string) error {
 	if key == "" {
 		return errors.New(`is empty: give it segments with a single slash between them, such as "acme/user"`)
@@ -35,7 +35,7 @@ func Check(key string) error {
 }
 
 // CheckText rejects characters that are invisible or easily confused, in a key or in text that
-// becomes a part of one. The error is a predicate, too.
+// becomes a part of a key. Its errors are like those of Check.
 func CheckText(text string) error {
 	if !utf8.ValidString(text) {
 		return errors.New("is not valid UTF-8")
@@ -73,7 +73,7 @@ func checkSegments(key string) error {
 	return nil
 }
 
-// These bound a lease's TTL. Callers should not find a server that has been dead for a day.
+// These bound a lease's TTL. No caller should find a server that has been dead for a day.
 const (
 	minTTL = time.Second
 	maxTTL = 24 * time.Hour
@@ -98,12 +98,12 @@ const (
 	Continued
 )
 
-// overlapBy returns how a key overlaps with its prefix before the byte next.
-func overlapBy(next byte) Overlap {
+// overlapBy returns how a key overlaps with one of its prefixes. c is the byte that follows the prefix.
+func overlapBy(c byte) Overlap {
 	switch {
-	case next == '/':
+	case c == '/':
 		return Nested
-	case '0' <= next && next <= '9':
+	case '0' <= c && c <= '9':
 		return Continued
 	default:
 		return NoOverlap
@@ -116,17 +116,17 @@ func OverlapOf(outer, inner string, suffixed bool) Overlap {
 	if !ok || rest == "" {
 		return NoOverlap
 	}
-	if how := overlapBy(rest[0]); how == Nested || suffixed {
-		return how
+	if kind := overlapBy(rest[0]); kind == Nested || suffixed {
+		return kind
 	}
 	return NoOverlap
 }
 
-// Outer returns the longest of the wanted keys that key overlaps with in the given way, "" if there is
-// none.
-func Outer(key string, how Overlap, wanted func(key string) bool) string {
+// Outer returns the longest prefix of key that is wanted and that key overlaps with by the given kind,
+// "" if there is none.
+func Outer(key string, kind Overlap, wanted func(prefix string) bool) string {
 	for i := len(key) - 1; i > 0; i-- {
-		if overlapBy(key[i]) == how && wanted(key[:i]) {
+		if overlapBy(key[i]) == kind && wanted(key[:i]) {
 			return key[:i]
 		}
 	}

@@ -35,9 +35,9 @@ func TestCheck(t *testing.T) {
 		err := Check(tt.key)
 		switch {
 		case tt.want == "" && err != nil:
-			t.Errorf("Check(%q): %v", tt.key, err)
+			t.Errorf("Check(%q) = %v, want nil", tt.key, err)
 		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
-			t.Errorf("Check(%q) = %v; want it to say %s", tt.key, err, tt.want)
+			t.Errorf("Check(%q) = %v; want %q in it", tt.key, err, tt.want)
 		}
 	}
 }
@@ -47,7 +47,7 @@ func TestLeaderPrefix(t *testing.T) {
 	for _, one := range keys {
 		for _, other := range keys {
 			if one != other && strings.HasPrefix(LeaderPrefix(other)+"X", LeaderPrefix(one)) {
-				t.Errorf("the range of %q holds the candidates of %q", one, other)
+				t.Errorf("LeaderPrefix(%q) is a prefix of LeaderPrefix(%q), want separate ranges", one, other)
 			}
 		}
 	}
@@ -81,7 +81,7 @@ func TestOuter(t *testing.T) {
 	wanted := func(key string) bool { return keys[key] }
 	for _, tt := range []struct {
 		key  string
-		how  Overlap
+		kind Overlap
 		want string
 	}{
 		{"a/b/c1/d", Nested, "a/b/c1"},
@@ -91,8 +91,8 @@ func TestOuter(t *testing.T) {
 		{"a", Nested, ""},
 		{"b/a", Nested, ""},
 	} {
-		if got := Outer(tt.key, tt.how, wanted); got != tt.want {
-			t.Errorf("Outer(%q, %v) = %q, want %q", tt.key, tt.how, got, tt.want)
+		if got := Outer(tt.key, tt.kind, wanted); got != tt.want {
+			t.Errorf("Outer(%q, %v) = %q, want %q", tt.key, tt.kind, got, tt.want)
 		}
 	}
 }
@@ -103,7 +103,7 @@ func TestValidTTL(t *testing.T) {
 		24 * time.Hour: true, 24*time.Hour + time.Second: false, -time.Second: false,
 	} {
 		if got := ValidTTL(ttl); got != want {
-			t.Errorf("ValidTTL(%v) = %v", ttl, got)
+			t.Errorf("ValidTTL(%v) = %v, want %v", ttl, got, want)
 		}
 	}
 }

@@ -30,7 +30,7 @@ func (panics) ParseConfig(json.RawMessage) (serviceconfig.LoadBalancingConfig, e
 	panic("no")
 }
 
-// A policy whose parser panics or fails causes only an error (S1).
+// A policy whose parser panics or fails causes only an error.
 func TestLive_ReportsParserPanics(t *testing.T) {
 	balancer.Register(panics{})
 	for text, want := range map[string]string{
@@ -39,7 +39,7 @@ func TestLive_ReportsParserPanics(t *testing.T) {
 			`no supported policies found in config: [{"nope":{}}]`,
 	} {
 		if err := parse(text); err == nil || err.Error() != want {
-			t.Errorf("%s: %v, want %s", text, err, want)
+			t.Errorf("parse(%s) = %v, want %s", text, err, want)
 		}
 	}
 }

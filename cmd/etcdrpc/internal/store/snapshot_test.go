@@ -34,7 +34,7 @@ func TestFollow(t *testing.T) {
 	counts, away := make(chan int, 100), make(chan struct{}, 100)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var cut atomic.Bool // the next read fails: the watch of a client that is cut off waits
+	var cut atomic.Bool // makes the next read fail, because the watch of a client that is cut off only waits
 	go s.Follow(ctx, func(ctx context.Context) (*Snapshot, error) {
 		if cut.CompareAndSwap(true, false) {
 			etcd.Cut()
@@ -81,7 +81,7 @@ func TestFollow(t *testing.T) {
 	await(3)
 }
 
-// changing is a watcher of a range that changes all the time or, if quiet, never.
+// changing is a watcher that always reports changes or, if quiet, never.
 type changing struct {
 	clientv3.Watcher
 	quiet bool
@@ -96,14 +96,14 @@ func (c changing) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) c
 	return events
 }
 
-// TestFollow_Floor checks the least interval of reads: a second for a changing range and after a failure, ten seconds for a quiet range.
+// TestFollow_Floor checks the time between reads: a second for a changing range and after a failure, ten seconds for a quiet range.
 func TestFollow_Floor(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		quiet bool
 		err   error
-		most  int
+		limit int // of reads in a minute
 	}{{"changing", false, nil, 60}, {"quiet", true, nil, 6}, {"failing", false, errors.New("etcd is away"), 60}} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute-time.Nanosecond)
@@ -113,14 +113,14 @@ func TestFollow_Floor(t *testing.T) {
 				reads++
 				return &Snapshot{parts: []KeyRange{PrefixRange("")}}, tt.err
 			}, func(*Snapshot, error) {})
-			if reads < tt.most*9/10 || reads > tt.most {
-				t.Errorf("%s: %d reads in a minute", tt.name, reads)
+			if reads < tt.limit*9/10 || reads > tt.limit {
+				t.Errorf("%s: %d reads in a minute, want %d to %d", tt.name, reads, tt.limit*9/10, tt.limit)
 			}
 		})
 	}
 }
 
-// TestAt_Rights reads with a role for "key/" only, and fails without a role.
+// TestAt_Rights checks that a role for "key/" only can read the service, and that reading a service without a role fails.
 func TestAt_Rights(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret", etcdtest.User{Name: "reader", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("acme/user/")}}))
@@ -133,10 +133,10 @@ func TestAt_Rights(t *testing.T) {
 	}
 	defer s.Close()
 	if n, err := s.At(t.Context(), "acme/user"); err != nil || len(n.Services[0].Instances) != 1 || n.Note == "" {
-		t.Errorf("%+v: %v", n, err)
+		t.Errorf("At(acme/user) = %+v, %v, want an instance and a note", n, err)
 	}
 	if _, err := s.At(t.Context(), "acme/order"); !errors.Is(err, ErrDenied) {
-		t.Errorf("acme/order: %v", err)
+		t.Errorf("At(acme/order): error %v, want %v", err, ErrDenied)
 	}
 }
 
@@ -169,6 +169,6 @@ func TestAt_OneRevision(t *testing.T) {
 	s.kv.KV = kv
 	n, err := s.At(t.Context(), "acme/user")
 	if err != nil || len(n.Services[0].Instances) != 1 || n.Services[0].Config != nil {
-		t.Errorf("a part of a change is shown: %+v, %v", n, err)
+		t.Errorf("At() during a change = %+v, %v, want the state before the change", n, err)
 	}
 }

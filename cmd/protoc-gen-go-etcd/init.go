@@ -36,7 +36,7 @@ In the environment set GOWORK=off first, since this is in the workspace of
 and buf and the plugins are built in a module that belongs in none.
 `
 
-// parseInit parses the arguments of init. It reports whether they are valid.
+// parseInit parses the arguments of init. ok reports whether they are valid.
 func parseInit(args []string) (project quickstart.Project, ok bool) {
 	if len(args) == 0 || args[0] != "init" {
 		return project, false
@@ -55,7 +55,7 @@ func parseInit(args []string) (project quickstart.Project, ok bool) {
 	return project, err == nil && flags.NArg() == 1
 }
 
-// initialize writes a first service into the current directory, or nothing if it fails.
+// initialize writes a first service into the current directory. If it fails, it writes nothing.
 func initialize(project quickstart.Project, stdout io.Writer) error {
 	buf := bufOnPath()
 	project.BufOnPath = buf != ""
@@ -142,7 +142,7 @@ func output(name string, args ...string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the names are ours
-	cmd.WaitDelay = time.Second                    // it may be a script, whose children keep the output open
+	cmd.WaitDelay = time.Second                    // the children of a script may keep the output open
 	out, err := cmd.Output()
 	if err != nil {
 		return ""

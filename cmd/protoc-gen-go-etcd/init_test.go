@@ -48,7 +48,7 @@ func TestInit(t *testing.T) {
 	} {
 		content, err := os.ReadFile(file)
 		if err != nil || !strings.Contains(string(content), want) {
-			t.Errorf("%s lacks %q (%v)", file, want, err)
+			t.Errorf("init writes %s without %q, error %v", file, want, err)
 		}
 	}
 }
@@ -93,7 +93,7 @@ func TestInitWithBufOnPath(t *testing.T) {
 		{"too old", "echo 1.31.0", own, "it downloads buf and its plugins, 110 MB"},
 		{"the first that is new enough", "echo 1.32.0", onPath, "the buf that is on the PATH, 1.32.0, "},
 		{"a later one", "echo 2.0.0-rc1", onPath, "the buf that is on the PATH, 2.0.0-rc1, "},
-		{"it fails", "echo 1.50.0; exit 1", own, "it downloads buf and its plugins, 110 MB"},
+		{"a buf that fails", "echo 1.50.0; exit 1", own, "it downloads buf and its plugins, 110 MB"},
 		{"another program", "echo buffer 1.50.0", own, "it downloads buf and its plugins, 110 MB"},
 	} {
 		for _, flags := range [][]string{{}, {"-connect"}} {
@@ -114,7 +114,7 @@ func TestInitWithBufOnPath(t *testing.T) {
 				wantText(t, "what it says", stdout.String(), tt.says)
 				text, err := os.ReadFile("generate.go")
 				if err != nil || !strings.Contains(string(text), tt.generates) {
-					t.Errorf("generate.go lacks %q: %s, %v", tt.generates, text, err)
+					t.Errorf("generate.go is %s, error %v, want %q in it", text, err, tt.generates)
 				}
 			})
 		}
@@ -138,7 +138,7 @@ func TestInitRefuses(t *testing.T) {
 		{"a replacement that is not there", []string{"-replace", "nowhere", "example.com/hello"}, "", "-replace nowhere: want a checkout of"},
 		{"another module as replacement", []string{"-replace", other, "example.com/hello"}, "", "go.mod is of another module"},
 		{"no host", []string{"-replace", source, "hello"}, "", `"hello" is not a host name: it has no dot`},
-		{"a text", []string{"-replace", source, "example.com/a b"}, "", `"a b" has a character other than`},
+		{"a module path with a space", []string{"-replace", source, "example.com/a b"}, "", `"a b" has a character other than`},
 		{"a hidden file", []string{"-replace", source, "example.com/hello"}, ".env", `the directory has ".env"`},
 		{"a module", []string{"-replace", source, "example.com/hello"}, "go.mod", `the directory has "go.mod"`},
 	}
@@ -158,7 +158,7 @@ func TestInitRefuses(t *testing.T) {
 			wantText(t, "stderr", stderr.String(), tt.stderr)
 			entries, err := os.ReadDir(".")
 			if err != nil || len(entries) > 1 || len(entries) == 1 && entries[0].Name() != tt.file {
-				t.Errorf("there are %v, %v", entries, err)
+				t.Errorf("a failed init leaves %v, error %v, want only %q", entries, err, tt.file)
 			}
 		})
 	}

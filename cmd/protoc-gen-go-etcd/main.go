@@ -84,7 +84,7 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 
 func isHelp(arg string) bool { return slices.Contains([]string{"--help", "-help", "-h"}, arg) }
 
-// isTerminal reports whether only a person could write the request.
+// isTerminal reports whether f is a terminal, where no compiler writes a request.
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	if err != nil || info.Mode()&os.ModeCharDevice == 0 {

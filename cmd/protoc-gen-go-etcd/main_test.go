@@ -32,15 +32,15 @@ func TestArguments(t *testing.T) {
 		{"help for init", []string{"init", "-h"}, 0, "usage: ", ""},
 		{"unknown flag", []string{"--nope"}, 2, "", `unexpected arguments ["--nope"]` + "\nusage: "},
 		{"unknown command", []string{"import", "x"}, 2, "", "usage: "},
-		{"too many", []string{"--version", "x"}, 2, "", "usage: "},
-		{"export nowhere", []string{"export"}, 2, "", "usage: "},
+		{"an argument after --version", []string{"--version", "x"}, 2, "", "usage: "},
+		{"export without a directory", []string{"export"}, 2, "", "usage: "},
 		{"export of an unknown flag", []string{"export", "--force"}, 2, "", `unexpected arguments ["export" "--force"]`},
 		{"export twice", []string{"export", "a", "b"}, 2, "", "usage: "},
 		{"export to the empty name", []string{"export", ""}, 1, "", "DIR is empty"},
 		{"export into a file", []string{"export", file}, 1, "", "export to " + file},
-		{"init of nothing", []string{"init"}, 2, "", "usage: "},
+		{"init without a module", []string{"init"}, 2, "", "usage: "},
 		{"init with an unknown flag", []string{"init", "--force", "example.com/a"}, 2, "", "usage: "},
-		{"init of two", []string{"init", "example.com/a", "example.com/b"}, 2, "", "usage: "},
+		{"init of two modules", []string{"init", "example.com/a", "example.com/b"}, 2, "", "usage: "},
 		{"init with an empty -replace", []string{"init", "-replace", "", "example.com/a"}, 2, "", "usage: "},
 		{"init with -replace alone", []string{"init", "-replace", "example.com/a"}, 2, "", "usage: "},
 	}
@@ -48,7 +48,7 @@ func TestArguments(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
 			if code := run(tt.args, os.Stdin, &stdout, &stderr); code != tt.code {
-				t.Errorf("exit code %d; want %d", code, tt.code)
+				t.Errorf("run(%q) = exit code %d, want %d", tt.args, code, tt.code)
 			}
 			wantText(t, "stdout", stdout.String(), tt.stdout)
 			wantText(t, "stderr", stderr.String(), tt.stderr)
@@ -60,7 +60,7 @@ func TestArguments(t *testing.T) {
 func wantText(t *testing.T, name, got, want string) {
 	t.Helper()
 	if !strings.Contains(got, want) || want == "" && got != "" {
-		t.Errorf("%s is %q; want %q in it", name, got, want)
+		t.Errorf("%s is %q, want %q in it", name, got, want)
 	}
 }
 
@@ -82,7 +82,7 @@ func TestExport(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Errorf("%s is not the embedded file", path)
+		t.Errorf("export writes %s with %d bytes, want the embedded file with %d", path, len(got), len(want))
 	}
 }
 
@@ -105,7 +105,7 @@ func TestPlugin(t *testing.T) {
 		{"unknown parameter", "paths=source_relative,nope=1", 1, `unknown parameter "nope"`},
 		{"bad parameter", "paths=nowhere", 1, "nowhere"},
 		{"a suffix that no import path may have", "paths=source_relative,package_suffix=\u00e9", 1, "package_suffix=\u00e9: want ASCII letters"},
-		{"a connect that is neither", "paths=source_relative,connect=maybe", 1, "connect=maybe: want true or false"},
+		{"a connect that is neither true nor false", "paths=source_relative,connect=maybe", 1, "connect=maybe: want true or false"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -40,8 +40,8 @@ func policyName(lb *discoveryv1.LoadBalancing) protoreflect.Name {
 	return ""
 }
 
-// affinityPath returns the fields on the path of an affinity through a request: messages, and last
-// the field with the value. The error is a predicate of the path.
+// affinityPath returns the fields on the path of an affinity through a request: messages, and at
+// the end the field with the value. The error continues a sentence that begins with the path.
 func affinityPath(request *protogen.Message, path string) ([]*protogen.Field, error) {
 	names := strings.Split(path, ".")
 	if slices.Contains(names, "") {
@@ -60,13 +60,13 @@ func affinityPath(request *protogen.Message, path string) ([]*protogen.Field, er
 		fields = append(fields, field)
 		message = field.Message
 	}
-	last := fields[len(fields)-1].Desc
-	switch kind := last.Kind(); {
+	end := fields[len(fields)-1].Desc
+	switch kind := end.Kind(); {
 	case kind == protoreflect.MessageKind || kind == protoreflect.GroupKind:
 		return nil, fmt.Errorf("ends at the message %s: go on to one of its fields", message.Desc.FullName())
 	case kind == protoreflect.FloatKind || kind == protoreflect.DoubleKind:
 		return nil, fmt.Errorf("ends at a %v, whose equal values are not spelled alike: take a field of another type", kind)
-	case kind == protoreflect.BoolKind && last.Default().Bool():
+	case kind == protoreflect.BoolKind && end.Default().Bool():
 		return nil, errors.New("ends at a bool that is true by default, so that no call would have an affinity: take another field")
 	}
 	return fields, nil
@@ -90,8 +90,8 @@ func singularField(message *protogen.Message, name string) (*protogen.Field, err
 	return field, nil
 }
 
-// renderAffinityClient writes the client of a service that has methods with an affinity. The client embeds the one of
-// protoc-gen-go-grpc under another name, since a method may have the client's Go name, and overrides these methods.
+// renderAffinityClient writes a client that overrides the methods with an affinity, if there are any. It embeds the client of
+// protoc-gen-go-grpc under another name, since a method may have the Go name of that client.
 func renderAffinityClient(g *protogen.GeneratedFile, s *service) {
 	methods := s.withAffinity()
 	if len(methods) == 0 {
@@ -129,8 +129,8 @@ func renderAffinityMethod(g *protogen.GeneratedFile, s *service, m *method) {
 	g.P()
 }
 
-// resultType returns the result type of the client's method. The stream types have had their names
-// in every version of protoc-gen-go-grpc, in recent ones as aliases.
+// resultType returns the result type of the client's method. Every version of protoc-gen-go-grpc
+// declares these names of stream types, recent versions as aliases.
 func resultType(g *protogen.GeneratedFile, s *service, m *method) string {
 	if m.proto.Desc.IsStreamingServer() {
 		return g.QualifiedGoIdent(s.grpcIdent(s.proto.GoName + "_" + m.proto.GoName + "Client"))
@@ -138,11 +138,11 @@ func resultType(g *protogen.GeneratedFile, s *service, m *method) string {
 	return "*" + g.QualifiedGoIdent(m.proto.Output.GoIdent)
 }
 
-// renderAffinityOf writes statements that use the value of the last field if it makes an affinity. use
-// returns the statement for an expression of the value. The path leads through getters, which accept nil
-// messages and, from the first field whose getter may have another name, through reflection.
+// renderAffinityOf writes statements that use the value at the end of the path as an affinity, if it is set.
+// use writes a statement with the value's expression. The path leads through getters, which accept nil
+// messages, and through reflection from the first field whose getter may have another name.
 func renderAffinityOf(g *protogen.GeneratedFile, fields []*protogen.Field, use func(key string)) {
-	value, last := "in", fields[len(fields)-1]
+	value, end := "in", fields[len(fields)-1].Desc
 	reflected := false
 	for i, field := range fields {
 		if !reflected && !hasOneGetter(field) {
@@ -158,12 +158,12 @@ func renderAffinityOf(g *protogen.GeneratedFile, fields []*protogen.Field, use f
 			value = byNumber(field) + "." + reflectedType(field.Desc) + "()"
 		}
 	}
-	if last.Desc.Kind() == protoreflect.BoolKind {
+	if end.Kind() == protoreflect.BoolKind {
 		g.P("if ", value, " {")
 	} else {
-		g.P("if value := ", value, "; ", isSet(last.Desc), " {")
+		g.P("if value := ", value, "; ", isSet(end), " {")
 	}
-	use(spelling(g, last.Desc, reflected))
+	use(spelling(g, end, reflected))
 	g.P("}")
 }
 
@@ -196,8 +196,8 @@ func reflectedType(field protoreflect.FieldDescriptor) string {
 	}
 }
 
-// isSet returns the condition under which a value makes an affinity. A value equal to the getter's
-// result for an unset field makes none: an enum of proto2 need not have a value 0.
+// isSet returns the condition under which a value makes an affinity. The value that the getter returns for
+// an unset field makes none. That value is the default, which need not be 0 for an enum of proto2.
 func isSet(field protoreflect.FieldDescriptor) string {
 	switch field.Kind() {
 	case protoreflect.StringKind:
@@ -211,7 +211,7 @@ func isSet(field protoreflect.FieldDescriptor) string {
 	}
 }
 
-// unlessDefault extends a condition by "the value is not the field's default", unless the default is zero.
+// unlessDefault adds to a condition that the value is not the field's default, unless the default is zero.
 func unlessDefault(condition, value, byDefault, zero string) string {
 	if byDefault == zero {
 		return condition
@@ -221,10 +221,10 @@ func unlessDefault(condition, value, byDefault, zero string) string {
 
 // spelling returns the Go expression that formats a value as a string. Values read by reflection have the widest type of their kind.
 func spelling(g *protogen.GeneratedFile, field protoreflect.FieldDescriptor, reflected bool) string {
-	decimal := func(function, as string) string {
+	decimal := func(function, conversion string) string {
 		value := "value"
-		if as != "" {
-			value = as + "(value)"
+		if conversion != "" {
+			value = conversion + "(value)"
 		}
 		return g.QualifiedGoIdent(strconvPackage.Ident(function)) + "(" + value + ", 10)"
 	}

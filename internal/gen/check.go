@@ -11,14 +11,14 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// check reports every problem of the files to generate. Checks across services include imported files, but the run that
-// generates those reports their own problems. The Go compiler reports colliding names, protoc and buf colliding files.
+// check reports every problem of the files to generate. Checks across services include imported files, whose own problems
+// are reported when they are generated. The Go compiler reports names that collide, protoc and buf files that collide.
 func check(files []*protogen.File, services map[*protogen.File][]*service, to target) {
 	checkOptions(files, services)
 	checkPackages(files, services, to)
 }
 
-// checkOptions is check without the packages of generated code.
+// checkOptions is check without the checks of the packages of generated code.
 func checkOptions(files []*protogen.File, services map[*protogen.File][]*service) {
 	var keyed []*service // services with keys that are valid by themselves
 	for _, file := range files {
@@ -131,7 +131,7 @@ func checkAuthority(s *service, keyOK bool) {
 func checkLoadBalancing(s *service) {
 	loadBalancing(s)
 	lb := s.options.GetLoadBalancing()
-	// In a live config, gRPC's parser accepts any case.
+	// Live configs may spell the header in any case, proto files only in lower case.
 	if header := strings.ToLower(lb.GetLaneHeader()); header != lb.GetLaneHeader() && serviceconfig.ValidHeader(header) {
 		s.option.in("load_balancing").in("lane_header").problem("is %q: give it %s, in lower case", lb.GetLaneHeader(), serviceconfig.WantHeader)
 	}
@@ -142,7 +142,7 @@ func checkLoadBalancing(s *service) {
 
 // checkEjections reports an outlier detection without effect.
 func checkEjections(at position, detection *discoveryv1.OutlierDetection, pickFirst bool) {
-	// This percentage alone is 0 if it is not set.
+	// Of all percentages, only this one is 0 by default.
 	if ejection := detection.GetFailurePercentageEjection(); ejection != nil && ejection.GetEnforcementPercentage() == 0 && complete(ejection) {
 		at.in("failure_percentage_ejection").in("enforcement_percentage").problem(
 			"is 0 or left out, so that no endpoint is ever left out: give it 1 to 100")

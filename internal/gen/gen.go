@@ -1,12 +1,12 @@
 // Package gen is the plugin: it reads the options in proto files, checks them and writes Go code
 // that goes with the code of protoc-gen-go-grpc or protoc-gen-connect-go.
 //
-// It works in three steps. The options are read into services (model.go); each rule
-// of options.proto is checked (check.go and the files it calls); and only what
-// has passed all of them is rendered (render.go).
+// It works in three steps. It reads the options into services (model.go). It checks each
+// rule of options.proto (check.go and the files that it calls). If all rules hold, it
+// renders the code (render.go).
 //
-// Its tests go from proto source to output and need a compiler: they are in the module
-// integration, in its folder generator, and their cases are in testdata.
+// The tests run from proto source to output, and need a compiler. They are in the folder
+// generator of the module integration, and their cases are in testdata.
 package gen
 
 import (
@@ -90,11 +90,11 @@ func generate(plugin *protogen.Plugin, to target) error {
 type Description struct {
 	Name          string // the full name of the service
 	Key           string
-	Authority     string // of the key, if the options have none
-	ServiceConfig string // JSON
-	Leader        []string
+	Authority     string               // that of the key, if the options have none
+	ServiceConfig string               // JSON
+	Leader        []string             // full names of the methods whose calls go to the leader
 	LeaseSuffix   bool                 // whether readers must read the layout LEASE_SUFFIX
-	JSON          *endpoint.JSONFields // the fields of the JSON layout that readers must read; nil: none
+	JSON          *endpoint.JSONFields // the fields of the JSON layout that readers must read; nil if there is none
 }
 
 // Describe reads an encoded set of file descriptors with all imports, as "buf build" writes it, and describes

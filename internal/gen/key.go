@@ -28,8 +28,8 @@ func validKey(s *service) bool {
 	return servicekey.Check(s.options.GetKey()) == nil
 }
 
-// checkKeys reports valid keys that services must not have together. The check includes files that
-// are not generated, but a problem is reported at a service that is.
+// checkKeys reports keys that are valid alone, but not together. The check includes imported files,
+// but reports problems only in files to generate.
 func checkKeys(services []*service) {
 	sharing := make(map[string][]*service, len(services))
 	suffixed := map[string]bool{} // keys that a lease id follows without a slash
@@ -43,7 +43,7 @@ func checkKeys(services []*service) {
 	for _, s := range services {
 		key := s.options.GetKey()
 		if sharing[key][0] != s {
-			continue // only the first such key is reported
+			continue // an earlier service has the same key
 		}
 		checkShared(sharing[key])
 		if outer := servicekey.Outer(key, servicekey.Nested, func(k string) bool { return sharing[k] != nil }); outer != "" {
@@ -59,7 +59,7 @@ func checkKeys(services []*service) {
 	}
 }
 
-// noteOverlap reports that two keys overlap: at the inner key, or at the outer one if only that is generated.
+// noteOverlap reports that two keys overlap. The report is at the inner key, or at the outer key if only that is generated.
 func noteOverlap(outer, inner []*service, relation, inverse, cure string) {
 	at, other := generated(inner), generated(outer)
 	if !at.file.Generate {
@@ -112,7 +112,7 @@ func ttlText(s *service) string {
 
 // checkTLSNames reports services under different keys that share a TLS name: callers of each would accept the
 // certificates of the other's servers. Services under one key have the same servers, so they may share a
-// name. The check includes files that are not generated, but reports problems only in files that are.
+// name. The check includes imported files, but reports problems only in files to generate.
 func checkTLSNames(services []*service) {
 	type nameOfKey struct{ name, key string }
 	sharing := make(map[nameOfKey][]*service, len(services))
@@ -137,8 +137,8 @@ func checkTLSNames(services []*service) {
 	}
 }
 
-// noteSharedName reports that the services of two keys share a TLS name: at the later services, or
-// at the earlier ones if only those are generated.
+// noteSharedName reports that the services of two keys share a TLS name. The report is at the later
+// services, or at the earlier services if only those are generated.
 func noteSharedName(earlier, later []*service, name string) {
 	at, other := generated(later), generated(earlier)
 	if !at.file.Generate {
@@ -147,10 +147,10 @@ func noteSharedName(earlier, later []*service, name string) {
 	if !at.file.Generate {
 		return
 	}
-	from, text := nameSource(at)
-	otherFrom, otherText := nameSource(other)
-	from.problem("%q gives the TLS name %q, and so does the %s %q of %v: servers of one could pose as the other's, give one an authority of its own",
-		text, name, otherFrom.field, otherText, otherFrom)
+	source, text := nameSource(at)
+	otherSource, otherText := nameSource(other)
+	source.problem("%q gives the TLS name %q, and so does the %s %q of %v: servers of one could pose as the other's, give one an authority of its own",
+		text, name, otherSource.field, otherText, otherSource)
 }
 
 // nameSource returns the source of a service's TLS name: its authority or its key.

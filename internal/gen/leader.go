@@ -10,7 +10,7 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// checkLeader reports options that contradict to: LEADER, and a misplaced to.
+// checkLeader reports an affinity of a method with "to: LEADER", and a "to" in default_method.
 func checkLeader(s *service) {
 	if s.options.GetDefaultMethod().GetTo() != discoveryv1.To_TO_UNSPECIFIED {
 		s.option.in("default_method").in("to").problem("belongs to the service or to one method: write it there")
@@ -30,7 +30,7 @@ func (s *service) to(m *discoveryv1.MethodOptions) discoveryv1.To {
 	return s.options.GetTo()
 }
 
-// leaderMethods returns the full names of the methods with calls to the leader, in the file's order.
+// leaderMethods returns the full names of the methods whose calls go to the leader, in the file's order.
 func (s *service) leaderMethods() []string {
 	options := make(map[protoreflect.FullName]*discoveryv1.MethodOptions)
 	for _, m := range s.methods {

@@ -23,7 +23,7 @@ func checkMethod(s *service, m *method) {
 	checkCalls(m.option, m.options)
 }
 
-// takesRetryBack reports whether a method's retry turns off the one of default_method.
+// takesRetryBack reports whether a method's retry turns off the retry of default_method.
 func takesRetryBack(retry *discoveryv1.Retry) bool {
 	return proto.Equal(retry, &discoveryv1.Retry{MaxAttempts: 1})
 }
@@ -60,7 +60,7 @@ func checkPositive(at position, d *durationpb.Duration) bool {
 	return checkNotTooLong(at, d)
 }
 
-// checkNotTooLong reports a duration that protobuf allows and a service config does not.
+// checkNotTooLong reports a duration that is valid in protobuf, but too long for a service config.
 func checkNotTooLong(at position, d *durationpb.Duration) bool {
 	if serviceconfig.Duration(d.AsDuration()) > serviceconfig.MaxDuration {
 		at.problem("is %s: give it at most %v", durationJSON(d), serviceconfig.MaxDuration)

@@ -14,8 +14,9 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// Any option may have the number of ours, and a request holds only numbers. So the request is parsed without our options, and
-// this file parses them for files that import ours: no compiler lets a file see two options with one number.
+// Options of other plugins may have the numbers of our options, and a request identifies options only by number. So the request
+// is parsed without our options, and this file parses them in files that import our proto file. No compiler accepts a file that
+// imports two options with one number.
 
 // unparsed resolves every linked extension except our options.
 type unparsed struct{ *protoregistry.Types }
@@ -29,7 +30,7 @@ func (r unparsed) FindExtensionByNumber(message protoreflect.FullName, number pr
 }
 
 // importersOf returns the paths of the files that import our options, directly or by public imports, or that import
-// nothing and so see no option of others. In files, as in every request, each file comes after its imports.
+// nothing. files must have each file after its imports, as every request does.
 func importersOf(files []*descriptorpb.FileDescriptorProto) map[string]bool {
 	importers, public := make(map[string]bool), make(map[string]bool)
 	options := discoveryv1.File_etcd_discovery_v1_options_proto
@@ -71,7 +72,7 @@ func (r *reader) parseOption(at position, options proto.Message, ours protorefle
 	return option, true
 }
 
-// rawOption returns the bytes of an option that was not parsed. It joins the parts of a message that is written in parts.
+// rawOption returns the bytes of an option that was not parsed. It joins the parts of a message that is encoded in parts.
 func rawOption(options protoreflect.Message, number protowire.Number) (wire []byte, found bool) {
 	for unknown := options.GetUnknown(); len(unknown) > 0; {
 		n, kind, length := protowire.ConsumeField(unknown)
@@ -91,8 +92,8 @@ func rawOption(options protoreflect.Message, number protowire.Number) (wire []by
 // upgrade is the cure for options that come from a newer options.proto.
 const upgrade = "it is newer than this plugin: upgrade protoc-gen-go-etcd"
 
-// checkNewer reports the fields and enum values in options that this plugin does not know, so that
-// none is ignored, and invalid durations. It returns whether there are any.
+// checkNewer reports fields and enum values that this plugin does not know, instead of ignoring them,
+// and invalid durations. It returns whether it reported any.
 func checkNewer(at position, options protoreflect.Message) bool {
 	before := len(at.problems.list)
 	checkUnknownFields(at, options)

@@ -11,8 +11,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
-// These are the parameters that other Go plugins lack. suffixParameter puts generated code into a package of
-// its own, like protoc-gen-connect-go's parameter; with connectParameter it repeats the value of that plugin.
+// These are the parameters that other Go plugins lack. suffixParameter selects a separate package for generated code,
+// as it does for protoc-gen-connect-go. With connectParameter, both plugins must get the same suffix.
 const (
 	suffixParameter  = "package_suffix"
 	connectParameter = "connect"
@@ -21,10 +21,10 @@ const (
 // connectSuffix is protoc-gen-connect-go's default suffix of packages.
 const connectSuffix = "connect"
 
-// A target is the plugin whose code generated code belongs to, and the package for it.
+// A target says which plugin's code the generated code accompanies, and in which package it is.
 type target struct {
-	connect bool   // protoc-gen-connect-go's code, in the same package; else protoc-gen-go-grpc's
-	suffix  string // of the package; "" for the package of protoc-gen-go's code
+	connect bool   // accompanies protoc-gen-connect-go's code, in its package; otherwise protoc-gen-go-grpc's
+	suffix  string // of the package; "" selects the package of protoc-gen-go's code
 }
 
 // An output is the package and the file of the code generated for a file.
@@ -55,7 +55,7 @@ func (t target) place(file *protogen.File, extension string) output {
 	}
 }
 
-// checkPackages reports packages of the output that cannot be imported or share the directory of another package.
+// checkPackages reports packages of the output that cannot be imported, or whose directory has another package.
 func checkPackages(files []*protogen.File, services map[*protogen.File][]*service, target target) {
 	if target.suffix == "" {
 		return
@@ -99,7 +99,7 @@ var suffixText = regexp.MustCompile(`^[A-Za-z0-9_]*$`)
 // parameters holds the parameters that other Go plugins lack.
 type parameters struct {
 	connect bool
-	suffix  *string // nil: not given
+	suffix  *string // nil if not given
 }
 
 // target returns the target that the parameters select.

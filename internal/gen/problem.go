@@ -46,10 +46,10 @@ func (p *problems) err(order []*protogen.File) error {
 		)
 	})
 	var lines []string
-	said := make(map[problem]bool, len(p.list))
+	seen := make(map[problem]bool, len(p.list))
 	for _, problem := range p.list {
-		if !said[problem] { // elements of a list can share a place, depending on the compiler
-			said[problem] = true
+		if !seen[problem] { // elements of a list can share a place, depending on the compiler
+			seen[problem] = true
 			lines = append(lines, problem.String())
 		}
 	}
@@ -70,7 +70,7 @@ func formatPosition(file *protogen.File, line, column int) string {
 // pathText returns the path of a file as printable text. Compilers accept any name.
 func pathText(file *protogen.File) string { return printable.Text(file.Desc.Path()) }
 
-// A position is a place in a proto file that a problem can have: a service, a method, or a field of one of its options.
+// A position is a place of a problem in a proto file: a service, a method, or a field in the option of either.
 type position struct {
 	problems *problems
 	file     *protogen.File
@@ -81,7 +81,7 @@ type position struct {
 	field    string // the option's field as options.proto spells it: "retry.codes"
 }
 
-// at returns the position of one of our options on the service or method that p is.
+// at returns the position of one of our options on the service or method at p.
 func (p position) at(option protoreflect.ExtensionTypeDescriptor) position {
 	p.option = protoreflect.SourcePath{optionsField(p.element), int32(option.Number())}
 	p.message = option.Message()
@@ -97,7 +97,7 @@ func optionsField(element protoreflect.SourcePath) int32 {
 	return method
 }
 
-// in returns the position of a field of the message that p is.
+// in returns the position of a field of the message at p.
 func (p position) in(field protoreflect.Name) position {
 	fd := p.message.Fields().ByName(field)
 	if fd == nil {
@@ -109,27 +109,27 @@ func (p position) in(field protoreflect.Name) position {
 	return p
 }
 
-// fault reports a problem of a field below the message at p, in the words of proto files. picks is their name of the policy that picks.
-func (p position) fault(f *serviceconfig.Fault, picks string) {
-	fields, at, last := p.message.Fields(), p, protoreflect.FieldDescriptor(nil)
+// fault reports a fault of a field below the message at p, with the field names of proto files. policy names the picking policy there.
+func (p position) fault(f *serviceconfig.Fault, policy string) {
+	fields, at, field := p.message.Fields(), p, protoreflect.FieldDescriptor(nil)
 	for _, step := range f.Path {
 		if i, err := strconv.Atoi(strings.Trim(step, "[]")); err == nil {
 			at = at.index(i)
 		} else if fd := at.message.Fields().ByJSONName(step); fd != nil { // otherwise a key of a map, which has one position
-			at, last = at.in(fd.Name()), fd
+			at, field = at.in(fd.Name()), fd
 		}
 	}
 	text := f.Text
 	switch {
 	case f.Want != "" && f.Missing:
 		text = "is missing: give it " + f.Want
-	case f.Want != "" && last.Kind() == protoreflect.MessageKind: // a duration
+	case f.Want != "" && field.Kind() == protoreflect.MessageKind: // a duration
 		text = "is " + strings.Trim(f.Got, `"`) + ": give it " + f.Want
 	case f.Want != "":
 		text = "is " + f.Got + ": give it " + f.Want
 	}
-	for _, policy := range serviceconfig.Picking {
-		text = strings.ReplaceAll(text, strconv.Quote(policy.Name), picks)
+	for _, known := range serviceconfig.Picking {
+		text = strings.ReplaceAll(text, strconv.Quote(known.Name), policy)
 	}
 	at.problem("%s", outsideQuotes(text, func(text string) string {
 		for i := range fields.Len() {
@@ -180,14 +180,14 @@ func (p position) problem(format string, args ...any) {
 	p.problems.list = append(p.problems.list, problem{p.file, line, column, string(p.owner) + ": " + text})
 }
 
-// String formats the position for an error about another one.
+// String formats the position for a problem that is reported at another position.
 func (p position) String() string {
 	line, column := p.lineColumn()
 	return fmt.Sprintf("%s (%s)", p.owner, formatPosition(p.file, line, column))
 }
 
-// lineColumn returns the line and column, counted from 1, or zeros. A field without a location of its own has that of its statement.
-// Compilers give an option the path of the fields that its statement names; some give one to the fields inside braces, too.
+// lineColumn returns the line and column, counted from 1, or zeros if they are unknown. Compilers give an option statement the path
+// of the fields that it names. Some also give locations to fields inside braces. Other fields have the location of the statement.
 func (p position) lineColumn() (line, column int) {
 	places := p.problems.placesIn(p.file)
 	for n := len(p.option); n >= 2; n-- {
@@ -210,7 +210,7 @@ func exactly(file *protogen.File, path protoreflect.SourcePath) (line, column in
 	return location.StartLine + 1, location.StartColumn + 1
 }
 
-// places maps a path in a file's services to the place of the first element at or below it.
+// places maps a path in a file's services to the place of the first element at or below the path.
 type places map[string]place
 
 type place struct{ line, column int }

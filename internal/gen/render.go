@@ -22,7 +22,7 @@ const (
 	connectPackage = protogen.GoImportPath("connectrpc.com/connect")
 	bridgePackage  = protogen.GoImportPath("github.com/etcdrpc/protoc-gen-go-etcd/connectetcd")
 
-	// This package is imported for its registration, if a service needs it.
+	// This package is imported only to register the policy, if a service needs it.
 	outlierPackage = protogen.GoImportPath("github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection")
 )
 
@@ -67,7 +67,7 @@ func renderPin(g *protogen.GeneratedFile, pkg protogen.GoImportPath) {
 	g.P()
 }
 
-// modulePath returns the module of a package, which is at the module's top.
+// modulePath returns the module of a package of ours.
 func modulePath(pkg protogen.GoImportPath) string {
 	return strings.TrimSuffix(string(pkg), "/runtime") // the others are at the top of their modules
 }
@@ -183,8 +183,8 @@ func notHiding(g *protogen.GeneratedFile, used ...protogen.GoIdent) func(name st
 	}
 }
 
-// comment writes a line of a comment with our own text and names: text copied from a proto file could become
-// a directive to the compiler. The caller escapes other parts, as a line feed ends the comment.
+// comment writes a line of a comment. It must begin with our own text or with a name, because other text of a proto
+// file could be a directive to the compiler. The caller must escape other text, because a line feed ends the comment.
 func comment(g *protogen.GeneratedFile, text ...any) {
 	g.P(append([]any{"// "}, text...)...)
 }
@@ -197,7 +197,7 @@ func deprecated(g *protogen.GeneratedFile, owner protoreflect.Descriptor) {
 	}
 }
 
-// annotate ties a symbol to the service, for tools that navigate between the two.
+// annotate records that a symbol belongs to the service, for tools that navigate between the two.
 func annotate(g *protogen.GeneratedFile, s *service, symbol string) {
 	g.AnnotateSymbol(symbol, protogen.Annotation{Location: s.proto.Location})
 }
@@ -227,8 +227,8 @@ func serverName(s *protogen.Service) string { return s.GoName + "Server" }
 // handlerName returns the name of a server in the code of protoc-gen-connect-go.
 func handlerName(s *protogen.Service) string { return s.GoName + "Handler" }
 
-// affinityClientName and plainClientName are unexported. No other generated name has an underscore
-// before a lower-case letter, so they collide with none.
+// affinityClientName and plainClientName are unexported names. They collide with no other generated
+// name, because no other has an underscore before a lower-case letter.
 func affinityClientName(s *protogen.Service) string { return unexported(s) + "_affinityClient" }
 func plainClientName(s *protogen.Service) string    { return unexported(s) + "_plainClient" }
 

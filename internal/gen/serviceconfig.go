@@ -38,16 +38,16 @@ func checkServiceConfig(s *service) {
 	}
 }
 
-// methodConfigs returns the method configs of a service. gRPC uses only the most specific one, so
-// the config of a method repeats the values of default_method.
+// methodConfigs returns the method configs of a service. gRPC uses only the most specific config of
+// a method, so each config repeats the values of default_method.
 func methodConfigs(s *service) []serviceconfig.Method {
 	var configs []serviceconfig.Method
 	service, byDefault := string(s.proto.Desc.FullName()), s.options.GetDefaultMethod()
-	if says(byDefault) {
+	if configures(byDefault) {
 		configs = append(configs, methodConfig(serviceconfig.MethodName{Service: service}, byDefault, byDefault))
 	}
 	for _, m := range s.methods {
-		if !says(m.options) {
+		if !configures(m.options) {
 			continue
 		}
 		config := methodConfig(serviceconfig.MethodName{Service: service, Method: string(m.proto.Desc.Name())}, m.options, byDefault)
@@ -56,13 +56,13 @@ func methodConfigs(s *service) []serviceconfig.Method {
 	return configs
 }
 
-// says reports whether options set a field of method configs.
-func says(options *discoveryv1.MethodOptions) bool {
+// configures reports whether options set a field of method configs.
+func configures(options *discoveryv1.MethodOptions) bool {
 	return options.GetTimeout() != nil || options.GetWaitForReady() || options.GetRetry() != nil
 }
 
-// loadBalancing returns the policy of a service, inside the etcd policy if the options need it,
-// inside outlier detection if they enable it.
+// loadBalancing returns the policy of a service. The policy "etcd" is around it if the options need
+// that, and outlier detection around both if the options enable it.
 func loadBalancing(s *service) serviceconfig.Policy {
 	at, lb := s.option.in("load_balancing"), s.options.GetLoadBalancing()
 	policy := picking(s)
@@ -104,8 +104,8 @@ func picking(s *service) serviceconfig.Policy {
 	return serviceconfig.Policy{Name: serviceconfig.RoundRobinName, Config: &serviceconfig.Bare{}}
 }
 
-// lower returns the policy with a name and the config in a message, whose JSON names are the
-// policy's, and in given. It reports problems of the message.
+// lower returns a policy by name. Its config has the fields of m, which have the same JSON names,
+// and the fields in given. It reports faults of m at the given position.
 func (s *service) lower(at position, policy string, m proto.Message, given map[string]any) serviceconfig.Policy {
 	config := map[string]any{}
 	maps.Copy(config, given)
@@ -118,7 +118,7 @@ func (s *service) lower(at position, policy string, m proto.Message, given map[s
 		field.Set(fd, value)
 		text, err := protojson.Marshal(field.Interface())
 		if err != nil {
-			return true // it has an invalid duration, which is reported
+			return true // checkNewer reports the invalid duration
 		}
 		if err := json.Unmarshal(text, &config); err != nil {
 			panic(fmt.Sprintf("protobuf's own JSON: %v", err))
@@ -135,7 +135,7 @@ func (s *service) lower(at position, policy string, m proto.Message, given map[s
 	return p
 }
 
-// methodConfig returns the options and, for unset fields, those of the default.
+// methodConfig returns the config of the options. A field that is not set has the value in byDefault.
 func methodConfig(name serviceconfig.MethodName, options, byDefault *discoveryv1.MethodOptions) serviceconfig.Method {
 	config := serviceconfig.Method{Name: []serviceconfig.MethodName{name}}
 	config.Timeout = durationOf(cmp.Or(options.GetTimeout(), byDefault.GetTimeout()))
@@ -161,7 +161,7 @@ func retryConfig(retry *discoveryv1.Retry) *serviceconfig.Retry {
 	return config
 }
 
-// durationOf converts a duration that was checked; nil if it is unset.
+// durationOf converts a checked duration. It returns nil if the duration is not set.
 func durationOf(d *durationpb.Duration) *serviceconfig.Duration {
 	if d == nil {
 		return nil
@@ -170,7 +170,7 @@ func durationOf(d *durationpb.Duration) *serviceconfig.Duration {
 	return &duration
 }
 
-// durationJSON formats a duration as protobuf's JSON does, as in "1.500s"; "" if it is unset.
+// durationJSON formats a duration as protobuf's JSON does, as in "1.500s". It returns "" if the duration is not set.
 func durationJSON(d *durationpb.Duration) string {
 	if d == nil {
 		return ""

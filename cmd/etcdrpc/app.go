@@ -43,7 +43,7 @@ type app struct {
 	running  bool               // the command line was valid
 }
 
-// complete panics if a completion could not be registered, which is a programming error.
+// complete panics if a completion could not be registered: that is a programming error.
 func complete(err error) {
 	if err != nil {
 		panic(err)

@@ -131,7 +131,7 @@ func (c *call) prepare(a *app) (err error) {
 	return nil
 }
 
-// choose returns the instances to call: that of --instance, all with --each, or otherwise a random one that clients call.
+// choose returns the instances to call: the instance of --instance, all instances with --each, or a random one that clients call.
 func (c *call) choose(s *inventory.Service) ([]inventory.Instance, error) {
 	if c.instance != "" {
 		i, err := s.Find(c.instance)
@@ -164,7 +164,7 @@ func (c *call) callOne(ctx context.Context, n *store.Snapshot, i *inventory.Inst
 	output.Sayf(notes, "etcdrpc: call %s of %q at %s: %s\n", c.method, n.Services[0].Namespace+c.key, i.Addr, failure(err))
 	for _, detail := range status.Convert(err).Proto().GetDetails() {
 		text, err := protojson.Marshal(detail)
-		if err != nil { // its type is unknown
+		if err != nil { // the type of the detail is unknown
 			text = strconv.AppendQuote(nil, detail.GetTypeUrl())
 		}
 		if err := output.WriteJSON(notes, json.RawMessage(text)); err != nil {

@@ -38,7 +38,7 @@ func (p plant) with(key string, metadata ...string) plant {
 // instance plants an instance whose address leads to a server of newYard, by default to the healthy one.
 func instance(server ...string) plant { return says("null", server...) }
 
-// says is instance with metadata.
+// says plants an instance as instance does, with metadata.
 func says(metadata string, server ...string) plant {
 	return func(f *planted, at string) {
 		key, addr := path.Split(at)

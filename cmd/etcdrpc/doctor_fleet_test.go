@@ -84,7 +84,7 @@ func (f *planted) instances(key string, metadata ...string) {
 // instance puts a well-formed entry on a lease. If a server is given, the address leads to it.
 func (f *planted) instance(key, addr string, server ...string) { f.says(key, addr, "null", server...) }
 
-// says is instance with metadata.
+// says puts an entry as instance does, with metadata.
 func (f *planted) says(key, addr, metadata string, server ...string) {
 	f.lease(key+"/"+addr, `{"Addr":"`+addr+`","Metadata":`+metadata+`}`)
 	for _, name := range server {
@@ -169,7 +169,7 @@ func newYard(t *testing.T) *yard {
 	good := secure(func(*tls.Config) {})
 	const no, unknown = grpc_health_v1.HealthCheckResponse_NOT_SERVING, grpc_health_v1.HealthCheckResponse_UNKNOWN
 	says := func(service string, status grpc_health_v1.HealthCheckResponse_ServingStatus, others ...string) func(*grpc.Server) {
-		checks := health.NewServer() // it serves ""
+		checks := health.NewServer() // the status of "" is SERVING
 		checks.SetServingStatus(service, status)
 		for _, name := range others {
 			checks.SetServingStatus(name, grpc_health_v1.HealthCheckResponse_SERVING)

@@ -17,7 +17,7 @@ import (
 // healthy are sets of services without faults. Their servers use TLS.
 var healthy = []struct {
 	name  string
-	note  string // in the remedy of the only note; "": no note
+	note  string // in the remedy of the only note; "" if there is no note
 	plant func(f *planted)
 }{
 	{"JSON with TLS and leases", `SetServingStatus("acme.Admin", healthpb.HealthCheckResponse_SERVING)`, func(f *planted) {

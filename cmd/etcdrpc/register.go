@@ -188,7 +188,7 @@ func (o *registerOptions) server(registry *runtime.Registry, key string, details
 	server := registry.NewServer(grpc.NewServer(), runtime.WithAdvertiseAddress(o.address), runtime.WithDrainDelay(o.drainDelay))
 	// The wrapper hides the method by which the runtime would set the status RegistrationHealth. The key may be the same name.
 	healthpb.RegisterHealthServer(server, struct{ healthpb.HealthServer }{health})
-	// No client uses this authority: callers use that of their generated code.
+	// No client uses this authority, because callers have generated code with their own.
 	server.Publish(&runtime.ServiceDesc{Name: key, Key: key, Authority: "localhost"}, details...)
 	return server, health
 }

@@ -67,7 +67,7 @@ func TestRegister_FollowsHealth(t *testing.T) {
 	}
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
-	t.Cleanup(func() { _ = cmd.Process.Kill() }) // an error: it has ended
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // an error means that the process has ended
 	if err := said.wait(addr + ` of "acme/user" does not serve, so it is not in etcd: its health is NOT_SERVING`); err != nil {
 		t.Fatal(err)
 	}

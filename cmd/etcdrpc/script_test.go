@@ -176,8 +176,8 @@ func listenCmd(ts *testscript.TestScript, _ bool, names []string) {
 	}
 }
 
-// exitsCmd runs a command line in this process, which is faster than a process of its own, and
-// checks its exit code: exits 2 etcdrpc ls -o yaml. Arguments may name files.
+// exitsCmd runs a command line in this process, which is faster than starting a process, and
+// checks the exit code, as in "exits 2 etcdrpc ls -o yaml". Arguments may name files.
 func exitsCmd(ts *testscript.TestScript, _ bool, args []string) {
 	a, line := newApp(), slices.Clone(args[2:])
 	a.getenv = ts.Getenv

@@ -100,7 +100,7 @@ func TestInitWithBufOnPath(t *testing.T) {
 			t.Run(tt.name+strings.Join(flags, ""), func(t *testing.T) {
 				bin := t.TempDir()
 				if tt.script != "" {
-					if err := os.WriteFile(filepath.Join(bin, "buf"), []byte("#!/bin/sh\n"+tt.script+"\n"), 0o700); err != nil { //nolint:gosec // it is run
+					if err := os.WriteFile(filepath.Join(bin, "buf"), []byte("#!/bin/sh\n"+tt.script+"\n"), 0o700); err != nil { //nolint:gosec // the script must be executable
 						t.Fatal(err)
 					}
 				}

@@ -65,8 +65,8 @@ func Respond(raw []byte) (*pluginpb.CodeGeneratorResponse, error) {
 	return plugin.Response(), nil
 }
 
-// generate adds a file to the plugin's output for each file to generate that has a service with the option.
-// If anything in the request is wrong, it adds none, and the error has a line for each problem.
+// generate adds code to the plugin's output for each file to generate that has a service with the service option.
+// If there are problems in the request, it adds no code, and the error has a line for each problem.
 func generate(plugin *protogen.Plugin, to target) error {
 	var problems problems
 	services := readServices(plugin, &problems)

@@ -15,20 +15,20 @@ type service struct {
 	options  *discoveryv1.ServiceOptions
 	methods  []*method // those with the method option, in the file's order
 	position position  // of the service
-	option   position  // of its option
-	newer    bool      // its options have fields unknown to this plugin
+	option   position  // of the service option
+	newer    bool      // the options have fields that this plugin does not know
 }
 
 // A method is a proto method with the method option.
 type method struct {
 	proto   *protogen.Method
 	options *discoveryv1.MethodOptions
-	option  position // of its option
+	option  position // of the method option
 }
 
 // A reader reads the options of files.
 type reader struct {
-	importers map[string]bool // of our options, by path
+	importers map[string]bool // paths of the files that import our options
 	problems  *problems
 }
 

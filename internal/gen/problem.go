@@ -76,7 +76,7 @@ type position struct {
 	file     *protogen.File
 	owner    protoreflect.FullName // the service or method
 	element  protoreflect.SourcePath
-	option   protoreflect.SourcePath // below element; empty for the element itself
+	option   protoreflect.SourcePath // path below element; empty for the element itself
 	message  protoreflect.MessageDescriptor
 	field    string // the option's field as options.proto spells it: "retry.codes"
 }

@@ -69,7 +69,7 @@ func renderPin(g *protogen.GeneratedFile, pkg protogen.GoImportPath) {
 
 // modulePath returns the module of a package of ours.
 func modulePath(pkg protogen.GoImportPath) string {
-	return strings.TrimSuffix(string(pkg), "/runtime") // the others are at the top of their modules
+	return strings.TrimSuffix(string(pkg), "/runtime") // the other packages have the paths of their modules
 }
 
 func renderDesc(g *protogen.GeneratedFile, s *service) {

@@ -42,7 +42,7 @@ func (f *Fault) Error() string {
 	return path + ": " + f.Text
 }
 
-// faults are all faults of a config. The error's text is that of the first.
+// faults are all faults of a config. The error has the text of the first fault.
 type faults []*Fault
 
 func (f *faults) Error() string { return (*f)[0].Error() }

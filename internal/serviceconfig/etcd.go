@@ -20,7 +20,7 @@ const (
 // Etcd is the config of the policy "etcd", which decides which instances a call may go to. Each field has a row in [Options].
 type Etcd struct {
 	// Split divides the calls among groups of endpoints. An endpoint belongs to the first group that it
-	// matches; endpoints that match none get calls only while no group has a ready one.
+	// matches. Endpoints in no group get calls only while no group has a ready endpoint.
 	Split []Split `json:"split,omitempty" of:"groups" max:"256"`
 	// PreferZone sends the calls to the client's own zone while an endpoint there is ready.
 	PreferZone bool `json:"preferZone,omitempty"`

@@ -65,7 +65,7 @@ func Merge(configs ...string) (string, error) {
 type Wrapped struct {
 	JSON   string
 	Top    string // the policy at the top: "etcd", or one with "etcd" directly below it
-	Health string // the healthCheckConfig; "": none
+	Health string // the healthCheckConfig; "" if there is none
 }
 
 // Wrap puts a config's load balancing policies, or round_robin if it has none, under the policy "etcd", as its

@@ -25,7 +25,7 @@ type MethodName struct {
 	Method  string `json:"method,omitempty"`
 }
 
-// Retry says when and how often a failed call is retried. gRPC makes at most five attempts.
+// Retry configures when and how often a failed call is retried. gRPC makes at most five attempts.
 type Retry struct {
 	MaxAttempts       uint32   `json:"maxAttempts" required:"true" min:"2" max:"5"` // including the first
 	InitialBackoff    Duration `json:"initialBackoff" required:"true" positive:"true"`

@@ -289,8 +289,8 @@ func ReadPolicy(name string, config map[string]any) (Policy, []*Fault) {
 	return Policy{name, to.Interface()}, nil
 }
 
-// Linked returns an error if a list of policies has none that is registered. gRPC and the policy "etcd" use
-// the first registered policy of a list, so the child policies of the others do not count.
+// Linked returns an error if a list of policies has no registered policy. gRPC and the policy "etcd" use
+// the first registered policy of a list, so the child policies of the other policies do not matter.
 func (c *Config) Linked(registered func(name string) bool) error {
 	policies := c.LoadBalancing
 	for len(policies) > 0 {

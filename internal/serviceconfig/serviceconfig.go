@@ -55,7 +55,7 @@ type Config struct {
 	LoadBalancing []Policy `json:"loadBalancingConfig,omitempty" of:"policies"`
 	// ByName is gRPC's deprecated way to name a policy. Parse moves it to LoadBalancing.
 	ByName          *PolicyName      `json:"loadBalancingPolicy,omitempty"`
-	Methods         []Method         `json:"methodConfig,omitzero" of:"methods" min:"0"` // an empty list hides that of a lower layer
+	Methods         []Method         `json:"methodConfig,omitzero" of:"methods" min:"0"` // an empty list overrides the list of a lower layer
 	RetryThrottling *RetryThrottling `json:"retryThrottling,omitempty"`
 	HealthCheck     *HealthCheck     `json:"healthCheckConfig,omitempty"`
 }

@@ -89,9 +89,9 @@ func IsPort(text string) bool {
 	return err == nil && text[0] != '0'
 }
 
-// IsIPv6 reports whether host is an IPv6 address without a zone, which is valid on one host only.
+// IsIPv6 reports whether host is an IPv6 address without a zone. A zone would be valid on one host only.
 func IsIPv6(host string) bool {
-	if strings.Count(host, ":") < 2 { // a cheap check first
+	if strings.Count(host, ":") < 2 { // this check is cheap
 		return false
 	}
 	ip, err := netip.ParseAddr(host)

@@ -26,9 +26,9 @@ import (
 //go:embed pages.html assets
 var files embed.FS
 
-// These bound a page, whatever etcd holds.
+// These bound the size of pages and forms.
 const (
-	maxRows = 200      // rows of a table, and lines of metadata or of a text; a search reaches the other rows
+	maxRows = 200      // rows of a table, and lines of metadata or of text; searches also find the other rows
 	maxCell = 96       // bytes of a text in a table
 	maxLong = 2 << 10  // bytes of any other text
 	maxBody = 64 << 10 // bytes of a form

@@ -24,7 +24,7 @@ type editPage struct {
 	frame
 	Key, Kind   string
 	Names       []string
-	Groups      []string // in the format of the form
+	Groups      []string // weight and version, as the form sends them
 	Command     string   // the command line with the same effect
 	Guard       string   // identifies the edit that the reader has seen; "" if none was shown
 	Problem     string   // why the edit was not written
@@ -173,7 +173,7 @@ func (p *editPage) add(request policyedit.Request, e *policyedit.Edit, err error
 			p.Problem += ". To do it anyway, use the flags of the command"
 		}
 	}
-	if e == nil || e.New == "" { // it has no effects to show
+	if e == nil || e.New == "" { // the edit has no effects to show
 		p.Changes = p.Guard != "" && !p.Refused
 		return status
 	}

@@ -149,7 +149,7 @@ type Severity string
 // The severities, the worst first.
 const (
 	Error   Severity = "error"   // calls fail, or go to other instances than configured
-	Warning Severity = "warning" // calls work until something else happens
+	Warning Severity = "warning" // calls work now, but may fail after another event
 	Note    Severity = "note"    // information, not a fault
 )
 

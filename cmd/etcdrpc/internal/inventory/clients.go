@@ -48,8 +48,8 @@ func (s *Service) ByAddr() map[string]*Instance {
 	return all
 }
 
-// WithUncalled returns all well-formed entries. called holds those that clients call, with their shares. The share of each
-// other entry says why it gets no calls.
+// WithUncalled returns all well-formed entries. called holds the entries that clients call, with their shares. The share of
+// each other entry gives the reason why the entry gets no calls.
 func (s *Service) WithUncalled(called *Service) []Instance {
 	all, calledAt := slices.Clone(called.Instances), called.ByAddr()
 	for _, i := range s.Instances {
@@ -73,7 +73,7 @@ func (i *Instance) uncalledReason(called *Instance) string {
 	return ""
 }
 
-// Live returns the live config as clients read it, nil if there is none. The error says why clients refuse it.
+// Live returns the live config as clients read it, nil if there is none. The error is the reason why clients refuse it.
 func (s *Service) Live() (*serviceconfig.Config, error) {
 	if s.Config == nil {
 		return nil, nil

@@ -141,8 +141,8 @@ func IsCandidate(key string) bool {
 	return ok && strings.Contains(rest, "//")
 }
 
-// Evident reports whether the keys can only be those of a service: there is a live config, a candidate for leadership, an entry
-// in a format that only servers write, or there are several addresses on leases. One address on a lease proves nothing: locks,
+// Evident reports whether the keys can only be those of a service. That is so if there is a live config, a candidate for leadership,
+// an entry in a format that only servers write, or several addresses on leases. One address on a lease is not enough, because locks,
 // leaders and DNS records look the same.
 func (s *Service) Evident() bool {
 	if s.Config != nil || len(s.Candidates) > 0 || slices.ContainsFunc(s.Instances, isServerEntry) || slices.ContainsFunc(s.Malformed, isServerEntry) || len(s.Instances) > 0 && endpoint.IsGoFrameKey(s.Key) {

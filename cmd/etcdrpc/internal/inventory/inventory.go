@@ -43,7 +43,7 @@ type Service struct {
 	Instances  []Instance // well-formed, sorted by instance, address and etcd key
 	Malformed  []Instance
 	Config     *Entry      // live service config; nil if there is none
-	Candidates []Candidate // for the leadership, sorted; the first leads
+	Candidates []Candidate // for the leadership, sorted; the first is the leader
 	Namespace  string      // prefix in etcd, not part of Key
 }
 

@@ -34,8 +34,8 @@ func DeclaredMethods(e *endpoint.Endpoint) iter.Seq[serviceconfig.MethodName] {
 // IsInfrastructure reports whether a service is one of gRPC's own, such as the health check. Servers do not publish these.
 func IsInfrastructure(service string) bool { return strings.HasPrefix(service, "grpc.") }
 
-// Unserved returns the names, of methods or of whole services, that no instance publishes. If an instance publishes nothing, it
-// returns none: that instance may serve them. gRPC's own services and the name of all services count as served.
+// Unserved returns the names, of methods or of whole services, that no instance publishes. If an instance publishes no names, it may
+// serve all, and Unserved returns nil. gRPC's own services and the name of all services count as served.
 func (s *Service) Unserved(names []serviceconfig.MethodName) []serviceconfig.MethodName {
 	missing := make(map[serviceconfig.MethodName]bool)
 	for _, name := range names {

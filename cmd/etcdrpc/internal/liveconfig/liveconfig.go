@@ -35,7 +35,7 @@ func Parse(text string) (*Config, error) {
 	return c, nil
 }
 
-// Balances reports whether the config sets load balancing, and so overrides that of the generated config.
+// Balances reports whether the config sets load balancing, and so overrides the load balancing of the generated config.
 func (c *Config) Balances() bool { return len(c.LoadBalancing) > 0 }
 
 // Etcd returns the policy "etcd", nil if there is none.

@@ -157,7 +157,7 @@ const MaxWhere = 3
 // FirstOf returns at most the first MaxWhere elements.
 func FirstOf[T any](all []T) []T { return all[:min(len(all), MaxWhere)] }
 
-// Quoted returns the first names, quoted, and the number of the others.
+// Quoted returns the first names in quotes, and the number of the remaining names.
 func Quoted(names []string) string {
 	var all []string
 	for _, name := range FirstOf(names) {

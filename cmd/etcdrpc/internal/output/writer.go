@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Checked writes to another writer, and keeps its first error. It is as safe for concurrent use as the other writer.
+// Checked writes to another writer, and keeps the first error. Concurrent use is safe if it is for the other writer.
 type Checked struct {
 	to     io.Writer
 	failed func() // called once, at the first error

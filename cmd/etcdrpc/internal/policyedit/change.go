@@ -76,7 +76,7 @@ func (e *Edit) ensurePolicy(c *liveconfig.Config) (*serviceconfig.Etcd, error) {
 		policy.PreferZone = e.PreferZone
 	case e.Child != "" && !reflect.DeepEqual(policy.ChildPolicy, child):
 		return nil, fmt.Errorf("%w: it balances by %s", ErrConflict, policyNames(policy.ChildPolicy))
-	case e.Kind != Drain: // a split keeps the other fields
+	case e.Kind != Drain: // an edit of the split keeps the other fields
 	case e.PreferZone && !policy.PreferZone:
 		return nil, fmt.Errorf("%w: it has no preferZone", ErrConflict)
 	case e.NoRoutes && policy.Route != nil:

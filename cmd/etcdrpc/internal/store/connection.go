@@ -59,7 +59,7 @@ func (c *connection) record(state connectivity.State, cause error) error {
 	return cause
 }
 
-// why returns the cause of a failed request, nil if its error already says it.
+// why returns the cause of a failed request, nil if the error already contains the cause.
 func (c *connection) why(err error, user string, endpoints []string) error {
 	now := c.last.Load()
 	if now == nil {

@@ -61,7 +61,7 @@ func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 	}
 	parts := [][]KeyRange{{PrefixRange(prefix)}, configs, {PrefixRange(servicekey.LeaderSegment + "/" + bare)}}
 	n, err := s.read(ctx, parts, func(entries []inventory.Entry) []*inventory.Service {
-		return slices.DeleteFunc(inventory.All(entries), func(s *inventory.Service) bool { // the live config of "acme2" lies under that of "acme"
+		return slices.DeleteFunc(inventory.All(entries), func(s *inventory.Service) bool { // the prefix of acme's live config is also that of acme2's
 			return !strings.HasPrefix(s.Key+"/", prefix)
 		})
 	})

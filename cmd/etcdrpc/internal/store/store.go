@@ -1,5 +1,5 @@
 // Package store reads and writes etcd: lists, watches and leases. The other packages of etcdrpc
-// access etcd only through it; register and xds use package runtime.
+// access etcd only through package store. The commands register and xds use package runtime.
 package store
 
 import (

@@ -38,7 +38,7 @@ type Port struct {
 	Metadata string // name of the metadata that holds the port
 }
 
-// of returns the address of an instance's metrics. ok is false if it has no valid port.
+// of returns the address of an instance's metrics. ok is false if the instance has no valid port for them.
 func (p Port) of(e *endpoint.Endpoint) (target string, ok bool) {
 	port := strconv.Itoa(p.Number)
 	switch {

@@ -31,7 +31,7 @@
 //
 // Durations are google.protobuf.Duration: {nanos: 500000000} is half a second.
 //
-// What breaks a rule written here is an error with its place in the file.
+// If an option breaks a rule in these comments, the error names its place in the file.
 
 package discoveryv1
 
@@ -148,13 +148,13 @@ func (Layout) EnumDescriptor() ([]byte, []int) {
 	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{0}
 }
 
-// To says which instance a call goes to.
+// To selects the instance that a call goes to.
 type To int32
 
 const (
-	// As the service says: any, if that says nothing either.
+	// The value of the service. If that is also unset: any instance.
 	To_TO_UNSPECIFIED To = 0
-	// Whichever the policy picks.
+	// The instance that the policy picks.
 	// buf:lint:ignore ENUM_VALUE_PREFIX
 	To_ANY To = 1
 	// The leader. A call waits, within its deadline, while there is none.
@@ -298,10 +298,10 @@ func (Code) EnumDescriptor() ([]byte, []int) {
 	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{2}
 }
 
-// ServiceOptions says how a service is found in etcd.
+// ServiceOptions sets where a service is in etcd, and how clients call it.
 type ServiceOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The key of the service, required: the endpoints of "acme/user" live under
+	// The key of the service, required. The endpoints of "acme/user" have keys under
 	// "acme/user/".
 	//
 	// A key is made of segments with a single "/" between them. One leading slash
@@ -312,26 +312,26 @@ type ServiceOptions struct {
 	// Services that one process serves may share a key. They must agree on layout and
 	// lease_ttl. A key must not lie under another: "acme/user/admin" under "acme/user".
 	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	// What servers write. Clients read every layout that has a slash after the
-	// key, whatever is said here. Default: LAYOUT_ENDPOINT_JSON.
+	// The layout that servers write. Clients always read every layout that has a
+	// slash after the key. Default: LAYOUT_ENDPOINT_JSON.
 	Layout Layout `protobuf:"varint,2,opt,name=layout,proto3,enum=etcd.discovery.v1.Layout" json:"layout,omitempty"`
-	// How long an endpoint stays in etcd after its process has died without saying
-	// so. Whole seconds, 1 s to 24 h. Default: that of the registry, 15 s if unset.
+	// How long an endpoint stays in etcd after its process was killed. Whole
+	// seconds, 1 s to 24 h. Default: that of the registry, 15 s if unset.
 	LeaseTtl *durationpb.Duration `protobuf:"bytes,3,opt,name=lease_ttl,json=leaseTtl,proto3" json:"lease_ttl,omitempty"`
 	// The :authority of the calls and the name that TLS checks the server's
 	// certificate against: a host or host:port. Default: the key without its
 	// leading slash and with "/" written as ".", so "acme/user" gives "acme.user".
 	//
-	// Services with different keys must not share the host: a certificate for the one
-	// is a certificate for the other. Case and port do not tell hosts apart.
+	// Services with different keys must not share the host, ignoring case and port,
+	// because a certificate for one service would be valid for the other.
 	Authority string `protobuf:"bytes,4,opt,name=authority,proto3" json:"authority,omitempty"`
 	// How calls are spread over the endpoints. Default: round_robin.
 	LoadBalancing *LoadBalancing `protobuf:"bytes,5,opt,name=load_balancing,json=loadBalancing,proto3" json:"load_balancing,omitempty"`
-	// How clients call the methods that do not say otherwise, field by field. An
-	// affinity is an error here. Default: none.
+	// The options of methods that do not set them, field by field. An affinity is an
+	// error here. Default: none.
 	//
-	// A timeout ends streams, too: give long ones another. A retry makes calls again
-	// that change something: take it from a method with retry: {max_attempts: 1}.
+	// A timeout also ends streams: set another one for long streams. A retry repeats
+	// calls that change data: turn it off for a method by retry: {max_attempts: 1}.
 	DefaultMethod *MethodOptions `protobuf:"bytes,6,opt,name=default_method,json=defaultMethod,proto3" json:"default_method,omitempty"`
 	// When clients stop retrying because too many calls fail. Default: never.
 	RetryThrottling *RetryThrottling `protobuf:"bytes,7,opt,name=retry_throttling,json=retryThrottling,proto3" json:"retry_throttling,omitempty"`
@@ -342,9 +342,9 @@ type ServiceOptions struct {
 	// A layout for JSON of your own: servers write it, and clients read it beside all
 	// other layouts. Not beside layout.
 	JsonLayout *JSONLayout `protobuf:"bytes,9,opt,name=json_layout,json=jsonLayout,proto3" json:"json_layout,omitempty"`
-	// Which instance the calls go to. LEADER: the one elected among those that serve this
-	// service, whatever its policy. A method may say otherwise. Not with an affinity of
-	// the same method. Default: any.
+	// Which instance the calls go to. With LEADER, it is the instance elected among those
+	// that serve this service, and the policy has no effect. A method may set another
+	// value. Not with an affinity of the same method. Default: any.
 	To            To `protobuf:"varint,10,opt,name=to,proto3,enum=etcd.discovery.v1.To" json:"to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -450,9 +450,9 @@ func (x *ServiceOptions) GetTo() To {
 	return To_TO_UNSPECIFIED
 }
 
-// JSONLayout names the top-level fields of a JSON object. What has no name is neither
-// written nor read, save where a known layout has the address in the same field: that
-// one is read, too. An address is required; one name for two fields is an error. For
+// JSONLayout names the top-level fields of a JSON object. A value without a name is
+// neither written nor read. If a known layout has the address in the same field, that
+// layout is read, too. An address is required, and each name may be used once. For
 // {addr: "addr" version: "ver" name: "name"}:
 //
 //	<key>/<instance>  {"name":"user","addr":"10.0.0.7:9000","ver":"v1"}
@@ -575,11 +575,11 @@ func (x *JSONLayout) GetName() string {
 	return ""
 }
 
-// LoadBalancing says how calls are spread over the endpoints of a service.
+// LoadBalancing sets how calls are spread over the endpoints of a service.
 type LoadBalancing struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The policy. None is the same as round_robin, or as ring_hash in a service
-	// with a method that has an affinity.
+	// The policy. Default: round_robin, or ring_hash in a service with a method that
+	// has an affinity.
 	//
 	// Types that are valid to be assigned to Policy:
 	//
@@ -604,9 +604,9 @@ type LoadBalancing struct {
 	// proportion to what is missing: of 60, with 30 ready, one half. Not beside
 	// pick_first and ring_hash. Default (0): calls leave when none is ready.
 	ZoneMinPercent uint32 `protobuf:"varint,12,opt,name=zone_min_percent,json=zoneMinPercent,proto3" json:"zone_min_percent,omitempty"`
-	// How many endpoints each client uses, at most 100000. Of this and runtime.WithSubset
-	// the smaller holds. Clients use different ones, so beside ring_hash the calls of an
-	// affinity reach the same endpoint from one client only. Default (0): all.
+	// How many endpoints each client uses, at most 100000. If runtime.WithSubset is
+	// smaller, it counts. Clients use different endpoints, so with ring_hash only the calls
+	// of one client with equal affinities reach the same endpoint. Default (0): all.
 	Subset uint32 `protobuf:"varint,13,opt,name=subset,proto3" json:"subset,omitempty"`
 	// Let the share of an instance that has just started grow. Only with round_robin,
 	// weighted and peak_ewma. Default: an instance gets its full share at once.
@@ -622,10 +622,10 @@ type LoadBalancing struct {
 	// fail with UNAVAILABLE where all that they may go to have as many. Not beside
 	// pick_first. Default (0): no bound.
 	MaxConcurrentRequests uint32 `protobuf:"varint,17,opt,name=max_concurrent_requests,json=maxConcurrentRequests,proto3" json:"max_concurrent_requests,omitempty"`
-	// A drain is not followed where it would leave fewer than this share of the instances
-	// in etcd, in percent, 1 to 100, connected or not. Where there are lanes this holds of
-	// the instances in none. Say it in the live config or option that drains: that takes
-	// the place of all that is said here. Default (0): a drain that leaves one is followed.
+	// Clients ignore a drain that would leave fewer than this share of the instances in
+	// etcd, in percent, 1 to 100, connected or not. If there are lanes, the share is that
+	// of the instances in no lane. Repeat it in a live config that drains, which overrides
+	// all of load_balancing. Default (0): a drain must leave one instance.
 	MinHealthyPercent uint32 `protobuf:"varint,18,opt,name=min_healthy_percent,json=minHealthyPercent,proto3" json:"min_healthy_percent,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -800,7 +800,7 @@ type LoadBalancing_PickFirst struct {
 }
 
 type LoadBalancing_LeastRequest struct {
-	// The one with the fewest calls under way, of a few picked at random.
+	// Of a few endpoints picked at random, the one with the fewest calls under way.
 	LeastRequest *LeastRequest `protobuf:"bytes,3,opt,name=least_request,json=leastRequest,proto3,oneof"`
 }
 
@@ -815,7 +815,7 @@ type LoadBalancing_Weighted struct {
 }
 
 type LoadBalancing_PeakEwma struct {
-	// Of two picked at random, the one with the lower latency times calls under way.
+	// Of two picked at random, the endpoint with the lower latency times calls under way.
 	PeakEwma *PeakEwma `protobuf:"bytes,6,opt,name=peak_ewma,json=peakEwma,proto3,oneof"`
 }
 
@@ -831,9 +831,9 @@ func (*LoadBalancing_Weighted) isLoadBalancing_Policy() {}
 
 func (*LoadBalancing_PeakEwma) isLoadBalancing_Policy() {}
 
-// SlowStart lets the share of an instance grow evenly, from when this client first saw
-// it ready after it started. One that had run for longer than the window by then, or
-// does not say when it started, gets its full share at once.
+// SlowStart makes the share of an instance grow evenly from the time when this client
+// first saw it ready after its start. An instance that had run for longer than the
+// window by then, or has no start time in etcd, gets its full share at once.
 type SlowStart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How long the share grows, required: 1 s to 1 h.
@@ -901,8 +901,8 @@ type Route struct {
 	// value that an instance has is a lane, up to 256.
 	Label string `protobuf:"bytes,3,opt,name=label,proto3" json:"label,omitempty"`
 	// Whether calls fail with UNAVAILABLE while no instance of the lane is ready, instead
-	// of going to those in no lane. The first route that names a lane, or has a label,
-	// says so for the lane. Default: false.
+	// of going to the instances in no lane. For each lane, the first route that names it
+	// or has its label decides. Default: false.
 	Strict        bool `protobuf:"varint,4,opt,name=strict,proto3" json:"strict,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1049,7 +1049,7 @@ func (x *PickFirst) GetShuffleAddressList() bool {
 	return false
 }
 
-// LeastRequest takes the one with the fewest calls under way, of a few.
+// LeastRequest picks a few endpoints, and takes the one with the fewest calls under way.
 type LeastRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many are picked, 2 to 10. Default (0): 2.
@@ -1475,7 +1475,7 @@ func (x *FailurePercentageEjection) GetRequestVolume() uint32 {
 	return 0
 }
 
-// MethodOptions says how clients call a method.
+// MethodOptions sets how clients call a method.
 type MethodOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The longest that a call may take, above zero. A shorter deadline of the
@@ -1571,7 +1571,7 @@ func (x *MethodOptions) GetTo() To {
 	return To_TO_UNSPECIFIED
 }
 
-// Retry says how a failed call is tried again. Every field is required.
+// Retry sets how a failed call is tried again. Every field is required.
 type Retry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How often a call is tried in all: 2 to 5. In a method, 1 without other fields takes

@@ -1,15 +1,134 @@
 package seeds
 
 import (
+	"cmp"
+	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.etcd.io/etcd/client/v3/naming/resolver"
+	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/migrationtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
+
+// pause follows a call that is not counted, and leaves the processors to callers whose calls are.
+const pause = 10 * time.Millisecond
+
+// load makes calls all the time. None may fail.
+type load struct {
+	w    *world
+	name string
+	stop func()
+	busy atomic.Bool // calls are counted and made without a pause
+
+	mu       sync.Mutex
+	calls    int
+	counts   map[string]int // by server, since the last reset
+	failures int
+	failed   error // the first
+}
+
+// load starts two callers on a connection. Stop them before the last server.
+func (w *world) load(name string, conn grpc.ClientConnInterface) *load {
+	l := &load{w: w, name: name, counts: map[string]int{}}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for range 2 {
+		running.Go(func() {
+			for ctx.Err() == nil {
+				l.call(conn)
+				if !l.busy.Load() {
+					time.Sleep(pause)
+				}
+			}
+		})
+	}
+	l.stop = sync.OnceFunc(func() {
+		cancel()
+		running.Wait()
+		if l.failed != nil {
+			w.t.Errorf("%s: %d of %d calls failed, the first with %v", name, l.failures, l.calls, l.failed)
+		}
+	})
+	w.t.Cleanup(l.stop)
+	return l
+}
+
+func (l *load) call(conn grpc.ClientConnInterface) {
+	ctx, cancel := context.WithTimeout(context.Background(), soon)
+	defer cancel()
+	server, err := sayHello(ctx, conn)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		l.failures++
+		l.failed = cmp.Or(l.failed, err)
+	}
+	l.calls++
+	l.counts[server]++
+}
+
+// reaches waits until calls reach exactly the named servers.
+func (l *load) reaches(names ...string) {
+	l.w.t.Helper()
+	slices.Sort(names)
+	l.busy.Store(true)
+	defer l.busy.Store(false)
+	var got []string
+	from := -1 // earlier calls belong to another fleet
+	l.w.eventuallyOr(func() string { return fmt.Sprintf("%s reaches %v: last %v", l.name, names, got) }, func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if from >= 0 && l.calls < from+50 {
+			return false
+		}
+		got = slices.Sorted(maps.Keys(l.counts))
+		done := from >= 0 && slices.Equal(got, names)
+		from, l.counts = l.calls, map[string]int{}
+		return done
+	})
+}
+
+// TestRoad moves a fleet under load, one process after the other, and back. The other systems share a
+// layout with this one, have a TestMigration of their own, or are in compat.
+func TestRoad(t *testing.T) { migrationtest.Run(t, etcdNaming.road) }
+
+// road returns the fleet's present servers and callers, and ours.
+func (s system) road(t *testing.T) (from, to migrationtest.Kind) {
+	w := startWorld(t)
+	from = migrationtest.Kind{
+		Serve: func(name string) (leave, stop func()) {
+			old := w.serve(name)
+			return s.register(w, s.desc.Key, old.addr), old.stop
+		},
+		Dial: func() (migrationtest.Call, func()) {
+			conn := s.dial(w)
+			w.eventually("their caller has read what there is", func() bool { // go-zero's fails until then
+				_, err := sayHello(bounded(t), conn)
+				return err == nil
+			})
+			return calls(conn)
+		},
+	}
+	to = migrationtest.Kind{
+		Serve: func(name string) (leave, stop func()) { return nil, w.publish(name, s.desc).stop },
+		Dial:  func() (migrationtest.Call, func()) { return calls(w.conn(s.desc, s.opts...)) },
+	}
+	return from, to
+}
+
+func calls(conn *grpc.ClientConn) (migrationtest.Call, func()) {
+	return func(ctx context.Context) (string, error) { return sayHello(ctx, conn) }, func() { _ = conn.Close() }
+}
 
 // A fleet moves from go-zero's layout to etcd's own, under one key and under load: servers that write both layouts
 // replace go-zero's, the readers move, and servers that write only the new layout replace those.

@@ -2,13 +2,24 @@ package seeds
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/zeromicro/go-zero/core/discov"
+	"github.com/zeromicro/go-zero/core/logx"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/naming/endpoints"
+	etcdresolver "go.etcd.io/etcd/client/v3/naming/resolver"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -163,4 +174,202 @@ func (w *world) keepEntry(key func(clientv3.LeaseID) string, value string) (leav
 		stop()
 		w.revoke(lease)
 	})
+}
+
+// etcdNaming is etcd's own client/v3/naming.
+var etcdNaming = system{
+	name:      "etcd naming",
+	desc:      &runtime.ServiceDesc{Name: "basic.Greeter", Key: "my-service", Layout: runtime.EndpointJSON},
+	target:    "etcd:///my-service",
+	neighbour: "my-service-2",
+	register: func(w *world, key, addr string) (leave func()) {
+		manager, err := endpoints.NewManager(w.theirs, key)
+		kit.Must(w.t, err)
+		kit.Must(w.t, manager.AddEndpoint(bounded(w.t), key+"/"+addr, endpoints.Endpoint{Addr: addr, Metadata: "..."}))
+		return func() { kit.Must(w.t, manager.DeleteEndpoint(bounded(w.t), key+"/"+addr)) }
+	},
+	dial: func(w *world) *grpc.ClientConn { return w.etcdNamingConn("my-service") },
+}
+
+// etcdNamingConn returns a connection with etcd's own resolver.
+func (w *world) etcdNamingConn(key string) *grpc.ClientConn {
+	w.t.Helper()
+	builder, err := etcdresolver.NewBuilder(w.theirs)
+	kit.Must(w.t, err)
+	return w.dial("etcd:///"+key, builder)
+}
+
+// A server that replaces another one at its address takes its entry over, also an entry without a lease.
+func TestEtcdNaming_InPlace(t *testing.T) {
+	w := newWorld(t)
+	old := w.serve("old")
+	etcdNaming.register(w, etcdNaming.desc.Key, old.addr)
+	server := w.newRegistry().NewServer(grpc.NewServer())
+	server.Publish(etcdNaming.desc)
+	kit.Must(t, server.Announce(bounded(t), old.addr))
+	if status, entry := server.Status()[0], w.entryOf(old); status.State != runtime.StateRegistered || entry.lease != status.LeaseID {
+		t.Errorf("it is %+v, and in etcd %+v", status, entry)
+	}
+	kit.Must(t, server.Withdraw(bounded(t)))
+	if left := w.entries(etcdNaming.desc.Key); len(left) > 0 {
+		t.Errorf("left are %+v", left)
+	}
+}
+
+// goZero is go-zero's own core/discov.
+var goZero = system{
+	name:      "go-zero",
+	desc:      &runtime.ServiceDesc{Name: "basic.Greeter", Key: "user.rpc", Layout: runtime.GoZero},
+	target:    "etcd:///user.rpc",
+	neighbour: "user.rpc2",
+	register:  func(w *world, key, addr string) (leave func()) { return w.goZeroPublish(key, addr).Stop },
+	returns:   true,
+	dial:      func(w *world) *grpc.ClientConn { return w.goZeroConn("user.rpc") },
+}
+
+func TestMain(m *testing.M) {
+	logx.Disable() // go-zero keeps its etcd clients until the process ends, and logs that etcd is down
+	os.Exit(m.Run())
+}
+
+// goZeroPublish registers with go-zero's own publisher, and unregisters with the test.
+func (w *world) goZeroPublish(key, addr string, opts ...discov.PubOption) *discov.Publisher {
+	w.t.Helper()
+	publisher := discov.NewPublisher(w.etcd.Endpoints(), key, addr, opts...)
+	kit.Must(w.t, publisher.KeepAlive())
+	w.t.Cleanup(func() {
+		publisher.Stop()
+		w.eventually("go-zero has unregistered "+addr, func() bool {
+			return !slices.ContainsFunc(w.entries(key+"/"), func(e entry) bool { return e.value == addr })
+		})
+	})
+	return publisher
+}
+
+// goZeroConn returns a connection with go-zero's own subscriber as resolver, as its zrpc does.
+func (w *world) goZeroConn(key string) *grpc.ClientConn {
+	w.t.Helper()
+	return w.dial("discov:///"+key, peerResolver{"discov", func(ctx context.Context, target resolver.Target, update func([]resolver.Address)) error {
+		subscriber, err := discov.NewSubscriber(w.etcd.Endpoints(), target.Endpoint())
+		if err != nil {
+			return err
+		}
+		defer subscriber.Close()
+		changed := make(chan struct{}, 1)
+		subscriber.AddListener(func() {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		})
+		for {
+			update(bare(slices.Sorted(slices.Values(subscriber.Values()))))
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}})
+}
+
+// namingUpdate is naming.Update of gRPC before 1.30. etcd's old clientv3/naming, and hanjm after it,
+// store its JSON in etcd.
+type namingUpdate struct {
+	Op       uint8 // 0 adds
+	Addr     string
+	Metadata any
+}
+
+// hanjm is hanjm's package, which adds and deletes by explicit calls.
+var hanjm = system{
+	name:      "hanjm",
+	desc:      &runtime.ServiceDesc{Name: "basic.Greeter", Key: "my-service", Layout: runtime.EndpointJSON},
+	neighbour: "my-service-2",
+	register: func(w *world, key, addr string) (leave func()) {
+		value, err := json.Marshal(namingUpdate{Addr: addr})
+		kit.Must(w.t, err)
+		w.put(key+"/"+addr, string(value))
+		return func() { w.delete(key + "/" + addr) }
+	},
+	dial: func(w *world) *grpc.ClientConn {
+		return w.dialReader("hanjm:///my-service", "my-service/", func(kv *mvccpb.KeyValue) string {
+			var u namingUpdate
+			_ = json.Unmarshal(kv.Value, &u) // skip values that are not JSON
+			return u.Addr
+		})
+	},
+}
+
+// grpcEtcd is the grpcEtcd resolver with its registration. /grpcEtcd/<name>/<addr> holds the address,
+// and readers take it from the key. A ticker restores a lost entry.
+var grpcEtcd = system{
+	name:      "grpcEtcd",
+	desc:      &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/grpcEtcd/callee", Layout: runtime.Plain},
+	target:    "etcd:////grpcEtcd/callee", // formerly grpcEtcd://caller/callee
+	neighbour: "/grpcEtcd/callee2",
+	register: func(w *world, key, addr string) (leave func()) {
+		return w.keepEntry(func(clientv3.LeaseID) string { return key + "/" + addr }, addr)
+	},
+	returns: true,
+	dial: func(w *world) *grpc.ClientConn {
+		return w.dialReader("grpcEtcd://caller/callee", "/grpcEtcd/callee/", func(kv *mvccpb.KeyValue) string {
+			return strings.TrimPrefix(string(kv.Key), "/grpcEtcd/callee/")
+		})
+	},
+}
+
+// xiezengcheng is xiezengcheng/grpc-etcd: all services are under the prefix /etcd, and callers dial
+// "etcd:///". Instance names contain the service's name.
+var xiezengcheng = system{
+	name: "xiezengcheng",
+	desc: &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/etcd", Layout: runtime.Plain},
+	opts: []grpc.DialOption{runtime.WithSelector(func(e runtime.Endpoint) bool {
+		return !strings.HasPrefix(e.Instance, "user-service-")
+	})},
+	neighbour: "/etcd/user-service-",
+	register: func(w *world, key, addr string) (leave func()) {
+		if key == "/etcd" {
+			key = "/etcd/order-service-"
+		}
+		return w.keepEntry(func(clientv3.LeaseID) string { return key + addr }, addr)
+	},
+	dial: func(w *world) *grpc.ClientConn { return w.dialReader("etcd:///", "/etcd", valueOf) },
+}
+
+// leaseSuffix is the lease-suffix registry: <service><lease id> holds host:port. A loop renews the lease, and puts
+// the address under another key if that fails. A gateway lists the keys that begin with the service's name.
+var leaseSuffix = system{
+	name:      "lease suffix",
+	desc:      &runtime.ServiceDesc{Name: "basic.Greeter", Key: "hello", Layout: runtime.LeaseSuffix},
+	target:    "etcd:///hello?layout=lease_suffix",
+	neighbour: "hello2",
+	register: func(w *world, key, addr string) (leave func()) {
+		return w.keepEntry(func(lease clientv3.LeaseID) string { return key + strconv.FormatInt(int64(lease), 10) }, addr)
+	},
+	returns: true,
+	dial:    func(w *world) *grpc.ClientConn { return w.dialReader("suffix:///hello", "hello", valueOf) },
+}
+
+// tutorial is a tutorial's registry that many services copied. The fleet has the version in its keys,
+// and a reader accepts all keys below "/user/", whatever the version.
+var tutorial = system{
+	name: "a tutorial's",
+	desc: &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/user/v1",
+		Layout: runtime.JSONLayout(runtime.JSONFields{Addr: "addr", Version: "version", Weight: "weight"})},
+	neighbour: "/user/v2",
+	register: func(w *world, key, addr string) (leave func()) {
+		value := fmt.Sprintf(`{"name":"user","addr":%q,"version":%q,"weight":1}`, addr, strings.TrimPrefix(key, "/user/"))
+		return w.keepEntry(func(clientv3.LeaseID) string { return key + "/" + addr }, value)
+	},
+	returns: true,
+	dial: func(w *world) *grpc.ClientConn {
+		return w.dialReader("tutorial:///user", "/user/", func(kv *mvccpb.KeyValue) string {
+			var s struct {
+				Addr string `json:"addr"`
+			}
+			_ = json.Unmarshal(kv.Value, &s) // skip values that are not JSON
+			return s.Addr
+		})
+	},
 }

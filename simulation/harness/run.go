@@ -2,7 +2,7 @@
 // testing/synctest bubble. It uses the public API alone, and records its observations in a check.History. From the bottom up:
 //
 //	world.go, requests.go              etcd, all processes, and the record of events
-//	process.go, client.go, log.go      a host on the network, and a client of etcd
+//	process.go, client.go              a host on the network with its log, and a client of etcd
 //	server.go, lives.go                a server, from its start to its end
 //	serving.go, leaving.go             how it enters etcd and leaves
 //	election.go                        the lives of servers that stand for election

@@ -3,14 +3,22 @@ package kit
 
 import (
 	"context"
+	"io"
+	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 // Bounded returns a context that ends after d, or with the test.
@@ -132,4 +140,56 @@ func Must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// OnEtcd runs the tests of a package that share one etcd, for its TestMain, and returns the exit code. Each test has a
+// namespace of its own.
+func OnEtcd(m *testing.M, etcd **etcdtest.Cluster) int {
+	dir, err := os.MkdirTemp("", "etcd")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	if *etcd, err = etcdtest.New(dir); err != nil {
+		panic(err)
+	}
+	defer (*etcd).Close()
+	return m.Run()
+}
+
+// AskingLogger returns a logger whose handler calls a function with each new message, as a program's handler may: a message logged
+// under a lock that the function takes ends in a deadlock. The handler calls nothing before ask sets the function.
+func AskingLogger(w io.Writer) (logger *slog.Logger, ask func(func())) {
+	h := asking{slog.NewTextHandler(w, nil), new(atomic.Pointer[func()]), new(sync.Map)}
+	return slog.New(h), func(f func()) { h.ask.Store(&f) }
+}
+
+type asking struct {
+	slog.Handler
+	ask  *atomic.Pointer[func()]
+	seen *sync.Map // the messages
+}
+
+// Handle implements slog.Handler.
+func (a asking) Handle(ctx context.Context, r slog.Record) error {
+	_, seen := a.seen.LoadOrStore(r.Message, true)
+	if ask := a.ask.Load(); ask != nil && !seen {
+		(*ask)()
+	}
+	return a.Handler.Handle(ctx, r)
+}
+
+// Registry returns a registry that logs to a writer and closes with the test. It ignores errors of
+// Close that etcd causes: etcd may be down by then.
+func Registry(t testing.TB, logs io.Writer, client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
+	t.Helper()
+	logger, ask := AskingLogger(logs)
+	registry := runtime.NewRegistry(client, append([]runtime.Option{runtime.WithLogger(logger)}, opts...)...)
+	ask(func() { registry.Status() })
+	t.Cleanup(func() {
+		if err := registry.Close(Bounded(t, time.Second)); err != nil {
+			t.Logf("close the registry: %v", err)
+		}
+	})
+	return registry
 }

@@ -38,16 +38,16 @@ func TestKinds(t *testing.T) {
 	t.Run("gRPC's server", func(t *testing.T) {
 		w := newWorld(t)
 		w.grpcLibrary("a")
-		reply, err := w.client().Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+		reply, err := w.client().Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
 		kit.Must(t, err)
 		if reply.Msg.GetServer() != "a" {
 			t.Errorf("borrowed from %q", reply.Msg.GetServer())
 		}
 	})
 	t.Run("gRPC's client", func(t *testing.T) {
-		client, err := connect.NewLibraryClientFromEtcd(w.registry, plaintext)
+		client, err := connect.NewLibraryClientFromEtcd(w.registry, kit.Insecure)
 		kit.Must(t, err)
-		reply, err := client.Borrow(kit.Bounded(t, soon), &connect.BorrowRequest{})
+		reply, err := client.Borrow(kit.Bounded(t, kit.Soon), &connect.BorrowRequest{})
 		kit.Must(t, err)
 		if reply.GetServer() != "a" {
 			t.Errorf("borrowed from %q", reply.GetServer())
@@ -65,7 +65,7 @@ func (w *world) grpcLibrary(name string) {
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx, lis) }()
 	w.t.Cleanup(func() { stop(); kit.Must(w.t, <-served) })
-	kit.Eventually(w.t, soon, "gRPC's server is registered", func() bool {
+	kit.Eventually(w.t, kit.Soon, "gRPC's server is registered", func() bool {
 		return len(s.Status()) == 1 && s.Status()[0].State == runtime.StateRegistered
 	})
 }
@@ -82,7 +82,7 @@ func (l grpcLibrary) Borrow(context.Context, *connect.BorrowRequest) (*connect.B
 // callAll makes a call of each kind of method to the server "a".
 func callAll(t *testing.T, client connectconnect.LibraryClient) {
 	t.Helper()
-	server, err := callEach(kit.Bounded(t, soon), client)
+	server, err := callEach(kit.Bounded(t, kit.Soon), client)
 	kit.Must(t, err)
 	if server != "a" {
 		t.Errorf("borrowed from %q", server)
@@ -187,7 +187,7 @@ func TestMetadata(t *testing.T) {
 	for _, fails := range []int32{0, 1} {
 		req := connectgo.NewRequest(&connect.SearchRequest{Shelf: fails})
 		add(req.Header())
-		found, err := client.Search(kit.Bounded(t, soon), req)
+		found, err := client.Search(kit.Bounded(t, kit.Soon), req)
 		kit.Must(t, err)
 		for found.Receive() {
 			if found.Msg().GetTitle() == "" {
@@ -249,7 +249,7 @@ func TestEnds(t *testing.T) {
 			if err == nil {
 				t.Error("the handler ends with its context alive")
 			}
-		case <-time.After(soon):
+		case <-time.After(kit.Soon):
 			t.Fatal("the handler's context does not end")
 		}
 	}
@@ -261,7 +261,7 @@ func TestEnds(t *testing.T) {
 		over()
 	})
 	t.Run("cancel", func(t *testing.T) {
-		ctx, cancel := context.WithCancel(kit.Bounded(t, soon))
+		ctx, cancel := context.WithCancel(kit.Bounded(t, kit.Soon))
 		found, err := client.Search(ctx, connectgo.NewRequest(&connect.SearchRequest{}))
 		kit.Must(t, err)
 		if !found.Receive() {
@@ -276,7 +276,7 @@ func TestEnds(t *testing.T) {
 		_ = found.Close()
 	})
 	t.Run("a body that is never read", func(t *testing.T) {
-		chat := client.Chat(kit.Bounded(t, soon))
+		chat := client.Chat(kit.Bounded(t, kit.Soon))
 		kit.Must(t, chat.Send(&connect.Book{}))
 		kit.Must(t, chat.CloseResponse()) // with a message under way
 		over()
@@ -298,15 +298,15 @@ func TestOtherProtocols(t *testing.T) {
 		`gRPC has no compressor "unknown"`: unknown,
 	} {
 		client := w.client(connectetcd.WithClientOptions(opts...))
-		_, err := client.Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+		_, err := client.Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
 		wantCode(t, err, connectgo.CodeUnimplemented, want)
-		chat := client.Chat(kit.Bounded(t, soon))
+		chat := client.Chat(kit.Bounded(t, kit.Soon))
 		_ = chat.Send(&connect.Book{})
 		_, err = chat.Receive()
 		wantCode(t, err, connectgo.CodeUnimplemented, want)
 		_ = chat.CloseResponse()
 	}
-	conn, err := w.registry.NewClient(&connectconnect.Library_EtcdServiceDesc, plaintext)
+	conn, err := w.registry.NewClient(&connectconnect.Library_EtcdServiceDesc, kit.Insecure)
 	kit.Must(t, err)
 	http := connectetcd.NewHTTPClient(conn)
 	callAll(t, connectconnect.NewLibraryClient(http, "https://elsewhere.example.com:1", connectgo.WithGRPC(), connectgo.WithProtoJSON(), connectgo.WithSendGzip()))
@@ -336,7 +336,7 @@ func TestInterceptorsOfTheConnection(t *testing.T) {
 	}
 	req := connectgo.NewRequest(&connect.BorrowRequest{})
 	req.Header().Set("Refuse", "1")
-	_, err := client.Borrow(kit.Bounded(t, soon), req)
+	_, err := client.Borrow(kit.Bounded(t, kit.Soon), req)
 	wantCode(t, err, connectgo.CodePermissionDenied, "refused")
 }
 
@@ -356,17 +356,17 @@ func TestRegistryCloses(t *testing.T) {
 		chat: library{}.Chat,
 	})
 	client := w.client()
-	unread, err := client.Search(kit.Bounded(t, soon), connectgo.NewRequest(&connect.SearchRequest{}))
+	unread, err := client.Search(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.SearchRequest{}))
 	kit.Must(t, err)
 	if !unread.Receive() {
 		t.Fatal(unread.Err())
 	}
-	chat := client.Chat(kit.Bounded(t, soon))
+	chat := client.Chat(kit.Bounded(t, kit.Soon))
 	kit.Must(t, chat.Send(&connect.Book{}))
 	_, err = chat.Receive()
 	kit.Must(t, err)
-	kit.Must(t, w.registry.Close(kit.Bounded(t, soon)))
-	kit.Eventually(t, soon, "Send says that it is over", func() bool { return errors.Is(chat.Send(&connect.Book{}), io.EOF) })
+	kit.Must(t, w.registry.Close(kit.Bounded(t, kit.Soon)))
+	kit.Eventually(t, kit.Soon, "Send says that it is over", func() bool { return errors.Is(chat.Send(&connect.Book{}), io.EOF) })
 	if _, err := chat.Receive(); connectgo.CodeOf(err) != connectgo.CodeCanceled && connectgo.CodeOf(err) != connectgo.CodeUnavailable {
 		t.Errorf("Receive: %v", err)
 	}
@@ -375,6 +375,6 @@ func TestRegistryCloses(t *testing.T) {
 	if unread.Err() == nil {
 		t.Error("the unread stream ends without an error")
 	}
-	_, err = client.Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+	_, err = client.Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
 	wantCode(t, err, connectgo.CodeCanceled, "closing")
 }

@@ -15,7 +15,6 @@ import (
 
 	connectgo "connectrpc.com/connect"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/connectetcd"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
@@ -26,17 +25,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/connect/connectconnect"
 )
 
-// soon bounds changes that take moments.
-const soon = time.Minute
-
 // etcd is shared by the tests. Each has its own namespace.
 var etcd *etcdtest.Cluster
 
 func TestMain(m *testing.M) { os.Exit(kit.OnEtcd(m, &etcd)) }
 
 // plaintext holds the credentials of clients.
-var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
-
 // A world is a namespace of etcd with its own registries.
 type world struct {
 	t         *testing.T
@@ -52,7 +46,7 @@ func newWorld(t *testing.T, opts ...runtime.Option) *world {
 			return // other tests still run
 		}
 		leak.None(t)
-		kit.Eventually(t, soon, "no goroutine of ours is left", func() bool {
+		kit.Eventually(t, kit.Soon, "no goroutine of ours is left", func() bool {
 			return len(leak.In("github.com/etcdrpc/protoc-gen-go-etcd/connectetcd.")) == 0
 		})
 	})
@@ -70,7 +64,7 @@ func (w *world) newRegistry(opts ...runtime.Option) *runtime.Registry {
 // client returns a client of the library.
 func (w *world) client(opts ...grpc.DialOption) connectconnect.LibraryClient {
 	w.t.Helper()
-	client, err := connectconnect.NewLibraryClientFromEtcd(w.registry, append([]grpc.DialOption{plaintext}, opts...)...)
+	client, err := connectconnect.NewLibraryClientFromEtcd(w.registry, append([]grpc.DialOption{kit.Insecure}, opts...)...)
 	kit.Must(w.t, err)
 	return client
 }
@@ -107,7 +101,7 @@ func (w *world) serveOf(registry *runtime.Registry, s *http.Server, register fun
 	go func() { served <- server.Serve(ctx, lis) }()
 	stop := sync.OnceValue(func() error { cancel(); return <-served })
 	w.t.Cleanup(func() { _ = stop() }) // tests that stop the server check the error
-	kit.Eventually(w.t, soon, "the server is registered", func() bool { return registered(server) })
+	kit.Eventually(w.t, kit.Soon, "the server is registered", func() bool { return registered(server) })
 	return &running{server, lis.Addr().String(), stop}
 }
 

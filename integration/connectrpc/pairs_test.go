@@ -25,7 +25,7 @@ func TestAffinity(t *testing.T) {
 	w := newWorld(t)
 	w.libraries("a", "b", "c", "d")
 	client := w.client()
-	ctx := kit.Bounded(t, soon)
+	ctx := kit.Bounded(t, kit.Soon)
 	borrow := func(ctx context.Context, reader string) string {
 		t.Helper()
 		borrowed, err := client.Borrow(ctx, connectgo.NewRequest(&connect.BorrowRequest{Reader: &connect.Reader{Id: reader}}))
@@ -59,7 +59,7 @@ func TestAffinity(t *testing.T) {
 		t.Errorf("20 readers reach %v", used)
 	}
 	// gRPC's client, from the same proto.
-	other, err := connect.NewLibraryClientFromEtcd(w.newRegistry(), plaintext)
+	other, err := connect.NewLibraryClientFromEtcd(w.newRegistry(), kit.Insecure)
 	kit.Must(t, err)
 	reply, err := other.Borrow(ctx, &connect.BorrowRequest{Reader: &connect.Reader{Id: "7"}})
 	kit.Must(t, err)
@@ -89,9 +89,9 @@ func TestAffinityOfSimpleClients(t *testing.T) {
 			connectsame.RegisterGreeterHandlerToEtcd(s, simple{name: name}, connectetcd.WithRegisterOptions(runtime.WithInstance(name)))
 		})
 	}
-	client, err := connectsame.NewGreeterClientFromEtcd(w.registry, plaintext)
+	client, err := connectsame.NewGreeterClientFromEtcd(w.registry, kit.Insecure)
 	kit.Must(t, err)
-	ctx := kit.Bounded(t, soon)
+	ctx := kit.Bounded(t, kit.Soon)
 	for i := range 10 {
 		hello, err := client.Hello(runtime.WithAffinity(ctx, fmt.Sprint(i)), &connectsame.Request{})
 		kit.Must(t, err)
@@ -108,8 +108,8 @@ func TestAffinityOfSimpleClients(t *testing.T) {
 func TestLanes(t *testing.T) {
 	w := newWorld(t)
 	const route = `{"loadBalancingConfig":[{"etcd":{"route":[{"label":"lane"}]}}],"methodConfig":[]}`
-	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), "connect/library", route))
-	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), "connectsame", route))
+	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), "connect/library", route))
+	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), "connectsame", route))
 	for _, lane := range []string{"", "red"} {
 		var opts []runtime.RegisterOption
 		if lane != "" {
@@ -120,7 +120,7 @@ func TestLanes(t *testing.T) {
 		})
 	}
 	// The library, in between, has no lane.
-	next, err := connectsame.NewGreeterClientFromEtcd(w.newRegistry(), plaintext)
+	next, err := connectsame.NewGreeterClientFromEtcd(w.newRegistry(), kit.Insecure)
 	kit.Must(t, err)
 	w.replying(replying{
 		borrow: func(ctx context.Context, _ *connectgo.Request[connect.BorrowRequest]) (*connectgo.Response[connect.BorrowReply], error) {
@@ -136,11 +136,11 @@ func TestLanes(t *testing.T) {
 		},
 	}, connectgo.WithInterceptors(connectetcd.NewLaneInterceptor()))
 	client := w.client()
-	byGRPC, err := connect.NewLibraryClientFromEtcd(w.registry, plaintext)
+	byGRPC, err := connect.NewLibraryClientFromEtcd(w.registry, kit.Insecure)
 	kit.Must(t, err)
 	for range 2 {
 		for lane, want := range map[string]string{"": "greeter ", "red": "greeter red", "none": "greeter "} {
-			ctx := runtime.WithLane(kit.Bounded(t, soon), lane)
+			ctx := runtime.WithLane(kit.Bounded(t, kit.Soon), lane)
 			borrowed, err := client.Borrow(ctx, connectgo.NewRequest(&connect.BorrowRequest{}))
 			kit.Must(t, err)
 			reply, err := byGRPC.Borrow(ctx, &connect.BorrowRequest{})
@@ -154,7 +154,7 @@ func TestLanes(t *testing.T) {
 			}
 		}
 	}
-	_, err = client.Borrow(runtime.WithLane(kit.Bounded(t, soon), "no lane"), connectgo.NewRequest(&connect.BorrowRequest{}))
+	_, err = client.Borrow(runtime.WithLane(kit.Bounded(t, kit.Soon), "no lane"), connectgo.NewRequest(&connect.BorrowRequest{}))
 	wantCode(t, err, connectgo.CodeInvalidArgument, "is no lane")
 }
 
@@ -195,9 +195,9 @@ func (w *world) desk(name string) (*running, *leader.Leadership) {
 func TestLeader(t *testing.T) {
 	w := newWorld(t)
 	a, leads := w.desk("a")
-	kit.Eventually(t, soon, "a to lead", leads.Holds)
+	kit.Eventually(t, kit.Soon, "a to lead", leads.Holds)
 	b, _ := w.desk("b")
-	client, err := connectconnect.NewDeskClientFromEtcd(w.registry, plaintext)
+	client, err := connectconnect.NewDeskClientFromEtcd(w.registry, kit.Insecure)
 	kit.Must(t, err)
 	register := func(ctx context.Context) (string, error) {
 		reply, err := client.Register(ctx, connectgo.NewRequest(&connect.BorrowRequest{}))
@@ -207,12 +207,12 @@ func TestLeader(t *testing.T) {
 		return reply.Msg.GetServer(), nil
 	}
 	follow := func(client connectconnect.DeskClient, req *connectgo.Request[connect.BorrowRequest]) (string, error) {
-		stream, err := client.Follow(kit.Bounded(t, soon), req)
+		stream, err := client.Follow(kit.Bounded(t, kit.Soon), req)
 		kit.Must(t, err)
 		stream.Receive()
 		return stream.Msg().GetServer(), errors.Join(stream.Err(), stream.Close())
 	}
-	ctx := kit.Bounded(t, 3*soon)
+	ctx := kit.Bounded(t, 3*kit.Soon)
 	for range 5 {
 		if got, err := register(ctx); err != nil || got != "a" {
 			t.Errorf("%q, %v; want the leader, a", got, err)
@@ -224,7 +224,7 @@ func TestLeader(t *testing.T) {
 	// The caller addresses another server, by name or with a token.
 	_, err = register(runtime.WithTarget(ctx, "b"))
 	wantCode(t, err, connectgo.CodeFailedPrecondition, "without runtime.WithTarget")
-	conn, err := grpc.NewClient(b.addr, plaintext)
+	conn, err := grpc.NewClient(b.addr, kit.Insecure)
 	kit.Must(t, err)
 	defer conn.Close()
 	direct := connectconnect.NewDeskClient(connectetcd.NewHTTPClient(conn), "http://any", connectgo.WithGRPC())

@@ -65,14 +65,14 @@ func TestDrain(t *testing.T) {
 	if all := w.entries(); len(all) != 1 || !strings.Contains(all[0], `"version":"v7"`) || !strings.Contains(all[0], "Borrow") {
 		t.Errorf("etcd has %q; want the version and the methods", all)
 	}
-	conn, err := grpc.NewClient(s.addr, plaintext) // a caller that has not seen the withdrawal
+	conn, err := grpc.NewClient(s.addr, kit.Insecure) // a caller that has not seen the withdrawal
 	kit.Must(t, err)
 	defer conn.Close()
 	behind := connectconnect.NewLibraryClient(connectetcd.NewHTTPClient(conn), "http://any", connectgo.WithGRPC())
 
 	finished := make(chan error, 1)
 	go func() {
-		borrowed, err := w.client().Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+		borrowed, err := w.client().Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
 		if err == nil && borrowed.Msg.GetServer() != "finished" {
 			err = errors.New("another answer")
 		}
@@ -82,8 +82,8 @@ func TestDrain(t *testing.T) {
 	stopped := make(chan error, 1)
 	began := time.Now()
 	go func() { stopped <- s.stop() }()
-	kit.Eventually(t, soon, "the entry is out", func() bool { return len(w.entries()) == 0 })
-	if _, err := behind.Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{Title: "late"})); err != nil && time.Since(began) < delay {
+	kit.Eventually(t, kit.Soon, "the entry is out", func() bool { return len(w.entries()) == 0 })
+	if _, err := behind.Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{Title: "late"})); err != nil && time.Since(began) < delay {
 		t.Errorf("a call within the drain delay: %v", err)
 	}
 	select {
@@ -108,7 +108,7 @@ func TestNoCallFails(t *testing.T) {
 	for range 4 {
 		calling.Go(func() {
 			for ctx.Err() == nil {
-				if _, err := callEach(kit.Bounded(t, soon), client); err != nil {
+				if _, err := callEach(kit.Bounded(t, kit.Soon), client); err != nil {
 					t.Error(err)
 				}
 				made.Add(1)
@@ -117,7 +117,7 @@ func TestNoCallFails(t *testing.T) {
 	}
 	goOn := func() {
 		before := made.Load()
-		kit.Eventually(t, soon, "calls go on", func() bool { return made.Load() >= before+12 })
+		kit.Eventually(t, kit.Soon, "calls go on", func() bool { return made.Load() >= before+12 })
 	}
 	for i, s := range servers {
 		goOn()
@@ -137,7 +137,7 @@ func TestDrain_IgnoresSilentConnections(t *testing.T) {
 	silent, err := net.Dial("tcp", s.addr)
 	kit.Must(t, err)
 	defer silent.Close()
-	_, err = connectconnect.NewLibraryClient(http.DefaultClient, "http://"+s.addr).Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+	_, err = connectconnect.NewLibraryClient(http.DefaultClient, "http://"+s.addr).Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
 	kit.Must(t, err) // so the server has accepted the silent connection
 	defer http.DefaultClient.CloseIdleConnections()
 	if err := s.stop(); err != nil {
@@ -157,7 +157,7 @@ func TestDrain_CutsHangingHandlers(t *testing.T) {
 			return nil
 		}})
 	}, runtime.WithStopTimeout(100*time.Millisecond))
-	chat := w.client(runtime.WithDefaultServiceConfig(`{"methodConfig":[]}`)).Chat(kit.Bounded(t, soon)) // no retries
+	chat := w.client(runtime.WithDefaultServiceConfig(`{"methodConfig":[]}`)).Chat(kit.Bounded(t, kit.Soon)) // no retries
 	kit.Must(t, chat.Send(&connect.Book{}))
 	<-arrived
 	if err := s.stop(); !errors.Is(err, context.DeadlineExceeded) {
@@ -191,12 +191,12 @@ func TestOtherRoutes(t *testing.T) {
 	if string(text) != "a page" || resp.Header.Get("Middleware") != "yes" {
 		t.Errorf("the page is %q", text)
 	}
-	borrowed, err := connectconnect.NewLibraryClient(http.DefaultClient, "http://"+s.addr).Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+	borrowed, err := connectconnect.NewLibraryClient(http.DefaultClient, "http://"+s.addr).Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
 	kit.Must(t, err)
 	if borrowed.Msg.GetServer() != "a" {
 		t.Errorf("by the Connect protocol: %v", borrowed.Msg)
 	}
-	borrowed, err = w.client().Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+	borrowed, err = w.client().Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
 	kit.Must(t, err)
 	if borrowed.Header().Get("Middleware") != "yes" {
 		t.Error("the middleware is not around the service")
@@ -269,7 +269,7 @@ func TestServeRefuses(t *testing.T) {
 			server := connectetcd.NewServer(w.registry, c.server)
 			c.register(server)
 			lis := kit.Listen(t)
-			if err := server.Serve(kit.Bounded(t, soon), lis); err == nil || !strings.Contains(err.Error(), c.want) {
+			if err := server.Serve(kit.Bounded(t, kit.Soon), lis); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("Serve: %v; want ... %s", err, c.want)
 			}
 			if _, err := lis.Accept(); !errors.Is(err, net.ErrClosed) {
@@ -296,15 +296,15 @@ func TestHealth(t *testing.T) {
 				s.HandleHealth(wrap(checker))
 			}, runtime.WithDrainDelay(300*time.Millisecond))
 			checker.SetStatus(connectconnect.LibraryName, grpchealth.StatusNotServing)
-			kit.Eventually(t, soon, "the entry is out", func() bool { return len(w.entries()) == 0 })
+			kit.Eventually(t, kit.Soon, "the entry is out", func() bool { return len(w.entries()) == 0 })
 			checker.SetStatus(connectconnect.LibraryName, grpchealth.StatusServing)
-			kit.Eventually(t, soon, "the entry is back", func() bool { return len(w.entries()) == 1 })
+			kit.Eventually(t, kit.Soon, "the entry is back", func() bool { return len(w.entries()) == 1 })
 
-			conn, err := grpc.NewClient(s.addr, plaintext)
+			conn, err := grpc.NewClient(s.addr, kit.Insecure)
 			kit.Must(t, err)
 			defer conn.Close()
 			health := grpchealth.NewClient(connectetcd.NewHTTPClient(conn), "http://any", connectgo.WithGRPC())
-			resp, err := health.Check(kit.Bounded(t, soon), &grpchealth.CheckRequest{Service: connectconnect.LibraryName})
+			resp, err := health.Check(kit.Bounded(t, kit.Soon), &grpchealth.CheckRequest{Service: connectconnect.LibraryName})
 			kit.Must(t, err)
 			if resp.Status != grpchealth.StatusServing {
 				t.Errorf("the status is %v", resp.Status)
@@ -316,7 +316,7 @@ func TestHealth(t *testing.T) {
 				return err == nil && resp.Status == want
 			}
 			if name == "settable" {
-				kit.Eventually(t, soon, "the drain is seen", func() bool { return is(grpchealth.StatusNotServing) })
+				kit.Eventually(t, kit.Soon, "the drain is seen", func() bool { return is(grpchealth.StatusNotServing) })
 			}
 			kit.Must(t, <-stopped)
 			if !is(grpchealth.StatusServing) {
@@ -335,7 +335,7 @@ func TestHealthOfAnUnknownService(t *testing.T) {
 		s.HandleHealth(checker)
 	})
 	checker.SetStatus("", grpchealth.StatusNotServing)
-	kit.Eventually(t, soon, "the entry is out", func() bool { return len(w.entries()) == 0 })
+	kit.Eventually(t, kit.Soon, "the entry is out", func() bool { return len(w.entries()) == 0 })
 	if n := w.logs.Count("health service"); n > 0 {
 		t.Errorf("%d warnings about it", n)
 	}
@@ -376,9 +376,9 @@ func TestAnnounce(t *testing.T) {
 	lis := kit.Listen(t)
 	served := make(chan error, 1)
 	go func() { served <- httpServer.Serve(lis) }()
-	kit.Must(t, s.Announce(kit.Bounded(t, soon), lis.Addr().String()))
+	kit.Must(t, s.Announce(kit.Bounded(t, kit.Soon), lis.Addr().String()))
 	callAll(t, w.client())
-	kit.Must(t, s.Withdraw(kit.Bounded(t, soon)))
+	kit.Must(t, s.Withdraw(kit.Bounded(t, kit.Soon)))
 	if all := w.entries(); len(all) > 0 {
 		t.Errorf("etcd has %q", all)
 	}
@@ -395,13 +395,13 @@ func TestForeignShutdown(t *testing.T) {
 	kit.Must(t, before.Shutdown(t.Context()))
 	s := connectetcd.NewServer(w.newRegistry(), before)
 	registerLibrary(s)
-	if err := s.Serve(kit.Bounded(t, soon), kit.Listen(t)); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.Serve(kit.Bounded(t, kit.Soon), kit.Listen(t)); !errors.Is(err, http.ErrServerClosed) {
 		t.Errorf("Serve after Shutdown: %v", err)
 	}
 	server := h2c()
 	running := w.serve(server, registerLibrary)
 	kit.Must(t, server.Shutdown(t.Context()))
-	kit.Eventually(t, soon, "the entry is out", func() bool { return len(w.entries()) == 0 })
+	kit.Eventually(t, kit.Soon, "the entry is out", func() bool { return len(w.entries()) == 0 })
 	if err := running.stop(); !errors.Is(err, http.ErrServerClosed) {
 		t.Errorf("Serve during Shutdown: %v", err)
 	}
@@ -413,7 +413,7 @@ func TestTLSListenerWithoutHTTP2(t *testing.T) {
 	config := &tls.Config{NextProtos: []string{"http/1.1"}}
 	s := connectetcd.NewServer(w.registry, &http.Server{TLSConfig: config})
 	registerLibrary(s)
-	if err := s.Serve(kit.Bounded(t, soon), tls.NewListener(kit.Listen(t), config)); err == nil || !strings.Contains(err.Error(), `add "h2" to the NextProtos`) {
+	if err := s.Serve(kit.Bounded(t, kit.Soon), tls.NewListener(kit.Listen(t), config)); err == nil || !strings.Contains(err.Error(), `add "h2" to the NextProtos`) {
 		t.Errorf("Serve: %v", err)
 	}
 }
@@ -432,13 +432,13 @@ func TestLanesLeaveErrorsAlone(t *testing.T) {
 	ended := make(chan error, 4)
 	for range cap(ended) { // at once, for the race detector
 		go func() {
-			_, err := client.Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+			_, err := client.Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
 			ended <- err
 		}()
 	}
 	for range cap(ended) {
 		wantCode(t, <-ended, connectgo.CodeNotFound, "shared")
 	}
-	_, err := client.Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{Title: "deadline"}))
+	_, err := client.Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{Title: "deadline"}))
 	wantCode(t, err, connectgo.CodeDeadlineExceeded, "")
 }

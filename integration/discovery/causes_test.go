@@ -58,7 +58,7 @@ var failures = []failure{
 		[]string{"user name is empty"}},
 	{"a wrong password", []etcdtest.Option{caller}, func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client {
 		client := etcd.Client(t, etcdtest.As("caller", "p"))
-		if _, err := etcd.Admin().UserChangePassword(kit.Bounded(t, soon), "caller", "another"); err != nil {
+		if _, err := etcd.Admin().UserChangePassword(kit.Bounded(t, kit.Soon), "caller", "another"); err != nil {
 			t.Fatal(err)
 		}
 		return client
@@ -70,7 +70,7 @@ var failures = []failure{
 	}, []string{"127.0.0.1", "does not answer"}},
 	{"a member that hangs", nil, func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client {
 		client := etcd.Client(t)
-		if _, err := client.Get(kit.Bounded(t, soon), "x"); err != nil {
+		if _, err := client.Get(kit.Bounded(t, kit.Soon), "x"); err != nil {
 			t.Fatal(err)
 		}
 		etcd.Pause()
@@ -152,7 +152,7 @@ func TestOutage_CauseIsNamed(t *testing.T) {
 				}
 				t.Run(place, func(t *testing.T) {
 					t.Parallel()
-					kit.Eventually(t, soon, fmt.Sprintf("%q is named", f.want), func() bool {
+					kit.Eventually(t, kit.Soon, fmt.Sprintf("%q is named", f.want), func() bool {
 						ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 						defer cancel()
 						return names(look(ctx, o), f.want)

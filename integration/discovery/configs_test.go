@@ -30,8 +30,8 @@ func TestLiveConfig_Overrides(t *testing.T) {
 	}
 	inForce := func(conn *grpc.ClientConn, want int) {
 		t.Helper()
-		kit.Eventually(t, soon, fmt.Sprintf("a limit of %d bytes", want), func() bool {
-			_, err := basic.NewGreeterClient(conn).SayHello(kit.Bounded(t, soon), &basic.HelloRequest{Name: strings.Repeat("x", 1000)})
+		kit.Eventually(t, kit.Soon, fmt.Sprintf("a limit of %d bytes", want), func() bool {
+			_, err := basic.NewGreeterClient(conn).SayHello(kit.Bounded(t, kit.Soon), &basic.HelloRequest{Name: strings.Repeat("x", 1000)})
 			return strings.Contains(fmt.Sprint(err), fmt.Sprintf(" vs. %d)", want))
 		})
 	}
@@ -42,24 +42,24 @@ func TestLiveConfig_Overrides(t *testing.T) {
 	inForce(generated, 10)
 	inForce(callers, 30)
 
-	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), key, limit(60)))
+	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, limit(60)))
 	inForce(generated, 60)
 	inForce(callers, 60)
 	inForce(disabled, 10)
-	reached(t, callers, soon, "a", "b") // still round robin
+	reached(t, callers, kit.Soon, "a", "b") // still round robin
 
-	if err := w.registry.SetServiceConfig(kit.Bounded(t, soon), key, `{"loadBalancingConfig":[{"nope":{}}]}`); err == nil || !strings.Contains(err.Error(), "nope") {
+	if err := w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, `{"loadBalancingConfig":[{"nope":{}}]}`); err == nil || !strings.Contains(err.Error(), "nope") {
 		t.Errorf("setting a bad config: %v, want an error that names the bad field", err)
 	}
 	w.put(configKey, `{"methodConfig":[{"timeout":"0.2s"}]}`) // bypasses the check
-	kit.Eventually(t, soon, "the bad config is reported", func() bool { return w.logs.Count("bad live service config") > 0 })
+	kit.Eventually(t, kit.Soon, "the bad config is reported", func() bool { return w.logs.Count("bad live service config") > 0 })
 	inForce(callers, 60)
 
-	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), key, ""))
+	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, ""))
 	inForce(generated, 10)
 	inForce(callers, 30)
-	reached(t, generated, soon, "a", "b")
-	bare, err := grpc.NewClient("etcd:///"+key, insecurely, grpc.WithResolvers(w.registry.Resolver()), grpc.WithDefaultServiceConfig(limit(50)))
+	reached(t, generated, kit.Soon, "a", "b")
+	bare, err := grpc.NewClient("etcd:///"+key, kit.Insecure, grpc.WithResolvers(w.registry.Resolver()), grpc.WithDefaultServiceConfig(limit(50)))
 	kit.Must(t, err)
 	defer bare.Close()
 	inForce(bare, 50) // the connection's own config, though others of the process have the live one (K18)
@@ -72,14 +72,14 @@ func TestLiveConfig_EmptyIsBad(t *testing.T) {
 	w.registerAll("a", "b")
 	w.put(configKey, drainA)
 	conn := w.conn()
-	reached(t, conn, soon, "b")
+	reached(t, conn, kit.Soon, "b")
 	w.put(configKey, "")
-	kit.Eventually(t, soon, "it is reported", func() bool {
+	kit.Eventually(t, kit.Soon, "it is reported", func() bool {
 		return w.logs.Count("bad live service config") == 1 && w.status().ConfigErr != nil
 	})
-	reached(t, conn, soon, "b")
+	reached(t, conn, kit.Soon, "b")
 	w.delete(configKey)
-	reached(t, conn, soon, "a", "b")
+	reached(t, conn, kit.Soon, "a", "b")
 	if err := w.status().ConfigErr; err != nil {
 		t.Errorf("after the deletion the status says %v", err)
 	}
@@ -91,10 +91,10 @@ func TestLiveConfig_LoadBalancingOnly(t *testing.T) {
 	w := newWorld(t, nil, runtime.WithLiveLoadBalancingOnly())
 	conn := w.calling("a", "b")
 	w.put(configKey, strings.TrimSuffix(drainA, "}")+`,"methodConfig":[{"name":[{}],"timeout":"1s"}]}`)
-	kit.Eventually(t, soon, "it is refused", func() bool { return w.status().ConfigErr != nil })
-	reached(t, conn, soon, "a", "b")
+	kit.Eventually(t, kit.Soon, "it is refused", func() bool { return w.status().ConfigErr != nil })
+	reached(t, conn, kit.Soon, "a", "b")
 	w.put(configKey, drainA)
-	reached(t, conn, soon, "b")
+	reached(t, conn, kit.Soon, "b")
 }
 
 // A live config that would raise the receive limit is rejected (S10).
@@ -104,7 +104,7 @@ func TestLiveConfig_CannotRaiseLimits(t *testing.T) {
 		`{"methodConfig":[{"name":[{}],"maxResponseMessageBytes":67108864}]}`: false,
 		`{"methodConfig":[{"name":[{}],"maxResponseMessageBytes":1048576}]}`:  true,
 	} {
-		err := w.registry.SetServiceConfig(kit.Bounded(t, soon), key, config)
+		err := w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, config)
 		if (err == nil) != ok {
 			t.Errorf("%s: %v, want success %v", config, err, ok)
 		}

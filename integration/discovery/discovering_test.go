@@ -25,7 +25,7 @@ func TestDisconnected_Converges(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, w *world){
 		"entries are deleted (D3)": func(*testing.T, *world) {},
 		"and compacted (D1)": func(t *testing.T, w *world) {
-			_, err := w.etcd.Compact(kit.Bounded(t, soon))
+			_, err := w.etcd.Compact(kit.Bounded(t, kit.Soon))
 			kit.Must(t, err)
 		},
 		// The revision is now higher than before the outage: no revision in etcd's answers shows that the store was replaced.
@@ -45,7 +45,7 @@ func TestDisconnected_Converges(t *testing.T) {
 			change(t, w)
 			w.registerAll("b")
 			w.etcd.Restore()
-			reached(t, conn, 2*soon, "b")
+			reached(t, conn, 2*kit.Soon, "b")
 		})
 	}
 }
@@ -68,16 +68,16 @@ func TestQuorumLost_CallsGoOn(t *testing.T) {
 	load := underLoad(t, conn, 2)
 	w.etcd.Member(0).Stop()
 	w.etcd.Member(1).Stop()
-	kit.Eventually(t, soon, "the loss is seen", func() bool { return w.logs.Count("interrupted") > 0 })
+	kit.Eventually(t, kit.Soon, "the loss is seen", func() bool { return w.logs.Count("interrupted") > 0 })
 	load.more(t, 100)
 	knowsNothing := dial(t, w.newRegistry(w.etcd.Client(t)), greeterAt(key))
-	reached(t, knowsNothing, soon, "a")
+	reached(t, knowsNothing, kit.Soon, "a")
 	kit.Must(t, errors.Join(w.etcd.Member(0).Restart(), w.etcd.Member(1).Restart()))
-	_, err := w.etcd.Leader(kit.Bounded(t, soon))
+	_, err := w.etcd.Leader(kit.Bounded(t, kit.Soon))
 	kit.Must(t, err)
 	w.registerAll("b")
-	reached(t, conn, 2*soon, "a", "b")
-	reached(t, knowsNothing, 2*soon, "a", "b")
+	reached(t, conn, 2*kit.Soon, "a", "b")
+	reached(t, knowsNothing, 2*kit.Soon, "a", "b")
 	load.none(t)
 }
 
@@ -88,13 +88,13 @@ func TestBlackHole_AnotherMemberIsUsed(t *testing.T) {
 	conn := w.calling("a")
 	w.etcd.Member(w.watched()).Pause()
 	w.registerAll("b")
-	reached(t, conn, 3*soon, "a", "b")
+	reached(t, conn, 3*kit.Soon, "a", "b")
 }
 
 // watched returns the member that serves the watch of the key. The watch is opened after the list.
 func (w *world) watched() (member int) {
 	w.t.Helper()
-	kit.Eventually(w.t, soon, "the key is watched", func() bool {
+	kit.Eventually(w.t, kit.Soon, "the key is watched", func() bool {
 		for _, c := range w.etcd.Calls().All() {
 			if c.Op == etcdtest.Watch && strings.HasPrefix(c.Key, key) {
 				member = c.Member
@@ -123,7 +123,7 @@ func TestTokenExpires_WatchesGoOn(t *testing.T) {
 		t.Errorf("%d lists for three changes: the watch is not open", lists)
 	}
 	w.registerAll("b")
-	reached(t, conn, soon, "a", "b")
+	reached(t, conn, kit.Soon, "a", "b")
 }
 
 // A caller without permission gets an error that names the key from each call, and works once it may read that key alone (D8, D9).
@@ -133,23 +133,23 @@ func TestPermission_MayComeLater(t *testing.T) {
 	w.registry = w.newRegistry(w.etcd.Client(t, etcdtest.As("caller", "p")))
 	w.registerAll("a")
 	conn, i := w.conn(), w.instances()
-	_, plain := within(conn, soon)
-	_, target := call(runtime.WithTarget(kit.Bounded(t, soon), "a"), conn)
-	_, all := i.All(kit.Bounded(t, soon))
-	_, each := ask(kit.Bounded(t, soon), i)
+	_, plain := within(conn, kit.Soon)
+	_, target := call(runtime.WithTarget(kit.Bounded(t, kit.Soon), "a"), conn)
+	_, all := i.All(kit.Bounded(t, kit.Soon))
+	_, each := ask(kit.Bounded(t, kit.Soon), i)
 	for what, err := range map[string]error{"a call": plain, "WithTarget": target, "All": all, "Each": each} {
 		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), "permission denied") {
 			t.Errorf("%s: %v, want Unavailable, naming %q and the permission", what, err, key)
 		}
 	}
 	admin := w.etcd.Admin()
-	_, err1 := admin.RoleAdd(kit.Bounded(t, soon), "reader")
-	_, err2 := admin.RoleGrantPermission(kit.Bounded(t, soon), "reader", key+"/", clientv3.GetPrefixRangeEnd(key+"/"), clientv3.PermissionType(clientv3.PermRead))
-	_, err3 := admin.UserGrantRole(kit.Bounded(t, soon), "caller", "reader")
+	_, err1 := admin.RoleAdd(kit.Bounded(t, kit.Soon), "reader")
+	_, err2 := admin.RoleGrantPermission(kit.Bounded(t, kit.Soon), "reader", key+"/", clientv3.GetPrefixRangeEnd(key+"/"), clientv3.PermissionType(clientv3.PermRead))
+	_, err3 := admin.UserGrantRole(kit.Bounded(t, kit.Soon), "caller", "reader")
 	kit.Must(t, errors.Join(err1, err2, err3))
-	reached(t, conn, soon, "a")
+	reached(t, conn, kit.Soon, "a")
 	w.registerAll("b")
-	reached(t, conn, soon, "a", "b")
+	reached(t, conn, kit.Soon, "a", "b")
 }
 
 // Keys with the service's name as a prefix are not its endpoints (D10). One transaction is one update (R9).
@@ -201,7 +201,7 @@ func TestBadValues_AreSkipped(t *testing.T) {
 		w.put(key+"/zero", "10.0.0.1:0")
 	}
 	w.registerAll("b")
-	reached(t, conn, soon, "a", "b")
+	reached(t, conn, kit.Soon, "a", "b")
 	if n := w.logs.Count(key + "/zero"); n > 1 {
 		t.Errorf("a malformed value was logged %d times", n)
 	}
@@ -211,7 +211,7 @@ func TestBadValues_AreSkipped(t *testing.T) {
 		}
 	}
 	w.put(key+"/b", "{")
-	reached(t, conn, soon, "a") // not b, though its last good value is known
+	reached(t, conn, kit.Soon, "a") // not b, though its last good value is known
 }
 
 // An etcd client with wrapped parts is used as it is (D12).
@@ -226,15 +226,15 @@ func TestWrappedClient_IsUsed(t *testing.T) {
 	w.put("tenant/"+key+"/a", a.addr)
 	w.put(key+"/wrong", "10.0.0.1:1")
 	conn := w.conn()
-	reached(t, conn, soon, "a")
+	reached(t, conn, kit.Soon, "a")
 	w.put("tenant/"+key+"/b", b.addr)
-	reached(t, conn, soon, "a", "b")
-	registration, err := w.registry.Register(kit.Bounded(t, soon), "other", runtime.Endpoint{Addr: a.addr})
+	reached(t, conn, kit.Soon, "a", "b")
+	registration, err := w.registry.Register(kit.Bounded(t, kit.Soon), "other", runtime.Endpoint{Addr: a.addr})
 	kit.Must(t, err)
 	if w.get("tenant/other/"+a.addr) == nil {
 		t.Error("the registration is not in the namespace")
 	}
-	kit.Must(t, registration.Close(kit.Bounded(t, soon)))
+	kit.Must(t, registration.Close(kit.Bounded(t, kit.Soon)))
 }
 
 // If the etcd client was closed under its registry, each error names that cause.
@@ -277,9 +277,9 @@ func TestHundredConnections_OneListAndWatch(t *testing.T) {
 		w.conn().Connect()
 	}
 	conn := w.conn()
-	reached(t, conn, soon, "a")
+	reached(t, conn, kit.Soon, "a")
 	w.registerAll("b")
-	reached(t, conn, soon, "a", "b")
+	reached(t, conn, kit.Soon, "a", "b")
 	for _, watched := range []string{key, configKey, "_grpc_config/"} {
 		if n := w.etcd.Calls().Count(etcdtest.Watch, watched); n != 1 {
 			t.Errorf("%s: %d watches, want one", watched, n)

@@ -19,7 +19,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
@@ -60,7 +59,7 @@ func (w *world) newRegistry(client *clientv3.Client, opts ...runtime.Option) *ru
 	logger := slog.New(slog.NewTextHandler(w.logs, nil))
 	registry := runtime.NewRegistry(client, append([]runtime.Option{runtime.WithLogger(logger)}, opts...)...)
 	w.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), soon)
+		ctx, cancel := context.WithTimeout(context.Background(), kit.Soon)
 		defer cancel()
 		if err := registry.Close(ctx); err != nil {
 			w.t.Errorf("close the registry: %v", err)
@@ -76,8 +75,6 @@ func greeterAt(key string) *runtime.ServiceDesc {
 	return &desc
 }
 
-var insecurely = grpc.WithTransportCredentials(insecure.NewCredentials())
-
 // conn returns a connection to the service.
 func (w *world) conn(opts ...grpc.DialOption) *grpc.ClientConn {
 	w.t.Helper()
@@ -87,7 +84,7 @@ func (w *world) conn(opts ...grpc.DialOption) *grpc.ClientConn {
 // dial returns a connection in plaintext, unless the options say otherwise.
 func dial(t *testing.T, registry *runtime.Registry, desc *runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	conn, err := registry.NewClient(desc, append([]grpc.DialOption{insecurely}, opts...)...)
+	conn, err := registry.NewClient(desc, append([]grpc.DialOption{kit.Insecure}, opts...)...)
 	kit.Must(t, err)
 	return conn
 }
@@ -95,14 +92,14 @@ func dial(t *testing.T, registry *runtime.Registry, desc *runtime.ServiceDesc, o
 // put writes to etcd directly.
 func (w *world) put(k, v string, opts ...clientv3.OpOption) {
 	w.t.Helper()
-	_, err := w.etcd.Admin().Put(kit.Bounded(w.t, soon), k, v, opts...)
+	_, err := w.etcd.Admin().Put(kit.Bounded(w.t, kit.Soon), k, v, opts...)
 	kit.Must(w.t, err)
 }
 
 // get reads from etcd directly; nil if the key does not exist.
 func (w *world) get(k string) *string {
 	w.t.Helper()
-	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, soon), k)
+	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, kit.Soon), k)
 	kit.Must(w.t, err)
 	if len(resp.Kvs) == 0 {
 		return nil
@@ -113,14 +110,14 @@ func (w *world) get(k string) *string {
 
 func (w *world) grant() clientv3.LeaseID {
 	w.t.Helper()
-	lease, err := w.etcd.Admin().Grant(kit.Bounded(w.t, soon), 60)
+	lease, err := w.etcd.Admin().Grant(kit.Bounded(w.t, kit.Soon), 60)
 	kit.Must(w.t, err)
 	return lease.ID
 }
 
 func (w *world) delete(k string, opts ...clientv3.OpOption) {
 	w.t.Helper()
-	_, err := w.etcd.Admin().Delete(kit.Bounded(w.t, soon), k, opts...)
+	_, err := w.etcd.Admin().Delete(kit.Bounded(w.t, kit.Soon), k, opts...)
 	kit.Must(w.t, err)
 }
 
@@ -129,7 +126,7 @@ func (w *world) commit(ops []clientv3.Op) {
 	w.t.Helper()
 	for len(ops) > 0 {
 		n := min(len(ops), 100)
-		_, err := w.etcd.Admin().Txn(kit.Bounded(w.t, soon)).Then(ops[:n]...).Commit()
+		_, err := w.etcd.Admin().Txn(kit.Bounded(w.t, kit.Soon)).Then(ops[:n]...).Commit()
 		kit.Must(w.t, err)
 		ops = ops[n:]
 	}
@@ -231,7 +228,7 @@ func (w *world) calling(names ...string) *grpc.ClientConn {
 	w.t.Helper()
 	w.registerAll(names...)
 	conn := w.conn()
-	reached(w.t, conn, soon, names...)
+	reached(w.t, conn, kit.Soon, names...)
 	return conn
 }
 
@@ -245,8 +242,8 @@ func (w *world) tag(s *server, metadata string) {
 func (w *world) live(config string) {
 	w.t.Helper()
 	before := w.status().ServiceConfig
-	kit.Must(w.t, w.registry.SetServiceConfig(kit.Bounded(w.t, soon), key, config))
-	kit.Eventually(w.t, soon, fmt.Sprintf("the live config %s is in force", config), func() bool {
+	kit.Must(w.t, w.registry.SetServiceConfig(kit.Bounded(w.t, kit.Soon), key, config))
+	kit.Eventually(w.t, kit.Soon, fmt.Sprintf("the live config %s is in force", config), func() bool {
 		return w.status().ServiceConfig != before
 	})
 }
@@ -262,7 +259,7 @@ func ids(endpoints []runtime.Endpoint) string {
 // await returns once the set has exactly the wanted instances.
 func await(t *testing.T, sets <-chan []runtime.Endpoint, want string) {
 	t.Helper()
-	deadline := time.After(2 * soon)
+	deadline := time.After(2 * kit.Soon)
 	last := "nothing"
 	for last != want {
 		select {
@@ -273,9 +270,6 @@ func await(t *testing.T, sets <-chan []runtime.Endpoint, want string) {
 		}
 	}
 }
-
-// soon bounds changes that should happen at once. It is generous, for busy machines.
-const soon = time.Minute
 
 // call makes one call and returns the name of the server that answered.
 func call(ctx context.Context, conn grpc.ClientConnInterface, opts ...grpc.CallOption) (string, error) {
@@ -303,7 +297,7 @@ func reached(t *testing.T, conn grpc.ClientConnInterface, bound time.Duration, n
 func round(conn grpc.ClientConnInterface, n int) ([]string, error) {
 	var seen []string
 	for range n {
-		name, err := within(conn, soon)
+		name, err := within(conn, kit.Soon)
 		if err != nil {
 			return nil, err
 		}
@@ -367,7 +361,7 @@ func underLoad(t *testing.T, conn grpc.ClientConnInterface, callers int) *load {
 }
 
 func (l *load) call(conn grpc.ClientConnInterface) {
-	ctx, cancel := context.WithTimeout(context.Background(), soon)
+	ctx, cancel := context.WithTimeout(context.Background(), kit.Soon)
 	defer cancel()
 	if _, err := call(runtime.WithAffinity(ctx, "k"), conn); err != nil {
 		l.failed.Add(1)
@@ -391,13 +385,13 @@ func (l *load) none(t *testing.T) {
 func (l *load) more(t *testing.T, n int64) {
 	t.Helper()
 	target := l.calls.Load() + n
-	kit.Eventually(t, soon, "calls go on", func() bool { return l.calls.Load() >= target })
+	kit.Eventually(t, kit.Soon, "calls go on", func() bool { return l.calls.Load() >= target })
 }
 
 // instances returns the instances of the service.
 func (w *world) instances(opts ...grpc.DialOption) *runtime.Instances {
 	w.t.Helper()
-	i, err := w.registry.NewInstances(greeterAt(key), append([]grpc.DialOption{insecurely}, opts...)...)
+	i, err := w.registry.NewInstances(greeterAt(key), append([]grpc.DialOption{kit.Insecure}, opts...)...)
 	kit.Must(w.t, err)
 	return i
 }

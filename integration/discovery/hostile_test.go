@@ -113,14 +113,14 @@ func TestHostileTexts_AreShownHarmlessly(t *testing.T) {
 	other := dial(t, w.registry, greeterAt("acme/other"))
 	calls := func() {
 		t.Helper()
-		_, err := within(conn, soon)
+		_, err := within(conn, kit.Soon)
 		harmlessError(t, "a call", err)
-		reached(t, other, soon, "other")
+		reached(t, other, kit.Soon, "other")
 	}
 	calls()
-	kit.Eventually(t, soon, "the endpoints are known", func() bool { return w.status().Known })
+	kit.Eventually(t, kit.Soon, "the endpoints are known", func() bool { return w.status().Known })
 	for _, layout := range []string{"json", "plain", "op"} {
-		_, err := call(runtime.WithTarget(kit.Bounded(t, soon), layout+hostile[0]), conn)
+		_, err := call(runtime.WithTarget(kit.Bounded(t, kit.Soon), layout+hostile[0]), conn)
 		harmlessError(t, "a call to an instance", err)
 	}
 	w.readConfigs(hostile[0])
@@ -142,20 +142,20 @@ func TestHostileTexts_AreShownHarmlessly(t *testing.T) {
 func (w *world) readConfigs(evil string) {
 	w.t.Helper()
 	w.putJSON(configKey, object{"loadBalancingConfig": []object{{evil: object{}}}, evil: evil})
-	kit.Eventually(w.t, soon, "the bad live config is seen", func() bool { return w.status().ConfigErr != nil })
+	kit.Eventually(w.t, kit.Soon, "the bad live config is seen", func() bool { return w.status().ConfigErr != nil })
 	harmlessError(w.t, "Status", w.status().ConfigErr)
 	w.readPage()
 	w.putJSON(configKey, object{"loadBalancingConfig": []object{{"etcd": object{
 		"drain": []string{"json" + evil, evil}, "split": []object{{"match": object{"version": evil}, "weight": 1}, {"match": object{"version": evil, "zone": evil}, "weight": 1}},
 		"childPolicy": []object{{"round_robin": object{}}}}}}})
-	kit.Eventually(w.t, soon, "the good live config is seen", func() bool { return w.status().ConfigErr == nil })
+	kit.Eventually(w.t, kit.Soon, "the good live config is seen", func() bool { return w.status().ConfigErr == nil })
 	w.readPage()
 }
 
 // readErrors reads the errors about names that callers may have from etcd, and the errors of calls to each instance.
 func (w *world) readErrors() {
 	w.t.Helper()
-	ctx := kit.Bounded(w.t, 4*soon)
+	ctx := kit.Bounded(w.t, 4*kit.Soon)
 	for _, evil := range hostile {
 		if strings.HasPrefix(evil, "<script>") || len(evil) > 1000 {
 			continue // an odd name that shows; and a caller's own text is not cut

@@ -37,7 +37,7 @@ func metered(readers ...metric.Reader) runtime.Option {
 func collect(t *testing.T, reader *metric.ManualReader) (all []metricdata.Metrics) {
 	t.Helper()
 	var collected metricdata.ResourceMetrics
-	kit.Must(t, reader.Collect(kit.Bounded(t, soon), &collected))
+	kit.Must(t, reader.Collect(kit.Bounded(t, kit.Soon), &collected))
 	for _, scope := range collected.ScopeMetrics {
 		if scope.Scope.Name != "github.com/etcdrpc/protoc-gen-go-etcd/runtime" || scope.Scope.Version == "" {
 			t.Errorf("the scope is %+v, want one with a version", scope.Scope)
@@ -117,29 +117,29 @@ func TestMetrics(t *testing.T) {
 	}
 	is := func(name string, want float64, attrs ...attribute.KeyValue) {
 		t.Helper()
-		kit.Eventually(t, soon, name, func() bool { got, _ := value(t, reader, name, attrs...); return got == want })
+		kit.Eventually(t, kit.Soon, name, func() bool { got, _ := value(t, reader, name, attrs...); return got == want })
 	}
 	state := func(s runtime.State) attribute.KeyValue {
 		return attribute.String("etcdrpc.registration.state", s.String())
 	}
 
-	registration, err := w.registry.Register(kit.Bounded(t, soon), "acme/user", runtime.Endpoint{Addr: "10.0.0.1:1"})
+	registration, err := w.registry.Register(kit.Bounded(t, kit.Soon), "acme/user", runtime.Endpoint{Addr: "10.0.0.1:1"})
 	kit.Must(t, err)
 	is("etcdrpc.registration.count", 1, state(runtime.StateRegistered))
 	w.delete("prod/acme/user/10.0.0.1:1")
 	is("etcdrpc.registration.restorations", 1)
 	is("etcdrpc.registration.count", 1, state(runtime.StateRegistered))
 	is("etcdrpc.registration.count", 0, state(runtime.StateLost))
-	kit.Must(t, registration.Pause(kit.Bounded(t, soon)))
+	kit.Must(t, registration.Pause(kit.Bounded(t, kit.Soon)))
 	is("etcdrpc.registration.count", 1, state(runtime.StatePaused))
-	kit.Must(t, registration.Resume(kit.Bounded(t, soon)))
+	kit.Must(t, registration.Resume(kit.Bounded(t, kit.Soon)))
 
 	dial(t, w.registry, greeterAt("acme/user")).Connect()
 	key := attribute.String("etcdrpc.key", "prod/acme/user")
 	is("etcdrpc.endpoint.count", 1, key, attribute.String("etcdrpc.endpoint.state", "listed"))
 	is("etcdrpc.discovery.status", 1, key, attribute.String("etcdrpc.discovery.state", "following"))
 	is("etcdrpc.discovery.status", 0, key, attribute.String("etcdrpc.discovery.state", "stale"))
-	if age, points := value(t, reader, "etcdrpc.endpoint.age", key); points != 1 || age < 0 || age > soon.Seconds() {
+	if age, points := value(t, reader, "etcdrpc.endpoint.age", key); points != 1 || age < 0 || age > kit.Soon.Seconds() {
 		t.Errorf("age %v of %d points", age, points)
 	}
 	if got := described(t, reader); !slices.Equal(got, pinned) {
@@ -152,7 +152,7 @@ func TestMetrics(t *testing.T) {
 	leased := greeterAt("acme/user")
 	leased.Layout = runtime.LeaseSuffix
 	dial(t, w.registry, leased).Connect() // the key counts once, however many layouts it is read in
-	kit.Eventually(t, soon, "the key is known in two layouts", func() bool {
+	kit.Eventually(t, kit.Soon, "the key is known in two layouts", func() bool {
 		keys := w.registry.Status().Keys
 		return len(keys) == 2 && keys[0].Known && keys[1].Known
 	})
@@ -161,14 +161,14 @@ func TestMetrics(t *testing.T) {
 
 	w.etcd.Cut()
 	w.put("x", "y")
-	_, err = w.etcd.Compact(kit.Bounded(t, soon))
+	_, err = w.etcd.Compact(kit.Bounded(t, kit.Soon))
 	kit.Must(t, err)
 	w.etcd.Restore()
-	kit.Eventually(t, soon, "a relist for compaction", func() bool {
+	kit.Eventually(t, kit.Soon, "a relist for compaction", func() bool {
 		n, _ := value(t, reader, "etcdrpc.discovery.relists", attribute.String("error.type", "compacted"))
 		return n > 0
 	})
-	kit.Must(t, w.registry.Close(kit.Bounded(t, soon)))
+	kit.Must(t, w.registry.Close(kit.Bounded(t, kit.Soon)))
 	if n, points := value(t, reader, "etcdrpc.endpoint.count"); points > 0 {
 		t.Errorf("a closed registry still reports %v endpoints", n)
 	}

@@ -50,7 +50,7 @@ func TestEtcdDown_WhenBuilt(t *testing.T) {
 		t.Errorf("All = %v, %v, want DeadlineExceeded, naming %q", all, err, key)
 	}
 	w.etcd.Restore()
-	reached(t, conn, soon, "a")
+	reached(t, conn, kit.Soon, "a")
 }
 
 // A connection leaves idle mode without etcd (R2).
@@ -58,10 +58,10 @@ func TestEtcdDown_IdleConnectionsWake(t *testing.T) {
 	w := newWorld(t, nil)
 	w.register(w.serve("a"))
 	conn := w.conn(grpc.WithIdleTimeout(100 * time.Millisecond))
-	reached(t, conn, soon, "a")
+	reached(t, conn, kit.Soon, "a")
 	w.etcd.Cut()
-	kit.Eventually(t, soon, "the connection is idle", func() bool { return conn.GetState() == connectivity.Idle })
-	reached(t, conn, soon, "a")
+	kit.Eventually(t, kit.Soon, "the connection is idle", func() bool { return conn.GetState() == connectivity.Idle })
+	reached(t, conn, kit.Soon, "a")
 }
 
 // A process that starts without etcd uses its snapshot (R7), and waits for etcd if the snapshot is corrupt.
@@ -70,12 +70,12 @@ func TestEtcdDown_SnapshotServes(t *testing.T) {
 	dir := t.TempDir()
 	w := newWorld(t, nil, runtime.WithSnapshotDir(dir))
 	w.registerAll("a", "drained")
-	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), key, `{"loadBalancingConfig":[{"etcd":{"drain":["drained"]}}]}`))
-	reached(t, w.conn(), soon, "a")
-	kit.Must(t, w.registry.Close(kit.Bounded(t, soon)))
+	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, `{"loadBalancingConfig":[{"etcd":{"drain":["drained"]}}]}`))
+	reached(t, w.conn(), kit.Soon, "a")
+	kit.Must(t, w.registry.Close(kit.Bounded(t, kit.Soon)))
 	w.etcd.Cut()
 	w.registry = w.newRegistry(w.etcd.Client(t), runtime.WithSnapshotDir(dir))
-	reached(t, w.conn(), soon, "a")
+	reached(t, w.conn(), kit.Soon, "a")
 	if seen, err := round(w.conn(), 10); !slices.Equal(seen, []string{"a"}) {
 		t.Errorf("calls go to %v, %v; want only the instance that is not drained", seen, err)
 	}
@@ -92,9 +92,9 @@ func TestEtcdDown_SnapshotServes(t *testing.T) {
 	if _, err := call(kit.Bounded(t, 300*time.Millisecond), w.conn()); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("with a corrupt file: %v, want to wait for etcd", err)
 	}
-	kit.Eventually(t, soon, "the corrupt file is reported", func() bool { return w.logs.Count("cannot be used") == 1 })
+	kit.Eventually(t, kit.Soon, "the corrupt file is reported", func() bool { return w.logs.Count("cannot be used") == 1 })
 	w.etcd.Restore()
-	reached(t, w.conn(), soon, "a")
+	reached(t, w.conn(), kit.Soon, "a")
 }
 
 // A registry closed while etcd hangs returns within its context and leaves no goroutine (R3). Callers that find
@@ -103,22 +103,22 @@ func TestClose_WhileEtcdHangs(t *testing.T) {
 	w := newWorld(t, nil)
 	w.registerAll("a")
 	registry := w.newRegistry(w.etcd.Client(t))
-	_, err := registry.Register(kit.Bounded(t, soon), "acme/front", runtime.Endpoint{Addr: "127.0.0.1:1"})
+	_, err := registry.Register(kit.Bounded(t, kit.Soon), "acme/front", runtime.Endpoint{Addr: "127.0.0.1:1"})
 	kit.Must(t, err)
 	conn := dial(t, registry, greeterAt(key))
-	reached(t, conn, soon, "a")
+	reached(t, conn, kit.Soon, "a")
 	w.etcd.Pause()
 	unknown := w.newRegistry(w.etcd.Client(t))
 	dial(t, unknown, greeterAt(key)).Connect() // the first list is under way
-	kit.Must(t, unknown.Close(kit.Bounded(t, soon)))
+	kit.Must(t, unknown.Close(kit.Bounded(t, kit.Soon)))
 	closed := make(chan error, 1)
-	go func() { closed <- registry.Close(kit.Bounded(t, soon)) }()
-	kit.Eventually(t, soon, "the registry is being closed", func() bool {
-		_, err := registry.NewClient(greeterAt(key), insecurely)
+	go func() { closed <- registry.Close(kit.Bounded(t, kit.Soon)) }()
+	kit.Eventually(t, kit.Soon, "the registry is being closed", func() bool {
+		_, err := registry.NewClient(greeterAt(key), kit.Insecure)
 		return err != nil
 	})
 	for range 100 {
-		if _, err := within(conn, soon); err != nil {
+		if _, err := within(conn, kit.Soon); err != nil {
 			t.Fatalf("with the entry in etcd: %v", err)
 		}
 	}
@@ -128,7 +128,7 @@ func TestClose_WhileEtcdHangs(t *testing.T) {
 	if entry := w.get("acme/front/127.0.0.1:1"); entry != nil {
 		t.Errorf("%s is left", *entry)
 	}
-	if _, err := within(conn, soon); status.Code(err) != codes.Canceled {
+	if _, err := within(conn, kit.Soon); status.Code(err) != codes.Canceled {
 		t.Errorf("a call after Close: %v", err)
 	}
 }
@@ -138,13 +138,13 @@ func TestNoEndpoint_IsNamed(t *testing.T) {
 	w := newWorld(t, nil, runtime.WithEmptyGrace(0))
 	conn := w.conn()
 	for _, when := range []string{"never any", "all gone"} {
-		_, err := call(kit.Bounded(t, soon), conn)
+		_, err := call(kit.Bounded(t, kit.Soon), conn)
 		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) {
 			t.Errorf("%s: call: %v, want Unavailable, naming %q", when, err, key)
 		}
 		waiting := make(chan error, 1)
 		go func() {
-			_, err := call(kit.Bounded(t, soon), conn, grpc.WaitForReady(true))
+			_, err := call(kit.Bounded(t, kit.Soon), conn, grpc.WaitForReady(true))
 			waiting <- err
 		}()
 		s := w.register(w.serve("a"))
@@ -153,7 +153,10 @@ func TestNoEndpoint_IsNamed(t *testing.T) {
 		}
 		w.delete(key + "/a")
 		s.stop()
-		kit.Eventually(t, soon, "an empty set is named", func() bool { _, err := call(kit.Bounded(t, soon), conn); return strings.Contains(fmt.Sprint(err), key) })
+		kit.Eventually(t, kit.Soon, "an empty set is named", func() bool {
+			_, err := call(kit.Bounded(t, kit.Soon), conn)
+			return strings.Contains(fmt.Sprint(err), key)
+		})
 	}
 }
 
@@ -168,26 +171,26 @@ func TestHeld_EveryReaderSeesOneState(t *testing.T) {
 	}
 	brief := w.newRegistry(w.client, runtime.WithEmptyGrace(2*time.Second))
 	conn, sets, briefly, instances := w.conn(), w.watch(key), w.watchAs(brief, key), w.instances()
-	reached(t, conn, soon, "a", "b")
+	reached(t, conn, kit.Soon, "a", "b")
 	for _, c := range []<-chan []runtime.Endpoint{sets, briefly} {
 		if got := ids(<-c); got != "a b" {
 			t.Fatalf("a watch sees %q", got)
 		}
 	}
-	_, err := w.etcd.Admin().Revoke(kit.Bounded(t, soon), lease)
+	_, err := w.etcd.Admin().Revoke(kit.Bounded(t, kit.Soon), lease)
 	kit.Must(t, err)
 	if got := ids(<-briefly); got != "" {
 		t.Errorf("the watch sees %q, want nothing after the grace", got)
 	}
 	// The default grace is 30 s.
-	kit.Eventually(t, soon, "the loss is heard", func() bool { return w.status().Held == 2 })
+	kit.Eventually(t, kit.Soon, "the loss is heard", func() bool { return w.status().Held == 2 })
 	if got := ids(w.status().Endpoints); got != "a b" {
 		t.Errorf("the status has %q, want both endpoints", got)
 	}
-	if all, err := instances.All(kit.Bounded(t, soon)); err != nil || len(all) != 0 {
+	if all, err := instances.All(kit.Bounded(t, kit.Soon)); err != nil || len(all) != 0 {
 		t.Errorf("the instances are %v, %v, want none while all are held", all, err)
 	}
-	reached(t, conn, soon, "a", "b")
+	reached(t, conn, kit.Soon, "a", "b")
 	select {
 	case set := <-sets:
 		t.Errorf("the watch sees %q within the grace", ids(set))
@@ -200,20 +203,20 @@ func TestOrderlyLeave_IsNotHeld(t *testing.T) {
 	w := newWorld(t, nil)
 	first := w.register(w.serve("a"))
 	conn := w.conn()
-	reached(t, conn, soon, "a")
+	reached(t, conn, kit.Soon, "a")
 	w.tag(first, `{"grpc_leaving":"true"}`)
 	w.delete(key + "/a")
-	kit.Eventually(t, soon, "it is followed", func() bool { return w.status().Known && len(w.status().Endpoints) == 0 })
-	if _, err := within(conn, soon); err != nil {
+	kit.Eventually(t, kit.Soon, "it is followed", func() bool { return w.status().Known && len(w.status().Endpoints) == 0 })
+	if _, err := within(conn, kit.Soon); err != nil {
 		t.Errorf("a call on the only connection left: %v", err)
 	}
 	first.stop()
-	kit.Eventually(t, soon, "calls fail at once, naming the key", func() bool {
-		_, err := within(conn, soon)
+	kit.Eventually(t, kit.Soon, "calls fail at once, naming the key", func() bool {
+		_, err := within(conn, kit.Soon)
 		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), key)
 	})
 	w.registerAll("a")
-	reached(t, conn, soon, "a")
+	reached(t, conn, kit.Soon, "a")
 }
 
 // Calls under way on a withdrawn endpoint finish (R13).
@@ -229,10 +232,10 @@ func TestWithdrawn_CallsUnderWayFinish(t *testing.T) {
 		return nil
 	}}))
 	conn := w.conn()
-	reached(t, conn, soon, "a", "b")
+	reached(t, conn, kit.Soon, "a", "b")
 	held := make(chan error, 1)
 	go func() {
-		ctx := metadata.AppendToOutgoingContext(runtime.WithTarget(kit.Bounded(t, soon), "b"), "hold", "1")
+		ctx := metadata.AppendToOutgoingContext(runtime.WithTarget(kit.Bounded(t, kit.Soon), "b"), "hold", "1")
 		name, err := call(ctx, conn)
 		if name != "b" && err == nil {
 			err = fmt.Errorf("answered by %q", name)
@@ -241,7 +244,7 @@ func TestWithdrawn_CallsUnderWayFinish(t *testing.T) {
 	}()
 	<-holding
 	w.delete(key + "/b")
-	reached(t, conn, soon, "a")
+	reached(t, conn, kit.Soon, "a")
 	close(release)
 	if err := <-held; err != nil {
 		t.Errorf("the call under way: %v, want it to finish", err)
@@ -251,7 +254,7 @@ func TestWithdrawn_CallsUnderWayFinish(t *testing.T) {
 // Calls ignore HTTPS_PROXY (R11). net/http reads it once a process, which earlier tests cause: hence a process of its own.
 func TestProxy_IsNotUsed(t *testing.T) {
 	if os.Getenv("HTTPS_PROXY") == "" {
-		cmd := exec.CommandContext(kit.Bounded(t, soon), os.Args[0], "-test.run=^"+t.Name()+"$")
+		cmd := exec.CommandContext(kit.Bounded(t, kit.Soon), os.Args[0], "-test.run=^"+t.Name()+"$")
 		cmd.Env = append(os.Environ(), "HTTPS_PROXY=http://127.0.0.1:1", "NO_PROXY=")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("in a process of its own: %v\n%s", err, out)
@@ -266,12 +269,12 @@ func TestProxy_IsNotUsed(t *testing.T) {
 		dialled <- addr
 		return (&net.Dialer{}).DialContext(ctx, "tcp", listen.addr)
 	}))
-	reached(t, conn, soon, "a")
+	reached(t, conn, kit.Soon, "a")
 	if addr := <-dialled; addr != "greeter.invalid:80" {
 		t.Errorf("dialled %q", addr)
 	}
 	// Without a dialer of the caller's, the connection goes to the address, not to the proxy.
-	_, err := call(kit.Bounded(t, soon), w.conn())
+	_, err := call(kit.Bounded(t, kit.Soon), w.conn())
 	if err == nil || strings.Contains(err.Error(), "127.0.0.1:1") || strings.Contains(err.Error(), "proxy") {
 		t.Errorf("call: %v, want that greeter.invalid cannot be reached directly", err)
 	}
@@ -301,7 +304,7 @@ func TestTLS_IgnoresEtcd(t *testing.T) {
 	thief := func(context.Context) error { stolen.Add(1); return nil }
 	honest := w.register(w.serve("honest", certified(t, roots, "helloworld.greeter")))
 	conn := w.conn(grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12})))
-	reached(t, conn, soon, "honest")
+	reached(t, conn, kit.Soon, "honest")
 	for i, impostor := range []*server{w.start(&server{do: thief}, certified(t, roots, "evil.example")), w.start(&server{do: thief})} {
 		for j, more := range []string{``, `,"ServerName":"evil.example"`,
 			`,"Metadata":{"ServerName":"evil.example","authority":"evil.example","insecure":true,"weight":4294967295}`} {
@@ -309,14 +312,14 @@ func TestTLS_IgnoresEtcd(t *testing.T) {
 		}
 	}
 	for range 200 {
-		if name, err := within(conn, soon); err != nil || name != "honest" {
+		if name, err := within(conn, kit.Soon); err != nil || name != "honest" {
 			t.Fatalf("a call with impostors in etcd: %q, %v", name, err)
 		}
 	}
 	w.delete(key + "/honest")
 	honest.stop()
-	kit.Eventually(t, soon, "calls fail for want of a server with the right certificate", func() bool {
-		_, err := within(conn, soon)
+	kit.Eventually(t, kit.Soon, "calls fail for want of a server with the right certificate", func() bool {
+		_, err := within(conn, kit.Soon)
 		return err != nil && strings.Contains(err.Error(), "authentication handshake failed")
 	})
 	if n := stolen.Load(); n > 0 {
@@ -330,7 +333,7 @@ func TestTLS_IgnoresEtcd(t *testing.T) {
 // bare returns a connection to a target with gRPC's own API.
 func (w *world) bare(registry *runtime.Registry, target string) *grpc.ClientConn {
 	w.t.Helper()
-	conn, err := grpc.NewClient(target, insecurely, grpc.WithResolvers(registry.Resolver()),
+	conn, err := grpc.NewClient(target, kit.Insecure, grpc.WithResolvers(registry.Resolver()),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
 	kit.Must(w.t, err)
 	w.t.Cleanup(func() { _ = conn.Close() })
@@ -342,8 +345,8 @@ func TestBareResolver(t *testing.T) {
 	w.put("/services/greeter/a", w.serve("a").addr)
 	lease := w.grant()
 	w.put(fmt.Sprintf("/services/greeter%d", lease), w.serve("b").addr, clientv3.WithLease(lease))
-	reached(t, w.bare(w.registry, "etcd:////services/greeter"), soon, "a")
-	reached(t, w.bare(w.registry, "etcd:////services/greeter?layout=lease_suffix"), soon, "a", "b")
+	reached(t, w.bare(w.registry, "etcd:////services/greeter"), kit.Soon, "a")
+	reached(t, w.bare(w.registry, "etcd:////services/greeter?layout=lease_suffix"), kit.Soon, "a", "b")
 }
 
 // The resolver rejects a target with more than a key and one layout (P11).
@@ -362,7 +365,7 @@ func TestResolver_RefusesQuestionableTargets(t *testing.T) {
 		"etcd:///a%20b?layout=endpoint":                      "white space",
 		"etcd:///x?layout=endpoint&a=%zz":                    "invalid URL escape",
 	} {
-		if _, err := within(w.bare(w.registry, target), soon); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), want) {
+		if _, err := within(w.bare(w.registry, target), kit.Soon); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want Unavailable with %q", target, err, want)
 		}
 	}
@@ -374,7 +377,7 @@ func TestResolverAmongTheOptions(t *testing.T) {
 	s := w.register(w.serve("a"))
 	desc := basic.Greeter_EtcdServiceDesc
 	desc.Authority = "greeter.example"
-	reached(t, dial(t, w.registry, &desc, grpc.WithResolvers(w.registry.Resolver())), soon, "a")
+	reached(t, dial(t, w.registry, &desc, grpc.WithResolvers(w.registry.Resolver())), kit.Soon, "a")
 	if got := s.headers.Load().(metadata.MD).Get(":authority"); len(got) != 1 || got[0] != "greeter.example" {
 		t.Errorf("the server saw the authority %v", got)
 	}

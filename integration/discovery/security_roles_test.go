@@ -31,14 +31,14 @@ func TestRolesAreEnough(t *testing.T) {
 	w.announced(as("greeter-server"), greeterAt(guardedKey))
 	callers := as("greeter-caller")
 	conn := dial(t, callers, greeterAt(guardedKey))
-	reached(t, conn, soon, "server")
+	reached(t, conn, kit.Soon, "server")
 	if set := <-w.watchAs(callers, guardedKey); ids(set) != "server" {
 		t.Errorf("the caller's Watch yields %v, want the server", set)
 	}
 	// The operator's config is in force once it fails the calls.
-	kit.Must(t, as("greeter-operator").SetServiceConfig(kit.Bounded(t, soon), guardedKey, `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`))
-	kit.Eventually(t, soon, "the caller goes by the live config", func() bool {
-		_, err := within(conn, soon)
+	kit.Must(t, as("greeter-operator").SetServiceConfig(kit.Bounded(t, kit.Soon), guardedKey, `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`))
+	kit.Eventually(t, kit.Soon, "the caller goes by the live config", func() bool {
+		_, err := within(conn, kit.Soon)
 		return status.Code(err) == codes.DeadlineExceeded
 	})
 	if n := w.logs.Count("permission denied"); n > 0 {
@@ -105,7 +105,7 @@ func TestReaderRights(t *testing.T) {
 	w.denied(hanging(reader, guardedKey+"/b", lease))
 	w.denied(ending(reader, lease)...)
 	w.denied(touching(reader, guardedKey+"2/x", "acme/other/x", "_grpc_config/acme/other")...)
-	_, err := w.newRegistry(reader).Register(kit.Bounded(t, soon), guardedKey, runtime.Endpoint{Addr: "10.6.6.6:80"})
+	_, err := w.newRegistry(reader).Register(kit.Bounded(t, kit.Soon), guardedKey, runtime.Endpoint{Addr: "10.6.6.6:80"})
 	if err == nil || !strings.Contains(err.Error(), "permission denied") {
 		t.Errorf("the reader registers: %v", err)
 	}
@@ -120,7 +120,7 @@ func TestAnyUserRights(t *testing.T) {
 	for range 100 {
 		w.allowed(granting(user))
 	}
-	kit.Must(t, grantAs(kit.Bounded(t, soon), user, 2345)) // with a chosen id
+	kit.Must(t, grantAs(kit.Bounded(t, kit.Soon), user, 2345)) // with a chosen id
 	empty := w.grant()
 	w.allowed(asking(user, empty, clientv3.WithAttachedKeys()))
 	w.allowed(ending(user, empty)...)
@@ -170,11 +170,11 @@ func TestLeaseSuffix_RangeCoversNeighboursWithADigit(t *testing.T) {
 func TestLeaseSuffix_ANeighbourForgesEntries(t *testing.T) {
 	w := newGuarded(t)
 	sets := w.watchAs(w.newRegistry(w.as("legacy-caller")), legacy, runtime.LeaseSuffix)
-	_, err := w.newRegistry(w.as("legacy-server")).Register(kit.Bounded(t, soon), legacy, runtime.Endpoint{Addr: "10.0.0.1:80"}, runtime.WithLayouts(runtime.LeaseSuffix))
+	_, err := w.newRegistry(w.as("legacy-server")).Register(kit.Bounded(t, kit.Soon), legacy, runtime.Endpoint{Addr: "10.0.0.1:80"}, runtime.WithLayouts(runtime.LeaseSuffix))
 	kit.Must(t, err)
 	comes := func(addr string) {
 		t.Helper()
-		kit.Eventually(t, soon, addr+" comes", func() bool {
+		kit.Eventually(t, kit.Soon, addr+" comes", func() bool {
 			return slices.ContainsFunc(<-sets, func(e runtime.Endpoint) bool { return e.Addr == addr })
 		})
 	}
@@ -182,7 +182,7 @@ func TestLeaseSuffix_ANeighbourForgesEntries(t *testing.T) {
 	w.etcdctl("role add legacy2-server")
 	w.etcdctl("role grant-permission legacy2-server readwrite " + legacy + "2/ " + legacy + "2:")
 	neighbour := w.as("legacy2-server")
-	kit.Must(t, grantAs(kit.Bounded(t, soon), neighbour, 2345))
+	kit.Must(t, grantAs(kit.Bounded(t, kit.Soon), neighbour, 2345))
 	w.allowed(hanging(neighbour, legacy+"2345", 2345))
 	comes("10.6.6.6:80")
 }
@@ -215,12 +215,12 @@ func TestKeyWriterDirectsCalls(t *testing.T) {
 	a, b := w.serve("a").addr, w.serve("b").addr
 	w.enter("a", a)
 	conn := w.caller()
-	reached(t, conn, soon, "a")
+	reached(t, conn, kit.Soon, "a")
 	w.enter("a", w.serve("evil").addr)
-	reached(t, conn, soon, "evil")
+	reached(t, conn, kit.Soon, "evil")
 	w.enter("a", a)
 	w.enter("b", b)
-	reached(t, conn, soon, "a", "b")
+	reached(t, conn, kit.Soon, "a", "b")
 	// An entry itself declares that it leaves, its methods, weight, zone and version.
 	for _, tt := range []struct{ out, in string }{
 		{`{"grpc_leaving":"true"}`, `{}`},
@@ -228,14 +228,14 @@ func TestKeyWriterDirectsCalls(t *testing.T) {
 	} {
 		w.enter("a", fmt.Sprintf(`{"Addr":%q,"Metadata":%s}`, a, tt.out))
 		w.enter("b", fmt.Sprintf(`{"Addr":%q,"Metadata":%s}`, b, tt.in))
-		reached(t, conn, soon, "b")
+		reached(t, conn, kit.Soon, "b")
 		w.enter("b", fmt.Sprintf(`{"Addr":%q,"Metadata":%s}`, b, tt.out))
 		w.enter("a", fmt.Sprintf(`{"Addr":%q,"Metadata":%s}`, a, tt.in))
-		reached(t, conn, soon, "a")
+		reached(t, conn, kit.Soon, "a")
 	}
 	addr, dialed := w.bait("127.0.0.1")
 	w.enter("a", addr)
-	kit.Eventually(t, soon, "the caller connects to a server of another kind", func() bool {
+	kit.Eventually(t, kit.Soon, "the caller connects to a server of another kind", func() bool {
 		_, _ = within(conn, time.Second)
 		return dialed.Load() > 0
 	})
@@ -247,7 +247,7 @@ func TestConfigWriterChangesCalls(t *testing.T) {
 	live := func(config string) {
 		t.Helper()
 		// The write bypasses the checks of SetServiceConfig, which run in the caller.
-		_, err := w.as("greeter-operator").Put(kit.Bounded(t, soon), guardedConfig, config)
+		_, err := w.as("greeter-operator").Put(kit.Bounded(t, kit.Soon), guardedConfig, config)
 		kit.Must(t, err)
 	}
 	var calls atomic.Int64
@@ -258,18 +258,18 @@ func TestConfigWriterChangesCalls(t *testing.T) {
 	w.enter("a", s.addr)
 	conn := w.caller()
 	live(`{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":5,"initialBackoff":"0.001s","maxBackoff":"0.001s","backoffMultiplier":1,"retryableStatusCodes":["INTERNAL"]}}]}`)
-	kit.Eventually(t, soon, "a call is made 5 times", func() bool {
+	kit.Eventually(t, kit.Soon, "a call is made 5 times", func() bool {
 		calls.Store(0)
-		_, err := within(conn, soon)
+		_, err := within(conn, kit.Soon)
 		return status.Code(err) == codes.Internal && calls.Load() == 5
 	})
 	s.stop()
-	kit.Eventually(t, soon, "calls fail at once", func() bool {
-		_, err := within(conn, soon)
+	kit.Eventually(t, kit.Soon, "calls fail at once", func() bool {
+		_, err := within(conn, kit.Soon)
 		return status.Code(err) == codes.Unavailable
 	})
 	live(`{"methodConfig":[{"name":[{}],"waitForReady":true}]}`)
-	kit.Eventually(t, soon, "calls wait for as long as they may", func() bool {
+	kit.Eventually(t, kit.Soon, "calls wait for as long as they may", func() bool {
 		_, err := within(conn, 100*time.Millisecond)
 		return status.Code(err) == codes.DeadlineExceeded
 	})
@@ -280,11 +280,11 @@ func TestConfigWriterChecksHealth(t *testing.T) {
 	w := newGuarded(t)
 	w.announced(w.newRegistry(w.as("greeter-server")), greeterAt(guardedKey))
 	conn := w.caller()
-	reached(t, conn, soon, "server")
-	_, err := w.as("greeter-operator").Put(kit.Bounded(t, soon), guardedConfig, `{"healthCheckConfig":{"serviceName":"nobody"}}`)
+	reached(t, conn, kit.Soon, "server")
+	_, err := w.as("greeter-operator").Put(kit.Bounded(t, kit.Soon), guardedConfig, `{"healthCheckConfig":{"serviceName":"nobody"}}`)
 	kit.Must(t, err)
-	kit.Eventually(t, soon, "calls fail at once", func() bool {
-		_, err := within(conn, soon)
+	kit.Eventually(t, kit.Soon, "calls fail at once", func() bool {
+		_, err := within(conn, kit.Soon)
 		return status.Code(err) == codes.Unavailable
 	})
 }
@@ -311,9 +311,9 @@ func TestAllowedAddresses(t *testing.T) {
 		t.Errorf("Watch yields %v, want the honest one alone", set)
 	}
 	client := dial(t, registry, greeterAt(guardedKey))
-	reached(t, client, soon, "honest")
-	reached(t, w.bare(registry, "etcd:///"+guardedKey), soon, "honest")
-	if _, err := call(runtime.WithTarget(kit.Bounded(t, soon), "evil-0"), client); err == nil {
+	reached(t, client, kit.Soon, "honest")
+	reached(t, w.bare(registry, "etcd:///"+guardedKey), kit.Soon, "honest")
+	if _, err := call(runtime.WithTarget(kit.Bounded(t, kit.Soon), "evil-0"), client); err == nil {
 		t.Error("a call reached an instance that is not allowed, by its name")
 	}
 	if n := dialed.Load(); n > 0 {

@@ -51,7 +51,7 @@ var kinds = map[string]clientv3.PermissionType{
 // etcdctl runs a command that makes a role or a user.
 func (w guarded) etcdctl(command string) {
 	w.t.Helper()
-	ctx, admin := kit.Bounded(w.t, soon), w.etcd.Admin()
+	ctx, admin := kit.Bounded(w.t, kit.Soon), w.etcd.Admin()
 	prefix := strings.Contains(command, "--prefix=true")
 	args := slices.DeleteFunc(strings.Fields(command), func(arg string) bool { return strings.HasPrefix(arg, "--") })
 	var err error
@@ -79,7 +79,7 @@ func (w guarded) etcdctl(command string) {
 // as returns an etcd client of a user with the given roles and no others.
 func (w guarded) as(roles ...string) *clientv3.Client {
 	w.t.Helper()
-	ctx, admin, name := kit.Bounded(w.t, soon), w.etcd.Admin(), cmp.Or(strings.Join(roles, "+"), "without-a-role")
+	ctx, admin, name := kit.Bounded(w.t, kit.Soon), w.etcd.Admin(), cmp.Or(strings.Join(roles, "+"), "without-a-role")
 	if _, err := admin.UserGet(ctx, name); err != nil {
 		_, err := admin.UserAdd(ctx, name, "secret")
 		kit.Must(w.t, err)
@@ -94,7 +94,7 @@ func (w guarded) as(roles ...string) *clientv3.Client {
 // enter puts an entry under the greeter's key with the servers' role.
 func (w guarded) enter(name, value string) {
 	w.t.Helper()
-	_, err := w.as("greeter-server").Put(kit.Bounded(w.t, soon), guardedKey+"/"+name, value)
+	_, err := w.as("greeter-server").Put(kit.Bounded(w.t, kit.Soon), guardedKey+"/"+name, value)
 	kit.Must(w.t, err)
 }
 
@@ -108,7 +108,7 @@ type attempt struct {
 func (w guarded) allowed(all ...attempt) {
 	w.t.Helper()
 	for _, a := range all {
-		if err := a.do(kit.Bounded(w.t, soon)); err != nil {
+		if err := a.do(kit.Bounded(w.t, kit.Soon)); err != nil {
 			w.t.Errorf("may not %s: %v", a.what, err)
 		}
 	}
@@ -123,7 +123,7 @@ func (w guarded) denied(all ...attempt) {
 func (w guarded) refused(why string, all ...attempt) {
 	w.t.Helper()
 	for _, a := range all {
-		if err := a.do(kit.Bounded(w.t, soon)); err == nil || !strings.Contains(err.Error(), why) {
+		if err := a.do(kit.Bounded(w.t, kit.Soon)); err == nil || !strings.Contains(err.Error(), why) {
 			w.t.Errorf("may %s: %v, want: %s", a.what, err, why)
 		}
 	}

@@ -45,7 +45,7 @@ func TestStatus_ShowsDrainedHeldLeaving(t *testing.T) {
 	w.conn().Connect()
 	is := func(what string, ok func(runtime.KeyStatus) bool) {
 		t.Helper()
-		kit.Eventually(t, soon, what, func() bool { return ok(w.status()) })
+		kit.Eventually(t, kit.Soon, what, func() bool { return ok(w.status()) })
 	}
 	is("two of three are drained", func(k runtime.KeyStatus) bool {
 		return len(k.Endpoints) == 3 && slices.Equal(k.DrainedAddrs, []string{"10.0.0.1:98", "10.0.0.1:99"})
@@ -60,7 +60,7 @@ func TestStatus_ShowsDrainedHeldLeaving(t *testing.T) {
 		t.Errorf("etcd is shown as %+v", s.Etcd)
 	}
 	w.etcd.Cut()
-	kit.Eventually(t, soon, "the page shows that etcd is down", func() bool {
+	kit.Eventually(t, kit.Soon, "the page shows that etcd is down", func() bool {
 		text := page(t, w.registry)
 		return strings.Contains(text, `"error": "`) && strings.Count(text, `"held": true`) == 3 && strings.Count(text, `"drained": true`) == 2
 	})
@@ -82,7 +82,7 @@ func (w *world) announced(r *runtime.Registry, desc *runtime.ServiceDesc) string
 		}
 	})
 	w.t.Cleanup(func() { stop(); serving.Wait() })
-	kit.Eventually(w.t, soon, "the server is registered", func() bool {
+	kit.Eventually(w.t, kit.Soon, "the server is registered", func() bool {
 		st := s.Status()
 		return len(st) == 1 && st[0].State == runtime.StateRegistered
 	})
@@ -95,7 +95,7 @@ func TestServersAnswerHealth(t *testing.T) {
 	addr := w.announced(w.registry, greeterAt(key))
 	conn := w.conn()
 	check := func(service string) (healthpb.HealthCheckResponse_ServingStatus, error) {
-		reply, err := healthpb.NewHealthClient(conn).Check(kit.Bounded(t, soon), &healthpb.HealthCheckRequest{Service: service})
+		reply, err := healthpb.NewHealthClient(conn).Check(kit.Bounded(t, kit.Soon), &healthpb.HealthCheckRequest{Service: service})
 		return reply.GetStatus(), err
 	}
 	for service, want := range map[string]codes.Code{"": codes.OK, "basic.Greeter": codes.OK, "nobody": codes.NotFound} {
@@ -106,7 +106,7 @@ func TestServersAnswerHealth(t *testing.T) {
 	}
 	registered := func(want healthpb.HealthCheckResponse_ServingStatus) {
 		t.Helper()
-		kit.Eventually(t, soon, want.String(), func() bool {
+		kit.Eventually(t, kit.Soon, want.String(), func() bool {
 			got, err := check(runtime.RegistrationHealth)
 			return err == nil && got == want
 		})
@@ -124,7 +124,7 @@ func TestAnnounceTimeout(t *testing.T) {
 	w.etcd.Cut()
 	s := w.registry.NewServer(grpc.NewServer(), runtime.WithAnnounceTimeout(200*time.Millisecond), runtime.WithDrainDelay(time.Millisecond))
 	basic.RegisterGreeterServerToEtcd(s, &server{})
-	if err := s.Serve(kit.Bounded(t, soon), kit.Listen(t)); err == nil || !strings.Contains(err.Error(), key) {
+	if err := s.Serve(kit.Bounded(t, kit.Soon), kit.Listen(t)); err == nil || !strings.Contains(err.Error(), key) {
 		t.Errorf("Serve: %v, want that %q could not be announced", err, key)
 	}
 	w.etcd.Restore()

@@ -30,7 +30,7 @@ func TestAffinityTravelsAsAHash(t *testing.T) {
 	desc := greeterAt(key)
 	desc.ServiceConfig = ring
 	conn := dial(t, w.registry, desc)
-	ctx := metadata.AppendToOutgoingContext(kit.Bounded(t, soon), "mine", "kept")
+	ctx := metadata.AppendToOutgoingContext(kit.Bounded(t, kit.Soon), "mine", "kept")
 	for _, name := range []string{"alice@example.com", "bob", ""} { // each replaces the previous one; "" removes it
 		ctx = runtime.WithAffinity(ctx, name)
 		if got, ok := runtime.Affinity(ctx); got != name || ok != (name != "") {
@@ -50,14 +50,14 @@ func TestSelector(t *testing.T) {
 	w.tag(w.serve("a"), `{"version":"v1"}`)
 	w.tag(w.serve("b"), `{"version":"v2"}`)
 	conn := w.conn(runtime.WithSelector(func(e runtime.Endpoint) bool { return e.Version == "v2" }))
-	reached(t, conn, soon, "b")
+	reached(t, conn, kit.Soon, "b")
 	w.tag(w.serve("c"), `{"version":"v2"}`)
-	reached(t, conn, soon, "b", "c")
+	reached(t, conn, kit.Soon, "b", "c")
 	none := runtime.WithSelector(func(runtime.Endpoint) bool { return false })
-	if _, err := within(w.conn(none), soon); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), "selected") {
+	if _, err := within(w.conn(none), kit.Soon); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), "selected") {
 		t.Errorf("a selector that selects nothing: %v", err)
 	}
-	if names, err := ask(kit.Bounded(t, soon), w.instances(none)); status.Code(err) != codes.Unavailable {
+	if names, err := ask(kit.Bounded(t, kit.Soon), w.instances(none)); status.Code(err) != codes.Unavailable {
 		t.Errorf("calls to each of no instances: %q, %v, want Unavailable", names, err)
 	}
 }
@@ -67,9 +67,9 @@ func TestTarget(t *testing.T) {
 	w := newWorld(t, nil, runtime.WithEmptyGrace(0))
 	w.registerAll("a", "b")
 	conn := w.conn(grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"pick_first":{}}],"methodConfig":[{"name":[{}],"timeout":"0s"}]}`))
-	reached(t, conn, soon, "a", "b")
+	reached(t, conn, kit.Soon, "a", "b")
 	to := func(name string, opts ...grpc.CallOption) (string, error) {
-		return call(runtime.WithTarget(kit.Bounded(t, soon), name), conn, opts...)
+		return call(runtime.WithTarget(kit.Bounded(t, kit.Soon), name), conn, opts...)
 	}
 	for _, name := range []string{"a", "b", "a"} {
 		for range 10 {
@@ -79,7 +79,7 @@ func TestTarget(t *testing.T) {
 		}
 	}
 	w.delete(key + "/a")
-	kit.Eventually(t, soon, "the instance is gone", func() bool {
+	kit.Eventually(t, kit.Soon, "the instance is gone", func() bool {
 		name, err := to("a", grpc.WaitForReady(true))
 		if err == nil && name != "a" {
 			t.Fatalf("a call to a reached %q", name)
@@ -87,7 +87,7 @@ func TestTarget(t *testing.T) {
 		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), `"a"`)
 	})
 	moved := w.register(w.serve("a"))
-	kit.Eventually(t, soon, "the instance is back at another address", func() bool {
+	kit.Eventually(t, kit.Soon, "the instance is back at another address", func() bool {
 		name, err := to("a")
 		return err == nil && name == "a" && moved.made.Load() > 0
 	})
@@ -105,11 +105,11 @@ func TestInstances_OneConnectionEach(t *testing.T) {
 		servers = append(servers, w.register(w.serve(name)))
 	}
 	i := w.instances()
-	if all, err := i.All(kit.Bounded(t, soon)); err != nil || len(all) != 3 || servers[0].made.Load() != 0 {
+	if all, err := i.All(kit.Bounded(t, kit.Soon)); err != nil || len(all) != 3 || servers[0].made.Load() != 0 {
 		t.Fatalf("All = %v, %v, with %d connections, want three instances and no connection", all, err, servers[0].made.Load())
 	}
 	for range 20 {
-		names, err := ask(kit.Bounded(t, soon), i)
+		names, err := ask(kit.Bounded(t, kit.Soon), i)
 		if err != nil || strings.Join(names, "") != "abc" {
 			t.Fatalf("each: %q, %v", names, err)
 		}
@@ -121,21 +121,21 @@ func TestInstances_OneConnectionEach(t *testing.T) {
 	if connections != 3 {
 		t.Errorf("%d connections, want one an instance", connections)
 	}
-	all, err := i.All(kit.Bounded(t, soon))
+	all, err := i.All(kit.Bounded(t, kit.Soon))
 	kit.Must(t, err)
 	servers[1].stop()
-	names, err := ask(kit.Bounded(t, soon), i)
+	names, err := ask(kit.Bounded(t, kit.Soon), i)
 	if strings.Join(names, "") != "ac" || err == nil || !strings.Contains(err.Error(), `"b"`) || strings.Contains(err.Error(), `"a"`) {
 		t.Errorf("with b gone: %q, %v, want a and c, and an error that names b alone", names, err)
 	}
 	w.delete(key + "/a")
-	kit.Eventually(t, soon, "a call to an instance that has left fails with Unavailable, naming it", func() bool {
-		_, err := within(all[0].Conn, soon)
+	kit.Eventually(t, kit.Soon, "a call to an instance that has left fails with Unavailable, naming it", func() bool {
+		_, err := within(all[0].Conn, kit.Soon)
 		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), `"a"`)
 	})
 	kit.Must(t, i.Close())
 	kit.Must(t, i.Close())
-	if _, err := i.All(kit.Bounded(t, soon)); status.Code(err) != codes.Canceled {
+	if _, err := i.All(kit.Bounded(t, kit.Soon)); status.Code(err) != codes.Canceled {
 		t.Errorf("All after Close: %v, want Canceled", err)
 	}
 }
@@ -151,7 +151,7 @@ func TestBound_RejectedCallsDoNotHideFailures(t *testing.T) {
 	_, _ = within(conn, 50*time.Millisecond) // follows the key from now on
 	w.live(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"1s","baseEjectionTime":"60s","maxEjectionPercent":100,` +
 		`"failurePercentageEjection":{"threshold":50,"enforcementPercentage":100,"minimumHosts":1,"requestVolume":1},"childPolicy":[{"etcd":{"maxConcurrentRequests":1}}]}}]}`)
-	kit.Eventually(t, soon, "20 calls in a row succeed at once", func() bool {
+	kit.Eventually(t, kit.Soon, "20 calls in a row succeed at once", func() bool {
 		for range 20 {
 			if _, err := within(conn, 500*time.Millisecond); err != nil {
 				if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Unavailable {
@@ -177,7 +177,7 @@ func TestChanges_KeepConnections(t *testing.T) {
 		w.tag(servers[i], fmt.Sprintf(`{"version":"v%d","zone":"%c"}`, i%2+1, 'x'+rune(i/2%2)))
 	}
 	conn := w.conn()
-	reached(t, conn, soon, names...)
+	reached(t, conn, kit.Soon, names...)
 	connections := func() (n int) {
 		for _, s := range servers {
 			n += int(s.made.Load())
@@ -197,11 +197,11 @@ func TestChanges_KeepConnections(t *testing.T) {
 		load.more(t, 60)
 	}
 	w.tag(servers[0], `{"version":"v9","zone":"z","weight":7}`)
-	kit.Eventually(t, soon, "the metadata are seen", func() bool {
+	kit.Eventually(t, kit.Soon, "the metadata are seen", func() bool {
 		return slices.ContainsFunc(w.status().Endpoints, func(e runtime.Endpoint) bool { return e.Version == "v9" })
 	})
 	for _, name := range names {
-		if got, err := call(runtime.WithTarget(kit.Bounded(t, soon), name), conn); err != nil || got != name {
+		if got, err := call(runtime.WithTarget(kit.Bounded(t, kit.Soon), name), conn); err != nil || got != name {
 			t.Errorf("a call for %s: %q, %v", name, got, err)
 		}
 	}
@@ -229,35 +229,35 @@ func TestFallback_OnlyWithoutPrimary(t *testing.T) {
 	a1 := away.serve("a1")
 	away.put("west/"+key+"/a1", a1.addr)
 	conn, instances := home.conn(), home.instances()
-	if got, err := within(conn, soon); got != "a1" {
+	if got, err := within(conn, kit.Soon); got != "a1" {
 		t.Errorf("the first call of a key without instances in the primary: %q, %v", got, err)
 	}
-	kit.Eventually(t, soon, "the status says that calls have left", func() bool { return home.status().Away == 1 })
+	kit.Eventually(t, kit.Soon, "the status says that calls have left", func() bool { return home.status().Away == 1 })
 	if n := awayConns(); n != 1 {
 		t.Errorf("the metric is %v, want 1 connection", n)
 	}
 	if n := away.status().Connections; n != 0 {
 		t.Errorf("the fallback's registry counts %d connections to its own fallback", n)
 	}
-	if all, err := instances.All(kit.Bounded(t, soon)); len(all) > 0 || err != nil {
+	if all, err := instances.All(kit.Bounded(t, kit.Soon)); len(all) > 0 || err != nil {
 		t.Errorf("the primary's instances: %v, %v; want none", all, err)
 	}
-	if _, err := call(runtime.WithTarget(kit.Bounded(t, soon), "a1"), conn); status.Code(err) != codes.Unavailable {
+	if _, err := call(runtime.WithTarget(kit.Bounded(t, kit.Soon), "a1"), conn); status.Code(err) != codes.Unavailable {
 		t.Errorf("a call that names the other cluster's instance: %v", err)
 	}
-	kit.Must(t, away.registry.SetServiceConfig(kit.Bounded(t, soon), key, hasty))
-	kit.Eventually(t, soon, "the fallback registry has the config", func() bool { return away.status().ServiceConfig != "" })
-	reached(t, conn, soon, "a1")
+	kit.Must(t, away.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, hasty))
+	kit.Eventually(t, kit.Soon, "the fallback registry has the config", func() bool { return away.status().ServiceConfig != "" })
+	reached(t, conn, kit.Soon, "a1")
 
 	h1 := home.serve("h1")
-	registration, err := home.registry.Register(kit.Bounded(t, soon), key, runtime.Endpoint{Instance: "h1", Addr: h1.addr})
+	registration, err := home.registry.Register(kit.Bounded(t, kit.Soon), key, runtime.Endpoint{Instance: "h1", Addr: h1.addr})
 	kit.Must(t, err)
-	reached(t, conn, soon, "h1")
-	kit.Eventually(t, soon, "the status says that calls are back", func() bool { return home.status().Away == 0 && awayConns() == 0 })
+	reached(t, conn, kit.Soon, "h1")
+	kit.Eventually(t, kit.Soon, "the status says that calls are back", func() bool { return home.status().Away == 0 && awayConns() == 0 })
 	load := underLoad(t, conn, 2)
 	load.more(t, 100)
-	kit.Must(t, registration.Close(kit.Bounded(t, soon)))
-	reached(t, conn, soon, "a1")
+	kit.Must(t, registration.Close(kit.Bounded(t, kit.Soon)))
+	reached(t, conn, kit.Soon, "a1")
 	load.none(t)
 	if left, back := home.logs.Count("calls go to the cluster to fall back on"), home.logs.Count("calls are back"); left != 2 || back != 1 {
 		t.Errorf("failover and failback lines: %d and %d: %s", left, back, home.logs.Lines())
@@ -265,14 +265,14 @@ func TestFallback_OnlyWithoutPrimary(t *testing.T) {
 
 	fails := func(why string) {
 		t.Helper()
-		kit.Eventually(t, soon, "calls fail: "+why, func() bool {
-			_, err := within(conn, soon)
+		kit.Eventually(t, kit.Soon, "calls fail: "+why, func() bool {
+			_, err := within(conn, kit.Soon)
 			return status.Code(err) == codes.Unavailable && strings.Contains(fmt.Sprint(err), why)
 		})
 	}
 	h1.stop()
 	a1.stop()
 	fails(`under "east/helloworld/greeter"; nor in the cluster to fall back on: `)
-	kit.Must(t, away.registry.Close(kit.Bounded(t, soon)))
+	kit.Must(t, away.registry.Close(kit.Bounded(t, kit.Soon)))
 	fails(`no endpoint is registered under "east/helloworld/greeter"`)
 }

@@ -72,7 +72,7 @@ var hostileWays = []struct {
 	{name: "servers that say nothing", most: usual, write: func(v *victim) {
 		v.trap.silent.Store(true)
 		v.fill(500, func(i int) string { return v.entry(i) })
-		kit.Eventually(v.t, soon, "all that may be are connected to", func() bool { open, _ := v.trap.opened(); return open > 60 })
+		kit.Eventually(v.t, kit.Soon, "all that may be are connected to", func() bool { open, _ := v.trap.opened(); return open > 60 })
 		v.load.more(v.t, 500)
 	}},
 	{name: "large pieces of metadata", most: large, write: func(v *victim) {
@@ -126,7 +126,7 @@ var hostileWays = []struct {
 		for range 20 {
 			lease := v.grant()
 			v.fill(50, func(i int) string { return v.entry(i) }, clientv3.WithLease(lease))
-			_, err := v.etcd.Admin().Revoke(kit.Bounded(v.t, soon), lease)
+			_, err := v.etcd.Admin().Revoke(kit.Bounded(v.t, kit.Soon), lease)
 			kit.Must(v.t, err)
 		}
 	}},
@@ -148,9 +148,9 @@ var hostileWays = []struct {
 				v.put(configKey, fmt.Sprintf(`{"unknown%d":true}`, n*10+i))
 			}
 		}
-		kit.Eventually(v.t, soon, "the last is refused", func() bool { return strings.Contains(fmt.Sprint(v.status().ConfigErr), "unknown69") })
+		kit.Eventually(v.t, kit.Soon, "the last is refused", func() bool { return strings.Contains(fmt.Sprint(v.status().ConfigErr), "unknown69") })
 		v.put(configKey, wrong[0])
-		kit.Eventually(v.t, soon, "it is refused", func() bool { return !strings.Contains(fmt.Sprint(v.status().ConfigErr), "unknown") })
+		kit.Eventually(v.t, kit.Soon, "it is refused", func() bool { return !strings.Contains(fmt.Sprint(v.status().ConfigErr), "unknown") })
 	}},
 	{name: "the largest split, over entries that change", most: usual, write: func(v *victim) {
 		var groups, drained []string
@@ -161,7 +161,7 @@ var hostileWays = []struct {
 			drained = append(drained, fmt.Sprintf("%q", v.trap.addr(i)))
 		}
 		v.put(configKey, policyOf(`{"etcd":{"split":[`+strings.Join(groups, ",")+`],"drain":[`+strings.Join(drained, ",")+`],"preferZone":true}}`))
-		kit.Eventually(v.t, soon, "it is in force", func() bool { return v.status().ServiceConfig != "" })
+		kit.Eventually(v.t, kit.Soon, "it is in force", func() bool { return v.status().ServiceConfig != "" })
 		for n := range 2 {
 			v.fill(1000, func(i int) string {
 				return v.entry(i, "version", fmt.Sprintf("v%d", (n+i)%300), "zone", fmt.Sprintf("z%d", i%7))
@@ -182,7 +182,7 @@ func TestHostileWriters(t *testing.T) {
 			v.begin(way.config)
 			way.write(v)
 			v.put(honest, v.serve("last").addr)
-			kit.Eventually(t, soon, "the last entry is followed", func() bool { return v.status().Known && v.addr(honest) == *v.get(honest) })
+			kit.Eventually(t, kit.Soon, "the last entry is followed", func() bool { return v.status().Known && v.addr(honest) == *v.get(honest) })
 			v.end("beside the writer", way.most)
 			v.begin(way.config)
 			v.end("after a start", way.most)
@@ -207,7 +207,7 @@ func (v *victim) begin(config string) {
 	v.logs = &kit.Logs{}
 	v.registry = v.newRegistry(v.etcd.Client(v.t), runtime.WithLimits(limited), runtime.WithSnapshotDir(v.dir), runtime.WithZone("z1"))
 	v.other = dial(v.t, v.registry, greeterAt("acme/other"))
-	reached(v.t, v.other, soon, "a")
+	reached(v.t, v.other, kit.Soon, "a")
 	v.load = underLoad(v.t, v.other, 2)
 	desc := greeterAt(key)
 	desc.Leader = []string{basic.Greeter_SayHello_FullMethodName}
@@ -232,7 +232,7 @@ func (v *victim) begin(config string) {
 	}
 	v.calls = sync.OnceFunc(func() { cancel(); calling.Wait() })
 	v.t.Cleanup(v.calls)
-	kit.Eventually(v.t, soon, "the service is known", func() bool { return v.status().Known })
+	kit.Eventually(v.t, kit.Soon, "the service is known", func() bool { return v.status().Known })
 }
 
 // end ends the process, and fails the test if a cost exceeds its bound.
@@ -240,7 +240,7 @@ func (v *victim) end(when string, most cost) {
 	v.t.Helper()
 	v.load.more(v.t, 100)
 	v.put("acme/other/b", v.serve("b").addr)
-	reached(v.t, v.other, soon, "a", "b")
+	reached(v.t, v.other, kit.Soon, "a", "b")
 	v.load.none(v.t)
 	v.delete("acme/other/b")
 	v.calls()
@@ -250,7 +250,7 @@ func (v *victim) end(when string, most cost) {
 	for range 5 { // free the values being read
 		with = min(with, v.heap())
 	}
-	kit.Must(v.t, v.registry.Close(kit.Bounded(v.t, soon)))
+	kit.Must(v.t, v.registry.Close(kit.Bounded(v.t, kit.Soon)))
 	got.heap = with - v.heap()
 	v.t.Logf("%s: %+v", when, got)
 	if !got.within(most) {
@@ -261,7 +261,7 @@ func (v *victim) end(when string, most cost) {
 // heap returns the heap in use, in MiB, without etcd's unwritten data.
 func (v *victim) heap() int {
 	v.t.Helper()
-	_, err := v.etcd.Admin().HashKV(kit.Bounded(v.t, soon), v.etcd.Endpoints()[0], 0) // makes etcd write it
+	_, err := v.etcd.Admin().HashKV(kit.Bounded(v.t, kit.Soon), v.etcd.Endpoints()[0], 0) // makes etcd write it
 	kit.Must(v.t, err)
 	goruntime.GC()
 	goruntime.GC() // pools keep objects for a cycle

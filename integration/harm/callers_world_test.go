@@ -14,7 +14,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
@@ -213,8 +212,6 @@ func serviceConfig(policy string) string {
 	return `{"loadBalancingConfig":[` + cmp.Or(policy, `{"round_robin":{}}`) + `]}`
 }
 
-var insecurely = grpc.WithTransportCredentials(insecure.NewCredentials())
-
 // ourClient returns a connection of the runtime. Its registry has an etcd client of its own.
 func (w *world) ourClient() *client {
 	c := newClient(w)
@@ -265,7 +262,7 @@ func (w *world) grpcsClient() *client {
 }
 
 func (w *world) dialOptions(c *client) []grpc.DialOption {
-	return append([]grpc.DialOption{insecurely, grpc.WithContextDialer(w.net.dialer(&c.tally))}, w.dial...)
+	return append([]grpc.DialOption{kit.Insecure, grpc.WithContextDialer(w.net.dialer(&c.tally))}, w.dial...)
 }
 
 // resolve tells gRPC's client which servers are listed.

@@ -16,9 +16,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// soon bounds changes that should happen at once. It is generous, for busy machines.
-const soon = 60 * time.Second
-
 // TestServers keeps entries in one etcd by ours and by plain code, under the same faults. Ours must
 // not delete entries, or write untouched entries, more often than plain code.
 func TestServers(t *testing.T) {
@@ -126,7 +123,7 @@ func keepPlain(ctx context.Context, client *clientv3.Client, ttl int64, keys []s
 }
 
 func (w *serverWorld) register(key string) *runtime.Registration {
-	registration, err := w.registry.Register(kit.Bounded(w, soon), key, runtime.Endpoint{Addr: "10.0.0.1:9000"}, w.opts...)
+	registration, err := w.registry.Register(kit.Bounded(w, kit.Soon), key, runtime.Endpoint{Addr: "10.0.0.1:9000"}, w.opts...)
 	if err != nil {
 		w.Error(err)
 	}
@@ -157,7 +154,7 @@ func (w *serverWorld) onEvent(event *clientv3.Event) {
 // bothThere waits until both sides have their entries in etcd.
 func (w *serverWorld) bothThere(when string) {
 	w.Helper()
-	kit.Eventually(w.T, soon, "both have their entries in etcd "+when, func() bool {
+	kit.Eventually(w.T, kit.Soon, "both have their entries in etcd "+when, func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		return len(w.there["ours"]) == w.entries && len(w.there["plain"]) == w.entries
@@ -169,9 +166,9 @@ func (w *serverWorld) settle() {
 	w.Helper()
 	w.register("ours/touched-last")
 	w.bothThere("in the end")
-	_, err := w.plain.Put(kit.Bounded(w, soon), "plain/touched-last", "")
+	_, err := w.plain.Put(kit.Bounded(w, kit.Soon), "plain/touched-last", "")
 	kit.Must(w, err)
-	kit.Eventually(w.T, soon, "all is counted", func() bool {
+	kit.Eventually(w.T, kit.Soon, "all is counted", func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		return w.last == "plain/touched-last"
@@ -180,7 +177,7 @@ func (w *serverWorld) settle() {
 
 // stall pauses etcd for a while, in which each side writes one more entry.
 func (w *serverWorld) stall() {
-	ctx := kit.Bounded(w, soon)
+	ctx := kit.Bounded(w, kit.Soon)
 	one := w.register("ours/touched")
 	w.etcd.Pause()
 	var writing sync.WaitGroup
@@ -194,6 +191,6 @@ func (w *serverWorld) stall() {
 // churn registers and closes entries of ours while others stay.
 func (w *serverWorld) churn() {
 	for i := range 150 {
-		kit.Must(w, w.register(fmt.Sprintf("ours/touched%d", i)).Close(kit.Bounded(w, soon)))
+		kit.Must(w, w.register(fmt.Sprintf("ours/touched%d", i)).Close(kit.Bounded(w, kit.Soon)))
 	}
 }

@@ -9,7 +9,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -43,12 +42,12 @@ func TestStreamEndsWithTheLeadership(t *testing.T) {
 		t.Run(does, func(t *testing.T) {
 			g := newGroup(t)
 			a := g.start("a", func(i *instance) { i.watch = watch })
-			kit.Eventually(t, soon, "a to lead", a.leads.Holds)
-			stream, err := g.client().Watch(kit.Bounded(t, soon), &leaderpb.AddRequest{})
+			kit.Eventually(t, kit.Soon, "a to lead", a.leads.Holds)
+			stream, err := g.client().Watch(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{})
 			kit.Must(t, err)
 			_, err = stream.Recv()
 			kit.Must(t, err)
-			kit.Must(t, a.server.Withdraw(kit.Bounded(t, soon)))
+			kit.Must(t, a.server.Withdraw(kit.Bounded(t, kit.Soon)))
 			for err == nil {
 				_, err = stream.Recv()
 			}
@@ -66,7 +65,7 @@ func TestStreamEndsWithTheLeadership(t *testing.T) {
 // A unary call keeps its handler's reply. If its error comes after the leadership, because the
 // registry is closed or Resign stops waiting, the error says that the leadership ended.
 func TestCallEndsWithTheLeadership(t *testing.T) {
-	closes := func(a *instance) error { return a.registry.Close(kit.Bounded(t, soon)) }
+	closes := func(a *instance) error { return a.registry.Close(kit.Bounded(t, kit.Soon)) }
 	resigns := func(a *instance) error {
 		over, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -95,7 +94,7 @@ func TestCallEndsWithTheLeadership(t *testing.T) {
 			client := g.client()
 			ended := make(chan error, 1)
 			go func() {
-				reply, err := client.Add(kit.Bounded(t, soon), &leaderpb.AddRequest{})
+				reply, err := client.Add(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{})
 				if err == nil && reply.GetServer() != "a" {
 					err = errors.New("another reply")
 				}
@@ -133,7 +132,7 @@ func TestForwardedRefusal_IsNotRetried(t *testing.T) {
 	leaderpb.RegisterCounterServer(behind, leaderpb.UnimplementedCounterServer{})
 	lis := kit.Listen(t)
 	kit.Serve(t, behind, lis)
-	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(lis.Addr().String(), kit.Insecure)
 	kit.Must(t, err)
 	defer conn.Close()
 	runs, passed := 0, false
@@ -147,7 +146,7 @@ func TestForwardedRefusal_IsNotRetried(t *testing.T) {
 			return nil, errors.Join(err, grpc.SetTrailer(ctx, trailer))
 		}
 	})
-	_, err = g.client().Add(kit.Bounded(t, soon), &leaderpb.AddRequest{N: 1})
+	_, err = g.client().Add(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{N: 1})
 	if err == nil || !passed || runs != 1 {
 		t.Errorf("the handler has run %d times, has passed a refusal on: %v, and the call ends with %v", runs, passed, err)
 	}

@@ -15,7 +15,6 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
@@ -26,8 +25,6 @@ import (
 )
 
 const (
-	// soon bounds changes that wait only for a busy machine or a lease of a few seconds.
-	soon       = time.Minute
 	entries    = "leader/counter"
 	candidates = "_grpc_leader/" + entries + "//"
 )
@@ -145,11 +142,11 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 func (i *instance) announce() {
 	g := i.group
 	g.t.Helper()
-	kit.Must(g.t, i.server.Announce(kit.Bounded(g.t, soon), i.addr))
+	kit.Must(g.t, i.server.Announce(kit.Bounded(g.t, kit.Soon), i.addr))
 	if g.etcdClient != nil {
 		return
 	}
-	kit.Eventually(g.t, soon, "it to stand", func() bool {
+	kit.Eventually(g.t, kit.Soon, "it to stand", func() bool {
 		return slices.ContainsFunc(g.candidatesOf(i.key), func(kv *mvccpb.KeyValue) bool { return string(kv.Value) == i.name || string(kv.Value) == i.addr })
 	})
 }
@@ -186,7 +183,7 @@ func (g *group) client() leaderpb.CounterClient {
 // clientOf returns a client of another service description.
 func (g *group) clientOf(desc *runtime.ServiceDesc, opts ...grpc.DialOption) leaderpb.CounterClient {
 	g.t.Helper()
-	conn, err := g.registry().NewClient(desc, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	conn, err := g.registry().NewClient(desc, append(opts, kit.Insecure)...)
 	kit.Must(g.t, err)
 	return leaderpb.NewCounterClient(conn)
 }
@@ -202,7 +199,7 @@ func (g *group) candidates() []*mvccpb.KeyValue {
 
 func (g *group) candidatesOf(key string) []*mvccpb.KeyValue {
 	g.t.Helper()
-	resp, err := etcd.Admin().Get(kit.Bounded(g.t, soon), g.namespace+"_grpc_leader/"+key+"//", clientv3.WithPrefix())
+	resp, err := etcd.Admin().Get(kit.Bounded(g.t, kit.Soon), g.namespace+"_grpc_leader/"+key+"//", clientv3.WithPrefix())
 	kit.Must(g.t, err)
 	return resp.Kvs
 }
@@ -225,12 +222,12 @@ func (g *group) leader(client leaderpb.CounterClient) string {
 	g.t.Helper()
 	began := time.Now()
 	for {
-		reply, err := client.Add(kit.Bounded(g.t, soon), &leaderpb.AddRequest{N: 1})
+		reply, err := client.Add(kit.Bounded(g.t, kit.Soon), &leaderpb.AddRequest{N: 1})
 		if err == nil {
 			return reply.GetServer()
 		}
 		// A call under way when its leader dies fails, as any call does.
-		if time.Since(began) > soon {
+		if time.Since(began) > kit.Soon {
 			g.t.Fatal(err)
 		}
 	}
@@ -242,7 +239,7 @@ func await[T any](t *testing.T, c <-chan T) T {
 	select {
 	case v := <-c:
 		return v
-	case <-kit.Bounded(t, soon).Done():
+	case <-kit.Bounded(t, kit.Soon).Done():
 		t.Fatal("no value within the time")
 		panic("unreachable")
 	}

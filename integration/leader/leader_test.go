@@ -11,7 +11,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -31,20 +30,20 @@ func TestCallsGoToTheLeader(t *testing.T) {
 			t.Fatalf("%s leads, want a, which was first", who)
 		}
 	}
-	stream, err := client.Watch(kit.Bounded(t, soon), &leaderpb.AddRequest{})
+	stream, err := client.Watch(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{})
 	kit.Must(t, err)
 	if reply, err := stream.Recv(); err != nil || reply.GetServer() != "a" {
 		t.Errorf("a stream: %v, %v", reply, err)
 	}
 	var others []string
-	kit.Eventually(t, soon, "other calls to go to both", func() bool {
-		reply, err := client.Peek(kit.Bounded(t, soon), &leaderpb.AddRequest{})
+	kit.Eventually(t, kit.Soon, "other calls to go to both", func() bool {
+		reply, err := client.Peek(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{})
 		if err == nil && !slices.Contains(others, reply.GetServer()) {
 			others = append(others, reply.GetServer())
 		}
 		return len(others) == 2
 	})
-	targeted := runtime.WithTarget(kit.Bounded(t, soon), "a")
+	targeted := runtime.WithTarget(kit.Bounded(t, kit.Soon), "a")
 	if _, err := client.Add(targeted, &leaderpb.AddRequest{}); status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("a call that names its instance: %v", err)
 	}
@@ -69,9 +68,9 @@ func TestGuard(t *testing.T) {
 		{a, "1", codes.Unavailable, "with the token 1, but this leader has"},
 		{b, "1", codes.Unavailable, "does not lead"},
 	} {
-		conn, err := grpc.NewClient(row.to.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		conn, err := grpc.NewClient(row.to.addr, kit.Insecure)
 		kit.Must(t, err)
-		ctx := kit.Bounded(t, soon)
+		ctx := kit.Bounded(t, kit.Soon)
 		if row.token != "" {
 			ctx = metadata.AppendToOutgoingContext(ctx, leader.TokenHeader, row.token)
 		}
@@ -97,7 +96,7 @@ func TestGuard(t *testing.T) {
 func TestNoLeader(t *testing.T) {
 	g := newGroup(t)
 	client := g.client()
-	kit.Eventually(t, soon, "a call returns that there is no leader", func() bool { // once the key is known
+	kit.Eventually(t, kit.Soon, "a call returns that there is no leader", func() bool { // once the key is known
 		_, err := client.Add(kit.Bounded(t, 300*time.Millisecond), &leaderpb.AddRequest{})
 		if status.Code(err) != codes.DeadlineExceeded {
 			t.Fatalf("without a leader: %v", err)
@@ -106,7 +105,7 @@ func TestNoLeader(t *testing.T) {
 	})
 	waits := make(chan error, 1)
 	go func() {
-		_, err := client.Add(kit.Bounded(t, soon), &leaderpb.AddRequest{})
+		_, err := client.Add(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{})
 		waits <- err
 	}()
 	a := g.start("a")
@@ -114,7 +113,7 @@ func TestNoLeader(t *testing.T) {
 		t.Errorf("a call that waits: %v", err)
 	}
 	a.grpc.Stop()
-	kit.Eventually(t, soon, "a call names the server that refused", func() bool {
+	kit.Eventually(t, kit.Soon, "a call names the server that refused", func() bool {
 		_, err := client.Add(kit.Bounded(t, 200*time.Millisecond), &leaderpb.AddRequest{})
 		if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Unavailable {
 			t.Fatalf("the call ends with %v", err)
@@ -128,7 +127,7 @@ func TestForwardedMetadata(t *testing.T) {
 	g := newGroup(t)
 	g.start("a")
 	client := g.client()
-	ctx := metadata.AppendToOutgoingContext(kit.Bounded(t, soon), leader.TokenHeader, "7")
+	ctx := metadata.AppendToOutgoingContext(kit.Bounded(t, kit.Soon), leader.TokenHeader, "7")
 	if _, err := client.Add(ctx, &leaderpb.AddRequest{N: 1}); err != nil {
 		t.Errorf("a call: %v", err)
 	}
@@ -160,12 +159,12 @@ func TestLayoutsThatDisagree(t *testing.T) {
 	g := newGroup(t)
 	server := g.registry().NewServer(grpc.NewServer())
 	server.Publish(under("acme/order", nil), runtime.WithInstance("a"), runtime.WithLayouts(runtime.EndpointJSON, runtime.GoZero))
-	if err := server.Announce(kit.Bounded(t, soon), "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "one election") {
+	if err := server.Announce(kit.Bounded(t, kit.Soon), "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "one election") {
 		t.Errorf("layouts that disagree: %v", err)
 	}
 	server = g.registry().NewServer(grpc.NewServer())
 	server.Publish(under("acme/order", nil), runtime.WithInstance(strings.Repeat("a", 1025)))
-	if err := server.Announce(kit.Bounded(t, soon), "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "1025 bytes") {
+	if err := server.Announce(kit.Bounded(t, kit.Soon), "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "1025 bytes") {
 		t.Errorf("a long instance id: %v", err)
 	}
 }
@@ -189,7 +188,7 @@ func TestForeignCandidates_AreIgnored(t *testing.T) {
 		kit.Must(t, err)
 	}
 	a := g.start("a")
-	kit.Eventually(t, soon, "it to lead", a.leads.Holds)
+	kit.Eventually(t, kit.Soon, "it to lead", a.leads.Holds)
 }
 
 // A drained leader resigns if another instance can lead, and callers follow (E9).
@@ -202,13 +201,13 @@ func TestDrained_Resigns(t *testing.T) {
 	}
 	drain := func(names string) { g.configure(`{"loadBalancingConfig":[{"etcd":{"drain":[` + names + `]}}]}`) }
 	drain(`"a"`)
-	kit.Eventually(t, soon, "b to lead", func() bool { return b.leads.Holds() && g.leader(client) == "b" })
+	kit.Eventually(t, kit.Soon, "b to lead", func() bool { return b.leads.Holds() && g.leader(client) == "b" })
 	if status := a.server.Status()[0]; status.State != runtime.StateRegistered || status.Err != nil || g.logs.Count("drains it") != 1 {
 		t.Errorf("the status of a is %+v, and the log %v", status, g.logs.Lines())
 	}
 	drain(`"a", "` + b.addr + `"`) // only b is left, so it stays
-	kit.Must(t, b.server.Withdraw(kit.Bounded(t, soon)))
-	kit.Eventually(t, soon, "a to lead, which is the only one", func() bool { return g.leader(client) == "a" })
+	kit.Must(t, b.server.Withdraw(kit.Bounded(t, kit.Soon)))
+	kit.Eventually(t, kit.Soon, "a to lead, which is the only one", func() bool { return g.leader(client) == "a" })
 	if n := g.logs.Count("etcd registration lost"); n > 0 {
 		t.Errorf("%d reports of a lost leadership, though no lease was late: %v", n, g.logs.Lines())
 	}

@@ -12,7 +12,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -51,7 +50,7 @@ type answers struct {
 func (a *answers) call(client leaderpb.CounterClient, n int) {
 	for range n {
 		a.all.Go(func() {
-			reply, err := client.Add(kit.Bounded(a.t, soon), &leaderpb.AddRequest{})
+			reply, err := client.Add(kit.Bounded(a.t, kit.Soon), &leaderpb.AddRequest{})
 			if err != nil {
 				a.t.Errorf("a call for the leader: %v", err)
 			}
@@ -65,10 +64,10 @@ func (a *answers) call(client leaderpb.CounterClient, n int) {
 // refuses waits until the instance rejects calls for the leader while it leads.
 func (i *instance) refuses(t *testing.T) {
 	t.Helper()
-	conn, err := grpc.NewClient(i.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(i.addr, kit.Insecure)
 	kit.Must(t, err)
 	defer conn.Close()
-	kit.Eventually(t, soon, "calls to be refused", func() bool {
+	kit.Eventually(t, kit.Soon, "calls to be refused", func() bool {
 		token, _ := i.leads.Token()
 		ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(t.Context(), leader.TokenHeader, strconv.FormatInt(token, 10)))
 		defer cancel()
@@ -88,8 +87,8 @@ func (i *instance) refuses(t *testing.T) {
 func TestResign_FailsNoCall(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, i *instance) error{
 		"Serve ends": func(_ *testing.T, i *instance) error { i.stop(); return <-i.ended },
-		"Withdraw":   func(t *testing.T, i *instance) error { return i.server.Withdraw(kit.Bounded(t, soon)) },
-		"Resign":     func(t *testing.T, i *instance) error { return i.leads.Resign(kit.Bounded(t, soon)) },
+		"Withdraw":   func(t *testing.T, i *instance) error { return i.server.Withdraw(kit.Bounded(t, kit.Soon)) },
+		"Resign":     func(t *testing.T, i *instance) error { return i.leads.Resign(kit.Bounded(t, kit.Soon)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			g, h := newGroup(t), &held{let: make(chan struct{})}
@@ -98,12 +97,12 @@ func TestResign_FailsNoCall(t *testing.T) {
 				set = append(set, serving)
 			}
 			a := g.start("a", set...)
-			kit.Eventually(t, soon, "a to lead", a.leads.Holds)
+			kit.Eventually(t, kit.Soon, "a to lead", a.leads.Holds)
 			b := g.start("b")
 			client := g.client()
 			got := &answers{t: t, by: make(map[string]int)}
 			got.call(client, 60)
-			kit.Eventually(t, soon, "all calls to be under way", func() bool { return h.under.Load() == 60 })
+			kit.Eventually(t, kit.Soon, "all calls to be under way", func() bool { return h.under.Load() == 60 })
 			ended := make(chan error, 1)
 			go func() { ended <- end(t, a) }()
 			a.refuses(t)
@@ -123,7 +122,7 @@ func TestResign_FailsNoCall(t *testing.T) {
 			if got.by["a"] != 60 || got.by["b"] != 20 {
 				t.Errorf("of 60 calls before and 20 after, %v were answered", got.by)
 			}
-			kit.Eventually(t, soon, "b to lead", b.leads.Holds)
+			kit.Eventually(t, kit.Soon, "b to lead", b.leads.Holds)
 		})
 	}
 }
@@ -132,7 +131,7 @@ func TestResign_FailsNoCall(t *testing.T) {
 func TestResign_RotatesTheLeader(t *testing.T) {
 	g := newGroup(t)
 	a := g.start("a")
-	kit.Eventually(t, soon, "a to lead", a.leads.Holds)
+	kit.Eventually(t, kit.Soon, "a to lead", a.leads.Holds)
 	last, _ := a.leads.Token()
 	b := g.start("b")
 	if err := b.leads.Resign(t.Context()); err == nil || !strings.Contains(err.Error(), "no instance of the process holds it") {
@@ -140,8 +139,8 @@ func TestResign_RotatesTheLeader(t *testing.T) {
 	}
 	client := g.client()
 	for range 3 {
-		kit.Eventually(t, soon, "both to stand", func() bool { return len(g.candidates()) == 2 })
-		kit.Must(t, a.leads.Resign(kit.Bounded(t, soon)))
+		kit.Eventually(t, kit.Soon, "both to stand", func() bool { return len(g.candidates()) == 2 })
+		kit.Must(t, a.leads.Resign(kit.Bounded(t, kit.Soon)))
 		if got := g.leader(client); got != b.name {
 			t.Errorf("after %s %s leads", a.name, got)
 		}
@@ -157,7 +156,7 @@ func TestResign_RotatesTheLeader(t *testing.T) {
 func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 	g, broken := newGroup(t), errors.New("the disk is full")
 	a := g.start("a")
-	kit.Eventually(t, soon, "a to lead", a.leads.Holds)
+	kit.Eventually(t, kit.Soon, "a to lead", a.leads.Holds)
 	b := g.start("b")
 	works, ended := make(chan struct{}), make(chan error, 1)
 	ran := make(chan error, 1)
@@ -173,11 +172,11 @@ func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 		t.Errorf("Run of a returns %v", err)
 	}
 	await(t, works)
-	kit.Eventually(t, soon, "a to stand again", func() bool { return len(g.candidates()) == 2 })
+	kit.Eventually(t, kit.Soon, "a to stand again", func() bool { return len(g.candidates()) == 2 })
 	if a.leads.Holds() || !b.leads.Holds() {
 		t.Error("a leads, whose work has failed")
 	}
-	kit.Must(t, b.registry.Close(kit.Bounded(t, soon)))
+	kit.Must(t, b.registry.Close(kit.Bounded(t, kit.Soon)))
 	if err := await(t, ended); !errors.Is(err, leader.ErrEnded) {
 		t.Errorf("the context of the work has ended with %v", err)
 	}

@@ -11,7 +11,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
@@ -25,7 +24,7 @@ import (
 func registryAs(t *testing.T, etcd *etcdtest.Cluster, user string) *runtime.Registry {
 	t.Helper()
 	registry := runtime.NewRegistry(etcd.Client(t, etcdtest.As(user, "secret")), runtime.WithLogger(slog.New(slog.DiscardHandler)))
-	t.Cleanup(func() { _ = registry.Close(kit.Bounded(t, soon)) }) // the test has its result already
+	t.Cleanup(func() { _ = registry.Close(kit.Bounded(t, kit.Soon)) }) // the test has its result already
 	return registry
 }
 
@@ -35,7 +34,7 @@ func announced(t *testing.T, registry *runtime.Registry, desc *runtime.ServiceDe
 	server := registry.NewServer(grpc.NewServer())
 	leaderpb.RegisterCounterServer(server, leaderpb.UnimplementedCounterServer{})
 	server.Publish(desc, runtime.WithInstance(rand.Text()))
-	kit.Must(t, server.Announce(kit.Bounded(t, soon), "127.0.0.1:1"))
+	kit.Must(t, server.Announce(kit.Bounded(t, kit.Soon), "127.0.0.1:1"))
 	return server
 }
 
@@ -68,12 +67,12 @@ func TestServersOfEveryMixtureOfRights(t *testing.T) {
 			if !stands {
 				leads = other
 			}
-			kit.Eventually(t, soon, "the eligible server leads", leader.Of(leads, desc).Holds)
-			kit.Eventually(t, soon, "the status to say whether it stands", func() bool { return (server.Status()[0].Err == nil) == stands })
-			kit.Must(t, registry.Close(kit.Bounded(t, soon)))
-			kit.Eventually(t, soon, "the other leads in the end", leader.Of(other, desc).Holds)
+			kit.Eventually(t, kit.Soon, "the eligible server leads", leader.Of(leads, desc).Holds)
+			kit.Eventually(t, kit.Soon, "the status to say whether it stands", func() bool { return (server.Status()[0].Err == nil) == stands })
+			kit.Must(t, registry.Close(kit.Bounded(t, kit.Soon)))
+			kit.Eventually(t, kit.Soon, "the other leads in the end", leader.Of(other, desc).Holds)
 			for _, prefix := range []string{key + "/", "_grpc_leader/" + key + "//"} {
-				left, err := etcd.Admin().Get(kit.Bounded(t, soon), prefix, clientv3.WithPrefix())
+				left, err := etcd.Admin().Get(kit.Bounded(t, kit.Soon), prefix, clientv3.WithPrefix())
 				kit.Must(t, err)
 				if len(left.Kvs) != 1 {
 					t.Errorf("%d keys are left under %s", len(left.Kvs)-1, prefix)
@@ -106,17 +105,17 @@ func TestCallersOfEveryMixtureOfRights(t *testing.T) {
 	for i, user := range users {
 		t.Run(user.Name, func(t *testing.T) {
 			t.Parallel()
-			conn, err := registryAs(t, etcd, user.Name).NewClient(&leaderpb.Counter_EtcdServiceDesc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+			conn, err := registryAs(t, etcd, user.Name).NewClient(&leaderpb.Counter_EtcdServiceDesc, kit.Insecure)
 			kit.Must(t, err)
 			call := func(within time.Duration) error {
 				_, err := leaderpb.NewCounterClient(conn).Add(kit.Bounded(t, within), &leaderpb.AddRequest{})
 				return err
 			}
 			if i%3 == 0 {
-				kit.Must(t, call(soon))
+				kit.Must(t, call(kit.Soon))
 				return
 			}
-			kit.Eventually(t, soon, "the call to say that etcd denies it", func() bool {
+			kit.Eventually(t, kit.Soon, "the call to say that etcd denies it", func() bool {
 				err = call(time.Second)
 				return err == nil || strings.Contains(err.Error(), "permission denied")
 			})

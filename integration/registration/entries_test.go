@@ -39,7 +39,7 @@ func TestUnreadableKey(t *testing.T) {
 	registry := w.newRegistry(w.etcd.Client(t, etcdtest.As("svc", "p")))
 	_, want := w.services(registry, n)
 	for _, name := range []string{"blind", "forbidden"} {
-		_, err := registry.Register(kit.Bounded(t, soon), name, runtime.Endpoint{Addr: addr(0)})
+		_, err := registry.Register(kit.Bounded(t, kit.Soon), name, runtime.Endpoint{Addr: addr(0)})
 		if err == nil || !strings.Contains(err.Error(), "permission denied") || !strings.Contains(err.Error(), name+"/") {
 			t.Errorf("Register of a key that is %s: %v", name, err)
 		}
@@ -60,7 +60,7 @@ func TestForeignKeyOnLease(t *testing.T) {
 	g := register(t, w.newRegistry(w.etcd.Client(t, etcdtest.As("b", "p"))), "b/svc", addr(0), runtime.WithVersion("v1"))
 	was := g.Status().LeaseID
 	w.put("a/key", "x", clientv3.WithLease(was))
-	kit.Must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")))
+	kit.Must(t, g.Update(kit.Bounded(t, kit.Soon), runtime.WithVersion("v2")))
 	w.is("b/", contents{"b/svc/" + addr(0): "v2"}, "after Update")
 	w.there("b/svc/"+addr(0), was)
 }
@@ -83,7 +83,7 @@ func TestMessageLimit(t *testing.T) {
 
 func TestAddRemove(t *testing.T) {
 	w := newWorld(t, nil, runtime.WithNamespace("ns/"))
-	ctx := kit.Bounded(t, soon)
+	ctx := kit.Bounded(t, kit.Soon)
 	kit.Must(t, w.registry.Add(ctx, "svc", runtime.Endpoint{Addr: "1.2.3.4"}))
 	kit.Must(t, w.registry.Add(ctx, "svc", runtime.Endpoint{Addr: addr(1), Instance: "i"}, runtime.WithLayouts(runtime.Kratos, runtime.Kitex)))
 	w.put("ns/svc/bad", "garbage")
@@ -113,7 +113,7 @@ func TestAddRemove(t *testing.T) {
 	g := w.register("svc", addr(2), runtime.WithLayouts(runtime.LeaseSuffix))
 	kit.Must(t, w.registry.Remove(ctx, "svc", addr(2)))
 	w.state(g, runtime.StateRegistered)
-	kit.Eventually(t, soon, "put back by its live owner", func() bool { return len(w.keys("ns/svc")) == 3 })
+	kit.Eventually(t, kit.Soon, "put back by its live owner", func() bool { return len(w.keys("ns/svc")) == 3 })
 }
 
 // TestRemoveReadsPages removes instances from a key with more bytes than the client may receive at
@@ -126,13 +126,13 @@ func TestRemoveReadsPages(t *testing.T) {
 	}
 	w.put("svc/z", addr(1))
 	for _, instance := range []string{"00", addr(1)} {
-		kit.Must(t, registry.Remove(kit.Bounded(t, soon), "svc", instance))
+		kit.Must(t, registry.Remove(kit.Bounded(t, kit.Soon), "svc", instance))
 	}
 	if keys := w.keys("svc/"); len(keys) != 39 || keys[0] != "svc/01" || keys[38] != "svc/39" {
 		t.Errorf("left: %v", keys)
 	}
 	w.put("svc/large", strings.Repeat("x", 1<<20))
-	err := registry.Remove(kit.Bounded(t, soon), "svc", "large")
+	err := registry.Remove(kit.Bounded(t, kit.Soon), "svc", "large")
 	for _, part := range []string{"svc/39", "MaxCallRecvMsgSize"} {
 		if !strings.Contains(fmt.Sprint(err), part) {
 			t.Errorf("an entry that is too large: %v, want an error with %q", err, part)

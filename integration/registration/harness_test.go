@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -17,9 +16,6 @@ import (
 )
 
 const key = "helloworld/greeter"
-
-// soon bounds changes that should happen at once. It is generous, for busy machines.
-const soon = time.Minute
 
 // world is one etcd and a registry on it.
 type world struct {
@@ -54,7 +50,7 @@ func (w *world) register(key, addr string, opts ...runtime.RegisterOption) *runt
 
 func register(t *testing.T, r *runtime.Registry, key, addr string, opts ...runtime.RegisterOption) *runtime.Registration {
 	t.Helper()
-	g, err := r.Register(kit.Bounded(t, soon), key, runtime.Endpoint{Addr: addr}, opts...)
+	g, err := r.Register(kit.Bounded(t, kit.Soon), key, runtime.Endpoint{Addr: addr}, opts...)
 	kit.Must(t, err)
 	st := g.Status()
 	unread := st.Err != nil && strings.Contains(st.Err.Error(), "does not let this process read it")
@@ -73,7 +69,7 @@ type kv struct {
 
 func (w *world) get(etcdKey string) *kv {
 	w.t.Helper()
-	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, soon), etcdKey)
+	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, kit.Soon), etcdKey)
 	kit.Must(w.t, err)
 	if len(resp.Kvs) == 0 {
 		return nil
@@ -84,7 +80,7 @@ func (w *world) get(etcdKey string) *kv {
 // keys returns all keys that begin with prefix.
 func (w *world) keys(prefix string) []string {
 	w.t.Helper()
-	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, soon), prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, kit.Soon), prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
 	kit.Must(w.t, err)
 	var keys []string
 	for _, kv := range resp.Kvs {
@@ -95,7 +91,7 @@ func (w *world) keys(prefix string) []string {
 
 func (w *world) leases() []clientv3.LeaseID {
 	w.t.Helper()
-	resp, err := w.etcd.Admin().Leases(kit.Bounded(w.t, soon))
+	resp, err := w.etcd.Admin().Leases(kit.Bounded(w.t, kit.Soon))
 	kit.Must(w.t, err)
 	var ids []clientv3.LeaseID
 	for _, l := range resp.Leases {
@@ -115,26 +111,26 @@ func (w *world) nothing(when string) {
 
 func (w *world) put(k, v string, opts ...clientv3.OpOption) {
 	w.t.Helper()
-	_, err := w.etcd.Admin().Put(kit.Bounded(w.t, soon), k, v, opts...)
+	_, err := w.etcd.Admin().Put(kit.Bounded(w.t, kit.Soon), k, v, opts...)
 	kit.Must(w.t, err)
 }
 
 func (w *world) delete(k string) {
 	w.t.Helper()
-	_, err := w.etcd.Admin().Delete(kit.Bounded(w.t, soon), k)
+	_, err := w.etcd.Admin().Delete(kit.Bounded(w.t, kit.Soon), k)
 	kit.Must(w.t, err)
 }
 
 func (w *world) revoke(id clientv3.LeaseID) {
 	w.t.Helper()
-	_, err := w.etcd.Admin().Revoke(kit.Bounded(w.t, soon), id)
+	_, err := w.etcd.Admin().Revoke(kit.Bounded(w.t, kit.Soon), id)
 	kit.Must(w.t, err)
 }
 
 // there waits until the key is in etcd on another lease than was.
 func (w *world) there(etcdKey string, was clientv3.LeaseID) {
 	w.t.Helper()
-	kit.Eventually(w.t, soon, "in etcd again: "+etcdKey, func() bool {
+	kit.Eventually(w.t, kit.Soon, "in etcd again: "+etcdKey, func() bool {
 		got := w.get(etcdKey)
 		return got != nil && got.lease != 0 && got.lease != was
 	})
@@ -142,7 +138,7 @@ func (w *world) there(etcdKey string, was clientv3.LeaseID) {
 
 func (w *world) state(g *runtime.Registration, state runtime.State) {
 	w.t.Helper()
-	kit.Eventually(w.t, soon, "state "+state.String(), func() bool { return g.Status().State == state })
+	kit.Eventually(w.t, kit.Soon, "state "+state.String(), func() bool { return g.Status().State == state })
 }
 
 func addr(i int) string { return fmt.Sprintf("10.0.%d.%d:9000", i/250, i%250+1) }
@@ -172,7 +168,7 @@ func (c contents) differs(values map[string]string) string {
 // values returns the values in etcd below prefix, by key.
 func (w *world) values(prefix string) map[string]string {
 	w.t.Helper()
-	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, soon), prefix, clientv3.WithPrefix())
+	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, kit.Soon), prefix, clientv3.WithPrefix())
 	kit.Must(w.t, err)
 	values := make(map[string]string)
 	for _, kv := range resp.Kvs {
@@ -198,7 +194,7 @@ func (w *world) becomes(prefix string, want contents, when string) {
 			w.t.Log(diff)
 		}
 	}()
-	kit.Eventually(w.t, soon, "etcd is as wanted "+when, func() bool {
+	kit.Eventually(w.t, kit.Soon, "etcd is as wanted "+when, func() bool {
 		diff = want.differs(w.values(prefix))
 		return diff == ""
 	})

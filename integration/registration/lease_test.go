@@ -49,7 +49,7 @@ func TestEntries_AreRestored(t *testing.T) {
 				w.state(g, runtime.StateRegistered)
 			}
 		}
-		kit.Eventually(t, soon, "one lease", func() bool { return len(w.leases()) == 1 })
+		kit.Eventually(t, kit.Soon, "one lease", func() bool { return len(w.leases()) == 1 })
 	}
 }
 
@@ -66,7 +66,7 @@ func TestClose_Retries(t *testing.T) {
 		t.Error("Close reports success without etcd")
 	}
 	w.etcd.Restore()
-	kit.Eventually(t, soon, "the entry is out of etcd", func() bool { return maps.Equal(w.values("acme/legacy"), kept) })
+	kit.Eventually(t, kit.Soon, "the entry is out of etcd", func() bool { return maps.Equal(w.values("acme/legacy"), kept) })
 }
 
 // failingLease is a Lease whose KeepAlive channels can close, as if the client gave up.
@@ -104,7 +104,7 @@ func TestKeepAlive_Restarts(t *testing.T) {
 		t.Helper()
 		select {
 		case <-lease.begun:
-		case <-time.After(soon):
+		case <-time.After(kit.Soon):
 			t.Fatal("no keepalive was begun")
 		}
 	}
@@ -137,14 +137,14 @@ func TestNewerProcessTakesOver(t *testing.T) {
 	rev := w.get(entry).rev
 	// The older one looks again every 2 s. It leaves the key alone, also when it updates.
 	w.etcd.Calls().Reset()
-	if err := older.Update(kit.Bounded(t, soon), runtime.WithVersion("older")); err == nil {
+	if err := older.Update(kit.Bounded(t, kit.Soon), runtime.WithVersion("older")); err == nil {
 		t.Error("an update of an entry that another process holds succeeded")
 	}
-	kit.Must(t, w.etcd.Calls().Wait(kit.Bounded(t, soon), "Txn", "", 3))
+	kit.Must(t, w.etcd.Calls().Wait(kit.Bounded(t, kit.Soon), "Txn", "", 3))
 	if got := w.get(entry); got.rev != rev {
 		t.Errorf("the older process overwrote the entry: %+v", got)
 	}
-	kit.Must(t, newer.Close(kit.Bounded(t, soon)))
+	kit.Must(t, newer.Close(kit.Bounded(t, kit.Soon)))
 	w.state(older, runtime.StateRegistered)
 	if got := w.get(entry); !strings.Contains(got.value, "older") {
 		t.Errorf("the older process is registered again as %s, without its update", got.value)
@@ -184,7 +184,7 @@ func TestStaleOwner_CannotOverwrite(t *testing.T) {
 			register(t, deaf, "another", addr(0)) // keeps the lease in use
 			newer := w.register(key, addr(0), runtime.WithLayouts(tt.layout))
 			want := *w.get(entry)
-			if err := tt.write(kit.Bounded(t, soon), older); (err != nil) != tt.refused {
+			if err := tt.write(kit.Bounded(t, kit.Soon), older); (err != nil) != tt.refused {
 				t.Errorf("the error is %v", err)
 			}
 			if got := w.get(entry); got == nil || *got != want || newer.Status().State != runtime.StateRegistered {
@@ -199,14 +199,14 @@ func TestHundredsOfServices(t *testing.T) {
 	errs := make(chan error)
 	for i := range 300 {
 		go func() {
-			_, err := w.registry.Register(kit.Bounded(t, soon), key+addr(i), runtime.Endpoint{Addr: addr(i)})
+			_, err := w.registry.Register(kit.Bounded(t, kit.Soon), key+addr(i), runtime.Endpoint{Addr: addr(i)})
 			errs <- err
 		}()
 	}
 	for range 300 {
 		kit.Must(t, <-errs)
 	}
-	kit.Eventually(t, soon, "few goroutines", func() bool { return len(leak.Ours()) <= 10 })
+	kit.Eventually(t, kit.Soon, "few goroutines", func() bool { return len(leak.Ours()) <= 10 })
 	if n := len(w.leases()); n != 1 {
 		t.Errorf("%d leases", n)
 	}
@@ -214,7 +214,7 @@ func TestHundredsOfServices(t *testing.T) {
 	if txns > 50 {
 		t.Errorf("%d transactions", txns)
 	}
-	kit.Must(t, w.registry.Close(kit.Bounded(t, soon)))
+	kit.Must(t, w.registry.Close(kit.Bounded(t, kit.Soon)))
 	w.nothing("after Close")
 }
 
@@ -223,12 +223,12 @@ func TestUpdateKeepsKeyAndLease(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0), runtime.WithVersion("v1"))
 	before := w.get(entry)
-	kit.Must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2"), runtime.WithWeight(7)))
+	kit.Must(t, g.Update(kit.Bounded(t, kit.Soon), runtime.WithVersion("v2"), runtime.WithWeight(7)))
 	after := w.get(entry)
 	if after.lease != before.lease || after.value != `{"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"version":"v2","weight":7}}` {
 		t.Errorf("after Update: %+v", after)
 	}
-	kit.Must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")))
+	kit.Must(t, g.Update(kit.Bounded(t, kit.Soon), runtime.WithVersion("v2")))
 	if got := w.get(entry); got.rev != after.rev {
 		t.Error("an update that changes nothing was written")
 	}

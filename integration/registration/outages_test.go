@@ -24,7 +24,7 @@ func TestRestoredFromABackup(t *testing.T) {
 	v1, v2 := runtime.WithVersion("v1"), runtime.WithVersion("v2")
 	updated, closed, paused, resumed := w.register("svc/updated", addr(0), v1), w.register("svc/closed", addr(0), v1),
 		w.register("svc/paused", addr(0), v1), w.register("svc/resumed", addr(0), v1)
-	ctx := kit.Bounded(t, 2*soon)
+	ctx := kit.Bounded(t, 2*kit.Soon)
 	kit.Must(t, resumed.Pause(ctx))
 	backup, err := w.etcd.Backup()
 	kit.Must(t, err)
@@ -61,7 +61,7 @@ func TestRestoredFromAPredecessorsBackup(t *testing.T) {
 	was := register(t, predecessor, key, addr(0), runtime.WithVersion("v1")).Status().LeaseID
 	backup, err := w.etcd.Backup()
 	kit.Must(t, err)
-	kit.Must(t, predecessor.Close(kit.Bounded(t, soon)))
+	kit.Must(t, predecessor.Close(kit.Bounded(t, kit.Soon)))
 	g := w.register(key, addr(0), runtime.WithVersion("v2"))
 	w.etcd.Cut()
 	kit.Must(t, w.etcd.RestoreBackup(backup))
@@ -113,7 +113,7 @@ func TestOneMemberIsABlackHole(t *testing.T) {
 	gone := w.etcd.Admin().Watch(ctx, "svc/", clientv3.WithPrefix(), clientv3.WithFilterPut(), clientv3.WithCreatedNotify())
 	<-gone
 	calls := w.etcd.Calls()
-	kit.Must(t, calls.Wait(kit.Bounded(t, soon), etcdtest.LeaseKeepAlive, "", 2*processes))
+	kit.Must(t, calls.Wait(kit.Bounded(t, kit.Soon), etcdtest.LeaseKeepAlive, "", 2*processes))
 	var member *etcdtest.Member
 	for _, call := range calls.All() {
 		if call.Op == etcdtest.LeaseKeepAlive {
@@ -122,7 +122,7 @@ func TestOneMemberIsABlackHole(t *testing.T) {
 	}
 	member.Pause()
 	calls.Reset()
-	kit.Must(t, calls.Wait(kit.Bounded(t, 4*soon), etcdtest.LeaseKeepAlive, "", 8*processes)) // three a life
+	kit.Must(t, calls.Wait(kit.Bounded(t, 4*kit.Soon), etcdtest.LeaseKeepAlive, "", 8*processes)) // three a life
 	member.Resume()
 	for _, g := range all {
 		w.state(g, runtime.StateRegistered)
@@ -150,7 +150,7 @@ func watchStreams() int { return len(leak.In("go.etcd.io/etcd/client/v3.(*watchG
 // connection waits until the connection to etcd is up, or down.
 func connection(t *testing.T, conn *grpc.ClientConn, up bool) {
 	t.Helper()
-	ctx := kit.Bounded(t, soon)
+	ctx := kit.Bounded(t, kit.Soon)
 	for state := conn.GetState(); (state == connectivity.Ready) != up; state = conn.GetState() {
 		if !conn.WaitForStateChange(ctx, state) {
 			t.Fatalf("the connection stays %s", state)
@@ -165,11 +165,11 @@ func TestReconnectsLeaveNoWatch(t *testing.T) {
 	calls := w.etcd.Calls()
 	watching := func() {
 		t.Helper()
-		kit.Must(t, calls.Wait(kit.Bounded(t, soon), etcdtest.Watch, "", 1))
+		kit.Must(t, calls.Wait(kit.Bounded(t, kit.Soon), etcdtest.Watch, "", 1))
 	}
 	watching()
 	one := 0
-	kit.Eventually(t, soon, "a stream is served", func() bool { one = watchStreams(); return one > 0 })
+	kit.Eventually(t, kit.Soon, "a stream is served", func() bool { one = watchStreams(); return one > 0 })
 	const reconnects = 12
 	for i := range reconnects {
 		calls.Reset()
@@ -187,7 +187,7 @@ func TestReconnectsLeaveNoWatch(t *testing.T) {
 		watching()
 	}
 	w.state(g, runtime.StateRegistered)
-	kit.Eventually(t, soon, "streams to end", func() bool { return watchStreams() <= one })
+	kit.Eventually(t, kit.Soon, "streams to end", func() bool { return watchStreams() <= one })
 	w.delete(entry)
-	kit.Eventually(t, soon, "put back", func() bool { return w.get(entry) != nil })
+	kit.Eventually(t, kit.Soon, "put back", func() bool { return w.get(entry) != nil })
 }

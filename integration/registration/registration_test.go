@@ -22,8 +22,8 @@ import (
 // nothingOf waits until etcd has no key below prefix, and fails the test if an earlier write arrives after the write of another entry.
 func (w *world) nothingOf(prefix, when string) {
 	w.t.Helper()
-	kit.Eventually(w.t, soon, "nothing of "+prefix+" "+when, func() bool { return len(w.keys(prefix)) == 0 })
-	kit.Must(w.t, w.register("barrier", addr(99)).Close(kit.Bounded(w.t, soon)))
+	kit.Eventually(w.t, kit.Soon, "nothing of "+prefix+" "+when, func() bool { return len(w.keys(prefix)) == 0 })
+	kit.Must(w.t, w.register("barrier", addr(99)).Close(kit.Bounded(w.t, kit.Soon)))
 	if keys := w.keys(prefix); len(keys) > 0 {
 		w.t.Errorf("%s: keys %v left", when, keys)
 	}
@@ -57,7 +57,7 @@ func TestContextEnds(t *testing.T) {
 	for _, prefix := range []string{key, "other"} {
 		w.nothingOf(prefix, "once etcd is back")
 	}
-	kit.Eventually(t, soon, "no lease is left", func() bool { return len(w.leases()) == 0 })
+	kit.Eventually(t, kit.Soon, "no lease is left", func() bool { return len(w.leases()) == 0 })
 }
 
 // TestFirstFailureIsLogged starts two servers that cannot register, for different causes.
@@ -70,12 +70,12 @@ func TestFirstFailureIsLogged(t *testing.T) {
 	} {
 		w.registry = w.newRegistry(client)
 		s := w.serve(&greeter{}, kit.Listen(t), runtime.WithAdvertiseAddress(addr(0)))
-		kit.Eventually(t, soon, "a warning of "+cause, func() bool {
+		kit.Eventually(t, kit.Soon, "a warning of "+cause, func() bool {
 			return slices.ContainsFunc(w.logs.Lines(), func(line string) bool {
 				return strings.Contains(line, cause) && !strings.Contains(line, "level=INFO")
 			})
 		})
-		if _, err := s.greeter.SayHello(kit.Bounded(t, soon), &basic.HelloRequest{}); err != nil {
+		if _, err := s.greeter.SayHello(kit.Bounded(t, kit.Soon), &basic.HelloRequest{}); err != nil {
 			t.Errorf("%s: Serve failed: %v", cause, err)
 		}
 	}
@@ -118,7 +118,7 @@ func TestResumeDuringAPause(t *testing.T) {
 		<-writes
 	}
 	paused := make(chan error, 1)
-	go func() { paused <- g.Pause(kit.Bounded(t, soon)) }()
+	go func() { paused <- g.Pause(kit.Bounded(t, kit.Soon)) }()
 	<-writes
 	if err := g.Resume(kit.Bounded(t, 300*time.Millisecond)); err == nil {
 		t.Error("Resume returned nil without etcd")
@@ -127,7 +127,7 @@ func TestResumeDuringAPause(t *testing.T) {
 	if <-paused == nil {
 		t.Error("Pause, which was overtaken, returned nil")
 	}
-	kit.Must(t, g.Resume(kit.Bounded(t, soon)))
+	kit.Must(t, g.Resume(kit.Bounded(t, kit.Soon)))
 	if got := w.get(entry); got == nil || strings.Contains(got.value, leavingMark) {
 		t.Errorf("after Resume etcd has %+v", got)
 	}

@@ -13,7 +13,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -64,7 +63,7 @@ func (w *world) serve(impl basic.GreeterServer, lis net.Listener, opts ...runtim
 		}
 		_ = s.stop()
 	})
-	conn, err := grpc.NewClient(s.addr, insecurely)
+	conn, err := grpc.NewClient(s.addr, kit.Insecure)
 	kit.Must(w.t, err)
 	w.t.Cleanup(func() { _ = conn.Close() })
 	s.greeter, s.health = basic.NewGreeterClient(conn), healthpb.NewHealthClient(conn)
@@ -81,7 +80,7 @@ func (w *world) registered(impl basic.GreeterServer, opts ...runtime.ServerOptio
 
 func (s *serving) awaitRegistered(t *testing.T) {
 	t.Helper()
-	kit.Eventually(t, soon, "registered", func() bool {
+	kit.Eventually(t, kit.Soon, "registered", func() bool {
 		st := s.Status()
 		return len(st) == 1 && st[0].State == runtime.StateRegistered
 	})
@@ -90,12 +89,10 @@ func (s *serving) awaitRegistered(t *testing.T) {
 // caller returns a client that finds the greeter in etcd.
 func (w *world) caller(registry *runtime.Registry) basic.GreeterClient {
 	w.t.Helper()
-	client, err := basic.NewGreeterClientFromEtcd(registry, insecurely)
+	client, err := basic.NewGreeterClientFromEtcd(registry, kit.Insecure)
 	kit.Must(w.t, err)
 	return client
 }
-
-var insecurely = grpc.WithTransportCredentials(insecure.NewCredentials())
 
 // TestAdvertisedAddress runs servers that listen on any address. The first announces the address that reaches etcd, the others the
 // address of the environment or of an option (G8). The environment's address with a port is for one server of a process.
@@ -121,7 +118,7 @@ func TestAdvertisedAddress(t *testing.T) {
 	lis := kit.Listen(t)
 	second := w.registry.NewServer(grpc.NewServer())
 	second.Publish(&runtime.ServiceDesc{Name: "acme.Other", Key: "acme/other"})
-	err := second.Serve(kit.Bounded(t, soon), lis)
+	err := second.Serve(kit.Bounded(t, kit.Soon), lis)
 	for _, text := range []string{"GRPC_ADVERTISE_ADDR", "10.1.2.3:9000", lis.Addr().String(), "WithAdvertiseAddress"} {
 		if err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("Serve of the second server does not name %s: %v", text, err)
@@ -151,7 +148,7 @@ func (d *deaf) call(t *testing.T, s *serving) (answered <-chan error) {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() {
-		_, err := s.greeter.SayHello(kit.Bounded(t, soon), &basic.HelloRequest{})
+		_, err := s.greeter.SayHello(kit.Bounded(t, kit.Soon), &basic.HelloRequest{})
 		done <- err
 	}()
 	<-d.began
@@ -180,12 +177,12 @@ func TestDrainOrder(t *testing.T) {
 	w := newWorld(t, nil)
 	s := w.registered(&greeter{}, runtime.WithDrainDelay(time.Hour))
 	go func() { _ = s.stop() }()
-	kit.Eventually(t, soon, "withdrawn", func() bool { return len(w.keys(key)) == 0 })
-	resp, err := s.health.Check(kit.Bounded(t, soon), &healthpb.HealthCheckRequest{Service: "basic.Greeter"})
+	kit.Eventually(t, kit.Soon, "withdrawn", func() bool { return len(w.keys(key)) == 0 })
+	resp, err := s.health.Check(kit.Bounded(t, kit.Soon), &healthpb.HealthCheckRequest{Service: "basic.Greeter"})
 	if err != nil || resp.Status != healthpb.HealthCheckResponse_NOT_SERVING {
 		t.Errorf("while the server drains its health is %v, %v", resp, err)
 	}
-	if _, err := s.greeter.SayHello(kit.Bounded(t, soon), &basic.HelloRequest{}); err != nil {
+	if _, err := s.greeter.SayHello(kit.Bounded(t, kit.Soon), &basic.HelloRequest{}); err != nil {
 		t.Errorf("while the server drains a call fails: %v", err)
 	}
 	s.grpc.Stop()
@@ -198,10 +195,10 @@ func TestDrainOrder(t *testing.T) {
 func TestCallsUnderWayFinish(t *testing.T) {
 	w := newWorld(t, nil)
 	d := newDeaf()
-	s := w.registered(d, runtime.WithStopTimeout(2*soon))
+	s := w.registered(d, runtime.WithStopTimeout(2*kit.Soon))
 	answered := d.call(t, s)
 	go func() { _ = s.stop() }()
-	kit.Eventually(t, soon, "the server takes no new connection", func() bool {
+	kit.Eventually(t, kit.Soon, "the server takes no new connection", func() bool {
 		c, err := net.Dial("tcp", s.addr)
 		if err != nil {
 			return true
@@ -250,7 +247,7 @@ func (w *world) process() (*os.Process, string) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	kit.Eventually(w.t, soon, "registered", func() bool { return len(w.keys(key)) == 1 })
+	kit.Eventually(w.t, kit.Soon, "registered", func() bool { return len(w.keys(key)) == 1 })
 	return cmd.Process, w.keys(key)[0]
 }
 
@@ -263,13 +260,13 @@ func TestKilledProcess(t *testing.T) {
 	client := w.caller(w.registry)
 	reached := func(name string) func() bool {
 		return func() bool {
-			reply, err := client.SayHello(kit.Bounded(t, soon), &basic.HelloRequest{})
+			reply, err := client.SayHello(kit.Bounded(t, kit.Soon), &basic.HelloRequest{})
 			return err == nil && reply.Message == name
 		}
 	}
-	kit.Eventually(t, soon, "the child called", reached("child"))
+	kit.Eventually(t, kit.Soon, "the child called", reached("child"))
 	kit.Must(t, p.Kill())
-	kit.Eventually(t, soon, "another called", reached("other"))
+	kit.Eventually(t, kit.Soon, "another called", reached("other"))
 	if w.get(etcdKey) == nil {
 		t.Error("callers noticed no earlier than etcd")
 	}
@@ -287,10 +284,10 @@ func TestUnhealthyServiceLeavesEtcd(t *testing.T) {
 	h.SetServingStatus(name, healthpb.HealthCheckResponse_NOT_SERVING)
 	healthpb.RegisterHealthServer(s, h)
 	basic.RegisterGreeterServerToEtcd(s, &greeter{})
-	kit.Must(t, s.Announce(kit.Bounded(t, soon), "127.0.0.1:80"))
+	kit.Must(t, s.Announce(kit.Bounded(t, kit.Soon), "127.0.0.1:80"))
 	state := func(want runtime.State, keys int) {
 		t.Helper()
-		kit.Eventually(t, soon, want.String(), func() bool {
+		kit.Eventually(t, kit.Soon, want.String(), func() bool {
 			return s.Status()[0].State == want && len(w.keys(key)) == keys
 		})
 	}
@@ -306,7 +303,7 @@ func TestUnhealthyServiceLeavesEtcd(t *testing.T) {
 	state(runtime.StatePaused, 0)
 	h.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
 	state(runtime.StateRegistered, 1)
-	kit.Must(t, s.Withdraw(kit.Bounded(t, soon)))
+	kit.Must(t, s.Withdraw(kit.Bounded(t, kit.Soon)))
 	w.nothing("after Withdraw")
 }
 
@@ -316,13 +313,13 @@ func TestSteadyStateIsSilent(t *testing.T) {
 	g := w.register(key, addr(0))
 	since := g.Status().Since
 	// The log line may come a moment after Register has returned.
-	kit.Eventually(t, soon, "one log line for one registration", func() bool { return w.logs.Count("msg=") == 1 })
-	kit.Must(t, w.etcd.Calls().Wait(kit.Bounded(t, soon), "Txn", "", 2)) // the put and a check
+	kit.Eventually(t, kit.Soon, "one log line for one registration", func() bool { return w.logs.Count("msg=") == 1 })
+	kit.Must(t, w.etcd.Calls().Wait(kit.Bounded(t, kit.Soon), "Txn", "", 2)) // the put and a check
 	if n := w.logs.Count("msg="); n != 1 || g.Status().Since != since {
 		t.Errorf("something happened in steady state: %v", w.logs.Lines())
 	}
 	w.revoke(g.Status().LeaseID)
-	kit.Eventually(t, soon, "logged", func() bool { return w.logs.Count("state=registered") == 2 })
+	kit.Eventually(t, kit.Soon, "logged", func() bool { return w.logs.Count("state=registered") == 2 })
 	if w.logs.Count("level=WARN") != 1 || w.logs.Count("state=lost") != 1 || w.logs.Count(entry) != 3 {
 		t.Errorf("logged: %v", w.logs.Lines())
 	}
@@ -337,19 +334,19 @@ func TestHealthServiceWithoutName_Warns(t *testing.T) {
 	healthpb.RegisterHealthServer(s, h)
 	basic.RegisterGreeterServer(s, &greeter{})
 	s.Publish(&runtime.ServiceDesc{Name: "basic.Greeter", Key: key, ServiceConfig: `{"healthCheckConfig":{"serviceName":"basic.Greeter"}}`})
-	kit.Must(t, s.Announce(kit.Bounded(t, soon), addr(0)))
+	kit.Must(t, s.Announce(kit.Bounded(t, kit.Soon), addr(0)))
 	const cure = `SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVING)`
 	if st := s.Status()[0]; st.State != runtime.StateRegistered || st.Err == nil || !strings.Contains(st.Err.Error(), cure) {
 		t.Errorf("the health service does not know the name: %s (%v)", st.State, st.Err)
 	}
 	h.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVING)
-	kit.Eventually(t, soon, "cured", func() bool { return s.Status()[0].Err == nil })
+	kit.Eventually(t, kit.Soon, "cured", func() bool { return s.Status()[0].Err == nil })
 	h.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVICE_UNKNOWN)
-	kit.Eventually(t, soon, "said again", func() bool { return s.Status()[0].Err != nil })
+	kit.Eventually(t, kit.Soon, "said again", func() bool { return s.Status()[0].Err != nil })
 	if n := w.logs.Count("questionable health service"); n != 1 {
 		t.Errorf("%d warnings, want 1", n)
 	}
-	kit.Must(t, s.Withdraw(kit.Bounded(t, soon)))
+	kit.Must(t, s.Withdraw(kit.Bounded(t, kit.Soon)))
 }
 
 // A health service that is registered on the gRPC server cannot be watched.
@@ -360,7 +357,7 @@ func TestHealthServiceOnGRPCServer_Warns(t *testing.T) {
 	healthpb.RegisterHealthServer(g, health.NewServer())
 	s := w.registry.NewServer(g)
 	basic.RegisterGreeterServerToEtcd(s, &greeter{})
-	kit.Must(t, s.Announce(kit.Bounded(t, soon), addr(0)))
+	kit.Must(t, s.Announce(kit.Bounded(t, kit.Soon), addr(0)))
 	const cure = "healthpb.RegisterHealthServer(server, healthServer)"
 	if st := s.Status()[0]; st.State != runtime.StateRegistered || st.Err == nil || !strings.Contains(st.Err.Error(), cure) {
 		t.Errorf("%s (%v)", st.State, st.Err)
@@ -368,5 +365,5 @@ func TestHealthServiceOnGRPCServer_Warns(t *testing.T) {
 	if n := w.logs.Count(cure); n != 1 {
 		t.Errorf("%d warnings, want 1", n)
 	}
-	kit.Must(t, s.Withdraw(kit.Bounded(t, soon)))
+	kit.Must(t, s.Withdraw(kit.Bounded(t, kit.Soon)))
 }

@@ -16,7 +16,7 @@ func TestProcessSleeps(t *testing.T) {
 	p, etcdKey := w.process()
 	was := w.get(etcdKey).lease
 	kit.Must(t, p.Signal(syscall.SIGSTOP))
-	kit.Eventually(t, soon, "expired", func() bool { return w.get(etcdKey) == nil })
+	kit.Eventually(t, kit.Soon, "expired", func() bool { return w.get(etcdKey) == nil })
 	kit.Must(t, p.Signal(syscall.SIGCONT))
 	w.there(etcdKey, was)
 }

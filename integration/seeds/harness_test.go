@@ -22,7 +22,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
@@ -30,9 +29,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
-
-// soon bounds changes that should happen at once. It is generous, for busy machines.
-const soon = time.Minute
 
 // roundRobin is the service config of callers without one from a proto file.
 const roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`
@@ -194,7 +190,7 @@ func (w *world) publishIn(registry *runtime.Registry, name string, desc *runtime
 // conn returns a connection of our client.
 func (w *world) conn(desc *runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.ClientConn {
 	w.t.Helper()
-	conn, err := w.registry.NewClient(desc, append(opts, plaintext())...)
+	conn, err := w.registry.NewClient(desc, append(opts, kit.Insecure)...)
 	kit.Must(w.t, err)
 	return conn
 }
@@ -202,15 +198,11 @@ func (w *world) conn(desc *runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.C
 // dial returns a connection with a given resolver: ours or a peer's.
 func (w *world) dial(target string, by resolver.Builder, opts ...grpc.DialOption) *grpc.ClientConn {
 	w.t.Helper()
-	defaults := []grpc.DialOption{plaintext(), grpc.WithResolvers(by), grpc.WithDefaultServiceConfig(roundRobin)}
+	defaults := []grpc.DialOption{kit.Insecure, grpc.WithResolvers(by), grpc.WithDefaultServiceConfig(roundRobin)}
 	conn, err := grpc.NewClient(target, append(defaults, opts...)...)
 	kit.Must(w.t, err)
 	w.t.Cleanup(func() { _ = conn.Close() })
 	return conn
-}
-
-func plaintext() grpc.DialOption {
-	return grpc.WithTransportCredentials(insecure.NewCredentials())
 }
 
 func sayHello(ctx context.Context, conn grpc.ClientConnInterface) (string, error) {
@@ -251,16 +243,16 @@ func (w *world) eventuallyOr(what func() string, ok func() bool) {
 	w.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(soon); !ok(); <-tick.C {
+	for deadline := time.Now().Add(kit.Soon); !ok(); <-tick.C {
 		if time.Now().After(deadline) {
-			w.t.Fatalf("timeout after %v: %s", soon, what())
+			w.t.Fatalf("timeout after %v: %s", kit.Soon, what())
 		}
 	}
 }
 
 func bounded(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), soon)
+	ctx, cancel := context.WithTimeout(context.Background(), kit.Soon)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -64,7 +64,7 @@ func (w *world) load(name string, conn grpc.ClientConnInterface) *load {
 }
 
 func (l *load) call(conn grpc.ClientConnInterface) {
-	ctx, cancel := context.WithTimeout(context.Background(), soon)
+	ctx, cancel := context.WithTimeout(context.Background(), kit.Soon)
 	defer cancel()
 	server, err := sayHello(ctx, conn)
 	l.mu.Lock()

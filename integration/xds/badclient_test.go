@@ -10,7 +10,6 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -26,10 +25,10 @@ type rawClient struct {
 
 func (w *world) raw() *rawClient {
 	w.t.Helper()
-	conn, err := grpc.NewClient(w.bridges[0].addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(w.bridges[0].addr, kit.Insecure)
 	kit.Must(w.t, err)
 	w.t.Cleanup(func() { conn.Close() })
-	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).StreamAggregatedResources(kit.Bounded(w.t, 2*soon))
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).StreamAggregatedResources(kit.Bounded(w.t, 2*kit.Soon))
 	kit.Must(w.t, err)
 	return &rawClient{w.t, stream}
 }

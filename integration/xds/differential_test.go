@@ -63,7 +63,7 @@ func TestDifferential(t *testing.T) {
 		config := fmt.Sprintf(`{"loadBalancingConfig":[{"etcd":{%s}}],"methodConfig":[{"name":[{"service":"acme.Echo","method":"New"}],"timeout":"%ds"}]}`,
 			randomOptions(random, len(fleet)), 10+round) // each round has other routes
 		w.change(config)
-		kit.Eventually(t, soon, "the same instances are reached with "+config, func() bool {
+		kit.Eventually(t, kit.Soon, "the same instances are reached with "+config, func() bool {
 			last = differ()
 			return last == ""
 		})

@@ -30,7 +30,7 @@ func (w *world) restart(opts ...runtime.Option) {
 // told waits until a client has acknowledged routes and endpoints.
 func (w *world) told() {
 	w.t.Helper()
-	kit.Eventually(w.t, 2*soon, "the client reconnects", func() bool {
+	kit.Eventually(w.t, 2*kit.Soon, "the client reconnects", func() bool {
 		return slices.ContainsFunc(w.bridges[0].Status().Clients, func(c xds.Client) bool {
 			return len(c.Types) == 4 && c.Types[1].Acked != "" && c.Types[3].Acked != ""
 		})
@@ -59,7 +59,7 @@ func TestNoCallFails(t *testing.T) {
 				func() {
 					reached := w.reached()
 					w.set(policy(halves))
-					kit.Eventually(w.t, soon, "the client receives a response", reached)
+					kit.Eventually(w.t, kit.Soon, "the client receives a response", reached)
 					w.restart() // of clusters that were only announced
 					w.told()
 				},
@@ -86,7 +86,7 @@ func (w *world) change(config string) {
 	w.t.Helper()
 	settled := w.settled()
 	w.set(config)
-	kit.Eventually(w.t, soon, "the clients have the policy", settled)
+	kit.Eventually(w.t, kit.Soon, "the clients have the policy", settled)
 }
 
 // settled returns a condition that holds once clients have received and acknowledged a new version.
@@ -103,7 +103,7 @@ func (w *world) settled() func() bool {
 func (w *world) reached() func() bool {
 	w.t.Helper()
 	var before string
-	kit.Eventually(w.t, soon, "clients have acknowledged all", func() (all bool) {
+	kit.Eventually(w.t, kit.Soon, "clients have acknowledged all", func() (all bool) {
 		before, all = w.acked()
 		return all
 	})
@@ -173,7 +173,7 @@ func TestServiceConfigTooLarge(t *testing.T) {
 		names[i] = fmt.Sprintf(`{"service":"s%d"}`, i)
 	}
 	w.set(`{"methodConfig":[{"name":[` + strings.Join(names, ",") + `],"timeout":"1s"}]}`)
-	kit.Eventually(t, soon, "it is refused", func() bool {
+	kit.Eventually(t, kit.Soon, "it is refused", func() bool {
 		err := w.bridges[0].Status().Hosts[0].Err
 		return err != nil && strings.Contains(err.Error(), "configure fewer methods")
 	})
@@ -191,7 +191,7 @@ func TestManyLanes(t *testing.T) {
 		key := fmt.Sprintf("%s%s/pod-%d", w.namespace, w.desc.Key, i)
 		ops = append(ops, clientv3.OpPut(key, fmt.Sprintf(`{"Addr":"127.1.0.%d:1","Metadata":{"lane":"lane-%d"}}`, i, i)))
 	}
-	_, err := etcd.Admin().Txn(kit.Bounded(t, soon)).Then(ops...).Commit()
+	_, err := etcd.Admin().Txn(kit.Bounded(t, kit.Soon)).Then(ops...).Commit()
 	kit.Must(t, err)
 	o := calls(5)
 	o.Wait, o.Timeout = true, int(time.Minute/time.Millisecond) // a hang lasts for ever, and grpc-go works for seconds
@@ -222,7 +222,7 @@ func TestRestart_CallsStayInTheirLane(t *testing.T) {
 	})
 	by := w.noFailure(c, led, 500, func() {
 		w.bridges[0].stop()
-		_, err := etcd.Admin().Put(kit.Bounded(t, soon), w.namespace+w.desc.Key+"/pr-1", `{"Addr":"127.9.9.1:1","Metadata":{"lane":"pr-1"}}`)
+		_, err := etcd.Admin().Put(kit.Bounded(t, kit.Soon), w.namespace+w.desc.Key+"/pr-1", `{"Addr":"127.9.9.1:1","Metadata":{"lane":"pr-1"}}`)
 		kit.Must(t, err)
 		w.restart()
 		w.told()
@@ -241,9 +241,9 @@ func TestRestart_WithoutEndpoints(t *testing.T) {
 	c := w.goClient("")
 	eventually(t, c, calls(20), "a", only("a"))
 	w.bridges[0].stop()
-	kit.Must(t, w.registry.Remove(kit.Bounded(t, soon), w.desc.Key, "a"))
+	kit.Must(t, w.registry.Remove(kit.Bounded(t, kit.Soon), w.desc.Key, "a"))
 	w.restart()
-	kit.Eventually(t, soon, "etcd and the client are there", func() bool {
+	kit.Eventually(t, kit.Soon, "etcd and the client are there", func() bool {
 		hosts, clients := w.bridges[0].Status().Hosts, w.bridges[0].Status().Clients
 		return len(hosts) == 1 && hosts[0].Known && len(clients) == 1 && len(clients[0].Types) == 4
 	})
@@ -265,7 +265,7 @@ func TestRestart_SnapshotsAreForNewClients(t *testing.T) {
 	c := w.goClient("")
 	eventually(t, c, calls(20), "those that are not drained", only("leader"))
 	eventually(t, c, calls(20).to("/acme.Echo/Lead"), "the leader", only("leader"))
-	kit.Eventually(t, soon, "there is a snapshot", func() bool {
+	kit.Eventually(t, kit.Soon, "there is a snapshot", func() bool {
 		files, err := os.ReadDir(dir)
 		return err == nil && len(files) > 0
 	})
@@ -273,7 +273,7 @@ func TestRestart_SnapshotsAreForNewClients(t *testing.T) {
 	defer etcd.Members()[0].Restore()
 	w.restart(runtime.WithSnapshotDir(dir))
 	eventually(t, w.goClient(""), calls(20), "a new client's calls are answered", func(o outcome) bool { return len(o.Errors) == 0 })
-	kit.Eventually(t, soon, "the client comes back", func() bool { return len(w.bridges[0].Status().Clients) > 1 })
+	kit.Eventually(t, kit.Soon, "the client comes back", func() bool { return len(w.bridges[0].Status().Clients) > 1 })
 	for _, method := range []string{"/acme.Echo/Say", "/acme.Echo/Lead"} {
 		if o := c.call(calls(20).to(method)); !only("leader")(o) {
 			t.Errorf("%s: %+v", method, o)

@@ -26,7 +26,7 @@ func (w *world) follow(r *runtime.Registry) (f *runtime.Followed, until func(wha
 	kit.Must(w.t, err)
 	return f, func(what string, ok func(v runtime.View) bool) {
 		w.t.Helper()
-		for ctx := kit.Bounded(w.t, soon); !ok(f.View()); {
+		for ctx := kit.Bounded(w.t, kit.Soon); !ok(f.View()); {
 			select {
 			case <-changed:
 			case <-ctx.Done():
@@ -68,7 +68,7 @@ func TestFollow_KnowsTheLeader(t *testing.T) {
 	w := newWorld(t, "")
 	w.desc.Leader = []string{"/acme.Echo/Lead"}
 	a, want := w.add("a"), "a"
-	kit.Eventually(t, soon, "its candidate", func() bool {
+	kit.Eventually(t, kit.Soon, "its candidate", func() bool {
 		resp, err := etcd.Admin().Get(t.Context(), w.namespace+"_grpc_leader/"+w.desc.Key, clientv3.WithPrefix())
 		return err == nil && resp.Count == 1
 	})
@@ -76,7 +76,7 @@ func TestFollow_KnowsTheLeader(t *testing.T) {
 		if i == 10 {
 			want = "z"
 			entry := fmt.Sprintf(`{"id":"z","name":"echo","version":"v1","metadata":{"env":"prod"},"endpoints":["grpc://%s"]}`, a.addr)
-			_, err := etcd.Admin().Put(kit.Bounded(t, soon), w.namespace+w.desc.Key+"/z", entry)
+			_, err := etcd.Admin().Put(kit.Bounded(t, kit.Soon), w.namespace+w.desc.Key+"/z", entry)
 			kit.Must(t, err)
 		}
 		f, until := w.follow(w.newRegistry())

@@ -17,7 +17,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	grpcxds "google.golang.org/grpc/xds"
@@ -29,9 +28,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
-
-// soon bounds changes that take moments.
-const soon = time.Minute
 
 // etcd is shared by the tests. Each has its own namespace.
 var etcd *etcdtest.Cluster
@@ -55,7 +51,7 @@ func newWorld(t *testing.T, config string) *world {
 	t.Helper()
 	t.Cleanup(func() {
 		leak.None(t)
-		kit.Eventually(t, soon, "no goroutine of ours is left", func() bool {
+		kit.Eventually(t, kit.Soon, "no goroutine of ours is left", func() bool {
 			return len(leak.In("github.com/etcdrpc/protoc-gen-go-etcd/xds")) == 0
 		})
 	})
@@ -75,7 +71,7 @@ func (w *world) newRegistry(opts ...runtime.Option) *runtime.Registry {
 // set puts the live service config of the service.
 func (w *world) set(config string) {
 	w.t.Helper()
-	kit.Must(w.t, w.registry.SetServiceConfig(kit.Bounded(w.t, soon), w.desc.Key, config))
+	kit.Must(w.t, w.registry.SetServiceConfig(kit.Bounded(w.t, kit.Soon), w.desc.Key, config))
 }
 
 // policy returns a service config with options of the policy etcd.
@@ -154,7 +150,7 @@ func (w *world) addEntry(name, metadata string) {
 	lis := kit.Listen(w.t)
 	w.t.Cleanup(kit.Serve(w.t, g, lis))
 	value := fmt.Sprintf(`{"Addr":%q,"Metadata":{%s}}`, lis.Addr(), metadata)
-	_, err := etcd.Admin().Put(kit.Bounded(w.t, soon), w.namespace+w.desc.Key+"/"+name, value)
+	_, err := etcd.Admin().Put(kit.Bounded(w.t, kit.Soon), w.namespace+w.desc.Key+"/"+name, value)
 	kit.Must(w.t, err)
 	w.await(name)
 }
@@ -184,7 +180,7 @@ func (w *world) addAt(lis net.Listener, name string, opts ...runtime.RegisterOpt
 // await waits until an instance is in etcd.
 func (w *world) await(name string) {
 	w.t.Helper()
-	for set, err := range w.registry.Watch(kit.Bounded(w.t, soon), w.desc.Key) {
+	for set, err := range w.registry.Watch(kit.Bounded(w.t, kit.Soon), w.desc.Key) {
 		if err == nil && slices.ContainsFunc(set, func(e runtime.Endpoint) bool { return e.Instance == name }) {
 			return
 		}
@@ -291,7 +287,7 @@ func (w *world) goClient(zone string) caller {
 	w.t.Helper()
 	builder, err := grpcxds.NewXDSResolverWithConfigForTesting([]byte(w.bootstrap(zone)))
 	kit.Must(w.t, err)
-	conn, err := grpc.NewClient("xds:///"+w.desc.Authority, grpc.WithResolvers(builder), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("xds:///"+w.desc.Authority, grpc.WithResolvers(builder), kit.Insecure)
 	kit.Must(w.t, err)
 	w.t.Cleanup(func() { conn.Close() })
 	return &goCaller{w.t, conn, false}
@@ -300,7 +296,7 @@ func (w *world) goClient(zone string) caller {
 // native returns a client of the runtime in a zone.
 func (w *world) native(zone string) caller {
 	w.t.Helper()
-	conn, err := w.newRegistry(runtime.WithZone(zone)).NewClient(w.desc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := w.newRegistry(runtime.WithZone(zone)).NewClient(w.desc, kit.Insecure)
 	kit.Must(w.t, err)
 	return &goCaller{w.t, conn, true}
 }
@@ -350,7 +346,7 @@ func (c *goCaller) one(o order) (name string, took time.Duration, err error) {
 func eventually(t *testing.T, c caller, o order, what string, ok func(outcome) bool) outcome {
 	t.Helper()
 	var last outcome
-	deadline := time.Now().Add(soon)
+	deadline := time.Now().Add(kit.Soon)
 	for time.Now().Before(deadline) {
 		if last = c.call(o); ok(last) {
 			return last

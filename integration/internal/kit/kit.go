@@ -16,10 +16,17 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
+
+// Soon bounds changes that should happen at once. It is generous, for busy machines.
+const Soon = time.Minute
+
+// Insecure makes clients connect without TLS.
+var Insecure = grpc.WithTransportCredentials(insecure.NewCredentials())
 
 // Bounded returns a context that ends after d, or with the test.
 func Bounded(t testing.TB, d time.Duration) context.Context {

@@ -41,7 +41,7 @@ func TestKinds(t *testing.T) {
 		reply, err := w.client().Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
 		kit.Must(t, err)
 		if reply.Msg.GetServer() != "a" {
-			t.Errorf("borrowed from %q", reply.Msg.GetServer())
+			t.Errorf("Borrow: answered by %q, want \"a\"", reply.Msg.GetServer())
 		}
 	})
 	t.Run("gRPC's client", func(t *testing.T) {
@@ -50,7 +50,7 @@ func TestKinds(t *testing.T) {
 		reply, err := client.Borrow(kit.Bounded(t, kit.Soon), &connect.BorrowRequest{})
 		kit.Must(t, err)
 		if reply.GetServer() != "a" {
-			t.Errorf("borrowed from %q", reply.GetServer())
+			t.Errorf("Borrow: answered by %q, want \"a\"", reply.GetServer())
 		}
 	})
 }
@@ -85,11 +85,11 @@ func callAll(t *testing.T, client connectconnect.LibraryClient) {
 	server, err := callEach(kit.Bounded(t, kit.Soon), client)
 	kit.Must(t, err)
 	if server != "a" {
-		t.Errorf("borrowed from %q", server)
+		t.Errorf("Borrow: answered by %q, want \"a\"", server)
 	}
 }
 
-// callEach makes a call of each kind of method and returns the server that answered the first.
+// callEach makes a call of each kind of method and returns the server that answered the first call.
 func callEach(ctx context.Context, client connectconnect.LibraryClient) (server string, err error) {
 	borrowed, err := client.Borrow(ctx, connectgo.NewRequest(&connect.BorrowRequest{}))
 	if err != nil {
@@ -115,7 +115,7 @@ func callEach(ctx context.Context, client connectconnect.LibraryClient) (server 
 		return "", fmt.Errorf("Return: %v, %w", given, err)
 	}
 	chat := client.Chat(ctx)
-	for _, title := range []string{"one", "two"} { // one answer before the next question
+	for _, title := range []string{"one", "two"} { // each answer is read before the next message is sent
 		_ = chat.Send(&connect.Book{Title: title}) // Receive returns the error
 		if book, err := chat.Receive(); err != nil || book.GetTitle() != title {
 			return "", fmt.Errorf("Chat: %v, %w", book, err)
@@ -153,7 +153,7 @@ func (w *world) replying(r replying, opts ...connectgo.HandlerOption) *running {
 	return w.serve(h2c(), func(s *connectetcd.Server) { connectconnect.RegisterLibraryHandlerToEtcd(s, r, opts...) })
 }
 
-// Headers and trailers of both kinds pass both ways, and so does every part of an error. Connect's conformance suite covers the rest.
+// Text and binary headers and trailers arrive in both directions, and so does every part of an error.
 func TestMetadata(t *testing.T) {
 	w := newWorld(t)
 	binary := connectgo.EncodeBinaryHeader([]byte{0, 1, 254, 255})
@@ -181,7 +181,7 @@ func TestMetadata(t *testing.T) {
 	same := func(what string, header http.Header) {
 		t.Helper()
 		if !slices.Equal(header["Asked"], asked["Asked"]) || strings.TrimRight(header.Get("Asked-Bin"), "=") != binary {
-			t.Errorf("%s: %v", what, header)
+			t.Errorf("%s: %v, want the caller's Asked and Asked-Bin", what, header)
 		}
 	}
 	for _, fails := range []int32{0, 1} {
@@ -191,7 +191,7 @@ func TestMetadata(t *testing.T) {
 		kit.Must(t, err)
 		for found.Receive() {
 			if found.Msg().GetTitle() == "" {
-				t.Error("the server received no timeout")
+				t.Error("the server received no timeout, want the caller's")
 			}
 		}
 		if fails == 0 {
@@ -202,18 +202,18 @@ func TestMetadata(t *testing.T) {
 			wantCode(t, found.Err(), connectgo.CodeFailedPrecondition, "50 % of ü\nare lent")
 			failed := new(connectgo.Error)
 			if !errors.As(found.Err(), &failed) || len(failed.Details()) != 1 {
-				t.Fatalf("the error is %v", found.Err())
+				t.Fatalf("Search: %v, want an error with one detail", found.Err())
 			}
 			same("the error's metadata", failed.Meta())
 			if detail, wrong := failed.Details()[0].Value(); wrong != nil || detail.(*durationpb.Duration).AsDuration() != time.Minute {
-				t.Errorf("the detail is %v", detail)
+				t.Errorf("detail of the error: %v, %v, want a duration of 1m", detail, wrong)
 			}
 		}
 		kit.Must(t, found.Close())
 	}
 }
 
-// The end of a call on one side ends it on the other.
+// If the client ends a call, the handler's context ends.
 func TestEnds(t *testing.T) {
 	w := newWorld(t)
 	ended := make(chan error, 1)
@@ -247,14 +247,14 @@ func TestEnds(t *testing.T) {
 		select {
 		case err := <-ended:
 			if err == nil {
-				t.Error("the handler ends with its context alive")
+				t.Error("the context of the ended handler has no error")
 			}
 		case <-time.After(kit.Soon):
-			t.Fatal("the handler's context does not end")
+			t.Fatalf("the handler's context has not ended after %v", kit.Soon)
 		}
 	}
 	t.Run("deadline", func(t *testing.T) {
-		for timeout := 100 * time.Millisecond; borrowing.Load() == 0; timeout *= 2 { // it may pass before the call reaches the server
+		for timeout := 100 * time.Millisecond; borrowing.Load() == 0; timeout *= 2 { // the deadline may pass before the call reaches the server
 			_, err := client.Borrow(kit.Bounded(t, timeout), connectgo.NewRequest(&connect.BorrowRequest{}))
 			wantCode(t, err, connectgo.CodeDeadlineExceeded, "")
 		}
@@ -269,7 +269,7 @@ func TestEnds(t *testing.T) {
 		}
 		cancel()
 		if found.Receive() {
-			t.Error("a message after the end")
+			t.Error("Receive = true after the cancellation, want false")
 		}
 		wantCode(t, found.Err(), connectgo.CodeCanceled, "")
 		over()
@@ -281,13 +281,13 @@ func TestEnds(t *testing.T) {
 		kit.Must(t, chat.CloseResponse()) // with a message under way
 		over()
 		if err := chat.Send(&connect.Book{}); !errors.Is(err, io.EOF) {
-			t.Errorf("Send after that: %v", err)
+			t.Errorf("Send after CloseResponse: %v, want EOF", err)
 		}
 	})
 }
 
-// A protocol option after ours is an error, and so is a compressor that gRPC lacks. The host makes no
-// difference, and JSON is also a codec of gRPC's protocol.
+// A client option for another protocol or for a compressor that gRPC lacks is an error. Calls
+// with any host, JSON and gzip work.
 func TestOtherProtocols(t *testing.T) {
 	w := newWorld(t)
 	w.libraries("a")
@@ -332,7 +332,7 @@ func TestInterceptorsOfTheConnection(t *testing.T) {
 	callAll(t, client)
 	want := []string{"unary /connect.Library/Borrow", "/connect.Library/Search false true", "/connect.Library/Return true false", "/connect.Library/Chat true true"}
 	if !slices.Equal(seen, want) {
-		t.Errorf("%q", seen)
+		t.Errorf("the interceptors saw %q, want %q", seen, want)
 	}
 	req := connectgo.NewRequest(&connect.BorrowRequest{})
 	req.Header().Set("Refuse", "1")
@@ -346,7 +346,7 @@ func TestRegistryCloses(t *testing.T) {
 	w.replying(replying{
 		search: func(ctx context.Context, _ *connectgo.Request[connect.SearchRequest], stream *connectgo.ServerStream[connect.Book]) error {
 			large := &connect.Book{Content: make([]byte, 1<<20)}
-			for ctx.Err() == nil { // faster than any reader
+			for ctx.Err() == nil { // without a pause, so that no reader keeps up
 				if err := stream.Send(large); err != nil {
 					return err
 				}
@@ -366,14 +366,14 @@ func TestRegistryCloses(t *testing.T) {
 	_, err = chat.Receive()
 	kit.Must(t, err)
 	kit.Must(t, w.registry.Close(kit.Bounded(t, kit.Soon)))
-	kit.Eventually(t, kit.Soon, "Send says that it is over", func() bool { return errors.Is(chat.Send(&connect.Book{}), io.EOF) })
+	kit.Eventually(t, kit.Soon, "Send returns EOF", func() bool { return errors.Is(chat.Send(&connect.Book{}), io.EOF) })
 	if _, err := chat.Receive(); connectgo.CodeOf(err) != connectgo.CodeCanceled && connectgo.CodeOf(err) != connectgo.CodeUnavailable {
-		t.Errorf("Receive: %v", err)
+		t.Errorf("Receive after Close: %v, want Canceled or Unavailable", err)
 	}
 	for unread.Receive() {
 	}
 	if unread.Err() == nil {
-		t.Error("the unread stream ends without an error")
+		t.Error("the unread stream ended without an error")
 	}
 	_, err = client.Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
 	wantCode(t, err, connectgo.CodeCanceled, "closing")

@@ -30,7 +30,6 @@ var etcd *etcdtest.Cluster
 
 func TestMain(m *testing.M) { os.Exit(kit.OnEtcd(m, &etcd)) }
 
-// plaintext holds the credentials of clients.
 // A world is a namespace of etcd with its own registries.
 type world struct {
 	t         *testing.T
@@ -46,7 +45,7 @@ func newWorld(t *testing.T, opts ...runtime.Option) *world {
 			return // other tests still run
 		}
 		leak.None(t)
-		kit.Eventually(t, kit.Soon, "no goroutine of ours is left", func() bool {
+		kit.Eventually(t, kit.Soon, "no goroutine of the runtime is left", func() bool {
 			return len(leak.In("github.com/etcdrpc/protoc-gen-go-etcd/connectetcd.")) == 0
 		})
 	})

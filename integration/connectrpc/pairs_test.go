@@ -20,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/connectsame"
 )
 
-// Calls with one affinity reach one server, from any method and any client.
+// Calls with the same affinity reach the same server, from every method and every client.
 func TestAffinity(t *testing.T) {
 	w := newWorld(t)
 	w.libraries("a", "b", "c", "d")
@@ -48,23 +48,23 @@ func TestAffinity(t *testing.T) {
 		first := borrow(ctx, key)
 		used[first] = true
 		if other := search(ctx, shelf+1); other != first { // 1 is formatted as "1"
-			t.Errorf("reader %s: %s, shelf %s", key, first, other)
+			t.Errorf("reader %s: Search reached %s, want %s as Borrow did", key, other, first)
 		}
 		// An affinity in the context wins.
 		if other := search(runtime.WithAffinity(ctx, key), 99); other != first {
-			t.Errorf("reader %s: %s, by the context %s", key, first, other)
+			t.Errorf("reader %s: Search with WithAffinity reached %s, want %s as Borrow did", key, other, first)
 		}
 	}
 	if len(used) < 2 {
-		t.Errorf("20 readers reach %v", used)
+		t.Errorf("20 readers reached the servers %v, want at least 2", used)
 	}
-	// gRPC's client, from the same proto.
+	// A gRPC client of the same service.
 	other, err := connect.NewLibraryClientFromEtcd(w.newRegistry(), kit.Insecure)
 	kit.Must(t, err)
 	reply, err := other.Borrow(ctx, &connect.BorrowRequest{Reader: &connect.Reader{Id: "7"}})
 	kit.Must(t, err)
 	if mine := borrow(ctx, "7"); reply.GetServer() != mine {
-		t.Errorf("reader 7: %s, by gRPC %s", mine, reply.GetServer())
+		t.Errorf("reader 7: gRPC's client reached %s, want %s as Connect's did", reply.GetServer(), mine)
 	}
 }
 
@@ -98,7 +98,7 @@ func TestAffinityOfSimpleClients(t *testing.T) {
 		hellos, err := client.Hellos(ctx, &connectsame.Request{Name: fmt.Sprint(i)})
 		kit.Must(t, err)
 		if !hellos.Receive() || hellos.Msg().GetText() != hello.GetText() {
-			t.Errorf("%d: %q, streamed %q: %v", i, hello.GetText(), hellos.Msg().GetText(), hellos.Err())
+			t.Errorf("name %d: Hellos = %q, %v, want %q as Hello returned", i, hellos.Msg().GetText(), hellos.Err(), hello.GetText())
 		}
 		kit.Must(t, hellos.Close())
 	}
@@ -119,7 +119,7 @@ func TestLanes(t *testing.T) {
 			connectsame.RegisterGreeterHandlerToEtcd(s, simple{name: "greeter " + lane}, connectetcd.WithRegisterOptions(opts...))
 		})
 	}
-	// The library, in between, has no lane.
+	// The library has no lane, and passes on the lane of its caller.
 	next, err := connectsame.NewGreeterClientFromEtcd(w.newRegistry(), kit.Insecure)
 	kit.Must(t, err)
 	w.replying(replying{
@@ -150,7 +150,7 @@ func TestLanes(t *testing.T) {
 			book, err := chat.Receive()
 			kit.Must(t, errors.Join(err, chat.CloseRequest(), chat.CloseResponse()))
 			if got := [3]string{borrowed.Msg.GetServer(), reply.GetServer(), book.GetTitle()}; got != [3]string{want, want, want} {
-				t.Errorf("lane %q: %q", lane, got)
+				t.Errorf("lane %q: reached %q, want %q", lane, got, want)
 			}
 		}
 	}
@@ -215,13 +215,13 @@ func TestLeader(t *testing.T) {
 	ctx := kit.Bounded(t, 3*kit.Soon)
 	for range 5 {
 		if got, err := register(ctx); err != nil || got != "a" {
-			t.Errorf("%q, %v; want the leader, a", got, err)
+			t.Errorf("Register: answered by %q, %v; want the leader, a", got, err)
 		}
 		if got, err := follow(client, connectgo.NewRequest(&connect.BorrowRequest{})); err != nil || got != "a" {
-			t.Errorf("a stream: %q, %v; want the leader, a", got, err)
+			t.Errorf("Follow: answered by %q, %v; want the leader, a", got, err)
 		}
 	}
-	// The caller addresses another server, by name or with a token.
+	// The caller names b, which does not lead, or sends a token.
 	_, err = register(runtime.WithTarget(ctx, "b"))
 	wantCode(t, err, connectgo.CodeFailedPrecondition, "without runtime.WithTarget")
 	conn, err := grpc.NewClient(b.addr, kit.Insecure)
@@ -234,13 +234,13 @@ func TestLeader(t *testing.T) {
 	_, err = direct.Register(ctx, req)
 	wantCode(t, err, connectgo.CodeUnavailable, "does not lead")
 	if meta := metaOf(err); meta.Get("Etcd-Leader-Refused") != "this" {
-		t.Errorf("a follower's error: %v; want a trailer that says so", meta)
+		t.Errorf("trailer of a follower's error: %v; want the mark that the server does not lead", meta)
 	}
 	_, err = follow(direct, req)
 	wantCode(t, err, connectgo.CodeUnavailable, "follow: ")
 	kit.Must(t, a.Withdraw(ctx)) // resigns
 	if got, err := register(ctx); err != nil || got != "b" {
-		t.Errorf("%q, %v; want the new leader, b", got, err)
+		t.Errorf("Register: answered by %q, %v; want the new leader, b", got, err)
 	}
 }
 

@@ -44,7 +44,7 @@ func registerLibrary(s *connectetcd.Server) {
 	connectconnect.RegisterLibraryHandlerToEtcd(s, library{name: "a"})
 }
 
-// A server drains as a gRPC server does: it is withdrawn, accepts calls for the drain delay, and finishes calls under way.
+// A drained server deletes its entry, accepts calls for the drain delay, and finishes the calls under way.
 func TestDrain(t *testing.T) {
 	w := newWorld(t)
 	arrived, let := make(chan struct{}), make(chan struct{})
@@ -82,13 +82,13 @@ func TestDrain(t *testing.T) {
 	stopped := make(chan error, 1)
 	began := time.Now()
 	go func() { stopped <- s.stop() }()
-	kit.Eventually(t, kit.Soon, "the entry is out", func() bool { return len(w.entries()) == 0 })
+	kit.Eventually(t, kit.Soon, "the entry has left etcd", func() bool { return len(w.entries()) == 0 })
 	if _, err := behind.Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{Title: "late"})); err != nil && time.Since(began) < delay {
-		t.Errorf("a call within the drain delay: %v", err)
+		t.Errorf("a call within the drain delay: %v, want success", err)
 	}
 	select {
 	case err := <-stopped:
-		t.Errorf("Serve returns with a call under way: %v", err)
+		t.Errorf("Serve returned %v with a call under way, want it to wait", err)
 	case <-time.After(delay + 100*time.Millisecond):
 	}
 	close(let)
@@ -117,7 +117,7 @@ func TestNoCallFails(t *testing.T) {
 	}
 	goOn := func() {
 		before := made.Load()
-		kit.Eventually(t, kit.Soon, "calls go on", func() bool { return made.Load() >= before+12 })
+		kit.Eventually(t, kit.Soon, "12 more calls are answered", func() bool { return made.Load() >= before+12 })
 	}
 	for i, s := range servers {
 		goOn()
@@ -130,7 +130,7 @@ func TestNoCallFails(t *testing.T) {
 	calling.Wait()
 }
 
-// A drain does not wait for a connection without a call, such as browsers open ahead.
+// A drain does not wait for connections on which no call was made.
 func TestDrain_IgnoresSilentConnections(t *testing.T) {
 	w := newWorld(t)
 	s := w.serve(h2c(), registerLibrary, runtime.WithStopTimeout(time.Second))
@@ -141,11 +141,11 @@ func TestDrain_IgnoresSilentConnections(t *testing.T) {
 	kit.Must(t, err) // so the server has accepted the silent connection
 	defer http.DefaultClient.CloseIdleConnections()
 	if err := s.stop(); err != nil {
-		t.Errorf("no call is open: %v", err)
+		t.Errorf("Serve: %v, want nil: no call is open", err)
 	}
 }
 
-// A handler that does not return is cut after the stop timeout.
+// The stop timeout ends calls whose handler does not return.
 func TestDrain_CutsHangingHandlers(t *testing.T) {
 	w := newWorld(t)
 	arrived, let := make(chan struct{}), make(chan struct{})
@@ -161,14 +161,14 @@ func TestDrain_CutsHangingHandlers(t *testing.T) {
 	kit.Must(t, chat.Send(&connect.Book{}))
 	<-arrived
 	if err := s.stop(); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Serve: %v; want that calls were cut", err)
+		t.Errorf("Serve: %v; want an error that says that calls were cut", err)
 	}
 	_, err := chat.Receive()
 	wantCode(t, err, connectgo.CodeUnavailable, "")
 	_ = chat.CloseResponse()
 }
 
-// Other routes, also over HTTP/1, are served as before, and services with every protocol of Connect.
+// The http.Server still serves its other routes, also over HTTP/1, and the services by every protocol of Connect.
 func TestOtherRoutes(t *testing.T) {
 	w := newWorld(t)
 	mux := http.NewServeMux()
@@ -177,7 +177,7 @@ func TestOtherRoutes(t *testing.T) {
 	server.Handler = mux
 	s := w.serve(server, func(s *connectetcd.Server) {
 		registerLibrary(s)
-		wrapped := server.Handler // as middleware does
+		wrapped := server.Handler // by a middleware
 		server.Handler = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 			rw.Header().Set("Middleware", "yes")
 			wrapped.ServeHTTP(rw, req)
@@ -189,17 +189,17 @@ func TestOtherRoutes(t *testing.T) {
 	text, err := io.ReadAll(resp.Body)
 	kit.Must(t, errors.Join(err, resp.Body.Close()))
 	if string(text) != "a page" || resp.Header.Get("Middleware") != "yes" {
-		t.Errorf("the page is %q", text)
+		t.Errorf("GET of the page: %q, header %v, want \"a page\" through the middleware", text, resp.Header)
 	}
 	borrowed, err := connectconnect.NewLibraryClient(http.DefaultClient, "http://"+s.addr).Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
 	kit.Must(t, err)
 	if borrowed.Msg.GetServer() != "a" {
-		t.Errorf("by the Connect protocol: %v", borrowed.Msg)
+		t.Errorf("Borrow over the Connect protocol: %v, want an answer of a", borrowed.Msg)
 	}
 	borrowed, err = w.client().Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
 	kit.Must(t, err)
 	if borrowed.Header().Get("Middleware") != "yes" {
-		t.Error("the middleware is not around the service")
+		t.Errorf("headers of Borrow: %v, want the middleware's", borrowed.Header())
 	}
 }
 
@@ -273,12 +273,12 @@ func TestServeRefuses(t *testing.T) {
 				t.Errorf("Serve: %v; want ... %s", err, c.want)
 			}
 			if _, err := lis.Accept(); !errors.Is(err, net.ErrClosed) {
-				t.Errorf("the listener is open: %v", err)
+				t.Errorf("Accept after Serve: %v, want a closed listener", err)
 			}
 		})
 	}
 	if all := w.entries(); len(all) > 0 {
-		t.Errorf("etcd has %q", all)
+		t.Errorf("etcd has %q, want no entry", all)
 	}
 }
 
@@ -286,7 +286,7 @@ func TestServeRefuses(t *testing.T) {
 func TestHealth(t *testing.T) {
 	for name, wrap := range map[string]func(*grpchealth.StaticChecker) grpchealth.Checker{
 		"settable":   func(c *grpchealth.StaticChecker) grpchealth.Checker { return c },
-		"only asked": func(c *grpchealth.StaticChecker) grpchealth.Checker { return struct{ grpchealth.Checker }{c} },
+		"a checker that cannot be watched": func(c *grpchealth.StaticChecker) grpchealth.Checker { return struct{ grpchealth.Checker }{c} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -296,9 +296,9 @@ func TestHealth(t *testing.T) {
 				s.HandleHealth(wrap(checker))
 			}, runtime.WithDrainDelay(300*time.Millisecond))
 			checker.SetStatus(connectconnect.LibraryName, grpchealth.StatusNotServing)
-			kit.Eventually(t, kit.Soon, "the entry is out", func() bool { return len(w.entries()) == 0 })
+			kit.Eventually(t, kit.Soon, "the entry has left etcd", func() bool { return len(w.entries()) == 0 })
 			checker.SetStatus(connectconnect.LibraryName, grpchealth.StatusServing)
-			kit.Eventually(t, kit.Soon, "the entry is back", func() bool { return len(w.entries()) == 1 })
+			kit.Eventually(t, kit.Soon, "the entry is in etcd again", func() bool { return len(w.entries()) == 1 })
 
 			conn, err := grpc.NewClient(s.addr, kit.Insecure)
 			kit.Must(t, err)
@@ -307,7 +307,7 @@ func TestHealth(t *testing.T) {
 			resp, err := health.Check(kit.Bounded(t, kit.Soon), &grpchealth.CheckRequest{Service: connectconnect.LibraryName})
 			kit.Must(t, err)
 			if resp.Status != grpchealth.StatusServing {
-				t.Errorf("the status is %v", resp.Status)
+				t.Errorf("health status: %v, want SERVING", resp.Status)
 			}
 			stopped := make(chan error, 1)
 			go func() { stopped <- s.stop() }()
@@ -320,7 +320,7 @@ func TestHealth(t *testing.T) {
 			}
 			kit.Must(t, <-stopped)
 			if !is(grpchealth.StatusServing) {
-				t.Error("the service is not serving when the drain has ended")
+				t.Error("health status after the drain: not SERVING, want SERVING again")
 			}
 		})
 	}
@@ -335,19 +335,19 @@ func TestHealthOfAnUnknownService(t *testing.T) {
 		s.HandleHealth(checker)
 	})
 	checker.SetStatus("", grpchealth.StatusNotServing)
-	kit.Eventually(t, kit.Soon, "the entry is out", func() bool { return len(w.entries()) == 0 })
+	kit.Eventually(t, kit.Soon, "the entry has left etcd", func() bool { return len(w.entries()) == 0 })
 	if n := w.logs.Count("health service"); n > 0 {
-		t.Errorf("%d warnings about it", n)
+		t.Errorf("%d warnings about the health service, want none", n)
 	}
 	kit.Must(t, s.stop())
 	resp, err := checker.Check(t.Context(), &grpchealth.CheckRequest{Service: connectconnect.LibraryName})
 	kit.Must(t, err)
 	if resp.Status != grpchealth.StatusUnknown {
-		t.Errorf("after the drain its status is %v", resp.Status)
+		t.Errorf("health status after the drain: %v, want UNKNOWN", resp.Status)
 	}
 }
 
-// A draining server leaves the status of a checker alone that another server shares.
+// A drain does not change the status of a checker that another server shares.
 func TestHealthOfASharedChecker(t *testing.T) {
 	w := newWorld(t)
 	checker, registry := grpchealth.NewStaticChecker(connectconnect.LibraryName), w.newRegistry()
@@ -363,11 +363,11 @@ func TestHealthOfASharedChecker(t *testing.T) {
 	defer stop()
 	kit.Must(t, drains.stop())
 	if n := changes.Load(); n > 0 {
-		t.Errorf("the status changed %d times", n)
+		t.Errorf("the shared status changed %d times, want 0", n)
 	}
 }
 
-// A caller that serves by itself announces and withdraws the server.
+// A program that serves by itself calls Announce and Withdraw.
 func TestAnnounce(t *testing.T) {
 	w := newWorld(t)
 	httpServer := h2c()
@@ -380,7 +380,7 @@ func TestAnnounce(t *testing.T) {
 	callAll(t, w.client())
 	kit.Must(t, s.Withdraw(kit.Bounded(t, kit.Soon)))
 	if all := w.entries(); len(all) > 0 {
-		t.Errorf("etcd has %q", all)
+		t.Errorf("etcd has %q, want no entry", all)
 	}
 	kit.Must(t, httpServer.Close())
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
@@ -388,7 +388,7 @@ func TestAnnounce(t *testing.T) {
 	}
 }
 
-// If its owner shuts an http.Server down, before or during Serve, Serve reports that the drain was incomplete.
+// If the program shuts down the http.Server before or during Serve, Serve returns ErrServerClosed.
 func TestForeignShutdown(t *testing.T) {
 	w := newWorld(t)
 	before := h2c()
@@ -396,14 +396,14 @@ func TestForeignShutdown(t *testing.T) {
 	s := connectetcd.NewServer(w.newRegistry(), before)
 	registerLibrary(s)
 	if err := s.Serve(kit.Bounded(t, kit.Soon), kit.Listen(t)); !errors.Is(err, http.ErrServerClosed) {
-		t.Errorf("Serve after Shutdown: %v", err)
+		t.Errorf("Serve after Shutdown: %v, want ErrServerClosed", err)
 	}
 	server := h2c()
 	running := w.serve(server, registerLibrary)
 	kit.Must(t, server.Shutdown(t.Context()))
-	kit.Eventually(t, kit.Soon, "the entry is out", func() bool { return len(w.entries()) == 0 })
+	kit.Eventually(t, kit.Soon, "the entry has left etcd", func() bool { return len(w.entries()) == 0 })
 	if err := running.stop(); !errors.Is(err, http.ErrServerClosed) {
-		t.Errorf("Serve during Shutdown: %v", err)
+		t.Errorf("Shutdown during Serve: %v, want ErrServerClosed", err)
 	}
 }
 
@@ -414,11 +414,11 @@ func TestTLSListenerWithoutHTTP2(t *testing.T) {
 	s := connectetcd.NewServer(w.registry, &http.Server{TLSConfig: config})
 	registerLibrary(s)
 	if err := s.Serve(kit.Bounded(t, kit.Soon), tls.NewListener(kit.Listen(t), config)); err == nil || !strings.Contains(err.Error(), `add "h2" to the NextProtos`) {
-		t.Errorf("Serve: %v", err)
+		t.Errorf("Serve: %v, want the advice to add h2", err)
 	}
 }
 
-// The lane interceptor does not change a handler's errors, which others may share.
+// The lane interceptor does not change the errors of a handler: another call may return the same error.
 func TestLanesLeaveErrorsAlone(t *testing.T) {
 	w := newWorld(t)
 	shared := connectgo.NewError(connectgo.CodeNotFound, errors.New("shared"))
@@ -430,7 +430,7 @@ func TestLanesLeaveErrorsAlone(t *testing.T) {
 	}}, connectgo.WithInterceptors(connectetcd.NewLaneInterceptor()))
 	client := w.client()
 	ended := make(chan error, 4)
-	for range cap(ended) { // at once, for the race detector
+	for range cap(ended) { // concurrent calls, for the race detector
 		go func() {
 			_, err := client.Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
 			ended <- err

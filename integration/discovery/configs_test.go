@@ -19,7 +19,7 @@ const drainA = `{"loadBalancingConfig":[{"etcd":{"drain":["a"],"childPolicy":[{"
 // hasty is a live config that fails every call at once.
 const hasty = `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`
 
-// A live config overrides the generated one and the caller's own. The last good one stays in force until it is deleted (R12, K5).
+// A live config overrides the generated config and the caller's. The last good one stays in force until its deletion (R12, K5).
 func TestLiveConfig_Overrides(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
@@ -46,7 +46,7 @@ func TestLiveConfig_Overrides(t *testing.T) {
 	inForce(generated, 60)
 	inForce(callers, 60)
 	inForce(disabled, 10)
-	reached(t, callers, kit.Soon, "a", "b") // still round robin
+	reached(t, callers, kit.Soon, "a", "b") // the policy is still round robin
 
 	if err := w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, `{"loadBalancingConfig":[{"nope":{}}]}`); err == nil || !strings.Contains(err.Error(), "nope") {
 		t.Errorf("setting a bad config: %v, want an error that names the bad field", err)
@@ -65,7 +65,7 @@ func TestLiveConfig_Overrides(t *testing.T) {
 	inForce(bare, 50) // the connection's own config, though others of the process have the live one (K18)
 }
 
-// An empty value, put by mistake, is a bad live config, not a deletion: the last good one stays in force (K6).
+// An empty value is a bad live config and not a deletion: the last good config stays in force (K6).
 func TestLiveConfig_EmptyIsBad(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
@@ -74,24 +74,24 @@ func TestLiveConfig_EmptyIsBad(t *testing.T) {
 	conn := w.conn()
 	reached(t, conn, kit.Soon, "b")
 	w.put(configKey, "")
-	kit.Eventually(t, kit.Soon, "it is reported", func() bool {
+	kit.Eventually(t, kit.Soon, "the empty config is reported", func() bool {
 		return w.logs.Count("bad live service config") == 1 && w.status().ConfigErr != nil
 	})
 	reached(t, conn, kit.Soon, "b")
 	w.delete(configKey)
 	reached(t, conn, kit.Soon, "a", "b")
 	if err := w.status().ConfigErr; err != nil {
-		t.Errorf("after the deletion the status says %v", err)
+		t.Errorf("ConfigErr after the deletion: %v, want nil", err)
 	}
 }
 
-// The option rejects all fields other than load balancing (S10).
+// WithLiveLoadBalancingOnly rejects live configs with any other field than load balancing (S10).
 func TestLiveConfig_LoadBalancingOnly(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithLiveLoadBalancingOnly())
 	conn := w.calling("a", "b")
 	w.put(configKey, strings.TrimSuffix(drainA, "}")+`,"methodConfig":[{"name":[{}],"timeout":"1s"}]}`)
-	kit.Eventually(t, kit.Soon, "it is refused", func() bool { return w.status().ConfigErr != nil })
+	kit.Eventually(t, kit.Soon, "the config is refused", func() bool { return w.status().ConfigErr != nil })
 	reached(t, conn, kit.Soon, "a", "b")
 	w.put(configKey, drainA)
 	reached(t, conn, kit.Soon, "b")
@@ -106,7 +106,7 @@ func TestLiveConfig_CannotRaiseLimits(t *testing.T) {
 	} {
 		err := w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, config)
 		if (err == nil) != ok {
-			t.Errorf("%s: %v, want success %v", config, err, ok)
+			t.Errorf("%s: a call returned %v, want success %v", config, err, ok)
 		}
 	}
 }

@@ -24,7 +24,7 @@ import (
 func TestDisconnected_Converges(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, w *world){
 		"entries are deleted (D3)": func(*testing.T, *world) {},
-		"and compacted (D1)": func(t *testing.T, w *world) {
+		"entries are deleted and the history compacted (D1)": func(t *testing.T, w *world) {
 			_, err := w.etcd.Compact(kit.Bounded(t, kit.Soon))
 			kit.Must(t, err)
 		},
@@ -54,21 +54,21 @@ func TestDisconnected_Converges(t *testing.T) {
 func TestQuorumLost_CallsGoOn(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
-	// The last member keeps its connections: a watch that requires a leader learns of the loss at
-	// once. Another watch would be found silent only after 8 s.
+	// The last member keeps its connections. A watch that requires a leader fails at once; any other
+	// watch would be replaced only after 8 s without a message.
 	w.registry = w.newRegistry(w.etcd.Client(t, func(c *clientv3.Config) { c.Endpoints = []string{w.etcd.Member(2).Endpoint()} }))
 	conn := w.calling("a")
 	asked := make(map[string]bool)
 	for _, c := range w.etcd.Calls().All() {
 		if c.Op == etcdtest.Range && c.Serializable && !asked[c.Key] { // on a busy machine a leader may not answer in time
-			t.Errorf("serializable read before the linearizable one: %+v", c)
+			t.Errorf("first read of %s: serializable, want linearizable: %+v", c.Key, c)
 		}
 		asked[c.Key] = asked[c.Key] || c.Op == etcdtest.Range
 	}
 	load := underLoad(t, conn, 2)
 	w.etcd.Member(0).Stop()
 	w.etcd.Member(1).Stop()
-	kit.Eventually(t, kit.Soon, "the loss is seen", func() bool { return w.logs.Count("interrupted") > 0 })
+	kit.Eventually(t, kit.Soon, "the interrupted watch is logged", func() bool { return w.logs.Count("interrupted") > 0 })
 	load.more(t, 100)
 	knowsNothing := dial(t, w.newRegistry(w.etcd.Client(t)), greeterAt(key))
 	reached(t, knowsNothing, kit.Soon, "a")
@@ -106,7 +106,7 @@ func (w *world) watched() (member int) {
 	return member
 }
 
-// A token expires: existing watches continue and new ones open (D7).
+// After a token has expired, existing watches continue and new ones open (D7).
 func TestTokenExpires_WatchesGoOn(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret"), etcdtest.WithTokenTTL(time.Second)})
@@ -120,13 +120,13 @@ func TestTokenExpires_WatchesGoOn(t *testing.T) {
 		await(t, changes, want)
 	}
 	if lists := w.etcd.Calls().Count(etcdtest.Range, "second/key"); lists > 1 {
-		t.Errorf("%d lists for three changes: the watch is not open", lists)
+		t.Errorf("%d lists for three changes, want 1: the watch should report them", lists)
 	}
 	w.registerAll("b")
 	reached(t, conn, kit.Soon, "a", "b")
 }
 
-// A caller without permission gets an error that names the key from each call, and works once it may read that key alone (D8, D9).
+// Without read permission each call fails with an error that names the key. Permission for that key alone is enough (D8, D9).
 func TestPermission_MayComeLater(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret", etcdtest.User{Name: "caller", Password: "p"})})
@@ -203,18 +203,18 @@ func TestBadValues_AreSkipped(t *testing.T) {
 	w.registerAll("b")
 	reached(t, conn, kit.Soon, "a", "b")
 	if n := w.logs.Count(key + "/zero"); n > 1 {
-		t.Errorf("a malformed value was logged %d times", n)
+		t.Errorf("a malformed value was logged %d times, want once", n)
 	}
 	for _, line := range w.logs.Lines() {
 		if len(line) > 1000 {
-			t.Errorf("a log line has %d bytes", len(line))
+			t.Errorf("a log line has %d bytes, want at most 1000: %.80s", len(line), line)
 		}
 	}
 	w.put(key+"/b", "{")
-	reached(t, conn, kit.Soon, "a") // not b, though its last good value is known
+	reached(t, conn, kit.Soon, "a") // b's last value is malformed, so its last good value no longer counts
 }
 
-// An etcd client with wrapped parts is used as it is (D12).
+// The registry uses the wrapped KV, Watcher and Lease of an etcd client (D12).
 func TestWrappedClient_IsUsed(t *testing.T) {
 	w := newWorld(t, nil)
 	client := w.etcd.Client(t)
@@ -232,12 +232,12 @@ func TestWrappedClient_IsUsed(t *testing.T) {
 	registration, err := w.registry.Register(kit.Bounded(t, kit.Soon), "other", runtime.Endpoint{Addr: a.addr})
 	kit.Must(t, err)
 	if w.get("tenant/other/"+a.addr) == nil {
-		t.Error("the registration is not in the namespace")
+		t.Errorf("etcd has no key tenant/other/%s, want the registration in the namespace", a.addr)
 	}
 	kit.Must(t, registration.Close(kit.Bounded(t, kit.Soon)))
 }
 
-// If the etcd client was closed under its registry, each error names that cause.
+// If the program has closed the etcd client of a registry, each error names that cause.
 func TestClosedClient_IsNamed(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)

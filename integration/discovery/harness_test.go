@@ -62,7 +62,7 @@ func (w *world) newRegistry(client *clientv3.Client, opts ...runtime.Option) *ru
 		ctx, cancel := context.WithTimeout(context.Background(), kit.Soon)
 		defer cancel()
 		if err := registry.Close(ctx); err != nil {
-			w.t.Errorf("close the registry: %v", err)
+			w.t.Errorf("close the registry: %v, want nil", err)
 		}
 	})
 	return registry
@@ -238,7 +238,7 @@ func (w *world) tag(s *server, metadata string) {
 	w.put(key+"/"+s.name, fmt.Sprintf(`{"Addr":%q,"Metadata":%s}`, s.addr, metadata))
 }
 
-// live puts a live service config and waits until it is in force: up to a second after the previous one.
+// live puts a live service config and waits until it is in force. That may take a second, as a registry reads one a second.
 func (w *world) live(config string) {
 	w.t.Helper()
 	before := w.status().ServiceConfig
@@ -256,7 +256,7 @@ func ids(endpoints []runtime.Endpoint) string {
 	return strings.Join(all, " ")
 }
 
-// await returns once the set has exactly the wanted instances.
+// await waits for a set with exactly the wanted instances.
 func await(t *testing.T, sets <-chan []runtime.Endpoint, want string) {
 	t.Helper()
 	deadline := time.After(2 * kit.Soon)
@@ -333,10 +333,10 @@ type load struct {
 	first error
 }
 
-// pause separates the calls of one caller, who would otherwise keep a processor from the code under test.
+// pause separates the calls of a caller, so that the code under test gets a processor.
 const pause = time.Millisecond
 
-// underLoad starts callers on conn, none of whose calls may fail. Calls carry an affinity, which some policies need.
+// underLoad starts callers on conn. Their calls carry an affinity, which some policies need.
 func underLoad(t *testing.T, conn grpc.ClientConnInterface, callers int) *load {
 	t.Helper()
 	l := &load{}
@@ -377,7 +377,7 @@ func (l *load) none(t *testing.T) {
 	t.Helper()
 	l.stop()
 	if n := l.failed.Load(); n > 0 {
-		t.Errorf("%d of %d calls failed, the first with: %v", n, l.calls.Load(), l.first)
+		t.Errorf("%d of %d calls failed, want none; the first error: %v", n, l.calls.Load(), l.first)
 	}
 }
 
@@ -385,7 +385,7 @@ func (l *load) none(t *testing.T) {
 func (l *load) more(t *testing.T, n int64) {
 	t.Helper()
 	target := l.calls.Load() + n
-	kit.Eventually(t, kit.Soon, "calls go on", func() bool { return l.calls.Load() >= target })
+	kit.Eventually(t, kit.Soon, fmt.Sprintf("%d more calls are made", n), func() bool { return l.calls.Load() >= target })
 }
 
 // instances returns the instances of the service.

@@ -18,7 +18,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// hostile are texts that do harm if they are shown unescaped.
+// hostile holds texts that do harm if they are shown unescaped.
 var hostile = []string{
 	"a\nFIX: etcdctl del --prefix acme",
 	"b\r\ntime=2026-01-02T03:04:05Z level=ERROR msg=forged",
@@ -64,24 +64,24 @@ func (w *world) fillHostile() {
 	}
 }
 
-// harmless fails the test if a one-line text would do harm where it is shown, or is too long.
+// harmless fails the test if a text is longer than one line or the given size, or has unprintable characters.
 func harmless(t *testing.T, what, text string, longest int) {
 	t.Helper()
 	if i := strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
-		t.Errorf("%s shows %.80q", what, text[i:])
+		t.Errorf("%s shows %.80q, want only printable characters", what, text[i:])
 	}
 	if !utf8.ValidString(text) {
-		t.Errorf("%s is not UTF-8: %.80q", what, text)
+		t.Errorf("%s shows %.80q, want UTF-8", what, text)
 	}
 	if len(text) > longest {
-		t.Errorf("%s has %d bytes: %.80s", what, len(text), text)
+		t.Errorf("%s has %d bytes, want at most %d: %.80s", what, len(text), longest, text)
 	}
 }
 
 func harmlessError(t *testing.T, what string, err error) {
 	t.Helper()
 	if err == nil {
-		t.Errorf("%s: no error", what)
+		t.Errorf("%s: got no error, want one", what)
 		return
 	}
 	harmless(t, what, err.Error(), 4<<10)
@@ -101,8 +101,8 @@ func (n naive) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
-// The keys and live configs of a service are hostile. The log, the status page and callers' errors
-// show them harmlessly, while calls to another service go on.
+// The log, the status page and the errors of callers escape the hostile keys and live configs of a service.
+// Calls to another service succeed meanwhile.
 func TestHostileTexts_AreShownHarmlessly(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
@@ -129,16 +129,15 @@ func TestHostileTexts_AreShownHarmlessly(t *testing.T) {
 	for line := range strings.SplitSeq(strings.TrimSuffix(strings.Join(w.logs.Lines(), ""), "\n"), "\n") {
 		harmless(t, "the log", line, 4<<10)
 		if !strings.HasPrefix(line, "WARN ") && !strings.HasPrefix(line, "INFO ") {
-			t.Errorf("a hostile text started a log line: %.80q", line)
+			t.Errorf("log line %.80q, want it to begin with WARN or INFO", line)
 		}
 	}
 	if w.logs.Count("malformed value in etcd skipped") == 0 {
-		t.Error("the log does not report the malformed values")
+		t.Error("no log line about malformed values, want at least one")
 	}
 }
 
-// readConfigs puts live configs with a hostile text and reads why each is not in force. The last one
-// is good. Each takes a second: a registry reads at most one a second.
+// readConfigs puts a bad live config with hostile texts, then a good one, and checks the status and the page.
 func (w *world) readConfigs(evil string) {
 	w.t.Helper()
 	w.putJSON(configKey, object{"loadBalancingConfig": []object{{evil: object{}}}, evil: evil})
@@ -152,13 +151,13 @@ func (w *world) readConfigs(evil string) {
 	w.readPage()
 }
 
-// readErrors reads the errors about names that callers may have from etcd, and the errors of calls to each instance.
+// readErrors checks the errors about names that callers may have read from etcd, and of calls to each instance.
 func (w *world) readErrors() {
 	w.t.Helper()
 	ctx := kit.Bounded(w.t, 4*kit.Soon)
 	for _, evil := range hostile {
 		if strings.HasPrefix(evil, "<script>") || len(evil) > 1000 {
-			continue // an odd name that shows; and a caller's own text is not cut
+			continue // the error shows the printable name, and the caller's own text in full
 		}
 		_, err := w.registry.Register(ctx, key, runtime.Endpoint{Instance: evil, Addr: "127.0.0.1:1"})
 		harmlessError(w.t, "Register", err)
@@ -175,7 +174,7 @@ func (w *world) readErrors() {
 	_, err := ask(ctx, w.instances())
 	var all interface{ Unwrap() []error }
 	if !errors.As(err, &all) {
-		w.t.Fatalf("Each: %v", err)
+		w.t.Fatalf("Each: %v, want one error for each instance", err)
 	}
 	for _, err := range all.Unwrap() {
 		harmlessError(w.t, "Each", err)
@@ -186,12 +185,12 @@ func (w *world) readPage() {
 	w.t.Helper()
 	text := page(w.t, w.registry)
 	if !strings.Contains(text, "etcdctl del") {
-		w.t.Errorf("the page: %.100s", text)
+		w.t.Errorf("the page does not show the hostile texts: %.100s", text)
 	}
 	for line := range strings.SplitSeq(text, "\n") {
 		harmless(w.t, "the page", line, 1<<20)
 		if strings.HasPrefix(strings.TrimSpace(line), "FIX:") || strings.Contains(line, "<script") {
-			w.t.Errorf("the page has the line %.80q", line)
+			w.t.Errorf("the page shows the hostile line %.80q unescaped", line)
 		}
 	}
 }

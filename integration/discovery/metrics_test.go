@@ -93,7 +93,7 @@ func value(t *testing.T, reader *metric.ManualReader, name string, want ...attri
 	return sum, points
 }
 
-// pinned lists all metrics: users' dashboards and alerts consist of these names.
+// pinned lists all metrics. Dashboards and alerts of users depend on these names.
 var pinned = []string{
 	"etcdrpc.discovery.away updowncounter {connection} etcdrpc.key=prod/acme/user",
 	"etcdrpc.discovery.malformed_values counter {value} etcdrpc.range=candidates|endpoints|service_config",
@@ -105,8 +105,8 @@ var pinned = []string{
 	"etcdrpc.registration.restorations counter {restoration}",
 }
 
-// A service is followed and registered in a namespace, which is part of its key label. The test pins the name, kind, unit
-// and attributes of every metric, and requires the docs, the dashboard and the alerts to use exactly these.
+// Every metric has its pinned name, kind, unit and attributes, and the docs, the dashboard and the alerts use these metrics.
+// The label of a key includes the namespace.
 func TestMetrics(t *testing.T) {
 	reader, gatherer := metric.NewManualReader(), prometheus.NewRegistry()
 	exporter, err := otelprom.New(otelprom.WithRegisterer(gatherer))
@@ -140,7 +140,7 @@ func TestMetrics(t *testing.T) {
 	is("etcdrpc.discovery.status", 1, key, attribute.String("etcdrpc.discovery.state", "following"))
 	is("etcdrpc.discovery.status", 0, key, attribute.String("etcdrpc.discovery.state", "stale"))
 	if age, points := value(t, reader, "etcdrpc.endpoint.age", key); points != 1 || age < 0 || age > kit.Soon.Seconds() {
-		t.Errorf("age %v of %d points", age, points)
+		t.Errorf("endpoint.age: %v s in %d points, want 0 to %v in 1", age, points, kit.Soon)
 	}
 	if got := described(t, reader); !slices.Equal(got, pinned) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(pinned, "\n"))
@@ -151,7 +151,7 @@ func TestMetrics(t *testing.T) {
 
 	leased := greeterAt("acme/user")
 	leased.Layout = runtime.LeaseSuffix
-	dial(t, w.registry, leased).Connect() // the key counts once, however many layouts it is read in
+	dial(t, w.registry, leased).Connect() // the key counts once, although it is read in two layouts
 	kit.Eventually(t, kit.Soon, "the key is known in two layouts", func() bool {
 		keys := w.registry.Status().Keys
 		return len(keys) == 2 && keys[0].Known && keys[1].Known
@@ -170,7 +170,7 @@ func TestMetrics(t *testing.T) {
 	})
 	kit.Must(t, w.registry.Close(kit.Bounded(t, kit.Soon)))
 	if n, points := value(t, reader, "etcdrpc.endpoint.count"); points > 0 {
-		t.Errorf("a closed registry still reports %v endpoints", n)
+		t.Errorf("a closed registry reports %v endpoints, want no data point", n)
 	}
 	is("etcdrpc.registration.count", 0)
 }
@@ -180,7 +180,7 @@ func described(t *testing.T, reader *metric.ManualReader) (all []string) {
 	t.Helper()
 	for _, m := range collect(t, reader) {
 		if m.Description == "" {
-			t.Errorf("%s has no description", m.Name)
+			t.Errorf("metric %s has no description", m.Name)
 		}
 		kind, points := pointsOf(m.Data)
 		values := make(map[string][]string)
@@ -246,7 +246,7 @@ func checkPages(t *testing.T, from prometheus.Gatherer) {
 	kit.Must(t, err)
 	for _, metric := range pinned {
 		if name, _, _ := strings.Cut(metric, " "); !strings.Contains(string(page), "| `"+name+"` |") {
-			t.Errorf("docs/observability.md does not have the metric %s", name)
+			t.Errorf("docs/observability.md has no row for the metric %s", name)
 		}
 	}
 	shown := make(map[string]bool)
@@ -257,12 +257,12 @@ func checkPages(t *testing.T, from prometheus.Gatherer) {
 		kit.Must(t, yaml.Unmarshal(text, &document))
 		found := expressions(document)
 		if len(found) < 10 {
-			t.Errorf("%s has %d expressions", file, len(found))
+			t.Errorf("%s has %d expressions, want at least 10", file, len(found))
 		}
 		for _, expr := range found {
 			parsed, err := parser.NewParser(parser.Options{}).ParseExpr(expr)
 			if err != nil {
-				t.Errorf("%s: %s: %v", file, expr, err)
+				t.Errorf("parse an expression of %s: %s: %v", file, expr, err)
 				continue
 			}
 			for _, matchers := range parser.ExtractSelectors(parsed) {
@@ -276,12 +276,12 @@ func checkPages(t *testing.T, from prometheus.Gatherer) {
 	}
 	for name := range exposed {
 		if strings.HasPrefix(name, "etcdrpc_") && !shown[name] {
-			t.Errorf("no panel shows %s", name)
+			t.Errorf("no panel or alert uses the metric %s", name)
 		}
 	}
 }
 
-// checkMatcher fails the test if a metric lacks the label, or the label never has the value. A value from a variable may be any.
+// checkMatcher fails the test if the metric lacks the label, or the label never has the value. Variables match any value.
 func checkMatcher(t *testing.T, expr string, m *labels.Matcher, has map[string][]string) {
 	t.Helper()
 	values, ok := has[m.Name]

@@ -33,7 +33,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// Etcd is down when a registry is made (R1): calls end by their deadline with the cause, and succeed once etcd is back.
+// If etcd is down when a registry is made, calls end at their deadline with the cause, and succeed once etcd is back (R1).
 func TestEtcdDown_WhenBuilt(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
@@ -53,7 +53,7 @@ func TestEtcdDown_WhenBuilt(t *testing.T) {
 	reached(t, conn, kit.Soon, "a")
 }
 
-// A connection leaves idle mode without etcd (R2).
+// A connection can leave idle mode while etcd is down (R2).
 func TestEtcdDown_IdleConnectionsWake(t *testing.T) {
 	w := newWorld(t, nil)
 	w.register(w.serve("a"))
@@ -80,7 +80,7 @@ func TestEtcdDown_SnapshotServes(t *testing.T) {
 		t.Errorf("calls go to %v, %v; want only the instance that is not drained", seen, err)
 	}
 	if w.logs.Count("age=") != 1 {
-		t.Error("the status lacks the age of the snapshot")
+		t.Error("no single log line has the age of the snapshot")
 	}
 
 	files, err := filepath.Glob(dir + "/*.json")
@@ -97,8 +97,8 @@ func TestEtcdDown_SnapshotServes(t *testing.T) {
 	reached(t, w.conn(), kit.Soon, "a")
 }
 
-// A registry closed while etcd hangs returns within its context and leaves no goroutine (R3). Callers that find
-// its entry are still served by handlers that make calls: the connections last until the entry is gone.
+// Close returns within its context while etcd hangs, and leaves no goroutine (R3). Connections of the registry work
+// until its own entry is gone, since handlers that are still called may use them.
 func TestClose_WhileEtcdHangs(t *testing.T) {
 	w := newWorld(t, nil)
 	w.registerAll("a")
@@ -109,7 +109,7 @@ func TestClose_WhileEtcdHangs(t *testing.T) {
 	reached(t, conn, kit.Soon, "a")
 	w.etcd.Pause()
 	unknown := w.newRegistry(w.etcd.Client(t))
-	dial(t, unknown, greeterAt(key)).Connect() // the first list is under way
+	dial(t, unknown, greeterAt(key)).Connect() // its first list is then under way
 	kit.Must(t, unknown.Close(kit.Bounded(t, kit.Soon)))
 	closed := make(chan error, 1)
 	go func() { closed <- registry.Close(kit.Bounded(t, kit.Soon)) }()
@@ -119,17 +119,17 @@ func TestClose_WhileEtcdHangs(t *testing.T) {
 	})
 	for range 100 {
 		if _, err := within(conn, kit.Soon); err != nil {
-			t.Fatalf("with the entry in etcd: %v", err)
+			t.Fatalf("a call while the entry is in etcd: %v, want success", err)
 		}
 	}
 	w.etcd.Resume()
 	kit.Must(t, <-closed)
 	leak.None(t)
 	if entry := w.get("acme/front/127.0.0.1:1"); entry != nil {
-		t.Errorf("%s is left", *entry)
+		t.Errorf("etcd has the entry %s after Close, want none", *entry)
 	}
 	if _, err := within(conn, kit.Soon); status.Code(err) != codes.Canceled {
-		t.Errorf("a call after Close: %v", err)
+		t.Errorf("a call after Close: %v, want Canceled", err)
 	}
 }
 
@@ -149,19 +149,19 @@ func TestNoEndpoint_IsNamed(t *testing.T) {
 		}()
 		s := w.register(w.serve("a"))
 		if err := <-waiting; err != nil {
-			t.Errorf("%s: a call that waits: %v", when, err)
+			t.Errorf("%s: a call that waits for ready: %v, want success", when, err)
 		}
 		w.delete(key + "/a")
 		s.stop()
-		kit.Eventually(t, kit.Soon, "an empty set is named", func() bool {
+		kit.Eventually(t, kit.Soon, "the error names the key of the empty set", func() bool {
 			_, err := call(kit.Bounded(t, kit.Soon), conn)
 			return strings.Contains(fmt.Sprint(err), key)
 		})
 	}
 }
 
-// The leases of a whole service are revoked (R5, K1). Connections, watches and the status hold the
-// same endpoints. Calls to each instance leave out the held ones.
+// After the leases of all instances were revoked, connections, watches and the status keep the
+// same endpoints for a while (R5, K1). Calls to each instance leave these endpoints out.
 func TestHeld_EveryReaderSeesOneState(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
@@ -174,16 +174,16 @@ func TestHeld_EveryReaderSeesOneState(t *testing.T) {
 	reached(t, conn, kit.Soon, "a", "b")
 	for _, c := range []<-chan []runtime.Endpoint{sets, briefly} {
 		if got := ids(<-c); got != "a b" {
-			t.Fatalf("a watch sees %q", got)
+			t.Fatalf("a watch yields %q, want \"a b\"", got)
 		}
 	}
 	_, err := w.etcd.Admin().Revoke(kit.Bounded(t, kit.Soon), lease)
 	kit.Must(t, err)
 	if got := ids(<-briefly); got != "" {
-		t.Errorf("the watch sees %q, want nothing after the grace", got)
+		t.Errorf("the watch yields %q, want an empty set after the grace", got)
 	}
 	// The default grace is 30 s.
-	kit.Eventually(t, kit.Soon, "the loss is heard", func() bool { return w.status().Held == 2 })
+	kit.Eventually(t, kit.Soon, "both endpoints are held", func() bool { return w.status().Held == 2 })
 	if got := ids(w.status().Endpoints); got != "a b" {
 		t.Errorf("the status has %q, want both endpoints", got)
 	}
@@ -193,12 +193,12 @@ func TestHeld_EveryReaderSeesOneState(t *testing.T) {
 	reached(t, conn, kit.Soon, "a", "b")
 	select {
 	case set := <-sets:
-		t.Errorf("the watch sees %q within the grace", ids(set))
+		t.Errorf("the watch yields %q within the grace, want no change", ids(set))
 	default:
 	}
 }
 
-// The only instance's entry is marked and deleted, and the instance returns at another address (K3).
+// An instance that marks its entry as leaving is dropped at once, and may return at another address (K3).
 func TestOrderlyLeave_IsNotHeld(t *testing.T) {
 	w := newWorld(t, nil)
 	first := w.register(w.serve("a"))
@@ -206,9 +206,9 @@ func TestOrderlyLeave_IsNotHeld(t *testing.T) {
 	reached(t, conn, kit.Soon, "a")
 	w.tag(first, `{"grpc_leaving":"true"}`)
 	w.delete(key + "/a")
-	kit.Eventually(t, kit.Soon, "it is followed", func() bool { return w.status().Known && len(w.status().Endpoints) == 0 })
+	kit.Eventually(t, kit.Soon, "the deletion is followed", func() bool { return w.status().Known && len(w.status().Endpoints) == 0 })
 	if _, err := within(conn, kit.Soon); err != nil {
-		t.Errorf("a call on the only connection left: %v", err)
+		t.Errorf("a call on the connection that is left: %v, want success", err)
 	}
 	first.stop()
 	kit.Eventually(t, kit.Soon, "calls fail at once, naming the key", func() bool {
@@ -251,13 +251,13 @@ func TestWithdrawn_CallsUnderWayFinish(t *testing.T) {
 	}
 }
 
-// Calls ignore HTTPS_PROXY (R11). net/http reads it once a process, which earlier tests cause: hence a process of its own.
+// Calls ignore HTTPS_PROXY (R11). The test runs again in another process, as net/http reads the variable once.
 func TestProxy_IsNotUsed(t *testing.T) {
 	if os.Getenv("HTTPS_PROXY") == "" {
 		cmd := exec.CommandContext(kit.Bounded(t, kit.Soon), os.Args[0], "-test.run=^"+t.Name()+"$")
 		cmd.Env = append(os.Environ(), "HTTPS_PROXY=http://127.0.0.1:1", "NO_PROXY=")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("in a process of its own: %v\n%s", err, out)
+			t.Errorf("run this test in another process: %v\n%s", err, out)
 		}
 		return
 	}
@@ -271,9 +271,9 @@ func TestProxy_IsNotUsed(t *testing.T) {
 	}))
 	reached(t, conn, kit.Soon, "a")
 	if addr := <-dialled; addr != "greeter.invalid:80" {
-		t.Errorf("dialled %q", addr)
+		t.Errorf("dialled %q, want \"greeter.invalid:80\"", addr)
 	}
-	// Without a dialer of the caller's, the connection goes to the address, not to the proxy.
+	// Without the caller's dialer, the connection goes to the address and not to the proxy.
 	_, err := call(kit.Bounded(t, kit.Soon), w.conn())
 	if err == nil || strings.Contains(err.Error(), "127.0.0.1:1") || strings.Contains(err.Error(), "proxy") {
 		t.Errorf("call: %v, want that greeter.invalid cannot be reached directly", err)
@@ -295,8 +295,8 @@ func certified(t *testing.T, roots *x509.CertPool, name string) grpc.ServerOptio
 	return grpc.Creds(credentials.NewServerTLSFromCert(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}))
 }
 
-// Impostors are in etcd (R14). A server whose certificate is for another name, or that speaks
-// plaintext, gets no call. Nothing in an entry changes the expected name.
+// Entries of impostors get no call (R14): a server needs a certificate for the name of the service, and no
+// entry changes that name.
 func TestTLS_IgnoresEtcd(t *testing.T) {
 	w := newWorld(t, nil)
 	roots := x509.NewCertPool()
@@ -313,17 +313,17 @@ func TestTLS_IgnoresEtcd(t *testing.T) {
 	}
 	for range 200 {
 		if name, err := within(conn, kit.Soon); err != nil || name != "honest" {
-			t.Fatalf("a call with impostors in etcd: %q, %v", name, err)
+			t.Fatalf("a call with impostors in etcd: answered by %q, %v, want \"honest\"", name, err)
 		}
 	}
 	w.delete(key + "/honest")
 	honest.stop()
-	kit.Eventually(t, kit.Soon, "calls fail for want of a server with the right certificate", func() bool {
+	kit.Eventually(t, kit.Soon, "calls fail with a failed handshake", func() bool {
 		_, err := within(conn, kit.Soon)
 		return err != nil && strings.Contains(err.Error(), "authentication handshake failed")
 	})
 	if n := stolen.Load(); n > 0 {
-		t.Errorf("%d calls reached an impostor", n)
+		t.Errorf("%d calls reached an impostor, want none", n)
 	}
 	if _, err := w.registry.NewClient(greeterAt(key)); err == nil || !strings.Contains(err.Error(), "transport") {
 		t.Errorf("without credentials: %v, want gRPC's error", err)
@@ -371,7 +371,7 @@ func TestResolver_RefusesQuestionableTargets(t *testing.T) {
 	}
 }
 
-// TestResolverAmongTheOptions passes a resolver option: it must not replace the client's own resolver, which knows the authority.
+// A resolver among the dial options does not replace the client's own resolver, which knows the authority.
 func TestResolverAmongTheOptions(t *testing.T) {
 	w := newWorld(t, nil)
 	s := w.register(w.serve("a"))
@@ -379,6 +379,6 @@ func TestResolverAmongTheOptions(t *testing.T) {
 	desc.Authority = "greeter.example"
 	reached(t, dial(t, w.registry, &desc, grpc.WithResolvers(w.registry.Resolver())), kit.Soon, "a")
 	if got := s.headers.Load().(metadata.MD).Get(":authority"); len(got) != 1 || got[0] != "greeter.example" {
-		t.Errorf("the server saw the authority %v", got)
+		t.Errorf("the server saw the authority %v, want greeter.example", got)
 	}
 }

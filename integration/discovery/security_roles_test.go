@@ -35,14 +35,14 @@ func TestRolesAreEnough(t *testing.T) {
 	if set := <-w.watchAs(callers, guardedKey); ids(set) != "server" {
 		t.Errorf("the caller's Watch yields %v, want the server", set)
 	}
-	// The operator's config is in force once it fails the calls.
+	// Calls fail once the operator's config is in force.
 	kit.Must(t, as("greeter-operator").SetServiceConfig(kit.Bounded(t, kit.Soon), guardedKey, `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`))
-	kit.Eventually(t, kit.Soon, "the caller goes by the live config", func() bool {
+	kit.Eventually(t, kit.Soon, "the live config is in force", func() bool {
 		_, err := within(conn, kit.Soon)
 		return status.Code(err) == codes.DeadlineExceeded
 	})
 	if n := w.logs.Count("permission denied"); n > 0 {
-		t.Errorf("a request was denied: %s", w.logs.Lines())
+		t.Errorf("%d log lines about denied requests, want none: %s", n, w.logs.Lines())
 	}
 }
 
@@ -60,8 +60,8 @@ func TestKeyWriterRights(t *testing.T) {
 		"_grpc_config/acme/other", "prod/"+guardedKey+"/x")...)
 	w.denied(listing(writer, "acme/", "acme0"), listing(writer, guardedKey, guardedKey+"0"), listing(writer, "\x00", "\x00"))
 
-	// The leases of other services are out of reach, and those with entries always are. A process may
-	// hold several services on one lease: permission to write one of them is insufficient.
+	// A writer of one service cannot end the leases of others, nor a lease that a process shares among
+	// several services.
 	others, shared := w.grant(), w.grant()
 	w.put("acme/other/x", "10.0.0.1:80", clientv3.WithLease(others))
 	w.put("acme/other/y", "10.0.0.1:80", clientv3.WithLease(shared))
@@ -72,13 +72,13 @@ func TestKeyWriterRights(t *testing.T) {
 	}
 	w.denied(listingLeases(writer))
 
-	// A dead server's entry can be kept.
+	// A writer can keep the entry of a dead server.
 	own := w.grant()
 	w.put(guardedKey+"/dead", "10.0.0.1:80", clientv3.WithLease(own))
 	w.allowed(asking(writer, own, clientv3.WithAttachedKeys()), hanging(writer, guardedKey+"/other", own), putting(writer, guardedKey+"/dead"))
 	w.allowed(ending(writer, own)...)
 	if w.get(guardedKey+"/dead") == nil {
-		t.Error("the entry was deleted with its former lease")
+		t.Error("the entry was deleted with its former lease, want it kept")
 	}
 }
 
@@ -107,7 +107,7 @@ func TestReaderRights(t *testing.T) {
 	w.denied(touching(reader, guardedKey+"2/x", "acme/other/x", "_grpc_config/acme/other")...)
 	_, err := w.newRegistry(reader).Register(kit.Bounded(t, kit.Soon), guardedKey, runtime.Endpoint{Addr: "10.6.6.6:80"})
 	if err == nil || !strings.Contains(err.Error(), "permission denied") {
-		t.Errorf("the reader registers: %v", err)
+		t.Errorf("Register as the reader: %v, want permission denied", err)
 	}
 }
 
@@ -116,15 +116,15 @@ func TestAnyUserRights(t *testing.T) {
 	lease := w.grant()
 	w.put(guardedKey+"/a", "10.0.0.1:80", clientv3.WithLease(lease))
 	user := w.as()
-	// etcd bounds neither the number of a user's leases nor who revokes a lease without keys.
+	// Every user may grant any number of leases and revoke leases without keys.
 	for range 100 {
 		w.allowed(granting(user))
 	}
-	kit.Must(t, grantAs(kit.Bounded(t, kit.Soon), user, 2345)) // with a chosen id
+	kit.Must(t, grantAs(kit.Bounded(t, kit.Soon), user, 2345)) // the user chooses the id
 	empty := w.grant()
 	w.allowed(asking(user, empty, clientv3.WithAttachedKeys()))
 	w.allowed(ending(user, empty)...)
-	w.allowed(asking(user, lease), // the id is known
+	w.allowed(asking(user, lease), // a user who knows the id
 		seeingMembers(user),
 		attempt{"see etcd's state", func(ctx context.Context) error { _, err := user.Status(ctx, user.Endpoints()[0]); return err }},
 		attempt{"see the alarms", func(ctx context.Context) error { _, err := user.AlarmList(ctx); return err }})
@@ -156,7 +156,7 @@ func TestLeaseSuffix_RangeCoversNeighboursWithADigit(t *testing.T) {
 	w.denied(touching(server, legacy, legacy+"-admin/x", legacy+"x/y", legacy+".v2/x", legacy+"_2/x", "_grpc_config/"+legacy, guardedKey+"/x")...)
 	w.denied(listing(server, legacy, legacy+":"), listing(server, "acme/", "acme0"))
 
-	// The servers' role can exclude such a neighbour: its entries have a slash where a lease id has a
+	// The servers' role can exclude such a neighbour, whose entries have a slash where a lease id has a
 	// digit or ends.
 	server = w.as("legacy-server-beside-2")
 	w.denied(touching(server, legacy+"2/10.0.0.1:80", legacy+"2/")...)
@@ -165,8 +165,8 @@ func TestLeaseSuffix_RangeCoversNeighboursWithADigit(t *testing.T) {
 	}
 }
 
-// Neither ranges nor readers can distinguish a neighbour in the lease suffix layout: its writer may
-// choose a lease id that makes an entry of either service.
+// In the lease suffix layout, a neighbour's writer may choose a lease id that makes its key an entry of
+// this service. Neither ranges nor readers can tell.
 func TestLeaseSuffix_ANeighbourForgesEntries(t *testing.T) {
 	w := newGuarded(t)
 	sets := w.watchAs(w.newRegistry(w.as("legacy-caller")), legacy, runtime.LeaseSuffix)
@@ -209,7 +209,7 @@ func (w guarded) bait(host string) (addr string, dialed *atomic.Int64) {
 	return lis.Addr().String(), dialed
 }
 
-// TestKeyWriterDirectsCalls redirects calls as a writer of entries, in plaintext.
+// A writer of entries can redirect the calls of callers without TLS.
 func TestKeyWriterDirectsCalls(t *testing.T) {
 	w := newGuarded(t)
 	a, b := w.serve("a").addr, w.serve("b").addr
@@ -221,7 +221,7 @@ func TestKeyWriterDirectsCalls(t *testing.T) {
 	w.enter("a", a)
 	w.enter("b", b)
 	reached(t, conn, kit.Soon, "a", "b")
-	// An entry itself declares that it leaves, its methods, weight, zone and version.
+	// The metadata of an entry say whether it leaves, and its methods, weight, zone and version.
 	for _, tt := range []struct{ out, in string }{
 		{`{"grpc_leaving":"true"}`, `{}`},
 		{`{"grpc_methods":"basic.Greeter/Other"}`, `{"grpc_methods":"basic.Greeter/Other,SayHello"}`},
@@ -241,7 +241,7 @@ func TestKeyWriterDirectsCalls(t *testing.T) {
 	})
 }
 
-// TestConfigWriterChangesCalls makes callers repeat failed calls and wait, as a writer of live configs.
+// A writer of live configs can make callers repeat failed calls, fail at once or wait.
 func TestConfigWriterChangesCalls(t *testing.T) {
 	w := newGuarded(t)
 	live := func(config string) {
@@ -253,7 +253,7 @@ func TestConfigWriterChangesCalls(t *testing.T) {
 	var calls atomic.Int64
 	s := w.start(&server{do: func(context.Context) error {
 		calls.Add(1)
-		return status.Error(codes.Internal, "done all the same")
+		return status.Error(codes.Internal, "the call was executed")
 	}})
 	w.enter("a", s.addr)
 	conn := w.caller()
@@ -269,7 +269,7 @@ func TestConfigWriterChangesCalls(t *testing.T) {
 		return status.Code(err) == codes.Unavailable
 	})
 	live(`{"methodConfig":[{"name":[{}],"waitForReady":true}]}`)
-	kit.Eventually(t, kit.Soon, "calls wait for as long as they may", func() bool {
+	kit.Eventually(t, kit.Soon, "calls wait until their deadline", func() bool {
 		_, err := within(conn, 100*time.Millisecond)
 		return status.Code(err) == codes.DeadlineExceeded
 	})
@@ -289,10 +289,10 @@ func TestConfigWriterChecksHealth(t *testing.T) {
 	})
 }
 
-// Entries with addresses outside of the fleet, in each layout and spelling, are skipped, counted and logged.
+// Entries with addresses that are not allowed, in each layout and spelling, are skipped, counted and logged.
 func TestAllowedAddresses(t *testing.T) {
 	w := newGuarded(t)
-	// Loopback has many addresses: one stands for the fleet's network, another for a forbidden one.
+	// 127.0.0.1 stands for the allowed network, 127.0.0.9 for a forbidden one.
 	bait, dialed := w.bait("127.0.0.9")
 	_, port, err := net.SplitHostPort(bait)
 	kit.Must(t, err)
@@ -306,7 +306,7 @@ func TestAllowedAddresses(t *testing.T) {
 	}
 	reader := metric.NewManualReader()
 	registry := w.newRegistry(w.as("greeter-caller"), metered(reader),
-		runtime.WithAllowedAddresses(netip.MustParsePrefix("10.0.0.0/8")), runtime.WithAllowedAddresses(netip.MustParsePrefix("127.0.0.1/32"))) // prefixes add up
+		runtime.WithAllowedAddresses(netip.MustParsePrefix("10.0.0.0/8")), runtime.WithAllowedAddresses(netip.MustParsePrefix("127.0.0.1/32"))) // either prefix
 	if set := <-w.watchAs(registry, guardedKey); ids(set) != "honest" {
 		t.Errorf("Watch yields %v, want the honest one alone", set)
 	}
@@ -314,20 +314,20 @@ func TestAllowedAddresses(t *testing.T) {
 	reached(t, client, kit.Soon, "honest")
 	reached(t, w.bare(registry, "etcd:///"+guardedKey), kit.Soon, "honest")
 	if _, err := call(runtime.WithTarget(kit.Bounded(t, kit.Soon), "evil-0"), client); err == nil {
-		t.Error("a call reached an instance that is not allowed, by its name")
+		t.Error("a call to evil-0 succeeded, want an error: its address is not allowed")
 	}
 	if n := dialed.Load(); n > 0 {
-		t.Errorf("%d connections to an address that is not allowed", n)
+		t.Errorf("%d connections to an address that is not allowed, want none", n)
 	}
 	if got, _ := value(t, reader, "etcdrpc.discovery.malformed_values"); int(got) != len(outside) {
 		t.Errorf("%v skipped entries, want %d", got, len(outside))
 	}
-	// Not all are logged. The logged ones name their key and the reason.
+	// Some skipped entries are logged, with their key and the reason.
 	for entry, why := range []string{"none of the allowed prefixes", "a name may resolve to any address"} {
 		if !slices.ContainsFunc(w.logs.Lines(), func(line string) bool {
 			return strings.Contains(line, fmt.Sprintf("%s/evil-%d ", guardedKey, entry)) && strings.Contains(line, why)
 		}) {
-			t.Errorf("no log line for entry %d with %s: %s", entry, why, w.logs.Lines())
+			t.Errorf("no log line for entry %d with %q: %s", entry, why, w.logs.Lines())
 		}
 	}
 }

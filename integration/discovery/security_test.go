@@ -28,7 +28,7 @@ const (
 // guarded is an etcd with authentication on and the roles of docs/security.md.
 type guarded struct{ *world }
 
-// newGuarded starts an etcd for a test that runs in parallel, since it mostly waits for etcd.
+// newGuarded starts an etcd for a test, which it makes parallel.
 func newGuarded(t *testing.T) guarded {
 	t.Helper()
 	leak.Beside(t)
@@ -109,7 +109,7 @@ func (w guarded) allowed(all ...attempt) {
 	w.t.Helper()
 	for _, a := range all {
 		if err := a.do(kit.Bounded(w.t, kit.Soon)); err != nil {
-			w.t.Errorf("may not %s: %v", a.what, err)
+			w.t.Errorf("%s: %v, want that etcd allows it", a.what, err)
 		}
 	}
 }
@@ -124,7 +124,7 @@ func (w guarded) refused(why string, all ...attempt) {
 	w.t.Helper()
 	for _, a := range all {
 		if err := a.do(kit.Bounded(w.t, kit.Soon)); err == nil || !strings.Contains(err.Error(), why) {
-			w.t.Errorf("may %s: %v, want: %s", a.what, err, why)
+			w.t.Errorf("%s: %v, want an error with %q", a.what, err, why)
 		}
 	}
 }

@@ -29,7 +29,7 @@ func page(t *testing.T, registry *runtime.Registry) string {
 	w := httptest.NewRecorder()
 	statuspage.Handler(registry).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 	if w.Code != http.StatusOK {
-		t.Errorf("the page: %d", w.Code)
+		t.Errorf("the page: status %d, want 200", w.Code)
 	}
 	return w.Body.String()
 }
@@ -57,7 +57,7 @@ func TestStatus_ShowsDrainedHeldLeaving(t *testing.T) {
 	})
 	is("it has left", func(k runtime.KeyStatus) bool { return len(k.Leaving) == 0 })
 	if s := w.registry.Status(); s.Etcd.Err != nil || !slices.Equal(s.Etcd.Endpoints, w.etcd.Endpoints()) {
-		t.Errorf("etcd is shown as %+v", s.Etcd)
+		t.Errorf("status of etcd: %+v, want no error and the endpoints %v", s.Etcd, w.etcd.Endpoints())
 	}
 	w.etcd.Cut()
 	kit.Eventually(t, kit.Soon, "the page shows that etcd is down", func() bool {
@@ -78,7 +78,7 @@ func (w *world) announced(r *runtime.Registry, desc *runtime.ServiceDesc) string
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		if err := s.Serve(ctx, lis); err != nil {
-			w.t.Errorf("the server's end, with its entry withdrawn: %v", err)
+			w.t.Errorf("Serve: %v, want nil", err)
 		}
 	})
 	w.t.Cleanup(func() { stop(); serving.Wait() })
@@ -101,7 +101,7 @@ func TestServersAnswerHealth(t *testing.T) {
 	for service, want := range map[string]codes.Code{"": codes.OK, "basic.Greeter": codes.OK, "nobody": codes.NotFound} {
 		got, err := check(service)
 		if status.Code(err) != want || err == nil && got != healthpb.HealthCheckResponse_SERVING {
-			t.Errorf("%q: %v, %v", service, got, err)
+			t.Errorf("health of %q: %v, %v, want code %v", service, got, err, want)
 		}
 	}
 	registered := func(want healthpb.HealthCheckResponse_ServingStatus) {
@@ -125,7 +125,7 @@ func TestAnnounceTimeout(t *testing.T) {
 	s := w.registry.NewServer(grpc.NewServer(), runtime.WithAnnounceTimeout(200*time.Millisecond), runtime.WithDrainDelay(time.Millisecond))
 	basic.RegisterGreeterServerToEtcd(s, &server{})
 	if err := s.Serve(kit.Bounded(t, kit.Soon), kit.Listen(t)); err == nil || !strings.Contains(err.Error(), key) {
-		t.Errorf("Serve: %v, want that %q could not be announced", err, key)
+		t.Errorf("Serve: %v, want an error that names %q", err, key)
 	}
 	w.etcd.Restore()
 }

@@ -34,13 +34,13 @@ func TestAffinityTravelsAsAHash(t *testing.T) {
 	for _, name := range []string{"alice@example.com", "bob", ""} { // each replaces the previous one; "" removes it
 		ctx = runtime.WithAffinity(ctx, name)
 		if got, ok := runtime.Affinity(ctx); got != name || ok != (name != "") {
-			t.Errorf("Affinity = %q, %v", got, ok)
+			t.Errorf("Affinity = %q, %v, want %q", got, ok, name)
 		}
 		_, err := call(ctx, conn)
 		kit.Must(t, err)
 		md := s.headers.Load().(metadata.MD)
 		if hashes := md.Get("etcd-affinity"); strings.Contains(fmt.Sprint(md), "alice") || (len(hashes) == 1) != (name != "") || len(md.Get("mine")) != 1 {
-			t.Errorf("with the affinity %q the server saw %v", name, md)
+			t.Errorf("with the affinity %q the server saw %v, want its hash and \"mine\"", name, md)
 		}
 	}
 }
@@ -55,7 +55,7 @@ func TestSelector(t *testing.T) {
 	reached(t, conn, kit.Soon, "b", "c")
 	none := runtime.WithSelector(func(runtime.Endpoint) bool { return false })
 	if _, err := within(w.conn(none), kit.Soon); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), "selected") {
-		t.Errorf("a selector that selects nothing: %v", err)
+		t.Errorf("a selector that selects nothing: %v, want Unavailable, naming %q", err, key)
 	}
 	if names, err := ask(kit.Bounded(t, kit.Soon), w.instances(none)); status.Code(err) != codes.Unavailable {
 		t.Errorf("calls to each of no instances: %q, %v, want Unavailable", names, err)
@@ -74,7 +74,7 @@ func TestTarget(t *testing.T) {
 	for _, name := range []string{"a", "b", "a"} {
 		for range 10 {
 			if got, err := to(name); got != name || err != nil {
-				t.Fatalf("a call to %s reached %q, %v", name, got, err)
+				t.Fatalf("a call to %s: answered by %q, %v", name, got, err)
 			}
 		}
 	}
@@ -82,7 +82,7 @@ func TestTarget(t *testing.T) {
 	kit.Eventually(t, kit.Soon, "the instance is gone", func() bool {
 		name, err := to("a", grpc.WaitForReady(true))
 		if err == nil && name != "a" {
-			t.Fatalf("a call to a reached %q", name)
+			t.Fatalf("a call to a: answered by %q", name)
 		}
 		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), `"a"`)
 	})
@@ -93,7 +93,7 @@ func TestTarget(t *testing.T) {
 	})
 	moved.stop()
 	if _, err := to("a"); status.Code(err) != codes.Unavailable {
-		t.Errorf("a call to an instance that is down: %v", err)
+		t.Errorf("a call to an instance that is down: %v, want Unavailable", err)
 	}
 }
 
@@ -111,7 +111,7 @@ func TestInstances_OneConnectionEach(t *testing.T) {
 	for range 20 {
 		names, err := ask(kit.Bounded(t, kit.Soon), i)
 		if err != nil || strings.Join(names, "") != "abc" {
-			t.Fatalf("each: %q, %v", names, err)
+			t.Fatalf("Each: answers of %q, %v, want a, b and c", names, err)
 		}
 	}
 	connections := 0
@@ -140,8 +140,8 @@ func TestInstances_OneConnectionEach(t *testing.T) {
 	}
 }
 
-// An instance on which every call times out is ejected, though a bound turns away most of the calls to
-// it.
+// An instance on which every call times out is ejected, although a limit on concurrent calls rejects most
+// of its calls.
 func TestBound_RejectedCallsDoNotHideFailures(t *testing.T) {
 	w := newWorld(t, nil)
 	hangs := w.start(&server{name: "a", do: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }})
@@ -164,8 +164,8 @@ func TestBound_RejectedCallsDoNotHideFailures(t *testing.T) {
 	})
 }
 
-// Splits, zones and policies change live under load, over 20 connected instances, while metadata
-// changes (R8) and calls name instances. No connection is made and no call fails (P7).
+// While splits, zones, policies and metadata change under load, 20 instances keep their connections (R8) and
+// no call fails (P7).
 func TestChanges_KeepConnections(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithZone("x"))
@@ -197,12 +197,12 @@ func TestChanges_KeepConnections(t *testing.T) {
 		load.more(t, 60)
 	}
 	w.tag(servers[0], `{"version":"v9","zone":"z","weight":7}`)
-	kit.Eventually(t, kit.Soon, "the metadata are seen", func() bool {
+	kit.Eventually(t, kit.Soon, "the new metadata are known", func() bool {
 		return slices.ContainsFunc(w.status().Endpoints, func(e runtime.Endpoint) bool { return e.Version == "v9" })
 	})
 	for _, name := range names {
 		if got, err := call(runtime.WithTarget(kit.Bounded(t, kit.Soon), name), conn); err != nil || got != name {
-			t.Errorf("a call for %s: %q, %v", name, got, err)
+			t.Errorf("a call to %s: answered by %q, %v", name, got, err)
 		}
 	}
 	if n := connections() - first; n != 0 {
@@ -230,20 +230,20 @@ func TestFallback_OnlyWithoutPrimary(t *testing.T) {
 	away.put("west/"+key+"/a1", a1.addr)
 	conn, instances := home.conn(), home.instances()
 	if got, err := within(conn, kit.Soon); got != "a1" {
-		t.Errorf("the first call of a key without instances in the primary: %q, %v", got, err)
+		t.Errorf("first call without instances in the primary: answered by %q, %v, want \"a1\"", got, err)
 	}
 	kit.Eventually(t, kit.Soon, "the status says that calls have left", func() bool { return home.status().Away == 1 })
 	if n := awayConns(); n != 1 {
 		t.Errorf("the metric is %v, want 1 connection", n)
 	}
 	if n := away.status().Connections; n != 0 {
-		t.Errorf("the fallback's registry counts %d connections to its own fallback", n)
+		t.Errorf("the fallback's registry counts %d connections, want 0", n)
 	}
 	if all, err := instances.All(kit.Bounded(t, kit.Soon)); len(all) > 0 || err != nil {
 		t.Errorf("the primary's instances: %v, %v; want none", all, err)
 	}
 	if _, err := call(runtime.WithTarget(kit.Bounded(t, kit.Soon), "a1"), conn); status.Code(err) != codes.Unavailable {
-		t.Errorf("a call that names the other cluster's instance: %v", err)
+		t.Errorf("a call to the instance a1 of the fallback: %v, want Unavailable", err)
 	}
 	kit.Must(t, away.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, hasty))
 	kit.Eventually(t, kit.Soon, "the fallback registry has the config", func() bool { return away.status().ServiceConfig != "" })
@@ -260,7 +260,7 @@ func TestFallback_OnlyWithoutPrimary(t *testing.T) {
 	reached(t, conn, kit.Soon, "a1")
 	load.none(t)
 	if left, back := home.logs.Count("calls go to the cluster to fall back on"), home.logs.Count("calls are back"); left != 2 || back != 1 {
-		t.Errorf("failover and failback lines: %d and %d: %s", left, back, home.logs.Lines())
+		t.Errorf("%d failover and %d failback lines, want 2 and 1: %s", left, back, home.logs.Lines())
 	}
 
 	fails := func(why string) {

@@ -24,11 +24,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// limited holds small limits, which few writes exceed.
+// limited holds limits that are small enough for a test to exceed.
 var limited = runtime.Limits{Entries: 1000, Bytes: 256 << 10, Connections: 16}
 
-// victim is a process that calls a service whose keys, candidates or live config are hostile. It also
-// calls another service.
+// victim is a process that calls a service with hostile keys, candidates or live configs, and another
+// service without.
 type victim struct {
 	*world
 	trap  *trap
@@ -46,12 +46,12 @@ type cost struct {
 	lines int // of the log
 }
 
-func (c cost) within(most cost) bool {
-	return c.heap <= most.heap && c.disk <= most.disk && c.open <= most.open && c.lines <= most.lines
+func (c cost) within(bound cost) bool {
+	return c.heap <= bound.heap && c.disk <= bound.disk && c.open <= bound.open && c.lines <= bound.lines
 }
 
-// usual bounds the cost of most ways. Each of two clients has 16 connections in use, 32 to silent
-// servers, and 16 to earlier servers. The heap holds both ends of each.
+// usual bounds the cost of most hostile writes. Each of two clients has 16 connections in use, 32 to silent
+// servers, and 16 to earlier servers. The heap holds both ends of each connection.
 var usual = cost{heap: 8, disk: 2, open: 2 * (16 + 32 + 16), lines: 12}
 
 // large bounds the cost of large values, few of which are kept.
@@ -72,7 +72,7 @@ var hostileWays = []struct {
 	{name: "servers that say nothing", most: usual, write: func(v *victim) {
 		v.trap.silent.Store(true)
 		v.fill(500, func(i int) string { return v.entry(i) })
-		kit.Eventually(v.t, kit.Soon, "all that may be are connected to", func() bool { open, _ := v.trap.opened(); return open > 60 })
+		kit.Eventually(v.t, kit.Soon, "more than 60 connections are open", func() bool { open, _ := v.trap.opened(); return open > 60 })
 		v.load.more(v.t, 500)
 	}},
 	{name: "large pieces of metadata", most: large, write: func(v *victim) {
@@ -148,9 +148,9 @@ var hostileWays = []struct {
 				v.put(configKey, fmt.Sprintf(`{"unknown%d":true}`, n*10+i))
 			}
 		}
-		kit.Eventually(v.t, kit.Soon, "the last is refused", func() bool { return strings.Contains(fmt.Sprint(v.status().ConfigErr), "unknown69") })
+		kit.Eventually(v.t, kit.Soon, "the last config is refused", func() bool { return strings.Contains(fmt.Sprint(v.status().ConfigErr), "unknown69") })
 		v.put(configKey, wrong[0])
-		kit.Eventually(v.t, kit.Soon, "it is refused", func() bool { return !strings.Contains(fmt.Sprint(v.status().ConfigErr), "unknown") })
+		kit.Eventually(v.t, kit.Soon, "the large config is refused", func() bool { return !strings.Contains(fmt.Sprint(v.status().ConfigErr), "unknown") })
 	}},
 	{name: "the largest split, over entries that change", most: usual, write: func(v *victim) {
 		var groups, drained []string
@@ -161,7 +161,7 @@ var hostileWays = []struct {
 			drained = append(drained, fmt.Sprintf("%q", v.trap.addr(i)))
 		}
 		v.put(configKey, policyOf(`{"etcd":{"split":[`+strings.Join(groups, ",")+`],"drain":[`+strings.Join(drained, ",")+`],"preferZone":true}}`))
-		kit.Eventually(v.t, kit.Soon, "it is in force", func() bool { return v.status().ServiceConfig != "" })
+		kit.Eventually(v.t, kit.Soon, "the config is in force", func() bool { return v.status().ServiceConfig != "" })
 		for n := range 2 {
 			v.fill(1000, func(i int) string {
 				return v.entry(i, "version", fmt.Sprintf("v%d", (n+i)%300), "zone", fmt.Sprintf("z%d", i%7))
@@ -236,7 +236,7 @@ func (v *victim) begin(config string) {
 }
 
 // end ends the process, and fails the test if a cost exceeds its bound.
-func (v *victim) end(when string, most cost) {
+func (v *victim) end(when string, bound cost) {
 	v.t.Helper()
 	v.load.more(v.t, 100)
 	v.put("acme/other/b", v.serve("b").addr)
@@ -253,18 +253,18 @@ func (v *victim) end(when string, most cost) {
 	kit.Must(v.t, v.registry.Close(kit.Bounded(v.t, kit.Soon)))
 	got.heap = with - v.heap()
 	v.t.Logf("%s: %+v", when, got)
-	if !got.within(most) {
-		v.t.Errorf("%s: %+v, want at most %+v", when, got, most)
+	if !got.within(bound) {
+		v.t.Errorf("%s: %+v, want at most %+v", when, got, bound)
 	}
 }
 
 // heap returns the heap in use, in MiB, without etcd's unwritten data.
 func (v *victim) heap() int {
 	v.t.Helper()
-	_, err := v.etcd.Admin().HashKV(kit.Bounded(v.t, kit.Soon), v.etcd.Endpoints()[0], 0) // makes etcd write it
+	_, err := v.etcd.Admin().HashKV(kit.Bounded(v.t, kit.Soon), v.etcd.Endpoints()[0], 0) // makes etcd write its data
 	kit.Must(v.t, err)
 	goruntime.GC()
-	goruntime.GC() // pools keep objects for a cycle
+	goruntime.GC() // a second time: pools keep objects for one cycle
 	var stats goruntime.MemStats
 	goruntime.ReadMemStats(&stats)
 	return int(stats.HeapAlloc >> 20)

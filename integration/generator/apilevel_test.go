@@ -112,7 +112,7 @@ func withRequests(beside map[string]string, folder, name string) map[string]stri
 // An overlay holds Go files that the build sees in testdata, by path.
 type overlay map[string]string
 
-// add adds files to a folder; "" keeps their own.
+// add adds files to a folder. If the folder is "", their paths stay as they are.
 func (o overlay) add(folder string, files map[string]string) {
 	for path, content := range files {
 		if folder != "" {
@@ -149,6 +149,6 @@ func (o overlay) build(t *testing.T, flags ...string) {
 	}
 	args := slices.Concat([]string{"build", "-overlay=" + config}, flags, slices.Collect(maps.Keys(packages)))
 	if output, err := exec.CommandContext(t.Context(), "go", args...).CombinedOutput(); err != nil {
-		t.Errorf("go build %v: %v\n%s", flags, err, output)
+		t.Errorf("go build %v: %v, want success\n%s", flags, err, output)
 	}
 }

@@ -59,8 +59,8 @@ func (s sources) paths() []string {
 	return paths
 }
 
-// The compiler caches its results for a file until the sources have another file of that name: the
-// options and protobuf's own files take most of its time.
+// The compiler caches the results for a file until the sources have another file of that name. Most time
+// goes to the options and protobuf's own files.
 var (
 	compiler = incremental.New()
 	session  = new(ir.Session)
@@ -87,13 +87,13 @@ func (s sources) give() {
 type positions int
 
 const (
-	everyField positions = iota // as buf does: also the fields inside { }
+	everyField positions = iota // as buf does, including the fields inside { }
 	statements                  // as protoc does
 	none
 )
 
 // compile returns the request that a build tool would send a plugin, to generate code for the given
-// files or, if none is given, for all. Nothing in it identifies the compiler.
+// files or, if none is given, for all.
 func (s sources) compile(t *testing.T, where positions, parameter string, generate ...string) *pluginpb.CodeGeneratorRequest {
 	t.Helper()
 	if len(generate) == 0 {
@@ -123,7 +123,7 @@ func failIfWrong(t *testing.T, diagnostics *report.Report) {
 	t.Helper()
 	for _, diagnostic := range diagnostics.Diagnostics {
 		if diagnostic.Level() <= report.Error {
-			t.Errorf("%s: %s", diagnostic.File(), diagnostic.Message())
+			t.Errorf("compile %s: %s", diagnostic.File(), diagnostic.Message())
 		}
 	}
 	if t.Failed() {
@@ -131,7 +131,7 @@ func failIfWrong(t *testing.T, diagnostics *report.Report) {
 	}
 }
 
-// overWire returns the request as parsed by a plugin that does not link the options.
+// overWire returns the request as a plugin parses it that does not link the options.
 func overWire(t *testing.T, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorRequest {
 	t.Helper()
 	wire, err := protobuf.MarshalOptions{Deterministic: true}.Marshal(request)

@@ -135,11 +135,11 @@ func checkAnswer(t *testing.T, file *descriptorpb.FileDescriptorProto, parameter
 	}
 	if response.Error != nil {
 		if len(response.GetFile()) > 0 {
-			t.Fatalf("wrote %d files in spite of the error %s", len(response.GetFile()), response.GetError())
+			t.Fatalf("wrote %d files, want none with the error %s", len(response.GetFile()), response.GetError())
 		}
 		for line := range strings.SplitSeq(response.GetError(), "\n") {
 			if !place.MatchString(line) {
-				t.Fatalf("the error has the line %q:\n%s", line, response.GetError())
+				t.Fatalf("line %q of the error has no place:\n%s", line, response.GetError())
 			}
 		}
 		return
@@ -147,7 +147,7 @@ func checkAnswer(t *testing.T, file *descriptorpb.FileDescriptorProto, parameter
 	for _, file := range response.GetFile() {
 		formatted, err := format.Source([]byte(file.GetContent()))
 		if err != nil || string(formatted) != file.GetContent() {
-			t.Fatalf("%s is not formatted, %v:\n%s", file.GetName(), err, file.GetContent())
+			t.Fatalf("%s is not formatted as gofmt does, %v:\n%s", file.GetName(), err, file.GetContent())
 		}
 	}
 }

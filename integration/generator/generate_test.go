@@ -19,7 +19,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
 )
 
-// generate answers a request as the command would.
+// generate runs this plugin on a request.
 func generate(t *testing.T, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorResponse {
 	t.Helper()
 	raw, err := proto.Marshal(request)
@@ -42,7 +42,7 @@ func generated(t *testing.T, request *pluginpb.CodeGeneratorRequest) map[string]
 func contents(t *testing.T, plugin string, response *pluginpb.CodeGeneratorResponse) map[string]string {
 	t.Helper()
 	if response.Error != nil {
-		t.Fatalf("%s: %s", plugin, response.GetError())
+		t.Fatalf("%s returned the error %s", plugin, response.GetError())
 	}
 	files := map[string]string{}
 	for _, file := range response.GetFile() {
@@ -59,8 +59,8 @@ func runTool(t *testing.T, name string, request *pluginpb.CodeGeneratorRequest) 
 	return contents(t, name, answer(t, name, request))
 }
 
-// answer runs another project's plugin on the request: a tool of this module, or a package at its own
-// version.
+// answer runs another project's plugin on a request. name is a tool of this module, or a package with
+// a version.
 func answer(t *testing.T, name string, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorResponse {
 	t.Helper()
 	wire, err := proto.Marshal(request)

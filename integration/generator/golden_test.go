@@ -73,7 +73,7 @@ func generatedCase(t *testing.T, name string, files sources, where positions) (f
 	return first, second
 }
 
-// writeOthers writes the output of the other plugins for a case.
+// writeOthers writes the output of other projects' plugins for a case.
 func writeOthers(t *testing.T, name string, files sources) {
 	t.Helper()
 	parameter := strings.TrimSuffix(parametersOf(name)[0], ownPackage)
@@ -132,14 +132,14 @@ func testGolden(t *testing.T, name string) {
 	files.readDir(t, filepath.Join(dataDir, name), name)
 	got, again := generatedCase(t, name, files, everyField)
 	if diff := cmp.Diff(got, again); diff != "" {
-		t.Errorf("two runs differ (-first +second):\n%s", diff)
+		t.Errorf("the output of two runs differs (-first +second):\n%s", diff)
 	}
 	if bare, _ := generatedCase(t, name, files, none); !maps.Equal(got, bare) {
-		t.Errorf("comments and positions make a difference (-with +without):\n%s", cmp.Diff(got, bare))
+		t.Errorf("comments and positions change the output (-with +without):\n%s", cmp.Diff(got, bare))
 	}
 	for path, content := range got {
 		if formatted, err := format.Source([]byte(content)); err != nil {
-			t.Errorf("%s: %v", path, err)
+			t.Errorf("format %s: %v", path, err)
 		} else if diff := cmp.Diff(content, string(formatted)); diff != "" {
 			t.Errorf("%s is not formatted (-got +gofmt):\n%s", path, diff)
 		}
@@ -150,15 +150,14 @@ func testGolden(t *testing.T, name string) {
 		writeOthers(t, name, files)
 	}
 	if diff := cmp.Diff(committed(t, name), got); diff != "" {
-		t.Errorf("differs from the committed file; check it, then run `go test . -update` (-committed +got):\n%s", diff)
+		t.Errorf("the output differs from the committed files; check it, then run `go test . -update` (-committed +got):\n%s", diff)
 	}
 }
 
 // serviceConfig finds the configs in generated code.
 var serviceConfig = regexp.MustCompile("(?m)^\tServiceConfig: (.*),$")
 
-// TestServiceConfigs checks that gRPC accepts every generated config, and that etcd may hold it: the
-// generator, the clients and the operators share one description.
+// TestServiceConfigs checks that gRPC accepts every generated config, and that it is a valid live config.
 func TestServiceConfigs(t *testing.T) {
 	n := 0
 	for _, name := range cases(t) {
@@ -167,19 +166,19 @@ func TestServiceConfigs(t *testing.T) {
 				n++
 				text, err := strconv.Unquote(match[1])
 				if err != nil {
-					t.Fatalf("%s: %s: %v", path, match[1], err)
+					t.Fatalf("%s: unquote %s: %v", path, match[1], err)
 				}
 				config, err := grpccheck.Live(text)
 				if err != nil {
-					t.Errorf("%s: %s: %v", path, text, err)
+					t.Errorf("%s: config %s: %v, want gRPC to accept it", path, text, err)
 				} else if again := config.JSON(); again != text {
-					t.Errorf("%s: %s is written %s", path, text, again)
+					t.Errorf("%s: config %s, want %s as clients write it", path, text, again)
 				}
 			}
 		}
 	}
 	if n < 30 {
-		t.Errorf("found %d configs", n)
+		t.Errorf("found %d configs, want at least 30", n)
 	}
 }
 
@@ -238,7 +237,7 @@ func TestOneRequest(t *testing.T) {
 	}
 	together := generated(t, files.compile(t, everyField, "paths=source_relative"))
 	if diff := cmp.Diff(alone, together); diff != "" {
-		t.Errorf("(-alone +together):\n%s", diff)
+		t.Errorf("the output depends on the other cases (-alone +together):\n%s", diff)
 	}
 }
 

@@ -18,10 +18,10 @@ import (
 func TestFeatures(t *testing.T) {
 	got, want := generate(t, new(pluginpb.CodeGeneratorRequest)), answer(t, "protoc-gen-go", new(pluginpb.CodeGeneratorRequest))
 	if got.GetSupportedFeatures() != want.GetSupportedFeatures() {
-		t.Errorf("features %b; protoc-gen-go has %b", got.GetSupportedFeatures(), want.GetSupportedFeatures())
+		t.Errorf("features %b; want %b as protoc-gen-go has", got.GetSupportedFeatures(), want.GetSupportedFeatures())
 	}
 	if got.GetMinimumEdition() != want.GetMinimumEdition() || got.GetMaximumEdition() != want.GetMaximumEdition() {
-		t.Errorf("editions %d to %d; protoc-gen-go has %d to %d",
+		t.Errorf("editions %d to %d; want %d to %d as protoc-gen-go has",
 			got.GetMinimumEdition(), got.GetMaximumEdition(), want.GetMinimumEdition(), want.GetMaximumEdition())
 	}
 }
@@ -36,7 +36,7 @@ func TestImportOption(t *testing.T) {
 		return file.GetName() == optionsProto
 	})
 	if _, ok := generated(t, request)["edition2024/service_etcd.pb.go"]; !ok {
-		t.Error("nothing is generated where the options' file is not in the request")
+		t.Error("no service_etcd.pb.go without the options' file in the request")
 	}
 }
 
@@ -47,13 +47,13 @@ func TestOptionsAreDescribed(t *testing.T) {
 	for i := range fields.Len() {
 		field := fields.Get(i)
 		if o := serviceconfig.OptionNamed(field.JSONName()); o == nil && field.ContainingOneof() == nil && field.Name() != "outlier_detection" {
-			t.Errorf("%s is not described", field.Name())
+			t.Errorf("field %s of LoadBalancing has no option in serviceconfig.Options", field.Name())
 		}
 	}
 	for _, o := range serviceconfig.Options {
 		field := fields.ByName(protoreflect.Name(o.Proto()))
 		if o.LiveOnly != (field == nil) || field != nil && field.JSONName() != o.Name {
-			t.Errorf("%s is %q in a proto file, and the field there is %v", o.Name, o.Proto(), field)
+			t.Errorf("option %s: field %v for %q, want one unless the option is for live configs alone", o.Name, field, o.Proto())
 		}
 	}
 }
@@ -64,10 +64,10 @@ func TestDependencies(t *testing.T) {
 	const user = "outlier"
 	others := slices.DeleteFunc(cases(t), func(name string) bool { return name == user })
 	if !linksXDS(t, user) {
-		t.Errorf("%s does not link xDS support", user)
+		t.Errorf("case %s does not link xDS support, want it linked", user)
 	}
 	if linksXDS(t, others...) {
-		t.Errorf("one of %v links xDS support", others)
+		t.Errorf("one of %v links xDS support, want none to", others)
 	}
 }
 
@@ -118,7 +118,7 @@ service MayBeOurs {
 	}
 	request := files.compile(t, everyField, "paths=source_relative", "theirs.proto")
 	if all := generated(t, request); len(all) > 0 {
-		t.Errorf("foreign options alone: %d generated files", len(all))
+		t.Errorf("foreign options alone: %d generated files, want 0", len(all))
 	}
 	ours := sources{
 		"public.proto": `syntax = "proto3"; package shared; import public "` + optionsProto + `"; option go_package = "example.com/shared";`,
@@ -132,6 +132,6 @@ service MayBeOurs {
 	}
 	ours.FileToGenerate = append(ours.FileToGenerate, "theirs.proto")
 	if all := generated(t, ours); len(all) != 1 || !strings.Contains(all["ours_etcd.pb.go"], "NewDemoClientFromEtcd") {
-		t.Errorf("foreign options and ours: %d generated files", len(all))
+		t.Errorf("foreign options and ours: %d generated files, want ours_etcd.pb.go alone", len(all))
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/quickstart"
 )
 
-// setupPage is the page with one setup a section.
+// setupPage is the page that has a setup in each section.
 const setupPage = "../../docs/setup.md"
 
 // setupSections lists the sections with a setup: a typing error on the page must not skip one.
@@ -105,7 +105,7 @@ func inProject(t *testing.T, dir, name string, args ...string) {
 	cmd.WaitDelay = 5 * time.Second
 	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=", "PATH="+os.Getenv("PATH")+string(filepath.ListSeparator)+standIn(t))
 	if output, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, output)
+		t.Fatalf("run %s %s: %v\n%s", name, strings.Join(args, " "), err, output)
 	}
 }
 
@@ -120,7 +120,7 @@ func standIn(t *testing.T) string {
 	return dir
 }
 
-// checkGenerated checks that the service has our code and that the options have none: this project has it.
+// checkGenerated checks that the service has generated code and the options, whose code is in this project, have none.
 func checkGenerated(t *testing.T, dir string) {
 	t.Helper()
 	var ours []string
@@ -131,12 +131,12 @@ func checkGenerated(t *testing.T, dir string) {
 		case "greeter_etcd.pb.go":
 			ours = append(ours, path)
 		case "options.pb.go":
-			t.Errorf("%s has the options' code", path)
+			t.Errorf("generated %s, want no code for the options", path)
 		}
 		return err
 	})
 	if err != nil || len(ours) != 1 {
-		t.Errorf("our code is %q, %v; want one file", ours, err)
+		t.Errorf("generated %q, %v; want one greeter_etcd.pb.go", ours, err)
 	}
 }
 
@@ -170,7 +170,7 @@ func TestBufMessages(t *testing.T) {
 		t.Run(match[1], func(t *testing.T) {
 			broken, ok := brokenSetups[match[1]]
 			if !ok {
-				t.Fatal("no set-up provokes the message")
+				t.Fatal("brokenSetups has no entry for the message")
 			}
 			dir := newProject(t)
 			inProject(t, dir, "bash", "-euc", broken)
@@ -182,7 +182,7 @@ func TestBufMessages(t *testing.T) {
 				parts[i] = regexp.QuoteMeta(part)
 			}
 			if err == nil || !regexp.MustCompile(strings.Join(parts, ".+")).Match(output) {
-				t.Errorf("it says %v: %s", err, output)
+				t.Errorf("buf generate: %v: %s, want the message of the page", err, output)
 			}
 		})
 	}

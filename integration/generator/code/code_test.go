@@ -22,7 +22,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// The names of a service and their types.
+// The types of the functions that a service generates.
 var (
 	_ *runtime.ServiceDesc                                                     = &basic.Greeter_EtcdServiceDesc
 	_ func(*runtime.Registry, ...grpc.DialOption) (basic.GreeterClient, error) = basic.NewGreeterClientFromEtcd
@@ -83,8 +83,8 @@ func unary[Q, R any](method func(context.Context, Q, ...grpc.CallOption) (R, err
 	}
 }
 
-// FuzzMeaning compares gRPC's reading of a live config with its reading of the config that clients
-// pass on instead. If gRPC reads both, they must mean the same.
+// FuzzMeaning compares how gRPC parses a live config and the config that clients pass to gRPC in its place. If gRPC
+// accepts both, the results must be equal.
 func FuzzMeaning(f *testing.F) {
 	for _, text := range append(crashing, lively...) {
 		f.Add(text)
@@ -106,13 +106,13 @@ func FuzzMeaning(f *testing.F) {
 		want := parse(text)
 		got := parse(c.JSON())
 		if got.Err != nil && !strings.Contains(got.Err.Error(), "no supported policies found") {
-			t.Fatalf("%s is accepted as %s, which gRPC refuses: %v", text, c.JSON(), got.Err)
+			t.Fatalf("%s is accepted as %s, want a config that gRPC accepts: %v", text, c.JSON(), got.Err)
 		}
 		if want.Err != nil || got.Err != nil {
 			return
 		}
 		if diff := cmp.Diff(want.Config, got.Config, inFull, exceptText); diff != "" {
-			t.Fatalf("%s\nis accepted as\n%s\nwhich means something else to gRPC:\n%s", text, c.JSON(), diff)
+			t.Fatalf("gRPC reads\n%s\nand the accepted\n%s\ndifferently (-first +second):\n%s", text, c.JSON(), diff)
 		}
 	})
 }

@@ -22,7 +22,7 @@ import (
 	outlierpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/outlier"
 )
 
-// crashing configs ended every process with outlier detection, inside gRPC.
+// crashing holds configs that made outlier detection in gRPC panic.
 var crashing = []string{
 	`{"loadBalancingConfig":[{"outlier_detection_experimental":{}}]}`,
 	`{"loadBalancingConfig":[{"outlier_detection_experimental":null}]}`,
@@ -32,7 +32,7 @@ var crashing = []string{
 	`{"loadBalancingPolicy":"xds_cluster_impl_experimental"}`,
 }
 
-// lively configs exercise the fields of every policy.
+// lively holds configs that use the fields of every policy.
 var lively = []string{
 	`{}`,
 	`{"loadBalancingPolicy":"etcd"}`,
@@ -54,12 +54,12 @@ func TestLivelyConfigsAreInForce(t *testing.T) {
 	live := newLive(t)
 	for _, text := range lively {
 		if err := live.try(text); err != nil {
-			t.Errorf("%s: %v", text, err)
+			t.Errorf("calls with the config %s: %v", text, err)
 		}
 	}
 }
 
-// FuzzLive puts each accepted config in force on a connection with every policy linked, and makes calls.
+// FuzzLive makes calls on a connection with each accepted config. Every policy is linked.
 func FuzzLive(f *testing.F) {
 	for _, text := range append(crashing, lively...) {
 		f.Add(text)
@@ -70,7 +70,7 @@ func FuzzLive(f *testing.F) {
 			return
 		}
 		if err := live.try(text); err != nil {
-			t.Errorf("%s: %v", text, err)
+			t.Errorf("calls with the config %s: %v", text, err)
 		}
 	})
 }

@@ -23,7 +23,7 @@ type row struct {
 	want string
 }
 
-// TestSpelling checks the text of the values of fields. Unset, empty and zero values have none.
+// TestSpelling checks how field values are formatted as affinities. Unset, empty and zero values give none.
 func TestSpelling(t *testing.T) {
 	c := newCalls(t)
 	for name, rows := range map[string][]row{
@@ -42,7 +42,7 @@ func TestSpelling(t *testing.T) {
 				continue
 			}
 			if err := row.call(runtime.WithAffinity(t.Context(), "the caller's")); err != nil || c.affinity != "the caller's" {
-				t.Errorf("%s, %s: affinity %q, %v; want the one that the context had", name, row.name, c.affinity, err)
+				t.Errorf("%s, %s: affinity %q, %v; want the affinity of the context", name, row.name, c.affinity, err)
 			}
 		}
 	}

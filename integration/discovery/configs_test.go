@@ -21,7 +21,7 @@ const hasty = `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`
 
 // A live config overrides the generated config and the caller's. The last good one stays in force until its deletion (R12, K5).
 func TestLiveConfig_Overrides(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil)
 	w.registerAll("a", "b")
 	// The limit that a request exceeds identifies the config in force.
@@ -67,7 +67,7 @@ func TestLiveConfig_Overrides(t *testing.T) {
 
 // An empty value is a bad live config and not a deletion: the last good config stays in force (K6).
 func TestLiveConfig_EmptyIsBad(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil)
 	w.registerAll("a", "b")
 	w.put(configKey, drainA)
@@ -87,7 +87,7 @@ func TestLiveConfig_EmptyIsBad(t *testing.T) {
 
 // WithLiveLoadBalancingOnly rejects live configs with any other field than load balancing (S10).
 func TestLiveConfig_LoadBalancingOnly(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil, runtime.WithLiveLoadBalancingOnly())
 	conn := w.calling("a", "b")
 	w.put(configKey, strings.TrimSuffix(drainA, "}")+`,"methodConfig":[{"name":[{}],"timeout":"1s"}]}`)

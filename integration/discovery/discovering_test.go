@@ -37,7 +37,7 @@ func TestDisconnected_Converges(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			leak.Beside(t)
+			leak.Parallel(t)
 			w := newWorld(t, nil)
 			conn := w.calling("a")
 			w.etcd.Cut()
@@ -52,7 +52,7 @@ func TestDisconnected_Converges(t *testing.T) {
 
 // Two of three members stop. Calls go on (D5, R6), and a new caller takes the last member's content, which may be stale (D13).
 func TestQuorumLost_CallsGoOn(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
 	// The last member keeps its connections. A watch that requires a leader fails at once; any other
 	// watch would be replaced only after 8 s without a message.
@@ -83,7 +83,7 @@ func TestQuorumLost_CallsGoOn(t *testing.T) {
 
 // The watched member swallows all bytes: keepalives detect it, and the client switches to another member (D6).
 func TestBlackHole_AnotherMemberIsUsed(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
 	conn := w.calling("a")
 	w.etcd.Member(w.watched()).Pause()
@@ -108,7 +108,7 @@ func (w *world) watched() (member int) {
 
 // After a token has expired, existing watches continue and new ones open (D7).
 func TestTokenExpires_WatchesGoOn(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret"), etcdtest.WithTokenTTL(time.Second)})
 	conn := w.calling("a")
 	<-time.After(3 * time.Second) // the token expires
@@ -128,7 +128,7 @@ func TestTokenExpires_WatchesGoOn(t *testing.T) {
 
 // Without read permission each call fails with an error that names the key. Permission for that key alone is enough (D8, D9).
 func TestPermission_MayComeLater(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret", etcdtest.User{Name: "caller", Password: "p"})})
 	w.registry = w.newRegistry(w.etcd.Client(t, etcdtest.As("caller", "p")))
 	w.registerAll("a")
@@ -239,7 +239,7 @@ func TestWrappedClient_IsUsed(t *testing.T) {
 
 // If the program has closed the etcd client of a registry, each error names that cause.
 func TestClosedClient_IsNamed(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil)
 	client := w.etcd.Client(t)
 	registry := kit.Registry(t, w.logs, client)

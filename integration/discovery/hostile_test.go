@@ -104,7 +104,7 @@ func (n naive) Handle(_ context.Context, r slog.Record) error {
 // The log, the status page and the errors of callers escape the hostile keys and live configs of a service.
 // Calls to another service succeed meanwhile.
 func TestHostileTexts_AreShownHarmlessly(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil)
 	w.fillHostile()
 	w.registry = w.newRegistry(w.client, runtime.WithLogger(slog.New(naive{slog.NewTextHandler(w.logs, nil), w.logs})))

@@ -35,7 +35,7 @@ import (
 
 // If etcd is down when a registry is made, calls end at their deadline with the cause, and succeed once etcd is back (R1).
 func TestEtcdDown_WhenBuilt(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil)
 	w.register(w.serve("a"))
 	w.etcd.Cut()
@@ -66,7 +66,7 @@ func TestEtcdDown_IdleConnectionsWake(t *testing.T) {
 
 // A process that starts without etcd uses its snapshot (R7), and waits for etcd if the snapshot is corrupt.
 func TestEtcdDown_SnapshotServes(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	dir := t.TempDir()
 	w := newWorld(t, nil, runtime.WithSnapshotDir(dir))
 	w.registerAll("a", "drained")
@@ -163,7 +163,7 @@ func TestNoEndpoint_IsNamed(t *testing.T) {
 // After the leases of all instances were revoked, connections, watches and the status keep the
 // same endpoints for a while (R5, K1). Calls to each instance leave these endpoints out.
 func TestHeld_EveryReaderSeesOneState(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil)
 	lease := w.grant()
 	for _, name := range []string{"a", "b"} {

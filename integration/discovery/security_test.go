@@ -31,7 +31,7 @@ type guarded struct{ *world }
 // newGuarded starts an etcd for a test, which it makes parallel.
 func newGuarded(t *testing.T) guarded {
 	t.Helper()
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := guarded{newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root")})}
 	page, err := os.ReadFile("../../docs/security.md")
 	kit.Must(t, err)

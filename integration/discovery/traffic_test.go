@@ -167,7 +167,7 @@ func TestBound_RejectedCallsDoNotHideFailures(t *testing.T) {
 // While splits, zones, policies and metadata change under load, 20 instances keep their connections (R8) and
 // no call fails (P7).
 func TestChanges_KeepConnections(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil, runtime.WithZone("x"))
 	var names []string
 	var servers []*server

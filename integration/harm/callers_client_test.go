@@ -173,7 +173,7 @@ func (t *tally) served(name string) bool {
 	return t.by[name] > 0
 }
 
-// lost returns the calls that failed or went elsewhere, and the share of them.
+// lost returns the number and the share of the calls that failed or reached a wrong server.
 func (t *tally) lost() (int, float64) {
 	n := t.failed + t.misrouted
 	return n, float64(n) / float64(max(t.calls, 1))
@@ -201,10 +201,10 @@ func (t *tally) why() string {
 // A few calls more or less are noise.
 const noise = 5
 
-// luck is the relative margin for calls that our client loses: a few outages of random length lose them.
+// luck is the relative margin for lost calls, as a few outages of random length lose them.
 const luck = 0.2
 
-// worse returns the counts in which our client is worse off. If gRPC's client knows some of the servers, ours connects to the others, too.
+// worse describes the counts in which our client is worse off. ofAll states that gRPC's client knows all servers.
 func worse(us, them *tally, ofAll bool) []string {
 	var in []string
 	lost, share := us.lost()

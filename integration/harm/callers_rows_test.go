@@ -18,7 +18,7 @@ import (
 
 const ms = time.Millisecond
 
-// rows is the table: one row a fault.
+// rows is the table, with one fault in each row.
 var rows = slices.Concat(ending, notAnswering, leaving, fromEtcd, options)
 
 var (
@@ -152,7 +152,7 @@ var options = []row{
 
 // The faults that rows share.
 
-// ages makes servers close connections in order at age d.
+// ages makes servers close connections gracefully at age d.
 func ages(d time.Duration) []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: d})}
 }
@@ -190,7 +190,7 @@ func killed(n int) func(*world) {
 	}
 }
 
-// erring makes the first n servers fail at once. The others take a delay that is long even on a busy machine.
+// erring makes the first n servers fail at once. The others answer after a long delay.
 func erring(n int, code codes.Code) func(*world) {
 	return func(w *world) {
 		for i, s := range w.servers {
@@ -251,7 +251,7 @@ func affine(r row) row {
 		kinds: 20, owned: true,
 		ours: func(ctx context.Context, kind int) context.Context { return runtime.WithAffinity(ctx, user(kind)) },
 		grpcs: func(ctx context.Context, kind int) context.Context {
-			sum := sha256.Sum256([]byte(user(kind))) // as ours sends it, so that both have the same owners
+			sum := sha256.Sum256([]byte(user(kind))) // as our client sends it, so that both clients map a key to the same server
 			return metadata.AppendToOutgoingContext(ctx, "etcd-affinity", fmt.Sprintf("%x", sum[:8]))
 		},
 	}

@@ -1,6 +1,6 @@
-// Package harm holds the yardstick of this project: no caller is worse off than with gRPC's own policy
-// over the same addresses (callers_*), and no server than with plain grant, put and keep-alive
-// (servers_test.go). Both sides run at the same time, under the same faults.
+// Package harm compares this project with the simplest alternative. Under the same faults at the same time, callers lose
+// no more than with gRPC's own policy over the same addresses (callers_*), and servers no more than with plain grant,
+// put and keep-alive (servers_test.go).
 package harm
 
 import (
@@ -17,7 +17,7 @@ import (
 // etcd is shared by all rows about callers. Each row has its own namespace.
 var etcd *etcdtest.Cluster
 
-// parallel bounds the rows that run at once: a row mostly waits.
+// parallel bounds the rows that run at once. Rows mostly wait.
 const parallel = 6
 
 func TestMain(m *testing.M) {
@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 }
 
 // TestCallers runs two clients in each environment of the table: ours, and gRPC's own policy with a
-// manual resolver. Several rows run at once. A row in which ours seems worse off runs again, alone. It
-// fails if ours is worse off in the first run and in the sum of both.
+// manual resolver. Several rows run at once. If our client is worse off in a row, the row runs again, alone.
+// It fails if our client is also worse off in the sum of both runs.
 func TestCallers(t *testing.T) {
 	var mu sync.Mutex
 	seemWorse := make(map[string]bool)
@@ -53,7 +53,7 @@ func TestCallers(t *testing.T) {
 				return
 			}
 			if in := sum.add(t, r); len(in) > 0 {
-				t.Errorf("ours %s\nours:  %v%s\ngRPC's: %v%s", strings.Join(in, ", and "), &sum.us, sum.us.why(), &sum.them, sum.them.why())
+				t.Errorf("our client %s; want no more than gRPC's\nours:  %v%s\ngRPC's: %v%s", strings.Join(in, ", and "), &sum.us, sum.us.why(), &sum.them, sum.them.why())
 			}
 		})
 	}
@@ -62,7 +62,7 @@ func TestCallers(t *testing.T) {
 // result holds the counts of both clients over all runs of a row.
 type result struct{ us, them tally }
 
-// add runs a row, adds its counts, and returns in which counts ours is worse off.
+// add runs a row, adds its counts, and describes the counts in which our client is worse off.
 func (s *result) add(t *testing.T, r row) []string {
 	w := runRow(t, r)
 	s.us.add(&w.us.tally)

@@ -64,8 +64,8 @@ type way struct {
 	kinds   int                                                 // 0: one
 	ours    func(ctx context.Context, kind int) context.Context // nil: ctx as it is
 	grpcs   func(ctx context.Context, kind int) context.Context // nil: ctx as it is
-	allowed func(s *server, kind int) bool                      // the servers of the kind's connection of gRPC's client; nil: one connection, to all
-	owned   bool                                                // each kind belongs to the server that answers it before the script
+	allowed func(s *server, kind int) bool                      // the servers that may answer; nil: all
+	owned   bool                                                // a kind belongs to the server that answered it before the script
 	leader  bool                                                // the calls are for the leader
 }
 
@@ -91,7 +91,7 @@ type list struct {
 	allowed  map[*server]bool
 }
 
-// runs counts the rows that ran: each has a namespace of its own.
+// runs counts the rows that ran. It numbers their namespaces.
 var runs atomic.Int64
 
 // runRow runs a row and returns its world with both clients' counts.
@@ -141,7 +141,7 @@ func runRow(t *testing.T, r row) *world {
 
 func (w *world) close() {
 	for _, l := range w.net.links {
-		l.set(sound) // gRPC waits for 5 s to write its last frame
+		l.set(sound) // over a broken link gRPC would wait 5 s to write its last frame
 		l.reset()
 	}
 	for i := len(w.closers) - 1; i >= 0; i-- {
@@ -225,7 +225,7 @@ func (w *world) ourClient() *client {
 	if w.cold {
 		for _, err := range registry.Watch(w.t.Context(), key) {
 			if err == nil {
-				break // both know the addresses before the calls
+				break // both clients know the addresses before the calls
 			}
 		}
 	}

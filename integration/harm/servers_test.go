@@ -16,8 +16,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// TestServers keeps entries in one etcd by ours and by plain code, under the same faults. Ours must
-// not delete entries, or write untouched entries, more often than plain code.
+// TestServers runs our registrar and plain code on one etcd, under the same faults. Ours must not
+// delete entries, or write untouched entries, more often than plain code.
 func TestServers(t *testing.T) {
 	for _, row := range []struct {
 		name    string
@@ -35,8 +35,8 @@ func TestServers(t *testing.T) {
 				time.Sleep(50 * time.Millisecond)
 			}
 		}},
-		{"others come and go", 20, nil, (*serverWorld).churn},
-		{"others with keys named by the lease come and go", 20, runtime.GoZero, (*serverWorld).churn},
+		{"other entries come and go", 20, nil, (*serverWorld).churn},
+		{"other entries with keys named by the lease come and go", 20, runtime.GoZero, (*serverWorld).churn},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -47,7 +47,7 @@ func TestServers(t *testing.T) {
 			defer w.mu.Unlock()
 			t.Logf("puts: %v; deletes: %v", w.puts, w.deletes)
 			if w.puts["ours"] > w.puts["plain"] || w.deletes["ours"] > w.deletes["plain"] {
-				t.Error("ours writes more than plain code")
+				t.Errorf("ours made %d puts and %d deletes, want at most %d and %d as plain code", w.puts["ours"], w.deletes["ours"], w.puts["plain"], w.deletes["plain"])
 			}
 		})
 	}
@@ -154,7 +154,7 @@ func (w *serverWorld) onEvent(event *clientv3.Event) {
 // bothThere waits until both sides have their entries in etcd.
 func (w *serverWorld) bothThere(when string) {
 	w.Helper()
-	kit.Eventually(w.T, kit.Soon, "both have their entries in etcd "+when, func() bool {
+	kit.Eventually(w.T, kit.Soon, "both sides have their entries in etcd "+when, func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		return len(w.there["ours"]) == w.entries && len(w.there["plain"]) == w.entries
@@ -168,7 +168,7 @@ func (w *serverWorld) settle() {
 	w.bothThere("in the end")
 	_, err := w.plain.Put(kit.Bounded(w, kit.Soon), "plain/touched-last", "")
 	kit.Must(w, err)
-	kit.Eventually(w.T, kit.Soon, "all is counted", func() bool {
+	kit.Eventually(w.T, kit.Soon, "the last event is counted", func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		return w.last == "plain/touched-last"
@@ -181,7 +181,7 @@ func (w *serverWorld) stall() {
 	one := w.register("ours/touched")
 	w.etcd.Pause()
 	var writing sync.WaitGroup
-	writing.Go(func() { _ = one.Update(ctx, runtime.WithVersion("v2")) }) // the write may be given up
+	writing.Go(func() { _ = one.Update(ctx, runtime.WithVersion("v2")) }) // the write may fail
 	writing.Go(func() { _, _ = w.plain.Put(ctx, "plain/touched", "10.0.0.1:9000") })
 	time.Sleep(4 * time.Second)
 	w.etcd.Resume()

@@ -56,7 +56,7 @@ func TestStreamEndsWithTheLeadership(t *testing.T) {
 				want += ": the store is closed"
 			}
 			if status.Code(err) != codes.Unavailable || !strings.HasSuffix(err.Error(), want) {
-				t.Errorf("the stream ends with %v, want %q", err, want)
+				t.Errorf("the stream ended with %v, want %q", err, want)
 			}
 		})
 	}
@@ -104,7 +104,7 @@ func TestCallEndsWithTheLeadership(t *testing.T) {
 			kit.Must(t, row.end(a))
 			err := await(t, ended)
 			if row.fails && (status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "no longer leads")) || !row.fails && err != nil {
-				t.Errorf("the call ends with %v", err)
+				t.Errorf("the call ended with %v, want an error: %v", err, row.fails)
 			}
 		})
 	}
@@ -117,7 +117,7 @@ func TestFence(t *testing.T) {
 		ok    bool
 	}{{-5, false}, {0, false}, {7, true}, {7, true}, {6, false}, {0, false}, {8, true}} {
 		if err := f.Admit(row.token); (err == nil) != row.ok {
-			t.Errorf("the token %d: %v", row.token, err)
+			t.Errorf("Admit(%d) = %v, want success %v", row.token, err, row.ok)
 		}
 	}
 	if err := f.Admit(6); !strings.Contains(err.Error(), "restored from a backup without --bump-revision") { // E5
@@ -148,6 +148,6 @@ func TestForwardedRefusal_IsNotRetried(t *testing.T) {
 	})
 	_, err = g.client().Add(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{N: 1})
 	if err == nil || !passed || runs != 1 {
-		t.Errorf("the handler has run %d times, has passed a refusal on: %v, and the call ends with %v", runs, passed, err)
+		t.Errorf("%d runs of the handler, refusal forwarded %v, the call ended with %v; want 1 run, a refusal and an error", runs, passed, err)
 	}
 }

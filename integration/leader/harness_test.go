@@ -89,10 +89,10 @@ type instance struct {
 	grpc     *grpc.Server
 	leads    *leader.Leadership
 	addr     string
-	ended    chan error         // receives Serve's result; nil: the instance is announced, and its gRPC server serves
+	ended    chan error         // receives Serve's result; nil if the instance uses Announce with its own gRPC server
 	stop     context.CancelFunc // ends Serve
 
-	// The methods call these first. nil: nothing.
+	// The methods call these first, unless they are nil.
 	add   func(ctx context.Context) (*leaderpb.AddResponse, error)
 	watch func(stream leaderpb.Counter_WatchServer) error
 }
@@ -138,7 +138,7 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 	return i
 }
 
-// announce waits until the instance is also a candidate, if it uses the shared etcd.
+// announce announces the instance, and waits until it is a candidate if it uses the shared etcd.
 func (i *instance) announce() {
 	g := i.group
 	g.t.Helper()
@@ -146,7 +146,7 @@ func (i *instance) announce() {
 	if g.etcdClient != nil {
 		return
 	}
-	kit.Eventually(g.t, kit.Soon, "it to stand", func() bool {
+	kit.Eventually(g.t, kit.Soon, "the instance to be a candidate", func() bool {
 		return slices.ContainsFunc(g.candidatesOf(i.key), func(kv *mvccpb.KeyValue) bool { return string(kv.Value) == i.name || string(kv.Value) == i.addr })
 	})
 }
@@ -211,7 +211,7 @@ func under(key string, layout runtime.Layout) *runtime.ServiceDesc {
 	return &desc
 }
 
-// calm makes leases outlive every delay of a busy machine, for tests in which none may expire.
+// calm returns a description with a long lease TTL, for tests in which no lease may expire.
 func calm(desc *runtime.ServiceDesc) *runtime.ServiceDesc {
 	desc.LeaseTTL = time.Minute
 	return desc
@@ -240,7 +240,7 @@ func await[T any](t *testing.T, c <-chan T) T {
 	case v := <-c:
 		return v
 	case <-kit.Bounded(t, kit.Soon).Done():
-		t.Fatal("no value within the time")
+		t.Fatalf("no value after %v", kit.Soon)
 		panic("unreachable")
 	}
 }

@@ -33,7 +33,7 @@ func TestCallsGoToTheLeader(t *testing.T) {
 	stream, err := client.Watch(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{})
 	kit.Must(t, err)
 	if reply, err := stream.Recv(); err != nil || reply.GetServer() != "a" {
-		t.Errorf("a stream: %v, %v", reply, err)
+		t.Errorf("Watch: answered by %v, %v, want the leader a", reply, err)
 	}
 	var others []string
 	kit.Eventually(t, kit.Soon, "other calls to go to both", func() bool {
@@ -45,10 +45,10 @@ func TestCallsGoToTheLeader(t *testing.T) {
 	})
 	targeted := runtime.WithTarget(kit.Bounded(t, kit.Soon), "a")
 	if _, err := client.Add(targeted, &leaderpb.AddRequest{}); status.Code(err) != codes.FailedPrecondition {
-		t.Errorf("a call that names its instance: %v", err)
+		t.Errorf("Add to the instance a: %v, want FailedPrecondition", err)
 	}
 	if token, ok := a.leads.Token(); !ok || token <= 0 || !a.leads.Holds() {
-		t.Errorf("the leader has the token %d, %v", token, ok)
+		t.Errorf("Token of the leader = %d, %v, want a positive token", token, ok)
 	}
 }
 
@@ -84,11 +84,11 @@ func TestGuard(t *testing.T) {
 	lone := leader.Of(registry, &leaderpb.Counter_EtcdServiceDesc)
 	err := lone.Check(metadata.NewIncomingContext(t.Context(), metadata.Pairs(leader.TokenHeader, "1")))
 	if !strings.Contains(err.Error(), "without registration") {
-		t.Errorf("a server without registration: %v", err)
+		t.Errorf("Check without registration: %v, want an error that says so", err)
 	}
 	none := leader.Of(registry, &runtime.ServiceDesc{Name: "a.B", Key: "a"})
 	if err := none.Run(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "no method of service a.B is for a leader") {
-		t.Errorf("a service without a leader: %v", err)
+		t.Errorf("Run for a service without methods for a leader: %v, want an error that says so", err)
 	}
 }
 
@@ -96,10 +96,10 @@ func TestGuard(t *testing.T) {
 func TestNoLeader(t *testing.T) {
 	g := newGroup(t)
 	client := g.client()
-	kit.Eventually(t, kit.Soon, "a call returns that there is no leader", func() bool { // once the key is known
+	kit.Eventually(t, kit.Soon, "the error says that there is no leader", func() bool { // once the key is known
 		_, err := client.Add(kit.Bounded(t, 300*time.Millisecond), &leaderpb.AddRequest{})
 		if status.Code(err) != codes.DeadlineExceeded {
-			t.Fatalf("without a leader: %v", err)
+			t.Fatalf("Add without a leader: %v, want DeadlineExceeded", err)
 		}
 		return strings.Contains(err.Error(), "leads")
 	})
@@ -110,36 +110,36 @@ func TestNoLeader(t *testing.T) {
 	}()
 	a := g.start("a")
 	if err := await(t, waits); err != nil {
-		t.Errorf("a call that waits: %v", err)
+		t.Errorf("Add that waits for the leader: %v, want success", err)
 	}
 	a.grpc.Stop()
-	kit.Eventually(t, kit.Soon, "a call names the server that refused", func() bool {
+	kit.Eventually(t, kit.Soon, "the error names the server that refused the connection", func() bool {
 		_, err := client.Add(kit.Bounded(t, 200*time.Millisecond), &leaderpb.AddRequest{})
 		if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Unavailable {
-			t.Fatalf("the call ends with %v", err)
+			t.Fatalf("Add to a stopped leader: %v, want DeadlineExceeded or Unavailable", err)
 		}
 		return strings.Contains(err.Error(), `instance "a" at "`+a.addr) && strings.Contains(err.Error(), "refused")
 	})
 }
 
-// A token in the caller's metadata is dropped: handlers may forward the metadata of their own call.
+// The client drops a token in the metadata of a call, which a handler may have forwarded from its own call.
 func TestForwardedMetadata(t *testing.T) {
 	g := newGroup(t)
 	g.start("a")
 	client := g.client()
 	ctx := metadata.AppendToOutgoingContext(kit.Bounded(t, kit.Soon), leader.TokenHeader, "7")
 	if _, err := client.Add(ctx, &leaderpb.AddRequest{N: 1}); err != nil {
-		t.Errorf("a call: %v", err)
+		t.Errorf("Add with a foreign token: %v, want success", err)
 	}
 	stream, err := client.Watch(ctx, &leaderpb.AddRequest{})
 	kit.Must(t, err)
 	if _, err := stream.Recv(); err != nil {
-		t.Errorf("a stream: %v", err)
+		t.Errorf("Watch with a foreign token: %v, want success", err)
 	}
 }
 
-// Calls reach the leader also in layouts whose readers do not see the server's instance id. A
-// candidate for a nested key is none for the key above.
+// Calls reach the leader in every layout, also without the instance id in the entry. A candidate
+// for a nested key is no candidate for the key above.
 func TestLayouts(t *testing.T) {
 	for _, layout := range []runtime.Layout{nil, runtime.GoZero, runtime.LeaseSuffix, runtime.Kitex, runtime.GoFrame, runtime.Kratos} {
 		t.Run(fmt.Sprint(layout), func(t *testing.T) {
@@ -148,7 +148,7 @@ func TestLayouts(t *testing.T) {
 				desc := under(key, layout)
 				g.startAs(path.Base(key), desc)
 				if who := g.leader(g.clientOf(desc)); who != path.Base(key) {
-					t.Errorf("%s leads %s", who, key)
+					t.Errorf("leader of %s: %s, want %s", key, who, path.Base(key))
 				}
 			}
 		})
@@ -160,16 +160,16 @@ func TestLayoutsThatDisagree(t *testing.T) {
 	server := g.registry().NewServer(grpc.NewServer())
 	server.Publish(under("acme/order", nil), runtime.WithInstance("a"), runtime.WithLayouts(runtime.EndpointJSON, runtime.GoZero))
 	if err := server.Announce(kit.Bounded(t, kit.Soon), "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "one election") {
-		t.Errorf("layouts that disagree: %v", err)
+		t.Errorf("Announce in layouts with different instance ids: %v, want an error", err)
 	}
 	server = g.registry().NewServer(grpc.NewServer())
 	server.Publish(under("acme/order", nil), runtime.WithInstance(strings.Repeat("a", 1025)))
 	if err := server.Announce(kit.Bounded(t, kit.Soon), "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "1025 bytes") {
-		t.Errorf("a long instance id: %v", err)
+		t.Errorf("Announce with a long instance id: %v, want an error", err)
 	}
 }
 
-// Other keys under the candidates' prefix, many or large, that resemble candidates: the only real one leads (E7).
+// Keys that resemble candidates, many or large, do not keep the only real candidate from leading (E7).
 func TestForeignCandidates_AreIgnored(t *testing.T) {
 	g := newGroup(t)
 	lease, err := etcd.Admin().Grant(t.Context(), 600)
@@ -188,7 +188,7 @@ func TestForeignCandidates_AreIgnored(t *testing.T) {
 		kit.Must(t, err)
 	}
 	a := g.start("a")
-	kit.Eventually(t, kit.Soon, "it to lead", a.leads.Holds)
+	kit.Eventually(t, kit.Soon, "a to lead", a.leads.Holds)
 }
 
 // A drained leader resigns if another instance can lead, and callers follow (E9).
@@ -197,18 +197,18 @@ func TestDrained_Resigns(t *testing.T) {
 	a, b := g.start("a"), g.start("b")
 	client := g.client()
 	if who := g.leader(client); who != "a" {
-		t.Fatalf("%s leads", who)
+		t.Fatalf("%s leads, want a", who)
 	}
 	drain := func(names string) { g.configure(`{"loadBalancingConfig":[{"etcd":{"drain":[` + names + `]}}]}`) }
 	drain(`"a"`)
 	kit.Eventually(t, kit.Soon, "b to lead", func() bool { return b.leads.Holds() && g.leader(client) == "b" })
 	if status := a.server.Status()[0]; status.State != runtime.StateRegistered || status.Err != nil || g.logs.Count("drains it") != 1 {
-		t.Errorf("the status of a is %+v, and the log %v", status, g.logs.Lines())
+		t.Errorf("status of a: %+v, want registered without an error, and one log line about the drain: %v", status, g.logs.Lines())
 	}
-	drain(`"a", "` + b.addr + `"`) // only b is left, so it stays
+	drain(`"a", "` + b.addr + `"`) // the drain would leave no other candidate, so b stays
 	kit.Must(t, b.server.Withdraw(kit.Bounded(t, kit.Soon)))
 	kit.Eventually(t, kit.Soon, "a to lead, which is the only one", func() bool { return g.leader(client) == "a" })
 	if n := g.logs.Count("etcd registration lost"); n > 0 {
-		t.Errorf("%d reports of a lost leadership, though no lease was late: %v", n, g.logs.Lines())
+		t.Errorf("%d log lines about a lost leadership, want none: %v", n, g.logs.Lines())
 	}
 }

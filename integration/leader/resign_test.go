@@ -52,7 +52,7 @@ func (a *answers) call(client leaderpb.CounterClient, n int) {
 		a.all.Go(func() {
 			reply, err := client.Add(kit.Bounded(a.t, kit.Soon), &leaderpb.AddRequest{})
 			if err != nil {
-				a.t.Errorf("a call for the leader: %v", err)
+				a.t.Errorf("Add to the leader: %v, want success", err)
 			}
 			a.mu.Lock()
 			defer a.mu.Unlock()
@@ -67,7 +67,7 @@ func (i *instance) refuses(t *testing.T) {
 	conn, err := grpc.NewClient(i.addr, kit.Insecure)
 	kit.Must(t, err)
 	defer conn.Close()
-	kit.Eventually(t, kit.Soon, "calls to be refused", func() bool {
+	kit.Eventually(t, kit.Soon, "the instance rejects a call", func() bool {
 		token, _ := i.leads.Token()
 		ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(t.Context(), leader.TokenHeader, strconv.FormatInt(token, 10)))
 		defer cancel()
@@ -78,12 +78,12 @@ func (i *instance) refuses(t *testing.T) {
 		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), "does not lead")
 	})
 	if !i.leads.Holds() {
-		t.Error("the leadership has ended before the calls under way")
+		t.Error("the leadership ended before the calls under way, want it after them")
 	}
 }
 
-// An orderly end of the leadership fails no unary call for the leader: calls under way finish before
-// it ends, and the others go to the next leader.
+// Resign fails no unary call for the leader. Calls under way finish before the leadership ends, and
+// later calls go to the next leader.
 func TestResign_FailsNoCall(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, i *instance) error{
 		"Serve ends": func(_ *testing.T, i *instance) error { i.stop(); return <-i.ended },
@@ -102,25 +102,25 @@ func TestResign_FailsNoCall(t *testing.T) {
 			client := g.client()
 			got := &answers{t: t, by: make(map[string]int)}
 			got.call(client, 60)
-			kit.Eventually(t, kit.Soon, "all calls to be under way", func() bool { return h.under.Load() == 60 })
+			kit.Eventually(t, kit.Soon, "60 calls to be under way", func() bool { return h.under.Load() == 60 })
 			ended := make(chan error, 1)
 			go func() { ended <- end(t, a) }()
 			a.refuses(t)
 			// A call that is rejected until its context ends returns the context's error.
 			if _, err := client.Add(kit.Bounded(t, 100*time.Millisecond), &leaderpb.AddRequest{}); status.Code(err) != codes.DeadlineExceeded {
-				t.Errorf("after its deadline: %v", err)
+				t.Errorf("Add during Resign: %v, want DeadlineExceeded", err)
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			time.AfterFunc(100*time.Millisecond, cancel)
 			if _, err := client.Add(ctx, &leaderpb.AddRequest{}); status.Code(err) != codes.Canceled {
-				t.Errorf("cancelled: %v", err)
+				t.Errorf("cancelled Add during Resign: %v, want Canceled", err)
 			}
 			got.call(client, 20)
 			close(h.let)
 			kit.Must(t, await(t, ended))
 			got.all.Wait()
 			if got.by["a"] != 60 || got.by["b"] != 20 {
-				t.Errorf("of 60 calls before and 20 after, %v were answered", got.by)
+				t.Errorf("calls answered: %v, want 60 by a and 20 by b", got.by)
 			}
 			kit.Eventually(t, kit.Soon, "b to lead", b.leads.Holds)
 		})
@@ -135,24 +135,24 @@ func TestResign_RotatesTheLeader(t *testing.T) {
 	last, _ := a.leads.Token()
 	b := g.start("b")
 	if err := b.leads.Resign(t.Context()); err == nil || !strings.Contains(err.Error(), "no instance of the process holds it") {
-		t.Errorf("b resigns: %v", err)
+		t.Errorf("Resign of b, which does not lead: %v, want an error that says so", err)
 	}
 	client := g.client()
 	for range 3 {
-		kit.Eventually(t, kit.Soon, "both to stand", func() bool { return len(g.candidates()) == 2 })
+		kit.Eventually(t, kit.Soon, "two candidates", func() bool { return len(g.candidates()) == 2 })
 		kit.Must(t, a.leads.Resign(kit.Bounded(t, kit.Soon)))
 		if got := g.leader(client); got != b.name {
-			t.Errorf("after %s %s leads", a.name, got)
+			t.Errorf("leader after %s resigned: %s, want %s", a.name, got, b.name)
 		}
 		token, _ := b.leads.Token()
 		if token <= last {
-			t.Errorf("%s leads with %d after %d", b.name, token, last)
+			t.Errorf("token of %s: %d, want more than %d", b.name, token, last)
 		}
 		a, b, last = b, a, token
 	}
 }
 
-// A leader whose work fails resigns, so that another one does the work, until the registry closes.
+// A leader whose work fails resigns, and another instance does the work until its registry closes.
 func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 	g, broken := newGroup(t), errors.New("the disk is full")
 	a := g.start("a")
@@ -169,19 +169,19 @@ func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 		})
 	}()
 	if err := a.leads.Run(t.Context(), func(context.Context, int64) error { return broken }); !errors.Is(err, broken) {
-		t.Errorf("Run of a returns %v", err)
+		t.Errorf("Run of a: %v, want the error of its work", err)
 	}
 	await(t, works)
-	kit.Eventually(t, kit.Soon, "a to stand again", func() bool { return len(g.candidates()) == 2 })
+	kit.Eventually(t, kit.Soon, "a to be a candidate again", func() bool { return len(g.candidates()) == 2 })
 	if a.leads.Holds() || !b.leads.Holds() {
-		t.Error("a leads, whose work has failed")
+		t.Error("a, whose work has failed, leads; want b")
 	}
 	kit.Must(t, b.registry.Close(kit.Bounded(t, kit.Soon)))
 	if err := await(t, ended); !errors.Is(err, leader.ErrEnded) {
-		t.Errorf("the context of the work has ended with %v", err)
+		t.Errorf("context of the work: %v, want ErrEnded", err)
 	}
 	if err := await(t, ran); err == nil {
-		t.Error("Run returns no error after its registry was closed")
+		t.Error("Run of b returned nil after Close of its registry, want an error")
 	}
 }
 
@@ -191,9 +191,9 @@ func TestRun_LeadsOnWhenItsWorkIsDone(t *testing.T) {
 	kit.Must(t, a.leads.Run(t.Context(), func(context.Context, int64) error { return nil }))
 	ctx, end := context.WithCancel(t.Context())
 	if err := a.leads.Run(ctx, func(context.Context, int64) error { end(); return nil }); !errors.Is(err, context.Canceled) {
-		t.Errorf("Run returns %v after its context has ended", err)
+		t.Errorf("Run after the end of its context: %v, want Canceled", err)
 	}
 	if !a.leads.Holds() {
-		t.Error("it has resigned")
+		t.Error("a has resigned, want it to lead on")
 	}
 }

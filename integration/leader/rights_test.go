@@ -24,7 +24,7 @@ import (
 func registryAs(t *testing.T, etcd *etcdtest.Cluster, user string) *runtime.Registry {
 	t.Helper()
 	registry := runtime.NewRegistry(etcd.Client(t, etcdtest.As(user, "secret")), runtime.WithLogger(slog.New(slog.DiscardHandler)))
-	t.Cleanup(func() { _ = registry.Close(kit.Bounded(t, kit.Soon)) }) // the test has its result already
+	t.Cleanup(func() { _ = registry.Close(kit.Bounded(t, kit.Soon)) }) // etcd may deny what Close asks
 	return registry
 }
 
@@ -38,7 +38,7 @@ func announced(t *testing.T, registry *runtime.Registry, desc *runtime.ServiceDe
 	return server
 }
 
-// rights are permissions to read keys, write them, both or none.
+// rights says whether a user may read and write some keys.
 type rights struct{ read, write bool }
 
 var mixtures = []rights{{false, false}, {true, false}, {false, true}, {true, true}}
@@ -48,7 +48,7 @@ func (r rights) to(prefix string) etcdtest.Permission {
 }
 
 // With any rights on candidates, a server is announced, its status says whether it is a candidate, and it blocks no other leader (E3).
-func TestServersOfEveryMixtureOfRights(t *testing.T) {
+func TestServers_WithEveryCombinationOfRights(t *testing.T) {
 	t.Parallel()
 	users := []etcdtest.User{{Name: "all", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("mix/"), etcdtest.ReadWrite("_grpc_leader/mix/")}}}
 	for _, may := range mixtures {
@@ -68,14 +68,14 @@ func TestServersOfEveryMixtureOfRights(t *testing.T) {
 				leads = other
 			}
 			kit.Eventually(t, kit.Soon, "the eligible server leads", leader.Of(leads, desc).Holds)
-			kit.Eventually(t, kit.Soon, "the status to say whether it stands", func() bool { return (server.Status()[0].Err == nil) == stands })
+			kit.Eventually(t, kit.Soon, "the status says whether the server is a candidate", func() bool { return (server.Status()[0].Err == nil) == stands })
 			kit.Must(t, registry.Close(kit.Bounded(t, kit.Soon)))
-			kit.Eventually(t, kit.Soon, "the other leads in the end", leader.Of(other, desc).Holds)
+			kit.Eventually(t, kit.Soon, "the other server leads", leader.Of(other, desc).Holds)
 			for _, prefix := range []string{key + "/", "_grpc_leader/" + key + "//"} {
 				left, err := etcd.Admin().Get(kit.Bounded(t, kit.Soon), prefix, clientv3.WithPrefix())
 				kit.Must(t, err)
 				if len(left.Kvs) != 1 {
-					t.Errorf("%d keys are left under %s", len(left.Kvs)-1, prefix)
+					t.Errorf("%d keys under %s, want 1", len(left.Kvs), prefix)
 				}
 			}
 		})
@@ -83,7 +83,7 @@ func TestServersOfEveryMixtureOfRights(t *testing.T) {
 }
 
 // A caller needs permission to read entries and candidates. Its rights on live configs do not matter.
-func TestCallersOfEveryMixtureOfRights(t *testing.T) {
+func TestCallers_WithEveryCombinationOfRights(t *testing.T) {
 	g := newGroup(t)
 	var users []etcdtest.User
 	configs := []etcdtest.Permission{{}, etcdtest.ReadOnly("_grpc_config/" + entries), {Prefix: "_grpc_config/" + entries, Write: true}, etcdtest.ReadOnly("_grpc_config/")}
@@ -115,12 +115,12 @@ func TestCallersOfEveryMixtureOfRights(t *testing.T) {
 				kit.Must(t, call(kit.Soon))
 				return
 			}
-			kit.Eventually(t, kit.Soon, "the call to say that etcd denies it", func() bool {
+			kit.Eventually(t, kit.Soon, "the error says that etcd denied a read", func() bool {
 				err = call(time.Second)
 				return err == nil || strings.Contains(err.Error(), "permission denied")
 			})
 			if status.Code(err) != codes.DeadlineExceeded {
-				t.Errorf("with %+v the call ends with %v", user.Permissions, err)
+				t.Errorf("call with %+v: %v, want DeadlineExceeded", user.Permissions, err)
 			}
 		})
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// service is the key of one of many services, none of which is a prefix of another.
+// service returns the key of one of many services. No key is a prefix of another.
 func service(i int) string { return fmt.Sprintf("svc/%02d", i) }
 
 // services registers n services and returns the registrations and the resulting contents of etcd.
@@ -29,10 +29,10 @@ func (w *world) services(r *runtime.Registry, n int) ([]*runtime.Registration, c
 	return all, want
 }
 
-// TestUnreadableKey registers 20 services that the user may write, and two that it may not: it
-// cannot read one, and cannot touch the other.
+// TestUnreadableKey registers 20 services that the user may write, one that it may not read, and one
+// that it may not read or write.
 func TestUnreadableKey(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	const n = 20
 	user := etcdtest.User{Name: "svc", Password: "p", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("svc/"), {Prefix: "blind/", Write: true}}}
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", user)})
@@ -41,7 +41,7 @@ func TestUnreadableKey(t *testing.T) {
 	for _, name := range []string{"blind", "forbidden"} {
 		_, err := registry.Register(kit.Bounded(t, kit.Soon), name, runtime.Endpoint{Addr: addr(0)})
 		if err == nil || !strings.Contains(err.Error(), "permission denied") || !strings.Contains(err.Error(), name+"/") {
-			t.Errorf("Register of a key that is %s: %v", name, err)
+			t.Errorf("Register(%q): %v, want permission denied on %s/", name, err, name)
 		}
 	}
 	w.is("", want, "after Register")
@@ -65,7 +65,7 @@ func TestForeignKeyOnLease(t *testing.T) {
 	w.there("b/svc/"+addr(0), was)
 }
 
-// The client sends no message over 64 KB, and 20 entries of 8 KB exceed that together.
+// A client that sends at most 64 KB in a message registers 20 entries of 8 KB.
 func TestMessageLimit(t *testing.T) {
 	w := newWorld(t, nil)
 	client := w.etcd.Client(t, func(cfg *clientv3.Config) { cfg.MaxCallSendMsgSize = 64 << 10 })
@@ -90,34 +90,34 @@ func TestAddRemove(t *testing.T) {
 	w.put("ns/svc-admin/i", "10.0.0.2:9000")
 	w.put("ns/svc/nested/i", "10.0.0.2:9000")
 	if got := w.get("ns/svc/1.2.3.4"); got.value != `{"Op":0,"Addr":"1.2.3.4"}` || got.lease != 0 {
-		t.Errorf("added: %+v", got)
+		t.Errorf("entry after Add: %+v, want the address 1.2.3.4 without a lease", got)
 	}
 	if n := len(w.keys("ns/svc")); n != 6 {
-		t.Errorf("%v in etcd", w.keys("ns/svc"))
+		t.Errorf("keys in etcd: %v, want 6", w.keys("ns/svc"))
 	}
 	if err := w.registry.Add(ctx, "svc", runtime.Endpoint{Addr: addr(1)}, runtime.WithLayouts(runtime.GoZero)); err == nil {
-		t.Error("Add succeeded without a lease in a layout that names entries by lease")
+		t.Error("Add in the layout GO_ZERO, whose keys need a lease: got nil, want an error")
 	}
 	kit.Must(t, w.registry.Remove(ctx, "svc", "1.2.3.4"))
 	kit.Must(t, w.registry.Remove(ctx, "svc", "bad"))
 	kit.Must(t, w.registry.Remove(ctx, "svc", addr(1)))
 	if got, want := w.keys("ns/"), []string{"ns/svc-admin/i", "ns/svc/nested/i"}; !slices.Equal(got, want) {
-		t.Errorf("left: %v, want %v", got, want)
+		t.Errorf("keys after Remove: %v, want %v", got, want)
 	}
 	if err := w.registry.Remove(ctx, "svc", "nested/i"); err == nil {
-		t.Error("Remove deleted an entry of another key")
+		t.Error("Remove of an entry of another key: got nil, want an error")
 	}
 	if err := w.registry.Remove(ctx, "svc", addr(1)); err == nil || !strings.Contains(err.Error(), addr(1)) {
-		t.Errorf("Remove of a missing entry: %v", err)
+		t.Errorf("Remove of a missing entry: %v, want an error that names it", err)
 	}
 	g := w.register("svc", addr(2), runtime.WithLayouts(runtime.LeaseSuffix))
 	kit.Must(t, w.registry.Remove(ctx, "svc", addr(2)))
 	w.state(g, runtime.StateRegistered)
-	kit.Eventually(t, kit.Soon, "put back by its live owner", func() bool { return len(w.keys("ns/svc")) == 3 })
+	kit.Eventually(t, kit.Soon, "the live owner has put its entry back", func() bool { return len(w.keys("ns/svc")) == 3 })
 }
 
-// TestRemoveReadsPages removes instances from a key with more bytes than the client may receive at
-// once. The error names an entry that is larger than that by itself.
+// TestRemoveReadsPages removes instances from a key with more bytes than the client may receive in one
+// message. The error names an entry that alone exceeds that size.
 func TestRemoveReadsPages(t *testing.T) {
 	w := newWorld(t, nil)
 	registry := w.newRegistry(w.etcd.Client(t, func(c *clientv3.Config) { c.MaxCallRecvMsgSize = 1 << 20 }))
@@ -129,13 +129,13 @@ func TestRemoveReadsPages(t *testing.T) {
 		kit.Must(t, registry.Remove(kit.Bounded(t, kit.Soon), "svc", instance))
 	}
 	if keys := w.keys("svc/"); len(keys) != 39 || keys[0] != "svc/01" || keys[38] != "svc/39" {
-		t.Errorf("left: %v", keys)
+		t.Errorf("keys after Remove: %v, want svc/01 to svc/39", keys)
 	}
 	w.put("svc/large", strings.Repeat("x", 1<<20))
 	err := registry.Remove(kit.Bounded(t, kit.Soon), "svc", "large")
 	for _, part := range []string{"svc/39", "MaxCallRecvMsgSize"} {
 		if !strings.Contains(fmt.Sprint(err), part) {
-			t.Errorf("an entry that is too large: %v, want an error with %q", err, part)
+			t.Errorf("Remove of an entry that is too large: %v, want an error with %q", err, part)
 		}
 	}
 }

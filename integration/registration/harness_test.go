@@ -55,7 +55,7 @@ func register(t *testing.T, r *runtime.Registry, key, addr string, opts ...runti
 	st := g.Status()
 	unread := st.Err != nil && strings.Contains(st.Err.Error(), "does not let this process read it")
 	if st.State != runtime.StateRegistered || st.Err != nil && !unread || st.LeaseID == 0 || st.Key != key {
-		t.Fatalf("status after Register: %+v", st)
+		t.Fatalf("status after Register: %+v, want registered under %s with a lease and no error", st, key)
 	}
 	return g
 }
@@ -105,7 +105,7 @@ func (w *world) leases() []clientv3.LeaseID {
 func (w *world) nothing(when string) {
 	w.t.Helper()
 	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
-		w.t.Errorf("%s: keys %v and leases %v left", when, keys, leases)
+		w.t.Errorf("%s: etcd has the keys %v and the leases %v, want none", when, keys, leases)
 	}
 }
 
@@ -127,12 +127,12 @@ func (w *world) revoke(id clientv3.LeaseID) {
 	kit.Must(w.t, err)
 }
 
-// there waits until the key is in etcd on another lease than was.
-func (w *world) there(etcdKey string, was clientv3.LeaseID) {
+// there waits until the key is in etcd on another lease than before.
+func (w *world) there(etcdKey string, before clientv3.LeaseID) {
 	w.t.Helper()
-	kit.Eventually(w.t, kit.Soon, "in etcd again: "+etcdKey, func() bool {
+	kit.Eventually(w.t, kit.Soon, etcdKey+" is in etcd on another lease", func() bool {
 		got := w.get(etcdKey)
-		return got != nil && got.lease != 0 && got.lease != was
+		return got != nil && got.lease != 0 && got.lease != before
 	})
 }
 
@@ -153,12 +153,12 @@ func (c contents) differs(values map[string]string) string {
 		if value, ok := values[k]; !ok {
 			diff = append(diff, k+" is missing")
 		} else if !strings.Contains(value, text) {
-			diff = append(diff, fmt.Sprintf("%s is %s, without %s", k, value, text))
+			diff = append(diff, fmt.Sprintf("%s is %q, want %q in it", k, value, text))
 		}
 	}
 	for k, value := range values {
 		if _, ok := c[k]; !ok {
-			diff = append(diff, fmt.Sprintf("%s is there, as %s", k, value))
+			diff = append(diff, fmt.Sprintf("%s is %q, want no such key", k, value))
 		}
 	}
 	slices.Sort(diff)
@@ -177,11 +177,11 @@ func (w *world) values(prefix string) map[string]string {
 	return values
 }
 
-// is fails the test unless etcd has exactly these contents below prefix.
+// is checks that etcd has exactly these contents below prefix.
 func (w *world) is(prefix string, want contents, when string) {
 	w.t.Helper()
 	if diff := want.differs(w.values(prefix)); diff != "" {
-		w.t.Errorf("%s: %s", when, diff)
+		w.t.Errorf("%s: etcd differs from the wanted contents: %s", when, diff)
 	}
 }
 
@@ -194,7 +194,7 @@ func (w *world) becomes(prefix string, want contents, when string) {
 			w.t.Log(diff)
 		}
 	}()
-	kit.Eventually(w.t, kit.Soon, "etcd is as wanted "+when, func() bool {
+	kit.Eventually(w.t, kit.Soon, "etcd has the wanted contents "+when, func() bool {
 		diff = want.differs(w.values(prefix))
 		return diff == ""
 	})

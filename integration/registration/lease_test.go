@@ -19,7 +19,7 @@ const entry = key + "/" + "10.0.0.1:9000"
 // TestEntries_AreRestored loses or replaces the keys of one service, then of twenty, which are too many to
 // watch one by one (G1, G2, G18). A wiped etcd has a lower revision than the watches had.
 func TestEntries_AreRestored(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	for _, n := range []int{1, 20} {
 		w := newWorld(t, nil)
 		all, want := w.services(w.registry, n)
@@ -37,11 +37,11 @@ func TestEntries_AreRestored(t *testing.T) {
 			do   func()
 		}{
 			{"the lease was revoked", moves(w.revoke)},
-			{"it was revoked again", moves(w.revoke)},
+			{"the lease was revoked again", moves(w.revoke)},
 			{"the key was deleted", deleted},
-			{"it was overwritten", func() { w.put(first, `{"Addr":"10.6.6.6:666"}`, clientv3.WithIgnoreLease()) }},
+			{"the key was overwritten", func() { w.put(first, `{"Addr":"10.6.6.6:666"}`, clientv3.WithIgnoreLease()) }},
 			{"etcd was wiped", moves(func(clientv3.LeaseID) { kit.Must(t, w.etcd.Wipe()) })},
-			{"the key was deleted after that", deleted},
+			{"the key was deleted after the wipe", deleted},
 		} {
 			event.do()
 			w.becomes("svc/", want, "after "+event.name)
@@ -55,7 +55,7 @@ func TestEntries_AreRestored(t *testing.T) {
 
 // TestClose_Retries closes a registration with a lease of its own during an outage longer than Close waits.
 func TestClose_Retries(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil, runtime.WithLeaseTTL(time.Hour))
 	layouts := runtime.WithLayouts(runtime.LeaseSuffix)
 	w.register("acme/legacy", addr(0), layouts)
@@ -63,7 +63,7 @@ func TestClose_Retries(t *testing.T) {
 	g := w.register("acme/legacy", addr(1), layouts)
 	w.etcd.Cut()
 	if err := g.Close(t.Context()); err == nil {
-		t.Error("Close reports success without etcd")
+		t.Error("Close while etcd is down: got nil, want an error")
 	}
 	w.etcd.Restore()
 	kit.Eventually(t, kit.Soon, "the entry is out of etcd", func() bool { return maps.Equal(w.values("acme/legacy"), kept) })
@@ -93,7 +93,7 @@ func (l *failingLease) KeepAlive(ctx context.Context, id clientv3.LeaseID) (<-ch
 }
 
 func TestKeepAlive_Restarts(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil)
 	client := w.etcd.Client(t)
 	lease := &failingLease{client.Lease, make(chan struct{}), make(chan struct{})}
@@ -105,7 +105,7 @@ func TestKeepAlive_Restarts(t *testing.T) {
 		select {
 		case <-lease.begun:
 		case <-time.After(kit.Soon):
-			t.Fatal("no keepalive was begun")
+			t.Fatal("the registry has called KeepAlive fewer than the wanted times")
 		}
 	}
 	begun()
@@ -114,44 +114,44 @@ func TestKeepAlive_Restarts(t *testing.T) {
 		begun()
 	}
 	if id := g.Status().LeaseID; id != was {
-		t.Errorf("on lease %x, want %x", id, was)
+		t.Errorf("the entry is on lease %x, want %x", id, was)
 	}
 	w.state(g, runtime.StateRegistered)
 }
 
-// TestNewerProcessTakesOver runs two processes with one instance id. The newer one holds the key until
-// it leaves, and the older one logs the newer one's name (G4, G38).
+// TestNewerProcessTakesOver runs two processes with one instance id. The newer process holds the key
+// until it leaves, and the older process logs that (G4, G38).
 func TestNewerProcessTakesOver(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil)
 	older := w.register(key, addr(0), runtime.WithVersion("old"))
 	newer := register(t, w.newRegistry(w.etcd.Client(t)), key, addr(0), runtime.WithVersion("new"))
 	w.state(older, runtime.StateConflict)
 	const who = "is held by another process"
 	if st := older.Status(); st.Err == nil || !strings.Contains(st.Err.Error(), entry) || !strings.Contains(st.Err.Error(), who) {
-		t.Errorf("error of the conflict: %v", st.Err)
+		t.Errorf("status in a conflict: %v, want an error with %s and %q", st.Err, entry, who)
 	}
 	if lines := w.logs.Count("etcd registration conflict"); lines == 0 || w.logs.Count(who) < lines {
-		t.Errorf("%d of %d lines name the other process", w.logs.Count(who), lines)
+		t.Errorf("%d of %d log lines about the conflict name the other process, want all", w.logs.Count(who), lines)
 	}
 	rev := w.get(entry).rev
-	// The older one looks again every 2 s. It leaves the key alone, also when it updates.
+	// The older process reads the key every 2 s, but does not write it, not even for an Update.
 	w.etcd.Calls().Reset()
 	if err := older.Update(kit.Bounded(t, kit.Soon), runtime.WithVersion("older")); err == nil {
-		t.Error("an update of an entry that another process holds succeeded")
+		t.Error("Update of an entry that another process holds: got nil, want an error")
 	}
 	kit.Must(t, w.etcd.Calls().Wait(kit.Bounded(t, kit.Soon), "Txn", "", 3))
 	if got := w.get(entry); got.rev != rev {
-		t.Errorf("the older process overwrote the entry: %+v", got)
+		t.Errorf("entry of the newer process: %+v, want revision %d", got, rev)
 	}
 	kit.Must(t, newer.Close(kit.Bounded(t, kit.Soon)))
 	w.state(older, runtime.StateRegistered)
 	if got := w.get(entry); !strings.Contains(got.value, "older") {
-		t.Errorf("the older process is registered again as %s, without its update", got.value)
+		t.Errorf("entry of the older process: %s, want its update in it", got.value)
 	}
 }
 
-// unheard is a watcher whose watches open and never deliver anything.
+// unheard is a watcher whose watches open and never send an event.
 type unheard struct{ clientv3.Watcher }
 
 func (unheard) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clientv3.WatchChan {
@@ -181,14 +181,14 @@ func TestStaleOwner_CannotOverwrite(t *testing.T) {
 			client.Watcher = unheard{client.Watcher}
 			deaf := w.newRegistry(client)
 			older := register(t, deaf, key, addr(0), runtime.WithLayouts(tt.layout))
-			register(t, deaf, "another", addr(0)) // keeps the lease in use
+			register(t, deaf, "another", addr(0)) // another entry on the lease, which so stays in use
 			newer := w.register(key, addr(0), runtime.WithLayouts(tt.layout))
 			want := *w.get(entry)
 			if err := tt.write(kit.Bounded(t, kit.Soon), older); (err != nil) != tt.refused {
-				t.Errorf("the error is %v", err)
+				t.Errorf("write of the older process: %v, want an error: %v", err, tt.refused)
 			}
 			if got := w.get(entry); got == nil || *got != want || newer.Status().State != runtime.StateRegistered {
-				t.Errorf("the older process wrote %+v over %+v", got, want)
+				t.Errorf("entry of the newer process: %+v, want %+v", got, want)
 			}
 		})
 	}
@@ -208,11 +208,11 @@ func TestHundredsOfServices(t *testing.T) {
 	}
 	kit.Eventually(t, kit.Soon, "few goroutines", func() bool { return len(leak.Ours()) <= 10 })
 	if n := len(w.leases()); n != 1 {
-		t.Errorf("%d leases", n)
+		t.Errorf("%d leases, want 1", n)
 	}
 	txns := w.etcd.Calls().Count("Txn", "")
 	if txns > 50 {
-		t.Errorf("%d transactions", txns)
+		t.Errorf("%d transactions, want at most 50", txns)
 	}
 	kit.Must(t, w.registry.Close(kit.Bounded(t, kit.Soon)))
 	w.nothing("after Close")
@@ -226,10 +226,10 @@ func TestUpdateKeepsKeyAndLease(t *testing.T) {
 	kit.Must(t, g.Update(kit.Bounded(t, kit.Soon), runtime.WithVersion("v2"), runtime.WithWeight(7)))
 	after := w.get(entry)
 	if after.lease != before.lease || after.value != `{"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"version":"v2","weight":7}}` {
-		t.Errorf("after Update: %+v", after)
+		t.Errorf("entry after Update: %+v, want v2 with weight 7 on lease %x", after, before.lease)
 	}
 	kit.Must(t, g.Update(kit.Bounded(t, kit.Soon), runtime.WithVersion("v2")))
 	if got := w.get(entry); got.rev != after.rev {
-		t.Error("an update that changes nothing was written")
+		t.Errorf("revision after an Update without a change: %d, want %d", got.rev, after.rev)
 	}
 }

@@ -16,10 +16,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// TestRestoredFromABackup restores a backup with the lease of the process: no key seems lost, and each
-// may be wrong.
+// TestRestoredFromABackup restores a backup with keys and the lease of the process. No key is missing
+// then, but any may have an old value.
 func TestRestoredFromABackup(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil)
 	v1, v2 := runtime.WithVersion("v1"), runtime.WithVersion("v2")
 	updated, closed, paused, resumed := w.register("svc/updated", addr(0), v1), w.register("svc/closed", addr(0), v1),
@@ -66,17 +66,17 @@ func TestRestoredFromAPredecessorsBackup(t *testing.T) {
 	w.etcd.Cut()
 	kit.Must(t, w.etcd.RestoreBackup(backup))
 	if got := w.get(entry); got == nil || got.lease != was {
-		t.Fatalf("restored: %+v, want it on lease %x", got, was)
+		t.Fatalf("restored entry: %+v, want it on lease %x", got, was)
 	}
 	w.etcd.Restore()
 	w.becomes(key, contents{entry: "v2"}, "after the restore")
 	w.state(g, runtime.StateRegistered)
 	if n := w.logs.Count("state=conflict"); n > 0 {
-		t.Errorf("%d conflicts with the process's own dead predecessor: %v", n, w.logs.Lines())
+		t.Errorf("%d conflicts with the dead predecessor, want none: %v", n, w.logs.Lines())
 	}
 }
 
-// busy sends other requests of the client all the time, until the test ends.
+// busy sends other requests with the client until the test ends.
 func busy(t *testing.T, client *clientv3.Client) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var asking sync.WaitGroup
@@ -99,11 +99,11 @@ func busy(t *testing.T, client *clientv3.Client) {
 // A member becomes a black hole for clients with other traffic, so that the connection's keepalive
 // does not notice. The other two members are healthy.
 func TestOneMemberIsABlackHole(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
 	const processes, ttl = 3, 3 * time.Second
 	var all []*runtime.Registration
-	for i := range processes { // a stream of renewals each, at different members
+	for i := range processes { // each has a stream of renewals at another member
 		client := w.etcd.Client(t)
 		busy(t, client)
 		all = append(all, register(t, w.newRegistry(client, runtime.WithLeaseTTL(ttl)), service(i), addr(0)))
@@ -122,7 +122,7 @@ func TestOneMemberIsABlackHole(t *testing.T) {
 	}
 	member.Pause()
 	calls.Reset()
-	kit.Must(t, calls.Wait(kit.Bounded(t, 4*kit.Soon), etcdtest.LeaseKeepAlive, "", 8*processes)) // three a life
+	kit.Must(t, calls.Wait(kit.Bounded(t, 4*kit.Soon), etcdtest.LeaseKeepAlive, "", 8*processes)) // three renewals in the life of a lease
 	member.Resume()
 	for _, g := range all {
 		w.state(g, runtime.StateRegistered)
@@ -133,12 +133,12 @@ func TestOneMemberIsABlackHole(t *testing.T) {
 	for end := false; !end; {
 		answer, ok := <-gone
 		if !ok {
-			t.Fatal("the watch has ended")
+			t.Fatal("the watch of the test ended, want its events")
 		}
 		for _, event := range answer.Events {
 			if end = string(event.Kv.Key) == "svc/end"; !end {
 				n++
-				t.Errorf("%s was gone", event.Kv.Key)
+				t.Errorf("%s was deleted, want it kept", event.Kv.Key)
 			}
 		}
 	}
@@ -153,7 +153,7 @@ func connection(t *testing.T, conn *grpc.ClientConn, up bool) {
 	ctx := kit.Bounded(t, kit.Soon)
 	for state := conn.GetState(); (state == connectivity.Ready) != up; state = conn.GetState() {
 		if !conn.WaitForStateChange(ctx, state) {
-			t.Fatalf("the connection stays %s", state)
+			t.Fatalf("the connection stays %s, want it ready: %v", state, up)
 		}
 	}
 }
@@ -174,7 +174,7 @@ func TestReconnectsLeaveNoWatch(t *testing.T) {
 	for i := range reconnects {
 		calls.Reset()
 		if i%3 == 2 {
-			w.etcd.Pause() // requests from here on get no answer before the cut
+			w.etcd.Pause() // etcd answers no request until the connection is cut
 		}
 		if i%3 != 0 {
 			w.delete(entry)
@@ -187,7 +187,7 @@ func TestReconnectsLeaveNoWatch(t *testing.T) {
 		watching()
 	}
 	w.state(g, runtime.StateRegistered)
-	kit.Eventually(t, kit.Soon, "streams to end", func() bool { return watchStreams() <= one })
+	kit.Eventually(t, kit.Soon, "the earlier streams end", func() bool { return watchStreams() <= one })
 	w.delete(entry)
-	kit.Eventually(t, kit.Soon, "put back", func() bool { return w.get(entry) != nil })
+	kit.Eventually(t, kit.Soon, "the entry is put back", func() bool { return w.get(entry) != nil })
 }

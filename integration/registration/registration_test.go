@@ -19,19 +19,19 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// nothingOf waits until etcd has no key below prefix, and fails the test if an earlier write arrives after the write of another entry.
+// nothingOf waits until etcd has no key below prefix, and checks that none comes back before a later write of another entry.
 func (w *world) nothingOf(prefix, when string) {
 	w.t.Helper()
-	kit.Eventually(w.t, kit.Soon, "nothing of "+prefix+" "+when, func() bool { return len(w.keys(prefix)) == 0 })
+	kit.Eventually(w.t, kit.Soon, "no key below "+prefix+" "+when, func() bool { return len(w.keys(prefix)) == 0 })
 	kit.Must(w.t, w.register("barrier", addr(99)).Close(kit.Bounded(w.t, kit.Soon)))
 	if keys := w.keys(prefix); len(keys) > 0 {
-		w.t.Errorf("%s: keys %v left", when, keys)
+		w.t.Errorf("%s: etcd has %v below %s, want nothing", when, keys, prefix)
 	}
 }
 
 // TestContextEnds ends the context of each call: the work is undone, or finished in the background.
 func TestContextEnds(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil)
 	g := w.register("other", addr(1))
 	s := w.registry.NewServer(grpc.NewServer())
@@ -42,7 +42,7 @@ func TestContextEnds(t *testing.T) {
 		t.Helper()
 		err := call(kit.Bounded(t, short))
 		if !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("%s without etcd: %v", what, err)
+			t.Errorf("%s without etcd: %v, want DeadlineExceeded", what, err)
 		}
 	}
 	ends("Register", func(ctx context.Context) error {
@@ -62,7 +62,7 @@ func TestContextEnds(t *testing.T) {
 
 // TestFirstFailureIsLogged starts two servers that cannot register, for different causes.
 func TestFirstFailureIsLogged(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", etcdtest.User{Name: "nobody", Password: "p"})})
 	for cause, client := range map[string]*clientv3.Client{
 		"connection refused": w.etcd.Client(t, etcdtest.As("", ""), func(cfg *clientv3.Config) { cfg.Endpoints = []string{"127.0.0.1:1"} }),
@@ -76,7 +76,7 @@ func TestFirstFailureIsLogged(t *testing.T) {
 			})
 		})
 		if _, err := s.greeter.SayHello(kit.Bounded(t, kit.Soon), &basic.HelloRequest{}); err != nil {
-			t.Errorf("%s: Serve failed: %v", cause, err)
+			t.Errorf("call to the server with %q: %v, want success", cause, err)
 		}
 	}
 }
@@ -105,9 +105,9 @@ func puts(txn *etcdserverpb.TxnRequest) bool {
 	})
 }
 
-// TestResumeDuringAPause overtakes a Pause with a Resume, which must not return nil before etcd has answered the Pause's write.
+// TestResumeDuringAPause calls Resume during a Pause. Resume must not return nil before etcd has answered the write of Pause.
 func TestResumeDuringAPause(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil)
 	writes := make(chan struct{}, 100)
 	r := w.onWrites(func() { writes <- struct{}{} })
@@ -121,14 +121,14 @@ func TestResumeDuringAPause(t *testing.T) {
 	go func() { paused <- g.Pause(kit.Bounded(t, kit.Soon)) }()
 	<-writes
 	if err := g.Resume(kit.Bounded(t, 300*time.Millisecond)); err == nil {
-		t.Error("Resume returned nil without etcd")
+		t.Error("Resume without etcd: got nil, want an error")
 	}
 	w.etcd.Resume()
 	if <-paused == nil {
-		t.Error("Pause, which was overtaken, returned nil")
+		t.Error("Pause, undone by Resume: got nil, want an error")
 	}
 	kit.Must(t, g.Resume(kit.Bounded(t, kit.Soon)))
 	if got := w.get(entry); got == nil || strings.Contains(got.value, leavingMark) {
-		t.Errorf("after Resume etcd has %+v", got)
+		t.Errorf("entry after Resume: %+v, want one without the mark of leaving", got)
 	}
 }

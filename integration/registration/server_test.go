@@ -94,8 +94,8 @@ func (w *world) caller(registry *runtime.Registry) basic.GreeterClient {
 	return client
 }
 
-// TestAdvertisedAddress runs servers that listen on any address. The first announces the address that reaches etcd, the others the
-// address of the environment or of an option (G8). The environment's address with a port is for one server of a process.
+// TestAdvertisedAddress runs servers that listen on all addresses. They announce the address from which etcd is reached, or that of
+// an option or of the environment (G8). An address with a port in the environment is for one server of the process.
 func TestAdvertisedAddress(t *testing.T) {
 	w := newWorld(t, nil)
 	announced := func(want string, opts ...runtime.ServerOption) {
@@ -108,7 +108,7 @@ func TestAdvertisedAddress(t *testing.T) {
 		kit.Must(t, err)
 		want = strings.ReplaceAll(want, "PORT", port)
 		if got := w.get(key + "/" + want); got == nil || !strings.Contains(got.value, `"`+want+`"`) {
-			t.Errorf("%v in etcd, want %s", w.keys(key), want)
+			t.Errorf("keys in etcd: %v, want %s", w.keys(key), want)
 		}
 	}
 	announced("127.0.0.1:PORT")
@@ -121,15 +121,15 @@ func TestAdvertisedAddress(t *testing.T) {
 	err := second.Serve(kit.Bounded(t, kit.Soon), lis)
 	for _, text := range []string{"GRPC_ADVERTISE_ADDR", "10.1.2.3:9000", lis.Addr().String(), "WithAdvertiseAddress"} {
 		if err == nil || !strings.Contains(err.Error(), text) {
-			t.Errorf("Serve of the second server does not name %s: %v", text, err)
+			t.Errorf("Serve of the second server: %v, want an error with %q", err, text)
 		}
 	}
 	if keys := w.keys("acme/other"); len(keys) > 0 {
-		t.Errorf("announced: %v", keys)
+		t.Errorf("keys of the second server: %v, want none", keys)
 	}
 }
 
-// deaf is a service whose call does not end with its context.
+// deaf is a service whose handler ignores the end of its context.
 type deaf struct {
 	basic.UnimplementedGreeterServer
 	began, released chan struct{}
@@ -143,7 +143,7 @@ func (d *deaf) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloReply
 	return &basic.HelloReply{}, nil
 }
 
-// call makes the one call of a deaf service and returns once the call has begun. answered receives its error.
+// call makes the one call of a deaf service and returns once the handler runs. answered receives the error of the call.
 func (d *deaf) call(t *testing.T, s *serving) (answered <-chan error) {
 	t.Helper()
 	done := make(chan error, 1)
@@ -157,18 +157,18 @@ func (d *deaf) call(t *testing.T, s *serving) (answered <-chan error) {
 
 // TestDrainIsBounded drains a server while etcd is down and a call ignores its context.
 func TestDrainIsBounded(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil)
 	d := newDeaf()
 	s := w.registered(d, runtime.WithStopTimeout(100*time.Millisecond))
 	defer close(d.released)
 	d.call(t, s)
 	w.etcd.Pause()
-	hangs := time.AfterFunc(4*time.Second, w.etcd.Resume) // a drain that waits for etcd so long succeeds
+	hangs := time.AfterFunc(4*time.Second, w.etcd.Resume) // a drain that waited 4 s for etcd would succeed
 	err := s.stop()
 	hangs.Stop()
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "expires") || !strings.Contains(err.Error(), "calls") {
-		t.Errorf("Serve: %v", err)
+		t.Errorf("Serve: %v, want that an entry expires and that calls were cut", err)
 	}
 }
 
@@ -177,13 +177,13 @@ func TestDrainOrder(t *testing.T) {
 	w := newWorld(t, nil)
 	s := w.registered(&greeter{}, runtime.WithDrainDelay(time.Hour))
 	go func() { _ = s.stop() }()
-	kit.Eventually(t, kit.Soon, "withdrawn", func() bool { return len(w.keys(key)) == 0 })
+	kit.Eventually(t, kit.Soon, "the entry has left etcd", func() bool { return len(w.keys(key)) == 0 })
 	resp, err := s.health.Check(kit.Bounded(t, kit.Soon), &healthpb.HealthCheckRequest{Service: "basic.Greeter"})
 	if err != nil || resp.Status != healthpb.HealthCheckResponse_NOT_SERVING {
-		t.Errorf("while the server drains its health is %v, %v", resp, err)
+		t.Errorf("health during the drain: %v, %v, want NOT_SERVING", resp, err)
 	}
 	if _, err := s.greeter.SayHello(kit.Bounded(t, kit.Soon), &basic.HelloRequest{}); err != nil {
-		t.Errorf("while the server drains a call fails: %v", err)
+		t.Errorf("call during the drain: %v, want success", err)
 	}
 	s.grpc.Stop()
 	if err := s.stop(); err != nil {
@@ -208,7 +208,7 @@ func TestCallsUnderWayFinish(t *testing.T) {
 	})
 	close(d.released)
 	if err := <-answered; err != nil {
-		t.Errorf("the call under way: %v", err)
+		t.Errorf("the call under way: %v, want success", err)
 	}
 	if err := s.stop(); err != nil {
 		t.Errorf("Serve: %v", err)
@@ -253,7 +253,7 @@ func (w *world) process() (*os.Process, string) {
 
 // Callers switch to another server before the lease of a killed one ends (G10).
 func TestKilledProcess(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil)
 	p, etcdKey := w.process()
 	w.registered(&greeter{name: "other"})
@@ -264,22 +264,22 @@ func TestKilledProcess(t *testing.T) {
 			return err == nil && reply.Message == name
 		}
 	}
-	kit.Eventually(t, kit.Soon, "the child called", reached("child"))
+	kit.Eventually(t, kit.Soon, "callers reach the child", reached("child"))
 	kit.Must(t, p.Kill())
-	kit.Eventually(t, kit.Soon, "another called", reached("other"))
+	kit.Eventually(t, kit.Soon, "callers reach the other server", reached("other"))
 	if w.get(etcdKey) == nil {
-		t.Error("callers noticed no earlier than etcd")
+		t.Error("the entry of the killed server was gone before callers switched, want it in etcd")
 	}
 }
 
 func TestUnhealthyServiceLeavesEtcd(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil)
 	s := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(0))
 	h := health.NewServer()
 	const name = "basic.Greeter"
 	if got := basic.Greeter_EtcdServiceDesc.Name; got != name {
-		t.Fatalf("service %s", got)
+		t.Fatalf("name of the service: %s, want %s", got, name)
 	}
 	h.SetServingStatus(name, healthpb.HealthCheckResponse_NOT_SERVING)
 	healthpb.RegisterHealthServer(s, h)
@@ -296,7 +296,7 @@ func TestUnhealthyServiceLeavesEtcd(t *testing.T) {
 	state(runtime.StateRegistered, 1)
 	h.SetServingStatus(name, healthpb.HealthCheckResponse_NOT_SERVING)
 	state(runtime.StatePaused, 0)
-	// A service that the health service does not know is as healthy as the server.
+	// A service unknown to the health service has the health of the server.
 	h.SetServingStatus(name, healthpb.HealthCheckResponse_SERVICE_UNKNOWN)
 	state(runtime.StateRegistered, 1)
 	h.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
@@ -308,7 +308,7 @@ func TestUnhealthyServiceLeavesEtcd(t *testing.T) {
 }
 
 func TestSteadyStateIsSilent(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0))
 	since := g.Status().Since
@@ -316,18 +316,18 @@ func TestSteadyStateIsSilent(t *testing.T) {
 	kit.Eventually(t, kit.Soon, "one log line for one registration", func() bool { return w.logs.Count("msg=") == 1 })
 	kit.Must(t, w.etcd.Calls().Wait(kit.Bounded(t, kit.Soon), "Txn", "", 2)) // the put and a check
 	if n := w.logs.Count("msg="); n != 1 || g.Status().Since != since {
-		t.Errorf("something happened in steady state: %v", w.logs.Lines())
+		t.Errorf("%d log lines in steady state, want 1: %v", n, w.logs.Lines())
 	}
 	w.revoke(g.Status().LeaseID)
-	kit.Eventually(t, kit.Soon, "logged", func() bool { return w.logs.Count("state=registered") == 2 })
+	kit.Eventually(t, kit.Soon, "the second registration is logged", func() bool { return w.logs.Count("state=registered") == 2 })
 	if w.logs.Count("level=WARN") != 1 || w.logs.Count("state=lost") != 1 || w.logs.Count(entry) != 3 {
-		t.Errorf("logged: %v", w.logs.Lines())
+		t.Errorf("log of a lost lease: %v, want one warning, and three lines about %s", w.logs.Lines(), entry)
 	}
 }
 
-// A service with health_check on a server with gRPC's own health service, which knows only "".
+// If the health service does not know the name of a service with health_check, the status and the log say so.
 func TestHealthServiceWithoutName_Warns(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil)
 	h := health.NewServer()
 	s := w.registry.NewServer(grpc.NewServer())
@@ -337,21 +337,21 @@ func TestHealthServiceWithoutName_Warns(t *testing.T) {
 	kit.Must(t, s.Announce(kit.Bounded(t, kit.Soon), addr(0)))
 	const cure = `SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVING)`
 	if st := s.Status()[0]; st.State != runtime.StateRegistered || st.Err == nil || !strings.Contains(st.Err.Error(), cure) {
-		t.Errorf("the health service does not know the name: %s (%v)", st.State, st.Err)
+		t.Errorf("status without the name: %s (%v), want registered, with the advice %q", st.State, st.Err, cure)
 	}
 	h.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVING)
-	kit.Eventually(t, kit.Soon, "cured", func() bool { return s.Status()[0].Err == nil })
+	kit.Eventually(t, kit.Soon, "the error is gone", func() bool { return s.Status()[0].Err == nil })
 	h.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVICE_UNKNOWN)
-	kit.Eventually(t, kit.Soon, "said again", func() bool { return s.Status()[0].Err != nil })
+	kit.Eventually(t, kit.Soon, "the error is back", func() bool { return s.Status()[0].Err != nil })
 	if n := w.logs.Count("questionable health service"); n != 1 {
 		t.Errorf("%d warnings, want 1", n)
 	}
 	kit.Must(t, s.Withdraw(kit.Bounded(t, kit.Soon)))
 }
 
-// A health service that is registered on the gRPC server cannot be watched.
+// The registry cannot read a health service that is registered on the gRPC server, and says so.
 func TestHealthServiceOnGRPCServer_Warns(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil)
 	g := grpc.NewServer()
 	healthpb.RegisterHealthServer(g, health.NewServer())
@@ -360,7 +360,7 @@ func TestHealthServiceOnGRPCServer_Warns(t *testing.T) {
 	kit.Must(t, s.Announce(kit.Bounded(t, kit.Soon), addr(0)))
 	const cure = "healthpb.RegisterHealthServer(server, healthServer)"
 	if st := s.Status()[0]; st.State != runtime.StateRegistered || st.Err == nil || !strings.Contains(st.Err.Error(), cure) {
-		t.Errorf("%s (%v)", st.State, st.Err)
+		t.Errorf("status: %s (%v), want registered, with the advice %q", st.State, st.Err, cure)
 	}
 	if n := w.logs.Count(cure); n != 1 {
 		t.Errorf("%d warnings, want 1", n)

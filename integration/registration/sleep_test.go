@@ -11,7 +11,7 @@ import (
 )
 
 func TestProcessSleeps(t *testing.T) {
-	leak.Beside(t)
+	leak.Parallel(t)
 	w := newWorld(t, nil)
 	p, etcdKey := w.process()
 	was := w.get(etcdKey).lease

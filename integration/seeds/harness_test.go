@@ -1,10 +1,9 @@
-// Package seeds tests that the systems that this project succeeds keep working together with it, on
-// real etcd and in both directions: our clients call the servers that they register, and they read
-// the entries that our servers write. docs/layouts.md lists the tests of each system.
+// Package seeds tests this project together with earlier registries, on real etcd. Our clients call the
+// servers that an earlier registry registers, and its readers call our servers. docs/layouts.md lists
+// the tests of each registry.
 //
-// Available systems are used themselves: etcd's own client/v3/naming, and go-zero's core/discov. The
-// others are rewritten from their formats and habits. Frameworks with large dependencies have a
-// module of their own, compat.
+// etcd's client/v3/naming and go-zero's core/discov run as they are. The other systems are rewritten
+// here from their formats and behavior. Module compat tests frameworks with large dependencies.
 package seeds
 
 import (
@@ -33,7 +32,7 @@ import (
 // roundRobin is the service config of callers without one from a proto file.
 const roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 
-// world is one etcd, an etcd client for the peers, and a registry for our callers.
+// world is one etcd, an etcd client for the earlier registries, and a registry for our callers.
 type world struct {
 	t        *testing.T
 	etcd     *etcdtest.Cluster
@@ -86,7 +85,7 @@ func (w *world) delete(key string) {
 	response, err := w.etcd.Admin().Delete(bounded(w.t), key)
 	kit.Must(w.t, err)
 	if response.Deleted != 1 {
-		w.t.Fatalf("there is no %q to delete", key)
+		w.t.Fatalf("delete %q: %d keys deleted, want 1", key, response.Deleted)
 	}
 }
 
@@ -147,7 +146,7 @@ type server struct {
 // lease returns the lease of our server's entries.
 func (s *server) lease() clientv3.LeaseID { return s.ours.Status()[0].LeaseID }
 
-// serve starts a server that does not use etcd, for peers to register.
+// serve starts a server that does not use etcd, for an earlier registry to register.
 func (w *world) serve(name string) *server {
 	w.t.Helper()
 	lis := kit.Listen(w.t)
@@ -155,7 +154,7 @@ func (w *world) serve(name string) *server {
 	basic.RegisterGreeterServer(g, greeter{name: name})
 	stop := w.follow(func(context.Context) {
 		if err := g.Serve(lis); err != nil {
-			w.t.Errorf("serve %s: %v", name, err)
+			w.t.Errorf("Serve of %s: %v, want nil", name, err)
 		}
 	})
 	w.t.Cleanup(g.Stop) // before the wait
@@ -177,7 +176,7 @@ func (w *world) publishIn(registry *runtime.Registry, name string, desc *runtime
 	lis := kit.Listen(w.t)
 	stop := w.follow(func(ctx context.Context) {
 		if err := s.Serve(ctx, lis); err != nil {
-			w.t.Errorf("serve %s: %v", name, err)
+			w.t.Errorf("Serve of %s: %v, want nil", name, err)
 		}
 	})
 	w.eventuallyOr(func() string { return fmt.Sprintf("%s is registered: %+v", name, s.Status()) }, func() bool {
@@ -195,10 +194,10 @@ func (w *world) conn(desc *runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.C
 	return conn
 }
 
-// dial returns a connection with a given resolver: ours or a peer's.
-func (w *world) dial(target string, by resolver.Builder, opts ...grpc.DialOption) *grpc.ClientConn {
+// dial returns a connection with a given resolver.
+func (w *world) dial(target string, builder resolver.Builder, opts ...grpc.DialOption) *grpc.ClientConn {
 	w.t.Helper()
-	defaults := []grpc.DialOption{kit.Insecure, grpc.WithResolvers(by), grpc.WithDefaultServiceConfig(roundRobin)}
+	defaults := []grpc.DialOption{kit.Insecure, grpc.WithResolvers(builder), grpc.WithDefaultServiceConfig(roundRobin)}
 	conn, err := grpc.NewClient(target, append(defaults, opts...)...)
 	kit.Must(w.t, err)
 	w.t.Cleanup(func() { _ = conn.Close() })
@@ -245,7 +244,7 @@ func (w *world) eventuallyOr(what func() string, ok func() bool) {
 	defer tick.Stop()
 	for deadline := time.Now().Add(kit.Soon); !ok(); <-tick.C {
 		if time.Now().After(deadline) {
-			w.t.Fatalf("timeout after %v: %s", kit.Soon, what())
+			w.t.Fatalf("timeout after %v, want: %s", kit.Soon, what())
 		}
 	}
 }

@@ -58,7 +58,7 @@ func TestLayouts_OurWriterOurClient(t *testing.T) {
 			want := entry{spell.Replace(l.key), spell.Replace(l.value), a.lease()}
 			got := w.entryOf(a)
 			if n := len(started.FindAllString(got.value, -1)); n != strings.Count(l.value, "grpc_methods") {
-				t.Errorf("the entry has %d start times: %s", n, got.value)
+				t.Errorf("entry with %d start times, want %d: %s", n, strings.Count(l.value, "grpc_methods"), got.value)
 			}
 			if got.value = started.ReplaceAllString(got.value, ""); got != want {
 				t.Errorf("the entry is\n%+v, want\n%+v", got, want)
@@ -72,9 +72,9 @@ func TestLayouts_OurWriterOurClient(t *testing.T) {
 	}
 }
 
-// One client reads a fleet in which each server writes another layout. It reads the lease suffix and
-// home-made JSON on request.
-func TestLayouts_MixedFleet(t *testing.T) {
+// A client reads servers that each write another layout. It reads LEASE_SUFFIX and json_layout on
+// request.
+func TestLayouts_MixedServers(t *testing.T) {
 	w := newWorld(t)
 	const key = "/microservices/greeter"
 	var slash []string

@@ -20,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// pause follows a call that is not counted, and leaves the processors to callers whose calls are.
+// pause follows each call that is not counted, and leaves the processors to the counted calls.
 const pause = 10 * time.Millisecond
 
 // load makes calls all the time. None may fail.
@@ -56,7 +56,7 @@ func (w *world) load(name string, conn grpc.ClientConnInterface) *load {
 		cancel()
 		running.Wait()
 		if l.failed != nil {
-			w.t.Errorf("%s: %d of %d calls failed, the first with %v", name, l.failures, l.calls, l.failed)
+			w.t.Errorf("%s: %d of %d calls failed, want none; the first error: %v", name, l.failures, l.calls, l.failed)
 		}
 	})
 	w.t.Cleanup(l.stop)
@@ -84,7 +84,7 @@ func (l *load) reaches(names ...string) {
 	l.busy.Store(true)
 	defer l.busy.Store(false)
 	var got []string
-	from := -1 // earlier calls belong to another fleet
+	from := -1 // calls before that belong to earlier servers
 	l.w.eventuallyOr(func() string { return fmt.Sprintf("%s reaches %v: last %v", l.name, names, got) }, func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -98,11 +98,11 @@ func (l *load) reaches(names ...string) {
 	})
 }
 
-// TestRoad moves a fleet under load, one process after the other, and back. The other systems share a
-// layout with this one, have a TestMigration of their own, or are in compat.
+// TestRoad moves servers and callers under load, one process after the other, and back. The other
+// systems share a layout with this one, have a TestMigration of their own, or are in compat.
 func TestRoad(t *testing.T) { migrationtest.Run(t, etcdNaming.road) }
 
-// road returns the fleet's present servers and callers, and ours.
+// road returns the servers and callers to migrate from, and ours.
 func (s system) road(t *testing.T) (from, to migrationtest.Kind) {
 	w := startWorld(t)
 	from = migrationtest.Kind{
@@ -112,7 +112,7 @@ func (s system) road(t *testing.T) (from, to migrationtest.Kind) {
 		},
 		Dial: func() (migrationtest.Call, func()) {
 			conn := s.dial(w)
-			w.eventually("their caller has read what there is", func() bool { // go-zero's fails until then
+			w.eventually("a call of their client succeeds", func() bool { // go-zero's fails until then
 				_, err := sayHello(bounded(t), conn)
 				return err == nil
 			})
@@ -130,8 +130,8 @@ func calls(conn *grpc.ClientConn) (migrationtest.Call, func()) {
 	return func(ctx context.Context) (string, error) { return sayHello(ctx, conn) }, func() { _ = conn.Close() }
 }
 
-// A fleet moves from go-zero's layout to etcd's own, under one key and under load: servers that write both layouts
-// replace go-zero's, the readers move, and servers that write only the new layout replace those.
+// A service moves from go-zero's layout to etcd's own, under one key and under load. First servers that write both layouts
+// replace go-zero's, then the readers move, then servers that write only the new layout replace the others.
 func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 	w := newWorld(t)
 	const key = "fleet/greeter"
@@ -176,7 +176,7 @@ func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 	naming.reaches("new 1", "new 2")
 	ours.reaches("new 1", "new 2")
 	if left := w.entries(key); len(left) != 2 {
-		t.Errorf("in etcd are %+v, want the new two", left)
+		t.Errorf("etcd has %+v, want the two new entries", left)
 	}
 	naming.stop()
 	ours.stop()
@@ -202,7 +202,7 @@ func TestMigration_OneKeyUnderLoad(t *testing.T) {
 	calls.stop()
 	for _, left := range w.entries("/etcd/") {
 		if !strings.Contains(left.value, `"version":"v2"`) {
-			t.Errorf("left is %+v", left)
+			t.Errorf("etcd has %+v, want only entries of version v2", left)
 		}
 	}
 }

@@ -36,8 +36,8 @@ func (w *world) dialReader(target, prefix string, address func(*mvccpb.KeyValue)
 // valueOf returns the value as the address.
 func valueOf(kv *mvccpb.KeyValue) string { return string(kv.Value) }
 
-// peerResolver is the gRPC resolver of all peers. follow is the peer's own: it reports the addresses
-// behind a target at each change, until ctx ends.
+// peerResolver is the gRPC resolver of the rewritten systems. follow is the part of each system: it
+// reports the addresses behind a target at each change, until ctx ends.
 type peerResolver struct {
 	scheme string
 	follow func(ctx context.Context, target resolver.Target, update func([]resolver.Address)) error
@@ -50,7 +50,7 @@ func (p peerResolver) Build(target resolver.Target, cc resolver.ClientConn, _ re
 	r := &runningResolver{cancel: cancel}
 	r.running.Go(func() {
 		err := p.follow(ctx, target, func(addrs []resolver.Address) {
-			// The connection's caller sees gRPC's reaction to a state, such as one without addresses.
+			// Calls on the connection show how gRPC reacts to the state.
 			_ = cc.UpdateState(resolver.State{Addresses: addrs})
 		})
 		if err != nil && !ended(ctx, err) {

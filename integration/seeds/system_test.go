@@ -25,7 +25,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// A system is one that this project succeeds, with one of its services.
+// A system is an earlier registry, with one of its services.
 type system struct {
 	name      string
 	desc      *runtime.ServiceDesc
@@ -49,7 +49,7 @@ func each(t *testing.T, test func(s system, t *testing.T)) {
 	}
 }
 
-// TestTheirWriterOurClient reads what their writer registers with our client.
+// TestTheirWriterOurClient calls servers that their writer registers with our client.
 func TestTheirWriterOurClient(t *testing.T) { each(t, system.theirWriterOurClient) }
 
 func (s system) theirWriterOurClient(t *testing.T) {
@@ -90,7 +90,7 @@ func (s system) ourWriterTheirReader(t *testing.T) {
 	w.balanced(conn, "a", "b", "c")
 	for _, server := range []*server{a, b, c} {
 		if got := w.entryOf(server); got.lease != server.lease() {
-			t.Errorf("%s is on lease %x, its status has %x", server.name, got.lease, server.lease())
+			t.Errorf("entry of %s is on lease %x, want %x as in its status", server.name, got.lease, server.lease())
 		}
 	}
 	lost := b.lease()
@@ -113,7 +113,7 @@ func TestLayouts_WithTheirReaders(t *testing.T) {
 
 func (w *world) besideTheirReader(s system, second layout) {
 	w.t.Helper()
-	first := layout{s.desc.Layout, "KEY/INSTANCE", ""} // a home-made one
+	first := layout{s.desc.Layout, "KEY/INSTANCE", ""} // a layout of the user's own
 	if i := slices.IndexFunc(layouts, func(l layout) bool { return l.Layout == s.desc.Layout }); i >= 0 {
 		first = layouts[i]
 	}
@@ -208,11 +208,11 @@ func TestEtcdNaming_InPlace(t *testing.T) {
 	server.Publish(etcdNaming.desc)
 	kit.Must(t, server.Announce(bounded(t), old.addr))
 	if status, entry := server.Status()[0], w.entryOf(old); status.State != runtime.StateRegistered || entry.lease != status.LeaseID {
-		t.Errorf("it is %+v, and in etcd %+v", status, entry)
+		t.Errorf("status %+v with the entry %+v, want registered on the lease of the entry", status, entry)
 	}
 	kit.Must(t, server.Withdraw(bounded(t)))
 	if left := w.entries(etcdNaming.desc.Key); len(left) > 0 {
-		t.Errorf("left are %+v", left)
+		t.Errorf("entries after Withdraw: %+v, want none", left)
 	}
 }
 
@@ -281,7 +281,7 @@ type namingUpdate struct {
 	Metadata any
 }
 
-// hanjm is hanjm's package, which adds and deletes by explicit calls.
+// hanjm is hanjm's package, whose users add and delete entries by calls.
 var hanjm = system{
 	name:      "hanjm",
 	desc:      &runtime.ServiceDesc{Name: "basic.Greeter", Key: "my-service", Layout: runtime.EndpointJSON},
@@ -351,8 +351,8 @@ var leaseSuffix = system{
 	dial:    func(w *world) *grpc.ClientConn { return w.dialReader("suffix:///hello", "hello", valueOf) },
 }
 
-// tutorial is a tutorial's registry that many services copied. The fleet has the version in its keys,
-// and a reader accepts all keys below "/user/", whatever the version.
+// tutorial is the registry of a tutorial that many services copied. Its keys contain the version of
+// the server, and a reader accepts the keys of all versions below "/user/".
 var tutorial = system{
 	name: "a tutorial's",
 	desc: &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/user/v1",

@@ -19,21 +19,21 @@ import (
 // prefix starts the keys of the endpoints. The address follows.
 var prefix = basic.Greeter_EtcdServiceDesc.Key + "/"
 
-// calm waits, after a storm, until isWell holds. The bound is generous, for busy machines: the
-// simulation judges speed. Entries of killed servers go with their leases, which etcd extends when it
-// elects a leader, and clients hold vanished endpoints for 30 s.
+// calm waits, after a storm, until isWell returns nil. The bound is generous, for busy machines. Entries
+// of killed servers expire with their leases, which etcd extends when it elects a leader, and clients
+// hold vanished endpoints for 30 s.
 func (w *world) calm(ctx context.Context) error {
 	const bound = 2 * time.Minute
 	for began := time.Now(); ; sleep(ctx, 100*time.Millisecond) {
 		err := w.isWell(ctx)
 		switch {
 		case err == nil:
-			w.say("  all is well after %v", time.Since(began).Round(time.Millisecond))
+			w.logf("  all is well after %v", time.Since(began).Round(time.Millisecond))
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case time.Since(began) > bound:
-			return fmt.Errorf("no calm after %v: %w", bound, err)
+			return fmt.Errorf("etcd, servers and clients disagree %v after the storm: %w", bound, err)
 		}
 	}
 }
@@ -45,7 +45,7 @@ func (w *world) isWell(ctx context.Context) error {
 	defer cancel()
 	want := make(map[string]clientv3.LeaseID)
 	for i := range w.servers {
-		if l := w.servers[i].life.Load(); l != nil {
+		if l := w.servers[i].current.Load(); l != nil {
 			want[l.addr] = 0
 			for _, status := range l.server.Status() {
 				if status.State == runtime.StateRegistered {
@@ -60,11 +60,11 @@ func (w *world) isWell(ctx context.Context) error {
 	return w.eachClient(func(c *client) error {
 		reached, err := c.reach(ctx)
 		if err == nil && len(reached) != len(want) {
-			err = fmt.Errorf("a client knows %v, and etcd has %v", slices.Sorted(maps.Keys(reached)), slices.Sorted(maps.Keys(want)))
+			err = fmt.Errorf("a client reached %v, want %v as in etcd", slices.Sorted(maps.Keys(reached)), slices.Sorted(maps.Keys(want)))
 		}
 		for addr := range reached {
 			if _, known := want[addr]; err == nil && !known {
-				err = fmt.Errorf("a client knows %s, which is not in etcd", addr)
+				err = fmt.Errorf("a client lists %s, which is not in etcd", addr)
 			}
 		}
 		return err

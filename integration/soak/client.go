@@ -55,7 +55,7 @@ func newClient(index int, cfg clientv3.Config) (*client, error) {
 // call calls until ctx ends, or a call fails.
 func (c *client) call(ctx context.Context, calls *atomic.Int64) error {
 	for n := 0; ctx.Err() == nil; n++ {
-		// A call that the end of the soak cancels does not count.
+		// The end of the soak does not cancel a call.
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 		_, err := c.caller.SayHello(runtime.WithAffinity(call, strconv.Itoa(n)), &basic.HelloRequest{})
 		cancel()
@@ -75,7 +75,7 @@ func (c *client) reach(ctx context.Context) (map[string]bool, error) {
 	err := runtime.Each(ctx, c.instances, basic.NewGreeterClient, func(ctx context.Context, e runtime.Endpoint, one basic.GreeterClient) error {
 		reply, err := one.SayHello(ctx, &basic.HelloRequest{})
 		if err == nil && reply.Message != e.Addr {
-			err = fmt.Errorf("%s answers for %s", reply.Message, e.Addr)
+			err = fmt.Errorf("a call to %[2]s was answered by %[1]s", reply.Message, e.Addr)
 		}
 		mu.Lock()
 		defer mu.Unlock()

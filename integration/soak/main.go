@@ -1,11 +1,10 @@
 // Command soak injects random faults into an etcd of three members, ten servers and twenty clients
-// that call without a pause. It fails if a call fails; if after a storm etcd differs from the running
-// servers and their leases, or a client's view does, or a client does not reach one; or if a key,
-// lease, goroutine or file descriptor is left at the end. Clients retry UNAVAILABLE, and three servers
-// that every client knows always run: all other failures count.
+// that call without a pause. It fails if a call fails. It fails if, after a storm of faults, etcd or a
+// client does not have exactly the running servers, or a client does not reach each of them. It fails if
+// a key, lease, goroutine or file descriptor is left at the end. Clients retry UNAVAILABLE, and three
+// servers that every client knows always run.
 //
-// The simulation checks more, in virtual time on a model of etcd. Here the etcd members, the network, the clock and the
-// file descriptors are real. A seed replays the same faults at the same times after the start of each storm.
+// The simulation checks more, in virtual time. Here the network, the clock and the file descriptors are real. A seed replays the same faults at the same times after the start of each storm.
 package main
 
 import (
@@ -33,12 +32,12 @@ func main() {
 		*seed = rand.Uint64N(1_000_000) + 1
 	}
 	w := &world{start: time.Now()}
-	w.say("seed %d, for %v", *seed, *duration)
+	w.logf("seed %d, for %v", *seed, *duration)
 	if err := w.run(newPlan(*seed), *duration); err != nil {
-		w.say("FAILED with seed %d: %v", *seed, err)
+		w.logf("FAILED with seed %d: %v", *seed, err)
 		os.Exit(1)
 	}
-	w.say("PASSED with seed %d: %d calls, none failed", *seed, w.calls.Load())
+	w.logf("PASSED with seed %d: %d calls, none failed", *seed, w.calls.Load())
 }
 
 // world holds everything that runs.
@@ -69,7 +68,7 @@ func (w *world) run(plan *plan, duration time.Duration) error {
 		return err
 	}
 	if more := openFiles() - files; more > 0 {
-		err = fmt.Errorf("%d file descriptors more than at the start", more)
+		err = fmt.Errorf("%d more file descriptors than at the start", more)
 	}
 	return errors.Join(err, goleak.Find(goroutines))
 }
@@ -102,7 +101,7 @@ func (w *world) soak(plan *plan, duration time.Duration) error {
 	return context.Cause(ctx)
 }
 
-// note keeps the first violation, which ends the soak.
+// note records a violation. The first one ends the soak.
 func (w *world) note(err error) {
 	if err != nil {
 		w.violated(err)
@@ -119,7 +118,7 @@ func (w *world) storm(ctx context.Context, faults []fault) {
 		if ctx.Err() != nil {
 			return
 		}
-		w.say("  %v", f)
+		w.logf("  %v", f)
 		all.Go(func() { w.note(w.apply(ctx, f)) })
 	}
 }
@@ -140,7 +139,7 @@ func (w *world) apply(ctx context.Context, f fault) (err error) {
 	case kill:
 		w.servers[f.on[0]].kill()
 	case drain:
-		_ = w.servers[f.on[0]].drain() // other faults may prevent the removal of its key
+		_ = w.servers[f.on[0]].drain() // other faults may keep its key in etcd
 	default:
 		err = w.servers[f.on[0]].start(w.etcd.Config(), f.kind == move)
 	}
@@ -166,7 +165,7 @@ func (w *world) meddle(ctx context.Context, f fault) {
 		return
 	}
 	for _, i := range f.on {
-		l := w.servers[i].life.Load()
+		l := w.servers[i].current.Load()
 		if l == nil {
 			continue
 		}
@@ -180,8 +179,8 @@ func (w *world) meddle(ctx context.Context, f fault) {
 	}
 }
 
-// say prints a line.
-func (w *world) say(format string, args ...any) {
+// logf prints a line.
+func (w *world) logf(format string, args ...any) {
 	fmt.Printf("%10v  %s\n", time.Since(w.start).Round(time.Millisecond), fmt.Sprintf(format, args...))
 }
 

@@ -14,8 +14,8 @@ const (
 
 	// stormLength bounds the start of the last fault of a storm.
 	stormLength = 8 * time.Second
-	// spared is the number of running servers without faults in a storm: the ones that clients know
-	// even if they are cut off from etcd.
+	// spared is the number of running servers without faults in a storm, so that clients that are
+	// cut off from etcd know some that run.
 	spared = 3
 )
 
@@ -24,7 +24,7 @@ type kind string
 
 const (
 	cut     kind = "cut"     // connections to etcd members are reset, for a while
-	pause   kind = "pause"   // ... or become black holes
+	pause   kind = "pause"   // connections to etcd members become black holes, for a while
 	halt    kind = "halt"    // etcd members crash, and come back with their disk
 	wipe    kind = "wipe"    // all etcd members lose their disks
 	compact kind = "compact" // etcd forgets its history
@@ -33,7 +33,7 @@ const (
 	kill    kind = "kill"    // a server is killed
 	drain   kind = "drain"   // a server drains
 	launch  kind = "start"   // a server starts at its last address
-	move    kind = "move"    // ... or at another one
+	move    kind = "move"    // a server starts at another address
 )
 
 // fault is one injected fault.
@@ -46,7 +46,7 @@ type fault struct {
 
 func (f fault) String() string { return fmt.Sprint(f.kind, " ", f.on, " ", f.lasts) }
 
-// plan generates storms: the same ones for the same seed.
+// plan generates storms. The same seed gives the same storms.
 type plan struct {
 	rng  *rand.Rand
 	down [servers]bool
@@ -54,8 +54,8 @@ type plan struct {
 
 func newPlan(seed uint64) *plan { return &plan{rng: rand.New(rand.NewPCG(seed, 0))} }
 
-// next returns the next storm's faults in the order of their times. It has at most one fault of each
-// kind whose end would also end another one, and at most one that stops or starts a server.
+// next returns the faults of the next storm in the order of their times. A storm has at most one cut, one
+// pause and one halt, as their ends would overlap, and at most one fault that stops or starts a server.
 func (p *plan) next() (storm []fault) {
 	add := func(k kind, longest time.Duration, on []int) {
 		storm = append(storm, fault{k, on, p.within(stormLength), 500*time.Millisecond + p.within(longest)})
@@ -98,9 +98,9 @@ func (p *plan) within(d time.Duration) time.Duration {
 	return time.Duration(p.rng.Int64N(int64(d/time.Millisecond))) * time.Millisecond
 }
 
-// some returns 1 to most of the numbers below n, sorted.
-func (p *plan) some(n, most int) []int {
-	chosen := p.rng.Perm(n)[:1+p.rng.IntN(most)]
+// some returns between 1 and limit of the numbers below n, sorted.
+func (p *plan) some(n, limit int) []int {
+	chosen := p.rng.Perm(n)[:1+p.rng.IntN(limit)]
 	slices.Sort(chosen)
 	return chosen
 }

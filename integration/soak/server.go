@@ -22,14 +22,14 @@ const leaseTTL = 5 * time.Second
 
 var silent = runtime.WithLogger(slog.New(slog.DiscardHandler))
 
-// server is one of the servers, across its restarts.
+// server is a server that may restart.
 type server struct {
-	last string // its last address; for start only
-	life atomic.Pointer[life]
+	last    string // its last address, for start
+	current atomic.Pointer[incarnation]
 }
 
-// life stands for one server process.
-type life struct {
+// incarnation stands for one process of a server.
+type incarnation struct {
 	addr     string
 	client   *clientv3.Client
 	registry *runtime.Registry
@@ -54,7 +54,7 @@ func (g greeter) SayHello(ctx context.Context, _ *basic.HelloRequest) (*basic.He
 	}
 }
 
-// start begins a life, at the last address if it is free.
+// start starts the server, at its last address if that is free.
 func (s *server) start(cfg clientv3.Config, moved bool) error {
 	addr := "127.0.0.1:0"
 	if s.last != "" && !moved {
@@ -71,7 +71,7 @@ func (s *server) start(cfg clientv3.Config, moved bool) error {
 	if err != nil {
 		return errors.Join(err, lis.Close())
 	}
-	l := &life{addr: lis.Addr().String(), client: client, grpc: grpc.NewServer(), served: make(chan error, 1)}
+	l := &incarnation{addr: lis.Addr().String(), client: client, grpc: grpc.NewServer(), served: make(chan error, 1)}
 	l.registry = runtime.NewRegistry(client, silent, runtime.WithLeaseTTL(leaseTTL))
 	l.server = l.registry.NewServer(l.grpc, runtime.WithDrainDelay(500*time.Millisecond), runtime.WithStopTimeout(5*time.Second))
 	basic.RegisterGreeterServerToEtcd(l.server, greeter{addr: l.addr})
@@ -79,28 +79,28 @@ func (s *server) start(cfg clientv3.Config, moved bool) error {
 	l.stop = stop
 	go func() { l.served <- l.server.Serve(ctx, lis) }()
 	s.last = l.addr
-	s.life.Store(l)
+	s.current.Store(l)
 	return nil
 }
 
-// kill ends a life as SIGKILL ends a process: its connections break, and its entries stay until the
-// lease expires.
+// kill stops the server as SIGKILL does: connections break, and entries stay until the lease
+// expires.
 func (s *server) kill() {
-	l := s.life.Swap(nil)
+	l := s.current.Swap(nil)
 	if l == nil {
 		return
 	}
-	l.client.Close() // first, so that etcd receives nothing more
+	l.client.Close() // before the rest, so that etcd receives no request
 	l.grpc.Stop()
 	l.stop()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_ = errors.Join(<-l.served, l.registry.Close(ctx)) // a real process would just be gone
+	_ = errors.Join(<-l.served, l.registry.Close(ctx)) // a killed process would return no errors
 }
 
-// drain ends a life in order.
+// drain stops the server gracefully.
 func (s *server) drain() error {
-	l := s.life.Swap(nil)
+	l := s.current.Swap(nil)
 	if l == nil {
 		return nil
 	}

@@ -45,7 +45,7 @@ func (c *rawClient) read() *discoveryv3.DiscoveryResponse {
 	return r
 }
 
-// The status shows a client that rejects everything and one that never answers, and neither holds up the others.
+// The status shows a client that rejects every response and one that never answers. Other clients get new endpoints.
 func TestBadClients(t *testing.T) {
 	w := newWorld(t, "")
 	w.add("a")
@@ -61,7 +61,7 @@ func TestBadClients(t *testing.T) {
 		}))
 		w.addServing(fmt.Sprint("b", i), "acme.Echo/Say")
 	}
-	eventually(t, good, calls(20), "the others told", only("a", "b0", "b1", "b2"))
+	eventually(t, good, calls(20), "the good client has the new endpoints", only("a", "b0", "b1", "b2"))
 	told := 0
 	for _, client := range w.bridges[0].Status().Clients {
 		for _, kind := range client.Types {
@@ -69,16 +69,16 @@ func TestBadClients(t *testing.T) {
 				told++
 			}
 			if len(kind.Refused) > 400 || len(client.ID) > 400 {
-				t.Errorf("the status holds texts of %d and %d bytes", len(kind.Refused), len(client.ID))
+				t.Errorf("texts of a client in the status: %d and %d bytes, want at most 400", len(kind.Refused), len(client.ID))
 			}
 		}
 	}
 	if told != 2 {
-		t.Errorf("the status does not show both: %+v", w.bridges[0].Status().Clients)
+		t.Errorf("the status shows %d of 2 bad clients: %+v", told, w.bridges[0].Status().Clients)
 	}
 }
 
-// A hostile entry reaches no client. The rest of the service does.
+// Clients receive no hostile entry, and all other entries of the service.
 func TestHostileEntries(t *testing.T) {
 	w := newWorld(t, "")
 	w.add("a", runtime.WithZoneTag("z\u202e"))
@@ -104,6 +104,6 @@ func TestHostileEntries(t *testing.T) {
 		eventually(t, c, o, "answered under "+config, func(o outcome) bool { return o.By["a"]+o.By["b"] > 0 })
 	}
 	if n := w.logs.Count("refuses (NACK)"); n > 0 {
-		t.Errorf("clients rejected %d responses", n)
+		t.Errorf("clients rejected %d responses, want none", n)
 	}
 }

@@ -31,7 +31,7 @@ func TestDifferential(t *testing.T) {
 	byXDS, byRuntime := map[string]caller{}, map[string]caller{}
 	for _, zone := range zones {
 		byXDS[zone], byRuntime[zone] = w.goClient(zone), w.native(zone)
-		eventually(t, byXDS[zone], calls(5), "told", func(o outcome) bool { return len(o.Errors) == 0 })
+		eventually(t, byXDS[zone], calls(5), "answered by some instance", func(o outcome) bool { return len(o.Errors) == 0 })
 	}
 	last := ""
 	defer func() {
@@ -52,7 +52,7 @@ func TestDifferential(t *testing.T) {
 					return fmt.Sprint(slices.Sorted(maps.Keys(out.By)), len(out.Errors) > 0)
 				}
 				if got, want := reached(byXDS[zone]), reached(byRuntime[zone]); got != want {
-					return fmt.Sprintf("zone %q, lane %q: %s, by the runtime %s", zone, lane, got, want)
+					return fmt.Sprintf("zone %q, lane %q: xDS reached %s, the runtime %s", zone, lane, got, want)
 				}
 			}
 		}
@@ -63,7 +63,7 @@ func TestDifferential(t *testing.T) {
 		config := fmt.Sprintf(`{"loadBalancingConfig":[{"etcd":{%s}}],"methodConfig":[{"name":[{"service":"acme.Echo","method":"New"}],"timeout":"%ds"}]}`,
 			randomOptions(random, len(fleet)), 10+round) // each round has other routes
 		w.change(config)
-		kit.Eventually(t, kit.Soon, "the same instances are reached with "+config, func() bool {
+		kit.Eventually(t, kit.Soon, "xDS and the runtime reach the same instances with "+config, func() bool {
 			last = differ()
 			return last == ""
 		})

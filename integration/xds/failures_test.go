@@ -27,8 +27,8 @@ func (w *world) restart(opts ...runtime.Option) {
 	w.bridges[0] = w.bridgeAt(lis, w.newRegistry(opts...), w.desc)
 }
 
-// told waits until a client has acknowledged routes and endpoints.
-func (w *world) told() {
+// acknowledged waits until a client has acknowledged routes and endpoints.
+func (w *world) acknowledged() {
 	w.t.Helper()
 	kit.Eventually(w.t, 2*kit.Soon, "the client reconnects", func() bool {
 		return slices.ContainsFunc(w.bridges[0].Status().Clients, func(c xds.Client) bool {
@@ -37,7 +37,7 @@ func (w *world) told() {
 	})
 }
 
-// TestNoCallFails makes calls while the fleet and its policy change, and the bridge is away.
+// No call fails while instances and the policy change and the bridge is down.
 func TestNoCallFails(t *testing.T) {
 	for _, language := range languages(t) {
 		t.Run(language.name+"/events", func(t *testing.T) {
@@ -47,21 +47,21 @@ func TestNoCallFails(t *testing.T) {
 				func() { servers = append(servers, w.add("s2", runtime.WithVersion("v2"))) },
 				func() { servers[0].stop() },
 				func() { w.change(policy(halves)) },
-				func() { w.restart(); w.told() },
+				func() { w.restart(); w.acknowledged() },
 				func() { w.change(policy(`"route":[{"label":"version"}]`)) },
 				func() { // the client reconnects with routes to clusters that are gone
 					w.bridges[0].stop()
 					w.set(`{"loadBalancingConfig":[{"etcd_weighted":{}}]}`)
 					w.restart()
-					w.told()
+					w.acknowledged()
 				},
 				func() { w.change(policy(`"drain":["s1"]`)) },
 				func() {
 					reached := w.reached()
 					w.set(policy(halves))
 					kit.Eventually(w.t, kit.Soon, "the client receives a response", reached)
-					w.restart() // of clusters that were only announced
-					w.told()
+					w.restart() // no client has connected to the new clusters
+					w.acknowledged()
 				},
 			}
 			w.noFailure(language.dial(w, ""), calls(200), 2000, events...)
@@ -74,8 +74,8 @@ func TestNoCallFails(t *testing.T) {
 				w.bridges[0].stop()
 				w.add("b")
 			})
-			if language.name == "go" { // others have no fallback; and a client that knows all that it asks for needs none
-				eventually(t, language.dial(w, ""), calls(40), "what the second bridge tells", only("a", "b"))
+			if language.name == "go" { // only grpc-go has a fallback, and only for a new client
+				eventually(t, language.dial(w, ""), calls(40), "the endpoints of the second bridge", only("a", "b"))
 			}
 		})
 	}
@@ -154,7 +154,7 @@ func (w *world) noFailure(c caller, o order, atLeast int, events ...func()) (by 
 	happened.Store(true)
 	<-done
 	if len(failed) > 0 {
-		w.t.Errorf("%d calls made, failures: %v", made, failed)
+		w.t.Errorf("failures in %d calls: %v, want none", made, failed)
 	}
 	w.t.Logf("%d calls, the slowest took %v", made, time.Duration(slowest*1e6).Round(time.Millisecond))
 	return by
@@ -173,7 +173,7 @@ func TestServiceConfigTooLarge(t *testing.T) {
 		names[i] = fmt.Sprintf(`{"service":"s%d"}`, i)
 	}
 	w.set(`{"methodConfig":[{"name":[` + strings.Join(names, ",") + `],"timeout":"1s"}]}`)
-	kit.Eventually(t, kit.Soon, "it is refused", func() bool {
+	kit.Eventually(t, kit.Soon, "the config is refused", func() bool {
 		err := w.bridges[0].Status().Hosts[0].Err
 		return err != nil && strings.Contains(err.Error(), "configure fewer methods")
 	})
@@ -181,8 +181,8 @@ func TestServiceConfigTooLarge(t *testing.T) {
 	eventually(t, c, calls(20), "c known and b drained", only("a", "c"))
 }
 
-// The maximum number of lanes makes hundreds of clusters. grpc-go requests again for each before it
-// reads the response for the last.
+// Hundreds of lanes make hundreds of clusters. grpc-go sends a request for each of them before it reads
+// the next response.
 func TestManyLanes(t *testing.T) {
 	w := newWorld(t, policy(`"route":[{"label":"lane"}]`))
 	w.add("a")
@@ -194,19 +194,19 @@ func TestManyLanes(t *testing.T) {
 	_, err := etcd.Admin().Txn(kit.Bounded(t, kit.Soon)).Then(ops...).Commit()
 	kit.Must(t, err)
 	o := calls(5)
-	o.Wait, o.Timeout = true, int(time.Minute/time.Millisecond) // a hang lasts for ever, and grpc-go works for seconds
+	o.Wait, o.Timeout = true, int(time.Minute/time.Millisecond) // grpc-go needs seconds, and a deadlock would last for ever
 	eventually(t, w.goClient(""), o, "the base", only("a"))
 }
 
 // The bridge restarts while instances of other lanes join, so that clients must learn new clusters.
-// Calls of a strict lane and for the leader go nowhere else in that time, and none fails.
+// Calls of a strict lane and for the leader succeed and reach no other instance meanwhile.
 func TestRestart_CallsStayInTheirLane(t *testing.T) {
 	w := newWorld(t, policy(`"route":[{"lane":"beta","match":{"version":"v2"},"strict":true},{"label":"lane"}]`))
 	w.desc.Leader = []string{"/acme.Echo/Lead"}
 	w.restart()
 	c, beta, led := w.goClient(""), calls(100).with("etcd-lane", "beta"), calls(100).to("/acme.Echo/Lead")
 	w.add("leader", runtime.WithVersion("v1"))
-	eventually(t, c, led, "the leader", only("leader")) // before there is another candidate
+	eventually(t, c, led, "the leader", only("leader")) // before another instance is a candidate
 	w.add("beta", runtime.WithVersion("v2"))
 	w.addServing("base", "acme.Echo/Lead,Say")
 	eventually(t, c, calls(20), "the base", only("leader", "base"))
@@ -216,7 +216,7 @@ func TestRestart_CallsStayInTheirLane(t *testing.T) {
 	calling.Go(func() {
 		for !restarted.Load() {
 			if o := c.call(beta); !only("beta")(o) {
-				t.Errorf("calls of the strict lane: %+v", o)
+				t.Errorf("calls of the strict lane: %+v, want all answered by beta", o)
 			}
 		}
 	})
@@ -225,12 +225,12 @@ func TestRestart_CallsStayInTheirLane(t *testing.T) {
 		_, err := etcd.Admin().Put(kit.Bounded(t, kit.Soon), w.namespace+w.desc.Key+"/pr-1", `{"Addr":"127.9.9.1:1","Metadata":{"lane":"pr-1"}}`)
 		kit.Must(t, err)
 		w.restart()
-		w.told()
+		w.acknowledged()
 	})
 	restarted.Store(true)
 	calling.Wait()
 	if len(by) != 1 || by["leader"] == 0 {
-		t.Errorf("calls for the leader reached %v", by)
+		t.Errorf("calls for the leader reached %v, want only leader", by)
 	}
 }
 
@@ -243,12 +243,12 @@ func TestRestart_WithoutEndpoints(t *testing.T) {
 	w.bridges[0].stop()
 	kit.Must(t, w.registry.Remove(kit.Bounded(t, kit.Soon), w.desc.Key, "a"))
 	w.restart()
-	kit.Eventually(t, kit.Soon, "etcd and the client are there", func() bool {
+	kit.Eventually(t, kit.Soon, "the client has reconnected to the bridge", func() bool {
 		hosts, clients := w.bridges[0].Status().Hosts, w.bridges[0].Status().Clients
 		return len(hosts) == 1 && hosts[0].Known && len(clients) == 1 && len(clients[0].Types) == 4
 	})
 	if o := c.call(calls(20)); !only("a")(o) {
-		t.Errorf("calls: %+v", o)
+		t.Errorf("calls after the restart: %+v, want all answered by a", o)
 	}
 }
 
@@ -276,7 +276,7 @@ func TestRestart_SnapshotsAreForNewClients(t *testing.T) {
 	kit.Eventually(t, kit.Soon, "the client comes back", func() bool { return len(w.bridges[0].Status().Clients) > 1 })
 	for _, method := range []string{"/acme.Echo/Say", "/acme.Echo/Lead"} {
 		if o := c.call(calls(20).to(method)); !only("leader")(o) {
-			t.Errorf("%s: %+v", method, o)
+			t.Errorf("calls of %s: %+v, want all answered by leader", method, o)
 		}
 	}
 }

@@ -30,13 +30,13 @@ func (w *world) follow(r *runtime.Registry) (f *runtime.Followed, until func(wha
 			select {
 			case <-changed:
 			case <-ctx.Done():
-				w.t.Fatalf("%s: %+v", what, f.View())
+				w.t.Fatalf("timeout, want: %s; the view is %+v", what, f.View())
 			}
 		}
 	}
 }
 
-// Follow returns the view that clients use, and after Stop the last one.
+// Follow returns the view that clients use. After Stop the view stays as it is.
 func TestFollow(t *testing.T) {
 	w := newWorld(t, `{"methodConfig":[{"name":[{}],"timeout":"1s"}]}`)
 	w.desc.Leader = []string{"/acme.Echo/Lead"}
@@ -59,16 +59,16 @@ func TestFollow(t *testing.T) {
 	f.Stop()
 	f.Stop()
 	if v := f.View(); len(v.Endpoints) != 1 {
-		t.Errorf("after Stop: %+v", v)
+		t.Errorf("view after Stop: %+v, want the last one, with 1 endpoint", v)
 	}
 }
 
-// A view is known once its leader is. It names the leader by its endpoint's id if two entries share an address.
+// A view is known once its leader is known. If two entries have the leader's address, the view has the id of the candidate.
 func TestFollow_KnowsTheLeader(t *testing.T) {
 	w := newWorld(t, "")
 	w.desc.Leader = []string{"/acme.Echo/Lead"}
 	a, want := w.add("a"), "a"
-	kit.Eventually(t, kit.Soon, "its candidate", func() bool {
+	kit.Eventually(t, kit.Soon, "the candidate of the leader is in etcd", func() bool {
 		resp, err := etcd.Admin().Get(t.Context(), w.namespace+"_grpc_leader/"+w.desc.Key, clientv3.WithPrefix())
 		return err == nil && resp.Count == 1
 	})
@@ -82,7 +82,7 @@ func TestFollow_KnowsTheLeader(t *testing.T) {
 		f, until := w.follow(w.newRegistry())
 		until("it is known", func(v runtime.View) bool { return v.Known })
 		if v := f.View(); v.Leader != want || len(v.Endpoints) != 1 || v.Endpoints[0].Instance != want || v.Provisional {
-			t.Errorf("the first view: %+v", v)
+			t.Errorf("the first view: %+v, want the leader %s as its only endpoint", v, want)
 		}
 		f.Stop()
 	}
@@ -95,10 +95,10 @@ func TestFollowRefuses(t *testing.T) {
 		"service config": {Name: "a.B", Key: "a/b", ServiceConfig: "["},
 	} {
 		if _, err := w.registry.Follow(desc, func() {}); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %q", err, want)
+			t.Errorf("Follow: %v, want an error with %q", err, want)
 		}
 		if err := desc.Check(); (err == nil) != slices.Contains([]string{"service config"}, want) {
-			t.Errorf("Check: %v", err)
+			t.Errorf("Check of the description with the error %q: %v", want, err)
 		}
 	}
 }

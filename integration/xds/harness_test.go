@@ -185,7 +185,7 @@ func (w *world) await(name string) {
 			return
 		}
 	}
-	w.t.Fatalf("%s is not registered", name)
+	w.t.Fatalf("%s is not registered, want its entry in etcd", name)
 }
 
 // handle answers with the name of the instance, or as the method demands.
@@ -210,7 +210,7 @@ func (i *instance) handle(_ any, stream grpc.ServerStream) error {
 // order is a client's command to make calls.
 type order struct {
 	Calls    int               `json:"calls"`
-	At       int               `json:"at"` // once
+	At       int               `json:"at"` // concurrent calls
 	Method   string            `json:"method"`
 	Metadata map[string]string `json:"metadata"`
 	Timeout  int               `json:"timeout"` // in ms
@@ -219,7 +219,7 @@ type order struct {
 
 // outcome is the result of an order.
 type outcome struct {
-	By     map[string]int `json:"by"` // by the instance that answered
+	By     map[string]int `json:"by"` // answered calls, by instance
 	Errors map[string]int `json:"errors"`
 	Most   float64        `json:"most"` // the longest call, in ms
 }
@@ -243,7 +243,7 @@ type language struct {
 	dial func(w *world, zone string) caller
 }
 
-// languages returns the languages of the clients under test: XDS_CLIENTS, such as "go,js,python", or Go alone.
+// languages returns the languages in XDS_CLIENTS, such as "go,js,python", or Go alone.
 func languages(t *testing.T) (all []language) {
 	t.Helper()
 	for name := range strings.SplitSeq(cmp.Or(os.Getenv("XDS_CLIENTS"), "go"), ",") {
@@ -352,7 +352,7 @@ func eventually(t *testing.T, c caller, o order, what string, ok func(outcome) b
 			return last
 		}
 	}
-	t.Fatalf("timeout waiting for %s: %+v", what, last)
+	t.Fatalf("timeout, want: %s; the last calls: %+v", what, last)
 	return last
 }
 

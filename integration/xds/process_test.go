@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
-// processCaller is a client in a process of its own: it reads orders from its input, one a line, and writes outcomes.
+// processCaller is a client in another process, which reads orders from its input and writes outcomes, one a line.
 type processCaller struct {
 	t      *testing.T
 	orders io.Writer
@@ -57,7 +57,7 @@ func (c *processCaller) call(o order) (out outcome) {
 	kit.Must(c.t, json.NewEncoder(c.orders).Encode(o))
 	line, err := c.out.ReadBytes('\n')
 	if err != nil {
-		c.t.Fatalf("the client ends: %v, %v\n%s", err, c.wait(), c.errors)
+		c.t.Fatalf("read an outcome of the client: %v; the client ended with %v\n%s", err, c.wait(), c.errors)
 	}
 	kit.Must(c.t, json.Unmarshal(line, &out))
 	return out

@@ -47,7 +47,7 @@ func (w *world) share(o outcome, want map[string]float64, within float64) {
 		}
 	}
 	if len(o.Errors) > 0 {
-		w.t.Errorf("calls fail: %v", o.Errors)
+		w.t.Errorf("failed calls: %v, want none", o.Errors)
 	}
 }
 
@@ -91,13 +91,13 @@ func deadGroup(w *world, dial dialer) {
 	c := dial("")
 	eventually(w.t, c, calls(40), "both groups", only("a", "b"))
 	b.kill()
-	eventually(w.t, c, calls(1), "the kill seen", func(o outcome) bool { return o.By["a"] == 1 })
+	eventually(w.t, c, calls(1), "a, after b was killed", func(o outcome) bool { return o.By["a"] == 1 })
 	if o := c.call(calls(60)); o.By["a"] != 60 {
-		w.t.Errorf("its group is unreachable: %+v", o)
+		w.t.Errorf("calls while the group of b is unreachable: %+v, want 60 answered by a", o)
 	}
 	b.stop()
 	if o := c.call(calls(60)); o.By["a"] != 60 {
-		w.t.Errorf("its group is empty: %+v", o)
+		w.t.Errorf("calls while the group of b is empty: %+v, want 60 answered by a", o)
 	}
 }
 
@@ -109,7 +109,7 @@ func drain(w *world, dial dialer) {
 	w.set(policy(`"drain":["b"]`))
 	eventually(w.t, c, calls(20), "b drained", only("a"))
 	w.set(policy(`"drain":["a","b"]`))
-	eventually(w.t, c, calls(20), "a drain that leaves nobody lifted", only("a", "b"))
+	eventually(w.t, c, calls(20), "no drain, as it would leave no instance", only("a", "b"))
 }
 
 func zone(w *world, dial dialer) {
@@ -130,7 +130,7 @@ const keys = 20
 const ring = `"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]`
 
 func affinity(w *world, dial dialer) {
-	for range 4 { // the id is the address
+	for range 4 { // the instance id is the address
 		lis := kit.Listen(w.t)
 		w.await(w.addAt(lis, lis.Addr().String()).name)
 	}
@@ -140,14 +140,14 @@ func affinity(w *world, dial dialer) {
 	tied := func(c caller, n int) string {
 		o := c.call(calls(3).with("etcd-affinity", fmt.Sprint("key", n)))
 		if !one(o) {
-			w.t.Fatalf("calls with one affinity key: %+v", o)
+			w.t.Fatalf("calls with one affinity key: %+v, want one instance", o)
 		}
 		return slices.Collect(maps.Keys(o.By))[0]
 	}
 	eventually(w.t, native, calls(5).with("etcd-affinity", "x"), "the ring", one)
 	eventually(w.t, c, calls(1), "answered", func(o outcome) bool { return len(o.Errors) == 0 })
 	if len(w.bridges[0].Status().Clients) == 1 && strings.Contains(w.bridges[0].Status().Clients[0].Agent, "C-core 29.") {
-		w.t.Log("this client crashes with rings, and uses round robin")
+		w.t.Log("this client uses round robin: rings make it crash")
 		return
 	}
 	eventually(w.t, c, calls(5).with("etcd-affinity", "x"), "the ring", one)
@@ -158,7 +158,7 @@ func affinity(w *world, dial dialer) {
 		}
 	}
 	if same != keys {
-		w.t.Errorf("%d of %d keys have the same instance with xDS and with the runtime's clients", same, keys)
+		w.t.Errorf("%d of %d keys reach the same instance by xDS and by the runtime, want all", same, keys)
 	}
 }
 
@@ -172,7 +172,7 @@ func leastRequest(w *world, dial dialer) {
 	if _, golang := c.(*goCaller); golang {
 		o := calls(100).to("/acme.Echo/Stuck")
 		o.At, o.Timeout = 10, 500
-		eventually(w.t, c, o, "to the one that answers", func(o outcome) bool { return o.By["a"] > 75 })
+		eventually(w.t, c, o, "most calls answered by a", func(o outcome) bool { return o.By["a"] > 75 })
 	}
 	w.set(policy(`"childPolicy":[{"etcd_peak_ewma":{}}]`))
 	eventually(w.t, c, calls(40), "both", only("a", "bad"))
@@ -182,15 +182,15 @@ func pickFirst(w *world, dial dialer) {
 	by := map[string]*instance{"a": w.add("a"), "b": w.add("b")}
 	w.set(policy(`"childPolicy":[{"pick_first":{}}]`))
 	c := dial("")
-	if _, golang := c.(*goCaller); !golang { // these use round robin: the xDS clients have no pick_first here
+	if _, golang := c.(*goCaller); !golang { // xDS clients have no pick_first here, and use round robin
 		eventually(w.t, c, calls(40), "both", only("a", "b"))
 		return
 	}
 	one := func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 }
-	for name := range eventually(w.t, c, calls(40), "one", one).By {
+	for name := range eventually(w.t, c, calls(40), "one instance", one).By {
 		by[name].kill()
 	}
-	eventually(w.t, c, calls(1), "the other", one)
+	eventually(w.t, c, calls(1), "the other instance", one)
 }
 
 func timeout(w *world, dial dialer) {
@@ -200,7 +200,7 @@ func timeout(w *world, dial dialer) {
 	eventually(w.t, c, calls(1), "the service", only("a"))
 	o := eventually(w.t, c, calls(1).to("/acme.Echo/Slow"), "the timeout", func(o outcome) bool { return o.Most < 5000 })
 	if len(o.Errors) != 1 {
-		w.t.Errorf("a slow call: %+v", o)
+		w.t.Errorf("a call slower than its timeout: %+v, want 1 error", o)
 	}
 }
 
@@ -228,7 +228,7 @@ func lanes(w *world, dial dialer) {
 	for header, name := range map[string]string{"etcd-lane": "green", "x-tenant": "green.1"} {
 		eventually(w.t, c, calls(5).with(header, name), "a strict label that no instance has", func(o outcome) bool { return len(o.By) == 0 })
 	}
-	eventually(w.t, c, calls(5).with("x-tenant", "no lane"), "a header that is no lane", only("a"))
+	eventually(w.t, c, calls(5).with("x-tenant", "no lane"), "the base for a header with an unknown lane", only("a"))
 }
 
 func leader(w *world, dial dialer) {
@@ -239,11 +239,11 @@ func leader(w *world, dial dialer) {
 	c := dial("")
 	eventually(w.t, c, calls(20), "both", only("a", "b"))
 	led := calls(10).to("/acme.Echo/Lead")
-	led.Wait = true // or calls fail while there is no leader
+	led.Wait = true // without it, calls fail while there is no leader
 	o := eventually(w.t, c, led, "one", func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 })
 	if o.By["a"] > 0 {
 		a.stop()
-		eventually(w.t, c, led, "the next", only("b"))
+		eventually(w.t, c, led, "the next leader", only("b"))
 	}
 }
 
@@ -260,7 +260,7 @@ func subset(w *world, dial dialer) {
 		}
 	}
 	if len(union) < 3 {
-		w.t.Errorf("all clients use %v", union)
+		w.t.Errorf("instances used by all clients: %v, want at least 3", union)
 	}
 }
 
@@ -270,7 +270,7 @@ func outliers(w *world, dial dialer) {
 	w.add("bad")
 	w.set(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"0.2s","baseEjectionTime":"30s","maxEjectionPercent":50,
 		"failurePercentageEjection":{"threshold":50,"enforcementPercentage":100,"minimumHosts":2,"requestVolume":5},"childPolicy":[{"round_robin":{}}]}}]}`)
-	eventually(w.t, dial(""), calls(40).to("/acme.Echo/Fail"), "the one that fails left out", only("a", "b"))
+	eventually(w.t, dial(""), calls(40).to("/acme.Echo/Fail"), "the failing instance left out", only("a", "b"))
 }
 
 // The default limit of a cluster in gRPC is 1,024 calls at a time.
@@ -282,7 +282,7 @@ func manyAtATime(w *world, dial dialer) {
 	o.At, o.Timeout = 1100, 3000
 	for text, n := range c.call(o).Errors {
 		if !strings.Contains(strings.ToLower(text), "deadline") {
-			w.t.Errorf("%d calls at a time fail: %s", n, text)
+			w.t.Errorf("%d of 1100 calls at a time failed: %s, want only exceeded deadlines", n, text)
 		}
 	}
 }

@@ -67,7 +67,7 @@ func image(t *testing.T, services ...string) []byte {
 	return raw
 }
 
-// edited returns an image whose services have other options.
+// edited returns an image whose service options a function has changed.
 func edited(t *testing.T, edit func(options *discoveryv1.ServiceOptions, n int)) []byte {
 	t.Helper()
 	set := new(descriptorpb.FileDescriptorSet)
@@ -88,7 +88,7 @@ func edited(t *testing.T, edit func(options *discoveryv1.ServiceOptions, n int))
 	return raw
 }
 
-// An image describes services as generated code does.
+// An image gives the same descriptions as generated code.
 func TestImage(t *testing.T) {
 	byName := func(a, b *runtime.ServiceDesc) int { return strings.Compare(a.Name, b.Name) }
 	packages := make(map[string][]*runtime.ServiceDesc)
@@ -99,7 +99,7 @@ func TestImage(t *testing.T) {
 	for pkg, want := range packages {
 		got, err := xds.ReadImage(image(t, want[0].Name))
 		if err != nil {
-			t.Errorf("%s: %v", pkg, err)
+			t.Errorf("ReadImage of %s: %v, want success", pkg, err)
 			continue
 		}
 		slices.SortFunc(got, byName)
@@ -123,7 +123,7 @@ func TestImage(t *testing.T) {
 	}
 }
 
-// Images may share files: each has all its imports.
+// Several images may have the same files, as each contains its imports.
 func TestImages_Shared(t *testing.T) {
 	var all []*runtime.ServiceDesc
 	for _, names := range [][]string{{"leader.Counter"}, {"leader.Counter", "lanes.Named"}} {
@@ -165,7 +165,7 @@ func TestBadImages(t *testing.T) {
 		{"no policy is named", []*runtime.ServiceDesc{{Key: "a", Authority: "x", ServiceConfig: `{"loadBalancingConfig":[{"nope":{}}]}`}}},
 	} {
 		if _, err := xds.NewServer(runtime.NewRegistry(nil), tt.services); err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%v, want %q", err, tt.want)
+			t.Errorf("NewServer: %v, want an error with %q", err, tt.want)
 		}
 	}
 }

@@ -56,7 +56,7 @@ func Listen(t testing.TB) net.Listener {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = lis.Close() }) // the server has closed it
+	t.Cleanup(func() { _ = lis.Close() }) // the server may have closed it
 	return lis
 }
 
@@ -91,7 +91,7 @@ func (h *held) run() {
 		select {
 		case h.conns <- conn:
 		case <-h.closed:
-			_ = conn.Close() // nothing was sent
+			_ = conn.Close() // no byte was sent
 		}
 	}
 }
@@ -164,8 +164,8 @@ func OnEtcd(m *testing.M, etcd **etcdtest.Cluster) int {
 	return m.Run()
 }
 
-// AskingLogger returns a logger whose handler calls a function with each new message, as a program's handler may: a message logged
-// under a lock that the function takes ends in a deadlock. The handler calls nothing before ask sets the function.
+// AskingLogger returns a logger whose handler calls a function at each new message, as the handler of a program may. If
+// the runtime logs under a lock that the function takes, the test deadlocks. ask sets the function.
 func AskingLogger(w io.Writer) (logger *slog.Logger, ask func(func())) {
 	h := asking{slog.NewTextHandler(w, nil), new(atomic.Pointer[func()]), new(sync.Map)}
 	return slog.New(h), func(f func()) { h.ask.Store(&f) }

@@ -18,7 +18,7 @@ import (
 // patience bounds the wait for goroutines that are about to end.
 const patience = 10 * time.Second
 
-// tests are the tests with a check already.
+// tests holds the tests that have a check.
 var tests sync.Map
 
 // Check fails the test if, after all later clean-ups, goroutines exist that did not exist before,
@@ -45,8 +45,8 @@ func Check(t testing.TB) {
 	})
 }
 
-// Beside runs a test in parallel with others: it mostly waits. [Main] makes the check.
-func Beside(t *testing.T) {
+// Parallel runs a test in parallel with others. [Main] makes the check for all of them.
+func Parallel(t *testing.T) {
 	t.Helper()
 	t.Parallel()
 	tests.Store(t, true) // Check does nothing for it
@@ -54,7 +54,7 @@ func Beside(t *testing.T) {
 }
 
 // Main runs the tests of a package for its TestMain and returns the exit code, which is not 0 if goroutines are
-// left after all tests. Parallel tests mostly wait: more tests than processors keep the processors busy.
+// left after all tests. parallel may exceed the number of processors, as the tests mostly wait.
 func Main(parallel int, run func() int) int {
 	if err := flag.Set("test.parallel", fmt.Sprint(parallel)); err != nil { // -parallel overrides it
 		panic(err)
@@ -84,7 +84,7 @@ func None(t testing.TB) {
 			return
 		}
 	}
-	t.Errorf("%d goroutines are left:\n%s", len(left), strings.Join(left, "\n\n"))
+	t.Errorf("%d goroutines are left, want none:\n%s", len(left), strings.Join(left, "\n\n"))
 }
 
 // Ours returns the stacks of the goroutines that None checks.
@@ -93,7 +93,7 @@ func Ours() []string {
 	return In(module+"/runtime.", module+"/runtime/")
 }
 
-// In returns the stacks of the goroutines that are in a function whose name begins with one of these.
+// In returns the stacks of the goroutines that run a function whose name has one of these prefixes.
 func In(functions ...string) []string {
 	buf := make([]byte, 1<<20)
 	n := runtime.Stack(buf, true)

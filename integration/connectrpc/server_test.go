@@ -285,7 +285,7 @@ func TestServeRefuses(t *testing.T) {
 // Entries follow the status of Connect's health service, which also shows the drain.
 func TestHealth(t *testing.T) {
 	for name, wrap := range map[string]func(*grpchealth.StaticChecker) grpchealth.Checker{
-		"settable":   func(c *grpchealth.StaticChecker) grpchealth.Checker { return c },
+		"settable":                         func(c *grpchealth.StaticChecker) grpchealth.Checker { return c },
 		"a checker that cannot be watched": func(c *grpchealth.StaticChecker) grpchealth.Checker { return struct{ grpchealth.Checker }{c} },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,7 +4,8 @@
 // a key, lease, goroutine or file descriptor is left at the end. Clients retry UNAVAILABLE, and three
 // servers that every client knows always run.
 //
-// The simulation checks more, in virtual time. Here the network, the clock and the file descriptors are real. A seed replays the same faults at the same times after the start of each storm.
+// The simulation checks more, in virtual time. Here the network, the clock and the file descriptors are real.
+// A seed gives the same faults at the same times after the start of each storm.
 package main
 
 import (

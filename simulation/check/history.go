@@ -22,23 +22,23 @@ import (
 
 // History is the record of a world. Each list is in the order of its events.
 type History struct {
-	Began   time.Time
-	Lives   []*Life
-	Calls   []Call
-	Links   []Link
-	Changes []etcd.Change
-	Resets  []Reset
-	Forced  []time.Time       // when an operator has revoked leases
-	Owners  map[int64]string  // by lease: the host of the life that holds it
-	Hosts   map[string]string // by the host that a life dials from: its process
-	Acts    []Act
-	Terms   []*Term
-	Writes  []*Write
-	Lines   []Line
-	Windows []Window
-	Calms   []Span
-	Seen    []Problem // problems reported at once
-	Configs []string  // all good live configs so far
+	Began        time.Time
+	Incarnations []*Incarnation
+	Calls        []Call
+	Links        []Link
+	Changes      []etcd.Change
+	Resets       []Reset
+	Forced       []time.Time       // when an operator revoked leases
+	Owners       map[int64]string  // by lease: the host of the incarnation that was granted it
+	Hosts        map[string]string // by the host that an incarnation dials from: the name of its process
+	Acts         []Act
+	Terms        []*Term
+	Writes       []*Write
+	Lines        []Line
+	Windows      []Window
+	Calms        []Span
+	Seen         []Problem // problems reported as they happened
+	Configs      []string  // all good live configs so far
 }
 
 // NewHistory returns the history of a world that begins now.
@@ -46,26 +46,26 @@ func NewHistory(now time.Time) *History {
 	return &History{Began: now, Owners: make(map[int64]string), Hosts: make(map[string]string)}
 }
 
-// Life is one life of a server.
-type Life struct {
-	ID      string // "server 2, life 3"
-	Name    string // the instance id, "" where it is the address
+// Incarnation is one run of a server, from its start to its end.
+type Incarnation struct {
+	ID      string // "server 2, incarnation 3"
+	Name    string // the instance id; "" if that is the address
 	Process string
 	Addr    string
 
-	Down   time.Time // zero while the life runs
-	Killed bool      // it was killed, and the calls under way to it were lost
-	Moves  []Move    // the first as it comes up
+	Down   time.Time // zero while the incarnation runs
+	Killed bool      // the calls under way to it were lost
+	Moves  []Move    // the first one when it starts
 }
 
-// Move is a change of a server's goal: in etcd from now on, or out.
+// Move is a change of whether a server should be in etcd.
 type Move struct {
 	At time.Time
 	In bool
 }
 
-// in reports whether the life should have been in etcd for the whole period.
-func (l *Life) in(from, to time.Time) (in bool) {
+// in reports whether the incarnation should have been in etcd during the whole period.
+func (l *Incarnation) in(from, to time.Time) (in bool) {
 	for _, m := range l.Moves {
 		switch {
 		case m.At.Before(from):
@@ -77,47 +77,47 @@ func (l *Life) in(from, to time.Time) (in bool) {
 	return in
 }
 
-// owns reports whether an etcd key is named after the life.
-func (l *Life) owns(key string) bool {
+// owns reports whether an etcd key is named after the incarnation.
+func (l *Incarnation) owns(key string) bool {
 	host, _, _ := strings.Cut(l.Addr, ":")
 	return strings.HasSuffix(key, "/"+cmp.Or(l.Name, l.Addr)) || strings.Contains(key, "/"+host+":")
 }
 
 // Call is a finished call.
 type Call struct {
-	Caller        string        // the process
+	Caller        string        // the name of its process
 	Conn          string        // which of its connections
 	Method        string        // the full name
 	Target        string        // the requested instance, or ""
-	Plain         bool          // no policy may reject it, or exclude an instance that serves its method
+	Plain         bool          // policies may not reject it, and any instance that serves its method may answer
 	Longest       time.Duration // the longest duration allowed
 	Begin, End    time.Time
 	Before, After []string // addresses known to the caller
-	From          string   // the life that answered, by its ID
-	Abroad        bool     // that life is in another region
+	From          string   // the ID of the incarnation that answered
+	Abroad        bool     // From is in another region
 	Code          codes.Code
 	Err           string
 
-	Beside    bool // gRPC's round_robin made the same call, to the same addresses over the same links
-	BesideErr bool // ... and failed
+	Beside    bool // gRPC's round_robin made the same call to the same addresses
+	BesideErr bool // that call of round_robin failed
 }
 
-// Link is a change of the link between two processes. If B is "", it changes all links of A, whose next life begins.
+// Link is a change of the link between two processes. If B is "", all links of A change, as its next incarnation begins.
 type Link struct {
 	At     time.Time
 	A, B   string
-	Broken bool // from now on it is cut or stalled
-	Reset  bool // connections were reset, and the link stays as it was
+	Broken bool // the link is cut or stalled from now on
+	Reset  bool // connections were reset, and the link did not change
 }
 
 func (l Link) of(process string) bool { return l.A == process || l.B == process }
 
-// Reset is a restore or a wipe of etcd, with the number of changes before it and the entries after it.
+// Reset is a restore or a wipe of etcd.
 type Reset struct {
 	At      time.Time
 	After   int
 	Entries []etcd.Entry
-	Repeats bool // revisions may repeat
+	Repeats bool // earlier revisions may be used again
 }
 
 // Act is a finished call of the runtime.
@@ -127,41 +127,41 @@ type Act struct {
 	Longest      time.Duration // the longest duration allowed during faults; 0: no bound
 	Soon         time.Duration // the longest duration allowed in a calm; 0: the call changes nothing in etcd
 	Err          error
-	Wrong        string // how etcd differs from the result of the call; "" if it does not
+	Wrong        string // how etcd differs from the result of the call, or ""
 }
 
-// Term is a term of a leader: while its function runs, and its context has not ended.
+// Term is the period in which a leader's function runs with a live context.
 type Term struct {
-	Life         string
+	Incarnation  string
 	Token        int64
-	Began, Ended time.Time // Ended is zero while it goes on
+	Began, Ended time.Time // Ended is zero during the term
 }
 
-// on reports whether a term covers a moment. A term that ended as it began covers none.
+// on reports whether a moment is within the term.
 func (t *Term) on(at time.Time) bool {
 	return !t.Began.After(at) && (t.Ended.IsZero() || t.Ended.After(at))
 }
 
 // Write is a write of a leader to a store, with the token of its term.
 type Write struct {
-	At    time.Time
-	Life  string
-	Token int64
-	Leads bool // the life led with that token before and after the write
+	At          time.Time
+	Incarnation string
+	Token       int64
+	Leads       bool // the incarnation led with the token before and after the write
 }
 
-// Line is a line that a life has logged.
+// Line is a line that an incarnation has logged.
 type Line struct {
-	At      time.Time
-	Life    string
-	About   string // the message and the key; "": no bound applies
-	Trouble bool   // it reports that etcd fails
+	At          time.Time
+	Incarnation string
+	About       string // the message and the key; "" if no bound applies
+	Trouble     bool   // the line reports a failure of etcd
 }
 
 // Counts counts the actions of a process.
 type Counts struct {
-	Requests int // requests to etcd, except those in the next two fields
-	Repeated int // requests that were refused and that etcd's client then repeats by itself
+	Requests int // requests to etcd without the next two fields
+	Repeated int // refused requests that etcd's client then repeats by itself
 	Tokens   int // requests for tokens; etcd's client makes one for each stream that it opens
 	Dials    int // connections to etcd
 	Lines    int // logged lines
@@ -182,7 +182,7 @@ func (h *History) Calm(from, to time.Time) bool {
 	return slices.ContainsFunc(h.Calms, func(s Span) bool { return !s.From.After(from) && (s.To.IsZero() || s.To.After(to)) })
 }
 
-// SetCalm records whether the world is calm from now on: no faults, no broken promises.
+// SetCalm records whether the world is calm from now on, without faults or broken promises.
 func (h *History) SetCalm(now time.Time, calm bool) {
 	last := len(h.Calms) - 1
 	going := last >= 0 && h.Calms[last].To.IsZero()
@@ -194,10 +194,10 @@ func (h *History) SetCalm(now time.Time, calm bool) {
 	}
 }
 
-// Life returns the life with an id, nil if there is none.
-func (h *History) Life(id string) *Life {
-	if i := slices.IndexFunc(h.Lives, func(l *Life) bool { return l.ID == id }); i >= 0 {
-		return h.Lives[i]
+// Incarnation returns the incarnation with an id, nil if there is none.
+func (h *History) Incarnation(id string) *Incarnation {
+	if i := slices.IndexFunc(h.Incarnations, func(l *Incarnation) bool { return l.ID == id }); i >= 0 {
+		return h.Incarnations[i]
 	}
 	return nil
 }
@@ -210,13 +210,13 @@ func (h *History) Commit(c etcd.Change) {
 	}
 }
 
-// named reports whether an entry has assigned a name to an address.
+// named reports whether an entry once assigned an instance id to an address.
 func (h *History) named(name, addr string) bool {
 	return slices.ContainsFunc(h.Changes, func(c etcd.Change) bool { return fixtures.Names(c.Key, c.Value, addr, name) })
 }
 
-// replay calls each with every change, with the entry of the key before it, and with all puts of the key by processes up to then. It
-// starts again from the entries of each reset of etcd.
+// replay calls each with every change, the previous entry of the key, and all earlier puts of the key by processes. After each
+// reset of etcd it continues from the entries of the reset.
 func (h *History) replay(each func(c etcd.Change, was etcd.Entry, puts []etcd.Change)) {
 	resets, has, puts := h.Resets, make(map[string]etcd.Entry), make(map[string][]etcd.Change)
 	for i, c := range h.Changes {
@@ -241,7 +241,7 @@ func (h *History) replay(each func(c etcd.Change, was etcd.Entry, puts []etcd.Ch
 	}
 }
 
-// repeats returns how many resets of etcd up to a moment let revisions repeat.
+// repeats returns the number of resets until a moment after which revisions were used again.
 func (h *History) repeats(until time.Time) (n int) {
 	for _, r := range h.Resets {
 		if r.Repeats && !r.At.After(until) {
@@ -263,14 +263,14 @@ func (h *History) Plain(c schedule.Caller) bool {
 	})
 }
 
-// Even reports whether each policy that a caller may use distributes calls as round_robin does.
+// Even reports whether all policies that a caller may use distribute calls as round_robin does.
 func (h *History) Even(c schedule.Caller) bool {
 	return !h.ever(c, func(p fixtures.Policy) bool { return !p.Exact || p.Weighs || p.PreferZone || len(p.Split) > 0 })
 }
 
-// ever reports whether is holds for any policy that a caller may use.
-func (h *History) ever(c schedule.Caller, is func(fixtures.Policy) bool) bool {
-	return is(fixtures.ParsePolicy(c.Config())) || slices.ContainsFunc(h.Configs, func(config string) bool { return is(fixtures.ParsePolicy(config)) })
+// ever reports whether match returns true for any policy that a caller may use.
+func (h *History) ever(c schedule.Caller, match func(fixtures.Policy) bool) bool {
+	return match(fixtures.ParsePolicy(c.Config())) || slices.ContainsFunc(h.Configs, func(config string) bool { return match(fixtures.ParsePolicy(config)) })
 }
 
 // LongestWait returns the longest timeout of a call of the shop under all configs so far, or 0 if a

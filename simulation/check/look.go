@@ -16,25 +16,25 @@ import (
 
 // Look is a snapshot of a world at one moment.
 type Look struct {
-	Entries []etcd.Entry // all that etcd has
+	Entries []etcd.Entry // all keys in etcd
 	Servers []Server
 	Writers []string // the addresses of servers with their own etcd code
 	Readers []Reader
 }
 
-// Server is a life of a server.
+// Server is a running incarnation of a server.
 type Server struct {
 	ID, Addr string
-	Name     string // the instance id, "" where it is the address
-	In       bool   // it should be in etcd
-	Elects   bool   // it is a candidate
+	Name     string // the instance id; "" if that is the address
+	In       bool   // the server should be in etcd
+	Elects   bool   // the server is a candidate for leader
 	Layouts  []string
 	Wants    map[string]fixtures.Said // by service: the expected content of its entries
 	Statuses []runtime.Status
-	Leases   []int64 // of its process that etcd has
+	Leases   []int64 // the leases of its process in etcd
 	Leads    bool
 
-	Registrations, Expected int // how many the registry of its process has, and should have
+	Registrations, Expected int // of the registry of its process
 }
 
 // Reader is a process that follows the shop.
@@ -52,14 +52,14 @@ type Reader struct {
 // keys returns the services under which callers should find the server, sorted.
 func (s Server) keys() []string { return slices.Sorted(maps.Keys(s.Wants)) }
 
-// Lacks describes the server's entries of a service that are missing in etcd or have other content.
+// Lacks describes the entries of the server for a service that are missing in etcd or have wrong content.
 func (s Server) Lacks(l Look, key string) string {
 	var lacks []string
 	for _, layout := range s.Layouts {
 		in := s.Wants[key].In(layout)
 		says := func(e etcd.Entry) bool { return e.Lease != fixtures.NoLease && fixtures.Decode(layout, e.Value) == in }
 		if !slices.ContainsFunc(l.at(key, s.Addr), says) {
-			lacks = append(lacks, fmt.Sprintf("no entry of %s in %s says %+v", key, layout, in))
+			lacks = append(lacks, fmt.Sprintf("no entry of %s in layout %s with %+v", key, layout, in))
 		}
 	}
 	return strings.Join(lacks, "; ")
@@ -68,7 +68,7 @@ func (s Server) Lacks(l Look, key string) string {
 // Left describes the entries of a service that name the server; "" if there are none.
 func (s Server) Left(l Look, key string) string {
 	if left := l.at(key, s.Addr); len(left) > 0 {
-		return fmt.Sprintf("etcd has %v", left)
+		return fmt.Sprintf("etcd still has the entries %v", left)
 	}
 	return ""
 }
@@ -108,7 +108,7 @@ func (l Look) Config() (text string, ok bool) {
 	return "", false
 }
 
-// InForce reports whether callers should use a live config, given etcd's entries. A bad config in etcd leaves the last good one in force.
+// InForce reports whether callers should use a live config. While etcd has a bad config, the last good one stays in force.
 func (l Look) InForce(config string) bool {
 	live, ok := l.Config()
 	if !ok {
@@ -117,21 +117,21 @@ func (l Look) InForce(config string) bool {
 	return schedule.BadConfig(live) || fixtures.Holds(config, live)
 }
 
-// Policy returns the policy in force for a caller whose own config is generated. While etcd has a bad
-// live config, the policy is unknown: it is the last good one that the caller has seen.
+// Policy returns the policy in force for a caller with a generated config. It is unknown while etcd has a
+// bad live config: the last good one that the caller has read is then in force.
 func (l Look) Policy(generated string) (p fixtures.Policy, known bool) {
 	config, live := l.Config()
 	switch {
 	case live && schedule.BadConfig(config):
 		return p, false
 	case !strings.Contains(config, "loadBalancingConfig"):
-		config = generated // the live one leaves this field alone
+		config = generated // a live config without this field does not change it
 	}
 	p = fixtures.ParsePolicy(config)
 	return p, p.Name != ""
 }
 
-// leaves reports whether a caller's calls may go to another region: calls of a strict lane without instances do.
+// leaves reports whether calls may go to another region, as calls of a strict lane without instances do.
 func (l Look) leaves(generated string) bool {
 	p, known := l.Policy(generated)
 	return !known || slices.ContainsFunc(p.Routes, func(r fixtures.Route) bool { return r.Strict })
@@ -165,7 +165,7 @@ func (l Look) Serving() []string {
 	return slices.DeleteFunc(l.Registered(), func(addr string) bool { return addr == fixtures.NobodyAddr })
 }
 
-// Named reports whether etcd has an instance of the shop with a name at an address.
+// Named reports whether etcd has an entry of the shop with an instance id and an address.
 func (l Look) Named(name, addr string) (named bool) {
 	l.shop(func(at string, e etcd.Entry) {
 		named = named || at == addr && (name == addr || fixtures.Names(e.Key, e.Value, addr, name))
@@ -173,7 +173,7 @@ func (l Look) Named(name, addr string) (named bool) {
 	return named
 }
 
-// said merges the entries of an address: each field is from an entry that sets it.
+// said merges the entries of an address. Each field comes from an entry that sets it.
 func (l Look) said(addr string) (all fixtures.Said) {
 	l.shop(func(at string, e etcd.Entry) {
 		for _, layout := range schedule.Layouts {

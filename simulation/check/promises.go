@@ -20,28 +20,28 @@ var always = []struct {
 	promise string
 	broken  func(h *History, broken report)
 }{
-	{"who answers a call is there, and was meant", wrongAnswers},
-	{"no call fails that no policy keeps from an instance, while one is known and reached and no link of the caller is broken", failedCalls},
-	{"no call leaves for another region while home has such an instance", strayedCalls},
+	{"a call is answered by a running instance that it may reach", wrongAnswers},
+	{"no call fails while the caller knows and reaches an instance that its policy allows", failedCalls},
+	{"no call leaves for another region while the caller's own region has such an instance", strayedCalls},
 	{"no more calls fail than under a plain round_robin", failedMore},
 	{"a call ends by its deadline, and by its method's timeout", lateCalls},
-	{"a store takes nothing from an earlier leader once it has heard of a later one, no token is of two leaders, and where all is calm none is refused", unfencedWrites},
-	{"two never lead at a time, unless etcd is put back or an operator revokes a leader's lease", twoLeaders},
-	{"nobody deletes what hangs on a lease of somebody else", robbedKeys},
-	{"two processes never fight over a key", fights},
-	{"what a process asks and logs stays under a rate", floods},
-	{"where all is calm, no list or watch is said to fail", falseAlarms},
+	{"a store accepts no write of an earlier leader after one of a later leader, tokens are unique, and in a calm no write is refused", unfencedWrites},
+	{"one instance leads at a time, unless etcd is restored or an operator revokes the lease of a leader", twoLeaders},
+	{"no process deletes keys on the lease of another process", robbedKeys},
+	{"processes do not overwrite each other's key in turn", fights},
+	{"processes send requests and log lines at a bounded rate", floods},
+	{"in a calm, no log line says that a list or watch failed", falseAlarms},
 	{"no call of the runtime hangs", slowActs},
-	{"where all is calm, a call that changes etcd succeeds soon, and returns what is true", failedActs},
+	{"in a calm, a call that changes etcd succeeds soon with a correct result", failedActs},
 }
 
-// Promises that are checked as events happen.
+// Promises that the harness checks as events happen.
 const (
-	Leads      = "the context of a leader ends with its term, and what only the leader serves runs on no other"
-	Listed     = "Instances has what etcd has, and nothing that is only held"
-	Returns    = "what a call of the runtime returns is true"
-	Recalled   = "who starts while etcd is away calls what the last process knew"
-	LeftBehind = "nothing is left behind"
+	Leads      = "the context of a leader ends with its term, and only the leader serves calls for the leader"
+	Listed     = "Instances has the entries of etcd, without held endpoints"
+	Returns    = "calls of the runtime return correct results"
+	Recalled   = "a caller that starts while etcd is down calls the endpoints of its snapshot"
+	LeftBehind = "a process that has stopped leaves nothing behind"
 )
 
 // settled lists the promises that hold a stated time after the last fault and after each ordinary change.
@@ -49,17 +49,17 @@ var settled = []struct {
 	promise string
 	wrong   func(l Look, wrong complaint)
 }{
-	{"etcd has what is served", wrongEntries},
-	{"the status of a registration is true, and names no error that is over", wrongStatuses},
-	{"a process has one lease at the most, and one for each candidate", manyLeases},
-	{"every reader has what etcd has", wrongReaders},
-	{"one instance leads", wrongLeader},
+	{"etcd has the entries of exactly the running servers", wrongEntries},
+	{"the status of a registration is correct, without an old error", wrongStatuses},
+	{"a process has at most one lease, and one for each candidate", manyLeases},
+	{"every reader knows exactly the entries of etcd", wrongReaders},
+	{"exactly one instance leads", wrongLeader},
 }
 
 // Promises about calls, after the world has settled.
 const (
-	Shared   = "calls are shared out as configured"
-	Bounded  = "an instance has as many calls under way as it may, and a call fails only where all have"
+	Shared   = "calls are distributed as configured"
+	Bounded  = "an instance has at most the allowed number of calls under way, and calls fail only if all instances have that many"
 	Lanes    = "calls of a lane reach its instances"
 	Affine   = "calls of one affinity reach one instance"
 	Reached  = "each instance is reached by its name"
@@ -78,7 +78,7 @@ func (h *History) Broken() []Problem {
 	return problems
 }
 
-// Wrong returns the promises that a look breaks, and why.
+// Wrong returns the settled promises that the look breaks, with the reasons.
 func (l Look) Wrong() map[string]string {
 	all := make(map[string]string)
 	for _, p := range settled {
@@ -100,16 +100,16 @@ type (
 
 func wrongAnswers(h *History, broken report) {
 	for _, c := range h.Calls {
-		switch l := h.Life(c.From); {
+		switch l := h.Incarnation(c.From); {
 		case c.Code != codes.OK:
 		case c.Abroad:
 			if c.Target != "" || c.Method == fixtures.Lead {
-				broken(c.End, "%s of %s to %q has left for another region: answered by %q", c.Method, c.Caller, c.Target, c.From)
+				broken(c.End, "%s of %s to %q: answered by %q in another region, want the own region", c.Method, c.Caller, c.Target, c.From)
 			}
 		case l == nil || !l.Down.IsZero() && l.Down.Before(c.Begin):
-			broken(c.End, "%s of %s: answered by %q, which is not there", c.Method, c.Caller, c.From)
+			broken(c.End, "%s of %s: answered by %q, which does not run", c.Method, c.Caller, c.From)
 		case c.Target != "" && c.Target != l.Addr && c.Target != l.Name && !h.named(c.Target, l.Addr):
-			broken(c.End, "%s of %s to %s: answered by %s", c.Method, c.Caller, c.Target, c.From)
+			broken(c.End, "%s of %s: want an answer of %s, got one of %s", c.Method, c.Caller, c.Target, c.From)
 		}
 	}
 }
@@ -120,7 +120,7 @@ func failedCalls(h *History, broken report) {
 		case codes.OK:
 		case codes.Unavailable, codes.DeadlineExceeded, codes.Unimplemented:
 			if sure := h.sure(c); len(sure) > 0 {
-				broken(c.End, "%s of %s after %v: %v: %s; it should have reached %s", c.Method, c.Caller, c.End.Sub(c.Begin), c.Code, c.Err, strings.Join(sure, " or "))
+				broken(c.End, "%s of %s after %v: %v: %s; want an answer of %s", c.Method, c.Caller, c.End.Sub(c.Begin), c.Code, c.Err, strings.Join(sure, " or "))
 			}
 		default:
 			broken(c.End, "%s of %s: %v: %s", c.Method, c.Caller, c.Code, c.Err)
@@ -134,32 +134,32 @@ func strayedCalls(h *History, broken report) {
 			continue
 		}
 		if sure := h.sure(c); len(sure) > 0 {
-			broken(c.End, "%s of %s: answered by %s; it should have reached %s", c.Method, c.Caller, c.From, strings.Join(sure, " or "))
+			broken(c.End, "%s of %s: answered by %s; want an answer of %s", c.Method, c.Caller, c.From, strings.Join(sure, " or "))
 		}
 	}
 }
 
-// disturbs is the time for which an event on a link affects calls: the event travels as slowly as they do.
+// disturbs bounds the time for which an event on a link affects calls, as the event takes time to arrive.
 const disturbs = 500 * time.Millisecond
 
-// sure returns lives such that one of them must have answered a call. The caller knew each before and after. Each has answered on
-// this connection since its link last changed. No link of the caller was broken or changed during the call or just before.
-func (h *History) sure(c Call) (lives []string) {
+// sure returns the incarnations of which one should have answered a call. The caller knew each before and after the call, and each
+// has answered on this connection since its link last changed. It returns none if a link of the caller was broken or changed.
+func (h *History) sure(c Call) (ids []string) {
 	sent := c.Begin.Add(-disturbs)
 	if !c.Plain || h.disturbed(c.Caller, sent, c.End) {
 		return nil
 	}
-	for _, l := range h.Lives {
+	for _, l := range h.Incarnations {
 		knows := slices.Contains(c.Before, l.Addr) && slices.Contains(c.After, l.Addr)
 		switch up := l.Down.IsZero() || l.Down.After(c.End); {
 		case l.Killed && !up && !l.Down.Before(sent):
-			return nil // calls to it were lost
+			return nil // calls to the killed server were lost
 		case up && knows && l.in(sent, c.End) && h.answered(c, l):
-			lives = append(lives, l.ID)
+			ids = append(ids, l.ID)
 		}
 	}
-	slices.Sort(lives)
-	return lives
+	slices.Sort(ids)
+	return ids
 }
 
 // disturbed reports whether a link of a process was broken or changed during a period.
@@ -186,8 +186,8 @@ func (h *History) disturbed(process string, from, to time.Time) bool {
 	return false
 }
 
-// answered reports whether a life has answered on the connection of a call before the call, and since their link last changed.
-func (h *History) answered(c Call, l *Life) bool {
+// answered reports whether an incarnation has answered on the connection of a call before the call, and since their link last changed.
+func (h *History) answered(c Call, l *Incarnation) bool {
 	var changed time.Time
 	for _, link := range h.Links {
 		if link.of(c.Caller) && (link.of(l.Process) || link.B == "") && link.At.Before(c.Begin) {
@@ -199,8 +199,8 @@ func (h *History) answered(c Call, l *Life) bool {
 	})
 }
 
-// mostMore is the surplus of failed calls over the plain policy that one world may have: both fail for
-// the same faults, but at different moments.
+// mostMore bounds the surplus of failed calls over round_robin in a world. Calls of both fail for the same
+// faults, but at different moments.
 const mostMore = 3
 
 func failedMore(h *History, broken report) {
@@ -218,7 +218,7 @@ func failedMore(h *History, broken report) {
 		}
 	}
 	if ours > plain+mostMore {
-		broken(last, "%d calls have failed, and %d under a plain round_robin", ours, plain)
+		broken(last, "%d calls failed, want at most %d, as %d failed under round_robin", ours, plain+mostMore, plain)
 	}
 }
 
@@ -228,16 +228,16 @@ const slack = 100 * time.Millisecond
 func lateCalls(h *History, broken report) {
 	for _, c := range h.Calls {
 		if took := c.End.Sub(c.Begin); took > c.Longest+slack {
-			broken(c.End, "%s of %s took %v, and may take %v", c.Method, c.Caller, took, c.Longest)
+			broken(c.End, "%s of %s took %v, want at most %v", c.Method, c.Caller, took, c.Longest)
 		}
 	}
 }
 
-// hears is the time for a change of one process to reach another in a calm.
+// hears bounds the time until a change of one process reaches another in a calm.
 const hears = time.Second
 
-// unfencedWrites passes the writes to a store. Writes between a reset that lets revisions repeat and the next calm are not judged: the
-// store begins empty after them.
+// unfencedWrites passes the writes to a store. After a reset that uses revisions again, it ignores writes until the next calm, and
+// then begins with an empty store.
 func unfencedWrites(h *History, broken report) {
 	store, users, resets := new(leader.Fence), make(map[int64]string), 0
 	highest := int64(0)
@@ -248,17 +248,17 @@ func unfencedWrites(h *History, broken report) {
 			}
 			store, users, resets, highest = new(leader.Fence), make(map[int64]string), n, 0
 		}
-		if user, ok := users[w.Token]; ok && user != w.Life {
-			broken(w.At, "%s writes with the token %d, with which %s has written", w.Life, w.Token, user)
+		if user, ok := users[w.Token]; ok && user != w.Incarnation {
+			broken(w.At, "%s wrote with the token %d of %s, want a token of its own", w.Incarnation, w.Token, user)
 		}
 		refused := store.Admit(w.Token)
 		if refused == nil && w.Token < highest {
-			broken(w.At, "the store has taken a write of %s with the token %d after one with %d", w.Life, w.Token, highest)
+			broken(w.At, "the store accepted a write of %s with the token %d after one with %d", w.Incarnation, w.Token, highest)
 		}
 		if refused != nil && w.Leads && h.Calm(w.At.Add(-hears), w.At) {
-			broken(w.At, "the store has refused a write of %s, which leads with the token %d: %v", w.Life, w.Token, refused)
+			broken(w.At, "the store refused a write of %s, which leads with the token %d: %v", w.Incarnation, w.Token, refused)
 		}
-		highest, users[w.Token] = max(highest, w.Token), w.Life
+		highest, users[w.Token] = max(highest, w.Token), w.Incarnation
 	}
 }
 
@@ -271,7 +271,7 @@ func twoLeaders(h *History, broken report) {
 		for _, other := range h.Terms {
 			meanwhile := func(at time.Time) bool { return !at.Before(other.Began) && !at.After(t.Began) }
 			if other != t && t.on(t.Began) && other.on(t.Began) && !slices.ContainsFunc(forced, meanwhile) {
-				broken(t.Began, "%s leads with the token %d, and %s with the token %d", t.Life, t.Token, other.Life, other.Token)
+				broken(t.Began, "%s leads with the token %d while %s leads with the token %d", t.Incarnation, t.Token, other.Incarnation, other.Token)
 			}
 		}
 	}
@@ -279,14 +279,14 @@ func twoLeaders(h *History, broken report) {
 		for _, t := range h.Terms {
 			goes := strings.HasPrefix(c.Key, fixtures.Candidates) && c.Delete && was.Create == t.Token
 			if goes && t.Began.Before(c.At) && t.on(c.At) && h.Calm(c.At.Add(-hears), c.At) {
-				broken(c.At, "the candidate of %s is gone, and it leads with the token %d", t.Life, t.Token)
+				broken(c.At, "%s leads with the token %d, although its candidate is deleted", t.Incarnation, t.Token)
 			}
 		}
 	})
 }
 
-// robbedKeys judges by the lease of each key. A process may delete its own keys, the keys of its earlier lives, and a key under its
-// own name before it puts that key. Deletions that several processes may have asked for are not judged.
+// robbedKeys finds the owner of a key by its lease. A process may delete the keys of its incarnations, and a key with its name before
+// it puts that key. robbedKeys ignores deletions that several processes may have requested.
 func robbedKeys(h *History, broken report) {
 	h.replay(func(c etcd.Change, was etcd.Entry, puts []etcd.Change) {
 		entry := strings.HasPrefix(c.Key, fixtures.Prefix) && !strings.HasSuffix(c.Key, fixtures.Added)
@@ -294,10 +294,10 @@ func robbedKeys(h *History, broken report) {
 			return
 		}
 		by, owner := h.Hosts[c.Client], h.Hosts[h.Owners[was.Lease]]
-		named := slices.ContainsFunc(h.Lives, func(l *Life) bool { return l.Process == by && l.owns(c.Key) })
+		named := slices.ContainsFunc(h.Incarnations, func(l *Incarnation) bool { return l.Process == by && l.owns(c.Key) })
 		has := slices.ContainsFunc(puts, func(put etcd.Change) bool { return put.Client == c.Client })
 		if !entry || owner != by && !(named && (was.Lease == fixtures.NoLease || !has)) {
-			broken(c.At, "%s has deleted %s, which hung on lease %x of %s", by, c.Key, was.Lease, owner)
+			broken(c.At, "%s deleted %s, which was on lease %x of %s", by, c.Key, was.Lease, owner)
 		}
 	})
 }
@@ -314,7 +314,7 @@ func fights(h *History, broken report) {
 			}
 		}
 		if strings.HasPrefix(c.Key, fixtures.Prefix) && !c.Delete && changes > mostChanges {
-			broken(c.At, "%s has changed hands %d times within %v, last to %s", c.Key, changes, Width, c.Client)
+			broken(c.At, "the owner of %s changed %d times within %v, last to %s", c.Key, changes, Width, c.Client)
 		}
 	})
 }
@@ -324,33 +324,33 @@ const Width = 10 * time.Second
 
 // Bounds within Width.
 const (
-	mostRequests = 150 // of etcd, by a process, for tokens or anything else: 44 to renew a lease of 5 s out of turn, 41 for a restored etcd
+	mostRequests = 150 // of any kind to etcd: 44 renew a lease of 5 s early, 41 follow a restore
 	mostRepeated = 3500
 	mostDials    = 200
-	mostLines    = 40 // logged by a process
-	mostAlike    = 7  // of them about the same: a list that hangs for 1 s again and again, with pauses between that double
+	mostLines    = 40 // logged by one process
+	mostAlike    = 7  // with the same message and key: a list that hangs for 1 s, with growing pauses
 )
 
 func floods(h *History, broken report) {
 	for _, w := range h.Windows {
-		for what, of := range map[string][2]int{
+		for what, count := range map[string][2]int{
 			"made %d requests": {w.Requests, mostRequests},
 			"made %d requests that were refused and repeated": {w.Repeated, mostRepeated},
 			"asked for %d tokens":                             {w.Tokens, mostRequests},
 			"dialled etcd %d times":                           {w.Dials, mostDials},
 			"logged %d lines":                                 {w.Lines, mostLines},
 		} {
-			if of[0] > of[1] {
-				broken(w.End, "%s has "+what+" within %v", w.Process, of[0], Width)
+			if count[0] > count[1] {
+				broken(w.End, "%s "+what+" within %v, want at most %d", w.Process, count[0], Width, count[1])
 			}
 		}
 	}
 	alike := make(map[[2]string][]time.Time)
 	for _, l := range h.Lines {
-		of := [2]string{l.Life, l.About}
+		of := [2]string{l.Incarnation, l.About}
 		alike[of] = slices.DeleteFunc(append(alike[of], l.At), func(at time.Time) bool { return at.Before(l.At.Add(-Width)) })
 		if l.About != "" && len(alike[of]) > mostAlike {
-			broken(l.At, "%s has logged %d lines within %v: %s", l.Life, len(alike[of]), Width, l.About)
+			broken(l.At, "%s logged the same %d times within %v: %s", l.Incarnation, len(alike[of]), Width, l.About)
 			delete(alike, of)
 		}
 	}
@@ -359,7 +359,7 @@ func floods(h *History, broken report) {
 func falseAlarms(h *History, broken report) {
 	for _, l := range h.Lines {
 		if l.Trouble && h.Calm(l.At.Add(-hears), l.At) {
-			broken(l.At, "%s logs %q, with nothing between it and etcd", l.Life, l.About)
+			broken(l.At, "%s logged %q in a calm, with a healthy link to etcd", l.Incarnation, l.About)
 		}
 	}
 }
@@ -367,7 +367,7 @@ func falseAlarms(h *History, broken report) {
 func slowActs(h *History, broken report) {
 	for _, a := range h.Acts {
 		if took := a.Ended.Sub(a.Began); a.Longest > 0 && took > a.Longest+2*slack {
-			broken(a.Ended, "%s of %s took %v, and may take %v", a.What, a.Who, took, a.Longest)
+			broken(a.Ended, "%s of %s took %v, want at most %v", a.What, a.Who, took, a.Longest)
 		}
 	}
 }
@@ -380,7 +380,7 @@ func failedActs(h *History, broken report) {
 		case a.Err != nil || took > a.Soon:
 			broken(a.Ended, "%s of %s took %v: %v", a.What, a.Who, took, a.Err)
 		case a.Wrong != "":
-			broken(a.Ended, "%s of %s returned nil: %s", a.What, a.Who, a.Wrong)
+			broken(a.Ended, "%s of %s returned nil, although %s", a.What, a.Who, a.Wrong)
 		}
 	}
 }
@@ -398,13 +398,13 @@ func wrongEntries(l Look, wrong complaint) {
 		}
 	}
 	for _, addr := range l.Writers {
-		expected[fixtures.ShopKey+" "+addr] = 1 // at most: a writer does not notice that its entry is gone
+		expected[fixtures.ShopKey+" "+addr] = 1 // at most 1: writers do not put a deleted entry again
 	}
 	for _, key := range []string{fixtures.ShopKey, fixtures.UserKey} {
 		for _, e := range l.under(key + "/") {
 			at := key + " " + fixtures.AddrIn(e.Value)
 			if expected[at]--; expected[at] < 0 && !fixtures.IsOperators(e) {
-				wrong("%s, which nobody wants, holds %q on lease %x", e.Key, e.Value, e.Lease)
+				wrong("etcd has %s = %q on lease %x, which belongs to no running server", e.Key, e.Value, e.Lease)
 			}
 		}
 	}
@@ -415,11 +415,11 @@ func wrongStatuses(l Look, wrong complaint) {
 		for _, status := range s.Statuses {
 			on := slices.ContainsFunc(l.at(status.Key, s.Addr), func(e etcd.Entry) bool { return e.Lease == int64(status.LeaseID) })
 			if !s.In || status.State != runtime.StateRegistered || status.Err != nil || !on {
-				wrong("%s says that %s is %v on lease %x: %v", s.ID, status.Key, status.State, status.LeaseID, status.Err)
+				wrong("status of %s: %s is %v on lease %x: %v, want it registered on a lease in etcd", s.ID, status.Key, status.State, status.LeaseID, status.Err)
 			}
 		}
 		if n := len(s.Statuses); n != len(s.Wants) || s.Registrations != s.Expected {
-			wrong("%s has %d registrations, its registry %d", s.ID, n, s.Registrations)
+			wrong("status of %s has %d registrations, want %d", s.ID, n, s.Registrations)
 		}
 	}
 }
@@ -430,7 +430,7 @@ func manyLeases(l Look, wrong complaint) {
 			return slices.ContainsFunc(l.under(fixtures.Candidates), func(e etcd.Entry) bool { return e.Lease == id })
 		})
 		if len(ofEntries) > 1 {
-			wrong("%s has the leases %x", s.ID, ofEntries)
+			wrong("%s has the leases %x, want at most one", s.ID, ofEntries)
 		}
 	}
 }
@@ -440,27 +440,27 @@ func wrongReaders(l Look, wrong complaint) {
 	for _, r := range l.Readers {
 		for what, has := range map[string][]string{"watch": r.Watched, "status": fixtures.Addrs(r.Status.Endpoints), "list": r.Instances} {
 			if !slices.Equal(has, want) {
-				wrong("the %s of %s has %v, and etcd %v", what, r.Name, has, want)
+				wrong("the %s of %s has %v, want %v as in etcd", what, r.Name, has, want)
 			}
 		}
 		for _, ep := range r.Status.Endpoints {
 			if said := l.said(ep.Addr); ep.Version != said.Version || ep.Zone != said.Zone || max(1, ep.Weight) != max(1, said.Weight) {
-				wrong("%s has %+v, and etcd %+v", r.Name, ep, said)
+				wrong("%s has %+v, want %+v as in etcd", r.Name, ep, said)
 			}
 		}
 		if r.Status.Held > 0 || r.Status.Away > 0 && !l.leaves(r.Config) {
-			wrong("%s holds %d, and calls on %d connections leave for the other region", r.Name, r.Status.Held, r.Status.Away)
+			wrong("%s holds %d endpoints, and calls on %d connections leave for the other region, want 0 and 0", r.Name, r.Status.Held, r.Status.Away)
 		}
 		if r.Status.Err != nil || r.EtcdErr != nil || r.ListErr != nil {
-			wrong("%s says %v of the key, %v of etcd, %v of the list; its watch said %v", r.Name, r.Status.Err, r.EtcdErr, r.ListErr, r.WatchErr)
+			wrong("%s: the status of the key has the error %v, that of etcd %v, the list %v, the watch %v, want none", r.Name, r.Status.Err, r.EtcdErr, r.ListErr, r.WatchErr)
 		}
 		if !l.InForce(r.Status.ServiceConfig) {
-			wrong("%s has the live config %q, which is not etcd's", r.Name, r.Status.ServiceConfig)
+			wrong("%s has the live config %q, want the one in etcd", r.Name, r.Status.ServiceConfig)
 		}
 	}
 }
 
-// wrongLeader respects the drain: a drained leader makes way for a candidate that is not drained.
+// wrongLeader requires one leader, and that a drained leader resigns if another candidate is not drained.
 func wrongLeader(l Look, wrong complaint) {
 	live, _ := l.Config()
 	p := fixtures.ParsePolicy(live)
@@ -476,19 +476,19 @@ func wrongLeader(l Look, wrong complaint) {
 		case s.stands(l):
 			stand++
 		case !drained && !schedule.BadConfig(live):
-			wrong("%s has no candidate", s.ID)
+			wrong("%s has no candidate in etcd, want one", s.ID)
 		}
 		if !drained {
 			undrained++
 		}
 		if s.Leads {
-			lead, leadDrained = lead+1, drained && p.Least == 0 // where callers do not follow the drain, for it leaves too few, none gives way
+			lead, leadDrained = lead+1, drained && p.Least == 0 // a leader may ignore a drain that has a minimum
 		}
 	}
 	if n := len(l.under(fixtures.Candidates)); n != stand {
-		wrong("%d of %d servers stand, and etcd has %d candidates", stand, elect, n)
+		wrong("%d of %d servers have a candidate, but etcd has %d candidates", stand, elect, n)
 	}
 	if lead != min(elect, 1) || leadDrained && undrained > 0 {
-		wrong("of %d servers that are to stand %d lead, one that is drained: %v", elect, lead, leadDrained)
+		wrong("of %d servers %d lead, want 1; a drained one leads: %v", elect, lead, leadDrained)
 	}
 }

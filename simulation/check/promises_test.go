@@ -26,7 +26,7 @@ func world() *History {
 	for i, id := range []string{"first", "second"} {
 		process, addr, host := "server "+id, "10.2.0."+string(rune('1'+i))+":9000", "10.101.0."+string(rune('1'+i))
 		h.Hosts[host], h.Owners[int64(i+1)] = process, host
-		h.Lives = append(h.Lives, &Life{ID: id, Process: process, Addr: addr, Moves: []Move{{began, true}}})
+		h.Incarnations = append(h.Incarnations, &Incarnation{ID: id, Process: process, Addr: addr, Moves: []Move{{began, true}}})
 		h.Commit(etcd.Change{At: began, Client: host, Key: fixtures.ShopKey + "/" + addr, Value: `{"Addr":"` + addr + `"}`, Lease: int64(i + 1), Revision: int64(i + 2)})
 	}
 	h.Calls = append(h.Calls, call(8, codes.OK))
@@ -79,19 +79,19 @@ func TestAlways(t *testing.T) {
 			h.Calls = append(h.Calls, call(10, codes.Unavailable))
 		}, "no call fails"},
 		{"a call of an instance that leaves fails", func(h *History) {
-			h.Lives[0].Moves = append(h.Lives[0].Moves, Move{at(9), false})
+			h.Incarnations[0].Moves = append(h.Incarnations[0].Moves, Move{at(9), false})
 			h.Calls = append(h.Calls, call(10, codes.Unavailable))
 		}, ""},
 		{"a call of a killed instance fails", func(h *History) {
-			h.Lives[0].Down, h.Lives[0].Killed = at(9.9), true
+			h.Incarnations[0].Down, h.Incarnations[0].Killed = at(9.9), true
 			h.Calls = append(h.Calls, call(10, codes.Unavailable))
 		}, ""},
-		{"a call strays", calls(func(c *Call) { c.From, c.Abroad = "away", true }), "no call leaves"},
-		{"the dead answer", func(h *History) {
-			h.Lives[0].Down = at(9)
+		{"a call leaves for another region", calls(func(c *Call) { c.From, c.Abroad = "away", true }), "no call leaves"},
+		{"a stopped server answers", func(h *History) {
+			h.Incarnations[0].Down = at(9)
 			h.Calls = append(h.Calls, call(10, codes.OK))
-		}, "who answers a call"},
-		{"another answers than was meant", calls(func(c *Call) { c.Target = "shop-1" }), "who answers a call"},
+		}, "a call is answered"},
+		{"another instance answers than the target", calls(func(c *Call) { c.Target = "shop-1" }), "a call is answered"},
 		{"more calls fail than under the plain policy", func(h *History) {
 			for range mostMore + 1 {
 				c := call(10, codes.Unavailable)
@@ -100,61 +100,61 @@ func TestAlways(t *testing.T) {
 			}
 		}, "no more calls"},
 		{"a call takes too long", calls(func(c *Call) { c.Longest, c.End = time.Second, at(12) }), "a call ends"},
-		{"a call to one leaves", calls(func(c *Call) { c.From, c.Abroad, c.Plain, c.Target = "away", true, false, "first" }), "who answers a call"},
-		{"two write with one token", func(h *History) {
-			h.Writes = append(h.Writes, &Write{Life: "second", Token: 7}, &Write{Life: "first", Token: 7})
-		}, "a store takes"},
+		{"a call with a target leaves for another region", calls(func(c *Call) { c.From, c.Abroad, c.Plain, c.Target = "away", true, false, "first" }), "a call is answered"},
+		{"two servers write with one token", func(h *History) {
+			h.Writes = append(h.Writes, &Write{Incarnation: "second", Token: 7}, &Write{Incarnation: "first", Token: 7})
+		}, "a store accepts"},
 		{"a store refuses a leader", func(h *History) {
-			h.Writes = append(h.Writes, &Write{At: at(8), Life: "second", Token: 7}, &Write{At: at(9), Life: "first", Token: 6, Leads: true})
-		}, "a store takes"},
-		{"tokens begin again", func(h *History) {
+			h.Writes = append(h.Writes, &Write{At: at(8), Incarnation: "second", Token: 7}, &Write{At: at(9), Incarnation: "first", Token: 6, Leads: true})
+		}, "a store accepts"},
+		{"tokens start again at a low number", func(h *History) {
 			h.Resets = append(h.Resets, Reset{At: at(8.5), Repeats: true})
-			h.Writes = append(h.Writes, &Write{At: at(8), Life: "second", Token: 7}, &Write{At: at(9), Life: "first", Token: 6, Leads: true})
+			h.Writes = append(h.Writes, &Write{At: at(8), Incarnation: "second", Token: 7}, &Write{At: at(9), Incarnation: "first", Token: 6, Leads: true})
 		}, ""},
-		{"two lead", func(h *History) {
+		{"two servers lead", func(h *History) {
 			h.Terms = append(h.Terms, &Term{"first", 5, at(5), at(9)}, &Term{"second", 6, at(8), time.Time{}})
-		}, "two never lead"},
-		{"two lead after a lease was revoked", func(h *History) {
+		}, "one instance leads"},
+		{"two servers lead after a lease was revoked", func(h *History) {
 			h.Forced, h.Terms = []time.Time{at(7.5)}, []*Term{{"first", 5, at(5), at(9)}, {"second", 6, at(8), time.Time{}}}
 		}, ""},
-		{"one leads whose candidate is gone", func(h *History) {
+		{"a server leads without a candidate", func(h *History) {
 			h.Commit(etcd.Change{At: at(4), Key: fixtures.Candidates + "a", Revision: 5})
 			h.Terms = append(h.Terms, &Term{"first", 5, at(5), at(9)})
 			h.Commit(etcd.Change{At: at(8), Key: fixtures.Candidates + "a", Delete: true, Revision: 6})
-		}, "two never lead"},
-		{"a process deletes its own", func(h *History) { h.Commit(etcd.Change{Client: "10.101.0.1", Key: ours, Delete: true}) }, ""},
-		{"a process deletes another's", func(h *History) { h.Commit(etcd.Change{Client: "10.101.0.2", Key: ours, Delete: true}) }, "nobody deletes"},
-		{"the next life does", func(h *History) {
+		}, "one instance leads"},
+		{"a process deletes its own key", func(h *History) { h.Commit(etcd.Change{Client: "10.101.0.1", Key: ours, Delete: true}) }, ""},
+		{"a process deletes the key of another process", func(h *History) { h.Commit(etcd.Change{Client: "10.101.0.2", Key: ours, Delete: true}) }, "no process deletes"},
+		{"the next incarnation deletes the key", func(h *History) {
 			h.Hosts["10.102.0.1"] = "server first"
 			h.Commit(etcd.Change{Client: "10.102.0.1", Key: ours, Delete: true})
 		}, ""},
-		{"an operator does", func(h *History) { h.Commit(etcd.Change{Key: ours, Delete: true}) }, ""},
-		{"another has put its own, and it deletes that", func(h *History) {
+		{"an operator deletes the key", func(h *History) { h.Commit(etcd.Change{Key: ours, Delete: true}) }, ""},
+		{"a process deletes the key that another has put", func(h *History) {
 			h.Commit(etcd.Change{Client: "10.101.0.2", Key: ours, Lease: 2})
 			h.Commit(etcd.Change{Client: "10.101.0.1", Key: ours, Delete: true})
-		}, "nobody deletes"},
-		{"a key changes hands", func(h *History) {
+		}, "no process deletes"},
+		{"a key changes its owner again and again", func(h *History) {
 			for i := range 2 + mostChanges {
 				h.Commit(etcd.Change{At: at(10), Client: []string{"10.101.0.1", "10.101.0.2"}[i%2], Key: ours, Lease: int64(1 + i%2)})
 			}
-		}, "two processes"},
-		{"a process asks too much", func(h *History) { h.Windows = []Window{{Counts: Counts{Requests: mostRequests + 1}}} }, "what a process"},
-		{"a process says one thing too often", func(h *History) {
-			h.Lines = slices.Repeat([]Line{{At: at(3), Life: "first", About: "etcd is away"}}, mostAlike+1)
-		}, "what a process"},
-		{"a false alarm", func(h *History) { h.Lines = append(h.Lines, Line{At: at(3), Life: "first", Trouble: true}) }, "where all is calm, no list"},
-		{"a call hangs", acts(Act{Ended: at(9), Longest: time.Second}), "no call of the runtime"},
-		{"a call fails in a calm", acts(Act{Ended: at(2), Soon: time.Second, Err: errors.New("no")}), "where all is calm, a call"},
-		{"a call takes long in a calm", acts(Act{Ended: at(3), Soon: time.Second}), "where all is calm, a call"},
-		{"a process logs too much", func(h *History) { h.Windows = []Window{{Counts: Counts{Lines: mostLines + 1}}} }, "what a process"},
-		{"a call says what is not true", acts(Act{Ended: at(2), Soon: time.Second, Wrong: "no entry"}), "where all is calm, a call"},
+		}, "processes do not"},
+		{"a process sends too many requests", func(h *History) { h.Windows = []Window{{Counts: Counts{Requests: mostRequests + 1}}} }, "processes send"},
+		{"a process logs one line too often", func(h *History) {
+			h.Lines = slices.Repeat([]Line{{At: at(3), Incarnation: "first", About: "etcd is away"}}, mostAlike+1)
+		}, "processes send"},
+		{"a line about a failed list in a calm", func(h *History) { h.Lines = append(h.Lines, Line{At: at(3), Incarnation: "first", Trouble: true}) }, "in a calm, no log"},
+		{"a call of the runtime hangs", acts(Act{Ended: at(9), Longest: time.Second}), "no call of the runtime"},
+		{"a call fails in a calm", acts(Act{Ended: at(2), Soon: time.Second, Err: errors.New("no")}), "in a calm, a call"},
+		{"a call takes long in a calm", acts(Act{Ended: at(3), Soon: time.Second}), "in a calm, a call"},
+		{"a process logs too much", func(h *History) { h.Windows = []Window{{Counts: Counts{Lines: mostLines + 1}}} }, "processes send"},
+		{"a call returns a wrong result", acts(Act{Ended: at(2), Soon: time.Second, Wrong: "no entry"}), "in a calm, a call"},
 	} {
 		h := world()
 		row.happens(h)
 		problems := h.Broken()
 		another := func(p Problem) bool { return !strings.HasPrefix(p.Promise, row.broken) }
 		if (len(problems) > 0) != (row.broken != "") || slices.ContainsFunc(problems, another) {
-			t.Errorf("%s: %v, want %q", row.name, problems, row.broken)
+			t.Errorf("%s: broken promises %v, want one with the prefix %q", row.name, problems, row.broken)
 		}
 	}
 }
@@ -164,11 +164,11 @@ func TestSettled(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		change func(l *Look)
-		wrong  int // the number of the promise; -1: none
+		wrong  int // the index of the broken promise, or -1
 	}{
-		{"as it should be", func(*Look) {}, -1},
-		{"an entry is away", func(l *Look) { l.Servers[0].Layouts = []string{schedule.EndpointJSON, schedule.GoZero} }, 0},
-		{"an entry says something else", func(l *Look) {
+		{"no broken promise", func(*Look) {}, -1},
+		{"an entry is missing", func(l *Look) { l.Servers[0].Layouts = []string{schedule.EndpointJSON, schedule.GoZero} }, 0},
+		{"an entry with another version", func(l *Look) {
 			l.Entries[1].Value, l.Readers = `{"Addr":"`+addr+`","Metadata":{"version":"v2"}}`, nil
 		}, 0},
 		{"an entry too many", func(l *Look) {
@@ -178,14 +178,14 @@ func TestSettled(t *testing.T) {
 		{"another lease", func(l *Look) { l.Servers[0].Statuses[0].LeaseID = 8 }, 1},
 		{"a registration too many", func(l *Look) { l.Servers[0].Registrations = 2 }, 1},
 		{"two leases", func(l *Look) { l.Servers[0].Leases = []int64{7, 8, 9} }, 2},
-		{"a reader is behind", func(l *Look) { l.Readers[0].Watched = nil }, 3},
-		{"a list is behind", func(l *Look) { l.Readers[0].Instances = nil }, 3},
-		{"a status is behind", func(l *Look) { l.Readers[0].Status.Endpoints = nil }, 3},
+		{"a watch without the endpoint", func(l *Look) { l.Readers[0].Watched = nil }, 3},
+		{"a list without the endpoint", func(l *Look) { l.Readers[0].Instances = nil }, 3},
+		{"a status without the endpoint", func(l *Look) { l.Readers[0].Status.Endpoints = nil }, 3},
 		{"a status has another zone", func(l *Look) { l.Readers[0].Status.Endpoints[0].Zone = "east" }, 3},
 		{"a reader has an error", func(l *Look) { l.Readers[0].Status.Err = errors.New("no answer") }, 3},
-		{"a reader holds", func(l *Look) { l.Readers[0].Status.Held = 1 }, 3},
+		{"a reader holds an endpoint", func(l *Look) { l.Readers[0].Status.Held = 1 }, 3},
 		{"a reader has an old config", func(l *Look) { l.Readers[0].Status.ServiceConfig = schedule.Drain(addr) }, 3},
-		{"nobody leads", func(l *Look) { l.Servers[0].Leads = false }, 4},
+		{"no leader", func(l *Look) { l.Servers[0].Leads = false }, 4},
 		{"a candidate too many", func(l *Look) {
 			l.Entries = slices.Insert(l.Entries, 1, etcd.Entry{Key: fixtures.Candidates + "b", Value: "b", Lease: 9})
 		}, 4},
@@ -193,7 +193,7 @@ func TestSettled(t *testing.T) {
 		l := Look{
 			Entries: []etcd.Entry{{Key: fixtures.Candidates + "a", Value: addr, Lease: 7}, {Key: key, Value: `{"Addr":"` + addr + `"}`, Lease: 7}},
 			Servers: []Server{{
-				ID: "server 0, life 1", Addr: addr, In: true, Elects: true, Leads: true, Layouts: []string{schedule.EndpointJSON}, Leases: []int64{7},
+				ID: "server 0, incarnation 1", Addr: addr, In: true, Elects: true, Leads: true, Layouts: []string{schedule.EndpointJSON}, Leases: []int64{7},
 				Wants:    map[string]fixtures.Said{fixtures.ShopKey: {Addr: addr, Weight: 1}},
 				Statuses: []runtime.Status{{Key: fixtures.ShopKey, State: runtime.StateRegistered, LeaseID: 7}},
 			}},
@@ -202,7 +202,7 @@ func TestSettled(t *testing.T) {
 		row.change(&l)
 		wrong := l.Wrong()
 		if len(wrong) != min(1, row.wrong+1) || row.wrong >= 0 && wrong[settled[row.wrong].promise] == "" {
-			t.Errorf("%s: %v", row.name, wrong)
+			t.Errorf("%s: broken promises %v, want index %d alone", row.name, wrong, row.wrong)
 		}
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// slackCalls is the tolerance of an instance's share, in calls. Exact, interleaved shares are off by
-// one for each group.
+// slackCalls is the tolerance of the share of an instance, in calls. An exact policy may be off by one
+// call for each group.
 const slackCalls = 3
 
 // Rounds is the number of calls for each instance in a check of shares.
@@ -28,7 +28,7 @@ func (l Look) WrongShares(c schedule.Caller, served map[string]int, n int) strin
 	for addr, calls := range served {
 		answered += calls
 		if !slices.Contains(left, addr) {
-			wrong = append(wrong, fmt.Sprintf("%d calls to %s, which is not there or is drained", calls, addr))
+			wrong = append(wrong, fmt.Sprintf("%d calls to %s, want none: it is drained or does not run", calls, addr))
 		}
 	}
 	switch subset := Subset(c, p); {
@@ -39,7 +39,7 @@ func (l Look) WrongShares(c schedule.Caller, served map[string]int, n int) strin
 		wrong = append(wrong, l.misdirected(p, c.Zone, left, served, n)...)
 	}
 	if answered < n && len(left) > 0 {
-		wrong = append(wrong, fmt.Sprintf("%d of %d calls have failed", n-answered, n))
+		wrong = append(wrong, fmt.Sprintf("%d of %d calls failed, want none", n-answered, n))
 	}
 	slices.Sort(wrong)
 	return strings.Join(wrong, "; ")
@@ -66,17 +66,17 @@ func (l Look) Undrained(p fixtures.Policy) []string {
 	return left
 }
 
-// Room returns the number of instances that a caller may call under a policy; 0 means unknown.
+// Room returns the number of instances that a caller may call under a policy, or 0 if that is unknown.
 func (l Look) Room(c schedule.Caller, p fixtures.Policy) int {
 	subset := Subset(c, p)
 	if subset > 0 && p.PreferZone {
-		return 0 // it depends on the zones
+		return 0 // the number depends on the zones
 	}
 	return l.room(subset, p, l.Undrained(p))
 }
 
-// room returns how many of the addresses are called: all, or a subset of each group of a split. It
-// returns 0 if the split matches none: all are called then.
+// room returns the number of addresses that may be called: all, or a subset of each group of a split. It
+// returns 0 if the split matches no address, as all may be called then.
 func (l Look) room(subset int, p fixtures.Policy, addrs []string) (n int) {
 	groups, weights := l.groups(p, addrs)
 	for i, group := range groups {
@@ -91,32 +91,32 @@ func (l Look) room(subset int, p fixtures.Policy, addrs []string) (n int) {
 	return n
 }
 
-// wrongSubset describes how the number of instances that served calls differs from the subset's size.
+// wrongSubset describes how the number of called instances differs from the size of the subset.
 func (l Look) wrongSubset(subset int, p fixtures.Policy, serving []string, served map[string]int) (wrong []string) {
-	most := l.room(subset, p, serving)
+	limit := l.room(subset, p, serving)
 	switch {
-	case most == 0:
-	case len(served) > most:
-		wrong = append(wrong, fmt.Sprintf("%d instances are called, and the subset has %d", len(served), subset))
-	case p.Exact && !p.PreferZone && len(served) < most:
-		wrong = append(wrong, fmt.Sprintf("%d instances are called, though the subset has %d of %d", len(served), subset, len(serving)))
+	case limit == 0:
+	case len(served) > limit:
+		wrong = append(wrong, fmt.Sprintf("%d instances were called, want at most the %d of the subset", len(served), subset))
+	case p.Exact && !p.PreferZone && len(served) < limit:
+		wrong = append(wrong, fmt.Sprintf("%d instances were called, want the %d of the subset, of %d in all", len(served), subset, len(serving)))
 	}
 	return wrong
 }
 
-// misdirected describes how the n calls, by address, differ from the policy's shares in a zone. If
-// shares are not exact, it accepts any share except calls to an address whose share is 0.
+// misdirected describes how n calls differ from the shares of the policy in a zone. If the policy is not
+// exact, it only rejects calls to an address whose share is 0.
 func (l Look) misdirected(p fixtures.Policy, zone string, serving []string, served map[string]int, n int) (wrong []string) {
 	for addr, part := range l.shares(p, zone, serving) {
 		calls, share := float64(served[addr]), part*float64(n)
 		if p.Exact && math.Abs(calls-share) > slackCalls || share == 0 && calls > 0 {
-			wrong = append(wrong, fmt.Sprintf("%v of %d calls to %s instead of %.1f", calls, n, addr, share))
+			wrong = append(wrong, fmt.Sprintf("%v of %d calls to %s, want %.1f", calls, n, addr, share))
 		}
 	}
 	return wrong
 }
 
-// shares returns each address's share of the calls under a policy; nil means unknown.
+// shares returns the share of calls of each address under a policy, or nil if that is unknown.
 func (l Look) shares(p fixtures.Policy, zone string, serving []string) map[string]float64 {
 	groups, weights := l.groups(p, serving)
 	total := 0.0
@@ -157,8 +157,8 @@ func (l Look) spread(addrs []string, p fixtures.Policy, part float64) map[string
 	return shares
 }
 
-// groups returns, of the addresses in no lane, those in each group of the policy's split, and the weights of the groups. Empty groups
-// weigh 0. Without a split, all are one group.
+// groups returns the addresses in each group of the policy's split, without those in a lane, and the weights of the groups. An empty
+// group has the weight 0. Without a split there is one group.
 func (l Look) groups(p fixtures.Policy, serving []string) (groups [][]string, weights []float64) {
 	serving = l.outside(p.Routes, serving)
 	if len(p.Split) == 0 {
@@ -175,14 +175,14 @@ func (l Look) groups(p fixtures.Policy, serving []string) (groups [][]string, we
 	return groups, weights
 }
 
-// only returns the addresses for which is holds.
-func only(addrs []string, is func(addr string) bool) []string {
-	return slices.DeleteFunc(slices.Clone(addrs), func(addr string) bool { return !is(addr) })
+// only returns the addresses for which match returns true.
+func only(addrs []string, match func(addr string) bool) []string {
+	return slices.DeleteFunc(slices.Clone(addrs), func(addr string) bool { return !match(addr) })
 }
 
-// onlyOrAll returns the addresses for which is holds, or all if there are none.
-func onlyOrAll(addrs []string, is func(addr string) bool) []string {
-	if some := only(addrs, is); len(some) > 0 {
+// onlyOrAll returns the addresses for which match returns true, or all if there are none.
+func onlyOrAll(addrs []string, match func(addr string) bool) []string {
+	if some := only(addrs, match); len(some) > 0 {
 		return some
 	}
 	return addrs
@@ -213,7 +213,7 @@ func (l Look) in(r fixtures.Route, lane, addr string) bool {
 	return (lane == "" || r.Lane == lane) && l.matches(r.Match, addr)
 }
 
-// outside returns the addresses in no lane, or all if each is in one.
+// outside returns the addresses in no lane, or all addresses if each is in a lane.
 func (l Look) outside(routes []fixtures.Route, addrs []string) []string {
 	return onlyOrAll(addrs, func(addr string) bool {
 		return !slices.ContainsFunc(routes, func(r fixtures.Route) bool { return l.in(r, "", addr) })

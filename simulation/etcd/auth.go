@@ -10,21 +10,21 @@ import (
 	"go.etcd.io/etcd/server/v3/auth"
 )
 
-// User is a user of etcd, with the rights that the user has while auth is on. The user root must exist then, and has all rights.
+// User is a user of etcd with rights. While auth is on, there must be a user root, who has all rights.
 type User struct {
 	Name, Password string
 	Rights         []Right
 }
 
-// Right says what a user may do with the keys in [From, To).
+// Right is a permission of a user on the keys in [From, To).
 type Right struct {
 	From, To    string
 	Read, Write bool
 }
 
-// Protect adds users, sets the rights that differ from the last call, and turns auth on. Passwords do
-// not change, and users keep rights to ranges that are no longer listed. Without differences Protect
-// changes nothing: each change of a right makes etcd reject the requests under way.
+// Protect adds users, sets the rights that differ from the last call, and turns auth on. It does not change
+// passwords or revoke rights to ranges that are no longer listed. It makes no needless changes, as each
+// change of a right makes etcd reject the requests under way.
 func (c *Cluster) Protect(users ...User) error {
 	return c.operate("protect", func(a admin) error {
 		for _, u := range users {
@@ -82,8 +82,7 @@ func (a admin) setRight(role string, r Right) error {
 	return errOf(a.RoleGrantPermission(a.root(), &pb.AuthRoleGrantPermissionRequest{Name: role, Perm: p}))
 }
 
-// ExpireTokens makes all tokens issued so far invalid. It sets the password of each user of Protect to the same value again, which ends
-// the user's tokens.
+// ExpireTokens makes all tokens invalid. It sets the password of each user to the same value again, which ends the user's tokens.
 func (c *Cluster) ExpireTokens() error {
 	c.mu.Lock()
 	users := maps.Clone(c.users)

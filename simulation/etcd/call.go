@@ -14,7 +14,7 @@ import (
 
 // Call is a request that has arrived.
 type Call struct {
-	Client string // host of the peer
+	Client string // host of the client
 	Member int
 	Method string // "Put", "Txn", "Range", "LeaseGrant", "LeaseKeepAlive", "Watch" and so on
 	Keys   []string
@@ -23,9 +23,9 @@ type Call struct {
 
 // Verdict decides what happens to a call. The zero Verdict lets it pass.
 type Verdict struct {
-	Before time.Duration // delay before the call takes effect or is rejected, even if the client has gone by then
+	Before time.Duration // delay before the call takes effect or is rejected, even if the client has left
 	After  time.Duration // delay between the effect and the answer
-	Lose   bool          // the call takes effect and is never answered; not for watches, whose stream loses nothing while the connection lives
+	Lose   bool          // the call takes effect and is never answered; not for watches
 	Err    error         // the call fails with this error and has no effect
 }
 
@@ -60,7 +60,7 @@ func client(ctx context.Context) string {
 
 func hostOf(addr net.Addr) string { return addr.(*net.TCPAddr).IP.String() }
 
-// about returns the keys that a message is about, and whether it is a write.
+// about returns the keys in a request, and whether the request is a write.
 func about(message any) (keys []string, write bool) {
 	switch m := message.(type) {
 	case *pb.CompactionRequest, *pb.LeaseGrantRequest, *pb.LeaseRevokeRequest, *pb.LeaseKeepAliveRequest:
@@ -92,7 +92,7 @@ func (p *process) interceptUnary(ctx context.Context, message any, info *grpc.Un
 	}
 	own := ctx
 	if v.Before > 0 {
-		own = context.WithoutCancel(ctx) // the client may have gone
+		own = context.WithoutCancel(ctx) // the client may have left
 	}
 	var answer any
 	err := p.use(own, func(own context.Context) (err error) {
@@ -100,7 +100,7 @@ func (p *process) interceptUnary(ctx context.Context, message any, info *grpc.Un
 		return err
 	})
 	if v.Lose {
-		<-ctx.Done() // at the latest when the process ends
+		<-ctx.Done() // waits for the client or the end of the process
 		return nil, ctx.Err()
 	}
 	if err := sleep(ctx, v.After); err != nil {
@@ -118,8 +118,8 @@ func (p *process) interceptStream(srv any, s grpc.ServerStream, info *grpc.Strea
 	return etcd(srv, s)
 }
 
-// stream is a stream of keepalives or of watches. etcd answers each keepalive before it receives the next. For watches it receives and
-// sends in goroutines of their own.
+// stream is a stream of keepalives or of watches. etcd answers each keepalive before it receives the next one. For watches, etcd
+// receives and sends in separate goroutines.
 type stream struct {
 	grpc.ServerStream
 	p      *process
@@ -149,7 +149,7 @@ func (s *stream) RecvMsg(m any) error {
 	return v.Err
 }
 
-// SendMsg sends an answer or events, unless the verdict loses them. The observer has seen the events by then.
+// SendMsg sends an answer or events, unless the verdict loses them. The observer of OnCommit has seen the events before.
 func (s *stream) SendMsg(m any) error {
 	if r, ok := m.(*pb.WatchResponse); ok {
 		s.p.c.mirror.await(r.Header.GetRevision())

@@ -1,5 +1,5 @@
-// Package etcd runs etcd itself, one member or three, inside a testing/synctest bubble. Clients reach it over an in-memory
-// network. Members stop, lag or are cut off, data is restored, requests are late or lost.
+// Package etcd runs real etcd servers, one or three, inside a testing/synctest bubble. Clients reach them over an in-memory
+// network. Tests can stop, delay or isolate members, restore data, and delay or lose requests.
 //
 //	cluster.go   the cluster and its members; data.go: backups, restores, a wipe
 //	process.go   one run of a member; peers.go: what members send each other
@@ -8,8 +8,8 @@
 //	call.go      verdicts on requests, keepalives and watches
 //	unsafe.go    access to unexported variables of etcd
 //
-// A Cluster must be made and used inside one bubble, see Bubble. No mutex is held here while virtual time passes: a goroutine that
-// waits for a mutex stops the clock.
+// A Cluster must be made and used inside one bubble, see Bubble. Code here must hold no mutex while virtual time passes, as a
+// goroutine that waits for a mutex stops the clock.
 package etcd
 
 import (
@@ -38,12 +38,12 @@ type Cluster struct {
 	mu        sync.Mutex
 	members   []member
 	intercept func(Call) Verdict
-	users     map[string]User // as Protect has set them
+	users     map[string]User // as set by Protect
 }
 
 // member is the state of a member whose processes come and go. It is guarded by the cluster's mu.
 type member struct {
-	process  *process // the last one; nil: none since the data was replaced
+	process  *process // the last one, or nil if none was started since the data was replaced
 	isolated bool
 	lag      time.Duration
 }
@@ -91,7 +91,7 @@ func (c *Cluster) stopAll() {
 }
 
 // Start starts a member on its data, or on none after a Wipe, and returns at once. The member serves its clients once it has
-// found a leader and caught up; until then they connect and wait. Starting a member that runs does nothing.
+// found a leader and caught up. Starting a running member does nothing.
 func (c *Cluster) Start(member int) error {
 	defer c.lockChanges()()
 	if c.last(member).runs() {
@@ -107,8 +107,8 @@ func (c *Cluster) Start(member int) error {
 	return nil
 }
 
-// Stop ends a member's process as a crash does: its connections are reset first. Its data stays. Stop returns when the process has ended.
-// Stopping a member that does not run does nothing.
+// Stop ends the process of a member as a crash does, with a reset of its connections, and waits for its end. Its data stays. Stopping
+// a stopped member does nothing.
 func (c *Cluster) Stop(member int) {
 	defer c.lockChanges()()
 	if p := c.last(member); p.runs() {
@@ -116,7 +116,7 @@ func (c *Cluster) Stop(member int) {
 	}
 }
 
-// lockChanges excludes other changes of members until the returned function is called. Virtual time passes while a caller waits.
+// lockChanges excludes other changes of members until unlock is called. Virtual time passes while a caller waits.
 func (c *Cluster) lockChanges() (unlock func()) {
 	c.changing <- struct{}{}
 	return func() { <-c.changing }
@@ -142,7 +142,7 @@ func (c *Cluster) newest() *process {
 	return newest
 }
 
-// leader returns the leader; nil if there is none or it is isolated. If two members claim to lead, the later term decides.
+// leader returns the leader, or nil if there is none or it is isolated. If two members claim to lead, the later term counts.
 func (c *Cluster) leader() *process {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -161,7 +161,7 @@ func (c *Cluster) leader() *process {
 
 func name(member int) string { return fmt.Sprintf("m%d", member) }
 
-// peerURL names a socket that does not exist: NewServer dials its peers before their transport can be replaced, and fails at once.
+// peerURL names a socket that does not exist, so that NewServer, which dials its peers, fails to do so at once.
 func peerURL(member int) string { return "unix://" + name(member) }
 
 func (c *Cluster) dataDir(member int) string { return filepath.Join(c.dir, name(member)) }

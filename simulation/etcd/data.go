@@ -37,11 +37,11 @@ func (c *Cluster) database(member int) string {
 	return filepath.Join(c.dataDir(member), "member", "snap", "db")
 }
 
-// Restore replaces the data of all members with a backup, as "etcdutl snapshot restore" does. The cluster and its members keep their
-// ids, unless asNew changes the cluster token, which changes the ids. Revisions go back and the raft term starts from 1. With a bump,
-// revisions continue that much higher and all earlier ones are compacted, as with "--bump-revision" and "--mark-compacted".
+// Restore replaces the data of all members with a backup, as "etcdutl snapshot restore" does. asNew changes the cluster token and so
+// the ids of the cluster and its members. Revisions go back and the raft term starts from 1. bump is added to the revision, and all
+// earlier revisions are compacted, as with "--bump-revision" and "--mark-compacted".
 //
-// Restore stops members that run; Start starts them on the restored data. The observer is not called.
+// Restore stops running members. The caller must start them again. The observer of OnCommit is not called.
 func (c *Cluster) Restore(b Backup, asNew bool, bump uint64) error {
 	c.stopAll()
 	defer c.lockChanges()()
@@ -64,8 +64,8 @@ func (c *Cluster) Restore(b Backup, asNew bool, bump uint64) error {
 	return c.mirror.load(c.database(0))
 }
 
-// Wipe removes the data of all members. The cluster and its members keep their ids. Wipe stops members that run; Start starts them
-// with no data. The observer is not called.
+// Wipe removes the data of all members. The cluster and its members keep their ids. Wipe stops running members. The caller must start
+// them again. The observer of OnCommit is not called.
 func (c *Cluster) Wipe() error {
 	c.stopAll()
 	defer c.lockChanges()()
@@ -73,7 +73,7 @@ func (c *Cluster) Wipe() error {
 	return c.removeData()
 }
 
-// removeData removes the data of all members, and forgets their processes and users. Members must be stopped, and changing held.
+// removeData removes the data of all members, with their processes and users. Members must be stopped, and changing must be held.
 func (c *Cluster) removeData() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -45,7 +45,7 @@ func (w *world) check(err error) {
 	}
 }
 
-// client returns a client on a host that knows some members, all if none are named. user is also the password.
+// client returns a client on a host that knows the given members, by default all. The password is the user's name.
 func (w *world) client(host, user string, members ...int) *clientv3.Client {
 	w.t.Helper()
 	addrs := w.addrs
@@ -98,7 +98,7 @@ func (w *world) keys() string {
 	return strings.Join(out, " ")
 }
 
-// put puts a key by a client that gives up after some time.
+// put puts a key with a timeout.
 func (w *world) put(c *clientv3.Client, within time.Duration, key, value string) error {
 	return errOf(c.Put(w.within(within), key, value))
 }
@@ -138,13 +138,13 @@ func TestIntercept_Unary(t *testing.T) {
 		for _, tt := range []struct {
 			name    string
 			verdict Verdict
-			ends    error // of a put that is given up after 2 s
+			ends    error // of a put with a timeout of 2 s
 			after   time.Duration
-			effect  string // and when, since the put; "": none within 5 s
+			effect  string // with its time since the put; "" if none within 5 s
 		}{
 			{"passes", Verdict{}, nil, 0, "put after 0s"},
 			{"late", Verdict{Before: time.Second}, nil, time.Second, "put after 1s"},
-			{"late, and the client gone", Verdict{Before: 3 * time.Second}, context.DeadlineExceeded, 2 * time.Second, "put after 3s"},
+			{"late, after the client has left", Verdict{Before: 3 * time.Second}, context.DeadlineExceeded, 2 * time.Second, "put after 3s"},
 			{"answered late", Verdict{After: time.Second}, nil, time.Second, "put after 0s"},
 			{"lost", Verdict{Lose: true}, context.DeadlineExceeded, 2 * time.Second, "put after 0s"},
 			{"refused", Verdict{Err: rpctypes.ErrGRPCNoLeader}, rpctypes.ErrNoLeader, 0, ""},
@@ -199,7 +199,7 @@ func TestIntercept_Streams(t *testing.T) {
 	})
 }
 
-func TestOnCommit_SaysWho(t *testing.T) {
+func TestOnCommit_NamesTheClient(t *testing.T) {
 	inBubble(t, 3, func(t *testing.T, w *world) {
 		changes := make(heard, 100)
 		w.OnCommit(func(c Change) { changes.add("%s=%s by %q", c.Key, c.Value, c.Client) })
@@ -220,7 +220,7 @@ func TestOnCommit_SaysWho(t *testing.T) {
 		expect(t, "expiry", changes.take(), `d=4 by "", d= by ""`)
 
 		w.isolateAll(true)
-		const soon = 100 * time.Millisecond // before the leader steps down
+		const soon = 100 * time.Millisecond // less than an isolated leader needs to step down
 		for _, err := range []error{w.put(one, soon, "a", "1"), w.put(two, soon, "a", "1"), w.put(one, soon, "b", "1")} {
 			expect(t, "put without a quorum", err != nil, true)
 		}
@@ -263,7 +263,7 @@ func TestData(t *testing.T) {
 		expect(t, "restored as new", fmt.Sprintf("%s %v %d", w.keys(), ids() == was, w.Revision()-revision), "a=1 false 1000")
 		got := <-c.Watch(t.Context(), "a", clientv3.WithRev(revision))
 		expect(t, "compacted", got.CompactRevision, revision+1000)
-		w.check(w.Compact()) // nothing to do
+		w.check(w.Compact()) // there is no history to compact
 	})
 }
 
@@ -357,7 +357,7 @@ func TestThreeMembers(t *testing.T) {
 		bounded := w.within(2 * time.Second)
 		lease, err := c.Grant(bounded, 10)
 		w.check(err)
-		w.check(errOf(c.KeepAliveOnce(bounded, lease.ID))) // passes the member's request on to the leader
+		w.check(errOf(c.KeepAliveOnce(bounded, lease.ID))) // the member forwards the request to the leader
 		w.Lag(old, 0)
 
 		w.Elect(old)
@@ -376,8 +376,8 @@ func TestThreeMembers(t *testing.T) {
 	})
 }
 
-// A proposal waits at a member that has lost its leader, and delays nothing else.
-func TestThreeMembers_ALeaderThatLagged(t *testing.T) {
+// A proposal that waits at a member without a leader delays no other message.
+func TestThreeMembers_WaitingProposalDelaysNothing(t *testing.T) {
 	for range 5 {
 		inBubble(t, 3, func(t *testing.T, w *world) {
 			old := w.leads()
@@ -395,7 +395,7 @@ func TestThreeMembers_ALeaderThatLagged(t *testing.T) {
 
 func TestUnsafe_ChecksVersionAndFields(t *testing.T) {
 	if err := checkVersion("3.7.4"); err == nil {
-		t.Error("a version whose fields are not known is accepted")
+		t.Error("checkVersion of an unknown version: got nil, want an error")
 	}
 	inBubble(t, 1, func(t *testing.T, w *world) {
 		s := w.newest().etcd

@@ -30,7 +30,7 @@ func entryOf(kv *mvccpb.KeyValue) Entry {
 // Change is a put or a delete that was committed.
 type Change struct {
 	At              time.Time
-	Client          string // host of the client that asked for it; "" for an operator, an expiry, or if several clients may have asked
+	Client          string // host of the requesting client; "" for an operator, an expiry, or if several clients are possible
 	Key, Value      string
 	Lease, Revision int64 // Lease is set for puts only
 	Delete          bool
@@ -42,14 +42,14 @@ const firstRevision = 1
 // allKeys and allKeysEnd are the range of all keys, as the key-value store wants it.
 var allKeys, allKeysEnd = []byte{0}, []byte{}
 
-// mirror is a copy of the committed keys. It is up to date while members lag or are down, and cheap to read. The first member that
-// applies a revision feeds it. Answers and events of a revision leave a member only after the observer has seen it: see await.
+// mirror is a copy of the committed keys, which is current even while members lag or are down. The first member that applies a
+// revision adds it. Members send answers and events of a revision only after the observer of OnCommit has seen it, see await.
 type mirror struct {
 	mu       sync.Mutex
 	advanced sync.Cond
 	revision int64
 	entries  []Entry    // by key
-	requests []*request // that may still change keys: see author
+	requests []*request // requests that may still change keys, see author
 	observer func(Change)
 }
 
@@ -108,7 +108,7 @@ func (m *mirror) watch(kv mvcc.WatchableKV) mvcc.WatchStream {
 // take applies the changes that no other member has reported before.
 func (m *mirror) take(r mvcc.WatchResponse) {
 	if r.CompactRevision != 0 {
-		panic(fmt.Sprintf("etcd: mirror has missed changes: they were compacted at revision %d", r.CompactRevision))
+		panic(fmt.Sprintf("etcd: the mirror missed changes, which were compacted at revision %d", r.CompactRevision))
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -124,7 +124,7 @@ func (m *mirror) take(r mvcc.WatchResponse) {
 	m.advanced.Broadcast()
 }
 
-// commit applies the changes of one revision, which one request has made.
+// commit applies the changes of one revision, which come from one request.
 func (m *mirror) commit(revision int64, events []*mvccpb.Event) {
 	var changes []Change
 	for _, e := range events {
@@ -148,13 +148,12 @@ func (m *mirror) commit(revision int64, events []*mvccpb.Event) {
 	}
 }
 
-// search returns the index at which a key is or belongs, and whether it is there.
+// search returns the index of a key, and whether the mirror has the key.
 func (m *mirror) search(key string) (int, bool) {
 	return slices.BinarySearchFunc(m.entries, key, func(e Entry, key string) int { return cmp.Compare(e.Key, key) })
 }
 
-// await waits until the mirror has a revision that a member has applied. The member is about to report it, so this takes no virtual
-// time.
+// await waits until the mirror has a revision that a member has applied. This takes no virtual time.
 func (m *mirror) await(revision int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -163,24 +162,23 @@ func (m *mirror) await(revision int64) {
 	}
 }
 
-// etcd does not report who made a change, so changes are matched with the requests under way, by key and value.
+// etcd does not report the client of a change, so the mirror finds a request under way with the same key and value.
 
 // request holds the changes of a client's or an operator's request.
 type request struct {
 	client string
 	ops    []*pb.RequestOp
 	lease  int64     // to revoke
-	until  time.Time // when it is forgotten; zero while it is under way
+	until  time.Time // when the request is removed; zero while it is under way
 }
 
-// proposalTimeout is how long a request may still be committed after it has failed: it may be in the log of a member that waits
-// for a quorum.
+// proposalTimeout bounds the time in which a failed request may still be committed, from the log of a member without a quorum.
 const proposalTimeout = 30 * time.Second
 
-// undecided are the codes of requests that have failed and may still be committed.
+// undecided holds the codes of failed requests that may still be committed.
 var undecided = []codes.Code{codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Unknown}
 
-// follow makes a request of a client, or of an operator if client is "". It returns the answer once the observer has seen its revision.
+// follow makes a request of a client, or of an operator if client is "". It returns after the observer has seen the revision.
 func (m *mirror) follow(client string, message any, ask func() (any, error)) (any, error) {
 	r := &request{client: client, ops: opsOf(message)}
 	if revoke, ok := message.(*pb.LeaseRevokeRequest); ok {
@@ -203,8 +201,8 @@ func (m *mirror) follow(client string, message any, ask func() (any, error)) (an
 	return answer, err
 }
 
-// author returns the client whose request made the changes of a revision; "" if several or none may
-// have. The mirror must not have the changes yet. m.mu is held.
+// author returns the client whose request made the changes of a revision, or "" if no request or several
+// may have made them. It must be called before the changes are applied, with m.mu held.
 func (m *mirror) author(changes []Change) string {
 	var may []*request
 	for _, r := range slices.Clone(m.requests) {
@@ -218,7 +216,7 @@ func (m *mirror) author(changes []Change) string {
 	if len(may) == 0 || slices.ContainsFunc(may, func(r *request) bool { return r.client != may[0].client }) {
 		return ""
 	}
-	m.forget(may[0]) // it is committed once
+	m.forget(may[0]) // a request is committed once
 	return may[0].client
 }
 

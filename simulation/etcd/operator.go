@@ -15,10 +15,10 @@ import (
 	"go.etcd.io/etcd/server/v3/storage/mvcc"
 )
 
-// SameLease stands for the lease that a key is on already.
+// SameLease stands for the present lease of a key.
 const SameLease = -1
 
-// Put writes a key on a lease, on none if it is 0, or on SameLease.
+// Put writes a key on a lease, on SameLease, or without a lease if that is 0.
 func (c *Cluster) Put(key, value string, lease int64) error {
 	r := &pb.PutRequest{Key: []byte(key), Value: []byte(value), Lease: lease}
 	if lease == SameLease {
@@ -78,8 +78,8 @@ func (a admin) noSpace(action pb.AlarmRequest_AlarmAction, member uint64) (*pb.A
 	return a.Alarm(a.root(), &pb.AlarmRequest{Action: action, MemberID: member, Alarm: pb.AlarmType_NOSPACE})
 }
 
-// Leases returns the leases of the member with the highest applied index, even if it has stopped. There are none between a Restore
-// or Wipe and the next Start.
+// Leases returns the leases of the member with the highest applied index, even if it has stopped. Between Restore or Wipe and the
+// next Start there are none.
 func (c *Cluster) Leases() (ids []int64) {
 	if p := c.newest(); p != nil {
 		for _, l := range lessorOf(p.etcd).Leases() {
@@ -89,7 +89,7 @@ func (c *Cluster) Leases() (ids []int64) {
 	return ids
 }
 
-// electTimeout is slightly longer than raft's own attempt at a handover.
+// electTimeout is slightly longer than raft's timeout for a transfer of leadership.
 const electTimeout = 2 * time.Second
 
 // Elect makes a member the leader. It does nothing if no leader reaches the member, or if the member lags too much.
@@ -104,7 +104,7 @@ func (c *Cluster) Elect(member int) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), electTimeout)
 	defer cancel()
-	_ = from.use(ctx, func(ctx context.Context) error { // see above
+	_ = from.use(ctx, func(ctx context.Context) error { // raft ends the transfer itself
 		return from.etcd.MoveLeader(ctx, uint64(from.etcd.MemberID()), uint64(to.etcd.MemberID()))
 	})
 }
@@ -143,11 +143,11 @@ const (
 	operatorPause = 50 * time.Millisecond
 )
 
-// final are errors without a retry.
+// final holds the errors after which operate does not retry.
 var final = []error{etcderrors.ErrNoSpace, etcderrors.ErrKeyNotFound, lease.ErrLeaseNotFound}
 
-// operate calls f with the leader and retries after errors, for which a missing quorum is the usual reason. A change may be committed
-// twice: a request that timed out may still be committed.
+// operate calls f with the leader and retries after errors, which usually come from a missing quorum. A change may be committed
+// twice, since a request that timed out may still be committed.
 func (c *Cluster) operate(what string, f func(admin) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), operatorTimeout)
 	defer cancel()

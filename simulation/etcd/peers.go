@@ -14,26 +14,26 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Isolate cuts a member off from its peers, though not from its clients, or reconnects it. Isolating a majority loses the quorum.
+// Isolate cuts a member off from its peers but not from its clients, or reconnects it.
 func (c *Cluster) Isolate(member int, on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.members[member].isolated = on
 }
 
-// Lag sets the delay with which messages and requests of its peers reach a member.
-func (c *Cluster) Lag(member int, by time.Duration) {
+// Lag sets the delay of messages and requests that peers send to a member.
+func (c *Cluster) Lag(member int, delay time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.members[member].lag = by
+	c.members[member].lag = delay
 }
 
-// peer returns the process for which is holds and the delay of messages to it, nil if the member from does not reach it.
-func (c *Cluster) peer(from int, is func(*process) bool) (*process, time.Duration) {
+// peer returns the process for which match returns true, and the delay of messages to it, or nil if sender does not reach it.
+func (c *Cluster) peer(sender int, match func(*process) bool) (*process, time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, m := range c.members {
-		if m.process.runs() && is(m.process) && !m.isolated && !c.members[from].isolated {
+		if m.process.runs() && match(m.process) && !m.isolated && !c.members[sender].isolated {
 			return m.process, m.lag
 		}
 	}
@@ -46,8 +46,8 @@ type letter struct {
 	message *raftpb.Message
 }
 
-// receive passes the messages of its peers to etcd, in the order in which they were sent. A proposal waits in etcd while the member
-// knows no leader; as in rafthttp, it must not delay the other messages.
+// receive passes the messages of peers to etcd, in the order in which they were sent. A proposal may wait in etcd for a leader, and
+// must not delay the other messages then, as in rafthttp.
 func (p *process) receive() {
 	for {
 		select {
@@ -55,7 +55,7 @@ func (p *process) receive() {
 			if sleep(p.ctx, time.Until(l.arrives)) != nil {
 				return
 			}
-			process := func() { _ = p.etcd.Process(p.ctx, l.message) } // it fails if the server stops
+			process := func() { _ = p.etcd.Process(p.ctx, l.message) } // the error means that the server stops
 			if l.message.GetType() == raftpb.MsgProp {
 				p.tasks.Go(process)
 			} else {
@@ -67,11 +67,11 @@ func (p *process) receive() {
 	}
 }
 
-// transport connects one member with its peers. It implements rafthttp.Transporter and http.RoundTripper. Nothing takes time unless
-// a member lags.
+// transport connects a member with its peers. It implements rafthttp.Transporter and http.RoundTripper. Messages take no time
+// unless a member lags.
 type transport struct {
-	// Transporter is nil: its other methods panic. etcd calls them when the membership changes, or for a member that has fallen
-	// behind by thousands of entries.
+	// Transporter is nil, so its other methods panic. etcd calls them only if the membership changes or a member is thousands of
+	// entries behind.
 	rafthttp.Transporter
 
 	c      *Cluster
@@ -79,11 +79,11 @@ type transport struct {
 	etcd   *etcdserver.EtcdServer
 }
 
-// Send sends raft messages. It drops those for which an inbox has no room: raft copes with the loss.
+// Send sends raft messages. It drops messages to a full inbox, which raft sends again.
 func (t *transport) Send(ms []*raftpb.Message) {
 	for _, m := range ms {
 		if m.GetTo() == 0 {
-			continue // etcd has withdrawn it
+			continue // etcd does not want the message sent
 		}
 		to, lag := t.c.peer(t.member, func(p *process) bool { return p.etcd.MemberID() == types.ID(m.GetTo()) })
 		if to == nil {
@@ -97,10 +97,10 @@ func (t *transport) Send(ms []*raftpb.Message) {
 	}
 }
 
-// retryPause is the duration of a failing request to a peer. etcd retries some at once, forever: virtual time would stand still.
+// retryPause is the duration of a failing request to a peer. etcd retries at once, so that virtual time would stop without a pause.
 const retryPause = 100 * time.Millisecond
 
-// RoundTrip carries a request to a peer: followers ask the leader about leases, the leader asks all for their version.
+// RoundTrip sends a request to a peer. Followers ask the leader about leases, and the leader asks all peers for their versions.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	to, lag := t.c.peer(t.member, func(p *process) bool { return name(p.member) == r.URL.Host })
 	w := httptest.NewRecorder()
@@ -124,10 +124,10 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// ActivePeers reports that all peers are reached. etcd shortens the wait for its first election then.
+// ActivePeers returns the number of all peers. etcd then waits less for its first election.
 func (t *transport) ActivePeers() int { return len(t.c.members) - 1 }
 
-// ActiveSince reports that no peer is reached. etcd uses it only to explain why a request has timed out.
+// ActiveSince reports that no peer is reached. etcd only uses the answer to explain the timeout of a request.
 func (t *transport) ActiveSince(types.ID) time.Time { return time.Time{} }
 
 func (t *transport) Stop()                      {}

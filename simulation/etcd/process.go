@@ -33,7 +33,7 @@ type process struct {
 	handler  http.Handler // of its peers' requests
 	events   mvcc.WatchStream
 
-	ctx    context.Context // ends when the process does
+	ctx    context.Context // ends with the process
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup // its goroutines
 	users  sync.WaitGroup // calls of use under way
@@ -61,8 +61,8 @@ func (c *Cluster) startProcess(member int) (*process, error) {
 	return p, nil
 }
 
-// newServer returns an unstarted server. It has etcd's default configuration, except for settings that cost time or disk,
-// and sends to its peers in memory.
+// newServer returns a server that is not started. It has etcd's default configuration, except for settings that cost time or
+// disk, and an in-memory transport to its peers.
 func (c *Cluster) newServer(member int) (*etcdserver.EtcdServer, error) {
 	client, err := types.NewURLs([]string{"http://" + c.addrs[member]})
 	if err != nil {
@@ -93,17 +93,17 @@ func (c *Cluster) newServer(member int) (*etcdserver.EtcdServer, error) {
 // defaults is etcd's default configuration.
 var defaults = embed.NewConfig()
 
-// logger logs nothing. It panics where etcd would exit, as that would end the test without a message.
+// logger logs nothing. It panics where etcd would exit, since the test would then end without a message.
 var logger = zap.New(zapcore.NewNopCore(), zap.WithFatalHook(zapcore.WriteThenPanic))
 
-// serverOptions returns the options that etcd sets, and the interceptors, which run before etcd's own.
+// serverOptions returns the options that etcd sets, and the interceptors of judge, which run before etcd's own.
 func (p *process) serverOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: defaults.GRPCKeepAliveMinTime}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: defaults.GRPCKeepAliveInterval, Timeout: defaults.GRPCKeepAliveTimeout}),
 		grpc.UnaryInterceptor(p.interceptUnary),
 		grpc.StreamInterceptor(p.interceptStream),
-		grpc.WaitForHandlers(true), // handlers left running would read a closed database
+		grpc.WaitForHandlers(true), // a handler must not read a closed database
 	}
 }
 
@@ -111,7 +111,7 @@ func (p *process) serverOptions() []grpc.ServerOption {
 func (p *process) serve() {
 	select {
 	case <-p.etcd.ReadyNotify():
-		_ = p.grpc.Serve(p.listener) // it returns when the process stops
+		_ = p.grpc.Serve(p.listener) // Serve returns when the process stops
 	case <-p.ctx.Done():
 	}
 }
@@ -128,7 +128,7 @@ func (p *process) runs() bool { return p != nil && p.ctx.Err() == nil }
 
 // stop ends the process. It resets the connections first: gRPC's server would send GOAWAY on them.
 func (p *process) stop() {
-	_ = p.listener.Close() // the server closes it, too
+	_ = p.listener.Close() // the server also closes the listener
 	p.c.network.Crash(hostOf(p.listener.Addr()))
 	p.c.mu.Lock()
 	p.cancel()

@@ -15,13 +15,13 @@ import (
 	"go.etcd.io/etcd/server/v3/lease"
 )
 
-// This file holds all code that reaches into etcd. etcd is not changed, but four of its variables cannot be used otherwise:
+// This file holds all code that accesses unexported variables of etcd, which is not changed:
 //
 //   - EtcdServer.r.transport and EtcdServer.peerRt. NewServer fills them with real connections to the other members. A goroutine
-//     that waits for a socket keeps virtual time from passing.
-//   - EtcdServer.lessor. EtcdServer.LeaseLeases fails once the server has stopped: it asks the database for rights.
+//     that waits for a socket stops virtual time.
+//   - EtcdServer.lessor. EtcdServer.LeaseLeases fails after the server has stopped.
 //   - valCtxCh of etcd's client. It is made at package initialization, outside of any bubble. A goroutine that waits for a
-//     channel from outside the bubble keeps virtual time from passing, too.
+//     channel from outside the bubble also stops virtual time.
 
 // knownVersion is the version of etcd that has these variables. Check each of them before you raise it.
 const knownVersion = "3.7.3"
@@ -36,7 +36,7 @@ func Bubble(t *testing.T, f func(t *testing.T)) {
 		t.Fatal(err)
 	}
 	outside := valCtxCh
-	defer func() { valCtxCh = outside }() // a watch outside must not use a channel of the bubble
+	defer func() { valCtxCh = outside }() // watches outside must not use a channel of the bubble
 	synctest.Test(t, func(t *testing.T) {
 		valCtxCh = make(chan struct{})
 		f(t)
@@ -75,7 +75,7 @@ func lessorOf(s *etcdserver.EtcdServer) lease.Lessor {
 	return *lessor
 }
 
-// field returns a pointer to an unexported field of s, of a struct in it if there are several names.
+// field returns a pointer to an unexported field of s. Several names lead through nested structs.
 func field[T any](s *etcdserver.EtcdServer, names ...string) (*T, error) {
 	v := reflect.ValueOf(s).Elem()
 	for _, name := range names {

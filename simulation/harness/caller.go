@@ -52,14 +52,14 @@ func (c *caller) start(alone bool) (begun bool) {
 		c.mu.Lock()
 		c.watched, c.watchErr, c.live = nil, nil, c.registry
 		c.mu.Unlock()
-		random := rand.New(rand.NewPCG(c.w.plan.Seed, uint64(c.index)<<32+uint64(c.life)))
+		random := rand.New(rand.NewPCG(c.w.plan.Seed, uint64(c.index)<<32+uint64(c.incarnation)))
 		c.under.Go(func() { c.watch(ctx, clients) })
 		c.under.Go(func() { c.traffic(ctx, clients, random) })
 	})
 	return begun
 }
 
-// dial makes the clients of a life.
+// dial makes the clients of an incarnation.
 func (c *caller) dial() clients {
 	options := append(c.dialOptions(), grpc.WithIdleTimeout(idleTimeout))
 	if c.spec.Subset > 0 {
@@ -101,7 +101,7 @@ func (c *caller) watch(ctx context.Context, via clients) {
 	}
 }
 
-// stop ends the process in order. If killed is set, the next life does not find later snapshots of this one. The
+// stop ends the process in order. If killed is set, the next incarnation does not find later snapshots of this one. The
 // caller has nothing to withdraw, so other processes cannot distinguish a stop from a kill.
 func (c *caller) stop(killed bool) {
 	c.do(func() {
@@ -119,7 +119,7 @@ func (c *caller) stop(killed bool) {
 		if killed {
 			c.snapshots.leaveBehind()
 		}
-		if c.life%2 == 0 { // both orders happen
+		if c.incarnation%2 == 0 { // both orders happen
 			c.closeFallback(ctx)
 			act.Began = time.Now()
 			c.closeRegistry(ctx, closesWithin)

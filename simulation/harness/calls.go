@@ -38,7 +38,7 @@ type caller struct {
 	watchErr error              // that the watch has yielded since
 }
 
-// clients are the clients of one life of a caller.
+// clients are the clients of one incarnation of a caller.
 type clients struct {
 	registry   *runtime.Registry
 	shop, user *grpc.ClientConn
@@ -106,7 +106,7 @@ func (c *caller) callAffine(ctx context.Context, via clients, r *rand.Rand) {
 	c.call(runtime.WithAffinity(ctx, affinities[r.IntN(len(affinities))]), via, fixtures.Who, "")
 }
 
-// call makes a call and returns the life that answered, or "".
+// call makes a call and returns the incarnation that answered, or "".
 func (c *caller) call(ctx context.Context, via clients, method, target string) (from string) {
 	key, conn := fixtures.ShopKey, via.shop
 	switch method {
@@ -178,9 +178,9 @@ func (c *caller) knows(conn string) []string {
 
 // prepare records the caller's view at the start of a call on a connection.
 func (c *caller) prepare(conn, method, target string) check.Call {
-	life, _ := c.current()
+	incarnation, _ := c.current()
 	call := check.Call{
-		Caller: c.name(), Conn: fmt.Sprintf("%s of life %d", conn, life), Method: method, Target: target, Begin: time.Now(), Longest: deadline,
+		Caller: c.name(), Conn: fmt.Sprintf("%s of incarnation %d", conn, incarnation), Method: method, Target: target, Begin: time.Now(), Longest: deadline,
 		Before: c.knows(conn), Plain: conn == fixtures.ShopKey && target == "" && method == fixtures.Who && c.plain(),
 	}
 	c.w.record(func(h *check.History) {

@@ -71,7 +71,7 @@ func partsOf(base *clientv3.Client) *clientv3.Client {
 	return c
 }
 
-// dialEtcd returns a function that dials etcd from the present life and counts the dials.
+// dialEtcd returns a function that dials etcd from the present incarnation and counts the dials.
 func (p *process) dialEtcd() func(context.Context, string) (net.Conn, error) {
 	dial := p.w.network.Dialer(p.from)
 	return func(ctx context.Context, addr string) (net.Conn, error) {
@@ -80,7 +80,7 @@ func (p *process) dialEtcd() func(context.Context, string) (net.Conn, error) {
 	}
 }
 
-// requestsOf checks each request of a life as it is made.
+// requestsOf checks each request of an incarnation as it is made.
 type requestsOf struct{ process }
 
 // longestRequest bounds the timeouts of requests to etcd.

@@ -27,7 +27,7 @@ func (w *world) standing() []*candidate {
 	return all
 }
 
-// leader returns the first life that claims to lead, or nil.
+// leader returns the first incarnation that claims to lead, or nil.
 func (w *world) leader() *candidate {
 	all := w.standing()
 	if i := slices.IndexFunc(all, func(c *candidate) bool { return c.leadsWith() != 0 }); i >= 0 {
@@ -62,12 +62,12 @@ func (w *world) sample(ctx context.Context) {
 	}
 }
 
-// candidate is the election part of a server's life.
+// candidate is the election part of a server's incarnation.
 type candidate struct {
 	w       *world
-	id      string      // of the life
+	id      string      // of the incarnation
 	name    string      // the instance id
-	ending  atomic.Bool // the life ends for good
+	ending  atomic.Bool // the incarnation ends for good
 	running *task       // Leadership.Run; nil: no candidate
 
 	mu    sync.Mutex
@@ -76,7 +76,7 @@ type candidate struct {
 	term  *check.Term
 }
 
-// start runs the leader's work whenever the life leads, until ctx ends.
+// start runs the leader's work whenever the incarnation leads, until ctx ends.
 func (c *candidate) start(ctx context.Context, leads *leader.Leadership) {
 	c.mu.Lock()
 	c.leads = leads
@@ -90,7 +90,7 @@ func (c *candidate) start(ctx context.Context, leads *leader.Leadership) {
 	})
 }
 
-// end records the end of the life: its later actions have no effect.
+// end records the end of the incarnation: its later actions have no effect.
 func (c *candidate) end() {
 	c.endTerm()
 	c.mu.Lock()
@@ -101,7 +101,7 @@ func (c *candidate) end() {
 // runEnds bounds the return of Run after its context has ended and the registry is closed.
 const runEnds = time.Second
 
-// wait waits for the end of Run, if the life is a candidate, and ignores its error.
+// wait waits for the end of Run, if the incarnation is a candidate, and ignores its error.
 func (c *candidate) wait() {
 	if c.running == nil {
 		return
@@ -133,14 +133,14 @@ func (c *candidate) runs() int64 {
 	return c.term.Token
 }
 
-// begin records the start of a term, unless the life has ended.
+// begin records the start of a term, unless the incarnation has ended.
 func (c *candidate) begin(ctx context.Context, token int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.leads == nil {
 		return
 	}
-	c.ctx, c.term = ctx, &check.Term{Life: c.id, Token: token, Began: time.Now()}
+	c.ctx, c.term = ctx, &check.Term{Incarnation: c.id, Token: token, Began: time.Now()}
 	c.w.record(func(h *check.History) { h.Terms = append(h.Terms, c.term) })
 }
 
@@ -186,7 +186,7 @@ func (c *candidate) lead(ctx context.Context, token int64) error {
 	return nil
 }
 
-// serves checks that the life leads with the token of a call for the leader, and writes to the store with that token.
+// serves checks that the incarnation leads with the token of a call for the leader, and writes to the store with that token.
 func (c *candidate) serves(ctx context.Context) {
 	tokens := metadata.ValueFromIncomingContext(ctx, leader.TokenHeader)
 	token, err := strconv.ParseInt(strings.Join(tokens, " "), 10, 64)
@@ -200,7 +200,7 @@ func (c *candidate) serves(ctx context.Context) {
 	c.write(token)
 }
 
-// write writes to the store with a token, unless the life has ended.
+// write writes to the store with a token, unless the incarnation has ended.
 func (c *candidate) write(token int64) {
 	c.mu.Lock()
 	ended := c.leads == nil
@@ -208,7 +208,7 @@ func (c *candidate) write(token int64) {
 	if ended {
 		return
 	}
-	write := &check.Write{At: time.Now(), Life: c.id, Token: token}
+	write := &check.Write{At: time.Now(), Incarnation: c.id, Token: token}
 	before := c.leadsWith() == token
 	c.w.record(func(h *check.History) { h.Writes = append(h.Writes, write) })
 	if after := c.leadsWith() == token; before && after {

@@ -22,20 +22,20 @@ import (
 // process is the common part of servers, callers and writers: a host on the network and an etcd client. The holder
 // of the turn may read all of it and change it; mu guards the fields that others read as well.
 type process struct {
-	w          *world
-	index      int           // its place among the processes
-	parts      bool          // its client of etcd is put together from parts
-	host       string        // where it listens
-	turn       chan struct{} // held by each step that affects the process
-	mu         *sync.Mutex
-	life       int    // counts, from 1
-	from       string // the host that it dials from: one for each life, so that a dead life can be cut off for good
-	client     *clientv3.Client
-	disconnect func() // closes client
-	registry   *runtime.Registry
-	closed     *atomic.Bool      // the registry is closed
-	closeErr   error             // by its first Close
-	live       *runtime.Registry // nil: the process is down; under mu
+	w           *world
+	index       int           // its place among the processes
+	parts       bool          // its client of etcd is put together from parts
+	host        string        // where it listens
+	turn        chan struct{} // held by each step that affects the process
+	mu          *sync.Mutex
+	incarnation int    // counts, from 1
+	from        string // the host that it dials from: one for each incarnation, so that a dead incarnation can be cut off for good
+	client      *clientv3.Client
+	disconnect  func() // closes client
+	registry    *runtime.Registry
+	closed      *atomic.Bool      // the registry is closed
+	closeErr    error             // by its first Close
+	live        *runtime.Registry // nil: the process is down; under mu
 }
 
 func newProcess(w *world, index int, parts bool) *process {
@@ -53,12 +53,12 @@ func (p *process) do(f func()) {
 	f()
 }
 
-// begin begins another life.
+// begin begins another incarnation.
 func (p *process) begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.life++
-	p.from, p.closed = p.w.plan.DialHost(p.index, p.life), new(atomic.Bool)
+	p.incarnation++
+	p.from, p.closed = p.w.plan.DialHost(p.index, p.incarnation), new(atomic.Bool)
 	p.w.record(func(h *check.History) {
 		h.Hosts[p.from] = p.name()
 		h.Links = append(h.Links, check.Link{At: time.Now(), A: p.name()}) // all are healthy
@@ -66,11 +66,11 @@ func (p *process) begin() {
 	p.w.setLine(p.from, network.Link{})
 }
 
-// current returns the latest life and its dialing host, for callers without the turn.
-func (p *process) current() (life int, from string) {
+// current returns the latest incarnation and its dialing host, for callers without the turn.
+func (p *process) current() (incarnation int, from string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.life, p.from
+	return p.incarnation, p.from
 }
 
 // running returns the registry, or nil while the process is down, for callers without the turn.
@@ -82,7 +82,7 @@ func (p *process) running() *runtime.Registry {
 
 // open makes a registry on the client.
 func (p *process) open(opts ...runtime.Option) {
-	log := &lifeLog{p: *p}
+	log := &incarnationLog{p: *p}
 	opts = append(opts, runtime.WithLeaseTTL(p.w.plan.LeaseTTL()), runtime.WithEmptyGrace(grace), runtime.WithLogger(slog.New(log)))
 	p.registry = runtime.NewRegistry(p.client, opts...)
 	log.registry.Store(p.registry)
@@ -97,7 +97,7 @@ const closing = 6 * time.Second
 // lingers is how long a client outlives its registry, which must make no more requests to etcd.
 const lingers = 6 * time.Second
 
-// linger closes the client after a while, and then takes this life off the network.
+// linger closes the client after a while, and then takes this incarnation off the network.
 func (p *process) linger() {
 	disconnect, from := p.disconnect, p.from
 	p.w.later.Go(func() {
@@ -129,7 +129,7 @@ func (p *process) closeRegistry(ctx context.Context, longest time.Duration) {
 	}
 }
 
-// crash ends all connections of this life at once and takes it off the network. Stopping a gRPC server
+// crash ends all connections of this incarnation at once and takes it off the network. Stopping a gRPC server
 // takes as long as a handshake under way.
 func (p *process) crash() {
 	p.w.network.Crash(p.host)
@@ -140,7 +140,7 @@ func (p *process) dialOptions() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(p.w.network.Dialer(p.from))}
 }
 
-// noteLink records a change of the link to another process, unless the life that dials from a host has ended.
+// noteLink records a change of the link to another process, unless the incarnation that dials from a host has ended.
 func (p *process) noteLink(from string, to int, l check.Link) {
 	if _, now := p.current(); now == from {
 		l.At, l.A, l.B = time.Now(), p.name(), p.w.plan.Name(to)
@@ -148,22 +148,22 @@ func (p *process) noteLink(from string, to int, l check.Link) {
 	}
 }
 
-// setLink sets the link of a life from another process.
+// setLink sets the link of an incarnation from another process.
 func (p *process) setLink(from string, to int, l network.Link) {
 	p.w.network.Set(p.w.plan.Host(to), from, l)
 	p.noteLink(from, to, check.Link{Broken: l.Cut || l.Stalled})
 }
 
-// setLinks sets the links of a life from all other processes.
+// setLinks sets the links of an incarnation from all other processes.
 func (p *process) setLinks(from string, l network.Link) {
 	for i := range p.w.plan.Processes() {
 		p.setLink(from, i, l)
 	}
 }
 
-// lifeLog is the log of one life of a process: a slog.Handler that records its lines.
-type lifeLog struct {
-	p        process                          // as the life began
+// incarnationLog is the log of one incarnation of a process: a slog.Handler that records its lines.
+type incarnationLog struct {
+	p        process                          // as the incarnation began
 	registry atomic.Pointer[runtime.Registry] // called at each line, as a program's own handler may: a line logged under a lock ends in a deadlock
 }
 
@@ -171,7 +171,7 @@ type lifeLog struct {
 var troubles = map[string]bool{"etcd watch interrupted; listing again": true, "etcd list failed; trying again": true}
 
 // Handle records a line. A line about the end of a registration, which takes a call, may come any number of times.
-func (l *lifeLog) Handle(_ context.Context, r slog.Record) error {
+func (l *incarnationLog) Handle(_ context.Context, r slog.Record) error {
 	w, name := l.p.w, l.p.name()
 	w.count(l.p.index, func(c *check.Counts) { c.Lines++ })
 	l.ask()
@@ -191,16 +191,16 @@ func (l *lifeLog) Handle(_ context.Context, r slog.Record) error {
 	if asked {
 		about = ""
 	}
-	// A killed life has lost its connections, and may notice that before it is closed. A stream has the token of its start.
+	// A killed incarnation has lost its connections, and may notice that before it is closed. A stream has the token of its start.
 	trouble := troubles[r.Message] && !strings.Contains(attrs, codes.Unauthenticated.String()) && !w.network.Removed(l.p.from)
 	w.record(func(h *check.History) {
-		h.Lines = append(h.Lines, check.Line{At: time.Now(), Life: name + " at " + l.p.from, About: about, Trouble: trouble})
+		h.Lines = append(h.Lines, check.Line{At: time.Now(), Incarnation: name + " at " + l.p.from, About: about, Trouble: trouble})
 	})
 	return nil
 }
 
 // ask makes calls of the registry that take its locks.
-func (l *lifeLog) ask() {
+func (l *incarnationLog) ask() {
 	registry := l.registry.Load()
 	if registry == nil {
 		return
@@ -215,8 +215,8 @@ func (l *lifeLog) ask() {
 }
 
 // Enabled reports true: each line counts.
-func (l *lifeLog) Enabled(context.Context, slog.Level) bool { return true }
+func (l *incarnationLog) Enabled(context.Context, slog.Level) bool { return true }
 
 // WithAttrs and WithGroup return the log itself: the runtime uses neither.
-func (l *lifeLog) WithAttrs([]slog.Attr) slog.Handler { return l }
-func (l *lifeLog) WithGroup(string) slog.Handler      { return l }
+func (l *incarnationLog) WithAttrs([]slog.Attr) slog.Handler { return l }
+func (l *incarnationLog) WithGroup(string) slog.Handler      { return l }

@@ -3,9 +3,9 @@
 //
 //	world.go, requests.go              etcd, all processes, and the record of events
 //	process.go, client.go              a host on the network with its log, and a client of etcd
-//	server.go, lives.go                a server, from its start to its end
+//	server.go, incarnations.go                a server, from its start to its end
 //	serving.go, leaving.go             how it enters etcd and leaves
-//	election.go                        the lives of servers that stand for election
+//	election.go                        the incarnations of servers that stand for election
 //	caller.go, calls.go, snapshots.go  who calls
 //	writer.go                          who writes to etcd by code of its own
 //	steps.go, operator.go              the steps of schedules

@@ -34,12 +34,12 @@ type server struct {
 	listener net.Listener
 	grpc     *grpc.Server
 	leaving  *atomic.Bool    // the task that puts it in etcd must stop
-	ctx      context.Context // of the life
+	ctx      context.Context // of the incarnation
 	end      context.CancelFunc
 	entering *task // puts it in etcd, or serves
 
 	// Under mu:
-	id        string // of the life
+	id        string // of the incarnation
 	addr      string
 	in        bool                     // it should be in etcd
 	wants     map[string]fixtures.Said // by service: the expected content of its entries
@@ -81,7 +81,7 @@ func (s *server) all() []*server {
 // elects reports whether the server is a candidate: a registration by hand has no methods.
 func (s *server) elects() bool { return s.spec.Mode != schedule.Register }
 
-// leadership returns the leadership of this life. Every other process asks its registry for it, if it has one server.
+// leadership returns the leadership of this incarnation. Every other process asks its registry for it, if it has one server.
 func (s *server) leadership() *leader.Leadership {
 	if s.index%2 == 0 || s.spec.Second {
 		return leader.Of(s.server, fixtures.Shop(""))
@@ -105,11 +105,11 @@ func (s *server) methods() []string {
 	return []string{"Lead", "Who"}
 }
 
-// appear records the start of a life, which should be in etcd once it is up.
+// appear records the start of an incarnation, which should be in etcd once it is up.
 func (s *server) appear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.addr, s.id = fmt.Sprintf("%s:%d", s.host, s.port), fmt.Sprintf("%s%s, life %d", s.name(), s.suffix, s.life)
+	s.addr, s.id = fmt.Sprintf("%s:%d", s.host, s.port), fmt.Sprintf("%s%s, incarnation %d", s.name(), s.suffix, s.incarnation)
 	s.server, s.entries, s.candidate = nil, nil, &candidate{w: s.w, id: s.id, name: cmp.Or(s.named, s.addr)}
 	s.wants = make(map[string]fixtures.Said)
 	for _, key := range s.keys() {
@@ -136,8 +136,8 @@ func (s *server) want(in bool) {
 	s.in = in
 	s.mu.Unlock()
 	s.w.record(func(h *check.History) {
-		life := h.Life(s.id)
-		life.Moves = append(life.Moves, check.Move{At: time.Now(), In: in})
+		incarnation := h.Incarnation(s.id)
+		incarnation.Moves = append(incarnation.Moves, check.Move{At: time.Now(), In: in})
 	})
 }
 

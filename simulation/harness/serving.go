@@ -117,8 +117,8 @@ func (s *server) register() {
 // errLeaves is the cause that ends an attempt of a leaving server.
 var errLeaves = errors.New("the server leaves")
 
-// attempt returns a function that repeats a call, which puts this life in etcd under keys, until it returns nil or the server leaves.
-// The function of a killed server may run into the next life, so it keeps its own ctx, id and leaving.
+// attempt returns a function that repeats a call, which puts this incarnation in etcd under keys, until it returns nil or the server leaves.
+// The function of a killed server may run into the next incarnation, so it keeps its own ctx, id and leaving.
 func (s *server) attempt(what string) (retry func(call func(context.Context) error, keys ...string) error) {
 	ctx, id, leaving := s.ctx, s.id, s.leaving
 	return func(call func(context.Context) error, keys ...string) error {

@@ -14,14 +14,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// snapshots is the snapshot directory of a caller, and the content that its lives should find there.
+// snapshots is the snapshot directory of a caller, and the content that its incarnations should find there.
 // The holder of the caller's turn may change it.
 type snapshots struct {
 	temp   string    // removed at the end; "": none
 	dir    string    // below that; "": none
 	fails  int       // number of steps that keep the directory away
 	spoilt time.Time // when it was last damaged
-	knew   []string  // the addresses that the last life knew at its end
+	knew   []string  // the addresses that the last incarnation knew at its end
 	exact  bool      // ... and etcd had confirmed it, so that the directory must have it
 }
 
@@ -35,7 +35,7 @@ func newSnapshots(spec schedule.Caller) snapshots {
 	return snapshots{temp: temp, dir: filepath.Join(temp, "snapshots")}
 }
 
-// noteKnown records the addresses that a life knows at its end, before its registry closes, and whether the directory must have them.
+// noteKnown records the addresses that an incarnation knows at its end, before its registry closes, and whether the directory must have them.
 func (c *caller) noteKnown() {
 	s, status := &c.snapshots, keyStatus(c.registry, fixtures.ShopKey)
 	s.knew, s.exact = fixtures.Addrs(status.Endpoints), c.w.calmSince(time.Now()) && status.Changed.After(s.spoilt)
@@ -75,7 +75,7 @@ func (s *snapshots) damage() {
 	s.spoilt, s.exact = time.Now(), false
 }
 
-// leaveBehind lets the next life find the directory as it is now, despite later writes of the present life.
+// leaveBehind lets the next incarnation find the directory as it is now, despite later writes of the present incarnation.
 func (s *snapshots) leaveBehind() {
 	if s.dir == "" || s.fails > 0 {
 		return
@@ -90,33 +90,33 @@ func (s *snapshots) leaveBehind() {
 const (
 	// written bounds the delay of a change's snapshot, even among many changes.
 	written = 12 * time.Second
-	// recalls bounds the time in which a caller that starts without etcd uses the addresses of its last life.
+	// recalls bounds the time in which a caller that starts without etcd uses the addresses of its last incarnation.
 	recalls = 8 * time.Second
-	// livesAlone is how long each caller must run on its snapshot at the end.
-	livesAlone = recalls + time.Second
+	// aloneTime is how long each caller must run on its snapshot at the end.
+	aloneTime = recalls + time.Second
 )
 
-// callerAlone restarts a caller whose next life cannot reach etcd for a time. If the last one is killed, nothing is written at its end.
+// callerAlone restarts a caller whose next incarnation cannot reach etcd for a time. If the last one is killed, nothing is written at its end.
 func (w *world) callerAlone(s schedule.Step) {
 	w.caller(s.Who).stop(s.N == 1)
-	w.caller(s.Who).livesAlone(s.For)
+	w.caller(s.Who).startAlone(s.For)
 }
 
-// livesAlone starts a stopped caller that cannot reach etcd for a time.
-func (c *caller) livesAlone(d time.Duration) {
+// startAlone starts a stopped caller that cannot reach etcd for a time.
+func (c *caller) startAlone(d time.Duration) {
 	if !c.start(true) {
 		return
 	}
-	life, from := c.current()
+	incarnation, from := c.current()
 	time.Sleep(min(d, recalls))
-	if now, _ := c.current(); now == life && d >= recalls {
+	if now, _ := c.current(); now == incarnation && d >= recalls {
 		c.judgeRecalled()
 	}
 	time.Sleep(d - min(d, recalls))
 	c.w.setLine(from, network.Link{})
 }
 
-// judgeRecalled checks the addresses that a life without etcd knows, and whether it calls them.
+// judgeRecalled checks the addresses that an incarnation without etcd knows, and whether it calls them.
 func (c *caller) judgeRecalled() {
 	registry := c.running()
 	if registry == nil {
@@ -127,7 +127,7 @@ func (c *caller) judgeRecalled() {
 	switch {
 	case !c.snapshots.exact:
 	case len(knew) > 0 && !slices.Equal(addrs, knew):
-		c.w.report(check.Recalled, "%s cannot reach etcd and knows %v, and its last life knew %v", c.name(), addrs, knew)
+		c.w.report(check.Recalled, "%s cannot reach etcd and knows %v, and its last incarnation knew %v", c.name(), addrs, knew)
 	case status.Known && (!status.Provisional || status.Err == nil):
 		c.w.report(check.Recalled, "%s cannot reach etcd, and does not say of %v that they may be behind: %v", c.name(), addrs, status.Err)
 	}
@@ -152,7 +152,7 @@ func (w *world) liveAlone() {
 	w.setCalm(false)
 	var all sync.WaitGroup
 	for _, c := range alone {
-		all.Go(func() { c.livesAlone(livesAlone) })
+		all.Go(func() { c.startAlone(aloneTime) })
 	}
 	all.Wait()
 }

@@ -197,7 +197,7 @@ func (w *world) homeGoes(s schedule.Step) {
 	all.Wait()
 }
 
-// links changes links of the present life of a process. If that life ends first, it is off the network for good, and the next one has
+// links changes links of the present incarnation of a process. If that incarnation ends first, it is off the network for good, and the next one has
 // healthy links.
 func links(set func(w *world, s schedule.Step, from string, l network.Link), to func(schedule.Step) network.Link) fault {
 	return func(w *world, s schedule.Step) func() {

@@ -25,7 +25,7 @@ type world struct {
 	twins     []*server // by server: the process that takes its instance id
 	callers   []*caller
 	writers   []*writer
-	later     sync.WaitGroup // goroutines that outlive a life
+	later     sync.WaitGroup // goroutines that outlive an incarnation
 	other     *world         // the fallback region of callers; nil: none
 
 	changing chan struct{}  // held while rights change, which takes a while
@@ -95,11 +95,11 @@ func (w *world) caller(i int) *caller { return w.callers[i-len(w.servers)] }
 // writer returns the writer with an index among all processes.
 func (w *world) writer(i int) *writer { return w.writers[i-len(w.servers)-len(w.callers)] }
 
-// addressOf returns the address of a life, of either region, "" if there was none.
+// addressOf returns the address of an incarnation, of either region, "" if there was none.
 func (w *world) addressOf(id string) (addr string) {
 	for _, region := range w.regions() {
 		region.record(func(h *check.History) {
-			if l := h.Life(id); l != nil {
+			if l := h.Incarnation(id); l != nil {
 				addr = l.Addr
 			}
 		})
@@ -178,13 +178,13 @@ func (w *world) calmSince(at time.Time) (calm bool) {
 	return calm
 }
 
-// setLink sets the link between a life's dialing host and a member of etcd, with the distance of the schedule.
+// setLink sets the link between an incarnation's dialing host and a member of etcd, with the distance of the schedule.
 func (w *world) setLink(from string, member int, l network.Link) {
 	l.Delay += w.line()
 	w.network.Set(from, w.plan.MemberHost(member), l)
 }
 
-// setLine sets the links between a life's dialing host and all members of etcd.
+// setLine sets the links between an incarnation's dialing host and all members of etcd.
 func (w *world) setLine(from string, l network.Link) {
 	for i := range w.plan.Members {
 		w.setLink(from, i, l)
@@ -241,16 +241,16 @@ func (w *world) reset(down time.Duration, change func() error, repeats bool) {
 	w.setRights() // a backup has the rights of its time
 }
 
-// up records that a life of a server takes calls, and should be in etcd.
-func (w *world) up(l *check.Life) {
+// up records that an incarnation of a server takes calls, and should be in etcd.
+func (w *world) up(l *check.Incarnation) {
 	l.Moves = []check.Move{{At: time.Now(), In: true}}
-	w.record(func(h *check.History) { h.Lives = append(h.Lives, l) })
+	w.record(func(h *check.History) { h.Incarnations = append(h.Incarnations, l) })
 }
 
-// gone records that a life accepts no more calls.
+// gone records that an incarnation accepts no more calls.
 func (w *world) gone(id string, killed bool) {
 	w.record(func(h *check.History) {
-		l := h.Life(id)
+		l := h.Incarnation(id)
 		l.Down, l.Killed = time.Now(), killed
 	})
 }
@@ -258,7 +258,7 @@ func (w *world) gone(id string, killed bool) {
 // entries returns a look with nothing but etcd's entries.
 func (w *world) entries() check.Look { return check.Look{Entries: w.etcd.Entries("")} }
 
-// leases returns the leases in etcd that were granted to the life that dials from a host.
+// leases returns the leases in etcd that were granted to the incarnation that dials from a host.
 func (w *world) leases(from string) []int64 {
 	leases := w.etcd.Leases()
 	w.record(func(h *check.History) {

@@ -49,9 +49,9 @@ func (o *writer) start() {
 		listener, err := o.w.network.Listen(o.addr())
 		must(err)
 		o.listener, o.grpc = listener, grpc.NewServer()
-		o.id = fmt.Sprintf("%s, life %d", o.name(), o.life)
+		o.id = fmt.Sprintf("%s, incarnation %d", o.name(), o.incarnation)
 		fixtures.Instance{Name: o.id}.Register(o.grpc, fixtures.ShopName, "Who")
-		o.w.up(&check.Life{ID: o.id, Process: o.name(), Addr: o.addr()})
+		o.w.up(&check.Incarnation{ID: o.id, Process: o.name(), Addr: o.addr()})
 		ctx, end := context.WithCancel(context.Background())
 		o.up, o.end, o.running = true, end, new(sync.WaitGroup)
 		server, client := o.grpc, o.client

@@ -39,7 +39,7 @@ type Server struct {
 	Named   bool     `json:"named,omitempty"`   // has an instance id of its own, not its address
 	Both    bool     `json:"both,omitempty"`    // serves the second service as well
 	Second  bool     `json:"second,omitempty"`  // a second server of the shop runs in the process, on the same registry
-	Unready int      `json:"unready,omitempty"` // milliseconds of NOT_SERVING at the start of each life
+	Unready int      `json:"unready,omitempty"` // milliseconds of NOT_SERVING at the start of each incarnation
 	Parts   bool     `json:"parts,omitempty"`   // its etcd client is made from parts, without a shared connection
 }
 
@@ -167,19 +167,19 @@ func (s Schedule) Host(process int) string {
 	return fmt.Sprintf("10.2.%d.%d", s.region(), process+1)
 }
 
-// firstLife plus a life is the network that the life dials from.
-const firstLife = 100
+// firstIncarnation plus an incarnation is the network that the incarnation dials from.
+const firstIncarnation = 100
 
-// DialHost returns the host that a life of a process dials from. Each life has its own, so that a dead one can be cut off for
+// DialHost returns the host that an incarnation of a process dials from. Each incarnation has its own, so that a dead one can be cut off for
 // good.
-func (s Schedule) DialHost(process, life int) string {
-	return fmt.Sprintf("10.%d.%d.%d", firstLife+life, s.region(), process+1)
+func (s Schedule) DialHost(process, incarnation int) string {
+	return fmt.Sprintf("10.%d.%d.%d", firstIncarnation+incarnation, s.region(), process+1)
 }
 
 // ProcessAt returns the process that dials from a host, -1 if there is none in the region.
 func (s Schedule) ProcessAt(host string) int {
-	var life, region, process int
-	if n, err := fmt.Sscanf(host, "10.%d.%d.%d", &life, &region, &process); n != 3 || err != nil || life <= firstLife || region != s.region() {
+	var incarnation, region, process int
+	if n, err := fmt.Sscanf(host, "10.%d.%d.%d", &incarnation, &region, &process); n != 3 || err != nil || incarnation <= firstIncarnation || region != s.region() {
 		return -1
 	}
 	return process - 1

@@ -30,13 +30,13 @@ func (s *server) start() {
 		s.connect() // before it listens: this may take long, and callers would wait
 		s.open(runtime.WithZone(s.spec.Zone))
 		for _, one := range s.all() {
-			one.serveLife()
+			one.serveIncarnation()
 		}
 	})
 }
 
-// serveLife makes one server of a process serve.
-func (s *server) serveLife() {
+// serveIncarnation makes one server of a process serve.
+func (s *server) serveIncarnation() {
 	listener, err := s.w.network.Listen(s.addr)
 	must(err)
 	s.listener = listener
@@ -46,7 +46,7 @@ func (s *server) serveLife() {
 	s.mu.Lock()
 	s.in, s.live, s.health = true, s.registry, health.NewServer()
 	s.mu.Unlock()
-	s.w.up(&check.Life{ID: s.id, Name: s.named, Process: s.name(), Addr: s.addr})
+	s.w.up(&check.Incarnation{ID: s.id, Name: s.named, Process: s.name(), Addr: s.addr})
 	switch s.spec.Mode {
 	case schedule.Serve:
 		s.beginUnready()
@@ -65,7 +65,7 @@ func (s *server) serveLife() {
 	}
 }
 
-// unready is the initial time in which the health service of a life reports NOT_SERVING.
+// unready is the initial time in which the health service of an incarnation reports NOT_SERVING.
 func (s *server) unready() time.Duration { return time.Duration(s.spec.Unready) * time.Millisecond }
 
 // beginUnready makes the health service report NOT_SERVING at first, if the server has an unready time.
@@ -75,11 +75,11 @@ func (s *server) beginUnready() {
 	}
 	s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	s.want(false)
-	life := s.life
+	incarnation := s.incarnation
 	s.w.later.Go(func() {
 		time.Sleep(s.unready())
 		s.do(func() {
-			if s.up && s.life == life && !s.in {
+			if s.up && s.incarnation == incarnation && !s.in {
 				s.enter(false)
 			}
 		})
@@ -107,7 +107,7 @@ func (s *server) kill() {
 			one.grpc.Stop()
 			entering, standing = append(entering, one.entering), append(standing, one.candidate)
 		}
-		s.w.later.Go(func() { // it reaches nobody, and the next life need not wait for it
+		s.w.later.Go(func() { // it reaches nobody, and the next incarnation need not wait for it
 			for _, task := range entering {
 				_ = task.wait() // its error has no reader
 			}
@@ -189,7 +189,7 @@ func (s *server) finishServe(fails bool) {
 	s.grpc.Stop()
 }
 
-// gone records that this life accepts no more calls.
+// gone records that this incarnation accepts no more calls.
 func (s *server) gone(killed bool) {
 	s.up = false
 	s.mu.Lock()

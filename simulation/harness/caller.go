@@ -20,10 +20,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 )
 
-// idleTimeout closes the connections to the shop between calls. It is short, so that they close and reopen.
+// idleTimeout is short, so that connections to the shop close and reopen between calls.
 const idleTimeout = 4 * time.Second
 
-// How a caller stops. It has nothing to withdraw.
+// Bounds of the stop of a caller, which has nothing to withdraw.
 const (
 	// closeTimeout bounds the context of Registry.Close.
 	closeTimeout = time.Second
@@ -33,8 +33,8 @@ const (
 	endsWithin = 400 * time.Millisecond
 )
 
-// start starts the caller, and reports false if another step has done so. If it is alone, it cannot reach etcd once it has a client.
-func (c *caller) start(alone bool) (begun bool) {
+// start starts the caller, and reports false if it runs already. With offline set, the caller cannot reach etcd.
+func (c *caller) start(offline bool) (begun bool) {
 	c.do(func() {
 		if c.end != nil {
 			return
@@ -42,7 +42,7 @@ func (c *caller) start(alone bool) (begun bool) {
 		begun = true
 		c.begin()
 		c.connect()
-		if alone {
+		if offline {
 			c.w.setLine(c.from, network.Link{Cut: true})
 		}
 		c.open(append(c.fallBack(), runtime.WithZone(c.spec.Zone), runtime.WithSnapshotDir(c.snapshots.dir))...)
@@ -75,7 +75,7 @@ func (c *caller) dial() clients {
 	instances, err := c.registry.NewInstances(fixtures.Shop(""), c.dialOptions()...)
 	must(err)
 	follows := manual.NewBuilderWithScheme("plain")
-	plain, err := grpc.NewClient("plain:///shop", append(c.dialOptions(), grpc.WithResolvers(follows), grpc.WithIdleTimeout(0), // it is called less often
+	plain, err := grpc.NewClient("plain:///shop", append(c.dialOptions(), grpc.WithResolvers(follows), grpc.WithIdleTimeout(0), // calls on it are rarer
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))...)
 	must(err)
 	plain.Connect()
@@ -101,8 +101,8 @@ func (c *caller) watch(ctx context.Context, via clients) {
 	}
 }
 
-// stop ends the process in order. If killed is set, the next incarnation does not find later snapshots of this one. The
-// caller has nothing to withdraw, so other processes cannot distinguish a stop from a kill.
+// stop ends the process gracefully. If killed is set, the next incarnation does not find later snapshots of this one. For
+// other processes a kill is the same as a stop, as the caller has nothing to withdraw.
 func (c *caller) stop(killed bool) {
 	c.do(func() {
 		if c.end == nil {
@@ -119,7 +119,7 @@ func (c *caller) stop(killed bool) {
 		if killed {
 			c.snapshots.leaveBehind()
 		}
-		if c.incarnation%2 == 0 { // both orders happen
+		if c.incarnation%2 == 0 { // for both orders
 			c.closeFallback(ctx)
 			act.Began = time.Now()
 			c.closeRegistry(ctx, closesWithin)
@@ -143,9 +143,9 @@ func (c *caller) fallBack() []runtime.Option {
 		return nil
 	}
 	client, err := clientv3.New(clientConfig(c.w.other.memberAddrs(), grpc.WithContextDialer(c.w.network.Dialer(c.from))))
-	must(err) // no request is made
+	must(err) // New makes no request without a password
 	disconnect := c.disconnect
-	c.disconnect = func() { // it lingers like the first one
+	c.disconnect = func() { // this client lingers like the first one
 		disconnect()
 		client.Close()
 	}
@@ -160,6 +160,6 @@ func (c *caller) closeFallback(ctx context.Context) {
 	}
 	act := check.Act{What: "Registry.Close of what is fallen back on", Who: c.name(), Longest: closesWithin}
 	if err := c.w.act(ctx, act, c.away.Close, nil); err != nil {
-		c.w.report(check.Returns, "Registry.Close of what %s falls back on: %v", c.name(), err)
+		c.w.report(check.Returns, "Registry.Close of the fallback registry of %s: %v, want nil", c.name(), err)
 	}
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// caller is a process that calls the services, watches one, and lists its instances.
+// caller is a process that calls the services, and watches and lists the instances of the shop.
 type caller struct {
 	*process
 	spec      schedule.Caller
@@ -30,12 +30,12 @@ type caller struct {
 	end       context.CancelFunc // nil: the caller is down
 	under     *sync.WaitGroup    // calls and watches under way
 
-	idle atomic.Bool       // it makes no calls
-	away *runtime.Registry // of the other region; nil: none
+	idle atomic.Bool       // the caller makes no calls
+	away *runtime.Registry // of the other region, or nil
 
 	// Under mu:
 	watched  []runtime.Endpoint // the last set that the watch has yielded
-	watchErr error              // that the watch has yielded since
+	watchErr error              // the error that the watch has yielded since, or nil
 }
 
 // clients are the clients of one incarnation of a caller.
@@ -56,11 +56,11 @@ const (
 	betweenCalls = time.Second
 	// deadline bounds a call.
 	deadline = 2500 * time.Millisecond
-	// plainCalls is the number of plain entries in ways.
+	// plainCalls is the number of callPlain in ways.
 	plainCalls = 9
 )
 
-// affinities holds the keys of calls with an affinity, lanes the lanes of calls. The last lane is empty.
+// The affinities and the lanes of calls. The last lane has no instance.
 var (
 	affinities = []string{"a", "b", "c", "d", "e", "f", "g", "h"}
 	lanes      = []string{"v1", "v2", "v3"}
@@ -69,13 +69,13 @@ var (
 // way is a way to call.
 type way func(c *caller, ctx context.Context, via clients, r *rand.Rand)
 
-// ways holds the ways to call, repeated by their frequency. More than half are plain calls of the shop.
+// ways holds the ways to call, each repeated by its frequency.
 var ways = append([]way{
 	calling(fixtures.UserWho), calling(fixtures.WhoNewer), (*caller).callOne, (*caller).callEach, (*caller).callAffine, (*caller).callInLane,
 	calling(fixtures.Lead), calling(fixtures.WhoNewer), calling(fixtures.WhoNewer),
 }, slices.Repeat([]way{(*caller).callPlain}, plainCalls)...)
 
-// calling returns the way that calls a method of any instance.
+// calling returns a way to call a method of any instance.
 func calling(method string) way {
 	return func(c *caller, ctx context.Context, via clients, _ *rand.Rand) { c.call(ctx, via, method, "") }
 }
@@ -134,7 +134,7 @@ func (c *caller) callPlain(ctx context.Context, via clients, _ *rand.Rand) {
 	c.ask(ctx, via.shop, call, beside)
 }
 
-// callInLane calls the shop in a lane. Calls of a lane fail no more than others, unless a route is strict.
+// callInLane calls the shop in a lane. Only calls of strict lanes may fail more than others.
 func (c *caller) callInLane(ctx context.Context, via clients, r *rand.Rand) {
 	c.call(runtime.WithLane(ctx, lanes[r.IntN(len(lanes))]), via, fixtures.Who, "")
 }
@@ -146,7 +146,7 @@ func (c *caller) callEach(ctx context.Context, via clients, _ *rand.Rand) {
 	all, err := via.instances.All(bounded)
 	cancel()
 	if err != nil && known && ctx.Err() == nil {
-		c.w.report(check.Listed, "%s knows the instances, and lists none: %v", c.name(), err)
+		c.w.report(check.Listed, "%s lists no instances, want the ones that it knows: %v", c.name(), err)
 	}
 	for _, i := range all {
 		if ctx.Err() == nil {
@@ -197,7 +197,7 @@ func (c *caller) plain() (plain bool) {
 	return plain
 }
 
-// ask makes the call and records its outcome, unless the caller ends first. beside, if not nil, calls under the plain policy.
+// ask makes the call and records its outcome, unless the caller ends first. beside, if not nil, is the same call by round_robin.
 func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call check.Call, beside *task) (from string, code codes.Code) {
 	bounded, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
@@ -208,7 +208,7 @@ func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call ch
 	}
 	call.After, call.Plain = c.knows(fixtures.ShopKey), call.Plain && c.plain()
 	if beside != nil {
-		timedOut := call.Code == codes.DeadlineExceeded && bounded.Err() == nil // by the method's own timeout, which the other call lacks
+		timedOut := call.Code == codes.DeadlineExceeded && bounded.Err() == nil // by the timeout of the method, which round_robin ignores
 		c.w.record(func(h *check.History) { call.Beside = call.Plain && !timedOut && h.Even(c.spec) })
 		call.BesideErr = beside.wait() != nil
 	}

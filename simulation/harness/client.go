@@ -16,16 +16,16 @@ import (
 )
 
 const (
-	// connectAgain is a process's wait before it tries again to make a client.
+	// connectAgain is the wait of a process before it tries again to make a client.
 	connectAgain = time.Second
 	// dialTimeout is the clients' DialTimeout.
 	dialTimeout = 5 * time.Second
 )
 
-// connect makes an etcd client, as the documentation recommends or, if parts is set, from parts.
+// connect makes an etcd client as in the documentation or, if parts is set, from separate parts.
 func (p *process) connect() {
 	options := []grpc.DialOption{grpc.WithContextDialer(p.dialEtcd()), grpc.WithChainUnaryInterceptor(requestsOf{*p}.call)}
-	if p.parts { // a retry must come soon, which only this process can cause
+	if p.parts { // only this process can retry, and must do so soon
 		options = append(options, grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{BaseDelay: time.Second, Multiplier: 1, MaxDelay: time.Second}, MinConnectTimeout: dialTimeout,
 		}))
@@ -91,10 +91,10 @@ func (r requestsOf) call(
 ) error {
 	ours := strings.HasPrefix(method, "/etcdserverpb.KV/") || strings.HasPrefix(method, "/etcdserverpb.Lease/")
 	if ours && r.closed.Load() {
-		r.w.report(check.LeftBehind, "the registry of %s is closed, and makes the request %s", r.name(), method)
+		r.w.report(check.LeftBehind, "the closed registry of %s made the request %s, want none", r.name(), method)
 	}
 	if end, ok := ctx.Deadline(); ours && (!ok || time.Until(end) > longestRequest) {
-		r.w.report(check.Returns, "%s makes the request %s, which may take until %v", r.name(), method, end)
+		r.w.report(check.Returns, "%s made the request %s with the deadline %v, want an earlier one", r.name(), method, end)
 	}
 	return next(ctx, method, req, reply, conn, opts...)
 }

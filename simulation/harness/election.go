@@ -16,8 +16,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 )
 
-// standing returns the candidates for the shop's leader, including ended ones.
-func (w *world) standing() []*candidate {
+// candidates returns the candidates for the shop's leader, including ended ones.
+func (w *world) candidates() []*candidate {
 	var all []*candidate
 	for _, s := range w.allServers() {
 		s.mu.Lock()
@@ -29,17 +29,17 @@ func (w *world) standing() []*candidate {
 
 // leader returns the first incarnation that claims to lead, or nil.
 func (w *world) leader() *candidate {
-	all := w.standing()
+	all := w.candidates()
 	if i := slices.IndexFunc(all, func(c *candidate) bool { return c.leadsWith() != 0 }); i >= 0 {
 		return all[i]
 	}
 	return nil
 }
 
-// sampling is the interval of checks of the leaders.
+// sampling is the interval between checks of the leaders.
 const sampling = 250 * time.Millisecond
 
-// sample checks repeatedly, until ctx ends, that no leader's function runs after its leadership has ended.
+// sample checks until ctx ends that no function of a leader runs after the leadership.
 func (w *world) sample(ctx context.Context) {
 	tick := time.NewTicker(sampling)
 	defer tick.Stop()
@@ -49,14 +49,14 @@ func (w *world) sample(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		for _, c := range w.standing() {
+		for _, c := range w.candidates() {
 			token := c.runs()
 			if token == 0 || c.leadsWith() == token {
 				continue
 			}
 			time.Sleep(time.Nanosecond) // after all events of this instant
 			if c.runs() == token && c.leadsWith() != token {
-				w.report(check.Leads, "%s no longer leads with the token %d, and the context that Run gave has not ended", c.id, token)
+				w.report(check.Leads, "%s no longer leads with the token %d, but the context of Run has not ended", c.id, token)
 			}
 		}
 	}
@@ -67,12 +67,12 @@ type candidate struct {
 	w       *world
 	id      string      // of the incarnation
 	name    string      // the instance id
-	ending  atomic.Bool // the incarnation ends for good
-	running *task       // Leadership.Run; nil: no candidate
+	ending  atomic.Bool // the incarnation is ending
+	running *task       // Leadership.Run, or nil if the server is no candidate
 
 	mu    sync.Mutex
-	leads *leader.Leadership // nil: no candidate, or it has ended
-	ctx   context.Context    // of Run's last term; nil: none
+	leads *leader.Leadership // nil if the server is no candidate, or has ended
+	ctx   context.Context    // of the last term of Run, or nil
 	term  *check.Term
 }
 
@@ -84,13 +84,13 @@ func (c *candidate) start(ctx context.Context, leads *leader.Leadership) {
 	c.running = newTask(func() error {
 		err := leads.Run(ctx, c.lead)
 		if ctx.Err() == nil && !c.ending.Load() {
-			c.w.report(check.Returns, "Run of %s returned while it served: %v", c.id, err)
+			c.w.report(check.Returns, "Run of %s returned %v while the server served", c.id, err)
 		}
 		return err
 	})
 }
 
-// end records the end of the incarnation: its later actions have no effect.
+// end records the end of the incarnation, whose later actions have no effect.
 func (c *candidate) end() {
 	c.endTerm()
 	c.mu.Lock()
@@ -122,8 +122,7 @@ func (c *candidate) leadsWith() int64 {
 	return token
 }
 
-// runs returns the token of the term whose function runs, or 0. A function whose context has ended
-// does not count.
+// runs returns the token of the term whose function runs with a live context, or 0.
 func (c *candidate) runs() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -158,11 +157,11 @@ func (c *candidate) endTerm() {
 const (
 	// writes is a leader's pause between writes to the store.
 	writes = 300 * time.Millisecond
-	// straggles is the delay of a leader's last write after the end of its leadership.
+	// straggles is the delay of the last write of a leader after its leadership.
 	straggles = 700 * time.Millisecond
 )
 
-// lead is a leader's work: it writes to the store, and once more after its leadership.
+// lead is the work of a leader. It writes to the store, also once after its leadership.
 func (c *candidate) lead(ctx context.Context, token int64) error {
 	c.begin(ctx, token)
 	c.w.note("%s leads with the token %d", c.id, token)
@@ -175,13 +174,13 @@ func (c *candidate) lead(ctx context.Context, token int64) error {
 	}
 	c.endTerm()
 	if !c.ending.Load() && !errors.Is(context.Cause(ctx), leader.ErrEnded) {
-		c.w.report(check.Leads, "the leadership of %s has ended, and its context says %v", c.id, context.Cause(ctx))
+		c.w.report(check.Leads, "cause of the context of %s after its leadership: %v, want leader.ErrEnded", c.id, context.Cause(ctx))
 	}
 	c.w.note("%s leads no longer with the token %d: %v", c.id, token, context.Cause(ctx))
 	time.Sleep(straggles)
 	c.write(token)
 	if token%2 == 0 {
-		return context.Cause(ctx) // as most functions do
+		return context.Cause(ctx) // like most functions
 	}
 	return nil
 }
@@ -191,11 +190,11 @@ func (c *candidate) serves(ctx context.Context) {
 	tokens := metadata.ValueFromIncomingContext(ctx, leader.TokenHeader)
 	token, err := strconv.ParseInt(strings.Join(tokens, " "), 10, 64)
 	if err != nil {
-		c.w.report(check.Leads, "%s serves a call for the leader with the tokens %q", c.id, tokens)
+		c.w.report(check.Leads, "%s serves a call for the leader with the tokens %q, want one token", c.id, tokens)
 		return
 	}
 	if has := c.leadsWith(); has != token && c.w.calmSince(time.Now().Add(-time.Second)) {
-		c.w.report(check.Leads, "%s serves a call for the leader with the token %d, and has %d", c.id, token, has)
+		c.w.report(check.Leads, "%s serves a call for the leader with the token %d, want %d", c.id, token, has)
 	}
 	c.write(token)
 }

@@ -21,13 +21,13 @@ import (
 func (s *server) start() {
 	s.do(func() {
 		if s.up {
-			return // another step has started it: stopping takes time
+			return // another step has started the server meanwhile
 		}
 		s.begin()
 		for _, one := range s.all() {
 			one.appear()
 		}
-		s.connect() // before it listens: this may take long, and callers would wait
+		s.connect() // before the server listens, as callers would wait for the client
 		s.open(runtime.WithZone(s.spec.Zone))
 		for _, one := range s.all() {
 			one.serveIncarnation()
@@ -68,7 +68,7 @@ func (s *server) serveIncarnation() {
 // unready is the initial time in which the health service of an incarnation reports NOT_SERVING.
 func (s *server) unready() time.Duration { return time.Duration(s.spec.Unready) * time.Millisecond }
 
-// beginUnready makes the health service report NOT_SERVING at first, if the server has an unready time.
+// beginUnready makes the health service report NOT_SERVING for the unready time.
 func (s *server) beginUnready() {
 	if s.spec.Unready == 0 {
 		return
@@ -107,11 +107,11 @@ func (s *server) kill() {
 			one.grpc.Stop()
 			entering, standing = append(entering, one.entering), append(standing, one.candidate)
 		}
-		s.w.later.Go(func() { // it reaches nobody, and the next incarnation need not wait for it
+		s.w.later.Go(func() { // the next incarnation need not wait for this
 			for _, task := range entering {
-				_ = task.wait() // its error has no reader
+				_ = task.wait() // a killed process returns no errors
 			}
-			dead, cancel := context.WithCancel(context.Background()) // it has no time for notices
+			dead, cancel := context.WithCancel(context.Background()) // a killed process withdraws nothing
 			cancel()
 			zombie.closeRegistry(dead, closing)
 			zombie.disconnect()
@@ -122,7 +122,7 @@ func (s *server) kill() {
 	})
 }
 
-// stop ends the process in order, or because the listeners of its servers fail: then calls under way are lost.
+// stop ends the process gracefully. With fails set, its listeners fail, and calls under way are lost.
 func (s *server) stop(fails bool) {
 	s.do(func() {
 		if !s.up {
@@ -145,7 +145,7 @@ func (s *server) stop(fails bool) {
 		}
 		ctx, cancel := s.w.timeToLeave()
 		defer cancel()
-		s.closeRegistry(ctx, closing) // entries left in etcd expire, and settle checks that
+		s.closeRegistry(ctx, closing) // entries left in etcd expire, which settle checks
 		for _, one := range s.all() {
 			one.candidate.wait()
 		}
@@ -182,7 +182,7 @@ func (s *server) finishServe(fails bool) {
 		if err := s.entering.wait(); err != nil && strings.Contains(err.Error(), "withdraw") {
 			return err
 		}
-		return nil // or the listener's
+		return nil // the error of the listener is expected
 	}
 	_ = s.w.act(context.Background(), act, ends, s.notOut) // act checks the error
 	s.end()

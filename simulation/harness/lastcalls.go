@@ -16,8 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 )
 
-// callAtLast makes each caller call, after everything has settled, in every way in which calls should
-// succeed, and reports calls that fail within a bound.
+// callAtLast makes calls of all kinds that should succeed once the world has settled, and reports failures.
 func (w *world) callAtLast() {
 	for _, judge := range []func(*caller){
 		w.callShared, w.callAtOnce, w.callLanes, w.callAffine, w.callTargets, w.callLeaders, w.countConnections,
@@ -28,11 +27,11 @@ func (w *world) callAtLast() {
 	}
 }
 
-// reconnecting bounds the wait of a failed connection: gRPC's longest backoff, with its jitter.
+// reconnecting is gRPC's maximum backoff of a failed connection, with jitter.
 const reconnecting = 150 * time.Second
 
-// atLast runs look every second until two results in a row are "". After reconnecting it gives up and
-// reports the last result.
+// atLast runs look every second until it returns "" twice in a row. After the time reconnecting it reports
+// the last result.
 func (w *world) atLast(promise, who string, look func() string) {
 	right := 0
 	for end := time.Now().Add(reconnecting); right < 2; time.Sleep(time.Second) {
@@ -76,13 +75,13 @@ func (w *world) policy(c *caller) (p fixtures.Policy, known bool) {
 	return w.entries().Policy(c.spec.Config())
 }
 
-// wrongLane describes a call of a lane that an instance of another lane answered, or "". If a route is strict, a call may
-// fail while instances of other lanes are ready, and a call that no instance may answer may wait for its deadline.
+// wrongLane describes a call of a lane that an instance of another lane answered, or "". If a route is strict, calls may
+// fail, or wait for their deadline, while only instances of other lanes are ready.
 func (w *world) wrongLane(c *caller, p fixtures.Policy, lane string) string {
 	l := w.look()
 	methods, known := l.Methods(c.spec.Config())
 	want, waits := l.Lane(p.Routes, lane), methods.Waits || !known
-	if len(want) == 0 && w.other != nil { // calls of a strict lane leave, too
+	if len(want) == 0 && w.other != nil { // calls of a strict lane may also leave the region
 		want = w.other.look().Lane(p.Routes, lane)
 	}
 	for range len(l.Serving()) + 1 {
@@ -90,15 +89,15 @@ func (w *world) wrongLane(c *caller, p fixtures.Policy, lane string) string {
 		from, code := c.ask(runtime.WithLane(context.Background(), lane), c.clients.shop, call, nil)
 		switch addr := w.addressOf(from); {
 		case len(want) == 0 && code != codes.Unavailable && !(waits && code == codes.DeadlineExceeded):
-			return fmt.Sprintf("a call in %s, which has no instance, ended with %v at %q", lane, code, from)
+			return fmt.Sprintf("a call in %s, which has no instance: %v, answered by %q, want Unavailable", lane, code, from)
 		case len(want) > 0 && !slices.Contains(want, addr):
-			return fmt.Sprintf("a call in %s went to %q (%v), and not to one of %v", lane, addr, code, want)
+			return fmt.Sprintf("a call in %s: answered by %q (%v), want one of %v", lane, addr, code, want)
 		}
 	}
 	return ""
 }
 
-// callsOfOne is the number of calls with one affinity in a check that they reach one instance.
+// callsOfOne is the number of calls with one affinity that must reach one instance.
 const callsOfOne = 3
 
 // callAffine checks that calls of one affinity reach one instance, if the policy uses affinities.
@@ -118,7 +117,7 @@ func (c *caller) scattered() string {
 				first = from
 			}
 			if from != first || from == "" {
-				return fmt.Sprintf("calls with the affinity %s were answered by %q and %q", affinity, first, from)
+				return fmt.Sprintf("calls with the affinity %s were answered by %q and %q, want one instance", affinity, first, from)
 			}
 		}
 	}
@@ -138,18 +137,18 @@ func (w *world) wrongTarget(c *caller, addr string) string {
 	defer cancel()
 	all, err := c.clients.instances.All(bounded)
 	if err != nil {
-		return fmt.Sprintf("its instances: %v", err)
+		return fmt.Sprintf("list of instances: %v", err)
 	}
 	i := slices.IndexFunc(all, func(i runtime.Instance) bool { return i.Addr == addr })
 	if i < 0 {
-		return fmt.Sprintf("%s is none of its instances", addr)
+		return fmt.Sprintf("%s is not in the list of instances", addr)
 	}
 	name := all[i].Instance
 	if !w.entries().Named(name, addr) {
-		return fmt.Sprintf("it takes %q for the name of %s", name, addr)
+		return fmt.Sprintf("the list has the instance id %q for %s", name, addr)
 	}
 	if from := w.addressOf(c.call(context.Background(), c.clients, fixtures.Who, name)); from != addr {
-		return fmt.Sprintf("a call to %q at %s was answered by %q", name, addr, from)
+		return fmt.Sprintf("a call to %q at %s was answered by %q, want itself", name, addr, from)
 	}
 	return ""
 }
@@ -162,7 +161,7 @@ func (w *world) callLeaders(c *caller) {
 	}
 	w.atLast(check.Led, c.name(), func() string {
 		if from := c.call(context.Background(), c.clients, fixtures.Lead, ""); from != leader.id {
-			return fmt.Sprintf("%s leads, and a call for the leader was answered by %q", leader.id, from)
+			return fmt.Sprintf("a call for the leader %s was answered by %q", leader.id, from)
 		}
 		return ""
 	})
@@ -175,12 +174,12 @@ const mostConnections = 5
 func (w *world) countConnections(c *caller) {
 	for i := range w.servers {
 		if n := w.network.Connections(c.from, w.plan.Host(i)); n > mostConnections*w.plan.Servers[i].Servers() {
-			w.report(check.LeftBehind, "%s has %d connections to %s", c.name(), n, w.plan.Name(i))
+			w.report(check.LeftBehind, "%s has %d connections to %s, want fewer", c.name(), n, w.plan.Name(i))
 		}
 	}
 }
 
-// alone stops the other calls of a caller, and changes its links to all servers, until the returned function is called.
+// alone stops the other calls of a caller and changes its links to all servers until end is called.
 func (c *caller) alone(link network.Link) (end func()) {
 	set := func(l network.Link) {
 		c.setLinks(c.from, l)
@@ -199,13 +198,13 @@ func (c *caller) alone(link network.Link) (end func()) {
 }
 
 const (
-	// underWay is the delay, each way, of calls made at once.
+	// underWay is the delay each way of concurrent calls.
 	underWay = 100 * time.Millisecond
-	// timesAtOnce is the number of repetitions, so that success is not chance.
+	// timesAtOnce is the number of repetitions, to exclude chance.
 	timesAtOnce = 5
 )
 
-// callAtOnce checks, if the policy bounds the calls under way at an instance, that exactly as many are accepted.
+// callAtOnce checks that an instance accepts exactly as many concurrent calls as the policy allows.
 func (w *world) callAtOnce(c *caller) {
 	p, known := w.policy(c)
 	if !known || p.Most == 0 {
@@ -220,7 +219,7 @@ func (w *world) callAtOnce(c *caller) {
 	})
 }
 
-// wrongBound describes the failure of one call too many at once, or "" if one fails and the others succeed.
+// wrongBound makes one call more than allowed, and returns "" if exactly one fails.
 func (w *world) wrongBound(c *caller, p fixtures.Policy) string {
 	room := w.look().Room(c.spec, p) * p.Most
 	if room == 0 {
@@ -246,11 +245,11 @@ func (w *world) wrongBound(c *caller, p fixtures.Policy) string {
 	delete(served, "")
 	for addr, n := range served {
 		if n > p.Most {
-			return fmt.Sprintf("%s had %d calls at once, and may have %d", addr, n, p.Most)
+			return fmt.Sprintf("%s had %d calls at once, want at most %d", addr, n, p.Most)
 		}
 	}
 	if len(failed) != 1 {
-		return fmt.Sprintf("of %d calls at once, and room for %d, these failed: %v", room+1, room, failed)
+		return fmt.Sprintf("failures of %d calls at once with a limit of %d: %v, want exactly 1", room+1, room, failed)
 	}
 	return ""
 }

@@ -16,26 +16,26 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// How servers leave etcd, and stop in order.
+// Times and bounds for servers that leave etcd and stop gracefully.
 const (
-	// drainDelay is how long they keep serving after they have left etcd.
+	// drainDelay is how long servers keep serving after they have left etcd.
 	drainDelay = time.Second
-	// stopTimeout is how long they then wait for calls to end.
+	// stopTimeout is how long servers then wait for calls to end.
 	stopTimeout = 2 * time.Second
-	// leaveTimeout bounds a call that takes them out of etcd, or puts them back, if etcd is near.
+	// leaveTimeout bounds a call that takes a server out of etcd or puts it back, if etcd is near.
 	leaveTimeout = 3 * time.Second
 	// registrationCloses bounds the close of a registration.
 	registrationCloses = 5 * time.Second
-	// serveEnds bounds the return of Serve after its context's end, all included.
+	// serveEnds bounds the return of Serve after its context has ended.
 	serveEnds = 7 * time.Second
 )
 
-// timeToLeave returns a context for a call that takes servers out of etcd, or puts them back.
+// timeToLeave returns a context for a call that takes a server out of etcd or puts it back.
 func (w *world) timeToLeave() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), leaveTimeout+trips*2*w.line())
 }
 
-// leave takes the server out of etcd. With forGood it closes registrations, which it pauses otherwise.
+// leave takes the server out of etcd. It closes registrations if forGood is set, and pauses them otherwise.
 func (s *server) leave(forGood bool) {
 	s.want(false)
 	ctx, cancel := s.w.timeToLeave()
@@ -65,7 +65,7 @@ func (s *server) notOut() string { return s.left(s.keys()...) }
 func (s *server) pauseEntry(ctx context.Context, entry *runtime.Registration) {
 	err := s.w.act(ctx, check.Act{What: "Pause", Who: s.id, Soon: soon}, entry.Pause, func() string { return s.left(entry.Status().Key) })
 	if now := entry.Status(); (err == nil) != (now.State == runtime.StatePaused) && s.entering.over() {
-		s.w.report(check.Returns, "Pause of %s returned %v, and the entry is %v: %v", s.id, err, now.State, now.Err)
+		s.w.report(check.Returns, "Pause of %s returned %v, but the entry is %v: %v", s.id, err, now.State, now.Err)
 	}
 }
 
@@ -76,18 +76,18 @@ func (s *server) closeEntry(ctx context.Context, entry *runtime.Registration) {
 		return
 	}
 	if now := entry.Status(); now.State != runtime.StateClosed || now.Err != nil || now.LeaseID != 0 {
-		s.w.report(check.Returns, "Registration.Close of %s returned nil, and its status is %+v", s.id, now)
+		s.w.report(check.Returns, "Registration.Close of %s returned nil, but its status is %+v", s.id, now)
 	}
 	again := time.Now()
 	if err := entry.Close(ctx); err != nil || time.Since(again) > 0 {
-		s.w.report(check.Returns, "a second Registration.Close of %s took %v: %v", s.id, time.Since(again), err)
+		s.w.report(check.Returns, "a second Registration.Close of %s took %v and returned %v, want the first result at once", s.id, time.Since(again), err)
 	}
 }
 
-// abrupt reports whether the process leaves etcd only by closing its registry, no matter which calls are under way.
+// abrupt reports whether the process leaves etcd only by closing its registry.
 func (s *server) abrupt() bool { return s.spec.Mode != schedule.Serve && s.index%2 == 1 }
 
-// closeFirst takes the servers of the process out of etcd by closing its registry.
+// closeFirst closes the registry, which takes the servers of the process out of etcd.
 func (s *server) closeFirst() {
 	ctx, cancel := s.w.timeToLeave()
 	defer cancel()
@@ -108,7 +108,7 @@ func (s *server) registered() []*runtime.Registration {
 func (s *server) pause(lasts time.Duration, forGood bool) {
 	s.do(func() {
 		if !s.up || s.spec.Mode == schedule.Register && !s.entering.over() {
-			return // an entry that is not registered yet cannot be paused
+			return // only a registered entry can be paused
 		}
 		s.leave(forGood)
 		time.Sleep(lasts)
@@ -132,7 +132,7 @@ func (s *server) enter(forGood bool) {
 		s.mu.Lock()
 		s.entries = nil
 		for _, key := range s.keys() {
-			s.wants[key] = s.says(key) // without later updates
+			s.wants[key] = s.says(key) // a new registration loses updates
 		}
 		s.mu.Unlock()
 		s.register()
@@ -141,7 +141,7 @@ func (s *server) enter(forGood bool) {
 	}
 }
 
-// change calls each registration. After a call that writes, the entry must be in etcd.
+// change calls a method of each registration. After a call that writes, the entry must be in etcd.
 func (s *server) change(what string, call func(*runtime.Registration, context.Context) (writes bool, err error)) {
 	for _, entry := range s.registered() {
 		ctx, cancel := s.w.timeToLeave()
@@ -155,8 +155,8 @@ func (s *server) change(what string, call func(*runtime.Registration, context.Co
 	}
 }
 
-// update changes the weight and metadata of the registrations. It must write nothing if they have
-// these already, or if their layouts cannot hold them.
+// update changes the weight and metadata of the registrations. It must write nothing if that changes no
+// value in etcd.
 func (s *server) update(weight uint32) {
 	tier := fmt.Sprint("tier ", weight)
 	s.do(func() {

@@ -14,7 +14,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// operated records an operator's error: no space, no quorum, or a lease that was revoked already.
+// operated records the error of an operator, such as no space, no quorum, or an unknown lease.
 func (w *world) operated(err error) {
 	if err != nil {
 		w.note("an operator's request has failed: %v", err)
@@ -72,7 +72,7 @@ func (w *world) deleteOperators(prefix string) {
 	}
 }
 
-// undo takes back the alarm and the entries of operators. Their steps did so, but a backup may have brought some back.
+// undo removes the alarm and the entries of operators again, which a backup may have restored.
 func (w *world) undo() {
 	w.operated(w.etcd.Alarm(false))
 	w.deleteOperators(fixtures.ShopKey + "/")
@@ -97,7 +97,7 @@ func (w *world) entryAddedBy(s schedule.Step) (end func()) {
 				defer w.addRule(p.index, "Txn", etcd.Verdict{Err: rpctypes.ErrGRPCTimeout})()
 				err := remove(r, ctx)
 				if err == nil && there() {
-					w.report(check.Returns, "etcd refuses a Remove of %s, which returned nil", p.name())
+					w.report(check.Returns, "Remove of %s returned nil, although etcd refused it", p.name())
 				}
 				return err
 			})
@@ -107,7 +107,7 @@ func (w *world) entryAddedBy(s schedule.Step) (end func()) {
 	}
 }
 
-// tell makes the process change etcd by a call of its registry.
+// tell makes the process change etcd through its registry.
 func (p *process) tell(what string, call func(*runtime.Registry, context.Context) error) {
 	p.do(func() {
 		registry := p.running()

@@ -20,22 +20,22 @@ import (
 )
 
 // process is the common part of servers, callers and writers: a host on the network and an etcd client. The holder
-// of the turn may read all of it and change it; mu guards the fields that others read as well.
+// of turn may read and change all fields. mu guards the fields that other goroutines read.
 type process struct {
 	w           *world
-	index       int           // its place among the processes
-	parts       bool          // its client of etcd is put together from parts
-	host        string        // where it listens
-	turn        chan struct{} // held by each step that affects the process
+	index       int           // among the processes of the world
+	parts       bool          // the etcd client is made from separate parts
+	host        string        // on which the process listens
+	turn        chan struct{} // full while a step affects the process
 	mu          *sync.Mutex
 	incarnation int    // counts, from 1
-	from        string // the host that it dials from: one for each incarnation, so that a dead incarnation can be cut off for good
+	from        string // the host that this incarnation dials from
 	client      *clientv3.Client
 	disconnect  func() // closes client
 	registry    *runtime.Registry
 	closed      *atomic.Bool      // the registry is closed
 	closeErr    error             // by its first Close
-	live        *runtime.Registry // nil: the process is down; under mu
+	live        *runtime.Registry // nil while the process is down; guarded by mu
 }
 
 func newProcess(w *world, index int, parts bool) *process {
@@ -66,14 +66,14 @@ func (p *process) begin() {
 	p.w.setLine(p.from, network.Link{})
 }
 
-// current returns the latest incarnation and its dialing host, for callers without the turn.
+// current returns the number and the dialing host of the latest incarnation. The caller need not hold turn.
 func (p *process) current() (incarnation int, from string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.incarnation, p.from
 }
 
-// running returns the registry, or nil while the process is down, for callers without the turn.
+// running returns the registry, or nil while the process is down. The caller need not hold turn.
 func (p *process) running() *runtime.Registry {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -88,16 +88,16 @@ func (p *process) open(opts ...runtime.Option) {
 	log.registry.Store(p.registry)
 }
 
-// grace is how long callers hold entries that vanish without notice.
+// grace is how long callers hold deleted entries without a mark of leaving.
 const grace = 5 * time.Second
 
 // closing bounds Registry.Close.
 const closing = 6 * time.Second
 
-// lingers is how long a client outlives its registry, which must make no more requests to etcd.
+// lingers is how long a client stays open after its registry was closed, to see requests that must not come.
 const lingers = 6 * time.Second
 
-// linger closes the client after a while, and then takes this incarnation off the network.
+// linger closes the client after the time lingers, and then takes this incarnation off the network.
 func (p *process) linger() {
 	disconnect, from := p.disconnect, p.from
 	p.w.later.Go(func() {
@@ -107,7 +107,7 @@ func (p *process) linger() {
 	})
 }
 
-// closeRegistry closes the registry, which must leave no lease in etcd. A second Close must return the same error.
+// closeRegistry closes the registry twice. No lease may be left in etcd, and both calls must return the same error.
 func (p *process) closeRegistry(ctx context.Context, longest time.Duration) {
 	act := check.Act{What: "Registry.Close", Who: p.name(), Longest: longest}
 	again, before := p.closed.Load(), p.closeErr
@@ -120,17 +120,17 @@ func (p *process) closeRegistry(ctx context.Context, longest time.Duration) {
 	}
 	p.closeErr = p.w.act(ctx, act, closes, func() string {
 		if left := p.w.leases(p.from); len(left) > 0 && !again {
-			return fmt.Sprintf("it has left the leases %x", left)
+			return fmt.Sprintf("etcd still has its leases %x", left)
 		}
 		return ""
 	})
 	if again && fmt.Sprint(p.closeErr) != fmt.Sprint(before) {
-		p.w.report(check.Returns, "Registry.Close of %s returned %v, and %v before", p.name(), p.closeErr, before)
+		p.w.report(check.Returns, "a second Registry.Close of %s returned %v, want %v again", p.name(), p.closeErr, before)
 	}
 }
 
-// crash ends all connections of this incarnation at once and takes it off the network. Stopping a gRPC server
-// takes as long as a handshake under way.
+// crash ends all connections of this incarnation and takes it off the network, before the gRPC server stops, which
+// may take a while.
 func (p *process) crash() {
 	p.w.network.Crash(p.host)
 	p.w.network.Remove(p.from)
@@ -161,16 +161,16 @@ func (p *process) setLinks(from string, l network.Link) {
 	}
 }
 
-// incarnationLog is the log of one incarnation of a process: a slog.Handler that records its lines.
+// incarnationLog is a slog.Handler that records the lines of one incarnation of a process.
 type incarnationLog struct {
-	p        process                          // as the incarnation began
-	registry atomic.Pointer[runtime.Registry] // called at each line, as a program's own handler may: a line logged under a lock ends in a deadlock
+	p        process                          // as it was when the incarnation began
+	registry atomic.Pointer[runtime.Registry] // called at each line, to find lines that are logged under a lock
 }
 
-// troubles are the lines that report failures of etcd. A refusal is an answer.
+// troubles holds the messages about failures of etcd.
 var troubles = map[string]bool{"etcd watch interrupted; listing again": true, "etcd list failed; trying again": true}
 
-// Handle records a line. A line about the end of a registration, which takes a call, may come any number of times.
+// Handle records a line. Lines about closed registrations may come any number of times.
 func (l *incarnationLog) Handle(_ context.Context, r slog.Record) error {
 	w, name := l.p.w, l.p.name()
 	w.count(l.p.index, func(c *check.Counts) { c.Lines++ })
@@ -186,12 +186,12 @@ func (l *incarnationLog) Handle(_ context.Context, r slog.Record) error {
 	})
 	w.note("%s logs: %s%s", name, r.Message, attrs)
 	if l.p.closed.Load() {
-		w.report(check.LeftBehind, "the registry of %s is closed, and logs %q", name, r.Message)
+		w.report(check.LeftBehind, "the closed registry of %s logged %q, want nothing", name, r.Message)
 	}
 	if asked {
 		about = ""
 	}
-	// A killed incarnation has lost its connections, and may notice that before it is closed. A stream has the token of its start.
+	// A killed incarnation may report its lost connections, and a stream the end of its token.
 	trouble := troubles[r.Message] && !strings.Contains(attrs, codes.Unauthenticated.String()) && !w.network.Removed(l.p.from)
 	w.record(func(h *check.History) {
 		h.Lines = append(h.Lines, check.Line{At: time.Now(), Incarnation: name + " at " + l.p.from, About: about, Trouble: trouble})
@@ -199,7 +199,7 @@ func (l *incarnationLog) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// ask makes calls of the registry that take its locks.
+// ask calls methods of the registry that take its locks.
 func (l *incarnationLog) ask() {
 	registry := l.registry.Load()
 	if registry == nil {
@@ -209,14 +209,14 @@ func (l *incarnationLog) ask() {
 	cancel()
 	for _, k := range registry.Status().Keys {
 		for _, err := range registry.Watch(over, k.Key) {
-			_ = err // the call must return; its result does not matter
+			_ = err // only the return of the call matters
 		}
 	}
 }
 
-// Enabled reports true: each line counts.
+// Enabled returns true for all levels.
 func (l *incarnationLog) Enabled(context.Context, slog.Level) bool { return true }
 
-// WithAttrs and WithGroup return the log itself: the runtime uses neither.
+// WithAttrs and WithGroup return the log itself, as the runtime does not call them.
 func (l *incarnationLog) WithAttrs([]slog.Attr) slog.Handler { return l }
 func (l *incarnationLog) WithGroup(string) slog.Handler      { return l }

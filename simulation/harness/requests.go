@@ -14,7 +14,7 @@ import (
 // rule sets the verdict on requests of one process to etcd.
 type rule struct {
 	who     int
-	method  string // one, or schedule.AnyWrite or AnyMethod
+	method  string // a method, or schedule.AnyWrite or AnyMethod
 	verdict etcd.Verdict
 }
 
@@ -31,8 +31,8 @@ func (w *world) addRule(who int, method string, verdict etcd.Verdict) (remove fu
 	}
 }
 
-// repeated are the requests that etcd's client repeats by itself while they are refused as unavailable: every 25 ms for as
-// long as its caller waits, a hundred times at most, and watches about every 100 ms, for each of its streams.
+// repeated holds the requests that etcd's client repeats by itself while they are refused as unavailable. It repeats a request
+// every 25 ms, up to a hundred times, and a watch about every 100 ms on each stream.
 var repeated = []string{"Range", "LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "Watch"}
 
 // judge decides the verdict on a request to etcd, and counts the request.
@@ -80,7 +80,7 @@ func (w *world) setRights() {
 	w.changing <- struct{}{}
 	defer func() { <-w.changing }()
 	users := []etcd.User{{Name: "root", Password: password}}
-	for i := range w.plan.Processes() + len(w.plan.Servers) { // the twins, too
+	for i := range w.plan.Processes() + len(w.plan.Servers) { // and the twins
 		users = append(users, etcd.User{Name: w.plan.Name(i), Password: password, Rights: rightsWithout(w.refused[i])})
 	}
 	w.operated(w.etcd.Protect(users...))

@@ -3,14 +3,14 @@
 //
 //	world.go, requests.go              etcd, all processes, and the record of events
 //	process.go, client.go              a host on the network with its log, and a client of etcd
-//	server.go, incarnations.go                a server, from its start to its end
-//	serving.go, leaving.go             how it enters etcd and leaves
+//	server.go, incarnations.go         a server, from its start to its end
+//	serving.go, leaving.go             how a server enters and leaves etcd
 //	election.go                        the incarnations of servers that stand for election
-//	caller.go, calls.go, snapshots.go  who calls
-//	writer.go                          who writes to etcd by code of its own
+//	caller.go, calls.go, snapshots.go  callers
+//	writer.go                          servers with their own etcd code
 //	steps.go, operator.go              the steps of schedules
-//	settle.go, lastcalls.go            the checks and the ordinary changes once the faults are over
-//	run.go                             the whole run, from the beginning to the end, and the check for leftovers
+//	settle.go, lastcalls.go            the checks and the ordinary changes after the faults
+//	run.go                             the whole run, and the check for leftovers
 package harness
 
 import (
@@ -36,7 +36,7 @@ type Result struct {
 	Trace    []byte        // the events, one a line
 }
 
-// Run carries out a schedule, and returns when all of it has ended. It must run in a testing/synctest bubble.
+// Run carries out a schedule, and returns after its end. It must run in a testing/synctest bubble.
 func Run(plan schedule.Schedule) Result {
 	w := newWorld(plan, network.New())
 	watchdog := time.AfterFunc(longest, w.hangs)
@@ -56,7 +56,7 @@ func Run(plan schedule.Schedule) Result {
 		region.tearDown()
 	}
 	if n := w.network.Connections("", ""); n > 0 {
-		w.report(check.LeftBehind, "%d connections are open", n)
+		w.report(check.LeftBehind, "%d connections are open after the end, want none", n)
 	}
 	result := Result{Virtual: w.now()}
 	result.Problems, result.Trace = w.results()
@@ -64,17 +64,17 @@ func Run(plan schedule.Schedule) Result {
 }
 
 const (
-	// calming is the time that callers take to settle after an unreachable etcd.
+	// calming is the time until callers have settled after an unreachable etcd.
 	calming = 10 * time.Second
 	// arriving bounds the delay of late requests after the last fault.
 	arriving = 10 * time.Second
 	// longest bounds the duration of a world.
 	longest = 30 * time.Minute
-	// lastLines is the number of trace lines shown if that is exceeded.
+	// lastLines is the number of trace lines shown if a world lasts longer.
 	lastLines = 100
 )
 
-// hangs ends the test process: a bubble in which something waits forever cannot end otherwise.
+// hangs ends the test process, as a bubble cannot end while a goroutine in it waits forever.
 func (w *world) hangs() {
 	problems, trace := w.results()
 	lines := strings.Split(string(trace), "\n")
@@ -98,7 +98,7 @@ func (w *world) start() {
 	if w.other != nil {
 		w.other.start()
 	}
-	var starting sync.WaitGroup // far from etcd this takes a while: it must be over before the first step
+	var starting sync.WaitGroup // all must have started before the first step
 	for _, s := range w.servers {
 		starting.Go(s.start)
 	}
@@ -111,7 +111,7 @@ func (w *world) start() {
 	starting.Wait()
 }
 
-// watchOver watches over all processes until the returned function is called.
+// watchOver records counts and checks the leaders until stop is called.
 func (w *world) watchOver() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
@@ -167,11 +167,11 @@ func (w *world) tearDown() {
 	}
 	for _, s := range w.servers {
 		if left := s.notOut(); left != "" {
-			w.report(check.LeftBehind, "all servers have stopped in order, and %s", left)
+			w.report(check.LeftBehind, "after all servers have stopped, %s", left)
 		}
 	}
 	if left := w.etcd.Entries(fixtures.Leaders); len(left) > 0 {
-		w.report(check.LeftBehind, "all servers have stopped in order, and etcd has %v", left)
+		w.report(check.LeftBehind, "after all servers have stopped, etcd has %v, want none", left)
 	}
 	for _, c := range w.callers {
 		c.stop(false)
@@ -182,13 +182,13 @@ func (w *world) tearDown() {
 	}
 	time.Sleep(2 * w.plan.LeaseTTL()) // until all leases that were not revoked have expired
 	for _, lease := range w.etcd.Leases() {
-		w.report(check.LeftBehind, "lease %x is left in etcd", lease)
+		w.report(check.LeftBehind, "lease %x is left in etcd, want none", lease)
 	}
 	w.later.Wait() // until clients that lingered are closed
 	must(w.etcd.Close())
 }
 
-// ofInterest are the packages of the runtime, and those of etcd's client that works for it.
+// ofInterest holds the packages of the runtime and of etcd's client.
 var ofInterest = []string{
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal",
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime",
@@ -196,9 +196,9 @@ var ofInterest = []string{
 	"go.etcd.io/etcd/client/v3",
 }
 
-// mostAlike bounds a process's average number of goroutines of one kind once all is quiet. It has one for each
-// watched key: four that it has put, and three if it is a candidate. etcd's client has one for each watch and each
-// open stream. Each key of a caller adds one: its live config has its own range and watch.
+// mostAlike bounds the average number of goroutines of one kind in an idle process. A process has one goroutine for each
+// watched key, of which there are up to four entries and three keys of the election. etcd's client has one for each watch
+// and stream.
 const mostAlike = 7
 
 // beganWith returns the first function of interest in a goroutine's stack, or "".
@@ -212,8 +212,8 @@ func beganWith(stack string) string {
 	return ""
 }
 
-// countGoroutines reports kinds of goroutines, by their first function, that outnumber the needs of
-// the processes: some have not ended.
+// countGoroutines reports kinds of goroutines, by their first function, of which there are more than the
+// processes need.
 func (w *world) countGoroutines() {
 	all := make([]byte, 4<<20)
 	all = all[:runtime.Stack(all, true)]
@@ -231,7 +231,7 @@ func (w *world) countGoroutines() {
 	}
 	for kind, n := range count {
 		if n > mostAlike*processes+configs {
-			w.report(check.LeftBehind, "%d servers, callers and writers have %d goroutines of %s", processes, n, kind)
+			w.report(check.LeftBehind, "%d servers, callers and writers have %d goroutines of %s, want fewer", processes, n, kind)
 		}
 	}
 }

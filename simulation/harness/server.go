@@ -21,27 +21,27 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// server is a process that serves, or the second server in one.
+// server is a process with a server, or a second server in such a process.
 type server struct {
 	*process
 	spec   schedule.Server
-	named  string // the given instance id; "": none
-	suffix string // of its names, where a process has several
+	named  string // the given instance id, or ""
+	suffix string // of its names, if the process has several servers
 	port   int
-	second *server // of the process; nil: none
+	second *server // the second server of the process, or nil
 
-	up       bool // it accepts calls
+	up       bool // the server accepts calls
 	listener net.Listener
 	grpc     *grpc.Server
-	leaving  *atomic.Bool    // the task that puts it in etcd must stop
+	leaving  *atomic.Bool    // true once the task entering must stop
 	ctx      context.Context // of the incarnation
 	end      context.CancelFunc
-	entering *task // puts it in etcd, or serves
+	entering *task // puts the server in etcd, or runs Serve
 
 	// Under mu:
 	id        string // of the incarnation
 	addr      string
-	in        bool                     // it should be in etcd
+	in        bool                     // the server should be in etcd
 	wants     map[string]fixtures.Said // by service: the expected content of its entries
 	health    *health.Server
 	server    *runtime.Server         // of the modes serve and announce
@@ -63,11 +63,11 @@ func newServer(w *world, index int, spec schedule.Server) *server {
 	return s
 }
 
-// newTwin makes a server with the instance id of another.
-func newTwin(w *world, of int) *server {
-	spec := w.plan.Servers[of]
+// newTwin makes a server with the instance id of another server.
+func newTwin(w *world, original int) *server {
+	spec := w.plan.Servers[original]
 	spec.Mode, spec.Second, spec.Parts = schedule.Register, false, false
-	return newServer(w, w.plan.Processes()+of, spec)
+	return newServer(w, w.plan.Processes()+original, spec)
 }
 
 // all returns the servers of the process.
@@ -78,10 +78,10 @@ func (s *server) all() []*server {
 	return []*server{s, s.second}
 }
 
-// elects reports whether the server is a candidate: a registration by hand has no methods.
+// elects reports whether the server is a candidate. Registry.Register makes no candidates.
 func (s *server) elects() bool { return s.spec.Mode != schedule.Register }
 
-// leadership returns the leadership of this incarnation. Every other process asks its registry for it, if it has one server.
+// leadership returns the leadership of this incarnation. Every other process with one server asks its registry for it.
 func (s *server) leadership() *leader.Leadership {
 	if s.index%2 == 0 || s.spec.Second {
 		return leader.Of(s.server, fixtures.Shop(""))
@@ -105,7 +105,7 @@ func (s *server) methods() []string {
 	return []string{"Lead", "Who"}
 }
 
-// appear records the start of an incarnation, which should be in etcd once it is up.
+// appear records the start of an incarnation.
 func (s *server) appear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,7 +121,7 @@ func (s *server) appear() {
 func (s *server) says(key string) fixtures.Said {
 	want := fixtures.Said{Addr: s.addr, Version: s.spec.Version, Zone: s.spec.Zone, Weight: max(1, s.spec.Weight)}
 	switch {
-	case !s.elects(): // it knows no methods
+	case !s.elects(): // Register knows no methods
 	case key == fixtures.UserKey:
 		want.Methods = strings.TrimPrefix(fixtures.UserWho, "/")
 	default:
@@ -193,7 +193,7 @@ func (s *server) look() check.Server {
 	return seen
 }
 
-// lacks describes the server's missing entries under services, left the existing ones.
+// lacks describes missing entries of the server for some services, and left describes existing ones.
 func (s *server) lacks(keys ...string) string { return s.compare(keys, check.Server.Lacks) }
 func (s *server) left(keys ...string) string  { return s.compare(keys, check.Server.Left) }
 

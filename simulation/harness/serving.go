@@ -16,12 +16,12 @@ import (
 
 // How servers enter etcd.
 const (
-	// enterTimeout bounds one attempt.
+	// enterTimeout bounds an attempt to enter etcd.
 	enterTimeout = 4 * time.Second
-	// enterAgain and enterLater are alternating waits before the next attempt: the longer one shows
-	// leftovers of the previous attempt.
+	// enterAgain and enterLater are alternating waits before the next attempt. The longer one shows
+	// leftovers of a failed attempt.
 	enterAgain, enterLater = 500 * time.Millisecond, 5 * time.Second
-	// soon bounds a call that changes etcd, if nothing is in its way and etcd is near.
+	// soon bounds a call that changes etcd without faults, if etcd is near.
 	soon = time.Second
 )
 
@@ -80,7 +80,7 @@ func (s *server) serve() {
 // serveGRPC serves with the gRPC server alone, in the modes announce and register.
 func (s *server) serveGRPC() {
 	server, listener := s.grpc, s.listener
-	go func() { _ = server.Serve(listener) }() // it returns when the server stops
+	go func() { _ = server.Serve(listener) }() // Serve returns when the server stops
 }
 
 // announce starts to put the server in etcd, in the mode announce.
@@ -114,11 +114,11 @@ func (s *server) register() {
 	})
 }
 
-// errLeaves is the cause that ends an attempt of a leaving server.
+// errLeaves is the cause of the context of attempts when the server leaves.
 var errLeaves = errors.New("the server leaves")
 
-// attempt returns a function that repeats a call, which puts this incarnation in etcd under keys, until it returns nil or the server leaves.
-// The function of a killed server may run into the next incarnation, so it keeps its own ctx, id and leaving.
+// attempt returns a function that repeats a call, which puts this incarnation in etcd, until it returns nil or the server leaves.
+// The function copies ctx, id and leaving, as it may run into the next incarnation.
 func (s *server) attempt(what string) (retry func(call func(context.Context) error, keys ...string) error) {
 	ctx, id, leaving := s.ctx, s.id, s.leaving
 	return func(call func(context.Context) error, keys ...string) error {

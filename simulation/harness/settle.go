@@ -20,14 +20,14 @@ import (
 const (
 	// within is the time after the last fault in which all promises must hold again.
 	within = 15 * time.Second
-	// withinRefused is within after denied rights: denied reads are retried after a minute at most.
+	// withinRefused replaces within after denied rights, as the runtime retries a denied read after up to a minute.
 	withinRefused = 65 * time.Second
-	// looking is the interval of looks at the promises.
+	// looking is the interval between checks of the promises.
 	looking = 250 * time.Millisecond
 )
 
-// settle waits, up to a bound, until all promises hold after the faults. Then it makes calls in every
-// way, and ordinary changes.
+// settle waits until all promises hold after the faults. Then it makes calls of all kinds, and ordinary
+// changes.
 func (w *world) settle() {
 	bound := within
 	if w.plan.Auth && slices.ContainsFunc(w.plan.Steps, func(s schedule.Step) bool {
@@ -42,9 +42,9 @@ func (w *world) settle() {
 	w.coda()
 }
 
-// settled waits until all promises hold. After most it gives up and reports the broken ones.
-func (w *world) settled(most time.Duration, when string) bool {
-	for end := time.Now().Add(most); ; time.Sleep(looking) {
+// settled waits until all promises hold. After the timeout it reports the broken ones.
+func (w *world) settled(timeout time.Duration, when string) bool {
+	for end := time.Now().Add(timeout); ; time.Sleep(looking) {
 		wrong := w.look().Wrong()
 		if len(wrong) == 0 {
 			return true
@@ -94,10 +94,10 @@ func (c *caller) look() check.Reader {
 	}
 }
 
-// promptly is the time in which all promises hold again after one change to a calm world.
+// promptly bounds the time until all promises hold again after a change in a calm.
 const promptly = 4 * time.Second
 
-// coda makes one change after another to a world without faults, which reveals damage from the faults.
+// coda makes changes one by one in the calm, to find damage from the faults.
 func (w *world) coda() {
 	if !w.calmSince(time.Now()) {
 		return
@@ -111,15 +111,15 @@ func (w *world) coda() {
 		{Kind: schedule.ServerRestarts},
 		{Kind: schedule.ServerKilled, Who: last, N: 1},
 		{Kind: schedule.Compaction},
-		{Kind: schedule.ConfigPut, Text: schedule.Drain("nobody")}, // no call counts as plain from here on
+		{Kind: schedule.ConfigPut, Text: schedule.Drain("nobody")}, // calls are not plain after this step
 		{Kind: schedule.ConfigDeleted},
 	} {
 		bound := promptly + 2*trips*w.line()
 		switch step.Kind {
 		case schedule.EntriesDeleted:
-			bound += grace // the writers' entries stay away
+			bound += grace // callers hold the entries of writers
 		case schedule.LeaseRevoked:
-			w.setCalm(false) // two may claim to lead
+			w.setCalm(false) // two servers may claim to lead
 		case schedule.ConfigPut:
 			if leader := w.leader(); leader != nil {
 				step.Text = schedule.Drain(leader.name)
@@ -130,7 +130,7 @@ func (w *world) coda() {
 			bound += w.servers[step.Who].unready()
 		}
 		if w.other != nil {
-			bound += within // connections home may wait before they are tried again
+			bound += within // connections to the own region may be in backoff
 		}
 		w.happen(step)
 		if step.Kind == schedule.EntriesDeleted {
@@ -145,24 +145,24 @@ func (w *world) coda() {
 	}
 }
 
-// listHeld makes callers list their instances while they hold deleted entries, which must not be in the list.
+// listHeld makes callers list the instances while they hold deleted entries. The list must not have these.
 func (w *world) listHeld() {
 	time.Sleep(2*w.line() + 100*time.Millisecond)
 	for _, c := range w.callers {
-		had, held := w.entries().Registered(), keyStatus(c.registry, fixtures.ShopKey).Held // one that has not heard yet holds none
+		had, held := w.entries().Registered(), keyStatus(c.registry, fixtures.ShopKey).Held // none before the caller has seen the deletion
 		bounded, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 		all, err := c.clients.instances.All(bounded)
 		cancel()
 		has := append(had, w.entries().Registered()...)
 		for _, i := range all {
 			if err == nil && held > 0 && !slices.Contains(has, i.Addr) {
-				w.report(check.Listed, "%s lists %s, which it only holds", c.name(), i.Addr)
+				w.report(check.Listed, "%s lists %s, want no held endpoint", c.name(), i.Addr)
 			}
 		}
 	}
 }
 
-// callNewer makes callers call a method that only some servers have, if every entry names its methods: no call may reach the others.
+// callNewer makes callers call a method that only some servers have. If all entries name methods, no call may reach the others.
 func (w *world) callNewer() {
 	all, newer := true, false
 	for _, e := range w.etcd.Entries(fixtures.ShopKey + "/") {
@@ -174,7 +174,7 @@ func (w *world) callNewer() {
 				break
 			}
 			if _, err := fixtures.Ask(context.Background(), c.clients.shop, fixtures.WhoNewer); status.Code(err) == codes.Unimplemented {
-				w.report(check.Unserved, "%s: %v", c.name(), err)
+				w.report(check.Unserved, "call of the newer method by %s: %v", c.name(), err)
 			}
 		}
 	}

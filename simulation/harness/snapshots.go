@@ -14,15 +14,15 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// snapshots is the snapshot directory of a caller, and the content that its incarnations should find there.
+// snapshots is the snapshot directory of a caller, with the content that the next incarnation should find.
 // The holder of the caller's turn may change it.
 type snapshots struct {
-	temp   string    // removed at the end; "": none
-	dir    string    // below that; "": none
+	temp   string    // removed at the end; "" without snapshots
+	dir    string    // below temp; "" without snapshots
 	fails  int       // number of steps that keep the directory away
 	spoilt time.Time // when it was last damaged
-	knew   []string  // the addresses that the last incarnation knew at its end
-	exact  bool      // ... and etcd had confirmed it, so that the directory must have it
+	knew   []string  // the addresses that the last incarnation knew
+	exact  bool      // etcd had confirmed knew, so that the directory must have it
 }
 
 // newSnapshots makes a directory for a caller with snapshots.
@@ -35,13 +35,13 @@ func newSnapshots(spec schedule.Caller) snapshots {
 	return snapshots{temp: temp, dir: filepath.Join(temp, "snapshots")}
 }
 
-// noteKnown records the addresses that an incarnation knows at its end, before its registry closes, and whether the directory must have them.
+// noteKnown records the addresses that an ending incarnation knows, and whether the directory must have them.
 func (c *caller) noteKnown() {
 	s, status := &c.snapshots, keyStatus(c.registry, fixtures.ShopKey)
 	s.knew, s.exact = fixtures.Addrs(status.Endpoints), c.w.calmSince(time.Now()) && status.Changed.After(s.spoilt)
 }
 
-// fail replaces the directory by a file until the returned function has been called as often.
+// fail replaces the directory by a file until end was called for each call of fail.
 func (s *snapshots) fail() (end func()) {
 	away := s.dir + ".away"
 	if s.fails++; s.fails == 1 {
@@ -75,7 +75,7 @@ func (s *snapshots) damage() {
 	s.spoilt, s.exact = time.Now(), false
 }
 
-// leaveBehind lets the next incarnation find the directory as it is now, despite later writes of the present incarnation.
+// leaveBehind keeps the present content of the directory for the next incarnation, despite later writes.
 func (s *snapshots) leaveBehind() {
 	if s.dir == "" || s.fails > 0 {
 		return
@@ -88,21 +88,21 @@ func (s *snapshots) leaveBehind() {
 }
 
 const (
-	// written bounds the delay of a change's snapshot, even among many changes.
+	// written bounds the time until a change is in the snapshot.
 	written = 12 * time.Second
-	// recalls bounds the time in which a caller that starts without etcd uses the addresses of its last incarnation.
+	// recalls bounds the time until a caller that starts without etcd uses its snapshot.
 	recalls = 8 * time.Second
-	// aloneTime is how long each caller must run on its snapshot at the end.
+	// aloneTime is how long callers run on their snapshots at the end of a world.
 	aloneTime = recalls + time.Second
 )
 
-// callerAlone restarts a caller whose next incarnation cannot reach etcd for a time. If the last one is killed, nothing is written at its end.
+// callerAlone stops or kills a caller, and restarts it without a link to etcd for a time.
 func (w *world) callerAlone(s schedule.Step) {
 	w.caller(s.Who).stop(s.N == 1)
 	w.caller(s.Who).startAlone(s.For)
 }
 
-// startAlone starts a stopped caller that cannot reach etcd for a time.
+// startAlone starts a stopped caller without a link to etcd for a time.
 func (c *caller) startAlone(d time.Duration) {
 	if !c.start(true) {
 		return
@@ -116,7 +116,7 @@ func (c *caller) startAlone(d time.Duration) {
 	c.w.setLine(from, network.Link{})
 }
 
-// judgeRecalled checks the addresses that an incarnation without etcd knows, and whether it calls them.
+// judgeRecalled checks that an incarnation without etcd knows the addresses of its snapshot and calls them.
 func (c *caller) judgeRecalled() {
 	registry := c.running()
 	if registry == nil {
@@ -127,19 +127,19 @@ func (c *caller) judgeRecalled() {
 	switch {
 	case !c.snapshots.exact:
 	case len(knew) > 0 && !slices.Equal(addrs, knew):
-		c.w.report(check.Recalled, "%s cannot reach etcd and knows %v, and its last incarnation knew %v", c.name(), addrs, knew)
+		c.w.report(check.Recalled, "%s cannot reach etcd and knows %v, want %v as its last incarnation", c.name(), addrs, knew)
 	case status.Known && (!status.Provisional || status.Err == nil):
-		c.w.report(check.Recalled, "%s cannot reach etcd, and does not say of %v that they may be behind: %v", c.name(), addrs, status.Err)
+		c.w.report(check.Recalled, "%s cannot reach etcd: status of %v: %v, want an error that they may be stale", c.name(), addrs, status.Err)
 	}
 	if len(knew) == 0 || !c.snapshots.exact || c.idle.Load() {
 		return
 	}
 	if from := c.call(context.Background(), c.clients, fixtures.Who, ""); from == "" {
-		c.w.report(check.Recalled, "%s cannot reach etcd and knows %v, which it can reach, and a call fails", c.name(), addrs)
+		c.w.report(check.Recalled, "%s cannot reach etcd but knows and reaches %v: a call failed, want success", c.name(), addrs)
 	}
 }
 
-// liveAlone makes all callers with snapshots run on them for a while, once all changes are written.
+// liveAlone makes all callers with snapshots run on them for a while.
 func (w *world) liveAlone() {
 	time.Sleep(written)
 	var alone []*caller
@@ -157,7 +157,7 @@ func (w *world) liveAlone() {
 	all.Wait()
 }
 
-// diskFails takes the snapshot directory of a caller away.
+// diskFails makes the snapshot directory of a caller fail.
 func (w *world) diskFails(s schedule.Step) (end func()) {
 	c := w.caller(s.Who)
 	var back func()

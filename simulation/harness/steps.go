@@ -16,7 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// fault begins a step, and returns a function that ends it after its time; nil: the step is over.
+// fault begins a step, and returns a function that ends the step after its time, or nil if the step is over.
 type fault func(w *world, s schedule.Step) (end func())
 
 // happen carries out a step.
@@ -28,7 +28,7 @@ func (w *world) happen(s schedule.Step) {
 	}
 }
 
-// faults holds a fault for each kind of step. init fills it in: one fault runs other steps.
+// faults holds a fault for each kind of step. init fills the map, as one of the faults refers to it.
 var faults map[schedule.Kind]fault
 
 func init() {
@@ -56,7 +56,7 @@ func init() {
 		schedule.RequestsLate: meddle(func(s schedule.Step) etcd.Verdict { return etcd.Verdict{Before: s.Milliseconds()} }),
 		schedule.RequestsFail: meddle(func(s schedule.Step) etcd.Verdict {
 			if s.N == schedule.Busy {
-				return etcd.Verdict{Err: rpctypes.ErrTooManyRequests} // of code Unknown on the wire, as etcd sends it
+				return etcd.Verdict{Err: rpctypes.ErrTooManyRequests} // on the wire it has the code Unknown
 			}
 			return etcd.Verdict{Err: status.Error(codes.Unavailable, "etcdserver: leader changed")}
 		}),
@@ -100,7 +100,7 @@ func init() {
 		},
 		schedule.ServerPauses:  once(func(w *world, s schedule.Step) { w.servers[s.Who].pause(s.For, s.Text == schedule.ForGood) }),
 		schedule.ServerUpdates: once(func(w *world, s schedule.Step) { w.servers[s.Who].update(uint32(s.N)) }),
-		schedule.TwinStarts: func(w *world, s schedule.Step) func() { // under the instance id of a server
+		schedule.TwinStarts: func(w *world, s schedule.Step) func() { // the twin has the instance id of a server
 			w.twins[s.Who].start()
 			return func() { w.twins[s.Who].stop(false) }
 		},
@@ -129,7 +129,7 @@ func init() {
 	}
 }
 
-// once returns a fault that is over at once.
+// once returns a fault without an end.
 func once(do func(*world, schedule.Step)) fault {
 	return func(w *world, s schedule.Step) func() { do(w, s); return nil }
 }
@@ -145,7 +145,7 @@ func (w *world) isolate(members ...int) (end func()) {
 	return func() { set(false) }
 }
 
-// bump exceeds the number of revisions of any world.
+// bump is more than the number of revisions in a world.
 const bump = 1_000_000
 
 // restore restores a backup made at the start of the step.
@@ -163,7 +163,7 @@ func (w *world) restore(s schedule.Step) {
 	noSpace := slices.ContainsFunc(w.plan.Steps, func(s schedule.Step) bool {
 		return s.Kind == schedule.NoSpace && s.At <= w.now() && w.now() < s.At+s.For
 	})
-	w.operated(w.etcd.Alarm(noSpace)) // whatever the backup had
+	w.operated(w.etcd.Alarm(noSpace)) // the backup may have had another state
 }
 
 // meddle returns a fault that applies a verdict to requests of a process.
@@ -171,7 +171,7 @@ func meddle(verdict func(schedule.Step) etcd.Verdict) fault {
 	return func(w *world, s schedule.Step) func() { return w.addRule(s.Who, s.Text, verdict(s)) }
 }
 
-// startAgain starts a server that has ended, with the step's changes.
+// startAgain starts a stopped server with the changes of the step.
 func (w *world) startAgain(s schedule.Step) {
 	server := w.servers[s.Who]
 	server.do(func() {
@@ -185,7 +185,7 @@ func (w *world) startAgain(s schedule.Step) {
 	server.start()
 }
 
-// homeGoes makes all servers leave etcd, stop or be killed at once, and come back.
+// homeGoes makes all servers leave etcd, stop or be killed at once, and return.
 func (w *world) homeGoes(s schedule.Step) {
 	kinds := []schedule.Kind{
 		schedule.HomeLeaves: schedule.ServerPauses, schedule.HomeStops: schedule.ServerRestarts, schedule.HomeIsKilled: schedule.ServerKilled,
@@ -197,8 +197,7 @@ func (w *world) homeGoes(s schedule.Step) {
 	all.Wait()
 }
 
-// links changes links of the present incarnation of a process. If that incarnation ends first, it is off the network for good, and the next one has
-// healthy links.
+// links changes links of the present incarnation of a process. The next incarnation has healthy links.
 func links(set func(w *world, s schedule.Step, from string, l network.Link), to func(schedule.Step) network.Link) fault {
 	return func(w *world, s schedule.Step) func() {
 		_, from := w.processes[s.Who].current()

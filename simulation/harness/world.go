@@ -20,23 +20,23 @@ type world struct {
 	began     time.Time
 	etcd      *etcd.Cluster
 	network   *network.Network
-	processes []*process // servers, callers, writers and twins, as steps name them
+	processes []*process // servers, callers, writers and twins, in the order in which steps number them
 	servers   []*server
-	twins     []*server // by server: the process that takes its instance id
+	twins     []*server // by server: the process that may take its instance id
 	callers   []*caller
 	writers   []*writer
-	later     sync.WaitGroup // goroutines that outlive an incarnation
-	other     *world         // the fallback region of callers; nil: none
+	later     sync.WaitGroup // goroutines that may run after the end of an incarnation
+	other     *world         // the fallback region of callers, or nil
 
-	changing chan struct{}  // held while rights change, which takes a while
-	refused  map[int]string // by process: the right that it lacks
+	changing chan struct{}  // full while rights change
+	refused  map[int]string // by process: the right that was revoked
 
 	mu      sync.Mutex
 	history *check.History
-	trace   []byte               // a line an event
+	trace   []byte               // one event a line
 	down    []int                // by member: the number of steps that keep it down
 	rules   []*rule              // for requests to etcd
-	counts  map[int]check.Counts // by process: its actions within this window
+	counts  map[int]check.Counts // by process: its actions in this window
 }
 
 func newWorld(plan schedule.Schedule, network *network.Network) *world {
@@ -95,7 +95,7 @@ func (w *world) caller(i int) *caller { return w.callers[i-len(w.servers)] }
 // writer returns the writer with an index among all processes.
 func (w *world) writer(i int) *writer { return w.writers[i-len(w.servers)-len(w.callers)] }
 
-// addressOf returns the address of an incarnation, of either region, "" if there was none.
+// addressOf returns the address of an incarnation of either region, or "".
 func (w *world) addressOf(id string) (addr string) {
 	for _, region := range w.regions() {
 		region.record(func(h *check.History) {
@@ -107,7 +107,7 @@ func (w *world) addressOf(id string) (addr string) {
 	return addr
 }
 
-// record calls take with the history, under the lock.
+// record calls take with the history, with the lock held.
 func (w *world) record(take func(*check.History)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -122,8 +122,8 @@ func (w *world) report(promise, format string, args ...any) {
 // trips bounds the round trips of a call that changes etcd.
 const trips = 8
 
-// act makes a call of the runtime and records it. wrong describes how etcd then differs from the
-// call's result; nil: no check. The call's context also bounds its duration.
+// act makes a call of the runtime and records it. wrong, if not nil, describes how etcd then differs
+// from the result of the call. The context also bounds the duration.
 func (w *world) act(ctx context.Context, a check.Act, call func(context.Context) error, wrong func() string) error {
 	a.Began = time.Now()
 	a.Err = call(ctx)
@@ -164,10 +164,10 @@ func (w *world) note(format string, args ...any) {
 	w.trace = fmt.Appendf(w.trace, format+"\n", args...)
 }
 
-// now returns the age of the world, in the time of steps.
+// now returns the time since the start of the world.
 func (w *world) now() time.Duration { return time.Since(w.began) }
 
-// setCalm records whether the world is calm from now on: no faults, no broken promises.
+// setCalm records whether the world is calm from now on, without faults or broken promises.
 func (w *world) setCalm(calm bool) {
 	w.record(func(h *check.History) { h.SetCalm(time.Now(), calm) })
 }
@@ -178,7 +178,7 @@ func (w *world) calmSince(at time.Time) (calm bool) {
 	return calm
 }
 
-// setLink sets the link between an incarnation's dialing host and a member of etcd, with the distance of the schedule.
+// setLink sets the link between an incarnation's dialing host and a member of etcd, and adds the delay of the schedule.
 func (w *world) setLink(from string, member int, l network.Link) {
 	l.Delay += w.line()
 	w.network.Set(from, w.plan.MemberHost(member), l)
@@ -202,7 +202,7 @@ func (w *world) memberAddrs() []string {
 	return addrs
 }
 
-// stopMember stops a member of etcd until it has been started as often as it was stopped.
+// stopMember stops a member of etcd until start was called for each call of stopMember.
 func (w *world) stopMember(i int) (start func()) {
 	if w.keepDown(i, 1) == 1 {
 		w.etcd.Stop(i)
@@ -214,7 +214,7 @@ func (w *world) stopMember(i int) (start func()) {
 	}
 }
 
-// keepDown adds more to the number of steps that keep a member down, and returns the sum.
+// keepDown adds more, which may be negative, to the number of steps that keep a member down, and returns the sum.
 func (w *world) keepDown(i, more int) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -222,7 +222,7 @@ func (w *world) keepDown(i, more int) int {
 	return w.down[i]
 }
 
-// reset replaces the data of etcd while every member is down. repeats states whether revisions may repeat then.
+// reset replaces the data of etcd while all members are down. repeats states whether earlier revisions are used again.
 func (w *world) reset(down time.Duration, change func() error, repeats bool) {
 	var starts []func()
 	for i := range w.plan.Members {
@@ -238,10 +238,10 @@ func (w *world) reset(down time.Duration, change func() error, repeats bool) {
 	for _, start := range starts {
 		start()
 	}
-	w.setRights() // a backup has the rights of its time
+	w.setRights() // the backup may have other rights
 }
 
-// up records that an incarnation of a server takes calls, and should be in etcd.
+// up records that an incarnation of a server accepts calls, and should be in etcd.
 func (w *world) up(l *check.Incarnation) {
 	l.Moves = []check.Move{{At: time.Now(), In: true}}
 	w.record(func(h *check.History) { h.Incarnations = append(h.Incarnations, l) })
@@ -255,7 +255,7 @@ func (w *world) gone(id string, killed bool) {
 	})
 }
 
-// entries returns a look with nothing but etcd's entries.
+// entries returns a look that only has the entries of etcd.
 func (w *world) entries() check.Look { return check.Look{Entries: w.etcd.Entries("")} }
 
 // leases returns the leases in etcd that were granted to the incarnation that dials from a host.

@@ -15,8 +15,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// writer is a server with its own, typical etcd code: it grants a lease, puts its entry, keeps the
-// lease alive, and starts over a while after any error.
+// writer is a server with typical etcd code of its own. It grants a lease, puts its entry, keeps the lease
+// alive, and starts over some time after an error.
 type writer struct {
 	*process
 	spec schedule.Writer
@@ -29,11 +29,11 @@ type writer struct {
 	running  *sync.WaitGroup
 }
 
-// How the code of writers deals with etcd.
+// Times of the etcd code of writers.
 const (
 	// putTimeout bounds the grant and the put together.
 	putTimeout = 3 * time.Second
-	// startOver is the wait before it starts over.
+	// startOver is the wait before a new start.
 	startOver = time.Second
 )
 
@@ -42,7 +42,7 @@ func (o *writer) addr() string { return fmt.Sprintf("%s:%d", o.host, schedule.Po
 func (o *writer) start() {
 	o.do(func() {
 		if o.up {
-			return // another step has started it: stopping takes time
+			return // another step has started the writer meanwhile
 		}
 		o.begin()
 		o.connect()
@@ -88,7 +88,7 @@ func (o *writer) keep(ctx context.Context, client *clientv3.Client) {
 	}
 }
 
-// kill ends the process without notice. Such code seldom ends in another way.
+// kill ends the process without notice, as is usual for such code.
 func (o *writer) kill() {
 	o.do(func() {
 		if !o.up {

@@ -1,13 +1,13 @@
-// Command mutants takes protections out of the code, one at a time, and finds the test that notices.
-// README.md describes the format of mutants; each *.txt here holds the mutants of one room.
+// Command mutants removes protections from the code, one at a time, and finds a test that fails then.
+// README.md describes the format of mutants. Each *.txt holds the mutants of one room, a part of the code.
 //
 //	mutant.go  reads mutants
 //	place.go   finds the place in a function that a mutant names
-//	weave.go   builds all mutants into the code; one at a time is in force
-//	runner.go  builds and runs tests, until one notices
+//	weave.go   builds all mutants into the code, of which one at a time is in force
+//	runner.go  builds and runs tests until one fails
 //
-// The files on disk stay as they are, and must not be edited during the run. The exit status is 1 if
-// no test notices a mutant, or if one does not fit the code. In module simulation:
+// The files on disk stay as they are, and must not change during the run. The exit status is 1 if no test
+// fails with a mutant, or if a mutant does not fit the code. In module simulation:
 //
 //	go run ./mutants                    # all of them
 //	go run ./mutants -mutant '^lease/'  # those of one room
@@ -75,8 +75,8 @@ func run(ctx context.Context, some string, seeds int) error {
 	return errors.Join(errs...)
 }
 
-// tryAll tries mutants, one more at a time than there are processors, as some tests mostly wait. It prints the test that
-// notices each, and the totals. Its error names unnoticed mutants, with the command that tries one again.
+// tryAll tries one more mutant at a time than there are processors, as some tests mostly wait. It prints the test that
+// notices each mutant, and totals. Its error names unnoticed mutants, with the command to try them again.
 func tryAll(mutants []*mutant, try func(*mutant) (result, error)) error {
 	var workers sync.WaitGroup
 	var mu sync.Mutex
@@ -95,7 +95,7 @@ func tryAll(mutants []*mutant, try func(*mutant) (result, error)) error {
 				by[got.failed.room]++
 				return
 			}
-			errs = append(errs, fmt.Errorf("no test notices that this is gone: %s\n\tmake mutants MUTANT=%s", m.out, m.id), err)
+			errs = append(errs, fmt.Errorf("no test fails without this protection: %s\n\tmake mutants MUTANT=%s", m.out, m.id), err)
 		})
 	}
 	workers.Wait()

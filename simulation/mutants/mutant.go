@@ -13,14 +13,14 @@ import (
 //go:embed *.txt
 var rooms embed.FS
 
-// mutant takes out one protection.
+// mutant is the removal of one protection.
 type mutant struct {
 	id    string // room/name
 	row   string // in the fault list
 	out   string // the protection, in words
 	tests []test // that should notice it
 	edits []edit
-	err   error // why it does not fit the code
+	err   error // why the mutant does not fit the code
 }
 
 // edit is a change of one place in a function.
@@ -29,7 +29,7 @@ type edit struct {
 	function string   // or receiver.method
 	op       string   // the operation: never, always, not, zero, drop or change
 	kind     string   // of the place: see placesAt
-	words    []string // in the place's head
+	words    []string // that the head of the place has
 	to       string   // the new text, if op is change
 }
 
@@ -56,7 +56,7 @@ func load(only *regexp.Regexp) ([]*mutant, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, errors.New("there are no such mutants")
+		return nil, errors.New("no mutant matches the flag -mutant")
 	}
 	return all, nil
 }
@@ -64,7 +64,7 @@ func load(only *regexp.Regexp) ([]*mutant, error) {
 // read reads the mutants of a room.
 func read(room, text string) (all []*mutant, err error) {
 	m := new(mutant)
-	var dir string // of the package; an edit's line may name another
+	var dir string // of the package, unless the line "in" names another
 	var in edit    // where the next edits are
 	for line := range strings.Lines(text) {
 		field, value, _ := strings.Cut(strings.TrimSpace(line), " ")
@@ -97,7 +97,7 @@ func read(room, text string) (all []*mutant, err error) {
 				m.edits[n-1].to = value
 			}
 		default:
-			return nil, fmt.Errorf("mutant %s: no line begins with %q", m.id, field)
+			return nil, fmt.Errorf("mutant %s: unknown field %q", m.id, field)
 		}
 	}
 	return all, check(all)
@@ -108,7 +108,7 @@ func check(all []*mutant) error {
 	seen := make(map[string]bool)
 	for _, m := range all {
 		if seen[m.id] || m.row == "" || m.out == "" || len(m.edits) == 0 {
-			return fmt.Errorf("mutant %s: want a unique name, a row in brackets, the protection taken out, and an edit", m.id)
+			return fmt.Errorf("mutant %s: want a unique name, a row in brackets, a line \"out\", and an edit", m.id)
 		}
 		seen[m.id] = true
 		for i := range m.tests {

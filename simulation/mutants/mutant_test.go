@@ -17,11 +17,11 @@ func TestAllMutantsFit(t *testing.T) {
 	}
 	for _, m := range all {
 		if m.err != nil {
-			t.Errorf("%s: %v", m.id, m.err)
+			t.Errorf("mutant %s does not fit the code: %v", m.id, m.err)
 		}
 	}
 	if _, err := load(regexp.MustCompile("^no-room/")); err == nil {
-		t.Error("load finds mutants of a missing room")
+		t.Error("load of a missing room: got nil, want an error")
 	}
 }
 
@@ -46,7 +46,7 @@ to   a $ b
 		tests: []test{{unit, "a/b", "TestA", false}, {unit, "c/d", "TestB", false}, {etcd, "integration/leader", "TestC", false}},
 		edits: []edit{{"a/b", "core.step", "drop", "call", []string{"x", "y"}, ""}, {"e/f", "g", "change", "default", []string{}, "a $ b"}}}
 	if len(got) != 1 || !reflect.DeepEqual(got[0], want) {
-		t.Errorf("read %+v, want %+v", got[0], want)
+		t.Errorf("read = %+v, want %+v", got[0], want)
 	}
 	for _, bad := range []string{
 		"== no-row\nout x\nin f\ndrop call", "== no-edit [D1]\nout x\nin f",
@@ -54,7 +54,7 @@ to   a $ b
 		"== twice [D1]\nout x\nin f\ndrop call\n== twice [D1]\nout x\nin f\ndrop call",
 	} {
 		if _, err := read("room", bad); err == nil {
-			t.Errorf("read %q", strings.ReplaceAll(bad, "\n", "; "))
+			t.Errorf("read(%q): got nil, want an error", strings.ReplaceAll(bad, "\n", "; "))
 		}
 	}
 }

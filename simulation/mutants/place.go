@@ -9,16 +9,16 @@ import (
 // place is a part of a function that an edit can change.
 type place struct {
 	kind   string
-	head   ast.Node   // has the words that name the place
+	head   ast.Node   // must have the words that name the place
 	values []ast.Expr // a condition, the results of a return, …
-	whole  span       // the part that drop takes out; zero: drop is not possible
-	left   string     // the text that drop leaves; $ stands for the old text
+	whole  span       // the part that drop removes; zero if drop is not possible
+	left   string     // the text that drop leaves, in which $ stands for the old text
 }
 
 // span is a part of a file.
 type span struct{ from, to token.Pos }
 
-// Texts that drop leaves: the compiler still finds all names in them.
+// Texts that drop leaves. They use all names, so that the code still compiles.
 const (
 	skipped = "if false { $ }"
 	isTrue  = "(true || ($))"
@@ -70,7 +70,7 @@ func termsOf(n *ast.BinaryExpr) (all []place) {
 	return all
 }
 
-// listed returns the elements of a literal, or the arguments of a call. A dropped element's comma goes, too.
+// listed returns the elements of a literal or the arguments of a call. drop also removes the comma.
 func listed(kind string, list []ast.Expr) (all []place) {
 	for i, x := range list {
 		p := place{kind: kind, head: x, values: []ast.Expr{x}, whole: spanOf(x)}
@@ -97,8 +97,8 @@ func (p place) span() span {
 	return span{p.values[0].Pos(), p.values[len(p.values)-1].End()}
 }
 
-// mentions reports whether the head has all words: names, literals, operators. The bodies of function
-// literals do not count.
+// mentions reports whether the head has all words, which are names, literals or operators. It skips the
+// bodies of function literals.
 func (p place) mentions(words []string) bool {
 	has := make(map[string]bool)
 	ast.Inspect(p.head, func(n ast.Node) bool {
@@ -119,11 +119,11 @@ func (p place) mentions(words []string) bool {
 	return !slices.ContainsFunc(words, func(word string) bool { return !has[word] })
 }
 
-// find returns the places of a kind that mention all words. Of nested places only the innermost counts.
+// find returns the innermost places of a kind that mention all words.
 func find(body ast.Node, kind string, words []string) (found []place) {
 	ast.Inspect(body, func(n ast.Node) bool {
 		for _, p := range placesAt(n) {
-			within := func(o place) bool { return p.span().holds(o.span()) } // a call that is a statement already counts as that
+			within := func(o place) bool { return p.span().holds(o.span()) } // a call that is a statement is found as the statement
 			around := func(o place) bool { return o.span().holds(p.span()) }
 			if p.kind == kind && p.mentions(words) && !slices.ContainsFunc(found, within) {
 				found = append(slices.DeleteFunc(found, around), p)

@@ -17,7 +17,7 @@ import (
 
 // The kinds of tests.
 const (
-	unit     = "unit"     // tests of the product's packages, and walks of its cores
+	unit     = "unit"     // tests of a package of the product, including random walks of state machines
 	etcd     = "etcd"     // tests of module integration, on real etcd
 	schedule = "schedule" // schedules of the simulation
 )
@@ -26,7 +26,7 @@ const (
 type test struct {
 	room string
 	dir  string // of the package, relative to the root of the repository
-	name string // a regular expression; of a schedule its seed
+	name string // a regular expression; the seed if it is a schedule
 	long bool   // without -short
 }
 
@@ -35,7 +35,7 @@ func scheduleOf(seed int) test {
 	return test{room: schedule, dir: "simulation/walk", name: fmt.Sprint(seed), long: true}
 }
 
-// args returns the arguments of a test binary. A mutant may make a test hang.
+// args returns the arguments of a test binary, with a timeout, as a mutant may make a test hang.
 func (t test) args() []string {
 	if t.room == schedule {
 		return []string{"-test.v", "-test.timeout=1m", "-test.run=^TestWalk$", "-seeds=1", "-first=" + t.name}
@@ -44,7 +44,7 @@ func (t test) args() []string {
 	if t.room == etcd || strings.Contains(t.name, "*") || strings.Contains(t.name, "Walk") {
 		args[3] = "-test.timeout=3m"
 	}
-	if !t.long && !strings.Contains(t.name, "Walk") { // make cores, without -short, is the only other place of walks
+	if !t.long && !strings.Contains(t.name, "Walk") { // random walks run without -short in make cores alone
 		args = append(args, "-test.short")
 	}
 	return args
@@ -61,7 +61,7 @@ func (t test) String() string {
 type result struct {
 	failed *test  // the first failure
 	why    string // the message of the failure
-	passed bool   // not all were skipped
+	passed bool   // a test passed
 	took   time.Duration
 }
 
@@ -79,7 +79,7 @@ var (
 	complaint  = regexp.MustCompile(`(?m)^.*(_test\.go:\d+: |panic: |fatal error: ).{0,120}`)
 )
 
-// parseOutput parses the output of a test binary. If a test ends the process, it is the one that began last.
+// parseOutput parses the output of a test binary. If the process crashed, the test that began last has failed.
 func parseOutput(t test, out string, failed error) result {
 	r := result{passed: passedTest.MatchString(out)}
 	if failed == nil {
@@ -103,15 +103,15 @@ func parseOutput(t test, out string, failed error) result {
 // runner builds tests, with all mutants in them, and runs them. It is safe for concurrent use.
 type runner struct {
 	root  string
-	env   []string // points the go command to the files with mutants
+	env   []string // makes the go command use the files with mutants
 	dir   string   // for built files
 	seeds int      // number of schedules to try
 
 	binaries memo[string, string] // of packages
-	sound    memo[test, result]   // of tests without any mutant
+	sound    memo[test, result]   // of tests without a mutant
 }
 
-// candidates returns the tests that may notice a mutant, in the order to try: the tests that it names,
+// candidates returns the tests that may notice a mutant, in this order: the tests that the mutant names,
 // the tests of its package, schedules.
 func (r *runner) candidates(m *mutant) []test {
 	own := m.edits[0].dir
@@ -122,7 +122,7 @@ func (r *runner) candidates(m *mutant) []test {
 	return all
 }
 
-// try returns the result of the test that notices a mutant. If there is none, the error explains rejected results.
+// try returns the result of the first test that notices a mutant. Its error explains failures that do not count.
 func (r *runner) try(ctx context.Context, m *mutant) (result, error) {
 	var errs []error
 	for _, t := range r.candidates(m) {
@@ -135,12 +135,12 @@ func (r *runner) try(ctx context.Context, m *mutant) (result, error) {
 	return result{}, errors.Join(errs...)
 }
 
-// notices runs tests with a mutant. A failing test must also fail alone, and must pass without the
-// mutant.
+// notices runs tests with a mutant. A failure counts if the test also fails alone, and passes without
+// the mutant.
 func (r *runner) notices(ctx context.Context, t test, mutant string) (result, error) {
 	got, err := r.run(ctx, t, mutant)
 	if err == nil && got.failed == nil && !got.passed && !t.long {
-		t.long = true // -short skips it
+		t.long = true // -short skips the test
 		got, err = r.run(ctx, t, mutant)
 	}
 	if err == nil && got.failed != nil && *got.failed != t {
@@ -151,7 +151,7 @@ func (r *runner) notices(ctx context.Context, t test, mutant string) (result, er
 	}
 	alone, err := r.sound.get(*got.failed, func() (result, error) { return r.run(ctx, *got.failed, "") })
 	if err == nil && !alone.passed {
-		err = fmt.Errorf("%v does not pass without any mutant: %s", got.failed, alone.why)
+		err = fmt.Errorf("%v fails without a mutant, too: %s", got.failed, alone.why)
 	}
 	return got, err
 }
@@ -196,7 +196,7 @@ func (r *runner) output(ctx context.Context, dir, mutant, name string, args ...s
 	return string(out), err
 }
 
-// memo keeps a function's result for each key.
+// memo caches the result of a function for each key.
 type memo[K comparable, V any] struct{ all sync.Map }
 
 // get calls f, once for each key.

@@ -15,7 +15,7 @@ func TestArgs(t *testing.T) {
 		scheduleOf(17): "-seeds=1 -first=17",
 	} {
 		if got := strings.Join(tt.args(), " "); !strings.HasSuffix(got, want) {
-			t.Errorf("%v: %s, want %s", tt, got, want)
+			t.Errorf("args of %v: %s, want %s", tt, got, want)
 		}
 	}
 }
@@ -37,7 +37,7 @@ func TestParseOutput(t *testing.T) {
 	} {
 		r := parseOutput(tt.test, tt.out, tt.err)
 		if got := fmt.Sprintf("%v, %s, passed %v", r.failed, r.why, r.passed); got != tt.want {
-			t.Errorf("%q says %s, want %s", tt.out, got, tt.want)
+			t.Errorf("parseOutput(%q) = %s, want %s", tt.out, got, tt.want)
 		}
 	}
 }
@@ -46,7 +46,7 @@ func TestCandidates(t *testing.T) {
 	m := &mutant{edits: []edit{{dir: "a"}}, tests: []test{{room: etcd, dir: "integration/x", name: "TestX"}}}
 	want := "[etcd TestX in integration/x unit .* in a unit .*Walk.* in a schedule 1 schedule 2]"
 	if got := fmt.Sprint((&runner{seeds: 2}).candidates(m)); got != want {
-		t.Errorf("%s, want %s", got, want)
+		t.Errorf("candidates = %s, want %s", got, want)
 	}
 }
 
@@ -62,6 +62,6 @@ func TestTryAll(t *testing.T) {
 		t.Error(err)
 	}
 	if err := tryAll([]*mutant{noticed, unnoticed}, try); err == nil || !strings.Contains(err.Error(), "a rule\n\tmake mutants MUTANT=lease/b") {
-		t.Errorf("the error is %v", err)
+		t.Errorf("tryAll: %v, want an error with the reason and the command", err)
 	}
 }

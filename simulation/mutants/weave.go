@@ -18,10 +18,10 @@ import (
 	"strings"
 )
 
-// inForce is the variable of the environment that has the id of the mutant in force.
+// inForce is the environment variable that holds the id of the mutant in force.
 const inForce = "MUTANT_IN_FORCE"
 
-// helper is the file that a mutated package gets in addition to its own.
+// helper is a file that each mutated package gets.
 const helper = `package %s
 
 import "os"
@@ -31,10 +31,10 @@ var mutantInForce = os.Getenv(%q)
 func mutantZero[T any](T) (zero T) { return }
 `
 
-// weave builds mutants into the code at root; one at a time is in force. A mutated function has its other
-// bodies in front of its own, and the environment says which counts. So the tests of a package are built once for all
-// mutants. It writes the files to dir, and returns the overlay that has the go command take them. A mutant that does not
-// fit, or does not compile, gets an error and is left out.
+// weave builds mutants into the code at root, of which the environment selects one at a time. A mutated function begins
+// with the bodies of its mutants. So the tests of a package are built once for all mutants. weave writes the files to
+// dir, and returns the overlay for the go command. A mutant that does not fit or does not compile gets an error and is
+// left out.
 func weave(ctx context.Context, root, dir string, mutants []*mutant) (overlay string, err error) {
 	for {
 		t := &tree{root, token.NewFileSet(), make(map[string][]*source)}
@@ -57,12 +57,12 @@ func weave(ctx context.Context, root, dir string, mutants []*mutant) (overlay st
 			return overlay, nil
 		}
 		if !blame(mutants, string(out)) {
-			return "", fmt.Errorf("building: %w\n%s", err, out)
+			return "", fmt.Errorf("build the mutated code: %w\n%s", err, out)
 		}
 	}
 }
 
-// blame gives the mutants that do not compile an error. It reports whether there are any.
+// blame sets the error of mutants that do not compile, and reports whether there are any.
 func blame(mutants []*mutant, out string) (any bool) {
 	for _, m := range mutants {
 		said := regexp.MustCompile(`(?m)(^|/)` + regexp.QuoteMeta(m.id) + `:\d.*$`).FindString(out)
@@ -73,18 +73,18 @@ func blame(mutants []*mutant, out string) (any bool) {
 	return any
 }
 
-// tree is the packages that mutants change, by directory, without their tests.
+// tree holds the packages that mutants change, by directory, without tests.
 type tree struct {
 	root     string
 	set      *token.FileSet
 	packages map[string][]*source
 }
 
-// source is a file.
+// source is a file of Go code.
 type source struct {
 	path, text string // the path is relative to the root
 	file       *ast.File
-	inserts    map[int]string // what mutants add to it, by where
+	inserts    map[int]string // texts that mutants add, by offset
 }
 
 // function is a function or a method.
@@ -93,7 +93,7 @@ type function struct {
 	*ast.FuncDecl
 }
 
-// change is a text in place of a part of a file.
+// change replaces a part of a file by a text.
 type change struct {
 	span
 	text string
@@ -121,7 +121,7 @@ func (t *tree) add(m *mutant) error {
 	return nil
 }
 
-// find returns the one function of a name in a package.
+// find returns the function with a name in a package.
 func (t *tree) find(dir, name string) (f function, err error) {
 	if t.packages[dir] == nil {
 		if err := t.load(dir); err != nil {
@@ -137,7 +137,7 @@ func (t *tree) find(dir, name string) (f function, err error) {
 		}
 	}
 	if n != 1 {
-		return f, fmt.Errorf("%s has %d functions %s", dir, n, name)
+		return f, fmt.Errorf("%s has %d functions %s, want one", dir, n, name)
 	}
 	return f, nil
 }
@@ -180,14 +180,14 @@ func nameOf(f *ast.FuncDecl) string {
 	return fmt.Sprint(recv) + "." + f.Name.Name
 }
 
-// values are what operations make of a value. Whatever it mentions is still mentioned, so it compiles.
+// values holds the text by which an operation replaces a value. It uses all names of the value, so that it compiles.
 var values = map[string]string{"never": "false && ($)", "always": "true || ($)", "not": "!($)", "zero": "mutantZero($)"}
 
 // change returns what an edit changes in a function.
 func (t *tree) change(f function, e edit) (change, error) {
 	found := find(f.Body, e.kind, e.words)
 	if len(found) != 1 {
-		return change{}, fmt.Errorf("%s has %d of %q, want one", e.function, len(found), strings.Join(append([]string{e.kind}, e.words...), " "))
+		return change{}, fmt.Errorf("%s has %d places %q, want one", e.function, len(found), strings.Join(append([]string{e.kind}, e.words...), " "))
 	}
 	p := found[0]
 	c := change{p.span(), e.to}
@@ -200,7 +200,7 @@ func (t *tree) change(f function, e edit) (change, error) {
 		c.span = span{}
 	}
 	if c.span == (span{}) {
-		return c, fmt.Errorf("%s of %s is not possible: use change", e.op, e.kind)
+		return c, fmt.Errorf("%s of %s is not possible, use change", e.op, e.kind)
 	}
 	c.text = strings.ReplaceAll(c.text, "$", t.textOf(f, c.span))
 	return c, nil
@@ -210,13 +210,13 @@ func (t *tree) textOf(f function, s span) string {
 	return f.text[t.set.Position(s.from).Offset:t.set.Position(s.to).Offset]
 }
 
-// insert adds a changed body to a function. Errors of the compiler in it name the mutant.
+// insert adds a changed body to a function. Compiler errors in that body name the mutant.
 func (t *tree) insert(id string, f function, changes []change) error {
 	slices.SortFunc(changes, func(a, b change) int { return int(a.from - b.from) })
 	body, from := "", f.Body.Lbrace
 	for _, c := range changes {
 		if c.from < from {
-			return errors.New("two of its changes overlap")
+			return errors.New("two changes of the mutant overlap")
 		}
 		body, from = body+t.textOf(f, span{from, c.from})+c.text, c.to
 	}
@@ -232,7 +232,7 @@ func (t *tree) insert(id string, f function, changes []change) error {
 	return nil
 }
 
-// write writes the files with all mutants in them to dir, and a list of the files that they stand for.
+// write writes the files with all mutants to dir, and the overlay, which lists the files that they replace.
 func (t *tree) write(dir string) (overlay string, err error) {
 	replace := make(map[string]string)
 	add := func(path, text string) {
@@ -251,7 +251,7 @@ func (t *tree) write(dir string) (overlay string, err error) {
 	return overlay, cmp.Or(err, os.WriteFile(overlay, list, 0o644))
 }
 
-// woven returns the file with all mutants in it.
+// woven returns the text of the file with all mutants.
 func (s *source) woven() string {
 	text, done := "", 0
 	for _, at := range slices.Sorted(maps.Keys(s.inserts)) {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// The mutants of the program in testdata, with the program's output under each.
+// doors holds mutants of the program in testdata, with the output of the program under each.
 var doors = []struct{ edits, want string }{
 	{"in door.push\nnever if locked", "open again again 7 8"},
 	{"in door.push\nalways if n", "shut shut shut 7 5"},
@@ -28,11 +28,11 @@ var doors = []struct{ edits, want string }{
 	{"in door.push\nnever if locked\nin add\nzero return sum", "open again again 0 0"},
 }
 
-// misfitting holds edits that do not fit, with a part of the error of each.
+// misfitting holds edits that do not fit, with a part of the expected error.
 var misfitting = []struct{ edits, want string }{
 	{"in door.pull\ndrop default", "0 functions door.pull"},
-	{"in door.push\ndrop call nothing", `0 of "call nothing"`},
-	{"in door.push\nnever return", `3 of "return"`},
+	{"in door.push\ndrop call nothing", `0 places "call nothing"`},
+	{"in door.push\nnever return", `3 places "return"`},
 	{"in door.push\ndrop if locked", "not possible"},
 	{"in door.push\nchange if locked\nto locked {", "expected"},
 	{"in door.push\nchange if locked\nto unknown", "does not compile: "},
@@ -60,7 +60,7 @@ func TestWeave(t *testing.T) {
 	build := exec.CommandContext(t.Context(), "go", "build", "-overlay="+overlay, "-o", binary, ".")
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("build the program: %v\n%s", err, out)
 	}
 	prints := func(id string) string {
 		run := exec.CommandContext(t.Context(), binary)
@@ -72,18 +72,18 @@ func TestWeave(t *testing.T) {
 		return strings.TrimSpace(string(out))
 	}
 	if got, want := prints(""), "shut shut open 7 6"; got != want {
-		t.Errorf("without any mutant: %s, want %s", got, want)
+		t.Errorf("output without a mutant: %s, want %s", got, want)
 	}
 	for i, tt := range doors {
 		if all[i].err != nil {
-			t.Errorf("%q: %v", tt.edits, all[i].err)
+			t.Errorf("edits %q: %v, want them to fit", tt.edits, all[i].err)
 		} else if got := prints(all[i].id); got != tt.want {
-			t.Errorf("%q: %s, want %s", tt.edits, got, tt.want)
+			t.Errorf("output with the edits %q: %s, want %s", tt.edits, got, tt.want)
 		}
 	}
 	for i, tt := range misfitting {
 		if err := all[len(doors)+i].err; err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%q: %v, want %s", tt.edits, err, tt.want)
+			t.Errorf("edits %q: %v, want an error with %s", tt.edits, err, tt.want)
 		}
 	}
 }

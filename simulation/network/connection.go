@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// connection is a pair of ends. Code that holds both its lock and its network's must take the network's first.
+// connection is a pair of ends. Code that needs the locks of the network and of the connection must take the network's first.
 type connection struct {
 	network  *Network
 	from, to string // the hosts
@@ -19,20 +19,20 @@ type connection struct {
 	mu       sync.Mutex
 	link     Link
 	broken   bool // reset
-	resetDue bool // to be reset when the stall ends
+	resetDue bool // a reset is due when the stall ends
 	ends     [2]end
 }
 
-// An end is one side of a connection, under its connection's lock.
+// An end is one side of a connection, guarded by the lock of the connection.
 type end struct {
 	connection    *connection
 	peer          *end
 	local, remote *net.TCPAddr
 
-	closed   bool       // on this side
+	closed   bool       // by this side
 	peerGone bool       // the close of the other side has arrived
 	in       stream     // bytes for this end
-	wake     *sync.Cond // for readers of in at this end, and for writers to it at the other
+	wake     *sync.Cond // for readers of in, and for writers at the other end
 
 	readDeadline, writeDeadline deadline
 }
@@ -52,7 +52,7 @@ func newConnection(n *Network, from, to netip.AddrPort, link Link) *connection {
 	return c
 }
 
-// setLink applies the state l of a link to the connection, and reports whether that ended the connection.
+// setLink applies the state of a link to the connection, and reports whether that ended the connection.
 func (c *connection) setLink(l Link) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -137,7 +137,7 @@ func (e *end) Read(b []byte) (int, error) {
 	}
 }
 
-// Write waits while the buffer is full. Concurrent writes are mixed if one does not fit into the buffer at once.
+// Write waits while the buffer is full. Concurrent writes may be mixed.
 func (e *end) Write(b []byte) (int, error) {
 	c := e.connection
 	c.mu.Lock()
@@ -193,7 +193,7 @@ func (e *end) Close() error {
 	return err
 }
 
-// incoming sends s now, to arrive when the link lets it. The connection's lock is held.
+// incoming sends s to this end after the delay of the link. The connection's lock is held.
 func (e *end) incoming(s segment) {
 	link := e.connection.link
 	if link.Stalled {
@@ -228,7 +228,7 @@ func (e *end) schedule() {
 	})
 }
 
-// arrive lands the segments that are due. The connection's lock is held.
+// arrive makes the segments that are due readable. The connection's lock is held.
 func (e *end) arrive() {
 	if e.connection.link.Stalled {
 		return
@@ -246,7 +246,7 @@ func (e *end) land(s segment) {
 	e.in.arrived += s.bytes
 	if s.last {
 		e.peerGone = true
-		e.peer.wake.Broadcast() // writers here: their bytes have no reader any more
+		e.peer.wake.Broadcast() // wakes writers at this end, whose bytes have no reader
 	}
 	e.wake.Broadcast()
 }
@@ -308,28 +308,28 @@ func (d *deadline) set(t time.Time, wake func()) {
 
 func (d *deadline) passed() bool { return !d.at.IsZero() && !time.Now().Before(d.at) }
 
-// window is how many bytes are buffered in one direction: those in flight and those that have arrived but are not read.
+// window is the number of bytes in flight or unread that one direction can buffer.
 const window = 64 << 10
 
-// A stream holds the bytes sent to one end of a connection. The first of them have arrived.
+// A stream holds the bytes sent to one end of a connection, those that have arrived first.
 type stream struct {
 	buffer  bytes.Buffer
 	arrived int
 	flight  []segment // segments that have not arrived, in order
 	timer   *time.Timer
-	timed   bool // timer has yet to fire
+	timed   bool // timer is set
 }
 
 // A segment is a run of bytes sent at once.
 type segment struct {
 	bytes int
-	last  bool      // the close
-	at    time.Time // when it arrives, unless the link is stalled
+	last  bool      // the segment is the close of the connection
+	at    time.Time // arrival, unless the link is stalled
 }
 
-// write puts as much of b into the buffer as there is room for, and returns how much that is.
+// write puts the bytes of b for which there is room into the buffer, and returns their number.
 func (s *stream) write(b []byte) int {
-	n, _ := s.buffer.Write(b[:min(len(b), window-s.buffer.Len())]) // it never fails
+	n, _ := s.buffer.Write(b[:min(len(b), window-s.buffer.Len())]) // Write never fails
 	return n
 }
 

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Listen listens on a host and a port, such as "10.0.0.1:9000". Closing the listener frees the address and resets the connections that
-// nobody has accepted.
+// Listen listens on a host and a port, such as "10.0.0.1:9000". Closing the listener frees the address and resets connections that
+// were not accepted.
 func (n *Network) Listen(addr string) (net.Listener, error) {
 	at, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -27,7 +27,7 @@ func (n *Network) Listen(addr string) (net.Listener, error) {
 	return l, nil
 }
 
-// A listener is guarded by the lock of its network.
+// A listener is a net.Listener, guarded by the lock of its network.
 type listener struct {
 	network *Network
 	at      netip.AddrPort
@@ -73,8 +73,8 @@ func (l *listener) Close() error {
 
 func (l *listener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.at) }
 
-// Dialer returns a function that dials from host, an IP address such as "10.0.0.2", on a port of its own for each
-// connection. It dials the addresses that Listen takes.
+// Dialer returns a function that dials from host, an IP address such as "10.0.0.2", with a new port for each
+// connection.
 func (n *Network) Dialer(host string) func(ctx context.Context, addr string) (net.Conn, error) {
 	from := netip.MustParseAddr(host)
 	return func(ctx context.Context, addr string) (net.Conn, error) {
@@ -90,7 +90,7 @@ func (n *Network) Dialer(host string) func(ctx context.Context, addr string) (ne
 	}
 }
 
-// dial waits until the link lets a handshake through, and connects.
+// dial waits for a handshake over the link, and connects.
 func (n *Network) dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (*end, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -112,8 +112,8 @@ func (n *Network) dial(ctx context.Context, from netip.Addr, to netip.AddrPort) 
 	}
 }
 
-// waitUnlocked gives up n.mu until changed is closed, d has passed or ctx is done, and reports whether d has passed. A d
-// of 0 never passes.
+// waitUnlocked unlocks n.mu until changed is closed, d has passed or ctx is done, and reports whether d has passed. If d
+// is 0, it does not wait for a time.
 func (n *Network) waitUnlocked(ctx context.Context, changed <-chan struct{}, d time.Duration) bool {
 	n.mu.Unlock()
 	defer n.mu.Lock()
@@ -132,13 +132,13 @@ func (n *Network) waitUnlocked(ctx context.Context, changed <-chan struct{}, d t
 	return false
 }
 
-// connect hands a new connection to the listener and returns the dialling end of it. n.mu is held.
+// connect hands a new connection to the listener and returns its dialling end. n.mu is held.
 func (n *Network) connect(from netip.Addr, to netip.AddrPort, link Link) (*end, error) {
 	l := n.listeners[to]
 	if l == nil {
 		return nil, os.NewSyscallError("connect", syscall.ECONNREFUSED)
 	}
-	const first, ports = 32768, 28232 // as on Linux; nobody listens there
+	const first, ports = 32768, 28232 // as on Linux, without listeners
 	n.dialled[from]++
 	c := newConnection(n, netip.AddrPortFrom(from, uint16(first+n.dialled[from]%ports)), to, link)
 	n.connections[c] = struct{}{}

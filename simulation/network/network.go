@@ -1,6 +1,6 @@
-// Package network simulates hosts and the connections between them, in memory. Links are cut, stalled and slowed down. It
-// waits on conditions, channels and timers alone, so that a testing/synctest bubble sees when everything waits; a
-// network used in a bubble must be made in it.
+// Package network simulates hosts and their connections in memory. Links can be cut, stalled and slowed down. It waits
+// only on conditions, channels and timers, so that it works in a testing/synctest bubble. A network used in a bubble
+// must be made in the bubble.
 package network
 
 import (
@@ -9,15 +9,14 @@ import (
 	"time"
 )
 
-// Network is a set of hosts and the connections between them. A host is an IP address; it exists as soon as it is named. Network
-// is safe for concurrent use.
+// Network is a set of hosts and the connections between them. A host is any IP address. Network is safe for concurrent use.
 type Network struct {
 	mu          sync.Mutex
 	listeners   map[netip.AddrPort]*listener
 	links       map[[2]string]Link
 	removed     map[string]bool // hosts
 	connections map[*connection]struct{}
-	dialled     map[netip.Addr]int // how many connections from a host
+	dialled     map[netip.Addr]int // the number of connections from a host
 	changed     chan struct{}      // closed when a link changes
 }
 
@@ -35,14 +34,14 @@ func New() *Network {
 
 // Link is the state of a link between two hosts. The zero Link is healthy.
 type Link struct {
-	// Cut refuses new connections at once and resets open ones. It overrides the other fields.
+	// Cut refuses new connections and resets open ones. It overrides the other fields.
 	Cut bool
 
-	// Stalled is a black hole. Dialling waits for its context, and nothing arrives, neither bytes nor a close nor
-	// a reset. When the stall ends, dialling goes on and all bytes sent arrive, as if TCP resent them.
+	// Stalled makes the link a black hole. Dialling waits, and no byte, close or reset arrives. When the stall
+	// ends, dialling goes on and all bytes arrive, as if TCP resent them.
 	Stalled bool
 
-	// Delay is how long a byte travels each way. Dialling takes twice as long.
+	// Delay is the time that a byte takes each way. Dialling takes twice as long.
 	Delay time.Duration
 }
 
@@ -80,29 +79,28 @@ func (n *Network) relink() {
 	}
 }
 
-// Reset ends the open connections between hosts a and b with ECONNRESET on both sides, whichever of them dialled. On a
-// stalled link the reset arrives when the stall ends.
+// Reset ends the open connections between hosts a and b with ECONNRESET on both sides. On a stalled link the reset
+// arrives when the stall ends.
 func (n *Network) Reset(a, b string) {
 	n.reset(func(c *connection) bool { return between(a, b) == between(c.from, c.to) })
 }
 
-// Crash ends the open connections of a host as its process's death does: with ECONNRESET.
+// Crash ends the open connections of a host with ECONNRESET, as the death of its process does.
 func (n *Network) Crash(host string) {
 	n.reset(func(c *connection) bool { return c.from == host || c.to == host })
 }
 
-func (n *Network) reset(is func(*connection) bool) {
+func (n *Network) reset(match func(*connection) bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for c := range n.connections {
-		if is(c) && c.reset() {
+		if match(c) && c.reset() {
 			delete(n.connections, c)
 		}
 	}
 }
 
-// Connections returns the number of connections dialled from one host to another that neither side has closed. An empty
-// name stands for every host.
+// Connections returns the number of open connections dialled from one host to another. "" stands for every host.
 func (n *Network) Connections(from, to string) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()

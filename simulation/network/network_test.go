@@ -49,7 +49,7 @@ func connect(t testing.TB, n *Network, lis net.Listener) (dialled, accepted net.
 func write(t testing.TB, c net.Conn, text string) {
 	t.Helper()
 	if n, err := io.WriteString(c, text); n != len(text) || err != nil {
-		t.Fatalf("writing %q: %d, %v", text, n, err)
+		t.Fatalf("Write(%q) = %d, %v, want success", text, n, err)
 	}
 }
 
@@ -58,7 +58,7 @@ func wantRead(t testing.TB, c net.Conn, text string) {
 	t.Helper()
 	got := make([]byte, len(text))
 	if _, err := io.ReadFull(c, got); err != nil || string(got) != text {
-		t.Fatalf("read %q, %v; want %q", got, err, text)
+		t.Fatalf("Read = %q, %v; want %q", got, err, text)
 	}
 }
 
@@ -76,7 +76,7 @@ func wantWriteErr(t testing.TB, c net.Conn, want error) {
 	}
 }
 
-// wantNothing reports an error when anything arrives within d, even the end of the connection.
+// wantNothing fails the test if anything arrives within d, even the end of the connection.
 func wantNothing(t testing.TB, c net.Conn, d time.Duration) {
 	t.Helper()
 	if err := c.SetReadDeadline(time.Now().Add(d)); err != nil {
@@ -99,22 +99,22 @@ func TestListen(t *testing.T) {
 	n := New()
 	lis := listen(t, n, serverAddr)
 	if _, err := n.Listen(serverAddr); !errors.Is(err, syscall.EADDRINUSE) {
-		t.Errorf("listening twice: %v", err)
+		t.Errorf("second Listen on an address: %v, want EADDRINUSE", err)
 	}
 	for _, addr := range []string{":9000", "localhost:9000", "10.0.0.1"} {
 		if _, err := n.Listen(addr); err == nil {
-			t.Errorf("listening on %q succeeds", addr)
+			t.Errorf("Listen(%q): got nil, want an error", addr)
 		}
 	}
 	dialled, accepted := connect(t, n, lis)
 	if got, want := accepted.RemoteAddr().String(), dialled.LocalAddr().String(); got != want {
-		t.Errorf("accepted from %s, dialled from %s", got, want)
+		t.Errorf("remote address of the accepted end: %s, want %s", got, want)
 	}
 	if got := accepted.RemoteAddr().(*net.TCPAddr).IP.String(); got != client {
-		t.Errorf("accepted from %s, want %s", got, client)
+		t.Errorf("host of the accepted end: %s, want %s", got, client)
 	}
 	if got := dialled.RemoteAddr().String(); got != serverAddr {
-		t.Errorf("dialled %s, want %s", got, serverAddr)
+		t.Errorf("remote address of the dialling end: %s, want %s", got, serverAddr)
 	}
 
 	waiting, err := n.Dialer(client)(t.Context(), serverAddr)
@@ -124,10 +124,10 @@ func TestListen(t *testing.T) {
 	lis.Close()
 	wantReadErr(t, waiting, syscall.ECONNRESET)
 	if _, err := lis.Accept(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("accepting from a closed listener: %v", err)
+		t.Errorf("Accept on a closed listener: %v, want net.ErrClosed", err)
 	}
 	if _, err := n.Dialer(client)(t.Context(), serverAddr); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("dialling a closed listener: %v", err)
+		t.Errorf("dial a closed listener: %v, want ECONNREFUSED", err)
 	}
 	write(t, dialled, "still here")
 	wantRead(t, accepted, "still here")
@@ -185,7 +185,7 @@ func TestWriterWaits(t *testing.T) {
 		for range 2 {
 			synctest.Wait()
 			if len(done) > 0 {
-				t.Fatal("the writer does not wait for the reader")
+				t.Fatal("Write returned before the buffer was read, want it to wait")
 			}
 			if _, err := io.ReadFull(b, make([]byte, window/2)); err != nil {
 				t.Fatal(err)
@@ -200,7 +200,7 @@ func TestWriterWaits(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := a.Write(make([]byte, window)); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Fatalf("write past the deadline: %v", err)
+			t.Fatalf("Write past the deadline: %v, want a timeout", err)
 		}
 		go func() {
 			_, err := b.Write(make([]byte, 2*window))
@@ -209,7 +209,7 @@ func TestWriterWaits(t *testing.T) {
 		synctest.Wait()
 		a.Close()
 		if err := <-done; !errors.Is(err, syscall.EPIPE) {
-			t.Fatalf("write that the other side's close interrupts: %v", err)
+			t.Fatalf("Write during the close of the other side: %v, want EPIPE", err)
 		}
 	})
 }
@@ -232,7 +232,7 @@ func TestDeadline(t *testing.T) {
 		wantElapsed(t, start, time.Minute+2*time.Second)
 		var timeout net.Error
 		if _, err := b.Write(nil); !errors.As(err, &timeout) || !timeout.Timeout() {
-			t.Errorf("write past the deadline: %v", err)
+			t.Errorf("Write past the deadline: %v, want a timeout", err)
 		}
 
 		if err := b.SetDeadline(time.Time{}); err != nil {
@@ -252,7 +252,7 @@ func TestClose(t *testing.T) {
 		wantReadErr(t, a, net.ErrClosed)
 		wantWriteErr(t, a, net.ErrClosed)
 		if err := a.Close(); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("second close: %v", err)
+			t.Errorf("second Close: %v, want net.ErrClosed", err)
 		}
 		wantReadErr(t, b, io.EOF)
 		wantWriteErr(t, b, syscall.EPIPE)
@@ -309,7 +309,7 @@ func TestStall(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if _, err := n.Dialer(client)(ctx, serverAddr); !errors.Is(err, context.DeadlineExceeded) {
-			t.Fatalf("dialling over a stalled link: %v", err)
+			t.Fatalf("dial over a stalled link: %v, want DeadlineExceeded", err)
 		}
 		ending := time.AfterFunc(time.Minute, func() { n.Set(client, server, Link{Delay: 2 * time.Second}) })
 		defer ending.Stop()
@@ -361,7 +361,7 @@ func TestCut(t *testing.T) {
 		_, err := n.Dialer(client)(t.Context(), serverAddr)
 		var op *net.OpError
 		if !errors.As(err, &op) || !errors.Is(err, syscall.ECONNREFUSED) {
-			t.Fatalf("dialling over a cut link: %v", err)
+			t.Fatalf("dial over a cut link: %v, want ECONNREFUSED", err)
 		}
 		n.Set(client, server, Link{})
 		a, b = connect(t, n, lis)
@@ -382,7 +382,7 @@ func TestReset(t *testing.T) {
 		wantReadErr(t, a, syscall.ECONNRESET)
 		wantWriteErr(t, b, syscall.ECONNRESET)
 		if err := a.Close(); err != nil {
-			t.Errorf("closing a connection that was reset: %v", err)
+			t.Errorf("Close of a connection that was reset: %v, want nil", err)
 		}
 	}
 }
@@ -417,7 +417,7 @@ func TestConnections(t *testing.T) {
 	}
 	for i, want := range []int{3, 2, 1, 0} {
 		if got := count(); !slices.Equal(got, []int{want, 0, want, want, want, 0}) {
-			t.Fatalf("connections %v, want %d", got, want)
+			t.Fatalf("Connections = %v, want %d", got, want)
 		}
 		if want > 0 {
 			open[[]int{0, 3, 5}[i]].Close()
@@ -429,7 +429,7 @@ func TestConnections(t *testing.T) {
 	connect(t, n, lis)
 	n.Reset(client, server)
 	if len(n.connections) > 0 {
-		t.Errorf("%d connections are not forgotten", len(n.connections))
+		t.Errorf("the network keeps %d closed connections, want 0", len(n.connections))
 	}
 }
 
@@ -443,9 +443,9 @@ func TestRemove(t *testing.T) {
 	wantReadErr(t, b, syscall.ECONNRESET)
 	n.Set(server, client, Link{})
 	if _, err := n.Dialer(client)(t.Context(), serverAddr); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("dialling from a host that was removed: %v", err)
+		t.Errorf("dial from a removed host: %v, want ECONNREFUSED", err)
 	}
 	if _, err := n.Dialer("10.0.0.3")(t.Context(), serverAddr); err != nil {
-		t.Errorf("dialling from another host: %v", err)
+		t.Errorf("dial from another host: %v, want success", err)
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// A chooser fills in the details of a step. It reports false if the world has nothing for the step.
+// A chooser fills in the details of a step. It reports false if the world cannot have the step.
 type chooser func(*rand.Rand, Schedule, *Step) bool
 
 func always(*rand.Rand, Schedule, *Step) bool { return true }
@@ -16,7 +16,7 @@ func ofThree(_ *rand.Rand, s Schedule, _ *Step) bool { return s.Members == 3 }
 
 func withAuth(_ *rand.Rand, s Schedule, _ *Step) bool { return s.Auth }
 
-// all chains choosers, and stops at the first for which the world has nothing.
+// all calls choosers in turn, until one reports false.
 func all(choosers ...chooser) chooser {
 	return func(r *rand.Rand, s Schedule, step *Step) bool {
 		return !slices.ContainsFunc(choosers, func(choose chooser) bool { return !choose(r, s, step) })
@@ -28,7 +28,7 @@ func aMember(r *rand.Rand, s Schedule, step *Step) bool {
 	return true
 }
 
-// someOf chooses the first of n processes as often as all others together: faults combine when they hit one process.
+// someOf chooses the first of n processes as often as all others together, so that faults meet in one process.
 func someOf(r *rand.Rand, n int) int { return r.IntN(2) * r.IntN(n) }
 
 func aProcess(r *rand.Rand, s Schedule, step *Step) bool {
@@ -41,22 +41,24 @@ func aServer(r *rand.Rand, s Schedule, step *Step) bool {
 	return true
 }
 
-// aServerThat chooses a server, and reports false if is does not hold for it.
-func aServerThat(is func(Server) bool) chooser {
-	return func(r *rand.Rand, s Schedule, step *Step) bool { return aServer(r, s, step) && is(s.Servers[step.Who]) }
+// aServerThat chooses a server, and reports false if match does.
+func aServerThat(match func(Server) bool) chooser {
+	return func(r *rand.Rand, s Schedule, step *Step) bool {
+		return aServer(r, s, step) && match(s.Servers[step.Who])
+	}
 }
 
 func aCaller(r *rand.Rand, s Schedule, step *Step) bool {
 	if len(s.Callers) == 0 {
-		return false // as in the other region
+		return false // the other region has no callers
 	}
 	step.Who = len(s.Servers) + r.IntN(len(s.Callers))
 	return true
 }
 
-func aCallerThat(is func(Caller) bool) chooser {
+func aCallerThat(match func(Caller) bool) chooser {
 	return func(r *rand.Rand, s Schedule, step *Step) bool {
-		return aCaller(r, s, step) && is(s.Callers[step.Who-len(s.Servers)])
+		return aCaller(r, s, step) && match(s.Callers[step.Who-len(s.Servers)])
 	}
 }
 
@@ -68,7 +70,7 @@ func aWriter(r *rand.Rand, s Schedule, step *Step) bool {
 	return true
 }
 
-// aPair chooses a caller, and a server or a writer that it calls.
+// aPair chooses a caller, and a server or a writer.
 func aPair(r *rand.Rand, s Schedule, step *Step) bool {
 	if len(s.Writers) == 0 || r.IntN(4) > 0 {
 		aServer(r, s, step)
@@ -154,8 +156,8 @@ func anotherMember(r *rand.Rand, s Schedule, step *Step) bool {
 	return true
 }
 
-// aBackup adds etcd's downtime, N, to the time until etcd stops, and chooses how etcd comes back. It reports false if etcd
-// has passwords: a client that logged in after the backup waits until etcd has reached the raft index of its token.
+// aBackup adds the downtime of etcd, N, to the time until etcd stops, and chooses how etcd comes back. It reports false if
+// etcd has passwords, as a client that logged in after the backup waits for the raft index of its token.
 func aBackup(r *rand.Rand, s Schedule, step *Step) bool {
 	step.For += step.Milliseconds()
 	step.Text = pick(r, []string{"", AsNew, Bumped, Bumped})
@@ -174,9 +176,9 @@ func aProcessOfOurs(r *rand.Rand, s Schedule, step *Step) bool {
 	return true
 }
 
-// Conditions that some steps set for a process.
+// Conditions on the processes of some steps.
 func registers(v Server) bool      { return v.Mode == Register }
 func serves(v Server) bool         { return v.Mode == Serve }
 func isNamed(v Server) bool        { return v.Named }
 func keepsSnapshots(c Caller) bool { return c.Snapshots }
-func keepsNothing(c Caller) bool   { return !c.Snapshots } // it knows only the entries that it reads from etcd
+func keepsNothing(c Caller) bool   { return !c.Snapshots } // the caller knows only entries read from etcd

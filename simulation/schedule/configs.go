@@ -8,18 +8,18 @@ import (
 	"strings"
 )
 
-// Way is a picking policy, with its promises about the distribution of calls.
+// Way is a picking policy with its properties.
 type Way struct {
 	Name   string // of the policy
 	config string
 
 	Exact  bool // calls are distributed exactly
-	Weighs bool // ... by weight
+	Weighs bool // calls are distributed by weight
 	First  bool // all calls of a group go to one instance
 	Tied   bool // calls of one affinity go to one instance
 	Others bool // a third-party policy with its own connections
 
-	bounds, grows, spills bool // calls under way may be bounded, a share may grow, and calls may leave a zone in proportion
+	bounds, grows, spills bool // the policy has a concurrency limit, slow start, proportional zone spillover
 }
 
 // ways holds the policies of callers, the default first.
@@ -35,7 +35,7 @@ var ways = []Way{
 	{Name: "weighted_round_robin", Exact: true, Others: true},
 }
 
-// features are the fields that may surround a policy: one of the forms, with a chance of one in oneIn.
+// features holds fields that may surround a policy. Each appears once in oneIn configs, in one of the forms.
 var features = []struct {
 	oneIn int
 	fits  func(Way) bool
@@ -60,7 +60,7 @@ const routes = `"route":[`
 const outliers = `{"outlier_detection_experimental":{"interval":"1s","baseEjectionTime":"3s","maxEjectionPercent":10,` +
 	`"failurePercentageEjection":{"threshold":50,"minimumHosts":2,"requestVolume":2},"childPolicy":[%s]}}`
 
-// drawPolicy draws a service config, with a drain of an instance unless that is "".
+// drawPolicy draws a service config, which drains an instance unless drained is "".
 func drawPolicy(r *rand.Rand, drained string) string {
 	way := pick(r, ways)
 	var fields []string
@@ -81,10 +81,10 @@ func drawPolicy(r *rand.Rand, drained string) string {
 	return `{"loadBalancingConfig":[` + policy + `]}`
 }
 
-// Layers returns the configs of the policies in a service config, by name, and the picking policy: the
-// last one or, if the config names none, the default. An unreadable policy has no name.
+// Layers returns the configs of the policies in a service config, by name, and the picking policy, which
+// is the last one or, without any, the default. An invalid picking policy has no name.
 func Layers(config string) (layers map[string]json.RawMessage, way Way) {
-	type list []map[string]json.RawMessage // of one policy each
+	type list []map[string]json.RawMessage // each map has one policy
 	var top struct{ LoadBalancingConfig list }
 	if json.Unmarshal([]byte(config), &top) != nil {
 		return nil, Way{}
@@ -112,7 +112,7 @@ func Layers(config string) (layers map[string]json.RawMessage, way Way) {
 	return layers, way
 }
 
-// policies are service configs, of callers or put by operators.
+// policies holds service configs for callers and operators.
 var policies = []string{
 	`{"loadBalancingConfig":[{"round_robin":{}}]}`,
 	`{"loadBalancingConfig":[{"etcd_weighted":{}}]}`,
@@ -138,7 +138,7 @@ var policies = []string{
 	`{"methodConfig":[{"name":[{}],"waitForReady":true,"timeout":"2s"}],"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
-// badConfigs are live configs that clients refuse.
+// badConfigs holds live configs that clients refuse.
 var badConfigs = []string{
 	``, `{`, `null`, `[]`, `{"loadBalancingConfig":[{"no_such_policy":{}}]}`,
 	`{"loadBalancingConfig":[{"outlier_detection_experimental":{}}]}`, `{"loadBalancingConfig":[{"etcd":null}]}`,
@@ -146,13 +146,13 @@ var badConfigs = []string{
 	`{"loadBalancingConfig":[{"etcd":{"split":[]}}],"surplus":1}`,
 }
 
-// badEntries are values that no reader may dial.
+// badEntries holds values of entries that no client may dial.
 var badEntries = []string{
 	``, `{`, `[]`, `null`, `unix:/x`, `dns:///x`, "10.9.0.1:80\n10.9.0.2:80", `{"Addr":""}`, `{"Addr":"10.9.0.1:99999"}`,
 	`{"Addr":"unix:/x"}`, `{"name":"shop","endpoints":[]}`, `{"network":"unix","address":"/x"}`, strings.Repeat("x", 5000),
 }
 
-// neighbours are keys outside of all services that resemble their keys.
+// neighbours holds keys that resemble the keys of services and belong to none.
 var neighbours = []string{"acme/shop2/10.9.1.1:80", "acme/shop-admin/10.9.1.2:80", "acme/shopx", "acme/shop", "acme/sho/p"}
 
 // BadConfig reports whether clients refuse a live config.

@@ -16,7 +16,7 @@ const (
 	fewest, most = 10, 16
 	// shortest is the minimum duration of a step.
 	shortest = 100 * time.Millisecond
-	// gathering bounds the delay of steps that gather around a moment.
+	// gathering bounds the time of a step after the moment to which it is close.
 	gathering = 2 * time.Second
 )
 
@@ -87,7 +87,7 @@ func newServer(r *rand.Rand) Server {
 		Both:    oneIn(r, 3),
 		Parts:   oneIn(r, 6),
 	}
-	s.Named = s.Layouts == nil && oneIn(r, 2) // other layouts use the address or the lease for an id
+	s.Named = s.Layouts == nil && oneIn(r, 2) // in other layouts the id is the address or the lease
 	s.Second = s.Mode != Register && !slices.Contains(s.Layouts, GoZero) && oneIn(r, 4)
 	if s.Mode == Serve && oneIn(r, 3) {
 		s.Unready = r.IntN(longestUnready)
@@ -112,8 +112,8 @@ func newCaller(r *rand.Rand) Caller {
 	return c
 }
 
-// draw draws n steps, in the order of their times. Half of them gather around a few moments, because combinations of faults find more
-// than single ones.
+// draw draws n steps, in the order of their times. Half of them are close to a few moments, as combined faults find more than single
+// ones.
 func draw(r *rand.Rand, s Schedule, n int) []Step {
 	moments := []time.Duration{within(r, length-warmUp), within(r, length-warmUp), within(r, length-warmUp)}
 	var steps []Step
@@ -126,7 +126,7 @@ func draw(r *rand.Rand, s Schedule, n int) []Step {
 	return steps
 }
 
-// drawStep draws a step. It reports false if the world has nothing for a step of the kind it drew.
+// drawStep draws a step. It reports false if the world cannot have a step of the drawn kind.
 func drawStep(r *rand.Rand, s Schedule, moments []time.Duration) (Step, bool) {
 	k := pick(r, shares)
 	step := Step{Kind: k.kind, At: warmUp + within(r, length-warmUp)}
@@ -134,7 +134,7 @@ func drawStep(r *rand.Rand, s Schedule, moments []time.Duration) (Step, bool) {
 		step.At = min(warmUp+pick(r, moments)+within(r, gathering), length)
 	}
 	if k.longest > 0 {
-		// The smaller of two favours short faults: the relevant bounds are 1 s, 5 s and the TTL of a lease.
+		// The smaller of two times favours short faults, near the bounds of 1 s, 5 s and the TTL of a lease.
 		step.For = min(within(r, k.longest), within(r, k.longest)) + shortest
 	}
 	return step, k.choose(r, s, &step)

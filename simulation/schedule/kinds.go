@@ -13,9 +13,9 @@ type Kind string
 type kind struct {
 	kind    Kind
 	share   int           // relative frequency
-	longest time.Duration // the longest For; 0: nothing is undone
+	longest time.Duration // the longest For; 0 if the step has no end
 	choose  chooser
-	words   string // describe a step: see Words
+	words   string // describes a step, see Words
 }
 
 // catalog holds every kind, sorted by name. The order decides which steps a seed draws.
@@ -30,7 +30,7 @@ func add(name Kind, share int, longest time.Duration, choose chooser, words stri
 // shares holds every kind repeated by its share.
 var shares []kind
 
-// The variables below are not initialized in their order here.
+// The kinds are initialized in an order that may change, so they are sorted.
 func init() {
 	slices.SortFunc(catalog, func(a, b kind) int { return cmp.Compare(a.kind, b.kind) })
 	for _, k := range catalog {
@@ -38,7 +38,7 @@ func init() {
 	}
 }
 
-// The kinds. Steps that end do so after Step.For.
+// The kinds. Steps with an end last for Step.For.
 var (
 	// The cluster.
 	MemberStops    = add("member stops", 3, 10*time.Second, aMember, "member {#who} stops for {for}")
@@ -142,18 +142,18 @@ const Bumped = "as a new cluster with bumped revisions"
 // ForGood makes a server close its registrations and make new ones, instead of pausing them.
 const ForGood = "for good"
 
-// Busy fails requests because etcd has too many already.
+// Busy makes requests fail with the error of too many requests.
 const Busy = 1
 
-// How a server that restarts may differ from before.
+// How a restarted server may differ.
 const (
 	WithNewer    = "with the newer method"
 	WithoutNewer = "without the newer method"
 )
 
-// The ways in which all servers leave. N of HomeGoes is one of them.
+// The values of N of HomeGoes, which makes all servers leave.
 const (
-	HomeLeaves = iota // etcd, and serves on
+	HomeLeaves = iota // leave etcd and serve on
 	HomeStops
 	HomeIsKilled
 )

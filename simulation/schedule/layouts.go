@@ -13,11 +13,11 @@ const (
 	GoZero       = "go_zero"
 )
 
-// Layout is the simulation's own knowledge of a layout: it shares no code with the runtime, which it judges.
+// Layout describes a layout without code of the runtime, which the simulation judges.
 type Layout struct {
 	Name string
-	Bare bool // it has no room for metadata
-	// Old returns an entry of another system's code: the end of its key, and its value.
+	Bare bool // without metadata
+	// Old returns the end of the key and the value of an entry as another system writes it.
 	Old func(addr string, lease int64) (end, value string)
 	// Read parses a value. It returns false if the value is in another layout.
 	Read func(value string) (Entry, bool)
@@ -90,16 +90,16 @@ var Layouts = []Layout{
 
 func readBare(value string) (Entry, bool) { return Entry{Addr: value}, true }
 
-// LayoutNamed finds a layout. It panics if there is none: the schedule is then invalid.
+// LayoutNamed returns the layout with a name. It panics if there is none, as the schedule is then invalid.
 func LayoutNamed(name string) Layout {
 	return Layouts[slices.IndexFunc(Layouts, func(l Layout) bool { return l.Name == name })]
 }
 
-// chosen holds the choices of layouts for a server: most often none.
+// chosen holds the choices of layouts for a server, mostly none.
 var chosen = func() [][]string {
 	all := [][]string{nil, nil, nil, nil}
 	for _, l := range Layouts {
-		if l.Name != EndpointJSON { // the service's own
+		if l.Name != EndpointJSON { // the layout of the service
 			all = append(all, []string{l.Name})
 		}
 	}

@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// Schedule is a world and the faults in it. It encodes as JSON, so that a failing one can be kept.
+// Schedule is a simulated world with its faults. Failing schedules are kept as JSON.
 type Schedule struct {
 	Seed    uint64   `json:"seed"`    // also seeds the traffic
 	Members int      `json:"members"` // of the etcd cluster
 	Auth    bool     `json:"auth,omitempty"`
-	Line    int      `json:"line,omitempty"` // milliseconds each way between etcd and all processes
+	Line    int      `json:"line,omitempty"` // delay in milliseconds each way between etcd and processes
 	TTL     int      `json:"ttl,omitempty"`  // seconds of leases; 0: ShortTTL
 	Servers []Server `json:"servers"`
 	Callers []Caller `json:"callers"`
@@ -25,22 +25,22 @@ type Schedule struct {
 	Steps   []Step   `json:"steps"` // in the order of their times
 
 	Other *Schedule `json:"other,omitempty"` // the fallback region of callers
-	Away  bool      `json:"away,omitempty"`  // this is that region
+	Away  bool      `json:"away,omitempty"`  // this is the fallback region
 }
 
-// Server is a process that serves, and keeps itself in etcd in one of three ways.
+// Server is a process with a server, which keeps itself in etcd in one of three modes.
 type Server struct {
 	Mode    Mode     `json:"mode"`
-	Layouts []string `json:"layouts,omitempty"` // none: the service's own
+	Layouts []string `json:"layouts,omitempty"` // by default the layout of the service
 	Version string   `json:"version,omitempty"`
 	Zone    string   `json:"zone,omitempty"`
 	Weight  uint32   `json:"weight,omitempty"`
 	Newer   bool     `json:"newer,omitempty"`   // serves a method that the others do not have
-	Named   bool     `json:"named,omitempty"`   // has an instance id of its own, not its address
+	Named   bool     `json:"named,omitempty"`   // the instance id is not the address
 	Both    bool     `json:"both,omitempty"`    // serves the second service as well
 	Second  bool     `json:"second,omitempty"`  // a second server of the shop runs in the process, on the same registry
 	Unready int      `json:"unready,omitempty"` // milliseconds of NOT_SERVING at the start of each incarnation
-	Parts   bool     `json:"parts,omitempty"`   // its etcd client is made from parts, without a shared connection
+	Parts   bool     `json:"parts,omitempty"`   // the etcd client is made from separate parts
 }
 
 // Servers returns the number of servers in the process.
@@ -68,10 +68,10 @@ type Caller struct {
 	Zone      string `json:"zone,omitempty"`
 	Subset    int    `json:"subset,omitempty"`
 	Snapshots bool   `json:"snapshots,omitempty"` // it has a snapshot directory
-	Parts     bool   `json:"parts,omitempty"`     // as of a server
+	Parts     bool   `json:"parts,omitempty"`     // as for a server
 }
 
-// Config returns the service config of the caller without a live one.
+// Config returns the service config of the caller without a live config.
 func (c Caller) Config() string {
 	if c.Own == "" || c.Policy == "" {
 		return c.Policy + c.Own
@@ -84,7 +84,7 @@ func (c Caller) Config() string {
 	}
 	config, err := json.Marshal(fields)
 	if err != nil {
-		panic(err) // it was JSON
+		panic(err) // the config was parsed from JSON
 	}
 	return string(config)
 }
@@ -97,12 +97,12 @@ type Writer struct {
 // Step is a fault, or an action of an operator on processes or etcd.
 type Step struct {
 	At   time.Duration `json:"at"`            // since the world began
-	For  time.Duration `json:"for,omitempty"` // until it ends, for kinds that end
+	For  time.Duration `json:"for,omitempty"` // until the end, for kinds with an end
 	Kind Kind          `json:"kind"`
 	Who  int           `json:"who,omitempty"`  // the affected process or member
-	Whom int           `json:"whom,omitempty"` // the second one, for kinds with two
-	N    int           `json:"n,omitempty"`    // milliseconds, a weight, 1 for another port or Busy, by kind
-	Text string        `json:"text,omitempty"` // a value, a method, a right, or a variant, by kind
+	Whom int           `json:"whom,omitempty"` // the second process or member, for kinds with two
+	N    int           `json:"n,omitempty"`    // by kind: milliseconds, a weight, 1 for another port, or Busy
+	Text string        `json:"text,omitempty"` // by kind: a value, a method, a right, or a variant
 }
 
 // ShortTTL is the default TTL of leases.
@@ -113,15 +113,13 @@ func (s Schedule) LeaseTTL() time.Duration {
 	return cmp.Or(time.Duration(s.TTL)*time.Second, ShortTTL)
 }
 
-// Milliseconds returns N as a duration, for kinds that use it so.
+// Milliseconds returns N, in milliseconds, as a duration.
 func (s Step) Milliseconds() time.Duration { return time.Duration(s.N) * time.Millisecond }
 
-// Processes returns the number of processes: servers, then callers, then writers. A step names a
-// process by its index among them.
+// Processes returns the number of servers, callers and writers. Steps number them in this order.
 func (s Schedule) Processes() int { return len(s.Servers) + len(s.Callers) + len(s.Writers) }
 
-// Load reads a schedule from a file. It rejects unknown fields: a schedule kept by another version
-// would otherwise lose a part of its meaning.
+// Load reads a schedule from a file. It rejects unknown fields, which another version may have written.
 func Load(path string) (Schedule, error) {
 	var s Schedule
 	text, err := os.ReadFile(path)
@@ -135,7 +133,7 @@ func Load(path string) (Schedule, error) {
 	}
 	for i, step := range s.Steps {
 		if !slices.ContainsFunc(catalog, func(k kind) bool { return k.kind == step.Kind }) {
-			return s, fmt.Errorf("%s: step %d: there is no kind %q", path, i, step.Kind)
+			return s, fmt.Errorf("%s: step %d: unknown kind %q", path, i, step.Kind)
 		}
 	}
 	if len(s.Servers) == 0 || s.Members != 1 && s.Members != 3 {
@@ -144,9 +142,9 @@ func Load(path string) (Schedule, error) {
 	return s, nil
 }
 
-// The addresses of hosts. The regions have networks of their own, and reach each other.
+// The addresses of hosts. Each region has its own network, and the networks are connected.
 
-// region returns the third part of the addresses of a region.
+// region returns the third number of the addresses of a region.
 func (s Schedule) region() int {
 	if s.Away {
 		return 1
@@ -167,11 +165,11 @@ func (s Schedule) Host(process int) string {
 	return fmt.Sprintf("10.2.%d.%d", s.region(), process+1)
 }
 
-// firstIncarnation plus an incarnation is the network that the incarnation dials from.
+// firstIncarnation plus the number of an incarnation is the second number of its dialing address.
 const firstIncarnation = 100
 
-// DialHost returns the host that an incarnation of a process dials from. Each incarnation has its own, so that a dead one can be cut off for
-// good.
+// DialHost returns the host that an incarnation of a process dials from. Each incarnation has its own host, so that a dead one can
+// be cut off for good.
 func (s Schedule) DialHost(process, incarnation int) string {
 	return fmt.Sprintf("10.%d.%d.%d", firstIncarnation+incarnation, s.region(), process+1)
 }

@@ -16,10 +16,10 @@ func TestNew(t *testing.T) {
 	for seed := range uint64(500) {
 		s := New(seed)
 		if again := New(seed); !reflect.DeepEqual(s, again) {
-			t.Fatalf("seed %d differs from itself:\n%v%v", seed, s, again)
+			t.Fatalf("two schedules of seed %d differ:\n%v%v", seed, s, again)
 		}
 		if len(s.Steps) < fewest || s.Steps[0].At < warmUp || s.Steps[len(s.Steps)-1].At > length {
-			t.Errorf("seed %d: %v", seed, s)
+			t.Errorf("schedule of seed %d is invalid: %v", seed, s)
 		}
 		said += s.String()
 		for _, c := range s.Callers {
@@ -34,7 +34,7 @@ func TestNew(t *testing.T) {
 		if text, err := json.Marshal(s); err != nil {
 			t.Error(err)
 		} else if err := json.Unmarshal(text, &back); err != nil || back.String() != s.String() {
-			t.Errorf("seed %d comes back from JSON as\n%v, %v", seed, back, err)
+			t.Errorf("schedule of seed %d after JSON:\n%v, %v, want it unchanged", seed, back, err)
 		}
 	}
 	for _, words := range []string{
@@ -42,7 +42,7 @@ func TestNew(t *testing.T) {
 		"ttl 15", "unready ", "at another port", "is killed, starts",
 	} {
 		if !strings.Contains(said, words) {
-			t.Errorf("no schedule of 500 says %q", words)
+			t.Errorf("no schedule of 500 contains %q", words)
 		}
 	}
 	for _, k := range catalog {
@@ -69,12 +69,12 @@ func TestShrink(t *testing.T) {
 	a, b := s.Steps[3], s.Steps[7]
 	small := Shrink(s, func(t Schedule) bool { return t.Auth && slices.Contains(t.Steps, a) && slices.Contains(t.Steps, b) })
 	if !slices.Equal(small.Steps, []Step{a, b}) || !small.Auth || small.Other != nil || s.Other == nil {
-		t.Errorf("shrunk to\n%v, want auth, no other region, and the steps\n%v\n%v", small, s.Words(a), s.Words(b))
+		t.Errorf("Shrink =\n%v, want auth, no other region, and the steps\n%v\n%v", small, s.Words(a), s.Words(b))
 	}
 	if slices.ContainsFunc(small.Servers, func(v Server) bool { return v.Both || v.Newer || v.Layouts != nil }) {
-		t.Errorf("the servers keep unneeded properties:\n%v", small)
+		t.Errorf("the shrunk schedule has servers with needless properties:\n%v", small)
 	}
 	if len(s.Steps) == len(small.Steps) || New(55).String() != s.String() {
-		t.Error("the schedule itself has changed")
+		t.Error("Shrink changed its argument")
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Shrink returns the smallest schedule that still fails: with the fewest steps, then without unneeded
-// properties of processes, then with the shortest faults. fails reports whether a schedule fails.
+// Shrink returns a small schedule that still fails. It leaves out steps, then properties of processes,
+// and then shortens faults. fails reports whether a schedule fails.
 func Shrink(s Schedule, fails func(Schedule) bool) Schedule {
 	s.Steps = fewer(s.Steps, func(steps []Step) bool {
 		t := s
@@ -31,7 +31,7 @@ func Shrink(s Schedule, fails func(Schedule) bool) Schedule {
 	return s
 }
 
-// fewer leaves out elements, first by halves and finally one by one, as long as the rest still fails.
+// fewer leaves out elements, first halves and finally single ones, as long as the rest still fails.
 func fewer[E any](from []E, fails func([]E) bool) []E {
 	for size := (len(from) + 1) / 2; size > 0; size /= 2 {
 		for at := 0; at < len(from); {
@@ -46,7 +46,7 @@ func fewer[E any](from []E, fails func([]E) bool) []E {
 	return from
 }
 
-// withoutOther leaves out the other region, and the steps that need it.
+// withoutOther leaves out the other region and the steps that need it.
 func withoutOther(s Schedule) Schedule {
 	s.Other = nil
 	s.Steps = slices.DeleteFunc(s.Steps, func(step Step) bool {
@@ -69,7 +69,7 @@ func withOneMember(s Schedule) Schedule {
 	return s
 }
 
-// simplifications are tried in order, each on the result of the previous ones.
+// simplifications holds changes that Shrink tries in order.
 var simplifications = []func(Schedule) Schedule{
 	withoutOther, withoutAuth, withOneMember,
 	func(s Schedule) Schedule { s.Line = 0; return s },

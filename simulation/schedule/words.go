@@ -11,7 +11,7 @@ import (
 // AwayName begins the names of the processes of the other region.
 const AwayName = "away "
 
-// Name returns the name of a process. Indices past the last one name the twins of the servers.
+// Name returns the name of a process. Indices after the last process stand for the twins of the servers.
 func (s Schedule) Name(process int) string {
 	if s.Away {
 		s.Away = false
@@ -42,7 +42,7 @@ func (s Schedule) Instance(server int) string {
 	return fmt.Sprintf("%s:%d", s.Host(server), Port)
 }
 
-// String describes the schedule in plain words: the world, and a line for each process and each step.
+// String describes the schedule, with a line for each process and each step.
 func (s Schedule) String() string {
 	var b strings.Builder
 	fmt.Fprintln(&b, set(s))
@@ -64,10 +64,10 @@ func (s Schedule) String() string {
 	return b.String()
 }
 
-// set describes the nonzero fields of a struct, except pointers and lists of structs, which have lines of their own.
-func set(of any) string {
+// set describes the nonzero fields of a struct, except pointers and lists of structs.
+func set(structure any) string {
 	var words []string
-	for field, value := range reflect.ValueOf(of).Fields() {
+	for field, value := range reflect.ValueOf(structure).Fields() {
 		_, texts := value.Interface().([]string)
 		if own := value.Kind() == reflect.Pointer || value.Kind() == reflect.Slice && !texts; !own && !value.IsZero() {
 			words = append(words, fmt.Sprintf("%s %v", strings.ToLower(field.Name), value))
@@ -76,10 +76,10 @@ func set(of any) string {
 	return strings.Join(words, ", ")
 }
 
-// choice matches a list of words in braces: N of a step chooses one.
+// choice matches a list of words in braces, from which N of a step chooses.
 var choice = regexp.MustCompile(`\{[^{}]*\|[^{}]*\}`)
 
-// Words describes a step, in the words that the catalog has for its kind.
+// Words describes a step in the words of the catalog.
 func (s Schedule) Words(step Step) string {
 	i := slices.IndexFunc(catalog, func(k kind) bool { return k.kind == step.Kind })
 	if i < 0 {

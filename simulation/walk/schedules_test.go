@@ -23,17 +23,17 @@ import (
 )
 
 const (
-	// perProcess is the number of schedules that a process walks before another one replaces it, so that memory stays bounded.
+	// perProcess is the number of schedules that a process runs before another process replaces it, to bound memory.
 	perProcess = 25
 	// kept is the directory of failing schedules.
 	kept = "../failures"
-	// shrinking bounds the time of shrinking a schedule, and tries the walks of each smaller one.
+	// shrinking bounds the time to shrink a schedule, and tries the runs of each smaller schedule.
 	shrinking, tries = time.Minute, 3
 	// shrunk bounds the number of schedules to shrink, one for each broken promise.
 	shrunk = 3
 )
 
-// TestSchedules walks the schedules of the flags, in one process a CPU. It shrinks failing ones,
+// TestSchedules runs the schedules of the flags, in one process a CPU. It shrinks failing schedules,
 // prints them in words, and keeps them in simulation/failures.
 func TestSchedules(t *testing.T) {
 	skipUnlessAsked(t)
@@ -51,18 +51,18 @@ func TestSchedules(t *testing.T) {
 	if *file != "" {
 		x.walk(ctx, load(t, *file), "-schedule", absolute(t, *file), "-seeds", "1", "-times", fmt.Sprint(max(10, *times)))
 	} else {
-		fmt.Printf("Walking from seed %d on.\n", x.next)
+		fmt.Printf("Running schedules from seed %d on.\n", x.next)
 		var all sync.WaitGroup
 		for range runtime.NumCPU() {
 			all.Go(func() { x.explore(ctx) })
 		}
 		all.Wait()
 	}
-	if fmt.Println(x.summary()); x.walked == 0 {
-		t.Error("no schedule was walked")
+	if fmt.Println(x.summary()); x.done == 0 {
+		t.Error("no schedule was run, want at least one")
 	}
 	for promise, failures := range x.failed {
-		t.Errorf("%d schedules: %s", len(failures), promise)
+		t.Errorf("%d schedules broke the promise: %s", len(failures), promise)
 		if len(x.explained) < shrunk {
 			x.explain(promise, failures[0])
 		}
@@ -73,20 +73,20 @@ func TestSchedules(t *testing.T) {
 func skipUnlessAsked(t *testing.T) {
 	switch {
 	case *seeds < 0 || *minutes < 0 || *times < 1:
-		t.Fatal("-seeds, -minutes and -times are how many")
+		t.Fatal("-seeds, -minutes and -times must be positive")
 	case *seeds == 0 && *minutes == 0 && *file == "":
-		t.Skip("walks -seeds 100, -minutes 10 or -schedule FILE")
+		t.Skip("needs -seeds 100, -minutes 10 or -schedule FILE")
 	}
 }
 
-// explorer walks schedules and counts results.
+// explorer runs schedules and counts results.
 type explorer struct {
 	t *testing.T
 
 	mu        sync.Mutex
 	next      uint64 // the next unused seed
 	left      int    // the number of seeds left
-	walked    int
+	done      int
 	faults    int
 	virtual   time.Duration
 	cpu       time.Duration
@@ -101,7 +101,7 @@ type failure struct {
 	trace    string
 }
 
-// explore walks seeds until there are none left, or ctx ends.
+// explore runs the schedules of seeds until there are none left, or ctx ends.
 func (x *explorer) explore(ctx context.Context) {
 	for ctx.Err() == nil {
 		x.mu.Lock()
@@ -118,19 +118,19 @@ func (x *explorer) explore(ctx context.Context) {
 	}
 }
 
-// walk walks schedules in a process, the first of them s, and returns the seed of the last that it has walked.
+// walk runs schedules in another process, beginning with s, and returns the seed of the last one.
 func (x *explorer) walk(ctx context.Context, s schedule.Schedule, args ...string) (last uint64) {
 	reports, crash, cpu := run(ctx, x.t, args...)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.cpu += cpu
 	for _, r := range reports {
-		x.walked, x.faults, x.virtual = x.walked+1, x.faults+r.Faults, x.virtual+r.Virtual
+		x.done, x.faults, x.virtual = x.done+1, x.faults+r.Faults, x.virtual+r.Virtual
 		x.fail(s, r)
 		last = r.Seed
 	}
 	if crash != nil && ctx.Err() == nil {
-		last = max(s.Seed, last+1) // the one after the last that was reported
+		last = max(s.Seed, last+1) // the crash was in the schedule after the last reported one
 		x.fail(s, report{Seed: last, Problems: []check.Problem{{Promise: nothingFails, Text: crash.said}}, Trace: crash.output})
 	}
 	return max(last, s.Seed)
@@ -153,10 +153,10 @@ func (x *explorer) fail(s schedule.Schedule, r report) {
 
 func (x *explorer) summary() string {
 	return fmt.Sprintf("%d schedules, %d faults, %v of virtual time, %.1f schedules a CPU second, %d promises broken",
-		x.walked, x.faults, x.virtual.Round(time.Minute), float64(x.walked)/x.cpu.Seconds(), len(x.failed))
+		x.done, x.faults, x.virtual.Round(time.Minute), float64(x.done)/x.cpu.Seconds(), len(x.failed))
 }
 
-// explain shrinks a schedule that has broken a promise, and keeps it.
+// explain shrinks and keeps a schedule that has broken a promise.
 func (x *explorer) explain(promise string, f failure) {
 	ctx, cancel := context.WithTimeout(x.t.Context(), shrinking)
 	defer cancel()
@@ -181,17 +181,17 @@ func (x *explorer) explain(promise string, f failure) {
 	name := absolute(x.t, filepath.Join(kept, fmt.Sprintf("%d-%s", small.Seed, strings.ReplaceAll(promise, " ", "-"))))
 	save(x.t, name+".json", small)
 	must(x.t, os.WriteFile(name+".txt", []byte(trace), 0o644))
-	x.explained = append(x.explained, fmt.Sprintf("\n%s\n%v%s\nShrunk from %d steps to %d in %d tries:\n%v\nWhat happened is in %s.txt. To walk it again:\n\tmake simulate SCHEDULE=%s.json\n",
+	x.explained = append(x.explained, fmt.Sprintf("\n%s\n%v%s\nShrunk from %d steps to %d in %d tries:\n%v\nThe events are in %s.txt. To run the schedule again:\n\tmake simulate SCHEDULE=%s.json\n",
 		promise, f.schedule, lines(f.problems), len(f.schedule.Steps), len(small.Steps), tried, small, name, name))
 }
 
-// crashed describes the end of a process that did not walk all its schedules.
+// crashed describes the end of a process that did not run all its schedules.
 type crashed struct{ said, output string }
 
 // fatal matches the line with which Go ends a process.
 var fatal = regexp.MustCompile(`(?m)^(panic: |fatal error: |runtime: ).*$`)
 
-// run walks schedules in a process of its own. One CPU for each process makes twice as many of them as all CPUs shared.
+// run runs schedules in another process on one CPU, which is twice as fast as sharing all CPUs.
 func run(ctx context.Context, t *testing.T, args ...string) (reports []report, crash *crashed, cpu time.Duration) {
 	name := filepath.Join(t.TempDir(), "walks.jsonl")
 	args = append([]string{"-test.run=^TestWalk$", "-out=" + name, "-longest=" + longest.String()}, args...)
@@ -210,7 +210,7 @@ func run(ctx context.Context, t *testing.T, args ...string) (reports []report, c
 	}
 	for line := range bytes.Lines(text) {
 		var r report
-		if json.Unmarshal(line, &r) == nil { // else ctx has ended the process as it wrote
+		if json.Unmarshal(line, &r) == nil { // the last line is incomplete if ctx ended the process
 			reports = append(reports, r)
 		}
 	}

@@ -20,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 )
 
-// distant is a registry with a distant etcd.
+// distant is a registry whose etcd is far away.
 type distant struct {
 	*runtime.Registry
 	etcd *etcd.Cluster
@@ -84,9 +84,9 @@ func (d *distant) asked(method string) int {
 	return d.calls[method]
 }
 
-// TestK13_ManyKeysOfAnEtcdFarAway follows many keys at once. They are known after a few round trips,
-// changes are seen at once when the watches are open, and no delay counts as a fault.
-func TestK13_ManyKeysOfAnEtcdFarAway(t *testing.T) {
+// Many keys of a distant etcd are known after a few round trips. Changes are seen at once after the
+// watches are open, and the delay is not reported as a fault (K13).
+func TestK13_ManyKeysOfADistantEtcd(t *testing.T) {
 	const keys = 200
 	for _, roundTrip := range []time.Duration{time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond} {
 		t.Run(roundTrip.String(), func(t *testing.T) {
@@ -127,18 +127,18 @@ func TestK13_ManyKeysOfAnEtcdFarAway(t *testing.T) {
 				}
 				time.Sleep(4*roundTrip + time.Second)
 				if n := current(); n != keys {
-					t.Errorf("of %d keys %d are known", keys, n)
+					t.Errorf("%[2]d of %[1]d keys are known, want all", keys, n)
 				}
-				time.Sleep(20 * time.Second) // 16 watches are opened at once, each in a round trip
+				time.Sleep(20 * time.Second) // watches open 16 at a time, in a round trip
 				put("2")
 				time.Sleep(roundTrip/2 + 10*time.Millisecond)
 				synctest.Wait()
 				if n := current(); n != 2*keys {
-					t.Errorf("of %d changes %d are seen", keys, n-keys)
+					t.Errorf("%[2]d of %[1]d changes were seen, want all", keys, n-keys)
 				}
 				time.Sleep(time.Minute)
 				if reads, log := d.asked("Range"), d.log.text(); reads > 4*keys+100 || log != "" {
-					t.Errorf("%d reads; log: %s", reads, log)
+					t.Errorf("%d reads, want fewer, and an empty log: %s", reads, log)
 				}
 				t.Logf("%v", d.calls)
 			})
@@ -146,7 +146,7 @@ func TestK13_ManyKeysOfAnEtcdFarAway(t *testing.T) {
 	}
 }
 
-// TestRequestsOfAStart counts the lists and watches of many keys (K21): one of each for endpoints, and for the live config.
+// A process that follows many keys makes one list and one watch for the endpoints of each, and for its live config (K21).
 func TestRequestsOfAStart(t *testing.T) {
 	const keys = 50
 	for _, roundTrip := range []time.Duration{time.Millisecond, 100 * time.Millisecond} {
@@ -169,15 +169,15 @@ func TestRequestsOfAStart(t *testing.T) {
 				requests := d.asked("Range") + d.asked("Watch")
 				t.Logf("%v", d.calls)
 				if log := d.log.text(); requests > 4*keys+5 || log != "" {
-					t.Errorf("%d requests for %d keys; log: %s", requests, keys, log)
+					t.Errorf("%d requests for %d keys, want fewer, and an empty log: %s", requests, keys, log)
 				}
 			})
 		})
 	}
 }
 
-// TestK14_AQuietEtcdFarAway changes nothing behind a slow line.
-func TestK14_AQuietEtcdFarAway(t *testing.T) {
+// A distant etcd without changes costs few requests (K14).
+func TestK14_AQuietDistantEtcd(t *testing.T) {
 	for _, roundTrip := range []time.Duration{600 * time.Millisecond, 2 * time.Second} {
 		t.Run(roundTrip.String(), func(t *testing.T) {
 			inDistance(t, roundTrip, func(t *testing.T, d *distant) {
@@ -189,15 +189,15 @@ func TestK14_AQuietEtcdFarAway(t *testing.T) {
 				for ; known && err != nil; _, err, known = next() {
 				}
 				if !known {
-					t.Fatal("no endpoints are known")
+					t.Fatal("no endpoints are known, want those in etcd")
 				}
 				time.Sleep(20 * time.Second)
 				asked, logged := d.asked("Range"), d.log.text() // without a connection and a known state
 				if endpoints, err, ok := next(); ok {
-					t.Errorf("after the first state: %v, %v", endpoints, err)
+					t.Errorf("Watch yielded %v, %v after the first state, want no change", endpoints, err)
 				}
 				if lists, log := d.asked("Range")-asked, d.log.text(); lists > 20 || log != logged {
-					t.Errorf("%d reads; log: %s", lists, log)
+					t.Errorf("%d reads, want fewer, and an empty log: %s", lists, log)
 				}
 			})
 		})

@@ -17,10 +17,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// A seed draws a schedule, whose walk differs each time: Go leaves the order of goroutines, selects and maps to chance.
+// A seed gives a schedule. Runs of the same schedule differ, as Go does not fix the order of goroutines, selects and maps.
 var (
 	first   = flag.Uint64("first", 1, "the first seed; 0 chooses one")
-	seeds   = flag.Int("seeds", 0, "how many schedules TestSchedules walks, of that seed and the next")
+	seeds   = flag.Int("seeds", 0, "how many schedules TestSchedules runs, of that seed and the next")
 	minutes = flag.Float64("minutes", 0, "walk for so long instead")
 	file    = flag.String("schedule", "", "walk the schedule in this JSON file instead")
 	times   = flag.Int("times", 1, "how many times to walk each schedule")
@@ -34,10 +34,10 @@ type report struct {
 	Virtual  time.Duration   `json:"virtual"` // duration in virtual time
 	Faults   int             `json:"faults"`
 	Problems []check.Problem `json:"problems"`
-	Trace    string          `json:"trace,omitempty"` // of a failed one
+	Trace    string          `json:"trace,omitempty"` // of a failed schedule
 }
 
-// TestWalk walks the schedules of the flags in this process. TestSchedules runs it in other processes.
+// TestWalk runs the schedules of the flags in this process. TestSchedules runs TestWalk in other processes.
 func TestWalk(t *testing.T) {
 	skipUnlessAsked(t)
 	for i := range max(*seeds, 1) {
@@ -50,7 +50,7 @@ func TestWalk(t *testing.T) {
 			if *out != "" {
 				r.add(t, *out)
 			} else if len(r.Problems) > 0 {
-				t.Errorf("%s\n%v", lines(r.Problems), s)
+				t.Errorf("broken promises: %s\n%v", lines(r.Problems), s)
 			}
 		}
 	}
@@ -64,7 +64,7 @@ func (r report) add(t *testing.T, file string) {
 	must(t, f.Close())
 }
 
-// TestKept walks the schedules that found a defect.
+// TestKept runs the kept schedules, each of which once found a defect.
 func TestKept(t *testing.T) {
 	skipUnlessAsked(t)
 	files, err := filepath.Glob("testdata/*.json")
@@ -73,27 +73,27 @@ func TestKept(t *testing.T) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			s := load(t, file)
 			if r := walk(t, s); len(r.Problems) > 0 {
-				t.Errorf("%s\n%v", lines(r.Problems), s)
+				t.Errorf("broken promises: %s\n%v", lines(r.Problems), s)
 			}
 		})
 	}
 }
 
-// walk carries a schedule out.
+// walk runs a schedule.
 func walk(t *testing.T, s schedule.Schedule) report {
 	stop := time.AfterFunc(*longest, func() { dump(s.Seed) }).Stop
 	defer stop()
 	var r harness.Result
 	etcd.Bubble(t, func(t *testing.T) { r = harness.Run(s) })
-	walked := report{s.Seed, r.Virtual, len(s.Steps), r.Problems, ""}
+	outcome := report{s.Seed, r.Virtual, len(s.Steps), r.Problems, ""}
 	if len(r.Problems) > 0 {
-		walked.Trace = string(r.Trace)
+		outcome.Trace = string(r.Trace)
 	}
-	return walked
+	return outcome
 }
 
-// dump prints the hanging seed and all goroutines, and ends the process. No clock of a bubble can do
-// this: its time stands still while a goroutine runs, or waits for something outside the bubble.
+// dump prints the hanging seed and all goroutines, and ends the process. It must run outside the bubble, as
+// virtual time stops while a goroutine runs, or waits for something outside.
 func dump(seed uint64) {
 	all := make([]byte, 64<<20)
 	all = all[:runtime.Stack(all, true)]

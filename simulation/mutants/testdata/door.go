@@ -1,4 +1,4 @@
-// Command door is what the tests of mutants mutate.
+// Command door is the program that the tests of mutants change.
 package main
 
 import "fmt"

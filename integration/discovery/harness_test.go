@@ -121,7 +121,7 @@ func (w *world) delete(k string, opts ...clientv3.OpOption) {
 	kit.Must(w.t, err)
 }
 
-// commit applies operations in transactions of a hundred.
+// commit applies operations in transactions of up to a hundred.
 func (w *world) commit(ops []clientv3.Op) {
 	w.t.Helper()
 	for len(ops) > 0 {

@@ -84,16 +84,16 @@ func (l *load) reaches(names ...string) {
 	l.busy.Store(true)
 	defer l.busy.Store(false)
 	var got []string
-	from := -1 // calls before that belong to earlier servers
+	start := -1 // the number of the first call that counts; -1 before the first round
 	l.w.eventuallyOr(func() string { return fmt.Sprintf("%s reaches %v: last %v", l.name, names, got) }, func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if from >= 0 && l.calls < from+50 {
+		if start >= 0 && l.calls < start+50 {
 			return false
 		}
 		got = slices.Sorted(maps.Keys(l.counts))
-		done := from >= 0 && slices.Equal(got, names)
-		from, l.counts = l.calls, map[string]int{}
+		done := start >= 0 && slices.Equal(got, names)
+		start, l.counts = l.calls, map[string]int{}
 		return done
 	})
 }

@@ -18,8 +18,8 @@ const slackCalls = 3
 // Rounds is the number of calls for each instance in a check of shares.
 const Rounds = 12
 
-// WrongShares describes how the distribution of n calls of a caller, by the addresses that served
-// them, differs from the policy in force; "" if it does not.
+// WrongShares describes how n calls of a caller, counted by address, differ from the shares of the
+// policy in force, or returns "".
 func (l Look) WrongShares(c schedule.Caller, served map[string]int, n int) string {
 	p, known := l.Policy(c.Config())
 	left := l.Undrained(p)
@@ -45,7 +45,7 @@ func (l Look) WrongShares(c schedule.Caller, served map[string]int, n int) strin
 	return strings.Join(wrong, "; ")
 }
 
-// Subset returns the number of instances that a caller uses under a policy; 0 means all.
+// Subset returns the number of instances that a caller uses under a policy, or 0 if all.
 func Subset(c schedule.Caller, p fixtures.Policy) int {
 	switch {
 	case p.First:

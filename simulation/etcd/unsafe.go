@@ -9,7 +9,7 @@ import (
 	"unsafe"
 
 	"go.etcd.io/etcd/api/v3/version"
-	_ "go.etcd.io/etcd/client/v3" // its variable is replaced
+	_ "go.etcd.io/etcd/client/v3" // for go:linkname of valCtxCh
 	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/rafthttp"
 	"go.etcd.io/etcd/server/v3/lease"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -124,4 +125,110 @@ func callAll(conn *grpc.ClientConn, callers int, lasts time.Duration) (took []ti
 	}
 	g.Wait()
 	return took, failed
+}
+
+const (
+	turnCalls = 100            // measured calls
+	turnWarm  = turnCalls / 10 // calls before them, so that no turn pays for the pause
+)
+
+// rpc compares calls to servers in the caller's process. The peers take turns of some hundred calls.
+var rpc = &scenario{"RPC", "servers", []int{3}, finders, func(r *run) (map[string]figures, error) {
+	return inTurns(r, params{Role: "rpc", Conns: r.size}, r.part(80), (*proc).ask, medians)
+}}
+
+// medians returns the median of each unit.
+func medians(all []figures) figures {
+	values := make(figures)
+	for unit := range all[0] {
+		var of []float64
+		for _, one := range all {
+			of = append(of, one[unit])
+		}
+		slices.Sort(of)
+		values[unit] = of[len(of)/2]
+	}
+	return values
+}
+
+// childRPC makes the calls of a turn at each request and reports the time of one.
+func childRPC(c *child) (figures, error) {
+	client, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	if _, c.Backends, err = serve(c.Conns, 0); err != nil {
+		return nil, err
+	}
+	etcd := &server{client: client}
+	if err := etcd.putAll(styleAt(c.Peer, c.Key, func(i int) string { return c.Backends[i] }), 0, c.Conns); err != nil {
+		return nil, err
+	}
+	conn, err := c.dial()
+	if err != nil {
+		return nil, err
+	}
+	callAll(conn, 1, 300*time.Millisecond) // until all servers are in use
+	values := figures{}
+	for {
+		if err := c.meet(values); err != nil {
+			return nil, err
+		}
+		var before usage
+		for i := range turnWarm + turnCalls {
+			if i == turnWarm {
+				before = used()
+			}
+			if err := check(conn); err != nil {
+				return nil, err
+			}
+		}
+		values = before.since(turnCalls)
+	}
+}
+
+// policyOf maps peers to their load balancing policies. All but the floor's measure the duration of calls.
+var policyOf = map[string]string{peerFloor: "round_robin", peerOurs: "etcd_peak_ewma", peerGoZero: "p2c_ewma"}
+
+const (
+	slowCallers  = 200
+	slowUsual    = 40 * time.Millisecond
+	slowSlow     = 10 * slowUsual
+	slowWarm     = 500 * time.Millisecond
+	slowMeasured = time.Second
+)
+
+// slow compares how policies handle one server that is ten times slower than the others.
+var slow = &scenario{"Slow", "servers", []int{5}, []string{peerFloor, peerOurs, peerGoZero}, func(r *run) (map[string]figures, error) {
+	return r.each(1, func(peer string) (values figures, err error) {
+		p, err := r.start(params{Role: "slow", Peer: peer, Size: r.size, Conns: r.part(slowCallers), Lasts: r.lasting(slowMeasured)}, &values)
+		if err == nil {
+			p.end()
+		}
+		return values, err
+	})
+}}
+
+func childSlow(c *child) (figures, error) {
+	slow, first, err := serve(1, slowSlow)
+	if err != nil {
+		return nil, err
+	}
+	_, others, err := serve(c.Size-1, slowUsual)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := fixedConn(append(first, others...), policyOf[c.Peer])
+	if err != nil {
+		return nil, err
+	}
+	callAll(conn, c.Conns, slowWarm)
+	before := slow[0].calls.Load()
+	took, failed := callAll(conn, c.Conns, c.Lasts)
+	if failed > 0 {
+		return nil, fmt.Errorf("%d calls failed", failed)
+	}
+	values := latencies(took)
+	values["slow-%"] = float64(slow[0].calls.Load()-before) / float64(len(took)) * 100
+	return values, nil
 }

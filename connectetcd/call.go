@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -15,8 +19,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/gzip" // Connect's clients accept gzip, and send it if told to
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
@@ -157,3 +163,147 @@ func (c *call) send(stream grpc.ClientStream, cancel context.CancelCauseFunc) {
 
 // sendError is the cause of the end of a call whose request could not be sent.
 type sendError struct{ error }
+
+// response returns the response to a call. The caller sets its trailers once the call has ended.
+func (c *call) response(header metadata.MD, body io.ReadCloser) *http.Response {
+	h := make(http.Header, len(header)+1)
+	addMetadata(h, header)
+	if sent := header.Get("content-type"); len(sent) > 0 {
+		h.Set("Content-Type", sent[0])
+	} else { // the call has failed before there was one
+		h.Set("Content-Type", "application/grpc+"+string(c.codec))
+	}
+	return &http.Response{
+		Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/2.0", ProtoMajor: 2,
+		Header: h, Body: body, Trailer: make(http.Header), ContentLength: -1, Request: c.request,
+	}
+}
+
+// errorResponse returns the response to a call that no server has answered.
+func (c *call) errorResponse(err error) *http.Response {
+	response := c.response(nil, http.NoBody)
+	setTrailers(response.Trailer, nil, err)
+	return response
+}
+
+// streamResponse returns the response to a call, when its headers have come or it has ended.
+func (c *call) streamResponse(ctx context.Context, stream grpc.ClientStream, cancel context.CancelCauseFunc) *http.Response {
+	header, _ := stream.Header() // its error is the stream's, which the body gets
+	body := &streamBody{ctx: ctx, stream: stream, cancel: cancel}
+	response := c.response(header, body)
+	body.trailer = response.Trailer
+	return response
+}
+
+// setTrailers sets the trailers of a call that has ended with err, nil for OK.
+func setTrailers(header http.Header, trailer metadata.MD, err error) {
+	addMetadata(header, trailer)
+	s := status.Convert(err)
+	header.Set("Grpc-Status", strconv.Itoa(int(s.Code())))
+	if s.Message() != "" {
+		header.Set("Grpc-Message", url.PathEscape(s.Message()))
+	}
+	if len(s.Proto().GetDetails()) == 0 {
+		return
+	}
+	if details, err := proto.Marshal(s.Proto()); err == nil { // else they are of no use to anybody
+		header.Set("Grpc-Status-Details-Bin", base64.RawStdEncoding.EncodeToString(details))
+	}
+}
+
+// A streamBody is the body of a response that receives messages as it is read.
+type streamBody struct {
+	ctx     context.Context // the call's
+	stream  grpc.ClientStream
+	cancel  context.CancelCauseFunc
+	trailer http.Header // added to at the end
+
+	rest  envelope
+	ended bool
+}
+
+// Read ends with io.EOF however the call ends, for its status is in the trailers.
+func (b *streamBody) Read(to []byte) (int, error) {
+	for len(b.rest) == 0 {
+		if b.ended {
+			return 0, io.EOF
+		}
+		if err := b.stream.RecvMsg(&b.rest); err != nil {
+			b.end(err)
+		}
+	}
+	n := copy(to, b.rest)
+	b.rest = b.rest[n:]
+	return n, nil
+}
+
+func (b *streamBody) end(err error) {
+	b.ended, b.rest = true, nil
+	if errors.Is(err, io.EOF) {
+		err = nil
+	} else if failed := (sendError{}); errors.As(context.Cause(b.ctx), &failed) {
+		err = failed.error
+	}
+	setTrailers(b.trailer, b.stream.Trailer(), err)
+	b.cancel(nil)
+}
+
+// Close ends the call if it has not ended.
+func (b *streamBody) Close() error {
+	b.cancel(nil)
+	return nil
+}
+
+// prefixLen is the length in bytes of a message's prefix: one of flags and four of length. See
+// https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md.
+const prefixLen = 5
+
+// compressedFlag marks a message as compressed.
+const compressedFlag = 1
+
+// maxPrealloc bounds, in bytes, the memory that a length alone can claim.
+const maxPrealloc = 1 << 20
+
+// An envelope is a message with its prefix.
+type envelope []byte
+
+// readEnvelope reads a message. It returns io.EOF at the end of the body.
+func readEnvelope(body io.Reader) (message []byte, compressed bool, err error) {
+	var prefix [prefixLen]byte
+	if _, err := io.ReadFull(body, prefix[:]); err != nil {
+		return nil, false, err
+	}
+	if prefix[0]&^compressedFlag != 0 {
+		return nil, false, fmt.Errorf("a message has the flags %#x, which gRPC does not know", prefix[0])
+	}
+	size := int64(binary.BigEndian.Uint32(prefix[1:]))
+	var read bytes.Buffer
+	read.Grow(int(min(size, maxPrealloc)) + bytes.MinRead) // with room to find the end
+	if _, err := io.CopyN(&read, body, size); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, false, fmt.Errorf("a message of %d bytes: %w", size, err)
+	}
+	return read.Bytes(), prefix[0] == compressedFlag, nil
+}
+
+// A codec passes messages through, for Connect has encoded them. Its value is the name of Connect's codec, which gRPC
+// sends as the content's subtype.
+type codec string
+
+func (c codec) Name() string { return string(c) }
+
+// Marshal returns the message, whose bytes nobody changes afterwards.
+func (codec) Marshal(message any) (mem.BufferSlice, error) {
+	return mem.BufferSlice{mem.SliceBuffer(message.([]byte))}, nil
+}
+
+func (codec) Unmarshal(data mem.BufferSlice, to any) error {
+	size := data.Len()
+	e := make(envelope, prefixLen+size)
+	binary.BigEndian.PutUint32(e[1:], uint32(size)) // gRPC's own length has as many bits
+	data.CopyTo(e[prefixLen:])
+	*to.(*envelope) = e
+	return nil
+}

@@ -2,8 +2,9 @@ package etcdtest_test
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
+	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -200,58 +201,6 @@ func TestClusterClosesWhilePaused(t *testing.T) {
 	cluster.Pause()
 }
 
-func TestTLS(t *testing.T) {
-	cluster := etcdtest.Start(t, etcdtest.WithTLS())
-	put(t, cluster.Client(t), "k", "v")
-	wantValue(t, cluster.Admin(), "k", "v")
-	if cluster.CAFile() == "" {
-		t.Error("no file of the authority")
-	}
-
-	stranger := cluster.Client(t, func(cfg *clientv3.Config) { cfg.TLS = &tls.Config{} })
-	if _, err := stranger.Get(within(t, time.Second), "k"); err == nil {
-		t.Error("a client that does not trust the authority got an answer")
-	}
-}
-
-func TestAuth(t *testing.T) {
-	cluster := etcdtest.Start(t, etcdtest.WithAuth("secret",
-		etcdtest.User{Name: "reader", Password: "r", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("greeter/")}},
-		etcdtest.User{Name: "writer", Password: "w", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("greeter/")}},
-	))
-	reader := cluster.Client(t, etcdtest.As("reader", "r"))
-	writer := cluster.Client(t, etcdtest.As("writer", "w"))
-
-	put(t, writer, "greeter/a", "v")
-	wantValue(t, reader, "greeter/a", "v")
-	for name, err := range map[string]error{
-		"reader writes": second(reader.Put(t.Context(), "greeter/a", "x")),
-		"writer strays": second(writer.Put(t.Context(), "other/a", "x")),
-		"reader strays": second(reader.Get(t.Context(), "greeter", clientv3.WithPrefix())),
-	} {
-		if !errors.Is(err, rpctypes.ErrPermissionDenied) {
-			t.Errorf("%s: %v, want %v", name, err, rpctypes.ErrPermissionDenied)
-		}
-	}
-
-	must(t, cluster.Wipe())
-	wantValue(t, cluster.Client(t, etcdtest.As("reader", "r")), "greeter/a", "")
-	wantValue(t, cluster.Admin(), "greeter/a", "")
-}
-
-func TestTokenExpires(t *testing.T) {
-	cluster := etcdtest.Start(t, etcdtest.WithAuth("secret"), etcdtest.WithTokenTTL(time.Second))
-	client := cluster.Client(t)
-	put(t, client, "k", "v")
-	calls := cluster.Calls()
-	calls.Reset()
-	// etcd drops tokens one to two seconds after their last use; requests keep them alive.
-	for calls.Count(etcdtest.Authenticate, "") == 0 {
-		<-time.After(2100 * time.Millisecond)
-		wantValue(t, client, "k", "v")
-	}
-}
-
 func second[T any](_ T, err error) error { return err }
 
 func TestCalls(t *testing.T) {
@@ -312,4 +261,92 @@ func TestCalls_RecordOptions(t *testing.T) {
 	if all := cluster.Calls().All(); len(all) != 1 || all[0] != want {
 		t.Errorf("calls %+v, want only %+v", all, want)
 	}
+}
+
+// Calls on a closed cluster return an error, and leave nothing behind.
+func TestCluster_Closed(t *testing.T) {
+	t.Parallel()
+	cluster, err := etcdtest.New(t.TempDir())
+	must(t, err)
+	backup, err := cluster.Backup()
+	must(t, err)
+	cluster.Close()
+	if _, err := cluster.Admin().Get(within(t, soon), "a"); err == nil {
+		t.Error("the admin client of a closed cluster answers")
+	}
+	for what, do := range map[string]func() error{
+		"Restart": cluster.Restart, "Wipe": cluster.Wipe, "RestoreBackup": func() error { return cluster.RestoreBackup(backup) },
+		"Member.Restart": cluster.Member(0).Restart,
+	} {
+		if err := do(); err == nil {
+			t.Errorf("%s of a closed cluster succeeds", what)
+		}
+	}
+}
+
+// New creates a directory, which one cluster uses at a time.
+func TestNew_DirectoryInUse(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "made")
+	cluster, err := etcdtest.New(dir)
+	must(t, err)
+	if second, err := etcdtest.New(dir); err == nil {
+		second.Close()
+		t.Error("two clusters share a directory")
+	}
+	put(t, cluster.Admin(), "a", "1")
+	cluster.Close()
+	again, err := etcdtest.New(dir)
+	must(t, err)
+	again.Close()
+}
+
+// Concurrent restarts of a member do not wait for each other's server to end.
+func TestMember_RestartsAtOnce(t *testing.T) {
+	t.Parallel()
+	cluster := etcdtest.Start(t)
+	const many = 8
+	done := make(chan struct{}, many)
+	for range many {
+		go func() {
+			_ = cluster.Member(0).Restart() // it fails if another call has stopped the member again
+			done <- struct{}{}
+		}()
+	}
+	for range many {
+		select {
+		case <-done:
+		case <-within(t, soon).Done():
+			t.Fatal("a restart hangs")
+		}
+	}
+	put(t, cluster.Admin(), "a", "1")
+}
+
+// Calls that stop the members and copy or remove their data wait for each other: etcd ends the process of a server whose data disappears.
+func TestCluster_RestartsAtOnce(t *testing.T) {
+	t.Parallel()
+	cluster := etcdtest.Start(t)
+	backup, err := cluster.Backup()
+	must(t, err)
+	var wg sync.WaitGroup
+	for range 3 {
+		for name, do := range map[string]func() error{
+			"restart": cluster.Restart,
+			"wipe":    cluster.Wipe,
+			"restore": func() error { return cluster.RestoreBackup(backup) },
+			"backup":  func() error { return second(cluster.Backup()) },
+		} {
+			wg.Go(func() {
+				if err := do(); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			})
+		}
+		wg.Go(func() {
+			_ = cluster.Member(0).Restart() // it fails if another call has stopped the member again
+		})
+	}
+	wg.Wait()
+	put(t, cluster.Admin(), "a", "1")
 }

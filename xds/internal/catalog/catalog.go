@@ -1,14 +1,19 @@
-// Package catalog follows services in etcd, and keeps their xDS resources.
-//
-//	catalog.go  the hosts, by the names that clients dial
-//	host.go     one host: its services in etcd, and their resources
+// Package catalog follows services in etcd, and keeps their xDS resources by the name that clients dial.
 package catalog
 
 import (
+	"cmp"
+	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/ads"
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
@@ -69,4 +74,171 @@ func (c *Catalog) Hosts() (all []Host) {
 		}
 	}
 	return all
+}
+
+const (
+	maxSnapshots = 10_000 // cached for a host: one, or one for each zone or client if the policy depends on these
+	maxZones     = 64     // if it depends on zones only: clients can claim any
+)
+
+// host is the services that clients dial by one name. It follows them in etcd from the first time that a client asks for them.
+//
+// The registry may call changed while it holds a lock that Follow and View take, so changed must not take mu.
+type host struct {
+	registry  *runtime.Registry
+	authority string
+	logger    *slog.Logger
+	notify    func(authority string)
+	descs     []*runtime.ServiceDesc // of one key
+
+	stale atomic.Bool // input is out of date
+
+	mu          sync.Mutex
+	followed    []*runtime.Followed // by service; nil: no client has asked
+	input       *mapping.Host       // nil: unknown
+	known       bool                // input was read from etcd; false if etcd denied permission
+	provisional bool                // some of input may be out of date
+	made        map[mapping.Client]*mapping.Snapshot
+	policies    []*mapping.Policy // by service; each is the last valid one
+	err         error             // the current problem
+	unsupported []string          // the features that xDS lacks
+	limit       loglimit.Limiter
+}
+
+// add adds a service. All services of a host share the endpoints, so they have one key.
+func (h *host) add(desc *runtime.ServiceDesc) error {
+	p, err := mapping.ReadPolicy(desc.ServiceConfig)
+	if err != nil {
+		return fmt.Errorf("service %q: %w", desc.Name, err)
+	}
+	h.descs, h.policies = append(h.descs, desc), append(h.policies, p)
+	return nil
+}
+
+// begin follows the services. It must be called with mu held.
+func (h *host) begin() {
+	h.stale.Store(true)
+	for _, desc := range h.descs {
+		f, err := h.registry.Follow(desc, h.changed)
+		if err != nil {
+			h.report(err)
+			return
+		}
+		h.followed = append(h.followed, f)
+	}
+}
+
+func (h *host) changed() {
+	h.stale.Store(true)
+	h.notify(h.authority)
+}
+
+// snapshot returns the resources for a client, nil if they are unknown. provisional reports whether some of them may be out of date.
+func (h *host) snapshot(of mapping.Client) (_ *mapping.Snapshot, provisional bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.followed == nil {
+		h.begin()
+	}
+	if len(h.followed) == len(h.descs) && h.stale.Swap(false) {
+		h.refresh()
+	}
+	if h.input == nil {
+		return nil, false
+	}
+	of = h.input.Client(of)
+	if s := h.made[of]; s != nil {
+		return s, h.provisional
+	}
+	s, err := mapping.Map(h.input, of)
+	if err != nil {
+		h.report(err)
+		return nil, false
+	}
+	if len(h.made) >= maxSnapshots || of.ID == "" && len(h.made) >= maxZones {
+		clear(h.made)
+	}
+	h.made[of] = s
+	return s, h.provisional
+}
+
+// refresh reads the current state of the services. If a service config is invalid or too large, the last one stays in force.
+func (h *host) refresh() {
+	var views []runtime.View
+	var trouble error
+	for _, f := range h.followed {
+		v := f.View()
+		trouble = cmp.Or(trouble, v.Err)
+		if !v.Known && !v.Refused {
+			h.report(trouble)
+			return
+		}
+		views = append(views, v)
+	}
+	next := &mapping.Host{Authority: h.authority, Held: views[0].Held}
+	h.provisional = len(views[0].Endpoints) == 0 // leases expire while etcd is away, and their owners come back
+	for i := range views {
+		h.provisional = h.provisional || views[i].Provisional
+		if p, err := mapping.ReadPolicy(views[i].ServiceConfig); err == nil {
+			h.policies[i] = p
+		} else {
+			trouble = cmp.Or(trouble, fmt.Errorf("the service config of %q is not in force: %w", h.descs[i].Name, err))
+		}
+		next.Services = append(next.Services, mapping.Service{Name: h.descs[i].Name, Policy: h.policies[i], Leading: h.descs[i].Leader})
+		next.Leader = cmp.Or(views[i].Leader, next.Leader)
+	}
+	for _, e := range views[0].Endpoints {
+		next.Endpoints = append(next.Endpoints, endpoint.Endpoint(e))
+	}
+	s, err := mapping.Map(next, mapping.Client{})
+	if err != nil {
+		trouble = err
+		if h.input == nil {
+			h.report(trouble)
+			return
+		}
+		next.Services = h.input.Services // the last config that could be mapped stays in force
+	}
+	h.known = views[0].Known
+	h.input, h.made = next, make(map[mapping.Client]*mapping.Snapshot)
+	if err == nil {
+		h.made[mapping.Client{}] = s
+		if !slices.Equal(h.unsupported, s.Unsupported) {
+			h.unsupported = s.Unsupported
+			h.log(slog.LevelWarn, "features of a service that xDS lacks", "features", s.Unsupported)
+		}
+	}
+	h.report(trouble)
+}
+
+// report sets the current problem, and logs it if it is new. It must be called with mu held.
+func (h *host) report(err error) {
+	last := h.err
+	h.err = err
+	if fmt.Sprint(last) == fmt.Sprint(err) {
+		return
+	}
+	if err != nil {
+		h.log(slog.LevelWarn, "cannot follow a service, its last known state stays in force", "error", err)
+	} else {
+		h.log(slog.LevelInfo, "following a service again")
+	}
+}
+
+// log logs a line about the host, unless there were many.
+func (h *host) log(level slog.Level, text string, attrs ...any) {
+	if ok, missed := h.limit.Allow(time.Now()); ok {
+		h.logger.Log(context.Background(), level, text, loglimit.Attrs(missed, append(attrs, "authority", h.authority)...)...)
+	}
+}
+
+// status returns the status of the host. used is false if no client has asked for it.
+func (h *host) status() (_ Host, used bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := Host{Authority: h.authority, Key: h.descs[0].Key, Known: h.known, Unsupported: h.unsupported, Err: h.err}
+	if h.input != nil {
+		s.Endpoints = len(h.input.Endpoints)
+	}
+	return s, h.followed != nil
 }

@@ -1,0 +1,83 @@
+package etcdtest_test
+
+import (
+	"crypto/tls"
+	"errors"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+func TestTLS(t *testing.T) {
+	cluster := etcdtest.Start(t, etcdtest.WithTLS())
+	put(t, cluster.Client(t), "k", "v")
+	wantValue(t, cluster.Admin(), "k", "v")
+	if cluster.CAFile() == "" {
+		t.Error("no file of the authority")
+	}
+
+	stranger := cluster.Client(t, func(cfg *clientv3.Config) { cfg.TLS = &tls.Config{} })
+	if _, err := stranger.Get(within(t, time.Second), "k"); err == nil {
+		t.Error("a client that does not trust the authority got an answer")
+	}
+}
+
+func TestAuth(t *testing.T) {
+	cluster := etcdtest.Start(t, etcdtest.WithAuth("secret",
+		etcdtest.User{Name: "reader", Password: "r", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("greeter/")}},
+		etcdtest.User{Name: "writer", Password: "w", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("greeter/")}},
+	))
+	reader := cluster.Client(t, etcdtest.As("reader", "r"))
+	writer := cluster.Client(t, etcdtest.As("writer", "w"))
+
+	put(t, writer, "greeter/a", "v")
+	wantValue(t, reader, "greeter/a", "v")
+	for name, err := range map[string]error{
+		"reader writes": second(reader.Put(t.Context(), "greeter/a", "x")),
+		"writer strays": second(writer.Put(t.Context(), "other/a", "x")),
+		"reader strays": second(reader.Get(t.Context(), "greeter", clientv3.WithPrefix())),
+	} {
+		if !errors.Is(err, rpctypes.ErrPermissionDenied) {
+			t.Errorf("%s: %v, want %v", name, err, rpctypes.ErrPermissionDenied)
+		}
+	}
+
+	must(t, cluster.Wipe())
+	wantValue(t, cluster.Client(t, etcdtest.As("reader", "r")), "greeter/a", "")
+	wantValue(t, cluster.Admin(), "greeter/a", "")
+}
+
+// A permission for "" covers all keys. A permission without access has no effect.
+func TestPermission_AllKeys(t *testing.T) {
+	t.Parallel()
+	cluster := etcdtest.Start(t, etcdtest.WithLogger(nil), etcdtest.WithAuth("secret",
+		etcdtest.User{Name: "reader", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("")}},
+		etcdtest.User{Name: "writer", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("")}},
+		etcdtest.User{Name: "nobody", Password: "secret", Permissions: []etcdtest.Permission{{}}}))
+	put(t, cluster.Client(t, etcdtest.As("writer", "secret")), "a", "1")
+	reader := cluster.Client(t, etcdtest.As("reader", "secret"))
+	wantValue(t, reader, "a", "1")
+	if _, err := reader.Put(within(t, soon), "a", "2"); err == nil {
+		t.Error("a reader writes")
+	}
+	if _, err := cluster.Client(t, etcdtest.As("nobody", "secret")).Get(within(t, soon), "a"); err == nil {
+		t.Error("nobody reads")
+	}
+}
+
+func TestTokenExpires(t *testing.T) {
+	cluster := etcdtest.Start(t, etcdtest.WithAuth("secret"), etcdtest.WithTokenTTL(time.Second))
+	client := cluster.Client(t)
+	put(t, client, "k", "v")
+	calls := cluster.Calls()
+	calls.Reset()
+	// etcd drops tokens one to two seconds after their last use; requests keep them alive.
+	for calls.Count(etcdtest.Authenticate, "") == 0 {
+		<-time.After(2100 * time.Millisecond)
+		wantValue(t, client, "k", "v")
+	}
+}

@@ -35,12 +35,12 @@ type call struct {
 	request  *http.Request
 	body     io.ReadCloser
 	method   string          // "/acme.user.v1.UserService/GetUser"
-	desc     grpc.StreamDesc // both ways if the method is not known
+	desc     grpc.StreamDesc // a bidirectional stream if the method is unknown
 	codec    codec
-	encoding string // of messages that are marked as compressed, "" for none
+	encoding string // name of the compressor for messages with the compressed flag, "" for none
 }
 
-// newCall returns the gRPC call of a request, or an error if there is none that it could mean.
+// newCall converts an HTTP request to a gRPC call. It fails if the protocol, the path or a header is not valid in gRPC.
 func newCall(req *http.Request) (*call, error) {
 	subtype, err := checkProtocol(req)
 	if err != nil {
@@ -65,7 +65,7 @@ func newCall(req *http.Request) (*call, error) {
 	return c, nil
 }
 
-// checkProtocol returns the codec's name if the request is one of the gRPC protocol.
+// checkProtocol returns the name of the request's codec, or an error unless the request uses the gRPC protocol.
 func checkProtocol(req *http.Request) (codec string, err error) {
 	contentType, _, _ := strings.Cut(req.Header.Get("Content-Type"), ";")
 	if subtype, ok := strings.CutPrefix(contentType, "application/grpc"); ok && req.Method == http.MethodPost {
@@ -73,13 +73,13 @@ func checkProtocol(req *http.Request) (codec string, err error) {
 			return cmp.Or(codec, "proto"), nil
 		}
 	}
-	return "", fmt.Errorf("connectetcd: a %.10s request with the content type %.100q is of another protocol than gRPC: make the client with connect.WithGRPC, and set no other protocol after that", req.Method, contentType)
+	return "", fmt.Errorf("connectetcd: a %.10s request with the content type %.100q is of another protocol than gRPC: make the client with connect.WithGRPC, without another protocol's option after it", req.Method, contentType)
 }
 
-// streamDesc returns which sides of a method stream: both if no descriptor of it is linked.
+// streamDesc returns which sides of a method stream. Without a linked descriptor of the method both do.
 func streamDesc(method string) grpc.StreamDesc {
 	name := protoreflect.FullName(strings.Replace(method[1:], "/", ".", 1))
-	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(name) // an error: there is none
+	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(name) // an error means that there is none
 	if desc, ok := found.(protoreflect.MethodDescriptor); ok {
 		return grpc.StreamDesc{ServerStreams: desc.IsStreamingServer(), ClientStreams: desc.IsStreamingClient()}
 	}
@@ -96,14 +96,14 @@ func (c *call) options() []grpc.CallOption {
 	return opts
 }
 
-// onlyMessage returns the one message of the request, and closes the body.
+// onlyMessage returns the only message of the request, and closes the body.
 func (c *call) onlyMessage() ([]byte, error) {
 	defer c.body.Close()
 	message, err := c.nextMessage()
 	if errors.Is(err, io.EOF) {
 		return nil, status.Errorf(codes.Internal, "connectetcd: the request of %s has no message: send one", c.method)
 	}
-	if err != nil || c.request.ContentLength == int64(prefixLen+len(message)) { // the length proves that this is all
+	if err != nil || c.request.ContentLength == int64(prefixLen+len(message)) { // no further message fits in the length
 		return message, err
 	}
 	switch _, err := c.nextMessage(); {
@@ -129,7 +129,7 @@ func (c *call) nextMessage() ([]byte, error) {
 	compressor := encoding.GetCompressor(c.encoding)
 	if compressor == nil {
 		return nil, status.Errorf(codes.Unimplemented,
-			"connectetcd: gRPC has no compressor %q: register one with google.golang.org/grpc/encoding, or leave connect.WithSendCompression out", c.encoding)
+			"connectetcd: gRPC has no compressor %q: register one with google.golang.org/grpc/encoding, or do not use connect.WithSendCompression", c.encoding)
 	}
 	// No size limit is needed: the message comes from this process.
 	unpacked, err := compressor.Decompress(bytes.NewReader(message))
@@ -137,7 +137,7 @@ func (c *call) nextMessage() ([]byte, error) {
 		message, err = io.ReadAll(unpacked)
 	}
 	if err != nil {
-		return nil, status.Errorf(codes.Internal, "connectetcd: unpack a message of %s with %q: %v", c.method, c.encoding, err)
+		return nil, status.Errorf(codes.Internal, "connectetcd: decompress a message of %s with %q: %v", c.method, c.encoding, err)
 	}
 	return message, nil
 }
@@ -148,20 +148,20 @@ func (c *call) send(stream grpc.ClientStream, cancel context.CancelCauseFunc) {
 		message, err := c.nextMessage()
 		switch {
 		case errors.Is(err, io.EOF):
-			_ = stream.CloseSend() // the receiver gets its error
+			_ = stream.CloseSend() // RecvMsg returns its error
 			return
 		case err != nil:
 			cancel(sendError{err})
 			return
 		}
-		if stream.SendMsg(message) != nil { // as above
+		if stream.SendMsg(message) != nil { // RecvMsg returns the error
 			_ = c.body.Close()
 			return
 		}
 	}
 }
 
-// sendError is the cause of the end of a call whose request could not be sent.
+// sendError is the cause with which a call is cancelled after its request could not be read.
 type sendError struct{ error }
 
 // response returns the response to a call. The caller sets its trailers once the call has ended.
@@ -170,7 +170,7 @@ func (c *call) response(header metadata.MD, body io.ReadCloser) *http.Response {
 	addMetadata(h, header)
 	if sent := header.Get("content-type"); len(sent) > 0 {
 		h.Set("Content-Type", sent[0])
-	} else { // the call has failed before there was one
+	} else { // the call has failed before the server sent headers
 		h.Set("Content-Type", "application/grpc+"+string(c.codec))
 	}
 	return &http.Response{
@@ -186,9 +186,9 @@ func (c *call) errorResponse(err error) *http.Response {
 	return response
 }
 
-// streamResponse returns the response to a call, when its headers have come or it has ended.
+// streamResponse waits for the headers or the end of a call, and returns its response.
 func (c *call) streamResponse(ctx context.Context, stream grpc.ClientStream, cancel context.CancelCauseFunc) *http.Response {
-	header, _ := stream.Header() // its error is the stream's, which the body gets
+	header, _ := stream.Header() // RecvMsg returns its error, too
 	body := &streamBody{ctx: ctx, stream: stream, cancel: cancel}
 	response := c.response(header, body)
 	body.trailer = response.Trailer
@@ -206,7 +206,7 @@ func setTrailers(header http.Header, trailer metadata.MD, err error) {
 	if len(s.Proto().GetDetails()) == 0 {
 		return
 	}
-	if details, err := proto.Marshal(s.Proto()); err == nil { // else they are of no use to anybody
+	if details, err := proto.Marshal(s.Proto()); err == nil { // details that cannot be encoded are omitted
 		header.Set("Grpc-Status-Details-Bin", base64.RawStdEncoding.EncodeToString(details))
 	}
 }
@@ -216,14 +216,14 @@ type streamBody struct {
 	ctx     context.Context // the call's
 	stream  grpc.ClientStream
 	cancel  context.CancelCauseFunc
-	trailer http.Header // added to at the end
+	trailer http.Header // filled at the end of the call
 
-	rest  envelope
+	rest  envelope // the unread part of the last message
 	ended bool
 }
 
-// Read ends with io.EOF however the call ends, for its status is in the trailers.
-func (b *streamBody) Read(to []byte) (int, error) {
+// Read returns io.EOF after the last message, also if the call fails: the status is in the trailers.
+func (b *streamBody) Read(p []byte) (int, error) {
 	for len(b.rest) == 0 {
 		if b.ended {
 			return 0, io.EOF
@@ -232,11 +232,12 @@ func (b *streamBody) Read(to []byte) (int, error) {
 			b.end(err)
 		}
 	}
-	n := copy(to, b.rest)
+	n := copy(p, b.rest)
 	b.rest = b.rest[n:]
 	return n, nil
 }
 
+// end sets the trailers of the call, whose RecvMsg has returned err.
 func (b *streamBody) end(err error) {
 	b.ended, b.rest = true, nil
 	if errors.Is(err, io.EOF) {
@@ -261,7 +262,7 @@ const prefixLen = 5
 // compressedFlag marks a message as compressed.
 const compressedFlag = 1
 
-// maxPrealloc bounds, in bytes, the memory that a length alone can claim.
+// maxPrealloc bounds the memory in bytes that is allocated for a message before its bytes have arrived.
 const maxPrealloc = 1 << 20
 
 // An envelope is a message with its prefix.
@@ -278,7 +279,7 @@ func readEnvelope(body io.Reader) (message []byte, compressed bool, err error) {
 	}
 	size := int64(binary.BigEndian.Uint32(prefix[1:]))
 	var read bytes.Buffer
-	read.Grow(int(min(size, maxPrealloc)) + bytes.MinRead) // with room to find the end
+	read.Grow(int(min(size, maxPrealloc)) + bytes.MinRead) // ReadFrom needs this room to reach the end
 	if _, err := io.CopyN(&read, body, size); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
@@ -288,22 +289,22 @@ func readEnvelope(body io.Reader) (message []byte, compressed bool, err error) {
 	return read.Bytes(), prefix[0] == compressedFlag, nil
 }
 
-// A codec passes messages through, for Connect has encoded them. Its value is the name of Connect's codec, which gRPC
-// sends as the content's subtype.
+// A codec passes messages through unchanged, because Connect has encoded them. Its value is the name of Connect's codec, which
+// gRPC sends as the content subtype.
 type codec string
 
 func (c codec) Name() string { return string(c) }
 
-// Marshal returns the message, whose bytes nobody changes afterwards.
+// Marshal returns the message without a copy: its bytes do not change afterwards.
 func (codec) Marshal(message any) (mem.BufferSlice, error) {
 	return mem.BufferSlice{mem.SliceBuffer(message.([]byte))}, nil
 }
 
-func (codec) Unmarshal(data mem.BufferSlice, to any) error {
+func (codec) Unmarshal(data mem.BufferSlice, message any) error {
 	size := data.Len()
 	e := make(envelope, prefixLen+size)
 	binary.BigEndian.PutUint32(e[1:], uint32(size)) // gRPC's own length has as many bits
 	data.CopyTo(e[prefixLen:])
-	*to.(*envelope) = e
+	*message.(*envelope) = e
 	return nil
 }

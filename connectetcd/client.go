@@ -32,11 +32,12 @@ import (
 // that is too old for it.
 const SupportPackageIsVersion1 = true
 
-// NewClient returns a Connect client that calls the servers of a service, as generated constructors do. newClient is what
-// protoc-gen-connect-go generates, such as greeterv1connect.NewGreeterServiceClient. The options are those of
-// [runtime.Registry.NewClient], and [WithClientOptions]. It does no I/O; the connection is closed with the registry.
+// NewClient returns a Connect client that calls the servers of a service, as generated constructors do. newClient is a
+// constructor of protoc-gen-connect-go, such as greeterv1connect.NewGreeterServiceClient. The options are those of
+// [runtime.Registry.NewClient], which must have transport credentials, and [WithClientOptions]. NewClient does no I/O, and fails
+// where registry.NewClient does. The client is safe for concurrent use; closing the registry closes its connection.
 //
-// The client speaks the gRPC protocol. See [NewHTTPClient] for what holds for its calls.
+// The client speaks the gRPC protocol. [NewHTTPClient] describes its calls and their limits.
 func NewClient[C any](registry *runtime.Registry, desc *runtime.ServiceDesc,
 	newClient func(connect.HTTPClient, string, ...connect.ClientOption) C, opts ...grpc.DialOption,
 ) (C, error) {
@@ -60,8 +61,7 @@ func NewClient[C any](registry *runtime.Registry, desc *runtime.ServiceDesc,
 // notInHosts matches the characters of keys that no host may have.
 var notInHosts = regexp.MustCompile(`[^A-Za-z0-9._]`)
 
-// baseURL returns the URL of a key, such as "etcd://acme.user". Interceptors see its host as the peer's address. Nothing
-// else uses it.
+// baseURL returns the URL of a key, such as "etcd://acme.user". Only interceptors use it: its host is the peer's address.
 func baseURL(key string) string {
 	host := strings.ReplaceAll(strings.Trim(key, "/"), "/", ".")
 	return runtime.Scheme + "://" + notInHosts.ReplaceAllLiteralString(host, "-")
@@ -73,71 +73,71 @@ type clientOptions struct {
 	opts []connect.ClientOption
 }
 
-// WithClientOptions gives a client options of Connect, such as connect.WithInterceptors. One that sets another protocol
-// than gRPC makes each call fail. It works with [NewClient] and generated constructors, and is ignored elsewhere.
+// WithClientOptions gives a client options of Connect, such as connect.WithInterceptors. Every call fails if one of them sets
+// another protocol than gRPC. WithClientOptions works with [NewClient] and generated constructors, and is ignored elsewhere.
 func WithClientOptions(opts ...connect.ClientOption) grpc.DialOption {
 	return clientOptions{opts: opts}
 }
 
-// WithAffinity sends the calls of a method to the instance that a key in their requests belongs to: see
-// [runtime.WithAffinity]. An affinity in the context wins. Generated constructors give this option for methods whose proto
-// names a field. The procedure is the method's name as "/acme.user.v1.UserService/GetUser"; the method must have one
-// request, and key returns "" for none. It works with [NewClient], and is ignored elsewhere.
+// WithAffinity sends the calls of a method whose requests have the same key to the same instance: see [runtime.WithAffinity].
+// An affinity in the context takes precedence. Generated constructors pass this option for methods whose proto names a field.
+// procedure is the method's name, such as "/acme.user.v1.UserService/GetUser". The method must not stream requests. key returns
+// "" for a request without affinity. WithAffinity works with [NewClient], and is ignored elsewhere.
 func WithAffinity[Req any](procedure string, key func(*Req) string) grpc.DialOption {
-	of := func(message any) string {
+	keyOf := func(message any) string {
 		if req, ok := message.(*Req); ok {
 			return key(req)
 		}
 		return ""
 	}
-	return WithClientOptions(connect.WithInterceptors(affinity{procedure: procedure, of: of}))
+	return WithClientOptions(connect.WithInterceptors(affinity{procedure: procedure, keyOf: keyOf}))
 }
 
-// affinity is an interceptor of clients that takes the affinity of a method's calls from their requests.
+// affinity is a client interceptor that reads the affinity of a method's calls from their requests.
 type affinity struct {
-	connect.UnaryInterceptorFunc // leaves handlers alone
+	connect.UnaryInterceptorFunc // its WrapStreamingHandler changes nothing
 	procedure                    string
-	of                           func(request any) string
+	keyOf                        func(request any) string
 }
 
 func (a affinity) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		if req.Spec().Procedure == a.procedure {
-			ctx = context.WithValue(ctx, affinityKey{}, &affinityValue{a.of(req.Any())})
+			ctx = context.WithValue(ctx, affinityKey{}, &affinityValue{a.keyOf(req.Any())})
 		}
 		return next(ctx, req)
 	}
 }
 
-// WrapStreamingClient is for methods that stream their replies. The context is given before the request is known, so
-// the affinity follows when that is sent.
+// WrapStreamingClient handles methods that stream their replies. The call's context is created before its request is known, so
+// Send sets the affinity.
 func (a affinity) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
 		if spec.Procedure != a.procedure {
 			return next(ctx, spec)
 		}
 		value := new(affinityValue)
-		return affinityConn{next(context.WithValue(ctx, affinityKey{}, value), spec), a.of, value}
+		return affinityConn{next(context.WithValue(ctx, affinityKey{}, value), spec), a.keyOf, value}
 	}
 }
 
 type affinityConn struct {
 	connect.StreamingClientConn
-	of    func(request any) string
+	keyOf func(request any) string
 	value *affinityValue
 }
 
 func (c affinityConn) Send(message any) error {
-	c.value.key = c.of(message)
+	c.value.key = c.keyOf(message)
 	return c.StreamingClientConn.Send(message)
 }
 
 type affinityKey struct{}
 
-// affinityValue is set before the request is sent.
+// affinityValue holds the affinity of a call. It is set before the request is sent.
 type affinityValue struct{ key string }
 
-// affinityOf returns the affinity that the context of a call has by itself, or else that of the call's request.
+// affinityOf returns the affinity that the caller has set in the context, or else that of the request.
 func affinityOf(ctx context.Context) string {
 	if key, given := runtime.Affinity(ctx); given {
 		return key

@@ -25,7 +25,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// body is the body of a request, which says whether it was closed.
+// body is the body of a request. It records that it was closed.
 type body struct {
 	io.Reader
 	closed chan struct{}
@@ -40,7 +40,7 @@ func (b body) Close() error {
 	return nil
 }
 
-// refusing is a connection on which no call can be made.
+// refusing is a connection on which every call fails.
 type refusing struct{}
 
 func (refusing) Invoke(context.Context, string, any, any, ...grpc.CallOption) error {
@@ -51,8 +51,8 @@ func (refusing) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.Cal
 	return nil, status.Error(codes.Unavailable, "no server")
 }
 
-// Whatever is wrong with a request, its error says so, and its body is closed.
-func TestRequestsThatCannotBeMade(t *testing.T) {
+// An error names what is wrong with the request, and the body is closed.
+func TestDo_RefusesInvalidRequests(t *testing.T) {
 	const (
 		unary  = grpc_health_v1.Health_Check_FullMethodName
 		server = grpc_health_v1.Health_Watch_FullMethodName
@@ -74,17 +74,17 @@ func TestRequestsThatCannotBeMade(t *testing.T) {
 		"Connect's streams": {refusing{}, "POST", server, "application/connect+json", bytes.NewReader(one), "\"application/connect+json\""},
 		"gRPC-Web":          {refusing{}, "POST", unary, "application/grpc-web+proto", bytes.NewReader(one), "is of another protocol than gRPC"},
 		"gRPC-Web as text":  {refusing{}, "POST", unary, "application/grpc-web-text", bytes.NewReader(one), "is of another protocol than gRPC"},
-		"a path before":     {refusing{}, "POST", "/api" + unary, "application/grpc", bytes.NewReader(one), "is not a method"},
+		"a base URL's path": {refusing{}, "POST", "/api" + unary, "application/grpc", bytes.NewReader(one), "is not a method"},
 		"no method":         {refusing{}, "POST", "/acme.Greeter", "application/grpc", bytes.NewReader(one), "is not a method"},
 		"no message":        {refusing{}, "POST", unary, "application/grpc", bytes.NewReader(nil), "has no message"},
-		"then broken":       {refusing{}, "POST", unary, "application/grpc", io.MultiReader(bytes.NewReader(one), iotest.ErrReader(errors.New("broken"))), "broken"},
+		"a broken end":      {refusing{}, "POST", unary, "application/grpc", io.MultiReader(bytes.NewReader(one), iotest.ErrReader(errors.New("broken"))), "broken"},
 		"two messages":      {refusing{}, "POST", server, "application/grpc", bytes.NewReader(append(one, one...)), "more than one message"},
 		"a short message":   {refusing{}, "POST", unary, "application/grpc", bytes.NewReader(one[:7]), "unexpected EOF"},
 		"a broken body":     {refusing{}, "POST", unary, "application/grpc", iotest.ErrReader(errors.New("broken")), "broken"},
 		"unknown flags":     {refusing{}, "POST", unary, "application/grpc", bytes.NewReader(frame(4, nil)), "the flags 0x4"},
 		"no server":         {refusing{}, "POST", unary, "application/grpc", bytes.NewReader(one), "no server"},
-		"none for a reply":  {refusing{}, "POST", server, "application/grpc", bytes.NewReader(one), "no server"},
-		"none for a stream": {refusing{}, "POST", other, "application/grpc", bytes.NewReader(one), "no server"},
+		"no reply stream":   {refusing{}, "POST", server, "application/grpc", bytes.NewReader(one), "no server"},
+		"no stream":         {refusing{}, "POST", other, "application/grpc", bytes.NewReader(one), "no server"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sent := body{c.body, make(chan struct{})}
@@ -96,15 +96,15 @@ func TestRequestsThatCannotBeMade(t *testing.T) {
 			resp, err := NewHTTPClient(c.conn).Do(req)
 			if err != nil {
 				if failed := new(connect.Error); !errors.As(err, &failed) || !strings.Contains(err.Error(), c.want) {
-					t.Errorf("%v; want ... %s", err, c.want)
+					t.Errorf("Do fails with %v, want a connect.Error with %q", err, c.want)
 				}
 			} else {
 				if rest, err := io.ReadAll(resp.Body); len(rest) > 0 || err != nil {
-					t.Errorf("the body is %q, %v", rest, err)
+					t.Errorf("the response has the body %q, %v, want none", rest, err)
 				}
 				message, err := url.PathUnescape(resp.Trailer.Get("Grpc-Message"))
 				if resp.Trailer.Get("Grpc-Status") == "0" || err != nil || !strings.Contains(message, c.want) {
-					t.Errorf("the trailers are %v; want ... %s", resp.Trailer, c.want)
+					t.Errorf("the response has the trailers %v, want an error with %q", resp.Trailer, c.want)
 				}
 				if err := resp.Body.Close(); err != nil {
 					t.Error(err)
@@ -115,8 +115,8 @@ func TestRequestsThatCannotBeMade(t *testing.T) {
 	}
 }
 
-// The affinity of the context is sent as gRPC's clients send it, with the request's headers, and wins over the request's own.
-func TestAffinityOfTheContext(t *testing.T) {
+// The affinity in the context is sent like that of gRPC's clients, with the request's headers, in place of the request's affinity.
+func TestNewCall_PrefersAffinityOfContext(t *testing.T) {
 	ctx := runtime.WithAffinity(t.Context(), "user-4711")
 	want, _ := metadata.FromOutgoingContext(ctx)
 	ctx = context.WithValue(ctx, affinityKey{}, &affinityValue{"of the request"})
@@ -132,16 +132,16 @@ func TestAffinityOfTheContext(t *testing.T) {
 	}
 	want.Set("x-trace", "1")
 	if got, _ := metadata.FromOutgoingContext(call.ctx); !reflect.DeepEqual(got, want) {
-		t.Errorf("%v is sent; want %v", got, want)
+		t.Errorf("the call sends the metadata %v, want %v", got, want)
 	}
 }
 
-// frame returns a message as it stands in a body.
+// frame returns a message with its prefix, as in a body.
 func frame(flags byte, message []byte) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{flags}, uint32(len(message))), message...)
 }
 
-// FuzzKey calls under keys as protos have them: the URL of each is one that Connect takes, with the method as its path.
+// FuzzKey checks that the base URL of any key, with a method appended, is a valid URL whose path is the method.
 func FuzzKey(f *testing.F) {
 	for _, key := range []string{"acme/user", "/acme/user/", "", "acme/library:v2", "acme/library@eu", "acme/100%", "a#b", "a?b", "a/[x", "acme/Bücherei", "a|b"} {
 		f.Add(key)
@@ -150,13 +150,12 @@ func FuzzKey(f *testing.F) {
 		const method = grpc_health_v1.Health_Check_FullMethodName
 		got, err := url.ParseRequestURI(baseURL(key) + method)
 		if err != nil || got.Path != method || got.RawQuery != "" {
-			t.Fatalf("%q: %v, %v", key, got, err)
+			t.Fatalf("the URL of the key %q is %v, %v, want the path %q alone", key, got, err, method)
 		}
 	})
 }
 
-// FuzzRequest reads bodies as Connect's clients, or anyone, write them. An uncompressed body is written the
-// same again, and no length makes it take memory that the body has not.
+// FuzzRequest reads the messages of any body. Those of an uncompressed body are encoded to the same bytes again.
 func FuzzRequest(f *testing.F) {
 	var packed bytes.Buffer
 	writer := gzip.NewWriter(&packed)
@@ -200,7 +199,7 @@ func FuzzRequest(f *testing.F) {
 			again = append(again, frame(0, message)...)
 		}
 		if !compressed && !bytes.Equal(again, body) {
-			t.Errorf("%q is written again as %q", body, again)
+			t.Errorf("the messages of the body %q are encoded as %q, want the same", body, again)
 		}
 	})
 }
@@ -215,17 +214,17 @@ func FuzzMetadata(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name, value string) {
 		md, _ := toMetadata(http.Header{name: {value}, "Beside": {"red"}}) // after an error the rest is there
 		if !slices.Contains(md["beside"], "red") {
-			t.Errorf("beside %q: %q the rest is %q", name, value, md)
+			t.Errorf("the headers %q: %q and Beside: red become %q, want Beside in it", name, value, md)
 		}
 		back := make(http.Header)
 		addMetadata(back, md)
 		md2, err := toMetadata(back)
 		if err != nil {
-			t.Fatalf("%q: %v", back, err)
+			t.Fatalf("toMetadata(%q) fails with %v, want no error", back, err)
 		}
 		for key, values := range md {
 			if !slices.Equal(values, md2[key]) {
-				t.Errorf("%q became %q", md, md2)
+				t.Errorf("the metadata %q is %q after a conversion to headers and back, want the same", md, md2)
 			}
 		}
 	})

@@ -16,22 +16,22 @@ import (
 // [runtime.Registry.NewClient]. It is safe for concurrent use, and does not close conn.
 //
 // Make the client with connect.WithGRPC: requests of other protocols fail with connect.CodeUnimplemented. The scheme and
-// host of the base URL are ignored, and it must have no path. connect.IsWireError is true of every error of a call.
+// host of the base URL are ignored, and it must have no path. connect.IsWireError returns true for every error of a call.
 //
-// Headers that HTTP or gRPC set themselves are not sent, User-Agent and Grpc-Timeout among them: use grpc.WithUserAgent
-// and the context's deadline. A reply may have 4 MiB unless grpc.MaxCallRecvMsgSize says otherwise;
-// connect.WithReadMaxBytes applies as well. Compressed requests need a gRPC compressor of that name; gzip is registered.
+// Headers that HTTP or gRPC set themselves, such as User-Agent and Grpc-Timeout, are not sent: use grpc.WithUserAgent and
+// the context's deadline. The limit of a reply message is 4 MiB, or grpc.MaxCallRecvMsgSize; connect.WithReadMaxBytes applies
+// as well. A compressed request needs a gRPC compressor of the same name; gzip is registered.
 //
-// Unary calls pass the connection's unary interceptors, all others its stream interceptors. A method whose descriptor is
-// not linked into the program counts as a bidirectional stream.
+// Unary calls pass through the connection's unary interceptors, all others through its stream interceptors. A method whose
+// descriptor is not linked into the program is called as a bidirectional stream.
 func NewHTTPClient(conn grpc.ClientConnInterface) connect.HTTPClient { return httpClient{conn} }
 
 type httpClient struct {
 	conn grpc.ClientConnInterface
 }
 
-// Do implements [connect.HTTPClient]. It returns an error for a request that is not for gRPC. That of a call is in the
-// trailers of its response.
+// Do implements [connect.HTTPClient]. It returns an error only for a request that is no gRPC call. The status of a call,
+// successful or not, is in the trailers of the response.
 func (c httpClient) Do(req *http.Request) (*http.Response, error) {
 	call, err := newCall(req)
 	if conn, ok := c.conn.(*grpc.ClientConn); c.conn == nil || ok && conn == nil {
@@ -39,14 +39,14 @@ func (c httpClient) Do(req *http.Request) (*http.Response, error) {
 	}
 	if err != nil {
 		if req.Body != nil {
-			_ = req.Body.Close() // as RoundTripper demands; nothing was read of it
+			_ = req.Body.Close() // as http.RoundTripper requires, also after an error
 		}
 		return nil, err
 	}
 	if call.desc.ClientStreams {
 		return c.stream(call), nil
 	}
-	// The request is complete when it is given.
+	// Without a request stream, the body already has the whole request.
 	message, err := call.onlyMessage()
 	switch {
 	case err != nil:
@@ -70,7 +70,7 @@ func (c httpClient) unary(call *call, message []byte) *http.Response {
 	return response
 }
 
-// serverStream makes a call whose one request is at hand.
+// serverStream makes a call with one request, message, and a stream of replies.
 func (c httpClient) serverStream(call *call, message []byte) *http.Response {
 	ctx, cancel := context.WithCancelCause(call.ctx)
 	stream, err := c.conn.NewStream(ctx, &call.desc, call.method, call.options()...)
@@ -80,17 +80,17 @@ func (c httpClient) serverStream(call *call, message []byte) *http.Response {
 	if err == nil {
 		err = stream.CloseSend()
 	}
-	if err != nil && !errors.Is(err, io.EOF) { // io.EOF: the call has ended, and its status says why
+	if err != nil && !errors.Is(err, io.EOF) { // io.EOF means that the call has ended: RecvMsg returns its status
 		cancel(nil)
 		return call.errorResponse(err)
 	}
 	return call.streamResponse(ctx, stream, cancel)
 }
 
-// stream makes a call that sends its requests while it may receive replies.
+// stream makes a call that sends requests and receives replies at the same time.
 func (c httpClient) stream(call *call) *http.Response {
 	ctx, cancel := context.WithCancelCause(call.ctx)
-	// That ends the call for the writer of the body and for the goroutine that sends it.
+	// At the end of the call, Close unblocks the writer of the body and the goroutine that reads and sends it.
 	context.AfterFunc(ctx, func() { _ = call.body.Close() })
 	stream, err := c.conn.NewStream(ctx, &call.desc, call.method, call.options()...)
 	if err != nil {

@@ -17,19 +17,19 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// httpServer is the HTTP server in the form in which runtime.Server serves one of gRPC.
+// httpServer adapts an HTTP server to runtime.GRPCServer, the interface of the servers that a runtime.Server serves.
 type httpServer struct {
 	http *http.Server
 
 	mu       sync.Mutex
 	services map[string]grpc.ServiceInfo
-	faults   []error // of NewServer and of registering; Serve and Announce return them
+	faults   []error // of NewServer, Register and HandleHealth; Serve and Announce return them
 }
 
-// add notes a service with the methods of its descriptor. A service without a linked descriptor is not noted: callers
-// assume that it has every method.
+// add records a service with the methods of its descriptor. It ignores a service without a linked descriptor: callers then
+// assume that the service has every method.
 func (s *httpServer) add(service string) {
-	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service)) // an error: there is none
+	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service)) // an error means that there is none
 	desc, ok := found.(protoreflect.ServiceDescriptor)
 	if !ok {
 		return
@@ -56,7 +56,7 @@ func (s *httpServer) err() error {
 	return errors.Join(s.faults...)
 }
 
-// RegisterService notes gRPC's health service, the only one that runtime.Server registers. HandleHealth serves it.
+// RegisterService records gRPC's health service, the only one that runtime.Server registers. HandleHealth serves it.
 func (s *httpServer) RegisterService(desc *grpc.ServiceDesc, _ any) { s.add(desc.ServiceName) }
 
 func (s *httpServer) GetServiceInfo() map[string]grpc.ServiceInfo {
@@ -65,9 +65,9 @@ func (s *httpServer) GetServiceInfo() map[string]grpc.ServiceInfo {
 	return maps.Clone(s.services)
 }
 
-// Serve closes lis. runtime.Server ignores grpc.ErrServerStopped after it has stopped the server itself.
+// Serve serves on lis, and closes it. runtime.Server ignores grpc.ErrServerStopped after it has stopped the server itself.
 func (s *httpServer) Serve(lis net.Listener) error {
-	defer lis.Close() // ServeTLS leaves it open where HTTP/2 cannot be configured
+	defer lis.Close() // ServeTLS leaves it open if HTTP/2 cannot be configured
 	var err error
 	if hasCertificate(s.http.TLSConfig) && !isTLS(lis) {
 		err = s.http.ServeTLS(lis, "", "")
@@ -75,30 +75,30 @@ func (s *httpServer) Serve(lis net.Listener) error {
 		err = s.http.Serve(lis)
 	}
 	if errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("connectetcd: the http.Server was shut down, and not by the end of Serve's context: %w (%w)", err, grpc.ErrServerStopped)
+		return fmt.Errorf("connectetcd: the http.Server was shut down before the context of Serve ended: %w (%w)", err, grpc.ErrServerStopped)
 	}
 	return err
 }
 
-// GracefulStop returns when calls have ended, or Stop has cut them.
-func (s *httpServer) GracefulStop() { _ = s.http.Shutdown(context.Background()) } // an error: a listener was closed before
+// GracefulStop returns when all calls have ended, or Stop has cut them.
+func (s *httpServer) GracefulStop() { _ = s.http.Shutdown(context.Background()) } // it fails if a listener is already closed
 
-func (s *httpServer) Stop() { _ = s.http.Close() } // an error: as above
+func (s *httpServer) Stop() { _ = s.http.Close() } // as above
 
 // checkHTTP2 returns an error if the server will not speak HTTP/2 on a listener.
 func checkHTTP2(s *http.Server, lis net.Listener) error {
-	var cure string
+	var remedy string
 	switch overTLS := hasCertificate(s.TLSConfig) || isTLS(lis); {
 	case !overTLS && (s.Protocols == nil || !s.Protocols.UnencryptedHTTP2()):
-		cure = "set a certificate in its TLSConfig or, without TLS, call SetUnencryptedHTTP2(true) on its Protocols, in place of h2c.NewHandler"
+		remedy = "set a certificate in its TLSConfig or, without TLS, call SetUnencryptedHTTP2(true) on its Protocols instead of h2c.NewHandler"
 	case overTLS && !http2OverTLS(s):
-		cure = "call SetHTTP2(true) on its Protocols, or leave Protocols and TLSNextProto nil"
+		remedy = "call SetHTTP2(true) on its Protocols, or leave Protocols and TLSNextProto nil"
 	case isTLS(lis) && s.TLSConfig != nil && !slices.Contains(s.TLSConfig.NextProtos, "h2"): // net/http adds it for its own listeners only
-		cure = `add "h2" to the NextProtos of its TLSConfig and of the listener's, or give Serve a listener without TLS`
+		remedy = `add "h2" to the NextProtos of its TLSConfig and of the listener's, or give Serve a listener without TLS`
 	default:
 		return nil
 	}
-	return errors.New("connectetcd: the http.Server speaks no HTTP/2, which the gRPC protocol needs: " + cure)
+	return errors.New("connectetcd: the http.Server speaks no HTTP/2, which the gRPC protocol needs: " + remedy)
 }
 
 // http2OverTLS reports whether the server speaks HTTP/2 over TLS, by the rules of net/http.
@@ -116,5 +116,5 @@ func hasCertificate(c *tls.Config) bool {
 
 var tlsListener = reflect.TypeOf(tls.NewListener(nil, nil))
 
-// isTLS reports whether package tls made lis. It negotiates HTTP/2 if its configuration says so.
+// isTLS reports whether lis is a listener of package tls, which negotiates HTTP/2 if its NextProtos contain "h2".
 func isTLS(lis net.Listener) bool { return reflect.TypeOf(lis) == tlsListener }

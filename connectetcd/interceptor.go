@@ -13,10 +13,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 )
 
-// NewLaneInterceptor returns an interceptor for handlers, given by connect.WithInterceptors: the calls that a handler makes
-// with its context are in the lane of the call that it handles. See [runtime.CarryLane]. The context also has the request's
-// metadata, as in a gRPC server. Clients ignore the interceptor. Handlers' errors that are gRPC statuses reach callers with
-// the status's code.
+// NewLaneInterceptor returns an interceptor for handlers, to pass to connect.WithInterceptors. It puts the lane of the handled
+// call into the handler's context, and so into the calls that the handler makes: see [runtime.CarryLane]. The context also has
+// the request's metadata, as in a gRPC server. If a handler returns a gRPC status as its error, the caller gets the status's
+// code. In clients the interceptor does nothing.
 func NewLaneInterceptor() connect.Interceptor {
 	return laneInterceptor{func(next connect.UnaryFunc) connect.UnaryFunc {
 		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
@@ -37,11 +37,11 @@ func (laneInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) c
 	}
 }
 
-// incoming returns ctx with a request's metadata and lane. Metadata that is not base64 is left out: gRPC's clients send none.
+// incoming returns ctx with a request's metadata and lane. It omits binary metadata that is not valid base64.
 func incoming(ctx context.Context, header http.Header) context.Context {
 	md, _ := toMetadata(header)
 	ctx = metadata.NewIncomingContext(ctx, md)
-	// CarryLane decides which lane counts, and returns no error of its own.
+	// CarryLane finds the call's lane. It returns what its handler returns, so no error here.
 	_, _ = runtime.CarryLane(ctx, nil, nil, func(carried context.Context, _ any) (any, error) {
 		ctx = carried
 		return nil, nil
@@ -49,8 +49,8 @@ func incoming(ctx context.Context, header http.Header) context.Context {
 	return ctx
 }
 
-// fromStatus returns an error of a handler as Connect sends it. A gRPC status becomes an error of Connect with the same
-// code: the numbers are the same. Other errors stay as they are: calls may share them, and others may inspect their chains.
+// fromStatus converts a handler's error that is a gRPC status to an error of Connect with the same code, which has the same
+// number. It returns other errors unchanged: calls may share them, and interceptors may inspect the errors that they wrap.
 func fromStatus(err error) error {
 	if coded := new(connect.Error); err == nil || errors.As(err, &coded) {
 		return err
@@ -61,16 +61,17 @@ func fromStatus(err error) error {
 	}
 	converted := connect.NewError(connect.Code(s.Code()), errors.New(s.Message()))
 	for _, value := range s.Proto().GetDetails() {
-		if detail, wrong := connect.NewErrorDetail(value); wrong == nil {
+		if detail, err := connect.NewErrorDetail(value); err == nil {
 			converted.AddDetail(detail)
 		}
 	}
 	return converted
 }
 
-// CheckLeader returns an error unless the call with ctx, the context that Connect gives to a handler, is for this process as
-// the leader that it is now: see [leader.Leadership.Check]. Call it first in handlers of the leader's methods: callers make a
-// unary call again that it refuses, because nothing was done. Later in a handler use Check, with [NewLaneInterceptor].
+// CheckLeader returns an error unless this process leads now, with the token that the call carries: see
+// [leader.Leadership.Check]. ctx is the context that Connect passes to a handler. Call CheckLeader first in the handlers of the
+// leader's methods: callers repeat a unary call that it refuses, because the handler has done nothing yet. Later in a handler
+// call leads.Check, which needs [NewLaneInterceptor].
 func CheckLeader(ctx context.Context, leads *leader.Leadership) error {
 	var header http.Header
 	if info, ok := connect.CallInfoForHandlerContext(ctx); ok {

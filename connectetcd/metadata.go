@@ -19,10 +19,10 @@ var reservedHeaders = map[string]bool{
 	"Grpc-Status-Details-Bin": true, "Grpc-Timeout": true,
 }
 
-// binarySuffix ends the names of headers whose values are bytes, which travel as base64.
+// binarySuffix ends the names of headers whose values are bytes, sent as base64.
 const binarySuffix = "-bin"
 
-// toMetadata converts headers to metadata, without the reserved ones. After an error it has all but what cannot be decoded.
+// toMetadata converts headers to metadata, without the reserved ones. If it fails, md has every value that can be decoded.
 func toMetadata(header http.Header) (md metadata.MD, failed error) {
 	md = make(metadata.MD)
 	for name, values := range header {
@@ -35,7 +35,7 @@ func toMetadata(header http.Header) (md metadata.MD, failed error) {
 			continue
 		}
 		for _, value := range values {
-			// As gRPC says, a value may be several, with commas between.
+			// By gRPC's specification a header may have several values, separated by commas.
 			for value := range strings.SplitSeq(value, ",") {
 				decoded, err := connect.DecodeBinaryHeader(strings.TrimSpace(value))
 				if err != nil {

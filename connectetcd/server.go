@@ -17,22 +17,22 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// Server is an HTTP server whose Connect services are in etcd while it serves. Generated code registers services on it;
-// then it is served once, by Serve or by the caller with Announce and Withdraw. Its order is that of [runtime.Server].
+// Server is an HTTP server whose Connect services are in etcd while it serves. First register services, by generated code.
+// Then call Serve once, or serve the HTTP server by other means and call Announce and Withdraw, as with [runtime.Server].
 //
 // Callers speak the gRPC protocol, so the HTTP server must speak HTTP/2: with a certificate in its TLSConfig, or without
-// TLS where its Protocols have SetUnencryptedHTTP2(true). Timeouts of the HTTP server, such as WriteTimeout, hold for
-// streams, too. An HTTP server is for one Server, which shuts it down.
+// TLS if SetUnencryptedHTTP2(true) was called on its Protocols. Timeouts of the HTTP server, such as WriteTimeout, apply to
+// streams, too. Each Server needs its own HTTP server, which it shuts down.
 type Server struct {
 	routes *http.ServeMux
 	below  *httpServer
 	server *runtime.Server
 }
 
-// NewServer returns a server on s, which it does not start. Services are registered on the *http.ServeMux that is the
-// Handler of s, whose other routes are left alone; a nil Handler becomes a new one. To put middleware around the services,
-// wrap the Handler after NewServer. The caller leaves Serve and Shutdown of s to the Server or else uses
-// [Server.Announce]. The options are those of [runtime.Registry.NewServer].
+// NewServer returns a server that will serve s. Services are registered on the Handler of s: an *http.ServeMux, whose other
+// routes stay, or nil, which NewServer replaces by a new one. To put middleware around the services, wrap the Handler after
+// NewServer. Do not call Serve or Shutdown of s, except together with [Server.Announce]. The options are those of
+// [runtime.Registry.NewServer]. Serve and Announce return the error if an argument is invalid.
 func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.ServerOption) *Server {
 	below := &httpServer{http: s, services: make(map[string]grpc.ServiceInfo)}
 	if s == nil {
@@ -46,14 +46,14 @@ func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.Serve
 	case *http.ServeMux:
 		routes = handler
 	default: // services are registered on routes, which is not served
-		below.fault(fmt.Errorf("connectetcd: the Handler of the http.Server is a %T, in which no service can be registered: give NewServer an *http.ServeMux, and wrap the Handler after that", handler))
+		below.fault(fmt.Errorf("connectetcd: the Handler of the http.Server is a %T, in which no service can be registered: give NewServer an *http.ServeMux, and wrap it afterwards", handler))
 	}
 	return &Server{routes, below, registry.NewServer(below, opts...)}
 }
 
-// Register registers a service on a server, as generated code does. newHandler is what protoc-gen-connect-go generates,
+// Register registers a service on a server, as generated code does. newHandler is a constructor of protoc-gen-connect-go,
 // such as greeterv1connect.NewGreeterServiceHandler. The options are those of newHandler, and [WithRegisterOptions].
-// Serve and Announce return the errors.
+// Serve and Announce return the error if an argument is invalid.
 func Register[H any](s *Server, desc *runtime.ServiceDesc, newHandler func(H, ...connect.HandlerOption) (string, http.Handler),
 	impl H, opts ...connect.HandlerOption,
 ) {
@@ -68,7 +68,7 @@ func Register[H any](s *Server, desc *runtime.ServiceDesc, newHandler func(H, ..
 	}
 	s.server.Publish(desc, registerOpts...)
 	if desc == nil {
-		return // an error of Publish
+		return // Serve and Announce return Publish's error
 	}
 	if any(impl) == nil {
 		s.below.fault(fmt.Errorf("connectetcd: service %s is registered with a nil implementation", desc.Name))
@@ -78,7 +78,7 @@ func Register[H any](s *Server, desc *runtime.ServiceDesc, newHandler func(H, ..
 	s.below.add(desc.Name)
 }
 
-// handle registers a handler, as http.ServeMux does, whose panic becomes an error.
+// handle registers a handler on the ServeMux, whose panic at an invalid pattern it turns into an error.
 func (s *Server) handle(pattern string, handler http.Handler) {
 	defer func() {
 		if reason := recover(); reason != nil {
@@ -88,10 +88,10 @@ func (s *Server) handle(pattern string, handler http.Handler) {
 	s.routes.Handle(pattern, handler)
 }
 
-// HandleHealth registers gRPC's health service on the server, with the statuses of checker, which is asked every second.
-// The entry of a service is out of etcd while the service is not serving; for a service that checker does not know, the
-// whole server counts. While the server drains, its services are not serving, if checker has the method SetStatus of
-// *grpchealth.StaticChecker. Without a health service the entries are in etcd while the server is announced.
+// HandleHealth registers gRPC's health service on the server, with the statuses of checker, and asks checker every second.
+// The entry of a service is removed from etcd while its status is not serving. For a service that checker does not know, the
+// status of the whole server, "", counts. While the server drains, its services are not serving, if checker has the method
+// SetStatus of *grpchealth.StaticChecker. Without a health service, entries are in etcd as long as the server is announced.
 func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.HandlerOption) {
 	if checker == nil {
 		s.below.fault(errors.New("connectetcd: HandleHealth was given a nil checker"))
@@ -101,12 +101,12 @@ func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.Handle
 	s.server.RegisterService(&healthpb.Health_ServiceDesc, health{checker: checker})
 }
 
-// Serve serves on lis, which it closes, until ctx ends, and keeps the published services in etcd as long, as
-// [runtime.Server.Serve] does: it announces them in the background; when ctx ends it withdraws them, waits for the drain
-// delay, and has the HTTP server shut down within the stop timeout. Calls that are open then are cut. Serve returns nil
-// after a clean drain. It serves TLS if the http.Server has a certificate in its TLSConfig.
+// Serve serves on lis until ctx ends, and keeps the registered services in etcd until then, as [runtime.Server.Serve] does.
+// It announces them in the background. When ctx ends it withdraws them, waits for the drain delay (1 s by default), and shuts
+// down the HTTP server within the stop timeout (20 s), after which it cuts open calls. Serve closes lis, and returns nil after a
+// clean drain. It serves TLS if the http.Server has a certificate in its TLSConfig.
 //
-// A server is served once.
+// Serve can be called once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	err := s.below.err()
 	if err == nil && lis != nil {
@@ -121,8 +121,8 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	return s.server.Serve(ctx, lis)
 }
 
-// Announce puts the published services in etcd for a server that the caller serves: see [runtime.Server.Announce]. The
-// caller sees to it that the server speaks HTTP/2.
+// Announce puts the registered services in etcd for a server that the caller serves: see [runtime.Server.Announce]. That
+// server must speak HTTP/2. addr is the address of its listener, host:port.
 func (s *Server) Announce(ctx context.Context, addr string) error {
 	if err := s.below.err(); err != nil {
 		return err
@@ -130,13 +130,13 @@ func (s *Server) Announce(ctx context.Context, addr string) error {
 	return s.server.Announce(ctx, addr)
 }
 
-// Withdraw takes the services out of etcd: see [runtime.Server.Withdraw].
+// Withdraw removes the services from etcd: see [runtime.Server.Withdraw].
 func (s *Server) Withdraw(ctx context.Context) error { return s.server.Withdraw(ctx) }
 
 // Status returns the states of the entries of this server, sorted by key: see [runtime.Server.Status].
 func (s *Server) Status() []runtime.Status { return s.server.Status() }
 
-// Unwrap returns the server beneath, for [leader.Of]. The caller registers nothing on it and does not serve it.
+// Unwrap returns the underlying server, for [leader.Of]. Do not register services on it, and do not serve it.
 func (s *Server) Unwrap() *runtime.Server { return s.server }
 
 // registerOptions is a connect.HandlerOption that Connect ignores and Register applies.
@@ -145,21 +145,21 @@ type registerOptions struct {
 	opts []runtime.RegisterOption
 }
 
-// WithRegisterOptions gives the entry of a service options such as runtime.WithVersion. It works when given to [Register] or a
-// generated function itself, and is ignored elsewhere, also within connect.WithHandlerOptions.
+// WithRegisterOptions sets options of a service's entry, such as runtime.WithVersion. Pass it to [Register] or a generated
+// function directly: elsewhere, also within connect.WithHandlerOptions, it is ignored.
 func WithRegisterOptions(opts ...runtime.RegisterOption) connect.HandlerOption {
 	return registerOptions{connect.WithHandlerOptions(), opts}
 }
 
-// health is a checker as the health service that a runtime.Server polls every second: Watch stays unimplemented. The
-// values are comparable, for runtime.Server leaves the statuses of a checker alone that its servers share.
+// health adapts a checker to gRPC's health service, which a runtime.Server polls every second. Watch stays unimplemented. Values
+// are comparable: by that, runtime.Server finds a checker that several servers share, and does not change its statuses.
 type health struct {
 	healthpb.UnimplementedHealthServer
 	checker grpchealth.Checker
 }
 
-// Check returns the checker's status. Both types give a status the same number. SERVICE_UNKNOWN has no grpchealth.Status:
-// a checker returns CodeNotFound instead.
+// Check returns the checker's status, which has the same number in both types. In place of SERVICE_UNKNOWN a checker returns
+// CodeNotFound.
 func (h health) Check(ctx context.Context, req *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
 	resp, err := h.checker.Check(ctx, &grpchealth.CheckRequest{Service: req.GetService()})
 	if err != nil {

@@ -33,7 +33,7 @@ import (
 
 // Server is an xDS management server. It is safe for concurrent use.
 //
-// Live service configs that name outlier detection are refused unless the process imports package outlierdetection.
+// Import package outlierdetection if live service configs name outlier detection: otherwise the server refuses them.
 type Server struct {
 	ads     *ads.Server
 	catalog *catalog.Catalog
@@ -44,14 +44,17 @@ type Option func(*options)
 
 type options struct{ logger *slog.Logger }
 
-// WithLogger sets the logger for unsupported features and refused answers. It must not block, as clients would wait, nor call the server.
-// Default: slog.Default().
+// WithLogger sets the logger for unsupported features and refused answers, slog.Default() by default. Its handler must not call
+// the server, and must not block: clients would wait.
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
-// NewServer returns a server for services, from [ReadImage] or written by the caller. Each needs an Authority, the name that
-// clients dial. Equal services count once, as in images that share an import. NewServer fails if a description is invalid, if TLS
-// cannot distinguish two services, or if a service config has no xDS form. It does no I/O: the server follows a service in etcd
-// once a client has asked for it. The descriptions must not change. The caller closes the registry when the server has stopped.
+// NewServer returns a server for services, from [ReadImage], [ServiceAt] or written by the caller. Each needs an Authority, the
+// name that clients dial. NewServer ignores duplicates, which images with the same import have. It fails if a description is
+// invalid, if TLS cannot distinguish two services, or if a service config has no xDS form. The descriptions must not change
+// later.
+//
+// NewServer does no I/O: the server follows a service in etcd from a client's first request for it. Close the registry after the
+// server has stopped.
 func NewServer(registry *runtime.Registry, services []*runtime.ServiceDesc, opts ...Option) (*Server, error) {
 	if registry == nil {
 		return nil, errors.New("xds: the registry is nil")
@@ -78,52 +81,53 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(r, s.ads)
 }
 
-// Status is the clients, and the hosts that they have asked for.
+// Status describes the connected clients, and the hosts that clients have asked for.
 type Status struct {
 	Clients []Client // sorted by id
-	Hosts   []Host   // sorted
+	Hosts   []Host   // sorted by authority
 }
 
 type (
-	// Client is a connection of a client.
+	// Client describes a connected client.
 	Client = ads.Client
 	// Type is the state of one type of resources at a client.
 	Type = ads.Type
-	// Host is the services that clients dial by one name.
+	// Host describes the services that clients dial by one authority.
 	Host = catalog.Host
 )
 
-// Status returns a copy of the current status.
+// Status returns a copy of the current status, without I/O.
 func (s *Server) Status() Status { return Status{s.ads.Clients(), s.catalog.Hosts()} }
 
 // BootstrapOptions configure a client's bootstrap.
 type BootstrapOptions struct {
-	// Servers are the addresses of management servers, host:port, in the order in which clients try them. Clients without
-	// support for fallback use the first: https://github.com/grpc/proposal/blob/master/A71-xds-fallback.md.
+	// Servers are the addresses of management servers, host:port, in the order in which clients try them. At least one is
+	// required. Clients without support for fallback use only the first:
+	// https://github.com/grpc/proposal/blob/master/A71-xds-fallback.md.
 	Servers []string
-	// ID identifies the client. It must be unique if a policy has a subset.
+	// ID identifies the client, and is required. It must be unique if a policy has a subset.
 	ID string
 	// Zone is the zone of the client, "" for none.
 	Zone string
-	// CA has the certificates that verify the servers, and Cert and Key are the client's; all are
-	// files. Without CA the connection to the servers is not encrypted.
+	// CA, Cert and Key are paths of PEM files: the certificates that verify the servers, and the client's certificate and key,
+	// which require CA. Without CA the connection to the servers is not encrypted.
 	CA, Cert, Key string
 }
 
-// Bootstrap returns the configuration with which gRPC's clients find management servers, as JSON.
-// Clients read it from the file that GRPC_XDS_BOOTSTRAP names, or from GRPC_XDS_BOOTSTRAP_CONFIG.
+// Bootstrap returns the configuration with which gRPC's clients find management servers, as JSON. Clients read it from the file
+// that the variable GRPC_XDS_BOOTSTRAP names, or from GRPC_XDS_BOOTSTRAP_CONFIG. Bootstrap does not read the files in o.
 func Bootstrap(o BootstrapOptions) ([]byte, error) {
 	switch {
 	case len(o.Servers) == 0:
-		return nil, errors.New("xds: a bootstrap needs a server")
+		return nil, errors.New("xds: a bootstrap has no server: give the address of one")
 	case o.ID == "":
-		return nil, errors.New("xds: a bootstrap needs the id of a client")
+		return nil, errors.New("xds: a bootstrap has no id: give one for the client")
 	case (o.Cert == "") != (o.Key == ""):
-		return nil, errors.New("xds: a certificate and its key belong together")
+		return nil, errors.New("xds: a certificate and its key belong together: give both or none")
 	case filepath.Dir(o.Cert) != filepath.Dir(o.Key):
-		return nil, errors.New("xds: a certificate and its key must be in one directory: grpc-go refuses others")
+		return nil, errors.New("xds: the certificate and its key are in different directories, which grpc-go refuses: move them to one")
 	case o.Cert != "" && o.CA == "":
-		return nil, errors.New("xds: a certificate of the client needs the CA that the servers are verified with")
+		return nil, errors.New("xds: the client has a certificate, but no CA to verify the servers: give one")
 	}
 	creds := map[string]any{"type": "insecure"}
 	if o.CA != "" {

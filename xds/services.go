@@ -11,8 +11,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// ReadImage returns the services with the option in an image of proto files, as "buf build -o" writes it, or protoc with
-// --include_imports and --descriptor_set_out. They equal those in generated code. An invalid option is an error, as in the plugin.
+// ReadImage returns the services with the option etcd.discovery.v1.service in an image of proto files, which "buf build -o" or
+// protoc with --include_imports and --descriptor_set_out writes. They equal those in generated code. It fails if no service has
+// the option, or an option is invalid.
 func ReadImage(image []byte) ([]*runtime.ServiceDesc, error) {
 	found, err := gen.Describe(image)
 	if err != nil {
@@ -34,8 +35,8 @@ func ReadImage(image []byte) ([]*runtime.ServiceDesc, error) {
 	return all, nil
 }
 
-// ServiceAt returns the service at a key without a proto file: round robin, and its live service
-// config. authority is the name that clients dial, "" for the key with "." for "/".
+// ServiceAt describes the service at a key that has no proto file. Its policy is round robin, unless a live service config sets
+// another. authority is the name that clients dial; "" means the key with "." for "/". An invalid key or authority is an error.
 func ServiceAt(key, authority string) (*runtime.ServiceDesc, error) {
 	if err := servicekey.Check(key); err != nil {
 		return nil, fmt.Errorf("service key %.80q %w", key, err)
@@ -49,7 +50,7 @@ func ServiceAt(key, authority string) (*runtime.ServiceDesc, error) {
 	return &runtime.ServiceDesc{Key: key, Authority: authority}, nil
 }
 
-// checked returns services without duplicates. It fails if one is invalid, or if two cannot be distinguished.
+// checked returns services without duplicates. It fails if a service is invalid, or if clients cannot distinguish two services.
 func checked(services []*runtime.ServiceDesc) (all []*runtime.ServiceDesc, err error) {
 	for _, d := range services {
 		if slices.ContainsFunc(all, func(other *runtime.ServiceDesc) bool { return reflect.DeepEqual(d, other) }) {
@@ -59,7 +60,7 @@ func checked(services []*runtime.ServiceDesc) (all []*runtime.ServiceDesc, err e
 			return nil, fmt.Errorf("xds: %w", err)
 		}
 		if d.Authority == "" {
-			return nil, fmt.Errorf("xds: the service %q at %q has no Authority, by which clients dial it", d.Name, d.Key)
+			return nil, fmt.Errorf("xds: the service %q at %q has no Authority, which is the name that clients dial", d.Name, d.Key)
 		}
 		if err := servicekey.CheckAuthority(d.Authority); err != nil {
 			return nil, fmt.Errorf("xds: service %q: the authority %q %w", d.Name, d.Authority, err)
@@ -68,16 +69,16 @@ func checked(services []*runtime.ServiceDesc) (all []*runtime.ServiceDesc, err e
 		for _, other := range all {
 			switch {
 			case d.Key != other.Key && name == servicekey.TLSName(other.Key, other.Authority):
-				return nil, fmt.Errorf("xds: the services at %q and %q have the TLS name %q: servers of one could pose as the other's, give one an authority of its own",
+				return nil, fmt.Errorf("xds: the services at %q and %q have the TLS name %q: servers of one could pose as the other's: give them different authorities",
 					other.Key, d.Key, name)
 			case d.Authority == other.Authority && (d.Name == other.Name || d.Name == "" || other.Name == ""):
-				return nil, fmt.Errorf("xds: the service %q at the authority %q is described in two ways, or beside one without a name, which takes all calls", d.Name, d.Authority)
+				return nil, fmt.Errorf("xds: the service %q at the authority %q is described in two ways, or beside a service without a name, which takes all calls", d.Name, d.Authority)
 			}
 		}
 		all = append(all, d)
 	}
 	if len(all) == 0 {
-		return nil, errors.New("xds: there is no service")
+		return nil, errors.New("xds: there is no service: give at least one")
 	}
 	return all, nil
 }

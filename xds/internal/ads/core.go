@@ -17,7 +17,7 @@ import (
 // Kind is a type of resources.
 type Kind int
 
-// The kinds, in the order in which they are sent: a resource comes before those that refer to it.
+// The kinds, in the order in which they are sent: a resource is sent before resources that refer to it.
 const (
 	Clusters Kind = iota
 	Loads
@@ -42,21 +42,22 @@ func KindOf(url string) (k Kind, ok bool) {
 	return Kind(n), n >= 0
 }
 
-// isWhole reports whether an answer contains all resources of the kind, so that a missing one does not exist. Answers of other kinds contain
-// only changes.
+// isWhole reports whether an answer contains all resources of the kind. To the client, a missing resource then does not exist.
+// Answers of other kinds contain only changed resources.
 func (k Kind) isWhole() bool { return k == Listeners || k == Clusters }
 
 // maxNames limits how many resources of a kind a client may ask for.
 const maxNames = 10_000
 
-// maxAnswer limits an answer that need not be whole, in bytes; the next one contains the rest. A client receives at most 4 MiB at once.
+// maxAnswer limits an answer of a kind that is not whole, in bytes. The next answer has the rest. A client receives at most
+// 4 MiB in one message.
 const maxAnswer = 2 << 20
 
 // Found is the result of looking up a resource.
 type Found struct {
-	Resource *mapping.Resource // nil: none exists
-	Pending  bool              // whether one exists is unknown yet
-	// Provisional reports that the resource may be out of date. A client that reconnects keeps its resources until it is not.
+	Resource *mapping.Resource // nil if it does not exist
+	Pending  bool              // it is not known yet whether the resource exists
+	// Provisional means that the resource may be out of date. A client that reconnects keeps its own until that is over.
 	Provisional bool
 	// Substitute replaces a removed resource for a client that may have it from an earlier stream. It may be nil.
 	Substitute *mapping.Resource
@@ -73,7 +74,7 @@ func Lookup(s *mapping.Snapshot, k Kind, name string) (f Found) {
 		if f.Resource = s.Loads[name]; f.Resource == nil {
 			_, f.Substitute = s.Substitute(name)
 		}
-	case name != s.Listener.Name: // the name of the routes, too
+	case name != s.Listener.Name: // the routes have the same name
 	case k == Listeners:
 		f.Resource = s.Listener
 	case k == Routes:
@@ -88,7 +89,7 @@ type Request struct {
 	Names   []string
 	Nonce   string // of the answer that it acknowledges or refuses, "" for the first of its kind
 	Refused string // why the answer is refused, "" if it is acknowledged
-	Returns bool   // the client has resources of the kind from an earlier stream
+	Returns bool   // the client reconnects, with resources of the kind from an earlier stream
 }
 
 // Answer is an answer to a client.
@@ -99,8 +100,8 @@ type Answer struct {
 }
 
 // Core decides the answers for one client, by the state-of-the-world variant of the protocol:
-// https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol. There is one answer of a kind at a time: until the client
-// acknowledges or refuses it, Core collects changes. The zero value is ready for use.
+// https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol. It makes one answer of a kind at a time: the changes until
+// the client acknowledges or refuses it go into the next. The zero value is ready for use.
 type Core struct {
 	kinds [kinds]subscription
 }
@@ -116,17 +117,17 @@ type subscription struct {
 	pending bool                         // the client has not responded to it
 	version string                       // of the last answer
 	acked   string                       // the last version that was acknowledged
-	refused string                       // why the client refused the last answer; "": it did not
+	refused string                       // why the client refused the last answer, "" if it did not
 
-	announced map[string]*announced // of routes, by name
+	announced map[string]*announced // changes of routes that wait, by the name of the routes
 }
 
-// Request handles a request. A request with the nonce of an earlier answer is out of date: the
-// client sends another one when it receives the last answer.
+// Request handles a request. A request with the nonce of an earlier answer is out of date: the client sends another request when
+// it receives the last answer.
 func (c *Core) Request(r Request) error {
 	s := &c.kinds[r.Kind]
 	if len(r.Names) > maxNames {
-		return fmt.Errorf("%d resources of type %s are asked for, more than %d", len(r.Names), r.Kind, maxNames)
+		return fmt.Errorf("the client asks for %d resources of type %s, want at most %d", len(r.Names), r.Kind, maxNames)
 	}
 	names := slices.Clone(r.Names)
 	slices.Sort(names)
@@ -139,7 +140,7 @@ func (c *Core) Request(r Request) error {
 	case !s.asked:
 		return nil
 	case r.Nonce != strconv.Itoa(s.nonce):
-		s.forget(names) // the client has dropped others, and may ask for them again in its next request
+		s.forget(names) // the client has dropped all other resources, and may ask for them again in its next request
 		return nil
 	case s.pending:
 		s.pending = false
@@ -157,7 +158,7 @@ func (c *Core) Request(r Request) error {
 	return nil
 }
 
-// forget deletes sent resources, except those of some names.
+// forget removes all resources from sent, except the named ones.
 func (s *subscription) forget(names []string) {
 	maps.DeleteFunc(s.sent, func(name string, _ *mapping.Resource) bool {
 		_, has := slices.BinarySearch(names, name)
@@ -165,10 +166,10 @@ func (s *subscription) forget(names []string) {
 	})
 }
 
-// announceTime limits how long routes wait until a client knows their clusters, to twice as long if nothing else happens.
+// announceTime limits how long routes wait until a client knows their clusters. Without other events they wait up to twice as long.
 const announceTime = 5 * time.Second
 
-// Answers returns the answers to send now. find looks up a resource. waits reports whether Answers must be called again after announceTime.
+// Answers returns the answers to send now. find looks up a resource. If waits is true, call Answers again after announceTime.
 func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all []Answer, waits bool) {
 	for k := range kinds {
 		look := func(name string) Found {
@@ -190,12 +191,12 @@ func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all
 
 // announced is a change of routes that waits until the client has the new clusters.
 type announced struct {
-	before *mapping.Resource // the current routes
-	until  time.Time
+	current *mapping.Resource // the client's routes, nil if unknown
+	until   time.Time
 }
 
-// announce returns the routes that the client should have now. Before it receives routes to clusters that it does not know, it receives
-// its current routes with these clusters announced.
+// announce returns the routes to send now. Before a client receives routes to clusters that it does not know, it receives its
+// current routes with an additional route to these clusters, which no call takes: see [mapping.Announce].
 func (c *Core) announce(now time.Time, name string, found Found, waits *bool) Found {
 	s := &c.kinds[Routes]
 	next, last := found.Resource, s.sent[name]
@@ -205,7 +206,7 @@ func (c *Core) announce(now time.Time, name string, found Found, waits *bool) Fo
 		return found
 	}
 	if a == nil {
-		a = &announced{before: last, until: now.Add(announceTime)}
+		a = &announced{current: last, until: now.Add(announceTime)}
 	}
 	if !now.Before(a.until) {
 		return found
@@ -214,14 +215,14 @@ func (c *Core) announce(now time.Time, name string, found Found, waits *bool) Fo
 		s.announced[name], *waits = a, true
 		return f
 	}
-	// grpc-go 1.85 loses a cluster that comes back into routes while it has calls to it from before.
+	// grpc-go 1.85 loses a cluster that returns to the routes while old calls still use it. So the routes wait for their end.
 	leaving := func(cluster string) bool {
 		return !slices.Contains(last.Clusters, cluster) && slices.Contains(c.kinds[Clusters].names, cluster)
 	}
 	if last != nil && slices.ContainsFunc(next.Clusters, leaving) {
 		return wait(Found{Resource: last})
 	}
-	if a.before == nil {
+	if a.current == nil {
 		asked := slices.DeleteFunc(slices.Clone(c.kinds[Clusters].names), func(cluster string) bool {
 			return mapping.AuthorityOf(cluster) != mapping.AuthorityOf(name)
 		})
@@ -229,29 +230,29 @@ func (c *Core) announce(now time.Time, name string, found Found, waits *bool) Fo
 			return wait(Found{Pending: true})
 		}
 		var err error
-		if a.before, err = mapping.Detour(asked, next); err != nil || a.before == nil {
+		if a.current, err = mapping.Detour(asked, next); err != nil || a.current == nil {
 			return found
 		}
 	}
-	with, err := mapping.Announce(a.before, next)
-	if err != nil || with == nil || with.Equal(last) && c.hasAll(next.Clusters) {
+	extended, err := mapping.Announce(a.current, next)
+	if err != nil || extended == nil || extended.Equal(last) && c.hasAll(next.Clusters) {
 		return found
 	}
-	return wait(Found{Resource: with})
+	return wait(Found{Resource: extended})
 }
 
 // hasAll reports whether the client has clusters and their endpoints, and has acknowledged them.
 func (c *Core) hasAll(clusters []string) bool {
 	for _, s := range []*subscription{&c.kinds[Clusters], &c.kinds[Loads]} {
-		lacks := func(name string) bool { return s.sent[name] == nil }
-		if s.pending || slices.ContainsFunc(clusters, lacks) {
+		unsent := func(name string) bool { return s.sent[name] == nil }
+		if s.pending || slices.ContainsFunc(clusters, unsent) {
 			return false
 		}
 	}
 	return true
 }
 
-// answer returns nil if nothing has changed.
+// answer returns the next answer of a kind, nil if nothing has changed or the client has not responded to the last one.
 func (s *subscription) answer(k Kind, find func(name string) Found) *Answer {
 	if !s.asked || s.pending {
 		return nil
@@ -259,7 +260,7 @@ func (s *subscription) answer(k Kind, find func(name string) Found) *Answer {
 	changed, whole := s.fresh && k.isWhole() && len(s.names) > 0, make([]*mapping.Resource, 0, len(s.names))
 	var news []*mapping.Resource
 	bytes := 0     // of news
-	waits := false // for a pending resource
+	waits := false // a resource is pending
 	for _, name := range s.names {
 		found, last := find(name), s.sent[name]
 		switch {
@@ -270,7 +271,7 @@ func (s *subscription) answer(k Kind, find func(name string) Found) *Answer {
 			waits = true
 			continue
 		case found.Resource == nil:
-			// A client still asks for a removed cluster while it has calls to it, which must not fail.
+			// A client asks for a removed cluster as long as it has calls to the cluster, which must not fail.
 			if found.Resource = last; last == nil {
 				found.Resource = found.Substitute
 			}
@@ -305,7 +306,7 @@ func (s *subscription) send(k Kind, resources []*mapping.Resource) *Answer {
 	return &Answer{k, resources, s.version, strconv.Itoa(s.nonce)}
 }
 
-// versionOf returns a version, which is the same for equal resources in every process.
+// versionOf returns a version of the resources, which is the same in every process.
 func versionOf(resources []*mapping.Resource) string {
 	hash := xxhash.New()
 	for _, r := range resources {
@@ -328,11 +329,11 @@ func (c *Core) Authorities() []string {
 // Type is the state of one type of resources at a client.
 type Type struct {
 	Name    string // such as "Cluster"
-	Asked   int    // how many resources it asks for
+	Asked   int    // the number of resources that the client asks for
 	Version string // of the last answer, "" for none
-	Acked   string // the last version that it acknowledged, "" for none
-	Pending bool   // the last answer is neither acknowledged nor refused
-	Refused string // why it refused the last answer, "" if it did not
+	Acked   string // the last version that the client acknowledged, "" for none
+	Pending bool   // the client has neither acknowledged nor refused the last answer
+	Refused string // why the client refused the last answer, "" if it did not
 }
 
 // Types returns the state of each type that the client asks for.

@@ -12,7 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
-// A request for too many names fails. Names that do not exist are answered once.
+// A request with too many names fails. A request with names that do not exist gets one empty answer.
 func TestCore_RejectsTooManyNames(t *testing.T) {
 	none := func(Kind, string) Found { return Found{} }
 	var c Core
@@ -21,24 +21,24 @@ func TestCore_RejectsTooManyNames(t *testing.T) {
 		names[i] = fmt.Sprint("no.such.", i)
 	}
 	if err := c.Request(Request{Listeners, names, "", "", false}); err == nil || !strings.Contains(err.Error(), "10001 resources") {
-		t.Errorf("too many names: %v", err)
+		t.Errorf("Request with %d names: %v, want an error with \"10001 resources\"", len(names), err)
 	}
 	if err := c.Request(Request{Listeners, names[1:], "", "", false}); err != nil {
 		t.Fatal(err)
 	}
 	answers, waits := c.Answers(time.Time{}, none)
 	if len(answers) != 1 || len(answers[0].Resources) != 0 || waits {
-		t.Fatalf("names that do not exist: %v, %v", answers, waits)
+		t.Fatalf("Answers to names that do not exist: %v, %v, want one empty answer, false", answers, waits)
 	}
 	if err := c.Request(Request{Listeners, names[1:], answers[0].Nonce, "", false}); err != nil {
 		t.Fatal(err)
 	}
 	if again, _ := c.Answers(time.Time{}, none); again != nil {
-		t.Errorf("they are answered again: %v", again)
+		t.Errorf("after the acknowledgement, Answers to names that do not exist: %v, want none", again)
 	}
 }
 
-// Large resources are sent in answers of a size that clients receive.
+// Large resources are divided into answers that are small enough for clients.
 func TestCore_SplitsLargeAnswers(t *testing.T) {
 	find := func(_ Kind, name string) Found {
 		return Found{Resource: &mapping.Resource{Name: name, Hash: 1, Body: &anypb.Any{Value: make([]byte, maxAnswer/2)}}}
@@ -62,7 +62,7 @@ func TestCore_SplitsLargeAnswers(t *testing.T) {
 			got = append(got, text)
 		}
 		if fmt.Sprint(got) != want {
-			t.Errorf("%s: answers %v, want %s", Kind(k), got, want)
+			t.Errorf("%s: the answers have the resources %v, want %s", Kind(k), got, want)
 		}
 	}
 }
@@ -78,7 +78,7 @@ func TestCore_SendsDroppedResourceAgain(t *testing.T) {
 			return Found{Resource: &mapping.Resource{Name: name, Hash: 1}}
 		}
 		var c Core
-		ask := func(nonce string, names ...string) (told []string) {
+		ask := func(nonce string, names ...string) (received []string) {
 			t.Helper()
 			if err := c.Request(Request{Kind: k, Names: names, Nonce: nonce}); err != nil {
 				t.Fatal(err)
@@ -86,26 +86,27 @@ func TestCore_SendsDroppedResourceAgain(t *testing.T) {
 			answers, _ := c.Answers(time.Time{}, find)
 			for _, a := range answers {
 				for _, r := range a.Resources {
-					told = append(told, r.Name)
+					received = append(received, r.Name)
 				}
 			}
-			return told
+			return received
 		}
 		ask("", "changing", "dropped")
 		hash++
 		ask("1", "changing", "dropped")
 		ask("1", "changing")
-		if told := ask("2", "changing", "dropped"); !slices.Contains(told, "dropped") {
-			t.Errorf("%s: the client receives %v", k, told)
+		if received := ask("2", "changing", "dropped"); !slices.Contains(received, "dropped") {
+			t.Errorf("%s: a client that asks again receives %v, want the dropped resource", k, received)
 		}
-		if told := ask("3", "changing", "dropped"); told != nil {
-			t.Errorf("%s: the client receives %v again", k, told)
+		if received := ask("3", "changing", "dropped"); received != nil {
+			t.Errorf("%s: a client that has all resources receives %v, want none", k, received)
 		}
 	}
 }
 
-// A pending resource delays only the first answer to a client that reconnects, which would otherwise delete the resource.
-func TestPending(t *testing.T) {
+// A pending resource delays the first answer to a client that reconnects, which would otherwise delete the resource. It delays no
+// other answer.
+func TestCore_WaitsForPendingResource(t *testing.T) {
 	known := map[string]bool{}
 	find := func(_ Kind, name string) Found {
 		if !known[name] {
@@ -114,7 +115,7 @@ func TestPending(t *testing.T) {
 		return Found{Resource: &mapping.Resource{Name: name, Hash: 1}}
 	}
 	var c Core
-	told := func(names ...string) {
+	receives := func(names ...string) {
 		t.Helper()
 		answers, _ := c.Answers(time.Time{}, find)
 		var got []string
@@ -127,36 +128,36 @@ func TestPending(t *testing.T) {
 			}
 		}
 		if fmt.Sprint(got) != fmt.Sprint(names) {
-			t.Errorf("answered %v, want %v", got, names)
+			t.Errorf("with %v known, the client receives %v, want %v", known, got, names)
 		}
 	}
 	if err := c.Request(Request{Clusters, []string{"a", "b"}, "", "", true}); err != nil {
 		t.Fatal(err)
 	}
 	known["a"] = true
-	told()
+	receives()
 	known["b"] = true
-	told("a", "b") // the client also asks for c
-	told("a", "b") // c is unknown
+	receives("a", "b") // the client also asks for c
+	receives("a", "b") // c is unknown
 	known["c"] = true
-	told("a", "b", "c")
-	told()
+	receives("a", "b", "c")
+	receives()
 
 	clear(known)
 	c = Core{}
 	if err := c.Request(Request{Clusters, []string{"a", "b"}, "", "", false}); err != nil {
 		t.Fatal(err)
 	}
-	told()
+	receives()
 	known["a"] = true
-	told("a") // the client also asks for c
-	told("a")
+	receives("a") // the client also asks for c
+	receives("a")
 	known["b"], known["c"] = true, true
-	told("a", "b", "c")
+	receives("a", "b", "c")
 }
 
 // A client that reconnects keeps its resources while the server's are provisional. A new client receives them.
-func TestProvisional(t *testing.T) {
+func TestCore_KeepsProvisionalFromReturningClient(t *testing.T) {
 	found := Found{Resource: &mapping.Resource{Name: "a", Hash: 1}, Provisional: true}
 	find := func(Kind, string) Found { return found }
 	for k := range kinds {
@@ -168,22 +169,22 @@ func TestProvisional(t *testing.T) {
 			}
 		}
 		if answers, _ := back.Answers(time.Time{}, find); answers != nil {
-			t.Errorf("%s: a reconnecting client receives %v", k, answers)
+			t.Errorf("%s: a reconnecting client receives %v of provisional resources, want none", k, answers)
 		}
 		if answers, _ := fresh.Answers(time.Time{}, find); len(answers) != 1 {
-			t.Errorf("%s: a new client receives %v", k, answers)
+			t.Errorf("%s: a new client receives %v of provisional resources, want one answer", k, answers)
 		}
 		found.Provisional = false
 		if k == Routes {
 			back.kinds[Clusters].asked = true
 		}
 		if answers, _ := back.Answers(time.Time{}, find); len(answers) != 1 {
-			t.Errorf("%s: a reconnecting client receives %v of the final resources", k, answers)
+			t.Errorf("%s: a reconnecting client receives %v of the final resources, want one answer", k, answers)
 		}
 	}
 }
 
-// A client with old calls to a cluster receives routes to it after it has dropped the cluster.
+// A client that still has old calls to a cluster receives routes to that cluster only after it has dropped it.
 func TestCore_WaitsForDroppedCluster(t *testing.T) {
 	state, c := 2, new(Core)
 	ask := func(k Kind, nonce string, names ...string) (routes []string) {
@@ -204,6 +205,6 @@ func TestCore_WaitsForDroppedCluster(t *testing.T) {
 	}
 	state = 0
 	if before, after := ask(Routes, "1", "a"), ask(Clusters, "1", split...); before != nil || !slices.Contains(after, "a") {
-		t.Errorf("a client has routes to %v, and to %v after it has dropped the cluster", before, after)
+		t.Errorf("routes to %v before the client has dropped the cluster, want none; to %v afterwards, want \"a\" in them", before, after)
 	}
 }

@@ -28,10 +28,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
-// Source is the resources.
+// Source has the resources.
 type Source interface {
-	// Find looks up a resource for a client. From then on, the source calls [Server.Changed] after each change of the resources of the authority.
-	Find(k Kind, name string, of mapping.Client) Found
+	// Find looks up a resource for a client. After that call, the source calls [Server.Changed] at each change of the resources
+	// of the same authority.
+	Find(k Kind, name string, client mapping.Client) Found
 }
 
 // Server is the aggregated discovery service. It is safe for concurrent use.
@@ -41,11 +42,11 @@ type Server struct {
 	logger *slog.Logger
 
 	mu       sync.Mutex
-	streams  map[*stream][]string // the authorities that each asks for, sorted
+	streams  map[*stream][]string // the authorities that the client of a stream asks for, sorted
 	refusals loglimit.Limiter
 }
 
-// NewServer returns a server.
+// NewServer returns a server of the source's resources.
 func NewServer(source Source, logger *slog.Logger) *Server {
 	return &Server{source: source, logger: logger, streams: make(map[*stream][]string)}
 }
@@ -67,19 +68,19 @@ type stream struct {
 	grpc    discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer
 	changed chan struct{} // holds a value if a resource of the client may have changed
 
-	mu     sync.Mutex // guards core, client and of
+	mu     sync.Mutex // guards core, client and inputs
 	core   Core
 	client Client
-	of     mapping.Client
+	inputs mapping.Client
 }
 
-// Client describes a client.
+// Client describes a connected client. Its texts are escaped, and cut to 300 bytes.
 type Client struct {
-	ID    string // of its bootstrap; "" before its first request
+	ID    string // of its bootstrap, "" before its first request
 	Agent string // implementation and version of gRPC
-	Zone  string
-	Addr  string
-	Types []Type
+	Zone  string // "" for none
+	Addr  string // the address that it connects from
+	Types []Type // those that it asks for
 }
 
 // StreamAggregatedResources implements the service.
@@ -126,7 +127,7 @@ func (c *stream) serve() error {
 	}
 }
 
-// receive handles requests. It does not wait for answers: a client may send requests without reading.
+// receive handles requests. It does not wait for answers, because a client may send requests without reading.
 func (c *stream) receive() error {
 	for {
 		r, err := c.grpc.Recv()
@@ -177,11 +178,11 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 // identify stores the identity of the client, from its first request.
 func (c *stream) identify(n *corev3.Node) {
 	c.client.ID, c.client.Agent, c.client.Zone = short(n.GetId()), short(n.GetUserAgentName()+" "+n.GetUserAgentVersion()), short(n.GetLocality().GetZone())
-	c.of = mapping.Client{Zone: n.GetLocality().GetZone(), ID: n.GetId()}
-	c.of.NoRing = strings.HasPrefix(n.GetUserAgentVersion(), "C-core 2") // such as "C-core 29.0.0 Python 1.51.1", up to 29
+	c.inputs = mapping.Client{Zone: n.GetLocality().GetZone(), ID: n.GetId()}
+	c.inputs.NoRing = strings.HasPrefix(n.GetUserAgentVersion(), "C-core 2") // C core 20 to 29, as in "C-core 29.0.0 Python 1.51.1"
 }
 
-// short makes a text from a client safe to keep and print.
+// short makes a client's text safe to store and print.
 func short(text string) string { return printable.Short(text, 300) }
 
 func (c *stream) notify() {
@@ -191,10 +192,10 @@ func (c *stream) notify() {
 	}
 }
 
-// answer sends the answers that are due. waits reports whether it must be called again after announceTime.
+// answer sends the answers that are due. If waits is true, it must be called again after announceTime.
 func (c *stream) answer() (waits bool, err error) {
 	c.mu.Lock()
-	answers, waits := c.core.Answers(time.Now(), func(k Kind, name string) Found { return c.server.source.Find(k, name, c.of) })
+	answers, waits := c.core.Answers(time.Now(), func(k Kind, name string) Found { return c.server.source.Find(k, name, c.inputs) })
 	c.mu.Unlock()
 	for _, a := range answers {
 		r := &discoveryv3.DiscoveryResponse{TypeUrl: a.Kind.String(), VersionInfo: a.Version, Nonce: a.Nonce, Resources: make([]*anypb.Any, len(a.Resources))}

@@ -16,26 +16,26 @@ import (
 
 func TestPure(t *testing.T) { modelcheck.Check(t, "core.go") }
 
-// walked is the core and a client that asks for a host like gRPC's clients: the listener, its
-// routes, their clusters, and the endpoints of these.
+// walked is the core and a client that asks for a host as gRPC's clients do: first for the listener, then for its routes, then for
+// the clusters in the routes, then for the endpoints of the clusters.
 type walked struct {
 	now   time.Time
 	core  Core
 	state int  // of the host: an index into snapshots
-	known bool // it was read from etcd
+	known bool // the host was read from etcd
 
-	queue   []Answer // on their way to the client, at most one of a kind
+	queue   []Answer // on their way to the client, at most one of each kind
 	has     [kinds]map[string]*mapping.Resource
 	nonce   [kinds]string // of the last answer that the client has read
 	asked   [kinds][]string
 	taken   [kinds]bool // the client has accepted an answer of the kind
 	routed  []string    // the clusters that calls go to
-	late    bool        // time passed while routes were announced
-	refuses bool
-	broken  string
+	late    bool        // time passed while a change of routes waited
+	refuses bool        // the client has refused an answer
+	broken  string      // the rule that was broken, "" if none
 }
 
-// snapshots are the states of the host: without a split, with one, with another endpoint, with other groups, and with lanes.
+// snapshots are the states of the host: one endpoint, two endpoints, two groups of a split, one group, and lanes.
 var snapshots = func() (all []*mapping.Snapshot) {
 	for _, s := range []struct {
 		config    string
@@ -76,7 +76,8 @@ func (w *walked) answer() {
 	w.queue = append(w.queue, answers...)
 }
 
-// ask sends requests for the resources that the client needs now, and the acknowledgement of a kind, if any.
+// ask sends requests for the resources that the client needs now. The request of kind acked acknowledges the last answer, or
+// refuses it with the reason refused.
 func (w *walked) ask(acked Kind, refused string) {
 	wants := [kinds][]string{Listeners: {"a"}}
 	if w.has[Listeners]["a"] != nil {
@@ -129,7 +130,7 @@ func (w *walked) read(refuse bool) bool {
 	if a.Kind.isWhole() {
 		for name := range w.has[a.Kind] {
 			if next[name] == nil && slices.Contains(w.asked[a.Kind], name) {
-				w.broken = fmt.Sprintf("the client is told that %s %q is gone, and asks for it", a.Kind, name)
+				w.broken = fmt.Sprintf("an answer lacks %s %q, for which the client asks", a.Kind, name)
 			}
 		}
 	}
@@ -141,19 +142,19 @@ func (w *walked) read(refuse bool) bool {
 	return true
 }
 
-// checkRoutes notes routes by which calls go to clusters whose endpoints the client does not know.
+// checkRoutes sets broken if routes send calls to clusters that the client did not know before.
 func (w *walked) checkRoutes(next *mapping.Resource) {
 	called, last := calledBy(next), w.has[Routes]["a"]
 	for _, name := range called {
 		announced := last != nil && slices.Contains(last.Clusters, name) && w.knows(name)
-		if last != nil && !announced && !slices.Contains(w.routed, name) && !w.late && !w.refuses { // calls wait for the first
-			w.broken = fmt.Sprintf("calls go to %q, which the client was not told of before", name)
+		if last != nil && !announced && !slices.Contains(w.routed, name) && !w.late && !w.refuses { // before the first routes, calls wait
+			w.broken = fmt.Sprintf("calls go to %q, which was not announced to the client", name)
 		}
 	}
 	w.routed = called
 }
 
-// calledBy returns the clusters that calls go to by routes, without announced ones.
+// calledBy returns the clusters that routes send calls to, without those that are only announced.
 func calledBy(routes *mapping.Resource) (all []string) {
 	config := new(routev3.RouteConfiguration)
 	if err := routes.Body.UnmarshalTo(config); err != nil {
@@ -188,7 +189,7 @@ func startWalked() *walked {
 	return w
 }
 
-// step does the next step without faults and returns it, "" if the client has everything.
+// step does the next step without faults and returns its name, "" if the client has all current resources.
 func (w *walked) step() string {
 	switch {
 	case !w.known:
@@ -216,8 +217,8 @@ func (w *walked) step() string {
 	return ""
 }
 
-// In every order of events, a client never loses a cluster that it asks for, never routes calls to a cluster that it does not know, and
-// in the end has the current resources.
+// In every order of events, a client never loses a cluster that it asks for, never sends calls to a cluster that it does not know,
+// and has the current resources in the end.
 func TestWalk(t *testing.T) {
 	shape := &modelcheck.Shape{}
 	modelcheck.Name(shape, func(r *mapping.Resource) string { return fmt.Sprint(r.Name, r.Hash) })
@@ -226,11 +227,11 @@ func TestWalk(t *testing.T) {
 		Copy:  func(w *walked) *walked { return modelcheck.Copy(shape, w) },
 		Key:   func(w *walked) string { return modelcheck.Key(shape, w, w.now) },
 		Events: []modelcheck.Event[walked]{
-			{Name: "etcd tells", Do: func(w *walked) bool {
-				told := !w.known
+			{Name: "etcd answers", Do: func(w *walked) bool {
+				first := !w.known
 				w.known = true
 				w.answer()
-				return told
+				return first
 			}},
 			{Name: "the host changes", Do: func(w *walked) bool {
 				w.state = (w.state + 1) % len(snapshots)
@@ -266,7 +267,7 @@ func TestWalk(t *testing.T) {
 		Rules: []modelcheck.Rule[walked]{{Name: "the protocol is kept", Broken: func(_, after *walked) string { return after.broken }}},
 		Settle: func(w *walked) string {
 			if w.refuses {
-				return "" // it keeps older resources
+				return "" // the client keeps older resources
 			}
 			return w.step()
 		},

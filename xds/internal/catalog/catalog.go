@@ -21,11 +21,11 @@ import (
 
 // Catalog implements [ads.Source]. It is safe for concurrent use.
 type Catalog struct {
-	hosts map[string]*host // by authority; it does not change
+	hosts map[string]*host // by authority; the map does not change
 }
 
-// New returns the catalog of services, which must have authorities. It follows a service in etcd from its first Find.
-// notify is called after each change of the resources of an authority; it must not block, nor call the catalog.
+// New returns the catalog of services, which must have authorities. The catalog follows a service in etcd from the first Find of
+// its authority. It calls notify after each change of an authority's resources; notify must neither block nor call the catalog.
 func New(registry *runtime.Registry, services []*runtime.ServiceDesc, logger *slog.Logger, notify func(authority string)) (*Catalog, error) {
 	c := &Catalog{hosts: make(map[string]*host)}
 	for _, desc := range services {
@@ -42,12 +42,12 @@ func New(registry *runtime.Registry, services []*runtime.ServiceDesc, logger *sl
 }
 
 // Find implements [ads.Source].
-func (c *Catalog) Find(k ads.Kind, name string, of mapping.Client) ads.Found {
+func (c *Catalog) Find(k ads.Kind, name string, client mapping.Client) ads.Found {
 	h := c.hosts[mapping.AuthorityOf(name)]
 	if h == nil {
 		return ads.Found{}
 	}
-	s, provisional := h.snapshot(of)
+	s, provisional := h.snapshot(client)
 	if s == nil {
 		return ads.Found{Pending: true}
 	}
@@ -60,10 +60,10 @@ func (c *Catalog) Find(k ads.Kind, name string, of mapping.Client) ads.Found {
 type Host struct {
 	Authority   string
 	Key         string
-	Known       bool // it was read from etcd
-	Endpoints   int
-	Unsupported []string // the features that xDS lacks
-	Err         error    // why it cannot be read now, or its service config is not in force
+	Known       bool     // the host was read from etcd
+	Endpoints   int      // the number of endpoints
+	Unsupported []string // the features in use that xDS lacks, sorted
+	Err         error    // why etcd cannot be read now, or the service config is not in force; nil for neither
 }
 
 // Hosts returns the hosts that clients have asked for, sorted.
@@ -77,13 +77,13 @@ func (c *Catalog) Hosts() (all []Host) {
 }
 
 const (
-	maxSnapshots = 10_000 // cached for a host: one, or one for each zone or client if the policy depends on these
-	maxZones     = 64     // if it depends on zones only: clients can claim any
+	maxSnapshots = 10_000 // cached for a host: one, or one for each zone or client if the policy depends on zones or clients
+	maxZones     = 64     // cached for a host if the policy depends on zones: clients can send any zone
 )
 
-// host is the services that clients dial by one name. It follows them in etcd from the first time that a client asks for them.
+// host has the services that clients dial by one authority. It follows them in etcd from a client's first request for them.
 //
-// The registry may call changed while it holds a lock that Follow and View take, so changed must not take mu.
+// The registry may call changed while it holds a lock that Follow and View acquire, so changed must not acquire mu.
 type host struct {
 	registry  *runtime.Registry
 	authority string
@@ -94,18 +94,18 @@ type host struct {
 	stale atomic.Bool // input is out of date
 
 	mu          sync.Mutex
-	followed    []*runtime.Followed // by service; nil: no client has asked
-	input       *mapping.Host       // nil: unknown
+	followed    []*runtime.Followed // by service; nil until a client asks
+	input       *mapping.Host       // nil while unknown
 	known       bool                // input was read from etcd; false if etcd denied permission
-	provisional bool                // some of input may be out of date
+	provisional bool                // input may be out of date
 	made        map[mapping.Client]*mapping.Snapshot
-	policies    []*mapping.Policy // by service; each is the last valid one
-	err         error             // the current problem
-	unsupported []string          // the features that xDS lacks
+	policies    []*mapping.Policy // the last valid policy of each service
+	err         error             // the current problem, nil for none
+	unsupported []string          // see Host
 	limit       loglimit.Limiter
 }
 
-// add adds a service. All services of a host share the endpoints, so they have one key.
+// add adds a service. All services of a host have the same key, and so the same endpoints.
 func (h *host) add(desc *runtime.ServiceDesc) error {
 	p, err := mapping.ReadPolicy(desc.ServiceConfig)
 	if err != nil {
@@ -115,7 +115,7 @@ func (h *host) add(desc *runtime.ServiceDesc) error {
 	return nil
 }
 
-// begin follows the services. It must be called with mu held.
+// begin starts to follow the services. The caller holds mu.
 func (h *host) begin() {
 	h.stale.Store(true)
 	for _, desc := range h.descs {
@@ -133,8 +133,8 @@ func (h *host) changed() {
 	h.notify(h.authority)
 }
 
-// snapshot returns the resources for a client, nil if they are unknown. provisional reports whether some of them may be out of date.
-func (h *host) snapshot(of mapping.Client) (_ *mapping.Snapshot, provisional bool) {
+// snapshot returns the resources for a client, nil if they are unknown. provisional reports whether they may be out of date.
+func (h *host) snapshot(client mapping.Client) (_ *mapping.Snapshot, provisional bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.followed == nil {
@@ -146,23 +146,23 @@ func (h *host) snapshot(of mapping.Client) (_ *mapping.Snapshot, provisional boo
 	if h.input == nil {
 		return nil, false
 	}
-	of = h.input.Client(of)
-	if s := h.made[of]; s != nil {
+	client = h.input.Client(client)
+	if s := h.made[client]; s != nil {
 		return s, h.provisional
 	}
-	s, err := mapping.Map(h.input, of)
+	s, err := mapping.Map(h.input, client)
 	if err != nil {
 		h.report(err)
 		return nil, false
 	}
-	if len(h.made) >= maxSnapshots || of.ID == "" && len(h.made) >= maxZones {
+	if len(h.made) >= maxSnapshots || client.ID == "" && len(h.made) >= maxZones {
 		clear(h.made)
 	}
-	h.made[of] = s
+	h.made[client] = s
 	return s, h.provisional
 }
 
-// refresh reads the current state of the services. If a service config is invalid or too large, the last one stays in force.
+// refresh reads the current state of the services. If a service config is invalid or too large, the last valid one stays in force.
 func (h *host) refresh() {
 	var views []runtime.View
 	var trouble error
@@ -176,7 +176,7 @@ func (h *host) refresh() {
 		views = append(views, v)
 	}
 	next := &mapping.Host{Authority: h.authority, Held: views[0].Held}
-	h.provisional = len(views[0].Endpoints) == 0 // leases expire while etcd is away, and their owners come back
+	h.provisional = len(views[0].Endpoints) == 0 // leases may have expired while etcd was away: servers then register again
 	for i := range views {
 		h.provisional = h.provisional || views[i].Provisional
 		if p, err := mapping.ReadPolicy(views[i].ServiceConfig); err == nil {
@@ -197,7 +197,7 @@ func (h *host) refresh() {
 			h.report(trouble)
 			return
 		}
-		next.Services = h.input.Services // the last config that could be mapped stays in force
+		next.Services = h.input.Services // the last valid config stays in force
 	}
 	h.known = views[0].Known
 	h.input, h.made = next, make(map[mapping.Client]*mapping.Snapshot)
@@ -205,13 +205,13 @@ func (h *host) refresh() {
 		h.made[mapping.Client{}] = s
 		if !slices.Equal(h.unsupported, s.Unsupported) {
 			h.unsupported = s.Unsupported
-			h.log(slog.LevelWarn, "features of a service that xDS lacks", "features", s.Unsupported)
+			h.log(slog.LevelWarn, "a service uses features that xDS lacks", "features", s.Unsupported)
 		}
 	}
 	h.report(trouble)
 }
 
-// report sets the current problem, and logs it if it is new. It must be called with mu held.
+// report sets the current problem, and logs it if it is new. The caller holds mu.
 func (h *host) report(err error) {
 	last := h.err
 	h.err = err
@@ -219,13 +219,13 @@ func (h *host) report(err error) {
 		return
 	}
 	if err != nil {
-		h.log(slog.LevelWarn, "cannot follow a service, its last known state stays in force", "error", err)
+		h.log(slog.LevelWarn, "cannot follow a service; its last known state stays in force", "error", err)
 	} else {
 		h.log(slog.LevelInfo, "following a service again")
 	}
 }
 
-// log logs a line about the host, unless there were many.
+// log logs a line about the host, unless it has logged many recently.
 func (h *host) log(level slog.Level, text string, attrs ...any) {
 	if ok, missed := h.limit.Allow(time.Now()); ok {
 		h.logger.Log(context.Background(), level, text, loglimit.Attrs(missed, append(attrs, "authority", h.authority)...)...)

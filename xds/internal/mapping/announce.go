@@ -9,8 +9,8 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 )
 
-// Substitute returns a cluster that replaces a removed one, and its endpoints, those of the base. A client that reconnects asks for the
-// clusters of its old routes, and would fail their calls. It returns nil for a name that is not valid.
+// Substitute returns a cluster that replaces a removed one, and its endpoints. Both are those of the base under the removed name.
+// A client that reconnects asks for the clusters of its old routes, and would fail their calls without a substitute.
 func (s *Snapshot) Substitute(name string) (cluster, load *Resource) {
 	c, l := new(clusterv3.Cluster), new(endpointv3.ClusterLoadAssignment)
 	if s.Clusters[s.base].Body.UnmarshalTo(c) != nil || s.Loads[s.base].Body.UnmarshalTo(l) != nil {
@@ -25,9 +25,10 @@ func (s *Snapshot) Substitute(name string) (cluster, load *Resource) {
 	return cluster, load
 }
 
-// Detour returns the next routes for a client that reconnects, whose current routes are unknown. asked are the clusters that it asks for,
-// which it has. Calls to other clusters go to one of the base. Calls that must not go there, those of strict lanes and to the leader, fail
-// until the client knows their clusters. Detour returns nil if the client knows all clusters of the next routes, or none of the base.
+// Detour returns temporary routes for a client that reconnects, whose current routes are unknown. asked are the clusters that it
+// asks for and has. In the temporary routes, calls to other clusters go to a cluster of the base. Calls in strict lanes and to the
+// leader must not go there, and fail until the client knows their clusters. Detour returns nil if the client knows all clusters of
+// the next routes, or no cluster of the base.
 func Detour(asked []string, next *Resource) (*Resource, error) {
 	unknown := func(cluster string) bool { return !slices.Contains(asked, cluster) }
 	base := slices.IndexFunc(asked, isBase)
@@ -56,14 +57,14 @@ func Detour(asked []string, next *Resource) (*Resource, error) {
 	return routeResource(config)
 }
 
-// isBase reports whether a name is that of a cluster for calls without a lane.
+// isBase reports whether a cluster is for calls without a lane.
 func isBase(cluster string) bool {
 	return !strings.Contains(cluster, laneMark) && !strings.Contains(cluster, onlyMark)
 }
 
 // Announce returns routes with an additional route, which matches no call, to the clusters that are in next and not in
-// routes; nil if there are none. grpc-go fails calls for a moment after it receives routes to an unknown cluster: it
-// applies new routes before it configures its balancer. So it must receive the clusters first.
+// routes. It returns nil if there are none. grpc-go applies new routes before it configures its balancer, so it would fail calls
+// to an unknown cluster for a moment. With the additional route it receives the clusters first.
 func Announce(routes, next *Resource) (*Resource, error) {
 	var added []share
 	for _, name := range next.Clusters {

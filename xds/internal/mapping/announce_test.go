@@ -7,7 +7,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 )
 
-// Calls to clusters that a client does not know go to another one, except calls of strict lanes and to the leader.
+// Calls to clusters that a client does not know go to a cluster that it knows, except calls in strict lanes and to the leader.
 func TestDetour(t *testing.T) {
 	policy, err := ReadPolicy(etcdPolicy(`"route":[{"lane":"new","match":{"version":"new"},"strict":true},{"label":"lane"}],` + twoGroups))
 	if err != nil {
@@ -34,7 +34,7 @@ func TestDetour(t *testing.T) {
 				sum += c.GetWeight().GetValue()
 			}
 			if total := route.GetRoute().GetWeightedClusters().GetTotalWeight().GetValue(); total != sum { //nolint:staticcheck // see weighted
-				t.Errorf("calls of %q have a total weight of %d, and weights of %d", calls, total, sum)
+				t.Errorf("calls of %q: the total weight is %d, want the sum %d", calls, total, sum)
 			}
 		}
 		return all
@@ -55,7 +55,7 @@ func TestDetour(t *testing.T) {
 	}
 	for name, base := range map[string]bool{all["known"][0]: false, all[""][1]: true, "a": true, "a/only:leader": false, "a/only:nobody": false} {
 		if isBase(name) != base {
-			t.Errorf("isBase(%q) is %v", name, !base)
+			t.Errorf("isBase(%q) = %v, want %v", name, !base, base)
 		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// addCluster makes a cluster of some endpoints, by priority, once.
+// addCluster makes a cluster of the endpoints in tiers, which are sorted by priority, unless the cluster exists.
 func (p *plan) addCluster(name string, tiers [][]int) {
 	if p.clusters[name] != nil || p.err != nil {
 		return
@@ -38,21 +38,21 @@ func (p *plan) addCluster(name string, tiers [][]int) {
 	}
 }
 
-// setPolicy sets the policy that picks an endpoint of a cluster, round robin by default. A list of policies ends in round robin, because a
-// client rejects a cluster whose policies are all unknown to it.
+// setPolicy sets the policy that picks an endpoint of a cluster, round robin by default. A list of policies ends in round robin,
+// because a client rejects a cluster if it knows none of the policies.
 func (p *plan) setPolicy(c *clusterv3.Cluster) {
 	switch child := p.policy.child.Config.(type) {
 	case *serviceconfig.RingHash:
 		if p.ring == nil {
 			return
 		}
-		c.LbPolicy = clusterv3.Cluster_RING_HASH // in a list, grpc-js 1.14 rejects sizes
+		c.LbPolicy = clusterv3.Cluster_RING_HASH // grpc-js 1.14 rejects ring sizes in a list of policies
 		c.LbConfig = &clusterv3.Cluster_RingHashLbConfig_{RingHashLbConfig: &clusterv3.Cluster_RingHashLbConfig{
 			MinimumRingSize: wrapperspb.UInt64(cmp.Or(child.MinRingSize, serviceconfig.DefaultMinRingSize)),
 			MaximumRingSize: wrapperspb.UInt64(cmp.Or(child.MaxRingSize, serviceconfig.DefaultMaxRingSize)),
 		}}
 	case *serviceconfig.PickFirst:
-		// Not within a locality: grpc-go would not reconnect after it loses the connection.
+		// pick_first is not nested in a locality, where grpc-go would not reconnect after it loses the connection.
 		c.LoadBalancingPolicy = p.orRoundRobin(&pickfirstv3.PickFirst{ShuffleAddressList: child.ShuffleAddressList})
 	case *serviceconfig.LeastRequest:
 		c.LoadBalancingPolicy = p.leastRequest(max(child.ChoiceCount, serviceconfig.DefaultChoiceCount))
@@ -90,8 +90,8 @@ func optionalDuration(d *serviceconfig.Duration) *durationpb.Duration {
 	return duration(*d)
 }
 
-// outlierDetection returns the config of gRPC's policy of that name, nil for none. Unset fields have the same defaults in xDS, except the
-// enforcement percentages, see https://github.com/grpc/proposal/blob/master/A50-xds-outlier-detection.md.
+// outlierDetection returns the config of gRPC's policy of that name, nil for none. Unset fields have the same defaults in xDS,
+// except the enforcement percentages: see https://github.com/grpc/proposal/blob/master/A50-xds-outlier-detection.md.
 func (p *plan) outlierDetection() *clusterv3.OutlierDetection {
 	c := p.policy.outlier
 	if c == nil {
@@ -114,7 +114,7 @@ func (p *plan) outlierDetection() *clusterv3.OutlierDetection {
 	return o
 }
 
-// number wraps an optional number.
+// number converts an optional number.
 func number(n *uint32) *wrapperspb.UInt32Value {
 	if n == nil {
 		return nil
@@ -122,8 +122,8 @@ func number(n *uint32) *wrapperspb.UInt32Value {
 	return wrapperspb.UInt32(*n)
 }
 
-// parseAddresses sets addresses, which are IP addresses, because a client rejects all endpoints of a cluster if one has a name. If several
-// endpoints share an address, only the first by instance has one.
+// parseAddresses sets the IP addresses of endpoints. It skips host names, because a client rejects all endpoints of a cluster if one
+// has a host name. If several endpoints share an address, it sets that only for the first by instance.
 func (m *mapping) parseAddresses() {
 	m.addresses = make([]netip.AddrPort, len(m.Endpoints))
 	seen := make(map[netip.AddrPort]bool, len(m.Endpoints))
@@ -138,7 +138,8 @@ func (m *mapping) parseAddresses() {
 	}
 }
 
-// load returns the endpoints of a cluster, by priority, without gaps, which grpc-go rejects, or empty localities, which crash C core 1.51.
+// load returns the endpoints of a cluster by priority. There are no gaps in the priorities, which grpc-go rejects, and no empty
+// localities, which crash C core 1.51.
 func (p *plan) load(name string, tiers [][]int) *Resource {
 	load := &endpointv3.ClusterLoadAssignment{ClusterName: name}
 	for priority, members := range tiers {
@@ -147,8 +148,9 @@ func (p *plan) load(name string, tiers [][]int) *Resource {
 	return p.resource(name, load)
 }
 
-// localities returns the localities of a priority: one for all, since implementations build rings of several localities differently. For
-// weights, each endpoint has its own: gRPC uses the weights of localities and ignores those of endpoints, see grpc/grpc#32004.
+// localities returns the localities of a priority. All endpoints are in one, since implementations build rings of several
+// localities differently. With the policy etcd_weighted each endpoint has its own locality, because gRPC uses the weights of
+// localities and ignores those of endpoints: see grpc/grpc#32004.
 func (p *plan) localities(members []int, priority uint32) (all []*endpointv3.LocalityLbEndpoints) {
 	weights := make([]uint32, len(members))
 	for n, i := range members {

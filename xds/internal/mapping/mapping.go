@@ -1,4 +1,4 @@
-// Package mapping translates services in etcd into xDS resources. It does no I/O, and equal arguments have equal results.
+// Package mapping translates services in etcd into xDS resources. It does no I/O. Equal arguments give equal results.
 //
 //	mapping.go   the input, and the encoded resources of a host
 //	policy.go    the service config, and its features that xDS lacks
@@ -7,8 +7,8 @@
 //	announce.go  routes for a client that does not know all clusters yet
 //	cluster.go   Clusters: how a client picks an endpoint; ClusterLoadAssignments: the endpoints
 //
-// https://github.com/grpc/grpc/blob/master/doc/grpc_xds_features.md lists what gRPC supports. A client rejects a whole resource for
-// one invalid part, so the resources contain nothing that any implementation rejects.
+// https://github.com/grpc/grpc/blob/master/doc/grpc_xds_features.md lists the features that gRPC supports. A client rejects a whole
+// resource if one part is invalid, so the resources contain only parts that every implementation accepts.
 package mapping
 
 import (
@@ -31,12 +31,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// Host is the services that clients dial by one name. They share the endpoints of a key.
+// Host has the services that clients dial by one authority. They share the endpoints of a key.
 type Host struct {
 	Authority string // without a slash
 	Services  []Service
 	Endpoints []endpoint.Endpoint // sorted by instance
-	Held      map[string]struct{} // addresses of endpoints that vanished from etcd
+	Held      map[string]struct{} // addresses of endpoints that vanished from etcd and are still used
 	Leader    string              // instance id of the leader, "" for none
 }
 
@@ -47,35 +47,35 @@ type Service struct {
 	Leading []string // the methods whose calls go to the leader, "/package.Service/Method"
 }
 
-// Client is the part of a client that its resources depend on.
+// Client has the properties of a client that its resources depend on.
 type Client struct {
-	Zone string // "": unknown
+	Zone string // "" if unknown
 	ID   string // seeds the client's subset
-	// NoRing says that the client must not receive ring_hash: gRPC's C core crashes with it in versions such as 1.51.
+	// NoRing means that the client must not receive ring_hash: gRPC's C core, in versions such as 1.51, crashes with it.
 	NoRing bool
 }
 
-// Snapshot is the resources of a host for some clients. It is immutable.
+// Snapshot has the resources of a host for some clients. It is immutable.
 type Snapshot struct {
 	Listener, Route *Resource
 	Clusters, Loads map[string]*Resource // by name; the load of a cluster has the same name
-	Unsupported     []string             // the features that xDS lacks, for operators
+	Unsupported     []string             // the features in use that xDS lacks, for operators; sorted
 
 	base string // the cluster with the greatest share of the calls without a lane
 }
 
 // Client returns c without the fields that do not affect its resources.
 func (h *Host) Client(c Client) Client {
-	any := func(has func(p *Policy) bool) bool {
+	anyPolicy := func(has func(p *Policy) bool) bool {
 		return slices.ContainsFunc(h.Services, func(s Service) bool { return has(s.Policy) })
 	}
-	if !any(func(p *Policy) bool { return p.etcd.PreferZone }) {
+	if !anyPolicy(func(p *Policy) bool { return p.etcd.PreferZone }) {
 		c.Zone = ""
 	}
-	if !any(func(p *Policy) bool { return p.subset > 0 }) {
+	if !anyPolicy(func(p *Policy) bool { return p.subset > 0 }) {
 		c.ID = ""
 	}
-	if !any(func(p *Policy) bool { return p.ringHash() != nil }) {
+	if !anyPolicy(func(p *Policy) bool { return p.ringHash() != nil }) {
 		c.NoRing = false
 	}
 	return c
@@ -83,16 +83,16 @@ func (h *Host) Client(c Client) Client {
 
 // A client receives at most 4 MiB in one message: all routes of a host, all clusters, or the endpoints of one cluster.
 const (
-	maxBytes  = 2 << 20 // of each of these
-	maxRoutes = 5000    // a client compares a call with one route after another
-	maxLanes  = 320     // with routes of their own: no host has more, see [serviceconfig.Etcd] and package plan
+	maxBytes  = 2 << 20 // of one such message
+	maxRoutes = 5000    // of a host: a client compares a call with one route after another
+	maxLanes  = 320     // with their own routes: no host has more, see [serviceconfig.Etcd] and package plan
 )
 
-var errTooLarge = errors.New("the service config makes more than 2 MiB or 5,000 of routes, or 2 MiB of clusters, which clients do not receive: " +
+var errTooLarge = errors.New("the service config makes more than 5,000 routes, 2 MiB of routes or 2 MiB of clusters, which clients do not receive: " +
 	"configure fewer methods, fewer groups of a split, or fewer strict lanes")
 
-// Map returns the resources of a host for a client. Labels of endpoints create lanes, so Map leaves
-// out the last lanes if there are too many. It fails if the resources are too large even then.
+// Map returns the resources of a host for a client. Labels of endpoints create lanes, so Map omits the last lanes if there are too
+// many. It fails if the resources are still too large.
 func Map(h *Host, c Client) (*Snapshot, error) {
 	for lanes := maxLanes; ; lanes = lanes * 3 / 4 {
 		s, fewer, err := mapWith(h, c, lanes)
@@ -102,7 +102,7 @@ func Map(h *Host, c Client) (*Snapshot, error) {
 	}
 }
 
-// mapWith is Map with a limit of lanes. fewer reports whether some of them could be left out.
+// mapWith is Map with a limit of lanes. fewer reports whether more lanes can be omitted.
 func mapWith(h *Host, c Client, lanes int) (_ *Snapshot, fewer bool, _ error) {
 	m := &mapping{
 		Host: h, client: c, maxLanes: lanes, clusters: make(map[string]*Resource), loads: make(map[string]*Resource),
@@ -124,8 +124,8 @@ type mapping struct {
 	*Host
 	client          Client
 	maxLanes        int
-	fewer           bool             // some lanes could be left out
-	addresses       []netip.AddrPort // by endpoint; zero: not an IP address
+	fewer           bool             // more lanes can be omitted
+	addresses       []netip.AddrPort // by endpoint; zero for a host name, or an address that an earlier endpoint has
 	plans           []*plan          // by service
 	clusters, loads map[string]*Resource
 	clusterBytes    int
@@ -142,7 +142,7 @@ type Resource struct {
 	Body *anypb.Any
 	Hash uint64 // of Body
 
-	Clusters []string // that routes name
+	Clusters []string // of routes: the clusters in them, sorted
 }
 
 // Equal reports whether two resources have the same name and content. Either may be nil.
@@ -177,7 +177,7 @@ func AuthorityOf(name string) string {
 	return authority
 }
 
-// ads returns the config source "on the same stream".
+// ads returns the config source of resources on the same stream.
 func ads() *corev3.ConfigSource {
 	return &corev3.ConfigSource{
 		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}}, ResourceApiVersion: corev3.ApiVersion_V3,

@@ -29,7 +29,7 @@ func TestPure(t *testing.T) {
 	modelcheck.Check(t, "mapping.go", "policy.go", "members.go", "route.go", "announce.go", "cluster.go")
 }
 
-// ends returns endpoints of the form "instance version zone weight name=value...", "-" for an unset field.
+// ends parses endpoints of the form "instance version zone weight name=value...", with "-" for an unset field.
 func ends(specs ...string) (all []endpoint.Endpoint) {
 	for i, spec := range specs {
 		var e endpoint.Endpoint
@@ -89,8 +89,8 @@ func TestRows(t *testing.T) {
 			endpoints: ends("a", "b - - - lane=blue")},
 		{name: "drain", config: etcdPolicy(`"drain":["b","10.0.0.3:9000"]`), endpoints: three},
 		{name: "drainall", config: etcdPolicy(`"drain":["a","b","c"]`), endpoints: three},
-		// Clients cannot call an endpoint whose address is a name: a drain that leaves only such ones is ignored. But it is one of the base, and
-		// counts for minHealthyPercent.
+		// Clients cannot call an endpoint whose address is a host name, so a drain that leaves only such endpoints is ignored. Such an endpoint is
+		// still one of the base, and counts for minHealthyPercent.
 		{name: "drainleavesname", config: etcdPolicy(`"drain":["b"],"route":[{"label":"lane"}]`), endpoints: slices.Concat(named, ends("-", "b", "c - - - lane=x")[1:])},
 		{name: "drainleavesmore", config: etcdPolicy(`"minHealthyPercent":60,"drain":["b"]`), endpoints: slices.Concat(named, ends("-", "b", "c")[1:])},
 		{name: "onlynameinbase", config: etcdPolicy(`"route":[{"label":"lane"}]`), endpoints: slices.Concat(named, ends("-", "b - - - lane=x")[1:])},
@@ -136,8 +136,8 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// Services with different policies have clusters of their own. The first one takes all other calls.
-func TestSeveralServices(t *testing.T) {
+// Services with different policies have different clusters. The first service takes the calls of unknown services.
+func TestMap_SeveralServices(t *testing.T) {
 	h := &Host{Authority: "acme.echo", Endpoints: ends("a", "b")}
 	for name, config := range map[string]string{"acme.Echo": "", "acme.Other": `{"loadBalancingConfig":[{"pick_first":{}}]}`} {
 		policy, err := ReadPolicy(config)
@@ -160,7 +160,7 @@ func isSound(t *testing.T, s *Snapshot) {
 	t.Helper()
 	for _, all := range []map[string]*Resource{s.Clusters, s.Loads} {
 		if names := slices.Sorted(maps.Keys(all)); !slices.Equal(names, s.Route.Clusters) {
-			t.Errorf("routes name %v, but the clusters are %v", s.Route.Clusters, names)
+			t.Errorf("the clusters are %v, want those in the routes, %v", names, s.Route.Clusters)
 		}
 	}
 	for name, r := range s.Loads {
@@ -168,15 +168,15 @@ func isSound(t *testing.T, s *Snapshot) {
 		if err := r.Body.UnmarshalTo(load); err != nil {
 			t.Fatal(err)
 		}
-		most, seen := -1, map[int]bool{}
+		highest, seen := -1, map[int]bool{}
 		for _, l := range load.GetEndpoints() {
-			most, seen[int(l.GetPriority())] = max(most, int(l.GetPriority())), true
+			highest, seen[int(l.GetPriority())] = max(highest, int(l.GetPriority())), true
 			if len(l.GetLbEndpoints()) == 0 {
-				t.Errorf("%s has a locality without endpoints", name)
+				t.Errorf("%s has a locality without endpoints, want none", name)
 			}
 		}
-		if len(seen) != most+1 {
-			t.Errorf("%s has the priorities %v", name, seen)
+		if len(seen) != highest+1 {
+			t.Errorf("%s has the priorities %v, want all up to %d", name, seen, highest)
 		}
 	}
 }
@@ -230,7 +230,7 @@ func compare(t *testing.T, name string, s *Snapshot) {
 	}
 }
 
-// A client receives all lanes that fit, whatever labels endpoints have. A service config that is too large without lanes is an error.
+// A client receives as many lanes as fit, with any labels of endpoints. A service config that is too large without lanes is an error.
 func TestMap_Bounds(t *testing.T) {
 	lane := func(i int) string { return fmt.Sprintf("e%d v%d - - lane=l%d", i, i%250, i%260) }
 	const label = `"route":[{"label":"lane"}]`
@@ -239,7 +239,7 @@ func TestMap_Bounds(t *testing.T) {
 		config    string
 		endpoints int
 		spec      func(i int) string
-		lanes     int // with routes; -1: an error
+		lanes     int // number of lanes with routes, -1 for an error
 	}{
 		{"lanes with two headers", etcdPolicy(label + `,"laneHeader":"x-lane"`), 300, lane, 256},
 		{"methods in lanes", methodsOf(25, label), 300, lane, 180},
@@ -255,12 +255,12 @@ func TestMap_Bounds(t *testing.T) {
 		s, err := mapped(t, tt.config, tt.endpoints, tt.spec)
 		if tt.lanes < 0 {
 			if !errors.Is(err, errTooLarge) {
-				t.Errorf("%s: %v", tt.name, err)
+				t.Errorf("%s: Map fails with %v, want %v", tt.name, err, errTooLarge)
 			}
 			continue
 		}
 		if err != nil {
-			t.Errorf("%s: %v", tt.name, err)
+			t.Errorf("%s: Map fails with %v, want no error", tt.name, err)
 			continue
 		}
 		isSound(t, s)
@@ -279,7 +279,8 @@ func TestMap_Bounds(t *testing.T) {
 		}
 		delete(names, "")
 		if len(routes) > maxRoutes || len(s.Route.Body.GetValue()) > maxBytes || bytes > maxBytes || len(names) != tt.lanes {
-			t.Errorf("%s: %d routes of %d lanes in %d bytes, and %d bytes of clusters: %v", tt.name, len(routes), len(names), len(s.Route.Body.GetValue()), bytes, s.Unsupported)
+			t.Errorf("%s: %d routes of %d lanes in %d bytes, and %d bytes of clusters (%v); want %d lanes, at most %d routes and %d bytes of each",
+				tt.name, len(routes), len(names), len(s.Route.Body.GetValue()), bytes, s.Unsupported, tt.lanes, maxRoutes, maxBytes)
 		}
 	}
 }
@@ -292,16 +293,17 @@ func TestLoad_Bounds(t *testing.T) {
 		t.Fatal(err)
 	}
 	isSound(t, s)
-	most, all := 0, 0
+	largest, all := 0, 0
 	for _, load := range s.Loads {
-		most, all = max(most, len(load.Body.GetValue())), all+len(load.Body.GetValue())
+		largest, all = max(largest, len(load.Body.GetValue())), all+len(load.Body.GetValue())
 	}
-	if most > maxBytes || all > 4*maxBytes || len(s.Loads) != 102 || !strings.Contains(fmt.Sprint(s.Unsupported), "more than 20000 endpoints") {
-		t.Errorf("%d bytes of %d clusters, %d of one: %v", all, len(s.Loads), most, s.Unsupported)
+	if largest > maxBytes || all > 4*maxBytes || len(s.Loads) != 102 || !strings.Contains(fmt.Sprint(s.Unsupported), "more than 20000 endpoints") {
+		t.Errorf("endpoints of %d clusters in %d bytes, %d of one (%v); want 102 clusters, at most %d bytes, %d of one, and a note of the limit",
+			len(s.Loads), all, largest, s.Unsupported, 4*maxBytes, maxBytes)
 	}
 }
 
-// methodsOf is a service config with timeouts for some services, and options of the policy etcd.
+// methodsOf returns a service config with timeouts for n services, and options of the policy etcd.
 func methodsOf(n int, options string) string { return methodsNamed("s", n, options) }
 
 func methodsNamed(prefix string, n int, options string) string {

@@ -18,29 +18,29 @@ type plan struct {
 	*mapping
 	service *Service
 	policy  *Policy
-	ring    *serviceconfig.RingHash // nil if another policy picks
+	ring    *serviceconfig.RingHash // nil if another policy picks endpoints
 	prefix  string                  // of the names of the service's clusters
 	made    *planning.Plan[int]     // of indexes of endpoints
-	base    *set
-	closed  bool     // a strict label: calls of unknown lanes fail
-	spare   int      // the fallback endpoints of a cluster
-	targets []target // in the order of their routes
+	base    *set                    // the endpoints in no lane
+	closed  bool                    // calls in unknown lanes fail, because a label is strict
+	spare   int                     // limits the fallback endpoints of a cluster
+	targets []target                // in the order of their routes
 }
 
-// set is the endpoints of a lane.
+// set has the endpoints of a lane.
 type set struct {
-	lane   string  // "": the base
-	strict bool    // its calls do not fall back
+	lane   string  // "" for the base
+	strict bool    // calls in the lane do not fall back to the base
 	groups []group // by descending share; at least one, which may be empty
 }
 
-// isEmpty reports whether the set lacks endpoints.
+// isEmpty reports whether the set has no endpoints.
 func (s *set) isEmpty() bool { return s.groups[0].tiers == nil }
 
-// group is the endpoints with one share of the calls.
+// group has the endpoints that share one part of the calls.
 type group struct {
-	weight uint32
-	name   string  // "": without a split
+	weight uint32  // its share of the calls
+	name   string  // "" without a split
 	tiers  [][]int // the endpoints that the client uses, by priority; no tier is empty
 }
 
@@ -57,7 +57,7 @@ func (m *mapping) plan(s *Service) *plan {
 	p.makePlan(p.policy.etcd)
 	if p.base.isEmpty() && len(p.policy.etcd.Drain) > 0 {
 		all := *p.policy.etcd
-		all.Drain = nil // it leaves only endpoints that clients cannot call
+		all.Drain = nil // with the drain, only endpoints without an IP address remain, which clients cannot call
 		p.makePlan(&all)
 	}
 	p.setTargets()
@@ -77,7 +77,7 @@ func (p *plan) makePlan(config *planning.Config) {
 	p.base = p.setOf("", p.made.Base)
 }
 
-// setOf returns the callable endpoints of a lane that are not drained, nil if there are none.
+// setOf returns the endpoints of a lane that clients can call and that are not drained. l may be nil: the lane is empty.
 func (p *plan) setOf(name string, l *planning.Lane) *set {
 	s := &set{lane: name, strict: name != "" && p.policy.etcd.Strict(name)}
 	var groups []planning.Group
@@ -113,8 +113,8 @@ func (p *plan) setOf(name string, l *planning.Lane) *set {
 	return s
 }
 
-// lanes returns the lanes with routes of their own: those with endpoints, strict ones, and with a strict label every lane that a
-// route names. If there are too many, it leaves out the last ones, except those that differ from an unknown lane.
+// lanes returns the lanes that need routes: lanes with endpoints, strict lanes and, with a strict label, every lane that a route
+// names. If there are too many, it omits the last lanes, except lanes whose calls would go elsewhere than those in an unknown lane.
 func (p *plan) lanes() []*set {
 	names := p.policy.etcd.NamedLanes()
 	for l := range p.made.Lanes() {
@@ -134,9 +134,9 @@ func (p *plan) lanes() []*set {
 			others = append(others, s)
 		}
 	}
-	if most := max(0, p.maxLanes-len(needed)); len(others) > most {
-		p.lacks("of %d lanes clients do not know the last %d: they receive %d KiB of routes and of clusters", len(needed)+len(others), len(others)-most, maxBytes>>10)
-		others = others[:most]
+	if limit := max(0, p.maxLanes-len(needed)); len(others) > limit {
+		p.lacks("of %d lanes clients do not know the last %d: they receive %d KiB of routes and of clusters", len(needed)+len(others), len(others)-limit, maxBytes>>10)
+		others = others[:limit]
 	}
 	p.fewer = p.fewer || len(others) > 0
 	return append(needed, others...)
@@ -148,19 +148,20 @@ const (
 	maxGroups    = 16     // of a cluster
 )
 
-// tiers returns the endpoints of a group's cluster by priority: its own and then, for calls while none of these is reachable, those of the
-// other groups and of fallback, nil for none. Weighted clusters alone would let these calls fail, see grpc/grpc-go#8383.
+// tiers returns the endpoints of a group's cluster by priority. First come its own endpoints. The endpoints of the other groups and
+// of fallback, which may be nil, take the calls while no own endpoint is reachable: without them the calls would fail, see
+// grpc/grpc-go#8383.
 func (p *plan) tiers(s, fallback *set, g int) (tiers [][]int) {
 	groups := slices.Concat(s.groups[g:g+1], s.groups[:g], s.groups[g+1:])
 	if fallback != nil {
 		groups = append(groups, fallback.groups...)
 	}
 	left, has := maxEndpoints, make(map[int]bool)
-	for n, of := range groups[:min(len(groups), maxGroups)] {
+	for n, source := range groups[:min(len(groups), maxGroups)] {
 		if n == 1 {
 			left = min(left, p.spare)
 		}
-		for _, tier := range of.tiers {
+		for _, tier := range source.tiers {
 			var members []int
 			for _, i := range tier {
 				if left == 0 {
@@ -179,8 +180,8 @@ func (p *plan) tiers(s, fallback *set, g int) (tiers [][]int) {
 	return tiers
 }
 
-// chosen returns the endpoints of a tier that the client uses: as many as the subset, by rendezvous hashing with the client's id. Held ones,
-// which may be dead, come last.
+// chosen returns the endpoints of a tier that the client uses. If there are more than the size of the subset, it chooses that many
+// by rendezvous hashing with the client's id, and held endpoints, which may be dead, last.
 func (p *plan) chosen(members []int) []int {
 	if p.policy.subset == 0 || len(members) <= p.policy.subset {
 		return members

@@ -11,9 +11,9 @@ import (
 // Policy is a parsed service config.
 type Policy struct {
 	etcd    *planning.Config                // without the subset
-	subset  int                             // how many endpoints of a cluster each client uses; 0: all
+	subset  int                             // the number of endpoints of a cluster that each client uses, 0 for all
 	outlier *serviceconfig.OutlierDetection // nil for none
-	child   serviceconfig.Policy            // picks among the endpoints of a cluster
+	child   serviceconfig.Policy            // picks an endpoint of a cluster
 	config  *serviceconfig.Config
 	methods map[path]*serviceconfig.Method
 }
@@ -44,20 +44,20 @@ func ReadPolicy(text string) (*Policy, error) {
 		return nil, fmt.Errorf("the policy %.80q has no xDS form", top.Name)
 	}
 	p.etcd, p.subset = planning.NewConfig(etcd), int(etcd.Subset)
-	p.etcd.Subset = 0 // the plan ranks endpoints by a random seed, see [plan.chosen]
+	p.etcd.Subset = 0 // package plan would choose by a random seed: [plan.chosen] does it by the client's id
 	if p.child, err = serviceconfig.FirstLinked(p.etcd.ChildPolicy, isMapped); err != nil {
 		return nil, err
 	}
 	return p, nil
 }
 
-// isMapped reports whether a policy has an xDS form, or a similar one.
+// isMapped reports whether xDS has the policy or a similar one.
 func isMapped(policy string) bool {
 	return serviceconfig.Ours(policy) || policy == serviceconfig.WeightedRoundRobinName || policy == serviceconfig.OutlierDetectionName ||
 		policy == serviceconfig.EtcdName
 }
 
-// ringHash returns the config of ring_hash_experimental, nil if another policy picks.
+// ringHash returns the config of ring_hash_experimental, nil for another policy.
 func (p *Policy) ringHash() *serviceconfig.RingHash {
 	ring, _ := p.child.Config.(*serviceconfig.RingHash)
 	return ring

@@ -20,11 +20,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// path is the methods that a route matches: one, all of a service, or all if service is empty.
+// path names the methods that a route matches: one method, all of a service if method is empty, or all methods if both are empty.
 type path struct{ service, method string }
 
-// routes returns the routes of the host: those of a method before those of its service, and last those of every call. Within each of them,
-// lanes come before the base.
+// routes returns the routes of the host. Routes of a method come before routes of its service, and routes of every call come last.
+// For each path, routes of lanes come before those of the base.
 func (m *mapping) routes() *Resource {
 	owners := make(map[path]*plan)
 	for _, p := range m.plans {
@@ -83,8 +83,8 @@ func (p path) match() *routev3.RouteMatch {
 // full returns the full name of the method, as in the :path header.
 func (p path) full() string { return "/" + p.service + "/" + p.method }
 
-// paths returns the paths with routes of their own: those that the service config names, and those for the leader. The first service of a
-// host also matches every other call.
+// paths returns the paths that need routes: those that the service config names, and those for the leader. The first service of
+// a host also takes all calls that match no other path.
 func (p *plan) paths() []path {
 	all := slices.Collect(maps.Keys(p.policy.methods))
 	for _, method := range p.service.Leading {
@@ -103,19 +103,19 @@ func (p *plan) ownerOf(at path) *Service {
 	return &p.Services[max(0, slices.IndexFunc(p.Services, func(s Service) bool { return s.Name == at.service }))]
 }
 
-// target is the clusters of the calls with certain headers.
+// target has the clusters that calls with certain headers go to.
 type target struct {
 	headers []*routev3.HeaderMatcher
 	to      []share
 }
 
-// share is a cluster with its share of the calls.
+// share is a cluster, and the weight of its share of the calls.
 type share struct {
 	cluster string
 	weight  uint32
 }
 
-// setTargets makes the targets of the service, which all its methods share except those for the leader.
+// setTargets sets the targets of the service. All its methods have the same, except those for the leader.
 func (p *plan) setTargets() {
 	p.closed = p.policy.etcd.Strict("")
 	lanes := p.lanes()
@@ -149,13 +149,13 @@ func (p *plan) setTargets() {
 	add(base)
 }
 
-// single makes a cluster for all calls of a target.
+// single adds a cluster, and returns it with all calls of a target.
 func (p *plan) single(name string, tiers [][]int) []share {
 	p.addCluster(p.prefix+name, tiers)
 	return []share{{p.prefix + name, 1}}
 }
 
-// toLeader returns the cluster of the leader, which may be drained. Without a leader, calls fail: an xDS client cannot wait for one.
+// toLeader returns the cluster of the leader, drained or not. Without a leader, calls fail: an xDS client cannot wait for a leader.
 func (p *plan) toLeader() []share {
 	var tiers [][]int
 	for i := range p.Endpoints {
@@ -167,7 +167,7 @@ func (p *plan) toLeader() []share {
 	return p.single(leader, tiers)
 }
 
-// routesOf returns the routes of a path: those of the lanes, and last that of all other calls.
+// routesOf returns the routes of a path: first the routes of lanes, last the route of all other calls.
 func (p *plan) routesOf(at path) (routes []*routev3.Route) {
 	targets := p.targets
 	if slices.Contains(p.service.Leading, at.full()) {
@@ -184,7 +184,7 @@ func (p *plan) route(at path, t target) *routev3.Route {
 	match := at.match()
 	match.Headers = t.headers
 	action := &routev3.RouteAction{HashPolicy: p.hashPolicy(), ClusterSpecifier: weighted(t.to)}
-	// The most specific config is in force, like in gRPC.
+	// The most specific config applies, as in gRPC.
 	if method := cmp.Or(p.policy.methods[at], p.policy.methods[path{service: at.service}], p.policy.methods[path{}]); method != nil {
 		if method.Timeout != nil {
 			action.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: duration(*method.Timeout)}
@@ -194,7 +194,8 @@ func (p *plan) route(at path, t target) *routev3.Route {
 	return &routev3.Route{Match: match, Action: &routev3.Route_Route{Route: action}}
 }
 
-// weighted uses a deprecated field: gRPC's C core, in versions such as 1.51, reads an unset sum as 100 and rejects routes with another.
+// weighted sends calls to clusters by their weights. It sets a deprecated field, the sum: gRPC's C core, in versions such as 1.51,
+// assumes 100 otherwise, and rejects routes whose weights have another sum.
 func weighted(to []share) *routev3.RouteAction_WeightedClusters {
 	all, sum := &routev3.WeightedCluster{}, uint32(0)
 	for _, s := range to {
@@ -205,24 +206,26 @@ func weighted(to []share) *routev3.RouteAction_WeightedClusters {
 	return &routev3.RouteAction_WeightedClusters{WeightedClusters: all}
 }
 
-// exactly uses a deprecated field: gRPC's C core supports string_match only since 1.56.
+// exactly matches a header's value. It uses a deprecated field, because gRPC's C core supports string_match only since 1.56.
 func exactly(header, value string) *routev3.HeaderMatcher {
 	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_ExactMatch{ExactMatch: value}} //nolint:staticcheck // see above
 }
 
-// namesLane matches each valid name of a lane, known or not, like [serviceconfig.ValidLane]. It uses a deprecated field for the same reason.
+// namesLane matches a header with any valid name of a lane, by the rule of [serviceconfig.ValidLane]. It uses a deprecated field
+// for the same reason as exactly.
 func namesLane(header string) *routev3.HeaderMatcher {
 	lane := &matcherv3.RegexMatcher{Regex: fmt.Sprintf("[-_.:/0-9A-Za-z]{1,%d}", serviceconfig.MaxLane)}
 	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_SafeRegexMatch{SafeRegexMatch: lane}} //nolint:staticcheck // see above
 }
 
-func present(header string, is bool) *routev3.HeaderMatcher {
-	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true}, InvertMatch: !is}
+// present matches calls that have a header or, if want is false, calls without it.
+func present(header string, want bool) *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true}, InvertMatch: !want}
 }
 
 func duration(d serviceconfig.Duration) *durationpb.Duration { return durationpb.New(time.Duration(d)) }
 
-// retried are the codes after which gRPC retries if configured by xDS:
+// retried maps the status codes after which gRPC's xDS clients can retry to their names in xDS:
 // https://github.com/grpc/proposal/blob/master/A44-xds-retry.md.
 var retried = map[string]string{
 	"CANCELLED": "cancelled", "DEADLINE_EXCEEDED": "deadline-exceeded", "INTERNAL": "internal",
@@ -253,7 +256,7 @@ func (p *plan) retryPolicy(r *serviceconfig.Retry) *routev3.RetryPolicy {
 	}
 }
 
-// hashPolicy names the header that calls are hashed by.
+// hashPolicy returns the policy that hashes calls by a header, nil without a ring.
 func (p *plan) hashPolicy() []*routev3.RouteAction_HashPolicy {
 	if p.ring == nil {
 		return nil
@@ -263,7 +266,8 @@ func (p *plan) hashPolicy() []*routev3.RouteAction_HashPolicy {
 	}}}
 }
 
-// destination makes and returns the clusters of a set with their shares. fallback takes calls while no endpoint of the set is reachable.
+// destination adds the clusters of a set, and returns them with their shares. The endpoints of fallback, which may be nil, take the
+// calls while no endpoint of the set is reachable.
 func (p *plan) destination(s, fallback *set) (to []share) {
 	weights := slices.Repeat([]uint32{1}, len(s.groups))
 	for g := range s.groups {
@@ -281,7 +285,7 @@ func (p *plan) destination(s, fallback *set) (to []share) {
 	return to
 }
 
-// scaled halves weights until their sum fits in 32 bits, as gRPC requires. None of them becomes 0.
+// scaled halves weights until their sum fits in 32 bits, as gRPC requires. No positive weight becomes 0.
 func scaled(weights []uint32) []uint32 {
 	sum := uint64(0)
 	for _, w := range weights {
@@ -294,7 +298,8 @@ func scaled(weights []uint32) []uint32 {
 	return weights
 }
 
-// nameOf returns the name of a group's cluster. It depends on the group's match, so a client keeps its connections when shares change.
+// nameOf returns the name of a group's cluster. The name contains the group's match, not its share, so a client keeps its
+// connections when shares change.
 func (p *plan) nameOf(s *set, g int) string {
 	name := p.prefix
 	switch {

@@ -1,8 +1,12 @@
-// Package etcdtest runs a real etcd inside a test, and breaks it on demand.
+// Package etcdtest runs a real etcd inside a test, and breaks it on demand:
 //
-// [Start] starts a cluster of one member in a fraction of a second, or of three with [WithMembers]. Clients reach the
-// members through TCP proxies, which [Member.Cut] and [Member.Pause] break; [Cluster.Admin] bypasses them, so that a
-// test can access etcd while its subject cannot. [Cluster.Calls] has the subject's requests.
+//	cluster := etcdtest.Start(t) // in a fraction of a second; it ends with the test
+//	client := cluster.Client(t)
+//	cluster.Cut() // client loses its connection
+//
+// A cluster has one member, or more with [WithMembers]. Clients reach the members through TCP proxies, which [Member.Cut] and
+// [Member.Pause] break. [Cluster.Admin] bypasses the proxies, so a test can access etcd while the code under test cannot.
+// [Cluster.Calls] has the requests of the code under test.
 //
 // The members are tuned for speed: they elect a leader in about 100 ms and never wait for a disk.
 package etcdtest
@@ -39,8 +43,8 @@ type Cluster struct {
 	calls    *Calls
 	members  []*Member
 
-	// starting is held from stopping members until they have restarted. Another call could otherwise start a
-	// server in between, whose data is being copied or removed, and etcd would end the process.
+	// starting is held from the stop of members to their restart. Otherwise another call could start a server while
+	// its data is copied or removed, and etcd would end the process.
 	starting sync.Mutex
 
 	mu    sync.Mutex
@@ -51,7 +55,7 @@ type Cluster struct {
 	lock    *fileutil.LockedFile // of dir
 }
 
-// Start runs a cluster until the test ends. It fails the test at once if it cannot.
+// Start runs a cluster until the test ends. If that fails, it ends the test by t.Fatal. It waits for at most a minute.
 func Start(t testing.TB, opts ...Option) *Cluster {
 	t.Helper()
 	c, err := New(t.TempDir(), opts...)
@@ -62,8 +66,8 @@ func Start(t testing.TB, opts ...Option) *Cluster {
 	return c
 }
 
-// New runs a cluster, for programs other than tests. Its data lives in dir, which New creates if necessary; dir must be
-// empty, and remains after Close. A directory that another cluster uses is an error. The caller closes the cluster.
+// New runs a cluster, for programs other than tests. The caller closes it. Its data is in dir, which must be empty; New creates
+// dir if necessary, and Close does not remove it. New fails if another cluster uses dir.
 func New(dir string, opts ...Option) (*Cluster, error) {
 	c := &Cluster{dir: dir, settings: newSettings(opts), calls: newCalls()}
 	if err := c.start(); err != nil {
@@ -73,8 +77,8 @@ func New(dir string, opts ...Option) (*Cluster, error) {
 	return c, nil
 }
 
-// Close stops the members and releases their resources. The creator of a client closes it. Closing
-// a closed cluster has no effect; a closed cluster cannot be restarted.
+// Close stops the members and releases their resources, but does not close clients other than [Cluster.Admin]. A second Close has
+// no effect. A closed cluster cannot be restarted.
 func (c *Cluster) Close() {
 	c.closing.Do(func() {
 		c.closed.Store(true)
@@ -84,7 +88,7 @@ func (c *Cluster) Close() {
 		}
 		c.each((*Member).close)
 		if c.lock != nil {
-			_ = c.lock.Close() // the process releases it at the latest
+			_ = c.lock.Close() // otherwise the lock ends with the process
 		}
 	})
 }
@@ -98,8 +102,8 @@ func (c *Cluster) Endpoints() []string {
 	return endpoints
 }
 
-// Config returns the client configuration that reaches the cluster through the proxies: as root if there is authentication, and
-// with a keepalive that detects a black hole in 13 s, gRPC's minimum of 10 s and a timeout of 3 s. The caller may change it.
+// Config returns a configuration for clients that reach the cluster through the proxies, as root with [WithAuth]. Its keepalive
+// detects a black hole in 13 s: gRPC's minimum of 10 s and a timeout of 3 s. The caller may change the configuration.
 func (c *Cluster) Config() clientv3.Config {
 	cfg := clientv3.Config{
 		Endpoints:            c.Endpoints(),
@@ -125,7 +129,8 @@ func (c *Cluster) CAFile() string {
 	return c.certs.caFile
 }
 
-// Client returns a client for [Cluster.Config] after the changes, closed when the test ends.
+// Client returns a client for [Cluster.Config] after the changes, which is closed when the test ends. If that fails, it ends the
+// test by t.Fatal.
 func (c *Cluster) Client(t testing.TB, changes ...func(*clientv3.Config)) *clientv3.Client {
 	t.Helper()
 	cfg := c.Config()
@@ -143,8 +148,8 @@ func (c *Cluster) Client(t testing.TB, changes ...func(*clientv3.Config)) *clien
 	return client
 }
 
-// Admin returns a client of root's that bypasses the proxies and is not counted. The cluster closes
-// it, and replaces it in [Cluster.Wipe] and [Cluster.RestoreBackup] if there is authentication.
+// Admin returns a client of root, whose requests bypass the proxies and are not in [Cluster.Calls]. The cluster closes it. With
+// [WithAuth], [Cluster.Wipe] and [Cluster.RestoreBackup] replace it.
 func (c *Cluster) Admin() *clientv3.Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -160,7 +165,7 @@ func (c *Cluster) Members() []*Member { return c.members }
 // Member returns the member with the index i, counted from 0.
 func (c *Cluster) Member(i int) *Member { return c.members[i] }
 
-// Leader waits until the running members agree on their leader, and returns it.
+// Leader waits until the running members agree on their leader, and returns it, or an error if ctx ends first.
 func (c *Cluster) Leader(ctx context.Context) (*Member, error) {
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
@@ -170,7 +175,7 @@ func (c *Cluster) Leader(ctx context.Context) (*Member, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("etcdtest: no member leads: %w", ctx.Err())
+			return nil, fmt.Errorf("etcdtest: the members have not agreed on a leader: %w", ctx.Err())
 		case <-poll.C:
 		}
 	}
@@ -179,19 +184,19 @@ func (c *Cluster) Leader(ctx context.Context) (*Member, error) {
 // Cut cuts every member: see [Member.Cut].
 func (c *Cluster) Cut() { c.each((*Member).Cut) }
 
-// Restore ends the Cut of every member.
+// Restore ends [Cluster.Cut].
 func (c *Cluster) Restore() { c.each((*Member).Restore) }
 
 // Pause pauses every member: see [Member.Pause].
 func (c *Cluster) Pause() { c.each((*Member).Pause) }
 
-// Resume ends the Pause of every member.
+// Resume ends [Cluster.Pause].
 func (c *Cluster) Resume() { c.each((*Member).Resume) }
 
 // Stop stops every member: see [Member.Stop].
 func (c *Cluster) Stop() { c.each((*Member).Stop) }
 
-// Restart restarts every member on its data, and returns when they serve.
+// Restart stops every member that runs, starts all on their data, and returns when they serve.
 func (c *Cluster) Restart() error {
 	c.starting.Lock()
 	defer c.starting.Unlock()
@@ -199,9 +204,9 @@ func (c *Cluster) Restart() error {
 	return c.run()
 }
 
-// Wipe restarts every member without data: same addresses, no keys, no leases, and a revision that starts at
-// 1 again, as after a restore from an older backup. Users are created again. With authentication, earlier
-// clients become unusable: etcd lets a request hang if its token is from a higher raft index.
+// Wipe restarts every member without data, at the same address. There are no keys and leases, and the revision starts at 1
+// again. With [WithAuth], Wipe creates the users again, and clients made before become unusable: etcd lets a request hang if its
+// token is from a higher raft index.
 func (c *Cluster) Wipe() error {
 	c.starting.Lock()
 	defer c.starting.Unlock()
@@ -218,10 +223,10 @@ func (c *Cluster) Wipe() error {
 	return c.connectAdmin()
 }
 
-// Compact drops all history up to the present revision, which it returns.
+// Compact removes the history before the current revision, which it returns.
 func (c *Cluster) Compact(ctx context.Context) (revision int64, err error) {
 	admin := c.Admin()
-	now, err := admin.Get(ctx, "\x00") // any key: the header has the revision
+	now, err := admin.Get(ctx, "\x00") // the answer for any key has the revision
 	if err != nil {
 		return 0, fmt.Errorf("etcdtest: read the revision: %w", err)
 	}
@@ -259,7 +264,7 @@ func (c *Cluster) start() error {
 	return c.connectAdmin()
 }
 
-// lockDir creates and locks the directory. Without the lock, etcd would wait for another cluster to release it.
+// lockDir creates and locks the directory. Without the lock, etcd would wait until another cluster releases its database.
 func (c *Cluster) lockDir() error {
 	if err := os.MkdirAll(c.dir, fileutil.PrivateDirMode); err != nil {
 		return fmt.Errorf("etcdtest: %w", err)
@@ -284,7 +289,7 @@ func (c *Cluster) run() error {
 	return c.try((*Member).waitReady)
 }
 
-// connectAdmin enables authentication if requested, then creates the admin client.
+// connectAdmin enables authentication for [WithAuth], then creates the admin client.
 func (c *Cluster) connectAdmin() error {
 	if c.settings.auth != nil {
 		if err := c.settings.auth.enable(c.adminConfig()); err != nil {
@@ -340,7 +345,7 @@ func (c *Cluster) try(do func(*Member) error) error {
 	return errors.Join(errs...)
 }
 
-// agreedLeader returns the leader, nil while the running members disagree or have none.
+// agreedLeader returns the leader, nil while the running members disagree or know none.
 func (c *Cluster) agreedLeader() (leader *Member) {
 	var id types.ID
 	for _, m := range c.members {

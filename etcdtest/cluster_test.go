@@ -61,14 +61,14 @@ func wantValue(t *testing.T, client clientv3.KV, key, want string) {
 	}
 }
 
-func TestImpossibleOptions(t *testing.T) {
+func TestNew_RefusesInvalidOptions(t *testing.T) {
 	for name, opt := range map[string]etcdtest.Option{
 		"no members":      etcdtest.WithMembers(0),
 		"no such address": etcdtest.WithAddress("nowhere"),
 		"a TTL under 1s":  etcdtest.WithTokenTTL(time.Millisecond),
 	} {
 		if _, err := etcdtest.New(t.TempDir(), opt); err == nil {
-			t.Errorf("a cluster with %s started", name)
+			t.Errorf("New with %s succeeds, want an error", name)
 		}
 	}
 }
@@ -91,7 +91,7 @@ func TestMember_StopElectsNewLeader(t *testing.T) {
 	leader.Stop()
 	next, err := cluster.Leader(within(t, soon))
 	if err != nil || next == leader {
-		t.Fatalf("the next leader is %v, %v", next, err)
+		t.Fatalf("the next leader is %v, %v; want another member than %v", next, err, leader)
 	}
 	put(t, client, "k", "after")
 
@@ -107,7 +107,7 @@ func TestMember_RestartRestoresQuorum(t *testing.T) {
 	cluster.Member(0).Stop()
 	cluster.Member(1).Stop()
 	if _, err := client.Put(within(t, time.Second), "k", "w"); err == nil {
-		t.Fatal("one member of three accepted a write")
+		t.Fatal("one running member of three accepts a write, want an error")
 	}
 	cluster.Member(2).Stop()
 	if err := cluster.Member(2).Restart(); err != nil {
@@ -136,7 +136,7 @@ func TestCluster_WipeResetsRevision(t *testing.T) {
 		must(t, cluster.Wipe())
 		value, after := get(t, client, "k")
 		if value != "" || after >= before {
-			t.Errorf("%d members: %q at revision %d after the wipe, at %d before", members, value, after, before)
+			t.Errorf("%d members: value %q, revision %d after the wipe; want none, and less than %d", members, value, after, before)
 		}
 	}
 }
@@ -160,7 +160,7 @@ func TestCutAndRestore(t *testing.T) {
 
 	cluster.Cut()
 	if _, err := client.Get(within(t, 200*time.Millisecond), "k"); err == nil {
-		t.Error("an answer came through a cut")
+		t.Error("a get during a cut succeeds, want an error")
 	}
 	wantValue(t, cluster.Admin(), "k", "v")
 
@@ -180,17 +180,17 @@ func TestPauseAndResume(t *testing.T) {
 		answer <- err
 	}()
 	if _, err := client.Get(within(t, 200*time.Millisecond), "k"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("in a black hole: %v, want %v", err, context.DeadlineExceeded)
+		t.Errorf("a get during a pause: %v, want %v", err, context.DeadlineExceeded)
 	}
 	select {
 	case err := <-answer:
-		t.Errorf("answered in a black hole: %v", err)
+		t.Errorf("a get returns %v during a pause, want that it waits", err)
 	default:
 	}
 
 	cluster.Resume()
 	if err := <-answer; err != nil {
-		t.Errorf("after the black hole: %v", err)
+		t.Errorf("a get after a pause: %v, want no error", err)
 	}
 }
 
@@ -243,11 +243,11 @@ func TestCalls(t *testing.T) {
 
 	calls.Reset()
 	if all := calls.All(); len(all) != 0 {
-		t.Errorf("after a reset: %+v", all)
+		t.Errorf("calls after a reset: %+v, want none", all)
 	}
 	short := within(t, 10*time.Millisecond)
 	if err := calls.Wait(short, etcdtest.Put, "", 1); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("waiting for a request that is not sent: %v", err)
+		t.Errorf("waiting for a request that is not sent: %v, want %v", err, context.DeadlineExceeded)
 	}
 }
 
@@ -263,7 +263,7 @@ func TestCalls_RecordOptions(t *testing.T) {
 	}
 }
 
-// Calls on a closed cluster return an error, and leave nothing behind.
+// Calls on a closed cluster return an error, and start no server.
 func TestCluster_Closed(t *testing.T) {
 	t.Parallel()
 	cluster, err := etcdtest.New(t.TempDir())
@@ -272,19 +272,19 @@ func TestCluster_Closed(t *testing.T) {
 	must(t, err)
 	cluster.Close()
 	if _, err := cluster.Admin().Get(within(t, soon), "a"); err == nil {
-		t.Error("the admin client of a closed cluster answers")
+		t.Error("a get of the admin client of a closed cluster succeeds, want an error")
 	}
 	for what, do := range map[string]func() error{
 		"Restart": cluster.Restart, "Wipe": cluster.Wipe, "RestoreBackup": func() error { return cluster.RestoreBackup(backup) },
 		"Member.Restart": cluster.Member(0).Restart,
 	} {
 		if err := do(); err == nil {
-			t.Errorf("%s of a closed cluster succeeds", what)
+			t.Errorf("%s of a closed cluster succeeds, want an error", what)
 		}
 	}
 }
 
-// New creates a directory, which one cluster uses at a time.
+// New creates its directory, and refuses one that another cluster uses.
 func TestNew_DirectoryInUse(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "made")
@@ -292,7 +292,7 @@ func TestNew_DirectoryInUse(t *testing.T) {
 	must(t, err)
 	if second, err := etcdtest.New(dir); err == nil {
 		second.Close()
-		t.Error("two clusters share a directory")
+		t.Error("New with the directory of another cluster succeeds, want an error")
 	}
 	put(t, cluster.Admin(), "a", "1")
 	cluster.Close()
@@ -317,13 +317,13 @@ func TestMember_RestartsAtOnce(t *testing.T) {
 		select {
 		case <-done:
 		case <-within(t, soon).Done():
-			t.Fatal("a restart hangs")
+			t.Fatalf("a restart has not returned after %v", soon)
 		}
 	}
 	put(t, cluster.Admin(), "a", "1")
 }
 
-// Calls that stop the members and copy or remove their data wait for each other: etcd ends the process of a server whose data disappears.
+// Calls that stop the members and copy or remove their data wait for each other. Otherwise etcd ends the process when data disappears.
 func TestCluster_RestartsAtOnce(t *testing.T) {
 	t.Parallel()
 	cluster := etcdtest.Start(t)
@@ -339,7 +339,7 @@ func TestCluster_RestartsAtOnce(t *testing.T) {
 		} {
 			wg.Go(func() {
 				if err := do(); err != nil {
-					t.Errorf("%s: %v", name, err)
+					t.Errorf("%s beside other calls: %v, want no error", name, err)
 				}
 			})
 		}

@@ -15,7 +15,7 @@ import (
 // Op is a kind of request, named as in etcd.
 type Op string
 
-// These requests are counted. A request within a transaction counts in addition to the transaction.
+// These requests are recorded. A request within a transaction is recorded in addition to the transaction.
 const (
 	Range           Op = "Range"
 	Put             Op = "Put"
@@ -32,16 +32,16 @@ const (
 // Call is one request that reached a member.
 type Call struct {
 	Op       Op
-	Member   int    // the index of the member that it reached
-	Key, End string // of Range, DeleteRange and Watch; Put has only Key
-	Lease    int64  // of Put and the lease requests; as the client sent it
-	Revision int64  // of Range, and the start of a Watch; 0: the current one
+	Member   int    // the index of the member, from 0
+	Key, End string // the range of Range, DeleteRange and Watch; Put has only Key
+	Lease    int64  // of Put and the lease requests, as the client sent it
+	Revision int64  // of Range, or the start of a Watch; 0 means the current one
 
 	Serializable bool // of Range: the answer may be stale
 }
 
-// Calls has the requests that have reached the members of a cluster, except those of
-// [Cluster.Admin], since the last Reset. It is safe for concurrent use.
+// Calls has the requests that have reached the members of a cluster since the last Reset, except those of [Cluster.Admin]. It is
+// safe for concurrent use.
 type Calls struct {
 	mu      sync.Mutex
 	calls   []Call
@@ -50,8 +50,8 @@ type Calls struct {
 
 func newCalls() *Calls { return &Calls{changed: make(chan struct{})} }
 
-// Count returns the number of requests of the kind op with a key that begins with prefix. Requests
-// without a key, those for leases, count if prefix is "".
+// Count returns the number of requests of the kind op whose key begins with prefix. Requests without a key, such as those for
+// leases, count if prefix is "".
 func (c *Calls) Count(op Op, prefix string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -69,7 +69,7 @@ func (c *Calls) Wait(ctx context.Context, op Op, prefix string, n int) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("etcdtest: %d of %d %s requests for %q: %w", got, n, op, prefix, ctx.Err())
+			return fmt.Errorf("etcdtest: got %d of %d %s requests for %q: %w", got, n, op, prefix, ctx.Err())
 		case <-changed:
 		}
 	}
@@ -82,7 +82,7 @@ func (c *Calls) All() []Call {
 	return slices.Clone(c.calls)
 }
 
-// Reset drops all requests, so that a test can count from here on.
+// Reset removes all recorded requests.
 func (c *Calls) Reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -113,7 +113,7 @@ func (c *Calls) add(member int, request any) {
 	c.changed = make(chan struct{})
 }
 
-// callsOf returns the calls in a request: none, one, or a transaction and the calls in it.
+// callsOf returns the calls in a request. A transaction is a call, and each request in it is another.
 func callsOf(request any) []Call {
 	switch r := request.(type) {
 	case *pb.RangeRequest:
@@ -158,13 +158,13 @@ func callsOfOp(op *pb.RequestOp) []Call {
 		return callsOf(op.RequestPut)
 	case *pb.RequestOp_RequestDeleteRange:
 		return callsOf(op.RequestDeleteRange)
-	case *pb.RequestOp_RequestTxn: // part of the enclosing transaction
+	case *pb.RequestOp_RequestTxn: // a nested transaction is not a call of its own
 		return callsOf(op.RequestTxn)[1:]
 	}
 	return nil
 }
 
-// serverOptions count the requests that reach the member with an index.
+// serverOptions returns interceptors that record the requests to a member.
 func (c *Calls) serverOptions(member int) []grpc.ServerOption {
 	unary := func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 		if !fromAdmin(ctx) {
@@ -181,7 +181,7 @@ func (c *Calls) serverOptions(member int) []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(unary), grpc.ChainStreamInterceptor(stream)}
 }
 
-// countingStream counts the requests of a stream: of Watch, LeaseKeepAlive and RangeStream.
+// countingStream records the requests of a stream: of Watch, LeaseKeepAlive or RangeStream.
 type countingStream struct {
 	grpc.ServerStream
 	calls  *Calls
@@ -196,7 +196,7 @@ func (s countingStream) RecvMsg(m any) error {
 	return nil
 }
 
-// adminHeader marks the requests of [Cluster.Admin], which the test makes and not its subject.
+// adminHeader marks the requests of [Cluster.Admin], which are not recorded.
 const adminHeader = "etcdtest-admin"
 
 func fromAdmin(ctx context.Context) bool {

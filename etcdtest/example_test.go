@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// A test that needs etcd starts one; it ends with the test.
+// A test starts an etcd, which ends with the test.
 func ExampleStart() {
 	_ = func(t *testing.T) {
 		cluster := etcdtest.Start(t)
@@ -32,14 +32,14 @@ func ExampleWithMembers() {
 		if _, err := cluster.Leader(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		// ... check that the subject did not notice ...
+		// ... check that the code under test still works ...
 		if err := cluster.Member(0).Restart(); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// The subject loses its connection to etcd, while the test bypasses the fault.
+// The code under test loses its connection to etcd, while the test bypasses the fault.
 func ExampleCluster_Cut() {
 	_ = func(t *testing.T) {
 		cluster := etcdtest.Start(t)
@@ -48,7 +48,7 @@ func ExampleCluster_Cut() {
 			t.Fatal(err)
 		}
 		cluster.Restore()
-		// ... check that the subject finds its keys gone ...
+		// ... check that the code under test notices the deletion ...
 	}
 }
 
@@ -60,15 +60,15 @@ func ExampleCluster_RestoreBackup() {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// ... let the subject write and delete ...
+		// ... let the code under test write and delete ...
 		if err := cluster.RestoreBackup(backup); err != nil {
 			t.Fatal(err)
 		}
-		// ... check that the subject repairs etcd ...
+		// ... check that the code under test repairs its keys ...
 	}
 }
 
-// A program can run a cluster as well as a test can.
+// A program other than a test runs a cluster.
 func ExampleNew() {
 	dir, err := os.MkdirTemp("", "etcd")
 	if err != nil {

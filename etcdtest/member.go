@@ -13,15 +13,15 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 )
 
-// Member is one etcd server of a cluster. Its addresses stay the same through every fault.
+// Member is one etcd server of a cluster. It keeps its addresses in every fault. It is safe for concurrent use.
 type Member struct {
 	cluster *Cluster
 	index   int
 	dir     string
 
-	clients *proxy // for clients; faults break it
-	admin   *proxy // for Cluster.Admin, never broken
-	peers   *proxy // for other members: it keeps the address that etcd remembers
+	clients *proxy // for clients; Cut and Pause break it
+	admin   *proxy // for Cluster.Admin; Cut and Pause do not break it
+	peers   *proxy // for other members: its address is in etcd's data, and must stay the same
 
 	mu   sync.Mutex
 	etcd *embed.Etcd // nil while stopped
@@ -45,24 +45,25 @@ func newMember(c *Cluster, index int) (*Member, error) {
 	return m, nil
 }
 
-// Endpoint returns the address of the member for clients, which faults break.
+// Endpoint returns the URL of the member for clients, which Cut and Pause affect.
 func (m *Member) Endpoint() string { return m.cluster.clientURL(m.clients).String() }
 
-// Cut resets the clients' connections and refuses new ones, until Restore.
+// Cut resets the clients' connections, now and as they arrive, until Restore.
 func (m *Member) Cut() { m.clients.setCut(true) }
 
-// Restore ends a Cut.
+// Restore ends Cut.
 func (m *Member) Restore() { m.clients.setCut(false) }
 
-// Pause withholds all bytes between clients and the member, without closing a connection: a black
-// hole, which only a timeout can detect. Resume ends it and delivers the withheld bytes.
+// Pause withholds all bytes between clients and the member, and keeps their connections open: such a black hole can be detected
+// only by a timeout. Resume delivers the withheld bytes.
 func (m *Member) Pause() { m.clients.setPaused(true) }
 
-// Resume ends a Pause.
+// Resume ends Pause.
 func (m *Member) Resume() { m.clients.setPaused(false) }
 
-// Stop ends the member at once, without handing over leadership: a crash that keeps its disk. A write that others forward to the dead
-// leader is lost, and times out after 5 s: [Cluster.Leader] waits for the next leader. Stopping a stopped member has no effect.
+// Stop ends the member at once, like a crash that keeps its disk: it does not hand over leadership. A write that other members
+// forward to the stopped leader is lost, and times out after 5 s, so wait for the next leader by [Cluster.Leader]. Stopping a stopped
+// member has no effect.
 func (m *Member) Stop() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -77,8 +78,8 @@ func (m *Member) Stop() {
 	m.etcd = nil
 }
 
-// Restart starts a member on its data, after stopping it if it runs. It returns when the member
-// serves or, while too few members run for a quorum, when it has started.
+// Restart stops the member if it runs, and starts it on its data. It returns when the member serves or, while too few members run
+// for a quorum, when the member has started.
 func (m *Member) Restart() error {
 	if err := m.stopAndStart(); err != nil {
 		return err
@@ -96,7 +97,7 @@ func (m *Member) stopAndStart() error {
 	return m.start()
 }
 
-// start starts a member unless it runs, as when a concurrent call has started it.
+// start starts the member unless it runs, because a concurrent call has started it.
 func (m *Member) start() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -141,7 +142,7 @@ func (m *Member) running() *embed.Etcd {
 	return m.etcd
 }
 
-// config returns a configuration for speed: an election takes a tenth of a second, and no write waits for a disk.
+// config returns a configuration for speed: an election takes about 100 ms, and no write waits for a disk.
 func (m *Member) config() *embed.Config {
 	cfg := embed.NewConfig()
 	cfg.Name = m.name()
@@ -152,7 +153,7 @@ func (m *Member) config() *embed.Config {
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(m.cluster.settings.logger)
 	cfg.GRPCAdditionalServerOptions = m.cluster.calls.serverOptions(m.index)
 
-	// The members listen on any port, and are known by the addresses of their proxies.
+	// The member listens on free ports, and advertises the addresses of its proxies.
 	anywhere := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
 	cfg.ListenPeerUrls = []url.URL{anywhere}
 	cfg.AdvertisePeerUrls = []url.URL{*m.peerURL()}
@@ -164,7 +165,7 @@ func (m *Member) config() *embed.Config {
 	if certs := m.cluster.certs; certs != nil {
 		cfg.ClientTLSInfo = transport.TLSInfo{CertFile: certs.certFile, KeyFile: certs.keyFile}
 	}
-	cfg.BcryptCost = 4 // the minimum of bcrypt: the passwords protect nothing
+	cfg.BcryptCost = 4 // bcrypt's minimum, for speed: the passwords are not secret
 	cfg.AuthTokenTTL = uint(m.cluster.settings.tokenTTL.Seconds())
 	return cfg
 }

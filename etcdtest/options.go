@@ -30,36 +30,35 @@ func newSettings(opts []Option) settings {
 
 func (s settings) check() error {
 	if s.members < 1 {
-		return fmt.Errorf("etcdtest: a cluster of %d members: it takes at least one", s.members)
+		return fmt.Errorf("etcdtest: a cluster of %d members: want at least 1", s.members)
 	}
 	if s.tokenTTL < time.Second {
-		return fmt.Errorf("etcdtest: a token TTL of %v: etcd's least is 1s", s.tokenTTL)
+		return fmt.Errorf("etcdtest: a token TTL of %v: want at least 1s, etcd's minimum", s.tokenTTL)
 	}
 	return nil
 }
 
-// WithMembers sets the number of members: 1 by default, 3 to tolerate the loss of one.
+// WithMembers sets the number of members, 1 by default. With 3, a cluster tolerates the loss of one.
 func WithMembers(n int) Option { return func(s *settings) { s.members = n } }
 
-// WithAddress sets the host:port where clients reach the first member: a free port of the loopback
-// interface by default.
+// WithAddress sets the host:port where clients reach the first member, by default a free port of 127.0.0.1.
 func WithAddress(addr string) Option { return func(s *settings) { s.addr = addr } }
 
-// WithLogger sets the logger of the members. By default, and for nil, their logs are dropped.
+// WithLogger sets the logger of the members. By default, and with nil, they log nothing.
 func WithLogger(logger *zap.Logger) Option {
 	return func(s *settings) { s.logger = cmp.Or(logger, zap.NewNop()) }
 }
 
-// WithTLS makes clients use TLS to the members, whose certificates are signed by a certificate authority
-// created for this cluster. [Cluster.Config] trusts it, and [Cluster.CAFile] has its certificate.
+// WithTLS requires TLS between clients and members. A certificate authority for this cluster, whose certificate is in
+// [Cluster.CAFile], signs the members' certificates. [Cluster.Config] trusts it.
 func WithTLS() Option { return func(s *settings) { s.tls = true } }
 
-// WithAuth enables etcd's authentication, with the user root and the given users. [Cluster.Config]
-// is root's; [As] changes it to another user's.
+// WithAuth enables etcd's authentication, with the user root and the given users. [Cluster.Config] logs in as root, and [As]
+// changes it to another user.
 func WithAuth(rootPassword string, users ...User) Option {
 	return func(s *settings) { s.auth = &auth{rootPassword: rootPassword, users: users} }
 }
 
-// WithTokenTTL sets how long etcd keeps an unused token of a client: 5 minutes by default. etcd
-// counts it in whole seconds, 1 s at least. It needs [WithAuth].
+// WithTokenTTL sets how long etcd keeps an unused token of a client, 5 minutes by default. The minimum is 1 s; fractions of a second
+// are dropped. It has no effect without [WithAuth].
 func WithTokenTTL(ttl time.Duration) Option { return func(s *settings) { s.tokenTTL = ttl } }

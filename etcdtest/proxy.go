@@ -15,8 +15,8 @@ type proxy struct {
 	done     sync.WaitGroup
 
 	mu       sync.Mutex
-	upstream string        // "": no upstream
-	cut      bool          // connections are reset on arrival
+	upstream string        // "" for none
+	cut      bool          // connections are reset when they arrive
 	flowing  chan struct{} // closed while bytes flow, open while they are withheld
 	paused   bool
 	links    map[*link]struct{}
@@ -32,7 +32,7 @@ type link struct {
 	conns []net.Conn
 }
 
-// anyPort lets the system choose the address of a proxy.
+// anyPort is the address of a proxy for which the system chooses the port.
 const anyPort = "127.0.0.1:0"
 
 func newProxy(addr string) (*proxy, error) {
@@ -48,7 +48,7 @@ func newProxy(addr string) (*proxy, error) {
 
 func (p *proxy) addr() string { return p.listener.Addr().String() }
 
-// setUpstream moves the proxy to a new upstream, "" for none, and resets all connections.
+// setUpstream changes the upstream, "" for none, and resets all connections.
 func (p *proxy) setUpstream(addr string) {
 	p.mu.Lock()
 	p.upstream = addr
@@ -142,7 +142,7 @@ func (p *proxy) serve(l *link, client net.Conn) {
 	copies.Wait()
 }
 
-// copy passes bytes on while they may flow, and then the end of the stream.
+// copy copies bytes, unless the proxy is paused, and then the end of the stream.
 func (p *proxy) copy(l *link, dst, src net.Conn) {
 	buf := make([]byte, 32<<10)
 	for {
@@ -157,9 +157,9 @@ func (p *proxy) copy(l *link, dst, src net.Conn) {
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			// Only one direction has ended: the other may still send.
+			// Only this direction has ended: the other may still send.
 			if tcp, ok := dst.(*net.TCPConn); ok {
-				_ = tcp.CloseWrite() // if dst is gone, the other direction reports it
+				_ = tcp.CloseWrite() // if dst is closed, the copy in the other direction fails
 			}
 			return
 		}
@@ -190,7 +190,7 @@ func (p *proxy) forget(l *link) {
 	l.end(false)
 }
 
-// add makes conn end with the link. It returns false, and closes conn, if the link has ended.
+// add adds a connection, which is closed with the link. If the link has ended, it closes conn and returns false.
 func (l *link) add(conn net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -215,7 +215,7 @@ func (l *link) end(abort bool) {
 	l.cancel()
 	for _, conn := range l.conns {
 		if tcp, ok := conn.(*net.TCPConn); ok && abort {
-			_ = tcp.SetLinger(0) // if it fails, the close is an orderly one
+			_ = tcp.SetLinger(0) // if it fails, Close ends the connection without a reset
 		}
 		conn.Close()
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// echo starts a server that returns all it receives, and then the end of the stream.
+// echo starts a server that sends back all that it receives, and then ends the stream.
 func echo(t *testing.T) (addr string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -66,27 +66,27 @@ func hear(t *testing.T, conn net.Conn, want string) {
 	must(t, conn.SetReadDeadline(time.Now().Add(30*time.Second)))
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(conn, got); err != nil || string(got) != want {
-		t.Fatalf("heard %q, %v; want %q", got, err, want)
+		t.Fatalf("received %q, %v; want %q", got, err, want)
 	}
 }
 
-func TestProxyPassesTheEndOfOneDirection(t *testing.T) {
+func TestProxy_PassesEndOfOneDirection(t *testing.T) {
 	_, conn := proxied(t)
 	say(t, conn, "hello")
 	must(t, conn.(*net.TCPConn).CloseWrite())
 	if got, err := io.ReadAll(conn); string(got) != "hello" || err != nil {
-		t.Errorf("got %q, %v", got, err)
+		t.Errorf("received %q, %v after the end of one direction, want \"hello\"", got, err)
 	}
 }
 
-func TestProxyCutResets(t *testing.T) {
+func TestProxy_CutResetsConnections(t *testing.T) {
 	p, conn := proxied(t)
 	say(t, conn, "hello")
 	hear(t, conn, "hello")
 
 	p.setCut(true)
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("connected before the cut: %v, want a reset", err)
+		t.Errorf("a connection from before the cut: %v, want a reset", err)
 	}
 	during, err := net.Dial("tcp", p.addr()) // may be reset before Dial returns
 	if err == nil {
@@ -94,7 +94,7 @@ func TestProxyCutResets(t *testing.T) {
 		_, err = during.Read(make([]byte, 1))
 	}
 	if !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("connected in the cut: %v, want a reset", err)
+		t.Errorf("a connection during the cut: %v, want a reset", err)
 	}
 
 	p.setCut(false)
@@ -103,7 +103,7 @@ func TestProxyCutResets(t *testing.T) {
 	hear(t, conn, "again")
 }
 
-func TestProxyPauseHoldsBack(t *testing.T) {
+func TestProxy_PauseWithholdsBytes(t *testing.T) {
 	p, before := proxied(t)
 	say(t, before, "hello")
 	hear(t, before, "hello")
@@ -115,7 +115,7 @@ func TestProxyPauseHoldsBack(t *testing.T) {
 		say(t, conn, "held")
 		must(t, conn.SetReadDeadline(time.Now().Add(20*time.Millisecond)))
 		if n, err := conn.Read(make([]byte, 1)); n > 0 || !isTimeout(err) {
-			t.Errorf("read %d bytes, %v; want a timeout", n, err)
+			t.Errorf("read %d bytes, %v during a pause; want a timeout", n, err)
 		}
 	}
 
@@ -130,12 +130,12 @@ func isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-func TestProxyClosesWhilePaused(t *testing.T) {
+func TestProxy_ClosesDuringPause(t *testing.T) {
 	p, conn := proxied(t)
 	p.setPaused(true)
 	say(t, conn, "held")
 	p.close()
 	if _, err := conn.Read(make([]byte, 1)); err == nil {
-		t.Error("the connection outlived the proxy")
+		t.Error("the connection stays open after the proxy is closed, want an error")
 	}
 }

@@ -20,14 +20,14 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// User is an etcd user, for authentication. Its permissions belong to a role of the same name, so
-// that a test can grant and revoke others through [Cluster.Admin].
+// User is an etcd user, for [WithAuth]. Its permissions are in a role of the same name, in which a test can grant and revoke others
+// by [Cluster.Admin].
 type User struct {
 	Name, Password string
 	Permissions    []Permission
 }
 
-// Permission is the access of a user to the keys that begin with Prefix, all keys if Prefix is "". It must include Read or Write.
+// Permission is the access of a user to the keys that begin with Prefix; "" means all keys. Without Read and Write it has no effect.
 type Permission struct {
 	Prefix      string
 	Read, Write bool
@@ -39,12 +39,12 @@ func ReadOnly(prefix string) Permission { return Permission{Prefix: prefix, Read
 // ReadWrite is the permission to do anything with the keys that begin with prefix.
 func ReadWrite(prefix string) Permission { return Permission{Prefix: prefix, Read: true, Write: true} }
 
-// As returns a change of [Cluster.Config] to the named user, for [Cluster.Client].
+// As returns a function that changes [Cluster.Config] to a user, for [Cluster.Client].
 func As(name, password string) func(*clientv3.Config) {
 	return func(cfg *clientv3.Config) { cfg.Username, cfg.Password = name, password }
 }
 
-const root = "root" // etcd's name for the user and the role with all permissions
+const root = "root" // the name that etcd requires for the user and the role with all permissions
 
 type auth struct {
 	rootPassword string
@@ -80,8 +80,8 @@ func (u User) create(ctx context.Context, client *clientv3.Client) error {
 		if !p.Read && !p.Write {
 			continue
 		}
-		from := cmp.Or(p.Prefix, "\x00") // etcd rejects a range without a first key
-		if _, err := client.RoleGrantPermission(ctx, u.Name, from, clientv3.GetPrefixRangeEnd(p.Prefix), p.kind()); err != nil {
+		first := cmp.Or(p.Prefix, "\x00") // etcd rejects a range without a first key
+		if _, err := client.RoleGrantPermission(ctx, u.Name, first, clientv3.GetPrefixRangeEnd(p.Prefix), p.kind()); err != nil {
 			return err
 		}
 	}
@@ -103,13 +103,13 @@ func (p Permission) kind() clientv3.PermissionType {
 	}
 }
 
-// certificates are the files of a certificate authority made for one cluster.
+// certificates has the files of a certificate authority for one cluster, and of a server certificate.
 type certificates struct {
 	caFile, certFile, keyFile string
 	pool                      *x509.CertPool
 }
 
-// newCertificates creates an authority, and a certificate by it for every loopback name, in dir.
+// newCertificates creates in dir an authority, and a certificate for localhost and the loopback addresses.
 func newCertificates(dir string) (*certificates, error) {
 	c := &certificates{
 		caFile:   filepath.Join(dir, "ca.pem"),
@@ -164,7 +164,7 @@ func (c *certificates) create() error {
 	})
 }
 
-// clientConfig trusts only the authority.
+// clientConfig returns a configuration that trusts only the authority.
 func (c *certificates) clientConfig() *tls.Config {
 	return &tls.Config{RootCAs: c.pool, MinVersion: tls.VersionTLS12}
 }

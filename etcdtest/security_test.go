@@ -17,12 +17,12 @@ func TestTLS(t *testing.T) {
 	put(t, cluster.Client(t), "k", "v")
 	wantValue(t, cluster.Admin(), "k", "v")
 	if cluster.CAFile() == "" {
-		t.Error("no file of the authority")
+		t.Error("CAFile() is \"\", want a file")
 	}
 
 	stranger := cluster.Client(t, func(cfg *clientv3.Config) { cfg.TLS = &tls.Config{} })
 	if _, err := stranger.Get(within(t, time.Second), "k"); err == nil {
-		t.Error("a client that does not trust the authority got an answer")
+		t.Error("a client that does not trust the authority gets an answer, want an error")
 	}
 }
 
@@ -37,9 +37,9 @@ func TestAuth(t *testing.T) {
 	put(t, writer, "greeter/a", "v")
 	wantValue(t, reader, "greeter/a", "v")
 	for name, err := range map[string]error{
-		"reader writes": second(reader.Put(t.Context(), "greeter/a", "x")),
-		"writer strays": second(writer.Put(t.Context(), "other/a", "x")),
-		"reader strays": second(reader.Get(t.Context(), "greeter", clientv3.WithPrefix())),
+		"a put of the reader":     second(reader.Put(t.Context(), "greeter/a", "x")),
+		"a put beyond the prefix": second(writer.Put(t.Context(), "other/a", "x")),
+		"a get beyond the prefix": second(reader.Get(t.Context(), "greeter", clientv3.WithPrefix())),
 	} {
 		if !errors.Is(err, rpctypes.ErrPermissionDenied) {
 			t.Errorf("%s: %v, want %v", name, err, rpctypes.ErrPermissionDenied)
@@ -62,10 +62,10 @@ func TestPermission_AllKeys(t *testing.T) {
 	reader := cluster.Client(t, etcdtest.As("reader", "secret"))
 	wantValue(t, reader, "a", "1")
 	if _, err := reader.Put(within(t, soon), "a", "2"); err == nil {
-		t.Error("a reader writes")
+		t.Error("a put of a user with ReadOnly succeeds, want an error")
 	}
 	if _, err := cluster.Client(t, etcdtest.As("nobody", "secret")).Get(within(t, soon), "a"); err == nil {
-		t.Error("nobody reads")
+		t.Error("a get of a user without access succeeds, want an error")
 	}
 }
 

@@ -13,19 +13,19 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// Backup is a copy of the data of a cluster: keys, leases, users and the revision.
+// Backup is a copy of a cluster's data: keys, leases, users and the revision.
 type Backup struct {
 	cluster *Cluster
 	dir     string
 }
 
-// Backup copies the data of every member, for [Cluster.RestoreBackup]. It stops the members during the copy, like [Cluster.Restart].
+// Backup copies the data of every member, for [Cluster.RestoreBackup]. It stops the members for that, and starts all of them again.
 func (c *Cluster) Backup() (*Backup, error) {
 	c.starting.Lock()
 	defer c.starting.Unlock()
 	dir, err := os.MkdirTemp(c.dir, "backup")
 	if err != nil {
-		return nil, fmt.Errorf("etcdtest: make room for a backup: %w", err)
+		return nil, fmt.Errorf("etcdtest: make a directory for a backup: %w", err)
 	}
 	b := &Backup{cluster: c, dir: dir}
 	c.Stop()
@@ -36,12 +36,11 @@ func (c *Cluster) Backup() (*Backup, error) {
 }
 
 // RestoreBackup restarts every member on the data of a backup of this cluster. Addresses and members stay the same. The revision
-// goes back, below revisions that clients have seen. Leases have their full TTL again. A backup can be restored many times.
-//
-// With authentication, earlier clients become unusable: see [Cluster.Wipe].
+// is that of the backup, below revisions that clients have seen. Leases have their full TTL again. A backup can be restored many
+// times. With [WithAuth], clients made before become unusable: see [Cluster.Wipe].
 func (c *Cluster) RestoreBackup(b *Backup) error {
 	if b.cluster != c {
-		return fmt.Errorf("etcdtest: the backup in %s is another cluster's", b.dir)
+		return fmt.Errorf("etcdtest: the backup in %s is of another cluster: want one of this cluster", b.dir)
 	}
 	c.starting.Lock()
 	defer c.starting.Unlock()
@@ -67,7 +66,7 @@ func (c *Cluster) RestoreBackup(b *Backup) error {
 // of returns the directory of a member's copy.
 func (b *Backup) of(m *Member) string { return filepath.Join(b.dir, m.name()) }
 
-// copyData copies the data directory of a stopped member, except the files that etcd has preallocated.
+// copyData copies the data directory of a stopped member, except etcd's preallocated files.
 func copyData(dst, src string) error {
 	return filepath.WalkDir(src, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -103,9 +102,8 @@ func copyFile(dst, src string) (err error) {
 	return err
 }
 
-// SetNoSpace raises or disarms the NOSPACE alarm, which etcd raises when a database has reached its
-// quota. While it is raised, etcd rejects puts and new leases, and accepts reads, deletions and
-// renewals. SetNoSpace raises the alarm in the leader's name, and disarms it in every member's.
+// SetNoSpace raises the NOSPACE alarm for the leader, or disarms it for every member. etcd raises the alarm when a database has
+// reached its quota. While it is raised, etcd rejects puts and new leases, and accepts reads, deletions and renewals.
 func (c *Cluster) SetNoSpace(ctx context.Context, raised bool) error {
 	leader, err := c.Leader(ctx)
 	if err != nil {
@@ -113,7 +111,7 @@ func (c *Cluster) SetNoSpace(ctx context.Context, raised bool) error {
 	}
 	etcd := leader.running()
 	if etcd == nil {
-		return errors.New("etcdtest: the leader was stopped before it could change an alarm")
+		return errors.New("etcdtest: the leader was stopped before it changed the NOSPACE alarm")
 	}
 	action, names := pb.AlarmRequest_ACTIVATE, []uint64{uint64(etcd.Server.MemberID())}
 	if !raised {

@@ -32,11 +32,11 @@ func TestRestoreBackup(t *testing.T) {
 				wantValue(t, client, "new", "")
 				wantValue(t, client, "leased", "v")
 				if _, now := get(t, client, "k"); now != then {
-					t.Errorf("at revision %d after the restore, at %d when it was saved", now, then)
+					t.Errorf("revision %d after the restore, want that of the backup, %d", now, then)
 				}
 				left, err := client.TimeToLive(within(t, soon), lease.ID, clientv3.WithAttachedKeys())
 				if err != nil || left.TTL < 50 || len(left.Keys) != 1 {
-					t.Errorf("the lease after the restore: %+v, %v", left, err)
+					t.Errorf("the lease after the restore: %+v, %v; want a TTL of at least 50 s and one key", left, err)
 				}
 			}
 		})
@@ -58,7 +58,7 @@ func TestBackupOfAnotherCluster(t *testing.T) {
 	backup, err := etcdtest.Start(t).Backup()
 	must(t, err)
 	if err := etcdtest.Start(t).RestoreBackup(backup); err == nil {
-		t.Error("a cluster took the backup of another")
+		t.Error("RestoreBackup with a backup of another cluster succeeds, want an error")
 	}
 }
 
@@ -75,15 +75,15 @@ func TestNoSpace(t *testing.T) {
 			t.Errorf("a new lease while there is no space: %v, want %v", err, rpctypes.ErrNoSpace)
 		}
 		if _, err := client.Delete(within(t, soon), "k"); err != nil {
-			t.Errorf("a deletion while there is no space: %v", err)
+			t.Errorf("a deletion while there is no space: %v, want no error", err)
 		}
 		must(t, cluster.SetNoSpace(within(t, soon), false))
 		put(t, client, "k", "w")
 	}
 }
 
-// TestNoSpace_OutlivesItsLeader disarms the alarm after the member that raised it has lost the leadership.
-func TestNoSpace_OutlivesItsLeader(t *testing.T) {
+// The alarm can be disarmed after the leader that raised it was stopped.
+func TestNoSpace_DisarmedUnderNextLeader(t *testing.T) {
 	cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
 	leader, err := cluster.Leader(within(t, soon))
 	must(t, err)

@@ -1,5 +1,5 @@
-// Command etcd runs a one-member etcd for experiments, until it is interrupted. It is a real etcd
-// that loses all data when it ends; do not use it in production.
+// Command etcd runs an etcd of one member for experiments, until it is interrupted. It is a real etcd, but not for production: its
+// data is deleted when it ends.
 package main
 
 import (
@@ -42,7 +42,7 @@ func run(ctx context.Context, listen string) error {
 	return nil
 }
 
-// forget resets the counted requests at intervals until ctx ends, so that they do not accumulate.
+// forget removes the recorded requests at intervals until ctx ends, so that they do not accumulate.
 func forget(ctx context.Context, calls *etcdtest.Calls, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()

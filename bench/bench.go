@@ -1,11 +1,9 @@
-// Package bench compares this project with its peers: etcd's own naming/resolver, go-zero's discov, and a floor.
-// The floor is a raw list and watch that only decodes, or, where calls are measured, round robin over
-// a fixed list of addresses.
+// Package bench compares this project with etcd's naming/resolver, go-zero's discov, and a floor, which is the least possible work: a
+// list and a watch that only decode or, where calls are measured, round robin over a fixed list of addresses. These are the peers.
 //
-// Each peer runs in a process of its own, so that its CPU time, allocations and goroutines are its
-// own. The processes are the test binary, or cmd/gozero, the only one that links go-zero. One run of a
-// scenario measures every peer once, in random order, so that the load of a busy machine affects all
-// alike. make bench repeats the runs.
+// Each peer runs in its own process, so that its CPU time, allocations and goroutines can be measured. The process is the test
+// binary or, for go-zero, cmd/gozero, the only program that links it. One run of a scenario measures every peer once, in random
+// order, so that the load of a busy machine affects all peers alike. make bench repeats the runs.
 package bench
 
 import (
@@ -30,21 +28,20 @@ const (
 
 var finders = []string{peerFloor, peerOurs, peerEtcd, peerGoZero}
 
-// figures holds the results of one run of a peer, by units that benchstat knows.
+// figures has the results of one run of a peer, by unit, in the form of benchstat.
 type figures map[string]float64
 
 // scenario is one measurement.
 type scenario struct {
 	name  string
-	param string // the name of its size
+	param string // what sizes counts, such as "endpoints"
 	sizes []int
 	peers []string
 	run   func(*run) (map[string]figures, error)
 }
 
-// measure runs the scenario once and returns the figures of each peer. It divides the size and the
-// duration by divisor: 1 for figures, more to test the scenario. Without the go-zero program it skips
-// that peer.
+// measure runs the scenario once and returns the figures of each peer. It divides the size and the duration by divisor, which is 1
+// for real figures and more to test the scenario. Without the go-zero program it skips that peer.
 func (s *scenario) measure(size, divisor int) (map[string]figures, error) {
 	dir, err := os.MkdirTemp("", "bench-")
 	if err != nil {
@@ -73,10 +70,10 @@ type run struct {
 	etcd    *server // shared by the peers
 }
 
-// part returns the share of n for this run.
+// part returns n divided by the divisor, at least 2.
 func (r *run) part(n int) int { return max(2, n/r.divisor) }
 
-// lasting returns the share of d for this run.
+// lasting returns d divided by the divisor.
 func (r *run) lasting(d time.Duration) time.Duration { return d / time.Duration(r.divisor) }
 
 // each measures the peers, atOnce at a time.
@@ -102,8 +99,8 @@ func (r *run) each(atOnce int, measure func(peer string) (figures, error)) (map[
 	return all, g.Wait()
 }
 
-// inTurns starts all peers, each with a service of its own, and then calls measure for each in turns.
-// It returns sum's result for each peer.
+// inTurns starts all peers, each with its own service, and then calls measure for each peer, several turns in all. It returns the
+// result of sum over the turns of each peer.
 func inTurns[T any](r *run, p params, turns int, measure func(*proc) (T, error), sum func([]T) figures) (map[string]figures, error) {
 	procs, measured := make([]*proc, len(r.peers)), make([][]T, len(r.peers))
 	for i, peer := range r.peers {

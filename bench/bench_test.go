@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestMain runs a measured process if the test binary was started as one.
+// TestMain runs the tests, or measures a peer if the test binary was started for that.
 func TestMain(m *testing.M) {
 	child, err := Child(nil)
 	if err != nil {
@@ -29,7 +29,7 @@ func BenchmarkSlow(b *testing.B)     { benchmark(b, slow) }
 func BenchmarkCalls(b *testing.B)    { benchmark(b, calls) }
 func BenchmarkRest(b *testing.B)     { benchmark(b, rest) }
 
-// benchmark measures all peers of a scenario in one run, and reports each in a benchmark of its own. See make bench.
+// benchmark measures all peers of a scenario in one run, and reports each peer as a sub-benchmark. See make bench.
 func benchmark(b *testing.B, s *scenario) {
 	for _, size := range s.sizes {
 		b.Run(fmt.Sprintf("%s=%d", s.param, size), func(b *testing.B) {
@@ -47,13 +47,13 @@ func benchmark(b *testing.B, s *scenario) {
 }
 
 func report(b *testing.B, values figures) {
-	b.ReportMetric(0, "ns/op") // hidden unless it was measured
+	b.ReportMetric(0, "ns/op") // 0 hides the default metric unless values have it
 	for unit, value := range values {
 		b.ReportMetric(value, unit)
 	}
 }
 
-// TestScenarios runs a hundredth of each scenario.
+// TestScenarios runs each scenario with a hundredth of its size and duration.
 func TestScenarios(t *testing.T) {
 	for _, all := range []*scenario{change, sequence, rollout, cold, conns, rpc, slow, calls, rest} {
 		t.Run(all.name, func(t *testing.T) {
@@ -66,7 +66,7 @@ func TestScenarios(t *testing.T) {
 			}
 			for _, peer := range s.peers {
 				if len(measured[peer]) == 0 {
-					t.Errorf("%s has no figures", peer)
+					t.Errorf("%s: %s has no figures, want some", s.name, peer)
 				}
 			}
 		})

@@ -15,15 +15,14 @@ import (
 )
 
 const (
-	callsServing  = 3                    // of the endpoints
+	callsServing  = 3                    // endpoints that serve
 	callsPace     = 2 * time.Millisecond // between changes
-	callsMeasured = 3 * time.Second      // after a warm-up of a third
+	callsMeasured = 3 * time.Second      // after a warm-up that lasts a third of that
 	callsCallers  = 4
 )
 
-// calls measures a client that calls without a pause while other endpoints join and leave. A few
-// endpoints, in another process, serve. All other addresses refuse connections at once. The floor
-// knows only the serving ones.
+// calls measures a client that calls without a pause while endpoints join and leave. A few endpoints, in another process, serve. All
+// other addresses refuse connections at once. The floor knows only the addresses that serve.
 var calls = &scenario{"Calls", "endpoints", []int{1000}, finders, func(r *run) (map[string]figures, error) {
 	var backends []string
 	p, err := r.start(params{Role: "backends", Conns: callsServing}, &backends)
@@ -42,7 +41,7 @@ func (r *run) callsDuringChurn(peer string, backends []string) (figures, error) 
 		if i < 0 {
 			return backends[-1-i]
 		}
-		return fmt.Sprintf("127.2.%d.%d:1", i>>8, i&255) // port 1 is tcpmux's, which nobody serves
+		return fmt.Sprintf("127.2.%d.%d:1", i>>8, i&255) // no process serves port 1, tcpmux
 	})
 	if err := r.etcd.putAll(style, -len(backends), r.size); err != nil {
 		return nil, err
@@ -97,12 +96,12 @@ func childCalls(c *child) (figures, error) {
 	return values, nil
 }
 
-// callAll makes callers call for a while without a pause. It returns the durations of the successful
-// calls and the number of failed ones.
+// callAll makes calls from several callers without a pause, for the duration lasts. It returns the durations of the successful calls and
+// the number of failed calls.
 func callAll(conn *grpc.ClientConn, callers int, lasts time.Duration) (took []time.Duration, failed int) {
 	var g sync.WaitGroup
 	var mu sync.Mutex
-	note := func(lasted time.Duration, err error) {
+	record := func(lasted time.Duration, err error) {
 		mu.Lock()
 		defer mu.Unlock()
 		if err == nil {
@@ -116,7 +115,7 @@ func callAll(conn *grpc.ClientConn, callers int, lasts time.Duration) (took []ti
 		g.Go(func() {
 			for began := time.Now(); began.Before(end); began = time.Now() {
 				err := check(conn)
-				note(time.Since(began), err)
+				record(time.Since(began), err)
 				if err != nil {
 					time.Sleep(time.Millisecond) // keeps go-zero's breaker from staying open
 				}
@@ -129,10 +128,10 @@ func callAll(conn *grpc.ClientConn, callers int, lasts time.Duration) (took []ti
 
 const (
 	turnCalls = 100            // measured calls
-	turnWarm  = turnCalls / 10 // calls before them, so that no turn pays for the pause
+	turnWarm  = turnCalls / 10 // calls before the measured ones: the first calls after a pause are slow
 )
 
-// rpc compares calls to servers in the caller's process. The peers take turns of some hundred calls.
+// rpc compares calls to servers in the caller's process. The peers take turns of a hundred calls.
 var rpc = &scenario{"RPC", "servers", []int{3}, finders, func(r *run) (map[string]figures, error) {
 	return inTurns(r, params{Role: "rpc", Conns: r.size}, r.part(80), (*proc).ask, medians)
 }}
@@ -141,17 +140,17 @@ var rpc = &scenario{"RPC", "servers", []int{3}, finders, func(r *run) (map[strin
 func medians(all []figures) figures {
 	values := make(figures)
 	for unit := range all[0] {
-		var of []float64
+		var sorted []float64
 		for _, one := range all {
-			of = append(of, one[unit])
+			sorted = append(sorted, one[unit])
 		}
-		slices.Sort(of)
-		values[unit] = of[len(of)/2]
+		slices.Sort(sorted)
+		values[unit] = sorted[len(sorted)/2]
 	}
 	return values
 }
 
-// childRPC makes the calls of a turn at each request and reports the time of one.
+// childRPC makes the calls of a turn each time that the parent asks, and reports the figures of one call.
 func childRPC(c *child) (figures, error) {
 	client, err := c.client()
 	if err != nil {
@@ -187,7 +186,7 @@ func childRPC(c *child) (figures, error) {
 	}
 }
 
-// policyOf maps peers to their load balancing policies. All but the floor's measure the duration of calls.
+// policyOf maps peers to their load balancing policies. All except round_robin prefer servers that answer fast.
 var policyOf = map[string]string{peerFloor: "round_robin", peerOurs: "etcd_peak_ewma", peerGoZero: "p2c_ewma"}
 
 const (

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// change times single changes: from just before another process writes until gRPC has passed the new
-// state to the load balancing policy and, in this project, the policy uses it for calls. The changes
-// of a service are far enough apart that no peer batches them.
+// change measures the time of single changes: from just before another process writes a change until gRPC has passed the new state to the
+// load balancing policy and, in this project, the policy uses it for calls. The changes of a service are so far apart that no peer
+// batches them.
 var change = &scenario{"Change", "endpoints", []int{10, 1000}, finders, func(r *run) (map[string]figures, error) {
 	turns := r.part(140)
 	changers := make(map[string]*changer)
@@ -27,35 +27,35 @@ var change = &scenario{"Change", "endpoints", []int{10, 1000}, finders, func(r *
 		var arrived int64
 		err := p.hear(&arrived)
 		return time.Duration(arrived - sent.UnixNano()), err
-	}, func(took []time.Duration) figures { return latencies(took[turns/7:]) }) // the first ones warm up
+	}, func(took []time.Duration) figures { return latencies(took[turns/7:]) }) // the first turns are a warm-up
 }}
 
-// childChange reports each arrival.
+// childChange reports when each change arrives, in Unix nanoseconds.
 func childChange(c *child) (figures, error) {
 	g, err := c.openProbed()
 	if err != nil {
 		return nil, err
 	}
-	told := any("ready")
+	report := any("ready")
 	for i := range c.Changes {
 		arrived := g.expect(c.Size + (i+1)%2)
-		if err := say(told); err != nil {
+		if err := say(report); err != nil {
 			return nil, err
 		}
 		at, err := within(arrived)
 		if err != nil {
 			return nil, fmt.Errorf("change %d: %w", i, err)
 		}
-		told = at.UnixNano()
+		report = at.UnixNano()
 	}
-	return nil, c.meet(told)
+	return nil, c.meet(report)
 }
 
-// sequence times consecutive changes: a second etcd client of the process writes each once the last has arrived.
+// sequence measures consecutive changes: a second etcd client of the process writes a change as soon as the previous one has arrived.
 var sequence = &scenario{"Sequence", "endpoints", []int{10, 100, 1000}, finders, func(r *run) (map[string]figures, error) {
 	return r.each(1, func(peer string) (figures, error) {
 		changes := r.part(10_000)
-		if peer == peerEtcd || peer == peerGoZero { // these delay no change
+		if peer == peerEtcd || peer == peerGoZero { // they are slow
 			changes = r.part(300)
 		}
 		return r.alone(params{Role: "sequence", Peer: peer, Key: serviceKey, Size: r.size, Changes: changes})
@@ -94,12 +94,12 @@ func childSequence(c *child) (figures, error) {
 	return values, nil
 }
 
-// marks is the number of endpoints added at once at the end of a rollout: their number shows that a
-// connection has received everything.
+// marks is the number of endpoints that are added together at the end of a rollout. A connection that has them, too, has received
+// all changes.
 const marks = 100
 
-// rollout replaces each endpoint by a new one, as fast as etcd accepts. The figures cover the process
-// from the first change until it knows the last one.
+// rollout replaces each endpoint by a new one, as fast as etcd accepts changes. The figures are of the process from the first change
+// until it has received the last one.
 var rollout = &scenario{"Rollout", "endpoints", []int{3000}, finders, func(r *run) (map[string]figures, error) {
 	return r.each(1, func(peer string) (figures, error) {
 		if err := r.etcd.clear(); err != nil {
@@ -145,8 +145,8 @@ func childRollout(c *child) (figures, error) {
 	return figures{"cpu-ns/op": all["cpu-ns/op"], "alloc-B/op": all["alloc-B/op"]}, nil
 }
 
-// cold times from the start of the resolver to its first state, on a connected etcd client. Kept is
-// the heap afterwards; the floor keeps decoded values and nothing for gRPC.
+// cold measures the start of a resolver on a connected etcd client, until its first state. The figure kept-B is the heap that stays in
+// use; the floor keeps only decoded values.
 var cold = &scenario{"Cold", "endpoints", []int{10_000}, finders, func(r *run) (map[string]figures, error) {
 	return r.each(1, func(peer string) (figures, error) {
 		return r.alone(params{Role: "cold", Peer: peer, Key: serviceKey, Size: r.size})

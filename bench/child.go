@@ -3,7 +3,6 @@ package bench
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,8 +18,8 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// GoZero is the interface to go-zero. Only the program cmd/gozero implements it: go-zero samples the
-// machine's load in every process that links it.
+// GoZero is the interface to go-zero. Only the program cmd/gozero implements it, because go-zero samples the machine's load in every
+// process that links it.
 type GoZero interface {
 	// Builder returns a builder of resolvers that find all endpoints. Its etcd client is connected.
 	Builder(etcd []string) (resolver.Builder, error)
@@ -28,7 +27,7 @@ type GoZero interface {
 	Dial(etcd []string, key string, opts ...grpc.DialOption) (*grpc.ClientConn, error)
 }
 
-// goZero is nil in processes that are not go-zero's.
+// goZero is nil except in processes that measure go-zero.
 var goZero GoZero
 
 // roles maps names to the functions of a child, which return its figures.
@@ -45,13 +44,13 @@ var roles = map[string]func(*child) (figures, error){
 	"rest":     childRest,
 }
 
-// child is a measured process, as seen from inside.
+// child is a measured process, in that process itself: see proc.
 type child struct {
 	params
 	in *bufio.Reader
 }
 
-// Child reports whether this process is a measured one. If so, it has measured when Child returns.
+// Child reports whether this process was started to be measured. If so, Child does the measurement before it returns.
 func Child(z GoZero) (bool, error) {
 	arg, ok := os.LookupEnv(childEnv)
 	if !ok {
@@ -63,7 +62,7 @@ func Child(z GoZero) (bool, error) {
 		return true, err
 	}
 	if c.Peer != peerGoZero {
-		// go-zero's makes gRPC write every state as JSON, to discard it. Only its users bear that cost.
+		// This logger makes gRPC skip the JSON of every state. go-zero's logger does not, at its users' cost.
 		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	}
 	values, err := roles[c.Role](c)
@@ -73,10 +72,10 @@ func Child(z GoZero) (bool, error) {
 	return true, say(values)
 }
 
-// say writes v for the parent.
+// say sends v to the parent.
 func say(v any) error { return json.NewEncoder(os.Stdout).Encode(v) }
 
-// meet writes v for the parent and waits until the parent lets the child continue.
+// meet sends v to the parent and waits until the parent lets the child continue.
 func (c *child) meet(v any) error {
 	if err := say(v); err != nil {
 		return err
@@ -85,7 +84,7 @@ func (c *child) meet(v any) error {
 	return err
 }
 
-// client makes an etcd client as etcd's documentation does, and connects it.
+// client returns a connected etcd client, with the settings of etcd's documentation.
 func (c *child) client() (*clientv3.Client, error) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:   c.Etcd,
@@ -102,27 +101,27 @@ func (c *child) client() (*clientv3.Client, error) {
 	return client, err
 }
 
-// within waits for a value from a channel for a bounded time.
+// within waits for a value of a channel, for half of patience.
 func within(arrived <-chan time.Time) (time.Time, error) {
 	select {
 	case at := <-arrived:
 		return at, nil
 	case <-time.After(patience / 2):
-		return time.Time{}, errors.New("not all endpoints arrived in time")
+		return time.Time{}, fmt.Errorf("not all endpoints arrived within %v", patience/2)
 	}
 }
 
-// usage is the consumption of a process so far.
+// usage has the resources that a process has used since its start.
 type usage struct {
 	cpu       time.Duration // user and system
-	allocated uint64        // bytes, ever
+	allocated uint64        // bytes, also those freed since
 	mallocs   uint64
 	at        time.Time
 }
 
 func used() usage {
 	var r syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r) // cannot fail for oneself
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r) // it cannot fail with RUSAGE_SELF
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return usage{
@@ -131,14 +130,14 @@ func used() usage {
 	}
 }
 
-// since returns the usage after before, for one of n operations.
-func (before usage) since(n int) figures {
-	after := used()
+// since returns the resources used since start, divided by n operations.
+func (start usage) since(n int) figures {
+	now := used()
 	return figures{
-		"ns/op":      float64(after.at.Sub(before.at)) / float64(n),
-		"cpu-ns/op":  float64(after.cpu-before.cpu) / float64(n),
-		"alloc-B/op": float64(after.allocated-before.allocated) / float64(n),
-		"mallocs/op": float64(after.mallocs-before.mallocs) / float64(n),
+		"ns/op":      float64(now.at.Sub(start.at)) / float64(n),
+		"cpu-ns/op":  float64(now.cpu-start.cpu) / float64(n),
+		"alloc-B/op": float64(now.allocated-start.allocated) / float64(n),
+		"mallocs/op": float64(now.mallocs-start.mallocs) / float64(n),
 	}
 }
 

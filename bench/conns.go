@@ -10,14 +10,14 @@ import (
 const (
 	connsEndpoints = 1000
 	restEndpoints  = 100         // of each key
-	restMeasured   = time.Minute // of rest
-	// restCalming is the wait before a process counts as at rest: this project probes each range soon
-	// after the start, and then more rarely.
+	restMeasured   = time.Minute // how long rest measures
+	// restCalming is the time from the start to the measurement: this project probes each range soon after the start, and then
+	// less often.
 	restCalming = 65 * time.Second
 )
 
-// conns counts the requests of several connections to one key, and the memory of each beyond gRPC's
-// own. The memory is the average over all connections but the first.
+// conns counts the requests to etcd of several connections to one key, and the memory of a connection without gRPC's own. The memory
+// is the average over all connections except the first.
 var conns = &scenario{"Conns", "conns", []int{100}, finders[1:], func(r *run) (map[string]figures, error) {
 	return r.each(1, func(peer string) (figures, error) {
 		lists, watches := r.etcd.lists.Load(), r.etcd.watches.Load()
@@ -42,7 +42,7 @@ func childConns(c *child) (figures, error) {
 	if err := open(g, c.Key, 1, c.Size); err != nil {
 		return nil, err
 	}
-	time.Sleep(c.Lasts) // goroutines of the start end
+	time.Sleep(c.Lasts) // until goroutines of the start have ended
 	held := live()
 	if err := open(g, c.Key, c.Conns-1, c.Size); err != nil {
 		return nil, err
@@ -56,8 +56,8 @@ func childConns(c *child) (figures, error) {
 	return values, nil
 }
 
-// rest measures a connection to each of several keys, on one etcd client, while nothing changes.
-// Messages counts all that etcd receives. The peers rest at the same time, each with its own etcd.
+// rest measures a process with a connection to each of several keys, on one etcd client, while nothing changes. The figure
+// messages/min counts all messages that etcd receives. The peers are measured at the same time, each with its own etcd.
 var rest = &scenario{"Rest", "keys", []int{100}, finders, func(r *run) (map[string]figures, error) {
 	return r.each(len(r.peers), func(peer string) (figures, error) {
 		etcd, err := startEtcd(filepath.Join(r.dir, peer))
@@ -93,7 +93,7 @@ var rest = &scenario{"Rest", "keys", []int{100}, finders, func(r *run) (map[stri
 	})
 }}
 
-// childRest reports its usage at each request.
+// childRest reports its CPU time and memory each time that the parent asks.
 func childRest(c *child) (figures, error) {
 	open, err := c.open()
 	if err != nil {

@@ -29,15 +29,15 @@ const (
 // style is a peer's format of an endpoint.
 type style func(i int) (key, value string)
 
-// styleOf returns the peer's style for a service with unused addresses.
+// styleOf returns the peer's style for a service, with addresses at which nothing listens.
 func styleOf(peer, service string) style {
 	return styleAt(peer, service, func(i int) string {
 		return fmt.Sprintf("10.%d.%d.%d:9000", i>>16&255, i>>8&255, i&255)
 	})
 }
 
-// styleAt returns the peer's style for the service at key: go-zero's own or, for all others, the
-// format of etcd's naming package, which is this project's default.
+// styleAt returns the peer's style for a service, with given addresses: go-zero's own or, for all others, the format of etcd's naming
+// package, which is this project's default.
 func styleAt(peer, service string, addr func(i int) string) style {
 	return func(i int) (key, value string) {
 		if peer == peerGoZero {
@@ -92,12 +92,12 @@ func (s *server) clear() error {
 	return err
 }
 
-// putAll puts the endpoints with indexes in [from, to).
-func (s *server) putAll(style style, from, to int) error {
-	for from < to {
+// putAll puts the endpoints with indexes in [first, end).
+func (s *server) putAll(style style, first, end int) error {
+	for first < end {
 		var ops []clientv3.Op
-		for ; from < to && len(ops) < txnSize; from++ {
-			key, value := style(from)
+		for ; first < end && len(ops) < txnSize; first++ {
+			key, value := style(first)
 			ops = append(ops, clientv3.OpPut(key, value))
 		}
 		if _, err := s.client.Txn(s.client.Ctx()).Then(ops...).Commit(); err != nil {
@@ -107,8 +107,8 @@ func (s *server) putAll(style style, from, to int) error {
 	return nil
 }
 
-// rollout replaces endpoints one by one, from index 0: it adds a new one, with an index from size on,
-// and then deletes an old one. pace is the time between changes; 0 means as fast as etcd accepts.
+// rollout replaces the first endpoints, as many as replaced says, one by one: it adds a new endpoint, whose index is size or more, and
+// then deletes an old one. pace is the time between changes; 0 means as fast as etcd accepts them.
 func (s *server) rollout(style style, size, replaced int, pace time.Duration) error {
 	began := time.Now()
 	g, ctx := errgroup.WithContext(s.client.Ctx())
@@ -166,7 +166,7 @@ func (r *received) HandleRPC(_ context.Context, s stats.RPCStats) {
 	r.messages.Add(1)
 	switch m := in.Payload.(type) {
 	case *etcdserverpb.RangeRequest:
-		// A further page of a list begins just after a key.
+		// Each page of a list after the first begins at a key that ends in a zero byte.
 		if bytes.HasPrefix(m.Key, []byte(serviceKey)) && !bytes.HasSuffix(m.Key, []byte{0}) {
 			r.lists.Add(1)
 		}

@@ -20,7 +20,7 @@ import (
 	etcdrpc "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// dial connects to the child's service with all defaults of the peer's users. The floor connects to the backends.
+// dial connects to the child's service with the peer's defaults. The floor connects to the addresses in Backends.
 func (c *child) dial(opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	switch c.Peer {
 	case peerFloor:
@@ -56,7 +56,7 @@ func fixedConn(addrs []string, policy string, opts ...grpc.DialOption) (*grpc.Cl
 	m := manual.NewBuilderWithScheme("fixed")
 	var state resolver.State
 	for _, addr := range addrs {
-		state.Addresses = append(state.Addresses, resolver.Address{Addr: addr}) // which policies of gRPC's package base read
+		state.Addresses = append(state.Addresses, resolver.Address{Addr: addr}) // policies of gRPC's package base read Addresses
 	}
 	m.InitialState(state)
 	return grpc.NewClient("fixed:///"+serviceKey, append(opts, plaintext, grpc.WithResolvers(m), configOf(policy))...)
@@ -68,7 +68,7 @@ func check(conn *grpc.ClientConn) error {
 		&grpc_health_v1.HealthCheckRequest{}, &grpc_health_v1.HealthCheckResponse{})
 }
 
-// serving answers calls after a delay, and counts them.
+// serving is a health service that answers calls after a delay, and counts them.
 type serving struct {
 	grpc_health_v1.UnimplementedHealthServer
 	takes time.Duration
@@ -96,7 +96,7 @@ func serve(n int, takes time.Duration) (servers []*serving, addrs []string, err 
 	return servers, addrs, nil
 }
 
-// newRegistry returns this project's registry, without logs, as the peers are.
+// newRegistry returns this project's registry. It logs nothing, like the peers.
 func newRegistry(client *clientv3.Client) *etcdrpc.Registry {
 	return etcdrpc.NewRegistry(client, etcdrpc.WithLogger(slog.New(slog.DiscardHandler)))
 }
@@ -112,11 +112,10 @@ func builderOf(peer string, client *clientv3.Client) (resolver.Builder, error) {
 	return etcdnaming.NewBuilder(client)
 }
 
-// opener makes n more connections of a peer follow a service, and waits until the whole group knows size endpoints.
+// opener opens n more connections to a service in a group, and waits until all connections of the group have size endpoints.
 type opener func(g *group, service string, n, size int) error
 
-// open connects to etcd and returns the peer's opener. The floor opens one watch for any number of
-// connections.
+// open connects to etcd and returns the peer's opener. The floor opens one watch for any number of connections.
 func (c *child) open() (opener, error) {
 	client, err := c.client()
 	if err != nil {
@@ -145,7 +144,7 @@ func (c *child) open() (opener, error) {
 	}, nil
 }
 
-// naked is the floor: a list and a watch that only decode.
+// naked is the floor: it lists and watches a service, and only decodes the values.
 type naked struct {
 	tell  func(size int)
 	known map[string]nakedEndpoint
@@ -157,7 +156,7 @@ type nakedEndpoint struct {
 	Metadata any
 }
 
-// follow starts the floor on a service.
+// follow lists and watches a service as the floor does.
 func follow(g *group, client *clientv3.Client, service string) error {
 	ctx, s := client.Ctx(), g.add()
 	resp, err := client.Get(ctx, service+"/", clientv3.WithPrefix())
@@ -173,7 +172,7 @@ func follow(g *group, client *clientv3.Client, service string) error {
 	f.tell(len(f.known))
 	go func() {
 		if err := f.watch(ctx, client, service, resp.Header.Revision); err != nil {
-			slog.Error("the floor gave up", "error", err)
+			slog.Error("the watch of the floor failed", "error", err)
 		}
 	}()
 	return nil

@@ -25,7 +25,7 @@ func (c *child) openProbed() (*group, error) {
 		}
 		return g, open(g, c.Key, 1, c.Size)
 	}
-	installProbe(c.Key, g.add()) // before any connection: gRPC's policy registry takes no lock
+	installProbe(c.Key, g.add()) // before any connection, because gRPC's policy registry has no lock
 	conn, err := c.dial()
 	if err != nil {
 		return nil, err
@@ -35,8 +35,8 @@ func (c *child) openProbed() (*group, error) {
 	return g, err
 }
 
-// installProbe replaces the policy of connections to a service by a probe, which a resolver's state
-// reaches through gRPC and, in this project, through its policy.
+// installProbe replaces the policy of connections to a service by a probe, which records the states that it receives from the resolver
+// through gRPC. This project's policy stays, and is extended by a probe.
 func installProbe(service string, s *stub) {
 	for _, name := range []string{roundrobin.Name, policyOf[peerGoZero]} {
 		if policy := balancer.Get(name); policy != nil {
@@ -47,7 +47,7 @@ func installProbe(service string, s *stub) {
 	balancer.Register(plannedBuilder{probeBuilder{ours, service, s}, ours.(balancer.ConfigParser)})
 }
 
-// probeBuilder replaces the policy of its name, which still serves other targets: the etcd client also uses round_robin.
+// probeBuilder replaces a policy for one service. Other targets keep the policy: the etcd client also uses round_robin.
 type probeBuilder struct {
 	balancer.Builder
 	service string
@@ -61,7 +61,7 @@ func (b probeBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) 
 	return &probing{cc: cc, stub: b.stub}
 }
 
-// probing is the probe as a policy.
+// probing is the policy that records the states.
 type probing struct {
 	cc    balancer.ClientConn
 	stub  *stub
@@ -82,7 +82,7 @@ func (*probing) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 func (*probing) ExitIdle()                                                  {}
 func (*probing) Close()                                                     {}
 
-// plannedBuilder builds this project's policy over fake connections.
+// plannedBuilder builds this project's policy with fake connections and a probe.
 type plannedBuilder struct {
 	probeBuilder
 	balancer.ConfigParser
@@ -95,14 +95,14 @@ func (b plannedBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions
 	return planned{b.Builder.Build(connections{cc}, opts), b.stub}
 }
 
-// planned is this project's policy. A change has arrived once the policy uses it for calls:
-// connections to removed endpoints may stay for a while.
+// planned is this project's policy with a probe. A change has arrived once the policy uses it for calls, even if connections to removed
+// endpoints still exist.
 type planned struct {
 	balancer.Balancer
 	stub *stub
 }
 
-// sizeOf reads the number of endpoints from the attribute of this project's resolver.
+// sizeOf matches the number of endpoints in the attributes of this project's resolver.
 var sizeOf = regexp.MustCompile(`(\d+) endpoints`)
 
 func (p planned) UpdateClientConnState(s balancer.ClientConnState) error {
@@ -114,7 +114,7 @@ func (p planned) UpdateClientConnState(s balancer.ClientConnState) error {
 	return err
 }
 
-// connections fakes SubConns that are ready once asked to connect.
+// connections makes fake SubConns, which are ready as soon as they are asked to connect.
 type connections struct{ balancer.ClientConn }
 
 func (connections) NewSubConn(_ []resolver.Address, opts balancer.NewSubConnOptions) (balancer.SubConn, error) {
@@ -144,8 +144,7 @@ type group struct {
 	arrived chan time.Time // receives the time when all conns have the expected number
 }
 
-// stub stands in for gRPC: it receives a resolver's state, keeps the last one as gRPC does, and costs
-// almost nothing.
+// stub replaces gRPC's side of a resolver. It keeps the last state, as gRPC does, and costs almost nothing.
 type stub struct {
 	resolver.ClientConn
 	group *group
@@ -182,7 +181,7 @@ func (g *group) check(now time.Time) {
 	}
 }
 
-// expect returns a channel that signals when all connections have size endpoints.
+// expect returns a channel that receives the time when all connections have size endpoints.
 func (g *group) expect(size int) <-chan time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -192,7 +191,7 @@ func (g *group) expect(size int) <-chan time.Time {
 	return arrived
 }
 
-// add makes a connection without a state.
+// add adds a connection without a state.
 func (g *group) add() *stub {
 	g.mu.Lock()
 	defer g.mu.Unlock()

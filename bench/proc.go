@@ -14,7 +14,7 @@ const (
 	childEnv = "BENCH_CHILD"
 	// goZeroEnv names the variable with the path of the go-zero program.
 	goZeroEnv = "BENCH_GOZERO"
-	// patience bounds the silence of a measured process.
+	// patience is the longest wait for the next value of a measured process.
 	patience = time.Minute
 )
 
@@ -31,8 +31,7 @@ type params struct {
 	Backends []string      // addresses of servers
 }
 
-// proc is a measured process, as seen from outside. The child sends lines of JSON, the parent sends
-// empty lines.
+// proc is a measured process, in the process that started it. The child sends lines of JSON, the parent sends empty lines.
 type proc struct {
 	params
 	cmd *exec.Cmd
@@ -74,7 +73,7 @@ func (r *run) start(p params, v any) (*proc, error) {
 	return child, nil
 }
 
-// ready starts a child on a service of p.Size endpoints and waits until it knows them.
+// ready puts p.Size endpoints of a service in etcd, starts a child, and waits until the child has received them.
 func (r *run) ready(p params) (*proc, error) {
 	if err := r.etcd.putAll(styleOf(p.Peer, p.Key), 0, p.Size); err != nil {
 		return nil, err
@@ -83,7 +82,7 @@ func (r *run) ready(p params) (*proc, error) {
 	return r.start(p, new(any))
 }
 
-// alone runs a child to its end on a service that has etcd for itself, and returns its figures.
+// alone deletes all keys in etcd, runs a child to its end on a new service, and returns its figures.
 func (r *run) alone(p params) (figures, error) {
 	if err := r.etcd.clear(); err != nil {
 		return nil, err
@@ -96,12 +95,12 @@ func (r *run) alone(p params) (figures, error) {
 	return child.ask()
 }
 
-// hear reads the child's next value into v. It kills a child that is silent for too long.
+// hear reads the child's next value into v. It kills the child if no value arrives within patience.
 func (p *proc) hear(v any) error {
 	late := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() }) // Kill fails if the process has ended
 	defer late.Stop()
 	if err := p.out.Decode(v); err != nil {
-		return fmt.Errorf("the process %s of %s ended, or was silent for %v: %w", p.Role, p.Peer, patience, err)
+		return fmt.Errorf("the process %s of %s has ended, or has sent nothing for %v: %w", p.Role, p.Peer, patience, err)
 	}
 	return nil
 }

@@ -1,5 +1,5 @@
-// Command gozero runs the measured processes of go-zero. make bench builds it, and the benchmarks start it. A program that
-// links go-zero's zrpc also runs its statistics, about 2 ms of CPU a second: only its users bear that cost.
+// Command gozero runs the measured processes of go-zero. make bench builds it, and the benchmarks start it. It is a program of its
+// own because zrpc's statistics take about 2 ms of CPU a second in every program that links zrpc.
 package main
 
 import (
@@ -17,13 +17,13 @@ import (
 )
 
 func main() {
-	logx.Disable() // or it logs the process's usage each minute
+	logx.Disable() // otherwise go-zero logs the process's usage each minute
 	child, err := bench.Child(goZero{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	if !child {
-		log.Fatal("the benchmarks start this program: see make bench")
+		log.Fatal("this program measures nothing by itself: the benchmarks start it, see make bench")
 	}
 }
 
@@ -36,8 +36,8 @@ func (goZero) Builder(etcd []string) (resolver.Builder, error) {
 	return discovBuilder{etcd}, err
 }
 
-// Dial uses zrpc's defaults: p2c_ewma, and interceptors for tracing, durations, metrics, its breaker
-// and a timeout. Only the resolver takes all endpoints: 32 at random may contain none that serves.
+// Dial uses zrpc's defaults: p2c_ewma, and interceptors for tracing, durations, metrics, its breaker and a timeout. Only the resolver
+// differs: it uses all endpoints, because zrpc's 32 random endpoints may contain none that serves.
 func (goZero) Dial(etcd []string, key string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	var config zrpc.RpcClientConf
 	if err := conf.FillDefault(&config); err != nil {
@@ -45,19 +45,18 @@ func (goZero) Dial(etcd []string, key string, opts ...grpc.DialOption) (*grpc.Cl
 	}
 	builder := discovBuilder{etcd}
 	config.Target = (&url.URL{Scheme: builder.Scheme(), Path: "/" + key}).String()
-	with := []zrpc.ClientOption{zrpc.WithDialOption(grpc.WithResolvers(builder))}
+	clientOpts := []zrpc.ClientOption{zrpc.WithDialOption(grpc.WithResolvers(builder))}
 	for _, opt := range opts {
-		with = append(with, zrpc.WithDialOption(opt))
+		clientOpts = append(clientOpts, zrpc.WithDialOption(opt))
 	}
-	client, err := zrpc.NewClient(config, with...)
+	client, err := zrpc.NewClient(config, clientOpts...)
 	if err != nil {
 		return nil, err
 	}
 	return client.Conn(), nil
 }
 
-// discovBuilder is zrpc's resolver builder, except that it takes all endpoints, as the other peers do,
-// not 32 at random.
+// discovBuilder is zrpc's resolver builder, except that it uses all endpoints, as the other peers do, instead of 32 random ones.
 type discovBuilder struct{ etcd []string }
 
 func (b discovBuilder) Scheme() string { return "discov" }

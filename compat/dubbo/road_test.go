@@ -1,5 +1,5 @@
-// Package dubbo tests that our clients find dubbo-go's servers through its application-level
-// discovery. Our servers do not write that format.
+// Package dubbo tests that our clients find dubbo-go's servers through its application-level discovery. Our servers do not write that
+// format.
 package dubbo
 
 import (
@@ -96,8 +96,8 @@ var greeterInfo = &server.ServiceInfo{
 
 var user = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/services/user"}
 
-// process starts a server in a process of its own and waits until it is in etcd. SIGTERM stops the
-// server but deletes its entry too late: callers of stop call leave first.
+// process starts a server in its own process and waits until it is in etcd. SIGTERM stops the server before its entry is deleted, so call
+// leave before stop.
 func process(t *testing.T, w *world.World, name string) (leave, stop func()) {
 	addr := world.FreeAddr()
 	p, key := w.StartServer(user.Key, "server", w.EtcdAddr(), addr, name)
@@ -110,8 +110,8 @@ func process(t *testing.T, w *world.World, name string) (leave, stop func()) {
 	return func() { w.Remove(key) }, p.Terminate
 }
 
-// dubbo-go's servers, already with our callers, move under load. dubbo-go's own callers do not find
-// our servers: callers move first.
+// The servers of a service move from dubbo-go to this project under load. Its callers have moved before, because dubbo-go's callers do not
+// find our servers.
 func TestRoad(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)

@@ -18,7 +18,7 @@ import (
 
 var user = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/service/default/default/user/latest", Layout: runtime.GoFrame}
 
-// theirs returns a GoFrame registry. It has no Close: its etcd client ends with the process.
+// theirs returns a GoFrame registry, which cannot be closed: its etcd client ends with the process.
 func theirs(w *world.World) *etcd.Registry {
 	logger := glog.New()
 	logger.SetStdoutPrint(false)
@@ -34,7 +34,7 @@ func register(t *testing.T, w *world.World, version string, metadata gsvc.Metada
 	}
 }
 
-// list lists with GoFrame's reader: one line for all servers of a version.
+// list returns what GoFrame's reader lists, with one line for all servers of a version.
 func list(w *world.World, service string) (all []string, err error) {
 	services, err := theirs(w).Search(w.Context(), gsvc.SearchInput{Name: service})
 	for _, s := range services {
@@ -45,7 +45,7 @@ func list(w *world.World, service string) (all []string, err error) {
 	return all, err
 }
 
-// Their reader has one service for all servers of a version, with the metadata of the first key.
+// GoFrame's reader lists all servers of a version as one service, with the metadata of the first key.
 func TestBothDirections(t *testing.T) {
 	w := world.New(t)
 	const a, b, c = "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"
@@ -79,23 +79,23 @@ func TestSecondLayout(t *testing.T) {
 	})
 }
 
-// Their resolver panics in its own goroutine, where no caller can recover: a layout that its reader
-// cannot parse ends the process.
+// A layout that GoFrame's reader cannot parse ends the caller's process: the resolver panics in its own goroutine, where the caller
+// cannot recover.
 func TestOldCaller_DiesOfBadLayouts(t *testing.T) {
 	for name, second := range map[string]runtime.Layout{"lives": runtime.LeaseSuffix, "dies": runtime.GoZero} {
 		t.Run(name, func(t *testing.T) {
 			w := world.New(t)
 			w.StartServer(user.Key, "server", w.EtcdAddr(), "old")
 			caller := w.Start("caller", w.EtcdAddr())
-			says := func(what string) {
-				w.Eventually(caller.Output, func() bool { return strings.Contains(caller.Output(), what) })
+			prints := func(line string) {
+				w.Eventually(caller.Output, func() bool { return strings.Contains(caller.Output(), line) })
 			}
-			says("answered by old\n")
+			prints("answered by old\n")
 			w.Publish("new", user, runtime.WithLayouts(runtime.GoFrame, second), runtime.WithInstance("host-1"))
 			if name == "lives" {
-				says("answered by new\n")
+				prints("answered by new\n")
 			} else if output := caller.Dies(); !strings.Contains(output, "panic: ") {
-				t.Errorf("it ended with %s", output)
+				t.Errorf("the caller ended with the output %s, want a panic", output)
 			}
 		})
 	}

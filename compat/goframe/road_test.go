@@ -41,7 +41,7 @@ func run(etcdAddrs string, impl basic.GreeterServer) {
 	s.Run()
 }
 
-// newServer returns one of our servers, in the lines of docs/migration.md.
+// newServer returns one of our servers. docs/migration.md has the same lines.
 func newServer(registry *runtime.Registry) *runtime.Server {
 	c := grpcx.Server.NewConfig() // the log settings of config.yaml, as before
 	server := registry.NewServer(grpcx.Server.New(c).Server)
@@ -49,7 +49,7 @@ func newServer(registry *runtime.Registry) *runtime.Server {
 	return server
 }
 
-// newConn returns one of our connections, in the lines of docs/migration.md.
+// newConn returns one of our connections. docs/migration.md has the same options.
 func newConn(w *world.World) *grpc.ClientConn {
 	return w.Conn(user,
 		grpcx.Client.ChainUnary(grpcx.Client.UnaryTracing, grpcx.Client.UnaryError),
@@ -62,9 +62,9 @@ func call(etcdAddrs string) {
 	g.Log().SetStdoutPrint(true)
 	grpcx.Resolver.Register(etcd.New(etcdAddrs))
 	conn := grpcx.Client.MustNewGrpcClientConn("user")
-	for told := make(map[string]bool); ; {
-		if name, err := world.SayHello(context.Background(), conn); err == nil && !told[name] {
-			told[name] = true
+	for printed := make(map[string]bool); ; {
+		if name, err := world.SayHello(context.Background(), conn); err == nil && !printed[name] {
+			printed[name] = true
 			println("answered by", name)
 		}
 	}
@@ -81,7 +81,7 @@ func dialTheirs(t *testing.T, w *world.World) *grpc.ClientConn {
 	return conn
 }
 
-// A GoFrame fleet moves under load. GoFrame's own signal stops each server.
+// The servers and callers of a service move from GoFrame to this project under load. SIGTERM, which GoFrame handles, stops each server.
 func TestRoad(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
@@ -94,7 +94,7 @@ func TestRoad(t *testing.T) {
 	})
 }
 
-// failing fails as its caller requests.
+// failing is a server that fails with the error that its caller requests.
 type failing struct {
 	basic.UnimplementedGreeterServer
 }
@@ -102,7 +102,7 @@ type failing struct {
 // failures maps requests to errors.
 var failures = map[string]func() error{
 	"a code of GoFrame's":    func() error { return gerror.NewCode(gcode.CodeNotFound, "no such user") },
-	"a code of one's own":    func() error { return gerror.NewCode(gcode.New(1001, "", nil), "out of stock") },
+	"a user's own code":      func() error { return gerror.NewCode(gcode.New(1001, "", nil), "out of stock") },
 	"a code that is wrapped": func() error { return gerror.Wrap(gerror.NewCode(gcode.New(1001, "", nil), "out of stock"), "order") },
 	"a status":               func() error { return status.Error(codes.ResourceExhausted, "slower") },
 	"a plain error":          func() error { return errors.New("plain") },
@@ -113,7 +113,7 @@ func (failing) SayHello(_ context.Context, request *basic.HelloRequest) (*basic.
 	return nil, failures[request.GetName()]()
 }
 
-// answers returns a caller's view of each failure.
+// answers returns the error that a caller receives for each failure.
 func answers(w *world.World, conn grpc.ClientConnInterface) map[string]string {
 	seen := make(map[string]string, len(failures))
 	for name := range failures {
@@ -123,20 +123,20 @@ func answers(w *world.World, conn grpc.ClientConnInterface) map[string]string {
 	return seen
 }
 
-// Errors and panics keep GoFrame's behaviour: GoFrame still makes the gRPC server, and our connection
-// has GoFrame's interceptors.
+// Callers receive the same errors as from GoFrame, also for panics: GoFrame still makes the gRPC server, and our connection has
+// GoFrame's interceptors.
 func TestErrorsAreKept(t *testing.T) {
 	w := world.New(t)
 	process, _ := w.StartServer(user.Key, "failing server", w.EtcdAddr())
 	theirs, ours := dialTheirs(t, w), newConn(w)
 	want := answers(w, theirs)
 	if want["a panic"] != "status Unknown, gcode 2, panic recovered: a bug" {
-		t.Errorf("GoFrame returns %q for a panic, which has changed", want["a panic"])
+		t.Errorf("GoFrame returns %q for a panic, want the gcode 2, as in earlier versions", want["a panic"])
 	}
 	compare := func(step string, conn grpc.ClientConnInterface) {
 		t.Helper()
 		if got := answers(w, conn); !maps.Equal(got, want) {
-			t.Errorf("%s: %q, want %q", step, got, want)
+			t.Errorf("%s: the errors are %q, want %q", step, got, want)
 		}
 	}
 	compare("our caller, their server", ours)

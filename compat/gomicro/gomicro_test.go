@@ -19,7 +19,7 @@ import (
 
 var user = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/micro/registry/user", Layout: runtime.GoMicro}
 
-// theirs returns a go-micro registry. It has no Close: its etcd client ends with the process.
+// theirs returns a go-micro registry, which cannot be closed: its etcd client ends with the process.
 func theirs(w *world.World) registry.Registry {
 	quiet := zap.NewProductionConfig()
 	quiet.OutputPaths, quiet.ErrorOutputPaths = nil, nil
@@ -82,7 +82,7 @@ func TestSecondLayout(t *testing.T) {
 			return fmt.Sprintf("lists %v, %v", show(services), err)
 		}
 		if services[0].Name == "" || slices.ContainsFunc(services, func(s *registry.Service) bool { return len(s.Nodes) == 0 }) {
-			return "a service without nodes or a name"
+			return "lists a service without nodes or a name"
 		}
 		return ""
 	})

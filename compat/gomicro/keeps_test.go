@@ -26,7 +26,7 @@ var failures = map[string]func() error{
 	"a panic":                           func() error { panic("a bug") },
 }
 
-// greeter is the same implementation for a gRPC server.
+// greeter adapts go-micro's implementation to a gRPC server.
 type greeter struct {
 	basic.UnimplementedGreeterServer
 	micro *Greeter
@@ -41,8 +41,8 @@ func (g greeter) SayHello(ctx context.Context, request *basic.HelloRequest) (*ba
 	return reply, g.micro.SayHello(ctx, request, reply)
 }
 
-// newServer returns one of our servers that keeps go-micro's behaviour and also answers go-micro's
-// callers, in the lines of docs/migration.md.
+// newServer returns one of our servers that keeps go-micro's behaviour and also answers go-micro's callers. docs/migration.md has the
+// same lines.
 func newServer(registry *runtime.Registry, impl basic.GreeterServer) *runtime.Server {
 	server := registry.NewServer(grpc.NewServer(grpc.ChainUnaryInterceptor(asMicro)))
 	old := basic.Greeter_ServiceDesc
@@ -92,7 +92,7 @@ func sayHello(conn grpc.ClientConnInterface) func(ctx context.Context, name stri
 	}
 }
 
-// answers returns a caller's view of each failure.
+// answers returns the reply and error that a caller receives for each failure.
 func answers(w *world.World, sayHello func(ctx context.Context, name string) (string, error)) map[string]string {
 	seen := make(map[string]string, len(failures))
 	for name := range failures {
@@ -102,13 +102,13 @@ func answers(w *world.World, sayHello func(ctx context.Context, name string) (st
 	return seen
 }
 
-// Errors and panics keep go-micro's behaviour, for callers of both kinds.
+// Callers of both kinds receive the same errors as from go-micro, also for panics.
 func TestErrorsAreKept(t *testing.T) {
 	w := world.New(t)
 	_, key := w.StartServer(user.Key, "server", w.EtcdAddr(), "theirs")
 	old := newCaller(theirs(w)).sayHello
 	want := map[string]map[string]string{"go-micro's": answers(w, old)}
-	w.Watched(user.Key + "/") // before that a go-micro caller learns of a change after a minute
+	w.Watched(user.Key + "/") // a go-micro caller that does not watch yet notices a change only after a minute
 	callers := map[string]func(context.Context, string) (string, error){
 		"go-micro's":                  old,
 		"ours":                        sayHello(w.Conn(user)),
@@ -126,11 +126,11 @@ func TestErrorsAreKept(t *testing.T) {
 			return err == nil && answer == "ours"
 		})
 		if got := answers(w, caller); !maps.Equal(got, want[name]) {
-			t.Errorf("%s: %q, want %q", name, got, want[name])
+			t.Errorf("callers that are %s receive %q, want %q", name, got, want[name])
 		}
 	}
-	// Details, which no go-micro server sends, would make its client panic in its own goroutine.
+	// go-micro's servers send no details. They would make go-micro's client panic in its own goroutine.
 	if _, err := callers["go-micro's"](w.Context(), "a status with details"); merrors.FromError(err).Code != 412 {
-		t.Errorf("a status with details: %v", err)
+		t.Errorf("a status with details: %v, want an error with the code 412", err)
 	}
 }

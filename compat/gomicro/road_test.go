@@ -97,8 +97,8 @@ func (c caller) sayHello(ctx context.Context, name string) (string, error) {
 	return reply.GetMessage(), err
 }
 
-// oldKind returns go-micro's servers and callers. A go-micro server ends at once, which fails calls
-// that have just picked it. So the test deletes its key first.
+// oldKind returns go-micro's servers and callers. A go-micro server ends at once, which fails calls that have just chosen it. So the
+// test deletes the server's key first.
 func oldKind(t *testing.T, w *world.World) migrationtest.Kind {
 	return migrationtest.Kind{
 		Serve: func(name string) (leave, stop func()) {
@@ -111,7 +111,7 @@ func oldKind(t *testing.T, w *world.World) migrationtest.Kind {
 			if _, err := call(w.Context()); err != nil {
 				t.Error(err)
 			}
-			// It watches up to 0.1 s later, and learns of changes before that only after a minute.
+			// The caller begins to watch up to 0.1 s later, and notices earlier changes only after a minute.
 			if err := w.Etcd.Calls().Wait(w.Context(), etcdtest.Watch, user.Key, watches+1); err != nil {
 				t.Error(err)
 			}
@@ -125,7 +125,7 @@ func newCallers(w *world.World) func() (migrationtest.Call, func()) {
 	return world.Callers(func() *grpc.ClientConn { return w.Conn(user, grpc.WithChainUnaryInterceptor(microErrors)) })
 }
 
-// A go-micro fleet moves to our gRPC servers.
+// The servers and callers of a service move from go-micro to this project under load.
 func TestRoad(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
@@ -136,7 +136,7 @@ func TestRoad(t *testing.T) {
 	})
 }
 
-// A go-micro fleet keeps its servers, which this project announces.
+// Servers stay on go-micro, and this project announces them. Their callers move.
 func TestRoadWithTheirServer(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)

@@ -1,5 +1,5 @@
-// Package gozero keeps go-zero's zrpc server, which this project announces, and zrpc's client, for
-// which this project resolves. Its tests move fleets of both kinds under load.
+// Package gozero has a zrpc server of go-zero that this project announces, and a zrpc client that this project resolves for. The tests
+// move services from go-zero to this project under load, with and without them.
 package gozero
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// NewServer returns a zrpc server without etcd in its config, which is announced by the registry while it runs.
+// NewServer returns a zrpc server that the registry announces while it runs. config has no etcd.
 func NewServer(config zrpc.RpcServerConf, registry *runtime.Registry, impl basic.GreeterServer, opts ...runtime.RegisterOption) (*zrpc.RpcServer, error) {
 	return zrpc.NewServer(config, func(g *grpc.Server) {
 		server := registry.NewServer(g)
@@ -25,7 +25,7 @@ func NewServer(config zrpc.RpcServerConf, registry *runtime.Registry, impl basic
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if err := server.Announce(ctx, config.ListenOn); err != nil {
-			panic(err) // as zrpc's Start does when its own registration fails
+			panic(err) // zrpc's Start also panics when its own registration fails
 		}
 		// SIGTERM withdraws the server first. zrpc stops taking calls a second later: Shutdown.WrapUpTime in its config.
 		proc.AddWrapUpListener(func() {
@@ -36,7 +36,7 @@ func NewServer(config zrpc.RpcServerConf, registry *runtime.Registry, impl basic
 	})
 }
 
-// NewClient returns zrpc's client with our resolver: it keeps zrpc's timeout, breaker, balancer, tracing and metrics.
+// NewClient returns a zrpc client with our resolver. It keeps zrpc's timeout, breaker, balancer, tracing and metrics.
 func NewClient(registry *runtime.Registry, key string) (zrpc.Client, error) {
 	var config zrpc.RpcClientConf
 	if err := conf.FillDefault(&config); err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// user is the service of go-zero's fleet.
+// user is the service that moves from go-zero.
 var user = &runtime.ServiceDesc{
 	Name: "basic.Greeter", Key: basic.Greeter_EtcdServiceDesc.Key, Layout: runtime.GoZero,
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 				return zrpc.NewServer(config, func(g *grpc.Server) { basic.RegisterGreeterServer(g, impl) })
 			})
 		},
-		// It is announced under the key and in the layout of zrpc's own registration.
+		// This server has the key and the layout of zrpc's own registration.
 		"announced server": func(args []string) {
 			serve(args[1], func(config zrpc.RpcServerConf, impl basic.GreeterServer) (*zrpc.RpcServer, error) {
 				return NewServer(config, world.RegistryAt(args[0]), impl, runtime.WithLayouts(runtime.GoZero))
@@ -73,7 +73,7 @@ func theirs(t *testing.T, w *world.World) migrationtest.Kind {
 	})}
 }
 
-// A go-zero fleet moves under load.
+// The servers and callers of a service move from go-zero to this project under load.
 func TestRoad(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
@@ -81,7 +81,7 @@ func TestRoad(t *testing.T) {
 	})
 }
 
-// A go-zero fleet keeps its zrpc servers and clients: this project announces the servers and resolves for the clients.
+// Servers and callers stay on zrpc: this project announces the servers and resolves for the clients.
 func TestRoadWithTheirServer(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)

@@ -45,7 +45,7 @@ type seen struct {
 	Tags   string
 }
 
-// list lists with kitex' resolver, with the tags that our tests use: an instance cannot enumerate its tags.
+// list returns what kitex' resolver lists, with the tags that our tests use: an instance cannot enumerate its tags.
 func list(t *testing.T, w *world.World, service string) (all []seen, err error) {
 	t.Helper()
 	resolver, err := etcd.NewEtcdResolver(w.Etcd.Endpoints(), func(config *etcd.Config) { w.Quiet(config.EtcdConfig) })
@@ -93,7 +93,7 @@ func TestSecondLayout(t *testing.T) {
 	})
 }
 
-// greeterInfo describes the greeter as kitex' generator does. It replaces a grpc.ServiceDesc.
+// greeterInfo describes the greeter as kitex' generator does. kitex uses it in place of a grpc.ServiceDesc.
 var greeterInfo = &serviceinfo.ServiceInfo{
 	ServiceName: "Greeter",
 	HandlerType: (*basic.GreeterServer)(nil),

@@ -14,7 +14,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/loadbalance"
 	"github.com/cloudwego/kitex/pkg/loadbalance/lbcache"
 	"github.com/cloudwego/kitex/pkg/registry"
-	_ "github.com/cloudwego/kitex/pkg/remote/codec/protobuf/encoding/gzip" // for our callers in a process with gRPC's
+	_ "github.com/cloudwego/kitex/pkg/remote/codec/protobuf/encoding/gzip" // our callers accept gzip if their process has gRPC's
 	"github.com/cloudwego/kitex/pkg/rpcinfo"
 	"github.com/cloudwego/kitex/server"
 	"github.com/cloudwego/kitex/transport"
@@ -54,7 +54,7 @@ func (a announcer) Register(info *registry.Info) error {
 
 // Deregister runs before kitex' server stops.
 func (a announcer) Deregister(*registry.Info) error {
-	defer time.Sleep(6 * time.Second) // kitex' callers list every 5 s: let them do so first
+	defer time.Sleep(6 * time.Second) // until kitex' callers, which list every 5 s, have noticed
 	return a.Withdraw(context.Background())
 }
 
@@ -101,7 +101,7 @@ func newCaller(t *testing.T, w *world.World) caller {
 	return caller{c}
 }
 
-// named is a resolver with a name of its own: kitex keeps one resolver a name for all clients of a process.
+// named is a resolver with a unique name: kitex uses the same resolver for all clients of a process whose resolvers have one name.
 type named struct {
 	discovery.Resolver
 	name string
@@ -124,7 +124,8 @@ func refresh() time.Duration {
 	return 100 * time.Millisecond
 }
 
-// dialed numbers the callers. kitex refreshes the lists of all clients with one interval in turn, also of clients whose etcd is gone.
+// dialed counts the callers, for a different refresh interval each: kitex refreshes the lists of all clients with the same interval one
+// after the other, also of clients whose etcd has ended.
 var dialed atomic.Int64
 
 // theirs returns kitex' servers and callers.
@@ -134,7 +135,7 @@ func theirs(t *testing.T, w *world.World) migrationtest.Kind {
 	}}
 }
 
-// A kitex fleet moves under load.
+// The servers and callers of a service move from kitex to this project under load.
 func TestRoad(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
@@ -147,7 +148,7 @@ func TestRoad(t *testing.T) {
 	})
 }
 
-// A kitex fleet keeps its servers, which this project announces.
+// Servers stay on kitex, and this project announces them. Their callers move.
 func TestRoadWithTheirServer(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)

@@ -16,7 +16,7 @@ import (
 
 var user = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/microservices/user", Layout: runtime.Kratos}
 
-// theirs returns a kratos registry. It has no lock: each application needs its own.
+// theirs returns a kratos registry. It is not safe for concurrent use, so each application needs its own.
 func theirs(t *testing.T, w *world.World) *etcd.Registry {
 	return etcd.New(w.Etcd.Client(t), etcd.RegisterTTL(5*time.Second))
 }
@@ -62,7 +62,7 @@ func TestSecondLayout(t *testing.T) {
 	})
 }
 
-// Their reader of "user" lists every key with that prefix, and may fail over a neighbour's entry, too.
+// kratos' reader of "user" lists every key with that prefix, so an entry of another service can make it fail.
 func TestNeighbours(t *testing.T) {
 	w := world.New(t)
 	w.Register(user.Key, runtime.Endpoint{Instance: "one", Addr: "127.0.0.1:9000"}, runtime.Kratos)
@@ -76,7 +76,7 @@ func TestNeighbours(t *testing.T) {
 		w.Put(key, value)
 		list, err := theirs(t, w).GetService(w.Context(), "user")
 		if accepts != (err == nil) || accepts && len(list) != 1 {
-			t.Errorf("with the neighbour's entry %s they list %v, %v", value, list, err)
+			t.Errorf("with the entry %s of another service, kratos lists %v, %v; want one instance: %v", value, list, err, accepts)
 		}
 	}
 }

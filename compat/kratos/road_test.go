@@ -71,13 +71,13 @@ func newApp(registry *runtime.Registry, server *kgrpc.Server) *kratos.App {
 			return announced.Announce(ctx, endpoint.Host)
 		}),
 		kratos.BeforeStop(func(ctx context.Context) error {
-			defer time.Sleep(time.Second) // kratos stops the server next: let callers learn of it first
+			defer time.Sleep(time.Second) // until callers have noticed: kratos stops the server next
 			return announced.Withdraw(ctx)
 		}),
 	)
 }
 
-// newServer returns one of our servers with kratos' middleware, in the lines of docs/migration.md.
+// newServer returns one of our servers with kratos' middleware. docs/migration.md has the same lines.
 func newServer(registry *runtime.Registry) *runtime.Server {
 	server := registry.NewServer(kgrpc.NewServer(
 		kgrpc.Endpoint(new(url.URL)), // without one, kratos panics at a stream in a server that it has not started
@@ -116,12 +116,12 @@ func ends(t *testing.T, w *world.World) (from, to migrationtest.Kind) {
 	return from, to
 }
 
-// A kratos fleet moves under load.
+// The servers and callers of a service move from kratos to this project under load.
 func TestRoad(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) { return ends(t, world.New(t)) })
 }
 
-// A kratos fleet keeps its applications, which this project announces.
+// Servers stay on kratos, and this project announces them. Their callers move.
 func TestRoadWithTheirApp(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
@@ -149,9 +149,8 @@ func (asked) SayHello(ctx context.Context, request *basic.HelloRequest) (*basic.
 	return &basic.HelloReply{}, nil
 }
 
-// Errors, panics and deadlines keep kratos' behaviour, since kratos still makes the gRPC server.
-// Errors are statuses with details: callers find reasons and metadata in them without kratos' code in
-// the connection. kratos' client middleware goes into our connection.
+// Errors, panics and deadlines are the same as with kratos, because kratos still makes the gRPC server. Errors are statuses with details,
+// in which callers find reasons and metadata without kratos' code in the connection. kratos' client middleware works in our connection.
 func TestErrorsAreKept(t *testing.T) {
 	w := world.New(t)
 	w.PublishOn(newServer(w.NewRegistry()), asked{}, user)
@@ -170,25 +169,25 @@ func TestErrorsAreKept(t *testing.T) {
 			return reply.GetMessage(), errors.FromError(err)
 		}
 		if _, err := ask("a panic"); err.GetReason() != "UNKNOWN" || err.GetCode() != 500 {
-			t.Errorf("%s: a panic: %v", caller, err)
+			t.Errorf("%s: a panic: %v, want the reason UNKNOWN and the code 500", caller, err)
 		}
 		if _, err := ask("an error"); !errors.IsNotFound(err) || err.GetReason() != "NO_SUCH_USER" || err.GetMetadata()["id"] != "7" {
-			t.Errorf("%s: an error: %v", caller, err)
+			t.Errorf("%s: an error: %v, want NotFound with its reason and metadata", caller, err)
 		}
 		if left, err := ask("the time left"); left != "true" {
-			t.Errorf("%s: a call has a second: %q, %v", caller, left, err)
+			t.Errorf("%s: a call has at most a second left: %q, %v; want true", caller, left, err)
 		}
 	}
 	if len(noted) != 3 || noted[2] != "*basic.HelloRequest, *basic.HelloReply, OK" {
-		t.Errorf("the middleware saw %q", noted)
+		t.Errorf("the middleware saw %q, want 3 calls, the last one OK", noted)
 	}
 
-	// A stream. Without an endpoint, kratos' interceptor would panic.
+	// A stream works, too. Without an endpoint in newServer, kratos' interceptor would panic.
 	stream, err := grpc_health_v1.NewHealthClient(ours).Watch(w.Context(), &grpc_health_v1.HealthCheckRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := stream.Recv(); err != nil {
-		t.Errorf("a stream: %v", err)
+		t.Errorf("a stream: %v, want no error", err)
 	}
 }

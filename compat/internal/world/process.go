@@ -14,17 +14,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// programEnv names the program that a process runs in place of the tests.
+// programEnv is the variable with the name of the program that a process runs instead of the tests.
 const programEnv = "COMPAT_PROGRAM"
 
-// Main runs the tests or, in a process from [World.Start], a program. A TestMain calls it: the reaction of a
-// framework's server to a signal, and the end of a framework's caller, only show in a process of their own.
+// Main runs the tests or, in a process from [World.Start], a program. Call it in TestMain. The programs are processes because some
+// tests send signals to a framework's server, or expect a framework's caller to panic.
 func Main(m *testing.M, programs map[string]func(args []string)) {
 	program, ok := programs[os.Getenv(programEnv)]
 	if !ok {
 		os.Exit(m.Run())
 	}
-	go func() { // a killed test cannot end its children
+	go func() { // ends with the test, also if that is killed
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(3)
 	}()
@@ -41,7 +41,7 @@ type Process struct {
 	wait   func() error
 }
 
-// RegistryAt returns one of our registries, for a program that ends with its process.
+// RegistryAt returns one of our registries, for a program. It is not closed: it ends with the process.
 func RegistryAt(etcdAddr string) *runtime.Registry {
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{etcdAddr}})
 	if err != nil {
@@ -92,7 +92,7 @@ func (w *World) StartServer(service, program string, args ...string) (p *Process
 	return p, key
 }
 
-// Programs returns a starter of servers for a road. The program receives etcd's address and the server's name.
+// Programs returns a function for [migrationtest.Kind] that starts a server. The program receives etcd's address and the server's name.
 func (w *World) Programs(key, program string) func(name string) (leave, stop func()) {
 	return func(name string) (leave, stop func()) {
 		p, _ := w.StartServer(key, program, w.EtcdAddr(), name)
@@ -119,10 +119,10 @@ func (p *Process) Dies() string {
 	select {
 	case err := <-ended:
 		if err == nil {
-			p.w.t.Errorf("%s ended without an error", p.name)
+			p.w.t.Errorf("%s ended without an error, want one", p.name)
 		}
 	case <-p.w.Context().Done():
-		p.w.t.Fatalf("%s lives on: %s", p.name, p.Output())
+		p.w.t.Fatalf("%s still runs, want that it ends; its output: %s", p.name, p.Output())
 	}
 	return p.Output()
 }

@@ -26,7 +26,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// soon bounds changes that should happen at once. It is generous, for busy machines.
+// soon bounds the wait for a change that takes a moment. It is long, for busy machines.
 const soon = 15 * time.Second
 
 // World is one etcd and one of our registries on it.
@@ -56,8 +56,7 @@ func (w *World) NewRegistry() *runtime.Registry {
 	return registry
 }
 
-// Quiet changes the config of a foreign registry's etcd client, so that the client logs nothing and
-// ends with the test.
+// Quiet changes the config of the etcd client of a framework's registry, so that the client logs nothing and ends with the test.
 func (w *World) Quiet(config *clientv3.Config) {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.t.Cleanup(cancel)
@@ -67,14 +66,14 @@ func (w *World) Quiet(config *clientv3.Config) {
 // EtcdAddr returns the etcd member's address as host:port, for registries that take no URL.
 func (w *World) EtcdAddr() string { return strings.TrimPrefix(w.Etcd.Endpoints()[0], "http://") }
 
-// Context returns a context that ends with the test, and in time.
+// Context returns a context that ends after 15 s, or with the test.
 func (w *World) Context() context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), soon)
 	w.t.Cleanup(cancel)
 	return ctx
 }
 
-// Put puts a value, as an operator would with etcdctl.
+// Put puts a value, like an operator with etcdctl.
 func (w *World) Put(key, value string) {
 	w.t.Helper()
 	if _, err := w.Etcd.Admin().Put(w.Context(), key, value); err != nil {
@@ -82,11 +81,11 @@ func (w *World) Put(key, value string) {
 	}
 }
 
-// Remove deletes a key, as an operator would with etcdctl.
+// Remove deletes a key, like an operator with etcdctl.
 func (w *World) Remove(key string) {
 	w.t.Helper()
 	if deleted, err := w.Etcd.Admin().Delete(w.Context(), key); err != nil || deleted.Deleted != 1 {
-		w.t.Errorf("delete %s: %v, %v", key, deleted, err)
+		w.t.Errorf("delete %s: %v, %v; want one deleted key", key, deleted, err)
 	}
 }
 
@@ -104,7 +103,7 @@ func (w *World) Entries(prefix string) map[string]string {
 	return found
 }
 
-// Watched waits until etcd receives a watch of a key: foreign watchers do not report their start.
+// Watched waits until etcd has received a watch of a key: the frameworks' watchers do not report their start.
 func (w *World) Watched(key string) {
 	w.t.Helper()
 	if err := w.Etcd.Calls().Wait(w.Context(), etcdtest.Watch, key, 1); err != nil {
@@ -162,7 +161,7 @@ func SayHello(ctx context.Context, conn grpc.ClientConnInterface) (string, error
 	return reply.GetMessage(), err
 }
 
-// Callers returns a starter of callers for a road, each with its own connection.
+// Callers returns a function for [migrationtest.Kind] that starts a caller with its own connection.
 func Callers(dial func() *grpc.ClientConn) func() (migrationtest.Call, func()) {
 	return func() (migrationtest.Call, func()) {
 		conn := dial()
@@ -170,7 +169,7 @@ func Callers(dial func() *grpc.ClientConn) func() (migrationtest.Call, func()) {
 	}
 }
 
-// Serve starts a gRPC server that does not use etcd, for foreign registries, and returns its address.
+// Serve starts a gRPC server that does not register, for the frameworks' registries, and returns its address.
 func (w *World) Serve(name string) string {
 	w.t.Helper()
 	lis := w.Listen()
@@ -202,8 +201,8 @@ func FreeAddr() string {
 	return listener.Addr().String()
 }
 
-// Run calls run in the background, and stop when the test ends at the latest. The returned function
-// calls stop and waits for run to return.
+// Run calls run in the background. The returned function calls stop and waits until run has returned; it is also called when the test
+// ends.
 func (w *World) Run(name string, run func() error, stop func()) func() {
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -316,11 +315,11 @@ func (w *World) Watch(key string) func() ([]runtime.Endpoint, error) {
 	}
 }
 
-// homeMade is a layout that no other system has.
+// homeMade is a layout of the kind json_layout.
 var homeMade = endpoint.MappedJSON(endpoint.JSONFields{Addr: "url", Version: "ver", Weight: "w", Metadata: "labels", Name: "service"})
 
-// Beside registers a server in a reader's own layout and in each of the others, and compares the reader's reaction with the table of
-// package endpoint. key returns the key of a service. reads returns "" if the reader finds the server at addr, and otherwise its reaction.
+// Beside registers a server in a reader's own layout and in each of the other layouts, and compares the reader's reaction with the table
+// in package endpoint. key returns the key of a service. reads returns "" if the reader finds the server at addr, otherwise its reaction.
 func Beside(t *testing.T, own endpoint.Layout, key func(service string) string, reads func(w *World, service, addr string) string) {
 	t.Helper()
 	w := New(t)
@@ -330,11 +329,11 @@ func Beside(t *testing.T, own endpoint.Layout, key func(service string) string, 
 		service := fmt.Sprintf("service%d", i)
 		registration, err := w.Registry.Register(w.Context(), key(service), at, runtime.WithLayouts(public(own), public(second)))
 		if err != nil {
-			continue // one key for both, as package endpoint tests
+			continue // both layouts have the same key, which package endpoint tests
 		}
 		want := endpoint.Trouble(own, second)
 		if got := reads(w, service, at.Addr); (got == "") != (want == "") || !strings.Contains(want, got) {
-			t.Errorf("with the layout %s: %q, and package endpoint says %q", second, got, want)
+			t.Errorf("with the layout %s the reader's reaction is %q, want %q, as in package endpoint", second, got, want)
 		}
 		if err := registration.Close(w.Context()); err != nil {
 			t.Error(err)

@@ -37,7 +37,7 @@ func TestExamples(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(said[example.Name]) == 0 {
-				t.Error("said has no expected output for it")
+				t.Errorf("the map said has no expected output for %s", example.Name)
 			}
 			for _, want := range said[example.Name] {
 				if !strings.Contains(out.String(), want) {
@@ -85,12 +85,12 @@ func TestManifests(t *testing.T) {
 		}
 	}
 	if deployment.Kind != "Deployment" || deployment.APIVersion != "apps/v1" || budget.Kind != "PodDisruptionBudget" || budget.APIVersion != "policy/v1" {
-		t.Errorf("got a %s and a %s", deployment.Kind, budget.Kind)
+		t.Errorf("the manifests are a %s and a %s, want a Deployment of apps/v1 and a PodDisruptionBudget of policy/v1", deployment.Kind, budget.Kind)
 	}
 	labels := deployment.Spec.Template.Labels
 	for name, value := range deployment.Spec.Selector.MatchLabels {
 		if labels[name] != value || budget.Spec.Selector.MatchLabels[name] != value {
-			t.Errorf("the selectors want %s=%s, the pods have %v", name, value, labels)
+			t.Errorf("the pods have the labels %v, want %s=%s, as in both selectors", labels, name, value)
 		}
 	}
 	checkPod(t, deployment.Spec.Template.Spec)
@@ -107,13 +107,13 @@ func checkPod(t *testing.T, pod corev1.PodSpec) {
 	}
 	container := pod.Containers[0]
 	if container.Lifecycle != nil {
-		t.Error("the server needs no preStop hook")
+		t.Error("the container has a preStop hook, want none: the server drains by itself")
 	}
 	if env := container.Env[0]; env.Name != "GRPC_ADVERTISE_ADDR" || env.ValueFrom.FieldRef.FieldPath != "status.podIP" {
-		t.Errorf("the address is %+v", env)
+		t.Errorf("the first variable is %+v, want GRPC_ADVERTISE_ADDR from status.podIP", env)
 	}
 	probe := container.ReadinessProbe.GRPC
 	if probe.Port != container.Ports[0].ContainerPort || *probe.Service != runtime.RegistrationHealth {
-		t.Errorf("the probe asks port %d for %q", probe.Port, *probe.Service)
+		t.Errorf("the probe asks port %d for %q, want port %d, %q", probe.Port, *probe.Service, container.Ports[0].ContainerPort, runtime.RegistrationHealth)
 	}
 }

@@ -2,9 +2,9 @@
 //
 //	go run . affinity
 //
-// testdata/connect/library.proto declares it in one line: affinity: "reader.id". Two callers make calls for 200 readers to
-// four servers, each four times in turn. Then one server leaves: its readers move, and hardly any other. The command exits
-// with 1 if the calls for a reader reached two servers, or if more than 1.5/N of the readers moved.
+// testdata/connect/library.proto declares that by affinity: "reader.id". Two callers each make two calls for each of 200 readers, to
+// four servers. Then one server leaves: its readers move, and hardly any other. The command exits with 1 if the calls for a reader
+// reach two servers, or if more than 1.5/N of the readers move when one of N servers leaves.
 package affinity
 
 import (
@@ -98,8 +98,8 @@ func (l library) Borrow(context.Context, *libraryv1.BorrowRequest) (*libraryv1.B
 	return &libraryv1.BorrowReply{Server: l.name}, nil
 }
 
-// homes makes each caller call for each reader, and returns the server of each reader and the number
-// of readers of each server. Two servers for one reader are an error.
+// homes makes each caller call for each reader, and returns the server of each reader and the number of readers of each server. It fails
+// if two servers answer for one reader.
 func homes(ctx context.Context, callers ...libraryv1.LibraryClient) (at map[string]string, shares show.Shares, err error) {
 	at, shares = make(map[string]string), make(show.Shares)
 	for i := range readers {
@@ -109,8 +109,8 @@ func homes(ctx context.Context, callers ...libraryv1.LibraryClient) (at map[stri
 			if err != nil {
 				return nil, nil, err
 			}
-			if was, ok := at[reader]; ok && was != reply.GetServer() {
-				return nil, nil, fmt.Errorf("%s was at %s, and is at %s", reader, was, reply.GetServer())
+			if previous, ok := at[reader]; ok && previous != reply.GetServer() {
+				return nil, nil, fmt.Errorf("the calls for %s reached %s and %s, want one server", reader, previous, reply.GetServer())
 			}
 			at[reader] = reply.GetServer()
 		}

@@ -3,9 +3,8 @@
 //
 //	go run . canary
 //
-// It starts an etcd, two servers of version v1 and one of v2. It gives v2 5 % of the calls, then half,
-// then drains one of the old servers, then deletes the config. After each step it counts the servers
-// of 2000 calls, and it exits with 1 if a share is wrong.
+// It starts an etcd, two servers of version v1 and one of v2. It gives v2 5 % of the calls, then half, then drains one of the old
+// servers, then deletes the config. After each step it makes 2000 calls and counts them by server. It exits with 1 if a share is wrong.
 package canary
 
 import (
@@ -89,7 +88,7 @@ func put(ctx context.Context, stage *show.Stage, registry *runtime.Registry, cli
 		return err
 	}
 	if !matches(shares, step.want, 1) {
-		return fmt.Errorf("%s: of %d calls went %v", step.title, calls, shares)
+		return fmt.Errorf("%s: the shares of %d calls are %v, want %v", step.title, calls, shares, step.want)
 	}
 	stage.Say("%s: %v (in force within %v)", step.title, shares, took.Round(time.Millisecond))
 	return nil
@@ -103,7 +102,7 @@ func settled(ctx context.Context, stage *show.Stage, client greeterv1.GreeterSer
 	})
 }
 
-// matches reports whether each server's share is within this many percentage points of want.
+// matches reports whether each server's share differs from want by at most the given percentage points.
 func matches(shares show.Shares, want map[string]float64, points float64) bool {
 	if len(shares) != len(want) {
 		return false

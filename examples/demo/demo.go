@@ -21,7 +21,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// patience bounds every wait for a change that should take a moment.
+// patience is the longest wait for a change, which should take a moment.
 const patience = 15 * time.Second
 
 // demo is the state of a run.
@@ -47,11 +47,11 @@ type demo struct {
 	events  []event
 }
 
-// server is a process and its fate.
+// server is a process of the quickstart's server.
 type server struct {
 	*show.Process
-	state  string
-	diedAt time.Time // time of the kill
+	state  string    // such as "serving" or "killed"
+	diedAt time.Time // when it was killed
 }
 
 // setUp starts etcd, three servers and the calls.
@@ -72,7 +72,7 @@ func setUp(ctx context.Context, out *os.File, cfg config, dir, binary string) (d
 	if d.client, err = clientv3.New(d.cluster.Config()); err != nil {
 		return nil, err
 	}
-	// Its log would land in the middle of the table.
+	// A log would disturb the table on the terminal.
 	d.registry = runtime.NewRegistry(d.client, runtime.WithLogger(slog.New(slog.DiscardHandler)))
 	for range 3 {
 		if _, err = d.addServer(ctx); err != nil {
@@ -108,8 +108,7 @@ func (d *demo) addServer(ctx context.Context) (*server, error) {
 	return added, nil
 }
 
-// watch keeps inEtcd up to date. Instances leaves out endpoints that etcd has lost and callers still
-// hold for a grace.
+// watch keeps inEtcd up to date. Instances omits endpoints that etcd has lost, also while callers still hold them.
 func (d *demo) watch(ctx context.Context, instances *runtime.Instances) {
 	for tick := time.Tick(50 * time.Millisecond); ctx.Err() == nil; {
 		if all, err := instances.All(ctx); err == nil {
@@ -137,7 +136,7 @@ func (d *demo) setInstances(all []runtime.Instance) {
 	d.inEtcd = now
 }
 
-// happens records an event and shows it.
+// happens records an event, which the screen shows.
 func (d *demo) happens(format string, args ...any) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -235,7 +234,7 @@ func (d *demo) conclude(out io.Writer) error {
 	return nil
 }
 
-// end stops the calls, waits for the last, and shows the outcome.
+// end stops the calls, waits for the last call, and stops the watch and the screen.
 func (d *demo) end() {
 	d.stopLoad()
 	d.load.wait()
@@ -243,7 +242,7 @@ func (d *demo) end() {
 	d.rest.Wait()
 }
 
-// tearDown stops everything that still runs. It may be called at any time, and again.
+// tearDown stops everything that still runs. It may be called at any time, and more than once.
 func (d *demo) tearDown() {
 	d.end()
 	for _, server := range d.servers {

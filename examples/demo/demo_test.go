@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestDemo runs the whole demo, faster.
+// TestDemo runs the whole demo with shorter pauses.
 func TestDemo(t *testing.T) {
 	out, err := os.CreateTemp(t.TempDir(), "screen")
 	if err != nil {
@@ -25,7 +25,7 @@ func TestDemo(t *testing.T) {
 	}
 	for _, want := range []string{"not one failed", "was killed", "told to stop", "had its first call", "the leader, was stopped"} {
 		if !strings.Contains(string(screen), want) {
-			t.Errorf("the screen does not say %q", want)
+			t.Errorf("the screen lacks %q", want)
 		}
 	}
 }
@@ -34,6 +34,6 @@ func TestFailedCallFailsTheDemo(t *testing.T) {
 	d := &demo{load: newLoad()}
 	d.load.total = tally{answered: 99, failed: 1}
 	if err := d.conclude(os.Stdout); err == nil {
-		t.Error("a call failed and the demo succeeded")
+		t.Error("conclude succeeds after a failed call, want an error")
 	}
 }

@@ -11,8 +11,7 @@ import (
 	greeterv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1"
 )
 
-// load calls the greeters at a steady rate and counts the results. It is also the connection's stats
-// handler, which sees the attempts of each call.
+// load calls the greeters at a steady rate and counts the results. It is also the connection's stats handler, to count attempts.
 type load struct {
 	client greeterv1.GreeterServiceClient
 	done   sync.WaitGroup
@@ -26,7 +25,7 @@ type load struct {
 // tally counts the calls of one server, or of all.
 type tally struct {
 	answered int
-	broken   int // failed attempts; the call is retried, if retries are left
+	broken   int // failed attempts, after which gRPC retries the call if it may
 	failed   int // failed calls
 	slowest  time.Duration
 }
@@ -80,7 +79,7 @@ func (l *load) snapshot() (servers map[string]tally, total tally, lastErr error)
 	return maps.Clone(l.servers), l.total, l.lastErr
 }
 
-// attempt is one attempt of a call; addr is its server, "" before it reached any.
+// attempt is one attempt of a call. addr is its server's address, "" until it has reached a server.
 type attempt struct{ addr string }
 
 type attemptKey struct{}

@@ -12,7 +12,7 @@ import (
 	greeterv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1"
 )
 
-// event is an event, with the time since the first call.
+// event is a line of the story, with the time since the first call.
 type event struct {
 	after time.Duration
 	text  string
@@ -67,7 +67,7 @@ func (d *demo) drain(context.Context) error {
 	d.setState(leaver, "draining")
 	asked := time.Now()
 	if err := leaver.End(syscall.SIGTERM, patience); err != nil {
-		return fmt.Errorf("a server exits with 0 after SIGTERM: %w", err)
+		return fmt.Errorf("%s did not exit with 0 after SIGTERM: %w", leaver.Name, err)
 	}
 	d.setState(leaver, "drained")
 	d.happens("%s was told to stop (SIGTERM). It left etcd, finished its calls and exited, all within %v.",
@@ -130,7 +130,7 @@ func (d *demo) waitCalled(ctx context.Context, server *server) error {
 	})
 }
 
-// waitFor waits until done is true, with patience.
+// waitFor waits until done returns true, for at most patience.
 func (d *demo) waitFor(ctx context.Context, what string, done func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

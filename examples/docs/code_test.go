@@ -63,7 +63,7 @@ var connectImports = map[string]string{
 	"greeterv1connect": "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart-connect/gen/greeter/v1/greeterv1connect",
 }
 
-// prelude declares the variables that the pages take for granted.
+// prelude declares the variables that the pages use without a declaration.
 const prelude = `
 var (
 	ctx          context.Context
@@ -163,7 +163,7 @@ func exports(t *testing.T) importer.Lookup {
 	}
 }
 
-// TestCompat finds the Go that needs a framework in the tests of compat, whose service has another name.
+// TestCompat finds the pages' code for frameworks in the tests of compat, where the service has another name.
 func TestCompat(t *testing.T) {
 	source := squeezed(sources(t, ".go", repository+"/compat"))
 	ours := strings.NewReplacer("&greeterv1.GreeterService_EtcdServiceDesc", "user", "greeterv1.GreeterService", "basic.Greeter",

@@ -35,14 +35,14 @@ func TestJSON(t *testing.T) {
 		}
 		for set, err := range registry.Watch(ctx, "docs/entry") {
 			if err != nil || len(set) != 1 || set[0].Addr == "" {
-				t.Errorf("%s:%d: read as %+v, %v", b.page, b.line, set, err)
+				t.Errorf("%s:%d: a client reads the entry as %+v, %v; want an endpoint with an address", b.page, b.line, set, err)
 			}
 			break
 		}
 	}
 }
 
-// refused marks a command that must fail. By itself, bash goes on if it succeeds.
+// refused matches a command that must fail. The test replaces "!", because bash continues if such a command succeeds.
 var refused = regexp.MustCompile(`(?m)^! (.+)$`)
 
 // TestCommands runs the commands of each page, in their order, with bash and on an etcd for that page.

@@ -36,7 +36,7 @@ func pages(t *testing.T, patterns ...string) (all []page) {
 	for _, pattern := range patterns {
 		files, err := filepath.Glob(filepath.Join(repository, pattern))
 		if err != nil || len(files) == 0 {
-			t.Fatalf("found no pages %s: %v", pattern, err)
+			t.Fatalf("no page matches %s: %v", pattern, err)
 		}
 		for _, file := range files {
 			all = append(all, page{filepath.ToSlash(filepath.Join(filepath.Dir(pattern), filepath.Base(file))), read(t, file)})
@@ -56,7 +56,7 @@ func read(t *testing.T, file string) string {
 
 var fence = regexp.MustCompile("^( *)```(.*)$")
 
-// unseen matches a command whose etcd content readers already have.
+// unseen matches a hidden command, which puts into etcd what readers already have there.
 var unseen = regexp.MustCompile("^ *<!-- sh: (.*) -->$")
 
 // blocks returns the fenced blocks of a page, without the indent of a list around them.
@@ -98,7 +98,7 @@ func all(t *testing.T, language string) (found []block) {
 		}
 	}
 	if len(found) == 0 {
-		t.Fatalf("found no %s", language)
+		t.Fatalf("no page has a block of %s", language)
 	}
 	return found
 }
@@ -214,7 +214,7 @@ func TestMessages(t *testing.T) {
 	}
 	messages := message.FindAllStringSubmatch(read(t, filepath.Join(repository, "docs", "troubleshooting.md")), -1)
 	if len(messages) < 45 {
-		t.Fatalf("found %d messages", len(messages))
+		t.Fatalf("found %d messages, want at least 45", len(messages))
 	}
 	for _, match := range messages {
 		from, quoted := match[1], match[2]
@@ -222,7 +222,7 @@ func TestMessages(t *testing.T) {
 			continue // integration/generator provokes these
 		}
 		if from == "Go" {
-			// Compiler messages: the missing name must be one that generated code uses.
+			// In a message of the compiler, generated code must use the missing name.
 			from, quoted = "", quoted[strings.LastIndex(quoted, ".")+1:]
 			quoted = strings.TrimSuffix(quoted, "…")
 		}

@@ -89,7 +89,7 @@ func startPod(ctx context.Context, stage *show.Stage, name, binary string) (*sho
 	return pod, nil
 }
 
-// terminate acts as the kubelet: SIGTERM, and the grace period to exit in.
+// terminate stops a pod as the kubelet does: it sends SIGTERM, and waits for the grace period.
 func terminate(stage *show.Stage, pod *show.Process) error {
 	asked := time.Now()
 	if err := pod.End(syscall.SIGTERM, Grace); err != nil {

@@ -108,7 +108,7 @@ func dropped(ctx context.Context, stage *show.Stage) error {
 	return nil
 }
 
-// told waits until calls reach exactly these servers, and prints that.
+// told waits until calls reach exactly these servers, and prints their names.
 func told(ctx context.Context, stage *show.Stage, title string, calls *show.Load, servers ...string) error {
 	if err := stage.Reach(ctx, calls, servers...); err != nil {
 		return fmt.Errorf("%s: %w", title, err)

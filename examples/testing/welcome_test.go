@@ -17,7 +17,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// soon bounds changes that take a moment, so that a test fails instead of hanging.
+// soon bounds the wait for a change that takes a moment, so that a test fails instead of hanging.
 const soon = 30 * time.Second
 
 var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
@@ -62,7 +62,7 @@ func TestWithBufconn(t *testing.T) {
 	w := Welcomer{Greeter: greeterv1.NewGreeterServiceClient(conn)}
 	texts, err := w.Welcome(t.Context(), "Ada", "Grace")
 	if want := []string{"hello, Ada", "hello, Grace"}; err != nil || !slices.Equal(texts, want) {
-		t.Errorf("%q, %v, want %q", texts, err, want)
+		t.Errorf("Welcome returns %q, %v, want %q", texts, err, want)
 	}
 }
 
@@ -100,7 +100,7 @@ func TestWithEtcdAndBufconn(t *testing.T) {
 	for len(seen) < len(servers) { // until ctx ends, which fails the call
 		texts, err := w.Welcome(ctx, "Ada")
 		if err != nil {
-			t.Fatalf("reached %v, then: %v", seen, err)
+			t.Fatalf("reached %v, then: %v; want both servers", seen, err)
 		}
 		word, _, _ := strings.Cut(texts[0], ",")
 		seen[word] = true
@@ -122,7 +122,7 @@ func TestOutage(t *testing.T) {
 	etcd.Cut()
 	t.Cleanup(etcd.Restore) // before the registries close, which delete their entries
 	if _, err := w.Welcome(t.Context(), "Grace"); err != nil {
-		t.Errorf("while etcd is down: %v", err)
+		t.Errorf("a call while etcd is down: %v, want no error", err)
 	}
 }
 

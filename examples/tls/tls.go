@@ -128,10 +128,10 @@ func refusals(ctx context.Context, stage *show.Stage, registry *runtime.Registry
 		refused(stage, "an impostor in etcd fails the handshake", impostorErr, "acme.greeter"))
 }
 
-// refused fails unless err reports a refusal for this reason.
+// refused fails unless err contains the reason. It prints the first line of err.
 func refused(stage *show.Stage, what string, err error, reason string) error {
 	if err == nil {
-		return errors.New("not the case: " + what)
+		return errors.New("got no error, want that " + what)
 	}
 	if !strings.Contains(err.Error(), reason) {
 		return fmt.Errorf("%s, but with another error: %w", what, err)
@@ -141,7 +141,7 @@ func refused(stage *show.Stage, what string, err error, reason string) error {
 	return nil
 }
 
-// certificate makes a self-signed certificate for a server's name and adds it to trusted. Yours come from an authority.
+// certificate makes a self-signed certificate for a server's name and adds it to trusted. In production an authority signs it.
 func certificate(name string, trusted *x509.CertPool) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -29,8 +29,8 @@ func page(t *testing.T, file string) string {
 	return string(text)
 }
 
-// commands returns the commands of README and docs that fetch a module of this repository, in code blocks and in prose, without the prompt and
-// the & behind them. It leaves out "go run" commands: the quickstart runs them.
+// commands returns the commands of README and docs that fetch a module of this repository, in code blocks and in prose, without a prompt
+// or &. It omits "go run" commands, which the quickstart runs.
 func commands(t *testing.T) (all []string) {
 	t.Helper()
 	pages, err := filepath.Glob(filepath.Join(repository, "docs", "*.md"))

@@ -51,7 +51,7 @@ func TestRehearsal(t *testing.T) {
 	t.Log(clone.must("make release VERSION=" + next[0]))
 	t.Log(clone.must("make vuln SBOM=1"))
 	if head := clone.must("head -n 12 CHANGELOG.md"); strings.Contains(head, "Nothing is tagged") || !strings.Contains(head, "## ["+next[0]+"] - ") {
-		t.Errorf("the changelog begins with\n%s", head)
+		t.Errorf("the changelog begins with\n%s\nwant the section of %s in it", head, next[0])
 	}
 
 	user := newUser(t, clone)
@@ -73,12 +73,12 @@ func TestRehearsal(t *testing.T) {
 	clone.must(`cd runtime/statuspage; printf 'package statuspage\n\n// Rehearsed is new.\nfunc Rehearsed() {}\n' >rehearsal.go; cd ../..; list; commit`)
 	for _, version := range []string{next[1] + "-rc.1", next[1]} {
 		if out := clone.must("make release VERSION=" + version); !strings.Contains(out, "Rehearsed: added") {
-			t.Errorf("%s: %s", version, out)
+			t.Errorf("the release %s prints %s, want the added function in it", version, out)
 		}
 	}
 	clone.must("rm runtime/statuspage/rehearsal.go; list; commit")
 	if out, err := clone.try("make release VERSION=" + next[2]); err == nil || !strings.Contains(out, "Rehearsed: removed") {
-		t.Errorf("%v: %s", err, out)
+		t.Errorf("the patch %s that removes a function: %v, %s; want an error that names it", next[2], err, out)
 	}
 }
 

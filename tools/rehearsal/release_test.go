@@ -61,7 +61,7 @@ func (p place) try(script string) (string, error) {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
 	if killed := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); killed == nil {
-		p.t.Logf("%q left processes", script)
+		p.t.Logf("%q left running processes, which were killed", script)
 	}
 	return strings.TrimSpace(out.String()), err
 }
@@ -124,11 +124,11 @@ func (p place) refuses(version string, wants ...string) {
 	out, err := p.release(version)
 	for _, want := range wants {
 		if err == nil || !strings.Contains(out, want) {
-			p.t.Errorf("%s: %v, %s; want %q", version, err, out, want)
+			p.t.Errorf("the release %s: %v, %s; want an error with %q", version, err, out, want)
 		}
 	}
 	if after := p.must(everything); after != before {
-		p.t.Errorf("%s: there was\n%s\nand is\n%s", version, before, after)
+		p.t.Errorf("the refused release %s changed the repository from\n%s\nto\n%s", version, before, after)
 	}
 }
 
@@ -140,7 +140,7 @@ func TestRelease(t *testing.T) {
 	}
 	for _, want := range []string{"There is no release yet", "git tag -d etcdtest/v0.1.0 cmd/etcdrpc/v0.1.0 v0.1.0 && git reset --keep HEAD^"} {
 		if !strings.Contains(out, want) {
-			t.Errorf("it says\n%s\nwithout %q", out, want)
+			t.Errorf("the release prints\n%s\nwant %q in it", out, want)
 		}
 	}
 	for script, want := range map[string]string{

@@ -23,14 +23,14 @@ import (
 // Plaintext is the dial option for connections without TLS.
 var Plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
 
-// Serve serves in the background the services that register adds, like a separate process, until stop
-// or the end of the example. It returns once the server is in etcd.
+// Serve starts a server with the services that register adds, until stop or the end of the example. It returns once the server is in
+// etcd.
 func (s *Stage) Serve(ctx context.Context, g *grpc.Server, name string, registry *runtime.Registry, register func(*runtime.Server)) (stop func() error, err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	// The delay lets callers learn that the server leaves: here they learn at once.
+	// In the drain delay callers notice that the server leaves, which takes only a moment here.
 	server := registry.NewServer(g, runtime.WithDrainDelay(100*time.Millisecond))
 	register(server)
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -94,8 +94,8 @@ type Process struct {
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process has ended
-	err    error         // exit error, once exited is closed
-	stderr bytes.Buffer  // its output, once exited is closed
+	err    error         // exit error; valid once exited is closed
+	stderr bytes.Buffer  // its error output; valid once exited is closed
 }
 
 // StartProcess runs the server with an extended environment, and returns once it listens. It is killed when ctx ends.

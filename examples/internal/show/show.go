@@ -1,5 +1,5 @@
-// Package show holds the common parts of the examples: an etcd, servers that answer with their names,
-// output, and failure if an expected change does not happen.
+// Package show has the common parts of the examples: an etcd, servers that answer with their names, output, and waits that fail if an
+// expected change does not happen.
 package show
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// patience bounds every wait for a change that should take a moment.
+// patience is the longest wait for a change, which should take a moment.
 const patience = 15 * time.Second
 
 // Example is one of the examples.
@@ -92,7 +92,7 @@ func (s *Stage) close() error {
 	return errors.Join(errs...)
 }
 
-// Until waits until ok is true.
+// Until waits until ok returns true, for at most 15 s.
 func (s *Stage) Until(ctx context.Context, what string, ok func(context.Context) (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -215,7 +215,7 @@ func (l *Load) Total() int {
 	return l.calls
 }
 
-// Reach waits until exactly these servers answer the calls of one period.
+// Reach waits until exactly these servers answer the calls of 50 ms.
 func (s *Stage) Reach(ctx context.Context, calls *Load, servers ...string) error {
 	return s.Until(ctx, fmt.Sprintf("calls reach %v", servers), func(ctx context.Context) (bool, error) {
 		if _, err := calls.take(); err != nil {

@@ -17,9 +17,9 @@ func TestPolicyIsKnown(t *testing.T) {
 		"failurePercentageEjection": {"threshold": 85, "enforcementPercentage": 100, "minimumHosts": 5, "requestVolume": 50},
 		"childPolicy": [{"round_robin": {}}]
 	}`)); err != nil {
-		t.Errorf("a config with every field: %v", err)
+		t.Errorf("ParseConfig of a config with every field: %v, want no error", err)
 	}
 	if _, err := policy.ParseConfig([]byte(`{"childPolicy": [{"unknown": {}}]}`)); err == nil {
-		t.Error("a config with an unknown policy is taken")
+		t.Error("ParseConfig of a config with an unknown policy succeeds, want an error")
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// WithAffinity sends the calls made with the returned context to the instance that key belongs to, if the service's policy
+// WithAffinity sends the calls made with the returned context to the instance that key selects, if the service's policy
 // is ring_hash. Equal keys reach the same instance from every client process, unless clients use subsets. Under other
 // policies, the key decides only the group of a split. The request metadata carries a hash of the key, not the key.
 // An empty key removes the affinity.
@@ -26,17 +26,17 @@ func Affinity(ctx context.Context) (key string, ok bool) {
 	return key, key != ""
 }
 
-// WithTarget sends the calls made with the returned context to the instance of the service with the given id, and to no
-// other. While that instance is not registered, the calls end with Unavailable.
-// It works on connections made by [Registry.NewClient], so also in generated clients.
+// WithTarget sends the calls made with the returned context to the service's instance with the given id, and to no
+// other instance. While that instance is not registered, the calls end with Unavailable.
+// WithTarget works on connections made by [Registry.NewClient], as generated clients have them.
 func WithTarget(ctx context.Context, instance string) context.Context {
 	return calloptions.WithTarget(ctx, calloptions.Target{Instance: instance})
 }
 
 // WithLane sends the calls made with the returned context to the instances in a lane, if the routes of
-// the service's policy put instances in lanes. On connections made by [Registry.NewClient], so also in
-// generated clients, the lane is sent to the server as request metadata: see [CarryLane]. Calls with a lane
-// that is not 1 to 128 letters, digits and "-_.:/" end with InvalidArgument. An empty lane removes the lane.
+// the service's policy put instances in lanes. Connections made by [Registry.NewClient], as generated clients have
+// them, also send the lane to the server as request metadata: see [CarryLane]. Calls with a lane that is not
+// 1 to 128 letters, digits and "-_.:/" end with InvalidArgument. An empty lane removes the lane.
 func WithLane(ctx context.Context, lane string) context.Context {
 	return calloptions.WithLane(ctx, lane)
 }
@@ -72,7 +72,7 @@ type laneStream struct {
 
 func (s laneStream) Context() context.Context { return s.ctx }
 
-// incomingLane returns the context of a call with the lane that its caller has sent. ok is false without a valid lane.
+// incomingLane adds the lane that the caller of a call has sent to the call's context. ok is false without a valid lane.
 func incomingLane(ctx context.Context) (_ context.Context, ok bool) {
 	sent := metadata.ValueFromIncomingContext(ctx, serviceconfig.LaneHeader)
 	if len(sent) == 0 || !serviceconfig.ValidLane(sent[len(sent)-1]) {
@@ -81,7 +81,7 @@ func incomingLane(ctx context.Context) (_ context.Context, ok bool) {
 	return WithLane(ctx, sent[len(sent)-1]), true
 }
 
-// sendLane returns the context of a call with the lane, if it has one, as request metadata.
+// sendLane adds the lane in the context of a call, if there is one, to the call's request metadata.
 func sendLane(ctx context.Context) (context.Context, error) {
 	lane, ok := Lane(ctx)
 	switch {

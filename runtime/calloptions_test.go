@@ -45,7 +45,7 @@ func TestCarryLane(t *testing.T) {
 	}
 }
 
-// contextOfOthers is a context that cannot be compared, such as another interceptor may make.
+// contextOfOthers is a context of a type that == panics on, such as another interceptor may make.
 type contextOfOthers struct {
 	context.Context
 	_ []any
@@ -71,7 +71,7 @@ func TestSendLane(t *testing.T) {
 		ctx, err := sendLane(WithLane(context.Background(), tt.lane))
 		md, _ := metadata.FromOutgoingContext(ctx)
 		if status.Code(err) != tt.want || tt.want == codes.OK && strings.Join(md.Get("etcd-lane"), ",") != tt.lane {
-			t.Errorf("sendLane of the lane %.20q returned %v and the metadata %v, want the code %v", tt.lane, err, md, tt.want)
+			t.Errorf("sendLane of the lane %.20q returned %v and the metadata %v, want the code %v and, for OK, the lane in the metadata", tt.lane, err, md, tt.want)
 		}
 	}
 	if lane, ok := Lane(WithLane(WithLane(context.Background(), "a"), "")); ok {

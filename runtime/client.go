@@ -24,8 +24,8 @@ import (
 // The caller must pass transport credentials; without any, NewClient returns gRPC's own error. Calls
 // do not go through HTTPS_PROXY unless grpc.WithContextDialer is given a dialer that uses it.
 //
-// The connection merges three service configs, field by field at the top level. The live config in etcd wins over that of
-// [WithDefaultServiceConfig], which wins over the description's. If none names a policy, the policy is round_robin.
+// The connection merges three service configs, field by field at the top level. The live config in etcd overrides that of
+// [WithDefaultServiceConfig], which overrides the description's. If none names a policy, the policy is round_robin.
 // grpc.WithDisableServiceConfig turns the live config off. grpc.WithDefaultServiceConfig has no effect here: use
 // this package's option of that name.
 //
@@ -52,11 +52,11 @@ func (r *Registry) newClient(desc *ServiceDesc, mine clientOptions, opts []grpc.
 		return nil, nil, fmt.Errorf("etcd: service %q: %w", desc.Name, err)
 	}
 	b := newClientBuilder(r.discoverer(), desc, mine, authority, config)
-	// The resolver precedes the caller's options: gRPC uses the first resolver of a scheme, but the last of other options.
+	// Our resolver precedes the caller's options, because gRPC uses the first resolver of a scheme.
 	all := []grpc.DialOption{grpc.WithResolvers(b), grpc.WithNoProxy()}
 	all = append(all, opts...)
-	// The interceptors are last, so they are innermost and see the errors of the connection itself. Our default service config
-	// is last, so it replaces one among the caller's options, which cannot be read.
+	// Our interceptors are last, so that they are innermost and see the connection's own errors. Our default service config is
+	// last, so that it replaces one in the caller's options: of these, gRPC uses the last, and we cannot read them.
 	all = append(all, grpc.WithChainUnaryInterceptor(b.unary), grpc.WithChainStreamInterceptor(b.stream), grpc.WithDefaultServiceConfig(config.JSON))
 	conn, err := grpc.NewClient(targetOf(desc.Key), all...)
 	if err != nil {
@@ -73,7 +73,7 @@ func targetOf(key string) string {
 	return (&url.URL{Scheme: Scheme, Path: "/" + key}).String()
 }
 
-// track adds a connection to the ones that Close closes, and forgets those that the caller has closed.
+// track adds conn to the connections that Registry.Close closes, and drops those that the caller has closed.
 func (r *Registry) track(conn *grpc.ClientConn) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -100,7 +100,7 @@ type clientOptions struct {
 	selector      func(Endpoint) bool
 	subset        int
 	serviceConfig string
-	targetsOnly   bool // each call names its instance, as on the connection of an Instances
+	targetsOnly   bool // each call names its instance, as the calls of an Instances do
 }
 
 // dialOption is a grpc.DialOption that gRPC ignores and NewClient applies.
@@ -109,7 +109,7 @@ type dialOption struct {
 	apply func(*clientOptions)
 }
 
-// splitDialOptions applies our options and returns the rest. It drops nil options, on which gRPC panics.
+// splitDialOptions applies this package's options to mine, and returns the others. It drops nil options: gRPC panics on them.
 func splitDialOptions(opts []grpc.DialOption) (mine clientOptions, rest []grpc.DialOption) {
 	for _, opt := range opts {
 		switch opt := opt.(type) {
@@ -125,30 +125,30 @@ func splitDialOptions(opts []grpc.DialOption) (mine clientOptions, rest []grpc.D
 
 // WithSelector restricts a connection to the endpoints for which selector returns true. selector is
 // called at each change of the endpoints. It must return quickly and must not change the metadata.
-// The last of several options is in force. It works with [Registry.NewClient] and generated
-// constructors, and is ignored elsewhere. Default: all endpoints.
+// Of several WithSelector options, the last is in force. The option works with [Registry.NewClient] and
+// generated constructors, and is ignored elsewhere. Default: all endpoints.
 func WithSelector(selector func(Endpoint) bool) grpc.DialOption {
 	return dialOption{apply: func(o *clientOptions) { o.selector = selector }}
 }
 
-// WithSubset limits a connection to n endpoints. If a split, zones or methods divide the endpoints, it uses n of
-// each part. The choice depends only on the process and the instances, so that over many clients the load on the instances
+// WithSubset limits a connection to n endpoints. If a split, zones or methods divide the endpoints, the connection uses n
+// endpoints of each part. The choice depends only on the process and the instances, so that over many clients the load on the instances
 // is even, and few connections move when an instance comes or goes. n below 1 means all endpoints, which is the default.
-// If the service config has a subset, too, the smaller one applies. It works with [Registry.NewClient] and generated
-// constructors, and is ignored elsewhere.
+// If the service config also limits the subset, the smaller limit applies. The option works with [Registry.NewClient] and
+// generated constructors, and is ignored elsewhere.
 func WithSubset(n int) grpc.DialOption {
 	return dialOption{apply: func(o *clientOptions) { o.subset = n }}
 }
 
 // WithDefaultServiceConfig sets a gRPC service config, as JSON. Its top-level fields replace those of the generated config,
 // and the fields of a live config in etcd replace both. The constructor returns an error if gRPC refuses the
-// config. It works with [Registry.NewClient] and generated constructors, where gRPC's own option of that name
-// has no effect, and is ignored elsewhere.
+// config. The option works with [Registry.NewClient] and generated constructors, where gRPC's own option of this
+// name has no effect. Elsewhere it is ignored.
 func WithDefaultServiceConfig(json string) grpc.DialOption {
 	return dialOption{apply: func(o *clientOptions) { o.serviceConfig = json }}
 }
 
-// annotate appends a reason to the message of an RPC error. The code of the error stays.
+// annotate appends a reason to the message of an RPC error, and keeps the error's code.
 func annotate(err error, reason string) error {
 	s, ok := status.FromError(err)
 	if !ok {

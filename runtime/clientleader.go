@@ -17,13 +17,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
 
-// refusedMin and refusedMax bound the backoff of a call that the supposed leader refuses.
+// refusedMin and refusedMax bound the pause between attempts of a call that the supposed leader refuses.
 const (
 	refusedMin = 20 * time.Millisecond
 	refusedMax = 500 * time.Millisecond
 )
 
-// leaderCalls makes the calls of one connection that go to the leader of a service.
+// leaderCalls makes the leader calls of one connection, which go to the leader of a service.
 type leaderCalls struct {
 	key        string              // the service key with the namespace
 	methods    map[string]struct{} // the full names of the methods whose calls go to the leader
@@ -50,8 +50,8 @@ func (l *leaderCalls) has(ctx context.Context, method string) bool {
 }
 
 // forLeader returns the context and the options of a call to the leader, which waits while the leader cannot be reached.
-// It removes a token from the context's metadata, where a handler may have copied the metadata of its own caller. The
-// load balancing policy adds the leader's token.
+// It removes a leader token and a call id from the metadata: a handler may have copied them from the call that it handles.
+// The load balancing policy adds the leader's token.
 func forLeader(ctx context.Context, opts []grpc.CallOption) (context.Context, []grpc.CallOption) {
 	if md, ok := metadata.FromOutgoingContext(ctx); ok && len(md[election.TokenHeader])+len(md[election.CallHeader]) > 0 {
 		delete(md, election.TokenHeader) // md is a copy
@@ -61,9 +61,9 @@ func forLeader(ctx context.Context, opts []grpc.CallOption) (context.Context, []
 	return ctx, append(opts[:len(opts):len(opts)], grpc.WaitForReady(true))
 }
 
-// call makes a unary call to the leader. An instance that does not lead refuses the call before the handler runs. Then
-// call tries again, within the call's deadline and the method's timeout.
-func (l *leaderCalls) call(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
+// invoke makes a unary call to the leader. An instance that does not lead refuses the call before the handler runs. After
+// a refusal, invoke tries again, within the call's deadline and the method's timeout.
+func (l *leaderCalls) invoke(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
 	ctx, opts = forLeader(ctx, opts)
 	id := rand.Text()
 	ctx = metadata.AppendToOutgoingContext(ctx, election.CallHeader, id)

@@ -27,17 +27,17 @@ import (
 
 // discoverer is the part of a registry that its connections use.
 type discoverer struct {
-	checkUsable   func() error // returns why nothing can be followed, nil if it can
+	checkUsable   func() error // returns why no key can be followed, or nil if keys can
 	keys          *discovery.Keys
 	etcdEndpoints func() []string // the endpoints of the etcd client
 	why           func(error) error
 	logger        *slog.Logger
 	zone          string
-	seed          maphash.Seed    // distinguishes this process from others, for WithSubset
+	seed          maphash.Seed    // differs between processes, for WithSubset
 	done          <-chan struct{} // closed with the registry
 
-	maxEndpoints int                    // endpoints that a connection uses at most
-	fallbackKeys func() *discovery.Keys // returns the keys of the fallback cluster, nil without WithFallback
+	maxEndpoints int                    // the largest number of endpoints that a connection uses
+	fallbackKeys func() *discovery.Keys // returns the keys of the fallback cluster, or nil without WithFallback
 }
 
 // clientBuilder builds the resolver of one connection made by NewClient, and explains the errors of its
@@ -49,14 +49,14 @@ type clientBuilder struct {
 	authority string
 	client    *attr.Client
 
-	config serviceconfig.Wrapped // in force while etcd has no live config
+	config serviceconfig.Wrapped // the service config in force while etcd has no live one
 	given  discovery.Given
 
 	leader *leaderCalls                  // nil if no method of the service is for the leader
 	key    atomic.Pointer[discovery.Key] // nil until the connection leaves idle
 
 	mu    sync.Mutex
-	lines loglimit.Limiter // limits the lines that report logs; guarded by mu
+	lines loglimit.Limiter // limits how often report writes a log line; guarded by mu
 }
 
 func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, authority string, config serviceconfig.Wrapped) *clientBuilder {
@@ -78,7 +78,7 @@ func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, autho
 	return b
 }
 
-// report logs a problem of the policy. It limits the lines, because each change of a live config may cause a problem.
+// report logs a problem of the load balancing policy. It limits the lines, because each change of a live config may cause one.
 func (b *clientBuilder) report(problem string) {
 	b.mu.Lock()
 	ok, missed := b.lines.Allow(time.Now())
@@ -117,11 +117,11 @@ func (b *clientBuilder) Build(_ resolver.Target, cc resolver.ClientConn, opts re
 
 // reader returns the reader of the service's entries.
 func (b *clientBuilder) reader() endpoint.Reader {
-	reader, _ := readerOf(b.desc.layout()) // the layout was checked with the description
+	reader, _ := readerOf(b.desc.layout()) // no error: desc.check has checked the layout
 	return reader
 }
 
-// awayKey returns a key in the fallback cluster, nil without WithFallback.
+// awayKey returns the key called name in the fallback cluster, or nil without WithFallback.
 func (d *discoverer) awayKey(name string, reader endpoint.Reader) *discovery.Key {
 	if keys := d.fallbackKeys(); keys != nil {
 		return keys.Key(name, reader)
@@ -129,8 +129,8 @@ func (d *discoverer) awayKey(name string, reader endpoint.Reader) *discovery.Key
 	return nil
 }
 
-// clientConfig returns the default service config of a connection. It merges the layers, of which later ones win, and puts
-// our own load balancing policy into the result.
+// clientConfig returns the default service config of a connection. It merges the layers, so that later ones override
+// earlier ones, and puts our own load balancing policy into the result.
 func clientConfig(layers ...string) (serviceconfig.Wrapped, error) {
 	merged, err := serviceconfig.Merge(layers...)
 	if err != nil {
@@ -144,7 +144,7 @@ func (b *clientBuilder) plain(ctx context.Context) bool {
 	return b.leader == nil && calloptions.IsEmpty(ctx)
 }
 
-// unary intercepts the unary calls of the connection, and stream intercepts the others.
+// unary intercepts the unary calls of the connection, and stream intercepts the streaming calls.
 func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	if b.plain(ctx) {
 		return b.explain(invoker(ctx, method, req, reply, cc, opts...))
@@ -154,7 +154,7 @@ func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any
 		return err
 	}
 	if b.leader.has(ctx, method) {
-		return b.explainLeader(b.leader.call(ctx, method, req, reply, cc, invoker, opts))
+		return b.explainLeader(b.leader.invoke(ctx, method, req, reply, cc, invoker, opts))
 	}
 	return b.explain(invoker(ctx, method, req, reply, cc, opts...))
 }
@@ -177,7 +177,7 @@ func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *g
 	return stream, b.explain(err)
 }
 
-// explainLeader is explain for a call to the leader. It also adds that no leader was known, if that is so.
+// explainLeader does what explain does, for a call to the leader. If no leader was known, it adds that, too.
 func (b *clientBuilder) explainLeader(err error) error {
 	if why := b.leader.missing(err); why != "" {
 		return annotate(b.explain(err), why)
@@ -185,7 +185,7 @@ func (b *clientBuilder) explainLeader(err error) error {
 	return b.explain(err)
 }
 
-// explain adds to the error of a call that the endpoints are not known yet, and why, if that is so. err may be nil.
+// explain explains the error of a call: if the endpoints are not known yet, it adds that, and why. err may be nil.
 func (b *clientBuilder) explain(err error) error {
 	if err == nil {
 		return nil
@@ -206,7 +206,7 @@ func (d *discoverer) unknown(key *discovery.Key) string {
 	if err := key.State().Err; err != nil {
 		return text + ": " + err.Error()
 	}
-	if why := d.why(context.DeadlineExceeded); why != nil { // the first list is under way
+	if why := d.why(context.DeadlineExceeded); why != nil { // the first read of the endpoints is under way
 		text += ": " + why.Error()
 	}
 	return text

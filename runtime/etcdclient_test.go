@@ -15,7 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Package plaintext has the tests of which endpoints are reached in plaintext.
+// Package plaintext tests which endpoints are reached in plaintext.
 func TestPasswordOverPlaintext(t *testing.T) {
 	const far, farPlain = "10.0.0.1:2379", "http://10.0.0.1:2379"
 	password := clientv3.Config{Username: "user", Password: "secret"}
@@ -40,7 +40,7 @@ func TestPasswordOverPlaintext(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer client.Close()
-			// Set after New, which would request a token from etcd.
+			// Set after New, because New with a password would request a token from etcd.
 			client.Username, client.Password = tt.config.Username, tt.config.Password
 			if tt.token != "" {
 				token := reflect.ValueOf(client).Elem().FieldByName("Token")

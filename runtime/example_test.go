@@ -82,7 +82,7 @@ func ExampleServer_Serve() {
 	}
 }
 
-// The caller serves the gRPC server itself: announce it when it is ready, withdraw it before it stops.
+// An application that serves its gRPC server itself announces it when it is ready, and withdraws it before it stops.
 func ExampleServer_Announce() {
 	s := grpc.NewServer()
 	server := registry.NewServer(s)
@@ -122,7 +122,7 @@ func ExampleRegistry_Register() {
 func ExampleRegistry_Watch() {
 	for endpoints, err := range registry.Watch(ctx, "acme/user") {
 		if err != nil {
-			log.Print(err) // the last endpoints stay the best known
+			log.Print(err) // the endpoints yielded last stay the best known
 			continue
 		}
 		for _, e := range endpoints {
@@ -156,7 +156,7 @@ func ExampleEach() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer instances.Close() // or keep it: its connections stay open
+	defer instances.Close() // or keep instances for later calls: the connections stay open
 	err = runtime.Each(ctx, instances, greeterpb.NewGreeterClient, func(ctx context.Context, e runtime.Endpoint, client greeterpb.GreeterClient) error {
 		_, err := client.SayHello(ctx, &greeterpb.HelloRequest{Name: e.Instance})
 		return err

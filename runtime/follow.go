@@ -21,13 +21,13 @@ type Followed struct {
 	stop       func()
 }
 
-// Follow follows a service as its clients do, for programs that pass on the state of clients, such as an xDS server. To
+// Follow follows a service as its clients do, for programs that pass this state on, such as an xDS server. To
 // call the service, use [Registry.NewClient]. To follow only the endpoints, use [Registry.Watch]. Follow does no I/O: etcd
 // is read in the background. It fails if the registry is closed, or if the description is invalid.
 //
 // notify is called after each change until Stop is called. One call may stand for several changes, and the first call may
-// come before Follow returns. notify must return at once, and must not call the registry or the Followed. All readers
-// of a key share one watch.
+// come before Follow returns. notify must return at once, and must not call methods of the registry
+// or of the Followed. All readers of a key share one watch.
 func (r *Registry) Follow(desc *ServiceDesc, notify func()) (*Followed, error) {
 	if err := r.start(); err != nil {
 		return nil, err
@@ -58,8 +58,8 @@ func (f *Followed) Stop() { f.stop() }
 
 // View is the state that the clients of a service use, at one moment. It is shared: nothing in it may be changed.
 type View struct {
-	// Known reports whether clients know the endpoints, from etcd or, while etcd does not answer, from before. If not,
-	// their calls wait.
+	// Known reports whether clients know the endpoints, which may be old ones while etcd does not answer. If Known is false,
+	// the calls of clients wait.
 	Known bool
 	// Provisional reports whether part of the view has not been read from etcd yet: the endpoints, the live service config and
 	// the leader may come from a snapshot, or be missing. A program with a view from another source keeps using that view.
@@ -68,19 +68,19 @@ type View struct {
 	Endpoints []Endpoint
 	// Held are the addresses of Endpoints that have vanished from etcd, and are kept for a grace: see [WithEmptyGrace].
 	Held map[string]struct{}
-	// ServiceConfig is the description's, with the top-level fields of the live one in place of its own.
+	// ServiceConfig is the description's config, in which top-level fields of the live config replace the same fields.
 	ServiceConfig string
-	// Leader is the id of the instance that leads, as in Endpoints. It is "" while none leads, or without leader methods.
+	// Leader is the id of the instance that leads, as in Endpoints. It is "" if no instance leads, or no method is for a leader.
 	Leader string
 	// Err is why the service or its candidates cannot be followed now, or why its live service config is not in
-	// force. The rest of the view is then the last known.
+	// force. The other fields then have the last known values.
 	Err error
 	// Refused reports whether etcd itself refused the request, such as for a missing permission. Then the calls of clients
 	// that know no endpoints fail, and do not wait.
 	Refused bool
 }
 
-// View returns the state that clients use now. After Stop, and after the registry was closed, it is the last known one.
+// View returns the state that clients use now. After Stop, or once the registry is closed, View returns the last known state.
 func (f *Followed) View() View {
 	s, led, unled := f.key.State(), f.candidates.Known(), f.candidates.Err()
 	v := View{
@@ -100,17 +100,17 @@ func (f *Followed) View() View {
 	return v
 }
 
-// Watch yields the endpoints of a key, sorted by instance: first the current ones, and then those after each change. It is
-// for gateways and other users without a gRPC connection. Like connections, it holds endpoints that their owners did not
-// withdraw for a grace: see [WithEmptyGrace]. If several changes come while the loop body runs, it yields only the
-// newest set. The caller may change each slice, but not the maps in it, which are shared.
+// Watch yields the endpoints of a key, sorted by instance: first the current set, and then a new set after each change. It is
+// for gateways and other users without a gRPC connection. Like connections, it keeps endpoints for a grace if they vanish
+// although their owners did not withdraw them: see [WithEmptyGrace]. If several changes come while the loop body runs, Watch
+// yields only the newest set. The caller may change each slice, but not the maps in it, which are shared.
 //
 // An item with an error and a nil slice says why the key cannot be followed now, for example that etcd does not answer.
 // The last set stays the best known, and the loop goes on. The sequence ends when ctx ends or the registry is closed.
 // Watch always reads all layouts except [LeaseSuffix] and [JSONLayout], which it reads only if they are among layouts.
-// layouts may have one JSONLayout.
+// At most one of layouts may be a JSONLayout.
 //
-// The watch is shared with the connections to the same key.
+// Watch and the connections to the same key share one watch of etcd.
 func (r *Registry) Watch(ctx context.Context, key string, layouts ...Layout) iter.Seq2[[]Endpoint, error] {
 	return func(yield func([]Endpoint, error) bool) {
 		err := r.start()
@@ -144,14 +144,14 @@ func (r *Registry) Watch(ctx context.Context, key string, layouts ...Layout) ite
 	}
 }
 
-// watched is the last item that a Watch yielded.
+// watched is what a Watch yielded last.
 type watched struct {
 	set   []*discovery.Backend
 	known bool
 	err   string
 }
 
-// yieldChanges yields the changes between the last item and a state, and reports whether the loop goes on.
+// yieldChanges yields what has changed from w to the state s, and reports whether the loop goes on.
 func (w *watched) yieldChanges(s *discovery.State, yield func([]Endpoint, error) bool) bool {
 	if s.Known && (!w.known || !slices.Equal(s.Backends, w.set)) {
 		w.set, w.known = s.Backends, true

@@ -27,12 +27,12 @@ type Instances struct {
 	conn    *grpc.ClientConn
 	client  *attr.Client
 	key     *discovery.Key
-	stop    func() // stops reading the key
+	stop    func() // closes closed, and stops reading the key
 	closed  chan struct{}
 
 	mu       sync.Mutex
 	list     []Instance
-	sequence uint64 // of the state that list was made from; 0 before the first
+	sequence uint64 // the number of the state that list was made from; 0 before the first list
 }
 
 // Instance is one instance of a service, as it was when [Instances.All] returned it.
@@ -72,8 +72,8 @@ func (i *Instances) Close() error {
 }
 
 // All returns the registered instances that [WithSelector] and [WithSubset] select, sorted by instance id.
-// It leaves out instances that have vanished from etcd and are only held for a grace. All opens no connections. It waits
-// for the first set until ctx ends. If etcd refuses the read, the error is Unavailable, as for calls. The caller may
+// It leaves out instances that have vanished from etcd and are only held for a grace. All opens no connections. Until ctx
+// ends, it waits while the endpoints are not known. If etcd refuses the read, the error is Unavailable, as for calls. The caller may
 // change the slice, but not the maps in it, which are shared.
 func (i *Instances) All(ctx context.Context) ([]Instance, error) {
 	s, err := i.state(ctx)
@@ -88,7 +88,7 @@ func (i *Instances) All(ctx context.Context) ([]Instance, error) {
 	return slices.Clone(i.list), nil
 }
 
-// instances returns the instances of a state.
+// instances returns the selected instances of a state, without held ones.
 func (i *Instances) instances(s *discovery.State) []Instance {
 	var list []Instance
 	for _, ep := range balancer.Select(i.client, &attr.State{Client: i.client, Endpoints: s.Endpoints, Held: s.Held}) {
@@ -142,7 +142,7 @@ func (i *Instances) ended(ctx context.Context) error {
 	return nil
 }
 
-// instanceConn sends the calls on a connection to one instance.
+// instanceConn makes calls to one instance, target, on a connection to the whole service.
 type instanceConn struct {
 	conn   *grpc.ClientConn
 	target calloptions.Target
@@ -156,8 +156,8 @@ func (c instanceConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, meth
 	return c.conn.NewStream(calloptions.WithTarget(ctx, c.target), desc, method, opts...)
 }
 
-// Each calls the function call once for every instance that [Instances.All] returns, concurrently, and waits until all
-// calls have returned. newClient is the constructor that protoc-gen-go-grpc generates:
+// Each runs call once for every instance that [Instances.All] returns, concurrently, and waits until all the calls have
+// returned. newClient is the constructor that protoc-gen-go-grpc generates:
 //
 //	err := runtime.Each(ctx, instances, cachepb.NewCacheClient, func(ctx context.Context, e runtime.Endpoint, c cachepb.CacheClient) error {
 //		_, err := c.Flush(ctx, &cachepb.FlushRequest{})

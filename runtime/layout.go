@@ -6,9 +6,9 @@ import "github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 type Endpoint struct {
 	Instance string            // the id, unique under the service's key; in etcd, the last part of the entry's key
 	Addr     string            // "host:port", the host an IP address (IPv6 in brackets) or a DNS name
-	Version  string            // free text such as "v2"; "" unset
-	Zone     string            // where it runs, "eu-1a"; "" unset
-	Weight   uint32            // relative share of the calls under the weighted policy; 0 is unset and counts as 1
+	Version  string            // free text such as "v2"; "" if unset
+	Zone     string            // the zone that the instance runs in, "eu-1a"; "" if unset
+	Weight   uint32            // the relative share of the calls under the weighted policy; 0 counts as 1
 	Metadata map[string]string // anything else; must not be changed once passed on or received
 }
 
@@ -31,7 +31,7 @@ type Layout interface {
 // The layouts. KEY is the service's key, INSTANCE the endpoint's id, and LEASE the decimal id of the
 // entry's lease.
 var (
-	// EndpointJSON is etcd's own: KEY/INSTANCE holds {"Op":0,"Addr":"10.0.0.7:9000","Metadata":{…}},
+	// EndpointJSON is the layout of etcd itself: KEY/INSTANCE holds {"Op":0,"Addr":"10.0.0.7:9000","Metadata":{…}},
 	// as package go.etcd.io/etcd/client/v3/naming reads and writes it. Version, zone and weight are
 	// members of Metadata. Alone among the layouts it may name a host without a port, which then
 	// means port 443.
@@ -50,7 +50,7 @@ var (
 	Kitex Layout = sealed{endpoint.Kitex}
 	// GoFrame is GoFrame's: KEY/ADDRESS holds the metadata alone, {"version":"v2","weight":10}. GoFrame's
 	// own readers look for keys of five parts, /service/DEPLOYMENT/NAMESPACE/NAME/VERSION, and panic at an
-	// IPv6 address, so writing one is an error. Of several addresses in a key, clients read the first.
+	// IPv6 address, so registering an IPv6 address is an error. Of several addresses in a key, clients read the first.
 	GoFrame Layout = sealed{endpoint.GoFrame}
 	// GoMicro is go-micro's: KEY/INSTANCE holds its Service as JSON, with one node and with the key's last
 	// segment as the service name. Zone and weight are metadata of the node. go-micro's own readers look
@@ -68,12 +68,12 @@ type JSONFields struct {
 	Zone     string
 	Weight   string // written as a number; read as a number or a string
 	Metadata string // an object of strings; "": no metadata, as in Plain
-	Name     string // written as the last segment of the service's key; not read
+	Name     string // the service's name: when written, the last segment of its key; when read, ignored
 }
 
 // JSONLayout returns a layout for JSON of your own: KEY/INSTANCE holds an object with these fields.
 // Clients that read it also read the other layouts: they parse a value without an address in these
-// fields as another layout. Using the layout is an error if the fields name no address, or if two fields
+// fields as another layout. Using such a layout is an error if the fields name no address, or if two fields
 // have the same name. Layouts of equal fields are equal.
 func JSONLayout(fields JSONFields) Layout {
 	return sealed{endpoint.MappedJSON(endpoint.JSONFields(fields))}

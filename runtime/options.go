@@ -37,13 +37,13 @@ type options struct {
 
 	loadBalancingOnly bool
 	limits            Limits
-	allowed           []netip.Prefix                        // nil allows all
+	allowed           []netip.Prefix                        // nil allows all addresses
 	checkFallback     func(*clientv3.Client, options) error // returns an error if the fallback cannot be used
-	fallbackKeys      func() *discovery.Keys                // returns the fallback's keys, nil without WithFallback
+	fallbackKeys      func() *discovery.Keys                // returns the fallback's keys, or nil without WithFallback
 }
 
-// addresses returns a function that returns an error for addresses that may not be dialed. It is nil if all are allowed.
-func (o *options) addresses() (check func(addr string) error, err error) {
+// addressCheck returns the function that returns an error for addresses that may not be dialed, or nil if all are allowed.
+func (o *options) addressCheck() (check func(addr string) error, err error) {
 	if o.allowed == nil {
 		return nil, nil
 	}
@@ -77,7 +77,7 @@ func newOptions(opts []Option) options {
 func WithNamespace(prefix string) Option { return func(o *options) { o.namespace = prefix } }
 
 // WithLeaseTTL sets how long the entries of this process stay in etcd after it stops renewing them. It applies to services
-// whose ServiceDesc sets no LeaseTTL. d is a whole number of seconds from 1 s to 24 h. etcd may grant more.
+// whose ServiceDesc sets no LeaseTTL. d is a whole number of seconds from 1 s to 24 h. etcd may grant a longer TTL.
 // Default: 15 s.
 func WithLeaseTTL(d time.Duration) Option { return func(o *options) { o.leaseTTL = d } }
 
@@ -116,9 +116,9 @@ func WithLiveLoadBalancingOnly() Option { return func(o *options) { o.loadBalanc
 // skipped, too, because a name may resolve to any address. An IPv4 address mapped into IPv6 counts as the IPv4
 // address. The prefixes 0.0.0.0/0 and ::/0 together allow all addresses.
 //
-// It applies to NewClient, Resolver, Instances and Watch, and to endpoints from the snapshot directory, but not to the
+// The option applies to NewClient, Resolver, Instances and Watch, and to endpoints from the snapshot directory, but not to the
 // addresses that the process registers. If the option is given several times, the prefixes of all calls are allowed. Without
-// prefixes, it allows none. An invalid prefix makes every use of the registry fail. Default: all addresses and names.
+// prefixes, no address is allowed. An invalid prefix makes every use of the registry fail. Default: all addresses and names.
 func WithAllowedAddresses(prefixes ...netip.Prefix) Option {
 	return func(o *options) { o.allowed = append(append([]netip.Prefix{}, o.allowed...), prefixes...) }
 }
@@ -133,9 +133,9 @@ type Limits struct {
 	// sixty-fourth of the process's memory limit (GOMEMLIMIT) if that is less, but at least 16 MiB.
 	Bytes int
 	// Connections is how many endpoints of a key one client connects to. If there are more, the client uses a subset, as with
-	// [WithSubset], and replaces unreachable members. While endpoints do not respond, it tries as many more, or 32 if that is
-	// more. While addresses change, it keeps as many old connections. The limit applies to each zone and each group of a
-	// split. It also bounds how many instances the calls of one client may name, besides the leader. It does not
+	// [WithSubset], and replaces unreachable members. While endpoints do not respond, it tries up to Connections further ones,
+	// or 32 if that is more. While addresses change, it keeps up to Connections old connections. The limit applies to each zone and each group
+	// of a split. It also bounds how many instances the calls of one client may name, besides the leader. It does not
 	// apply to a bare Resolver. Default: a quarter of the file descriptors that the process may open, at least 16.
 	Connections int
 }
@@ -175,7 +175,7 @@ func newAllowed(prefixes []netip.Prefix) (allowedPrefixes, error) {
 }
 
 // check returns an error if the address addr, host:port, may not be dialed. An IPv4 address mapped into IPv6 counts as the
-// IPv4 address, because the system dials that.
+// IPv4 address, because the system dials the IPv4 address.
 func (a allowedPrefixes) check(addr string) error {
 	parsed, err := netip.ParseAddrPort(addr)
 	ip := parsed.Addr().Unmap()
@@ -198,14 +198,14 @@ func notAllowed(addr, reason string) error {
 }
 
 // WithFallback makes the cluster of other the fallback of this registry's cluster, the primary. A call goes to an endpoint
-// of the same key in the fallback while no primary endpoint that may take the call serves. It goes to the primary again when
-// one does. An endpoint that neither accepts nor refuses a connection counts as not serving after 1 s.
+// of the same key in the fallback while no primary endpoint that may take the call serves. Calls go to the primary again when
+// such an endpoint serves. An endpoint that neither accepts nor refuses a connection counts as not serving after 1 s.
 // Clients connect to the fallback when the primary cannot serve some kind of call.
 //
 // A primary etcd that does not answer does not count as empty: clients keep its last endpoints, and the calls of a client
 // without endpoints wait. Live service configs, splits and drains come from the primary. Leaders, calls that name their
 // instance, [Instances], [Registry.Watch] and [Registry.Follow] use the primary alone. If both clusters have an
-// address, the primary's entry counts. The fallback of other is not used.
+// address, the primary's entry counts. If other has a fallback, that is not used.
 //
 // other has its own namespace, limits and allowed addresses. The caller closes other, preferably after the registry, because
 // its endpoints are not used once it is closed. [KeyStatus.Away], a metric and log lines report the use of the fallback. If

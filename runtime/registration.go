@@ -21,7 +21,7 @@ type State int
 const (
 	StateRegistering State = State(lease.Registering) // not in etcd yet
 	StateRegistered  State = State(lease.Registered)  // in etcd, on a lease that is being renewed
-	StateLost        State = State(lease.Lost)        // was in etcd and is no longer known to be; the entry is being put back or read
+	StateLost        State = State(lease.Lost)        // was in etcd, but may have gone; the entry is being written again or read
 	StateConflict    State = State(lease.Conflict)    // another process holds the key; the entry is written again once the key is free
 	StatePaused      State = State(lease.Paused)      // removed from etcd by Pause, or while the service is not healthy
 	StateClosed      State = State(lease.Closed)      // ended for good; Err says what may be left in etcd
@@ -34,8 +34,8 @@ func (s State) String() string { return lease.State(s).String() }
 type Status struct {
 	State State
 	Key   string // the service key
-	// LeaseID is the lease of the entry, which is kept while the entry is paused. It is 0 while there is none. The registry
-	// owns the lease, and deletes other keys on it.
+	// LeaseID is the lease of the entry, or 0 if the entry has none. A paused entry keeps its lease. The registry owns the
+	// lease, and deletes other keys on it.
 	LeaseID clientv3.LeaseID
 	// Err says why etcd does not have the desired entry, why a candidate's leadership is unknown, or what is wrong with the
 	// server's health service. It is nil if nothing is wrong.
@@ -43,8 +43,8 @@ type Status struct {
 	Since time.Time // when State was entered
 }
 
-// Registration keeps the entry of an endpoint in etcd until Close: it puts the entry back when another deletes or changes
-// it, and moves it to a new lease when the old one is lost. Its methods are safe for concurrent use.
+// Registration keeps the entry of an endpoint in etcd until Close: it puts the entry back when something deletes or changes
+// the entry, and moves it to a new lease when the old one is lost. Its methods are safe for concurrent use.
 type Registration struct{ registered *registrar.Registration }
 
 // Register keeps ep in etcd under the service key, and returns when the entry is there. If ctx ends first, the error
@@ -240,7 +240,7 @@ func (r *Registry) add(ctx context.Context, key string, ep Endpoint, opts []Regi
 }
 
 // Remove deletes the entries of an instance under the service key, in any layout and of any process. instance is
-// the instance id or the address. For entries of a [JSONLayout] it is the id. It is an error if no entry is found.
+// the instance id or the address. For entries of a [JSONLayout], instance is the id. It is an error if no entry is found.
 //
 // A process that is alive puts its entry back: use [Registration.Pause] in that process, or drain its server.
 func (r *Registry) Remove(ctx context.Context, key, instance string) error {

@@ -37,7 +37,7 @@ type Registry struct {
 	opts    options
 	metrics *metrics.Metrics
 	err     error        // the error of NewRegistry, which every use returns
-	seed    maphash.Seed // distinguishes this client from others, for WithSubset
+	seed    maphash.Seed // differs between processes, for WithSubset
 
 	etcd      *etcdconn.Conn
 	keys      *discovery.Keys      // nil without a client
@@ -50,10 +50,10 @@ type Registry struct {
 	closeDone chan struct{} // closed when the first Close has returned
 	closeErr  error         // the result of the first Close
 
-	ctx     context.Context // of the work in the background; ends with Close
+	ctx     context.Context // the context of the background work; ends with Close
 	cancel  context.CancelFunc
 	running sync.WaitGroup
-	started bool // the work in the background has begun
+	started bool // the background work has begun
 }
 
 // NewRegistry returns a registry on an etcd cluster. It does no I/O, so it succeeds while etcd cannot be
@@ -83,7 +83,7 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	silenceDefaultLogger(client)
 	warnOfPlaintext(client, r.opts.logger)
 	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{Endpoints: r.endpoints, User: client.Username})
-	allowed, err := r.opts.addresses()
+	allowed, err := r.opts.addressCheck()
 	r.metrics, r.err = metrics.New(r.opts.meters, r.followed)
 	r.err = errors.Join(r.err, err, requirePart("KV", client.KV == nil), requirePart("Watcher", client.Watcher == nil), r.opts.checkFallback(client, r.opts))
 	streams := listwatch.StreamsOf(client)
@@ -109,7 +109,7 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 }
 
 // Close withdraws the registrations of the process and revokes their leases. Then it closes the connections that the
-// registry made, and stops watching. It waits for etcd only to withdraw, and until ctx ends. Remaining entries
+// registry made, and stops watching. It waits for etcd only to withdraw, and at most until ctx ends. Remaining entries
 // expire with their lease, and the error says so. Servers go on serving without entries. A call of Announce or
 // Register that is under way returns an error. A second Close waits for the first, and returns the same error.
 func (r *Registry) Close(ctx context.Context) error {
@@ -125,7 +125,7 @@ func (r *Registry) Close(ctx context.Context) error {
 	r.mu.Unlock()
 
 	errs := []error{r.published.Close(ctx)}
-	for conn := range conns { // after the registrations: handlers may make calls while their entries exist
+	for conn := range conns { // closed after the registrations, because handlers make calls while their entries exist
 		if err := conn.Close(); err != nil && conn.GetState() != connectivity.Shutdown {
 			errs = append(errs, fmt.Errorf("close the connection to %s: %w", conn.Target(), err))
 		}
@@ -173,7 +173,7 @@ func (r *Registry) start() error {
 	return nil
 }
 
-// startLeasing is start for operations that need a lease.
+// startLeasing does what start does, for operations that need a lease.
 func (r *Registry) startLeasing() error {
 	if err := r.start(); err != nil {
 		return err
@@ -198,7 +198,7 @@ func (r *Registry) full(key string) string {
 }
 
 // endpoints returns the etcd client's endpoints without passwords. A client that was put together from parts has no
-// endpoints: up to etcd's client 3.6, its method panics.
+// endpoints: up to etcd's client 3.6, its method Endpoints panics.
 func (r *Registry) endpoints() []string {
 	if r.client.ActiveConnection() == nil {
 		return nil
@@ -214,7 +214,7 @@ func (r *Registry) followed() []*discovery.Key {
 	return r.keys.Followed()
 }
 
-// init gives package leader, which imports this one, access to the elections of registries and servers.
+// init gives package leader, which imports package runtime, access to the elections of registries and servers.
 func init() {
 	election.SourceOf = func(of any) election.Source {
 		switch of := of.(type) {

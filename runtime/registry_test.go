@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// away is a client of an etcd that is not there.
+// away returns a client of an etcd that cannot be reached.
 func away(t *testing.T) *clientv3.Client {
 	t.Helper()
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
@@ -125,14 +125,14 @@ func TestRegistryThatCannotBeUsed(t *testing.T) {
 func TestErrorsNameTheNamespace(t *testing.T) {
 	for use, f := range uses(offline(t, WithNamespace("prod/"))) {
 		if use == "NewClient" || use == "Follow" || use == "Serve" || use == "Watch" || use == "Resolver" {
-			continue // succeeds while etcd cannot be reached, or returns no error of the registry's
+			continue // these succeed while etcd cannot be reached, or return gRPC's errors
 		}
 		for _, bound := range []time.Duration{0, 20 * time.Millisecond} {
 			ctx, cancel := context.WithTimeout(t.Context(), bound)
 			err := f(ctx)
 			cancel()
 			if err == nil || !strings.Contains(err.Error(), "prod/a/b") && !strings.Contains(err.Error(), "prod/_grpc_config/a/b") {
-				t.Errorf("%s within %v returned %v, want an error with the namespace", use, bound, err)
+				t.Errorf("%s within %v returned %v, want an error with the key and the namespace prod/", use, bound, err)
 			}
 		}
 	}
@@ -167,7 +167,7 @@ func TestBadDescriptions(t *testing.T) {
 		"character '@'": {Name: "a.B", Key: "a", Authority: "user@host"},
 		"negative":      {Name: "a.B", Key: "a", LeaseTTL: -time.Second},
 		"no address":    {Name: "a.B", Key: "a", Layout: JSONLayout(JSONFields{Version: "v"})},
-		// A policy that the program does not link, which no generated code does.
+		// This test does not link the policy, and neither does generated code.
 		"outlier_detection_experimental": {Name: "demo.Demo", Key: "demo", ServiceConfig: `{"loadBalancingConfig":[{"outlier_detection_experimental":{"failurePercentageEjection":{},"childPolicy":[{"round_robin":{}}]}}]}`},
 
 		"nope":               {Name: "a.B", Key: "a", ServiceConfig: `{"loadBalancingConfig":[{"nope":{}}]}`},
@@ -211,7 +211,7 @@ func TestEachEndsWithItsRegistry(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- uses(r)["Each"](context.Background()) }()
 	for len(r.Status().Keys) == 0 {
-		time.Sleep(time.Millisecond) // until it waits for etcd
+		time.Sleep(time.Millisecond) // until Each waits for etcd
 	}
 	if err := r.Close(t.Context()); err != nil {
 		t.Error(err)
@@ -235,14 +235,14 @@ func TestRegisterMisuse(t *testing.T) {
 		t.Error("Add under the key \"a/\" returned no error")
 	}
 	if err := r.Add(ctx, "a", ep, WithLayouts(nil)); err == nil || !strings.Contains(err.Error(), "nil layout") {
-		t.Errorf("Add in a nil layout returned %v, want an error that says so", err)
+		t.Errorf("Add in a nil layout returned %v, want an error with 'nil layout'", err)
 	}
 	if err := r.Add(ctx, "a", ep, WithLayouts(JSONLayout(JSONFields{Version: "v"}))); err == nil || !strings.Contains(err.Error(), "names no address") {
-		t.Errorf("Add in a layout without an address returned %v, want an error that says so", err)
+		t.Errorf("Add in a layout without an address returned %v, want an error with 'names no address'", err)
 	}
 	for _, err := range r.Watch(ctx, "a", JSONLayout(JSONFields{Addr: "a"}), JSONLayout(JSONFields{Addr: "b"})) {
 		if err == nil || !strings.Contains(err.Error(), "two JSON layouts") {
-			t.Errorf("Watch with two JSON layouts yielded the error %v, want one that says so", err)
+			t.Errorf("Watch with two JSON layouts yielded the error %v, want one with 'two JSON layouts'", err)
 		}
 		break
 	}

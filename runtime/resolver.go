@@ -33,7 +33,7 @@ func (r *Registry) Resolver() resolver.Builder {
 	return &builder{registry: r}
 }
 
-// builder is the resolver of [Registry.Resolver].
+// builder builds the resolvers of connections with [Registry.Resolver].
 type builder struct {
 	registry *Registry
 	given    sync.Map // *discovery.Given by the target's URL

@@ -27,7 +27,7 @@ func FuzzTarget(f *testing.F) {
 		key, layout, err := parseTarget(*u)
 		if err != nil {
 			if text := err.Error(); len(text) > 3*len(target)+500 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
-				t.Errorf("the error is too long or not printable: %q", err)
+				t.Errorf("the error has %d bytes, want at most %d, all printable: %q", len(text), 3*len(target)+500, text)
 			}
 			return
 		}
@@ -40,10 +40,10 @@ func FuzzTarget(f *testing.F) {
 		}
 		again, err := url.Parse(spelled.String())
 		if err != nil {
-			t.Fatalf("target %q, written again as %q: %v", target, spelled.String(), err)
+			t.Fatalf("target %q, written again as %q, cannot be parsed: %v", target, spelled.String(), err)
 		}
 		if gotKey, gotLayout, err := parseTarget(*again); err != nil || gotKey != key || gotLayout != layout {
-			t.Errorf("target %q is key %q, layout %v; as %q it is %q, %v, %v", target, key, layout, again, gotKey, gotLayout, err)
+			t.Errorf("target %q has the key %q and the layout %v, but written as %q it has %q, %v and the error %v", target, key, layout, again, gotKey, gotLayout, err)
 		}
 		checkTargetAuthority(t, resolver.Target{URL: *u})
 	})

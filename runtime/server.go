@@ -28,15 +28,15 @@ type GRPCServer interface {
 }
 
 // Server is a gRPC server whose services are in etcd while it serves. Generated code registers and
-// publishes services on it. Then it serves once: by Serve, or by the caller with Announce and
-// Withdraw.
+// publishes services on it. Then either its method Serve serves it, once, or the application does, and calls
+// Announce and Withdraw.
 //
 // If a health service, grpc.health.v1.Health, is registered on the Server (not on the gRPC server beneath), the entry of
 // a service is out of etcd while the health service reports NOT_SERVING for it. For a service that the health service
-// does not know, the health of the whole server counts. If neither has a health service, Serve registers gRPC's
-// own, which reports SERVING for every service until the server drains. This is an error if the gRPC server serves
-// already. Under the name [RegistrationHealth], gRPC's own reports whether all entries are in etcd, for
-// readiness probes.
+// does not know, the health of the whole server counts. If neither server has a health service, Serve registers gRPC's
+// own, which reports SERVING for every service until the server drains. Serve returns an error if it is too late for that,
+// because the gRPC server serves already. Under the name [RegistrationHealth], gRPC's health service reports whether all
+// entries are in etcd, for readiness probes.
 //
 // Entries list the methods that the server serves, if their layout carries metadata. In a rollout that
 // adds a method, callers call that method on the servers that have it.
@@ -50,9 +50,9 @@ type Server struct {
 	health serverHealth
 }
 
-// NewServer returns a server on s, and does not start s. The caller makes s with its
-// credentials and interceptors. The caller either leaves Serve and Stop of s to the Server or uses
-// [Server.Announce].
+// NewServer returns a server on s, and does not start s. The application makes s, with credentials and
+// interceptors. It then calls either [Server.Serve], which serves and stops s, or [Server.Announce], and
+// serves and stops s itself.
 func (r *Registry) NewServer(s GRPCServer, opts ...ServerOption) *Server {
 	server := &Server{registry: r, grpc: s, opts: newServerOptions(opts)}
 	err := r.startLeasing()
@@ -69,8 +69,8 @@ func (r *Registry) NewServer(s GRPCServer, opts ...ServerOption) *Server {
 	return server
 }
 
-// RegisterService registers a service on the gRPC server beneath. An error for which that server would end the process is
-// returned by Serve and Announce, or logged by RegisterService if they were called before.
+// RegisterService registers a service on the gRPC server beneath. For misuse that would make that server end the process,
+// Serve and Announce return an error. If one of them was called before, RegisterService logs the error.
 func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,7 +88,7 @@ func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	}
 }
 
-// checkService returns an error if gRPC would end the process.
+// checkService returns an error if registering the service would make gRPC end the process.
 func (s *Server) checkService(desc *grpc.ServiceDesc, impl any) error {
 	if desc == nil {
 		return errors.New("etcd: RegisterService was given a nil description")
@@ -105,7 +105,7 @@ func (s *Server) checkService(desc *grpc.ServiceDesc, impl any) error {
 	if impl == nil || desc.HandlerType == nil {
 		return nil
 	}
-	// If this check of gRPC's fails, gRPC ends the process.
+	// gRPC checks the same, and ends the process if its check fails.
 	want := reflect.TypeOf(desc.HandlerType).Elem()
 	if got := reflect.TypeOf(impl); !got.Implements(want) {
 		return fmt.Errorf("etcd: service %s: %v does not implement %v", desc.ServiceName, got, want)
@@ -114,8 +114,8 @@ func (s *Server) checkService(desc *grpc.ServiceDesc, impl any) error {
 }
 
 // Publish adds a service to announce. Services of one key share an entry: they must have the same
-// layout and lease TTL, and the options of all of them apply to it. Generated code calls Publish. Serve and
-// Announce return its errors, or Publish logs them if they were called before.
+// layout and lease TTL, and the options of all of them apply to the entry. Generated code calls Publish. Serve and
+// Announce return the errors of Publish. If one of them was called before, Publish logs its errors.
 func (s *Server) Publish(desc *ServiceDesc, opts ...RegisterOption) {
 	if err := s.publish(desc, opts); err != nil {
 		s.group.Fault(err)
@@ -145,13 +145,13 @@ func (s *Server) publish(desc *ServiceDesc, opts []RegisterOption) error {
 		return fmt.Errorf("etcd: service %s under the key %q: %w", desc.Name, desc.Key, err)
 	}
 	entry.Elects = len(desc.Leader) > 0
-	if config, err := serviceconfig.Parse(desc.ServiceConfig); err == nil && config.HealthCheck != nil { // an error: clients report it
+	if config, err := serviceconfig.Parse(desc.ServiceConfig); err == nil && config.HealthCheck != nil { // clients report an invalid config
 		entry.Checked = []string{config.HealthCheck.ServiceName}
 	}
 	if err := s.group.Publish(entry, o.Details); err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}
-	s.group.Logger().Info("etcd service published: Serve or Announce of the runtime.Server registers it", "service", desc.Name, "key", s.registry.full(desc.Key))
+	s.group.Logger().Info("etcd service not registered yet: call Serve or Announce of the runtime.Server", "service", desc.Name, "key", s.registry.full(desc.Key))
 	return nil
 }
 
@@ -184,8 +184,8 @@ func newServerOptions(opts []ServerOption) serverOptions {
 }
 
 // WithAdvertiseAddress sets the address that is announced to callers: "host:port", or a host alone, which gets the
-// listener's port. The default is the environment variable GRPC_ADVERTISE_ADDR. If that is not set, it is the address of
-// the listener or, if the listener listens on all addresses, the local address that this host uses to reach etcd.
+// listener's port. The default is the environment variable GRPC_ADVERTISE_ADDR. If that is not set, the default is the address
+// of the listener or, if the listener listens on all addresses, the local address that this host uses to reach etcd.
 func WithAdvertiseAddress(addr string) ServerOption {
 	return func(o *serverOptions) { o.advertise = addr }
 }

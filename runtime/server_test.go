@@ -35,7 +35,7 @@ func listen(t *testing.T) net.Listener {
 
 func service(name, key string) *ServiceDesc { return &ServiceDesc{Name: name, Key: key} }
 
-// handler is a service for grpc.
+// handler describes a gRPC service that impl implements.
 var handler = grpc.ServiceDesc{ServiceName: "a.A", HandlerType: (*interface{ Do() })(nil)}
 
 type impl struct{}
@@ -119,8 +119,7 @@ func publish(t *testing.T, descs ...*ServiceDesc) *Server {
 	return s
 }
 
-// serveAnnounced serves s, and returns once it has begun to announce. stop ends Serve and returns its
-// result.
+// serveAnnounced starts Serve, and returns once s has begun to announce. stop ends Serve and returns its result.
 func serveAnnounced(t *testing.T, s *Server) (ctx context.Context, stop func() error) {
 	t.Helper()
 	lis := listen(t)

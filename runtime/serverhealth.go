@@ -13,7 +13,7 @@ import (
 )
 
 // RegistrationHealth is the name under which gRPC's health service reports whether a server's entries
-// are in etcd. If servers share a health service, it reports the last change of any of them.
+// are in etcd. A health service that several servers share reports the last change of any of them.
 const RegistrationHealth = "etcd"
 
 // statusSetter is a health service whose statuses can be set, such as gRPC's own.
@@ -23,8 +23,8 @@ type statusSetter interface {
 
 // serverHealth is the health service of a server, if it has one.
 type serverHealth struct {
-	given  healthpb.HealthServer // the caller's, or nil
-	own    *health.Server        // gRPC's own, which serve registers, or nil
+	given  healthpb.HealthServer // registered by the application, or nil
+	own    *health.Server        // gRPC's own, registered by the method serve, or nil
 	setter statusSetter          // given or own; nil if no status can be set
 }
 
@@ -37,8 +37,8 @@ func (h *serverHealth) problem(services map[string][]string) string {
 		"\" finds nothing: register it on the runtime.Server that NewServer returned, healthpb.RegisterHealthServer(server, healthServer)"
 }
 
-// serve registers gRPC's own health service on s, unless info, the services of s, has a health service. No one else sets
-// its statuses, so they are not watched.
+// serve registers gRPC's own health service on s, unless info, the services of s, has a health service. Only serverHealth
+// sets the statuses of gRPC's own, so they are not watched.
 func (h *serverHealth) serve(s grpc.ServiceRegistrar, info map[string]grpc.ServiceInfo, checked []string) error {
 	if _, ok := info[healthpb.Health_ServiceDesc.ServiceName]; ok {
 		return nil
@@ -72,8 +72,8 @@ func (h *serverHealth) reporter() func(registered bool) {
 	}
 }
 
-// drain sets the services of a server to NOT_SERVING until drained is called. It shuts down gRPC's own health service. It
-// does not shut down the caller's, which other servers may use.
+// drain shuts down gRPC's own health service. A health service of the application, which other servers may use, it does not
+// shut down: it sets the server's services there to NOT_SERVING until drained is called.
 func (h *serverHealth) drain(group *registrar.Group) (drained func()) {
 	if h.own != nil {
 		h.own.Shutdown()
@@ -95,7 +95,7 @@ func (h *serverHealth) drain(group *registrar.Group) (drained func()) {
 	return func() {
 		briefly(func() {
 			for service, status := range <-before {
-				if h.status(service) == healthpb.HealthCheckResponse_NOT_SERVING { // the caller has not changed it meanwhile
+				if h.status(service) == healthpb.HealthCheckResponse_NOT_SERVING { // the application has not changed it meanwhile
 					h.setter.SetServingStatus(service, status)
 				}
 			}
@@ -103,7 +103,7 @@ func (h *serverHealth) drain(group *registrar.Group) (drained func()) {
 	}
 }
 
-// status returns the status of a service in the caller's health service.
+// status returns the status of a service in the application's health service.
 func (h *serverHealth) status(service string) healthpb.HealthCheckResponse_ServingStatus {
 	resp, err := h.given.Check(context.Background(), &healthpb.HealthCheckRequest{Service: service})
 	if err != nil {
@@ -112,7 +112,7 @@ func (h *serverHealth) status(service string) healthpb.HealthCheckResponse_Servi
 	return resp.GetStatus()
 }
 
-// briefly runs call, which calls the caller's health service, and waits at most a moment: the service may hang or panic.
+// briefly runs call, which uses the application's health service, and waits at most a moment: that service may hang or panic.
 func briefly(call func()) {
 	ended, end := context.WithCancel(context.Background())
 	end()

@@ -51,7 +51,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	listen := lis.Addr().String()
 	served := make(chan error, 1)
 	lis, conns := listener.Watch(lis)
-	go func() { served <- s.grpc.Serve(lis) }() // abandoned if a handler does not end
+	go func() { served <- s.grpc.Serve(lis) }() // the goroutine is abandoned if a handler does not end
 	failed := make(chan error, 1)
 	background.Go(func() { // ends with ctx or the run
 		if err := run.Announce(ctx, s.announcement(listen, from), s.opts.announceTimeout); err != nil {
@@ -60,7 +60,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	})
 	select {
 	case err = <-served:
-		served <- nil // drain reads it, and ends the calls that a failed listener leaves open
+		served <- nil // drain reads this nil, and ends the calls that a failed listener leaves open
 	case err = <-failed:
 	case <-ctx.Done():
 	}
@@ -83,7 +83,7 @@ func (s *Server) beginServing() (*registrar.Run, error) {
 }
 
 // Announce puts the published services in etcd for a server that the caller serves. It returns when all healthy services
-// are there. Otherwise it returns an error and removes entries already written,
+// are there. If that fails, it returns an error and removes entries already written,
 // in the background if ctx has ended. addr is the address of the listener, as its method Addr returns it. The
 // address to announce is found as for Serve: see [WithAdvertiseAddress].
 //
@@ -123,11 +123,11 @@ func (s *Server) announcement(listen string, config advertise.Config) registrar.
 // error names the entries that are left to expire. The server goes on serving calls. Announce may be called again
 // after Withdraw. If it is called during Withdraw, Withdraw returns an error.
 func (s *Server) Withdraw(ctx context.Context) error {
-	_ = s.finishLeading(ctx, min(s.opts.stopTimeout, lease.CloseTimeout)) // after an error, unfinished calls fail at their callers
+	_ = s.finishLeading(ctx, min(s.opts.stopTimeout, lease.CloseTimeout)) // after an error, the callers of unfinished calls get an error, too
 	return s.group.Withdraw(ctx)
 }
 
-// finishLeading waits until the leader calls have finished, at most for within.
+// finishLeading waits until the leader calls have finished, or the duration within has passed.
 func (s *Server) finishLeading(ctx context.Context, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -143,7 +143,7 @@ func (s *Server) withdraw(ctx context.Context) error {
 
 // drain withdraws the services, and stops the gRPC server.
 func (s *Server) drain(ctx context.Context, served chan error, conns *listener.Conns) error {
-	s.group.End() // before health.drain, whose NOT_SERVING must not pause the entries now
+	s.group.End() // precedes health.drain, so that its NOT_SERVING does not pause the entries
 	drained := s.health.drain(s.group)
 	began := time.Now()
 	errs := []error{s.finishLeading(context.WithoutCancel(ctx), s.opts.stopTimeout)}
@@ -154,7 +154,7 @@ func (s *Server) drain(ctx context.Context, served chan error, conns *listener.C
 		defer delay.Stop()
 		select {
 		case <-delay.C:
-		case err := <-served: // no client can connect any more
+		case err := <-served: // the gRPC server has ended, so no client can connect
 			served <- nil
 			errs = append(errs, err)
 		}
@@ -166,8 +166,9 @@ func (s *Server) drain(ctx context.Context, served chan error, conns *listener.C
 // stopWithin is the time in which a server without open calls stops.
 const stopWithin = 100 * time.Millisecond
 
-// stop waits until open calls have finished or left, the rest of the stop timeout, has passed. Then it cuts them. GracefulStop
-// and Stop may never return: both wait for connections without a handshake, and for handlers.
+// stop waits until open calls have finished, but only for left, which is the rest of the stop timeout, or for stopWithin if
+// that is longer. Then it cuts the calls. GracefulStop and Stop may never return: both wait for connections without a
+// handshake, and for handlers.
 func (s *Server) stop(served <-chan error, conns *listener.Conns, left time.Duration) error {
 	conns.CloseSilent()
 	stopped := make(chan error, 1)
@@ -204,7 +205,7 @@ const serverDepth = 2
 
 // isServing reports whether s, a *grpc.Server or a wrapper of one, has begun to serve. After that, registering a
 // service makes gRPC end the process: without this check, the health service that Server adds would end a program that
-// serves a second listener. No method of gRPC's tells, so isServing reads an unexported field. It reads the field without
+// serves a second listener. gRPC has no method for this, so isServing reads an unexported field. It reads the field without
 // the lock, which only matters to programs that register services while they call Serve, and gRPC forbids that. If s has
 // no such field, isServing returns false. TestIsServing fails if gRPC keeps its state elsewhere.
 func isServing(s any) bool {

@@ -129,7 +129,7 @@ func TestStopIsBounded(t *testing.T) {
 			_, err := healthpb.NewHealthClient(client).Check(context.Background(), &healthpb.HealthCheckRequest{})
 			answered <- err
 		}()
-		<-d.began // on a connection that was accepted after the other
+		<-d.began // on a connection that was accepted after the connection other
 		release := sync.OnceFunc(func() { close(d.released) })
 		defer release()
 		if sent == "" {
@@ -143,7 +143,7 @@ func TestStopIsBounded(t *testing.T) {
 	}
 }
 
-// Misuse after Serve has begun ends neither Serve nor the process, as it would in gRPC.
+// Misuse after Serve has begun ends neither Serve nor the process, though it would make gRPC end the process.
 func TestServeLateMisuse(t *testing.T) {
 	s := offline(t).NewServer(grpc.NewServer(), WithDrainDelay(0))
 	h := health.NewServer()
@@ -161,7 +161,7 @@ func TestServeLateMisuse(t *testing.T) {
 	if _, _, err := s.group.Elections("a"); err != nil {
 		t.Errorf("Elections returned %v, want nil", err)
 	}
-	_ = stop() // an error: etcd is nowhere
+	_ = stop() // an error, because etcd cannot be reached
 }
 
 // A server without published services serves and, when it drains, does not wait for the drain delay.
@@ -203,7 +203,7 @@ func TestServeFailsBesideACall(t *testing.T) {
 	}
 }
 
-// served returns a gRPC server that serves already.
+// served returns g once it serves.
 func served(t *testing.T, g *grpc.Server) *grpc.Server {
 	t.Helper()
 	lis := listen(t)
@@ -237,7 +237,7 @@ func TestServe_RefusesARunningServer(t *testing.T) {
 	for name, s := range map[string]*Server{"made before": before, "made after": after} {
 		lis := listen(t)
 		if err := s.Serve(context.Background(), lis); err == nil || !strings.Contains(err.Error(), "serves another listener already") {
-			t.Errorf("Serve of a server %s its gRPC server served returned %v, want an error", name, err)
+			t.Errorf("Serve of a server %s its gRPC server served returned %v, want 'serves another listener already'", name, err)
 		}
 		if conn, err := net.Dial("tcp", lis.Addr().String()); err == nil {
 			conn.Close()
@@ -247,7 +247,7 @@ func TestServe_RefusesARunningServer(t *testing.T) {
 	late := offline(t).NewServer(g)
 	late.RegisterService(&handler, impl{})
 	if err := late.Serve(context.Background(), listen(t)); err == nil || !strings.Contains(err.Error(), "serves already: register first") {
-		t.Errorf("Serve of a service that was registered late returned %v, want an error", err)
+		t.Errorf("Serve of a service that was registered late returned %v, want 'serves already: register first'", err)
 	}
 	own := grpc.NewServer()
 	healthpb.RegisterHealthServer(own, health.NewServer())
@@ -271,8 +271,8 @@ func (n *recordingHealth) SetServingStatus(service string, status healthpb.Healt
 	n.Server.SetServingStatus(service, status)
 }
 
-// Several servers may use one health service. A draining server sets only the statuses of its own services, until it has
-// ended, and leaves those of services that another server has, too.
+// Several servers may use one health service. A draining server changes only the statuses of services that no other server
+// has, and restores these statuses when it has ended.
 func TestServeLeavesTheCallersHealthServiceAlone(t *testing.T) {
 	h := &recordingHealth{Server: health.NewServer()}
 	h.Server.SetServingStatus("a.A", healthpb.HealthCheckResponse_SERVING)
@@ -286,7 +286,7 @@ func TestServeLeavesTheCallersHealthServiceAlone(t *testing.T) {
 		return stop
 	}
 	first, second := serve(), serve()
-	_ = first() // an error: etcd is nowhere
+	_ = first() // an error, because etcd cannot be reached
 	h.statuses = append(h.statuses, "then")
 	_ = second()
 	slices.Sort(h.statuses[1:])

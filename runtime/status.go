@@ -20,7 +20,7 @@ type RegistryStatus struct {
 
 // EtcdStatus is the state of a registry's connection to etcd.
 type EtcdStatus struct {
-	Endpoints []string // of the etcd client
+	Endpoints []string // the endpoints that the etcd client was given
 	Err       error    // why no endpoint is connected; nil if one is connected, or no connection is needed yet
 }
 
@@ -38,7 +38,7 @@ type KeyStatus struct {
 	Changed       time.Time  // the time of the last change of Endpoints
 	ServiceConfig string     // the live config in force, as JSON, or ""
 	ConfigErr     error      // why the live config in etcd is not in force; nil if it is, or if etcd has none
-	Err           error      // why etcd cannot be followed now; nil if it can
+	Err           error      // why the key cannot be followed in etcd now; nil if it can
 	Away          int        // the number of connections with calls that go to the cluster of WithFallback
 }
 
@@ -93,7 +93,7 @@ func etcdOf(live string) *serviceconfig.Etcd {
 	}
 	policy, err := serviceconfig.FirstLinked(config.LoadBalancing, grpccheck.Registered)
 	if err != nil {
-		return nil // it has no load balancing policy
+		return nil // the config has no load balancing policy
 	}
 	return policy.Etcd()
 }

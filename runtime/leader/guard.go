@@ -17,15 +17,15 @@ import (
 
 // Guard returns options for a gRPC server that make it refuse calls of the leader's methods if [Leadership.Check]
 // refuses them, before later interceptors and the handlers run. Callers then wait for the leader, and repeat
-// unary calls. Other calls pass.
+// unary calls. Calls of other methods pass.
 //
 // A leader that resigns in order admits no more leader calls, and leads until its unary leader calls have finished: see
 // [runtime.Server.Serve], [runtime.Server.Withdraw] and [Leadership.Resign].
 //
 // The handlers of the leader's methods get contexts that end with the leadership, with the cause [ErrEnded]. After
-// that, a handler's error becomes UNAVAILABLE. A stream ends with UNAVAILABLE whatever its handler returns. Its SendMsg
-// and RecvMsg, blocked ones included, return [ErrEnded]. After that, the handler must not reuse a message that is not
-// protobuf, because the stream may still write to it. A handler that ignores its context
+// that, the error of a unary handler becomes UNAVAILABLE, and a stream ends with UNAVAILABLE whatever its handler returns.
+// The stream's SendMsg and RecvMsg return [ErrEnded], a RecvMsg under way included. Then the handler must not reuse a
+// message that is not protobuf, because the stream may still write to the message. A handler that ignores its context
 // goes on, and the reply of a unary call is sent.
 func Guard(registry *runtime.Registry, descs ...*runtime.ServiceDesc) []grpc.ServerOption {
 	unary, stream := Interceptors(registry, descs...)
@@ -94,7 +94,7 @@ func (l *Leadership) enter(ctx context.Context, unary bool) (leading context.Con
 	}
 	if status.Code(err) == codes.Unavailable {
 		refusal := metadata.MD{election.RefusedTrailer: metadata.ValueFromIncomingContext(ctx, election.CallHeader)}
-		_ = grpc.SetTrailer(ctx, refusal) // an error: the caller is gone
+		_ = grpc.SetTrailer(ctx, refusal) // fails if the caller is gone
 	}
 	return nil, nil, err
 }
@@ -104,7 +104,7 @@ func hasEnded(leading context.Context) bool {
 	return errors.Is(context.Cause(leading), ErrEnded)
 }
 
-// endedWith returns the error of a call whose leadership has ended; err is its handler's.
+// endedWith returns the error of a call whose leadership has ended. err is the handler's error.
 func (l *Leadership) endedWith(err error) error {
 	text := ""
 	if s := status.Convert(err); err != nil && s.Code() != codes.Canceled && !errors.Is(err, context.Canceled) && !errors.Is(err, ErrEnded) {
@@ -128,9 +128,9 @@ func (s leaderStream) SendMsg(m any) error {
 	return s.ServerStream.SendMsg(m)
 }
 
-// RecvMsg returns when the leadership ends, and abandons a receive under way. That receive ends with the handler. It is the
-// stream's last, since a stream allows one RecvMsg at a time. It fills a message of its own, because the handler may reuse
-// m by then.
+// RecvMsg returns when the leadership ends, even if the underlying stream's RecvMsg is under way. That call ends with the
+// handler, and no further one is made, since a stream allows one at a time. It fills the message own, because the handler
+// may reuse m by then.
 func (s leaderStream) RecvMsg(m any) error {
 	if hasEnded(s.leading) {
 		return ErrEnded
@@ -155,8 +155,8 @@ func (s leaderStream) RecvMsg(m any) error {
 	return err
 }
 
-// emptyOf returns an empty message of the type of m. It returns m itself if that is not a protobuf message: its codec may
-// not accept an empty one.
+// emptyOf returns an empty message of the type of m. It returns m itself if m is not a protobuf message, because the codec
+// of m may not accept an empty message.
 func emptyOf(m any) any {
 	if m, ok := m.(proto.Message); ok {
 		return m.ProtoReflect().New().Interface()
@@ -164,7 +164,7 @@ func emptyOf(m any) any {
 	return m
 }
 
-// moveContent moves the content of own, made by emptyOf, to m. It does not copy deeply.
+// moveContent moves the content of own, a message that emptyOf made, to m, without a deep copy.
 func moveContent(own, m any) {
 	to, ok := m.(proto.Message)
 	if !ok {

@@ -10,10 +10,10 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// feedingStream is a stream whose caller sends one message once sent is closed.
+// feedingStream is a stream whose caller sends message when the channel sent is closed.
 type feedingStream struct {
 	grpc.ServerStream
-	asked, received chan struct{} // hold one for each call of RecvMsg
+	asked, received chan struct{} // each RecvMsg adds an item at its start (asked) and at its end (received)
 	sent            chan struct{}
 	message         []byte
 }
@@ -37,7 +37,7 @@ func feed(t *testing.T, message proto.Message) *feedingStream {
 	return &feedingStream{asked: make(chan struct{}, 10), received: make(chan struct{}, 10), sent: make(chan struct{}), message: b}
 }
 
-// A stream gets one RecvMsg at a time, even if its handler calls RecvMsg after the end.
+// A stream gets one RecvMsg at a time, even if its handler calls RecvMsg after the end of the leadership.
 func TestLeaderStream_ReceivesOneAtATime(t *testing.T) {
 	leading, end := context.WithCancelCause(t.Context())
 	below := feed(t, structpb.NewStringValue("late"))
@@ -73,11 +73,11 @@ func TestLeaderStream_LeavesMessagesAfterTheEnd(t *testing.T) {
 	close(below.sent)
 	<-below.received
 	if got := m.GetStringValue(); got != "reused" {
-		t.Errorf("the handler set its message to %q, and later it was %q", "reused", got)
+		t.Errorf("after the handler reused its message, the message is %q, want %q", got, "reused")
 	}
 }
 
-// RecvMsg replaces all of the handler's message.
+// RecvMsg replaces the whole content of the handler's message.
 func TestLeaderStream_ReplacesWholeMessages(t *testing.T) {
 	sent, err := structpb.NewStruct(map[string]any{"a": []any{1, "b"}, "c": map[string]any{"d": true}})
 	if err != nil {

@@ -1,6 +1,6 @@
 // Package leader is the server's side of services with a leader: the proto of such a service, or of a method, has
-// "to: LEADER". The registry elects one of the registered instances. Callers send leader calls to that instance, with the
-// token of its leadership. The parts of the package are:
+// "to: LEADER". The registry elects one of the registered instances. Callers send the calls of these methods, the leader
+// calls, to that instance, with the token of its leadership. The parts of the package are:
 //
 //   - [Guard] makes a server refuse calls that are for another leader, and ends calls that outlive its leadership;
 //   - [Leadership.Run] runs the leader's own work;
@@ -33,8 +33,7 @@ import (
 // TokenHeader is the request metadata with the token of the leader that a call is for, in decimal.
 const TokenHeader = election.TokenHeader
 
-// ErrEnded is the cause of the context that [Leadership.Run] passes to its function, once the leadership has
-// ended.
+// ErrEnded is the cause with which the contexts from [Leadership.Run] and [Guard] end when the leadership ends.
 var ErrEnded = election.ErrEnded
 
 // Leadership is a process's part in the election of a service. Its methods are safe for concurrent
@@ -46,8 +45,8 @@ type Leadership struct {
 	err     error // the error of the function Of, which every use returns
 }
 
-// Of returns the leadership of a service for a server or, if the server does not exist yet, for all servers of a
-// registry. A process with several servers of a service uses one registry for each, or calls Of with
+// Of returns the leadership of a service in process, which is a server or, if the server does not exist yet, a registry
+// for all its servers. A process with several servers of a service uses one registry for each server, or calls Of with
 // the server. Of does no I/O, and the server need not be announced yet.
 func Of[P *runtime.Registry | *runtime.Server](process P, desc *runtime.ServiceDesc) *Leadership {
 	l := &Leadership{source: election.SourceOf(process)}
@@ -89,7 +88,7 @@ func (l *Leadership) now() (e *election.Election, token int64, standing bool, ch
 	for _, one := range all {
 		term, err := one.Term()
 		if err != nil {
-			continue // its registration is closed
+			continue // the candidate's registration is closed
 		}
 		standing = true
 		if term.Token != 0 {
@@ -148,7 +147,7 @@ func tokenOf(ctx context.Context) (int64, error) {
 // Resign ends the leadership of the process, whose entries stay in etcd. The guard admits no more leader calls. When
 // the unary leader calls under way have finished, or ctx has ended, the leadership ends, and the next candidate takes
 // over. This instance becomes the last candidate, so it leads again at once if it is alone. Resign returns an error if no
-// instance of the process leads. It also returns one if ctx ends before the calls, and then ends the leadership all the same.
+// instance of the process leads. If ctx ends before the calls, Resign ends the leadership all the same, and returns an error.
 // A handler of a leader call must not wait for Resign, because Resign waits for the handler.
 func (l *Leadership) Resign(ctx context.Context) error {
 	e, token, _, _, err := l.now()
@@ -171,8 +170,8 @@ const finishTimeout = 5 * time.Second
 // leadership. If f returns during its leadership, Run returns f's error. If the error is not nil, Run first
 // resigns, as [Leadership.Resign] does, within 5 s. Run returns the cause when ctx ends. It returns an error when no instance
 // of the process can be a candidate any more: the server has ended, or the registry is closed or cannot be used.
-// Run ignores the result of f after the end of its leadership. It calls f again only once f has returned. This or another
-// instance may lead before that, because resigning does not wait for f.
+// Run ignores what f returns after the end of its leadership. It calls f again only once f has returned. This or another
+// instance may lead before f has returned, because resigning does not wait for f.
 //
 // Run may be called before the server is announced.
 func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token int64) error) error {
@@ -204,7 +203,7 @@ func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token 
 		if err != nil {
 			ctx, cancel := context.WithTimeout(ctx, finishTimeout)
 			defer cancel()
-			_ = e.Resign(ctx, token) // after an error, unfinished calls fail at their callers
+			_ = e.Resign(ctx, token) // after an error, the callers of unfinished calls get an error, too
 		}
 		return err
 	}

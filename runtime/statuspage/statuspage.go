@@ -66,9 +66,9 @@ type key struct {
 	State         string          `json:"state"` // "following", "stale", "unknown"
 	Error         string          `json:"error,omitempty"`
 	Connections   int             `json:"connections"`
-	Away          int             `json:"away,omitempty"` // connections whose calls go to another cluster
+	Away          int             `json:"away,omitempty"` // the number of connections with calls that go to the fallback cluster
 	Held          int             `json:"held,omitempty"`
-	Age           string          `json:"age,omitempty"` // since the endpoints last changed
+	Age           string          `json:"age,omitempty"` // the time since the endpoints last changed
 	ServiceConfig json.RawMessage `json:"serviceConfig,omitempty"`
 	ConfigError   string          `json:"serviceConfigError,omitempty"` // why the config in etcd is not in force
 	Endpoints     []endpoint      `json:"endpoints"`
@@ -139,7 +139,7 @@ func newEndpoints(endpoints []runtime.Endpoint) []endpoint {
 	return out
 }
 
-// reason returns the text of an error, "" for none.
+// reason returns the text of err, or "" if err is nil.
 func reason(err error) string {
 	if err == nil {
 		return ""

@@ -55,7 +55,7 @@ func TestHandler(t *testing.T) {
 		handler.ServeHTTP(w, httptest.NewRequest(method, "/", nil))
 		h := w.Header()
 		if got := fmt.Sprint(w.Code, " ", h.Get("Content-Type")); got != want {
-			t.Errorf("%s: %s, want %s", method, got, want)
+			t.Errorf("%s: the status and the content type are %q, want %q", method, got, want)
 		}
 		if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Cache-Control") != "no-store" || h.Get("Cross-Origin-Resource-Policy") != "same-origin" ||
 			!strings.Contains(h.Get("Content-Security-Policy"), "frame-ancestors 'none'") {
@@ -64,7 +64,7 @@ func TestHandler(t *testing.T) {
 	}
 }
 
-// TestHostileTexts renders a status with hostile texts only.
+// TestHostileTexts renders a status in which every text is hostile.
 func TestHostileTexts(t *testing.T) {
 	const evil = "a\nFIX: etcdctl del --prefix /\r\x1b[2J\u202eb\u2066\u200b\x00\xff\u2028<script>alert(1)</script>\"'`"
 	hostile := func(evil string) string {

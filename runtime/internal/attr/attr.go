@@ -1,8 +1,8 @@
 // Package attr carries discovery's state of a key through gRPC's resolver state to the load
-// balancing policies: an endpoint in its own attributes, the rest in the state's.
+// balancing policies: each endpoint in its own attributes, the rest in the attributes of the resolver state.
 //
-// Endpoints carry it in Endpoint.Attributes, because a change in Address.Attributes would cause a
-// reconnect.
+// An endpoint's own attributes are Endpoint.Attributes, because a change in Address.Attributes would cause
+// a reconnect.
 package attr
 
 import (
@@ -22,8 +22,8 @@ import (
 
 type endpointKey struct{}
 
-// MaxRingWeight bounds the weight of an endpoint in ring-hash, which sums the weights of a set in 32
-// bits: fewer than 65,536 endpoints never overflow it. For more, see RingShift.
+// MaxRingWeight bounds the weight of an endpoint in ring-hash, which sums the weights of all endpoints in
+// 32 bits: the sum of fewer than 65,536 weights does not overflow. For more weights, see RingShift.
 const MaxRingWeight = 1 << 16
 
 // value is an endpoint with an Equal method for attributes.Equal, which would otherwise panic on the endpoint's map.
@@ -121,7 +121,7 @@ type State struct {
 	Pending  bool   // the endpoints are unknown, or etcd may have newer ones; calls that they cannot serve wait
 	Health   string // the service config's healthCheckConfig, which gRPC passes to no policy
 	Leader   Leader // gets the calls of the connection's LeaderMethods
-	Err      error  // the reason for callers why the key has no endpoints; nil if it has some, or if they are unknown
+	Err      error  // tells callers why the key has no endpoints; nil if the key has some, or if they are unknown
 
 	// Endpoints are the endpoints of the key, held ones included, sorted by instance. They are shared and
 	// must not be written to.
@@ -161,7 +161,7 @@ type Client struct {
 	plan.Client
 	TargetsOnly   bool                 // each call names its instance, so the policy connects only to named instances
 	LeaderMethods map[string]struct{}  // the full names of the methods whose calls go to the leader; may be nil
-	Stats         *picking.Memory      // of addresses in both clusters, kept while gRPC is idle; nil: each policy has its own
+	Stats         *picking.Memory      // statistics of addresses in both clusters, kept while gRPC is idle; nil: each policy has its own
 	Report        func(problem string) // called with each problem of the service config; may be nil
 	CallsLeave    func(bool)           // called with true when calls go to the fallback, and false when none do; may be nil
 }
@@ -172,7 +172,7 @@ func SetState(state resolver.State, s *State) resolver.State {
 	return state
 }
 
-// StateOf returns the State that SetState added, nil if it was not called.
+// StateOf returns the State that SetState added, or nil if SetState was not called.
 func StateOf(state resolver.State) *State {
 	s, _ := state.Attributes.Value(stateKey{}).(*State)
 	return s

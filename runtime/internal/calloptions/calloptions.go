@@ -26,14 +26,14 @@ type Options struct {
 type Target struct {
 	Instance string
 	Addr     string // distinguishes instances with the same id; "" means the first with that id
-	Sequence uint64 // the number of a state of the key with the instance, for which the call waits; 0 means any state
+	Sequence uint64 // the call waits for the key's state with this number, which has the instance; 0 means any state
 }
 
 // Key is an affinity key: calls with the same key go to the same instance.
 type Key struct {
 	Text       string // "" without an affinity
-	Hash       uint64 // of Text
-	HeaderHash uint64 // of the request header, as ring_hash computes it
+	Hash       uint64 // the hash of Text
+	HeaderHash uint64 // the hash of the request header, as ring_hash computes it
 }
 
 type contextKey struct{}

@@ -35,7 +35,7 @@ func (s *Set) cheapest(now time.Duration) int {
 	switch {
 	case i == j || j < 0:
 		return s.picked(i, now)
-	case i < 0: // a call has just ended
+	case i < 0: // all were full, but then a call ended
 		return s.picked(j, now)
 	}
 	a, b := s.members[i], s.members[j]
@@ -78,9 +78,9 @@ func (s *Set) drawTwo(t *table) (i, j int) {
 // maxDraws bounds the draws of drawTwoByShares for the second member.
 const maxDraws = 4
 
-// drawTwoByShares is drawTwo while a share grows. The first member is the next by the shares. If its share grows, the second
-// is any other, and cheapest returns the first unless it is much costlier: with few calls under way, a growing member would
-// be the cheaper one too often. Otherwise the second is a member whose share no longer grows.
+// drawTwoByShares does the work of drawTwo while a share grows. It draws the first member by the shares. If that member's
+// share grows, the second is any other member, and cheapest returns the first unless the first is much costlier: with few
+// calls under way, a growing member would be cheaper too often. Otherwise the second is a member whose share does not grow.
 func (s *Set) drawTwoByShares(t *table) (i, j int) {
 	i = t.find(s.tier.sequence.Next())
 	for range maxDraws {
@@ -96,8 +96,8 @@ func (x *Stats) cost(latency float64) float64 {
 	return latency * (float64(x.calls.Load()) + 1) / (1 - loadFloat(&x.peak.failing))
 }
 
-// costs returns the costs of calls to x and to o. If the latency of one is unknown, it counts as the other's. So a new
-// endpoint and an old one share the calls by the calls under way.
+// costs returns the costs of calls to x and to o. An unknown latency counts as equal to the known one, so that the numbers
+// of calls under way decide between a new and an old endpoint.
 func (x *Stats) costs(o *Stats) (mine, others float64) {
 	mine, others = loadFloat(&x.peak.latency), loadFloat(&o.peak.latency)
 	switch {
@@ -131,7 +131,7 @@ const (
 	rise = decay / 100
 	// retryAfter is the time without a call after which a costly endpoint gets a test call.
 	retryAfter = time.Second
-	// retryOneIn limits test calls to one in so many calls.
+	// retryOneIn limits test calls to one in retryOneIn calls.
 	retryOneIn = 10
 	// muchCostlier is the ratio of two costs above which the higher counts as much costlier.
 	muchCostlier = 2
@@ -140,9 +140,9 @@ const (
 	minHealth = 1.0 / (1 << 30)
 	// negligible is the loss of health below which an endpoint counts as healthy.
 	negligible = 1.0 / 1024
-	// linear is the part of a time constant up to which a straight line replaces math.Exp, which takes half of the time of
-	// peak.end.
-	linear = 1.0 / 1024
+	// maxLinear is the part of a time constant up to which oldWeight uses a straight line. math.Exp would take half of the
+	// time of peak.end.
+	maxLinear = 1.0 / 1024
 )
 
 // peak estimates how long a call to an address takes. The zero value has no estimate yet.
@@ -187,7 +187,7 @@ func isHealthy(code codes.Code) bool {
 	return false
 }
 
-// nextLatency returns the estimate after a call. since is the time since the previous one ended.
+// nextLatency returns the estimate after a call of the duration took. since is the time since the previous call ended.
 func nextLatency(previous, took float64, since time.Duration) float64 {
 	took = max(1, took)
 	if previous == 0 {
@@ -201,7 +201,7 @@ func nextLatency(previous, took float64, since time.Duration) float64 {
 }
 
 // nextFailing returns 1 minus the health after a call. A failed call halves the health, and any other call halves the
-// distance to full health. So few failed calls do not change a share, and a recovered endpoint soon has its share again.
+// distance to full health. So rare failed calls hardly change an endpoint's share, and a recovered endpoint soon has its share again.
 func nextFailing(previous float64, failed bool) float64 {
 	if failed {
 		return 1 - max(minHealth, (1-previous)/2)
@@ -212,17 +212,17 @@ func nextFailing(previous float64, failed bool) float64 {
 	return previous / 2
 }
 
-// oldWeight returns the weight of an old value after the time since.
+// oldWeight returns the weight in an average of a value that is since old.
 func oldWeight(since, constant time.Duration) float64 {
 	x := max(0, float64(since)) / float64(constant)
-	if x < linear {
+	if x < maxLinear {
 		return 1 - x
 	}
 	return math.Exp(-x)
 }
 
-// retry reports whether the endpoint should get a test call, to find out whether it has recovered. n is a random number
-// that lets one call in retryOneIn be a test call: if calls are rare, most endpoints have had none for long.
+// retry reports whether the endpoint should get a test call, to find out whether it has recovered. The random number n
+// limits test calls to one in retryOneIn: while calls are rare, most endpoints have had no call for long.
 func (p *peak) retry(now time.Duration, n uint64) bool {
 	lastPick := p.picked.Load()
 	return now-time.Duration(lastPick) > retryAfter && n%retryOneIn == 0 && p.picked.CompareAndSwap(lastPick, int64(now))

@@ -20,9 +20,9 @@ func TestPeak_Estimates(t *testing.T) {
 	}{
 		{"the first latency is the estimate", 0, 5 * ms, time.Hour, 5 * ms, 5 * ms},
 		{"a higher latency raises the estimate soon", 5 * ms, 50 * ms, 100 * time.Millisecond, 33 * ms, 34 * ms},
-		{"... and at once if calls are rare", 5 * ms, 50 * ms, time.Second, 49.9 * ms, 50 * ms},
+		{"a higher latency raises the estimate at once if calls are rare", 5 * ms, 50 * ms, time.Second, 49.9 * ms, 50 * ms},
 		{"a lower latency lowers the estimate slowly", 50 * ms, 5 * ms, time.Second, 45 * ms, 46 * ms},
-		{"... by two thirds in ten seconds", 50 * ms, 5 * ms, decay, 21 * ms, 22 * ms},
+		{"a lower latency lowers the estimate by two thirds in ten seconds", 50 * ms, 5 * ms, decay, 21 * ms, 22 * ms},
 		{"a latency of 0 counts as 1 ns", 0, 0, 0, 1, 1},
 	} {
 		if got := nextLatency(tt.before, tt.took, tt.since); got < tt.least || got > tt.most {
@@ -67,7 +67,7 @@ func TestPeak_CodesThatCountAsFailures(t *testing.T) {
 	var neverSent Stats
 	neverSent.Begin(0)
 	if neverSent.End(true)(balancer.DoneInfo{}); neverSent.UnderWay() != 0 || loadFloat(&neverSent.peak.latency) != 0 {
-		t.Error("a call that was never sent is counted or timed")
+		t.Errorf("after a call that was never sent, %d calls are under way, and the latency is %v, want 0 and 0", neverSent.UnderWay(), loadFloat(&neverSent.peak.latency))
 	}
 	p.end(time.Second, 2*time.Hour, status.Error(codes.Canceled, ""))
 	if got := loadFloat(&p.latency); got < float64(time.Second/2) {
@@ -113,11 +113,11 @@ func TestPeak_Picks(t *testing.T) {
 		t.Errorf("after a second without a call, the slow endpoint gets %d test calls, want 1", 100-n)
 	}
 	if a.retry(now+2*retryAfter, 1) || !a.retry(now+2*retryAfter, retryOneIn) || a.retry(now+2*retryAfter, retryOneIn) {
-		t.Error("the unused endpoint must get exactly one test call, by one in ten random numbers")
+		t.Error("three calls of retry did not return false, true, false: want one test call, for a multiple of retryOneIn")
 	}
 }
 
-// TestPeak_WhileAllStart has endpoints that are all new, as after a deployment, and one that fails, is slow, or hangs (P15).
+// TestPeak_WhileAllStart has only new endpoints, as after a deployment, of which one fails, is slow, or hangs (P15).
 func TestPeak_WhileAllStart(t *testing.T) {
 	for what, end := range map[string]func(x *Stats, now time.Duration){
 		"fails": func(x *Stats, now time.Duration) {

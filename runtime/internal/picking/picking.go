@@ -4,7 +4,7 @@
 //	peakewma.go   the policy etcd_peak_ewma, and its estimates of latency
 //	ringhash.go   the policy ring_hash, and its rings
 //	set.go        the ready members of a tier
-//	shares.go     ... their shares of the calls, also while these grow
+//	shares.go     the members' shares of the calls, also while the shares grow
 //	stats.go      statistics of the calls to an address
 package picking
 
@@ -21,7 +21,7 @@ import (
 // Policy chooses one of the endpoints of a set for a call. It is immutable, and does not know lanes, groups and zones.
 type Policy interface {
 	Traits() Traits
-	// Pick returns the index of a member that is not full. If there is none, it returns Full or Wait. It does not allocate.
+	// Pick returns the index in s of a member that is not full. If there is none, it returns Full or Wait. It does not allocate.
 	Pick(ctx context.Context, o *calloptions.Options, s *Set) int
 }
 
@@ -38,10 +38,10 @@ type Traits struct {
 	Times    bool // the balancer measures the latency of calls
 	Single   bool // one connection at a time serves, as in pick_first
 	Shuffles bool // each process orders the endpoints at random
-	Rings    bool // the set lists members that are not ready, too
+	Rings    bool // the set also records which endpoints of its tier are not ready
 }
 
-// Of returns the policy that a config names, or nil if it is not one of this package.
+// Of returns the policy that a config names, or nil if this package does not have that policy.
 func Of(policy serviceconfig.Policy) Policy {
 	switch c := policy.Config.(type) {
 	case *serviceconfig.PickFirst:

@@ -22,8 +22,8 @@ import (
 // calls. Rings and hashes equal those of gRPC's ring_hash, so both policies send a call to the same instance. See
 // https://github.com/grpc/proposal/blob/master/A42-xds-ring-hash-lb-policy.md and A76.
 type ringHash struct {
-	header               string // request metadata by which calls are hashed
-	minPoints, maxPoints uint64 // points of a ring
+	header               string // the name of the request metadata that is hashed
+	minPoints, maxPoints uint64 // bounds of the number of points in a ring
 }
 
 func newRingHash(c *serviceconfig.RingHash) ringHash {
@@ -31,7 +31,7 @@ func newRingHash(c *serviceconfig.RingHash) ringHash {
 		header:    c.RequestHashHeader,
 		minPoints: cmp.Or(c.MinRingSize, serviceconfig.DefaultMinRingSize), maxPoints: cmp.Or(c.MaxRingSize, serviceconfig.DefaultMaxRingSize),
 	}
-	// gRPC has the same bound, unless a process raises it.
+	// gRPC's ring_hash has the same bound, unless the application raises it there.
 	r.maxPoints = min(r.maxPoints, serviceconfig.DefaultMaxRingSize)
 	r.minPoints = min(r.minPoints, r.maxPoints)
 	return r
@@ -85,7 +85,7 @@ func (s *Set) ring(r ringHash) []point {
 	return s.tier.rings.add(&s.tier.ring, makeRing(names, weights, r.minPoints, r.maxPoints))
 }
 
-// maxRings bounds the cached rings, because each lane and group has its own. The oldest ring is dropped, and made again
+// maxRings bounds the cached rings, because each lane and group has its own ring. The oldest ring is dropped, and made again
 // when a call needs it.
 const maxRings = 64
 
@@ -115,7 +115,7 @@ type ringOf = atomic.Pointer[[]point]
 // point is a point of a ring. Its member gets the calls whose hashes are above the previous point's and at most hash.
 type point struct {
 	hash   uint64
-	member int32 // the index in the tier
+	member int32 // the index of the member in the tier
 }
 
 // makeRing returns the ring of members with names and weights, sorted by hash. minPoints and maxPoints bound the number of points.
@@ -137,7 +137,7 @@ func makeRing(names []string, weights []uint64, minPoints, maxPoints uint64) []p
 	for _, i := range order {
 		target += scale * (float64(weights[i]) / sum)
 		text = append(append(text[:0], names[i]...), '_')
-		for n, name := 0, len(text); n == 0 || float64(len(points)) < target; n++ { // each has at least one, unlike in gRPC
+		for n, name := 0, len(text); n == 0 || float64(len(points)) < target; n++ { // unlike in gRPC, each member has a point
 			text = strconv.AppendInt(text[:name], int64(n), 10)
 			points = append(points, point{xxhash.Sum64(text), i})
 		}

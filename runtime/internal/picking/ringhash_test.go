@@ -32,7 +32,7 @@ func tierOf(rings *Rings, weights ...uint32) *Tier {
 	})
 }
 
-// TestRing_SharesFollowWeights has weights that gRPC's ring_hash cannot distinguish, or whose sum overflows there (P21).
+// TestRing_SharesFollowWeights has weights that gRPC's ring_hash cannot distinguish, or whose sum overflows in gRPC (P21).
 func TestRing_SharesFollowWeights(t *testing.T) {
 	for _, tt := range []struct {
 		weights []uint32
@@ -79,7 +79,7 @@ func TestRing_IsBounded(t *testing.T) {
 		for _, x := range tiers {
 			s := x.NewSet(1, by.Traits(), Settings{})
 			if made := s.ring(by); len(made) == 0 || &made[0] != &s.ring(by)[0] {
-				t.Fatal("two calls of a tier in turn have different rings, or empty ones")
+				t.Fatalf("two successive calls of ring returned different rings, or rings without points (the first has %d points)", len(made))
 			}
 		}
 	}
@@ -90,6 +90,6 @@ func TestRing_IsBounded(t *testing.T) {
 		}
 	}
 	if kept != maxRings || len(rings.cached) != maxRings {
-		t.Errorf("%d tiers have a ring, and the cache has %d, want %d", kept, len(rings.cached), maxRings)
+		t.Errorf("%d tiers have a ring, and the cache has %d rings, want %d of each", kept, len(rings.cached), maxRings)
 	}
 }

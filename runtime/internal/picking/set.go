@@ -11,7 +11,7 @@ import (
 type Tier struct {
 	sequence  Sequence
 	ring      ringOf
-	rings     *Rings // the cache of ring
+	rings     *Rings // the cache that holds ring
 	ringInput func() (names []string, weights []uint64)
 }
 
@@ -36,7 +36,7 @@ type Set struct {
 	size    int // the number of the tier's endpoints
 	members []*Stats
 	weights []uint64 // of the members; nil if the policy does not use weights
-	at      []int32  // the index in members of each endpoint of the tier, or notReady, or connecting; nil without Traits.Rings
+	at      []int32  // for each endpoint of the tier, its index in members, notReady or connecting; nil without Traits.Rings
 
 	table atomic.Pointer[table]
 }
@@ -84,8 +84,8 @@ func (s *Set) LeaveOut(isConnecting bool) {
 // full reports whether a member has MaxCalls calls under way.
 func (s *Set) full(i int) bool { return s.MaxCalls > 0 && s.members[i].UnderWay() >= s.MaxCalls }
 
-// free returns member i unless it is full. Then it draws another by the shares in t, which is nil if all shares are equal.
-// If the drawn members are full, too, free returns any member that is not, or Full.
+// free returns i if member i is not full. If it is full, free draws other members by the shares in t, which is nil if all
+// shares are equal. If the drawn members are full, too, free returns any member that is not full, or Full.
 func (s *Set) free(t *table, i int) int {
 	if !s.full(i) {
 		return i

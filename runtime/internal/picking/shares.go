@@ -9,10 +9,10 @@ import (
 )
 
 const (
-	// steps is the number of steps in which a share grows. A short window has fewer, because a step takes at least minStep.
+	// steps is the number of steps in which a share grows. A short window has fewer steps: a step takes at least minStep.
 	steps   = 100
 	minStep = 50 * time.Millisecond
-	// shareUnits is the full share when weights are multiplied by a share.
+	// shareUnits is the integer that stands for a full share, 1.0, when a weight is multiplied by a share.
 	shareUnits = 10_000
 )
 
@@ -77,7 +77,7 @@ func (s *Set) grown(now time.Duration) (shares []float64, until time.Duration) {
 // grows reports whether the share of member i still grows.
 func (t *table) grows(i int) bool { return t != nil && t.shares != nil && t.shares[i] < 1 }
 
-// find returns the member whose share of the range of uint64 contains n.
+// find returns the index of the member whose part of the range of uint64 contains n.
 func (t *table) find(n uint64) int {
 	at, _ := bits.Mul64(n, t.sums[len(t.sums)-1])
 	low, high := 0, len(t.sums)-1

@@ -31,16 +31,16 @@ func TestSlowStart_Shares(t *testing.T) {
 		later    time.Duration // the time since the address was ready
 		want     float64
 	}{
-		"one that does not say":              {nil, 0, 0, 1},
-		"one that says a huge number":        {map[string]string{endpoint.StartedName: strings.Repeat("9", 30)}, 0, 0, 1},
-		"one that started before the window": {ago(11 * time.Second), 0, 0, 1},
-		"one that started in the window":     {ago(9 * time.Second), 0, 0, 0.1},
-		"one whose clock is ahead":           {ago(-time.Hour), 0, 0, 0.1},
+		"an entry without a start time":      {nil, 0, 0, 1},
+		"an entry with a huge start time":    {map[string]string{endpoint.StartedName: strings.Repeat("9", 30)}, 0, 0, 1},
+		"a server started before the window": {ago(11 * time.Second), 0, 0, 1},
+		"a server started in the window":     {ago(9 * time.Second), 0, 0, 0.1},
+		"a server whose clock is ahead":      {ago(-time.Hour), 0, 0, 0.1},
 		"after half of the window":           {ago(0), 0, 5 * time.Second, 0.55},
 		"after the window":                   {ago(0), 0, 10 * time.Second, 1},
-		"from a percentage":                  {ago(0), 50, 2 * time.Second, 0.6},
-		"from all":                           {ago(0), 100, 2 * time.Second, 1},
-		"time does not go back":              {ago(0), 0, -time.Second, 0.1},
+		"growth that begins at 50 percent":   {ago(0), 50, 2 * time.Second, 0.6},
+		"growth that begins at 100 percent":  {ago(0), 100, 2 * time.Second, 1},
+		"a time before the start of growth":  {ago(0), 0, -time.Second, 0.1},
 	} {
 		var x Stats
 		x.Ready(&endpoint.Endpoint{Metadata: tt.metadata}, now)
@@ -63,11 +63,11 @@ func TestSlowStart_BeginsWithTheServer(t *testing.T) {
 	}
 	x.Ready(&endpoint.Endpoint{Metadata: startedAt(now.Add(time.Second))}, now.Add(3*time.Second))
 	if s := x.start.Load(); s.since != before.since+2*time.Second || !s.valid {
-		t.Errorf("after a restart of the server the slow start is %+v, want a new one", s)
+		t.Errorf("after a restart of the server the slow start is %+v, want a valid one from 2s after %v", s, before.since)
 	}
 }
 
-// starts makes a member ready just after the start of its server.
+// startMember makes member i ready just after the start of its server.
 func (s *Set) startMember(i int, now time.Duration) {
 	s.members[i].Ready(&endpoint.Endpoint{Metadata: startedAt(epoch.Add(now))}, epoch.Add(now))
 }
@@ -77,7 +77,7 @@ func (s *Set) pickAt(policy Policy, now time.Duration) int {
 	if _, ok := policy.(peakEwma); ok {
 		return s.cheapest(now)
 	}
-	s.currentAt(now) // far in the future
+	s.currentAt(now) // stores the table for now, which is so far ahead of the clock that Pick uses this table
 	return policy.Pick(context.Background(), &calloptions.Options{}, s)
 }
 

@@ -13,7 +13,7 @@ import (
 
 // Stats are statistics of the calls to an address. They are kept while gRPC is idle. The zero value has no calls.
 type Stats struct {
-	calls atomic.Int64 // counted calls under way
+	calls atomic.Int64 // the number of counted calls under way
 	peak  peak
 	start atomic.Pointer[start] // nil if the address has its full share of the calls
 }
@@ -46,14 +46,14 @@ func (m *Memory) Len() int {
 	return len(m.stats)
 }
 
-// Keep drops the addresses that used rejects and that have no calls under way.
+// Keep drops each address for which used returns false and which has no calls under way.
 func (m *Memory) Keep(used func(addr string) bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	maps.DeleteFunc(m.stats, func(addr string, x *Stats) bool { return !used(addr) && x.UnderWay() == 0 })
 }
 
-// epoch is the zero of the times that picks store.
+// epoch is the zero of this package's times, which are durations since epoch.
 var epoch = time.Now()
 
 func sinceEpoch() time.Duration { return time.Since(epoch) }
@@ -78,12 +78,12 @@ func (x *Stats) Begin(limit int64) bool {
 	}
 }
 
-// record is a call that is counted and may be timed. gRPC calls done once, when the call ends. The pool keeps a record
-// with its done, so that a pick does not allocate.
+// record is a call that is counted and may be timed. gRPC calls the function done once, when the call ends. The pool keeps
+// a record with its function, so that a pick does not allocate.
 type record struct {
 	stats *Stats
 	timed bool
-	began time.Duration
+	began time.Duration           // the time of the pick, since epoch
 	done  func(balancer.DoneInfo) // r.end
 }
 

@@ -6,16 +6,16 @@
 //	plan.go       the plan: a plan of package plan, and the connections to its endpoints
 //	conn.go       the connection to an address
 //	core.go       the core, which handles events of connections
-//	selection.go  ... and selects the connections that the plan uses
+//	selection.go  the core's selection of the connections that the plan uses
 //	snapshot.go   the part of a view that can take calls
 //	picker.go     picking a connection for a call
-//	target.go     ... for a call that names its instance, or goes to the leader
+//	target.go     picking for a call that names its instance, or goes to the leader
 //	balancer.go   the policy, which is the core's shell, and its queue of events
 //	others.go     another package's policy in place of a plan
 //	switch.go     the balancer that gRPC knows: one policy after another
 //
-// Package plan has the steps from entries to the tiers of a pick, calloptions the options of a call, and picking the
-// policies that choose. Importing the package registers the policies with gRPC, which offers no other way.
+// Package plan has the steps from entries to the tiers of a pick, calloptions has the options of a call, and picking has the
+// policies that choose. Importing package balancer registers the policies with gRPC, which offers no other way.
 package balancer
 
 import (
@@ -31,9 +31,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// policy is the balancer of one ClientConn, and the core's shell. gRPC calls its methods one at a time. SubConns, others and
-// calls report events at any time, on any goroutine, while they hold locks of their own. Such events go into the queue, and
-// the holder of mu handles them.
+// policy is the balancer of one ClientConn, and the core's shell. gRPC calls its methods one at a time. SubConns, another
+// package's policy and calls report events at any time, on any goroutine, while they hold locks of their own. Such events go
+// into the queue, and the holder of mu handles them.
 type policy struct {
 	cc      balancer.ClientConn
 	opts    balancer.BuildOptions
@@ -45,14 +45,14 @@ type policy struct {
 	// mu guards the fields below. No pick and no callback of gRPC takes it.
 	mu       sync.Mutex
 	core     core
-	memory   *picking.Memory // the statistics of calls; the one of attr.Client, if set
-	in       *input          // of the last plan; nil before the first
-	others   *others         // picks in place of the plan, with its own connections; may be nil
-	leader   *leader         // from the resolver; nil without leader methods
+	memory   *picking.Memory // the statistics of calls: those of attr.Client, if it has them
+	in       *input          // the input of the last plan; nil before the first plan
+	others   *others         // another package's policy, which picks in place of the plan; may be nil
+	leader   *leader         // from the resolver; nil if no method is for the leader
 	waking   *time.Timer     // for the core's next selection
-	wakeAt   time.Time       // when waking is due
+	wakeAt   time.Time       // when the timer waking is due
 	reported []string        // problems of the last plan, passed to Client.Report
-	leaves   bool            // passed to Client.CallsLeave
+	leaves   bool            // calls go to the fallback, as Client.CallsLeave was told
 	after    []func()        // to call after mu is unlocked
 	closed   bool
 }
@@ -72,14 +72,14 @@ func (p *policy) do(f func()) {
 	}
 }
 
-// carryOut applies the core's effects and passes queued events to the core, until none is left. Then it gives gRPC a
-// new picker, if one is due.
+// carryOut applies the core's effects and passes queued events to the core, until no effect and no event is left. Then it
+// gives gRPC a new picker, if one is due.
 func (p *policy) carryOut() {
 	publish := p.act()
 	for {
 		p.core.reselect(p.now())
 		publish = p.act() || publish
-		events := p.queue.all()
+		events := p.queue.takeAll()
 		if len(events) == 0 && !p.core.stale {
 			break
 		}
@@ -108,8 +108,8 @@ func (p *policy) tellLeaves(leaves bool) {
 	}
 }
 
-// act applies the core's effects, including further ones that these cause, and reports whether a new picker is due. It runs
-// before the next event, so that events of closed connections are dropped.
+// act applies the core's effects, and further effects that these cause, and reports whether a new picker is due. It runs
+// before the next event is handled, so that events of closed connections are dropped.
 func (p *policy) act() (publish bool) {
 	for {
 		out := p.core.flush()
@@ -176,7 +176,7 @@ func (p *policy) wake(at time.Time) {
 	p.wakeAt = at
 	p.waking = time.AfterFunc(time.Until(at), func() {
 		p.do(func() {
-			p.wakeAt = time.Time{} // after this, carryOut makes the due selection
+			p.wakeAt = time.Time{} // then do calls carryOut, which makes the due selection
 		})
 	})
 }
@@ -224,7 +224,7 @@ func (p *policy) store(s resolver.State, c *config) {
 	p.in, p.leader = in, leaderOf(in.client, leads)
 }
 
-// replan makes a plan of p.in and passes it to the core. It returns the endpoints for another package's policy.
+// replan makes a plan of p.in and passes the plan to the core. It returns the endpoints for another package's policy.
 func (p *policy) replan() (endpoints []resolver.Endpoint) {
 	in := *p.in
 	next := targetsOnly(&in, errTargetsOnly)
@@ -254,7 +254,7 @@ func (p *policy) forget() {
 	p.memory.Keep(func(addr string) bool { return p.core.conns[addr] != nil })
 }
 
-// report reports the problems of a plan that the previous plan did not have.
+// report passes on the problems of a plan that the previous plan did not have.
 func (p *policy) report(reports []string) {
 	for _, report := range reports {
 		if !slices.Contains(p.reported, report) {
@@ -317,11 +317,11 @@ func (p *policy) Close() {
 
 // queue holds events from any goroutine until they are handled one by one. It is safe for concurrent use.
 type queue struct {
-	start func() // schedules calls of all until all returns nothing; called with mu held, so it must not block
+	start func() // schedules calls of takeAll until the queue is empty; runs with mu held, so it must not block
 
 	mu        sync.Mutex
 	events    []func()
-	scheduled bool // start was called, and all has returned events ever since
+	scheduled bool // start was called, and each takeAll since then has returned events
 }
 
 // put appends an event. It may be called with any lock held.
@@ -335,8 +335,8 @@ func (q *queue) put(event func()) {
 	}
 }
 
-// all removes and returns all events. If the queue is empty, the next event calls start again.
-func (q *queue) all() []func() {
+// takeAll removes and returns all events. If there were none, the next put calls start again.
+func (q *queue) takeAll() []func() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	events := q.events

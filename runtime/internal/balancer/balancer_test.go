@@ -14,7 +14,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// TestPolicy_MarshalsItsConfig compares a marshalled config with its source. Package serviceconfig checks configs.
+// TestPolicy_MarshalsItsConfig compares a marshalled config with its source. Package serviceconfig tests how configs are parsed.
 func TestPolicy_MarshalsItsConfig(t *testing.T) {
 	c := mustConfig(t, `{"subset":2,"drain":["x"],"childPolicy":[{"nope":{}},{"pick_first":{}}]}`)
 	text, err := json.Marshal(c)
@@ -37,8 +37,8 @@ func TestPolicy_WithoutEndpoints(t *testing.T) {
 		in    connectivity.State
 	}{
 		{"nothing is known", attr.State{Pending: true}, "waits", connectivity.Connecting},
-		{"there is none", attr.State{Err: none}, none.Error(), connectivity.TransientFailure},
-		{"a bare resolver has none", attr.State{}, `etcd: no endpoint of "" is known`, connectivity.TransientFailure},
+		{"the key has no endpoint", attr.State{Err: none}, none.Error(), connectivity.TransientFailure},
+		{"a bare resolver has no endpoint", attr.State{}, `etcd: no endpoint of "" is known`, connectivity.TransientFailure},
 		{"nothing is known again", attr.State{Pending: true}, "waits", connectivity.Connecting},
 	} {
 		r.updateState(``, tt.state)
@@ -50,19 +50,19 @@ func TestPolicy_WithoutEndpoints(t *testing.T) {
 	r.expect(t.Context(), "after a resolver's error", none.Error())
 	r = newRig(t)
 	r.policy.ResolverError(none)
-	r.expect(t.Context(), "after a resolver's error before all else", none.Error())
+	r.expect(t.Context(), "after a resolver's error before any state", none.Error())
 }
 
-// TestPolicy_ServesLastKnownEndpoints starts with the last known endpoints. Calls go to reachable endpoints. Without any, calls
-// wait until etcd has answered.
+// TestPolicy_ServesLastKnownEndpoints starts with the last known endpoints. Calls go to reachable ones. While none can be
+// reached, calls wait until etcd has answered.
 func TestPolicy_ServesLastKnownEndpoints(t *testing.T) {
 	r := newRig(t)
 	r.refuse("a")
 	r.updateState(``, attr.State{Endpoints: endpointsOf("a", "b"), Pending: true})
-	r.expect(t.Context(), "with one that can be reached", "b")
+	r.expect(t.Context(), "while only b can be reached", "b")
 	r.updateState(``, attr.State{Endpoints: endpointsOf("a"), Pending: true})
 	r.set("b", connectivity.Idle)
-	r.expect(t.Context(), "while etcd is yet to answer", "waits")
+	r.expect(t.Context(), "before etcd has answered", "waits")
 	r.update(``, "a")
 	r.expect(t.Context(), "once etcd has answered", errRefused.Error())
 }
@@ -105,7 +105,7 @@ func TestQueue(t *testing.T) {
 	note := func(what string) func() { return func() { done.WriteString(what) } }
 	take := func(events string, starts int) {
 		t.Helper()
-		for _, event := range q.all() {
+		for _, event := range q.takeAll() {
 			event()
 		}
 		if done.String() != events || started != starts {
@@ -116,7 +116,7 @@ func TestQueue(t *testing.T) {
 	q.put(note("a"))
 	q.put(func() { q.put(note("c")); note("b")() })
 	take("ab", 1)
-	take("c", 1) // all is called again without another start
+	take("c", 1) // takeAll is called again without another start
 	take("", 1)
 	q.put(note("d"))
 	take("d", 2)

@@ -23,8 +23,8 @@ func bound(most int, child string) string {
 	return fmt.Sprintf(`"maxConcurrentRequests":%d,"childPolicy":[%s]`, most, child)
 }
 
-// fill begins calls until one fails, which must be because of the bound. It returns a function that ends the calls, and the
-// number of calls at each instance.
+// fill begins calls until a call fails, which must be because of the bound. end ends the calls, and at has the number of calls
+// at each instance.
 func (r *rig) fill(ctx context.Context) (end func(), at map[string]int) {
 	r.t.Helper()
 	at = make(map[string]int)
@@ -61,7 +61,7 @@ func TestBound_Holds(t *testing.T) {
 			end, at := r.fill(t.Context())
 			ends = append(ends, end)
 			if got := r.whereNamed(calloptions.Target{Instance: "1"}); !strings.Contains(got, "code = Unavailable") || !strings.Contains(got, "max_concurrent_requests") {
-				t.Errorf("%s: under a bound of %d, a call to a full instance got %q, want an error", child, tt.bound, got)
+				t.Errorf("%s: under a bound of %d, a call to a full instance got %q, want Unavailable by max_concurrent_requests", child, tt.bound, got)
 			}
 			for _, name := range specs {
 				if at[name] != tt.room {
@@ -84,8 +84,8 @@ func TestBound_Holds(t *testing.T) {
 	}
 }
 
-// TestBound_SkipsFullEndpoints opens calls of one affinity key until all endpoints are full. Endpoints that have left get no
-// calls (P13).
+// TestBound_SkipsFullEndpoints begins calls with one affinity key until all endpoints are full. The endpoint that has left gets
+// no calls (P13).
 func TestBound_SkipsFullEndpoints(t *testing.T) {
 	for name, config := range map[string]string{
 		"the next on the ring": ring,
@@ -102,8 +102,8 @@ func TestBound_SkipsFullEndpoints(t *testing.T) {
 	}
 }
 
-// TestBound_CountsCallsByAddress fills an address. Then the address has no connection for a while, moves to the fallback, or
-// gets a new policy, as when outlier detection is added to the config (P13). It stays full.
+// TestBound_CountsCallsByAddress fills an address. The address stays full when it then has no connection for a while, moves to
+// the fallback, or gets a new policy, as when outlier detection is added to the config (P13).
 func TestBound_CountsCallsByAddress(t *testing.T) {
 	const most = `"maxConcurrentRequests":1`
 	for name, meanwhile := range map[string]func(r *rig) *rig{
@@ -138,7 +138,7 @@ func TestBound_CountsCallsByAddress(t *testing.T) {
 		r.update(most, "a", "b")
 		r.fill(t.Context())
 		if _, at := meanwhile(r).fill(t.Context()); len(at) > 0 {
-			t.Errorf("%s: further calls are at %v, want none", name, at)
+			t.Errorf("%s: the further calls at each instance are %v, want none", name, at)
 		}
 	}
 }

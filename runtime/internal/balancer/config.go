@@ -26,7 +26,7 @@ type config struct {
 	others *othersConfig  // nil if our policy picks
 }
 
-// defaultConfig returns the config for gRPC service configs that give this policy none.
+// defaultConfig returns the policy's config for gRPC service configs that have no config for the policy.
 var defaultConfig = sync.OnceValues(func() (*config, error) { return parseConfig(json.RawMessage("{}")) })
 
 func parseConfig(text json.RawMessage) (*config, error) {
@@ -41,7 +41,7 @@ func parseConfig(text json.RawMessage) (*config, error) {
 	return c, nil
 }
 
-// parseChild selects the policy that picks: the first child policy that is one of ours, or is linked into the program.
+// parseChild selects the policy that picks: the first child policy that is ours, or that the program links.
 func (c *config) parseChild() error {
 	policy, err := serviceconfig.FirstLinked(c.ChildPolicy, func(name string) bool { return serviceconfig.Ours(name) || balancer.Get(name) != nil })
 	if err != nil {
@@ -91,8 +91,8 @@ func newPolicy(cc balancer.ClientConn, opts balancer.BuildOptions) *policy {
 	return p
 }
 
-// alone is the builder of one of our child policies for service configs that name it, such as "etcd_weighted", at the top
-// level in place of "etcd".
+// alone is a builder for service configs that name one of our child policies, such as "etcd_weighted", at the top level in
+// place of "etcd".
 type alone struct {
 	builder
 	name string

@@ -21,9 +21,9 @@ type conn struct {
 
 	// The core owns the fields below.
 	endpoint resolver.Endpoint
-	state    connectivity.State // the SubConn's; Connecting from the dial on
+	state    connectivity.State // the state of the SubConn; Connecting from the dial on
 	inPlan   bool               // the endpoint is in the plan, and has not left
-	selected uint64             // the number of the last selection of connections that has conn
+	selected uint64             // the number of the last selection of connections that includes conn
 	named    bool               // a call has named the instance: conn stays open while the instance exists
 	triedAt  time.Time          // when conn was last dialed, or its health became unknown
 	closeAt  time.Time          // when to close the unused conn; zero means never
@@ -33,10 +33,10 @@ type conn struct {
 type condition struct {
 	readiness readiness
 	subConn   balancer.SubConn // for calls that name the instance; nil unless connected and without a failing health check
-	err       error            // why readiness is failing
+	err       error            // why the connection is failing; nil if it is not
 }
 
-// forPlan returns the SubConn for calls without a named instance, nil if it cannot take them.
+// forPlan returns the SubConn for calls without a named instance, or nil if the connection cannot take such calls.
 func (c *condition) forPlan() balancer.SubConn {
 	if c.readiness != ready {
 		return nil
@@ -49,7 +49,7 @@ type readiness int8
 
 const (
 	trying  readiness = iota // new, idle, connecting, or of unknown health; calls wait for the connection
-	joining                  // trying for the first time while other endpoints serve, so that calls do not wait
+	joining                  // trying for the first time while other endpoints serve; calls do not wait for the connection
 	late                     // trying for longer than readyTimeout: other endpoints are tried
 	ready                    // connected, and not known to be unhealthy
 	failing                  // the last attempt failed, or the endpoint is unhealthy or ejected

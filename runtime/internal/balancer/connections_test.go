@@ -25,7 +25,7 @@ func TestConnections_OnePerAddress(t *testing.T) {
 		specs = append(specs, fmt.Sprintf("%c v%d %c", 'a'+i, i%2+1, 'x'+i%3))
 	}
 	r.update("", specs...)
-	for _, s := range r.open() { // attempts to connect hang after this
+	for _, s := range r.open() { // from now on, attempts to connect hang
 		r.hangs[s.addrs[0].Addr] = true
 	}
 	const drain = `"drain":["a"]`
@@ -48,11 +48,11 @@ func TestConnections_OnePerAddress(t *testing.T) {
 		r.expect(named(name), "by name, again", name)
 	}
 	if made, open := len(r.made), len(r.open()); made != 20 || open != 20 {
-		t.Errorf("%d connections were made, and %d are open, want 20", made, open)
+		t.Errorf("%d connections were made, and %d are open, want 20 and 20", made, open)
 	}
 }
 
-// TestConnections_LateStatesAreDropped reports a state of a closed connection.
+// TestConnections_LateStatesAreDropped makes gRPC report a state of a connection that the policy has closed.
 func TestConnections_LateStatesAreDropped(t *testing.T) {
 	r := newRig(t)
 	r.update("", "a")
@@ -65,11 +65,11 @@ func TestConnections_LateStatesAreDropped(t *testing.T) {
 	r.made[0].listener(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure})
 	r.settle()
 	if len(r.made) != 2 || !conn.is(ready) {
-		t.Errorf("%d connections were made, and the last has the condition %+v, want 2 and ready", len(r.made), conn.current.Load())
+		t.Errorf("%d connections were made, and the last one has the condition %+v, want 2 and the readiness ready", len(r.made), conn.current.Load())
 	}
 }
 
-// TestConnections_WatchHealthAgain changes the health config. gRPC uses the config in force when a watch begins (R8).
+// TestConnections_WatchHealthAgain changes the health config. gRPC reads that config only when a watch begins (R8).
 func TestConnections_WatchHealthAgain(t *testing.T) {
 	r := newRig(t)
 	for i, health := range []string{"", "acme.User", "acme.User", "acme.Shop"} {
@@ -81,7 +81,7 @@ func TestConnections_WatchHealthAgain(t *testing.T) {
 }
 
 // TestConnections_RetriesRestartedServersAtOnce registers a failed server again at its address: gRPC's backoff of up to two minutes
-// belongs to the previous server. If an entry cannot record a start time, a held entry that reappears counts as a restart.
+// concerns the previous server. If entries have no start times, the return of a held entry counts as a restart.
 func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
 	started := func(at string) attr.State {
 		a := &endpoint.Endpoint{Instance: "a", Addr: "a:1", Metadata: map[string]string{endpoint.StartedName: at}}
@@ -109,15 +109,16 @@ func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
 		reached(tt.before)
 		clear(r.down)
 		if reached(tt.before) {
-			t.Errorf("%s: before the restart, a call reached the server during gRPC's backoff, want no attempt", name)
+			t.Errorf("%s: before the restart, a call reached the server during gRPC's backoff, want no call to reach it", name)
 		}
 		if !reached(tt.after) {
-			t.Errorf("%s: after the restart, no call reached the server, want an attempt at once", name)
+			t.Errorf("%s: after the restart, the call did not reach the server, want it to connect at once", name)
 		}
 	}
 }
 
-// TestConnections_SubsetSkipsUnreachable makes endpoints of a subset, or of a client's limit, fail or hang. Others replace them.
+// TestConnections_SubsetSkipsUnreachable makes the first endpoints of a subset, or within a client's limit, fail or hang. The next
+// endpoints replace them.
 func TestConnections_SubsetSkipsUnreachable(t *testing.T) {
 	fleet := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
 	for name, client := range map[string]planning.Client{"subset": {Subset: 2, Seed: seedOfTests}, "bound": {Most: 2, Seed: seedOfTests}} {
@@ -144,8 +145,8 @@ func TestConnections_SubsetSkipsUnreachable(t *testing.T) {
 }
 
 // TestConnections_BoundsSilentEndpoints has a client with a limit of 40 endpoints, and 400 endpoints that neither accept nor
-// refuse connections. Then 400 at other addresses replace them, twice. Calls go to the fallback at once. At last one endpoint
-// accepts connections, and the client reaches it.
+// refuse connections. Twice, 400 at new addresses replace the previous 400. Calls go to the fallback within 2 s. At last one
+// endpoint accepts connections, and calls go to that endpoint.
 func TestConnections_BoundsSilentEndpoints(t *testing.T) {
 	r := newRig(t)
 	r.client = &attr.Client{Client: planning.Client{Most: 40, Seed: seedOfTests}}
@@ -163,9 +164,9 @@ func TestConnections_BoundsSilentEndpoints(t *testing.T) {
 				t.Fatalf("%d connections are open, want at most %d", open, most)
 			}
 		}
-		r.expect(t.Context(), "all of them hang", "away")
+		r.expect(t.Context(), "while all endpoints hang", "away")
 	}
-	last := 399 // the number of the last untried endpoint
+	last := 399 // the number of the last endpoint that was not tried
 	for r.last(fmt.Sprintf("z%d:1", last)) != nil {
 		last--
 	}
@@ -180,7 +181,7 @@ func TestConnections_BoundsSilentEndpoints(t *testing.T) {
 		r.settle()
 		r.pass(readyTimeout)
 	}
-	r.expect(t.Context(), "one answers", answers)
+	r.expect(t.Context(), "once one endpoint answers", answers)
 }
 
 // TestConnections_AcceptUnusualEndpoints uses every policy with unusual endpoints.
@@ -200,13 +201,13 @@ func TestConnections_AcceptUnusualEndpoints(t *testing.T) {
 		for _, tt := range []struct {
 			name  string
 			fleet []resolver.Endpoint
-			want  int // the number of addresses that calls go to
+			want  int // the number of addresses that calls may go to
 		}{
 			{"no endpoint", nil, 0},
 			{"without an address", []resolver.Endpoint{{}}, 0},
 			{"one of two without an address", []resolver.Endpoint{{}, bare("a:1")}, 1},
-			{"one address twice", []resolver.Endpoint{bare("a:1"), bare("a:1")}, 1},
-			{"one id twice", []resolver.Endpoint{ofEtcd("a", "a:1", 0), ofEtcd("a", "a:2", 0)}, 2},
+			{"two with one address", []resolver.Endpoint{bare("a:1"), bare("a:1")}, 1},
+			{"two with one id", []resolver.Endpoint{ofEtcd("a", "a:1", 0), ofEtcd("a", "a:2", 0)}, 2},
 			{"weights of 0", []resolver.Endpoint{ofEtcd("a", "a:1", 0), ofEtcd("b", "b:1", 0)}, 2},
 			{"maximal weights", heavy, 1000},
 		} {
@@ -218,7 +219,7 @@ func TestConnections_AcceptUnusualEndpoints(t *testing.T) {
 			for range 200 {
 				addr, _, err := r.begin(t.Context(), "/s.A/M")
 				if (err != nil) != (tt.want == 0) {
-					t.Fatalf("policy %s, endpoints %q: a call returned %q, %v, want an error: %v", way, tt.name, addr, err, tt.want == 0)
+					t.Fatalf("policy %s, endpoints %q: a call went to %q with the error %v, want an error: %v", way, tt.name, addr, err, tt.want == 0)
 				}
 				reached[addr] = true
 			}
@@ -241,6 +242,6 @@ func TestConnections_StatisticsOutliveThem(t *testing.T) {
 	idled("a", "b")
 	a, b := memory.Of("a:1"), memory.Of("b:1")
 	if idled("a"); memory.Len() != 1 || memory.Of("a:1") != a || memory.Of("b:1") == b {
-		t.Error("the statistics of a were dropped though the key has it, or those of b were kept though it has left")
+		t.Error("the statistics of a were dropped though a is registered, or those of b were kept though b has left")
 	}
 }

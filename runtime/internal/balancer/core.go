@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// linger is how long an unused connection is kept, because the next plan may use it. If the servers that replaced its
-	// server leave, too, as in a failure of many, calls use it as a last resort.
+	// linger is how long an unused connection is kept, because the next plan may use it. If all servers of the next plan fail,
+	// calls use the connection as a last resort.
 	linger = 5 * time.Second
 	// attemptDelay is how long one attempt to connect may take before another endpoint is tried in parallel, as in gRPC's
 	// pick_first (A61).
@@ -24,11 +24,11 @@ const (
 	// readyTimeout bounds how long calls wait for an endpoint that is connecting or has not reported its health. After that, the
 	// endpoint is late. gRPC gives up on a connection only after 20 s, and a health service may never answer.
 	readyTimeout = time.Second
-	// minSilent bounds the late endpoints of a tier that are tried concurrently, if the tier's limit is lower: see core.reach.
+	// minSilent is the least bound of the late endpoints of a tier that are tried concurrently: see core.reach.
 	minSilent = 32
 )
 
-// errUnhealthy is the error of calls to an unhealthy endpoint if gRPC gives no reason, as for an ejected endpoint.
+// errUnhealthy is the error of calls to an unhealthy endpoint for which gRPC gives no reason, such as an ejected endpoint.
 var errUnhealthy = errors.New("etcd: the endpoint is not healthy, or outlier detection has ejected it")
 
 // core decides which connections exist. Its methods handle events. They record effects and do no I/O.
@@ -41,7 +41,7 @@ type core struct {
 	plan    *plan
 
 	selection uint64            // the number of the last selection of connections
-	counts    [numReadiness]int // of the selected connections, by readiness
+	counts    [numReadiness]int // the numbers of selected connections, by readiness
 	leaves    bool              // connections to the fallback are selected
 	stale     bool              // another selection is due now
 	lookAt    time.Time         // when the next selection is due; zero means never
@@ -50,7 +50,7 @@ type core struct {
 	out   effects
 }
 
-// effects are commands for the shell, which applies steps in order, and then publishes a picker if publish is set.
+// effects are commands for the shell. It applies the steps in order, and then publishes a picker if publish is set.
 type effects struct {
 	steps   []step
 	publish bool
@@ -66,7 +66,7 @@ type action int
 
 const (
 	dial     action = iota // connect
-	watch                  // watch the health
+	watch                  // watch the connection's health
 	shutDown               // close
 )
 
@@ -143,7 +143,7 @@ func (c *core) left(next *input) (left []resolver.Endpoint) {
 	return left
 }
 
-// renew replaces the endpoint of conn with its newest entry.
+// renew replaces the endpoint of conn with ep, the newest one at its address.
 func (c *core) renew(conn *conn, ep resolver.Endpoint, now time.Time) {
 	if hasRestarted(conn.endpoint, ep) {
 		c.restart(conn)
@@ -163,7 +163,7 @@ func (c *core) restartHeld(previous, next *input) {
 	}
 }
 
-// restart handles a restart of the server of conn. It ends an attempt to connect or a backoff, which concern the old server.
+// restart handles a restart of the server of conn. It ends an attempt to connect or a backoff, which concerns the old server.
 func (c *core) restart(conn *conn) {
 	if conn.state == connectivity.Connecting || conn.state == connectivity.TransientFailure {
 		c.close(conn)
@@ -225,7 +225,7 @@ func (c *core) changed(conn *conn, s balancer.SubConnState, now time.Time) {
 	case connectivity.Connecting:
 	case connectivity.Ready:
 		c.do(watch, conn)
-		if c.plan.in.health == "" { // without a health check, calls that name the instance may use it at once
+		if c.plan.in.health == "" { // without a health check, calls that name the instance may use conn at once
 			next := *conn.current.Load()
 			next.subConn = conn.subConn
 			if c.set(conn, &next); conn.named {
@@ -242,11 +242,11 @@ func (c *core) changed(conn *conn, s balancer.SubConnState, now time.Time) {
 			c.connect(conn, false, now)
 		}
 	}
-	c.follow()
+	c.markStale()
 }
 
-// follow makes another selection due if selections depend on the conditions of connections.
-func (c *core) follow() {
+// markStale makes another selection due if selections depend on the readiness of connections.
+func (c *core) markStale() {
 	c.stale = c.stale || c.plan.selectsByReadiness()
 }
 
@@ -256,7 +256,7 @@ func (c *core) opened() {
 	c.publish()
 }
 
-// reselect makes the selection that is due, if any. One selection may follow many events.
+// reselect makes a selection if one is due. One selection may follow many events.
 func (c *core) reselect(now time.Time) {
 	if c.plan != nil && (c.stale || !c.lookAt.IsZero() && !now.Before(c.lookAt)) {
 		c.selectConns(now, false)
@@ -284,10 +284,10 @@ func (c *core) health(conn *conn, s balancer.SubConnState, now time.Time) {
 			c.await(conn, now)
 		}
 	}
-	c.follow()
+	c.markStale()
 }
 
-// watchAgain restarts the health watches: gRPC uses the service config that is in force when a watch begins.
+// watchAgain restarts the health watches, because gRPC reads the service config only when a watch begins.
 func (c *core) watchAgain() {
 	for _, conn := range c.all {
 		if conn.state == connectivity.Ready {
@@ -304,7 +304,7 @@ func (c *core) closeAll() {
 	c.conns, c.all, c.plan = nil, nil, nil
 }
 
-// publish makes a new picker due. When gRPC gets it, gRPC picks again for waiting calls.
+// publish makes a new picker due. When gRPC gets the picker, it picks again for waiting calls.
 func (c *core) publish() {
 	c.epoch.Add(1)
 	c.out.publish = true

@@ -20,27 +20,27 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// walked is a core in a walk through event orders, with its applied effects. A copy repeats all events.
+// walked is a core in a walk through orders of events. It also records the core's effects. The method copy repeats all events.
 type walked struct {
 	*walks
 	core   core
 	now    time.Time
-	fleet  [3]int // the variant of each endpoint; 0 means no entry, and 3 the first variant, in the fallback
+	fleet  [3]int // for each endpoint, the number of its variant, 1 or 2; 0 means no entry, and 3 variant 1 in the fallback
 	config int
-	health map[*conn]bool // health is watched
+	health map[*conn]bool // true if the health of the connection is watched
 	wake   time.Time
 	asks   bool     // a call has opened a view
 	done   []string // the events so far
 	broken string
 }
 
-// walks are the events of a walk.
+// walks has the configs and the possible events of walks.
 type walks struct {
 	configs []*config
 	events  []string
 }
 
-// variants are the entries that each endpoint may have.
+// variants has, for each endpoint, the two entries that the endpoint may have.
 var variants = func() (all [3][]resolver.Endpoint) {
 	for i, name := range []string{"a", "b", "c"} {
 		for _, says := range []string{"v1 x s.A/M", "v2 y s.A/M,New"} {
@@ -76,7 +76,7 @@ func newWalks(t *testing.T, texts ...string) *walks {
 	}
 	for _, addr := range []string{"a:1", "b:1", "c:1"} {
 		for _, what := range []string{"ready", "fails", "ends", "idle", "well", "unwell"} {
-			if what != "unwell" || addr != "c:1" { // no walk reaches that event
+			if what != "unwell" || addr != "c:1" { // no walk reaches this event
 				w.events = append(w.events, what+" "+addr)
 			}
 		}
@@ -87,7 +87,7 @@ func newWalks(t *testing.T, texts ...string) *walks {
 
 func noStats(string) *picking.Stats { return new(picking.Stats) }
 
-// begin returns a walk without events so far.
+// begin returns a walk in which no event has happened yet.
 func (ws *walks) begin() *walked {
 	w := &walked{walks: ws, core: newCore(noStats), now: time.Now(), fleet: [3]int{1, 1, 0}, health: make(map[*conn]bool)}
 	w.update()
@@ -120,7 +120,7 @@ func (w *walked) happen(event int) bool {
 	}
 	for _, conn := range had {
 		if conn.state == connectivity.Ready && !slices.Contains(w.core.plan.conns, conn) {
-			w.breaks("who has left, healthy or not, is the last resort while it is connected: %s is not", conn.addr)
+			w.breaks("an endpoint that has left stays a last resort while it is connected: %s is not in the plan", conn.addr)
 		}
 	}
 	for i, c := range before {
@@ -129,15 +129,15 @@ func (w *walked) happen(event int) bool {
 		if c.conn == nil || walkedCalls[i].method == "New" && attr.Endpoint(c.conn.endpoint).Version == "v1" { // v1 lacks the method
 			continue
 		}
-		lazy := walkedCalls[i].lane != "" && w.core.plan.picksSome() // the first call of a lane connects it
+		lazy := walkedCalls[i].lane != "" && w.core.plan.picksSome() // a lane's first call connects the lane's endpoints
 		p := w.core.plan
 		at := slices.Index(p.conns, c.conn)
-		moved := at >= 0 && at < p.Live && !w.mayServe(c.conn, i)                                                                   // into a lane, or out of one
-		if v := p.views[p.Lane(walkedCalls[i].lane)]; v != nil && v != p.base && v.anyBefore(planning.Away, readiness.isExpected) { // a call of a lane waits while the lane connects
+		moved := at >= 0 && at < p.Live && !w.mayServe(c.conn, i)                                                                   // the endpoint moved into a lane, or out of one
+		if v := p.views[p.Lane(walkedCalls[i].lane)]; v != nil && v != p.base && v.anyBefore(planning.Away, readiness.isExpected) { // a call of a lane waits while the lane's endpoints connect
 			continue
 		}
 		if update && after.conn == nil && c.conn.is(ready) && !strict && !lazy && !moved {
-			w.breaks("a change of plan loses no call: %v was served by %s, and now %v", walkedCalls[i], c.conn.addr, after.err)
+			w.breaks("a change of plan loses no call: %v was served by %s, and now gets the error %v", walkedCalls[i], c.conn.addr, after.err)
 		}
 	}
 	return true
@@ -159,13 +159,13 @@ func (w *walked) picker() *picker {
 	return &picker{targets: &targets{}, epoch: w.core.epoch.Load(), newest: &w.core.epoch, plan: w.core.plan}
 }
 
-// pickBy makes a call of each kind with a picker that is about to be replaced.
+// pickBy makes a call of each kind with before, a picker that is about to be replaced.
 func (w *walked) pickBy(before *picker) {
 	for i := range walkedCalls {
 		info, _ := infoOf(i)
 		result, err := before.Pick(info)
 		if err == nil && result.SubConn == nil || err != nil && !errors.Is(err, balancer.ErrNoSubConnAvailable) && before.epoch < w.core.epoch.Load() {
-			w.breaks("a call that another picker may serve waits for it: %v gets %v", walkedCalls[i], err)
+			w.breaks("a call that the next picker may serve waits for that picker: %v gets the error %v", walkedCalls[i], err)
 		}
 	}
 }
@@ -175,7 +175,7 @@ func (w *walked) picks() (all []picked) {
 	p := w.picker()
 	for i := range walkedCalls {
 		info, _ := infoOf(i)
-		for _, v := range p.plan.called() { // each view is refreshed
+		for _, v := range p.plan.called() { // makes the pick refresh the view
 			v.last.Store(nil)
 		}
 		result, err := p.Pick(info)
@@ -190,7 +190,7 @@ func (w *walked) picks() (all []picked) {
 	return all
 }
 
-// mayServe reports whether a connection is ready and may serve a call by the plan, other than as a last resort.
+// mayServe reports whether a connection is ready, and the plan lets it serve a call, but not as a last resort.
 func (w *walked) mayServe(conn *conn, call int) bool {
 	p := w.core.plan
 	if conn.current.Load().readiness != ready {
@@ -318,7 +318,7 @@ func (w *walked) tell(conn *conn, what string) bool {
 	case what == "fails" && connecting:
 		w.core.changed(conn, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("refused")}, w.now)
 		if again && w.core.epoch.Load() > epoch {
-			w.breaks("while others serve, what fails again makes no picker: %s does", conn.addr)
+			w.breaks("while others serve, a connection that fails again makes no new picker due: %s does", conn.addr)
 		}
 	case what == "ends" && conn.state == connectivity.Ready, what == "idle" && conn.state == connectivity.TransientFailure:
 		delete(w.health, conn)
@@ -337,10 +337,10 @@ func (w *walked) tell(conn *conn, what string) bool {
 // walkedSubConn stands for a SubConn of gRPC.
 type walkedSubConn struct {
 	balancer.SubConn
-	busy bool // Connect was called, and the state is not idle again
+	busy bool // Connect was called, and the state has not been idle since
 }
 
-// carryOut applies effects.
+// carryOut applies the core's effects.
 func (w *walked) carryOut() {
 	for {
 		w.core.reselect(w.now)
@@ -428,7 +428,7 @@ func (w *walked) settle() string {
 	})
 	if timed {
 		if w.wake.IsZero() {
-			return "nothing happens, and something is left over"
+			return "a connection is to be closed or made, but no time is set for that"
 		}
 		w.do("time 5s")
 		return "time passes"
@@ -438,7 +438,7 @@ func (w *walked) settle() string {
 	}
 	for i, c := range w.picks() {
 		if v2 := slices.Contains(w.fleet[:], 2); c.err != nil && (walkedCalls[i].lane == "" || !w.core.plan.HasLanes() || v2) {
-			return fmt.Sprintf("in a settled state %v gets %v", walkedCalls[i], c.err)
+			return fmt.Sprintf("while all connections are ready, %v gets the error %v", walkedCalls[i], c.err)
 		}
 	}
 	return ""
@@ -446,7 +446,7 @@ func (w *walked) settle() string {
 
 var coreRules = []modelcheck.Rule[walked]{
 	{Name: "always", Broken: func(_, w *walked) string { return w.broken }},
-	{Name: "P1, P2: a call goes to what may be called, and serves it", Broken: func(_, w *walked) string {
+	{Name: "P1, P2: a call goes to an endpoint that may be called and serves the method", Broken: func(_, w *walked) string {
 		for i, c := range w.picks() {
 			if c.conn == nil {
 				continue
@@ -459,7 +459,7 @@ var coreRules = []modelcheck.Rule[walked]{
 				return int(m) < w.core.plan.Live && endpointOf(&w.core.plan.All[m]).Version == "v2"
 			})
 			if says := attr.Endpoint(w.core.plan.All[at]); walkedCalls[i].method == "New" && served && says.Version == "v1" {
-				return fmt.Sprintf("%v goes to %s, which does not serve it", walkedCalls[i], c.conn.addr)
+				return fmt.Sprintf("%v goes to %s, which does not serve the method", walkedCalls[i], c.conn.addr)
 			}
 		}
 		return ""
@@ -468,7 +468,7 @@ var coreRules = []modelcheck.Rule[walked]{
 		for i, c := range w.picks() {
 			for _, conn := range w.core.plan.conns {
 				if c.err != nil && w.mayServe(conn, i) {
-					return fmt.Sprintf("%v gets %v, and %s is ready", walkedCalls[i], c.err, conn.addr)
+					return fmt.Sprintf("%v gets the error %v, though %s is ready", walkedCalls[i], c.err, conn.addr)
 				}
 			}
 		}
@@ -481,44 +481,44 @@ var coreRules = []modelcheck.Rule[walked]{
 			}
 			for _, conn := range w.core.plan.conns[:w.core.plan.Live] {
 				if w.mayServe(conn, i) {
-					return fmt.Sprintf("%v goes to %s, and %s is ready", walkedCalls[i], c.conn.addr, conn.addr)
+					return fmt.Sprintf("%v goes to %s, though %s is ready", walkedCalls[i], c.conn.addr, conn.addr)
 				}
 			}
 		}
 		return ""
 	}},
-	{Name: "what is to be closed or made later is looked at", Broken: func(_, w *walked) string {
+	{Name: "the core wakes for each connection that is to be closed or becomes late", Broken: func(_, w *walked) string {
 		for _, conn := range w.core.all {
 			if !conn.closeAt.IsZero() && w.wake.IsZero() {
-				return conn.addr + " waits, and nobody looks"
+				return conn.addr + " is to be closed, but no wake-up is set"
 			}
 		}
 		late := slices.ContainsFunc(w.core.all, func(conn *conn) bool {
 			return conn.isAwaited() && (w.wake.IsZero() || w.wake.After(conn.triedAt.Add(readyTimeout)))
 		})
 		if late {
-			return "one takes long to connect, and nobody looks"
+			return "a connection may become late, but no wake-up is set for that time"
 		}
 		return ""
 	}},
-	{Name: "what is wanted is connected to, and what is not known is closed", Broken: func(_, w *walked) string {
+	{Name: "a connection that is wanted is made, and one that is not wanted is closed", Broken: func(_, w *walked) string {
 		kinds := [numReadiness]int{}
 		for _, conn := range w.core.all {
 			if w.core.isSelected(conn) {
 				kinds[conn.current.Load().readiness]++
 			}
 			if (w.core.isSelected(conn) && conn.inPlan || conn.named) && conn.state == connectivity.Idle {
-				return conn.addr + " is not connected to"
+				return conn.addr + " is wanted, but not connected"
 			}
 			if known := w.fleet[conn.addr[0]-'a'] > 0; !known && !w.core.isUsed(conn) && conn.subConn != nil && conn.closeAt.IsZero() {
-				return conn.addr + " is not known and open"
+				return conn.addr + " has no entry, but is open, with no time to close it"
 			}
 			if !w.core.isUsed(conn) && conn.subConn != nil && conn.closeAt.IsZero() {
-				return conn.addr + " is not wanted and open for ever"
+				return conn.addr + " is not wanted, but is open, with no time to close it"
 			}
 		}
 		if kinds != w.core.counts {
-			return fmt.Sprintf("%v are counted as %v", kinds, w.core.counts)
+			return fmt.Sprintf("the core counts %v selected connections by readiness, want %v", w.core.counts, kinds)
 		}
 		return ""
 	}},

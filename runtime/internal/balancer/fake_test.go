@@ -13,18 +13,18 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// fakeConn is a fake of gRPC for the policy. Its SubConns become ready and healthy after calls of Connect and pump,
-// unless a test has set a fault of their address.
+// fakeConn is a fake of gRPC for the policy. Its SubConns become ready and healthy once Connect and then pump are called,
+// unless a test has set a fault for their address.
 type fakeConn struct {
 	balancer.ClientConn
 
-	mu     sync.Mutex // guards the fields below, and all of SubConns
+	mu     sync.Mutex // guards the fields below, and all fields of the SubConns
 	events []func()
 	made   []*fakeSubConn
-	down   map[string]error // addresses that refuse connections
+	down   map[string]error // addresses that refuse connections, and the error
 	hangs  map[string]bool  // addresses that neither accept nor refuse connections
 	silent map[string]bool  // addresses that do not report their health
-	unwell map[string]error // addresses that report to be unhealthy
+	unwell map[string]error // addresses that report that they are unhealthy, and why
 	state  balancer.State
 }
 
@@ -134,8 +134,8 @@ func (s *fakeSubConn) Connect() {
 	}
 }
 
-// RegisterHealthListener reports READY to the listener, unless the state changes or another listener is
-// registered before that.
+// RegisterHealthListener queues a report to the listener: READY, or the fault of the address. The report is dropped if the
+// state changes or another listener is registered first.
 func (s *fakeSubConn) RegisterHealthListener(f func(balancer.SubConnState)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -167,7 +167,7 @@ func (s *fakeSubConn) Shutdown() {
 
 var errRefused = errors.New("refused")
 
-// last returns the last SubConn that was made to an address.
+// last returns the newest SubConn to an address, or nil.
 func (c *fakeConn) last(addr string) (found *fakeSubConn) {
 	for _, s := range c.made {
 		if s.addrs[0].Addr == addr {

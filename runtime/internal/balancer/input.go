@@ -17,12 +17,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// input is the input of a plan, and the rest of what the resolver's state says about the key. It is immutable once a plan has it.
+// input is the input of a plan, and what else the resolver's state says about the key. It is immutable once a plan has it.
 type input struct {
 	planning.Input[resolver.Endpoint]
 	config    *config
 	client    *attr.Client
-	fallsBack bool   // there is a fallback whose registry is open
+	fallsBack bool   // a fallback exists, and its registry is open
 	pending   bool   // Endpoints or Away are not known yet: see attr.State
 	health    string // the healthCheckConfig, or ""
 
@@ -37,7 +37,7 @@ func newInput(key string, c *config, client *attr.Client) *input {
 	return in
 }
 
-// bareClient describes connections that were not made by NewClient. They all use the same subset.
+// bareClient describes connections that were not made by NewClient. All of them use the same subset.
 var bareClient = &attr.Client{Client: planning.Client{Seed: maphash.MakeSeed()}}
 
 // inputFrom returns the input and the leader in a resolver's state. target stands for the key if the state has none.
@@ -60,13 +60,13 @@ func inputFrom(s resolver.State, c *config, target string) (*input, attr.Leader)
 			given = except(given, in.Away)
 		}
 		if prefix, suffix := commonLengths(given, state.Endpoints); prefix+suffix < max(len(given), len(state.Endpoints)) {
-			in.Endpoints = distinct(given) // a parent policy has chosen these, but calls may name any instance
+			in.Endpoints = distinct(given) // a parent policy has chosen these; calls may name any instance of in.all
 		}
 	}
 	return in, state.Leader
 }
 
-// Select returns the endpoints that a connection's selector and subset choose. If some of the subset are held, it adds
+// Select returns the endpoints that a connection's selector and subset choose. If the subset has held endpoints, Select adds
 // endpoints that are not held. Without a selector and a subset, it returns s.Endpoints itself.
 func Select(client *attr.Client, s *attr.State) []resolver.Endpoint {
 	of := *client
@@ -76,7 +76,7 @@ func Select(client *attr.Client, s *attr.State) []resolver.Endpoint {
 	return planning.Make(&in.Input).Choose()
 }
 
-// fallBackOn adds the state of the key in the fallback, which may be nil.
+// fallBackOn adds other, the state of the key in the fallback, which may be nil.
 func (in *input) fallBackOn(other *attr.State) {
 	if other == nil {
 		return
@@ -91,8 +91,8 @@ func (in *input) fallBackOn(other *attr.State) {
 	}
 }
 
-// distinct leaves out endpoints without an address and duplicates of an address, and sorts the rest by instance, then address.
-// An endpoint that does not come from etcd has its address as instance id.
+// distinct returns endpoints, sorted by instance and then by address, without those that have no address or an earlier
+// endpoint's address. An endpoint that does not come from etcd gets its address as instance id.
 func distinct(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	seen := make(map[string]bool, len(endpoints))
 	rest := make([]resolver.Endpoint, 0, len(endpoints))
@@ -158,8 +158,8 @@ func addresses(lists ...[]resolver.Endpoint) iter.Seq[string] {
 // instance returns the instance id of an endpoint.
 func instance(ep *resolver.Endpoint) string { return endpointOf(ep).Instance }
 
-// commonLengths returns the lengths of the common prefix and suffix of two lists. It compares endpoints by identity, so that
-// it need not read them.
+// commonLengths returns the lengths of the common prefix and suffix of two lists. It compares only the pointers in endpoints,
+// so that it need not read entries.
 func commonLengths(a, b []resolver.Endpoint) (prefix, suffix int) {
 	n := min(len(a), len(b))
 	for prefix < n && identical(&a[prefix], &b[prefix]) {

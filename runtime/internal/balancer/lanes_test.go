@@ -37,7 +37,7 @@ func TestLanes_TakeTheirCalls(t *testing.T) {
 	expect("a strict lane that fails", lane("red"), `etcd: no endpoint of "" in the strict lane "red" is ready: refused`)
 	r.revive()
 	expect("a strict lane", lane("red"), "cd")
-	expect("the base beside it", plain, "abe")
+	expect("the base beside a strict lane", plain, "abe")
 	r.refuse("a", "b", "e")
 	update(``)
 	expect("without lanes", lane("red"), "cd")
@@ -47,30 +47,30 @@ func TestLanes_TakeTheirCalls(t *testing.T) {
 	r.revive()
 	update(looseRed + `,"laneHeader":"x-lane"`)
 	expect("a lane by a header", byHeader("red"), "cd")
-	expect("a lane by both", calloptions.WithLane(byHeader("red"), "green"), "abe")
+	expect("a lane by the context and a header", calloptions.WithLane(byHeader("red"), "green"), "abe")
 	to := calloptions.WithTarget(lane("green"), calloptions.Target{Instance: "c"})
 	_ = r.where(to)
 	r.settle()
-	expect("an instance of another lane, by name", to, "c")
+	expect("a call that names an instance of another lane", to, "c")
 	update(byLabel)
-	expect("a label", lane("v1"), "ab")
-	expect("another", lane("v2"), "cd")
-	expect("what has none", plain, "e")
+	expect("the label v1", lane("v1"), "ab")
+	expect("the label v2", lane("v2"), "cd")
+	expect("a call without a lane, under labels", plain, "e")
 	update(`"route":[{"label":"version","strict":true}],"laneHeader":"x-lane"`)
-	expect("a strict label of which there is nothing", lane("v3"), `etcd: no endpoint of "" is in the strict lane "v3"`)
+	expect("a strict label that no endpoint has", lane("v3"), `etcd: no endpoint of "" is in the strict lane "v3"`)
 	for _, value := range []string{"", "no lane", strings.Repeat("x", serviceconfig.MaxLane+1)} {
 		expect("a header that is no lane", byHeader(value), "e")
 	}
 }
 
-// TestLanes_CallsWaitForNewLanes makes calls of a lane while its endpoints connect and fail, under several plans. The calls wait
-// at most readyTimeout, and not at all while other endpoints serve them.
+// TestLanes_CallsWaitForNewLanes makes calls of a lane while the lane's endpoints connect and fail, under several plans. The calls
+// wait at most readyTimeout, and not at all while other endpoints of the lane serve.
 func TestLanes_CallsWaitForNewLanes(t *testing.T) {
 	r := newRig(t)
 	r.hangs["c:1"], r.hangs["h:1"], r.hangs["i:1"] = true, true, true
 	update := func(config string, specs ...string) func() { return func() { r.update(config, specs...) } }
 	pass := func() { r.pass(linger) }
-	set := func(states ...connectivity.State) func() { // sets states of the lane's connection
+	set := func(states ...connectivity.State) func() { // sets states of the connection to c, one after another
 		return func() {
 			for _, state := range states {
 				r.set("c", state)

@@ -13,21 +13,21 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// TestLastResort_ServesWhileAllElseFails makes calls after the server a has left, and while other endpoints are unreachable.
+// TestLastResort_ServesWhileAllElseFails makes calls after the server a has left, while other endpoints connect or are ready.
 func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 	none := errors.New("etcd: no endpoint is registered")
 	for _, tt := range []struct {
-		name, config string // of the second state
-		fleet        []string
+		name, config string   // the config after a has left
+		fleet        []string // the endpoints after a has left
 		hangs, want  string
 	}{
 		{"all have left", ``, nil, "", "a"},
 		{"a successor connects", ``, []string{"n v1"}, "n:1", "a"},
 		{"a successor is ready", ``, []string{"n v1"}, "", "n"},
 		{"a successor connects, and a drained endpoint is not used", `"drain":["d"]`, []string{"d v1", "n v1"}, "n:1", "a"},
-		{"a strict lane has it no longer", strictRed, []string{"n v2"}, "n:1", "waits"},
-		{"a group of a split has it no longer", byVersion, []string{"n v2"}, "", "n"},
-		{"another zone has one", `"preferZone":true`, []string{"n v1 y"}, "", "n"},
+		{"a strict lane never had a", strictRed, []string{"n v2"}, "n:1", "waits"},
+		{"a group of a split has a no longer", byVersion, []string{"n v2"}, "", "n"},
+		{"another zone has an endpoint", `"preferZone":true`, []string{"n v1 y"}, "", "n"},
 	} {
 		r := newRig(t)
 		r.hangs[tt.hangs] = true
@@ -47,12 +47,12 @@ func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 		r.set("a", connectivity.Idle)
 		got, a := r.where(ctx), r.last("a:1")
 		if want := map[bool]string{true: none.Error(), false: "waits"}[s.Err != nil]; got != want || a.connects != 1 {
-			t.Errorf("%s: after the end of the connection to a, a call gets %q, want %q; Connect calls: %d", tt.name, got, want, a.connects)
+			t.Errorf("%s: after the end of the connection to a, a call gets %q, want %q, and Connect was called %d times, want 1", tt.name, got, want, a.connects)
 		}
 	}
 }
 
-// TestLastResort_UsesDrainedEndpointsLast checks that drained endpoints are connected only once no other can be called.
+// TestLastResort_UsesDrainedEndpointsLast checks that a drained endpoint gets calls only while no other endpoint can take them.
 func TestLastResort_UsesDrainedEndpointsLast(t *testing.T) {
 	const drain = `"drain":["a"]`
 	r := newRig(t)
@@ -70,8 +70,8 @@ func TestLastResort_UsesDrainedEndpointsLast(t *testing.T) {
 	r.expect(t.Context(), "while c connects again, beside b, which is still connected", "b")
 }
 
-// TestLastResort_KeepsServing replaces unreachable servers by others, many times. The fallback, or a drained instance, keeps
-// serving.
+// TestLastResort_KeepsServing replaces an unreachable server by another unreachable one, many times. The fallback, or a drained
+// instance, keeps serving.
 func TestLastResort_KeepsServing(t *testing.T) {
 	for config, told := range map[string]attr.State{
 		``:              {Away: &attr.State{Endpoints: endpointsOf("z")}},
@@ -94,8 +94,8 @@ func TestLastResort_KeepsServing(t *testing.T) {
 	}
 }
 
-// TestLastResort_FallbackWaitsForPrimary reconnects the only primary server, or restarts its health watch. Calls wait for the
-// server. They go to the fallback after readyTimeout, or when the server refuses the connection.
+// TestLastResort_FallbackWaitsForPrimary ends the connection to the only primary server, or makes its health unknown. Calls wait
+// for the server. They go to the fallback after readyTimeout, or when the server refuses the connection.
 func TestLastResort_FallbackWaitsForPrimary(t *testing.T) {
 	end := func(s *fakeSubConn) { s.set(connectivity.Idle, nil) }
 	asked := func(s *fakeSubConn) { s.health(balancer.SubConnState{ConnectivityState: connectivity.Connecting}) }
@@ -104,7 +104,7 @@ func TestLastResort_FallbackWaitsForPrimary(t *testing.T) {
 		hangs, refuses bool
 		renew, then    func(*fakeSubConn)
 		after          time.Duration
-		calls          []string // at first, at once, later
+		calls          []string // where calls go at first, right after renew, and later
 	}{
 		{"its connection ends", true, false, end, func(s *fakeSubConn) { s.set(connectivity.Ready, nil) }, 0, []string{"a", "waits", "a"}},
 		{"its connection ends, and hangs", true, false, end, nil, readyTimeout, []string{"a", "waits", "b"}},
@@ -132,7 +132,7 @@ func TestLastResort_FallbackWaitsForPrimary(t *testing.T) {
 		}
 		r.pass(tt.after)
 		if got = append(got, r.where(t.Context())); !slices.Equal(got, tt.calls) || left != slices.Contains(got, "b") {
-			t.Errorf("%s: calls go to %v, want %v; CallsLeave reported %v", tt.when, got, tt.calls, left)
+			t.Errorf("%s: calls go to %v, want %v, and CallsLeave reported %v, want %v", tt.when, got, tt.calls, left, slices.Contains(got, "b"))
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/methods"
 )
 
-// TestMethods_SkipsEndpointsThatLackOne has endpoints with different methods.
+// TestMethods_SkipsEndpointsThatLackOne makes calls to endpoints that list different methods.
 func TestMethods_SkipsEndpointsThatLackOne(t *testing.T) {
 	const (
 		old, add, other = "s.A/M,N", "s.A/M,N,New", "s.A/M;s.B/X"
@@ -17,7 +17,7 @@ func TestMethods_SkipsEndpointsThatLackOne(t *testing.T) {
 	)
 	rollout := []string{"a - - " + old, "b - - " + add, "c - - " + old}
 	lanes := []string{"a v1 - s.A/M,N", "b v1 - s.A/M,N", "c v2 - s.A/M,New", "d v2 - s.A/M,New,N", "e v3 - s.A/M,N"}
-	branches := []string{"a v1 - s.A/M,Old", "b v1 - s.A/M,Old,New"} // and more than the maximum of distinct sets of methods
+	branches := []string{"a v1 - s.A/M,Old", "b v1 - s.A/M,Old,New"} // with those below, more than methods.MaxTexts distinct lists
 	for n := range 12 {
 		branches = append(branches, fmt.Sprintf("%d v1 pr%d s.A/M,Own%d", n, n, n))
 	}
@@ -38,7 +38,7 @@ func TestMethods_SkipsEndpointsThatLackOne(t *testing.T) {
 		{``, "", "/s.C/Z", "abc", rollout},
 		{``, "", "odd", "abc", rollout},
 		{``, "", "/s.A/New" + strings.Repeat("m", maxMethod), "abc", rollout},
-		{``, "", "/s.A/New", "ab", []string{"a", "b - - " + add, "c - - " + old}}, // an endpoint without a list may serve it
+		{``, "", "/s.A/New", "ab", []string{"a", "b - - " + add, "c - - " + old}}, // an endpoint without a list may serve the method
 		{``, "", "/s.A/Gone", "a", []string{"a", "b - - " + add, "c - - " + old}},
 		{``, "", "/s.A/N", "a", []string{"a - - " + old, "b - - " + other}},
 		{``, "", "/s.B/X", "b", []string{"a - - " + old, "b - - " + other}},
@@ -48,7 +48,7 @@ func TestMethods_SkipsEndpointsThatLackOne(t *testing.T) {
 		{looseRed, "red", "/s.A/N", "d", lanes},
 		{looseRed, "red", "/s.A/Gone", "cd", lanes},
 		{strictGreen, "green", "/s.A/New", "e", lanes},
-		{green, "green", "/s.A/New", "cd", lanes}, // the base serves it
+		{green, "green", "/s.A/New", "cd", lanes}, // the base serves the method
 	} {
 		r := newRig(t)
 		r.update(tt.config, tt.fleet...)
@@ -76,7 +76,7 @@ func TestMethods_MemoryIsBounded(t *testing.T) {
 		p := r.policy
 		kept := p.core.plan.base.last.Load().methods.Load()
 		if len(*kept) > maxMethods || len(p.core.plan.needs()) > maxMethods {
-			t.Errorf("the plan caches %d methods, and needs %d, want at most %d", len(*kept), len(p.core.plan.needs()), maxMethods)
+			t.Errorf("the plan caches %d methods, and needs %d, want at most %d of each", len(*kept), len(p.core.plan.needs()), maxMethods)
 		}
 		if n := len(p.core.plan.base.texts); n > methods.MaxTexts {
 			t.Errorf("the plan keeps %d method lists, want at most %d", n, methods.MaxTexts)
@@ -84,7 +84,7 @@ func TestMethods_MemoryIsBounded(t *testing.T) {
 	}
 }
 
-// TestMethods_TriesHangingServersOnce makes all servers of a method hang except the last. Each is tried once (P1).
+// TestMethods_TriesHangingServersOnce makes all servers of a method hang except the last. Each server is tried once (P1).
 func TestMethods_TriesHangingServersOnce(t *testing.T) {
 	for _, config := range []string{firstOne, `"subset":2`} {
 		r := newRig(t)
@@ -105,7 +105,7 @@ func TestMethods_TriesHangingServersOnce(t *testing.T) {
 	}
 }
 
-// A subset grows by servers for all methods that calls need (P1).
+// A subset also gets servers for the methods that calls need and its own members lack (P1).
 func TestMethods_GrowSubsets(t *testing.T) {
 	r := newRig(t)
 	r.update(`"subset":1`, "a - - s.A/Old", "b - - s.A/New")

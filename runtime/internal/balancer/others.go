@@ -15,13 +15,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// othersConfig is the config of a linked policy of another package. It is nil for one of ours.
+// othersConfig is the config of a linked policy of another package. It is nil for a policy of ours.
 type othersConfig struct {
 	builder balancer.Builder
 	parsed  grpcserviceconfig.LoadBalancingConfig
 }
 
-// Name returns the name of the policy, or "" for one of ours.
+// Name returns the name of the policy, or "" for a policy of ours.
 func (c *othersConfig) Name() string {
 	if c == nil {
 		return ""
@@ -46,7 +46,7 @@ func parseOthers(policy serviceconfig.Policy) (*othersConfig, error) {
 type others struct {
 	balancer.ClientConn
 	away    bool   // the policy has the fallback's endpoints; guarded by policy.mu
-	changed func() // called when state has changed; must not take a lock that is held during calls into the policy
+	changed func() // called after each change of state; must not take a lock that is held during calls into the policy
 
 	calls    sync.Mutex // held during a call into the policy
 	balancer balancer.Balancer
@@ -65,7 +65,7 @@ func newOthers(cc balancer.ClientConn, opts balancer.BuildOptions, c *othersConf
 	return o
 }
 
-// call calls the policy, unless it has ended.
+// call runs f, which calls the policy, unless the policy has ended.
 func (o *others) call(f func()) {
 	o.calls.Lock()
 	defer o.calls.Unlock()
@@ -99,8 +99,8 @@ func (p *policy) runOthers(c *othersConfig) {
 	p.others = newOthers(p.cc, p.opts, c, func() { p.queue.put(p.core.publish) })
 }
 
-// publishOthers returns the state and the picker of the other policy. replan passes no update without endpoints to that
-// policy, so its connections to endpoints that have left keep serving. After they end, callers get the reason.
+// publishOthers returns the state and the picker of another package's policy. That policy gets no update without endpoints,
+// so its connections to endpoints that have left keep serving. After these end, callers get the reason.
 func (p *policy) publishOthers() (connectivity.State, balancer.Picker) {
 	s := p.others.published()
 	switch empty := p.core.plan.Empty; {
@@ -113,8 +113,8 @@ func (p *policy) publishOthers() (connectivity.State, balancer.Picker) {
 	}
 }
 
-// forOthers returns the endpoints for another package's policy: the live ones, or else the fallback's. The error says why
-// there are none.
+// forOthers returns the endpoints for another package's policy: live endpoints or, if there are none, the fallback's. The
+// error says why there is no endpoint.
 func (p *plan) forOthers() ([]resolver.Endpoint, error) {
 	switch away := p.Fallback(); {
 	case p.Live > 0:
@@ -137,7 +137,7 @@ func (o *others) update(endpoints []resolver.Endpoint, s resolver.State, c *othe
 
 // UpdateState implements [balancer.ClientConn].
 func (o *others) UpdateState(s balancer.State) {
-	if s.Picker == nil { // as gRPC does
+	if s.Picker == nil { // gRPC replaces a nil picker, too
 		s.Picker = base.NewErrPicker(balancer.ErrNoSubConnAvailable)
 	}
 	o.mu.Lock()
@@ -148,7 +148,7 @@ func (o *others) UpdateState(s balancer.State) {
 	o.changed()
 }
 
-// published returns the last state.
+// published returns the last state that the policy has published.
 func (o *others) published() balancer.State {
 	o.mu.Lock()
 	defer o.mu.Unlock()

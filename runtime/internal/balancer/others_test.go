@@ -17,11 +17,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// scripted is a policy of another package that records its calls. It is also the policy's builder, and is built once.
+// scripted is another package's policy that records the calls of its methods. It is also the builder, which builds one policy.
 type scripted struct {
 	name   string
 	cc     balancer.ClientConn
-	update func(balancer.ClientConnState) error // by default, it makes a connection for each endpoint, and keeps it
+	update func(balancer.ClientConnState) error // nil: the policy makes a connection to each endpoint
 	calls  []string
 }
 
@@ -32,7 +32,7 @@ func script(t *testing.T, name string) *scripted {
 	return s
 }
 
-// config returns the members of a config that names the policy.
+// config returns the JSON fields of a config that names the policy.
 func (s *scripted) config() string { return fmt.Sprintf(`"childPolicy":[{%q:{}}]`, s.name) }
 
 func (s *scripted) Name() string { return s.name }
@@ -95,7 +95,7 @@ func (f pickerFunc) Pick(balancer.PickInfo) (balancer.PickResult, error) {
 	return balancer.PickResult{}, errUnhealthy
 }
 
-// switching is a switcher in place of a rig's policy.
+// switching is a rig with a switcher in place of its policy.
 type switching struct {
 	*rig
 	*switcher
@@ -123,8 +123,8 @@ func (s switching) give(config string, told attr.State) {
 
 func (s switching) wait() { s.pump(synctest.Wait) }
 
-// TestOthers_CurrentServesUntilNextIsReady switches from our policy to another package's, to a second one of another package,
-// and back (P3, P6).
+// TestOthers_CurrentServesUntilNextIsReady switches from our policy to one of another package, to a second one, and back to ours
+// (P3, P6).
 func TestOthers_CurrentServesUntilNextIsReady(t *testing.T) {
 	withSwitcher(t, func(t *testing.T, s switching) {
 		first, second := script(t, "first"), script(t, "second")
@@ -136,29 +136,30 @@ func TestOthers_CurrentServesUntilNextIsReady(t *testing.T) {
 		expect := func(when string, picks, closed, open int) {
 			t.Helper()
 			if first.count("pick") != picks || first.count("close")+second.count("close") != closed || len(s.open()) != open {
-				t.Errorf("%s: the first policy's calls are %q, the second's %q, and %d connections are open", when, first.calls, second.calls, len(s.open()))
+				t.Errorf("%s: the first policy's calls are %q, the second's are %q, and %d connections are open, want %d picks, %d closes, and %d connections",
+					when, first.calls, second.calls, len(s.open()), picks, closed, open)
 			}
 		}
 		s.give(``, fleet)
 		s.give(first.config(), fleet)
 		s.expect(t.Context(), "while the first connects", "a")
-		expect("while it connects", 0, 0, 2)
+		expect("while the first connects", 0, 0, 2)
 		serves(first)
 		_ = s.where(t.Context())
-		expect("once it serves", 1, 0, 1)
+		expect("once the first serves", 1, 0, 1)
 		s.give(second.config(), fleet)
 		_ = s.where(t.Context())
-		expect("while the second connects", 2, 0, 3) // the first got the endpoints again, and connects to each
+		expect("while the second connects", 2, 0, 3) // the first got the endpoint again, and connects again
 		serves(second)
-		expect("once that serves", 2, 1, 1)
+		expect("once the second serves", 2, 1, 1)
 		s.give(``, fleet)
 		s.expect(t.Context(), "back at ours", "a")
 		expect("back at ours", 2, 2, 1)
 	})
 }
 
-// TestOthers_GetSelectedEndpoints checks that another package's policy gets only endpoints that drain, selector and subset
-// leave, until none is left (P8).
+// TestOthers_GetSelectedEndpoints checks that another package's policy gets only endpoints that are selected and not drained,
+// then those of the fallback, and no update once there is no endpoint (P8).
 func TestOthers_GetSelectedEndpoints(t *testing.T) {
 	withSwitcher(t, func(t *testing.T, s switching) {
 		p := script(t, "some")
@@ -175,7 +176,7 @@ func TestOthers_GetSelectedEndpoints(t *testing.T) {
 			return nil
 		}
 		s.client.Selector = func(e *endpoint.Endpoint) bool { return e.Version != "hidden" }
-		leaves := "" // once for each change
+		leaves := "" // the arguments of all calls of CallsLeave
 		s.client.CallsLeave = func(leave bool) { leaves += fmt.Sprint(leave, " ") }
 		drained, none := `"drain":["b"],`+p.config(), errors.New("none is registered")
 		for _, tt := range []struct {
@@ -192,10 +193,10 @@ func TestOthers_GetSelectedEndpoints(t *testing.T) {
 				t.Errorf("the policy has the endpoints %q, want %q", got, tt.want)
 			}
 		}
-		s.expect(t.Context(), "while it still serves", errUnhealthy.Error())
+		s.expect(t.Context(), "while the policy still serves", errUnhealthy.Error())
 		p.is(connectivity.TransientFailure, func() {})
 		s.wait()
-		s.expect(t.Context(), "when it no longer serves", none.Error())
+		s.expect(t.Context(), "when the policy no longer serves", none.Error())
 		s.ResolverError(none)
 		s.ExitIdle()
 		if p.count("error") != 1 || p.count("exit idle") != 1 {

@@ -19,10 +19,10 @@ import (
 // feature is a feature of the policy, of the connection, or of a call.
 type feature struct {
 	name   string
-	config string                                // a member of the policy's JSON, or ""
+	config string                                // a field of the policy's JSON, or ""
 	client func(*attr.Client)                    // changes the connection; may be nil
 	call   func(context.Context) context.Context // changes the context of calls; may be nil
-	method string                                // of the calls; "" means a method that all endpoints serve
+	method string                                // the method of the calls; "" means one that all endpoints serve
 }
 
 func policyFeature(name, config string) feature {
@@ -83,8 +83,8 @@ func pairOf(r *rig, a, b feature) (p pair) {
 	return p
 }
 
-// pairedFleet has twelve instances, of two versions, in two zones, and with several weights. Four are in a lane, and some
-// serve more methods.
+// pairedFleet has twelve instances, of two versions, in two zones, and with several weights. Four are in a lane, and four
+// also serve the method New.
 var pairedFleet = func() (all []*endpoint.Endpoint) {
 	for i := range 12 {
 		e := &endpoint.Endpoint{
@@ -102,8 +102,8 @@ var pairedFleet = func() (all []*endpoint.Endpoint) {
 	return all
 }()
 
-// allowed returns the instances of each group of the split that may take calls while all are healthy: a second, simple
-// implementation of all features.
+// allowed returns, for each group of the split, the instances that may take calls while all are healthy. It is a second,
+// simple implementation of all features.
 func (p pair) allowed() (groups [2]string) {
 	if p.named {
 		return [2]string{"b"}
@@ -114,7 +114,7 @@ func (p pair) allowed() (groups [2]string) {
 			p.on["selector"] && e.Instance == "k",
 			(p.on["lane"] || p.on["strict lane"]) && e.Metadata["team"] != "red",
 			p.on["methods"] && !strings.Contains(e.Metadata[endpoint.MethodsName], "New"),
-			(p.on["prefer_zone"] || p.on["zone_min_percent"]) && e.Zone != "x": // each group has instances there
+			(p.on["prefer_zone"] || p.on["zone_min_percent"]) && e.Zone != "x": // each group has instances in zone x
 		case p.on["split"] && e.Version == "v2":
 			groups[1] += e.Instance
 		default:
@@ -124,7 +124,7 @@ func (p pair) allowed() (groups [2]string) {
 	return groups
 }
 
-// most returns how many of n instances calls may reach; all is set if they must reach that many.
+// most returns how many of n instances calls may reach. all reports whether they must reach that many.
 func (p pair) most(n int) (most int, all bool) {
 	switch spreads := !p.on["affinity"] && !p.on["etcd_peak_ewma"]; {
 	case p.named, p.on["pick_first"], p.on["affinity"] && p.on["ring_hash_experimental"]:
@@ -152,11 +152,11 @@ func (p pair) check(r *rig) {
 			delete(reached, name)
 		}
 		if most, all := p.most(len(group)); of > most || all && of < most {
-			r.t.Errorf("calls go to %d of the instances %s, want %d", of, group, most)
+			r.t.Errorf("calls go to %d of the instances %s, want at most %d, and exactly that: %v", of, group, most, all)
 		}
 		share := []float64{0.9, 0.1}[i]
 		if p.on["split"] && groups[1] != "" && !p.on["affinity"] && math.Abs(float64(calls)/n-share) > 0.01 {
-			r.t.Errorf("group %d gets %d of %d calls, want %.0f %%", i, calls, n, 100*share)
+			r.t.Errorf("group %d gets %d of %d calls, want %.0f %% of them, within 1 %%", i, calls, n, 100*share)
 		}
 	}
 	if len(reached) > 0 {
@@ -170,7 +170,7 @@ func excluded(a, b feature) bool {
 	return a.name != b.name && (a.config != "" && field(a) == field(b) || a.method != "" && b.method != "")
 }
 
-// TestAllPairs uses every two features together. Configs with some pairs are refused.
+// TestAllPairs uses every two features together. The configs of some pairs are refused.
 func TestAllPairs(t *testing.T) {
 	s := attr.State{Leader: attr.Leader{Instance: "b"}}
 	for _, e := range pairedFleet {

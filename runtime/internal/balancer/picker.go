@@ -14,8 +14,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// epoch is the number of a policy's newest picker, or of the next one if that is due. It grows before picks can see the change
-// that makes the picker due.
+// epoch is the number of a policy's newest picker, or of the next picker if that is due. It grows before picks can see the
+// change that makes the next picker due.
 type epoch struct{ atomic.Uint64 }
 
 // picker picks connections for calls. If the view of a call has a snapshot, a pick neither locks nor allocates, except for
@@ -26,7 +26,7 @@ type picker struct {
 	newest  *epoch
 	leader  *leader
 	plan    *plan
-	others  balancer.Picker // another package's, in place of the plan; may be nil
+	others  balancer.Picker // another package's picker, in place of the plan; may be nil
 }
 
 // Pick implements [balancer.Picker].
@@ -69,8 +69,8 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	return result, nil
 }
 
-// pickByPlan picks in the view v, or else in its base. If every endpoint lacks the method, the call goes to any endpoint,
-// whose server answers that it does not serve the method.
+// pickByPlan picks in the view v or, if that view cannot take the call, in its base. If every endpoint lacks the method, the
+// call goes to any endpoint, whose server answers that it does not serve the method.
 func (p *picker) pickByPlan(ctx context.Context, o *calloptions.Options, v *view, method string) (*conn, error) {
 	conn, passOn, err := p.plan.pickFrom(ctx, o, v.asOf(p.epoch, method))
 	used := v
@@ -91,7 +91,7 @@ var (
 	errLacks = errors.New("no endpoint serves the method")
 )
 
-// pickFrom picks by a snapshot. If calls are counted, it counts this call. passOn reports whether the base may take the call.
+// pickFrom picks by a snapshot. If calls are counted, it counts the call. passOn reports whether the base may take the call.
 func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot) (conn *conn, passOn bool, err error) {
 	if len(s.groups) == 0 {
 		return nil, s.toBase, s.err

@@ -23,12 +23,12 @@ func TestPickFirst(t *testing.T) {
 		do            func()
 		picks, opened string
 	}{
-		{"one that comes before", update("0", "a", "b", "c"), "a", "a"},
-		{"the first fails", func() { r.refuse("a") }, "0", "0"},
-		{"so does the next", func() { r.refuse("0") }, "b", "b"},
-		{"others are up", r.revive, "b", "b"},
-		{"it leaves", update("0", "a", "c"), "0", "0"},
-		{"one that a call names comes before", func() {
+		{"an instance before a comes", update("0", "a", "b", "c"), "a", "a"},
+		{"a fails", func() { r.refuse("a") }, "0", "0"},
+		{"0 fails, too", func() { r.refuse("0") }, "b", "b"},
+		{"a and 0 are up again", r.revive, "b", "b"},
+		{"b leaves", update("0", "a", "c"), "0", "0"},
+		{"an instance that a call names comes first", func() {
 			update("+", "0", "a")()
 			r.whereNamed(calloptions.Target{Instance: "+"})
 		}, "0", "+0"},
@@ -44,8 +44,8 @@ func TestPickFirst(t *testing.T) {
 	}
 }
 
-// TestPickFirst_NextIsTriedInParallel calls a lane whose instances all hang except the last. After a pause the next is tried in
-// parallel, so calls do not wait for each in turn.
+// TestPickFirst_NextIsTriedInParallel calls a lane whose instances all hang except the last. After each attemptDelay, one more
+// instance is tried in parallel, so that calls do not wait for one instance after another.
 func TestPickFirst_NextIsTriedInParallel(t *testing.T) {
 	r := newRig(t)
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
@@ -56,7 +56,7 @@ func TestPickFirst_NextIsTriedInParallel(t *testing.T) {
 	r.settle()
 	for i, want := range []struct {
 		after time.Duration
-		made  int // the connections made, besides the base's
+		made  int // the number of connections made, without the base's
 		call  string
 	}{
 		{0, 1, "waits"}, {attemptDelay - 1, 1, "waits"}, {1, 2, "waits"}, {attemptDelay - 1, 2, "waits"}, {1, 3, "waits"},
@@ -69,7 +69,7 @@ func TestPickFirst_NextIsTriedInParallel(t *testing.T) {
 	}
 }
 
-// TestPickFirst_NextZoneIsTriedInParallel makes more instances of the client's zone hang than are tried at once.
+// TestPickFirst_NextZoneIsTriedInParallel makes more instances of the client's zone hang than are tried concurrently.
 func TestPickFirst_NextZoneIsTriedInParallel(t *testing.T) {
 	r := newRig(t)
 	specs := []string{"far - y"}
@@ -82,10 +82,10 @@ func TestPickFirst_NextZoneIsTriedInParallel(t *testing.T) {
 	for range minSilent + 8 {
 		r.pass(attemptDelay)
 	}
-	r.expect(t.Context(), "those of the zone hang", "far")
+	r.expect(t.Context(), "while the zone's instances hang", "far")
 }
 
-// TestPickFirst_IsShuffled checks that clients order instances differently, and that an order stays as instances come and go.
+// TestPickFirst_IsShuffled checks that clients order instances differently, and that a client keeps its order when one leaves.
 func TestPickFirst_IsShuffled(t *testing.T) {
 	first := map[string]int{}
 	for range 100 {

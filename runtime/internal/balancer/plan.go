@@ -27,16 +27,16 @@ type plan struct {
 	in       *input
 	traits   picking.Traits
 	policy   picking.Policy // nil if the plan serves only calls that name their instance
-	conns    []*conn        // of All; set by the core
+	conns    []*conn        // the connections to the endpoints in All; set by the core
 	base     *view
 	views    map[*planning.Lane]*view
 	opened   func()           // called when a call is the first to need some connections
-	sequence picking.Sequence // of the choices among groups
+	sequence picking.Sequence // for the choices among groups
 	rings    picking.Rings
 	differ   bool // the endpoints serve different methods
 
 	mu      sync.Mutex // guards the fields below
-	open    []*view    // used by calls
+	open    []*view    // the base, and views that calls have used
 	methods []string   // methods that calls need and some endpoints lack
 }
 
@@ -60,7 +60,7 @@ func targetsOnly(in *input, empty error) *plan {
 	return p
 }
 
-// makeViews makes the views of the lanes, which calls open.
+// makeViews makes the views of the lanes. A view opens when a call uses it.
 func (p *plan) makeViews() {
 	p.base = &view{plan: p, lane: p.Base}
 	p.views = map[*planning.Lane]*view{p.Base: p.base}
@@ -86,8 +86,8 @@ func (p *plan) viewOf(info *balancer.PickInfo, o *calloptions.Options) (*view, e
 	return p.views[lane], nil
 }
 
-// adopt opens the view of calls without options, and the views that calls have used of the previous plan, which may be nil. It
-// also copies the methods that calls need.
+// adopt opens the base view, and the views of those lanes that calls used in the previous plan, which may be nil. It also
+// copies the methods that calls need.
 func (p *plan) adopt(previous *plan) {
 	p.base.open()
 	if previous == nil {
@@ -122,13 +122,13 @@ type view struct {
 	lane   *planning.Lane
 	base   *view    // takes calls that this view cannot take; nil for the base and for strict lanes
 	groups []group  // set by open
-	texts  []string // distinct method lists of the endpoints, set by open; nil if all are the same, or too many
+	texts  []string // distinct method lists of the endpoints, set by open; nil if all are equal, or there are too many
 
 	making sync.Mutex // held while the next snapshot is made
 	last   atomic.Pointer[snapshot]
 }
 
-// open divides the endpoints of the view's lane into groups and tiers. It returns false if the view was open.
+// open divides the endpoints of the view's lane into groups and tiers. It returns false if the view is open already.
 func (v *view) open() bool {
 	p := v.plan
 	p.mu.Lock()
@@ -152,7 +152,7 @@ func (v *view) open() bool {
 
 // group is a set of endpoints that share one weight of a view's split.
 type group struct {
-	id     uint64 // of the group in its split; 0 without a split
+	id     uint64 // identifies the group in its split; 0 without a split
 	weight uint32
 	tiers  []*tier // in order of preference
 }
@@ -167,7 +167,7 @@ type tier struct {
 // use is the members of a tier that the connection uses. It is immutable.
 type use struct {
 	*picking.Tier
-	members []int32 // of plan.All
+	members []int32 // indexes in plan.All
 }
 
 func (p *plan) makeTier(of planning.Tier) *tier {
@@ -194,7 +194,7 @@ func (t *tier) setMembers(p *plan, members []int32) {
 	t.use.Store(&use{picking.NewTier(&p.rings, ring), members})
 }
 
-// ringOf returns the input of the members' ring: their names and weights.
+// ringOf returns the names and weights from which picking makes the members' ring.
 func (p *plan) ringOf(members []int32) (names []string, weights []uint64) {
 	names, weights = make([]string, len(members)), make([]uint64, len(members))
 	for i, m := range members {
@@ -207,7 +207,7 @@ func (p *plan) ringOf(members []int32) (names []string, weights []uint64) {
 	return names, weights
 }
 
-// anyBefore reports whether the readiness of any connection in a tier before class satisfies a predicate.
+// anyBefore reports whether satisfies returns true for the readiness of any connection in a tier before class.
 func (v *view) anyBefore(class planning.Class, satisfies func(readiness) bool) bool {
 	for _, g := range v.groups {
 		for _, t := range g.tiers {
@@ -249,7 +249,7 @@ func (p *plan) methodTexts(members []int32) (texts []string) {
 	return texts
 }
 
-// lacking returns those method lists of the view's endpoints that lack a method. The view must be open.
+// lacking returns the method lists, among those of the view's endpoints, that lack a method. The view must be open.
 func (v *view) lacking(method string) []string {
 	var others []string
 	if v.base != nil {
@@ -261,7 +261,7 @@ func (v *view) lacking(method string) []string {
 // maxMethod bounds the length of method names that are looked up in method lists. No server has longer names.
 const maxMethod = 1024
 
-// methodOf returns the method of a call, or "" if all endpoints can serve the call.
+// methodOf returns the method of a call, or "" if endpoints are not distinguished by that method.
 func (p *plan) methodOf(info *balancer.PickInfo) string {
 	if !p.differ || len(info.FullMethodName) > maxMethod {
 		return ""

@@ -27,11 +27,12 @@ var seedOfTests = maphash.MakeSeed()
 // The configs of several tests.
 const (
 	ringHash   = `{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}`
-	ring       = `"childPolicy":[` + ringHash + `]` // ties calls to keys
+	ring       = `"childPolicy":[` + ringHash + `]`
 	peakConfig = `"childPolicy":[{"etcd_peak_ewma":{}}]`
 )
 
-// rig is a policy over a fake of gRPC, for a client in zone x. The test sets its clock, which is so far ahead that no timer fires.
+// rig is a policy over a fake of gRPC, for a client in zone x. The test sets the policy's clock, now, which is so far ahead that
+// no timer fires.
 type rig struct {
 	*fakeConn
 	t      testing.TB
@@ -56,7 +57,7 @@ func newRig(t testing.TB) *rig {
 	return r
 }
 
-// update gives the policy the members of a config and endpoints from [endpointsOf], and waits until the policy settles.
+// update gives the policy the JSON fields of a config and endpoints by [endpointsOf], and waits until the policy settles.
 func (r *rig) update(config string, specs ...string) {
 	r.t.Helper()
 	r.updateState(config, attr.State{Endpoints: endpointsOf(specs...)})
@@ -68,7 +69,7 @@ func (r *rig) updateState(config string, s attr.State) {
 	r.settle()
 }
 
-// send gives the policy the members of a config and a state.
+// send gives the policy the JSON fields of a config and a state.
 func (r *rig) send(config string, s attr.State) {
 	r.t.Helper()
 	if s.Client == nil {
@@ -82,20 +83,20 @@ func (r *rig) send(config string, s attr.State) {
 
 func (r *rig) settle() { r.pump(func() { r.policy.do(func() {}) }) }
 
-// pass lets time pass.
+// pass advances the clock by d.
 func (r *rig) pass(d time.Duration) {
 	r.now = r.now.Add(d)
 	r.policy.do(func() {})
 	r.settle()
 }
 
-// set changes the state of the last connection to an instance.
+// set changes the state of the newest connection to an instance.
 func (r *rig) set(instance string, state connectivity.State) {
 	r.last(instance+":1").set(state, errRefused)
 	r.settle()
 }
 
-// refuse makes instances refuse connections from now on, and ends existing ones.
+// refuse makes instances refuse connections from now on, and ends their existing connections.
 func (r *rig) refuse(instances ...string) {
 	for _, name := range instances {
 		r.down[name+":1"] = errRefused
@@ -117,7 +118,7 @@ func (r *rig) revive() {
 	r.settle()
 }
 
-// where makes a call of a method that all endpoints serve. It returns the instance that takes the call, "waits", or the error.
+// where makes a call of a method that all endpoints serve. It returns the instance that takes the call, "waits", or the error's text.
 func (r *rig) where(ctx context.Context) string { return r.whereBy(ctx, "/s.A/M") }
 
 func (r *rig) whereBy(ctx context.Context, method string) string {
@@ -132,7 +133,7 @@ func (r *rig) whereBy(ctx context.Context, method string) string {
 	return instance
 }
 
-// expect fails the test unless a call goes to the instance want.
+// expect fails the test unless where returns want.
 func (r *rig) expect(ctx context.Context, when, want string) {
 	r.t.Helper()
 	if got := r.where(ctx); got != want {
@@ -149,7 +150,7 @@ func (r *rig) shares(ctx context.Context, n int) map[string]int {
 	return all
 }
 
-// all returns the instances that take the calls of a method. The first call may start a connection.
+// all returns the instances, or error texts, of 60 calls of a method. The first call may start a connection.
 func (r *rig) all(ctx context.Context, method string) string {
 	seen := make(map[string]bool)
 	for range 60 {
@@ -161,7 +162,7 @@ func (r *rig) all(ctx context.Context, method string) string {
 	return strings.Join(slices.Sorted(maps.Keys(seen)), "")
 }
 
-// lane, keyed and named return the contexts of calls in a lane, with an affinity key, and to an instance.
+// lane, keyed and named return the contexts of calls in a lane, of calls with an affinity key, and of calls that name an instance.
 func lane(name string) context.Context { return calloptions.WithLane(context.Background(), name) }
 
 func keyed(key any) context.Context {

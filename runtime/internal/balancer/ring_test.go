@@ -29,7 +29,7 @@ func weighing(n int, weight func(i int) uint32) (all []resolver.Endpoint) {
 	return all
 }
 
-// bare returns an endpoint of another resolver.
+// bare returns an endpoint as another resolver makes it, without an entry of etcd.
 func bare(addr string) resolver.Endpoint {
 	return resolver.Endpoint{Addresses: []resolver.Address{{Addr: addr}}}
 }
@@ -51,7 +51,7 @@ func ofGRPC(t *testing.T, config string, fleet []resolver.Endpoint) *fakeConn {
 	return cc
 }
 
-// pickSoon picks again until the connection that it needs is ready.
+// pickSoon repeats a pick until the connection that the pick needs is ready.
 func (c *fakeConn) pickSoon(ctx context.Context) string {
 	for {
 		if instance, end, err := c.begin(ctx, "/s.A/M"); err == nil {
@@ -69,9 +69,9 @@ func TestRing_EqualsThatOfGRPC(t *testing.T) {
 		name, config string
 		fleet        []resolver.Endpoint
 	}{
-		{"a few", `{}`, weighing(3, same)},
-		{"many", `{}`, weighing(300, same)},
-		{"of other resolvers", `{}`, []resolver.Endpoint{attr.Known(bare("b:1")), attr.Known(bare("a:1"))}},
+		{"a few endpoints", `{}`, weighing(3, same)},
+		{"many endpoints", `{}`, weighing(300, same)},
+		{"endpoints of other resolvers", `{}`, []resolver.Endpoint{attr.Known(bare("b:1")), attr.Known(bare("a:1"))}},
 		{"weights", `{}`, weighing(20, func(i int) uint32 { return uint32(i%7 + 1) })},
 		{"weights that differ much", `{}`, weighing(5, func(i int) uint32 { return []uint32{1, 10, 100, 1000, 7}[i] })},
 		{"a small ring", `{"minRingSize":7,"maxRingSize":10}`, weighing(3, func(i int) uint32 { return uint32(3 + i/2) })},
@@ -97,8 +97,8 @@ func TestRing_EqualsThatOfGRPC(t *testing.T) {
 	}
 }
 
-// TestRing_SkipsUnavailableInstances makes the instance of a key fail or be full. Only this instance's calls go to the next
-// instance on the ring, and later back.
+// TestRing_SkipsUnavailableInstances makes the instance of a key full, and then makes it fail. Only this instance's calls go to the
+// next instance on the ring, and later they go back.
 func TestRing_SkipsUnavailableInstances(t *testing.T) {
 	r := newRig(t)
 	r.updateState(`"maxConcurrentRequests":1,`+ring, attr.State{Endpoints: weighing(5, func(int) uint32 { return 1 })})
@@ -117,7 +117,7 @@ func TestRing_SkipsUnavailableInstances(t *testing.T) {
 	failing := where()
 	for key, addr := range first {
 		if was := addr == its; was == (full[key] == addr) || full[key] != failing[key] {
-			t.Errorf("key %d goes to %s, but to %s while %s is full, and to %s while that fails", key, addr, full[key], its, failing[key])
+			t.Errorf("key %d goes to %s, but to %s while %s is full, and to %s while that instance fails", key, addr, full[key], its, failing[key])
 		}
 	}
 	clear(r.down)

@@ -10,8 +10,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// selectConns selects the connections that the plan uses, connects them, and closes others. It sets the time of the next
-// selection. If joins is set, other endpoints serve, and calls do not wait for connections that are dialed for the first time.
+// selectConns selects the connections that the plan uses, connects them, and closes the rest. It sets the time of the next
+// selection. joins means that other endpoints serve, so that calls do not wait for connections that are dialed for the first
+// time.
 func (c *core) selectConns(now time.Time, joins bool) {
 	c.selection++
 	c.stale, c.leaves, c.counts, c.lookAt = false, false, [numReadiness]int{}, time.Time{}
@@ -57,8 +58,8 @@ func (c *core) countLate(conn *conn, now time.Time) {
 	c.set(conn, &next)
 }
 
-// closeUnused closes conn after it was unused for linger. It closes conn at once if kept, the number of unused connections
-// that stay open, has reached the client's limit, because addresses may change fast. gone reports that conn is closed and
+// closeUnused closes conn after conn was unused for linger. It closes conn at once if kept, the number of unused connections
+// that stay open, has reached the client's limit, because addresses may change fast. gone reports whether conn is closed and
 // outside the plan.
 func (c *core) closeUnused(conn *conn, kept *int, now time.Time) (gone bool) {
 	if conn.state != connectivity.Idle || conn.subConn != nil {
@@ -92,11 +93,11 @@ func (c *core) markSelected(conn *conn) {
 }
 
 // selectGroup selects the connections that a group uses, tier by tier. Under pick_first, this is one connection that takes
-// all calls. Until there is one, a tier is tried when all of the previous tier have been tried. A tier of endpoints that are
-// not live is selected only while no earlier tier can take calls.
+// all calls. Until one is ready, a tier is tried when all members of the previous tier have been tried. A tier of endpoints
+// that are not live is selected only while no earlier tier can take calls.
 func (c *core) selectGroup(v *view, g *group, now time.Time) {
 	next := true    // under pick_first, whether the next tier may be tried, too
-	served := false // under pick_first, whether a tier takes the calls; later tiers then only serve methods that it lacks
+	served := false // under pick_first, whether a tier takes the calls; later tiers then only serve methods that this tier lacks
 	for _, t := range g.tiers {
 		switch {
 		case served && !t.Class.IsLive():
@@ -124,13 +125,13 @@ func (c *core) selectGroup(v *view, g *group, now time.Time) {
 }
 
 // isDue reports whether a tier may be used: its endpoints are live, or no earlier tier can take calls. A tier that serves
-// keeps serving until an earlier tier is ready. Other tiers also wait while an earlier tier may soon be ready.
+// keeps serving until an earlier tier is ready. A tier that does not serve also waits while an earlier tier may soon be ready.
 func (c *core) isDue(v *view, t *tier) bool {
 	if t.Class.IsLive() {
 		return true
 	}
 	serves := func(m int32) bool { return t.Class == planning.Left || c.plan.conns[m].is(ready) }
-	before := min(t.Class, planning.Left) // endpoints that have left may end soon, so drained ones do not wait for them
+	before := min(t.Class, planning.Left) // endpoints that have left may end soon, so that drained endpoints do not wait for them
 	if slices.ContainsFunc(t.use.Load().members, serves) {
 		return !v.anyBefore(before, func(r readiness) bool { return r == ready })
 	}
@@ -163,10 +164,11 @@ func (c *core) chooseMembers(v *view, t *tier, now time.Time) (members []int32, 
 	return t.use.Load().members, short
 }
 
-// reach returns the shortest prefix of a ranking that has wanted members that are ready or may soon be. So the next members in
-// the ranking replace unreachable ones. Ready members behind the prefix stay until wanted members are ready. Under pick_first
-// they always stay, since one may be the connection in use. The prefix also ends after max(wanted, minSilent) silent members,
-// which hold a socket until gRPC gives up. short reports whether the ranking has fewer than wanted such members.
+// reach returns the shortest prefix of a ranking in which as many members as wanted are ready or may soon be. So later members
+// of the ranking replace unreachable ones. Ready members behind the prefix stay until as many as wanted are ready. Under
+// pick_first they always stay, since one may be the connection in use. The prefix also ends after max(wanted, minSilent) silent
+// members, which hold a socket until gRPC gives up. short reports whether the prefix has fewer members than wanted that are
+// ready or may soon be.
 func (c *core) reach(ranking []int32, wanted int, now time.Time) (chosen []int32, short bool) {
 	served, missing, silent := 0, wanted+c.extraAttempts(ranking, now), 0
 	for _, m := range ranking {
@@ -190,8 +192,8 @@ func (c *core) reach(ranking []int32, wanted int, now time.Time) (chosen []int32
 }
 
 // needed returns members for the methods that calls need and some members lack: for each method, a ready member that has the
-// method, or else the members to try until one is ready. expected is how many of all these are ready or may soon be. Under
-// pick_first, needed selects these members in addition to the one that takes all other calls.
+// method or, if none is ready, the members to try. expected is how many of the returned members are ready or may soon be.
+// Under pick_first, needed selects these members in addition to the member that takes all other calls.
 func (c *core) needed(v *view, t *tier, now time.Time) (needed []int32, expected int) {
 	for _, method := range c.plan.needs() {
 		lacking := v.lacking(method)
@@ -220,7 +222,7 @@ func (c *core) needed(v *view, t *tier, now time.Time) (needed []int32, expected
 	return needed, expected
 }
 
-// extraAttempts returns how many more members of a ranking to try in parallel while none is ready: one every attemptDelay.
+// extraAttempts returns how many members of a ranking to try in addition while no member is ready: one more every attemptDelay.
 func (c *core) extraAttempts(ranking []int32, now time.Time) int {
 	var begun time.Time
 	for _, m := range ranking {
@@ -240,8 +242,8 @@ func (c *core) extraAttempts(ranking []int32, now time.Time) int {
 }
 
 // selectReady selects the ready member that pick_first sends calls to, and reports whether there is one. It prefers the member
-// that it chose last time, then ready members that the last selection had. Other members may be ready because calls have
-// named their instances.
+// that it chose last time, and then ready members of the last selection. Members outside the last selection may be ready
+// because calls have named their instances.
 func (c *core) selectReady(t *tier, members []int32) bool {
 	before, first := t.first.Load(), (*conn)(nil)
 	wasSelected := func(conn *conn) bool { return conn.selected >= c.selection-1 }

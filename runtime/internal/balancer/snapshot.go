@@ -17,10 +17,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// snapshot has the endpoints of a view that can take calls, or the calls of one method, for one picker. The first pick that
-// needs a snapshot makes it. It is immutable, except that it caches the snapshots of methods.
+// snapshot has the endpoints of a view that can take any call, or any call of one method, for one picker. The first pick that
+// needs a snapshot makes it. A snapshot is immutable, except that it caches the snapshots of methods.
 type snapshot struct {
-	epoch   uint64 // of the picker
+	epoch   uint64 // the epoch of the picker
 	groups  []readyGroup
 	err     error                                // the error of calls if there are no groups
 	toBase  bool                                 // no group is ready or soon will be, so calls of a lane that is not strict go to the base
@@ -32,19 +32,19 @@ type readyGroup struct {
 	id   uint64 // see group
 	upTo uint64 // the sum of the weights up to and including this group's
 	stay uint64 // the sum of the weights up to which calls stay in the client's zone
-	rest int    // the index of the set for the other calls
+	rest int    // the index of the set for calls that leave the zone
 	sets []readySet
 }
 
 // readySet is the ready endpoints of a tier.
 type readySet struct {
 	*picking.Set
-	conns []*conn // of the members of Set
+	conns []*conn // the connections of Set's members
 	class planning.Class
 }
 
 // asOf returns the snapshot of a method for the picker of an epoch. The method "" stands for all methods. The first call that
-// needs the snapshot makes it, and others wait.
+// needs the snapshot makes it, and concurrent calls wait.
 func (v *view) asOf(epoch uint64, method string) *snapshot {
 	s := v.last.Load()
 	if s == nil || s.epoch < epoch {
@@ -70,7 +70,7 @@ func (v *view) renew(epoch uint64) *snapshot {
 	return s
 }
 
-// forMethod returns the snapshot for the calls of a method. It has no endpoints whose entries do not list the method.
+// forMethod returns the snapshot for the calls of a method. This snapshot leaves out the endpoints that lack the method.
 func (v *view) forMethod(s *snapshot, method string) *snapshot {
 	known := s.methods.Load()
 	if known != nil && (*known)[method] != nil {
@@ -107,7 +107,7 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 		if len(g.sets) == 0 || served && !g.sets[0].class.IsLive() {
 			continue
 		}
-		if weight > 0 || heaviest == 0 { // if no group has a share, all have equal shares
+		if weight > 0 || heaviest == 0 { // if the weight of each group is 0, all have equal shares
 			s.add(max(1, weight), g)
 		}
 	}
@@ -168,8 +168,8 @@ func (v *view) stateOf(of *group, lacking []string) groupState {
 // counts counts connections by their condition.
 type counts struct {
 	members, ready  int
-	trying, awaited int   // awaited counts those among trying that calls wait for
-	err, awayErr    error // of a failed connection to the primary, and to the fallback
+	trying, awaited int   // awaited counts the connections among trying that calls wait for
+	err, awayErr    error // the errors of a failed connection to the primary and of one to the fallback
 }
 
 // add counts a connection by its condition.
@@ -193,7 +193,7 @@ func (n *counts) addAll(o counts) {
 	n.awaited, n.err, n.awayErr = n.awaited+o.awaited, cmp.Or(n.err, o.err), cmp.Or(n.awayErr, o.awayErr)
 }
 
-// failure returns the error of calls that no counted connection can take. It is nil if no connection has failed.
+// failure returns the error of calls that no counted connection can take, or nil if the plan has endpoints and none has failed.
 func (v *view) failure(n *counts) error {
 	home := cmp.Or(n.err, v.plan.Empty)
 	if home == nil || n.awayErr == nil {
@@ -236,13 +236,13 @@ func (v *view) setOf(t *tier, lacking []string) (s readySet, n counts) {
 		s.conns = append(s.conns, member)
 	}
 	if lacking != nil && n.members == 0 && slices.ContainsFunc(t.Members, func(m int32) bool { return !slices.Contains(lacking, attr.Methods(p.All[m])) }) {
-		n = counts{members: 1, trying: 1, awaited: 1} // the core is about to add one to the subset
+		n = counts{members: 1, trying: 1, awaited: 1} // the core is about to use a member that has the method
 	}
 	return s, n
 }
 
-// weightBits is how far weights are shifted left, so that dividing a weight between zones stays exact. The sum of all weights
-// stays below 1<<60.
+// weightBits is the number of bits by which weights are shifted left, so that dividing a weight between zones stays exact. The
+// sum of all weights stays below 1<<60.
 const weightBits = 20
 
 // add adds a group with its share of the calls.
@@ -275,8 +275,8 @@ func (s *snapshot) chooseGroup(o *calloptions.Options, seq *picking.Sequence) (g
 }
 
 // groupOf returns the index of the group for calls with a hash, by weighted rendezvous hashing: each group draws a number from
-// the hash, which is lower on average for a higher weight, and the lowest wins. So only calls of a group that is removed or
-// loses weight move to others, and only a group that is added or gains weight gets calls of others.
+// the hash, on average a lower one for a higher weight, and the group with the lowest number wins. So only a group that is
+// removed or loses weight loses calls, and only a group that is added or gains weight gets calls of other groups.
 func (s *snapshot) groupOf(hash uint64) (group int) {
 	lowest := math.Inf(1)
 	for i := range s.groups {

@@ -26,7 +26,7 @@ func TestShares_StayingInAZone(t *testing.T) {
 	}
 }
 
-// snapshotOf returns a plan's snapshot for calls without options. The instances in readyOnes are ready, and others fail.
+// snapshotOf returns a plan's snapshot for calls without options. The instances in readyOnes are ready, and the others fail.
 func snapshotOf(p *plan, readyOnes string) *snapshot {
 	p.conns = nil
 	for i := range p.All {
@@ -42,7 +42,8 @@ func snapshotOf(p *plan, readyOnes string) *snapshot {
 	return p.base.refresh(1, nil)
 }
 
-// TestShares_OfZonesAndSplitsAreExact checks that each group of a split keeps its share while a part of it leaves the zone.
+// TestShares_OfZonesAndSplitsAreExact checks that each group of a split keeps its share while a part of the group's calls leaves
+// the zone.
 func TestShares_OfZonesAndSplitsAreExact(t *testing.T) {
 	in := inputOf(mustConfig(t, `{"preferZone":true,"zoneMinPercent":100,`+byVersion+`}`), planning.Client{Zone: "x"},
 		endpointsOf("a v1 x", "b v1 x", "c v1 y", "d v2 x", "e v2 x", "f v2 x", "g v2 x", "h v2 y", "z v3 x"))
@@ -80,13 +81,13 @@ func TestShares_OfZonesAndSplitsAreExact(t *testing.T) {
 			}
 		}
 		if tt.ready == "acdefh" && (len(ofKey) != 2 || math.Abs(float64(ofKey["a"]-n/2)) > 5) {
-			t.Errorf("calls with one affinity key go to %v, want half each to both zones of one group", ofKey)
+			t.Errorf("calls with one affinity key go to %v, want half to a and half to c, in the two zones of one group", ofKey)
 		}
 	}
 }
 
-// TestShares_UsersStayInTheirGroups changes the groups of a split: users leave a group that is removed or loses weight, join one that
-// is added or gains weight, and otherwise stay.
+// TestShares_UsersStayInTheirGroups changes the groups of a split: users leave only a group that is removed or loses weight, or join
+// only a group that is added or gains weight.
 func TestShares_UsersStayInTheirGroups(t *testing.T) {
 	homes := func(weights []uint32) (of []int) {
 		s := &snapshot{}
@@ -104,7 +105,7 @@ func TestShares_UsersStayInTheirGroups(t *testing.T) {
 	before := homes([]uint32{10, 30, 60, 0})
 	for _, tt := range []struct {
 		weights         []uint32
-		from, to, moved int // the groups that users leave and join, -1 for any, and how many users move
+		from, to, moved int // the group that users leave, the group that they join (-1 for any), and how many users move
 	}{
 		{[]uint32{0, 30, 60, 0}, 0, -1, 1000}, {[]uint32{10, 30, 0, 0}, 2, -1, 6000},
 		{[]uint32{10, 30, 60, 100}, -1, 3, 5000}, {[]uint32{20, 30, 60, 0}, -1, 0, 818}, {[]uint32{10, 30, 50, 0}, 2, -1, 444},
@@ -114,13 +115,13 @@ func TestShares_UsersStayInTheirGroups(t *testing.T) {
 			switch was := before[user]; {
 			case home == was:
 			case tt.from >= 0 && was != tt.from, tt.to >= 0 && home != tt.to:
-				t.Fatalf("weights %v: a user moves from group %d to %d, want moves from %d or to %d", tt.weights, was, home, tt.from, tt.to)
+				t.Fatalf("weights %v: a user moves from group %d to %d, want moves from %d to %d (-1: any)", tt.weights, was, home, tt.from, tt.to)
 			default:
 				moved++
 			}
 		}
 		if math.Abs(float64(moved-tt.moved)) > 200 {
-			t.Errorf("weights %v: %d users move, want about %d", tt.weights, moved, tt.moved)
+			t.Errorf("weights %v: %d users move, want %d, give or take 200", tt.weights, moved, tt.moved)
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // switcher is the balancer registered with gRPC. It runs the policy that the config names. When the config names another
-// policy, the current policy serves until the next one has left CONNECTING, or until the current one is not READY. grpc-go's
+// policy, the current policy serves until the next policy has left CONNECTING, or the current policy is not READY. grpc-go's
 // internal/balancer/gracefulswitch does the same, but only gRPC may import that package.
 type switcher struct {
 	cc      balancer.ClientConn
@@ -16,7 +16,7 @@ type switcher struct {
 	closing sync.WaitGroup
 
 	mu      sync.Mutex
-	current *side // the side whose pickers gRPC has; nil before the first
+	current *side // the side whose pickers gRPC has; nil before the first config
 	next    *side // the side that will replace current; may be nil
 }
 
@@ -29,7 +29,7 @@ type side struct {
 	state    balancer.State // the policy's last state; guarded by switcher.mu
 }
 
-// UpdateClientConnState implements [balancer.Balancer]. gRPC makes one call of these methods at a time.
+// UpdateClientConnState implements [balancer.Balancer]. gRPC calls the methods of a balancer one at a time.
 func (s *switcher) UpdateClientConnState(state balancer.ClientConnState) error {
 	c, err := configOf(state.BalancerConfig)
 	if err != nil {
@@ -40,7 +40,7 @@ func (s *switcher) UpdateClientConnState(state balancer.ClientConnState) error {
 		newest = s.build(c)
 	}
 	newest.config = c
-	if current := s.serving(); current != newest { // the current side gets the endpoints, and keeps its config
+	if current := s.serving(); current != newest { // the current side gets the endpoints, too, and keeps its config
 		_ = current.policy.UpdateClientConnState(balancer.ClientConnState{ResolverState: state.ResolverState, BalancerConfig: current.config})
 	}
 	return newest.policy.UpdateClientConnState(state)
@@ -90,11 +90,11 @@ func (d *side) UpdateState(state balancer.State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d != s.current && d != s.next {
-		return // it is closed
+		return // d is closed
 	}
 	d.state = state
 	if s.next != nil && (s.next.state.ConnectivityState != connectivity.Connecting || s.current.state.ConnectivityState != connectivity.Ready) {
-		// The holder of the policy's lock may wait for ours.
+		// Close runs in another goroutine, because the holder of the policy's lock may wait for s.mu.
 		s.closing.Go(s.current.policy.Close)
 		s.current, s.next = s.next, nil
 	}

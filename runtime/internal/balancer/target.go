@@ -27,12 +27,12 @@ type targets struct {
 	queue *queue
 	now   func() time.Time
 
-	known atomic.Pointer[input] // the last input of the policy; nil before the first
+	known atomic.Pointer[input] // the last input of the policy; nil before the first input
 	conns sync.Map              // from targetKey to *conn; an entry stays until its instance leaves
 	named atomic.Int64          // the size of conns
 }
 
-// targetKey is an instance as named by calls.
+// targetKey identifies an instance that calls have named.
 type targetKey struct{ instance, addr string }
 
 // pick picks the connection to the instance of target. A call to the leader waits while the leader is not registered.
@@ -65,7 +65,7 @@ func (t *targets) underLimit(instance string, conn *conn, subConn balancer.SubCo
 		"etcd: instance %.200q of %q has %d calls under way, the limit by max_concurrent_requests", instance, in.Service, limit)
 }
 
-// open queues a connection to an instance, and returns the error for the call that named it.
+// open queues an event that connects to an instance, and returns the error for the call that named the instance.
 func (t *targets) open(target calloptions.Target, forLeader bool) error {
 	in := t.known.Load()
 	if in == nil {
@@ -78,18 +78,18 @@ func (t *targets) open(target calloptions.Target, forLeader bool) error {
 		return status.Errorf(codes.Unavailable,
 			"etcd: calls have named %d instances of %q, the limit of one client: see runtime.WithLimits", limit, in.Service)
 	}
-	// The connection is made in an event, because gRPC takes locks to make a SubConn, and a pick must not wait for them.
+	// An event makes the connection, because gRPC takes locks to make a SubConn, and a pick must not wait for locks.
 	t.queue.put(func() { t.connect(target) })
 	return balancer.ErrNoSubConnAvailable
 }
 
-// connect handles the event that open queues: it makes the connection.
+// connect handles the event of targets.open: it makes the connection.
 func (t *targets) connect(target calloptions.Target) {
 	key := targetKey{target.Instance, target.Addr}
 	if _, ok := t.conns.Load(key); ok {
 		return
 	}
-	if ep, err := t.known.Load().find(target, false); err == nil { // else the instance has just left, and a newer picker follows
+	if ep, err := t.known.Load().find(target, false); err == nil { // an error: the instance has just left, and a newer picker follows
 		t.conns.Store(key, t.core.pinTarget(ep, t.now()))
 		t.named.Add(1)
 	}
@@ -98,7 +98,7 @@ func (t *targets) connect(target calloptions.Target) {
 // find returns the endpoint of an instance, or the error for a call to it.
 func (in *input) find(target calloptions.Target, forLeader bool) (*resolver.Endpoint, error) {
 	var found *resolver.Endpoint
-	for _, addr := range [...]string{"", target.Addr} { // the first endpoint with the id, or better the one at the address
+	for _, addr := range [...]string{"", target.Addr} { // the endpoint at the address, if any, replaces the first with the id
 		i, _ := slices.BinarySearchFunc(in.all, target.Instance, func(ep resolver.Endpoint, id string) int {
 			return cmp.Or(strings.Compare(instance(&ep), id), strings.Compare(address(&ep), addr))
 		})
@@ -113,7 +113,7 @@ func (in *input) find(target calloptions.Target, forLeader bool) (*resolver.Endp
 		return found, nil
 	case in.pending || in.sequence < target.Sequence:
 		return nil, balancer.ErrNoSubConnAvailable
-	case forLeader && in.Err != nil: // not a status error, for which gRPC would end the call
+	case forLeader && in.Err != nil: // no status error, because a status error would end the call
 		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not known: %w", target.Instance, in.Service, in.Err)
 	case forLeader:
 		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not registered", target.Instance, in.Service)
@@ -178,8 +178,8 @@ func (l *leader) has(method string) bool {
 	return ok
 }
 
-// pick picks the connection to the leader. Without a leader, the call waits. Leader calls are wait-for-ready, so they also wait
-// for an unreachable leader, and end with the error of the last pick.
+// pick picks the connection to the leader. Without a leader, the call waits. Leader calls are wait-for-ready, so that they also
+// wait for an unreachable leader. At their deadline they end with the error of the last pick.
 func (l *leader) pick(t *targets) (balancer.PickResult, error) {
 	if l.instance == "" {
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable

@@ -18,7 +18,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// whereNamed makes a call to an instance, and another once it is connected.
+// whereNamed makes a call to an instance, and a second call once the instance is connected. It returns what the second call got.
 func (r *rig) whereNamed(to calloptions.Target) string {
 	ctx := calloptions.WithTarget(r.t.Context(), to)
 	_ = r.where(ctx)
@@ -41,19 +41,19 @@ func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 		when     string
 		do       func()
 		instance string
-		sequence uint64 // of the state that the call requires
-		want     string // a part of the result
-		open     string // the open connections, after a while
+		sequence uint64 // the number of the state that the call waits for
+		want     string // a part of what the call gets
+		open     string // the connections that are open after linger
 	}{
 		{"nothing is known", func() { r.updateState("", attr.State{Pending: true}) }, "a", 0, "waits", ""},
 		{"the instance is registered", update(7, endpointsOf("a", "b", "h hidden")), "a", 0, "a", "a"},
-		{"it is drained", nil, "b", 0, "b", "ab"},
-		{"it is not selected", nil, "h", 7, `code = Unavailable desc = etcd: instance "h" of "" is not selected`, "ab"},
+		{"the instance is drained", nil, "b", 0, "b", "ab"},
+		{"the instance is not selected", nil, "h", 7, `code = Unavailable desc = etcd: instance "h" of "" is not selected`, "ab"},
 		{"no instance has that id", nil, "x", 7, `code = Unavailable desc = etcd: no instance "x" is registered`, "ab"},
-		{"a state is to come", nil, "x", 8, "waits", "ab"},
-		{"it moves, and is down", func() { r.refuse("b2"); update(8, moved)() }, "b", 0, `etcd: instance "b" at "b2:1": refused`, "ab2"},
-		{"it is back", r.revive, "b", 0, "b2", "ab2"},
-		{"it has left", update(9, endpointsOf("a")), "b", 0, `code = Unavailable desc = etcd: no instance "b"`, "a"},
+		{"the state is still to come", nil, "x", 8, "waits", "ab"},
+		{"the instance moves, and is down", func() { r.refuse("b2"); update(8, moved)() }, "b", 0, `etcd: instance "b" at "b2:1": refused`, "ab2"},
+		{"the instance is up again", r.revive, "b", 0, "b2", "ab2"},
+		{"the instance has left", update(9, endpointsOf("a")), "b", 0, `code = Unavailable desc = etcd: no instance "b"`, "a"},
 	} {
 		if tt.do != nil {
 			tt.do()
@@ -76,7 +76,7 @@ func TestNamed_OnTheConnectionOfAnInstances(t *testing.T) {
 		t.Errorf("before calls, %d connections were made and the policy is %v, want 0 and READY", len(r.made), state)
 	}
 	if got := r.where(t.Context()); !strings.Contains(got, "code = Unavailable") {
-		t.Errorf("a call that names no instance got %q, want an error", got)
+		t.Errorf("a call that names no instance got %q, want Unavailable", got)
 	}
 	r.expect(named("b"), "at first", "waits")
 	for _, connection := range []string{"the first", "the next"} {
@@ -89,7 +89,7 @@ func TestNamed_OnTheConnectionOfAnInstances(t *testing.T) {
 	}
 }
 
-// TestNamed_InstancesAreBounded makes calls name more instances than a client connects to. The leader is not counted.
+// TestNamed_InstancesAreBounded makes calls name more instances than a client connects to. The bound refuses no leader call.
 func TestNamed_InstancesAreBounded(t *testing.T) {
 	const method = "/a.B/Lead"
 	r := newRig(t)
@@ -101,7 +101,7 @@ func TestNamed_InstancesAreBounded(t *testing.T) {
 	update("a", "b", "c", "d")
 	_, _ = to("a"), to("b")
 	if got := to("c"); !strings.Contains(got, "code = Unavailable") || !strings.Contains(got, "runtime.WithLimits") {
-		t.Errorf("a call to a third instance got %q, want an error", got)
+		t.Errorf("a call to a third instance got %q, want Unavailable by runtime.WithLimits", got)
 	}
 	_ = r.whereBy(t.Context(), method)
 	r.settle()
@@ -110,7 +110,7 @@ func TestNamed_InstancesAreBounded(t *testing.T) {
 	}
 	update("b", "c", "d")
 	if got := to("c"); got == "c" {
-		t.Error("a call to c reached it, want an error while b and the leader are connected")
+		t.Error("the call to c reached c, want an error while b and the leader d are connected")
 	}
 	update("c", "d")
 	if got := to("c"); got != "c" {
@@ -150,7 +150,7 @@ func TestNamed_CallsDoNotWaitForThePolicy(t *testing.T) {
 	leaving.Store(false)
 	calls.Wait()
 	if open := r.open(); len(open) != 1 || open[0].state != connectivity.Ready {
-		t.Errorf("%d connections are open, want one, that is ready", len(open))
+		t.Errorf("%d connections are open, want 1, which is ready", len(open))
 	}
 }
 
@@ -167,9 +167,9 @@ func TestNamed_ReachesEjectedInstances(t *testing.T) {
 		when, health string
 		do           func()
 		reached      bool
-		others       string // the result of other calls
+		others       string // what calls get that name no instance
 	}{
-		{"it is ejected", "", unwell(nil), true, errUnhealthy.Error()},
+		{"the instance is ejected", "", unwell(nil), true, errUnhealthy.Error()},
 		{"it is ejected, and connected to again", "", again, true, "waits"},
 		{"it does not report its health", "s.A", func() {}, true, "waits"},
 		{"it is not serving", "s.A", unwell(errors.New("not serving")), false, "not serving"},

@@ -40,8 +40,7 @@ type discoverer struct {
 	fallbackKeys func() *discovery.Keys // returns the keys of the fallback cluster, or nil without WithFallback
 }
 
-// clientBuilder builds the resolver of one connection made by NewClient, and explains the errors of its
-// calls.
+// clientBuilder builds the resolver of one connection made by NewClient, and explains the errors of its calls.
 type clientBuilder struct {
 	discoverer
 	desc      *ServiceDesc

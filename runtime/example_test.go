@@ -30,8 +30,7 @@ type greeter struct {
 	greeterpb.UnimplementedGreeterServer
 }
 
-// Make one registry for each process and etcd cluster. Keepalive lets the etcd client notice a connection that
-// died silently.
+// Make one registry for each process and etcd cluster. Keepalive lets the etcd client notice a connection that died silently.
 func ExampleNewRegistry() {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:            []string{"etcd-0:2379", "etcd-1:2379", "etcd-2:2379"},

@@ -19,8 +19,7 @@ import (
 )
 
 // Instances makes calls to each instance of a service, for example to flush every cache. One gRPC connection serves all
-// instances. The first call to an instance connects to it, and that connection stays open. Instances is safe for
-// concurrent use.
+// instances. The first call to an instance connects to it, and that connection stays open. Instances is safe for concurrent use.
 type Instances struct {
 	builder *clientBuilder
 	desc    *ServiceDesc
@@ -43,9 +42,8 @@ type Instance struct {
 	Conn grpc.ClientConnInterface
 }
 
-// NewInstances returns the instances of a service. It takes the options of [Registry.NewClient] and,
-// like it, does no I/O. A load balancing policy in the service config has no effect, because calls
-// name their instance.
+// NewInstances returns the instances of a service. It takes the options of [Registry.NewClient] and, like it, does no I/O. A
+// load balancing policy in the service config has no effect, because calls name their instance.
 func (r *Registry) NewInstances(desc *ServiceDesc, opts ...grpc.DialOption) (*Instances, error) {
 	mine, opts := splitDialOptions(opts)
 	mine.targetsOnly = true
@@ -164,8 +162,7 @@ func (c instanceConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, meth
 //		return err
 //	})
 //
-// The error joins the errors of the calls, and names the instance of each. If there is no instance, the error is
-// Unavailable.
+// The error joins the errors of the calls, and names the instance of each. If there is no instance, the error is Unavailable.
 func Each[C any](ctx context.Context, i *Instances, newClient func(grpc.ClientConnInterface) C, call func(context.Context, Endpoint, C) error) error {
 	all, err := i.All(ctx)
 	if err != nil {

@@ -76,21 +76,18 @@ func newOptions(opts []Option) options {
 // under "prod/acme/user/". Default: none.
 func WithNamespace(prefix string) Option { return func(o *options) { o.namespace = prefix } }
 
-// WithLeaseTTL sets how long the entries of this process stay in etcd after it stops renewing them. It applies to services
-// whose ServiceDesc sets no LeaseTTL. d is a whole number of seconds from 1 s to 24 h. etcd may grant a longer TTL.
-// Default: 15 s.
+// WithLeaseTTL sets how long the entries of this process stay in etcd after it stops renewing them. It applies to services whose
+// ServiceDesc sets no LeaseTTL. d is a whole number of seconds from 1 s to 24 h. etcd may grant a longer TTL. Default: 15 s.
 func WithLeaseTTL(d time.Duration) Option { return func(o *options) { o.leaseTTL = d } }
 
-// WithLogger sets where the registry reports changes of state; in steady state it logs nothing.
-// Default: slog.Default().
+// WithLogger sets where the registry reports changes of state; in steady state it logs nothing. Default: slog.Default().
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
 // WithMeterProvider turns on OpenTelemetry metrics. Default: none.
 func WithMeterProvider(mp metric.MeterProvider) Option { return func(o *options) { o.meters = mp } }
 
-// WithZone names the zone that this process runs in. Its registrations carry the zone unless
-// [WithZoneTag] says otherwise, and its clients prefer endpoints in it if their policy says so.
-// Default: none.
+// WithZone names the zone that this process runs in. Its registrations carry the zone unless [WithZoneTag] says otherwise, and
+// its clients prefer endpoints in it if their policy says so. Default: none.
 func WithZone(name string) Option { return func(o *options) { o.zone = name } }
 
 // WithEmptyGrace sets how long clients keep using the last known endpoints when all or most of them vanish

@@ -130,9 +130,8 @@ func (g *Registration) Resume(ctx context.Context) error {
 	return g.failed("resume", g.registered.SetPaused(ctx, false))
 }
 
-// Close removes the entry from etcd for good, unless another process has taken the entry over. It returns when the entry
-// is gone. If ctx ends or 5 s pass first, Close returns an error, and the registry goes on trying.
-// Closing twice is harmless.
+// Close removes the entry from etcd for good, unless another process has taken the entry over. It returns when the entry is
+// gone. If ctx ends or 5 s pass first, Close returns an error, and the registry goes on trying. Closing twice is harmless.
 func (g *Registration) Close(ctx context.Context) error {
 	return g.failed("close the registration of", g.registered.Close(ctx))
 }

@@ -60,11 +60,10 @@ type Registry struct {
 // reached. The caller owns the client and closes it after the registry. Every etcd call goes
 // through the client's KV, Watcher and Lease, so wrappers set there are used.
 //
-// To notice a dead connection, the client needs a DialKeepAliveTime such as 10 s, gRPC's minimum, and a
-// DialKeepAliveTimeout such as 3 s. Leave PermitWithoutStream off: etcd closes connections that use it.
-// MaxCallRecvMsgSize, such as 8 MiB, bounds the memory that one response of etcd takes.
-// NewRegistry turns off the logging of a client without a Logger of its own, unless the environment has
-// ETCD_CLIENT_DEBUG: the registry logs failures.
+// To notice a dead connection, the client needs a DialKeepAliveTime such as 10 s, gRPC's minimum, and a DialKeepAliveTimeout
+// such as 3 s. Leave PermitWithoutStream off: etcd closes connections that use it. MaxCallRecvMsgSize, such as 8 MiB, bounds the
+// memory that one response of etcd takes. NewRegistry turns off the logging of a client without a Logger of its own, unless the
+// environment has ETCD_CLIENT_DEBUG: the registry logs failures.
 func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	r := &Registry{
 		client: client,

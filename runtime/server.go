@@ -17,8 +17,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
 
-// GRPCServer is the interface of the gRPC server beneath a [Server]. *grpc.Server and *xds.GRPCServer implement
-// it.
+// GRPCServer is the interface of the gRPC server beneath a [Server]. *grpc.Server and *xds.GRPCServer implement it.
 type GRPCServer interface {
 	grpc.ServiceRegistrar
 	Serve(net.Listener) error
@@ -27,9 +26,8 @@ type GRPCServer interface {
 	GetServiceInfo() map[string]grpc.ServiceInfo
 }
 
-// Server is a gRPC server whose services are in etcd while it serves. Generated code registers and
-// publishes services on it. Then either its method Serve serves it, once, or the application does, and calls
-// Announce and Withdraw.
+// Server is a gRPC server whose services are in etcd while it serves. Generated code registers and publishes services on it.
+// Then either its method Serve serves it, once, or the application does, and calls Announce and Withdraw.
 //
 // If a health service, grpc.health.v1.Health, is registered on the Server (not on the gRPC server beneath), the entry of
 // a service is out of etcd while the health service reports NOT_SERVING for it. For a service that the health service
@@ -50,9 +48,8 @@ type Server struct {
 	health serverHealth
 }
 
-// NewServer returns a server on s, and does not start s. The application makes s, with credentials and
-// interceptors. It then calls either [Server.Serve], which serves and stops s, or [Server.Announce], and
-// serves and stops s itself.
+// NewServer returns a server on s, and does not start s. The application makes s, with credentials and interceptors. It then
+// calls either [Server.Serve], which serves and stops s, or [Server.Announce], and serves and stops s itself.
 func (r *Registry) NewServer(s GRPCServer, opts ...ServerOption) *Server {
 	server := &Server{registry: r, grpc: s, opts: newServerOptions(opts)}
 	err := r.startLeasing()
@@ -202,9 +199,8 @@ func WithStopTimeout(d time.Duration) ServerOption {
 	return func(o *serverOptions) { o.stopTimeout = d }
 }
 
-// WithAnnounceTimeout makes Serve return an error if the services are not in etcd within d, or as soon as etcd
-// refuses them. It is for processes that must not run unless callers can find them. The default, 0, means that Serve
-// serves and keeps trying.
+// WithAnnounceTimeout makes Serve return an error if the services are not in etcd within d, or as soon as etcd refuses them. It
+// is for processes that must not run unless callers can find them. The default, 0, means that Serve serves and keeps trying.
 func WithAnnounceTimeout(d time.Duration) ServerOption {
 	return func(o *serverOptions) { o.announceTimeout = d }
 }

@@ -199,8 +199,7 @@ func (s *Server) stop(served <-chan error, conns *listener.Conns, left time.Dura
 	return errors.Join(cut, err)
 }
 
-// serverDepth bounds the search for a gRPC server within another value. *xds.GRPCServer has one in a field of
-// interface type.
+// serverDepth bounds the search for a gRPC server within another value. *xds.GRPCServer has one in a field of interface type.
 const serverDepth = 2
 
 // isServing reports whether s, a *grpc.Server or a wrapper of one, has begun to serve. After that, registering a

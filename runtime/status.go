@@ -42,8 +42,7 @@ type KeyStatus struct {
 	Away          int        // the number of connections with calls that go to the cluster of WithFallback
 }
 
-// Status returns the state of the registry, for debug pages and health checks. It does no I/O. Package statuspage
-// shows it.
+// Status returns the state of the registry, for debug pages and health checks. It does no I/O. Package statuspage shows it.
 func (r *Registry) Status() RegistryStatus {
 	var s RegistryStatus
 	if r.client != nil {

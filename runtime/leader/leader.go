@@ -7,6 +7,15 @@
 //   - [Leadership.Check] and [Leadership.Token] are for handlers;
 //   - [Fence] is for a store that successive leaders write to.
 //
+// For example, with desc as the description in generated code, and a store whose writes call [Fence.Admit] with the token:
+//
+//	server := registry.NewServer(grpc.NewServer(leader.Guard(registry, desc)...))
+//	counterpb.RegisterCounterServerToEtcd(server, counter)
+//	go leader.Of(server, desc).Run(ctx, func(ctx context.Context, token int64) error {
+//		return store.Compact(ctx, token) // ends when ctx does: this instance no longer leads
+//	})
+//	err := server.Serve(ctx, listener)
+//
 // A leader resigns on [Leadership.Resign], when its work fails, when it is withdrawn or paused, and when its server drains or
 // its registry is closed. It steps down when it could not renew its lease for nine tenths of the TTL. So two instances never
 // lead at once, unless a candidate's key is deleted by force or etcd is restored from a backup. But code that ignores its
@@ -36,8 +45,7 @@ const TokenHeader = election.TokenHeader
 // ErrEnded is the cause with which the contexts from [Leadership.Run] and [Guard] end when the leadership ends.
 var ErrEnded = election.ErrEnded
 
-// Leadership is a process's part in the election of a service. Its methods are safe for concurrent
-// use.
+// Leadership is a process's part in the election of a service. Its methods are safe for concurrent use.
 type Leadership struct {
 	source  election.Source
 	key     string

@@ -129,7 +129,7 @@ func (d *discoverer) awayKey(name string, reader endpoint.Reader) *discovery.Key
 }
 
 // clientConfig returns the default service config of a connection. It merges the layers, so that later ones override
-// earlier ones, and puts our own load balancing policy into the result.
+// earlier ones, and puts our own load balancing policy into the result, as [serviceconfig.Wrap] does.
 func clientConfig(layers ...string) (serviceconfig.Wrapped, error) {
 	merged, err := serviceconfig.Merge(layers...)
 	if err != nil {

@@ -21,7 +21,7 @@ type Followed struct {
 	stop       func()
 }
 
-// Follow follows a service as its clients do, for programs that pass this state on, such as an xDS server. To
+// Follow follows a service as its clients do, for programs that pass on what clients know, such as an xDS server. To
 // call the service, use [Registry.NewClient]. To follow only the endpoints, use [Registry.Watch]. Follow does no I/O: etcd
 // is read in the background. It fails if the registry is closed, or if the description is invalid.
 //

@@ -25,7 +25,7 @@ type JSONFields struct {
 	Zone     string
 	Weight   string // a number, or a string with one
 	Metadata string // an object of strings
-	Name     string // written as the key's last segment; not read
+	Name     string // the service's name: when written, the last segment of its key; when read, ignored
 }
 
 // MaxField bounds the name of a field, in bytes.

@@ -165,7 +165,7 @@ func (p *policy) onState(conn *conn, subConn balancer.SubConn, event func(*conn,
 	})
 }
 
-// wake sets the timer for the core's next selection, unless at is zero.
+// wake sets the timer for the core's next selection to the time at, unless at is zero.
 func (p *policy) wake(at time.Time) {
 	if at.IsZero() || at.Equal(p.wakeAt) || p.closed {
 		return

@@ -41,7 +41,7 @@ type core struct {
 	plan    *plan
 
 	selection uint64            // the number of the last selection of connections
-	counts    [numReadiness]int // the numbers of selected connections, by readiness
+	counts    [numReadiness]int // how many selected connections have each readiness
 	leaves    bool              // connections to the fallback are selected
 	stale     bool              // another selection is due now
 	lookAt    time.Time         // when the next selection is due; zero means never

@@ -261,7 +261,7 @@ func (v *view) lacking(method string) []string {
 // maxMethod bounds the length of method names that are looked up in method lists. No server has longer names.
 const maxMethod = 1024
 
-// methodOf returns the method of a call, or "" if endpoints are not distinguished by that method.
+// methodOf returns the method that the endpoint of a call must serve, or "" if any endpoint will do.
 func (p *plan) methodOf(info *balancer.PickInfo) string {
 	if !p.differ || len(info.FullMethodName) > maxMethod {
 		return ""

@@ -95,7 +95,7 @@ func (t *table) find(n uint64) int {
 type start struct {
 	startTime string        // the start time of the server, as text in its entry
 	valid     bool          // startTime is a valid time, so since and uptime are set
-	since     time.Duration // when the address was first ready after startTime, since epoch
+	since     time.Duration // the time since epoch at which the address was first ready after startTime
 	uptime    time.Duration // how long the server had run by then, if the clocks agree
 }
 

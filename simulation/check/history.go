@@ -28,17 +28,17 @@ type History struct {
 	Links        []Link
 	Changes      []etcd.Change
 	Resets       []Reset
-	Forced       []time.Time       // when an operator revoked leases
-	Owners       map[int64]string  // by lease: the host of the incarnation that was granted it
-	Hosts        map[string]string // by the host that an incarnation dials from: the name of its process
+	Forced       []time.Time       // the moments at which an operator revoked leases
+	Owners       map[int64]string  // by lease: the host of the incarnation to which etcd granted the lease
+	Hosts        map[string]string // by the host from which an incarnation dials: the name of its process
 	Acts         []Act
 	Terms        []*Term
 	Writes       []*Write
 	Lines        []Line
 	Windows      []Window
 	Calms        []Span
-	Seen         []Problem // problems reported as they happened
-	Configs      []string  // all good live configs so far
+	Seen         []Problem // problems that the harness has found, see See
+	Configs      []string  // all valid live configs so far
 }
 
 // NewHistory returns the history of a world that begins now.
@@ -48,17 +48,17 @@ func NewHistory(now time.Time) *History {
 
 // Incarnation is one run of a server, from its start to its end.
 type Incarnation struct {
-	ID      string // "server 2, incarnation 3"
-	Name    string // the instance id; "" if that is the address
+	ID      string // for example "server 2, incarnation 3"
+	Name    string // the instance id; "" if the address is the id
 	Process string
 	Addr    string
 
 	Down   time.Time // zero while the incarnation runs
-	Killed bool      // the calls under way to it were lost
-	Moves  []Move    // the first one when it starts
+	Killed bool      // the server lost its calls under way
+	Moves  []Move    // the first move is at the start
 }
 
-// Move is a change of whether a server should be in etcd.
+// Move is a moment from which a server should be in etcd, or should not be there.
 type Move struct {
 	At time.Time
 	In bool
@@ -77,7 +77,7 @@ func (l *Incarnation) in(from, to time.Time) (in bool) {
 	return in
 }
 
-// owns reports whether an etcd key is named after the incarnation.
+// owns reports whether an etcd key contains the instance id or the host of the incarnation.
 func (l *Incarnation) owns(key string) bool {
 	host, _, _ := strings.Cut(l.Addr, ":")
 	return strings.HasSuffix(key, "/"+cmp.Or(l.Name, l.Addr)) || strings.Contains(key, "/"+host+":")
@@ -85,29 +85,29 @@ func (l *Incarnation) owns(key string) bool {
 
 // Call is a finished call.
 type Call struct {
-	Caller        string        // the name of its process
-	Conn          string        // which of its connections
+	Caller        string        // the name of the calling process
+	Conn          string        // the name of the caller's connection
 	Method        string        // the full name
-	Target        string        // the requested instance, or ""
-	Plain         bool          // policies may not reject it, and any instance that serves its method may answer
+	Target        string        // the id of the requested instance, or ""
+	Plain         bool          // every instance that serves Method may answer, under all policies
 	Longest       time.Duration // the longest duration allowed
 	Begin, End    time.Time
-	Before, After []string // addresses known to the caller
+	Before, After []string // addresses that the caller knew before and after the call
 	From          string   // the ID of the incarnation that answered
-	Abroad        bool     // From is in another region
+	Abroad        bool     // the incarnation From is in another region
 	Code          codes.Code
 	Err           string
 
-	Beside    bool // gRPC's round_robin made the same call to the same addresses
-	BesideErr bool // that call of round_robin failed
+	Beside    bool // a client with gRPC's round_robin made the same call
+	BesideErr bool // the call of the round_robin client failed
 }
 
-// Link is a change of the link between two processes. If B is "", all links of A change, as its next incarnation begins.
+// Link is a change of the link between two processes. If B is "", a new incarnation of A begins, with whole links.
 type Link struct {
 	At     time.Time
 	A, B   string
 	Broken bool // the link is cut or stalled from now on
-	Reset  bool // connections were reset, and the link did not change
+	Reset  bool // only connections were reset: the link stays broken or whole
 }
 
 func (l Link) of(process string) bool { return l.A == process || l.B == process }
@@ -115,22 +115,22 @@ func (l Link) of(process string) bool { return l.A == process || l.B == process 
 // Reset is a restore or a wipe of etcd.
 type Reset struct {
 	At      time.Time
-	After   int
-	Entries []etcd.Entry
-	Repeats bool // earlier revisions may be used again
+	After   int          // the number of earlier History.Changes
+	Entries []etcd.Entry // what etcd has afterwards
+	Repeats bool         // etcd may use earlier revisions again
 }
 
-// Act is a finished call of the runtime.
+// Act is a finished call of a function of package runtime.
 type Act struct {
-	What, Who    string
+	What, Who    string // the function, and the process or server that called it
 	Began, Ended time.Time
 	Longest      time.Duration // the longest duration allowed during faults; 0: no bound
-	Soon         time.Duration // the longest duration allowed in a calm; 0: the call changes nothing in etcd
+	Soon         time.Duration // the longest duration allowed in a calm; 0: no bound, as the call changes nothing in etcd
 	Err          error
 	Wrong        string // how etcd differs from the result of the call, or ""
 }
 
-// Term is the period in which a leader's function runs with a live context.
+// Term is the period in which a leader's function runs with a context that has not ended.
 type Term struct {
 	Incarnation  string
 	Token        int64
@@ -154,20 +154,20 @@ type Write struct {
 type Line struct {
 	At          time.Time
 	Incarnation string
-	About       string // the message and the key; "" if no bound applies
+	About       string // the message and the key; "" if equal lines are not limited
 	Trouble     bool   // the line reports a failure of etcd
 }
 
 // Counts counts the actions of a process.
 type Counts struct {
-	Requests int // requests to etcd without the next two fields
+	Requests int // requests to etcd that count neither as Repeated nor as Tokens
 	Repeated int // refused requests that etcd's client then repeats by itself
 	Tokens   int // requests for tokens; etcd's client makes one for each stream that it opens
 	Dials    int // connections to etcd
 	Lines    int // logged lines
 }
 
-// Window holds the counts of a process within Width.
+// Window holds the counts of a process in a period of length Width.
 type Window struct {
 	End     time.Time
 	Process string
@@ -210,14 +210,14 @@ func (h *History) Commit(c etcd.Change) {
 	}
 }
 
-// named reports whether an entry once assigned an instance id to an address.
+// named reports whether etcd ever had an entry with an instance id and an address.
 func (h *History) named(name, addr string) bool {
 	return slices.ContainsFunc(h.Changes, func(c etcd.Change) bool { return fixtures.Names(c.Key, c.Value, addr, name) })
 }
 
-// replay calls each with every change, the previous entry of the key, and all earlier puts of the key by processes. After each
-// reset of etcd it continues from the entries of the reset.
-func (h *History) replay(each func(c etcd.Change, was etcd.Entry, puts []etcd.Change)) {
+// replay calls visit for each change, with the entry before the change, and the puts of the key by processes so far. A reset of etcd
+// replaces all entries and forgets the puts.
+func (h *History) replay(visit func(c etcd.Change, was etcd.Entry, puts []etcd.Change)) {
 	resets, has, puts := h.Resets, make(map[string]etcd.Entry), make(map[string][]etcd.Change)
 	for i, c := range h.Changes {
 		for len(resets) > 0 && resets[0].After <= i {
@@ -232,7 +232,7 @@ func (h *History) replay(each func(c etcd.Change, was etcd.Entry, puts []etcd.Ch
 			puts[c.Key] = append(puts[c.Key], c)
 		}
 		was := has[c.Key]
-		each(c, was, puts[c.Key])
+		visit(c, was, puts[c.Key])
 		if c.Delete {
 			delete(has, c.Key)
 		} else {
@@ -241,7 +241,7 @@ func (h *History) replay(each func(c etcd.Change, was etcd.Entry, puts []etcd.Ch
 	}
 }
 
-// repeats returns the number of resets until a moment after which revisions were used again.
+// repeats counts the resets up to a moment that have Repeats set.
 func (h *History) repeats(until time.Time) (n int) {
 	for _, r := range h.Resets {
 		if r.Repeats && !r.At.After(until) {
@@ -251,12 +251,12 @@ func (h *History) repeats(until time.Time) (n int) {
 	return n
 }
 
-// See records a problem that happens now.
+// See records a problem that the harness finds now.
 func (h *History) See(now time.Time, promise, format string, args ...any) {
 	h.Seen = append(h.Seen, Problem{promise, now.Sub(h.Began), fmt.Sprintf(format, args...)})
 }
 
-// Plain reports whether no policy that a caller may use excludes instances that serve the method.
+// Plain reports whether each policy that a caller may use lets every instance that serves a method answer.
 func (h *History) Plain(c schedule.Caller) bool {
 	return c.Subset == 0 && !h.ever(c, func(p fixtures.Policy) bool {
 		return len(p.Routes)+len(p.Drain)+p.Subset+p.Most+p.ZoneLeast > 0 || p.Others || p.Ejects
@@ -274,7 +274,7 @@ func (h *History) ever(c schedule.Caller, match func(fixtures.Policy) bool) bool
 }
 
 // LongestWait returns the longest timeout of a call of the shop under all configs so far, or 0 if a
-// config does not bound it.
+// config sets no timeout.
 func (h *History) LongestWait(generated string) time.Duration {
 	longest := fixtures.MethodsOf(generated).Timeout
 	for _, config := range h.Configs {

@@ -18,26 +18,26 @@ import (
 type Look struct {
 	Entries []etcd.Entry // all keys in etcd
 	Servers []Server
-	Writers []string // the addresses of servers with their own etcd code
+	Writers []string // the addresses of servers that use etcd without the runtime
 	Readers []Reader
 }
 
 // Server is a running incarnation of a server.
 type Server struct {
 	ID, Addr string
-	Name     string // the instance id; "" if that is the address
+	Name     string // the instance id; "" if the address is the id
 	In       bool   // the server should be in etcd
 	Elects   bool   // the server is a candidate for leader
 	Layouts  []string
-	Wants    map[string]fixtures.Said // by service: the expected content of its entries
+	Wants    map[string]fixtures.Said // by service: the expected content of the server's entries
 	Statuses []runtime.Status
-	Leases   []int64 // the leases of its process in etcd
+	Leases   []int64 // the leases that the server's process has in etcd
 	Leads    bool
 
-	Registrations, Expected int // of the registry of its process
+	Registrations, Expected int // the numbers of registrations that the process has, and should have
 }
 
-// Reader is a process that follows the shop.
+// Reader is a process that follows the endpoints of the shop.
 type Reader struct {
 	Name      string
 	Config    string   // its own service config
@@ -65,7 +65,7 @@ func (s Server) Lacks(l Look, key string) string {
 	return strings.Join(lacks, "; ")
 }
 
-// Left describes the entries of a service that name the server; "" if there are none.
+// Left describes the entries of a service that have the server's address; "" if there are none.
 func (s Server) Left(l Look, key string) string {
 	if left := l.at(key, s.Addr); len(left) > 0 {
 		return fmt.Sprintf("etcd still has the entries %v", left)
@@ -90,7 +90,7 @@ func (l Look) under(prefix string) []etcd.Entry {
 	return l.Entries[from : from+n]
 }
 
-// at returns the entries of a service that name an address.
+// at returns the entries of a service that have an address.
 func (l Look) at(key, addr string) (at []etcd.Entry) {
 	for _, e := range l.under(key + "/") {
 		if fixtures.AddrIn(e.Value) == addr {
@@ -108,7 +108,7 @@ func (l Look) Config() (text string, ok bool) {
 	return "", false
 }
 
-// InForce reports whether callers should use a live config. While etcd has a bad config, the last good one stays in force.
+// InForce reports whether a caller may use config as the live config. While etcd has a bad config, callers use an earlier one.
 func (l Look) InForce(config string) bool {
 	live, ok := l.Config()
 	if !ok {
@@ -117,15 +117,15 @@ func (l Look) InForce(config string) bool {
 	return schedule.BadConfig(live) || fixtures.Holds(config, live)
 }
 
-// Policy returns the policy in force for a caller with a generated config. It is unknown while etcd has a
-// bad live config: the last good one that the caller has read is then in force.
+// Policy returns the policy in force for a caller with a generated config. While etcd has a bad live config,
+// the policy is unknown: the caller uses the last good config that it has read.
 func (l Look) Policy(generated string) (p fixtures.Policy, known bool) {
 	config, live := l.Config()
 	switch {
 	case live && schedule.BadConfig(config):
 		return p, false
 	case !strings.Contains(config, "loadBalancingConfig"):
-		config = generated // a live config without this field does not change it
+		config = generated // a live config without this field leaves the policy as it is
 	}
 	p = fixtures.ParsePolicy(config)
 	return p, p.Name != ""
@@ -143,11 +143,11 @@ func (l Look) Methods(generated string) (m fixtures.Methods, known bool) {
 	return fixtures.MethodsOf(live, generated), !ok || !schedule.BadConfig(live)
 }
 
-// shop calls each with every entry of the shop that names an address.
-func (l Look) shop(each func(addr string, e etcd.Entry)) {
+// shop calls visit for each entry of the shop that has an address.
+func (l Look) shop(visit func(addr string, e etcd.Entry)) {
 	for _, e := range l.under(fixtures.ShopKey + "/") {
 		if addr := fixtures.Address(e.Key, e.Value); addr != "" {
-			each(addr, e)
+			visit(addr, e)
 		}
 	}
 }
@@ -173,7 +173,7 @@ func (l Look) Named(name, addr string) (named bool) {
 	return named
 }
 
-// said merges the entries of an address. Each field comes from an entry that sets it.
+// said merges the entries of an address. It takes the highest weight, and the first version and zone that are set.
 func (l Look) said(addr string) (all fixtures.Said) {
 	l.shop(func(at string, e etcd.Entry) {
 		for _, layout := range schedule.Layouts {
@@ -186,7 +186,7 @@ func (l Look) said(addr string) (all fixtures.Said) {
 	return all
 }
 
-// drained reports whether the server at an address has one of these names.
+// drained reports whether names contain the instance id of the server at an address.
 func (l Look) drained(names []string, addr string) bool {
 	return slices.ContainsFunc(l.Servers, func(s Server) bool { return s.Addr == addr && slices.Contains(names, cmp.Or(s.Name, s.Addr)) })
 }

@@ -22,7 +22,7 @@ var always = []struct {
 }{
 	{"a call is answered by a running instance that it may reach", wrongAnswers},
 	{"no call fails while the caller knows and reaches an instance that its policy allows", failedCalls},
-	{"no call leaves for another region while the caller's own region has such an instance", strayedCalls},
+	{"no call leaves for another region while the caller knows and reaches an allowed instance of its own region", strayedCalls},
 	{"no more calls fail than under a plain round_robin", failedMore},
 	{"a call ends by its deadline, and by its method's timeout", lateCalls},
 	{"a store accepts no write of an earlier leader after one of a later leader, tokens are unique, and in a calm no write is refused", unfencedWrites},
@@ -139,11 +139,11 @@ func strayedCalls(h *History, broken report) {
 	}
 }
 
-// disturbs bounds the time for which an event on a link affects calls, as the event takes time to arrive.
+// disturbs bounds the time in which an event on a link affects calls: connections notice the event late.
 const disturbs = 500 * time.Millisecond
 
-// sure returns the incarnations of which one should have answered a call. The caller knew each before and after the call, and each
-// has answered on this connection since its link last changed. It returns none if a link of the caller was broken or changed.
+// sure returns incarnations, one of which should have answered the call. The caller knew them before and after the call, and they have
+// answered on its connection since the last change of their links. sure returns none if a link of the caller was broken or changed.
 func (h *History) sure(c Call) (ids []string) {
 	sent := c.Begin.Add(-disturbs)
 	if !c.Plain || h.disturbed(c.Caller, sent, c.End) {
@@ -186,7 +186,7 @@ func (h *History) disturbed(process string, from, to time.Time) bool {
 	return false
 }
 
-// answered reports whether an incarnation has answered on the connection of a call before the call, and since their link last changed.
+// answered reports whether an incarnation has answered an earlier call on the same connection, after the last change of the link.
 func (h *History) answered(c Call, l *Incarnation) bool {
 	var changed time.Time
 	for _, link := range h.Links {
@@ -199,8 +199,8 @@ func (h *History) answered(c Call, l *Incarnation) bool {
 	})
 }
 
-// mostMore bounds the surplus of failed calls over round_robin in a world. Calls of both fail for the same
-// faults, but at different moments.
+// mostMore bounds how many more calls may fail in a world than fail under round_robin. The same faults hit
+// both, but at different moments.
 const mostMore = 3
 
 func failedMore(h *History, broken report) {
@@ -233,11 +233,11 @@ func lateCalls(h *History, broken report) {
 	}
 }
 
-// hears bounds the time until a change of one process reaches another in a calm.
+// hears bounds the time in a calm until a process learns what another process has changed in etcd.
 const hears = time.Second
 
-// unfencedWrites passes the writes to a store. After a reset that uses revisions again, it ignores writes until the next calm, and
-// then begins with an empty store.
+// unfencedWrites repeats the writes on a store with a leader.Fence. After a reset that lets revisions repeat, it skips writes until
+// the next calm, and then begins with an empty store.
 func unfencedWrites(h *History, broken report) {
 	store, users, resets := new(leader.Fence), make(map[int64]string), 0
 	highest := int64(0)
@@ -285,8 +285,8 @@ func twoLeaders(h *History, broken report) {
 	})
 }
 
-// robbedKeys finds the owner of a key by its lease. A process may delete the keys of its incarnations, and a key with its name before
-// it puts that key. robbedKeys ignores deletions that several processes may have requested.
+// robbedKeys finds the owner of a key by the key's lease. A process may delete its own keys, and an entry with its name that is without
+// a lease, or that the present incarnation has not put. Deletions that several processes may have requested are ignored.
 func robbedKeys(h *History, broken report) {
 	h.replay(func(c etcd.Change, was etcd.Entry, puts []etcd.Change) {
 		entry := strings.HasPrefix(c.Key, fixtures.Prefix) && !strings.HasSuffix(c.Key, fixtures.Added)
@@ -324,11 +324,11 @@ const Width = 10 * time.Second
 
 // Bounds within Width.
 const (
-	mostRequests = 150 // of any kind to etcd: 44 renew a lease of 5 s early, 41 follow a restore
+	mostRequests = 150 // requests of any kind to etcd; early renewals of a lease of 5 s make 44, a restore 41
 	mostRepeated = 3500
 	mostDials    = 200
-	mostLines    = 40 // logged by one process
-	mostAlike    = 7  // with the same message and key: a list that hangs for 1 s, with growing pauses
+	mostLines    = 40 // lines that one process logs
+	mostAlike    = 7  // lines with one message and key, as of a list that hangs for 1 s at each try, with growing pauses
 )
 
 func floods(h *History, broken report) {
@@ -350,7 +350,7 @@ func floods(h *History, broken report) {
 		of := [2]string{l.Incarnation, l.About}
 		alike[of] = slices.DeleteFunc(append(alike[of], l.At), func(at time.Time) bool { return at.Before(l.At.Add(-Width)) })
 		if l.About != "" && len(alike[of]) > mostAlike {
-			broken(l.At, "%s logged the same %d times within %v: %s", l.Incarnation, len(alike[of]), Width, l.About)
+			broken(l.At, "%s logged a line %d times within %v, want at most %d: %s", l.Incarnation, len(alike[of]), Width, mostAlike, l.About)
 			delete(alike, of)
 		}
 	}
@@ -378,7 +378,7 @@ func failedActs(h *History, broken report) {
 		switch {
 		case a.Soon == 0 || !h.Calm(a.Began, a.Ended):
 		case a.Err != nil || took > a.Soon:
-			broken(a.Ended, "%s of %s took %v: %v", a.What, a.Who, took, a.Err)
+			broken(a.Ended, "%s of %s took %v with the error %v, want at most %v and none", a.What, a.Who, took, a.Err, a.Soon)
 		case a.Wrong != "":
 			broken(a.Ended, "%s of %s returned nil, although %s", a.What, a.Who, a.Wrong)
 		}
@@ -386,7 +386,7 @@ func failedActs(h *History, broken report) {
 }
 
 func wrongEntries(l Look, wrong complaint) {
-	expected := make(map[string]int) // by key and address: how many entries
+	expected := make(map[string]int) // by service and address: the number of entries
 	for _, s := range l.Servers {
 		for _, key := range s.keys() {
 			if lacks := s.Lacks(l, key); s.In && lacks != "" {
@@ -419,7 +419,7 @@ func wrongStatuses(l Look, wrong complaint) {
 			}
 		}
 		if n := len(s.Statuses); n != len(s.Wants) || s.Registrations != s.Expected {
-			wrong("status of %s has %d registrations, want %d", s.ID, n, s.Registrations)
+			wrong("%s has %d registrations, want %d; its registry has %d, want %d", s.ID, n, len(s.Wants), s.Registrations, s.Expected)
 		}
 	}
 }
@@ -430,7 +430,7 @@ func manyLeases(l Look, wrong complaint) {
 			return slices.ContainsFunc(l.under(fixtures.Candidates), func(e etcd.Entry) bool { return e.Lease == id })
 		})
 		if len(ofEntries) > 1 {
-			wrong("%s has the leases %x, want at most one", s.ID, ofEntries)
+			wrong("%s has the leases %x for entries, want at most one", s.ID, ofEntries)
 		}
 	}
 }
@@ -489,6 +489,6 @@ func wrongLeader(l Look, wrong complaint) {
 		wrong("%d of %d servers have a candidate, but etcd has %d candidates", stand, elect, n)
 	}
 	if lead != min(elect, 1) || leadDrained && undrained > 0 {
-		wrong("of %d servers %d lead, want 1; a drained one leads: %v", elect, lead, leadDrained)
+		wrong("%d of %d servers lead, want %d; %d are not drained, a drained one leads: %v", lead, elect, min(elect, 1), undrained, leadDrained)
 	}
 }

@@ -33,7 +33,7 @@ func world() *History {
 	return h
 }
 
-// call returns a call of the first instance, which the caller knows.
+// call returns a call to the first instance, whose address the caller knows.
 func call(seconds float64, code codes.Code) Call {
 	first := []string{"10.2.0.1:9000"}
 	c := Call{Caller: "caller", Conn: "shop", Method: fixtures.Who, Plain: true, Begin: at(seconds), End: at(seconds + 0.01), Code: code, Before: first, After: first}
@@ -43,14 +43,14 @@ func call(seconds float64, code codes.Code) Call {
 	return c
 }
 
-// calls adds an answered call, modified by change.
+// calls returns an event that adds an answered call, after change has modified the call.
 func calls(change func(c *Call)) func(h *History) {
 	c := call(10, codes.OK)
 	change(&c)
 	return func(h *History) { h.Calls = append(h.Calls, c) }
 }
 
-// acts adds a call of the runtime at second 1.
+// acts returns an event that adds a call of package runtime at second 1.
 func acts(a Act) func(h *History) {
 	a.Began = at(1)
 	return func(h *History) { h.Acts = append(h.Acts, a) }

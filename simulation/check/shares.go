@@ -45,7 +45,7 @@ func (l Look) WrongShares(c schedule.Caller, served map[string]int, n int) strin
 	return strings.Join(wrong, "; ")
 }
 
-// Subset returns the number of instances that a caller uses under a policy, or 0 if all.
+// Subset returns the number of instances that a caller uses under a policy, or 0 if the caller uses all.
 func Subset(c schedule.Caller, p fixtures.Policy) int {
 	switch {
 	case p.First:
@@ -104,8 +104,8 @@ func (l Look) wrongSubset(subset int, p fixtures.Policy, serving []string, serve
 	return wrong
 }
 
-// misdirected describes how n calls differ from the shares of the policy in a zone. If the policy is not
-// exact, it only rejects calls to an address whose share is 0.
+// misdirected describes how n calls differ from the shares of the policy in a zone. Under a policy that is
+// not exact, only calls to an address whose share is 0 are wrong.
 func (l Look) misdirected(p fixtures.Policy, zone string, serving []string, served map[string]int, n int) (wrong []string) {
 	for addr, part := range l.shares(p, zone, serving) {
 		calls, share := float64(served[addr]), part*float64(n)
@@ -116,7 +116,7 @@ func (l Look) misdirected(p fixtures.Policy, zone string, serving []string, serv
 	return wrong
 }
 
-// shares returns the share of calls of each address under a policy, or nil if that is unknown.
+// shares returns the share of calls of each address under a policy, or nil if no group of its split matches.
 func (l Look) shares(p fixtures.Policy, zone string, serving []string) map[string]float64 {
 	groups, weights := l.groups(p, serving)
 	total := 0.0
@@ -124,7 +124,7 @@ func (l Look) shares(p fixtures.Policy, zone string, serving []string) map[strin
 		total += weight
 	}
 	if total == 0 {
-		return nil // all instances share the calls of a split that matches none
+		return nil // the split matches no instance, so that all share the calls
 	}
 	shares := make(map[string]float64)
 	for _, addr := range serving {
@@ -223,7 +223,7 @@ func (l Look) outside(routes []fixtures.Route, addrs []string) []string {
 // Lane returns the addresses for calls of a lane, or none if the calls should fail.
 func (l Look) Lane(routes []fixtures.Route, lane string) []string {
 	addrs := l.Serving()
-	i := slices.IndexFunc(routes, func(r fixtures.Route) bool { return r.Label != "" || r.Lane == lane }) // the first match counts
+	i := slices.IndexFunc(routes, func(r fixtures.Route) bool { return r.Label != "" || r.Lane == lane }) // the first matching route counts
 	if i >= 0 {
 		inside := only(addrs, func(addr string) bool { return l.in(routes[i], lane, addr) })
 		if len(inside) > 0 || routes[i].Strict {

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// Call is a request that has arrived.
+// Call is a client's request that has arrived at a member.
 type Call struct {
 	Client string // host of the client
 	Member int
@@ -92,7 +92,7 @@ func (p *process) interceptUnary(ctx context.Context, message any, info *grpc.Un
 	}
 	own := ctx
 	if v.Before > 0 {
-		own = context.WithoutCancel(ctx) // the client may have left
+		own = context.WithoutCancel(ctx) // etcd carries out the request even if the client has left
 	}
 	var answer any
 	err := p.use(own, func(own context.Context) (err error) {
@@ -100,7 +100,7 @@ func (p *process) interceptUnary(ctx context.Context, message any, info *grpc.Un
 		return err
 	})
 	if v.Lose {
-		<-ctx.Done() // waits for the client or the end of the process
+		<-ctx.Done() // waits until the client leaves or the process ends
 		return nil, ctx.Err()
 	}
 	if err := sleep(ctx, v.After); err != nil {
@@ -118,7 +118,7 @@ func (p *process) interceptStream(srv any, s grpc.ServerStream, info *grpc.Strea
 	return etcd(srv, s)
 }
 
-// stream is a stream of keepalives or of watches. etcd answers each keepalive before it receives the next one. For watches, etcd
+// stream is a stream of keepalives or of watches. etcd answers each keepalive before it receives the next. For watches, etcd
 // receives and sends in separate goroutines.
 type stream struct {
 	grpc.ServerStream
@@ -149,7 +149,7 @@ func (s *stream) RecvMsg(m any) error {
 	return v.Err
 }
 
-// SendMsg sends an answer or events, unless the verdict loses them. The observer of OnCommit has seen the events before.
+// SendMsg sends an answer, unless the verdict loses it, or events, which the observer of OnCommit has already seen.
 func (s *stream) SendMsg(m any) error {
 	if r, ok := m.(*pb.WatchResponse); ok {
 		s.p.c.mirror.await(r.Header.GetRevision())

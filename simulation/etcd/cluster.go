@@ -32,23 +32,23 @@ type Cluster struct {
 	addrs    []string // where clients reach the members
 	dir      string
 	mirror   *mirror
-	changing chan struct{} // full during a start, a stop, or a read or replacement of data
+	changing chan struct{} // holds a value during a start, a stop, or a read or replacement of data
 	token    string        // the initial cluster token; guarded by changing
 
 	mu        sync.Mutex
 	members   []member
 	intercept func(Call) Verdict
-	users     map[string]User // as set by Protect
+	users     map[string]User // the users that Protect has set
 }
 
-// member is the state of a member whose processes come and go. It is guarded by the cluster's mu.
+// member is the state of a member, whose processes come and go. The cluster's mu guards it.
 type member struct {
-	process  *process // the last one, or nil if none was started since the data was replaced
+	process  *process // the last process, or nil if none was started since the data was replaced
 	isolated bool
 	lag      time.Duration
 }
 
-// smallWAL keeps etcd from preallocating 64 MB for each file of its log, which takes longer than the rest of its start.
+// smallWAL keeps etcd from preallocating 64 MB for each file of its log, which takes longer than the rest of etcd's start.
 var smallWAL = sync.OnceFunc(func() { wal.SegmentSizeBytes = 256 << 10 })
 
 // New starts a cluster with a member at each client address, one or three, and returns when all of them serve. Each member must have
@@ -57,7 +57,7 @@ func New(network *network.Network, addrs []string) (*Cluster, error) {
 	smallWAL()
 	dir := "/dev/shm" // in memory
 	if _, err := os.Stat(dir); err != nil {
-		dir = "" // the default one
+		dir = "" // the system's temporary directory
 	}
 	dir, err := os.MkdirTemp(dir, "etcd-simulation-")
 	if err != nil {
@@ -90,7 +90,7 @@ func (c *Cluster) stopAll() {
 	}
 }
 
-// Start starts a member on its data, or on none after a Wipe, and returns at once. The member serves its clients once it has
+// Start starts a member with the data on its disk, none after a Wipe, and returns at once. The member serves its clients once it has
 // found a leader and caught up. Starting a running member does nothing.
 func (c *Cluster) Start(member int) error {
 	defer c.lockChanges()()
@@ -157,11 +157,11 @@ func (c *Cluster) leader() *process {
 	return leader
 }
 
-// The ids of the cluster and its members depend on their names and peer URLs, and on the cluster token.
+// The ids of the cluster and its members depend on the members' names and peer URLs, and on the cluster token.
 
 func name(member int) string { return fmt.Sprintf("m%d", member) }
 
-// peerURL names a socket that does not exist, so that NewServer, which dials its peers, fails to do so at once.
+// peerURL names a socket that does not exist, so that each attempt of NewServer to dial a peer fails at once.
 func peerURL(member int) string { return "unix://" + name(member) }
 
 func (c *Cluster) dataDir(member int) string { return filepath.Join(c.dir, name(member)) }

@@ -17,7 +17,7 @@ import (
 // Backup is a snapshot of etcd's database.
 type Backup []byte
 
-// Backup takes a snapshot from the member with the highest applied index, from its disk if it is stopped.
+// Backup takes a snapshot from the member with the highest applied index, from the member's disk if the member is stopped.
 func (c *Cluster) Backup() (Backup, error) {
 	defer c.lockChanges()()
 	p := c.newest()
@@ -38,8 +38,8 @@ func (c *Cluster) database(member int) string {
 }
 
 // Restore replaces the data of all members with a backup, as "etcdutl snapshot restore" does. asNew changes the cluster token and so
-// the ids of the cluster and its members. Revisions go back and the raft term starts from 1. bump is added to the revision, and all
-// earlier revisions are compacted, as with "--bump-revision" and "--mark-compacted".
+// the ids of the cluster and its members. Revisions go back and the raft term starts from 1. A bump above 0 is added to the revision, and
+// all earlier revisions are compacted, as with "--bump-revision" and "--mark-compacted".
 //
 // Restore stops running members. The caller must start them again. The observer of OnCommit is not called.
 func (c *Cluster) Restore(b Backup, asNew bool, bump uint64) error {
@@ -73,7 +73,7 @@ func (c *Cluster) Wipe() error {
 	return c.removeData()
 }
 
-// removeData removes the data of all members, with their processes and users. Members must be stopped, and changing must be held.
+// removeData removes the data of all members, and forgets processes and users. All members must be stopped, under lockChanges.
 func (c *Cluster) removeData() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

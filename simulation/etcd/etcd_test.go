@@ -45,7 +45,7 @@ func (w *world) check(err error) {
 	}
 }
 
-// client returns a client on a host that knows the given members, by default all. The password is the user's name.
+// client returns an etcd client on a host. The client knows the given members, by default all. The password is the user's name.
 func (w *world) client(host, user string, members ...int) *clientv3.Client {
 	w.t.Helper()
 	addrs := w.addrs
@@ -127,7 +127,7 @@ func (h heard) take() string {
 func expect[T comparable](t *testing.T, what string, got, want T) {
 	t.Helper()
 	if got != want {
-		t.Errorf("%s: %v, want %v", what, got, want)
+		t.Errorf("%s: got %v, want %v", what, got, want)
 	}
 }
 
@@ -138,9 +138,9 @@ func TestIntercept_Unary(t *testing.T) {
 		for _, tt := range []struct {
 			name    string
 			verdict Verdict
-			ends    error // of a put with a timeout of 2 s
+			ends    error // the error of a put with a timeout of 2 s
 			after   time.Duration
-			effect  string // with its time since the put; "" if none within 5 s
+			effect  string // the effect, with its time since the put; "" if none within 5 s
 		}{
 			{"passes", Verdict{}, nil, 0, "put after 0s"},
 			{"late", Verdict{Before: time.Second}, nil, time.Second, "put after 1s"},
@@ -158,7 +158,7 @@ func TestIntercept_Unary(t *testing.T) {
 			w.OnCommit(func(c Change) { effects.add("put after %v", c.At.Sub(began)) })
 			err := w.put(c, 2*time.Second, tt.name, "")
 			expect(t, tt.name+": answer", time.Since(began), tt.after)
-			expect(t, tt.name+": ends as it should", errors.Is(err, tt.ends), true)
+			expect(t, fmt.Sprintf("%s: the error %v is %v", tt.name, err, tt.ends), errors.Is(err, tt.ends), true)
 			time.Sleep(5 * time.Second)
 			expect(t, tt.name+": effect", effects.take(), tt.effect)
 			expect(t, tt.name+": calls", calls.take(), fmt.Sprintf("{10.0.0.1 0 Put [%s] true}", tt.name))
@@ -222,11 +222,11 @@ func TestOnCommit_NamesTheClient(t *testing.T) {
 		w.isolateAll(true)
 		const soon = 100 * time.Millisecond // less than an isolated leader needs to step down
 		for _, err := range []error{w.put(one, soon, "a", "1"), w.put(two, soon, "a", "1"), w.put(one, soon, "b", "1")} {
-			expect(t, "put without a quorum", err != nil, true)
+			expect(t, "put without a quorum fails", err != nil, true)
 		}
 		w.isolateAll(false)
 		time.Sleep(2 * time.Second)
-		expect(t, "committed after they were given up", changes.take(), `a=1 by "", a=1 by "", b=1 by "10.0.0.1"`)
+		expect(t, "changes that were committed after their clients gave up", changes.take(), `a=1 by "", a=1 by "", b=1 by "10.0.0.1"`)
 	})
 }
 
@@ -245,7 +245,7 @@ func TestData(t *testing.T) {
 		w.Stop(0)
 		w.Stop(0)
 		expect(t, "connections", w.net.Connections("10.0.0.1", ""), 0)
-		expect(t, "get while stopped", errOf(c.Get(w.within(time.Second), "a")) != nil, true)
+		expect(t, "get while the member is stopped fails", errOf(c.Get(w.within(time.Second), "a")) != nil, true)
 		expect(t, "keys and leases while stopped", fmt.Sprint(w.keys(), w.Leases()), fmt.Sprintf("a=1[%d]", lease.ID))
 		backup, err := w.Backup() // from disk
 		w.check(err)
@@ -276,9 +276,9 @@ func TestOperator(t *testing.T) {
 		w.check(w.Put("a/1", "y", SameLease))
 		expect(t, "entry", w.Entries("a")[0], Entry{Key: "a/1", Value: "y", Lease: int64(lease.ID), Create: 2})
 		began := time.Now()
-		expect(t, "put of a missing key on its lease", w.Put("a/2", "y", SameLease) != nil, true)
+		expect(t, "put of a missing key on its lease fails", w.Put("a/2", "y", SameLease) != nil, true)
 		w.check(w.Revoke(int64(lease.ID)))
-		expect(t, "revoke of a missing lease", w.Revoke(int64(lease.ID)) != nil, true)
+		expect(t, "revoke of a missing lease fails", w.Revoke(int64(lease.ID)) != nil, true)
 		for _, key := range []string{"a/1", "a/2", "b", "c"} {
 			w.check(w.Put(key, "", 0))
 		}
@@ -292,7 +292,7 @@ func TestOperator(t *testing.T) {
 		w.check(w.Alarm(false))
 		w.check(w.Alarm(false))
 		w.check(w.put(c, time.Second, "a", ""))
-		expect(t, "all took", time.Since(began), 0)
+		expect(t, "duration of all steps", time.Since(began), 0)
 	})
 }
 
@@ -342,18 +342,18 @@ func TestThreeMembers(t *testing.T) {
 		}
 		w.Isolate(old, true)
 		w.check(w.Put("a", "1", 0)) // waits for the next leader
-		expect(t, "another leads", w.leads() >= 0, true)
-		expect(t, "read of an isolated member", read(), "false false")
-		expect(t, "stale read", read(clientv3.WithSerializable()), "false true")
+		expect(t, "a member leads while the first leader is isolated", w.leads() >= 0, true)
+		expect(t, "read of an isolated member: found, without error", read(), "false false")
+		expect(t, "stale read of an isolated member: found, without error", read(clientv3.WithSerializable()), "false true")
 		w.Isolate(old, false)
 		time.Sleep(2 * time.Second)
-		expect(t, "read", read(), "true true")
+		expect(t, "read: found, without error", read(), "true true")
 
 		w.Lag(old, 300*time.Millisecond)
 		w.check(w.Delete("a"))
-		expect(t, "stale read of a lagging member", read(clientv3.WithSerializable()), "true true")
+		expect(t, "stale read of a lagging member: found, without error", read(clientv3.WithSerializable()), "true true")
 		_, err := c.Grant(w.within(300*time.Millisecond-1), 10)
-		expect(t, "lease through the lagging member, too early", err != nil, true)
+		expect(t, "grant within less than the member's lag fails", err != nil, true)
 		bounded := w.within(2 * time.Second)
 		lease, err := c.Grant(bounded, 10)
 		w.check(err)
@@ -364,15 +364,15 @@ func TestThreeMembers(t *testing.T) {
 		expect(t, "leader", w.leads(), old)
 		w.isolateAll(true)
 		began := time.Now()
-		expect(t, "put without a quorum", w.Put("a", "1", 0) != nil, true)
+		expect(t, "put without a quorum fails", w.Put("a", "1", 0) != nil, true)
 		expect(t, "operator waits", time.Since(began), operatorTimeout)
-		expect(t, "request to a peer", errOf(c.TimeToLive(w.within(time.Second), lease.ID)) != nil, true)
+		expect(t, "request of a member to an isolated leader fails", errOf(c.TimeToLive(w.within(time.Second), lease.ID)) != nil, true)
 		w.isolateAll(false)
 		w.restart(func() error { return nil })
 		w.Stop(old)
 		w.check(w.Put("a", "2", 0))
 		w.check(w.Start(old))
-		expect(t, "read of the member that was stopped", read(), "true true")
+		expect(t, "read of the member that was stopped: found, without error", read(), "true true")
 	})
 }
 
@@ -399,7 +399,7 @@ func TestUnsafe_ChecksVersionAndFields(t *testing.T) {
 	}
 	inBubble(t, 1, func(t *testing.T, w *world) {
 		s := w.newest().etcd
-		expect(t, "missing field", errOf(field[int](s, "r", "missing")) != nil, true)
-		expect(t, "field of another type", errOf(field[int](s, "peerRt")) != nil, true)
+		expect(t, "reading a missing field fails", errOf(field[int](s, "r", "missing")) != nil, true)
+		expect(t, "reading a field of another type fails", errOf(field[int](s, "peerRt")) != nil, true)
 	})
 }

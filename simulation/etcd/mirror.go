@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Entry is a key with its value and the revision that created it.
+// Entry is a key with its value, its lease and the revision that created the key.
 type Entry struct {
 	Key, Value    string
 	Lease, Create int64
@@ -43,7 +43,7 @@ const firstRevision = 1
 var allKeys, allKeysEnd = []byte{0}, []byte{}
 
 // mirror is a copy of the committed keys, which is current even while members lag or are down. The first member that applies a
-// revision adds it. Members send answers and events of a revision only after the observer of OnCommit has seen it, see await.
+// revision adds it to the mirror. Members send answers and events of a revision only after the observer of OnCommit has seen it, see await.
 type mirror struct {
 	mu       sync.Mutex
 	advanced sync.Cond
@@ -79,7 +79,7 @@ func (c *Cluster) Entries(prefix string) []Entry {
 }
 
 // OnCommit sets the function that is called for each change, in the order of revisions, at the instant when the first member applies
-// it. It must not call the cluster.
+// it. f must not call the cluster.
 func (c *Cluster) OnCommit(f func(Change)) {
 	c.mirror.mu.Lock()
 	defer c.mirror.mu.Unlock()
@@ -93,7 +93,7 @@ func (m *mirror) reset(entries []Entry, revision int64) {
 	m.entries, m.revision = entries, revision
 }
 
-// watch returns a stream of all changes that the mirror does not have yet. etcd must not have started.
+// watch returns a stream of all changes that the mirror does not have yet. The server of kv must not have started.
 func (m *mirror) watch(kv mvcc.WatchableKV) mvcc.WatchStream {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -105,7 +105,7 @@ func (m *mirror) watch(kv mvcc.WatchableKV) mvcc.WatchStream {
 	return s
 }
 
-// take applies the changes that no other member has reported before.
+// take applies the changes that no other member has reported yet.
 func (m *mirror) take(r mvcc.WatchResponse) {
 	if r.CompactRevision != 0 {
 		panic(fmt.Sprintf("etcd: the mirror missed changes, which were compacted at revision %d", r.CompactRevision))
@@ -168,7 +168,7 @@ func (m *mirror) await(revision int64) {
 type request struct {
 	client string
 	ops    []*pb.RequestOp
-	lease  int64     // to revoke
+	lease  int64     // the lease to revoke, or 0
 	until  time.Time // when the request is removed; zero while it is under way
 }
 
@@ -178,7 +178,7 @@ const proposalTimeout = 30 * time.Second
 // undecided holds the codes of failed requests that may still be committed.
 var undecided = []codes.Code{codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Unknown}
 
-// follow makes a request of a client, or of an operator if client is "". It returns after the observer has seen the revision.
+// follow makes a client's request, or an operator's if client is "". It returns after the observer has seen the revision.
 func (m *mirror) follow(client string, message any, ask func() (any, error)) (any, error) {
 	r := &request{client: client, ops: opsOf(message)}
 	if revoke, ok := message.(*pb.LeaseRevokeRequest); ok {

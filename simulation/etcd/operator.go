@@ -18,7 +18,7 @@ import (
 // SameLease stands for the present lease of a key.
 const SameLease = -1
 
-// Put writes a key on a lease, on SameLease, or without a lease if that is 0.
+// Put writes a key on a lease, on SameLease, or without a lease if lease is 0.
 func (c *Cluster) Put(key, value string, lease int64) error {
 	r := &pb.PutRequest{Key: []byte(key), Value: []byte(value), Lease: lease}
 	if lease == SameLease {
@@ -78,7 +78,7 @@ func (a admin) noSpace(action pb.AlarmRequest_AlarmAction, member uint64) (*pb.A
 	return a.Alarm(a.root(), &pb.AlarmRequest{Action: action, MemberID: member, Alarm: pb.AlarmType_NOSPACE})
 }
 
-// Leases returns the leases of the member with the highest applied index, even if it has stopped. Between Restore or Wipe and the
+// Leases returns the leases of the member with the highest applied index, even if the member has stopped. Between Restore or Wipe and the
 // next Start there are none.
 func (c *Cluster) Leases() (ids []int64) {
 	if p := c.newest(); p != nil {

@@ -28,7 +28,7 @@ func (c *Cluster) Lag(member int, delay time.Duration) {
 	c.members[member].lag = delay
 }
 
-// peer returns the process for which match returns true, and the delay of messages to it, or nil if sender does not reach it.
+// peer returns the process for which match returns true, and the delay of messages to it. The process is nil if sender does not reach it.
 func (c *Cluster) peer(sender int, match func(*process) bool) (*process, time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -70,8 +70,8 @@ func (p *process) receive() {
 // transport connects a member with its peers. It implements rafthttp.Transporter and http.RoundTripper. Messages take no time
 // unless a member lags.
 type transport struct {
-	// Transporter is nil, so its other methods panic. etcd calls them only if the membership changes or a member is thousands of
-	// entries behind.
+	// Transporter is nil: its methods that transport does not define panic. etcd calls them only if the membership changes or a
+	// member is thousands of entries behind.
 	rafthttp.Transporter
 
 	c      *Cluster
@@ -79,7 +79,7 @@ type transport struct {
 	etcd   *etcdserver.EtcdServer
 }
 
-// Send sends raft messages. It drops messages to a full inbox, which raft sends again.
+// Send sends raft messages. It drops a message to a full inbox, and raft sends the message again.
 func (t *transport) Send(ms []*raftpb.Message) {
 	for _, m := range ms {
 		if m.GetTo() == 0 {
@@ -124,7 +124,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// ActivePeers returns the number of all peers. etcd then waits less for its first election.
+// ActivePeers returns the number of all peers. Because of this number, etcd waits less for its first election.
 func (t *transport) ActivePeers() int { return len(t.c.members) - 1 }
 
 // ActiveSince reports that no peer is reached. etcd only uses the answer to explain the timeout of a request.

@@ -29,13 +29,13 @@ type process struct {
 	etcd     *etcdserver.EtcdServer
 	grpc     *grpc.Server
 	listener net.Listener
-	inbox    chan letter  // from its peers
-	handler  http.Handler // of its peers' requests
+	inbox    chan letter  // raft messages from peers
+	handler  http.Handler // serves the requests of peers
 	events   mvcc.WatchStream
 
 	ctx    context.Context // ends with the process
 	cancel context.CancelFunc
-	tasks  sync.WaitGroup // its goroutines
+	tasks  sync.WaitGroup // goroutines of the process
 	users  sync.WaitGroup // calls of use under way
 }
 

@@ -15,7 +15,7 @@ import (
 	"go.etcd.io/etcd/server/v3/lease"
 )
 
-// This file holds all code that accesses unexported variables of etcd, which is not changed:
+// This file holds all code that accesses unexported variables of etcd, whose source is not changed:
 //
 //   - EtcdServer.r.transport and EtcdServer.peerRt. NewServer fills them with real connections to the other members. A goroutine
 //     that waits for a socket stops virtual time.
@@ -43,7 +43,7 @@ func Bubble(t *testing.T, f func(t *testing.T)) {
 	})
 }
 
-// checkVersion returns an error if the fields of this version of etcd are not known.
+// checkVersion returns an error unless have is the version whose fields this file knows.
 func checkVersion(have string) error {
 	if have != knownVersion {
 		return fmt.Errorf("etcd: version is %s, but unsafe.go knows the fields of %s only: check them and raise knownVersion", have, knownVersion)

@@ -23,7 +23,7 @@ import (
 // idleTimeout is short, so that connections to the shop close and reopen between calls.
 const idleTimeout = 4 * time.Second
 
-// Bounds of the stop of a caller, which has nothing to withdraw.
+// Bounds for stopping a caller, which has no entries to withdraw.
 const (
 	// closeTimeout bounds the context of Registry.Close.
 	closeTimeout = time.Second
@@ -33,7 +33,7 @@ const (
 	endsWithin = 400 * time.Millisecond
 )
 
-// start starts the caller, and reports false if it runs already. With offline set, the caller cannot reach etcd.
+// start starts the caller, and reports false if the caller runs already. With offline set, the caller cannot reach etcd.
 func (c *caller) start(offline bool) (begun bool) {
 	c.do(func() {
 		if c.end != nil {
@@ -75,7 +75,7 @@ func (c *caller) dial() clients {
 	instances, err := c.registry.NewInstances(fixtures.Shop(""), c.dialOptions()...)
 	must(err)
 	follows := manual.NewBuilderWithScheme("plain")
-	plain, err := grpc.NewClient("plain:///shop", append(c.dialOptions(), grpc.WithResolvers(follows), grpc.WithIdleTimeout(0), // calls on it are rarer
+	plain, err := grpc.NewClient("plain:///shop", append(c.dialOptions(), grpc.WithResolvers(follows), grpc.WithIdleTimeout(0), // plain is used rarely
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))...)
 	must(err)
 	plain.Connect()
@@ -101,8 +101,8 @@ func (c *caller) watch(ctx context.Context, via clients) {
 	}
 }
 
-// stop ends the process gracefully. If killed is set, the next incarnation does not find later snapshots of this one. For
-// other processes a kill is the same as a stop, as the caller has nothing to withdraw.
+// stop ends the caller gracefully. If killed is set, the next incarnation finds no snapshot that is written from now on. Other
+// processes cannot tell a killed caller from a stopped one, as callers have nothing to withdraw.
 func (c *caller) stop(killed bool) {
 	c.do(func() {
 		if c.end == nil {
@@ -119,7 +119,7 @@ func (c *caller) stop(killed bool) {
 		if killed {
 			c.snapshots.leaveBehind()
 		}
-		if c.incarnation%2 == 0 { // for both orders
+		if c.incarnation%2 == 0 { // so that both orders of closing are used
 			c.closeFallback(ctx)
 			act.Began = time.Now()
 			c.closeRegistry(ctx, closesWithin)
@@ -136,8 +136,8 @@ func (c *caller) stop(killed bool) {
 	})
 }
 
-// fallBack makes the registry of the other region and returns the option for it, or nothing if there
-// is one region.
+// fallBack makes a registry of the other region and returns the option that uses this registry. Without
+// another region it returns nil.
 func (c *caller) fallBack() []runtime.Option {
 	if c.w.other == nil {
 		return nil
@@ -145,7 +145,7 @@ func (c *caller) fallBack() []runtime.Option {
 	client, err := clientv3.New(clientConfig(c.w.other.memberAddrs(), grpc.WithContextDialer(c.w.network.Dialer(c.from))))
 	must(err) // New makes no request without a password
 	disconnect := c.disconnect
-	c.disconnect = func() { // this client lingers like the first one
+	c.disconnect = func() { // this client stays open as long as the client of the own region
 		disconnect()
 		client.Close()
 	}
@@ -158,7 +158,7 @@ func (c *caller) closeFallback(ctx context.Context) {
 	if c.away == nil {
 		return
 	}
-	act := check.Act{What: "Registry.Close of what is fallen back on", Who: c.name(), Longest: closesWithin}
+	act := check.Act{What: "Registry.Close of the fallback registry", Who: c.name(), Longest: closesWithin}
 	if err := c.w.act(ctx, act, c.away.Close, nil); err != nil {
 		c.w.report(check.Returns, "Registry.Close of the fallback registry of %s: %v, want nil", c.name(), err)
 	}

@@ -31,19 +31,19 @@ type caller struct {
 	under     *sync.WaitGroup    // calls and watches under way
 
 	idle atomic.Bool       // the caller makes no calls
-	away *runtime.Registry // of the other region, or nil
+	away *runtime.Registry // the registry of the other region, or nil
 
 	// Under mu:
 	watched  []runtime.Endpoint // the last set that the watch has yielded
-	watchErr error              // the error that the watch has yielded since, or nil
+	watchErr error              // the error that the watch has yielded since that set, or nil
 }
 
 // clients are the clients of one incarnation of a caller.
 type clients struct {
 	registry   *runtime.Registry
 	shop, user *grpc.ClientConn
-	instances  *runtime.Instances // of the shop
-	plain      *grpc.ClientConn   // to the addresses that the caller watches, by gRPC's round_robin
+	instances  *runtime.Instances // the instances of the shop
+	plain      *grpc.ClientConn   // a connection to the watched addresses, with gRPC's round_robin
 	follows    *manual.Resolver   // the resolver of plain
 }
 
@@ -54,9 +54,9 @@ func newCaller(w *world, index int, spec schedule.Caller) *caller {
 const (
 	// betweenCalls is the mean pause of a caller between calls.
 	betweenCalls = time.Second
-	// deadline bounds a call.
+	// deadline is the longest duration of a call.
 	deadline = 2500 * time.Millisecond
-	// plainCalls is the number of callPlain in ways.
+	// plainCalls is how often callPlain is in ways.
 	plainCalls = 9
 )
 
@@ -134,7 +134,7 @@ func (c *caller) callPlain(ctx context.Context, via clients, _ *rand.Rand) {
 	c.ask(ctx, via.shop, call, beside)
 }
 
-// callInLane calls the shop in a lane. Only calls of strict lanes may fail more than others.
+// callInLane calls the shop in a lane. Calls of a strict lane may fail more often than other calls.
 func (c *caller) callInLane(ctx context.Context, via clients, r *rand.Rand) {
 	c.call(runtime.WithLane(ctx, lanes[r.IntN(len(lanes))]), via, fixtures.Who, "")
 }
@@ -146,7 +146,7 @@ func (c *caller) callEach(ctx context.Context, via clients, _ *rand.Rand) {
 	all, err := via.instances.All(bounded)
 	cancel()
 	if err != nil && known && ctx.Err() == nil {
-		c.w.report(check.Listed, "%s lists no instances, want the ones that it knows: %v", c.name(), err)
+		c.w.report(check.Listed, "%s: Instances.All returned %v, want the known instances", c.name(), err)
 	}
 	for _, i := range all {
 		if ctx.Err() == nil {
@@ -197,7 +197,7 @@ func (c *caller) plain() (plain bool) {
 	return plain
 }
 
-// ask makes the call and records its outcome, unless the caller ends first. beside, if not nil, is the same call by round_robin.
+// ask makes the call and records its outcome, unless the caller ends first. beside, if not nil, makes the same call by round_robin.
 func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call check.Call, beside *task) (from string, code codes.Code) {
 	bounded, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
@@ -208,7 +208,7 @@ func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call ch
 	}
 	call.After, call.Plain = c.knows(fixtures.ShopKey), call.Plain && c.plain()
 	if beside != nil {
-		timedOut := call.Code == codes.DeadlineExceeded && bounded.Err() == nil // by the timeout of the method, which round_robin ignores
+		timedOut := call.Code == codes.DeadlineExceeded && bounded.Err() == nil // by the method's timeout, which round_robin ignores
 		c.w.record(func(h *check.History) { call.Beside = call.Plain && !timedOut && h.Even(c.spec) })
 		call.BesideErr = beside.wait() != nil
 	}

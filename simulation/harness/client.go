@@ -80,7 +80,7 @@ func (p *process) dialEtcd() func(context.Context, string) (net.Conn, error) {
 	}
 }
 
-// requestsOf checks each request of an incarnation as it is made.
+// requestsOf checks the requests of an incarnation before they are sent.
 type requestsOf struct{ process }
 
 // longestRequest bounds the timeouts of requests to etcd.
@@ -99,7 +99,7 @@ func (r requestsOf) call(
 	return next(ctx, method, req, reply, conn, opts...)
 }
 
-// lessee wraps a client's leases and records the granted ones.
+// lessee wraps a client's Lease interface and records the granted leases.
 type lessee struct {
 	clientv3.Lease
 	w    *world

@@ -27,7 +27,7 @@ func (w *world) candidates() []*candidate {
 	return all
 }
 
-// leader returns the first incarnation that claims to lead, or nil.
+// leader returns the first candidate that claims to lead, or nil.
 func (w *world) leader() *candidate {
 	all := w.candidates()
 	if i := slices.IndexFunc(all, func(c *candidate) bool { return c.leadsWith() != 0 }); i >= 0 {
@@ -54,7 +54,7 @@ func (w *world) sample(ctx context.Context) {
 			if token == 0 || c.leadsWith() == token {
 				continue
 			}
-			time.Sleep(time.Nanosecond) // after all events of this instant
+			time.Sleep(time.Nanosecond) // until all events of this instant have happened
 			if c.runs() == token && c.leadsWith() != token {
 				w.report(check.Leads, "%s no longer leads with the token %d, but the context of Run has not ended", c.id, token)
 			}
@@ -65,14 +65,14 @@ func (w *world) sample(ctx context.Context) {
 // candidate is the election part of a server's incarnation.
 type candidate struct {
 	w       *world
-	id      string      // of the incarnation
+	id      string      // the id of the incarnation
 	name    string      // the instance id
 	ending  atomic.Bool // the incarnation is ending
 	running *task       // Leadership.Run, or nil if the server is no candidate
 
 	mu    sync.Mutex
 	leads *leader.Leadership // nil if the server is no candidate, or has ended
-	ctx   context.Context    // of the last term of Run, or nil
+	ctx   context.Context    // the context of the last term of Run, or nil
 	term  *check.Term
 }
 
@@ -90,7 +90,7 @@ func (c *candidate) start(ctx context.Context, leads *leader.Leadership) {
 	})
 }
 
-// end records the end of the incarnation, whose later actions have no effect.
+// end records the end of the incarnation. Its later terms and writes are not recorded.
 func (c *candidate) end() {
 	c.endTerm()
 	c.mu.Lock()
@@ -122,7 +122,7 @@ func (c *candidate) leadsWith() int64 {
 	return token
 }
 
-// runs returns the token of the term whose function runs with a live context, or 0.
+// runs returns the token of the term whose function runs with a context that has not ended, or 0.
 func (c *candidate) runs() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -155,13 +155,13 @@ func (c *candidate) endTerm() {
 }
 
 const (
-	// writes is a leader's pause between writes to the store.
-	writes = 300 * time.Millisecond
-	// straggles is the delay of the last write of a leader after its leadership.
-	straggles = 700 * time.Millisecond
+	// betweenWrites is a leader's pause between writes to the store.
+	betweenWrites = 300 * time.Millisecond
+	// lastWriteAfter is the delay between the end of a leadership and the leader's last write.
+	lastWriteAfter = 700 * time.Millisecond
 )
 
-// lead is the work of a leader. It writes to the store, also once after its leadership.
+// lead is the work of a leader: it writes to the store during its leadership, and once afterwards.
 func (c *candidate) lead(ctx context.Context, token int64) error {
 	c.begin(ctx, token)
 	c.w.note("%s leads with the token %d", c.id, token)
@@ -169,7 +169,7 @@ func (c *candidate) lead(ctx context.Context, token int64) error {
 		c.write(token)
 		select {
 		case <-ctx.Done():
-		case <-time.After(writes):
+		case <-time.After(betweenWrites):
 		}
 	}
 	c.endTerm()
@@ -177,10 +177,10 @@ func (c *candidate) lead(ctx context.Context, token int64) error {
 		c.w.report(check.Leads, "cause of the context of %s after its leadership: %v, want leader.ErrEnded", c.id, context.Cause(ctx))
 	}
 	c.w.note("%s leads no longer with the token %d: %v", c.id, token, context.Cause(ctx))
-	time.Sleep(straggles)
+	time.Sleep(lastWriteAfter)
 	c.write(token)
 	if token%2 == 0 {
-		return context.Cause(ctx) // like most functions
+		return context.Cause(ctx) // as most users' functions do
 	}
 	return nil
 }

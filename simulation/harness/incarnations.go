@@ -27,7 +27,7 @@ func (s *server) start() {
 		for _, one := range s.all() {
 			one.appear()
 		}
-		s.connect() // before the server listens, as callers would wait for the client
+		s.connect() // before the server listens, as its callers would wait until the client is made
 		s.open(runtime.WithZone(s.spec.Zone))
 		for _, one := range s.all() {
 			one.serveIncarnation()
@@ -153,7 +153,7 @@ func (s *server) stop(fails bool) {
 	})
 }
 
-// finish takes a server out of etcd, if it is still there, and stops it.
+// finish takes the server out of etcd, unless the registry is closed already, and stops the server.
 func (s *server) finish(fails bool) {
 	if s.spec.Mode == schedule.Serve {
 		s.finishServe(fails)
@@ -163,14 +163,14 @@ func (s *server) finish(fails bool) {
 		s.leave(s.index%4 != 0)
 	}
 	s.end()
-	_ = s.entering.wait() // its error is in the trace
+	_ = s.entering.wait() // the trace has the task's error
 	time.Sleep(drainDelay)
 	stopped := time.AfterFunc(stopTimeout, s.grpc.Stop)
 	s.grpc.GracefulStop()
 	stopped.Stop()
 }
 
-// finishServe ends Serve by its context, or by a failure of its listener.
+// finishServe ends the call of Serve by its context, or by a failure of its listener.
 func (s *server) finishServe(fails bool) {
 	act := check.Act{What: "Serve after its end", Who: s.id, Soon: serveEnds, Longest: serveEnds}
 	ends := func(context.Context) error {
@@ -184,7 +184,7 @@ func (s *server) finishServe(fails bool) {
 		}
 		return nil // the error of the listener is expected
 	}
-	_ = s.w.act(context.Background(), act, ends, s.notOut) // act checks the error
+	_ = s.w.act(context.Background(), act, ends, s.notOut) // act has recorded the error
 	s.end()
 	s.grpc.Stop()
 }

@@ -30,8 +30,8 @@ func (w *world) callAtLast() {
 // reconnecting is gRPC's maximum backoff of a failed connection, with jitter.
 const reconnecting = 150 * time.Second
 
-// atLast runs look every second until it returns "" twice in a row. After the time reconnecting it reports
-// the last result.
+// atLast runs look every second until it returns "" twice in a row. After the time reconnecting, atLast
+// reports the result of look.
 func (w *world) atLast(promise, who string, look func() string) {
 	right := 0
 	for end := time.Now().Add(reconnecting); right < 2; time.Sleep(time.Second) {
@@ -137,7 +137,7 @@ func (w *world) wrongTarget(c *caller, addr string) string {
 	defer cancel()
 	all, err := c.clients.instances.All(bounded)
 	if err != nil {
-		return fmt.Sprintf("list of instances: %v", err)
+		return fmt.Sprintf("Instances.All returned %v, want the instances", err)
 	}
 	i := slices.IndexFunc(all, func(i runtime.Instance) bool { return i.Addr == addr })
 	if i < 0 {
@@ -145,15 +145,15 @@ func (w *world) wrongTarget(c *caller, addr string) string {
 	}
 	name := all[i].Instance
 	if !w.entries().Named(name, addr) {
-		return fmt.Sprintf("the list has the instance id %q for %s", name, addr)
+		return fmt.Sprintf("the list has the instance id %q for %s, want one from an entry", name, addr)
 	}
 	if from := w.addressOf(c.call(context.Background(), c.clients, fixtures.Who, name)); from != addr {
-		return fmt.Sprintf("a call to %q at %s was answered by %q, want itself", name, addr, from)
+		return fmt.Sprintf("a call to %q was answered by %q, want %q", name, from, addr)
 	}
 	return ""
 }
 
-// callLeaders checks that calls for the leader reach it, if there is one.
+// callLeaders checks that calls for the leader reach the leader, if there is one.
 func (w *world) callLeaders(c *caller) {
 	leader := w.leader()
 	if leader == nil {
@@ -161,7 +161,7 @@ func (w *world) callLeaders(c *caller) {
 	}
 	w.atLast(check.Led, c.name(), func() string {
 		if from := c.call(context.Background(), c.clients, fixtures.Lead, ""); from != leader.id {
-			return fmt.Sprintf("a call for the leader %s was answered by %q", leader.id, from)
+			return fmt.Sprintf("a call for the leader was answered by %q, want %q", from, leader.id)
 		}
 		return ""
 	})
@@ -198,9 +198,9 @@ func (c *caller) alone(link network.Link) (end func()) {
 }
 
 const (
-	// underWay is the delay each way of concurrent calls.
+	// underWay is the delay of the request and of the answer of a concurrent call.
 	underWay = 100 * time.Millisecond
-	// timesAtOnce is the number of repetitions, to exclude chance.
+	// timesAtOnce is how often callAtOnce repeats its calls, to exclude chance.
 	timesAtOnce = 5
 )
 

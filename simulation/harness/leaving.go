@@ -20,9 +20,9 @@ import (
 const (
 	// drainDelay is how long servers keep serving after they have left etcd.
 	drainDelay = time.Second
-	// stopTimeout is how long servers then wait for calls to end.
+	// stopTimeout is how long servers wait for calls to end after drainDelay.
 	stopTimeout = 2 * time.Second
-	// leaveTimeout bounds a call that takes a server out of etcd or puts it back, if etcd is near.
+	// leaveTimeout bounds a call that takes a server out of etcd or puts it back, plus the delays of messages.
 	leaveTimeout = 3 * time.Second
 	// registrationCloses bounds the close of a registration.
 	registrationCloses = 5 * time.Second
@@ -45,7 +45,7 @@ func (s *server) leave(forGood bool) {
 		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	case schedule.Announce:
 		s.leaving.Store(true)
-		_ = s.w.act(ctx, check.Act{What: "Withdraw", Who: s.id, Soon: soon}, s.server.Withdraw, s.notOut) // act checks the error
+		_ = s.w.act(ctx, check.Act{What: "Withdraw", Who: s.id, Soon: soon}, s.server.Withdraw, s.notOut) // act has recorded the error
 	case schedule.Register:
 		s.leaving.Store(true)
 		for _, entry := range s.registered() {
@@ -65,7 +65,7 @@ func (s *server) notOut() string { return s.left(s.keys()...) }
 func (s *server) pauseEntry(ctx context.Context, entry *runtime.Registration) {
 	err := s.w.act(ctx, check.Act{What: "Pause", Who: s.id, Soon: soon}, entry.Pause, func() string { return s.left(entry.Status().Key) })
 	if now := entry.Status(); (err == nil) != (now.State == runtime.StatePaused) && s.entering.over() {
-		s.w.report(check.Returns, "Pause of %s returned %v, but the entry is %v: %v", s.id, err, now.State, now.Err)
+		s.w.report(check.Returns, "Pause of %s returned %v, but the entry is %v with the error %v", s.id, err, now.State, now.Err)
 	}
 }
 
@@ -119,7 +119,7 @@ func (s *server) pause(lasts time.Duration, forGood bool) {
 // enter puts the server in etcd again after leave.
 func (s *server) enter(forGood bool) {
 	if s.spec.Mode != schedule.Serve {
-		_ = s.entering.wait() // its error is in the trace
+		_ = s.entering.wait() // the trace has the task's error
 	}
 	s.want(true)
 	s.leaving = new(atomic.Bool)
@@ -132,7 +132,7 @@ func (s *server) enter(forGood bool) {
 		s.mu.Lock()
 		s.entries = nil
 		for _, key := range s.keys() {
-			s.wants[key] = s.says(key) // a new registration loses updates
+			s.wants[key] = s.says(key) // a new registration is without the earlier updates
 		}
 		s.mu.Unlock()
 		s.register()
@@ -155,8 +155,8 @@ func (s *server) change(what string, call func(*runtime.Registration, context.Co
 	}
 }
 
-// update changes the weight and metadata of the registrations. It must write nothing if that changes no
-// value in etcd.
+// update changes the weight and metadata of the registrations. If that changes no value in
+// etcd, the runtime must write nothing.
 func (s *server) update(weight uint32) {
 	tier := fmt.Sprint("tier ", weight)
 	s.do(func() {

@@ -63,7 +63,7 @@ func (w *world) entryOverwritten(s schedule.Step) (end func()) {
 	}
 }
 
-// deleteOperators deletes the keys with a prefix that operators have put.
+// deleteOperators deletes the entries of operators whose keys begin with prefix.
 func (w *world) deleteOperators(prefix string) {
 	for _, e := range w.etcd.Entries(prefix) {
 		if fixtures.IsOperators(e) {
@@ -72,14 +72,14 @@ func (w *world) deleteOperators(prefix string) {
 	}
 }
 
-// undo removes the alarm and the entries of operators again, which a backup may have restored.
+// undo clears the alarm and deletes the entries of operators, which a restored backup may have brought back.
 func (w *world) undo() {
 	w.operated(w.etcd.Alarm(false))
 	w.deleteOperators(fixtures.ShopKey + "/")
 	w.deleteOperators(fixtures.UserKey + "/")
 }
 
-// entryAddedBy makes a process add an entry through its registry, and returns a function that removes it.
+// entryAddedBy makes a process add an entry through its registry, and returns a function that removes the entry.
 func (w *world) entryAddedBy(s schedule.Step) (end func()) {
 	p := w.processes[s.Who]
 	there := func() bool {
@@ -97,7 +97,7 @@ func (w *world) entryAddedBy(s schedule.Step) (end func()) {
 				defer w.addRule(p.index, "Txn", etcd.Verdict{Err: rpctypes.ErrGRPCTimeout})()
 				err := remove(r, ctx)
 				if err == nil && there() {
-					w.report(check.Returns, "Remove of %s returned nil, although etcd refused it", p.name())
+					w.report(check.Returns, "Remove of %s returned nil, although etcd refused the deletion", p.name())
 				}
 				return err
 			})
@@ -117,6 +117,6 @@ func (p *process) tell(what string, call func(*runtime.Registry, context.Context
 		ctx, cancel := p.w.timeToLeave()
 		defer cancel()
 		act := check.Act{What: what, Who: p.name()}
-		_ = p.w.act(ctx, act, func(ctx context.Context) error { return call(registry, ctx) }, nil) // its error is in the trace
+		_ = p.w.act(ctx, act, func(ctx context.Context) error { return call(registry, ctx) }, nil) // the trace has the error
 	})
 }

@@ -23,19 +23,19 @@ import (
 // of turn may read and change all fields. mu guards the fields that other goroutines read.
 type process struct {
 	w           *world
-	index       int           // among the processes of the world
+	index       int           // the index among the processes of the world
 	parts       bool          // the etcd client is made from separate parts
-	host        string        // on which the process listens
-	turn        chan struct{} // full while a step affects the process
+	host        string        // the host on which the process listens
+	turn        chan struct{} // holds a value while a step affects the process
 	mu          *sync.Mutex
-	incarnation int    // counts, from 1
+	incarnation int    // the number of this incarnation, from 1
 	from        string // the host that this incarnation dials from
 	client      *clientv3.Client
 	disconnect  func() // closes client
 	registry    *runtime.Registry
-	closed      *atomic.Bool      // the registry is closed
-	closeErr    error             // by its first Close
-	live        *runtime.Registry // nil while the process is down; guarded by mu
+	closed      *atomic.Bool      // whether the registry is closed
+	closeErr    error             // the result of the registry's latest Close
+	live        *runtime.Registry // the registry, or nil while the process is down; guarded by mu
 }
 
 func newProcess(w *world, index int, parts bool) *process {
@@ -53,7 +53,7 @@ func (p *process) do(f func()) {
 	f()
 }
 
-// begin begins another incarnation.
+// begin starts the next incarnation.
 func (p *process) begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -61,7 +61,7 @@ func (p *process) begin() {
 	p.from, p.closed = p.w.plan.DialHost(p.index, p.incarnation), new(atomic.Bool)
 	p.w.record(func(h *check.History) {
 		h.Hosts[p.from] = p.name()
-		h.Links = append(h.Links, check.Link{At: time.Now(), A: p.name()}) // all are healthy
+		h.Links = append(h.Links, check.Link{At: time.Now(), A: p.name()}) // all links are whole
 	})
 	p.w.setLine(p.from, network.Link{})
 }
@@ -80,7 +80,7 @@ func (p *process) running() *runtime.Registry {
 	return p.live
 }
 
-// open makes a registry on the client.
+// open makes a registry with the process's etcd client.
 func (p *process) open(opts ...runtime.Option) {
 	log := &incarnationLog{p: *p}
 	opts = append(opts, runtime.WithLeaseTTL(p.w.plan.LeaseTTL()), runtime.WithEmptyGrace(grace), runtime.WithLogger(slog.New(log)))
@@ -107,7 +107,7 @@ func (p *process) linger() {
 	})
 }
 
-// closeRegistry closes the registry twice. No lease may be left in etcd, and both calls must return the same error.
+// closeRegistry closes the registry. The first Close must leave no lease in etcd, and a second Close must return the same error.
 func (p *process) closeRegistry(ctx context.Context, longest time.Duration) {
 	act := check.Act{What: "Registry.Close", Who: p.name(), Longest: longest}
 	again, before := p.closed.Load(), p.closeErr
@@ -140,7 +140,7 @@ func (p *process) dialOptions() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(p.w.network.Dialer(p.from))}
 }
 
-// noteLink records a change of the link to another process, unless the incarnation that dials from a host has ended.
+// noteLink records a change of the link to another process. Nothing is recorded once the incarnation with the host from has ended.
 func (p *process) noteLink(from string, to int, l check.Link) {
 	if _, now := p.current(); now == from {
 		l.At, l.A, l.B = time.Now(), p.name(), p.w.plan.Name(to)
@@ -148,13 +148,13 @@ func (p *process) noteLink(from string, to int, l check.Link) {
 	}
 }
 
-// setLink sets the link of an incarnation from another process.
+// setLink sets the link between the incarnation with the host from and another process.
 func (p *process) setLink(from string, to int, l network.Link) {
 	p.w.network.Set(p.w.plan.Host(to), from, l)
 	p.noteLink(from, to, check.Link{Broken: l.Cut || l.Stalled})
 }
 
-// setLinks sets the links of an incarnation from all other processes.
+// setLinks sets the links between the incarnation with the host from and all processes.
 func (p *process) setLinks(from string, l network.Link) {
 	for i := range p.w.plan.Processes() {
 		p.setLink(from, i, l)
@@ -163,8 +163,8 @@ func (p *process) setLinks(from string, l network.Link) {
 
 // incarnationLog is a slog.Handler that records the lines of one incarnation of a process.
 type incarnationLog struct {
-	p        process                          // as it was when the incarnation began
-	registry atomic.Pointer[runtime.Registry] // called at each line, to find lines that are logged under a lock
+	p        process                          // the process as it was when the incarnation began
+	registry atomic.Pointer[runtime.Registry] // asked for its status at each line, to find lines that are logged under a lock
 }
 
 // troubles holds the messages about failures of etcd.

@@ -31,7 +31,7 @@ func (w *world) addRule(who int, method string, verdict etcd.Verdict) (remove fu
 	}
 }
 
-// repeated holds the requests that etcd's client repeats by itself while they are refused as unavailable. It repeats a request
+// repeated holds the methods that etcd's client calls again by itself while etcd is unavailable. The client repeats a request
 // every 25 ms, up to a hundred times, and a watch about every 100 ms on each stream.
 var repeated = []string{"Range", "LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "Watch"}
 
@@ -80,7 +80,7 @@ func (w *world) setRights() {
 	w.changing <- struct{}{}
 	defer func() { <-w.changing }()
 	users := []etcd.User{{Name: "root", Password: password}}
-	for i := range w.plan.Processes() + len(w.plan.Servers) { // and the twins
+	for i := range w.plan.Processes() + len(w.plan.Servers) { // the processes and the twins
 		users = append(users, etcd.User{Name: w.plan.Name(i), Password: password, Rights: rightsWithout(w.refused[i])})
 	}
 	w.operated(w.etcd.Protect(users...))
@@ -88,7 +88,7 @@ func (w *world) setRights() {
 
 const password = "secret"
 
-// rightsWithout returns the rights of a process without one of them.
+// rightsWithout returns the rights of a process except the right named what.
 func rightsWithout(what string) []etcd.Right {
 	right := func(prefix string, read, write bool) etcd.Right {
 		return etcd.Right{From: prefix, To: clientv3.GetPrefixRangeEnd(prefix), Read: read, Write: write}

@@ -64,13 +64,13 @@ func Run(plan schedule.Schedule) Result {
 }
 
 const (
-	// calming is the time until callers have settled after an unreachable etcd.
+	// calming is the time until callers have settled after etcd was unreachable.
 	calming = 10 * time.Second
-	// arriving bounds the delay of late requests after the last fault.
+	// arriving bounds the time after the last fault until late requests have arrived.
 	arriving = 10 * time.Second
 	// longest bounds the duration of a world.
 	longest = 30 * time.Minute
-	// lastLines is the number of trace lines shown if a world lasts longer.
+	// lastLines is the number of trace lines shown if a world lasts longer than longest.
 	lastLines = 100
 )
 
@@ -143,7 +143,7 @@ func (w *world) tally(ctx context.Context) {
 	}
 }
 
-// carryOut begins each step at its time, and returns when the last one is over.
+// carryOut begins each step at its time, and returns when the last step is over.
 func (w *world) carryOut() {
 	var steps sync.WaitGroup
 	if w.other != nil {
@@ -197,8 +197,8 @@ var ofInterest = []string{
 }
 
 // mostAlike bounds the average number of goroutines of one kind in an idle process. A process has one goroutine for each
-// watched key, of which there are up to four entries and three keys of the election. etcd's client has one for each watch
-// and stream.
+// key that it watches: up to four entries, and three keys of the election. etcd's client has one for each watch and each
+// stream.
 const mostAlike = 7
 
 // beganWith returns the first function of interest in a goroutine's stack, or "".
@@ -230,8 +230,8 @@ func (w *world) countGoroutines() {
 		processes += region.plan.Processes() + len(region.callers)*(len(w.regions())-1) // with a registry of the other region
 	}
 	for kind, n := range count {
-		if n > mostAlike*processes+configs {
-			w.report(check.LeftBehind, "%d servers, callers and writers have %d goroutines of %s, want fewer", processes, n, kind)
+		if most := mostAlike*processes + configs; n > most {
+			w.report(check.LeftBehind, "%d processes have %d goroutines of %s, want at most %d", processes, n, kind, most)
 		}
 	}
 }

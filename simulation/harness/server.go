@@ -26,7 +26,7 @@ type server struct {
 	*process
 	spec   schedule.Server
 	named  string // the given instance id, or ""
-	suffix string // of its names, if the process has several servers
+	suffix string // the end of the ids of a second server, or ""
 	port   int
 	second *server // the second server of the process, or nil
 
@@ -34,18 +34,18 @@ type server struct {
 	listener net.Listener
 	grpc     *grpc.Server
 	leaving  *atomic.Bool    // true once the task entering must stop
-	ctx      context.Context // of the incarnation
+	ctx      context.Context // ends with the incarnation
 	end      context.CancelFunc
 	entering *task // puts the server in etcd, or runs Serve
 
 	// Under mu:
-	id        string // of the incarnation
+	id        string // the id of the incarnation
 	addr      string
 	in        bool                     // the server should be in etcd
-	wants     map[string]fixtures.Said // by service: the expected content of its entries
+	wants     map[string]fixtures.Said // by service: the expected content of the server's entries
 	health    *health.Server
-	server    *runtime.Server         // of the modes serve and announce
-	entries   []*runtime.Registration // of the mode register
+	server    *runtime.Server         // set in the modes serve and announce
+	entries   []*runtime.Registration // set in the mode register
 	candidate *candidate
 }
 
@@ -81,7 +81,7 @@ func (s *server) all() []*server {
 // elects reports whether the server is a candidate. Registry.Register makes no candidates.
 func (s *server) elects() bool { return s.spec.Mode != schedule.Register }
 
-// leadership returns the leadership of this incarnation. Every other process with one server asks its registry for it.
+// leadership returns the leadership of this incarnation. Half of the processes with one server ask the registry instead.
 func (s *server) leadership() *leader.Leadership {
 	if s.index%2 == 0 || s.spec.Second {
 		return leader.Of(s.server, fixtures.Shop(""))
@@ -121,7 +121,7 @@ func (s *server) appear() {
 func (s *server) says(key string) fixtures.Said {
 	want := fixtures.Said{Addr: s.addr, Version: s.spec.Version, Zone: s.spec.Zone, Weight: max(1, s.spec.Weight)}
 	switch {
-	case !s.elects(): // Register knows no methods
+	case !s.elects(): // Registry.Register is not told the methods
 	case key == fixtures.UserKey:
 		want.Methods = strings.TrimPrefix(fixtures.UserWho, "/")
 	default:

@@ -21,7 +21,7 @@ const (
 	// enterAgain and enterLater are alternating waits before the next attempt. The longer one shows
 	// leftovers of a failed attempt.
 	enterAgain, enterLater = 500 * time.Millisecond, 5 * time.Second
-	// soon bounds a call that changes etcd without faults, if etcd is near.
+	// soon bounds a call that changes etcd without faults, plus the delays of messages.
 	soon = time.Second
 )
 
@@ -117,8 +117,8 @@ func (s *server) register() {
 // errLeaves is the cause of the context of attempts when the server leaves.
 var errLeaves = errors.New("the server leaves")
 
-// attempt returns a function that repeats a call, which puts this incarnation in etcd, until it returns nil or the server leaves.
-// The function copies ctx, id and leaving, as it may run into the next incarnation.
+// attempt returns retry, which repeats a call that puts this incarnation in etcd, until the call returns nil or the server leaves.
+// retry has copies of ctx, id and leaving, as retry may still run during the next incarnation.
 func (s *server) attempt(what string) (retry func(call func(context.Context) error, keys ...string) error) {
 	ctx, id, leaving := s.ctx, s.id, s.leaving
 	return func(call func(context.Context) error, keys ...string) error {

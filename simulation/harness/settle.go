@@ -141,7 +141,7 @@ func (w *world) coda() {
 		}
 		w.setCalm(true)
 		w.callNewer()
-		time.Sleep(time.Second) // for calls
+		time.Sleep(time.Second) // so that callers make calls after the change
 	}
 }
 
@@ -149,7 +149,7 @@ func (w *world) coda() {
 func (w *world) listHeld() {
 	time.Sleep(2*w.line() + 100*time.Millisecond)
 	for _, c := range w.callers {
-		had, held := w.entries().Registered(), keyStatus(c.registry, fixtures.ShopKey).Held // none before the caller has seen the deletion
+		had, held := w.entries().Registered(), keyStatus(c.registry, fixtures.ShopKey).Held // held is 0 until the caller has seen the deletion
 		bounded, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 		all, err := c.clients.instances.All(bounded)
 		cancel()
@@ -162,7 +162,7 @@ func (w *world) listHeld() {
 	}
 }
 
-// callNewer makes callers call a method that only some servers have. If all entries name methods, no call may reach the others.
+// callNewer makes callers call a method that only some servers have. If all entries name methods, no call may reach the other servers.
 func (w *world) callNewer() {
 	all, newer := true, false
 	for _, e := range w.etcd.Entries(fixtures.ShopKey + "/") {
@@ -174,7 +174,7 @@ func (w *world) callNewer() {
 				break
 			}
 			if _, err := fixtures.Ask(context.Background(), c.clients.shop, fixtures.WhoNewer); status.Code(err) == codes.Unimplemented {
-				w.report(check.Unserved, "call of the newer method by %s: %v", c.name(), err)
+				w.report(check.Unserved, "call of the newer method by %s: %v, want an answer of a server that has the method", c.name(), err)
 			}
 		}
 	}

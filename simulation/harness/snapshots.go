@@ -17,12 +17,12 @@ import (
 // snapshots is the snapshot directory of a caller, with the content that the next incarnation should find.
 // The holder of the caller's turn may change it.
 type snapshots struct {
-	temp   string    // removed at the end; "" without snapshots
-	dir    string    // below temp; "" without snapshots
-	fails  int       // number of steps that keep the directory away
-	spoilt time.Time // when it was last damaged
+	temp   string    // the directory to remove at the end; "" without snapshots
+	dir    string    // the snapshot directory, in temp; "" without snapshots
+	fails  int       // the number of steps that keep the directory away
+	spoilt time.Time // when the directory was last damaged
 	knew   []string  // the addresses that the last incarnation knew
-	exact  bool      // etcd had confirmed knew, so that the directory must have it
+	exact  bool      // etcd had confirmed these addresses, so that the directory must have them
 }
 
 // newSnapshots makes a directory for a caller with snapshots.
@@ -129,7 +129,7 @@ func (c *caller) judgeRecalled() {
 	case len(knew) > 0 && !slices.Equal(addrs, knew):
 		c.w.report(check.Recalled, "%s cannot reach etcd and knows %v, want %v as its last incarnation", c.name(), addrs, knew)
 	case status.Known && (!status.Provisional || status.Err == nil):
-		c.w.report(check.Recalled, "%s cannot reach etcd: status of %v: %v, want an error that they may be stale", c.name(), addrs, status.Err)
+		c.w.report(check.Recalled, "%s cannot reach etcd and knows %v with the error %v, want an error that they may be stale", c.name(), addrs, status.Err)
 	}
 	if len(knew) == 0 || !c.snapshots.exact || c.idle.Load() {
 		return

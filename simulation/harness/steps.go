@@ -129,7 +129,7 @@ func init() {
 	}
 }
 
-// once returns a fault without an end.
+// once returns a fault that ends with its call of do.
 func once(do func(*world, schedule.Step)) fault {
 	return func(w *world, s schedule.Step) func() { do(w, s); return nil }
 }
@@ -163,7 +163,7 @@ func (w *world) restore(s schedule.Step) {
 	noSpace := slices.ContainsFunc(w.plan.Steps, func(s schedule.Step) bool {
 		return s.Kind == schedule.NoSpace && s.At <= w.now() && w.now() < s.At+s.For
 	})
-	w.operated(w.etcd.Alarm(noSpace)) // the backup may have had another state
+	w.operated(w.etcd.Alarm(noSpace)) // the alarm may be in another state in the backup
 }
 
 // meddle returns a fault that applies a verdict to requests of a process.
@@ -185,7 +185,7 @@ func (w *world) startAgain(s schedule.Step) {
 	server.start()
 }
 
-// homeGoes makes all servers leave etcd, stop or be killed at once, and return.
+// homeGoes makes all servers leave etcd, stop, or be killed at the same time. After the time of the step they are back.
 func (w *world) homeGoes(s schedule.Step) {
 	kinds := []schedule.Kind{
 		schedule.HomeLeaves: schedule.ServerPauses, schedule.HomeStops: schedule.ServerRestarts, schedule.HomeIsKilled: schedule.ServerKilled,
@@ -197,7 +197,7 @@ func (w *world) homeGoes(s schedule.Step) {
 	all.Wait()
 }
 
-// links changes links of the present incarnation of a process. The next incarnation has healthy links.
+// links returns a fault that changes links of the present incarnation of a process. The next incarnation has whole links.
 func links(set func(w *world, s schedule.Step, from string, l network.Link), to func(schedule.Step) network.Link) fault {
 	return func(w *world, s schedule.Step) func() {
 		_, from := w.processes[s.Who].current()

@@ -22,13 +22,13 @@ type world struct {
 	network   *network.Network
 	processes []*process // servers, callers, writers and twins, in the order in which steps number them
 	servers   []*server
-	twins     []*server // by server: the process that may take its instance id
+	twins     []*server // by server: the twin that may take the server's instance id
 	callers   []*caller
 	writers   []*writer
 	later     sync.WaitGroup // goroutines that may run after the end of an incarnation
 	other     *world         // the fallback region of callers, or nil
 
-	changing chan struct{}  // full while rights change
+	changing chan struct{}  // holds a value while rights change
 	refused  map[int]string // by process: the right that was revoked
 
 	mu      sync.Mutex
@@ -107,7 +107,7 @@ func (w *world) addressOf(id string) (addr string) {
 	return addr
 }
 
-// record calls take with the history, with the lock held.
+// record calls take with the history while it holds mu.
 func (w *world) record(take func(*check.History)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -122,8 +122,8 @@ func (w *world) report(promise, format string, args ...any) {
 // trips bounds the round trips of a call that changes etcd.
 const trips = 8
 
-// act makes a call of the runtime and records it. wrong, if not nil, describes how etcd then differs
-// from the result of the call. The context also bounds the duration.
+// act makes a call of package runtime and records the call. wrong, if not nil, describes how etcd then
+// differs from the result of the call. The deadline of ctx also bounds the duration.
 func (w *world) act(ctx context.Context, a check.Act, call func(context.Context) error, wrong func() string) error {
 	a.Began = time.Now()
 	a.Err = call(ctx)
@@ -134,7 +134,7 @@ func (w *world) act(ctx context.Context, a check.Act, call func(context.Context)
 	return a.Err
 }
 
-// acted records a call of the runtime that has ended.
+// acted records a call of package runtime that has ended.
 func (w *world) acted(ctx context.Context, a check.Act) {
 	a.Ended = time.Now()
 	if deadline, ok := ctx.Deadline(); ok && (a.Longest == 0 || deadline.Sub(a.Began) < a.Longest) {

@@ -3,14 +3,14 @@
 //
 //	mutant.go  reads mutants
 //	place.go   finds the place in a function that a mutant names
-//	weave.go   builds all mutants into the code, of which one at a time is in force
+//	weave.go   builds all mutants into the code, and an environment variable puts one in force
 //	runner.go  builds and runs tests until one fails
 //
-// The files on disk stay as they are, and must not change during the run. The exit status is 1 if no test
+// The source files stay as they are, and nobody may change them during the run. The exit status is 1 if no test
 // fails with a mutant, or if a mutant does not fit the code. In module simulation:
 //
-//	go run ./mutants                    # all of them
-//	go run ./mutants -mutant '^lease/'  # those of one room
+//	go run ./mutants                    # all mutants
+//	go run ./mutants -mutant '^lease/'  # the mutants of one room
 package main
 
 import (
@@ -75,7 +75,7 @@ func run(ctx context.Context, some string, seeds int) error {
 	return errors.Join(errs...)
 }
 
-// tryAll tries one more mutant at a time than there are processors, as some tests mostly wait. It prints the test that
+// tryAll tries several mutants at a time, one more than there are processors, as some tests mostly wait. It prints the test that
 // notices each mutant, and totals. Its error names unnoticed mutants, with the command to try them again.
 func tryAll(mutants []*mutant, try func(*mutant) (result, error)) error {
 	var workers sync.WaitGroup

@@ -16,20 +16,20 @@ var rooms embed.FS
 // mutant is the removal of one protection.
 type mutant struct {
 	id    string // room/name
-	row   string // in the fault list
+	row   string // the codes of the faults, such as D12
 	out   string // the protection, in words
-	tests []test // that should notice it
+	tests []test // the tests that should notice the mutant
 	edits []edit
 	err   error // why the mutant does not fit the code
 }
 
 // edit is a change of one place in a function.
 type edit struct {
-	dir      string   // of the package, relative to the root of the repository
-	function string   // or receiver.method
+	dir      string   // the directory of the package, relative to the root of the repository
+	function string   // the name of the function, or receiver.method
 	op       string   // the operation: never, always, not, zero, drop or change
-	kind     string   // of the place: see placesAt
-	words    []string // that the head of the place has
+	kind     string   // the kind of the place, see placesAt
+	words    []string // the words that the head of the place has
 	to       string   // the new text, if op is change
 }
 
@@ -64,8 +64,8 @@ func load(only *regexp.Regexp) ([]*mutant, error) {
 // read reads the mutants of a room.
 func read(room, text string) (all []*mutant, err error) {
 	m := new(mutant)
-	var dir string // of the package, unless the line "in" names another
-	var in edit    // where the next edits are
+	var dir string // the package of the next edits, unless the line "in" names another package
+	var in edit    // the function of the next edits
 	for line := range strings.Lines(text) {
 		field, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		value = strings.TrimSpace(value)

@@ -9,7 +9,7 @@ import (
 // place is a part of a function that an edit can change.
 type place struct {
 	kind   string
-	head   ast.Node   // must have the words that name the place
+	head   ast.Node   // the code that has the words of the edit
 	values []ast.Expr // a condition, the results of a return, …
 	whole  span       // the part that drop removes; zero if drop is not possible
 	left   string     // the text that drop leaves, in which $ stands for the old text
@@ -18,7 +18,7 @@ type place struct {
 // span is a part of a file.
 type span struct{ from, to token.Pos }
 
-// Texts that drop leaves. They use all names, so that the code still compiles.
+// Texts that the operation drop leaves. They use all names of the old text, $, so that the code still compiles.
 const (
 	skipped = "if false { $ }"
 	isTrue  = "(true || ($))"
@@ -70,7 +70,7 @@ func termsOf(n *ast.BinaryExpr) (all []place) {
 	return all
 }
 
-// listed returns the elements of a literal or the arguments of a call. drop also removes the comma.
+// listed returns the elements of a literal or the arguments of a call. The operation drop also removes the comma.
 func listed(kind string, list []ast.Expr) (all []place) {
 	for i, x := range list {
 		p := place{kind: kind, head: x, values: []ast.Expr{x}, whole: spanOf(x)}
@@ -89,7 +89,7 @@ func listed(kind string, list []ast.Expr) (all []place) {
 
 func spanOf(n ast.Node) span { return span{n.Pos(), n.End()} }
 
-// span returns the part that change replaces.
+// span returns the part that the operation change replaces.
 func (p place) span() span {
 	if len(p.values) == 0 {
 		return p.whole

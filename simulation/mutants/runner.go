@@ -22,12 +22,12 @@ const (
 	schedule = "schedule" // schedules of the simulation
 )
 
-// test is a test, or several of a package.
+// test is a test, or several tests of a package.
 type test struct {
 	room string
-	dir  string // of the package, relative to the root of the repository
+	dir  string // the directory of the package, relative to the root of the repository
 	name string // a regular expression; the seed if it is a schedule
-	long bool   // without -short
+	long bool   // the test runs without -short
 }
 
 // scheduleOf returns the test that runs the schedule of a seed.
@@ -104,11 +104,11 @@ func parseOutput(t test, out string, failed error) result {
 type runner struct {
 	root  string
 	env   []string // makes the go command use the files with mutants
-	dir   string   // for built files
-	seeds int      // number of schedules to try
+	dir   string   // the directory for built files
+	seeds int      // the number of schedules to try
 
-	binaries memo[string, string] // of packages
-	sound    memo[test, result]   // of tests without a mutant
+	binaries memo[string, string] // the test binary of each package
+	sound    memo[test, result]   // the result of each test without a mutant
 }
 
 // candidates returns the tests that may notice a mutant, in this order: the tests that the mutant names,
@@ -175,7 +175,7 @@ func (r *runner) run(ctx context.Context, t test, mutant string) (result, error)
 	return got, nil
 }
 
-// build builds the tests of a package. It returns "" if the package has none.
+// build builds the tests of a package. It returns "" if the package has no tests.
 func (r *runner) build(ctx context.Context, dir string) (binary string, err error) {
 	binary = filepath.Join(r.dir, strings.ReplaceAll(dir, "/", "-")+".test")
 	out, err := r.output(ctx, dir, "", "go", "test", "-c", "-o", binary, ".")

@@ -21,7 +21,7 @@ import (
 // inForce is the environment variable that holds the id of the mutant in force.
 const inForce = "MUTANT_IN_FORCE"
 
-// helper is a file that each mutated package gets.
+// helper is the text of a file that weave adds to each mutated package.
 const helper = `package %s
 
 import "os"
@@ -31,7 +31,7 @@ var mutantInForce = os.Getenv(%q)
 func mutantZero[T any](T) (zero T) { return }
 `
 
-// weave builds mutants into the code at root, of which the environment selects one at a time. A mutated function begins
+// weave builds mutants into the code at root. The environment variable inForce selects one of them. A mutated function begins
 // with the bodies of its mutants. So the tests of a package are built once for all mutants. weave writes the files to
 // dir, and returns the overlay for the go command. A mutant that does not fit or does not compile gets an error and is
 // left out.
@@ -180,7 +180,7 @@ func nameOf(f *ast.FuncDecl) string {
 	return fmt.Sprint(recv) + "." + f.Name.Name
 }
 
-// values holds the text by which an operation replaces a value. It uses all names of the value, so that it compiles.
+// values holds, by operation, the text that replaces a value, $. The text uses all names of the value, so that the code compiles.
 var values = map[string]string{"never": "false && ($)", "always": "true || ($)", "not": "!($)", "zero": "mutantZero($)"}
 
 // change returns what an edit changes in a function.
@@ -246,7 +246,7 @@ func (t *tree) write(dir string) (overlay string, err error) {
 			add(s.path, s.woven())
 		}
 	}
-	list, _ := json.Marshal(map[string]any{"Replace": replace}) // of strings
+	list, _ := json.Marshal(map[string]any{"Replace": replace}) // Marshal of strings never fails
 	overlay = filepath.Join(dir, "overlay.json")
 	return overlay, cmp.Or(err, os.WriteFile(overlay, list, 0o644))
 }

@@ -18,7 +18,7 @@ type connection struct {
 
 	mu       sync.Mutex
 	link     Link
-	broken   bool // reset
+	broken   bool // the connection was reset
 	resetDue bool // a reset is due when the stall ends
 	ends     [2]end
 }
@@ -29,7 +29,7 @@ type end struct {
 	peer          *end
 	local, remote *net.TCPAddr
 
-	closed   bool       // by this side
+	closed   bool       // this side has closed the connection
 	peerGone bool       // the close of the other side has arrived
 	in       stream     // bytes for this end
 	wake     *sync.Cond // for readers of in, and for writers at the other end
@@ -311,20 +311,20 @@ func (d *deadline) passed() bool { return !d.at.IsZero() && !time.Now().Before(d
 // window is the number of bytes in flight or unread that one direction can buffer.
 const window = 64 << 10
 
-// A stream holds the bytes sent to one end of a connection, those that have arrived first.
+// A stream holds the bytes sent to one end of a connection. Those that have arrived come first.
 type stream struct {
 	buffer  bytes.Buffer
 	arrived int
 	flight  []segment // segments that have not arrived, in order
 	timer   *time.Timer
-	timed   bool // timer is set
+	timed   bool // timer runs
 }
 
 // A segment is a run of bytes sent at once.
 type segment struct {
 	bytes int
 	last  bool      // the segment is the close of the connection
-	at    time.Time // arrival, unless the link is stalled
+	at    time.Time // the time of arrival, unless the link is stalled
 }
 
 // write puts the bytes of b for which there is room into the buffer, and returns their number.
@@ -341,7 +341,7 @@ func (s *stream) read(b []byte) (n int, wasFull bool) {
 	return n, wasFull
 }
 
-// send puts the bytes just written in flight, behind the earlier ones.
+// send puts a segment in flight, behind the earlier segments.
 func (s *stream) send(sent segment) {
 	if len(s.flight) > 0 {
 		before := s.flight[len(s.flight)-1]

@@ -16,7 +16,7 @@ func ofThree(_ *rand.Rand, s Schedule, _ *Step) bool { return s.Members == 3 }
 
 func withAuth(_ *rand.Rand, s Schedule, _ *Step) bool { return s.Auth }
 
-// all calls choosers in turn, until one reports false.
+// all returns a chooser that calls choosers in turn, until one of them reports false.
 func all(choosers ...chooser) chooser {
 	return func(r *rand.Rand, s Schedule, step *Step) bool {
 		return !slices.ContainsFunc(choosers, func(choose chooser) bool { return !choose(r, s, step) })
@@ -41,7 +41,7 @@ func aServer(r *rand.Rand, s Schedule, step *Step) bool {
 	return true
 }
 
-// aServerThat chooses a server, and reports false if match does.
+// aServerThat chooses a server, and reports false if match returns false for the server.
 func aServerThat(match func(Server) bool) chooser {
 	return func(r *rand.Rand, s Schedule, step *Step) bool {
 		return aServer(r, s, step) && match(s.Servers[step.Who])
@@ -81,7 +81,7 @@ func aPair(r *rand.Rand, s Schedule, step *Step) bool {
 	return aCaller(r, s, step)
 }
 
-// aRight chooses rights of the election only for candidates.
+// aRight chooses a right. Only servers in the election get a right on candidates.
 func aRight(r *rand.Rand, s Schedule, step *Step) bool {
 	step.Text = pick(r, []string{Read, Write, ReadConfig, ReadVotes, WriteVotes})
 	if step.Text == ReadVotes || step.Text == WriteVotes {
@@ -156,7 +156,7 @@ func anotherMember(r *rand.Rand, s Schedule, step *Step) bool {
 	return true
 }
 
-// aBackup adds the downtime of etcd, N, to the time until etcd stops, and chooses how etcd comes back. It reports false if
+// aBackup adds N, the time for which etcd is down, to For, the time until etcd stops, and chooses how etcd comes back. It reports false if
 // etcd has passwords, as a client that logged in after the backup waits for the raft index of its token.
 func aBackup(r *rand.Rand, s Schedule, step *Step) bool {
 	step.For += step.Milliseconds()

@@ -10,7 +10,7 @@ import (
 
 // Way is a picking policy with its properties.
 type Way struct {
-	Name   string // of the policy
+	Name   string // the name of the policy
 	config string
 
 	Exact  bool // calls are distributed exactly
@@ -35,7 +35,7 @@ var ways = []Way{
 	{Name: "weighted_round_robin", Exact: true, Others: true},
 }
 
-// features holds fields that may surround a policy. Each appears once in oneIn configs, in one of the forms.
+// features holds fields that may surround a policy. On average one of oneIn configs has the field, in one of its forms.
 var features = []struct {
 	oneIn int
 	fits  func(Way) bool
@@ -81,8 +81,8 @@ func drawPolicy(r *rand.Rand, drained string) string {
 	return `{"loadBalancingConfig":[` + policy + `]}`
 }
 
-// Layers returns the configs of the policies in a service config, by name, and the picking policy, which
-// is the last one or, without any, the default. An invalid picking policy has no name.
+// Layers returns the configs of the policies in a service config, by name, and the picking policy: the
+// innermost policy, or the default without any. An invalid or unknown picking policy has no name.
 func Layers(config string) (layers map[string]json.RawMessage, way Way) {
 	type list []map[string]json.RawMessage // each map has one policy
 	var top struct{ LoadBalancingConfig list }

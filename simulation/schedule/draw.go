@@ -16,7 +16,7 @@ const (
 	fewest, most = 10, 16
 	// shortest is the minimum duration of a step.
 	shortest = 100 * time.Millisecond
-	// gathering bounds the time of a step after the moment to which it is close.
+	// gathering bounds the time between a moment and a step that is drawn close to that moment.
 	gathering = 2 * time.Second
 )
 
@@ -112,8 +112,8 @@ func newCaller(r *rand.Rand) Caller {
 	return c
 }
 
-// draw draws n steps, in the order of their times. Half of them are close to a few moments, as combined faults find more than single
-// ones.
+// draw draws n steps, in the order of their times. Half of them are close to a few moments, as combined faults find more
+// defects than single faults.
 func draw(r *rand.Rand, s Schedule, n int) []Step {
 	moments := []time.Duration{within(r, length-warmUp), within(r, length-warmUp), within(r, length-warmUp)}
 	var steps []Step

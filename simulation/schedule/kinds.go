@@ -27,7 +27,7 @@ func add(name Kind, share int, longest time.Duration, choose chooser, words stri
 	return name
 }
 
-// shares holds every kind repeated by its share.
+// shares holds every kind as often as its share says.
 var shares []kind
 
 // The kinds are initialized in an order that may change, so they are sorted.
@@ -110,7 +110,7 @@ var (
 	CallerIdles = add("caller idles", 2, 12*time.Second, aCaller, "{who} makes no calls for {for}")
 	WriterDies  = add("writer dies", 3, 12*time.Second, aWriter, "{who} is killed, and starts again after {for}")
 
-	// Where there are two regions.
+	// Only in worlds with two regions.
 	HomeGoes = add("home goes", 4, 15*time.Second, all(number(0, HomeIsKilled+1), withOther),
 		"every server {leaves etcd|stops|is killed} for {for}")
 	CutFromAway     = add("cut from away", 1, 15*time.Second, all(withOther, aCaller), "{who} is cut off from the other region's etcd for {for}")
@@ -127,7 +127,7 @@ const (
 	WriteVotes = "write the candidates"
 )
 
-// Sets of methods, instead of one name.
+// Texts of a step that stand for several methods.
 const (
 	AnyWrite  = "write" // methods with effects
 	AnyMethod = "any"
@@ -136,7 +136,7 @@ const (
 // AsNew restores a cluster under another id, from the first raft term.
 const AsNew = "as a new cluster"
 
-// Bumped is AsNew with revisions above all earlier ones, and with the history compacted up to there.
+// Bumped is AsNew with higher revisions than etcd ever had, and without the history before them.
 const Bumped = "as a new cluster with bumped revisions"
 
 // ForGood makes a server close its registrations and make new ones, instead of pausing them.
@@ -145,7 +145,7 @@ const ForGood = "for good"
 // Busy makes requests fail with the error of too many requests.
 const Busy = 1
 
-// How a restarted server may differ.
+// How a restarted server may differ from its last incarnation.
 const (
 	WithNewer    = "with the newer method"
 	WithoutNewer = "without the newer method"

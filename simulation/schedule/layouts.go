@@ -13,7 +13,7 @@ const (
 	GoZero       = "go_zero"
 )
 
-// Layout describes a layout without code of the runtime, which the simulation judges.
+// Layout describes a layout. It uses no code of the runtime, as the simulation judges that code.
 type Layout struct {
 	Name string
 	Bare bool // without metadata
@@ -99,7 +99,7 @@ func LayoutNamed(name string) Layout {
 var chosen = func() [][]string {
 	all := [][]string{nil, nil, nil, nil}
 	for _, l := range Layouts {
-		if l.Name != EndpointJSON { // the layout of the service
+		if l.Name != EndpointJSON { // the default layout
 			all = append(all, []string{l.Name})
 		}
 	}

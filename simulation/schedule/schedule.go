@@ -15,10 +15,10 @@ import (
 // Schedule is a simulated world with its faults. Failing schedules are kept as JSON.
 type Schedule struct {
 	Seed    uint64   `json:"seed"`    // also seeds the traffic
-	Members int      `json:"members"` // of the etcd cluster
+	Members int      `json:"members"` // the number of members of etcd
 	Auth    bool     `json:"auth,omitempty"`
-	Line    int      `json:"line,omitempty"` // delay in milliseconds each way between etcd and processes
-	TTL     int      `json:"ttl,omitempty"`  // seconds of leases; 0: ShortTTL
+	Line    int      `json:"line,omitempty"` // the delay in milliseconds each way between etcd and processes
+	TTL     int      `json:"ttl,omitempty"`  // the TTL of leases in seconds; 0: ShortTTL
 	Servers []Server `json:"servers"`
 	Callers []Caller `json:"callers"`
 	Writers []Writer `json:"writers,omitempty"`
@@ -35,7 +35,7 @@ type Server struct {
 	Version string   `json:"version,omitempty"`
 	Zone    string   `json:"zone,omitempty"`
 	Weight  uint32   `json:"weight,omitempty"`
-	Newer   bool     `json:"newer,omitempty"`   // serves a method that the others do not have
+	Newer   bool     `json:"newer,omitempty"`   // serves a method that other servers lack
 	Named   bool     `json:"named,omitempty"`   // the instance id is not the address
 	Both    bool     `json:"both,omitempty"`    // serves the second service as well
 	Second  bool     `json:"second,omitempty"`  // a second server of the shop runs in the process, on the same registry
@@ -67,11 +67,11 @@ type Caller struct {
 	Own       string `json:"own,omitempty"`    // the caller's own service config, which overrides Policy's fields
 	Zone      string `json:"zone,omitempty"`
 	Subset    int    `json:"subset,omitempty"`
-	Snapshots bool   `json:"snapshots,omitempty"` // it has a snapshot directory
-	Parts     bool   `json:"parts,omitempty"`     // as for a server
+	Snapshots bool   `json:"snapshots,omitempty"` // the caller has a snapshot directory
+	Parts     bool   `json:"parts,omitempty"`     // the etcd client is made from separate parts
 }
 
-// Config returns the service config of the caller without a live config.
+// Config returns the service config that the caller uses while etcd has no live config.
 func (c Caller) Config() string {
 	if c.Own == "" || c.Policy == "" {
 		return c.Policy + c.Own
@@ -89,7 +89,7 @@ func (c Caller) Config() string {
 	return string(config)
 }
 
-// Writer is a server with its own etcd code: a lease, a put and keepalives.
+// Writer is a server that uses etcd without the runtime: a lease, a put and keepalives.
 type Writer struct {
 	Layout string `json:"layout"`
 }
@@ -97,7 +97,7 @@ type Writer struct {
 // Step is a fault, or an action of an operator on processes or etcd.
 type Step struct {
 	At   time.Duration `json:"at"`            // since the world began
-	For  time.Duration `json:"for,omitempty"` // until the end, for kinds with an end
+	For  time.Duration `json:"for,omitempty"` // the duration, for kinds with an end
 	Kind Kind          `json:"kind"`
 	Who  int           `json:"who,omitempty"`  // the affected process or member
 	Whom int           `json:"whom,omitempty"` // the second process or member, for kinds with two
@@ -168,8 +168,8 @@ func (s Schedule) Host(process int) string {
 // firstIncarnation plus the number of an incarnation is the second number of its dialing address.
 const firstIncarnation = 100
 
-// DialHost returns the host that an incarnation of a process dials from. Each incarnation has its own host, so that a dead one can
-// be cut off for good.
+// DialHost returns the host that an incarnation of a process dials from. Each incarnation has its own host, so that a dead
+// incarnation can be cut off for good.
 func (s Schedule) DialHost(process, incarnation int) string {
 	return fmt.Sprintf("10.%d.%d.%d", firstIncarnation+incarnation, s.region(), process+1)
 }

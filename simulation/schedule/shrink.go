@@ -61,7 +61,7 @@ func withoutAuth(s Schedule) Schedule {
 	return s
 }
 
-// withOneMember leaves out the other members of etcd, if nothing needs them.
+// withOneMember leaves one member of etcd, if no step needs more.
 func withOneMember(s Schedule) Schedule {
 	if !needs(s, MemberIsolated, QuorumLost, MemberLags, LeaderChanges, StalledFromMember) {
 		s.Members = 1

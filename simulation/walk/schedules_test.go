@@ -27,13 +27,13 @@ const (
 	perProcess = 25
 	// kept is the directory of failing schedules.
 	kept = "../failures"
-	// shrinking bounds the time to shrink a schedule, and tries the runs of each smaller schedule.
+	// shrinking bounds the time to shrink a schedule. Each smaller schedule is run so many tries.
 	shrinking, tries = time.Minute, 3
 	// shrunk bounds the number of schedules to shrink, one for each broken promise.
 	shrunk = 3
 )
 
-// TestSchedules runs the schedules of the flags, in one process a CPU. It shrinks failing schedules,
+// TestSchedules runs the schedules of the flags, in one process for each CPU. It shrinks failing schedules,
 // prints them in words, and keeps them in simulation/failures.
 func TestSchedules(t *testing.T) {
 	skipUnlessAsked(t)
@@ -118,7 +118,7 @@ func (x *explorer) explore(ctx context.Context) {
 	}
 }
 
-// walk runs schedules in another process, beginning with s, and returns the seed of the last one.
+// walk runs schedules in another process, beginning with s, and returns the seed of the last schedule.
 func (x *explorer) walk(ctx context.Context, s schedule.Schedule, args ...string) (last uint64) {
 	reports, crash, cpu := run(ctx, x.t, args...)
 	x.mu.Lock()

@@ -76,8 +76,8 @@ func (r *run) part(n int) int { return max(2, n/r.divisor) }
 // lasting returns d divided by the divisor.
 func (r *run) lasting(d time.Duration) time.Duration { return d / time.Duration(r.divisor) }
 
-// each measures the peers, atOnce at a time.
-func (r *run) each(atOnce int, measure func(peer string) (figures, error)) (map[string]figures, error) {
+// measureEach measures the peers, atOnce at a time.
+func (r *run) measureEach(atOnce int, measure func(peer string) (figures, error)) (map[string]figures, error) {
 	var (
 		g   errgroup.Group
 		mu  sync.Mutex
@@ -99,8 +99,8 @@ func (r *run) each(atOnce int, measure func(peer string) (figures, error)) (map[
 	return all, g.Wait()
 }
 
-// inTurns starts all peers, each with its own service, and then calls measure for each peer, several turns in all. It returns the
-// result of sum over the turns of each peer.
+// inTurns starts all peers, each with its own service, and then calls measure once for each peer in each turn. It returns, by
+// peer, the sum of the results of all turns.
 func inTurns[T any](r *run, p params, turns int, measure func(*proc) (T, error), sum func([]T) figures) (map[string]figures, error) {
 	procs, measured := make([]*proc, len(r.peers)), make([][]T, len(r.peers))
 	for i, peer := range r.peers {

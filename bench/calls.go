@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	callsServing  = 3                    // endpoints that serve
-	callsPace     = 2 * time.Millisecond // between changes
-	callsMeasured = 3 * time.Second      // after a warm-up that lasts a third of that
+	callsServing  = 3                    // the number of endpoints that serve
+	callsPace     = 2 * time.Millisecond // the time between changes
+	callsMeasured = 3 * time.Second      // the duration after a warm-up, which takes a third of it
 	callsCallers  = 4
 )
 
@@ -30,7 +30,7 @@ var calls = &scenario{"Calls", "endpoints", []int{1000}, finders, func(r *run) (
 		return nil, err
 	}
 	defer p.end()
-	return r.each(1, func(peer string) (figures, error) { return r.callsDuringChurn(peer, backends) })
+	return r.measureEach(1, func(peer string) (figures, error) { return r.callsDuringChurn(peer, backends) })
 }}
 
 func (r *run) callsDuringChurn(peer string, backends []string) (figures, error) {
@@ -199,7 +199,7 @@ const (
 
 // slow compares how policies handle one server that is ten times slower than the others.
 var slow = &scenario{"Slow", "servers", []int{5}, []string{peerFloor, peerOurs, peerGoZero}, func(r *run) (map[string]figures, error) {
-	return r.each(1, func(peer string) (values figures, err error) {
+	return r.measureEach(1, func(peer string) (values figures, err error) {
 		p, err := r.start(params{Role: "slow", Peer: peer, Size: r.size, Conns: r.part(slowCallers), Lasts: r.lasting(slowMeasured)}, &values)
 		if err == nil {
 			p.end()

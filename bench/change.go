@@ -53,7 +53,7 @@ func childChange(c *child) (figures, error) {
 
 // sequence measures consecutive changes: a second etcd client of the process writes a change as soon as the previous one has arrived.
 var sequence = &scenario{"Sequence", "endpoints", []int{10, 100, 1000}, finders, func(r *run) (map[string]figures, error) {
-	return r.each(1, func(peer string) (figures, error) {
+	return r.measureEach(1, func(peer string) (figures, error) {
 		changes := r.part(10_000)
 		if peer == peerEtcd || peer == peerGoZero { // they are slow
 			changes = r.part(300)
@@ -94,14 +94,14 @@ func childSequence(c *child) (figures, error) {
 	return values, nil
 }
 
-// marks is the number of endpoints that are added together at the end of a rollout. A connection that has them, too, has received
-// all changes.
+// marks is the number of endpoints that are added together at the end of a rollout. A connection that also has these endpoints has
+// received all changes.
 const marks = 100
 
-// rollout replaces each endpoint by a new one, as fast as etcd accepts changes. The figures are of the process from the first change
-// until it has received the last one.
+// rollout replaces each endpoint by a new one, as fast as etcd accepts changes. The figures cover the time from the first change
+// until the process has received the last change.
 var rollout = &scenario{"Rollout", "endpoints", []int{3000}, finders, func(r *run) (map[string]figures, error) {
-	return r.each(1, func(peer string) (figures, error) {
+	return r.measureEach(1, func(peer string) (figures, error) {
 		if err := r.etcd.clear(); err != nil {
 			return nil, err
 		}
@@ -148,7 +148,7 @@ func childRollout(c *child) (figures, error) {
 // cold measures the start of a resolver on a connected etcd client, until its first state. The figure kept-B is the heap that stays in
 // use; the floor keeps only decoded values.
 var cold = &scenario{"Cold", "endpoints", []int{10_000}, finders, func(r *run) (map[string]figures, error) {
-	return r.each(1, func(peer string) (figures, error) {
+	return r.measureEach(1, func(peer string) (figures, error) {
 		return r.alone(params{Role: "cold", Peer: peer, Key: serviceKey, Size: r.size})
 	})
 }}

@@ -44,7 +44,7 @@ var roles = map[string]func(*child) (figures, error){
 	"rest":     childRest,
 }
 
-// child is a measured process, in that process itself: see proc.
+// child is a measured process, as seen by itself. Its parent sees a proc.
 type child struct {
 	params
 	in *bufio.Reader

@@ -9,17 +9,17 @@ import (
 
 const (
 	connsEndpoints = 1000
-	restEndpoints  = 100         // of each key
+	restEndpoints  = 100         // the number of endpoints of each key
 	restMeasured   = time.Minute // how long rest measures
 	// restCalming is the time from the start to the measurement: this project probes each range soon after the start, and then
 	// less often.
 	restCalming = 65 * time.Second
 )
 
-// conns counts the requests to etcd of several connections to one key, and the memory of a connection without gRPC's own. The memory
+// conns counts the requests to etcd of several connections to one key, and the memory of a connection without gRPC's own memory. The memory
 // is the average over all connections except the first.
 var conns = &scenario{"Conns", "conns", []int{100}, finders[1:], func(r *run) (map[string]figures, error) {
-	return r.each(1, func(peer string) (figures, error) {
+	return r.measureEach(1, func(peer string) (figures, error) {
 		lists, watches := r.etcd.lists.Load(), r.etcd.watches.Load()
 		values, err := r.alone(params{Role: "conns", Peer: peer, Key: serviceKey, Size: r.part(connsEndpoints), Conns: r.size, Lasts: r.lasting(time.Second)})
 		if err != nil {
@@ -59,7 +59,7 @@ func childConns(c *child) (figures, error) {
 // rest measures a process with a connection to each of several keys, on one etcd client, while nothing changes. The figure
 // messages/min counts all messages that etcd receives. The peers are measured at the same time, each with its own etcd.
 var rest = &scenario{"Rest", "keys", []int{100}, finders, func(r *run) (map[string]figures, error) {
-	return r.each(len(r.peers), func(peer string) (figures, error) {
+	return r.measureEach(len(r.peers), func(peer string) (figures, error) {
 		etcd, err := startEtcd(filepath.Join(r.dir, peer))
 		if err != nil {
 			return nil, err

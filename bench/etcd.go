@@ -20,7 +20,7 @@ import (
 const (
 	// serviceKey is the key of most scenarios.
 	serviceKey = "bench/service"
-	// txnSize is the size of bulk changes. etcd accepts 128 at most.
+	// txnSize is the number of puts in one transaction. etcd accepts at most 128.
 	txnSize = 100
 	// writers is the number of concurrent changes at full speed.
 	writers = 32
@@ -36,7 +36,7 @@ func styleOf(peer, service string) style {
 	})
 }
 
-// styleAt returns the peer's style for a service, with given addresses: go-zero's own or, for all others, the format of etcd's naming
+// styleAt returns the peer's style for a service, with given addresses: go-zero's own format or, for all other peers, that of etcd's naming
 // package, which is this project's default.
 func styleAt(peer, service string, addr func(i int) string) style {
 	return func(i int) (key, value string) {
@@ -86,7 +86,7 @@ func (s *server) close() {
 	s.etcd.Close()
 }
 
-// clear deletes the keys of a run.
+// clear deletes all keys.
 func (s *server) clear() error {
 	_, err := s.client.Delete(s.client.Ctx(), "\x00", clientv3.WithFromKey())
 	return err

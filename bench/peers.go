@@ -96,7 +96,7 @@ func serve(n int, takes time.Duration) (servers []*serving, addrs []string, err 
 	return servers, addrs, nil
 }
 
-// newRegistry returns this project's registry. It logs nothing, like the peers.
+// newRegistry returns this project's registry. Like the other peers, it logs nothing.
 func newRegistry(client *clientv3.Client) *etcdrpc.Registry {
 	return etcdrpc.NewRegistry(client, etcdrpc.WithLogger(slog.New(slog.DiscardHandler)))
 }

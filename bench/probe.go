@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/serviceconfig"
 )
 
-// openProbed follows the service with one gRPC connection of the child's peer. The floor has no gRPC.
+// openProbed follows the service with one gRPC connection of the child's peer. The floor has no gRPC connection.
 func (c *child) openProbed() (*group, error) {
 	g := &group{}
 	if c.Peer == peerFloor {

@@ -23,15 +23,15 @@ type params struct {
 	Role     string // one of roles
 	Peer     string
 	Etcd     []string      // addresses of etcd
-	Key      string        // of the service
-	Size     int           // endpoints at the start
-	Conns    int           // number of connections, of callers on one, or of servers
-	Changes  int           // number of changes
-	Lasts    time.Duration // how long to measure
+	Key      string        // the key of the service
+	Size     int           // the number of endpoints at the start
+	Conns    int           // the number of connections, of callers on one connection, or of servers
+	Changes  int           // the number of changes
+	Lasts    time.Duration // the duration of the measurement
 	Backends []string      // addresses of servers
 }
 
-// proc is a measured process, in the process that started it. The child sends lines of JSON, the parent sends empty lines.
+// proc is a measured process, as seen by its parent. The child sends lines of JSON, the parent sends empty lines.
 type proc struct {
 	params
 	cmd *exec.Cmd
@@ -54,7 +54,7 @@ func (r *run) start(p params, v any) (*proc, error) {
 	}
 	child := &proc{params: p, cmd: exec.Command(program)}
 	child.cmd.Stderr = os.Stderr
-	child.cmd.Env = append(os.Environ(), childEnv+"="+string(arg), "ETCD_CLIENT_DEBUG=fatal") // the latter silences etcd clients
+	child.cmd.Env = append(os.Environ(), childEnv+"="+string(arg), "ETCD_CLIENT_DEBUG=fatal") // ETCD_CLIENT_DEBUG silences etcd clients
 	if child.in, err = child.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}

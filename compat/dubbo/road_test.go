@@ -23,7 +23,7 @@ import (
 	_ "dubbo.apache.org/dubbo-go/v3/metadata/mapping/metadata"
 	_ "dubbo.apache.org/dubbo-go/v3/metadata/report/etcd"
 	"dubbo.apache.org/dubbo-go/v3/protocol"
-	_ "dubbo.apache.org/dubbo-go/v3/protocol/dubbo" // its metadata service
+	_ "dubbo.apache.org/dubbo-go/v3/protocol/dubbo" // the protocol of dubbo-go's metadata service
 	_ "dubbo.apache.org/dubbo-go/v3/protocol/triple"
 	"dubbo.apache.org/dubbo-go/v3/protocol/triple/triple_protocol"
 	_ "dubbo.apache.org/dubbo-go/v3/proxy/proxy_factory"
@@ -45,7 +45,7 @@ import (
 
 func TestMain(m *testing.M) {
 	logger.SetLogger(zap.NewNop().Sugar())
-	log.SetOutput(io.Discard) // the output of its etcd client
+	log.SetOutput(io.Discard) // dubbo-go's etcd client logs there
 	world.Main(m, map[string]func([]string){
 		"server": func(args []string) { run(args[0], args[1], &world.Greeter{Name: args[2]}) },
 	})
@@ -106,7 +106,7 @@ func process(t *testing.T, w *world.World, name string) (leave, stop func()) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	w.Reaches(conn, name) // it is in etcd before it answers
+	w.Reaches(conn, name) // the server is in etcd before it answers
 	return func() { w.Remove(key) }, p.Terminate
 }
 

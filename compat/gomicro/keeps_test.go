@@ -129,7 +129,7 @@ func TestErrorsAreKept(t *testing.T) {
 			t.Errorf("callers that are %s receive %q, want %q", name, got, want[name])
 		}
 	}
-	// go-micro's servers send no details. They would make go-micro's client panic in its own goroutine.
+	// go-micro's servers send no details. Details would make go-micro's client panic in its own goroutine.
 	if _, err := callers["go-micro's"](w.Context(), "a status with details"); merrors.FromError(err).Code != 412 {
 		t.Errorf("a status with details: %v, want an error with the code 412", err)
 	}

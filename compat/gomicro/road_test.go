@@ -69,9 +69,9 @@ func announce(etcdAddr string, impl *Greeter) {
 	run(service, impl)
 }
 
-// announced returns such a server. docs/migration.md sends readers here.
+// announced returns a go-micro server that this project announces. docs/migration.md sends readers here.
 func announced(ctx context.Context, registry *runtime.Registry, etcdAddr string) (service micro.Service, err error) {
-	announced := registry.NewServer(grpc.NewServer()) // serves nothing: go-micro's server does
+	announced := registry.NewServer(grpc.NewServer()) // this gRPC server serves nothing: go-micro's server does
 	announced.Publish(user)
 	service = newService(etcdAddr,
 		micro.AfterStart(func() error { return announced.Announce(ctx, service.Server().Options().Address) }),

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// serve is the main function of a zrpc server, with zrpc's defaults except for its other ports.
+// serve is the main function of a zrpc server, with zrpc's defaults, except that it opens no other ports.
 func serve(name string, newServer func(zrpc.RpcServerConf, basic.GreeterServer) (*zrpc.RpcServer, error)) {
 	var config zrpc.RpcServerConf
 	if err := conf.FillDefault(&config); err != nil {

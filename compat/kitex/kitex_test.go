@@ -77,7 +77,7 @@ func TestBothDirections(t *testing.T) {
 	world.Becomes(w, "we read", w.Watch(user.Key), ours, runtime.Endpoint{Instance: b, Addr: b},
 		runtime.Endpoint{Instance: a, Addr: a, Version: "v2", Zone: "eu-1a", Weight: 7, Metadata: map[string]string{"k": "v"}})
 	world.Becomes(w, "they list", func() ([]seen, error) { return list(t, w, "user") },
-		seen{a, 7, "k=v version=v2 zone=eu-1a"}, seen{b, 10, ""}, seen{c, 5, "k=w version=v3 zone=eu-1b"}) // 10 is their default
+		seen{a, 7, "k=v version=v2 zone=eu-1a"}, seen{b, 10, ""}, seen{c, 5, "k=w version=v3 zone=eu-1b"}) // 10 is kitex' default weight
 }
 
 func TestSecondLayout(t *testing.T) {

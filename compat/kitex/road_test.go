@@ -61,7 +61,7 @@ func (a announcer) Deregister(*registry.Info) error {
 // newAnnouncer returns a kitex registry that uses ours.
 func newAnnouncer(etcdAddr string) registry.Registry {
 	registry := world.RegistryAt(etcdAddr)
-	announced := registry.NewServer(grpc.NewServer()) // serves nothing: kitex' server does
+	announced := registry.NewServer(grpc.NewServer()) // this gRPC server serves nothing: kitex' server does
 	announced.Publish(user)
 	return announcer{announced}
 }
@@ -101,7 +101,7 @@ func newCaller(t *testing.T, w *world.World) caller {
 	return caller{c}
 }
 
-// named is a resolver with a unique name: kitex uses the same resolver for all clients of a process whose resolvers have one name.
+// named is a resolver with a unique name: kitex uses the same resolver for all clients of a process whose resolvers have the same name.
 type named struct {
 	discovery.Resolver
 	name string
@@ -124,7 +124,7 @@ func refresh() time.Duration {
 	return 100 * time.Millisecond
 }
 
-// dialed counts the callers, for a different refresh interval each: kitex refreshes the lists of all clients with the same interval one
+// dialed counts the callers, so that each has another refresh interval: kitex refreshes the lists of all clients with the same interval one
 // after the other, also of clients whose etcd has ended.
 var dialed atomic.Int64
 

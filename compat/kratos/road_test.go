@@ -57,7 +57,7 @@ func runAnnounced(etcdAddr string, impl basic.GreeterServer) {
 	}
 }
 
-// newApp returns such an application, without a registrar. docs/migration.md sends readers here.
+// newApp returns a kratos application that this project announces, without a registrar. docs/migration.md sends readers here.
 func newApp(registry *runtime.Registry, server *kgrpc.Server) *kratos.App {
 	announced := registry.NewServer(server.Server)
 	announced.Publish(user)

@@ -129,7 +129,7 @@ func (c *caller) judgeRecalled() {
 	case len(knew) > 0 && !slices.Equal(addrs, knew):
 		c.w.report(check.Recalled, "%s cannot reach etcd and knows %v, want %v as its last incarnation", c.name(), addrs, knew)
 	case status.Known && (!status.Provisional || status.Err == nil):
-		c.w.report(check.Recalled, "%s cannot reach etcd and knows %v with the error %v, want an error that they may be stale", c.name(), addrs, status.Err)
+		c.w.report(check.Recalled, "%s without etcd knows %v with the error %v, want an error that they may be stale", c.name(), addrs, status.Err)
 	}
 	if len(knew) == 0 || !c.snapshots.exact || c.idle.Load() {
 		return

@@ -27,10 +27,10 @@ type distant struct {
 	log  lockedBuffer
 
 	mu    sync.Mutex
-	calls map[string]int // by method
+	calls map[string]int // the number of calls by method
 }
 
-// lockedBuffer is a log.
+// lockedBuffer is a log for several goroutines.
 type lockedBuffer struct {
 	mu sync.Mutex
 	bytes.Buffer
@@ -129,7 +129,7 @@ func TestK13_ManyKeysOfADistantEtcd(t *testing.T) {
 				if n := current(); n != keys {
 					t.Errorf("%[2]d of %[1]d keys are known, want all", keys, n)
 				}
-				time.Sleep(20 * time.Second) // watches open 16 at a time, in a round trip
+				time.Sleep(20 * time.Second) // watches open 16 at a time, in one round trip
 				put("2")
 				time.Sleep(roundTrip/2 + 10*time.Millisecond)
 				synctest.Wait()
@@ -138,7 +138,7 @@ func TestK13_ManyKeysOfADistantEtcd(t *testing.T) {
 				}
 				time.Sleep(time.Minute)
 				if reads, log := d.asked("Range"), d.log.text(); reads > 4*keys+100 || log != "" {
-					t.Errorf("%d reads, want fewer, and an empty log: %s", reads, log)
+					t.Errorf("%d reads, want at most %d; log %q, want it empty", reads, 4*keys+100, log)
 				}
 				t.Logf("%v", d.calls)
 			})
@@ -146,7 +146,7 @@ func TestK13_ManyKeysOfADistantEtcd(t *testing.T) {
 	}
 }
 
-// A process that follows many keys makes one list and one watch for the endpoints of each, and for its live config (K21).
+// A process that follows many keys makes one list and one watch for the endpoints of each key, and as many for its live config (K21).
 func TestRequestsOfAStart(t *testing.T) {
 	const keys = 50
 	for _, roundTrip := range []time.Duration{time.Millisecond, 100 * time.Millisecond} {
@@ -169,7 +169,7 @@ func TestRequestsOfAStart(t *testing.T) {
 				requests := d.asked("Range") + d.asked("Watch")
 				t.Logf("%v", d.calls)
 				if log := d.log.text(); requests > 4*keys+5 || log != "" {
-					t.Errorf("%d requests for %d keys, want fewer, and an empty log: %s", requests, keys, log)
+					t.Errorf("%d requests for %d keys, want at most %d; log %q, want it empty", requests, keys, 4*keys+5, log)
 				}
 			})
 		})
@@ -192,12 +192,12 @@ func TestK14_AQuietDistantEtcd(t *testing.T) {
 					t.Fatal("no endpoints are known, want those in etcd")
 				}
 				time.Sleep(20 * time.Second)
-				asked, logged := d.asked("Range"), d.log.text() // without a connection and a known state
+				asked, logged := d.asked("Range"), d.log.text() // what happened until the state was known
 				if endpoints, err, ok := next(); ok {
 					t.Errorf("Watch yielded %v, %v after the first state, want no change", endpoints, err)
 				}
 				if lists, log := d.asked("Range")-asked, d.log.text(); lists > 20 || log != logged {
-					t.Errorf("%d reads, want fewer, and an empty log: %s", lists, log)
+					t.Errorf("%d reads, want at most 20; log %q, want the unchanged log %q", lists, log, logged)
 				}
 			})
 		})

@@ -20,12 +20,12 @@ import (
 // A seed gives a schedule. Runs of the same schedule differ, as Go does not fix the order of goroutines, selects and maps.
 var (
 	first   = flag.Uint64("first", 1, "the first seed; 0 chooses one")
-	seeds   = flag.Int("seeds", 0, "how many schedules TestSchedules runs, of that seed and the next")
-	minutes = flag.Float64("minutes", 0, "walk for so long instead")
-	file    = flag.String("schedule", "", "walk the schedule in this JSON file instead")
-	times   = flag.Int("times", 1, "how many times to walk each schedule")
+	seeds   = flag.Int("seeds", 0, "how many schedules TestSchedules runs, of that seed and the following ones")
+	minutes = flag.Float64("minutes", 0, "run schedules for so many minutes instead")
+	file    = flag.String("schedule", "", "run the schedule in this JSON file instead")
+	times   = flag.Int("times", 1, "how many times to run each schedule")
 	longest = flag.Duration("longest", 45*time.Second, "how long a schedule may take before it counts as hanging")
-	out     = flag.String("out", "", "append a line of JSON for each schedule to this file, and let none fail")
+	out     = flag.String("out", "", "append a line of JSON for each schedule to this file, and let no schedule fail the test")
 )
 
 // report is the outcome of a schedule.
@@ -34,7 +34,7 @@ type report struct {
 	Virtual  time.Duration   `json:"virtual"` // duration in virtual time
 	Faults   int             `json:"faults"`
 	Problems []check.Problem `json:"problems"`
-	Trace    string          `json:"trace,omitempty"` // of a failed schedule
+	Trace    string          `json:"trace,omitempty"` // the events of a failed schedule
 }
 
 // TestWalk runs the schedules of the flags in this process. TestSchedules runs TestWalk in other processes.

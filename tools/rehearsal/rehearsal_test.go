@@ -21,7 +21,7 @@ const repository = "../.."
 
 // newClone makes a clone of the repository, on main, with uncommitted changes committed and an unreleased item in the changelog.
 const newClone = `
-export GIT_INDEX_FILE="$to/index" # the user's stays as it is
+export GIT_INDEX_FILE="$to/index" # the user's index stays as it is
 git read-tree HEAD && git add --all :/
 commit=$(git commit-tree -p HEAD -m 'Commit the changes' "$(git write-tree)")
 unset GIT_INDEX_FILE
@@ -69,7 +69,7 @@ func TestRehearsal(t *testing.T) {
 
 	// A module that requires others still finds them in the clone, without a proxy.
 	place{t, filepath.Join(clone.dir, "cmd/etcdrpc"), []string{"GOPRIVATE=github.com/etcdrpc", "GOVCS=private:off"}}.must("../../tools/tidy -diff && go vet ./...")
-	// The next minor version may add to the API, and follow its candidate without changes. A patch version may not remove from it.
+	// A minor release may add to the API, or change nothing since its release candidate. A patch release may not remove a function.
 	clone.must(`cd runtime/statuspage; printf 'package statuspage\n\n// Rehearsed is new.\nfunc Rehearsed() {}\n' >rehearsal.go; cd ../..; list; commit`)
 	for _, version := range []string{next[1] + "-rc.1", next[1]} {
 		if out := clone.must("make release VERSION=" + version); !strings.Contains(out, "Rehearsed: added") {
@@ -114,12 +114,12 @@ func (u user) in(t *testing.T) user {
 	return u
 }
 
-// fetching returns a command with which another fetches the release.
+// fetching returns a command that runs the given one, whose go commands then fetch the release.
 func (u user) fetching(command string) string {
 	return tool(u.t, "from") + " '" + u.clone + "' '" + u.cache + "' " + command
 }
 
-// run runs a command of a page in a new project, and checks that it gets the version.
+// run runs a command of a page in a new project, and checks that the command gets the version.
 func (u user) run(command, version string) {
 	u.t.Helper()
 	u.env = append(u.env, "script=set -euo pipefail\ngo run "+root+"/cmd/protoc-gen-go-etcd@"+version+" init example.com/greeter\n"+
@@ -133,7 +133,7 @@ func (u user) run(command, version string) {
 const marker = "-- next --"
 
 // jobs turns job control on, as in an interactive shell: a background job is a process group, so that kill %1 also ends the
-// program that "go run" started. When the script ends, it stops the jobs, the first of them, etcd, last.
+// program that "go run" started. At its end the script stops the jobs, the newest first, etcd last.
 const jobs = `set -meuo pipefail
 trap 'for job in $(jobs -p | sort -rn); do kill -- -$job || true; wait $job || true; done' EXIT
 `
@@ -152,6 +152,6 @@ func (u user) quickstart() {
 	}
 	// The first calls may still reach the server that is draining.
 	if late := answering(after); len(late) < 3 || distinct(late[len(late)-3:]) != 1 {
-		u.t.Errorf("after one server has stopped, these answered: %q", late)
+		u.t.Errorf("after one server has stopped, these answered: %q; want 3 calls by one server at the end", late)
 	}
 }

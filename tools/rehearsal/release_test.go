@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package rehearsal tries tools/release: on a small repository, and on a clone of this one, where the go command then fetches the release and
-// runs the commands of README and docs.
+// Package rehearsal tries tools/release: on a small repository, and on a clone of this one, from which the go command then fetches the
+// release with the commands of README and docs.
 package rehearsal
 
 import (
@@ -19,7 +19,7 @@ import (
 
 const root = "github.com/etcdrpc/protoc-gen-go-etcd"
 
-// small makes a repository with three almost empty modules, like this one's.
+// small makes a repository with three almost empty modules, like this repository's modules.
 const small = `
 git init --quiet --initial-branch=main
 mkdir -p runtime etcdtest cmd/etcdrpc
@@ -43,7 +43,7 @@ list() { sed -i.bak 's/^## Unreleased$/&\n\n- A change./' CHANGELOG.md && rm CHA
 type place struct {
 	t   *testing.T
 	dir string
-	env []string // added to that of the test
+	env []string // variables added to the test's environment
 }
 
 // try runs a bash script and returns its output.
@@ -53,7 +53,7 @@ func (p place) try(script string) (string, error) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", "set -euo pipefail\n"+scripts+script)
 	cmd.Dir, cmd.Env = p.dir, append(plain(), p.env...)
-	// A group of its own, so that its background jobs can be killed with it.
+	// The script has its own process group, so that its background jobs can be killed, too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
@@ -165,7 +165,7 @@ func TestRelease(t *testing.T) {
 	}
 
 	p.refuses("v0.1.0", "the tag v0.1.0 exists\nthe tag etcdtest/v0.1.0 exists", "v0.1.0 does not come after v0.1.0", "lists nothing")
-	// A clone without the tags of the last release does not count as one before the first.
+	// A clone without the tags of the last release does not pass for a project without a release.
 	p.must("list; commit; git clone --quiet --no-tags . ../clone")
 	place{t, p.dir + "/../clone", p.env}.refuses("v0.2.0", "git fetch --tags")
 }

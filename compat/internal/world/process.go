@@ -24,7 +24,7 @@ func Main(m *testing.M, programs map[string]func(args []string)) {
 	if !ok {
 		os.Exit(m.Run())
 	}
-	go func() { // ends with the test, also if that is killed
+	go func() { // ends the program with the test, also if the test is killed
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(3)
 	}()
@@ -67,7 +67,7 @@ func (w *World) Start(program string, args ...string) *Process {
 	p.wait = sync.OnceValue(p.cmd.Wait)
 	w.t.Cleanup(func() {
 		_ = p.stdin.Close()
-		_ = p.wait() // its result was checked, or the test has failed
+		_ = p.wait() // another call of wait was checked, or the test has failed
 		if w.t.Failed() {
 			w.t.Logf("%s: %s", p.name, p.Output())
 		}
@@ -104,7 +104,7 @@ func (w *World) Programs(key, program string) func(name string) (leave, stop fun
 func (p *Process) Terminate() {
 	p.w.t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		p.w.t.Errorf("%s: %v", p.name, err)
+		p.w.t.Errorf("SIGTERM to %s: %v", p.name, err)
 	}
 	if err := p.wait(); err != nil {
 		p.w.t.Errorf("%s: %v\n%s", p.name, err, p.Output())

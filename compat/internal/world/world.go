@@ -207,7 +207,7 @@ func (w *World) Run(name string, run func() error, stop func()) func() {
 	var running sync.WaitGroup
 	running.Go(func() {
 		if err := run(); err != nil && !errors.Is(err, context.Canceled) {
-			w.t.Errorf("%s: %v", name, err)
+			w.t.Errorf("%s ended with %v, want no error", name, err)
 		}
 	})
 	all := sync.OnceFunc(func() { stop(); running.Wait() })
@@ -218,7 +218,7 @@ func (w *World) Run(name string, run func() error, stop func()) func() {
 // Server is one of our servers.
 type Server struct {
 	Addr string
-	Stop func() // drains it
+	Stop func() // drains the server
 }
 
 // Publish starts one of our servers and waits until it is in etcd.
@@ -236,7 +236,7 @@ func (w *World) PublishOn(server *runtime.Server, impl basic.GreeterServer, desc
 	lis := w.Listen()
 	ctx, cancel := context.WithCancel(context.Background())
 	stop := w.Run("server", func() error { return server.Serve(ctx, lis) }, cancel)
-	w.Eventually(func() string { return fmt.Sprintf("it is registered: %+v", server.Status()) }, func() bool {
+	w.Eventually(func() string { return fmt.Sprintf("got the status %+v, want one registered entry", server.Status()) }, func() bool {
 		status := server.Status()
 		return len(status) == 1 && status[0].State == runtime.StateRegistered
 	})

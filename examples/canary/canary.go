@@ -3,7 +3,7 @@
 //
 //	go run . canary
 //
-// It starts an etcd, two servers of version v1 and one of v2. It gives v2 5 % of the calls, then half, then drains one of the old
+// The example starts an etcd, two servers of version v1 and one of v2. It gives v2 5 % of the calls, then half, then drains one of the old
 // servers, then deletes the config. After each step it makes 2000 calls and counts them by server. It exits with 1 if a share is wrong.
 package canary
 

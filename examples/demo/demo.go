@@ -35,11 +35,11 @@ type demo struct {
 	client   *clientv3.Client
 	registry *runtime.Registry
 	stopLoad context.CancelFunc
-	stopRest context.CancelFunc // the watch and the screen
+	stopRest context.CancelFunc // stops the watch and the screen
 	rest     sync.WaitGroup
 
 	mu      sync.Mutex
-	start   time.Time // of the first call
+	start   time.Time // the time of the first call
 	servers []*server
 	down    map[int]bool         // the stopped etcd members
 	inEtcd  map[string]bool      // the addresses in etcd
@@ -223,7 +223,7 @@ func (d *demo) conclude(out io.Writer) error {
 	fmt.Fprintf(out, "\nOf %d calls not one failed; the slowest took %v.\n",
 		calls, total.slowest.Round(time.Millisecond))
 	if total.broken == 0 {
-		fmt.Fprintln(out, "None was under way on a server as that was killed.")
+		fmt.Fprintln(out, "No call was under way on the server that was killed.")
 	}
 	for _, server := range d.servers {
 		if broken := servers[server.Addr].broken; broken > 0 {
@@ -251,7 +251,7 @@ func (d *demo) tearDown() {
 		}
 	}
 	if d.registry != nil {
-		_ = d.registry.Close(context.Background()) // as above
+		_ = d.registry.Close(context.Background()) // the demo is over
 	}
 	if d.client != nil {
 		d.client.Close()

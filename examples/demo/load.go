@@ -17,7 +17,7 @@ type load struct {
 	done   sync.WaitGroup
 
 	mu      sync.Mutex
-	servers map[string]tally // by address
+	servers map[string]tally // the counts by server address
 	total   tally
 	lastErr error
 }
@@ -25,7 +25,7 @@ type load struct {
 // tally counts the calls of one server, or of all.
 type tally struct {
 	answered int
-	broken   int // failed attempts, after which gRPC retries the call if it may
+	broken   int // failed attempts, after which gRPC retries the call if the retry policy allows
 	failed   int // failed calls
 	slowest  time.Duration
 }
@@ -43,7 +43,7 @@ func (l *load) run(ctx context.Context, client greeterv1.GreeterServiceClient, r
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				// Not under ctx: calls under way finish by themselves.
+				// The call does not end with ctx: calls under way finish by themselves.
 				l.done.Go(func() { l.call(context.WithoutCancel(ctx)) })
 			}
 		}
@@ -79,7 +79,7 @@ func (l *load) snapshot() (servers map[string]tally, total tally, lastErr error)
 	return maps.Clone(l.servers), l.total, l.lastErr
 }
 
-// attempt is one attempt of a call. addr is its server's address, "" until it has reached a server.
+// attempt is one attempt of a call. addr is the address of the server that the attempt has reached, "" before that.
 type attempt struct{ addr string }
 
 type attemptKey struct{}

@@ -52,7 +52,7 @@ type kind int
 
 const (
 	noTable   kind = iota
-	liveTable      // replaced by the next one
+	liveTable      // replaced by the next table
 	lastTable
 )
 

@@ -219,7 +219,7 @@ func TestProto(t *testing.T) {
 		}
 		response, err := gen.Respond(request)
 		if err != nil || response.Error != nil || len(response.GetFile()) != 1 {
-			t.Errorf("%s:%d: %d files of code: %v, %s", b.page, b.line, len(response.GetFile()), err, response.GetError())
+			t.Errorf("%s:%d: %d generated files, errors %v, %q; want one file, no error", b.page, b.line, len(response.GetFile()), err, response.GetError())
 		}
 	}
 }

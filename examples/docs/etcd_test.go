@@ -68,7 +68,7 @@ func TestCommands(t *testing.T) {
 			cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 			cmd.WaitDelay = 5 * time.Second
 			if output, err := cmd.CombinedOutput(); err != nil {
-				t.Errorf("%v\n%s", err, output)
+				t.Errorf("the commands of the page failed: %v\n%s", err, output)
 			}
 		})
 	}

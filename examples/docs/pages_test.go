@@ -20,7 +20,7 @@ const repository = "../.."
 type block struct {
 	page     string
 	line     int
-	language string // with its second word: integration/generator runs "sh setup", compat has "go compat"
+	language string // all words after the fence: integration/generator runs "sh setup", compat has the code of "go compat"
 	text     string
 }
 
@@ -222,7 +222,7 @@ func TestMessages(t *testing.T) {
 			continue // integration/generator provokes these
 		}
 		if from == "Go" {
-			// In a message of the compiler, generated code must use the missing name.
+			// The compiler's message ends in a name that is missing, which generated code must use.
 			from, quoted = "", quoted[strings.LastIndex(quoted, ".")+1:]
 			quoted = strings.TrimSuffix(quoted, "…")
 		}

@@ -5,9 +5,9 @@
 // greeter.yaml has the manifests: the pod's address from the Downward API, a readiness probe that
 // means "in etcd", a grace period longer than the server's shutdown, and no preStop hook. The example
 // does with processes what a rolling update does with pods. It starts the quickstart's server with the
-// environment of the manifest, starts a second one and, once that receives calls, sends the first
-// SIGTERM. The first must leave etcd, finish its calls and exit with 0 within the grace period, while
-// calls go on. The command exits with 1 if it does not, or if a call fails.
+// environment of the manifest, starts a second server and, once the second receives calls, sends SIGTERM
+// to the first. The first server must leave etcd, finish its calls and exit with 0 within the grace
+// period, while calls go on. Otherwise, or if a call fails, the command exits with 1.
 package kubernetes
 
 import (

@@ -8,9 +8,9 @@
 //
 //  1. Dual write: a server that writes both layouts takes the place of the old one.
 //  2. Switch: a caller with a generated client takes the place of the old one.
-//  3. Drop: a server that writes the new layout alone takes the place of the one that writes both.
+//  3. Drop: a server that writes the new layout alone takes the place of the server that writes both.
 //
-// It exits with 1 when a call fails.
+// The command exits with 1 when a call fails.
 package migrate
 
 import (

@@ -6,7 +6,7 @@
 // Its etcd uses TLS and has the roles and users of roles.sh and users.sh, as in docs/security.md. A
 // server and a caller each use one of these roles over TLS. The example shows their limits: the
 // caller cannot register, plaintext is refused, and a writer of the service's entries cannot
-// impersonate its servers. It exits with 1 if one of these succeeds.
+// impersonate its servers. The command exits with 1 if one of these attempts succeeds.
 package tls
 
 import (
@@ -74,7 +74,7 @@ func tell(ctx context.Context, stage *show.Stage) error {
 		return err
 	}
 	if !shares.Only("greeter-1") {
-		return fmt.Errorf("calls reached %v", shares)
+		return fmt.Errorf("calls reached %v, want greeter-1 alone", shares)
 	}
 	stage.Say("100 calls over TLS, from a caller that may read %s/ to a server that may write it: none reaches an impostor", key)
 	return refusals(ctx, stage, registry, client)
@@ -120,7 +120,7 @@ func greeter(ctx context.Context, stage *show.Stage, trusted *x509.CertPool, ins
 func refusals(ctx context.Context, stage *show.Stage, registry *runtime.Registry, client greeterv1.GreeterServiceClient) error {
 	_, registerErr := registry.Register(ctx, key, runtime.Endpoint{Addr: "10.6.6.6:80"})
 	_, plaintextErr := greeterv1.NewGreeterServiceClientFromEtcd(registry)
-	// A call that names the impostor always connects to it. The greeter's calls would wait for it to be ready.
+	// A call that names the impostor always connects to it. By default the greeter's calls wait for a ready server; this one must not.
 	_, impostorErr := client.SayHello(runtime.WithTarget(ctx, "impostor"), &greeterv1.SayHelloRequest{}, grpc.WaitForReady(false))
 	return errors.Join(
 		refused(stage, "the caller cannot register a server", registerErr, "permission denied"),

@@ -107,7 +107,7 @@ func (p *Process) Terminate() {
 		p.w.t.Errorf("SIGTERM to %s: %v", p.name, err)
 	}
 	if err := p.wait(); err != nil {
-		p.w.t.Errorf("%s: %v\n%s", p.name, err, p.Output())
+		p.w.t.Errorf("%s ended with %v, want no error; its output:\n%s", p.name, err, p.Output())
 	}
 }
 

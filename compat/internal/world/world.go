@@ -136,7 +136,9 @@ func Becomes[T any](w *World, what string, list func() ([]T, error), want ...T) 
 	}
 	var got []string
 	var failure error
-	w.Eventually(func() string { return fmt.Sprintf("%s:\n%q, %v, want\n%q", what, got, failure, texts(want)) }, func() bool {
+	w.Eventually(func() string {
+		return fmt.Sprintf("%s: got\n%q, error %v, want\n%q, no error", what, got, failure, texts(want))
+	}, func() bool {
 		var all []T
 		all, failure = list()
 		got = texts(all)

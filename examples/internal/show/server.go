@@ -52,7 +52,7 @@ func (s *Stage) Serve(ctx context.Context, g *grpc.Server, name string, registry
 	})
 }
 
-// Greeter serves a Greeter with this name.
+// Greeter serves a Greeter with the given name, which is also its instance id.
 func (s *Stage) Greeter(ctx context.Context, g *grpc.Server, name string, registry *runtime.Registry, opts ...runtime.RegisterOption) (stop func() error, err error) {
 	opts = append([]runtime.RegisterOption{runtime.WithInstance(name)}, opts...)
 	return s.Serve(ctx, g, name, registry, func(server *runtime.Server) {
@@ -98,7 +98,7 @@ type Process struct {
 	stderr bytes.Buffer  // its error output; valid once exited is closed
 }
 
-// StartProcess runs the server with an extended environment, and returns once it listens. It is killed when ctx ends.
+// StartProcess runs the server with an extended environment, and returns once the server listens. The end of ctx kills the server.
 func StartProcess(ctx context.Context, name string, env []string, binary string, args ...string) (*Process, error) {
 	p := &Process{Name: name, exited: make(chan struct{})}
 	p.cmd = exec.CommandContext(ctx, binary, args...)
@@ -127,7 +127,7 @@ func StartProcess(ctx context.Context, name string, env []string, binary string,
 	return p, nil
 }
 
-// End sends the process a signal and waits until it has ended. The error is nil if it exited with 0.
+// End sends the process a signal and waits until it has ended. The error is nil if the process exited with 0.
 func (p *Process) End(signal os.Signal, limit time.Duration) error {
 	if err := p.cmd.Process.Signal(signal); err != nil && !p.Ended() {
 		return fmt.Errorf("signal %s: %w", p.Name, err)

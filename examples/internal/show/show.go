@@ -26,9 +26,9 @@ const patience = 15 * time.Second
 
 // Example is one of the examples.
 type Example struct {
-	Name string // its directory
+	Name string // the directory of the example
 	Tell func(context.Context, *Stage) error
-	Etcd []etcdtest.Option // of the etcd that it runs on
+	Etcd []etcdtest.Option // the options of the example's etcd
 }
 
 // Run runs the example on an etcd of its own and prints to out.
@@ -158,12 +158,12 @@ func (s Shares) String() string {
 
 // Load is a caller that calls without a pause. None of its calls may fail.
 type Load struct {
-	Stop func() error // ends it and returns the errors of failed calls; a second call does nothing
+	Stop func() error // ends the load and returns the errors of failed calls, as often as it is called
 
 	mu     sync.Mutex
 	calls  int
-	shares Shares // since the last take
-	err    error  // of failed calls
+	shares Shares // the answers since the latest call of take
+	err    error  // the errors of failed calls
 }
 
 // Load starts calls, until Stop or the end of the example.
@@ -215,7 +215,7 @@ func (l *Load) Total() int {
 	return l.calls
 }
 
-// Reach waits until exactly these servers answer the calls of 50 ms.
+// Reach waits until exactly these servers answer the calls made within 50 ms.
 func (s *Stage) Reach(ctx context.Context, calls *Load, servers ...string) error {
 	return s.Until(ctx, fmt.Sprintf("calls reach %v", servers), func(ctx context.Context) (bool, error) {
 		if _, err := calls.take(); err != nil {

@@ -82,7 +82,7 @@ func (r *run) ready(p params) (*proc, error) {
 	return r.start(p, new(any))
 }
 
-// alone deletes all keys in etcd, runs a child to its end on a new service, and returns its figures.
+// alone deletes all keys in etcd, runs one child on a new service, and returns the child's figures.
 func (r *run) alone(p params) (figures, error) {
 	if err := r.etcd.clear(); err != nil {
 		return nil, err

@@ -33,7 +33,7 @@ func main() {
 		}
 		if err := example.Run(ctx, os.Stdout); err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", example.Name, err)
-			os.Exit(1) //nolint:gocritic // the signals need no release
+			os.Exit(1) //nolint:gocritic // the process ends, so stop is not needed
 		}
 		return
 	}

@@ -156,7 +156,7 @@ func (r *runner) notices(ctx context.Context, t test, mutant string) (result, er
 	return got, err
 }
 
-// run runs tests with a mutant in force, or none.
+// run runs tests with a mutant in force, or without one if mutant is "".
 func (r *runner) run(ctx context.Context, t test, mutant string) (result, error) {
 	binary, err := r.binaries.get(t.dir, func() (string, error) { return r.build(ctx, t.dir) })
 	if err != nil || binary == "" {

@@ -90,7 +90,7 @@ func aRight(r *rand.Rand, s Schedule, step *Step) bool {
 	return aProcess(r, s, step) && s.Auth
 }
 
-// The methods of each kind of process.
+// The methods of etcd that each kind of process calls.
 var (
 	serverMethods = []string{"Txn", "Txn", "LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseTimeToLive", AnyWrite, AnyMethod}
 	callerMethods = []string{"Range", AnyMethod}

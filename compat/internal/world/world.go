@@ -136,9 +136,7 @@ func Becomes[T any](w *World, what string, list func() ([]T, error), want ...T) 
 	}
 	var got []string
 	var failure error
-	w.Eventually(func() string {
-		return fmt.Sprintf("%s: got\n%q, error %v, want\n%q, no error", what, got, failure, texts(want))
-	}, func() bool {
+	w.Eventually(func() string { return fmt.Sprintf("%s: got\n%q, error %v, want\n%q", what, got, failure, texts(want)) }, func() bool {
 		var all []T
 		all, failure = list()
 		got = texts(all)
@@ -230,7 +228,7 @@ func (w *World) Publish(name string, desc *runtime.ServiceDesc, opts ...runtime.
 	return w.PublishOn(server, &Greeter{Name: name}, desc, opts...)
 }
 
-// PublishOn is Publish on a given server, with an implementation.
+// PublishOn is Publish with a given server and implementation.
 func (w *World) PublishOn(server *runtime.Server, impl basic.GreeterServer, desc *runtime.ServiceDesc, opts ...runtime.RegisterOption) *Server {
 	w.t.Helper()
 	basic.RegisterGreeterServer(server, impl)

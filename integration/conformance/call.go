@@ -24,7 +24,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/conformance/gen/connectrpc/conformance/v1/conformancev1connect"
 )
 
-// A caller makes the call of one request.
+// A caller makes the call that one request describes.
 type caller struct {
 	*conformancev1.ClientCompatRequest
 	client conformancev1connect.ConformanceServiceClient
@@ -33,7 +33,7 @@ type caller struct {
 	result *conformancev1.ClientResponseResult
 }
 
-// call makes one call. Its error is about the request; the result has the call's error.
+// call makes one call. It returns an error if the request is invalid; the result has the error of the call.
 func call(ctx context.Context, req *conformancev1.ClientCompatRequest) (*conformancev1.ClientResponseResult, error) {
 	conn, err := dial(req)
 	if err != nil {
@@ -74,7 +74,7 @@ func call(ctx context.Context, req *conformancev1.ClientCompatRequest) (*conform
 	return c.result, nil
 }
 
-// dial returns a connection to the server of a request.
+// dial returns a connection to the server that a request names.
 func dial(req *conformancev1.ClientCompatRequest) (*grpc.ClientConn, error) {
 	creds := insecure.NewCredentials()
 	if len(req.GetServerTlsCert()) > 0 {
@@ -138,7 +138,7 @@ func unary[Req any, P message[Req], Resp payload](ctx context.Context, c *caller
 	return nil
 }
 
-// cancelAfterCloseSend cancels the call at the request's time, counted from CloseSend.
+// cancelAfterCloseSend starts a timer that cancels the call, if the request has a delay for it.
 func (c *caller) cancelAfterCloseSend() {
 	if after, ok := c.GetCancel().GetCancelTiming().(*conformancev1.ClientCompatRequest_Cancel_AfterCloseSendMs); ok {
 		time.AfterFunc(time.Duration(after.AfterCloseSendMs)*time.Millisecond, c.cancel)
@@ -190,14 +190,14 @@ func (c *caller) serverStream(ctx context.Context) error {
 	return nil
 }
 
-// send sends the request's messages until one fails, and records the number of unsent ones.
+// send sends the request's messages until the call has ended, and then records how many were not sent.
 func (c *caller) send(send func(*anypb.Any) error, sent func() bool) error {
 	for i, m := range c.GetRequestMessages() {
 		time.Sleep(time.Duration(c.GetRequestDelayMs()) * time.Millisecond)
 		err := send(m)
 		if errors.Is(err, io.EOF) {
 			c.result.NumUnsentRequests = int32(len(c.GetRequestMessages()) - i)
-			return nil // Receive returns the cause
+			return nil // Receive returns why the call ended
 		}
 		if _, refused := errors.AsType[*connect.Error](err); err != nil && !refused {
 			return err

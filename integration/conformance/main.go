@@ -18,7 +18,7 @@ import (
 	conformancev1 "github.com/etcdrpc/protoc-gen-go-etcd/integration/conformance/gen/connectrpc/conformance/v1"
 )
 
-// parallel bounds the calls at a time.
+// parallel is the highest number of simultaneous calls.
 const parallel = 16
 
 func main() {
@@ -27,7 +27,7 @@ func main() {
 	}
 }
 
-// answerAll answers each request, in any order.
+// answerAll writes an answer to each request, in any order.
 func answerAll(ctx context.Context, in io.Reader, out io.Writer) error {
 	free := make(chan struct{}, parallel)
 	var answering sync.WaitGroup
@@ -64,7 +64,7 @@ func answer(ctx context.Context, req *conformancev1.ClientCompatRequest) *confor
 	return resp
 }
 
-// read reads a message behind its length in four bytes. It returns io.EOF if there is none.
+// read reads the length of a message, four bytes, and then the message. It returns io.EOF at the end of the input.
 func read(in io.Reader, m proto.Message) error {
 	var length [4]byte
 	if _, err := io.ReadFull(in, length[:]); err != nil {

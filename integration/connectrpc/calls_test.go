@@ -28,7 +28,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/connect/connectconnect"
 )
 
-// Calls reach servers of both kinds.
+// Connect clients reach servers of Connect and of gRPC, and gRPC clients reach servers of Connect.
 func TestKinds(t *testing.T) {
 	w := newWorld(t)
 	t.Run("Connect's server", func(t *testing.T) {
@@ -55,7 +55,7 @@ func TestKinds(t *testing.T) {
 	})
 }
 
-// grpcLibrary serves the library with gRPC.
+// grpcLibrary starts a library on gRPC's server.
 func (w *world) grpcLibrary(name string) {
 	w.t.Helper()
 	lis := kit.Listen(w.t)
@@ -104,7 +104,7 @@ func callEach(ctx context.Context, client connectconnect.LibraryClient) (server 
 		n++
 	}
 	if err := errors.Join(found.Err(), found.Close()); err != nil || n != 3 {
-		return "", fmt.Errorf("Search: %d books, %w", n, err)
+		return "", fmt.Errorf("Search: %d books, error %w, want 3 books", n, err)
 	}
 	giving := client.Return(ctx)
 	for range 3 {
@@ -112,13 +112,13 @@ func callEach(ctx context.Context, client connectconnect.LibraryClient) (server 
 	}
 	given, err := giving.CloseAndReceive()
 	if err != nil || given.Msg.GetBooks() != 3 {
-		return "", fmt.Errorf("Return: %v, %w", given, err)
+		return "", fmt.Errorf("Return: reply %v, error %w, want 3 books", given, err)
 	}
 	chat := client.Chat(ctx)
-	for _, title := range []string{"one", "two"} { // each answer is read before the next message is sent
+	for _, title := range []string{"one", "two"} { // read each answer before sending another message
 		_ = chat.Send(&connect.Book{Title: title}) // Receive returns the error
 		if book, err := chat.Receive(); err != nil || book.GetTitle() != title {
-			return "", fmt.Errorf("Chat: %v, %w", book, err)
+			return "", fmt.Errorf("Chat: answer %v, error %w, want the title %q", book, err, title)
 		}
 	}
 	err = chat.CloseRequest()
@@ -181,7 +181,7 @@ func TestMetadata(t *testing.T) {
 	same := func(what string, header http.Header) {
 		t.Helper()
 		if !slices.Equal(header["Asked"], asked["Asked"]) || strings.TrimRight(header.Get("Asked-Bin"), "=") != binary {
-			t.Errorf("%s: %v, want the caller's Asked and Asked-Bin", what, header)
+			t.Errorf("%s: %v, want the request's headers %v", what, header, asked)
 		}
 	}
 	for _, fails := range []int32{0, 1} {
@@ -191,7 +191,7 @@ func TestMetadata(t *testing.T) {
 		kit.Must(t, err)
 		for found.Receive() {
 			if found.Msg().GetTitle() == "" {
-				t.Error("the server received no timeout, want the caller's")
+				t.Error("the request had no header Grpc-Timeout, want the caller's timeout in it")
 			}
 		}
 		if fails == 0 {
@@ -206,14 +206,14 @@ func TestMetadata(t *testing.T) {
 			}
 			same("the error's metadata", failed.Meta())
 			if detail, wrong := failed.Details()[0].Value(); wrong != nil || detail.(*durationpb.Duration).AsDuration() != time.Minute {
-				t.Errorf("detail of the error: %v, %v, want a duration of 1m", detail, wrong)
+				t.Errorf("detail of the error: %v, error %v, want a duration of 1m", detail, wrong)
 			}
 		}
 		kit.Must(t, found.Close())
 	}
 }
 
-// If the client ends a call, the handler's context ends.
+// The context of a handler ends with the caller's deadline, when the caller cancels, and when it closes the response unread.
 func TestEnds(t *testing.T) {
 	w := newWorld(t)
 	ended := make(chan error, 1)
@@ -247,7 +247,7 @@ func TestEnds(t *testing.T) {
 		select {
 		case err := <-ended:
 			if err == nil {
-				t.Error("the context of the ended handler has no error")
+				t.Error("the handler's context has ended without an error, want one")
 			}
 		case <-time.After(kit.Soon):
 			t.Fatalf("the handler's context has not ended after %v", kit.Soon)
@@ -278,7 +278,7 @@ func TestEnds(t *testing.T) {
 	t.Run("a body that is never read", func(t *testing.T) {
 		chat := client.Chat(kit.Bounded(t, kit.Soon))
 		kit.Must(t, chat.Send(&connect.Book{}))
-		kit.Must(t, chat.CloseResponse()) // with a message under way
+		kit.Must(t, chat.CloseResponse()) // the echoed message is not read
 		over()
 		if err := chat.Send(&connect.Book{}); !errors.Is(err, io.EOF) {
 			t.Errorf("Send after CloseResponse: %v, want EOF", err)
@@ -286,8 +286,8 @@ func TestEnds(t *testing.T) {
 	})
 }
 
-// A client option for another protocol or for a compressor that gRPC lacks is an error. Calls
-// with any host, JSON and gzip work.
+// A client option for a protocol other than gRPC, or for a compressor that gRPC lacks, makes calls fail. Any host, JSON and
+// gzip work.
 func TestOtherProtocols(t *testing.T) {
 	w := newWorld(t)
 	w.libraries("a")
@@ -312,7 +312,7 @@ func TestOtherProtocols(t *testing.T) {
 	callAll(t, connectconnect.NewLibraryClient(http, "https://elsewhere.example.com:1", connectgo.WithGRPC(), connectgo.WithProtoJSON(), connectgo.WithSendGzip()))
 }
 
-// Interceptors of the connection see unary calls as unary calls.
+// The unary interceptor of a gRPC connection sees Connect's unary calls, and its stream interceptor sees Connect's streams.
 func TestInterceptorsOfTheConnection(t *testing.T) {
 	w := newWorld(t)
 	w.libraries("a")
@@ -340,13 +340,13 @@ func TestInterceptorsOfTheConnection(t *testing.T) {
 	wantCode(t, err, connectgo.CodePermissionDenied, "refused")
 }
 
-// Closing a registry ends its clients' streams, read or not, and a sender gets an error.
+// Closing a registry ends the streams of its clients, even a stream that nobody reads, and makes Send fail.
 func TestRegistryCloses(t *testing.T) {
 	w := newWorld(t)
 	w.replying(replying{
 		search: func(ctx context.Context, _ *connectgo.Request[connect.SearchRequest], stream *connectgo.ServerStream[connect.Book]) error {
 			large := &connect.Book{Content: make([]byte, 1<<20)}
-			for ctx.Err() == nil { // without a pause, so that no reader keeps up
+			for ctx.Err() == nil { // send faster than any client reads
 				if err := stream.Send(large); err != nil {
 					return err
 				}
@@ -373,7 +373,7 @@ func TestRegistryCloses(t *testing.T) {
 	for unread.Receive() {
 	}
 	if unread.Err() == nil {
-		t.Error("the unread stream ended without an error")
+		t.Error("the unread stream ended without an error, want one")
 	}
 	_, err = client.Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
 	wantCode(t, err, connectgo.CodeCanceled, "closing")

@@ -25,7 +25,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/connect/connectconnect"
 )
 
-// etcd is shared by the tests. Each has its own namespace.
+// etcd is shared by the tests. Each test has its own namespace.
 var etcd *etcdtest.Cluster
 
 func TestMain(m *testing.M) { os.Exit(kit.OnEtcd(m, &etcd)) }
@@ -42,10 +42,10 @@ func newWorld(t *testing.T, opts ...runtime.Option) *world {
 	t.Helper()
 	t.Cleanup(func() {
 		if strings.Contains(t.Name(), "/") {
-			return // other tests still run
+			return // the parent test still has goroutines
 		}
 		leak.None(t)
-		kit.Eventually(t, kit.Soon, "no goroutine of the runtime is left", func() bool {
+		kit.Eventually(t, kit.Soon, "no goroutine of connectetcd is left", func() bool {
 			return len(leak.In("github.com/etcdrpc/protoc-gen-go-etcd/connectetcd.")) == 0
 		})
 	})
@@ -54,7 +54,7 @@ func newWorld(t *testing.T, opts ...runtime.Option) *world {
 	return w
 }
 
-// newRegistry returns a registry that stands for another process.
+// newRegistry returns a registry with its own etcd client, as another process has.
 func (w *world) newRegistry(opts ...runtime.Option) *runtime.Registry {
 	w.t.Helper()
 	return kit.Registry(w.t, &w.logs, etcd.Client(w.t), append([]runtime.Option{runtime.WithNamespace(w.namespace)}, opts...)...)
@@ -83,13 +83,13 @@ type running struct {
 	stop func() error // drains the server and returns Serve's error
 }
 
-// serve serves the services that register adds, and returns once etcd has them.
+// serve starts a server of the services that register adds, and returns once etcd has their entries.
 func (w *world) serve(s *http.Server, register func(*connectetcd.Server), opts ...runtime.ServerOption) *running {
 	w.t.Helper()
 	return w.serveOf(w.newRegistry(), s, register, opts...)
 }
 
-// serveOf is serve with a given registry.
+// serveOf does the same as serve, with the given registry.
 func (w *world) serveOf(registry *runtime.Registry, s *http.Server, register func(*connectetcd.Server), opts ...runtime.ServerOption) *running {
 	w.t.Helper()
 	server := connectetcd.NewServer(registry, s, append([]runtime.ServerOption{runtime.WithDrainDelay(10 * time.Millisecond)}, opts...)...)
@@ -99,7 +99,7 @@ func (w *world) serveOf(registry *runtime.Registry, s *http.Server, register fun
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx, lis) }()
 	stop := sync.OnceValue(func() error { cancel(); return <-served })
-	w.t.Cleanup(func() { _ = stop() }) // tests that stop the server check the error
+	w.t.Cleanup(func() { _ = stop() }) // a test that calls stop checks the error
 	kit.Eventually(w.t, kit.Soon, "the server is registered", func() bool { return registered(server) })
 	return &running{server, lis.Addr().String(), stop}
 }
@@ -114,7 +114,7 @@ func registered(s *connectetcd.Server) bool {
 	return len(all) > 0
 }
 
-// libraries serves the library under each name.
+// libraries starts a library server for each name, which is also its instance id.
 func (w *world) libraries(names ...string) (servers []*running) {
 	w.t.Helper()
 	for _, name := range names {
@@ -135,7 +135,7 @@ func (l library) Borrow(_ context.Context, req *connectgo.Request[connect.Borrow
 	return connectgo.NewResponse(&connect.BorrowReply{Server: l.name}), nil
 }
 
-// Search sends as many books as the shelf's number.
+// Search sends n books for the shelf number n.
 func (l library) Search(_ context.Context, req *connectgo.Request[connect.SearchRequest], stream *connectgo.ServerStream[connect.Book]) error {
 	for i := range req.Msg.GetShelf() {
 		if err := stream.Send(&connect.Book{Title: fmt.Sprint(l.name, i)}); err != nil {
@@ -153,7 +153,7 @@ func (l library) Return(_ context.Context, stream *connectgo.ClientStream[connec
 	return connectgo.NewResponse(&connect.ReturnReply{Books: n}), stream.Err()
 }
 
-// Chat echoes.
+// Chat sends back each book that it receives.
 func (l library) Chat(_ context.Context, stream *connectgo.BidiStream[connect.Book, connect.Book]) error {
 	for {
 		book, err := stream.Receive()
@@ -166,10 +166,10 @@ func (l library) Chat(_ context.Context, stream *connectgo.BidiStream[connect.Bo
 	}
 }
 
-// wantCode fails the test unless err is an error of Connect with a code and a text.
+// wantCode fails the test unless err has the code of Connect and contains the text.
 func wantCode(t *testing.T, err error, code connectgo.Code, text string) {
 	t.Helper()
 	if err == nil || connectgo.CodeOf(err) != code || !strings.Contains(err.Error(), text) {
-		t.Errorf("%v; want %v: ... %s", err, code, text)
+		t.Errorf("got the error %v, want code %v with %q", err, code, text)
 	}
 }

@@ -47,10 +47,10 @@ func TestAffinity(t *testing.T) {
 		key := strconv.Itoa(int(shelf + 1))
 		first := borrow(ctx, key)
 		used[first] = true
-		if other := search(ctx, shelf+1); other != first { // 1 is formatted as "1"
+		if other := search(ctx, shelf+1); other != first { // the affinity of a number is its decimal text
 			t.Errorf("reader %s: Search reached %s, want %s as Borrow did", key, other, first)
 		}
-		// An affinity in the context wins.
+		// An affinity in the context overrides the request's.
 		if other := search(runtime.WithAffinity(ctx, key), 99); other != first {
 			t.Errorf("reader %s: Search with WithAffinity reached %s, want %s as Borrow did", key, other, first)
 		}
@@ -58,7 +58,7 @@ func TestAffinity(t *testing.T) {
 	if len(used) < 2 {
 		t.Errorf("20 readers reached the servers %v, want at least 2", used)
 	}
-	// A gRPC client of the same service.
+	// gRPC's client of the same service.
 	other, err := connect.NewLibraryClientFromEtcd(w.newRegistry(), kit.Insecure)
 	kit.Must(t, err)
 	reply, err := other.Borrow(ctx, &connect.BorrowRequest{Reader: &connect.Reader{Id: "7"}})
@@ -68,7 +68,7 @@ func TestAffinity(t *testing.T) {
 	}
 }
 
-// simple is a server with the signatures of protoc-gen-connect-go's parameter simple.
+// simple is a server with the method signatures that protoc-gen-connect-go's parameter simple generates.
 type simple struct {
 	connectsame.UnimplementedGreeterHandler
 	name string
@@ -98,13 +98,13 @@ func TestAffinityOfSimpleClients(t *testing.T) {
 		hellos, err := client.Hellos(ctx, &connectsame.Request{Name: fmt.Sprint(i)})
 		kit.Must(t, err)
 		if !hellos.Receive() || hellos.Msg().GetText() != hello.GetText() {
-			t.Errorf("name %d: Hellos = %q, %v, want %q as Hello returned", i, hellos.Msg().GetText(), hellos.Err(), hello.GetText())
+			t.Errorf("affinity %d: Hellos reached %q, error %v, want %q as Hello did", i, hellos.Msg().GetText(), hellos.Err(), hello.GetText())
 		}
 		kit.Must(t, hellos.Close())
 	}
 }
 
-// A lane propagates from a Connect server to its callees, through unary calls and streams, to and from gRPC servers.
+// The calls of a Connect server have the lane of the call that it handles: unary or stream, of a Connect or gRPC client.
 func TestLanes(t *testing.T) {
 	w := newWorld(t)
 	const route = `{"loadBalancingConfig":[{"etcd":{"route":[{"label":"lane"}]}}],"methodConfig":[]}`
@@ -119,7 +119,7 @@ func TestLanes(t *testing.T) {
 			connectsame.RegisterGreeterHandlerToEtcd(s, simple{name: "greeter " + lane}, connectetcd.WithRegisterOptions(opts...))
 		})
 	}
-	// The library has no lane, and passes on the lane of its caller.
+	// The library server is in no lane. Its calls to the greeter have the lane of the call that it handles.
 	next, err := connectsame.NewGreeterClientFromEtcd(w.newRegistry(), kit.Insecure)
 	kit.Must(t, err)
 	w.replying(replying{
@@ -150,7 +150,7 @@ func TestLanes(t *testing.T) {
 			book, err := chat.Receive()
 			kit.Must(t, errors.Join(err, chat.CloseRequest(), chat.CloseResponse()))
 			if got := [3]string{borrowed.Msg.GetServer(), reply.GetServer(), book.GetTitle()}; got != [3]string{want, want, want} {
-				t.Errorf("lane %q: reached %q, want %q", lane, got, want)
+				t.Errorf("lane %q: Borrow, Borrow by gRPC and Chat reached %q, want each %q", lane, got, want)
 			}
 		}
 	}
@@ -191,7 +191,7 @@ func (w *world) desk(name string) (*running, *leader.Leadership) {
 	return s, leads
 }
 
-// Calls for the leader reach it. Other handlers, of both kinds, reject them, and a unary call is retried at the next leader.
+// Calls for the leader reach the leader. An instance that does not lead rejects them, unary calls and streams.
 func TestLeader(t *testing.T) {
 	w := newWorld(t)
 	a, leads := w.desk("a")
@@ -215,13 +215,13 @@ func TestLeader(t *testing.T) {
 	ctx := kit.Bounded(t, 3*kit.Soon)
 	for range 5 {
 		if got, err := register(ctx); err != nil || got != "a" {
-			t.Errorf("Register: answered by %q, %v; want the leader, a", got, err)
+			t.Errorf("Register: answered by %q, error %v, want the leader a", got, err)
 		}
 		if got, err := follow(client, connectgo.NewRequest(&connect.BorrowRequest{})); err != nil || got != "a" {
-			t.Errorf("Follow: answered by %q, %v; want the leader, a", got, err)
+			t.Errorf("Follow: answered by %q, error %v, want the leader a", got, err)
 		}
 	}
-	// The caller names b, which does not lead, or sends a token.
+	// A call that names b fails, and so does a call with a token to b, which does not lead.
 	_, err = register(runtime.WithTarget(ctx, "b"))
 	wantCode(t, err, connectgo.CodeFailedPrecondition, "without runtime.WithTarget")
 	conn, err := grpc.NewClient(b.addr, kit.Insecure)
@@ -234,13 +234,13 @@ func TestLeader(t *testing.T) {
 	_, err = direct.Register(ctx, req)
 	wantCode(t, err, connectgo.CodeUnavailable, "does not lead")
 	if meta := metaOf(err); meta.Get("Etcd-Leader-Refused") != "this" {
-		t.Errorf("trailer of a follower's error: %v; want the mark that the server does not lead", meta)
+		t.Errorf("metadata of the error of b: %v, want Etcd-Leader-Refused with \"this\"", meta)
 	}
 	_, err = follow(direct, req)
 	wantCode(t, err, connectgo.CodeUnavailable, "follow: ")
-	kit.Must(t, a.Withdraw(ctx)) // resigns
+	kit.Must(t, a.Withdraw(ctx)) // a resigns
 	if got, err := register(ctx); err != nil || got != "b" {
-		t.Errorf("Register: answered by %q, %v; want the new leader, b", got, err)
+		t.Errorf("Register after a has resigned: answered by %q, error %v, want b", got, err)
 	}
 }
 

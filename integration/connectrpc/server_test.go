@@ -29,7 +29,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/connect/connectconnect"
 )
 
-// entries returns the library's entries in etcd.
+// entries returns the values of the library's entries in etcd.
 func (w *world) entries() (values []string) {
 	w.t.Helper()
 	resp, err := etcd.Admin().Get(w.t.Context(), w.namespace+"connect/library/", clientv3.WithPrefix())
@@ -63,7 +63,7 @@ func TestDrain(t *testing.T) {
 		connectconnect.RegisterLibraryHandlerToEtcd(s, slow, connectetcd.WithRegisterOptions(runtime.WithVersion("v7")))
 	}, runtime.WithDrainDelay(delay))
 	if all := w.entries(); len(all) != 1 || !strings.Contains(all[0], `"version":"v7"`) || !strings.Contains(all[0], "Borrow") {
-		t.Errorf("etcd has %q; want the version and the methods", all)
+		t.Errorf("etcd has the entries %q, want one with the version v7 and the method Borrow", all)
 	}
 	conn, err := grpc.NewClient(s.addr, kit.Insecure) // a caller that has not seen the withdrawal
 	kit.Must(t, err)
@@ -74,7 +74,7 @@ func TestDrain(t *testing.T) {
 	go func() {
 		borrowed, err := w.client().Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
 		if err == nil && borrowed.Msg.GetServer() != "finished" {
-			err = errors.New("another answer")
+			err = fmt.Errorf("Borrow answered %q, want \"finished\"", borrowed.Msg.GetServer())
 		}
 		finished <- err
 	}()
@@ -88,7 +88,7 @@ func TestDrain(t *testing.T) {
 	}
 	select {
 	case err := <-stopped:
-		t.Errorf("Serve returned %v with a call under way, want it to wait", err)
+		t.Errorf("Serve returned %v while a call was under way, want it to wait for the call", err)
 	case <-time.After(delay + 100*time.Millisecond):
 	}
 	close(let)
@@ -97,7 +97,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// No call of any kind fails while servers join and drain.
+// While servers join and drain, no call fails, unary or stream.
 func TestNoCallFails(t *testing.T) {
 	w := newWorld(t)
 	servers := w.libraries("server0", "server1", "server2")
@@ -138,7 +138,7 @@ func TestDrain_IgnoresSilentConnections(t *testing.T) {
 	kit.Must(t, err)
 	defer silent.Close()
 	_, err = connectconnect.NewLibraryClient(http.DefaultClient, "http://"+s.addr).Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
-	kit.Must(t, err) // so the server has accepted the silent connection
+	kit.Must(t, err) // the server has accepted the silent connection, which was the first
 	defer http.DefaultClient.CloseIdleConnections()
 	if err := s.stop(); err != nil {
 		t.Errorf("Serve: %v, want nil: no call is open", err)
@@ -157,18 +157,18 @@ func TestDrain_CutsHangingHandlers(t *testing.T) {
 			return nil
 		}})
 	}, runtime.WithStopTimeout(100*time.Millisecond))
-	chat := w.client(runtime.WithDefaultServiceConfig(`{"methodConfig":[]}`)).Chat(kit.Bounded(t, kit.Soon)) // no retries
+	chat := w.client(runtime.WithDefaultServiceConfig(`{"methodConfig":[]}`)).Chat(kit.Bounded(t, kit.Soon)) // do not retry the call
 	kit.Must(t, chat.Send(&connect.Book{}))
 	<-arrived
 	if err := s.stop(); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Serve: %v; want an error that says that calls were cut", err)
+		t.Errorf("Serve: %v, want DeadlineExceeded, as a call was cut", err)
 	}
 	_, err := chat.Receive()
 	wantCode(t, err, connectgo.CodeUnavailable, "")
 	_ = chat.CloseResponse()
 }
 
-// The http.Server still serves its other routes, also over HTTP/1, and the services by every protocol of Connect.
+// The http.Server still serves its other routes over HTTP/1, and the services by gRPC and the Connect protocol, in a middleware.
 func TestOtherRoutes(t *testing.T) {
 	w := newWorld(t)
 	mux := http.NewServeMux()
@@ -177,7 +177,7 @@ func TestOtherRoutes(t *testing.T) {
 	server.Handler = mux
 	s := w.serve(server, func(s *connectetcd.Server) {
 		registerLibrary(s)
-		wrapped := server.Handler // by a middleware
+		wrapped := server.Handler // the test wraps it as a middleware does
 		server.Handler = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 			rw.Header().Set("Middleware", "yes")
 			wrapped.ServeHTTP(rw, req)
@@ -199,11 +199,11 @@ func TestOtherRoutes(t *testing.T) {
 	borrowed, err = w.client().Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
 	kit.Must(t, err)
 	if borrowed.Header().Get("Middleware") != "yes" {
-		t.Errorf("headers of Borrow: %v, want the middleware's", borrowed.Header())
+		t.Errorf("headers of Borrow: %v, want Middleware: yes", borrowed.Header())
 	}
 }
 
-// TLS comes from the http.Server's certificate, or from the listener.
+// A server speaks TLS if the http.Server has a certificate or the listener is a TLS listener.
 func TestTLS(t *testing.T) {
 	unstarted := httptest.NewUnstartedServer(nil)
 	unstarted.StartTLS() // makes a certificate for example.com
@@ -270,7 +270,7 @@ func TestServeRefuses(t *testing.T) {
 			c.register(server)
 			lis := kit.Listen(t)
 			if err := server.Serve(kit.Bounded(t, kit.Soon), lis); err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("Serve: %v; want ... %s", err, c.want)
+				t.Errorf("Serve: %v, want an error with %q", err, c.want)
 			}
 			if _, err := lis.Accept(); !errors.Is(err, net.ErrClosed) {
 				t.Errorf("Accept after Serve: %v, want a closed listener", err)
@@ -282,7 +282,7 @@ func TestServeRefuses(t *testing.T) {
 	}
 }
 
-// Entries follow the status of Connect's health service, which also shows the drain.
+// A service has an entry while its status in Connect's health service is SERVING. A drain sets NOT_SERVING until its end.
 func TestHealth(t *testing.T) {
 	for name, wrap := range map[string]func(*grpchealth.StaticChecker) grpchealth.Checker{
 		"settable":                         func(c *grpchealth.StaticChecker) grpchealth.Checker { return c },
@@ -320,13 +320,13 @@ func TestHealth(t *testing.T) {
 			}
 			kit.Must(t, <-stopped)
 			if !is(grpchealth.StatusServing) {
-				t.Error("health status after the drain: not SERVING, want SERVING again")
+				t.Error("health status after the drain: not SERVING, want SERVING as before the drain")
 			}
 		})
 	}
 }
 
-// A service that the checker does not know is as healthy as the server, without a warning. After a drain its status is unknown.
+// A service without a status has the health of the server, and no warning is logged. After a drain it still has no status.
 func TestHealthOfAnUnknownService(t *testing.T) {
 	w := newWorld(t)
 	checker := grpchealth.NewStaticChecker()
@@ -337,7 +337,7 @@ func TestHealthOfAnUnknownService(t *testing.T) {
 	checker.SetStatus("", grpchealth.StatusNotServing)
 	kit.Eventually(t, kit.Soon, "the entry has left etcd", func() bool { return len(w.entries()) == 0 })
 	if n := w.logs.Count("health service"); n > 0 {
-		t.Errorf("%d warnings about the health service, want none", n)
+		t.Errorf("%d log lines about the health service, want none", n)
 	}
 	kit.Must(t, s.stop())
 	resp, err := checker.Check(t.Context(), &grpchealth.CheckRequest{Service: connectconnect.LibraryName})
@@ -347,7 +347,7 @@ func TestHealthOfAnUnknownService(t *testing.T) {
 	}
 }
 
-// A drain does not change the status of a checker that another server shares.
+// If two servers share a checker, the drain of one does not change the status in the checker.
 func TestHealthOfASharedChecker(t *testing.T) {
 	w := newWorld(t)
 	checker, registry := grpchealth.NewStaticChecker(connectconnect.LibraryName), w.newRegistry()
@@ -367,7 +367,7 @@ func TestHealthOfASharedChecker(t *testing.T) {
 	}
 }
 
-// A program that serves by itself calls Announce and Withdraw.
+// A program that calls the Serve of its http.Server registers with Announce and Withdraw.
 func TestAnnounce(t *testing.T) {
 	w := newWorld(t)
 	httpServer := h2c()
@@ -407,7 +407,7 @@ func TestForeignShutdown(t *testing.T) {
 	}
 }
 
-// A TLS listener negotiates HTTP/2 only if the server's own configuration has it, too.
+// Serve rejects a TLS listener if the TLSConfig of the http.Server does not have h2.
 func TestTLSListenerWithoutHTTP2(t *testing.T) {
 	w := newWorld(t)
 	config := &tls.Config{NextProtos: []string{"http/1.1"}}
@@ -418,7 +418,7 @@ func TestTLSListenerWithoutHTTP2(t *testing.T) {
 	}
 }
 
-// The lane interceptor does not change the errors of a handler: another call may return the same error.
+// The lane interceptor does not modify a handler's error, as concurrent calls may return the same error value.
 func TestLanesLeaveErrorsAlone(t *testing.T) {
 	w := newWorld(t)
 	shared := connectgo.NewError(connectgo.CodeNotFound, errors.New("shared"))
@@ -430,7 +430,7 @@ func TestLanesLeaveErrorsAlone(t *testing.T) {
 	}}, connectgo.WithInterceptors(connectetcd.NewLaneInterceptor()))
 	client := w.client()
 	ended := make(chan error, 4)
-	for range cap(ended) { // concurrent calls, for the race detector
+	for range cap(ended) { // the race detector finds a modification
 		go func() {
 			_, err := client.Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
 			ended <- err

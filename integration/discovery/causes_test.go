@@ -22,17 +22,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// failure is one way in which etcd fails a process.
+// failure is one way in which a process cannot use etcd.
 type failure struct {
 	name    string
 	cluster []etcdtest.Option
 	client  func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client
-	want    []string // in each place where a user looks
+	want    []string // texts that name the cause
 }
 
 var caller = etcdtest.WithAuth("secret", etcdtest.User{Name: "caller", Password: "p"})
 
-// with returns a function that makes a client with a changed configuration.
+// with returns a function that makes an etcd client whose configuration change has edited.
 func with(change func(*testing.T, *clientv3.Config)) func(*testing.T, *etcdtest.Cluster) *clientv3.Client {
 	return func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client {
 		return etcd.Client(t, func(c *clientv3.Config) { change(t, c) })
@@ -84,11 +84,11 @@ var failures = []failure{
 	}, []string{"no leader"}},
 }
 
-// outage is a process whose etcd fails.
+// outage is a process that cannot use etcd.
 type outage struct {
 	t        *testing.T
 	registry *runtime.Registry
-	server   *runtime.Server // that serves
+	server   *runtime.Server // a running server
 	conn     *grpc.ClientConn
 	log      *kit.Logs
 }
@@ -101,7 +101,7 @@ func (o *outage) logged(text string) string {
 
 const failing = "acme/failing"
 
-// places lists where a user looks for the cause.
+// places maps each place where a user may look for the cause to a function that returns its text.
 var places = map[string]func(context.Context, *outage) string{
 	"the error of a call": func(ctx context.Context, o *outage) string {
 		_, err := healthpb.NewHealthClient(o.conn).Check(ctx, &healthpb.HealthCheckRequest{})
@@ -109,7 +109,7 @@ var places = map[string]func(context.Context, *outage) string{
 	},
 	"the error of Watch": func(ctx context.Context, o *outage) string {
 		for _, err := range o.registry.Watch(ctx, failing) {
-			if err != nil { // without a quorum, one member's own view comes first
+			if err != nil { // before it, Watch yields what a member without quorum has
 				return err.Error()
 			}
 		}
@@ -139,7 +139,7 @@ var places = map[string]func(context.Context, *outage) string{
 	"the log of the server": func(_ context.Context, o *outage) string { return o.logged("etcd registration failing") },
 }
 
-// Etcd fails in every way, and a key's status names the cause (K11). For the first way, every place where a user looks names it.
+// The status of a key names the cause of each failure (K11), and for the first failure, every place does.
 func TestOutage_CauseIsNamed(t *testing.T) {
 	for i, f := range failures {
 		t.Run(f.name, func(t *testing.T) {
@@ -163,13 +163,13 @@ func TestOutage_CauseIsNamed(t *testing.T) {
 	}
 }
 
-// names reports whether text contains all causes, with or without escaped quotes.
+// names reports whether text contains all causes. Quotes in the text may be escaped.
 func names(text string, causes []string) bool {
 	text = strings.ReplaceAll(text, "\\", "")
 	return !slices.ContainsFunc(causes, func(cause string) bool { return !strings.Contains(text, cause) })
 }
 
-// newOutage returns a registry with a connection in use, and a server that serves until the test ends.
+// newOutage starts a process with a connection and a server that serves until the test ends.
 func newOutage(t *testing.T, client *clientv3.Client) *outage {
 	t.Helper()
 	o := &outage{t: t, log: &kit.Logs{}}
@@ -180,11 +180,11 @@ func newOutage(t *testing.T, client *clientv3.Client) *outage {
 	lis := kit.Listen(t)
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan struct{})
-	go func() { defer close(served); _ = o.server.Serve(ctx, lis) }() // Serve fails with etcd
+	go func() { defer close(served); _ = o.server.Serve(ctx, lis) }() // fails as etcd does
 	t.Cleanup(func() {
 		stop()
 		<-served
-		_ = o.registry.Close(ctx) // Close fails with etcd
+		_ = o.registry.Close(ctx) // fails as etcd does
 	})
 	return o
 }

@@ -19,12 +19,12 @@ const drainA = `{"loadBalancingConfig":[{"etcd":{"drain":["a"],"childPolicy":[{"
 // hasty is a live config that fails every call at once.
 const hasty = `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`
 
-// A live config overrides the generated config and the caller's. The last good one stays in force until its deletion (R12, K5).
+// A live config overrides the generated config and the caller's. If a bad one replaces it, it stays in force (R12, K5).
 func TestLiveConfig_Overrides(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
 	w.registerAll("a", "b")
-	// The limit that a request exceeds identifies the config in force.
+	// Each config has another request limit, so that the error of a large request shows which is in force.
 	limit := func(bytes int) string {
 		return fmt.Sprintf(`{"methodConfig":[{"name":[{}],"maxRequestMessageBytes":%d}]}`, bytes)
 	}
@@ -46,12 +46,12 @@ func TestLiveConfig_Overrides(t *testing.T) {
 	inForce(generated, 60)
 	inForce(callers, 60)
 	inForce(disabled, 10)
-	reached(t, callers, kit.Soon, "a", "b") // the policy is still round robin
+	reached(t, callers, kit.Soon, "a", "b") // a live config without a policy leaves round robin in force
 
 	if err := w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, `{"loadBalancingConfig":[{"nope":{}}]}`); err == nil || !strings.Contains(err.Error(), "nope") {
-		t.Errorf("setting a bad config: %v, want an error that names the bad field", err)
+		t.Errorf("SetServiceConfig with the policy nope: %v, want an error with \"nope\"", err)
 	}
-	w.put(configKey, `{"methodConfig":[{"timeout":"0.2s"}]}`) // bypasses the check
+	w.put(configKey, `{"methodConfig":[{"timeout":"0.2s"}]}`) // bypasses the check of SetServiceConfig
 	kit.Eventually(t, kit.Soon, "the bad config is reported", func() bool { return w.logs.Count("bad live service config") > 0 })
 	inForce(callers, 60)
 
@@ -62,7 +62,7 @@ func TestLiveConfig_Overrides(t *testing.T) {
 	bare, err := grpc.NewClient("etcd:///"+key, kit.Insecure, grpc.WithResolvers(w.registry.Resolver()), grpc.WithDefaultServiceConfig(limit(50)))
 	kit.Must(t, err)
 	defer bare.Close()
-	inForce(bare, 50) // the connection's own config, though others of the process have the live one (K18)
+	inForce(bare, 50) // no live config is left (K18)
 }
 
 // An empty value is a bad live config and not a deletion: the last good config stays in force (K6).
@@ -85,7 +85,7 @@ func TestLiveConfig_EmptyIsBad(t *testing.T) {
 	}
 }
 
-// WithLiveLoadBalancingOnly rejects live configs with any other field than load balancing (S10).
+// With WithLiveLoadBalancingOnly, a live config that has a field besides load balancing has no effect (S10).
 func TestLiveConfig_LoadBalancingOnly(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil, runtime.WithLiveLoadBalancingOnly())
@@ -97,7 +97,7 @@ func TestLiveConfig_LoadBalancingOnly(t *testing.T) {
 	reached(t, conn, kit.Soon, "b")
 }
 
-// A live config that would raise the receive limit is rejected (S10).
+// SetServiceConfig rejects a live config that would raise gRPC's limit of received messages (S10).
 func TestLiveConfig_CannotRaiseLimits(t *testing.T) {
 	w := newWorld(t, nil)
 	for config, ok := range map[string]bool{
@@ -106,7 +106,7 @@ func TestLiveConfig_CannotRaiseLimits(t *testing.T) {
 	} {
 		err := w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, config)
 		if (err == nil) != ok {
-			t.Errorf("%s: a call returned %v, want success %v", config, err, ok)
+			t.Errorf("SetServiceConfig(%s): %v, want success: %v", config, err, ok)
 		}
 	}
 }

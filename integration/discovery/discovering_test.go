@@ -20,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// After any change in an unreachable etcd, callers converge to its content once it is back.
+// If etcd changes while callers cannot reach it, they use its new content once they reach it again.
 func TestDisconnected_Converges(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, w *world){
 		"entries are deleted (D3)": func(*testing.T, *world) {},
@@ -28,7 +28,7 @@ func TestDisconnected_Converges(t *testing.T) {
 			_, err := w.etcd.Compact(kit.Bounded(t, kit.Soon))
 			kit.Must(t, err)
 		},
-		// The revision is now higher than before the outage: no revision in etcd's answers shows that the store was replaced.
+		// The new store's revision is higher than the old one's, so the revision does not show that the store was replaced.
 		"etcd is wiped (D4)": func(t *testing.T, w *world) {
 			kit.Must(t, w.etcd.Wipe())
 			for range 100 {
@@ -50,17 +50,17 @@ func TestDisconnected_Converges(t *testing.T) {
 	}
 }
 
-// Two of three members stop. Calls go on (D5, R6), and a new caller takes the last member's content, which may be stale (D13).
+// While two of three members are down, calls go on (D5, R6), and a new caller reads the third, whose content may be stale (D13).
 func TestQuorumLost_CallsGoOn(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
-	// The last member keeps its connections. A watch that requires a leader fails at once; any other
-	// watch would be replaced only after 8 s without a message.
+	// The third member keeps its connections. A watch with WithRequireLeader fails at once; without that option the
+	// registry would replace the watch only after 8 s without a message.
 	w.registry = w.newRegistry(w.etcd.Client(t, func(c *clientv3.Config) { c.Endpoints = []string{w.etcd.Member(2).Endpoint()} }))
 	conn := w.calling("a")
 	asked := make(map[string]bool)
 	for _, c := range w.etcd.Calls().All() {
-		if c.Op == etcdtest.Range && c.Serializable && !asked[c.Key] { // on a busy machine a leader may not answer in time
+		if c.Op == etcdtest.Range && c.Serializable && !asked[c.Key] { // a later read may be
 			t.Errorf("first read of %s: serializable, want linearizable: %+v", c.Key, c)
 		}
 		asked[c.Key] = asked[c.Key] || c.Op == etcdtest.Range
@@ -81,7 +81,7 @@ func TestQuorumLost_CallsGoOn(t *testing.T) {
 	load.none(t)
 }
 
-// The watched member swallows all bytes: keepalives detect it, and the client switches to another member (D6).
+// The member that serves the watch becomes a black hole: keepalives detect that, and the client uses another member (D6).
 func TestBlackHole_AnotherMemberIsUsed(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
@@ -91,7 +91,7 @@ func TestBlackHole_AnotherMemberIsUsed(t *testing.T) {
 	reached(t, conn, 3*kit.Soon, "a", "b")
 }
 
-// watched returns the member that serves the watch of the key. The watch is opened after the list.
+// watched returns the member that serves the watch of the key, once there is one.
 func (w *world) watched() (member int) {
 	w.t.Helper()
 	kit.Eventually(w.t, kit.Soon, "the key is watched", func() bool {
@@ -106,7 +106,7 @@ func (w *world) watched() (member int) {
 	return member
 }
 
-// After a token has expired, existing watches continue and new ones open (D7).
+// After the client's authentication token has expired, its watches continue, and it can open more (D7).
 func TestTokenExpires_WatchesGoOn(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret"), etcdtest.WithTokenTTL(time.Second)})
@@ -120,13 +120,13 @@ func TestTokenExpires_WatchesGoOn(t *testing.T) {
 		await(t, changes, want)
 	}
 	if lists := w.etcd.Calls().Count(etcdtest.Range, "second/key"); lists > 1 {
-		t.Errorf("%d lists for three changes, want 1: the watch should report them", lists)
+		t.Errorf("%d lists, want at most 1, since the watch reports the three changes", lists)
 	}
 	w.registerAll("b")
 	reached(t, conn, kit.Soon, "a", "b")
 }
 
-// Without read permission each call fails with an error that names the key. Permission for that key alone is enough (D8, D9).
+// Without read permission each call fails with an error that names the key. Permission for the service's entries is enough (D8, D9).
 func TestPermission_MayComeLater(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret", etcdtest.User{Name: "caller", Password: "p"})})
@@ -139,7 +139,7 @@ func TestPermission_MayComeLater(t *testing.T) {
 	_, each := ask(kit.Bounded(t, kit.Soon), i)
 	for what, err := range map[string]error{"a call": plain, "WithTarget": target, "All": all, "Each": each} {
 		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), "permission denied") {
-			t.Errorf("%s: %v, want Unavailable, naming %q and the permission", what, err, key)
+			t.Errorf("%s: %v, want Unavailable with %q and \"permission denied\"", what, err, key)
 		}
 	}
 	admin := w.etcd.Admin()
@@ -152,7 +152,7 @@ func TestPermission_MayComeLater(t *testing.T) {
 	reached(t, conn, kit.Soon, "a", "b")
 }
 
-// Keys with the service's name as a prefix are not its endpoints (D10). One transaction is one update (R9).
+// Keys that only begin with the service's key are not its endpoints (D10). The puts of one transaction are one update (R9).
 func TestNeighbours_AreIgnored(t *testing.T) {
 	w := newWorld(t, nil)
 	for _, k := range []string{key + "-admin/x", key + "/admin/x", key + "2/x", key, key + "x"} {
@@ -166,7 +166,7 @@ func TestNeighbours_AreIgnored(t *testing.T) {
 	suffixed, changes := w.watch(key, runtime.LeaseSuffix), w.watch(key)
 	for _, sets := range []<-chan []runtime.Endpoint{suffixed, changes} {
 		if set := <-sets; ids(set) != "a" {
-			t.Errorf("the set is %v, want a alone", set)
+			t.Errorf("Watch yields %v, want the endpoint a alone", set)
 		}
 	}
 	w.commit(ops)
@@ -175,7 +175,7 @@ func TestNeighbours_AreIgnored(t *testing.T) {
 	}
 }
 
-// A malformed (D11) or hostile (D16) value is skipped, counted, and logged once, briefly.
+// A malformed (D11) or hostile (D16) value is skipped, counted, and logged once, in at most 1000 bytes.
 func TestBadValues_AreSkipped(t *testing.T) {
 	reader := metric.NewManualReader()
 	w := newWorld(t, nil, metered(reader))
@@ -195,7 +195,7 @@ func TestBadValues_AreSkipped(t *testing.T) {
 	}
 	conn := w.calling("a")
 	if n, _ := value(t, reader, "etcdrpc.discovery.malformed_values"); int(n) != len(bad) || w.logs.Count("malformed") == 0 {
-		t.Errorf("%v skipped values, want %d", n, len(bad))
+		t.Errorf("%v skipped values and %d log lines, want %d and some", n, w.logs.Count("malformed"), len(bad))
 	}
 	for range 5 {
 		w.put(key+"/zero", "10.0.0.1:0")
@@ -203,7 +203,7 @@ func TestBadValues_AreSkipped(t *testing.T) {
 	w.registerAll("b")
 	reached(t, conn, kit.Soon, "a", "b")
 	if n := w.logs.Count(key + "/zero"); n > 1 {
-		t.Errorf("a malformed value was logged %d times, want once", n)
+		t.Errorf("a malformed value was logged %d times, want at most once", n)
 	}
 	for _, line := range w.logs.Lines() {
 		if len(line) > 1000 {
@@ -211,10 +211,10 @@ func TestBadValues_AreSkipped(t *testing.T) {
 		}
 	}
 	w.put(key+"/b", "{")
-	reached(t, conn, kit.Soon, "a") // b's last value is malformed, so its last good value no longer counts
+	reached(t, conn, kit.Soon, "a") // a malformed value also replaces the good value of b
 }
 
-// The registry uses the wrapped KV, Watcher and Lease of an etcd client (D12).
+// The registry uses the KV, Watcher and Lease of the etcd client, which a program may replace with wrappers (D12).
 func TestWrappedClient_IsUsed(t *testing.T) {
 	w := newWorld(t, nil)
 	client := w.etcd.Client(t)
@@ -232,12 +232,12 @@ func TestWrappedClient_IsUsed(t *testing.T) {
 	registration, err := w.registry.Register(kit.Bounded(t, kit.Soon), "other", runtime.Endpoint{Addr: a.addr})
 	kit.Must(t, err)
 	if w.get("tenant/other/"+a.addr) == nil {
-		t.Errorf("etcd has no key tenant/other/%s, want the registration in the namespace", a.addr)
+		t.Errorf("etcd has no key tenant/other/%s, want the registration in the wrapper's namespace", a.addr)
 	}
 	kit.Must(t, registration.Close(kit.Bounded(t, kit.Soon)))
 }
 
-// If the program has closed the etcd client of a registry, each error names that cause.
+// After the program has closed the registry's etcd client, each error says so.
 func TestClosedClient_IsNamed(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
@@ -262,14 +262,14 @@ func TestClosedClient_IsNamed(t *testing.T) {
 			t.Parallel()
 			err := do(kit.Bounded(t, 2*time.Second)) // some calls retry until their context ends
 			if !strings.Contains(fmt.Sprint(err), "the etcd client was closed") {
-				t.Error(err)
+				t.Errorf("%s: %v, want an error with \"the etcd client was closed\"", what, err)
 			}
 		})
 	}
 }
 
-// A hundred connections of a process list and watch a key once, and its live config once, while
-// entries change. They read no other live config (D14, K21).
+// A process with a hundred connections to a service makes one list and one watch of its entries, and of its live config. It does
+// not list the live configs of other services (D14, K21).
 func TestHundredConnections_OneListAndWatch(t *testing.T) {
 	w := newWorld(t, nil)
 	w.registerAll("a")
@@ -282,12 +282,12 @@ func TestHundredConnections_OneListAndWatch(t *testing.T) {
 	reached(t, conn, kit.Soon, "a", "b")
 	for _, watched := range []string{key, configKey, "_grpc_config/"} {
 		if n := w.etcd.Calls().Count(etcdtest.Watch, watched); n != 1 {
-			t.Errorf("%s: %d watches, want one", watched, n)
+			t.Errorf("%d watches of %s, want 1", n, watched)
 		}
 	}
 	for _, listed := range []string{key, configKey} {
 		if n := w.etcd.Calls().Count(etcdtest.Range, listed); n != 1 {
-			t.Errorf("%s: %d lists, want one", listed, n)
+			t.Errorf("%d lists of %s, want 1", n, listed)
 		}
 	}
 }

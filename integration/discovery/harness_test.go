@@ -1,6 +1,6 @@
-// Package discovery tests callers against real etcd: the faults of discovering and resolving; live
-// configs; routing (traffic, fallback); what a registry reports (causes, metrics, hostile); the cost
-// of hostile writers (writers); and the rights of each role in docs/security.md (security_*).
+// Package discovery tests callers against real etcd: faults (discovering, resolving); live configs
+// (configs); routing and fallback (traffic); what a registry reports (causes, metrics, status, hostile);
+// the cost of hostile writers (writers); and the rights of each role in docs/security.md (security_*).
 package discovery
 
 import (
@@ -35,7 +35,7 @@ const (
 
 func TestMain(m *testing.M) { os.Exit(leak.Main(4, m.Run)) }
 
-// world is one etcd, one registry on it, and servers that tests register by hand.
+// world is one etcd and a registry that uses it. Tests put the entries of servers themselves.
 type world struct {
 	t        *testing.T
 	etcd     *etcdtest.Cluster
@@ -53,7 +53,7 @@ func newWorld(t *testing.T, cluster []etcdtest.Option, opts ...runtime.Option) *
 	return w
 }
 
-// newRegistry returns a registry that closes with the test and must leave no goroutine.
+// newRegistry returns a registry that the end of the test closes.
 func (w *world) newRegistry(client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
 	w.t.Helper()
 	logger := slog.New(slog.NewTextHandler(w.logs, nil))
@@ -68,20 +68,20 @@ func (w *world) newRegistry(client *clientv3.Client, opts ...runtime.Option) *ru
 	return registry
 }
 
-// greeterAt returns the description of the greeter under a key.
+// greeterAt returns a description of the greeter service with the given key.
 func greeterAt(key string) *runtime.ServiceDesc {
 	desc := basic.Greeter_EtcdServiceDesc
 	desc.Key = key
 	return &desc
 }
 
-// conn returns a connection to the service.
+// conn returns a connection to the greeter service.
 func (w *world) conn(opts ...grpc.DialOption) *grpc.ClientConn {
 	w.t.Helper()
 	return dial(w.t, w.registry, greeterAt(key), opts...)
 }
 
-// dial returns a connection in plaintext, unless the options say otherwise.
+// dial returns a connection, in plaintext unless opts has credentials.
 func dial(t *testing.T, registry *runtime.Registry, desc *runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
 	conn, err := registry.NewClient(desc, append([]grpc.DialOption{kit.Insecure}, opts...)...)
@@ -96,7 +96,7 @@ func (w *world) put(k, v string, opts ...clientv3.OpOption) {
 	kit.Must(w.t, err)
 }
 
-// get reads from etcd directly; nil if the key does not exist.
+// get reads the value of a key from etcd directly. It returns nil if the key does not exist.
 func (w *world) get(k string) *string {
 	w.t.Helper()
 	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, kit.Soon), k)
@@ -121,7 +121,7 @@ func (w *world) delete(k string, opts ...clientv3.OpOption) {
 	kit.Must(w.t, err)
 }
 
-// commit applies operations in transactions of up to a hundred.
+// commit applies operations in transactions of up to a hundred operations.
 func (w *world) commit(ops []clientv3.Op) {
 	w.t.Helper()
 	for len(ops) > 0 {
@@ -132,7 +132,7 @@ func (w *world) commit(ops []clientv3.Op) {
 	}
 }
 
-// status returns the status of the service's key, once it is followed.
+// status returns the status of the service's key, or a zero status while the registry does not follow that key.
 func (w *world) status() runtime.KeyStatus {
 	for _, s := range w.registry.Status().Keys {
 		if s.Key == key {
@@ -142,7 +142,7 @@ func (w *world) status() runtime.KeyStatus {
 	return runtime.KeyStatus{}
 }
 
-// watch yields the endpoints of a key, as Registry.Watch does.
+// watch returns a channel with the endpoint sets of Registry.Watch.
 func (w *world) watch(key string, layouts ...runtime.Layout) <-chan []runtime.Endpoint {
 	w.t.Helper()
 	return w.watchAs(w.registry, key, layouts...)
@@ -197,7 +197,7 @@ func (w *world) serve(name string, opts ...grpc.ServerOption) *server {
 	return w.start(&server{name: name}, opts...)
 }
 
-// start starts s.
+// start starts the server s on a free port.
 func (w *world) start(s *server, opts ...grpc.ServerOption) *server {
 	w.t.Helper()
 	lis := kit.Listen(w.t)
@@ -208,14 +208,14 @@ func (w *world) start(s *server, opts ...grpc.ServerOption) *server {
 	return s
 }
 
-// register puts a server's endpoint in the format of etcd's naming package.
+// register puts a server's entry, in the format of etcd's naming package.
 func (w *world) register(s *server) *server {
 	w.t.Helper()
 	w.put(key+"/"+s.name, fmt.Sprintf(`{"Op":0,"Addr":%q}`, s.addr))
 	return s
 }
 
-// registerAll starts and registers servers.
+// registerAll starts and registers servers with these names.
 func (w *world) registerAll(names ...string) {
 	w.t.Helper()
 	for _, name := range names {
@@ -232,13 +232,13 @@ func (w *world) calling(names ...string) *grpc.ClientConn {
 	return conn
 }
 
-// tag puts a server's endpoint with metadata.
+// tag puts a server's entry with metadata.
 func (w *world) tag(s *server, metadata string) {
 	w.t.Helper()
 	w.put(key+"/"+s.name, fmt.Sprintf(`{"Addr":%q,"Metadata":%s}`, s.addr, metadata))
 }
 
-// live puts a live service config and waits until it is in force. That may take a second, as a registry reads one a second.
+// live sets the live config and waits until it is in force, which takes up to a second.
 func (w *world) live(config string) {
 	w.t.Helper()
 	before := w.status().ServiceConfig
@@ -256,7 +256,7 @@ func ids(endpoints []runtime.Endpoint) string {
 	return strings.Join(all, " ")
 }
 
-// await waits for a set with exactly the wanted instances.
+// await receives sets until one has exactly the wanted instances.
 func await(t *testing.T, sets <-chan []runtime.Endpoint, want string) {
 	t.Helper()
 	deadline := time.After(2 * kit.Soon)
@@ -266,7 +266,7 @@ func await(t *testing.T, sets <-chan []runtime.Endpoint, want string) {
 		case set := <-sets:
 			last = ids(set)
 		case <-deadline:
-			t.Fatalf("the set is %.200s, want %s", last, want)
+			t.Fatalf("instances of the last set: %.200s, want %s", last, want)
 		}
 	}
 }
@@ -284,7 +284,7 @@ func within(conn grpc.ClientConnInterface, d time.Duration) (string, error) {
 	return call(ctx, conn)
 }
 
-// reached makes calls until exactly the named servers answer.
+// reached makes rounds of calls until exactly the named servers answer a round.
 func reached(t *testing.T, conn grpc.ClientConnInterface, bound time.Duration, names ...string) {
 	t.Helper()
 	kit.Eventually(t, bound, fmt.Sprintf("calls reach %q and no others", names), func() bool {
@@ -309,7 +309,7 @@ func round(conn grpc.ClientConnInterface, n int) ([]string, error) {
 	return seen, nil
 }
 
-// counting is a listener that counts connections.
+// counting is a listener that counts accepted connections.
 type counting struct {
 	net.Listener
 	n *atomic.Int64
@@ -323,7 +323,7 @@ func (c counting) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// load makes calls without a pause until it is stopped.
+// load makes calls until it is stopped.
 type load struct {
 	calls  atomic.Int64
 	failed atomic.Int64
@@ -333,10 +333,10 @@ type load struct {
 	first error
 }
 
-// pause separates the calls of a caller, so that the code under test gets a processor.
+// pause is the time between two calls of a caller, which leaves a processor for the code under test.
 const pause = time.Millisecond
 
-// underLoad starts callers on conn. Their calls carry an affinity, which some policies need.
+// underLoad starts callers that make calls on conn with an affinity, which some policies need.
 func underLoad(t *testing.T, conn grpc.ClientConnInterface, callers int) *load {
 	t.Helper()
 	l := &load{}
@@ -372,7 +372,7 @@ func (l *load) call(conn grpc.ClientConnInterface) {
 	l.calls.Add(1)
 }
 
-// none stops the load and fails the test if a call failed.
+// none stops the load and requires that no call failed.
 func (l *load) none(t *testing.T) {
 	t.Helper()
 	l.stop()
@@ -381,14 +381,14 @@ func (l *load) none(t *testing.T) {
 	}
 }
 
-// more waits for n more calls.
+// more waits until n more calls have ended.
 func (l *load) more(t *testing.T, n int64) {
 	t.Helper()
 	target := l.calls.Load() + n
 	kit.Eventually(t, kit.Soon, fmt.Sprintf("%d more calls are made", n), func() bool { return l.calls.Load() >= target })
 }
 
-// instances returns the instances of the service.
+// instances returns Instances of the service, which calls each of them.
 func (w *world) instances(opts ...grpc.DialOption) *runtime.Instances {
 	w.t.Helper()
 	i, err := w.registry.NewInstances(greeterAt(key), append([]grpc.DialOption{kit.Insecure}, opts...)...)
@@ -396,7 +396,7 @@ func (w *world) instances(opts ...grpc.DialOption) *runtime.Instances {
 	return i
 }
 
-// ask calls each instance and returns the sorted names that answered. It returns an error if one instance answers for another.
+// ask calls each instance and returns the sorted names in the answers. It returns an error if a name is not that of the called instance.
 func ask(ctx context.Context, i *runtime.Instances) ([]string, error) {
 	var mu sync.Mutex
 	var names []string
@@ -410,7 +410,7 @@ func ask(ctx context.Context, i *runtime.Instances) ([]string, error) {
 			defer mu.Unlock()
 			names = append(names, name)
 			if name != e.Instance {
-				return fmt.Errorf("%s answers for %s", name, e.Instance)
+				return fmt.Errorf("a call to %s was answered by %s", e.Instance, name)
 			}
 			return nil
 		})

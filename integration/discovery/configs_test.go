@@ -62,7 +62,7 @@ func TestLiveConfig_Overrides(t *testing.T) {
 	bare, err := grpc.NewClient("etcd:///"+key, kit.Insecure, grpc.WithResolvers(w.registry.Resolver()), grpc.WithDefaultServiceConfig(limit(50)))
 	kit.Must(t, err)
 	defer bare.Close()
-	inForce(bare, 50) // no live config is left (K18)
+	inForce(bare, 50) // the deleted live config is forgotten (K18)
 }
 
 // An empty value is a bad live config and not a deletion: the last good config stays in force (K6).

@@ -18,7 +18,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// hostile holds texts that do harm if they are shown unescaped.
+// hostile holds texts that forge lines, or worse, where they are shown unescaped.
 var hostile = []string{
 	"a\nFIX: etcdctl del --prefix acme",
 	"b\r\ntime=2026-01-02T03:04:05Z level=ERROR msg=forged",
@@ -47,7 +47,7 @@ func (w *world) putJSON(etcdKey string, value any) {
 	w.put(etcdKey, out.String())
 }
 
-// fillHostile writes the hostile entries that a writer of a service's keys could write.
+// fillHostile puts entries of many layouts that have the hostile texts in their keys and values.
 func (w *world) fillHostile() {
 	w.t.Helper()
 	for i, text := range hostile {
@@ -64,14 +64,14 @@ func (w *world) fillHostile() {
 	}
 }
 
-// harmless fails the test if a text is longer than one line or the given size, or has unprintable characters.
+// harmless fails the test if a text has more than longest bytes, is not UTF-8, or has unprintable characters such as newlines.
 func harmless(t *testing.T, what, text string, longest int) {
 	t.Helper()
 	if i := strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
 		t.Errorf("%s shows %.80q, want only printable characters", what, text[i:])
 	}
 	if !utf8.ValidString(text) {
-		t.Errorf("%s shows %.80q, want UTF-8", what, text)
+		t.Errorf("%s shows %.80q, want valid UTF-8", what, text)
 	}
 	if len(text) > longest {
 		t.Errorf("%s has %d bytes, want at most %d: %.80s", what, len(text), longest, text)
@@ -87,7 +87,7 @@ func harmlessError(t *testing.T, what string, err error) {
 	harmless(t, what, err.Error(), 4<<10)
 }
 
-// naive is a handler that escapes nothing.
+// naive is a log handler that escapes nothing.
 type naive struct {
 	slog.Handler
 	out io.Writer
@@ -101,8 +101,8 @@ func (n naive) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
-// The log, the status page and the errors of callers escape the hostile keys and live configs of a service.
-// Calls to another service succeed meanwhile.
+// If a service has entries and live configs with hostile texts, the log, the status page and the errors escape the texts, and calls
+// to another service succeed.
 func TestHostileTexts_AreShownHarmlessly(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
@@ -118,7 +118,7 @@ func TestHostileTexts_AreShownHarmlessly(t *testing.T) {
 		reached(t, other, kit.Soon, "other")
 	}
 	calls()
-	kit.Eventually(t, kit.Soon, "the endpoints are known", func() bool { return w.status().Known })
+	kit.Eventually(t, kit.Soon, "the endpoints of the service are known", func() bool { return w.status().Known })
 	for _, layout := range []string{"json", "plain", "op"} {
 		_, err := call(runtime.WithTarget(kit.Bounded(t, kit.Soon), layout+hostile[0]), conn)
 		harmlessError(t, "a call to an instance", err)
@@ -137,7 +137,7 @@ func TestHostileTexts_AreShownHarmlessly(t *testing.T) {
 	}
 }
 
-// readConfigs puts a bad live config with hostile texts, then a good one, and checks the status and the page.
+// readConfigs puts a bad live config with a hostile text, then a good one, and checks what Status and the status page show.
 func (w *world) readConfigs(evil string) {
 	w.t.Helper()
 	w.putJSON(configKey, object{"loadBalancingConfig": []object{{evil: object{}}}, evil: evil})
@@ -151,13 +151,13 @@ func (w *world) readConfigs(evil string) {
 	w.readPage()
 }
 
-// readErrors checks the errors about names that callers may have read from etcd, and of calls to each instance.
+// readErrors passes hostile texts to the methods of the registry, calls each instance, and checks the errors.
 func (w *world) readErrors() {
 	w.t.Helper()
 	ctx := kit.Bounded(w.t, 4*kit.Soon)
 	for _, evil := range hostile {
 		if strings.HasPrefix(evil, "<script>") || len(evil) > 1000 {
-			continue // the error shows the printable name, and the caller's own text in full
+			continue // errors show printable texts, and texts of the caller in full
 		}
 		_, err := w.registry.Register(ctx, key, runtime.Endpoint{Instance: evil, Addr: "127.0.0.1:1"})
 		harmlessError(w.t, "Register", err)
@@ -185,7 +185,7 @@ func (w *world) readPage() {
 	w.t.Helper()
 	text := page(w.t, w.registry)
 	if !strings.Contains(text, "etcdctl del") {
-		w.t.Errorf("the page does not show the hostile texts: %.100s", text)
+		w.t.Errorf("the page %.100s does not contain the escaped text \"etcdctl del\"", text)
 	}
 	for line := range strings.SplitSeq(text, "\n") {
 		harmless(w.t, "the page", line, 1<<20)

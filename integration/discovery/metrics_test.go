@@ -24,7 +24,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// metered is the option that lets readers collect a registry's metrics.
+// metered returns the option by which a registry reports its metrics to readers.
 func metered(readers ...metric.Reader) runtime.Option {
 	var opts []metric.Option
 	for _, reader := range readers {
@@ -33,14 +33,14 @@ func metered(readers ...metric.Reader) runtime.Option {
 	return runtime.WithMeterProvider(metric.NewMeterProvider(opts...))
 }
 
-// collect returns the metrics that a reader collects from a registry.
+// collect returns the metrics that the registry of a reader reports.
 func collect(t *testing.T, reader *metric.ManualReader) (all []metricdata.Metrics) {
 	t.Helper()
 	var collected metricdata.ResourceMetrics
 	kit.Must(t, reader.Collect(kit.Bounded(t, kit.Soon), &collected))
 	for _, scope := range collected.ScopeMetrics {
 		if scope.Scope.Name != "github.com/etcdrpc/protoc-gen-go-etcd/runtime" || scope.Scope.Version == "" {
-			t.Errorf("the scope is %+v, want one with a version", scope.Scope)
+			t.Errorf("the scope is %+v, want package runtime and a version", scope.Scope)
 		}
 		all = append(all, scope.Metrics...)
 	}
@@ -74,7 +74,7 @@ func pointsOf(data metricdata.Aggregation) (kind string, all []point) {
 	return kind, all
 }
 
-// value sums a metric's points that have the attributes.
+// value returns the sum and the number of the metric's points that have all wanted attributes.
 func value(t *testing.T, reader *metric.ManualReader, name string, want ...attribute.KeyValue) (sum float64, points int) {
 	t.Helper()
 	for _, m := range collect(t, reader) {
@@ -93,7 +93,7 @@ func value(t *testing.T, reader *metric.ManualReader, name string, want ...attri
 	return sum, points
 }
 
-// pinned lists all metrics. Dashboards and alerts of users depend on these names.
+// pinned describes all metrics: name, kind, unit and the values of each attribute. Users' dashboards depend on them.
 var pinned = []string{
 	"etcdrpc.discovery.away updowncounter {connection} etcdrpc.key=prod/acme/user",
 	"etcdrpc.discovery.malformed_values counter {value} etcdrpc.range=candidates|endpoints|service_config",
@@ -105,15 +105,15 @@ var pinned = []string{
 	"etcdrpc.registration.restorations counter {restoration}",
 }
 
-// Every metric has its pinned name, kind, unit and attributes, and the docs, the dashboard and the alerts use these metrics.
-// The label of a key includes the namespace.
+// The metrics have the names, kinds, units and attributes in pinned. The docs name all of them; the dashboard and the alerts use no others.
+// The attribute etcdrpc.key includes the namespace.
 func TestMetrics(t *testing.T) {
 	reader, gatherer := metric.NewManualReader(), prometheus.NewRegistry()
 	exporter, err := otelprom.New(otelprom.WithRegisterer(gatherer))
 	kit.Must(t, err)
 	w := newWorld(t, nil, metered(reader, exporter), runtime.WithNamespace("prod/"))
 	if got := described(t, reader); len(got) != 4 {
-		t.Errorf("before anything is used %d counters are reported, want 4:\n%s", len(got), strings.Join(got, "\n"))
+		t.Errorf("before the first use of the registry: %d metrics, want 4 counters:\n%s", len(got), strings.Join(got, "\n"))
 	}
 	is := func(name string, want float64, attrs ...attribute.KeyValue) {
 		t.Helper()
@@ -140,10 +140,10 @@ func TestMetrics(t *testing.T) {
 	is("etcdrpc.discovery.status", 1, key, attribute.String("etcdrpc.discovery.state", "following"))
 	is("etcdrpc.discovery.status", 0, key, attribute.String("etcdrpc.discovery.state", "stale"))
 	if age, points := value(t, reader, "etcdrpc.endpoint.age", key); points != 1 || age < 0 || age > kit.Soon.Seconds() {
-		t.Errorf("endpoint.age: %v s in %d points, want 0 to %v in 1", age, points, kit.Soon)
+		t.Errorf("endpoint.age: the sum of %[2]d points is %[1]v s, want 1 point of 0 to %[3]v", age, points, kit.Soon)
 	}
 	if got := described(t, reader); !slices.Equal(got, pinned) {
-		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(pinned, "\n"))
+		t.Errorf("got the metrics\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(pinned, "\n"))
 	}
 	checkPages(t, gatherer)
 	w.put("prod/acme/user/bad", "{")
@@ -151,7 +151,7 @@ func TestMetrics(t *testing.T) {
 
 	leased := greeterAt("acme/user")
 	leased.Layout = runtime.LeaseSuffix
-	dial(t, w.registry, leased).Connect() // the key counts once, although it is read in two layouts
+	dial(t, w.registry, leased).Connect() // reads the same key in another layout; the metrics count it once
 	kit.Eventually(t, kit.Soon, "the key is known in two layouts", func() bool {
 		keys := w.registry.Status().Keys
 		return len(keys) == 2 && keys[0].Known && keys[1].Known
@@ -170,7 +170,7 @@ func TestMetrics(t *testing.T) {
 	})
 	kit.Must(t, w.registry.Close(kit.Bounded(t, kit.Soon)))
 	if n, points := value(t, reader, "etcdrpc.endpoint.count"); points > 0 {
-		t.Errorf("a closed registry reports %v endpoints, want no data point", n)
+		t.Errorf("a closed registry reports %d points with %v endpoints, want no point", points, n)
 	}
 	is("etcdrpc.registration.count", 0)
 }
@@ -200,7 +200,7 @@ func described(t *testing.T, reader *metric.ManualReader) (all []string) {
 	return all
 }
 
-// docs are the files that name metrics.
+// docs is the path of the page that names the metrics, and of the folder with the dashboard and the alerts.
 const docs = "../../docs/observability"
 
 var (
@@ -208,7 +208,7 @@ var (
 	variable    = regexp.MustCompile(`\$\w+`)
 )
 
-// expressions returns all values of a document under the names expr and definition.
+// expressions returns the PromQL expressions of a document: the texts under the names expr and definition.
 func expressions(node any) (all []string) {
 	switch node := node.(type) {
 	case map[string]any:
@@ -227,12 +227,12 @@ func expressions(node any) (all []string) {
 	return all
 }
 
-// checkPages compares the metrics that the docs, the dashboard and the alerts name with the exposed ones.
+// checkPages checks that the page names all metrics, and that the dashboard and the alerts name all exposed metrics and no others.
 func checkPages(t *testing.T, from prometheus.Gatherer) {
 	t.Helper()
 	families, err := from.Gather()
 	kit.Must(t, err)
-	exposed := make(map[string]map[string][]string) // metric to label to values
+	exposed := make(map[string]map[string][]string) // values by label by metric
 	for _, family := range families {
 		values := map[string][]string{model.MetricNameLabel: {family.GetName()}, "job": nil, "instance": nil}
 		for _, m := range family.GetMetric() {
@@ -281,14 +281,14 @@ func checkPages(t *testing.T, from prometheus.Gatherer) {
 	}
 }
 
-// checkMatcher fails the test if the metric lacks the label, or the label never has the value. Variables match any value.
+// checkMatcher fails the test unless the metric has the label of m, with each value of m. The value 5m stands for any value.
 func checkMatcher(t *testing.T, expr string, m *labels.Matcher, has map[string][]string) {
 	t.Helper()
 	values, ok := has[m.Name]
 	for value := range strings.SplitSeq(m.Value, "|") {
 		one := labels.MustNewMatcher(m.Type, m.Name, value)
 		if !ok || value != "5m" && !slices.ContainsFunc(values, one.Matches) {
-			t.Errorf("%s: no metric with the label %s=%q: its values are %q", expr, m.Name, value, values)
+			t.Errorf("%s: the label %s has the values %q, want %q among them", expr, m.Name, values, value)
 		}
 	}
 }

@@ -33,7 +33,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// If etcd is down when a registry is made, calls end at their deadline with the cause, and succeed once etcd is back (R1).
+// If etcd is down when a registry is made, calls end at their deadline with an error that names etcd. Later calls succeed (R1).
 func TestEtcdDown_WhenBuilt(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
@@ -43,17 +43,17 @@ func TestEtcdDown_WhenBuilt(t *testing.T) {
 	conn := w.conn()
 	_, err := call(kit.Bounded(t, time.Second), conn)
 	if status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), "etcd") || !strings.Contains(err.Error(), key) {
-		t.Errorf("call: %v, want DeadlineExceeded, naming etcd and %q", err, key)
+		t.Errorf("call: %v, want DeadlineExceeded with \"etcd\" and %q", err, key)
 	}
 	all, err := w.instances().All(kit.Bounded(t, time.Second))
 	if status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), key) {
-		t.Errorf("All = %v, %v, want DeadlineExceeded, naming %q", all, err, key)
+		t.Errorf("All: instances %v, error %v, want DeadlineExceeded with %q", all, err, key)
 	}
 	w.etcd.Restore()
 	reached(t, conn, kit.Soon, "a")
 }
 
-// A connection can leave idle mode while etcd is down (R2).
+// While etcd is down, calls on an idle connection succeed (R2).
 func TestEtcdDown_IdleConnectionsWake(t *testing.T) {
 	w := newWorld(t, nil)
 	w.register(w.serve("a"))
@@ -64,7 +64,7 @@ func TestEtcdDown_IdleConnectionsWake(t *testing.T) {
 	reached(t, conn, kit.Soon, "a")
 }
 
-// A process that starts without etcd uses its snapshot (R7), and waits for etcd if the snapshot is corrupt.
+// A process that starts while etcd is down uses its snapshot (R7). If the snapshot is corrupt, its calls wait for etcd.
 func TestEtcdDown_SnapshotServes(t *testing.T) {
 	leak.Parallel(t)
 	dir := t.TempDir()
@@ -77,28 +77,28 @@ func TestEtcdDown_SnapshotServes(t *testing.T) {
 	w.registry = w.newRegistry(w.etcd.Client(t), runtime.WithSnapshotDir(dir))
 	reached(t, w.conn(), kit.Soon, "a")
 	if seen, err := round(w.conn(), 10); !slices.Equal(seen, []string{"a"}) {
-		t.Errorf("calls go to %v, %v; want only the instance that is not drained", seen, err)
+		t.Errorf("calls reach %v, error %v, want only a, as the other is drained", seen, err)
 	}
 	if w.logs.Count("age=") != 1 {
-		t.Error("no single log line has the age of the snapshot")
+		t.Errorf("%d log lines have the age of the snapshot, want 1", w.logs.Count("age="))
 	}
 
 	files, err := filepath.Glob(dir + "/*.json")
 	if err != nil || len(files) != 1 {
-		t.Fatalf("on disk: %v, %v, want one file", files, err)
+		t.Fatalf("files of snapshots: %v, error %v, want one file", files, err)
 	}
 	kit.Must(t, os.WriteFile(files[0], []byte("{"), 0o600))
 	w.registry = w.newRegistry(w.etcd.Client(t), runtime.WithSnapshotDir(dir))
 	if _, err := call(kit.Bounded(t, 300*time.Millisecond), w.conn()); status.Code(err) != codes.DeadlineExceeded {
-		t.Errorf("with a corrupt file: %v, want to wait for etcd", err)
+		t.Errorf("a call with a corrupt snapshot: %v, want DeadlineExceeded", err)
 	}
 	kit.Eventually(t, kit.Soon, "the corrupt file is reported", func() bool { return w.logs.Count("cannot be used") == 1 })
 	w.etcd.Restore()
 	reached(t, w.conn(), kit.Soon, "a")
 }
 
-// Close returns within its context while etcd hangs, and leaves no goroutine (R3). Connections of the registry work
-// until its own entry is gone, since handlers that are still called may use them.
+// While etcd hangs, Close of a registry without entries returns, and leaves no goroutine (R3). If the registry has an entry, calls
+// on its connections succeed until the entry is deleted, since the handlers of that server may make them.
 func TestClose_WhileEtcdHangs(t *testing.T) {
 	w := newWorld(t, nil)
 	w.registerAll("a")
@@ -109,7 +109,7 @@ func TestClose_WhileEtcdHangs(t *testing.T) {
 	reached(t, conn, kit.Soon, "a")
 	w.etcd.Pause()
 	unknown := w.newRegistry(w.etcd.Client(t))
-	dial(t, unknown, greeterAt(key)).Connect() // its first list is then under way
+	dial(t, unknown, greeterAt(key)).Connect() // starts a list that etcd does not answer
 	kit.Must(t, unknown.Close(kit.Bounded(t, kit.Soon)))
 	closed := make(chan error, 1)
 	go func() { closed <- registry.Close(kit.Bounded(t, kit.Soon)) }()
@@ -133,14 +133,14 @@ func TestClose_WhileEtcdHangs(t *testing.T) {
 	}
 }
 
-// A call to a key without endpoints fails at once and names the key. A call that waits for ready is served by the next server (R4).
+// If a key has no endpoints, a call fails at once with an error that names the key. A call with WaitForReady waits for a server (R4).
 func TestNoEndpoint_IsNamed(t *testing.T) {
 	w := newWorld(t, nil, runtime.WithEmptyGrace(0))
 	conn := w.conn()
 	for _, when := range []string{"never any", "all gone"} {
 		_, err := call(kit.Bounded(t, kit.Soon), conn)
 		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) {
-			t.Errorf("%s: call: %v, want Unavailable, naming %q", when, err, key)
+			t.Errorf("endpoints: %s; call: %v, want Unavailable with %q", when, err, key)
 		}
 		waiting := make(chan error, 1)
 		go func() {
@@ -149,19 +149,19 @@ func TestNoEndpoint_IsNamed(t *testing.T) {
 		}()
 		s := w.register(w.serve("a"))
 		if err := <-waiting; err != nil {
-			t.Errorf("%s: a call that waits for ready: %v, want success", when, err)
+			t.Errorf("endpoints: %s; call with WaitForReady: %v, want success", when, err)
 		}
 		w.delete(key + "/a")
 		s.stop()
-		kit.Eventually(t, kit.Soon, "the error names the key of the empty set", func() bool {
+		kit.Eventually(t, kit.Soon, "a call without endpoints fails and names the key", func() bool {
 			_, err := call(kit.Bounded(t, kit.Soon), conn)
 			return strings.Contains(fmt.Sprint(err), key)
 		})
 	}
 }
 
-// After the leases of all instances were revoked, connections, watches and the status keep the
-// same endpoints for a while (R5, K1). Calls to each instance leave these endpoints out.
+// After the leases of all instances were revoked, connections, Watch and Status keep the endpoints for the
+// grace (R5, K1). Instances.All leaves them out.
 func TestHeld_EveryReaderSeesOneState(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
@@ -180,25 +180,25 @@ func TestHeld_EveryReaderSeesOneState(t *testing.T) {
 	_, err := w.etcd.Admin().Revoke(kit.Bounded(t, kit.Soon), lease)
 	kit.Must(t, err)
 	if got := ids(<-briefly); got != "" {
-		t.Errorf("the watch yields %q, want an empty set after the grace", got)
+		t.Errorf("Watch yields %q after a grace of 2 s, want an empty set", got)
 	}
 	// The default grace is 30 s.
 	kit.Eventually(t, kit.Soon, "both endpoints are held", func() bool { return w.status().Held == 2 })
 	if got := ids(w.status().Endpoints); got != "a b" {
-		t.Errorf("the status has %q, want both endpoints", got)
+		t.Errorf("the status has the endpoints %q, want \"a b\"", got)
 	}
 	if all, err := instances.All(kit.Bounded(t, kit.Soon)); err != nil || len(all) != 0 {
-		t.Errorf("the instances are %v, %v, want none while all are held", all, err)
+		t.Errorf("All: instances %v, error %v, want none while all are held", all, err)
 	}
 	reached(t, conn, kit.Soon, "a", "b")
 	select {
 	case set := <-sets:
-		t.Errorf("the watch yields %q within the grace, want no change", ids(set))
+		t.Errorf("Watch yields %q within a grace of 30 s, want nothing", ids(set))
 	default:
 	}
 }
 
-// An instance that marks its entry as leaving is dropped at once, and may return at another address (K3).
+// An instance that has marked its entry as leaving is not held, and may return at another address (K3).
 func TestOrderlyLeave_IsNotHeld(t *testing.T) {
 	w := newWorld(t, nil)
 	first := w.register(w.serve("a"))
@@ -206,9 +206,9 @@ func TestOrderlyLeave_IsNotHeld(t *testing.T) {
 	reached(t, conn, kit.Soon, "a")
 	w.tag(first, `{"grpc_leaving":"true"}`)
 	w.delete(key + "/a")
-	kit.Eventually(t, kit.Soon, "the deletion is followed", func() bool { return w.status().Known && len(w.status().Endpoints) == 0 })
+	kit.Eventually(t, kit.Soon, "the deletion of the entry is known", func() bool { return w.status().Known && len(w.status().Endpoints) == 0 })
 	if _, err := within(conn, kit.Soon); err != nil {
-		t.Errorf("a call on the connection that is left: %v, want success", err)
+		t.Errorf("a call while the instance still serves: %v, want success", err)
 	}
 	first.stop()
 	kit.Eventually(t, kit.Soon, "calls fail at once, naming the key", func() bool {
@@ -219,7 +219,7 @@ func TestOrderlyLeave_IsNotHeld(t *testing.T) {
 	reached(t, conn, kit.Soon, "a")
 }
 
-// Calls under way on a withdrawn endpoint finish (R13).
+// A call under way finishes after the entry of its server was deleted (R13).
 func TestWithdrawn_CallsUnderWayFinish(t *testing.T) {
 	w := newWorld(t, nil)
 	w.registerAll("a")
@@ -238,7 +238,7 @@ func TestWithdrawn_CallsUnderWayFinish(t *testing.T) {
 		ctx := metadata.AppendToOutgoingContext(runtime.WithTarget(kit.Bounded(t, kit.Soon), "b"), "hold", "1")
 		name, err := call(ctx, conn)
 		if name != "b" && err == nil {
-			err = fmt.Errorf("answered by %q", name)
+			err = fmt.Errorf("answered by %q, want \"b\"", name)
 		}
 		held <- err
 	}()
@@ -247,11 +247,11 @@ func TestWithdrawn_CallsUnderWayFinish(t *testing.T) {
 	reached(t, conn, kit.Soon, "a")
 	close(release)
 	if err := <-held; err != nil {
-		t.Errorf("the call under way: %v, want it to finish", err)
+		t.Errorf("the call under way: %v, want success", err)
 	}
 }
 
-// Calls ignore HTTPS_PROXY (R11). The test runs again in another process, as net/http reads the variable once.
+// Calls ignore HTTPS_PROXY (R11). The test runs itself in a process with that variable, which net/http reads only once.
 func TestProxy_IsNotUsed(t *testing.T) {
 	if os.Getenv("HTTPS_PROXY") == "" {
 		cmd := exec.CommandContext(kit.Bounded(t, kit.Soon), os.Args[0], "-test.run=^"+t.Name()+"$")
@@ -273,14 +273,14 @@ func TestProxy_IsNotUsed(t *testing.T) {
 	if addr := <-dialled; addr != "greeter.invalid:80" {
 		t.Errorf("dialled %q, want \"greeter.invalid:80\"", addr)
 	}
-	// Without the caller's dialer, the connection goes to the address and not to the proxy.
+	// Without a custom dialer the connection goes to greeter.invalid, too.
 	_, err := call(kit.Bounded(t, kit.Soon), w.conn())
 	if err == nil || strings.Contains(err.Error(), "127.0.0.1:1") || strings.Contains(err.Error(), "proxy") {
-		t.Errorf("call: %v, want that greeter.invalid cannot be reached directly", err)
+		t.Errorf("call: %v, want an error that does not name the proxy", err)
 	}
 }
 
-// certified returns the credentials of a server with a new certificate, and adds it to the callers' roots.
+// certified makes a certificate for name, adds it to the roots, and returns server credentials with it.
 func certified(t *testing.T, roots *x509.CertPool, name string) grpc.ServerOption {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -295,7 +295,7 @@ func certified(t *testing.T, roots *x509.CertPool, name string) grpc.ServerOptio
 	return grpc.Creds(credentials.NewServerTLSFromCert(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}))
 }
 
-// Entries of impostors get no call (R14): a server needs a certificate for the name of the service, and no
+// Servers without a certificate for the service's name get no calls, even if they have entries (R14). No
 // entry changes that name.
 func TestTLS_IgnoresEtcd(t *testing.T) {
 	w := newWorld(t, nil)
@@ -313,12 +313,12 @@ func TestTLS_IgnoresEtcd(t *testing.T) {
 	}
 	for range 200 {
 		if name, err := within(conn, kit.Soon); err != nil || name != "honest" {
-			t.Fatalf("a call with impostors in etcd: answered by %q, %v, want \"honest\"", name, err)
+			t.Fatalf("a call with impostors in etcd: answered by %q, error %v, want \"honest\"", name, err)
 		}
 	}
 	w.delete(key + "/honest")
 	honest.stop()
-	kit.Eventually(t, kit.Soon, "calls fail with a failed handshake", func() bool {
+	kit.Eventually(t, kit.Soon, "calls fail with \"authentication handshake failed\"", func() bool {
 		_, err := within(conn, kit.Soon)
 		return err != nil && strings.Contains(err.Error(), "authentication handshake failed")
 	})
@@ -326,11 +326,11 @@ func TestTLS_IgnoresEtcd(t *testing.T) {
 		t.Errorf("%d calls reached an impostor, want none", n)
 	}
 	if _, err := w.registry.NewClient(greeterAt(key)); err == nil || !strings.Contains(err.Error(), "transport") {
-		t.Errorf("without credentials: %v, want gRPC's error", err)
+		t.Errorf("NewClient without credentials: %v, want an error with \"transport\"", err)
 	}
 }
 
-// bare returns a connection to a target with gRPC's own API.
+// bare returns a connection to a target, made by grpc.NewClient with the registry's resolver.
 func (w *world) bare(registry *runtime.Registry, target string) *grpc.ClientConn {
 	w.t.Helper()
 	conn, err := grpc.NewClient(target, kit.Insecure, grpc.WithResolvers(registry.Resolver()),
@@ -349,7 +349,7 @@ func TestBareResolver(t *testing.T) {
 	reached(t, w.bare(w.registry, "etcd:////services/greeter?layout=lease_suffix"), kit.Soon, "a", "b")
 }
 
-// The resolver rejects a target with more than a key and one layout (P11).
+// Calls to a target that is not a valid key, with at most one layout, fail with the reason (P11).
 func TestResolver_RefusesQuestionableTargets(t *testing.T) {
 	w := newWorld(t, nil)
 	for target, want := range map[string]string{
@@ -371,7 +371,7 @@ func TestResolver_RefusesQuestionableTargets(t *testing.T) {
 	}
 }
 
-// A resolver among the dial options does not replace the client's own resolver, which knows the authority.
+// A resolver in the dial options of NewClient does not replace NewClient's own resolver, which knows the service's authority.
 func TestResolverAmongTheOptions(t *testing.T) {
 	w := newWorld(t, nil)
 	s := w.register(w.serve("a"))
@@ -379,6 +379,6 @@ func TestResolverAmongTheOptions(t *testing.T) {
 	desc.Authority = "greeter.example"
 	reached(t, dial(t, w.registry, &desc, grpc.WithResolvers(w.registry.Resolver())), kit.Soon, "a")
 	if got := s.headers.Load().(metadata.MD).Get(":authority"); len(got) != 1 || got[0] != "greeter.example" {
-		t.Errorf("the server saw the authority %v, want greeter.example", got)
+		t.Errorf("the request had the authority %v, want greeter.example", got)
 	}
 }

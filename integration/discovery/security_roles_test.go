@@ -22,9 +22,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// The rights of each role of docs/security.md and of users without a role, and their effect on callers.
+// What each role of docs/security.md, and a user without a role, may do in etcd, and which calls this changes.
 
-// TestRolesAreEnough runs a server, a caller and an operator of a service, each with its role alone.
+// TestRolesAreEnough runs a server, a caller and an operator of a service. The etcd user of each has the role of that name alone.
 func TestRolesAreEnough(t *testing.T) {
 	w := newGuarded(t)
 	as := func(role string) *runtime.Registry { return w.newRegistry(w.as(role)) }
@@ -33,9 +33,9 @@ func TestRolesAreEnough(t *testing.T) {
 	conn := dial(t, callers, greeterAt(guardedKey))
 	reached(t, conn, kit.Soon, "server")
 	if set := <-w.watchAs(callers, guardedKey); ids(set) != "server" {
-		t.Errorf("the caller's Watch yields %v, want the server", set)
+		t.Errorf("Watch of the caller yields %v, want the endpoint \"server\"", set)
 	}
-	// Calls fail once the operator's config is in force.
+	// The operator's config has a timeout that no call can meet.
 	kit.Must(t, as("greeter-operator").SetServiceConfig(kit.Bounded(t, kit.Soon), guardedKey, `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`))
 	kit.Eventually(t, kit.Soon, "the live config is in force", func() bool {
 		_, err := within(conn, kit.Soon)
@@ -46,7 +46,7 @@ func TestRolesAreEnough(t *testing.T) {
 	}
 }
 
-// caller returns a connection to the greeter from a process with the callers' role.
+// caller returns a connection to the greeter. Its etcd client has the callers' role.
 func (w guarded) caller() *grpc.ClientConn {
 	w.t.Helper()
 	return dial(w.t, w.newRegistry(w.as("greeter-caller")), greeterAt(guardedKey))
@@ -60,8 +60,8 @@ func TestKeyWriterRights(t *testing.T) {
 		"_grpc_config/acme/other", "prod/"+guardedKey+"/x")...)
 	w.denied(listing(writer, "acme/", "acme0"), listing(writer, guardedKey, guardedKey+"0"), listing(writer, "\x00", "\x00"))
 
-	// A writer of one service cannot end the leases of others, nor a lease that a process shares among
-	// several services.
+	// A writer of one service cannot end a lease that holds a key of another service, even if the lease also
+	// holds keys of its own service.
 	others, shared := w.grant(), w.grant()
 	w.put("acme/other/x", "10.0.0.1:80", clientv3.WithLease(others))
 	w.put("acme/other/y", "10.0.0.1:80", clientv3.WithLease(shared))
@@ -72,13 +72,13 @@ func TestKeyWriterRights(t *testing.T) {
 	}
 	w.denied(listingLeases(writer))
 
-	// A writer can keep the entry of a dead server.
+	// A writer can put the entry of a dead server again, without a lease.
 	own := w.grant()
 	w.put(guardedKey+"/dead", "10.0.0.1:80", clientv3.WithLease(own))
 	w.allowed(asking(writer, own, clientv3.WithAttachedKeys()), hanging(writer, guardedKey+"/other", own), putting(writer, guardedKey+"/dead"))
 	w.allowed(ending(writer, own)...)
 	if w.get(guardedKey+"/dead") == nil {
-		t.Error("the entry was deleted with its former lease, want it kept")
+		t.Error("the entry was deleted when its former lease was revoked, want it in etcd")
 	}
 }
 
@@ -120,11 +120,11 @@ func TestAnyUserRights(t *testing.T) {
 	for range 100 {
 		w.allowed(granting(user))
 	}
-	kit.Must(t, grantAs(kit.Bounded(t, kit.Soon), user, 2345)) // the user chooses the id
+	kit.Must(t, grantAs(kit.Bounded(t, kit.Soon), user, 2345)) // grants a lease whose id the user chose
 	empty := w.grant()
 	w.allowed(asking(user, empty, clientv3.WithAttachedKeys()))
 	w.allowed(ending(user, empty)...)
-	w.allowed(asking(user, lease), // a user who knows the id
+	w.allowed(asking(user, lease), // allowed to all who know the lease id
 		seeingMembers(user),
 		attempt{"see etcd's state", func(ctx context.Context) error { _, err := user.Status(ctx, user.Endpoints()[0]); return err }},
 		attempt{"see the alarms", func(ctx context.Context) error { _, err := user.AlarmList(ctx); return err }})
@@ -147,8 +147,8 @@ func TestNoUser_IsDenied(t *testing.T) {
 		[]attempt{granting(nobody), asking(nobody, lease), listingLeases(nobody), seeingMembers(nobody)})...)
 }
 
-// The range of the lease suffix layout includes keys that continue the service's key with a digit. No
-// range can exclude all of them: a lease id may begin with any digit.
+// In the lease suffix layout, a role for acme/legacy also allows keys of acme/legacy2: a lease id, which follows
+// the service's key, may begin with any digit.
 func TestLeaseSuffix_RangeCoversNeighboursWithADigit(t *testing.T) {
 	w := newGuarded(t)
 	server := w.as("legacy-server")
@@ -156,8 +156,8 @@ func TestLeaseSuffix_RangeCoversNeighboursWithADigit(t *testing.T) {
 	w.denied(touching(server, legacy, legacy+"-admin/x", legacy+"x/y", legacy+".v2/x", legacy+"_2/x", "_grpc_config/"+legacy, guardedKey+"/x")...)
 	w.denied(listing(server, legacy, legacy+":"), listing(server, "acme/", "acme0"))
 
-	// The servers' role can exclude such a neighbour, whose entries have a slash where a lease id has a
-	// digit or ends.
+	// A role can allow the lease ids that begin with 2 and exclude acme/legacy2, whose keys have a slash
+	// after the 2.
 	server = w.as("legacy-server-beside-2")
 	w.denied(touching(server, legacy+"2/10.0.0.1:80", legacy+"2/")...)
 	for _, id := range []string{"1", "2", "20", "2000000000000000000", "29", "3", "9223372036854775807"} {
@@ -165,8 +165,8 @@ func TestLeaseSuffix_RangeCoversNeighboursWithADigit(t *testing.T) {
 	}
 }
 
-// In the lease suffix layout, a neighbour's writer may choose a lease id that makes its key an entry of
-// this service. Neither ranges nor readers can tell.
+// In the lease suffix layout, a writer of acme/legacy2 can put acme/legacy2345 on the lease 2345, which is a valid entry
+// of acme/legacy. Neither the roles nor readers can prevent that.
 func TestLeaseSuffix_ANeighbourForgesEntries(t *testing.T) {
 	w := newGuarded(t)
 	sets := w.watchAs(w.newRegistry(w.as("legacy-caller")), legacy, runtime.LeaseSuffix)
@@ -187,7 +187,7 @@ func TestLeaseSuffix_ANeighbourForgesEntries(t *testing.T) {
 	comes("10.6.6.6:80")
 }
 
-// bait listens for connections that must not happen.
+// bait listens on a host, and counts the connections to its address.
 func (w guarded) bait(host string) (addr string, dialed *atomic.Int64) {
 	w.t.Helper()
 	lis, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
@@ -209,7 +209,7 @@ func (w guarded) bait(host string) (addr string, dialed *atomic.Int64) {
 	return lis.Addr().String(), dialed
 }
 
-// A writer of entries can redirect the calls of callers without TLS.
+// A writer of entries can redirect calls, if callers do not use TLS.
 func TestKeyWriterDirectsCalls(t *testing.T) {
 	w := newGuarded(t)
 	a, b := w.serve("a").addr, w.serve("b").addr
@@ -221,7 +221,7 @@ func TestKeyWriterDirectsCalls(t *testing.T) {
 	w.enter("a", a)
 	w.enter("b", b)
 	reached(t, conn, kit.Soon, "a", "b")
-	// The metadata of an entry say whether it leaves, and its methods, weight, zone and version.
+	// An entry gets no calls if its metadata mark it as leaving, or name other methods.
 	for _, tt := range []struct{ out, in string }{
 		{`{"grpc_leaving":"true"}`, `{}`},
 		{`{"grpc_methods":"basic.Greeter/Other"}`, `{"grpc_methods":"basic.Greeter/Other,SayHello"}`},
@@ -235,18 +235,18 @@ func TestKeyWriterDirectsCalls(t *testing.T) {
 	}
 	addr, dialed := w.bait("127.0.0.1")
 	w.enter("a", addr)
-	kit.Eventually(t, kit.Soon, "the caller connects to a server of another kind", func() bool {
+	kit.Eventually(t, kit.Soon, "the caller connects to a server that is no greeter", func() bool {
 		_, _ = within(conn, time.Second)
 		return dialed.Load() > 0
 	})
 }
 
-// A writer of live configs can make callers repeat failed calls, fail at once or wait.
+// A writer of live configs can make calls be repeated, or wait until their deadline.
 func TestConfigWriterChangesCalls(t *testing.T) {
 	w := newGuarded(t)
 	live := func(config string) {
 		t.Helper()
-		// The write bypasses the checks of SetServiceConfig, which run in the caller.
+		// SetServiceConfig checks configs; a Put with the same etcd user does not.
 		_, err := w.as("greeter-operator").Put(kit.Bounded(t, kit.Soon), guardedConfig, config)
 		kit.Must(t, err)
 	}
@@ -275,7 +275,7 @@ func TestConfigWriterChangesCalls(t *testing.T) {
 	})
 }
 
-// A live config can fail all calls: it health-checks a service that no server has.
+// A live config can make all calls fail, by a health check of a service that no server knows.
 func TestConfigWriterChecksHealth(t *testing.T) {
 	w := newGuarded(t)
 	w.announced(w.newRegistry(w.as("greeter-server")), greeterAt(guardedKey))
@@ -289,7 +289,7 @@ func TestConfigWriterChecksHealth(t *testing.T) {
 	})
 }
 
-// Entries with addresses that are not allowed, in each layout and spelling, are skipped, counted and logged.
+// With WithAllowedAddresses, an entry with any other address, in every layout and spelling, is skipped and counted.
 func TestAllowedAddresses(t *testing.T) {
 	w := newGuarded(t)
 	// 127.0.0.1 stands for the allowed network, 127.0.0.9 for a forbidden one.
@@ -306,15 +306,15 @@ func TestAllowedAddresses(t *testing.T) {
 	}
 	reader := metric.NewManualReader()
 	registry := w.newRegistry(w.as("greeter-caller"), metered(reader),
-		runtime.WithAllowedAddresses(netip.MustParsePrefix("10.0.0.0/8")), runtime.WithAllowedAddresses(netip.MustParsePrefix("127.0.0.1/32"))) // either prefix
+		runtime.WithAllowedAddresses(netip.MustParsePrefix("10.0.0.0/8")), runtime.WithAllowedAddresses(netip.MustParsePrefix("127.0.0.1/32"))) // each option adds a prefix
 	if set := <-w.watchAs(registry, guardedKey); ids(set) != "honest" {
-		t.Errorf("Watch yields %v, want the honest one alone", set)
+		t.Errorf("Watch yields %v, want the endpoint \"honest\" alone", set)
 	}
 	client := dial(t, registry, greeterAt(guardedKey))
 	reached(t, client, kit.Soon, "honest")
 	reached(t, w.bare(registry, "etcd:///"+guardedKey), kit.Soon, "honest")
 	if _, err := call(runtime.WithTarget(kit.Bounded(t, kit.Soon), "evil-0"), client); err == nil {
-		t.Error("a call to evil-0 succeeded, want an error: its address is not allowed")
+		t.Error("a call to evil-0, whose address is not allowed, succeeded, want an error")
 	}
 	if n := dialed.Load(); n > 0 {
 		t.Errorf("%d connections to an address that is not allowed, want none", n)
@@ -322,12 +322,12 @@ func TestAllowedAddresses(t *testing.T) {
 	if got, _ := value(t, reader, "etcdrpc.discovery.malformed_values"); int(got) != len(outside) {
 		t.Errorf("%v skipped entries, want %d", got, len(outside))
 	}
-	// Some skipped entries are logged, with their key and the reason.
+	// The log has the keys of the first two entries, and why they were skipped.
 	for entry, why := range []string{"none of the allowed prefixes", "a name may resolve to any address"} {
 		if !slices.ContainsFunc(w.logs.Lines(), func(line string) bool {
 			return strings.Contains(line, fmt.Sprintf("%s/evil-%d ", guardedKey, entry)) && strings.Contains(line, why)
 		}) {
-			t.Errorf("no log line for entry %d with %q: %s", entry, why, w.logs.Lines())
+			t.Errorf("got the log lines %s, want one for evil-%d with %q", w.logs.Lines(), entry, why)
 		}
 	}
 }

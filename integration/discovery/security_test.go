@@ -18,17 +18,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 )
 
-// The services of docs/security.md.
+// The keys of the services in docs/security.md.
 const (
 	guardedKey    = "acme/greeter"
 	guardedConfig = "_grpc_config/" + guardedKey
-	legacy        = "acme/legacy" // in LEASE_SUFFIX
+	legacy        = "acme/legacy" // in the layout LEASE_SUFFIX
 )
 
-// guarded is an etcd with authentication on and the roles of docs/security.md.
+// guarded is a world whose etcd has authentication on, and the roles and users of docs/security.md.
 type guarded struct{ *world }
 
-// newGuarded starts an etcd for a test, which it makes parallel.
+// newGuarded starts an etcd and makes its roles and users. It makes the test parallel.
 func newGuarded(t *testing.T) guarded {
 	t.Helper()
 	leak.Parallel(t)
@@ -36,7 +36,7 @@ func newGuarded(t *testing.T) guarded {
 	page, err := os.ReadFile("../../docs/security.md")
 	kit.Must(t, err)
 	for _, line := range regexp.MustCompile(`(?m)^etcdctl ((?:role|user) .+)$`).FindAllStringSubmatch(string(page), -1) {
-		if !strings.Contains(line[1], " root") { // etcdtest makes root
+		if !strings.Contains(line[1], " root") { // etcdtest has made the user root
 			w.etcdctl(line[1])
 		}
 	}
@@ -48,7 +48,7 @@ var kinds = map[string]clientv3.PermissionType{
 	"readwrite": clientv3.PermissionType(clientv3.PermReadWrite),
 }
 
-// etcdctl runs a command that makes a role or a user.
+// etcdctl does what etcdctl does for one of four commands about roles and users.
 func (w guarded) etcdctl(command string) {
 	w.t.Helper()
 	ctx, admin := kit.Bounded(w.t, kit.Soon), w.etcd.Admin()
@@ -76,7 +76,7 @@ func (w guarded) etcdctl(command string) {
 	kit.Must(w.t, err)
 }
 
-// as returns an etcd client of a user with the given roles and no others.
+// as returns an etcd client of a user that has exactly these roles.
 func (w guarded) as(roles ...string) *clientv3.Client {
 	w.t.Helper()
 	ctx, admin, name := kit.Bounded(w.t, kit.Soon), w.etcd.Admin(), cmp.Or(strings.Join(roles, "+"), "without-a-role")
@@ -91,14 +91,14 @@ func (w guarded) as(roles ...string) *clientv3.Client {
 	return w.etcd.Client(w.t, etcdtest.As(name, "secret"))
 }
 
-// enter puts an entry under the greeter's key with the servers' role.
+// enter puts an entry of the greeter, as a user with the servers' role.
 func (w guarded) enter(name, value string) {
 	w.t.Helper()
 	_, err := w.as("greeter-server").Put(kit.Bounded(w.t, kit.Soon), guardedKey+"/"+name, value)
 	kit.Must(w.t, err)
 }
 
-// attempt is one request of a user.
+// attempt is a request of a user to etcd, and its name in messages.
 type attempt struct {
 	what string
 	do   func(context.Context) error
@@ -109,12 +109,12 @@ func (w guarded) allowed(all ...attempt) {
 	w.t.Helper()
 	for _, a := range all {
 		if err := a.do(kit.Bounded(w.t, kit.Soon)); err != nil {
-			w.t.Errorf("%s: %v, want that etcd allows it", a.what, err)
+			w.t.Errorf("%s: %v, want success", a.what, err)
 		}
 	}
 }
 
-// denied fails the test for each attempt that etcd does not reject for lack of a permission.
+// denied fails the test for each attempt whose error is not "permission denied".
 func (w guarded) denied(all ...attempt) {
 	w.t.Helper()
 	w.refused("permission denied", all...)
@@ -161,7 +161,7 @@ func deleting(c *clientv3.Client, etcdKey string) attempt {
 	return attempt{"delete " + etcdKey, func(ctx context.Context) error { _, err := c.Delete(ctx, etcdKey); return err }}
 }
 
-// touching returns every way to read or write keys.
+// touching returns attempts to get, watch, put, delete and compare each key.
 func touching(c *clientv3.Client, etcdKeys ...string) (all []attempt) {
 	for _, k := range etcdKeys {
 		all = append(all, getting(c, k), watching(c, k), putting(c, k), deleting(c, k), attempt{"compare " + k, func(ctx context.Context) error {
@@ -178,7 +178,7 @@ func hanging(c *clientv3.Client, etcdKey string, lease clientv3.LeaseID) attempt
 	return a
 }
 
-// ending returns every way to change a lease.
+// ending returns attempts to renew and to revoke a lease.
 func ending(c *clientv3.Client, lease clientv3.LeaseID) []attempt {
 	return []attempt{
 		{"renew a lease", func(ctx context.Context) error { _, err := c.KeepAliveOnce(ctx, lease); return err }},
@@ -190,7 +190,7 @@ func asking(c *clientv3.Client, lease clientv3.LeaseID, opts ...clientv3.LeaseOp
 	return attempt{"ask for the time left on a lease", func(ctx context.Context) error {
 		left, err := c.TimeToLive(ctx, lease, opts...)
 		if err == nil && left.TTL <= 0 {
-			err = fmt.Errorf("etcd says %d s", left.TTL)
+			err = fmt.Errorf("the lease has %d s left, want more than 0", left.TTL)
 		}
 		return err
 	}}
@@ -200,7 +200,7 @@ func granting(c *clientv3.Client) attempt {
 	return attempt{"grant a lease", func(ctx context.Context) error { _, err := c.Grant(ctx, 60); return err }}
 }
 
-// grantAs grants a lease with an id of the user's choice.
+// grantAs grants a lease with the given id. Grant of the etcd client lets etcd choose the id.
 func grantAs(ctx context.Context, c *clientv3.Client, id int64) error {
 	_, err := pb.NewLeaseClient(c.ActiveConnection()).LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: 60})
 	return err
@@ -214,7 +214,7 @@ func seeingMembers(c *clientv3.Client) attempt {
 	return attempt{"see the members", func(ctx context.Context) error { _, err := c.MemberList(ctx); return err }}
 }
 
-// running returns the requests that require root.
+// running returns attempts of requests that only root may make.
 func running(c *clientv3.Client) []attempt {
 	return []attempt{
 		{"compact", func(ctx context.Context) error { _, err := c.Compact(ctx, 1); return err }},

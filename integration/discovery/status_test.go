@@ -23,13 +23,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// page returns the status page.
+// page returns the text of the status page.
 func page(t *testing.T, registry *runtime.Registry) string {
 	t.Helper()
 	w := httptest.NewRecorder()
 	statuspage.Handler(registry).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 	if w.Code != http.StatusOK {
-		t.Errorf("the page: status %d, want 200", w.Code)
+		t.Errorf("HTTP status of the page: %d, want 200", w.Code)
 	}
 	return w.Body.String()
 }
@@ -47,15 +47,15 @@ func TestStatus_ShowsDrainedHeldLeaving(t *testing.T) {
 		t.Helper()
 		kit.Eventually(t, kit.Soon, what, func() bool { return ok(w.status()) })
 	}
-	is("two of three are drained", func(k runtime.KeyStatus) bool {
+	is("two of three endpoints are drained", func(k runtime.KeyStatus) bool {
 		return len(k.Endpoints) == 3 && slices.Equal(k.DrainedAddrs, []string{"10.0.0.1:98", "10.0.0.1:99"})
 	})
-	is("one is leaving", func(k runtime.KeyStatus) bool { return len(k.Leaving) == 1 && k.Leaving[0].Instance == "d" })
+	is("the endpoint d is leaving", func(k runtime.KeyStatus) bool { return len(k.Leaving) == 1 && k.Leaving[0].Instance == "d" })
 	w.delete(key+"/", clientv3.WithPrefix())
-	is("those that vanish are held", func(k runtime.KeyStatus) bool {
+	is("three endpoints that vanished are held", func(k runtime.KeyStatus) bool {
 		return k.Held == 3 && slices.Equal(k.HeldAddrs, []string{"10.0.0.1:97", "10.0.0.1:98", "10.0.0.1:99"})
 	})
-	is("it has left", func(k runtime.KeyStatus) bool { return len(k.Leaving) == 0 })
+	is("no endpoint is leaving", func(k runtime.KeyStatus) bool { return len(k.Leaving) == 0 })
 	if s := w.registry.Status(); s.Etcd.Err != nil || !slices.Equal(s.Etcd.Endpoints, w.etcd.Endpoints()) {
 		t.Errorf("status of etcd: %+v, want no error and the endpoints %v", s.Etcd, w.etcd.Endpoints())
 	}
@@ -66,8 +66,8 @@ func TestStatus_ShowsDrainedHeldLeaving(t *testing.T) {
 	})
 }
 
-// announced serves the greeter as "server" until the test ends, waits until it is registered, and
-// returns its address.
+// announced starts a greeter with the instance id "server", which serves until the test ends. It returns the
+// server's address once the server is registered.
 func (w *world) announced(r *runtime.Registry, desc *runtime.ServiceDesc) string {
 	w.t.Helper()
 	lis := kit.Listen(w.t)
@@ -89,7 +89,7 @@ func (w *world) announced(r *runtime.Registry, desc *runtime.ServiceDesc) string
 	return lis.Addr().String()
 }
 
-// TestServersAnswerHealth asks the health service of a server for each service, and whether the server is in etcd.
+// TestServersAnswerHealth asks a server's health service for the status of services, and for that of its registration.
 func TestServersAnswerHealth(t *testing.T) {
 	w := newWorld(t, nil)
 	addr := w.announced(w.registry, greeterAt(key))
@@ -101,7 +101,7 @@ func TestServersAnswerHealth(t *testing.T) {
 	for service, want := range map[string]codes.Code{"": codes.OK, "basic.Greeter": codes.OK, "nobody": codes.NotFound} {
 		got, err := check(service)
 		if status.Code(err) != want || err == nil && got != healthpb.HealthCheckResponse_SERVING {
-			t.Errorf("health of %q: %v, %v, want code %v", service, got, err, want)
+			t.Errorf("health of %q: status %v, error %v, want code %v", service, got, err, want)
 		}
 	}
 	registered := func(want healthpb.HealthCheckResponse_ServingStatus) {
@@ -112,13 +112,13 @@ func TestServersAnswerHealth(t *testing.T) {
 		})
 	}
 	registered(healthpb.HealthCheckResponse_SERVING)
-	w.put(key+"/server", fmt.Sprintf(`{"Addr":%q,"Metadata":{"mine":"no"}}`, addr)) // a conflict
+	w.put(key+"/server", fmt.Sprintf(`{"Addr":%q,"Metadata":{"mine":"no"}}`, addr)) // another process takes the entry
 	registered(healthpb.HealthCheckResponse_NOT_SERVING)
 	w.delete(key + "/server")
 	registered(healthpb.HealthCheckResponse_SERVING)
 }
 
-// TestAnnounceTimeout requires Serve to fail when etcd does not accept the registration in time.
+// TestAnnounceTimeout checks that Serve fails if etcd cannot be reached within the announce timeout.
 func TestAnnounceTimeout(t *testing.T) {
 	w := newWorld(t, nil)
 	w.etcd.Cut()

@@ -20,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// Routing: affinity, selectors, calls that name their instance, and policy changes, which leave connections alone.
+// Routing: affinity, selectors, targets, changes of the policy, and fallback.
 
 const ring = `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`
 
@@ -31,16 +31,16 @@ func TestAffinityTravelsAsAHash(t *testing.T) {
 	desc.ServiceConfig = ring
 	conn := dial(t, w.registry, desc)
 	ctx := metadata.AppendToOutgoingContext(kit.Bounded(t, kit.Soon), "mine", "kept")
-	for _, name := range []string{"alice@example.com", "bob", ""} { // each replaces the previous one; "" removes it
+	for _, name := range []string{"alice@example.com", "bob", ""} { // WithAffinity replaces the affinity; "" removes it
 		ctx = runtime.WithAffinity(ctx, name)
 		if got, ok := runtime.Affinity(ctx); got != name || ok != (name != "") {
-			t.Errorf("Affinity = %q, %v, want %q", got, ok, name)
+			t.Errorf("Affinity = %q, %v, want %q, %v", got, ok, name, name != "")
 		}
 		_, err := call(ctx, conn)
 		kit.Must(t, err)
 		md := s.headers.Load().(metadata.MD)
 		if hashes := md.Get("etcd-affinity"); strings.Contains(fmt.Sprint(md), "alice") || (len(hashes) == 1) != (name != "") || len(md.Get("mine")) != 1 {
-			t.Errorf("with the affinity %q the server saw %v, want its hash and \"mine\"", name, md)
+			t.Errorf("affinity %q: the request had %v, want \"mine\", and a hash unless the affinity is empty", name, md)
 		}
 	}
 }
@@ -55,14 +55,14 @@ func TestSelector(t *testing.T) {
 	reached(t, conn, kit.Soon, "b", "c")
 	none := runtime.WithSelector(func(runtime.Endpoint) bool { return false })
 	if _, err := within(w.conn(none), kit.Soon); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), "selected") {
-		t.Errorf("a selector that selects nothing: %v, want Unavailable, naming %q", err, key)
+		t.Errorf("a call with a selector that selects nothing: %v, want Unavailable with %q and \"selected\"", err, key)
 	}
 	if names, err := ask(kit.Bounded(t, kit.Soon), w.instances(none)); status.Code(err) != codes.Unavailable {
-		t.Errorf("calls to each of no instances: %q, %v, want Unavailable", names, err)
+		t.Errorf("Each with a selector that selects nothing: %q, error %v, want Unavailable", names, err)
 	}
 }
 
-// A call reaches the instance that it names, or fails. gRPC's own default service config has no effect (P5).
+// A call with WithTarget reaches that instance or fails. grpc.WithDefaultServiceConfig has no effect (P5).
 func TestTarget(t *testing.T) {
 	w := newWorld(t, nil, runtime.WithEmptyGrace(0))
 	w.registerAll("a", "b")
@@ -74,20 +74,20 @@ func TestTarget(t *testing.T) {
 	for _, name := range []string{"a", "b", "a"} {
 		for range 10 {
 			if got, err := to(name); got != name || err != nil {
-				t.Fatalf("a call to %s: answered by %q, %v", name, got, err)
+				t.Fatalf("a call to %s: answered by %q, error %v", name, got, err)
 			}
 		}
 	}
 	w.delete(key + "/a")
-	kit.Eventually(t, kit.Soon, "the instance is gone", func() bool {
+	kit.Eventually(t, kit.Soon, "calls to the deleted instance fail", func() bool {
 		name, err := to("a", grpc.WaitForReady(true))
 		if err == nil && name != "a" {
-			t.Fatalf("a call to a: answered by %q", name)
+			t.Fatalf("a call to a: answered by %q, want a or an error", name)
 		}
 		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), `"a"`)
 	})
 	moved := w.register(w.serve("a"))
-	kit.Eventually(t, kit.Soon, "the instance is back at another address", func() bool {
+	kit.Eventually(t, kit.Soon, "calls reach the instance at its new address", func() bool {
 		name, err := to("a")
 		return err == nil && name == "a" && moved.made.Load() > 0
 	})
@@ -97,7 +97,7 @@ func TestTarget(t *testing.T) {
 	}
 }
 
-// Repeated calls to every instance use one connection each (K2). The error names an instance that left or is unreachable.
+// Each uses one connection to each instance (K2). Its error names the instances that could not be called.
 func TestInstances_OneConnectionEach(t *testing.T) {
 	w := newWorld(t, nil)
 	var servers []*server
@@ -106,12 +106,12 @@ func TestInstances_OneConnectionEach(t *testing.T) {
 	}
 	i := w.instances()
 	if all, err := i.All(kit.Bounded(t, kit.Soon)); err != nil || len(all) != 3 || servers[0].made.Load() != 0 {
-		t.Fatalf("All = %v, %v, with %d connections, want three instances and no connection", all, err, servers[0].made.Load())
+		t.Fatalf("All: instances %v, error %v, %d connections, want three instances and no connection", all, err, servers[0].made.Load())
 	}
 	for range 20 {
 		names, err := ask(kit.Bounded(t, kit.Soon), i)
 		if err != nil || strings.Join(names, "") != "abc" {
-			t.Fatalf("Each: answers of %q, %v, want a, b and c", names, err)
+			t.Fatalf("Each: answers of %q, error %v, want answers of a, b and c", names, err)
 		}
 	}
 	connections := 0
@@ -119,17 +119,17 @@ func TestInstances_OneConnectionEach(t *testing.T) {
 		connections += int(s.made.Load())
 	}
 	if connections != 3 {
-		t.Errorf("%d connections, want one an instance", connections)
+		t.Errorf("20 times Each made %d connections, want 3", connections)
 	}
 	all, err := i.All(kit.Bounded(t, kit.Soon))
 	kit.Must(t, err)
 	servers[1].stop()
 	names, err := ask(kit.Bounded(t, kit.Soon), i)
 	if strings.Join(names, "") != "ac" || err == nil || !strings.Contains(err.Error(), `"b"`) || strings.Contains(err.Error(), `"a"`) {
-		t.Errorf("with b gone: %q, %v, want a and c, and an error that names b alone", names, err)
+		t.Errorf("Each with b stopped: answers of %q, error %v, want answers of a and c, and an error that names b alone", names, err)
 	}
 	w.delete(key + "/a")
-	kit.Eventually(t, kit.Soon, "a call to an instance that has left fails with Unavailable, naming it", func() bool {
+	kit.Eventually(t, kit.Soon, "a call to the deleted instance fails with Unavailable and names a", func() bool {
 		_, err := within(all[0].Conn, kit.Soon)
 		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), `"a"`)
 	})
@@ -140,15 +140,15 @@ func TestInstances_OneConnectionEach(t *testing.T) {
 	}
 }
 
-// An instance on which every call times out is ejected, although a limit on concurrent calls rejects most
-// of its calls.
+// Outlier detection ejects an instance on which every call times out, even if maxConcurrentRequests rejects most
+// calls before they reach an instance.
 func TestBound_RejectedCallsDoNotHideFailures(t *testing.T) {
 	w := newWorld(t, nil)
 	hangs := w.start(&server{name: "a", do: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }})
 	w.register(hangs)
 	w.registerAll("b", "c")
 	conn := w.conn()
-	_, _ = within(conn, 50*time.Millisecond) // follows the key from now on
+	_, _ = within(conn, 50*time.Millisecond) // the registry follows the key from now on
 	w.live(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"1s","baseEjectionTime":"60s","maxEjectionPercent":100,` +
 		`"failurePercentageEjection":{"threshold":50,"enforcementPercentage":100,"minimumHosts":1,"requestVolume":1},"childPolicy":[{"etcd":{"maxConcurrentRequests":1}}]}}]}`)
 	kit.Eventually(t, kit.Soon, "20 calls in a row succeed at once", func() bool {
@@ -164,8 +164,8 @@ func TestBound_RejectedCallsDoNotHideFailures(t *testing.T) {
 	})
 }
 
-// While splits, zones, policies and metadata change under load, 20 instances keep their connections (R8) and
-// no call fails (P7).
+// While the policy and an entry's metadata change under load, no connection to 20 instances is replaced (R8) and no call
+// fails (P7).
 func TestChanges_KeepConnections(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil, runtime.WithZone("x"))
@@ -188,7 +188,7 @@ func TestChanges_KeepConnections(t *testing.T) {
 
 	load := underLoad(t, conn, 2)
 	for _, config := range []string{
-		ring, // connects lazily
+		ring, // ring hash connects to an instance at its first call
 		`{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":1}],"preferZone":true,` +
 			`"slowStart":{"window":"10s"},"maxConcurrentRequests":64,"childPolicy":[{"etcd_weighted":{}}]}}]}`,
 		"",
@@ -202,23 +202,23 @@ func TestChanges_KeepConnections(t *testing.T) {
 	})
 	for _, name := range names {
 		if got, err := call(runtime.WithTarget(kit.Bounded(t, kit.Soon), name), conn); err != nil || got != name {
-			t.Errorf("a call to %s: answered by %q, %v", name, got, err)
+			t.Errorf("a call to %s: answered by %q, error %v", name, got, err)
 		}
 	}
 	if n := connections() - first; n != 0 {
-		t.Errorf("%d connections were made, want none", n)
+		t.Errorf("the changes made %d connections, want none", n)
 	}
-	// Outlier detection becomes the top policy, and gRPC rebuilds the policies below it.
+	// If outlier detection becomes the top policy, gRPC replaces the policy etcd, and its connections.
 	w.live(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"failurePercentageEjection":{},"childPolicy":[{"etcd":{"childPolicy":[{"etcd_weighted":{}}]}}]}}]}`)
 	load.more(t, 60)
 	load.none(t)
 	if n := connections() - first; n > 20 {
-		t.Errorf("%d connections were made, want one to each instance", n)
+		t.Errorf("outlier detection made %d connections, want at most 20, one to each instance", n)
 	}
 }
 
-// Callers use the fallback cluster only while the primary has no instance, and never for calls that
-// name an instance (R10). A fallback's own fallback is ignored.
+// Calls go to the fallback cluster only while the primary cluster has no instance, and never if they name an
+// instance (R10). The fallback registry's own fallback has no effect.
 func TestFallback_OnlyWithoutPrimary(t *testing.T) {
 	reader := metric.NewManualReader()
 	home := newWorld(t, nil, runtime.WithNamespace("east/"), runtime.WithEmptyGrace(time.Second))
@@ -230,17 +230,17 @@ func TestFallback_OnlyWithoutPrimary(t *testing.T) {
 	away.put("west/"+key+"/a1", a1.addr)
 	conn, instances := home.conn(), home.instances()
 	if got, err := within(conn, kit.Soon); got != "a1" {
-		t.Errorf("first call without instances in the primary: answered by %q, %v, want \"a1\"", got, err)
+		t.Errorf("the first call, with no instance in the primary: answered by %q, error %v, want \"a1\"", got, err)
 	}
 	kit.Eventually(t, kit.Soon, "the status says that calls have left", func() bool { return home.status().Away == 1 })
 	if n := awayConns(); n != 1 {
-		t.Errorf("the metric is %v, want 1 connection", n)
+		t.Errorf("the metric counts %v connections whose calls leave, want 1", n)
 	}
 	if n := away.status().Connections; n != 0 {
 		t.Errorf("the fallback's registry counts %d connections, want 0", n)
 	}
 	if all, err := instances.All(kit.Bounded(t, kit.Soon)); len(all) > 0 || err != nil {
-		t.Errorf("the primary's instances: %v, %v; want none", all, err)
+		t.Errorf("All of the primary: instances %v, error %v, want none", all, err)
 	}
 	if _, err := call(runtime.WithTarget(kit.Bounded(t, kit.Soon), "a1"), conn); status.Code(err) != codes.Unavailable {
 		t.Errorf("a call to the instance a1 of the fallback: %v, want Unavailable", err)
@@ -260,7 +260,7 @@ func TestFallback_OnlyWithoutPrimary(t *testing.T) {
 	reached(t, conn, kit.Soon, "a1")
 	load.none(t)
 	if left, back := home.logs.Count("calls go to the cluster to fall back on"), home.logs.Count("calls are back"); left != 2 || back != 1 {
-		t.Errorf("%d failover and %d failback lines, want 2 and 1: %s", left, back, home.logs.Lines())
+		t.Errorf("%d log lines say that calls leave and %d that they are back, want 2 and 1: %s", left, back, home.logs.Lines())
 	}
 
 	fails := func(why string) {

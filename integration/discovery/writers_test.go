@@ -19,7 +19,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
-	_ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection" // registers the policy
+	_ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection" // registers the policy outlier detection
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -27,22 +27,22 @@ import (
 // limited holds limits that are small enough for a test to exceed.
 var limited = runtime.Limits{Entries: 1000, Bytes: 256 << 10, Connections: 16}
 
-// victim is a process that calls a service with hostile keys, candidates or live configs, and another
-// service without.
+// victim is a process that calls a service whose keys, candidates or live configs are hostile, and another
+// service.
 type victim struct {
 	*world
 	trap  *trap
-	dir   string // of its snapshots
+	dir   string // of the snapshots of the process
 	other *grpc.ClientConn
-	load  *load  // on other
+	load  *load  // calls to the other service
 	calls func() // stops calling the hostile service
 }
 
-// cost is the use of a victim's resources, or its bound.
+// cost is what a victim uses of each resource, or a bound of that.
 type cost struct {
-	heap  int // MiB that its registry keeps
+	heap  int // MiB that Close of the registry frees
 	disk  int // MiB of snapshots
-	open  int // connections to hostile addresses at once
+	open  int // most simultaneous connections to the trap
 	lines int // of the log
 }
 
@@ -50,19 +50,19 @@ func (c cost) within(bound cost) bool {
 	return c.heap <= bound.heap && c.disk <= bound.disk && c.open <= bound.open && c.lines <= bound.lines
 }
 
-// usual bounds the cost of most hostile writes. Each of two clients has 16 connections in use, 32 to silent
-// servers, and 16 to earlier servers. The heap holds both ends of each connection.
+// usual bounds the cost of most hostile writes. Each of two clients may have 16 connections in use, 32 to silent
+// servers, and 16 to servers that it leaves. The heap holds the client's and the trap's end of each.
 var usual = cost{heap: 8, disk: 2, open: 2 * (16 + 32 + 16), lines: 12}
 
-// large bounds the cost of large values, few of which are kept.
+// large bounds the cost of large values, of which the limit of bytes lets a process keep few.
 var large = cost{heap: 3, disk: 2, open: 2 * (16 + 16), lines: 12}
 
-// hostileWays lists hostile writes to keys, candidates and live configs.
-// TestHostileTexts_AreShownHarmlessly, TestBadValues_AreSkipped and package serviceconfig test single
-// entries and configs; TestKeyWriterRights tests leases.
+// hostileWays lists hostile series of writes to keys, candidates and live configs. For single entries and configs, see
+// TestHostileTexts_AreShownHarmlessly, TestBadValues_AreSkipped and package serviceconfig; for leases,
+// TestKeyWriterRights.
 var hostileWays = []struct {
 	name   string
-	config string // the caller's own config for the service; "": round robin
+	config string // policy of the victim's own config; "": round robin
 	most   cost
 	write  func(v *victim)
 }{
@@ -114,7 +114,7 @@ var hostileWays = []struct {
 			v.fill(200, func(i int) string {
 				switch (n + i) % 5 {
 				case 0:
-					return v.trap.addr(i) // in another layout
+					return v.trap.addr(i) // the layout of a bare address
 				case 1:
 					return v.entry(i, "grpc_leaving", "true")
 				}
@@ -170,8 +170,8 @@ var hostileWays = []struct {
 	}},
 }
 
-// TestHostileWriters makes each hostile write to a service that a process reads. The process stays
-// within the bounds, before and after a restart, and its calls to another service go on.
+// TestHostileWriters makes each hostile series of writes to a service that a process calls. The cost stays within its
+// bound, before and after a restart of the process, and calls to the other service succeed.
 func TestHostileWriters(t *testing.T) {
 	if goruntime.GOOS != "linux" {
 		t.Skip("needs all of 127.0.0.0/8, which other systems do not route")
@@ -183,14 +183,14 @@ func TestHostileWriters(t *testing.T) {
 			way.write(v)
 			v.put(honest, v.serve("last").addr)
 			kit.Eventually(t, kit.Soon, "the last entry is followed", func() bool { return v.status().Known && v.addr(honest) == *v.get(honest) })
-			v.end("beside the writer", way.most)
+			v.end("while the writer writes", way.most)
 			v.begin(way.config)
-			v.end("after a start", way.most)
+			v.end("after a restart", way.most)
 		})
 	}
 }
 
-// honest is the key of an entry of the service, the first in the order of keys.
+// honest is the key of the entry of an honest server. It sorts before the hostile keys.
 const honest = key + "/a"
 
 func newVictim(t *testing.T) *victim {
@@ -201,7 +201,7 @@ func newVictim(t *testing.T) *victim {
 	return v
 }
 
-// begin starts the process, and returns once it knows the service and calls the other one.
+// begin starts the process, and returns once it calls the other service and knows the endpoints of the hostile service.
 func (v *victim) begin(config string) {
 	v.t.Helper()
 	v.logs = &kit.Logs{}
@@ -225,7 +225,7 @@ func (v *victim) begin(config string) {
 		calling.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
 				within, cancel := context.WithTimeout(runtime.WithAffinity(ctx, fmt.Sprint(n)), 20*time.Millisecond)
-				_, _ = call(within, conn) // calls may go where the writer says, or fail
+				_, _ = call(within, conn) // a call may fail, or reach the trap
 				cancel()
 			}
 		})
@@ -247,24 +247,24 @@ func (v *victim) end(when string, bound cost) {
 	got := cost{lines: len(v.logs.Lines()), disk: v.disk()}
 	_, got.open = v.trap.opened()
 	with := v.heap()
-	for range 5 { // free the values being read
+	for range 5 { // until values that are being read are freed
 		with = min(with, v.heap())
 	}
 	kit.Must(v.t, v.registry.Close(kit.Bounded(v.t, kit.Soon)))
 	got.heap = with - v.heap()
 	v.t.Logf("%s: %+v", when, got)
 	if !got.within(bound) {
-		v.t.Errorf("%s: %+v, want at most %+v", when, got, bound)
+		v.t.Errorf("cost %s: %+v, want at most %+v", when, got, bound)
 	}
 }
 
-// heap returns the heap in use, in MiB, without etcd's unwritten data.
+// heap returns the heap in use, in MiB. etcd, which runs in this process, first writes its data to disk.
 func (v *victim) heap() int {
 	v.t.Helper()
-	_, err := v.etcd.Admin().HashKV(kit.Bounded(v.t, kit.Soon), v.etcd.Endpoints()[0], 0) // makes etcd write its data
+	_, err := v.etcd.Admin().HashKV(kit.Bounded(v.t, kit.Soon), v.etcd.Endpoints()[0], 0) // etcd writes its data first
 	kit.Must(v.t, err)
 	goruntime.GC()
-	goruntime.GC() // a second time: pools keep objects for one cycle
+	goruntime.GC() // sync.Pool keeps objects for one collection
 	var stats goruntime.MemStats
 	goruntime.ReadMemStats(&stats)
 	return int(stats.HeapAlloc >> 20)
@@ -286,7 +286,7 @@ func (v *victim) disk() int {
 	return int(size >> 20)
 }
 
-// addr returns the address of an entry that the process knows, or "".
+// addr returns the address that the process knows for an entry, or "" if it does not know the entry.
 func (v *victim) addr(etcdKey string) string {
 	for _, e := range v.status().Endpoints {
 		if key+"/"+e.Instance == etcdKey {
@@ -296,7 +296,7 @@ func (v *victim) addr(etcdKey string) string {
 	return ""
 }
 
-// entry returns the nth hostile value, with pairs of names and texts.
+// entry returns the value of an entry with the nth address of the trap. metadata alternates names and texts.
 func (v *victim) entry(n int, metadata ...string) string {
 	var pairs []string
 	for i := 0; i < len(metadata); i += 2 {
@@ -305,13 +305,13 @@ func (v *victim) entry(n int, metadata ...string) string {
 	return fmt.Sprintf(`{"Op":0,"Addr":%q,"Metadata":{%s}}`, v.trap.addr(n), strings.Join(pairs, ","))
 }
 
-// fill puts n hostile entries.
+// fill puts n entries of the hostile service.
 func (v *victim) fill(n int, value func(i int) string, opts ...clientv3.OpOption) {
 	v.t.Helper()
 	v.fillUnder(key+"/x", n, value, opts...)
 }
 
-// fillUnder puts n values, in requests small enough for etcd.
+// fillUnder puts n keys that begin with prefix, in transactions small enough for etcd.
 func (v *victim) fillUnder(prefix string, n int, value func(i int) string, opts ...clientv3.OpOption) {
 	v.t.Helper()
 	var ops []clientv3.Op
@@ -327,16 +327,16 @@ func (v *victim) fillUnder(prefix string, n int, value func(i int) string, opts 
 	v.commit(ops)
 }
 
-// policyOf is a service config that names one load balancing policy.
+// policyOf returns a service config with the given load balancing policy.
 func policyOf(text string) string { return `{"loadBalancingConfig":[` + text + `]}` }
 
-// trap is the server behind hostile addresses. It listens on one port of all addresses of 127.0.0.0/8, and counts its connections.
+// trap is the server behind all hostile addresses: one port on every address of 127.0.0.0/8. It counts its connections.
 type trap struct {
 	net.Listener
-	silent atomic.Bool // accepts and sends nothing
+	silent atomic.Bool // accept connections, but send nothing
 	mu     sync.Mutex  // guards the fields below
 	open   int
-	most   int // open at once
+	most   int // maximum of open
 }
 
 // trapped is a connection to a trap.
@@ -368,7 +368,7 @@ func (t *trap) Accept() (net.Conn, error) {
 			return conn, nil
 		}
 		go func() {
-			_, _ = io.Copy(io.Discard, conn) // until the client closes it
+			_, _ = io.Copy(io.Discard, conn) // until the client closes the connection
 			_ = conn.Close()
 		}()
 	}
@@ -381,7 +381,7 @@ func (t *trap) count(n int) {
 	t.most = max(t.most, t.open)
 }
 
-// opened returns the number of open connections, and their maximum since the previous call.
+// opened returns the number of open connections, and its maximum since the previous call of opened.
 func (t *trap) opened() (open, most int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -395,7 +395,7 @@ func (c *trapped) Close() error {
 	return c.Conn.Close()
 }
 
-// addr returns the nth address.
+// addr returns the nth address of the trap.
 func (t *trap) addr(n int) string {
 	return fmt.Sprintf("127.%d.%d.%d:%d", 1+n>>16, n>>8&0xff, n&0xff, t.Addr().(*net.TCPAddr).Port)
 }

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// levelRequest has fields with defaults, and fields whose getters differ between API levels.
+// levelRequest is a proto file whose message has fields with defaults, and fields whose getters differ between API levels.
 const levelRequest = `syntax = "proto2";
 package levels;
 option go_package = "example.com/replaced";
@@ -37,7 +37,7 @@ enum Kind {
 }
 `
 
-// levelService returns a service with an affinity for each field of [levelRequest].
+// levelService returns a proto file with a method for each field of [levelRequest], which is its affinity.
 func levelService() string {
 	var b strings.Builder
 	b.WriteString(`syntax = "proto3";
@@ -56,8 +56,8 @@ service Levels {
 	return b.String()
 }
 
-// TestGeneratedCodeCompiles checks that code compiles with every API level of the requests, every parameter for
-// it, and every package name of requests and services, in the services' package and in its own.
+// TestGeneratedCodeCompiles checks that generated code compiles for requests of every API level, with every parameter
+// default_api_level, with package names that are identifiers in it, and in the service's package or another one.
 func TestGeneratedCodeCompiles(t *testing.T) {
 	o := overlay{}
 	files := sources{"n1/request.proto": levelRequest, "n1/levels.proto": levelService()}
@@ -96,11 +96,11 @@ func TestGeneratedCodeCompiles(t *testing.T) {
 	}
 	o.build(t)
 	maps.DeleteFunc(o, func(path, _ string) bool { return !strings.HasPrefix(path, "n1/API_HYBRID") })
-	o.build(t, "-tags=protoopaque") // only the opaque API reads the tag
+	o.build(t, "-tags=protoopaque") // the tag changes only the hybrid API
 }
 
-// withRequests returns the code of protoc-gen-go-grpc for a package with any name, with requests from another
-// folder. The requests keep their package's name: that plugin's code does not compile with every name.
+// withRequests returns gRPC's code for a package of the given name, with the requests from the given folder. It imports them
+// as package requests, since gRPC's code does not compile with every name of that package.
 func withRequests(beside map[string]string, folder, name string) map[string]string {
 	changed := map[string]string{}
 	for path, content := range beside {
@@ -109,10 +109,10 @@ func withRequests(beside map[string]string, folder, name string) map[string]stri
 	return changed
 }
 
-// An overlay holds Go files that the build sees in testdata, by path.
+// An overlay maps paths in testdata to the Go files that the build finds there.
 type overlay map[string]string
 
-// add adds files to a folder. If the folder is "", their paths stay as they are.
+// add puts files into a folder. If the folder is "", each file keeps its path.
 func (o overlay) add(folder string, files map[string]string) {
 	for path, content := range files {
 		if folder != "" {
@@ -122,7 +122,7 @@ func (o overlay) add(folder string, files map[string]string) {
 	}
 }
 
-// build compiles the packages of all files.
+// build compiles the packages of all files in the overlay.
 func (o overlay) build(t *testing.T, flags ...string) {
 	t.Helper()
 	root, err := filepath.Abs(dataDir)

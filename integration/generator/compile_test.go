@@ -30,10 +30,10 @@ const (
 // optionsProto is the file that users import.
 const optionsProto = "etcd/discovery/v1/options.proto"
 
-// sources maps proto files to the path of their import.
+// sources maps the paths by which proto files import each other to the text of the files.
 type sources map[string]string
 
-// readDir adds the proto files in dir, imported as prefix/NAME.
+// readDir adds the proto files in dir. The import path of a file is prefix/NAME.
 func (s sources) readDir(t *testing.T, dir, prefix string) {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "*.proto"))
@@ -49,7 +49,7 @@ func (s sources) readDir(t *testing.T, dir, prefix string) {
 	}
 }
 
-// paths returns the paths of all files, in order.
+// paths returns the import paths of all files, sorted.
 func (s sources) paths() []string {
 	paths := make([]string, 0, len(s))
 	for path := range s {
@@ -59,16 +59,16 @@ func (s sources) paths() []string {
 	return paths
 }
 
-// The compiler caches the results for a file until the sources have another file of that name. Most time
-// goes to the options and protobuf's own files.
+// The tests share a compiler. It caches its results for each file, which saves most time for the options and protobuf's
+// own files, until give replaces a file.
 var (
 	compiler = incremental.New()
 	session  = new(ir.Session)
-	given    = source.NewMap(nil) // the sources
+	given    = source.NewMap(nil) // the current test's sources
 	opener   = &source.Openers{given, &source.FS{FS: os.DirFS(dataDir)}, &source.FS{FS: proto.Files}, source.WKTs()}
 )
 
-// give replaces the compiler's sources.
+// give makes s the sources of the compiler.
 func (s sources) give() {
 	evict := func(paths iter.Seq[string]) {
 		for path := range paths {
@@ -83,17 +83,17 @@ func (s sources) give() {
 	evict(maps.Keys(s))
 }
 
-// positions is the detail in which a compiler reports the positions of options.
+// positions says for which options a compiler reports positions in the file.
 type positions int
 
 const (
-	everyField positions = iota // as buf does, including the fields inside { }
-	statements                  // as protoc does
+	everyField positions = iota // each field inside { }, as buf does
+	statements                  // each option statement, as protoc does
 	none
 )
 
-// compile returns the request that a build tool would send a plugin, to generate code for the given
-// files or, if none is given, for all.
+// compile returns the request that a build tool would send a plugin, to generate code for the files
+// named in generate or, if there are none, for all files.
 func (s sources) compile(t *testing.T, where positions, parameter string, generate ...string) *pluginpb.CodeGeneratorRequest {
 	t.Helper()
 	if len(generate) == 0 {
@@ -131,7 +131,7 @@ func failIfWrong(t *testing.T, diagnostics *report.Report) {
 	}
 }
 
-// overWire returns the request as a plugin parses it that does not link the options.
+// overWire encodes a request, and decodes it as a plugin without the Go code of the options does.
 func overWire(t *testing.T, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorRequest {
 	t.Helper()
 	wire, err := protobuf.MarshalOptions{Deterministic: true}.Marshal(request)

@@ -18,19 +18,19 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// wantName is the name of the file in an archive that holds the expected error.
+// wantName names the file of an archive that has the expected error.
 const wantName = "want"
 
-// TestErrors generates the proto files of each archive in testdata/errors and compares the error with
-// the archive's. The archive's comment is for readers, except for lines that a case may have:
+// TestErrors generates code for the proto files of each archive in testdata/errors, and compares the error with
+// the file "want" of the archive. These lines in the archive's comment change the request:
 //
-//	parameter: PARAMETER    otherwise paths=source_relative
-//	positions: statements   as protoc gives them, or none; otherwise as buf does
-//	generate: FILE...       only these, otherwise all
+//	parameter: PARAMETER    instead of paths=source_relative
+//	positions: statements   as protoc has them, or "none"; the default is everyField
+//	generate: FILE...       only these files instead of all
 func TestErrors(t *testing.T) {
 	paths, err := filepath.Glob(filepath.Join(dataDir, "errors", "*.txtar"))
 	if err != nil || len(paths) == 0 {
-		t.Fatalf("testdata/errors has %d archives, %v, want some", len(paths), err)
+		t.Fatalf("testdata/errors has %d archives, error %v, want some archives", len(paths), err)
 	}
 	for _, path := range paths {
 		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) { testError(t, path) })
@@ -45,7 +45,7 @@ func testError(t *testing.T, path string) {
 	archive := txtar.Parse(raw)
 	response := generate(t, errorRequest(t, archive))
 	if n := len(response.GetFile()); n > 0 {
-		t.Errorf("%s: wrote %d files, want none: the request has an error", path, n)
+		t.Errorf("%s: %d generated files, want none beside the error", path, n)
 	}
 	got := response.GetError() + "\n"
 	want := slices.IndexFunc(archive.Files, func(f txtar.File) bool { return f.Name == wantName })
@@ -92,7 +92,7 @@ func errorRequest(t *testing.T, archive *txtar.Archive) *pluginpb.CodeGeneratorR
 	return files.compile(t, where, parameter, generate...)
 }
 
-// Reporting many errors in one file takes linear time, as the number of allocations shows.
+// The allocations for a report of n errors in one file grow in proportion to n.
 func TestManyProblems(t *testing.T) {
 	allocated := func(n int) float64 {
 		request := manyProblems(n)
@@ -100,12 +100,12 @@ func TestManyProblems(t *testing.T) {
 			lines := strings.Split(generate(t, request).GetError(), "\n")
 			want := fmt.Sprintf("demo.proto:%d:2: demo.Demo.M%d: timeout is 0s: give it more than zero", n, n-1)
 			if len(lines) != n || lines[n-1] != want {
-				t.Errorf("%d problems, the last %q; want %d, the last %q", len(lines), lines[len(lines)-1], n, want)
+				t.Errorf("%d errors, the last %q, want %d, the last %q", len(lines), lines[len(lines)-1], n, want)
 			}
 		})
 	}
 	if half, all := allocated(500), allocated(1000); all > 3*half {
-		t.Errorf("500 problems make %v allocations, and 1000 make %v, want at most thrice as many", half, all)
+		t.Errorf("allocations: %v for 500 errors, %v for 1000, want at most 3 times as many", half, all)
 	}
 }
 
@@ -137,7 +137,7 @@ func manyProblems(n int) *pluginpb.CodeGeneratorRequest {
 	}
 }
 
-// TestFileNames checks that a file's name cannot add a line to the code or to an error.
+// TestFileNames checks that line breaks in the name of a proto file are escaped in the code and in errors.
 func TestFileNames(t *testing.T) {
 	const name = "a\nfunc init() { panic(1) }\n//\u202e\r\x1b[2J.proto"
 	const shown = "a\\nfunc init() { panic(1) }\\n//\\u202e\\r\\x1b[2J.proto"
@@ -158,11 +158,11 @@ func TestFileNames(t *testing.T) {
 		for _, content := range generated(t, request(deprecated, "demo")) {
 			header, _, _ := strings.Cut(content, "package ")
 			if _, line, _ := strings.Cut(header, "\n"); line != want+"\n" {
-				t.Errorf("first line %q; want %q", line, want)
+				t.Errorf("the code after its first line begins %q, want %q", line, want+"\n")
 			}
 		}
 	}
 	if got, want := generate(t, request(false, "/")).GetError(), shown+": Demo: key "; !strings.HasPrefix(got, want) {
-		t.Errorf("%q; want it to begin %q", got, want)
+		t.Errorf("the error is %q, want it to begin %q", got, want)
 	}
 }

@@ -20,7 +20,7 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// FuzzOptions generates code for one service with arbitrary bytes as options and arbitrary names.
+// FuzzOptions generates code for a service whose options are arbitrary bytes and whose names are arbitrary.
 func FuzzOptions(f *testing.F) {
 	add := func(service, method, parameter string) {
 		var wires [2][]byte
@@ -48,7 +48,7 @@ func FuzzOptions(f *testing.F) {
 	})
 }
 
-// optionsFile is a proto file with a service that has these options and names, and a second service.
+// optionsFile returns a proto file with two services. The first has the given options and names.
 func optionsFile(service, method []byte, file, pkg, name, rpc string) *descriptorpb.FileDescriptorProto {
 	field := func(name string, number int32, typ descriptorpb.FieldDescriptorProto_Type, typeName *string) *descriptorpb.FieldDescriptorProto {
 		return &descriptorpb.FieldDescriptorProto{
@@ -94,12 +94,12 @@ func optionsFile(service, method []byte, file, pkg, name, rpc string) *descripto
 	}
 }
 
-// option returns the bytes of our option with the given content.
+// option returns the encoding of this project's option with the given content.
 func option(content []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(nil, discoveryv1.E_Service.TypeDescriptor().Number(), protowire.BytesType), content)
 }
 
-// linked appends the linked file with the given path and all its imports, unless files has it.
+// linked appends the descriptors of a file that the test links, and of its imports, unless files has that file.
 func linked(files []*descriptorpb.FileDescriptorProto, path string) []*descriptorpb.FileDescriptorProto {
 	file, err := protoregistry.GlobalFiles.FindFileByPath(path)
 	if err != nil || slices.ContainsFunc(files, func(f *descriptorpb.FileDescriptorProto) bool { return f.GetName() == path }) {
@@ -111,11 +111,11 @@ func linked(files []*descriptorpb.FileDescriptorProto, path string) []*descripto
 	return append(files, protodesc.ToFileDescriptorProto(file))
 }
 
-// place matches the start of an error line: the file and, if the request has them, line and column.
-// The parameter module has no place.
+// place matches the start of an error line: the file and, if the request has positions, line and column.
+// Errors about the parameter module have no file.
 var place = regexp.MustCompile(`^.+(:[1-9][0-9]*:[1-9][0-9]*)?: \S|generated file does not match prefix`)
 
-// checkAnswer checks the answer to a request for one file: errors with places, or formatted Go source.
+// checkAnswer checks that a request for one file is answered by lines that begin with a place, or by formatted Go source.
 func checkAnswer(t *testing.T, file *descriptorpb.FileDescriptorProto, parameter string) {
 	t.Helper()
 	request := &pluginpb.CodeGeneratorRequest{
@@ -123,7 +123,7 @@ func checkAnswer(t *testing.T, file *descriptorpb.FileDescriptorProto, parameter
 	}
 	wire, err := proto.Marshal(request)
 	if err != nil {
-		return // a name that is not UTF-8: no compiler sends one
+		return // no compiler sends a name that is not UTF-8
 	}
 	var out bytes.Buffer
 	if gen.Run(bytes.NewReader(wire), &out) != nil {
@@ -135,11 +135,11 @@ func checkAnswer(t *testing.T, file *descriptorpb.FileDescriptorProto, parameter
 	}
 	if response.Error != nil {
 		if len(response.GetFile()) > 0 {
-			t.Fatalf("wrote %d files, want none with the error %s", len(response.GetFile()), response.GetError())
+			t.Fatalf("%d generated files, want none beside the error %s", len(response.GetFile()), response.GetError())
 		}
 		for line := range strings.SplitSeq(response.GetError(), "\n") {
 			if !place.MatchString(line) {
-				t.Fatalf("line %q of the error has no place:\n%s", line, response.GetError())
+				t.Fatalf("line %q of the error does not begin with a place:\n%s", line, response.GetError())
 			}
 		}
 		return
@@ -147,7 +147,7 @@ func checkAnswer(t *testing.T, file *descriptorpb.FileDescriptorProto, parameter
 	for _, file := range response.GetFile() {
 		formatted, err := format.Source([]byte(file.GetContent()))
 		if err != nil || string(formatted) != file.GetContent() {
-			t.Fatalf("%s is not formatted as gofmt does, %v:\n%s", file.GetName(), err, file.GetContent())
+			t.Fatalf("%s differs from what gofmt writes (error %v):\n%s", file.GetName(), err, file.GetContent())
 		}
 	}
 }

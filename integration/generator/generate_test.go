@@ -1,7 +1,7 @@
-// Package generator tests the plugin from proto source to the bytes of its output.
+// Package generator tests which code and which errors the plugin writes for proto files.
 //
-//	go test .            compare with the committed files
-//	go test . -update    write testdata and the options' Go package
+//	go test .            compare the code with testdata
+//	go test . -update    write the code to testdata
 package generator
 
 import (
@@ -33,7 +33,7 @@ func generate(t *testing.T, request *pluginpb.CodeGeneratorRequest) *pluginpb.Co
 	return response
 }
 
-// generated returns the files in the answer to a valid request.
+// generated runs this plugin on a valid request and returns the files that it generates, by name.
 func generated(t *testing.T, request *pluginpb.CodeGeneratorRequest) map[string]string {
 	t.Helper()
 	return contents(t, "protoc-gen-go-etcd", generate(t, request))
@@ -51,16 +51,15 @@ func contents(t *testing.T, plugin string, response *pluginpb.CodeGeneratorRespo
 	return files
 }
 
-var update = flag.Bool("update", false, "write what is generated instead of comparing with it")
+var update = flag.Bool("update", false, "write generated code to testdata instead of comparing it")
 
-// runTool returns the output of another project's plugin.
+// runTool runs another project's plugin on a request and returns the files that it generates.
 func runTool(t *testing.T, name string, request *pluginpb.CodeGeneratorRequest) map[string]string {
 	t.Helper()
 	return contents(t, name, answer(t, name, request))
 }
 
-// answer runs another project's plugin on a request. name is a tool of this module, or a package with
-// a version.
+// answer runs another project's plugin on a request. name is a tool of module integration, or PACKAGE@VERSION.
 func answer(t *testing.T, name string, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorResponse {
 	t.Helper()
 	wire, err := proto.Marshal(request)

@@ -14,14 +14,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
-	_ "github.com/etcdrpc/protoc-gen-go-etcd/testdata/outlier" // links the policies
+	_ "github.com/etcdrpc/protoc-gen-go-etcd/testdata/outlier" // links the policies that its configs name
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/testdata/policies"
 )
 
 // dataPackage is the import path of testdata.
 const dataPackage = "github.com/etcdrpc/protoc-gen-go-etcd/testdata"
 
-// parameters holds the parameters of cases that need their own. The others use paths=source_relative.
+// parameters holds the plugin parameters of some cases. Most cases, the folders of testdata, use paths=source_relative.
 var parameters = map[string]string{
 	"module":  "module=" + dataPackage,
 	"mapping": "paths=source_relative,Mmapping/greeter.proto=" + dataPackage + "/mapping",
@@ -29,7 +29,7 @@ var parameters = map[string]string{
 	"packagesuffix": "paths=source_relative" + ownPackage,
 }
 
-// connectCases holds the cases with code of protoc-gen-connect-go.
+// connectCases holds the cases for which protoc-gen-connect-go generates code, too.
 var connectCases = map[string]connectCase{
 	"connect":     {beside: true},
 	"connectsame": {suffix: ",package_suffix=", simple: ",simple"},
@@ -39,13 +39,13 @@ var connectCases = map[string]connectCase{
 
 // A connectCase describes how this plugin and protoc-gen-connect-go generate the code of a case.
 type connectCase struct {
-	beside  bool   // gRPC's code is generated, too
-	suffix  string // a parameter of both
+	beside  bool   // there is gRPC's code, too
+	suffix  string // a parameter of both plugins
 	simple  string // a parameter of protoc-gen-connect-go alone
-	managed string // a parameter of all plugins
+	managed string // a parameter of all plugins, also protoc-gen-go
 }
 
-// parametersOf returns the parameters of a case: one for each run.
+// parametersOf returns the parameters of the runs of this plugin for a case.
 func parametersOf(name string) []string {
 	const paths = "paths=source_relative"
 	if c, ok := connectCases[name]; ok {
@@ -61,7 +61,7 @@ func parametersOf(name string) []string {
 	return []string{paths}
 }
 
-// generatedCase returns the output of this plugin for a case, in two runs.
+// generatedCase generates the code of a case twice, for comparison.
 func generatedCase(t *testing.T, name string, files sources, where positions) (first, second map[string]string) {
 	t.Helper()
 	first, second = map[string]string{}, map[string]string{}
@@ -73,7 +73,7 @@ func generatedCase(t *testing.T, name string, files sources, where positions) (f
 	return first, second
 }
 
-// writeOthers writes the output of other projects' plugins for a case.
+// writeOthers writes the code that other projects' plugins generate for a case.
 func writeOthers(t *testing.T, name string, files sources) {
 	t.Helper()
 	parameter := strings.TrimSuffix(parametersOf(name)[0], ownPackage)
@@ -93,10 +93,10 @@ func writeOthers(t *testing.T, name string, files sources) {
 	}
 }
 
-// ownPackage is the parameter for code in a package of its own. The other plugins do not know it.
+// ownPackage is the parameter of this plugin alone that puts its code into a separate package.
 const ownPackage = ",package_suffix=etcd"
 
-// grpcPlugin returns the version of gRPC's plugin for a case.
+// grpcPlugin returns gRPC's plugin for a case, as a name for answer.
 func grpcPlugin(name string) string {
 	if name == "oldgrpc" {
 		return "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.3.0" // the oldest supported version
@@ -104,14 +104,14 @@ func grpcPlugin(name string) string {
 	return "protoc-gen-go-grpc"
 }
 
-// TestGolden generates each folder of testdata and compares the output with the committed files.
+// TestGolden generates the code of each case and compares it with the committed files.
 func TestGolden(t *testing.T) {
 	for _, name := range cases(t) {
 		t.Run(name, func(t *testing.T) { testGolden(t, name) })
 	}
 }
 
-// cases returns the folders of testdata, except the errors.
+// cases returns the names of the folders of testdata, except errors.
 func cases(t *testing.T) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dataDir)
@@ -132,10 +132,10 @@ func testGolden(t *testing.T, name string) {
 	files.readDir(t, filepath.Join(dataDir, name), name)
 	got, again := generatedCase(t, name, files, everyField)
 	if diff := cmp.Diff(got, again); diff != "" {
-		t.Errorf("the output of two runs differs (-first +second):\n%s", diff)
+		t.Errorf("two runs generate different code (-first +second):\n%s", diff)
 	}
 	if bare, _ := generatedCase(t, name, files, none); !maps.Equal(got, bare) {
-		t.Errorf("comments and positions change the output (-with +without):\n%s", cmp.Diff(got, bare))
+		t.Errorf("requests with and without positions give different code (-with +without):\n%s", cmp.Diff(got, bare))
 	}
 	for path, content := range got {
 		if formatted, err := format.Source([]byte(content)); err != nil {
@@ -150,14 +150,14 @@ func testGolden(t *testing.T, name string) {
 		writeOthers(t, name, files)
 	}
 	if diff := cmp.Diff(committed(t, name), got); diff != "" {
-		t.Errorf("the output differs from the committed files; check it, then run `go test . -update` (-committed +got):\n%s", diff)
+		t.Errorf("the code differs from the committed files; check it, then run `go test . -update` (-committed +got):\n%s", diff)
 	}
 }
 
-// serviceConfig finds the configs in generated code.
+// serviceConfig matches a service config in generated code.
 var serviceConfig = regexp.MustCompile("(?m)^\tServiceConfig: (.*),$")
 
-// TestServiceConfigs checks that gRPC accepts every generated config, and that it is a valid live config.
+// TestServiceConfigs checks that every generated config is a valid live config, and has the form that clients pass to gRPC.
 func TestServiceConfigs(t *testing.T) {
 	n := 0
 	for _, name := range cases(t) {
@@ -170,19 +170,19 @@ func TestServiceConfigs(t *testing.T) {
 				}
 				config, err := grpccheck.Live(text)
 				if err != nil {
-					t.Errorf("%s: config %s: %v, want gRPC to accept it", path, text, err)
+					t.Errorf("%s: config %s: %v, want a valid live config", path, text, err)
 				} else if again := config.JSON(); again != text {
-					t.Errorf("%s: config %s, want %s as clients write it", path, text, again)
+					t.Errorf("%s: config %s, want %s, as clients pass it to gRPC", path, text, again)
 				}
 			}
 		}
 	}
 	if n < 30 {
-		t.Errorf("found %d configs, want at least 30", n)
+		t.Errorf("generated code has %d configs, want at least 30", n)
 	}
 }
 
-// committed returns our output in the folder of a case.
+// committed returns the committed files of this plugin for a case, by path.
 func committed(t *testing.T, name string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -200,7 +200,7 @@ func committed(t *testing.T, name string) map[string]string {
 	return files
 }
 
-// clean removes all output from the folder of a case.
+// clean removes the generated files of all plugins from the folder of a case.
 func clean(t *testing.T, name string) {
 	t.Helper()
 	for _, path := range output(t, name, ".pb.go", ".connect.go") {
@@ -210,7 +210,7 @@ func clean(t *testing.T, name string) {
 	}
 }
 
-// output returns the files in the folder of a case, or a package below it, whose names end with one of the suffixes.
+// output returns the paths of files whose names end with a suffix, in the folder of a case and one level below.
 func output(t *testing.T, name string, suffixes ...string) []string {
 	t.Helper()
 	var paths []string
@@ -226,7 +226,7 @@ func output(t *testing.T, name string, suffixes ...string) []string {
 	return paths
 }
 
-// TestOneRequest generates the cases all at once: the output of a case does not depend on the others.
+// TestOneRequest checks that a case gets the same code if one request has all cases.
 func TestOneRequest(t *testing.T) {
 	files, alone := sources{}, map[string]string{}
 	for _, name := range cases(t) {
@@ -237,16 +237,16 @@ func TestOneRequest(t *testing.T) {
 	}
 	together := generated(t, files.compile(t, everyField, "paths=source_relative"))
 	if diff := cmp.Diff(alone, together); diff != "" {
-		t.Errorf("the output depends on the other cases (-alone +together):\n%s", diff)
+		t.Errorf("one request for all cases gives different code (-alone +together):\n%s", diff)
 	}
 }
 
-// TestAnnotations checks that tools can follow the names in generated code to the proto file.
+// TestAnnotations checks that annotate_code maps the names in generated code to the proto file.
 func TestAnnotations(t *testing.T) {
 	files := sources{}
 	files.readDir(t, filepath.Join(dataDir, "basic"), "basic")
 	meta := generated(t, files.compile(t, everyField, "paths=source_relative,annotate_code=true"))["basic/greeter_etcd.pb.go.meta"]
 	if n := strings.Count(meta, `source_file:"basic/greeter.proto"`); n != 3 {
-		t.Errorf("%d annotations; want one for each of the three names:\n%s", n, meta)
+		t.Errorf("%d annotations, want 3, one for each generated name:\n%s", n, meta)
 	}
 }

@@ -14,20 +14,20 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// TestFeatures checks that the plugin supports everything that protoc-gen-go supports.
+// TestFeatures checks that the plugin supports the same features and editions as protoc-gen-go.
 func TestFeatures(t *testing.T) {
 	got, want := generate(t, new(pluginpb.CodeGeneratorRequest)), answer(t, "protoc-gen-go", new(pluginpb.CodeGeneratorRequest))
 	if got.GetSupportedFeatures() != want.GetSupportedFeatures() {
-		t.Errorf("features %b; want %b as protoc-gen-go has", got.GetSupportedFeatures(), want.GetSupportedFeatures())
+		t.Errorf("features %b, want %b as protoc-gen-go has", got.GetSupportedFeatures(), want.GetSupportedFeatures())
 	}
 	if got.GetMinimumEdition() != want.GetMinimumEdition() || got.GetMaximumEdition() != want.GetMaximumEdition() {
-		t.Errorf("editions %d to %d; want %d to %d as protoc-gen-go has",
+		t.Errorf("editions %d to %d, want %d to %d as protoc-gen-go has",
 			got.GetMinimumEdition(), got.GetMaximumEdition(), want.GetMinimumEdition(), want.GetMaximumEdition())
 	}
 }
 
-// TestImportOption checks that edition 2024 keeps the options' file from plugins, which then can read
-// the options only through the linked extension.
+// TestImportOption checks that the plugin reads the options of a request without options.proto, which compilers
+// leave out after an import option of edition 2024.
 func TestImportOption(t *testing.T) {
 	files := sources{}
 	files.readDir(t, dataDir+"/edition2024", "edition2024")
@@ -36,12 +36,12 @@ func TestImportOption(t *testing.T) {
 		return file.GetName() == optionsProto
 	})
 	if _, ok := generated(t, request)["edition2024/service_etcd.pb.go"]; !ok {
-		t.Error("no service_etcd.pb.go without the options' file in the request")
+		t.Error("no file service_etcd.pb.go for a request without options.proto, want one")
 	}
 }
 
-// TestOptionsAreDescribed checks that each field of LoadBalancing, except policies, is an option of
-// the policy "etcd", and that options without a field belong to live configs alone.
+// TestOptionsAreDescribed compares the message LoadBalancing with serviceconfig.Options. Each field, except those that
+// choose a policy, has an option. Options without a field are LiveOnly.
 func TestOptionsAreDescribed(t *testing.T) {
 	fields := new(discoveryv1.LoadBalancing).ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {
@@ -53,13 +53,13 @@ func TestOptionsAreDescribed(t *testing.T) {
 	for _, o := range serviceconfig.Options {
 		field := fields.ByName(protoreflect.Name(o.Proto()))
 		if o.LiveOnly != (field == nil) || field != nil && field.JSONName() != o.Name {
-			t.Errorf("option %s: field %v for %q, want one unless the option is for live configs alone", o.Name, field, o.Proto())
+			t.Errorf("option %s: LoadBalancing has the field %v for %q, want one unless LiveOnly (%v)", o.Name, field, o.Proto(), o.LiveOnly)
 		}
 	}
 }
 
-// TestDependencies checks that gRPC's xDS support, which is large, is linked only with outlier
-// detection.
+// TestDependencies checks that only the generated code of services with outlier detection links gRPC's xDS
+// support, which is large.
 func TestDependencies(t *testing.T) {
 	const user = "outlier"
 	others := slices.DeleteFunc(cases(t), func(name string) bool { return name == user })
@@ -71,7 +71,7 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
-// linksXDS reports whether any case links xDS support.
+// linksXDS reports whether the code of any of these cases links xDS support.
 func linksXDS(t *testing.T, cases ...string) bool {
 	t.Helper()
 	args := []string{"list", "-deps"}
@@ -85,8 +85,8 @@ func linksXDS(t *testing.T, cases ...string) bool {
 	return slices.Contains(strings.Fields(string(output)), "google.golang.org/grpc/xds")
 }
 
-// TestOptionsOfOthers generates files that use foreign options with the number of ours: they get no
-// code and no error. A file of the same request that imports ours indirectly does get code.
+// TestOptionsOfOthers checks that services with other projects' options, which have the same number as ours, get neither code
+// nor an error, while a file in the same request that imports our options indirectly gets code.
 func TestOptionsOfOthers(t *testing.T) {
 	files := sources{
 		"acme.proto": `syntax = "proto3";
@@ -118,7 +118,7 @@ service MayBeOurs {
 	}
 	request := files.compile(t, everyField, "paths=source_relative", "theirs.proto")
 	if all := generated(t, request); len(all) > 0 {
-		t.Errorf("foreign options alone: %d generated files, want 0", len(all))
+		t.Errorf("a request with foreign options alone: %d generated files, want 0", len(all))
 	}
 	ours := sources{
 		"public.proto": `syntax = "proto3"; package shared; import public "` + optionsProto + `"; option go_package = "example.com/shared";`,
@@ -132,6 +132,6 @@ service MayBeOurs {
 	}
 	ours.FileToGenerate = append(ours.FileToGenerate, "theirs.proto")
 	if all := generated(t, ours); len(all) != 1 || !strings.Contains(all["ours_etcd.pb.go"], "NewDemoClientFromEtcd") {
-		t.Errorf("foreign options and ours: %d generated files, want ours_etcd.pb.go alone", len(all))
+		t.Errorf("a request with foreign options and ours: %d generated files, want ours_etcd.pb.go alone", len(all))
 	}
 }

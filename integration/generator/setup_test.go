@@ -16,10 +16,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/quickstart"
 )
 
-// setupPage is the page that has a setup in each section.
+// setupPage is the page that describes setups, one in each section.
 const setupPage = "../../docs/setup.md"
 
-// setupSections lists the sections with a setup: a typing error on the page must not skip one.
+// setupSections lists the sections that TestSetups must find.
 var setupSections = []string{
 	"buf and the plugins", "Managed mode", "Protos at the root of the repository", "Several buf modules",
 	"protoc without buf", "`module=` instead of `paths=source_relative`", "In a workspace", "With a vendor directory",
@@ -27,7 +27,7 @@ var setupSections = []string{
 
 var setups = flag.Bool("setups", false, "follow the sections of docs/setup.md")
 
-// TestSetups follows each section of the page in a project that init writes, and compiles the result.
+// TestSetups does what each section of the page says, in a project that init writes, and compiles the result.
 func TestSetups(t *testing.T) {
 	if !*setups {
 		t.Skip("vets a module for each section: make release")
@@ -47,11 +47,11 @@ func TestSetups(t *testing.T) {
 		t.Run(name, func(t *testing.T) { testSetup(t, steps) })
 	}
 	if !slices.Equal(tested, setupSections) {
-		t.Errorf("the page has the setups %q, want %q", tested, setupSections)
+		t.Errorf("these sections of the page have a setup: %q, want %q", tested, setupSections)
 	}
 }
 
-// setupStep is a fenced block: a file's content, or commands if file is "".
+// setupStep is a fenced block of the page: the content of a file, or commands if file is "".
 type setupStep struct{ file, text string }
 
 var setupBlock = regexp.MustCompile("(?ms)(?:^`([^`\n]+)`:\n\n)?^```(?:sh setup|proto setup|yaml)\n(.*?)^```$")
@@ -95,7 +95,7 @@ func newProject(t *testing.T) string {
 	return dir
 }
 
-// inProject runs a command in a project, with a protoc in PATH.
+// inProject runs a command in the directory of a project, with protoc in PATH.
 func inProject(t *testing.T, dir, name string, args ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -109,7 +109,7 @@ func inProject(t *testing.T, dir, name string, args ...string) {
 	}
 }
 
-// standIn returns a directory with a protoc for machines without one: buf's, which accepts the same arguments.
+// standIn returns a directory with a protoc for machines that have none. It runs buf with the same arguments.
 func standIn(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -120,7 +120,7 @@ func standIn(t *testing.T) string {
 	return dir
 }
 
-// checkGenerated checks that the service has generated code and the options, whose code is in this project, have none.
+// checkGenerated checks that the project has generated code for the service and none for options.proto.
 func checkGenerated(t *testing.T, dir string) {
 	t.Helper()
 	var ours []string
@@ -131,16 +131,16 @@ func checkGenerated(t *testing.T, dir string) {
 		case "greeter_etcd.pb.go":
 			ours = append(ours, path)
 		case "options.pb.go":
-			t.Errorf("generated %s, want no code for the options", path)
+			t.Errorf("the project has %s, want no code for options.proto", path)
 		}
 		return err
 	})
 	if err != nil || len(ours) != 1 {
-		t.Errorf("generated %q, %v; want one greeter_etcd.pb.go", ours, err)
+		t.Errorf("generated %q, error %v, want one greeter_etcd.pb.go", ours, err)
 	}
 }
 
-// brokenSetups maps each message of buf in docs/troubleshooting.md to the change of init's setup that provokes it.
+// brokenSetups maps each message of buf in docs/troubleshooting.md to a command that breaks a project so that buf prints it.
 var brokenSetups = map[string]string{
 	"cannot find … in this scope":                             "sed -i '/options.proto/d' proto/greeter/v1/greeter.proto",
 	"imported file does not exist":                            "rm -r third_party",
@@ -150,10 +150,10 @@ var brokenSetups = map[string]string{
 	"no required module provides package …/etcd/discovery/v1": "sed -i '1a managed:\\n  enabled: true\\n  override:\\n    - {file_option: go_package_prefix, value: example.com/greeter/gen}' buf.gen.yaml",
 }
 
-// bufMessage is a row of the page that quotes a message of buf or of a plugin that buf runs.
+// bufMessage matches a row of docs/troubleshooting.md that quotes a message of buf or of a plugin.
 var bufMessage = regexp.MustCompile("(?m)^\\| buf: `(.+?)` \\|")
 
-// TestBufMessages provokes each message that the page quotes.
+// TestBufMessages checks that each broken project gets the message that docs/troubleshooting.md quotes.
 func TestBufMessages(t *testing.T) {
 	if !*setups {
 		t.Skip("generates code in a module for each message: make release")
@@ -164,7 +164,7 @@ func TestBufMessages(t *testing.T) {
 	}
 	found := bufMessage.FindAllStringSubmatch(string(page), -1)
 	if len(found) != len(brokenSetups) {
-		t.Errorf("the page has %d messages, want %d", len(found), len(brokenSetups))
+		t.Errorf("docs/troubleshooting.md has %d messages of buf, want %d", len(found), len(brokenSetups))
 	}
 	for _, match := range found {
 		t.Run(match[1], func(t *testing.T) {
@@ -182,7 +182,7 @@ func TestBufMessages(t *testing.T) {
 				parts[i] = regexp.QuoteMeta(part)
 			}
 			if err == nil || !regexp.MustCompile(strings.Join(parts, ".+")).Match(output) {
-				t.Errorf("buf generate: %v: %s, want the message of the page", err, output)
+				t.Errorf("buf generate: %v: %s, want the message %q", err, output, match[1])
 			}
 		})
 	}

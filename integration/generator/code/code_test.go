@@ -1,5 +1,5 @@
-// Package code tests generated code as its users call it: its names, and the affinity of calls. It is a separate
-// package so that generated code that does not compile cannot keep the generator's tests from writing new code.
+// Package code tests generated code as its users call it: its names, and the affinity of calls. It is apart from package
+// generator, whose tests must compile to replace generated code that does not.
 package code
 
 import (
@@ -29,10 +29,10 @@ var (
 	_ func(*runtime.Server, basic.GreeterServer, ...runtime.RegisterOption)    = basic.RegisterGreeterServerToEtcd
 )
 
-// calls makes clients whose calls return at once, without a server.
+// calls makes clients whose interceptors answer each call and record its affinity.
 type calls struct {
 	registry *runtime.Registry
-	affinity string // of the last call
+	affinity string // affinity of the last call
 }
 
 func newCalls(t *testing.T) *calls {
@@ -75,7 +75,7 @@ func (ended) SendMsg(any) error { return nil }
 func (ended) RecvMsg(any) error { return io.EOF }
 func (ended) CloseSend() error  { return nil }
 
-// unary makes a call of a method with one reply.
+// unary returns a function that calls a method with one reply, or opens a stream of replies.
 func unary[Q, R any](method func(context.Context, Q, ...grpc.CallOption) (R, error), request Q) func(context.Context) error {
 	return func(ctx context.Context) error {
 		_, err := method(ctx, request)
@@ -83,8 +83,8 @@ func unary[Q, R any](method func(context.Context, Q, ...grpc.CallOption) (R, err
 	}
 }
 
-// FuzzMeaning compares how gRPC parses a live config and the config that clients pass to gRPC in its place. If gRPC
-// accepts both, the results must be equal.
+// FuzzMeaning compares how gRPC parses a live config and the JSON that clients pass to gRPC for that config. If gRPC
+// accepts both, they must mean the same.
 func FuzzMeaning(f *testing.F) {
 	for _, text := range append(crashing, lively...) {
 		f.Add(text)
@@ -106,24 +106,24 @@ func FuzzMeaning(f *testing.F) {
 		want := parse(text)
 		got := parse(c.JSON())
 		if got.Err != nil && !strings.Contains(got.Err.Error(), "no supported policies found") {
-			t.Fatalf("%s is accepted as %s, want a config that gRPC accepts: %v", text, c.JSON(), got.Err)
+			t.Fatalf("live config %s becomes %s, want a config that gRPC accepts: %v", text, c.JSON(), got.Err)
 		}
 		if want.Err != nil || got.Err != nil {
 			return
 		}
 		if diff := cmp.Diff(want.Config, got.Config, inFull, exceptText); diff != "" {
-			t.Fatalf("gRPC reads\n%s\nand the accepted\n%s\ndifferently (-first +second):\n%s", text, c.JSON(), diff)
+			t.Fatalf("live config\n%s\nbecomes\n%s\nwant what gRPC reads the same way (-want +got):\n%s", text, c.JSON(), diff)
 		}
 	})
 }
 
 var (
 	inFull = cmp.Exporter(func(reflect.Type) bool { return true })
-	// exceptText ignores the text that gRPC keeps with a config.
+	// exceptText ignores the JSON that gRPC keeps in a parsed config.
 	exceptText = cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".rawJSONString" }, cmp.Ignore())
 )
 
-// grpcParser returns gRPC's own parser, which only a resolver can reach.
+// grpcParser returns gRPC's parser of service configs, which gRPC gives only to resolvers.
 func grpcParser(tb testing.TB) func(text string) *serviceconfig.ParseResult {
 	found := make(chan resolver.ClientConn, 1)
 	r := manual.NewBuilderWithScheme("parser")

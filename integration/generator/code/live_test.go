@@ -22,7 +22,7 @@ import (
 	outlierpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/outlier"
 )
 
-// crashing holds configs that made outlier detection in gRPC panic.
+// crashing holds configs that made gRPC's outlier detection panic.
 var crashing = []string{
 	`{"loadBalancingConfig":[{"outlier_detection_experimental":{}}]}`,
 	`{"loadBalancingConfig":[{"outlier_detection_experimental":null}]}`,
@@ -32,7 +32,7 @@ var crashing = []string{
 	`{"loadBalancingPolicy":"xds_cluster_impl_experimental"}`,
 }
 
-// lively holds configs that use the fields of every policy.
+// lively holds configs with extreme values of the fields of every policy.
 var lively = []string{
 	`{}`,
 	`{"loadBalancingPolicy":"etcd"}`,
@@ -54,12 +54,12 @@ func TestLivelyConfigsAreInForce(t *testing.T) {
 	live := newLive(t)
 	for _, text := range lively {
 		if err := live.try(text); err != nil {
-			t.Errorf("calls with the config %s: %v", text, err)
+			t.Errorf("config %s: %v, want gRPC to accept it, and no panic", text, err)
 		}
 	}
 }
 
-// FuzzLive makes calls on a connection with each accepted config. Every policy is linked.
+// FuzzLive makes calls with each config that is a valid live config.
 func FuzzLive(f *testing.F) {
 	for _, text := range append(crashing, lively...) {
 		f.Add(text)
@@ -70,12 +70,12 @@ func FuzzLive(f *testing.F) {
 			return
 		}
 		if err := live.try(text); err != nil {
-			t.Errorf("calls with the config %s: %v", text, err)
+			t.Errorf("the accepted config %s: %v, want gRPC to accept it, and no panic", text, err)
 		}
 	})
 }
 
-// live is a server in memory behind many addresses.
+// live is a server in memory, which connections reach at any address.
 type live struct{ lis *bufconn.Listener }
 
 func newLive(t testing.TB) live {
@@ -93,7 +93,7 @@ func newLive(t testing.TB) live {
 	return live{lis}
 }
 
-// try puts a config in force and makes calls. They may fail but must not panic or hang.
+// try puts a config in force and makes calls. It returns an error if gRPC rejects the config or a call reports a panic.
 func (l live) try(text string) error {
 	if _, err := grpccheck.Live(text); err != nil {
 		return err

@@ -16,14 +16,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/oldgrpc"
 )
 
-// A row is a call and the affinity expected for it.
+// A row is a call and the affinity that it should have.
 type row struct {
 	name string
 	call func(context.Context) error
 	want string
 }
 
-// TestSpelling checks how field values are formatted as affinities. Unset, empty and zero values give none.
+// TestSpelling checks which text is the affinity for a value of a field. An unset, empty or zero field gives no affinity.
 func TestSpelling(t *testing.T) {
 	c := newCalls(t)
 	for name, rows := range map[string][]row{
@@ -36,13 +36,13 @@ func TestSpelling(t *testing.T) {
 	} {
 		for _, row := range rows {
 			if err := row.call(t.Context()); err != nil || c.affinity != row.want {
-				t.Errorf("%s, %s: affinity %q, %v; want %q", name, row.name, c.affinity, err, row.want)
+				t.Errorf("%s, %s: affinity %q, error %v, want %q", name, row.name, c.affinity, err, row.want)
 			}
 			if row.want == "" {
 				continue
 			}
 			if err := row.call(runtime.WithAffinity(t.Context(), "the caller's")); err != nil || c.affinity != "the caller's" {
-				t.Errorf("%s, %s: affinity %q, %v; want the affinity of the context", name, row.name, c.affinity, err)
+				t.Errorf("%s, %s: affinity %q, error %v, want \"the caller's\", as in the context", name, row.name, c.affinity, err)
 			}
 		}
 	}
@@ -106,7 +106,7 @@ func places(c affinity.PlacesClient) []row {
 		{"in a oneof, another member", unary(c.InOneof, name("n")), ""},
 		{"renamed", unary(c.Renamed, &affinity.Request{String_: "no", GetString: "yes"}), "yes"},
 		{"elsewhere", unary(c.Elsewhere, &basic.HelloRequest{Name: "n"}), "n"},
-		{"deprecated", unary(c.Old, &affinity.Request{Old: "o"}), "o"}, //nolint:staticcheck // deprecated fields work
+		{"deprecated", unary(c.Old, &affinity.Request{Old: "o"}), "o"}, //nolint:staticcheck // a deprecated field
 		{"server streaming", unary(c.List, &affinity.Request{User: user(5)}), "5"},
 		{"server streaming, unset", unary(c.List, &affinity.Request{}), ""},
 		{"without affinity", unary(c.Plain, &affinity.Request{User: user(5)}), ""},

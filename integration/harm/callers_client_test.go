@@ -16,13 +16,13 @@ import (
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
 
-// client is one of the two clients under comparison.
+// client is one of the two clients that a row compares, and its counts.
 type client struct {
 	tally
-	conns  []grpc.ClientConnInterface // for all kinds of calls, or one for each
+	conns  []grpc.ClientConnInterface // one for all kinds of calls, or one for each kind
 	say    func(ctx context.Context, kind int) context.Context
 	next   atomic.Int64 // number of the next call
-	owners []string     // by kind, where each has one
+	owners []string     // names of the servers to which the kinds belong, if way.owned
 }
 
 func newClient(w *world) *client {
@@ -49,7 +49,7 @@ func (c *client) call(ctx context.Context, w *world, i int) (who string, err err
 	return reply.GetServer(), err
 }
 
-// warm makes calls until each kind of call was answered once and each server was connected to.
+// warm makes calls until each kind was answered once, and so many that the client connects to all servers.
 func (c *client) warm(w *world) {
 	ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
 	defer cancel()
@@ -68,7 +68,7 @@ func (c *client) warm(w *world) {
 	}
 }
 
-// run makes calls until the world's context ends. It does not count the calls under way at that time.
+// run makes and counts calls until the world's context ends. It leaves out the call under way at that time.
 func (c *client) run(w *world) {
 	tick := time.NewTicker(w.calls.every)
 	defer tick.Stop()
@@ -85,7 +85,7 @@ func (c *client) run(w *world) {
 	}
 }
 
-// right reports whether a server may answer call i.
+// right reports whether the server named who may answer call i.
 func (c *client) right(w *world, i int, who string) bool {
 	kind := i % w.way.kinds
 	switch {
@@ -101,15 +101,15 @@ func (c *client) right(w *world, i int, who string) bool {
 type tally struct {
 	mu                       sync.Mutex
 	calls, failed, misrouted int
-	causes                   map[string]int  // the errors of calls that failed
-	by                       map[string]int  // calls answered, by server
-	swallow                  int             // number of addresses that swallow SYNs
-	dialed                   map[string]bool // the addresses dialed; true: it swallows SYNs
-	dials, open, most        int             // connections made, open now, and open at once at most
-	done                     bool            // no more counting
+	causes                   map[string]int  // number of failed or misrouted calls, by cause
+	by                       map[string]int  // number of answered calls, by server
+	swallow                  int             // how many of the first dialed addresses drop SYNs
+	dialed                   map[string]bool // whether each dialed address drops SYNs
+	dials, open, most        int             // number of dials, open connections, and their maximum
+	done                     bool            // whether counting has stopped
 }
 
-// dialing counts a dial, and reports whether the address swallows SYNs.
+// dialing counts a dial, and reports whether the address drops SYNs.
 func (t *tally) dialing(addr string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -154,7 +154,7 @@ func (t *tally) count(who string, err error, right bool) {
 	}
 }
 
-// add adds the counts of o.
+// add adds the counts of o to t.
 func (t *tally) add(o *tally) {
 	t.calls, t.failed, t.misrouted, t.dials = t.calls+o.calls, t.failed+o.failed, t.misrouted+o.misrouted, t.dials+o.dials
 	t.most = max(t.most, o.most)
@@ -166,7 +166,7 @@ func (t *tally) add(o *tally) {
 	}
 }
 
-// served reports whether a server has answered calls.
+// served reports whether the named server has answered calls.
 func (t *tally) served(name string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -188,7 +188,7 @@ func (t *tally) String() string {
 	return s + fmt.Sprintf(", %d connections, %d dials", t.most, t.dials)
 }
 
-// why returns the most frequent errors.
+// why returns the three most frequent causes.
 func (t *tally) why() string {
 	causes := slices.SortedFunc(maps.Keys(t.causes), func(a, b string) int { return t.causes[b] - t.causes[a] })
 	var b strings.Builder
@@ -198,13 +198,14 @@ func (t *tally) why() string {
 	return b.String()
 }
 
-// A few calls more or less are noise.
+// noise is the margin for lost calls and for served calls, in calls.
 const noise = 5
 
-// luck is the relative margin for lost calls, as a few outages of random length lose them.
+// luck is the relative margin for lost calls, whose number depends on the random lengths of a few outages.
 const luck = 0.2
 
-// worse describes the counts in which our client is worse off. ofAll states that gRPC's client knows all servers.
+// worse describes the counts of our client that are worse than gRPC's. If ofAll, gRPC's client knows all servers, so
+// that connections and dials are comparable.
 func worse(us, them *tally, ofAll bool) []string {
 	var in []string
 	lost, share := us.lost()

@@ -7,14 +7,14 @@ import (
 	"syscall"
 )
 
-// network lies between clients and servers. It gives each server a made-up address that a restart does not change,
-// and an address without a server refuses connections as a kernel does. Bytes go over real sockets.
+// network lies between clients and servers. Clients dial an invented address for each server, which a restart does not
+// change, and their bytes go over real sockets. An address without a server refuses connections.
 type network struct {
 	mu    sync.Mutex
 	links map[string]*link // by address
 }
 
-// to returns the link to addr.
+// to returns the link to the address addr.
 func (n *network) to(addr string) *link {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -24,19 +24,19 @@ func (n *network) to(addr string) *link {
 	return n.links[addr]
 }
 
-// link is the way to one address, and the connections over it.
+// link is the path from clients to one address, with the connections that use the path.
 type link struct {
 	mu      sync.Mutex
 	target  string // the server's real address; "": connections are refused
 	quality quality
 	conns   map[*conn]struct{}
-	changed chan struct{} // closed by the next change
+	changed chan struct{} // closed when quality or target changes
 }
 
-// quality describes the fault of a link.
+// quality describes the faults of a link.
 type quality struct {
-	drop bool // SYNs are dropped: connecting takes until the client gives up
-	hole bool // bytes sent over connections vanish, in both directions
+	drop bool // dials are not answered, as if SYNs were dropped
+	hole bool // no bytes pass over connections, in either direction
 }
 
 // set changes the quality of the link.
@@ -60,7 +60,7 @@ func (l *link) lead(target string) {
 	l.news()
 }
 
-// reset resets all connections.
+// reset resets all connections over the link.
 func (l *link) reset() {
 	for _, c := range l.open() {
 		c.reset()
@@ -83,7 +83,7 @@ func (l *link) now() (quality, string, <-chan struct{}) {
 	return l.quality, l.target, l.changed
 }
 
-// dialer returns the dialer of one client.
+// dialer returns a dialer whose dials and connections t counts.
 func (n *network) dialer(t *tally) func(context.Context, string) (net.Conn, error) {
 	return func(ctx context.Context, addr string) (net.Conn, error) {
 		l := n.to(addr)
@@ -133,7 +133,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// pass blocks while the link is a hole, until the connection is closed.
+// pass blocks while the link is a hole and the connection is open.
 func (c *conn) pass() {
 	q, _, changed := c.link.now()
 	for q.hole {
@@ -146,12 +146,12 @@ func (c *conn) pass() {
 	}
 }
 
-// reset ends the connection as a middlebox does, with a RST to the server.
+// reset closes the connection and sends the server a RST, as a middlebox does.
 func (c *conn) reset() {
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // it may be closed
+		_ = tcp.SetLinger(0) // fails if the connection is closed
 	}
-	_ = c.Close() // it may be closed
+	_ = c.Close() // fails if the connection is closed
 }
 
 func (c *conn) Close() error {

@@ -18,7 +18,7 @@ import (
 
 const ms = time.Millisecond
 
-// rows is the table, with one fault in each row.
+// rows is the table of TestCallers. Each row has one kind of fault.
 var rows = slices.Concat(ending, notAnswering, leaving, fromEtcd, options)
 
 var (
@@ -27,7 +27,7 @@ var (
 	idle   = []grpc.DialOption{grpc.WithIdleTimeout(200 * ms)}
 )
 
-// ending holds rows in which connections close early, though no server fails.
+// ending holds rows in which connections end, or the one server restarts.
 var ending = []row{
 	{name: "MaxConnectionAge 0.2 s", opts: ages(200 * ms)},
 	{name: "MaxConnectionAge 50 ms, one server", servers: 1, opts: ages(50 * ms)},
@@ -52,7 +52,7 @@ var ending = []row{
 	affine(row{name: "by affinity, resets after 0.5 s", servers: 4, script: resets}),
 }
 
-// notAnswering holds rows in which servers cannot be reached.
+// notAnswering holds rows in which some servers cannot be reached or are unhealthy.
 var notAnswering = []row{
 	{name: "one of four becomes a black hole", servers: 4, calls: hasty, script: after(500*ms, first(1, hole))},
 	{name: "SYNs to all but one are dropped", servers: 6, cold: true, prepare: first(5, drop)},
@@ -74,7 +74,7 @@ var notAnswering = []row{
 	}},
 }
 
-// leaving holds rows in which servers leave and others join.
+// leaving holds rows in which servers leave, and return or are replaced.
 var leaving = []row{
 	{name: "all leave in order, and are back", serve: registered(time.Second), script: leaveAndReturn},
 	{name: "the one server leaves in order, and is back", servers: 1, serve: registered(time.Second), script: leaveAndReturn},
@@ -117,7 +117,7 @@ func leaveAndReturn(w *world) {
 	w.each(func(s *server) { s.restart(true, 0) })
 }
 
-// fromEtcd holds rows in which etcd fails or its content changes.
+// fromEtcd holds rows in which etcd fails or the live config changes.
 var fromEtcd = []row{
 	{name: "etcd refuses", script: after(500*ms, func(w *world) { w.etcd.lead(""); w.etcd.reset() })},
 	{name: "etcd is silent, and one of three is killed", script: func(w *world) {
@@ -133,7 +133,7 @@ var fromEtcd = []row{
 	}},
 }
 
-// options holds rows about options that a user turns on.
+// options holds rows in which our client has an option or a policy that is not a default.
 var options = []row{
 	{name: "subset of 2 of 10, whose two die", servers: 10, ours: `{"etcd":{"subset":2}}`, script: after(500*ms, func(w *world) {
 		for _, s := range w.servers {
@@ -150,9 +150,9 @@ var options = []row{
 	{name: "peak_ewma, one of three becomes a black hole", ours: peakEwma, calls: hasty, script: after(500*ms, first(1, hole))},
 }
 
-// The faults that rows share.
+// Faults that several rows share.
 
-// ages makes servers close connections gracefully at age d.
+// ages returns options by which servers gracefully close connections of age d.
 func ages(d time.Duration) []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: d})}
 }
@@ -162,17 +162,17 @@ func drop(q *quality)   { q.drop = true }
 func silent(q *quality) { q.drop, q.hole = true, true }
 func sound(q *quality)  { *q = quality{} }
 
-// resets resets all connections to one server after the other.
+// resets resets the connections of one server after another, of each server every 0.5 s.
 func resets(w *world) {
 	w.every(500*ms/time.Duration(len(w.servers)), func(n int) { w.servers[n%len(w.servers)].link.reset() })
 }
 
-// first returns a function that changes the links of the first n servers.
+// first returns a function that applies change to the links of the first n servers.
 func first(n int, change func(*quality)) func(*world) {
 	return func(w *world) { w.links(change, w.servers[:n]...) }
 }
 
-// after calls do after d.
+// after returns a function that sleeps for d and then calls do.
 func after(d time.Duration, do func(*world)) func(*world) {
 	return func(w *world) {
 		if w.sleep(d) {
@@ -181,7 +181,7 @@ func after(d time.Duration, do func(*world)) func(*world) {
 	}
 }
 
-// killed stops the first n servers before there are clients.
+// killed returns a function that stops the first n servers.
 func killed(n int) func(*world) {
 	return func(w *world) {
 		for _, s := range w.servers[:n] {
@@ -190,7 +190,7 @@ func killed(n int) func(*world) {
 	}
 }
 
-// erring makes the first n servers fail at once. The others answer after a long delay.
+// erring returns a function that makes the first n servers fail calls at once, and all others answer after 50 ms.
 func erring(n int, code codes.Code) func(*world) {
 	return func(w *world) {
 		for i, s := range w.servers {
@@ -210,29 +210,29 @@ const (
 	peakEwma     = `{"etcd_peak_ewma":{}}`
 )
 
-// The kinds of calls.
+// The functions below change whom the calls of a row are for.
 
-// tagged tags every second server and calls the tagged ones alone.
+// tagged gives every second server the metadata name and value, and allows only these servers to answer.
 func (r row) tagged(name, value string) row {
 	r.tags = map[string]any{name: value}
 	r.way.allowed = func(s *server, _ int) bool { return s.i%2 == 0 }
 	return r
 }
 
-// zoned makes calls from zone a, the zone of every second server.
+// zoned makes our client prefer zone a, which every second server is in.
 func zoned(r row) row {
 	r.ours, r.registry = `{"etcd":{"preferZone":true}}`, []runtime.Option{runtime.WithZone("a")}
 	return r.tagged("zone", "a")
 }
 
-// laned makes calls for a lane, the lane of every second server.
+// laned makes calls for the lane pr-7, which every second server is in.
 func laned(r row) row {
 	r.ours = `{"etcd":{"route":[{"label":"lane"}]}}`
 	r.way.ours = func(ctx context.Context, _ int) context.Context { return runtime.WithLane(ctx, "pr-7") }
 	return r.tagged("lane", "pr-7")
 }
 
-// named makes calls that name a server.
+// named makes calls that name one of three servers.
 func named(r row) row {
 	r.way = way{
 		kinds: 3, allowed: func(s *server, kind int) bool { return s.i == kind },
@@ -243,7 +243,7 @@ func named(r row) row {
 	return r
 }
 
-// affine makes calls for twenty users.
+// affine makes calls with the affinities of twenty users, with ring hash in both clients.
 func affine(r row) row {
 	user := func(kind int) string { return fmt.Sprintf("user-%d", kind) }
 	r.ours, r.grpcs = ringHash, ringHash
@@ -251,14 +251,14 @@ func affine(r row) row {
 		kinds: 20, owned: true,
 		ours: func(ctx context.Context, kind int) context.Context { return runtime.WithAffinity(ctx, user(kind)) },
 		grpcs: func(ctx context.Context, kind int) context.Context {
-			sum := sha256.Sum256([]byte(user(kind))) // as our client sends it, so that both clients map a key to the same server
+			sum := sha256.Sum256([]byte(user(kind))) // our client sends the same hash, so both map a user to the same server
 			return metadata.AppendToOutgoingContext(ctx, "etcd-affinity", fmt.Sprintf("%x", sum[:8]))
 		},
 	}
 	return r
 }
 
-// led makes calls to the leader.
+// led makes calls for the leader.
 func led(r row) row {
 	r.serve = registered(100 * ms)
 	r.way = way{leader: true, allowed: func(s *server, _ int) bool { return s == s.w.leading() }}

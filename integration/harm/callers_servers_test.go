@@ -22,7 +22,7 @@ import (
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
 
-// server is one server of a row. It answers with its name.
+// server is one server of a row. Its answers have its name.
 type server struct {
 	leaderpb.UnimplementedCounterServer
 	w      *world
@@ -30,16 +30,16 @@ type server struct {
 	name   string
 	addr   string // the address that clients use
 	link   *link
-	tags   map[string]any // of its entry or registration
-	listed bool           // gRPC's client has its address; guarded by w.mu
+	tags   map[string]any // metadata of its entry or registration
+	listed bool           // whether gRPC's client gets its address; guarded by w.mu
 	health *health.Server
-	states func() []runtime.Status // of its registration; nil: the test puts its entry
-	leads  *leader.Leadership      // nil: the test puts its entry
+	states func() []runtime.Status // status of its registration; nil if the test puts its entry
+	leads  *leader.Leadership      // nil if the test puts its entry
 
-	delay atomic.Int64 // of a call
+	delay atomic.Int64 // of each answer
 	code  atomic.Uint32
 	mu    sync.Mutex
-	stop  func(inOrder bool) // nil while it does not run
+	stop  func(inOrder bool) // nil while the server does not run
 }
 
 // answer implements all methods.
@@ -67,7 +67,7 @@ func (s *server) Peek(ctx context.Context, _ *leaderpb.AddRequest) (*leaderpb.Ad
 	return s.answer(ctx)
 }
 
-// start runs the server at its address.
+// start starts the server and points its link at it.
 func (s *server) start() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,7 +82,7 @@ func (s *server) start() {
 	s.link.lead(lis.Addr().String())
 }
 
-// end ends the server, in order or as kill -9 does. An entry that the server has not written stays.
+// end ends the server, in order or as kill -9 does. An entry that the test has put stays in etcd.
 func (s *server) end(inOrder bool) {
 	s.mu.Lock()
 	stop := s.stop
@@ -99,7 +99,7 @@ func (s *server) end(inOrder bool) {
 	s.link.lead("")
 }
 
-// restart ends the server and starts it d later.
+// restart ends the server, sleeps for d, and starts the server.
 func (s *server) restart(inOrder bool, d time.Duration) {
 	s.end(inOrder)
 	if s.w.sleep(d) {
@@ -107,7 +107,7 @@ func (s *server) restart(inOrder bool, d time.Duration) {
 	}
 }
 
-// put writes the server's entry and lists its address for gRPC's client.
+// put puts the server's entry into etcd, and gives gRPC's client its address.
 func (s *server) put() {
 	value, err := json.Marshal(map[string]any{"Addr": s.addr, "Metadata": s.tags})
 	kit.Must(s.w.t, err)
@@ -116,7 +116,7 @@ func (s *server) put() {
 	s.list(true)
 }
 
-// remove deletes the entry and the address.
+// remove deletes the server's entry from etcd, and takes the address from gRPC's client.
 func (s *server) remove() {
 	_, err := etcd.Admin().Delete(s.w.t.Context(), s.w.namespace+key+"/"+s.name)
 	kit.Must(s.w.t, err)
@@ -130,10 +130,10 @@ func (s *server) list(listed bool) {
 	s.w.resolve()
 }
 
-// shape starts serving, and returns a function that stops it, in order or at once.
+// shape starts a gRPC server for s, and returns a function that stops the gRPC server, in order or at once.
 type shape func(s *server, lis net.Listener) (stop func(inOrder bool))
 
-// plain is a gRPC server without a registration: the test puts its entry.
+// plain is the shape of a server that does not register: the test puts its entry.
 func plain(s *server, lis net.Listener) func(bool) {
 	g := grpc.NewServer(s.w.opts...)
 	leaderpb.RegisterCounterServer(g, s)
@@ -149,7 +149,7 @@ func plain(s *server, lis net.Listener) func(bool) {
 	}
 }
 
-// registered is a server of the registrar, with a drain delay.
+// registered returns the shape of a server that registers, with a drain delay.
 func registered(drain time.Duration) shape {
 	return func(s *server, lis net.Listener) func(bool) {
 		registry := runtime.NewRegistry(etcd.Admin(), runtime.WithNamespace(s.w.namespace),
@@ -168,10 +168,10 @@ func registered(drain time.Duration) shape {
 		s.leads = leader.Of(g, s.w.desc())
 		ctx, cancel := context.WithCancel(context.Background())
 		var serving sync.WaitGroup
-		serving.Go(func() { _ = g.Serve(ctx, lis) }) // callers count the calls that are cut
+		serving.Go(func() { _ = g.Serve(ctx, lis) }) // callers count the calls that a stop cuts
 		return func(inOrder bool) {
 			if !inOrder {
-				inner.Stop() // Serve then withdraws at once
+				inner.Stop() // ends the calls, so that Serve does not wait for them
 			}
 			cancel()
 			serving.Wait()

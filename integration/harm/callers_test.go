@@ -1,6 +1,6 @@
-// Package harm compares this project with the simplest alternative. Under the same faults at the same time, callers lose
-// no more than with gRPC's own policy over the same addresses (callers_*), and servers no more than with plain grant,
-// put and keep-alive (servers_test.go).
+// Package harm compares this project with the simplest alternative, under the same faults. Our clients must lose no more
+// calls than gRPC's own policy with the same addresses (callers_*), and our servers must lose no more entries than
+// servers that only grant, put and keep alive (servers_test.go).
 package harm
 
 import (
@@ -17,16 +17,16 @@ import (
 // etcd is shared by all rows about callers. Each row has its own namespace.
 var etcd *etcdtest.Cluster
 
-// parallel bounds the rows that run at once. Rows mostly wait.
+// parallel is the number of rows that run at once. A row mostly waits.
 const parallel = 6
 
 func TestMain(m *testing.M) {
 	os.Exit(leak.Main(parallel, func() int { return kit.OnEtcd(m, &etcd) }))
 }
 
-// TestCallers runs two clients in each environment of the table: ours, and gRPC's own policy with a
-// manual resolver. Several rows run at once. If our client is worse off in a row, the row runs again, alone.
-// It fails if our client is also worse off in the sum of both runs.
+// TestCallers runs each row with two clients: ours, and gRPC's own policy with a manual resolver. Several rows run at
+// once. A row in which our client is worse runs up to twice more, alone. It fails if our client is worse in the first
+// of these runs, and in their sum.
 func TestCallers(t *testing.T) {
 	var mu sync.Mutex
 	seemWorse := make(map[string]bool)
@@ -35,7 +35,7 @@ func TestCallers(t *testing.T) {
 			t.Run(r.name, func(t *testing.T) {
 				t.Parallel()
 				if in := new(result).add(t, r); len(in) > 0 {
-					t.Logf("ours %s: it runs again, alone", strings.Join(in, ", and "))
+					t.Logf("our client %s: the row runs again, alone", strings.Join(in, ", and "))
 					mu.Lock()
 					defer mu.Unlock()
 					seemWorse[r.name] = true
@@ -62,7 +62,7 @@ func TestCallers(t *testing.T) {
 // result holds the counts of both clients over all runs of a row.
 type result struct{ us, them tally }
 
-// add runs a row, adds its counts, and describes the counts in which our client is worse off.
+// add runs a row, adds its counts to s, and describes in which sums our client is worse.
 func (s *result) add(t *testing.T, r row) []string {
 	w := runRow(t, r)
 	s.us.add(&w.us.tally)

@@ -29,32 +29,32 @@ const (
 	key     = "leader/counter"
 )
 
-// row is one environment. Most rows have the zero value of a field.
+// row is one environment for both clients. Comments name the meaning of a zero value.
 type row struct {
 	name     string
 	servers  int                 // 0: three
 	serve    shape               // nil: plain
 	opts     []grpc.ServerOption // of the servers
-	tags     map[string]any      // of the entry of every second server
-	unlisted int                 // number of the servers that run later: the last ones
-	prepare  func(w *world)      // before there are clients; nil: nothing
+	tags     map[string]any      // metadata of every second server
+	unlisted int                 // how many of the last servers only the script starts
+	prepare  func(w *world)      // runs before there are clients; nil: nothing
 	script   func(w *world)      // runs while the calls are made; nil: nothing
-	cold     bool                // the calls begin before anything is connected
+	cold     bool                // the counted calls begin without connections to servers
 
 	way      way
 	calls    calls
-	ours     string            // our policy, as JSON; "": round_robin
-	grpcs    string            // gRPC's; "": round_robin
-	registry []runtime.Option  // of our client's registry
-	dial     []grpc.DialOption // of both clients
-	swallow  int               // number of addresses that swallow SYNs: those that a client dials first
+	ours     string            // policy of our client, as JSON; "": round_robin
+	grpcs    string            // policy of gRPC's client; "": round_robin
+	registry []runtime.Option  // options of our client's registry
+	dial     []grpc.DialOption // options of both clients
+	swallow  int               // how many of the addresses that a client dials first drop SYNs
 	lasts    time.Duration     // 0: 2 s
 }
 
-// calls is the traffic of each client. Most rows have the zero value of a field.
+// calls is the traffic of each client. Comments name the meaning of a zero value.
 type calls struct {
 	callers  int           // 0: four
-	every    time.Duration // interval of each caller; 0: 60 ms
+	every    time.Duration // time between two calls of a caller; 0: 60 ms
 	deadline time.Duration // 0: 2 s
 	wait     bool          // with WaitForReady
 }
@@ -65,7 +65,7 @@ type way struct {
 	ours    func(ctx context.Context, kind int) context.Context // nil: ctx as it is
 	grpcs   func(ctx context.Context, kind int) context.Context // nil: ctx as it is
 	allowed func(s *server, kind int) bool                      // the servers that may answer; nil: all
-	owned   bool                                                // a kind belongs to the server that answered it before the script
+	owned   bool                                                // calls of a kind belong to the server that answered the first of them
 	leader  bool                                                // the calls are for the leader
 }
 
@@ -85,16 +85,16 @@ type world struct {
 	lists   []*list
 }
 
-// list is the resolver of gRPC's client.
+// list is a resolver of gRPC's client, with the servers that it may resolve to.
 type list struct {
 	resolver *manual.Resolver
 	allowed  map[*server]bool
 }
 
-// runs counts the rows that ran. It numbers their namespaces.
+// runs counts runs of rows. The count is part of the namespace of a run.
 var runs atomic.Int64
 
-// runRow runs a row and returns its world with both clients' counts.
+// runRow runs a row and returns its world, which has the counts of both clients.
 func runRow(t *testing.T, r row) *world {
 	r.servers = cmp.Or(r.servers, 3)
 	r.way.kinds = cmp.Or(r.way.kinds, 1)
@@ -141,7 +141,7 @@ func runRow(t *testing.T, r row) *world {
 
 func (w *world) close() {
 	for _, l := range w.net.links {
-		l.set(sound) // over a broken link gRPC would wait 5 s to write its last frame
+		l.set(sound) // on a broken link gRPC would wait 5 s for its last write
 		l.reset()
 	}
 	for i := len(w.closers) - 1; i >= 0; i-- {
@@ -178,7 +178,7 @@ func (w *world) startServers() {
 	}
 }
 
-// leading returns the leader, or nil.
+// leading returns the server that leads, or nil.
 func (w *world) leading() *server {
 	for _, s := range w.servers {
 		if s.leads != nil && s.leads.Holds() {
@@ -188,7 +188,7 @@ func (w *world) leading() *server {
 	return nil
 }
 
-// await polls for a condition, with a sleep that spares a busy machine.
+// await waits until ok returns true. It polls less often than kit.Eventually, to leave the processors to other rows.
 func (w *world) await(what string, ok func() bool) {
 	w.t.Helper()
 	for range 3000 {
@@ -212,7 +212,7 @@ func serviceConfig(policy string) string {
 	return `{"loadBalancingConfig":[` + cmp.Or(policy, `{"round_robin":{}}`) + `]}`
 }
 
-// ourClient returns a connection of the runtime. Its registry has an etcd client of its own.
+// ourClient returns a client of the runtime, with its own registry and etcd client.
 func (w *world) ourClient() *client {
 	c := newClient(w)
 	config := etcd.Config()
@@ -225,7 +225,7 @@ func (w *world) ourClient() *client {
 	if w.cold {
 		for _, err := range registry.Watch(w.t.Context(), key) {
 			if err == nil {
-				break // both clients know the addresses before the calls
+				break // etcd has answered, as gRPC's client knows the addresses from the start
 			}
 		}
 	}
@@ -236,7 +236,7 @@ func (w *world) ourClient() *client {
 	return c
 }
 
-// grpcsClient returns gRPC's own policy by a manual resolver.
+// grpcsClient returns a client with gRPC's own policy and a manual resolver.
 func (w *world) grpcsClient() *client {
 	c := newClient(w)
 	c.say = w.way.grpcs
@@ -265,7 +265,7 @@ func (w *world) dialOptions(c *client) []grpc.DialOption {
 	return append([]grpc.DialOption{kit.Insecure, grpc.WithContextDialer(w.net.dialer(&c.tally))}, w.dial...)
 }
 
-// resolve tells gRPC's client which servers are listed.
+// resolve gives the resolvers of gRPC's client the addresses of the listed servers.
 func (w *world) resolve() {
 	for _, l := range w.lists {
 		var state resolver.State
@@ -278,7 +278,7 @@ func (w *world) resolve() {
 	}
 }
 
-// sleep sleeps for d, and reports whether the calls go on.
+// sleep sleeps for d, and returns false if the calls end before that.
 func (w *world) sleep(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -290,14 +290,14 @@ func (w *world) sleep(d time.Duration) bool {
 	}
 }
 
-// every calls do every d until the calls end.
+// every runs do at intervals of d until the calls end.
 func (w *world) every(d time.Duration, do func(n int)) {
 	for n := 0; w.sleep(d); n++ {
 		do(n)
 	}
 }
 
-// each calls do with all servers at once.
+// each runs do for all servers at once.
 func (w *world) each(do func(s *server)) {
 	var doing sync.WaitGroup
 	for _, s := range w.servers {
@@ -306,14 +306,14 @@ func (w *world) each(do func(s *server)) {
 	doing.Wait()
 }
 
-// links changes the links to servers.
+// links applies change to the links to servers.
 func (w *world) links(change func(q *quality), servers ...*server) {
 	for _, s := range servers {
 		s.link.set(change)
 	}
 }
 
-// live puts a live config with the policy, which only our client follows; "" deletes the config.
+// live puts a live config with the policy, or deletes the live config if policy is "". Only our client reads live configs.
 func (w *world) live(policy string) {
 	at := w.namespace + "_grpc_config/" + key
 	op := clientv3.OpPut(at, serviceConfig(policy))
@@ -324,7 +324,7 @@ func (w *world) live(policy string) {
 	kit.Must(w.t, err)
 }
 
-// report sets the health status that servers report.
+// report sets the health status of servers.
 func (w *world) report(status healthpb.HealthCheckResponse_ServingStatus, servers ...*server) {
 	for _, s := range servers {
 		s.health.SetServingStatus(service, status)

@@ -16,13 +16,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// TestServers runs our registrar and plain code on one etcd, under the same faults. Ours must not
-// delete entries, or write untouched entries, more often than plain code.
+// TestServers runs our registry and plain code on one etcd, under the same faults. It counts the puts and deletes of
+// the entries that the test leaves alone (untouched). Ours must not have more of either than plain code.
 func TestServers(t *testing.T) {
 	for _, row := range []struct {
 		name    string
-		entries int            // of each side
-		layout  runtime.Layout // of ours; nil: the default
+		entries int            // number of untouched entries of each side
+		layout  runtime.Layout // layout of our entries; nil: the default
 		fault   func(w *serverWorld)
 	}{
 		{"a stall of 4 s", 200, nil, (*serverWorld).stall},
@@ -63,14 +63,14 @@ type serverWorld struct {
 	entries  int
 
 	mu            sync.Mutex
-	there         map[string]map[string]bool // the untouched entries, by side
-	puts, deletes map[string]int             // of the untouched entries, by side, once both sides are registered
+	there         map[string]map[string]bool // which untouched entries are in etcd, by side
+	puts, deletes map[string]int             // events of untouched entries, by side, after the start
 	last          string                     // the key of the last event
 }
 
-// newServerWorld starts both sides and waits until their entries are in etcd.
+// newServerWorld starts both sides and waits until the entries of both are in etcd.
 func newServerWorld(t *testing.T, entries int, layout runtime.Layout) *serverWorld {
-	const ttl = time.Minute // long enough to see entries that are left behind
+	const ttl = time.Minute // so long that an entry left behind stays to the end of the test
 	w := &serverWorld{T: t, etcd: etcdtest.Start(t), entries: entries, there: map[string]map[string]bool{"ours": {}, "plain": {}}}
 	if layout != nil {
 		w.opts = append(w.opts, runtime.WithLayouts(layout))
@@ -101,8 +101,8 @@ func newServerWorld(t *testing.T, entries int, layout runtime.Layout) *serverWor
 	return w
 }
 
-// keepPlain keeps entries in etcd as etcd's documentation shows: grant, put, keep alive, and again
-// from the start once the lease is gone.
+// keepPlain keeps entries in etcd as etcd's documentation shows: grant, put, keep alive. Once the lease
+// is gone it begins again.
 func keepPlain(ctx context.Context, client *clientv3.Client, ttl int64, keys []string) {
 	for ctx.Err() == nil {
 		if lease, err := client.Grant(ctx, ttl); err == nil {
@@ -151,7 +151,7 @@ func (w *serverWorld) onEvent(event *clientv3.Event) {
 	}
 }
 
-// bothThere waits until both sides have their entries in etcd.
+// bothThere waits until all untouched entries of both sides are in etcd.
 func (w *serverWorld) bothThere(when string) {
 	w.Helper()
 	kit.Eventually(w.T, kit.Soon, "both sides have their entries in etcd "+when, func() bool {
@@ -161,7 +161,7 @@ func (w *serverWorld) bothThere(when string) {
 	})
 }
 
-// settle waits until both sides have made their writes and all events are counted.
+// settle waits until both sides have made their writes and onEvent has counted all events.
 func (w *serverWorld) settle() {
 	w.Helper()
 	w.register("ours/touched-last")
@@ -175,7 +175,7 @@ func (w *serverWorld) settle() {
 	})
 }
 
-// stall pauses etcd for a while, in which each side writes one more entry.
+// stall pauses etcd for 4 s, while each side writes a touched entry.
 func (w *serverWorld) stall() {
 	ctx := kit.Bounded(w, kit.Soon)
 	one := w.register("ours/touched")
@@ -188,7 +188,7 @@ func (w *serverWorld) stall() {
 	writing.Wait()
 }
 
-// churn registers and closes entries of ours while others stay.
+// churn registers and closes touched entries of ours.
 func (w *serverWorld) churn() {
 	for i := range 150 {
 		kit.Must(w, w.register(fmt.Sprintf("ours/touched%d", i)).Close(kit.Bounded(w, kit.Soon)))

@@ -1,4 +1,4 @@
-// Package kit holds helpers for tests on real etcd: bounds, waiting, and reading logs.
+// Package kit holds helpers for tests on real etcd: for deadlines, waiting, servers, logs and registries.
 package kit
 
 import (
@@ -22,10 +22,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// Soon bounds changes that should happen at once. It is generous, for busy machines.
+// Soon is how long tests wait for changes that should happen at once. It is long because machines may be busy.
 const Soon = time.Minute
 
-// Insecure makes clients connect without TLS.
+// Insecure is the dial option for connections without TLS.
 var Insecure = grpc.WithTransportCredentials(insecure.NewCredentials())
 
 // Bounded returns a context that ends after d, or with the test.
@@ -35,7 +35,7 @@ func Bounded(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
-// Eventually polls until ok returns true, and fails the test after the given time.
+// Eventually polls ok until it returns true. After the time within it fails the test with what was wanted.
 func Eventually(t *testing.T, within time.Duration, what string, ok func() bool) {
 	t.Helper()
 	start := time.Now()
@@ -56,24 +56,24 @@ func Listen(t testing.TB) net.Listener {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = lis.Close() }) // the server may have closed it
+	t.Cleanup(func() { _ = lis.Close() }) // fails if the server has closed it
 	return lis
 }
 
-// Serve serves until the test ends or stop is called. The port stays taken until the test ends: a
-// connection after stop is closed at once.
+// Serve serves until the test ends or stop is called. After stop it keeps the port until the test ends, so that no other
+// server gets the port, and closes new connections at once.
 func Serve(t testing.TB, g *grpc.Server, lis net.Listener) (stop func()) {
 	h := &held{Listener: lis, conns: make(chan net.Conn), closed: make(chan struct{})}
 	var running sync.WaitGroup
 	running.Go(h.run)
-	t.Cleanup(func() { _ = lis.Close(); running.Wait() }) // after stop
+	t.Cleanup(func() { _ = lis.Close(); running.Wait() }) // runs after stop
 	running.Go(func() { _ = g.Serve(h) })                 // ends with Stop
 	stop = sync.OnceFunc(g.Stop)
 	t.Cleanup(stop)
 	return stop
 }
 
-// held is a listener that keeps its port when it is closed.
+// held is a listener whose Close keeps the port.
 type held struct {
 	net.Listener
 	conns  chan net.Conn
@@ -81,7 +81,7 @@ type held struct {
 	closed chan struct{}
 }
 
-// run accepts connections until the listener below is closed.
+// run accepts connections until the embedded listener is closed.
 func (h *held) run() {
 	for {
 		conn, err := h.Listener.Accept()
@@ -91,7 +91,7 @@ func (h *held) run() {
 		select {
 		case h.conns <- conn:
 		case <-h.closed:
-			_ = conn.Close() // no byte was sent
+			_ = conn.Close() // before a byte is sent
 		}
 	}
 }
@@ -110,7 +110,7 @@ func (h *held) Close() error {
 	return nil
 }
 
-// Logs collects what a registry logs: it is a writer for a slog.Handler. It is safe for concurrent use.
+// Logs is a writer for a slog.Handler that collects log lines. It is safe for concurrent use.
 type Logs struct {
 	mu    sync.Mutex
 	lines []string
@@ -141,7 +141,7 @@ func (l *Logs) Count(text string) int {
 	return n
 }
 
-// Must ends the test if err is not nil.
+// Must fails and ends the test if err is not nil.
 func Must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -149,8 +149,8 @@ func Must(t testing.TB, err error) {
 	}
 }
 
-// OnEtcd runs the tests of a package that share one etcd, for its TestMain, and returns the exit code. Each test has a
-// namespace of its own.
+// OnEtcd starts an etcd for all tests of a package, runs the tests, and returns the exit code for TestMain. Each test uses
+// its own namespace.
 func OnEtcd(m *testing.M, etcd **etcdtest.Cluster) int {
 	dir, err := os.MkdirTemp("", "etcd")
 	if err != nil {
@@ -164,8 +164,8 @@ func OnEtcd(m *testing.M, etcd **etcdtest.Cluster) int {
 	return m.Run()
 }
 
-// AskingLogger returns a logger whose handler calls a function at each new message, as the handler of a program may. If
-// the runtime logs under a lock that the function takes, the test deadlocks. ask sets the function.
+// AskingLogger returns a logger whose handler calls a function at each new message, as a program's handler may do. If the
+// runtime logs while it holds a lock that the function takes, the test deadlocks. ask sets the function.
 func AskingLogger(w io.Writer) (logger *slog.Logger, ask func(func())) {
 	h := asking{slog.NewTextHandler(w, nil), new(atomic.Pointer[func()]), new(sync.Map)}
 	return slog.New(h), func(f func()) { h.ask.Store(&f) }
@@ -174,7 +174,7 @@ func AskingLogger(w io.Writer) (logger *slog.Logger, ask func(func())) {
 type asking struct {
 	slog.Handler
 	ask  *atomic.Pointer[func()]
-	seen *sync.Map // the messages
+	seen *sync.Map // messages that were logged before
 }
 
 // Handle implements slog.Handler.
@@ -186,8 +186,8 @@ func (a asking) Handle(ctx context.Context, r slog.Record) error {
 	return a.Handler.Handle(ctx, r)
 }
 
-// Registry returns a registry that logs to a writer and closes with the test. It ignores errors of
-// Close that etcd causes: etcd may be down by then.
+// Registry returns a registry that logs to a writer. The end of the test closes the registry, and only logs an error of
+// Close, since etcd may be down by then.
 func Registry(t testing.TB, logs io.Writer, client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
 	t.Helper()
 	logger, ask := AskingLogger(logs)

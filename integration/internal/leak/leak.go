@@ -1,4 +1,4 @@
-// Package leak checks that a test leaves no goroutines.
+// Package leak checks that tests leave no goroutines.
 package leak
 
 import (
@@ -15,15 +15,14 @@ import (
 	"go.uber.org/goleak"
 )
 
-// patience bounds the wait for goroutines that are about to end.
+// patience is how long a check waits for goroutines to end.
 const patience = 10 * time.Second
 
-// tests holds the tests that have a check.
+// tests holds the tests for which Check has nothing left to do.
 var tests sync.Map
 
-// Check fails the test if, after all later clean-ups, goroutines exist that did not exist before,
-// etcd's and gRPC's included. Call it before anything that registers a clean-up, and not in parallel
-// tests. A second call does nothing.
+// Check fails the test if it leaves goroutines, even of etcd or gRPC. The check runs after all clean-ups that are registered
+// after Check, so call Check first, and not in parallel tests. A second call does nothing.
 func Check(t testing.TB) {
 	t.Helper()
 	if _, again := tests.LoadOrStore(t, true); again {
@@ -45,18 +44,18 @@ func Check(t testing.TB) {
 	})
 }
 
-// Parallel runs a test in parallel with others. [Main] makes the check for all of them.
+// Parallel runs a test in parallel with others. [Main] checks for goroutines after all of them.
 func Parallel(t *testing.T) {
 	t.Helper()
 	t.Parallel()
-	tests.Store(t, true) // Check does nothing for it
+	tests.Store(t, true) // Check does nothing for a parallel test
 	t.Cleanup(func() { tests.Delete(t) })
 }
 
-// Main runs the tests of a package for its TestMain and returns the exit code, which is not 0 if goroutines are
-// left after all tests. parallel may exceed the number of processors, as the tests mostly wait.
+// Main runs the tests of a package and returns the exit code for TestMain, which is not 0 if the tests fail or leave
+// goroutines. parallel, the number of parallel tests, may exceed the number of processors, as the tests mostly wait.
 func Main(parallel int, run func() int) int {
-	if err := flag.Set("test.parallel", fmt.Sprint(parallel)); err != nil { // -parallel overrides it
+	if err := flag.Set("test.parallel", fmt.Sprint(parallel)); err != nil { // the flag -parallel overrides this number
 		panic(err)
 	}
 	if code := run(); code != 0 {
@@ -72,8 +71,8 @@ func Main(parallel int, run func() int) int {
 	return 1
 }
 
-// None fails the test if goroutines exist that run code below runtime, or were started there. It
-// ignores all others.
+// None fails the test if goroutines are left that run code of package runtime or a package below it, or were started by
+// such code.
 func None(t testing.TB) {
 	t.Helper()
 	var left []string
@@ -93,7 +92,7 @@ func Ours() []string {
 	return In(module+"/runtime.", module+"/runtime/")
 }
 
-// In returns the stacks of the goroutines that run a function whose name has one of these prefixes.
+// In returns the stacks of the goroutines whose stack contains one of these texts, such as the start of a function's name.
 func In(functions ...string) []string {
 	buf := make([]byte, 1<<20)
 	n := runtime.Stack(buf, true)

@@ -17,13 +17,13 @@ import (
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
 
-// Calls under way at a leader end with its leadership.
+// A stream at a leader ends when the leadership ends. Its error says so.
 func TestStreamEndsWithTheLeadership(t *testing.T) {
 	for does, watch := range map[string]func(leaderpb.Counter_WatchServer) error{
 		"waits for its context": func(stream leaderpb.Counter_WatchServer) error {
 			<-stream.Context().Done()
 			if !errors.Is(context.Cause(stream.Context()), leader.ErrEnded) {
-				return errors.New("its context has another cause")
+				return fmt.Errorf("cause of the context: %w, want ErrEnded", context.Cause(stream.Context()))
 			}
 			return nil
 		},
@@ -56,21 +56,21 @@ func TestStreamEndsWithTheLeadership(t *testing.T) {
 				want += ": the store is closed"
 			}
 			if status.Code(err) != codes.Unavailable || !strings.HasSuffix(err.Error(), want) {
-				t.Errorf("the stream ended with %v, want %q", err, want)
+				t.Errorf("the stream ended with %v, want Unavailable with %q", err, want)
 			}
 		})
 	}
 }
 
-// A unary call keeps its handler's reply. If its error comes after the leadership, because the
-// registry is closed or Resign stops waiting, the error says that the leadership ended.
+// If the leadership ends during a unary call, as the registry is closed or Resign stops waiting, a reply of the handler
+// still reaches the caller. An error of the handler becomes one that says that the server no longer leads.
 func TestCallEndsWithTheLeadership(t *testing.T) {
 	closes := func(a *instance) error { return a.registry.Close(kit.Bounded(t, kit.Soon)) }
 	resigns := func(a *instance) error {
 		over, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := a.leads.Resign(over); !errors.Is(err, context.Canceled) {
-			return fmt.Errorf("Resign returns %w", err)
+			return fmt.Errorf("Resign with a cancelled context: %w, want Canceled", err)
 		}
 		return nil
 	}
@@ -96,7 +96,7 @@ func TestCallEndsWithTheLeadership(t *testing.T) {
 			go func() {
 				reply, err := client.Add(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{})
 				if err == nil && reply.GetServer() != "a" {
-					err = errors.New("another reply")
+					err = fmt.Errorf("answered by %q, want \"a\"", reply.GetServer())
 				}
 				ended <- err
 			}()
@@ -104,7 +104,7 @@ func TestCallEndsWithTheLeadership(t *testing.T) {
 			kit.Must(t, row.end(a))
 			err := await(t, ended)
 			if row.fails && (status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "no longer leads")) || !row.fails && err != nil {
-				t.Errorf("the call ended with %v, want an error: %v", err, row.fails)
+				t.Errorf("the call ended with %v, want Unavailable with \"no longer leads\": %v", err, row.fails)
 			}
 		})
 	}
@@ -117,7 +117,7 @@ func TestFence(t *testing.T) {
 		ok    bool
 	}{{-5, false}, {0, false}, {7, true}, {7, true}, {6, false}, {0, false}, {8, true}} {
 		if err := f.Admit(row.token); (err == nil) != row.ok {
-			t.Errorf("Admit(%d) = %v, want success %v", row.token, err, row.ok)
+			t.Errorf("Admit(%d) = %v, want success: %v", row.token, err, row.ok)
 		}
 	}
 	if err := f.Admit(6); !strings.Contains(err.Error(), "restored from a backup without --bump-revision") { // E5
@@ -125,7 +125,8 @@ func TestFence(t *testing.T) {
 	}
 }
 
-// A handler calls a guarded server that does not lead and forwards its trailer: the call to the handler is not retried.
+// A leader's handler calls another service, whose server does not lead, and forwards the trailer of that error. The client does not
+// repeat the call to the handler.
 func TestForwardedRefusal_IsNotRetried(t *testing.T) {
 	g := newGroup(t)
 	behind := grpc.NewServer(leader.Guard(g.registry(), under("leader/behind", nil))...)
@@ -148,6 +149,6 @@ func TestForwardedRefusal_IsNotRetried(t *testing.T) {
 	})
 	_, err = g.client().Add(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{N: 1})
 	if err == nil || !passed || runs != 1 {
-		t.Errorf("%d runs of the handler, refusal forwarded %v, the call ended with %v; want 1 run, a refusal and an error", runs, passed, err)
+		t.Errorf("%d runs of the handler, trailer forwarded: %v, error of the call: %v; want 1 run, true and an error", runs, passed, err)
 	}
 }

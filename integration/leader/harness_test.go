@@ -1,4 +1,4 @@
-// Package leader tests elections on a real etcd: where calls to the leader go, and which instance leads during faults.
+// Package leader tests elections on a real etcd: which instance leads, and which instance calls for the leader reach.
 package leader
 
 import (
@@ -29,21 +29,21 @@ const (
 	candidates = "_grpc_leader/" + entries + "//"
 )
 
-// etcd is shared by all tests. Each has its own namespace.
+// etcd is shared by all tests. Each test has its own namespaces.
 var etcd *etcdtest.Cluster
 
 func TestMain(m *testing.M) { os.Exit(kit.OnEtcd(m, &etcd)) }
 
-// group is a set of candidates for one service, and the store that they write to.
+// group is the instances of one service, which stand for election, and the store to which the leader writes.
 type group struct {
 	t          *testing.T
 	namespace  string
 	store      store
 	logs       kit.Logs
-	etcdClient *clientv3.Client // of all registries; nil: each has its own
+	etcdClient *clientv3.Client // etcd client of all registries; nil: each registry has its own
 }
 
-// groups numbers the groups, whose namespaces differ.
+// groups counts the groups. The count is part of the namespace of a group.
 var groups atomic.Int64
 
 func newGroup(t *testing.T) *group {
@@ -61,7 +61,7 @@ func (g *group) registry() *runtime.Registry {
 	return kit.Registry(g.t, &g.logs, client, runtime.WithNamespace(g.namespace))
 }
 
-// store rejects stale tokens.
+// store adds numbers, and rejects those with a stale token.
 type store struct {
 	fence leader.Fence
 	mu    sync.Mutex
@@ -78,21 +78,21 @@ func (s *store) add(token, n int64) (int64, error) {
 	return s.sum, nil
 }
 
-// instance is a server of a group.
+// instance is one server of a group.
 type instance struct {
 	leaderpb.UnimplementedCounterServer
 	name     string
-	key      string // of the service
+	key      string // key of the service
 	group    *group
 	registry *runtime.Registry
 	server   *runtime.Server
 	grpc     *grpc.Server
 	leads    *leader.Leadership
 	addr     string
-	ended    chan error         // receives Serve's result; nil if the instance uses Announce with its own gRPC server
+	ended    chan error         // receives Serve's result; nil if the instance uses Announce
 	stop     context.CancelFunc // ends Serve
 
-	// The methods call these first, unless they are nil.
+	// Add returns what add returns, and Watch calls watch after its first reply, unless these are nil.
 	add   func(ctx context.Context) (*leaderpb.AddResponse, error)
 	watch func(stream leaderpb.Counter_WatchServer) error
 }
@@ -102,7 +102,7 @@ func (g *group) start(name string, set ...func(*instance)) *instance {
 	return g.startAs(name, calm(under(entries, nil)), set...)
 }
 
-// startAs starts an instance with another service description.
+// startAs starts an instance with the given service description.
 func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*instance)) *instance {
 	g.t.Helper()
 	i := &instance{name: name, key: desc.Key, group: g}
@@ -116,7 +116,7 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 	i.server.Publish(desc, runtime.WithInstance(name))
 	i.leads = leader.Of(i.server, desc)
 	lis := kit.Listen(g.t)
-	porttest.Hold(g.t, lis) // connections after its stop are refused
+	porttest.Hold(g.t, lis) // after Stop, the port refuses connections
 	i.addr = lis.Addr().String()
 	served := make(chan struct{})
 	if i.ended != nil {
@@ -138,7 +138,7 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 	return i
 }
 
-// announce announces the instance, and waits until it is a candidate if it uses the shared etcd.
+// announce announces the instance. If the group uses the shared etcd, announce waits until the instance is a candidate.
 func (i *instance) announce() {
 	g := i.group
 	g.t.Helper()
@@ -180,7 +180,7 @@ func (g *group) client() leaderpb.CounterClient {
 	return g.clientOf(&leaderpb.Counter_EtcdServiceDesc)
 }
 
-// clientOf returns a client of another service description.
+// clientOf returns a client with the given service description.
 func (g *group) clientOf(desc *runtime.ServiceDesc, opts ...grpc.DialOption) leaderpb.CounterClient {
 	g.t.Helper()
 	conn, err := g.registry().NewClient(desc, append(opts, kit.Insecure)...)
@@ -188,10 +188,10 @@ func (g *group) clientOf(desc *runtime.ServiceDesc, opts ...grpc.DialOption) lea
 	return leaderpb.NewCounterClient(conn)
 }
 
-// serving makes the runtime's server serve an instance.
+// serving makes an instance use Serve instead of Announce.
 func serving(i *instance) { i.ended = make(chan error, 1) }
 
-// candidates returns the candidates in etcd.
+// candidates returns the candidates of the service in etcd.
 func (g *group) candidates() []*mvccpb.KeyValue {
 	g.t.Helper()
 	return g.candidatesOf(entries)
@@ -204,20 +204,20 @@ func (g *group) candidatesOf(key string) []*mvccpb.KeyValue {
 	return resp.Kvs
 }
 
-// under returns the service's description with another key and layout; nil: the default.
+// under returns the service's description with the given key and layout. A nil layout is the default.
 func under(key string, layout runtime.Layout) *runtime.ServiceDesc {
 	desc := leaderpb.Counter_EtcdServiceDesc
 	desc.Key, desc.Layout = key, layout
 	return &desc
 }
 
-// calm returns a description with a long lease TTL, for tests in which no lease may expire.
+// calm gives a description a long lease TTL, for tests in which no lease may expire, and returns it.
 func calm(desc *runtime.ServiceDesc) *runtime.ServiceDesc {
 	desc.LeaseTTL = time.Minute
 	return desc
 }
 
-// leader returns the instance that answers a call to the leader.
+// leader returns the name of the instance that answers a call for the leader.
 func (g *group) leader(client leaderpb.CounterClient) string {
 	g.t.Helper()
 	began := time.Now()
@@ -226,21 +226,21 @@ func (g *group) leader(client leaderpb.CounterClient) string {
 		if err == nil {
 			return reply.GetServer()
 		}
-		// A call under way when its leader dies fails, as any call does.
+		// A call may fail, such as one that is under way when the leader is stopped.
 		if time.Since(began) > kit.Soon {
 			g.t.Fatal(err)
 		}
 	}
 }
 
-// await receives one value from a channel.
+// await waits for a value from a channel.
 func await[T any](t *testing.T, c <-chan T) T {
 	t.Helper()
 	select {
 	case v := <-c:
 		return v
 	case <-kit.Bounded(t, kit.Soon).Done():
-		t.Fatalf("no value after %v", kit.Soon)
+		t.Fatalf("no value in the channel after %v, want one", kit.Soon)
 		panic("unreachable")
 	}
 }

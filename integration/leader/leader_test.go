@@ -27,16 +27,16 @@ func TestCallsGoToTheLeader(t *testing.T) {
 	client := g.client()
 	for range 20 {
 		if who := g.leader(client); who != "a" {
-			t.Fatalf("%s leads, want a, which was first", who)
+			t.Fatalf("%s leads, want a, the first candidate", who)
 		}
 	}
 	stream, err := client.Watch(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{})
 	kit.Must(t, err)
 	if reply, err := stream.Recv(); err != nil || reply.GetServer() != "a" {
-		t.Errorf("Watch: answered by %v, %v, want the leader a", reply, err)
+		t.Errorf("Watch: reply %v, error %v, want a reply of the leader a", reply, err)
 	}
 	var others []string
-	kit.Eventually(t, kit.Soon, "other calls to go to both", func() bool {
+	kit.Eventually(t, kit.Soon, "calls of Peek to reach both instances", func() bool {
 		reply, err := client.Peek(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{})
 		if err == nil && !slices.Contains(others, reply.GetServer()) {
 			others = append(others, reply.GetServer())
@@ -45,14 +45,14 @@ func TestCallsGoToTheLeader(t *testing.T) {
 	})
 	targeted := runtime.WithTarget(kit.Bounded(t, kit.Soon), "a")
 	if _, err := client.Add(targeted, &leaderpb.AddRequest{}); status.Code(err) != codes.FailedPrecondition {
-		t.Errorf("Add to the instance a: %v, want FailedPrecondition", err)
+		t.Errorf("Add with WithTarget: %v, want FailedPrecondition", err)
 	}
 	if token, ok := a.leads.Token(); !ok || token <= 0 || !a.leads.Holds() {
-		t.Errorf("Token of the leader = %d, %v, want a positive token", token, ok)
+		t.Errorf("Token of the leader = %d, %v, want a positive token, true", token, ok)
 	}
 }
 
-// A server accepts a call only with its current token.
+// A leader rejects calls for the leader without its current token. Any other instance rejects all of them.
 func TestGuard(t *testing.T) {
 	g := newGroup(t)
 	a, b := g.start("a"), g.start("b")
@@ -76,7 +76,7 @@ func TestGuard(t *testing.T) {
 		}
 		_, err = leaderpb.NewCounterClient(conn).Add(ctx, &leaderpb.AddRequest{})
 		if status.Code(err) != row.want || !strings.Contains(err.Error(), row.text) {
-			t.Errorf("token %q to %s: %v, want %v, %q", row.token, row.to.name, err, row.want, row.text)
+			t.Errorf("a call with the token %q to %s: %v, want %v with %q", row.token, row.to.name, err, row.want, row.text)
 		}
 		conn.Close()
 	}
@@ -84,19 +84,19 @@ func TestGuard(t *testing.T) {
 	lone := leader.Of(registry, &leaderpb.Counter_EtcdServiceDesc)
 	err := lone.Check(metadata.NewIncomingContext(t.Context(), metadata.Pairs(leader.TokenHeader, "1")))
 	if !strings.Contains(err.Error(), "without registration") {
-		t.Errorf("Check without registration: %v, want an error that says so", err)
+		t.Errorf("Check without registration: %v, want an error with \"without registration\"", err)
 	}
 	none := leader.Of(registry, &runtime.ServiceDesc{Name: "a.B", Key: "a"})
 	if err := none.Run(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "no method of service a.B is for a leader") {
-		t.Errorf("Run for a service without methods for a leader: %v, want an error that says so", err)
+		t.Errorf("Run for a service without methods for a leader: %v, want an error that names the service a.B", err)
 	}
 }
 
-// A call waits for a leader until its deadline. Its error then says that there was none, or names the unreachable leader and the cause.
+// A call for the leader waits until its deadline while no instance leads. While the leader is unreachable, errors name it and the cause.
 func TestNoLeader(t *testing.T) {
 	g := newGroup(t)
 	client := g.client()
-	kit.Eventually(t, kit.Soon, "the error says that there is no leader", func() bool { // once the key is known
+	kit.Eventually(t, kit.Soon, "the error says that there is no leader", func() bool { // earlier errors say that the key is not known
 		_, err := client.Add(kit.Bounded(t, 300*time.Millisecond), &leaderpb.AddRequest{})
 		if status.Code(err) != codes.DeadlineExceeded {
 			t.Fatalf("Add without a leader: %v, want DeadlineExceeded", err)
@@ -122,7 +122,7 @@ func TestNoLeader(t *testing.T) {
 	})
 }
 
-// The client drops a token in the metadata of a call, which a handler may have forwarded from its own call.
+// The client removes a foreign token from the metadata of a call. A handler may have forwarded the metadata of the call that it handles.
 func TestForwardedMetadata(t *testing.T) {
 	g := newGroup(t)
 	g.start("a")
@@ -138,8 +138,8 @@ func TestForwardedMetadata(t *testing.T) {
 	}
 }
 
-// Calls reach the leader in every layout, also without the instance id in the entry. A candidate
-// for a nested key is no candidate for the key above.
+// Calls reach the leader in every layout, even if entries do not have the instance id. A candidate for acme/order/eu is
+// not one for acme/order.
 func TestLayouts(t *testing.T) {
 	for _, layout := range []runtime.Layout{nil, runtime.GoZero, runtime.LeaseSuffix, runtime.Kitex, runtime.GoFrame, runtime.Kratos} {
 		t.Run(fmt.Sprint(layout), func(t *testing.T) {
@@ -148,7 +148,7 @@ func TestLayouts(t *testing.T) {
 				desc := under(key, layout)
 				g.startAs(path.Base(key), desc)
 				if who := g.leader(g.clientOf(desc)); who != path.Base(key) {
-					t.Errorf("leader of %s: %s, want %s", key, who, path.Base(key))
+					t.Errorf("leader of %s: instance %s, want %s", key, who, path.Base(key))
 				}
 			}
 		})
@@ -160,21 +160,21 @@ func TestLayoutsThatDisagree(t *testing.T) {
 	server := g.registry().NewServer(grpc.NewServer())
 	server.Publish(under("acme/order", nil), runtime.WithInstance("a"), runtime.WithLayouts(runtime.EndpointJSON, runtime.GoZero))
 	if err := server.Announce(kit.Bounded(t, kit.Soon), "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "one election") {
-		t.Errorf("Announce in layouts with different instance ids: %v, want an error", err)
+		t.Errorf("Announce in layouts with different instance ids: %v, want an error with \"one election\"", err)
 	}
 	server = g.registry().NewServer(grpc.NewServer())
 	server.Publish(under("acme/order", nil), runtime.WithInstance(strings.Repeat("a", 1025)))
 	if err := server.Announce(kit.Bounded(t, kit.Soon), "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "1025 bytes") {
-		t.Errorf("Announce with a long instance id: %v, want an error", err)
+		t.Errorf("Announce with a long instance id: %v, want an error with \"1025 bytes\"", err)
 	}
 }
 
-// Keys that resemble candidates, many or large, do not keep the only real candidate from leading (E7).
+// Foreign keys among the candidates, 500 of them and some of 1 MB, do not keep the only candidate from leading (E7).
 func TestForeignCandidates_AreIgnored(t *testing.T) {
 	g := newGroup(t)
 	lease, err := etcd.Admin().Grant(t.Context(), 600)
 	kit.Must(t, err)
-	key := func(i int) string { return fmt.Sprintf("%s%s%c%d", g.namespace, candidates, "!~"[i%2], i) } // sorts before or after any candidate
+	key := func(i int) string { return fmt.Sprintf("%s%s%c%d", g.namespace, candidates, "!~"[i%2], i) } // "!" sorts before any candidate, "~" after
 	for i := range 5 {
 		var puts []clientv3.Op
 		for n := range 100 {
@@ -191,7 +191,7 @@ func TestForeignCandidates_AreIgnored(t *testing.T) {
 	kit.Eventually(t, kit.Soon, "a to lead", a.leads.Holds)
 }
 
-// A drained leader resigns if another instance can lead, and callers follow (E9).
+// A drained leader resigns if an instance that is not drained can lead, and calls reach the new leader (E9).
 func TestDrained_Resigns(t *testing.T) {
 	g := newGroup(t)
 	a, b := g.start("a"), g.start("b")
@@ -203,12 +203,12 @@ func TestDrained_Resigns(t *testing.T) {
 	drain(`"a"`)
 	kit.Eventually(t, kit.Soon, "b to lead", func() bool { return b.leads.Holds() && g.leader(client) == "b" })
 	if status := a.server.Status()[0]; status.State != runtime.StateRegistered || status.Err != nil || g.logs.Count("drains it") != 1 {
-		t.Errorf("status of a: %+v, want registered without an error, and one log line about the drain: %v", status, g.logs.Lines())
+		t.Errorf("status of a: %+v, log: %v; want registered without an error, and one line with \"drains it\"", status, g.logs.Lines())
 	}
-	drain(`"a", "` + b.addr + `"`) // the drain would leave no other candidate, so b stays
+	drain(`"a", "` + b.addr + `"`) // drains all candidates, so b leads on
 	kit.Must(t, b.server.Withdraw(kit.Bounded(t, kit.Soon)))
-	kit.Eventually(t, kit.Soon, "a to lead, which is the only one", func() bool { return g.leader(client) == "a" })
+	kit.Eventually(t, kit.Soon, "a, the only candidate, to lead", func() bool { return g.leader(client) == "a" })
 	if n := g.logs.Count("etcd registration lost"); n > 0 {
-		t.Errorf("%d log lines about a lost leadership, want none: %v", n, g.logs.Lines())
+		t.Errorf("%d log lines with \"etcd registration lost\", want none: %v", n, g.logs.Lines())
 	}
 }

@@ -20,7 +20,7 @@ import (
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
 
-// held keeps calls to an instance in their handler until let is closed or their context ends.
+// held makes calls of Add wait in the handler until let is closed or the context of the call ends.
 type held struct {
 	under atomic.Int64 // calls that have reached the handler
 	let   chan struct{}
@@ -38,7 +38,7 @@ func (h *held) of(i *instance) {
 	}
 }
 
-// answers counts calls by the instance that answered.
+// answers counts how many calls each instance has answered.
 type answers struct {
 	t   *testing.T
 	all sync.WaitGroup
@@ -46,7 +46,7 @@ type answers struct {
 	by  map[string]int
 }
 
-// call makes calls for the leader in the background and fails the test if one fails.
+// call makes n calls for the leader in the background. Each must succeed.
 func (a *answers) call(client leaderpb.CounterClient, n int) {
 	for range n {
 		a.all.Go(func() {
@@ -61,7 +61,7 @@ func (a *answers) call(client leaderpb.CounterClient, n int) {
 	}
 }
 
-// refuses waits until the instance rejects calls for the leader while it leads.
+// refuses waits until the instance rejects calls for the leader, which it must do while it still leads.
 func (i *instance) refuses(t *testing.T) {
 	t.Helper()
 	conn, err := grpc.NewClient(i.addr, kit.Insecure)
@@ -78,12 +78,12 @@ func (i *instance) refuses(t *testing.T) {
 		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), "does not lead")
 	})
 	if !i.leads.Holds() {
-		t.Error("the leadership ended before the calls under way, want it after them")
+		t.Error("the leadership ended while calls were under way, want it to end after them")
 	}
 }
 
-// Resign fails no unary call for the leader. Calls under way finish before the leadership ends, and
-// later calls go to the next leader.
+// While an instance resigns, no unary call for the leader fails. Calls under way finish before the leadership
+// ends, and later calls wait for the next leader.
 func TestResign_FailsNoCall(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, i *instance) error{
 		"Serve ends": func(_ *testing.T, i *instance) error { i.stop(); return <-i.ended },
@@ -106,7 +106,7 @@ func TestResign_FailsNoCall(t *testing.T) {
 			ended := make(chan error, 1)
 			go func() { ended <- end(t, a) }()
 			a.refuses(t)
-			// A call that is rejected until its context ends returns the context's error.
+			// If the context of a waiting call ends, the call returns the context's error.
 			if _, err := client.Add(kit.Bounded(t, 100*time.Millisecond), &leaderpb.AddRequest{}); status.Code(err) != codes.DeadlineExceeded {
 				t.Errorf("Add during Resign: %v, want DeadlineExceeded", err)
 			}
@@ -120,14 +120,14 @@ func TestResign_FailsNoCall(t *testing.T) {
 			kit.Must(t, await(t, ended))
 			got.all.Wait()
 			if got.by["a"] != 60 || got.by["b"] != 20 {
-				t.Errorf("calls answered: %v, want 60 by a and 20 by b", got.by)
+				t.Errorf("answered calls by instance: %v, want 60 by a and 20 by b", got.by)
 			}
 			kit.Eventually(t, kit.Soon, "b to lead", b.leads.Holds)
 		})
 	}
 }
 
-// An instance that resigns stays registered and becomes the last candidate. Each term has a higher token (E1).
+// An instance that resigns becomes the last candidate again. Each new leader has a higher token than the one before (E1).
 func TestResign_RotatesTheLeader(t *testing.T) {
 	g := newGroup(t)
 	a := g.start("a")
@@ -135,7 +135,7 @@ func TestResign_RotatesTheLeader(t *testing.T) {
 	last, _ := a.leads.Token()
 	b := g.start("b")
 	if err := b.leads.Resign(t.Context()); err == nil || !strings.Contains(err.Error(), "no instance of the process holds it") {
-		t.Errorf("Resign of b, which does not lead: %v, want an error that says so", err)
+		t.Errorf("Resign of b, which does not lead: %v, want an error with \"no instance of the process holds it\"", err)
 	}
 	client := g.client()
 	for range 3 {
@@ -152,7 +152,7 @@ func TestResign_RotatesTheLeader(t *testing.T) {
 	}
 }
 
-// A leader whose work fails resigns, and another instance does the work until its registry closes.
+// If the work of a leader fails, the leader resigns and another instance runs its own work, until its registry closes.
 func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 	g, broken := newGroup(t), errors.New("the disk is full")
 	a := g.start("a")
@@ -169,23 +169,23 @@ func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 		})
 	}()
 	if err := a.leads.Run(t.Context(), func(context.Context, int64) error { return broken }); !errors.Is(err, broken) {
-		t.Errorf("Run of a: %v, want the error of its work", err)
+		t.Errorf("Run of a: %v, want %v, the error of its work", err, broken)
 	}
 	await(t, works)
 	kit.Eventually(t, kit.Soon, "a to be a candidate again", func() bool { return len(g.candidates()) == 2 })
 	if a.leads.Holds() || !b.leads.Holds() {
-		t.Error("a, whose work has failed, leads; want b")
+		t.Errorf("a leads: %v, b leads: %v; want only b to lead, as the work of a has failed", a.leads.Holds(), b.leads.Holds())
 	}
 	kit.Must(t, b.registry.Close(kit.Bounded(t, kit.Soon)))
 	if err := await(t, ended); !errors.Is(err, leader.ErrEnded) {
-		t.Errorf("context of the work: %v, want ErrEnded", err)
+		t.Errorf("cause of the end of the work's context: %v, want ErrEnded", err)
 	}
 	if err := await(t, ran); err == nil {
 		t.Error("Run of b returned nil after Close of its registry, want an error")
 	}
 }
 
-// A leader keeps leading after its work has returned nil, or Run's context has ended.
+// A leader still leads after its work has returned nil, and after the context of Run has ended.
 func TestRun_LeadsOnWhenItsWorkIsDone(t *testing.T) {
 	a := newGroup(t).start("a")
 	kit.Must(t, a.leads.Run(t.Context(), func(context.Context, int64) error { return nil }))
@@ -194,6 +194,6 @@ func TestRun_LeadsOnWhenItsWorkIsDone(t *testing.T) {
 		t.Errorf("Run after the end of its context: %v, want Canceled", err)
 	}
 	if !a.leads.Holds() {
-		t.Error("a has resigned, want it to lead on")
+		t.Error("a does not lead after Run, want it to lead")
 	}
 }

@@ -24,11 +24,11 @@ import (
 func registryAs(t *testing.T, etcd *etcdtest.Cluster, user string) *runtime.Registry {
 	t.Helper()
 	registry := runtime.NewRegistry(etcd.Client(t, etcdtest.As(user, "secret")), runtime.WithLogger(slog.New(slog.DiscardHandler)))
-	t.Cleanup(func() { _ = registry.Close(kit.Bounded(t, kit.Soon)) }) // etcd may deny what Close asks
+	t.Cleanup(func() { _ = registry.Close(kit.Bounded(t, kit.Soon)) }) // etcd may deny a request of Close
 	return registry
 }
 
-// announced returns a server that announces the description and accepts no calls.
+// announced returns a server that is announced with the description. Nothing listens at its address.
 func announced(t *testing.T, registry *runtime.Registry, desc *runtime.ServiceDesc) *runtime.Server {
 	t.Helper()
 	server := registry.NewServer(grpc.NewServer())
@@ -38,7 +38,7 @@ func announced(t *testing.T, registry *runtime.Registry, desc *runtime.ServiceDe
 	return server
 }
 
-// rights says whether a user may read and write some keys.
+// rights says whether a user may read some keys and write them.
 type rights struct{ read, write bool }
 
 var mixtures = []rights{{false, false}, {true, false}, {false, true}, {true, true}}
@@ -47,7 +47,7 @@ func (r rights) to(prefix string) etcdtest.Permission {
 	return etcdtest.Permission{Prefix: prefix, Read: r.read, Write: r.write}
 }
 
-// With any rights on candidates, a server is announced, its status says whether it is a candidate, and it blocks no other leader (E3).
+// A server is announced with any rights on candidates. Its status has an error if it cannot stand, and others can lead (E3).
 func TestServers_WithEveryCombinationOfRights(t *testing.T) {
 	t.Parallel()
 	users := []etcdtest.User{{Name: "all", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("mix/"), etcdtest.ReadWrite("_grpc_leader/mix/")}}}
@@ -67,22 +67,22 @@ func TestServers_WithEveryCombinationOfRights(t *testing.T) {
 			if !stands {
 				leads = other
 			}
-			kit.Eventually(t, kit.Soon, "the eligible server leads", leader.Of(leads, desc).Holds)
-			kit.Eventually(t, kit.Soon, "the status says whether the server is a candidate", func() bool { return (server.Status()[0].Err == nil) == stands })
+			kit.Eventually(t, kit.Soon, "the server leads if it may read and write candidates, or else the other server leads", leader.Of(leads, desc).Holds)
+			kit.Eventually(t, kit.Soon, "the status has an error exactly if the server is no candidate", func() bool { return (server.Status()[0].Err == nil) == stands })
 			kit.Must(t, registry.Close(kit.Bounded(t, kit.Soon)))
-			kit.Eventually(t, kit.Soon, "the other server leads", leader.Of(other, desc).Holds)
+			kit.Eventually(t, kit.Soon, "the other server leads after the first one is closed", leader.Of(other, desc).Holds)
 			for _, prefix := range []string{key + "/", "_grpc_leader/" + key + "//"} {
 				left, err := etcd.Admin().Get(kit.Bounded(t, kit.Soon), prefix, clientv3.WithPrefix())
 				kit.Must(t, err)
 				if len(left.Kvs) != 1 {
-					t.Errorf("%d keys under %s, want 1", len(left.Kvs), prefix)
+					t.Errorf("%d keys under %s, want 1, of the other server", len(left.Kvs), prefix)
 				}
 			}
 		})
 	}
 }
 
-// A caller needs permission to read entries and candidates. Its rights on live configs do not matter.
+// Calls for the leader succeed if the caller may read entries and candidates, with any rights on live configs.
 func TestCallers_WithEveryCombinationOfRights(t *testing.T) {
 	g := newGroup(t)
 	var users []etcdtest.User
@@ -120,7 +120,7 @@ func TestCallers_WithEveryCombinationOfRights(t *testing.T) {
 				return err == nil || strings.Contains(err.Error(), "permission denied")
 			})
 			if status.Code(err) != codes.DeadlineExceeded {
-				t.Errorf("call with %+v: %v, want DeadlineExceeded", user.Permissions, err)
+				t.Errorf("a call with the permissions %+v: %v, want DeadlineExceeded", user.Permissions, err)
 			}
 		})
 	}

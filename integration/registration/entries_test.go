@@ -14,10 +14,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// service returns the key of one of many services. No key is a prefix of another.
+// service returns the key of service i, below 100. No such key is a prefix of another one.
 func service(i int) string { return fmt.Sprintf("svc/%02d", i) }
 
-// services registers n services and returns the registrations and the resulting contents of etcd.
+// services registers n services and returns the registrations and the contents that etcd should have.
 func (w *world) services(r *runtime.Registry, n int) ([]*runtime.Registration, contents) {
 	w.t.Helper()
 	var all []*runtime.Registration
@@ -29,8 +29,8 @@ func (w *world) services(r *runtime.Registry, n int) ([]*runtime.Registration, c
 	return all, want
 }
 
-// TestUnreadableKey registers 20 services that the user may write, one that it may not read, and one
-// that it may not read or write.
+// TestUnreadableKey registers 20 services that the etcd user may read and write. Services that it may not read, or
+// neither read nor write, cannot be registered, and do not block the 20.
 func TestUnreadableKey(t *testing.T) {
 	leak.Parallel(t)
 	const n = 20
@@ -47,13 +47,13 @@ func TestUnreadableKey(t *testing.T) {
 	w.is("", want, "after Register")
 
 	w.delete(service(3) + "/" + addr(0))
-	w.becomes("svc/", want, "after one was deleted")
+	w.becomes("svc/", want, "after an entry was deleted")
 	w.put(service(4)+"/"+addr(0), "x", clientv3.WithIgnoreLease())
-	w.becomes("svc/", want, "after one was overwritten")
+	w.becomes("svc/", want, "after an entry was overwritten")
 }
 
-// TestForeignKeyOnLease puts a foreign key on the lease of a process that may not write that
-// key: etcd then refuses the process's own puts on the lease.
+// TestForeignKeyOnLease puts a foreign key on the lease of a process. As the process may not write that key, etcd
+// rejects all puts of the process on the lease, so it must use another lease.
 func TestForeignKeyOnLease(t *testing.T) {
 	user := etcdtest.User{Name: "b", Password: "p", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("b/")}}
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", user)})
@@ -65,7 +65,7 @@ func TestForeignKeyOnLease(t *testing.T) {
 	w.there("b/svc/"+addr(0), was)
 }
 
-// A client that sends at most 64 KB in a message registers 20 entries of 8 KB.
+// A client that may send at most 64 KB in a message registers 20 entries of 8 KB.
 func TestMessageLimit(t *testing.T) {
 	w := newWorld(t, nil)
 	client := w.etcd.Client(t, func(cfg *clientv3.Config) { cfg.MaxCallSendMsgSize = 64 << 10 })
@@ -93,7 +93,7 @@ func TestAddRemove(t *testing.T) {
 		t.Errorf("entry after Add: %+v, want the address 1.2.3.4 without a lease", got)
 	}
 	if n := len(w.keys("ns/svc")); n != 6 {
-		t.Errorf("keys in etcd: %v, want 6", w.keys("ns/svc"))
+		t.Errorf("keys in etcd: %v, want 6 keys", w.keys("ns/svc"))
 	}
 	if err := w.registry.Add(ctx, "svc", runtime.Endpoint{Addr: addr(1)}, runtime.WithLayouts(runtime.GoZero)); err == nil {
 		t.Error("Add in the layout GO_ZERO, whose keys need a lease: got nil, want an error")
@@ -105,10 +105,10 @@ func TestAddRemove(t *testing.T) {
 		t.Errorf("keys after Remove: %v, want %v", got, want)
 	}
 	if err := w.registry.Remove(ctx, "svc", "nested/i"); err == nil {
-		t.Error("Remove of an entry of another key: got nil, want an error")
+		t.Error("Remove of the entry of a nested key: got nil, want an error")
 	}
 	if err := w.registry.Remove(ctx, "svc", addr(1)); err == nil || !strings.Contains(err.Error(), addr(1)) {
-		t.Errorf("Remove of a missing entry: %v, want an error that names it", err)
+		t.Errorf("Remove of a missing entry: %v, want an error with %q", err, addr(1))
 	}
 	g := w.register("svc", addr(2), runtime.WithLayouts(runtime.LeaseSuffix))
 	kit.Must(t, w.registry.Remove(ctx, "svc", addr(2)))
@@ -116,8 +116,8 @@ func TestAddRemove(t *testing.T) {
 	kit.Eventually(t, kit.Soon, "the live owner has put its entry back", func() bool { return len(w.keys("ns/svc")) == 3 })
 }
 
-// TestRemoveReadsPages removes instances from a key with more bytes than the client may receive in one
-// message. The error names an entry that alone exceeds that size.
+// TestRemoveReadsPages removes instances of a service whose entries have 4 MB, with a client that may receive 1 MB in
+// a message. If one entry alone is larger, the error says after which key.
 func TestRemoveReadsPages(t *testing.T) {
 	w := newWorld(t, nil)
 	registry := w.newRegistry(w.etcd.Client(t, func(c *clientv3.Config) { c.MaxCallRecvMsgSize = 1 << 20 }))

@@ -1,4 +1,4 @@
-// Package registration tests the server side against real etcd.
+// Package registration tests registrations and servers against real etcd.
 package registration
 
 import (
@@ -17,7 +17,7 @@ import (
 
 const key = "helloworld/greeter"
 
-// world is one etcd and a registry on it.
+// world is one etcd and a registry that uses it.
 type world struct {
 	t        *testing.T
 	etcd     *etcdtest.Cluster
@@ -35,14 +35,14 @@ func newWorld(t *testing.T, cluster []etcdtest.Option, opts ...runtime.Option) *
 	return w
 }
 
-// newRegistry returns a registry that closes with the test. Errors of Close that etcd causes are
-// ignored: etcd may be down.
+// newRegistry returns a registry that the end of the test closes. An error of Close is only logged, as
+// etcd may be down.
 func (w *world) newRegistry(client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
 	w.t.Helper()
 	return kit.Registry(w.t, w.logs, client, opts...)
 }
 
-// register registers an endpoint with the default registry.
+// register registers an endpoint in the registry of the world.
 func (w *world) register(key, addr string, opts ...runtime.RegisterOption) *runtime.Registration {
 	w.t.Helper()
 	return register(w.t, w.registry, key, addr, opts...)
@@ -60,7 +60,7 @@ func register(t *testing.T, r *runtime.Registry, key, addr string, opts ...runti
 	return g
 }
 
-// kv is a key's state in etcd; nil if the key does not exist.
+// kv is the state of a key in etcd.
 type kv struct {
 	value string
 	lease clientv3.LeaseID
@@ -101,7 +101,7 @@ func (w *world) leases() []clientv3.LeaseID {
 	return ids
 }
 
-// nothing fails the test if etcd has a key or a lease.
+// nothing requires that etcd has no key and no lease.
 func (w *world) nothing(when string) {
 	w.t.Helper()
 	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
@@ -127,10 +127,10 @@ func (w *world) revoke(id clientv3.LeaseID) {
 	kit.Must(w.t, err)
 }
 
-// there waits until the key is in etcd on another lease than before.
+// there waits until the key is in etcd on a lease other than before.
 func (w *world) there(etcdKey string, before clientv3.LeaseID) {
 	w.t.Helper()
-	kit.Eventually(w.t, kit.Soon, etcdKey+" is in etcd on another lease", func() bool {
+	kit.Eventually(w.t, kit.Soon, etcdKey+" is in etcd on a new lease", func() bool {
 		got := w.get(etcdKey)
 		return got != nil && got.lease != 0 && got.lease != before
 	})
@@ -143,10 +143,10 @@ func (w *world) state(g *runtime.Registration, state runtime.State) {
 
 func addr(i int) string { return fmt.Sprintf("10.0.%d.%d:9000", i/250, i%250+1) }
 
-// contents maps each key expected in etcd to a part of its value.
+// contents maps each key that etcd should have to a part of its value.
 type contents map[string]string
 
-// differs describes how values differ from the contents; "" if they match.
+// differs describes how values differ from the wanted contents. It returns "" if they match.
 func (c contents) differs(values map[string]string) string {
 	var diff []string
 	for k, text := range c {
@@ -165,7 +165,7 @@ func (c contents) differs(values map[string]string) string {
 	return strings.Join(diff, "; ")
 }
 
-// values returns the values in etcd below prefix, by key.
+// values returns the values of the keys in etcd that begin with prefix, by key.
 func (w *world) values(prefix string) map[string]string {
 	w.t.Helper()
 	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, kit.Soon), prefix, clientv3.WithPrefix())
@@ -177,7 +177,7 @@ func (w *world) values(prefix string) map[string]string {
 	return values
 }
 
-// is checks that etcd has exactly these contents below prefix.
+// is checks that the keys in etcd that begin with prefix are exactly the wanted contents.
 func (w *world) is(prefix string, want contents, when string) {
 	w.t.Helper()
 	if diff := want.differs(w.values(prefix)); diff != "" {
@@ -185,7 +185,7 @@ func (w *world) is(prefix string, want contents, when string) {
 	}
 }
 
-// becomes waits until etcd has exactly these contents below prefix.
+// becomes waits until the keys in etcd that begin with prefix are exactly the wanted contents.
 func (w *world) becomes(prefix string, want contents, when string) {
 	w.t.Helper()
 	var diff string

@@ -16,8 +16,8 @@ import (
 
 const entry = key + "/" + "10.0.0.1:9000"
 
-// TestEntries_AreRestored loses or replaces the keys of one service, then of twenty, which are too many to
-// watch one by one (G1, G2, G18). A wiped etcd has a lower revision than the watches had.
+// TestEntries_AreRestored deletes or overwrites the entry of one service, and then of one among twenty, which are too many
+// for a watch each (G1, G2, G18). After a wipe etcd's revision is lower than that of the watches.
 func TestEntries_AreRestored(t *testing.T) {
 	leak.Parallel(t)
 	for _, n := range []int{1, 20} {
@@ -53,7 +53,7 @@ func TestEntries_AreRestored(t *testing.T) {
 	}
 }
 
-// TestClose_Retries closes a registration with a lease of its own during an outage longer than Close waits.
+// TestClose_Retries closes a registration while etcd is down. Close fails, and later the entry is deleted, though its lease lives on.
 func TestClose_Retries(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil, runtime.WithLeaseTTL(time.Hour))
@@ -66,14 +66,14 @@ func TestClose_Retries(t *testing.T) {
 		t.Error("Close while etcd is down: got nil, want an error")
 	}
 	w.etcd.Restore()
-	kit.Eventually(t, kit.Soon, "the entry is out of etcd", func() bool { return maps.Equal(w.values("acme/legacy"), kept) })
+	kit.Eventually(t, kit.Soon, "only the entry of the other registration is in etcd", func() bool { return maps.Equal(w.values("acme/legacy"), kept) })
 }
 
-// failingLease is a Lease whose KeepAlive channels can close, as if the client gave up.
+// failingLease is a Lease whose KeepAlive channel closes when the test sends to halt, as if the client gave up.
 type failingLease struct {
 	clientv3.Lease
 	halt  chan struct{}
-	begun chan struct{} // receives at each KeepAlive
+	begun chan struct{} // receives a value for each call of KeepAlive
 }
 
 func (l *failingLease) KeepAlive(ctx context.Context, id clientv3.LeaseID) (<-chan *clientv3.LeaseKeepAliveResponse, error) {
@@ -105,7 +105,7 @@ func TestKeepAlive_Restarts(t *testing.T) {
 		select {
 		case <-lease.begun:
 		case <-time.After(kit.Soon):
-			t.Fatal("the registry has called KeepAlive fewer than the wanted times")
+			t.Fatal("the registry has not called KeepAlive again, want a call after each closed channel")
 		}
 	}
 	begun()
@@ -114,13 +114,13 @@ func TestKeepAlive_Restarts(t *testing.T) {
 		begun()
 	}
 	if id := g.Status().LeaseID; id != was {
-		t.Errorf("the entry is on lease %x, want %x", id, was)
+		t.Errorf("the entry is on lease %x, want the same lease %x", id, was)
 	}
 	w.state(g, runtime.StateRegistered)
 }
 
-// TestNewerProcessTakesOver runs two processes with one instance id. The newer process holds the key
-// until it leaves, and the older process logs that (G4, G38).
+// TestNewerProcessTakesOver runs two processes with one instance id. The newer process has the entry until it closes
+// its registration. Meanwhile status and log of the older process report a conflict (G4, G38).
 func TestNewerProcessTakesOver(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
@@ -132,26 +132,26 @@ func TestNewerProcessTakesOver(t *testing.T) {
 		t.Errorf("status in a conflict: %v, want an error with %s and %q", st.Err, entry, who)
 	}
 	if lines := w.logs.Count("etcd registration conflict"); lines == 0 || w.logs.Count(who) < lines {
-		t.Errorf("%d of %d log lines about the conflict name the other process, want all", w.logs.Count(who), lines)
+		t.Errorf("%d log lines with %q, want as many as the %d about the conflict, and at least 1", w.logs.Count(who), who, lines)
 	}
 	rev := w.get(entry).rev
-	// The older process reads the key every 2 s, but does not write it, not even for an Update.
+	// The older process makes requests every 2 s. None of them, not even that of Update, changes the key.
 	w.etcd.Calls().Reset()
 	if err := older.Update(kit.Bounded(t, kit.Soon), runtime.WithVersion("older")); err == nil {
 		t.Error("Update of an entry that another process holds: got nil, want an error")
 	}
 	kit.Must(t, w.etcd.Calls().Wait(kit.Bounded(t, kit.Soon), "Txn", "", 3))
 	if got := w.get(entry); got.rev != rev {
-		t.Errorf("entry of the newer process: %+v, want revision %d", got, rev)
+		t.Errorf("entry of the newer process: %+v, want it unchanged at revision %d", got, rev)
 	}
 	kit.Must(t, newer.Close(kit.Bounded(t, kit.Soon)))
 	w.state(older, runtime.StateRegistered)
 	if got := w.get(entry); !strings.Contains(got.value, "older") {
-		t.Errorf("entry of the older process: %s, want its update in it", got.value)
+		t.Errorf("entry after the newer process left: %s, want \"older\" in it, from the Update", got.value)
 	}
 }
 
-// unheard is a watcher whose watches open and never send an event.
+// unheard is a Watcher whose watches never report an event.
 type unheard struct{ clientv3.Watcher }
 
 func (unheard) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clientv3.WatchChan {
@@ -160,8 +160,8 @@ func (unheard) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clie
 	return answers
 }
 
-// The older process writes before its watch reports the newer one's key: only the condition of the
-// write protects the newer one's entry.
+// The older process writes to a key that a newer process has taken, before a watch has reported that. Only the
+// condition in the transaction protects the entry of the newer process.
 func TestStaleOwner_CannotOverwrite(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -181,14 +181,14 @@ func TestStaleOwner_CannotOverwrite(t *testing.T) {
 			client.Watcher = unheard{client.Watcher}
 			deaf := w.newRegistry(client)
 			older := register(t, deaf, key, addr(0), runtime.WithLayouts(tt.layout))
-			register(t, deaf, "another", addr(0)) // another entry on the lease, which so stays in use
+			register(t, deaf, "another", addr(0)) // a second entry, so that Close does not revoke the lease
 			newer := w.register(key, addr(0), runtime.WithLayouts(tt.layout))
 			want := *w.get(entry)
 			if err := tt.write(kit.Bounded(t, kit.Soon), older); (err != nil) != tt.refused {
-				t.Errorf("write of the older process: %v, want an error: %v", err, tt.refused)
+				t.Errorf("%s by the older process: %v, want an error: %v", tt.name, err, tt.refused)
 			}
 			if got := w.get(entry); got == nil || *got != want || newer.Status().State != runtime.StateRegistered {
-				t.Errorf("entry of the newer process: %+v, want %+v", got, want)
+				t.Errorf("entry of the newer process: %+v, state %v, want %+v and registered", got, newer.Status().State, want)
 			}
 		})
 	}
@@ -206,7 +206,7 @@ func TestHundredsOfServices(t *testing.T) {
 	for range 300 {
 		kit.Must(t, <-errs)
 	}
-	kit.Eventually(t, kit.Soon, "few goroutines", func() bool { return len(leak.Ours()) <= 10 })
+	kit.Eventually(t, kit.Soon, "at most 10 goroutines of the runtime", func() bool { return len(leak.Ours()) <= 10 })
 	if n := len(w.leases()); n != 1 {
 		t.Errorf("%d leases, want 1", n)
 	}
@@ -218,7 +218,7 @@ func TestHundredsOfServices(t *testing.T) {
 	w.nothing("after Close")
 }
 
-// TestUpdateKeepsKeyAndLease also checks that an unchanged value is not written (G13).
+// TestUpdateKeepsKeyAndLease also checks that an Update that changes nothing writes nothing (G13).
 func TestUpdateKeepsKeyAndLease(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0), runtime.WithVersion("v1"))

@@ -16,8 +16,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// TestRestoredFromABackup restores a backup with keys and the lease of the process. No key is missing
-// then, but any may have an old value.
+// TestRestoredFromABackup restores a backup that has the lease of the process and its keys of that time. The process must put
+// its keys of today, and delete those that it has closed or paused.
 func TestRestoredFromABackup(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
@@ -49,12 +49,12 @@ func TestRestoredFromABackup(t *testing.T) {
 	kit.Must(t, updated.Close(ctx))
 	delete(want, "svc/updated/"+addr(0))
 	want["svc/paused/"+addr(0)] = "v1"
-	w.is("svc/", want, "later")
+	w.is("svc/", want, "after Resume and Close")
 	kit.Must(t, w.registry.Close(ctx))
 	w.nothing("after Close")
 }
 
-// The backup is older than the process, and has its predecessor's entry on a live lease (G21).
+// The restored backup is older than the process. In it the entry is that of a predecessor, on a lease that lives on (G21).
 func TestRestoredFromAPredecessorsBackup(t *testing.T) {
 	w := newWorld(t, nil)
 	predecessor := w.newRegistry(w.etcd.Client(t))
@@ -72,11 +72,11 @@ func TestRestoredFromAPredecessorsBackup(t *testing.T) {
 	w.becomes(key, contents{entry: "v2"}, "after the restore")
 	w.state(g, runtime.StateRegistered)
 	if n := w.logs.Count("state=conflict"); n > 0 {
-		t.Errorf("%d conflicts with the dead predecessor, want none: %v", n, w.logs.Lines())
+		t.Errorf("%d log lines about a conflict with the closed predecessor, want none: %v", n, w.logs.Lines())
 	}
 }
 
-// busy sends other requests with the client until the test ends.
+// busy makes unrelated requests with the client until the test ends.
 func busy(t *testing.T, client *clientv3.Client) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var asking sync.WaitGroup
@@ -85,7 +85,7 @@ func busy(t *testing.T, client *clientv3.Client) {
 		defer tick.Stop()
 		for ctx.Err() == nil {
 			call, done := context.WithTimeout(ctx, 500*time.Millisecond)
-			_, _ = client.Get(call, "unrelated") // fails at the black hole
+			_, _ = client.Get(call, "unrelated") // fails while the member is a black hole
 			done()
 			<-tick.C
 		}
@@ -96,14 +96,14 @@ func busy(t *testing.T, client *clientv3.Client) {
 	})
 }
 
-// A member becomes a black hole for clients with other traffic, so that the connection's keepalive
-// does not notice. The other two members are healthy.
+// One of three members becomes a black hole while clients send other requests, so that the keepalive of the connection does
+// not detect it. No entry may be lost.
 func TestOneMemberIsABlackHole(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
 	const processes, ttl = 3, 3 * time.Second
 	var all []*runtime.Registration
-	for i := range processes { // each has a stream of renewals at another member
+	for i := range processes { // each renews its lease
 		client := w.etcd.Client(t)
 		busy(t, client)
 		all = append(all, register(t, w.newRegistry(client, runtime.WithLeaseTTL(ttl)), service(i), addr(0)))
@@ -122,7 +122,7 @@ func TestOneMemberIsABlackHole(t *testing.T) {
 	}
 	member.Pause()
 	calls.Reset()
-	kit.Must(t, calls.Wait(kit.Bounded(t, 4*kit.Soon), etcdtest.LeaseKeepAlive, "", 8*processes)) // three renewals in the life of a lease
+	kit.Must(t, calls.Wait(kit.Bounded(t, 4*kit.Soon), etcdtest.LeaseKeepAlive, "", 8*processes)) // a process makes three renewals in a TTL
 	member.Resume()
 	for _, g := range all {
 		w.state(g, runtime.StateRegistered)
@@ -133,32 +133,32 @@ func TestOneMemberIsABlackHole(t *testing.T) {
 	for end := false; !end; {
 		answer, ok := <-gone
 		if !ok {
-			t.Fatal("the watch of the test ended, want its events")
+			t.Fatal("the watch for deletions ended, want the deletion of svc/end")
 		}
 		for _, event := range answer.Events {
 			if end = string(event.Kv.Key) == "svc/end"; !end {
 				n++
-				t.Errorf("%s was deleted, want it kept", event.Kv.Key)
+				t.Errorf("%s was deleted, want no entry deleted", event.Kv.Key)
 			}
 		}
 	}
 }
 
-// watchStreams counts the goroutines that serve watch streams in the etcd client.
+// watchStreams returns the number of goroutines in which etcd clients serve watch streams.
 func watchStreams() int { return len(leak.In("go.etcd.io/etcd/client/v3.(*watchG")) }
 
-// connection waits until the connection to etcd is up, or down.
+// connection waits until the connection is ready, or, if up is false, until it is not ready.
 func connection(t *testing.T, conn *grpc.ClientConn, up bool) {
 	t.Helper()
 	ctx := kit.Bounded(t, kit.Soon)
 	for state := conn.GetState(); (state == connectivity.Ready) != up; state = conn.GetState() {
 		if !conn.WaitForStateChange(ctx, state) {
-			t.Fatalf("the connection stays %s, want it ready: %v", state, up)
+			t.Fatalf("the state of the connection stays %s, want Ready: %v", state, up)
 		}
 	}
 }
 
-// A server watches its own keys after each reconnect, and leaves none of the earlier watches.
+// After each reconnect, a process watches its own keys again. The goroutines of earlier watches end.
 func TestReconnectsLeaveNoWatch(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0))
@@ -169,12 +169,12 @@ func TestReconnectsLeaveNoWatch(t *testing.T) {
 	}
 	watching()
 	one := 0
-	kit.Eventually(t, kit.Soon, "a stream is served", func() bool { one = watchStreams(); return one > 0 })
+	kit.Eventually(t, kit.Soon, "the client serves a watch stream", func() bool { one = watchStreams(); return one > 0 })
 	const reconnects = 12
 	for i := range reconnects {
 		calls.Reset()
 		if i%3 == 2 {
-			w.etcd.Pause() // etcd answers no request until the connection is cut
+			w.etcd.Pause() // the request for a watch stays unanswered until Cut
 		}
 		if i%3 != 0 {
 			w.delete(entry)
@@ -187,7 +187,7 @@ func TestReconnectsLeaveNoWatch(t *testing.T) {
 		watching()
 	}
 	w.state(g, runtime.StateRegistered)
-	kit.Eventually(t, kit.Soon, "the earlier streams end", func() bool { return watchStreams() <= one })
+	kit.Eventually(t, kit.Soon, "the goroutines of earlier watch streams have ended", func() bool { return watchStreams() <= one })
 	w.delete(entry)
 	kit.Eventually(t, kit.Soon, "the entry is put back", func() bool { return w.get(entry) != nil })
 }

@@ -19,17 +19,18 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// nothingOf waits until etcd has no key below prefix, and checks that none comes back before a later write of another entry.
+// nothingOf waits until etcd has no key that begins with prefix. It then makes other writes, and checks that there still is none.
 func (w *world) nothingOf(prefix, when string) {
 	w.t.Helper()
-	kit.Eventually(w.t, kit.Soon, "no key below "+prefix+" "+when, func() bool { return len(w.keys(prefix)) == 0 })
+	kit.Eventually(w.t, kit.Soon, "no key begins with "+prefix+" "+when, func() bool { return len(w.keys(prefix)) == 0 })
 	kit.Must(w.t, w.register("barrier", addr(99)).Close(kit.Bounded(w.t, kit.Soon)))
 	if keys := w.keys(prefix); len(keys) > 0 {
-		w.t.Errorf("%s: etcd has %v below %s, want nothing", when, keys, prefix)
+		w.t.Errorf("%s: etcd has the keys %v, want none that begins with %s", when, keys, prefix)
 	}
 }
 
-// TestContextEnds ends the context of each call: the work is undone, or finished in the background.
+// TestContextEnds ends the context of calls that etcd does not answer. Once etcd answers, Register and Announce are undone,
+// and Close is finished.
 func TestContextEnds(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
@@ -60,7 +61,7 @@ func TestContextEnds(t *testing.T) {
 	kit.Eventually(t, kit.Soon, "no lease is left", func() bool { return len(w.leases()) == 0 })
 }
 
-// TestFirstFailureIsLogged starts two servers that cannot register, for different causes.
+// TestFirstFailureIsLogged starts two servers that cannot register. A warning names the cause, and the servers answer calls.
 func TestFirstFailureIsLogged(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", etcdtest.User{Name: "nobody", Password: "p"})})
@@ -76,15 +77,15 @@ func TestFirstFailureIsLogged(t *testing.T) {
 			})
 		})
 		if _, err := s.greeter.SayHello(kit.Bounded(t, kit.Soon), &basic.HelloRequest{}); err != nil {
-			t.Errorf("call to the server with %q: %v, want success", cause, err)
+			t.Errorf("call to the server that cannot register (%s): %v, want success", cause, err)
 		}
 	}
 }
 
-// leavingMark marks the value of an entry that its owner is about to delete.
+// leavingMark is in the value of an entry that its process is about to delete.
 const leavingMark = `"grpc_leaving":"true"`
 
-// onWrites returns a registry that calls a hook before each transaction that writes a value.
+// onWrites returns a registry whose etcd client calls hook before each transaction that puts a key.
 func (w *world) onWrites(hook func()) *runtime.Registry {
 	w.t.Helper()
 	intercept := func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
@@ -98,14 +99,14 @@ func (w *world) onWrites(hook func()) *runtime.Registry {
 	}))
 }
 
-// puts reports whether a transaction writes a value.
+// puts reports whether a transaction can put a key.
 func puts(txn *etcdserverpb.TxnRequest) bool {
 	return slices.ContainsFunc(slices.Concat(txn.GetSuccess(), txn.GetFailure()), func(op *etcdserverpb.RequestOp) bool {
 		return op.GetRequestPut() != nil || op.GetRequestTxn() != nil && puts(op.GetRequestTxn())
 	})
 }
 
-// TestResumeDuringAPause calls Resume during a Pause. Resume must not return nil before etcd has answered the write of Pause.
+// TestResumeDuringAPause calls Resume while etcd does not answer the write of Pause. Resume must not return nil before the answer.
 func TestResumeDuringAPause(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
@@ -129,6 +130,6 @@ func TestResumeDuringAPause(t *testing.T) {
 	}
 	kit.Must(t, g.Resume(kit.Bounded(t, kit.Soon)))
 	if got := w.get(entry); got == nil || strings.Contains(got.value, leavingMark) {
-		t.Errorf("entry after Resume: %+v, want one without the mark of leaving", got)
+		t.Errorf("entry after Resume: %+v, want one without %s", got, leavingMark)
 	}
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// greeter answers with its name.
+// greeter is a service whose answers have its name.
 type greeter struct {
 	basic.UnimplementedGreeterServer
 	name string
@@ -32,18 +32,18 @@ func (g *greeter) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloRe
 	return &basic.HelloReply{Message: g.name}, nil
 }
 
-// serving is a server of the greeter.
+// serving is a running server of the greeter, with clients for it.
 type serving struct {
 	*runtime.Server
 	grpc *grpc.Server
 	addr string
 	stop func() error // ends Serve and returns its error
 
-	greeter basic.GreeterClient // of this server, without discovery
+	greeter basic.GreeterClient // a client for this server, without discovery
 	health  healthpb.HealthClient
 }
 
-// serve starts a server with a health service. It does not wait for the registration.
+// serve starts a server of the greeter and of the health service. It does not wait until the server is registered.
 func (w *world) serve(impl basic.GreeterServer, lis net.Listener, opts ...runtime.ServerOption) *serving {
 	w.t.Helper()
 	g := grpc.NewServer()
@@ -59,7 +59,7 @@ func (w *world) serve(impl basic.GreeterServer, lis net.Listener, opts ...runtim
 	})
 	w.t.Cleanup(func() {
 		if w.t.Failed() {
-			g.Stop() // ends any drain
+			g.Stop() // ends a drain that hangs
 		}
 		_ = s.stop()
 	})
@@ -70,7 +70,7 @@ func (w *world) serve(impl basic.GreeterServer, lis net.Listener, opts ...runtim
 	return s
 }
 
-// registered starts a server on a loopback port and waits until it is in etcd.
+// registered starts a server as serve does, and waits until it is registered.
 func (w *world) registered(impl basic.GreeterServer, opts ...runtime.ServerOption) *serving {
 	w.t.Helper()
 	s := w.serve(impl, kit.Listen(w.t), opts...)
@@ -94,8 +94,8 @@ func (w *world) caller(registry *runtime.Registry) basic.GreeterClient {
 	return client
 }
 
-// TestAdvertisedAddress runs servers that listen on all addresses. They announce the address from which etcd is reached, or that of
-// an option or of the environment (G8). An address with a port in the environment is for one server of the process.
+// TestAdvertisedAddress starts servers that listen on all addresses. A server announces the local address of its connection to
+// etcd, or that of an option or of the environment (G8). Only one server of a process can announce the latter.
 func TestAdvertisedAddress(t *testing.T) {
 	w := newWorld(t, nil)
 	announced := func(want string, opts ...runtime.ServerOption) {
@@ -108,7 +108,7 @@ func TestAdvertisedAddress(t *testing.T) {
 		kit.Must(t, err)
 		want = strings.ReplaceAll(want, "PORT", port)
 		if got := w.get(key + "/" + want); got == nil || !strings.Contains(got.value, `"`+want+`"`) {
-			t.Errorf("keys in etcd: %v, want %s", w.keys(key), want)
+			t.Errorf("keys in etcd: %v, want %s/%s, with the address in its value", w.keys(key), key, want)
 		}
 	}
 	announced("127.0.0.1:PORT")
@@ -143,7 +143,7 @@ func (d *deaf) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloReply
 	return &basic.HelloReply{}, nil
 }
 
-// call makes the one call of a deaf service and returns once the handler runs. answered receives the error of the call.
+// call calls the deaf service, once a test, and returns when the handler runs. answered receives the error of the call.
 func (d *deaf) call(t *testing.T, s *serving) (answered <-chan error) {
 	t.Helper()
 	done := make(chan error, 1)
@@ -155,7 +155,7 @@ func (d *deaf) call(t *testing.T, s *serving) (answered <-chan error) {
 	return done
 }
 
-// TestDrainIsBounded drains a server while etcd is down and a call ignores its context.
+// TestDrainIsBounded drains a server while etcd does not answer, and while a handler ignores its context.
 func TestDrainIsBounded(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
@@ -164,15 +164,15 @@ func TestDrainIsBounded(t *testing.T) {
 	defer close(d.released)
 	d.call(t, s)
 	w.etcd.Pause()
-	hangs := time.AfterFunc(4*time.Second, w.etcd.Resume) // a drain that waited 4 s for etcd would succeed
+	hangs := time.AfterFunc(4*time.Second, w.etcd.Resume) // if the drain waits for etcd, Serve returns nil
 	err := s.stop()
 	hangs.Stop()
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "expires") || !strings.Contains(err.Error(), "calls") {
-		t.Errorf("Serve: %v, want that an entry expires and that calls were cut", err)
+		t.Errorf("Serve: %v, want DeadlineExceeded with \"expires\" and \"calls\"", err)
 	}
 }
 
-// TestDrainOrder checks that the health service reports NOT_SERVING before the key goes, and that the key goes before the listener.
+// TestDrainOrder checks that, when the key is gone, the health service reports NOT_SERVING and the server still takes calls.
 func TestDrainOrder(t *testing.T) {
 	w := newWorld(t, nil)
 	s := w.registered(&greeter{}, runtime.WithDrainDelay(time.Hour))
@@ -180,7 +180,7 @@ func TestDrainOrder(t *testing.T) {
 	kit.Eventually(t, kit.Soon, "the entry has left etcd", func() bool { return len(w.keys(key)) == 0 })
 	resp, err := s.health.Check(kit.Bounded(t, kit.Soon), &healthpb.HealthCheckRequest{Service: "basic.Greeter"})
 	if err != nil || resp.Status != healthpb.HealthCheckResponse_NOT_SERVING {
-		t.Errorf("health during the drain: %v, %v, want NOT_SERVING", resp, err)
+		t.Errorf("health during the drain: %v, error %v, want NOT_SERVING", resp, err)
 	}
 	if _, err := s.greeter.SayHello(kit.Bounded(t, kit.Soon), &basic.HelloRequest{}); err != nil {
 		t.Errorf("call during the drain: %v, want success", err)
@@ -191,7 +191,7 @@ func TestDrainOrder(t *testing.T) {
 	}
 }
 
-// A call that began before the drain finishes after the server has stopped accepting calls.
+// A call that began before the drain can still finish after the server accepts no new connection.
 func TestCallsUnderWayFinish(t *testing.T) {
 	w := newWorld(t, nil)
 	d := newDeaf()
@@ -215,7 +215,7 @@ func TestCallsUnderWayFinish(t *testing.T) {
 	}
 }
 
-// child names the role of the test binary when it runs as another process.
+// child is the environment variable with the etcd endpoint. If it is set, the test binary is a server instead of a test.
 const child = "REGISTRATION_TEST_ETCD"
 
 func TestMain(m *testing.M) {
@@ -236,7 +236,7 @@ func TestMain(m *testing.M) {
 	panic(s.Serve(context.Background(), lis))
 }
 
-// process starts a server in another process and returns that process and its key.
+// process starts a server in a child process and returns the process and the key of its entry.
 func (w *world) process() (*os.Process, string) {
 	w.t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -251,7 +251,7 @@ func (w *world) process() (*os.Process, string) {
 	return cmd.Process, w.keys(key)[0]
 }
 
-// Callers switch to another server before the lease of a killed one ends (G10).
+// After a server was killed, calls reach another server before the lease of the killed server ends (G10).
 func TestKilledProcess(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
@@ -296,7 +296,7 @@ func TestUnhealthyServiceLeavesEtcd(t *testing.T) {
 	state(runtime.StateRegistered, 1)
 	h.SetServingStatus(name, healthpb.HealthCheckResponse_NOT_SERVING)
 	state(runtime.StatePaused, 0)
-	// A service unknown to the health service has the health of the server.
+	// A service without a status in the health service has the status of the server, "".
 	h.SetServingStatus(name, healthpb.HealthCheckResponse_SERVICE_UNKNOWN)
 	state(runtime.StateRegistered, 1)
 	h.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
@@ -312,20 +312,20 @@ func TestSteadyStateIsSilent(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0))
 	since := g.Status().Since
-	// The log line may come a moment after Register has returned.
+	// Register may return just before the line is logged.
 	kit.Eventually(t, kit.Soon, "one log line for one registration", func() bool { return w.logs.Count("msg=") == 1 })
-	kit.Must(t, w.etcd.Calls().Wait(kit.Bounded(t, kit.Soon), "Txn", "", 2)) // the put and a check
+	kit.Must(t, w.etcd.Calls().Wait(kit.Bounded(t, kit.Soon), "Txn", "", 2)) // the put, and then a check of the key
 	if n := w.logs.Count("msg="); n != 1 || g.Status().Since != since {
-		t.Errorf("%d log lines in steady state, want 1: %v", n, w.logs.Lines())
+		t.Errorf("%d log lines, registered since %v; want 1 line and %v: %v", n, g.Status().Since, since, w.logs.Lines())
 	}
 	w.revoke(g.Status().LeaseID)
 	kit.Eventually(t, kit.Soon, "the second registration is logged", func() bool { return w.logs.Count("state=registered") == 2 })
 	if w.logs.Count("level=WARN") != 1 || w.logs.Count("state=lost") != 1 || w.logs.Count(entry) != 3 {
-		t.Errorf("log of a lost lease: %v, want one warning, and three lines about %s", w.logs.Lines(), entry)
+		t.Errorf("log of a lost lease: %v, want one warning, one line with state=lost, and three with %s", w.logs.Lines(), entry)
 	}
 }
 
-// If the health service does not know the name of a service with health_check, the status and the log say so.
+// If the health service has no status for a service with healthCheckConfig, an error in the status and a log line say so.
 func TestHealthServiceWithoutName_Warns(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
@@ -337,7 +337,7 @@ func TestHealthServiceWithoutName_Warns(t *testing.T) {
 	kit.Must(t, s.Announce(kit.Bounded(t, kit.Soon), addr(0)))
 	const cure = `SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVING)`
 	if st := s.Status()[0]; st.State != runtime.StateRegistered || st.Err == nil || !strings.Contains(st.Err.Error(), cure) {
-		t.Errorf("status without the name: %s (%v), want registered, with the advice %q", st.State, st.Err, cure)
+		t.Errorf("state %s, error %v, want registered, and an error with %q", st.State, st.Err, cure)
 	}
 	h.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVING)
 	kit.Eventually(t, kit.Soon, "the error is gone", func() bool { return s.Status()[0].Err == nil })
@@ -349,7 +349,7 @@ func TestHealthServiceWithoutName_Warns(t *testing.T) {
 	kit.Must(t, s.Withdraw(kit.Bounded(t, kit.Soon)))
 }
 
-// The registry cannot read a health service that is registered on the gRPC server, and says so.
+// If the health service is registered on the gRPC server, where the registry cannot read it, status and log say so.
 func TestHealthServiceOnGRPCServer_Warns(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
@@ -360,7 +360,7 @@ func TestHealthServiceOnGRPCServer_Warns(t *testing.T) {
 	kit.Must(t, s.Announce(kit.Bounded(t, kit.Soon), addr(0)))
 	const cure = "healthpb.RegisterHealthServer(server, healthServer)"
 	if st := s.Status()[0]; st.State != runtime.StateRegistered || st.Err == nil || !strings.Contains(st.Err.Error(), cure) {
-		t.Errorf("status: %s (%v), want registered, with the advice %q", st.State, st.Err, cure)
+		t.Errorf("state %s, error %v; want registered, and an error with %q", st.State, st.Err, cure)
 	}
 	if n := w.logs.Count(cure); n != 1 {
 		t.Errorf("%d warnings, want 1", n)

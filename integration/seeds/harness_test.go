@@ -1,9 +1,9 @@
-// Package seeds tests this project together with earlier registries, on real etcd. Our clients call the
-// servers that an earlier registry registers, and its readers call our servers. docs/layouts.md lists
-// the tests of each registry.
+// Package seeds tests this project together with earlier registries, on real etcd. Our clients call
+// servers that an earlier registry has registered, and clients with its reader call our servers.
+// docs/layouts.md lists the tests of each registry.
 //
-// etcd's client/v3/naming and go-zero's core/discov run as they are. The other systems are rewritten
-// here from their formats and behavior. Module compat tests frameworks with large dependencies.
+// Two of the registries are imported: etcd's client/v3/naming and go-zero's core/discov. The others are
+// imitated here. Module compat tests frameworks with large dependencies.
 package seeds
 
 import (
@@ -29,7 +29,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// roundRobin is the service config of callers without one from a proto file.
+// roundRobin is the service config of callers without a ServiceDesc.
 const roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 
 // world is one etcd, an etcd client for the earlier registries, and a registry for our callers.
@@ -40,14 +40,14 @@ type world struct {
 	registry *runtime.Registry
 }
 
-// newWorld starts an etcd with one member. The options are for the callers' registry.
+// newWorld starts an etcd with one member, and makes the test parallel. The options are for w.registry.
 func newWorld(t *testing.T, opts ...runtime.Option) *world {
 	t.Helper()
 	t.Parallel()
 	return startWorld(t, opts...)
 }
 
-// startWorld is newWorld for a test that already runs in parallel.
+// startWorld does the same as newWorld for a test that is already parallel.
 func startWorld(t *testing.T, opts ...runtime.Option) *world {
 	t.Helper()
 	w := &world{t: t, etcd: etcdtest.Start(t)}
@@ -56,13 +56,13 @@ func startWorld(t *testing.T, opts ...runtime.Option) *world {
 	return w
 }
 
-// newRegistry returns a registry with its own etcd client, which stands for another process and closes with the test.
+// newRegistry returns a registry with its own etcd client, as another process has. The end of the test closes it.
 func (w *world) newRegistry(opts ...runtime.Option) *runtime.Registry {
 	w.t.Helper()
 	return kit.Registry(w.t, io.Discard, w.etcd.Client(w.t), opts...)
 }
 
-// follow runs a function until stop or the end of the test, and waits for its return.
+// follow runs run in the background. stop, or the end of the test, ends its context and waits until it returns.
 func (w *world) follow(run func(ctx context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -72,7 +72,7 @@ func (w *world) follow(run func(ctx context.Context)) (stop func()) {
 	return stop
 }
 
-// put, delete and revoke are an operator's actions with etcdctl.
+// put, delete and revoke do what an operator does with etcdctl.
 
 func (w *world) put(key, value string, opts ...clientv3.OpOption) {
 	w.t.Helper()
@@ -95,13 +95,13 @@ func (w *world) revoke(lease clientv3.LeaseID) {
 	kit.Must(w.t, err)
 }
 
-// entry is a key of etcd's with its value.
+// entry is a key in etcd, with its value and lease.
 type entry struct {
 	key, value string
 	lease      clientv3.LeaseID
 }
 
-// entries lists the entries under a prefix.
+// entries lists the entries whose keys begin with a prefix.
 func (w *world) entries(prefix string) []entry {
 	w.t.Helper()
 	response, err := w.etcd.Admin().Get(bounded(w.t), prefix, clientv3.WithPrefix())
@@ -113,11 +113,11 @@ func (w *world) entries(prefix string) []entry {
 	return found
 }
 
-// entryOf waits until one entry has a server's address and returns that entry.
+// entryOf waits until exactly one entry has a server's address, in its key or value, and returns that entry.
 func (w *world) entryOf(s *server) entry {
 	w.t.Helper()
 	var found []entry
-	// Some layouts separate host and port.
+	// In some layouts other characters than ":" separate host and port.
 	has := regexp.MustCompile(strings.Replace(regexp.QuoteMeta(s.addr), ":", `\b\D{1,12}`, 1) + `\b`)
 	w.eventually("one entry has "+s.addr, func() bool {
 		found = slices.DeleteFunc(w.entries(""), func(e entry) bool { return !has.MatchString(e.key + " " + e.value) })
@@ -126,7 +126,7 @@ func (w *world) entryOf(s *server) entry {
 	return found[0]
 }
 
-// greeter answers with its name.
+// greeter is a service whose answers have its name.
 type greeter struct {
 	basic.UnimplementedGreeterServer
 	name string
@@ -136,14 +136,14 @@ func (g greeter) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloRep
 	return &basic.HelloReply{Message: g.name}, nil
 }
 
-// server is a greeter that listens.
+// server is a running server of the greeter.
 type server struct {
 	name, addr string
-	stop       func()          // returns once nothing listens
+	stop       func()          // stops the server and returns when it has ended
 	ours       *runtime.Server // nil for a server that does not use etcd
 }
 
-// lease returns the lease of our server's entries.
+// lease returns the lease on which our server's entries are.
 func (s *server) lease() clientv3.LeaseID { return s.ours.Status()[0].LeaseID }
 
 // serve starts a server that does not use etcd, for an earlier registry to register.
@@ -157,17 +157,17 @@ func (w *world) serve(name string) *server {
 			w.t.Errorf("Serve of %s: %v, want nil", name, err)
 		}
 	})
-	w.t.Cleanup(g.Stop) // before the wait
+	w.t.Cleanup(g.Stop) // runs before stop, which waits for Serve
 	return &server{name: name, addr: lis.Addr().String(), stop: func() { g.GracefulStop(); stop() }}
 }
 
-// publish starts a process of ours with one server, which stop drains. It returns once the server is in etcd.
+// publish starts a server with a registry of its own, and returns once the server is registered. Its stop drains it.
 func (w *world) publish(name string, desc *runtime.ServiceDesc, opts ...runtime.RegisterOption) *server {
 	w.t.Helper()
 	return w.publishIn(w.newRegistry(), name, desc, opts...)
 }
 
-// publishIn starts a server in a given process.
+// publishIn does the same as publish, with the given registry.
 func (w *world) publishIn(registry *runtime.Registry, name string, desc *runtime.ServiceDesc, opts ...runtime.RegisterOption) *server {
 	w.t.Helper()
 	s := registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(200*time.Millisecond))
@@ -179,14 +179,14 @@ func (w *world) publishIn(registry *runtime.Registry, name string, desc *runtime
 			w.t.Errorf("Serve of %s: %v, want nil", name, err)
 		}
 	})
-	w.eventuallyOr(func() string { return fmt.Sprintf("%s is registered: %+v", name, s.Status()) }, func() bool {
+	w.eventuallyOr(func() string { return fmt.Sprintf("%s is registered; its status: %+v", name, s.Status()) }, func() bool {
 		status := s.Status()
 		return len(status) == 1 && status[0].State == runtime.StateRegistered
 	})
 	return &server{name: name, addr: lis.Addr().String(), stop: stop, ours: s}
 }
 
-// conn returns a connection of our client.
+// conn returns a connection of our client to a service.
 func (w *world) conn(desc *runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.ClientConn {
 	w.t.Helper()
 	conn, err := w.registry.NewClient(desc, append(opts, kit.Insecure)...)
@@ -194,7 +194,7 @@ func (w *world) conn(desc *runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.C
 	return conn
 }
 
-// dial returns a connection with a given resolver.
+// dial returns a connection of grpc.NewClient with the given resolver.
 func (w *world) dial(target string, builder resolver.Builder, opts ...grpc.DialOption) *grpc.ClientConn {
 	w.t.Helper()
 	defaults := []grpc.DialOption{kit.Insecure, grpc.WithResolvers(builder), grpc.WithDefaultServiceConfig(roundRobin)}
@@ -209,7 +209,7 @@ func sayHello(ctx context.Context, conn grpc.ClientConnInterface) (string, error
 	return reply.GetMessage(), err
 }
 
-// balanced waits until calls reach exactly the named servers, equally often.
+// balanced makes rounds of calls until one round reaches exactly the named servers, each equally often.
 func (w *world) balanced(conn grpc.ClientConnInterface, names ...string) {
 	w.t.Helper()
 	const each = 5
@@ -219,7 +219,9 @@ func (w *world) balanced(conn grpc.ClientConnInterface, names ...string) {
 	}
 	var got map[string]int
 	var failure error
-	w.eventuallyOr(func() string { return fmt.Sprintf("calls are balanced over %v: last %v, %v", names, got, failure) }, func() bool {
+	w.eventuallyOr(func() string {
+		return fmt.Sprintf("calls are balanced over %v; calls of the last round: %v, error %v", names, got, failure)
+	}, func() bool {
 		got, failure = map[string]int{}, nil
 		for range each * len(names) {
 			var name string
@@ -232,7 +234,7 @@ func (w *world) balanced(conn grpc.ClientConnInterface, names ...string) {
 	})
 }
 
-// eventually polls until ok returns true.
+// eventually polls ok until it returns true. After kit.Soon it fails the test with what was wanted.
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
 	w.eventuallyOr(func() string { return what }, ok)
@@ -256,7 +258,7 @@ func bounded(t testing.TB) context.Context {
 	return ctx
 }
 
-// ended reports whether err comes from the end of ctx.
+// ended reports whether ctx has ended or err is a cancellation.
 func ended(ctx context.Context, err error) bool {
 	return ctx.Err() != nil || errors.Is(err, context.Canceled)
 }

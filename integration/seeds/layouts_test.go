@@ -10,8 +10,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// layout is a layout with the entry that our server writes in it. KEY, INSTANCE, ADDR, HOST, PORT and
-// LEASE are placeholders.
+// layout is a layout, and the key and value of an entry that our server writes in it. KEY, INSTANCE, ADDR,
+// HOST, PORT and LEASE are placeholders.
 type layout struct {
 	runtime.Layout
 	key, value string
@@ -31,16 +31,16 @@ var layouts = []layout{
 	{runtime.Kitex, "KEY/ADDR", `{"network":"tcp","address":"ADDR","weight":0,"tags":{"grpc_methods":"basic.Greeter/SayHello","k":"v","version":"v2"}}`},
 }
 
-// started matches a server's start time, which differs in each run.
+// started matches the start time of a server in a value. It differs in each run.
 var started = regexp.MustCompile(`,"grpc_started":"\d{10}"`)
 
-// homeMade is a layout that no other system has.
+// homeMade is a json_layout, which names the fields of a registry of one's own.
 var homeMade = runtime.JSONLayout(runtime.JSONFields{Addr: "url", Version: "ver", Weight: "w", Metadata: "labels", Name: "name"})
 
-// asked reports whether clients read the layout only on request.
+// asked reports whether only clients that ask for the layout read it.
 func (l layout) asked() bool { return l.Layout == runtime.LeaseSuffix || l.Layout == homeMade }
 
-// sharesKey reports whether both layouts store an instance under the same key.
+// sharesKey reports whether an instance has the same key in both layouts.
 func (l layout) sharesKey(o layout) bool { return l.key == o.key }
 
 func TestLayouts_OurWriterOurClient(t *testing.T) {
@@ -58,7 +58,7 @@ func TestLayouts_OurWriterOurClient(t *testing.T) {
 			want := entry{spell.Replace(l.key), spell.Replace(l.value), a.lease()}
 			got := w.entryOf(a)
 			if n := len(started.FindAllString(got.value, -1)); n != strings.Count(l.value, "grpc_methods") {
-				t.Errorf("entry with %d start times, want %d: %s", n, strings.Count(l.value, "grpc_methods"), got.value)
+				t.Errorf("the entry has %d start times, want %d: %s", n, strings.Count(l.value, "grpc_methods"), got.value)
 			}
 			if got.value = started.ReplaceAllString(got.value, ""); got != want {
 				t.Errorf("the entry is\n%+v, want\n%+v", got, want)
@@ -72,8 +72,8 @@ func TestLayouts_OurWriterOurClient(t *testing.T) {
 	}
 }
 
-// A client reads servers that each write another layout. It reads LEASE_SUFFIX and json_layout on
-// request.
+// A client calls the servers of a key that has entries of all layouts. It reads LEASE_SUFFIX or a json_layout
+// only if its ServiceDesc has that layout.
 func TestLayouts_MixedServers(t *testing.T) {
 	w := newWorld(t)
 	const key = "/microservices/greeter"

@@ -20,24 +20,24 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// pause follows each call that is not counted, and leaves the processors to the counted calls.
+// pause is the time after each call of a load that is not busy. It leaves the processors to busy loads.
 const pause = 10 * time.Millisecond
 
-// load makes calls all the time. None may fail.
+// load makes calls until it is stopped. It fails the test if a call fails.
 type load struct {
 	w    *world
 	name string
 	stop func()
-	busy atomic.Bool // calls are counted and made without a pause
+	busy atomic.Bool // whether calls are made without a pause
 
 	mu       sync.Mutex
 	calls    int
-	counts   map[string]int // by server, since the last reset
+	counts   map[string]int // calls by server, since reaches last cleared them
 	failures int
-	failed   error // the first
+	failed   error // the first error
 }
 
-// load starts two callers on a connection. Stop them before the last server.
+// load starts two callers on a connection. The test must call stop before it stops the last server.
 func (w *world) load(name string, conn grpc.ClientConnInterface) *load {
 	l := &load{w: w, name: name, counts: map[string]int{}}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -77,15 +77,15 @@ func (l *load) call(conn grpc.ClientConnInterface) {
 	l.counts[server]++
 }
 
-// reaches waits until calls reach exactly the named servers.
+// reaches waits until a round of 50 calls reaches exactly the named servers.
 func (l *load) reaches(names ...string) {
 	l.w.t.Helper()
 	slices.Sort(names)
 	l.busy.Store(true)
 	defer l.busy.Store(false)
 	var got []string
-	start := -1 // the number of the first call that counts; -1 before the first round
-	l.w.eventuallyOr(func() string { return fmt.Sprintf("%s reaches %v: last %v", l.name, names, got) }, func() bool {
+	start := -1 // number of calls before the round; -1 before the first round
+	l.w.eventuallyOr(func() string { return fmt.Sprintf("%s reaches %v; the last round reached %v", l.name, names, got) }, func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if start >= 0 && l.calls < start+50 {
@@ -98,11 +98,11 @@ func (l *load) reaches(names ...string) {
 	})
 }
 
-// TestRoad moves servers and callers under load, one process after the other, and back. The other
-// systems share a layout with this one, have a TestMigration of their own, or are in compat.
+// TestRoad moves the servers and callers of etcd naming to ours under load, one process after another, and back. Other
+// systems use its layout, have their own TestMigration, or are in module compat.
 func TestRoad(t *testing.T) { migrationtest.Run(t, etcdNaming.road) }
 
-// road returns the servers and callers to migrate from, and ours.
+// road returns the servers and callers of the system, and ours.
 func (s system) road(t *testing.T) (from, to migrationtest.Kind) {
 	w := startWorld(t)
 	from = migrationtest.Kind{
@@ -112,7 +112,7 @@ func (s system) road(t *testing.T) (from, to migrationtest.Kind) {
 		},
 		Dial: func() (migrationtest.Call, func()) {
 			conn := s.dial(w)
-			w.eventually("a call of their client succeeds", func() bool { // go-zero's fails until then
+			w.eventually("a call of their client succeeds", func() bool { // go-zero's client fails until it has read etcd
 				_, err := sayHello(bounded(t), conn)
 				return err == nil
 			})
@@ -130,8 +130,8 @@ func calls(conn *grpc.ClientConn) (migrationtest.Call, func()) {
 	return func(ctx context.Context) (string, error) { return sayHello(ctx, conn) }, func() { _ = conn.Close() }
 }
 
-// A service moves from go-zero's layout to etcd's own, under one key and under load. First servers that write both layouts
-// replace go-zero's, then the readers move, then servers that write only the new layout replace the others.
+// A service moves from go-zero's layout to that of etcd naming, with the same key and under load. First our servers with both
+// layouts replace go-zero's, then readers of etcd naming replace go-zero's, then our servers stop writing go-zero's layout.
 func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 	w := newWorld(t)
 	const key = "fleet/greeter"
@@ -141,7 +141,7 @@ func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 	kit.Must(t, err)
 	newReader := w.dial("etcd:///"+key, builder)
 
-	// go-zero's servers alone.
+	// There are only go-zero's servers.
 	old1, old2 := w.serve("old 1"), w.serve("old 2")
 	entry1, entry2 := w.goZeroPublish(key, old1.addr), w.goZeroPublish(key, old2.addr)
 	theirs := w.load("go-zero's reader", oldReader)
@@ -149,11 +149,11 @@ func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 	theirs.reaches("old 1", "old 2")
 	ours.reaches("old 1", "old 2")
 
-	// Our servers write both layouts.
+	// Our servers, which write both layouts, replace go-zero's.
 	dual := runtime.WithLayouts(runtime.GoZero, runtime.EndpointJSON)
 	dual1, dual2 := w.publish("dual 1", both, dual), w.publish("dual 2", both, dual)
 	theirs.reaches("old 1", "old 2", "dual 1", "dual 2")
-	w.balanced(w.conn(both), "old 1", "old 2", "dual 1", "dual 2") // each of them once
+	w.balanced(w.conn(both), "old 1", "old 2", "dual 1", "dual 2") // a server with two entries counts once
 	entry1.Stop()
 	entry2.Stop()
 	theirs.reaches("dual 1", "dual 2")
@@ -161,13 +161,13 @@ func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 	old1.stop()
 	old2.stop()
 
-	// Readers move over.
+	// A reader of etcd naming replaces go-zero's.
 	naming := w.load("etcd naming's reader", newReader)
 	naming.reaches("dual 1", "dual 2")
 	theirs.reaches("dual 1", "dual 2")
 	theirs.stop()
 
-	// Our servers write only the new layout.
+	// Our servers that write only the new layout replace those that write both.
 	w.publish("new 1", both)
 	w.publish("new 2", both)
 	naming.reaches("dual 1", "dual 2", "new 1", "new 2")
@@ -176,14 +176,14 @@ func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 	naming.reaches("new 1", "new 2")
 	ours.reaches("new 1", "new 2")
 	if left := w.entries(key); len(left) != 2 {
-		t.Errorf("etcd has %+v, want the two new entries", left)
+		t.Errorf("etcd has the entries %+v, want those of new 1 and new 2", left)
 	}
 	naming.stop()
 	ours.stop()
 }
 
-// If the old layout and the new one share a key, servers cannot write both. Our clients read both, so
-// once all callers are ours, each server is replaced under the instance id of the old one.
+// If an instance has the same key in the old and the new layout, servers cannot write both. Once all callers are our clients,
+// which read both, a server with the new layout replaces each server with the old layout and takes over its instance id.
 func TestMigration_OneKeyUnderLoad(t *testing.T) {
 	w := newWorld(t)
 	plain := &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/etcd", Layout: runtime.Plain}
@@ -202,7 +202,7 @@ func TestMigration_OneKeyUnderLoad(t *testing.T) {
 	calls.stop()
 	for _, left := range w.entries("/etcd/") {
 		if !strings.Contains(left.value, `"version":"v2"`) {
-			t.Errorf("etcd has %+v, want only entries of version v2", left)
+			t.Errorf("etcd has the entry %+v, want only entries of version v2", left)
 		}
 	}
 }

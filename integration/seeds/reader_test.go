@@ -13,13 +13,13 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// dialReader returns a connection with the resolver of a system that lists a prefix and then applies
-// puts and deletes. address returns an entry's address, or "" to skip the entry.
+// dialReader returns a connection whose resolver lists the keys with a prefix and then follows changes, as many
+// systems do. address returns an entry's address, or "" to skip the entry.
 func (w *world) dialReader(target, prefix string, address func(*mvccpb.KeyValue) string) *grpc.ClientConn {
 	w.t.Helper()
-	scheme, _, _ := strings.Cut(strings.ToLower(target), ":") // as gRPC parses it
+	scheme, _, _ := strings.Cut(strings.ToLower(target), ":") // gRPC looks up resolvers by the scheme in lower case
 	return w.dial(target, peerResolver{scheme, func(ctx context.Context, _ resolver.Target, update func([]resolver.Address)) error {
-		known := map[string]string{} // addresses by key
+		known := map[string]string{} // addresses of entries, by key
 		return followPrefix(ctx, w.theirs, prefix, func(events []*clientv3.Event) {
 			for _, event := range events {
 				if event.Type == clientv3.EventTypeDelete {
@@ -33,11 +33,11 @@ func (w *world) dialReader(target, prefix string, address func(*mvccpb.KeyValue)
 	}})
 }
 
-// valueOf returns the value as the address.
+// valueOf returns the value of an entry, which is its address.
 func valueOf(kv *mvccpb.KeyValue) string { return string(kv.Value) }
 
-// peerResolver is the gRPC resolver of the rewritten systems. follow is the part of each system: it
-// reports the addresses behind a target at each change, until ctx ends.
+// peerResolver is a gRPC resolver for clients of earlier registries. follow, which differs by registry, calls update with the
+// addresses of a target, and again at each change until ctx ends.
 type peerResolver struct {
 	scheme string
 	follow func(ctx context.Context, target resolver.Target, update func([]resolver.Address)) error
@@ -50,7 +50,7 @@ func (p peerResolver) Build(target resolver.Target, cc resolver.ClientConn, _ re
 	r := &runningResolver{cancel: cancel}
 	r.running.Go(func() {
 		err := p.follow(ctx, target, func(addrs []resolver.Address) {
-			// Calls on the connection show how gRPC reacts to the state.
+			// The tests make calls, which show whether gRPC has accepted the state.
 			_ = cc.UpdateState(resolver.State{Addresses: addrs})
 		})
 		if err != nil && !ended(ctx, err) {
@@ -60,7 +60,7 @@ func (p peerResolver) Build(target resolver.Target, cc resolver.ClientConn, _ re
 	return r, nil
 }
 
-// bare returns addresses without attributes.
+// bare converts addresses to gRPC's type, without attributes.
 func bare(addrs []string) []resolver.Address {
 	all := make([]resolver.Address, len(addrs))
 	for i, addr := range addrs {
@@ -81,7 +81,7 @@ func (r *runningResolver) Close() {
 	r.running.Wait()
 }
 
-// followPrefix lists a prefix, as puts, and then watches it from the list's revision until ctx ends.
+// followPrefix calls apply with a put event for each key with a prefix, and then with later events until ctx ends.
 func followPrefix(ctx context.Context, client *clientv3.Client, prefix string, apply func([]*clientv3.Event)) error {
 	list, err := client.Get(ctx, prefix, clientv3.WithPrefix())
 	if err != nil {

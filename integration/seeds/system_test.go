@@ -25,31 +25,31 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// A system is an earlier registry, with one of its services.
+// A system is an earlier registry and one of its services. "Their" means of that registry.
 type system struct {
 	name      string
 	desc      *runtime.ServiceDesc
-	target    string            // of the service for callers without a ServiceDesc; "": none
-	opts      []grpc.DialOption // of callers of ours, if only options exclude the neighbour
-	neighbour string            // the key of a service with adjacent entries
+	target    string            // for callers without a ServiceDesc; "" if there is none
+	opts      []grpc.DialOption // of our callers, to exclude the entries of neighbour
+	neighbour string            // a service whose keys begin with the same text
 
-	// register makes their writer put a server's entry under a service's key and keep it until leave.
+	// register registers a server with their writer. leave deletes the entry.
 	register func(w *world, key, addr string) (leave func())
-	returns  bool // their writer puts an entry on another lease once its lease is gone
-	// dial returns a connection with their reader.
+	returns  bool // whether their writer replaces a lost lease
+	// dial returns a connection to the service with their reader.
 	dial func(w *world) *grpc.ClientConn
 }
 
 var systems = []system{etcdNaming, hanjm, grpcEtcd, xiezengcheng, leaseSuffix, tutorial, goZero}
 
-// each runs a test for each system.
+// each runs test for each system.
 func each(t *testing.T, test func(s system, t *testing.T)) {
 	for _, s := range systems {
 		t.Run(s.name, func(t *testing.T) { test(s, t) })
 	}
 }
 
-// TestTheirWriterOurClient calls servers that their writer registers with our client.
+// TestTheirWriterOurClient registers servers with their writer and calls them with our client.
 func TestTheirWriterOurClient(t *testing.T) { each(t, system.theirWriterOurClient) }
 
 func (s system) theirWriterOurClient(t *testing.T) {
@@ -80,7 +80,7 @@ func (s system) theirWriterOurClient(t *testing.T) {
 	reach("a", "b")
 }
 
-// TestOurWriterTheirReader reads the entries of our servers, two of which share a process, with their reader.
+// TestOurWriterTheirReader calls our servers, two of which share a registry, through their reader.
 func TestOurWriterTheirReader(t *testing.T) { each(t, system.ourWriterTheirReader) }
 
 func (s system) ourWriterTheirReader(t *testing.T) {
@@ -90,7 +90,7 @@ func (s system) ourWriterTheirReader(t *testing.T) {
 	w.balanced(conn, "a", "b", "c")
 	for _, server := range []*server{a, b, c} {
 		if got := w.entryOf(server); got.lease != server.lease() {
-			t.Errorf("entry of %s is on lease %x, want %x as in its status", server.name, got.lease, server.lease())
+			t.Errorf("the entry of %s is on lease %x, want %x, as in the server's status", server.name, got.lease, server.lease())
 		}
 	}
 	lost := b.lease()
@@ -101,7 +101,7 @@ func (s system) ourWriterTheirReader(t *testing.T) {
 	w.balanced(conn, "a", "b")
 }
 
-// A second layout does not break a reader: the reader skips the entry, or dials an address that fails.
+// If our servers also write entries in a second layout, calls through their reader still reach each server.
 func TestLayouts_WithTheirReaders(t *testing.T) {
 	each(t, func(s system, t *testing.T) {
 		w := newWorld(t)
@@ -113,11 +113,11 @@ func TestLayouts_WithTheirReaders(t *testing.T) {
 
 func (w *world) besideTheirReader(s system, second layout) {
 	w.t.Helper()
-	first := layout{s.desc.Layout, "KEY/INSTANCE", ""} // a layout of the user's own
+	first := layout{s.desc.Layout, "KEY/INSTANCE", ""} // a json_layout
 	if i := slices.IndexFunc(layouts, func(l layout) bool { return l.Layout == s.desc.Layout }); i >= 0 {
 		first = layouts[i]
 	}
-	// grpcEtcd takes the address from the key, where KITEX and GO_FRAME have it, too.
+	// Their reader of grpcEtcd takes the address from the key. The keys of KITEX and GO_FRAME have it, too.
 	byAddr := s.name == grpcEtcd.name
 	if first.sharesKey(second) || byAddr && second.key == "KEY/ADDR" {
 		return
@@ -138,8 +138,8 @@ func (w *world) besideTheirReader(s system, second layout) {
 	w.balanced(s.dial(w), "a", "b")
 }
 
-// keepEntry is the common part of the systems' writers: an entry on a lease, which a loop renews each
-// second. On failure the loop puts the entry on another lease. leave ends the loop.
+// keepEntry puts an entry on a lease, as many systems' writers do. A loop renews the lease each second and, if that
+// fails, puts the entry on another lease. leave ends the loop and revokes the lease.
 func (w *world) keepEntry(key func(clientv3.LeaseID) string, value string) (leave func()) {
 	w.t.Helper()
 	var lease clientv3.LeaseID
@@ -166,7 +166,7 @@ func (w *world) keepEntry(key func(clientv3.LeaseID) string, value string) (leav
 				continue
 			}
 			if err := put(ctx); err != nil && !ended(ctx, err) {
-				w.t.Logf("put %s again: %v", key(lease), err)
+				w.t.Logf("put the entry %s on another lease: %v", key(lease), err)
 			}
 		}
 	})
@@ -176,7 +176,7 @@ func (w *world) keepEntry(key func(clientv3.LeaseID) string, value string) (leav
 	})
 }
 
-// etcdNaming is etcd's own client/v3/naming.
+// etcdNaming is etcd's client/v3/naming.
 var etcdNaming = system{
 	name:      "etcd naming",
 	desc:      &runtime.ServiceDesc{Name: "basic.Greeter", Key: "my-service", Layout: runtime.EndpointJSON},
@@ -191,7 +191,7 @@ var etcdNaming = system{
 	dial: func(w *world) *grpc.ClientConn { return w.etcdNamingConn("my-service") },
 }
 
-// etcdNamingConn returns a connection with etcd's own resolver.
+// etcdNamingConn returns a connection with the resolver of etcd's client/v3/naming.
 func (w *world) etcdNamingConn(key string) *grpc.ClientConn {
 	w.t.Helper()
 	builder, err := etcdresolver.NewBuilder(w.theirs)
@@ -199,7 +199,7 @@ func (w *world) etcdNamingConn(key string) *grpc.ClientConn {
 	return w.dial("etcd:///"+key, builder)
 }
 
-// A server that replaces another one at its address takes its entry over, also an entry without a lease.
+// A server of ours that replaces a server at the same address takes over the old server's entry, which has no lease.
 func TestEtcdNaming_InPlace(t *testing.T) {
 	w := newWorld(t)
 	old := w.serve("old")
@@ -208,7 +208,7 @@ func TestEtcdNaming_InPlace(t *testing.T) {
 	server.Publish(etcdNaming.desc)
 	kit.Must(t, server.Announce(bounded(t), old.addr))
 	if status, entry := server.Status()[0], w.entryOf(old); status.State != runtime.StateRegistered || entry.lease != status.LeaseID {
-		t.Errorf("status %+v with the entry %+v, want registered on the lease of the entry", status, entry)
+		t.Errorf("status %+v, entry %+v, want registered, and both with the same lease", status, entry)
 	}
 	kit.Must(t, server.Withdraw(bounded(t)))
 	if left := w.entries(etcdNaming.desc.Key); len(left) > 0 {
@@ -216,7 +216,7 @@ func TestEtcdNaming_InPlace(t *testing.T) {
 	}
 }
 
-// goZero is go-zero's own core/discov.
+// goZero is go-zero's core/discov.
 var goZero = system{
 	name:      "go-zero",
 	desc:      &runtime.ServiceDesc{Name: "basic.Greeter", Key: "user.rpc", Layout: runtime.GoZero},
@@ -228,11 +228,11 @@ var goZero = system{
 }
 
 func TestMain(m *testing.M) {
-	logx.Disable() // go-zero keeps its etcd clients until the process ends, and logs that etcd is down
+	logx.Disable() // go-zero's etcd clients outlive the tests, and would log that etcd is down
 	os.Exit(m.Run())
 }
 
-// goZeroPublish registers with go-zero's own publisher, and unregisters with the test.
+// goZeroPublish registers an address with go-zero's publisher. The end of the test unregisters the address.
 func (w *world) goZeroPublish(key, addr string, opts ...discov.PubOption) *discov.Publisher {
 	w.t.Helper()
 	publisher := discov.NewPublisher(w.etcd.Endpoints(), key, addr, opts...)
@@ -246,7 +246,7 @@ func (w *world) goZeroPublish(key, addr string, opts ...discov.PubOption) *disco
 	return publisher
 }
 
-// goZeroConn returns a connection with go-zero's own subscriber as resolver, as its zrpc does.
+// goZeroConn returns a connection whose resolver uses go-zero's subscriber, as go-zero's zrpc does.
 func (w *world) goZeroConn(key string) *grpc.ClientConn {
 	w.t.Helper()
 	return w.dial("discov:///"+key, peerResolver{"discov", func(ctx context.Context, target resolver.Target, update func([]resolver.Address)) error {
@@ -273,15 +273,15 @@ func (w *world) goZeroConn(key string) *grpc.ClientConn {
 	}})
 }
 
-// namingUpdate is naming.Update of gRPC before 1.30. etcd's old clientv3/naming, and hanjm after it,
-// store its JSON in etcd.
+// namingUpdate is naming.Update of gRPC before 1.30. hanjm, like etcd's old clientv3/naming, stores
+// the JSON of namingUpdate in etcd.
 type namingUpdate struct {
-	Op       uint8 // 0 adds
+	Op       uint8 // 0: add
 	Addr     string
 	Metadata any
 }
 
-// hanjm is hanjm's package, whose users add and delete entries by calls.
+// hanjm is hanjm's package. Its users add and delete entries themselves, without leases.
 var hanjm = system{
 	name:      "hanjm",
 	desc:      &runtime.ServiceDesc{Name: "basic.Greeter", Key: "my-service", Layout: runtime.EndpointJSON},
@@ -301,12 +301,12 @@ var hanjm = system{
 	},
 }
 
-// grpcEtcd is the grpcEtcd resolver with its registration. /grpcEtcd/<name>/<addr> holds the address,
-// and readers take it from the key. A ticker restores a lost entry.
+// grpcEtcd is a registry with the scheme grpcEtcd. Its entries are /grpcEtcd/<name>/<addr> → <addr>. Readers take the
+// address from the key. A loop restores a lost entry.
 var grpcEtcd = system{
 	name:      "grpcEtcd",
 	desc:      &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/grpcEtcd/callee", Layout: runtime.Plain},
-	target:    "etcd:////grpcEtcd/callee", // formerly grpcEtcd://caller/callee
+	target:    "etcd:////grpcEtcd/callee", // their callers dial grpcEtcd://caller/callee
 	neighbour: "/grpcEtcd/callee2",
 	register: func(w *world, key, addr string) (leave func()) {
 		return w.keepEntry(func(clientv3.LeaseID) string { return key + "/" + addr }, addr)
@@ -319,8 +319,8 @@ var grpcEtcd = system{
 	},
 }
 
-// xiezengcheng is xiezengcheng/grpc-etcd: all services are under the prefix /etcd, and callers dial
-// "etcd:///". Instance names contain the service's name.
+// xiezengcheng is xiezengcheng/grpc-etcd. The keys of all services begin with /etcd/, followed by an instance name that
+// contains the service's name. Callers dial "etcd:///", for all services.
 var xiezengcheng = system{
 	name: "xiezengcheng",
 	desc: &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/etcd", Layout: runtime.Plain},
@@ -337,8 +337,8 @@ var xiezengcheng = system{
 	dial: func(w *world) *grpc.ClientConn { return w.dialReader("etcd:///", "/etcd", valueOf) },
 }
 
-// leaseSuffix is the lease-suffix registry: <service><lease id> holds host:port. A loop renews the lease, and puts
-// the address under another key if that fails. A gateway lists the keys that begin with the service's name.
+// leaseSuffix is a registry whose entries are <service><lease id> → host:port. A loop renews the lease and, if that fails, puts
+// the address under the key of another lease. Readers list the keys that begin with the service's name.
 var leaseSuffix = system{
 	name:      "lease suffix",
 	desc:      &runtime.ServiceDesc{Name: "basic.Greeter", Key: "hello", Layout: runtime.LeaseSuffix},
@@ -351,8 +351,8 @@ var leaseSuffix = system{
 	dial:    func(w *world) *grpc.ClientConn { return w.dialReader("suffix:///hello", "hello", valueOf) },
 }
 
-// tutorial is the registry of a tutorial that many services copied. Its keys contain the version of
-// the server, and a reader accepts the keys of all versions below "/user/".
+// tutorial is the registry of a tutorial that many services copied. Keys contain the server's version.
+// Readers list the keys of all versions, which begin with "/user/".
 var tutorial = system{
 	name: "a tutorial's",
 	desc: &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/user/v1",

@@ -16,12 +16,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// prefix starts the keys of the endpoints. The address follows.
+// prefix is what the key of an entry begins with. The address of the server follows.
 var prefix = basic.Greeter_EtcdServiceDesc.Key + "/"
 
-// calm waits, after a storm, until isWell returns nil. The bound is generous, for busy machines. Entries
-// of killed servers expire with their leases, which etcd extends when it elects a leader, and clients
-// hold vanished endpoints for 30 s.
+// calm waits until isWell returns nil. That takes long after a storm: entries of killed servers stay until their
+// leases expire, which etcd extends when it elects a leader, and clients hold vanished endpoints for 30 s.
+// Busy machines take longer.
 func (w *world) calm(ctx context.Context) error {
 	const bound = 2 * time.Minute
 	for began := time.Now(); ; sleep(ctx, 100*time.Millisecond) {
@@ -33,13 +33,13 @@ func (w *world) calm(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case time.Since(began) > bound:
-			return fmt.Errorf("etcd, servers and clients disagree %v after the storm: %w", bound, err)
+			return fmt.Errorf("%v after the start or the storm: %w", bound, err)
 		}
 	}
 }
 
-// isWell returns an error unless etcd has exactly the running servers, each on the lease of its
-// status, and each client knows and reaches exactly these.
+// isWell returns an error unless etcd has exactly the entries of the running servers, each on the lease in
+// the server's status, and each client knows and reaches exactly these servers.
 func (w *world) isWell(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -60,18 +60,18 @@ func (w *world) isWell(ctx context.Context) error {
 	return w.eachClient(func(c *client) error {
 		reached, err := c.reach(ctx)
 		if err == nil && len(reached) != len(want) {
-			err = fmt.Errorf("a client reached %v, want %v as in etcd", slices.Sorted(maps.Keys(reached)), slices.Sorted(maps.Keys(want)))
+			err = fmt.Errorf("a client reached %v, want the running servers %v", slices.Sorted(maps.Keys(reached)), slices.Sorted(maps.Keys(want)))
 		}
 		for addr := range reached {
 			if _, known := want[addr]; err == nil && !known {
-				err = fmt.Errorf("a client lists %s, which is not in etcd", addr)
+				err = fmt.Errorf("a client reached %s, want only running servers", addr)
 			}
 		}
 		return err
 	})
 }
 
-// has returns an error unless etcd has exactly these servers on these leases.
+// has returns an error unless etcd has exactly the entries of these addresses on these leases, and no other key or lease.
 func (w *world) has(ctx context.Context, want map[string]clientv3.LeaseID) error {
 	got := make(map[string]clientv3.LeaseID)
 	keys, err := w.etcd.Admin().Get(ctx, "", clientv3.WithPrefix())
@@ -83,12 +83,12 @@ func (w *world) has(ctx context.Context, want map[string]clientv3.LeaseID) error
 	}
 	leases, err := w.etcd.Admin().Leases(ctx)
 	if err == nil && (!maps.Equal(got, want) || len(leases.Leases) != len(want)) {
-		err = fmt.Errorf("etcd has %v on %d leases, want %v", got, len(leases.Leases), want)
+		err = fmt.Errorf("etcd has the entries %v and %d leases, want %v and a lease each", got, len(leases.Leases), want)
 	}
 	return err
 }
 
-// eachClient calls do with all clients at once and joins the errors.
+// eachClient runs do for all clients at once and joins the errors.
 func (w *world) eachClient(do func(*client) error) error {
 	errs := make([]error, len(w.clients))
 	var all sync.WaitGroup
@@ -99,7 +99,7 @@ func (w *world) eachClient(do func(*client) error) error {
 	return errors.Join(errs...)
 }
 
-// end stops everything in order and returns an error if keys or leases are left in etcd.
+// end drains the servers, closes the clients, and returns an error if a key or lease is left in etcd.
 func (w *world) end() error {
 	var errs [servers]error
 	var all sync.WaitGroup

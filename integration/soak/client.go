@@ -17,11 +17,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// retries is the service config of a service that tolerates the loss of a server.
+// retries is the part of a service config that repeats calls which fail with UNAVAILABLE, as when a server is killed.
 const retries = `"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":5,"initialBackoff":"0.05s",` +
 	`"maxBackoff":"0.5s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]`
 
-// policies are assigned to the clients in turn.
+// policies holds the policies of the clients: client i has policy i modulo 4.
 var policies = []string{
 	`{"round_robin":{}}`,
 	`{"least_request_experimental":{"choiceCount":2}}`,
@@ -29,13 +29,13 @@ var policies = []string{
 	`{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}`,
 }
 
-// client stands for one calling process.
+// client has what one calling process has.
 type client struct {
 	policy    string
 	etcd      *clientv3.Client
 	registry  *runtime.Registry
 	caller    basic.GreeterClient
-	instances *runtime.Instances // lists and calls the known servers
+	instances *runtime.Instances // the servers that the client knows
 }
 
 func newClient(index int, cfg clientv3.Config) (*client, error) {
@@ -52,10 +52,10 @@ func newClient(index int, cfg clientv3.Config) (*client, error) {
 	return c, errors.Join(err, instances)
 }
 
-// call calls until ctx ends, or a call fails.
+// call makes calls until ctx ends or a call fails.
 func (c *client) call(ctx context.Context, calls *atomic.Int64) error {
 	for n := 0; ctx.Err() == nil; n++ {
-		// The end of the soak does not cancel a call.
+		// The end of ctx does not cancel a call that is under way.
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 		_, err := c.caller.SayHello(runtime.WithAffinity(call, strconv.Itoa(n)), &basic.HelloRequest{})
 		cancel()
@@ -68,7 +68,7 @@ func (c *client) call(ctx context.Context, calls *atomic.Int64) error {
 	return nil
 }
 
-// reach calls each server that the client knows and returns their addresses.
+// reach calls each server that the client knows and returns the addresses of these servers.
 func (c *client) reach(ctx context.Context) (map[string]bool, error) {
 	var mu sync.Mutex
 	reached := make(map[string]bool)
@@ -85,10 +85,10 @@ func (c *client) reach(ctx context.Context) (map[string]bool, error) {
 	return reached, err
 }
 
-// close ends the client, which has no entries in etcd.
+// close closes the registry and the etcd client.
 func (c *client) close() error {
 	err := c.registry.Close(context.Background())
-	if closing := c.etcd.Close(); !errors.Is(closing, context.Canceled) { // the expected error
+	if closing := c.etcd.Close(); !errors.Is(closing, context.Canceled) { // an etcd client returns Canceled after a normal close
 		err = errors.Join(err, closing)
 	}
 	return err

@@ -1,11 +1,11 @@
-// Command soak injects random faults into an etcd of three members, ten servers and twenty clients
-// that call without a pause. It fails if a call fails. It fails if, after a storm of faults, etcd or a
-// client does not have exactly the running servers, or a client does not reach each of them. It fails if
-// a key, lease, goroutine or file descriptor is left at the end. Clients retry UNAVAILABLE, and three
-// servers that every client knows always run.
+// Command soak injects storms of random faults into an etcd of three members and ten servers, while twenty
+// clients make calls. Clients retry UNAVAILABLE, and at least three servers run throughout a storm. Soak fails if
 //
-// The simulation checks more, in virtual time. Here the network, the clock and the file descriptors are real.
-// A seed gives the same faults at the same times after the start of each storm.
+//   - a call fails,
+//   - after a storm, etcd or a client does not know exactly the running servers, or a client does not reach one,
+//   - a key, lease, goroutine or file descriptor is left at the end.
+//
+// A seed gives the same faults at the same times of each storm. Unlike in module simulation, the network and the clock are real.
 package main
 
 import (
@@ -26,8 +26,8 @@ import (
 )
 
 func main() {
-	duration := flag.Duration("duration", 2*time.Minute, "how long to go on; the storm at that time is brought to its end")
-	seed := flag.Uint64("seed", 0, "which faults to have; 0 chooses a seed")
+	duration := flag.Duration("duration", 2*time.Minute, "how long to start storms; the last storm is finished")
+	seed := flag.Uint64("seed", 0, "seed of the faults; 0: a random seed")
 	flag.Parse()
 	if *seed == 0 {
 		*seed = rand.Uint64N(1_000_000) + 1
@@ -41,7 +41,7 @@ func main() {
 	w.logf("PASSED with seed %d: %d calls, none failed", *seed, w.calls.Load())
 }
 
-// world holds everything that runs.
+// world holds the etcd, the servers and the clients.
 type world struct {
 	etcd    *etcdtest.Cluster
 	servers [servers]server
@@ -49,10 +49,10 @@ type world struct {
 	calls   atomic.Int64
 	start   time.Time
 
-	violated context.CancelCauseFunc // with the violation as cause
+	violated context.CancelCauseFunc // ends the soak with a violation as the cause
 }
 
-// run runs storms until the time is over and returns the violation, or nil.
+// run runs the soak and returns the first violation, or nil.
 func (w *world) run(plan *plan, duration time.Duration) error {
 	goroutines, files := goleak.IgnoreCurrent(), openFiles()
 	dir, err := os.MkdirTemp("", "soak")
@@ -69,12 +69,12 @@ func (w *world) run(plan *plan, duration time.Duration) error {
 		return err
 	}
 	if more := openFiles() - files; more > 0 {
-		err = fmt.Errorf("%d more file descriptors than at the start", more)
+		err = fmt.Errorf("%d more file descriptors than at the start, want no more", more)
 	}
 	return errors.Join(err, goleak.Find(goroutines))
 }
 
-// soak starts the servers, then the clients, and runs storms with a calm after each.
+// soak starts the servers and the clients, and runs storms until duration is over. It waits for calm after each storm.
 func (w *world) soak(plan *plan, duration time.Duration) error {
 	ctx, violated := context.WithCancelCause(context.Background())
 	w.violated = violated
@@ -102,14 +102,14 @@ func (w *world) soak(plan *plan, duration time.Duration) error {
 	return context.Cause(ctx)
 }
 
-// note records a violation. The first one ends the soak.
+// note ends the soak if err, a violation, is not nil.
 func (w *world) note(err error) {
 	if err != nil {
 		w.violated(err)
 	}
 }
 
-// storm injects the faults and returns when all of them are over.
+// storm injects each fault at its time, and returns when all faults are over.
 func (w *world) storm(ctx context.Context, faults []fault) {
 	began := time.Now()
 	var all sync.WaitGroup
@@ -124,7 +124,7 @@ func (w *world) storm(ctx context.Context, faults []fault) {
 	}
 }
 
-// apply injects one fault and waits for its end. An error is a violation.
+// apply injects one fault and waits until the fault is over. An error is a violation.
 func (w *world) apply(ctx context.Context, f fault) (err error) {
 	switch f.kind {
 	case cut:
@@ -140,7 +140,7 @@ func (w *world) apply(ctx context.Context, f fault) (err error) {
 	case kill:
 		w.servers[f.on[0]].kill()
 	case drain:
-		_ = w.servers[f.on[0]].drain() // other faults may keep its key in etcd
+		_ = w.servers[f.on[0]].drain() // fails if another fault keeps etcd from deleting the key
 	default:
 		err = w.servers[f.on[0]].start(w.etcd.Config(), f.kind == move)
 	}
@@ -157,7 +157,7 @@ func (w *world) forAWhile(ctx context.Context, f fault, begin, end func(*etcdtes
 	}
 }
 
-// meddle applies an operator's manual change. Errors from etcd are ignored.
+// meddle does what an operator might do by hand in etcd. It ignores errors.
 func (w *world) meddle(ctx context.Context, f fault) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -180,7 +180,7 @@ func (w *world) meddle(ctx context.Context, f fault) {
 	}
 }
 
-// logf prints a line.
+// logf prints a line with the time since the start.
 func (w *world) logf(format string, args ...any) {
 	fmt.Printf("%10v  %s\n", time.Since(w.start).Round(time.Millisecond), fmt.Sprintf(format, args...))
 }
@@ -192,7 +192,7 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// openFiles returns the number of this process's file descriptors, or 0 on systems that do not list them.
+// openFiles returns the number of open file descriptors of this process, or 0 on systems without /proc/self/fd.
 func openFiles() int {
 	entries, _ := os.ReadDir("/proc/self/fd")
 	return len(entries)

@@ -12,10 +12,10 @@ const (
 	servers = 10
 	clients = 20
 
-	// stormLength bounds the start of the last fault of a storm.
+	// stormLength is the time in which the faults of a storm start.
 	stormLength = 8 * time.Second
-	// spared is the number of running servers without faults in a storm, so that clients that are
-	// cut off from etcd know some that run.
+	// spared is how many of the running servers a storm neither kills nor drains, so that clients that
+	// cannot reach etcd still know running servers.
 	spared = 3
 )
 
@@ -23,30 +23,30 @@ const (
 type kind string
 
 const (
-	cut     kind = "cut"     // connections to etcd members are reset, for a while
-	pause   kind = "pause"   // connections to etcd members become black holes, for a while
-	halt    kind = "halt"    // etcd members crash, and come back with their disk
+	cut     kind = "cut"     // connections to etcd members are cut for a while
+	pause   kind = "pause"   // etcd members become black holes for a while
+	halt    kind = "halt"    // etcd members stop for a while, and restart with their disks
 	wipe    kind = "wipe"    // all etcd members lose their disks
-	compact kind = "compact" // etcd forgets its history
+	compact kind = "compact" // etcd compacts its history
 	revoke  kind = "revoke"  // leases of servers are revoked by hand
 	remove  kind = "delete"  // keys of servers are deleted by hand
 	kill    kind = "kill"    // a server is killed
 	drain   kind = "drain"   // a server drains
-	launch  kind = "start"   // a server starts at its last address
-	move    kind = "move"    // a server starts at another address
+	launch  kind = "start"   // a server that is down starts at its last address
+	move    kind = "move"    // a server that is down starts at another address
 )
 
-// fault is one injected fault.
+// fault is one fault of a storm.
 type fault struct {
 	kind  kind
-	on    []int         // members, or servers
-	after time.Duration // since the start of the storm
-	lasts time.Duration // of cut, pause and halt
+	on    []int         // indexes of etcd members or of servers, as kind needs
+	after time.Duration // from the start of the storm to that of the fault
+	lasts time.Duration // length of a cut, pause or halt
 }
 
 func (f fault) String() string { return fmt.Sprint(f.kind, " ", f.on, " ", f.lasts) }
 
-// plan generates storms. The same seed gives the same storms.
+// plan generates storms, the same for the same seed.
 type plan struct {
 	rng  *rand.Rand
 	down [servers]bool
@@ -54,8 +54,8 @@ type plan struct {
 
 func newPlan(seed uint64) *plan { return &plan{rng: rand.New(rand.NewPCG(seed, 0))} }
 
-// next returns the faults of the next storm in the order of their times. A storm has at most one cut, one
-// pause and one halt, as their ends would overlap, and at most one fault that stops or starts a server.
+// next returns the faults of a storm, sorted by their times. A storm has at most one cut or pause, and at most one halt or wipe,
+// since the end of one could end the other. A storm stops or starts each server at most once.
 func (p *plan) next() (storm []fault) {
 	add := func(k kind, longest time.Duration, on []int) {
 		storm = append(storm, fault{k, on, p.within(stormLength), 500*time.Millisecond + p.within(longest)})
@@ -98,7 +98,7 @@ func (p *plan) within(d time.Duration) time.Duration {
 	return time.Duration(p.rng.Int64N(int64(d/time.Millisecond))) * time.Millisecond
 }
 
-// some returns between 1 and limit of the numbers below n, sorted.
+// some returns a sorted random choice of 1 to limit numbers below n.
 func (p *plan) some(n, limit int) []int {
 	chosen := p.rng.Perm(n)[:1+p.rng.IntN(limit)]
 	slices.Sort(chosen)

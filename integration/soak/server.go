@@ -17,18 +17,18 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// leaseTTL is short, so that outages outlast it.
+// leaseTTL is shorter than many outages.
 const leaseTTL = 5 * time.Second
 
 var silent = runtime.WithLogger(slog.New(slog.DiscardHandler))
 
-// server is a server that may restart.
+// server is one of the ten servers, which may be down.
 type server struct {
-	last    string // its last address, for start
+	last    string // the last address of the server
 	current atomic.Pointer[incarnation]
 }
 
-// incarnation stands for one process of a server.
+// incarnation has what one process of a server has.
 type incarnation struct {
 	addr     string
 	client   *clientv3.Client
@@ -39,7 +39,7 @@ type incarnation struct {
 	served   chan error
 }
 
-// greeter answers with the address of its server, after a delay.
+// greeter is a service that answers with the address of its server, after up to 10 ms.
 type greeter struct {
 	basic.UnimplementedGreeterServer
 	addr string
@@ -54,14 +54,14 @@ func (g greeter) SayHello(ctx context.Context, _ *basic.HelloRequest) (*basic.He
 	}
 }
 
-// start starts the server, at its last address if that is free.
+// start starts the server. Unless moved, it takes its last address, if that is free.
 func (s *server) start(cfg clientv3.Config, moved bool) error {
 	addr := "127.0.0.1:0"
 	if s.last != "" && !moved {
 		addr = s.last
 	}
 	lis, err := net.Listen("tcp", addr)
-	if err != nil { // the port is taken by now
+	if err != nil { // another process has taken the port
 		lis, err = net.Listen("tcp", "127.0.0.1:0")
 	}
 	if err != nil {
@@ -83,22 +83,22 @@ func (s *server) start(cfg clientv3.Config, moved bool) error {
 	return nil
 }
 
-// kill stops the server as SIGKILL does: connections break, and entries stay until the lease
+// kill stops the server as SIGKILL does: its connections break, and its entry stays until the lease
 // expires.
 func (s *server) kill() {
 	l := s.current.Swap(nil)
 	if l == nil {
 		return
 	}
-	l.client.Close() // before the rest, so that etcd receives no request
+	l.client.Close() // first, so that etcd gets no request of the shutdown
 	l.grpc.Stop()
 	l.stop()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_ = errors.Join(<-l.served, l.registry.Close(ctx)) // a killed process would return no errors
+	_ = errors.Join(<-l.served, l.registry.Close(ctx)) // a killed process returns no errors
 }
 
-// drain stops the server gracefully.
+// drain stops the server in order.
 func (s *server) drain() error {
 	l := s.current.Swap(nil)
 	if l == nil {

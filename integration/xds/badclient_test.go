@@ -17,7 +17,7 @@ import (
 
 const types = "type.googleapis.com/envoy.config."
 
-// rawClient is a client whose requests the test writes.
+// rawClient is an xDS client whose requests the test writes.
 type rawClient struct {
 	t      *testing.T
 	stream discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesClient
@@ -45,7 +45,7 @@ func (c *rawClient) read() *discoveryv3.DiscoveryResponse {
 	return r
 }
 
-// The status shows a client that rejects every response and one that never answers. Other clients get new endpoints.
+// The status shows a client that rejects every response and a client that acknowledges none. A third client gets all new endpoints.
 func TestBadClients(t *testing.T) {
 	w := newWorld(t, "")
 	w.add("a")
@@ -61,7 +61,7 @@ func TestBadClients(t *testing.T) {
 		}))
 		w.addServing(fmt.Sprint("b", i), "acme.Echo/Say")
 	}
-	eventually(t, good, calls(20), "the good client has the new endpoints", only("a", "b0", "b1", "b2"))
+	eventually(t, good, calls(20), "calls of the good client reach the new servers", only("a", "b0", "b1", "b2"))
 	told := 0
 	for _, client := range w.bridges[0].Status().Clients {
 		for _, kind := range client.Types {
@@ -69,16 +69,16 @@ func TestBadClients(t *testing.T) {
 				told++
 			}
 			if len(kind.Refused) > 400 || len(client.ID) > 400 {
-				t.Errorf("texts of a client in the status: %d and %d bytes, want at most 400", len(kind.Refused), len(client.ID))
+				t.Errorf("a client's error and id in the status: %d and %d bytes, want at most 400 each", len(kind.Refused), len(client.ID))
 			}
 		}
 	}
 	if told != 2 {
-		t.Errorf("the status shows %d of 2 bad clients: %+v", told, w.bridges[0].Status().Clients)
+		t.Errorf("the status shows %d bad clients, want 2: %+v", told, w.bridges[0].Status().Clients)
 	}
 }
 
-// Clients receive no hostile entry, and all other entries of the service.
+// Hostile entries and configs do not make clients reject a response, nor keep clients from servers with good entries.
 func TestHostileEntries(t *testing.T) {
 	w := newWorld(t, "")
 	w.add("a", runtime.WithZoneTag("z\u202e"))

@@ -12,7 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
-// With any policy, xDS clients reach the same instances as the runtime's clients.
+// With six random policies, xDS clients reach the same instances as the runtime's clients.
 func TestDifferential(t *testing.T) {
 	w := newWorld(t, "")
 	fleet := []struct{ name, labels string }{
@@ -39,7 +39,7 @@ func TestDifferential(t *testing.T) {
 			t.Log(last)
 		}
 	}()
-	// differ returns the client that reaches other instances, or "".
+	// differ describes a difference between the instances that an xDS client and a runtime client reach, or returns "".
 	differ := func() string {
 		for _, zone := range zones {
 			for _, lane := range []string{"", "pr-1", "pr-2"} {
@@ -61,7 +61,7 @@ func TestDifferential(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 7))
 	for round := range 6 {
 		config := fmt.Sprintf(`{"loadBalancingConfig":[{"etcd":{%s}}],"methodConfig":[{"name":[{"service":"acme.Echo","method":"New"}],"timeout":"%ds"}]}`,
-			randomOptions(random, len(fleet)), 10+round) // each round has other routes
+			randomOptions(random, len(fleet)), 10+round) // the changed timeout makes the bridge send new routes
 		w.change(config)
 		kit.Eventually(t, kit.Soon, "xDS and the runtime reach the same instances with "+config, func() bool {
 			last = differ()
@@ -70,7 +70,7 @@ func TestDifferential(t *testing.T) {
 	}
 }
 
-// randomOptions returns some options of the policy etcd, for instances with the names a, b and so on.
+// randomOptions returns random options of the policy etcd, for as many instances, named a, b and so on.
 func randomOptions(random *rand.Rand, instances int) string {
 	parts := []string{`"childPolicy":[{"round_robin":{}}]`}
 	maybe := func(percent int, of ...string) {

@@ -18,7 +18,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
 
-// restart replaces the first bridge by a new one at the same address.
+// restart stops the first bridge and starts another one at the same address.
 func (w *world) restart(opts ...runtime.Option) {
 	w.t.Helper()
 	w.bridges[0].stop()
@@ -37,7 +37,7 @@ func (w *world) acknowledged() {
 	})
 }
 
-// No call fails while instances and the policy change and the bridge is down.
+// No call fails when instances and the policy change, or while a bridge is down.
 func TestNoCallFails(t *testing.T) {
 	for _, language := range languages(t) {
 		t.Run(language.name+"/events", func(t *testing.T) {
@@ -49,7 +49,7 @@ func TestNoCallFails(t *testing.T) {
 				func() { w.change(policy(halves)) },
 				func() { w.restart(); w.acknowledged() },
 				func() { w.change(policy(`"route":[{"label":"version"}]`)) },
-				func() { // the client reconnects with routes to clusters that are gone
+				func() { // the client reconnects, with routes to clusters that the new policy does not have
 					w.bridges[0].stop()
 					w.set(`{"loadBalancingConfig":[{"etcd_weighted":{}}]}`)
 					w.restart()
@@ -60,7 +60,7 @@ func TestNoCallFails(t *testing.T) {
 					reached := w.reached()
 					w.set(policy(halves))
 					kit.Eventually(w.t, kit.Soon, "the client receives a response", reached)
-					w.restart() // no client has connected to the new clusters
+					w.restart() // clients know the new clusters, and may not have connected to them
 					w.acknowledged()
 				},
 			}
@@ -74,14 +74,14 @@ func TestNoCallFails(t *testing.T) {
 				w.bridges[0].stop()
 				w.add("b")
 			})
-			if language.name == "go" { // only grpc-go has a fallback, and only for a new client
+			if language.name == "go" { // a new client of grpc-go, unlike of other languages, tries the second bridge
 				eventually(t, language.dial(w, ""), calls(40), "the endpoints of the second bridge", only("a", "b"))
 			}
 		})
 	}
 }
 
-// change puts a live service config and waits until clients have acknowledged it.
+// change puts a live service config and waits until clients have acknowledged the responses for that.
 func (w *world) change(config string) {
 	w.t.Helper()
 	settled := w.settled()
@@ -89,7 +89,7 @@ func (w *world) change(config string) {
 	kit.Eventually(w.t, kit.Soon, "the clients have the policy", settled)
 }
 
-// settled returns a condition that holds once clients have received and acknowledged a new version.
+// settled returns a function that reports whether clients have acknowledged all responses, with a version other than now.
 func (w *world) settled() func() bool {
 	w.t.Helper()
 	reached := w.reached()
@@ -99,7 +99,7 @@ func (w *world) settled() func() bool {
 	}
 }
 
-// reached returns a condition that holds once clients have received a new version.
+// reached returns a function that reports whether clients were sent, or have acknowledged, a version other than now.
 func (w *world) reached() func() bool {
 	w.t.Helper()
 	var before string
@@ -125,7 +125,7 @@ func (w *world) acked() (versions string, all bool) {
 	return versions, all
 }
 
-// noFailure fails the test if a call fails during the events or the first atLeast calls. It returns the instances that answered.
+// noFailure makes calls during the events, and at least atLeast calls. None may fail. It returns the number of answers by instance.
 func (w *world) noFailure(c caller, o order, atLeast int, events ...func()) (by map[string]int) {
 	w.t.Helper()
 	eventually(w.t, c, o, "calls answered", func(o outcome) bool { return len(o.Errors) == 0 })
@@ -154,13 +154,13 @@ func (w *world) noFailure(c caller, o order, atLeast int, events ...func()) (by 
 	happened.Store(true)
 	<-done
 	if len(failed) > 0 {
-		w.t.Errorf("failures in %d calls: %v, want none", made, failed)
+		w.t.Errorf("%d calls had the errors %v, want none", made, failed)
 	}
 	w.t.Logf("%d calls, the slowest took %v", made, time.Duration(slowest*1e6).Round(time.Millisecond))
 	return by
 }
 
-// If a service config is too large for clients, the last one stays in force, and endpoints still change.
+// If a live config is too large for xDS, the previous one stays in force, and changes of endpoints still reach clients.
 func TestServiceConfigTooLarge(t *testing.T) {
 	w := newWorld(t, "")
 	w.add("a")
@@ -181,8 +181,8 @@ func TestServiceConfigTooLarge(t *testing.T) {
 	eventually(t, c, calls(20), "c known and b drained", only("a", "c"))
 }
 
-// Hundreds of lanes make hundreds of clusters. grpc-go sends a request for each of them before it reads
-// the next response.
+// A service with 128 lanes has a cluster for each lane. grpc-go sends a request for each cluster before it reads another
+// response, which must not block the bridge.
 func TestManyLanes(t *testing.T) {
 	w := newWorld(t, policy(`"route":[{"label":"lane"}]`))
 	w.add("a")
@@ -194,19 +194,19 @@ func TestManyLanes(t *testing.T) {
 	_, err := etcd.Admin().Txn(kit.Bounded(t, kit.Soon)).Then(ops...).Commit()
 	kit.Must(t, err)
 	o := calls(5)
-	o.Wait, o.Timeout = true, int(time.Minute/time.Millisecond) // grpc-go needs seconds, and a deadlock would last for ever
+	o.Wait, o.Timeout = true, int(time.Minute/time.Millisecond) // grpc-go takes some seconds
 	eventually(t, w.goClient(""), o, "the base", only("a"))
 }
 
-// The bridge restarts while instances of other lanes join, so that clients must learn new clusters.
-// Calls of a strict lane and for the leader succeed and reach no other instance meanwhile.
+// While the bridge is down, an instance in a new lane joins, so that clients must learn a new cluster. Before and after
+// that, calls of a strict lane reach only its instance, and calls for the leader reach only the leader.
 func TestRestart_CallsStayInTheirLane(t *testing.T) {
 	w := newWorld(t, policy(`"route":[{"lane":"beta","match":{"version":"v2"},"strict":true},{"label":"lane"}]`))
 	w.desc.Leader = []string{"/acme.Echo/Lead"}
 	w.restart()
 	c, beta, led := w.goClient(""), calls(100).with("etcd-lane", "beta"), calls(100).to("/acme.Echo/Lead")
 	w.add("leader", runtime.WithVersion("v1"))
-	eventually(t, c, led, "the leader", only("leader")) // before another instance is a candidate
+	eventually(t, c, led, "the leader", only("leader")) // the other servers start when there is a leader
 	w.add("beta", runtime.WithVersion("v2"))
 	w.addServing("base", "acme.Echo/Lead,Say")
 	eventually(t, c, calls(20), "the base", only("leader", "base"))
@@ -230,11 +230,11 @@ func TestRestart_CallsStayInTheirLane(t *testing.T) {
 	restarted.Store(true)
 	calling.Wait()
 	if len(by) != 1 || by["leader"] == 0 {
-		t.Errorf("calls for the leader reached %v, want only leader", by)
+		t.Errorf("calls for the leader reached %v, want only the instance leader", by)
 	}
 }
 
-// Etcd has no endpoints when the bridge comes back, as after leases have expired. A client that reconnects keeps its state.
+// If etcd has no entries when the bridge restarts, as after leases have expired, a client that reconnects keeps its endpoints.
 func TestRestart_WithoutEndpoints(t *testing.T) {
 	w := newWorld(t, "")
 	w.addServing("a", "acme.Echo/Say")
@@ -252,8 +252,8 @@ func TestRestart_WithoutEndpoints(t *testing.T) {
 	}
 }
 
-// A bridge that restarts while etcd is down serves new clients from its snapshots. Clients that
-// reconnect keep their state: snapshots have no leader and may be stale.
+// A bridge that restarts while etcd is down gives new clients the endpoints of its snapshots. Clients that reconnect keep
+// what they have, since snapshots have no leader and may be stale.
 func TestRestart_SnapshotsAreForNewClients(t *testing.T) {
 	w := newWorld(t, "")
 	w.set(policy(`"drain":["drained"]`))
@@ -263,7 +263,7 @@ func TestRestart_SnapshotsAreForNewClients(t *testing.T) {
 	dir := t.TempDir()
 	w.restart(runtime.WithSnapshotDir(dir))
 	c := w.goClient("")
-	eventually(t, c, calls(20), "those that are not drained", only("leader"))
+	eventually(t, c, calls(20), "the instance that is not drained", only("leader"))
 	eventually(t, c, calls(20).to("/acme.Echo/Lead"), "the leader", only("leader"))
 	kit.Eventually(t, kit.Soon, "there is a snapshot", func() bool {
 		files, err := os.ReadDir(dir)
@@ -273,7 +273,7 @@ func TestRestart_SnapshotsAreForNewClients(t *testing.T) {
 	defer etcd.Members()[0].Restore()
 	w.restart(runtime.WithSnapshotDir(dir))
 	eventually(t, w.goClient(""), calls(20), "a new client's calls are answered", func(o outcome) bool { return len(o.Errors) == 0 })
-	kit.Eventually(t, kit.Soon, "the client comes back", func() bool { return len(w.bridges[0].Status().Clients) > 1 })
+	kit.Eventually(t, kit.Soon, "the client reconnects to the bridge", func() bool { return len(w.bridges[0].Status().Clients) > 1 })
 	for _, method := range []string{"/acme.Echo/Say", "/acme.Echo/Lead"} {
 		if o := c.call(calls(20).to(method)); !only("leader")(o) {
 			t.Errorf("calls of %s: %+v, want all answered by leader", method, o)

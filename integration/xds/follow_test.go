@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// follow follows the service. until waits for a view.
+// follow calls Follow for the service. until waits for a view for which ok returns true.
 func (w *world) follow(r *runtime.Registry) (f *runtime.Followed, until func(what string, ok func(v runtime.View) bool)) {
 	w.t.Helper()
 	changed := make(chan struct{}, 1)
@@ -36,7 +36,7 @@ func (w *world) follow(r *runtime.Registry) (f *runtime.Followed, until func(wha
 	}
 }
 
-// Follow returns the view that clients use. After Stop the view stays as it is.
+// Views have the endpoints, the leader and the service config that clients use. After Stop the view no longer changes.
 func TestFollow(t *testing.T) {
 	w := newWorld(t, `{"methodConfig":[{"name":[{}],"timeout":"1s"}]}`)
 	w.desc.Leader = []string{"/acme.Echo/Lead"}
@@ -48,12 +48,12 @@ func TestFollow(t *testing.T) {
 		return len(v.Endpoints) == 1 && v.Endpoints[0].Addr == a.addr && v.Leader == "a"
 	})
 	w.set(policy(`"preferZone":true`))
-	until("a live config over the description's", func(v runtime.View) bool {
+	until("a config with the live policy and the timeout of the description", func(v runtime.View) bool {
 		return strings.Contains(v.ServiceConfig, "preferZone") && strings.Contains(v.ServiceConfig, "1s")
 	})
 	_, err := etcd.Admin().Put(context.Background(), w.namespace+"_grpc_config/"+w.desc.Key, "{")
 	kit.Must(t, err)
-	until("a bad live config leaves the last one in force", func(v runtime.View) bool {
+	until("an error for the bad live config, and the previous one in force", func(v runtime.View) bool {
 		return v.Err != nil && strings.Contains(v.ServiceConfig, "preferZone")
 	})
 	f.Stop()
@@ -63,7 +63,7 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// A view is known once its leader is known. If two entries have the leader's address, the view has the id of the candidate.
+// A view is Known only with its leader. If two entries have one address, its endpoint and its leader have the same instance id.
 func TestFollow_KnowsTheLeader(t *testing.T) {
 	w := newWorld(t, "")
 	w.desc.Leader = []string{"/acme.Echo/Lead"}
@@ -80,9 +80,9 @@ func TestFollow_KnowsTheLeader(t *testing.T) {
 			kit.Must(t, err)
 		}
 		f, until := w.follow(w.newRegistry())
-		until("it is known", func(v runtime.View) bool { return v.Known })
+		until("a known view", func(v runtime.View) bool { return v.Known })
 		if v := f.View(); v.Leader != want || len(v.Endpoints) != 1 || v.Endpoints[0].Instance != want || v.Provisional {
-			t.Errorf("the first view: %+v, want the leader %s as its only endpoint", v, want)
+			t.Errorf("the first known view: %+v, want the leader %s as its only endpoint", v, want)
 		}
 		f.Stop()
 	}
@@ -98,7 +98,7 @@ func TestFollowRefuses(t *testing.T) {
 			t.Errorf("Follow: %v, want an error with %q", err, want)
 		}
 		if err := desc.Check(); (err == nil) != slices.Contains([]string{"service config"}, want) {
-			t.Errorf("Check of the description with the error %q: %v", want, err)
+			t.Errorf("Check of the description for which Follow returns %q: %v, want nil only for the service config", want, err)
 		}
 	}
 }

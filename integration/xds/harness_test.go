@@ -1,4 +1,4 @@
-// Package xds tests the xDS server on a real etcd, with real clients.
+// Package xds tests the xDS server on a real etcd, with xDS clients of gRPC in three languages.
 package xds
 
 import (
@@ -29,14 +29,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
 
-// etcd is shared by the tests. Each has its own namespace.
+// etcd is shared by the tests. Each test has its own namespace.
 var etcd *etcdtest.Cluster
 
 func TestMain(m *testing.M) {
 	os.Exit(kit.OnEtcd(m, &etcd))
 }
 
-// world is a namespace of etcd with a service, an xDS server and its clients.
+// world is a namespace of etcd with one service, its servers, and xDS servers (bridges).
 type world struct {
 	t         *testing.T
 	namespace string
@@ -46,7 +46,7 @@ type world struct {
 	bridges   []*bridge
 }
 
-// newWorld returns a world whose service has a service config.
+// newWorld returns a world with one bridge. config is in the service's description.
 func newWorld(t *testing.T, config string) *world {
 	t.Helper()
 	t.Cleanup(func() {
@@ -90,7 +90,7 @@ func (w *world) bridge() *bridge {
 	return w.bridgeAt(kit.Listen(w.t), w.newRegistry(), w.desc)
 }
 
-// explain logs the responses to clients if the test fails.
+// explain logs what clients have received and acknowledged, if the test has failed.
 func (w *world) explain() {
 	if !w.t.Failed() {
 		return
@@ -125,8 +125,8 @@ func (w *world) bridgeAt(lis net.Listener, registry *runtime.Registry, services 
 type instance struct {
 	name string
 	addr string
-	stop func() // drains it
-	kill func() // leaves its entry in etcd
+	stop func() // drains the server
+	kill func() // stops serving, and leaves the entry in etcd
 }
 
 // add starts a server and waits until it is in etcd.
@@ -137,13 +137,13 @@ func (w *world) add(name string, opts ...runtime.RegisterOption) *instance {
 	return i
 }
 
-// addServing adds an entry for a server with a list of methods.
+// addServing starts a server without registration, and puts an entry with a list of methods.
 func (w *world) addServing(name, methods string) {
 	w.t.Helper()
 	w.addEntry(name, fmt.Sprintf(`"grpc_methods":%q`, methods))
 }
 
-// addEntry adds an entry for a server.
+// addEntry starts a server without registration, and puts an entry with the metadata.
 func (w *world) addEntry(name, metadata string) {
 	w.t.Helper()
 	g := grpc.NewServer(grpc.UnknownServiceHandler((&instance{name: name}).handle))
@@ -188,7 +188,7 @@ func (w *world) await(name string) {
 	w.t.Fatalf("%s is not registered, want its entry in etcd", name)
 }
 
-// handle answers with the name of the instance, or as the method demands.
+// handle answers calls of any method with the name of the instance, except that some methods hang or fail.
 func (i *instance) handle(_ any, stream grpc.ServerStream) error {
 	method, _ := grpc.MethodFromServerStream(stream)
 	md, _ := metadata.FromIncomingContext(stream.Context())
@@ -210,24 +210,24 @@ func (i *instance) handle(_ any, stream grpc.ServerStream) error {
 // order is a client's command to make calls.
 type order struct {
 	Calls    int               `json:"calls"`
-	At       int               `json:"at"` // concurrent calls
+	At       int               `json:"at"` // number of concurrent calls
 	Method   string            `json:"method"`
 	Metadata map[string]string `json:"metadata"`
 	Timeout  int               `json:"timeout"` // in ms
-	Wait     bool              `json:"wait"`    // wait for ready
+	Wait     bool              `json:"wait"`    // with wait for ready
 }
 
 // outcome is the result of an order.
 type outcome struct {
-	By     map[string]int `json:"by"` // answered calls, by instance
+	By     map[string]int `json:"by"` // number of answered calls, by instance
 	Errors map[string]int `json:"errors"`
 	Most   float64        `json:"most"` // the longest call, in ms
 }
 
-// caller is a client in some language.
+// caller is a client that carries out orders, in any language.
 type caller interface{ call(order) outcome }
 
-// calls is an order of calls, one after another.
+// calls returns an order of n calls, one after another.
 func calls(n int) order { return order{Calls: n, At: 1, Method: "/acme.Echo/Say", Timeout: 10_000} }
 
 func (o order) to(method string) order { o.Method = method; return o }
@@ -237,13 +237,13 @@ func (o order) with(header, value string) order {
 	return o
 }
 
-// language is a language of clients.
+// language is a programming language with xDS clients.
 type language struct {
 	name string
 	dial func(w *world, zone string) caller
 }
 
-// languages returns the languages in XDS_CLIENTS, such as "go,js,python", or Go alone.
+// languages returns the languages that XDS_CLIENTS names, such as "go,js,python". The default is Go alone.
 func languages(t *testing.T) (all []language) {
 	t.Helper()
 	for name := range strings.SplitSeq(cmp.Or(os.Getenv("XDS_CLIENTS"), "go"), ",") {
@@ -261,14 +261,14 @@ func languages(t *testing.T) (all []language) {
 	return all
 }
 
-// goCaller is a client of grpc-go.
+// goCaller is a client in Go: by xDS, or of the runtime.
 type goCaller struct {
 	t      *testing.T
 	conn   *grpc.ClientConn
-	native bool // a client of the runtime
+	native bool // whether it is a client of the runtime
 }
 
-// bootstrap returns the bootstrap config of a client in a zone.
+// bootstrap returns the xDS bootstrap config of a client in a zone.
 func (w *world) bootstrap(zone string) string {
 	w.t.Helper()
 	var servers []string
@@ -282,7 +282,7 @@ func (w *world) bootstrap(zone string) string {
 
 var seq atomic.Int64
 
-// goClient returns a client of grpc-go in a zone.
+// goClient returns an xDS client of grpc-go in a zone.
 func (w *world) goClient(zone string) caller {
 	w.t.Helper()
 	builder, err := grpcxds.NewXDSResolverWithConfigForTesting([]byte(w.bootstrap(zone)))
@@ -342,7 +342,7 @@ func (c *goCaller) one(o order) (name string, took time.Duration, err error) {
 	return reply.GetValue(), time.Since(began), err
 }
 
-// eventually repeats an order until the outcome satisfies ok, and returns that outcome.
+// eventually repeats an order until ok returns true for the outcome, and returns that outcome.
 func eventually(t *testing.T, c caller, o order, what string, ok func(outcome) bool) outcome {
 	t.Helper()
 	var last outcome
@@ -356,7 +356,7 @@ func eventually(t *testing.T, c caller, o order, what string, ok func(outcome) b
 	return last
 }
 
-// only reports whether all calls were answered by these instances, each at least once.
+// only returns a function that reports whether these instances, and no others, answered all calls.
 func only(names ...string) func(outcome) bool {
 	return func(o outcome) bool {
 		if len(o.Errors) > 0 || len(o.By) != len(names) {

@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
-// processCaller is a client in another process, which reads orders from its input and writes outcomes, one a line.
+// processCaller is a client in another process, which reads orders from its standard input and writes an outcome for each.
 type processCaller struct {
 	t      *testing.T
 	orders io.Writer
@@ -22,10 +22,10 @@ type processCaller struct {
 	wait   func() error
 }
 
-// jsClient returns a client of grpc-js in a zone.
+// jsClient returns an xDS client of grpc-js in a zone.
 func (w *world) jsClient(zone string) caller { return w.process(zone, "node", "clients/client.js") }
 
-// pythonClient returns a client of gRPC's C core in a zone.
+// pythonClient returns an xDS client of gRPC for Python in a zone.
 func (w *world) pythonClient(zone string) caller {
 	return w.process(zone, "/usr/bin/python3", "clients/client.py")
 }
@@ -43,7 +43,7 @@ func (w *world) process(zone string, command ...string) caller {
 	c.orders, c.out, c.wait = in, bufio.NewReader(out), sync.OnceValue(cmd.Wait)
 	kit.Must(w.t, cmd.Start())
 	w.t.Cleanup(func() {
-		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Process.Kill() // fails if the process has ended
 		_ = c.wait()
 		if w.t.Failed() {
 			w.t.Logf("the client's stderr: %s", c.errors)
@@ -57,7 +57,7 @@ func (c *processCaller) call(o order) (out outcome) {
 	kit.Must(c.t, json.NewEncoder(c.orders).Encode(o))
 	line, err := c.out.ReadBytes('\n')
 	if err != nil {
-		c.t.Fatalf("read an outcome of the client: %v; the client ended with %v\n%s", err, c.wait(), c.errors)
+		c.t.Fatalf("read an outcome of the client: %v; the process ended with %v\n%s", err, c.wait(), c.errors)
 	}
 	kit.Must(c.t, json.Unmarshal(line, &out))
 	return out

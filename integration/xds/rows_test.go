@@ -12,7 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// TestRows makes calls for each row of the table in docs/xds.md, with clients of each language under test.
+// TestRows tests the rows of the table in docs/xds.md, with xDS clients of each language that XDS_CLIENTS names.
 func TestRows(t *testing.T) {
 	for _, language := range languages(t) {
 		for _, row := range []struct {
@@ -34,7 +34,7 @@ func TestRows(t *testing.T) {
 // dialer returns a client in a zone.
 type dialer func(zone string) caller
 
-// share fails the test unless the instances get these shares of the calls, in percent, with this tolerance in points.
+// share requires that each instance has answered the wanted percentage of calls, give or take within percentage points.
 func (w *world) share(o outcome, want map[string]float64, within float64) {
 	w.t.Helper()
 	total := 0
@@ -43,7 +43,7 @@ func (w *world) share(o outcome, want map[string]float64, within float64) {
 	}
 	for name, percent := range want {
 		if got := 100 * float64(o.By[name]) / float64(total); math.Abs(got-percent) > within {
-			w.t.Errorf("%s has %.1f %%, want %.1f: %v", name, got, percent, o)
+			w.t.Errorf("%s answered %.1f %% of the calls, want %.1f ± %.1f: %v", name, got, percent, within, o)
 		}
 	}
 	if len(o.Errors) > 0 {
@@ -56,7 +56,7 @@ func roundRobin(w *world, dial dialer) {
 	w.add("b")
 	c := dial("")
 	eventually(w.t, c, calls(20), "both", only("a", "b"))
-	w.add("c", runtime.WithZoneTag("z")) // in another zone than the client
+	w.add("c", runtime.WithZoneTag("z")) // in a zone, unlike the client
 	eventually(w.t, c, calls(30), "all three", only("a", "b", "c"))
 	w.share(c.call(calls(300)), map[string]float64{"a": 33.3, "b": 33.3, "c": 33.3}, 2)
 }
@@ -67,7 +67,7 @@ func weights(w *world, dial dialer) {
 	w.set(`{"loadBalancingConfig":[{"etcd_weighted":{}}]}`)
 	c := dial("")
 	eventually(w.t, c, calls(40), "both", only("a", "b"))
-	w.share(c.call(calls(2000)), map[string]float64{"a": 75, "b": 25}, 5) // five standard deviations
+	w.share(c.call(calls(2000)), map[string]float64{"a": 75, "b": 25}, 5) // 5 points are five standard deviations
 }
 
 const halves = `"split":[{"match":{"version":"v1"},"weight":90},{"match":{"version":"v2"},"weight":10}]`
@@ -75,7 +75,7 @@ const halves = `"split":[{"match":{"version":"v1"},"weight":90},{"match":{"versi
 func split(w *world, dial dialer) {
 	w.add("a", runtime.WithVersion("v1"))
 	w.add("b", runtime.WithVersion("v2"))
-	w.add("c", runtime.WithVersion("v3")) // in no group
+	w.add("c", runtime.WithVersion("v3")) // in neither group of the split
 	w.set(policy(halves))
 	c := dial("")
 	eventually(w.t, c, calls(100), "two groups", only("a", "b"))
@@ -130,7 +130,7 @@ const keys = 20
 const ring = `"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]`
 
 func affinity(w *world, dial dialer) {
-	for range 4 { // the instance id is the address
+	for range 4 { // rings of xDS clients hash addresses, rings of the runtime instance ids
 		lis := kit.Listen(w.t)
 		w.await(w.addAt(lis, lis.Addr().String()).name)
 	}
@@ -140,14 +140,14 @@ func affinity(w *world, dial dialer) {
 	tied := func(c caller, n int) string {
 		o := c.call(calls(3).with("etcd-affinity", fmt.Sprint("key", n)))
 		if !one(o) {
-			w.t.Fatalf("calls with one affinity key: %+v, want one instance", o)
+			w.t.Fatalf("calls with one affinity key: %+v, want all answered by one instance", o)
 		}
 		return slices.Collect(maps.Keys(o.By))[0]
 	}
 	eventually(w.t, native, calls(5).with("etcd-affinity", "x"), "the ring", one)
 	eventually(w.t, c, calls(1), "answered", func(o outcome) bool { return len(o.Errors) == 0 })
 	if len(w.bridges[0].Status().Clients) == 1 && strings.Contains(w.bridges[0].Status().Clients[0].Agent, "C-core 29.") {
-		w.t.Log("this client uses round robin: rings make it crash")
+		w.t.Log("skipped for C-core 29: the bridge gives it round robin, since rings make it crash")
 		return
 	}
 	eventually(w.t, c, calls(5).with("etcd-affinity", "x"), "the ring", one)
@@ -162,7 +162,7 @@ func affinity(w *world, dial dialer) {
 	}
 }
 
-// An instance that stops answering gets few of ten callers' calls. Round robin would send it half of them.
+// Of the calls of ten callers, few go to an instance that does not answer. With round robin it would get half of them.
 func leastRequest(w *world, dial dialer) {
 	w.add("a")
 	w.add("bad")
@@ -182,7 +182,7 @@ func pickFirst(w *world, dial dialer) {
 	by := map[string]*instance{"a": w.add("a"), "b": w.add("b")}
 	w.set(policy(`"childPolicy":[{"pick_first":{}}]`))
 	c := dial("")
-	if _, golang := c.(*goCaller); !golang { // xDS clients have no pick_first here, and use round robin
+	if _, golang := c.(*goCaller); !golang { // grpc-js and Python use round robin instead
 		eventually(w.t, c, calls(40), "both", only("a", "b"))
 		return
 	}
@@ -200,7 +200,7 @@ func timeout(w *world, dial dialer) {
 	eventually(w.t, c, calls(1), "the service", only("a"))
 	o := eventually(w.t, c, calls(1).to("/acme.Echo/Slow"), "the timeout", func(o outcome) bool { return o.Most < 5000 })
 	if len(o.Errors) != 1 {
-		w.t.Errorf("a call slower than its timeout: %+v, want 1 error", o)
+		w.t.Errorf("a call of a method with a timeout of 0.2 s: %+v, want 1 error", o)
 	}
 }
 
@@ -239,7 +239,7 @@ func leader(w *world, dial dialer) {
 	c := dial("")
 	eventually(w.t, c, calls(20), "both", only("a", "b"))
 	led := calls(10).to("/acme.Echo/Lead")
-	led.Wait = true // without it, calls fail while there is no leader
+	led.Wait = true // without Wait, calls fail while there is no leader
 	o := eventually(w.t, c, led, "one", func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 })
 	if o.By["a"] > 0 {
 		a.stop()
@@ -260,7 +260,7 @@ func subset(w *world, dial dialer) {
 		}
 	}
 	if len(union) < 3 {
-		w.t.Errorf("instances used by all clients: %v, want at least 3", union)
+		w.t.Errorf("five clients reached the instances %v, want at least 3", union)
 	}
 }
 
@@ -273,7 +273,7 @@ func outliers(w *world, dial dialer) {
 	eventually(w.t, dial(""), calls(40).to("/acme.Echo/Fail"), "the failing instance left out", only("a", "b"))
 }
 
-// The default limit of a cluster in gRPC is 1,024 calls at a time.
+// A client may make more calls at a time than 1,024, the default limit of an xDS cluster.
 func manyAtATime(w *world, dial dialer) {
 	w.add("a")
 	c := dial("")
@@ -282,7 +282,7 @@ func manyAtATime(w *world, dial dialer) {
 	o.At, o.Timeout = 1100, 3000
 	for text, n := range c.call(o).Errors {
 		if !strings.Contains(strings.ToLower(text), "deadline") {
-			w.t.Errorf("%d of 1100 calls at a time failed: %s, want only exceeded deadlines", n, text)
+			w.t.Errorf("%d of 1100 calls at a time failed with %s, want only exceeded deadlines", n, text)
 		}
 	}
 }

@@ -27,7 +27,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
 
-// generated holds descriptions as the plugin writes them.
+// generated holds the descriptions in the generated code of some services.
 var generated = []*runtime.ServiceDesc{
 	&authority.Host_EtcdServiceDesc, &authority.Port_EtcdServiceDesc, &authority.V4_EtcdServiceDesc,
 	&authority.V6_EtcdServiceDesc,
@@ -41,7 +41,7 @@ var generated = []*runtime.ServiceDesc{
 	&outlier.Failures_EtcdServiceDesc, &outlier.Everything_EtcdServiceDesc, &outlier.Defaults_EtcdServiceDesc,
 }
 
-// image returns an encoded set of the files of some services, with their imports.
+// image returns an image: the encoded descriptors of the files of some services, with their imports.
 func image(t *testing.T, services ...string) []byte {
 	t.Helper()
 	set := new(descriptorpb.FileDescriptorSet)
@@ -67,7 +67,7 @@ func image(t *testing.T, services ...string) []byte {
 	return raw
 }
 
-// edited returns an image whose service options a function has changed.
+// edited returns an image after edit has changed the options of each of its services.
 func edited(t *testing.T, edit func(options *discoveryv1.ServiceOptions, n int)) []byte {
 	t.Helper()
 	set := new(descriptorpb.FileDescriptorSet)
@@ -88,7 +88,7 @@ func edited(t *testing.T, edit func(options *discoveryv1.ServiceOptions, n int))
 	return raw
 }
 
-// An image gives the same descriptions as generated code.
+// ReadImage returns the same descriptions for services as their generated code has.
 func TestImage(t *testing.T) {
 	byName := func(a, b *runtime.ServiceDesc) int { return strings.Compare(a.Name, b.Name) }
 	packages := make(map[string][]*runtime.ServiceDesc)
@@ -99,21 +99,21 @@ func TestImage(t *testing.T) {
 	for pkg, want := range packages {
 		got, err := xds.ReadImage(image(t, want[0].Name))
 		if err != nil {
-			t.Errorf("ReadImage of %s: %v, want success", pkg, err)
+			t.Errorf("ReadImage of package %s: %v, want success", pkg, err)
 			continue
 		}
 		slices.SortFunc(got, byName)
 		slices.SortFunc(want, byName)
 		if len(got) != len(want) {
-			t.Errorf("%s: %d services, want %d", pkg, len(got), len(want))
+			t.Errorf("ReadImage of package %s: %d services, want %d", pkg, len(got), len(want))
 			continue
 		}
 		for i, desc := range want {
 			w := *desc
-			w.LeaseTTL = 0 // for servers only
+			w.LeaseTTL = 0 // an image has no TTL, which only servers use
 			w.Authority = cmp.Or(w.Authority, got[i].Authority)
 			w.ServiceConfig = cmp.Or(w.ServiceConfig, got[i].ServiceConfig)
-			if got[i].Layout == nil { // by default clients read all but two layouts
+			if got[i].Layout == nil { // clients read these layouts without a Layout
 				w.Layout = nil
 			}
 			if !reflect.DeepEqual(*got[i], w) {
@@ -123,7 +123,7 @@ func TestImage(t *testing.T) {
 	}
 }
 
-// Several images may have the same files, as each contains its imports.
+// NewServer accepts services of several images that contain the same files.
 func TestImages_Shared(t *testing.T) {
 	var all []*runtime.ServiceDesc
 	for _, names := range [][]string{{"leader.Counter"}, {"leader.Counter", "lanes.Named"}} {
@@ -151,7 +151,7 @@ func TestBadImages(t *testing.T) {
 		})},
 	} {
 		if _, err := xds.ReadImage(tt.image); err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+			t.Errorf("ReadImage of an image with %s: %v, want an error with %q", tt.name, err, tt.want)
 		}
 	}
 	for _, tt := range []struct {

@@ -204,8 +204,7 @@ const noise = 5
 // luck is the relative margin for lost calls, whose number depends on the random lengths of a few outages.
 const luck = 0.2
 
-// worse describes the counts of our client that are worse than gRPC's. If ofAll, gRPC's client knows all servers, so
-// that connections and dials are comparable.
+// worse describes which counts of our client are worse. It compares connections only if ofAll: gRPC's client knows all servers.
 func worse(us, them *tally, ofAll bool) []string {
 	var in []string
 	lost, share := us.lost()

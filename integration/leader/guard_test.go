@@ -125,8 +125,7 @@ func TestFence(t *testing.T) {
 	}
 }
 
-// A leader's handler calls another service, whose server does not lead, and forwards the trailer of that error. The client does not
-// repeat the call to the handler.
+// A handler forwards the trailer by which another server rejected its call. The client does not repeat the call to the handler.
 func TestForwardedRefusal_IsNotRetried(t *testing.T) {
 	g := newGroup(t)
 	behind := grpc.NewServer(leader.Guard(g.registry(), under("leader/behind", nil))...)

@@ -29,8 +29,7 @@ func (w *world) nothingOf(prefix, when string) {
 	}
 }
 
-// TestContextEnds ends the context of calls that etcd does not answer. Once etcd answers, Register and Announce are undone,
-// and Close is finished.
+// TestContextEnds ends the context of calls that etcd does not answer. Once etcd answers, no entry and no lease is left.
 func TestContextEnds(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)

@@ -219,9 +219,7 @@ func (w *world) balanced(conn grpc.ClientConnInterface, names ...string) {
 	}
 	var got map[string]int
 	var failure error
-	w.eventuallyOr(func() string {
-		return fmt.Sprintf("calls are balanced over %v; calls of the last round: %v, error %v", names, got, failure)
-	}, func() bool {
+	w.eventuallyOr(func() string { return fmt.Sprintf("balanced over %v: got %v, error %v", names, got, failure) }, func() bool {
 		got, failure = map[string]int{}, nil
 		for range each * len(names) {
 			var name string

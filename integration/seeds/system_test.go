@@ -29,7 +29,7 @@ import (
 type system struct {
 	name      string
 	desc      *runtime.ServiceDesc
-	target    string            // for callers without a ServiceDesc; "" if there is none
+	target    string            // of callers without a ServiceDesc; "" if there is none
 	opts      []grpc.DialOption // of our callers, to exclude the entries of neighbour
 	neighbour string            // a service whose keys begin with the same text
 

@@ -100,7 +100,7 @@ func TestGeneratedCodeCompiles(t *testing.T) {
 }
 
 // withRequests returns gRPC's code for a package of the given name, with the requests from the given folder. It imports them
-// as package requests, since gRPC's code does not compile with every name of that package.
+// under the name requests, since gRPC's code does not compile with every name of that package.
 func withRequests(beside map[string]string, folder, name string) map[string]string {
 	changed := map[string]string{}
 	for path, content := range beside {

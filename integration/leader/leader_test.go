@@ -63,8 +63,8 @@ func TestGuard(t *testing.T) {
 		want  codes.Code
 		text  string
 	}{
-		{a, "", codes.FailedPrecondition, "has 0 tokens"},
-		{a, "x", codes.FailedPrecondition, "no number"},
+		{a, "", codes.FailedPrecondition, "has 0 leader tokens"},
+		{a, "x", codes.FailedPrecondition, "invalid leader token"},
 		{a, "1", codes.Unavailable, "with the token 1, but this leader has"},
 		{b, "1", codes.Unavailable, "does not lead"},
 	} {
@@ -101,7 +101,7 @@ func TestNoLeader(t *testing.T) {
 		if status.Code(err) != codes.DeadlineExceeded {
 			t.Fatalf("Add without a leader: %v, want DeadlineExceeded", err)
 		}
-		return strings.Contains(err.Error(), "leads")
+		return strings.Contains(err.Error(), "no leader of")
 	})
 	waits := make(chan error, 1)
 	go func() {

@@ -31,11 +31,11 @@ import (
 
 // A call is a request of a Connect client in the form that gRPC needs.
 type call struct {
-	ctx      context.Context // with the metadata to send
+	ctx      context.Context // carries the metadata to send
 	request  *http.Request
 	body     io.ReadCloser
 	method   string          // "/acme.user.v1.UserService/GetUser"
-	desc     grpc.StreamDesc // a bidirectional stream if the method is unknown
+	desc     grpc.StreamDesc // describes a bidirectional stream if the method is unknown
 	codec    codec
 	encoding string // name of the compressor for messages with the compressed flag, "" for none
 }
@@ -76,10 +76,10 @@ func checkProtocol(req *http.Request) (codec string, err error) {
 	return "", fmt.Errorf("connectetcd: a %.10s request with the content type %.100q is of another protocol than gRPC: make the client with connect.WithGRPC, without another protocol's option after it", req.Method, contentType)
 }
 
-// streamDesc returns which sides of a method stream. Without a linked descriptor of the method both do.
+// streamDesc says whether a method streams requests and replies: both, if its descriptor is not linked into the program.
 func streamDesc(method string) grpc.StreamDesc {
 	name := protoreflect.FullName(strings.Replace(method[1:], "/", ".", 1))
-	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(name) // an error means that there is none
+	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(name) // an error means no descriptor
 	if desc, ok := found.(protoreflect.MethodDescriptor); ok {
 		return grpc.StreamDesc{ServerStreams: desc.IsStreamingServer(), ClientStreams: desc.IsStreamingClient()}
 	}
@@ -88,7 +88,7 @@ func streamDesc(method string) grpc.StreamDesc {
 
 // options returns the options of the call on the gRPC connection.
 func (c *call) options() []grpc.CallOption {
-	opts := make([]grpc.CallOption, 0, 4) // unary adds two
+	opts := make([]grpc.CallOption, 0, 4) // with room for two more that unary adds
 	opts = append(opts, grpc.ForceCodecV2(c.codec))
 	if encoding.GetCompressor(c.encoding) != nil {
 		opts = append(opts, grpc.UseCompressor(c.encoding))
@@ -103,7 +103,7 @@ func (c *call) onlyMessage() ([]byte, error) {
 	if errors.Is(err, io.EOF) {
 		return nil, status.Errorf(codes.Internal, "connectetcd: the request of %s has no message: send one", c.method)
 	}
-	if err != nil || c.request.ContentLength == int64(prefixLen+len(message)) { // no further message fits in the length
+	if err != nil || c.request.ContentLength == int64(prefixLen+len(message)) { // the content length leaves no room for a second message
 		return message, err
 	}
 	switch _, err := c.nextMessage(); {
@@ -148,7 +148,7 @@ func (c *call) send(stream grpc.ClientStream, cancel context.CancelCauseFunc) {
 		message, err := c.nextMessage()
 		switch {
 		case errors.Is(err, io.EOF):
-			_ = stream.CloseSend() // RecvMsg returns its error
+			_ = stream.CloseSend() // if it fails, RecvMsg returns the error
 			return
 		case err != nil:
 			cancel(sendError{err})
@@ -161,7 +161,7 @@ func (c *call) send(stream grpc.ClientStream, cancel context.CancelCauseFunc) {
 	}
 }
 
-// sendError is the cause with which a call is cancelled after its request could not be read.
+// sendError is the cancellation cause of a call whose request could not be read.
 type sendError struct{ error }
 
 // response returns the response to a call. The caller sets its trailers once the call has ended.
@@ -186,9 +186,9 @@ func (c *call) errorResponse(err error) *http.Response {
 	return response
 }
 
-// streamResponse waits for the headers or the end of a call, and returns its response.
+// streamResponse waits for the headers or the end of a call, and returns the call's response.
 func (c *call) streamResponse(ctx context.Context, stream grpc.ClientStream, cancel context.CancelCauseFunc) *http.Response {
-	header, _ := stream.Header() // RecvMsg returns its error, too
+	header, _ := stream.Header() // if it fails, RecvMsg returns the error
 	body := &streamBody{ctx: ctx, stream: stream, cancel: cancel}
 	response := c.response(header, body)
 	body.trailer = response.Trailer
@@ -213,7 +213,7 @@ func setTrailers(header http.Header, trailer metadata.MD, err error) {
 
 // A streamBody is the body of a response that receives messages as it is read.
 type streamBody struct {
-	ctx     context.Context // the call's
+	ctx     context.Context // of the call
 	stream  grpc.ClientStream
 	cancel  context.CancelCauseFunc
 	trailer http.Header // filled at the end of the call
@@ -255,7 +255,7 @@ func (b *streamBody) Close() error {
 	return nil
 }
 
-// prefixLen is the length in bytes of a message's prefix: one of flags and four of length. See
+// prefixLen is the length of a message's prefix: one byte of flags and four bytes of length. See
 // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md.
 const prefixLen = 5
 
@@ -279,7 +279,7 @@ func readEnvelope(body io.Reader) (message []byte, compressed bool, err error) {
 	}
 	size := int64(binary.BigEndian.Uint32(prefix[1:]))
 	var read bytes.Buffer
-	read.Grow(int(min(size, maxPrealloc)) + bytes.MinRead) // ReadFrom needs this room to reach the end
+	read.Grow(int(min(size, maxPrealloc)) + bytes.MinRead) // ReadFrom needs MinRead free bytes even at the end
 	if _, err := io.CopyN(&read, body, size); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
@@ -295,7 +295,7 @@ type codec string
 
 func (c codec) Name() string { return string(c) }
 
-// Marshal returns the message without a copy: its bytes do not change afterwards.
+// Marshal returns the message without a copy, because nothing changes the message afterwards.
 func (codec) Marshal(message any) (mem.BufferSlice, error) {
 	return mem.BufferSlice{mem.SliceBuffer(message.([]byte))}, nil
 }
@@ -303,7 +303,7 @@ func (codec) Marshal(message any) (mem.BufferSlice, error) {
 func (codec) Unmarshal(data mem.BufferSlice, message any) error {
 	size := data.Len()
 	e := make(envelope, prefixLen+size)
-	binary.BigEndian.PutUint32(e[1:], uint32(size)) // gRPC's own length has as many bits
+	binary.BigEndian.PutUint32(e[1:], uint32(size)) // gRPC's length field has 32 bits
 	data.CopyTo(e[prefixLen:])
 	*message.(*envelope) = e
 	return nil

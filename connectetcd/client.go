@@ -7,7 +7,7 @@
 //	client, err := greeterv1connect.NewGreeterServiceClientFromEtcd(registry, grpc.WithTransportCredentials(creds))
 //	reply, err := client.SayHello(ctx, &greeterv1.SayHelloRequest{Name: "world"})
 //
-// It speaks the gRPC protocol, which Connect's handlers serve, too. A server is an [http.Server] with HTTP/2, whose services are
+// The client speaks the gRPC protocol, which Connect's handlers serve, too. A server is an [http.Server] with HTTP/2, whose services are
 // in etcd while it serves:
 //
 //	var protocols http.Protocols
@@ -28,14 +28,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// SupportPackageIsVersion1 is named by generated code, so that the code does not compile with a version of this package
-// that is too old for it.
+// SupportPackageIsVersion1 appears in generated code, so that the code compiles only with a version of this package that is new
+// enough for the code.
 const SupportPackageIsVersion1 = true
 
 // NewClient returns a Connect client that calls the servers of a service, as generated constructors do. newClient is a
 // constructor of protoc-gen-connect-go, such as greeterv1connect.NewGreeterServiceClient. The options are those of
 // [runtime.Registry.NewClient], which must have transport credentials, and [WithClientOptions]. NewClient does no I/O, and fails
-// where registry.NewClient does. The client is safe for concurrent use; closing the registry closes its connection.
+// where registry.NewClient does. The client is safe for concurrent use; closing the registry closes the client's connection.
 //
 // The client speaks the gRPC protocol. [NewHTTPClient] describes its calls and their limits.
 func NewClient[C any](registry *runtime.Registry, desc *runtime.ServiceDesc,
@@ -61,7 +61,7 @@ func NewClient[C any](registry *runtime.Registry, desc *runtime.ServiceDesc,
 // notInHosts matches the characters of keys that no host may have.
 var notInHosts = regexp.MustCompile(`[^A-Za-z0-9._]`)
 
-// baseURL returns the URL of a key, such as "etcd://acme.user". Only interceptors use it: its host is the peer's address.
+// baseURL returns the URL of a key, such as "etcd://acme.user". Connect's interceptors see the host as the peer's address.
 func baseURL(key string) string {
 	host := strings.ReplaceAll(strings.Trim(key, "/"), "/", ".")
 	return runtime.Scheme + "://" + notInHosts.ReplaceAllLiteralString(host, "-")
@@ -79,8 +79,8 @@ func WithClientOptions(opts ...connect.ClientOption) grpc.DialOption {
 	return clientOptions{opts: opts}
 }
 
-// WithAffinity sends the calls of a method whose requests have the same key to the same instance: see [runtime.WithAffinity].
-// An affinity in the context takes precedence. Generated constructors pass this option for methods whose proto names a field.
+// WithAffinity sends calls of a method to the same instance if their requests have the same key: see [runtime.WithAffinity].
+// An affinity in the context takes precedence. Generated code passes this option if a method's proto names an affinity field.
 // procedure is the method's name, such as "/acme.user.v1.UserService/GetUser". The method must not stream requests. key returns
 // "" for a request without affinity. WithAffinity works with [NewClient], and is ignored elsewhere.
 func WithAffinity[Req any](procedure string, key func(*Req) string) grpc.DialOption {

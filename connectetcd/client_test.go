@@ -25,7 +25,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// body is the body of a request. It records that it was closed.
+// body is the body of a request, and records whether it was closed.
 type body struct {
 	io.Reader
 	closed chan struct{}
@@ -51,12 +51,12 @@ func (refusing) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.Cal
 	return nil, status.Error(codes.Unavailable, "no server")
 }
 
-// An error names what is wrong with the request, and the body is closed.
+// The error of Do names what is wrong with the request. Do closes the request's body.
 func TestDo_RefusesInvalidRequests(t *testing.T) {
 	const (
 		unary  = grpc_health_v1.Health_Check_FullMethodName
 		server = grpc_health_v1.Health_Watch_FullMethodName
-		other  = "/acme.Unknown/Method" // counts as a stream both ways
+		other  = "/acme.Unknown/Method" // unknown, so called as a bidirectional stream
 	)
 	one := frame(0, []byte("one"))
 	for name, c := range map[string]struct {
@@ -65,7 +65,7 @@ func TestDo_RefusesInvalidRequests(t *testing.T) {
 		path        string
 		contentType string
 		body        io.Reader
-		want        string // of Do's error, or of the trailers
+		want        string // a part of Do's error, or of the trailers
 	}{
 		"no connection":     {nil, "POST", unary, "application/grpc+proto", bytes.NewReader(one), "a nil connection"},
 		"a nil connection":  {(*grpc.ClientConn)(nil), "POST", unary, "application/grpc", bytes.NewReader(one), "a nil connection"}, // of a failed constructor
@@ -100,7 +100,7 @@ func TestDo_RefusesInvalidRequests(t *testing.T) {
 				}
 			} else {
 				if rest, err := io.ReadAll(resp.Body); len(rest) > 0 || err != nil {
-					t.Errorf("the response has the body %q, %v, want none", rest, err)
+					t.Errorf("the response has the body %q (read error %v), want no body and no error", rest, err)
 				}
 				message, err := url.PathUnescape(resp.Trailer.Get("Grpc-Message"))
 				if resp.Trailer.Get("Grpc-Status") == "0" || err != nil || !strings.Contains(message, c.want) {
@@ -150,12 +150,12 @@ func FuzzKey(f *testing.F) {
 		const method = grpc_health_v1.Health_Check_FullMethodName
 		got, err := url.ParseRequestURI(baseURL(key) + method)
 		if err != nil || got.Path != method || got.RawQuery != "" {
-			t.Fatalf("the URL of the key %q is %v, %v, want the path %q alone", key, got, err, method)
+			t.Fatalf("the URL of the key %q is %v (error %v), want the path %q and no query", key, got, err, method)
 		}
 	})
 }
 
-// FuzzRequest reads the messages of any body. Those of an uncompressed body are encoded to the same bytes again.
+// FuzzRequest reads the messages of any body. If the body is uncompressed, encoding its messages again gives the same bytes.
 func FuzzRequest(f *testing.F) {
 	var packed bytes.Buffer
 	writer := gzip.NewWriter(&packed)
@@ -212,9 +212,9 @@ func FuzzMetadata(f *testing.F) {
 	f.Add("Name-Bin", "no base64!")
 	f.Add("grpc-timeout", "1S")
 	f.Fuzz(func(t *testing.T, name, value string) {
-		md, _ := toMetadata(http.Header{name: {value}, "Beside": {"red"}}) // after an error the rest is there
+		md, _ := toMetadata(http.Header{name: {value}, "Beside": {"red"}}) // on an error, md has the valid headers
 		if !slices.Contains(md["beside"], "red") {
-			t.Errorf("the headers %q: %q and Beside: red become %q, want Beside in it", name, value, md)
+			t.Errorf("the headers %q: %q and Beside: red become the metadata %q, want beside: red in it", name, value, md)
 		}
 		back := make(http.Header)
 		addMetadata(back, md)

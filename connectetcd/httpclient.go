@@ -16,7 +16,7 @@ import (
 // [runtime.Registry.NewClient]. It is safe for concurrent use, and does not close conn.
 //
 // Make the client with connect.WithGRPC: requests of other protocols fail with connect.CodeUnimplemented. The scheme and
-// host of the base URL are ignored, and it must have no path. connect.IsWireError returns true for every error of a call.
+// host of the base URL are ignored, and the URL must have no path. connect.IsWireError returns true for every error of a call.
 //
 // Headers that HTTP or gRPC set themselves, such as User-Agent and Grpc-Timeout, are not sent: use grpc.WithUserAgent and
 // the context's deadline. The limit of a reply message is 4 MiB, or grpc.MaxCallRecvMsgSize; connect.WithReadMaxBytes applies

@@ -29,7 +29,7 @@ type httpServer struct {
 // add records a service with the methods of its descriptor. It ignores a service without a linked descriptor: callers then
 // assume that the service has every method.
 func (s *httpServer) add(service string) {
-	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service)) // an error means that there is none
+	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service)) // an error means no descriptor
 	desc, ok := found.(protoreflect.ServiceDescriptor)
 	if !ok {
 		return
@@ -81,9 +81,9 @@ func (s *httpServer) Serve(lis net.Listener) error {
 }
 
 // GracefulStop returns when all calls have ended, or Stop has cut them.
-func (s *httpServer) GracefulStop() { _ = s.http.Shutdown(context.Background()) } // it fails if a listener is already closed
+func (s *httpServer) GracefulStop() { _ = s.http.Shutdown(context.Background()) } // Shutdown fails if a listener is already closed
 
-func (s *httpServer) Stop() { _ = s.http.Close() } // as above
+func (s *httpServer) Stop() { _ = s.http.Close() } // Close fails if a listener is already closed
 
 // checkHTTP2 returns an error if the server will not speak HTTP/2 on a listener.
 func checkHTTP2(s *http.Server, lis net.Listener) error {
@@ -93,7 +93,7 @@ func checkHTTP2(s *http.Server, lis net.Listener) error {
 		remedy = "set a certificate in its TLSConfig or, without TLS, call SetUnencryptedHTTP2(true) on its Protocols instead of h2c.NewHandler"
 	case overTLS && !http2OverTLS(s):
 		remedy = "call SetHTTP2(true) on its Protocols, or leave Protocols and TLSNextProto nil"
-	case isTLS(lis) && s.TLSConfig != nil && !slices.Contains(s.TLSConfig.NextProtos, "h2"): // net/http adds it for its own listeners only
+	case isTLS(lis) && s.TLSConfig != nil && !slices.Contains(s.TLSConfig.NextProtos, "h2"): // net/http adds h2 for its own listeners only
 		remedy = `add "h2" to the NextProtos of its TLSConfig and of the listener's, or give Serve a listener without TLS`
 	default:
 		return nil

@@ -41,7 +41,7 @@ func (laneInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) c
 func incoming(ctx context.Context, header http.Header) context.Context {
 	md, _ := toMetadata(header)
 	ctx = metadata.NewIncomingContext(ctx, md)
-	// CarryLane finds the call's lane. It returns what its handler returns, so no error here.
+	// CarryLane puts the call's lane into the handler's context. This handler returns no error, so CarryLane returns none.
 	_, _ = runtime.CarryLane(ctx, nil, nil, func(carried context.Context, _ any) (any, error) {
 		ctx = carried
 		return nil, nil
@@ -49,8 +49,8 @@ func incoming(ctx context.Context, header http.Header) context.Context {
 	return ctx
 }
 
-// fromStatus converts a handler's error that is a gRPC status to an error of Connect with the same code, which has the same
-// number. It returns other errors unchanged: calls may share them, and interceptors may inspect the errors that they wrap.
+// fromStatus converts a gRPC status to an error of Connect with the same code: gRPC and Connect number the codes alike. It
+// returns other errors unchanged: calls may share them, and interceptors may inspect the errors that they wrap.
 func fromStatus(err error) error {
 	if coded := new(connect.Error); err == nil || errors.As(err, &coded) {
 		return err
@@ -70,7 +70,7 @@ func fromStatus(err error) error {
 
 // CheckLeader returns an error unless this process leads now, with the token that the call carries: see
 // [leader.Leadership.Check]. ctx is the context that Connect passes to a handler. Call CheckLeader first in the handlers of the
-// leader's methods: callers repeat a unary call that it refuses, because the handler has done nothing yet. Later in a handler
+// leader's methods: callers repeat a refused unary call, because the handler has done nothing yet. Later in a handler
 // call leads.Check, which needs [NewLaneInterceptor].
 func CheckLeader(ctx context.Context, leads *leader.Leadership) error {
 	var header http.Header

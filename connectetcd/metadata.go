@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// reservedHeaders are those that HTTP or gRPC set themselves, in canonical form.
+// reservedHeaders are the headers that HTTP or gRPC set themselves, in canonical form.
 var reservedHeaders = map[string]bool{
 	"Accept-Encoding": true, "Connection": true, "Content-Length": true, "Content-Type": true, "Host": true, "Keep-Alive": true,
 	"Proxy-Connection": true, "Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true, "User-Agent": true,
@@ -22,7 +22,7 @@ var reservedHeaders = map[string]bool{
 // binarySuffix ends the names of headers whose values are bytes, sent as base64.
 const binarySuffix = "-bin"
 
-// toMetadata converts headers to metadata, without the reserved ones. If it fails, md has every value that can be decoded.
+// toMetadata converts headers to metadata, without the reserved headers. If it fails, md has every value that can be decoded.
 func toMetadata(header http.Header) (md metadata.MD, failed error) {
 	md = make(metadata.MD)
 	for name, values := range header {
@@ -49,7 +49,7 @@ func toMetadata(header http.Header) (md metadata.MD, failed error) {
 	return md, failed
 }
 
-// addMetadata adds metadata to headers, without the reserved ones.
+// addMetadata adds metadata to header, without the reserved headers.
 func addMetadata(header http.Header, md metadata.MD) {
 	for name, values := range md {
 		canonical := http.CanonicalHeaderKey(name)

@@ -78,7 +78,7 @@ func Register[H any](s *Server, desc *runtime.ServiceDesc, newHandler func(H, ..
 	s.below.add(desc.Name)
 }
 
-// handle registers a handler on the ServeMux, whose panic at an invalid pattern it turns into an error.
+// handle registers a handler on the ServeMux. If the pattern is invalid, the ServeMux panics, and handle records an error.
 func (s *Server) handle(pattern string, handler http.Handler) {
 	defer func() {
 		if reason := recover(); reason != nil {
@@ -89,9 +89,9 @@ func (s *Server) handle(pattern string, handler http.Handler) {
 }
 
 // HandleHealth registers gRPC's health service on the server, with the statuses of checker, and asks checker every second.
-// The entry of a service is removed from etcd while its status is not serving. For a service that checker does not know, the
-// status of the whole server, "", counts. While the server drains, its services are not serving, if checker has the method
-// SetStatus of *grpchealth.StaticChecker. Without a health service, entries are in etcd as long as the server is announced.
+// The entry of a service is removed from etcd while its status is not serving. If checker does not know a service, the status of
+// the whole server, named "", counts. If checker has the method SetStatus of *grpchealth.StaticChecker, its services are not serving
+// while the server drains. Without a health service, entries are in etcd as long as the server is announced.
 func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.HandlerOption) {
 	if checker == nil {
 		s.below.fault(errors.New("connectetcd: HandleHealth was given a nil checker"))
@@ -151,15 +151,15 @@ func WithRegisterOptions(opts ...runtime.RegisterOption) connect.HandlerOption {
 	return registerOptions{connect.WithHandlerOptions(), opts}
 }
 
-// health adapts a checker to gRPC's health service, which a runtime.Server polls every second. Watch stays unimplemented. Values
-// are comparable: by that, runtime.Server finds a checker that several servers share, and does not change its statuses.
+// health adapts a checker to gRPC's health service, which a runtime.Server polls every second. Watch stays unimplemented. Values of
+// health are comparable, so runtime.Server notices that several servers share a checker, and does not change the checker's statuses.
 type health struct {
 	healthpb.UnimplementedHealthServer
 	checker grpchealth.Checker
 }
 
-// Check returns the checker's status, which has the same number in both types. In place of SERVICE_UNKNOWN a checker returns
-// CodeNotFound.
+// Check returns the checker's status: Connect and gRPC number the statuses alike. For an unknown service, a checker returns
+// CodeNotFound in place of SERVICE_UNKNOWN.
 func (h health) Check(ctx context.Context, req *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
 	resp, err := h.checker.Check(ctx, &grpchealth.CheckRequest{Service: req.GetService()})
 	if err != nil {
@@ -168,7 +168,7 @@ func (h health) Check(ctx context.Context, req *healthpb.HealthCheckRequest) (*h
 	return &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_ServingStatus(resp.Status)}, nil
 }
 
-// SetServingStatus sets the status of a service if the checker can, as *grpchealth.StaticChecker does.
+// SetServingStatus sets the status of a service if the checker has a method for that, as *grpchealth.StaticChecker has.
 func (h health) SetServingStatus(service string, status healthpb.HealthCheckResponse_ServingStatus) {
 	setter, ok := h.checker.(interface {
 		SetStatus(service string, status grpchealth.Status)

@@ -9,7 +9,7 @@ import (
 func TestPolicyIsKnown(t *testing.T) {
 	policy, ok := balancer.Get("outlier_detection_experimental").(balancer.ConfigParser)
 	if !ok {
-		t.Fatal("gRPC does not know the policy outlier_detection_experimental")
+		t.Fatal("gRPC does not know the policy outlier_detection_experimental, want it registered")
 	}
 	if _, err := policy.ParseConfig([]byte(`{
 		"interval": "10s", "baseEjectionTime": "30s", "maxEjectionTime": "300s", "maxEjectionPercent": 10,

@@ -119,7 +119,7 @@ type subscription struct {
 	acked   string                       // the last version that was acknowledged
 	refused string                       // why the client refused the last answer, "" if it did not
 
-	announced map[string]*announced // changes of routes that wait, by the name of the routes
+	upcoming map[string]*upcoming // changes of routes that wait, by the name of the routes
 }
 
 // Request handles a request. A request with the nonce of an earlier answer is out of date: the client sends another request when
@@ -135,7 +135,7 @@ func (c *Core) Request(r Request) error {
 	switch {
 	case r.Nonce == "":
 		*s = subscription{
-			asked: true, returns: r.Returns, nonce: s.nonce, sent: make(map[string]*mapping.Resource), announced: make(map[string]*announced),
+			asked: true, returns: r.Returns, nonce: s.nonce, sent: make(map[string]*mapping.Resource), upcoming: make(map[string]*upcoming),
 		}
 	case !s.asked:
 		return nil
@@ -166,10 +166,10 @@ func (s *subscription) forget(names []string) {
 	})
 }
 
-// announceTime limits how long routes wait until a client knows their clusters. Without other events they wait up to twice as long.
-const announceTime = 5 * time.Second
+// upcomingTime limits how long routes wait until a client knows their clusters. Without other events they wait up to twice as long.
+const upcomingTime = 5 * time.Second
 
-// Answers returns the answers to send now. find looks up a resource. If waits is true, call Answers again after announceTime.
+// Answers returns the answers to send now. find looks up a resource. If waits is true, call Answers again after upcomingTime.
 func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all []Answer, waits bool) {
 	for k := range kinds {
 		look := func(name string) Found {
@@ -178,7 +178,7 @@ func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all
 			case found.Provisional && c.kinds[k].returns:
 				return Found{Pending: true}
 			case k == Routes:
-				return c.announce(now, name, found, &waits)
+				return c.addUpcoming(now, name, found, &waits)
 			}
 			return found
 		}
@@ -189,30 +189,30 @@ func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all
 	return all, waits
 }
 
-// announced is a change of routes that waits until the client has the new clusters.
-type announced struct {
+// upcoming is a change of routes that waits until the client has the new clusters.
+type upcoming struct {
 	current *mapping.Resource // the client's routes, nil if unknown
 	until   time.Time
 }
 
-// announce returns the routes to send now. Before a client receives routes to clusters that it does not know, it receives its
-// current routes with an additional route to these clusters, which no call takes: see [mapping.Announce].
-func (c *Core) announce(now time.Time, name string, found Found, waits *bool) Found {
+// addUpcoming returns the routes to send now. Before a client receives routes to clusters that it does not know, it receives its
+// current routes with an additional route to these clusters, which no call takes: see [mapping.AddUpcoming].
+func (c *Core) addUpcoming(now time.Time, name string, found Found, waits *bool) Found {
 	s := &c.kinds[Routes]
 	next, last := found.Resource, s.sent[name]
-	a := s.announced[name]
-	delete(s.announced, name)
+	a := s.upcoming[name]
+	delete(s.upcoming, name)
 	if next == nil || last == nil && !s.returns || next.Equal(last) {
 		return found
 	}
 	if a == nil {
-		a = &announced{current: last, until: now.Add(announceTime)}
+		a = &upcoming{current: last, until: now.Add(upcomingTime)}
 	}
 	if !now.Before(a.until) {
 		return found
 	}
 	wait := func(f Found) Found {
-		s.announced[name], *waits = a, true
+		s.upcoming[name], *waits = a, true
 		return f
 	}
 	// grpc-go 1.85 loses a cluster that returns to the routes while old calls still use it. So the routes wait for their end.
@@ -234,7 +234,7 @@ func (c *Core) announce(now time.Time, name string, found Found, waits *bool) Fo
 			return found
 		}
 	}
-	extended, err := mapping.Announce(a.current, next)
+	extended, err := mapping.AddUpcoming(a.current, next)
 	if err != nil || extended == nil || extended.Equal(last) && c.hasAll(next.Clusters) {
 		return found
 	}

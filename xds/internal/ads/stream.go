@@ -122,7 +122,7 @@ func (c *stream) serve() error {
 		}
 		timer.Stop()
 		if waits {
-			timer.Reset(announceTime)
+			timer.Reset(upcomingTime)
 		}
 	}
 }
@@ -192,7 +192,7 @@ func (c *stream) notify() {
 	}
 }
 
-// answer sends the answers that are due. If waits is true, it must be called again after announceTime.
+// answer sends the answers that are due. If waits is true, it must be called again after upcomingTime.
 func (c *stream) answer() (waits bool, err error) {
 	c.mu.Lock()
 	answers, waits := c.core.Answers(time.Now(), func(k Kind, name string) Found { return c.server.source.Find(k, name, c.inputs) })

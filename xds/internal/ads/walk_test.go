@@ -199,7 +199,7 @@ func (w *walked) step() string {
 	case w.read(false):
 		return "the client reads"
 	}
-	w.now = w.now.Add(announceTime)
+	w.now = w.now.Add(upcomingTime)
 	before := len(w.queue)
 	w.answer()
 	if len(w.queue) > before {
@@ -241,8 +241,8 @@ func TestWalk(t *testing.T) {
 			{Name: "the client reads", Do: func(w *walked) bool { return w.read(false) }},
 			{Name: "the client refuses", Do: func(w *walked) bool { return w.read(true) }},
 			{Name: "time passes", Do: func(w *walked) bool {
-				w.late = w.late || len(w.core.kinds[Routes].announced) > 0
-				w.now = w.now.Add(announceTime)
+				w.late = w.late || len(w.core.kinds[Routes].upcoming) > 0
+				w.now = w.now.Add(upcomingTime)
 				w.answer()
 				return true
 			}},

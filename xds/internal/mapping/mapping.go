@@ -4,7 +4,7 @@
 //	policy.go    the service config, and its features that xDS lacks
 //	members.go   the endpoints of the base, of each lane and of each group of a split
 //	route.go     a RouteConfiguration: the clusters for each method and lane
-//	announce.go  routes for a client that does not know all clusters yet
+//	upcoming.go  routes for a client that does not know all clusters yet
 //	cluster.go   Clusters: how a client picks an endpoint; ClusterLoadAssignments: the endpoints
 //
 // https://github.com/grpc/grpc/blob/master/doc/grpc_xds_features.md lists the features that gRPC supports. A client rejects a whole

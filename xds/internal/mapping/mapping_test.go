@@ -26,7 +26,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files")
 
 func TestPure(t *testing.T) {
-	modelcheck.Check(t, "mapping.go", "policy.go", "members.go", "route.go", "announce.go", "cluster.go")
+	modelcheck.Check(t, "mapping.go", "policy.go", "members.go", "route.go", "upcoming.go", "cluster.go")
 }
 
 // ends parses endpoints of the form "instance version zone weight name=value...", with "-" for an unset field.

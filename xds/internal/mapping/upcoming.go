@@ -62,10 +62,10 @@ func isBase(cluster string) bool {
 	return !strings.Contains(cluster, laneMark) && !strings.Contains(cluster, onlyMark)
 }
 
-// Announce returns routes with an additional route, which matches no call, to the clusters that are in next and not in
+// AddUpcoming returns routes with an additional route, which matches no call, to the clusters that are in next and not in
 // routes. It returns nil if there are none. grpc-go applies new routes before it configures its balancer, so it would fail calls
 // to an unknown cluster for a moment. With the additional route it receives the clusters first.
-func Announce(routes, next *Resource) (*Resource, error) {
+func AddUpcoming(routes, next *Resource) (*Resource, error) {
 	var added []share
 	for _, name := range next.Clusters {
 		if !slices.Contains(routes.Clusters, name) {

@@ -12,8 +12,8 @@ import (
 )
 
 // ReadImage returns the services with the option etcd.discovery.v1.service in an image of proto files, which "buf build -o" or
-// protoc with --include_imports and --descriptor_set_out writes. They equal those in generated code. It fails if no service has
-// the option, or an option is invalid.
+// protoc with --include_imports and --descriptor_set_out writes. They equal the descriptions in generated code. ReadImage fails
+// if no service has the option, or an option is invalid.
 func ReadImage(image []byte) ([]*runtime.ServiceDesc, error) {
 	found, err := gen.Describe(image)
 	if err != nil {
@@ -35,8 +35,8 @@ func ReadImage(image []byte) ([]*runtime.ServiceDesc, error) {
 	return all, nil
 }
 
-// ServiceAt describes the service at a key that has no proto file. Its policy is round robin, unless a live service config sets
-// another. authority is the name that clients dial; "" means the key with "." for "/". An invalid key or authority is an error.
+// ServiceAt describes the service at a key that has no proto file. Its policy is round robin, unless a live service config names
+// another policy. authority is the name that clients dial; "" means the key with "." for "/". An invalid key or authority is an error.
 func ServiceAt(key, authority string) (*runtime.ServiceDesc, error) {
 	if err := servicekey.Check(key); err != nil {
 		return nil, fmt.Errorf("service key %.80q %w", key, err)

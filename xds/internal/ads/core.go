@@ -14,7 +14,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
-// Kind is a type of resources.
+// Kind is a type of xDS resource.
 type Kind int
 
 // The kinds, in the order in which they are sent: a resource is sent before resources that refer to it.
@@ -36,28 +36,28 @@ var typeURLs = [kinds]string{
 // String returns the URL of the type.
 func (k Kind) String() string { return typeURLs[k] }
 
-// KindOf returns the kind of a type's URL. ok is false for other types.
+// KindOf returns the kind with the type URL url. ok is false if there is no such kind.
 func KindOf(url string) (k Kind, ok bool) {
 	n := slices.Index(typeURLs[:], url)
 	return Kind(n), n >= 0
 }
 
-// isWhole reports whether an answer contains all resources of the kind. To the client, a missing resource then does not exist.
-// Answers of other kinds contain only changed resources.
+// isWhole reports whether each answer of the kind contains all resources that the client asks for: if one is missing, the client
+// concludes that it does not exist. Answers of other kinds contain only changed resources.
 func (k Kind) isWhole() bool { return k == Listeners || k == Clusters }
 
 // maxNames limits how many resources of a kind a client may ask for.
 const maxNames = 10_000
 
-// maxAnswer limits an answer of a kind that is not whole, in bytes. The next answer has the rest. A client receives at most
-// 4 MiB in one message.
+// maxAnswer is the limit, in bytes, of an answer that contains only changed resources. A further answer has the rest. A client
+// receives at most 4 MiB in one message.
 const maxAnswer = 2 << 20
 
 // Found is the result of looking up a resource.
 type Found struct {
 	Resource *mapping.Resource // nil if it does not exist
 	Pending  bool              // it is not known yet whether the resource exists
-	// Provisional means that the resource may be out of date. A client that reconnects keeps its own until that is over.
+	// Provisional means that the resource may be out of date. It is not sent to a client that reconnects, which keeps its own.
 	Provisional bool
 	// Substitute replaces a removed resource for a client that may have it from an earlier stream. It may be nil.
 	Substitute *mapping.Resource
@@ -74,7 +74,7 @@ func Lookup(s *mapping.Snapshot, k Kind, name string) (f Found) {
 		if f.Resource = s.Loads[name]; f.Resource == nil {
 			_, f.Substitute = s.Substitute(name)
 		}
-	case name != s.Listener.Name: // the routes have the same name
+	case name != s.Listener.Name: // the routes have the listener's name
 	case k == Listeners:
 		f.Resource = s.Listener
 	case k == Routes:
@@ -87,7 +87,7 @@ func Lookup(s *mapping.Snapshot, k Kind, name string) (f Found) {
 type Request struct {
 	Kind    Kind
 	Names   []string
-	Nonce   string // of the answer that it acknowledges or refuses, "" for the first of its kind
+	Nonce   string // of the answer that the request acknowledges or refuses, "" in the first request
 	Refused string // why the answer is refused, "" if it is acknowledged
 	Returns bool   // the client reconnects, with resources of the kind from an earlier stream
 }
@@ -100,8 +100,8 @@ type Answer struct {
 }
 
 // Core decides the answers for one client, by the state-of-the-world variant of the protocol:
-// https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol. It makes one answer of a kind at a time: the changes until
-// the client acknowledges or refuses it go into the next. The zero value is ready for use.
+// https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol. It makes one answer of a kind at a time: changes wait
+// until the client has acknowledged or refused the last answer. The zero value is ready for use.
 type Core struct {
 	kinds [kinds]subscription
 }
@@ -109,20 +109,20 @@ type Core struct {
 // subscription is the state of one kind.
 type subscription struct {
 	asked   bool
-	returns bool                         // see Request
+	returns bool                         // the client reconnects: see [Request]
 	names   []string                     // sorted
-	sent    map[string]*mapping.Resource // last sent, by name; only names that the client asks for
+	sent    map[string]*mapping.Resource // the last sent version of each resource that the client asks for, by name
 	fresh   bool                         // names were added since the last answer
 	nonce   int                          // of the last answer
-	pending bool                         // the client has not responded to it
+	pending bool                         // the client has not responded to the last answer
 	version string                       // of the last answer
 	acked   string                       // the last version that was acknowledged
 	refused string                       // why the client refused the last answer, "" if it did not
 
-	upcoming map[string]*upcoming // changes of routes that wait, by the name of the routes
+	upcoming map[string]*upcoming // waiting changes of routes, by the name of the routes
 }
 
-// Request handles a request. A request with the nonce of an earlier answer is out of date: the client sends another request when
+// Request handles a request. A request with the nonce of an earlier answer is out of date: the client sends a new request when
 // it receives the last answer.
 func (c *Core) Request(r Request) error {
 	s := &c.kinds[r.Kind]
@@ -140,7 +140,7 @@ func (c *Core) Request(r Request) error {
 	case !s.asked:
 		return nil
 	case r.Nonce != strconv.Itoa(s.nonce):
-		s.forget(names) // the client has dropped all other resources, and may ask for them again in its next request
+		s.forget(names) // the client has dropped the resources that it no longer names, and may ask for them again later
 		return nil
 	case s.pending:
 		s.pending = false
@@ -166,7 +166,7 @@ func (s *subscription) forget(names []string) {
 	})
 }
 
-// upcomingTime limits how long routes wait until a client knows their clusters. Without other events they wait up to twice as long.
+// upcomingTime limits how long routes wait until a client knows their clusters. If nothing else happens, they wait up to twice as long.
 const upcomingTime = 5 * time.Second
 
 // Answers returns the answers to send now. find looks up a resource. If waits is true, call Answers again after upcomingTime.
@@ -215,7 +215,7 @@ func (c *Core) addUpcoming(now time.Time, name string, found Found, waits *bool)
 		s.upcoming[name], *waits = a, true
 		return f
 	}
-	// grpc-go 1.85 loses a cluster that returns to the routes while old calls still use it. So the routes wait for their end.
+	// grpc-go 1.85 loses a cluster that returns to the routes while old calls still use it. So such routes wait until those calls end.
 	leaving := func(cluster string) bool {
 		return !slices.Contains(last.Clusters, cluster) && slices.Contains(c.kinds[Clusters].names, cluster)
 	}
@@ -259,14 +259,14 @@ func (s *subscription) answer(k Kind, find func(name string) Found) *Answer {
 	}
 	changed, whole := s.fresh && k.isWhole() && len(s.names) > 0, make([]*mapping.Resource, 0, len(s.names))
 	var news []*mapping.Resource
-	bytes := 0     // of news
+	bytes := 0     // the size of news
 	waits := false // a resource is pending
 	for _, name := range s.names {
 		found, last := find(name), s.sent[name]
 		switch {
 		case found.Pending && k.isWhole() && s.version == "":
 			if s.returns {
-				return nil // the client may have the resource, and would delete it
+				return nil // if the client has the resource, an answer without it would delete it
 			}
 			waits = true
 			continue
@@ -310,7 +310,7 @@ func (s *subscription) send(k Kind, resources []*mapping.Resource) *Answer {
 func versionOf(resources []*mapping.Resource) string {
 	hash := xxhash.New()
 	for _, r := range resources {
-		_, _ = fmt.Fprintf(hash, "%q%x", r.Name, r.Hash) // it returns no error
+		_, _ = fmt.Fprintf(hash, "%q%x", r.Name, r.Hash) // writing to a hash returns no error
 	}
 	return strconv.FormatUint(hash.Sum64(), 16)
 }

@@ -28,7 +28,7 @@ func TestCore_RejectsTooManyNames(t *testing.T) {
 	}
 	answers, waits := c.Answers(time.Time{}, none)
 	if len(answers) != 1 || len(answers[0].Resources) != 0 || waits {
-		t.Fatalf("Answers to names that do not exist: %v, %v, want one empty answer, false", answers, waits)
+		t.Fatalf("Answers to names that do not exist: %v, waits %v; want one empty answer, waits false", answers, waits)
 	}
 	if err := c.Request(Request{Listeners, names[1:], answers[0].Nonce, "", false}); err != nil {
 		t.Fatal(err)
@@ -104,8 +104,8 @@ func TestCore_SendsDroppedResourceAgain(t *testing.T) {
 	}
 }
 
-// A pending resource delays the first answer to a client that reconnects, which would otherwise delete the resource. It delays no
-// other answer.
+// A pending resource delays only the first answer to a client that reconnects: without the resource in that answer, the client would
+// delete it.
 func TestCore_WaitsForPendingResource(t *testing.T) {
 	known := map[string]bool{}
 	find := func(_ Kind, name string) Found {
@@ -138,7 +138,7 @@ func TestCore_WaitsForPendingResource(t *testing.T) {
 	receives()
 	known["b"] = true
 	receives("a", "b") // the client also asks for c
-	receives("a", "b") // c is unknown
+	receives("a", "b") // c is pending, and delays no answer
 	known["c"] = true
 	receives("a", "b", "c")
 	receives()
@@ -156,7 +156,7 @@ func TestCore_WaitsForPendingResource(t *testing.T) {
 	receives("a", "b", "c")
 }
 
-// A client that reconnects keeps its resources while the server's are provisional. A new client receives them.
+// A client that reconnects keeps its resources while the server's are provisional. A new client receives the provisional ones.
 func TestCore_KeepsProvisionalFromReturningClient(t *testing.T) {
 	found := Found{Resource: &mapping.Resource{Name: "a", Hash: 1}, Provisional: true}
 	find := func(Kind, string) Found { return found }
@@ -184,7 +184,7 @@ func TestCore_KeepsProvisionalFromReturningClient(t *testing.T) {
 	}
 }
 
-// A client that still has old calls to a cluster receives routes to that cluster only after it has dropped it.
+// A client that still has old calls to a cluster receives new routes to the cluster only after it has dropped the cluster.
 func TestCore_WaitsForDroppedCluster(t *testing.T) {
 	state, c := 2, new(Core)
 	ask := func(k Kind, nonce string, names ...string) (routes []string) {

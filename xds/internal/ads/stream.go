@@ -28,9 +28,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
-// Source has the resources.
+// Source looks up the resources that a Server sends.
 type Source interface {
-	// Find looks up a resource for a client. After that call, the source calls [Server.Changed] at each change of the resources
+	// Find looks up a resource for a client. After a call of Find, the source calls [Server.Changed] at each change of the resources
 	// of the same authority.
 	Find(k Kind, name string, client mapping.Client) Found
 }
@@ -76,11 +76,11 @@ type stream struct {
 
 // Client describes a connected client. Its texts are escaped, and cut to 300 bytes.
 type Client struct {
-	ID    string // of its bootstrap, "" before its first request
+	ID    string // from the client's bootstrap file, "" before its first request
 	Agent string // implementation and version of gRPC
 	Zone  string // "" for none
 	Addr  string // the address that it connects from
-	Types []Type // those that it asks for
+	Types []Type // of the resources that it asks for
 }
 
 // StreamAggregatedResources implements the service.
@@ -144,7 +144,7 @@ func (c *stream) receive() error {
 func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 	kind, ok := KindOf(r.GetTypeUrl())
 	if !ok {
-		return nil // a type that gRPC does not use
+		return nil // gRPC's clients do not use this type
 	}
 	refused := ""
 	if r.GetErrorDetail() != nil {
@@ -192,7 +192,7 @@ func (c *stream) notify() {
 	}
 }
 
-// answer sends the answers that are due. If waits is true, it must be called again after upcomingTime.
+// answer sends the answers that are due. If waits is true, call answer again after upcomingTime.
 func (c *stream) answer() (waits bool, err error) {
 	c.mu.Lock()
 	answers, waits := c.core.Answers(time.Now(), func(k Kind, name string) Found { return c.server.source.Find(k, name, c.inputs) })

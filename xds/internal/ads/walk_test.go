@@ -16,7 +16,7 @@ import (
 
 func TestPure(t *testing.T) { modelcheck.Check(t, "core.go") }
 
-// walked is the core and a client that asks for a host as gRPC's clients do: first for the listener, then for its routes, then for
+// walked has the core, and a client that asks for a host as gRPC's clients do: first for the listener, then for its routes, then for
 // the clusters in the routes, then for the endpoints of the clusters.
 type walked struct {
 	now   time.Time
@@ -146,15 +146,15 @@ func (w *walked) read(refuse bool) bool {
 func (w *walked) checkRoutes(next *mapping.Resource) {
 	called, last := calledBy(next), w.has[Routes]["a"]
 	for _, name := range called {
-		announced := last != nil && slices.Contains(last.Clusters, name) && w.knows(name)
-		if last != nil && !announced && !slices.Contains(w.routed, name) && !w.late && !w.refuses { // before the first routes, calls wait
-			w.broken = fmt.Sprintf("calls go to %q, which was not announced to the client", name)
+		listed := last != nil && slices.Contains(last.Clusters, name) && w.knows(name)
+		if last != nil && !listed && !slices.Contains(w.routed, name) && !w.late && !w.refuses { // before the first routes, calls wait
+			w.broken = fmt.Sprintf("calls go to %q, which was not in the client's earlier routes", name)
 		}
 	}
 	w.routed = called
 }
 
-// calledBy returns the clusters that routes send calls to, without those that are only announced.
+// calledBy returns the clusters that routes send calls to, without those that only the added route names.
 func calledBy(routes *mapping.Resource) (all []string) {
 	config := new(routev3.RouteConfiguration)
 	if err := routes.Body.UnmarshalTo(config); err != nil {
@@ -207,11 +207,11 @@ func (w *walked) step() string {
 	}
 	s := snapshots[w.state]
 	if !s.Route.Equal(w.has[Routes]["a"]) || !s.Listener.Equal(w.has[Listeners]["a"]) {
-		return "the client has other routes"
+		return "the client has old routes"
 	}
 	for _, name := range s.Route.Clusters {
 		if !s.Clusters[name].Equal(w.has[Clusters][name]) || !s.Loads[name].Equal(w.has[Loads][name]) {
-			return "the client has another " + name
+			return "the client has an old " + name
 		}
 	}
 	return ""

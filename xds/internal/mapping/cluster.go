@@ -19,7 +19,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// addCluster makes a cluster of the endpoints in tiers, which are sorted by priority, unless the cluster exists.
+// addCluster makes a cluster of the endpoints in tiers, the preferred tier first. It does nothing if the cluster exists.
 func (p *plan) addCluster(name string, tiers [][]int) {
 	if p.clusters[name] != nil || p.err != nil {
 		return
@@ -28,7 +28,7 @@ func (p *plan) addCluster(name string, tiers [][]int) {
 		Name: name, ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig: &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: name},
 		OutlierDetection: p.outlierDetection(),
-		// The default is 1,024 concurrent calls.
+		// Without a threshold, clients limit a cluster to 1,024 concurrent calls.
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{MaxRequests: wrapperspb.UInt32(math.MaxUint32)}}},
 	}
 	p.setPolicy(c)
@@ -90,7 +90,7 @@ func optionalDuration(d *serviceconfig.Duration) *durationpb.Duration {
 	return duration(*d)
 }
 
-// outlierDetection returns the config of gRPC's policy of that name, nil for none. Unset fields have the same defaults in xDS,
+// outlierDetection returns the config of the policy outlier_detection, nil for none. Unset fields have the same defaults in xDS,
 // except the enforcement percentages: see https://github.com/grpc/proposal/blob/master/A50-xds-outlier-detection.md.
 func (p *plan) outlierDetection() *clusterv3.OutlierDetection {
 	c := p.policy.outlier
@@ -114,7 +114,7 @@ func (p *plan) outlierDetection() *clusterv3.OutlierDetection {
 	return o
 }
 
-// number converts an optional number.
+// number converts an optional number to its protobuf form.
 func number(n *uint32) *wrapperspb.UInt32Value {
 	if n == nil {
 		return nil
@@ -122,8 +122,8 @@ func number(n *uint32) *wrapperspb.UInt32Value {
 	return wrapperspb.UInt32(*n)
 }
 
-// parseAddresses sets the IP addresses of endpoints. It skips host names, because a client rejects all endpoints of a cluster if one
-// has a host name. If several endpoints share an address, it sets that only for the first by instance.
+// parseAddresses sets m.addresses. It skips host names, because a client rejects all endpoints of a cluster if one has a host name.
+// If several endpoints share an address, only the endpoint with the first instance id gets the address.
 func (m *mapping) parseAddresses() {
 	m.addresses = make([]netip.AddrPort, len(m.Endpoints))
 	seen := make(map[netip.AddrPort]bool, len(m.Endpoints))
@@ -148,8 +148,8 @@ func (p *plan) load(name string, tiers [][]int) *Resource {
 	return p.resource(name, load)
 }
 
-// localities returns the localities of a priority. All endpoints are in one, since implementations build rings of several
-// localities differently. With the policy etcd_weighted each endpoint has its own locality, because gRPC uses the weights of
+// localities returns the localities of a priority. All endpoints are in one locality, since implementations build rings
+// of several localities differently. With the policy etcd_weighted each endpoint has its own locality, because gRPC uses the weights of
 // localities and ignores those of endpoints: see grpc/grpc#32004.
 func (p *plan) localities(members []int, priority uint32) (all []*endpointv3.LocalityLbEndpoints) {
 	weights := make([]uint32, len(members))
@@ -165,7 +165,7 @@ func (p *plan) localities(members []int, priority uint32) (all []*endpointv3.Loc
 		} else if p.ring != nil {
 			e.LoadBalancingWeight = wrapperspb.UInt32(weights[n])
 			if p.Endpoints[i].Instance != p.Endpoints[i].Addr {
-				p.lacks("instance ids other than the address: an affinity chooses by the address, and the runtime's clients by the id")
+				p.lacks("instance ids other than the address: clients choose by the address for an affinity, and the runtime's clients by the id")
 			}
 		}
 		if byWeight || all == nil {

@@ -83,9 +83,9 @@ func (h *Host) Client(c Client) Client {
 
 // A client receives at most 4 MiB in one message: all routes of a host, all clusters, or the endpoints of one cluster.
 const (
-	maxBytes  = 2 << 20 // of one such message
+	maxBytes  = 2 << 20 // of all routes, or of all clusters
 	maxRoutes = 5000    // of a host: a client compares a call with one route after another
-	maxLanes  = 320     // with their own routes: no host has more, see [serviceconfig.Etcd] and package plan
+	maxLanes  = 320     // lanes with routes of their own; no host has more: see [serviceconfig.Etcd] and package plan
 )
 
 var errTooLarge = errors.New("the service config makes more than 5,000 routes, 2 MiB of routes or 2 MiB of clusters, which clients do not receive: " +
@@ -102,7 +102,7 @@ func Map(h *Host, c Client) (*Snapshot, error) {
 	}
 }
 
-// mapWith is Map with a limit of lanes. fewer reports whether more lanes can be omitted.
+// mapWith is Map with a limit on the number of lanes. fewer reports whether more lanes can be omitted.
 func mapWith(h *Host, c Client, lanes int) (_ *Snapshot, fewer bool, _ error) {
 	m := &mapping{
 		Host: h, client: c, maxLanes: lanes, clusters: make(map[string]*Resource), loads: make(map[string]*Resource),

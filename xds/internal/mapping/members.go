@@ -23,7 +23,7 @@ type plan struct {
 	made    *planning.Plan[int]     // of indexes of endpoints
 	base    *set                    // the endpoints in no lane
 	closed  bool                    // calls in unknown lanes fail, because a label is strict
-	spare   int                     // limits the fallback endpoints of a cluster
+	spare   int                     // the limit of fallback endpoints of a cluster
 	targets []target                // in the order of their routes
 }
 
@@ -64,7 +64,7 @@ func (m *mapping) plan(s *Service) *plan {
 	return p
 }
 
-// makePlan makes the plan that the runtime's clients make.
+// makePlan sets p.made to the plan that the runtime's clients would make.
 func (p *plan) makePlan(config *planning.Config) {
 	in := &planning.Input[int]{
 		Config: config, Client: &planning.Client{Zone: p.client.Zone}, Held: p.Held,
@@ -77,7 +77,7 @@ func (p *plan) makePlan(config *planning.Config) {
 	p.base = p.setOf("", p.made.Base)
 }
 
-// setOf returns the endpoints of a lane that clients can call and that are not drained. l may be nil: the lane is empty.
+// setOf returns the endpoints of a lane that clients can call and that are not drained. A nil l is an empty lane.
 func (p *plan) setOf(name string, l *planning.Lane) *set {
 	s := &set{lane: name, strict: name != "" && p.policy.etcd.Strict(name)}
 	var groups []planning.Group
@@ -180,8 +180,8 @@ func (p *plan) tiers(s, fallback *set, g int) (tiers [][]int) {
 	return tiers
 }
 
-// chosen returns the endpoints of a tier that the client uses. If there are more than the size of the subset, it chooses that many
-// by rendezvous hashing with the client's id, and held endpoints, which may be dead, last.
+// chosen returns the endpoints of a tier that the client uses. If the tier exceeds the size of the subset, chosen picks a subset by
+// rendezvous hashing with the client's id. It picks held endpoints last, because they may be dead.
 func (p *plan) chosen(members []int) []int {
 	if p.policy.subset == 0 || len(members) <= p.policy.subset {
 		return members

@@ -10,10 +10,10 @@ import (
 
 // Policy is a parsed service config.
 type Policy struct {
-	etcd    *planning.Config                // without the subset
+	etcd    *planning.Config                // its Subset is 0: see subset
 	subset  int                             // the number of endpoints of a cluster that each client uses, 0 for all
 	outlier *serviceconfig.OutlierDetection // nil for none
-	child   serviceconfig.Policy            // picks an endpoint of a cluster
+	child   serviceconfig.Policy            // the policy that picks an endpoint of a cluster
 	config  *serviceconfig.Config
 	methods map[path]*serviceconfig.Method
 }

@@ -115,7 +115,7 @@ type share struct {
 	weight  uint32
 }
 
-// setTargets sets the targets of the service. All its methods have the same, except those for the leader.
+// setTargets sets the targets of the service. All methods have the same targets, except the leader's methods.
 func (p *plan) setTargets() {
 	p.closed = p.policy.etcd.Strict("")
 	lanes := p.lanes()
@@ -149,7 +149,7 @@ func (p *plan) setTargets() {
 	add(base)
 }
 
-// single adds a cluster, and returns it with all calls of a target.
+// single adds a cluster, and returns it as the only share of a target.
 func (p *plan) single(name string, tiers [][]int) []share {
 	p.addCluster(p.prefix+name, tiers)
 	return []share{{p.prefix + name, 1}}
@@ -179,7 +179,7 @@ func (p *plan) routesOf(at path) (routes []*routev3.Route) {
 	return routes
 }
 
-// route returns the route of a path to a target, with the options in the service config for the path.
+// route returns the route that sends the calls of a path to a target, with the service config's options for the path.
 func (p *plan) route(at path, t target) *routev3.Route {
 	match := at.match()
 	match.Headers = t.headers
@@ -225,7 +225,7 @@ func present(header string, want bool) *routev3.HeaderMatcher {
 
 func duration(d serviceconfig.Duration) *durationpb.Duration { return durationpb.New(time.Duration(d)) }
 
-// retried maps the status codes after which gRPC's xDS clients can retry to their names in xDS:
+// retried has the status codes after which gRPC's xDS clients can retry, and the name of each code in xDS:
 // https://github.com/grpc/proposal/blob/master/A44-xds-retry.md.
 var retried = map[string]string{
 	"CANCELLED": "cancelled", "DEADLINE_EXCEEDED": "deadline-exceeded", "INTERNAL": "internal",

@@ -9,8 +9,8 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 )
 
-// Substitute returns a cluster that replaces a removed one, and its endpoints. Both are those of the base under the removed name.
-// A client that reconnects asks for the clusters of its old routes, and would fail their calls without a substitute.
+// Substitute returns a copy of the base's cluster and of its endpoints, under the name of a removed cluster. A client that reconnects
+// asks for the clusters in its old routes; without the copy, its calls to the removed cluster would fail.
 func (s *Snapshot) Substitute(name string) (cluster, load *Resource) {
 	c, l := new(clusterv3.Cluster), new(endpointv3.ClusterLoadAssignment)
 	if s.Clusters[s.base].Body.UnmarshalTo(c) != nil || s.Loads[s.base].Body.UnmarshalTo(l) != nil {
@@ -25,10 +25,10 @@ func (s *Snapshot) Substitute(name string) (cluster, load *Resource) {
 	return cluster, load
 }
 
-// Detour returns temporary routes for a client that reconnects, whose current routes are unknown. asked are the clusters that it
-// asks for and has. In the temporary routes, calls to other clusters go to a cluster of the base. Calls in strict lanes and to the
-// leader must not go there, and fail until the client knows their clusters. Detour returns nil if the client knows all clusters of
-// the next routes, or no cluster of the base.
+// Detour returns temporary routes for a client that reconnects, whose current routes are unknown. The client knows the clusters in
+// asked. In the temporary routes, calls to clusters that it does not know go to a cluster of the base. But calls in strict lanes and
+// to the leader fail until the client knows their clusters. Detour returns nil if the client knows all clusters in next, or no
+// cluster of the base.
 func Detour(asked []string, next *Resource) (*Resource, error) {
 	unknown := func(cluster string) bool { return !slices.Contains(asked, cluster) }
 	base := slices.IndexFunc(asked, isBase)
@@ -62,9 +62,9 @@ func isBase(cluster string) bool {
 	return !strings.Contains(cluster, laneMark) && !strings.Contains(cluster, onlyMark)
 }
 
-// AddUpcoming returns routes with an additional route, which matches no call, to the clusters that are in next and not in
-// routes. It returns nil if there are none. grpc-go applies new routes before it configures its balancer, so it would fail calls
-// to an unknown cluster for a moment. With the additional route it receives the clusters first.
+// AddUpcoming returns a copy of routes with one more route, which matches no call. That route names the clusters that are in next
+// and not in routes; without such clusters, AddUpcoming returns nil. grpc-go applies new routes before it configures its balancer,
+// so calls to an unknown cluster would fail for a moment. Because of the added route, grpc-go receives the clusters first.
 func AddUpcoming(routes, next *Resource) (*Resource, error) {
 	var added []share
 	for _, name := range next.Clusters {

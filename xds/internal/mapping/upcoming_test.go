@@ -18,7 +18,7 @@ func TestDetour(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	targets := func(r *Resource) map[string][]string { // by lane
+	targets := func(r *Resource) map[string][]string { // the clusters of each lane's calls
 		config, all := new(routev3.RouteConfiguration), map[string][]string{}
 		if err := r.Body.UnmarshalTo(config); err != nil {
 			t.Fatal(err)

@@ -86,7 +86,7 @@ func (c *Cluster) Close() {
 			// An error does not matter: its leases and watches end with the cluster.
 			_ = admin.Close()
 		}
-		c.each((*Member).close)
+		c.onAll((*Member).close)
 		if c.lock != nil {
 			_ = c.lock.Close() // otherwise the lock ends with the process
 		}
@@ -182,19 +182,19 @@ func (c *Cluster) Leader(ctx context.Context) (*Member, error) {
 }
 
 // Cut cuts every member: see [Member.Cut].
-func (c *Cluster) Cut() { c.each((*Member).Cut) }
+func (c *Cluster) Cut() { c.onAll((*Member).Cut) }
 
 // Restore ends [Cluster.Cut].
-func (c *Cluster) Restore() { c.each((*Member).Restore) }
+func (c *Cluster) Restore() { c.onAll((*Member).Restore) }
 
 // Pause pauses every member: see [Member.Pause].
-func (c *Cluster) Pause() { c.each((*Member).Pause) }
+func (c *Cluster) Pause() { c.onAll((*Member).Pause) }
 
 // Resume ends [Cluster.Pause].
-func (c *Cluster) Resume() { c.each((*Member).Resume) }
+func (c *Cluster) Resume() { c.onAll((*Member).Resume) }
 
 // Stop stops every member: see [Member.Stop].
-func (c *Cluster) Stop() { c.each((*Member).Stop) }
+func (c *Cluster) Stop() { c.onAll((*Member).Stop) }
 
 // Restart stops every member that runs, starts all on their data, and returns when they serve.
 func (c *Cluster) Restart() error {
@@ -211,7 +211,7 @@ func (c *Cluster) Wipe() error {
 	c.starting.Lock()
 	defer c.starting.Unlock()
 	c.Stop()
-	if err := c.try((*Member).wipe); err != nil {
+	if err := c.tryAll((*Member).wipe); err != nil {
 		return err
 	}
 	if err := c.run(); err != nil {
@@ -283,10 +283,10 @@ func (c *Cluster) run() error {
 	if c.closed.Load() {
 		return errClosed
 	}
-	if err := c.try((*Member).start); err != nil {
+	if err := c.tryAll((*Member).start); err != nil {
 		return err
 	}
-	return c.try((*Member).waitReady)
+	return c.tryAll((*Member).waitReady)
 }
 
 // connectAdmin enables authentication for [WithAuth], then creates the admin client.
@@ -329,8 +329,8 @@ func (c *Cluster) adminConfig() clientv3.Config {
 	return cfg
 }
 
-// each calls do for all members at once.
-func (c *Cluster) each(do func(*Member)) {
+// onAll runs do for all members at once.
+func (c *Cluster) onAll(do func(*Member)) {
 	var wg sync.WaitGroup
 	for _, m := range c.members {
 		wg.Go(func() { do(m) })
@@ -338,10 +338,10 @@ func (c *Cluster) each(do func(*Member)) {
 	wg.Wait()
 }
 
-// try calls do for all members at once and joins the errors.
-func (c *Cluster) try(do func(*Member) error) error {
+// tryAll runs do for all members at once, and joins the errors.
+func (c *Cluster) tryAll(do func(*Member) error) error {
 	errs := make([]error, len(c.members))
-	c.each(func(m *Member) { errs[m.index] = do(m) })
+	c.onAll(func(m *Member) { errs[m.index] = do(m) })
 	return errors.Join(errs...)
 }
 

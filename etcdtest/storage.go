@@ -29,7 +29,7 @@ func (c *Cluster) Backup() (*Backup, error) {
 	}
 	b := &Backup{cluster: c, dir: dir}
 	c.Stop()
-	if err := c.try(func(m *Member) error { return copyData(b.of(m), m.dir) }); err != nil {
+	if err := c.tryAll(func(m *Member) error { return copyData(b.of(m), m.dir) }); err != nil {
 		return nil, fmt.Errorf("etcdtest: back up: %w", err)
 	}
 	return b, c.run()
@@ -45,7 +45,7 @@ func (c *Cluster) RestoreBackup(b *Backup) error {
 	c.starting.Lock()
 	defer c.starting.Unlock()
 	c.Stop()
-	err := c.try(func(m *Member) error {
+	err := c.tryAll(func(m *Member) error {
 		if err := m.wipe(); err != nil {
 			return err
 		}

@@ -43,8 +43,8 @@ type Cluster struct {
 	calls    *Calls
 	members  []*Member
 
-	// starting is held from the stop of members to their restart. Otherwise another call could start a server while
-	// its data is copied or removed, and etcd would end the process.
+	// starting is held from the stop of members to their restart. Otherwise a concurrent call could start a member while
+	// the member's data is copied or removed, and etcd would end the process.
 	starting sync.Mutex
 
 	mu    sync.Mutex
@@ -55,7 +55,7 @@ type Cluster struct {
 	lock    *fileutil.LockedFile // of dir
 }
 
-// Start runs a cluster until the test ends. If that fails, it ends the test by t.Fatal. It waits for at most a minute.
+// Start runs a cluster until the test ends. If the start fails or takes a minute, Start ends the test by t.Fatal.
 func Start(t testing.TB, opts ...Option) *Cluster {
 	t.Helper()
 	c, err := New(t.TempDir(), opts...)
@@ -83,7 +83,7 @@ func (c *Cluster) Close() {
 	c.closing.Do(func() {
 		c.closed.Store(true)
 		if admin := c.Admin(); admin != nil {
-			// An error does not matter: its leases and watches end with the cluster.
+			// An error does not matter: the client's leases and watches end with the cluster.
 			_ = admin.Close()
 		}
 		c.onAll((*Member).close)
@@ -129,8 +129,8 @@ func (c *Cluster) CAFile() string {
 	return c.certs.caFile
 }
 
-// Client returns a client for [Cluster.Config] after the changes, which is closed when the test ends. If that fails, it ends the
-// test by t.Fatal.
+// Client returns a client with the configuration of [Cluster.Config] after the changes. The client is closed when the test ends.
+// If no client can be made, Client ends the test by t.Fatal.
 func (c *Cluster) Client(t testing.TB, changes ...func(*clientv3.Config)) *clientv3.Client {
 	t.Helper()
 	cfg := c.Config()
@@ -142,14 +142,14 @@ func (c *Cluster) Client(t testing.TB, changes ...func(*clientv3.Config)) *clien
 		t.Fatalf("etcdtest: connect to etcd at %v: %v", cfg.Endpoints, err)
 	}
 	t.Cleanup(func() {
-		// The test may have closed it, or stopped the members.
+		// An error does not matter: the test may have closed the client, or stopped the members.
 		_ = client.Close()
 	})
 	return client
 }
 
-// Admin returns a client of root, whose requests bypass the proxies and are not in [Cluster.Calls]. The cluster closes it. With
-// [WithAuth], [Cluster.Wipe] and [Cluster.RestoreBackup] replace it.
+// Admin returns a client of root, whose requests bypass the proxies and are not in [Cluster.Calls]. The cluster closes the client.
+// With [WithAuth], [Cluster.Wipe] and [Cluster.RestoreBackup] make a new one.
 func (c *Cluster) Admin() *clientv3.Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -205,8 +205,8 @@ func (c *Cluster) Restart() error {
 }
 
 // Wipe restarts every member without data, at the same address. There are no keys and leases, and the revision starts at 1
-// again. With [WithAuth], Wipe creates the users again, and clients made before become unusable: etcd lets a request hang if its
-// token is from a higher raft index.
+// again. With [WithAuth], Wipe creates the users again, and earlier clients become unusable: etcd lets a request hang if the
+// client's token is from a higher raft index.
 func (c *Cluster) Wipe() error {
 	c.starting.Lock()
 	defer c.starting.Unlock()
@@ -315,7 +315,7 @@ func (c *Cluster) setAdmin(admin *clientv3.Client) {
 	c.admin = admin
 	c.mu.Unlock()
 	if old != nil {
-		// An error does not matter: its leases and watches end with the cluster.
+		// An error does not matter: the old client's leases and watches have ended.
 		_ = old.Close()
 	}
 }
@@ -345,7 +345,7 @@ func (c *Cluster) tryAll(do func(*Member) error) error {
 	return errors.Join(errs...)
 }
 
-// agreedLeader returns the leader, nil while the running members disagree or know none.
+// agreedLeader returns the leader, nil while the running members disagree or know no leader.
 func (c *Cluster) agreedLeader() (leader *Member) {
 	var id types.ID
 	for _, m := range c.members {

@@ -129,7 +129,7 @@ func TestCluster_WipeResetsRevision(t *testing.T) {
 		must(t, cluster.Wipe())
 		value, after := get(t, client, "k")
 		if value != "" || after >= before {
-			t.Errorf("%d members: value %q, revision %d after the wipe; want none, and less than %d", members, value, after, before)
+			t.Errorf("%d members: value %q, revision %d after the wipe; want no value, and a revision below %d", members, value, after, before)
 		}
 	}
 }
@@ -142,7 +142,7 @@ func TestCompact(t *testing.T) {
 	revision, err := cluster.Compact(within(t, soon))
 	must(t, err)
 	if _, err := client.Get(t.Context(), "k", clientv3.WithRev(revision-1)); !errors.Is(err, rpctypes.ErrCompacted) {
-		t.Errorf("reading before the compacted revision: %v, want %v", err, rpctypes.ErrCompacted)
+		t.Errorf("a get before the compacted revision: error %v, want %v", err, rpctypes.ErrCompacted)
 	}
 }
 
@@ -177,7 +177,7 @@ func TestPauseAndResume(t *testing.T) {
 	}
 	select {
 	case err := <-answer:
-		t.Errorf("a get returns %v during a pause, want that it waits", err)
+		t.Errorf("a get during a pause returns error %v, want it to wait", err)
 	default:
 	}
 
@@ -264,7 +264,7 @@ func TestCluster_Closed(t *testing.T) {
 	backup, err := cluster.Backup()
 	must(t, err)
 	cluster.Close()
-	cluster.Close() // to no effect
+	cluster.Close() // a second Close has no effect
 	if _, err := cluster.Admin().Get(within(t, soon), "a"); err == nil {
 		t.Error("a get of the admin client of a closed cluster succeeds, want an error")
 	}
@@ -278,7 +278,7 @@ func TestCluster_Closed(t *testing.T) {
 	}
 }
 
-// New creates its directory, and refuses one that another cluster uses.
+// New creates its directory, and refuses a directory that another cluster uses.
 func TestNew_DirectoryInUse(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "made")

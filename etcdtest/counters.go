@@ -34,8 +34,8 @@ type Call struct {
 	Op       Op
 	Member   int    // the index of the member, from 0
 	Key, End string // the range of Range, DeleteRange and Watch; Put has only Key
-	Lease    int64  // of Put and the lease requests, as the client sent it
-	Revision int64  // of Range, or the start of a Watch; 0 means the current one
+	Lease    int64  // the lease id in Put and in the lease requests
+	Revision int64  // of Range, or the start of a Watch; 0 means the current revision
 
 	Serializable bool // of Range: the answer may be stale
 }
@@ -113,7 +113,7 @@ func (c *Calls) add(member int, request any) {
 	c.changed = make(chan struct{})
 }
 
-// callsOf returns the calls in a request. A transaction is a call, and each request in it is another.
+// callsOf returns the calls in a request. A transaction is a call, and each request in the transaction is a further call.
 func callsOf(request any) []Call {
 	switch r := request.(type) {
 	case *pb.RangeRequest:

@@ -48,7 +48,7 @@ func newMember(c *Cluster, index int) (*Member, error) {
 // Endpoint returns the URL of the member for clients, which Cut and Pause affect.
 func (m *Member) Endpoint() string { return m.cluster.clientURL(m.clients).String() }
 
-// Cut resets the clients' connections, now and as they arrive, until Restore.
+// Cut resets the clients' open connections, and each new connection until Restore.
 func (m *Member) Cut() { m.clients.setCut(true) }
 
 // Restore ends Cut.
@@ -97,7 +97,7 @@ func (m *Member) stopAndStart() error {
 	return m.start()
 }
 
-// start starts the member unless it runs, because a concurrent call has started it.
+// start starts the member. It does nothing if a concurrent call has started the member.
 func (m *Member) start() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

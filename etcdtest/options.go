@@ -53,8 +53,8 @@ func WithLogger(logger *zap.Logger) Option {
 // [Cluster.CAFile], signs the members' certificates. [Cluster.Config] trusts it.
 func WithTLS() Option { return func(s *settings) { s.tls = true } }
 
-// WithAuth enables etcd's authentication, with the user root and the given users. [Cluster.Config] logs in as root, and [As]
-// changes it to another user.
+// WithAuth enables etcd's authentication, with the user root and the given users. [Cluster.Config] logs in as root, or as
+// another user after a change by [As].
 func WithAuth(rootPassword string, users ...User) Option {
 	return func(s *settings) { s.auth = &auth{rootPassword: rootPassword, users: users} }
 }

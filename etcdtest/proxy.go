@@ -56,7 +56,7 @@ func (p *proxy) setUpstream(addr string) {
 	p.reset()
 }
 
-// setCut resets all connections, now and as they arrive, until it is set to false.
+// setCut(true) resets all open connections, and each new connection until setCut(false).
 func (p *proxy) setCut(cut bool) {
 	p.mu.Lock()
 	p.cut = cut
@@ -66,7 +66,7 @@ func (p *proxy) setCut(cut bool) {
 	}
 }
 
-// setPaused withholds every byte, and every close, until it is set to false.
+// setPaused(true) withholds every byte, and every end of a stream, until setPaused(false).
 func (p *proxy) setPaused(paused bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -142,7 +142,7 @@ func (p *proxy) serve(l *link, client net.Conn) {
 	copies.Wait()
 }
 
-// copy copies bytes, unless the proxy is paused, and then the end of the stream.
+// copy forwards bytes from src to dst, but none while the proxy is paused. At last it forwards the end of the stream.
 func (p *proxy) copy(l *link, dst, src net.Conn) {
 	buf := make([]byte, 32<<10)
 	for {
@@ -157,7 +157,7 @@ func (p *proxy) copy(l *link, dst, src net.Conn) {
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			// Only this direction has ended: the other may still send.
+			// Only src has ended its stream: dst may still send.
 			if tcp, ok := dst.(*net.TCPConn); ok {
 				_ = tcp.CloseWrite() // if dst is closed, the copy in the other direction fails
 			}

@@ -22,7 +22,7 @@ func echo(t *testing.T) (addr string) {
 			if err != nil {
 				return
 			}
-			_, _ = io.Copy(conn, conn) // the test breaks connections
+			_, _ = io.Copy(conn, conn) // an error means that the test broke the connection
 			conn.Close()
 		}
 	}()
@@ -88,7 +88,7 @@ func TestProxy_CutResetsConnections(t *testing.T) {
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("a connection from before the cut: %v, want a reset", err)
 	}
-	during, err := net.Dial("tcp", p.addr()) // may be reset before Dial returns
+	during, err := net.Dial("tcp", p.addr()) // the reset may arrive before Dial returns
 	if err == nil {
 		defer during.Close()
 		_, err = during.Read(make([]byte, 1))

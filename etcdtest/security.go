@@ -20,8 +20,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// User is an etcd user, for [WithAuth]. Its permissions are in a role of the same name, in which a test can grant and revoke others
-// by [Cluster.Admin].
+// User is an etcd user, for [WithAuth]. Its permissions are in a role of the same name. A test can change that role by
+// [Cluster.Admin].
 type User struct {
 	Name, Password string
 	Permissions    []Permission
@@ -39,7 +39,7 @@ func ReadOnly(prefix string) Permission { return Permission{Prefix: prefix, Read
 // ReadWrite is the permission to do anything with the keys that begin with prefix.
 func ReadWrite(prefix string) Permission { return Permission{Prefix: prefix, Read: true, Write: true} }
 
-// As returns a function that changes [Cluster.Config] to a user, for [Cluster.Client].
+// As returns a function, for [Cluster.Client], that makes the client log in as a user.
 func As(name, password string) func(*clientv3.Config) {
 	return func(cfg *clientv3.Config) { cfg.Username, cfg.Password = name, password }
 }
@@ -51,7 +51,7 @@ type auth struct {
 	users        []User
 }
 
-// enable creates the users and enables authentication, with a client without a user.
+// enable creates the users and enables authentication, by a client that does not log in.
 func (a *auth) enable(cfg clientv3.Config) error {
 	cfg.Username, cfg.Password = "", ""
 	client, err := clientv3.New(cfg)

@@ -19,7 +19,7 @@ type Backup struct {
 	dir     string
 }
 
-// Backup copies the data of every member, for [Cluster.RestoreBackup]. It stops the members for that, and starts all of them again.
+// Backup copies the data of every member, for [Cluster.RestoreBackup]. It stops the members, and then starts all of them.
 func (c *Cluster) Backup() (*Backup, error) {
 	c.starting.Lock()
 	defer c.starting.Unlock()
@@ -36,8 +36,8 @@ func (c *Cluster) Backup() (*Backup, error) {
 }
 
 // RestoreBackup restarts every member on the data of a backup of this cluster. Addresses and members stay the same. The revision
-// is that of the backup, below revisions that clients have seen. Leases have their full TTL again. A backup can be restored many
-// times. With [WithAuth], clients made before become unusable: see [Cluster.Wipe].
+// is the backup's, although clients may have seen higher revisions. Leases have their full TTL again. A backup can be restored many
+// times. With [WithAuth], earlier clients become unusable: see [Cluster.Wipe].
 func (c *Cluster) RestoreBackup(b *Backup) error {
 	if b.cluster != c {
 		return fmt.Errorf("etcdtest: the backup in %s is of another cluster: want one of this cluster", b.dir)
@@ -63,7 +63,7 @@ func (c *Cluster) RestoreBackup(b *Backup) error {
 	return c.replaceAdmin()
 }
 
-// of returns the directory of a member's copy.
+// of returns the directory with the copy of a member's data.
 func (b *Backup) of(m *Member) string { return filepath.Join(b.dir, m.name()) }
 
 // copyData copies the data directory of a stopped member, except etcd's preallocated files.
@@ -103,7 +103,7 @@ func copyFile(dst, src string) (err error) {
 }
 
 // SetNoSpace raises the NOSPACE alarm for the leader, or disarms it for every member. etcd raises the alarm when a database has
-// reached its quota. While it is raised, etcd rejects puts and new leases, and accepts reads, deletions and renewals.
+// reached its quota. During the alarm etcd rejects puts and new leases, and accepts reads, deletions and renewals.
 func (c *Cluster) SetNoSpace(ctx context.Context, raised bool) error {
 	leader, err := c.Leader(ctx)
 	if err != nil {

@@ -23,7 +23,7 @@ func TestRestoreBackup(t *testing.T) {
 			_, then := get(t, client, "k")
 			backup, err := cluster.Backup()
 			must(t, err)
-			for range 2 { // it can be restored again
+			for range 2 { // a backup can be restored again
 				put(t, client, "k", "later")
 				put(t, client, "new", "later")
 				must(t, second(client.Delete(within(t, soon), "leased")))

@@ -74,7 +74,7 @@ func (a *app) open(cmd *cobra.Command, warnings io.Writer) (*store.Store, error)
 	return a.settings.open(cmd.Context())
 }
 
-// begin reads the environment. Later errors are not about how the command line is written.
+// begin reads the environment. After begin, only a [usage.Error] counts as an error of the command line.
 func (a *app) begin(cmd *cobra.Command) error {
 	if err := fromEnvironment(cmd.Flags(), a.getenv); err != nil {
 		return err

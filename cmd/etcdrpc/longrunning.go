@@ -46,7 +46,7 @@ func (a *app) withRegistry(cmd *cobra.Command, do func(*runtime.Registry, io.Wri
 	return do(registry, notes, logger)
 }
 
-// startNotes returns the writer for messages of a long-running command. The command goes on if their reader stalls or exits.
+// startNotes returns the writer for messages of a long-running command. The command goes on if the reader of stderr stalls or exits.
 func startNotes(stderr io.Writer) (notes io.Writer, end func()) {
 	notes, written := output.Unread(stderr)
 	stop := ignoreSIGPIPE()

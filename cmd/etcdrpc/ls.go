@@ -179,8 +179,8 @@ func table(entries []*inventory.Instance) (head []string, cells [][]string) {
 
 // filter is a condition on an entry.
 type filter struct {
-	name    string // of a column or a piece of metadata
-	negated bool   // values that match do not pass
+	name    string // the name of a column or of a piece of metadata
+	negated bool   // only values that do not match pass
 	pattern *regexp.Regexp
 }
 

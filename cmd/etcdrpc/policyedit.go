@@ -65,7 +65,7 @@ func (w *policyWrite) run(ctx context.Context, cmd *cobra.Command, s *store.Stor
 	return nil
 }
 
-// wayBack returns the revision of a write, and the command that undoes it.
+// wayBack returns the revision of a write, and the command that undoes the write.
 func wayBack(e *policyedit.Edit, key string) string {
 	if e.Service.Config == nil {
 		return fmt.Sprintf("Revision %d. To go back: etcdrpc policy rm %s", e.Written, key)
@@ -112,14 +112,14 @@ refuse or misread, or that would make calls fail, as drain does. It shows the
 difference from the current live policy, and writes nothing if that is changed
 concurrently. With --revision it replaces only the revision that you started from.
 
-The first live policy that sets how to balance replaces all of load_balancing in the
+The first live policy that sets load balancing replaces all of load_balancing in the
 proto file: routes, zones, the subset, slow start and the rest. set warns of this.`,
 		Example: `  etcdrpc policy set acme/user '{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":3}}]}'
   etcdrpc policy set acme/user canary.json --dry-run`,
 		Args: keyArgs(1),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 1 {
-				return nil, cobra.ShellCompDirectiveDefault // a file
+				return nil, cobra.ShellCompDirectiveDefault // the argument may be a file
 			}
 			return a.completeKeys(cmd, args, typed)
 		},
@@ -244,9 +244,9 @@ if another instance can lead.
 It adds them to the list "drain" of the live policy, and keeps the rest of the policy.
 It shows where calls will go, and refuses to leave a group of a split, a strict lane,
 or clients that do not read the layout LEASE_SUFFIX without an instance, unless --force
-is given. If no live policy sets how to balance, drain creates one from its flags. It
-replaces all of load_balancing in the proto file. If that has more than the flags can
-set, such as routes, use policy set first. Timeouts and retries are not changed.`,
+is given. If no live policy sets load balancing, drain creates one from its flags. That
+policy replaces all of load_balancing in the proto file. If the file sets more than the
+flags can set, such as routes, use policy set first. Timeouts and retries are not changed.`,
 		Example: `  etcdrpc drain acme/user 10.0.0.7:9000
   etcdrpc drain acme/user --zone eu-1a
   etcdrpc drain acme/user 10.0.0.7:9000 --child-policy ring_hash`,

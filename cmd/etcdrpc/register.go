@@ -99,7 +99,7 @@ func (o *registerOptions) run(a *app, cmd *cobra.Command, key string) error {
 	if err := a.begin(cmd); err != nil {
 		return err
 	}
-	a.settings.noPrompt = true // a service manager could not answer
+	a.settings.noPrompt = true // a service manager cannot answer a prompt
 	ctx, strict := cmd.Context(), cmd.Flags().Changed("health")
 	if err := o.check(strict); err != nil {
 		return usage.Mistake(err)
@@ -186,9 +186,9 @@ func (o *registerOptions) server(registry *runtime.Registry, key string, details
 	health := grpchealth.NewServer()
 	health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	server := registry.NewServer(grpc.NewServer(), runtime.WithAdvertiseAddress(o.address), runtime.WithDrainDelay(o.drainDelay))
-	// The wrapper hides the method by which the runtime would set the status RegistrationHealth. The key may be the same name.
+	// The wrapper hides the method by which the runtime would set the status named RegistrationHealth: key may be the same name.
 	healthpb.RegisterHealthServer(server, struct{ healthpb.HealthServer }{health})
-	// No client uses this authority, because callers have generated code with their own.
+	// No client uses this authority: callers have generated code with the service's authority.
 	server.Publish(&runtime.ServiceDesc{Name: key, Key: key, Authority: "localhost"}, details...)
 	return server, health
 }

@@ -37,7 +37,7 @@ type watch struct {
 	out, notes io.Writer
 	format     output.Format
 	seen       bool     // a snapshot was received
-	previous   []change // entries of that snapshot
+	previous   []change // the entries of the last snapshot
 }
 
 // change is a line of watch.
@@ -49,8 +49,8 @@ type change struct {
 	Malformed *malformedJSON  `json:"malformed,omitempty"`
 
 	etcdKey string
-	text    string // of the line
-	methods string // names of the methods, while text has only their number
+	text    string // the text of the line
+	methods string // names of the methods; text has only the number of methods
 }
 
 // run follows the service until ctx ends, the first read fails or the output fails. It reports later errors of etcd and goes on.

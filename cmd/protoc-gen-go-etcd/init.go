@@ -127,7 +127,7 @@ func released() (string, error) {
 // minBuf is the first version of buf that reads version v2 of buf.yaml and buf.gen.yaml, which init writes.
 var minBuf = [2]int{1, 32}
 
-// bufOnPath returns the version of the buf on the PATH, "" if there is none, it is too old, or it prints no version.
+// bufOnPath returns the version of the buf on the PATH, "" if the PATH has no buf, or one that is too old or prints no version.
 func bufOnPath() string {
 	version := output("buf", "--version")
 	var got [2]int
@@ -141,7 +141,7 @@ func bufOnPath() string {
 func output(name string, args ...string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the names are ours
+	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // name is always a constant of this file
 	cmd.WaitDelay = time.Second                    // the children of a script may keep the output open
 	out, err := cmd.Output()
 	if err != nil {

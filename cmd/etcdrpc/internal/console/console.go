@@ -34,7 +34,7 @@ const (
 	maxBody = 64 << 10 // bytes of a form
 )
 
-// policy restricts pages to content from their own console.
+// policy is the Content-Security-Policy of the pages: a page may load content only from its own console.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
@@ -53,7 +53,7 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	},
 }).ParseFS(files, "pages.html"))
 
-// shown returns at most limit lines in the form in which a page shows them.
+// shown returns the first lines, each cut to maxLong, and the number of lines after the first limit lines.
 func shown(limit int, lines []string) (all []string) {
 	for _, line := range lines[:min(len(lines), limit)] {
 		all = append(all, printable.Short(line, maxLong))
@@ -88,7 +88,7 @@ func New(s *store.Store, etcd string, readOnly bool, l *log.Logger) *Console {
 	c.now.Store(&known{Snapshot: new(store.Snapshot), trouble: "etcd has not been read yet", lines: func() []line { return nil }})
 	assets, err := fs.Sub(files, "assets")
 	if err != nil {
-		panic(err) // not reached: it is embedded
+		panic(err) // not reached: the directory is embedded
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /assets/", http.StripPrefix("/assets/", http.FileServerFS(assets)))
@@ -112,7 +112,7 @@ func (c *Console) Run(ctx context.Context) {
 	c.store.Follow(ctx, c.read, func(*store.Snapshot, error) {})
 }
 
-// read reads etcd and updates the pages. Reads are serialized, so that a later one shows newer data.
+// read reads etcd and updates the pages. Reads are serialized, so that a later read shows newer data.
 func (c *Console) read(ctx context.Context) (*store.Snapshot, error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
@@ -145,7 +145,7 @@ func cut[T any](f *frame, rows []T) []T {
 	return rows[:len(rows)-f.More]
 }
 
-// finds reports whether a lower-case text contains each word of the search.
+// finds reports whether text, in lower case, contains each word of the search.
 func (f *frame) finds(text string) bool {
 	return !slices.ContainsFunc(strings.Fields(strings.ToLower(f.Query)), func(word string) bool { return !strings.Contains(text, word) })
 }

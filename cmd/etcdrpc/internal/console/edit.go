@@ -54,7 +54,7 @@ func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPost && err == nil {
 		err = apply(r.Context(), c.store, e, r.Form.Get("guard"))
 		if err == nil {
-			_, _ = c.read(r.Context()) // the next page shows the write, or why it may be out of date
+			_, _ = c.read(r.Context()) // so the next page shows the write, or why the page may be old
 			http.Redirect(w, r, "/service?"+url.Values{"key": {request.Key}, "written": {fmt.Sprint(e.Written)}}.Encode(), http.StatusSeeOther)
 			return
 		}
@@ -77,7 +77,7 @@ func apply(ctx context.Context, s *store.Store, e *policyedit.Edit, seen string)
 	return e.Apply(ctx, s)
 }
 
-// guard identifies the old and the new config of an edit. A restored etcd may reuse a revision.
+// guard identifies the old and the new config of an edit. The revision alone does not: a restored etcd may reuse a revision.
 func guard(e *policyedit.Edit) string {
 	return fmt.Sprintf("%d-%s", e.Service.ConfigRevision(), digest(e.OldText(), e.New))
 }
@@ -152,7 +152,7 @@ func title(request policyedit.Request) string {
 	return "Split the calls of " + request.Key
 }
 
-// add adds the effects of an edit, if known, and why it is rejected. It returns the status of the page.
+// add adds to the page the effects of an edit, if known, and why the edit is rejected. It returns the status of the page.
 func (p *editPage) add(request policyedit.Request, e *policyedit.Edit, err error) (status int) {
 	p.Key, p.Kind, p.Names = request.Key, string(request.Kind), request.Names
 	for _, g := range request.Groups {
@@ -162,7 +162,7 @@ func (p *editPage) add(request policyedit.Request, e *policyedit.Edit, err error
 	switch {
 	case err == nil:
 	case errors.Is(err, store.ErrChanged):
-		status, p.Problem = http.StatusConflict, "Something else has changed since the page was made. Below is what this would do now; nothing was written."
+		status, p.Problem = http.StatusConflict, "Something has changed since the page was made, and nothing was written. Below is what the edit would do now."
 	case errors.Is(err, store.ErrDenied):
 		status, p.Problem = http.StatusForbidden, err.Error()
 	case errors.As(err, new(store.UnansweredError)):

@@ -131,7 +131,7 @@ func (c *Console) service(w http.ResponseWriter, r *http.Request) {
 		if other.Key == s.Key {
 			l = other
 		} else if other.Config == "refused" {
-			p.Note = "" // the note is for that page
+			p.Note = "" // the note is for the page of other
 		}
 	}
 	p.Findings = l.findings[:min(len(l.findings), maxRows)]

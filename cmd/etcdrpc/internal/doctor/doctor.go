@@ -94,7 +94,7 @@ func (d *Options) Examine(ctx context.Context, dial transport.DialFunc, s *store
 }
 
 // Glance finds the faults that are visible without reading leases and without contacting instances. full adds the namespace to
-// a key, and endpoints are those of etcd.
+// a key, and endpoints are etcd's addresses.
 func Glance(n *store.Snapshot, full func(key string) string, endpoints []string) *Report {
 	return new(Options).newExamination(n, full, endpoints).diagnose()
 }
@@ -135,7 +135,7 @@ type examination struct {
 	findings            []Finding
 }
 
-// read reads the service at key or, if there is none, the services whose keys begin with it.
+// read reads the service at key or, if there is none, the services whose keys begin with key.
 func (p *examination) read(ctx context.Context, s *store.Store, key string) (err error) {
 	n := &store.Snapshot{}
 	if endpoint.CheckKey(key) == nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// connectAll connects to each address, and returns the errors of those that failed, by address.
+// connectAll connects to each address, and returns the error of each address that failed.
 func (d *Options) connectAll(ctx context.Context, dial transport.DialFunc, addresses []string) map[string]error {
 	errs := make([]error, len(addresses))
 	forEach(len(addresses), func(n int) {
@@ -58,7 +58,7 @@ type serviceAddr struct{ key, addr string }
 
 // healthResult is the result of an instance's health check.
 type healthResult struct {
-	kind    Kind // of the fault; "" if there is none
+	kind    Kind // of the fault; "" if the check finds no fault
 	problem string
 	unknown []string // published services that the health service does not know
 }

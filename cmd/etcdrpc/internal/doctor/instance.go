@@ -18,7 +18,7 @@ import (
 // longLease is the least TTL, in seconds, of leases that expire too late to remove a dead server.
 const longLease = 24 * 60 * 60
 
-// noLease finds entries that outlive their server. Its remedy keeps the entries of servers that accept connections.
+// noLease finds entries that outlive their server. The remedy does not delete entries of servers that accept connections.
 func (x *subject) noLease() {
 	for _, i := range x.Instances {
 		problem, granted := "the entry has no lease, so it stays when its server dies", x.leases[i.Entry.Lease].Granted
@@ -45,7 +45,7 @@ func (x *subject) keptLeaving() {
 	}
 }
 
-// expiringLease finds entries whose lease is not renewed. Unreachable servers are reported elsewhere.
+// expiringLease finds entries whose lease is not renewed, except those of unreachable servers: see unreachableAddress.
 func (x *subject) expiringLease() {
 	for _, i := range x.Instances {
 		lease := x.leases[i.Entry.Lease]
@@ -72,7 +72,7 @@ func (p *examination) leaseState(id int64) string {
 	return fmt.Sprintf(state, inventory.LeaseName(id), output.Seconds(max(l.Left, 0)), output.Seconds(l.Granted))
 }
 
-// unreachableAddress finds addresses that accept no connection. Entries of one address share a finding.
+// unreachableAddress finds addresses that accept no connection. Entries with the same address share a finding.
 func (x *subject) unreachableAddress() {
 	for _, i := range x.Instances {
 		key, lease := i.Entry.Key, x.leases[i.Entry.Lease]
@@ -147,7 +147,7 @@ func (x *subject) malformed() {
 	}
 }
 
-// ipOf returns the IP address in addr, the unspecified address for localhost, and an invalid one for other host names.
+// ipOf returns the IP address in addr, the unspecified address for localhost, and an invalid address for other host names.
 func ipOf(addr string) netip.Addr {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -71,7 +71,7 @@ func (l lease) recheckAfter() (at time.Duration, doubtful bool) {
 	return at, (l.RunsOut() || l.replaced || l.leaving) && at <= maxRecheckDelay
 }
 
-// rechecked returns the lease updated by a second read. It was renewed if more time is left than expected: etcd rounds down.
+// rechecked returns the lease updated by a second read. A lease was renewed if more time is left than expected: etcd rounds down.
 func (l lease) rechecked(now inventory.LeaseTime, after time.Duration) lease {
 	before := l.Left
 	l.LeaseTime = now
@@ -82,18 +82,18 @@ func (l lease) rechecked(now inventory.LeaseTime, after time.Duration) lease {
 	return l
 }
 
-// untilAlmostExpired returns when a lease has almost expired, unless it is renewed. Some clients renew only then.
+// untilAlmostExpired returns how long until a lease has almost expired, unless it is renewed. Some clients renew only then.
 func untilAlmostExpired(t inventory.LeaseTime) time.Duration {
 	return time.Duration(t.Left-max(t.Granted/10, 2)) * time.Second
 }
 
-// untilMissedRenewal returns when a lease has missed a renewal by more than a second.
+// untilMissedRenewal returns how long until a lease has missed a renewal by more than a second.
 func untilMissedRenewal(t inventory.LeaseTime) time.Duration {
 	const grace = 2 // seconds; etcd rounds down by up to one
 	return time.Duration(t.Left-(t.Granted*2/3-grace)) * time.Second
 }
 
-// suspectLeases returns the leases of leaving entries, and those of entries that have a newer entry of the same layout and
+// suspectLeases returns the leases of leaving entries, and the leases of replaced entries: a newer entry has the same layout and
 // address, as after a restart under another id.
 func (p *examination) suspectLeases() (leaving, replaced map[int64]bool) {
 	leaving, replaced = make(map[int64]bool), make(map[int64]bool)

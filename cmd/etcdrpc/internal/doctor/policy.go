@@ -10,7 +10,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// reportPolicy reports a fault of the live policy, at its key and at those of some entries.
+// reportPolicy reports a fault of the live policy, at the policy's key and at the keys of some entries.
 func (x *subject) reportPolicy(kind Kind, problem, fix string, entries ...string) {
 	x.report(kind, problem, fix, append([]string{x.Config.Key}, output.FirstOf(entries)...)...)
 }
@@ -115,7 +115,7 @@ func (x *subject) missingZones() {
 	}
 }
 
-// drainName returns the name of an instance in the list "drain".
+// drainName returns the name that the list "drain" uses for an instance.
 func (x *subject) drainName(i *inventory.Instance) string {
 	if inventory.ListOf(x.plan.Config.Drain)[i.Instance] {
 		return i.Instance
@@ -137,7 +137,7 @@ func (x *subject) drainedSince() {
 	}
 }
 
-// missingRoutes finds instances in lanes whose live policy sets balancing without routes.
+// missingRoutes finds instances in lanes if the live policy sets load balancing without routes.
 func (x *subject) missingRoutes() {
 	var inLanes []string
 	for _, i := range inventory.WithLane(x.clients.Instances) {

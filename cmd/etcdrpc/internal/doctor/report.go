@@ -13,7 +13,7 @@ import (
 // Finding is a fault that was found.
 type Finding struct {
 	Kind     Kind     `json:"kind"`
-	Severity Severity `json:"severity"` // of the kind
+	Severity Severity `json:"severity"` // the severity of Kind
 	Where    []string `json:"where"`    // full keys in etcd
 	Problem  string   `json:"problem"`
 	Fix      string   `json:"fix"`
@@ -26,10 +26,10 @@ type Report struct {
 	Findings  []Finding `json:"findings"`
 	Notes     []Finding `json:"notes,omitempty"` // findings of severity Note
 
-	notChecked string // sentence in the text output; "" if everything was checked
+	notChecked string // says in the text output what was not checked; may be ""
 }
 
-// report adds a finding at keys, to which it adds the namespace.
+// report adds a finding. The finding's keys are keys, after the namespace.
 func (p *examination) report(kind Kind, problem, fix string, keys ...string) {
 	f := Finding{Kind: kind, Where: []string{}, Problem: problem, Fix: fix}
 	for _, key := range keys {
@@ -45,7 +45,7 @@ func (p *examination) diagnose() *Report {
 	switch {
 	case p.deep:
 	case p.probed:
-		r.notChecked = " Their health was not checked: --deep does."
+		r.notChecked = " Their health was not checked: --deep checks it."
 	default:
 		r.notChecked = " Connections to them were not tried."
 	}
@@ -93,15 +93,15 @@ func (r *Report) print(out io.Writer) {
 	}
 	for _, kind := range slices.Sorted(maps.Keys(counts)) {
 		if more := counts[kind] - maxOfKind; more > 0 {
-			output.Sayf(out, "There are %d more of the kind %s: -o json lists all.\n\n", more, kind)
+			output.Sayf(out, "There are %d more faults of the kind %s: -o json lists all.\n\n", more, kind)
 		}
 	}
-	looked := output.Counted(r.Services, "service") + ", " + output.Counted(r.Instances, "instance")
+	looked := output.Counted(r.Services, "service") + " with " + output.Counted(r.Instances, "instance")
 	if len(r.Findings) == 0 {
-		output.Sayf(out, "Nothing is wrong with %s.%s\n", looked, r.notChecked)
+		output.Sayf(out, "Found no faults in %s.%s\n", looked, r.notChecked)
 		return
 	}
-	output.Sayf(out, "%s wrong with %s.\n", output.CountedIs(len(r.Findings), "thing", "is", "are"), looked)
+	output.Sayf(out, "Found %s in %s.\n", output.Counted(len(r.Findings), "fault"), looked)
 }
 
 // Show prints the finding as text.
@@ -154,7 +154,7 @@ const (
 )
 
 // check is a kind of fault and the functions that find it in a service. Each function is pure, and reports only faults of this
-// kind, with a remedy. TestDoctor_Faults plants each.
+// kind, with a remedy. TestDoctor_Faults plants each kind.
 type check struct {
 	kind        Kind
 	severity    Severity

@@ -19,8 +19,8 @@ func TestReport_Many(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := out.String()
-	if strings.Count(text, "no-lease: problem") != maxOfKind || !strings.Contains(text, "There are 2 more of the kind no-lease: -o json lists all.") ||
-		strings.Contains(text, "kind token") || !strings.Contains(text, "13 things are wrong") {
+	if strings.Count(text, "no-lease: problem") != maxOfKind || !strings.Contains(text, "There are 2 more faults of the kind no-lease: -o json lists all.") ||
+		strings.Contains(text, "kind token") || !strings.Contains(text, "Found 13 faults in") {
 		t.Errorf("Show prints\n%s\nwant %d findings of kind no-lease, and the number of the others", text, maxOfKind)
 	}
 }

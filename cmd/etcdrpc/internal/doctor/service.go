@@ -16,11 +16,11 @@ import (
 type subject struct {
 	*examination
 	*inventory.Service
-	clients   *inventory.Service    // merged, as clients see it
+	clients   *inventory.Service    // the service merged, as clients see it
 	hasPolicy bool                  // there is a live policy at a valid key
 	live      *serviceconfig.Config // live policy; nil if clients refuse it or there are no instances
 	refusal   error                 // why clients refuse the live policy
-	plan      *inventory.Plan       // endpoints that a client calls under live
+	plan      *inventory.Plan       // the instances that a client calls under live
 }
 
 func (p *examination) subject(s *inventory.Service) *subject {
@@ -97,7 +97,7 @@ func locationOf(i *inventory.Instance) location { return location{i.Layout, i.Ad
 func (x *subject) duplicates() {
 	keys := make(map[location][]string)
 	for _, i := range x.Instances {
-		if lease := x.leases[i.Entry.Lease]; !lease.notRenewed && !lease.missedRenewal && !i.Leaving() { // otherwise a restarted server left the entry
+		if lease := x.leases[i.Entry.Lease]; !lease.notRenewed && !lease.missedRenewal && !i.Leaving() { // otherwise left by a restart
 			keys[locationOf(&i)] = append(keys[locationOf(&i)], i.Entry.Key)
 		}
 	}
@@ -109,11 +109,11 @@ func (x *subject) duplicates() {
 	}
 }
 
-// mixedLayouts finds services where readers of one layout miss servers that are only written in another.
+// mixedLayouts finds services with servers that are not written in every layout, so that readers of one layout miss some.
 func (x *subject) mixedLayouts() {
 	entries := make(map[string][]string) // keys by layout
 	addrs := make(map[string]bool)
-	written := make(map[[2]string]bool) // an address in a layout
+	written := make(map[[2]string]bool) // pairs of an address and a layout
 	for _, i := range x.Instances {
 		layout := i.Layout.String()
 		entries[layout] = append(entries[layout], i.Entry.Key)

@@ -49,7 +49,7 @@ func (s *Service) ByAddr() map[string]*Instance {
 }
 
 // WithUncalled returns all well-formed entries. called holds the entries that clients call, with their shares. The share of
-// each other entry gives the reason why the entry gets no calls.
+// an entry that clients do not call gives the reason.
 func (s *Service) WithUncalled(called *Service) []Instance {
 	all, calledAt := slices.Clone(called.Instances), called.ByAddr()
 	for _, i := range s.Instances {
@@ -62,7 +62,7 @@ func (s *Service) WithUncalled(called *Service) []Instance {
 	return all
 }
 
-// uncalledReason returns why clients do not call an entry, "" if they do. called is the instance called at its address, or nil.
+// uncalledReason returns why clients do not call an entry, "" if they do. called is the instance that they call at i.Addr, or nil.
 func (i *Instance) uncalledReason(called *Instance) string {
 	switch {
 	case called == nil:

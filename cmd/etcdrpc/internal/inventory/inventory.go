@@ -25,7 +25,7 @@ type Instance struct {
 	Err               error // why the entry is malformed; nil if it is well-formed
 
 	State   State
-	Drained bool       // by the live config, even if State is Leaving
+	Drained bool       // the live config drains the instance, even if State is Leaving
 	Leads   bool       // is the leader of the service
 	Lease   *LeaseTime // nil if there is no lease or it was not read
 	Share   *Share     // nil if not computed
@@ -103,7 +103,7 @@ func All(entries []Entry) []*Service {
 	return services
 }
 
-// Of returns the service at key from the entries of its range. They include the live config, if it was read.
+// Of returns the service at key. entries are those of its range, and its live config if that was read.
 func Of(key string, entries []Entry) *Service {
 	s := &Service{Key: key}
 	for _, e := range entries {
@@ -228,7 +228,7 @@ type LeaseJSON struct {
 	GrantedTTL int64  `json:"grantedTTL,omitempty"` // seconds; 0 if not read
 }
 
-// JSON returns the JSON output of an instance whose key lies in namespace.
+// JSON returns the JSON output of an instance. namespace is the prefix of its key in etcd.
 func (i *Instance) JSON(namespace string) JSON {
 	out := JSON{
 		Instance: i.Instance, Addr: i.Addr, Version: i.Version, Zone: i.Zone, Weight: i.Weight, Metadata: i.Metadata,

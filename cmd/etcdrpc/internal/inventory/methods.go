@@ -31,7 +31,7 @@ func DeclaredMethods(e *endpoint.Endpoint) iter.Seq[serviceconfig.MethodName] {
 	}
 }
 
-// IsInfrastructure reports whether a service is one of gRPC's own, such as the health check. Servers do not publish these.
+// IsInfrastructure reports whether a service is one of gRPC's own, such as the health check. Servers do not publish such services.
 func IsInfrastructure(service string) bool { return strings.HasPrefix(service, "grpc.") }
 
 // Unserved returns the names, of methods or of whole services, that no instance publishes. If an instance publishes no names, it may

@@ -11,7 +11,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 )
 
-// Word returns the key quoted for a command line, after --namespace if it lies in one.
+// Word returns the key quoted for a command line, after --namespace if the service has a namespace.
 func (s *Service) Word() string { return output.Word(s.Namespace, s.Key) }
 
 // List is a set of instance ids and addresses.

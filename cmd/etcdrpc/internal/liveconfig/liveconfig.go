@@ -19,7 +19,7 @@ import (
 // Config is a live config whose load balancing is edited. The rest of its text is kept.
 type Config struct {
 	*serviceconfig.Config
-	text, oldBalancing string // of the parsed text, before any edit
+	text, oldBalancing string // the parsed text and its load balancing, before any edit
 }
 
 // Parse parses a live config. "" is the empty config.
@@ -103,8 +103,8 @@ func (c *Config) String() string {
 	return text
 }
 
-// linkedPolicies are the policies that every client of this project links. Generated code imports others if a proto file names
-// them, which etcd does not record.
+// linkedPolicies are the policies that every client of this project links. Generated code also imports the policies that its proto
+// file names, but etcd does not record these.
 var linkedPolicies = []string{
 	serviceconfig.EtcdName, serviceconfig.LeastRequestName, serviceconfig.PeakEwmaName, serviceconfig.PickFirstName,
 	serviceconfig.RingHashName, serviceconfig.RoundRobinName, serviceconfig.WeightedName,
@@ -169,7 +169,7 @@ func Check(text string) error {
 }
 
 // Pretty returns indented JSON with sorted fields, so that equal configs have equal text. Text that is not JSON, or has a field
-// twice, is returned escaped on one line: clients refuse it, so it equals no other.
+// twice, is returned escaped on one line: clients refuse it.
 func Pretty(text []byte) string {
 	if out, ok := normalized(text, "  "); ok {
 		return out

@@ -54,7 +54,7 @@ func escapedArgs(args []any) []any {
 	return all
 }
 
-// Once returns a function that prints a text on its own line, unless the text is "" or that of the previous call.
+// Once returns a function that prints a text on its own line, unless the text is "" or equals the text of the previous call.
 func Once(w io.Writer) func(text string) {
 	previous := ""
 	return func(text string) {
@@ -66,7 +66,7 @@ func Once(w io.Writer) func(text string) {
 }
 
 // SayLines prints text of several lines, such as indented JSON, with each line escaped. The caller must bound the nesting of
-// JSON: indented, it would grow to hundreds of megabytes.
+// JSON: indented, deep JSON would grow to hundreds of megabytes.
 func SayLines(w io.Writer, text string) {
 	for _, line := range Lines(text) {
 		fmt.Fprintln(w, printable.Text(line))
@@ -183,7 +183,7 @@ func Seconds(n int64) string {
 	return (time.Duration(min(n, int64(math.MaxInt64/time.Second))) * time.Second).String()
 }
 
-// Counted returns a count with its noun: "1 entry", "2 entries".
+// Counted returns a number with a noun: "1 entry", "2 entries".
 func Counted(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
@@ -194,7 +194,7 @@ func Counted(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// CountedIs returns a count with its noun and verb: "1 entry has", "2 entries have".
+// CountedIs returns a number with a noun and a verb: "1 entry has", "2 entries have".
 func CountedIs(n int, noun, singular, plural string) string {
 	if n == 1 {
 		return Counted(n, noun) + " " + singular
@@ -221,7 +221,7 @@ func Diff(oldText, newText string) []string {
 	return out
 }
 
-// countEqual returns the number of leading indices for which equal holds, of lists of lengths a and b.
+// countEqual returns how many leading elements are equal in two lists of lengths a and b. equal compares the elements at i.
 func countEqual(a, b int, equal func(i int) bool) int {
 	n := 0
 	for n < min(a, b) && equal(n) {

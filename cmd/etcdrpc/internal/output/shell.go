@@ -17,7 +17,7 @@ const maxWord = 512
 const NoWord = "<KEY>"
 
 // Shell quotes a word for a shell, if necessary. A word with unprintable characters is quoted by $'...', which bash, zsh and
-// ksh support. A word that begins with a dash follows "--", so that it is not a flag.
+// ksh support. If a word begins with a dash, Shell returns "--" and the word, so that no command reads the word as a flag.
 func Shell(word string) string {
 	quoted := word
 	switch {
@@ -67,8 +67,8 @@ func needsQuotes(r rune) bool {
 	return r >= utf8.RuneSelf || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/._-:@%+=,", r)
 }
 
-// Offered returns the words that a shell can complete without quotes, because some completion scripts do not quote. It also drops
-// words with the prefix that cobra gives to messages.
+// Offered returns the words that a shell can complete without quotes, because some completion scripts do not quote. Offered also
+// drops words with the prefix of cobra's messages.
 func Offered(words []string) []string {
 	return slices.DeleteFunc(words, func(word string) bool { return Shell(word) != word || strings.HasPrefix(word, "_activeHelp_") })
 }

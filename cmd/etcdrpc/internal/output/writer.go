@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Checked writes to another writer, and keeps the first error. Concurrent use is safe if it is for the other writer.
+// Checked writes to a writer, and keeps the first error. Concurrent use is safe if that writer allows it.
 type Checked struct {
 	to     io.Writer
 	failed func() // called once, at the first error
@@ -52,8 +52,8 @@ func (u unread) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// Unread returns a writer that queues lines, and writes them to another writer in the background. end waits at most a second for the queue.
-func Unread(to io.Writer) (w io.Writer, end func()) {
+// Unread returns a writer that queues lines, and writes them to dst in the background. end waits at most a second for the queue.
+func Unread(dst io.Writer) (w io.Writer, end func()) {
 	lines, written := make(unread, 1000), make(chan struct{})
 	go func() {
 		defer close(written)
@@ -61,7 +61,7 @@ func Unread(to io.Writer) (w io.Writer, end func()) {
 			if line == nil {
 				return
 			}
-			_, _ = to.Write(line) // no error can be shown
+			_, _ = dst.Write(line) // there is no place to show an error
 		}
 	}()
 	return lines, func() {

@@ -18,7 +18,7 @@ import (
 // Reasons to refuse an edit. The caller adds the remedy: a flag of the command.
 var (
 	ErrRefused  = errors.New("clients refuse the live policy, and running ones keep the last valid one")
-	ErrConflict = errors.New("the live policy already sets how to balance, and is not overwritten")
+	ErrConflict = errors.New("the live policy already sets load balancing, and is not overwritten")
 )
 
 // NothingToDoError is the error of an edit that would remove something that does not exist.
@@ -60,7 +60,7 @@ func (e *Edit) buildConfig() error {
 	return err
 }
 
-// ensurePolicy returns the policy "etcd" of a config, and adds it if there is none. It returns ErrConflict if the existing one
+// ensurePolicy returns the policy "etcd" of a config, and adds it if there is none. It returns ErrConflict if an existing policy
 // differs from the options of the edit.
 func (e *Edit) ensurePolicy(c *liveconfig.Config) (*serviceconfig.Etcd, error) {
 	child, err := liveconfig.ChildPolicy(cmp.Or(e.Child, liveconfig.DefaultPolicy))
@@ -76,7 +76,7 @@ func (e *Edit) ensurePolicy(c *liveconfig.Config) (*serviceconfig.Etcd, error) {
 		policy.PreferZone = e.PreferZone
 	case e.Child != "" && !reflect.DeepEqual(policy.ChildPolicy, child):
 		return nil, fmt.Errorf("%w: it balances by %s", ErrConflict, policyNames(policy.ChildPolicy))
-	case e.Kind != Drain: // an edit of the split keeps the other fields
+	case e.Kind != Drain: // an edit of the split keeps preferZone and the routes
 	case e.PreferZone && !policy.PreferZone:
 		return nil, fmt.Errorf("%w: it has no preferZone", ErrConflict)
 	case e.NoRoutes && policy.Route != nil:
@@ -158,7 +158,7 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 		undrained[found.Addr], addrs[found.Addr] = true, true
 	}
 	for _, i := range e.Service.Instances {
-		if addrs[i.Addr] { // clients may know it by any of these ids
+		if addrs[i.Addr] { // clients may know the address by any of these ids
 			undrained[i.Instance] = true
 		}
 	}

@@ -30,7 +30,7 @@ const (
 	Undrain Kind = "undrain"
 )
 
-// Drains reports whether the edit changes only the list "drain". Do retries such an edit after a concurrent change.
+// Drains reports whether the edit changes only the list "drain". [Do] retries such an edit after a concurrent change.
 func (k Kind) Drains() bool { return k == Drain || k == Undrain }
 
 // Request is a requested edit.
@@ -45,7 +45,7 @@ type Request struct {
 	Names  []string              // of the instances to drain or undrain; if empty, Choice selects them
 	Choice Choice
 
-	// Options of a new policy, where no live config sets how to balance:
+	// Options of a new policy, where no live config sets load balancing:
 	Child      string // child policy, in the format of [liveconfig.ChildPolicy]; "" selects the default
 	PreferZone bool
 	NoRoutes   bool // allows a policy without routes although instances have lanes
@@ -106,7 +106,7 @@ func (e *Edit) plan() error {
 	return err
 }
 
-// parsed returns the config in text, or an empty one if clients refuse it.
+// parsed returns the config in text, or an empty config if clients refuse text.
 func parsed(text string) *liveconfig.Config {
 	if c, err := liveconfig.Parse(text); err == nil {
 		return c
@@ -152,7 +152,7 @@ func (e *Edit) CheckRevision() error {
 	return nil
 }
 
-// Apply writes the new config. It returns [store.ErrChanged] if the old one has changed.
+// Apply writes the new config. It returns [store.ErrChanged] if the old config has changed.
 func (e *Edit) Apply(ctx context.Context, s *store.Store) (err error) {
 	if err = e.CheckRevision(); err == nil && e.Changes() && !e.DryRun {
 		e.Written, err = s.Replace(ctx, store.ConfigOf(e.Key).From, e.Service.Config, e.New)

@@ -21,7 +21,7 @@ type Caller = serviceconfig.Caller
 type Explanation struct {
 	Key string `json:"key"`
 	Caller
-	Policy    string               `json:"policy"`           // child policy that picks an instance from a set
+	Policy    string               `json:"policy"`           // child policy that picks an instance of a group
 	Leader    string               `json:"leader,omitempty"` // instance that gets the calls for the leader; "" if unknown
 	Instances []inventory.Instance `json:"-"`                // with shares, sorted
 	Notes     []string             `json:"notes"`
@@ -41,7 +41,7 @@ func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
 	case len(config.LoadBalancing) == 0:
-		return nil, errors.New("the live policy does not set how to balance: clients use the generated config")
+		return nil, errors.New("the live policy does not set load balancing: clients use the generated config")
 	}
 	x := &Explanation{Key: s.Key, Caller: caller, Notes: []string{}}
 	x.unwrapPolicy(config.LoadBalancing[0])
@@ -85,7 +85,7 @@ func (x *Explanation) members(l *plan.Lane) (all []*inventory.Instance) {
 	return all
 }
 
-// lane returns the lane that the caller's calls go to, and notes why.
+// lane returns the lane that the caller's calls go to, and adds a note on the choice.
 func (x *Explanation) lane() *plan.Lane {
 	p, base := x.plan, x.plan.Base
 	switch l := p.Lane(x.Lane); {
@@ -185,7 +185,7 @@ func (x *Explanation) distribute(instances []*inventory.Instance, percent float6
 	}
 }
 
-// setReasons sets, for each instance without calls, the reason why it gets none.
+// setReasons sets, for each instance without calls, the reason why the instance gets no calls.
 func (x *Explanation) setReasons(l *plan.Lane) {
 	in := make(map[*inventory.Instance]bool)
 	for _, i := range x.members(l) {
@@ -217,7 +217,7 @@ func (x *Explanation) reason(i *inventory.Instance, l *plan.Lane, in bool) strin
 	return "is in another zone"
 }
 
-// policyNote explains how the child policy divides calls within a set. It returns "" for even and for weighted shares.
+// policyNote explains how the child policy divides calls among instances. It returns "" for even and for weighted shares.
 func (x *Explanation) policyNote() string {
 	switch x.Policy {
 	case serviceconfig.PickFirstName:

@@ -12,11 +12,11 @@ import (
 
 // Reasons to refuse an edit because of its effect on calls.
 var (
-	ErrNoRoutes = errors.New("no live policy sets how to balance, and the new one has no routes")
+	ErrNoRoutes = errors.New("no live policy sets load balancing, and the new one has no routes")
 	ErrNoneLeft = errors.New("no instance would be left")
 )
 
-// checkOutcome notes where calls will go. It refuses an edit that makes calls fail, or enter lanes, that did not before.
+// checkOutcome notes where calls will go. It refuses an edit by which calls would newly fail, or newly enter lanes.
 func (e *Edit) checkOutcome() error {
 	if e.Kind == Undrain || !e.newConfig.Balances() {
 		return nil
@@ -58,7 +58,7 @@ func (e *Edit) checkOutcome() error {
 	return nil
 }
 
-// emptiedLanes describes the strict lanes that lose their last instance.
+// emptiedLanes describes the strict lanes whose calls do not fail before the edit, and fail after it.
 func emptiedLanes(before, after *inventory.Plan) (all []string) {
 	var names []string
 	for _, p := range []*inventory.Plan{before, after} {
@@ -100,7 +100,7 @@ func (e *Edit) withNewConfig() *inventory.Service {
 	return &service
 }
 
-// addLeader adds the leader of the service, and a note on its calls.
+// addLeader sets the leader of the service, and notes that the leader gets the calls for the leader.
 func (x *Explanation) addLeader(all []inventory.Candidate) {
 	if len(all) > 0 {
 		x.Leader = all[0].Instance
@@ -108,7 +108,7 @@ func (x *Explanation) addLeader(all []inventory.Candidate) {
 	}
 }
 
-// addLeader notes what a drain of the leader does.
+// addLeader notes what the leader will do if the edit drains it.
 func (e *Edit) addLeader(all []inventory.Candidate) {
 	drain, find := inventory.ListOf(e.newConfig.Policy().Drain), e.Service.Finder()
 	stays := func(c inventory.Candidate) bool {
@@ -118,7 +118,7 @@ func (e *Edit) addLeader(all []inventory.Candidate) {
 	switch {
 	case len(all) == 0 || stays(all[0]):
 	case slices.ContainsFunc(all, stays):
-		e.note("%s leads %s. It resigns, and calls for the leader follow, if its server may read the live policy.", all[0].Instance, e.Key)
+		e.note("%s leads %s. If its server may read the live policy, it resigns, and the next leader gets the calls for the leader.", all[0].Instance, e.Key)
 	default:
 		e.note("%s leads %s. It keeps leading, and gets the calls for the leader, until there is a candidate that is not drained.", all[0].Instance, e.Key)
 	}

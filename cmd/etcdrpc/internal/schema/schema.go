@@ -53,7 +53,7 @@ func Read(image []byte) (*Schema, error) {
 func Reflect(ctx context.Context, conn grpc.ClientConnInterface, method string) (*Schema, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for _, version := range []string{"v1", "v1alpha"} { // their messages are the same on the wire
+	for _, version := range []string{"v1", "v1alpha"} { // both versions have the same messages on the wire
 		stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/grpc.reflection."+version+".ServerReflection/ServerReflectionInfo")
 		if err != nil {
 			return nil, err

@@ -13,7 +13,7 @@ import (
 
 // connection records errors of the connection to etcd. The zero value is ready to use.
 type connection struct {
-	last        atomic.Pointer[etcdcause.Standing] // state at the last error; nil after a response
+	last        atomic.Pointer[etcdcause.Standing] // the connection's state at the last error; nil after a response
 	passthrough atomic.Bool                        // the caller handles errors itself
 }
 

@@ -83,7 +83,7 @@ func (s *Store) At(ctx context.Context, key string) (*Snapshot, error) {
 	})
 }
 
-// read reads three parts at one revision: entries, live configs and candidates. Of each part it reads the first range that the user
+// read reads three parts at one revision: entries, live configs and candidates. Of each part it reads one range, the first that the user
 // may read. Only entries must be readable, because most roles cannot read the other parts. decode makes services of them.
 func (s *Store) read(ctx context.Context, parts [][]KeyRange, decode func([]inventory.Entry) []*inventory.Service) (*Snapshot, error) {
 	n := &Snapshot{}
@@ -113,7 +113,7 @@ func (s *Store) read(ctx context.Context, parts [][]KeyRange, decode func([]inve
 	return n, nil
 }
 
-// scanFirst lists the first of some ranges that the user may read.
+// scanFirst lists the keys of one range: the first that the user may read.
 func (s *Store) scanFirst(ctx context.Context, ranges []KeyRange, at int64) (r KeyRange, entries []inventory.Entry, revision int64, err error) {
 	for _, r = range ranges {
 		if entries, revision, err = s.Scan(ctx, r, at); !errors.Is(err, ErrDenied) {

@@ -103,7 +103,7 @@ func (s *Store) explain(doing string, err error) error {
 	return s.explainTimeout(s.timeout, doing, err)
 }
 
-// explainTimeout is explain for errors other than denied permissions.
+// explainTimeout does what explain does, for errors other than denied permissions.
 func (s *Store) explainTimeout(timeout time.Duration, doing string, err error) error {
 	why := s.conn.why(err, s.User, s.endpoints)
 	switch {
@@ -124,7 +124,7 @@ func (s *Store) explainTimeout(timeout time.Duration, doing string, err error) e
 // fullStart adds the namespace to the first key of a range.
 func (s *Store) fullStart(start string) string { return s.Full(strings.Trim(start, "\x00")) }
 
-// Scan lists a range page by page as of a revision, or the current one if it is 0. It shortens values that clients do not read.
+// Scan lists a range, page by page, as of revision at; 0 means the current revision. It shortens values that clients do not read.
 func (s *Store) Scan(ctx context.Context, r KeyRange, at int64) (entries []inventory.Entry, revision int64, err error) {
 	kv := s.kv
 	kv.revision = at
@@ -143,7 +143,7 @@ func (s *Store) Scan(ctx context.Context, r KeyRange, at int64) (entries []inven
 	return entries, revision, nil
 }
 
-// timedKV bounds the time of each read, and reads as of a revision, or the current one if it is 0.
+// timedKV bounds the time of each read, and reads as of a revision; 0 means the current revision.
 type timedKV struct {
 	clientv3.KV
 	timeout  time.Duration
@@ -163,7 +163,7 @@ func (t timedKV) Get(ctx context.Context, key string, opts ...clientv3.OpOption)
 	return resp, err
 }
 
-// GetAt returns the entry at key as of a revision, or the current one if it is 0. etcd may have compacted the revision.
+// GetAt returns the entry at key as of a revision; 0 means the current revision. etcd may have compacted the revision.
 func (s *Store) GetAt(ctx context.Context, key string, revision int64) (*inventory.Entry, error) {
 	resp, err := s.kv.Get(ctx, key, clientv3.WithRev(revision))
 	switch {

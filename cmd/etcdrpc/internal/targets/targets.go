@@ -32,13 +32,13 @@ type Group struct {
 // metaLabel is the prefix of labels that Prometheus drops after relabeling.
 const metaLabel = "__meta_etcdrpc_"
 
-// Port selects the metrics port of an instance. The zero value selects the port of its address.
+// Port selects the metrics port of an instance. The zero value selects the port of the instance's address.
 type Port struct {
 	Number   int
 	Metadata string // name of the metadata that holds the port
 }
 
-// of returns the address of an instance's metrics. ok is false if the instance has no valid port for them.
+// of returns the address of an instance's metrics. ok is false if the instance has no valid port for metrics.
 func (p Port) of(e *endpoint.Endpoint) (target string, ok bool) {
 	port := strconv.Itoa(p.Number)
 	switch {

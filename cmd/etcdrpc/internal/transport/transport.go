@@ -25,7 +25,7 @@ type DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error
 // Transport configures connections to instances.
 type Transport struct {
 	Plaintext bool
-	Authority string // set by the proto; "" selects that of the key
+	Authority string // the authority that the proto sets; "" selects the key's
 	Files     tlsfiles.Files
 }
 
@@ -90,7 +90,7 @@ func Hint(problem, secure, plaintext string) string {
 	return ""
 }
 
-// Grpcurl returns the equivalent flags of grpcurl, except those for files, each followed by a blank.
+// Grpcurl returns the equivalent flags of grpcurl, except flags for files. A blank follows each flag.
 func (t *Transport) Grpcurl(key string) string {
 	authority, _ := servicekey.Authority(key)
 	flags := "-authority " + output.Shell(cmp.Or(t.Authority, authority)) + " "

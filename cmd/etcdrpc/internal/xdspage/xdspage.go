@@ -32,7 +32,7 @@ func setHeader(w http.ResponseWriter) {
 	w.Header().Set("Cache-Control", "no-store")
 }
 
-// health reports whether the services that clients ask for were read from etcd. It does not change if etcd is lost later.
+// health reports whether the services that clients ask for were read from etcd. The answer stays the same if etcd is lost later.
 func health(w http.ResponseWriter, s xds.Status) {
 	setHeader(w)
 	for _, h := range s.Hosts {

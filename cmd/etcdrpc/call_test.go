@@ -57,8 +57,8 @@ func usersImage(t testing.TB) *descriptorpb.FileDescriptorSet {
 	return &descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{protodesc.ToFileDescriptorProto(timestamp), users}}
 }
 
-// serveUsers serves the methods of acme.Users: a response is the request with the given name, and List sends as many as the request's
-// count. A call fails without an id, and every call fails if name is "". reflections are the versions of the reflection service.
+// serveUsers serves the methods of acme.Users: a response is the request with the given name, and List sends as many responses as the
+// request's count. A call fails without an id, and every call fails if name is "". reflections are the versions of the reflection service.
 func serveUsers(t testing.TB, name, reflections string, opts ...grpc.ServerOption) (addr string) {
 	t.Helper()
 	files, err := protodesc.NewFiles(usersImage(t))
@@ -139,7 +139,7 @@ func TestCall(t *testing.T) {
 	put("acme/two", "b", serveUsers(t, "", "v1"))
 	putKey(t, etcd, "_grpc_config/acme/two", `{"loadBalancingConfig":[{"etcd":{"drain":["b"],"childPolicy":[{"round_robin":{}}]}}]}`)
 	const id, ada = `{"id":"7"}`, "{\n  \"id\": \"7\",\n  \"name\": \"Ada\"\n}\n"
-	line := func(name, more string) string { // of --each
+	line := func(name, more string) string { // a line of --each's output
 		return fmt.Sprintf(`{"instance":"a","addr":%q,"response":{"id":"7","name":%q%s}}`+"\n", addrs["acme/user"], name, more)
 	}
 	for _, tc := range []struct {
@@ -147,7 +147,7 @@ func TestCall(t *testing.T) {
 		stdin string
 		code  int
 		out   string
-		says  string // on standard error
+		says  string // a part of standard error
 	}{
 		{"acme/user acme.Users/Get " + id + " --plaintext", "", exitFine, ada, "Calling a.\n"},
 		{"acme/user Users/Get - --plaintext", id, exitFine, ada, ""},
@@ -188,7 +188,7 @@ func TestCall(t *testing.T) {
 		a.stdin = strings.NewReader(tc.stdin)
 		out, errs, code := executed(t, a, at(etcd, append([]string{"call"}, strings.Fields(tc.args)...)...)...)
 		if code != tc.code || out != tc.out || !strings.Contains(errs, tc.says) {
-			t.Errorf("%s: exit code %d, output\n%s\nand messages\n%s\nwant %d,\n%s\nand\n%s", tc.args, code, out, errs, tc.code, tc.out, tc.says)
+			t.Errorf("%s: exit code %d, output\n%s\nmessages\n%s\nwant %d, output\n%s\nmessages with\n%s", tc.args, code, out, errs, tc.code, tc.out, tc.says)
 		}
 	}
 }

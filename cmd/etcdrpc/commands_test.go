@@ -130,7 +130,7 @@ func TestCauses(t *testing.T) {
 	}
 }
 
-// bare returns the address of a member.
+// bare returns the address of the first member, without a scheme.
 func bare(etcd *etcdtest.Cluster) string {
 	_, addr, _ := strings.Cut(etcd.Endpoints()[0], "://")
 	return addr

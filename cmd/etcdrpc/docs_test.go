@@ -46,8 +46,8 @@ var states = map[string]map[string]string{
 type example struct {
 	command string
 	output  string
-	state   string   // of etcd before the command
-	events  []string // changes while it runs
+	state   string   // names the state of etcd before the command
+	events  []string // changes while the command runs
 }
 
 var (
@@ -133,7 +133,7 @@ func put(t *testing.T, etcd *etcdtest.Cluster, state string) {
 	}
 }
 
-// followed returns the output of a command that does not end by itself. It makes each change after the lines of the change before.
+// followed returns the output of a command that does not end by itself. It makes a change once the previous change is printed.
 func followed(t *testing.T, etcd *etcdtest.Cluster, server string, e example, args []string) string {
 	t.Helper()
 	f := startFollower(pageApp(server), args)
@@ -150,7 +150,7 @@ func followed(t *testing.T, etcd *etcdtest.Cluster, server string, e example, ar
 		if key, ok := strings.CutPrefix(what, "del "); ok {
 			deleteKey(t, etcd, key)
 		} else if out, errs, code := executed(t, pageApp(server), words(what)[1:]...); code != 0 {
-			t.Fatalf("%s: %s%s", what, out, errs)
+			t.Fatalf("%s: exit code %d, output %s, messages %s; want exit code 0", what, code, out, errs)
 		}
 		await(first + i + 1)
 	}

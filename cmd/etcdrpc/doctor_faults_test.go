@@ -16,8 +16,8 @@ import (
 type fault struct {
 	name    string
 	kind    doctor.Kind
-	problem string // in the problem
-	where   string // the end of one of the keys
+	problem string // a part of the finding's problem
+	where   string // the end of one of the finding's keys
 	plant   plant  // creates the fault
 }
 
@@ -30,7 +30,7 @@ func entry(value string) plant { return func(f *planted, at string) { f.lease(at
 // unleased plants a value without a lease.
 func unleased(value string) plant { return func(f *planted, at string) { f.put(at, value) } }
 
-// with plants instances of a service as well.
+// with returns a plant that runs p, and also plants instances of a service.
 func (p plant) with(key string, metadata ...string) plant {
 	return func(f *planted, at string) { f.instances(key, metadata...); p(f, at) }
 }
@@ -38,7 +38,7 @@ func (p plant) with(key string, metadata ...string) plant {
 // instance plants an instance whose address leads to a server of newYard, by default to the healthy one.
 func instance(server ...string) plant { return says("null", server...) }
 
-// says plants an instance as instance does, with metadata.
+// says is like instance, and gives the instance metadata.
 func says(metadata string, server ...string) plant {
 	return func(f *planted, at string) {
 		key, addr := path.Split(at)
@@ -46,7 +46,7 @@ func says(metadata string, server ...string) plant {
 	}
 }
 
-// policy plants a live policy, and an instance for each metadata. The second instance of acme/user has the address user-2:9000.
+// policy plants a live policy, and an instance for each element of metadata. The second instance of acme/user has the address user-2:9000.
 func policy(config string, metadata ...string) plant {
 	return func(f *planted, at string) {
 		key, addr := path.Split(strings.TrimPrefix(at, inventory.ConfigPrefix))
@@ -58,7 +58,7 @@ func policy(config string, metadata ...string) plant {
 	}
 }
 
-// etcdPolicy is policy for fields of the policy "etcd".
+// etcdPolicy is like policy, for a live policy with these fields of the policy "etcd".
 func etcdPolicy(fields string, metadata ...string) plant {
 	return policy(`{"loadBalancingConfig":[{"etcd":{`+fields+`}}]}`, metadata...)
 }
@@ -71,7 +71,7 @@ var faults = []fault{
 	{"an entry without a lease", doctor.KindNoLease, "no lease", "acme/charlie/10.1.3.2:9000", unleased(`{"Addr":"10.1.3.2:9000"}`).with("acme/charlie")},
 	{"a lease that nobody renews", doctor.KindExpiring, "accepts connections", "acme/delta/10.1.4.1:9000", func(f *planted, at string) {
 		f.dying(at, `{"Addr":"10.1.4.1:9000"}`)
-		f.dying("acme/delta-left@", "10.1.4.2:9000") // an entry that an earlier run of a server left expires with its lease
+		f.dying("acme/delta-left@", "10.1.4.2:9000") // left by an earlier run of a server: no fault, because it expires
 		f.lease("acme/delta-left@", "10.1.4.2:9000")
 	}},
 	{"a server that is not there", doctor.KindUnreachable, "10.1.5.1:9000 accepts no connection", "acme/echo/10.1.5.1:9000", instance("")},
@@ -216,7 +216,7 @@ func (f *planted) wantFaults(args []string, faults ...fault) {
 		left = slices.Delete(left, at, at+1)
 	}
 	for _, one := range left {
-		f.t.Errorf("false positive: %+v", one)
+		f.t.Errorf("doctor finds %+v, want only the planted faults", one)
 	}
 	checkRemedies(f.t, found)
 }

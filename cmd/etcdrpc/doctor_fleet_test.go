@@ -43,7 +43,7 @@ type planted struct {
 	etcd      *etcdtest.Cluster
 	namespace string
 	yard      *yard
-	routes    map[string]string  // addresses of servers; "" refuses connections
+	routes    map[string]string  // the server's address by the advertised address; "" refuses connections
 	worn      []clientv3.LeaseID // leases that are not renewed
 }
 
@@ -71,7 +71,7 @@ func (f *planted) putOn(key, value string, ttl int64) (lease clientv3.LeaseID) {
 	return lease
 }
 
-// instances puts an instance for each metadata, or one without metadata: for acme/user at user-1:9000, user-2:9000 and so on.
+// instances puts an instance for each element of metadata, or one without metadata: for acme/user at user-1:9000, user-2:9000 and so on.
 func (f *planted) instances(key string, metadata ...string) {
 	if len(metadata) == 0 {
 		metadata = []string{"null"}
@@ -84,7 +84,7 @@ func (f *planted) instances(key string, metadata ...string) {
 // instance puts a well-formed entry on a lease. If a server is given, the address leads to it.
 func (f *planted) instance(key, addr string, server ...string) { f.says(key, addr, "null", server...) }
 
-// says puts an entry as instance does, with metadata.
+// says is like instance, and gives the entry metadata.
 func (f *planted) says(key, addr, metadata string, server ...string) {
 	f.lease(key+"/"+addr, `{"Addr":"`+addr+`","Metadata":`+metadata+`}`)
 	for _, name := range server {
@@ -177,11 +177,11 @@ func newYard(t *testing.T) *yard {
 		return func(server *grpc.Server) { grpc_health_v1.RegisterHealthServer(server, checks) }
 	}
 	serving := says("", grpc_health_v1.HealthCheckResponse_SERVING)
-	hangs := func(named bool) grpc.ServerOption { // never answers health checks: only those of named services, or all
+	hangs := func(named bool) grpc.ServerOption { // never answers health checks, of named services or of all
 		return grpc.UnaryInterceptor(func(ctx context.Context, in any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 			if check, ok := in.(*grpc_health_v1.HealthCheckRequest); ok && (!named || check.GetService() != "") {
 				<-ctx.Done()
-				return nil, status.FromContextError(ctx.Err()).Err() // an answer would still arrive
+				return nil, status.FromContextError(ctx.Err()).Err() // OK would still arrive
 			}
 			return handle(ctx, in)
 		})

@@ -17,7 +17,7 @@ import (
 // healthy are sets of services without faults. Their servers use TLS.
 var healthy = []struct {
 	name  string
-	note  string // in the remedy of the only note; "" if there is no note
+	note  string // a part of the remedy of the only note; "" if there is no note
 	plant func(f *planted)
 }{
 	{"JSON with TLS and leases", `SetServingStatus("acme.Admin", healthpb.HealthCheckResponse_SERVING)`, func(f *planted) {
@@ -164,14 +164,14 @@ func TestDoctor_Healthy(t *testing.T) {
 			tt.plant(f)
 			found, stderr := f.doctor("--deep", "--service-cacert", y.caFile, "--service-authority", "acme/billing=somebody.else", "--probe-timeout", "1m")
 			for _, f := range found.Findings {
-				t.Errorf("false positive: %+v", f)
+				t.Errorf("doctor finds %+v, want no fault", f)
 			}
 			said := len(found.Notes) == 0 && tt.note == "" || len(found.Notes) == 1 && tt.note != "" && strings.Contains(found.Notes[0].Fix, tt.note)
 			if !said || stderr != "" {
 				t.Errorf("notes %+v, want %q; standard error %q, want none", found.Notes, tt.note, stderr)
 			}
 			if found.Services == 0 {
-				t.Error("no service was found")
+				t.Error("doctor examined no service, want at least one")
 			}
 		})
 	}
@@ -195,11 +195,11 @@ func TestDoctor_Remedies(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, etcdtest.Start(t), newYard(t), "remedies/")
 	for _, tt := range faults {
-		if tt.kind != doctor.KindLeaving { // doctor waits for its lease
+		if tt.kind != doctor.KindLeaving { // doctor would wait for a renewal of the lease
 			tt.plant(f, tt.where)
 		}
 	}
-	f.worn = nil // their remedy is to wait
+	f.worn = nil // the remedy for such leases is to wait
 	good := tempFile(t, "good.json", []byte(`{"loadBalancingConfig":[{"etcd":{"route":[{"label":"lane"}]}}]}`))
 	before, _ := f.doctor("--no-dial")
 	var mended []fault
@@ -225,7 +225,7 @@ func TestDoctor_Remedies(t *testing.T) {
 		}
 	}
 	if len(kinds) < 9 {
-		t.Errorf("remedies of %v alone were run", kinds)
+		t.Errorf("remedies of the kinds %v were run, want at least 9 kinds", kinds)
 	}
 }
 

@@ -81,7 +81,7 @@ func ends(t testing.TB, code <-chan int) int {
 	case got := <-code:
 		return got
 	case <-time.After(soon):
-		t.Fatal("the command does not end")
+		t.Fatalf("the command has not ended after %v", soon)
 		return -1
 	}
 }

@@ -43,12 +43,12 @@ func FuzzLiveConfig(f *testing.F) {
 			return
 		}
 		if same := c.String(); same != string(text) {
-			t.Fatalf("%s becomes %s without an edit", text, same)
+			t.Fatalf("%s becomes %s without an edit, want the same", text, same)
 		}
 		policy, err := c.EnsureEtcd(child)
 		if err != nil || name == "" || !utf8.ValidString(name) || slices.Contains(policy.Drain, name) {
 			if err != nil && len(c.LoadBalancing) == 1 {
-				t.Fatalf("%s: %v", text, err)
+				t.Fatalf("EnsureEtcd of %s: error %v, want none", text, err)
 			}
 			return
 		}
@@ -60,14 +60,14 @@ func FuzzLiveConfig(f *testing.F) {
 		}
 		after, err := liveconfig.Parse(edited)
 		if err != nil || !slices.Equal(after.Etcd().Drain, want) {
-			t.Fatalf("%s, with %q drained, is %s: %v", text, name, edited, err)
+			t.Fatalf("%s, with %q drained, is %s (error %v), want the drain %q", text, name, edited, err, want)
 		}
 		before, err := liveconfig.Parse(string(text))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if before.LoadBalancing, after.LoadBalancing = nil, nil; before.JSON() != after.JSON() {
-			t.Fatalf("%s is edited to %s", text, edited)
+			t.Fatalf("%s is edited to %s, want all but load balancing unchanged", text, edited)
 		}
 	})
 }

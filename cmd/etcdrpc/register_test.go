@@ -21,7 +21,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// awaitEntry waits until an entry under a key exists, or does not, and returns its etcd key and value.
+// awaitEntry waits until an entry under a key exists or, if there is false, none does. It returns the entry's etcd key and value.
 func awaitEntry(t *testing.T, etcd *etcdtest.Cluster, key string, there bool) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
@@ -29,7 +29,7 @@ func awaitEntry(t *testing.T, etcd *etcdtest.Cluster, key string, there bool) st
 	for {
 		found, err := etcd.Admin().Get(ctx, key+"/", clientv3.WithPrefix())
 		if err != nil {
-			t.Fatalf("entries of %s: %v while waiting for: %v", key, err, there)
+			t.Fatalf("get the entries of %s: error %v, want none", key, err)
 		}
 		if (len(found.Kvs) > 0) == there {
 			if !there {
@@ -102,7 +102,7 @@ func TestProblemOf(t *testing.T) {
 		health  healthpb.HealthCheckResponse_ServingStatus
 		code    codes.Code
 		message string
-		want    [2]string // why it does not serve, and the same with --health
+		want    [2]string // why the server does not serve: without --health, and with it
 	}{
 		{serving, codes.OK, "", [2]string{}},
 		{no, codes.OK, "", [2]string{"its health is NOT_SERVING", "its health is NOT_SERVING"}},

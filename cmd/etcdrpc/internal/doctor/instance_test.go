@@ -8,7 +8,7 @@ import (
 )
 
 func TestIsMisleading(t *testing.T) {
-	for addr, want := range map[string]struct{ onOneHost, onSeveral, local bool }{ // misleading with one host and with several, and IsLocal
+	for addr, want := range map[string]struct{ onOneHost, onSeveral, local bool }{ // isMisleading with one host, with several; IsLocal
 		"10.0.0.7:9000":           {false, false, false},
 		"user.internal:9000":      {false, false, false},
 		"localhosts:9000":         {false, false, false},

@@ -61,7 +61,7 @@ func TestConfig_String(t *testing.T) {
 		policy, err := c.EnsureEtcd(child)
 		if err != nil {
 			if want != "" {
-				t.Errorf("%s: %v", text, err)
+				t.Errorf("EnsureEtcd of %s: error %v, want %s", text, err, want)
 			}
 			continue
 		}

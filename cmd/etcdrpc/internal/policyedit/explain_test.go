@@ -46,7 +46,7 @@ func TestExplain(t *testing.T) {
 		s := &inventory.Service{Key: "acme/user", Instances: instances, Config: &inventory.Entry{Value: []byte(`{"loadBalancingConfig":[` + tt.policy + `]}`)}}
 		x, err := Explain(s, Caller{Lane: tt.lane, Zone: tt.zone})
 		if err != nil {
-			t.Errorf("%s: %v", tt.policy, err)
+			t.Errorf("Explain of %s: error %v, want none", tt.policy, err)
 			continue
 		}
 		var got []string
@@ -90,7 +90,7 @@ func TestExplain_Notes(t *testing.T) {
 		s := &inventory.Service{Key: "acme/user", Instances: all, Config: &inventory.Entry{Value: []byte(`{"loadBalancingConfig":[` + tt.policy + `]}`)}}
 		x, err := Explain(s, tt.caller)
 		if err != nil {
-			t.Errorf("%s: %v", tt.policy, err)
+			t.Errorf("Explain of %s: error %v, want none", tt.policy, err)
 			continue
 		}
 		ok := len(x.Notes) == len(tt.want)

@@ -57,7 +57,7 @@ func TestTargetsOf(t *testing.T) {
 			"__meta_etcdrpc_state": "drained"}},
 	}
 	if !reflect.DeepEqual(groups, want) {
-		t.Errorf("got\n%v\nwant\n%v", groups, want)
+		t.Errorf("Of returns the groups\n%v\nwant\n%v", groups, want)
 	}
 	for prefix, want := range map[string]int{"config/": 2, "config/db": 3, "config/db/": 3} {
 		if n := len(Of(services, prefix, Port{})); n != want {

@@ -188,7 +188,7 @@ func TestCall(t *testing.T) {
 		a.stdin = strings.NewReader(tc.stdin)
 		out, errs, code := executed(t, a, at(etcd, append([]string{"call"}, strings.Fields(tc.args)...)...)...)
 		if code != tc.code || out != tc.out || !strings.Contains(errs, tc.says) {
-			t.Errorf("%s: exit code %d, output\n%s\nmessages\n%s\nwant %d, output\n%s\nmessages with\n%s", tc.args, code, out, errs, tc.code, tc.out, tc.says)
+			t.Errorf("%s: code %d, output\n%s\nmessages\n%s\nwant %d, output\n%s\nmessages\n%s", tc.args, code, out, errs, tc.code, tc.out, tc.says)
 		}
 	}
 }

@@ -53,7 +53,7 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	},
 }).ParseFS(files, "pages.html"))
 
-// shown returns the first lines, each cut to maxLong, and the number of lines after the first limit lines.
+// shown returns at most limit lines, each cut to maxLong bytes. If it omits lines, it adds a line with their number.
 func shown(limit int, lines []string) (all []string) {
 	for _, line := range lines[:min(len(lines), limit)] {
 		all = append(all, printable.Short(line, maxLong))

@@ -25,7 +25,7 @@ type line struct {
 	Key, Leader, Config    string
 	Counts                 map[inventory.State]int
 	Versions, Zones, Kinds []string
-	Severity               doctor.Severity // of the worst finding; "" if there is none
+	Severity               doctor.Severity // the severity of the worst finding; "" without findings
 	findings               []doctor.Finding
 	text                   string // text that searches match
 }

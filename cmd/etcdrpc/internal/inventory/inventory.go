@@ -43,7 +43,7 @@ type Service struct {
 	Instances  []Instance // well-formed, sorted by instance, address and etcd key
 	Malformed  []Instance
 	Config     *Entry      // live service config; nil if there is none
-	Candidates []Candidate // for the leadership, sorted; the first is the leader
+	Candidates []Candidate // the candidates for the leadership, sorted; the first leads
 	Namespace  string      // prefix in etcd, not part of Key
 }
 
@@ -159,8 +159,8 @@ type State string
 // The states of entries. None of them depends on the lease.
 const (
 	Registered State = "registered"
-	Drained    State = "drained" // by a live config that clients accept
-	Leaving    State = "leaving" // being withdrawn by its owner
+	Drained    State = "drained" // in the list "drain" of a live config that clients accept
+	Leaving    State = "leaving" // the owner is withdrawing the entry
 	Malformed  State = "malformed"
 )
 

@@ -44,7 +44,7 @@ func TestAll_Owners(t *testing.T) {
 	}
 }
 
-// TestAll_LongKeys uses keys whose prefixes together are too long to compare one by one.
+// TestAll_LongKeys uses keys so long that comparing each prefix of each key would take too long.
 func TestAll_LongKeys(t *testing.T) {
 	const addr, lease = "10.0.0.8:80", 7587882123456789013
 	var entries []Entry

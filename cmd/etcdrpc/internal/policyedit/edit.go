@@ -42,7 +42,7 @@ type Request struct {
 
 	Config string                // for Put
 	Groups []serviceconfig.Split // for Split; empty removes the split
-	Names  []string              // of the instances to drain or undrain; if empty, Choice selects them
+	Names  []string              // the instances to drain or undrain; if empty, Choice selects them
 	Choice Choice
 
 	// Options of a new policy, where no live config sets load balancing:
@@ -59,9 +59,9 @@ type Edit struct {
 	Service *inventory.Service // has the old config
 	New     string             // new config; "" if it is removed
 	Notes   []string           // for the user, shown after the diff
-	Written int64              // revision of the write; 0 if nothing was written
+	Written int64              // the revision of the write; 0 if nothing was written
 
-	addrs                []string           // of the instances to drain
+	addrs                []string           // the addresses of the instances to drain
 	oldConfig, newConfig *liveconfig.Config // empty if clients refuse it
 }
 

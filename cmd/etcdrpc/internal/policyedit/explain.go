@@ -75,7 +75,7 @@ func (x *Explanation) note(format string, args ...any) {
 	x.Notes = append(x.Notes, fmt.Sprintf(format, args...))
 }
 
-// members returns the instances of a lane that are not drained.
+// members returns a lane's instances without the drained ones.
 func (x *Explanation) members(l *plan.Lane) (all []*inventory.Instance) {
 	for _, m := range l.Members {
 		if int(m) < x.plan.Live {
@@ -112,7 +112,7 @@ func (x *Explanation) lane() *plan.Lane {
 type group struct {
 	plan.Group
 	name   string
-	called []*inventory.Instance // of the preferred zone
+	called []*inventory.Instance // the instances that the client calls, in its zone if preferred
 }
 
 // share sets the share of each instance of a lane.

@@ -87,9 +87,9 @@ type EditJSON struct {
 	Key      string   `json:"key"`
 	Changed  bool     `json:"changed"`
 	DryRun   bool     `json:"dryRun"`
-	Revision int64    `json:"revision"` // of the write; 0 if nothing was written
-	Old      any      `json:"old"`      // null if there is none
-	New      any      `json:"new"`      // null if there is none
+	Revision int64    `json:"revision"` // the revision of the write; 0 if nothing was written
+	Old      any      `json:"old"`      // null if there was no live policy
+	New      any      `json:"new"`      // null if the edit removes the live policy
 	Notes    []string `json:"notes,omitempty"`
 }
 

@@ -18,18 +18,18 @@ import (
 )
 
 const (
-	// A list's timeout starts at firstListTimeout, for an early fallback, and grows to maxListTimeout, for a large range over a slow line.
+	// The timeout of a list's pages starts at firstListTimeout, so that one member is soon read instead, and doubles up to maxListTimeout.
 	firstListTimeout = time.Second
 	maxListTimeout   = 10 * time.Second
 	localListTimeout = 500 * time.Millisecond
 	probeTimeout     = 2500 * time.Millisecond // enough for an etcd that answers in two seconds
 	watchTimeout     = 5 * time.Second
 
-	// steadyAfter is the age of a watch from which its failure is retried at once.
+	// If a watch older than steadyAfter fails, its range is listed again after the shortest pause, 25 to 50 ms.
 	steadyAfter = 5 * time.Second
 
-	// firstRetryPause is the pause after a failure, and firstRefusedPause the pause after a refusal,
-	// which usually lasts until someone changes the configuration.
+	// firstRetryPause bounds the pause after a first failure, and firstRefusedPause the pause after a first refusal.
+	// A refusal usually lasts until someone changes the configuration.
 	firstRetryPause   = 50 * time.Millisecond
 	maxListPause      = time.Second
 	maxWatchPause     = 5 * time.Second
@@ -43,10 +43,10 @@ var errNotOpened = errors.New("etcd did not open the watch")
 type call int
 
 const (
-	callPause     call = iota // wait for a part of the timeout, or until the connection is back
+	callPause     call = iota // wait for half of the timeout or longer, or until the connection to etcd is back
 	callList                  // read a page of the range
 	callListLocal             // read a page from one member, without a leader
-	callWatch                 // open a watch from the revision on
+	callWatch                 // open a watch that starts at a revision
 	callWait                  // wait until an instant, an answer of the watch, or trouble
 	callVerify                // read a page of the range while the watch is open
 	callProbe                 // read the number of keys and the key changed last
@@ -61,10 +61,10 @@ type event struct {
 	err    error                   // the call failed or, during callWait and callProbe, the watch ended
 	why    error                   // the cause that err lacks, such as why the connection to etcd is down
 
-	ranges int // ranges that the etcd client follows
+	ranges int // the number of ranges followed through the etcd client
 }
 
-// step is the next step of the shell: apply the effects, in this order, and then make the call.
+// step is the next step of the shell: apply the effects, in the order of their fields, and then make the call.
 type step[T any] struct {
 	effects[T]
 	action
@@ -74,10 +74,10 @@ type step[T any] struct {
 type effects[T any] struct {
 	closeWatch bool       // close the watch, and open later watches on another stream
 	doubt      bool       // make the other ranges of the client list again
-	relisted   string     // count a repeated list with this cause; may be ""
+	relisted   string     // count a repeated list under this cause, none if it is ""
 	malformed  []string   // count the malformed values of these keys
 	notes      []note     // log these lines
-	update     *Update[T] // publish this; may be nil
+	update     *Update[T] // publish this update, none if it is nil
 }
 
 // note is a log line.
@@ -90,10 +90,10 @@ type note struct {
 // action is a call with its arguments.
 type action struct {
 	call     call
-	timeout  time.Duration // of the call; for callPause the pause, before jitter
-	page     page          // callList, callListLocal, callVerify
-	revision int64         // callWatch
-	until    time.Time     // callWait
+	timeout  time.Duration // the longest time of the call; for callPause, of the pause
+	page     page          // of callList, callListLocal and callVerify
+	revision int64         // the first one of callWatch
+	until    time.Time     // the end of callWait
 }
 
 // core follows one range of etcd keys: it decides which call to make, interprets the answers, and decides when to publish an update.
@@ -108,28 +108,28 @@ type core[T any] struct {
 	name    string // the first key of the range, for logs and errors
 	replica replica[T]
 	doing   call
-	effects effects[T] // of this step
+	effects effects[T] // for the shell, in this step
 
-	listing     listing[T]      // the current list, by callList, callListLocal or callVerify
-	listTimeout time.Duration   // of the next page
-	listErr     error           // the error of the list before callListLocal
-	retries     backoff.Backoff // of failed lists
-	refusals    backoff.Backoff // of refused lists
-	rebuilds    backoff.Backoff // of watches
+	listing     listing[T]      // the list in progress, made by callList, callListLocal or callVerify
+	listTimeout time.Duration   // the timeout of the next page
+	listErr     error           // why callList failed, during the callListLocal that follows it
+	retries     backoff.Backoff // the pauses after failed lists
+	refusals    backoff.Backoff // the pauses after refused lists
+	rebuilds    backoff.Backoff // the pauses after failed watches
 
 	openedAt time.Time // when the watch was opened, zero while none is open
 
 	unpublished     bool      // the content changed since the last update
-	gathered        int       // the number of answers with those changes; after publish, in the last update
+	gathered        int       // the watch answers that changed the content since the last call of published
 	next            time.Time // the earliest time of the next update
 	lastErr         error     // the error of the last update
-	failureLogged   bool      // a failure is logged, and its end is not
-	truncatedLogged bool      // truncation is logged, and its end is not
+	failureLogged   bool      // the log has a failure, and not yet its end
+	truncatedLogged bool      // the log has a truncation, and not yet its end
 
-	every time.Duration    // the time without an answer before a probe, if the client follows few ranges
+	every time.Duration    // how long a watch may be silent before a probe, if the client follows few ranges
 	now   time.Time        // of this step
-	lines loglimit.Limiter // of lines that writers of the range can cause
-	fails loglimit.Limiter // of lines about failed lists
+	lines loglimit.Limiter // for log lines that writers of the range can cause
+	fails loglimit.Limiter // for log lines about failed lists
 }
 
 func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
@@ -160,7 +160,7 @@ func (c *core[T]) step(e event, now time.Time) step[T] {
 	return step[T]{c.effects, next}
 }
 
-// published records how long the last update took, and when it ended.
+// published records how long the user of the last update took for it, and when that user returned.
 func (c *core[T]) published(took time.Duration, at time.Time) {
 	c.next = at.Add(Pause(took, max(c.gathered, 1)))
 	c.gathered = 0
@@ -192,8 +192,8 @@ func (c *core[T]) list(call call, timeout time.Duration) action {
 	return action{call: call, timeout: timeout, page: c.listing.page()}
 }
 
-// page handles the outcome of reading a page, and reports whether to read another page now. An
-// error ends this try. The next try resumes the list if it can.
+// page handles the outcome of reading a page, and reports whether to read another page now. After
+// an error, a later call may continue the list at this page.
 func (c *core[T]) page(e event) (more bool, err error) {
 	if e.err != nil {
 		return c.listing.failed(e.err, c.name)
@@ -205,7 +205,7 @@ func (c *core[T]) page(e event) (more bool, err error) {
 	return more, err
 }
 
-// listed follows a list with a watch. If nothing is known and etcd has no leader, it uses one member's view until there is a leader.
+// listed follows a list with a watch. If nothing is known and etcd does not answer the list, it reads one member's view instead.
 func (c *core[T]) listed(e event) action {
 	more, err := c.page(e)
 	switch {
@@ -268,7 +268,8 @@ func (c *core[T]) retry(err, why error) action {
 	return action{call: callPause, timeout: c.retries.Bound()}
 }
 
-// rebuild closes the watch, and lists the range again after a pause. It publishes no error: users are up to date, as far as known.
+// rebuild closes the watch, and lists the range again after a pause: 25 to 50 ms if the watch was open for longer
+// than steadyAfter. It publishes no error: the published content is current, as far as known.
 func (c *core[T]) rebuild(err error) action {
 	if !c.failureLogged {
 		c.failureLogged = true
@@ -342,7 +343,7 @@ func (c *core[T]) verified(e event) action {
 	return c.wait()
 }
 
-// probed handles the outcome of a probe. A failed probe is repeated: etcd may be about to elect a leader.
+// probed handles the outcome of a probe. A failed probe is repeated once: etcd may be about to elect a leader.
 func (c *core[T]) probed(e event) action {
 	switch {
 	case e.read == nil && (e.err == nil || errors.Is(e.err, errClosed)): // another event ended the probe
@@ -379,7 +380,7 @@ func (c *core[T]) recovered() {
 	}
 }
 
-// flush publishes a change if pacing allows. The end of an error is published without delay.
+// flush publishes a change once the pause after the last update is over. The end of an error is published without a pause.
 func (c *core[T]) flush() {
 	if c.unpublished && (c.lastErr != nil || !c.next.After(c.now)) {
 		c.publish(nil)
@@ -396,7 +397,7 @@ func (c *core[T]) malformed(key string, err error) {
 	c.limited(&c.lines, "malformed value in etcd skipped", "key", key, "error", err)
 }
 
-// noteTruncated logs when entries begin to be left out, and when all fit again.
+// noteTruncated logs that entries begin to be left out, and later that all fit again.
 func (c *core[T]) noteTruncated() {
 	s := &c.replica.set
 	if s.truncated == c.truncatedLogged {
@@ -410,7 +411,7 @@ func (c *core[T]) noteTruncated() {
 	c.limited(&c.lines, text, "key", c.name, "kept", s.used.entries, "bytes", s.used.bytes, "in_etcd", c.replica.total)
 }
 
-// limited logs a warning at a limited rate, since others can cause it at any rate.
+// limited logs a warning if the limiter allows another line: outside causes can repeat the warning at any rate.
 func (c *core[T]) limited(limiter *loglimit.Limiter, text string, args ...any) {
 	if ok, missed := limiter.Allow(c.now); ok {
 		c.note(true, text, loglimit.Attrs(missed, args...)...)
@@ -430,7 +431,7 @@ func (c *core[T]) errorOf(what string, err, why error) error {
 	return fmt.Errorf("etcd: %s %q: %w", what, c.name, err)
 }
 
-// Causes are the values of the metric's cause that Relisted is called with.
+// Causes are all causes that [Hooks].Relisted can be called with, for metrics.
 var Causes = []string{"compacted", "replaced", "missed", "closed", "no_leader", "denied", "watch_error"}
 
 // relistCause returns the cause of an error for metrics, one of [Causes].
@@ -455,9 +456,9 @@ func relistCause(err error) string {
 // maxPause is the longest pause between two updates.
 const maxPause = 500 * time.Millisecond
 
-// Pause returns the pause after an update of so many changes, which took the duration took. After one change it equals took, so that
-// changes made one after the other are not delayed. It grows with the square of changes, so that an update gathers more changes if
-// they come fast. A rollout of 3,000 endpoints makes 5 updates, and 13 without the square.
+// Pause returns the pause after an update that had this many changes and took the time took. After one change the pause is as long as
+// took, so that single changes are hardly delayed. It grows with the square of the number of changes, so that an update gathers more
+// changes if they come fast, but not above maxPause. A rollout of 3,000 endpoints makes 5 updates; without the square it makes 13.
 func Pause(took time.Duration, changes int) time.Duration {
 	changes = min(changes, 1000) // against overflow
 	return min(min(took, maxPause)*time.Duration(changes*changes), maxPause)

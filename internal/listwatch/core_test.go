@@ -34,7 +34,7 @@ func answered(resp *clientv3.WatchResponse) event { return event{answer: resp} }
 func because(e event, cause string) event         { e.why = errors.New(cause); return e }
 func many(ranges int) event                       { return event{ranges: ranges} }
 
-// keys returns the answer of a probe.
+// keys returns the answer of a probe: the range has n keys, and the key changed last has the mod revision last.
 func keys(revision, n, last int) event {
 	return read(&clientv3.GetResponse{Header: header(1, 1, revision), Count: int64(n), Kvs: list(0, kv("k", "", last)).Kvs})
 }
@@ -46,7 +46,7 @@ type rule struct {
 	want string
 }
 
-// text formats a step as a rule writes it.
+// text formats a step as the field want of a rule has it.
 func (d step[T]) text(now time.Time) string {
 	var parts []string
 	if d.closeWatch {
@@ -98,7 +98,7 @@ func (d step[T]) text(now time.Time) string {
 	return strings.Join(parts, ", ")
 }
 
-// String formats a page as a rule writes it: "" for the first page of a list with the default limit.
+// String formats a page as the field want of a rule has it: "" for the first page of a list with the default limit.
 func (p page) String() string {
 	var text string
 	if p.limit != firstPage || p.from != "" {
@@ -117,7 +117,7 @@ func testSpec() Spec[string] {
 	return Spec[string]{Range: Range{"k/", "k0"}, Decode: newSet(new([]string)).decode}
 }
 
-// testCore returns a core of a client with a connection. Its first probe is not moved forward.
+// testCore returns a core of a client with a connection. The core's first probe comes at the latest possible time.
 func testCore(spec Spec[string]) *core[string] {
 	streams := NewStreams()
 	streams.connected = true
@@ -148,7 +148,7 @@ func (c *core[T]) follow(t *testing.T, rules ...rule) (last *Update[T]) {
 	return last
 }
 
-// watching has the rules that lead to a watch, at time 0, of a range with one entry.
+// watching has the rules after which a range with one entry is watched, all at time 0.
 var watching = []rule{
 	{0, ok, "list within 1s"},
 	{0, read(list(10, kv("a", "1", 5))), "publish [a=1], watch from 11 within 5s"},
@@ -173,7 +173,7 @@ func TestCoreFollows(t *testing.T) {
 			rule{3 * time.Second, answered(events(13, create("x", "bad", 13))), "malformed value in etcd skipped, wait 30s"},
 			rule{4 * time.Second, answered(events(14, del("x", 14))), "wait 30s"},
 		),
-		"a removed entry is published with its last value": with(watching, // K3: the last value may have the mark
+		"a removed entry is published with its last value": with(watching, // K3: only the last value may have the mark of leaving
 			rule{0, answered(events(14, put("a", "2", 11), del("a", 12), create("d", "1", 13), del("d", 14))), "publish [] without a=2 without d=1, wait 30s"},
 			rule{1 * time.Second, answered(events(15, create("a", "1", 15))), "publish [a=1], wait 30s"},
 		),
@@ -237,7 +237,7 @@ func TestCoreFollows(t *testing.T) {
 			rule{2 * time.Second, ok, "probe within 2.5s"},
 			rule{2 * time.Second, read(&clientv3.GetResponse{Header: header(1, 0, 100)}), "close the watch: replaced, doubt etcd, etcd watch interrupted, pause 50ms"},
 			rule{2 * time.Second, ok, "list within 1s"},
-			rule{2 * time.Second, read(list(5, kv("b", "1", 3))), "publish [b=1] without a=1, watch from 6 within 5s"}, // a lower revision wins
+			rule{2 * time.Second, read(list(5, kv("b", "1", 3))), "publish [b=1] without a=1, watch from 6 within 5s"}, // the list wins in spite of its lower revision
 		),
 		"a member that lags for a moment": with(watching,
 			rule{1 * time.Second, answered(events(9)), "wait 1s"},
@@ -251,7 +251,7 @@ func TestCoreFollows(t *testing.T) {
 			rule{2 * time.Second, ok, "probe within 2.5s"},
 			rule{2 * time.Second, keys(12, 1, 5), "wait 30s"},
 		),
-		"a deletion of an unknown key": with(watching, // etcd was restored to a history that has reached the same length
+		"a deletion of an unknown key": with(watching, // etcd was restored, and the revision is as high again
 			rule{1 * time.Second, answered(events(13, create("d", "1", 12), del("c", 13))), "close the watch: missed, etcd watch interrupted, pause 50ms"},
 		),
 		"a proxy, which leaves headers empty": with(watching, rule{1 * time.Second, answered(watchAnswer(header(0, 0, 0))), "wait 30s"}),
@@ -289,7 +289,7 @@ func TestCoreListsAgain(t *testing.T) {
 			rule{38550 * ms, read(list(10, kv("a", "1", 5))), "watch from 11 within 5s"},
 			rule{38550 * ms, ok, "wait 4s"},
 			rule{38550 * ms, answered(events(10)), "etcd watch restored, publish [a=1], wait 30s"},
-			// After a recovery, bounds and pauses start short again.
+			// After a recovery, the timeout and the pause of lists start short again.
 			rule{39 * time.Second, closed, "close the watch: closed, etcd watch interrupted, pause 100ms"},
 			rule{39 * time.Second, ok, "list within 1s"},
 			rule{40 * time.Second, late, "etcd list failed, publish [a=1] with the error, pause 50ms"},
@@ -369,7 +369,7 @@ func TestCoreBacksOffFromRefusals(t *testing.T) {
 		rule{8 * time.Second, refused, "pause 5s"}, // the longest pause that the configuration allows
 		rule{9 * time.Second, back, "list within 10s"},
 		rule{9 * time.Second, refused, "pause 5s"},
-		// Another failure in between has its own pauses.
+		// A failure that is no refusal, in between, has pauses of its own.
 		rule{14 * time.Second, ok, "list within 10s"},
 		rule{24 * time.Second, late, "list locally within 500ms"},
 		rule{24 * time.Second, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
@@ -397,7 +397,7 @@ func TestCoreVerifies(t *testing.T) {
 		"another connection, which shows what the watch has missed": with(watching,
 			rule{1 * time.Second, back, "verify within 10s"},
 			rule{1 * time.Second, read(list(12, kv("b", "1", 12))), "publish [b=1] without a=1, wait 4s"},
-			rule{1 * time.Second, answered(events(12, put("a", "2", 11), put("b", "1", 12))), "publish [b=1] without a=2, wait 30s"}, // a=2 is its last value
+			rule{1 * time.Second, answered(events(12, put("a", "2", 11), put("b", "1", 12))), "publish [b=1] without a=2, wait 30s"}, // the event has the last value of a
 		),
 		"another history": with(watching,
 			rule{1 * time.Second, back, "verify within 10s"},
@@ -412,7 +412,8 @@ func TestCoreVerifies(t *testing.T) {
 	}
 }
 
-// TestCorePaces makes changes while an update takes 200 ms. Each update waits as long as the one before took, and half a second at most.
+// TestCorePaces makes changes after updates of different durations. After one change, the next update waits as long as the update
+// took; after two changes, four times as long; and at most half a second.
 func TestCorePaces(t *testing.T) {
 	c := testCore(testSpec())
 	c.follow(t, watching...)
@@ -480,7 +481,7 @@ func TestCoreNamesTheCause(t *testing.T) {
 		rule{0, ok, "list within 1s"},
 		rule{0, because(late, fmt.Sprintf(refusedPort, 2379)), "etcd list failed, publish [a=1] with the error, pause 50ms"},
 		rule{0, ok, "list within 2s"},
-		// The same cause from another member is not published, but another cause is.
+		// The same cause at a different member is not published, but a different cause is.
 		rule{0, because(late, fmt.Sprintf(refusedPort, 22379)), "pause 100ms"},
 		rule{0, ok, "list within 4s"},
 		rule{0, because(late, "no route to host"), "etcd list failed, publish [a=1] with the error, pause 200ms"},
@@ -493,14 +494,14 @@ func TestCoreNamesTheCause(t *testing.T) {
 		rule{0, late, "list locally within 500ms"},
 		rule{0, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
 		rule{0, ok, "list within 2s"},
-		rule{0, because(late, cause), "list locally within 500ms"}, // its error does not hide the cause
+		rule{0, because(late, cause), "list locally within 500ms"}, // the error of the local list does not hide the cause
 		rule{0, late, "etcd list failed, publish nothing known with the error, pause 100ms"},
 		rule{0, ok, "list within 4s"},
 		rule{0, late, "list locally within 500ms"},
 		rule{0, because(late, cause), "pause 200ms"},
 	)
 	if !strings.HasSuffix(u.Err.Error(), cause) {
-		t.Errorf("%v does not name %s", u.Err, cause)
+		t.Errorf("the error is %v, want it to end with %s", u.Err, cause)
 	}
 }
 

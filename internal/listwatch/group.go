@@ -52,8 +52,8 @@ func (g *Group[T]) Follow(spec Spec[T], sink func(Update[T])) (stop func()) {
 	}
 }
 
-// Reconnected is called when the connection to etcd is back, which the etcd client hides: etcd may have been
-// replaced. A range that waits for a list is listed at once. The others are verified by a list.
+// Reconnected reports that the connection to etcd is back. The etcd client hides that, and etcd may have been
+// replaced meanwhile. A range that pauses before a list is listed at once. A watched range is compared with a list.
 func (g *Group[T]) Reconnected() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -76,10 +76,10 @@ type watcher[T any] struct {
 	cfg   *Config[T]
 	spec  Spec[T]
 	sink  func(Update[T])
-	doubt chan struct{} // receives when another range doubts etcd
-	back  chan struct{} // receives when the connection to etcd is back
+	doubt chan struct{} // a signal that another range doubts etcd
+	back  chan struct{} // a signal that the connection to etcd is back
 
-	// These are used by run alone.
+	// Only run and the methods that it calls use these fields.
 	core    *core[T]
 	timer   *time.Timer
 	answers clientv3.WatchChan
@@ -87,7 +87,7 @@ type watcher[T any] struct {
 	stream  *stream            // the stream of the watch, nil without a watch
 }
 
-// run lists and follows until ctx ends.
+// run lists and follows the range until ctx ends.
 func (w *watcher[T]) run(ctx context.Context) {
 	w.timer = time.NewTimer(0)
 	defer w.timer.Stop()
@@ -154,7 +154,7 @@ func (w *watcher[T]) do(ctx context.Context, a action) event {
 	}
 }
 
-// read reads keys within the timeout.
+// read reads keys of the range within the action's timeout.
 func (w *watcher[T]) read(ctx context.Context, a action, opts ...clientv3.OpOption) event {
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
@@ -162,7 +162,7 @@ func (w *watcher[T]) read(ctx context.Context, a action, opts ...clientv3.OpOpti
 	return event{read: resp, err: err}
 }
 
-// probe reads the number of keys and the key changed last. Another event ends it, and becomes the outcome.
+// probe reads the number of keys and the key changed last. Any other event ends the probe, and becomes its outcome.
 func (w *watcher[T]) probe(ctx context.Context, a action) event {
 	ctx, cancel := context.WithCancel(ctx)
 	meanwhile := make(chan event, 1)
@@ -179,9 +179,9 @@ func (w *watcher[T]) probe(ctx context.Context, a action) event {
 	return probed
 }
 
-// openWatch opens the watch once no other is being opened on its stream. The etcd client blocks until etcd
-// has answered, so the time from then on is bounded. If ctx ends first, another goroutine still opens the
-// watch and then closes it: the etcd client keeps the stream of a watch that is closed earlier.
+// openWatch opens the watch once no other watch is being opened on the same stream. The etcd client then blocks
+// until etcd has answered, at most for the timeout. If ctx ends first, another goroutine still opens the watch
+// and then closes it: the etcd client keeps the stream of a watch that is closed before it is open.
 func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
 	stream, err := w.cfg.Streams.open(ctx)
 	if err != nil {
@@ -208,7 +208,7 @@ func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
 	defer stream.opened()
 	w.stream, w.cancel = stream, cancel
 	if !overdue.Stop() {
-		stream.retire() // before the next watch is opened on it
+		stream.retire() // before stream.opened lets the next watch in
 		return event{err: fmt.Errorf("%w within %v", errNotOpened, a.timeout)}
 	}
 	return event{}

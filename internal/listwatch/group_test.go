@@ -22,13 +22,13 @@ import (
 type fakeEtcd struct {
 	mu        sync.Mutex
 	get       func(ctx context.Context, op clientv3.Op) (*clientv3.GetResponse, error)
-	answers   chan clientv3.WatchResponse // of the watch; nil if watches do not open
+	answers   chan clientv3.WatchResponse // what watches receive; nil if watches do not open
 	gets      []clientv3.Op
 	watches   []string      // the streams on which watches were opened
 	opening   time.Duration // how long opening a watch takes
-	anyMember int           // the watches that do not require a member with a leader
+	anyMember int           // the number of watches that do not require a member with a leader
 	opened    []context.Context
-	early     int // the watches that were closed while being opened
+	early     int // the number of watches that were closed while being opened
 }
 
 func (f *fakeEtcd) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
@@ -122,10 +122,10 @@ func TestGroupFollows(t *testing.T) {
 		time.Sleep(firstListTimeout + localListTimeout)
 		synctest.Wait()
 		if last.Snapshot != nil || last.Err == nil || !strings.Contains(last.Err.Error(), "no route to host") {
-			t.Fatalf("without etcd: %+v, want an error with its cause", last)
+			t.Fatalf("without etcd: the update is %+v, want no snapshot, and an error with the cause no route to host", last)
 		}
 		if len(f.gets) != 2 || f.gets[0].IsSerializable() || !f.gets[1].IsSerializable() {
-			t.Errorf("without etcd: %d lists, want a linearizable one and a serializable one", len(f.gets))
+			t.Errorf("without etcd: %d lists, want 2: a linearizable one, then a serializable one", len(f.gets))
 		}
 
 		answers := f.answering(list(10, kv("a", "1", 5), kv("b", "bad", 5)), nil)
@@ -143,7 +143,7 @@ func TestGroupFollows(t *testing.T) {
 			t.Errorf("after a change: %q, want a=1 c=1", text(last.Snapshot.Items))
 		}
 
-		// A silent watch is probed; the probe agrees.
+		// A silent watch is probed, and the probe finds no difference.
 		f.mu.Lock()
 		f.get = func(_ context.Context, op clientv3.Op) (*clientv3.GetResponse, error) {
 			if !op.IsKeysOnly() {
@@ -188,10 +188,10 @@ func TestGroupFollows(t *testing.T) {
 		f.answers = nil
 		f.mu.Unlock()
 		close(again)
-		time.Sleep(watchTimeout + 120*time.Millisecond) // it is in a pause then
+		time.Sleep(watchTimeout + 120*time.Millisecond) // until the pause after the failure
 		synctest.Wait()
 		if n := len(h.relisted); n != 3 || h.relisted[2] != "watch_error" {
-			t.Errorf("a watch that does not open: relisted %q, want watch_error last", h.relisted)
+			t.Errorf("a watch that does not open: relisted %q, want 3 causes, watch_error last", h.relisted)
 		}
 		if f.anyMember > 0 {
 			t.Errorf("%d of %d watches do not require a member with a leader", f.anyMember, len(f.watches))
@@ -220,7 +220,7 @@ func quiet(t *testing.T, ranges int, test func(f *fakeEtcd, relisted *atomic.Int
 // TestRequestsAtRest checks that etcd receives at most 60 requests a minute while nothing changes (D14), and that each range is probed.
 func TestRequestsAtRest(t *testing.T) {
 	for _, tt := range []struct{ ranges, atLeast, atMost int }{
-		{4, 476, 484}, // in an hour, each every 30 s; the hour may begin with a probe
+		{4, 476, 484}, // 480 in an hour, each range every 30 s, and one more or less for each
 		{200, 2800, 2900},
 	} {
 		quiet(t, tt.ranges, func(f *fakeEtcd, relisted *atomic.Int64) {
@@ -228,13 +228,13 @@ func TestRequestsAtRest(t *testing.T) {
 			before := f.counts()
 			time.Sleep(time.Hour)
 			if asked := f.counts()[0] - before[0]; asked < tt.atLeast || asked > tt.atMost || relisted.Load() > 0 {
-				t.Errorf("%d ranges: %d requests in an hour, want %d to %d; %d lists", tt.ranges, asked, tt.atLeast, tt.atMost, relisted.Load())
+				t.Errorf("%d ranges: %d requests in an hour, want %d to %d; %d repeated lists, want 0", tt.ranges, asked, tt.atLeast, tt.atMost, relisted.Load())
 			}
 		})
 	}
 }
 
-// TestGroup_SharesDoubt checks that all of many ranges react to a hanging etcd soon after the first, however rarely each is probed.
+// TestGroup_SharesDoubt checks that all of many ranges react to a hanging etcd soon after the first range does, though each is rarely probed.
 func TestGroup_SharesDoubt(t *testing.T) {
 	const ranges = 200
 	quiet(t, ranges, func(f *fakeEtcd, relisted *atomic.Int64) {

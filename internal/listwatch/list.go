@@ -16,9 +16,9 @@ import (
 const (
 	// firstPage is the number of keys in the first page of a list. It is small: an entry may have 1.5 MiB by default, and the etcd
 	// client may accept answers of any size. A later page has about pageBytes, as estimated from the previous one, but at most
-	// pageGrowth times as many keys. Smaller pages would cost more: etcd counts the range for each.
+	// pageGrowth times as many keys. Smaller pages would cost more: etcd counts the keys of the range for each page.
 	firstPage  = 32
-	minPage    = 8 // where etcd is slow
+	minPage    = 8 // the fewest keys of a page, after pages that were too slow
 	maxPage    = 4096
 	pageGrowth = 8
 	pageBytes  = 512 << 10
@@ -26,7 +26,7 @@ const (
 
 // page is a part of a range that one read requests.
 type page struct {
-	from     string // the first key, "" for the first of the range
+	from     string // the first key of the page, "" for the first key of the range
 	limit    int64
 	revision int64 // 0 for the latest
 }
@@ -36,11 +36,11 @@ func (p page) opts(r Range) []clientv3.OpOption {
 	return r.opts(clientv3.WithLimit(p.limit), clientv3.WithRev(p.revision))
 }
 
-// listing is a list in progress: page after page, all at the revision of the first. After a failed
-// page the next try resumes it. The zero value is a new list.
+// listing is a list in progress: page after page, all at the revision of the first page. After a failed
+// page, the list can continue at that page. The zero value is a new list.
 type listing[T any] struct {
 	header *etcdserverpb.ResponseHeader // of the first page, nil before it was read
-	total  int64                        // keys in the range, whatever they hold
+	total  int64                        // the number of keys in the range, whatever the keys hold
 	last   int64                        // the highest mod revision of the keys read so far
 	load   *load[T]
 	next   page
@@ -53,7 +53,7 @@ func (l *listing[T]) page() page {
 }
 
 // take adds the answer for a page, and reports whether there are more pages. An error means that
-// the page came from another etcd than the one before.
+// the page came from a different etcd than the page before.
 func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err error) {
 	switch {
 	case l.header == nil:
@@ -76,7 +76,7 @@ func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err
 	return true, nil
 }
 
-// following returns the number of keys in the next page, after one with these entries.
+// following returns the number of keys in the next page, after a page with these entries.
 func (l *listing[T]) following(kvs []*mvccpb.KeyValue) int64 {
 	n := len(kvs)
 	bytes := n
@@ -86,15 +86,15 @@ func (l *listing[T]) following(kvs []*mvccpb.KeyValue) int64 {
 	return min(max(int64(pageBytes*n/bytes), 1), pageGrowth*l.page().limit, maxPage)
 }
 
-// failed handles the error of a page of a range that begins at first, and shrinks the next page if that may
-// help. It reports whether to try again at once. The returned error names an entry that is too large.
+// failed handles the error of a page, and makes the next page smaller if that may help. again reports whether to read
+// the next page at once. The returned error names an entry that is too large. first is the first key of the range.
 func (l *listing[T]) failed(err error, first string) (again bool, _ error) {
 	limit := l.page().limit
 	switch {
 	case tooLarge(err) && limit > 1:
 		l.next.limit = max(limit/8, 1)
 		return true, nil
-	case tooLarge(err): // at the revision of this list, the entry stays
+	case tooLarge(err): // a later revision may not have the entry
 		err = fmt.Errorf("%w: the entry at or after %q is too large: raise the etcd client's MaxCallRecvMsgSize, or delete the entry", err, cmp.Or(l.next.from, first))
 		*l = listing[T]{}
 	case etcderr.Code(err) == codes.OutOfRange: // etcd has compacted the revision of the first page
@@ -105,7 +105,7 @@ func (l *listing[T]) failed(err error, first string) (again bool, _ error) {
 	return false, err
 }
 
-// tooLarge reports whether an answer had more bytes than the client accepts.
+// tooLarge reports whether err is about an answer with more bytes than the client accepts.
 func tooLarge(err error) bool {
 	return etcderr.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "message larger than max")
 }

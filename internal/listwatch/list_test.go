@@ -51,7 +51,7 @@ func TestCoreListsInPages(t *testing.T) {
 			rule{0, large, `list 1 from "c\x00" at 10 within 1s`},
 			rule{0, large, "list locally within 500ms"},
 			rule{0, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
-			rule{0, ok, "list within 2s"}, // the entry may have been deleted
+			rule{0, ok, "list within 2s"}, // from the first key: the entry may have been deleted
 		),
 		"the list begins again once etcd has compacted its revision": with(first,
 			rule{0, compacted, "list locally within 500ms"},

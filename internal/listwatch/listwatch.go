@@ -3,11 +3,11 @@
 // does not know what the values mean.
 //
 //	core.go     the core of a range: decides, event by event, what to ask and when to publish
-//	replica.go  ... the known content of the range, and whether etcd's answers fit it
-//	list.go     ... a list, page by page
-//	set.go      ... its entries, and how many of them are kept
+//	replica.go  part of the core: the known content of the range, and whether etcd's answers fit that content
+//	list.go     part of the core: a list, page by page
+//	set.go      part of the core: the entries of the range, and how many of them are kept
 //	group.go    the ranges that are followed, and the shell of each core: a goroutine
-//	streams.go  the gRPC streams of their watches
+//	streams.go  the gRPC streams of the watches
 //
 // The first four do no I/O, start no goroutine and read no clock.
 package listwatch
@@ -48,11 +48,11 @@ type Item[T any] struct {
 	Value          T
 	Lease          int64
 	CreateRevision int64
-	ModRevision    int64 // since when the entry has had this value, on this lease
+	ModRevision    int64 // the revision since which the entry has had this value and this lease
 }
 
-// Snapshot is the content of a range at a revision. It is immutable and shared: an item keeps its
-// identity from one snapshot to the next until it changes.
+// Snapshot is the content of a range at a revision. It is immutable and shared: while an item does not
+// change, all snapshots have the same pointer to it.
 type Snapshot[T any] struct {
 	Items       []*Item[T] // sorted by key
 	Removed     []*Item[T] // gone since the previous snapshot, each with its last value
@@ -63,12 +63,12 @@ type Snapshot[T any] struct {
 
 // Update reports a change of a range, or of the reason why it cannot be followed.
 type Update[T any] struct {
-	Snapshot *Snapshot[T] // the last known; nil if none is known
+	Snapshot *Snapshot[T] // the last known content; nil if none is known
 	Err      error        // why the range cannot be followed now; nil if it can
 }
 
-// Client is the part of *clientv3.Client that this package uses. Calls go through its embedded
-// interfaces, so that a caller's wrapper is honoured.
+// Client is the part of *clientv3.Client that this package uses. The client's methods call its embedded
+// interfaces, which users may have wrapped.
 type Client interface {
 	Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error)
 	Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan
@@ -83,28 +83,28 @@ type Spec[T any] struct {
 // Config is the configuration that the ranges of a group share.
 type Config[T any] struct {
 	Client  Client
-	Streams *Streams // the client's, which its groups share; nil makes the group use its own
-	// Equal reports whether a new value equals the old one, which is then kept.
+	Streams *Streams // the streams that all groups of the client share; nil gives the group streams of its own
+	// Equal reports whether the new value of an entry equals the old value, which is then kept.
 	Equal func(a, b T) bool
 	// Size returns the approximate memory of a value in bytes. It may be nil without Bounds.
 	Size   func(T) int
 	Bounds Bounds
 	Logger *slog.Logger
 	Hooks  Hooks
-	// Why returns the cause that the error of a call lacks, which is added to the error, or nil. Why may be nil.
+	// Why returns a cause to add to the error of a call, nil for none. Without Why, no cause is added.
 	Why func(error) error
 	// MaxRefusedPause bounds the pause before a refused list is repeated.
 	MaxRefusedPause time.Duration
 }
 
-// Hooks count events. They must not block. Each may be nil.
+// Hooks count events. A hook must not block, and may be nil.
 type Hooks struct {
 	Relisted  func(cause string) // a range had to be listed again
 	Malformed func(key string)   // a value was skipped
 }
 
-// Pages reads a range at one revision, which it returns. It calls yield with the entries of each page, sorted by key.
-// Pages are bounded as in a list. An error of yield ends the read. If etcd compacts the revision before the last page,
+// Pages reads a range at one revision, and returns that revision. It calls yield with the entries of each page, sorted by key.
+// The pages have the sizes of a list's pages. An error of yield ends the read. If etcd compacts the revision before the last page,
 // Pages begins again with the first key.
 func Pages(ctx context.Context, kv clientv3.KV, r Range, yield func([]*mvccpb.KeyValue) error) (revision int64, err error) {
 	var l listing[struct{}]

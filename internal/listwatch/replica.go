@@ -8,14 +8,14 @@ import (
 )
 
 const (
-	// lagAllowed bounds how far the watch may lag behind etcd, and how long etcd may not answer, before the second probe.
+	// lagAllowed is the time from a probe that differs or fails to the second probe: the watch may lag, and etcd be busy, as long.
 	lagAllowed = time.Second
-	// probeSoon is the time from trouble to a probe, and the interval of probes without a connection that reports its return.
+	// probeSoon is the time from trouble to a probe, and the interval of probes if no connection reports that it is back.
 	probeSoon = 4 * time.Second
 	// probeEvery is the time without an answer of the watch after which a range is probed.
 	probeEvery = 30 * time.Second
-	// probeSpacing is the least mean interval between two probes of an etcd client without trouble. That makes 48 a minute, so
-	// that there are rarely more than 60.
+	// probeSpacing is the least mean interval between two probes of an etcd client without trouble. That makes 48 probes a
+	// minute, so that there are rarely more than 60.
 	probeSpacing = 1250 * time.Millisecond
 )
 
@@ -41,15 +41,15 @@ type replica[T any] struct {
 	known       bool // a list has answered
 	provisional bool // ... from a member without a leader
 	cluster     uint64
-	term        uint64 // of the last list or answer of the watch
-	revision    int64  // the highest of the lists and the watch
+	term        uint64 // the raft term in the last list or watch answer
+	revision    int64  // the highest in the last list and the watch answers since
 	applied     int64  // events up to this revision are in set
 	total       int64  // the number of keys in the range, malformed ones included
-	last        int64  // the revision of the key changed last
-	deleted     bool   // a key was deleted since, perhaps the one changed last
+	last        int64  // the mod revision of the key changed last
+	deleted     bool   // a key was deleted since the revision last, perhaps the key changed last
 
-	heardAt time.Time // when the watch or a probe last agreed, or trouble began
-	calm    bool      // an answer agreed since the last trouble
+	heardAt time.Time // when the watch or a probe last agreed with the content, or trouble began
+	calm    bool      // an answer has agreed with the content since the last trouble
 	awaited int64     // the revision that the watch must reach; 0 for none
 
 	every  time.Duration // the time without an answer after which the range is probed
@@ -67,9 +67,9 @@ func (r *replica[T]) listed(l *listing[T], provisional bool) bool {
 	return l.load.finish() || changed
 }
 
-// verified applies a list that was made next to a running watch, after the connection came back or another range doubted etcd. If etcd's
-// history was replaced by one that is as long by now, the watch continues without an error, and only a list shows the difference.
-// verified reports whether the snapshot changed. An error means that the watch is at a revision that etcd has yet to reach.
+// verified applies a list that was made next to a running watch, and reports whether the snapshot changed. If etcd's history was
+// replaced by a different one that is as long by now, the watch continues without an error, and only a list shows the difference.
+// An error means that a different cluster answered, or that the watch is at a revision or term that etcd has yet to reach.
 func (r *replica[T]) verified(l *listing[T], now time.Time) (changed bool, err error) {
 	if l.header.GetClusterId() != r.cluster {
 		return false, errCluster
@@ -123,7 +123,7 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed
 		return changed, errMissed
 	case behind:
 		r.suspect(r.revision, now)
-	case r.set.truncated && r.calm && r.awaited == 0: // a probe that checks for room stays due
+	case r.set.truncated && r.calm && r.awaited == 0: // this answer does not delay the probe that checks for room
 	case !resp.Created && max(r.revision, r.applied) >= r.awaited: // the answer that opens a watch proves little
 		r.fits(now)
 	}
@@ -173,7 +173,7 @@ func (r *replica[T]) due() time.Time {
 	return r.heardAt.Add(r.every)
 }
 
-// probed checks the answer of a probe. An error means that the watch has missed something, or that etcd was replaced.
+// probed checks the answer of a probe. An error means that the watch has missed changes, or that etcd was replaced.
 func (r *replica[T]) probed(resp *clientv3.GetResponse, now time.Time) error {
 	switch revision := resp.Header.GetRevision(); {
 	case resp.Header.GetClusterId() != r.cluster:

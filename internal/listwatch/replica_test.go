@@ -79,7 +79,7 @@ func TestReplicaProbed(t *testing.T) {
 		header *etcdserverpb.ResponseHeader
 		count  int               // keys in the range
 		last   *mvccpb.KeyValue  // the key changed last
-		heard  []*clientv3.Event // before the probe
+		heard  []*clientv3.Event // what the watch delivers before the probe
 		want   error
 	}{
 		{"nothing missed", header(1, 1, 50), 2, kv("b", "", 12), nil, nil},

@@ -11,23 +11,23 @@ import (
 )
 
 // set holds the decoded entries of a range: a sorted slice that snapshots share, and the changes
-// made since it was last committed. A change is cheap. A commit copies the slice, however many
-// changes it includes.
+// made since the last commit. A change is cheap. A commit copies the whole slice once, for any
+// number of changes.
 type set[T any] struct {
 	decode    Decode[T]
 	equal     func(a, b T) bool
-	malformed func(key string, err error) // called once for each value
-	size      func(T) int                 // see Config
+	malformed func(key string, err error) // called once for each malformed value
+	size      func(T) int                 // as Config.Size
 	bounds    Bounds
 	maxKey    int // bytes that a key may have, 0 for any number
 
-	items   []*Item[T]          // sorted by key; never written to again
+	items   []*Item[T]          // sorted by key; snapshots share the slice, so it is never written to
 	removed []*Item[T]          // removed since takeRemoved, each with its last value
-	changes map[string]*Item[T] // since items was built; nil for a removed key
+	changes map[string]*Item[T] // the entries changed since items was built, by key; nil for a removed entry
 	bad     map[uint64]struct{} // the hashes of malformed keys and values that were reported
 
-	used        usage // by items and changes
-	removedUsed usage // by removed
+	used        usage // the usage of items and changes together
+	removedUsed usage // the usage of removed
 	truncated   bool  // entries were left out for lack of room
 }
 
@@ -44,7 +44,7 @@ func (s *set[T]) put(kv *mvccpb.KeyValue) bool {
 	old := s.get(key)
 	item := s.read(key, kv, old)
 	if used := s.used.minus(s.usageOf(old)).plus(s.usageOf(item)); item != nil && item != old && !s.bounds.within(used) {
-		item, s.truncated = nil, true // its earlier value is outdated
+		item, s.truncated = nil, true // the earlier value of the entry is outdated
 	}
 	if item == old {
 		return false
@@ -82,7 +82,7 @@ func (s *set[T]) overtaken(kv *mvccpb.KeyValue) bool {
 	return true
 }
 
-// agrees reports whether the set may have this entry of etcd. The entry has no value here and, since etcd 3.7, no lease.
+// agrees reports false if the set has kv's key with another create revision. kv has no value and, since etcd 3.7, no lease.
 func (s *set[T]) agrees(kv *mvccpb.KeyValue) bool {
 	old := s.get(string(kv.Key))
 	return old == nil || old.CreateRevision == kv.CreateRevision
@@ -110,8 +110,8 @@ type load[T any] struct {
 	items  []*Item[T]
 	gone   []*Item[T]
 
-	used      usage // by items
-	truncated bool  // entries were left out, from some key on
+	used      usage // the usage of items
+	truncated bool  // all entries from some key on were left out
 }
 
 // load begins to replace the content. The set must not change before finish.
@@ -146,7 +146,7 @@ func (l *load[T]) add(kvs []*mvccpb.KeyValue) {
 	}
 }
 
-// take adds an entry, which may be nil, and reports whether it did.
+// take adds an entry, unless it is nil or exceeds the bounds, and reports whether it did.
 func (l *load[T]) take(item *Item[T]) bool {
 	if item == nil {
 		return false
@@ -159,7 +159,7 @@ func (l *load[T]) take(item *Item[T]) bool {
 	return true
 }
 
-// pass removes the entries before key that the list did not include.
+// pass marks as gone the earlier entries before key that the list does not include.
 func (l *load[T]) pass(key string) {
 	for len(l.rest) > 0 && l.rest[0].Key < key {
 		l.gone = append(l.gone, l.rest[0])
@@ -167,7 +167,7 @@ func (l *load[T]) pass(key string) {
 	}
 }
 
-// finish makes the list the content, and reports whether the content changed.
+// finish makes the listed entries the content of the set, and reports whether that changed the content.
 func (l *load[T]) finish() bool {
 	s := l.set
 	l.gone = append(l.gone, l.rest...)
@@ -217,7 +217,7 @@ func (s *set[T]) get(key string) *Item[T] {
 	return nil
 }
 
-// change replaces the entry of a key. nil means no entry.
+// change replaces the entry old of a key by item. nil means no entry.
 func (s *set[T]) change(key string, item, old *Item[T]) {
 	s.used = s.used.minus(s.usageOf(old)).plus(s.usageOf(item))
 	if item == nil {
@@ -252,7 +252,7 @@ func (s *set[T]) read(key string, kv *mvccpb.KeyValue, old *Item[T]) *Item[T] {
 }
 
 // tooLong reports whether a key is too long, and reports such a key as malformed. The report has
-// only its beginning, as the key may be as long as a request.
+// only the beginning of the key, which may be as long as a request.
 func (s *set[T]) tooLong(key []byte) bool {
 	if len(key) <= s.maxKey || s.maxKey == 0 {
 		return false
@@ -261,7 +261,7 @@ func (s *set[T]) tooLong(key []byte) bool {
 	return true
 }
 
-// report reports a malformed value of a key once. Beyond maxBad values, some are reported again.
+// report reports a malformed value of a key once. After maxBad different values, a value may be reported again.
 func (s *set[T]) report(key string, value []byte, err error) {
 	hash := maphash.String(seed, key) ^ maphash.Bytes(seed, value)
 	if _, known := s.bad[hash]; known {

@@ -28,7 +28,7 @@ func newSet(malformed *[]string) set[string] {
 	}
 }
 
-// replace loads a list that comes as a whole.
+// replace loads a list of one part.
 func (s *set[T]) replace(kvs []*mvccpb.KeyValue) bool {
 	l := s.load()
 	l.add(kvs)
@@ -50,16 +50,16 @@ func TestSetReportsAMalformedValueOnce(t *testing.T) {
 	s.put(kv("b", "bad", 2))
 	s.replace([]*mvccpb.KeyValue{kv("a", "1", 1), kv("b", "bad", 2)})
 	if got := text(s.commit()); got != "a=1" || len(malformed) != 1 {
-		t.Errorf("the set has %q, reported %q, want a=1 and one report", got, malformed)
+		t.Errorf("the set has %q, and reported %q; want a=1, and one report", got, malformed)
 	}
 	if s.put(kv("b", "bad too", 3)); len(malformed) != 2 {
-		t.Errorf("reported %q, want a report of another malformed value", malformed)
+		t.Errorf("after a second malformed value: reported %q, want 2 reports", malformed)
 	}
 	if !s.put(kv("b", "2", 4)) || text(s.commit()) != "a=1 b=2" {
 		t.Errorf("after a valid value the set has %q, want a=1 b=2", text(s.commit()))
 	}
 	if !s.put(kv("b", "bad", 5)) || text(s.commit()) != "a=1" || len(malformed) != 2 {
-		t.Errorf("the set has %q, reported %q, want a=1 and no new report", text(s.commit()), malformed)
+		t.Errorf("after the same malformed value again: the set has %q, reported %q, want a=1 and 2 reports", text(s.commit()), malformed)
 	}
 }
 
@@ -68,14 +68,14 @@ func TestSet_KeepsUnchangedEntries(t *testing.T) {
 	s.replace([]*mvccpb.KeyValue{kv("a", "1", 1), kv("b", "1", 1)})
 	before := s.commit()
 	if s.replace([]*mvccpb.KeyValue{kv("a", "1", 9), kv("b", "1", 9)}) {
-		t.Error("replace by an equal list reports a change")
+		t.Error("replace by an equal list returns true, want false: nothing changed")
 	}
 	s.put(kv("b", "2", 10))
 	moved := kv("c", "1", 11)
 	s.put(moved)
 	moved.Lease = 7
 	if !s.put(moved) || s.put(moved) || s.get("c").Lease != 7 {
-		t.Errorf("an entry that is put on lease 7 is %+v, want one change", s.get("c"))
+		t.Errorf("an entry put on lease 7 twice is %+v, want lease 7, and a change by the first put alone", s.get("c"))
 	}
 	s.remove("c")
 	after := s.commit()
@@ -91,7 +91,7 @@ func created(key, value string, revision int) *mvccpb.KeyValue {
 	return k
 }
 
-// newBounded returns a set with room for three entries, or for three with values of 2,000 bytes.
+// newBounded returns a set with room for three entries, and in bytes for three entries with values of 2,000 bytes.
 func newBounded(malformed *[]string) set[string] {
 	s := newSet(malformed)
 	s.size = func(v string) int { return len(v) }
@@ -101,7 +101,7 @@ func newBounded(malformed *[]string) set[string] {
 
 func value(name string, size int) string { return name + strings.Repeat("x", size-len(name)) }
 
-// short writes entries with the first byte of each value.
+// short formats entries, each as the key and the first byte of the value.
 func short(items []*Item[string]) string {
 	var parts []string
 	for _, item := range items {
@@ -146,7 +146,7 @@ func TestSetIsBounded(t *testing.T) {
 			s.replace(known)
 			tt.do(&s)
 			if got := short(s.commit()); got != tt.want || s.truncated != tt.left {
-				t.Errorf("the set has %q, truncated %v, want %q, %v", got, s.truncated, tt.want, tt.left)
+				t.Errorf("the set has %q, truncated is %v, want %q and %v", got, s.truncated, tt.want, tt.left)
 			}
 		})
 	}
@@ -169,7 +169,7 @@ func TestSet_BoundsRemovedEntries(t *testing.T) {
 	}
 }
 
-// Malformed values are reported once each, while few enough are remembered.
+// The set remembers at most maxBad malformed values as reported, and reports more of them all the same.
 func TestSet_BoundsReportedValues(t *testing.T) {
 	reported := []string{}
 	s := newSet(&reported)
@@ -187,7 +187,7 @@ func boundedCore(entries int) *core[string] {
 	return c
 }
 
-// The log says when entries begin to be left out, and when all fit again.
+// The log says that entries begin to be left out, and later that all fit again.
 func TestCore_LogsTruncation(t *testing.T) {
 	const said, again = "etcd has more under the key than is kept", "all that etcd has under the key is kept again"
 	a, b, c := created("a", "1", 5), created("b", "1", 6), created("c", "1", 7)

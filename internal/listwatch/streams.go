@@ -17,21 +17,21 @@ const (
 	// streamSlots bounds the streams in use. The etcd client opens the watches of a stream one after
 	// the other, each in a round trip. Proxies often allow a hundred streams on a connection.
 	streamSlots = 16
-	// slotRanges is the number of ranges for each stream in use.
+	// slotRanges is the number of ranges that share a stream. Once all streams are in use, more ranges share each.
 	slotRanges = 8
-	// streamVersions is the number of streams that a slot uses in turn. A failed watch moves its slot to the next one.
+	// streamVersions is the number of streams that a slot uses in turn. A failed watch moves its slot to the next stream.
 	streamVersions = 4
 )
 
-// Streams are the gRPC streams that the watches of an etcd client share, in slots. They also hold
-// the other state that the ranges of a client share: their number, and doubts about etcd.
+// Streams are the gRPC streams that the watches of an etcd client share, in slots. The type also holds
+// what else the ranges of a client share: the number of ranges, and doubts about etcd.
 //
-// A stream authenticates once, so a fault such as an expired token stays with it: after a failure, its slot uses
-// another stream. The etcd client keeps a stream whose last watch is closed while being opened or resumed, until the
-// next watch on that stream is closed. So a slot uses few streams in turn, and none is left for good.
+// A stream authenticates once, so a fault such as an expired token lasts as long as the stream: after a failure, the slot
+// changes to another stream. If the last watch of a stream is closed while being opened or resumed, the etcd client keeps the
+// stream until another watch on it is closed. So a slot uses few streams in turn, and no stream is kept for good.
 //
 // Each stream opens one watch at a time. If etcd denies one watch just as another ends, the etcd client can be left with a stream
-// that never ends, and its Close then never returns. Watches that the client itself resumes can still cause that.
+// that never ends, and Close of the client then never returns. Watches that the etcd client resumes by itself can still cause that.
 type Streams struct {
 	number    uint64 // distinguishes the streams from those of other Streams on the same etcd client
 	connected bool   // the client has a connection, whose return leads to a call of Group.Reconnected
@@ -45,7 +45,7 @@ type Streams struct {
 // slot is a place for a stream.
 type slot struct {
 	opening chan struct{} // full while a watch is being opened
-	version atomic.Uint64 // counts its streams
+	version atomic.Uint64 // the number of changes to another stream
 }
 
 // stream is a gRPC stream of watches.
@@ -75,7 +75,7 @@ func NewStreams() *Streams {
 	return s
 }
 
-// open returns a stream once no other watch is being opened on it. The caller must call opened. An error means that ctx has ended.
+// open returns a stream once no other watch is being opened on it. The caller must call its opened. An error means that ctx has ended.
 func (s *Streams) open(ctx context.Context) (*stream, error) {
 	i := s.opens.Add(1) % uint64(min(streamSlots, 1+s.following()/slotRanges))
 	slot := &s.slots[i]
@@ -88,18 +88,18 @@ func (s *Streams) open(ctx context.Context) (*stream, error) {
 	return &stream{slot, version, fmt.Sprintf("%d/%d/%d", s.number, i, version%streamVersions)}, nil
 }
 
-// opened allows the next watch to be opened.
+// opened allows the next watch to be opened on the stream.
 func (s *stream) opened() { <-s.slot.opening }
 
-// retire moves the slot to another stream, because a watch on this one has failed.
+// retire moves the slot to its next stream, because a watch on the stream s has failed.
 func (s *stream) retire() { s.slot.version.CompareAndSwap(s.version, s.version+1) }
 
-// context returns the context of calls on a stream. They require a member that has a leader.
+// context returns the context for watches on the stream. It requires a member that has a leader.
 func (s *stream) context(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx), streamKey, s.name)
 }
 
-// join adds a range with the channel that receives when another range doubts etcd. leave removes it.
+// join adds a range, whose channel doubt receives a signal when a range doubts etcd. leave removes the range.
 func (s *Streams) join(doubt chan<- struct{}) (leave func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,7 +111,7 @@ func (s *Streams) join(doubt chan<- struct{}) (leave func()) {
 	}
 }
 
-// doubt makes every range list again.
+// doubt signals to every range that etcd is in doubt.
 func (s *Streams) doubt() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,7 +120,7 @@ func (s *Streams) doubt() {
 	}
 }
 
-// following returns the number of ranges.
+// following returns the number of ranges that the client follows.
 func (s *Streams) following() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 )
 
 // TestStream_OpensOneWatchAtATime follows more ranges than there are streams, in two groups of a
-// client: the last watch waits until another one is open, and its timeout begins then.
+// client: the last watch waits until an earlier watch is open, and its timeout begins then.
 func TestStream_OpensOneWatchAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, log := &fakeEtcd{}, &bytes.Buffer{}
@@ -38,7 +38,7 @@ func TestStream_OpensOneWatchAtATime(t *testing.T) {
 			time.Sleep(f.opening)
 		}
 		if log.Len() > 0 {
-			t.Errorf("unexpected log lines: %s", log)
+			t.Errorf("the log has these lines, want none: %s", log)
 		}
 	})
 }
@@ -65,9 +65,9 @@ func TestStream_ClosesWatchAfterOpening(t *testing.T) {
 				f.mu.Lock()
 				defer f.mu.Unlock()
 				if len(f.opened) != 1 || f.early > 0 || f.opened[0].Err() == nil {
-					t.Errorf("%d watches were opened, and %d closed before; want one, and it closed", len(f.opened), f.early)
+					t.Errorf("%d watches were opened, want 1; %d were closed before they were open, want 0; the first must be closed now", len(f.opened), f.early)
 				}
-				if _, err := g.cfg.Streams.open(t.Context()); err != nil { // without ranges there is one stream
+				if _, err := g.cfg.Streams.open(t.Context()); err != nil { // without ranges, every watch uses the first slot
 					t.Error(err)
 				}
 			})
@@ -98,18 +98,18 @@ func TestStreams_ReusesFewStreams(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := len(used); used[on.name] && n < streamSlots*streamVersions {
-			t.Errorf("stream %s is used again, after %d streams", on.name, n)
+			t.Errorf("stream %s is used again after %d streams, want %d streams before", on.name, n, streamSlots*streamVersions)
 		}
 		used[on.name] = true
 		on.opened()
 		on.retire()
-		on.retire() // by another watch
+		on.retire() // a second failed watch on the same stream changes nothing
 	}
 	if n := len(used); n != streamSlots*streamVersions {
 		t.Errorf("%d streams are used, want %d", n, streamSlots*streamVersions)
 	}
 	// Another registry of the client has streams of its own.
 	if on, err := other.open(t.Context()); err != nil || used[on.name] {
-		t.Errorf("another registry uses stream %s, %v", on.name, err)
+		t.Errorf("another registry uses stream %s, error %v; want a stream that the first registry does not use", on.name, err)
 	}
 }

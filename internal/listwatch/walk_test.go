@@ -26,13 +26,13 @@ type walked struct {
 	etcd history
 
 	watching bool
-	dead     bool  // ... and no longer delivers answers
+	dead     bool  // the watch no longer delivers answers
 	next     int64 // the first revision that the watch has not delivered yet
 	check    bool  // the connection is back, and the core has not handled that yet
 
-	past     *history // a backup
+	past     *history // a backup to restore, nil for none
 	restored bool     // etcd was restored at least once
-	unseen   bool     // ... behind a connection that stayed, without an event since
+	unseen   bool     // etcd was restored behind a proxy, and has answered no list or probe since
 	certain  bool     // a linearizable list was answered
 	last     *Update[string]
 	resume   *page  // the page with which the next list must resume; nil for any
@@ -87,7 +87,7 @@ func (h *history) trim(oldest int64) {
 
 func (h *history) header() *etcdserverpb.ResponseHeader { return header(1, 1, int(h.rev)) }
 
-// read is a read of one page, at the latest revision or at an earlier one.
+// read answers a read of one page, at the latest revision or at an earlier one.
 func (h *history) read(p page) (*clientv3.GetResponse, error) {
 	rev := h.rev
 	if p.revision != 0 {
@@ -311,7 +311,7 @@ func (w *walked) fail(err error) bool {
 	return true
 }
 
-// send delivers new changes on the watch, up to limit.
+// send delivers new changes on the watch, those of at most limit revisions.
 func (w *walked) send(limit int64) bool {
 	if w.do.call != callWait || !w.watching || w.dead {
 		return false
@@ -363,7 +363,7 @@ func (w *walked) restore() bool {
 // change sets the value of a key, or deletes it.
 func (w *walked) change(i int, deleted bool) bool {
 	if w.unseen {
-		return false // at an unchanged revision nothing can show the change
+		return false // with the change, the revision could be the known one, and hide the restore
 	}
 	value := "1"
 	switch {

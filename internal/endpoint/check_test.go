@@ -5,14 +5,14 @@ import (
 	"testing"
 )
 
-// Package servicekey tests the rules of keys.
+// TestCheckInstance checks ids, and one key: package servicekey tests the rules of keys.
 func TestCheckInstance(t *testing.T) {
 	if err := CheckKey("a/"); err == nil || !strings.HasPrefix(err.Error(), `service key "a/" ends in a slash`) || CheckKey("a/b") != nil {
 		t.Errorf("CheckKey(a/) = %v, want an error about the slash, and CheckKey(a/b) = nil", err)
 	}
 	for _, id := range []string{"a", "1.2.3.4:80", "[::1]:80", "host-1_x", strings.Repeat("x", MaxInstance)} {
 		if err := CheckInstance(id); err != nil {
-			t.Errorf("CheckInstance(%q): %v", id, err)
+			t.Errorf("CheckInstance(%q) = %v, want nil", id, err)
 		}
 	}
 	for _, id := range []string{"", "a/b", "a b", "a\n", "\xff", strings.Repeat("x", MaxInstance+1)} {
@@ -25,7 +25,7 @@ func TestCheckInstance(t *testing.T) {
 func TestCheckAddr(t *testing.T) {
 	tests := []struct {
 		addr       string
-		port, bare bool // accepted with and without needPort
+		port, bare bool // whether the address is accepted with needPort, and without it
 	}{
 		{"1.2.3.4:80", true, true},
 		{"host:65535", true, true},

@@ -12,14 +12,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// dialect describes where JSON of a layout has its address. The zero value describes no JSON.
+// dialect describes the JSON of a layout. The zero value describes no JSON.
 type dialect struct {
-	whose   string  // the writer, for errors
-	address []field // the field of the address, or the fields of host and port
+	whose   string  // the name of the writer, for errors
+	address []field // the field that holds the address, or the two fields that hold host and port
 	array   bool    // the address is in an array, which home-made JSON cannot have
-	needs   []field // further fields that the layout must have
-	unless  []field // fields that the layout must not have
-	claims  []field // fields that make a value this layout's even without an address
+	needs   []field // further fields that an entry must have
+	unless  []field // fields that an entry must not have
+	claims  []field // fields that only entries in this layout have, even without an address
 	// read reads an entry. instance is the last segment of its etcd key.
 	read func(d document, instance string) (Endpoint, error)
 	// isTheirs reports whether an object with these field names is in this layout, well-formed or not.
@@ -27,7 +27,7 @@ type dialect struct {
 	isTheirs func(names map[string]bool) bool
 }
 
-// hasAll returns a function that reports whether all these names are present.
+// hasAll returns a function that reports whether names has all names in want.
 func hasAll(want ...string) func(names map[string]bool) bool {
 	return func(names map[string]bool) bool {
 		return !slices.ContainsFunc(want, func(name string) bool { return !names[name] })
@@ -44,7 +44,7 @@ func (l Layout) LikeHomeMade() bool {
 	return !l.IsZero() && !l.mapped() && l.address != nil && !l.array
 }
 
-// field is the place of a field in a document.
+// field is the index of a field in a document.
 type field int
 
 // maxFields bounds the fields of all dialects together.
@@ -54,13 +54,13 @@ const maxFields = 24
 // address. The fields are raw, since dialects may give one name different types.
 type document [maxFields]json.RawMessage
 
-// fields maps the names of fields to the fields.
+// fields maps the names of fields to their indexes in a document.
 var (
 	fields = make(map[string]field)
-	spoken []string // the first name of each field
+	spoken []string // the first name of each field, for errors
 )
 
-// named returns the field with these names.
+// named returns the field with these names, and adds the field if it is new.
 func named(names ...string) field {
 	f, known := fields[names[0]]
 	if !known {
@@ -93,7 +93,7 @@ func (d *document) set(name, value []byte) bool {
 	return true
 }
 
-// all reports whether each of some fields satisfies test.
+// all reports whether the value of each given field satisfies test.
 func (d *document) all(fields []field, test func(json.RawMessage) bool) bool {
 	return !slices.ContainsFunc(fields, func(f field) bool { return !test(d[f]) })
 }
@@ -121,7 +121,7 @@ func (r Reader) decodeJSON(key, instance string, value []byte) (Endpoint, Layout
 	return e, GoFrame, err
 }
 
-// layout returns the first layout whose address fields and needed fields satisfy test.
+// layout returns the first layout whose address fields and needs satisfy test, and whose unless fields are absent.
 func (d *document) layout(test func(json.RawMessage) bool) (Layout, bool) {
 	for _, l := range table {
 		if l.address != nil && d.all(l.address, test) && d.all(l.needs, test) && d.all(l.unless, absent) {
@@ -131,7 +131,7 @@ func (d *document) layout(test func(json.RawMessage) bool) (Layout, bool) {
 	return Layout{}, false
 }
 
-// claimed returns the layout whose fields are present, even if they give no address.
+// claimed returns the layout whose fields are present, even if these give no address.
 func (d *document) claimed() (Layout, bool) {
 	if layout, ok := d.layout(given); ok {
 		return layout, true
@@ -144,7 +144,7 @@ func (d *document) claimed() (Layout, bool) {
 	return Layout{}, false
 }
 
-// lacks returns why the fields of an address give none.
+// lacks returns why the given address fields hold no address.
 func (d *document) lacks(address []field) error {
 	for _, f := range address {
 		if d[f] == nil {

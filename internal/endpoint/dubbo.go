@@ -37,7 +37,7 @@ func (d document) dubbo(string) (Endpoint, error) {
 	return e, checkDubboProtocols(e.Metadata["dubbo.endpoints"], word(d[fieldPort]))
 }
 
-// dubboEndpoint is a protocol of an instance and its port.
+// dubboEndpoint is a protocol of an instance, and the port that serves this protocol.
 type dubboEndpoint struct {
 	Port     json.Number
 	Protocol string

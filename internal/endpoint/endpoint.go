@@ -234,8 +234,8 @@ func (e *Endpoint) compare(o *Endpoint) int {
 }
 
 // Marks holds the marks of entries that are being withdrawn. Not every layout can carry a mark, so a mark covers all
-// entries that its owner had at the address at that time: the entries of the instance, and entries without an instance
-// id on its lease. It does not cover newer entries or other instances, which may reuse or share the address.
+// entries that the owner had at the address at that time: the entries of the instance, and entries without an instance
+// id on the owner's lease. A mark does not cover newer entries or other instances, which may reuse or share the address.
 type Marks map[owner]int64 // the revision of the latest mark
 
 // owner identifies the owner of entries at an address by its instance or its lease.

@@ -36,7 +36,7 @@ func TestMerge(t *testing.T) {
 // The same entry of an address wins in every order of the input, because any two entries have a winner.
 func TestMergeOrder(t *testing.T) {
 	l := MappedJSON(JSONFields{Addr: "addr", Version: "ver"})
-	entries := []Entry{ // the first wins
+	entries := []Entry{ // each wins over all later ones
 		{&Endpoint{Instance: "a", Version: "v1", Metadata: map[string]string{"k": "v"}}, Kratos, 5},
 		{&Endpoint{Instance: "a", Zone: "z"}, Kratos, 5},
 		{&Endpoint{Instance: "b", Zone: "z"}, GoMicro, 5},
@@ -119,7 +119,7 @@ func TestLeaving(t *testing.T) {
 	for mark, want := range map[string]bool{`true`: true, `"true"`: true, `"TRUE"`: false, `"false"`: false, `""`: false} {
 		value := `{"Addr":"h:1","Metadata":{"grpc_leaving":` + mark + `}}`
 		if e, _, _, err := reader.Decode("svc", "svc/i", []byte(value), 0); err != nil || e.Leaving() != want {
-			t.Errorf("%s: leaving %v, %v, want %v", value, e.Leaving(), err, want)
+			t.Errorf("%s: leaving is %v, error %v, want %v", value, e.Leaving(), err, want)
 		}
 	}
 }
@@ -170,16 +170,16 @@ func TestRange(t *testing.T) {
 		in := func(key string) bool { return from <= key && key < end }
 		for _, key := range []string{"svc/", "svc/a", "svc/\xff\xff"} {
 			if !in(key) {
-				t.Errorf("%q is not in [%q, %q)", key, from, end)
+				t.Errorf("the key %q is outside the range [%q, %q), want it inside", key, from, end)
 			}
 		}
 		for _, key := range []string{"svc", "svc-admin/a", "svc.x", "svca", "svc:", "svd"} {
 			if in(key) {
-				t.Errorf("%q is in [%q, %q)", key, from, end)
+				t.Errorf("the key %q is inside the range [%q, %q), want it outside", key, from, end)
 			}
 		}
 		if in("svc42") != leaseSuffix || in("svc9") != leaseSuffix {
-			t.Errorf("lease suffixes in [%q, %q): want %v", from, end, leaseSuffix)
+			t.Errorf("svc42 and svc9 are in the range [%q, %q): %v and %v, want %v", from, end, in("svc42"), in("svc9"), leaseSuffix)
 		}
 	}
 }
@@ -188,8 +188,8 @@ func TestRange(t *testing.T) {
 func TestMarks_Cover(t *testing.T) {
 	m := Marks{}
 	m.Add(Mark{Addr: "h:1", Instance: "a", Lease: 7, Revision: 5})
-	m.Add(Mark{Addr: "h:1", Instance: "a", Lease: 7, Revision: 3}) // an older one changes nothing
-	m.Add(Mark{Addr: "h:2", Instance: "added", Revision: 5})       // without a lease
+	m.Add(Mark{Addr: "h:1", Instance: "a", Lease: 7, Revision: 3}) // an older mark changes nothing
+	m.Add(Mark{Addr: "h:2", Instance: "added", Revision: 5})       // a mark without a lease
 	for _, tt := range []struct {
 		addr, instance string
 		layout         Layout
@@ -197,14 +197,14 @@ func TestMarks_Cover(t *testing.T) {
 		covers         bool
 	}{
 		{"h:1", "a", EndpointJSON, 7, 5, true},
-		{"h:1", "a", Kratos, 6, 4, true}, // of an earlier process
+		{"h:1", "a", Kratos, 6, 4, true}, // an entry of an earlier process
 		{"h:1", "h:1", LeaseSuffix, 7, 4, true},
 		{"h:1", "h:1", Kitex, 7, 4, true},
 		{"h:1", "a", EndpointJSON, 7, 6, false},
 		{"h:1", "h:1", GoZero, 7, 6, false},
 		{"h:1", "h:1", GoZero, 8, 4, false},
 		{"h:1", "b", EndpointJSON, 8, 4, false},
-		{"h:1", "b", EndpointJSON, 7, 4, false}, // of the same process
+		{"h:1", "b", EndpointJSON, 7, 4, false}, // another instance of the same process
 		{"h:2", "a", EndpointJSON, 7, 4, false},
 		{"h:2", "added", EndpointJSON, 0, 4, true},
 		{"h:2", "h:2", Kitex, 0, 4, false},

@@ -22,7 +22,7 @@ func FuzzDecodeValue(f *testing.F) {
 	for value := range malformed {
 		f.Add([]byte(value))
 	}
-	for _, value := range []string{ // of mappedLayouts
+	for _, value := range []string{ // entries in mappedLayouts
 		`{"a":"h:1","m":{"weight":"x","zone":"z"},"w":2.5,"i":"/"}`, `{"h":"h","p":1,"w":0,"m":{"weight":"5"}}`, `{"h":"::1","p":"80","w":"7","v":1,"z":{}}`,
 	} {
 		f.Add([]byte(value))
@@ -41,8 +41,8 @@ func FuzzDecodeValue(f *testing.F) {
 	})
 }
 
-// FuzzRoundTrip writes endpoints in every layout, including a home-made JSON with these fields, and
-// checks each reader that can read them.
+// FuzzRoundTrip writes endpoints in every layout, including home-made JSON with fuzzed field names, and
+// reads them back with each reader that can read the layout.
 func FuzzRoundTrip(f *testing.F) {
 	f.Add("a", "h:1", "v2", "z", uint32(7), "k", "v", "at", "ver", "w", "labels")
 	f.Add("10.0.0.7:9000", "10.0.0.7:9000", "", "", uint32(0), "weight", "heavy", "addr", "Addr", "weight", "metadata")
@@ -78,8 +78,8 @@ func FuzzRoundTrip(f *testing.F) {
 	})
 }
 
-// means reports whether r can read an entry written in a layout. r must be configured for a layout that needs it. A home-made
-// JSON of r must not find its address in the entry, unless it shares the address field of the layout and renames no other field.
+// means reports whether r can read an entry written in a layout. Some layouts are read only if r enables them. The home-made JSON
+// of r must not find an address in the entry, unless it has the address field of the layout and renames no other field.
 func (r Reader) means(layout Layout, written []byte) bool {
 	switch {
 	case layout == LeaseSuffix:
@@ -128,7 +128,7 @@ func checkRead(t *testing.T, r Reader, layout Layout, e Endpoint, lease int64, w
 	}
 	got, gotLayout, ok, err := r.Decode("svc", layout.Key("svc", e, lease), written, lease)
 	if err != nil || !ok || gotLayout != layout || !got.Equal(want) {
-		t.Fatalf("%s of %+v in %v\nis %+v in %v to %+v, ok %v, error %v", written, e, layout, got, gotLayout, r, ok, err)
+		t.Fatalf("wrote %s\nfor %+v in %v\nread %+v in %v, ok %v, error %v, with the reader %+v", written, e, layout, got, gotLayout, ok, err, r)
 	}
 }
 
@@ -157,7 +157,7 @@ func FuzzDecodeKey(f *testing.F) {
 			return
 		}
 		if again := layout.Key(key, e, lease); again != etcdKey {
-			t.Fatalf("%q decodes to %s %+v, whose key is %q", etcdKey, layout, e, again)
+			t.Fatalf("%q decodes to %s %+v, whose key is %q, want the same key", etcdKey, layout, e, again)
 		}
 		from, end := Reader{LeaseSuffix: layout == LeaseSuffix}.Range(key)
 		if etcdKey < from && layout != LeaseSuffix || etcdKey >= end {
@@ -190,7 +190,7 @@ func FuzzAddr(f *testing.F) {
 		full := withPort(addr)
 		checkDialable(t, full)
 		if withPort(full) != full {
-			t.Errorf("%q with a port is %q, and then %q", addr, full, withPort(full))
+			t.Errorf("withPort(%q) = %q, and withPort of the result = %q, want no change", addr, full, withPort(full))
 		}
 	})
 }
@@ -216,7 +216,7 @@ func checkDecoded(t *testing.T, reader Reader, key, etcdKey string, value []byte
 		t.Fatalf("accepted %+v, which cannot be encoded: %v", e, err)
 	}
 	if len(again) > MaxValue {
-		t.Fatalf("wrote %d bytes", len(again))
+		t.Fatalf("wrote a value of %d bytes, want at most %d", len(again), MaxValue)
 	}
 	got, gotLayout, ok, err := reader.Decode(key, etcdKey, again, lease)
 	if err != nil || !ok || gotLayout != layout || !got.Equal(e) {

@@ -40,8 +40,8 @@ func encodeGoFrame(_ Layout, key string, e Endpoint) ([]byte, error) {
 	return value, nil
 }
 
-// goFrameAddr returns the first address in the last segment of a GoFrame key, which is host:port or
-// a comma-separated list of them. All are addresses of one server.
+// goFrameAddr returns the first address in instance, the last segment of a GoFrame key, which is host:port
+// or a comma-separated list of such addresses. All of them belong to one server.
 func goFrameAddr(instance string) (addr string, ok bool) {
 	addr, _, _ = strings.Cut(instance, ",")
 	return addr, strings.Count(addr, ":") == 1 && CheckAddr(addr, true) == nil
@@ -69,7 +69,7 @@ func goFrame(key, instance string, value []byte) (e Endpoint, ok bool, err error
 }
 
 // checkGoFrame returns an error if an object is unlikely to be bare metadata. Under a key like GoFrame's only an object
-// that both nests and names an address is unlikely. Under other keys it must not nest, nor name an address that its key lacks.
+// that both nests and names an address is unlikely. Under other keys the object must not nest, nor name an address that the key lacks.
 func checkGoFrame(key, instance string, object []byte) error {
 	nested, addrs := lookInto(object)
 	goFrames := IsGoFrameKey(key)

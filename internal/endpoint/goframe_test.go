@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestGoFrameAddress checks that metadata may nest under a key like GoFrame's. Under other keys, the address
-// of flat JSON is the one in the key, unless the JSON may name another one or is in another known format.
+// TestGoFrameAddress checks that metadata may nest under a key like GoFrame's. Under other keys, flat JSON has the
+// address in the key, unless the JSON may name a different address or is in another known format.
 func TestGoFrameAddress(t *testing.T) {
 	for _, tt := range []struct{ key, instance, value, wrong string }{
 		{"", "10.0.0.7:8080,10.0.0.8:8080", `{"grpc":"10.0.0.8:8080"}`, ""},
@@ -27,9 +27,9 @@ func TestGoFrameAddress(t *testing.T) {
 		e, layout, _, err := Reader{}.Decode(key, key+"/"+tt.instance, []byte(tt.value), 1)
 		switch {
 		case tt.wrong == "" && (err != nil || layout != GoFrame || e.Addr != "10.0.0.7:8080"):
-			t.Errorf("%s: %+v in %v, %v, want 10.0.0.7:8080 in %v", tt.value, e, layout, err, GoFrame)
+			t.Errorf("%s: got %+v in layout %v, error %v, want the address 10.0.0.7:8080 in layout %v", tt.value, e, layout, err, GoFrame)
 		case tt.wrong != "" && (err == nil || !strings.Contains(err.Error(), tt.wrong)):
-			t.Errorf("%s: %+v in %v, error %v, want %q in it", tt.value, e, layout, err, tt.wrong)
+			t.Errorf("%s: got %+v in layout %v, error %v, want an error with %q", tt.value, e, layout, err, tt.wrong)
 		}
 	}
 }

@@ -23,7 +23,7 @@ var (
 )
 
 // encodeKitex writes the value of kitex' registry-etcd with every field, as kitex' own writer does.
-// Its reader replaces a weight of 0 by its default.
+// Kitex' reader replaces a weight of 0 by kitex' default.
 func encodeKitex(_ Layout, _ string, e Endpoint) ([]byte, error) {
 	tags := e.strings()
 	if e.Version != "" {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Kratos is the layout of kratos. An object that also has nodes is in go-micro's.
+// Kratos is the layout of kratos. An object that also has nodes is in the layout of go-micro.
 var Kratos = layout(format{
 	number: 5, name: "kratos", constant: "Kratos", entry: "kratos entry", ends: atInstance, encode: encodeKratos, needPort: true, json: true, metadata: true,
 	dialect: dialect{
@@ -20,8 +20,8 @@ var Kratos = layout(format{
 
 var fieldEndpoints = named("endpoints")
 
-// encodeKratos writes a kratos ServiceInstance. Its reader skips an entry under another service's name, and
-// looks for a grpc or a grpcs endpoint depending on its own dial options, so the value has both.
+// encodeKratos writes a kratos ServiceInstance. Kratos' reader skips an entry with the name of another service. It
+// looks for a grpc or for a grpcs endpoint, depending on the caller's dial options, so the value has both.
 func encodeKratos(_ Layout, key string, e Endpoint) ([]byte, error) {
 	metadata := e.strings()
 	e.addWeight(metadata)

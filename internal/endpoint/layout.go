@@ -18,23 +18,23 @@ type Layout struct {
 
 // format is a row of the table: the properties that all layouts of a kind share.
 type format struct {
-	number   int32  // in the enum of the proto option; 0 if absent there
-	name     string // in targets; "" for home-made JSON, which its fields name
+	number   int32  // the number in the enum of the proto option; 0 if the enum lacks the layout
+	name     string // the name in gRPC targets
 	constant string // the variable of package runtime
 	entry    string // names an entry in errors; "" if no error is about an entry
-	ends     *place // nil if the layout is read but not written
+	ends     *place // where the keys end; nil if the layout is read but not written
 	// encode writes the value of a checked endpoint.
 	encode   func(l Layout, key string, e Endpoint) ([]byte, error)
 	needPort bool
 	json     bool // values are JSON
 	metadata bool // values can carry metadata
-	dialect       // of JSON with an address in its fields
+	dialect       // how JSON with an address in its fields is read
 }
 
 // place is the last part of a layout's etcd keys.
 type place struct {
-	spelled string // in the documentation
-	lease   bool   // the key has the lease id, so that a lease holds one such entry of a service key
+	spelled string // the form of the key in the documentation
+	lease   bool   // the key ends in the lease id, so each lease has one such entry of a service key
 	end     func(e Endpoint, lease int64) string
 }
 
@@ -62,7 +62,7 @@ func Layouts() []Layout {
 	return slices.DeleteFunc(slices.Clone(table), func(l Layout) bool { return l.encode == nil })
 }
 
-// Public converts a layout to a runtime.Layout. Package runtime sets it.
+// Public converts a layout to a runtime.Layout. Package runtime sets this variable.
 var Public func(Layout) any
 
 // mappedJSON is the format of all layouts of home-made JSON.
@@ -121,8 +121,8 @@ func (l Layout) Check() error {
 	return nil
 }
 
-// LeaseInKey reports whether the etcd key holds the lease id, so that a lease holds one such entry of
-// a service key.
+// LeaseInKey reports whether the etcd key ends in the lease id, so that each lease has one such entry
+// of a service key.
 func (l Layout) LeaseInKey() bool { return l.ends.lease }
 
 // Constant is the name of the layout's variable in package runtime, "" for home-made JSON and layouts that are not written.

@@ -15,7 +15,7 @@ func TestTable(t *testing.T) {
 	variables, page := read(t, "../../runtime/layout.go"), read(t, "../../docs/layouts.md")
 	for _, l := range Layouts() {
 		if named, err := LayoutByName(l.String()); err != nil || named != l {
-			t.Errorf("LayoutByName(%q) = %v, %v", l, named, err)
+			t.Errorf("LayoutByName(%q) = %v, error %v, want the same layout", l, named, err)
 		}
 		name := strings.ToUpper(l.String())
 		if got := discoveryv1.Layout_name[l.number]; got != "LAYOUT_"+name {
@@ -30,7 +30,7 @@ func TestTable(t *testing.T) {
 		}
 	}
 	if got, want := len(Layouts()), len(discoveryv1.Layout_name)-1; got != want {
-		t.Errorf("the table has %d layouts, the proto %d", got, want)
+		t.Errorf("the table has %d layouts, want %d, as many as the proto enum", got, want)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 
 // JSONFields names the fields of home-made JSON. A field without a name is neither written nor read.
 type JSONFields struct {
-	Addr     string // "host:port"; or Host and Port
+	Addr     string // holds "host:port"; excludes Host and Port
 	Host     string
 	Port     string
 	Instance string
@@ -90,7 +90,7 @@ func encodeMapped(l Layout, key string, e Endpoint) ([]byte, error) {
 		f.Addr: e.Addr, f.Host: host, f.Port: number, f.Instance: e.Instance, f.Version: e.Version, f.Zone: e.Zone, f.Weight: e.Weight,
 		f.Metadata: f.metadata(e), f.Name: lastSegment(key),
 	}
-	if e.Weight == 0 { // others may read a weight of 0 as no calls
+	if e.Weight == 0 { // other readers may make no calls at a weight of 0
 		delete(all, f.Weight)
 	}
 	delete(all, "")
@@ -133,8 +133,8 @@ func (d *mappedDocument) located() bool {
 	return present(d.addr) || present(d.host) && present(d.port)
 }
 
-// decodeMapped reads an entry that has its address where l has it. If a known layout has its address there, too, the entry is read in
-// that layout, and the fields of l override the result: no field is lost that a reader without l would read. Otherwise the entry is in l.
+// decodeMapped reads an entry with an address in the address fields of l. If a known layout has the same address fields, the entry is
+// read in that layout, and the fields of l override the result: no field is lost that a reader without l would read. Otherwise it is in l.
 func (l Layout) decodeMapped(own *mappedDocument, instance string, value []byte) (Endpoint, Layout, error) {
 	fields := l.fields.Value()
 	d, layout, foreign := fields.shared(own, value)
@@ -157,8 +157,8 @@ func (l Layout) decodeMapped(own *mappedDocument, instance string, value []byte)
 	return e, layout, nil
 }
 
-// shared returns the known layout that has its address where own has it, or the zero value, and the fields of that layout except
-// those to which f gives another meaning. foreign reports whether the layout has fields in the value that f does not name.
+// shared returns the known layout with the same address fields as f, or the zero value, and the fields of value in that layout,
+// except those to which f gives another meaning. foreign reports whether value has fields of the layout that f does not name.
 func (f JSONFields) shared(own *mappedDocument, value []byte) (d document, layout Layout, foreign bool) {
 	var address []json.RawMessage
 	for _, l := range table {

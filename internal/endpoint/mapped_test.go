@@ -6,7 +6,7 @@ import (
 )
 
 // TestMappedJSON reads entries with readers of a home-made JSON. If the home-made JSON and a known layout
-// share the address field, the fields of both are read. Entries in other layouts are read as without it.
+// share the address field, the fields of both are read. Home-made JSON does not change how other layouts are read.
 func TestMappedJSON(t *testing.T) {
 	whole := JSONFields{Addr: "endpoint", Instance: "id", Version: "ver", Zone: "az", Weight: "w", Metadata: "labels", Name: "svc"}
 	split := JSONFields{Host: "ip", Port: "port"}
@@ -15,7 +15,7 @@ func TestMappedJSON(t *testing.T) {
 		fields JSONFields
 		value  string
 		want   Endpoint
-		layout Layout // zero for the mapped one
+		layout Layout // zero for home-made JSON
 	}{
 		{whole, `{"endpoint":"h:1"}`, Endpoint{Instance: "a", Addr: "h:1"}, Layout{}},
 		{whole, `{"endpoint":"h:1","w":"3"}`, Endpoint{Instance: "a", Addr: "h:1", Weight: 3}, Layout{}},
@@ -46,7 +46,7 @@ func TestMappedJSON(t *testing.T) {
 		}
 		got, gotLayout, ok, err := Reader{JSON: layout}.Decode("svc", "svc/a", []byte(tt.value), 0)
 		if err != nil || !ok || gotLayout != tt.layout || !got.Equal(tt.want) {
-			t.Errorf("%s with %v is %+v in %v, %v, %v\nwant %+v in %v", tt.value, tt.fields, got, gotLayout, ok, err, tt.want, tt.layout)
+			t.Errorf("%s with %v is %+v in %v, ok %v, error %v\nwant %+v in %v", tt.value, tt.fields, got, gotLayout, ok, err, tt.want, tt.layout)
 		}
 	}
 	for value, fields := range map[string]JSONFields{
@@ -63,7 +63,7 @@ func TestMappedJSON(t *testing.T) {
 func TestMappedJSONIsComparable(t *testing.T) {
 	a, b := MappedJSON(JSONFields{Addr: "addr"}), MappedJSON(JSONFields{Addr: "addr"})
 	if a != b || a == MappedJSON(JSONFields{Addr: "address"}) || a == EndpointJSON {
-		t.Error("layouts of equal fields differ, or others are equal")
+		t.Error("layouts with equal fields differ, or a layout equals one with other fields")
 	}
 	if got, want := MappedJSON(JSONFields{Host: "ip", Port: "p"}).String(), `{host: "ip" port: "p"}`; got != want {
 		t.Errorf("String() = %s, want %s", got, want)
@@ -103,7 +103,7 @@ func TestJSONFieldsCheck(t *testing.T) {
 func TestNewReader(t *testing.T) {
 	mapped := MappedJSON(JSONFields{Addr: "addr"})
 	if r, err := NewReader(EndpointJSON, LeaseSuffix, mapped, mapped); err != nil || r != (Reader{true, mapped}) {
-		t.Errorf("NewReader = %+v, %v", r, err)
+		t.Errorf("NewReader = %+v, error %v, want %+v", r, err, Reader{true, mapped})
 	}
 	if _, err := NewReader(mapped, MappedJSON(JSONFields{Addr: "address"})); err == nil || !strings.Contains(err.Error(), "two JSON layouts") {
 		t.Errorf("NewReader with two JSON layouts: %v, want an error", err)

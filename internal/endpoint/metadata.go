@@ -49,12 +49,12 @@ func (e *Endpoint) piece(name, value string) {
 	e.Metadata[name] = value
 }
 
-// set sets the field for a piece of metadata, or else adds it to the metadata. It returns whether to go on.
+// set sets the field that a piece of metadata belongs to, or adds the piece to the metadata. It returns whether to read the next piece.
 func (e *Endpoint) set(rawName, raw []byte) bool {
 	name, value := fieldName(string(rawName)), rawjson.Text(raw)
 	var weight uint32
 	var number bool
-	if name == nameWeight { // a failed parse allocates an error
+	if name == nameWeight { // for others, a failed parse would allocate an error
 		weight, number = parseWeight(value)
 	}
 	switch {
@@ -75,17 +75,17 @@ func (e *Endpoint) set(rawName, raw []byte) bool {
 	return len(e.Metadata) <= MaxMetadata
 }
 
-// takeText sets a field from one outside the metadata. It ignores a value that is neither a string nor a number.
+// takeText sets a field from a value outside the metadata. It ignores a value that is neither a string nor a number.
 func takeText(field *string, raw json.RawMessage) {
 	if text := word(raw); text != "" {
 		*field = text
 	}
 }
 
-// takeWeight sets the weight from a field outside the metadata. It ignores a value that is not a weight.
+// takeWeight sets the weight from a value outside the metadata. It ignores a value that is not a weight.
 func (e *Endpoint) takeWeight(raw json.RawMessage) {
 	text := word(raw)
-	if text == "" { // a failed parse allocates an error
+	if text == "" { // a failed parse would allocate an error
 		return
 	}
 	if weight, ok := parseWeight(text); ok && weight != 0 {

@@ -23,7 +23,7 @@ var GoZero = layout(format{
 func encodePlain(_ Layout, _ string, e Endpoint) ([]byte, error) { return []byte(e.Addr), nil }
 
 func decodePlain(value []byte) (Endpoint, error) {
-	// The value is longer than any host:port, so it is not copied.
+	// No host:port is as long, so the value is not copied.
 	if len(value) > 512 {
 		return Endpoint{}, fmt.Errorf("%d bytes that are neither host:port nor JSON", len(value))
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// Reader reads the entries of a service key. It distinguishes the layouts with a slash after the key by their
+// Reader reads the entries of a service key. It tells the layouts with a slash after the key apart by the entries'
 // values, and reads the other layouts only if its fields enable them. Readers are comparable.
 type Reader struct {
 	LeaseSuffix bool   // also read entries in [LeaseSuffix]
@@ -47,8 +47,8 @@ func (r Reader) Range(key string) (from, end string) {
 	return key + "/", key + "0"
 }
 
-// Decode reads one entry found at etcdKey, on a lease or none (0), under the service key. An entry
-// has the lease suffix only if its suffix is the decimal id of its own lease.
+// Decode reads one entry of the service key, found at etcdKey. lease is the entry's lease, 0 for none. An
+// entry is in [LeaseSuffix] only if its key ends in the decimal id of its own lease.
 //
 // ok is false for a key that holds no entry of the service, such as a nested key or a neighbour's. err is non-nil for a malformed entry.
 func (r Reader) Decode(key, etcdKey string, value []byte, lease int64) (e Endpoint, layout Layout, ok bool, err error) {

@@ -64,7 +64,7 @@ func TestDecode(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			got, layout, ok, err := reader.Decode("svc", tt.etcdKey, []byte(tt.value), tt.lease)
 			if err != nil || !ok {
-				t.Fatalf("Decode = ok %v, error %v", ok, err)
+				t.Fatalf("Decode = ok %v, error %v, want true and nil", ok, err)
 			}
 			if !got.Equal(tt.want) || layout != tt.layout {
 				t.Errorf("Decode = %+v, %v\nwant %+v, %v", got, layout, tt.want, tt.layout)
@@ -110,7 +110,7 @@ func TestDecodeMalformed(t *testing.T) {
 	for value, want := range malformed {
 		e, _, ok, err := reader.Decode("svc", "svc/a", []byte(value), 0)
 		if !ok || err == nil || !strings.Contains(err.Error(), want) || len(err.Error()) > 400 {
-			t.Errorf("%.80s is %+v, ok %v, error %v, want %q in it", value, e, ok, err, want)
+			t.Errorf("%.80s is %+v, ok %v, error %v, want an error with %q", value, e, ok, err, want)
 		}
 	}
 	for _, etcdKey := range []string{"svc/", "svc/\xff", "svc/" + strings.Repeat("x", MaxInstance+1)} {
@@ -162,7 +162,7 @@ func TestDecode_BoundsMetadata(t *testing.T) {
 			t.Fatalf("%v: %v", layout, err)
 		}
 		if got, _, _, err := reader.Decode("k", "k/10.0.0.1:9000", value, 0); err != nil || len(got.Metadata) != MaxMetadata {
-			t.Errorf("%v: Decode = %d pieces, %v, want %d", layout, len(got.Metadata), err, MaxMetadata)
+			t.Errorf("%v: Decode = %d pieces, error %v, want %d", layout, len(got.Metadata), err, MaxMetadata)
 		}
 		e.Metadata = pieces(MaxMetadata + 1)
 		if _, err := layout.Encode("k", e); err == nil {

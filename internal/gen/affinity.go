@@ -40,8 +40,8 @@ func policyName(lb *discoveryv1.LoadBalancing) protoreflect.Name {
 	return ""
 }
 
-// affinityPath returns the fields on the path of an affinity through a request: messages, and at
-// the end the field with the value. The error continues a sentence that begins with the path.
+// affinityPath returns the fields of a request along the path of an affinity: message fields, and last
+// the field with the value. The error continues a sentence that begins with the path.
 func affinityPath(request *protogen.Message, path string) ([]*protogen.Field, error) {
 	names := strings.Split(path, ".")
 	if slices.Contains(names, "") {
@@ -90,8 +90,8 @@ func singularField(message *protogen.Message, name string) (*protogen.Field, err
 	return field, nil
 }
 
-// renderAffinityClient writes a client that overrides the methods with an affinity, if there are any. It embeds the client of
-// protoc-gen-go-grpc under another name, since a method may have the Go name of that client.
+// renderAffinityClient writes a client that overrides the methods with an affinity, if there are any. The written client embeds the
+// client of protoc-gen-go-grpc under a name of its own, since a method may have the Go name of that client.
 func renderAffinityClient(g *protogen.GeneratedFile, s *service) {
 	methods := s.withAffinity()
 	if len(methods) == 0 {
@@ -130,7 +130,7 @@ func renderAffinityMethod(g *protogen.GeneratedFile, s *service, m *method) {
 }
 
 // resultType returns the result type of the client's method. Every version of protoc-gen-go-grpc
-// declares these names of stream types, recent versions as aliases.
+// declares stream types with these names, recent versions as aliases.
 func resultType(g *protogen.GeneratedFile, s *service, m *method) string {
 	if m.proto.Desc.IsStreamingServer() {
 		return g.QualifiedGoIdent(s.grpcIdent(s.proto.GoName + "_" + m.proto.GoName + "Client"))
@@ -139,8 +139,8 @@ func resultType(g *protogen.GeneratedFile, s *service, m *method) string {
 }
 
 // renderAffinityOf writes statements that use the value at the end of the path as an affinity, if it is set.
-// use writes a statement with the value's expression. The path leads through getters, which accept nil
-// messages, and through reflection from the first field whose getter may have another name.
+// use writes a statement with the value's Go expression, key. The generated code follows the path by getters, which
+// accept nil messages, and by reflection from the first field on whose getter may have another name.
 func renderAffinityOf(g *protogen.GeneratedFile, fields []*protogen.Field, use func(key string)) {
 	value, end := "in", fields[len(fields)-1].Desc
 	reflected := false
@@ -178,7 +178,7 @@ func byNumber(field *protogen.Field) string {
 	return fmt.Sprintf("message.Get(message.Descriptor().Fields().ByNumber(%d))", field.Desc.Number())
 }
 
-// reflectedType returns the name of the method of a reflected value that returns the field's value.
+// reflectedType returns the name of the method of protoreflect.Value that returns the value of such a field.
 func reflectedType(field protoreflect.FieldDescriptor) string {
 	switch field.Kind() {
 	case protoreflect.BoolKind:
@@ -211,7 +211,7 @@ func isSet(field protoreflect.FieldDescriptor) string {
 	}
 }
 
-// unlessDefault adds to a condition that the value is not the field's default, unless the default is zero.
+// unlessDefault extends a condition by "the value is not the field's default", unless the default is zero.
 func unlessDefault(condition, value, byDefault, zero string) string {
 	if byDefault == zero {
 		return condition

@@ -11,8 +11,8 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// check reports every problem of the files to generate. Checks across services include imported files, whose own problems
-// are reported when they are generated. The Go compiler reports names that collide, protoc and buf files that collide.
+// check reports every problem of the files to generate. Checks across services include imported files, whose own problems are
+// reported when those files are generated. The Go compiler reports colliding names, and protoc and buf report colliding files.
 func check(files []*protogen.File, services map[*protogen.File][]*service, to target) {
 	checkOptions(files, services)
 	checkPackages(files, services, to)
@@ -110,7 +110,7 @@ func isDuration(at position, d *durationpb.Duration) bool {
 	return false
 }
 
-// checkAuthority checks the authority in the options or, without one, the key's.
+// checkAuthority checks the authority in the options or, if there is none, the authority from the key.
 func checkAuthority(s *service, keyOK bool) {
 	if authority := s.options.GetAuthority(); authority != "" {
 		if err := servicekey.CheckAuthority(authority); err != nil {

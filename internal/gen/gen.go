@@ -26,7 +26,7 @@ import (
 )
 
 // Run reads a request of protoc or buf and writes the response, which includes the problems of the
-// proto files. An error means that it could not answer at all.
+// proto files. An error means that there is no response at all.
 func Run(in io.Reader, out io.Writer) error {
 	raw, err := io.ReadAll(in)
 	if err != nil {
@@ -90,7 +90,7 @@ func generate(plugin *protogen.Plugin, to target) error {
 type Description struct {
 	Name          string // the full name of the service
 	Key           string
-	Authority     string               // that of the key, if the options have none
+	Authority     string               // the authority from the key, if the options set none
 	ServiceConfig string               // JSON
 	Leader        []string             // full names of the methods whose calls go to the leader
 	LeaseSuffix   bool                 // whether readers must read the layout LEASE_SUFFIX
@@ -131,7 +131,7 @@ func Describe(set []byte) ([]Description, error) {
 	return all, nil
 }
 
-// pluginFor returns a plugin for all files. It discards the location of the code, so files need no go_package.
+// pluginFor returns a plugin for all files. The location of the code does not matter here, so files need no go_package.
 func pluginFor(files []*descriptorpb.FileDescriptorProto) (*protogen.Plugin, error) {
 	request := &pluginpb.CodeGeneratorRequest{ProtoFile: files}
 	for _, file := range files {

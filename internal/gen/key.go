@@ -59,7 +59,7 @@ func checkKeys(services []*service) {
 	}
 }
 
-// noteOverlap reports that two keys overlap. The report is at the inner key, or at the outer key if only that is generated.
+// noteOverlap reports that two keys overlap: at the inner key, or at the outer key if only its file is to be generated.
 func noteOverlap(outer, inner []*service, relation, inverse, cure string) {
 	at, other := generated(inner), generated(outer)
 	if !at.file.Generate {
@@ -71,7 +71,7 @@ func noteOverlap(outer, inner []*service, relation, inverse, cure string) {
 	}
 }
 
-// generated returns the first service in a file to generate, or the first service if none is.
+// generated returns the first service in a file to generate, or the first service if no service is in such a file.
 func generated(services []*service) *service {
 	for _, s := range services {
 		if s.file.Generate {
@@ -110,9 +110,9 @@ func ttlText(s *service) string {
 	return durationJSON(s.options.GetLeaseTtl())
 }
 
-// checkTLSNames reports services under different keys that share a TLS name: callers of each would accept the
-// certificates of the other's servers. Services under one key have the same servers, so they may share a
-// name. The check includes imported files, but reports problems only in files to generate.
+// checkTLSNames reports services under different keys that share a TLS name: callers of one service would accept
+// the certificates of the other service's servers. Services under one key have the same servers, so they may
+// share a name. The check includes imported files, but reports problems only in files to generate.
 func checkTLSNames(services []*service) {
 	type nameOfKey struct{ name, key string }
 	sharing := make(map[nameOfKey][]*service, len(services))
@@ -137,8 +137,8 @@ func checkTLSNames(services []*service) {
 	}
 }
 
-// noteSharedName reports that the services of two keys share a TLS name. The report is at the later
-// services, or at the earlier services if only those are generated.
+// noteSharedName reports that the services of two keys share a TLS name: at the later services, or
+// at the earlier services if only their files are to be generated.
 func noteSharedName(earlier, later []*service, name string) {
 	at, other := generated(later), generated(earlier)
 	if !at.file.Generate {

@@ -22,7 +22,7 @@ func checkLeader(s *service) {
 	}
 }
 
-// to returns the option "to" of a method with the options m, which may be nil, or else that of the service.
+// to returns the option "to" in the options m of a method or, if m is nil or does not set "to", in the service's options.
 func (s *service) to(m *discoveryv1.MethodOptions) discoveryv1.To {
 	if to := m.GetTo(); to != discoveryv1.To_TO_UNSPECIFIED {
 		return to

@@ -124,7 +124,7 @@ func checkAboveZero(at position, x float64, missing func(position, string)) bool
 	return true
 }
 
-// checkThrottling reports values that gRPC would reject. Its specification allows three decimals.
+// checkThrottling reports values that gRPC would reject. gRPC's specification allows three decimals.
 func checkThrottling(at position, throttling *discoveryv1.RetryThrottling) {
 	missing := missingIn(throttling, "a retry throttling")
 	_, most := serviceconfig.Bounds[serviceconfig.RetryThrottling]("MaxTokens")
@@ -144,7 +144,7 @@ func checkThrottling(at position, throttling *discoveryv1.RetryThrottling) {
 	}
 }
 
-// missingIn returns a function that reports a required field of a message if it is missing.
+// missingIn returns a function that reports a missing field of the message m. what describes the field's values.
 func missingIn(m proto.Message, name string) func(field position, what string) {
 	return func(field position, what string) {
 		if complete(m) {

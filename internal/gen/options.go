@@ -35,7 +35,7 @@ func importersOf(files []*descriptorpb.FileDescriptorProto) map[string]bool {
 	importers, public := make(map[string]bool), make(map[string]bool)
 	options := discoveryv1.File_etcd_discovery_v1_options_proto
 	shows := func(path string) bool {
-		_, sent := importers[path] // edition 2024 does not pass plugins the files imported for options
+		_, sent := importers[path] // in edition 2024, plugins do not receive files imported for options alone
 		return public[path] || !sent && strings.HasSuffix("/"+path, "/"+options.Path())
 	}
 	for _, file := range files {
@@ -77,7 +77,7 @@ func rawOption(options protoreflect.Message, number protowire.Number) (wire []by
 	for unknown := options.GetUnknown(); len(unknown) > 0; {
 		n, kind, length := protowire.ConsumeField(unknown)
 		if length < 0 {
-			break // not reached: it was parsed before
+			break // not reached: options were parsed before
 		}
 		if n == number && kind == protowire.BytesType {
 			_, _, tag := protowire.ConsumeTag(unknown)
@@ -93,7 +93,7 @@ func rawOption(options protoreflect.Message, number protowire.Number) (wire []by
 const upgrade = "it is newer than this plugin: upgrade protoc-gen-go-etcd"
 
 // checkNewer reports fields and enum values that this plugin does not know, instead of ignoring them,
-// and invalid durations. It returns whether it reported any.
+// and invalid durations. It returns whether it reported a problem.
 func checkNewer(at position, options protoreflect.Message) bool {
 	before := len(at.problems.list)
 	checkUnknownFields(at, options)
@@ -118,7 +118,7 @@ func checkUnknownFields(at position, options protoreflect.Message) {
 	for unknown := options.GetUnknown(); len(unknown) > 0; {
 		number, _, n := protowire.ConsumeField(unknown)
 		if n < 0 {
-			return // not reached: it was parsed before
+			return // not reached: options were parsed before
 		}
 		unknown = unknown[n:]
 		if !seen[number] {

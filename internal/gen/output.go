@@ -23,18 +23,18 @@ const connectSuffix = "connect"
 
 // A target says which plugin's code the generated code accompanies, and in which package it is.
 type target struct {
-	connect bool   // accompanies protoc-gen-connect-go's code, in its package; otherwise protoc-gen-go-grpc's
-	suffix  string // of the package; "" selects the package of protoc-gen-go's code
+	connect bool   // for protoc-gen-connect-go's code, in the same package; otherwise for protoc-gen-go-grpc's
+	suffix  string // the suffix of the package; "" selects the package of protoc-gen-go's code
 }
 
-// An output is the package and the file of the code generated for a file.
+// An output is the package and the file of the code generated for a proto file.
 type output struct {
 	filename    string
 	packageName protogen.GoPackageName
 	importPath  protogen.GoImportPath
 }
 
-// output returns the output of a file: in the package of protoc-gen-go's code or, with a suffix, in a package below it.
+// output returns the output for a file: in the package of protoc-gen-go's code or, with a suffix, in a package below that package.
 func (t target) output(file *protogen.File) output {
 	if t.connect {
 		return t.place(file, "_etcd.connect.go")
@@ -82,15 +82,15 @@ func checkPackages(files []*protogen.File, services map[*protogen.File][]*servic
 	}
 }
 
-// importable reports whether a package can be imported from a directory of its name below another package.
+// importable reports whether a package with this name can be imported from a directory with the same name.
 func importable(name string) bool {
 	switch name {
 	case "main", "documentation": // a program, and a package that the go command ignores
 		return false
-	case "internal", "vendor": // directories with a meaning
+	case "internal", "vendor": // directories that the go command treats specially
 		return false
 	}
-	return token.IsIdentifier(name) // not a keyword
+	return token.IsIdentifier(name) // false for a keyword
 }
 
 // suffixText matches the suffixes that an import path may have.

@@ -70,7 +70,7 @@ func formatPosition(file *protogen.File, line, column int) string {
 // pathText returns the path of a file as printable text. Compilers accept any name.
 func pathText(file *protogen.File) string { return printable.Text(file.Desc.Path()) }
 
-// A position is a place of a problem in a proto file: a service, a method, or a field in the option of either.
+// A position is a place of a problem in a proto file: a service, a method, or a field in the option of a service or a method.
 type position struct {
 	problems *problems
 	file     *protogen.File
@@ -88,7 +88,7 @@ func (p position) at(option protoreflect.ExtensionTypeDescriptor) position {
 	return p
 }
 
-// optionsField returns the number of the field options in the descriptor at a path: a service (6, i) or a method (6, i, 2, j).
+// optionsField returns the number of the field "options" in a descriptor: of a service at (6, i), or of a method at (6, i, 2, j).
 func optionsField(element protoreflect.SourcePath) int32 {
 	const service, method = 3, 4
 	if len(element) == 2 {
@@ -109,13 +109,13 @@ func (p position) in(field protoreflect.Name) position {
 	return p
 }
 
-// fault reports a fault of a field below the message at p, with the field names of proto files. policy names the picking policy there.
+// fault reports a fault of a field below the message at p, with the field names of proto files, and policy for each policy's gRPC name.
 func (p position) fault(f *serviceconfig.Fault, policy string) {
 	fields, at, field := p.message.Fields(), p, protoreflect.FieldDescriptor(nil)
 	for _, step := range f.Path {
 		if i, err := strconv.Atoi(strings.Trim(step, "[]")); err == nil {
 			at = at.index(i)
-		} else if fd := at.message.Fields().ByJSONName(step); fd != nil { // otherwise a key of a map, which has one position
+		} else if fd := at.message.Fields().ByJSONName(step); fd != nil { // otherwise step is a key of a map, and the map has one position
 			at, field = at.in(fd.Name()), fd
 		}
 	}
@@ -139,7 +139,7 @@ func (p position) fault(f *serviceconfig.Fault, policy string) {
 	}))
 }
 
-// outsideQuotes applies change to the parts of text that are not quoted. Quoted parts are the user's.
+// outsideQuotes applies change to the parts of text that are not quoted. Quoted parts come from the user.
 func outsideQuotes(text string, change func(string) string) string {
 	var b strings.Builder
 	for text != "" {
@@ -170,7 +170,7 @@ func (p position) index(i int) position {
 	return p
 }
 
-// problem reports a problem and its cure. The text follows the names of the service or method and of the field.
+// problem reports a problem and its cure. The report begins with the names of the service or method and of the field.
 func (p position) problem(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if p.field != "" {
@@ -186,8 +186,8 @@ func (p position) String() string {
 	return fmt.Sprintf("%s (%s)", p.owner, formatPosition(p.file, line, column))
 }
 
-// lineColumn returns the line and column, counted from 1, or zeros if they are unknown. Compilers give an option statement the path
-// of the fields that it names. Some also give locations to fields inside braces. Other fields have the location of the statement.
+// lineColumn returns the line and column, counted from 1, or zeros if they are unknown. Compilers locate the fields that an option
+// statement names, and some compilers also fields inside its braces. Other fields get the location of their statement.
 func (p position) lineColumn() (line, column int) {
 	places := p.problems.placesIn(p.file)
 	for n := len(p.option); n >= 2; n-- {
@@ -237,7 +237,7 @@ func (p *problems) placesIn(file *protogen.File) places {
 // servicesField is the number of the services in the descriptor of a file.
 const servicesField = 6
 
-// add adds the location to each path that leads to it.
+// add records the location for each path above it, if no earlier location is recorded there.
 func (f places) add(location protoreflect.SourceLocation) {
 	at := place{location.StartLine + 1, location.StartColumn + 1}
 	for n := range location.Path {

@@ -22,7 +22,7 @@ const (
 	connectPackage = protogen.GoImportPath("connectrpc.com/connect")
 	bridgePackage  = protogen.GoImportPath("github.com/etcdrpc/protoc-gen-go-etcd/connectetcd")
 
-	// This package is imported only to register the policy, if a service needs it.
+	// Generated code imports this package only to register the policy, if a service needs that policy.
 	outlierPackage = protogen.GoImportPath("github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection")
 )
 
@@ -67,7 +67,7 @@ func renderPin(g *protogen.GeneratedFile, pkg protogen.GoImportPath) {
 	g.P()
 }
 
-// modulePath returns the module of a package of ours.
+// modulePath returns the module of a package of this repository.
 func modulePath(pkg protogen.GoImportPath) string {
 	return strings.TrimSuffix(string(pkg), "/runtime") // the other packages have the paths of their modules
 }
@@ -197,7 +197,7 @@ func deprecated(g *protogen.GeneratedFile, owner protoreflect.Descriptor) {
 	}
 }
 
-// annotate records that a symbol belongs to the service, for tools that navigate between the two.
+// annotate records that a Go symbol belongs to the service, for tools that navigate between proto files and Go code.
 func annotate(g *protogen.GeneratedFile, s *service, symbol string) {
 	g.AnnotateSymbol(symbol, protogen.Annotation{Location: s.proto.Location})
 }

@@ -25,7 +25,7 @@ func serviceConfigOf(s *service) *serviceconfig.Config {
 		}
 	}
 	if s.options.GetHealthCheck() {
-		// The name is the full name, as on gRPC's servers: "" is the health of the whole server.
+		// gRPC's servers report a service's health under the service's full name: "" is the health of the whole server.
 		config.HealthCheck = &serviceconfig.HealthCheck{ServiceName: string(s.proto.Desc.FullName())}
 	}
 	return config
@@ -61,8 +61,8 @@ func configures(options *discoveryv1.MethodOptions) bool {
 	return options.GetTimeout() != nil || options.GetWaitForReady() || options.GetRetry() != nil
 }
 
-// loadBalancing returns the policy of a service. The policy "etcd" is around it if the options need
-// that, and outlier detection around both if the options enable it.
+// loadBalancing returns the policy of a service. If the options need the policy "etcd", it has the picking
+// policy as its child. If the options enable outlier detection, that policy is at the top.
 func loadBalancing(s *service) serviceconfig.Policy {
 	at, lb := s.option.in("load_balancing"), s.options.GetLoadBalancing()
 	policy := picking(s)
@@ -75,7 +75,7 @@ func loadBalancing(s *service) serviceconfig.Policy {
 	return policy
 }
 
-// etcdOptions returns the options of the etcd policy, which decides the instances that a call may go to, or nil if it may go to any.
+// etcdOptions returns the options of the policy "etcd", which decides which instances a call may go to, nil if there are none.
 func etcdOptions(lb *discoveryv1.LoadBalancing) *discoveryv1.LoadBalancing {
 	var options *discoveryv1.LoadBalancing
 	lb.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, value protoreflect.Value) bool {
@@ -104,8 +104,8 @@ func picking(s *service) serviceconfig.Policy {
 	return serviceconfig.Policy{Name: serviceconfig.RoundRobinName, Config: &serviceconfig.Bare{}}
 }
 
-// lower returns a policy by name. Its config has the fields of m, which have the same JSON names,
-// and the fields in given. It reports faults of m at the given position.
+// lower returns the named policy. Its config has the fields of m, which have the same JSON names in
+// both, and the fields in given. Faults of m are reported at the position at.
 func (s *service) lower(at position, policy string, m proto.Message, given map[string]any) serviceconfig.Policy {
 	config := map[string]any{}
 	maps.Copy(config, given)
@@ -135,7 +135,7 @@ func (s *service) lower(at position, policy string, m proto.Message, given map[s
 	return p
 }
 
-// methodConfig returns the config of the options. A field that is not set has the value in byDefault.
+// methodConfig returns the config for the options. A field that the options do not set has the value in byDefault.
 func methodConfig(name serviceconfig.MethodName, options, byDefault *discoveryv1.MethodOptions) serviceconfig.Method {
 	config := serviceconfig.Method{Name: []serviceconfig.MethodName{name}}
 	config.Timeout = durationOf(cmp.Or(options.GetTimeout(), byDefault.GetTimeout()))

@@ -228,13 +228,13 @@ func TestRequestsAtRest(t *testing.T) {
 			before := f.counts()
 			time.Sleep(time.Hour)
 			if asked := f.counts()[0] - before[0]; asked < tt.atLeast || asked > tt.atMost || relisted.Load() > 0 {
-				t.Errorf("%d ranges: %d requests in an hour, want %d to %d; %d repeated lists, want 0", tt.ranges, asked, tt.atLeast, tt.atMost, relisted.Load())
+				t.Errorf("%d ranges: %d requests in an hour, want %d to %d; %d new lists, want 0", tt.ranges, asked, tt.atLeast, tt.atMost, relisted.Load())
 			}
 		})
 	}
 }
 
-// TestGroup_SharesDoubt checks that all of many ranges react to a hanging etcd soon after the first range does, though each is rarely probed.
+// TestGroup_SharesDoubt checks that all of many rarely probed ranges react to a hanging etcd soon after the first range does.
 func TestGroup_SharesDoubt(t *testing.T) {
 	const ranges = 200
 	quiet(t, ranges, func(f *fakeEtcd, relisted *atomic.Int64) {

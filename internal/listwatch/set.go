@@ -11,8 +11,7 @@ import (
 )
 
 // set holds the decoded entries of a range: a sorted slice that snapshots share, and the changes
-// made since the last commit. A change is cheap. A commit copies the whole slice once, for any
-// number of changes.
+// made since the last commit. A change is cheap. A commit copies the whole slice once.
 type set[T any] struct {
 	decode    Decode[T]
 	equal     func(a, b T) bool

@@ -65,7 +65,7 @@ func TestStream_ClosesWatchAfterOpening(t *testing.T) {
 				f.mu.Lock()
 				defer f.mu.Unlock()
 				if len(f.opened) != 1 || f.early > 0 || f.opened[0].Err() == nil {
-					t.Errorf("%d watches were opened, want 1; %d were closed before they were open, want 0; the first must be closed now", len(f.opened), f.early)
+					t.Errorf("%d watches were opened, %d closed too early, want 1 and 0, and the watch closed by now", len(f.opened), f.early)
 				}
 				if _, err := g.cfg.Streams.open(t.Context()); err != nil { // without ranges, every watch uses the first slot
 					t.Error(err)

@@ -9,7 +9,7 @@ import (
 // Backoff yields the pauses between attempts. Set Base and Max: the zero value is not usable. It is not safe for concurrent use.
 type Backoff struct {
 	Base time.Duration // the first bound
-	Max  time.Duration // the last one
+	Max  time.Duration // the greatest bound
 
 	next time.Duration
 }

@@ -18,8 +18,8 @@ type First struct {
 	Created int64
 }
 
-// Precedes reports whether a candidate precedes another: it was created earlier or, if one transaction created both,
-// has the lower key. Any candidate precedes the zero value. All readers of candidates use this order.
+// Precedes reports whether f precedes other: f was created earlier or, if one transaction created both, f has
+// the lower key. Any candidate precedes the zero value. All readers of candidates use this order.
 func (f First) Precedes(other First) bool {
 	if f.Created != other.Created {
 		return f.Created < other.Created || other == (First{})
@@ -31,7 +31,7 @@ func (f First) Precedes(other First) bool {
 const MaxInstance = 1 << 10
 
 // InstanceOf returns the instance id of a candidate, or an error if the entry under the candidates'
-// prefix is not a candidate. All readers of candidates use it.
+// prefix is not a candidate. All readers of candidates use InstanceOf.
 func InstanceOf(prefix string, entry *mvccpb.KeyValue) (string, error) {
 	name, n := strings.TrimPrefix(string(entry.Key), prefix), len(entry.Value)
 	switch {

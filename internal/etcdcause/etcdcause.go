@@ -16,8 +16,8 @@ import (
 // Standing is the state of the connection at the time of an error.
 type Standing struct {
 	State     connectivity.State
-	Cause     error    // why it is down, nil while it is up or if the cause is unknown
-	User      string   // name of the client in etcd, "" without one or if a certificate has it
+	Cause     error    // why the connection is down; nil while it is up, or if the cause is unknown
+	User      string   // the client's user in etcd; "" for none, or if a certificate names the user
 	Endpoints []string // of the etcd client
 }
 
@@ -30,8 +30,8 @@ func Met(err error, state connectivity.State) error {
 	return errors.New(strings.TrimPrefix(status.Convert(err).Message(), "last connection error: "))
 }
 
-// Latest returns the current error, or the previous one if they differ only in the address. Otherwise each attempt would publish
-// another error.
+// Latest returns the current error, or the previous error if the two differ only in addresses. Without Latest, each attempt would
+// publish a different error.
 func Latest(previous, current error) error {
 	if etcderr.Same(previous, current) {
 		return previous

@@ -89,7 +89,7 @@ func TestMet(t *testing.T) {
 			got = err.Error()
 		}
 		if got != tt.want {
-			t.Errorf("%s: %q, want %q", name, got, tt.want)
+			t.Errorf("%s: Met = %q, want %q", name, got, tt.want)
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Code returns the gRPC code of an error, like package status for other errors.
+// Code returns the gRPC code of an error of the etcd client. For other errors it returns what package status returns.
 func Code(err error) codes.Code {
 	if code, ok := Answer(err); ok {
 		return code
@@ -47,7 +47,7 @@ func TimedOut(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || Code(err) == codes.DeadlineExceeded
 }
 
-// With adds a cause to an error, unless the error includes it. why may be nil.
+// With adds the cause why to an error, unless why is nil or the error has its text already.
 func With(err, why error) error {
 	if why == nil || strings.Contains(err.Error(), why.Error()) {
 		return err

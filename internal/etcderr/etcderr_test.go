@@ -19,7 +19,7 @@ func TestCode(t *testing.T) {
 	}{
 		{nil, codes.OK, false},
 		{rpctypes.ErrPermissionDenied, codes.PermissionDenied, true},
-		{rpctypes.Error(errors.New(rpctypes.ErrGRPCPermissionDenied.Error())), codes.PermissionDenied, true}, // a watch's
+		{rpctypes.Error(errors.New(rpctypes.ErrGRPCPermissionDenied.Error())), codes.PermissionDenied, true}, // the error of a denied watch
 		{fmt.Errorf("list: %w", rpctypes.ErrLeaseNotFound), codes.NotFound, true},
 		{status.Error(codes.Unauthenticated, "x"), codes.Unauthenticated, false},
 		{fmt.Errorf("list: %w", status.Error(codes.InvalidArgument, "x")), codes.InvalidArgument, false},

@@ -4,7 +4,7 @@ package loglimit
 import "time"
 
 const (
-	burst = 5                // lines that a source may have at once
+	burst = 5                // the number of lines that a source may log at once
 	every = 10 * time.Second // the interval of later lines
 )
 

@@ -11,7 +11,7 @@ func TestAllow(t *testing.T) {
 	for _, tt := range []struct {
 		after       time.Duration
 		lines, want int
-		missed      int // as returned with the first allowed line
+		missed      int // the lines left out before the first allowed line
 	}{
 		{0, 10, 5, 0},
 		{every - 1, 3, 0, 0},

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// MaxTexts bounds the different texts among endpoints. Above the bound, calls of every method go to all endpoints.
+// MaxTexts bounds the number of different texts that endpoints publish. Above the bound, calls of every method go to all endpoints.
 const MaxTexts = 8
 
 // Split returns the service and the name of a full method name, "/helloworld.Greeter/SayHello".
@@ -56,9 +56,9 @@ func namesMethod(list, method string) bool {
 	return false
 }
 
-// Lacking returns the texts whose endpoints must not get calls of a method. If a text names the method, these are the nonempty texts
-// that do not. Otherwise they are the texts that name another method of the same service. others are the texts of further endpoints.
-// If no endpoint, including the further ones, could get the calls, Lacking returns nil.
+// Lacking returns those of texts whose endpoints must not get calls of a method. If some text names the method, these are the nonempty
+// texts that do not name it. Otherwise they are the texts that name a different method of the same service. others has the texts of
+// further endpoints that could get the calls. If no endpoint at all could get the calls, Lacking returns nil.
 func Lacking(method string, texts, others []string) (lacking []string) {
 	service, name := Split(method)
 	names := func(text string) bool { return Names(text, service, name) }

@@ -9,7 +9,7 @@ import (
 )
 
 // FuzzMethods reads the texts of endpoints, one a line. A call goes to all endpoints that name its method or
-// publish no methods, and to at least one endpoint. The lines after an empty line are the texts of others.
+// publish no methods, and to at least one endpoint. The lines after an empty line are the argument others of Lacking.
 func FuzzMethods(f *testing.F) {
 	for _, lines := range []string{
 		"helloworld.Greeter/SayHello,SayBye;helloworld.Other/Do\nhelloworld.Greeter/SayHello", "\na/b", "a/b\na/c\nb/c;a/c", "/\n;,\n//", "a/b;a/c\na/b", "a\nb",

@@ -14,7 +14,7 @@ import (
 // Call makes a call, and returns the name of the server that answered.
 type Call func(ctx context.Context) (server string, err error)
 
-// atOnce is the number of concurrent calls of a caller.
+// atOnce is the number of calls that a caller makes at the same time.
 const atOnce = 2
 
 // caller makes calls until it is stopped.
@@ -85,7 +85,7 @@ func (c *caller) counts() counts {
 	return c.made
 }
 
-// reaches waits until consecutive calls reach exactly these servers. There are enough calls for a policy that picks at random.
+// reaches waits until consecutive calls reach exactly these servers: enough calls for a policy that picks at random.
 func (c *caller) reaches(names []string) {
 	c.t.Helper()
 	var got []string

@@ -15,7 +15,7 @@ var leastCalls = flag.Int("road.calls", 1000, "the minimum number of `calls` in 
 // frameworks use their default intervals.
 func Full() bool { return *leastCalls >= 20_000 }
 
-// Kind is one end of a migration: a framework with its servers and callers, or this project.
+// Kind is what servers and callers migrate from or to: a framework, or this project.
 type Kind struct {
 	// Serve starts a server and returns once it is in etcd. leave takes it out of etcd and waits for
 	// its last calls; stop then ends it. leave is nil if stop does both.
@@ -24,7 +24,7 @@ type Kind struct {
 	Dial func() (Call, func())
 }
 
-// These are the number of servers and callers, and the divisor for the part that moves before the move is undone.
+// These are the numbers of servers and of callers, and the divisor for the part of them that moves before the move is undone.
 const (
 	servers, callers = 4, 2
 	half             = 2
@@ -36,7 +36,7 @@ type Order struct {
 	steps []step
 }
 
-// step replaces one server or one caller.
+// step replaces one server or one caller, by one of the new kind or, if back is true, of the old kind.
 type step struct{ caller, back bool }
 
 // Orders has all orders.
@@ -50,7 +50,7 @@ var Orders = []Order{
 
 func times(n int, s step) []step { return slices.Repeat([]step{s}, n) }
 
-// Run makes the move in each order, each time between the kinds that start returns.
+// Run moves servers and callers in each order, between the two kinds that start returns for this order.
 func Run(t *testing.T, start func(t *testing.T) (from, to Kind)) {
 	t.Helper()
 	for _, order := range Orders {
@@ -116,7 +116,7 @@ func (f *fleet) dial(k *kind) {
 	f.callers = append(f.callers, newCaller(f.t, k))
 }
 
-// replace starts a server or caller of the other kind, waits until calls reach it, and stops the old one.
+// replace starts a server or caller of one kind, waits until calls reach all servers, and stops a server or caller of the other kind.
 func (f *fleet) replace(s step) {
 	f.t.Helper()
 	from, to := f.old, f.new
@@ -174,7 +174,7 @@ func (f *fleet) end() {
 	f.t.Logf("%s: %d calls, %d failed", f.t.Name(), f.gone.calls, f.gone.failed)
 }
 
-// settle waits until each caller reaches exactly the running servers, and together they have made this number of further calls.
+// settle waits until each caller reaches exactly the running servers, and all callers together have made this number of further calls.
 func (f *fleet) settle(calls int) {
 	f.t.Helper()
 	names := make([]string, len(f.servers))

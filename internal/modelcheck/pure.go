@@ -1,5 +1,5 @@
 // Package modelcheck checks that a core is pure: a value whose transitions depend on their arguments alone. It walks every sequence
-// of the core's events up to a depth, and longer random ones. A shell around the core executes its decisions.
+// of the core's events up to a depth, and longer random sequences. A shell around the core carries out the core's decisions.
 //
 //	pure.go   operations that a core must not use
 //	walk.go   the walks
@@ -26,7 +26,7 @@ var impure = []string{
 // clock lists the functions of package time that read the clock or wait for it.
 var clock = []string{"After", "AfterFunc", "NewTicker", "NewTimer", "Now", "Since", "Sleep", "Tick", "Until"}
 
-// Check fails the test for each operation in the files of a core that is not pure.
+// Check fails the test for each impure operation in the files of a core.
 func Check(t *testing.T, files ...string) {
 	t.Helper()
 	fset := token.NewFileSet()

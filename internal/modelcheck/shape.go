@@ -13,7 +13,7 @@ import (
 
 // Shape copies states of any type, and computes keys for comparing them. It follows pointers, slices, maps
 // and interfaces, also through unexported fields, and keeps the identity of shared pointers. Copies share
-// functions and channels, which do not count. Of an error only its presence counts.
+// functions and channels, which keys ignore. Of an error, a key has only the presence.
 //
 // Only tests use it, on types of this module. It uses unsafe pointers because reflection alone can neither set unexported fields nor copy
 // the millions of states of a walk in time. It panics at a value of an unknown kind, such as an unsafe pointer, rather than ignore it.
@@ -21,15 +21,15 @@ import (
 // Two states have the same key if they differ only in the instant, in addresses in memory, and in ignored parts.
 type Shape struct {
 	// Ranked maps fields, "type.field", and types, "package.type", to a group. The core only compares values
-	// of a group with each other. So their order counts, and which are 0, but not their distances.
+	// of a group with each other. So keys have the order of these values, and which are 0, but not their distances.
 	Ranked map[string]string
-	// Counted does the same for values whose distances count, too.
+	// Counted maps fields and types to a group in the same way, if the distances of their values count, too.
 	Counted map[string]string
-	// Ignored are fields that do not count.
+	// Ignored lists the fields that keys ignore.
 	Ignored []string
-	// Errors makes the texts of errors count.
+	// Errors says whether keys have the texts of errors.
 	Errors bool
-	// Old is the age from which all instants are equal, 0 for none.
+	// Old is the age from which all instants count as equal, 0 for none.
 	Old time.Duration
 
 	named   map[reflect.Type]func(unsafe.Pointer) string
@@ -37,7 +37,7 @@ type Shape struct {
 	writing *writer
 }
 
-// Name makes a state and its copies share the values of a type, which must be immutable, and compares them by name.
+// Name makes a state and its copies share the values of the type T, which must be immutable. A key has their names.
 func Name[T any](s *Shape, name func(*T) string) {
 	if s.named == nil {
 		s.named = make(map[reflect.Type]func(unsafe.Pointer) string)
@@ -462,7 +462,7 @@ func (s *Shape) structForm(t reflect.Type) form {
 	for i := range t.NumField() {
 		field := t.Field(i)
 		of := s.form(field.Type)
-		// A form that contains itself is not complete yet: assume both.
+		// The form of a type that contains itself is not complete yet: assume that it deepens and writes.
 		deepens, writes := of.deepen != nil, of.write != nil
 		if k := field.Type.Kind(); k == reflect.Pointer && s.named[field.Type.Elem()] == nil || k == reflect.Slice || k == reflect.Map {
 			deepens, writes = true, true

@@ -24,7 +24,7 @@ type World[S any] struct {
 	Rules  []Rule[S]
 
 	// Settle takes the next step without further faults, and returns its name, or "" if the state has recovered. Every
-	// state must recover within so many steps. Settle is nil if states need not recover.
+	// state must recover after at most Within such steps. Settle is nil if states need not recover.
 	Settle func(*S) string
 	Within int
 }
@@ -67,8 +67,8 @@ func Walk[S any](t *testing.T, events int, w World[S]) {
 	}
 }
 
-// Live runs n random sequences of so many events each, which reach rarer combinations than Walk. It fails the test
-// with a sequence that breaks a rule, panics, or ends in a state that does not recover.
+// Live runs n random sequences, each of the given number of events, which reach rarer combinations than Walk. It fails
+// the test with a sequence that breaks a rule, panics, or ends in a state that does not recover.
 func Live[S any](t *testing.T, n, events int, w World[S]) {
 	t.Helper()
 	skipShort(t)
@@ -133,9 +133,9 @@ type walker[S any] struct {
 	met     []int // how often each event happened
 }
 
-// footstep is the event that first reached a state.
+// footstep is the event that first reached a state, and the state before the event.
 type footstep struct {
-	from  int32 // its index in trail, -1 for the start
+	from  int32 // the index in trail of the state before; -1 for the start
 	event int16
 }
 
@@ -209,7 +209,7 @@ func (w *walker[S]) broken(before, after *S) string {
 	return ""
 }
 
-// settle follows a state until it recovers, and returns why it does not.
+// settle follows a state until the state recovers, and returns why it does not, "" if it does.
 func (w *walker[S]) settle(from *S) (broken string) {
 	if w.Settle == nil {
 		return ""

@@ -25,11 +25,11 @@ type DrainFault int
 
 // These are the reasons.
 const (
-	DrainNamesAll      DrainFault = iota + 1 // it leaves no endpoint
-	DrainLeavesHeld                          // it leaves only endpoints that vanished from etcd, which may be dead
-	DrainNamesBase                           // it leaves no endpoint of the base, or only ones that vanished from etcd
-	DrainLeavesFew                           // it leaves less than MinHealthyPercent of the endpoints in etcd
-	DrainLeavesFewBase                       // it leaves less than MinHealthyPercent of the base
+	DrainNamesAll      DrainFault = iota + 1 // the list leaves no endpoint
+	DrainLeavesHeld                          // the list leaves only endpoints that vanished from etcd, which may be dead
+	DrainNamesBase                           // the list leaves no endpoint of the base, or only ones that vanished from etcd
+	DrainLeavesFew                           // the list leaves less than MinHealthyPercent of the endpoints in etcd
+	DrainLeavesFewBase                       // the list leaves less than MinHealthyPercent of the base
 )
 
 // Problem returns the reason as a text, "" if the list is applied.
@@ -67,7 +67,7 @@ func (c *Config) FollowDrain(all []*endpoint.Endpoint, placed *Placement, select
 		}
 	}
 	d.Unknown = slices.DeleteFunc(slices.Clone(c.Drain), func(name string) bool { return known[name] })
-	divided := 0 < len(base) && len(base) < len(all) // otherwise every endpoint is called without a lane
+	divided := 0 < len(base) && len(base) < len(all) // otherwise calls without a lane go to every endpoint
 	if fault := d.fault(all); fault != 0 && !(divided && fault == DrainLeavesFew) {
 		clear(d.Drained)
 		d.Ignored, d.Kept = fault, len(all)

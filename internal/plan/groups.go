@@ -10,7 +10,7 @@ import (
 
 // Group is a set of endpoints that share one weight of a split.
 type Group struct {
-	ID     uint64 // of its split, 0 without one
+	ID     uint64 // identifies the match of the split, 0 without a split
 	Weight uint32
 	Tiers  []Tier // in order of preference
 }
@@ -18,11 +18,11 @@ type Group struct {
 // Tier has endpoints of a group with equal preference: the policy chooses among them.
 type Tier struct {
 	Class   Class
-	Members []int32 // of Plan.All; the preferred first, if the client uses only some
+	Members []int32 // indexes of Plan.All; the preferred members first, if the client uses only some
 	Most    int     // how many of Members the client uses, 0 for all
 }
 
-// Groups returns the groups of a lane. Those without endpoints are left out.
+// Groups returns the groups of a lane, except groups without endpoints.
 func (p *Plan[E]) Groups(l *Lane) []Group {
 	var groups []Group
 	shares := p.bySplit(l.Members)
@@ -42,7 +42,7 @@ func (p *Plan[E]) Groups(l *Lane) []Group {
 	return groups
 }
 
-// bySplit returns the members of each group of the split, followed by the members that match none.
+// bySplit returns the members of each group of the split, followed by the members that match no group.
 func (p *Plan[E]) bySplit(members []int32) [][]int32 {
 	c := p.Config
 	if len(c.Split) == 0 {
@@ -66,7 +66,7 @@ func (c *Config) Group(e *endpoint.Endpoint) int {
 	return first
 }
 
-// weight returns the id and the weight of a group. Endpoints that match no split have none.
+// weight returns the id and the weight of a group. The last group, of endpoints that match no split, has neither.
 func (c *Config) weight(i int) (id uint64, weight uint32) {
 	switch {
 	case len(c.Split) == 0:
@@ -143,7 +143,7 @@ func (p *Plan[E]) byClass(members []int32) (byClass [classes][]int32) {
 // HasZones reports whether the client prefers its own zone.
 func (p *Plan[E]) HasZones() bool { return p.Config.PreferZone && p.Client.Zone != "" }
 
-// tier returns the tier of some members. limit bounds the members that the client uses, 0 for all.
+// tier returns the tier of the given members. limit bounds the members that the client uses, 0 for all.
 func (p *Plan[E]) tier(class Class, members []int32, limit int) Tier {
 	if limit == 0 || len(members) <= limit || class > Away {
 		return Tier{Class: class, Members: members}
@@ -154,8 +154,8 @@ func (p *Plan[E]) tier(class Class, members []int32, limit int) Tier {
 // minLimit is the least number of endpoints that a client may use of a set, however many sets there are.
 const minLimit = 8
 
-// limitOf returns how many endpoints of each of some sets a client uses, 0 for all. It is the smaller of the subset's size
-// and, if there are more endpoints than the client may use, the set's part of the client's bound, at least minLimit.
+// limitOf returns how many endpoints of each of so many sets a client uses, 0 for all: the smaller of the subset's size and,
+// if there are more endpoints than the client may use, the set's part of the client's bound, at least minLimit.
 func (p *Plan[E]) limitOf(sets int) int {
 	limit := p.subset()
 	if p.tooMany() {
@@ -184,8 +184,8 @@ func (p *Plan[E]) tooMany() bool {
 // Chooses reports whether the client may use only some of the live endpoints.
 func (p *Plan[E]) Chooses() bool { return p.subset() > 0 || p.tooMany() }
 
-// Rank ranks members by rendezvous hashing, the highest first. The ranking differs between clients,
-// and an added or removed endpoint changes one place at most.
+// Rank ranks members by rendezvous hashing, the highest first. The ranking differs between clients.
+// Adding or removing an endpoint does not change the order of the others.
 func (p *Plan[E]) Rank(members []int32) []int32 {
 	type ranked struct {
 		member int32

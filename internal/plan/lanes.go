@@ -13,12 +13,12 @@ import (
 // Lane has the endpoints of a lane, or of the base, which takes the calls without a lane.
 type Lane struct {
 	Name    string  // "" for the base
-	Strict  bool    // its calls do not go to the base
-	Members []int32 // of Plan.All
+	Strict  bool    // the calls of the lane do not go to the base
+	Members []int32 // indexes of Plan.All
 	among   int     // how many lanes share the bound on the endpoints that a client uses
 }
 
-// Lane returns the lane for calls with this lane's name: the lane or the base. It is nil if the lane is strict and empty.
+// Lane returns where calls with this lane's name go: the lane or the base, nil if the lane is strict and empty.
 func (p *Plan[E]) Lane(name string) *Lane {
 	switch l := p.lanes[name]; {
 	case l != nil:
@@ -29,7 +29,7 @@ func (p *Plan[E]) Lane(name string) *Lane {
 	return p.Base
 }
 
-// Lanes yields the lanes that endpoints are in, in no order. The base is none of them.
+// Lanes yields the lanes that endpoints are in, without the base, in no order.
 func (p *Plan[E]) Lanes() iter.Seq[*Lane] { return maps.Values(p.lanes) }
 
 // HasLanes reports whether calls may have a lane.
@@ -59,9 +59,9 @@ func (p *Plan[E]) makeLanes() {
 	p.standIn()
 }
 
-// addTo adds an endpoint to a lane if the lane takes it. A lane takes an endpoint that has left while it has live ones;
-// without live ones, only if it is strict, or if no endpoint is live at all. Only a strict lane takes endpoints of the
-// fallback cluster: calls of other lanes reach them by the base. No lane takes drained endpoints.
+// addTo adds an endpoint to a lane if the lane takes the endpoint. A lane with endpoints also takes endpoints that have left;
+// an empty lane takes those only if it is not strict and no endpoint is live. Only a strict lane takes endpoints of the
+// fallback cluster: calls of other lanes reach these by the base. No lane takes drained endpoints.
 func (p *Plan[E]) addTo(name string, i int) {
 	l, strict := p.lanes[name], p.Config.Strict(name)
 	switch class := p.ClassOf(i); {
@@ -180,8 +180,8 @@ func (c *Config) Place(endpoints []*endpoint.Endpoint) *Placement {
 type placing struct {
 	*Placement
 	config  *Config
-	fits    []bool          // by route: the current endpoint satisfies its match
-	matched []bool          // by route: some endpoint does
+	fits    []bool          // by route: the current endpoint satisfies the route's match
+	matched []bool          // by route: some endpoint satisfies the route's match
 	made    map[string]bool // lanes with an endpoint
 	bad     string          // the first invalid label
 	invalid int             // the number of invalid labels

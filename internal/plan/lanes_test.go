@@ -51,7 +51,7 @@ func TestPlace(t *testing.T) {
 	} {
 		p, of := placeOf(tt.routes, specs...)
 		if got := fmt.Sprint(of); got != tt.want || strings.Join(p.Problems, "; ") != tt.problems {
-			t.Errorf("%s: %s, %q, want %s, %q", tt.name, got, p.Problems, tt.want, tt.problems)
+			t.Errorf("%s: lanes %s, problems %q, want %s and %q", tt.name, got, p.Problems, tt.want, tt.problems)
 		}
 	}
 }

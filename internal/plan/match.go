@@ -16,7 +16,7 @@ type matcher struct {
 	files   map[field][]int // the matches of a field, in order
 }
 
-// field is a name, by its index, and the value that a match requires.
+// field is the index of a name, and the value that a match requires for the name.
 type field struct {
 	name  int
 	value string
@@ -46,7 +46,7 @@ func newMatcher(matches []map[string]string) *matcher {
 	return m
 }
 
-// each calls yield with each match that an endpoint satisfies, in no order. No endpoint satisfies an empty match.
+// each calls yield with the index of each match that an endpoint satisfies, in no order. No endpoint satisfies an empty match.
 func (m *matcher) each(e *endpoint.Endpoint, yield func(i int)) {
 	var room [serviceconfig.MaxMatchNames]string
 	values := room[:0]

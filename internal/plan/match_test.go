@@ -37,7 +37,7 @@ func TestGroup_IsTheFirst(t *testing.T) {
 				want++
 			}
 			if got := c.Group(e); got != want {
-				t.Fatalf("%v matches %d of %v, want %d", e.Metadata, got, splits, want)
+				t.Fatalf("%v is in group %d of %v, want %d", e.Metadata, got, splits, want)
 			}
 		}
 	}

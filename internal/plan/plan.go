@@ -27,8 +27,8 @@ import (
 type Config struct {
 	serviceconfig.Etcd
 	drained map[string]struct{} // instance ids and addresses
-	splits  *matcher            // of Split
-	routes  *matcher            // of Route
+	splits  *matcher            // finds the groups of Split that an endpoint matches
+	routes  *matcher            // finds the routes of Route that an endpoint matches
 	groups  []uint64            // the ids of the groups of Split, by their matches
 }
 
@@ -95,8 +95,8 @@ type Plan[E any] struct {
 	Live    int // how many of All are live
 	Empty   error
 	Reports []string   // problems of the config, for operators
-	Base    *Lane      // of calls without a lane
-	Drain   *Drain     // of the config's list
+	Base    *Lane      // where calls without a lane go
+	Drain   *Drain     // the effect of the config's list of endpoints to drain
 	Placed  *Placement // nil without lanes
 
 	ends  [classes]int // the ends of the classes in All; all live endpoints count as OwnZone
@@ -130,7 +130,7 @@ func (p *Plan[E]) pointers(endpoints []E) []*endpoint.Endpoint {
 	return all
 }
 
-// divide sets All.
+// divide sets All, Live and ends.
 func (p *Plan[E]) divide(live, away, left, drained []E) {
 	p.All, p.Live = live, len(live)
 	if len(away)+len(left)+len(drained) > 0 {

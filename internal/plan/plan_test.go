@@ -94,7 +94,7 @@ func TestPlan(t *testing.T) {
 	)
 	for _, tt := range []struct {
 		name, config, zone, want string
-		reports                  string // joined
+		reports                  string // Plan.Reports, joined
 	}{
 		{"an empty config", `{}`, "x", "1: abcde", ""},
 		{"zone", `{"preferZone":true}`, "x", "1: ace > bd", ""},
@@ -117,7 +117,7 @@ func TestPlan(t *testing.T) {
 		in.Client.Zone = tt.zone
 		p := Make(in)
 		if got := targets(p, ""); got != tt.want || strings.Join(p.Reports, "; ") != tt.reports {
-			t.Errorf("%s: %s, reports %q, want %s and %q", tt.name, got, p.Reports, tt.want, tt.reports)
+			t.Errorf("%s: targets %s, reports %q, want %s and %q", tt.name, got, p.Reports, tt.want, tt.reports)
 		}
 	}
 	in := input(t, `{}`)
@@ -155,7 +155,7 @@ func TestLanes(t *testing.T) {
 		p := Make(input(t, tt.config))
 		got := fmt.Sprintf("%s; %s; %s", targets(p, ""), targets(p, "red"), targets(p, "green"))
 		if want := fmt.Sprintf("%s; %s; %s", tt.base, tt.red, tt.other); got != want || strings.Join(p.Reports, "; ") != tt.reports {
-			t.Errorf("%s: %s, reports %q, want %s and %q", tt.name, got, p.Reports, want, tt.reports)
+			t.Errorf("%s: targets %s, reports %q, want %s and %q", tt.name, got, p.Reports, want, tt.reports)
 		}
 	}
 	in := input(t, `{"drain":["a","d"],`+loose+`}`) // all of the base vanishes except the drained endpoint (K4)
@@ -203,8 +203,8 @@ func TestSelector(t *testing.T) {
 		{`{}`, "", `etcd: none of the 5 endpoints of "acme/user" is selected for this connection`, ""},
 		{`{"drain":["a"]}`, "a", `etcd: none of the 4 endpoints of "acme/user" is selected for this connection (1 more are drained)`, ""},
 		{`{` + loose + `}`, "cd", "1: cd", "every endpoint that may be called is in a lane: calls without a lane go to all of them"},
-		{`{"drain":["b"],` + loose + `}`, "bd", "1: b", "drain leaves no endpoint that is in no lane, and is ignored for these 1"}, // of the selected endpoints
-		{`{"drain":["b"],"minHealthyPercent":60,` + loose + `}`, "be", "1: e > b", ""},                                             // all endpoints without a lane count
+		{`{"drain":["b"],` + loose + `}`, "bd", "1: b", "drain leaves no endpoint that is in no lane, and is ignored for these 1"}, // no selected endpoint is left in the base
+		{`{"drain":["b"],"minHealthyPercent":60,` + loose + `}`, "be", "1: e > b", ""},                                             // the percentage is of all endpoints in no lane
 		{`{"drain":["c"],"minHealthyPercent":81,` + loose + `}`, "cd", "1: d", "every endpoint that may be called is in a lane: calls without a lane go to all of them"},
 	} {
 		in := input(t, tt.config)

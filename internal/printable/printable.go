@@ -47,8 +47,8 @@ func Short(s string, max int) string {
 	return fmt.Sprintf("%s... (%d bytes)", Text(s[:cut]), len(s))
 }
 
-// JSON returns JSON with JSON's escapes for characters that do not print as themselves, which keeps
-// its meaning. Line feeds stay: they are white space, as strings cannot contain them.
+// JSON returns JSON text with JSON's escapes for characters that do not print as themselves. The value stays
+// the same. Line feeds are not escaped: JSON strings cannot contain them, so they are white space.
 func JSON(text []byte) []byte {
 	s := string(text)
 	var b strings.Builder

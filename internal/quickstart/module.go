@@ -48,7 +48,7 @@ func (e example) checkBuilds(path string) error {
 		return errors.New(`below a directory "vendor" are copies of other modules`)
 	}
 	if strings.HasPrefix(path, Self+"/examples/") {
-		return nil // modules of their own
+		return nil // each example is a module of its own
 	}
 	text, err := files.ReadFile(e.dir + "/go.mod" + hidden)
 	if err != nil {

@@ -23,9 +23,9 @@ const Self = "github.com/etcdrpc/protoc-gen-go-etcd"
 
 // An example is a module that is the template of projects.
 type example struct {
-	dir   string   // of its files here
+	dir   string   // the directory of its files, below that of this package
 	path  string   // its module path
-	needs []string // the modules of this repository that it requires and replaces, below this one
+	needs []string // the modules of this repository that it requires and replaces, as paths below this module
 }
 
 var (
@@ -48,7 +48,7 @@ type Project struct {
 	Replace string // a directory to use in place of this repository's module
 	Connect bool   // whether it is for connect-go instead of gRPC
 
-	BufOnPath bool // whether it uses the buf on the PATH instead of the one in its tools/go.mod
+	BufOnPath bool // whether the project uses the buf on the PATH instead of the buf in its tools/go.mod
 }
 
 func (p Project) example() example {
@@ -115,7 +115,7 @@ func (p Project) render(name, text string) (string, error) {
 // ownBuf builds and runs, in generate.go, the buf that tools/go.mod pins.
 const ownBuf = "//go:generate go -C tools build -o ../bin/ github.com/bufbuild/buf/cmd/buf\n//go:generate bin/buf generate\n"
 
-// useBufOnPath returns generate.go with the buf on the PATH in place of its own.
+// useBufOnPath returns generate.go with the buf on the PATH in place of the project's own buf.
 func useBufOnPath(text string) (string, error) {
 	if !strings.Contains(text, ownBuf) {
 		return "", fmt.Errorf("the quickstart's generate.go lacks %q", ownBuf)

@@ -48,7 +48,7 @@ func (e example) files(t *testing.T) map[string]string {
 	return all
 }
 
-// TestFilesAreTheExamples checks that a project with the example's path is the example, options included.
+// TestFilesAreTheExamples checks that a project with the example's module path has the example's files and the options' proto file.
 func TestFilesAreTheExamples(t *testing.T) {
 	for _, connect := range []bool{false, true} {
 		p := Project{Replace: "../..", Connect: connect}
@@ -90,7 +90,7 @@ func TestProject(t *testing.T) {
 		name    string
 		project Project
 		has     string // a part of go.mod
-		lacks   string // no part of it
+		lacks   string // what go.mod must not have
 	}{
 		{"release", Project{Module: "zoo.example/greeter", Version: "v1.2.3"}, "\t" + Self + " v1.2.3\n", "replace"},
 		{"replaced", Project{Module: "zoo.example/greeter", Version: "v1.2.3", Replace: "/src/etcd"},
@@ -155,7 +155,7 @@ func TestCheckEmpty(t *testing.T) {
 	}
 }
 
-// TestWriteUndoes checks that a failed Write leaves nothing behind, and nothing overwritten.
+// TestWriteUndoes checks that a failed Write leaves no new file behind, and overwrites no file.
 func TestWriteUndoes(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "z"), []byte("mine"), 0o600); err != nil {

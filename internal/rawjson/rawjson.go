@@ -7,8 +7,8 @@ import (
 	"encoding/json"
 )
 
-// Depth returns how deep text nests arrays and objects, or limit+1 if it is deeper than limit. It
-// stops reading there. text need not be valid.
+// Depth returns how deep text nests arrays and objects. It stops reading, and returns limit+1, where
+// text nests deeper than limit. text need not be valid.
 func Depth(text []byte, limit int) int {
 	depth, deepest := 0, 0
 	for i := 0; i < len(text); i++ {
@@ -76,7 +76,7 @@ func Elements(array []byte, yield func(value []byte) bool) {
 	}
 }
 
-// Text returns a valid string's content, and the JSON text of anything else.
+// Text returns the content of a JSON string, and any other JSON value unchanged. value must be valid or empty.
 func Text(value []byte) string {
 	if len(value) == 0 || value[0] != '"' {
 		return string(value)
@@ -86,7 +86,7 @@ func Text(value []byte) string {
 	}
 	var s string
 	if json.Unmarshal(value, &s) != nil {
-		return string(value) // not reached: it is valid
+		return string(value) // not reached: value is valid
 	}
 	return s
 }

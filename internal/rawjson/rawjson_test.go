@@ -85,6 +85,6 @@ func TestYieldEnds(t *testing.T) {
 	Elements([]byte(`[1,2]`), count)
 	Members([]byte(`{"a":1,"b":2}`), func(_, value []byte) bool { return count(value) })
 	if n != 2 {
-		t.Errorf("yield was called %d times, want 2: it returns false", n)
+		t.Errorf("yield was called %d times, want 2: once by Elements, once by Members", n)
 	}
 }

@@ -97,7 +97,7 @@ func Ours(policy string) bool {
 
 // These bound a split, whose matches are compared with each endpoint at each update.
 const (
-	maxMatch = 8 // names in one match
+	maxMatch = 8 // the greatest number of names in one match
 	// MaxMatchNames bounds the different names in all matches.
 	MaxMatchNames = 16
 )
@@ -119,7 +119,7 @@ func (s Split) Key() string {
 	return key.String()
 }
 
-// checkSplit rejects groups that repeat an earlier one, too many names in all matches, and weights that are all zero.
+// checkSplit rejects groups that repeat an earlier group, too many names in all matches, and weights that are all zero.
 func checkSplit(p place, splits []Split) {
 	total := uint64(0)
 	seen := map[string]bool{}
@@ -191,7 +191,7 @@ func (r *Route) check(p place) {
 	}
 }
 
-// checkRoutes rejects routes that repeat an earlier one, and too many names in all matches.
+// checkRoutes rejects routes that repeat an earlier route, and too many names in all matches.
 func checkRoutes(p place, routes []Route) {
 	seen := map[[2]string]bool{}
 	names := matchNames{}

@@ -35,22 +35,22 @@ func FuzzParseLive(f *testing.F) {
 		}
 		merged, err := Merge(generated, written)
 		if err != nil {
-			t.Fatalf("%s: %v", written, err)
+			t.Fatalf("Merge over the generated config rejects %s: %v", written, err)
 		}
 		wrapped, err := Wrap(merged, unless(""))
 		if err != nil {
-			t.Fatalf("%s: %v", merged, err)
+			t.Fatalf("Wrap rejects the merged config %s: %v", merged, err)
 		}
 		for _, text := range []string{written, merged, wrapped.JSON} {
 			if _, err := Parse(text); err != nil {
-				t.Fatalf("%s becomes %s: %v", written, text, err)
+				t.Fatalf("Parse rejects %s, made from %s: %v", text, written, err)
 			}
 			if err := gRPCParse(text); err != nil {
-				t.Fatalf("%s becomes %s: %v", written, text, err)
+				t.Fatalf("gRPC rejects %s, made from %s: %v", text, written, err)
 			}
 		}
 		if again, err := Wrap(wrapped.JSON, unless("")); err != nil || again != wrapped {
-			t.Fatalf("%+v is wrapped again as %+v, %v", wrapped, again, err)
+			t.Fatalf("%+v is wrapped again as %+v, error %v, want no change", wrapped, again, err)
 		}
 	})
 }

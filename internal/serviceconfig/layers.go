@@ -43,7 +43,7 @@ func Merge(configs ...string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		// The two fields mean the same. Within a layer gRPC uses configField.
+		// policyField and configField mean the same. If one layer has both, gRPC uses configField.
 		_, byName := layer[policyField]
 		_, byConfig := layer[configField]
 		if byName || byConfig {

@@ -70,7 +70,7 @@ func unless(absent string) func(string) bool {
 	return func(policy string) bool { return policy != absent }
 }
 
-// TestWrap_PutsEtcdOnTop checks that gRPC never sees the deprecated field. If that names "etcd", gRPC uses pick_first.
+// TestWrap_PutsEtcdOnTop checks that gRPC never sees the deprecated field. If that field names "etcd", gRPC uses pick_first.
 func TestWrap_PutsEtcdOnTop(t *testing.T) {
 	for _, tt := range wrapped {
 		got, err := Wrap(tt.in, unless("absent"))

@@ -16,7 +16,7 @@ type Option struct {
 	Name     string
 	LiveOnly bool // proto files have no such field
 	Own      bool // works only with policies of [Ours], which implement the option
-	// Needs names the option without which this one has no effect.
+	// Needs names the option without which this option has no effect.
 	Needs string
 	// NotBeside lists policies of [Ours] that make the option ineffective.
 	NotBeside []string
@@ -36,7 +36,7 @@ func (c Caller) withoutZone() bool { return c.Zone == "" }
 func (c Caller) withoutLane() bool { return c.Lane == "" }
 
 // Options are the options of the policy "etcd", one for each field of [Etcd]. A new option needs a
-// row here, a field there and in LoadBalancing in options.proto, and its implementation.
+// row here, a field in Etcd and in LoadBalancing of options.proto, and an implementation.
 var Options = []Option{
 	{Name: splitField, LiveOnly: true, Own: true},
 	{

@@ -73,7 +73,7 @@ func (g greeter) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloRep
 	return &basic.HelloReply{Message: g.addr}, nil
 }
 
-// serve serves a greeter, and returns its address once it is in etcd. stop ends it and waits.
+// serve serves a greeter, and returns its address once that is in etcd. stop ends the server, and waits for its end.
 func serve(t *testing.T, registry *runtime.Registry) (addr string, stop func()) {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
@@ -204,8 +204,8 @@ func put(t *testing.T, client *clientv3.Client, key string, n int) {
 	}
 }
 
-// enableAuth makes etcd require passwords. It adds the users server, who may write below the key,
-// and caller, who may read there. The password of each is its name.
+// enableAuth makes etcd require passwords. It adds the user "server", who may write below the key, and the
+// user "caller", who may read there. Each user's password is the user's name.
 func enableAuth(t *testing.T, client *clientv3.Client) {
 	t.Helper()
 	ctx := bounded(t)

@@ -69,7 +69,7 @@ func TestCalls(t *testing.T) {
 	eventually(t, "the watch has all pages", func() bool { return len(many()) == 2500 })
 }
 
-// TestWiped restarts etcd without data, at a lower revision. Versions show that in different ways.
+// TestWiped restarts etcd without data, at a lower revision. Different versions of etcd show that in different ways.
 func TestWiped(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)

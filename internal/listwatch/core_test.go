@@ -237,7 +237,7 @@ func TestCoreFollows(t *testing.T) {
 			rule{2 * time.Second, ok, "probe within 2.5s"},
 			rule{2 * time.Second, read(&clientv3.GetResponse{Header: header(1, 0, 100)}), "close the watch: replaced, doubt etcd, etcd watch interrupted, pause 50ms"},
 			rule{2 * time.Second, ok, "list within 1s"},
-			rule{2 * time.Second, read(list(5, kv("b", "1", 3))), "publish [b=1] without a=1, watch from 6 within 5s"}, // the list wins in spite of its lower revision
+			rule{2 * time.Second, read(list(5, kv("b", "1", 3))), "publish [b=1] without a=1, watch from 6 within 5s"}, // the list wins, despite its revision
 		),
 		"a member that lags for a moment": with(watching,
 			rule{1 * time.Second, answered(events(9)), "wait 1s"},
@@ -397,7 +397,7 @@ func TestCoreVerifies(t *testing.T) {
 		"another connection, which shows what the watch has missed": with(watching,
 			rule{1 * time.Second, back, "verify within 10s"},
 			rule{1 * time.Second, read(list(12, kv("b", "1", 12))), "publish [b=1] without a=1, wait 4s"},
-			rule{1 * time.Second, answered(events(12, put("a", "2", 11), put("b", "1", 12))), "publish [b=1] without a=2, wait 30s"}, // the event has the last value of a
+			rule{1 * time.Second, answered(events(12, put("a", "2", 11), put("b", "1", 12))), "publish [b=1] without a=2, wait 30s"}, // the last value of a
 		),
 		"another history": with(watching,
 			rule{1 * time.Second, back, "verify within 10s"},
@@ -412,8 +412,7 @@ func TestCoreVerifies(t *testing.T) {
 	}
 }
 
-// TestCorePaces makes changes after updates of different durations. After one change, the next update waits as long as the update
-// took; after two changes, four times as long; and at most half a second.
+// TestCorePaces makes changes after updates of different durations. The next update waits as long, or longer after several changes.
 func TestCorePaces(t *testing.T) {
 	c := testCore(testSpec())
 	c.follow(t, watching...)

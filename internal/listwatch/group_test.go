@@ -228,7 +228,7 @@ func TestRequestsAtRest(t *testing.T) {
 			before := f.counts()
 			time.Sleep(time.Hour)
 			if asked := f.counts()[0] - before[0]; asked < tt.atLeast || asked > tt.atMost || relisted.Load() > 0 {
-				t.Errorf("%d ranges: %d requests in an hour, want %d to %d; %d new lists, want 0", tt.ranges, asked, tt.atLeast, tt.atMost, relisted.Load())
+				t.Errorf("%d ranges: %d probes in an hour, want %d to %d; %d lists, want 0", tt.ranges, asked, tt.atLeast, tt.atMost, relisted.Load())
 			}
 		})
 	}

@@ -58,7 +58,7 @@ func TestFollowDrain(t *testing.T) {
 			}
 		}
 		if got != tt.want || d.Ignored != tt.ignored || d.Kept != tt.kept {
-			t.Errorf("%s: drains %q, ignored for reason %d at %d endpoints, want %q, reason %d at %d", tt.name, got, d.Ignored, d.Kept, tt.want, tt.ignored, tt.kept)
+			t.Errorf("%s: drains %q, ignored (reason, endpoints) %d, %d, want %q and %d, %d", tt.name, got, d.Ignored, d.Kept, tt.want, tt.ignored, tt.kept)
 		}
 	}
 }

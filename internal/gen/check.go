@@ -18,7 +18,7 @@ func check(files []*protogen.File, services map[*protogen.File][]*service, to ta
 	checkPackages(files, services, to)
 }
 
-// checkOptions is check without the checks of the packages of generated code.
+// checkOptions reports the problems that check reports, except those of the packages of generated code.
 func checkOptions(files []*protogen.File, services map[*protogen.File][]*service) {
 	var keyed []*service // services with keys that are valid by themselves
 	for _, file := range files {

@@ -222,13 +222,13 @@ func (p *Plan[E]) Choose() []E {
 	return endpoints
 }
 
-// prefix returns the shortest prefix of a ranking in which counts holds for n members. It calls counts once for each member, in order.
-func prefix(ranking []int32, n int, counts func(m int32) bool) []int32 {
+// prefix returns the shortest prefix of a ranking with n members that satisfy test. It calls test once for each member, in order.
+func prefix(ranking []int32, n int, test func(m int32) bool) []int32 {
 	for i, m := range ranking {
 		if n == 0 {
 			return ranking[:i:i]
 		}
-		if counts(m) {
+		if test(m) {
 			n--
 		}
 	}

@@ -38,7 +38,7 @@ type Etcd struct {
 	LaneHeader string `json:"laneHeader,omitempty" header:"true"`
 	// MaxConcurrentRequests bounds the concurrent calls of a client at one endpoint. 0 means no bound.
 	MaxConcurrentRequests uint32 `json:"maxConcurrentRequests,omitempty" min:"1"`
-	// MinHealthyPercent is the percentage of the endpoints in etcd that a drain must leave. Otherwise clients ignore it.
+	// MinHealthyPercent is the percentage of the endpoints in etcd that a drain must leave. Clients ignore a drain that leaves fewer.
 	MinHealthyPercent uint32 `json:"minHealthyPercent,omitempty" min:"1" max:"100"`
 	// Drain names instances, or addresses, that get no new calls.
 	Drain []string `json:"drain,omitempty" of:"instances or addresses" min:"0"`

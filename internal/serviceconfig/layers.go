@@ -140,7 +140,7 @@ func (p place) wrap(policies []object, registered func(policy string) bool) (top
 			return EtcdName, object{childField: policies[i : i+1]}
 		}
 	}
-	return EtcdName, object{childField: policies} // gRPC's parser reports the fault
+	return EtcdName, object{childField: policies} // no entry can be used, as gRPC will report
 }
 
 // above returns the config of a policy that stays above "etcd", with "etcd" in its childPolicy; nil if the policy does not stay.

@@ -161,7 +161,7 @@ func TestNoLeader(t *testing.T) {
 	stop()
 }
 
-// TestUsers makes etcd require passwords. Its tokens become invalid when it restarts.
+// TestUsers makes etcd require passwords. When etcd restarts, the tokens of its clients become invalid.
 func TestUsers(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)

@@ -10,14 +10,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// Backend is an endpoint of a service with its form for gRPC, which all connections share. It is immutable.
+// Backend is an endpoint of a service, in our form and in gRPC's. All connections share it. It is immutable.
 type Backend struct {
 	Endpoint endpoint.Endpoint
-	Layout   endpoint.Layout // of its entry in etcd
+	Layout   endpoint.Layout // the layout of the endpoint's entry in etcd
 
-	leaving bool // its owner is withdrawing it
+	leaving bool // the entry has the mark of leaving
 	grpc    resolver.Endpoint
-	storage attr.Storage // grpc points into it
+	storage attr.Storage // grpc has pointers into storage
 }
 
 // newBackend returns the backend for an endpoint read from etcd.
@@ -28,9 +28,9 @@ func newBackend(e endpoint.Endpoint, layout endpoint.Layout) *Backend {
 }
 
 const (
-	// backendSize is roughly the memory of a backend without its strings: the struct, and its share of the lists of a key.
+	// backendSize is roughly the memory of a backend in bytes, with its elements in the slices of its key, without its strings.
 	backendSize = 600
-	// metadataSize is roughly the memory of a piece of metadata without its strings.
+	// metadataSize is roughly the memory of a piece of metadata in bytes, without its strings.
 	metadataSize = 64
 )
 
@@ -44,12 +44,12 @@ func (b *Backend) size() int {
 	return n
 }
 
-// Equal reports whether b and o are equal entries.
+// Equal reports whether b and o have equal endpoints and the same layout.
 func (b *Backend) Equal(o *Backend) bool {
 	return b == o || b.Layout == o.Layout && b.Endpoint.Equal(o.Endpoint)
 }
 
-// compare orders a set: by instance, then address.
+// compare orders backends by instance, then by address.
 func compare(a, b *Backend) int {
 	if a.Endpoint.Instance != b.Endpoint.Instance {
 		return strings.Compare(a.Endpoint.Instance, b.Endpoint.Instance)
@@ -57,7 +57,7 @@ func compare(a, b *Backend) int {
 	return strings.Compare(a.Endpoint.Addr, b.Endpoint.Addr)
 }
 
-// endpointsOf returns a set in gRPC's form.
+// endpointsOf returns the endpoints of set in gRPC's form. If set is large, their weights are scaled down.
 func endpointsOf(set []*Backend) []resolver.Endpoint {
 	endpoints, shift := make([]resolver.Endpoint, len(set)), attr.RingShift(len(set))
 	for i, b := range set {
@@ -69,7 +69,7 @@ func endpointsOf(set []*Backend) []resolver.Endpoint {
 	return endpoints
 }
 
-// addressesOf returns a function that makes a set's addresses once and shares them.
+// addressesOf returns a function that returns the addresses of a set. The first call makes them, and later calls share them.
 func addressesOf(set []resolver.Endpoint) func() []resolver.Address {
 	return sync.OnceValue(func() []resolver.Address { return attr.Addresses(set) })
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
 
-// CandidatePrefix returns the prefix of the etcd keys of the candidates for a service key. The value of each is the
-// candidate's instance id.
+// CandidatePrefix returns the prefix of the etcd keys of the candidates for a service key. The value of each key is
+// the candidate's instance id.
 func CandidatePrefix(namespace, name string) string {
 	return namespace + servicekey.LeaderPrefix(name)
 }
@@ -34,8 +34,8 @@ type Leader struct {
 type seen struct {
 	Leader
 	all   []*listwatch.Item[string]
-	known bool  // etcd has shown them, or refused to
-	err   error // why they cannot be followed now
+	known bool  // etcd has shown the candidates, or has refused to
+	err   error // why the candidates cannot be followed now
 }
 
 // Candidates follows the candidates for one service key. All of its readers share one watch. It is safe for
@@ -48,7 +48,7 @@ type Candidates struct {
 
 	mu      sync.Mutex
 	readers map[*reader]struct{}
-	epoch   int    // counts subscriptions: updates of an older one are dropped
+	epoch   int    // counts subscriptions: updates of older ones are dropped
 	stop    func() // ends the subscription; nil while nothing is followed
 }
 
@@ -101,7 +101,7 @@ func (c *Candidates) Read(notify func()) (stop func()) {
 			c.stop()
 			c.stop = nil
 			c.epoch++
-			c.seen.Store(&seen{}) // it is out of date for the next reader
+			c.seen.Store(&seen{}) // the next reader must not see an old state
 		}
 	})
 }
@@ -151,16 +151,16 @@ type Standing struct {
 	*Candidates
 	instance, addr string
 	reader         endpoint.Reader
-	live           atomic.Pointer[livePolicy] // nil without a policy
+	live           atomic.Pointer[livePolicy] // nil if the live config has no policy of ours
 }
 
-// livePolicy is the policy of a live config.
+// livePolicy is our policy in a live config.
 type livePolicy struct {
 	*serviceconfig.Etcd
-	key *Key // its endpoints decide whether Drain is in force; nil if Drain always is
+	key *Key // the key whose endpoints decide whether Drain is in force; nil if Drain is always in force
 }
 
-// Standing returns an instance's view of the candidates for a service key. layouts has the layouts of its entry.
+// Standing returns an instance's view of the candidates for a service key. layouts has the layouts of the instance's entry.
 func (ks *Keys) Standing(name, instance, addr string, layouts []endpoint.Layout) *Standing {
 	reader, _ := endpoint.NewReader(layouts...) // with two JSON layouts there is no reader, and no instance counts as drained
 	return &Standing{Candidates: ks.Candidates(name), instance: instance, addr: addr, reader: reader}
@@ -221,7 +221,7 @@ func (s *Standing) View() election.View {
 	return election.View{Known: seen.known, First: seen.First, Blind: refused(seen.err), Yields: s.yields(seen.all)}
 }
 
-// yields reports whether the instance is drained and another candidate is not. Before the key is known, no instance is drained.
+// yields reports whether the instance is drained and another candidate is not. Before the endpoints are known, none is.
 func (s *Standing) yields(all []*listwatch.Item[string]) bool {
 	live := s.live.Load()
 	if live == nil || !slices.Contains(live.Drain, s.instance) && !slices.Contains(live.Drain, s.addr) {

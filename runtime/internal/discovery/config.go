@@ -13,8 +13,8 @@ const configSpacing = time.Second
 
 // liveConfig is the value of the etcd key of a live service config.
 type liveConfig struct {
-	raw  string // the first serviceconfig.MaxSize bytes
-	size int    // in bytes, in etcd
+	raw  string // the first serviceconfig.MaxSize bytes of the value in etcd
+	size int    // the number of bytes of the whole value
 }
 
 func (l liveConfig) equal(o liveConfig) bool { return l == o }
@@ -23,20 +23,20 @@ func (l liveConfig) equal(o liveConfig) bool { return l == o }
 type configCore struct {
 	read func(liveConfig) (json string, err error) // checks a value and returns it as canonical JSON
 
-	latest  *liveConfig // in etcd; nil if there is none
-	value   *liveConfig // the last checked one; nil if there is none
+	latest  *liveConfig // the value in etcd; nil if there is none
+	value   *liveConfig // the value that was checked last; nil if there is none
 	checked time.Time   // when value was checked
 
-	lines loglimit.Limiter // for invalid values
+	lines loglimit.Limiter // limits log lines about invalid values
 }
 
 // warning is a log line about an invalid value.
 type warning struct {
 	err    error // nil if nothing is to be logged
-	missed int   // lines that were suppressed since the last one
+	missed int   // the number of lines suppressed since the last one
 }
 
-// take handles an update. A config that etcd denies us counts as absent.
+// take handles an update of the config in etcd. A config that etcd denies us counts as absent.
 func (c *configCore) take(s *State, u listwatch.Update[liveConfig], now time.Time) warning {
 	if u.Snapshot == nil {
 		if refused(u.Err) {

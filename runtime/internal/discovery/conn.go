@@ -17,20 +17,20 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// Options are the parts of a resolver that differ between connections.
+// Options configure the resolver of one connection.
 type Options struct {
-	// Client describes the connection to our policy. It is nil for a bare resolver, which may have another policy.
+	// Client has what our policy needs to know of the connection. It is nil for a bare resolver, whose connection may have another policy.
 	Client *attr.Client
-	// Default is gRPC's default service config, under the live one. A bare resolver does not know it,
-	// and uses only the live config.
+	// Default is the default service config that gRPC was given. The live config is merged into it. A bare resolver does not know
+	// gRPC's default config, and uses only the live config.
 	Default serviceconfig.Wrapped
 	// Disabled is set if gRPC ignores service configs of resolvers.
 	Disabled bool
 	// Given is the last config given to gRPC. It outlives the resolver, which ends when the connection becomes idle.
 	Given *Given
-	// Candidates are the key's candidates for the leadership. It is nil if no call is for a leader.
+	// Candidates follows the key's candidates for the leadership. It is nil if no call of the connection is for a leader.
 	Candidates *Candidates
-	// Away is the key in the fallback cluster. It is nil if the connection has no fallback.
+	// Away is the service's key in the fallback cluster. It is nil if the connection has no fallback.
 	Away *Key
 }
 
@@ -39,26 +39,26 @@ type Given struct {
 	config atomic.Pointer[effectiveConfig]
 }
 
-// conn is the resolver of one gRPC connection to a key: it passes the key's state on.
+// conn is the resolver of one gRPC connection to a key: it passes the key's state to gRPC.
 type conn struct {
 	key  *Key
 	cc   resolver.ClientConn
 	opts Options
-	ends []func() // stop reading the key, its candidates and the fallback's key
+	ends []func() // functions that stop reading the key, the candidates and Away
 
 	mu      sync.Mutex
-	running bool // deliver runs, or pauses after a delivery
-	missed  bool // notify was called since deliver last began
+	running bool // a call of deliver, or the pause after it, is under way
+	missed  bool // notify was called since the last call of deliver began
 	closed  bool
 
 	// Only deliver uses the fields below.
 	begun  bool             // a state was sent
-	sent   uint64           // the sequence of the last state sent
-	leader Leader           // sent with that state
-	away   *State           // of the fallback, sent with that state; nil without one
+	sent   uint64           // the sequence number of the last state sent
+	leader Leader           // the leader sent with the last state
+	away   *State           // the fallback's state sent with the last state; nil without a fallback
 	served bool             // a state with known endpoints was sent
 	bad    string           // the last unusable live config, "" if there is none
-	lines  loglimit.Limiter // for unusable live configs
+	lines  loglimit.Limiter // limits log lines about unusable live configs
 }
 
 // Resolve starts the resolver of a connection. It does no I/O and returns at once.
@@ -67,7 +67,7 @@ func Resolve(key *Key, cc resolver.ClientConn, opts Options) resolver.Resolver {
 	key.connections.Add(1)
 	c.ends = append(c.ends, key.Read(c.notify))
 	if opts.Client != nil {
-		c.notify() // at once: the config has the timeouts of waiting calls
+		c.notify() // before etcd answers: the timeouts of the config end waiting calls
 	}
 	if opts.Candidates != nil {
 		c.ends = append(c.ends, opts.Candidates.Read(c.notify))
@@ -78,7 +78,7 @@ func Resolve(key *Key, cc resolver.ClientConn, opts Options) resolver.Resolver {
 	return c
 }
 
-// ResolveNow implements resolver.Resolver. It does nothing: the watch is current, or being reopened.
+// ResolveNow implements resolver.Resolver. It does nothing: the watch of the key is current, or is being reopened.
 func (c *conn) ResolveNow(resolver.ResolveNowOptions) {}
 
 // Close implements resolver.Resolver. It does not wait.
@@ -93,7 +93,7 @@ func (c *conn) Close() {
 }
 
 // notify delivers the current state in a goroutine, which ends when gRPC has the latest state. So a slow connection skips
-// states and does not delay others.
+// states, and does not delay other connections.
 func (c *conn) notify() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -106,7 +106,7 @@ func (c *conn) notify() {
 	}
 }
 
-// deliver gives gRPC the current state, if it is new, and then pauses for the time that this took. One goroutine at a time calls it.
+// deliver gives gRPC the current state, if it is new, and begins a pause as long as that took. One goroutine at a time calls deliver.
 func (c *conn) deliver() {
 	began := time.Now()
 	if s, l, away := c.key.State(), c.opts.Candidates.Leader(), c.opts.Away.offered(); !c.begun || s.Sequence != c.sent || l != c.leader || away != c.away {
@@ -116,7 +116,7 @@ func (c *conn) deliver() {
 	time.AfterFunc(listwatch.Pause(time.Since(began), 1), c.rested)
 }
 
-// rested delivers again if notify was called since the last delivery began.
+// rested ends the pause after a delivery. It delivers again if notify was called since that delivery began.
 func (c *conn) rested() {
 	c.mu.Lock()
 	again := c.missed && !c.closed
@@ -151,12 +151,12 @@ func (c *conn) send(s *State) {
 		// The policy reads the endpoints from the attribute. gRPC before 1.84 formats each state for a log line, even if it does
 		// not print the line: some 3 KB for each endpoint.
 		update.Endpoints = []resolver.Endpoint{}
-	case top == serviceconfig.OutlierDetectionName: // our policy below it gets all endpoints
+	case top == serviceconfig.OutlierDetectionName: // our policy, below outlier detection, gets all endpoints
 		update.Endpoints = state.All()
 	case state.Pending || source != s && state.Away.Pending:
 		return // calls wait for the first state, under any policy
 	case len(source.Endpoints) == 0 && !c.served:
-		// The error reaches callers under any policy. After the first state, other policies have their own errors for an empty set.
+		// Calls fail with this error under any policy. After the first state, other policies have their own errors for an empty set.
 		c.cc.ReportError(state.Err)
 		return
 	default:
@@ -168,11 +168,11 @@ func (c *conn) send(s *State) {
 	}
 	c.served = c.served || s.Known
 	c.opts.Given.config.Store(config)
-	// The error requests another resolution, but the watch is current.
+	// An error of UpdateState requests another resolution, which would find nothing new: the watch is current.
 	_ = c.cc.UpdateState(update)
 }
 
-// fallBack adds the state of the key in the fallback cluster.
+// fallBack adds the state of the key in the fallback cluster to state.
 func (c *conn) fallBack(state *attr.State) {
 	key, s := c.opts.Away.Full(), c.away
 	state.Away = &attr.State{
@@ -181,8 +181,8 @@ func (c *conn) fallBack(state *attr.State) {
 	}
 }
 
-// config returns the service config for gRPC, nil for its default one. While the live config is unknown, or if it
-// cannot be used, gRPC keeps its config.
+// config returns the service config to give to gRPC, nil for gRPC's default one. While the live config is unknown or unusable,
+// config returns the last one that gRPC was given.
 func (c *conn) config(s *State) *effectiveConfig {
 	if c.opts.Disabled {
 		return nil
@@ -199,14 +199,14 @@ func (c *conn) config(s *State) *effectiveConfig {
 		return next
 	}
 	c.bad = s.Live
-	if ok, missed := c.lines.Allow(time.Now()); ok { // only the merge of two valid configs is invalid
+	if ok, missed := c.lines.Allow(time.Now()); ok { // each of the two configs is valid, but their merge is not
 		c.key.keys.cfg.Logger.Error("the merged service config is invalid; the last valid one stays in force",
 			loglimit.Attrs(missed, "key", c.key.Full(), "error", err)...)
 	}
 	return last
 }
 
-// effectiveConfig is the service config of a connection: the live one over its default one.
+// effectiveConfig is the service config of a connection: its default config with the live config merged into it.
 type effectiveConfig struct {
 	serviceconfig.Wrapped
 	live   string

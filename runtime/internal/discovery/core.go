@@ -10,11 +10,11 @@ import (
 )
 
 const (
-	// linger is how long a key is followed after its last reader has left: a reader that returns soon finds it current.
+	// linger is how long a key is followed after its last reader has left: a reader that comes soon finds the state current.
 	linger = time.Minute
 
 	// configGrace is how long the first endpoints wait for the live service config, so that a connection does not start
-	// under one policy and change to another at once.
+	// under one policy and change to another soon after.
 	configGrace = 200 * time.Millisecond
 )
 
@@ -27,50 +27,49 @@ type core struct {
 	state *State
 
 	readers  int
-	unfollow time.Time // when to stop following after the last reader has left, else zero
+	unfollow time.Time // when to stop following the key; zero unless the last reader has left
 
 	entries  entries
-	diskRead bool // the disk was read since the key is followed
+	diskRead bool // the disk was read since following began
 	marks    marks
 	hold     hold
 
 	config         configCore
-	configDeadline time.Time // when the first endpoints stop waiting for the live config; zero before they come
+	configDeadline time.Time // when the first endpoints stop waiting for the live config; zero before there are any
 }
 
 // entries are the endpoints of a key, from etcd or from the disk, without held ones.
 type entries struct {
-	known  bool // the endpoints are known since the key is followed
+	known  bool // set may be published: it was read, or could not be confirmed, since following began
 	set    []*Backend
-	names  map[string]string // see State
-	merger                   // makes set; it has no items while set is from the disk
+	names  map[string]string // see State.names
+	merger                   // makes set from etcd's entries; has no items while set is from the disk
 }
 
 // effects are the steps that the shell takes after an event.
 type effects struct {
 	changed  bool      // notify the readers
 	follow   bool      // start to follow the key
-	unfollow bool      // stop following it
-	load     bool      // read the disk, and call loaded before the next listed
-	save     *saved    // write this to disk; may be nil
-	warn     warning   // log this
+	unfollow bool      // stop following the key
+	load     bool      // read the disk, and call loaded before listed is called again
+	save     *saved    // what to write to disk; may be nil
+	warn     warning   // what to log, if it has an error
 	wake     time.Time // when to call tick, zero for never
 }
 
 // saved is the part of a state that is kept on disk.
 type saved struct {
 	set  []*Backend
-	live string // see State
+	live string // see State.Live
 }
 
-// newCore returns the core of a key without readers. read checks a live service config, and returns it as canonical
-// JSON.
+// newCore returns the core of a key without readers. read checks a live service config, and returns it as canonical JSON.
 func newCore(grace time.Duration, read func(liveConfig) (string, error)) *core {
 	return &core{hold: hold{grace: grace}, state: &State{addresses: addressesOf(nil)}, config: configCore{read: read}}
 }
 
-// joined adds a reader. If the key was not followed, its last endpoints may be stale: they serve calls at once, and are known
-// again once etcd has answered, or failed to.
+// joined adds a reader. If the key was not followed, its last endpoints may be out of date: calls may use them at once, but they do
+// not count as known until etcd has answered, or has failed to answer.
 func (c *core) joined() effects {
 	e := effects{follow: !c.followed()}
 	c.readers++
@@ -120,7 +119,7 @@ func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
 	return e
 }
 
-// loaded handles the content of the disk, which is empty if s has no endpoints.
+// loaded handles s, the content of the disk. It ignores a content without endpoints.
 func (c *core) loaded(s saved, now time.Time) effects {
 	if len(s.set) == 0 {
 		return c.due(effects{})
@@ -141,7 +140,7 @@ func (c *core) configured(u listwatch.Update[liveConfig], now time.Time) effects
 	return e
 }
 
-// tick handles the time that due requested.
+// tick handles the time of effects.wake.
 func (c *core) tick(now time.Time) effects {
 	if !c.unfollow.IsZero() && !now.Before(c.unfollow) {
 		return c.stop()
@@ -167,11 +166,11 @@ func (c *core) stop() effects {
 	return effects{unfollow: true}
 }
 
-// due adds the next time of tick to effects.
+// due returns e with wake set to the time when tick must be called next.
 func (c *core) due(e effects) effects {
 	configDeadline := c.configDeadline
 	if c.state.Known {
-		configDeadline = time.Time{} // no endpoints wait
+		configDeadline = time.Time{} // no endpoints wait for the config
 	}
 	for _, at := range []time.Time{c.unfollow, c.hold.next(), c.config.due(), configDeadline} {
 		if !at.IsZero() && (e.wake.IsZero() || at.Before(e.wake)) {
@@ -181,14 +180,14 @@ func (c *core) due(e effects) effects {
 	return e
 }
 
-// update completes the next state, which includes the event. withdrawn holds the addresses of endpoints that their owners have
-// withdrawn since the last update.
+// update completes next, which has the changes of an event, and makes it the current state. withdrawn holds the addresses of endpoints
+// that their owners have withdrawn since the last update.
 func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) effects {
 	if c.entries.known && c.configDeadline.IsZero() {
 		c.configDeadline = now.Add(configGrace)
 	}
 	old := c.state
-	configSettled := next.LiveConfirmed || next.LiveKnown && next.Provisional // older endpoints may be published with an older config
+	configSettled := next.LiveConfirmed || next.LiveKnown && next.Provisional // provisional endpoints need no confirmed config
 	if c.entries.known && (old.Known || configSettled || !now.Before(c.configDeadline)) {
 		var published []*Backend
 		if old.Known {
@@ -208,7 +207,7 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 	news := !etcderr.Same(next.Err, old.Err)
 	matters := !same || !maps.Equal(next.Held, old.Held) || !maps.Equal(next.names, old.names) ||
 		next.Live != old.Live || next.LiveKnown != old.LiveKnown ||
-		(!next.Known || len(next.Backends) == 0) && news // calls fail with that error
+		(!next.Known || len(next.Backends) == 0) && news // calls fail with Err
 	if matters {
 		next.Sequence++
 	}

@@ -1,5 +1,5 @@
 // Package discovery follows the endpoints and the live service config of service keys, and passes them to gRPC. Each key has
-// one state, which connections, watches, calls to each instance, status, metrics and the disk read.
+// one state. Its readers are connections, watches, calls to each instance, status, metrics and the disk.
 //
 //	core.go       the core of a key: handles events, makes the state, returns effects
 //	entries.go    ... omits endpoints that are being withdrawn, and merges the entries of each address
@@ -34,21 +34,21 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 )
 
-// maxKeys is the number of keys from which unfollowed ones are dropped.
+// maxKeys is the number of keys at which those that are not followed are dropped.
 const maxKeys = 1000
 
-// aboutToRead is the minimum time that a key is kept after its last request.
+// aboutToRead is the minimum time that a key is kept after Keys.Key has returned it.
 const aboutToRead = time.Second
 
 // Config is the shared configuration of a registry's keys.
 type Config struct {
 	Client            listwatch.Client
-	Streams           *listwatch.Streams // the client's
+	Streams           *listwatch.Streams // the watch streams of Client
 	Why               func(error) error  // explains the error of a call to etcd; may be nil
 	Namespace         string
 	EmptyGrace        time.Duration // how long endpoints that vanished suspiciously are held; 0 for not at all
 	SnapshotDir       string        // "" to keep nothing on disk
-	LoadBalancingOnly bool          // refuse live service configs that hold anything else
+	LoadBalancingOnly bool          // refuse live service configs with more than load balancing
 	Bounds            listwatch.Bounds
 	Allowed           func(addr string) error // returns why an address may not be dialed; nil allows all
 	Logger            *slog.Logger
@@ -99,7 +99,7 @@ func NewKeys(cfg Config) *Keys {
 }
 
 // Key returns a service's key, which is not followed before its Read is called. r decides which entries
-// it includes. Keys with different readers share nothing.
+// the key includes. Keys with different values of r share nothing.
 func (ks *Keys) Key(name string, r endpoint.Reader) *Key {
 	from, end := r.Range(ks.Full(name))
 	at := place{listwatch.Range{From: from, End: end}, r}
@@ -117,8 +117,8 @@ func (ks *Keys) Key(name string, r endpoint.Reader) *Key {
 	return k
 }
 
-// forget drops the unfollowed keys once there are many, except keys that a caller may be about to
-// read: a key must have one state. It must be called with mu held.
+// forget drops the keys that are not followed once there are maxKeys keys. It keeps keys that a caller may be about to read: all
+// readers of a key must share one state. It must be called with mu held.
 func (ks *Keys) forget() {
 	if len(ks.keys) < maxKeys {
 		return
@@ -133,7 +133,7 @@ func (ks *Keys) forget() {
 // Full returns a key with the namespace, as in etcd.
 func (ks *Keys) Full(name string) string { return ks.cfg.Namespace + name }
 
-// Followed returns the keys that are followed, in no order.
+// Followed returns the keys that are followed, in no particular order.
 func (ks *Keys) Followed() []*Key {
 	return slices.DeleteFunc(ks.all(), func(k *Key) bool { return !k.followed() })
 }
@@ -164,13 +164,13 @@ func (ks *Keys) Close() {
 	ks.disk.close()
 }
 
-// place is the range of a key's endpoints in etcd, and their reader.
+// place is the range of etcd that has a key's endpoints, and the reader that decodes them.
 type place struct {
 	listwatch.Range
 	reader endpoint.Reader
 }
 
-// String names the place for the disk.
+// String returns a text that distinguishes the place from others, for the name of its file.
 func (p place) String() string {
 	text := p.From + " to " + p.End
 	if !p.reader.JSON.IsZero() {
@@ -184,7 +184,7 @@ func ConfigKey(namespace, name string) string {
 	return namespace + endpoint.ReservedSegment + "/" + name
 }
 
-// decode reads an entry of the key.
+// decode returns the backend of an entry, and false if the key's reader skips the entry.
 func (k *Key) decode(entry *mvccpb.KeyValue) (*Backend, bool, error) {
 	cfg := &k.keys.cfg
 	e, layout, ok, err := k.place.reader.Decode(k.Name, strings.TrimPrefix(string(entry.Key), cfg.Namespace), entry.Value, entry.Lease)
@@ -219,7 +219,7 @@ func (c *Config) read(l liveConfig) (json string, err error) {
 	return config.JSON(), nil
 }
 
-// parse parses a live service config with parser. A config with an error must not be in force.
+// parse parses a live service config with parser. If it returns an error, the config must not be used.
 func (c *Config) parse(l liveConfig, parser func(string) (*serviceconfig.Config, error)) (*serviceconfig.Config, error) {
 	if l.size > len(l.raw) {
 		return nil, fmt.Errorf("the service config has %d bytes, more than %d", l.size, serviceconfig.MaxSize)

@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	saveDelay = time.Second      // from a change to its write, which batches the changes of a rollout
-	saveRetry = 10 * time.Second // from a failed write to the next one
+	saveDelay = time.Second      // the time from a change to its write: changes of a rollout share a write
+	saveRetry = 10 * time.Second // the minimum time from a failed write to the next one
 )
 
 // disk keeps the last known endpoints and live config of each key in a file. save does not wait for the file system,
@@ -44,7 +44,7 @@ func newDisk(cfg Config) *disk {
 	return &disk{cfg: cfg, unsaved: make(map[place]*saved), failing: make(map[place]bool)}
 }
 
-// save writes the state of a key after saveDelay. Of several calls until then, the last one counts.
+// save writes the state of a key after saveDelay. If save is called again before that, only the last state is written.
 func (d *disk) save(p place, s *saved) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -62,7 +62,7 @@ func (d *disk) schedule() {
 	}
 }
 
-// flush writes the unsaved states, and spends at most a fiftieth of the time on it.
+// flush writes the unsaved states. The pause until the next flush is at least fifty times as long as the writes took.
 func (d *disk) flush() {
 	d.writing.Lock()
 	defer d.writing.Unlock()
@@ -84,7 +84,7 @@ func (d *disk) flush() {
 	}
 }
 
-// written handles the outcome of a write, and reports whether to retry. It logs the first of several failures.
+// written handles the outcome of a write, and reports whether to retry. It logs only the first of successive failures of a key.
 func (d *disk) written(p place, s *saved, err error) (retry bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -120,7 +120,7 @@ func (d *disk) path(p place) string {
 	return filepath.Join(d.cfg.SnapshotDir, fmt.Sprintf("%.150s-%x.json", name, sum[:8]))
 }
 
-// write replaces the file of a key by renaming another: readers see the old content or the new one.
+// write replaces the file of a key by renaming a temporary file, so that readers see either the old content or the new one.
 func (d *disk) write(p place, s *saved) error {
 	if err := os.MkdirAll(d.cfg.SnapshotDir, 0o700); err != nil {
 		return err
@@ -138,8 +138,8 @@ func (d *disk) write(p place, s *saved) error {
 	return err
 }
 
-// load returns the content of a key's file, without endpoints if the file is missing or unusable. The process that wrote
-// it may have allowed other addresses, and linked other policies.
+// load returns the content of a key's file, without endpoints if the file is missing or unusable. It checks addresses and the config
+// again: the process that wrote the file may have allowed other addresses, and linked other policies.
 func (d *disk) load(p place) saved {
 	if d.cfg.SnapshotDir == "" {
 		return saved{}
@@ -168,7 +168,7 @@ func (d *disk) load(p place) saved {
 	return s
 }
 
-// read reads a file. It cuts off a file at maxSnapshot, which makes it malformed, and refuses pipes, which would block.
+// read reads a snapshot file. It reads at most maxSnapshot bytes: a longer file is malformed. It refuses pipes, which would block.
 func read(path string) (s saved, at time.Time, err error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return saved{}, time.Time{}, fmt.Errorf("%s is not a regular file", path)
@@ -213,14 +213,14 @@ type snapshotEndpoint struct {
 	Metadata map[string]string `json:"metadata,omitempty"`
 }
 
-// writeSnapshot writes the content of a snapshot file, endpoint by endpoint: encoding a large one as a whole takes several
-// times its size.
+// writeSnapshot writes the content of a snapshot file, endpoint by endpoint: encoding a large snapshot as a whole
+// takes memory of several times its size.
 func writeSnapshot(to io.Writer, s *saved, now time.Time) error {
 	head, err := json.Marshal(snapshotHead{now.UTC(), json.RawMessage(s.live)})
 	if err != nil {
 		return err
 	}
-	w := bufio.NewWriter(to) // keeps the first error for Flush
+	w := bufio.NewWriter(to) // Flush returns the first error of all writes
 	_, _ = w.Write(append(head[:len(head)-1], `,"endpoints":[`...))
 	separator, size := "", len(head)+len(`,"endpoints":[]`)
 	for _, b := range s.set {
@@ -240,7 +240,7 @@ func writeSnapshot(to io.Writer, s *saved, now time.Time) error {
 }
 
 // decodeSnapshot parses the content of a snapshot file. Like values in etcd, it is not trusted: addresses are checked, and
-// endpoints with one address are merged like entries in etcd. The caller checks the live config.
+// endpoints that share an address are merged like entries in etcd. The caller checks the live config.
 func decodeSnapshot(text []byte) (s saved, at time.Time, err error) {
 	var file snapshot
 	if err := json.Unmarshal(text, &file); err != nil {

@@ -15,13 +15,13 @@ func entryOf(i *item) endpoint.Entry {
 	return endpoint.Entry{Endpoint: &i.Value.Endpoint, Layout: i.Value.Layout, CreateRevision: i.CreateRevision}
 }
 
-// merger makes the set of a key from its entries, with one endpoint for each address. The zero value has none.
+// merger makes the set of a key from its entries, with one endpoint for each address. The zero value has no entries.
 type merger struct {
-	items []*item        // of the last merge
+	items []*item        // the items of the last merge
 	addrs map[string]int // the number of items at each address
 }
 
-// merge returns the set of items, which are sorted by key and not modified later. names is [State.names].
+// merge returns the set that items make. items must be sorted by key, and never be modified later. names is [State.names].
 func (m *merger) merge(items []*item) (set []*Backend, names map[string]string) {
 	m.count(items)
 	set = make([]*Backend, 0, len(items))
@@ -54,7 +54,7 @@ func (m *merger) merge(items []*item) (set []*Backend, names map[string]string) 
 	return set, names
 }
 
-// count replaces the items and counts their addresses. It visits only items between the first and the last difference.
+// count sets m.items, and updates m.addrs. It visits only the items between the first and the last difference from the old items.
 func (m *merger) count(items []*item) {
 	old, next := m.items, items
 	m.items = items
@@ -78,14 +78,14 @@ func (m *merger) count(items []*item) {
 	}
 }
 
-// marks are the entries whose owners are withdrawing an instance. [endpoint.Marks] decides which other entries they cover. The
+// marks are the entries that their owners have marked as leaving. [endpoint.Marks] decides which other entries a mark covers. The
 // zero value is ready for use.
 type marks struct {
 	byKey map[string]endpoint.Mark // by the etcd key of the marked entry
 }
 
-// apply returns the entries that no mark covers, the covered ones, and the addresses that are left without an entry. removed
-// are the entries that were removed since the last call. A mark lasts as long as it covers an entry.
+// apply returns the items that no mark covers, the covered ones, and the marked addresses that no item of rest has. removed are the
+// entries that were removed since the last call, with their last values. A mark lasts as long as it covers an entry.
 func (m *marks) apply(items, removed []*item) (rest, leaving []*item, withdrawn map[string]struct{}) {
 	for _, i := range removed {
 		m.note(i)
@@ -121,8 +121,7 @@ func (m *marks) apply(items, removed []*item) (rest, leaving []*item, withdrawn 
 	return rest, leaving, withdrawn
 }
 
-// note records the mark of an entry. It replaces the mark of an earlier entry under its key, or removes it if the entry has
-// none now.
+// note records the mark of item i in place of the mark of an earlier entry under i's key. If i has no mark, note removes that mark.
 func (m *marks) note(i *item) {
 	switch old, known := m.byKey[i.Key]; {
 	case !i.Value.leaving:

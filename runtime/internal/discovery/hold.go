@@ -5,18 +5,17 @@ import (
 	"time"
 )
 
-// peakWindow is how far back sizes of a set are compared: after an etcd outage, leases expire within a few
-// seconds.
+// peakWindow is the time in which the lost endpoints of a set are counted: after an etcd outage, leases expire within a few seconds.
 const peakWindow = 5 * time.Second
 
-// hold keeps endpoints that vanish as if etcd had lost its leases: the last one, or more than half within a few
-// seconds. They stay for a grace, or until they are back. A single one among several is dropped at once. Endpoints that
-// their owners have marked are never held, and do not count as lost.
+// hold keeps endpoints that vanish as if etcd had lost its leases: the last endpoint of a key, or two or more that are more than half
+// of the key's, within peakWindow. They are held for the duration grace, or until they are back. A single endpoint that vanishes
+// among several is dropped at once. Endpoints that their owners have marked as leaving are never held, and do not count as lost.
 type hold struct {
 	grace time.Duration
 
 	until map[string]time.Time // when each held endpoint is dropped, by address
-	peak  []sample             // recent sizes of the set in etcd, oldest and largest first
+	peak  []sample             // recent sizes of the set in etcd, the oldest and largest first
 }
 
 type sample struct {
@@ -43,7 +42,7 @@ func (h *hold) filter(published, truth []*Backend, items []*item, withdrawn map[
 	for _, b := range published {
 		addr := b.Endpoint.Addr
 		if _, orderly := withdrawn[addr]; orderly || addrs[addr] || instances[b.Endpoint.Instance] {
-			continue // withdrawn, or in etcd at another address
+			continue // withdrawn, or still in etcd, perhaps at another address
 		}
 		until, held := h.until[addr]
 		if !held && suspicious {
@@ -71,7 +70,7 @@ func (h *hold) next() (at time.Time) {
 	return at
 }
 
-// discount lowers the recent sizes by the number of withdrawn published endpoints.
+// discount subtracts the withdrawn endpoints of published from the recent sizes, so that they do not count as lost.
 func (h *hold) discount(published []*Backend, withdrawn map[string]struct{}) {
 	if len(withdrawn) == 0 {
 		return
@@ -101,13 +100,13 @@ func (h *hold) held() map[string]struct{} {
 	return held
 }
 
-// suspicious adds a size, and reports whether the set has lost too much at once.
+// suspicious records the present size of the set, and reports whether the set has lost too many endpoints within peakWindow.
 func (h *hold) suspicious(size int, now time.Time) bool {
 	oldest := slices.IndexFunc(h.peak, func(s sample) bool { return now.Sub(s.at) <= peakWindow })
 	if oldest < 0 {
 		oldest = len(h.peak)
 	}
-	h.peak = h.peak[max(oldest-1, 0):] // the size at the start of the window
+	h.peak = h.peak[max(oldest-1, 0):] // keeps the size at the start of the window
 	for len(h.peak) > 0 && h.peak[len(h.peak)-1].size <= size {
 		h.peak = h.peak[:len(h.peak)-1]
 	}

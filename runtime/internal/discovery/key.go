@@ -9,24 +9,24 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 )
 
-// Key is one service key, with a state that all of its readers share. It passes events to its core and applies the effects.
+// Key is one service key, with a state that all of its readers share. It passes events to its core and applies the core's effects.
 // It is safe for concurrent use.
 type Key struct {
-	Name string // without the namespace
+	Name string // the service key without the namespace
 
 	keys        *Keys
 	place       place
 	connections atomic.Int64
-	state       atomic.Pointer[State] // the core's
-	asked       time.Time             // when Keys.Key last returned it; guarded by Keys.mu
-	departures  departures            // to the fallback
+	state       atomic.Pointer[State] // the core's current state
+	asked       time.Time             // when Keys.Key last returned this key; guarded by Keys.mu
+	departures  departures            // counts connections that use the fallback
 
 	mu      sync.Mutex
 	core    *core
 	readers map[*reader]struct{}
 	timer   *time.Timer
-	epoch   int    // counts subscriptions: events of an older one are dropped
-	stop    func() // ends the subscription
+	epoch   int    // counts subscriptions: events of older ones are dropped
+	stop    func() // ends the current subscription
 }
 
 // reader is a caller of Read.
@@ -47,12 +47,12 @@ func (k *Key) offered() *State {
 	return k.State()
 }
 
-// Connections returns the number of connections that are not idle.
+// Connections returns the number of gRPC connections to the key that are not idle.
 func (k *Key) Connections() int { return int(k.connections.Load()) }
 
-// Read calls notify after each change of the state until stop is called, and at once if the state is known. One call may stand
-// for several changes. notify must not block, nor call the key. The key is followed while it has readers, and for linger
-// after that.
+// Read calls notify after each change of the state until stop is called, and at once if the endpoints are known or there is an error.
+// One call may stand for several changes. notify must not block, nor call methods of the key. The key is followed while it has
+// readers, and for the duration linger after the last one has left.
 func (k *Key) Read(notify func()) (stop func()) {
 	r := &reader{notify}
 	k.mu.Lock()
@@ -70,7 +70,7 @@ func (k *Key) Read(notify func()) (stop func()) {
 	})
 }
 
-// Changes is Read for a waiting goroutine: changed receives at least once after each change.
+// Changes is Read for a goroutine that waits: changed has a value after one or several changes.
 func (k *Key) Changes() (changed <-chan struct{}, stop func()) {
 	c := make(chan struct{}, 1)
 	return c, k.Read(func() {
@@ -131,7 +131,7 @@ func (k *Key) event(epoch int, event func(now time.Time) effects) {
 		k.apply(e)
 	}
 	k.mu.Unlock()
-	if e.load { // without the lock, so that only list-watch waits for the disk
+	if e.load { // without mu, so that only the caller, list-watch, waits for the disk
 		s := k.keys.disk.load(k.place)
 		k.event(epoch, func(now time.Time) effects { return k.core.loaded(s, now) })
 	}
@@ -163,17 +163,17 @@ func (k *Key) close() {
 	}
 }
 
-// departures counts the connections of a key whose calls go to the fallback.
+// departures counts a key's connections that send calls to the fallback.
 type departures struct {
 	connections atomic.Int64 // written with mu held
 
 	mu     sync.Mutex
-	logged bool // a line says that calls go to the fallback
+	logged bool // the last log line says that calls go to the fallback
 	limit  loglimit.Limiter
 }
 
-// CallsLeave records whether the calls of a connection go to the fallback. It logs when the first connection begins and when the
-// last one ends to use the fallback, unless that is often.
+// CallsLeave records whether the calls of a connection go to the fallback. It logs when the first connection starts
+// to use the fallback and when the last one stops, unless that is often.
 func (k *Key) CallsLeave(leave bool) {
 	d := &k.departures
 	d.mu.Lock()

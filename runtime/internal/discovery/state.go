@@ -19,33 +19,33 @@ type State struct {
 	Sequence uint64 // grows with each change that matters to a call
 
 	Known       bool                // the endpoints are known
-	Backends    []*Backend          // the endpoints, held ones included, sorted by instance; before Known, the last known ones
-	Held        map[string]struct{} // addresses of Backends that etcd no longer has; may be nil
-	Leaving     []*item             // in etcd, marked by their owners, and not in Backends
-	Provisional bool                // the endpoints may be behind etcd
+	Backends    []*Backend          // the endpoints, with held ones, sorted by instance; the last known ones if Known is false
+	Held        map[string]struct{} // addresses of the Backends that etcd no longer has; may be nil
+	Leaving     []*item             // entries in etcd that their owners are withdrawing; not in Backends
+	Provisional bool                // the endpoints may be older than those in etcd
 	Changed     time.Time           // when Backends last changed
 
 	Live          string // the live service config in force, as canonical JSON; "" if there is none
-	LiveKnown     bool   // etcd has answered, or the disk had one
-	LiveConfirmed bool   // etcd has answered since the key is followed
+	LiveKnown     bool   // Live is known: etcd has answered, or the disk had a config
+	LiveConfirmed bool   // etcd has answered the read of Live since following began
 	LiveErr       error  // why the config in etcd is not in force, nil if it is
 
 	Err error // why etcd cannot be followed now, nil if it can
 
 	Endpoints []resolver.Endpoint       // Backends in gRPC's form
-	addresses func() []resolver.Address // of Endpoints, for policies without endpoints; made once for all connections
-	// names maps the instance ids of entries that share their address with one of Backends to its instance id.
+	addresses func() []resolver.Address // returns the addresses of Endpoints, for policies that need them; all connections share one slice
+	// names maps an instance id that is not in Backends to the id of the backend at the same address, if entries share an address.
 	names map[string]string
 }
 
 // Refused reports whether Err is etcd's own answer, such as a missing permission.
 func (s *State) Refused() bool { return refused(s.Err) }
 
-// NameOf returns the id of an instance in Backends, which may be another of its ids, or instance itself if Backends
-// do not have it.
+// NameOf returns the id that an instance has in Backends: an instance may have several ids, and its address is one. NameOf returns
+// instance itself if the Backends do not have it.
 func (s *State) NameOf(instance string) string {
 	if instance == "" {
-		return "" // most services have no leader
+		return "" // no leader, as for most services
 	}
 	if _, ok := slices.BinarySearchFunc(s.Backends, instance, func(b *Backend, id string) int {
 		return strings.Compare(b.Endpoint.Instance, id)
@@ -72,8 +72,8 @@ func (s *State) Drained(policy *serviceconfig.Etcd) map[*endpoint.Endpoint]bool 
 	return config.FollowDrain(all, config.Place(all), nil, s.Held).Drained
 }
 
-// emptyErr returns why a key has no endpoints, nil if it has some or they are unknown. It does not wrap
-// the status of a call to etcd, which would end the application's calls.
+// emptyErr returns why a key has no endpoints, nil if it has some or etcd has yet to answer. It does not wrap the gRPC status of a
+// call to etcd: the application's calls would end with that status.
 func (s *State) emptyErr(key string) error {
 	switch {
 	case !s.Known && s.Refused():

@@ -58,7 +58,7 @@ func timeoutOf(o op, took time.Duration) time.Duration {
 }
 
 // grant requests a lease, and waits for it until ctx ends or the session closes. The call continues until lateTimeout, so that a
-// lease that etcd grants late can be revoked: only the answer has its id.
+// lease that etcd grants late can be revoked: only the answer has the lease's id.
 func (s *Session) grant(ctx context.Context, o grantOp) {
 	answered := make(chan struct{})
 	over := false // guarded by mu
@@ -176,7 +176,7 @@ func keyValueOf(kv *mvccpb.KeyValue) *keyValue {
 	return &keyValue{string(kv.Value), clientv3.LeaseID(kv.Lease), kv.ModRevision}
 }
 
-// read reads keys. With compare, etcd compares them and returns no values if all are as observed.
+// read reads keys. If compare is set, etcd compares revisions, and returns no values if all keys are as observed.
 func (s *Session) read(ctx context.Context, o readOp) {
 	var guards []clientv3.Cmp
 	var gets []clientv3.Op

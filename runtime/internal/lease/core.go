@@ -12,14 +12,14 @@ import (
 
 const (
 	// checkUnwatched and checkWatched bound the pause between checks of our keys. checkWatched applies while every key is watched:
-	// a watch may be silently broken. checkMin is the shortest pause.
+	// checks go on, since a watch may be silently broken. checkMin is the shortest pause.
 	checkUnwatched = 2 * time.Second
 	checkWatched   = 5 * time.Minute
 	checkMin       = 200 * time.Millisecond
 	// warnEvery is the minimum time between two warnings.
 	warnEvery = time.Minute
 	// maxWatches is the maximum number of keys that a session watches, so that a process with a hundred services does not
-	// have a hundred watches. With more keys, the watched ones show when the lease is lost, and all are checked often.
+	// have a hundred watches. With more keys, the watched ones show when the lease is lost, and all keys are checked often.
 	maxWatches = 4
 )
 
@@ -31,8 +31,8 @@ type core struct {
 
 	entries []*entry
 	dirty   []*entry           // entries that may differ from etcd; a new registration visits only these
-	keys    map[string]*record // of all entries
-	closing bool               // no entry is desired
+	keys    map[string]*record // the records of all entries, by key
+	closing bool               // close was called: no entry is desired
 
 	lease       clientv3.LeaseID   // the current lease, 0 if there is none
 	leaseAlive  bool               // the current lease was alive at the last refresh
@@ -51,14 +51,14 @@ type core struct {
 
 	checkAt   time.Time // when the next check of the keys is due
 	checkedAt time.Time // when the last check began
-	check     []*record // the rest of the check that is under way
+	check     []*record // the keys that the check under way has yet to read
 	watched   bool      // every key is watched
-	revision  int64     // of etcd's last answer
+	revision  int64     // the revision of etcd's last answer
 
-	wakeAt       time.Time // the time of the next pass
+	wakeAt       time.Time // the earliest time for which the last call of next waits
 	lastWall     time.Time // the wall clock when the current wait began, zero during a call
 	failingSince time.Time // the time of the first failure since etcd's last answer, zero without one
-	lastFailure  error     // of the last call that failed
+	lastFailure  error     // the error of the last call that failed
 	warnAt       time.Time // the earliest time of the next warning
 	changes      []change
 	warnings     []warning
@@ -82,7 +82,7 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// waits reports whether at is in the future, and schedules the next pass for it then.
+// waits reports whether at is in the future. If it is, next must be called again at that time.
 func (c *core) waits(now, at time.Time) bool {
 	if !now.Before(at) {
 		return false
@@ -120,7 +120,7 @@ func (c *core) records() iter.Seq[*record] {
 	}
 }
 
-// add adds an entry, which takes over keys of entries that are being removed. Other entries must not have its keys.
+// add adds an entry, which takes over keys of entries that are being removed. No other entry may have its keys.
 func (c *core) add(now time.Time, items []Item, pause bool) *entry {
 	e := &entry{items: items, since: now}
 	for i := range items {
@@ -136,8 +136,8 @@ func (c *core) add(now time.Time, items []Item, pause bool) *entry {
 	return e
 }
 
-// record returns the record of an item's key on the current lease. An entry that is being removed gives the key up, so that
-// its removal does not delete the new entry.
+// record returns the record of an item's key on the current lease. An earlier entry, which is being removed, gives the key up,
+// so that its removal does not delete the new entry.
 func (c *core) record(e *entry, item int) *record {
 	key := e.items[item].Key(c.lease)
 	r := c.keys[key]
@@ -154,7 +154,7 @@ func (c *core) record(e *entry, item int) *record {
 	return r
 }
 
-// rekey gives an entry its keys on the current lease. Earlier keys are retired, and stay in its records until they are deleted.
+// rekey replaces an entry's keys that contain the id of an earlier lease. These are retired, and keep their records until deleted.
 func (c *core) rekey(e *entry) {
 	if e.desired == gone {
 		return
@@ -219,7 +219,7 @@ func (c *core) refresh(now time.Time) {
 	})
 }
 
-// forget gives up the keys of an entry that is closed.
+// forget gives up the keys of an entry if it is closed, and reports whether it is.
 func (c *core) forget(e *entry) (closed bool) {
 	if e.state != Closed {
 		return false
@@ -232,7 +232,7 @@ func (c *core) forget(e *entry) (closed bool) {
 	return true
 }
 
-// leaseNeeded reports whether any entry needs a lease. Clean entries do.
+// leaseNeeded reports whether any entry needs a lease. Every clean entry does.
 func (c *core) leaseNeeded() bool {
 	return len(c.entries) > len(c.dirty) || slices.ContainsFunc(c.dirty, c.needsLease)
 }
@@ -258,7 +258,7 @@ func (c *core) scheduleCheck(now time.Time) {
 	c.checkAt = now.Add(c.jitter(every))
 }
 
-// registered returns up to limit keys of entries that are or were registered.
+// registered returns up to limit keys of desired entries that are or were registered.
 func (c *core) registered(limit int) []string {
 	var keys []string
 	for _, e := range c.entries {
@@ -295,7 +295,7 @@ func (c *core) cause(err error) {
 // warning is a log line about a failure that keeps entries out of etcd.
 type warning struct {
 	key    string
-	others int // further entries that are kept out
+	others int // the number of further entries that are kept out
 	err    error
 }
 

@@ -22,15 +22,15 @@ type entry struct {
 	items         []Item
 	records       []*record // one for each item, then the retired ones
 	desired       desired
-	stray         bool  // it was made for a key on our lease that no other entry has
-	dirty         bool  // it is in core.dirty
-	seq           int   // counts the changes of setPaused, so that the later one wins
-	wasRegistered bool  // its state was Registered since it was added or resumed
+	stray         bool  // the entry was made for a key on our lease that no other entry has
+	dirty         bool  // the entry is in core.dirty
+	seq           int   // counts the changes by setPaused, so that waits for an earlier one end
+	wasRegistered bool  // state was Registered at some time since the entry was added or resumed
 	refused       error // etcd's last refusal of a key
 	state         State
 	since         time.Time
 	err           error
-	leftover      error    // the keys left in etcd when the session ended
+	leftover      error    // names a key that may be left in etcd after the end of the session
 	lastNotified  outcome  // the outcome at the last notification
 	changed       notifier // wakes waiters at the next change of the outcome
 }
@@ -57,7 +57,7 @@ func (e *entry) setDesired(w desired) {
 	}
 	pauseEnds := e.desired == paused && w == gone
 	e.desired = w
-	e.wasRegistered = e.wasRegistered && w == present // after a pause it registers again
+	e.wasRegistered = e.wasRegistered && w == present // after a pause the state is Registering again
 	e.retry()
 	for _, r := range e.records {
 		r.marked = r.marked && pauseEnds
@@ -83,7 +83,7 @@ func (e *entry) key() string {
 	return e.records[0].key
 }
 
-// ended reports whether e is out of etcd for good. The error says why waiting is useless now.
+// ended reports whether e is out of etcd for good. The error says why it is useless to wait for that now.
 func (e *entry) ended() (bool, error) {
 	if e.state == Closed {
 		return true, nil // earlier refusals do not matter
@@ -122,7 +122,7 @@ func (c *core) refreshEntry(now time.Time, e *entry) {
 	c.wake(e)
 }
 
-// recordChange queues a change of state for the report, except of strays, which callers do not know.
+// recordChange queues a change of an entry's state for report, unless the entry is a stray, which no caller knows.
 func (c *core) recordChange(e *entry, from State) {
 	if !e.stray {
 		c.changes = append(c.changes, change{e.key(), c.lease, from, e.state, e.err})
@@ -138,7 +138,7 @@ func (c *core) stateOf(now time.Time, e *entry) State {
 	case e.desired == paused && out:
 		return Paused
 	case e.desired != present && e.state == Registered && c.expired(now, e):
-		return Lost // though etcd has not confirmed it
+		return Lost // etcd has yet to confirm the loss
 	case e.desired != present:
 		return e.state
 	case c.conflict(e) != nil:
@@ -151,7 +151,7 @@ func (c *core) stateOf(now time.Time, e *entry) State {
 	return Registering
 }
 
-// foreign reports whether another process has a key.
+// foreign reports whether a key is another process's, as observed.
 func (c *core) foreign(r *record) bool { return r.observed != nil && !c.isOwn(r.observed.lease) }
 
 // conflict returns a key of the entry that a newer process has, nil if there is none.
@@ -217,7 +217,7 @@ func (c *core) clean(e *entry) bool {
 	return e.desired == present && c.upToDate(e) && e.refused == nil && len(e.records) == len(e.items) && c.placedOn(e, c.lease)
 }
 
-// synced reports whether etcd has the entry as desired. The error says why waiting is useless.
+// synced reports whether etcd has the entry as desired. The error says why it is useless to wait for that.
 func (c *core) synced(e *entry) (bool, error) {
 	switch {
 	case e.desired == gone:
@@ -228,7 +228,7 @@ func (c *core) synced(e *entry) (bool, error) {
 	return c.upToDate(e), e.refused
 }
 
-// leaseOf returns the lease that the keys of an entry are on, else the current lease.
+// leaseOf returns the lease that a key of an entry is on, or else the current lease. It returns 0 for a closed entry.
 func (c *core) leaseOf(e *entry) clientv3.LeaseID {
 	if e.state == Closed {
 		return 0

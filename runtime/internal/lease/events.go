@@ -20,7 +20,7 @@ func (c *core) onRead(now time.Time, steps []step, kvs []*keyValue, revision int
 	for r := range c.records() {
 		doubted = doubted || r.doubted()
 	}
-	if !doubted { // otherwise a write has failed, and a successful read does not mean that the next write will succeed
+	if !doubted { // a doubt is from a failed write: a successful read does not mean that the next write will succeed
 		c.retry.Reset()
 	}
 	c.atRevision(now, revision)
@@ -42,10 +42,10 @@ func (c *core) observe(now time.Time, r *record, kv *keyValue) {
 		c.onRestored(now)
 	}
 	if r.observed = kv; was != nil && !c.isOwn(was.lease) && !c.foreign(r) {
-		r.notBefore = time.Time{} // another process has deleted it
+		r.notBefore = time.Time{} // the key is no longer another process's
 	}
 	if kv == nil || kv.rev != r.unansweredRev || c.foreign(r) {
-		r.unansweredRev = noDoubt // a late write fails by its guard, or is found on its lease
+		r.unansweredRev = noDoubt // a late write fails by its guard, or its key is found on the lease
 	}
 	if c.foreign(r) {
 		if r.claimed && e.desired == present {
@@ -87,7 +87,7 @@ func (c *core) onReadFailed(now time.Time, o readOp, err error) {
 			}
 		}
 		c.failed(now, fmt.Errorf("read %q: %w", key, err))
-	case len(o.steps) > 1: // a fault of one key must not affect the others
+	case len(o.steps) > 1: // a fault of one key must not affect the other keys
 		c.succeeded()
 		for _, p := range o.steps {
 			p.r.unbatched = true
@@ -102,7 +102,7 @@ func (c *core) onReadFailed(now time.Time, o readOp, err error) {
 	c.refresh(now)
 }
 
-// onReadRefused records that etcd denies the read of a key. A stray then belongs to another user.
+// onReadRefused records that etcd denies the read of a key. If the key is a stray, it belongs to another user.
 func (c *core) onReadRefused(now time.Time, r *record, err error) {
 	c.markDirty(r.e)
 	r.refuse(now, err, c.jitter)
@@ -125,7 +125,7 @@ func (c *core) onWrite(now time.Time, steps []step, made bool, kvs []*keyValue, 
 			c.onStep(now, st, revision)
 			continue
 		}
-		st.r.marked = st.r.marked || st.kind == mark // even if it was not made: a proxy may have repeated the request
+		st.r.marked = st.r.marked || st.kind == mark // even if the mark was not made now: a proxy may have made the request twice
 		c.observe(now, st.r, kvs[i])
 	}
 	if made {
@@ -147,11 +147,11 @@ func (c *core) onStep(now time.Time, st step, revision int64) {
 	}
 	c.full.Reset()
 	if c.get(st.lease) == nil {
-		st.r.observed = nil // the key was deleted with its lease, as a renewal showed
+		st.r.observed = nil // a renewal has shown that the lease is gone, and so the key
 	}
 }
 
-// askLater schedules regular reads of the keys on a lease. askSoon makes the first of them earlier.
+// askLater schedules regular reads of the keys on a lease. askSoon does so with an earlier first read.
 func (c *core) askLater(now time.Time, id clientv3.LeaseID) {
 	if h := c.get(id); h != nil && !h.strays {
 		h.strays, h.askAt, h.askPause = true, now.Add(askMax), askMax
@@ -188,7 +188,7 @@ func (c *core) onAttachedKeys(now time.Time, id clientv3.LeaseID, keys []string)
 	c.refresh(now)
 }
 
-// onAttachedFailed records that the keys on a lease could not be read. etcd refuses the read if it denies us one of the keys.
+// onAttachedFailed records that the keys on a lease could not be read. etcd refuses the read if we may not read one of the keys.
 func (c *core) onAttachedFailed(now time.Time, id clientv3.LeaseID, err error) {
 	err = fmt.Errorf("ask for the keys on lease %x: %w", int64(id), err)
 	h := c.get(id)
@@ -254,11 +254,11 @@ func (c *core) onWriteFailed(now time.Time, steps []step, err error) {
 		for _, st := range steps {
 			st.r.unbatched = st.r.unbatched || mayBeTooLarge(err)
 		}
-	case len(steps) > 1: // a fault of one key must not affect the others
+	case len(steps) > 1: // a fault of one key must not affect the other keys
 		c.succeeded()
 		for _, st := range steps {
 			st.r.unbatched = true
-			st.r.doubt() // gRPC returns the same error for a response that is too large
+			st.r.doubt() // the write may have been made: gRPC returns the same error for too large a response
 		}
 	default:
 		c.succeeded()

@@ -19,7 +19,7 @@ type Handle struct {
 type Status struct {
 	State State
 	Key   string           // the first key of the entry
-	Lease clientv3.LeaseID // 0 if it has none now
+	Lease clientv3.LeaseID // 0 if the entry has no lease now
 	Err   error            // why the entry is not registered
 	Since time.Time        // when State was entered
 }
@@ -83,7 +83,7 @@ func (h *Handle) Close(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", h.s.core.leftoverErr(h.e), err)
 }
 
-// change calls do unless the entry is closed.
+// change calls do unless the entry is dropped or the session is closed.
 func (h *Handle) change(do func(now time.Time)) error {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
@@ -92,7 +92,7 @@ func (h *Handle) change(do func(now time.Time)) error {
 	}
 	do(time.Now())
 	h.s.poke()
-	h.s.wg.Go(h.s.report) // at once: run reports only between calls
+	h.s.wg.Go(h.s.report) // run itself reports only between calls to etcd
 	return nil
 }
 
@@ -119,7 +119,7 @@ func (h *Handle) wait(ctx context.Context, done func(*entry) (bool, error)) erro
 	}
 }
 
-// notifier wakes the waiters for a change. It is guarded by the session's lock.
+// notifier wakes goroutines that wait for a change. It is guarded by the session's lock.
 type notifier struct{ changed chan struct{} }
 
 // next returns a channel that is closed at the next change.

@@ -9,11 +9,11 @@ import (
 )
 
 const (
-	askTimeout  = 2 * time.Second // for the read before a renewal out of turn
-	maxRenewals = 4               // the most unanswered renewals of a lease out of turn
+	askTimeout  = 2 * time.Second // bounds the read before a renewal out of turn
+	maxRenewals = 4               // the maximum of unanswered renewals out of turn, for each lease
 )
 
-// renewLeases starts and stops renewals so that they fit the leases in use. It must be called with mu held.
+// renewLeases starts and stops renewals so that the leases ids, and no others, are renewed. It must be called with mu held.
 func (s *Session) renewLeases(ids []clientv3.LeaseID) {
 	for id, stop := range s.renewals {
 		if !slices.Contains(ids, id) {
@@ -30,7 +30,7 @@ func (s *Session) renewLeases(ids []clientv3.LeaseID) {
 	}
 }
 
-// keepAlive receives the answers to the etcd client's keepalives, and renews the lease out of turn without them. The client may
+// keepAlive receives the answers to the etcd client's keepalives, and renews the lease out of turn if none come. The client may
 // end its keepalives for its own reasons, or because the lease is gone. keepAlive restarts them at most once a second.
 func (s *Session) keepAlive(ctx context.Context, id clientv3.LeaseID) {
 	var answers <-chan *clientv3.LeaseKeepAliveResponse
@@ -43,7 +43,7 @@ func (s *Session) keepAlive(ctx context.Context, id clientv3.LeaseID) {
 		case answer, ok := <-answers:
 			if !ok {
 				answers = nil
-				s.renewOnce(ctx, id, waiting) // the lease may be gone
+				s.renewOnce(ctx, id, waiting) // finds out whether the lease is gone
 				timer.Reset(0)
 			} else if answer != nil {
 				s.renewed(id, answer)
@@ -88,8 +88,8 @@ func (s *Session) answers(ctx context.Context, id clientv3.LeaseID) bool {
 	return err == nil || isRefusal(err)
 }
 
-// renewOnce renews a lease on a stream of its own, which the etcd client opens to the next member. The client retries
-// without a pause, so the renewal gets little more time than the read took.
+// renewOnce renews a lease on a separate stream, which the etcd client opens to the next of its endpoints. The client retries
+// without a pause, so the renewal gets little more time than the read in answers took.
 func (s *Session) renewOnce(ctx context.Context, id clientv3.LeaseID, waiting chan struct{}) {
 	select {
 	case waiting <- struct{}{}:

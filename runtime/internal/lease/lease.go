@@ -1,7 +1,6 @@
-// Package lease keeps a process's desired keys in etcd. They are on
-// one lease, which it renews. Lost or changed keys are put back.
+// Package lease keeps a process's desired keys in etcd, on one lease that it renews. It puts lost or changed keys back.
 //
-// It compares the desired with the observed state of each key, and writes until they are the same:
+// The package compares the desired with the observed state of each key, and writes until the two are the same:
 //
 //	lease.go   the callers' types: items, states, errors
 //	record.go  one key: its observed value, and whether that is in doubt
@@ -25,7 +24,7 @@ import (
 const (
 	// tick is the longest time that the session's goroutine waits.
 	tick = time.Second
-	// CloseTimeout bounds the Close methods, for callers that set no bound.
+	// CloseTimeout bounds the Close methods, in addition to their contexts.
 	CloseTimeout = 5 * time.Second
 )
 
@@ -35,7 +34,7 @@ var ErrClosed = errors.New("the registry is closed")
 // ErrDropped is the error of an entry's methods after its Drop or Close.
 var ErrDropped = errors.New("the registration is closed")
 
-// ErrSuperseded is the error of a wait for a SetPaused after a later SetPaused.
+// ErrSuperseded is the error of a wait for a SetPaused once a later SetPaused has requested the opposite.
 var ErrSuperseded = errors.New("superseded by a later call")
 
 // State is the state of an entry.
@@ -63,9 +62,9 @@ func (s State) String() string {
 
 // Item is one key of an entry and its value.
 type Item struct {
-	Key   func(clientv3.LeaseID) string // a pure function; most ignore the lease
+	Key   func(clientv3.LeaseID) string // a pure function of the lease on which the key is; most keys do not depend on it
 	Value string
-	// Leaving replaces Value just before the key is deleted, to mark for readers that its owner
-	// deletes it. It is "" if the layout has no room for the mark.
+	// Leaving replaces Value just before the key is deleted. It has a mark that tells readers of the coming deletion. It is "" if the
+	// layout has no room for the mark.
 	Leaving string
 }

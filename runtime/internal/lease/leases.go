@@ -17,8 +17,8 @@ const (
 	askMin = time.Second
 	askMax = 30 * time.Second
 	// The etcd client renews a lease each third of its TTL, on one stream to one member. When half of the TTL has passed
-	// without an answer, or the keepalives have ended, it is renewed out of turn, on another connection if
-	// possible, until etcd answers. The attempts are a TTL divided by renewSpacing apart, within these limits.
+	// without an answer, or the keepalives have ended, this package renews the lease out of turn, on another stream, until etcd
+	// answers. The time between two such renewals is the TTL divided by renewSpacing, within the limits below.
 	renewSpacing    = 16
 	renewSpacingMin = 100 * time.Millisecond
 	renewSpacingMax = time.Second
@@ -33,15 +33,15 @@ type heldLease struct {
 	id       clientv3.LeaseID
 	granted  time.Time
 	life     time.Duration // the TTL that etcd granted
-	expires  time.Time     // unless it is renewed
+	expires  time.Time     // when etcd ends the lease unless it is renewed
 	renewAt  time.Time     // the earliest time of a renewal out of turn
-	denied   bool          // etcd denies its revocation
+	denied   bool          // etcd has denied the revocation of the lease
 	revoking bool          // a revocation was sent, so the lease may be gone
-	spare    bool          // no desired entry needs it, as of the last pass
+	spare    bool          // no desired entry needs the lease, as of the last call of due
 	retryAt  time.Time     // the earliest time of the next revocation
 
-	// The lease may have strays, keys without an entry: an unanswered put of an absent key may arrive late, and a restored
-	// etcd may have deleted keys again. So the keys on the lease are read, from askAt on.
+	// strays is set if the lease may have strays, keys without an entry: an unanswered put of an absent key may arrive late, and a
+	// restored etcd may have deleted keys again. So the keys on the lease are read, from askAt on.
 	strays   bool
 	askAt    time.Time
 	askPause time.Duration
@@ -103,7 +103,7 @@ func (c *core) onGrantFailed(now time.Time, err error) {
 	c.refresh(now)
 }
 
-// replaceLease moves the entries to another lease. The current one is renewed until no desired entry is on it, and then
+// replaceLease moves the entries to another lease. The present lease is renewed until no desired entry is on it, and then
 // revoked.
 func (c *core) replaceLease(now time.Time, why error) {
 	if h := c.get(c.lease); h != nil {
@@ -114,7 +114,7 @@ func (c *core) replaceLease(now time.Time, why error) {
 	c.markAllDirty()
 }
 
-// spaceGrants delays the next grant, with backoff, if a lease is retired or lost young.
+// spaceGrants delays the next grant, with backoff, if lease h is retired or lost before the age youngLease.
 func (c *core) spaceGrants(now time.Time, h *heldLease) {
 	if now.Sub(h.granted) >= youngLease {
 		c.grants.Reset()
@@ -156,7 +156,7 @@ func (c *core) inUse() []clientv3.LeaseID {
 	return ids
 }
 
-// needed reports whether a desired entry has keys on a retired lease, or may have, and is not on the current one yet.
+// needed reports whether a desired entry has, or may have, keys on a retired lease, and has yet to move to the current lease.
 func (c *core) needed(id clientv3.LeaseID) bool {
 	return slices.ContainsFunc(c.dirty, func(e *entry) bool {
 		return c.needsLease(e) && !c.placedOn(e, c.lease) &&
@@ -181,10 +181,10 @@ func (c *core) onRevokeFailed(now time.Time, id clientv3.LeaseID, err error) {
 	case isLeaseNotFound(err):
 		c.onLeaseLost(now, id, err)
 		return
-	case isRefusal(err) && h != nil: // it expires without renewals
+	case isRefusal(err) && h != nil: // the lease is not renewed, and expires
 		c.succeeded()
 		h.denied, h.revoking, h.retryAt = true, false, latest(h.expires, now.Add(refusedMin))
-		c.markAllDirty() // its keys are deleted one by one
+		c.markAllDirty() // so that the lease's keys are deleted one by one
 	default:
 		c.failed(now, fmt.Errorf("revoke lease %x: %w", int64(id), err))
 	}
@@ -216,8 +216,8 @@ func (c *core) renewalDue(now time.Time, id clientv3.LeaseID) (due bool, wait ti
 	return true, wait
 }
 
-// onRenewalFailed records that etcd did not renew a lease. After a refusal the lease is replaced: it may have the key of another
-// user, which we may not write.
+// onRenewalFailed records that etcd did not renew a lease. After a refusal the lease is replaced: it may hold another user's
+// key, which we may not write.
 func (c *core) onRenewalFailed(now time.Time, id clientv3.LeaseID, err error) {
 	err = fmt.Errorf("renew lease %x: %w", int64(id), err)
 	switch {
@@ -231,7 +231,7 @@ func (c *core) onRenewalFailed(now time.Time, id clientv3.LeaseID, err error) {
 }
 
 // onRestored records that etcd is back at an earlier state, with old values of our keys. All leases are
-// replaced and revoked with their keys. An earlier lease that is not renewed expires within its TTL.
+// replaced, and revoked with their keys. A lease that only the earlier state has is not renewed, and expires within its TTL.
 func (c *core) onRestored(now time.Time) {
 	c.replaceLease(now, errors.New("etcd was restored to an earlier state"))
 	c.check = nil

@@ -11,7 +11,7 @@ const (
 	MaxOps = 100
 	// maxBytes bounds a transaction. etcd accepts 1.5 MiB.
 	maxBytes = 1 << 20
-	// sleepGap is the duration of a wait that shows that the machine slept: no wait is longer than a tick.
+	// A wait that has taken longer than sleepGap shows that the machine slept: next never asks for a wait longer than a tick.
 	sleepGap = 4 * tick
 )
 
@@ -23,13 +23,13 @@ type (
 	revokeOp struct{ lease clientv3.LeaseID }
 	attachOp struct{ lease clientv3.LeaseID } // reads the keys on a lease
 	readOp   struct {
-		steps   []step // only the key and the observed revision of each are used
-		compare bool   // etcd returns values only if a key is not as observed
+		steps   []step // of each step, only the key and the observed revision are used
+		compare bool   // etcd returns values only if some key is not as observed
 	}
 	writeOp struct{ steps []step }
 )
 
-// step is a write to a key. A transaction makes all of its steps or, if a guard fails, none. It then returns the keys.
+// step is a write to a key. A transaction makes all of its steps. If a guard fails, it makes none, and returns the keys.
 type step struct {
 	r *record
 	write
@@ -59,7 +59,7 @@ func (c *core) next(now time.Time) (op, time.Duration) {
 	c.wakeAt = time.Time{}
 	if !c.waits(now, c.retryAt) {
 		if o := c.due(now); o != nil {
-			c.lastWall = time.Time{} // a call takes longer than a wait
+			c.lastWall = time.Time{} // a call may take longer than sleepGap
 			return o, 0
 		}
 	}
@@ -69,7 +69,7 @@ func (c *core) next(now time.Time) (op, time.Duration) {
 	return nil, min(max(c.wakeAt.Sub(now), time.Millisecond), tick)
 }
 
-// noticeSleep checks at once after the machine has slept. It uses the wall clock: the
+// noticeSleep makes a check due at once if the machine has slept. It uses the wall clock: the
 // monotonic clock may stop while the machine sleeps.
 func (c *core) noticeSleep(now time.Time) {
 	wall := now.Round(0)
@@ -79,8 +79,8 @@ func (c *core) noticeSleep(now time.Time) {
 	c.lastWall = wall
 }
 
-// due returns the most urgent call, nil if none is due. Removals come first, so that they never wait for puts, and
-// revocations after the puts that move keys away.
+// due returns the most urgent call, nil if none is due. Removals come first, so that they never wait for puts.
+// Revocations come after the puts that move keys to another lease.
 func (c *core) due(now time.Time) op {
 	for _, h := range c.held {
 		h.spare = h.id != c.lease && !c.needed(h.id)
@@ -104,7 +104,7 @@ func (c *core) due(now time.Time) op {
 	return c.checks(now)
 }
 
-// collect returns the steps of one transaction. writeOf returns the due write of a key. A key that was refused is written alone.
+// collect returns the steps of one transaction. writeOf returns the write that is due for a key, or nil. An unbatched key is written alone.
 func (c *core) collect(now time.Time, writeOf func(time.Time, *record) *write) []step {
 	var steps []step
 	bytes := 0
@@ -129,8 +129,8 @@ func (c *core) collect(now time.Time, writeOf func(time.Time, *record) *write) [
 	return steps
 }
 
-// mustLeave reports whether a key must be removed from etcd. An entry that has lost a key to another process gives up the
-// others: a process has all keys of an instance or none.
+// mustLeave reports whether a key must be removed from etcd. An entry that has lost one key to another process gives up
+// its other keys: a process has all keys of an instance or none.
 func (c *core) mustLeave(r *record) bool {
 	if r.e.desired != present {
 		return true
@@ -142,7 +142,7 @@ func (c *core) mustLeave(r *record) bool {
 }
 
 // needsMark reports whether a key must be put once more, with the mark of leaving, before it is deleted. If the layout has no room
-// for the mark, a paused entry puts its present value. That put fails while etcd is full, and the entry stays.
+// for the mark, a paused entry puts its present value again: this put fails while etcd is full, and then the entry stays.
 func (c *core) needsMark(r *record) bool {
 	return r.e.desired != present && r.observed != nil && !c.foreign(r) && !r.marked && !r.retired && c.get(r.observed.lease) != nil &&
 		(r.leaving() != "" || r.e.desired == paused)
@@ -171,8 +171,8 @@ func (c *core) nextRemoval(now time.Time, r *record) *write {
 	return &write{remove, "", at.lease, at.rev}
 }
 
-// nextPut returns the put of a key, nil if none is due. The put also resolves an unanswered write: if the put succeeds, the guard of
-// the earlier write fails, and if not, the answer has the key.
+// nextPut returns the put of a key, nil if none is due. The put also settles an unanswered earlier write: if the put succeeds,
+// the earlier write's guard fails, and if the put's guard fails, the answer has the key.
 func (c *core) nextPut(now time.Time, r *record) *write {
 	if c.lease == 0 || r.retired || c.mustLeave(r) || r.on(c.lease) && r.asDesired() || c.waits(now, c.putsAt) {
 		return nil
@@ -180,7 +180,7 @@ func (c *core) nextPut(now time.Time, r *record) *write {
 	return &write{put, r.value(), c.lease, revOf(r.observed)}
 }
 
-// reads returns the reads of keys whose doubts nothing else resolves: keys that should be and seem absent, and keys that another
+// reads returns the reads of keys that no write settles: doubted keys that should be absent and seem absent, and keys that another
 // process holds. A closing session does not read: it revokes the lease.
 func (c *core) reads(now time.Time) []step {
 	var steps []step
@@ -199,8 +199,8 @@ func (c *core) reads(now time.Time) []step {
 	return steps
 }
 
-// checks returns the next read of the check that is due or under way: whether our keys are as observed, and which keys are on
-// our leases.
+// checks returns the next read of the check that is due or under way, or nil: which keys are on the current lease, or whether our
+// keys are as observed.
 func (c *core) checks(now time.Time) op {
 	for _, h := range c.held {
 		if h.strays && h.id == c.lease && !c.waits(now, h.askAt) {
@@ -210,7 +210,7 @@ func (c *core) checks(now time.Time) op {
 		}
 	}
 	if len(c.check) == 0 && !c.waits(now, c.checkAt) {
-		c.checkedAt = now // before the answer, so that a checkSoon in between counts
+		c.checkedAt = now // the start of the check, so that a checkSoon during it counts
 		c.scheduleCheck(now)
 		for _, e := range c.entries {
 			c.check = append(c.check, e.records...)

@@ -56,7 +56,7 @@ func (k kind) String() string { return [...]string{"put", "mark", "delete"}[k] }
 type write struct {
 	kind  kind
 	value string
-	lease clientv3.LeaseID // of the put, or the key's lease
+	lease clientv3.LeaseID // the lease of the put; for a deletion, the lease that the key is on
 	rev   int64
 }
 
@@ -65,20 +65,20 @@ type record struct {
 	e       *entry
 	key     string
 	item    int
-	retired bool // it contains the id of an earlier lease
+	retired bool // the key contains the id of an earlier lease
 
-	observed      *keyValue // nil if it is absent
+	observed      *keyValue // the last known value; nil if the key is absent
 	lastPutRev    int64     // the mod revision of our last put, 0 if there is none
-	claimed       bool      // we have put it, so another process with it is newer
-	putAt         time.Time // of our last put
-	busy          bool      // a write of it is under way
+	claimed       bool      // we have put the key, so another process that has it now is newer
+	putAt         time.Time // the time of our last put
+	busy          bool      // a write of the key is under way
 	unansweredRev int64     // the highest guard of an unanswered write, 0 for another doubt, or noDoubt
-	marked        bool      // the mark was tried since the entry's withdrawal
+	marked        bool      // a put of the mark was tried since the entry's withdrawal
 
 	notBefore time.Time // the earliest time of the next read or write
 	refused   error     // etcd's refusal of the last write or read
 	refusals  backoff.Backoff
-	unbatched bool // a transaction with it was refused, so it is written alone
+	unbatched bool // a transaction with the key was refused, so the key is read and written alone
 }
 
 func newRecord(e *entry, item int, key string) *record {
@@ -95,7 +95,7 @@ func (r *record) adopt(e *entry, item int) {
 func (r *record) value() string   { return r.e.items[r.item].Value }
 func (r *record) leaving() string { return r.e.items[r.item].Leaving }
 
-// on reports whether the key is on a lease.
+// on reports whether the key is on lease id, as observed.
 func (r *record) on(id clientv3.LeaseID) bool { return r.observed != nil && r.observed.lease == id }
 
 // retry forgets a refusal, so that the key is tried at once.
@@ -104,25 +104,25 @@ func (r *record) retry() {
 	r.refusals.Reset()
 }
 
-// doubt makes the next call read or write the key.
+// doubt records that the key may not be as observed, so that a call reads or writes it.
 func (r *record) doubt() { r.unansweredRev = max(r.unansweredRev, 0) }
 
-// doubted reports whether the key may be other than as observed.
+// doubted reports whether the key may not be as observed.
 func (r *record) doubted() bool { return r.unansweredRev != noDoubt }
 
-// sure reports whether nothing is under way or in doubt.
+// sure reports whether no write is under way, and the key is as observed.
 func (r *record) sure() bool { return !r.busy && !r.doubted() }
 
-// asDesired reports whether etcd has the key with its value, and no pending write may change it.
+// asDesired reports whether etcd has the key with the desired value, and no pending write may change it.
 func (r *record) asDesired() bool {
 	return r.sure() && r.observed != nil && r.observed.value == r.value()
 }
 
-// unanswered records that a write may have been applied, or may be later.
+// unanswered records that a write may have been applied, or may be applied later.
 func (r *record) unanswered(w write) {
 	r.unansweredRev = max(r.unansweredRev, w.rev)
 	if w.kind == remove {
-		r.observed = nil // in doubt: see reads
+		r.observed = nil // probably deleted; reads finds out
 	}
 }
 
@@ -140,12 +140,12 @@ func (r *record) made(now time.Time, w write, revision int64) {
 	}
 }
 
-// refuse records that etcd refuses the key. It is retried with backoff.
+// refuse records that etcd refuses a read or write of the key, which is retried with backoff.
 func (r *record) refuse(now time.Time, err error, jitter func(time.Duration) time.Duration) {
 	r.refused, r.notBefore = err, now.Add(jitter(r.refusals.Bound()))
 }
 
-// tampered records that another process has overwritten or deleted the key. It is put back, at most once a second.
+// tampered records that another process has overwritten or deleted the key. The key is put back, at most once in restoreEvery.
 func (r *record) tampered(kv *keyValue) {
 	r.notBefore = r.putAt.Add(restoreEvery)
 	r.e.err = fmt.Errorf("key %q was deleted", r.key)

@@ -18,17 +18,17 @@ import (
 // Options configure a Session.
 type Options struct {
 	TTL     time.Duration                    // requested; etcd may grant more
-	Logger  *slog.Logger                     // gets a line at each change of state, and some failures
+	Logger  *slog.Logger                     // gets a line at each change of state and at some failures
 	Changed func(key string, from, to State) // called at each change of state; may be nil
 	// Why explains the error of a call to etcd, or returns nil. It may be nil.
 	Why func(error) error
 	// Reconnected calls notify whenever the connection to etcd is back, until stop is called. It may be nil.
 	Reconnected func(notify func()) (stop func())
-	Streams     *listwatch.Streams // the client's, see [listwatch.Config]; nil makes the session use its own
+	Streams     *listwatch.Streams // the client's watch streams, see [listwatch.Config]; if nil, the session makes its own
 }
 
-// Session keeps entries on one lease. The lease is granted when the first entry needs it and revoked with the
-// last. Its methods are safe for concurrent use.
+// Session keeps entries on one lease. The lease is granted when the first entry needs it, and revoked when no entry
+// needs it any more. The session's methods are safe for concurrent use.
 type Session struct {
 	client *clientv3.Client
 	opts   Options
@@ -44,8 +44,8 @@ type Session struct {
 
 	mu       sync.Mutex
 	core     *core
-	started  bool  // run has been started
-	closeErr error // of the first Close
+	started  bool  // the goroutine of run has been started
+	closeErr error // the error of the first Close
 	watches  map[string]*watch
 	renewals map[clientv3.LeaseID]context.CancelFunc
 
@@ -93,11 +93,11 @@ func (s *Session) explained(err error) error {
 	return etcderr.With(err, s.opts.Why(err))
 }
 
-// jitter takes up to a quarter off d.
+// jitter returns d, shortened at random by up to a quarter.
 func jitter(d time.Duration) time.Duration { return d - rand.N(d/4+1) }
 
-// Start puts an entry in etcd in the background, or only stores it if pause is set. It takes over an existing
-// key: this process is the newer one.
+// Start adds an entry, and puts it in etcd in the background unless pause is set. It takes over keys that another process holds: this
+// process is the newer one.
 func (s *Session) Start(items []Item, pause bool) (*Handle, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,7 +115,7 @@ func (s *Session) Start(items []Item, pause bool) (*Handle, error) {
 }
 
 // Close takes everything out of etcd by revoking the lease, and returns when that is done. If ctx ends or 5 s
-// pass first, the error names the lease that is left to expire. The session has stopped in either case.
+// pass first, the error names the leases that are left to expire. The session has stopped in either case.
 func (s *Session) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, CloseTimeout)
 	defer cancel()

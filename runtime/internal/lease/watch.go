@@ -12,13 +12,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 )
 
-// watch follows one key, to notice changes of other processes at once.
+// watch follows one key, to notice changes by other processes at once.
 type watch struct {
 	stop  func()
 	heard bool // the value of the key is known
 }
 
-// newWatches returns the group of a session's watches. Their failures are not logged: checks find the same changes.
+// newWatches returns the group of a session's watches. Failures of watches are not logged: checks find the same changes.
 func newWatches(client *clientv3.Client, streams *listwatch.Streams) *listwatch.Group[keyValue] {
 	return listwatch.NewGroup(listwatch.Config[keyValue]{
 		Client: client, Streams: cmp.Or(streams, listwatch.NewStreams()), Equal: func(a, b keyValue) bool { return a == b },
@@ -26,7 +26,7 @@ func newWatches(client *clientv3.Client, streams *listwatch.Streams) *listwatch.
 	})
 }
 
-// watchKeys starts and stops watches so that they fit the entries. It must be called with mu held.
+// watchKeys starts and stops watches so that the keys of registered entries are watched. It must be called with mu held.
 func (s *Session) watchKeys() {
 	var keys []string
 	if s.ctx.Err() == nil {

@@ -20,8 +20,8 @@ const callTimeout = 10 * time.Second
 // calls makes the calls to etcd for successive candidates.
 type calls struct {
 	client   *clientv3.Client
-	prefix   string // of the candidates' keys
-	instance string // a candidate's value
+	prefix   string // the prefix of the candidates' keys
+	instance string // the value of a candidate's key
 	ttl      time.Duration
 	why      func(error) error // explains the error of a call; may be nil
 }
@@ -45,7 +45,7 @@ func (c calls) stand(ctx, renewing context.Context) (o outcome, keepalives <-cha
 	if keepalives, err = c.client.Lease.KeepAlive(renewing, o.lease); err != nil {
 		return c.failed(o, fmt.Errorf("renew lease %x: %w", int64(o.lease), err)), nil
 	}
-	if now := c.ask(ctx, o.lease, false); now.left > 0 { // so the put may take as long as the grant
+	if now := c.ask(ctx, o.lease, false); now.left > 0 { // so that the put may take as long as the grant
 		o.sent, o.left = now.sent, now.left
 	}
 	key := c.prefix + rand.Text()
@@ -66,7 +66,7 @@ func (c calls) failed(o outcome, err error) outcome {
 	return o
 }
 
-// ask reads the remaining time of a lease, and renews the lease if at most half of its TTL is left: then its keepalives come late.
+// ask reads the remaining time of a lease, and renews the lease if at most half of its TTL is left, which shows that keepalives come late.
 // If hasKey is set, a lease without a key counts as gone.
 func (c calls) ask(ctx context.Context, lease clientv3.LeaseID, hasKey bool) (o outcome) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -78,7 +78,7 @@ func (c calls) ask(ctx context.Context, lease clientv3.LeaseID, hasKey bool) (o 
 		o.gone = true
 	case err == nil && held.TTL > held.GrantedTTL/2:
 		o.life, o.left = time.Duration(held.GrantedTTL)*time.Second, time.Duration(held.TTL)*time.Second
-	case err == nil || etcderr.Refused(err): // refused: the user may not read the key
+	case err == nil || etcderr.Refused(err): // a refusal: the user may not read the key
 		return c.renew(ctx, lease, time.Since(o.sent))
 	default:
 		o.err = err

@@ -26,8 +26,8 @@ type First = candidate.First
 
 // View is the state of the candidates as an instance sees it.
 type View struct {
-	Known  bool  // etcd has shown all of them
-	First  First // precedes all others
+	Known  bool  // etcd has shown all candidates
+	First  First // the candidate that precedes all others
 	Blind  bool  // etcd denies the watch, so First may be outdated
 	Yields bool  // the instance is drained, and another candidate is not
 }
@@ -35,7 +35,7 @@ type View struct {
 // Term is a leadership. The zero value means no leadership.
 type Term struct {
 	Token int64     // the candidate's create revision
-	Until time.Time // when it ends unless it is renewed
+	Until time.Time // when the leadership ends unless the lease is renewed
 }
 
 // phase is the phase of a candidate.
@@ -43,26 +43,26 @@ type phase int
 
 const (
 	absent   phase = iota // without lease and key
-	standing              // its lease and its key are being written
-	placed                // it is in etcd
-	leaving               // its lease is being revoked
+	standing              // the lease and the key are being written
+	placed                // the key is in etcd
+	leaving               // the lease is being revoked
 )
 
 // core decides whether the instance has a candidate, and whether it leads. Its methods are events: each takes the time, and
 // returns the effects.
 type core struct {
-	wanted  bool // the instance should be a candidate, unless it cannot
+	wanted  bool // the instance should be a candidate if it can
 	view    View
-	highest int64 // create revision of any candidate seen
+	highest int64 // the highest create revision of all candidates seen
 	blind   bool  // etcd denies the watch of the candidates, and the instance does not lead
 	yielded bool  // the instance has led, and yields to other candidates
 
 	phase   phase
 	number  uint64 // counts our candidates; answers about earlier ones are ignored
-	own     First
+	own     First  // our candidate in phase placed
 	lease   clientv3.LeaseID
-	life    time.Duration // the TTL of lease
-	until   time.Time     // etcd keeps lease at least until then, less a margin for clocks
+	life    time.Duration // the TTL of the lease
+	until   time.Time     // the time until which etcd keeps lease for sure, less a margin for clocks
 	callAt  time.Time     // when to renew lease next or, in phase leaving, to revoke it
 	calling bool          // the lease is being revoked
 
@@ -73,10 +73,10 @@ type core struct {
 // effects are the commands of an event for the shell.
 type effects struct {
 	stand        bool             // grant a lease and put a candidate on it; the event stood follows
-	renew        clientv3.LeaseID // the event renewed follows
-	revoke       clientv3.LeaseID // the event revoked follows
+	renew        clientv3.LeaseID // renew this lease; the event renewed follows
+	revoke       clientv3.LeaseID // revoke this lease; the event revoked follows
 	lapsed       bool             // log that the lease was not renewed in time
-	restoredFrom int64            // log that our candidate was created below this revision, so that tokens repeat; 0 for no
+	restoredFrom int64            // log that our candidate was created below this revision, so that tokens repeat; 0 to log nothing
 	wake         time.Time        // when the event tick is due, zero for never
 }
 
@@ -140,7 +140,7 @@ func (c *core) stood(now time.Time, number uint64, o outcome) effects {
 	return e
 }
 
-// fail handles a failed attempt to stand. Revoking its lease also deletes a key that it may have put.
+// fail handles a failed attempt to stand. Revoking the attempt's lease also deletes a key that the attempt may have put.
 func (c *core) fail(now time.Time, minPause, maxPause time.Duration) {
 	c.pause = min(max(2*c.pause, minPause), maxPause)
 	c.retryAt = now.Add(c.pause)
@@ -149,7 +149,7 @@ func (c *core) fail(now time.Time, minPause, maxPause time.Duration) {
 	}
 }
 
-// until returns the time until which an outcome proves the lease alive.
+// until returns the time until which an outcome proves the lease alive, less the margin.
 func until(o outcome) time.Time { return o.sent.Add(o.left - o.life/marginOf) }
 
 // renewed handles the outcome of a renewal. A renewal that comes after the proven time proves nothing: etcd may have decided
@@ -205,7 +205,7 @@ func (c *core) term(now time.Time) Term {
 	return Term{c.own.Created, c.until}
 }
 
-// due returns the effects that are due, and the phase that follows from them.
+// due returns the effects that are due, and changes the phase accordingly.
 func (c *core) due(now time.Time) (e effects) {
 	leads := c.term(now) != Term{}
 	c.blind = c.view.Blind && !leads

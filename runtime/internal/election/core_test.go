@@ -34,7 +34,7 @@ func TestCore(t *testing.T) {
 	for _, row := range []struct {
 		rule          string
 		do            func(c *core) effects
-		token         int64 // after it
+		token         int64 // of the term after do, 0 without one
 		renew, revoke bool
 		wake          time.Duration
 	}{
@@ -64,7 +64,7 @@ func TestCore(t *testing.T) {
 			wake = e.wake.Sub(begin)
 		}
 		if token := c.term(begin.Add(s)).Token; token != row.token || (e.renew != 0) != row.renew || (e.revoke != 0) != row.revoke || wake != row.wake {
-			t.Errorf("%s: leads with %d, renews %d, revokes %d, wakes at %v; want %d, %v, %v, %v",
+			t.Errorf("%s: token %d, renews lease %d, revokes lease %d, wakes after %v; want token %d, a renewal: %v, a revocation: %v, wake after %v",
 				row.rule, token, e.renew, e.revoke, wake, row.token, row.renew, row.revoke, row.wake)
 		}
 	}
@@ -73,7 +73,7 @@ func TestCore(t *testing.T) {
 // The wall clock, which runs while the machine sleeps, ends a leadership, too.
 func TestExpired(t *testing.T) {
 	now := time.Now()
-	asleep := now.Round(0).Add(time.Hour) // without a monotonic reading, wall clocks are compared
+	asleep := now.Round(0).Add(time.Hour) // without a monotonic reading, so that wall clocks are compared
 	if expired(now, now.Add(time.Second)) || !expired(now, now) || !expired(asleep, now.Add(time.Second)) {
 		t.Error("expired ignores the wall clock or the monotonic clock")
 	}
@@ -94,7 +94,7 @@ func TestRefusedCandidateGivesWay(t *testing.T) {
 			t.Errorf("the next attempt is after %v, want %v ms", got, int64(pause))
 		}
 		if now = e.wake; !c.tick(now).stand {
-			t.Fatal("no further attempt is due")
+			t.Fatal("no attempt to stand is due after the pause")
 		}
 	}
 }
@@ -106,7 +106,7 @@ func TestRepeatedTokens(t *testing.T) {
 		c.hear(begin, View{Known: true, First: First{Key: "b", Created: row.first}})
 		c.leave(begin)
 		if e := c.revoked(begin, c.number, true); !e.stand {
-			t.Fatalf("step %d: it does not stand again", i)
+			t.Fatalf("step %d: the instance does not stand again after the revocation", i)
 		}
 		e := c.stood(begin, c.number, outcome{own: First{Key: "a", Created: row.own}, lease: 7, life: time.Minute, left: time.Minute, sent: begin})
 		if e.restoredFrom != row.back {
@@ -123,11 +123,11 @@ func TestResign_OfATermThatHasEnded(t *testing.T) {
 		t.Error(err)
 	}
 	if _, _, ok := e.Enter(t.Context(), 5, true); !ok {
-		t.Error("the next leadership refuses leader calls")
+		t.Error("Enter refuses a call in the next leadership")
 	}
 }
 
-// silent implements Candidates, of which none is known.
+// silent is a Candidates that never knows any candidate.
 type silent struct{ read func() }
 
 func (s *silent) View() View                { s.read(); return View{} }

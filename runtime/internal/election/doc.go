@@ -11,7 +11,7 @@
 // Package discovery watches the candidates.
 //
 // Whenever a candidate is in doubt, its lease is revoked, and the instance stands again with another lease and another
-// key: when a put was not answered, the lease was not proven in time, or the key is gone. Candidates are never repaired. A put
+// key: when a put was not answered, the lease was not proven alive in time, or the key is gone. Candidates are never repaired. A put
 // that arrives late fails without its lease, and a candidate in a restored etcd expires. A candidate is also revoked
 // when its entry leaves, when it resigns, or when etcd denies it the watch, so that it does not keep others from leading.
 //
@@ -22,13 +22,13 @@
 //   - The watch has its key, and no candidate that precedes it. The key's name is random, so the watch has reached the revision
 //     that created it, and has all earlier candidates; later ones have a higher revision. So no further read is
 //     needed. If candidates are left out because there are too many, no instance leads.
-//   - The lease is alive. The etcd client renews it, and its remaining time is read: etcd keeps the lease for that time from
-//     the receipt of the read, which is after the read was sent. The leadership ends a tenth of the TTL earlier, by
+//   - The lease is alive. The etcd client renews it, and its remaining time is read: etcd keeps the lease for that time after
+//     it receives the read, so also for that time after the read was sent. The leadership ends a tenth of the TTL earlier, by
 //     the clock of this process, which may run slower than etcd's by as much. A later answer proves nothing: etcd may
 //     have decided to end the lease, and a new leader of etcd grants it the whole TTL while that decision is under way.
 //   - This process has not begun to revoke the lease. The leadership ends before the revocation is sent.
 //
-// So a key with a lower create revision than the next leader's exists until after its holder has stepped down. A paused
+// So a leader's key, which keeps later candidates from leading, exists until after the leader has stepped down. A paused
 // process may notice that late, and a call to a store may be under way when the leadership ends. The token covers these cases: a
 // store that refuses tokens lower than the highest it has seen refuses an earlier leader's writes once the next has written.
 //

@@ -34,7 +34,7 @@ type Candidates interface {
 type Config struct {
 	Client      *clientv3.Client
 	Logger      *slog.Logger
-	Prefix      string // of the candidates' etcd keys
+	Prefix      string // the prefix of the candidates' etcd keys
 	Instance    string // the id of the instance
 	TTL         time.Duration
 	Candidates  Candidates
@@ -52,7 +52,7 @@ type Election struct {
 	ctx    context.Context // for calls to etcd
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
-	stop   func()        // ends reading candidates
+	stop   func()        // stops reading the candidates
 	gone   chan struct{} // closed after End, when nothing is left in etcd
 
 	mu           sync.Mutex
@@ -60,16 +60,16 @@ type Election struct {
 	timer        *time.Timer
 	ended        bool              // End was called
 	over         bool              // gone is closed
-	token        int64             // of the term at the last event, 0 without one
+	token        int64             // the token of the term at the last event, 0 without a term
 	contexts     map[uint64]func() // functions that end the contexts of the term
 	lastID       uint64            // the last key in contexts
 	serving      int               // unary calls under way that Enter admitted
 	idle         chan struct{}     // closed when serving is 0 again; nil before the first call
 	finishing    bool              // Finish was called in this term: Enter refuses calls
-	stopRenewing func()            // of the last candidate's lease
+	stopRenewing func()            // stops the renewals of the last candidate's lease
 	failed       error             // why the last attempt to stand failed, nil if it succeeded
 	unread       error             // why the candidates cannot be followed now, nil while they are
-	closeErr     error             // of the first Close
+	closeErr     error             // the error of the first Close
 	lastLogged   string            // why the instance does not stand, as last logged
 }
 
@@ -98,7 +98,7 @@ func (e *Election) hear() {
 	})
 }
 
-// event passes an event to the core and applies the effects. A leadership ends before its revocation is sent.
+// event passes an event to the core and applies the effects. A leadership ends before the revocation of its lease is sent.
 func (e *Election) event(event func(now time.Time) effects) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -138,7 +138,7 @@ func (e *Election) call(do effects) {
 				return e.core.stood(now, number, o)
 			})
 			if keepalives != nil {
-				for range keepalives { // they do not have the time of sending, so they prove nothing
+				for range keepalives { // they do not say when the renewal was sent, so they prove nothing
 				}
 			}
 		})
@@ -203,7 +203,7 @@ func (e *Election) why() error {
 	return e.failed
 }
 
-// turn begins the term with a token, 0 for none, and ends the previous one. It must be called with mu held.
+// turn ends the present term and, if token is not 0, begins the term with token. It must be called with mu held.
 func (e *Election) turn(token int64) {
 	if token == e.token {
 		return
@@ -269,7 +269,7 @@ func (e *Election) lead(parent context.Context, token int64) (ctx context.Contex
 	}, true
 }
 
-// Enter is Lead for a call. It refuses calls once Finish or Resign was called, which wait for unary calls.
+// Enter is Lead for a call. It refuses calls once Finish or Resign was called: these wait until no unary call is under way.
 func (e *Election) Enter(parent context.Context, token int64, unary bool) (ctx context.Context, done context.CancelFunc, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -322,8 +322,8 @@ func (e *Election) finish(ctx context.Context) error {
 	}
 }
 
-// Resign ends the leadership with a token, after Finish. The instance stands again as the last candidate. Resign does not affect
-// a later leadership, which may have begun by then.
+// Resign waits as Finish does, and then ends the leadership with token. The instance stands again as the last candidate. Resign does
+// not affect a later leadership, which may have begun by then.
 func (e *Election) Resign(ctx context.Context, token int64) error {
 	e.mu.Lock()
 	if e.token != token {
@@ -344,7 +344,7 @@ func (e *Election) End() {
 	}
 	e.ended = true
 	e.turn(0)
-	e.termChanged() // wakes waiters, even if the instance did not lead
+	e.termChanged() // wakes those who wait, even if the instance did not lead
 	e.mu.Unlock()
 	e.Stand(false)
 	e.tasks.Go(e.stop) // it may wait for a notification under way
@@ -394,10 +394,10 @@ var SourceOf func(of any) Source
 // TokenHeader is the request metadata that has the token of the leader that a call is for, in decimal.
 const TokenHeader = "etcd-leader-token"
 
-// RefusedTrailer is the response metadata of a call that an instance has refused because it does not lead with the
-// token that the call is for. Its handler has not run. Its value is the call's CallHeader: a handler may pass on the trailer of
-// its own call.
+// RefusedTrailer is the response metadata of a call that an instance has refused, before its handler ran, because the instance does
+// not lead with the token that the call is for. The trailer's value is that of the call's CallHeader: a handler may pass on the
+// trailer of a call that it made.
 const RefusedTrailer = "etcd-leader-refused"
 
-// CallHeader is the request metadata by which a caller distinguishes a refusal of its own call from one that was passed on.
+// CallHeader is the request metadata by which a caller distinguishes a refusal of its own call from a refusal that was passed on.
 const CallHeader = "etcd-leader-call"

@@ -19,7 +19,7 @@ var begin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 const ttl = 4 * time.Second
 
-// record is the state of an attempt to stand in etcd, and of messages on their way there.
+// record is an attempt to stand: its state in etcd, and its messages on their way to etcd.
 type record struct {
 	asked   bool // the request for a lease is on its way
 	leased  bool
@@ -28,7 +28,7 @@ type record struct {
 	created int64
 }
 
-// question is a read, under way, of the lease's remaining time.
+// question is a read of the lease's remaining time that is under way.
 type question struct {
 	sent     time.Time // zero if there is no question
 	answered bool
@@ -42,7 +42,7 @@ type process struct {
 	now      record    // of the current candidate
 	before   record    // of the previous candidate
 	sent     time.Time // when the attempt began
-	pending  View      // sent by etcd, and not handled yet
+	pending  View      // the last view that etcd has sent, perhaps not handled yet
 	question question
 	revoke   int // 0 for none, 1 for one on its way to etcd, 2 for one that etcd has executed
 	drained  bool
@@ -180,7 +180,7 @@ var goesOn = []happening{
 		}
 		p.question.answered, p.question.gone = true, !p.now.leased || p.now.created == 0
 		if p.question.left = p.now.expires.Sub(w.now); p.question.left <= 0 {
-			p.question.left = ttl // the earlier leader of etcd has decided to end it, which the new one does not know yet
+			p.question.left = ttl // etcd's earlier leader has decided to end the lease, and its new leader does not know that yet
 		}
 		return true
 	}},
@@ -310,7 +310,7 @@ var shape = &modelcheck.Shape{
 
 func (w *world) stateKey() string { return modelcheck.Key(shape, w, w.now) }
 
-// begun checks the terms that have begun.
+// begun records the tokens of the terms that have begun since before.
 func (w *world) begun(before *world) {
 	for i := range w.processes {
 		p := &w.processes[i]
@@ -319,13 +319,13 @@ func (w *world) begun(before *world) {
 			continue
 		}
 		if token < w.led && !p.removed {
-			w.late = fmt.Sprintf("%d begins to lead with %d, after one with %d", i, token, w.led)
+			w.late = fmt.Sprintf("instance %d begins to lead with token %d, after a term with token %d", i, token, w.led)
 		}
 		w.led = max(w.led, token)
 	}
 }
 
-// TestWalk walks all orders of events of two instances and etcd with two failures, and then random longer ones with ten. Messages may
+// TestWalk walks all orders of events of two instances and etcd with two failures, and then longer random orders with ten. Messages may
 // take any time, instances may handle them late, and etcd may end leases late.
 func TestWalk(t *testing.T) {
 	events := func(of []happening) (all []modelcheck.Event[world]) {
@@ -376,7 +376,7 @@ func TestWalk(t *testing.T) {
 				for i := range w.processes {
 					p := &w.processes[i]
 					if term := p.core.term(w.now); term.Token != 0 && term.Token != p.now.created && !p.removed {
-						return fmt.Sprintf("%d leads with %+v, and etcd has %d", i, term, p.now.created)
+						return fmt.Sprintf("instance %d leads with %+v, and its candidate in etcd has create revision %d", i, term, p.now.created)
 					}
 				}
 				return ""
@@ -385,7 +385,7 @@ func TestWalk(t *testing.T) {
 				for i := range w.processes {
 					p := &w.processes[i]
 					if c := &p.core; c.phase == absent && p.now.leased && c.lease == clientv3.LeaseID(c.number) {
-						return fmt.Sprintf("%d has left a lease", i)
+						return fmt.Sprintf("instance %d has left its lease in etcd", i)
 					}
 				}
 				return ""

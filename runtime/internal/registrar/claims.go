@@ -8,22 +8,22 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
 )
 
-// claims holds the process's registered entries, and the lease session of each. Adding one visits the service keys, but not
-// the entries.
+// claims holds the process's registered entries, and the lease session of each. Adding an entry visits all service keys,
+// but not all entries.
 type claims struct {
 	names   map[string]*claim   // by [Entry.names]
-	leased  map[leaseKey]*claim // claims on shared sessions whose etcd key is the lease id
+	leased  map[leaseKey]*claim // claims on shared sessions with an etcd key that contains the lease id
 	tallies map[string]tally    // by service key
-	listens map[string]int      // the number of entries at the environment's address, by the address of the listener
+	listens map[string]int      // the number of entries with the environment's address, by the listener's address
 }
 
 // claim is one registered entry.
 type claim struct {
 	entry     Entry
-	dedicated bool // it has its own session
+	dedicated bool // the claim has its own session
 }
 
-// sessionKey identifies a lease session. Claims of one TTL share one.
+// sessionKey identifies a lease session. Claims with the same TTL share a session unless they are dedicated.
 type sessionKey struct {
 	ttl   time.Duration
 	owner *claim // nil if the session is shared
@@ -36,7 +36,7 @@ func (c *claim) session() sessionKey {
 	return sessionKey{c.entry.TTL, nil}
 }
 
-// leaseKey is an etcd key that is the lease id of a shared session.
+// leaseKey identifies an etcd key that contains the lease id of the shared session for ttl.
 type leaseKey struct {
 	ttl time.Duration
 	key string // the service key
@@ -51,7 +51,7 @@ func newClaims() claims {
 	}
 }
 
-// add claims the names of an entry. It is an error if readers could mistake them for another entry's.
+// add adds the claim of an entry. It returns an error if another entry has one of its names, or if readers could confuse the two.
 func (c *claims) add(e Entry) (*claim, error) {
 	if err := c.overlapping(e); err != nil {
 		return nil, err
@@ -78,8 +78,8 @@ func (c *claims) add(e Entry) (*claim, error) {
 	return added, nil
 }
 
-// place puts a claim on its session: the shared one for its TTL, or its own if two entries would have the
-// lease as their key.
+// place puts a claim on the shared session for its TTL, or on a session of its own if two entries of one service key would have the
+// lease id in their keys.
 func (c *claims) place(added *claim) {
 	at := leaseKey{added.entry.TTL, added.entry.Key}
 	switch {
@@ -116,7 +116,7 @@ func (c *claims) count(e Entry, delta int) {
 	}
 }
 
-// overlapping returns an error if readers could mistake an entry for one of another key, or the reverse.
+// overlapping returns an error if readers could mistake an entry for an entry of another key, or the reverse.
 func (c *claims) overlapping(e Entry) (err error) {
 	other, first := Entry{}, ""
 	for key, t := range c.tallies {

@@ -27,8 +27,8 @@ func listens(key, listen string) Entry {
 	return e
 }
 
-// A rule adds an entry and has the kind of its session, shared or dedicated, or the error. A rule "gone N" removes the entry of rule
-// N (G29).
+// Each rule adds an entry. want is the kind of the entry's session, shared or dedicated, or the start of the error. If want is "gone N",
+// the rule removes the entry of rule N (G29).
 func TestClaims(t *testing.T) {
 	const gone = "gone"
 	plain, suffix, goZero, kitex := endpoint.Plain, endpoint.LeaseSuffix, endpoint.GoZero, endpoint.Kitex
@@ -120,7 +120,7 @@ func TestClaims(t *testing.T) {
 					got = "shared"
 				}
 				if err == nil && got != rule.want || !strings.HasPrefix(got, rule.want) {
-					t.Errorf("rule %d, %s in %v: %s, want %s", i, rule.entry.Key, rule.entry.Layouts, got, rule.want)
+					t.Errorf("rule %d, key %s in layouts %v: got %s, want %s", i, rule.entry.Key, rule.entry.Layouts, got, rule.want)
 				}
 			}
 		})

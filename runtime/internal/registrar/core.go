@@ -42,7 +42,7 @@ type change struct {
 	on   event
 }
 
-// transitions are all changes of phase. In other phases, announce and serve are errors, and other events change nothing.
+// transitions are all changes of phase. In phases without an entry here, announce and serve are errors, and other events do nothing.
 var transitions = map[change]phase{
 	{idle, announce}:      announced,
 	{idle, serve}:         announced,
@@ -57,7 +57,7 @@ var transitions = map[change]phase{
 type core struct {
 	phase   phase
 	entries []Entry
-	faults  []error // of methods that cannot return them
+	faults  []error // errors of methods that cannot return them
 }
 
 // takes reports whether services can be published for the next announcement.

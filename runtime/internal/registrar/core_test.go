@@ -40,7 +40,7 @@ func TestBeginRefuses(t *testing.T) {
 			c.step(on)
 		}
 		if err := c.begin(row.on); err == nil || !strings.HasPrefix(err.Error(), "etcd: "+row.want) {
-			t.Errorf("%v after %v: %v, want %q", row.on, row.before, err, row.want)
+			t.Errorf("begin(%v) after %v: error %v, want %q", row.on, row.before, err, row.want)
 		}
 	}
 }
@@ -66,7 +66,7 @@ func TestPublish(t *testing.T) {
 	} {
 		err := c.publish(step.entry, step.d)
 		if (err == nil) != (step.err == "") || err != nil && !strings.Contains(err.Error(), step.err) {
-			t.Errorf("publish %v at %q: %v, want %q", step.entry.Services, step.entry.Key, err, step.err)
+			t.Errorf("publish of services %v at key %q: error %v, want %q", step.entry.Services, step.entry.Key, err, step.err)
 		}
 	}
 	if got := fmt.Sprint(c.services()); got != "[a.A a.B b.B]" || len(c.entries) != 2 {

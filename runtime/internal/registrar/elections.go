@@ -13,10 +13,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
-// Elections returns where candidates for a service key are in etcd, and how to follow them.
+// Elections has functions that tell where the candidates for a service key are in etcd, and follow them.
 type Elections struct {
-	Prefix     func(key string) string                                                         // of the candidates' etcd keys
-	Candidates func(key, instance, addr string, layouts []endpoint.Layout) election.Candidates // as an instance sees them
+	Prefix     func(key string) string                                                         // returns the prefix of their etcd keys
+	Candidates func(key, instance, addr string, layouts []endpoint.Layout) election.Candidates // as the instance sees them
 }
 
 // newElection makes the election of an entry, nil if the entry has none.
@@ -36,7 +36,7 @@ func (r *Registrar) newElection(e Entry) (*election.Election, error) {
 }
 
 // updateStanding makes the instance a candidate while its entry is in etcd. The candidate of a paused entry stays as long as a full
-// etcd keeps the entry: it could not come back either. It must be called with mu held.
+// etcd keeps the entry: the candidate could not come back, either. It must be called with mu held.
 func (reg *Registration) updateStanding() {
 	if reg.election != nil {
 		reg.election.Stand(reg.handle.Status().State == lease.Registered)

@@ -95,7 +95,7 @@ func Unleased(key string, layouts []endpoint.Layout, ep endpoint.Endpoint, d Det
 	return e, err
 }
 
-// join returns e with another service of the same key.
+// join returns e with the services of o, which has the same key, and with the details d of o.
 func (e Entry) join(o Entry, d Details) (Entry, error) {
 	both := fmt.Sprintf("services %s and %s share the key %q and must agree on", e.Services[0], o.Services[0], e.Key)
 	if !slices.Equal(e.Layouts, o.Layouts) {
@@ -115,8 +115,8 @@ func (e Entry) join(o Entry, d Details) (Entry, error) {
 	return e, nil
 }
 
-// at returns the entry with an address and, if they fit, the names of each service's methods, which
-// callers use in a rollout that adds a method, and the start time of its server.
+// at returns the entry with an address and, each if it fits, two pieces of metadata: the names of each service's methods, which
+// callers use in a rollout that adds a method, and the time at which the server was started.
 func (e Entry) at(addr string, started time.Time, methods map[string][]string) Entry {
 	e.Endpoint.Addr = addr
 	if text := methodsText(e.Services, methods); text != "" {
@@ -162,7 +162,7 @@ func (e Entry) complete() Entry {
 	return e
 }
 
-// warning returns why a framework's own reader may fail on the entry, "" if all can read it.
+// warning returns why a framework's own reader may fail on the entry, "" if all frameworks can.
 func (e Entry) warning() string {
 	for _, own := range e.Layouts {
 		for _, other := range e.Layouts {
@@ -240,8 +240,8 @@ func (e Entry) update(layouts []endpoint.Layout, d Details) (Entry, error) {
 	return e, nil
 }
 
-// names returns the unique names of the entry in the process, by layout: the etcd key without the namespace or, if the key
-// contains a lease id, service key, layout and address.
+// names returns a name for each layout of the entry, which no other entry of the process may have: the etcd key without the namespace
+// or, if that key contains a lease id, the service key, the layout and the address.
 func (e Entry) names() []string {
 	names := make([]string, len(e.Layouts))
 	for i, layout := range e.Layouts {
@@ -258,7 +258,7 @@ func (e Entry) leaseInKey() bool {
 	return slices.ContainsFunc(e.Layouts, endpoint.Layout.LeaseInKey)
 }
 
-// overlap returns an error if readers could mistake the entries of one service key for the other's.
+// overlap returns an error if readers could mistake the entries of one of two service keys for the other's.
 func overlap(outer, inner *Entry) error {
 	if len(outer.Key) > len(inner.Key) {
 		outer, inner = inner, outer

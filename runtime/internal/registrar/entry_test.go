@@ -33,7 +33,7 @@ func TestNewEntry(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)
 		}
 		if err == nil && !slices.Equal(e.Layouts, []endpoint.Layout{endpoint.EndpointJSON}) {
-			t.Errorf("%s: layouts %v", name, e.Layouts)
+			t.Errorf("%s: the layouts are %v, want endpoint_json", name, e.Layouts)
 		}
 	}
 }
@@ -175,7 +175,7 @@ func TestOneRuleForMetadata(t *testing.T) {
 		registered, announced := e, e.at("h:1", time.Unix(1_700_000_000, 0), methods)
 		_, started := announced.Endpoint.Started()
 		if marked := announced.complete().leaving(e.Layouts[0]) != ""; started != tt.started || marked != tt.marked {
-			t.Errorf("%s: has a start time %v and a mark %v, want %v and %v", tt.what, started, marked, tt.started, tt.marked)
+			t.Errorf("%s: room for the start time %v and for the mark %v, want %v and %v", tt.what, started, marked, tt.started, tt.marked)
 		}
 		registered.Endpoint.Addr = "h:1"
 		for _, e := range []Entry{registered, announced} {
@@ -212,7 +212,7 @@ func TestUpdate(t *testing.T) {
 		"reserved":                      second(e.update(nil, Details{Metadata: map[string]string{"zone": "z"}})),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %q", err, want)
+			t.Errorf("the error of an update is %v, want %q", err, want)
 		}
 	}
 }

@@ -27,9 +27,9 @@ type Group struct {
 
 	mu            sync.Mutex
 	core          core
-	run           *Run            // the last one, nil before the first
-	registrations []*Registration // of the last run
-	earlier       []*Registration // of earlier runs, until they are out of etcd
+	run           *Run            // the last run; nil before the first one
+	registrations []*Registration // those of the last run
+	earlier       []*Registration // those of earlier runs, until they are out of etcd
 
 	reporting sync.Mutex // serialises the calls of Report
 }
@@ -37,14 +37,14 @@ type Group struct {
 // NewGroup returns a group without entries.
 func (r *Registrar) NewGroup() *Group { return &Group{registrar: r} }
 
-// Publish adds an entry to announce with the others. d has the details from which the entry was made.
+// Publish adds an entry to those that are announced together. d has the details from which e was made.
 func (g *Group) Publish(e Entry, d Details) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.core.publish(e, d)
 }
 
-// Fault records an error of a method that cannot return it: the next Announce or Begin returns it. If the group is
+// Fault records an error of a method that cannot return errors: the next Announce or Begin returns it. If the group is
 // already announced, the error is logged.
 func (g *Group) Fault(err error) {
 	g.mu.Lock()
@@ -85,7 +85,7 @@ func (g *Group) Checked() (names []string) {
 	return names
 }
 
-// Unshared returns the published services that no other announced group follows at the same health server.
+// Unshared returns the published services whose health at server no other announced group follows.
 func (g *Group) Unshared(server healthpb.HealthServer) []string {
 	g.mu.Lock()
 	services, own := g.core.services(), g.registrations
@@ -197,7 +197,7 @@ func (g *Group) Ended() {
 	g.registrar.notifyElections()
 }
 
-// step applies an event to the group, or to run if it is current. On withdraw it drops the entries and returns the ones that may
+// step applies an event to the group, unless run is given and has ended. On withdraw it drops the entries, and returns those that may
 // still be in etcd. why becomes the cause of the run's end.
 func (g *Group) step(run *Run, on event, why error) (left []*Registration) {
 	g.mu.Lock()

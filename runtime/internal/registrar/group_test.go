@@ -98,7 +98,7 @@ func TestTheNetworkComesUpLater(t *testing.T) {
 	})
 }
 
-// A Withdraw waits for entries that an earlier one has left (G24).
+// Withdraw also waits for entries that an earlier Withdraw has left in etcd (G24).
 func TestWithdraw_WaitsForEarlierEntries(t *testing.T) {
 	g := group(t, offline(t))
 	for _, listen := range []string{"127.0.0.1:80", "127.0.0.1:81"} {
@@ -109,7 +109,7 @@ func TestWithdraw_WaitsForEarlierEntries(t *testing.T) {
 		if _, err := run.start(within(t), Announcement{Listen: listen}); err != nil {
 			t.Fatal(err)
 		}
-		// The drop is skipped, as if etcd did not answer: all calls wait.
+		// The entry is not dropped, as if etcd did not answer.
 		g.registrations[0].drop.Do(func() {})
 		g.step(run, withdraw, errWithdrawn)
 	}
@@ -130,7 +130,7 @@ func TestAnnounceOvertakesWithdraw(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	left := &Registration{ // still on its way out
+	left := &Registration{ // being taken out of etcd
 		registrar: g.registrar, claim: &claim{}, handle: dropped(t, g.registrar), ended: make(chan struct{}),
 	}
 	left.drop.Do(func() {})
@@ -257,7 +257,7 @@ func TestUnhealthyEntryIsPaused(t *testing.T) {
 	for _, ok := range []bool{true, false, true} {
 		run.hear(0, healthcheck.Health{OK: ok})
 		if paused := state() == lease.Paused; paused == ok {
-			t.Errorf("healthy %v: the entry is %v", ok, state())
+			t.Errorf("healthy %v: the entry is %v, want paused only if unhealthy", ok, state())
 		}
 	}
 	g.End()
@@ -282,7 +282,7 @@ func TestAnnounceAllOrNothing(t *testing.T) {
 		t.Errorf("Announce: %v, want an error about the second entry", err)
 	}
 	if all := r.Status(); len(all) != 1 || all[0].Key != "b" {
-		t.Errorf("registered after the failure: %v, want the entry from before alone", all)
+		t.Errorf("registered after the failure: %v, want only the entry that was registered before", all)
 	}
 }
 
@@ -305,7 +305,7 @@ func TestReport(t *testing.T) {
 		t.Errorf("withdrawn: Report got %v, want false", last.Load())
 	}
 	if !r.NewGroup().Idle() || g.Idle() {
-		t.Error("a group is idle until it is announced")
+		t.Error("Idle reports true after an announcement, or false before it")
 	}
 }
 
@@ -340,7 +340,7 @@ func TestCallsInAnyOrder(t *testing.T) {
 		_ = g.Withdraw(ctx)
 		cancel()
 		if all := r.Status(); len(all) > 0 {
-			t.Fatalf("the entries %v are left after all calls", all)
+			t.Fatalf("the entries %v are left after all calls, want none", all)
 		}
 	}
 }
@@ -363,11 +363,11 @@ func TestMissingAnnouncementIsLogged(t *testing.T) {
 	}
 	for line := range strings.Lines(logs.String()) {
 		if !strings.Contains(line, "RegisterXxxServerToEtcd") && !strings.Contains(line, "service a.A is published after the server was announced: publish first") {
-			t.Errorf("an unexpected line is logged: %s", line)
+			t.Errorf("logged %s, want lines about the late Publish and about nothing to announce", line)
 		}
 	}
 	if n := strings.Count(logs.String(), "\n"); n != 2 {
-		t.Errorf("%d lines are logged, want 2", n)
+		t.Errorf("logged %d lines, want 2", n)
 	}
 }
 

@@ -1,6 +1,6 @@
 // Package registrar publishes the entries of this process in one etcd cluster. Its claims decide which entries
 // collide and which lease session each is on. Its core holds the phase of each server that announces entries
-// together. Both do no I/O.
+// together. Neither does I/O.
 package registrar
 
 import (
@@ -29,7 +29,7 @@ type Config struct {
 	Client    *clientv3.Client
 	Namespace string // put before every key
 	Logger    *slog.Logger
-	// Changed is called at each change of state of an entry, with its etcd key.
+	// Changed is called at each change of an entry's state, with the entry's etcd key.
 	Changed func(key string, from, to lease.State)
 	// Why, Reconnected and Streams are as in [lease.Options].
 	Why         func(error) error
@@ -48,10 +48,10 @@ type Registrar struct {
 	claims           claims
 	registrations    map[*Registration]struct{}    // one for each claim
 	electing         map[*Registration]struct{}    // registrations with an election, until their candidates are out of etcd
-	sessions         map[sessionKey]*lease.Session // including closing ones
-	tasks            sync.WaitGroup                // in the background; none begins after Close
+	sessions         map[sessionKey]*lease.Session // lease sessions, with those that are closing
+	tasks            sync.WaitGroup                // background tasks; none begins after Close
 	electionsChanged chan struct{}                 // closed when an election begins or ends, or its term changes
-	runs             map[*Run]struct{}             // whose groups report changes of state
+	runs             map[*Run]struct{}             // the runs whose groups report changes of state
 
 	life context.Context // ends with Close, with the cause ErrClosed
 	end  context.CancelCauseFunc
@@ -76,9 +76,8 @@ func New(config Config) *Registrar {
 	}
 }
 
-// Register keeps an entry in etcd, and returns when it is there. After an error it removes the
-// entry, in the background if ctx has ended. It is an error if this process has registered one
-// of the keys.
+// Register keeps an entry in etcd, and returns when the entry is there. After an error it removes the entry, in the background if
+// ctx has ended. It returns an error if this process has already registered one of the entry's keys.
 func (r *Registrar) Register(ctx context.Context, e Entry) (*Registration, error) {
 	reg, err := r.start(e, false)
 	if err != nil {
@@ -95,7 +94,7 @@ func (r *Registrar) Register(ctx context.Context, e Entry) (*Registration, error
 	return nil, errors.Join(err, reg.Close(ctx))
 }
 
-// start begins to keep an entry in etcd, or only stores it if pause is set. It returns at once. Call logWarnings next.
+// start begins to keep an entry in etcd, or only stores it if pause is set. It returns at once. The caller must call logWarnings next.
 func (r *Registrar) start(e Entry, pause bool) (*Registration, error) {
 	e = e.complete()
 	items, err := e.items(r.config.Namespace)
@@ -157,8 +156,8 @@ func (r *Registrar) session(c *claim) *lease.Session {
 	return s
 }
 
-// release removes the claim of a dropped registration. A dedicated session is closed in the background, once its lease is
-// revoked.
+// release removes the claim of a dropped registration. A dedicated session is closed in the background, which
+// revokes its lease.
 func (r *Registrar) release(reg *Registration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -188,7 +187,7 @@ func (r *Registrar) release(reg *Registration) {
 	})
 }
 
-// changed passes a change of state on.
+// changed passes a change of an entry's state to Config.Changed, the elections and the groups.
 func (r *Registrar) changed(key string, from, to lease.State) {
 	if r.config.Changed != nil {
 		r.config.Changed(key, from, to)
@@ -206,7 +205,7 @@ func (r *Registrar) changed(key string, from, to lease.State) {
 	}
 }
 
-// watchedBy adds a run. Its group reports each change of state until the run ends.
+// watchedBy makes the group of a run report each change of state until the run ends.
 func (r *Registrar) watchedBy(run *Run) {
 	r.mu.Lock()
 	r.runs[run] = struct{}{}
@@ -268,6 +267,6 @@ func (r *Registrar) Close(ctx context.Context) error {
 		})
 	}
 	closing.Wait()
-	bounded.Run(ctx, r.tasks.Wait) // they end with the sessions, the elections and the runs
+	bounded.Run(ctx, r.tasks.Wait) // the tasks end with the sessions, the elections and the runs
 	return errors.Join(errs...)
 }

@@ -22,11 +22,11 @@ type Registration struct {
 	entry   Entry
 	problem string // the fault of the health service, "" without one
 
-	warned sync.Once // about a problem
+	warned sync.Once // the fault was logged
 
 	drop   sync.Once
 	ended  chan struct{} // closed when the claim is removed and its dedicated session is closed
-	endErr error         // of closing that session
+	endErr error         // the error of closing that session
 }
 
 // logWarnings logs possible problems of the entry's readers. It must be called without locks.
@@ -62,7 +62,7 @@ func (reg *Registration) Key() string { return reg.claim.entry.Key }
 // Full returns the service key with the namespace, as in etcd.
 func (reg *Registration) Full() string { return reg.registrar.config.Namespace + reg.Key() }
 
-// Status returns the state of the entry. Its Key is the service key.
+// Status returns the state of the entry. Key of the result is the service key.
 func (reg *Registration) Status() lease.Status {
 	status := reg.handle.Status()
 	status.Key = reg.Key()
@@ -104,7 +104,7 @@ func (reg *Registration) set(layouts []endpoint.Layout, d Details) error {
 }
 
 // SetPaused takes the entry out of etcd or puts it back, and returns when that is done. It returns an error if
-// a later call does the opposite.
+// a later call requests the opposite before that.
 func (reg *Registration) SetPaused(ctx context.Context, pause bool) error {
 	wait, err := reg.handle.SetPaused(pause)
 	if err == nil {
@@ -119,7 +119,7 @@ func (reg *Registration) SetPaused(ctx context.Context, pause bool) error {
 	return fmt.Errorf("paused before the resume took effect: %w", err)
 }
 
-// Drop takes the entry out of etcd for good, in the background, and frees its keys for another one.
+// Drop takes the entry out of etcd for good, in the background, and frees its keys for another registration.
 func (reg *Registration) Drop() {
 	reg.drop.Do(func() {
 		if reg.election != nil {

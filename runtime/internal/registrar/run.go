@@ -18,25 +18,25 @@ import (
 type Announcement struct {
 	Listen    string // the address listened on
 	Advertise advertise.Config
-	Methods   map[string][]string   // of each service of the server, by name
+	Methods   map[string][]string   // the methods of each service of the server, by service name
 	Health    healthpb.HealthServer // entries are paused while their services are unhealthy there; nil makes all services healthy
 	Problem   string                // why an existing health service is not in Health, "" if there is none
-	Report    func(registered bool) // called first and at each possible change, with whether all entries are in etcd; may be nil
+	Report    func(registered bool) // called at the start and at each possible change; registered: all entries are in etcd; may be nil
 }
 
-// Run is one announcement of a group, until it is withdrawn. mu of the group guards announced and health. The other fields are constant.
+// Run is one announcement of a group, until the group is withdrawn. group.mu guards announced and health. The other fields are constant.
 type Run struct {
 	group     *Group
 	life      context.Context // ends with the run or the registrar, with the reason as its cause
 	end       context.CancelCauseFunc
 	entries   []Entry
 	announced Announcement
-	health    []healthcheck.Health // of the entries
+	health    []healthcheck.Health // of each of the entries
 }
 
-// Announce puts the entries of a serving server in etcd, in the background. If timeout is not 0, it returns when they
-// are there, except unhealthy ones, or an error after timeout. It returns nil if ctx or a Withdraw ends it. After an
-// error the entries are dropped.
+// Announce puts the entries of a serving server in etcd, in the background. If timeout is not 0, Announce returns
+// when all healthy entries are there, and an error if that takes longer. It returns nil if ctx ends or the run is withdrawn first.
+// After an error the entries are dropped.
 func (run *Run) Announce(ctx context.Context, a Announcement, timeout time.Duration) error {
 	bounded := ctx
 	if timeout > 0 {
@@ -57,8 +57,8 @@ func (run *Run) Announce(ctx context.Context, a Announcement, timeout time.Durat
 // Abandon ends a run that cannot be announced. Its entries are taken out of etcd in the background.
 func (run *Run) Abandon(why error) { run.group.step(run, withdraw, why) }
 
-// announce begins to put the entries in etcd and, if wait is set, waits until they are there, except unhealthy ones.
-// After an error call Abandon.
+// announce begins to put the entries in etcd and, if wait is set, waits until all healthy ones are there. After an error the caller
+// must withdraw the run.
 func (run *Run) announce(ctx context.Context, a Announcement, wait bool) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -77,7 +77,7 @@ func (run *Run) announce(ctx context.Context, a Announcement, wait bool) error {
 	return err
 }
 
-// synced returns when registrations are in etcd, except paused ones.
+// synced returns when all registrations are in etcd, or out of etcd if they are paused.
 func synced(ctx context.Context, registrations []*Registration) error {
 	for _, registration := range registrations {
 		if err := registration.handle.Sync(ctx); err != nil {
@@ -105,7 +105,7 @@ func (run *Run) start(ctx context.Context, a Announcement) ([]*Registration, err
 	run.followHealth(ctx, a)
 	for _, e := range run.entries {
 		_, err := e.at(addr, time.Now(), a.Methods).complete().items("")
-		if err = cmp.Or(err, context.Cause(ctx)); err != nil { // a retry would not help
+		if err = cmp.Or(err, context.Cause(ctx)); err != nil { // before any entry is registered
 			return nil, fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+e.Key, err)
 		}
 	}
@@ -151,7 +151,7 @@ func (run *Run) followHealth(ctx context.Context, a Announcement) {
 	}
 }
 
-// hear handles the health of an entry.
+// hear handles a report of an entry's health.
 func (run *Run) hear(entry int, h healthcheck.Health) {
 	g := run.group
 	var registration *Registration
@@ -161,7 +161,7 @@ func (run *Run) hear(entry int, h healthcheck.Health) {
 		if entry < len(g.registrations) {
 			registration = g.registrations[entry]
 			registration.setProblem(h.Problem)
-			_, _ = registration.handle.SetPaused(!h.OK) // an error: the registrar is closed
+			_, _ = registration.handle.SetPaused(!h.OK) // fails only once the registrar is closed
 		}
 	}
 	g.mu.Unlock()
@@ -170,7 +170,7 @@ func (run *Run) hear(entry int, h healthcheck.Health) {
 	}
 }
 
-// register registers the entries. Changes of their states are then reported.
+// register registers the entries. From then on, changes of their states are reported.
 func (run *Run) register(addr string) ([]*Registration, error) {
 	g := run.group
 	g.mu.Lock()

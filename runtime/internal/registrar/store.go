@@ -42,7 +42,7 @@ func (r *Registrar) Remove(ctx context.Context, key, instance string) error {
 	from, end := anyLayout.Range(key)
 	found, err := r.remove(ctx, listwatch.Range{From: from, End: end}, key, instance)
 	if errors.Is(err, rpctypes.ErrPermissionDenied) && !found {
-		// A role may allow only "key/".
+		// The user's role may allow only keys that begin with key and a slash.
 		from, end = endpoint.Reader{}.Range(key)
 		found, err = r.remove(ctx, listwatch.Range{From: from, End: end}, key, instance)
 	}

@@ -21,7 +21,7 @@ import (
 // EnvName names the environment variable with the address that servers announce.
 const EnvName = "GRPC_ADVERTISE_ADDR"
 
-// remedy is the end of errors and warnings.
+// remedy is the part of errors and warnings that says what to do.
 const remedy = "set another address by WithAdvertiseAddress or " + EnvName
 
 // lookupTimeout bounds the search for the local address, which may look up etcd's names in DNS.
@@ -34,12 +34,12 @@ type Config struct {
 	Etcd    []string // the endpoints of the etcd client
 	Network string   // the network of the listener's net.Addr, such as "tcp" or "unix"; "" if unknown
 
-	// Local returns the local address of the route to addr, host:port. If it is nil, the system's routes are used.
+	// Local returns the local address of the route to addr, host:port. If Local is nil, the system's routes are used.
 	Local func(ctx context.Context, network, addr string) (netip.Addr, error)
 }
 
 // Address returns the address to announce for a server that listens on listen, the text of its net.Addr. It uses the first
-// of these: Option, Env, listen if that is one address, and the local address of the route to etcd with the port of listen.
+// of these: Option, Env, listen if that names one host, and the local address of the route to etcd with the port of listen.
 // warning says that other hosts cannot dial the address, or is "". An error may be [ErrUnknown].
 func (c Config) Address(ctx context.Context, listen string) (addr, warning string, err error) {
 	for _, given := range []struct{ source, addr string }{{"WithAdvertiseAddress", c.Option}, {EnvName, c.Env}} {
@@ -67,7 +67,7 @@ func (c Config) Address(ctx context.Context, listen string) (addr, warning strin
 // etcd are loopback.
 func (c Config) warning(source, host string) string {
 	elsewhere := slices.ContainsFunc(hostPorts(c.Etcd), func(target string) bool {
-		host, _, _ := net.SplitHostPort(target) // from hostPorts, so it has a port
+		host, _, _ := net.SplitHostPort(target) // no error: hostPorts adds a missing port
 		return !isLoopback(host)
 	})
 	if !isLoopback(host) || !elsewhere {
@@ -82,7 +82,7 @@ func (c Config) EnvIsFullAddress() bool {
 	return c.Option == "" && err == nil
 }
 
-// withListenerPort splits addr. If addr has no port, it returns the port of listen.
+// withListenerPort splits addr, and checks it. If addr has no port, it returns the port of listen.
 func withListenerPort(addr, listen string) (host, port string, err error) {
 	if endpoint.CheckAddr(addr, true) != nil && endpoint.CheckAddr(addr, false) == nil {
 		_, port, err := net.SplitHostPort(listen)
@@ -100,7 +100,7 @@ func withListenerPort(addr, listen string) (host, port string, err error) {
 	return net.SplitHostPort(addr)
 }
 
-// listener returns the address of a listener. If it listens on all addresses, the host is the local address of the route to etcd.
+// listener splits a listener's address. If the listener is on all addresses, the host is the local address of the route to etcd.
 func (c Config) listener(ctx context.Context, listen string) (host, port string, err error) {
 	if isSocket(c.Network, listen) {
 		return "", "", fmt.Errorf("the server listens on a Unix socket, %q, which callers on other hosts cannot dial: listen on TCP, or name a TCP address that leads to the socket", listen)

@@ -13,11 +13,11 @@ var ErrUnknown = errors.New("this host's address on the way to etcd is not known
 // route is a route from this host to a target.
 type route struct {
 	target string     // host:port
-	local  netip.Addr // the address that traffic leaves from
+	local  netip.Addr // the source address of packets on the route
 	err    error      // why the route is not known
 }
 
-// choose returns the local address of the first route that does not stay on this host, or else loopback.
+// choose returns the local address of the first known route that leaves this host or, without one, a known loopback address.
 func choose(routes []route) (netip.Addr, error) {
 	var loopback netip.Addr
 	errs := make([]error, len(routes))
@@ -40,7 +40,7 @@ func choose(routes []route) (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("%w: %w", ErrUnknown, errors.Join(errs...))
 }
 
-// undialable returns the reason if no host can dial an address, and "" otherwise.
+// undialable returns why no host can dial an address, "" if one may.
 func undialable(ip netip.Addr) string {
 	ip = ip.Unmap()
 	switch {

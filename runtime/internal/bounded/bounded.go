@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// grace is how long Run waits for f after ctx has ended. Only code that hangs takes longer.
+// grace is how long Run and Wait still wait after ctx has ended. Only code that hangs takes longer to return.
 const grace = 100 * time.Millisecond
 
-// Run calls f in a goroutine. It returns when f has returned, or grace after ctx has ended. f may go on after that.
+// Run calls f in a goroutine. It returns when f has returned, or the time grace after ctx has ended. f may run on after that.
 func Run(ctx context.Context, f func()) {
 	done := make(chan struct{})
 	go func() {
@@ -20,7 +20,7 @@ func Run(ctx context.Context, f func()) {
 	Wait(ctx, done)
 }
 
-// Wait returns when done is closed, or grace after ctx has ended.
+// Wait returns when done is closed, or the time grace after ctx has ended.
 func Wait(ctx context.Context, done <-chan struct{}) {
 	select {
 	case <-done:

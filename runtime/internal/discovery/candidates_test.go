@@ -21,7 +21,7 @@ func TestYields_ToEffectiveDrain(t *testing.T) {
 		"another instance without a lane is left":  {policy: serviceconfig.Etcd{Drain: []string{"a"}, Route: lane}, want: true},
 		"no other instance without a lane is left": {policy: serviceconfig.Etcd{Drain: []string{"a", "b"}, Route: lane}},
 		"the endpoints are not known":              {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 60}, unknown: true},
-		"the drain names its address":              {policy: serviceconfig.Etcd{Drain: []string{"10.0.0.1:1"}, MinHealthyPercent: 60}, want: true},
+		"the drain names a's address":              {policy: serviceconfig.Etcd{Drain: []string{"10.0.0.1:1"}, MinHealthyPercent: 60}, want: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ks := silentKeys(t)

@@ -26,7 +26,7 @@ import (
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer" // the policy "etcd"
 )
 
-// side is gRPC's side of a connection. It parses as gRPC does, and records the states.
+// side is gRPC's side of a connection. It parses configs as gRPC does, and records the states that it gets.
 type side struct {
 	resolver.ClientConn
 	states []resolver.State
@@ -76,7 +76,7 @@ func defaultOf(t testing.TB, text string) serviceconfig.Wrapped {
 	return w
 }
 
-// Our connection has its service config at once, even if etcd never answers: calls end by their method's timeout. Once
+// A connection has its service config at once, even if etcd never answers: calls end by the timeouts in the config. Once
 // the registry and the connection are closed, no timer is left (K10).
 func TestAStateBeforeTheFirstList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -108,7 +108,7 @@ func (c *slowConn) UpdateState(s resolver.State) error {
 	return nil
 }
 
-// TestConn_DeliversTheLastChange makes changes while a connection handles the first one. The last one comes after a pause (D15).
+// TestConn_DeliversTheLastChange makes changes while a connection handles the first one. It gets only the last one, after a pause (D15).
 func TestConn_DeliversTheLastChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k, cc := &Key{keys: &Keys{}}, &slowConn{takes: time.Second, given: make(chan uint64, 4)}
@@ -125,12 +125,12 @@ func TestConn_DeliversTheLastChange(t *testing.T) {
 		time.Sleep(2 * cc.takes)
 		synctest.Wait()
 		if len(cc.given) != 2 || <-cc.given != 0 || <-cc.given != 3 {
-			t.Error("the connection was not given the first state and the last alone")
+			t.Error("the connection was given other states than the first and the last one")
 		}
 	})
 }
 
-// TestConn_ParsesALiveConfigOnce changes the live config: it is parsed once, and an invalid one leaves the last one in force.
+// TestConn_ParsesALiveConfigOnce sends a live config several times: it is parsed once, and stays in force after an invalid one.
 func TestConn_ParsesALiveConfigOnce(t *testing.T) {
 	s := newSide(t)
 	c := &conn{key: silentKeys(t).Key("acme/user", endpoint.Reader{}), cc: s, opts: Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, "")}}
@@ -139,14 +139,14 @@ func TestConn_ParsesALiveConfigOnce(t *testing.T) {
 			c.send(&State{LiveKnown: true, Live: live})
 		}
 	}
-	c.send(&State{Known: true})                                       // etcd has not answered yet
+	c.send(&State{Known: true})                                       // the live config is not known
 	config, ok := s.last().ServiceConfig.Config.(*grpc.ServiceConfig) //nolint:staticcheck // only this field has it
 	if !ok || config.Methods[""].Timeout == nil {
 		t.Fatalf("gRPC was given the config %+v, want the timeout of 1 s", s.last().ServiceConfig)
 	}
 	for _, state := range s.states {
 		if state.ServiceConfig != s.last().ServiceConfig {
-			t.Error("a state has another parsed config, want one that is parsed once and kept")
+			t.Error("states have different parsed configs, want one that is parsed once and kept")
 		}
 	}
 }
@@ -190,9 +190,9 @@ func TestEndpointsForAPolicyAbove(t *testing.T) {
 			got = append(got, word)
 		}
 		if text := strings.Join(got, " "); text != want {
-			t.Errorf("under %s gRPC got %s, want %s", top, text, want)
+			t.Errorf("under the policy %s gRPC got %s, want %s", top, text, want)
 		}
-		// All connections share the addresses: 1,000 endpoints have 64 KB of them.
+		// All connections share the addresses: those of 1,000 endpoints take 64 KB.
 		if a, b := s.last().Addresses, known.addresses(); strings.HasPrefix(want, "error") && (len(a) != 1 || &a[0] != &b[0]) {
 			t.Errorf("under %s gRPC got the addresses %v, not the state's", top, a)
 		}
@@ -202,7 +202,7 @@ func TestEndpointsForAPolicyAbove(t *testing.T) {
 	c := &conn{key: key, cc: s, opts: Options{Client: new(attr.Client), Given: new(Given), Disabled: true, Default: defaultOf(t, "")}}
 	c.send(&State{Known: true, LiveKnown: true, Live: `{"healthCheckConfig":{"serviceName":"x"}}`})
 	if state := attr.StateOf(s.last()); state.Health != "" || s.last().ServiceConfig != nil {
-		t.Errorf("a connection that ignores live configs is given one: %+v", state)
+		t.Errorf("a connection that ignores live configs got the state %+v, want no health check and no config", state)
 	}
 }
 

@@ -61,7 +61,7 @@ func (d *driven) item(name string, leaving bool) *item {
 	return d.items[id]
 }
 
-// do feeds an event.
+// do passes an event to the core.
 func (d *driven) do(event string) effects {
 	verb, rest, _ := strings.Cut(event, " ")
 	config := func(value ...liveConfig) effects {
@@ -147,7 +147,7 @@ func (d *driven) describe(e effects) string {
 	return strings.TrimSuffix(strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " "), " |")
 }
 
-// Each line is an event and its result: the state, and behind the bar the effects.
+// Each line is an event and its result: the state, a bar, and the effects.
 func TestCore(t *testing.T) {
 	for name, script := range map[string][][2]string{
 		"a key is followed while it is read, and a minute longer": {
@@ -222,7 +222,7 @@ func TestCore(t *testing.T) {
 			d := drive()
 			for i, line := range script {
 				if got := d.describe(d.do(line[0])); got != line[1] {
-					t.Fatalf("event %d, %q: %q, want %q", i, line[0], got, line[1])
+					t.Fatalf("event %d, %q: the result is %q, want %q", i, line[0], got, line[1])
 				}
 			}
 		})
@@ -257,12 +257,12 @@ func TestCore_NamesOfSharedAddresses(t *testing.T) {
 		id, addr string
 		layout   endpoint.Layout
 		grows    bool
-		names    string // of a, b, x:1 and y:1
+		names    string // what NameOf returns for a, b, x:1 and y:1
 	}{
 		{"a", "x:1", endpoint.EndpointJSON, true, "a b a y:1"},
 		{"b", "x:1", endpoint.EndpointJSON, true, "b b b y:1"},
 		{"c", "y:1", endpoint.EndpointJSON, true, "b b b c"},
-		{"d", "y:1", endpoint.Plain, true, "b b b c"}, // d is known by its own name from now on
+		{"d", "y:1", endpoint.Plain, true, "b b b c"}, // NameOf knows d from now on
 		{"y:1", "y:1", endpoint.GoZero, false, "b b b c"},
 	} {
 		n := int64(len(items))

@@ -52,7 +52,7 @@ func TestDisk_KeepsTheLastOfEachKey(t *testing.T) {
 		}
 	}
 	if files, err := os.ReadDir(dir); err != nil || len(files) != len(keys) {
-		t.Errorf("the directory has %v, %v, want a file a key", files, err)
+		t.Errorf("the directory has %v, error %v, want one file for each key", files, err)
 	}
 }
 
@@ -118,10 +118,10 @@ func TestDisk_WritesAreSpaced(t *testing.T) {
 	})
 }
 
-// TestDisk_RetriesFailedWrites makes a write fail. It is retried without a change of the endpoints, after a pause and at Close, and logged
-// once (K19).
+// TestDisk_RetriesFailedWrites makes a write fail. The write is retried without a change of the endpoints, after a pause
+// and at Close. The failure is logged once (K19).
 func TestDisk_RetriesFailedWrites(t *testing.T) {
-	for _, lasts := range []time.Duration{0, 5 * time.Second, time.Hour} { // 0 for a failure until Close
+	for _, lasts := range []time.Duration{0, 5 * time.Second, time.Hour} { // how long the failure lasts; 0 for until close
 		t.Run(lasts.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				mount, p := filepath.Join(t.TempDir(), "mount"), placeOf("k/")
@@ -148,7 +148,7 @@ func TestDisk_RetriesFailedWrites(t *testing.T) {
 				}
 				d.close()
 				if text := logs.String(); strings.Count(text, "cannot be saved") != 1 {
-					t.Errorf("the log has not one line about the failure: %s", text)
+					t.Errorf("the log is %q, want one line about the failure", text)
 				}
 			})
 		})
@@ -177,11 +177,11 @@ func TestSnapshot_OneLimitForBothWays(t *testing.T) {
 		return backendsOf(endpoint.Endpoint{Instance: "a", Addr: "a:1", Metadata: map[string]string{"k": strings.Repeat("x", bytes)}})
 	}
 	if text, err := encoded(&saved{set: large(maxSnapshot - 200)}); err != nil || len(text) > maxSnapshot {
-		t.Errorf("a snapshot below the limit has %d bytes, %v, want at most %d", len(text), err, maxSnapshot)
+		t.Errorf("a snapshot below the limit has %d bytes, error %v, want at most %d", len(text), err, maxSnapshot)
 	}
 	for _, set := range [][]*Backend{large(maxSnapshot), slices.Repeat(large(maxSnapshot/8), 8)} {
 		if _, err := encoded(&saved{set: set}); !errors.Is(err, errSnapshotTooLarge) {
-			t.Errorf("%d endpoints beyond the limit: %v, want %v", len(set), err, errSnapshotTooLarge)
+			t.Errorf("%d endpoints beyond the limit: error %v, want %v", len(set), err, errSnapshotTooLarge)
 		}
 	}
 }
@@ -223,10 +223,10 @@ func FuzzSnapshot(f *testing.F) {
 		}
 		again, _, err := decodeSnapshot(first)
 		if err != nil || !slices.EqualFunc(again.set, s.set, (*Backend).Equal) {
-			t.Fatalf("decoded %s, encoded and decoded %s, %v", instances(s.set), instances(again.set), err)
+			t.Fatalf("decoded %s, and after another encoding %s, error %v; want the same set", instances(s.set), instances(again.set), err)
 		}
 		if second, err := encoded(&again); err != nil || string(second) != string(first) {
-			t.Fatalf("encoded as %s, then as %s, %v", first, second, err)
+			t.Fatalf("encoded as %s, then as %s, error %v; want the same text", first, second, err)
 		}
 	})
 }

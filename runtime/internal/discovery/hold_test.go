@@ -41,7 +41,7 @@ func TestHold(t *testing.T) {
 		after   time.Duration // since the step before
 		truth   string
 		publish string
-		left    string // withdrawn by their owners: they are never held, and do not make the rest suspicious
+		left    string // endpoints withdrawn by their owners, which are never held and do not count as lost
 	}
 	for _, tt := range []struct {
 		name  string
@@ -81,7 +81,7 @@ func TestHold(t *testing.T) {
 				t.Errorf("%s: step %d: truth %q published as %q, want %q", tt.name, i, step.truth, got, step.publish)
 			}
 			if holding := len(publish) > len(step.truth); holding != !recheck.IsZero() || holding && !recheck.After(now) {
-				t.Errorf("%s: step %d: holds endpoints %v, next check after %v", tt.name, i, holding, recheck.Sub(now))
+				t.Errorf("%s: step %d: holds endpoints %v, next check after %v; want a check only if it holds any", tt.name, i, holding, recheck.Sub(now))
 			}
 		}
 	}
@@ -96,8 +96,8 @@ func entriesOf(letters string) []*item {
 	return items
 }
 
-// TestHoldKnowsAnInstanceByEachName has an instance in two layouts. One of its entries names another address for a while. That
-// address is not held once the instance is at the other one.
+// TestHoldKnowsAnInstanceByEachName has an instance with the entries a and b. Entry b names the address x:1 for a while. The address
+// is not held once b names that of a.
 func TestHoldKnowsAnInstanceByEachName(t *testing.T) {
 	plain := func(addr string) *item {
 		return &item{Key: "k/b", Value: newBackend(endpoint.Endpoint{Instance: "b", Addr: addr}, endpoint.Plain)}

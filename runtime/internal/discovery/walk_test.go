@@ -16,30 +16,30 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
-// walked is the core of a key, with the content of etcd and of the disk, and with the part of it that the core has seen.
+// walked is the core of a key, with the content of etcd and of the disk, and with what the core has seen of that.
 type walked struct {
 	now  time.Time
 	core *core
 	wake time.Time // when tick is due
 	rev  int64
 
-	truth   map[string]*item // in etcd, by key
-	passed  map[string]*item // as last passed to the core
-	removed []*item          // since then
-	config  *liveConfig      // last passed to the core; may be nil
+	truth   map[string]*item // the entries in etcd, by name
+	passed  map[string]*item // the entries last passed to the core, by name
+	removed []*item          // entries removed from etcd since then
+	config  *liveConfig      // the config last passed to the core; may be nil
 
 	following bool
 	loading   bool             // the disk is being read, and no entries come from etcd
-	disk      string           // written last
+	disk      string           // what was last written to disk
 	seen      *State           // the last state that readers were notified of
 	marked    map[string]*item // by key: the marked entries, as passed to the core
 	orderly   map[string]bool  // the withdrawn addresses
 	heldSince map[string]time.Time
-	knownAt   time.Time // when the first endpoints came since the key is followed; zero before
+	knownAt   time.Time // when the first endpoints came after following began; zero before
 	broken    string
 }
 
-// entries in the walks: their layouts, addresses and leases.
+// walkedEntries are the entries in the walks, by name: their layouts, addresses and leases.
 var walkedEntries = map[string]struct {
 	layout endpoint.Layout
 	addr   string
@@ -49,7 +49,7 @@ var walkedEntries = map[string]struct {
 	"b": {endpoint.EndpointJSON, "b:1", 2},
 	"c": {endpoint.EndpointJSON, "c:1", 3},
 	"p": {endpoint.GoZero, "a:1", 1},       // the same server as a, without room for a mark
-	"n": {endpoint.EndpointJSON, "a:1", 4}, // another one at its address
+	"n": {endpoint.EndpointJSON, "a:1", 4}, // another server at a's address
 }
 
 // walkedBackends are the backends of entries, by name and mark.
@@ -273,7 +273,7 @@ func (w *walked) pass(d time.Duration) bool {
 	}
 }
 
-// settle passes the content of etcd to the core, and lets time pass.
+// settle takes one step to rest, and names it: it passes the content of etcd to the core, or lets time pass.
 func (w *walked) settle() string {
 	s := w.core.state
 	switch {
@@ -378,7 +378,7 @@ var keyRules = []modelcheck.Rule[walked]{
 			addr := i.Value.Endpoint.Addr
 			has := slices.ContainsFunc(s.Backends, func(b *Backend) bool { return b.Endpoint.Addr == addr })
 			if _, held := s.Held[addr]; !i.Value.leaving && !w.orderly[addr] && (!has || held) && w.core.entries.known && !w.core.state.Provisional {
-				return fmt.Sprintf("%s is missing or held", name)
+				return fmt.Sprintf("the endpoint of entry %s is missing or held", name)
 			}
 		}
 		return ""
@@ -386,9 +386,9 @@ var keyRules = []modelcheck.Rule[walked]{
 	{Name: "an instance in etcd is not held at another address", Broken: func(_, w *walked) string {
 		for _, b := range w.core.state.Backends {
 			_, held := w.core.state.Held[b.Endpoint.Addr]
-			i, has := w.passed[b.Endpoint.Instance] // an entry has the name of its instance
+			i, has := w.passed[b.Endpoint.Instance] // an entry's name is its instance
 			if held && has && !i.Value.leaving && !w.orderly[i.Value.Endpoint.Addr] && w.core.entries.known && !w.core.state.Provisional {
-				return fmt.Sprintf("%s is held at %s, and at %s", b.Endpoint.Instance, b.Endpoint.Addr, i.Value.Endpoint.Addr)
+				return fmt.Sprintf("%s is held at %s, and etcd has it at %s", b.Endpoint.Instance, b.Endpoint.Addr, i.Value.Endpoint.Addr)
 			}
 		}
 		return ""
@@ -401,7 +401,7 @@ var keyRules = []modelcheck.Rule[walked]{
 	}},
 	{Name: "the first endpoints wait for the config, not for long", Broken: func(_, w *walked) string {
 		if w.following && !w.knownAt.IsZero() && w.now.Sub(w.knownAt) >= configGrace && !w.core.state.Known {
-			return "the endpoints still wait"
+			return "the endpoints still wait for the config"
 		}
 		return ""
 	}},

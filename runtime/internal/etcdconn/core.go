@@ -23,16 +23,16 @@ const causeEvery = 5 * time.Second
 // no clock.
 type core struct {
 	again bool      // the connection was up or has failed: the next time it is up counts as reconnected
-	since time.Time // when it went down, zero while it is up
+	since time.Time // when the connection went down, zero while it is up
 	asked time.Time // when the cause was last requested
-	cause error     // why it is down; nil while it is up, or if the cause is not known
+	cause error     // why the connection is down; nil while it is up, or if the cause is not known
 }
 
-// command is the shell's next step: the retry after a pause, the rest at once.
+// command tells the shell what to do: the retry after a pause, everything else at once.
 type command struct {
 	reconnected bool          // call the subscribers
 	ask         bool          // request the cause, and pass it to setCause
-	retry       time.Duration // bound of the pause before the next try; 0 leaves the retry to gRPC
+	retry       time.Duration // the bound of the pause before the retry; 0 leaves the retry to gRPC
 }
 
 // onState handles a state that the connection has entered.

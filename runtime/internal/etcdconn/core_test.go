@@ -28,7 +28,7 @@ func TestCore(t *testing.T) {
 		"the first connection": {
 			{0, idle, command{}},
 			{0, connecting, command{}},
-			{0, up, command{}}, // the first time, which is not a reconnect
+			{0, up, command{}}, // the first connection is no reconnect
 		},
 		"a loss and a reconnect": {
 			{0, up, command{}},
@@ -62,7 +62,7 @@ func TestCore(t *testing.T) {
 			var c core
 			for i, r := range rules {
 				if got := c.onState(r.state, start.Add(r.at)); got != r.want {
-					t.Errorf("rule %d: %v at %v: %+v, want %+v", i, r.state, r.at, got, r.want)
+					t.Errorf("rule %d: the command for the state %v at %v is %+v, want %+v", i, r.state, r.at, got, r.want)
 				}
 			}
 		})
@@ -80,7 +80,7 @@ func TestCoreRemembersTheCause(t *testing.T) {
 		{"read tcp 10.0.0.9:51234->10.0.0.1:2379: EOF", "read tcp 10.0.0.9:41234->10.0.0.2:2379: EOF"},
 	} {
 		if c.setCause(errors.New(tt.cause)); c.cause.Error() != tt.want {
-			t.Errorf("after %q: %q, want %q", tt.cause, c.cause, tt.want)
+			t.Errorf("after %q the cause is %q, want %q", tt.cause, c.cause, tt.want)
 		}
 	}
 	c.onState(connectivity.Connecting, start)
@@ -88,7 +88,7 @@ func TestCoreRemembersTheCause(t *testing.T) {
 		t.Error("a new attempt clears the cause")
 	}
 	if c.onState(connectivity.Ready, start); c.cause != nil {
-		t.Errorf("connected: the cause is still %q", c.cause)
+		t.Errorf("connected: the cause is still %q, want none", c.cause)
 	}
 }
 

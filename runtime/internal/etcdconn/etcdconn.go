@@ -15,10 +15,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
 )
 
-// askBound bounds the call that returns the cause; while the connection is down it does no I/O.
+// askBound bounds the call that asks for the cause; while the connection is down, the call does no I/O.
 const askBound = time.Second
 
-// Client describes an etcd client in causes.
+// Client describes an etcd client, for the texts of causes.
 type Client struct {
 	Endpoints func() []string
 	User      string // "" without one
@@ -57,8 +57,8 @@ func (c *Conn) Run(ctx context.Context) {
 	}
 }
 
-// Cause returns the connection's last error while it is down. It returns nil while the
-// connection is up, or has not failed yet. A function given to Reconnected must not call it.
+// Cause returns the last error of a connection that is down. It returns nil while the connection
+// is up, or has not failed yet. A function given to Reconnected must not call Cause.
 func (c *Conn) Cause() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -66,10 +66,10 @@ func (c *Conn) Cause() error {
 }
 
 // Why explains the error of a call to etcd, or returns nil if there is nothing to add. It names the user that etcd
-// refuses, the Cause, or a silent etcd. A function given to Reconnected must not call it.
+// refuses, the Cause, or a silent etcd. A function given to Reconnected must not call Why.
 func (c *Conn) Why(err error) error { return c.standing().Why(err) }
 
-// Down returns why etcd is not connected, nil if it is or no connection was needed yet.
+// Down returns why etcd is not connected, nil if etcd is connected or no connection was needed yet.
 func (c *Conn) Down() error { return c.standing().Down() }
 
 func (c *Conn) standing() etcdcause.Standing {

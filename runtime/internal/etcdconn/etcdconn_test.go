@@ -55,10 +55,10 @@ func TestConnKnowsTheCause(t *testing.T) {
 	select {
 	case <-back:
 	case <-ctx.Done():
-		t.Error("no subscriber is called once it is up")
+		t.Error("no subscriber was called once the connection was up")
 	}
 	if err := c.Cause(); err != nil {
-		t.Errorf("up, but the cause is %v", err)
+		t.Errorf("the cause of a connection that is up is %v, want nil", err)
 	}
 	stop()
 	stop()
@@ -77,6 +77,6 @@ func TestWithoutAConnection(t *testing.T) {
 		t.Errorf("Cause() without a connection = %v, want nil", err)
 	}
 	if err := c.Why(context.DeadlineExceeded); err == nil || !strings.Contains(err.Error(), `etcd ["a:1"] does not answer`) {
-		t.Errorf("a call without an answer is explained by %v", err)
+		t.Errorf("Why of a call without an answer = %v, want the endpoints that do not answer", err)
 	}
 }

@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	maxValue = 1 << 10 // bytes of one text in the output
-	maxTexts = 3 << 10 // bytes of all texts of a line; the rest of 4 KiB is for the handler's quoting
-	maxItems = 32      // attributes of a line
-	suffix   = 32      // the most bytes that printable appends to a cut text
+	maxValue = 1 << 10 // the maximum number of bytes of one text in the output
+	maxTexts = 3 << 10 // the maximum for all texts of a line; the rest of 4 KiB is for the handler's quoting
+	maxItems = 32      // the maximum number of attributes in a line
+	suffix   = 32      // the maximum number of bytes that printable appends to a text that it cuts
 )
 
 // Wrap returns a logger that escapes and cuts texts before they reach l's handler. Texts are messages, names,
@@ -27,7 +27,7 @@ func Wrap(l *slog.Logger) *slog.Logger {
 
 type handler struct {
 	next slog.Handler
-	left budget // what the attributes of WithAttrs leave for each record
+	left budget // the budget of each record, less the attributes of WithAttrs
 }
 
 // Enabled implements [slog.Handler].
@@ -68,10 +68,10 @@ func (h *handler) WithGroup(name string) slog.Handler {
 	return &handler{next: h.next.WithGroup(name), left: left}
 }
 
-// budget is the space left in a record.
+// budget is the space that is left in a record.
 type budget struct {
 	bytes, items int
-	omitted      int // attributes that were left out
+	omitted      int // the number of attributes that were left out
 }
 
 // text escapes s, and cuts it to the budget.

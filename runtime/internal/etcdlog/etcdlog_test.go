@@ -126,7 +126,7 @@ func TestLogLinesAreBounded(t *testing.T) {
 			}
 			checkLines(t, fmt.Sprintf("%d %s", n, name), out.String(), 2)
 			if got := strings.Contains(out.String(), "omitted="); !got && n == 5000 {
-				t.Errorf("%d %s: omitted attributes are not counted", n, name)
+				t.Errorf("%d %s: the attribute omitted is missing, want the number of attributes left out", n, name)
 			}
 		}
 	}
@@ -164,7 +164,7 @@ func TestUnchanged(t *testing.T) {
 				t.Errorf("the attribute %v became %v, want it unchanged", attrs[i], a)
 			}
 		} else if err, ok := a.Value.Any().(error); !ok || !errors.Is(err, cause) || err.Error() != "failed: cause" {
-			t.Errorf("the attribute with the error %q became %v", "failed: cause", a)
+			t.Errorf("the attribute with the error %q became %v, want it unchanged", "failed: cause", a)
 		}
 		i++
 		return true

@@ -23,7 +23,7 @@ type Follower struct {
 	cancel context.CancelFunc
 	mu     sync.Mutex // guards the fields below, and is held while report is called
 	core   core
-	report func(group int, h Health) // nil until Follow has waited for the first results of Check
+	report func(group int, h Health) // nil while Follow waits for the first results of Check
 }
 
 // Follow follows the health of groups at server until Stop. It returns when Check has returned for each service, after 1 s, or
@@ -56,7 +56,7 @@ func Follow(ctx context.Context, server healthpb.HealthServer, groups []Group, r
 // Stop ends the reports, and waits for a report under way. It must not be called in report, nor under a lock that report takes.
 func (f *Follower) Stop() {
 	f.cancel()
-	f.mu.Lock() // is held while report is called
+	f.mu.Lock() // held while report is called
 	defer f.mu.Unlock()
 }
 
@@ -80,7 +80,7 @@ func (f *Follower) reportDue() {
 func (f *Follower) poll(ctx context.Context, service string, first func()) {
 	request, sent := &healthpb.HealthCheckRequest{Service: service}, make(chan struct{}, 1)
 	go func() {
-		defer func() { _ = recover() }() // the loop below goes on without Watch
+		defer func() { _ = recover() }() // after a panic of Watch, the loop below goes on without it
 		_ = f.server.Watch(request, watch{nil, ctx, sent})
 	}()
 	for ctx.Err() == nil {
@@ -113,9 +113,9 @@ func (f *Follower) check(ctx context.Context, request *healthpb.HealthCheckReque
 	return resp.GetStatus(), ""
 }
 
-// watch is the stream of a Watch. Each message triggers a Check, whatever its content.
+// watch is the stream of a Watch. Each message, whatever its content, triggers a Check.
 type watch struct {
-	grpc.ServerStream // nil: a Watch calls none of its methods
+	grpc.ServerStream // nil: no Watch needs its methods
 	ctx               context.Context
 	sent              chan struct{}
 }

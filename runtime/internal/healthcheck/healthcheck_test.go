@@ -16,7 +16,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// fake is a health service with given methods.
+// fake is a health service whose methods a test sets.
 type fake struct {
 	healthpb.UnimplementedHealthServer
 	check  func(service string) (*healthpb.HealthCheckResponse, error) // nil: not implemented
@@ -126,7 +126,7 @@ func TestHealth_FaultyServices(t *testing.T) {
 }
 
 // TestHealth_OneCheckHangs checks that other services are followed while Check of one hangs, and that Follow and Stop do
-// not wait for it (G20).
+// not wait for that Check (G20).
 func TestHealth_OneCheckHangs(t *testing.T) {
 	released := sync.OnceValue(func() chan struct{} { return make(chan struct{}) }) // made in the bubble
 	var b atomic.Int32

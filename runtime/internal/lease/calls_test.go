@@ -38,12 +38,12 @@ func TestGrant_SlowEtcd(t *testing.T) {
 			s := New(&clientv3.Client{Lease: slowLease{answersAfter: after}}, Options{TTL: 15 * time.Second})
 			s.do(grantOp{15 * time.Second})
 			if got := s.core.lease == 7; got != inTime {
-				t.Errorf("answered after %v: granted %v, want %v", after, got, inTime)
+				t.Errorf("etcd answers the grant after %v: lease 7 is current %v, want %v", after, got, inTime)
 			}
 			s.wg.Wait()
 			s.cancel()
 			if o := s.core.due(time.Now()); !inTime && o != (revokeOp{7}) {
-				t.Errorf("answered after %v: the next call is %+v, want a revocation of lease 7", after, o)
+				t.Errorf("etcd answers the grant after %v: the next call is %+v, want a revocation of lease 7", after, o)
 			}
 		})
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
-// Each row is a rule: after do, these are the calls.
+// Each row is a rule: the statements of do make the session make the calls of want.
 func TestCalls(t *testing.T) {
 	for _, row := range []struct {
 		rule, do string
@@ -154,7 +154,7 @@ func TestFailingWritesWait(t *testing.T) {
 	}
 }
 
-// Each row is a rule: the state of an entry, and whether etcd has it as desired.
+// Each row is a rule: the state of entry a after do, and the results of synced.
 func TestSynced(t *testing.T) {
 	for _, row := range []struct {
 		rule, do string
@@ -197,7 +197,7 @@ func TestSynced(t *testing.T) {
 			s.state("a", row.state)
 			ok, err := s.core.synced(e)
 			if ok != row.ok || (err == nil) != (row.err == "") || err != nil && !strings.Contains(err.Error(), row.err) {
-				t.Errorf("synced is %v, %v, want %v, %q", ok, err, row.ok, row.err)
+				t.Errorf("synced = %v, error %v; want %v, error %q", ok, err, row.ok, row.err)
 			}
 			if e.state == Lost && (e.err == nil || strings.Contains(e.err.Error(), "lease 0")) {
 				t.Errorf("a lost entry has the error %v, want one that names its lease", e.err)
@@ -212,7 +212,7 @@ func TestRenewal(t *testing.T) {
 	due := func(want bool, wantWait time.Duration) {
 		t.Helper()
 		if got, wait := s.core.renewalDue(s.now, 1); got != want || wait != wantWait {
-			t.Errorf("renewal is due: %v, and again in %v; want %v, %v", got, wait, want, wantWait)
+			t.Errorf("a renewal is due: %v, next question after %v; want %v, %v", got, wait, want, wantWait)
 		}
 	}
 	due(false, tick) // without a lease
@@ -277,8 +277,8 @@ func TestWarnings(t *testing.T) {
 	refused := `%s and 0 others: key "%[1]s": etcdserver: permission denied (a registration reads its keys, and writes them)`
 	for _, row := range []struct {
 		rule, do string
-		want     []string // at once
-		late     int      // how many after ten minutes
+		want     []string // the warnings at first
+		late     int      // the maximum number of warnings in the next ten minutes
 	}{
 		{"no answer", "down; add a b c", []string{`a and 2 others: grant a lease: context deadline exceeded`}, 10},
 		{"refusals of many keys", "forbid " + strings.Join(numbered(30), " ") + "; add " + strings.Join(numbered(30), " "), []string{fmt.Sprintf(refused, "k0000")}, 10},
@@ -296,11 +296,11 @@ func TestWarnings(t *testing.T) {
 				got = append(got, fmt.Sprintf("%s and %d others: %v", c.key, c.others, c.err))
 			}
 			if !slices.Equal(got, row.want) {
-				t.Errorf("warnings: %q, want %q", got, row.want)
+				t.Errorf("the warnings are %q, want %q", got, row.want)
 			}
 			s.run(10 * time.Minute)
 			if n := len(s.core.warnings) - len(got); n > row.late || n < row.late-2 {
-				t.Errorf("%d warnings in ten minutes, want about %d", n, row.late)
+				t.Errorf("%d warnings in the next ten minutes, want %d to %d", n, row.late-2, row.late)
 			}
 		})
 	}
@@ -309,7 +309,7 @@ func TestWarnings(t *testing.T) {
 // While etcd does not answer, the status of a registered entry and a log line have the time of the last renewal.
 func TestOverdue_IsReported(t *testing.T) {
 	s := newScript(t)
-	s.have(numbered(5)...) // these entries are clean now
+	s.have(numbered(5)...) // entries that are clean now
 	overdue := func() error { return s.core.overdue(s.now, s.core.lease) }
 	renewed := func(life time.Duration) {
 		s.etcd.leases[1], s.renewAt = s.now.Add(life), s.now.Add(life)
@@ -343,7 +343,7 @@ func TestOverdue_IsReported(t *testing.T) {
 	}
 }
 
-// The registration of one more entry does not visit clean entries: they could be nil (G37).
+// The registration of one more entry does not visit the clean entries, which this test sets to nil (G37).
 func TestRegistrationSkipsCleanEntries(t *testing.T) {
 	s := newScript(t)
 	s.have(numbered(100)...)
@@ -353,7 +353,7 @@ func TestRegistrationSkipsCleanEntries(t *testing.T) {
 	clear(s.core.entries)
 	s.have("one-more")
 	if n := len(s.core.dirty); n > 0 {
-		t.Error("the registered entry is dirty")
+		t.Errorf("%d entries are dirty after the registration of one more, want 0", n)
 	}
 }
 
@@ -366,7 +366,7 @@ func numbered(n int) []string {
 	return keys
 }
 
-// Close revokes the lease within CloseTimeout, however slowly etcd answers the marks.
+// Close revokes the lease within CloseTimeout, even if etcd answers none of the marks.
 func TestMarksLeaveTimeForTheRevocation(t *testing.T) {
 	s := newScript(t)
 	s.have(numbered(500)...)
@@ -378,7 +378,7 @@ func TestMarksLeaveTimeForTheRevocation(t *testing.T) {
 	}
 }
 
-// After a denial the entries move to another lease with backoff, even if each lease has another key (S3).
+// If etcd denies a key, other entries move to another lease at most 15 times in 2 h, even if the key's name changes with the lease (S3).
 func TestDeniedKey_MovesOthersRarely(t *testing.T) {
 	s := newScript(t)
 	s.have(numbered(5)...)

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestDoubt_WritesOneKey ends the write of one key in every way, and applies a delayed write at various times. The other entry is
-// not written, and the lease stays.
+// TestDoubt_WritesOneKey ends a write of key a in every way, and applies a delayed write at various times. Key b is not written, and the
+// lease stays.
 func TestDoubt_WritesOneKey(t *testing.T) {
 	changes := map[string]func(w *walked){
 		"update": func(w *walked) { w.update(0) },
@@ -25,7 +25,7 @@ func TestDoubt_WritesOneKey(t *testing.T) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(changes)) {
 		for _, f := range []fate{lost, unanswered, delayed} {
-			for late := range 4 { // the number of calls after which the delayed one arrives
+			for late := range 4 { // the number of calls after which the delayed write arrives
 				t.Run(fmt.Sprint(name, f, late), func(t *testing.T) {
 					w := startRegistered(t, 2, item)
 					held, rev := w.core.lease, w.etcd.get("b").rev

@@ -23,7 +23,7 @@ type model struct {
 	down       bool                      // nothing is answered
 	busy       bool                      // reads and writes are refused as too many requests
 	full       bool                      // the NOSPACE alarm
-	limit      int                       // the operations of a transaction
+	limit      int                       // the maximum number of operations in a transaction
 	large      bool                      // every write counts as too large
 	proxied    bool                      // a write of more than one key is too large for a proxy
 	twice      bool                      // a proxy makes each write twice
@@ -104,7 +104,7 @@ func (m *model) get(key string) *keyValue {
 	return &kv
 }
 
-// write is a transaction of steps, as in etcd.
+// write applies the transaction of steps, as etcd does.
 func (m *model) write(steps []step) (made bool, kvs []*keyValue, err error) {
 	if m.busy {
 		return false, nil, rpctypes.ErrTooManyRequests
@@ -154,17 +154,17 @@ type fate int
 
 const (
 	answered   fate = iota
-	lost            // it never arrives, and times out
-	unanswered      // it is applied, and times out
-	delayed         // it times out, and may arrive later
+	lost            // the call never arrives, and times out
+	unanswered      // the call is applied, and times out
+	delayed         // the call times out, and may arrive later
 )
 
 // answer is etcd's answer to a call.
 type answer struct {
-	lease clientv3.LeaseID // the granted one
+	lease clientv3.LeaseID // the granted lease
 	made  bool
 	kvs   []*keyValue
-	keys  []string // on a lease
+	keys  []string // the keys on a lease
 	rev   int64
 	err   error
 }

@@ -22,13 +22,13 @@ type script struct {
 	etcd       *model
 	core       *core
 	entries    map[string]*entry
-	op         op       // the call that the verb next began
+	op         op       // the call that the statement "next" began
 	past       []*model // backups
 	log        []string
-	calls      []string // in the form of TestCalls' rows
+	calls      []string // the calls of the session, in the form of TestCalls' rows
 	renewAt    time.Time
 
-	fail func() fate // returns the fate of a write; a revocation is always applied, but may be unanswered
+	fail func() fate // returns the fate of the next write or revocation; a revocation is always applied
 }
 
 func newScript(t *testing.T) *script {
@@ -43,7 +43,7 @@ func (s *script) note(format string, args ...any) {
 	s.log = append(s.log, fmt.Sprintf("%8.3f rev %d: ", s.now.Sub(s.start).Seconds(), s.etcd.rev)+fmt.Sprintf(format, args...))
 }
 
-// run lets the session work for a time.
+// run lets the session make calls for d of virtual time.
 func (s *script) run(d time.Duration) {
 	for end := s.now.Add(d); s.now.Before(end); {
 		s.elapse()
@@ -59,7 +59,7 @@ func (s *script) run(d time.Duration) {
 	s.elapse()
 }
 
-// elapse lets leases expire and renews those in use.
+// elapse ends expired leases, and renews those in use every third of the TTL.
 func (s *script) elapse() {
 	s.etcd.expire(s.now)
 	if s.now.Before(s.renewAt) || s.etcd.down {
@@ -76,7 +76,7 @@ func (s *script) elapse() {
 	}
 }
 
-// call ends the call that the session makes.
+// call applies a call of the session to the model, and passes the outcome to the core.
 func (s *script) call(o op) {
 	f, a := answered, answer{}
 	switch o := o.(type) {
@@ -101,7 +101,7 @@ func (s *script) call(o op) {
 	a.deliver(s.core, s.now, o)
 }
 
-// add registers keys with marks, each an entry.
+// add adds an entry for each key, in a layout with room for a mark.
 func (s *script) add(keys ...string) {
 	s.t.Helper()
 	for _, key := range keys {
@@ -114,7 +114,7 @@ func (s *script) items(name string, items []Item) {
 	s.entries[name] = s.core.add(s.now, items, false)
 }
 
-// have registers keys, and clears the list of calls.
+// have adds entries, waits until they are registered, and clears the list of calls.
 func (s *script) have(keys ...string) {
 	s.t.Helper()
 	s.add(keys...)
@@ -125,7 +125,7 @@ func (s *script) have(keys ...string) {
 	s.calls = nil
 }
 
-// settle lets the session work until it waits.
+// settle lets the session make the calls that are due: 20 ms suffice for all.
 func (s *script) settle() { s.run(20 * time.Millisecond) }
 
 func (s *script) update(key, value string) {
@@ -143,7 +143,7 @@ func (s *script) state(key string, want State) {
 	}
 }
 
-// fate makes the next write lost (1) or applied without an answer (2).
+// fate sets the fate of the next write: 1 is lost, and 2 is applied without an answer.
 func (s *script) fate(f fate) {
 	s.fail = func() fate { s.fail = func() fate { return answered }; return f }
 }
@@ -177,19 +177,19 @@ func (s *script) play(statements string) {
 	}
 }
 
-// keyVerbs apply to keys, each with or without a value.
+// keyVerbs are the verbs whose arguments are keys, each with or without a value, as in "update a=w".
 var keyVerbs = map[string]func(s *script, key, value string){
 	"add":        func(s *script, key, _ string) { s.add(key) },
 	"another":    func(s *script, key, _ string) { s.etcd.put(key, "x", theirs) }, // another process puts the key
 	"put":        func(s *script, key, value string) { s.etcd.put(key, value, 1) },
-	"orphan":     func(s *script, key, _ string) { s.etcd.put(key, "x", 0) }, // the same without a lease
+	"orphan":     func(s *script, key, _ string) { s.etcd.put(key, "x", 0) }, // someone puts the key without a lease
 	"delete":     func(s *script, key, _ string) { s.etcd.remove(key) },
 	"event":      func(s *script, key, _ string) { s.core.onWatch(s.now, key, nil, s.core.revision) },
 	"update":     func(s *script, key, value string) { s.update(key, value) },
 	"pause":      func(s *script, key, _ string) { s.want(key, paused) },
 	"resume":     func(s *script, key, _ string) { s.want(key, present) },
 	"drop":       func(s *script, key, _ string) { s.want(key, gone) },
-	"unmark":     func(s *script, key, _ string) { s.entries[key].items[0].Leaving = "" }, // the layout has no room for a mark
+	"unmark":     func(s *script, key, _ string) { s.entries[key].items[0].Leaving = "" }, // its layout has no room for a mark
 	"hide":       func(s *script, key, _ string) { s.etcd.unreadable[key] = !s.etcd.unreadable[key] },
 	"forbid":     func(s *script, key, _ string) { s.etcd.unwritable[key] = true },
 	"two":        func(s *script, key, _ string) { s.items(key, append(item(key, "v"), item(key+"2", "v")...)) },
@@ -200,10 +200,10 @@ var keyVerbs = map[string]func(s *script, key, value string){
 	},
 }
 
-// sessionVerbs apply to the session, its etcd or a lease.
+// sessionVerbs are the verbs without an argument, or with a number, which most often is a lease id.
 var sessionVerbs = map[string]func(s *script, id clientv3.LeaseID){
 	"settle":         func(s *script, _ clientv3.LeaseID) { s.settle() },
-	"forget":         func(s *script, _ clientv3.LeaseID) { s.settle(); s.calls = nil }, // the calls so far
+	"forget":         func(s *script, _ clientv3.LeaseID) { s.settle(); s.calls = nil }, // clears the list of calls
 	"close":          func(s *script, _ clientv3.LeaseID) { s.core.close(s.now) },
 	"check-soon":     func(s *script, _ clientv3.LeaseID) { s.core.checkSoon(s.now) },
 	"slept":          func(s *script, _ clientv3.LeaseID) { s.core.lastWall = s.core.lastWall.Add(-time.Minute) },
@@ -216,7 +216,7 @@ var sessionVerbs = map[string]func(s *script, id clientv3.LeaseID){
 	"down":           func(s *script, _ clientv3.LeaseID) { s.etcd.down = true },
 	"backup":         func(s *script, _ clientv3.LeaseID) { s.past = append(s.past, s.etcd.clone()) },
 	"restore":        func(s *script, _ clientv3.LeaseID) { s.etcd.down = false; s.etcd.restore(s.now, s.past[len(s.past)-1]) },
-	"written":        func(s *script, _ clientv3.LeaseID) { s.etcd.rev += 1000 },     // by others
+	"written":        func(s *script, _ clientv3.LeaseID) { s.etcd.rev += 1000 },     // other clients write 1000 times
 	"ahead":          func(s *script, _ clientv3.LeaseID) { s.core.revision += 100 }, // as if etcd had been restored
 	"renewed-behind": func(s *script, id clientv3.LeaseID) { s.core.onRenewal(s.now, id, ttl, 1) },
 	"later":          func(s *script, seconds clientv3.LeaseID) { s.now = s.now.Add(time.Duration(seconds) * time.Second) },

@@ -20,10 +20,10 @@ type walked struct {
 	now     time.Time
 	core    *core
 	etcd    *model
-	entries [2]*entry // of the keys a and b; nil if it was never added
+	entries [2]*entry // the entries of keys a and b; nil for one that was never added
 	items   func(name, value string) []Item
 
-	call   op       // under way
+	call   op       // the call under way; may be nil
 	lates  [][]step // writes that timed out, and may arrive late
 	past   *model   // a backup
 	silent bool     // renewals are not answered
@@ -32,7 +32,7 @@ type walked struct {
 	tampered bool            // another process has changed keys
 	restored bool
 	rested   bool   // a settled session was checked
-	broken   string // the first broken rule
+	broken   string // how the first broken rule was broken
 
 	lateCreate bool // a put of an absent key arrived late
 }
@@ -142,7 +142,7 @@ func (w *walked) begin() bool {
 	return false
 }
 
-// judge records a rule that the next call breaks.
+// judge checks whether call o breaks a rule.
 func (w *walked) judge(o op) {
 	writes, ok := o.(writeOp)
 	if !ok {
@@ -199,7 +199,7 @@ func (w *walked) end(f fate) bool {
 	return true
 }
 
-// observe handles the changes of state.
+// observe checks and clears the changes of state that the core has recorded.
 func (w *walked) observe() {
 	for _, c := range w.core.changes {
 		if c.to == Conflict && c.err == nil {
@@ -241,7 +241,7 @@ func (w *walked) arriveLate() bool {
 	return true
 }
 
-// heal ends all faults of etcd, and removes the keys of the other process.
+// heal ends all faults of etcd, and removes the keys of the other process. It reports whether there were any.
 func (w *walked) heal() (was bool) {
 	m := w.etcd
 	was = m.busy || m.full || w.silent || m.limit < MaxOps || len(m.unreadable)+len(m.unwritable)+len(m.poisoned)+len(w.newer) > 0
@@ -254,7 +254,7 @@ func (w *walked) heal() (was bool) {
 	return was
 }
 
-// settle takes a step without further faults. Late writes arrive at the worst time, at the end.
+// settle takes one step to the desired state without further faults, and names it. Late writes arrive at the worst time, at the end.
 func (w *walked) settle() string {
 	if w.heal() {
 		return "etcd recovers"
@@ -292,7 +292,7 @@ func (w *walked) settleAndRest() string {
 	return "time passes, and it is closed"
 }
 
-// rest lets the session work for a time.
+// rest lets the session make calls for d of virtual time.
 func (w *walked) rest(d time.Duration) {
 	for end := w.now.Add(d); w.now.Before(end); {
 		o, wait := w.core.next(w.now)
@@ -523,7 +523,7 @@ func lifeOf(items func(name, value string) []Item) modelcheck.World[walked] {
 	}
 	world := leaseWalk(func() *walked { w := startWalk(); w.items = items; return w }, events...)
 	answered := world.Events[slices.IndexFunc(world.Events, func(e modelcheck.Event[walked]) bool { return e.Name == "a call is answered" })]
-	for range events { // so that keys are in etcd
+	for range events { // many times, so that keys are often in etcd
 		world.Events = append(world.Events, answered)
 	}
 	world.Settle, world.Within = (*walked).settleAndRest, 400

@@ -13,7 +13,7 @@ import (
 // Conns are the open connections of a listener. They are not wrapped, because gRPC and others do more for a *net.TCPConn.
 type Conns struct {
 	mu     sync.Mutex
-	silent map[weak.Pointer[net.TCPConn]]bool // whether no data has come in; has a closed connection until its collection
+	silent map[weak.Pointer[net.TCPConn]]bool // whether no data has come in; a closed connection stays until the garbage collection
 	closed bool                               // new connections are closed at once
 }
 
@@ -27,10 +27,10 @@ func Watch(lis net.Listener) (net.Listener, *Conns) {
 	return lis, c
 }
 
-// CloseSilent closes the connections without incoming data, and new ones from then on.
+// CloseSilent closes the connections without incoming data, and from then on each new connection.
 func (c *Conns) CloseSilent() { c.close(false) }
 
-// Close closes all connections, and new ones from then on.
+// Close closes all connections, and from then on each new connection.
 func (c *Conns) Close() { c.close(true) }
 
 func (c *Conns) close(all bool) {
@@ -70,8 +70,8 @@ func (c *Conns) markHeard(conn *net.TCPConn) {
 	c.silent[weak.Make(conn)] = false
 }
 
-// awaitData waits for the first data on a connection, or for its end. Other readers block meanwhile. They must not begin
-// before began is closed.
+// awaitData waits for the first data on a connection, or for its end. Other readers of conn block meanwhile, and must
+// not begin before began is closed.
 func (c *Conns) awaitData(conn *net.TCPConn, began chan<- struct{}) {
 	defer c.markHeard(conn)
 	begin := sync.OnceFunc(func() { close(began) })
@@ -88,7 +88,7 @@ func (c *Conns) awaitData(conn *net.TCPConn, began chan<- struct{}) {
 		if !readable(fd, again) {
 			return false
 		}
-		c.markHeard(conn) // before others read the data
+		c.markHeard(conn) // before other readers get the data
 		return true
 	})
 }

@@ -42,7 +42,7 @@ func TestConns(t *testing.T) {
 	conns.CloseSilent()
 	_, last := accept()
 	if !ended(silent) || !ended(last) || ended(spoken) {
-		t.Error("CloseSilent: a connection without data is open, or one with data is closed")
+		t.Error("after CloseSilent a connection without data is open, or one with data is closed")
 	}
 	conns.Close()
 	if !ended(spoken) || !ended(timely) {
@@ -62,7 +62,7 @@ func TestClose_WhileDataComesIn(t *testing.T) {
 		var writers sync.WaitGroup
 		for range 8 {
 			client, _ := accept(t, lis)
-			writers.Go(func() { _, _ = client.Write([]byte("a")) }) // an error: it is closed first
+			writers.Go(func() { _, _ = client.Write([]byte("a")) }) // fails if the connection is closed first
 		}
 		conns.CloseSilent()
 		conns.Close()

@@ -2,5 +2,5 @@
 
 package listener
 
-// readable reports whether there may be something to read. The caller calls it again when there is.
+// readable reports whether there may be something to read. The caller sets again once there is.
 func readable(_ uintptr, again bool) bool { return again }

@@ -26,7 +26,7 @@ const (
 
 // The attributes of the instruments. OpenTelemetry defines error.type.
 const (
-	keyAttr               = attribute.Key("etcdrpc.key") // with the namespace
+	keyAttr               = attribute.Key("etcdrpc.key") // the service key with the namespace
 	rangeAttr             = attribute.Key("etcdrpc.range")
 	causeAttr             = attribute.Key("error.type")
 	discoveryStateAttr    = attribute.Key("etcdrpc.discovery.state")
@@ -137,7 +137,7 @@ func (m *Metrics) Close() error {
 	return m.observing.Unregister()
 }
 
-// ListwatchHooks returns hooks that count the events of watches of keys.
+// ListwatchHooks returns hooks that count the events of the watches that follow this kind of keys.
 func (m *Metrics) ListwatchHooks(keys Range) listwatch.Hooks {
 	kind := rangeAttr.String(string(keys))
 	return listwatch.Hooks{
@@ -148,7 +148,7 @@ func (m *Metrics) ListwatchHooks(keys Range) listwatch.Hooks {
 	}
 }
 
-// RegistrationChanged moves a registration from its old state's count to its new state's.
+// RegistrationChanged moves a registration from the count of its old state to that of its new state.
 func (m *Metrics) RegistrationChanged(_ string, from, to lease.State) {
 	if from != lease.Initial {
 		m.register(-1, from)
@@ -235,8 +235,8 @@ const (
 // states are the states of a key, the worst last.
 var states = []string{following, stale, unknown}
 
-// isWorse reports whether a represents a key that is read in several layouts, rather than b. The worse state represents the
-// key or, if both are equal, the state with more endpoints.
+// isWorse reports whether state a is worse than state b or, if both are equally bad, has more endpoints. A key that is read in several
+// layouts has several states, and the metrics show the worst one.
 func isWorse(a, b *discovery.State) bool {
 	byState := cmp.Compare(slices.Index(states, stateOf(a)), slices.Index(states, stateOf(b)))
 	return cmp.Or(byState, cmp.Compare(len(a.Backends), len(b.Backends))) > 0

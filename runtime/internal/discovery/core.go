@@ -140,7 +140,7 @@ func (c *core) configured(u listwatch.Update[liveConfig], now time.Time) effects
 	return e
 }
 
-// tick handles the time of effects.wake.
+// tick handles the event that effects.wake has come.
 func (c *core) tick(now time.Time) effects {
 	if !c.unfollow.IsZero() && !now.Before(c.unfollow) {
 		return c.stop()

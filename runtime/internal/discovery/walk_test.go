@@ -197,8 +197,8 @@ func (w *walked) list() bool {
 	return w.sync()
 }
 
-// noteWithdrawn updates the withdrawn addresses: the last value of each entry counts, and covers its owner's entries at the
-// address at that time.
+// noteWithdrawn updates the withdrawn addresses. An address is withdrawn if a mark covers all of its entries: a mark covers entries at
+// its address that have its lease and are not newer.
 func (w *walked) noteWithdrawn(removed []*item) {
 	for _, i := range slices.Concat(removed, sorted(w.truth)) {
 		addr := i.Value.Endpoint.Addr

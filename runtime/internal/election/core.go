@@ -48,8 +48,8 @@ const (
 	leaving               // the lease is being revoked
 )
 
-// core decides whether the instance has a candidate, and whether it leads. Its methods are events: each takes the time, and
-// returns the effects.
+// core decides whether the instance has a candidate, and whether it leads. Its methods are events: each takes the present time,
+// and returns the effects.
 type core struct {
 	wanted  bool // the instance should be a candidate if it can
 	view    View
@@ -63,7 +63,7 @@ type core struct {
 	lease   clientv3.LeaseID
 	life    time.Duration // the TTL of the lease
 	until   time.Time     // the time until which etcd keeps lease for sure, less a margin for clocks
-	callAt  time.Time     // when to renew lease next or, in phase leaving, to revoke it
+	callAt  time.Time     // when the lease is to be renewed next or, in phase leaving, revoked
 	calling bool          // the lease is being revoked
 
 	retryAt time.Time // the earliest time of the next attempt to stand
@@ -188,7 +188,7 @@ func (c *core) revoked(now time.Time, number uint64, gone bool) effects {
 	return c.due(now)
 }
 
-// tick handles the time of effects.wake.
+// tick handles the event that effects.wake has come.
 func (c *core) tick(now time.Time) effects { return c.due(now) }
 
 // leave gives the candidate up, which ends a leadership.

@@ -191,7 +191,7 @@ func (c *core) setPaused(now time.Time, e *entry, pause bool) (seq int) {
 	return e.seq
 }
 
-// update gives an entry new values under its keys.
+// update gives an entry new values. Its keys stay the same.
 func (c *core) update(now time.Time, e *entry, items []Item) {
 	e.items = items
 	e.retry()

@@ -171,7 +171,7 @@ func (c *core) placed(now time.Time, e *entry) bool {
 	})
 }
 
-// placedOn reports whether every key of the entry is in etcd on a lease.
+// placedOn reports whether each item of the entry has a key in etcd on lease id.
 func (c *core) placedOn(e *entry, id clientv3.LeaseID) bool {
 	return id != 0 && e.all(func(r *record) bool { return r.on(id) })
 }

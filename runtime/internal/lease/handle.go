@@ -130,7 +130,7 @@ func (n *notifier) next() <-chan struct{} {
 	return n.changed
 }
 
-// notify wakes the callers of next.
+// notify closes the channel that next returned.
 func (n *notifier) notify() {
 	if n.changed != nil {
 		close(n.changed)

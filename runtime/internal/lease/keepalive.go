@@ -13,7 +13,7 @@ const (
 	maxRenewals = 4               // the maximum of unanswered renewals out of turn, for each lease
 )
 
-// renewLeases starts and stops renewals so that the leases ids, and no others, are renewed. It must be called with mu held.
+// renewLeases starts and stops renewals so that exactly the leases with these ids are renewed. It must be called with mu held.
 func (s *Session) renewLeases(ids []clientv3.LeaseID) {
 	for id, stop := range s.renewals {
 		if !slices.Contains(ids, id) {

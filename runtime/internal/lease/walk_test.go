@@ -26,7 +26,7 @@ type walked struct {
 	call   op       // the call under way; may be nil
 	lates  [][]step // writes that timed out, and may arrive late
 	past   *model   // a backup
-	silent bool     // renewals are not answered
+	silent bool     // etcd answers no renewal
 
 	newer    map[string]bool // keys that another process has put after ours
 	tampered bool            // another process has changed keys

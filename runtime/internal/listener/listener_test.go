@@ -49,7 +49,7 @@ func TestConns(t *testing.T) {
 		t.Error("Close left a connection open")
 	}
 	for known() > 0 {
-		runtime.GC() // all are closed and unused
+		runtime.GC() // all connections are closed and unused
 	}
 }
 

@@ -114,7 +114,7 @@ func versionIn(info *debug.BuildInfo) string {
 	return cmp.Or(found.Version, devel)
 }
 
-// initCounters adds 0 to every counter, so that a backend sees the first increment as an increment.
+// initCounters adds 0 to every counter, so that a monitoring system sees the first event as an increment.
 func (m *Metrics) initCounters() {
 	ctx := context.Background()
 	for _, of := range []Range{Endpoints, ServiceConfig, Candidates} {

@@ -36,7 +36,7 @@ func (e event) String() string {
 	return [...]string{"announce", "serve", "withdraw", "end", "drained"}[e]
 }
 
-// change is an event in a phase.
+// change is an event that a server has in a phase.
 type change struct {
 	from phase
 	on   event

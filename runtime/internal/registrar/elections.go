@@ -79,7 +79,7 @@ func (r *Registrar) notifyElections() {
 	r.electionsChanged = make(chan struct{})
 }
 
-// termChanged wakes waiters when an instance begins or ends to lead.
+// termChanged is called when an instance starts or stops leading. It wakes callers of Elections.
 func (r *Registrar) termChanged() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

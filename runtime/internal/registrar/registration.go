@@ -22,14 +22,14 @@ type Registration struct {
 	entry   Entry
 	problem string // the fault of the health service, "" without one
 
-	warned sync.Once // the fault was logged
+	warned sync.Once // logs the fault at most once
 
 	drop   sync.Once
 	ended  chan struct{} // closed when the claim is removed and its dedicated session is closed
 	endErr error         // the error of closing that session
 }
 
-// logWarnings logs possible problems of the entry's readers. It must be called without locks.
+// logWarnings logs why readers may fail on the entry, and the fault of the health service. It must be called without locks.
 func (reg *Registration) logWarnings() {
 	reg.mu.Lock()
 	e := reg.entry

@@ -142,7 +142,7 @@ func strayedCalls(h *History, broken report) {
 // disturbs bounds the time in which an event on a link affects calls: connections notice the event late.
 const disturbs = 500 * time.Millisecond
 
-// sure returns incarnations, one of which should have answered the call. The caller knew them before and after the call, and they have
+// sure returns the incarnations that could have answered the call. The caller knew them before and after the call, and they have
 // answered on its connection since the last change of their links. sure returns none if a link of the caller was broken or changed.
 func (h *History) sure(c Call) (ids []string) {
 	sent := c.Begin.Add(-disturbs)
@@ -285,8 +285,8 @@ func twoLeaders(h *History, broken report) {
 	})
 }
 
-// robbedKeys finds the owner of a key by the key's lease. A process may delete its own keys, and an entry with its name that is without
-// a lease, or that the present incarnation has not put. Deletions that several processes may have requested are ignored.
+// robbedKeys finds the owner of a key by the key's lease. A process may delete its own keys, and an entry with its name if the entry
+// has no lease, or if another incarnation put it. Deletions that several processes may have requested are ignored.
 func robbedKeys(h *History, broken report) {
 	h.replay(func(c etcd.Change, was etcd.Entry, puts []etcd.Change) {
 		entry := strings.HasPrefix(c.Key, fixtures.Prefix) && !strings.HasSuffix(c.Key, fixtures.Added)

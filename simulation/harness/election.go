@@ -68,10 +68,10 @@ type candidate struct {
 	id      string      // the id of the incarnation
 	name    string      // the instance id
 	ending  atomic.Bool // the incarnation is ending
-	running *task       // Leadership.Run, or nil if the server is no candidate
+	running *task       // Leadership.Run, or nil if the server is not a candidate
 
 	mu    sync.Mutex
-	leads *leader.Leadership // nil if the server is no candidate, or has ended
+	leads *leader.Leadership // nil if the server is not a candidate, or has ended
 	ctx   context.Context    // the context of the last term of Run, or nil
 	term  *check.Term
 }

@@ -21,7 +21,7 @@ import (
 func (s *server) start() {
 	s.do(func() {
 		if s.up {
-			return // another step has started the server meanwhile
+			return // another step has started the server
 		}
 		s.begin()
 		for _, one := range s.all() {

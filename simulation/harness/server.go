@@ -121,7 +121,7 @@ func (s *server) appear() {
 func (s *server) says(key string) fixtures.Said {
 	want := fixtures.Said{Addr: s.addr, Version: s.spec.Version, Zone: s.spec.Zone, Weight: max(1, s.spec.Weight)}
 	switch {
-	case !s.elects(): // Registry.Register is not told the methods
+	case !s.elects(): // Registry.Register does not know the methods
 	case key == fixtures.UserKey:
 		want.Methods = strings.TrimPrefix(fixtures.UserWho, "/")
 	default:

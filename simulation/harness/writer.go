@@ -42,7 +42,7 @@ func (o *writer) addr() string { return fmt.Sprintf("%s:%d", o.host, schedule.Po
 func (o *writer) start() {
 	o.do(func() {
 		if o.up {
-			return // another step has started the writer meanwhile
+			return // another step has started the writer
 		}
 		o.begin()
 		o.connect()

@@ -113,7 +113,7 @@ func Methods(ep resolver.Endpoint) string {
 
 type stateKey struct{}
 
-// State is what the policy must know about a key and the connection besides gRPC's own fields. It is immutable.
+// State is the part of a resolver's state that gRPC has no fields for. It is immutable.
 type State struct {
 	Client   *Client
 	Key      string // with the namespace, for error texts
@@ -129,8 +129,8 @@ type State struct {
 	InState   bool                // the resolver's state has Endpoints, too, which a parent policy may have filtered
 	Held      map[string]struct{} // the addresses of Endpoints that etcd no longer has; may be nil
 
-	// Away is the state of the key in the fallback cluster. It is nil if there is no fallback, or if the primary's
-	// endpoints are not known.
+	// Away is the state of the key in the fallback cluster, nil without a fallback, or while the primary's
+	// endpoints are unknown.
 	Away *State
 }
 

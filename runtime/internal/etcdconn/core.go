@@ -28,7 +28,7 @@ type core struct {
 	cause error     // why the connection is down; nil while it is up, or if the cause is not known
 }
 
-// command tells the shell what to do: the retry after a pause, everything else at once.
+// command lists the shell's next actions: the retry after a pause, the others at once.
 type command struct {
 	reconnected bool          // call the subscribers
 	ask         bool          // request the cause, and pass it to setCause

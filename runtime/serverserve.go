@@ -127,9 +127,9 @@ func (s *Server) Withdraw(ctx context.Context) error {
 	return s.group.Withdraw(ctx)
 }
 
-// finishLeading waits until the leader calls have finished, or the duration within has passed.
-func (s *Server) finishLeading(ctx context.Context, within time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, within)
+// finishLeading waits until the leader calls have finished, or timeout has passed.
+func (s *Server) finishLeading(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return s.group.FinishLeading(ctx)
 }

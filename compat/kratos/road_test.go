@@ -106,7 +106,7 @@ func dial(t *testing.T, w *world.World) *grpc.ClientConn {
 	return conn
 }
 
-// ends returns kratos' servers and callers, and ours.
+// ends returns both kinds of a migration: kratos' servers and callers, and ours.
 func ends(t *testing.T, w *world.World) (from, to migrationtest.Kind) {
 	from = migrationtest.Kind{Serve: w.Programs(user.Key, "server"), Dial: world.Callers(func() *grpc.ClientConn { return dial(t, w) })}
 	to = w.Ours(user)

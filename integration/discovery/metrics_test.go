@@ -227,7 +227,7 @@ func expressions(node any) (all []string) {
 	return all
 }
 
-// checkPages checks that the page names all metrics, and that the dashboard and the alerts name all exposed metrics and no others.
+// checkPages checks that observability.md names all metrics, and that the dashboard and the alerts together name exactly the exposed ones.
 func checkPages(t *testing.T, from prometheus.Gatherer) {
 	t.Helper()
 	families, err := from.Gather()

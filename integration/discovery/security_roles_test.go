@@ -165,8 +165,8 @@ func TestLeaseSuffix_RangeCoversNeighboursWithADigit(t *testing.T) {
 	}
 }
 
-// In the lease suffix layout, a writer of acme/legacy2 can put acme/legacy2345 on the lease 2345, which is a valid entry
-// of acme/legacy. Neither the roles nor readers can prevent that.
+// In the lease suffix layout, a writer of acme/legacy2 can put acme/legacy2345 on the lease 2345, and so forge an
+// entry of acme/legacy. Neither the roles nor readers can prevent that.
 func TestLeaseSuffix_ANeighbourForgesEntries(t *testing.T) {
 	w := newGuarded(t)
 	sets := w.watchAs(w.newRegistry(w.as("legacy-caller")), legacy, runtime.LeaseSuffix)

@@ -234,7 +234,7 @@ func TestFallback_OnlyWithoutPrimary(t *testing.T) {
 	}
 	kit.Eventually(t, kit.Soon, "the status says that calls have left", func() bool { return home.status().Away == 1 })
 	if n := awayConns(); n != 1 {
-		t.Errorf("the metric counts %v connections whose calls leave, want 1", n)
+		t.Errorf("etcdrpc.discovery.away = %v, want 1", n)
 	}
 	if n := away.status().Connections; n != 0 {
 		t.Errorf("the fallback's registry counts %d connections, want 0", n)

@@ -27,8 +27,7 @@ import (
 // limited holds limits that are small enough for a test to exceed.
 var limited = runtime.Limits{Entries: 1000, Bytes: 256 << 10, Connections: 16}
 
-// victim is a process that calls a service whose keys, candidates or live configs are hostile, and another
-// service.
+// victim is a process that calls two services, one of which has hostile keys, candidates or live configs.
 type victim struct {
 	*world
 	trap  *trap

@@ -98,8 +98,8 @@ func (l *load) reaches(names ...string) {
 	})
 }
 
-// TestRoad moves the servers and callers of etcd naming to ours under load, one process after another, and back. Other
-// systems use its layout, have their own TestMigration, or are in module compat.
+// TestRoad moves from etcd naming's servers and callers to ours under load, one process after another, and back. Other systems need no
+// row: they use the same layout, have a TestMigration of their own, or are in module compat.
 func TestRoad(t *testing.T) { migrationtest.Run(t, etcdNaming.road) }
 
 // road returns the servers and callers of the system, and ours.

@@ -75,7 +75,7 @@ func NewStreams() *Streams {
 	return s
 }
 
-// open returns a stream once no other watch is being opened on it. The caller must call its opened. An error means that ctx has ended.
+// open returns a stream once no other watch is being opened on it. The caller must call stream.opened. An error means that ctx has ended.
 func (s *Streams) open(ctx context.Context) (*stream, error) {
 	i := s.opens.Add(1) % uint64(min(streamSlots, 1+s.following()/slotRanges))
 	slot := &s.slots[i]

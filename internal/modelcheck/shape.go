@@ -82,7 +82,7 @@ func Copy[T any](s *Shape, p *T) *T {
 	return to
 }
 
-// Key returns the key of the state at p.
+// Key returns the key of the state at p, with instants as ages at now.
 func Key[T any](s *Shape, p *T, now time.Time) string {
 	w := s.writing
 	if w == nil {

@@ -97,7 +97,7 @@ type Plan[E any] struct {
 	Reports []string   // problems of the config, for operators
 	Base    *Lane      // where calls without a lane go
 	Drain   *Drain     // the effect of the config's list of endpoints to drain
-	Placed  *Placement // nil without lanes
+	Placed  *Placement // nil without routes
 
 	ends  [classes]int // the ends of the classes in All; all live endpoints count as OwnZone
 	lanes map[string]*Lane
@@ -139,7 +139,7 @@ func (p *Plan[E]) divide(live, away, left, drained []E) {
 	p.ends = [classes]int{p.Live, p.Live, p.Live + len(away), p.Live + len(away) + len(left), len(p.All)}
 }
 
-// ClassOf returns the class of an endpoint of All, as if zones did not count.
+// ClassOf returns the class of an endpoint of All: OwnZone for every live one, in whatever zone it is.
 func (p *Plan[E]) ClassOf(i int) Class {
 	for c := OwnZone; ; c++ {
 		if i < p.ends[c] {

@@ -99,8 +99,8 @@ func (w *world) keys() string {
 }
 
 // put puts a key with a timeout.
-func (w *world) put(c *clientv3.Client, within time.Duration, key, value string) error {
-	return errOf(c.Put(w.within(within), key, value))
+func (w *world) put(c *clientv3.Client, timeout time.Duration, key, value string) error {
+	return errOf(c.Put(w.within(timeout), key, value))
 }
 
 // within returns a context that is done after d.

@@ -83,7 +83,7 @@ func field[T any](s *etcdserver.EtcdServer, names ...string) (*T, error) {
 			v = v.FieldByName(name)
 		}
 		if !v.IsValid() {
-			return nil, fmt.Errorf("etcd: EtcdServer has no field %s of %v", name, names)
+			return nil, fmt.Errorf("etcd: EtcdServer lacks %s in path %v", name, names)
 		}
 	}
 	if want := reflect.TypeFor[T](); v.Type() != want {

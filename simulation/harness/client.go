@@ -22,7 +22,7 @@ const (
 	dialTimeout = 5 * time.Second
 )
 
-// connect makes an etcd client as in the documentation or, if parts is set, from separate parts.
+// connect makes an etcd client: by clientv3.New or, if parts is set, by partsOf.
 func (p *process) connect() {
 	options := []grpc.DialOption{grpc.WithContextDialer(p.dialEtcd()), grpc.WithChainUnaryInterceptor(requestsOf{*p}.call)}
 	if p.parts { // only this process can retry, and must do so soon

@@ -145,7 +145,7 @@ func (s *server) stop(fails bool) {
 		}
 		ctx, cancel := s.w.timeToLeave()
 		defer cancel()
-		s.closeRegistry(ctx, closing) // entries left in etcd expire, which settle checks
+		s.closeRegistry(ctx, closing) // settle checks that entries left in etcd expire
 		for _, one := range s.all() {
 			one.candidate.wait()
 		}

@@ -164,7 +164,7 @@ func (p *process) setLinks(from string, l network.Link) {
 // incarnationLog is a slog.Handler that records the lines of one incarnation of a process.
 type incarnationLog struct {
 	p        process                          // the process as it was when the incarnation began
-	registry atomic.Pointer[runtime.Registry] // asked for its status at each line, to find lines that are logged under a lock
+	registry atomic.Pointer[runtime.Registry] // asked for its status at each log line: hangs if a lock is held
 }
 
 // troubles holds the messages about failures of etcd.

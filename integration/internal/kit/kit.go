@@ -35,15 +35,15 @@ func Bounded(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
-// Eventually polls ok until it returns true. After the time within it fails the test with what was wanted.
-func Eventually(t *testing.T, within time.Duration, what string, ok func() bool) {
+// Eventually polls ok until it returns true. After timeout it fails the test with what was wanted.
+func Eventually(t *testing.T, timeout time.Duration, what string, ok func() bool) {
 	t.Helper()
 	start := time.Now()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
-		if time.Since(start) > within {
-			t.Fatalf("timeout after %v, want: %s", within, what)
+		if time.Since(start) > timeout {
+			t.Fatalf("timeout after %v, want: %s", timeout, what)
 		}
 		<-tick.C
 	}

@@ -17,7 +17,7 @@ type conn struct {
 	stats   *picking.Stats            // the address's statistics in the policy's Memory
 	current atomic.Pointer[condition] // the condition as picks see it
 
-	subConn balancer.SubConn // set by the shell; nil while not connected
+	subConn balancer.SubConn // set by the shell; nil before the dial and after the shutdown
 
 	// The core owns the fields below.
 	endpoint resolver.Endpoint

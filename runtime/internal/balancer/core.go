@@ -170,7 +170,7 @@ func (c *core) restart(conn *conn) {
 	}
 }
 
-// connect connects conn if it is idle and its endpoint has not left. joins is set while other endpoints serve.
+// connect connects conn if it is idle and the plan has it, or a call has named it. If joins is set, endpoints serve already: calls do not wait for conn.
 func (c *core) connect(conn *conn, joins bool, now time.Time) {
 	if conn.state != connectivity.Idle || !conn.named && !conn.inPlan {
 		return

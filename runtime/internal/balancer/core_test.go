@@ -25,7 +25,7 @@ type walked struct {
 	*walks
 	core   core
 	now    time.Time
-	fleet  [3]int // for each endpoint, the number of its variant, 1 or 2; 0 means no entry, and 3 variant 1 in the fallback
+	fleet  [3]int // each endpoint's variant, 1 or 2; 0 if it has no entry; 3 if variant 1 is in the fallback
 	config int
 	health map[*conn]bool // true if the health of the connection is watched
 	wake   time.Time

@@ -17,7 +17,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// scripted is another package's policy that records the calls of its methods. It is also the builder, which builds one policy.
+// scripted stands for a third-party policy, and records the calls of its methods. It is its own builder.
 type scripted struct {
 	name   string
 	cc     balancer.ClientConn

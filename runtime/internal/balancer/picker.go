@@ -18,7 +18,7 @@ import (
 // change that makes the next picker due.
 type epoch struct{ atomic.Uint64 }
 
-// picker picks connections for calls. If the view of a call has a snapshot, a pick neither locks nor allocates, except for
+// picker picks connections for calls. If a snapshot for the call's view and method exists, a pick neither locks nor allocates, except for
 // lanes and hashes from headers.
 type picker struct {
 	targets *targets

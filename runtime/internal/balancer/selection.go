@@ -11,8 +11,8 @@ import (
 )
 
 // selectConns selects the connections that the plan uses, connects them, and closes the rest. It sets the time of the next
-// selection. joins means that other endpoints serve, so that calls do not wait for connections that are dialed for the first
-// time.
+// selection. If joins is set, endpoints serve already: calls do not wait for connections dialed
+// for the first time.
 func (c *core) selectConns(now time.Time, joins bool) {
 	c.selection++
 	c.stale, c.leaves, c.counts, c.lookAt = false, false, [numReadiness]int{}, time.Time{}

@@ -17,7 +17,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// snapshot has the endpoints of a view that can take any call, or any call of one method, for one picker. The first pick that
+// snapshot is one picker's ready endpoints of a view: those for any call, or those for any call of one method. The first pick that
 // needs a snapshot makes it. A snapshot is immutable, except that it caches the snapshots of methods.
 type snapshot struct {
 	epoch   uint64 // the epoch of the picker
@@ -193,7 +193,7 @@ func (n *counts) addAll(o counts) {
 	n.awaited, n.err, n.awayErr = n.awaited+o.awaited, cmp.Or(n.err, o.err), cmp.Or(n.awayErr, o.awayErr)
 }
 
-// failure returns the error of calls that no counted connection can take, or nil if the plan has endpoints and none has failed.
+// failure returns the error of calls that no counted connection can take, or nil if the plan has live endpoints and none has failed.
 func (v *view) failure(n *counts) error {
 	home := cmp.Or(n.err, v.plan.Empty)
 	if home == nil || n.awayErr == nil {

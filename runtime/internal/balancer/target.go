@@ -21,7 +21,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
 
-// targets holds the connections to instances that calls have named. Picks take no lock.
+// targets holds the connections to instances that calls have named. Picks of known targets take no lock.
 type targets struct {
 	core  *core
 	queue *queue

@@ -156,7 +156,7 @@ func (c *conn) send(s *State) {
 	case state.Pending || source != s && state.Away.Pending:
 		return // calls wait for the first state, under any policy
 	case len(source.Endpoints) == 0 && !c.served:
-		// Calls fail with this error under any policy. After the first state, other policies have their own errors for an empty set.
+		// Until a first state, calls fail with this error under any policy. Later, third-party policies fail with their own.
 		c.cc.ReportError(state.Err)
 		return
 	default:

@@ -387,8 +387,8 @@ type Source interface {
 	Elections(key string) (all []*Election, changed <-chan struct{}, err error)
 }
 
-// SourceOf returns the source of a registry or a server of package runtime, which sets it. Package leader imports
-// runtime, whose types have no exported method for this.
+// SourceOf returns the source of a registry or a server of package runtime. Package runtime sets it for package
+// leader, so that its types need no exported method.
 var SourceOf func(of any) Source
 
 // TokenHeader is the request metadata that has the token of the leader that a call is for, in decimal.

@@ -199,7 +199,7 @@ func (c *core) update(now time.Time, e *entry, items []Item) {
 	c.refreshEntry(now, e)
 }
 
-// refresh updates the states of the dirty entries, and removes entries that are as desired from c.dirty.
+// refresh updates the states of the dirty entries, and removes closed entries and those that need no call from c.dirty.
 func (c *core) refresh(now time.Time) {
 	if alive := c.alive(now, c.lease); alive != c.leaseAlive {
 		c.leaseAlive = alive

@@ -62,7 +62,7 @@ func (e *entry) setDesired(w desired) {
 	for _, r := range e.records {
 		r.marked = r.marked && pauseEnds
 		if r.claimed && revOf(r.observed) != r.lastPutRev {
-			r.doubt() // the other process may have deleted the key, and a restored etcd may have our value again
+			r.doubt() // another process's key may be gone by now, or a restore may have brought ours back
 		}
 	}
 }
@@ -164,7 +164,7 @@ func (c *core) conflict(e *entry) *record {
 	return nil
 }
 
-// placed reports whether each item of the entry has a key in etcd on a live lease. A retired key counts.
+// placed reports whether each item of the entry has a key, retired or not, in etcd on a live lease.
 func (c *core) placed(now time.Time, e *entry) bool {
 	return e.all(func(r *record) bool {
 		return r.observed != nil && c.alive(now, r.observed.lease) && !c.get(r.observed.lease).revoking

@@ -20,7 +20,7 @@ func (c *core) onRead(now time.Time, steps []step, kvs []*keyValue, revision int
 	for r := range c.records() {
 		doubted = doubted || r.doubted()
 	}
-	if !doubted { // a doubt is from a failed write: a successful read does not mean that the next write will succeed
+	if !doubted { // a doubt may be from a failed write: a successful read does not mean that the next write will succeed
 		c.retry.Reset()
 	}
 	c.atRevision(now, revision)

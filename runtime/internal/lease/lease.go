@@ -44,7 +44,7 @@ type State int
 const (
 	Registering State = iota // not in etcd yet
 	Registered               // in etcd, on a lease that is being renewed
-	Lost                     // was in etcd, is not there as far as known, and is being put back
+	Lost                     // was in etcd, is not there as far as known, and is being put back or withdrawn
 	Conflict                 // another process holds a key of the entry, which is written again once the key is free
 	Paused                   // taken out of etcd on request
 	Closed                   // taken out of etcd for good

@@ -68,7 +68,7 @@ func TestRing_SharesFollowWeights(t *testing.T) {
 	}
 }
 
-// TestRing_IsBounded makes calls to more tiers than maxRings.
+// TestRing_IsBounded makes the rings of more tiers than maxRings.
 func TestRing_IsBounded(t *testing.T) {
 	by, rings := newRingHash(&serviceconfig.RingHash{}), new(Rings)
 	tiers := make([]*Tier, 3*maxRings)

@@ -70,7 +70,7 @@ const (
 	connecting = -2
 )
 
-// LeaveOut leaves out an endpoint that is not ready.
+// LeaveOut leaves out an endpoint that is not ready or lacks the method.
 func (s *Set) LeaveOut(isConnecting bool) {
 	switch {
 	case s.at == nil:

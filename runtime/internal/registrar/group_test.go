@@ -70,7 +70,7 @@ func TestWithdrawEndsAnnounce(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
-	_ = g.Withdraw(ctx) // package lease tests whether anything is left in etcd
+	_ = g.Withdraw(ctx) // ctx is over, so this does not wait for etcd
 	if err := <-announced; !errors.Is(err, errWithdrawn) {
 		t.Errorf("Announce: %v, want %v", err, errWithdrawn)
 	}

@@ -22,7 +22,7 @@ type plan struct {
 	prefix  string                  // of the names of the service's clusters
 	made    *planning.Plan[int]     // of indexes of endpoints
 	base    *set                    // the endpoints in no lane
-	closed  bool                    // calls in unknown lanes fail, because a label is strict
+	closed  bool                    // calls in unknown lanes fail: the route by label is strict
 	spare   int                     // the limit of fallback endpoints of a cluster
 	targets []target                // in the order of their routes
 }

@@ -71,7 +71,7 @@ func (l lease) recheckAfter() (at time.Duration, doubtful bool) {
 	return at, (l.RunsOut() || l.replaced || l.leaving) && at <= maxRecheckDelay
 }
 
-// rechecked returns the lease updated by a second read. A lease was renewed if more time is left than expected: etcd rounds down.
+// rechecked returns the lease updated by a second read. It was renewed if over 1 s more is left than expected, as etcd rounds down.
 func (l lease) rechecked(now inventory.LeaseTime, after time.Duration) lease {
 	before := l.Left
 	l.LeaseTime = now

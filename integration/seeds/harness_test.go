@@ -232,7 +232,7 @@ func (w *world) balanced(conn grpc.ClientConnInterface, names ...string) {
 	})
 }
 
-// eventually polls ok until it returns true. After kit.Soon it fails the test with what was wanted.
+// eventually polls ok until it returns true. After kit.Soon it fails the test, and prints what.
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
 	w.eventuallyOr(func() string { return what }, ok)

@@ -80,7 +80,7 @@ func (s system) theirWriterOurClient(t *testing.T) {
 	reach("a", "b")
 }
 
-// TestOurWriterTheirReader calls our servers, two of which share a registry, through their reader.
+// TestOurWriterTheirReader calls our servers through their reader.
 func TestOurWriterTheirReader(t *testing.T) { each(t, system.ourWriterTheirReader) }
 
 func (s system) ourWriterTheirReader(t *testing.T) {

@@ -239,7 +239,7 @@ func leader(w *world, dial dialer) {
 	c := dial("")
 	eventually(w.t, c, calls(20), "both", only("a", "b"))
 	led := calls(10).to("/acme.Echo/Lead")
-	led.Wait = true // without Wait, calls fail while there is no leader
+	led.Wait = true // without Wait, calls fail while nobody leads
 	o := eventually(w.t, c, led, "one", func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 })
 	if o.By["a"] > 0 {
 		a.stop()

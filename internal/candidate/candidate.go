@@ -14,7 +14,7 @@ import (
 
 // First is the candidate that precedes all others.
 type First struct {
-	Key     string // "" if it is unknown, or there are no candidates
+	Key     string // "" if unknown, or without candidates
 	Created int64
 }
 

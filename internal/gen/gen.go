@@ -26,7 +26,7 @@ import (
 )
 
 // Run reads a request of protoc or buf and writes the response, which includes the problems of the
-// proto files. An error means that there is no response at all.
+// proto files. With an error, there is no response.
 func Run(in io.Reader, out io.Writer) error {
 	raw, err := io.ReadAll(in)
 	if err != nil {

@@ -59,7 +59,7 @@ func checkKeys(services []*service) {
 	}
 }
 
-// noteOverlap reports that two keys overlap: at the inner key, or at the outer key if only its file is to be generated.
+// noteOverlap reports that two keys overlap: at the inner key, or at the outer key if only its file is generated.
 func noteOverlap(outer, inner []*service, relation, inverse, cure string) {
 	at, other := generated(inner), generated(outer)
 	if !at.file.Generate {
@@ -138,7 +138,7 @@ func checkTLSNames(services []*service) {
 }
 
 // noteSharedName reports that the services of two keys share a TLS name: at the later services, or
-// at the earlier services if only their files are to be generated.
+// at the earlier services if only their files are generated.
 func noteSharedName(earlier, later []*service, name string) {
 	at, other := generated(later), generated(earlier)
 	if !at.file.Generate {

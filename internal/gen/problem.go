@@ -22,7 +22,7 @@ type problems struct {
 	places map[*protogen.File]places // of the files with problems
 }
 
-// A problem is one mistake in a file.
+// A problem stands for one mistake in a file.
 type problem struct {
 	file         *protogen.File
 	line, column int // from 1; 0 if the compiler gave no position

@@ -64,7 +64,7 @@ func (r report) add(t *testing.T, file string) {
 	must(t, f.Close())
 }
 
-// TestKept runs the kept schedules, each of which once found a defect.
+// TestKept runs the kept schedules. Each once found a defect.
 func TestKept(t *testing.T) {
 	skipUnlessAsked(t)
 	files, err := filepath.Glob("testdata/*.json")

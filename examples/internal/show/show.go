@@ -114,7 +114,7 @@ func (s *Stage) Until(ctx context.Context, what string, ok func(context.Context)
 // Shares maps servers to the number of calls that they answered.
 type Shares map[string]int
 
-// Count makes calls, each of which returns the server that answered. It stops at the first error.
+// Count makes calls and counts the servers that answered. It stops at the first error.
 func Count(ctx context.Context, calls int, call func(context.Context) (string, error)) (Shares, error) {
 	shares := make(Shares)
 	for range calls {

@@ -35,7 +35,7 @@ func Bounded(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
-// Eventually polls ok until it returns true. After timeout it fails the test with what was wanted.
+// Eventually polls ok until it returns true. After timeout it fails the test, and prints what.
 func Eventually(t *testing.T, timeout time.Duration, what string, ok func() bool) {
 	t.Helper()
 	start := time.Now()

@@ -28,7 +28,7 @@ func TestCore(t *testing.T) {
 		"the first connection": {
 			{0, idle, command{}},
 			{0, connecting, command{}},
-			{0, up, command{}}, // the first connection is no reconnect
+			{0, up, command{}}, // the first connection does not count as a reconnect
 		},
 		"a loss and a reconnect": {
 			{0, up, command{}},

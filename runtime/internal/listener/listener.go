@@ -70,7 +70,7 @@ func (c *Conns) markHeard(conn *net.TCPConn) {
 	c.silent[weak.Make(conn)] = false
 }
 
-// awaitData waits for the first data on a connection, or for its end. Other readers of conn block meanwhile, and must
+// awaitData waits for the first data on a connection, or for its end. Until then other readers of conn block, and must
 // not begin before began is closed.
 func (c *Conns) awaitData(conn *net.TCPConn, began chan<- struct{}) {
 	defer c.markHeard(conn)

@@ -155,7 +155,7 @@ type peak struct {
 
 func loadFloat(x *atomic.Uint64) float64 { return math.Float64frombits(x.Load()) }
 
-// storeFloat replaces old by next. If another call has replaced old meanwhile, storeFloat keeps that call's value.
+// storeFloat replaces old by next. If another call has replaced old, storeFloat keeps that call's value.
 func storeFloat(x *atomic.Uint64, old, next float64) {
 	x.CompareAndSwap(math.Float64bits(old), math.Float64bits(next))
 }

@@ -31,7 +31,7 @@ const (
 	Wait = -2 // the call waits for a member that is connecting
 )
 
-// Traits tell the balancer what a policy needs.
+// Traits are the needs of a policy, for the balancer.
 type Traits struct {
 	Weighs   bool // the policy uses the endpoints' weights
 	Counts   bool // the balancer counts the calls under way

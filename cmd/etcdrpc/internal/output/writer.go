@@ -61,7 +61,7 @@ func Unread(dst io.Writer) (w io.Writer, end func()) {
 			if line == nil {
 				return
 			}
-			_, _ = dst.Write(line) // there is no place to show an error
+			_, _ = dst.Write(line) // an error cannot be shown anywhere
 		}
 	}()
 	return lines, func() {

@@ -220,14 +220,14 @@ func calm(desc *runtime.ServiceDesc) *runtime.ServiceDesc {
 // leader returns the name of the instance that answers a call for the leader.
 func (g *group) leader(client leaderpb.CounterClient) string {
 	g.t.Helper()
-	began := time.Now()
+	ctx := kit.Bounded(g.t, kit.Soon)
 	for {
-		reply, err := client.Add(kit.Bounded(g.t, kit.Soon), &leaderpb.AddRequest{N: 1})
+		reply, err := client.Add(ctx, &leaderpb.AddRequest{N: 1})
 		if err == nil {
 			return reply.GetServer()
 		}
 		// A call may fail, such as one that is under way when the leader is stopped.
-		if time.Since(began) > kit.Soon {
+		if ctx.Err() != nil {
 			g.t.Fatal(err)
 		}
 	}

@@ -22,21 +22,6 @@ type dialect struct {
 	claims  []field // fields that only entries in this layout have, even without an address
 	// read reads an entry. instance is the last segment of its etcd key.
 	read func(d document, instance string) (Endpoint, error)
-	// isTheirs reports whether an object with these field names is in this layout, well-formed or not.
-	// It is nil for a layout with addresses only in arrays.
-	isTheirs func(names map[string]bool) bool
-}
-
-// hasAll returns a function that reports whether names has all names in want.
-func hasAll(want ...string) func(names map[string]bool) bool {
-	return func(names map[string]bool) bool {
-		return !slices.ContainsFunc(want, func(name string) bool { return !names[name] })
-	}
-}
-
-// AreTheirs reports whether a known framework writes objects with these field names, well-formed or not.
-func AreTheirs(names map[string]bool) bool {
-	return slices.ContainsFunc(table, func(l Layout) bool { return l.isTheirs != nil && l.isTheirs(names) })
 }
 
 // LikeHomeMade reports whether home-made JSON could have its address in the same place as the layout.

@@ -12,7 +12,6 @@ var Dubbo = layout(format{
 	name: "dubbo", entry: "dubbo entry", json: true, metadata: true,
 	dialect: dialect{
 		whose: "dubbo", address: []field{fieldHost, fieldPort}, claims: []field{fieldHost, fieldEnable}, read: document.dubbo,
-		isTheirs: hasAll("Host", "Port", "ServiceName", "Enable"),
 	},
 })
 

@@ -12,7 +12,6 @@ var Kitex = layout(format{
 	number: 6, name: "kitex", constant: "Kitex", entry: "kitex entry", ends: atAddr, encode: encodeKitex, needPort: true, json: true, metadata: true,
 	dialect: dialect{
 		whose: "kitex", address: []field{fieldAddress}, unless: []field{fieldNodes}, read: document.kitex,
-		isTheirs: hasAll("address", "network"),
 	},
 })
 

@@ -14,7 +14,6 @@ var Kratos = layout(format{
 	number: 5, name: "kratos", constant: "Kratos", entry: "kratos entry", ends: atInstance, encode: encodeKratos, needPort: true, json: true, metadata: true,
 	dialect: dialect{
 		whose: "kratos", address: []field{fieldEndpoints}, array: true, unless: []field{fieldNodes}, read: document.kratos,
-		isTheirs: hasAll("id", "name", "version", "metadata", "endpoints"),
 	},
 })
 

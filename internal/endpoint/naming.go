@@ -11,24 +11,13 @@ import (
 var EndpointJSON = layout(format{
 	number: 1, name: "endpoint_json", constant: "EndpointJSON", entry: "etcd's naming entry", ends: atInstance,
 	encode: encodeNaming, json: true, metadata: true,
-	dialect: dialect{whose: "etcd", address: []field{fieldAddr}, read: document.naming, isTheirs: isNaming},
+	dialect: dialect{whose: "etcd", address: []field{fieldAddr}, read: document.naming},
 })
 
 var (
 	fieldOp   = named("Op", "op")
 	fieldAddr = named("Addr", "addr")
 )
-
-// isNaming reports whether an object has exactly the names of the naming package.
-func isNaming(names map[string]bool) bool {
-	known := 0
-	for _, name := range []string{"Op", "Addr", "Metadata"} {
-		if names[name] {
-			known++
-		}
-	}
-	return names["Addr"] && known == len(names)
-}
 
 // encodeNaming writes the value of etcd's naming package.
 func encodeNaming(_ Layout, _ string, e Endpoint) ([]byte, error) {

@@ -98,7 +98,7 @@ func TestManyProblems(t *testing.T) {
 		request := manyProblems(n)
 		return testing.AllocsPerRun(1, func() {
 			lines := strings.Split(generate(t, request).GetError(), "\n")
-			want := fmt.Sprintf("demo.proto:%d:2: demo.Demo.M%d: timeout is 0s: give it more than zero", n, n-1)
+			want := fmt.Sprintf("demo.proto:%d:2: demo.Demo.M%d: timeout is 0s: give it more than 0", n, n-1)
 			if len(lines) != n || lines[n-1] != want {
 				t.Errorf("%d errors, the last %q, want %d, the last %q", len(lines), lines[len(lines)-1], n, want)
 			}

@@ -1,6 +1,7 @@
 package gen
 
 import (
+	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/compiler/protogen"
@@ -60,11 +61,9 @@ func checkService(s *service) (keyOK bool) {
 	checkLeaseTTL(s.option.in("lease_ttl"), s.options.GetLeaseTtl())
 	checkLoadBalancing(s)
 	if options := s.options.GetDefaultMethod(); options != nil {
-		checkDefaultMethod(s.option.in("default_method"), options)
+		checkDefaultMethod(s, options)
 	}
-	if throttling := s.options.GetRetryThrottling(); throttling != nil {
-		checkThrottling(s.option.in("retry_throttling"), throttling)
-	}
+	checkThrottling(s)
 	if s.options.GetHealthCheck() && s.options.GetLoadBalancing().GetPickFirst() != nil {
 		s.option.in("health_check").problem("has no effect beside pick_first: leave one of them out")
 	}
@@ -74,6 +73,15 @@ func checkService(s *service) (keyOK bool) {
 	}
 	checkLeader(s)
 	return keyOK
+}
+
+// checkThrottling reports values that gRPC would reject or ignore. gRPC's specification allows three decimals.
+func checkThrottling(s *service) {
+	s.throttling()
+	text := strconv.FormatFloat(s.options.GetRetryThrottling().GetTokenRatio(), 'f', -1, 64)
+	if _, decimals, _ := strings.Cut(text, "."); len(decimals) > 3 {
+		s.option.in("retry_throttling").in("token_ratio").problem("is %s: give it at most three decimals, more may be ignored", text)
+	}
 }
 
 func checkJSONLayout(s *service) {

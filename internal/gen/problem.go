@@ -112,11 +112,12 @@ func (p position) in(field protoreflect.Name) position {
 // fault reports a fault of a field below the message at p, with the field names of proto files, and policy for each policy's gRPC name.
 func (p position) fault(f *serviceconfig.Fault, policy string) {
 	fields, at, field := p.message.Fields(), p, protoreflect.FieldDescriptor(nil)
+	names := map[string]string{"retryPolicy": "retry", "retryableStatusCodes": "codes"} // where options and service configs differ
 	for _, step := range f.Path {
 		if i, err := strconv.Atoi(strings.Trim(step, "[]")); err == nil {
 			at = at.index(i)
-		} else if fd := at.message.Fields().ByJSONName(step); fd != nil { // otherwise step is a key of a map, and the map has one position
-			at, field = at.in(fd.Name()), fd
+		} else if fd := at.message.Fields().ByJSONName(cmp.Or(names[step], step)); fd != nil { // otherwise step is a key of a map, and the map has one position
+			fields, at, field = at.message.Fields(), at.in(fd.Name()), fd
 		}
 	}
 	text := f.Text

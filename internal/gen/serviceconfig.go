@@ -18,12 +18,7 @@ import (
 
 // serviceConfigOf returns the service config for the options of a service and its methods.
 func serviceConfigOf(s *service) *serviceconfig.Config {
-	config := &serviceconfig.Config{LoadBalancing: []serviceconfig.Policy{loadBalancing(s)}, Methods: methodConfigs(s)}
-	if throttling := s.options.GetRetryThrottling(); throttling != nil {
-		config.RetryThrottling = &serviceconfig.RetryThrottling{
-			MaxTokens: float64(throttling.GetMaxTokens()), TokenRatio: throttling.GetTokenRatio(),
-		}
-	}
+	config := &serviceconfig.Config{LoadBalancing: []serviceconfig.Policy{loadBalancing(s)}, Methods: methodConfigs(s), RetryThrottling: s.throttling()}
 	if s.options.GetHealthCheck() {
 		// gRPC's servers report a service's health under the service's full name: "" is the health of the whole server.
 		config.HealthCheck = &serviceconfig.HealthCheck{ServiceName: string(s.proto.Desc.FullName())}
@@ -42,16 +37,18 @@ func checkServiceConfig(s *service) {
 // a method, so each config repeats the values of default_method.
 func methodConfigs(s *service) []serviceconfig.Method {
 	var configs []serviceconfig.Method
-	service, byDefault := string(s.proto.Desc.FullName()), s.options.GetDefaultMethod()
+	byDefault := s.options.GetDefaultMethod()
 	if configures(byDefault) {
-		configs = append(configs, methodConfig(serviceconfig.MethodName{Service: service}, byDefault, byDefault))
+		configs = append(configs, s.methodConfig(s.option, "", byDefault))
 	}
 	for _, m := range s.methods {
-		if !configures(m.options) {
-			continue
+		if configures(m.options) {
+			configs = append(configs, s.methodConfig(m.option, string(m.proto.Desc.Name()), &discoveryv1.MethodOptions{
+				Timeout:      cmp.Or(m.options.GetTimeout(), byDefault.GetTimeout()),
+				WaitForReady: m.options.GetWaitForReady() || byDefault.GetWaitForReady(),
+				Retry:        cmp.Or(m.options.GetRetry(), byDefault.GetRetry()),
+			}))
 		}
-		config := methodConfig(serviceconfig.MethodName{Service: service, Method: string(m.proto.Desc.Name())}, m.options, byDefault)
-		configs = append(configs, config)
 	}
 	return configs
 }
@@ -107,67 +104,83 @@ func picking(s *service) serviceconfig.Policy {
 // lower returns the named policy. Its config has the fields of m, which have the same JSON names in
 // both, and the fields in given. Faults of m are reported at the position at.
 func (s *service) lower(at position, policy string, m proto.Message, given map[string]any) serviceconfig.Policy {
-	config := map[string]any{}
+	config := fieldsOf(m)
 	maps.Copy(config, given)
+	p, faults := serviceconfig.ReadPolicy(policy, config)
+	s.report(at, faults)
+	return p
+}
+
+// fieldsOf returns the fields of a message by their JSON names. It leaves out invalid durations, which checkNewer reports.
+func fieldsOf(m proto.Message) map[string]any {
+	fields := map[string]any{}
 	m.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 		if fd.Kind() == protoreflect.Uint64Kind {
-			config[fd.JSONName()] = value.Uint() // protobuf's JSON would make it a string
+			fields[fd.JSONName()] = value.Uint() // protobuf's JSON would make it a string
 			return true
 		}
 		field := m.ProtoReflect().New()
 		field.Set(fd, value)
 		text, err := protojson.Marshal(field.Interface())
 		if err != nil {
-			return true // checkNewer reports the invalid duration
+			return true
 		}
-		if err := json.Unmarshal(text, &config); err != nil {
+		if err := json.Unmarshal(text, &fields); err != nil {
 			panic(fmt.Sprintf("protobuf's own JSON: %v", err))
 		}
 		return true
 	})
-	p, faults := serviceconfig.ReadPolicy(policy, config)
+	return fields
+}
+
+// report reports faults of the message at a position, except missing fields of options that are newer than this plugin.
+func (s *service) report(at position, faults []*serviceconfig.Fault) {
 	for _, f := range faults {
 		below := len(f.Path) > 0 && f.Path[0] == "childPolicy" // the child policy, which lower has checked
 		if !below && (!s.newer || !f.Missing) {
 			at.fault(f, cmp.Or(string(policyName(s.options.GetLoadBalancing())), "an affinity"))
 		}
 	}
-	return p
 }
 
-// methodConfig returns the config for the options. A field that the options do not set has the value in byDefault.
-func methodConfig(name serviceconfig.MethodName, options, byDefault *discoveryv1.MethodOptions) serviceconfig.Method {
-	config := serviceconfig.Method{Name: []serviceconfig.MethodName{name}}
-	config.Timeout = durationOf(cmp.Or(options.GetTimeout(), byDefault.GetTimeout()))
-	if wait := options.GetWaitForReady() || byDefault.GetWaitForReady(); wait {
-		config.WaitForReady = &wait
-	}
-	if retry := cmp.Or(options.GetRetry(), byDefault.GetRetry()); retry != nil && !takesRetryBack(retry) {
-		config.Retry = retryConfig(retry)
-	}
-	return config
-}
-
-func retryConfig(retry *discoveryv1.Retry) *serviceconfig.Retry {
-	config := &serviceconfig.Retry{
-		MaxAttempts:       retry.GetMaxAttempts(),
-		InitialBackoff:    serviceconfig.Duration(retry.GetInitialBackoff().AsDuration()),
-		MaxBackoff:        serviceconfig.Duration(retry.GetMaxBackoff().AsDuration()),
-		BackoffMultiplier: retry.GetBackoffMultiplier(),
-	}
-	for _, code := range retry.GetCodes() {
-		config.Codes = append(config.Codes, serviceconfig.Code(strings.TrimPrefix(code.String(), "CODE_")))
-	}
-	return config
-}
-
-// durationOf converts a checked duration. It returns nil if the duration is not set.
-func durationOf(d *durationpb.Duration) *serviceconfig.Duration {
-	if d == nil {
+// throttling returns the config of retry_throttling, nil if it is not set, and reports its faults.
+func (s *service) throttling() *serviceconfig.RetryThrottling {
+	options := s.options.GetRetryThrottling()
+	if options == nil {
 		return nil
 	}
-	duration := serviceconfig.Duration(d.AsDuration())
-	return &duration
+	config := new(serviceconfig.RetryThrottling)
+	s.report(s.option.in("retry_throttling"), serviceconfig.Read(config, fieldsOf(options)))
+	return config
+}
+
+// methodConfig returns the config for the options of a method or, with the name "", of default_method. Faults of the options are
+// reported at the position at.
+func (s *service) methodConfig(at position, name string, options *discoveryv1.MethodOptions) (config serviceconfig.Method) {
+	fields := fieldsOf(&discoveryv1.MethodOptions{Timeout: options.GetTimeout(), WaitForReady: options.GetWaitForReady()})
+	fields["name"] = []serviceconfig.MethodName{{Service: string(s.proto.Desc.FullName()), Method: name}}
+	byDefault := s.options.GetDefaultMethod()
+	if retry := options.GetRetry(); retry != nil && (options == byDefault || byDefault.GetRetry() == nil || !takesRetryBack(retry)) {
+		fields["retryPolicy"] = retryFields(retry)
+	}
+	s.report(at, serviceconfig.Read(&config, fields))
+	return config
+}
+
+// retryFields returns the fields of a retry policy. It leaves out codes that this plugin does not know, which checkNewer reports.
+func retryFields(retry *discoveryv1.Retry) map[string]any {
+	fields := fieldsOf(retry)
+	delete(fields, "codes")
+	var codes []string
+	for _, code := range retry.GetCodes() {
+		if known(code) {
+			codes = append(codes, strings.TrimPrefix(code.String(), "CODE_"))
+		}
+	}
+	if codes != nil {
+		fields["retryableStatusCodes"] = codes
+	}
+	return fields
 }
 
 // durationJSON formats a duration as protobuf's JSON does, as in "1.500s". It returns "" if the duration is not set.

@@ -311,15 +311,6 @@ func wantWhole(tag reflect.StructTag) string {
 	return fmt.Sprintf("a whole number from %d to %d", bound(tag, "min", 0), bound(tag, "max", math.MaxUint32))
 }
 
-// Bounds returns the bounds of a number in a config, by the name of its field in Go.
-func Bounds[T any](field string) (least, most uint64) {
-	f, ok := reflect.TypeFor[T]().FieldByName(field)
-	if !ok {
-		panic("no field is named " + field)
-	}
-	return bound(f.Tag, "min", 0), bound(f.Tag, "max", math.MaxUint32)
-}
-
 // bound returns the whole number in a tag, or a default if there is none.
 func bound(tag reflect.StructTag, key string, byDefault uint64) uint64 {
 	n, err := strconv.ParseUint(tag.Get(key), 10, 64)

@@ -75,8 +75,8 @@ func (m *Method) check(p place) {
 }
 
 func (r *Retry) check(p place) {
-	if r.InitialBackoff > r.MaxBackoff {
-		p.in("initialBackoff").fault("%v is longer than maxBackoff %v", r.InitialBackoff, r.MaxBackoff)
+	if r.MaxBackoff > 0 && r.InitialBackoff > r.MaxBackoff {
+		p.in("initialBackoff").fault("is %v, longer than maxBackoff, which is %v", r.InitialBackoff, r.MaxBackoff)
 	}
 }
 
@@ -94,7 +94,7 @@ func (c *Code) decode(p place, v any) {
 	case code.UnmarshalJSON([]byte(text)) != nil:
 		p.wants(`a status code such as "UNAVAILABLE"`, v)
 	case code == codes.OK:
-		p.fault("OK is no failure: name the codes to retry after")
+		p.fault("is OK, which is no failure: name the codes to retry after")
 	case code == codes.Canceled:
 		*c = "CANCELLED"
 	default:

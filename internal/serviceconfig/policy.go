@@ -271,22 +271,29 @@ func isDescribed(name string) bool {
 	return false
 }
 
-// ReadPolicy decodes the config of a policy in a proto file, in protobuf's JSON, and returns all faults. nil is the empty config.
+// ReadPolicy decodes the config of a policy in a proto file, in protobuf's JSON, and returns all faults.
 func ReadPolicy(name string, config map[string]any) (Policy, []*Fault) {
-	to := reflect.New(policyRules[name].config)
-	text, err := []byte("{}"), error(nil)
-	if config != nil {
-		text, err = marshal(config)
+	to := reflect.New(policyRules[name].config).Interface()
+	return Policy{name, to}, read(to, config, place{parent: name})
+}
+
+// Read decodes another part of a config in a proto file into a struct of this package, and returns all faults.
+func Read(to any, part map[string]any) []*Fault { return read(to, part, place{}) }
+
+func read(to any, part object, p place) []*Fault {
+	if part == nil {
+		part = object{}
 	}
-	err = cmp.Or(err, decode(string(text), to.Interface(), place{parent: name}))
+	text, err := marshal(part)
+	err = cmp.Or(err, decode(string(text), to, p))
 	var all *faults
 	switch {
 	case errors.As(err, &all):
-		return Policy{name, to.Interface()}, *all
+		return *all
 	case err != nil:
-		return Policy{}, []*Fault{{Text: err.Error()}}
+		return []*Fault{{Text: err.Error()}}
 	}
-	return Policy{name, to.Interface()}, nil
+	return nil
 }
 
 // Linked returns an error if a list of policies has no registered policy. gRPC and the policy "etcd" use

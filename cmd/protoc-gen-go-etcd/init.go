@@ -55,7 +55,7 @@ func parseInit(args []string) (project quickstart.Project, ok bool) {
 	return project, err == nil && flags.NArg() == 1
 }
 
-// initialize writes a first service into the current directory. If it fails, it writes nothing.
+// initialize writes a first service into the current directory.
 func initialize(project quickstart.Project, stdout io.Writer) error {
 	buf := bufOnPath()
 	project.BufOnPath = buf != ""

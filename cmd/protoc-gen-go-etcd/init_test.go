@@ -137,8 +137,8 @@ func TestInitRefuses(t *testing.T) {
 		{"a development build", []string{"example.com/hello"}, "", "this is a development build"},
 		{"a replacement that is not there", []string{"-replace", "nowhere", "example.com/hello"}, "", "-replace nowhere: want a checkout of"},
 		{"another module as replacement", []string{"-replace", other, "example.com/hello"}, "", "go.mod is of another module"},
-		{"no host", []string{"-replace", source, "hello"}, "", `"hello" is not a host name: it has no dot`},
-		{"a module path with a space", []string{"-replace", source, "example.com/a b"}, "", `"a b" has a character other than`},
+		{"no host", []string{"-replace", source, "hello"}, "", `"hello" cannot be the path of the new module`},
+		{"a module path with a space", []string{"-replace", source, "example.com/a b"}, "", `"example.com/a b" cannot be the path of the new module`},
 		{"a hidden file", []string{"-replace", source, "example.com/hello"}, ".env", `the directory has ".env"`},
 		{"a module", []string{"-replace", source, "example.com/hello"}, "go.mod", `the directory has "go.mod"`},
 	}

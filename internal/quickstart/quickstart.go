@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,10 +59,13 @@ func (p Project) example() example {
 	return grpcExample
 }
 
+// modulePath matches the paths of modules, except for rules that the go command reports by itself.
+var modulePath = regexp.MustCompile(`^[a-z0-9][-a-z0-9]*(\.[-a-z0-9]+)+(/[-_~A-Za-z0-9]+(\.[-_~A-Za-z0-9]+)*)*$`)
+
 // Files returns the content of the project's files, by path with slashes.
 func (p Project) Files() (map[string]string, error) {
-	if err := p.example().checkModule(p.Module); err != nil {
-		return nil, err
+	if !modulePath.MatchString(p.Module) {
+		return nil, fmt.Errorf("%q cannot be the path of the new module: want a host name with a dot, then names between slashes, as in example.com/greeter", p.Module)
 	}
 	all := make(map[string]string)
 	copied, err := fs.Sub(files, p.example().dir)
@@ -165,55 +169,16 @@ func CheckEmpty(dir string) error {
 	}
 }
 
-// Write writes files under a directory. It never overwrites a file. If it fails, it removes the files that it has written.
+// Write writes files under an empty directory.
 func Write(dir string, files map[string]string) error {
-	var written []string
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		made, err := write(dir, name, files[name])
-		written = append(written, made...)
-		if err != nil {
-			for _, path := range slices.Backward(written) {
-				_ = os.Remove(path) // keep the first error
-			}
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(files[name]), 0o666); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// write writes one file. It returns the directories and the file that it has created, even if it fails.
-func write(dir, name, text string) (made []string, err error) {
-	path := filepath.Join(dir, filepath.FromSlash(name))
-	if made, err = makeDirs(filepath.Dir(path)); err != nil {
-		return made, err
-	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		return made, err
-	}
-	made = append(made, path)
-	if _, err := file.WriteString(text); err != nil {
-		file.Close()
-		return made, err
-	}
-	return made, file.Close()
-}
-
-// makeDirs makes a directory and its parents. It returns the created ones, the outermost first.
-func makeDirs(dir string) (made []string, err error) {
-	for missing := dir; ; missing = filepath.Dir(missing) {
-		if _, err := os.Stat(missing); err == nil {
-			break
-		} else if !os.IsNotExist(err) {
-			return nil, err
-		}
-		made = append(made, missing)
-	}
-	slices.Reverse(made)
-	for i, dir := range made {
-		if err := os.Mkdir(dir, 0o777); err != nil {
-			return made[:i], err
-		}
-	}
-	return made, nil
 }

@@ -47,11 +47,13 @@ func Name[T any](s *Shape, name func(*T) string) {
 
 // form copies and writes the values of one type.
 type form struct {
-	// deepen makes a shallow copy deep. It is nil if a shallow copy is deep.
-	deepen func(c copied, p unsafe.Pointer)
-	// write writes a value. It is nil if there is nothing to write.
-	write func(w *writer, p unsafe.Pointer)
+	deepen func(c copied, p unsafe.Pointer)  // makes a shallow copy deep
+	write  func(w *writer, p unsafe.Pointer) // writes a value
 }
+
+func shallow(copied, unsafe.Pointer) {}
+
+func unwritten(*writer, unsafe.Pointer) {}
 
 // copied maps pointers to the copies of their targets.
 type copied map[pointer]unsafe.Pointer
@@ -75,10 +77,7 @@ func Copy[T any](s *Shape, p *T) *T {
 	f := s.form(reflect.TypeFor[T]())
 	to := new(T)
 	*to = *p
-	if f.deepen != nil {
-		c := copied{{reflect.TypeFor[T](), unsafe.Pointer(p)}: unsafe.Pointer(to)}
-		f.deepen(c, unsafe.Pointer(to))
-	}
+	f.deepen(copied{{reflect.TypeFor[T](), unsafe.Pointer(p)}: unsafe.Pointer(to)}, unsafe.Pointer(to))
 	return to
 }
 
@@ -94,9 +93,7 @@ func Key[T any](s *Shape, p *T, now time.Time) string {
 	for group, values := range w.ranked {
 		w.ranked[group] = values[:0]
 	}
-	if f := s.form(reflect.TypeFor[T]()); f.write != nil {
-		f.write(w, unsafe.Pointer(p))
-	}
+	s.form(reflect.TypeFor[T]()).write(w, unsafe.Pointer(p))
 	w.writeRanks()
 	return string(w.key)
 }
@@ -178,20 +175,20 @@ func (s *Shape) group(name string) (string, bool) {
 
 func (s *Shape) formOf(t reflect.Type) form {
 	if name := s.named[t]; name != nil {
-		return form{write: func(w *writer, p unsafe.Pointer) { w.text(name(p)) }}
+		return form{shallow, func(w *writer, p unsafe.Pointer) { w.text(name(p)) }}
 	}
 	if t == reflect.TypeFor[time.Time]() {
-		return form{write: writeTime}
+		return form{shallow, writeTime}
 	}
 	switch t.Kind() {
 	case reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
 		integer := integerOf(t)
-		return form{write: func(w *writer, p unsafe.Pointer) { w.int(integer(p)) }}
+		return form{shallow, func(w *writer, p unsafe.Pointer) { w.int(integer(p)) }}
 	case reflect.String:
-		return form{write: func(w *writer, p unsafe.Pointer) { w.text(*(*string)(p)) }}
+		return form{shallow, func(w *writer, p unsafe.Pointer) { w.text(*(*string)(p)) }}
 	case reflect.Func, reflect.Chan:
-		return form{}
+		return form{shallow, unwritten}
 	case reflect.Pointer:
 		return s.pointerForm(t)
 	case reflect.Interface:
@@ -245,7 +242,7 @@ func writeTime(w *writer, p unsafe.Pointer) {
 func (s *Shape) pointerForm(t reflect.Type) form {
 	elem := t.Elem()
 	if name := s.named[elem]; name != nil {
-		return form{write: func(w *writer, p unsafe.Pointer) {
+		return form{shallow, func(w *writer, p unsafe.Pointer) {
 			if to := *(*unsafe.Pointer)(p); to != nil {
 				w.text(name(to))
 			} else {
@@ -272,9 +269,7 @@ func (c copied) pointed(t reflect.Type, f *form, at unsafe.Pointer) unsafe.Point
 	made.Elem().Set(reflect.NewAt(t, at).Elem())
 	to := made.UnsafePointer()
 	c[pointer{t, at}] = to
-	if f.deepen != nil {
-		f.deepen(c, to)
-	}
+	f.deepen(c, to)
 	return to
 }
 
@@ -290,14 +285,12 @@ func (w *writer) pointed(t reflect.Type, f *form, at unsafe.Pointer) {
 	}
 	w.seen[pointer{t, at}] = uint64(len(w.seen) + 1)
 	w.int(-1)
-	if f.write != nil {
-		f.write(w, at)
-	}
+	f.write(w, at)
 }
 
 func (s *Shape) interfaceForm(t reflect.Type) form {
 	if t == reflect.TypeFor[error]() {
-		return form{write: func(w *writer, p unsafe.Pointer) {
+		return form{shallow, func(w *writer, p unsafe.Pointer) {
 			switch err := *(*error)(p); {
 			case err == nil:
 				w.int(0)
@@ -314,13 +307,9 @@ func (s *Shape) interfaceForm(t reflect.Type) form {
 			if v.IsNil() {
 				return
 			}
-			f := s.form(v.Elem().Type())
-			if f.deepen == nil {
-				return
-			}
 			made := reflect.New(v.Elem().Type())
 			made.Elem().Set(v.Elem())
-			f.deepen(c, made.UnsafePointer())
+			s.form(v.Elem().Type()).deepen(c, made.UnsafePointer())
 			v.Set(made.Elem())
 		},
 		write: func(w *writer, p unsafe.Pointer) {
@@ -331,11 +320,9 @@ func (s *Shape) interfaceForm(t reflect.Type) form {
 			}
 			held := v.Elem()
 			w.text(held.Type().String())
-			if f := s.form(held.Type()); f.write != nil {
-				made := reflect.New(held.Type())
-				made.Elem().Set(held)
-				f.write(w, made.UnsafePointer())
-			}
+			made := reflect.New(held.Type())
+			made.Elem().Set(held)
+			s.form(held.Type()).write(w, made.UnsafePointer())
 		},
 	}
 }
@@ -360,9 +347,6 @@ func (s *Shape) sliceForm(t reflect.Type) form {
 			made := reflect.MakeSlice(t, h.len, h.len)
 			reflect.Copy(made, from)
 			from.Set(made)
-			if of.deepen == nil {
-				return
-			}
 			for i := range h.len {
 				of.deepen(c, unsafe.Add(h.data, uintptr(i)*size))
 			}
@@ -370,9 +354,6 @@ func (s *Shape) sliceForm(t reflect.Type) form {
 		write: func(w *writer, p unsafe.Pointer) {
 			h := (*sliceHeader)(p)
 			w.int(int64(h.len))
-			if of.write == nil {
-				return
-			}
 			for i := range h.len {
 				of.write(w, unsafe.Add(h.data, uintptr(i)*size))
 			}
@@ -387,14 +368,10 @@ func (s *Shape) arrayForm(t reflect.Type) form {
 			do(unsafe.Add(p, uintptr(i)*size))
 		}
 	}
-	var f form
-	if of.deepen != nil {
-		f.deepen = func(c copied, p unsafe.Pointer) { each(p, func(p unsafe.Pointer) { of.deepen(c, p) }) }
+	return form{
+		deepen: func(c copied, p unsafe.Pointer) { each(p, func(p unsafe.Pointer) { of.deepen(c, p) }) },
+		write:  func(w *writer, p unsafe.Pointer) { each(p, func(p unsafe.Pointer) { of.write(w, p) }) },
 	}
-	if of.write != nil {
-		f.write = func(w *writer, p unsafe.Pointer) { each(p, func(p unsafe.Pointer) { of.write(w, p) }) }
-	}
-	return f
 }
 
 // mapForm is for maps with keys that are compared by value, not by their targets.
@@ -411,9 +388,7 @@ func (s *Shape) mapForm(t reflect.Type) form {
 			for it := m.MapRange(); it.Next(); {
 				v := reflect.New(elem)
 				v.Elem().Set(it.Value())
-				if elems.deepen != nil {
-					elems.deepen(c, v.UnsafePointer())
-				}
+				elems.deepen(c, v.UnsafePointer())
 				made.SetMapIndex(it.Key(), v.Elem())
 			}
 			m.Set(made)
@@ -424,14 +399,11 @@ func (s *Shape) mapForm(t reflect.Type) form {
 			all := m.MapKeys()
 			slices.SortFunc(all, compareKeys)
 			for _, k := range all {
-				pair := [2]reflect.Value{reflect.New(key), reflect.New(elem)}
-				pair[0].Elem().Set(k)
-				pair[1].Elem().Set(m.MapIndex(k))
-				for i, f := range []*form{keys, elems} {
-					if f.write != nil {
-						f.write(w, pair[i].UnsafePointer())
-					}
-				}
+				at, value := reflect.New(key), reflect.New(elem)
+				at.Elem().Set(k)
+				value.Elem().Set(m.MapIndex(k))
+				keys.write(w, at.UnsafePointer())
+				elems.write(w, value.UnsafePointer())
 			}
 		},
 	}
@@ -462,36 +434,25 @@ func (s *Shape) structForm(t reflect.Type) form {
 	for i := range t.NumField() {
 		field := t.Field(i)
 		of := s.form(field.Type)
-		// The form of a type that contains itself is not complete yet: assume that it deepens and writes.
-		deepens, writes := of.deepen != nil, of.write != nil
-		if k := field.Type.Kind(); k == reflect.Pointer && s.named[field.Type.Elem()] == nil || k == reflect.Slice || k == reflect.Map {
-			deepens, writes = true, true
-		}
-		if deepens {
-			deep = append(deep, part{field.Offset, of})
-		}
+		deep = append(deep, part{field.Offset, of})
 		full := name + "." + field.Name
 		if group, ok := s.group(full); ok {
-			of, writes = &form{write: rankOf(field.Type, group)}, true
+			of = &form{shallow, rankOf(field.Type, group)}
 		}
-		if writes && !slices.Contains(s.Ignored, full) {
+		if !slices.Contains(s.Ignored, full) {
 			written = append(written, part{field.Offset, of})
 		}
 	}
-	var f form
-	if len(deep) > 0 {
-		f.deepen = func(c copied, p unsafe.Pointer) {
+	return form{
+		deepen: func(c copied, p unsafe.Pointer) {
 			for _, part := range deep {
 				part.form.deepen(c, unsafe.Add(p, part.offset))
 			}
-		}
-	}
-	if len(written) > 0 {
-		f.write = func(w *writer, p unsafe.Pointer) {
+		},
+		write: func(w *writer, p unsafe.Pointer) {
 			for _, part := range written {
 				part.form.write(w, unsafe.Add(p, part.offset))
 			}
-		}
+		},
 	}
-	return f
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -13,22 +14,18 @@ import (
 
 // Shape copies states of any type, and computes keys for comparing them. It follows pointers, slices, maps
 // and interfaces, also through unexported fields, and keeps the identity of shared pointers. Copies share
-// functions and channels, which keys ignore. Of an error, a key has only the presence.
+// functions and channels, which keys ignore. Of an error, a key has the text.
 //
 // Only tests use it, on types of this module. It uses unsafe pointers because reflection alone can neither set unexported fields nor copy
 // the millions of states of a walk in time. It panics at a value of an unknown kind, such as an unsafe pointer, rather than ignore it.
 //
 // Two states have the same key if they differ only in the instant, in addresses in memory, and in ignored parts.
 type Shape struct {
-	// Ranked maps fields, "type.field", and types, "package.type", to a group. The core only compares values
-	// of a group with each other. So keys have the order of these values, and which are 0, but not their distances.
-	Ranked map[string]string
-	// Counted maps fields and types to a group in the same way, if the distances of their values count, too.
+	// Counted maps fields, "type.field", and types, "package.type", to a group. The core only compares values
+	// of a group with each other. So keys have their distances, and which are 0, but not the values.
 	Counted map[string]string
 	// Ignored lists the fields that keys ignore.
 	Ignored []string
-	// Errors says whether keys have the texts of errors.
-	Errors bool
 	// Old is the age from which all instants count as equal, 0 for none.
 	Old time.Duration
 
@@ -65,11 +62,11 @@ type pointer struct {
 
 // writer collects a key.
 type writer struct {
-	shape  *Shape
-	now    time.Time
-	key    []byte
-	seen   map[pointer]uint64
-	ranked map[string][]int64 // the values of each group, in the order of their places in the key
+	shape   *Shape
+	now     time.Time
+	key     []byte
+	seen    map[pointer]uint64
+	counted map[string][]int64 // the values of each group, in the order of their places in the key
 }
 
 // Copy returns a copy of the state at p that shares only immutable parts with it.
@@ -85,57 +82,30 @@ func Copy[T any](s *Shape, p *T) *T {
 func Key[T any](s *Shape, p *T, now time.Time) string {
 	w := s.writing
 	if w == nil {
-		w = &writer{shape: s, seen: make(map[pointer]uint64), ranked: make(map[string][]int64)}
+		w = &writer{shape: s, seen: make(map[pointer]uint64), counted: make(map[string][]int64)}
 		s.writing = w
 	}
 	w.now, w.key = now, w.key[:0]
 	clear(w.seen)
-	for group, values := range w.ranked {
-		w.ranked[group] = values[:0]
+	for group, values := range w.counted {
+		w.counted[group] = values[:0]
 	}
 	s.form(reflect.TypeFor[T]()).write(w, unsafe.Pointer(p))
-	w.writeRanks()
+	w.writeCounted()
 	return string(w.key)
 }
 
-// writeRanks writes the ranked values, each as its rank in its group.
-func (w *writer) writeRanks() {
-	groups := make([]string, 0, len(w.ranked))
-	for group := range w.ranked {
-		groups = append(groups, group)
-	}
-	slices.Sort(groups)
-	for _, group := range groups {
-		values := w.ranked[group]
-		if w.shape.counts(group) {
-			w.writeDistances(values)
-			continue
-		}
-		sorted := slices.Compact(slices.Sorted(slices.Values(append(values, 0)))) // 0 means none, and keeps its rank
+// writeCounted writes the values of each group as distances from the greatest, and 0 as -1.
+func (w *writer) writeCounted() {
+	for _, group := range slices.Sorted(maps.Keys(w.counted)) {
+		values := w.counted[group]
+		most := slices.Max(append(values, 0))
 		for _, v := range values {
-			n, _ := slices.BinarySearch(sorted, v)
-			w.int(int64(n))
-		}
-	}
-}
-
-func (s *Shape) counts(group string) bool {
-	for _, g := range s.Counted {
-		if g == group {
-			return true
-		}
-	}
-	return false
-}
-
-// writeDistances writes values as distances from the greatest, and 0 as 0.
-func (w *writer) writeDistances(values []int64) {
-	most := slices.Max(append(values, 0))
-	for _, v := range values {
-		if v == 0 {
-			w.int(-1)
-		} else {
-			w.int(most - v)
+			if v == 0 {
+				w.int(-1)
+			} else {
+				w.int(most - v)
+			}
 		}
 	}
 }
@@ -158,19 +128,10 @@ func (s *Shape) form(t reflect.Type) *form {
 	f := new(form)
 	s.forms[t] = f // before it is complete, for a type may contain itself
 	*f = s.formOf(t)
-	if group, ok := s.group(t.String()); ok {
-		f.write = rankOf(t, group)
+	if group, ok := s.Counted[t.String()]; ok {
+		f.write = count(t, group)
 	}
 	return f
-}
-
-// group returns the group of a field or a type.
-func (s *Shape) group(name string) (string, bool) {
-	if group, ok := s.Ranked[name]; ok {
-		return group, true
-	}
-	group, ok := s.Counted[name]
-	return group, ok
 }
 
 func (s *Shape) formOf(t reflect.Type) form {
@@ -220,9 +181,9 @@ func integerOf(t reflect.Type) func(unsafe.Pointer) int64 {
 	}
 }
 
-func rankOf(t reflect.Type, group string) func(*writer, unsafe.Pointer) {
+func count(t reflect.Type, group string) func(*writer, unsafe.Pointer) {
 	integer := integerOf(t)
-	return func(w *writer, p unsafe.Pointer) { w.ranked[group] = append(w.ranked[group], integer(p)) }
+	return func(w *writer, p unsafe.Pointer) { w.counted[group] = append(w.counted[group], integer(p)) }
 }
 
 func writeTime(w *writer, p unsafe.Pointer) {
@@ -291,13 +252,10 @@ func (w *writer) pointed(t reflect.Type, f *form, at unsafe.Pointer) {
 func (s *Shape) interfaceForm(t reflect.Type) form {
 	if t == reflect.TypeFor[error]() {
 		return form{shallow, func(w *writer, p unsafe.Pointer) {
-			switch err := *(*error)(p); {
-			case err == nil:
-				w.int(0)
-			case s.Errors:
+			if err := *(*error)(p); err != nil {
 				w.text(err.Error())
-			default:
-				w.int(1)
+			} else {
+				w.int(-1)
 			}
 		}}
 	}
@@ -436,8 +394,8 @@ func (s *Shape) structForm(t reflect.Type) form {
 		of := s.form(field.Type)
 		deep = append(deep, part{field.Offset, of})
 		full := name + "." + field.Name
-		if group, ok := s.group(full); ok {
-			of = &form{shallow, rankOf(field.Type, group)}
+		if group, ok := s.Counted[full]; ok {
+			of = &form{shallow, count(field.Type, group)}
 		}
 		if !slices.Contains(s.Ignored, full) {
 			written = append(written, part{field.Offset, of})

@@ -449,7 +449,7 @@ func keyWalk(start func() *walked, events ...string) modelcheck.World[walked] {
 	shape := &modelcheck.Shape{
 		Counted: map[string]string{"walked.rev": "rev", "Item.CreateRevision": "rev", "Item.ModRevision": "rev", "Mark.Revision": "rev"},
 		Ignored: []string{"walked.now", "configCore.lines"},
-		Errors:  true, Old: linger + time.Second,
+		Old:     linger + time.Second,
 	}
 	modelcheck.Name(shape, func(s *State) string { return shown(s) + fmt.Sprint(s.Provisional, s.LiveErr) })
 	modelcheck.Name(shape, func(b *Backend) string { return fmt.Sprint(b.Endpoint, b.Layout) })

@@ -303,7 +303,7 @@ var goesWrong = []happening{
 
 // shape compares states: only the order of revisions counts, and not the number of a candidate.
 var shape = &modelcheck.Shape{
-	Ranked:  map[string]string{"record.created": "revision", "First.Created": "revision", "world.led": "revision"},
+	Counted: map[string]string{"record.created": "revision", "First.Created": "revision", "world.led": "revision"},
 	Ignored: []string{"First.Key", "core.number", "core.lease", "core.highest", "world.now", "world.revision"},
 	Old:     ttl + time.Second,
 }

@@ -489,9 +489,9 @@ func (w *walked) delete(key string) bool {
 
 func leaseWalk(start func() *walked, events ...string) modelcheck.World[walked] {
 	shape := &modelcheck.Shape{
-		Ranked: map[string]string{"clientv3.LeaseID": "lease"},
 		Counted: map[string]string{
-			"keyValue.rev": "rev", "record.lastPutRev": "rev", "record.unansweredRev": "rev", "write.rev": "rev", "core.revision": "rev", "model.rev": "rev",
+			"clientv3.LeaseID": "lease",
+			"keyValue.rev":     "rev", "record.lastPutRev": "rev", "record.unansweredRev": "rev", "write.rev": "rev", "core.revision": "rev", "model.rev": "rev",
 		},
 		Ignored: []string{"core.warnAt", "entry.since", "entry.lastNotified", "walked.now"},
 		Old:     time.Minute + time.Second,

@@ -164,26 +164,6 @@ func TestEncodeRefuses(t *testing.T) {
 	}
 }
 
-func TestRange(t *testing.T) {
-	for _, leaseSuffix := range []bool{false, true} {
-		from, end := Reader{LeaseSuffix: leaseSuffix}.Range("svc")
-		in := func(key string) bool { return from <= key && key < end }
-		for _, key := range []string{"svc/", "svc/a", "svc/\xff\xff"} {
-			if !in(key) {
-				t.Errorf("the key %q is outside the range [%q, %q), want it inside", key, from, end)
-			}
-		}
-		for _, key := range []string{"svc", "svc-admin/a", "svc.x", "svca", "svc:", "svd"} {
-			if in(key) {
-				t.Errorf("the key %q is inside the range [%q, %q), want it outside", key, from, end)
-			}
-		}
-		if in("svc42") != leaseSuffix || in("svc9") != leaseSuffix {
-			t.Errorf("svc42 and svc9 are in the range [%q, %q): %v and %v, want %v", from, end, in("svc42"), in("svc9"), leaseSuffix)
-		}
-	}
-}
-
 // TestMarks_Cover checks that a mark covers the entries of its owner at the address, but neither newer entries nor those of others.
 func TestMarks_Cover(t *testing.T) {
 	m := Marks{}

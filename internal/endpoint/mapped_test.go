@@ -60,16 +60,6 @@ func TestMappedJSON(t *testing.T) {
 	}
 }
 
-func TestMappedJSONIsComparable(t *testing.T) {
-	a, b := MappedJSON(JSONFields{Addr: "addr"}), MappedJSON(JSONFields{Addr: "addr"})
-	if a != b || a == MappedJSON(JSONFields{Addr: "address"}) || a == EndpointJSON {
-		t.Error("layouts with equal fields differ, or a layout equals one with other fields")
-	}
-	if got, want := MappedJSON(JSONFields{Host: "ip", Port: "p"}).String(), `{host: "ip" port: "p"}`; got != want {
-		t.Errorf("String() = %s, want %s", got, want)
-	}
-}
-
 func TestJSONFieldsCheck(t *testing.T) {
 	for _, tt := range []struct {
 		fields JSONFields

@@ -249,19 +249,6 @@ func TestSamples(t *testing.T) {
 	}
 }
 
-// TestDecode_TruncatedValues reads entries truncated at every byte.
-func TestDecode_TruncatedValues(t *testing.T) {
-	for _, s := range samples {
-		for n := range s.value {
-			e, err := s.decode(s.value[:n])
-			if err == nil {
-				t.Errorf("%s: Decode(%s) = %+v, want an error", s.name, s.value[:n], e)
-			}
-			checkError(t, err)
-		}
-	}
-}
-
 // TestDecode_WrongTypes puts a value of every type into every field, at every depth. Either the other
 // fields of the entry are still read, or the error names the format.
 func TestDecode_WrongTypes(t *testing.T) {

@@ -16,15 +16,16 @@ func TestCode(t *testing.T) {
 		err      error
 		code     codes.Code
 		answered bool
+		refused  bool
 	}{
-		{nil, codes.OK, false},
-		{rpctypes.ErrPermissionDenied, codes.PermissionDenied, true},
-		{rpctypes.Error(errors.New(rpctypes.ErrGRPCPermissionDenied.Error())), codes.PermissionDenied, true}, // the error of a denied watch
-		{fmt.Errorf("list: %w", rpctypes.ErrLeaseNotFound), codes.NotFound, true},
-		{status.Error(codes.Unauthenticated, "x"), codes.Unauthenticated, false},
-		{fmt.Errorf("list: %w", status.Error(codes.InvalidArgument, "x")), codes.InvalidArgument, false},
-		{context.DeadlineExceeded, codes.Unknown, false},
-		{errors.New("x"), codes.Unknown, false},
+		{nil, codes.OK, false, false},
+		{rpctypes.ErrPermissionDenied, codes.PermissionDenied, true, true},
+		{rpctypes.Error(errors.New(rpctypes.ErrGRPCPermissionDenied.Error())), codes.PermissionDenied, true, true}, // the error of a denied watch
+		{fmt.Errorf("list: %w", rpctypes.ErrLeaseNotFound), codes.NotFound, true, false},
+		{status.Error(codes.Unauthenticated, "x"), codes.Unauthenticated, false, true},
+		{fmt.Errorf("list: %w", status.Error(codes.InvalidArgument, "x")), codes.InvalidArgument, false, true},
+		{context.DeadlineExceeded, codes.Unknown, false, false},
+		{errors.New("x"), codes.Unknown, false, false},
 	} {
 		if code := Code(tt.err); code != tt.code {
 			t.Errorf("Code(%v) = %v, want %v", tt.err, code, tt.code)
@@ -32,16 +33,8 @@ func TestCode(t *testing.T) {
 		if _, answered := Answer(tt.err); answered != tt.answered {
 			t.Errorf("Answer(%v): ok = %v, want %v", tt.err, answered, tt.answered)
 		}
-	}
-}
-
-func TestRefused(t *testing.T) {
-	for code, want := range map[codes.Code]bool{
-		codes.PermissionDenied: true, codes.Unauthenticated: true, codes.InvalidArgument: true,
-		codes.OK: false, codes.Unavailable: false, codes.Unknown: false, codes.NotFound: false,
-	} {
-		if got := Refused(status.Error(code, "")); got != want {
-			t.Errorf("Refused(%v) = %v, want %v", code, got, want)
+		if refused := Refused(tt.err); refused != tt.refused {
+			t.Errorf("Refused(%v) = %v, want %v", tt.err, refused, tt.refused)
 		}
 	}
 }

@@ -46,33 +46,26 @@ func TestStream_OpensOneWatchAtATime(t *testing.T) {
 // TestStream_ClosesWatchAfterOpening stops following a range while its watch is being opened. The etcd
 // client would keep the stream of a watch that is closed before it is open.
 func TestStream_ClosesWatchAfterOpening(t *testing.T) {
-	for name, end := range map[string]func(g *Group[string], stop func()){
-		"the range is not followed any more": func(_ *Group[string], stop func()) { stop() },
-		"the group is closed":                func(g *Group[string], _ func()) { g.Close() },
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				f := &fakeEtcd{}
-				f.answering(list(10, kv("a", "1", 5)), nil)
-				f.opening = time.Second
-				g := newGroup(f, &hooks{}, &bytes.Buffer{})
-				defer g.Close()
-				stop := g.Follow(testSpec(), func(Update[string]) {})
-				synctest.Wait()
-				end(g, stop)
-				time.Sleep(time.Second)
-				synctest.Wait()
-				f.mu.Lock()
-				defer f.mu.Unlock()
-				if len(f.opened) != 1 || f.early > 0 || f.opened[0].Err() == nil {
-					t.Errorf("%d watches were opened, %d closed too early, want 1 and 0, and the watch closed by now", len(f.opened), f.early)
-				}
-				if _, err := g.cfg.Streams.open(t.Context()); err != nil { // without ranges, every watch uses the first slot
-					t.Error(err)
-				}
-			})
-		})
-	}
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeEtcd{}
+		f.answering(list(10, kv("a", "1", 5)), nil)
+		f.opening = time.Second
+		g := newGroup(f, &hooks{}, &bytes.Buffer{})
+		defer g.Close()
+		stop := g.Follow(testSpec(), func(Update[string]) {})
+		synctest.Wait()
+		stop()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if len(f.opened) != 1 || f.early > 0 || f.opened[0].Err() == nil {
+			t.Errorf("%d watches were opened, %d closed too early, want 1 and 0, and the watch closed by now", len(f.opened), f.early)
+		}
+		if _, err := g.cfg.Streams.open(t.Context()); err != nil { // without ranges, every watch uses the first slot
+			t.Error(err)
+		}
+	})
 }
 
 // TestStreams_ReusesFewStreams checks that a slot uses another stream after each failure, few streams in all

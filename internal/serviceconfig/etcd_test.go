@@ -1,7 +1,6 @@
 package serviceconfig
 
 import (
-	"encoding/json"
 	"reflect"
 	"testing"
 )
@@ -32,25 +31,5 @@ func TestOptions_AreTheFieldsOfEtcd(t *testing.T) {
 	}
 	if n := reflect.TypeFor[Etcd]().NumField(); n != len(Options) {
 		t.Errorf("there are %d options for %d fields of Etcd, want one for each", len(Options), n)
-	}
-}
-
-func TestParseEtcd(t *testing.T) {
-	for _, tt := range []struct{ text, want string }{
-		{`{}`, `{"childPolicy":[{"round_robin":{}}]}`},
-		{`{"subset":2,"childPolicy":[{"custom":{"any":[1,null]}},{"round_robin":{}}]}`, `{"subset":2,"childPolicy":[{"custom":{"any":[1,null]}},{"round_robin":{}}]}`},
-		{``, `policy "etcd": the service config is empty: want a JSON object`},
-		{`{"preferZone":true,"childPolicy":[{"round_robin":{}},{"custom":{}}]}`, `policy "etcd": preferZone: has no effect beside "custom", which stands alone: leave it out, or choose a policy of ours such as round_robin`},
-	} {
-		got := ""
-		e, err := ParseEtcd(json.RawMessage(tt.text))
-		if err != nil {
-			got = err.Error()
-		} else if text, err := marshal(e); err == nil {
-			got = string(text)
-		}
-		if got != tt.want {
-			t.Errorf("ParseEtcd(%s) = %s\nwant %s", tt.text, got, tt.want)
-		}
 	}
 }

@@ -30,26 +30,6 @@ func TestTLSName(t *testing.T) {
 	}
 }
 
-func TestAuthority(t *testing.T) {
-	tests := []struct {
-		key, want string
-		ok        bool
-	}{
-		{"helloworld/greeter", "helloworld.greeter", true},
-		{"/a/b", "a.b", true},
-		{"a", "a", true},
-		{"Order_1", "Order_1", true},
-		{"сервис/a", "сервис.a", false},
-		{"a:80", "a:80", false},
-		{"a-/b", "a-.b", false},
-	}
-	for _, tt := range tests {
-		if got, ok := Authority(tt.key); got != tt.want || ok != tt.ok {
-			t.Errorf("Authority(%q) = %q, %t; want %q, %t", tt.key, got, ok, tt.want, tt.ok)
-		}
-	}
-}
-
 func TestCheckAuthority(t *testing.T) {
 	tests := []struct {
 		authority string

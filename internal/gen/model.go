@@ -32,14 +32,10 @@ type reader struct {
 	problems  *problems
 }
 
-func newReader(plugin *protogen.Plugin, problems *problems) *reader {
-	return &reader{importersOf(plugin.Request.GetProtoFile()), problems}
-}
-
 // readServices returns the services with the option, by file.
 func readServices(plugin *protogen.Plugin, problems *problems) map[*protogen.File][]*service {
 	services := make(map[*protogen.File][]*service)
-	reader := newReader(plugin, problems)
+	reader := &reader{importersOf(plugin.Request.GetProtoFile()), problems}
 	for _, file := range plugin.Files {
 		if found := reader.read(file); len(found) > 0 {
 			services[file] = found

@@ -83,7 +83,7 @@ type Spec[T any] struct {
 // Config is the configuration that the ranges of a group share.
 type Config[T any] struct {
 	Client  Client
-	Streams *Streams // the streams that all groups of the client share; nil gives the group streams of its own
+	Streams *Streams // the streams that all groups of the client share
 	// Equal reports whether the new value of an entry equals the old value, which is then kept.
 	Equal func(a, b T) bool
 	// Size returns the approximate memory of a value in bytes. It may be nil without Bounds.

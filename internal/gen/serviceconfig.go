@@ -183,11 +183,8 @@ func retryFields(retry *discoveryv1.Retry) map[string]any {
 	return fields
 }
 
-// durationJSON formats a duration as protobuf's JSON does, as in "1.500s". It returns "" if the duration is not set.
+// durationJSON formats a duration as protobuf's JSON does, as in "1.500s".
 func durationJSON(d *durationpb.Duration) string {
-	if d == nil {
-		return ""
-	}
 	text, err := protojson.Marshal(d)
 	if err != nil {
 		panic(fmt.Sprintf("a duration that was checked: %v", err))

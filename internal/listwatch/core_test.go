@@ -254,6 +254,19 @@ func TestCoreFollows(t *testing.T) {
 		"a deletion of an unknown key": with(watching, // etcd was restored, and the revision is as high again
 			rule{1 * time.Second, answered(events(13, create("d", "1", 12), del("c", 13))), "close the watch: missed, etcd watch interrupted, pause 50ms"},
 		),
+		"another connection, which shows what the watch has missed": with(watching,
+			rule{1 * time.Second, back, "verify within 10s"},
+			rule{1 * time.Second, read(list(12, kv("b", "1", 12))), "publish [b=1] without a=1, wait 4s"},
+			rule{1 * time.Second, answered(events(12, put("a", "2", 11), put("b", "1", 12))), "publish [b=1] without a=2, wait 30s"}, // the last value of a
+		),
+		"another history": with(watching,
+			rule{1 * time.Second, back, "verify within 10s"},
+			rule{1 * time.Second, read(list(9, kv("a", "1", 5))), "close the watch: replaced, etcd watch interrupted, pause 50ms"},
+		),
+		"no answer": with(watching,
+			rule{1 * time.Second, back, "verify within 10s"},
+			rule{2 * time.Second, late, "close the watch: watch_error, etcd watch interrupted, pause 50ms"},
+		),
 		"a proxy, which leaves headers empty": with(watching, rule{1 * time.Second, answered(watchAnswer(header(0, 0, 0))), "wait 30s"}),
 	} {
 		t.Run(name, func(t *testing.T) { testCore(testSpec()).follow(t, rules...) })
@@ -390,26 +403,6 @@ func TestCore_ProbesOftenWithoutConnection(t *testing.T) {
 		rule{5 * time.Second, ok, "probe within 2.5s"},
 		rule{5 * time.Second, keys(10, 1, 5), "wait 4s"},
 	)...)
-}
-
-func TestCoreVerifies(t *testing.T) {
-	for name, rules := range map[string][]rule{
-		"another connection, which shows what the watch has missed": with(watching,
-			rule{1 * time.Second, back, "verify within 10s"},
-			rule{1 * time.Second, read(list(12, kv("b", "1", 12))), "publish [b=1] without a=1, wait 4s"},
-			rule{1 * time.Second, answered(events(12, put("a", "2", 11), put("b", "1", 12))), "publish [b=1] without a=2, wait 30s"}, // the last value of a
-		),
-		"another history": with(watching,
-			rule{1 * time.Second, back, "verify within 10s"},
-			rule{1 * time.Second, read(list(9, kv("a", "1", 5))), "close the watch: replaced, etcd watch interrupted, pause 50ms"},
-		),
-		"no answer": with(watching,
-			rule{1 * time.Second, back, "verify within 10s"},
-			rule{2 * time.Second, late, "close the watch: watch_error, etcd watch interrupted, pause 50ms"},
-		),
-	} {
-		t.Run(name, func(t *testing.T) { testCore(testSpec()).follow(t, rules...) })
-	}
 }
 
 // TestCorePaces makes changes after updates of different durations. The next update waits as long, or longer after several changes.

@@ -341,8 +341,8 @@ func (p place) float(v any, tag reflect.StructTag) float64 {
 // Duration is a duration whose JSON is protobuf's: "1.500s".
 type Duration time.Duration
 
-// MaxDuration is the longest accepted duration. time.Duration holds little more.
-const MaxDuration = Duration((math.MaxInt64/int64(time.Second) - 1) * int64(time.Second))
+// maxDuration is the longest accepted duration. time.Duration holds little more.
+const maxDuration = Duration((math.MaxInt64/int64(time.Second) - 1) * int64(time.Second))
 
 func (d Duration) String() string {
 	seconds, nanos := int64(d)/int64(time.Second), int64(d)%int64(time.Second)
@@ -369,7 +369,7 @@ func (p place) duration(v any, tag reflect.StructTag) Duration {
 	most, bounded := parseSeconds(tag.Get("max"))
 	switch {
 	case !ok:
-		p.wants(`seconds such as "1.5s", at most `+MaxDuration.String(), v)
+		p.wants(`seconds such as "1.5s", at most `+maxDuration.String(), v)
 	case tag.Get("positive") != "" && (negative || d == 0):
 		p.wants("more than 0", v)
 	case negative || d < least:
@@ -384,9 +384,9 @@ func (p place) duration(v any, tag reflect.StructTag) Duration {
 
 var seconds = regexp.MustCompile(`^[0-9]{1,10}(\.[0-9]{1,9})?s$`)
 
-// parseSeconds parses seconds with at most nine decimals, up to MaxDuration.
+// parseSeconds parses seconds with at most nine decimals, up to maxDuration.
 func parseSeconds(text string) (d Duration, ok bool) {
 	parsed, err := time.ParseDuration(text)
 	d = Duration(parsed)
-	return d, err == nil && d <= MaxDuration && seconds.MatchString(text)
+	return d, err == nil && d <= maxDuration && seconds.MatchString(text)
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -19,10 +18,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
-const (
-	module    = "github.com/etcdrpc/protoc-gen-go-etcd"
-	meterName = module + "/runtime"
-)
+const meterName = "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 
 // The attributes of the instruments. OpenTelemetry defines error.type.
 const (
@@ -69,7 +65,7 @@ func New(provider metric.MeterProvider, keys func() []*discovery.Key) (*Metrics,
 }
 
 func instruments(provider metric.MeterProvider, keys func() []*discovery.Key) (*Metrics, error) {
-	meter := provider.Meter(meterName, metric.WithInstrumentationVersion(version()))
+	meter := provider.Meter(meterName)
 	var m Metrics
 	var errs [5]error
 	m.relists, errs[0] = meter.Int64Counter("etcdrpc.discovery.relists", metric.WithUnit("{relist}"),
@@ -86,32 +82,6 @@ func instruments(provider metric.MeterProvider, keys func() []*discovery.Key) (*
 	}
 	m.initCounters()
 	return &m, nil
-}
-
-// version returns the version of the module in this binary.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return devel
-	}
-	return versionIn(info)
-}
-
-// devel is Go's name for an unknown version, as in tests.
-const devel = "(devel)"
-
-// versionIn returns the version of the module in a binary.
-func versionIn(info *debug.BuildInfo) string {
-	found := &debug.Module{}
-	for _, m := range append([]*debug.Module{&info.Main}, info.Deps...) {
-		if m.Path == module {
-			found = m
-		}
-	}
-	if found.Replace != nil {
-		found = found.Replace
-	}
-	return cmp.Or(found.Version, devel)
 }
 
 // initCounters adds 0 to every counter, so that a monitoring system sees the first event as an increment.

@@ -388,7 +388,7 @@ func (c *core) end(now time.Time) {
 		}
 		from := e.state
 		e.desired, e.state, e.since, e.err = gone, Closed, now, e.leftover
-		c.wake(e)
+		e.changed.notify()
 		c.recordChange(e, from)
 	}
 	c.entries, c.dirty = nil, nil

@@ -31,15 +31,7 @@ type entry struct {
 	since         time.Time
 	err           error
 	leftover      error    // names a key that may be left in etcd after the end of the session
-	lastNotified  outcome  // the outcome at the last notification
-	changed       notifier // wakes waiters at the next change of the outcome
-}
-
-// outcome is the part of an entry's state whose change wakes waiters.
-type outcome struct {
-	state          State
-	seq            int
-	synced, failed bool
+	changed       notifier // wakes waiters when the state may have changed
 }
 
 // change is a change of an entry's state.
@@ -119,7 +111,7 @@ func (c *core) refreshEntry(now time.Time, e *entry) {
 		e.state, e.since = to, now
 		c.recordChange(e, from)
 	}
-	c.wake(e)
+	e.changed.notify()
 }
 
 // recordChange queues a change of an entry's state for report, unless the entry is a stray, which no caller knows.
@@ -249,13 +241,4 @@ func (c *core) leftoverErr(e *entry) error {
 		}
 	}
 	return fmt.Errorf("key %q may stay in etcd until its lease expires", e.key())
-}
-
-// wake wakes the entry's waiters if its outcome has changed.
-func (c *core) wake(e *entry) {
-	ok, err := c.synced(e)
-	if now := (outcome{e.state, e.seq, ok, err != nil}); now != e.lastNotified {
-		e.lastNotified = now
-		e.changed.notify()
-	}
 }

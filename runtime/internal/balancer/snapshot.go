@@ -129,12 +129,12 @@ type groupState struct {
 	counts
 	id   uint64 // see group
 	sets []readySet
-	stay fraction // the part of the calls that stays in the client's zone
-	rest int      // see readyGroup
+	stay float64 // the part of the calls that stays in the client's zone
+	rest int     // see readyGroup
 }
 
 func (v *view) stateOf(of *group, lacking []string) groupState {
-	g := groupState{id: of.id, stay: allCalls}
+	g := groupState{id: of.id, stay: 1}
 	percent := v.plan.Config.ZoneMinPercent
 	for _, t := range of.tiers {
 		if !t.Class.IsLive() && len(g.sets) > 0 {
@@ -160,7 +160,7 @@ func (v *view) stateOf(of *group, lacking []string) groupState {
 		}
 	}
 	if g.rest == 0 {
-		g.stay = allCalls
+		g.stay = 1
 	}
 	return g
 }
@@ -248,13 +248,8 @@ const weightBits = 20
 // add adds a group with its share of the calls.
 func (s *snapshot) add(weight uint32, g *groupState) {
 	begin, wide := s.begin(len(s.groups)), uint64(weight)<<weightBits
-	next := readyGroup{id: g.id, upTo: begin + wide, stay: begin + wide, sets: g.sets, rest: g.rest}
-	if g.stay != allCalls {
-		hi, lo := bits.Mul64(wide, g.stay.n)
-		part, _ := bits.Div64(hi, lo, g.stay.of)
-		next.stay = begin + part
-	}
-	s.groups = append(s.groups, next)
+	stay := begin + uint64(g.stay*float64(wide))
+	s.groups = append(s.groups, readyGroup{id: g.id, upTo: begin + wide, stay: stay, sets: g.sets, rest: g.rest})
 }
 
 // chooseGroup returns the index of the group for a call, and whether the call leaves the client's zone. An affinity decides
@@ -311,18 +306,8 @@ func (s *snapshot) groupAt(at uint64) int {
 	return 0
 }
 
-// fraction is a part of the calls: n/of.
-type fraction struct{ n, of uint64 }
-
-// allCalls is the fraction 1.
-var allCalls = fraction{1, 1}
-
-// staying returns the fraction of calls that stay in a zone. It is 1 while percent of the known members are ready. With fewer
+// staying returns the part of the calls that stay in a zone. It is 1 while percent of the known members are ready. With fewer
 // ready members it falls in proportion, down to 0.
-func staying(percent uint32, ready, known int) fraction {
-	has, wants := 100*uint64(ready), uint64(percent)*uint64(known)
-	if has >= wants {
-		return allCalls
-	}
-	return fraction{has, wants}
+func staying(percent uint32, ready, known int) float64 {
+	return min(1, 100*float64(ready)/(float64(percent)*float64(known)))
 }

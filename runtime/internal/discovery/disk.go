@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"bufio"
 	"cmp"
 	"crypto/sha256"
 	"encoding/json"
@@ -122,6 +121,10 @@ func (d *disk) path(p place) string {
 
 // write replaces the file of a key by renaming a temporary file, so that readers see either the old content or the new one.
 func (d *disk) write(p place, s *saved) error {
+	text, err := encodeSnapshot(s, time.Now())
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(d.cfg.SnapshotDir, 0o700); err != nil {
 		return err
 	}
@@ -129,7 +132,8 @@ func (d *disk) write(p place, s *saved) error {
 	if err != nil {
 		return err
 	}
-	if err = errors.Join(writeSnapshot(temp, s, time.Now()), temp.Sync(), temp.Close()); err == nil {
+	_, err = temp.Write(text)
+	if err = errors.Join(err, temp.Sync(), temp.Close()); err == nil {
 		err = os.Rename(temp.Name(), d.path(p))
 	}
 	if err != nil {
@@ -195,13 +199,9 @@ var errSnapshotTooLarge = fmt.Errorf("the snapshot has more than %d bytes", maxS
 
 // snapshot is the content of a snapshot file.
 type snapshot struct {
-	snapshotHead
+	Saved     time.Time          `json:"saved"`
+	Live      json.RawMessage    `json:"live_config,omitempty"`
 	Endpoints []snapshotEndpoint `json:"endpoints"`
-}
-
-type snapshotHead struct {
-	Saved time.Time       `json:"saved"`
-	Live  json.RawMessage `json:"live_config,omitempty"`
 }
 
 type snapshotEndpoint struct {
@@ -213,30 +213,17 @@ type snapshotEndpoint struct {
 	Metadata map[string]string `json:"metadata,omitempty"`
 }
 
-// writeSnapshot writes the content of a snapshot file, endpoint by endpoint: encoding a large snapshot as a whole
-// takes memory of several times its size.
-func writeSnapshot(to io.Writer, s *saved, now time.Time) error {
-	head, err := json.Marshal(snapshotHead{now.UTC(), json.RawMessage(s.live)})
-	if err != nil {
-		return err
+// encodeSnapshot returns the content of a snapshot file.
+func encodeSnapshot(s *saved, now time.Time) ([]byte, error) {
+	file := snapshot{now.UTC(), json.RawMessage(s.live), make([]snapshotEndpoint, len(s.set))}
+	for i, b := range s.set {
+		file.Endpoints[i] = snapshotEndpoint(b.Endpoint)
 	}
-	w := bufio.NewWriter(to) // Flush returns the first error of all writes
-	_, _ = w.Write(append(head[:len(head)-1], `,"endpoints":[`...))
-	separator, size := "", len(head)+len(`,"endpoints":[]`)
-	for _, b := range s.set {
-		text, err := json.Marshal(snapshotEndpoint(b.Endpoint))
-		if err != nil {
-			return err
-		}
-		if size += len(separator) + len(text); size > maxSnapshot {
-			return errSnapshotTooLarge
-		}
-		_, _ = w.WriteString(separator)
-		_, _ = w.Write(text)
-		separator = ","
+	text, err := json.Marshal(file)
+	if len(text) > maxSnapshot {
+		err = errSnapshotTooLarge
 	}
-	_, _ = w.WriteString("]}")
-	return w.Flush()
+	return text, err
 }
 
 // decodeSnapshot parses the content of a snapshot file. Like values in etcd, it is not trusted: addresses are checked, and

@@ -157,12 +157,6 @@ func TestDisk_RetriesFailedWrites(t *testing.T) {
 
 var savedAt = time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 
-func encoded(s *saved) ([]byte, error) {
-	var text bytes.Buffer
-	err := writeSnapshot(&text, s, savedAt)
-	return text.Bytes(), err
-}
-
 func backendsOf(endpoints ...endpoint.Endpoint) []*Backend {
 	var set []*Backend
 	for _, e := range endpoints {
@@ -176,11 +170,11 @@ func TestSnapshot_OneLimitForBothWays(t *testing.T) {
 	large := func(bytes int) []*Backend {
 		return backendsOf(endpoint.Endpoint{Instance: "a", Addr: "a:1", Metadata: map[string]string{"k": strings.Repeat("x", bytes)}})
 	}
-	if text, err := encoded(&saved{set: large(maxSnapshot - 200)}); err != nil || len(text) > maxSnapshot {
+	if text, err := encodeSnapshot(&saved{set: large(maxSnapshot - 200)}, savedAt); err != nil || len(text) > maxSnapshot {
 		t.Errorf("a snapshot below the limit has %d bytes, error %v, want at most %d", len(text), err, maxSnapshot)
 	}
 	for _, set := range [][]*Backend{large(maxSnapshot), slices.Repeat(large(maxSnapshot/8), 8)} {
-		if _, err := encoded(&saved{set: set}); !errors.Is(err, errSnapshotTooLarge) {
+		if _, err := encodeSnapshot(&saved{set: set}, savedAt); !errors.Is(err, errSnapshotTooLarge) {
 			t.Errorf("%d endpoints beyond the limit: error %v, want %v", len(set), err, errSnapshotTooLarge)
 		}
 	}
@@ -188,10 +182,10 @@ func TestSnapshot_OneLimitForBothWays(t *testing.T) {
 
 // FuzzSnapshot decodes any text. The result is a set as from entries in etcd, and stays the same when it is encoded and decoded.
 func FuzzSnapshot(f *testing.F) {
-	text, err := encoded(&saved{set: backendsOf(
+	text, err := encodeSnapshot(&saved{set: backendsOf(
 		endpoint.Endpoint{Instance: "a", Addr: "10.0.0.1:9000", Version: "v2", Zone: "<z>", Weight: 3, Metadata: map[string]string{"k": "é\n"}},
 		endpoint.Endpoint{Instance: "b", Addr: "[::1]:9000"},
-	), live: `{"a":["\u003c"]}`})
+	), live: `{"a":["\u003c"]}`}, savedAt)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -217,7 +211,7 @@ func FuzzSnapshot(f *testing.F) {
 		if !slices.IsSortedFunc(s.set, compare) {
 			t.Fatalf("decoded an unsorted set: %v", instances(s.set))
 		}
-		first, err := encoded(&s)
+		first, err := encodeSnapshot(&s, savedAt)
 		if err != nil {
 			t.Fatalf("decoded %+v, which cannot be encoded: %v", s, err)
 		}
@@ -225,7 +219,7 @@ func FuzzSnapshot(f *testing.F) {
 		if err != nil || !slices.EqualFunc(again.set, s.set, (*Backend).Equal) {
 			t.Fatalf("decoded %s, and after another encoding %s, error %v; want the same set", instances(s.set), instances(again.set), err)
 		}
-		if second, err := encoded(&again); err != nil || string(second) != string(first) {
+		if second, err := encodeSnapshot(&again, savedAt); err != nil || string(second) != string(first) {
 			t.Fatalf("encoded as %s, then as %s, error %v; want the same text", first, second, err)
 		}
 	})

@@ -40,7 +40,7 @@ func (r *Registry) newClient(desc *ServiceDesc, mine clientOptions, opts []grpc.
 	if err := r.start(); err != nil {
 		return nil, nil, err
 	}
-	if err := desc.check(); err != nil {
+	if err := desc.Check(); err != nil {
 		return nil, nil, err
 	}
 	authority, err := desc.authority()

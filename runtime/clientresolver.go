@@ -116,7 +116,7 @@ func (b *clientBuilder) Build(_ resolver.Target, cc resolver.ClientConn, opts re
 
 // reader returns the reader of the service's entries.
 func (b *clientBuilder) reader() endpoint.Reader {
-	reader, _ := readerOf(b.desc.layout()) // no error: desc.check has checked the layout
+	reader, _ := readerOf(b.desc.layout()) // no error: desc.Check has checked the layout
 	return reader
 }
 

@@ -32,7 +32,7 @@ func (r *Registry) Follow(desc *ServiceDesc, notify func()) (*Followed, error) {
 	if err := r.start(); err != nil {
 		return nil, err
 	}
-	if err := desc.check(); err != nil {
+	if err := desc.Check(); err != nil {
 		return nil, err
 	}
 	if _, err := serviceconfig.Merge(desc.ServiceConfig); err != nil {

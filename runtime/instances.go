@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -28,10 +27,6 @@ type Instances struct {
 	key     *discovery.Key
 	stop    func() // closes closed, and stops reading the key
 	closed  chan struct{}
-
-	mu       sync.Mutex
-	list     []Instance
-	sequence uint64 // the number of the state that list was made from; 0 before the first list
 }
 
 // Instance is one instance of a service, as it was when [Instances.All] returned it.
@@ -78,16 +73,6 @@ func (i *Instances) All(ctx context.Context) ([]Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.sequence != s.Sequence { // the sequence of a known state is not 0
-		i.sequence, i.list = s.Sequence, i.instances(s)
-	}
-	return slices.Clone(i.list), nil
-}
-
-// instances returns the selected instances of a state, without held ones.
-func (i *Instances) instances(s *discovery.State) []Instance {
 	var list []Instance
 	for _, ep := range balancer.Select(i.client, &attr.State{Client: i.client, Endpoints: s.Endpoints, Held: s.Held}) {
 		e := attr.Endpoint(ep)
@@ -96,14 +81,11 @@ func (i *Instances) instances(s *discovery.State) []Instance {
 		}
 		list = append(list, Instance{Endpoint(*e), instanceConn{i.conn, calloptions.Target{Instance: e.Instance, Addr: e.Addr, Sequence: s.Sequence}}})
 	}
-	return list
+	return list, nil
 }
 
 // state waits until the endpoints are known, and returns the key's state.
 func (i *Instances) state(ctx context.Context) (*discovery.State, error) {
-	if s := i.key.State(); s.Known && i.ended(ctx) == nil {
-		return s, nil
-	}
 	changed, stop := i.key.Changes()
 	defer stop()
 	for {

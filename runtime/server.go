@@ -123,7 +123,7 @@ func (s *Server) publish(desc *ServiceDesc, opts []RegisterOption) error {
 	if s.registry == nil {
 		return nil // NewServer has recorded the error
 	}
-	if err := desc.check(); err != nil {
+	if err := desc.Check(); err != nil {
 		return err
 	}
 	if _, err := desc.authority(); err != nil {

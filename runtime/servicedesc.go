@@ -28,10 +28,7 @@ type ServiceDesc struct {
 }
 
 // Check returns an error if the description is not valid. It does not check the service config.
-func (d *ServiceDesc) Check() error { return d.check() }
-
-// check returns an error if the description is not valid.
-func (d *ServiceDesc) check() error {
+func (d *ServiceDesc) Check() error {
 	if d == nil {
 		return errors.New("etcd: the service description is nil")
 	}

@@ -2,7 +2,6 @@ package discovery
 
 import (
 	"strings"
-	"sync"
 
 	"google.golang.org/grpc/resolver"
 
@@ -67,9 +66,4 @@ func endpointsOf(set []*Backend) []resolver.Endpoint {
 		}
 	}
 	return endpoints
-}
-
-// addressesOf returns a function that returns the addresses of a set. The first call makes them, and later calls share them.
-func addressesOf(set []resolver.Endpoint) func() []resolver.Address {
-	return sync.OnceValue(func() []resolver.Address { return attr.Addresses(set) })
 }

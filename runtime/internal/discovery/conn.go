@@ -160,7 +160,7 @@ func (c *conn) send(s *State) {
 		c.cc.ReportError(state.Err)
 		return
 	default:
-		update.Endpoints, update.Addresses = source.Endpoints, source.addresses()
+		update.Endpoints, update.Addresses = source.Endpoints, attr.Addresses(source.Endpoints)
 	}
 	if c.opts.Client != nil {
 		state.InState = wrapped.Top != serviceconfig.EtcdName

@@ -65,7 +65,7 @@ type saved struct {
 
 // newCore returns the core of a key without readers. read checks a live service config, and returns it as canonical JSON.
 func newCore(grace time.Duration, read func(liveConfig) (string, error)) *core {
-	return &core{hold: hold{grace: grace}, state: &State{addresses: addressesOf(nil)}, config: configCore{read: read}}
+	return &core{hold: hold{grace: grace}, state: &State{}, config: configCore{read: read}}
 }
 
 // joined adds a reader. If the key was not followed, its last endpoints may be out of date: calls may use them at once, but they do
@@ -202,7 +202,6 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 		next.Backends = old.Backends
 	} else {
 		next.Endpoints, next.Changed = endpointsOf(next.Backends), now
-		next.addresses = addressesOf(next.Endpoints)
 	}
 	news := !etcderr.Same(next.Err, old.Err)
 	matters := !same || !maps.Equal(next.Held, old.Held) || !maps.Equal(next.names, old.names) ||

@@ -32,8 +32,7 @@ type State struct {
 
 	Err error // why etcd cannot be followed now, nil if it can
 
-	Endpoints []resolver.Endpoint       // Backends in gRPC's form
-	addresses func() []resolver.Address // returns the addresses of Endpoints, for policies that need them; all connections share one slice
+	Endpoints []resolver.Endpoint // Backends in gRPC's form
 	// names maps an instance id that is not in Backends to the id of the backend at the same address, if entries share an address.
 	names map[string]string
 }

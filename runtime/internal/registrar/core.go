@@ -32,10 +32,6 @@ const (
 	drained               // Serve returns
 )
 
-func (e event) String() string {
-	return [...]string{"announce", "serve", "withdraw", "end", "drained"}[e]
-}
-
 // change is an event that a server has in a phase.
 type change struct {
 	from phase

@@ -50,7 +50,6 @@ type policy struct {
 	others   *others         // another package's policy, which picks in place of the plan; may be nil
 	leader   *leader         // from the resolver; nil if no method is for the leader
 	waking   *time.Timer     // for the core's next selection
-	wakeAt   time.Time       // when the timer waking is due
 	reported []string        // problems of the last plan, passed to Client.Report
 	leaves   bool            // calls go to the fallback, as Client.CallsLeave was told
 	after    []func()        // to call after mu is unlocked
@@ -167,18 +166,12 @@ func (p *policy) onState(conn *conn, subConn balancer.SubConn, event func(*conn,
 
 // wake sets the timer for the core's next selection to the time at, unless at is zero.
 func (p *policy) wake(at time.Time) {
-	if at.IsZero() || at.Equal(p.wakeAt) || p.closed {
-		return
-	}
 	if p.waking != nil {
 		p.waking.Stop()
 	}
-	p.wakeAt = at
-	p.waking = time.AfterFunc(time.Until(at), func() {
-		p.do(func() {
-			p.wakeAt = time.Time{} // then do calls carryOut, which makes the due selection
-		})
-	})
+	if !at.IsZero() && !p.closed {
+		p.waking = time.AfterFunc(time.Until(at), func() { p.do(func() {}) }) // do makes the due selection
+	}
 }
 
 // publish gives gRPC a new picker.
@@ -306,9 +299,6 @@ func (p *policy) Close() {
 	p.do(func() {
 		p.core.closeAll()
 		p.closed = true
-		if p.waking != nil {
-			p.waking.Stop()
-		}
 	})
 	if p.others != nil {
 		p.others.close()

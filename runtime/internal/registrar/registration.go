@@ -31,10 +31,7 @@ type Registration struct {
 
 // logWarnings logs why readers may fail on the entry, and the fault of the health service. It must be called without locks.
 func (reg *Registration) logWarnings() {
-	reg.mu.Lock()
-	e := reg.entry
-	reg.mu.Unlock()
-	reg.registrar.warn(e)
+	reg.registrar.warn(reg.claim.entry)
 	reg.warnOfHealth()
 }
 

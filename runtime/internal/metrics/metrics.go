@@ -50,23 +50,13 @@ type Metrics struct {
 	observing       metric.Registration
 }
 
-// New makes the instruments. It calls keys for the followed keys whenever metrics are collected. If New returns
-// an error, the metrics do nothing.
+// New makes the instruments. It calls keys for the followed keys whenever metrics are collected. After an error, no event
+// may be counted.
 func New(provider metric.MeterProvider, keys func() []*discovery.Key) (*Metrics, error) {
 	if provider == nil {
 		provider = noop.NewMeterProvider()
 	}
-	m, err := instruments(provider, keys)
-	if err != nil {
-		m, _ = instruments(noop.NewMeterProvider(), keys)
-		return m, fmt.Errorf("etcd: metrics: %w", err)
-	}
-	return m, nil
-}
-
-func instruments(provider metric.MeterProvider, keys func() []*discovery.Key) (*Metrics, error) {
-	meter := provider.Meter(meterName)
-	var m Metrics
+	meter, m := provider.Meter(meterName), new(Metrics)
 	var errs [5]error
 	m.relists, errs[0] = meter.Int64Counter("etcdrpc.discovery.relists", metric.WithUnit("{relist}"),
 		metric.WithDescription("Times that a range of etcd was listed again because its watch failed, by cause."))
@@ -78,10 +68,10 @@ func instruments(provider metric.MeterProvider, keys func() []*discovery.Key) (*
 		metric.WithDescription("Times that a lost registration was put back."))
 	errs[4] = m.observe(meter, keys)
 	if err := errors.Join(errs[:]...); err != nil {
-		return nil, err
+		return m, fmt.Errorf("etcd: metrics: %w", err)
 	}
 	m.initCounters()
-	return &m, nil
+	return m, nil
 }
 
 // initCounters adds 0 to every counter, so that a monitoring system sees the first event as an increment.

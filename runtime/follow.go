@@ -86,17 +86,12 @@ func (f *Followed) View() View {
 	v := View{
 		Known: s.Known && (led || unled != nil), Provisional: s.Provisional || !s.LiveConfirmed || !led,
 		Held: s.Held, Leader: s.NameOf(f.candidates.Leader().Instance), Err: cmp.Or(s.Err, unled, s.LiveErr), Refused: s.Refused(),
-		Endpoints: make([]Endpoint, len(s.Backends)), ServiceConfig: f.desc.ServiceConfig,
+		Endpoints: make([]Endpoint, len(s.Backends)),
 	}
 	for i, b := range s.Backends {
 		v.Endpoints[i] = Endpoint(b.Endpoint)
 	}
-	merged, err := serviceconfig.Merge(f.desc.ServiceConfig, s.Live)
-	if err != nil { // cannot happen: both configs were checked
-		v.Err = fmt.Errorf("etcd: service %q: %w", f.desc.Name, err)
-		return v
-	}
-	v.ServiceConfig = merged
+	v.ServiceConfig, _ = serviceconfig.Merge(f.desc.ServiceConfig, s.Live) // no error: both configs were checked
 	return v
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -24,13 +25,19 @@ type calls struct {
 	instance string // the value of a candidate's key
 	ttl      time.Duration
 	why      func(error) error // explains the error of a call; may be nil
+	idle     chan *stream      // of renewals that etcd has answered
 }
 
-// stand grants a lease, which the etcd client renews until renewing ends, and puts a candidate on it. The put has its own transaction,
-// so that no other candidate has its create revision. The transaction also reads the key, so that it is denied if the candidates
-// may not be read. The caller must receive the keepalives unless they are nil.
-func (c calls) stand(ctx, renewing context.Context) (o outcome, keepalives <-chan *clientv3.LeaseKeepAliveResponse) {
-	o.sent = time.Now()
+// stream is a stream of lease renewals.
+type stream struct {
+	pb.Lease_LeaseKeepAliveClient
+	end context.CancelFunc
+}
+
+// stand grants a lease and puts a candidate on it. The put has its own transaction, so that no other candidate has its create
+// revision. The transaction also reads the key, so that it is denied if the candidates may not be read.
+func (c calls) stand(ctx context.Context) outcome {
+	o := outcome{sent: time.Now()}
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	granted, err := c.client.Lease.Grant(call, max(1, int64(c.ttl/time.Second)))
@@ -38,25 +45,22 @@ func (c calls) stand(ctx, renewing context.Context) (o outcome, keepalives <-cha
 		err = fmt.Errorf("etcd granted lease %x with a TTL of %d s", int64(granted.ID), granted.TTL)
 	}
 	if err != nil {
-		return c.failed(o, fmt.Errorf("grant a lease: %w", err)), nil
+		return c.failed(o, fmt.Errorf("grant a lease: %w", err))
 	}
 	o.lease, o.life = granted.ID, time.Duration(granted.TTL)*time.Second
-	o.left = o.life
-	if keepalives, err = c.client.Lease.KeepAlive(renewing, o.lease); err != nil {
-		return c.failed(o, fmt.Errorf("renew lease %x: %w", int64(o.lease), err)), nil
-	}
-	if now := c.ask(ctx, o.lease, false); now.left > 0 { // so that the put may take as long as the grant
-		o.sent, o.left = now.sent, now.left
+	sent := time.Now()
+	if life, err := c.keepAlive(ctx, o.lease); err == nil && life > 0 { // so that the put may take as long as the grant
+		o.sent, o.life = sent, life
 	}
 	key := c.prefix + rand.Text()
 	call, cancel = context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	put, err := c.client.KV.Txn(call).Then(clientv3.OpPut(key, c.instance, clientv3.WithLease(o.lease)), clientv3.OpGet(key)).Commit()
 	if err != nil {
-		return c.failed(o, fmt.Errorf("put %q: %w", key, err)), keepalives
+		return c.failed(o, fmt.Errorf("put %q: %w", key, err))
 	}
 	o.own = First{Key: key, Created: put.Responses[1].GetResponseRange().Kvs[0].CreateRevision}
-	return o, keepalives
+	return o
 }
 
 func (c calls) failed(o outcome, err error) outcome {
@@ -66,38 +70,88 @@ func (c calls) failed(o outcome, err error) outcome {
 	return o
 }
 
-// ask reads the remaining time of a lease, and renews the lease if at most half of its TTL is left, which shows that keepalives come late.
-// If hasKey is set, a lease without a key counts as gone.
-func (c calls) ask(ctx context.Context, lease clientv3.LeaseID, hasKey bool) (o outcome) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
+// renew renews the lease of a candidate, and reads its key.
+func (c calls) renew(ctx context.Context, lease clientv3.LeaseID, key string) (o outcome) {
 	o.sent = time.Now()
-	held, err := c.client.Lease.TimeToLive(ctx, lease, clientv3.WithAttachedKeys())
-	switch {
-	case err == nil && (held.TTL < 0 || hasKey && len(held.Keys) == 0):
+	call, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	type reading struct {
+		*clientv3.GetResponse
+		err error
+	}
+	read := make(chan reading, 1)
+	go func() {
+		resp, err := c.client.KV.Get(call, key, clientv3.WithCountOnly())
+		read <- reading{resp, err}
+	}()
+	o.life, o.err = c.keepAlive(ctx, lease)
+	switch r := <-read; {
+	case o.err == nil && o.life <= 0, r.err == nil && r.Count == 0:
 		o.gone = true
-	case err == nil && held.TTL > held.GrantedTTL/2:
-		o.life, o.left = time.Duration(held.GrantedTTL)*time.Second, time.Duration(held.TTL)*time.Second
-	case err == nil || etcderr.Refused(err): // a refusal: the user may not read the key
-		return c.renew(ctx, lease, time.Since(o.sent))
-	default:
-		o.err = err
+	case o.err == nil && !etcderr.Refused(r.err): // the user may not read the key any more
+		o.err = r.err
 	}
 	return o
 }
 
-// renew renews a lease on its own stream. The etcd client retries without a pause, so the renewal gets little more time than
-// the last call took.
-func (c calls) renew(ctx context.Context, lease clientv3.LeaseID, took time.Duration) outcome {
-	ctx, cancel := context.WithTimeout(ctx, 4*took+100*time.Millisecond)
-	defer cancel()
-	o := outcome{sent: time.Now()}
-	answer, err := c.client.Lease.KeepAliveOnce(ctx, lease)
-	if o.err, o.gone = err, errors.Is(err, rpctypes.ErrLeaseNotFound); err == nil {
-		o.life = time.Duration(answer.TTL) * time.Second
-		o.left = o.life
+// keepAlive renews a lease on an idle stream or, if there is none or the stream has failed, on a new one. It returns the TTL,
+// which is 0 if the lease is gone. The methods of the etcd client do not fit: KeepAlive does not tell when a renewal was sent, and
+// KeepAliveOnce opens a stream for each renewal, which is a login at etcd, and again and again if that fails.
+func (c calls) keepAlive(ctx context.Context, lease clientv3.LeaseID) (ttl time.Duration, err error) {
+	if c.client.ActiveConnection() == nil {
+		return c.keepAliveOnce(ctx, lease)
 	}
-	return o
+	for used := true; used; {
+		var s *stream
+		select {
+		case s = <-c.idle:
+		default:
+			used = false
+			streamCtx, end := context.WithCancel(ctx)
+			opened, err := clientv3.RetryLeaseClient(c.client).LeaseKeepAlive(streamCtx)
+			if err != nil {
+				end()
+				return 0, err
+			}
+			s = &stream{opened, end}
+		}
+		overdue := time.AfterFunc(callTimeout, s.end)
+		var answer *pb.LeaseKeepAliveResponse
+		if err = s.Send(&pb.LeaseKeepAliveRequest{ID: int64(lease)}); err == nil {
+			answer, err = s.Recv()
+		}
+		if !overdue.Stop() || err != nil {
+			s.end()
+			continue
+		}
+		select {
+		case c.idle <- s:
+		default:
+			s.end()
+		}
+		return time.Duration(answer.GetTTL()) * time.Second, nil
+	}
+	return 0, err
+}
+
+// keepAliveOnce renews a lease with an etcd client that was put together from parts. The client tries again without a pause, so
+// the renewal gets little more time than a read takes.
+func (c calls) keepAliveOnce(ctx context.Context, lease clientv3.LeaseID) (ttl time.Duration, err error) {
+	asked := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if _, err = c.client.Lease.TimeToLive(ctx, lease); err != nil {
+		return 0, err
+	}
+	ctx, cancel = context.WithTimeout(ctx, 4*time.Since(asked)+100*time.Millisecond)
+	defer cancel()
+	answer, err := c.client.Lease.KeepAliveOnce(ctx, lease)
+	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		return 0, nil
+	} else if err != nil {
+		return 0, err
+	}
+	return time.Duration(answer.TTL) * time.Second, nil
 }
 
 // revoke revokes a lease, and reports whether the lease is gone. After that, no write on it can succeed.

@@ -17,8 +17,8 @@ const (
 	refusedMax = 10 * time.Second
 	// A leadership ends a TTL divided by marginOf before etcd can end the lease.
 	marginOf = 10
-	// questionsIn is how often in a TTL the remaining time of the lease is read.
-	questionsIn = 4
+	// renewalsIn is how often in a TTL the lease is renewed.
+	renewalsIn = 4
 )
 
 // First is the candidate that precedes all others, as far as known. The zero value means no candidate.
@@ -75,7 +75,6 @@ type effects struct {
 	stand        bool             // grant a lease and put a candidate on it; the event stood follows
 	renew        clientv3.LeaseID // renew this lease; the event renewed follows
 	revoke       clientv3.LeaseID // revoke this lease; the event revoked follows
-	lapsed       bool             // log that the lease was not renewed in time
 	restoredFrom int64            // log that our candidate was created below this revision, so that tokens repeat; 0 to log nothing
 	wake         time.Time        // when the event tick is due, zero for never
 }
@@ -107,11 +106,10 @@ func (c *core) resign(now time.Time, token int64) effects {
 type outcome struct {
 	lease   clientv3.LeaseID
 	own     First         // zero if it may not be in etcd
-	life    time.Duration // the TTL of the lease
-	left    time.Duration // the minimum remaining time of the lease, from sent on
-	sent    time.Time     // when left was requested
-	gone    bool          // the lease or its key is gone
-	refused bool          // etcd denies the candidate
+	life    time.Duration // the TTL of the lease, from sent on at least
+	sent    time.Time
+	gone    bool // the lease or its key is gone
+	refused bool // etcd denies the candidate
 	err     error
 }
 
@@ -129,7 +127,7 @@ func (c *core) stood(now time.Time, number uint64, o outcome) effects {
 		}
 		c.highest = max(c.highest, o.own.Created)
 		c.phase, c.own, c.pause = placed, o.own, 0
-		c.until, c.callAt = until(o), o.sent.Add(o.life/questionsIn)
+		c.until, c.callAt = until(o), o.sent.Add(o.life/renewalsIn)
 	case o.refused:
 		c.fail(now, refusedMin, refusedMax)
 	default:
@@ -150,12 +148,11 @@ func (c *core) fail(now time.Time, minPause, maxPause time.Duration) {
 }
 
 // until returns the time until which an outcome proves the lease alive, less the margin.
-func until(o outcome) time.Time { return o.sent.Add(o.left - o.life/marginOf) }
+func until(o outcome) time.Time { return o.sent.Add(o.life - o.life/marginOf) }
 
-// renewed handles the outcome of a renewal. A renewal that comes after the proven time proves nothing: etcd may have decided
-// to end the lease before the renewal was sent.
+// renewed handles the outcome of a renewal.
 func (c *core) renewed(now time.Time, number uint64, o outcome) effects {
-	if number != c.number || c.phase != placed || expired(now, c.until) {
+	if number != c.number || c.phase != placed {
 		return c.due(now)
 	}
 	switch {
@@ -211,8 +208,7 @@ func (c *core) due(now time.Time) (e effects) {
 	c.blind = c.view.Blind && !leads
 	c.yielded = c.view.Yields && (c.yielded || leads)
 	stands := c.wanted && c.view.Known && !c.blind && !c.yielded
-	if c.phase == placed && (!stands || expired(now, c.until)) {
-		e.lapsed = stands
+	if c.phase == placed && !stands {
 		c.leave(now)
 	}
 	switch c.phase {
@@ -226,9 +222,9 @@ func (c *core) due(now time.Time) (e effects) {
 		}
 	case placed:
 		if !now.Before(c.callAt) {
-			e.renew, c.callAt = c.lease, now.Add(c.life/questionsIn)
+			e.renew, c.callAt = c.lease, now.Add(c.life/renewalsIn)
 		}
-		if e.wake = c.callAt; c.until.Before(c.callAt) {
+		if e.wake = c.callAt; c.until.Before(c.callAt) && !expired(now, c.until) {
 			e.wake = c.until
 		}
 	case leaving:
@@ -241,6 +237,9 @@ func (c *core) due(now time.Time) (e effects) {
 	}
 	return e
 }
+
+// lapsed reports whether the candidate's lease was not renewed in time.
+func (c *core) lapsed(now time.Time) bool { return c.phase == placed && expired(now, c.until) }
 
 // expired reports whether a time has come by either clock. The monotonic clock may stop while the machine sleeps.
 func expired(now, until time.Time) bool {

@@ -19,7 +19,7 @@ func leading() *core {
 	c.hear(begin, View{Known: true})
 	c.want(begin, true)
 	own := First{Key: "a", Created: 5}
-	c.stood(begin, c.number, outcome{own: own, lease: 7, life: 10 * time.Second, left: 10 * time.Second, sent: begin})
+	c.stood(begin, c.number, outcome{own: own, lease: 7, life: 10 * time.Second, sent: begin})
 	c.hear(begin, View{Known: true, First: own})
 	return c
 }
@@ -30,11 +30,12 @@ func TestCore(t *testing.T) {
 	view := View{Known: true, First: First{Key: "a", Created: 5}}
 	blind, drained := view, view
 	blind.Blind, drained.Yields = true, true
-	after := func(d time.Duration) time.Time { return begin.Add(d) }
+	var last time.Time // the time of the last event
+	after := func(d time.Duration) time.Time { last = begin.Add(d); return last }
 	for _, row := range []struct {
 		rule          string
 		do            func(c *core) effects
-		token         int64 // of the term after do, 0 without one
+		token         int64 // of the term at last, 0 without one
 		renew, revoke bool
 		wake          time.Duration
 	}{
@@ -44,7 +45,14 @@ func TestCore(t *testing.T) {
 			c.tick(after(5 * s / 2))
 			return c.renewed(after(3*s), c.number, outcome{err: errLost})
 		}, 5, false, false, 4 * s},
-		{"the leadership ends a tenth of the TTL before the proven end of the lease", func(c *core) effects { return c.tick(after(9 * s)) }, 0, false, true, never},
+		{"the leadership ends a tenth of the TTL before the proven end of the lease", func(c *core) effects {
+			c.tick(after(8 * s))
+			return c.tick(after(9 * s))
+		}, 0, false, false, 21 * s / 2},
+		{"a late renewal lets the candidate lead again", func(c *core) effects {
+			c.tick(after(15 * s))
+			return c.renewed(after(16*s), c.number, outcome{sent: after(15 * s), life: 10 * s})
+		}, 5, false, false, 35 * s / 2},
 		{"an answer about another candidate is ignored", func(c *core) effects { return c.renewed(after(s), c.number-1, outcome{gone: true}) }, 5, false, false, 5 * s / 2},
 		{"a renewal is due at once when the candidate is missing", func(c *core) effects { return c.hear(after(s), View{Known: true}) }, 0, true, false, 7 * s / 2},
 		{"the lease of a deleted candidate is revoked", func(c *core) effects { return c.renewed(after(s), c.number, outcome{gone: true}) }, 0, false, true, never},
@@ -63,7 +71,7 @@ func TestCore(t *testing.T) {
 		if !e.wake.IsZero() {
 			wake = e.wake.Sub(begin)
 		}
-		if token := c.term(begin.Add(s)).Token; token != row.token || (e.renew != 0) != row.renew || (e.revoke != 0) != row.revoke || wake != row.wake {
+		if token := c.term(last).Token; token != row.token || (e.renew != 0) != row.renew || (e.revoke != 0) != row.revoke || wake != row.wake {
 			t.Errorf("%s: token %d, renews lease %d, revokes lease %d, wakes after %v; want token %d, a renewal: %v, a revocation: %v, wake after %v",
 				row.rule, token, e.renew, e.revoke, wake, row.token, row.renew, row.revoke, row.wake)
 		}
@@ -108,7 +116,7 @@ func TestRepeatedTokens(t *testing.T) {
 		if e := c.revoked(begin, c.number, true); !e.stand {
 			t.Fatalf("step %d: the instance does not stand again after the revocation", i)
 		}
-		e := c.stood(begin, c.number, outcome{own: First{Key: "a", Created: row.own}, lease: 7, life: time.Minute, left: time.Minute, sent: begin})
+		e := c.stood(begin, c.number, outcome{own: First{Key: "a", Created: row.own}, lease: 7, life: time.Minute, sent: begin})
 		if e.restoredFrom != row.back {
 			t.Errorf("step %d: restoredFrom = %d, want %d", i, e.restoredFrom, row.back)
 		}

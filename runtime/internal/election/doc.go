@@ -1,7 +1,7 @@
 // Package election decides whether an instance of this process leads the instances of its service key, and until when.
 //
 //	core.go      decides whether the instance has a candidate, and whether it leads
-//	calls.go     the calls to etcd: stand, ask, renew, revoke
+//	calls.go     the calls to etcd: stand, renew, revoke
 //	election.go  the core's shell: its timer, and the waiters for the leadership
 //
 // An instance whose entry is registered has a candidate in etcd: a key with a random name under the service key's segment,
@@ -10,10 +10,10 @@
 // version or another program did, the lower key leads. [candidate.First] defines the order.
 // Package discovery watches the candidates.
 //
-// Whenever a candidate is in doubt, its lease is revoked, and the instance stands again with another lease and another
-// key: when a put was not answered, the lease was not proven alive in time, or the key is gone. Candidates are never repaired. A put
-// that arrives late fails without its lease, and a candidate in a restored etcd expires. A candidate is also revoked
-// when its entry leaves, when it resigns, or when etcd denies it the watch, so that it does not keep others from leading.
+// When a put was not answered, or the key or its lease is gone, the lease is revoked, and the instance stands again with another
+// lease and another key. Candidates are never repaired. A put that arrives late fails without its lease. A candidate is also revoked
+// when its entry leaves, when it resigns, or when etcd denies it the watch, so that it does not keep others from leading. A candidate
+// whose lease is not renewed in time stays, and leads again after a renewal: a full etcd, for one, takes no other candidate.
 //
 // # Why two never lead at a time
 //
@@ -22,10 +22,10 @@
 //   - The watch has its key, and no candidate that precedes it. The key's name is random, so the watch has reached the revision
 //     that created it, and has all earlier candidates; later ones have a higher revision. So no further read is
 //     needed. If candidates are left out because there are too many, no instance leads.
-//   - The lease is alive. The etcd client renews it, and its remaining time is read: etcd keeps the lease for that time after
-//     it receives the read, so also for that time after the read was sent. The leadership ends a tenth of the TTL earlier, by
-//     the clock of this process, which may run slower than etcd's by as much. A later answer proves nothing: etcd may
-//     have decided to end the lease, and a new leader of etcd grants it the whole TTL while that decision is under way.
+//   - The lease is alive. etcd keeps it for the TTL after it receives a renewal, so also for the TTL after the renewal was sent.
+//     The leadership ends a tenth of the TTL earlier, by the clock of this process, which may run slower than etcd's by as much.
+//     A renewal that is answered later proves the same only with a read of the key: a new leader of etcd renews the lease while a
+//     decision of the one before, to end the lease, is under way. It answers a read only once such decisions have been carried out.
 //   - This process has not begun to revoke the lease. The leadership ends before the revocation is sent.
 //
 // So a leader's key, which keeps later candidates from leading, exists until after the leader has stepped down. A paused

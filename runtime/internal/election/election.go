@@ -20,6 +20,9 @@ var ErrClosed = errors.New("etcd: the instance no longer stands for election: it
 // errDrained is why an instance gave the leadership up.
 var errDrained = errors.New("the live config drains it, and another instance can lead")
 
+// errLapsed is why a candidate cannot lead for now.
+var errLapsed = errors.New("the lease of its candidate was not renewed in time")
+
 // Candidates follows the candidates for one service key.
 type Candidates interface {
 	// View returns the last known state of the candidates. View and Err must not block, nor call the election.
@@ -55,28 +58,27 @@ type Election struct {
 	stop   func()        // stops reading the candidates
 	gone   chan struct{} // closed after End, when nothing is left in etcd
 
-	mu           sync.Mutex
-	core         core
-	timer        *time.Timer
-	ended        bool              // End was called
-	over         bool              // gone is closed
-	token        int64             // the token of the term at the last event, 0 without a term
-	contexts     map[uint64]func() // functions that end the contexts of the term
-	lastID       uint64            // the last key in contexts
-	serving      int               // unary calls under way that Enter admitted
-	idle         chan struct{}     // closed when serving is 0 again; nil before the first call
-	finishing    bool              // Finish was called in this term: Enter refuses calls
-	stopRenewing func()            // stops the renewals of the last candidate's lease
-	failed       error             // why the last attempt to stand failed, nil if it succeeded
-	unread       error             // why the candidates cannot be followed now, nil while they are
-	closeErr     error             // the error of the first Close
-	lastLogged   string            // why the instance does not stand, as last logged
+	mu         sync.Mutex
+	core       core
+	timer      *time.Timer
+	ended      bool              // End was called
+	over       bool              // gone is closed
+	token      int64             // the token of the term at the last event, 0 without a term
+	contexts   map[uint64]func() // functions that end the contexts of the term
+	lastID     uint64            // the last key in contexts
+	serving    int               // unary calls under way that Enter admitted
+	idle       chan struct{}     // closed when serving is 0 again; nil before the first call
+	finishing  bool              // Finish was called in this term: Enter refuses calls
+	failed     error             // why the last attempt to stand failed, nil if it succeeded
+	unread     error             // why the candidates cannot be followed now, nil while they are
+	closeErr   error             // the error of the first Close
+	lastLogged string            // why the instance does not stand, as last logged
 }
 
 // New returns the election of an instance. It does no I/O. Stand starts and pauses the candidacy, until End.
 func New(cfg Config) *Election {
 	e := &Election{
-		calls:  calls{cfg.Client, cfg.Prefix, cfg.Instance, cfg.TTL, cfg.Why},
+		calls:  calls{cfg.Client, cfg.Prefix, cfg.Instance, cfg.TTL, cfg.Why, make(chan *stream, renewalsIn)},
 		logger: cfg.Logger, candidates: cfg.Candidates, termChanged: cfg.TermChanged,
 		gone: make(chan struct{}), contexts: make(map[uint64]func()),
 	}
@@ -128,29 +130,22 @@ func (e *Election) event(event func(now time.Time) effects) {
 func (e *Election) call(do effects) {
 	number := e.core.number
 	if do.stand {
-		renewing, stop := context.WithCancel(e.ctx)
-		e.stopRenewing = stop
 		e.tasks.Go(func() {
-			defer stop()
-			o, keepalives := e.calls.stand(e.ctx, renewing)
+			o := e.calls.stand(e.ctx)
 			e.event(func(now time.Time) effects {
 				e.failed = o.err
 				return e.core.stood(now, number, o)
 			})
-			if keepalives != nil {
-				for range keepalives { // they do not say when the renewal was sent, so they prove nothing
-				}
-			}
 		})
 	}
 	if lease := do.renew; lease != clientv3.NoLease {
+		key := e.core.own.Key
 		e.tasks.Go(func() {
-			o := e.calls.ask(e.ctx, lease, true)
+			o := e.calls.renew(e.ctx, lease, key)
 			e.event(func(now time.Time) effects { return e.core.renewed(now, number, o) })
 		})
 	}
 	if lease := do.revoke; lease != clientv3.NoLease {
-		e.stopRenewing() // a restored etcd may have the lease again
 		e.tasks.Go(func() {
 			gone := e.calls.revoke(e.ctx, lease)
 			e.event(func(now time.Time) effects { return e.core.revoked(now, number, gone) })
@@ -161,9 +156,6 @@ func (e *Election) call(do effects) {
 // log logs the findings of an event, in the background: the logger may be slow, or call the registry. It must be called with mu
 // held.
 func (e *Election) log(do effects) {
-	if do.lapsed {
-		e.line(slog.LevelWarn, "the lease of a candidate was not renewed in time: the instance stands for election again")
-	}
 	if do.restoredFrom != 0 {
 		e.line(slog.LevelError, "etcd was restored from a backup, or wiped, and gives leaders' tokens again: tell each store that checks them",
 			"seen", do.restoredFrom, "created", e.core.own.Created)
@@ -199,6 +191,8 @@ func (e *Election) why() error {
 		return fmt.Errorf("its candidates, under %q, cannot be read: %w", e.prefix, e.unread)
 	case e.core.yielded:
 		return errDrained
+	case e.core.lapsed(time.Now()):
+		return errLapsed
 	}
 	return e.failed
 }

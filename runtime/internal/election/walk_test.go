@@ -28,25 +28,24 @@ type record struct {
 	created int64
 }
 
-// question is a read of the lease's remaining time that is under way.
-type question struct {
-	sent     time.Time // zero if there is no question
+// renewal is a renewal that is under way.
+type renewal struct {
+	sent     time.Time // zero if there is no renewal
 	answered bool
 	gone     bool
-	left     time.Duration
 }
 
 // process is an instance that stands for election.
 type process struct {
-	core     core
-	now      record    // of the current candidate
-	before   record    // of the previous candidate
-	sent     time.Time // when the attempt began
-	pending  View      // the last view that etcd has sent, perhaps not handled yet
-	question question
-	revoke   int // 0 for none, 1 for one on its way to etcd, 2 for one that etcd has executed
-	drained  bool
-	removed  bool // its candidate was deleted by hand
+	core    core
+	now     record    // of the current candidate
+	before  record    // of the previous candidate
+	sent    time.Time // when the attempt began
+	pending View      // the last view that etcd has sent, perhaps not handled yet
+	renewal renewal
+	revoke  int // 0 for none, 1 for one on its way to etcd, 2 for one that etcd has executed
+	drained bool
+	removed bool // its candidate was deleted by hand
 }
 
 // world is the state of etcd and of two instances.
@@ -92,10 +91,10 @@ func (w *world) do(i int, e effects) {
 	p := &w.processes[i]
 	if e.stand {
 		p.before, p.now = p.now, record{asked: true}
-		p.sent, p.question, p.removed, p.revoke = w.now, question{}, false, 0
+		p.sent, p.renewal, p.removed, p.revoke = w.now, renewal{}, false, 0
 	}
 	if e.renew != clientv3.NoLease {
-		p.question = question{sent: w.now}
+		p.renewal = renewal{sent: w.now}
 	}
 	if e.revoke != clientv3.NoLease {
 		p.revoke = 1
@@ -105,7 +104,7 @@ func (w *world) do(i int, e effects) {
 // stood passes the outcome of an attempt to its instance.
 func (w *world) stood(i int, err error) {
 	p := &w.processes[i]
-	o := outcome{err: err, sent: p.sent, life: ttl, left: ttl}
+	o := outcome{err: err, sent: p.sent, life: ttl}
 	if !p.now.asked {
 		o.lease = clientv3.LeaseID(p.core.number)
 	}
@@ -117,7 +116,7 @@ func (w *world) stood(i int, err error) {
 
 func (w *world) renewed(i int, o outcome) {
 	p := &w.processes[i]
-	p.question = question{}
+	p.renewal = renewal{}
 	w.do(i, p.core.renewed(w.now, p.core.number, o))
 }
 
@@ -167,28 +166,19 @@ var goesOn = []happening{
 		w.stood(i, errLost)
 		return true
 	}},
-	{"etcd receives a keepalive", func(w *world, _ int, p *process) bool {
-		if !p.now.leased || !w.now.Before(p.now.expires) || p.now.expires.Equal(w.now.Add(ttl)) {
-			return false
+	{"etcd renews its lease", func(w *world, _ int, p *process) bool {
+		if p.renewal.sent.IsZero() || p.renewal.answered || p.now.leased && !w.now.Before(p.now.expires) {
+			return false // etcd renews an expired lease only if its next leader extends it
 		}
+		p.renewal.answered, p.renewal.gone = true, !p.now.leased || p.now.created == 0
 		p.now.expires = w.now.Add(ttl)
 		return true
 	}},
-	{"etcd answers how long it keeps its lease", func(w *world, _ int, p *process) bool {
-		if p.question.sent.IsZero() || p.question.answered {
+	{"hears of the renewal", func(w *world, i int, p *process) bool {
+		if !p.renewal.answered {
 			return false
 		}
-		p.question.answered, p.question.gone = true, !p.now.leased || p.now.created == 0
-		if p.question.left = p.now.expires.Sub(w.now); p.question.left <= 0 {
-			p.question.left = ttl // etcd's earlier leader has decided to end the lease, and its new leader does not know that yet
-		}
-		return true
-	}},
-	{"hears how long etcd keeps its lease", func(w *world, i int, p *process) bool {
-		if !p.question.answered {
-			return false
-		}
-		w.renewed(i, outcome{sent: p.question.sent, life: ttl, left: p.question.left, gone: p.question.gone})
+		w.renewed(i, outcome{sent: p.renewal.sent, life: ttl, gone: p.renewal.gone})
 		return true
 	}},
 	{"etcd revokes its lease", func(_ *world, _ int, p *process) bool {
@@ -246,8 +236,15 @@ var goesWrong = []happening{
 		w.stood(i, errLost)
 		return true
 	}},
-	{"gets no answer to its question", func(w *world, i int, p *process) bool {
-		if p.question.sent.IsZero() || !w.fail() {
+	{"has its expired lease extended by the next leader of etcd", func(w *world, _ int, p *process) bool {
+		if !p.now.leased || w.now.Before(p.now.expires) || !w.fail() {
+			return false
+		}
+		p.now.expires = w.now.Add(ttl)
+		return true
+	}},
+	{"gets no answer to its renewal", func(w *world, i int, p *process) bool {
+		if p.renewal.sent.IsZero() || !w.fail() {
 			return false
 		}
 		w.renewed(i, outcome{err: errLost})

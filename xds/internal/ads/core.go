@@ -57,7 +57,8 @@ const maxAnswer = 2 << 20
 type Found struct {
 	Resource *mapping.Resource // nil if it does not exist
 	Pending  bool              // it is not known yet whether the resource exists
-	// Provisional means that the resource may be out of date. It is not sent to a client that reconnects, which keeps its own.
+	// Provisional means that the resource may be out of date. Provisional loads and routes are not sent to a client that reconnects,
+	// which keeps its own. Listeners and clusters are: an answer contains those of all hosts, so the other hosts would wait.
 	Provisional bool
 	// Substitute replaces a removed resource for a client that may have it from an earlier stream. It may be nil.
 	Substitute *mapping.Resource
@@ -175,7 +176,7 @@ func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all
 		look := func(name string) Found {
 			found := find(k, name)
 			switch {
-			case found.Provisional && c.kinds[k].returns:
+			case found.Provisional && c.kinds[k].returns && !k.isWhole():
 				return Found{Pending: true}
 			case k == Routes:
 				return c.addUpcoming(now, name, found, &waits)

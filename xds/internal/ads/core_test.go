@@ -156,30 +156,25 @@ func TestCore_WaitsForPendingResource(t *testing.T) {
 	receives("a", "b", "c")
 }
 
-// A client that reconnects keeps its resources while the server's are provisional. A new client receives the provisional ones.
+// A client that reconnects keeps its routes and endpoints while the server's are provisional. Provisional listeners and clusters
+// delay no others. A new client receives all.
 func TestCore_KeepsProvisionalFromReturningClient(t *testing.T) {
-	found := Found{Resource: &mapping.Resource{Name: "a", Hash: 1}, Provisional: true}
-	find := func(Kind, string) Found { return found }
 	for k := range kinds {
-		found.Provisional = true
-		var back, fresh Core
-		for _, c := range []*Core{&back, &fresh} {
-			if err := c.Request(Request{Kind: k, Names: []string{"a"}, Returns: c == &back}); err != nil {
+		found := Found{Resource: &mapping.Resource{Name: "a", Hash: 1}, Provisional: true}
+		receives := func(returns bool, c *Core) bool {
+			if err := c.Request(Request{Kind: k, Names: []string{"a"}, Returns: returns}); err != nil {
 				t.Fatal(err)
 			}
+			answers, _ := c.Answers(time.Time{}, func(Kind, string) Found { return found })
+			return len(answers) == 1
 		}
-		if answers, _ := back.Answers(time.Time{}, find); answers != nil {
-			t.Errorf("%s: a reconnecting client receives %v of provisional resources, want none", k, answers)
-		}
-		if answers, _ := fresh.Answers(time.Time{}, find); len(answers) != 1 {
-			t.Errorf("%s: a new client receives %v of provisional resources, want one answer", k, answers)
+		back := &Core{kinds: [kinds]subscription{Clusters: {asked: true}}}
+		if fresh, returning := receives(false, new(Core)), receives(true, back); !fresh || returning != k.isWhole() {
+			t.Errorf("%s: a new client receives provisional resources: %v, want true; a reconnecting one: %v, want %v", k, fresh, returning, k.isWhole())
 		}
 		found.Provisional = false
-		if k == Routes {
-			back.kinds[Clusters].asked = true
-		}
-		if answers, _ := back.Answers(time.Time{}, find); len(answers) != 1 {
-			t.Errorf("%s: a reconnecting client receives %v of the final resources, want one answer", k, answers)
+		if !receives(true, back) {
+			t.Errorf("%s: a reconnecting client does not receive the final resources", k)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
@@ -176,6 +177,15 @@ func TestCore_KeepsProvisionalFromReturningClient(t *testing.T) {
 		if !receives(true, back) {
 			t.Errorf("%s: a reconnecting client does not receive the final resources", k)
 		}
+	}
+}
+
+// Sources keep what identifies a client, whose texts can be as long as a message.
+func TestIdentify_CutsLongTexts(t *testing.T) {
+	c, long := new(stream), strings.Repeat("x", 1<<20)
+	c.identify(&corev3.Node{Id: long, Locality: &corev3.Locality{Zone: long}})
+	if n := len(c.inputs.ID) + len(c.inputs.Zone); n > 1<<10 {
+		t.Errorf("the source receives %d bytes of id and zone, want at most 1 KiB", n)
 	}
 }
 

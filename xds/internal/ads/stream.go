@@ -175,10 +175,10 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 	return nil
 }
 
-// identify stores the identity of the client, from its first request.
+// identify stores the identity of the client, from its first request. It cuts long texts, because the source keeps them.
 func (c *stream) identify(n *corev3.Node) {
 	c.client.ID, c.client.Agent, c.client.Zone = short(n.GetId()), short(n.GetUserAgentName()+" "+n.GetUserAgentVersion()), short(n.GetLocality().GetZone())
-	c.inputs = mapping.Client{Zone: n.GetLocality().GetZone(), ID: n.GetId()}
+	c.inputs = mapping.Client{Zone: c.client.Zone, ID: c.client.ID}
 	c.inputs.NoRing = strings.HasPrefix(n.GetUserAgentVersion(), "C-core 2") // C core 20 to 29, as in "C-core 29.0.0 Python 1.51.1"
 }
 

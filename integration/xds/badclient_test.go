@@ -59,7 +59,7 @@ func TestBadClients(t *testing.T) {
 			TypeUrl: r.GetTypeUrl(), ResponseNonce: r.GetNonce(), ResourceNames: []string{"acme.echo"},
 			ErrorDetail: &rpcstatus.Status{Message: "I do not like it\n" + strings.Repeat("y", 10_000)},
 		}))
-		w.addServing(fmt.Sprint("b", i), "acme.Echo/Say")
+		w.addEntry(fmt.Sprint("b", i), `"grpc_methods":"acme.Echo/Say"`)
 	}
 	eventually(t, good, calls(20), "calls of the good client reach the new servers", only("a", "b0", "b1", "b2"))
 	told := 0

@@ -84,19 +84,12 @@ func TestNoCallFails(t *testing.T) {
 // change puts a live service config and waits until clients have acknowledged the responses for that.
 func (w *world) change(config string) {
 	w.t.Helper()
-	settled := w.settled()
-	w.set(config)
-	kit.Eventually(w.t, kit.Soon, "the clients have the policy", settled)
-}
-
-// settled returns a function that reports whether clients have acknowledged all responses, with a version other than now.
-func (w *world) settled() func() bool {
-	w.t.Helper()
 	reached := w.reached()
-	return func() bool {
+	w.set(config)
+	kit.Eventually(w.t, kit.Soon, "the clients have the policy", func() bool {
 		_, all := w.acked()
 		return all && reached()
-	}
+	})
 }
 
 // reached returns a function that reports whether clients were sent, or have acknowledged, a version other than now.
@@ -160,7 +153,8 @@ func (w *world) noFailure(c caller, o order, atLeast int, events ...func()) (by 
 	return by
 }
 
-// If a live config is too large for xDS, the previous one stays in force, and changes of endpoints still reach clients.
+// If a live config is too large for xDS, the previous one stays in force, and changes of endpoints still reach clients. After a restart
+// the description's config is in force. A description that is too large is an error.
 func TestServiceConfigTooLarge(t *testing.T) {
 	w := newWorld(t, "")
 	w.add("a")
@@ -172,13 +166,20 @@ func TestServiceConfigTooLarge(t *testing.T) {
 	for i := range names {
 		names[i] = fmt.Sprintf(`{"service":"s%d"}`, i)
 	}
-	w.set(`{"methodConfig":[{"name":[` + strings.Join(names, ",") + `],"timeout":"1s"}]}`)
+	large := `{"methodConfig":[{"name":[` + strings.Join(names, ",") + `],"timeout":"1s"}]}`
+	w.set(large)
 	kit.Eventually(t, kit.Soon, "the config is refused", func() bool {
 		err := w.bridges[0].Status().Hosts[0].Err
 		return err != nil && strings.Contains(err.Error(), "configure fewer methods")
 	})
 	w.add("c")
 	eventually(t, c, calls(20), "c known and b drained", only("a", "c"))
+	w.restart()
+	eventually(t, c, calls(20), "the policy of the description", only("a", "b", "c"))
+	_, err := xds.NewServer(w.registry, []*runtime.ServiceDesc{{Key: "a", Authority: "a", ServiceConfig: large}})
+	if err == nil || !strings.Contains(err.Error(), "configure fewer methods") {
+		t.Errorf("NewServer with a description that is too large: %v, want an error with \"configure fewer methods\"", err)
+	}
 }
 
 // A service with 128 lanes has a cluster for each lane. grpc-go sends a request for each cluster before it reads another
@@ -208,7 +209,7 @@ func TestRestart_CallsStayInTheirLane(t *testing.T) {
 	w.add("leader", runtime.WithVersion("v1"))
 	eventually(t, c, led, "the leader", only("leader")) // the other servers start when there is a leader
 	w.add("beta", runtime.WithVersion("v2"))
-	w.addServing("base", "acme.Echo/Lead,Say")
+	w.addEntry("base", `"grpc_methods":"acme.Echo/Lead,Say"`)
 	eventually(t, c, calls(20), "the base", only("leader", "base"))
 	eventually(t, c, beta, "the strict lane", only("beta"))
 	var restarted atomic.Bool
@@ -237,7 +238,7 @@ func TestRestart_CallsStayInTheirLane(t *testing.T) {
 // If etcd has no entries when the bridge restarts, as after leases have expired, a client that reconnects keeps its endpoints.
 func TestRestart_WithoutEndpoints(t *testing.T) {
 	w := newWorld(t, "")
-	w.addServing("a", "acme.Echo/Say")
+	w.addEntry("a", `"grpc_methods":"acme.Echo/Say"`)
 	c := w.goClient("")
 	eventually(t, c, calls(20), "a", only("a"))
 	w.bridges[0].stop()
@@ -259,7 +260,7 @@ func TestRestart_SnapshotsAreForNewClients(t *testing.T) {
 	w.set(policy(`"drain":["drained"]`))
 	w.desc.Leader = []string{"/acme.Echo/Lead"}
 	w.add("leader")
-	w.addServing("drained", "acme.Echo/Lead,Say")
+	w.addEntry("drained", `"grpc_methods":"acme.Echo/Lead,Say"`)
 	dir := t.TempDir()
 	w.restart(runtime.WithSnapshotDir(dir))
 	c := w.goClient("")

@@ -137,12 +137,6 @@ func (w *world) add(name string, opts ...runtime.RegisterOption) *instance {
 	return i
 }
 
-// addServing starts a server without registration, and puts an entry with a list of methods.
-func (w *world) addServing(name, methods string) {
-	w.t.Helper()
-	w.addEntry(name, fmt.Sprintf(`"grpc_methods":%q`, methods))
-}
-
 // addEntry starts a server without registration, and puts an entry with the metadata.
 func (w *world) addEntry(name, metadata string) {
 	w.t.Helper()

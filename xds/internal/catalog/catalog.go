@@ -31,11 +31,16 @@ func New(registry *runtime.Registry, services []*runtime.ServiceDesc, logger *sl
 	for _, desc := range services {
 		h := c.hosts[desc.Authority]
 		if h == nil {
-			h = &host{registry: registry, authority: desc.Authority, logger: logger, notify: notify}
+			h = &host{registry: registry, authority: desc.Authority, logger: logger, notify: notify, input: &mapping.Host{Authority: desc.Authority}}
 			c.hosts[desc.Authority] = h
 		}
 		if err := h.add(desc); err != nil {
 			return nil, err
+		}
+	}
+	for authority, h := range c.hosts {
+		if _, err := mapping.Map(h.input, mapping.Client{}); err != nil {
+			return nil, fmt.Errorf("the services of authority %q: %w", authority, err)
 		}
 	}
 	return c, nil
@@ -94,14 +99,13 @@ type host struct {
 	stale atomic.Bool // input is out of date
 
 	mu          sync.Mutex
-	followed    []*runtime.Followed // by service; nil until a client asks
-	input       *mapping.Host       // nil while unknown
-	known       bool                // input was read from etcd; false if etcd denied permission
-	provisional bool                // input may be out of date
-	made        map[mapping.Client]*mapping.Snapshot
-	policies    []*mapping.Policy // the last valid policy of each service
-	err         error             // the current problem, nil for none
-	unsupported []string          // see Host
+	followed    []*runtime.Followed                  // by service; nil until a client asks
+	input       *mapping.Host                        // its services have the last valid policies, at first those of descs
+	known       bool                                 // input was read from etcd; false if etcd denied permission
+	provisional bool                                 // input may be out of date
+	made        map[mapping.Client]*mapping.Snapshot // nil until etcd has answered
+	err         error                                // the current problem, nil for none
+	unsupported []string                             // see Host
 	limit       loglimit.Limiter
 }
 
@@ -111,7 +115,8 @@ func (h *host) add(desc *runtime.ServiceDesc) error {
 	if err != nil {
 		return fmt.Errorf("service %q: %w", desc.Name, err)
 	}
-	h.descs, h.policies = append(h.descs, desc), append(h.policies, p)
+	h.descs = append(h.descs, desc)
+	h.input.Services = append(h.input.Services, mapping.Service{Name: desc.Name, Policy: p, Leading: desc.Leader})
 	return nil
 }
 
@@ -140,10 +145,8 @@ func (h *host) snapshot(client mapping.Client) (_ *mapping.Snapshot, provisional
 	if h.followed == nil {
 		h.begin()
 	}
-	if len(h.followed) == len(h.descs) && h.stale.Swap(false) {
-		h.refresh()
-	}
-	if h.input == nil {
+	h.refresh()
+	if h.made == nil {
 		return nil, false
 	}
 	client = h.input.Client(client)
@@ -162,8 +165,12 @@ func (h *host) snapshot(client mapping.Client) (_ *mapping.Snapshot, provisional
 	return s, h.provisional
 }
 
-// refresh reads the current state of the services. If a service config is invalid or too large, the last valid one stays in force.
+// refresh reads the current state of the services, if it has changed. If a service config is invalid or too large, the last valid
+// one stays in force. The caller holds mu.
 func (h *host) refresh() {
+	if len(h.followed) < len(h.descs) || !h.stale.Swap(false) {
+		return
+	}
 	var views []runtime.View
 	var trouble error
 	for _, f := range h.followed {
@@ -175,16 +182,15 @@ func (h *host) refresh() {
 		}
 		views = append(views, v)
 	}
-	next := &mapping.Host{Authority: h.authority, Held: views[0].Held}
+	next := &mapping.Host{Authority: h.authority, Services: slices.Clone(h.input.Services), Held: views[0].Held}
 	h.provisional = len(views[0].Endpoints) == 0 // leases may have expired while etcd was away: servers then register again
 	for i := range views {
 		h.provisional = h.provisional || views[i].Provisional
 		if p, err := mapping.ReadPolicy(views[i].ServiceConfig); err == nil {
-			h.policies[i] = p
+			next.Services[i].Policy = p
 		} else {
 			trouble = cmp.Or(trouble, fmt.Errorf("the service config of %q is not in force: %w", h.descs[i].Name, err))
 		}
-		next.Services = append(next.Services, mapping.Service{Name: h.descs[i].Name, Policy: h.policies[i], Leading: h.descs[i].Leader})
 		next.Leader = cmp.Or(views[i].Leader, next.Leader)
 	}
 	for _, e := range views[0].Endpoints {
@@ -192,12 +198,7 @@ func (h *host) refresh() {
 	}
 	s, err := mapping.Map(next, mapping.Client{})
 	if err != nil {
-		trouble = err
-		if h.input == nil {
-			h.report(trouble)
-			return
-		}
-		next.Services = h.input.Services // the last valid config stays in force
+		trouble, next.Services = err, h.input.Services
 	}
 	h.known = views[0].Known
 	h.input, h.made = next, make(map[mapping.Client]*mapping.Snapshot)
@@ -236,9 +237,5 @@ func (h *host) log(level slog.Level, text string, attrs ...any) {
 func (h *host) status() (_ Host, used bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := Host{Authority: h.authority, Key: h.descs[0].Key, Known: h.known, Unsupported: h.unsupported, Err: h.err}
-	if h.input != nil {
-		s.Endpoints = len(h.input.Endpoints)
-	}
-	return s, h.followed != nil
+	return Host{h.authority, h.descs[0].Key, h.known, len(h.input.Endpoints), h.unsupported, h.err}, h.followed != nil
 }

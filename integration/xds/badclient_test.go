@@ -45,13 +45,15 @@ func (c *rawClient) read() *discoveryv3.DiscoveryResponse {
 	return r
 }
 
-// The status shows a client that rejects every response and a client that acknowledges none. A third client gets all new endpoints.
+// The status is current, and shows a client that rejects every response and one that acknowledges none. A third gets all new endpoints.
 func TestBadClients(t *testing.T) {
 	w := newWorld(t, "")
 	w.add("a")
 	good, refuses, silent := w.goClient(""), w.raw(), w.raw()
 	silent.ask("endpoint.v3.ClusterLoadAssignment", "acme.echo")
 	first := silent.read()
+	w.add("c")
+	kit.Eventually(t, kit.Soon, "the status has an endpoint that no client was sent", func() bool { return w.bridges[0].Status().Hosts[0].Endpoints == 2 })
 	refuses.ask("endpoint.v3.ClusterLoadAssignment", "acme.echo")
 	for i := range 3 {
 		r := refuses.read()
@@ -61,7 +63,7 @@ func TestBadClients(t *testing.T) {
 		}))
 		w.addEntry(fmt.Sprint("b", i), `"grpc_methods":"acme.Echo/Say"`)
 	}
-	eventually(t, good, calls(20), "calls of the good client reach the new servers", only("a", "b0", "b1", "b2"))
+	eventually(t, good, calls(20), "calls of the good client reach the new servers", only("a", "b0", "b1", "b2", "c"))
 	told := 0
 	for _, client := range w.bridges[0].Status().Clients {
 		for _, kind := range client.Types {

@@ -237,5 +237,6 @@ func (h *host) log(level slog.Level, text string, attrs ...any) {
 func (h *host) status() (_ Host, used bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.refresh() // a client that reads nothing does not look up again
 	return Host{h.authority, h.descs[0].Key, h.known, len(h.input.Endpoints), h.unsupported, h.err}, h.followed != nil
 }

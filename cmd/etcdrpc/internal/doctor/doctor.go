@@ -147,6 +147,9 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string) (err
 	}
 	switch {
 	case errors.Is(err, store.ErrDenied):
+		if endpoint.CheckKey(key) == nil {
+			key += "/" // the prefix "acme/user" includes "acme/user-admin/"
+		}
 		p.report(KindPermission, err.Error()+", so no service can be found", fmt.Sprintf("look at a KEY that this user may read, or: etcdctl role grant-permission --prefix ROLE read %s", output.Shell(s.Full(key))))
 		return nil
 	case err != nil:

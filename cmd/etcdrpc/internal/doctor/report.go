@@ -73,7 +73,7 @@ func (p *examination) diagnose() *Report {
 
 // Blind reports whether etcd denied reading any service.
 func (r *Report) Blind() bool {
-	return r.Services == 0 && slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Kind == KindPermission })
+	return r.Services == 0 && len(r.Findings) == 1 && r.Findings[0].Kind == KindPermission
 }
 
 // Show writes the report.

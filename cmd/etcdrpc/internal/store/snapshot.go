@@ -55,18 +55,19 @@ func (n *Snapshot) Find(key string) *inventory.Service {
 // Under returns the services whose keys begin with prefix.
 func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 	bare := strings.TrimSuffix(prefix, "/")
-	configs := []KeyRange{PrefixRange(inventory.ConfigPrefix + bare)}
-	if bare != "" { // a role may have the right to "acme/" alone
-		configs = append(configs, PrefixRange(inventory.ConfigPrefix+bare+"/"))
+	parts := [][]KeyRange{{PrefixRange(prefix)}, {PrefixRange(inventory.ConfigPrefix + bare)}, {PrefixRange(servicekey.LeaderSegment + "/" + bare)}}
+	if bare != "" { // a role may have the right to "acme/" alone, or to one service
+		parts[0] = append(parts[0], EntriesOf(inventory.AnyLayout, bare), EntriesOf(endpoint.Reader{}, bare))
+		parts[1] = append(parts[1], PrefixRange(inventory.ConfigPrefix+bare+"/"), ConfigOf(bare))
+		parts[2] = append(parts[2], PrefixRange(servicekey.LeaderPrefix(bare)))
 	}
-	parts := [][]KeyRange{{PrefixRange(prefix)}, configs, {PrefixRange(servicekey.LeaderSegment + "/" + bare)}}
 	n, err := s.read(ctx, parts, func(entries []inventory.Entry) []*inventory.Service {
 		return slices.DeleteFunc(inventory.All(entries), func(s *inventory.Service) bool { // the prefix of acme's live config is also that of acme2's
 			return !strings.HasPrefix(s.Key+"/", prefix)
 		})
 	})
-	if (errors.Is(err, ErrDenied) || err == nil && len(n.Services) == 0) && endpoint.CheckKey(prefix) == nil {
-		// A role may have the right to this service alone. A user who gives a key expects a service there, whatever its entries look like.
+	if err == nil && len(n.Services) == 0 && endpoint.CheckKey(prefix) == nil {
+		// A user who gives a key expects a service there, whatever its entries look like.
 		if one, err := s.At(ctx, prefix); err != nil || one.Services[0].InUse() {
 			return one, err
 		}

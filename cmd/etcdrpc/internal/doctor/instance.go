@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -131,19 +132,24 @@ func (x *subject) metadataOf(i *inventory.Instance) {
 	}
 }
 
-// malformed finds entries that no client can read.
+// malformed finds entries that no client can read. JSON may be of a json_layout, whose fields only the proto names.
 func (x *subject) malformed() {
 	for _, i := range x.Malformed {
-		fix := "find its writer, and have it use a layout of docs/layouts.md; "
+		problem, severity, fix := "no client can read the entry", Error, "find its writer, and have it use a layout of docs/layouts.md"
+		isJSON := json.Unmarshal(i.Entry.Value, new(struct{})) == nil
+		if isJSON {
+			problem, severity, fix = problem+", unless the proto has a json_layout", Warning, "if it has none: "+fix
+		}
 		switch {
 		case x.leases[i.Entry.Lease].notRenewed:
-			fix += "nobody renews its lease, so it expires"
+			fix += "; nobody renews its lease, so it expires"
 		case i.Entry.Lease != 0:
-			fix += "it is on a lease, so it expires when its writer is dead"
-		default:
-			fix += "if nobody writes it any more: " + x.deleteCommand(i.Entry.Key)
+			fix += "; it is on a lease, so it expires when its writer is dead"
+		case !isJSON:
+			fix += "; if nobody writes it any more: " + x.deleteCommand(i.Entry.Key)
 		}
-		x.report(KindMalformed, "no client can read the entry: "+i.Err.Error(), fix, i.Entry.Key)
+		x.report(KindMalformed, problem+": "+i.Err.Error(), fix, i.Entry.Key)
+		x.findings[len(x.findings)-1].Severity = severity
 	}
 }
 

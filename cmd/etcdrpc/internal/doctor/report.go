@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -13,7 +14,7 @@ import (
 // Finding is a fault that was found.
 type Finding struct {
 	Kind     Kind     `json:"kind"`
-	Severity Severity `json:"severity"` // the severity of Kind
+	Severity Severity `json:"severity"` // of Kind, unless the check sets it
 	Where    []string `json:"where"`    // full keys in etcd
 	Problem  string   `json:"problem"`
 	Fix      string   `json:"fix"`
@@ -59,7 +60,7 @@ func (p *examination) diagnose() *Report {
 	}
 	for _, severity := range []Severity{Error, Warning, Note} {
 		for _, f := range p.findings {
-			switch f.Severity = severities[f.Kind]; {
+			switch f.Severity = cmp.Or(f.Severity, severities[f.Kind]); {
 			case f.Severity != severity || p.skips(f.Kind):
 			case severity == Note:
 				r.Notes = append(r.Notes, f)

@@ -47,8 +47,8 @@ func TestExits_FullDisk(t *testing.T) {
 	var errs bytes.Buffer
 	code := newApp().execute(t.Context(), at(etcd, "policy", "rm", "acme/user"), fullDisk{}, &errs)
 	left, err := etcd.Admin().Get(t.Context(), "_grpc_config/acme/user")
-	if err != nil || left.Count != 0 || code != exitUnable || !strings.Contains(errs.String(), "the live policy is written, and in force: write the output") {
-		t.Errorf("policy rm: exit code %d, message %q, want %d, and that the live policy is written", code, errs.String(), exitUnable)
+	if err != nil || left.Count != 0 || code != exitUnable || !strings.Contains(errs.String(), "the change is written: write the output") {
+		t.Errorf("policy rm: exit code %d, message %q, want %d, and that the change is written", code, errs.String(), exitUnable)
 	}
 }
 

@@ -71,7 +71,7 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 	switch writeErr := out.Err(); {
 	case writeErr != nil:
 		if a.written {
-			writeErr = fmt.Errorf("the live policy is written, and in force: %w", writeErr)
+			writeErr = fmt.Errorf("the change is written: %w", writeErr)
 		}
 		output.Sayf(stderr, "etcdrpc: %s\n", writeErr)
 		return exitUnable

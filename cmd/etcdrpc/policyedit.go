@@ -67,10 +67,17 @@ func (w *policyWrite) run(ctx context.Context, cmd *cobra.Command, s *store.Stor
 
 // wayBack returns the revision of a write, and the command that undoes the write.
 func wayBack(e *policyedit.Edit, key string) string {
-	if e.Service.Config == nil {
+	old := e.Service.Config
+	if old == nil {
 		return fmt.Sprintf("Revision %d. To go back: etcdrpc policy rm %s", e.Written, key)
 	}
-	return fmt.Sprintf("Revision %d. To go back: etcdrpc policy get %s --revision %d | etcdrpc policy set %s -", e.Written, key, e.Service.Config.ModRevision, key)
+	back := fmt.Sprintf("etcdrpc policy set %s -", key)
+	if err := e.CheckBack(); errors.Is(err, policyedit.ErrNoRoutes) {
+		back += " --no-routes"
+	} else if err != nil {
+		back = "etcdctl put " + output.Shell(e.Service.Namespace+old.Key)
+	}
+	return fmt.Sprintf("Revision %d. To go back: etcdrpc policy get %s --revision %d | %s", e.Written, key, old.ModRevision, back)
 }
 
 // target returns the description of the edit for errors.
@@ -92,7 +99,7 @@ func (w *policyWrite) withRemedy(s *store.Store, err error) error {
 	case errors.Is(err, policyedit.ErrNoRoutes) && w.Kind == policyedit.Drain:
 		return fmt.Errorf("%w. Write a policy with the routes of the proto file first: etcdrpc policy set %s FILE. If it has no routes, give --no-routes", err, key)
 	case errors.Is(err, policyedit.ErrNoRoutes):
-		return fmt.Errorf("%w. If the proto file has no routes, or they should not apply, give --no-routes", err)
+		return fmt.Errorf("%w. If that is intended, give --no-routes", err)
 	case errors.Is(err, policyedit.ErrConflict):
 		return fmt.Errorf("%w. Omit --child-policy, --prefer-zone and --no-routes, or change it by etcdrpc policy set %s FILE", err, key)
 	case errors.Is(err, policyedit.ErrNoneLeft) && w.Kind == policyedit.Drain:

@@ -160,6 +160,11 @@ func (e *Edit) Apply(ctx context.Context, s *store.Store) (err error) {
 	return err
 }
 
+// CheckBack returns why a [Put] of the old config after the edit would be refused, nil if it would not.
+func (e *Edit) CheckBack() error {
+	return (&Edit{Request: Request{Key: e.Key, Kind: Put, Config: e.OldText()}, Service: e.withNewConfig()}).plan()
+}
+
 // drainTimeout bounds how long a drain is retried after concurrent changes.
 const drainTimeout = 30 * time.Second
 

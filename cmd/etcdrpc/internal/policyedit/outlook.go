@@ -12,7 +12,7 @@ import (
 
 // Reasons to refuse an edit because of its effect on calls.
 var (
-	ErrNoRoutes = errors.New("no live policy sets load balancing, and the new one has no routes")
+	ErrNoRoutes = errors.New("the new live policy has no routes")
 	ErrNoneLeft = errors.New("no instance would be left")
 )
 

@@ -138,13 +138,6 @@ func (a *app) completeKeys(cmd *cobra.Command, args []string, typed string) ([]s
 	return a.completion(nil)(cmd, args, typed)
 }
 
-func instancesOf(s *inventory.Service) (names []string) {
-	for _, i := range s.Instances {
-		names = append(names, i.Instance)
-	}
-	return names
-}
-
 func drainedOf(s *inventory.Service) []string {
 	if policy := s.Policy(); policy != nil {
 		return policy.Drain

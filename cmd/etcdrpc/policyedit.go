@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/policyedit"
@@ -258,7 +259,7 @@ flags can set, such as routes, use policy set first. Timeouts and retries are no
   etcdrpc drain acme/user --zone eu-1a
   etcdrpc drain acme/user 10.0.0.7:9000 --child-policy ring_hash`,
 		Args:              w.instanceArgs,
-		ValidArgsFunction: a.completion(instancesOf),
+		ValidArgsFunction: a.completion((*inventory.Service).Names),
 		RunE:              a.connected(w.run),
 	}
 	cmd.Flags().StringVar(&w.Child, "child-policy", "",

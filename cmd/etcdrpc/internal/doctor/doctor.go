@@ -141,9 +141,10 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string) (err
 	if endpoint.CheckKey(key) == nil {
 		n, err = s.At(ctx, key)
 	}
-	if err == nil && (len(n.Services) == 0 || isAbsent(n.Services[0])) {
-		n, err = s.Under(ctx, key)
-		n = keepEvident(n)
+	if err == nil && (len(n.Services) == 0 || !n.Services[0].InUse() && n.Services[0].Config == nil) {
+		if n, err = s.Under(ctx, key); err == nil {
+			n.Services = slices.DeleteFunc(n.Services, func(s *inventory.Service) bool { return !s.Evident() })
+		}
 	}
 	switch {
 	case errors.Is(err, store.ErrDenied):
@@ -164,13 +165,6 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string) (err
 			"if its servers are running, compare their key and namespace with these, and look at their logs; etcdrpc ls lists all services", key)
 	}
 	return nil
-}
-
-func keepEvident(n *store.Snapshot) *store.Snapshot {
-	if n != nil {
-		n.Services = slices.DeleteFunc(n.Services, func(s *inventory.Service) bool { return !s.Evident() })
-	}
-	return n
 }
 
 // addresses returns the addresses to connect to, without duplicates.

@@ -71,9 +71,6 @@ func (x *subject) empty() {
 	}
 }
 
-// isAbsent reports whether a service has neither entries nor a live config.
-func isAbsent(s *inventory.Service) bool { return !s.InUse() && s.Config == nil }
-
 // leader finds leaders that callers cannot reach.
 func (x *subject) leader() {
 	all := x.Candidates

@@ -59,11 +59,15 @@ func (s *Service) errUnknown() error {
 	if len(s.Instances) == 0 {
 		return errors.New("no instance is registered under this key")
 	}
-	names := make([]string, 0, len(s.Instances))
+	return fmt.Errorf("no such instance is registered: there are %s", output.SomeOf(slices.Compact(s.Names())))
+}
+
+// Names returns the ids of the instances.
+func (s *Service) Names() (names []string) {
 	for _, i := range s.Instances {
 		names = append(names, i.Instance)
 	}
-	return fmt.Errorf("no such instance is registered: there are %s", output.SomeOf(slices.Compact(names)))
+	return names
 }
 
 // CompareNames orders names such as addresses, with numbers in them by value: 10.0.0.5 comes before 10.0.0.10.
@@ -88,11 +92,4 @@ func CompareNames(a, b string) int {
 }
 
 // digits returns the number of digits that s begins with.
-func digits(s string) int {
-	for n := range len(s) {
-		if s[n] < '0' || s[n] > '9' {
-			return n
-		}
-	}
-	return len(s)
-}
+func digits(s string) int { return len(s) - len(strings.TrimLeft(s, "0123456789")) }

@@ -138,12 +138,9 @@ func (s *Store) Follow(ctx context.Context, read func(context.Context) (*Snapsho
 			continue
 		}
 		s.await(ctx, n.parts, n.Revision)
-		Pause(ctx, untilRead(time.Since(began)))
+		Pause(ctx, max(Settle, ReadEvery-time.Since(began)))
 	}
 }
-
-// untilRead returns how long to wait after a change before the next read, given the time since the start of the last read.
-func untilRead(since time.Duration) time.Duration { return max(Settle, ReadEvery-since) }
 
 // await waits until one of the ranges changes after a revision, a watch fails, or the longest time between reads is over.
 func (s *Store) await(ctx context.Context, parts []KeyRange, revision int64) {

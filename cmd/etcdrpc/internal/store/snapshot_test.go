@@ -120,26 +120,6 @@ func TestFollow_Floor(t *testing.T) {
 	}
 }
 
-// TestAt_Rights checks that a role for "key/" only can read the service, and that reading a service without a role fails.
-func TestAt_Rights(t *testing.T) {
-	t.Parallel()
-	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret", etcdtest.User{Name: "reader", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("acme/user/")}}))
-	put(t, etcd, "acme/user/10.0.0.7:9000")
-	cfg := etcd.Config()
-	cfg.Username, cfg.Password = "reader", "secret"
-	s, err := Open(cfg, "", testTimeout)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	if n, err := s.At(t.Context(), "acme/user"); err != nil || len(n.Services[0].Instances) != 1 || n.Note == "" {
-		t.Errorf("At(acme/user) = %+v, %v, want an instance and a note", n, err)
-	}
-	if _, err := s.At(t.Context(), "acme/order"); !errors.Is(err, ErrDenied) {
-		t.Errorf("At(acme/order): error %v, want %v", err, ErrDenied)
-	}
-}
-
 // hookedKV calls a hook before each read except the first.
 type hookedKV struct {
 	clientv3.KV

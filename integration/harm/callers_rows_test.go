@@ -12,6 +12,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -72,7 +73,19 @@ var notAnswering = []row{
 			w.report(healthpb.HealthCheckResponse_NOT_SERVING, w.servers[(n+1)%3])
 		})
 	}},
+	{name: "a proxy cuts health watches, one server", servers: 1, ours: checked, grpcs: checked, opts: cutsWatches},
+	{name: "a proxy cuts health watches", ours: checked, grpcs: checked, opts: cutsWatches},
 }
+
+// cutsWatches are options of a server whose health watches say SERVING after 50 ms, and then fail. It has no other streams.
+var cutsWatches = []grpc.ServerOption{grpc.StreamInterceptor(func(_ any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, _ grpc.StreamHandler) error {
+	time.Sleep(50 * ms)
+	if err := stream.SendMsg(&healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_SERVING}); err != nil {
+		return err
+	}
+	time.Sleep(300 * ms)
+	return status.Error(codes.Unavailable, "cut")
+})}
 
 // leaving holds rows in which servers leave, and return or are replaced.
 var leaving = []row{
@@ -208,6 +221,7 @@ const (
 	leastRequest = `{"least_request_experimental":{"choiceCount":2}}`
 	ringHash     = `{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}`
 	peakEwma     = `{"etcd_peak_ewma":{}}`
+	checked      = `{"round_robin":{}}],"healthCheckConfig":{"serviceName":"leader.Counter"},"methodConfig":[` // in serviceConfig
 )
 
 // The functions below change whom the calls of a row are for.

@@ -279,10 +279,8 @@ func (c *core) health(conn *conn, s balancer.SubConnState, now time.Time) {
 		}
 		c.set(conn, next)
 	default:
-		if conn.is(ready) {
-			c.set(conn, untried)
-			c.await(conn, now)
-		}
+		c.set(conn, untried)
+		c.await(conn, now)
 	}
 	c.markStale()
 }

@@ -98,7 +98,10 @@ func TestLastResort_KeepsServing(t *testing.T) {
 // for the server. They go to the fallback after readyTimeout, or when the server refuses the connection.
 func TestLastResort_FallbackWaitsForPrimary(t *testing.T) {
 	end := func(s *fakeSubConn) { s.set(connectivity.Idle, nil) }
-	asked := func(s *fakeSubConn) { s.health(balancer.SubConnState{ConnectivityState: connectivity.Connecting}) }
+	asked := func(s *fakeSubConn) { // as gRPC does when a health watch is cut
+		s.health(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errUnhealthy})
+		s.health(balancer.SubConnState{ConnectivityState: connectivity.Connecting})
+	}
 	for _, tt := range []struct {
 		when           string
 		hangs, refuses bool

@@ -9,12 +9,14 @@ import (
 const peakWindow = 5 * time.Second
 
 // hold keeps endpoints that vanish as if etcd had lost its leases: the last endpoint of a key, or two or more that are more than half
-// of the key's, within peakWindow. They are held for the duration grace, or until they are back. A single endpoint that vanishes
-// among several is dropped at once. Endpoints that their owners have marked as leaving are never held, and do not count as lost.
+// of the key's, within peakWindow. They are held for the duration grace, until they are back, or until others have taken their places:
+// while any is held, the set is no larger than before the loss. A single endpoint that vanishes among several is dropped at once.
+// Endpoints that their owners have marked as leaving are never held, and do not count as lost.
 type hold struct {
 	grace time.Duration
 
 	until map[string]time.Time // when each held endpoint is dropped, by address
+	size  int                  // of the set in etcd before the loss, if any is held
 	peak  []sample             // recent sizes of the set in etcd, the oldest and largest first
 }
 
@@ -29,7 +31,14 @@ type sample struct {
 func (h *hold) filter(published, truth []*Backend, items []*item, withdrawn map[string]struct{}, now time.Time) []*Backend {
 	h.discount(published, withdrawn)
 	suspicious := h.suspicious(len(truth), now)
-	if h.grace <= 0 || !suspicious && len(h.until) == 0 {
+	if len(h.until) == 0 {
+		h.size = 0
+	}
+	if suspicious {
+		h.size = max(h.size, h.peak[0].size)
+	}
+	missing := h.size - len(truth)
+	if h.grace <= 0 || missing <= 0 {
 		h.until = nil
 		return truth
 	}
@@ -48,7 +57,7 @@ func (h *hold) filter(published, truth []*Backend, items []*item, withdrawn map[
 		if !held && suspicious {
 			until = now.Add(h.grace)
 		}
-		if until.After(now) {
+		if until.After(now) && len(kept) < missing {
 			kept[addr] = until
 			next = append(next, b)
 		}

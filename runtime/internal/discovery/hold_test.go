@@ -61,6 +61,12 @@ func TestHold(t *testing.T) {
 			{0, "abcd", "abcd", ""}, {time.Minute, "abc", "abc", ""}, {time.Minute, "ab", "ab", ""}, {time.Minute, "a", "a", ""}, {time.Minute, "", "a", ""},
 		}},
 		{"one comes back at another address", []step{{0, "abcd", "abcd", ""}, {0, "", "abcd", ""}, {0, "B", "aBcd", ""}}},
+		{"others take their places", []step{
+			{0, "abc", "abc", ""}, {0, "", "abc", ""}, {time.Second, "x", "abx", ""}, {time.Second, "cx", "acx", ""}, {time.Second, "cxyz", "cxyz", ""},
+		}},
+		{"one comes back twice", []step{
+			{0, "abcd", "abcd", ""}, {0, "a", "abcd", ""}, {10 * time.Second, "ab", "abcd", ""}, {10 * time.Second, "a", "acd", ""}, {0, "ab", "abcd", ""},
+		}},
 		{"the last one leaves in order", []step{{0, "a", "a", ""}, {0, "", "", "a"}}},
 		{"all leave in order, one by one", []step{{0, "abc", "abc", ""}, {0, "ab", "ab", "c"}, {0, "a", "a", "b"}, {0, "", "", "a"}}},
 		{"all leave in order at once", []step{{0, "abcd", "abcd", ""}, {0, "", "", "abcd"}}},

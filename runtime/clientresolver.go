@@ -184,7 +184,8 @@ func (b *clientBuilder) explainLeader(err error) error {
 	return b.explain(err)
 }
 
-// explain explains the error of a call: if the endpoints are not known yet, it adds that, and why. err may be nil.
+// explain explains the error of a call: if the endpoints are not known yet, it adds that, and why. An error of a server of the last known
+// endpoints stays as it is. err may be nil.
 func (b *clientBuilder) explain(err error) error {
 	if err == nil {
 		return nil
@@ -193,7 +194,7 @@ func (b *clientBuilder) explain(err error) error {
 	if key == nil || status.Code(err) == codes.Canceled {
 		return err // canceled by the caller, or by the connection's end
 	}
-	if state := key.State(); state.Known || state.Refused() {
+	if state := key.State(); state.Known || state.Refused() || state.Provisional && status.Code(err) != codes.DeadlineExceeded {
 		return err
 	}
 	return annotate(err, b.unknown(key))

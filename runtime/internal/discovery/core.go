@@ -16,6 +16,9 @@ const (
 	// configGrace is how long the first endpoints wait for the live service config, so that a connection does not start
 	// under one policy and change to another soon after.
 	configGrace = 200 * time.Millisecond
+
+	// silentGrace is how long calls wait for etcd before they go by the last endpoints of a key that is followed again.
+	silentGrace = 100 * time.Millisecond
 )
 
 // core holds the state of one key. Each of its methods handles an event: it updates the state and returns the effects.
@@ -35,7 +38,7 @@ type core struct {
 	hold     hold
 
 	config         configCore
-	configDeadline time.Time // when the first endpoints stop waiting for the live config; zero before there are any
+	configDeadline time.Time // when the first endpoints stop waiting for the live config, and readers for etcd; may be zero
 }
 
 // entries are the endpoints of a key, from etcd or from the disk, without held ones.
@@ -68,9 +71,9 @@ func newCore(grace time.Duration, read func(liveConfig) (string, error)) *core {
 	return &core{hold: hold{grace: grace}, state: &State{}, config: configCore{read: read}}
 }
 
-// joined adds a reader. If the key was not followed, its last endpoints may be out of date: calls may use them at once, but they do
-// not count as known until etcd has answered, or has failed to answer.
-func (c *core) joined() effects {
+// joined adds a reader. If the key was not followed, its last endpoints may be out of date: calls use them only after silentGrace, and
+// they do not count as known until etcd has answered, or has failed to answer.
+func (c *core) joined(now time.Time) effects {
 	e := effects{follow: !c.followed()}
 	c.readers++
 	c.unfollow = time.Time{}
@@ -80,8 +83,11 @@ func (c *core) joined() effects {
 		if next.Known {
 			next.Sequence++
 		}
-		next.Known, next.Provisional, next.Held, next.Changed = false, false, nil, time.Time{}
+		next.Known, next.Provisional, next.Held, next.Endpoints, next.Changed = false, false, nil, nil, time.Time{}
 		c.state = &next
+		if len(next.Backends) > 0 {
+			c.configDeadline = now.Add(silentGrace)
+		}
 	}
 	return c.due(e)
 }
@@ -169,8 +175,8 @@ func (c *core) stop() effects {
 // due returns e with wake set to the time when tick must be called next.
 func (c *core) due(e effects) effects {
 	configDeadline := c.configDeadline
-	if c.state.Known {
-		configDeadline = time.Time{} // no endpoints wait for the config
+	if c.state.Known || c.state.Provisional && !c.entries.known {
+		configDeadline = time.Time{} // nothing waits
 	}
 	for _, at := range []time.Time{c.unfollow, c.hold.next(), c.config.due(), configDeadline} {
 		if !at.IsZero() && (e.wake.IsZero() || at.Before(e.wake)) {
@@ -183,10 +189,13 @@ func (c *core) due(e effects) effects {
 // update completes next, which has the changes of an event, and makes it the current state. withdrawn holds the addresses of endpoints
 // that their owners have withdrawn since the last update.
 func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) effects {
-	if c.entries.known && c.configDeadline.IsZero() {
-		c.configDeadline = now.Add(configGrace)
-	}
 	old := c.state
+	switch {
+	case c.entries.known && c.configDeadline.IsZero():
+		c.configDeadline = now.Add(configGrace)
+	case !c.entries.known && !old.Provisional && !c.configDeadline.IsZero() && !now.Before(c.configDeadline):
+		next.Provisional, next.Endpoints = true, endpointsOf(next.Backends)
+	}
 	configSettled := next.LiveConfirmed || next.LiveKnown && next.Provisional // provisional endpoints need no confirmed config
 	if c.entries.known && (old.Known || configSettled || !now.Before(c.configDeadline)) {
 		var published []*Backend
@@ -205,7 +214,7 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 	}
 	news := !etcderr.Same(next.Err, old.Err)
 	matters := !same || !maps.Equal(next.Held, old.Held) || !maps.Equal(next.names, old.names) ||
-		next.Live != old.Live || next.LiveKnown != old.LiveKnown ||
+		next.Live != old.Live || next.LiveKnown != old.LiveKnown || !c.entries.known && next.Provisional != old.Provisional ||
 		(!next.Known || len(next.Backends) == 0) && news // calls fail with Err
 	if matters {
 		next.Sequence++

@@ -57,7 +57,7 @@ func (k *Key) Read(notify func()) (stop func()) {
 	r := &reader{notify}
 	k.mu.Lock()
 	k.readers[r] = struct{}{}
-	k.apply(k.core.joined())
+	k.apply(k.core.joined(time.Now()))
 	if s := k.core.state; s.Known || s.Err != nil {
 		notify()
 	}

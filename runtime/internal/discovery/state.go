@@ -32,7 +32,7 @@ type State struct {
 
 	Err error // why etcd cannot be followed now, nil if it can
 
-	Endpoints []resolver.Endpoint // Backends in gRPC's form
+	Endpoints []resolver.Endpoint // Backends in gRPC's form; none while calls wait for etcd to replace the last known ones
 	// names maps an instance id that is not in Backends to the id of the backend at the same address, if entries share an address.
 	names map[string]string
 }

@@ -78,7 +78,7 @@ func startWalk() *walked {
 // startRead returns a walk with a reader and known endpoints.
 func startRead(names ...string) *walked {
 	w := startWalk()
-	w.take(w.core.joined())
+	w.take(w.core.joined(w.now))
 	w.configure()
 	for _, name := range names {
 		w.put(name)
@@ -438,7 +438,7 @@ var keyEvents = []modelcheck.Event[walked]{
 		return w.following && w.take(w.core.configured(listwatch.Update[liveConfig]{Err: errors.New("away")}, w.now))
 	}},
 
-	{Name: "a reader joins", Do: func(w *walked) bool { return w.core.readers < 2 && w.take(w.core.joined()) }},
+	{Name: "a reader joins", Do: func(w *walked) bool { return w.core.readers < 2 && w.take(w.core.joined(w.now)) }},
 	{Name: "a reader leaves", Do: func(w *walked) bool { return w.core.readers > 0 && w.take(w.core.left(w.now)) }},
 	{Name: "the next tick comes", Do: func(w *walked) bool { return !w.wake.IsZero() && w.pass(w.wake.Sub(w.now)) }},
 	{Name: "a second passes", Do: func(w *walked) bool { return w.pass(time.Second) }},

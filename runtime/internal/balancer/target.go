@@ -120,7 +120,7 @@ func (in *input) find(target calloptions.Target, forLeader bool) (*resolver.Endp
 	case in.Err != nil:
 		return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q of %q is known: %v", target.Instance, in.Service, in.Err)
 	}
-	return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q is registered under %q", target.Instance, in.Service)
+	return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q is registered under %q at an address of its own", target.Instance, in.Service)
 }
 
 // update handles a new input. It removes the targets whose instances have left or moved. Calls under way finish.

@@ -46,10 +46,8 @@ func newCall(req *http.Request) (*call, error) {
 	if err != nil {
 		return nil, connect.NewError(connect.CodeUnimplemented, err)
 	}
-	c := &call{request: req, body: req.Body, method: req.URL.Path, codec: codec(subtype), encoding: req.Header.Get("Grpc-Encoding")}
-	if c.body == nil {
-		c.body = http.NoBody
-	}
+	body := cmp.Or[io.ReadCloser](req.Body, http.NoBody)
+	c := &call{request: req, body: body, method: req.URL.Path, codec: codec(subtype), encoding: req.Header.Get("Grpc-Encoding")}
 	if strings.Count(c.method, "/") != 2 || !strings.HasPrefix(c.method, "/") {
 		return nil, connect.NewError(connect.CodeInternal, fmt.Errorf("connectetcd: the path %q is not a method: want /package.Service/Method, and no path in the client's base URL", c.method))
 	}

@@ -1,9 +1,11 @@
 package connectetcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 
@@ -31,14 +33,19 @@ type Server struct {
 
 // NewServer returns a server that will serve s. Services are registered on the Handler of s: an *http.ServeMux, whose other
 // routes stay, or nil, which NewServer replaces by a new one. To put middleware around the services, wrap the Handler after
-// NewServer. Do not call Serve or Shutdown of s, except together with [Server.Announce]. The options are those of
-// [runtime.Registry.NewServer]. Serve and Announce return the error if an argument is invalid.
+// NewServer. If MaxConcurrentStreams of its HTTP2 is 0, NewServer sets it to the maximum, as gRPC's servers do: a caller has one
+// connection, and beyond net/http's limit of 250 its calls would wait. Do not call Serve or Shutdown of s, except together with
+// [Server.Announce]. The options are those of [runtime.Registry.NewServer]. Serve and Announce return the error if an argument is
+// invalid.
 func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.ServerOption) *Server {
 	below := &httpServer{http: s, services: make(map[string]grpc.ServiceInfo)}
 	if s == nil {
 		below.http = new(http.Server)
 		below.fault(errors.New("connectetcd: NewServer was given a nil http.Server"))
 	}
+	http2 := *cmp.Or(below.http.HTTP2, new(http.HTTP2Config)) // a copy: other servers may share it
+	http2.MaxConcurrentStreams = cmp.Or(http2.MaxConcurrentStreams, math.MaxInt32)
+	below.http.HTTP2 = &http2
 	routes := http.NewServeMux()
 	switch handler := below.http.Handler.(type) {
 	case nil:
@@ -108,15 +115,10 @@ func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.Handle
 //
 // Serve can be called once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
-	err := s.below.err()
-	if err == nil && lis != nil {
-		err = checkHTTP2(s.below.http, lis)
-	}
-	if err != nil {
-		if lis != nil {
-			err = errors.Join(err, lis.Close())
+	if lis != nil {
+		if err := cmp.Or(s.below.err(), checkHTTP2(s.below.http, lis)); err != nil {
+			return errors.Join(err, lis.Close())
 		}
-		return err
 	}
 	return s.server.Serve(ctx, lis)
 }

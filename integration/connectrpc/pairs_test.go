@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strconv"
 	"testing"
 
@@ -233,8 +232,8 @@ func TestLeader(t *testing.T) {
 	req.Header().Set("etcd-leader-call", "this")
 	_, err = direct.Register(ctx, req)
 	wantCode(t, err, connectgo.CodeUnavailable, "does not lead")
-	if meta := metaOf(err); meta.Get("Etcd-Leader-Refused") != "this" {
-		t.Errorf("metadata of the error of b: %v, want Etcd-Leader-Refused with \"this\"", meta)
+	if failed := new(connectgo.Error); !errors.As(err, &failed) || failed.Meta().Get("Etcd-Leader-Refused") != "this" {
+		t.Errorf("metadata of the error of b: %v, want Etcd-Leader-Refused with \"this\"", failed.Meta())
 	}
 	_, err = follow(direct, req)
 	wantCode(t, err, connectgo.CodeUnavailable, "follow: ")
@@ -242,12 +241,4 @@ func TestLeader(t *testing.T) {
 	if got, err := register(ctx); err != nil || got != "b" {
 		t.Errorf("Register after a has resigned: answered by %q, error %v, want b", got, err)
 	}
-}
-
-func metaOf(err error) http.Header {
-	var failed *connectgo.Error
-	if errors.As(err, &failed) {
-		return failed.Meta()
-	}
-	return nil
 }

@@ -371,7 +371,11 @@ func TestHealthOfASharedChecker(t *testing.T) {
 func TestAnnounce(t *testing.T) {
 	w := newWorld(t)
 	httpServer := h2c()
+	httpServer.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 7}
 	s := connectetcd.NewServer(w.newRegistry(), httpServer)
+	if got := httpServer.HTTP2.MaxConcurrentStreams; got != 7 {
+		t.Errorf("NewServer changed MaxConcurrentStreams from 7 to %d", got)
+	}
 	registerLibrary(s)
 	lis := kit.Listen(t)
 	served := make(chan error, 1)

@@ -340,10 +340,12 @@ func (c *core[T]) verified(e event) action {
 		return c.rebuild(c.errorOf("watch", err, e.why))
 	}
 	c.unpublished = c.unpublished || changed
+	c.recovered()
 	return c.wait()
 }
 
-// probed handles the outcome of a probe. A failed probe is repeated once: etcd may be about to elect a leader.
+// probed handles the outcome of a probe. A failed probe is repeated once, because etcd may be about to elect a leader. That etcd does
+// not answer says nothing about the watch, and etcd would not answer a list either: so the watch stays open.
 func (c *core[T]) probed(e event) action {
 	switch {
 	case e.read == nil && (e.err == nil || errors.Is(e.err, errClosed)): // another event ended the probe
@@ -351,8 +353,14 @@ func (c *core[T]) probed(e event) action {
 	case etcderr.Refused(e.err):
 		return c.rebuild(c.errorOf("list", e.err, e.why))
 	case e.err != nil && c.replica.suspect(c.replica.revision+1, c.now):
-		c.effects.doubt = true
-		return c.rebuild(c.errorOf("list", e.err, e.why))
+		c.replica.fits(c.now) // as far as known: an etcd that answers late is not asked for more
+		err := c.errorOf("list", e.err, e.why)
+		c.publish(err)
+		if !c.failureLogged {
+			c.failureLogged = true
+			c.limited(&c.fails, "etcd does not answer; what is known stays in use", "key", c.name, "error", err)
+		}
+		return c.wait()
 	case e.err != nil:
 		return c.wait()
 	}

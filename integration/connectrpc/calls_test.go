@@ -39,7 +39,6 @@ func TestKinds(t *testing.T) {
 			kit.Must(t, chat.Send(&connect.Book{}))
 			_, err := chat.Receive()
 			kit.Must(t, err)
-			defer chat.CloseResponse()
 		}
 		callAll(t, client)
 	})
@@ -252,7 +251,10 @@ func TestEnds(t *testing.T) {
 	over := func() {
 		t.Helper()
 		select {
-		case <-ended:
+		case err := <-ended:
+			if err == nil {
+				t.Error("the handler's context has ended without an error, want one")
+			}
 		case <-time.After(kit.Soon):
 			t.Fatalf("the handler's context has not ended after %v", kit.Soon)
 		}

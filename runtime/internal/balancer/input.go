@@ -76,8 +76,7 @@ func Select(client *attr.Client, s *attr.State) []resolver.Endpoint {
 	return planning.Make(&in.Input).Choose()
 }
 
-// fallBackOn adds other, the state of the key in the fallback, which may be nil. Endpoints in the fallback's etcd come before
-// endpoints of which the primary's etcd has none.
+// fallBackOn adds other, the state of the key in the fallback, which may be nil.
 func (in *input) fallBackOn(other *attr.State) {
 	if other == nil {
 		return
@@ -89,10 +88,6 @@ func (in *input) fallBackOn(other *attr.State) {
 		maps.Copy(both, in.Held)
 		maps.Copy(both, other.Held)
 		in.Held = both
-	}
-	registered := func(ep resolver.Endpoint) bool { _, held := in.Held[address(&ep)]; return !held }
-	if !slices.ContainsFunc(in.Endpoints, registered) && slices.ContainsFunc(in.Away, registered) {
-		in.Endpoints = nil // all may be dead; calls use those that are connected until the fallback is ready: see core.left
 	}
 }
 

@@ -139,19 +139,3 @@ func TestLastResort_FallbackWaitsForPrimary(t *testing.T) {
 		}
 	}
 }
-
-// TestLastResort_FallbackBeforeHeld loses all entries of the primary cluster. Calls go to the fallback once it is connected.
-func TestLastResort_FallbackBeforeHeld(t *testing.T) {
-	r, ctx := newRig(t), t.Context()
-	r.hangs["b:1"] = true
-	s := attr.State{Endpoints: endpointsOf("a"), Away: &attr.State{Endpoints: endpointsOf("b")}}
-	r.updateState(``, s)
-	s.Held = map[string]struct{}{"a:1": {}}
-	r.updateState(``, s)
-	r.expect(ctx, "the fallback connects", "a")
-	r.set("b", connectivity.Ready)
-	r.expect(ctx, "the fallback is ready", "b")
-	s.Held = nil
-	r.updateState(``, s)
-	r.expect(ctx, "the entry is back", "a")
-}

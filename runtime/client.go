@@ -8,7 +8,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/status"
 
 	// Policies that a service config may name in place of "etcd", in addition to those that gRPC registers itself.
 	_ "google.golang.org/grpc/balancer/leastrequest"
@@ -87,22 +86,6 @@ func (r *Registry) track(conn *grpc.ClientConn) error {
 	return nil
 }
 
-// discoverer returns the part of the registry that connections use.
-func (r *Registry) discoverer() discoverer {
-	return discoverer{
-		checkUsable: r.start, keys: r.keys, etcdEndpoints: r.endpoints, why: r.etcd.Why, logger: r.opts.logger, zone: r.opts.zone,
-		seed: r.seed, maxEndpoints: r.opts.limits.Connections, done: r.ctx.Done(), fallbackKeys: r.opts.fallbackKeys,
-	}
-}
-
-// clientOptions are the settings of this package's dial options for one connection.
-type clientOptions struct {
-	selector      func(Endpoint) bool
-	subset        int
-	serviceConfig string
-	targetsOnly   bool // each call names its instance, as the calls of an Instances do
-}
-
 // dialOption is a grpc.DialOption that gRPC ignores and NewClient applies.
 type dialOption struct {
 	grpc.EmptyDialOption
@@ -145,15 +128,4 @@ func WithSubset(n int) grpc.DialOption {
 // name has no effect. Elsewhere it is ignored.
 func WithDefaultServiceConfig(json string) grpc.DialOption {
 	return dialOption{apply: func(o *clientOptions) { o.serviceConfig = json }}
-}
-
-// annotate appends a reason to the message of an RPC error, and keeps the error's code.
-func annotate(err error, reason string) error {
-	s, ok := status.FromError(err)
-	if !ok {
-		return fmt.Errorf("%w: %s", err, reason)
-	}
-	p := s.Proto()
-	p.Message += ": " + reason
-	return status.ErrorProto(p)
 }

@@ -121,3 +121,14 @@ func (l *leaderCalls) missing(err error) string {
 	}
 	return text
 }
+
+// annotate appends a reason to the message of an RPC error, and keeps the error's code.
+func annotate(err error, reason string) error {
+	s, ok := status.FromError(err)
+	if !ok {
+		return fmt.Errorf("%w: %s", err, reason)
+	}
+	p := s.Proto()
+	p.Message += ": " + reason
+	return status.ErrorProto(p)
+}

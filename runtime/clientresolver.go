@@ -2,9 +2,6 @@ package runtime
 
 import (
 	"context"
-	"fmt"
-	"hash/maphash"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,19 +22,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// discoverer is the part of a registry that its connections use.
-type discoverer struct {
-	checkUsable   func() error // returns why no key can be followed, or nil if keys can
-	keys          *discovery.Keys
-	etcdEndpoints func() []string // the endpoints of the etcd client
-	why           func(error) error
-	logger        *slog.Logger
-	zone          string
-	seed          maphash.Seed    // differs between processes, for WithSubset
-	done          <-chan struct{} // closed with the registry
-
-	maxEndpoints int                    // the largest number of endpoints that a connection uses
-	fallbackKeys func() *discovery.Keys // returns the keys of the fallback cluster, or nil without WithFallback
+// clientOptions are the settings of this package's dial options for one connection.
+type clientOptions struct {
+	selector      func(Endpoint) bool
+	subset        int
+	serviceConfig string
+	targetsOnly   bool // each call names its instance, as the calls of an Instances do
 }
 
 // clientBuilder builds the resolver of one connection made by NewClient, and explains the errors of its calls.
@@ -120,14 +110,6 @@ func (b *clientBuilder) reader() endpoint.Reader {
 	return reader
 }
 
-// awayKey returns the key called name in the fallback cluster, or nil without WithFallback.
-func (d *discoverer) awayKey(name string, reader endpoint.Reader) *discovery.Key {
-	if keys := d.fallbackKeys(); keys != nil {
-		return keys.Key(name, reader)
-	}
-	return nil
-}
-
 // clientConfig returns the default service config of a connection. It merges the layers, so that later ones override
 // earlier ones, and puts our own load balancing policy into the result, as [serviceconfig.Wrap] does.
 func clientConfig(layers ...string) (serviceconfig.Wrapped, error) {
@@ -198,16 +180,4 @@ func (b *clientBuilder) explain(err error) error {
 		return err
 	}
 	return annotate(err, b.unknown(key))
-}
-
-// unknown returns a message that the endpoints of a key are not known, and why.
-func (d *discoverer) unknown(key *discovery.Key) string {
-	text := fmt.Sprintf("etcd %q has not returned the endpoints of %q yet", d.etcdEndpoints(), key.Full())
-	if err := key.State().Err; err != nil {
-		return text + ": " + err.Error()
-	}
-	if why := d.why(context.DeadlineExceeded); why != nil { // the first read of the endpoints is under way
-		text += ": " + why.Error()
-	}
-	return text
 }

@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -192,45 +191,4 @@ func (a allowedPrefixes) check(addr string) error {
 
 func notAllowed(addr, reason string) error {
 	return fmt.Errorf("address %.80q is not allowed: %s", addr, reason)
-}
-
-// WithFallback makes the cluster of other the fallback of this registry's cluster, the primary. A call goes to an endpoint
-// of the same key in the fallback while no primary endpoint that may take the call serves. Calls go to the primary again when
-// such an endpoint serves. An endpoint that neither accepts nor refuses a connection counts as not serving after 1 s.
-// Clients connect to the fallback when the primary cannot serve some kind of call.
-//
-// A primary etcd that does not answer does not count as empty: clients keep its last endpoints, and the calls of a client
-// without endpoints wait. Live service configs, splits and drains come from the primary. Leaders, calls that name their
-// instance, [Instances], [Registry.Watch] and [Registry.Follow] use the primary alone. If both clusters have an
-// address, the primary's entry counts. If other has a fallback, that is not used.
-//
-// other has its own namespace, limits and allowed addresses. The caller closes other, preferably after the registry, because
-// its endpoints are not used once it is closed. [KeyStatus.Away], a metric and log lines report the use of the fallback. If
-// other is nil, unusable, or on the same etcd client and namespace, every use of the registry fails. Default: none.
-func WithFallback(other *Registry) Option {
-	return func(o *options) { o.checkFallback, o.fallbackKeys = other.checkAsFallback, other.keysForFallback }
-}
-
-// checkAsFallback returns an error if a registry on client with the options dependent cannot fall back on r.
-func (r *Registry) checkAsFallback(client *clientv3.Client, dependent options) error {
-	switch {
-	case r == nil:
-		return errors.New("etcd: WithFallback was given a nil registry: make the other cluster's registry first")
-	case r.err != nil:
-		return fmt.Errorf("etcd: WithFallback: %w", r.err)
-	case r.client == client && r.opts.namespace == dependent.namespace:
-		return errors.New("etcd: WithFallback was given a registry on the same etcd client and namespace, which has the same endpoints")
-	case r.client != client && dependent.snapshotDir != "" && r.opts.snapshotDir == dependent.snapshotDir:
-		return fmt.Errorf("etcd: WithFallback: both registries have the snapshot directory %q: give each cluster its own", dependent.snapshotDir)
-	}
-	return nil
-}
-
-// keysForFallback returns the keys for a registry whose fallback is r, or nil if r is closed. The first call
-// starts the background work of r.
-func (r *Registry) keysForFallback() *discovery.Keys {
-	if r == nil || r.start() != nil {
-		return nil
-	}
-	return r.keys
 }

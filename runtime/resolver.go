@@ -1,7 +1,10 @@
 package runtime
 
 import (
+	"context"
 	"fmt"
+	"hash/maphash"
+	"log/slog"
 	"net/url"
 	"strings"
 	"sync"
@@ -99,4 +102,47 @@ func parseTarget(u url.URL) (key string, layout endpoint.Layout, err error) {
 		}
 	}
 	return key, layout, nil
+}
+
+// discoverer is the part of a registry that its connections use.
+type discoverer struct {
+	checkUsable   func() error // returns why no key can be followed, or nil if keys can
+	keys          *discovery.Keys
+	etcdEndpoints func() []string // the endpoints of the etcd client
+	why           func(error) error
+	logger        *slog.Logger
+	zone          string
+	seed          maphash.Seed    // differs between processes, for WithSubset
+	done          <-chan struct{} // closed with the registry
+
+	maxEndpoints int                    // the largest number of endpoints that a connection uses
+	fallbackKeys func() *discovery.Keys // returns the keys of the fallback cluster, or nil without WithFallback
+}
+
+// discoverer returns the part of the registry that connections use.
+func (r *Registry) discoverer() discoverer {
+	return discoverer{
+		checkUsable: r.start, keys: r.keys, etcdEndpoints: r.endpoints, why: r.etcd.Why, logger: r.opts.logger, zone: r.opts.zone,
+		seed: r.seed, maxEndpoints: r.opts.limits.Connections, done: r.ctx.Done(), fallbackKeys: r.opts.fallbackKeys,
+	}
+}
+
+// awayKey returns the key called name in the fallback cluster, or nil without WithFallback.
+func (d *discoverer) awayKey(name string, reader endpoint.Reader) *discovery.Key {
+	if keys := d.fallbackKeys(); keys != nil {
+		return keys.Key(name, reader)
+	}
+	return nil
+}
+
+// unknown returns a message that the endpoints of a key are not known, and why.
+func (d *discoverer) unknown(key *discovery.Key) string {
+	text := fmt.Sprintf("etcd %q has not returned the endpoints of %q yet", d.etcdEndpoints(), key.Full())
+	if err := key.State().Err; err != nil {
+		return text + ": " + err.Error()
+	}
+	if why := d.why(context.DeadlineExceeded); why != nil { // the first read of the endpoints is under way
+		text += ": " + why.Error()
+	}
+	return text
 }

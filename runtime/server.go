@@ -14,6 +14,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
 
@@ -203,4 +204,32 @@ func WithStopTimeout(d time.Duration) ServerOption {
 // is for processes that must not run unless callers can find them. The default, 0, means that Serve serves and keeps trying.
 func WithAnnounceTimeout(d time.Duration) ServerOption {
 	return func(o *serverOptions) { o.announceTimeout = d }
+}
+
+// init gives package leader, which imports package runtime, access to the elections of registries and servers.
+func init() {
+	election.SourceOf = func(of any) election.Source {
+		switch of := of.(type) {
+		case *Registry:
+			switch {
+			case of == nil:
+				return unusable{errNil}
+			case of.err != nil:
+				return unusable{of.err}
+			}
+			return of.published
+		case *Server:
+			if of != nil {
+				return of.group
+			}
+		}
+		return unusable{errors.New("the server is nil")}
+	}
+}
+
+// unusable is the election source of a registry or server that cannot be used. err is the reason.
+type unusable struct{ err error }
+
+func (u unusable) Elections(string) ([]*election.Election, <-chan struct{}, error) {
+	return nil, nil, u.err
 }

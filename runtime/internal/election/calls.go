@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
+	leasing "github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
 // callTimeout bounds a call to etcd, which gives up on a write after 7 s (5 s and two election timeouts): a client that gives
@@ -98,8 +99,14 @@ func (c calls) renew(ctx context.Context, lease clientv3.LeaseID, key string) (o
 // which is 0 if the lease is gone. The methods of the etcd client do not fit: KeepAlive does not tell when a renewal was sent, and
 // KeepAliveOnce opens a stream for each renewal, which is a login at etcd, and again and again if that fails.
 func (c calls) keepAlive(ctx context.Context, lease clientv3.LeaseID) (ttl time.Duration, err error) {
-	if c.client.ActiveConnection() == nil {
-		return c.keepAliveOnce(ctx, lease)
+	if c.client.ActiveConnection() == nil { // a client that was put together from parts
+		answer, err := leasing.KeepAliveOnce(ctx, c.client.Lease, lease, callTimeout)
+		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			return 0, nil
+		} else if err != nil {
+			return 0, err
+		}
+		return time.Duration(answer.TTL) * time.Second, nil
 	}
 	for used := true; used; {
 		var s *stream
@@ -132,26 +139,6 @@ func (c calls) keepAlive(ctx context.Context, lease clientv3.LeaseID) (ttl time.
 		return time.Duration(answer.GetTTL()) * time.Second, nil
 	}
 	return 0, err
-}
-
-// keepAliveOnce renews a lease with an etcd client that was put together from parts. The client tries again without a pause, so
-// the renewal gets little more time than a read takes.
-func (c calls) keepAliveOnce(ctx context.Context, lease clientv3.LeaseID) (ttl time.Duration, err error) {
-	asked := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	if _, err = c.client.Lease.TimeToLive(ctx, lease); err != nil {
-		return 0, err
-	}
-	ctx, cancel = context.WithTimeout(ctx, 4*time.Since(asked)+100*time.Millisecond)
-	defer cancel()
-	answer, err := c.client.Lease.KeepAliveOnce(ctx, lease)
-	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		return 0, nil
-	} else if err != nil {
-		return 0, err
-	}
-	return time.Duration(answer.TTL) * time.Second, nil
 }
 
 // revoke revokes a lease, and reports whether the lease is gone. After that, no write on it can succeed.

@@ -80,16 +80,21 @@ func (s *Session) renewed(id clientv3.LeaseID, answer *clientv3.LeaseKeepAliveRe
 	s.poke()
 }
 
-// answers reports whether etcd answers a read of a lease. If not, a renewal would fail, too.
-func (s *Session) answers(ctx context.Context, id clientv3.LeaseID) bool {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+// KeepAliveOnce renews a lease on a separate stream, which the etcd client opens to the next of its endpoints. The client retries
+// without a pause. So the lease is first read, within timeout, and the renewal gets little more time than the read took.
+func KeepAliveOnce(ctx context.Context, leases clientv3.Lease, id clientv3.LeaseID, timeout time.Duration) (*clientv3.LeaseKeepAliveResponse, error) {
+	asked := time.Now()
+	reading, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	_, err := s.client.Lease.TimeToLive(ctx, id)
-	return err == nil || isRefusal(err)
+	if _, err := leases.TimeToLive(reading, id); err != nil && !isRefusal(err) {
+		return nil, err // a renewal would fail, too
+	}
+	ctx, cancel = context.WithTimeout(ctx, 4*time.Since(asked)+100*time.Millisecond)
+	defer cancel()
+	return leases.KeepAliveOnce(ctx, id)
 }
 
-// renewOnce renews a lease on a separate stream, which the etcd client opens to the next of its endpoints. The client retries
-// without a pause, so the renewal gets little more time than the read in answers took.
+// renewOnce renews a lease out of turn.
 func (s *Session) renewOnce(ctx context.Context, id clientv3.LeaseID, waiting chan struct{}) {
 	select {
 	case waiting <- struct{}{}:
@@ -98,13 +103,7 @@ func (s *Session) renewOnce(ctx context.Context, id clientv3.LeaseID, waiting ch
 	}
 	s.wg.Go(func() {
 		defer func() { <-waiting }()
-		asked := time.Now()
-		if !s.answers(ctx, id) {
-			return
-		}
-		ctx, cancel := context.WithTimeout(ctx, 4*time.Since(asked)+100*time.Millisecond)
-		defer cancel()
-		answer, err := s.client.Lease.KeepAliveOnce(ctx, id)
+		answer, err := KeepAliveOnce(ctx, s.client.Lease, id, askTimeout)
 		if err == nil {
 			s.renewed(id, answer)
 			return

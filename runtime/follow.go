@@ -146,7 +146,7 @@ type watched struct {
 	err   string
 }
 
-// yieldChanges yields what has changed from w to the state s, and reports whether the loop goes on.
+// yieldChanges yields the changes from w to the state s, and reports whether the loop goes on.
 func (w *watched) yieldChanges(s *discovery.State, yield func([]Endpoint, error) bool) bool {
 	if s.Known && (!w.known || !slices.Equal(s.Backends, w.set)) {
 		w.set, w.known = s.Backends, true

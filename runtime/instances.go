@@ -144,7 +144,7 @@ func (c instanceConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, meth
 //		return err
 //	})
 //
-// The error joins the errors of the calls, and names the instance of each. If there is no instance, the error is Unavailable.
+// The error joins the errors of the calls, and names the instance of each. Without an instance, the error is Unavailable.
 func Each[C any](ctx context.Context, i *Instances, newClient func(grpc.ClientConnInterface) C, call func(context.Context, Endpoint, C) error) error {
 	all, err := i.All(ctx)
 	if err != nil {

@@ -119,7 +119,7 @@ func WithAllowedAddresses(prefixes ...netip.Prefix) Option {
 	return func(o *options) { o.allowed = append(append([]netip.Prefix{}, o.allowed...), prefixes...) }
 }
 
-// Limits bound the resources that one service key takes in the processes that read it. A field that is
+// Limits bound the resources that one service key uses in the processes that read it. A field that is
 // 0 or less means its default. A process keeps the first entries in the order of keys. It leaves out later entries until
 // half of the bound is free, which it checks every 30 s. A log line reports this.
 type Limits struct {
@@ -131,7 +131,7 @@ type Limits struct {
 	// Connections is how many endpoints of a key one client connects to. If there are more, the client uses a subset, as with
 	// [WithSubset], and replaces unreachable members. While endpoints do not respond, it tries up to Connections further ones,
 	// or 32 if that is more. While addresses change, it keeps up to Connections old connections. The limit applies to each zone and each group
-	// of a split. It also bounds how many instances the calls of one client may name, besides the leader. It does not
+	// of a split. It also bounds how many instances the calls of one client may name, not counting the leader. It does not
 	// apply to a bare Resolver. Default: a quarter of the file descriptors that the process may open, at least 16.
 	Connections int
 }

@@ -96,7 +96,7 @@ func (h *serverHealth) drain(group *registrar.Group) (drained func()) {
 	return func() {
 		briefly(func() {
 			for service, status := range <-before {
-				if h.status(service) == healthpb.HealthCheckResponse_NOT_SERVING { // the application has not changed it meanwhile
+				if h.status(service) == healthpb.HealthCheckResponse_NOT_SERVING { // the application has not changed it
 					h.setter.SetServingStatus(service, status)
 				}
 			}

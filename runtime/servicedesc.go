@@ -20,7 +20,7 @@ import (
 type ServiceDesc struct {
 	Name          string        // full protobuf name, "helloworld.Greeter"
 	Key           string        // such as "helloworld/greeter" for entries under "helloworld/greeter/"
-	Layout        Layout        // the layout that servers write, and clients read besides others; nil means EndpointJSON
+	Layout        Layout        // the layout that servers write, and clients read in addition to others; nil means EndpointJSON
 	LeaseTTL      time.Duration // how long an entry outlives its process; 0 means the registry's, 15 s by default
 	Authority     string        // :authority and TLS server name; "" means Key without a leading slash, with "." for "/"
 	ServiceConfig string        // gRPC service config as JSON, or ""

@@ -254,7 +254,7 @@ func TestRestart_WithoutEndpoints(t *testing.T) {
 }
 
 // A bridge that restarts while etcd is down gives new clients the endpoints of its snapshots. Clients that reconnect keep
-// what they have, since snapshots have no leader and may be stale.
+// their resources, since snapshots have no leader and may be stale.
 func TestRestart_SnapshotsAreForNewClients(t *testing.T) {
 	w := newWorld(t, "")
 	w.set(policy(`"drain":["drained"]`))

@@ -384,7 +384,7 @@ func TestCoreBacksOffFromRefusals(t *testing.T) {
 		rule{8 * time.Second, refused, "pause 5s"}, // the longest pause that the configuration allows
 		rule{9 * time.Second, back, "list within 10s"},
 		rule{9 * time.Second, refused, "pause 5s"},
-		// A failure that is no refusal, in between, has pauses of its own.
+		// A failure other than a refusal, in between, has its own pauses.
 		rule{14 * time.Second, ok, "list within 10s"},
 		rule{24 * time.Second, late, "list locally within 500ms"},
 		rule{24 * time.Second, late, "etcd list failed, publish nothing known with the error, pause 50ms"},

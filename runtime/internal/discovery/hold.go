@@ -10,7 +10,7 @@ const peakWindow = 5 * time.Second
 
 // hold keeps endpoints that vanish as if etcd had lost its leases: the last endpoint of a key, or two or more that are more than half
 // of the key's, within peakWindow. They are held for the duration grace, until they are back, or until others have taken their places:
-// while any is held, the set is no larger than before the loss. A single endpoint that vanishes among several is dropped at once.
+// while any is held, the set does not exceed its size before the loss. A single endpoint that vanishes among several is dropped at once.
 // Endpoints that their owners have marked as leaving are never held, and do not count as lost.
 type hold struct {
 	grace time.Duration

@@ -30,7 +30,7 @@ type walked struct {
 
 	following bool
 	loading   bool             // the disk is being read, and no entries come from etcd
-	disk      string           // what was last written to disk
+	disk      string           // the content last written to disk
 	seen      *State           // the last state that readers were notified of
 	marked    map[string]*item // by key: the marked entries, as passed to the core
 	orderly   map[string]bool  // the withdrawn addresses

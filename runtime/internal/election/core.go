@@ -63,7 +63,7 @@ type core struct {
 	lease   clientv3.LeaseID
 	life    time.Duration // the TTL of the lease
 	until   time.Time     // the time until which etcd keeps lease for sure, less a margin for clocks
-	callAt  time.Time     // when the lease is to be renewed next or, in phase leaving, revoked
+	callAt  time.Time     // when to renew the lease next or, in phase leaving, to revoke it
 	calling bool          // the lease is being revoked
 
 	retryAt time.Time // the earliest time of the next attempt to stand

@@ -30,7 +30,7 @@ type record struct {
 
 // renewal is a renewal that is under way.
 type renewal struct {
-	sent     time.Time // zero if there is no renewal
+	sent     time.Time // zero without a renewal
 	answered bool
 	gone     bool
 }

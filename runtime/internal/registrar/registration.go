@@ -128,7 +128,7 @@ func (reg *Registration) Drop() {
 }
 
 // Close takes the entry out of etcd for good, and returns when it is gone. If ctx ends or 5 s pass
-// first, the error says what may be left.
+// first, the error names the keys that may be left.
 func (reg *Registration) Close(ctx context.Context) error {
 	reg.Drop()
 	ctx, cancel := context.WithTimeout(ctx, lease.CloseTimeout)

@@ -36,7 +36,7 @@ var typeURLs = [kinds]string{
 // String returns the URL of the type.
 func (k Kind) String() string { return typeURLs[k] }
 
-// KindOf returns the kind with the type URL url. ok is false if there is no such kind.
+// KindOf returns the kind with the type URL url. ok is false for an unknown type.
 func KindOf(url string) (k Kind, ok bool) {
 	n := slices.Index(typeURLs[:], url)
 	return Kind(n), n >= 0

@@ -27,7 +27,7 @@ type Report struct {
 	Findings  []Finding `json:"findings"`
 	Notes     []Finding `json:"notes,omitempty"` // findings of severity Note
 
-	notChecked string // says in the text output what was not checked; may be ""
+	notChecked string // names skipped checks in the text output; may be ""
 }
 
 // report adds a finding. The finding's keys are keys, after the namespace.

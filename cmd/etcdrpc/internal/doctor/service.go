@@ -18,7 +18,7 @@ type subject struct {
 	*inventory.Service
 	clients   *inventory.Service    // the service merged, as clients see it
 	hasPolicy bool                  // there is a live policy at a valid key
-	live      *serviceconfig.Config // live policy; nil if clients refuse it or there are no instances
+	live      *serviceconfig.Config // live policy; nil if clients refuse it, or without instances
 	refusal   error                 // why clients refuse the live policy
 	plan      *inventory.Plan       // the instances that a client calls under live
 }

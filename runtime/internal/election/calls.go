@@ -31,8 +31,23 @@ type calls struct {
 
 // stream is a stream of lease renewals.
 type stream struct {
-	pb.Lease_LeaseKeepAliveClient
-	end context.CancelFunc
+	grpc pb.Lease_LeaseKeepAliveClient // nil before the first renewal
+	ctx  context.Context
+	end  context.CancelFunc
+}
+
+// renew renews a lease, and returns the TTL, which is 0 if the lease is gone.
+func (s *stream) renew(client *clientv3.Client, lease clientv3.LeaseID) (ttl time.Duration, err error) {
+	if s.grpc == nil {
+		if s.grpc, err = clientv3.RetryLeaseClient(client).LeaseKeepAlive(s.ctx); err != nil {
+			return 0, err
+		}
+	}
+	if err = s.grpc.Send(&pb.LeaseKeepAliveRequest{ID: int64(lease)}); err != nil {
+		return 0, err
+	}
+	answer, err := s.grpc.Recv()
+	return time.Duration(answer.GetTTL()) * time.Second, err
 }
 
 // stand grants a lease and puts a candidate on it. The put has its own transaction, so that no other candidate has its create
@@ -109,34 +124,29 @@ func (c calls) keepAlive(ctx context.Context, lease clientv3.LeaseID) (ttl time.
 		return time.Duration(answer.TTL) * time.Second, nil
 	}
 	for used := true; used; {
-		var s *stream
+		s := new(stream)
 		select {
 		case s = <-c.idle:
 		default:
 			used = false
-			streamCtx, end := context.WithCancel(ctx)
-			opened, err := clientv3.RetryLeaseClient(c.client).LeaseKeepAlive(streamCtx)
-			if err != nil {
-				end()
-				return 0, err
-			}
-			s = &stream{opened, end}
+			s.ctx, s.end = context.WithCancel(ctx)
 		}
 		overdue := time.AfterFunc(callTimeout, s.end)
-		var answer *pb.LeaseKeepAliveResponse
-		if err = s.Send(&pb.LeaseKeepAliveRequest{ID: int64(lease)}); err == nil {
-			answer, err = s.Recv()
+		ttl, err = s.renew(c.client, lease)
+		reusable := overdue.Stop() && err == nil
+		if reusable {
+			select {
+			case c.idle <- s:
+			default:
+				reusable = false
+			}
 		}
-		if !overdue.Stop() || err != nil {
+		if !reusable {
 			s.end()
-			continue
 		}
-		select {
-		case c.idle <- s:
-		default:
-			s.end()
+		if err == nil {
+			return ttl, nil
 		}
-		return time.Duration(answer.GetTTL()) * time.Second, nil
 	}
 	return 0, err
 }

@@ -247,9 +247,8 @@ func (c *core[T]) listedLocal(e event) action {
 	return c.retry(c.listErr, e.why)
 }
 
-// retry repeats a failed list after a pause. It publishes and logs an error that differs from the last one.
-func (c *core[T]) retry(err, why error) action {
-	err = c.errorOf("list", err, why)
+// fail publishes and logs an error that differs from the last one.
+func (c *core[T]) fail(err error) {
 	same := etcderr.Same(err, c.lastErr)
 	if c.unpublished || !same {
 		c.publish(err)
@@ -261,6 +260,12 @@ func (c *core[T]) retry(err, why error) action {
 		c.failureLogged = true
 		c.limited(&c.fails, "etcd list failed; trying again", "key", c.name, "error", err)
 	}
+}
+
+// retry repeats a failed list after a pause.
+func (c *core[T]) retry(err, why error) action {
+	err = c.errorOf("list", err, why)
+	c.fail(err)
 	c.listTimeout = min(2*c.listTimeout, maxListTimeout)
 	if etcderr.Refused(err) {
 		return action{call: callPause, timeout: c.refusals.Bound()}
@@ -317,7 +322,7 @@ func (c *core[T]) woken(e event) action {
 // wait waits for the watch, or probes the range if a probe is due.
 func (c *core[T]) wait() action {
 	c.flush()
-	until := c.replica.due()
+	until := c.replica.due
 	if !until.After(c.now) {
 		return action{call: callProbe, timeout: probeTimeout}
 	}
@@ -340,28 +345,20 @@ func (c *core[T]) verified(e event) action {
 		return c.rebuild(c.errorOf("watch", err, e.why))
 	}
 	c.unpublished = c.unpublished || changed
-	c.recovered()
 	return c.wait()
 }
 
-// probed handles the outcome of a probe. A failed probe is repeated once, because etcd may be about to elect a leader. That etcd does
-// not answer says nothing about the watch, and etcd would not answer a list either: so the watch stays open.
+// probed handles the outcome of a probe. A probe without an answer says nothing about the watch: etcd is silent or overloaded, and
+// would not open another watch either.
 func (c *core[T]) probed(e event) action {
 	switch {
 	case e.read == nil && (e.err == nil || errors.Is(e.err, errClosed)): // another event ended the probe
 		return c.woken(e)
 	case etcderr.Refused(e.err):
 		return c.rebuild(c.errorOf("list", e.err, e.why))
-	case e.err != nil && c.replica.suspect(c.replica.revision+1, c.now):
-		c.replica.fits(c.now) // as far as known: an etcd that answers late is not asked for more
-		err := c.errorOf("list", e.err, e.why)
-		c.publish(err)
-		if !c.failureLogged {
-			c.failureLogged = true
-			c.limited(&c.fails, "etcd does not answer; what is known stays in use", "key", c.name, "error", err)
-		}
-		return c.wait()
 	case e.err != nil:
+		c.replica.settle(c.now)
+		c.fail(c.errorOf("list", e.err, e.why))
 		return c.wait()
 	}
 	if err := c.replica.probed(e.read, c.now); err != nil {

@@ -239,7 +239,7 @@ func TestGroup_SharesDoubt(t *testing.T) {
 	const ranges = 200
 	quiet(t, ranges, func(f *fakeEtcd, relisted *atomic.Int64) {
 		time.Sleep(10 * time.Minute)
-		f.answering(list(50), nil)
+		f.answering(list(99), nil)
 		for relisted.Load() == 0 {
 			time.Sleep(time.Second)
 		}

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// lagAllowed is the time from a probe that differs or fails to the second probe: the watch may lag, and etcd be busy, as long.
+	// lagAllowed is the time from a probe that differs to the second probe: the watch may lag as long.
 	lagAllowed = time.Second
 	// probeSoon is the time from trouble to a probe, and the interval of probes if no connection reports that it is back.
 	probeSoon = 4 * time.Second
@@ -48,8 +48,8 @@ type replica[T any] struct {
 	last        int64  // the mod revision of the key changed last
 	deleted     bool   // a key was deleted since the revision last, perhaps the key changed last
 
-	heardAt time.Time // when the watch or a probe last agreed with the content, or trouble began
-	calm    bool      // an answer has agreed with the content since the last trouble
+	due     time.Time // the time of the next probe
+	calm    bool      // since the last trouble, an answer has agreed with the content, or a probe had no answer
 	awaited int64     // the revision that the watch must reach; 0 for none
 
 	every  time.Duration // the time without an answer after which the range is probed
@@ -84,7 +84,7 @@ func (r *replica[T]) verified(l *listing[T], now time.Time) (changed bool, err e
 
 // resetLiveness makes the range be probed soon: the connection of the watch may be new.
 func (r *replica[T]) resetLiveness(now time.Time) {
-	r.heardAt, r.calm, r.awaited = now, false, 0
+	r.due, r.calm, r.awaited = now.Add(probeSoon-probeSoon/512*time.Duration(r.spread)), false, 0
 }
 
 // heard applies an answer of the watch, and reports whether the snapshot changed.
@@ -147,10 +147,16 @@ func (r *replica[T]) fence(cluster, term uint64, revision int64) (behind bool, e
 
 // fits records that the watch or a probe agreed with the content.
 func (r *replica[T]) fits(now time.Time) {
+	r.settle(now)
+	r.awaited = 0
+}
+
+// settle makes the next probe due after the usual interval.
+func (r *replica[T]) settle(now time.Time) {
 	if !r.calm {
 		now = now.Add(-r.every / 256 * time.Duration(r.spread))
 	}
-	r.heardAt, r.calm, r.awaited = now, true, 0
+	r.due, r.calm = now.Add(r.every), true
 }
 
 // suspect requires the watch to reach a revision. It does nothing, and returns true, if the watch already has to reach one.
@@ -158,19 +164,8 @@ func (r *replica[T]) suspect(revision int64, now time.Time) (already bool) {
 	if r.awaited != 0 {
 		return true
 	}
-	r.awaited, r.heardAt = revision, now
+	r.awaited, r.due = revision, now.Add(lagAllowed)
 	return false
-}
-
-// due returns the time of the next probe.
-func (r *replica[T]) due() time.Time {
-	switch {
-	case r.awaited != 0:
-		return r.heardAt.Add(lagAllowed)
-	case !r.calm:
-		return r.heardAt.Add(probeSoon - probeSoon/512*time.Duration(r.spread))
-	}
-	return r.heardAt.Add(r.every)
 }
 
 // probed checks the answer of a probe. An error means that the watch has missed changes, or that etcd was replaced.

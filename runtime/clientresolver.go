@@ -122,7 +122,17 @@ func clientConfig(layers ...string) (serviceconfig.Wrapped, error) {
 
 // plain reports whether a call needs nothing from the interceptors except an explanation of its error.
 func (b *clientBuilder) plain(ctx context.Context) bool {
-	return b.leader == nil && calloptions.IsEmpty(ctx)
+	return b.leader == nil && !b.client.TargetsOnly && calloptions.IsEmpty(ctx)
+}
+
+// addressed returns the context of a call to the policy: with the lane as metadata, and with the target among the call's options.
+func addressed(ctx context.Context, opts []grpc.CallOption) (context.Context, error) {
+	for _, opt := range opts {
+		if to, ok := opt.(targetOption); ok {
+			ctx = calloptions.WithTarget(ctx, to.Target)
+		}
+	}
+	return sendLane(ctx)
 }
 
 // unary intercepts the unary calls of the connection, and stream intercepts the streaming calls.
@@ -130,7 +140,7 @@ func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any
 	if b.plain(ctx) {
 		return b.explain(invoker(ctx, method, req, reply, cc, opts...))
 	}
-	ctx, err := sendLane(ctx)
+	ctx, err := addressed(ctx, opts)
 	if err != nil {
 		return err
 	}
@@ -145,7 +155,7 @@ func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *g
 		stream, err := streamer(ctx, desc, cc, method, opts...)
 		return stream, b.explain(err)
 	}
-	ctx, err := sendLane(ctx)
+	ctx, err := addressed(ctx, opts)
 	if err != nil {
 		return nil, err
 	}

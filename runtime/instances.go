@@ -79,7 +79,7 @@ func (i *Instances) All(ctx context.Context) ([]Instance, error) {
 		if _, held := s.Held[e.Addr]; held {
 			continue
 		}
-		list = append(list, Instance{Endpoint(*e), instanceConn{i.conn, calloptions.Target{Instance: e.Instance, Addr: e.Addr, Sequence: s.Sequence}}})
+		list = append(list, Instance{Endpoint(*e), instanceConn{i.conn, targetOption{Target: calloptions.Target{Instance: e.Instance, Addr: e.Addr, Sequence: s.Sequence}}}})
 	}
 	return list, nil
 }
@@ -125,15 +125,22 @@ func (i *Instances) ended(ctx context.Context) error {
 // instanceConn makes calls to one instance, target, on a connection to the whole service.
 type instanceConn struct {
 	conn   *grpc.ClientConn
-	target calloptions.Target
+	target targetOption
+}
+
+// targetOption tells our interceptors the target of a call. The context must not have it: the caller's interceptors may call
+// other services with that.
+type targetOption struct {
+	grpc.EmptyCallOption
+	calloptions.Target
 }
 
 func (c instanceConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
-	return c.conn.Invoke(calloptions.WithTarget(ctx, c.target), method, args, reply, opts...)
+	return c.conn.Invoke(ctx, method, args, reply, append(opts[:len(opts):len(opts)], c.target)...)
 }
 
 func (c instanceConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	return c.conn.NewStream(calloptions.WithTarget(ctx, c.target), desc, method, opts...)
+	return c.conn.NewStream(ctx, desc, method, append(opts[:len(opts):len(opts)], c.target)...)
 }
 
 // Each runs call once for every instance that [Instances.All] returns, concurrently, and waits until all the calls have

@@ -97,6 +97,23 @@ func TestTarget(t *testing.T) {
 	}
 }
 
+// The target of a call of Each is not in the context of the caller's interceptors, which may call other services with it.
+func TestInstances_TargetOneCall(t *testing.T) {
+	w := newWorld(t, nil)
+	w.registerAll("a", "b")
+	other := w.conn(runtime.WithSelector(func(e runtime.Endpoint) bool { return e.Instance == "a" }))
+	i := w.instances(grpc.WithChainUnaryInterceptor(
+		func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			if _, err := call(ctx, other); err != nil {
+				return err
+			}
+			return invoker(ctx, method, req, reply, cc, opts...)
+		}))
+	if names, err := ask(kit.Bounded(t, kit.Soon), i); err != nil || strings.Join(names, "") != "ab" {
+		t.Errorf("Each with calls in an interceptor: answers of %q, error %v, want answers of a and b", names, err)
+	}
+}
+
 // Each uses one connection to each instance (K2). Its error names the instances that could not be called.
 func TestInstances_OneConnectionEach(t *testing.T) {
 	w := newWorld(t, nil)

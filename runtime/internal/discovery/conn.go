@@ -67,7 +67,9 @@ func Resolve(key *Key, cc resolver.ClientConn, opts Options) resolver.Resolver {
 	key.connections.Add(1)
 	c.ends = append(c.ends, key.Read(c.notify))
 	if opts.Client != nil {
-		c.notify() // before etcd answers: the timeouts of the config end waiting calls
+		// The timeouts of the default config must end calls that wait for etcd. The live config may have others, so etcd goes first.
+		timer := time.AfterFunc(silentGrace, c.notify)
+		c.ends = append(c.ends, func() { timer.Stop() })
 	}
 	if opts.Candidates != nil {
 		c.ends = append(c.ends, opts.Candidates.Read(c.notify))

@@ -30,7 +30,7 @@ func TestCoreListsInPages(t *testing.T) {
 		{0, ok, "list within 1s"},
 		{0, more(10, kv("a", "1", 5), kv("b", "1", 5)), `list 256 from "b\x00" at 10 within 1s`},
 	}
-	a, b, c := kv("a", "1", 5), kv("b", "1", 5), kv("c", "1", 5)
+	c := kv("c", "1", 5)
 	for name, rules := range map[string][]rule{
 		"all pages are read at the revision of the first": with(first,
 			rule{0, more(12, c), `list 2048 from "c\x00" at 10 within 1s`},
@@ -65,20 +65,6 @@ func TestCoreListsInPages(t *testing.T) {
 		"the list begins again after a reconnect": with(first,
 			rule{0, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
 			rule{0, back, "list within 2s"},
-		),
-		"a list of one member without a leader": {
-			{0, ok, "list within 1s"},
-			{0, failed(rpctypes.ErrNoLeader), "list locally within 500ms"},
-			{0, more(10, a), `list locally 256 from "a\x00" at 10 within 500ms`},
-			{0, read(list(10, b)), "etcd list failed, publish [a=1 b=1] provisionally with the error, pause 50ms"},
-			{0, ok, "list within 2s"},
-		},
-		"a list while the watch is open": with(watching,
-			rule{1 * time.Second, back, "verify within 10s"},
-			rule{1 * time.Second, more(12, a), `verify 256 from "a\x00" at 12 within 10s`},
-			rule{1 * time.Second, read(list(13, b)), "publish [a=1 b=1], wait 4s"},
-			rule{1 * time.Second, answered(events(12, put("b", "1", 12))), "wait 30s"},
-			rule{2 * time.Second, answered(events(13, put("c", "1", 13))), "publish [a=1 b=1 c=1], wait 30s"},
 		),
 	} {
 		t.Run(name, func(t *testing.T) { testCore(testSpec()).follow(t, rules...) })

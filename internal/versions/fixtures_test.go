@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -29,17 +28,9 @@ const (
 	soon = 30 * time.Second
 )
 
-// newRegistry returns a registry that is closed with the test, and the count of its warnings.
-func newRegistry(t *testing.T, client *clientv3.Client) (registry *runtime.Registry, warnings *atomic.Int64) {
-	warnings = new(atomic.Int64)
-	registry = runtime.NewRegistry(client, runtime.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{
-		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if a.Value.Any() == slog.LevelWarn {
-				warnings.Add(1)
-			}
-			return a
-		},
-	}))))
+// newRegistry returns a registry that is closed with the test.
+func newRegistry(t *testing.T, client *clientv3.Client) *runtime.Registry {
+	registry := runtime.NewRegistry(client, runtime.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, nil))))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -47,7 +38,7 @@ func newRegistry(t *testing.T, client *clientv3.Client) (registry *runtime.Regis
 			t.Logf("close the registry: %v", err)
 		}
 	})
-	return registry, warnings
+	return registry
 }
 
 func must(t *testing.T, err error) {
@@ -154,10 +145,11 @@ func keepCalling(t *testing.T, client basic.GreeterClient) (stop func()) {
 
 // follow watches a key as long as the test runs. addrs returns the present addresses.
 func follow(t *testing.T, registry *runtime.Registry, key string) (addrs func() []string) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var mu sync.Mutex
-	var last []string
 	var running sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(func() { cancel(); running.Wait() })
+	var last atomic.Pointer[[]string]
+	last.Store(new([]string))
 	running.Go(func() {
 		for endpoints, err := range registry.Watch(ctx, key) {
 			if err != nil {
@@ -167,17 +159,10 @@ func follow(t *testing.T, registry *runtime.Registry, key string) (addrs func() 
 			for _, ep := range endpoints {
 				now = append(now, ep.Addr)
 			}
-			mu.Lock()
-			last = now
-			mu.Unlock()
+			last.Store(&now)
 		}
 	})
-	t.Cleanup(func() { cancel(); running.Wait() })
-	return func() []string {
-		mu.Lock()
-		defer mu.Unlock()
-		return slices.Clone(last)
-	}
+	return func() []string { return *last.Load() }
 }
 
 // leaseOf returns the lease of the only key of the service, 0 without a key.
@@ -226,16 +211,6 @@ func enableAuth(t *testing.T, client *clientv3.Client) {
 	note(client.UserGrantRole(ctx, "root", "root"))
 	note(client.AuthEnable(ctx))
 	must(t, failed)
-}
-
-// countReads counts the reads of an etcd client.
-func countReads(reads *atomic.Int64) grpc.UnaryClientInterceptor {
-	return func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-		if strings.HasSuffix(method, "/Range") {
-			reads.Add(1)
-		}
-		return invoke(ctx, method, req, reply, conn, opts...)
-	}
 }
 
 // eventually polls until ok returns true. It fails the test if that takes too long.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"sync/atomic"
 	"testing"
 
 	"go.etcd.io/etcd/api/v3/version"
@@ -34,9 +33,9 @@ func TestVersions(t *testing.T) {
 func TestCalls(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
-	registry, _ := newRegistry(t, e.client())
+	registry := newRegistry(t, e.client())
 	first, stopFirst := serve(t, registry)
-	callers, _ := newRegistry(t, e.client())
+	callers := newRegistry(t, e.client())
 	client, addrs := newCaller(t, callers), follow(t, callers, key)
 	awaitCalls(t, client, first)
 	stop := keepCalling(t, client)
@@ -73,7 +72,7 @@ func TestCalls(t *testing.T) {
 func TestWiped(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
-	registry, _ := newRegistry(t, e.client())
+	registry := newRegistry(t, e.client())
 	first, _ := serve(t, registry)
 	client := newCaller(t, registry)
 	call(t, client)
@@ -92,56 +91,11 @@ func TestWiped(t *testing.T) {
 	stop()
 }
 
-// TestCompacted compacts the revisions that a watch has missed.
-func TestCompacted(t *testing.T) {
-	t.Parallel()
-	e := startEtcd(t)
-	registry, _ := newRegistry(t, e.client())
-	addrs := follow(t, registry, key)
-	put(t, e.client(), key, 1)
-	eventually(t, "the watch has one", func() bool { return len(addrs()) == 1 })
-
-	e.kill()
-	known := e.addr
-	e.addr = freeAddr(t)
-	e.start()
-	e.await()
-	admin := e.client()
-	put(t, admin, key, 5)
-	resp, err := admin.Get(bounded(t), key)
-	must(t, err)
-	_, err = admin.Compact(bounded(t), resp.Header.GetRevision())
-	must(t, err)
-	e.kill()
-	e.addr = known
-	e.start()
-	eventually(t, "the watch has five", func() bool { return len(addrs()) == 5 })
-}
-
-// TestSilence keeps a watch quiet. The runtime probes the range, and finds that nothing was missed.
-func TestSilence(t *testing.T) {
-	t.Parallel()
-	e := startEtcd(t)
-	var reads atomic.Int64
-	registry, warnings := newRegistry(t, e.client(func(c *clientv3.Config) {
-		c.DialOptions = append(c.DialOptions, grpc.WithChainUnaryInterceptor(countReads(&reads)))
-	}))
-	admin := e.client()
-	put(t, admin, key, 3)
-	addrs := follow(t, registry, key)
-	eventually(t, "the watch has all", func() bool { return len(addrs()) == 3 })
-	before := reads.Load()
-	eventually(t, "endpoints and live config were probed", func() bool { return reads.Load() >= before+2 })
-	if n := warnings.Load(); n > 0 {
-		t.Errorf("%d warnings, want 0", n)
-	}
-}
-
 // TestNoLeader stops two of three members: calls go on, the status has an error, and both recover with the members.
 func TestNoLeader(t *testing.T) {
 	t.Parallel()
 	members := startThree(t)
-	registry, _ := newRegistry(t, members[0].client())
+	registry := newRegistry(t, members[0].client())
 	first, _ := serve(t, registry)
 	client := newCaller(t, registry)
 	call(t, client)
@@ -169,8 +123,8 @@ func TestUsers(t *testing.T) {
 	as := func(name string) func(*clientv3.Config) {
 		return func(c *clientv3.Config) { c.Username, c.Password = name, name }
 	}
-	servers, _ := newRegistry(t, e.client(as("server")))
-	callers, _ := newRegistry(t, e.client(as("caller")))
+	servers := newRegistry(t, e.client(as("server")))
+	callers := newRegistry(t, e.client(as("caller")))
 	first, _ := serve(t, servers)
 	client := newCaller(t, callers)
 	call(t, client)

@@ -39,6 +39,7 @@ func TestCheckAddr(t *testing.T) {
 		{":80", false, false},
 		{"host:", false, false},
 		{"host:0", false, false},
+		{"host:080", false, false},
 		{"h:1,h:2", false, false},
 		{"h\x00:1", false, false},
 		{"fe80::1:80:x", false, false},

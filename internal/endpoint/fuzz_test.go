@@ -173,28 +173,6 @@ func FuzzDecodeKey(f *testing.F) {
 	})
 }
 
-// FuzzAddr checks addresses from values and from users.
-func FuzzAddr(f *testing.F) {
-	for _, addr := range []string{"h:1", "1.2.3.4:65535", "[::1]:80", "::1", "[::1]", "1.2.3.4", "h", "unix:80", "h:080", "h:0", "[::1%lo]:1", "a..b:1", "[h]:1"} {
-		f.Add(addr)
-	}
-	f.Fuzz(func(t *testing.T, addr string) {
-		if err := CheckAddr(addr, true); err == nil {
-			checkDialable(t, addr)
-		} else {
-			checkError(t, err)
-		}
-		if CheckAddr(addr, false) != nil {
-			return
-		}
-		full := withPort(addr)
-		checkDialable(t, full)
-		if withPort(full) != full {
-			t.Errorf("withPort(%q) = %q, and withPort of the result = %q, want no change", addr, full, withPort(full))
-		}
-	})
-}
-
 // checkDecoded writes an accepted entry again, reads it back and compares the two.
 func checkDecoded(t *testing.T, reader Reader, key, etcdKey string, value []byte, lease int64) {
 	t.Helper()

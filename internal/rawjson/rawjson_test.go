@@ -78,13 +78,3 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
-
-func TestYieldEnds(t *testing.T) {
-	n := 0
-	count := func([]byte) bool { n++; return false }
-	Elements([]byte(`[1,2]`), count)
-	Members([]byte(`{"a":1,"b":2}`), func(_, value []byte) bool { return count(value) })
-	if n != 2 {
-		t.Errorf("yield was called %d times, want 2: once by Elements, once by Members", n)
-	}
-}

@@ -340,15 +340,6 @@ func (w *world) bare(registry *runtime.Registry, target string) *grpc.ClientConn
 	return conn
 }
 
-func TestBareResolver(t *testing.T) {
-	w := newWorld(t, nil)
-	w.put("/services/greeter/a", w.serve("a").addr)
-	lease := w.grant()
-	w.put(fmt.Sprintf("/services/greeter%d", lease), w.serve("b").addr, clientv3.WithLease(lease))
-	reached(t, w.bare(w.registry, "etcd:////services/greeter"), kit.Soon, "a")
-	reached(t, w.bare(w.registry, "etcd:////services/greeter?layout=lease_suffix"), kit.Soon, "a", "b")
-}
-
 // Calls to a target that is not a valid key, with at most one layout, fail with the reason (P11).
 func TestResolver_RefusesQuestionableTargets(t *testing.T) {
 	w := newWorld(t, nil)

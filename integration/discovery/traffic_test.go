@@ -20,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// Routing: affinity, selectors, targets, changes of the policy, and fallback.
+// Routing: affinity, targets, changes of the policy, and fallback.
 
 const ring = `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`
 
@@ -42,23 +42,6 @@ func TestAffinityTravelsAsAHash(t *testing.T) {
 		if hashes := md.Get("etcd-affinity"); strings.Contains(fmt.Sprint(md), "alice") || (len(hashes) == 1) != (name != "") || len(md.Get("mine")) != 1 {
 			t.Errorf("affinity %q: the request had %v, want \"mine\", and a hash unless the affinity is empty", name, md)
 		}
-	}
-}
-
-func TestSelector(t *testing.T) {
-	w := newWorld(t, nil)
-	w.tag(w.serve("a"), `{"version":"v1"}`)
-	w.tag(w.serve("b"), `{"version":"v2"}`)
-	conn := w.conn(runtime.WithSelector(func(e runtime.Endpoint) bool { return e.Version == "v2" }))
-	reached(t, conn, kit.Soon, "b")
-	w.tag(w.serve("c"), `{"version":"v2"}`)
-	reached(t, conn, kit.Soon, "b", "c")
-	none := runtime.WithSelector(func(runtime.Endpoint) bool { return false })
-	if _, err := within(w.conn(none), kit.Soon); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), "selected") {
-		t.Errorf("a call with a selector that selects nothing: %v, want Unavailable with %q and \"selected\"", err, key)
-	}
-	if names, err := ask(kit.Bounded(t, kit.Soon), w.instances(none)); status.Code(err) != codes.Unavailable {
-		t.Errorf("Each with a selector that selects nothing: %q, error %v, want Unavailable", names, err)
 	}
 }
 

@@ -240,6 +240,7 @@ func TestServeRefuses(t *testing.T) {
 	w := newWorld(t)
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
+	withoutH2 := &tls.Config{NextProtos: []string{"http/1.1"}}
 	for name, c := range map[string]struct {
 		server   *http.Server
 		register func(*connectetcd.Server)
@@ -260,6 +261,7 @@ func TestServeRefuses(t *testing.T) {
 		"cipher suites": {&http.Server{TLSConfig: &tls.Config{
 			Certificates: make([]tls.Certificate, 1), CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384},
 		}}, registerLibrary, "HTTP/2-required"},
+		"a TLS listener without HTTP/2": {&http.Server{TLSConfig: withoutH2}, registerLibrary, `add "h2" to the NextProtos`},
 		"two health services": {h2c(), func(s *connectetcd.Server) {
 			s.HandleHealth(grpchealth.NewStaticChecker())
 			s.HandleHealth(grpchealth.NewStaticChecker())
@@ -269,6 +271,9 @@ func TestServeRefuses(t *testing.T) {
 			server := connectetcd.NewServer(w.registry, c.server)
 			c.register(server)
 			lis := kit.Listen(t)
+			if c.server != nil && c.server.TLSConfig == withoutH2 {
+				lis = tls.NewListener(lis, withoutH2)
+			}
 			if err := server.Serve(kit.Bounded(t, kit.Soon), lis); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("Serve: %v, want an error with %q", err, c.want)
 			}
@@ -408,17 +413,6 @@ func TestForeignShutdown(t *testing.T) {
 	kit.Eventually(t, kit.Soon, "the entry has left etcd", func() bool { return len(w.entries()) == 0 })
 	if err := running.stop(); !errors.Is(err, http.ErrServerClosed) {
 		t.Errorf("Shutdown during Serve: %v, want ErrServerClosed", err)
-	}
-}
-
-// Serve rejects a TLS listener if the TLSConfig of the http.Server does not have h2.
-func TestTLSListenerWithoutHTTP2(t *testing.T) {
-	w := newWorld(t)
-	config := &tls.Config{NextProtos: []string{"http/1.1"}}
-	s := connectetcd.NewServer(w.registry, &http.Server{TLSConfig: config})
-	registerLibrary(s)
-	if err := s.Serve(kit.Bounded(t, kit.Soon), tls.NewListener(kit.Listen(t), config)); err == nil || !strings.Contains(err.Error(), `add "h2" to the NextProtos`) {
-		t.Errorf("Serve: %v, want the advice to add h2", err)
 	}
 }
 

@@ -325,45 +325,34 @@ func TestSteadyStateIsSilent(t *testing.T) {
 	}
 }
 
-// If the health service has no status for a service with healthCheckConfig, an error in the status and a log line say so.
-func TestHealthServiceWithoutName_Warns(t *testing.T) {
+// If the health service has no status for a service with healthCheckConfig, or is registered on the gRPC server, where the registry
+// cannot read it, an error in the status and a log line say so.
+func TestQuestionableHealthService_Warns(t *testing.T) {
 	leak.Parallel(t)
-	w := newWorld(t, nil)
 	h := health.NewServer()
-	s := w.registry.NewServer(grpc.NewServer())
-	healthpb.RegisterHealthServer(s, h)
-	basic.RegisterGreeterServer(s, &greeter{})
-	s.Publish(&runtime.ServiceDesc{Name: "basic.Greeter", Key: key, ServiceConfig: `{"healthCheckConfig":{"serviceName":"basic.Greeter"}}`})
-	kit.Must(t, s.Announce(kit.Bounded(t, kit.Soon), addr(0)))
-	const cure = `SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVING)`
-	if st := s.Status()[0]; st.State != runtime.StateRegistered || st.Err == nil || !strings.Contains(st.Err.Error(), cure) {
-		t.Errorf("state %s, error %v, want registered, and an error with %q", st.State, st.Err, cure)
+	for cure, register := range map[string]func(s *runtime.Server, g *grpc.Server){
+		`SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVING)`: func(s *runtime.Server, _ *grpc.Server) { healthpb.RegisterHealthServer(s, h) },
+		"healthpb.RegisterHealthServer(server, healthServer)":                     func(_ *runtime.Server, g *grpc.Server) { healthpb.RegisterHealthServer(g, h) },
+	} {
+		w := newWorld(t, nil)
+		g := grpc.NewServer()
+		s := w.registry.NewServer(g)
+		register(s, g)
+		basic.RegisterGreeterServer(s, &greeter{})
+		s.Publish(&runtime.ServiceDesc{Name: "basic.Greeter", Key: key, ServiceConfig: `{"healthCheckConfig":{"serviceName":"basic.Greeter"}}`})
+		kit.Must(t, s.Announce(kit.Bounded(t, kit.Soon), addr(0)))
+		if st := s.Status()[0]; st.State != runtime.StateRegistered || st.Err == nil || !strings.Contains(st.Err.Error(), cure) {
+			t.Errorf("state %s, error %v, want registered, and an error with %q", st.State, st.Err, cure)
+		}
+		if strings.HasPrefix(cure, "Set") {
+			h.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVING)
+			kit.Eventually(t, kit.Soon, "the error is gone", func() bool { return s.Status()[0].Err == nil })
+			h.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVICE_UNKNOWN)
+			kit.Eventually(t, kit.Soon, "the error is back", func() bool { return s.Status()[0].Err != nil })
+		}
+		if n := w.logs.Count("questionable health service"); n != 1 {
+			t.Errorf("%d warnings, want 1", n)
+		}
+		kit.Must(t, s.Withdraw(kit.Bounded(t, kit.Soon)))
 	}
-	h.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVING)
-	kit.Eventually(t, kit.Soon, "the error is gone", func() bool { return s.Status()[0].Err == nil })
-	h.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVICE_UNKNOWN)
-	kit.Eventually(t, kit.Soon, "the error is back", func() bool { return s.Status()[0].Err != nil })
-	if n := w.logs.Count("questionable health service"); n != 1 {
-		t.Errorf("%d warnings, want 1", n)
-	}
-	kit.Must(t, s.Withdraw(kit.Bounded(t, kit.Soon)))
-}
-
-// If the health service is registered on the gRPC server, where the registry cannot read it, status and log say so.
-func TestHealthServiceOnGRPCServer_Warns(t *testing.T) {
-	leak.Parallel(t)
-	w := newWorld(t, nil)
-	g := grpc.NewServer()
-	healthpb.RegisterHealthServer(g, health.NewServer())
-	s := w.registry.NewServer(g)
-	basic.RegisterGreeterServerToEtcd(s, &greeter{})
-	kit.Must(t, s.Announce(kit.Bounded(t, kit.Soon), addr(0)))
-	const cure = "healthpb.RegisterHealthServer(server, healthServer)"
-	if st := s.Status()[0]; st.State != runtime.StateRegistered || st.Err == nil || !strings.Contains(st.Err.Error(), cure) {
-		t.Errorf("state %s, error %v; want registered, and an error with %q", st.State, st.Err, cure)
-	}
-	if n := w.logs.Count(cure); n != 1 {
-		t.Errorf("%d warnings, want 1", n)
-	}
-	kit.Must(t, s.Withdraw(kit.Bounded(t, kit.Soon)))
 }

@@ -1,7 +1,6 @@
 package xds
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -33,33 +32,6 @@ func (w *world) follow(r *runtime.Registry) (f *runtime.Followed, until func(wha
 				w.t.Fatalf("timeout, want: %s; the view is %+v", what, f.View())
 			}
 		}
-	}
-}
-
-// Views have the endpoints, the leader and the service config that clients use. After Stop the view no longer changes.
-func TestFollow(t *testing.T) {
-	w := newWorld(t, `{"methodConfig":[{"name":[{}],"timeout":"1s"}]}`)
-	w.desc.Leader = []string{"/acme.Echo/Lead"}
-	f, until := w.follow(w.registry)
-	defer f.Stop()
-	until("an empty service is known", func(v runtime.View) bool { return v.Known && len(v.Endpoints) == 0 && v.Leader == "" })
-	a := w.add("a")
-	until("an endpoint that leads", func(v runtime.View) bool {
-		return len(v.Endpoints) == 1 && v.Endpoints[0].Addr == a.addr && v.Leader == "a"
-	})
-	w.set(policy(`"preferZone":true`))
-	until("a config with the live policy and the timeout of the description", func(v runtime.View) bool {
-		return strings.Contains(v.ServiceConfig, "preferZone") && strings.Contains(v.ServiceConfig, "1s")
-	})
-	_, err := etcd.Admin().Put(context.Background(), w.namespace+"_grpc_config/"+w.desc.Key, "{")
-	kit.Must(t, err)
-	until("an error for the bad live config, and the previous one in force", func(v runtime.View) bool {
-		return v.Err != nil && strings.Contains(v.ServiceConfig, "preferZone")
-	})
-	f.Stop()
-	f.Stop()
-	if v := f.View(); len(v.Endpoints) != 1 {
-		t.Errorf("view after Stop: %+v, want the last one, with 1 endpoint", v)
 	}
 }
 

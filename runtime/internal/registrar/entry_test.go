@@ -38,21 +38,6 @@ func TestNewEntry(t *testing.T) {
 	}
 }
 
-func TestUnleased(t *testing.T) {
-	ep := endpoint.Endpoint{Addr: "h:1"}
-	if e, err := Unleased("a", nil, ep, Details{}); err != nil || e.TTL != 0 {
-		t.Errorf("Unleased = %+v, %v, want no TTL", e, err)
-	}
-	for want, layout := range map[string]endpoint.Layout{"go_zero needs a lease": endpoint.GoZero, "lease_suffix needs a lease": endpoint.LeaseSuffix} {
-		if _, err := Unleased("a", []endpoint.Layout{layout}, ep, Details{}); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("Unleased in %v = %v, want %q", layout, err, want)
-		}
-	}
-	if _, err := Unleased("", nil, ep, Details{}); err == nil {
-		t.Error("Unleased accepts an empty key")
-	}
-}
-
 func TestDetails(t *testing.T) {
 	given := endpoint.Endpoint{Instance: "i", Version: "v1", Zone: "z", Weight: 1, Metadata: map[string]string{"a": "1", "b": "1"}}
 	for name, tt := range map[string]struct {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
-	"strings"
 	"testing"
 
 	"google.golang.org/grpc/balancer"
@@ -96,28 +95,4 @@ func TestPick_AllocatesNothing(t *testing.T) {
 			}
 		}
 	}
-}
-
-func TestQueue(t *testing.T) {
-	started := 0
-	q := &queue{start: func() { started++ }}
-	var done strings.Builder
-	note := func(what string) func() { return func() { done.WriteString(what) } }
-	take := func(events string, starts int) {
-		t.Helper()
-		for _, event := range q.takeAll() {
-			event()
-		}
-		if done.String() != events || started != starts {
-			t.Errorf("the events %q were handled, and start was called %d times, want %q and %d", done.String(), started, events, starts)
-		}
-		done.Reset()
-	}
-	q.put(note("a"))
-	q.put(func() { q.put(note("c")); note("b")() })
-	take("ab", 1)
-	take("c", 1) // takeAll is called again without another start
-	take("", 1)
-	q.put(note("d"))
-	take("d", 2)
 }

@@ -103,11 +103,6 @@ var hostileWays = []struct {
 			v.put(fmt.Sprint(key, "/x", i), v.entry(i, "m", strings.Repeat("m", 1400<<10)))
 		}
 	}},
-	{name: "malformed values", most: usual, write: func(v *victim) {
-		for i := range 200 {
-			v.put(fmt.Sprint(key, "/x", i), fmt.Sprintf(`{"Addr":%d`, i))
-		}
-	}},
 	{name: "entries that change all the time", config: `{"etcd":{"preferZone":true}}`, most: usual, write: func(v *victim) {
 		for n := range 20 {
 			v.fill(200, func(i int) string {

@@ -100,7 +100,7 @@ soak: ## Throw random faults at 3 etcd members, 10 servers and 20 clients (DURAT
 	cd integration && go run $(DETECTOR) ./soak -duration $(DURATION) -seed $(SEED)
 
 .PHONY: cores
-cores: ## Walk every sequence of events of the runtime's cores, up to a certain length
+cores: ## Walk random sequences of events of the runtime's cores
 	go test -count=1 -run 'Walk' ./internal/... ./runtime/internal/...
 
 # How many schedules to walk, from which seed on (0 chooses one), or for how many minutes; or one SEED, or the one SCHEDULE in a file.

@@ -1,11 +1,10 @@
-// Package modelcheck checks that a core is pure: a value whose transitions depend on their arguments alone. It walks every sequence
-// of the core's events up to a depth, and longer random sequences. A shell around the core carries out the core's decisions.
+// Package modelcheck checks that a core is pure: a value whose transitions depend on their arguments alone. It walks random sequences
+// of the core's events. A shell around the core carries out the core's decisions.
 //
-//	pure.go   operations that a core must not use
-//	walk.go   the walks
-//	shape.go  copies states and compares them
+//	pure.go  operations that a core must not use
+//	walk.go  the walks
 //
-// "go test -run Walk -v ./runtime/internal/lease -args -depth 8" walks deeper than the tests do by default.
+// "go test -run Walk ./runtime/internal/lease -args -times 10" walks ten times as many sequences as by default.
 package modelcheck
 
 import (

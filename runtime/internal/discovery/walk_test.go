@@ -31,6 +31,7 @@ type walked struct {
 	following bool
 	loading   bool             // the disk is being read, and no entries come from etcd
 	disk      string           // the content last written to disk
+	state     *State           // the core's state after the last event
 	seen      *State           // the last state that readers were notified of
 	marked    map[string]*item // by key: the marked entries, as passed to the core
 	orderly   map[string]bool  // the withdrawn addresses
@@ -71,7 +72,7 @@ func startWalk() *walked {
 		now: start, core: newCore(30*time.Second, readTest), truth: map[string]*item{}, passed: map[string]*item{},
 		marked: map[string]*item{}, orderly: map[string]bool{}, heldSince: map[string]time.Time{}, disk: "?",
 	}
-	w.seen = w.core.state
+	w.state, w.seen = w.core.state, w.core.state
 	return w
 }
 
@@ -95,10 +96,15 @@ func (w *walked) take(e effects) bool {
 	case e.wake.IsZero() && len(w.core.state.Held) > 0 && !e.unfollow:
 		w.breaks("endpoints are held, and no tick is due")
 	}
+	s, before := w.core.state, w.state
+	w.state = s
+	if before.Live != "" && s.Live == "" && w.config != nil {
+		w.breaks("K6: a config is gone without a deletion: %s, and etcd has %v", before.Live, w.config)
+	}
+	vanished := w.following && before.Known && len(before.Backends) > 0 && len(before.Held) == 0 && len(s.Backends) == 0
 	w.following = w.following && !e.unfollow || e.follow
 	w.loading = w.loading || e.load
 	w.wake = e.wake
-	s := w.core.state
 	if e.changed || e.follow || w.core.readers == 0 {
 		w.seen = s // a new reader reads the state without a notification
 	}
@@ -110,6 +116,11 @@ func (w *walked) take(e effects) bool {
 		clear(w.orderly)
 		clear(w.heldSince)
 		w.knownAt, w.loading = time.Time{}, false
+	}
+	for _, b := range before.Backends {
+		if vanished && !w.orderly[b.Endpoint.Addr] {
+			w.breaks("a published endpoint vanishes at once, and its owner has not withdrawn it: %s", b.Endpoint.Addr)
+		}
 	}
 	for addr := range w.heldSince {
 		if _, held := s.Held[addr]; !held {
@@ -187,6 +198,7 @@ func (w *walked) sync() bool {
 
 // list passes the content of etcd to the core, as a list does: it does not have the last values of removed entries.
 func (w *walked) list() bool {
+	watched := w.removed
 	w.removed = nil
 	for name, old := range w.passed {
 		if now := w.truth[name]; now == nil {
@@ -194,7 +206,11 @@ func (w *walked) list() bool {
 		}
 	}
 	slices.SortFunc(w.removed, func(a, b *item) int { return strings.Compare(a.Key, b.Key) })
-	return w.sync()
+	if !w.sync() {
+		w.removed = watched
+		return false
+	}
+	return true
 }
 
 // noteWithdrawn updates the withdrawn addresses. An address is withdrawn if a mark covers all of its entries: a mark covers entries at
@@ -317,8 +333,8 @@ func shown(s *State) string {
 }
 
 var keyRules = []modelcheck.Rule[walked]{
-	{Name: "events are handled", Broken: func(_, w *walked) string { return w.broken }},
-	{Name: "K3: a withdrawn endpoint is not published", Broken: func(_, w *walked) string {
+	{Name: "events are handled", Broken: func(w *walked) string { return w.broken }},
+	{Name: "K3: a withdrawn endpoint is not published", Broken: func(w *walked) string {
 		for _, b := range w.core.state.Backends {
 			if w.orderly[b.Endpoint.Addr] {
 				return b.Endpoint.Addr
@@ -326,7 +342,7 @@ var keyRules = []modelcheck.Rule[walked]{
 		}
 		return ""
 	}},
-	{Name: "an address has one endpoint", Broken: func(_, w *walked) string {
+	{Name: "an address has one endpoint", Broken: func(w *walked) string {
 		addrs := make(map[string]bool)
 		for _, b := range w.core.state.Backends {
 			addrs[b.Endpoint.Addr] = true
@@ -336,7 +352,7 @@ var keyRules = []modelcheck.Rule[walked]{
 		}
 		return ""
 	}},
-	{Name: "a hold ends", Broken: func(_, w *walked) string {
+	{Name: "a hold ends", Broken: func(w *walked) string {
 		for addr, since := range w.heldSince {
 			if w.now.Sub(since) >= 30*time.Second {
 				return fmt.Sprintf("%s is held for %v", addr, w.now.Sub(since))
@@ -344,32 +360,13 @@ var keyRules = []modelcheck.Rule[walked]{
 		}
 		return ""
 	}},
-	{Name: "K1: readers are notified of each change that they see", Broken: func(_, w *walked) string {
+	{Name: "K1: readers are notified of each change that they see", Broken: func(w *walked) string {
 		if seen, current := shown(w.seen), shown(w.core.state); seen != current {
 			return fmt.Sprintf("the readers saw %s, and the state is %s", seen, current)
 		}
 		return ""
 	}},
-	{Name: "K6: only a deletion deletes a config", Broken: func(before, w *walked) string {
-		old, current := before.core.state, w.core.state
-		if old.Live != "" && current.Live == "" && w.config != nil {
-			return fmt.Sprintf("%s is gone, and etcd has %v", old.Live, w.config)
-		}
-		return ""
-	}},
-	{Name: "published endpoints do not vanish at once, unless their owners withdraw them", Broken: func(before, w *walked) string {
-		old := before.core.state
-		if len(old.Backends) == 0 || len(w.core.state.Backends) > 0 || len(old.Held) > 0 || !before.following || !old.Known {
-			return ""
-		}
-		for _, b := range old.Backends {
-			if !w.orderly[b.Endpoint.Addr] {
-				return b.Endpoint.Addr + " is gone"
-			}
-		}
-		return ""
-	}},
-	{Name: "an endpoint in etcd is published, and not as a held one", Broken: func(_, w *walked) string {
+	{Name: "an endpoint in etcd is published, and not as a held one", Broken: func(w *walked) string {
 		s := w.core.state
 		if !s.Known || !w.following {
 			return ""
@@ -383,7 +380,7 @@ var keyRules = []modelcheck.Rule[walked]{
 		}
 		return ""
 	}},
-	{Name: "an instance in etcd is not held at another address", Broken: func(_, w *walked) string {
+	{Name: "an instance in etcd is not held at another address", Broken: func(w *walked) string {
 		for _, b := range w.core.state.Backends {
 			_, held := w.core.state.Held[b.Endpoint.Addr]
 			i, has := w.passed[b.Endpoint.Instance] // an entry's name is its instance
@@ -393,13 +390,13 @@ var keyRules = []modelcheck.Rule[walked]{
 		}
 		return ""
 	}},
-	{Name: "the disk has the known endpoints", Broken: func(_, w *walked) string {
+	{Name: "the disk has the known endpoints", Broken: func(w *walked) string {
 		if s := w.core.state; s.Known && !s.Provisional && w.disk != names(s.Backends)+" "+s.Live {
 			return fmt.Sprintf("the disk has %q, want %q and %q", w.disk, names(s.Backends), s.Live)
 		}
 		return ""
 	}},
-	{Name: "the first endpoints wait for the config, not for long", Broken: func(_, w *walked) string {
+	{Name: "the first endpoints wait for the config, not for long", Broken: func(w *walked) string {
 		if w.following && !w.knownAt.IsZero() && w.now.Sub(w.knownAt) >= configGrace && !w.core.state.Known {
 			return "the endpoints still wait for the config"
 		}
@@ -446,19 +443,7 @@ var keyEvents = []modelcheck.Event[walked]{
 }
 
 func keyWalk(start func() *walked, events ...string) modelcheck.World[walked] {
-	shape := &modelcheck.Shape{
-		Counted: map[string]string{"walked.rev": "rev", "Item.CreateRevision": "rev", "Item.ModRevision": "rev", "Mark.Revision": "rev"},
-		Ignored: []string{"walked.now", "configCore.lines"},
-		Old:     linger + time.Second,
-	}
-	modelcheck.Name(shape, func(s *State) string { return shown(s) + fmt.Sprint(s.Provisional, s.LiveErr) })
-	modelcheck.Name(shape, func(b *Backend) string { return fmt.Sprint(b.Endpoint, b.Layout) })
-	w := modelcheck.World[walked]{
-		Start: start,
-		Copy:  func(w *walked) *walked { return modelcheck.Copy(shape, w) },
-		Key:   func(w *walked) string { return modelcheck.Key(shape, w, w.now) },
-		Rules: keyRules, Settle: (*walked).settle, Within: 20,
-	}
+	w := modelcheck.World[walked]{Start: start, Rules: keyRules, Settle: (*walked).settle, Within: 20}
 	for _, name := range events {
 		w.Events = append(w.Events, keyEvents[slices.IndexFunc(keyEvents, func(e modelcheck.Event[walked]) bool { return e.Name == name })])
 	}
@@ -467,23 +452,23 @@ func keyWalk(start func() *walked, events ...string) modelcheck.World[walked] {
 
 func TestWalk(t *testing.T) {
 	t.Run("endpoints come and go", func(t *testing.T) {
-		modelcheck.Walk(t, 5, keyWalk(func() *walked { return startRead("a", "b", "c") }, "a is put", "a is marked", "a is deleted",
+		modelcheck.Walk(t, 10000, 24, keyWalk(func() *walked { return startRead("a", "b", "c") }, "a is put", "a is marked", "a is deleted",
 			"b is put", "b is marked", "b is deleted", "c is put", "c is deleted", "the watch sends changes", "a list is answered", "etcd is away", "a second passes", "10 s pass", "the next tick comes"))
 	})
 	t.Run("K3: a mark, and a layout without marks", func(t *testing.T) {
-		modelcheck.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "p", "b") }, "a is put", "a is marked", "a is deleted",
+		modelcheck.Walk(t, 10000, 24, keyWalk(func() *walked { return startRead("a", "p", "b") }, "a is put", "a is marked", "a is deleted",
 			"a's plain entry is put", "a's plain entry is deleted", "b is deleted", "the watch sends changes", "a list is answered", "10 s pass"))
 	})
 	t.Run("K3: another comes to the address of a marked one", func(t *testing.T) {
-		modelcheck.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "b") }, "a is put", "a is marked", "a is deleted",
+		modelcheck.Walk(t, 10000, 24, keyWalk(func() *walked { return startRead("a", "b") }, "a is put", "a is marked", "a is deleted",
 			"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch sends changes", "a list is answered", "10 s pass"))
 	})
 	t.Run("K3: another shares the address of a marked one", func(t *testing.T) {
-		modelcheck.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "n") }, "a is put", "a is marked", "a is deleted",
+		modelcheck.Walk(t, 10000, 24, keyWalk(func() *walked { return startRead("a", "n") }, "a is put", "a is marked", "a is deleted",
 			"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch sends changes", "a list is answered", "10 s pass"))
 	})
 	t.Run("an entry names another address for a while", func(t *testing.T) {
-		modelcheck.Walk(t, 7, keyWalk(func() *walked {
+		modelcheck.Walk(t, 10000, 24, keyWalk(func() *walked {
 			w := startRead("a", "p")
 			w.overwrite("p")
 			w.sync()
@@ -492,7 +477,7 @@ func TestWalk(t *testing.T) {
 			"the watch sends changes", "a list is answered", "10 s pass"))
 	})
 	t.Run("readers, the config and the disk", func(t *testing.T) {
-		modelcheck.Walk(t, 6, keyWalk(startWalk, "a reader joins", "a reader leaves", "a is put", "a is marked", "a is deleted", "the watch sends changes",
+		modelcheck.Walk(t, 10000, 24, keyWalk(startWalk, "a reader joins", "a reader leaves", "a is put", "a is marked", "a is deleted", "the watch sends changes",
 			"etcd is away", "etcd denies it", "the disk has a and b", "config x", "config y", "a bad config", "no config", "the config is denied",
 			"the config is away", "a second passes", "the next tick comes"))
 	})

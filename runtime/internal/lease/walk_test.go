@@ -34,7 +34,7 @@ type walked struct {
 	rested   bool   // a settled session was checked
 	broken   string // how the first broken rule was broken
 
-	lateCreate bool // a put of an absent key arrived late
+	lateCreate bool // a put of a key that was absent, or another process's, arrived late
 }
 
 var entryNames = [...]string{"a", "b"}
@@ -171,7 +171,6 @@ func (w *walked) end(f fate) bool {
 		return false
 	}
 	o, a := w.call, answer{}
-	w.call = nil
 	switch o := o.(type) {
 	case writeOp:
 		if f == delayed {
@@ -186,6 +185,7 @@ func (w *walked) end(f fate) bool {
 			return false
 		}
 	}
+	w.call = nil
 	if f == answered || f == unanswered {
 		a = w.arrive(o)
 	}
@@ -234,8 +234,12 @@ func (w *walked) arriveLate() bool {
 		return false
 	}
 	steps := w.lates[0]
-	w.lates = slices.Clone(w.lates[1:])
-	if a := w.arrive(writeOp{steps}); a.made && slices.ContainsFunc(steps, func(st step) bool { return st.rev == 0 }) {
+	w.lates = w.lates[1:]
+	creates := slices.ContainsFunc(steps, func(st step) bool {
+		kv := w.etcd.get(st.r.key)
+		return kv == nil || kv.lease == theirs
+	})
+	if a := w.arrive(writeOp{steps}); a.made && creates {
 		w.lateCreate = true
 	} // the session does not get its answer
 	return true
@@ -336,8 +340,8 @@ func (w *walked) all() []*entry {
 }
 
 var leaseRules = []modelcheck.Rule[walked]{
-	{Name: "calls", Broken: func(_, w *walked) string { return w.broken }},
-	{Name: "a withdrawn entry stays out of etcd", Broken: func(_, w *walked) string {
+	{Name: "calls", Broken: func(w *walked) string { return w.broken }},
+	{Name: "a withdrawn entry stays out of etcd", Broken: func(w *walked) string {
 		for _, e := range w.all() {
 			if w.restored || w.lateCreate || e.state != Paused && e.state != Closed {
 				continue
@@ -350,7 +354,7 @@ var leaseRules = []modelcheck.Rule[walked]{
 		}
 		return ""
 	}},
-	{Name: "a state has an error", Broken: func(_, w *walked) string {
+	{Name: "a state has an error", Broken: func(w *walked) string {
 		for _, e := range w.all() {
 			if (e.state == Lost || w.core.conflict(e) != nil && e.state == Conflict) && e.err == nil {
 				return fmt.Sprintf("no error says why %s is %s", e.key(), e.state)
@@ -358,7 +362,7 @@ var leaseRules = []modelcheck.Rule[walked]{
 		}
 		return ""
 	}},
-	{Name: "a synced entry is in etcd", Broken: func(_, w *walked) string {
+	{Name: "a synced entry is in etcd", Broken: func(w *walked) string {
 		for _, e := range w.all() {
 			if ok, _ := w.core.synced(e); !ok || e.desired != present || w.tampered {
 				continue
@@ -382,7 +386,13 @@ var leaseEvents = []modelcheck.Event[walked]{
 	{Name: "resume a", Do: func(w *walked) bool { return w.setDesired(0, present) }},
 	{Name: "drop a", Do: func(w *walked) bool { return w.setDesired(0, gone) }},
 	{Name: "drop b", Do: func(w *walked) bool { return w.setDesired(1, gone) }},
-	{Name: "close", Do: func(w *walked) bool { could := !w.core.closing; w.core.close(w.now); return could }},
+	{Name: "close", Do: func(w *walked) bool {
+		if w.core.closing {
+			return false
+		}
+		w.core.close(w.now)
+		return true
+	}},
 
 	{Name: "the next call begins", Do: (*walked).begin},
 	{Name: "a call is answered", Do: func(w *walked) bool { return w.end(answered) }},
@@ -394,9 +404,11 @@ var leaseEvents = []modelcheck.Event[walked]{
 	{Name: "the TTL passes", Do: func(w *walked) bool { w.pass(ttl + time.Second); return true }},
 	{Name: "renewals stop", Do: func(w *walked) bool { could := !w.silent; w.silent, w.tampered = true, true; return could }},
 	{Name: "the keepalive ends", Do: func(w *walked) bool {
-		could := w.core.lease != 0
+		if w.core.lease == 0 {
+			return false
+		}
 		w.core.replaceLease(w.now, errors.New("ended"))
-		return could
+		return true
 	}},
 
 	{Name: "a is deleted", Do: func(w *walked) bool { return w.delete("a") }},
@@ -422,15 +434,19 @@ var leaseEvents = []modelcheck.Event[walked]{
 		return true
 	}},
 	{Name: "another process leaves a", Do: func(w *walked) bool {
-		kv := w.etcd.get("a")
+		if kv := w.etcd.get("a"); kv == nil || kv.lease != theirs {
+			return false
+		}
 		delete(w.newer, "a")
-		return kv != nil && kv.lease == theirs && w.delete("a")
+		return w.delete("a")
 	}},
 	{Name: "the lease is revoked", Do: func(w *walked) bool {
-		_, ok := w.etcd.leases[w.core.lease]
+		if _, ok := w.etcd.leases[w.core.lease]; !ok {
+			return false
+		}
 		w.etcd.revoke(w.core.lease)
 		w.tampered = true
-		return ok
+		return true
 	}},
 	{Name: "a renewal finds the lease gone", Do: func(w *walked) bool {
 		id := w.core.lease
@@ -440,7 +456,13 @@ var leaseEvents = []modelcheck.Event[walked]{
 		w.core.onRenewalFailed(w.now, id, rpctypes.ErrLeaseNotFound)
 		return true
 	}},
-	{Name: "the lease gets a key that may not be written", Do: func(w *walked) bool { w.etcd.poisoned[w.core.lease] = true; return w.core.lease != 0 }},
+	{Name: "the lease gets a key that may not be written", Do: func(w *walked) bool {
+		if w.core.lease == 0 {
+			return false
+		}
+		w.etcd.poisoned[w.core.lease] = true
+		return true
+	}},
 	{Name: "the limit of operations changes", Do: func(w *walked) bool { w.etcd.limit = MaxOps + 1 - w.etcd.limit; return true }},
 	{Name: "a check is requested", Do: func(w *walked) bool { w.core.checkSoon(w.now); return true }},
 	{Name: "a watch reports a", Do: func(w *walked) bool { w.core.onWatch(w.now, "a", w.etcd.get("a"), w.etcd.rev); return true }},
@@ -481,27 +503,16 @@ func flip(m map[string]bool, key string) {
 }
 
 func (w *walked) delete(key string) bool {
-	_, ok := w.etcd.kvs[key]
+	if w.etcd.get(key) == nil {
+		return false
+	}
 	w.etcd.remove(key)
 	w.tampered = true
-	return ok
+	return true
 }
 
 func leaseWalk(start func() *walked, events ...string) modelcheck.World[walked] {
-	shape := &modelcheck.Shape{
-		Counted: map[string]string{
-			"clientv3.LeaseID": "lease",
-			"keyValue.rev":     "rev", "record.lastPutRev": "rev", "record.unansweredRev": "rev", "write.rev": "rev", "core.revision": "rev", "model.rev": "rev",
-		},
-		Ignored: []string{"core.warnAt", "entry.since", "entry.lastNotified", "walked.now"},
-		Old:     time.Minute + time.Second,
-	}
-	world := modelcheck.World[walked]{
-		Start: start,
-		Copy:  func(w *walked) *walked { return modelcheck.Copy(shape, w) },
-		Key:   func(w *walked) string { return modelcheck.Key(shape, w, w.now) },
-		Rules: leaseRules, Settle: (*walked).settle, Within: 60,
-	}
+	world := modelcheck.World[walked]{Start: start, Rules: leaseRules, Settle: (*walked).settle, Within: 60}
 	for _, e := range leaseEvents {
 		if slices.Contains(events, e.Name) {
 			world.Events = append(world.Events, e)
@@ -540,15 +551,15 @@ func TestWalk(t *testing.T) {
 		"etcd becomes busy, or idle again",
 	}
 	t.Run("calls end in every way", func(t *testing.T) {
-		modelcheck.Walk(t, 6, leaseWalk(startWalk, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
+		modelcheck.Walk(t, 10000, 20, leaseWalk(startWalk, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
 			"a call is applied and not answered", "a call is delayed", "a delayed call arrives", "the keepalive ends")...))
 	})
 	t.Run("other processes change keys", func(t *testing.T) {
-		modelcheck.Walk(t, 4, leaseWalk(registered(1), append(calls, "add a", "update a", "pause a", "resume a", "drop a", "the TTL passes", "renewals stop",
+		modelcheck.Walk(t, 10000, 20, leaseWalk(registered(1), append(calls, "add a", "update a", "pause a", "resume a", "drop a", "the TTL passes", "renewals stop",
 			"a is deleted", "a is overwritten", "another process takes a", "another process leaves a", "the lease is revoked", "a watch reports a")...))
 	})
 	t.Run("the lease goes while a call is under way", func(t *testing.T) {
-		modelcheck.Walk(t, 5, leaseWalk(func() *walked {
+		modelcheck.Walk(t, 10000, 20, leaseWalk(func() *walked {
 			w := startRegistered(t, 1, item)
 			w.update(0)
 			w.begin()
@@ -556,8 +567,12 @@ func TestWalk(t *testing.T) {
 		}, append(calls, "update a", "pause a", "resume a", "drop a",
 			"a call is applied and not answered", "a is deleted", "the lease is revoked", "a renewal finds the lease gone")...))
 	})
+	t.Run("a write arrives late", func(t *testing.T) {
+		modelcheck.Walk(t, 10000, 20, leaseWalk(registered(2), append(calls, "update a", "pause a", "resume a",
+			"a call is applied and not answered", "a call is delayed", "a delayed call arrives")...))
+	})
 	t.Run("a write arrives late while the lease is replaced", func(t *testing.T) {
-		modelcheck.Walk(t, 5, leaseWalk(func() *walked {
+		modelcheck.Walk(t, 10000, 20, leaseWalk(func() *walked {
 			w := startRegistered(t, 1, item)
 			w.update(0)
 			w.core.replaceLease(w.now, errors.New("ended"))
@@ -566,7 +581,7 @@ func TestWalk(t *testing.T) {
 			"a call is applied and not answered", "a call is delayed", "a delayed call arrives", "a is deleted", "the lease is revoked")...))
 	})
 	t.Run("G32: an entry starts paused, and another process has its key", func(t *testing.T) {
-		modelcheck.Walk(t, 5, leaseWalk(func() *walked {
+		modelcheck.Walk(t, 10000, 20, leaseWalk(func() *walked {
 			w := startWalk()
 			w.etcd.put("a", "x", theirs)
 			w.entries[0] = w.core.add(w.now, item("a", "v"), true)
@@ -575,7 +590,7 @@ func TestWalk(t *testing.T) {
 			"another process takes a", "another process leaves a", "reads of a are denied, or allowed again")...))
 	})
 	t.Run("G38: an entry in conflict is paused and resumed", func(t *testing.T) {
-		modelcheck.Walk(t, 5, leaseWalk(func() *walked {
+		modelcheck.Walk(t, 10000, 20, leaseWalk(func() *walked {
 			w := startRegistered(t, 1, item)
 			w.etcd.put("a", "x", theirs)
 			w.newer["a"], w.tampered = true, true
@@ -587,12 +602,12 @@ func TestWalk(t *testing.T) {
 		}, append(calls, "pause a", "resume a", "another process takes a", "another process leaves a", "reads of a are denied, or allowed again")...))
 	})
 	t.Run("permissions change", func(t *testing.T) {
-		modelcheck.Walk(t, 4, leaseWalk(registered(2), rights...))
+		modelcheck.Walk(t, 10000, 20, leaseWalk(registered(2), rights...))
 	})
 	t.Run("G19: a denied read affects one key", func(t *testing.T) {
 		w := leaseWalk(registered(2), rights...)
 		w.Settle = (*walked).settleB
-		modelcheck.Walk(t, 4, w)
+		modelcheck.Walk(t, 10000, 20, w)
 	})
 	t.Run("G31: a refused entry does not block others", func(t *testing.T) {
 		w := leaseWalk(func() *walked {
@@ -607,22 +622,22 @@ func TestWalk(t *testing.T) {
 		}, append(calls, "update a", "pause a", "resume a", "the lease is revoked",
 			"writes of a are denied, or allowed again", "writes of b are denied, or allowed again")...)
 		w.Settle = (*walked).settleB
-		modelcheck.Walk(t, 4, w)
+		modelcheck.Walk(t, 10000, 20, w)
 	})
 	t.Run("an entry has two keys, one with its lease's id", func(t *testing.T) {
-		modelcheck.Walk(t, 4, leaseWalk(func() *walked { return startRegistered(t, 1, plusNamed) }, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
+		modelcheck.Walk(t, 10000, 20, leaseWalk(func() *walked { return startRegistered(t, 1, plusNamed) }, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
 			"a call is applied and not answered", "a call is delayed", "a delayed call arrives", "the keepalive ends", "a is deleted", "another process takes a",
 			"the lease is revoked")...))
 	})
 	t.Run("etcd is restored", func(t *testing.T) {
-		modelcheck.Walk(t, 4, leaseWalk(func() *walked {
+		modelcheck.Walk(t, 10000, 20, leaseWalk(func() *walked {
 			w := startRegistered(t, 2, item)
 			w.past = w.etcd.clone()
 			return w
 		}, append(calls, "update a", "pause a", "resume a", "drop b",
 			"the TTL passes", "etcd is backed up", "etcd is restored", "etcd is restored, and others have written since", "the connection is back")...))
 	})
-	t.Run("lives", func(t *testing.T) { modelcheck.Live(t, 1000, 300, lifeOf(item)) })
+	t.Run("lives", func(t *testing.T) { modelcheck.Walk(t, 2000, 400, lifeOf(item)) })
 }
 
 // named returns the items of an entry of one key, which contains its lease id.

@@ -1,6 +1,7 @@
 package election
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -26,8 +27,20 @@ type calls struct {
 	instance string // the value of a candidate's key
 	ttl      time.Duration
 	why      func(error) error // explains the error of a call; may be nil
-	idle     chan *stream      // of renewals that etcd has answered
+	streams  *Streams
 }
+
+// maxIdle bounds the streams that wait for the next renewal: a connection may allow few, and the client's other calls need some.
+const maxIdle = 16
+
+// Streams are the streams of lease renewals that the elections of an etcd client share.
+type Streams struct {
+	life context.Context // ends the streams
+	idle chan *stream    // of renewals that etcd has answered
+}
+
+// NewStreams returns the streams of elections. They end with life.
+func NewStreams(life context.Context) *Streams { return &Streams{life, make(chan *stream, maxIdle)} }
 
 // stream is a stream of lease renewals.
 type stream struct {
@@ -123,32 +136,32 @@ func (c calls) keepAlive(ctx context.Context, lease clientv3.LeaseID) (ttl time.
 		}
 		return time.Duration(answer.TTL) * time.Second, nil
 	}
-	for used := true; used; {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	for used := true; used && ctx.Err() == nil; {
 		s := new(stream)
 		select {
-		case s = <-c.idle:
+		case s = <-c.streams.idle:
 		default:
 			used = false
-			s.ctx, s.end = context.WithCancel(ctx)
+			s.ctx, s.end = context.WithCancel(c.streams.life)
 		}
-		overdue := time.AfterFunc(callTimeout, s.end)
+		goesOn := context.AfterFunc(ctx, s.end)
 		ttl, err = s.renew(c.client, lease)
-		reusable := overdue.Stop() && err == nil
-		if reusable {
-			select {
-			case c.idle <- s:
-			default:
-				reusable = false
-			}
+		idle := c.streams.idle
+		if !goesOn() || err != nil {
+			idle = nil
 		}
-		if !reusable {
+		select {
+		case idle <- s:
+		default:
 			s.end()
 		}
 		if err == nil {
 			return ttl, nil
 		}
 	}
-	return 0, err
+	return 0, cmp.Or(err, ctx.Err())
 }
 
 // revoke revokes a lease, and reports whether the lease is gone. After that, no write on it can succeed.

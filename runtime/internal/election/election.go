@@ -43,6 +43,7 @@ type Config struct {
 	Candidates  Candidates
 	TermChanged func()            // called when the term has changed; it must neither block nor call the election
 	Why         func(error) error // explains the error of a call to etcd; may be nil
+	Streams     *Streams
 }
 
 // Election is an instance's part in an election. Its methods are safe for concurrent use.
@@ -78,7 +79,7 @@ type Election struct {
 // New returns the election of an instance. It does no I/O. Stand starts and pauses the candidacy, until End.
 func New(cfg Config) *Election {
 	e := &Election{
-		calls:  calls{cfg.Client, cfg.Prefix, cfg.Instance, cfg.TTL, cfg.Why, make(chan *stream, renewalsIn)},
+		calls:  calls{cfg.Client, cfg.Prefix, cfg.Instance, cfg.TTL, cfg.Why, cfg.Streams},
 		logger: cfg.Logger, candidates: cfg.Candidates, termChanged: cfg.TermChanged,
 		gone: make(chan struct{}), contexts: make(map[uint64]func()),
 	}

@@ -221,7 +221,7 @@ func (c *core) due(now time.Time) (e effects) {
 			c.phase, e.stand, e.wake = standing, true, time.Time{}
 		}
 	case placed:
-		if !now.Before(c.callAt) {
+		if expired(now, c.callAt) { // also after a step of the wall clock, which ends a term
 			e.renew, c.callAt = c.lease, now.Add(c.life/renewalsIn)
 		}
 		if e.wake = c.callAt; c.until.Before(c.callAt) && !expired(now, c.until) {

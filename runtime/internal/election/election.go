@@ -214,12 +214,14 @@ func (e *Election) turn(token int64) {
 // Term returns the leadership now, the zero value if the instance does not lead, and ErrClosed once the election is closed.
 func (e *Election) Term() (term Term, err error) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.ended {
+	term = e.core.term(time.Now())
+	ended, late := e.ended, term.Token != e.token
+	e.mu.Unlock()
+	switch {
+	case ended:
 		return Term{}, ErrClosed
-	}
-	if term = e.core.term(time.Now()); term.Token != e.token {
-		e.turn(term.Token) // the term has ended, and the timer is late
+	case late: // the term has ended, and the timer is late
+		e.event(e.core.tick)
 	}
 	return term, nil
 }

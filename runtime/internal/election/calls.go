@@ -21,14 +21,7 @@ import (
 const callTimeout = 10 * time.Second
 
 // calls makes the calls to etcd for successive candidates.
-type calls struct {
-	client   *clientv3.Client
-	prefix   string // the prefix of the candidates' keys
-	instance string // the value of a candidate's key
-	ttl      time.Duration
-	why      func(error) error // explains the error of a call; may be nil
-	streams  *Streams
-}
+type calls Config
 
 // maxIdle bounds the streams that wait for the next renewal: a connection may allow few, and the client's other calls need some.
 const maxIdle = 16
@@ -69,7 +62,7 @@ func (c calls) stand(ctx context.Context) outcome {
 	o := outcome{sent: time.Now()}
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	granted, err := c.client.Lease.Grant(call, max(1, int64(c.ttl/time.Second)))
+	granted, err := c.Client.Lease.Grant(call, max(1, int64(c.TTL/time.Second)))
 	if err == nil && (granted.ID == clientv3.NoLease || granted.TTL <= 0) {
 		err = fmt.Errorf("etcd granted lease %x with a TTL of %d s", int64(granted.ID), granted.TTL)
 	}
@@ -81,10 +74,10 @@ func (c calls) stand(ctx context.Context) outcome {
 	if life, err := c.keepAlive(ctx, o.lease); err == nil && life > 0 { // so that the put may take as long as the grant
 		o.sent, o.life = sent, life
 	}
-	key := c.prefix + rand.Text()
+	key := c.Prefix + rand.Text()
 	call, cancel = context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	put, err := c.client.KV.Txn(call).Then(clientv3.OpPut(key, c.instance, clientv3.WithLease(o.lease)), clientv3.OpGet(key)).Commit()
+	put, err := c.Client.KV.Txn(call).Then(clientv3.OpPut(key, c.Instance, clientv3.WithLease(o.lease)), clientv3.OpGet(key)).Commit()
 	if err != nil {
 		return c.failed(o, fmt.Errorf("put %q: %w", key, err))
 	}
@@ -93,8 +86,8 @@ func (c calls) stand(ctx context.Context) outcome {
 }
 
 func (c calls) failed(o outcome, err error) outcome {
-	if o.err, o.refused = err, etcderr.Refused(err); c.why != nil {
-		o.err = etcderr.With(err, c.why(err))
+	if o.err, o.refused = err, etcderr.Refused(err); c.Why != nil {
+		o.err = etcderr.With(err, c.Why(err))
 	}
 	return o
 }
@@ -110,7 +103,7 @@ func (c calls) renew(ctx context.Context, lease clientv3.LeaseID, key string) (o
 	}
 	read := make(chan reading, 1)
 	go func() {
-		resp, err := c.client.KV.Get(call, key, clientv3.WithCountOnly())
+		resp, err := c.Client.KV.Get(call, key, clientv3.WithCountOnly())
 		read <- reading{resp, err}
 	}()
 	o.life, o.err = c.keepAlive(ctx, lease)
@@ -127,8 +120,8 @@ func (c calls) renew(ctx context.Context, lease clientv3.LeaseID, key string) (o
 // which is 0 if the lease is gone. The methods of the etcd client do not fit: KeepAlive does not tell when a renewal was sent, and
 // KeepAliveOnce opens a stream for each renewal, which is a login at etcd, and again and again if that fails.
 func (c calls) keepAlive(ctx context.Context, lease clientv3.LeaseID) (ttl time.Duration, err error) {
-	if c.client.ActiveConnection() == nil { // a client that was put together from parts
-		answer, err := leasing.KeepAliveOnce(ctx, c.client.Lease, lease, callTimeout)
+	if c.Client.ActiveConnection() == nil { // a client that was put together from parts
+		answer, err := leasing.KeepAliveOnce(ctx, c.Client.Lease, lease, callTimeout)
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			return 0, nil
 		} else if err != nil {
@@ -141,14 +134,14 @@ func (c calls) keepAlive(ctx context.Context, lease clientv3.LeaseID) (ttl time.
 	for used := true; used && ctx.Err() == nil; {
 		s := new(stream)
 		select {
-		case s = <-c.streams.idle:
+		case s = <-c.Streams.idle:
 		default:
 			used = false
-			s.ctx, s.end = context.WithCancel(c.streams.life)
+			s.ctx, s.end = context.WithCancel(c.Streams.life)
 		}
 		goesOn := context.AfterFunc(ctx, s.end)
-		ttl, err = s.renew(c.client, lease)
-		idle := c.streams.idle
+		ttl, err = s.renew(c.Client, lease)
+		idle := c.Streams.idle
 		if !goesOn() || err != nil {
 			idle = nil
 		}
@@ -168,6 +161,6 @@ func (c calls) keepAlive(ctx context.Context, lease clientv3.LeaseID) (ttl time.
 func (c calls) revoke(ctx context.Context, lease clientv3.LeaseID) (gone bool) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	_, err := c.client.Lease.Revoke(ctx, lease)
+	_, err := c.Client.Lease.Revoke(ctx, lease)
 	return err == nil || errors.Is(err, rpctypes.ErrLeaseNotFound)
 }

@@ -61,7 +61,7 @@ func TestKeepAlive_KeepsFewStreams(t *testing.T) {
 	streams := NewStreams(life)
 	for i := range elections {
 		renewals.Go(func() {
-			if ttl, err := (calls{client: client, streams: streams}).keepAlive(life, clientv3.LeaseID(i+1)); ttl != 15*time.Second || err != nil {
+			if ttl, err := (calls{Client: client, Streams: streams}).keepAlive(life, clientv3.LeaseID(i+1)); ttl != 15*time.Second || err != nil {
 				t.Errorf("TTL %v, error %v, want 15s", ttl, err)
 			}
 		})

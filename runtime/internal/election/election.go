@@ -49,9 +49,6 @@ type Config struct {
 // Election is an instance's part in an election. Its methods are safe for concurrent use.
 type Election struct {
 	calls
-	logger      *slog.Logger
-	candidates  Candidates
-	termChanged func()
 
 	ctx    context.Context // for calls to etcd
 	cancel context.CancelFunc
@@ -78,11 +75,7 @@ type Election struct {
 
 // New returns the election of an instance. It does no I/O. Stand starts and pauses the candidacy, until End.
 func New(cfg Config) *Election {
-	e := &Election{
-		calls:  calls{cfg.Client, cfg.Prefix, cfg.Instance, cfg.TTL, cfg.Why, cfg.Streams},
-		logger: cfg.Logger, candidates: cfg.Candidates, termChanged: cfg.TermChanged,
-		gone: make(chan struct{}), contexts: make(map[uint64]func()),
-	}
+	e := &Election{calls: calls(cfg), gone: make(chan struct{}), contexts: make(map[uint64]func())}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.stop = cfg.Candidates.Read(e.hear)
 	return e
@@ -96,8 +89,8 @@ func (e *Election) Stand(wanted bool) {
 // hear handles a notification. It reads the candidates with mu held, so that no view is handled after a newer one.
 func (e *Election) hear() {
 	e.event(func(now time.Time) effects {
-		e.unread = e.candidates.Err()
-		return e.core.hear(now, e.candidates.View())
+		e.unread = e.Candidates.Err()
+		return e.core.hear(now, e.Candidates.View())
 	})
 }
 
@@ -179,7 +172,7 @@ func (e *Election) log(do effects) {
 }
 
 func (e *Election) line(level slog.Level, text string, args ...any) {
-	e.tasks.Go(func() { e.logger.Log(context.Background(), level, text, append(args, "candidates", e.prefix)...) })
+	e.tasks.Go(func() { e.Logger.Log(context.Background(), level, text, append(args, "candidates", e.Prefix)...) })
 }
 
 // why returns why the instance should stand but does not, nil if it stands, may stand soon, or should not stand. It must be
@@ -189,7 +182,7 @@ func (e *Election) why() error {
 	case !e.core.wanted:
 		return nil
 	case e.core.blind:
-		return fmt.Errorf("its candidates, under %q, cannot be read: %w", e.prefix, e.unread)
+		return fmt.Errorf("its candidates, under %q, cannot be read: %w", e.Prefix, e.unread)
 	case e.core.yielded:
 		return errDrained
 	case e.core.lapsed(time.Now()):
@@ -208,7 +201,7 @@ func (e *Election) turn(token int64) {
 	}
 	clear(e.contexts)
 	e.token, e.finishing = token, false
-	e.termChanged()
+	e.TermChanged()
 }
 
 // Term returns the leadership now, the zero value if the instance does not lead, and ErrClosed once the election is closed.
@@ -237,7 +230,7 @@ func (e *Election) Err() error {
 		return fmt.Errorf("the instance does not stand for election: %w", err)
 	}
 	if e.unread != nil {
-		return fmt.Errorf("whether the instance leads is not known: read its candidates, under %q: %w", e.prefix, e.unread)
+		return fmt.Errorf("whether the instance leads is not known: read its candidates, under %q: %w", e.Prefix, e.unread)
 	}
 	return nil
 }
@@ -341,7 +334,7 @@ func (e *Election) End() {
 	}
 	e.ended = true
 	e.turn(0)
-	e.termChanged() // wakes those who wait, even if the instance did not lead
+	e.TermChanged() // wakes those who wait, even if the instance did not lead
 	e.mu.Unlock()
 	e.Stand(false)
 	e.tasks.Go(e.stop) // it may wait for a notification under way
@@ -367,7 +360,7 @@ func (e *Election) Close(ctx context.Context) error {
 	}
 	e.mu.Lock()
 	if !e.over {
-		e.closeErr = fmt.Errorf("a candidate under %q may stay in etcd until its lease expires: %w", e.prefix, context.Cause(ctx))
+		e.closeErr = fmt.Errorf("a candidate under %q may stay in etcd until its lease expires: %w", e.Prefix, context.Cause(ctx))
 	}
 	e.leave()
 	e.cancel() // no event counts any more

@@ -81,7 +81,7 @@ func Propose(ctx context.Context, s *store.Store, request Request) (*Edit, error
 	}
 	e := &Edit{Request: request, Service: n.Services[0]}
 	if namespace, err := s.NamespaceOf(ctx, e.Key); err != nil || namespace != "" && e.Service.Config == nil && !e.Force {
-		return e, cmp.Or(err, fmt.Errorf("%q is a namespace with live policies, and its clients do not read one of %q: give --namespace %s", s.Full(namespace), e.Key, output.Shell(s.Full(namespace))))
+		return e, cmp.Or(err, fmt.Errorf("%q is a namespace with live policies, and its clients do not read one of %q: give %s", s.Full(namespace), e.Key, output.Word(s.Full(namespace), e.Key[len(namespace):])))
 	}
 	err = e.plan()
 	if err == nil && e.Kind == Drain && e.Changes() {

@@ -171,16 +171,14 @@ func Pause(ctx context.Context, d time.Duration) {
 
 // NamespaceOf returns the longest prefix of key that holds live configs as a namespace does, "" if there is none.
 func (s *Store) NamespaceOf(ctx context.Context, key string) (string, error) {
-	for end := strings.LastIndexByte(key, '/'); end > 0; end = strings.LastIndexByte(key[:end], '/') {
+	for end := strings.LastIndexByte(key, '/'); end >= 0; end = strings.LastIndexByte(key[:end], '/') {
 		mark := key[:end+1] + inventory.ConfigPrefix
 		resp, err := s.kv.Get(ctx, mark, clientv3.WithPrefix(), clientv3.WithLimit(1), clientv3.WithKeysOnly())
 		if err != nil {
-			if err = s.explain(fmt.Sprintf("look for keys under %q", s.fullStart(mark)), err); errors.Is(err, ErrDenied) {
-				continue
+			if err = s.explain(fmt.Sprintf("look for keys under %q", s.fullStart(mark)), err); !errors.Is(err, ErrDenied) {
+				return "", err
 			}
-			return "", err
-		}
-		if len(resp.Kvs) > 0 {
+		} else if len(resp.Kvs) > 0 {
 			return key[:end+1], nil
 		}
 	}

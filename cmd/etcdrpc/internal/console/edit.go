@@ -196,12 +196,5 @@ func command(e *policyedit.Edit) string {
 			args = append(args, fmt.Sprintf("%s=%d", g.Match["version"], g.Weight))
 		}
 	}
-	words := []string{"etcdrpc", name, e.Service.Word()}
-	if slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "-") }) && !strings.HasPrefix(e.Key, "-") {
-		words = append(words, "--")
-	}
-	for _, arg := range args {
-		words = append(words, strings.TrimPrefix(output.Shell(arg), "-- "))
-	}
-	return strings.Join(words, " ")
+	return "etcdrpc " + name + " " + e.Service.Word(args...)
 }

@@ -133,7 +133,7 @@ func (x *subject) drainedSince() {
 	}
 	if len(names) > 0 {
 		x.reportPolicy(KindDrain, "an earlier drain applies to instances registered since, which may be other servers: "+output.Quoted(names),
-			fmt.Sprintf("if it should be called: etcdrpc undrain %s %s", x.keyArg(x.Key), output.Shell(names[0])), where...)
+			"if it should be called: etcdrpc undrain "+x.keyArg(x.Key, names[0]), where...)
 	}
 }
 

@@ -129,8 +129,8 @@ func (x *subject) mixedLayouts() {
 }
 
 // keyArg returns a service key quoted for a command line, after --namespace if there is one.
-func (p *examination) keyArg(key string) string {
-	return output.Word(p.full(""), key)
+func (p *examination) keyArg(key string, more ...string) string {
+	return output.Word(p.full(""), key, more...)
 }
 
 // deleteCommand returns the command that deletes a key.

@@ -12,7 +12,7 @@ import (
 )
 
 // Word returns the key quoted for a command line, after --namespace if the service has a namespace.
-func (s *Service) Word() string { return output.Word(s.Namespace, s.Key) }
+func (s *Service) Word(more ...string) string { return output.Word(s.Namespace, s.Key, more...) }
 
 // List is a set of instance ids and addresses.
 type List map[string]bool

@@ -34,12 +34,21 @@ func Shell(word string) string {
 	return quoted
 }
 
-// Word returns a service key quoted for a command line, after --namespace unless namespace is "".
-func Word(namespace, key string) string {
-	if namespace == "" {
-		return Shell(key)
+// Word returns a service key and more words quoted for a command line, after --namespace unless namespace is "". One "--" comes
+// first if a word begins with a dash.
+func Word(namespace, key string, more ...string) string {
+	words := Shell(key)
+	for _, word := range more {
+		quoted, dashed := strings.CutPrefix(Shell(word), "-- ")
+		if dashed && !strings.HasPrefix(words, "-- ") {
+			words = "-- " + words
+		}
+		words += " " + quoted
 	}
-	return "--namespace=" + strings.TrimPrefix(Shell(namespace), "-- ") + " " + Shell(key)
+	if namespace == "" {
+		return words
+	}
+	return "--namespace=" + strings.TrimPrefix(Shell(namespace), "-- ") + " " + words
 }
 
 // escaped returns a word escaped for $'...'.

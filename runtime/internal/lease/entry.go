@@ -100,10 +100,10 @@ func (c *core) refreshEntry(now time.Time, e *entry) {
 	switch {
 	case to == Conflict && e.desired == present:
 		e.err = c.conflict(e).conflict()
-	case to == Paused || to == Registered && e.refused == nil:
-		e.err = nil
-	case to == Closed:
-		e.err = e.leftover
+	case to == Closed || to == Paused || to == Registered && e.refused == nil:
+		e.err = e.leftover // nil before the end of the session
+	case to == Lost && e.err == nil && !c.expired(now, e):
+		e.err = fmt.Errorf("key %q is not in etcd", e.key())
 	case to == Lost && e.err == nil:
 		e.err = fmt.Errorf("lease %x was not renewed in time", int64(c.leaseOf(e)))
 	}

@@ -106,12 +106,12 @@ func (c *core) onGrantFailed(now time.Time, err error) {
 // replaceLease moves the entries to another lease. The present lease is renewed until no desired entry is on it, and then
 // revoked.
 func (c *core) replaceLease(now time.Time, why error) {
+	c.markAllDirty()
 	if h := c.get(c.lease); h != nil {
 		c.spaceGrants(now, h)
 		c.cause(why)
 	}
 	c.lease = 0
-	c.markAllDirty()
 }
 
 // spaceGrants delays the next grant, with backoff, if lease h is retired or lost before the age youngLease.
@@ -233,7 +233,7 @@ func (c *core) onRenewalFailed(now time.Time, id clientv3.LeaseID, err error) {
 // onRestored records that etcd is back at an earlier state, with old values of our keys. All leases are
 // replaced, and revoked with their keys. A lease that only the earlier state has is not renewed, and expires within its TTL.
 func (c *core) onRestored(now time.Time) {
-	c.replaceLease(now, errors.New("etcd was restored to an earlier state"))
+	c.replaceLease(now, errors.New("etcd's revision went backwards: it was restored from a backup or wiped"))
 	c.check = nil
 	for r := range c.records() {
 		if !c.foreign(r) { // another process keeps its key

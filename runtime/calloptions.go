@@ -81,8 +81,14 @@ func incomingLane(ctx context.Context) (_ context.Context, ok bool) {
 	return WithLane(ctx, sent[len(sent)-1]), true
 }
 
-// sendLane adds the lane in the context of a call, if there is one, to the call's request metadata.
-func sendLane(ctx context.Context) (context.Context, error) {
+// addressed returns the context of a call as the policy and the server need it: with the target among the call's options, and with
+// the lane as request metadata.
+func addressed(ctx context.Context, opts []grpc.CallOption) (context.Context, error) {
+	for _, opt := range opts {
+		if to, ok := opt.(targetOption); ok {
+			ctx = calloptions.WithTarget(ctx, to.Target)
+		}
+	}
 	lane, ok := Lane(ctx)
 	switch {
 	case !ok:

@@ -68,10 +68,10 @@ func TestSendLane(t *testing.T) {
 		lane string
 		want codes.Code
 	}{{"", codes.OK}, {"a/b.c:1_2-3", codes.OK}, {"a b", codes.InvalidArgument}, {"ä", codes.InvalidArgument}, {strings.Repeat("x", 10<<10), codes.InvalidArgument}} {
-		ctx, err := sendLane(WithLane(context.Background(), tt.lane))
+		ctx, err := addressed(WithLane(context.Background(), tt.lane), nil)
 		md, _ := metadata.FromOutgoingContext(ctx)
 		if status.Code(err) != tt.want || tt.want == codes.OK && strings.Join(md.Get("etcd-lane"), ",") != tt.lane {
-			t.Errorf("sendLane of the lane %.20q returned %v and the metadata %v, want the code %v and, for OK, the lane in the metadata", tt.lane, err, md, tt.want)
+			t.Errorf("addressed with the lane %.20q returned %v and the metadata %v, want the code %v and, for OK, the lane in the metadata", tt.lane, err, md, tt.want)
 		}
 	}
 	if lane, ok := Lane(WithLane(WithLane(context.Background(), "a"), "")); ok {

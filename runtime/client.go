@@ -57,7 +57,8 @@ func (r *Registry) newClient(desc *ServiceDesc, mine clientOptions, opts []grpc.
 	// Our interceptors are last, so that they are innermost and see the connection's own errors. Our default service config is
 	// last, so that it replaces one in the caller's options: of these, gRPC uses the last, and we cannot read them.
 	all = append(all, grpc.WithChainUnaryInterceptor(b.unary), grpc.WithChainStreamInterceptor(b.stream), grpc.WithDefaultServiceConfig(config.JSON))
-	conn, err := grpc.NewClient(targetOf(desc.Key), all...)
+	target := url.URL{Scheme: Scheme, Path: "/" + desc.Key}
+	conn, err := grpc.NewClient(target.String(), all...)
 	if err != nil {
 		return nil, nil, fmt.Errorf("etcd: connect to service %q: %w", desc.Name, err)
 	}
@@ -65,11 +66,6 @@ func (r *Registry) newClient(desc *ServiceDesc, mine clientOptions, opts []grpc.
 		return nil, nil, errors.Join(err, conn.Close())
 	}
 	return b, conn, nil
-}
-
-// targetOf returns the URL of a key, such as "etcd:///acme/user".
-func targetOf(key string) string {
-	return (&url.URL{Scheme: Scheme, Path: "/" + key}).String()
 }
 
 // track adds conn to the connections that Registry.Close closes, and drops those that the caller has closed.

@@ -125,16 +125,6 @@ func (b *clientBuilder) plain(ctx context.Context) bool {
 	return b.leader == nil && !b.client.TargetsOnly && calloptions.IsEmpty(ctx)
 }
 
-// addressed returns the context of a call to the policy: with the lane as metadata, and with the target among the call's options.
-func addressed(ctx context.Context, opts []grpc.CallOption) (context.Context, error) {
-	for _, opt := range opts {
-		if to, ok := opt.(targetOption); ok {
-			ctx = calloptions.WithTarget(ctx, to.Target)
-		}
-	}
-	return sendLane(ctx)
-}
-
 // unary intercepts the unary calls of the connection, and stream intercepts the streaming calls.
 func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	if b.plain(ctx) {

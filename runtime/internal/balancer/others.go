@@ -94,11 +94,6 @@ func (o *others) close() {
 
 var errClosed = errors.New("etcd: the policy is closed")
 
-// runOthers makes the policy of c pick for p.
-func (p *policy) runOthers(c *othersConfig) {
-	p.others = newOthers(p.cc, p.opts, c, func() { p.queue.put(p.core.publish) })
-}
-
 // publishOthers returns the state and the picker of another package's policy. That policy gets no update without endpoints,
 // so its connections to endpoints that have left keep serving. After these end, callers get the reason.
 func (p *policy) publishOthers() (connectivity.State, balancer.Picker) {

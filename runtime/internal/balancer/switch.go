@@ -78,8 +78,8 @@ func (s *switcher) build(c *config) *side {
 	if unused != nil {
 		unused.policy.Close()
 	}
-	if c.others != nil {
-		built.policy.runOthers(c.others)
+	if p := built.policy; c.others != nil {
+		p.others = newOthers(p.cc, p.opts, c.others, func() { p.queue.put(p.core.publish) })
 	}
 	return built
 }

@@ -47,7 +47,7 @@ func Of(policy serviceconfig.Policy) Policy {
 	case *serviceconfig.PickFirst:
 		return pickFirst{c.ShuffleAddressList}
 	case *serviceconfig.LeastRequest:
-		return newLeastRequest(c)
+		return leastRequest{int(cmp.Or(c.ChoiceCount, serviceconfig.DefaultChoiceCount))}
 	case *serviceconfig.RingHash:
 		return newRingHash(c)
 	}
@@ -87,10 +87,6 @@ func (weighted) Pick(_ context.Context, _ *calloptions.Options, s *Set) int {
 
 // leastRequest draws some instances at random, and picks the one among them with the fewest calls under way.
 type leastRequest struct{ choices int }
-
-func newLeastRequest(c *serviceconfig.LeastRequest) leastRequest {
-	return leastRequest{int(cmp.Or(c.ChoiceCount, serviceconfig.DefaultChoiceCount))}
-}
 
 func (leastRequest) Traits() Traits { return Traits{Counts: true} }
 

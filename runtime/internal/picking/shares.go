@@ -68,7 +68,7 @@ func (s *Set) grown(now time.Duration) (shares []float64, until time.Duration) {
 	for i, x := range s.members {
 		share, grows := x.start.Load().share(s.SlowStart, now)
 		if all[i] = share; grows {
-			shares, until = all, now+stepOf(s.SlowStart)
+			shares, until = all, now+max(minStep, time.Duration(s.SlowStart.Window)/steps)
 		}
 	}
 	return shares, until
@@ -110,9 +110,4 @@ func (s *start) share(config *serviceconfig.SlowStart, now time.Duration) (share
 	}
 	initial := float64(cmp.Or(config.MinPercent, serviceconfig.DefaultSlowStartPercent)) / 100
 	return initial + (1-initial)*max(0, float64(age))/float64(window), true
-}
-
-// stepOf returns the duration of a step of the growth.
-func stepOf(config *serviceconfig.SlowStart) time.Duration {
-	return max(minStep, time.Duration(config.Window)/steps)
 }

@@ -2,6 +2,7 @@ package registrar
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -83,7 +84,7 @@ func (c *claims) add(e Entry) (*claim, error) {
 func (c *claims) place(added *claim) {
 	at := leaseKey{added.entry.TTL, added.entry.Key}
 	switch {
-	case !added.entry.leaseInKey():
+	case !slices.ContainsFunc(added.entry.Layouts, endpoint.Layout.LeaseInKey):
 	case c.leased[at] == nil:
 		c.leased[at] = added
 	default:

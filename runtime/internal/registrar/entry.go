@@ -254,10 +254,6 @@ func (e Entry) names() []string {
 
 func (e Entry) suffixed() bool { return slices.Contains(e.Layouts, endpoint.LeaseSuffix) }
 
-func (e Entry) leaseInKey() bool {
-	return slices.ContainsFunc(e.Layouts, endpoint.Layout.LeaseInKey)
-}
-
 // overlap returns an error if readers could mistake the entries of one of two service keys for the other's.
 func overlap(outer, inner *Entry) error {
 	if len(outer.Key) > len(inner.Key) {

@@ -1,7 +1,6 @@
 package election
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -26,14 +25,16 @@ type calls Config
 // maxIdle bounds the streams that wait for the next renewal: a connection may allow few, and the client's other calls need some.
 const maxIdle = 16
 
-// Streams are the streams of lease renewals that the elections of an etcd client share.
-type Streams struct {
+// KeepAlives are the streams of lease renewals that the elections of a registry share.
+type KeepAlives struct {
 	life context.Context // ends the streams
 	idle chan *stream    // of renewals that etcd has answered
 }
 
-// NewStreams returns the streams of elections. They end with life.
-func NewStreams(life context.Context) *Streams { return &Streams{life, make(chan *stream, maxIdle)} }
+// NewKeepAlives returns the streams of elections. They end with life.
+func NewKeepAlives(life context.Context) *KeepAlives {
+	return &KeepAlives{life, make(chan *stream, maxIdle)}
+}
 
 // stream is a stream of lease renewals.
 type stream struct {
@@ -131,17 +132,17 @@ func (c calls) keepAlive(ctx context.Context, lease clientv3.LeaseID) (ttl time.
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	for used := true; used && ctx.Err() == nil; {
+	for used := true; used; used = used && ctx.Err() == nil {
 		s := new(stream)
 		select {
-		case s = <-c.Streams.idle:
+		case s = <-c.KeepAlives.idle:
 		default:
 			used = false
-			s.ctx, s.end = context.WithCancel(c.Streams.life)
+			s.ctx, s.end = context.WithCancel(c.KeepAlives.life)
 		}
 		goesOn := context.AfterFunc(ctx, s.end)
 		ttl, err = s.renew(c.Client, lease)
-		idle := c.Streams.idle
+		idle := c.KeepAlives.idle
 		if !goesOn() || err != nil {
 			idle = nil
 		}
@@ -154,7 +155,7 @@ func (c calls) keepAlive(ctx context.Context, lease clientv3.LeaseID) (ttl time.
 			return ttl, nil
 		}
 	}
-	return 0, cmp.Or(err, ctx.Err())
+	return 0, err
 }
 
 // revoke revokes a lease, and reports whether the lease is gone. After that, no write on it can succeed.

@@ -58,10 +58,10 @@ func TestKeepAlive_KeepsFewStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	life, end := context.WithCancel(t.Context())
-	streams := NewStreams(life)
+	keepAlives := NewKeepAlives(life)
 	for i := range elections {
 		renewals.Go(func() {
-			if ttl, err := (calls{Client: client, Streams: streams}).keepAlive(life, clientv3.LeaseID(i+1)); ttl != 15*time.Second || err != nil {
+			if ttl, err := (calls{Client: client, KeepAlives: keepAlives}).keepAlive(life, clientv3.LeaseID(i+1)); ttl != 15*time.Second || err != nil {
 				t.Errorf("TTL %v, error %v, want 15s", ttl, err)
 			}
 		})

@@ -43,7 +43,7 @@ type Config struct {
 	Candidates  Candidates
 	TermChanged func()            // called when the term has changed; it must neither block nor call the election
 	Why         func(error) error // explains the error of a call to etcd; may be nil
-	Streams     *Streams
+	KeepAlives  *KeepAlives
 }
 
 // Election is an instance's part in an election. Its methods are safe for concurrent use.

@@ -53,9 +53,9 @@ type Registrar struct {
 	electionsChanged chan struct{}                 // closed when an election begins or ends, or its term changes
 	runs             map[*Run]struct{}             // the runs whose groups report changes of state
 
-	life    context.Context // ends with Close, with the cause ErrClosed
-	end     context.CancelCauseFunc
-	streams *election.Streams // of the elections
+	life       context.Context // ends with Close, with the cause ErrClosed
+	end        context.CancelCauseFunc
+	keepAlives *election.KeepAlives
 }
 
 // New returns a registrar. It does no I/O and starts nothing.
@@ -74,7 +74,7 @@ func New(config Config) *Registrar {
 		runs:             make(map[*Run]struct{}),
 		life:             life,
 		end:              end,
-		streams:          election.NewStreams(life),
+		keepAlives:       election.NewKeepAlives(life),
 	}
 }
 

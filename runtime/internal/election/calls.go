@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
-	leasing "github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
 // callTimeout bounds a call to etcd, which gives up on a write after 7 s (5 s and two election timeouts): a client that gives
@@ -21,41 +19,6 @@ const callTimeout = 10 * time.Second
 
 // calls makes the calls to etcd for successive candidates.
 type calls Config
-
-// maxIdle bounds the streams that wait for the next renewal: a connection may allow few, and the client's other calls need some.
-const maxIdle = 16
-
-// KeepAlives are the streams of lease renewals that the elections of a registry share.
-type KeepAlives struct {
-	life context.Context // ends the streams
-	idle chan *stream    // of renewals that etcd has answered
-}
-
-// NewKeepAlives returns the streams of elections. They end with life.
-func NewKeepAlives(life context.Context) *KeepAlives {
-	return &KeepAlives{life, make(chan *stream, maxIdle)}
-}
-
-// stream is a stream of lease renewals.
-type stream struct {
-	grpc pb.Lease_LeaseKeepAliveClient // nil before the first renewal
-	ctx  context.Context
-	end  context.CancelFunc
-}
-
-// renew renews a lease, and returns the TTL, which is 0 if the lease is gone.
-func (s *stream) renew(client *clientv3.Client, lease clientv3.LeaseID) (ttl time.Duration, err error) {
-	if s.grpc == nil {
-		if s.grpc, err = clientv3.RetryLeaseClient(client).LeaseKeepAlive(s.ctx); err != nil {
-			return 0, err
-		}
-	}
-	if err = s.grpc.Send(&pb.LeaseKeepAliveRequest{ID: int64(lease)}); err != nil {
-		return 0, err
-	}
-	answer, err := s.grpc.Recv()
-	return time.Duration(answer.GetTTL()) * time.Second, err
-}
 
 // stand grants a lease and puts a candidate on it. The put has its own transaction, so that no other candidate has its create
 // revision. The transaction also reads the key, so that it is denied if the candidates may not be read.
@@ -72,7 +35,7 @@ func (c calls) stand(ctx context.Context) outcome {
 	}
 	o.lease, o.life = granted.ID, time.Duration(granted.TTL)*time.Second
 	sent := time.Now()
-	if life, err := c.keepAlive(ctx, o.lease); err == nil && life > 0 { // so that the put may take as long as the grant
+	if life, err := c.KeepAlives.renew(ctx, o.lease); err == nil && life > 0 { // so that the put may take as long as the grant
 		o.sent, o.life = sent, life
 	}
 	key := c.Prefix + rand.Text()
@@ -93,69 +56,20 @@ func (c calls) failed(o outcome, err error) outcome {
 	return o
 }
 
-// renew renews the lease of a candidate, and reads its key.
-func (c calls) renew(ctx context.Context, lease clientv3.LeaseID, key string) (o outcome) {
+// renew renews the lease of a candidate.
+func (c calls) renew(ctx context.Context, lease clientv3.LeaseID) (o outcome) {
 	o.sent = time.Now()
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	type reading struct {
-		*clientv3.GetResponse
-		err error
-	}
-	read := make(chan reading, 1)
-	go func() {
-		resp, err := c.Client.KV.Get(call, key, clientv3.WithCountOnly())
-		read <- reading{resp, err}
-	}()
-	o.life, o.err = c.keepAlive(ctx, lease)
-	switch r := <-read; {
-	case o.err == nil && o.life <= 0, r.err == nil && r.Count == 0:
-		o.gone = true
-	case o.err == nil && !etcderr.Refused(r.err): // the user may not read the key any more
-		o.err = r.err
-	}
+	o.life, o.err = c.KeepAlives.renew(ctx, lease)
+	o.gone = o.err == nil && o.life <= 0
 	return o
 }
 
-// keepAlive renews a lease on an idle stream or, if there is none or the stream has failed, on a new one. It returns the TTL,
-// which is 0 if the lease is gone. The methods of the etcd client do not fit: KeepAlive does not tell when a renewal was sent, and
-// KeepAliveOnce opens a stream for each renewal, which is a login at etcd, and again and again if that fails.
-func (c calls) keepAlive(ctx context.Context, lease clientv3.LeaseID) (ttl time.Duration, err error) {
-	if c.Client.ActiveConnection() == nil { // a client that was put together from parts
-		answer, err := leasing.KeepAliveOnce(ctx, c.Client.Lease, lease, callTimeout)
-		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-			return 0, nil
-		} else if err != nil {
-			return 0, err
-		}
-		return time.Duration(answer.TTL) * time.Second, nil
-	}
+// deleted reports whether a candidate is not in etcd any more.
+func (c calls) deleted(ctx context.Context, key string) bool {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	for used := true; used; used = used && ctx.Err() == nil {
-		s := new(stream)
-		select {
-		case s = <-c.KeepAlives.idle:
-		default:
-			used = false
-			s.ctx, s.end = context.WithCancel(c.KeepAlives.life)
-		}
-		goesOn := context.AfterFunc(ctx, s.end)
-		ttl, err = s.renew(c.Client, lease)
-		idle := c.KeepAlives.idle
-		if !goesOn() || err != nil {
-			idle = nil
-		}
-		select {
-		case idle <- s:
-		default:
-			s.end()
-		}
-		if err == nil {
-			return ttl, nil
-		}
-	}
-	return 0, err
+	resp, err := c.Client.KV.Get(ctx, key, clientv3.WithCountOnly())
+	return err == nil && resp.Count == 0
 }
 
 // revoke revokes a lease, and reports whether the lease is gone. After that, no write on it can succeed.

@@ -135,8 +135,11 @@ func (e *Election) call(do effects) {
 	if lease := do.renew; lease != clientv3.NoLease {
 		key := e.core.own.Key
 		e.tasks.Go(func() {
-			o := e.calls.renew(e.ctx, lease, key)
+			o := e.calls.renew(e.ctx, lease)
 			e.event(func(now time.Time) effects { return e.core.renewed(now, number, o) })
+			if o.err == nil && !o.gone && e.calls.deleted(e.ctx, key) {
+				e.event(func(now time.Time) effects { return e.core.renewed(now, number, outcome{gone: true}) })
+			}
 		})
 	}
 	if lease := do.revoke; lease != clientv3.NoLease {

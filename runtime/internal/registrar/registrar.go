@@ -74,7 +74,7 @@ func New(config Config) *Registrar {
 		runs:             make(map[*Run]struct{}),
 		life:             life,
 		end:              end,
-		keepAlives:       election.NewKeepAlives(life),
+		keepAlives:       election.NewKeepAlives(life, config.Client),
 	}
 }
 
@@ -270,5 +270,6 @@ func (r *Registrar) Close(ctx context.Context) error {
 	}
 	closing.Wait()
 	bounded.Run(ctx, r.tasks.Wait) // the tasks end with the sessions, the elections and the runs
+	bounded.Run(ctx, r.keepAlives.Wait)
 	return errors.Join(errs...)
 }

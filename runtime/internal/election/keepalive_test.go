@@ -1,0 +1,94 @@
+package election
+
+import (
+	"context"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// leases answers the renewals on one stream after another.
+type leases struct {
+	pb.UnimplementedLeaseServer
+	streams chan pb.Lease_LeaseKeepAliveServer
+}
+
+func (l *leases) LeaseKeepAlive(s pb.Lease_LeaseKeepAliveServer) error {
+	l.streams <- s
+	<-s.Context().Done()
+	return nil
+}
+
+// answer answers n renewals.
+func (l *leases) answer(t *testing.T, s pb.Lease_LeaseKeepAliveServer, n int) {
+	for range n {
+		request, err := s.Recv()
+		if err == nil {
+			err = s.Send(&pb.LeaseKeepAliveResponse{ID: request.ID, TTL: request.ID})
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// All leases are renewed on one stream, which is one login. A stream on which etcd is silent is replaced, for it may lead to a dead
+// member, and ends when etcd has answered after all.
+func TestKeepAlives(t *testing.T) {
+	const elections = 50
+	l := &leases{streams: make(chan pb.Lease_LeaseKeepAliveServer, elections)}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	pb.RegisterLeaseServer(server, l)
+	var serving, renewals sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(listener) }) // the test ends it
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{listener.Addr().String()}, DialOptions: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	life, end := context.WithCancel(t.Context())
+	k := NewKeepAlives(life, client)
+	renew := func(lease clientv3.LeaseID) {
+		renewals.Go(func() {
+			if ttl, err := k.renew(life, lease); ttl != time.Duration(lease)*time.Second || err != nil {
+				t.Errorf("lease %d: TTL %v, error %v, want %d s", lease, ttl, err, lease)
+			}
+		})
+	}
+	for i := range elections {
+		renew(clientv3.LeaseID(i + 1))
+	}
+	first := <-l.streams
+	l.answer(t, first, elections)
+	renewals.Wait()
+	renew(1)
+	request, err := first.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	renew(1)
+	second := <-l.streams
+	l.answer(t, second, 1)
+	if err := first.Send(&pb.LeaseKeepAliveResponse{ID: request.ID, TTL: 1}); err != nil {
+		t.Error(err)
+	}
+	renewals.Wait()
+	<-first.Context().Done()
+	end()
+	<-second.Context().Done()
+	k.Wait()
+	client.Close()
+	server.Stop()
+	serving.Wait()
+}

@@ -34,7 +34,7 @@ type end struct {
 	in       stream     // bytes for this end
 	wake     *sync.Cond // for readers of in, and for writers at the other end
 
-	readDeadline, writeDeadline deadline
+	readDeadline, writeDeadline time.Time
 }
 
 func newConnection(n *Network, from, to netip.AddrPort, link Link) *connection {
@@ -62,15 +62,9 @@ func (c *connection) setLink(l Link) bool {
 		c.breakOff()
 		return true
 	}
-	for i := range c.ends {
-		e := &c.ends[i]
-		switch {
-		case l.Stalled:
-			e.in.hold()
-		case resumed:
-			e.in.resume(time.Now().Add(l.Delay))
-			e.arrive()
-		}
+	if resumed {
+		c.ends[0].resume()
+		c.ends[1].resume()
 	}
 	return false
 }
@@ -91,7 +85,7 @@ func (c *connection) reset() bool {
 func (c *connection) breakOff() {
 	c.broken = true
 	for i := range c.ends {
-		c.ends[i].in.drop()
+		c.ends[i].in = stream{}
 	}
 	c.wakeAll()
 }
@@ -110,6 +104,15 @@ func (c *connection) wakeAll() {
 	}
 }
 
+// after calls f after a time, with c.mu held.
+func (c *connection) after(wait time.Duration, f func()) {
+	time.AfterFunc(wait, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		f()
+	})
+}
+
 func (e *end) Read(b []byte) (int, error) {
 	c := e.connection
 	c.mu.Lock()
@@ -118,7 +121,7 @@ func (e *end) Read(b []byte) (int, error) {
 		switch {
 		case e.closed:
 			return 0, e.failed("read", net.ErrClosed)
-		case e.readDeadline.passed():
+		case passed(e.readDeadline):
 			return 0, e.failed("read", os.ErrDeadlineExceeded)
 		case c.broken:
 			return 0, e.failed("read", os.NewSyscallError("read", syscall.ECONNRESET))
@@ -146,7 +149,7 @@ func (e *end) Write(b []byte) (int, error) {
 		switch {
 		case e.closed:
 			return written, e.failed("write", net.ErrClosed)
-		case e.writeDeadline.passed():
+		case passed(e.writeDeadline):
 			return written, e.failed("write", os.ErrDeadlineExceeded)
 		case c.broken:
 			return written, e.failed("write", os.NewSyscallError("write", syscall.ECONNRESET))
@@ -173,12 +176,9 @@ func (e *end) Close() error {
 			return false, e.failed("close", net.ErrClosed)
 		}
 		e.closed = true
-		e.readDeadline.set(time.Time{}, nil)
-		e.writeDeadline.set(time.Time{}, nil)
 		over := e.peer.closed || c.broken
 		if over {
-			e.in.drop()
-			e.peer.in.drop()
+			e.in, e.peer.in = stream{}, stream{}
 		} else {
 			e.peer.incoming(segment{last: true})
 		}
@@ -193,52 +193,41 @@ func (e *end) Close() error {
 	return err
 }
 
-// incoming sends s to this end after the delay of the link. The connection's lock is held.
+// incoming sends s to this end, behind the earlier segments, after the delay of the link. The connection's lock is held.
 func (e *end) incoming(s segment) {
-	link := e.connection.link
-	if link.Stalled {
-		e.in.send(s)
-		return
+	s.at = time.Now().Add(e.connection.link.Delay)
+	if n := len(e.in.flight); n > 0 && s.at.Before(e.in.flight[n-1].at) {
+		s.at = e.in.flight[n-1].at
 	}
-	if link.Delay > 0 || len(e.in.flight) > 0 {
-		s.at = time.Now().Add(link.Delay)
-		e.in.send(s)
-		e.schedule()
-		return
-	}
-	e.land(s)
+	e.in.flight = append(e.in.flight, s)
+	e.arriveAt(s.at)
 }
 
-// schedule sets the timer for the next segment in flight. The connection's lock is held.
-func (e *end) schedule() {
-	if len(e.in.flight) == 0 || e.in.timed {
-		return
+// resume delays all segments in flight once more, after a stall. The connection's lock is held.
+func (e *end) resume() {
+	at := time.Now().Add(e.connection.link.Delay)
+	for i := range e.in.flight {
+		e.in.flight[i].at = at
 	}
-	e.in.timed = true
-	wait := time.Until(e.in.flight[0].at)
-	if e.in.timer != nil {
-		e.in.timer.Reset(wait)
-		return
-	}
-	e.in.timer = time.AfterFunc(wait, func() {
-		e.connection.mu.Lock()
-		defer e.connection.mu.Unlock()
-		e.in.timed = false
+	e.arriveAt(at)
+}
+
+// arriveAt makes the segments that are due at a time readable then. The connection's lock is held.
+func (e *end) arriveAt(at time.Time) {
+	if wait := time.Until(at); wait > 0 {
+		e.connection.after(wait, e.arrive)
+	} else {
 		e.arrive()
-	})
+	}
 }
 
-// arrive makes the segments that are due readable. The connection's lock is held.
+// arrive makes the segments that are due readable, unless the link is stalled. The connection's lock is held.
 func (e *end) arrive() {
-	if e.connection.link.Stalled {
-		return
-	}
-	for now := time.Now(); len(e.in.flight) > 0 && !e.in.flight[0].at.After(now); {
+	for now := time.Now(); !e.connection.link.Stalled && len(e.in.flight) > 0 && !e.in.flight[0].at.After(now); {
 		s := e.in.flight[0]
 		e.in.flight = e.in.flight[1:]
 		e.land(s)
 	}
-	e.schedule()
 }
 
 // land makes s readable. The connection's lock is held.
@@ -266,7 +255,7 @@ func (e *end) SetWriteDeadline(t time.Time) error {
 	return e.setDeadlines("set write deadline", t, &e.writeDeadline)
 }
 
-func (e *end) setDeadlines(op string, t time.Time, deadlines ...*deadline) error {
+func (e *end) setDeadlines(op string, t time.Time, deadlines ...*time.Time) error {
 	c := e.connection
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -274,11 +263,10 @@ func (e *end) setDeadlines(op string, t time.Time, deadlines ...*deadline) error
 		return e.failed(op, net.ErrClosed)
 	}
 	for _, d := range deadlines {
-		d.set(t, func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.wakeAll()
-		})
+		*d = t
+	}
+	if wait := time.Until(t); wait > 0 {
+		c.after(wait, c.wakeAll)
 	}
 	c.wakeAll()
 	return nil
@@ -288,25 +276,8 @@ func (e *end) failed(op string, err error) error {
 	return &net.OpError{Op: op, Net: "tcp", Source: e.local, Addr: e.remote, Err: err}
 }
 
-// A deadline wakes waiting goroutines when it passes.
-type deadline struct {
-	at    time.Time
-	timer *time.Timer
-}
-
-// set moves the deadline to t; the zero time clears it.
-func (d *deadline) set(t time.Time, wake func()) {
-	if d.timer != nil {
-		d.timer.Stop()
-		d.timer = nil
-	}
-	d.at = t
-	if wait := time.Until(t); !t.IsZero() && wait > 0 {
-		d.timer = time.AfterFunc(wait, wake)
-	}
-}
-
-func (d *deadline) passed() bool { return !d.at.IsZero() && !time.Now().Before(d.at) }
+// passed reports whether a deadline has passed. The zero time is none.
+func passed(deadline time.Time) bool { return !deadline.IsZero() && !time.Now().Before(deadline) }
 
 // window is the number of bytes in flight or unread that one direction can buffer.
 const window = 64 << 10
@@ -316,15 +287,13 @@ type stream struct {
 	buffer  bytes.Buffer
 	arrived int
 	flight  []segment // segments that have not arrived, in order
-	timer   *time.Timer
-	timed   bool // timer runs
 }
 
 // A segment is a run of bytes sent at once.
 type segment struct {
 	bytes int
 	last  bool      // the segment is the close of the connection
-	at    time.Time // the time of arrival, unless the link is stalled
+	at    time.Time // the time of arrival, unless the link is stalled then
 }
 
 // write puts the bytes of b for which there is room into the buffer, and returns their number.
@@ -339,36 +308,4 @@ func (s *stream) read(b []byte) (n int, wasFull bool) {
 	n = copy(b, s.buffer.Next(min(len(b), s.arrived)))
 	s.arrived -= n
 	return n, wasFull
-}
-
-// send puts a segment in flight, behind the earlier segments.
-func (s *stream) send(sent segment) {
-	if len(s.flight) > 0 {
-		before := s.flight[len(s.flight)-1]
-		if sent.at.Before(before.at) {
-			sent.at = before.at
-		}
-	}
-	s.flight = append(s.flight, sent)
-}
-
-// hold keeps segments in flight from arriving.
-func (s *stream) hold() {
-	if s.timed {
-		s.timer.Stop()
-		s.timed = false
-	}
-}
-
-// resume sets the time at which all held segments arrive.
-func (s *stream) resume(at time.Time) {
-	for i := range s.flight {
-		s.flight[i].at = at
-	}
-}
-
-// drop forgets all unread bytes.
-func (s *stream) drop() {
-	s.hold()
-	*s = stream{}
 }

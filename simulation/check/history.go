@@ -26,7 +26,7 @@ type History struct {
 	Incarnations []*Incarnation
 	Calls        []Call
 	Links        []Link
-	Changes      []etcd.Change
+	Changes      []*etcd.Change
 	Resets       []Reset
 	Forced       []time.Time       // the moments at which an operator revoked leases
 	Owners       map[int64]string  // by lease: the host of the incarnation to which etcd granted the lease
@@ -203,7 +203,7 @@ func (h *History) Incarnation(id string) *Incarnation {
 }
 
 // Commit records a change in etcd.
-func (h *History) Commit(c etcd.Change) {
+func (h *History) Commit(c *etcd.Change) {
 	h.Changes = append(h.Changes, c)
 	if c.Key == fixtures.ConfigKey && !c.Delete && !schedule.BadConfig(c.Value) {
 		h.Configs = append(h.Configs, c.Value)
@@ -212,13 +212,13 @@ func (h *History) Commit(c etcd.Change) {
 
 // named reports whether etcd ever had an entry with an instance id and an address.
 func (h *History) named(name, addr string) bool {
-	return slices.ContainsFunc(h.Changes, func(c etcd.Change) bool { return fixtures.Names(c.Key, c.Value, addr, name) })
+	return slices.ContainsFunc(h.Changes, func(c *etcd.Change) bool { return fixtures.Names(c.Key, c.Value, addr, name) })
 }
 
 // replay calls visit for each change, with the entry before the change, and the puts of the key by processes so far. A reset of etcd
 // replaces all entries and forgets the puts.
-func (h *History) replay(visit func(c etcd.Change, was etcd.Entry, puts []etcd.Change)) {
-	resets, has, puts := h.Resets, make(map[string]etcd.Entry), make(map[string][]etcd.Change)
+func (h *History) replay(visit func(c *etcd.Change, was etcd.Entry, puts []*etcd.Change)) {
+	resets, has, puts := h.Resets, make(map[string]etcd.Entry), make(map[string][]*etcd.Change)
 	for i, c := range h.Changes {
 		for len(resets) > 0 && resets[0].After <= i {
 			clear(has)

@@ -275,7 +275,7 @@ func twoLeaders(h *History, broken report) {
 			}
 		}
 	}
-	h.replay(func(c etcd.Change, was etcd.Entry, _ []etcd.Change) {
+	h.replay(func(c *etcd.Change, was etcd.Entry, _ []*etcd.Change) {
 		for _, t := range h.Terms {
 			goes := strings.HasPrefix(c.Key, fixtures.Candidates) && c.Delete && was.Create == t.Token
 			if goes && t.Began.Before(c.At) && t.on(c.At) && h.Calm(c.At.Add(-hears), c.At) {
@@ -286,16 +286,16 @@ func twoLeaders(h *History, broken report) {
 }
 
 // robbedKeys finds the owner of a key by the key's lease. A process may delete its own keys, and an entry with its name if the entry
-// has no lease, or if another incarnation put it. Deletions that several processes may have requested are ignored.
+// has no lease, or if another incarnation put it. Deletions without an answer, and by a revoked lease, are ignored.
 func robbedKeys(h *History, broken report) {
-	h.replay(func(c etcd.Change, was etcd.Entry, puts []etcd.Change) {
+	h.replay(func(c *etcd.Change, was etcd.Entry, puts []*etcd.Change) {
 		entry := strings.HasPrefix(c.Key, fixtures.Prefix) && !strings.HasSuffix(c.Key, fixtures.Added)
 		if !c.Delete || c.Client == "" || !entry && !strings.HasPrefix(c.Key, fixtures.Leaders) || h.Owners[was.Lease] == c.Client {
 			return
 		}
 		by, owner := h.Hosts[c.Client], h.Hosts[h.Owners[was.Lease]]
 		named := slices.ContainsFunc(h.Incarnations, func(l *Incarnation) bool { return l.Process == by && l.owns(c.Key) })
-		has := slices.ContainsFunc(puts, func(put etcd.Change) bool { return put.Client == c.Client })
+		has := slices.ContainsFunc(puts, func(put *etcd.Change) bool { return put.Client == c.Client })
 		if !entry || owner != by && !(named && (was.Lease == fixtures.NoLease || !has)) {
 			broken(c.At, "%s deleted %s, which was on lease %x of %s", by, c.Key, was.Lease, owner)
 		}
@@ -306,7 +306,7 @@ func robbedKeys(h *History, broken report) {
 const mostChanges = 4
 
 func fights(h *History, broken report) {
-	h.replay(func(c etcd.Change, _ etcd.Entry, puts []etcd.Change) {
+	h.replay(func(c *etcd.Change, _ etcd.Entry, puts []*etcd.Change) {
 		changes := 0
 		for i := 1; i < len(puts); i++ {
 			if puts[i].Client != puts[i-1].Client && puts[i-1].At.After(c.At.Add(-Width)) {

@@ -27,7 +27,7 @@ func world() *History {
 		process, addr, host := "server "+id, "10.2.0."+string(rune('1'+i))+":9000", "10.101.0."+string(rune('1'+i))
 		h.Hosts[host], h.Owners[int64(i+1)] = process, host
 		h.Incarnations = append(h.Incarnations, &Incarnation{ID: id, Process: process, Addr: addr, Moves: []Move{{began, true}}})
-		h.Commit(etcd.Change{At: began, Client: host, Key: fixtures.ShopKey + "/" + addr, Value: `{"Addr":"` + addr + `"}`, Lease: int64(i + 1), Revision: int64(i + 2)})
+		h.Commit(&etcd.Change{At: began, Client: host, Key: fixtures.ShopKey + "/" + addr, Value: `{"Addr":"` + addr + `"}`, Lease: int64(i + 1), Revision: int64(i + 2)})
 	}
 	h.Calls = append(h.Calls, call(8, codes.OK))
 	return h
@@ -118,24 +118,24 @@ func TestAlways(t *testing.T) {
 			h.Forced, h.Terms = []time.Time{at(7.5)}, []*Term{{"first", 5, at(5), at(9)}, {"second", 6, at(8), time.Time{}}}
 		}, ""},
 		{"a server leads without a candidate", func(h *History) {
-			h.Commit(etcd.Change{At: at(4), Key: fixtures.Candidates + "a", Revision: 5})
+			h.Commit(&etcd.Change{At: at(4), Key: fixtures.Candidates + "a", Revision: 5})
 			h.Terms = append(h.Terms, &Term{"first", 5, at(5), at(9)})
-			h.Commit(etcd.Change{At: at(8), Key: fixtures.Candidates + "a", Delete: true, Revision: 6})
+			h.Commit(&etcd.Change{At: at(8), Key: fixtures.Candidates + "a", Delete: true, Revision: 6})
 		}, "one instance leads"},
-		{"a process deletes its own key", func(h *History) { h.Commit(etcd.Change{Client: "10.101.0.1", Key: ours, Delete: true}) }, ""},
-		{"a process deletes the key of another process", func(h *History) { h.Commit(etcd.Change{Client: "10.101.0.2", Key: ours, Delete: true}) }, "no process deletes"},
+		{"a process deletes its own key", func(h *History) { h.Commit(&etcd.Change{Client: "10.101.0.1", Key: ours, Delete: true}) }, ""},
+		{"a process deletes the key of another process", func(h *History) { h.Commit(&etcd.Change{Client: "10.101.0.2", Key: ours, Delete: true}) }, "no process deletes"},
 		{"the next incarnation deletes the key", func(h *History) {
 			h.Hosts["10.102.0.1"] = "server first"
-			h.Commit(etcd.Change{Client: "10.102.0.1", Key: ours, Delete: true})
+			h.Commit(&etcd.Change{Client: "10.102.0.1", Key: ours, Delete: true})
 		}, ""},
-		{"an operator deletes the key", func(h *History) { h.Commit(etcd.Change{Key: ours, Delete: true}) }, ""},
+		{"an operator deletes the key", func(h *History) { h.Commit(&etcd.Change{Key: ours, Delete: true}) }, ""},
 		{"a process deletes the key that another has put", func(h *History) {
-			h.Commit(etcd.Change{Client: "10.101.0.2", Key: ours, Lease: 2})
-			h.Commit(etcd.Change{Client: "10.101.0.1", Key: ours, Delete: true})
+			h.Commit(&etcd.Change{Client: "10.101.0.2", Key: ours, Lease: 2})
+			h.Commit(&etcd.Change{Client: "10.101.0.1", Key: ours, Delete: true})
 		}, "no process deletes"},
 		{"a key changes its owner again and again", func(h *History) {
 			for i := range 2 + mostChanges {
-				h.Commit(etcd.Change{At: at(10), Client: []string{"10.101.0.1", "10.101.0.2"}[i%2], Key: ours, Lease: int64(1 + i%2)})
+				h.Commit(&etcd.Change{At: at(10), Client: []string{"10.101.0.1", "10.101.0.2"}[i%2], Key: ours, Lease: int64(1 + i%2)})
 			}
 		}, "processes do not"},
 		{"a process sends too many requests", func(h *History) { h.Windows = []Window{{Counts: Counts{Requests: mostRequests + 1}}} }, "processes send"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"path"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -81,6 +82,21 @@ func about(message any) (keys []string, write bool) {
 	return keys, write
 }
 
+// opsOf returns the operations on keys that a message asks for.
+func opsOf(message any) []*pb.RequestOp {
+	switch m := message.(type) {
+	case *pb.RangeRequest:
+		return []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: m}}}
+	case *pb.PutRequest:
+		return []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: m}}}
+	case *pb.DeleteRangeRequest:
+		return []*pb.RequestOp{{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: m}}}
+	case *pb.TxnRequest:
+		return slices.Concat(m.Success, m.Failure)
+	}
+	return nil
+}
+
 // interceptUnary applies the verdict on a request before and after etcd handles it.
 func (p *process) interceptUnary(ctx context.Context, message any, info *grpc.UnaryServerInfo, etcd grpc.UnaryHandler) (any, error) {
 	v := p.judge(ctx, info.FullMethod, message)
@@ -96,7 +112,8 @@ func (p *process) interceptUnary(ctx context.Context, message any, info *grpc.Un
 	}
 	var answer any
 	err := p.use(own, func(own context.Context) (err error) {
-		answer, err = p.c.mirror.follow(client(ctx), message, func() (any, error) { return etcd(own, message) })
+		answer, err = etcd(own, message)
+		p.c.mirror.answered(client(ctx), answer)
 		return err
 	})
 	if v.Lose {

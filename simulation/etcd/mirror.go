@@ -13,8 +13,6 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/storage/mvcc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // Entry is a key with its value, its lease and the revision that created the key.
@@ -30,7 +28,7 @@ func entryOf(kv *mvccpb.KeyValue) Entry {
 // Change is a put or a delete that was committed.
 type Change struct {
 	At              time.Time
-	Client          string // host of the requesting client; "" for an operator, an expiry, or if several clients are possible
+	Client          string // host of the client that was answered for the change, set before its answer; "" for others, and for revoked leases
 	Key, Value      string
 	Lease, Revision int64 // Lease is set for puts only
 	Delete          bool
@@ -48,14 +46,15 @@ type mirror struct {
 	mu       sync.Mutex
 	advanced sync.Cond
 	revision int64
-	entries  []Entry    // by key
-	requests []*request // requests that may still change keys, see author
-	observer func(Change)
+	entries  []Entry             // by key
+	changes  map[int64][]*Change // by revision, since the data was replaced
+	observer func(*Change)
 }
 
 func newMirror() *mirror {
-	m := &mirror{revision: firstRevision, observer: func(Change) {}}
+	m := &mirror{observer: func(*Change) {}}
 	m.advanced.L = &m.mu
+	m.reset(nil, firstRevision)
 	return m
 }
 
@@ -79,8 +78,8 @@ func (c *Cluster) Entries(prefix string) []Entry {
 }
 
 // OnCommit sets the function that is called for each change, in the order of revisions, at the instant when the first member applies
-// it. f must not call the cluster.
-func (c *Cluster) OnCommit(f func(Change)) {
+// it. f must not call the cluster, nor read Client.
+func (c *Cluster) OnCommit(f func(*Change)) {
 	c.mirror.mu.Lock()
 	defer c.mirror.mu.Unlock()
 	c.mirror.observer = f
@@ -90,7 +89,7 @@ func (c *Cluster) OnCommit(f func(Change)) {
 func (m *mirror) reset(entries []Entry, revision int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.entries, m.revision = entries, revision
+	m.entries, m.revision, m.changes = entries, revision, make(map[int64][]*Change)
 }
 
 // watch returns a stream of all changes that the mirror does not have yet. The server of kv must not have started.
@@ -124,26 +123,19 @@ func (m *mirror) take(r mvcc.WatchResponse) {
 	m.advanced.Broadcast()
 }
 
-// commit applies the changes of one revision, which come from one request.
+// commit applies the changes of one revision.
 func (m *mirror) commit(revision int64, events []*mvccpb.Event) {
-	var changes []Change
-	for _, e := range events {
-		deleted := e.Type == mvccpb.Event_DELETE
-		changes = append(changes, Change{time.Now(), "", string(e.Kv.Key), string(e.Kv.Value), e.Kv.Lease, revision, deleted})
-	}
-	client := m.author(changes)
 	m.revision = revision
-	for i, c := range changes {
+	for _, e := range events {
+		c := &Change{time.Now(), "", string(e.Kv.Key), string(e.Kv.Value), e.Kv.Lease, revision, e.Type == mvccpb.Event_DELETE}
 		at, found := m.search(c.Key)
 		if found {
 			m.entries = slices.Delete(m.entries, at, at+1)
 		}
 		if !c.Delete {
-			m.entries = slices.Insert(m.entries, at, entryOf(events[i].Kv))
+			m.entries = slices.Insert(m.entries, at, entryOf(e.Kv))
 		}
-	}
-	for _, c := range changes {
-		c.Client = client
+		m.changes[revision] = append(m.changes[revision], c)
 		m.observer(c)
 	}
 }
@@ -162,94 +154,36 @@ func (m *mirror) await(revision int64) {
 	}
 }
 
-// etcd does not report the client of a change, so the mirror finds a request under way with the same key and value.
-
-// request holds the changes of a client's or an operator's request.
-type request struct {
-	client string
-	ops    []*pb.RequestOp
-	lease  int64     // the lease to revoke, or 0
-	until  time.Time // when the request is removed; zero while it is under way
-}
-
-// proposalTimeout bounds the time in which a failed request may still be committed, from the log of a member without a quorum.
-const proposalTimeout = 30 * time.Second
-
-// undecided holds the codes of failed requests that may still be committed.
-var undecided = []codes.Code{codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Unknown}
-
-// follow makes a client's request, or an operator's if client is "". It returns after the observer has seen the revision.
-func (m *mirror) follow(client string, message any, ask func() (any, error)) (any, error) {
-	r := &request{client: client, ops: opsOf(message)}
-	if revoke, ok := message.(*pb.LeaseRevokeRequest); ok {
-		r.lease = revoke.ID
+// answered waits until the observer has seen the revision of an answer, and notes the client of its changes. A request that gets no
+// answer may be carried out all the same.
+func (m *mirror) answered(client string, answer any) {
+	a, ok := answer.(interface{ GetHeader() *pb.ResponseHeader })
+	if !ok {
+		return
 	}
-	m.mu.Lock()
-	m.requests = append(m.requests, r)
-	m.mu.Unlock()
-	answer, err := ask()
-	if a, ok := answer.(interface{ GetHeader() *pb.ResponseHeader }); ok && err == nil {
-		m.await(a.GetHeader().GetRevision())
+	revision := a.GetHeader().GetRevision()
+	m.await(revision)
+	if !changed(answer) {
+		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if slices.Contains(undecided, status.Code(err)) {
-		r.until = time.Now().Add(proposalTimeout)
-	} else {
-		m.forget(r)
+	for _, c := range m.changes[revision] {
+		c.Client = client
 	}
-	return answer, err
 }
 
-// author returns the client whose request made the changes of a revision, or "" if no request or several
-// may have made them. It must be called before the changes are applied, with m.mu held.
-func (m *mirror) author(changes []Change) string {
-	var may []*request
-	for _, r := range slices.Clone(m.requests) {
-		switch {
-		case !r.until.IsZero() && time.Now().After(r.until):
-			m.forget(r)
-		case !slices.ContainsFunc(changes, func(c Change) bool { return !m.asksFor(r, c) }):
-			may = append(may, r)
-		}
-	}
-	if len(may) == 0 || slices.ContainsFunc(may, func(r *request) bool { return r.client != may[0].client }) {
-		return ""
-	}
-	m.forget(may[0]) // a request is committed once
-	return may[0].client
-}
-
-func (m *mirror) forget(r *request) {
-	m.requests = slices.DeleteFunc(m.requests, func(other *request) bool { return other == r })
-}
-
-// asksFor reports whether a change may result from a request.
-func (m *mirror) asksFor(r *request, c Change) bool {
-	if i, found := m.search(c.Key); found && c.Delete && r.lease != 0 && r.lease == m.entries[i].Lease {
+// changed reports whether an answer is that of a request that changed keys.
+func changed(answer any) bool {
+	switch a := answer.(type) {
+	case *pb.PutResponse:
 		return true
+	case *pb.DeleteRangeResponse:
+		return a.GetDeleted() > 0
+	case *pb.TxnResponse:
+		return slices.ContainsFunc(a.GetResponses(), func(op *pb.ResponseOp) bool {
+			return op.GetResponsePut() != nil || op.GetResponseDeleteRange().GetDeleted() > 0
+		})
 	}
-	return slices.ContainsFunc(r.ops, func(op *pb.RequestOp) bool {
-		put, del := op.GetRequestPut(), op.GetRequestDeleteRange()
-		if c.Delete {
-			return del != nil && (c.Key == string(del.Key) || c.Key > string(del.Key) && c.Key < string(del.RangeEnd))
-		}
-		return put != nil && c.Key == string(put.Key) &&
-			(put.IgnoreValue || c.Value == string(put.Value)) && (put.IgnoreLease || c.Lease == put.Lease)
-	})
-}
-
-// opsOf returns the operations on keys that a message asks for.
-func opsOf(message any) []*pb.RequestOp {
-	switch m := message.(type) {
-	case *pb.RangeRequest:
-		return []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: m}}}
-	case *pb.PutRequest:
-		return []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: m}}}
-	case *pb.DeleteRangeRequest:
-		return []*pb.RequestOp{{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: m}}}
-	case *pb.TxnRequest:
-		return slices.Concat(m.Success, m.Failure)
-	}
-	return nil
+	return false
 }

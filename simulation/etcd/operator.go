@@ -24,7 +24,7 @@ func (c *Cluster) Put(key, value string, lease int64) error {
 	if lease == SameLease {
 		r.Lease, r.IgnoreLease = 0, true
 	}
-	return c.change("put "+key, r, func(a admin) (any, error) { return a.Put(a.root(), r) })
+	return c.change("put "+key, func(a admin) (any, error) { return a.Put(a.root(), r) })
 }
 
 // Delete removes a key, if it exists.
@@ -38,13 +38,13 @@ func (c *Cluster) DeletePrefix(prefix string) error {
 }
 
 func (c *Cluster) delete(r *pb.DeleteRangeRequest) error {
-	return c.change("delete "+string(r.Key), r, func(a admin) (any, error) { return a.DeleteRange(a.root(), r) })
+	return c.change("delete "+string(r.Key), func(a admin) (any, error) { return a.DeleteRange(a.root(), r) })
 }
 
 // Revoke ends a lease, with its keys.
 func (c *Cluster) Revoke(lease int64) error {
 	r := &pb.LeaseRevokeRequest{ID: lease}
-	return c.change(fmt.Sprintf("revoke lease %x", lease), r, func(a admin) (any, error) { return a.LeaseRevoke(a.root(), r) })
+	return c.change(fmt.Sprintf("revoke lease %x", lease), func(a admin) (any, error) { return a.LeaseRevoke(a.root(), r) })
 }
 
 // Compact drops the history before the current revision, if there is any.
@@ -130,9 +130,11 @@ func except(err, tolerated error) error {
 }
 
 // change makes a request that changes keys, and waits until the mirror has the change.
-func (c *Cluster) change(what string, message any, f func(admin) (any, error)) error {
+func (c *Cluster) change(what string, f func(admin) (any, error)) error {
 	return c.operate(what, func(a admin) error {
-		return errOf(c.mirror.follow("", message, func() (any, error) { return f(a) }))
+		answer, err := f(a)
+		c.mirror.answered("", answer)
+		return err
 	})
 }
 

@@ -48,8 +48,8 @@ func newWorld(plan schedule.Schedule, network *network.Network) *world {
 	must(err)
 	w.etcd, w.began = cluster, time.Now()
 	w.history = check.NewHistory(w.began)
-	w.etcd.OnCommit(func(c etcd.Change) {
-		w.note("commit %q %q delete %v by %s", c.Key, c.Value, c.Delete, c.Client)
+	w.etcd.OnCommit(func(c *etcd.Change) {
+		w.note("commit %q %q delete %v", c.Key, c.Value, c.Delete)
 		w.record(func(h *check.History) { h.Commit(c) })
 	})
 	w.etcd.Intercept(w.judge)

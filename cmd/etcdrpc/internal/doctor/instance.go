@@ -172,16 +172,13 @@ func isWildcardOrGroup(ip netip.Addr) bool {
 	return ip.IsUnspecified() || ip.IsMulticast() || ip == netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
-// IsLocal reports whether an address refers to the caller's own host.
-func IsLocal(addr string) bool {
-	ip := ipOf(addr)
-	return ip.IsLoopback() || isWildcardOrGroup(ip)
-}
-
 // isOneHost reports whether etcd and all instances are on one host. Then loopback addresses are correct, as on a developer's
 // machine.
 func (p *examination) isOneHost() bool {
-	elsewhere := func(addr string) bool { return !IsLocal(addr) && !ipOf(addr).IsLinkLocalUnicast() }
+	elsewhere := func(addr string) bool {
+		ip := ipOf(addr)
+		return !ip.IsLoopback() && !ip.IsLinkLocalUnicast() && !isWildcardOrGroup(ip)
+	}
 	return !slices.ContainsFunc(p.etcd, elsewhere) && !slices.ContainsFunc(p.services, func(s *inventory.Service) bool {
 		return slices.ContainsFunc(s.Instances, func(i inventory.Instance) bool { return elsewhere(i.Addr) })
 	})

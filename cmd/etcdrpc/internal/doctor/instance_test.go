@@ -8,28 +8,28 @@ import (
 )
 
 func TestIsMisleading(t *testing.T) {
-	for addr, want := range map[string]struct{ onOneHost, onSeveral, local bool }{ // isMisleading with one host, with several; IsLocal
-		"10.0.0.7:9000":           {false, false, false},
-		"user.internal:9000":      {false, false, false},
-		"localhosts:9000":         {false, false, false},
-		"[2001:db8::7]:9000":      {false, false, false},
-		"[::ffff:10.0.0.7]:9000":  {false, false, false},
-		"127.0.0.1:9000":          {false, true, true},
-		"127.9.9.9:9000":          {false, true, true},
-		"[::1]:9000":              {false, true, true},
-		"[::ffff:127.0.0.1]:9000": {false, true, true},
-		"169.254.1.1:9000":        {true, true, false},
-		"[fe80::1]:9000":          {true, true, false},
-		"0.0.0.0:9000":            {true, true, true},
-		"[::]:9000":               {true, true, true},
-		"[::ffff:0.0.0.0]:9000":   {true, true, true},
-		"239.1.1.1:9000":          {true, true, true},
-		"localhost:9000":          {true, true, true},
-		"LocalHost.:9000":         {true, true, true},
-		"user.localhost:9000":     {true, true, true},
+	for addr, want := range map[string]struct{ onOneHost, onSeveral bool }{
+		"10.0.0.7:9000":           {false, false},
+		"user.internal:9000":      {false, false},
+		"localhosts:9000":         {false, false},
+		"[2001:db8::7]:9000":      {false, false},
+		"[::ffff:10.0.0.7]:9000":  {false, false},
+		"127.0.0.1:9000":          {false, true},
+		"127.9.9.9:9000":          {false, true},
+		"[::1]:9000":              {false, true},
+		"[::ffff:127.0.0.1]:9000": {false, true},
+		"169.254.1.1:9000":        {true, true},
+		"[fe80::1]:9000":          {true, true},
+		"0.0.0.0:9000":            {true, true},
+		"[::]:9000":               {true, true},
+		"[::ffff:0.0.0.0]:9000":   {true, true},
+		"239.1.1.1:9000":          {true, true},
+		"localhost:9000":          {true, true},
+		"LocalHost.:9000":         {true, true},
+		"user.localhost:9000":     {true, true},
 	} {
 		got := want
-		got.onOneHost, got.onSeveral, got.local = (&examination{Options: new(Options), oneHost: true}).isMisleading(addr), (&examination{Options: new(Options)}).isMisleading(addr), IsLocal(addr)
+		got.onOneHost, got.onSeveral = (&examination{Options: new(Options), oneHost: true}).isMisleading(addr), (&examination{Options: new(Options)}).isMisleading(addr)
 		if got != want {
 			t.Errorf("%s: %+v, want %+v", addr, got, want)
 		}

@@ -128,11 +128,6 @@ func (x *subject) mixedLayouts() {
 		"finish the migration, if this is one (docs/layouts.md); else give all servers of the service one layout", where...)
 }
 
-// keyArg returns a service key quoted for a command line, after --namespace if there is one.
-func (p *examination) keyArg(key string, more ...string) string {
-	return output.Word(p.full(""), key, more...)
-}
-
 // deleteCommand returns the command that deletes a key.
 func (p *examination) deleteCommand(key string) string {
 	return "etcdctl del " + output.Shell(p.full(key))

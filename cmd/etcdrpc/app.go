@@ -70,8 +70,7 @@ func (a *app) open(cmd *cobra.Command, warnings io.Writer) (*store.Store, error)
 	if err := a.begin(cmd); err != nil {
 		return nil, err
 	}
-	a.settings.warnings = warnings
-	return a.settings.open(cmd.Context())
+	return a.settings.open(cmd.Context(), warnings)
 }
 
 // begin reads the environment. After begin, only a [usage.Error] counts as an error of the command line.
@@ -103,7 +102,7 @@ func (a *app) completion(list func(*inventory.Service) []string) cobra.Completio
 		}
 		a.settings.noPrompt = true // a shell waits for the output
 		var found []string
-		s, err := a.open(cmd, nil)
+		s, err := a.open(cmd, io.Discard)
 		if err == nil {
 			defer s.Close()
 			found, err = candidates(cmd.Context(), s, args, typed, list)

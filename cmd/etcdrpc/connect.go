@@ -29,8 +29,7 @@ type settings struct {
 	user, password              string
 	dialTimeout, commandTimeout time.Duration
 	namespace                   string
-	noPrompt                    bool      // never ask for a password
-	warnings                    io.Writer // nil drops warnings
+	noPrompt                    bool // never ask for a password
 }
 
 // maxAnswer bounds a response of etcd, in bytes. A list whose pages exceed it is read in smaller pages.
@@ -51,13 +50,14 @@ func (s *settings) flags() *pflag.FlagSet {
 	return flags
 }
 
-func (s *settings) open(ctx context.Context) (*store.Store, error) {
+// open connects to etcd. It warns of a password that is sent without TLS.
+func (s *settings) open(ctx context.Context, warnings io.Writer) (*store.Store, error) {
 	cfg, err := s.config(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if hosts := store.Exposed(cfg); len(hosts) > 0 && s.warnings != nil {
-		output.Sayf(s.warnings, "etcdrpc: warning: the password of %s is sent without TLS to %s\n", cfg.Username, strings.Join(hosts, ", "))
+	if hosts := plaintext.Exposed(cfg.Endpoints, cfg.TLS != nil); len(hosts) > 0 && cfg.Password != "" {
+		output.Sayf(warnings, "etcdrpc: warning: the password of %s is sent without TLS to %s\n", cfg.Username, strings.Join(hosts, ", "))
 	}
 	return store.Open(cfg, s.namespace, s.commandTimeout)
 }

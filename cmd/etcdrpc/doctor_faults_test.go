@@ -10,6 +10,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 // fault is a fault among services in etcd, and the finding that doctor must report.
@@ -50,7 +51,7 @@ func says(metadata string, server ...string) plant {
 func policy(config string, metadata ...string) plant {
 	return func(f *planted, at string) {
 		key, addr := path.Split(strings.TrimPrefix(at, inventory.ConfigPrefix))
-		if !inventory.IsAddress(addr) {
+		if endpoint.CheckAddr(addr, true) != nil {
 			key += addr
 		}
 		f.instances(strings.TrimSuffix(key, "/"), metadata...)

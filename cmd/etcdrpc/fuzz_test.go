@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -110,7 +111,7 @@ func FuzzDiff(f *testing.F) {
 	})
 }
 
-// linesOf returns the entries in lines of a key, a lease and a value, sorted by key.
+// linesOf returns the entries in lines of a key, a lease and a value.
 func linesOf(text string) (entries []inventory.Entry) {
 	byKey := make(map[string]inventory.Entry)
 	for line := range strings.SplitSeq(text, "\n") {
@@ -120,7 +121,7 @@ func linesOf(text string) (entries []inventory.Entry) {
 			byKey[parts[0]] = inventory.Entry{Key: parts[0], Value: []byte(parts[2]), Lease: lease, CreateRevision: revision, ModRevision: revision}
 		}
 	}
-	return inventory.InOrder(byKey)
+	return slices.Collect(maps.Values(byKey))
 }
 
 // FuzzSurvey finds the services among arbitrary entries. Each line holds the key, the lease and the value of an entry.

@@ -41,7 +41,8 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal kills the process
-	return execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	a := &app{stdin: os.Stdin, getenv: os.Getenv, dial: new(net.Dialer).DialContext}
+	return a.execute(ctx, os.Args[1:], os.Stdout, os.Stderr)
 }
 
 // ignoreSIGPIPE makes writes to a closed pipe return an error until stop is called. Otherwise Go ends the process.
@@ -52,11 +53,6 @@ func ignoreSIGPIPE() (stop func()) {
 }
 
 // execute runs a command line, and returns its exit code.
-func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, getenv: os.Getenv, dial: new(net.Dialer).DialContext}
-	return a.execute(ctx, args, stdout, stderr)
-}
-
 func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

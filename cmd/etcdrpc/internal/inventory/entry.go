@@ -3,7 +3,6 @@ package inventory
 import (
 	"bytes"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,25 +32,15 @@ type Entry struct {
 // Shortened returns the entry with only the head of a value that no client reads. Such a value exceeds the size limit, or is
 // neither a JSON object nor as short as an address.
 func (e Entry) Shortened() Entry {
-	limit := maxHead
-	if len(e.Value) <= e.sizeLimit() {
-		if e.isConfig() || bytes.HasPrefix(rawjson.SkipSpace(e.Value), []byte("{")) {
-			return e
-		}
-		limit = maxPlainHead
-	}
-	if len(e.Value) > limit {
-		e.Size, e.Value = len(e.Value), bytes.Clone(e.Value[:limit])
+	isRead := len(e.Value) <= e.sizeLimit() && (e.isConfig() || bytes.HasPrefix(rawjson.SkipSpace(e.Value), []byte("{")))
+	if !isRead && len(e.Value) > maxHead {
+		e.Size, e.Value = len(e.Value), bytes.Clone(e.Value[:maxHead])
 	}
 	return e
 }
 
-const (
-	// maxHead bounds the bytes kept of a value that exceeds the size limit.
-	maxHead = 8 << 10
-	// maxPlainHead bounds the bytes kept of a value that is not a JSON object. Addresses are shorter.
-	maxPlainHead = 1 << 10
-)
+// maxHead bounds the bytes kept of a value that no client reads. Addresses are shorter.
+const maxHead = 1 << 10
 
 // sizeLimit returns the size of the largest value that clients read at the key, in bytes.
 func (e Entry) sizeLimit() int {
@@ -78,15 +67,6 @@ func (e Entry) Name() string { return e.Key[strings.LastIndexByte(e.Key, '/')+1:
 // namesLease reports whether the key ends in the id of the entry's lease.
 func (e Entry) namesLease() bool {
 	return e.Lease != 0 && strings.HasSuffix(e.Key, strconv.FormatInt(e.Lease, 10))
-}
-
-// InOrder returns the entries of a map sorted by key, as [All] requires.
-func InOrder(byKey map[string]Entry) []Entry {
-	entries := make([]Entry, 0, len(byKey))
-	for _, key := range slices.Sorted(maps.Keys(byKey)) {
-		entries = append(entries, byKey[key])
-	}
-	return entries
 }
 
 // OwnerOf returns the key of the service that an entry belongs to: the part of the etcd key before the last slash. If the key ends in
@@ -170,8 +150,5 @@ func isServerEntry(i Instance) bool {
 	case i.Err != nil:
 		return false
 	}
-	return i.Layout != endpoint.GoFrame && (IsAddress(e.Name()) || e.Lease != 0 && i.Layout.JSON() && !i.Layout.LikeHomeMade())
+	return i.Layout != endpoint.GoFrame && (endpoint.CheckAddr(e.Name(), true) == nil || e.Lease != 0 && i.Layout.JSON() && !i.Layout.LikeHomeMade())
 }
-
-// IsAddress reports whether text is a valid address of an instance.
-func IsAddress(text string) bool { return endpoint.CheckAddr(text, true) == nil }

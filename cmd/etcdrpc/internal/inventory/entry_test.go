@@ -14,8 +14,8 @@ import (
 
 // A value larger than clients read is cut to its head, and Size records its length.
 func TestEntry_Shortened(t *testing.T) {
-	if e := (Entry{Key: "registry/pods/a", Value: append([]byte("k8s"), make([]byte, 5000)...)}).Shortened(); len(e.Value) != maxPlainHead || e.Size != 5003 {
-		t.Errorf("of a foreign value of %d bytes %d are kept, want %d of 5003", e.Size, len(e.Value), maxPlainHead)
+	if e := (Entry{Key: "registry/pods/a", Value: append([]byte("k8s"), make([]byte, 5000)...)}).Shortened(); len(e.Value) != maxHead || e.Size != 5003 {
+		t.Errorf("of a foreign value of %d bytes %d are kept, want %d of 5003", e.Size, len(e.Value), maxHead)
 	}
 	for _, c := range []struct {
 		key  string

@@ -131,18 +131,17 @@ func (i Instance) compare(other Instance) int {
 	return cmp.Or(CompareNames(i.Instance, other.Instance), CompareNames(i.Addr, other.Addr), cmp.Compare(i.Entry.Key, other.Entry.Key))
 }
 
-// Add adds an entry, and reports whether it belongs to the service.
-func (s *Service) Add(e Entry) bool {
+// Add adds an entry, if it belongs to the service.
+func (s *Service) Add(e Entry) {
 	read, layout, ok, err := AnyLayout.Decode(s.Key, e.Key, e.Value, e.Lease)
-	if !ok {
-		return false
-	}
-	if err = cmp.Or(e.checkSize(), err); err != nil {
+	err = cmp.Or(e.checkSize(), err)
+	switch {
+	case !ok:
+	case err != nil:
 		s.Malformed = append(s.Malformed, Instance{Endpoint: endpoint.Endpoint{Instance: e.Name()}, Service: s.Key, Entry: e, Err: err})
-	} else {
+	default:
 		s.Instances = append(s.Instances, Instance{Endpoint: read, Service: s.Key, Layout: layout, Entry: e})
 	}
-	return true
 }
 
 // LeaseName returns a lease id in hexadecimal, as in etcdctl.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
@@ -22,12 +24,10 @@ import (
 const DrainUnseen = "drained instances are shown as registered"
 
 const (
-	// Settle is how long changes are collected before the next read.
-	Settle = 50 * time.Millisecond
-	// ReadEvery is the minimum time between the starts of two reads.
-	ReadEvery = time.Second
-	// RetryAfter is the wait before the next read after an error.
-	RetryAfter = time.Second
+	// settle is how long changes are collected before the next read.
+	settle = 50 * time.Millisecond
+	// readEvery is the minimum time between the starts of two reads.
+	readEvery = time.Second
 	// relist is the longest time between reads. Watches do not report granted rights or a restored etcd.
 	relist = 10 * time.Second
 )
@@ -39,7 +39,7 @@ type Snapshot struct {
 	Note     string // what could not be read; "" if everything was read
 	Denied   error  // why live policies could not be read; nil if they were read
 
-	parts []KeyRange // ranges that were read
+	parts []listwatch.Range // ranges that were read
 }
 
 // Find returns the service at key, or an empty one.
@@ -55,7 +55,7 @@ func (n *Snapshot) Find(key string) *inventory.Service {
 // Under returns the services whose keys begin with prefix.
 func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 	bare := strings.TrimSuffix(prefix, "/")
-	parts := [][]KeyRange{{PrefixRange(prefix)}, {PrefixRange(inventory.ConfigPrefix + bare)}, {PrefixRange(servicekey.LeaderSegment + "/" + bare)}}
+	parts := [][]listwatch.Range{{PrefixRange(prefix)}, {PrefixRange(inventory.ConfigPrefix + bare)}, {PrefixRange(servicekey.LeaderSegment + "/" + bare)}}
 	if bare != "" { // a role may have the right to "acme/" alone, or to one service
 		parts[0] = append(parts[0], EntriesOf(inventory.AnyLayout, bare), EntriesOf(endpoint.Reader{}, bare))
 		parts[1] = append(parts[1], PrefixRange(inventory.ConfigPrefix+bare+"/"), ConfigOf(bare))
@@ -77,8 +77,8 @@ func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 
 // At returns the service at key. A user who may read only "key/" does not get the entries of the lease suffix layout.
 func (s *Store) At(ctx context.Context, key string) (*Snapshot, error) {
-	entries := []KeyRange{EntriesOf(inventory.AnyLayout, key), EntriesOf(endpoint.Reader{}, key)}
-	parts := [][]KeyRange{entries, {ConfigOf(key)}, {PrefixRange(servicekey.LeaderPrefix(key))}}
+	entries := []listwatch.Range{EntriesOf(inventory.AnyLayout, key), EntriesOf(endpoint.Reader{}, key)}
+	parts := [][]listwatch.Range{entries, {ConfigOf(key)}, {PrefixRange(servicekey.LeaderPrefix(key))}}
 	return s.read(ctx, parts, func(entries []inventory.Entry) []*inventory.Service {
 		return []*inventory.Service{inventory.Of(key, entries)}
 	})
@@ -86,7 +86,7 @@ func (s *Store) At(ctx context.Context, key string) (*Snapshot, error) {
 
 // read reads three parts at one revision: entries, live configs and candidates. Of each part it reads one range, the first that the user
 // may read. Only entries must be readable, because most roles cannot read the other parts. decode makes services of them.
-func (s *Store) read(ctx context.Context, parts [][]KeyRange, decode func([]inventory.Entry) []*inventory.Service) (*Snapshot, error) {
+func (s *Store) read(ctx context.Context, parts [][]listwatch.Range, decode func([]inventory.Entry) []*inventory.Service) (*Snapshot, error) {
 	n := &Snapshot{}
 	byKey := make(map[string]inventory.Entry)
 	for i, ranges := range parts {
@@ -104,7 +104,7 @@ func (s *Store) read(ctx context.Context, parts [][]KeyRange, decode func([]inve
 			byKey[e.Key] = e
 		}
 	}
-	n.Services = decode(inventory.InOrder(byKey))
+	n.Services = decode(slices.Collect(maps.Values(byKey)))
 	for _, found := range n.Services {
 		found.Namespace = s.namespace
 		if _, err := found.Live(); err != nil && found.InUse() {
@@ -115,7 +115,7 @@ func (s *Store) read(ctx context.Context, parts [][]KeyRange, decode func([]inve
 }
 
 // scanFirst lists the keys of one range: the first that the user may read.
-func (s *Store) scanFirst(ctx context.Context, ranges []KeyRange, at int64) (r KeyRange, entries []inventory.Entry, revision int64, err error) {
+func (s *Store) scanFirst(ctx context.Context, ranges []listwatch.Range, at int64) (r listwatch.Range, entries []inventory.Entry, revision int64, err error) {
 	for _, r = range ranges {
 		if entries, revision, err = s.Scan(ctx, r, at); !errors.Is(err, ErrDenied) {
 			break
@@ -133,17 +133,15 @@ func (s *Store) Follow(ctx context.Context, read func(context.Context) (*Snapsho
 			return
 		}
 		deliver(n, err)
-		if err != nil {
-			Pause(ctx, RetryAfter)
-			continue
+		if err == nil {
+			s.await(ctx, n.parts, n.Revision)
 		}
-		s.await(ctx, n.parts, n.Revision)
-		Pause(ctx, max(Settle, ReadEvery-time.Since(began)))
+		Pause(ctx, max(settle, readEvery-time.Since(began)))
 	}
 }
 
 // await waits until one of the ranges changes after a revision, a watch fails, or the longest time between reads is over.
-func (s *Store) await(ctx context.Context, parts []KeyRange, revision int64) {
+func (s *Store) await(ctx context.Context, parts []listwatch.Range, revision int64) {
 	ctx, cancel := context.WithTimeout(ctx, relist)
 	var watching sync.WaitGroup
 	defer watching.Wait()

@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 )
 
 func put(t *testing.T, etcd *etcdtest.Cluster, keys ...string) {
@@ -111,7 +112,7 @@ func TestFollow_Floor(t *testing.T) {
 			reads := 0
 			(&Store{watcher: changing{quiet: tt.quiet}}).Follow(ctx, func(context.Context) (*Snapshot, error) {
 				reads++
-				return &Snapshot{parts: []KeyRange{PrefixRange("")}}, tt.err
+				return &Snapshot{parts: []listwatch.Range{PrefixRange("")}}, tt.err
 			}, func(*Snapshot, error) {})
 			if reads < tt.limit*9/10 || reads > tt.limit {
 				t.Errorf("%s: %d reads in a minute, want %d to %d", tt.name, reads, tt.limit*9/10, tt.limit)

@@ -21,7 +21,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plaintext"
 )
 
 // Errors of requests.
@@ -45,14 +44,6 @@ type Store struct {
 // EntryOf converts a key and value of etcd.
 func EntryOf(kv *mvccpb.KeyValue) inventory.Entry {
 	return inventory.Entry{Key: string(kv.Key), Value: kv.Value, Lease: kv.Lease, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision}
-}
-
-// Exposed returns the hosts that would get the password over a network without TLS.
-func Exposed(cfg clientv3.Config) []string {
-	if cfg.Password == "" {
-		return nil
-	}
-	return plaintext.Exposed(cfg.Endpoints, cfg.TLS != nil)
 }
 
 // Open connects to etcd. prefix is the namespace, and timeout bounds each request.
@@ -125,10 +116,10 @@ func (s *Store) explainTimeout(timeout time.Duration, doing string, err error) e
 func (s *Store) fullStart(start string) string { return s.Full(strings.Trim(start, "\x00")) }
 
 // Scan lists a range, page by page, as of revision at; 0 means the current revision. It shortens values that clients do not read.
-func (s *Store) Scan(ctx context.Context, r KeyRange, at int64) (entries []inventory.Entry, revision int64, err error) {
+func (s *Store) Scan(ctx context.Context, r listwatch.Range, at int64) (entries []inventory.Entry, revision int64, err error) {
 	kv := s.kv
 	kv.revision = at
-	revision, err = listwatch.Pages(ctx, kv, listwatch.Range{From: r.From, End: r.End}, func(page []*mvccpb.KeyValue) error {
+	revision, err = listwatch.Pages(ctx, kv, r, func(page []*mvccpb.KeyValue) error {
 		if len(page) > 0 && len(entries) > 0 && string(page[0].Key) <= entries[len(entries)-1].Key {
 			entries = nil // the list restarted
 		}
@@ -221,24 +212,21 @@ func (s *Store) Replace(ctx context.Context, key string, old *inventory.Entry, v
 	return resp.Header.Revision, nil
 }
 
-// KeyRange is the keys from From to before End.
-type KeyRange struct{ From, End string }
-
 // PrefixRange returns the range of the keys that begin with prefix.
-func PrefixRange(prefix string) KeyRange {
+func PrefixRange(prefix string) listwatch.Range {
 	if prefix == "" {
-		return KeyRange{"\x00", "\x00"}
+		return listwatch.Range{From: "\x00", End: "\x00"}
 	}
-	return KeyRange{prefix, clientv3.GetPrefixRangeEnd(prefix)}
+	return listwatch.Prefix(prefix)
 }
 
 // EntriesOf returns the range where reader finds the entries of a service.
-func EntriesOf(reader endpoint.Reader, key string) KeyRange {
+func EntriesOf(reader endpoint.Reader, key string) listwatch.Range {
 	from, end := reader.Range(key)
-	return KeyRange{from, end}
+	return listwatch.Range{From: from, End: end}
 }
 
 // ConfigOf returns the range of the live config of a service.
-func ConfigOf(key string) KeyRange {
-	return KeyRange{inventory.ConfigPrefix + key, inventory.ConfigPrefix + key + "\x00"}
+func ConfigOf(key string) listwatch.Range {
+	return listwatch.Range{From: inventory.ConfigPrefix + key, End: inventory.ConfigPrefix + key + "\x00"}
 }

@@ -43,13 +43,6 @@ type app struct {
 	running  bool               // the command line was valid
 }
 
-// complete panics if a completion could not be registered: that is a programming error.
-func complete(err error) {
-	if err != nil {
-		panic(err)
-	}
-}
-
 // action runs a command that is connected to etcd.
 type action func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error
 

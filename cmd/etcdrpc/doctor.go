@@ -47,6 +47,6 @@ It connects to each address from its own host, and sends nothing without --deep.
 		}),
 	}
 	d.AddTo(cmd.Flags())
-	complete(cmd.RegisterFlagCompletionFunc("skip", cobra.FixedCompletions(doctor.KindNames(), noFiles)))
+	_ = cmd.RegisterFlagCompletionFunc("skip", cobra.FixedCompletions(doctor.KindNames(), noFiles))
 	return cmd
 }

@@ -10,7 +10,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -48,12 +50,8 @@ func (a *app) withRegistry(cmd *cobra.Command, do func(*runtime.Registry, io.Wri
 
 // startNotes returns the writer for messages of a long-running command. The command goes on if the reader of stderr stalls or exits.
 func startNotes(stderr io.Writer) (notes io.Writer, end func()) {
-	notes, written := output.Unread(stderr)
-	stop := ignoreSIGPIPE()
-	return notes, func() {
-		written()
-		stop()
-	}
+	signal.Ignore(syscall.SIGPIPE) // otherwise Go ends the process at a write to a closed pipe
+	return output.Unread(stderr)
 }
 
 // lines prefixes each line with "etcdrpc: ", like etcdrpc's own messages.

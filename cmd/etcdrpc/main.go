@@ -45,13 +45,6 @@ func run() int {
 	return a.execute(ctx, os.Args[1:], os.Stdout, os.Stderr)
 }
 
-// ignoreSIGPIPE makes writes to a closed pipe return an error until stop is called. Otherwise Go ends the process.
-func ignoreSIGPIPE() (stop func()) {
-	pipes := make(chan os.Signal, 1)
-	signal.Notify(pipes, syscall.SIGPIPE)
-	return func() { signal.Stop(pipes) }
-}
-
 // execute runs a command line, and returns its exit code.
 func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	ctx, cancel := context.WithCancel(ctx)
@@ -111,8 +104,8 @@ Exit codes: 0 success; 1 an error, or doctor found faults; 2 invalid usage;
 	flags.AddFlagSet(a.settings.flags())
 	flags.StringVarP((*string)(&a.output), "output", "o", string(output.FormatTable), "`format` of the output: table or json")
 	flags.StringVarP((*string)(&a.output), "write-out", "w", string(output.FormatTable), "the same as --output, as etcdctl spells it")
-	complete(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(output.Formats, cobra.ShellCompDirectiveNoFileComp)))
-	complete(root.RegisterFlagCompletionFunc("write-out", cobra.FixedCompletions(output.Formats, cobra.ShellCompDirectiveNoFileComp)))
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(output.Formats, noFiles))
+	_ = root.RegisterFlagCompletionFunc("write-out", cobra.FixedCompletions(output.Formats, noFiles))
 	root.AddCommand(newLs(a), newWatch(a), newPolicy(a), newDrain(a), newUndrain(a), newRegister(a), newCall(a), newDoctor(a), newSD(a), newUI(a), newXDS(a), newVersion(a))
 	return root
 }

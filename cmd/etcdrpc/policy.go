@@ -65,7 +65,7 @@ revision.`,
 			if err != nil {
 				return err
 			}
-			if err := liveconfig.Check(string(live.Value)); err != nil {
+			if _, err := serviceconfig.ParseLive(string(live.Value)); err != nil {
 				return fmt.Errorf("clients refuse this live policy: %w", err)
 			}
 			return nil

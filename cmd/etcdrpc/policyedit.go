@@ -267,7 +267,7 @@ flags can set, such as routes, use policy set first. Timeouts and retries are no
 	cmd.Flags().BoolVar(&w.PreferZone, "prefer-zone", false, "let a new live policy prefer the client's own zone, as prefer_zone in the proto file does")
 	cmd.Flags().BoolVar(&w.NoRoutes, "no-routes", false, "create a live policy without routes even if instances have the metadata \"lane\"")
 	cmd.Flags().BoolVar(&w.Force, "force", false, "drain even if a group of a split, a strict lane or clients without LAYOUT_LEASE_SUFFIX are left without an instance, or KEY seems to be in a namespace")
-	complete(cmd.RegisterFlagCompletionFunc("child-policy", cobra.FixedCompletions(liveconfig.PolicyNames(), cobra.ShellCompDirectiveNoFileComp)))
+	_ = cmd.RegisterFlagCompletionFunc("child-policy", cobra.FixedCompletions(liveconfig.PolicyNames(), noFiles))
 	w.addDrainFlags(cmd)
 	return cmd
 }

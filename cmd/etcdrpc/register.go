@@ -66,7 +66,7 @@ trying.`,
 		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(a, cmd, args[0]) },
 	}
 	o.addTo(cmd.Flags())
-	complete(cmd.RegisterFlagCompletionFunc("layout", cobra.FixedCompletions(layoutNames(), noFiles)))
+	_ = cmd.RegisterFlagCompletionFunc("layout", cobra.FixedCompletions(layoutNames(), noFiles))
 	return cmd
 }
 

@@ -162,12 +162,6 @@ func AsJSON(text string) any {
 	return text
 }
 
-// Check returns why every client would refuse a live policy. It accepts all policies that generated code may link.
-func Check(text string) error {
-	_, err := serviceconfig.ParseLive(text)
-	return err
-}
-
 // Pretty returns indented JSON with sorted fields, so that equal configs have equal text. Text that is not JSON, or has a field
 // twice, is returned escaped on one line: clients refuse it.
 func Pretty(text []byte) string {

@@ -98,7 +98,7 @@ func (e *Edit) plan() error {
 	}
 	e.oldConfig, e.newConfig = parsed(e.OldText()), parsed(e.New)
 	if err == nil && e.New != "" {
-		err = liveconfig.Check(e.New)
+		_, err = serviceconfig.ParseLive(e.New)
 	}
 	if err == nil {
 		err = e.checkOutcome()

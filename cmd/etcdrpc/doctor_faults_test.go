@@ -10,7 +10,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 // fault is a fault among services in etcd, and the finding that doctor must report.
@@ -51,7 +50,7 @@ func says(metadata string, server ...string) plant {
 func policy(config string, metadata ...string) plant {
 	return func(f *planted, at string) {
 		key, addr := path.Split(strings.TrimPrefix(at, inventory.ConfigPrefix))
-		if endpoint.CheckAddr(addr, true) != nil {
+		if !strings.Contains(addr, ":") {
 			key += addr
 		}
 		f.instances(strings.TrimSuffix(key, "/"), metadata...)

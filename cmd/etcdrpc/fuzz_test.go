@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -111,17 +110,17 @@ func FuzzDiff(f *testing.F) {
 	})
 }
 
-// linesOf returns the entries in lines of a key, a lease and a value.
+// linesOf returns the entries in lines of a key, a lease and a value. The first line of a key counts.
 func linesOf(text string) (entries []inventory.Entry) {
-	byKey := make(map[string]inventory.Entry)
 	for line := range strings.SplitSeq(text, "\n") {
-		if parts := strings.SplitN(line, " ", 3); len(parts) == 3 {
+		parts := strings.SplitN(line, " ", 3)
+		if len(parts) == 3 && !slices.ContainsFunc(entries, func(e inventory.Entry) bool { return e.Key == parts[0] }) {
 			lease, _ := strconv.ParseInt(parts[1], 10, 64)
-			revision := int64(len(byKey))
-			byKey[parts[0]] = inventory.Entry{Key: parts[0], Value: []byte(parts[2]), Lease: lease, CreateRevision: revision, ModRevision: revision}
+			revision := int64(len(entries))
+			entries = append(entries, inventory.Entry{Key: parts[0], Value: []byte(parts[2]), Lease: lease, CreateRevision: revision, ModRevision: revision})
 		}
 	}
-	return slices.Collect(maps.Values(byKey))
+	return entries
 }
 
 // FuzzSurvey finds the services among arbitrary entries. Each line holds the key, the lease and the value of an entry.

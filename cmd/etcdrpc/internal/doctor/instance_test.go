@@ -8,7 +8,7 @@ import (
 )
 
 func TestIsMisleading(t *testing.T) {
-	for addr, want := range map[string]struct{ onOneHost, onSeveral bool }{
+	for addr, want := range map[string][2]bool{ // with one host, with several
 		"10.0.0.7:9000":           {false, false},
 		"user.internal:9000":      {false, false},
 		"localhosts:9000":         {false, false},
@@ -28,10 +28,9 @@ func TestIsMisleading(t *testing.T) {
 		"LocalHost.:9000":         {true, true},
 		"user.localhost:9000":     {true, true},
 	} {
-		got := want
-		got.onOneHost, got.onSeveral = (&examination{Options: new(Options), oneHost: true}).isMisleading(addr), (&examination{Options: new(Options)}).isMisleading(addr)
+		got := [2]bool{(&examination{Options: new(Options), oneHost: true}).isMisleading(addr), (&examination{Options: new(Options)}).isMisleading(addr)}
 		if got != want {
-			t.Errorf("%s: %+v, want %+v", addr, got, want)
+			t.Errorf("%s: %v, want %v", addr, got, want)
 		}
 		if skips := (&examination{Options: &Options{skip: []string{string(KindLocal)}}}); skips.isMisleading(addr) {
 			t.Errorf("isMisleading(%q) = true, want false while KindLocal is skipped", addr)

@@ -289,7 +289,7 @@ func twoLeaders(h *History, broken report) {
 // has no lease, or if another incarnation put it. Deletions without an answer, and by a revoked lease, are ignored.
 func robbedKeys(h *History, broken report) {
 	h.replay(func(c *etcd.Change, was etcd.Entry, puts []*etcd.Change) {
-		entry := strings.HasPrefix(c.Key, fixtures.Prefix) && !strings.HasSuffix(c.Key, fixtures.Added)
+		entry := strings.HasPrefix(c.Key, fixtures.Prefix)
 		if !c.Delete || c.Client == "" || !entry && !strings.HasPrefix(c.Key, fixtures.Leaders) || h.Owners[was.Lease] == c.Client {
 			return
 		}

@@ -1,13 +1,9 @@
 package harness
 
 import (
-	"context"
 	"slices"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
@@ -77,46 +73,4 @@ func (w *world) undo() {
 	w.operated(w.etcd.Alarm(false))
 	w.deleteOperators(fixtures.ShopKey + "/")
 	w.deleteOperators(fixtures.UserKey + "/")
-}
-
-// entryAddedBy makes a process add an entry through its registry, and returns a function that removes the entry.
-func (w *world) entryAddedBy(s schedule.Step) (end func()) {
-	p := w.processes[s.Who]
-	there := func() bool {
-		return slices.ContainsFunc(w.etcd.Entries(fixtures.ShopKey+"/"), func(e etcd.Entry) bool { return fixtures.AddrIn(e.Value) == fixtures.Added })
-	}
-	remove := func(r *runtime.Registry, ctx context.Context) error {
-		return r.Remove(ctx, fixtures.ShopKey, fixtures.Added)
-	}
-	p.tell("Add", func(r *runtime.Registry, ctx context.Context) error {
-		return r.Add(ctx, fixtures.ShopKey, runtime.Endpoint{Addr: fixtures.Added})
-	})
-	return func() {
-		if there() {
-			p.tell("Remove", func(r *runtime.Registry, ctx context.Context) error {
-				defer w.addRule(p.index, "Txn", etcd.Verdict{Err: rpctypes.ErrGRPCTimeout})()
-				err := remove(r, ctx)
-				if err == nil && there() {
-					w.report(check.Returns, "Remove of %s returned nil, although etcd refused the deletion", p.name())
-				}
-				return err
-			})
-			p.tell("Remove", remove)
-		}
-		w.deleteOperators(fixtures.ShopKey + "/" + fixtures.Added)
-	}
-}
-
-// tell makes the process change etcd through its registry.
-func (p *process) tell(what string, call func(*runtime.Registry, context.Context) error) {
-	p.do(func() {
-		registry := p.running()
-		if registry == nil {
-			return
-		}
-		ctx, cancel := p.w.timeToLeave()
-		defer cancel()
-		act := check.Act{What: what, Who: p.name()}
-		_ = p.w.act(ctx, act, func(ctx context.Context) error { return call(registry, ctx) }, nil) // the trace has the error
-	})
 }

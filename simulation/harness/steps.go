@@ -80,7 +80,6 @@ func init() {
 		schedule.LeaseRevoked:     onEntries((*world).revoke),
 		schedule.EntryAdded:       func(w *world, _ schedule.Step) func() { return w.add(fixtures.NobodyKey, fixtures.Nobody) },
 		schedule.BadEntryAdded:    func(w *world, s schedule.Step) func() { return w.add(fixtures.BadKey, s.Text) },
-		schedule.EntryAddedBy:     (*world).entryAddedBy,
 		schedule.NeighbourAdded:   once(func(w *world, s schedule.Step) { w.put(s.Text, fixtures.Nobody, fixtures.NoLease) }),
 		schedule.ConfigPut:        once(func(w *world, s schedule.Step) { w.put(fixtures.ConfigKey, s.Text, fixtures.NoLease) }),
 		schedule.ConfigDeleted:    once(func(w *world, _ schedule.Step) { w.operated(w.etcd.Delete(fixtures.ConfigKey)) }),

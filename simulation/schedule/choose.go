@@ -171,11 +171,6 @@ func aPause(r *rand.Rand, s Schedule, step *Step) bool {
 	return true
 }
 
-func aProcessOfOurs(r *rand.Rand, s Schedule, step *Step) bool {
-	step.Who = r.IntN(len(s.Servers) + len(s.Callers))
-	return true
-}
-
 // Conditions on the processes of some steps.
 func registers(v Server) bool      { return v.Mode == Register }
 func serves(v Server) bool         { return v.Mode == Serve }

@@ -373,31 +373,22 @@ func TestCut(t *testing.T) {
 func TestReset(t *testing.T) {
 	n := New()
 	lis := listen(t, n, serverAddr)
-	for _, hosts := range [][2]string{{client, server}, {server, client}} {
+	for _, ends := range []struct{ others, these func() }{
+		{func() { n.Reset(client, "10.0.0.3") }, func() { n.Reset(client, server) }},
+		{func() { n.Reset("10.0.0.3", server) }, func() { n.Reset(server, client) }},
+		{func() { n.Crash("10.0.0.3") }, func() { n.Crash(server) }},
+		{func() { n.Crash("10.0.0.3") }, func() { n.Crash(client) }},
+	} {
 		a, b := connect(t, n, lis)
-		n.Reset(client, "10.0.0.3")
+		ends.others()
 		write(t, a, "x")
 		wantRead(t, b, "x")
-		n.Reset(hosts[0], hosts[1])
+		ends.these()
 		wantReadErr(t, a, syscall.ECONNRESET)
 		wantWriteErr(t, b, syscall.ECONNRESET)
 		if err := a.Close(); err != nil {
 			t.Errorf("Close of a connection that was reset: %v, want nil", err)
 		}
-	}
-}
-
-func TestCrash(t *testing.T) {
-	n := New()
-	lis := listen(t, n, serverAddr)
-	for _, host := range []string{server, client} {
-		a, b := connect(t, n, lis)
-		n.Crash("10.0.0.3")
-		write(t, a, "x")
-		wantRead(t, b, "x")
-		n.Crash(host)
-		wantReadErr(t, a, syscall.ECONNRESET)
-		wantWriteErr(t, b, syscall.ECONNRESET)
 	}
 }
 

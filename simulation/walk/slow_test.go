@@ -84,8 +84,8 @@ func (d *distant) asked(method string) int {
 	return d.calls[method]
 }
 
-// Many keys of a distant etcd are known after a few round trips. Changes are seen at once after the
-// watches are open, and the delay is not reported as a fault (K13).
+// Many keys of a distant etcd are known after a few round trips, by one list and one watch for the endpoints of each key, and as many
+// for its live config (K21). Changes are seen at once after the watches are open, and the delay is not reported as a fault (K13).
 func TestK13_ManyKeysOfADistantEtcd(t *testing.T) {
 	const keys = 200
 	for _, roundTrip := range []time.Duration{time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond} {
@@ -129,6 +129,9 @@ func TestK13_ManyKeysOfADistantEtcd(t *testing.T) {
 				if n := current(); n != keys {
 					t.Errorf("%[2]d of %[1]d keys are known, want all", keys, n)
 				}
+				if requests := d.asked("Range") + d.asked("Watch"); requests > 4*keys+5 {
+					t.Errorf("%d requests for %d keys, want at most %d", requests, keys, 4*keys+5)
+				}
 				time.Sleep(20 * time.Second) // watches open 16 at a time, in one round trip
 				put("2")
 				time.Sleep(roundTrip/2 + 10*time.Millisecond)
@@ -141,36 +144,6 @@ func TestK13_ManyKeysOfADistantEtcd(t *testing.T) {
 					t.Errorf("%d reads, want at most %d; log %q, want it empty", reads, 4*keys+100, log)
 				}
 				t.Logf("%v", d.calls)
-			})
-		})
-	}
-}
-
-// A process that follows many keys makes one list and one watch for the endpoints of each key, and as many for its live config (K21).
-func TestRequestsOfAStart(t *testing.T) {
-	const keys = 50
-	for _, roundTrip := range []time.Duration{time.Millisecond, 100 * time.Millisecond} {
-		t.Run(roundTrip.String(), func(t *testing.T) {
-			inDistance(t, roundTrip, func(t *testing.T, d *distant) {
-				ctx, stop := context.WithCancel(t.Context())
-				var following sync.WaitGroup
-				defer following.Wait()
-				defer stop()
-				for i := range keys {
-					following.Go(func() {
-						for _, err := range d.Watch(ctx, fmt.Sprintf("service-%d", i)) {
-							if err != nil {
-								t.Error(err)
-							}
-						}
-					})
-				}
-				time.Sleep(4*roundTrip + time.Second)
-				requests := d.asked("Range") + d.asked("Watch")
-				t.Logf("%v", d.calls)
-				if log := d.log.text(); requests > 4*keys+5 || log != "" {
-					t.Errorf("%d requests for %d keys, want at most %d; log %q, want it empty", requests, keys, 4*keys+5, log)
-				}
 			})
 		})
 	}

@@ -85,12 +85,11 @@ func (l *Incarnation) owns(key string) bool {
 
 // Call is a finished call.
 type Call struct {
-	Caller        string        // the name of the calling process
-	Conn          string        // the name of the caller's connection
-	Method        string        // the full name
-	Target        string        // the id of the requested instance, or ""
-	Plain         bool          // every instance that serves Method may answer, under all policies
-	Longest       time.Duration // the longest duration allowed
+	Caller        string // the name of the calling process
+	Conn          string // the name of the caller's connection
+	Method        string // the full name
+	Target        string // the id of the requested instance, or ""
+	Plain         bool   // every instance that serves Method may answer, under all policies
 	Begin, End    time.Time
 	Before, After []string // addresses that the caller knew before and after the call
 	From          string   // the ID of the incarnation that answered
@@ -271,20 +270,6 @@ func (h *History) Even(c schedule.Caller) bool {
 // ever reports whether match returns true for any policy that a caller may use.
 func (h *History) ever(c schedule.Caller, match func(fixtures.Policy) bool) bool {
 	return match(fixtures.ParsePolicy(c.Config())) || slices.ContainsFunc(h.Configs, func(config string) bool { return match(fixtures.ParsePolicy(config)) })
-}
-
-// LongestWait returns the longest timeout of a call of the shop under all configs so far, or 0 if a
-// config sets no timeout.
-func (h *History) LongestWait(generated string) time.Duration {
-	longest := fixtures.MethodsOf(generated).Timeout
-	for _, config := range h.Configs {
-		timeout := fixtures.MethodsOf(config, generated).Timeout
-		if longest == 0 || timeout == 0 {
-			return 0
-		}
-		longest = max(longest, timeout)
-	}
-	return longest
 }
 
 // Problem is a promise that was broken.

@@ -8,6 +8,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
@@ -108,13 +109,15 @@ func (l Look) Config() (text string, ok bool) {
 	return "", false
 }
 
-// InForce reports whether a caller may use config as the live config. While etcd has a bad config, callers use an earlier one.
+// InForce reports whether a caller may use config, in the runtime's own form, as the live config. While etcd has a bad config,
+// callers use an earlier one.
 func (l Look) InForce(config string) bool {
 	live, ok := l.Config()
-	if !ok {
-		return config == ""
+	if !ok || schedule.BadConfig(live) {
+		return ok || config == ""
 	}
-	return schedule.BadConfig(live) || fixtures.Holds(config, live)
+	parsed, err := serviceconfig.ParseLive(live)
+	return err == nil && config == parsed.JSON()
 }
 
 // Policy returns the policy in force for a caller with a generated config. While etcd has a bad live config,
@@ -137,10 +140,10 @@ func (l Look) leaves(generated string) bool {
 	return !known || slices.ContainsFunc(p.Routes, func(r fixtures.Route) bool { return r.Strict })
 }
 
-// Methods returns the method settings in force, which are unknown while etcd has a bad config.
-func (l Look) Methods(generated string) (m fixtures.Methods, known bool) {
+// Waits reports whether calls may wait for a ready instance. While etcd has a bad config, the config in force is unknown.
+func (l Look) Waits(generated string) bool {
 	live, ok := l.Config()
-	return fixtures.MethodsOf(live, generated), !ok || !schedule.BadConfig(live)
+	return fixtures.Waits(live, generated) || ok && schedule.BadConfig(live)
 }
 
 // shop calls visit for each entry of the shop that has an address.

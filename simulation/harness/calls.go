@@ -54,8 +54,6 @@ func newCaller(w *world, index int, spec schedule.Caller) *caller {
 const (
 	// betweenCalls is the mean pause of a caller between calls.
 	betweenCalls = time.Second
-	// deadline is the longest duration of a call.
-	deadline = 2500 * time.Millisecond
 	// plainCalls is how often callPlain is in ways.
 	plainCalls = 9
 )
@@ -126,7 +124,7 @@ func (c *caller) call(ctx context.Context, via clients, method, target string) (
 func (c *caller) callPlain(ctx context.Context, via clients, _ *rand.Rand) {
 	call := c.prepare(fixtures.ShopKey, fixtures.Who, "")
 	beside := newTask(func() error {
-		bounded, cancel := context.WithTimeout(ctx, deadline)
+		bounded, cancel := context.WithTimeout(ctx, check.Deadline)
 		defer cancel()
 		_, err := fixtures.Ask(bounded, via.plain, fixtures.Who)
 		return err
@@ -141,7 +139,7 @@ func (c *caller) callInLane(ctx context.Context, via clients, r *rand.Rand) {
 
 // callEach calls every instance of the shop.
 func (c *caller) callEach(ctx context.Context, via clients, _ *rand.Rand) {
-	bounded, cancel := context.WithTimeout(ctx, deadline)
+	bounded, cancel := context.WithTimeout(ctx, check.Deadline)
 	known := keyStatus(via.registry, fixtures.ShopKey).Known
 	all, err := via.instances.All(bounded)
 	cancel()
@@ -179,16 +177,10 @@ func (c *caller) knows(conn string) []string {
 // prepare records the caller's view at the start of a call on a connection.
 func (c *caller) prepare(conn, method, target string) check.Call {
 	incarnation, _ := c.current()
-	call := check.Call{
-		Caller: c.name(), Conn: fmt.Sprintf("%s of incarnation %d", conn, incarnation), Method: method, Target: target, Begin: time.Now(), Longest: deadline,
+	return check.Call{
+		Caller: c.name(), Conn: fmt.Sprintf("%s of incarnation %d", conn, incarnation), Method: method, Target: target, Begin: time.Now(),
 		Before: c.knows(conn), Plain: conn == fixtures.ShopKey && target == "" && method == fixtures.Who && c.plain(),
 	}
-	c.w.record(func(h *check.History) {
-		if longest := h.LongestWait(c.spec.Config()); longest > 0 && conn != fixtures.UserKey && conn != "instances" {
-			call.Longest = min(deadline, longest)
-		}
-	})
-	return call
 }
 
 // plain reports whether no policy excludes an instance from the caller's calls.
@@ -199,7 +191,7 @@ func (c *caller) plain() (plain bool) {
 
 // ask makes the call and records its outcome, unless the caller ends first. beside, if not nil, makes the same call by round_robin.
 func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call check.Call, beside *task) (from string, code codes.Code) {
-	bounded, cancel := context.WithTimeout(ctx, deadline)
+	bounded, cancel := context.WithTimeout(ctx, check.Deadline)
 	defer cancel()
 	from, err := fixtures.Ask(bounded, conn, call.Method)
 	call.End, call.From, call.Code, call.Abroad = time.Now(), from, status.Code(err), strings.HasPrefix(from, schedule.AwayName)

@@ -79,8 +79,7 @@ func (w *world) policy(c *caller) (p fixtures.Policy, known bool) {
 // fail, or wait for their deadline, while only instances of other lanes are ready.
 func (w *world) wrongLane(c *caller, p fixtures.Policy, lane string) string {
 	l := w.look()
-	methods, known := l.Methods(c.spec.Config())
-	want, waits := l.Lane(p.Routes, lane), methods.Waits || !known
+	want, waits := l.Lane(p.Routes, lane), l.Waits(c.spec.Config())
 	if len(want) == 0 && w.other != nil { // calls of a strict lane may also leave the region
 		want = w.other.look().Lane(p.Routes, lane)
 	}
@@ -133,7 +132,7 @@ func (w *world) callTargets(c *caller) {
 
 // wrongTarget describes the failure of a call to the instance at an address, or "".
 func (w *world) wrongTarget(c *caller, addr string) string {
-	bounded, cancel := context.WithTimeout(context.Background(), deadline)
+	bounded, cancel := context.WithTimeout(context.Background(), check.Deadline)
 	defer cancel()
 	all, err := c.clients.instances.All(bounded)
 	if err != nil {
@@ -225,7 +224,7 @@ func (w *world) wrongBound(c *caller, p fixtures.Policy) string {
 	if room == 0 {
 		return ""
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	ctx, cancel := context.WithTimeout(context.Background(), check.Deadline)
 	defer cancel()
 	var mu sync.Mutex
 	var failed []error

@@ -357,7 +357,7 @@ func (c *core[T]) probed(e event) action {
 	case etcderr.Refused(e.err):
 		return c.rebuild(c.errorOf("list", e.err, e.why))
 	case e.err != nil:
-		c.replica.settle(c.now)
+		c.replica.due = c.now.Add(min(probeAgain, c.replica.every))
 		c.fail(c.errorOf("list", e.err, e.why))
 		return c.wait()
 	}

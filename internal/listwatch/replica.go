@@ -10,6 +10,8 @@ import (
 const (
 	// lagAllowed is the time from a probe that differs to the second probe: the watch may lag as long.
 	lagAllowed = time.Second
+	// probeAgain is the time from a probe without an answer to the next one. An etcd that is slow must not get many more reads.
+	probeAgain = 10 * time.Second
 	// probeSoon is the time from trouble to a probe, and the interval of probes if no connection reports that it is back.
 	probeSoon = 4 * time.Second
 	// probeEvery is the time without an answer of the watch after which a range is probed.
@@ -49,7 +51,7 @@ type replica[T any] struct {
 	deleted     bool   // a key was deleted since the revision last, perhaps the key changed last
 
 	due     time.Time // the time of the next probe
-	calm    bool      // since the last trouble, an answer has agreed with the content, or a probe had no answer
+	calm    bool      // an answer has agreed with the content since the last trouble
 	awaited int64     // the revision that the watch must reach; 0 for none
 
 	every  time.Duration // the time without an answer after which the range is probed
@@ -147,16 +149,10 @@ func (r *replica[T]) fence(cluster, term uint64, revision int64) (behind bool, e
 
 // fits records that the watch or a probe agreed with the content.
 func (r *replica[T]) fits(now time.Time) {
-	r.settle(now)
-	r.awaited = 0
-}
-
-// settle makes the next probe due after the usual interval.
-func (r *replica[T]) settle(now time.Time) {
 	if !r.calm {
 		now = now.Add(-r.every / 256 * time.Duration(r.spread))
 	}
-	r.due, r.calm = now.Add(r.every), true
+	r.due, r.calm, r.awaited = now.Add(r.every), true, 0
 }
 
 // suspect requires the watch to reach a revision. It does nothing, and returns true, if the watch already has to reach one.

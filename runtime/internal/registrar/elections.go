@@ -35,11 +35,11 @@ func (r *Registrar) newElection(e Entry) (*election.Election, error) {
 	}), nil
 }
 
-// updateStanding makes the instance a candidate while its entry is in etcd. The candidate of a paused entry stays as long as a full
-// etcd keeps the entry: the candidate could not come back, either. It must be called with mu held.
+// updateStanding makes the instance a candidate while its entry is in etcd, or may be. The candidate of a paused entry stays as long
+// as a full etcd keeps the entry: the candidate could not come back, either. It must be called with mu held.
 func (reg *Registration) updateStanding() {
-	if reg.election != nil {
-		reg.election.Stand(reg.handle.Status().State == lease.Registered)
+	if state := reg.handle.Status().State; reg.election != nil && state != lease.Lost {
+		reg.election.Stand(state == lease.Registered)
 	}
 }
 

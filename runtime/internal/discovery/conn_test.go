@@ -80,16 +80,16 @@ func defaultOf(t testing.TB, text string) serviceconfig.Wrapped {
 // comes first with its live config. Once the registry and the connection are closed, no timer is left (K10).
 func TestAStateBeforeTheFirstList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cc := new(side)
+		cc := &slowConn{given: make(chan uint64, 4)}
 		ks := silentKeys(t)
 		k := ks.Key("acme/user", endpoint.Reader{})
 		r := Resolve(k, cc, Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, "")})
 		time.Sleep(silentGrace - 1)
 		synctest.Wait()
-		early := len(cc.states)
+		early := len(cc.given)
 		time.Sleep(time.Nanosecond)
-		if synctest.Wait(); early != 0 || len(cc.states) != 1 {
-			t.Errorf("gRPC was given %d states before the time for etcd had passed, and %d after, want 0 and 1", early, len(cc.states))
+		if synctest.Wait(); early != 0 || len(cc.given) != 1 {
+			t.Errorf("gRPC was given %d states before the time for etcd had passed, and %d after, want 0 and 1", early, len(cc.given))
 		}
 		ks.Close()
 		if r.Close(); k.timer != nil {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/keepalive"
 )
 
 // ErrEnded is the cause of a context of [Election.Lead] once the leadership has ended.
@@ -43,7 +45,7 @@ type Config struct {
 	Candidates  Candidates
 	TermChanged func()            // called when the term has changed; it must neither block nor call the election
 	Why         func(error) error // explains the error of a call to etcd; may be nil
-	KeepAlives  *KeepAlives
+	Renewer     *keepalive.Renewer
 }
 
 // Election is an instance's part in an election. Its methods are safe for concurrent use.

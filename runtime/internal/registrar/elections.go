@@ -30,7 +30,7 @@ func (r *Registrar) newElection(e Entry) (*election.Election, error) {
 	}
 	return election.New(election.Config{
 		Client: r.config.Client, Logger: r.config.Logger, Why: r.config.Why, TermChanged: r.termChanged, TTL: e.TTL, Instance: instance,
-		KeepAlives: r.keepAlives, Prefix: r.config.Elections.Prefix(e.Key),
+		Renewer: r.renewer, Prefix: r.config.Elections.Prefix(e.Key),
 		Candidates: r.config.Elections.Candidates(e.Key, instance, e.Endpoint.Addr, e.Layouts),
 	}), nil
 }

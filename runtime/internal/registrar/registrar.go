@@ -15,6 +15,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/keepalive"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
@@ -53,9 +54,9 @@ type Registrar struct {
 	electionsChanged chan struct{}                 // closed when an election begins or ends, or its term changes
 	runs             map[*Run]struct{}             // the runs whose groups report changes of state
 
-	life       context.Context // ends with Close, with the cause ErrClosed
-	end        context.CancelCauseFunc
-	keepAlives *election.KeepAlives
+	life    context.Context // ends with Close, with the cause ErrClosed
+	end     context.CancelCauseFunc
+	renewer *keepalive.Renewer // of the leases of elections
 }
 
 // New returns a registrar. It does no I/O and starts nothing.
@@ -74,7 +75,7 @@ func New(config Config) *Registrar {
 		runs:             make(map[*Run]struct{}),
 		life:             life,
 		end:              end,
-		keepAlives:       election.NewKeepAlives(life, config.Client),
+		renewer:          keepalive.New(life, config.Client),
 	}
 }
 
@@ -270,6 +271,6 @@ func (r *Registrar) Close(ctx context.Context) error {
 	}
 	closing.Wait()
 	bounded.Run(ctx, r.tasks.Wait) // the tasks end with the sessions, the elections and the runs
-	bounded.Run(ctx, r.keepAlives.Wait)
+	bounded.Run(ctx, r.renewer.Wait)
 	return errors.Join(errs...)
 }

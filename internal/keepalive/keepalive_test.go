@@ -1,4 +1,4 @@
-package election
+package keepalive
 
 import (
 	"context"
@@ -40,7 +40,7 @@ func (l *leases) answer(t *testing.T, s pb.Lease_LeaseKeepAliveServer, n int) {
 
 // All leases are renewed on one stream, which is one login. A stream on which etcd is silent is replaced, for it may lead to a dead
 // member, and ends when etcd has answered after all.
-func TestKeepAlives(t *testing.T) {
+func TestRenewer(t *testing.T) {
 	const elections = 50
 	l := &leases{streams: make(chan pb.Lease_LeaseKeepAliveServer, elections)}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -58,10 +58,10 @@ func TestKeepAlives(t *testing.T) {
 		t.Fatal(err)
 	}
 	life, end := context.WithCancel(t.Context())
-	k := NewKeepAlives(life, client)
+	r := New(life, client)
 	renew := func(lease clientv3.LeaseID) {
 		renewals.Go(func() {
-			if ttl, err := k.renew(life, lease); ttl != time.Duration(lease)*time.Second || err != nil {
+			if ttl, err := r.Renew(life, lease); ttl != time.Duration(lease)*time.Second || err != nil {
 				t.Errorf("lease %d: TTL %v, error %v, want %d s", lease, ttl, err, lease)
 			}
 		})
@@ -87,7 +87,7 @@ func TestKeepAlives(t *testing.T) {
 	<-first.Context().Done()
 	end()
 	<-second.Context().Done()
-	k.Wait()
+	r.Wait()
 	client.Close()
 	server.Stop()
 	serving.Wait()

@@ -1,4 +1,5 @@
-package election
+// Package keepalive renews leases.
+package keepalive
 
 import (
 	"context"
@@ -7,16 +8,16 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	leasing "github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
-// KeepAlives renews the leases of the elections of a registry, on one stream: a stream is a login at etcd, and a connection may
-// allow few. The methods of the etcd client do not fit: KeepAlive does not tell when a renewal was sent, and KeepAliveOnce opens a
-// stream for each renewal. Its methods are safe for concurrent use.
-type KeepAlives struct {
+// timeout bounds a renewal.
+const timeout = 10 * time.Second
+
+// Renewer renews leases on one stream: a stream is a login at etcd, and a connection may allow few. The methods of the etcd client do
+// not fit: KeepAlive does not tell when a renewal was sent, and KeepAliveOnce opens a stream for each renewal. The client must have a
+// connection. Its methods are safe for concurrent use.
+type Renewer struct {
 	client  *clientv3.Client
 	life    context.Context // ends the streams
 	streams sync.WaitGroup
@@ -38,30 +39,21 @@ type answer struct {
 	err error
 }
 
-// NewKeepAlives returns the KeepAlives of a client. Its streams end with life.
-func NewKeepAlives(life context.Context, client *clientv3.Client) *KeepAlives {
-	return &KeepAlives{client: client, life: life}
+// New returns the Renewer of a client. Its streams end with life.
+func New(life context.Context, client *clientv3.Client) *Renewer {
+	return &Renewer{client: client, life: life}
 }
 
 // Wait returns when all streams have ended.
-func (k *KeepAlives) Wait() { k.streams.Wait() }
+func (r *Renewer) Wait() { r.streams.Wait() }
 
-// renew renews a lease, and returns the TTL, which is 0 if the lease is gone. It renews once more if a stream fails that etcd has
+// Renew renews a lease, and returns the TTL, which is 0 if the lease is gone. It renews once more if a stream fails that etcd has
 // answered before.
-func (k *KeepAlives) renew(ctx context.Context, lease clientv3.LeaseID) (ttl time.Duration, err error) {
-	if k.client.ActiveConnection() == nil { // a client that was put together from parts
-		renewed, err := leasing.KeepAliveOnce(ctx, k.client.Lease, lease, callTimeout)
-		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-			return 0, nil
-		} else if err != nil {
-			return 0, err
-		}
-		return time.Duration(renewed.TTL) * time.Second, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+func (r *Renewer) Renew(ctx context.Context, lease clientv3.LeaseID) (ttl time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	for {
-		s, answers := k.send(lease)
+		s, answers := r.send(lease)
 		select {
 		case a := <-answers:
 			if a.err == nil || !s.answered || ctx.Err() != nil {
@@ -78,15 +70,15 @@ func (k *KeepAlives) renew(ctx context.Context, lease clientv3.LeaseID) (ttl tim
 
 // send sends a renewal on the current stream or, if there is none or etcd has not answered the lease's last renewal there, on a new
 // one, which may lead to another member.
-func (k *KeepAlives) send(lease clientv3.LeaseID) (*stream, <-chan answer) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	s := k.current
+func (r *Renewer) send(lease clientv3.LeaseID) (*stream, <-chan answer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.current
 	if s == nil || s.waiting[lease] != nil {
-		ctx, end := context.WithCancel(k.life)
+		ctx, end := context.WithCancel(r.life)
 		s = &stream{end: end, waiting: make(map[clientv3.LeaseID]chan<- answer)}
-		k.current = s
-		k.streams.Go(func() { k.run(ctx, s) })
+		r.current = s
+		r.streams.Go(func() { r.run(ctx, s) })
 	}
 	answers := make(chan answer, 1)
 	s.waiting[lease] = answers
@@ -102,22 +94,22 @@ func (s *stream) send(lease clientv3.LeaseID) {
 }
 
 // run opens a stream, and receives the answers until the stream fails, or is no longer current and has nothing to receive.
-func (k *KeepAlives) run(ctx context.Context, s *stream) {
+func (r *Renewer) run(ctx context.Context, s *stream) {
 	defer s.end()
-	grpc, err := clientv3.RetryLeaseClient(k.client).LeaseKeepAlive(ctx)
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	grpc, err := clientv3.RetryLeaseClient(r.client).LeaseKeepAlive(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if err == nil {
 		s.grpc = grpc
 		for lease := range s.waiting {
 			s.send(lease)
 		}
 	}
-	for err == nil && (k.current == s || len(s.waiting) > 0) {
-		k.mu.Unlock()
+	for err == nil && (r.current == s || len(s.waiting) > 0) {
+		r.mu.Unlock()
 		var resp *pb.LeaseKeepAliveResponse
 		resp, err = grpc.Recv()
-		k.mu.Lock()
+		r.mu.Lock()
 		lease := clientv3.LeaseID(resp.GetID())
 		if answers := s.waiting[lease]; answers != nil && err == nil {
 			s.answered = true
@@ -125,8 +117,8 @@ func (k *KeepAlives) run(ctx context.Context, s *stream) {
 			delete(s.waiting, lease)
 		}
 	}
-	if k.current == s {
-		k.current = nil
+	if r.current == s {
+		r.current = nil
 	}
 	for _, answers := range s.waiting {
 		answers <- answer{err: err}

@@ -69,6 +69,21 @@ func TestConnections_LateStatesAreDropped(t *testing.T) {
 	}
 }
 
+// TestConnections_NewUnderParents has an endpoint leave and return at once. Outlier detection forgets the SubConns of an endpoint
+// that leaves, so a connection that it is to eject must be made again.
+func TestConnections_NewUnderParents(t *testing.T) {
+	for parent, want := range map[bool]int{false: 2, true: 3} {
+		r := newRig(t)
+		for _, name := range []string{"a", "b", "a"} {
+			r.updateState("", attr.State{Endpoints: endpointsOf(name), InState: parent})
+			r.expect(t.Context(), name+" is registered", name)
+		}
+		if len(r.made) != want {
+			t.Errorf("%d connections were made, want %d (under a parent policy: %v)", len(r.made), want, parent)
+		}
+	}
+}
+
 // TestConnections_WatchHealthAgain changes the health config. gRPC reads that config only when a watch begins (R8).
 func TestConnections_WatchHealthAgain(t *testing.T) {
 	r := newRig(t)

@@ -89,9 +89,6 @@ func (c *core) connTo(ep *resolver.Endpoint) *conn {
 // update puts a new plan in force.
 func (c *core) update(next *plan, now time.Time) {
 	previous := c.plan
-	for _, conn := range c.all {
-		conn.inPlan = false
-	}
 	next.conns = make([]*conn, len(next.All))
 	if previous != nil {
 		prefix, suffix := commonLengths(previous.All[:previous.Live], next.All[:next.Live])
@@ -104,7 +101,15 @@ func (c *core) update(next *plan, now time.Time) {
 			conn = c.connTo(&next.All[i])
 			next.conns[i] = conn
 			c.renew(conn, next.All[i], now)
+			if next.in.parent && !conn.inPlan && next.ClassOf(i) != planning.Left {
+				c.close(conn) // the parent policy has forgotten the SubConn of an endpoint that had left
+			}
 		}
+	}
+	for _, conn := range c.all {
+		conn.inPlan = false
+	}
+	for i, conn := range next.conns {
 		conn.inPlan = next.ClassOf(i) != planning.Left
 	}
 	if previous != nil {

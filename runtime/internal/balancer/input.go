@@ -24,6 +24,7 @@ type input struct {
 	client    *attr.Client
 	fallsBack bool   // a fallback exists, and its registry is open
 	pending   bool   // Endpoints or Away are not known yet: see attr.State
+	parent    bool   // a parent policy, such as outlier detection, has seen the endpoints
 	health    string // the healthCheckConfig, or ""
 
 	all      []resolver.Endpoint // the endpoints that calls may name, sorted by instance
@@ -52,9 +53,9 @@ func inputFrom(s resolver.State, c *config, target string) (*input, attr.Leader)
 	}
 	in := newInput(cmp.Or(state.Key, target), c, client)
 	in.Endpoints, in.Held, in.Err, in.pending, in.health = state.Endpoints, state.Held, state.Err, state.Pending, state.Health
-	in.all, in.sequence = state.Endpoints, state.Sequence
+	in.all, in.sequence, in.parent = state.Endpoints, state.Sequence, state.InState
 	in.fallBackOn(state.Away)
-	if state.InState {
+	if in.parent {
 		given := s.Endpoints
 		if state.Away != nil {
 			given = except(given, in.Away)

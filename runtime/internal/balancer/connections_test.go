@@ -106,11 +106,13 @@ func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
 		config        string
 		targetsOnly   bool
 		before, after attr.State
+		leaves        bool // between before and after
 	}{
-		"a server in the plan": {``, false, started("1"), started("2")},
-		"only named instances": {``, true, started("1"), started("2")},
-		"a drained server":     {`"drain":["a"]`, false, started("1"), started("2")},
-		"a held entry":         {``, false, attr.State{Endpoints: endpointsOf("a", "b"), Held: map[string]struct{}{"a:1": {}}}, attr.State{Endpoints: endpointsOf("a", "b")}},
+		"a server in the plan": {``, false, started("1"), started("2"), false},
+		"only named instances": {``, true, started("1"), started("2"), false},
+		"a drained server":     {`"drain":["a"]`, false, started("1"), started("2"), false},
+		"a held entry":         {``, false, attr.State{Endpoints: endpointsOf("a", "b"), Held: map[string]struct{}{"a:1": {}}}, attr.State{Endpoints: endpointsOf("a", "b")}, false},
+		"a removed entry":      {``, false, started(""), started(""), true},
 	} {
 		r := newRig(t)
 		r.client.TargetsOnly = tt.targetsOnly
@@ -125,6 +127,9 @@ func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
 		clear(r.down)
 		if reached(tt.before) {
 			t.Errorf("%s: before the restart, a call reached the server during gRPC's backoff, want no call to reach it", name)
+		}
+		if tt.leaves {
+			reached(attr.State{Endpoints: endpointsOf("b")})
 		}
 		if !reached(tt.after) {
 			t.Errorf("%s: after the restart, the call did not reach the server, want it to connect at once", name)
@@ -160,12 +165,12 @@ func TestConnections_SubsetSkipsUnreachable(t *testing.T) {
 }
 
 // TestConnections_BoundsSilentEndpoints has a client with a limit of 40 endpoints, and 400 endpoints that neither accept nor
-// refuse connections. Twice, 400 at new addresses replace the previous 400. Calls go to the fallback within 2 s. At last one
+// refuse connections. Twice, 400 at new addresses replace the previous 400, whose connections are closed at once. Calls go to the fallback within 2 s. At last one
 // endpoint accepts connections, and calls go to that endpoint.
 func TestConnections_BoundsSilentEndpoints(t *testing.T) {
 	r := newRig(t)
 	r.client = &attr.Client{Client: planning.Client{Most: 40, Seed: seedOfTests}}
-	for i, generation := range []string{"x", "y", "z"} {
+	for _, generation := range []string{"x", "y", "z"} {
 		s := attr.State{Away: &attr.State{Endpoints: endpointsOf("away")}}
 		for n := range 400 {
 			name := fmt.Sprint(generation, n)
@@ -175,7 +180,7 @@ func TestConnections_BoundsSilentEndpoints(t *testing.T) {
 		r.updateState("", s)
 		for range 8 {
 			r.pass(attemptDelay)
-			if open, most := len(r.open()), 1+2*40+min(i, 1)*40; open > most {
+			if open, most := len(r.open()), 1+2*40; open > most {
 				t.Fatalf("%d connections are open, want at most %d", open, most)
 			}
 		}
@@ -197,6 +202,18 @@ func TestConnections_BoundsSilentEndpoints(t *testing.T) {
 		r.pass(readyTimeout)
 	}
 	r.expect(t.Context(), "once one endpoint answers", answers)
+}
+
+// TestConnections_BoundsUnused replaces the connected endpoints of a client with a limit, again and again.
+func TestConnections_BoundsUnused(t *testing.T) {
+	r := newRig(t)
+	r.client = &attr.Client{Client: planning.Client{Most: 2, Seed: seedOfTests}}
+	for i := range 9 {
+		r.update("", fmt.Sprint("a", i), fmt.Sprint("b", i))
+	}
+	if open := r.open(); len(open) != 4 {
+		t.Errorf("%d connections are open, want 2 in use and 2 unused", len(open))
+	}
 }
 
 // TestConnections_AcceptUnusualEndpoints uses every policy with unusual endpoints.

@@ -44,6 +44,18 @@ func TestPickFirst(t *testing.T) {
 	}
 }
 
+// TestPickFirst_ForgetsBackoffs ends the connection to the server in use after another one is up again. No call waits for the
+// backoff of the other's last attempt.
+func TestPickFirst_ForgetsBackoffs(t *testing.T) {
+	r := newRig(t)
+	r.update(firstOne, "a", "b")
+	r.refuse("a")
+	r.expect(t.Context(), "while a is down", "b")
+	clear(r.down)
+	r.refuse("b")
+	r.expect(t.Context(), "once a is up and b is down", "a")
+}
+
 // TestPickFirst_NextIsTriedInParallel calls a lane whose instances all hang except the last. After each attemptDelay, one more
 // instance is tried in parallel, so that calls do not wait for one instance after another.
 func TestPickFirst_NextIsTriedInParallel(t *testing.T) {

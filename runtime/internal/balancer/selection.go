@@ -59,14 +59,16 @@ func (c *core) countLate(conn *conn, now time.Time) {
 }
 
 // closeUnused closes conn after conn was unused for linger. It closes conn at once if kept, the number of unused connections
-// that stay open, has reached the client's limit, because addresses may change fast. gone reports whether conn is closed and
-// outside the plan.
+// that stay open, has reached the client's limit, because addresses may change fast. It also closes a conn at once that is not
+// connected, so that the next use waits for no backoff; but a subset would try members of the plan again and again. gone
+// reports whether conn is closed and outside the plan.
 func (c *core) closeUnused(conn *conn, kept *int, now time.Time) (gone bool) {
 	if conn.state != connectivity.Idle || conn.subConn != nil {
 		if conn.closeAt.IsZero() {
 			conn.closeAt = now.Add(linger)
 		}
-		if limit := c.plan.in.client.Most; now.Before(conn.closeAt) && (limit == 0 || *kept < limit) {
+		useful := conn.state == connectivity.Ready || conn.inPlan && !c.plan.traits.Single
+		if limit := c.plan.in.client.Most; useful && now.Before(conn.closeAt) && (limit == 0 || *kept < limit) {
 			*kept++
 			c.lookAt = earliest(c.lookAt, conn.closeAt)
 			return false

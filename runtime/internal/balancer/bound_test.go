@@ -84,6 +84,19 @@ func TestBound_Holds(t *testing.T) {
 	}
 }
 
+// TestBound_WaitsForNewEndpoints fills an endpoint while another one connects. Calls wait for it until it is late.
+func TestBound_WaitsForNewEndpoints(t *testing.T) {
+	const most = `"maxConcurrentRequests":1`
+	r := newRig(t)
+	r.hangs["b:1"] = true
+	r.update(most, "a")
+	r.fill(t.Context())
+	r.update(most, "a", "b")
+	r.expect(t.Context(), "while b connects", "waits")
+	r.pass(readyTimeout)
+	r.fill(t.Context()) // expects the error by the bound
+}
+
 // TestBound_SkipsFullEndpoints begins calls with one affinity key until all endpoints are full. The endpoint that has left gets
 // no calls (P13).
 func TestBound_SkipsFullEndpoints(t *testing.T) {

@@ -110,7 +110,7 @@ func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot
 			}
 		}
 	}
-	return nil, true, errFull
+	return nil, true, s.err
 }
 
 // pickIn picks a connection of a set, and counts the call if calls are counted.

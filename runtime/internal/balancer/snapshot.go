@@ -22,7 +22,7 @@ import (
 type snapshot struct {
 	epoch   uint64 // the epoch of the picker
 	groups  []readyGroup
-	err     error                                // the error of calls without groups
+	err     error                                // the error of calls without groups, or of calls when all are full
 	toBase  bool                                 // no group is ready or soon will be, so calls of a lane that is not strict go to the base
 	methods atomic.Pointer[map[string]*snapshot] // by method, if endpoints serve different methods
 }
@@ -112,6 +112,10 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 		}
 	}
 	if len(s.groups) > 0 {
+		s.err = errFull
+		if v.plan.Config.MaxConcurrentRequests > 0 && v.anyBefore(planning.Away, func(r readiness) bool { return r == trying || r == joining }) {
+			s.err = balancer.ErrNoSubConnAvailable // an endpoint that may soon be ready has no calls yet
+		}
 		return s
 	}
 	s.toBase = all.awaited == 0 || v.plan.traits.Single && all.awaited < all.trying

@@ -170,7 +170,7 @@ func (w *world) startServers() {
 			continue
 		}
 		w.await("the server is in etcd", func() bool {
-			return !slices.ContainsFunc(s.states(), func(now runtime.Status) bool { return now.State != runtime.StateRegistered })
+			return len(s.states()) > 0 && !slices.ContainsFunc(s.states(), func(now runtime.Status) bool { return now.State != runtime.StateRegistered })
 		})
 	}
 	if w.way.leader {

@@ -69,15 +69,12 @@ func newOthers(cc balancer.ClientConn, opts balancer.BuildOptions, c *othersConf
 func (o *others) call(f func()) {
 	o.calls.Lock()
 	defer o.calls.Unlock()
-	if !o.hasEnded() {
+	o.mu.Lock()
+	ended := o.ended
+	o.mu.Unlock()
+	if !ended {
 		f()
 	}
-}
-
-func (o *others) hasEnded() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.ended
 }
 
 // close closes the policy and its open connections.
@@ -97,7 +94,9 @@ var errClosed = errors.New("etcd: the policy is closed")
 // publishOthers returns the state and the picker of another package's policy. That policy gets no update without endpoints,
 // so its connections to endpoints that have left keep serving. After these end, callers get the reason.
 func (p *policy) publishOthers() (connectivity.State, balancer.Picker) {
-	s := p.others.published()
+	p.others.mu.Lock()
+	s := p.others.state
+	p.others.mu.Unlock()
 	switch empty := p.core.plan.Empty; {
 	case s.ConnectivityState == connectivity.Ready || empty == nil:
 		return s.ConnectivityState, s.Picker
@@ -143,13 +142,6 @@ func (o *others) UpdateState(s balancer.State) {
 	o.changed()
 }
 
-// published returns the last state that the policy has published.
-func (o *others) published() balancer.State {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.state
-}
-
 // NewSubConn implements [balancer.ClientConn].
 func (o *others) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOptions) (balancer.SubConn, error) {
 	var subConn balancer.SubConn
@@ -159,7 +151,9 @@ func (o *others) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOp
 	}
 	opts.StateListener = func(s balancer.SubConnState) {
 		if s.ConnectivityState == connectivity.Shutdown {
-			o.forget(subConn)
+			o.mu.Lock()
+			delete(o.subConns, subConn)
+			o.mu.Unlock()
 		}
 		o.call(func() { listener(s) })
 	}
@@ -175,10 +169,4 @@ func (o *others) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOp
 	}
 	o.subConns[subConn] = struct{}{}
 	return subConn, nil
-}
-
-func (o *others) forget(subConn balancer.SubConn) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	delete(o.subConns, subConn)
 }

@@ -93,9 +93,6 @@ var (
 
 // pickFrom picks by a snapshot. If calls are counted, it counts the call. passOn reports whether the base may take the call.
 func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot) (conn *conn, passOn bool, err error) {
-	if len(s.groups) == 0 {
-		return nil, s.toBase, s.err
-	}
 	chosen, leaves := s.chooseGroup(o, &p.sequence)
 	for n := range s.groups {
 		g := &s.groups[(chosen+n)%len(s.groups)]
@@ -110,7 +107,7 @@ func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot
 			}
 		}
 	}
-	return nil, true, s.err
+	return nil, s.toBase || len(s.groups) > 0, s.err
 }
 
 // pickIn picks a connection of a set, and counts the call if calls are counted.

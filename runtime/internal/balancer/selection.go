@@ -107,7 +107,11 @@ func (c *core) selectGroup(v *view, g *group, now time.Time) {
 		case !c.isDue(v, t):
 			continue
 		case t.Class == planning.Left:
-			c.selectConnected(t)
+			for _, m := range t.use.Load().members {
+				if conn := c.plan.conns[m]; conn.state == connectivity.Ready { // healthy or not
+					c.markSelected(conn)
+				}
+			}
 			continue
 		case t.Class == planning.Away:
 			c.leaves = true
@@ -138,15 +142,6 @@ func (c *core) isDue(v *view, t *tier) bool {
 		return !v.anyBefore(before, func(r readiness) bool { return r == ready })
 	}
 	return !v.anyBefore(before, readiness.isExpected)
-}
-
-// selectConnected selects the members of a tier that are connected, healthy or not.
-func (c *core) selectConnected(t *tier) {
-	for _, m := range t.use.Load().members {
-		if conn := c.plan.conns[m]; conn.state == connectivity.Ready {
-			c.markSelected(conn)
-		}
-	}
 }
 
 // chooseMembers chooses the members of a tier to use: all, or as many as the limits allow. Members with the methods that calls

@@ -256,15 +256,17 @@ func (s *snapshot) add(weight uint32, g *groupState) {
 	s.groups = append(s.groups, readyGroup{id: g.id, upTo: begin + wide, stay: stay, sets: g.sets, rest: g.rest})
 }
 
-// chooseGroup returns the index of the group for a call, and whether the call leaves the client's zone. An affinity decides
-// the group, but not the zone: the same share of each key's calls leaves the zone.
+// chooseGroup returns the index of the group for a call, or 0 without groups, and whether the call leaves the client's zone. An
+// affinity decides the group, but not the zone: the same share of each key's calls leaves the zone.
 func (s *snapshot) chooseGroup(o *calloptions.Options, seq *picking.Sequence) (group int, leaves bool) {
-	if len(s.groups) == 1 && s.groups[0].stay == s.groups[0].upTo {
+	if len(s.groups) == 0 || len(s.groups) == 1 && s.groups[0].stay == s.groups[0].upTo {
 		return 0, false
 	}
 	if o.Affinity.Text == "" {
 		at, _ := bits.Mul64(seq.Next(), s.groups[len(s.groups)-1].upTo)
-		group = s.groupAt(at)
+		for at >= s.groups[group].upTo {
+			group++
+		}
 		return group, at >= s.groups[group].stay
 	}
 	group = s.groupOf(o.Affinity.Hash)
@@ -298,16 +300,6 @@ func (s *snapshot) begin(group int) uint64 {
 		return 0
 	}
 	return s.groups[group-1].upTo
-}
-
-// groupAt returns the index of the group whose share contains the number at.
-func (s *snapshot) groupAt(at uint64) int {
-	for i := range s.groups {
-		if at < s.groups[i].upTo {
-			return i
-		}
-	}
-	return 0
 }
 
 // staying returns the part of the calls that stay in a zone. It is 1 while percent of the known members are ready. With fewer

@@ -1,6 +1,7 @@
 package connectetcd
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -8,7 +9,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"reflect"
 	"slices"
 	"sync"
 
@@ -67,13 +67,13 @@ func (s *httpServer) GetServiceInfo() map[string]grpc.ServiceInfo {
 
 // Serve serves on lis, and closes it. runtime.Server ignores grpc.ErrServerStopped after it has stopped the server itself.
 func (s *httpServer) Serve(lis net.Listener) error {
-	defer lis.Close() // ServeTLS leaves it open if HTTP/2 cannot be configured
-	var err error
-	if hasCertificate(s.http.TLSConfig) && !isTLS(lis) {
-		err = s.http.ServeTLS(lis, "", "")
-	} else {
-		err = s.http.Serve(lis)
+	defer lis.Close() // http.Server.Serve leaves it open if HTTP/2 cannot be configured
+	if config := s.http.TLSConfig; hasCertificate(config) {
+		config = config.Clone()
+		config.NextProtos = append(slices.Clone(config.NextProtos), "h2") // net/http then speaks HTTP/2
+		s.http.TLSConfig, lis = config, tlsListener{lis, config}
 	}
+	err := s.http.Serve(lis)
 	if errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("connectetcd: the http.Server was shut down before the context of Serve ended: %w (%w)", err, grpc.ErrServerStopped)
 	}
@@ -85,15 +85,20 @@ func (s *httpServer) GracefulStop() { _ = s.http.Shutdown(context.Background()) 
 
 func (s *httpServer) Stop() { _ = s.http.Close() } // Close fails if a listener is already closed
 
-// checkHTTP2 returns an error if the server will not speak HTTP/2 on a listener.
+// checkHTTP2 returns an error if the server will surely not speak HTTP/2 on a listener.
 func checkHTTP2(s *http.Server, lis net.Listener) error {
 	var remedy string
-	switch overTLS := hasCertificate(s.TLSConfig) || isTLS(lis); {
-	case !overTLS && (s.Protocols == nil || !s.Protocols.UnencryptedHTTP2()):
+	_, plain := lis.(*net.TCPListener) // others may hide a TLS listener
+	_, set := s.TLSNextProto["h2"]
+	protocols := cmp.Or(s.Protocols, new(http.Protocols))
+	switch certificate := hasCertificate(s.TLSConfig); {
+	case !certificate && protocols.UnencryptedHTTP2():
+		return nil
+	case plain && !certificate:
 		remedy = "set a certificate in its TLSConfig or, without TLS, call SetUnencryptedHTTP2(true) on its Protocols instead of h2c.NewHandler"
-	case overTLS && !http2OverTLS(s):
+	case !protocols.HTTP2() && (s.Protocols != nil || s.TLSNextProto != nil && !set): // by the rules of net/http
 		remedy = "call SetHTTP2(true) on its Protocols, or leave Protocols and TLSNextProto nil"
-	case isTLS(lis) && s.TLSConfig != nil && !slices.Contains(s.TLSConfig.NextProtos, "h2"): // net/http adds h2 for its own listeners only
+	case !certificate && s.TLSConfig != nil && !slices.Contains(s.TLSConfig.NextProtos, "h2"): // net/http adds h2 only if TLSConfig is nil
 		remedy = `add "h2" to the NextProtos of its TLSConfig and of the listener's, or give Serve a listener without TLS`
 	default:
 		return nil
@@ -101,20 +106,20 @@ func checkHTTP2(s *http.Server, lis net.Listener) error {
 	return errors.New("connectetcd: the http.Server speaks no HTTP/2, which the gRPC protocol needs: " + remedy)
 }
 
-// http2OverTLS reports whether the server speaks HTTP/2 over TLS, by the rules of net/http.
-func http2OverTLS(s *http.Server) bool {
-	if s.Protocols != nil {
-		return s.Protocols.HTTP2()
-	}
-	_, has := s.TLSNextProto["h2"]
-	return s.TLSNextProto == nil || has
-}
-
 func hasCertificate(c *tls.Config) bool {
 	return c != nil && (len(c.Certificates) > 0 || c.GetCertificate != nil || c.GetConfigForClient != nil)
 }
 
-var tlsListener = reflect.TypeOf(tls.NewListener(nil, nil))
+// tlsListener adds TLS to the connections that have none.
+type tlsListener struct {
+	net.Listener
+	config *tls.Config
+}
 
-// isTLS reports whether lis is a listener of package tls, which negotiates HTTP/2 if its NextProtos contain "h2".
-func isTLS(lis net.Listener) bool { return reflect.TypeOf(lis) == tlsListener }
+func (l tlsListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if _, has := conn.(*tls.Conn); !has && err == nil {
+		conn = tls.Server(conn, l.config)
+	}
+	return conn, err
+}

@@ -111,7 +111,7 @@ func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.Handle
 // Serve serves on lis until ctx ends, and keeps the registered services in etcd until then, as [runtime.Server.Serve] does.
 // It announces them in the background. When ctx ends it withdraws them, waits for the drain delay (1 s by default), and shuts
 // down the HTTP server within the stop timeout (20 s), after which it cuts open calls. Serve closes lis, and returns nil after a
-// clean drain. It serves TLS if the http.Server has a certificate in its TLSConfig.
+// clean drain. It serves TLS if the TLSConfig has a certificate and lis accepts no *tls.Conn.
 //
 // Serve can be called once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {

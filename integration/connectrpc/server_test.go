@@ -219,20 +219,23 @@ func TestTLS(t *testing.T) {
 		kit.Must(t, err)
 		callAll(t, client)
 	})
-	t.Run("the listener's", func(t *testing.T) {
-		w := newWorld(t)
-		server := connectetcd.NewServer(w.newRegistry(), new(http.Server), runtime.WithDrainDelay(0))
-		registerLibrary(server)
-		ctx, stop := context.WithCancel(t.Context())
-		served := make(chan error, 1)
-		lis := tls.NewListener(kit.Listen(t), &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2"}})
-		go func() { served <- server.Serve(ctx, lis) }()
-		client, err := connectconnect.NewLibraryClientFromEtcd(w.registry, creds)
-		kit.Must(t, err)
-		callAll(t, client)
-		stop()
-		kit.Must(t, <-served)
-	})
+	config := &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2"}}
+	for name, httpServer := range map[string]*http.Server{"the listener's": {}, "both": {TLSConfig: config}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			server := connectetcd.NewServer(w.newRegistry(), httpServer, runtime.WithDrainDelay(0))
+			registerLibrary(server)
+			ctx, stop := context.WithCancel(t.Context())
+			served := make(chan error, 1)
+			lis := struct{ net.Listener }{tls.NewListener(kit.Listen(t), config)} // as a program wraps it
+			go func() { served <- server.Serve(ctx, lis) }()
+			client, err := connectconnect.NewLibraryClientFromEtcd(w.registry, creds)
+			kit.Must(t, err)
+			callAll(t, client)
+			stop()
+			kit.Must(t, <-served)
+		})
+	}
 }
 
 // Serve returns an error for a configuration that cannot work, and announces nothing.

@@ -378,11 +378,14 @@ func TestHealthOfASharedChecker(t *testing.T) {
 // A program that calls the Serve of its http.Server registers with Announce and Withdraw.
 func TestAnnounce(t *testing.T) {
 	w := newWorld(t)
-	httpServer := h2c()
-	httpServer.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 7}
-	s := connectetcd.NewServer(w.newRegistry(), httpServer)
-	if got := httpServer.HTTP2.MaxConcurrentStreams; got != 7 {
-		t.Errorf("NewServer changed MaxConcurrentStreams from 7 to %d", got)
+	httpServer, registry := h2c(), w.newRegistry()
+	var s *connectetcd.Server
+	for given, want := range map[int]int{0: 10_000, 7: 7} {
+		httpServer.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: given}
+		s = connectetcd.NewServer(registry, httpServer)
+		if got := httpServer.HTTP2.MaxConcurrentStreams; got != want {
+			t.Errorf("NewServer changed MaxConcurrentStreams from %d to %d, want %d", given, got, want)
+		}
 	}
 	registerLibrary(s)
 	lis := kit.Listen(t)

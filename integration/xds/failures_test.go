@@ -235,7 +235,8 @@ func TestRestart_CallsStayInTheirLane(t *testing.T) {
 	}
 }
 
-// If etcd has no entries when the bridge restarts, as after leases have expired, a client that reconnects keeps its endpoints.
+// If etcd has no entries when the bridge restarts, as after leases have expired, a client that reconnects keeps its endpoints for
+// the grace.
 func TestRestart_WithoutEndpoints(t *testing.T) {
 	w := newWorld(t, "")
 	w.addEntry("a", `"grpc_methods":"acme.Echo/Say"`)
@@ -251,6 +252,7 @@ func TestRestart_WithoutEndpoints(t *testing.T) {
 	if o := c.call(calls(20)); !only("a")(o) {
 		t.Errorf("calls after the restart: %+v, want all answered by a", o)
 	}
+	eventually(t, c, calls(1), "the client drops the endpoints", func(o outcome) bool { return len(o.Errors) > 0 })
 }
 
 // A bridge that restarts while etcd is down gives new clients the endpoints of its snapshots. Clients that reconnect keep

@@ -130,18 +130,15 @@ func (c *Core) Request(r Request) error {
 	if len(r.Names) > maxNames {
 		return fmt.Errorf("the client asks for %d resources of type %s, want at most %d", len(r.Names), r.Kind, maxNames)
 	}
-	names := slices.Clone(r.Names)
-	slices.Sort(names)
-	names = slices.Compact(names)
+	names := slices.Compact(slices.Sorted(slices.Values(r.Names)))
+	// The client has dropped the resources that it no longer names, and may ask for them again later.
+	maps.DeleteFunc(s.sent, func(name string, _ *mapping.Resource) bool { return lacks(names, name) })
 	switch {
 	case r.Nonce == "":
 		*s = subscription{
 			asked: true, returns: r.Returns, nonce: s.nonce, sent: make(map[string]*mapping.Resource), upcoming: make(map[string]*upcoming),
 		}
-	case !s.asked:
-		return nil
-	case r.Nonce != strconv.Itoa(s.nonce):
-		s.forget(names) // the client has dropped the resources that it no longer names, and may ask for them again later
+	case !s.asked, r.Nonce != strconv.Itoa(s.nonce):
 		return nil
 	case s.pending:
 		s.pending = false
@@ -149,22 +146,14 @@ func (c *Core) Request(r Request) error {
 			s.acked = s.version
 		}
 	}
-	for _, name := range names {
-		if _, had := slices.BinarySearch(s.names, name); !had {
-			s.fresh = true
-		}
-	}
-	s.forget(names)
+	s.fresh = s.fresh || slices.ContainsFunc(names, func(name string) bool { return lacks(s.names, name) })
 	s.names = names
 	return nil
 }
 
-// forget removes all resources from sent, except the named ones.
-func (s *subscription) forget(names []string) {
-	maps.DeleteFunc(s.sent, func(name string, _ *mapping.Resource) bool {
-		_, has := slices.BinarySearch(names, name)
-		return !has
-	})
+func lacks(sorted []string, name string) bool {
+	_, has := slices.BinarySearch(sorted, name)
+	return !has
 }
 
 // upcomingTime limits how long routes wait until a client knows their clusters. If nothing else happens, they wait up to twice as long.
@@ -245,8 +234,7 @@ func (c *Core) addUpcoming(now time.Time, name string, found Found, waits *bool)
 // hasAll reports whether the client has clusters and their endpoints, and has acknowledged them.
 func (c *Core) hasAll(clusters []string) bool {
 	for _, s := range []*subscription{&c.kinds[Clusters], &c.kinds[Loads]} {
-		unsent := func(name string) bool { return s.sent[name] == nil }
-		if s.pending || slices.ContainsFunc(clusters, unsent) {
+		if s.pending || slices.ContainsFunc(clusters, func(name string) bool { return s.sent[name] == nil }) {
 			return false
 		}
 	}

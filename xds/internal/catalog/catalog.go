@@ -82,8 +82,9 @@ func (c *Catalog) Hosts() (all []Host) {
 }
 
 const (
-	maxSnapshots = 10_000 // cached for a host: one, or one for each zone or client if the policy depends on zones or clients
-	maxZones     = 64     // cached for a host if the policy depends on zones: clients can send any zone
+	maxSnapshots = 10_000           // cached for a host: one, or one for each zone or client if the policy depends on zones or clients
+	maxZones     = 64               // cached for a host if the policy depends on zones: clients can send any zone
+	emptyGrace   = 30 * time.Second // as long as clients of package runtime keep vanished endpoints by default
 )
 
 // host has the services that clients dial by one authority. It follows them in etcd from a client's first request for them.
@@ -103,6 +104,7 @@ type host struct {
 	input       *mapping.Host                        // its services have the last valid policies, at first those of descs
 	known       bool                                 // input was read from etcd; false if etcd denied permission
 	provisional bool                                 // input may be out of date
+	graceEnds   time.Time                            // until then, a host without endpoints is provisional; zero until etcd has answered
 	made        map[mapping.Client]*mapping.Snapshot // nil until etcd has answered
 	err         error                                // the current problem, nil for none
 	unsupported []string                             // see Host
@@ -183,7 +185,11 @@ func (h *host) refresh() {
 		views = append(views, v)
 	}
 	next := &mapping.Host{Authority: h.authority, Services: slices.Clone(h.input.Services), Held: views[0].Held}
-	h.provisional = len(views[0].Endpoints) == 0 // leases may have expired while etcd was away: servers then register again
+	if h.graceEnds.IsZero() && !views[0].Provisional {
+		h.graceEnds = time.Now().Add(emptyGrace)
+		time.AfterFunc(emptyGrace, h.changed)
+	}
+	h.provisional = len(views[0].Endpoints) == 0 && time.Now().Before(h.graceEnds) // if leases expired, servers register again
 	for i := range views {
 		h.provisional = h.provisional || views[i].Provisional
 		if p, err := mapping.ReadPolicy(views[i].ServiceConfig); err == nil {

@@ -162,7 +162,8 @@ func TestDoctor_Healthy(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFleet(t, etcd, y, fmt.Sprintf("fleet%d/", n))
 			tt.plant(f)
-			found, stderr := f.doctor("--deep", "--service-cacert", y.caFile, "--service-authority", "acme/billing=somebody.else", "--probe-timeout", "1m")
+			found, stderr := f.doctor("--deep", "--service-cacert", y.caFile, "--service-authority", "acme/billing=somebody.else", "--probe-timeout", "1m",
+				"--exclude", "clients/,config/,election/,services/,tidb/")
 			for _, f := range found.Findings {
 				t.Errorf("doctor finds %+v, want no fault", f)
 			}

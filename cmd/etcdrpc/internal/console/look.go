@@ -25,9 +25,9 @@ type line struct {
 	Key, Leader, Config    string
 	Counts                 map[inventory.State]int
 	Versions, Zones, Kinds []string
-	Severity               doctor.Severity // the severity of the worst finding; "" without findings
-	findings               []doctor.Finding
-	text                   string // text that searches match
+	Severity               doctor.Severity  // the severity of the worst finding; "" without findings
+	findings               []doctor.Finding // the worst first
+	text                   string           // text that searches match
 }
 
 // Linked reports whether the URL of the service's page fits in a request.
@@ -37,13 +37,9 @@ func (l line) Linked() bool { return len(l.Key) <= maxLong }
 func (c *Console) linesOf(n *store.Snapshot) []line {
 	all := make([]line, len(n.Services))
 	for at, s := range n.Services {
-		var findings []doctor.Finding // the worst first
-		if s.Evident() {
-			one := *n
-			one.Services = n.Services[at : at+1]
-			findings = doctor.Glance(&one, c.store.Full, c.store.Endpoints()).Findings
-		}
-		all[at] = newLine(s, findings)
+		one := *n
+		one.Services = n.Services[at : at+1]
+		all[at] = newLine(s, doctor.Glance(&one, c.store.Full, c.store.Endpoints()).Findings)
 	}
 	return all
 }

@@ -142,9 +142,7 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string) (err
 		n, err = s.At(ctx, key)
 	}
 	if err == nil && (len(n.Services) == 0 || !n.Services[0].InUse() && n.Services[0].Config == nil) {
-		if n, err = s.Under(ctx, key); err == nil {
-			n.Services = slices.DeleteFunc(n.Services, func(s *inventory.Service) bool { return !s.Evident() })
-		}
+		n, err = s.Under(ctx, key)
 	}
 	switch {
 	case errors.Is(err, store.ErrDenied):

@@ -66,19 +66,24 @@ func (w *policyWrite) run(ctx context.Context, cmd *cobra.Command, s *store.Stor
 	return nil
 }
 
-// wayBack returns the revision of a write, and the command that undoes the write.
+// wayBack returns the revision of a write, and the command that undoes the write unless the policy has changed since.
 func wayBack(e *policyedit.Edit, key string) string {
-	old := e.Service.Config
-	if old == nil {
-		return fmt.Sprintf("Revision %d. To go back: etcdrpc policy rm %s", e.Written, key)
+	old, now, routes := e.Service.Config, e.Written, ""
+	if e.New == "" {
+		now = 0
 	}
-	back := fmt.Sprintf("etcdrpc policy set %s -", key)
-	if err := e.CheckBack(); errors.Is(err, policyedit.ErrNoRoutes) {
-		back += " --no-routes"
-	} else if err != nil {
+	if old == nil {
+		return fmt.Sprintf("Revision %d. To go back: etcdrpc policy rm --revision %[1]d %s", now, key)
+	}
+	err := e.CheckBack()
+	if errors.Is(err, policyedit.ErrNoRoutes) {
+		err, routes = nil, "--no-routes "
+	}
+	back := fmt.Sprintf("etcdrpc policy set --revision %d %s%s -", now, routes, key)
+	if err != nil {
 		back = "etcdctl put " + output.Shell(e.Service.Namespace+old.Key)
 	}
-	return fmt.Sprintf("Revision %d. To go back: etcdrpc policy get %s --revision %d | %s", e.Written, key, old.ModRevision, back)
+	return fmt.Sprintf("Revision %d. To go back: etcdrpc policy get --revision %d %s | %s", e.Written, old.ModRevision, key, back)
 }
 
 // target returns the description of the edit for errors.

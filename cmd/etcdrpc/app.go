@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -66,10 +67,13 @@ func (a *app) open(cmd *cobra.Command, warnings io.Writer) (*store.Store, error)
 	return a.settings.open(cmd.Context(), warnings)
 }
 
-// begin reads the environment. After begin, only a [usage.Error] counts as an error of the command line.
+// begin reads the environment, and refuses a namespace whose slash is in the key: live policies are between them. After begin, only a [usage.Error] counts as an error of the command line.
 func (a *app) begin(cmd *cobra.Command) error {
 	if err := fromEnvironment(cmd.Flags(), a.getenv); err != nil {
 		return err
+	}
+	if prefix, key := a.settings.namespace, cmd.Flags().Arg(0); prefix != "" && !strings.HasSuffix(prefix, "/") && strings.HasPrefix(key, "/") {
+		return fmt.Errorf("clients read no live policy there: give %s", output.Word(prefix+"/", key[1:]))
 	}
 	a.running = true
 	return nil

@@ -36,7 +36,7 @@ The labels are __meta_etcdrpc_key, _instance, _address, _version, _zone, _weight
 _state ("registered" or "drained") and _metadata_<name>; those without a value are left out.
 An instance without a port is left out. So is an entry without a lease that may be a
 setting, such as one of Registry.Add, unless PREFIX is the key of the service.`,
-		Example: `  etcdrpc sd --port-metadata metrics_port
+		Example: `  etcdrpc sd --port-metadata metrics_port acme/
   etcdrpc sd --once --port 9100 acme/ > targets.json`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeKeys,

@@ -133,10 +133,12 @@ func (s *Store) Follow(ctx context.Context, read func(context.Context) (*Snapsho
 			return
 		}
 		deliver(n, err)
+		every := readEvery
 		if err == nil {
+			every = max(every, min(relist, 20*time.Since(began))) // a prefix may have other programs' keys, many and busy
 			s.await(ctx, n.parts, n.Revision)
 		}
-		Pause(ctx, max(settle, readEvery-time.Since(began)))
+		Pause(ctx, max(settle, every-time.Since(began)))
 	}
 }
 

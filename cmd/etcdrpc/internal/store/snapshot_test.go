@@ -97,21 +97,27 @@ func (c changing) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) c
 	return events
 }
 
-// TestFollow_Floor checks the time between reads: a second for a changing range and after a failure, ten seconds for a quiet range.
+// TestFollow_Floor checks the time between reads: a second for a changing range and after a failure, ten seconds for a quiet range,
+// and between them for one that takes long to read.
 func TestFollow_Floor(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		quiet bool
 		err   error
+		took  time.Duration
 		limit int // of reads in a minute
-	}{{"changing", false, nil, 60}, {"quiet", true, nil, 6}, {"failing", false, errors.New("etcd is away"), 60}} {
+	}{
+		{"changing", false, nil, 0, 60}, {"quiet", true, nil, 0, 6}, {"failing", false, errors.New("etcd is away"), 0, 60},
+		{"large", false, nil, 100 * time.Millisecond, 30}, {"larger", false, nil, 2 * time.Second, 6},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute-time.Nanosecond)
 			defer cancel()
 			reads := 0
 			(&Store{watcher: changing{quiet: tt.quiet}}).Follow(ctx, func(context.Context) (*Snapshot, error) {
 				reads++
+				time.Sleep(tt.took)
 				return &Snapshot{parts: []listwatch.Range{PrefixRange("")}}, tt.err
 			}, func(*Snapshot, error) {})
 			if reads < tt.limit*9/10 || reads > tt.limit {

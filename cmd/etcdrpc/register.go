@@ -122,10 +122,14 @@ func (o *registerOptions) run(a *app, cmd *cobra.Command, key string) error {
 			output.Sayf(notes, "etcdrpc: %s of %q %s\n", o.address, a.settings.namespace+key, text)
 			health.SetServingStatus("", status)
 		})
-		if err := server.Serve(ctx, bufconn.Listen(0)); err != nil { // callers connect to o.address
-			return fmt.Errorf("register %s: %w", o.address, err)
+		err := server.Serve(ctx, bufconn.Listen(0)) // callers connect to o.address
+		if err != nil {
+			err = fmt.Errorf("register %s: %w", o.address, err)
 		}
-		return nil
+		if err != nil && ctx.Err() == nil { // a flag is wrong: failures of etcd do not end Serve
+			err = usage.Mistake(err)
+		}
+		return err
 	}, runtime.WithLeaseTTL(o.leaseTTL))
 }
 

@@ -24,11 +24,6 @@ type dialect struct {
 	read func(d document, instance string) (Endpoint, error)
 }
 
-// LikeHomeMade reports whether home-made JSON could have its address in the same place as the layout.
-func (l Layout) LikeHomeMade() bool {
-	return !l.IsZero() && !l.mapped() && l.address != nil && !l.array
-}
-
 // field is the index of a field in a document.
 type field int
 

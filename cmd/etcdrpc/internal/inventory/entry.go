@@ -121,34 +121,17 @@ func IsCandidate(key string) bool {
 	return ok && strings.Contains(rest, "//")
 }
 
-// Evident reports whether the keys can only be those of a service. That is so if there is a live config, a candidate for leadership,
-// an entry in a format that only servers write, or several addresses on leases. One address on a lease is not enough, because locks,
-// leaders and DNS records look the same.
+// Evident reports whether the keys are those of a service, and not settings of another program. That is so if there is a live config, a
+// candidate for leadership, an address on a lease, or an entry in a format that only servers write.
 func (s *Service) Evident() bool {
-	if s.Config != nil || len(s.Candidates) > 0 || slices.ContainsFunc(s.Instances, isServerEntry) || slices.ContainsFunc(s.Malformed, isServerEntry) || len(s.Instances) > 0 && endpoint.IsGoFrameKey(s.Key) {
-		return true
-	}
-	addrs := make(map[string]bool)
-	for _, i := range s.Instances {
-		if i.Entry.Lease != 0 && i.Layout != endpoint.GoFrame {
-			addrs[i.Addr] = true
-		}
-	}
-	root, _, _ := strings.Cut(strings.TrimPrefix(s.Key, "/"), "/")
-	return len(addrs) > 1 && !slices.Contains(foreignRoots, root)
+	return s.Config != nil || len(s.Candidates) > 0 || slices.ContainsFunc(s.Instances, isServerEntry) || slices.ContainsFunc(s.Malformed, isServerEntry) || len(s.Instances) > 0 && endpoint.IsGoFrameKey(s.Key)
 }
 
-// foreignRoots are the first key segments of programs that store addresses of other things than gRPC services.
-var foreignRoots = []string{"apisix", "registry", "skydns", "tidb", "topology", "traefik", "vault"}
-
-// isServerEntry reports whether an entry is named by an address or its lease, or is JSON of a known framework.
+// isServerEntry reports whether an entry is on a lease or named by an address or, if it is malformed, is named by its lease or nearly JSON.
 func isServerEntry(i Instance) bool {
 	e := i.Entry
-	switch {
-	case e.namesLease(), e.Lease != 0 && strings.Contains(string(e.Value), `"Addr"`):
-		return true
-	case i.Err != nil:
-		return false
+	if i.Err != nil {
+		return e.namesLease() || e.Lease != 0 && strings.Contains(string(e.Value), `"Addr"`)
 	}
-	return i.Layout != endpoint.GoFrame && (endpoint.CheckAddr(e.Name(), true) == nil || e.Lease != 0 && i.Layout.JSON() && !i.Layout.LikeHomeMade())
+	return e.Lease != 0 || i.Layout != endpoint.GoFrame && endpoint.CheckAddr(e.Name(), true) == nil
 }

@@ -58,7 +58,7 @@ func (p Port) of(e *endpoint.Endpoint) (target string, ok bool) {
 func Of(services []*inventory.Service, prefix string, port Port) []Group {
 	groups := []Group{}
 	for _, s := range services {
-		if !s.Evident() && !hasLease(s) && s.Key != strings.TrimSuffix(prefix, "/") {
+		if !s.Evident() && s.Key != strings.TrimSuffix(prefix, "/") {
 			continue // the entries may be settings with an address
 		}
 		for _, i := range s.Merged().Instances {
@@ -70,11 +70,6 @@ func Of(services []*inventory.Service, prefix string, port Port) []Group {
 		}
 	}
 	return groups
-}
-
-// hasLease reports whether an instance of a service is on a lease.
-func hasLease(s *inventory.Service) bool {
-	return slices.ContainsFunc(s.Instances, func(i inventory.Instance) bool { return i.Entry.Lease != 0 })
 }
 
 // targetLabels returns the non-empty labels of an instance. If several names of metadata become one label, the first by name

@@ -52,8 +52,7 @@ func NewClient[C any](registry *runtime.Registry, desc *runtime.ServiceDesc,
 	}
 	conn, err := registry.NewClient(desc, dialOpts...)
 	if err != nil {
-		var none C
-		return none, err
+		return *new(C), err
 	}
 	return newClient(NewHTTPClient(conn), baseURL(desc.Key), clientOpts...), nil
 }

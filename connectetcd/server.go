@@ -30,8 +30,6 @@ type Server struct {
 	server *runtime.Server
 }
 
-const maxStreams = 10_000 // of a connection; net/http runs as many handlers for a peer that opens and resets streams
-
 // NewServer returns a server that will serve s. Services are registered on the Handler of s: an *http.ServeMux, whose other
 // routes stay, or nil, which NewServer replaces by a new one. To put middleware around the services, wrap the Handler after
 // NewServer. If MaxConcurrentStreams of its HTTP2 is 0, NewServer sets it to 10,000: a caller has one connection, and beyond
@@ -44,7 +42,7 @@ func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.Serve
 		below.fault(errors.New("connectetcd: NewServer was given a nil http.Server"))
 	}
 	http2 := *cmp.Or(below.http.HTTP2, new(http.HTTP2Config)) // a copy: other servers may share it
-	http2.MaxConcurrentStreams = cmp.Or(http2.MaxConcurrentStreams, maxStreams)
+	http2.MaxConcurrentStreams = cmp.Or(http2.MaxConcurrentStreams, 10_000) // net/http bounds resets of streams by it, too
 	below.http.HTTP2 = &http2
 	routes := http.NewServeMux()
 	switch handler := below.http.Handler.(type) {

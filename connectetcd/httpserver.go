@@ -19,9 +19,8 @@ import (
 
 // httpServer adapts an HTTP server to runtime.GRPCServer, the interface of the servers that a runtime.Server serves.
 type httpServer struct {
-	http *http.Server
-
-	mu       sync.Mutex
+	http     *http.Server
+	mu       sync.Mutex // guards the fields below
 	services map[string]grpc.ServiceInfo
 	faults   []error // of NewServer, Register and HandleHealth; Serve and Announce return them
 }
@@ -89,14 +88,13 @@ func (s *httpServer) Stop() { _ = s.http.Close() } // Close fails if a listener 
 func checkHTTP2(s *http.Server, lis net.Listener) error {
 	var remedy string
 	_, plain := lis.(*net.TCPListener) // others may hide a TLS listener
-	_, set := s.TLSNextProto["h2"]
 	protocols := cmp.Or(s.Protocols, new(http.Protocols))
 	switch certificate := hasCertificate(s.TLSConfig); {
 	case !certificate && protocols.UnencryptedHTTP2():
 		return nil
 	case plain && !certificate:
 		remedy = "set a certificate in its TLSConfig or, without TLS, call SetUnencryptedHTTP2(true) on its Protocols instead of h2c.NewHandler"
-	case !protocols.HTTP2() && (s.Protocols != nil || s.TLSNextProto != nil && !set): // by the rules of net/http
+	case !protocols.HTTP2() && (s.Protocols != nil || s.TLSNextProto != nil && s.TLSNextProto["h2"] == nil): // by the rules of net/http
 		remedy = "call SetHTTP2(true) on its Protocols, or leave Protocols and TLSNextProto nil"
 	case !certificate && s.TLSConfig != nil && !slices.Contains(s.TLSConfig.NextProtos, "h2"): // net/http adds h2 only if TLSConfig is nil
 		remedy = `add "h2" to the NextProtos of its TLSConfig and of the listener's, or give Serve a listener without TLS`

@@ -41,7 +41,7 @@ func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.Serve
 		below.http = new(http.Server)
 		below.fault(errors.New("connectetcd: NewServer was given a nil http.Server"))
 	}
-	http2 := *cmp.Or(below.http.HTTP2, new(http.HTTP2Config)) // a copy: other servers may share it
+	http2 := *cmp.Or(below.http.HTTP2, new(http.HTTP2Config))               // a copy: other servers may share it
 	http2.MaxConcurrentStreams = cmp.Or(http2.MaxConcurrentStreams, 10_000) // net/http bounds resets of streams by it, too
 	below.http.HTTP2 = &http2
 	routes := http.NewServeMux()

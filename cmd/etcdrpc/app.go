@@ -67,7 +67,7 @@ func (a *app) open(cmd *cobra.Command, warnings io.Writer) (*store.Store, error)
 	return a.settings.open(cmd.Context(), warnings)
 }
 
-// begin reads the environment, and refuses a namespace whose slash is in the key: live policies are between them. After begin, only a [usage.Error] counts as an error of the command line.
+// begin reads the environment, and refuses a namespace whose slash is in the key. After it, only a [usage.Error] counts as misuse.
 func (a *app) begin(cmd *cobra.Command) error {
 	if err := fromEnvironment(cmd.Flags(), a.getenv); err != nil {
 		return err

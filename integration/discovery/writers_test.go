@@ -27,7 +27,7 @@ import (
 // limited holds limits that are small enough for a test to exceed.
 var limited = runtime.Limits{Entries: 1000, Bytes: 256 << 10, Connections: 16}
 
-// victim is a process that calls two services, one of which has hostile keys, candidates or live configs.
+// victim is a process that calls two services, one with hostile keys, candidates or live configs.
 type victim struct {
 	*world
 	trap  *trap
@@ -53,7 +53,7 @@ func (c cost) within(bound cost) bool {
 // servers, and 16 to servers that it leaves. The heap holds the client's and the trap's end of each.
 var usual = cost{heap: 8, disk: 2, open: 2 * (16 + 32 + 16), lines: 12}
 
-// large bounds the cost of large values, of which the limit of bytes lets a process keep few.
+// large bounds the cost of large values: by the limit of bytes a process keeps few.
 var large = cost{heap: 3, disk: 2, open: 2 * (16 + 16), lines: 12}
 
 // hostileWays lists hostile series of writes to keys, candidates and live configs. For single entries and configs, see

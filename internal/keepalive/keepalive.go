@@ -93,7 +93,7 @@ func (s *stream) send(lease clientv3.LeaseID) {
 	_ = s.grpc.Send(&pb.LeaseKeepAliveRequest{ID: int64(lease)})
 }
 
-// run opens a stream, and receives the answers until the stream fails, or is no longer current and has nothing to receive.
+// run opens a stream, and receives the answers until the stream fails, or until another is current and all answers have come.
 func (r *Renewer) run(ctx context.Context, s *stream) {
 	defer s.end()
 	grpc, err := clientv3.RetryLeaseClient(r.client).LeaseKeepAlive(ctx)

@@ -15,7 +15,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// always lists the promises that hold at any time. A world is calm while there are no faults and no broken promises.
+// always lists the promises that hold at any time. A world without faults and broken promises is calm.
 var always = []struct {
 	promise string
 	broken  func(h *History, broken report)

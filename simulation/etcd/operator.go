@@ -104,7 +104,7 @@ func (c *Cluster) Elect(member int) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), electTimeout)
 	defer cancel()
-	_ = from.use(ctx, func(ctx context.Context) error { // a failed transfer is no error
+	_ = from.use(ctx, func(ctx context.Context) error { // a transfer may fail
 		return from.etcd.MoveLeader(ctx, uint64(from.etcd.MemberID()), uint64(to.etcd.MemberID()))
 	})
 }

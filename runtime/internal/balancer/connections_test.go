@@ -165,8 +165,8 @@ func TestConnections_SubsetSkipsUnreachable(t *testing.T) {
 }
 
 // TestConnections_BoundsSilentEndpoints has a client with a limit of 40 endpoints, and 400 endpoints that neither accept nor
-// refuse connections. Twice, 400 at new addresses replace the previous 400, whose connections are closed at once. Calls go to the fallback within 2 s. At last one
-// endpoint accepts connections, and calls go to that endpoint.
+// refuse connections. Twice, 400 others replace them, and the connections are closed at once. Calls go to the fallback within
+// 2 s. At last one endpoint accepts connections, and calls go to that endpoint.
 func TestConnections_BoundsSilentEndpoints(t *testing.T) {
 	r := newRig(t)
 	r.client = &attr.Client{Client: planning.Client{Most: 40, Seed: seedOfTests}}

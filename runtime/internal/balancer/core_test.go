@@ -439,7 +439,7 @@ var coreRules = []modelcheck.Rule[walked]{
 		}
 		return ""
 	}},
-	{Name: "the core wakes for each connection that is to be closed or becomes late", Broken: func(w *walked) string {
+	{Name: "the core wakes when a connection must be closed or becomes late", Broken: func(w *walked) string {
 		for _, conn := range w.core.all {
 			if !conn.closeAt.IsZero() && w.wake.IsZero() {
 				return conn.addr + " is to be closed, but no wake-up is set"

@@ -108,7 +108,7 @@ func (p *policy) publishOthers() (connectivity.State, balancer.Picker) {
 }
 
 // forOthers returns the endpoints for another package's policy: live endpoints or, if there are none, the fallback's. The
-// error says why there is no endpoint.
+// error says why none exists.
 func (p *plan) forOthers() ([]resolver.Endpoint, error) {
 	switch away := p.Fallback(); {
 	case p.Live > 0:

@@ -17,8 +17,8 @@ const (
 	// under one policy and change to another soon after.
 	configGrace = 200 * time.Millisecond
 
-	// silentGrace is how long calls wait for etcd before they go by what is known without it: the last endpoints of a key that is
-	// followed again, and the default service config.
+	// silentGrace is how long calls wait for etcd before they use the last endpoints of a key that is followed again, or the
+	// default service config.
 	silentGrace = 100 * time.Millisecond
 )
 

@@ -302,7 +302,7 @@ func (w *world) begun(before *world) {
 	}
 }
 
-// TestWalk walks random orders of events of two instances and etcd. Messages may take any time, instances may handle them late, and etcd may end leases late.
+// TestWalk walks random orders of events of two instances and etcd. Messages, their handling and the ends of leases may be late.
 func TestWalk(t *testing.T) {
 	events := func(of []happening) (all []modelcheck.Event[world]) {
 		for i := range len(world{}.processes) {

@@ -34,7 +34,7 @@ type heldLease struct {
 	granted  time.Time
 	life     time.Duration // the TTL that etcd granted
 	expires  time.Time     // when etcd ends the lease unless it is renewed
-	renewAt  time.Time     // the earliest time of the next renewal besides the client's own
+	renewAt  time.Time     // the earliest time of the next renewal in addition to the client's own
 	denied   bool          // etcd has denied the revocation of the lease
 	revoking bool          // a revocation was sent, so the lease may be gone
 	spare    bool          // no desired entry needs the lease, as of the last call of due
@@ -202,7 +202,7 @@ func (c *core) onRenewal(now time.Time, id clientv3.LeaseID, life time.Duration,
 	}
 }
 
-// renewalDue reports whether to renew a lease now, besides the client's own renewals, and when to ask again.
+// renewalDue reports whether to renew a lease now, in addition to the client's own renewals, and when to ask again.
 func (c *core) renewalDue(now time.Time, id clientv3.LeaseID) (due bool, wait time.Duration) {
 	h := c.get(id)
 	if h == nil {

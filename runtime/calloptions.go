@@ -4,9 +4,7 @@ import (
 	"context"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
@@ -79,22 +77,4 @@ func incomingLane(ctx context.Context) (_ context.Context, ok bool) {
 		return ctx, false
 	}
 	return WithLane(ctx, sent[len(sent)-1]), true
-}
-
-// addressed returns the context of a call as the policy and the server need it: with the target among the call's options, and with
-// the lane as request metadata.
-func addressed(ctx context.Context, opts []grpc.CallOption) (context.Context, error) {
-	for _, opt := range opts {
-		if to, ok := opt.(targetOption); ok {
-			ctx = calloptions.WithTarget(ctx, to.Target)
-		}
-	}
-	lane, ok := Lane(ctx)
-	switch {
-	case !ok:
-		return ctx, nil
-	case !serviceconfig.ValidLane(lane):
-		return ctx, status.Errorf(codes.InvalidArgument, "etcd: %.40q is no lane: want %s", lane, serviceconfig.WantLane)
-	}
-	return metadata.AppendToOutgoingContext(ctx, serviceconfig.LaneHeader, lane), nil
 }

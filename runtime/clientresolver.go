@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
 
@@ -123,6 +124,31 @@ func clientConfig(layers ...string) (serviceconfig.Wrapped, error) {
 // plain reports whether a call needs nothing from the interceptors except an explanation of its error.
 func (b *clientBuilder) plain(ctx context.Context) bool {
 	return b.leader == nil && !b.client.TargetsOnly && calloptions.IsEmpty(ctx)
+}
+
+// targetOption tells our interceptors the target of a call. The context must not have it: the caller's interceptors may call
+// other services with that.
+type targetOption struct {
+	grpc.EmptyCallOption
+	calloptions.Target
+}
+
+// addressed returns the context of a call as the policy and the server need it: with the target among the call's options, and with
+// the lane as request metadata.
+func addressed(ctx context.Context, opts []grpc.CallOption) (context.Context, error) {
+	for _, opt := range opts {
+		if to, ok := opt.(targetOption); ok {
+			ctx = calloptions.WithTarget(ctx, to.Target)
+		}
+	}
+	lane, ok := Lane(ctx)
+	switch {
+	case !ok:
+		return ctx, nil
+	case !serviceconfig.ValidLane(lane):
+		return ctx, status.Errorf(codes.InvalidArgument, "etcd: %.40q is no lane: want %s", lane, serviceconfig.WantLane)
+	}
+	return metadata.AppendToOutgoingContext(ctx, serviceconfig.LaneHeader, lane), nil
 }
 
 // unary intercepts the unary calls of the connection, and stream intercepts the streaming calls.

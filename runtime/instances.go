@@ -128,13 +128,6 @@ type instanceConn struct {
 	target targetOption
 }
 
-// targetOption tells our interceptors the target of a call. The context must not have it: the caller's interceptors may call
-// other services with that.
-type targetOption struct {
-	grpc.EmptyCallOption
-	calloptions.Target
-}
-
 func (c instanceConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	return c.conn.Invoke(ctx, method, args, reply, append(opts[:len(opts):len(opts)], c.target)...)
 }

@@ -69,56 +69,6 @@ func TestClose_Retries(t *testing.T) {
 	kit.Eventually(t, kit.Soon, "only the entry of the other registration is in etcd", func() bool { return maps.Equal(w.values("acme/legacy"), kept) })
 }
 
-// failingLease is a Lease whose KeepAlive channel closes when the test sends to halt, as if the client gave up.
-type failingLease struct {
-	clientv3.Lease
-	halt  chan struct{}
-	begun chan struct{} // receives a value for each call of KeepAlive
-}
-
-func (l *failingLease) KeepAlive(ctx context.Context, id clientv3.LeaseID) (<-chan *clientv3.LeaseKeepAliveResponse, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		defer cancel()
-		select {
-		case l.begun <- struct{}{}:
-		case <-ctx.Done():
-		}
-		select {
-		case <-l.halt:
-		case <-ctx.Done():
-		}
-	}()
-	return l.Lease.KeepAlive(ctx, id)
-}
-
-func TestKeepAlive_Restarts(t *testing.T) {
-	leak.Parallel(t)
-	w := newWorld(t, nil)
-	client := w.etcd.Client(t)
-	lease := &failingLease{client.Lease, make(chan struct{}), make(chan struct{})}
-	client.Lease = lease
-	g := register(t, w.newRegistry(client), key, addr(0))
-	was := g.Status().LeaseID
-	begun := func() {
-		t.Helper()
-		select {
-		case <-lease.begun:
-		case <-time.After(kit.Soon):
-			t.Fatal("the registry has not called KeepAlive again, want a call after each closed channel")
-		}
-	}
-	begun()
-	for range 3 {
-		lease.halt <- struct{}{}
-		begun()
-	}
-	if id := g.Status().LeaseID; id != was {
-		t.Errorf("the entry is on lease %x, want the same lease %x", id, was)
-	}
-	w.state(g, runtime.StateRegistered)
-}
-
 // TestNewerProcessTakesOver runs two processes with one instance id. The newer process has the entry until it closes
 // its registration. Meanwhile status and log of the older process report a conflict (G4, G38).
 func TestNewerProcessTakesOver(t *testing.T) {

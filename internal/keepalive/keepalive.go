@@ -8,15 +8,16 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
-// timeout bounds a renewal.
-const timeout = 10 * time.Second
-
 // Renewer renews leases on one stream: a stream is a login at etcd, and a connection may allow few. The methods of the etcd client do
-// not fit: KeepAlive does not tell when a renewal was sent, and KeepAliveOnce opens a stream for each renewal. The client must have a
-// connection. Its methods are safe for concurrent use.
+// not fit: KeepAlive does not tell when a renewal was sent, nor renews a lease once more when etcd is silent, and KeepAliveOnce opens a
+// stream for each renewal. Its methods are safe for concurrent use.
 type Renewer struct {
 	client  *clientv3.Client
 	life    context.Context // ends the streams
@@ -35,8 +36,8 @@ type stream struct {
 }
 
 type answer struct {
-	ttl time.Duration
-	err error
+	renewed *clientv3.LeaseKeepAliveResponse
+	err     error
 }
 
 // New returns the Renewer of a client. Its streams end with life.
@@ -47,25 +48,43 @@ func New(life context.Context, client *clientv3.Client) *Renewer {
 // Wait returns when all streams have ended.
 func (r *Renewer) Wait() { r.streams.Wait() }
 
-// Renew renews a lease, and returns the TTL, which is 0 if the lease is gone. It renews once more if a stream fails that etcd has
-// answered before.
-func (r *Renewer) Renew(ctx context.Context, lease clientv3.LeaseID) (ttl time.Duration, err error) {
+// Renew renews a lease within timeout, once more if a stream fails that etcd has answered before. The error is
+// [rpctypes.ErrLeaseNotFound] if the lease is gone.
+func (r *Renewer) Renew(ctx context.Context, lease clientv3.LeaseID, timeout time.Duration) (*clientv3.LeaseKeepAliveResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	if r.client.ActiveConnection() == nil {
+		return renewOnce(ctx, r.client.Lease, lease)
+	}
 	for {
 		s, answers := r.send(lease)
 		select {
 		case a := <-answers:
+			if a.err == nil && a.renewed.TTL <= 0 {
+				return nil, rpctypes.ErrLeaseNotFound
+			}
 			if a.err == nil || !s.answered || ctx.Err() != nil {
-				return a.ttl, a.err
+				return a.renewed, a.err
 			}
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				s.end()
 			}
-			return 0, ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
+}
+
+// renewOnce renews a lease by a client that was put together from parts. Its KeepAliveOnce retries without a pause. So the lease is
+// first read, and the renewal gets little more time than the read took.
+func renewOnce(ctx context.Context, leases clientv3.Lease, lease clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {
+	asked := time.Now()
+	if _, err := leases.TimeToLive(ctx, lease); err != nil && etcderr.Code(err) != codes.PermissionDenied {
+		return nil, err // a renewal would fail, too
+	}
+	ctx, cancel := context.WithTimeout(ctx, 4*time.Since(asked)+100*time.Millisecond)
+	defer cancel()
+	return leases.KeepAliveOnce(ctx, lease)
 }
 
 // send sends a renewal on the current stream or, if there is none or etcd has not answered the lease's last renewal there, on a new
@@ -113,8 +132,8 @@ func (r *Renewer) run(ctx context.Context, s *stream) {
 		lease := clientv3.LeaseID(resp.GetID())
 		if answers := s.waiting[lease]; answers != nil && err == nil {
 			s.answered = true
-			answers <- answer{ttl: time.Duration(resp.TTL) * time.Second}
 			delete(s.waiting, lease)
+			answers <- answer{&clientv3.LeaseKeepAliveResponse{ResponseHeader: resp.Header, ID: lease, TTL: resp.TTL}, nil}
 		}
 	}
 	if r.current == s {

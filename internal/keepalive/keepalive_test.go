@@ -61,8 +61,8 @@ func TestRenewer(t *testing.T) {
 	r := New(life, client)
 	renew := func(lease clientv3.LeaseID) {
 		renewals.Go(func() {
-			if ttl, err := r.Renew(life, lease); ttl != time.Duration(lease)*time.Second || err != nil {
-				t.Errorf("lease %d: TTL %v, error %v, want %d s", lease, ttl, err, lease)
+			if answer, err := r.Renew(life, lease, time.Minute); err != nil || answer.TTL != int64(lease) {
+				t.Errorf("lease %d: %+v, error %v, want a TTL of %d s", lease, answer, err, lease)
 			}
 		})
 	}

@@ -11,7 +11,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
-	leasing "github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
 // callTimeout bounds a call to etcd, which gives up on a write after 7 s (5 s and two election timeouts): a client that gives
@@ -36,8 +35,8 @@ func (c calls) stand(ctx context.Context) outcome {
 	}
 	o.lease, o.life = granted.ID, time.Duration(granted.TTL)*time.Second
 	sent := time.Now()
-	if life, err := c.keepAlive(ctx, o.lease); err == nil && life > 0 { // so that the put may take as long as the grant
-		o.sent, o.life = sent, life
+	if renewed, err := c.Renewer.Renew(ctx, o.lease, callTimeout); err == nil { // so that the put may take as long as the grant
+		o.sent, o.life = sent, time.Duration(renewed.TTL)*time.Second
 	}
 	key := c.Prefix + rand.Text()
 	call, cancel = context.WithTimeout(ctx, callTimeout)
@@ -60,23 +59,11 @@ func (c calls) failed(o outcome, err error) outcome {
 // renew renews the lease of a candidate.
 func (c calls) renew(ctx context.Context, lease clientv3.LeaseID) (o outcome) {
 	o.sent = time.Now()
-	o.life, o.err = c.keepAlive(ctx, lease)
-	o.gone = o.err == nil && o.life <= 0
+	renewed, err := c.Renewer.Renew(ctx, lease, callTimeout)
+	if o.err, o.gone = err, errors.Is(err, rpctypes.ErrLeaseNotFound); err == nil {
+		o.life = time.Duration(renewed.TTL) * time.Second
+	}
 	return o
-}
-
-// keepAlive renews a lease, and returns the TTL, which is 0 if the lease is gone.
-func (c calls) keepAlive(ctx context.Context, lease clientv3.LeaseID) (ttl time.Duration, err error) {
-	if c.Client.ActiveConnection() != nil {
-		return c.Renewer.Renew(ctx, lease)
-	}
-	renewed, err := leasing.KeepAliveOnce(ctx, c.Client.Lease, lease, callTimeout) // the client was put together from parts
-	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		return 0, nil
-	} else if err != nil {
-		return 0, err
-	}
-	return time.Duration(renewed.TTL) * time.Second, nil
 }
 
 // deleted reports whether a candidate is not in etcd any more.

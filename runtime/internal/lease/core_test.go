@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -206,41 +207,33 @@ func TestSynced(t *testing.T) {
 	}
 }
 
-// G27: from half of its TTL on, a lease is renewed out of turn until etcd answers.
+// G27: from a third of its TTL on, a lease is renewed until etcd answers.
 func TestRenewal(t *testing.T) {
 	s := newScript(t)
-	due := func(want bool, wantWait time.Duration) {
+	due := func(after time.Duration, want ...clientv3.LeaseID) {
 		t.Helper()
-		if got, wait := s.core.renewalDue(s.now, 1); got != want || wait != wantWait {
-			t.Errorf("a renewal is due: %v, next question after %v; want %v, %v", got, wait, want, wantWait)
+		s.now = s.now.Add(after)
+		leases, wait := s.core.renewals(s.now)
+		if got := slices.Sorted(maps.Keys(leases)); !slices.Equal(got, want) || wait > tick {
+			t.Errorf("leases %v are renewed, wait %v, want %v, wait at most %v", got, wait, want, tick)
 		}
 	}
-	due(false, tick) // without a lease
+	due(0)
 	s.have("a")
 	s.core.onRenewal(s.now, 1, ttl, 0)
-	due(false, ttl/2)
-	s.now = s.now.Add(ttl / 2)
-	due(true, ttl/renewSpacing)
-	due(false, ttl/renewSpacing)
-	s.now = s.now.Add(ttl / renewSpacing)
-	due(true, ttl/renewSpacing)
+	due(ttl/3 - time.Millisecond)
+	due(time.Millisecond, 1)
+	due(time.Millisecond)
+	due(ttl/renewAgain, 1)
 	s.core.onRenewal(s.now, 1, ttl, 0)
-	due(false, ttl/2)
 	s.core.onRenewal(s.now, 7, ttl, 0) // an unknown lease
-
-	inUse := func(want ...clientv3.LeaseID) {
-		t.Helper()
-		if got := s.core.inUse(); !slices.Equal(got, want) {
-			t.Errorf("leases %v are renewed, want %v", got, want)
-		}
-	}
-	inUse(1)
+	due(ttl / renewAgain)
 	s.core.replaceLease(s.now, errors.New("ended"))
 	s.core.onGrant(s.now, 2, ttl)
 	s.etcd.leases[2], s.etcd.ids = s.now.Add(ttl), 2
-	inUse(1, 2) // until the key has moved
+	due(ttl/3, 1, 2) // until the key has moved
 	s.settle()
-	inUse(2)
+	due(ttl/3, 2)
 }
 
 func TestClose(t *testing.T) {
@@ -312,7 +305,7 @@ func TestOverdue_IsReported(t *testing.T) {
 	s.have(numbered(5)...) // entries that are clean now
 	overdue := func() error { return s.core.overdue(s.now, s.core.lease) }
 	renewed := func(life time.Duration) {
-		s.etcd.leases[1], s.renewAt = s.now.Add(life), s.now.Add(life)
+		s.etcd.leases[1] = s.now.Add(life)
 		s.core.get(1).life = life
 		s.core.onRenewal(s.now, 1, life, 0)
 	}

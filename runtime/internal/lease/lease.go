@@ -10,7 +10,7 @@
 //	next.go    the calls to etcd, and the choice of the next one
 //	events.go  the answers of etcd
 //
-// These files only decide. The others make the calls and wake waiters: session.go, calls.go, keepalive.go, watch.go and handle.go.
+// These files only decide. The others make the calls and wake waiters: session.go, calls.go, renew.go, watch.go and handle.go.
 package lease
 
 import (

@@ -16,12 +16,10 @@ const (
 	// askMin and askMax bound the pause between reads of the keys on a lease.
 	askMin = time.Second
 	askMax = 30 * time.Second
-	// The etcd client renews a lease each third of its TTL, on one stream to one member. When half of the TTL has passed
-	// without an answer, or the keepalives have ended, this package renews the lease out of turn, on another stream, until etcd
-	// answers. The time between two such renewals is the TTL divided by renewSpacing, within the limits below.
-	renewSpacing    = 16
-	renewSpacingMin = 100 * time.Millisecond
-	renewSpacingMax = time.Second
+	// A lease is renewed once its TTL divided by renewAfter has passed, as the etcd client does, and from then on again and again
+	// until etcd answers, each time after the TTL divided by renewAgain: a member may be dead.
+	renewAfter = 3
+	renewAgain = 8
 	// overdueAfter is how long etcd may fail to answer a renewal, or any other call, before the status of entries reports it.
 	overdueAfter = 10 * time.Second
 )
@@ -34,7 +32,7 @@ type heldLease struct {
 	granted  time.Time
 	life     time.Duration // the TTL that etcd granted
 	expires  time.Time     // when etcd ends the lease unless it is renewed
-	renewAt  time.Time     // the earliest time of the next renewal in addition to the client's own
+	renewAt  time.Time     // when to renew the lease next
 	denied   bool          // etcd has denied the revocation of the lease
 	revoking bool          // a revocation was sent, so the lease may be gone
 	spare    bool          // no desired entry needs the lease, as of the last call of due
@@ -67,7 +65,7 @@ func (c *core) isOwn(id clientv3.LeaseID) bool { return id != 0 && slices.Contai
 
 // hold adds a granted lease. A lease that is granted after the timeout is never the current one, so it is revoked.
 func (c *core) hold(now time.Time, id clientv3.LeaseID, life time.Duration) {
-	c.held = append(c.held, &heldLease{id: id, granted: now, life: life, expires: now.Add(life)})
+	c.held = append(c.held, &heldLease{id: id, granted: now, life: life, expires: now.Add(life), renewAt: now.Add(life / renewAfter)})
 	c.everGranted = append(c.everGranted, id)
 }
 
@@ -145,15 +143,20 @@ func (c *core) onLeaseLost(now time.Time, id clientv3.LeaseID, err error) {
 	c.refresh(now)
 }
 
-// inUse returns the leases to be renewed: the current one, and retired ones with keys that have yet to move.
-func (c *core) inUse() []clientv3.LeaseID {
-	var ids []clientv3.LeaseID
+// renewals returns the leases to be renewed now, each with its TTL, and how long to wait before asking again. The current lease is
+// renewed, and retired ones with keys that have yet to move.
+func (c *core) renewals(now time.Time) (due map[clientv3.LeaseID]time.Duration, wait time.Duration) {
+	due, wait = make(map[clientv3.LeaseID]time.Duration), tick
 	for _, h := range c.held {
-		if h.id == c.lease || c.needed(h.id) {
-			ids = append(ids, h.id)
+		if h.id != c.lease && !c.needed(h.id) {
+			continue
 		}
+		if !now.Before(h.renewAt) {
+			due[h.id], h.renewAt = h.life, now.Add(h.life/renewAgain)
+		}
+		wait = min(wait, h.renewAt.Sub(now))
 	}
-	return ids
+	return due, wait
 }
 
 // needed reports whether a desired entry has, or may have, keys on a retired lease, and has yet to move to the current lease.
@@ -195,25 +198,11 @@ func (c *core) onRevokeFailed(now time.Time, id clientv3.LeaseID, err error) {
 // may lag behind, or etcd was restored.
 func (c *core) onRenewal(now time.Time, id clientv3.LeaseID, life time.Duration, revision int64) {
 	if h := c.get(id); h != nil {
-		h.expires = now.Add(life)
+		h.expires, h.renewAt = now.Add(life), now.Add(life/renewAfter)
 	}
 	if revision != 0 && revision < c.revision {
 		c.checkSoon(now)
 	}
-}
-
-// renewalDue reports whether to renew a lease now, in addition to the client's own renewals, and when to ask again.
-func (c *core) renewalDue(now time.Time, id clientv3.LeaseID) (due bool, wait time.Duration) {
-	h := c.get(id)
-	if h == nil {
-		return false, tick
-	}
-	if at := latest(h.expires.Add(-h.life/2), h.renewAt); now.Before(at) {
-		return false, at.Sub(now)
-	}
-	wait = min(max(h.life/renewSpacing, renewSpacingMin), renewSpacingMax)
-	h.renewAt = now.Add(wait)
-	return true, wait
 }
 
 // onRenewalFailed records that etcd did not renew a lease. After a refusal the lease is replaced: it may hold another user's
@@ -250,7 +239,7 @@ func (c *core) overdue(now time.Time, id clientv3.LeaseID) error {
 		return nil
 	}
 	renewed, why := h.expires.Add(-h.life), errNoRenewal
-	asked := renewed.Add(h.life / 2)
+	asked := renewed.Add(h.life / renewAfter)
 	if !c.failingSince.IsZero() && c.failingSince.Before(asked) {
 		asked, why = latest(renewed, c.failingSince), c.lastFailure
 	}

@@ -26,7 +26,6 @@ type script struct {
 	past       []*model // backups
 	log        []string
 	calls      []string // the calls of the session, in the form of TestCalls' rows
-	renewAt    time.Time
 
 	fail func() fate // returns the fate of the next write or revocation; a revocation is always applied
 }
@@ -59,14 +58,14 @@ func (s *script) run(d time.Duration) {
 	s.elapse()
 }
 
-// elapse ends expired leases, and renews those in use every third of the TTL.
+// elapse ends expired leases, and makes the renewals that are due.
 func (s *script) elapse() {
 	s.etcd.expire(s.now)
-	if s.now.Before(s.renewAt) || s.etcd.down {
-		return
-	}
-	for _, id := range s.core.inUse() {
-		s.renewAt = s.now.Add(ttl / 3)
+	due, _ := s.core.renewals(s.now)
+	for id := range due {
+		if s.etcd.down {
+			continue
+		}
 		if _, ok := s.etcd.leases[id]; !ok {
 			s.core.onRenewalFailed(s.now, id, rpctypes.ErrLeaseNotFound)
 			continue

@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/keepalive"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 )
@@ -25,6 +26,7 @@ type Options struct {
 	// Reconnected calls notify whenever the connection to etcd is back, until stop is called. It may be nil.
 	Reconnected func(notify func()) (stop func())
 	Streams     *listwatch.Streams // the client's watch streams, see [listwatch.Config]; if nil, the session makes its own
+	Renewer     *keepalive.Renewer
 }
 
 // Session keeps entries on one lease. The lease is granted when the first entry needs it, and revoked when no entry
@@ -44,10 +46,9 @@ type Session struct {
 
 	mu       sync.Mutex
 	core     *core
-	started  bool  // the goroutine of run has been started
 	closeErr error // the error of the first Close
 	watches  map[string]*watch
-	renewals map[clientv3.LeaseID]context.CancelFunc
+	renewal  *time.Timer // calls renewLeases when a renewal is due; nil until the goroutine of run is started
 
 	reporting sync.Mutex // keeps log lines in the order of the changes
 }
@@ -58,7 +59,7 @@ func New(client *clientv3.Client, opts Options) *Session {
 	return &Session{
 		client: client, opts: opts, group: newWatches(client, opts.Streams), ctx: ctx, cancel: cancel,
 		closed: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}),
-		core: newCore(opts.TTL, jitter), watches: make(map[string]*watch), renewals: make(map[clientv3.LeaseID]context.CancelFunc),
+		core: newCore(opts.TTL, jitter), watches: make(map[string]*watch),
 	}
 }
 
@@ -105,8 +106,14 @@ func (s *Session) Start(items []Item, pause bool) (*Handle, error) {
 		return nil, ErrClosed
 	}
 	e := s.core.add(time.Now(), items, pause)
-	if !s.started {
-		s.started = true
+	if s.renewal == nil {
+		s.renewal = time.AfterFunc(tick, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.ctx.Err() == nil {
+				s.renewLeases()
+			}
+		})
 		go s.run()
 	}
 	s.poke()
@@ -155,7 +162,7 @@ func (s *Session) close() bool {
 		close(s.closed)
 	}
 	s.core.close(time.Now())
-	started := s.started
+	started := s.renewal != nil
 	s.poke()
 	s.mu.Unlock()
 	if !started {
@@ -169,7 +176,6 @@ func (s *Session) run() {
 	defer close(s.done)
 	defer s.wg.Wait()
 	defer s.group.Close()
-	defer s.cancel()
 	if s.opts.Reconnected != nil {
 		defer s.opts.Reconnected(s.reconnected)()
 	}
@@ -198,17 +204,18 @@ func (s *Session) next() (op, time.Duration, bool) {
 	s.mu.Lock()
 	op, wait := s.core.next(time.Now())
 	finished := s.core.finished()
-	s.renewLeases(s.core.inUse())
+	s.renewLeases()
 	s.watchKeys()
 	s.mu.Unlock()
 	s.report()
 	return op, wait, finished
 }
 
-// end closes the entries that are left.
+// end closes the entries that are left. It cancels the calls with the lock held, so that no renewal begins later.
 func (s *Session) end() {
 	s.mu.Lock()
-	s.renewLeases(nil)
+	s.cancel()
+	s.renewal.Stop()
 	s.core.end(time.Now())
 	s.mu.Unlock()
 	s.report()

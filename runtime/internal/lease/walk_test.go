@@ -107,7 +107,8 @@ func (w *walked) pass(d time.Duration) {
 
 func (w *walked) renew(after time.Duration) {
 	w.now = w.now.Add(after)
-	for _, h := range w.core.inUse() {
+	due, _ := w.core.renewals(w.now)
+	for h := range due {
 		if _, ok := w.etcd.leases[h]; w.silent {
 		} else if !ok {
 			w.core.onRenewalFailed(w.now, h, rpctypes.ErrLeaseNotFound)

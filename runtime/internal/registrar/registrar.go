@@ -56,7 +56,7 @@ type Registrar struct {
 
 	life    context.Context // ends with Close, with the cause ErrClosed
 	end     context.CancelCauseFunc
-	renewer *keepalive.Renewer // of the leases of elections
+	renewer *keepalive.Renewer
 }
 
 // New returns a registrar. It does no I/O and starts nothing.
@@ -152,7 +152,7 @@ func (r *Registrar) session(c *claim) *lease.Session {
 	if s == nil {
 		s = lease.New(r.config.Client, lease.Options{
 			TTL: c.entry.TTL, Logger: r.config.Logger, Changed: r.changed, Why: r.config.Why, Reconnected: r.config.Reconnected,
-			Streams: r.config.Streams,
+			Streams: r.config.Streams, Renewer: r.renewer,
 		})
 		r.sessions[c.session()] = s
 	}

@@ -12,7 +12,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
 const ms = time.Millisecond
@@ -443,8 +442,4 @@ func TestCoreNamesTheCause(t *testing.T) {
 	if !strings.HasSuffix(u.Err.Error(), cause) {
 		t.Errorf("the error is %v, want it to end with %s", u.Err, cause)
 	}
-}
-
-func TestCoreIsPure(t *testing.T) {
-	modelcheck.Check(t, "core.go", "replica.go", "list.go", "set.go")
 }

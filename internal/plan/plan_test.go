@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -339,8 +338,4 @@ func TestSubset_CoversLargeFleet(t *testing.T) {
 	if n := len(slices.Collect(maps.Keys(called))); n < 950 {
 		t.Errorf("%d of 1,000 endpoints are used by 200 callers together, want at least 950", n)
 	}
-}
-
-func TestPlanIsPure(t *testing.T) {
-	modelcheck.Check(t, "plan.go", "match.go", "lanes.go", "drain.go", "groups.go")
 }

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
 // host returns a Config.Local of a host with one address.
@@ -158,8 +156,4 @@ func TestChoose(t *testing.T) {
 			t.Errorf("%s: choose = %v, %v, want %s", tt.name, got, err, tt.want)
 		}
 	}
-}
-
-func TestCoreIsPure(t *testing.T) {
-	modelcheck.Check(t, "core.go")
 }

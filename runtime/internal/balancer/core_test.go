@@ -495,5 +495,3 @@ func TestWalkCore(t *testing.T) {
 		})
 	}
 }
-
-func TestCoreIsPure(t *testing.T) { modelcheck.Check(t, "core.go", "selection.go") }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
 // driven is a core that gets its events as text, and describes the results.
@@ -282,8 +281,4 @@ func TestCore_NamesOfSharedAddresses(t *testing.T) {
 	if id := c.state.NameOf("d"); id != "c" {
 		t.Errorf("NameOf(d) = %s, want c", id)
 	}
-}
-
-func TestCoreIsPure(t *testing.T) {
-	modelcheck.Check(t, "core.go", "config.go", "entries.go", "hold.go", "state.go")
 }

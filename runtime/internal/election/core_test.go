@@ -7,11 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
-
-func TestCoreIsPure(t *testing.T) { modelcheck.Check(t, "core.go") }
 
 // leading returns the core of an instance that leads with the token 5, on a lease of 10 s, since begin.
 func leading() *core {

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc/connectivity"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -90,8 +88,4 @@ func TestCoreRemembersTheCause(t *testing.T) {
 	if c.onState(connectivity.Ready, start); c.cause != nil {
 		t.Errorf("connected: the cause is still %q, want none", c.cause)
 	}
-}
-
-func TestCoreIsPure(t *testing.T) {
-	modelcheck.Check(t, "core.go", "../../../internal/etcdcause/etcdcause.go")
 }

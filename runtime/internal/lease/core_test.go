@@ -13,8 +13,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
 // Each row is a rule: the statements of do make the session make the calls of want.
@@ -388,8 +386,4 @@ func TestDeniedKey_MovesOthersRarely(t *testing.T) {
 	if n := len(s.core.warnings); n > int(d/warnEvery)+1 {
 		t.Errorf("%d warnings in %v, want at most one in %v", n, d, warnEvery)
 	}
-}
-
-func TestCoreIsPure(t *testing.T) {
-	modelcheck.Check(t, "lease.go", "record.go", "entry.go", "leases.go", "core.go", "next.go", "events.go")
 }

@@ -7,10 +7,7 @@ import (
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
-
-func TestCoreIsPure(t *testing.T) { modelcheck.Check(t, "core.go", "claims.go", "entry.go") }
 
 // published returns the entry of a service, with the default layout and TTL.
 func published(t *testing.T, service, key string, layouts ...endpoint.Layout) Entry {

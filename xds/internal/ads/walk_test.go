@@ -14,8 +14,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
-func TestPure(t *testing.T) { modelcheck.Check(t, "core.go") }
-
 // walked has the core, and a client that asks for a host as gRPC's clients do: first for the listener, then for its routes, then for
 // the clusters in the routes, then for the endpoints of the clusters.
 type walked struct {

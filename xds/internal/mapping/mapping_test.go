@@ -20,14 +20,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
-
-func TestPure(t *testing.T) {
-	modelcheck.Check(t, "mapping.go", "policy.go", "members.go", "route.go", "upcoming.go", "cluster.go")
-}
 
 // ends parses endpoints of the form "instance version zone weight name=value...", with "-" for an unset field.
 func ends(specs ...string) (all []endpoint.Endpoint) {

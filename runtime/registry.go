@@ -57,8 +57,9 @@ type Registry struct {
 }
 
 // NewRegistry returns a registry on an etcd cluster. It does no I/O, so it succeeds while etcd cannot be
-// reached. The caller owns the client and closes it after the registry. Every etcd call goes
-// through the client's KV, Watcher and Lease, so wrappers set there are used.
+// reached. The caller owns the client and closes it after the registry. Calls to etcd go
+// through the client's KV, Watcher and Lease, so wrappers set there are used. Only the renewals of leases share a stream on its
+// own connection, if it has one.
 //
 // To notice a dead connection, the client needs a DialKeepAliveTime such as 10 s, gRPC's minimum, and a DialKeepAliveTimeout
 // such as 3 s. Leave PermitWithoutStream off: etcd closes connections that use it. MaxCallRecvMsgSize, such as 8 MiB, bounds the

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 
@@ -49,7 +48,7 @@ func New(life context.Context, client *clientv3.Client) *Renewer {
 func (r *Renewer) Wait() { r.streams.Wait() }
 
 // Renew renews a lease within timeout, once more if a stream fails that etcd has answered before. The error is
-// [rpctypes.ErrLeaseNotFound] if the lease is gone.
+// rpctypes.ErrLeaseNotFound if the lease is gone.
 func (r *Renewer) Renew(ctx context.Context, lease clientv3.LeaseID, timeout time.Duration) (*clientv3.LeaseKeepAliveResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -61,7 +60,7 @@ func (r *Renewer) Renew(ctx context.Context, lease clientv3.LeaseID, timeout tim
 		select {
 		case a := <-answers:
 			if a.err == nil && a.renewed.TTL <= 0 {
-				return nil, rpctypes.ErrLeaseNotFound
+				return r.client.Lease.KeepAliveOnce(ctx, lease) // Lease may be a wrapper that reaches another etcd
 			}
 			if a.err == nil || !s.answered || ctx.Err() != nil {
 				return a.renewed, a.err

@@ -32,17 +32,13 @@ type conn struct {
 // condition is the state of a connection as picks see it. It is immutable.
 type condition struct {
 	readiness readiness
-	subConn   balancer.SubConn // for calls that name the instance; nil unless connected and without a failing health check
+	subConn   balancer.SubConn // nil unless connected and without a failing health check
 	err       error            // why the connection is failing; nil if it is not
 }
 
-// forPlan returns the SubConn for calls without a named instance, or nil if the connection cannot take such calls.
-func (c *condition) forPlan() balancer.SubConn {
-	if c.readiness != ready {
-		return nil
-	}
-	return c.subConn
-}
+// isEjected reports whether outlier detection has ejected the endpoint. Only calls that name the instance use it then, and all calls
+// while nothing else in its tiers is ready: the maximum of ejections counts all endpoints, also those that these calls may not use.
+func (c *condition) isEjected() bool { return c.readiness == failing && c.subConn != nil }
 
 // readiness is the ability of a connection to take calls.
 type readiness int8

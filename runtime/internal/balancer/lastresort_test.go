@@ -70,6 +70,21 @@ func TestLastResort_UsesDrainedEndpointsLast(t *testing.T) {
 	r.expect(t.Context(), "while c connects again, beside b, which is still connected", "b")
 }
 
+// TestLastResort_UsesEjectedEndpoints ejects one endpoint after another, as outlier detection does when it also counts endpoints that
+// calls may not use.
+func TestLastResort_UsesEjectedEndpoints(t *testing.T) {
+	r := newRig(t)
+	r.update(`"drain":["d"]`, "a", "b", "d")
+	_ = r.where(t.Context())
+	for _, eject := range []struct{ name, next string }{{"a", "b"}, {"b", "ab"}} {
+		r.last(eject.name + ":1").health(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure})
+		r.settle()
+		if got := r.all(t.Context(), "/s.A/M"); got != eject.next {
+			t.Errorf("with %s ejected, calls go to %s, want %s", eject.name, got, eject.next)
+		}
+	}
+}
+
 // TestLastResort_KeepsServing replaces an unreachable server by another unreachable one, many times. The fallback, or a drained
 // instance, keeps serving.
 func TestLastResort_KeepsServing(t *testing.T) {

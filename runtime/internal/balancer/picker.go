@@ -56,7 +56,7 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if err != nil {
 		return balancer.PickResult{}, err
 	}
-	result := balancer.PickResult{SubConn: conn.current.Load().forPlan()}
+	result := balancer.PickResult{SubConn: conn.current.Load().subConn}
 	if p.plan.traits.Counts {
 		result.Done = conn.stats.End(p.plan.traits.Times)
 	}

@@ -137,14 +137,23 @@ type groupState struct {
 	rest int     // see readyGroup
 }
 
+// stateOf returns the state of a group, with ejected endpoints if no others are ready, there or in the base.
 func (v *view) stateOf(of *group, lacking []string) groupState {
+	g := v.stateWith(of, lacking, false)
+	if g.ejected > 0 && v.base == nil && (len(g.sets) == 0 || g.sets[0].class > planning.Away) {
+		return v.stateWith(of, lacking, true)
+	}
+	return g
+}
+
+func (v *view) stateWith(of *group, lacking []string, ejected bool) groupState {
 	g := groupState{id: of.id, stay: 1}
 	percent := v.plan.Config.ZoneMinPercent
 	for _, t := range of.tiers {
 		if !t.Class.IsLive() && len(g.sets) > 0 {
 			break
 		}
-		set, n := v.setOf(t, lacking)
+		set, n := v.setOf(t, lacking, ejected)
 		if t.Class == planning.Away {
 			n.err, n.awayErr = nil, n.err
 		}
@@ -172,6 +181,7 @@ func (v *view) stateOf(of *group, lacking []string) groupState {
 // counts counts connections by their condition.
 type counts struct {
 	members, ready  int
+	ejected         int
 	trying, awaited int   // awaited counts the connections among trying that calls wait for
 	err, awayErr    error // the errors of a failed connection to the primary and of one to the fallback
 }
@@ -183,6 +193,9 @@ func (n *counts) add(c *condition) {
 	case ready:
 		n.ready++
 	case failing:
+		if c.isEjected() {
+			n.ejected++
+		}
 		n.err = cmp.Or(n.err, c.err)
 	case trying:
 		n.awaited++
@@ -193,7 +206,7 @@ func (n *counts) add(c *condition) {
 }
 
 func (n *counts) addAll(o counts) {
-	n.members, n.ready, n.trying = n.members+o.members, n.ready+o.ready, n.trying+o.trying
+	n.members, n.ready, n.ejected, n.trying = n.members+o.members, n.ready+o.ready, n.ejected+o.ejected, n.trying+o.trying
 	n.awaited, n.err, n.awayErr = n.awaited+o.awaited, cmp.Or(n.err, o.err), cmp.Or(n.awayErr, o.awayErr)
 }
 
@@ -207,8 +220,8 @@ func (v *view) failure(n *counts) error {
 }
 
 // setOf returns the ready members of a tier whose method lists are not in lacking, and counts the members. It loads the
-// condition of each connection once, because a condition may change at any time.
-func (v *view) setOf(t *tier, lacking []string) (s readySet, n counts) {
+// condition of each connection once, because a condition may change at any time. If ejected is set, ejected members count as ready.
+func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n counts) {
 	p, use := v.plan, t.use.Load()
 	s = readySet{class: t.Class, Set: use.NewSet(len(use.members), p.traits, picking.Settings{
 		MaxCalls: int64(p.Config.MaxConcurrentRequests), SlowStart: p.Config.SlowStart,
@@ -221,6 +234,9 @@ func (v *view) setOf(t *tier, lacking []string) (s readySet, n counts) {
 		}
 		member := p.conns[m]
 		c := member.current.Load()
+		if ejected && c.isEjected() {
+			c = &condition{readiness: ready}
+		}
 		n.add(c)
 		if c.readiness != ready {
 			s.LeaveOut(c.readiness == trying)

@@ -169,7 +169,7 @@ func TestNamed_ReachesEjectedInstances(t *testing.T) {
 		reached      bool
 		others       string // what calls get that name no instance
 	}{
-		{"the instance is ejected", "", unwell(nil), true, errUnhealthy.Error()},
+		{"the instance is ejected", "", unwell(nil), true, "a"},
 		{"it is ejected, and connected to again", "", again, true, "waits"},
 		{"it does not report its health", "s.A", func() {}, true, "waits"},
 		{"it is not serving", "s.A", unwell(errors.New("not serving")), false, "not serving"},

@@ -1,6 +1,5 @@
-// Package harm compares this project with the simplest alternative, under the same faults. Our clients must lose no more
-// calls than gRPC's own policy with the same addresses (callers_*), and our servers must lose no more entries than
-// servers that only grant, put and keep alive (servers_test.go).
+// Package harm compares our clients with gRPC's own policy, with the same addresses and under the same faults. Ours must lose
+// no more calls.
 package harm
 
 import (

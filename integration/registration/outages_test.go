@@ -2,6 +2,7 @@ package registration
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -108,10 +109,7 @@ func TestOneMemberIsABlackHole(t *testing.T) {
 		busy(t, client)
 		all = append(all, register(t, w.newRegistry(client, runtime.WithLeaseTTL(ttl)), service(i), addr(0)))
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	gone := w.etcd.Admin().Watch(ctx, "svc/", clientv3.WithPrefix(), clientv3.WithFilterPut(), clientv3.WithCreatedNotify())
-	<-gone
+	check := w.untouched("svc/", clientv3.WithFilterPut())
 	calls := w.etcd.Calls()
 	kit.Must(t, calls.Wait(kit.Bounded(t, kit.Soon), etcdtest.LeaseKeepAlive, "", 2*processes))
 	var member *etcdtest.Member
@@ -127,19 +125,71 @@ func TestOneMemberIsABlackHole(t *testing.T) {
 	for _, g := range all {
 		w.state(g, runtime.StateRegistered)
 	}
-	w.put("svc/end", "x")
-	w.delete("svc/end")
-	n := 0
-	for end := false; !end; {
-		answer, ok := <-gone
-		if !ok {
-			t.Fatal("the watch for deletions ended, want the deletion of svc/end")
-		}
-		for _, event := range answer.Events {
-			if end = string(event.Kv.Key) == "svc/end"; !end {
-				n++
-				t.Errorf("%s was deleted, want no entry deleted", event.Kv.Key)
+	check()
+}
+
+// untouched watches the keys that begin with prefix. check fails the test for each change of them since then.
+func (w *world) untouched(prefix string, opts ...clientv3.OpOption) (check func()) {
+	w.t.Helper()
+	events := w.etcd.Admin().Watch(kit.Bounded(w.t, 10*kit.Soon), prefix, append(opts, clientv3.WithPrefix(), clientv3.WithCreatedNotify())...)
+	<-events
+	return func() {
+		w.t.Helper()
+		w.put(prefix+"end", "x")
+		w.delete(prefix + "end")
+		for answer := range events {
+			for _, event := range answer.Events {
+				if string(event.Kv.Key) == prefix+"end" {
+					return
+				}
+				w.t.Errorf("%v of %s, want no change", event.Type, event.Kv.Key)
 			}
+		}
+		w.t.Error("the watch ended, want a change of " + prefix + "end")
+	}
+}
+
+// While etcd stalls, connections are cut, or one entry comes and goes, a process neither writes nor deletes its other entries. Keys
+// of GO_ZERO end in the lease, so they would change if the entries moved to another lease.
+func TestOtherEntries_AreUntouched(t *testing.T) {
+	for name, fault := range map[string]func(w *world, other func() *runtime.Registration){
+		"a stall of 4 s": func(w *world, other func() *runtime.Registration) {
+			g, written := other(), make(chan error, 1)
+			w.etcd.Pause()
+			go func() { written <- g.Update(kit.Bounded(w.t, kit.Soon), runtime.WithVersion("v2")) }()
+			time.Sleep(4 * time.Second)
+			w.etcd.Resume()
+			if err := <-written; err != nil {
+				w.t.Logf("Update during the stall: %v", err)
+			}
+		},
+		"connections are cut again and again": func(w *world, _ func() *runtime.Registration) {
+			for range 10 {
+				w.etcd.Cut()
+				time.Sleep(50 * time.Millisecond)
+				w.etcd.Restore()
+				time.Sleep(50 * time.Millisecond)
+			}
+		},
+		"another entry comes and goes": func(w *world, other func() *runtime.Registration) {
+			for range 150 {
+				kit.Must(w.t, other().Close(kit.Bounded(w.t, kit.Soon)))
+			}
+		},
+	} {
+		for _, layout := range []runtime.Layout{runtime.EndpointJSON, runtime.GoZero} {
+			t.Run(fmt.Sprint(name, ", ", layout), func(t *testing.T) {
+				leak.Parallel(t)
+				w := newWorld(t, nil, runtime.WithLeaseTTL(time.Minute))
+				for i := range 200 {
+					w.register(fmt.Sprintf("kept/%03d", i), addr(0), runtime.WithLayouts(layout))
+				}
+				check := w.untouched("kept/")
+				other := func() *runtime.Registration { return w.register("other", addr(0), runtime.WithLayouts(layout)) }
+				fault(w, other)
+				w.register("last", addr(0)) // after what the fault makes the process write
+				check()
+			})
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
 // levelRequest is a proto file whose message has fields with defaults, and fields whose getters differ between API levels.
@@ -126,27 +128,19 @@ func (o overlay) add(folder string, files map[string]string) {
 func (o overlay) build(t *testing.T, flags ...string) {
 	t.Helper()
 	root, err := filepath.Abs(dataDir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, err)
 	dir := t.TempDir()
 	replace, packages := map[string]string{}, map[string]bool{}
 	for path, content := range o {
 		file := filepath.Join(dir, fmt.Sprintf("%d.go", len(replace)))
-		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		kit.Must(t, os.WriteFile(file, []byte(content), 0o600))
 		replace[filepath.Join(root, path)] = file
 		packages[dataPackage+"/"+filepath.ToSlash(filepath.Dir(path))] = true
 	}
 	list, err := json.Marshal(map[string]any{"Replace": replace})
-	if err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, err)
 	config := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(config, list, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, os.WriteFile(config, list, 0o600))
 	args := slices.Concat([]string{"build", "-overlay=" + config}, flags, slices.Collect(maps.Keys(packages)))
 	if output, err := exec.CommandContext(t.Context(), "go", args...).CombinedOutput(); err != nil {
 		t.Errorf("go build %v: %v, want success\n%s", flags, err, output)

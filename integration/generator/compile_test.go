@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/pluginpb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/proto"
 )
 
@@ -37,14 +38,10 @@ type sources map[string]string
 func (s sources) readDir(t *testing.T, dir, prefix string) {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "*.proto"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, err)
 	for _, path := range paths {
 		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		kit.Must(t, err)
 		s[prefix+"/"+filepath.Base(path)] = string(text)
 	}
 }
@@ -108,9 +105,7 @@ func (s sources) compile(t *testing.T, where positions, parameter string, genera
 		Workspace: source.NewWorkspace(generate...),
 		Options:   options,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, err)
 	failIfWrong(t, diagnostics)
 	return overWire(t, &pluginpb.CodeGeneratorRequest{
 		FileToGenerate: generate,
@@ -135,12 +130,8 @@ func failIfWrong(t *testing.T, diagnostics *report.Report) {
 func overWire(t *testing.T, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorRequest {
 	t.Helper()
 	wire, err := protobuf.MarshalOptions{Deterministic: true}.Marshal(request)
-	if err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, err)
 	seen := new(pluginpb.CodeGeneratorRequest)
-	if err := (protobuf.UnmarshalOptions{Resolver: new(protoregistry.Types)}).Unmarshal(wire, seen); err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, (protobuf.UnmarshalOptions{Resolver: new(protoregistry.Types)}).Unmarshal(wire, seen))
 	return seen
 }

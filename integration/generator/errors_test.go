@@ -12,9 +12,9 @@ import (
 	"golang.org/x/tools/txtar"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/pluginpb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
@@ -39,9 +39,7 @@ func TestErrors(t *testing.T) {
 
 func testError(t *testing.T, path string) {
 	raw, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, err)
 	archive := txtar.Parse(raw)
 	response := generate(t, errorRequest(t, archive))
 	if n := len(response.GetFile()); n > 0 {
@@ -54,9 +52,7 @@ func testError(t *testing.T, path string) {
 	}
 	if *update {
 		archive.Files[want].Data = []byte(got)
-		if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		kit.Must(t, os.WriteFile(path, txtar.Format(archive), 0o644))
 	}
 	if diff := cmp.Diff(string(archive.Files[want].Data), got); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", path, diff)
@@ -95,10 +91,17 @@ func errorRequest(t *testing.T, archive *txtar.Archive) *pluginpb.CodeGeneratorR
 // The allocations for a report of n errors in one file grow in proportion to n.
 func TestManyProblems(t *testing.T) {
 	allocated := func(n int) float64 {
-		request := manyProblems(n)
+		var file strings.Builder
+		file.WriteString(`syntax = "proto3"; package demo; import "` + optionsProto + `"; option go_package = "example.com/demo"; message M {}
+service Demo { option (etcd.discovery.v1.service).key = "demo";
+`)
+		for i := range n {
+			fmt.Fprintf(&file, "rpc M%04d(M) returns (M) { option (etcd.discovery.v1.method).timeout = {}; }\n", i)
+		}
+		request := sources{"demo.proto": file.String() + "}"}.compile(t, everyField, "")
 		return testing.AllocsPerRun(1, func() {
 			lines := strings.Split(generate(t, request).GetError(), "\n")
-			want := fmt.Sprintf("demo.proto:%d:2: demo.Demo.M%d: timeout is 0s: give it more than 0", n, n-1)
+			want := fmt.Sprintf("demo.proto:%d:35: demo.Demo.M%04d: timeout is 0s: give it more than 0", n+2, n-1)
 			if len(lines) != n || lines[n-1] != want {
 				t.Errorf("%d errors, the last %q, want %d, the last %q", len(lines), lines[len(lines)-1], n, want)
 			}
@@ -106,34 +109,6 @@ func TestManyProblems(t *testing.T) {
 	}
 	if half, all := allocated(500), allocated(1000); all > 3*half {
 		t.Errorf("allocations: %v for 500 errors, %v for 1000, want at most 3 times as many", half, all)
-	}
-}
-
-// manyProblems returns a request for a service of n methods, each with a timeout of 0.
-func manyProblems(n int) *pluginpb.CodeGeneratorRequest {
-	options := new(descriptorpb.ServiceOptions)
-	proto.SetExtension(options, discoveryv1.E_Service, &discoveryv1.ServiceOptions{Key: "demo"})
-	service := &descriptorpb.ServiceDescriptorProto{Name: proto.String("Demo"), Options: options}
-	positions := new(descriptorpb.SourceCodeInfo)
-	for i := range int32(n) {
-		options := new(descriptorpb.MethodOptions)
-		proto.SetExtension(options, discoveryv1.E_Method, &discoveryv1.MethodOptions{Timeout: new(durationpb.Duration)})
-		service.Method = append(service.Method, &descriptorpb.MethodDescriptorProto{
-			Name: proto.String(fmt.Sprint("M", i)), InputType: proto.String(".demo.M"), OutputType: proto.String(".demo.M"), Options: options,
-		})
-		for _, path := range [][]int32{{6, 0, 2, i}, {6, 0, 2, i, 4, 52379, 1, 1}} {
-			positions.Location = append(positions.Location, &descriptorpb.SourceCodeInfo_Location{Path: path, Span: []int32{i, 1, 2}})
-		}
-	}
-	return &pluginpb.CodeGeneratorRequest{
-		FileToGenerate: []string{"demo.proto"},
-		ProtoFile: []*descriptorpb.FileDescriptorProto{{
-			Name: proto.String("demo.proto"), Package: proto.String("demo"), Syntax: proto.String("proto3"),
-			Options:        &descriptorpb.FileOptions{GoPackage: proto.String("example.com/demo")},
-			MessageType:    []*descriptorpb.DescriptorProto{{Name: proto.String("M")}},
-			Service:        []*descriptorpb.ServiceDescriptorProto{service},
-			SourceCodeInfo: positions,
-		}},
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
@@ -25,13 +26,9 @@ func FuzzOptions(f *testing.F) {
 	add := func(service, method, parameter string) {
 		var wires [2][]byte
 		for i, m := range []proto.Message{new(discoveryv1.ServiceOptions), new(discoveryv1.MethodOptions)} {
-			if err := prototext.Unmarshal([]byte([]string{service, method}[i]), m); err != nil {
-				f.Fatal(err)
-			}
+			kit.Must(f, prototext.Unmarshal([]byte([]string{service, method}[i]), m))
 			wire, err := proto.Marshal(m)
-			if err != nil {
-				f.Fatal(err)
-			}
+			kit.Must(f, err)
 			wires[i] = wire
 		}
 		f.Add(wires[0], wires[1], "hello/hello.proto", "hello.v1", "Greeter", "SayHello", parameter)
@@ -130,9 +127,7 @@ func checkAnswer(t *testing.T, file *descriptorpb.FileDescriptorProto, parameter
 		return // protogen refuses the request
 	}
 	response := new(pluginpb.CodeGeneratorResponse)
-	if err := proto.Unmarshal(out.Bytes(), response); err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, proto.Unmarshal(out.Bytes(), response))
 	if response.Error != nil {
 		if len(response.GetFile()) > 0 {
 			t.Fatalf("%d generated files, want none beside the error %s", len(response.GetFile()), response.GetError())

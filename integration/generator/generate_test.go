@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/pluginpb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
 )
 
@@ -23,13 +24,9 @@ import (
 func generate(t *testing.T, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorResponse {
 	t.Helper()
 	raw, err := proto.Marshal(request)
-	if err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, err)
 	response, err := gen.Respond(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, err)
 	return response
 }
 
@@ -63,9 +60,7 @@ func runTool(t *testing.T, name string, request *pluginpb.CodeGeneratorRequest) 
 func answer(t *testing.T, name string, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorResponse {
 	t.Helper()
 	wire, err := proto.Marshal(request)
-	if err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, err)
 	var stdout, stderr bytes.Buffer
 	verb := "tool"
 	if strings.Contains(name, "@") {
@@ -77,9 +72,7 @@ func answer(t *testing.T, name string, request *pluginpb.CodeGeneratorRequest) *
 		t.Fatalf("go %s %s: %v\n%s", verb, name, err, &stderr)
 	}
 	response := new(pluginpb.CodeGeneratorResponse)
-	if err := proto.Unmarshal(stdout.Bytes(), response); err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, proto.Unmarshal(stdout.Bytes(), response))
 	return response
 }
 
@@ -88,11 +81,7 @@ func writeFiles(t *testing.T, dir string, files map[string]string) {
 	t.Helper()
 	for name, content := range files {
 		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		kit.Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		kit.Must(t, os.WriteFile(path, []byte(content), 0o644))
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/testdata/outlier" // links the policies that its configs name
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/testdata/policies"
@@ -115,9 +116,7 @@ func TestGolden(t *testing.T) {
 func cases(t *testing.T) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dataDir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, err)
 	var names []string
 	for _, entry := range entries {
 		if entry.IsDir() && entry.Name() != "errors" {
@@ -188,13 +187,9 @@ func committed(t *testing.T, name string) map[string]string {
 	files := map[string]string{}
 	for _, path := range output(t, name, "_etcd.pb.go", "_etcd.connect.go") {
 		content, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		kit.Must(t, err)
 		inData, err := filepath.Rel(dataDir, path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		kit.Must(t, err)
 		files[filepath.ToSlash(inData)] = string(content)
 	}
 	return files
@@ -204,9 +199,7 @@ func committed(t *testing.T, name string) map[string]string {
 func clean(t *testing.T, name string) {
 	t.Helper()
 	for _, path := range output(t, name, ".pb.go", ".connect.go") {
-		if err := os.Remove(path); err != nil {
-			t.Fatal(err)
-		}
+		kit.Must(t, os.Remove(path))
 	}
 }
 
@@ -217,9 +210,7 @@ func output(t *testing.T, name string, suffixes ...string) []string {
 	for _, suffix := range suffixes {
 		for _, pattern := range []string{"*" + suffix, "*/*" + suffix} {
 			found, err := filepath.Glob(filepath.Join(dataDir, name, pattern))
-			if err != nil {
-				t.Fatal(err)
-			}
+			kit.Must(t, err)
 			paths = append(paths, found...)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
@@ -79,9 +80,7 @@ func linksXDS(t *testing.T, cases ...string) bool {
 		args = append(args, dataPackage+"/"+name)
 	}
 	output, err := exec.CommandContext(t.Context(), "go", args...).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, err)
 	return slices.Contains(strings.Fields(string(output)), "google.golang.org/grpc/xds")
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/quickstart"
 )
 
@@ -33,9 +34,7 @@ func TestSetups(t *testing.T) {
 		t.Skip("vets a module for each section: make release")
 	}
 	text, err := os.ReadFile(setupPage)
-	if err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, err)
 	var tested []string
 	for _, section := range strings.Split(string(text), "\n## ")[1:] {
 		name, body, _ := strings.Cut(section, "\n")
@@ -83,13 +82,9 @@ func testSetup(t *testing.T, steps []setupStep) {
 func newProject(t *testing.T) string {
 	t.Helper()
 	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, err)
 	files, err := quickstart.Project{Module: "example.com/greeter", Replace: root}.Files()
-	if err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, err)
 	dir := t.TempDir()
 	writeFiles(t, dir, files)
 	return dir
@@ -114,9 +109,7 @@ func standIn(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	const protoc = "#!/bin/sh\nexec go tool -modfile=tools/go.mod buf alpha protoc \"$@\"\n"
-	if err := os.WriteFile(filepath.Join(dir, "protoc"), []byte(protoc), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, os.WriteFile(filepath.Join(dir, "protoc"), []byte(protoc), 0o700))
 	return dir
 }
 
@@ -159,9 +152,7 @@ func TestBufMessages(t *testing.T) {
 		t.Skip("generates code in a module for each message: make release")
 	}
 	page, err := os.ReadFile("../../docs/troubleshooting.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, err)
 	found := bufMessage.FindAllStringSubmatch(string(page), -1)
 	if len(found) != len(brokenSetups) {
 		t.Errorf("docs/troubleshooting.md has %d messages of buf, want %d", len(found), len(brokenSetups))

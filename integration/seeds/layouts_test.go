@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -51,9 +52,7 @@ func TestLayouts_OurWriterOurClient(t *testing.T) {
 			conn := w.conn(desc)
 			a := w.publish("a", desc, runtime.WithInstance("one"), runtime.WithVersion("v2"), runtime.WithMetadata("k", "v"))
 			host, port, err := net.SplitHostPort(a.addr)
-			if err != nil {
-				t.Fatal(err)
-			}
+			kit.Must(t, err)
 			spell := strings.NewReplacer("KEY", desc.Key, "INSTANCE", "one", "ADDR", a.addr, "HOST", host, "PORT", port, "LEASE", fmt.Sprint(int64(a.lease())))
 			want := entry{spell.Replace(l.key), spell.Replace(l.value), a.lease()}
 			got := w.entryOf(a)

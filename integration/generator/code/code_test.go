@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/serviceconfig"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	ours "github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
@@ -38,9 +39,7 @@ type calls struct {
 func newCalls(t *testing.T) *calls {
 	t.Helper()
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, err)
 	t.Cleanup(func() { client.Close() })
 	c := &calls{registry: runtime.NewRegistry(client)}
 	t.Cleanup(func() {
@@ -62,9 +61,7 @@ func clientOf[C any](t *testing.T, c *calls, newClient func(*runtime.Registry, .
 			c.affinity, _ = runtime.Affinity(ctx)
 			return ended{}, nil
 		}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	kit.Must(t, err)
 	return client
 }
 

@@ -72,21 +72,12 @@ func (w *world) follow(run func(ctx context.Context)) (stop func()) {
 	return stop
 }
 
-// put, delete and revoke do what an operator does with etcdctl.
+// put and revoke do what an operator does with etcdctl.
 
 func (w *world) put(key, value string, opts ...clientv3.OpOption) {
 	w.t.Helper()
 	_, err := w.etcd.Admin().Put(bounded(w.t), key, value, opts...)
 	kit.Must(w.t, err)
-}
-
-func (w *world) delete(key string) {
-	w.t.Helper()
-	response, err := w.etcd.Admin().Delete(bounded(w.t), key)
-	kit.Must(w.t, err)
-	if response.Deleted != 1 {
-		w.t.Fatalf("delete %q: %d keys deleted, want 1", key, response.Deleted)
-	}
 }
 
 func (w *world) revoke(lease clientv3.LeaseID) {

@@ -40,7 +40,7 @@ type system struct {
 	dial func(w *world) *grpc.ClientConn
 }
 
-var systems = []system{etcdNaming, hanjm, grpcEtcd, xiezengcheng, leaseSuffix, tutorial, goZero}
+var systems = []system{etcdNaming, grpcEtcd, xiezengcheng, leaseSuffix, tutorial, goZero}
 
 // each runs test for each system.
 func each(t *testing.T, test func(s system, t *testing.T)) {
@@ -176,7 +176,7 @@ func (w *world) keepEntry(key func(clientv3.LeaseID) string, value string) (leav
 	})
 }
 
-// etcdNaming is etcd's client/v3/naming.
+// etcdNaming is etcd's client/v3/naming. hanjm's package and etcd's old clientv3/naming have the same entries.
 var etcdNaming = system{
 	name:      "etcd naming",
 	desc:      &runtime.ServiceDesc{Name: "basic.Greeter", Key: "my-service", Layout: runtime.EndpointJSON},
@@ -271,34 +271,6 @@ func (w *world) goZeroConn(key string) *grpc.ClientConn {
 			}
 		}
 	}})
-}
-
-// namingUpdate is naming.Update of gRPC before 1.30. hanjm, like etcd's old clientv3/naming, stores
-// the JSON of namingUpdate in etcd.
-type namingUpdate struct {
-	Op       uint8 // 0: add
-	Addr     string
-	Metadata any
-}
-
-// hanjm is hanjm's package. Its users add and delete entries themselves, without leases.
-var hanjm = system{
-	name:      "hanjm",
-	desc:      &runtime.ServiceDesc{Name: "basic.Greeter", Key: "my-service", Layout: runtime.EndpointJSON},
-	neighbour: "my-service-2",
-	register: func(w *world, key, addr string) (leave func()) {
-		value, err := json.Marshal(namingUpdate{Addr: addr})
-		kit.Must(w.t, err)
-		w.put(key+"/"+addr, string(value))
-		return func() { w.delete(key + "/" + addr) }
-	},
-	dial: func(w *world) *grpc.ClientConn {
-		return w.dialReader("hanjm:///my-service", "my-service/", func(kv *mvccpb.KeyValue) string {
-			var u namingUpdate
-			_ = json.Unmarshal(kv.Value, &u) // skip values that are not JSON
-			return u.Addr
-		})
-	},
 }
 
 // grpcEtcd is a registry with the scheme grpcEtcd. Its entries are /grpcEtcd/<name>/<addr> → <addr>. Readers take the

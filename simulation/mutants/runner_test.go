@@ -7,19 +7,6 @@ import (
 	"testing"
 )
 
-func TestArgs(t *testing.T) {
-	for tt, want := range map[test]string{
-		{etcd, "integration/discovery", "TestD4", false}:    "-test.run=^TestD4$ -test.timeout=3m -test.short",
-		{etcd, "integration/discovery", "TestD4", true}:     "-test.run=^TestD4$ -test.timeout=3m",
-		{unit, "runtime/internal/lease", "TestWalk", false}: "-test.run=^TestWalk$ -test.timeout=3m",
-		scheduleOf(17): "-seeds=1 -first=17",
-	} {
-		if got := strings.Join(tt.args(), " "); !strings.HasSuffix(got, want) {
-			t.Errorf("args of %v: %s, want %s", tt, got, want)
-		}
-	}
-}
-
 func TestParseOutput(t *testing.T) {
 	some, seed := test{unit, "a", ".*", false}, scheduleOf(17)
 	for _, tt := range []struct {
@@ -39,14 +26,6 @@ func TestParseOutput(t *testing.T) {
 		if got := fmt.Sprintf("%v, %s, passed %v", r.failed, r.why, r.passed); got != tt.want {
 			t.Errorf("parseOutput(%q) = %s, want %s", tt.out, got, tt.want)
 		}
-	}
-}
-
-func TestCandidates(t *testing.T) {
-	m := &mutant{edits: []edit{{dir: "a"}}, tests: []test{{room: etcd, dir: "integration/x", name: "TestX"}}}
-	want := "[etcd TestX in integration/x unit .* in a unit .*Walk.* in a schedule 1 schedule 2]"
-	if got := fmt.Sprint((&runner{seeds: 2}).candidates(m)); got != want {
-		t.Errorf("candidates = %s, want %s", got, want)
 	}
 }
 

@@ -256,11 +256,7 @@ func languages(t *testing.T) (all []language) {
 }
 
 // goCaller is a client in Go: by xDS, or of the runtime.
-type goCaller struct {
-	t      *testing.T
-	conn   *grpc.ClientConn
-	native bool // whether it is a client of the runtime
-}
+type goCaller struct{ conn *grpc.ClientConn }
 
 // bootstrap returns the xDS bootstrap config of a client in a zone.
 func (w *world) bootstrap(zone string) string {
@@ -284,15 +280,15 @@ func (w *world) goClient(zone string) caller {
 	conn, err := grpc.NewClient("xds:///"+w.desc.Authority, grpc.WithResolvers(builder), kit.Insecure)
 	kit.Must(w.t, err)
 	w.t.Cleanup(func() { conn.Close() })
-	return &goCaller{w.t, conn, false}
+	return &goCaller{conn}
 }
 
-// native returns a client of the runtime in a zone.
-func (w *world) native(zone string) caller {
+// native returns a client of the runtime.
+func (w *world) native() caller {
 	w.t.Helper()
-	conn, err := w.newRegistry(runtime.WithZone(zone)).NewClient(w.desc, kit.Insecure)
+	conn, err := w.newRegistry().NewClient(w.desc, kit.Insecure)
 	kit.Must(w.t, err)
-	return &goCaller{w.t, conn, true}
+	return &goCaller{conn}
 }
 
 func (c *goCaller) call(o order) outcome {
@@ -324,10 +320,6 @@ func (c *goCaller) one(o order) (name string, took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(o.Timeout)*time.Millisecond)
 	defer cancel()
 	for header, value := range o.Metadata {
-		if c.native && header == "etcd-lane" {
-			ctx = runtime.WithLane(ctx, value)
-			continue
-		}
 		ctx = metadata.AppendToOutgoingContext(ctx, header, value)
 	}
 	reply := new(wrapperspb.StringValue)

@@ -135,7 +135,7 @@ func affinity(w *world, dial dialer) {
 		w.await(w.addAt(lis, lis.Addr().String()).name)
 	}
 	w.set(policy(ring))
-	c, native := dial(""), w.native("")
+	c, native := dial(""), w.native()
 	one := func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 }
 	tied := func(c caller, n int) string {
 		o := c.call(calls(3).with("etcd-affinity", fmt.Sprint("key", n)))

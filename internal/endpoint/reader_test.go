@@ -80,7 +80,7 @@ var malformed = map[string]string{
 	"1.2.3.4:80\n":             "want a port",
 	"\xff:1":                   "the host must not have",
 	strings.Repeat("x", 1<<20): "1048576 bytes that are neither host:port nor JSON",
-	`{"Addr":"h:1"` + strings.Repeat(" ", MaxValue-13) + "}": "more than 65536",
+	`{"Addr":"h:1"` + strings.Repeat(" ", MaxValue-13) + "}": "more than 524288",
 	`{"Addr":"h:1"} x`: "malformed JSON",
 	`"h:1"`:            "want a port",
 	`{"nodes":[{"id":"x","address":"h:1"},{"id":"y","address":"h:2"}]}`: "go-micro entry: 2 nodes, none of which has the id",

@@ -23,8 +23,8 @@ func TestEntry_Shortened(t *testing.T) {
 		want string // error; "" if the value is kept whole
 	}{
 		{"acme/user/a", endpoint.MaxValue, ""},
-		{"acme/user/a", endpoint.MaxValue + 1, "65537 bytes, more than 65536"},
-		{"acme/user/a", 1_400_000, "1400000 bytes, more than 65536"},
+		{"acme/user/a", endpoint.MaxValue + 1, "524289 bytes, more than 524288"},
+		{"acme/user/a", 1_400_000, "1400000 bytes, more than 524288"},
 		{ConfigPrefix + "acme/user", serviceconfig.MaxSize, ""},
 		{"prod/" + ConfigPrefix + "acme/user", serviceconfig.MaxSize, ""},
 		{ConfigPrefix + "acme/user", 1_400_000, "the service config has 1400000 bytes, more than 262144"},

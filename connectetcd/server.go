@@ -32,8 +32,8 @@ type Server struct {
 
 // NewServer returns a server that will serve s. Services are registered on the Handler of s: an *http.ServeMux, whose other
 // routes stay, or nil, which NewServer replaces by a new one. To put middleware around the services, wrap the Handler after
-// NewServer. If MaxConcurrentStreams of its HTTP2 is 0, NewServer sets it to 10,000: a caller has one connection, and beyond
-// net/http's limit of 250 its calls would wait. Do not call Serve or Shutdown of s, except together with [Server.Announce]. The
+// NewServer. If MaxConcurrentStreams of its HTTP2 is 0, and x/net/http2 has not configured it, NewServer sets it to 10,000: a caller
+// has one connection, and beyond net/http's limit of 250 its calls would wait. Do not call Serve or Shutdown of s, except together with [Server.Announce]. The
 // options are those of [runtime.Registry.NewServer]. Serve and Announce return the error if an argument is invalid.
 func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.ServerOption) *Server {
 	below := &httpServer{http: s, services: make(map[string]grpc.ServiceInfo)}
@@ -41,9 +41,11 @@ func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.Serve
 		below.http = new(http.Server)
 		below.fault(errors.New("connectetcd: NewServer was given a nil http.Server"))
 	}
-	http2 := *cmp.Or(below.http.HTTP2, new(http.HTTP2Config))               // a copy: other servers may share it
-	http2.MaxConcurrentStreams = cmp.Or(http2.MaxConcurrentStreams, 10_000) // net/http bounds resets of streams by it, too
-	below.http.HTTP2 = &http2
+	if below.http.TLSNextProto["h2"] == nil {
+		http2 := *cmp.Or(below.http.HTTP2, new(http.HTTP2Config))               // a copy: other servers may share it
+		http2.MaxConcurrentStreams = cmp.Or(http2.MaxConcurrentStreams, 10_000) // net/http bounds resets of streams by it, too
+		below.http.HTTP2 = &http2
+	}
 	routes := http.NewServeMux()
 	switch handler := below.http.Handler.(type) {
 	case nil:

@@ -387,6 +387,11 @@ func TestAnnounce(t *testing.T) {
 			t.Errorf("NewServer changed MaxConcurrentStreams from %d to %d, want %d", given, got, want)
 		}
 	}
+	byHand := map[string]func(*http.Server, *tls.Conn, http.Handler){"h2": func(*http.Server, *tls.Conn, http.Handler) {}} // as by x/net/http2
+	configured := &http.Server{TLSNextProto: byHand}
+	if connectetcd.NewServer(registry, configured); configured.HTTP2 != nil {
+		t.Errorf("NewServer changed the configured HTTP/2 to %+v", configured.HTTP2)
+	}
 	registerLibrary(s)
 	lis := kit.Listen(t)
 	served := make(chan error, 1)

@@ -32,16 +32,16 @@ type Server struct {
 
 // NewServer returns a server that will serve s. Services are registered on the Handler of s: an *http.ServeMux, whose other
 // routes stay, or nil, which NewServer replaces by a new one. To put middleware around the services, wrap the Handler after
-// NewServer. If MaxConcurrentStreams of its HTTP2 is 0, and x/net/http2 has not configured it, NewServer sets it to 10,000: a caller
-// has one connection, and beyond net/http's limit of 250 its calls would wait. Do not call Serve or Shutdown of s, except together with [Server.Announce]. The
-// options are those of [runtime.Registry.NewServer]. Serve and Announce return the error if an argument is invalid.
+// NewServer. If its TLSNextProto is nil and MaxConcurrentStreams of its HTTP2 is 0, NewServer sets the latter to 10,000: a caller has
+// one connection, and calls beyond net/http's 250 would wait. Do not call Serve or Shutdown of s, except with [Server.Announce].
+// The options are those of [runtime.Registry.NewServer]. Serve and Announce return the error if an argument is invalid.
 func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.ServerOption) *Server {
 	below := &httpServer{http: s, services: make(map[string]grpc.ServiceInfo)}
 	if s == nil {
 		below.http = new(http.Server)
 		below.fault(errors.New("connectetcd: NewServer was given a nil http.Server"))
 	}
-	if below.http.TLSNextProto["h2"] == nil {
+	if below.http.TLSNextProto == nil {
 		http2 := *cmp.Or(below.http.HTTP2, new(http.HTTP2Config))               // a copy: other servers may share it
 		http2.MaxConcurrentStreams = cmp.Or(http2.MaxConcurrentStreams, 10_000) // net/http bounds resets of streams by it, too
 		below.http.HTTP2 = &http2
@@ -111,9 +111,7 @@ func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.Handle
 // Serve serves on lis until ctx ends, and keeps the registered services in etcd until then, as [runtime.Server.Serve] does.
 // It announces them in the background. When ctx ends it withdraws them, waits for the drain delay (1 s by default), and shuts
 // down the HTTP server within the stop timeout (20 s), after which it cuts open calls. Serve closes lis, and returns nil after a
-// clean drain. It serves TLS if the TLSConfig has a certificate and lis accepts no *tls.Conn.
-//
-// Serve can be called once.
+// clean drain. It serves TLS if the TLSConfig has a certificate and lis accepts no *tls.Conn. It can be called once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	if lis != nil {
 		if err := cmp.Or(s.below.err(), checkHTTP2(s.below.http, lis)); err != nil {

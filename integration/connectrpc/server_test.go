@@ -1,6 +1,7 @@
 package connectrpc
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -379,22 +380,16 @@ func TestHealthOfASharedChecker(t *testing.T) {
 func TestAnnounce(t *testing.T) {
 	w := newWorld(t)
 	httpServer, registry := h2c(), w.newRegistry()
-	var s *connectetcd.Server
-	for given, want := range map[int]int{0: 10_000, 7: 7} {
-		httpServer.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: given}
-		s = connectetcd.NewServer(registry, httpServer)
-		if got := httpServer.HTTP2.MaxConcurrentStreams; got != want {
-			t.Errorf("NewServer changed MaxConcurrentStreams from %d to %d, want %d", given, got, want)
+	s := connectetcd.NewServer(registry, httpServer)
+	byHand := map[string]func(*http.Server, *tls.Conn, http.Handler){} // as by x/net/http2
+	for i, given := range []*http.Server{{}, {HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 7}}, {TLSNextProto: byHand}} {
+		connectetcd.NewServer(registry, given)
+		if got := cmp.Or(given.HTTP2, new(http.HTTP2Config)).MaxConcurrentStreams; got != []int{10_000, 7, 0}[i] {
+			t.Errorf("server %d: NewServer changed MaxConcurrentStreams to %d", i, got)
 		}
 	}
-	byHand := map[string]func(*http.Server, *tls.Conn, http.Handler){"h2": func(*http.Server, *tls.Conn, http.Handler) {}} // as by x/net/http2
-	configured := &http.Server{TLSNextProto: byHand}
-	if connectetcd.NewServer(registry, configured); configured.HTTP2 != nil {
-		t.Errorf("NewServer changed the configured HTTP/2 to %+v", configured.HTTP2)
-	}
 	registerLibrary(s)
-	lis := kit.Listen(t)
-	served := make(chan error, 1)
+	lis, served := kit.Listen(t), make(chan error, 1)
 	go func() { served <- httpServer.Serve(lis) }()
 	kit.Must(t, s.Announce(kit.Bounded(t, kit.Soon), lis.Addr().String()))
 	callAll(t, w.client())

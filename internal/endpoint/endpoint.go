@@ -13,8 +13,7 @@ import (
 	"unicode/utf8"
 )
 
-// MaxValue bounds a value that is written or read, in bytes. A longer one is malformed. A go-micro server writes
-// the types of all its methods, which can be a hundred KiB.
+// MaxValue bounds a value that is written or read, in bytes. A longer one is malformed. go-micro's have the types of all methods.
 const MaxValue = 512 << 10
 
 // MaxMetadata bounds the number of pieces of metadata that an endpoint is written or read with. An entry with more is malformed.

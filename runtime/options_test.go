@@ -70,8 +70,7 @@ func TestAllowed(t *testing.T) {
 
 // The error goes to a log, whose lines the writer of the address must not be able to forge.
 func TestAllowed_ErrorsAreShortAndQuoted(t *testing.T) {
-	err := allowedPrefixes(nil).check("a\nb\u202e" + strings.Repeat("x", 1000) + ":1")
-	if text := err.Error(); len(text) > 400 || strings.ContainsAny(text, "\n\u202e") {
+	if text := allowedPrefixes(nil).check("a\nb\u202e" + strings.Repeat("x", 1000) + ":1").Error(); len(text) > 400 || strings.ContainsAny(text, "\n\u202e") {
 		t.Errorf("the error has %d bytes, want at most 400, all printable: %q", len(text), text)
 	}
 }
@@ -79,8 +78,7 @@ func TestAllowed_ErrorsAreShortAndQuoted(t *testing.T) {
 func TestAllowed_BadPrefixes(t *testing.T) {
 	good := netip.MustParsePrefix("10.0.0.0/8")
 	for _, bad := range []netip.Prefix{{}, netip.PrefixFrom(good.Addr(), 33), netip.PrefixFrom(netip.Addr{}, 8)} {
-		_, err := newAllowed([]netip.Prefix{good, bad})
-		if err == nil || !strings.Contains(err.Error(), "prefix 2 of 2") {
+		if _, err := newAllowed([]netip.Prefix{good, bad}); err == nil || !strings.Contains(err.Error(), "prefix 2 of 2") {
 			t.Errorf("newAllowed with the prefix %v returned %v, want an error with %q", bad, err, "prefix 2 of 2")
 		}
 	}

@@ -226,7 +226,9 @@ func (p *policy) replan() (endpoints []resolver.Endpoint) {
 		next = makePlan(&in)
 	}
 	next.opened = func() { p.queue.put(func() { p.core.opened() }) }
-	p.report(next.Reports)
+	if !in.pending { // otherwise the drain list and the lanes would seem to name endpoints that do not exist
+		p.report(next.Reports)
+	}
 	if p.others != nil {
 		var empty error
 		if endpoints, empty = next.forOthers(); len(endpoints) > 0 {
@@ -250,17 +252,11 @@ func (p *policy) forget() {
 // report passes on the problems of a plan that the previous plan did not have.
 func (p *policy) report(reports []string) {
 	for _, report := range reports {
-		if !slices.Contains(p.reported, report) {
-			p.tell(report)
+		if tell := p.in.client.Report; tell != nil && !slices.Contains(p.reported, report) {
+			p.after = append(p.after, func() { tell(report) })
 		}
 	}
 	p.reported = reports
-}
-
-func (p *policy) tell(problem string) {
-	if tell := p.in.client.Report; tell != nil {
-		p.after = append(p.after, func() { tell(problem) })
-	}
 }
 
 // ResolverError implements [balancer.Balancer]. If endpoints are known, it only passes the error to another package's policy.

@@ -53,17 +53,21 @@ func TestPolicy_WithoutEndpoints(t *testing.T) {
 }
 
 // TestPolicy_ServesLastKnownEndpoints starts with the last known endpoints. Calls go to reachable ones. While none can be
-// reached, calls wait until etcd has answered.
+// reached, calls wait until etcd has answered. Problems of the live config are reported only then.
 func TestPolicy_ServesLastKnownEndpoints(t *testing.T) {
-	r := newRig(t)
+	r, reports := newRig(t), []string(nil)
+	r.client.Report = func(problem string) { reports = append(reports, problem) }
 	r.refuse("a")
-	r.updateState(``, attr.State{Endpoints: endpointsOf("a", "b"), Pending: true})
+	r.updateState(`"drain":["x"]`, attr.State{Endpoints: endpointsOf("a", "b"), Pending: true})
 	r.expect(t.Context(), "while only b can be reached", "b")
 	r.updateState(``, attr.State{Endpoints: endpointsOf("a"), Pending: true})
 	r.set("b", connectivity.Idle)
 	r.expect(t.Context(), "before etcd has answered", "waits")
-	r.update(``, "a")
+	r.update(`"drain":["b"]`, "a")
 	r.expect(t.Context(), "once etcd has answered", errRefused.Error())
+	if want := []string{`drain names "b": no endpoint of "" has that name`}; !slices.Equal(reports, want) {
+		t.Errorf("the reports are %q, want %q", reports, want)
+	}
 }
 
 // TestPick_AllocatesNothing makes calls under each option of the policy, and under all of them.

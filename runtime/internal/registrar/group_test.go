@@ -277,8 +277,7 @@ func TestAnnounceAllOrNothing(t *testing.T) {
 	if err := g.Publish(published(t, "b.B", "b"), Details{}); err != nil {
 		t.Fatal(err)
 	}
-	err := g.Announce(within(t), here)
-	if err == nil || !strings.Contains(err.Error(), "already registered by this process") {
+	if err := g.Announce(within(t), here); err == nil || !strings.Contains(err.Error(), "already registered by this process") {
 		t.Errorf("Announce: %v, want an error about the second entry", err)
 	}
 	if all := r.Status(); len(all) != 1 || all[0].Key != "b" {

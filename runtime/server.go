@@ -149,7 +149,6 @@ func (s *Server) publish(desc *ServiceDesc, opts []RegisterOption) error {
 	if err := s.group.Publish(entry, o.Details); err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}
-	s.group.Logger().Info("etcd service not registered yet: call Serve or Announce of the runtime.Server", "service", desc.Name, "key", s.registry.full(desc.Key))
 	return nil
 }
 

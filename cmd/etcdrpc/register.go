@@ -112,7 +112,7 @@ func (o *registerOptions) run(a *app, cmd *cobra.Command, key string) error {
 	if err != nil {
 		return usage.Mistake(err)
 	}
-	return a.withRegistry(cmd, func(registry *runtime.Registry, notes io.Writer, _ *slog.Logger) error {
+	return a.withRegistry(cmd, func(registry *runtime.Registry, notes io.Writer, logger *slog.Logger) error {
 		server, health := o.server(registry, key, details)
 		go follow(ctx, probe, func(problem error) {
 			status, text := healthpb.HealthCheckResponse_SERVING, "serves"
@@ -123,13 +123,13 @@ func (o *registerOptions) run(a *app, cmd *cobra.Command, key string) error {
 			health.SetServingStatus("", status)
 		})
 		err := server.Serve(ctx, bufconn.Listen(0)) // callers connect to o.address
-		if err != nil {
-			err = fmt.Errorf("register %s: %w", o.address, err)
+		switch {
+		case err != nil && ctx.Err() == nil: // a flag is wrong: failures of etcd do not end Serve
+			return usage.Mistake(fmt.Errorf("register %s: %w", o.address, err))
+		case err != nil:
+			logger.Error("registration not ended cleanly", "error", err)
 		}
-		if err != nil && ctx.Err() == nil { // a flag is wrong: failures of etcd do not end Serve
-			err = usage.Mistake(err)
-		}
-		return err
+		return nil
 	}, runtime.WithLeaseTTL(o.leaseTTL))
 }
 

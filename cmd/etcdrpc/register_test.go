@@ -166,7 +166,7 @@ func TestRegister_Servers(t *testing.T) {
 	}
 }
 
-// TestRegister_EtcdAway checks that a server is registered once etcd is reachable, and that register also ends normally before.
+// TestRegister_EtcdAway checks that a server is registered once etcd is reachable, and that register ends normally while etcd is away.
 func TestRegister_EtcdAway(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
@@ -181,6 +181,7 @@ func TestRegister_EtcdAway(t *testing.T) {
 		if key == "acme/user" {
 			etcd.Restore()
 			awaitEntry(t, etcd, key, true)
+			etcd.Cut() // the entry is left to its lease
 		}
 		f.stop()
 		if code := ends(t, f.code); code != exitFine {

@@ -2,7 +2,6 @@ package console
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -52,7 +51,9 @@ func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 		e, err = policyedit.Propose(r.Context(), c.store, request)
 	}
 	if r.Method == http.MethodPost && err == nil {
-		err = apply(r.Context(), c.store, e, r.Form.Get("guard"))
+		if err = store.ErrChanged; r.Form.Get("guard") == guard(e) { // it is the edit that the reader has seen
+			err = e.Apply(r.Context(), c.store)
+		}
 		if err == nil {
 			_, _ = c.read(r.Context()) // so the next page shows the write, or why the page may be old
 			http.Redirect(w, r, "/service?"+url.Values{"key": {request.Key}, "written": {fmt.Sprint(e.Written)}}.Encode(), http.StatusSeeOther)
@@ -67,14 +68,6 @@ func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 	p.Still, p.Note = true, "" // the note is for other pages
 	status := p.add(request, e, err)
 	c.show(w, r, status, "edit", p)
-}
-
-// apply writes an edit if it is the edit that the reader has seen.
-func apply(ctx context.Context, s *store.Store, e *policyedit.Edit, seen string) error {
-	if seen != guard(e) {
-		return store.ErrChanged
-	}
-	return e.Apply(ctx, s)
 }
 
 // guard identifies the old and the new config of an edit. The revision alone does not: a restored etcd may reuse a revision.

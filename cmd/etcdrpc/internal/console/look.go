@@ -148,7 +148,7 @@ func (c *Console) service(w http.ResponseWriter, r *http.Request) {
 		if _, err := s.Live(); err != nil {
 			p.Refused = err.Error()
 		}
-	} else if !s.InUse() {
+	} else if !s.InUse() && k.trouble == "" {
 		status = http.StatusNotFound
 	}
 	c.show(w, r, status, "service", p)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
@@ -80,8 +81,11 @@ func Propose(ctx context.Context, s *store.Store, request Request) (*Edit, error
 		return nil, n.Denied
 	}
 	e := &Edit{Request: request, Service: n.Services[0]}
-	if namespace, err := s.NamespaceOf(ctx, e.Key); err != nil || namespace != "" && e.Service.Config == nil && !e.Force {
-		return e, cmp.Or(err, fmt.Errorf("%q is a namespace with live policies, and its clients do not read one of %q: give %s", s.Full(namespace), e.Key, output.Word(s.Full(namespace), e.Key[len(namespace):])))
+	if n.Within != "" && e.Service.Config == nil && !e.Force {
+		return e, fmt.Errorf("%q is a namespace with live policies, and its clients do not read one of %q: give %s", s.Full(n.Within), e.Key, output.Word(s.Full(n.Within), e.Key[len(n.Within):]))
+	}
+	if e.Service.Config == nil && e.Service.Namespace == "" && strings.Count(e.Key[1:], "/") > 1 { // KEY may include the namespace
+		e.note("Clients with a namespace do not read this live policy: give theirs by --namespace, not in KEY.")
 	}
 	err = e.plan()
 	if err == nil && e.Kind == Drain && e.Changes() {
@@ -185,7 +189,9 @@ func Do(ctx context.Context, s *store.Store, request Request, out io.Writer, f o
 			continue
 		}
 		if f == output.FormatTable {
-			e.printChanges(out)
+			for _, line := range slices.Concat(e.Warnings(), e.Diff(), e.Notes) {
+				output.Sayf(out, "%s\n", line)
+			}
 		}
 		if err != nil {
 			return e, err

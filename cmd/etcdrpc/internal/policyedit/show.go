@@ -2,7 +2,6 @@ package policyedit
 
 import (
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -49,13 +48,6 @@ func Unlinked(c *serviceconfig.Config) []string {
 // Diff returns the lines of the old and the new config, prefixed by "- ", "+ " or, if unchanged, two spaces.
 func (e *Edit) Diff() []string {
 	return output.Diff(liveconfig.Pretty([]byte(e.OldText())), liveconfig.Pretty([]byte(e.New)))
-}
-
-// printChanges prints the warnings, the diff and the notes.
-func (e *Edit) printChanges(out io.Writer) {
-	for _, line := range slices.Concat(e.Warnings(), e.Diff(), e.Notes) {
-		output.Sayf(out, "%s\n", line)
-	}
 }
 
 // outcome returns what the edit has done.

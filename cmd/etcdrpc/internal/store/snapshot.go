@@ -38,6 +38,7 @@ type Snapshot struct {
 	Revision int64
 	Note     string // what could not be read; "" if everything was read
 	Denied   error  // why live policies could not be read; nil if they were read
+	Within   string // the namespace with live policies that the key or prefix begins with; "" if there is none
 
 	parts []listwatch.Range // ranges that were read
 }
@@ -61,7 +62,7 @@ func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 		parts[1] = append(parts[1], PrefixRange(inventory.ConfigPrefix+bare+"/"), ConfigOf(bare))
 		parts[2] = append(parts[2], PrefixRange(servicekey.LeaderPrefix(bare)))
 	}
-	n, err := s.read(ctx, parts, func(entries []inventory.Entry) []*inventory.Service {
+	n, err := s.read(ctx, prefix, parts, func(entries []inventory.Entry) []*inventory.Service {
 		return slices.DeleteFunc(inventory.All(entries), func(s *inventory.Service) bool { // the prefix of acme's live config is also that of acme2's
 			return !strings.HasPrefix(s.Key+"/", prefix)
 		})
@@ -79,14 +80,14 @@ func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 func (s *Store) At(ctx context.Context, key string) (*Snapshot, error) {
 	entries := []listwatch.Range{EntriesOf(inventory.AnyLayout, key), EntriesOf(endpoint.Reader{}, key)}
 	parts := [][]listwatch.Range{entries, {ConfigOf(key)}, {PrefixRange(servicekey.LeaderPrefix(key))}}
-	return s.read(ctx, parts, func(entries []inventory.Entry) []*inventory.Service {
+	return s.read(ctx, key, parts, func(entries []inventory.Entry) []*inventory.Service {
 		return []*inventory.Service{inventory.Of(key, entries)}
 	})
 }
 
-// read reads three parts at one revision: entries, live configs and candidates. Of each part it reads one range, the first that the user
+// read reads three parts of a key or prefix at one revision: entries, live configs and candidates. Of each part it reads one range, the first that the user
 // may read. Only entries must be readable, because most roles cannot read the other parts. decode makes services of them.
-func (s *Store) read(ctx context.Context, parts [][]listwatch.Range, decode func([]inventory.Entry) []*inventory.Service) (*Snapshot, error) {
+func (s *Store) read(ctx context.Context, key string, parts [][]listwatch.Range, decode func([]inventory.Entry) []*inventory.Service) (*Snapshot, error) {
 	n := &Snapshot{}
 	byKey := make(map[string]inventory.Entry)
 	for i, ranges := range parts {
@@ -103,6 +104,13 @@ func (s *Store) read(ctx context.Context, parts [][]listwatch.Range, decode func
 		for _, e := range entries {
 			byKey[e.Key] = e
 		}
+	}
+	within, err := s.namespaceOf(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if n.Within = within; within != "" {
+		n.Note = fmt.Sprintf("%q is a namespace with live policies: to read them, give it by --namespace.", s.Full(within))
 	}
 	n.Services = decode(slices.Collect(maps.Values(byKey)))
 	for _, found := range n.Services {
@@ -169,8 +177,8 @@ func Pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// NamespaceOf returns the longest prefix of key that holds live configs as a namespace does, "" if there is none.
-func (s *Store) NamespaceOf(ctx context.Context, key string) (string, error) {
+// namespaceOf returns the longest prefix of key that holds live configs as a namespace does, "" if there is none.
+func (s *Store) namespaceOf(ctx context.Context, key string) (string, error) {
 	for end := strings.LastIndexByte(key, '/'); end >= 0; end = strings.LastIndexByte(key[:end], '/') {
 		mark := key[:end+1] + inventory.ConfigPrefix
 		resp, err := s.kv.Get(ctx, mark, clientv3.WithPrefix(), clientv3.WithLimit(1), clientv3.WithKeysOnly())

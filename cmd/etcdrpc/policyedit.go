@@ -79,11 +79,11 @@ func wayBack(e *policyedit.Edit, key string) string {
 	if errors.Is(err, policyedit.ErrNoRoutes) {
 		err, routes = nil, "--no-routes "
 	}
-	back := fmt.Sprintf("etcdrpc policy set --revision %d %s%s -", now, routes, key)
-	if err != nil {
-		back = "etcdctl put " + output.Shell(e.Service.Namespace+old.Key)
+	get := fmt.Sprintf("etcdrpc policy get --revision %d %s", old.ModRevision, key)
+	if err != nil { // the old policy may be empty, which no command reads from standard input
+		return fmt.Sprintf("Revision %d. To go back: etcdctl put %s \"$(%s)\"", e.Written, output.Shell(e.Service.Namespace+old.Key), get)
 	}
-	return fmt.Sprintf("Revision %d. To go back: etcdrpc policy get --revision %d %s | %s", e.Written, old.ModRevision, key, back)
+	return fmt.Sprintf("Revision %d. To go back: %s | etcdrpc policy set --revision %d %s%s -", e.Written, get, now, routes, key)
 }
 
 // target returns the description of the edit for errors.

@@ -82,7 +82,7 @@ func (x *subject) misfits() {
 	for _, report := range x.plan.Reports {
 		if !strings.Contains(report, "only endpoints that are drained") {
 			x.reportPolicy(KindNoMatch, "the live policy does not fit the instances: "+report,
-				fmt.Sprintf("compare etcdrpc policy get %[1]s with etcdrpc ls %[1]s -o json, and mend either: %[2]s", x.Word(), x.setCommand()))
+				fmt.Sprintf("compare etcdrpc policy get %[1]s with etcdrpc ls %[1]s -o json, and mend either, a name in drain by undrain: %[2]s", x.Word(), x.setCommand()))
 		}
 	}
 }

@@ -204,7 +204,7 @@ func (c Choice) addrs(clients *inventory.Service) (found []string) {
 	matches := func(want, got string) bool { return want == "" || want == got }
 	for _, i := range clients.Instances {
 		host, _, err := net.SplitHostPort(i.Addr)
-		if err == nil && matches(c.Zone, i.Zone) && matches(c.Version, i.Version) && matches(c.Host, host) {
+		if err == nil && matches(c.Zone, i.Zone) && matches(c.Version, i.Version) && matches(strings.Trim(c.Host, "[]"), host) {
 			found = append(found, i.Addr)
 		}
 	}

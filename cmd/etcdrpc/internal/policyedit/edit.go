@@ -101,7 +101,7 @@ func (e *Edit) plan() error {
 		e.New = e.OldText()
 	}
 	e.oldConfig, e.newConfig = parsed(e.OldText()), parsed(e.New)
-	if err == nil && e.New != "" {
+	if err == nil && e.Kind != Remove {
 		_, err = serviceconfig.ParseLive(e.New)
 	}
 	if err == nil {

@@ -53,7 +53,8 @@ func newCall(a *app) *cobra.Command {
 		Short: "Call a method of a service",
 		Long: `call calls a method of the service at KEY with a request in JSON, by default {}; - reads it
 from standard input. METHOD is package.Service/Method or, where only one service has it,
-Service/Method or Method. It may return a stream, and not take one.
+Service/Method or, but for gRPC's own services, Method. It may return a stream, and not
+take one.
 
 It calls one of the instances that clients call, at random, over TLS, and asks it by gRPC's
 reflection what the method takes and returns.`,

@@ -30,14 +30,13 @@ type Renewer struct {
 type stream struct {
 	grpc     pb.Lease_LeaseKeepAliveClient // nil until the stream is open
 	end      context.CancelFunc
-	waiting  map[clientv3.LeaseID]chan<- answer // for the answers to renewals
-	answered bool                               // etcd has answered a renewal
+	waiting  map[clientv3.LeaseID][]answers // for the answers to renewals
+	answered bool                           // etcd has answered a renewal
+	err      error                          // why the stream has failed
 }
 
-type answer struct {
-	renewed *clientv3.LeaseKeepAliveResponse
-	err     error
-}
+// answers is closed if the stream fails.
+type answers chan *clientv3.LeaseKeepAliveResponse
 
 // New returns the Renewer of a client. Its streams end with life.
 func New(life context.Context, client *clientv3.Client) *Renewer {
@@ -58,12 +57,14 @@ func (r *Renewer) Renew(ctx context.Context, lease clientv3.LeaseID, timeout tim
 	for {
 		s, answers := r.send(lease)
 		select {
-		case a := <-answers:
-			if a.err == nil && a.renewed.TTL <= 0 {
-				return r.client.Lease.KeepAliveOnce(ctx, lease) // Lease may be a wrapper that reaches another etcd
-			}
-			if a.err == nil || !s.answered || ctx.Err() != nil {
-				return a.renewed, a.err
+		case answer, ok := <-answers:
+			switch {
+			case ok && answer.TTL > 0:
+				return answer, nil
+			case ok:
+				return renewOnce(ctx, r.client.Lease, lease) // Lease may be a wrapper that reaches another etcd
+			case !s.answered || ctx.Err() != nil:
+				return nil, s.err
 			}
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -74,8 +75,8 @@ func (r *Renewer) Renew(ctx context.Context, lease clientv3.LeaseID, timeout tim
 	}
 }
 
-// renewOnce renews a lease by a client that was put together from parts. Its KeepAliveOnce retries without a pause. So the lease is
-// first read, and the renewal gets little more time than the read took.
+// renewOnce renews a lease by the client's KeepAliveOnce, which retries without a pause. So the lease is first read, and the renewal
+// gets little more time than the read took.
 func renewOnce(ctx context.Context, leases clientv3.Lease, lease clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {
 	asked := time.Now()
 	if _, err := leases.TimeToLive(ctx, lease); err != nil && etcderr.Code(err) != codes.PermissionDenied {
@@ -87,23 +88,24 @@ func renewOnce(ctx context.Context, leases clientv3.Lease, lease clientv3.LeaseI
 }
 
 // send sends a renewal on the current stream or, if there is none or etcd has not answered the lease's last renewal there, on a new
-// one, which may lead to another member.
-func (r *Renewer) send(lease clientv3.LeaseID) (*stream, <-chan answer) {
+// one, which may lead to another member. While a stream is being opened, none follows it: logins can be all that an overloaded etcd
+// does, and more of them would keep it so.
+func (r *Renewer) send(lease clientv3.LeaseID) (*stream, answers) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.current
-	if s == nil || s.waiting[lease] != nil {
+	if s == nil || s.grpc != nil && s.waiting[lease] != nil && len(r.client.Endpoints()) > 1 {
 		ctx, end := context.WithCancel(r.life)
-		s = &stream{end: end, waiting: make(map[clientv3.LeaseID]chan<- answer)}
+		s = &stream{end: end, waiting: make(map[clientv3.LeaseID][]answers)}
 		r.current = s
 		r.streams.Go(func() { r.run(ctx, s) })
 	}
-	answers := make(chan answer, 1)
-	s.waiting[lease] = answers
+	a := make(answers, 1)
+	s.waiting[lease] = append(s.waiting[lease], a)
 	if s.grpc != nil {
 		s.send(lease)
 	}
-	return s, answers
+	return s, a
 }
 
 // send sends a renewal. After an error, Recv fails, too.
@@ -127,18 +129,23 @@ func (r *Renewer) run(ctx context.Context, s *stream) {
 		r.mu.Unlock()
 		var resp *pb.LeaseKeepAliveResponse
 		resp, err = grpc.Recv()
-		r.mu.Lock()
-		lease := clientv3.LeaseID(resp.GetID())
-		if answers := s.waiting[lease]; answers != nil && err == nil {
-			s.answered = true
-			delete(s.waiting, lease)
-			answers <- answer{&clientv3.LeaseKeepAliveResponse{ResponseHeader: resp.Header, ID: lease, TTL: resp.TTL}, nil}
+		if r.mu.Lock(); err != nil {
+			break
 		}
+		lease := clientv3.LeaseID(resp.ID)
+		for _, a := range s.waiting[lease] {
+			a <- &clientv3.LeaseKeepAliveResponse{ResponseHeader: resp.Header, ID: lease, TTL: resp.TTL}
+		}
+		delete(s.waiting, lease)
+		s.answered = true
 	}
 	if r.current == s {
 		r.current = nil
 	}
-	for _, answers := range s.waiting {
-		answers <- answer{err: err}
+	s.err = err
+	for _, all := range s.waiting {
+		for _, a := range all {
+			close(a)
+		}
 	}
 }

@@ -41,6 +41,10 @@ func (l *leases) answer(t *testing.T, s pb.Lease_LeaseKeepAliveServer, n int) {
 // elsewhere is a wrapper whose renewals reach another etcd, which has the lease 0.
 type elsewhere struct{ clientv3.Lease }
 
+func (elsewhere) TimeToLive(context.Context, clientv3.LeaseID, ...clientv3.LeaseOption) (*clientv3.LeaseTimeToLiveResponse, error) {
+	return nil, nil
+}
+
 func (elsewhere) KeepAliveOnce(context.Context, clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {
 	return &clientv3.LeaseKeepAliveResponse{}, nil
 }
@@ -59,7 +63,8 @@ func TestRenewer(t *testing.T) {
 	var serving, renewals sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) }) // the test ends it
 	client, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{listener.Addr().String()}, DialOptions: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())},
+		Endpoints:   []string{listener.Addr().String(), listener.Addr().String()},
+		DialOptions: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -99,4 +104,15 @@ func TestRenewer(t *testing.T) {
 	client.Close()
 	server.Stop()
 	serving.Wait()
+}
+
+// A stream that is being opened is not replaced: it may be logging in.
+func TestOpening(t *testing.T) {
+	opening := &stream{waiting: make(map[clientv3.LeaseID][]answers)}
+	r := &Renewer{current: opening}
+	for range 2 {
+		if s, _ := r.send(1); s != opening {
+			t.Error("another stream is opened meanwhile")
+		}
+	}
 }

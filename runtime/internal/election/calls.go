@@ -66,12 +66,12 @@ func (c calls) renew(ctx context.Context, lease clientv3.LeaseID) (o outcome) {
 	return o
 }
 
-// deleted reports whether a candidate is not in etcd any more.
-func (c calls) deleted(ctx context.Context, key string) bool {
+// deleted reports whether a candidate is not in etcd any more, or on another lease or none.
+func (c calls) deleted(ctx context.Context, key string, lease clientv3.LeaseID) bool {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	resp, err := c.Client.KV.Get(ctx, key, clientv3.WithCountOnly())
-	return err == nil && resp.Count == 0
+	resp, err := c.Client.KV.Get(ctx, key)
+	return err == nil && (len(resp.Kvs) == 0 || clientv3.LeaseID(resp.Kvs[0].Lease) != lease)
 }
 
 // revoke revokes a lease, and reports whether the lease is gone. After that, no write on it can succeed.

@@ -139,7 +139,7 @@ func (e *Election) call(do effects) {
 		e.tasks.Go(func() {
 			o := e.calls.renew(e.ctx, lease)
 			e.event(func(now time.Time) effects { return e.core.renewed(now, number, o) })
-			if o.err == nil && !o.gone && e.calls.deleted(e.ctx, key) {
+			if o.err == nil && !o.gone && e.calls.deleted(e.ctx, key, lease) {
 				e.event(func(now time.Time) effects { return e.core.renewed(now, number, outcome{gone: true}) })
 			}
 		})

@@ -170,11 +170,12 @@ func (c *core) answered(service string, status servingStatus, problem string) {
 	}
 }
 
-// due returns the indexes of the groups to report now. A change too soon after the group's last change waits for a later Check.
+// due returns the indexes of the groups to report now. A group that becomes unhealthy too soon after its last change waits for a later
+// Check.
 func (c *core) due(now time.Time) (groups []int) {
 	for i, g := range c.groups {
 		health := c.health(g)
-		if changed := health.OK != g.reported.OK; changed && now.Before(g.changedAt.Add(interval)) {
+		if changed := health.OK != g.reported.OK; changed && !health.OK && now.Before(g.changedAt.Add(interval)) {
 			health.OK = g.reported.OK
 		} else if changed {
 			g.changedAt = now

@@ -85,7 +85,6 @@ func TestHealth_FollowedAtOnce(t *testing.T) {
 		time.Sleep(interval)
 		h.SetServingStatus("", down)
 		expect("the server is set to NOT_SERVING", "b down")
-		time.Sleep(interval)
 		h.SetServingStatus("", up)
 		expect("the server is set to SERVING", "b up")
 		h.Shutdown()
@@ -177,7 +176,7 @@ func TestCore(t *testing.T) {
 			{0, "b", up, "", "0 up, 1 up"},
 			{9 * second, "c", down, "", "1 down"},
 		},
-		"a change is reported at once, and the group's next change after a second": {
+		"a change is reported at once, and the next time that the group is unhealthy, a second later": {
 			{0, "a", down, "", "1 up"},
 			{5 * ms, "a", up, "", "0 up"},
 			{10 * ms, "a", down, "", ""},
@@ -186,6 +185,7 @@ func TestCore(t *testing.T) {
 			{1004 * ms, "a", down, "", ""},
 			{1005 * ms, "a", down, "", "0 down"},
 			{1006 * ms, "b", down, "", "1 down"},
+			{1007 * ms, "a", up, "", "0 up"},
 		},
 		"a problem keeps the status, and is reported": {
 			{0, "a", up, "", "0 up, 1 up"},

@@ -76,7 +76,7 @@ func (d *ServiceDesc) authority() (string, error) {
 // top-level fields replace those of the generated config and the caller's. json is a gRPC service config. A config that gRPC
 // would refuse or misread is an error and is not written. If json is "", SetServiceConfig deletes the live config, and clients
 // use the other configs again. Connections with a bare [Registry.Resolver] are an exception: gRPC cannot return to the config
-// that they were made with, so they go on without a config, under pick_first.
+// that they were made with, so they go on without a config, under round_robin.
 //
 // The live config is kept at <namespace>_grpc_config/<key>.
 func (r *Registry) SetServiceConfig(ctx context.Context, key, json string) error {

@@ -47,6 +47,7 @@ func TestLiveConfig_Overrides(t *testing.T) {
 	inForce(callers, 60)
 	inForce(disabled, 10)
 	reached(t, callers, kit.Soon, "a", "b") // a live config without a policy leaves round robin in force
+	reached(t, w.bare(w.registry, "etcd:///"+key), kit.Soon, "a", "b")
 
 	if err := w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, `{"loadBalancingConfig":[{"nope":{}}]}`); err == nil || !strings.Contains(err.Error(), "nope") {
 		t.Errorf("SetServiceConfig with the policy nope: %v, want an error with \"nope\"", err)
@@ -58,7 +59,6 @@ func TestLiveConfig_Overrides(t *testing.T) {
 	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, ""))
 	inForce(generated, 10)
 	inForce(callers, 30)
-	reached(t, generated, kit.Soon, "a", "b")
 	bare, err := grpc.NewClient("etcd:///"+key, kit.Insecure, grpc.WithResolvers(w.registry.Resolver()), grpc.WithDefaultServiceConfig(limit(50)))
 	kit.Must(t, err)
 	defer bare.Close()

@@ -44,7 +44,7 @@ func newCaller(t *testing.T, k *kind) *caller {
 		running.Go(func() {
 			for ctx.Err() == nil {
 				c.call(call)
-				time.Sleep(pause())
+				time.Sleep(2 * time.Millisecond) // leaves processors to parallel tests
 			}
 		})
 	}
@@ -55,14 +55,6 @@ func newCaller(t *testing.T, k *kind) *caller {
 	})
 	t.Cleanup(c.stop)
 	return c
-}
-
-// pause returns the pause after a call: none in a full run, and otherwise long enough to leave processors to parallel tests.
-func pause() time.Duration {
-	if Full() {
-		return 0
-	}
-	return 2 * time.Millisecond
 }
 
 func (c *caller) call(call Call) {

@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -216,22 +217,16 @@ type effectiveConfig struct {
 }
 
 // newEffectiveConfig merges a live config into base, the default config, and lets gRPC parse the result. base is "" for a bare
-// resolver, which does not know the default. live is "" if the live config was deleted.
+// resolver, which does not know the default: instead of gRPC's pick_first it then spreads calls, too. live is "" if the live config was deleted.
 func newEffectiveConfig(cc resolver.ClientConn, base, live string) (*effectiveConfig, error) {
-	c := &effectiveConfig{Wrapped: serviceconfig.Wrapped{JSON: live}, live: live}
-	switch {
-	case base != "":
-		merged, err := serviceconfig.Merge(base, live)
-		if err != nil {
-			return nil, err
-		}
-		if c.Wrapped, err = serviceconfig.Wrap(merged, grpccheck.Registered); err != nil {
-			return nil, err
-		}
-	case live == "":
-		c.JSON = "{}"
+	c := &effectiveConfig{live: live}
+	merged, err := serviceconfig.Merge(cmp.Or(base, `{"loadBalancingConfig":[{"round_robin":{}}]}`), live)
+	if c.JSON = merged; err == nil && base != "" {
+		c.Wrapped, err = serviceconfig.Wrap(merged, grpccheck.Registered)
 	}
-	var err error
+	if err != nil {
+		return nil, err
+	}
 	if c.parsed, err = parse(cc, c.JSON); err == nil {
 		err = c.parsed.Err
 	}

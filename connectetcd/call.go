@@ -86,8 +86,7 @@ func streamDesc(method string) grpc.StreamDesc {
 
 // options returns the options of the call on the gRPC connection.
 func (c *call) options() []grpc.CallOption {
-	opts := make([]grpc.CallOption, 0, 4) // with room for two more that unary adds
-	opts = append(opts, grpc.ForceCodecV2(c.codec))
+	opts := []grpc.CallOption{grpc.ForceCodecV2(c.codec)}
 	if encoding.GetCompressor(c.encoding) != nil {
 		opts = append(opts, grpc.UseCompressor(c.encoding))
 	}
@@ -115,7 +114,7 @@ func (c *call) onlyMessage() ([]byte, error) {
 
 // nextMessage returns the next message of the request, uncompressed, or io.EOF.
 func (c *call) nextMessage() ([]byte, error) {
-	message, compressed, err := readEnvelope(c.body)
+	message, compressed, err := readEnvelope(c.body, c.request.ContentLength)
 	switch {
 	case errors.Is(err, io.EOF):
 		return nil, io.EOF
@@ -260,14 +259,11 @@ const prefixLen = 5
 // compressedFlag marks a message as compressed.
 const compressedFlag = 1
 
-// maxPrealloc bounds the memory in bytes that is allocated for a message before its bytes have arrived.
-const maxPrealloc = 1 << 20
-
 // An envelope is a message with its prefix.
 type envelope []byte
 
-// readEnvelope reads a message. It returns io.EOF at the end of the body.
-func readEnvelope(body io.Reader) (message []byte, compressed bool, err error) {
+// readEnvelope reads a message of a body with a length, -1 or 0 if unknown. It returns io.EOF at the end of the body.
+func readEnvelope(body io.Reader, length int64) (message []byte, compressed bool, err error) {
 	var prefix [prefixLen]byte
 	if _, err := io.ReadFull(body, prefix[:]); err != nil {
 		return nil, false, err
@@ -277,7 +273,8 @@ func readEnvelope(body io.Reader) (message []byte, compressed bool, err error) {
 	}
 	size := int64(binary.BigEndian.Uint32(prefix[1:]))
 	var read bytes.Buffer
-	read.Grow(int(min(size, maxPrealloc)) + bytes.MinRead) // ReadFrom needs MinRead free bytes even at the end
+	// Without a length, allocate at most 4 MiB before the bytes arrive. ReadFrom needs MinRead free bytes even at the end.
+	read.Grow(int(min(size, max(length, 4<<20))) + bytes.MinRead)
 	if _, err := io.CopyN(&read, body, size); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF

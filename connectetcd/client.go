@@ -28,8 +28,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// SupportPackageIsVersion1 appears in generated code, so that the code compiles only with a version of this package that is new
-// enough for the code.
+// SupportPackageIsVersion1 appears in generated code, so that the code compiles only with a version of this package that is new enough.
 const SupportPackageIsVersion1 = true
 
 // NewClient returns a Connect client that calls the servers of a service, as generated constructors do. newClient is a

@@ -32,9 +32,9 @@ type Server struct {
 
 // NewServer returns a server that will serve s. Services are registered on the Handler of s: an *http.ServeMux, whose other
 // routes stay, or nil, which NewServer replaces by a new one. To put middleware around the services, wrap the Handler after
-// NewServer. If its TLSNextProto is nil and MaxConcurrentStreams of its HTTP2 is 0, NewServer sets the latter to 10,000: a caller has
-// one connection, and calls beyond net/http's 250 would wait. Do not call Serve or Shutdown of s, except with [Server.Announce].
-// The options are those of [runtime.Registry.NewServer]. Serve and Announce return the error if an argument is invalid.
+// NewServer. If TLSNextProto is nil, NewServer sets what is 0 in HTTP2, as a caller has one connection: MaxConcurrentStreams to 10,000, and
+// MaxReceiveBufferPerStream to 256 KiB of 4 MiB PerConnection, so that no slow upload blocks other calls. Except with [Server.Announce], do
+// not call Serve or Shutdown of s. The options are those of [runtime.Registry.NewServer]. Serve and Announce return the error of an invalid argument.
 func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.ServerOption) *Server {
 	below := &httpServer{http: s, services: make(map[string]grpc.ServiceInfo)}
 	if s == nil {
@@ -44,6 +44,8 @@ func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.Serve
 	if below.http.TLSNextProto == nil {
 		http2 := *cmp.Or(below.http.HTTP2, new(http.HTTP2Config))               // a copy: other servers may share it
 		http2.MaxConcurrentStreams = cmp.Or(http2.MaxConcurrentStreams, 10_000) // net/http bounds resets of streams by it, too
+		http2.MaxReceiveBufferPerStream = cmp.Or(http2.MaxReceiveBufferPerStream, 256<<10)
+		http2.MaxReceiveBufferPerConnection = cmp.Or(http2.MaxReceiveBufferPerConnection, 4<<20-1) // the most that net/http accepts
 		below.http.HTTP2 = &http2
 	}
 	routes := http.NewServeMux()

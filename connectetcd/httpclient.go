@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 
 	"connectrpc.com/connect"
@@ -60,7 +61,8 @@ func (c httpClient) Do(req *http.Request) (*http.Response, error) {
 func (c httpClient) unary(call *call, message []byte) *http.Response {
 	var header, trailer metadata.MD
 	var reply envelope
-	opts := append(call.options(), grpc.Header(&header), grpc.Trailer(&trailer))
+	// The message is in memory anyway, so gRPC may repeat a call of any size that a stopping net/http server has not begun.
+	opts := append(call.options(), grpc.MaxRetryRPCBufferSize(math.MaxInt), grpc.Header(&header), grpc.Trailer(&trailer))
 	err := c.conn.Invoke(call.ctx, call.method, message, &reply, opts...)
 	if err != nil {
 		reply = nil
@@ -73,7 +75,7 @@ func (c httpClient) unary(call *call, message []byte) *http.Response {
 // serverStream makes a call with one request, message, and a stream of replies.
 func (c httpClient) serverStream(call *call, message []byte) *http.Response {
 	ctx, cancel := context.WithCancelCause(call.ctx)
-	stream, err := c.conn.NewStream(ctx, &call.desc, call.method, call.options()...)
+	stream, err := c.conn.NewStream(ctx, &call.desc, call.method, append(call.options(), grpc.MaxRetryRPCBufferSize(math.MaxInt))...)
 	if err == nil {
 		err = stream.SendMsg(message)
 	}

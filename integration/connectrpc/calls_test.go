@@ -43,12 +43,18 @@ func TestKinds(t *testing.T) {
 		callAll(t, client)
 	})
 	t.Run("gRPC's server", func(t *testing.T) {
-		w := newWorld(t)
-		w.grpcLibrary("a")
-		reply, err := w.client().Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+		w, lis := newWorld(t), kit.Listen(t)
+		s := w.newRegistry().NewServer(grpc.NewServer(), runtime.WithDrainDelay(0))
+		connect.RegisterLibraryServerToEtcd(s, grpcLibrary{})
+		ctx, stop := context.WithCancel(context.Background())
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(ctx, lis) }()
+		t.Cleanup(func() { stop(); kit.Must(t, <-served) })
+		large := &connect.BorrowRequest{Title: strings.Repeat("a", 1<<20)} // gRPC's default is to repeat no more than 256 KiB
+		reply, err := w.client().Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(large))
 		kit.Must(t, err)
-		if reply.Msg.GetServer() != "a" {
-			t.Errorf("Borrow: answered by %q, want \"a\"", reply.Msg.GetServer())
+		if reply.Msg.GetServer() != "1" {
+			t.Errorf("Borrow: answered after %s repetitions, want 1", reply.Msg.GetServer())
 		}
 	})
 	t.Run("gRPC's client", func(t *testing.T) {
@@ -62,28 +68,17 @@ func TestKinds(t *testing.T) {
 	})
 }
 
-// grpcLibrary starts a library on gRPC's server.
-func (w *world) grpcLibrary(name string) {
-	w.t.Helper()
-	lis := kit.Listen(w.t)
-	s := w.newRegistry().NewServer(grpc.NewServer(), runtime.WithDrainDelay(0))
-	connect.RegisterLibraryServerToEtcd(s, grpcLibrary{name: name})
-	ctx, stop := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx, lis) }()
-	w.t.Cleanup(func() { stop(); kit.Must(w.t, <-served) })
-	kit.Eventually(w.t, kit.Soon, "gRPC's server is registered", func() bool {
-		return len(s.Status()) == 1 && s.Status()[0].State == runtime.StateRegistered
-	})
-}
-
+// grpcLibrary is a library on gRPC's server.
 type grpcLibrary struct {
 	connect.UnimplementedLibraryServer
-	name string
 }
 
-func (l grpcLibrary) Borrow(context.Context, *connect.BorrowRequest) (*connect.BorrowReply, error) {
-	return &connect.BorrowReply{Server: l.name}, nil
+// Borrow fails at first, and then answers how often the call was repeated.
+func (grpcLibrary) Borrow(ctx context.Context, _ *connect.BorrowRequest) (*connect.BorrowReply, error) {
+	if repeated := metadata.ValueFromIncomingContext(ctx, "grpc-previous-rpc-attempts"); repeated != nil {
+		return &connect.BorrowReply{Server: repeated[0]}, nil
+	}
+	return nil, status.Error(codes.Unavailable, "not yet")
 }
 
 // callAll makes a call of each kind of method to the server "a".

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
@@ -30,7 +30,6 @@ type xdsOptions struct {
 	schemas, services []string
 	listen, http      string
 	files             tlsfiles.Files
-	clientCA          string
 	snapshotDir       string
 }
 
@@ -62,7 +61,7 @@ and clients with what each acknowledged (ACK) or refused (NACK), /metrics and /h
 	flags.StringVar(&opts.http, "http", "127.0.0.1:18001", "serve the list, metrics and health at this `address`, to everyone who can connect to it")
 	flags.StringVar(&opts.files.Cert, "server-cert", "", "identify to clients by the TLS certificate in this `file`")
 	flags.StringVar(&opts.files.Key, "server-key", "", "the TLS key `file` of --server-cert")
-	flags.StringVar(&opts.clientCA, "client-cacert", "", "accept clients with certificates of the CA bundle in this `file` alone")
+	flags.StringVar(&opts.files.ClientCA, "client-cacert", "", "accept clients with certificates of the CA bundle in this `file` alone")
 	flags.StringVar(&opts.snapshotDir, "snapshot-dir", "", "keep the last known endpoints in this `directory`, to start from while etcd is away")
 	cmd.MarkFlagsRequiredTogether("server-cert", "server-key", "client-cacert")
 	cmd.AddCommand(newXDSBootstrap())
@@ -77,10 +76,6 @@ func (o *xdsOptions) run(a *app, cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	creds, err := o.credentials()
-	if err != nil {
-		return err
-	}
 	var options []runtime.Option
 	if o.snapshotDir != "" {
 		options = append(options, runtime.WithSnapshotDir(o.snapshotDir))
@@ -89,6 +84,14 @@ func (o *xdsOptions) run(a *app, cmd *cobra.Command) error {
 		server, err := xds.NewServer(registry, services, xds.WithLogger(logger))
 		if err != nil {
 			return err
+		}
+		creds := insecure.NewCredentials()
+		if o.files.ClientCA != "" {
+			cfg, err := o.files.Server(logger)
+			if err != nil {
+				return err
+			}
+			creds = credentials.NewTLS(cfg)
 		}
 		return o.serve(cmd.Context(), server, creds, notes)
 	}, options...)
@@ -120,22 +123,6 @@ func (o *xdsOptions) read() (all []*runtime.ServiceDesc, err error) {
 	return all, nil
 }
 
-// credentials returns the server's transport credentials, nil for plaintext.
-func (o *xdsOptions) credentials() (credentials.TransportCredentials, error) {
-	if o.clientCA == "" {
-		return nil, nil
-	}
-	cfg, err := o.files.Config()
-	if err != nil {
-		return nil, err
-	}
-	if cfg.ClientCAs, err = tlsfiles.Pool("--client-cacert", o.clientCA); err != nil {
-		return nil, err
-	}
-	cfg.ClientAuth = tls.RequireAndVerifyClientCert
-	return credentials.NewTLS(cfg), nil
-}
-
 func (o *xdsOptions) serve(ctx context.Context, server *xds.Server, creds credentials.TransportCredentials, notes io.Writer) error {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", o.listen)
@@ -143,7 +130,7 @@ func (o *xdsOptions) serve(ctx context.Context, server *xds.Server, creds creden
 		return fmt.Errorf("--listen: %w", err)
 	}
 	defer listener.Close()
-	if creds == nil && !isLocal(listener.Addr().String()) {
+	if o.files.ClientCA == "" && !isLocal(listener.Addr().String()) {
 		return usage.Mistake(errors.New("--listen: beyond this host, xDS needs TLS with client certificates: give --server-cert, --server-key and --client-cacert"))
 	}
 	page, err := config.Listen(ctx, "tcp", o.http)
@@ -151,7 +138,9 @@ func (o *xdsOptions) serve(ctx context.Context, server *xds.Server, creds creden
 		return fmt.Errorf("--http: %w", err)
 	}
 	defer page.Close()
-	g := grpc.NewServer(serverOptions(creds)...)
+	g := grpc.NewServer(grpc.Creds(creds), // the keepalives of gRPC's clients are accepted, and dead clients detected
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}))
 	server.Register(g)
 	output.Sayf(notes, "Serving xDS at %s, and its status at http://%s/\n", listener.Addr(), page.Addr())
 
@@ -167,18 +156,6 @@ func (o *xdsOptions) serve(ctx context.Context, server *xds.Server, creds creden
 		return servePages(ctx, page, xdspage.Handler(server.Status), notes)
 	})
 	return serving.Wait()
-}
-
-// serverOptions returns options that accept the keepalives of gRPC's clients and detect dead clients.
-func serverOptions(creds credentials.TransportCredentials) []grpc.ServerOption {
-	options := []grpc.ServerOption{
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-	}
-	if creds != nil {
-		options = append(options, grpc.Creds(creds))
-	}
-	return options
 }
 
 func newXDSBootstrap() *cobra.Command {

@@ -7,8 +7,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -119,10 +117,7 @@ func certificateFiles(t *testing.T) (ca, cert, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert = tempFile(t, "cert.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issued.Certificate[0]}))
-	key = filepath.Join(filepath.Dir(cert), "key.pem")
-	if err := os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return a.file(t), cert, key
+	pair := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issued.Certificate[0]})
+	cert = tempFile(t, "pair.pem", append(pair, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})...))
+	return a.file(t), cert, cert
 }

@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"log/slog"
 	"os"
+	"sync/atomic"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
@@ -14,28 +16,48 @@ import (
 type Files struct {
 	Prefix        string // of the flags
 	CA, Cert, Key string
+	ClientCA      string // a server accepts clients with certificates of these CAs alone
 }
 
-// Config returns the TLS configuration. Each handshake rereads the certificate and the key, and fails if they do not match.
-func (f Files) Config() (*tls.Config, error) {
+// Config returns the TLS configuration. A client rereads the certificate and the key at each handshake, which fails if they do not match.
+func (f Files) Config() (cfg *tls.Config, err error) {
 	if (f.Cert == "") != (f.Key == "") {
 		return nil, usage.Mistake(fmt.Errorf("--%[1]scert and --%[1]skey go together", f.Prefix))
 	}
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	cfg = &tls.Config{MinVersion: tls.VersionTLS12}
 	if f.CA != "" {
-		var err error
 		if cfg.RootCAs, err = Pool(fmt.Sprintf("--%scacert", f.Prefix), f.CA); err != nil {
 			return nil, err
 		}
 	}
 	if f.Cert != "" {
-		if _, err := f.pair(); err != nil {
+		pair, err := f.pair()
+		if err != nil {
 			return nil, err
 		}
-		cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.pair() }
+		cfg.Certificates = []tls.Certificate{*pair}
 		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return f.pair() }
 	}
-	return cfg, nil
+	if f.ClientCA != "" {
+		cfg.ClientAuth = tls.RequireAndVerifyClientCert
+		cfg.ClientCAs, err = Pool("--client-cacert", f.ClientCA)
+	}
+	return cfg, err
+}
+
+// Server returns the configuration of a server, which rereads all files at each handshake. If they are invalid, it uses those before.
+func (f Files) Server(logger *slog.Logger) (*tls.Config, error) {
+	first, err := f.Config()
+	var last atomic.Pointer[tls.Config]
+	last.Store(first)
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		if cfg, err := f.Config(); err != nil {
+			logger.Warn("the files of TLS are invalid; those before stay in use", "error", err)
+		} else {
+			last.Store(cfg)
+		}
+		return last.Load(), nil
+	}}, err
 }
 
 // pair reads the certificate and its key.

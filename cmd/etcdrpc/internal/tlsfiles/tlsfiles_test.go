@@ -6,33 +6,37 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"log/slog"
 	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
-// TestConfig_Renewed checks that each handshake uses the pair in the files.
+// TestConfig_Renewed checks that each handshake rereads the files, and that a server keeps the last good ones.
 func TestConfig_Renewed(t *testing.T) {
-	dir := t.TempDir()
-	f := Files{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	cert, key := filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+	f := Files{Cert: cert, Key: key, ClientCA: cert}
 	issue(t, 1, f.Cert, f.Key)
-	cfg, err := f.Config()
+	var logs strings.Builder
+	cfg, err := f.Server(slog.New(slog.NewTextHandler(&logs, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
+	first, _ := cfg.GetConfigForClient(nil)
 	issue(t, 2, f.Cert, f.Key)
-	server, err := cfg.GetCertificate(nil)
-	if err != nil || server.Leaf.SerialNumber.Int64() != 2 {
-		t.Errorf("GetCertificate() = %v, %v, want the certificate with serial number 2", server, err)
-	}
-	client, err := cfg.GetClientCertificate(nil)
+	client, err := first.GetClientCertificate(nil)
 	if err != nil || client.Leaf.SerialNumber.Int64() != 2 {
 		t.Errorf("GetClientCertificate() = %v, %v, want the certificate with serial number 2", client, err)
 	}
+	server, err := cfg.GetConfigForClient(nil)
+	if pool, _ := Pool("", f.ClientCA); err != nil || server.Certificates[0].Leaf.SerialNumber.Int64() != 2 || !server.ClientCAs.Equal(pool) {
+		t.Errorf("GetConfigForClient() = %v, %v, want the certificate with serial number 2, as a CA, too", server, err)
+	}
 	issue(t, 3, f.Cert, os.DevNull)
-	if _, err := cfg.GetCertificate(nil); err == nil {
-		t.Error("GetCertificate() accepts a certificate whose key is missing, want an error")
+	if last, err := cfg.GetConfigForClient(nil); last != server || err != nil || !strings.Contains(logs.String(), "--cert and --key") {
+		t.Errorf("GetConfigForClient() = %v, %v for a missing key, logs %q, want the last good files and a warning", last, err, &logs)
 	}
 }
 

@@ -66,7 +66,7 @@ func (w *policyWrite) run(ctx context.Context, cmd *cobra.Command, s *store.Stor
 	return nil
 }
 
-// wayBack returns the revision of a write, and the command that undoes the write unless the policy has changed since.
+// wayBack returns the revision of a write, and the command that undoes it unless the policy has changed since, or shows a refused old policy.
 func wayBack(e *policyedit.Edit, key string) string {
 	old, now, routes := e.Service.Config, e.Written, ""
 	if e.New == "" {
@@ -75,13 +75,12 @@ func wayBack(e *policyedit.Edit, key string) string {
 	if old == nil {
 		return fmt.Sprintf("Revision %d. To go back: etcdrpc policy rm --revision %[1]d %s", now, key)
 	}
-	err := e.CheckBack()
-	if errors.Is(err, policyedit.ErrNoRoutes) {
-		err, routes = nil, "--no-routes "
-	}
 	get := fmt.Sprintf("etcdrpc policy get --revision %d %s", old.ModRevision, key)
-	if err != nil { // the old policy may be empty, which no command reads from standard input
-		return fmt.Sprintf("Revision %d. To go back: etcdctl put %s \"$(%s)\"", e.Written, output.Shell(e.Service.Namespace+old.Key), get)
+	switch err := e.CheckBack(); {
+	case errors.Is(err, policyedit.ErrNoRoutes):
+		routes = "--no-routes "
+	case err != nil:
+		return fmt.Sprintf("Revision %d. The old policy, which policy set would refuse: %s", e.Written, get)
 	}
 	return fmt.Sprintf("Revision %d. To go back: %s | etcdrpc policy set --revision %d %s%s -", e.Written, get, now, routes, key)
 }

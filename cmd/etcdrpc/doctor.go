@@ -30,7 +30,7 @@ It connects to each address from its own host, and sends nothing without --deep.
 			if err := d.Check(); err != nil {
 				return usage.Mistake(err)
 			}
-			r, err := d.Examine(ctx, a.dial, s, strings.Join(args, ""))
+			r, err := d.Examine(ctx, a.dial, s, strings.Join(args, ""), cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}

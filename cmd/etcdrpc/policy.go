@@ -1,10 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -50,7 +50,8 @@ revision.`,
 			case err == nil && live == nil && revision != 0:
 				err = fmt.Errorf("policy of %q: there was no live policy at revision %d; to go back to that: etcdrpc policy rm %s", s.Full(args[0]), revision, output.Word(s.Full(""), args[0]))
 			case err == nil && live == nil:
-				err = fmt.Errorf("policy of %q: %w", s.Full(args[0]), policyedit.ErrNoPolicy)
+				_, err = policyedit.Propose(ctx, s, policyedit.Request{Key: args[0], Kind: policyedit.Remove}) // says why
+				err = fmt.Errorf("policy of %q: %w", s.Full(args[0]), cmp.Or(err, error(policyedit.ErrNoPolicy)))
 			}
 			if err != nil {
 				return err
@@ -60,15 +61,12 @@ revision.`,
 				err = output.WriteJSON(out, policyJSON{args[0], s.Full(live.Key), live.ModRevision, liveconfig.AsJSON(string(live.Value))})
 			} else {
 				output.SayLines(out, liveconfig.Pretty(live.Value))
-				output.Sayf(cmd.ErrOrStderr(), "Revision %s\n", strconv.FormatInt(live.ModRevision, 10)+".")
+				output.Sayf(cmd.ErrOrStderr(), "Revision %d.\n", live.ModRevision)
 			}
-			if err != nil {
-				return err
+			if _, refusal := serviceconfig.ParseLive(string(live.Value)); err == nil && refusal != nil {
+				err = fmt.Errorf("clients refuse this live policy: %w", refusal)
 			}
-			if _, err := serviceconfig.ParseLive(string(live.Value)); err != nil {
-				return fmt.Errorf("clients refuse this live policy: %w", err)
-			}
-			return nil
+			return err
 		}),
 	}
 	cmd.Flags().Int64Var(&revision, "revision", 0, "show it as of a `revision` of etcd; 0: the current one")
@@ -101,19 +99,15 @@ client's own WithSelector and WithSubset.`,
 			if caller.Lane != "" && !serviceconfig.ValidLane(caller.Lane) {
 				return usage.Mistake(fmt.Errorf("--lane: %.60q is not a lane: want %s", caller.Lane, serviceconfig.WantLane))
 			}
-			n, err := s.At(ctx, args[0])
-			if err != nil {
-				return err
+			var x *policyedit.Explanation
+			e, err := policyedit.Propose(ctx, s, policyedit.Request{Key: args[0], Kind: policyedit.Remove}) // an error says why there is no policy
+			if err == nil {
+				x, err = policyedit.Explain(e.Service, caller)
 			}
-			if n.Denied != nil {
-				return n.Denied
-			}
-			found := n.Services[0]
-			x, err := policyedit.Explain(found, caller)
 			if err != nil {
 				return fmt.Errorf("policy of %q: %w", s.Full(args[0]), err)
 			}
-			if config, err := found.Live(); err == nil {
+			if config, err := e.Service.Live(); err == nil {
 				x.Notes = append(x.Notes, policyedit.Unlinked(config)...)
 			}
 			return x.Show(cmd.OutOrStdout(), a.output)

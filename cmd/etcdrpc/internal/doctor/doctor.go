@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -72,9 +73,9 @@ func (d *Options) excludes(key string) bool {
 func (d *Options) skips(k Kind) bool { return slices.Contains(d.skip, string(k)) }
 
 // Examine reads etcd, contacts the instances, and reports the faults of the service at key or of the services below key.
-func (d *Options) Examine(ctx context.Context, dial transport.DialFunc, s *store.Store, key string) (*Report, error) {
+func (d *Options) Examine(ctx context.Context, dial transport.DialFunc, s *store.Store, key string, notes io.Writer) (*Report, error) {
 	p := d.newExamination(&store.Snapshot{}, s.Full, s.Endpoints())
-	if err := p.read(ctx, s, key); err != nil {
+	if err := p.read(ctx, s, key, notes); err != nil {
 		return nil, err
 	}
 	p.services = slices.DeleteFunc(p.services, func(s *inventory.Service) bool { return d.excludes(s.Key) })
@@ -136,7 +137,7 @@ type examination struct {
 }
 
 // read reads the service at key or, if there is none, the services whose keys begin with key.
-func (p *examination) read(ctx context.Context, s *store.Store, key string) (err error) {
+func (p *examination) read(ctx context.Context, s *store.Store, key string, notes io.Writer) (err error) {
 	n := &store.Snapshot{}
 	if endpoint.CheckKey(key) == nil {
 		n, err = s.At(ctx, key)
@@ -156,6 +157,9 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string) (err
 	}
 	if n.Denied != nil {
 		p.report(KindPermission, n.Denied.Error()+", so live policies and drains are not checked", "run doctor with an operator's role (docs/security.md), or one that may read the live policies")
+	}
+	if n.Within != "" {
+		output.Sayf(notes, "%s\n", n.Note)
 	}
 	p.services = n.Services
 	if key != "" && len(p.services) == 0 {

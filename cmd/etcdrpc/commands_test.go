@@ -52,7 +52,7 @@ func TestExits_FullDisk(t *testing.T) {
 	}
 }
 
-// TestSettings checks that variables of etcdctl without support are rejected, and that the size of etcd's answers is bounded.
+// TestSettings checks that variables of etcdctl without support are rejected, that the size of etcd's answers is bounded, and that spaces around endpoints are removed.
 func TestSettings(t *testing.T) {
 	for variable, refused := range map[string]string{
 		"ETCDCTL_DISCOVERY_SRV=acme.internal":    "give the addresses by --endpoints",
@@ -68,9 +68,9 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%s: error %v, want %q in it", variable, err, refused)
 		}
 	}
-	s := settings{dialTimeout: soon, commandTimeout: soon}
-	if cfg, err := s.config(t.Context()); err != nil || cfg.MaxCallRecvMsgSize != 8<<20 {
-		t.Errorf("a response of etcd may have %d bytes, error %v, want %d", cfg.MaxCallRecvMsgSize, err, 8<<20)
+	s := settings{endpoints: []string{"a:2379", " https://b:2379"}, dialTimeout: soon, commandTimeout: soon}
+	if cfg, err := s.config(t.Context()); err != nil || cfg.MaxCallRecvMsgSize != 8<<20 || cfg.Endpoints[1] != "https://b:2379" || cfg.TLS == nil {
+		t.Errorf("a response of %q may have %d bytes, TLS %v, error %v, want %d, no spaces and TLS", cfg.Endpoints, cfg.MaxCallRecvMsgSize, cfg.TLS, err, 8<<20)
 	}
 }
 

@@ -64,6 +64,9 @@ func (s *settings) open(ctx context.Context, warnings io.Writer) (*store.Store, 
 
 // config returns the configuration of the etcd client. It may ask for a password on the terminal.
 func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
+	for i, e := range s.endpoints {
+		s.endpoints[i] = strings.TrimSpace(e)
+	}
 	cfg := clientv3.Config{
 		Context: ctx, Endpoints: plaintext.Shown(s.endpoints), // Shown removes passwords, which errors would show
 		DialTimeout: s.dialTimeout, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 3 * time.Second,

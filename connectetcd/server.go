@@ -32,9 +32,9 @@ type Server struct {
 
 // NewServer returns a server that will serve s. Services are registered on the Handler of s: an *http.ServeMux, whose other
 // routes stay, or nil, which NewServer replaces by a new one. To put middleware around the services, wrap the Handler after
-// NewServer. If TLSNextProto is nil, NewServer sets what is 0 in HTTP2, as a caller has one connection: MaxConcurrentStreams to 10,000, and
-// MaxReceiveBufferPerStream to 256 KiB of 4 MiB PerConnection, so that no slow upload blocks other calls. Except with [Server.Announce], do
-// not call Serve or Shutdown of s. The options are those of [runtime.Registry.NewServer]. Serve and Announce return the error of an invalid argument.
+// NewServer. If TLSNextProto is nil, NewServer changes zeros in HTTP2, as a caller has one connection: to 10,000 streams, and to
+// receive buffers of 256 KiB a stream and 4 MiB a connection, so that no slow upload blocks other calls. Call Serve and Shutdown of s
+// only with [Server.Announce]. The options are as in [runtime.Registry.NewServer]. Serve and Announce report invalid arguments.
 func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.ServerOption) *Server {
 	below := &httpServer{http: s, services: make(map[string]grpc.ServiceInfo)}
 	if s == nil {

@@ -100,7 +100,7 @@ client's own WithSelector and WithSubset.`,
 				return usage.Mistake(fmt.Errorf("--lane: %.60q is not a lane: want %s", caller.Lane, serviceconfig.WantLane))
 			}
 			var x *policyedit.Explanation
-			e, err := policyedit.Propose(ctx, s, policyedit.Request{Key: args[0], Kind: policyedit.Remove}) // an error says why there is no policy
+			e, err := policyedit.Propose(ctx, s, policyedit.Request{Key: args[0], Kind: policyedit.Remove}) // its error explains a missing policy
 			if err == nil {
 				x, err = policyedit.Explain(e.Service, caller)
 			}

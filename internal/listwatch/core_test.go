@@ -34,7 +34,7 @@ func because(e event, cause string) event         { e.why = errors.New(cause); r
 
 // keys returns the answer of a probe: the range has n keys, and the key changed last has the mod revision last.
 func keys(revision, n, last int) event {
-	return read(&clientv3.GetResponse{Header: header(1, 1, revision), Count: int64(n), Kvs: list(0, kv("k", "", last)).Kvs})
+	return read(&clientv3.GetResponse{Header: header(1, 1, revision), Count: int64(n), Kvs: list(0, kv("a", "", last)).Kvs})
 }
 
 // rule is an event, its time, and the step that must follow.

@@ -188,7 +188,11 @@ func (r *replica[T]) agrees(resp *clientv3.GetResponse) bool {
 		return false
 	}
 	for _, kv := range resp.Kvs {
-		if kv.ModRevision > r.last || kv.ModRevision < r.last && !r.deleted || !r.set.agrees(kv) {
+		known := r.set.get(string(kv.Key)) // kv has no value and, since etcd 3.7, no lease
+		switch {
+		case kv.ModRevision > r.last, kv.ModRevision < r.last && !r.deleted,
+			known == nil && r.total == int64(r.set.used.entries), // all keys are in the set
+			known != nil && known.CreateRevision != kv.CreateRevision:
 			return false
 		}
 	}

@@ -86,6 +86,7 @@ func TestReplicaProbed(t *testing.T) {
 		{"a deletion missed", header(1, 1, 50), 1, kv("b", "", 12), nil, errMissed},
 		{"another history, where the last change is older", header(1, 1, 50), 2, kv("b", "", 11), nil, errMissed},
 		{"another history, with another entry", header(1, 1, 50), 2, again, nil, errMissed},
+		{"another history, with another key", header(1, 1, 50), 2, kv("d", "", 12), nil, errMissed},
 		{"the key changed last is gone", header(1, 1, 50), 1, kv("a", "", 5), []*clientv3.Event{del("b", 14)}, nil},
 		{"an earlier term", header(1, 0, 50), 2, kv("b", "", 12), nil, errReplaced},
 		{"another cluster", header(2, 1, 50), 2, kv("b", "", 12), nil, errCluster},
@@ -99,10 +100,7 @@ func TestReplicaProbed(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		resp := &clientv3.GetResponse{Header: tt.header, Count: int64(tt.count)}
-		if tt.last != nil {
-			resp.Kvs = []*mvccpb.KeyValue{tt.last}
-		}
+		resp := &clientv3.GetResponse{Header: tt.header, Count: int64(tt.count), Kvs: []*mvccpb.KeyValue{tt.last}}
 		if err := r.probed(resp, start); errors.Is(tt.want, errMissed) && err != nil {
 			t.Errorf("%s: the first probe returns %v, want nil: the watch may deliver the change soon", tt.name, err)
 		}

@@ -81,12 +81,6 @@ func (s *set[T]) overtaken(kv *mvccpb.KeyValue) bool {
 	return true
 }
 
-// agrees reports false if the set has kv's key with another create revision. kv has no value and, since etcd 3.7, no lease.
-func (s *set[T]) agrees(kv *mvccpb.KeyValue) bool {
-	old := s.get(string(kv.Key))
-	return old == nil || old.CreateRevision == kv.CreateRevision
-}
-
 // gone records a removed entry. Removed entries are bounded, too: entries may come and go faster than updates are published.
 func (s *set[T]) gone(old *Item[T]) {
 	if used := s.removedUsed.plus(s.usageOf(old)); s.bounds.within(used) {

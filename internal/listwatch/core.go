@@ -221,10 +221,8 @@ func (c *core[T]) listed(e event) action {
 	c.listTimeout = firstListTimeout
 	c.retries.Reset()
 	c.refusals.Reset()
-	// The last watch may have received changes that are not published yet.
-	if c.replica.listed(c.listDone(), false) || c.unpublished {
-		c.publish(nil)
-	}
+	c.replica.listed(c.listDone(), false)
+	c.publish(nil) // even if the content is as before: a restored etcd may have had another meanwhile
 	return action{call: callWatch, timeout: watchTimeout, revision: c.replica.applied + 1}
 }
 
@@ -241,7 +239,8 @@ func (c *core[T]) listedLocal(e event) action {
 		return c.list(callListLocal, localListTimeout)
 	}
 	if err == nil {
-		c.unpublished = c.replica.listed(c.listDone(), true)
+		c.replica.listed(c.listDone(), true)
+		c.unpublished = true
 	}
 	c.listing = listing[T]{}
 	return c.retry(c.listErr, e.why)
@@ -340,11 +339,10 @@ func (c *core[T]) verified(e event) action {
 	case err != nil:
 		return c.rebuild(c.errorOf("list", err, e.why))
 	}
-	changed, err := c.replica.verified(c.listDone(), c.now)
-	if err != nil {
+	if err := c.replica.verified(c.listDone(), c.now); err != nil {
 		return c.rebuild(c.errorOf("watch", err, e.why))
 	}
-	c.unpublished = c.unpublished || changed
+	c.unpublished = true
 	return c.wait()
 }
 

@@ -58,30 +58,28 @@ type replica[T any] struct {
 	spread uint8         // shortens the first intervals after trouble, so that ranges are not probed all at once
 }
 
-// listed applies a list, and reports whether the snapshot changed. A linearizable list wins even if
-// its revision is lower than the known one: etcd's history was replaced.
-func (r *replica[T]) listed(l *listing[T], provisional bool) bool {
-	changed := !r.known || r.provisional != provisional
+// listed applies a list. A linearizable list wins even if its revision is lower than the known one: etcd's history was replaced.
+func (r *replica[T]) listed(l *listing[T], provisional bool) {
 	r.known, r.provisional = true, provisional
 	r.cluster, r.term = l.header.GetClusterId(), l.header.GetRaftTerm()
 	r.revision = l.header.GetRevision()
 	r.applied, r.total, r.last, r.deleted = r.revision, l.total, l.last, false
-	return l.load.finish() || changed
+	l.load.finish()
 }
 
-// verified applies a list that was made next to a running watch, and reports whether the snapshot changed. If etcd's history was
-// replaced by a different one that is as long by now, the watch continues without an error, and only a list shows the difference.
+// verified applies a list that was made next to a running watch. If etcd's history was replaced by a different one that is as long
+// by now, the watch continues without an error, and only a list shows the difference.
 // An error means that a different cluster answered, or that the watch is at a revision or term that etcd has yet to reach.
-func (r *replica[T]) verified(l *listing[T], now time.Time) (changed bool, err error) {
+func (r *replica[T]) verified(l *listing[T], now time.Time) error {
 	if l.header.GetClusterId() != r.cluster {
-		return false, errCluster
+		return errCluster
 	}
 	if l.header.GetRaftTerm() < r.term || l.header.GetRevision() < r.revision {
-		return false, errReplaced
+		return errReplaced
 	}
-	changed = r.listed(l, false)
+	r.listed(l, false)
 	r.resetLiveness(now)
-	return changed, nil
+	return nil
 }
 
 // resetLiveness makes the range be probed soon: the connection of the watch may be new.

@@ -97,11 +97,10 @@ func (s *set[T]) takeRemoved() []*Item[T] {
 
 // load replaces the content of a set by the parts of a list.
 type load[T any] struct {
-	set    *set[T]
-	before []*Item[T]
-	rest   []*Item[T] // earlier entries that the list has not reached yet
-	items  []*Item[T]
-	gone   []*Item[T]
+	set   *set[T]
+	rest  []*Item[T] // earlier entries that the list has not reached yet
+	items []*Item[T]
+	gone  []*Item[T]
 
 	used      usage // the usage of items
 	truncated bool  // all entries from some key on were left out
@@ -109,8 +108,7 @@ type load[T any] struct {
 
 // load begins to replace the content. The set must not change before finish.
 func (s *set[T]) load() *load[T] {
-	before := s.commit()
-	return &load[T]{set: s, before: before, rest: before}
+	return &load[T]{set: s, rest: s.commit()}
 }
 
 // add adds the next part of the list, sorted by key. It leaves out all entries from the first one that exceeds the bounds.
@@ -160,8 +158,8 @@ func (l *load[T]) pass(key string) {
 	}
 }
 
-// finish makes the listed entries the content of the set, and reports whether that changed the content.
-func (l *load[T]) finish() bool {
+// finish makes the listed entries the content of the set.
+func (l *load[T]) finish() {
 	s := l.set
 	l.gone = append(l.gone, l.rest...)
 	l.rest = nil
@@ -169,11 +167,7 @@ func (l *load[T]) finish() bool {
 		s.gone(item)
 	}
 	s.used, s.truncated = l.used, l.truncated
-	if slices.Equal(l.items, l.before) {
-		return false
-	}
 	s.items = l.items
-	return true
 }
 
 // commit applies the changes and returns the content. The result must not be written to.

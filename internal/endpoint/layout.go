@@ -202,7 +202,7 @@ func Trouble(own, other Layout) string {
 	case own == Kitex && other.JSON() && other != GoFrame: // both layouts have the same key, so an entry has one of them
 		return "kitex' own reader adds an instance without an address for other JSON"
 	case own == GoMicro && other.JSON():
-		return "go-micro's own reader reads other JSON as a service without nodes or a name"
+		return "go-micro's own reader lists a service without nodes or a name for other JSON"
 	}
 	return ""
 }

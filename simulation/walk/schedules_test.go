@@ -27,10 +27,9 @@ const (
 	perProcess = 25
 	// kept is the directory of failing schedules.
 	kept = "../failures"
-	// shrinking bounds the time to shrink a schedule. Each smaller schedule is run so many tries.
-	shrinking, tries = time.Minute, 3
-	// shrunk bounds the number of schedules to shrink, one for each broken promise.
-	shrunk = 3
+	// shrinking bounds the time to shrink a schedule, and shrunk the number of these, one for each broken promise. Each smaller schedule
+	// is run so many tries.
+	shrinking, shrunk, tries = time.Minute, 3, 3
 )
 
 // TestSchedules runs the schedules of the flags, in one process for each CPU. It shrinks failing schedules,
@@ -147,6 +146,7 @@ func (x *explorer) fail(s schedule.Schedule, r report) {
 	for _, p := range r.Problems {
 		if !slices.ContainsFunc(x.failed[p.Promise], func(f failure) bool { return f.schedule.Seed == s.Seed }) {
 			x.failed[p.Promise] = append(x.failed[p.Promise], failure{s, r.Problems, r.Trace})
+			fmt.Printf("Seed %d breaks the promise: %s: %s\n", s.Seed, p.Promise, p.Text)
 		}
 	}
 }

@@ -30,7 +30,7 @@ type Renewer struct {
 type stream struct {
 	grpc     pb.Lease_LeaseKeepAliveClient // nil until the stream is open
 	end      context.CancelFunc
-	waiting  map[clientv3.LeaseID][]answers // for the answers to renewals
+	waiting  map[clientv3.LeaseID][]answers // for the answers to renewals, in the order of these
 	answered bool                           // etcd has answered a renewal
 	err      error                          // why the stream has failed
 }
@@ -113,6 +113,19 @@ func (s *stream) send(lease clientv3.LeaseID) {
 	_ = s.grpc.Send(&pb.LeaseKeepAliveRequest{ID: int64(lease)})
 }
 
+// receive passes an answer to the earliest renewal of its lease: the later ones may never reach etcd.
+func (s *stream) receive(resp *pb.LeaseKeepAliveResponse) {
+	lease := clientv3.LeaseID(resp.ID)
+	if all := s.waiting[lease]; len(all) > 0 {
+		all[0] <- &clientv3.LeaseKeepAliveResponse{ResponseHeader: resp.Header, ID: lease, TTL: resp.TTL}
+		s.waiting[lease] = all[1:]
+	}
+	if len(s.waiting[lease]) == 0 {
+		delete(s.waiting, lease)
+	}
+	s.answered = true
+}
+
 // run opens a stream, and receives the answers until the stream fails, or until another is current and all answers have come.
 func (r *Renewer) run(ctx context.Context, s *stream) {
 	defer s.end()
@@ -121,8 +134,10 @@ func (r *Renewer) run(ctx context.Context, s *stream) {
 	defer r.mu.Unlock()
 	if err == nil {
 		s.grpc = grpc
-		for lease := range s.waiting {
-			s.send(lease)
+		for lease, all := range s.waiting {
+			for range all {
+				s.send(lease)
+			}
 		}
 	}
 	for err == nil && (r.current == s || len(s.waiting) > 0) {
@@ -132,12 +147,7 @@ func (r *Renewer) run(ctx context.Context, s *stream) {
 		if r.mu.Lock(); err != nil {
 			break
 		}
-		lease := clientv3.LeaseID(resp.ID)
-		for _, a := range s.waiting[lease] {
-			a <- &clientv3.LeaseKeepAliveResponse{ResponseHeader: resp.Header, ID: lease, TTL: resp.TTL}
-		}
-		delete(s.waiting, lease)
-		s.answered = true
+		s.receive(resp)
 	}
 	if r.current == s {
 		r.current = nil

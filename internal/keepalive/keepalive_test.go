@@ -106,7 +106,7 @@ func TestRenewer(t *testing.T) {
 	serving.Wait()
 }
 
-// A stream that is being opened is not replaced: it may be logging in.
+// A stream that is being opened is not replaced: it may be logging in. An answer is for one renewal.
 func TestOpening(t *testing.T) {
 	opening := &stream{waiting: make(map[clientv3.LeaseID][]answers)}
 	r := &Renewer{current: opening}
@@ -114,5 +114,8 @@ func TestOpening(t *testing.T) {
 		if s, _ := r.send(1); s != opening {
 			t.Error("another stream is opened meanwhile")
 		}
+	}
+	if opening.receive(&pb.LeaseKeepAliveResponse{ID: 1, TTL: 1}); len(opening.waiting[1]) != 1 {
+		t.Errorf("an answer leaves %d of 2 renewals of a lease, want the later", len(opening.waiting[1]))
 	}
 }

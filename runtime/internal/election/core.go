@@ -208,7 +208,7 @@ func (c *core) due(now time.Time) (e effects) {
 	c.blind = c.view.Blind && !leads
 	c.yielded = c.view.Yields && (c.yielded || leads)
 	stands := c.wanted && c.view.Known && !c.blind && !c.yielded
-	if c.phase == placed && !stands {
+	if c.phase == placed && (!stands || expired(now, c.until)) {
 		c.leave(now)
 	}
 	switch c.phase {
@@ -224,7 +224,7 @@ func (c *core) due(now time.Time) (e effects) {
 		if expired(now, c.callAt) { // also after a step of the wall clock, which ends a term
 			e.renew, c.callAt = c.lease, now.Add(c.life/renewalsIn)
 		}
-		if e.wake = c.callAt; c.until.Before(c.callAt) && !expired(now, c.until) {
+		if e.wake = c.callAt; c.until.Before(c.callAt) {
 			e.wake = c.until
 		}
 	case leaving:
@@ -237,9 +237,6 @@ func (c *core) due(now time.Time) (e effects) {
 	}
 	return e
 }
-
-// lapsed reports whether the candidate's lease was not renewed in time.
-func (c *core) lapsed(now time.Time) bool { return c.phase == placed && expired(now, c.until) }
 
 // expired reports whether a time has come by either clock. The monotonic clock may stop while the machine sleeps.
 func expired(now, until time.Time) bool {

@@ -12,8 +12,9 @@
 //
 // When a put was not answered, or the key or its lease is gone, the lease is revoked, and the instance stands again with another
 // lease and another key. Candidates are never repaired. A put that arrives late fails without its lease. A candidate is also revoked
-// when its entry leaves, when it resigns, or when etcd denies it the watch, so that it does not keep others from leading. A candidate
-// whose lease is not renewed in time stays, and leads again after a renewal: a full etcd, for one, takes no other candidate.
+// when its entry leaves, when it resigns, when its lease was not renewed in time, or when etcd denies it the watch, so that it does not
+// keep others from leading. A lease that lives although it was not renewed may be from a backup of etcd: others may have led since,
+// with higher tokens.
 //
 // # Why two never lead at a time
 //

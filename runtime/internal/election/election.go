@@ -22,9 +22,6 @@ var ErrClosed = errors.New("etcd: the instance no longer stands for election: it
 // errDrained is why an instance gave the leadership up.
 var errDrained = errors.New("the live config drains it, and another instance can lead")
 
-// errLapsed is why a candidate cannot lead for now.
-var errLapsed = errors.New("the lease of its candidate was not renewed in time")
-
 // Candidates follows the candidates for one service key.
 type Candidates interface {
 	// View returns the last known state of the candidates. View and Err must not block, nor call the election.
@@ -190,8 +187,6 @@ func (e *Election) why() error {
 		return fmt.Errorf("its candidates, under %q, cannot be read: %w", e.Prefix, e.unread)
 	case e.core.yielded:
 		return errDrained
-	case e.core.lapsed(time.Now()):
-		return errLapsed
 	}
 	return e.failed
 }

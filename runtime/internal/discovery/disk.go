@@ -29,13 +29,13 @@ const (
 type disk struct {
 	cfg Config
 
-	writing sync.Mutex // held while files are written
+	writing sync.Mutex     // held while files are written
+	failing map[place]bool // the keys whose last write failed; guarded by writing
 
 	mu      sync.Mutex
 	unsaved map[place]*saved
-	timer   *time.Timer    // calls flush; nil while all is saved
-	next    time.Time      // when flush may be called again
-	failing map[place]bool // the keys whose last write failed
+	timer   *time.Timer // calls flush; nil while all is saved
+	next    time.Time   // when flush may be called again
 	closed  bool
 }
 
@@ -85,16 +85,16 @@ func (d *disk) flush() {
 
 // written handles the outcome of a write, and reports whether to retry. It logs only the first of successive failures of a key.
 func (d *disk) written(p place, s *saved, err error) (retry bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	if err == nil {
 		delete(d.failing, p)
 		return false
 	}
-	if !d.failing[p] {
+	if !d.failing[p] { // without mu: the logger may be slow, or call the registry
 		d.failing[p] = true
 		d.cfg.Logger.Warn("the endpoints cannot be saved on disk", "key", p.From, "error", err)
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	retry = !errors.Is(err, errSnapshotTooLarge)
 	if retry && d.unsaved[p] == nil {
 		d.unsaved[p] = s

@@ -222,7 +222,7 @@ func (c *core[T]) listed(e event) action {
 	c.retries.Reset()
 	c.refusals.Reset()
 	c.replica.listed(c.listDone(), false)
-	c.publish(nil) // even if the content is as before: a restored etcd may have had another meanwhile
+	c.publish(nil) // even the same content: a restored etcd may have had another between the lists
 	return action{call: callWatch, timeout: watchTimeout, revision: c.replica.applied + 1}
 }
 

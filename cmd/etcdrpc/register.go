@@ -26,6 +26,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/transport"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -252,12 +253,12 @@ func problemOf(health healthpb.HealthCheckResponse_ServingStatus, answer *status
 
 // follow probes until ctx ends. It calls changed with the first result, and with each result that differs from the previous one.
 func follow(ctx context.Context, ask prober, changed func(problem error)) {
-	for previous := ""; ctx.Err() == nil; store.Pause(ctx, probeInterval) {
+	for previous := errors.New("not asked yet"); ctx.Err() == nil; store.Pause(ctx, probeInterval) {
 		probing, cancel := context.WithTimeout(ctx, probeTimeout)
 		problem := ask(probing)
 		cancel()
-		if text := fmt.Sprint(problem); text != previous && ctx.Err() == nil {
-			previous = text
+		if !etcderr.Same(problem, previous) && ctx.Err() == nil {
+			previous = problem
 			changed(problem)
 		}
 	}

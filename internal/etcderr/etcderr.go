@@ -55,14 +55,15 @@ func With(err, why error) error {
 	return fmt.Errorf("%w: %w", err, why)
 }
 
-// addresses matches the parts of error texts that differ between two attempts: the local port, and the address of the member.
-var addresses = regexp.MustCompile(`(\[[0-9a-fA-F:.%\w]*\]|[\w.-]+):\d+(->)?`)
+// varying matches the parts of error texts that differ between two attempts: the local port, the address of the member, and the time
+// at which a certificate was found to be expired.
+var varying = regexp.MustCompile(`current time \S+|(\[[0-9a-fA-F:.%\w]*\]|[\w.-]+):\d+(->)?`)
 
-// Same reports whether two errors are equal except for addresses.
+// Same reports whether two errors are equal except for addresses and times.
 func Same(a, b error) bool {
 	if a == nil || b == nil {
 		return a == nil && b == nil
 	}
 	textA, textB := a.Error(), b.Error()
-	return textA == textB || addresses.ReplaceAllString(textA, "") == addresses.ReplaceAllString(textB, "")
+	return textA == textB || varying.ReplaceAllString(textA, "") == varying.ReplaceAllString(textB, "")
 }

@@ -68,6 +68,7 @@ func TestSame(t *testing.T) {
 		{fmt.Errorf(refused, "etcd-0.etcd.svc:2379"), fmt.Errorf(refused, "etcd-1.etcd.svc:2379"), true},
 		{errors.New("read tcp 10.0.0.9:41234->10.0.0.1:2379: EOF"), errors.New("read tcp 10.0.0.9:41235->10.0.0.1:2379: EOF"), true},
 		{errors.New("read tcp 10.0.0.9:41234->10.0.0.1:2379: EOF"), errors.New("dial tcp 10.0.0.1:2379: EOF"), false},
+		{errors.New("current time 2026-01-02T03:04:05Z is after"), errors.New("current time 2026-01-02T03:04:06Z is after"), true},
 		{errors.New("the watch did not answer for 8s"), errors.New("the watch did not answer for 9s"), false},
 	} {
 		if got := Same(tt.a, tt.b); got != tt.same {

@@ -147,10 +147,7 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string, note
 	}
 	switch {
 	case errors.Is(err, store.ErrDenied):
-		if endpoint.CheckKey(key) == nil {
-			key += "/" // the prefix "acme/user" includes "acme/user-admin/"
-		}
-		p.report(KindPermission, err.Error()+", so no service can be found", fmt.Sprintf("look at a KEY that this user may read, or: etcdctl role grant-permission --prefix ROLE read %s", output.Shell(s.Full(key))))
+		p.report(KindPermission, err.Error()+", so no service can be found", "look at a KEY that this user may read, or give the user such a role (docs/security.md)")
 		return nil
 	case err != nil:
 		return err
@@ -162,7 +159,7 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string, note
 		output.Sayf(notes, "%s\n", n.Note)
 	}
 	p.services = n.Services
-	if key != "" && len(p.services) == 0 {
+	if len(p.services) == 0 {
 		p.report(KindEmpty, "nothing is registered there",
 			"if its servers are running, compare their key and namespace with these, and look at their logs; etcdrpc ls lists all services", key)
 	}

@@ -30,11 +30,13 @@ type Report struct {
 	notChecked string // names skipped checks in the text output; may be ""
 }
 
-// report adds a finding. The finding's keys are keys, after the namespace.
+// report adds a finding. The finding's keys are keys, after the namespace; all of etcd is not named.
 func (p *examination) report(kind Kind, problem, fix string, keys ...string) {
 	f := Finding{Kind: kind, Where: []string{}, Problem: problem, Fix: fix}
 	for _, key := range keys {
-		f.Where = append(f.Where, p.full(key))
+		if key = p.full(key); key != "" {
+			f.Where = append(f.Where, key)
+		}
 	}
 	p.findings = append(p.findings, f)
 }

@@ -74,6 +74,7 @@ func (c *connection) why(err error, user string, endpoints []string) error {
 func remedy(cause string) string {
 	for _, r := range []struct{ cause, remedy string }{
 		{"certificate signed by unknown authority", "give the CA of its certificate by --cacert"},
+		{"certificate has expired or is not yet valid", "renew its certificate, or set this host's clock"},
 		{"x509: ", "compare the names in its certificate with --endpoints"},
 		{"remote error: tls: ", "give a client certificate that it trusts by --cert and --key"},
 		{"authentication handshake failed", "if it does not speak TLS, leave out --cacert, --cert, --key and https://"},

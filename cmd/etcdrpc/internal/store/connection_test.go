@@ -16,10 +16,11 @@ func TestRemedy(t *testing.T) {
 		`connection error: desc = "error reading server preface: EOF"`:                                                 "if it speaks TLS, give --cacert, or https:// in --endpoints",
 		`connection error: desc = "error reading server preface: remote error: tls: certificate required"`:             "give a client certificate that it trusts by --cert and --key",
 		handshake + `EOF"`: "if it does not speak TLS, leave out --cacert, --cert, --key and https://",
-		handshake + `tls: failed to verify certificate: x509: certificate signed by unknown authority"`: "give the CA of its certificate by --cacert",
-		handshake + `tls: failed to verify certificate: x509: certificate is valid for a, not b"`:       "compare the names in its certificate with --endpoints",
-		`etcd ["a:1"] does not answer: there is no connection to it`:                                    "check --endpoints, and whether etcd hangs",
-		`etcd ["a:1"] does not answer, though the connection is up: it hangs, or has no leader`:         "",
+		handshake + `tls: failed to verify certificate: x509: certificate signed by unknown authority"`:                   "give the CA of its certificate by --cacert",
+		handshake + `tls: failed to verify certificate: x509: certificate is valid for a, not b"`:                         "compare the names in its certificate with --endpoints",
+		handshake + `tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time"`: "renew its certificate, or set this host's clock",
+		`etcd ["a:1"] does not answer: there is no connection to it`:                                                      "check --endpoints, and whether etcd hangs",
+		`etcd ["a:1"] does not answer, though the connection is up: it hangs, or has no leader`:                           "",
 		`etcd user "connection"`: "",
 	} {
 		if got := remedy(cause); got != want {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // Dubbo is the layout of dubbo-go, which is read but not written.
@@ -27,36 +26,29 @@ func (d document) dubbo(string) (Endpoint, error) {
 	if string(d[fieldEnable]) == "false" || string(d[fieldHealthy]) == "false" {
 		return Endpoint{}, errors.New("the instance is not enabled, or not healthy")
 	}
-	addr, err := hostPort(d[fieldHost], d[fieldPort])
-	if err != nil {
-		return Endpoint{}, err
-	}
-	e := Endpoint{Addr: addr}
+	var e Endpoint
 	e.take(d[fieldMetadata])
-	return e, checkDubboProtocols(e.Metadata["dubbo.endpoints"], word(d[fieldPort]))
-}
-
-// dubboEndpoint is a protocol of an instance, and the port that serves this protocol.
-type dubboEndpoint struct {
-	Port     json.Number
-	Protocol string
-}
-
-// checkDubboProtocols returns an error if dubbo-go's list of an instance's protocols, such as
-// [{"port":20000,"protocol":"tri"}], has neither tri nor grpc for the port or, if the list lacks
-// the port, for any port. Triple accepts gRPC calls. Without a list, the instance may speak gRPC.
-func checkDubboProtocols(list, port string) error {
-	var all []dubboEndpoint
-	if list == "" || json.Unmarshal([]byte(list), &all) != nil || len(all) == 0 {
-		return nil
+	port, err := dubboPort(e.Metadata["dubbo.endpoints"], d[fieldPort])
+	if err == nil {
+		e.Addr, err = hostPort(d[fieldHost], port)
 	}
-	if i := slices.IndexFunc(all, func(e dubboEndpoint) bool { return e.Port.String() == port }); i >= 0 {
-		all = all[i : i+1]
+	return e, err
+}
+
+// dubboPort returns the port that takes gRPC calls, which Triple's does. dubbo-go's list of an instance's protocols, such as
+// [{"port":20000,"protocol":"tri"}], tells it. Without a list it is the instance's port, which may be that of any protocol.
+func dubboPort(list string, port json.RawMessage) (json.RawMessage, error) {
+	var all []struct {
+		Port     json.RawMessage
+		Protocol string
+	}
+	if list == "" || json.Unmarshal([]byte(list), &all) != nil || len(all) == 0 {
+		return port, nil
 	}
 	for _, e := range all {
 		if e.Protocol == "tri" || e.Protocol == "grpc" {
-			return nil
+			return e.Port, nil
 		}
 	}
-	return fmt.Errorf("the instance's protocol is %.40q, neither tri nor grpc", all[0].Protocol)
+	return nil, fmt.Errorf("the instance's protocol is %.40q, neither tri nor grpc", all[0].Protocol)
 }

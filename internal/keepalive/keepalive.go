@@ -8,6 +8,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 
@@ -75,11 +76,14 @@ func (r *Renewer) Renew(ctx context.Context, lease clientv3.LeaseID, timeout tim
 	}
 }
 
-// renewOnce renews a lease by the client's KeepAliveOnce, which retries without a pause. So the lease is first read, and the renewal
-// gets little more time than the read took.
+// renewOnce renews a lease by the client's KeepAliveOnce, which opens a stream, and so logs in, and retries without a pause. So the
+// lease is first read: one that is gone is not renewed, and another gets little more time for it than the read took.
 func renewOnce(ctx context.Context, leases clientv3.Lease, lease clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {
 	asked := time.Now()
-	if _, err := leases.TimeToLive(ctx, lease); err != nil && etcderr.Code(err) != codes.PermissionDenied {
+	switch read, err := leases.TimeToLive(ctx, lease); {
+	case err == nil && read.TTL < 0:
+		return nil, rpctypes.ErrLeaseNotFound
+	case err != nil && etcderr.Code(err) != codes.PermissionDenied:
 		return nil, err // a renewal would fail, too
 	}
 	ctx, cancel := context.WithTimeout(ctx, 4*time.Since(asked)+100*time.Millisecond)

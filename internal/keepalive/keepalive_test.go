@@ -42,7 +42,7 @@ func (l *leases) answer(t *testing.T, s pb.Lease_LeaseKeepAliveServer, n int) {
 type elsewhere struct{ clientv3.Lease }
 
 func (elsewhere) TimeToLive(context.Context, clientv3.LeaseID, ...clientv3.LeaseOption) (*clientv3.LeaseTimeToLiveResponse, error) {
-	return nil, nil
+	return &clientv3.LeaseTimeToLiveResponse{}, nil
 }
 
 func (elsewhere) KeepAliveOnce(context.Context, clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {

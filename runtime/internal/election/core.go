@@ -156,7 +156,7 @@ func (c *core) renewed(now time.Time, number uint64, o outcome) effects {
 		return c.due(now)
 	}
 	switch {
-	case o.gone:
+	case o.gone || o.err == nil && expired(now, c.until):
 		c.leave(now)
 	case o.err != nil:
 		if soon := now.Add(failedMax); soon.Before(c.callAt) {
@@ -208,7 +208,7 @@ func (c *core) due(now time.Time) (e effects) {
 	c.blind = c.view.Blind && !leads
 	c.yielded = c.view.Yields && (c.yielded || leads)
 	stands := c.wanted && c.view.Known && !c.blind && !c.yielded
-	if c.phase == placed && (!stands || expired(now, c.until)) {
+	if c.phase == placed && !stands {
 		c.leave(now)
 	}
 	switch c.phase {
@@ -224,7 +224,7 @@ func (c *core) due(now time.Time) (e effects) {
 		if expired(now, c.callAt) { // also after a step of the wall clock, which ends a term
 			e.renew, c.callAt = c.lease, now.Add(c.life/renewalsIn)
 		}
-		if e.wake = c.callAt; c.until.Before(c.callAt) {
+		if e.wake = c.callAt; leads && c.until.Before(c.callAt) {
 			e.wake = c.until
 		}
 	case leaving:

@@ -30,13 +30,11 @@ type Report struct {
 	notChecked string // names skipped checks in the text output; may be ""
 }
 
-// report adds a finding. The finding's keys are keys, after the namespace; all of etcd is not named.
+// report adds a finding. The finding's keys are keys, after the namespace.
 func (p *examination) report(kind Kind, problem, fix string, keys ...string) {
 	f := Finding{Kind: kind, Where: []string{}, Problem: problem, Fix: fix}
 	for _, key := range keys {
-		if key = p.full(key); key != "" {
-			f.Where = append(f.Where, key)
-		}
+		f.Where = append(f.Where, p.full(key))
 	}
 	p.findings = append(p.findings, f)
 }
@@ -111,7 +109,7 @@ func (r *Report) print(out io.Writer) {
 func (f Finding) Show(out io.Writer) {
 	output.Sayf(out, "%s %s: %s\n", f.Severity, f.Kind, f.Problem)
 	for _, key := range f.Where {
-		output.Sayf(out, "  at  %s\n", key)
+		output.Sayf(out, "  at  %s\n", cmp.Or(key, `""`))
 	}
 	output.Sayf(out, "  do  %s\n\n", f.Fix)
 }

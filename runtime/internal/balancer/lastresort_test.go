@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -56,18 +57,28 @@ func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 func TestLastResort_UsesDrainedEndpointsLast(t *testing.T) {
 	const drain = `"drain":["a"]`
 	r := newRig(t)
-	r.hangs["b:1"] = true
 	r.update(drain, "a", "b")
-	r.expect(t.Context(), "while b connects", "waits")
-	r.pass(readyTimeout)
-	r.expect(t.Context(), "while b hangs", "a")
-	r.set("b", connectivity.Ready)
-	r.expect(t.Context(), "once b is ready", "b")
+	r.expect(t.Context(), "while b is ready", "b")
 	r.update(drain, "a", "c")
 	r.expect(t.Context(), "once b has left", "c")
 	r.hangs["c:1"] = true
 	r.set("c", connectivity.Idle)
 	r.expect(t.Context(), "while c connects again, beside b, which is still connected", "b")
+}
+
+// In a subset, other endpoints take the places of those that hang. Calls wait for the first ones alone.
+func TestLastResort_WhileOthersHang(t *testing.T) {
+	none := t.Context()
+	for config, ctx := range map[string]context.Context{`"drain":["a"]`: none, `"subset":1,"drain":["a"]`: none, `"subset":1,` + looseRed: lane("red")} {
+		r := newRig(t)
+		r.hangs["b:1"], r.hangs["c:1"], r.hangs["d:1"] = true, true, true
+		r.update(config, "a v1", "b v2", "c v2", "d v2")
+		got := []string{r.all(ctx, "/s.A/M")}
+		r.pass(readyTimeout)
+		if got = append(got, r.all(ctx, "/s.A/M")); !slices.Equal(got, []string{"", "a"}) {
+			t.Errorf("with %s calls go to %q, want to none while b connects, and then to a", config, got)
+		}
+	}
 }
 
 // TestLastResort_UsesEjectedEndpoints ejects one endpoint after another, as outlier detection does when it also counts endpoints that

@@ -98,7 +98,7 @@ func (c *core) markSelected(conn *conn) {
 // all calls. Until one is ready, a tier is tried when all members of the previous tier have been tried. A tier of endpoints
 // that are not live is selected only while no earlier tier can take calls.
 func (c *core) selectGroup(v *view, g *group, now time.Time) {
-	next := true    // under pick_first, whether the next tier may be tried, too
+	next := true    // under pick_first, whether the next tier of live endpoints may be tried, too
 	served := false // under pick_first, whether a tier takes the calls; later tiers then only serve methods that this tier lacks
 	for _, t := range g.tiers {
 		switch {
@@ -121,7 +121,7 @@ func (c *core) selectGroup(v *view, g *group, now time.Time) {
 		switch {
 		case single && (served || c.selectReady(t, members)):
 			served = true
-		case !single || next:
+		case !single || next || !t.Class.IsLive():
 			for _, m := range members {
 				c.markSelected(c.plan.conns[m])
 			}
@@ -130,15 +130,16 @@ func (c *core) selectGroup(v *view, g *group, now time.Time) {
 	}
 }
 
-// isDue reports whether a tier may be used: its endpoints are live, or no earlier tier can take calls. A tier that serves
-// keeps serving until an earlier tier is ready. A tier that does not serve also waits while an earlier tier may soon be ready.
+// isDue reports whether a tier may be used: its endpoints are live, or no earlier tier can take calls. A tier that does not serve
+// waits while an earlier tier may soon be ready, but not once one of the earlier endpoints is late: a subset would try one after
+// the other. A tier that serves keeps serving until an earlier tier is ready.
 func (c *core) isDue(v *view, t *tier) bool {
 	if t.Class.IsLive() {
 		return true
 	}
 	serves := func(m int32) bool { return t.Class == planning.Left || c.plan.conns[m].is(ready) }
 	before := min(t.Class, planning.Left) // endpoints that have left may end soon, so that drained endpoints do not wait for them
-	if slices.ContainsFunc(t.use.Load().members, serves) {
+	if slices.ContainsFunc(t.use.Load().members, serves) || v.anyBefore(before, func(r readiness) bool { return r == late }) {
 		return !v.anyBefore(before, func(r readiness) bool { return r == ready })
 	}
 	return !v.anyBefore(before, readiness.isExpected)

@@ -111,15 +111,13 @@ func TestHealth_FaultyServices(t *testing.T) {
 		"not implemented": {nil, nil, said("fails: rpc error: code = Unimplemented desc = method Check not implemented")},
 		"Watch panics":    {func(string) (*healthpb.HealthCheckResponse, error) { return response(up), nil }, func() error { panic("no") }, "a up, b up"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			f := &fake{check: tt.check, watch: tt.watch}
-			follow(t, f, func(expect func(when, want string)) {
-				time.Sleep(time.Minute)
-				expect("in a minute", tt.want)
-				if n := f.checks.Load(); n < 3*60 || n > 3*62 {
-					t.Errorf("there were %d Checks of three services in a minute, want 180 to 186", n)
-				}
-			})
+		f := &fake{check: tt.check, watch: tt.watch}
+		follow(t, f, func(expect func(when, want string)) {
+			time.Sleep(time.Minute)
+			expect(name+" for a minute", tt.want)
+			if n := f.checks.Load(); n < 3*60 || n > 3*62 {
+				t.Errorf("%s: there were %d Checks of three services in a minute, want 180 to 186", name, n)
+			}
 		})
 	}
 }
@@ -200,21 +198,18 @@ func TestCore(t *testing.T) {
 			{9 * second, "c", down, "", "1 down"},
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			c := &core{[]*followed{{Group: Group{Services: []string{"a"}}}, {Group: Group{Services: []string{"b", "c"}, Checked: []string{"c"}}}}, make(map[string]servingStatus), make(map[string]string)}
-			start := time.Now()
-			for i, s := range steps {
-				c.answered(s.service, s.status, s.problem)
-				groups := c.due(start.Add(s.at))
-				var got []string
-				for _, i := range groups {
-					h := c.groups[i].reported
-					got = append(got, strings.TrimSpace(fmt.Sprint(i, " ", map[bool]string{true: "up", false: "down"}[h.OK], " ", h.Problem)))
-				}
-				if got := strings.Join(got, ", "); got != s.want {
-					t.Errorf("step %d, Check of %q: reports %q, want %q", i, s.service, got, s.want)
-				}
+		c := &core{[]*followed{{Group: Group{Services: []string{"a"}}}, {Group: Group{Services: []string{"b", "c"}, Checked: []string{"c"}}}}, make(map[string]servingStatus), make(map[string]string)}
+		start := time.Now()
+		for i, s := range steps {
+			c.answered(s.service, s.status, s.problem)
+			var got []string
+			for _, i := range c.due(start.Add(s.at)) {
+				h := c.groups[i].reported
+				got = append(got, strings.TrimSpace(fmt.Sprint(i, " ", map[bool]string{true: "up", false: "down"}[h.OK], " ", h.Problem)))
 			}
-		})
+			if got := strings.Join(got, ", "); got != s.want {
+				t.Errorf("%s: step %d, Check of %q: reports %q, want %q", name, i, s.service, got, s.want)
+			}
+		}
 	}
 }

@@ -143,10 +143,8 @@ func (c *core) stateOf(now time.Time, e *entry) State {
 	return Registering
 }
 
-// foreign reports whether a key is another process's, as observed. A key on no lease is not: a copied etcd has none.
-func (c *core) foreign(r *record) bool {
-	return r.observed != nil && r.observed.lease != clientv3.NoLease && !c.isOwn(r.observed.lease)
-}
+// foreign reports whether a key is another process's, as observed.
+func (c *core) foreign(r *record) bool { return r.observed != nil && !c.isOwn(r.observed.lease) }
 
 // conflict returns a key of the entry that a newer process has, nil if there is none.
 func (c *core) conflict(e *entry) *record {

@@ -156,5 +156,8 @@ func (r *record) tampered(kv *keyValue) {
 
 // conflict returns an error that names the key's holder.
 func (r *record) conflict() error {
+	if r.observed.lease == 0 {
+		return fmt.Errorf("key %q was put by someone else, on no lease: delete it, or register under another instance id", r.key)
+	}
 	return fmt.Errorf("key %q is held by another process, on lease %x: give each its own instance id", r.key, int64(r.observed.lease))
 }

@@ -77,7 +77,7 @@ func (r *Renewer) Renew(ctx context.Context, lease clientv3.LeaseID, timeout tim
 }
 
 // renewOnce renews a lease by the client's KeepAliveOnce, which opens a stream, and so logs in, and retries without a pause. So the
-// lease is first read: one that is gone is not renewed, and another gets little more time for it than the read took.
+// lease is first read: one that is gone is not renewed, and a live one gets little more time than the read took.
 func renewOnce(ctx context.Context, leases clientv3.Lease, lease clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {
 	asked := time.Now()
 	switch read, err := leases.TimeToLive(ctx, lease); {

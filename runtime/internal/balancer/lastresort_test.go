@@ -55,21 +55,19 @@ func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 
 // TestLastResort_UsesDrainedEndpointsLast checks that a drained endpoint gets calls only while no other endpoint can take them.
 func TestLastResort_UsesDrainedEndpointsLast(t *testing.T) {
-	const drain = `"drain":["a"]`
 	r := newRig(t)
-	r.update(drain, "a", "b")
+	r.update(`"drain":["a"]`, "a", "b")
 	r.expect(t.Context(), "while b is ready", "b")
-	r.update(drain, "a", "c")
+	r.update(`"drain":["a"]`, "a", "c")
 	r.expect(t.Context(), "once b has left", "c")
 	r.hangs["c:1"] = true
 	r.set("c", connectivity.Idle)
 	r.expect(t.Context(), "while c connects again, beside b, which is still connected", "b")
 }
 
-// In a subset, other endpoints take the places of those that hang. Calls wait for the first ones alone.
+// Calls wait for endpoints that hang, and for those that take their places in a subset, for one readyTimeout in all.
 func TestLastResort_WhileOthersHang(t *testing.T) {
-	none := t.Context()
-	for config, ctx := range map[string]context.Context{`"drain":["a"]`: none, `"subset":1,"drain":["a"]`: none, `"subset":1,` + looseRed: lane("red")} {
+	for config, ctx := range map[string]context.Context{`"drain":["a"]`: t.Context(), `"subset":1,"drain":["a"]`: t.Context(), `"subset":1,` + looseRed: lane("red")} {
 		r := newRig(t)
 		r.hangs["b:1"], r.hangs["c:1"], r.hangs["d:1"] = true, true, true
 		r.update(config, "a v1", "b v2", "c v2", "d v2")

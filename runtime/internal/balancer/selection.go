@@ -130,16 +130,15 @@ func (c *core) selectGroup(v *view, g *group, now time.Time) {
 	}
 }
 
-// isDue reports whether a tier may be used: its endpoints are live, or no earlier tier can take calls. A tier that does not serve
-// waits while an earlier tier may soon be ready, but not once one of the earlier endpoints is late: a subset would try one after
-// the other. A tier that serves keeps serving until an earlier tier is ready.
+// isDue reports whether a tier may be used: its endpoints are live, or no earlier tier can take calls. A tier that serves keeps
+// serving until an earlier one is ready. Another waits while one may soon be ready; in a subset only until an endpoint is late.
 func (c *core) isDue(v *view, t *tier) bool {
 	if t.Class.IsLive() {
 		return true
 	}
 	serves := func(m int32) bool { return t.Class == planning.Left || c.plan.conns[m].is(ready) }
 	before := min(t.Class, planning.Left) // endpoints that have left may end soon, so that drained endpoints do not wait for them
-	if slices.ContainsFunc(t.use.Load().members, serves) || v.anyBefore(before, func(r readiness) bool { return r == late }) {
+	if slices.ContainsFunc(t.use.Load().members, serves) || v.plan.picksSome() && v.anyBefore(before, func(r readiness) bool { return r == late }) {
 		return !v.anyBefore(before, func(r readiness) bool { return r == ready })
 	}
 	return !v.anyBefore(before, readiness.isExpected)

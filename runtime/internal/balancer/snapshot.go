@@ -23,7 +23,7 @@ type snapshot struct {
 	epoch   uint64 // the epoch of the picker
 	groups  []readyGroup
 	err     error                                // the error of calls without groups, or of calls when all are full
-	toBase  bool                                 // no group is ready, and one has had its time to become so: calls of a lane that is not strict go to the base
+	toBase  bool                                 // no group is ready or soon will be, so calls of a lane that is not strict go to the base
 	methods atomic.Pointer[map[string]*snapshot] // by method, if endpoints serve different methods
 }
 
@@ -118,7 +118,7 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 		}
 		return s
 	}
-	s.toBase = all.awaited == 0 || all.awaited < all.trying
+	s.toBase = all.awaited == 0 || v.plan.picksSome() && v.anyBefore(planning.Away, func(r readiness) bool { return r == late })
 	if s.err = v.failure(&all); all.trying > 0 || s.err == nil {
 		s.err = balancer.ErrNoSubConnAvailable
 	}

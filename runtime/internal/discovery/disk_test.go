@@ -61,7 +61,8 @@ func TestAllowedAddressesOnDisk(t *testing.T) {
 	d, logs := newTestDisk(t.TempDir())
 	d.save(placeOf("k/"), &saved{set: set("abc")})
 	d.close()
-	d.cfg.Allowed = func(addr string) error { return map[string]error{"a:1": os.ErrPermission, "c:1": os.ErrPermission}[addr] }
+	refused := map[string]error{"a:1": os.ErrPermission, "c:1": os.ErrPermission}
+	d.cfg.Allowed = func(addr string) error { return refused[addr] }
 	if got := names(d.load(placeOf("k/")).set); got != "b" || !strings.Contains(logs.String(), "left out") {
 		t.Errorf("loaded %q, want only the allowed address of b; logged %s", got, logs)
 	}

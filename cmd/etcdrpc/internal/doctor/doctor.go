@@ -160,8 +160,7 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string, note
 	}
 	p.services = n.Services
 	if len(p.services) == 0 {
-		p.report(KindEmpty, "nothing is registered there",
-			"if its servers are running, compare their key and namespace with these, and look at their logs; etcdrpc ls lists all services", key)
+		p.report(KindEmpty, "nothing is registered there", "if servers are running, compare their etcd, namespace and key with these, and look at their logs", key)
 	}
 	return nil
 }

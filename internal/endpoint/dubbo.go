@@ -35,8 +35,8 @@ func (d document) dubbo(string) (Endpoint, error) {
 	return e, err
 }
 
-// dubboPort returns the port that takes gRPC calls, which Triple's does. dubbo-go's list of an instance's protocols, such as
-// [{"port":20000,"protocol":"tri"}], tells it. Without a list it is the instance's port, which may be that of any protocol.
+// dubboPort returns the port that takes gRPC calls, which Triple's does. dubbo-go lists an instance's protocols, such as
+// [{"port":20000,"protocol":"tri"}]. Without a list, the port is the instance's, which may speak another protocol.
 func dubboPort(list string, port json.RawMessage) (json.RawMessage, error) {
 	var all []struct {
 		Port     json.RawMessage

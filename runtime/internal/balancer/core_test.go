@@ -114,8 +114,8 @@ func (w *walked) happen(event int) bool {
 		lazy := walkedCalls[i].lane != "" && w.core.plan.picksSome() // a lane's first call connects the lane's endpoints
 		p := w.core.plan
 		at := slices.Index(p.conns, c.conn)
-		moved := at >= 0 && at < p.Live && !w.mayServe(c.conn, i)                                                                   // the endpoint moved into a lane, or out of one
-		if v := p.views[p.Lane(walkedCalls[i].lane)]; v != nil && v != p.base && v.anyBefore(planning.Away, readiness.isExpected) { // a call of a lane waits while the lane's endpoints connect
+		moved := at >= 0 && at < p.Live && !w.mayServe(c.conn, i)                                                                     // the endpoint moved into a lane, or out of one
+		if v := p.views[p.Lane(walkedCalls[i].lane)]; v != nil && v != p.base && v.anyBefore(planning.Away, trying, joining, ready) { // a call of a lane waits while the lane's endpoints connect
 			continue
 		}
 		if update && after.conn == nil && c.conn.is(ready) && !strict && !lazy && !moved {

@@ -73,8 +73,10 @@ func TestLastResort_WhileOthersHang(t *testing.T) {
 		r.update(config, "a v1", "b v2", "c v2", "d v2")
 		got := []string{r.all(ctx, "/s.A/M")}
 		r.pass(readyTimeout)
-		if got = append(got, r.all(ctx, "/s.A/M")); !slices.Equal(got, []string{"", "a"}) {
-			t.Errorf("with %s calls go to %q, want to none while b connects, and then to a", config, got)
+		got = append(got, r.all(ctx, "/s.A/M"))
+		r.set("b", connectivity.Ready)
+		if got = append(got, r.all(ctx, "/s.A/M")); !slices.Equal(got, []string{"", "a", "b"}) {
+			t.Errorf("with %s calls go to %q, want to none while b connects, to a while it hangs, and then to b", config, got)
 		}
 	}
 }

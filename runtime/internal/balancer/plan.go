@@ -207,15 +207,15 @@ func (p *plan) ringOf(members []int32) (names []string, weights []uint64) {
 	return names, weights
 }
 
-// anyBefore reports whether satisfies returns true for the readiness of any connection in a tier before class.
-func (v *view) anyBefore(class planning.Class, satisfies func(readiness) bool) bool {
+// anyBefore reports whether any connection in a tier before class has one of the given readinesses.
+func (v *view) anyBefore(class planning.Class, of ...readiness) bool {
 	for _, g := range v.groups {
 		for _, t := range g.tiers {
 			if t.Class >= class {
 				break
 			}
 			for _, m := range t.use.Load().members {
-				if satisfies(v.plan.conns[m].readiness()) {
+				if slices.Contains(of, v.plan.conns[m].readiness()) {
 					return true
 				}
 			}

@@ -138,10 +138,10 @@ func (c *core) isDue(v *view, t *tier) bool {
 	}
 	serves := func(m int32) bool { return t.Class == planning.Left || c.plan.conns[m].is(ready) }
 	before := min(t.Class, planning.Left) // endpoints that have left may end soon, so that drained endpoints do not wait for them
-	if slices.ContainsFunc(t.use.Load().members, serves) || v.plan.picksSome() && v.anyBefore(before, func(r readiness) bool { return r == late }) {
-		return !v.anyBefore(before, func(r readiness) bool { return r == ready })
+	if slices.ContainsFunc(t.use.Load().members, serves) || v.plan.picksSome() && v.anyBefore(before, late) {
+		return !v.anyBefore(before, ready)
 	}
-	return !v.anyBefore(before, readiness.isExpected)
+	return !v.anyBefore(before, trying, joining, ready)
 }
 
 // chooseMembers chooses the members of a tier to use: all, or as many as the limits allow. Members with the methods that calls

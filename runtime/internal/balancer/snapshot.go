@@ -113,12 +113,12 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 	}
 	if len(s.groups) > 0 {
 		s.err = errFull
-		if v.plan.Config.MaxConcurrentRequests > 0 && v.anyBefore(planning.Away, func(r readiness) bool { return r == trying || r == joining }) {
+		if v.plan.Config.MaxConcurrentRequests > 0 && v.anyBefore(planning.Away, trying, joining) {
 			s.err = balancer.ErrNoSubConnAvailable // an endpoint that may soon be ready has no calls yet
 		}
 		return s
 	}
-	s.toBase = all.awaited == 0 || v.plan.picksSome() && v.anyBefore(planning.Away, func(r readiness) bool { return r == late })
+	s.toBase = all.awaited == 0 || v.plan.picksSome() && v.anyBefore(planning.Away, late)
 	if s.err = v.failure(&all); all.trying > 0 || s.err == nil {
 		s.err = balancer.ErrNoSubConnAvailable
 	}

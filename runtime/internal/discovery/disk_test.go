@@ -118,43 +118,41 @@ func TestDisk_WritesAreSpaced(t *testing.T) {
 // and at Close. The failure is logged once (K19).
 func TestDisk_RetriesFailedWrites(t *testing.T) {
 	for _, lasts := range []time.Duration{0, 5 * time.Second, time.Hour} { // how long the failure lasts; 0 for until close
-		t.Run(lasts.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				mount, p := filepath.Join(t.TempDir(), "mount"), placeOf("k/")
-				if err := os.WriteFile(mount, nil, 0o600); err != nil { // so that no directory can be made there
-					t.Fatal(err)
-				}
-				d, logs := newTestDisk(filepath.Join(mount, "dir"))
-				d.cfg.Logger = slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-					if !d.mu.TryLock() {
-						t.Error("the disk logs with its lock held: a slow logger would delay updates of keys")
-						return a
-					}
-					d.mu.Unlock()
+		synctest.Test(t, func(t *testing.T) {
+			mount, p := filepath.Join(t.TempDir(), "mount"), placeOf("k/")
+			if err := os.WriteFile(mount, nil, 0o600); err != nil { // so that no directory can be made there
+				t.Fatal(err)
+			}
+			d, logs := newTestDisk(filepath.Join(mount, "dir"))
+			d.cfg.Logger = slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+				if !d.mu.TryLock() {
+					t.Error("the disk logs with its lock held: a slow logger would delay updates of keys")
 					return a
-				}}))
-				d.save(p, &saved{set: set("a")})
-				time.Sleep(2 * saveDelay)
-				d.save(p, &saved{set: set("ab")})
-				time.Sleep(2*saveDelay + lasts)
+				}
+				d.mu.Unlock()
+				return a
+			}}))
+			d.save(p, &saved{set: set("a")})
+			time.Sleep(2 * saveDelay)
+			d.save(p, &saved{set: set("ab")})
+			time.Sleep(2*saveDelay + lasts)
+			synctest.Wait()
+			if err := os.Remove(mount); err != nil {
+				t.Fatal(err)
+			}
+			if lasts > 0 {
+				time.Sleep(saveRetry)
 				synctest.Wait()
-				if err := os.Remove(mount); err != nil {
-					t.Fatal(err)
-				}
-				if lasts > 0 {
-					time.Sleep(saveRetry)
-					synctest.Wait()
-				} else {
-					d.close()
-				}
-				if got := names(d.load(p).set); got != "ab" {
-					t.Errorf("after the directory is back, the disk has %q, want ab", got)
-				}
+			} else {
 				d.close()
-				if text := logs.String(); strings.Count(text, "cannot be saved") != 1 {
-					t.Errorf("the log is %q, want one line about the failure", text)
-				}
-			})
+			}
+			if got := names(d.load(p).set); got != "ab" {
+				t.Errorf("after the directory is back, the disk has %q, want ab; the failure lasts %v", got, lasts)
+			}
+			d.close()
+			if text := logs.String(); strings.Count(text, "cannot be saved") != 1 {
+				t.Errorf("the log is %q, want one line about the failure, which lasts %v", text, lasts)
+			}
 		})
 	}
 }

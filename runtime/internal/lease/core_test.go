@@ -91,6 +91,7 @@ func TestCalls(t *testing.T) {
 		{"G19: a key that may not be read is refused", "hide a; add a; run 1s", "grant, put a, attached 1, attached 1"},
 		{"G19: an unreadable key is removed by replacing the lease", "have a b; hide a; unmark a; drop a; run 300ms", "remove a, remove a, grant, put b, revoke 1"},
 		{"G19: the other keys are checked", "have a b; hide a; delete b; run 2s", "check a b, check a, check b, put b"},
+		{"G19: a watched key that could not be read is read again soon", "have a; watched; run 7s; forget; hide a; check-soon; settle; hide a; run 2s", "check a, check a"},
 		{"a batch that a proxy refuses as too large is written key by key", "proxied; add a b; run 1s", "grant, put a b, put a, put b, attached 1"},
 		{"a write that a proxy makes twice counts as made", "have a b; twice; pause a", "mark a, remove a"},
 		{"requests are spaced while etcd has too many", "add a; forget; busy; update a=w; run 1s", "put a, put a, put a, put a, put a"},

@@ -75,37 +75,35 @@ func (c *core) onWatch(now time.Time, key string, kv *keyValue, revision int64) 
 	}
 }
 
-// onReadFailed records that keys could not be read.
+// onReadFailed records that keys could not be read. A fault of one key must not affect the other keys.
 func (c *core) onReadFailed(now time.Time, o readOp, err error) {
-	key := o.steps[0].r.key
-	switch {
-	case !isRefusal(err):
+	err = fmt.Errorf("read %q: %w", o.steps[0].r.key, err)
+	refused := isRefusal(err)
+	if refused {
+		c.succeeded()
+	} else {
+		c.failed(now, err)
+	}
+	if refused && len(o.steps) == 1 {
+		c.onReadRefused(now, o.steps[0].r, err)
+	} else {
 		for _, p := range o.steps {
-			p.r.unbatched = p.r.unbatched || mayBeTooLarge(err)
+			p.r.unbatched = p.r.unbatched || refused || mayBeTooLarge(err)
 			if o.compare {
 				c.check = append(c.check, p.r)
 			}
 		}
-		c.failed(now, fmt.Errorf("read %q: %w", key, err))
-	case len(o.steps) > 1: // a fault of one key must not affect the other keys
-		c.succeeded()
-		for _, p := range o.steps {
-			p.r.unbatched = true
-			if o.compare {
-				c.check = append(c.check, p.r)
-			}
-		}
-	default:
-		c.succeeded()
-		c.onReadRefused(now, o.steps[0].r, fmt.Errorf("read %q: %w", key, err))
 	}
 	c.refresh(now)
 }
 
-// onReadRefused records that etcd denies the read of a key. If the key is a stray, it belongs to another user.
+// onReadRefused records that etcd denies the read of a key, which is read again with backoff. If the key is a stray, it belongs to another user.
 func (c *core) onReadRefused(now time.Time, r *record, err error) {
 	c.markDirty(r.e)
 	r.refuse(now, err, c.jitter)
+	if r.notBefore.Before(c.checkAt) {
+		c.checkAt = r.notBefore
+	}
 	if !r.e.stray {
 		c.reportRefusals(now)
 		return

@@ -11,8 +11,6 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // script drives the core of a session, on a model of etcd and in virtual time, by statements such as "have a b; pause a".
@@ -230,14 +228,12 @@ var sessionVerbs = map[string]func(s *script, id clientv3.LeaseID){
 	"lost": func(s *script, id clientv3.LeaseID) {
 		s.core.onLeaseLost(s.now, id, errors.New("requested lease not found"))
 	},
-	"renewal-unknown": func(s *script, id clientv3.LeaseID) { s.core.onRenewalFailed(s.now, id, rpctypes.ErrLeaseNotFound) },
-	"renewal-denied":  func(s *script, id clientv3.LeaseID) { s.core.onRenewalFailed(s.now, id, rpctypes.ErrPermissionDenied) },
-	"renewal-unanswered": func(s *script, id clientv3.LeaseID) {
-		s.core.onRenewalFailed(s.now, id, status.Error(codes.Unavailable, "x"))
-	},
-	"fault-elsewhere": func(s *script, _ clientv3.LeaseID) { s.core.faultAt = s.now.Add(time.Minute) },
-	"answered":        func(s *script, _ clientv3.LeaseID) { s.call(s.op) },
-	"next":            func(s *script, _ clientv3.LeaseID) { s.op, _ = s.core.next(s.now) },
+	"renewal-unknown":    func(s *script, id clientv3.LeaseID) { s.core.onRenewalFailed(s.now, id, rpctypes.ErrLeaseNotFound) },
+	"renewal-denied":     func(s *script, id clientv3.LeaseID) { s.core.onRenewalFailed(s.now, id, rpctypes.ErrPermissionDenied) },
+	"renewal-unanswered": func(s *script, id clientv3.LeaseID) { s.core.onRenewalFailed(s.now, id, rpctypes.ErrTimeout) },
+	"fault-elsewhere":    func(s *script, _ clientv3.LeaseID) { s.core.faultAt = s.now.Add(time.Minute) },
+	"answered":           func(s *script, _ clientv3.LeaseID) { s.call(s.op) },
+	"next":               func(s *script, _ clientv3.LeaseID) { s.op, _ = s.core.next(s.now) },
 	"timeout": func(s *script, _ clientv3.LeaseID) {
 		s.core.onWriteFailed(s.now, s.op.(writeOp).steps, rpctypes.ErrTimeout)
 	},

@@ -175,12 +175,14 @@ func (l *incarnationLog) Handle(_ context.Context, r slog.Record) error {
 	w, name := l.p.w, l.p.name()
 	w.count(l.p.index, func(c *check.Counts) { c.Lines++ })
 	l.ask()
-	about, attrs, asked := r.Message, "", false
+	about, attrs := r.Message, ""
 	r.Attrs(func(a slog.Attr) bool {
-		if a.Key == "key" {
+		switch {
+		case a.Key == "key":
 			about += " " + a.Value.String()
+		case a.Key == "state" && a.Value.String() == runtime.StateClosed.String():
+			about = ""
 		}
-		asked = asked || a.Key == "state" && a.Value.String() == runtime.StateClosed.String()
 		attrs += " " + a.String()
 		return true
 	})
@@ -188,11 +190,9 @@ func (l *incarnationLog) Handle(_ context.Context, r slog.Record) error {
 	if l.p.closed.Load() {
 		w.report(check.LeftBehind, "the closed registry of %s logged %q, want nothing", name, r.Message)
 	}
-	if asked {
-		about = ""
-	}
-	// A killed incarnation may report its lost connections, and a stream the end of its token.
-	trouble := troubles[r.Message] && !strings.Contains(attrs, codes.Unauthenticated.String()) && !w.network.Removed(l.p.from)
+	// A killed incarnation may report its lost connections, and a stream that its token ended, or that etcd had no users when it opened.
+	tokenless := strings.Contains(attrs, codes.Unauthenticated.String()) || strings.Contains(attrs, "user name is empty")
+	trouble := troubles[r.Message] && !tokenless && !w.network.Removed(l.p.from)
 	w.record(func(h *check.History) {
 		h.Lines = append(h.Lines, check.Line{At: time.Now(), Incarnation: name + " at " + l.p.from, About: about, Trouble: trouble})
 	})

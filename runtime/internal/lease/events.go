@@ -27,7 +27,8 @@ func (c *core) onRead(now time.Time, steps []step, kvs []*keyValue, revision int
 	for i, p := range steps {
 		if kvs != nil {
 			c.observe(now, p.r, kvs[i])
-		} else if p.r.asDesired() {
+		}
+		if p.r.asDesired() && !c.foreign(p.r) {
 			p.r.retry()
 		}
 	}
@@ -75,7 +76,7 @@ func (c *core) onWatch(now time.Time, key string, kv *keyValue, revision int64) 
 	}
 }
 
-// onReadFailed records that keys could not be read. A fault of one key must not affect the other keys.
+// onReadFailed records that keys could not be read.
 func (c *core) onReadFailed(now time.Time, o readOp, err error) {
 	err = fmt.Errorf("read %q: %w", o.steps[0].r.key, err)
 	refused := isRefusal(err)
@@ -87,7 +88,7 @@ func (c *core) onReadFailed(now time.Time, o readOp, err error) {
 	if refused && len(o.steps) == 1 {
 		c.onReadRefused(now, o.steps[0].r, err)
 	} else {
-		for _, p := range o.steps {
+		for _, p := range o.steps { // a fault of one key must not affect the other keys
 			p.r.unbatched = p.r.unbatched || refused || mayBeTooLarge(err)
 			if o.compare {
 				c.check = append(c.check, p.r)
@@ -101,9 +102,7 @@ func (c *core) onReadFailed(now time.Time, o readOp, err error) {
 func (c *core) onReadRefused(now time.Time, r *record, err error) {
 	c.markDirty(r.e)
 	r.refuse(now, err, c.jitter)
-	if r.notBefore.Before(c.checkAt) {
-		c.checkAt = r.notBefore
-	}
+	c.checkAt = slices.MinFunc([]time.Time{c.checkAt, r.notBefore}, time.Time.Compare)
 	if !r.e.stray {
 		c.reportRefusals(now)
 		return

@@ -200,7 +200,7 @@ func (c *core) reads(now time.Time) []step {
 }
 
 // checks returns the next read of the check that is due or under way, or nil: which keys are on the current lease, or whether our
-// keys are as observed.
+// keys are as observed. A key whose write waits after a refusal is left out, for a refused read would delay it.
 func (c *core) checks(now time.Time) op {
 	for _, h := range c.held {
 		if h.strays && h.id == c.lease && !c.waits(now, h.askAt) {
@@ -223,7 +223,7 @@ func (c *core) checks(now time.Time) op {
 			break
 		}
 		c.check = c.check[1:]
-		if r.e.desired != present || r.observed == nil || c.foreign(r) || r.busy {
+		if r.e.desired != present || r.observed == nil || c.foreign(r) || r.busy || !r.asDesired() && now.Before(r.notBefore) {
 			continue
 		}
 		steps = append(steps, step{r, write{rev: r.observed.rev}})

@@ -199,35 +199,33 @@ var keyVerbs = map[string]func(s *script, key, value string){
 
 // sessionVerbs are the verbs without an argument, or with a number, which most often is a lease id.
 var sessionVerbs = map[string]func(s *script, id clientv3.LeaseID){
-	"settle":         func(s *script, _ clientv3.LeaseID) { s.settle() },
-	"forget":         func(s *script, _ clientv3.LeaseID) { s.settle(); s.calls = nil }, // clears the list of calls
-	"close":          func(s *script, _ clientv3.LeaseID) { s.core.close(s.now) },
-	"check-soon":     func(s *script, _ clientv3.LeaseID) { s.core.checkSoon(s.now) },
-	"slept":          func(s *script, _ clientv3.LeaseID) { s.core.lastWall = s.core.lastWall.Add(-time.Minute) },
-	"watched":        func(s *script, _ clientv3.LeaseID) { s.core.watched = true },
-	"full":           func(s *script, _ clientv3.LeaseID) { s.etcd.full = !s.etcd.full },
-	"busy":           func(s *script, _ clientv3.LeaseID) { s.etcd.busy = !s.etcd.busy },
-	"proxied":        func(s *script, _ clientv3.LeaseID) { s.etcd.proxied = true },
-	"twice":          func(s *script, _ clientv3.LeaseID) { s.etcd.twice = true },
-	"large":          func(s *script, _ clientv3.LeaseID) { s.etcd.large = true },
-	"down":           func(s *script, _ clientv3.LeaseID) { s.etcd.down = true },
-	"backup":         func(s *script, _ clientv3.LeaseID) { s.past = append(s.past, s.etcd.clone()) },
-	"restore":        func(s *script, _ clientv3.LeaseID) { s.etcd.down = false; s.etcd.restore(s.now, s.past[len(s.past)-1]) },
-	"written":        func(s *script, _ clientv3.LeaseID) { s.etcd.rev += 1000 },     // other clients write 1000 times
-	"ahead":          func(s *script, _ clientv3.LeaseID) { s.core.revision += 100 }, // as if etcd had been restored
-	"renewed-behind": func(s *script, id clientv3.LeaseID) { s.core.onRenewal(s.now, id, ttl, 1) },
-	"later":          func(s *script, seconds clientv3.LeaseID) { s.now = s.now.Add(time.Duration(seconds) * time.Second) },
-	"failed":         func(s *script, _ clientv3.LeaseID) { s.core.failed(s.now, errors.New("no answer")) },
-	"refresh":        func(s *script, _ clientv3.LeaseID) { s.core.refresh(s.now) },
-	"end":            func(s *script, _ clientv3.LeaseID) { s.core.end(s.now) },
-	"lease":          func(s *script, id clientv3.LeaseID) { s.etcd.leases[id] = s.now.Add(ttl) },
-	"revoke":         func(s *script, id clientv3.LeaseID) { s.etcd.revoke(id) },
-	"poison":         func(s *script, id clientv3.LeaseID) { s.etcd.poisoned[id] = true },
-	"granted":        func(s *script, id clientv3.LeaseID) { s.core.onGrant(s.now, id, ttl) },
-	"ended":          func(s *script, id clientv3.LeaseID) { s.core.replaceLease(s.now, errors.New("ended")) },
-	"lost": func(s *script, id clientv3.LeaseID) {
-		s.core.onLeaseLost(s.now, id, errors.New("requested lease not found"))
-	},
+	"settle":             func(s *script, _ clientv3.LeaseID) { s.settle() },
+	"forget":             func(s *script, _ clientv3.LeaseID) { s.settle(); s.calls = nil }, // clears the list of calls
+	"close":              func(s *script, _ clientv3.LeaseID) { s.core.close(s.now) },
+	"check-soon":         func(s *script, _ clientv3.LeaseID) { s.core.checkSoon(s.now) },
+	"slept":              func(s *script, _ clientv3.LeaseID) { s.core.lastWall = s.core.lastWall.Add(-time.Minute) },
+	"watched":            func(s *script, _ clientv3.LeaseID) { s.core.watched = true },
+	"full":               func(s *script, _ clientv3.LeaseID) { s.etcd.full = !s.etcd.full },
+	"busy":               func(s *script, _ clientv3.LeaseID) { s.etcd.busy = !s.etcd.busy },
+	"proxied":            func(s *script, _ clientv3.LeaseID) { s.etcd.proxied = true },
+	"twice":              func(s *script, _ clientv3.LeaseID) { s.etcd.twice = true },
+	"large":              func(s *script, _ clientv3.LeaseID) { s.etcd.large = true },
+	"down":               func(s *script, _ clientv3.LeaseID) { s.etcd.down = true },
+	"backup":             func(s *script, _ clientv3.LeaseID) { s.past = append(s.past, s.etcd.clone()) },
+	"restore":            func(s *script, _ clientv3.LeaseID) { s.etcd.down = false; s.etcd.restore(s.now, s.past[len(s.past)-1]) },
+	"written":            func(s *script, _ clientv3.LeaseID) { s.etcd.rev += 1000 },     // other clients write 1000 times
+	"ahead":              func(s *script, _ clientv3.LeaseID) { s.core.revision += 100 }, // as if etcd had been restored
+	"renewed-behind":     func(s *script, id clientv3.LeaseID) { s.core.onRenewal(s.now, id, ttl, 1) },
+	"later":              func(s *script, seconds clientv3.LeaseID) { s.now = s.now.Add(time.Duration(seconds) * time.Second) },
+	"failed":             func(s *script, _ clientv3.LeaseID) { s.core.failed(s.now, errors.New("no answer")) },
+	"refresh":            func(s *script, _ clientv3.LeaseID) { s.core.refresh(s.now) },
+	"end":                func(s *script, _ clientv3.LeaseID) { s.core.end(s.now) },
+	"lease":              func(s *script, id clientv3.LeaseID) { s.etcd.leases[id] = s.now.Add(ttl) },
+	"revoke":             func(s *script, id clientv3.LeaseID) { s.etcd.revoke(id) },
+	"poison":             func(s *script, id clientv3.LeaseID) { s.etcd.poisoned[id] = true },
+	"granted":            func(s *script, id clientv3.LeaseID) { s.core.onGrant(s.now, id, ttl) },
+	"ended":              func(s *script, id clientv3.LeaseID) { s.core.replaceLease(s.now, errors.New("ended")) },
+	"lost":               func(s *script, id clientv3.LeaseID) { s.core.onLeaseLost(s.now, id, errors.New("not found")) },
 	"renewal-unknown":    func(s *script, id clientv3.LeaseID) { s.core.onRenewalFailed(s.now, id, rpctypes.ErrLeaseNotFound) },
 	"renewal-denied":     func(s *script, id clientv3.LeaseID) { s.core.onRenewalFailed(s.now, id, rpctypes.ErrPermissionDenied) },
 	"renewal-unanswered": func(s *script, id clientv3.LeaseID) { s.core.onRenewalFailed(s.now, id, rpctypes.ErrTimeout) },

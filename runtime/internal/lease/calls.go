@@ -3,6 +3,7 @@ package lease
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,24 +12,24 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-const (
-	// callTimeout bounds a read or a revocation. writeTimeout bounds a put, a deletion or a grant: etcd gives up on a write after 7 s
-	// (5 s and two election timeouts), and a client that gives up earlier does not know whether the write was applied. The duration
-	// of the last call, up to maxTook, is added to both.
-	callTimeout  = 3 * time.Second
-	writeTimeout = 8 * time.Second
-	maxTook      = 22 * time.Second
-	// markTimeout bounds the call that marks keys as leaving, which delays their deletion.
-	markTimeout = time.Second
-	// lateTimeout bounds the wait for a grant that has timed out.
-	lateTimeout = 30 * time.Second
-)
+// lateTimeout bounds the wait for a grant that has timed out.
+const lateTimeout = 30 * time.Second
 
 // do makes one call, and passes its outcome to the core.
-func (s *Session) do(o op) {
-	ctx, cancel := context.WithTimeout(s.ctx, timeoutOf(o, s.lastCall))
+func (s *Session) do(o op, timeout time.Duration) {
+	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
-	defer func(start time.Time) { s.lastCall = min(time.Since(start), maxTook) }(time.Now())
+	start := time.Now()
+	if !removes(o) {
+		s.locked(func(c *core, _ time.Time) {
+			s.giveWay = func() { time.AfterFunc(time.Until(start.Add(c.patience())), cancel) }
+			s.hurry()
+		})
+	}
+	defer s.locked(func(c *core, now time.Time) {
+		s.giveWay = nil
+		c.called(now.Sub(start), ctx.Err())
+	})
 	switch o := o.(type) {
 	case grantOp:
 		s.grant(ctx, o)
@@ -43,25 +44,28 @@ func (s *Session) do(o op) {
 	}
 }
 
-// timeoutOf returns the timeout of a call. took is the duration of the last call.
-func timeoutOf(o op, took time.Duration) time.Duration {
-	switch o := o.(type) {
-	case writeOp:
-		if o.steps[0].kind == mark {
-			return markTimeout
-		}
-		return writeTimeout + took
-	case grantOp:
-		return writeTimeout + took
+// hurry makes the call under way give way if it removes nothing, and an entry was withdrawn. It must be called with mu held.
+func (s *Session) hurry() {
+	if s.core.hurry && s.giveWay != nil {
+		s.giveWay()
+		s.giveWay = nil
 	}
-	return callTimeout + took
+}
+
+// failure returns the error of a call that was made with ctx.
+func (s *Session) failure(ctx context.Context, err error) error {
+	if err != nil && s.ctx.Err() == nil && errors.Is(ctx.Err(), context.Canceled) {
+		return errGaveWay
+	}
+	return s.explained(err)
 }
 
 // grant requests a lease, and waits for it until ctx ends or the session closes. The call continues until lateTimeout, so that a
-// lease that etcd grants late can be revoked: only the answer has the lease's id.
+// lease that etcd grants late can be revoked: only the answer has the lease's id. A session that closes waits for the answer, unless
+// it has given the call up before.
 func (s *Session) grant(ctx context.Context, o grantOp) {
 	answered := make(chan struct{})
-	over := false // guarded by mu
+	over, awaited := false, true // guarded by mu
 	s.locked(func(c *core, _ time.Time) { c.granting++ })
 	s.wg.Go(func() {
 		defer close(answered)
@@ -73,7 +77,7 @@ func (s *Session) grant(ctx context.Context, o grantOp) {
 		}
 		err = s.explained(err)
 		s.locked(func(c *core, now time.Time) {
-			if err == nil || s.ctx.Err() == nil {
+			if awaited && (err == nil || s.ctx.Err() == nil) {
 				c.granting--
 			}
 			defer s.poke()
@@ -94,10 +98,14 @@ func (s *Session) grant(ctx context.Context, o grantOp) {
 	case <-s.closed:
 	case <-ctx.Done():
 	}
-	err := s.explained(cmp.Or(ctx.Err(), ErrClosed))
+	err := cmp.Or(s.failure(ctx, ctx.Err()), ErrClosed)
 	s.locked(func(c *core, now time.Time) {
-		if !over {
-			c.onGrantFailed(now, err)
+		if over {
+			return
+		}
+		if c.onGrantFailed(now, err); ctx.Err() != nil {
+			awaited = false
+			c.granting--
 		}
 		over = true
 	})
@@ -105,7 +113,7 @@ func (s *Session) grant(ctx context.Context, o grantOp) {
 
 func (s *Session) revoke(ctx context.Context, o revokeOp) {
 	resp, err := s.client.Lease.Revoke(ctx, o.lease)
-	err = s.explained(err)
+	err = s.failure(ctx, err)
 	s.locked(func(c *core, now time.Time) {
 		if err != nil {
 			c.onRevokeFailed(now, o.lease, err)
@@ -118,7 +126,7 @@ func (s *Session) revoke(ctx context.Context, o revokeOp) {
 
 func (s *Session) attached(ctx context.Context, o attachOp) {
 	resp, err := s.client.Lease.TimeToLive(ctx, o.lease, clientv3.WithAttachedKeys())
-	err = s.explained(err)
+	err = s.failure(ctx, err)
 	s.locked(func(c *core, now time.Time) {
 		if err != nil {
 			c.onAttachedFailed(now, o.lease, err)
@@ -141,7 +149,7 @@ func (s *Session) write(ctx context.Context, o writeOp) {
 		gets = append(gets, clientv3.OpGet(st.r.key))
 	}
 	resp, err := s.client.KV.Txn(ctx).If(guards...).Then(ops...).Else(gets...).Commit()
-	err = s.explained(err)
+	err = s.failure(ctx, err)
 	s.locked(func(c *core, now time.Time) {
 		if err != nil {
 			c.onWriteFailed(now, o.steps, err)
@@ -190,7 +198,7 @@ func (s *Session) read(ctx context.Context, o readOp) {
 		txn = txn.Then(gets...)
 	}
 	resp, err := txn.Commit()
-	err = s.explained(err)
+	err = s.failure(ctx, err)
 	s.locked(func(c *core, now time.Time) {
 		if err != nil {
 			c.onReadFailed(now, o, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,52 +13,64 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// slowLease grants a lease after a delay, as an etcd with a slow disk does.
+// slowLease grants leases after a delay, as an etcd with a slow disk does.
 type slowLease struct {
 	clientv3.Lease
 	answersAfter time.Duration
+	granted      atomic.Int64
 }
 
-func (l slowLease) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error) {
+func (l *slowLease) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error) {
 	select {
 	case <-time.After(l.answersAfter):
-		return &clientv3.LeaseGrantResponse{ID: 7, TTL: ttl}, nil
+		return &clientv3.LeaseGrantResponse{ID: clientv3.LeaseID(l.granted.Add(1)), TTL: ttl}, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-func (slowLease) Revoke(context.Context, clientv3.LeaseID) (*clientv3.LeaseRevokeResponse, error) {
+func (l *slowLease) Revoke(context.Context, clientv3.LeaseID) (*clientv3.LeaseRevokeResponse, error) {
 	return &clientv3.LeaseRevokeResponse{Header: &etcdserverpb.ResponseHeader{}}, nil
 }
 
-// The session waits for a grant as long as etcd itself may take, and revokes a lease that is granted later.
+// A session waits longer for each further grant, until etcd answers in time, and revokes the leases that are granted later.
 func TestGrant_SlowEtcd(t *testing.T) {
-	for after, inTime := range map[time.Duration]bool{3500 * time.Millisecond: true, 7 * time.Second: true, 12 * time.Second: false} {
+	for after, tries := range map[time.Duration]int64{time.Second: 1, 3500 * time.Millisecond: 3, 12 * time.Second: 5} {
 		synctest.Test(t, func(t *testing.T) {
-			s := New(&clientv3.Client{Lease: slowLease{answersAfter: after}}, Options{TTL: 15 * time.Second})
-			s.do(grantOp{15 * time.Second})
-			if got := s.core.lease == 7; got != inTime {
-				t.Errorf("etcd answers the grant after %v: lease 7 is current %v, want %v", after, got, inTime)
+			leases := &slowLease{answersAfter: after}
+			s := New(&clientv3.Client{Lease: leases}, Options{TTL: 15 * time.Second})
+			e := s.core.add(time.Now(), item("a", "v"), false)
+			for s.core.lease == 0 {
+				if o, d := s.core.next(time.Now()); o != nil {
+					s.do(o, d)
+				} else {
+					time.Sleep(d)
+				}
 			}
 			s.wg.Wait()
-			s.cancel()
-			if o := s.core.due(time.Now()); !inTime && o != (revokeOp{7}) {
-				t.Errorf("etcd answers the grant after %v: the next call is %+v, want a revocation of lease 7", after, o)
+			if n := leases.granted.Load(); n != tries {
+				t.Errorf("etcd answers after %v: %d leases were granted, want %d", after, n, tries)
 			}
+			for s.core.setDesired(time.Now(), e, gone); len(s.core.held) > 0; {
+				o, d := s.core.next(time.Now())
+				if s.do(o, d); o == nil {
+					t.Fatalf("etcd answers after %v: %d leases are not revoked", after, len(s.core.held))
+				}
+			}
+			s.cancel()
 		})
 	}
 }
 
 // Close waits for a pending grant, and revokes the lease or reports it as left.
 func TestClose_GrantUnderWay(t *testing.T) {
-	for after, left := range map[time.Duration]bool{7 * time.Second: false, 12 * time.Second: true} {
+	for after, left := range map[time.Duration]bool{4 * time.Second: false, 8 * time.Second: true} {
 		synctest.Test(t, func(t *testing.T) {
-			s := New(&clientv3.Client{Lease: slowLease{answersAfter: after}}, Options{TTL: 15 * time.Second, Logger: slog.New(slog.DiscardHandler)})
+			s := New(&clientv3.Client{Lease: &slowLease{answersAfter: after}}, Options{TTL: 15 * time.Second, Logger: slog.New(slog.DiscardHandler)})
 			if _, err := s.Start(item("a", "v"), false); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(3 * time.Second)
+			time.Sleep(2500 * time.Millisecond) // the second grant is under way
 			if err := s.Close(t.Context()); (err != nil) != left || left && !strings.Contains(err.Error(), "a lease that etcd has yet to grant") {
 				t.Errorf("granted after %v: Close = %v, want an error that reports the lease: %v", after, err, left)
 			}

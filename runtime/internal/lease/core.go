@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"errors"
 	"iter"
 	"slices"
 	"time"
@@ -54,6 +55,10 @@ type core struct {
 	check     []*record // the keys that the check under way has yet to read
 	watched   bool      // every key is watched
 	revision  int64     // the revision of etcd's last answer
+
+	took  time.Duration // how long etcd took for its last answer
+	hung  int           // the calls without an answer since then
+	hurry bool          // an entry was withdrawn since the last call began, so that a call which removes nothing gives way
 
 	wakeAt       time.Time // the earliest time for which the last call of next waits
 	lastWall     time.Time // the wall clock when the current wait began, zero during a call
@@ -127,7 +132,7 @@ func (c *core) add(now time.Time, items []Item, pause bool) *entry {
 		e.records = append(e.records, c.record(e, i))
 	}
 	if pause {
-		e.setDesired(paused)
+		e.setDesired(now, paused)
 	}
 	c.entries = append(c.entries, e)
 	c.markDirty(e)
@@ -171,7 +176,8 @@ func (c *core) rekey(e *entry) {
 
 // setDesired changes the desired state of an entry.
 func (c *core) setDesired(now time.Time, e *entry, w desired) {
-	e.setDesired(w)
+	e.setDesired(now, w)
+	c.hurry = c.hurry || w != present
 	c.markDirty(e)
 	c.refreshEntry(now, e)
 }
@@ -232,9 +238,10 @@ func (c *core) forget(e *entry) (closed bool) {
 	return true
 }
 
-// leaseNeeded reports whether any entry needs a lease. Every clean entry does.
-func (c *core) leaseNeeded() bool {
-	return len(c.entries) > len(c.dirty) || slices.ContainsFunc(c.dirty, c.needsLease)
+// leaseNeeded reports whether any entry has a desired state up to last. A lease is granted for present entries, and kept for paused
+// ones, too: so a paused entry is back after one put. Every clean entry is present.
+func (c *core) leaseNeeded(last desired) bool {
+	return len(c.entries) > len(c.dirty) || slices.ContainsFunc(c.dirty, func(e *entry) bool { return e.desired <= last })
 }
 
 // checkSoon makes the periodic checks due now, at most once in checkMin.
@@ -326,8 +333,11 @@ func (c *core) succeeded() {
 	c.failingSince = time.Time{}
 }
 
-// failed records a temporary failure, and delays all calls.
+// failed records a temporary failure, and delays all calls. A call that gave way has not failed.
 func (c *core) failed(now time.Time, err error) {
+	if errors.Is(err, errGaveWay) {
+		return
+	}
 	c.retryAt = now.Add(c.jitter(c.retry.Bound()))
 	if c.lastFailure = err; c.failingSince.IsZero() {
 		c.failingSince = now
@@ -355,9 +365,9 @@ func (c *core) atRevision(now time.Time, revision int64) {
 
 // close makes all entries undesired.
 func (c *core) close(now time.Time) {
-	c.closing = true
+	c.closing, c.hurry = true, true
 	for _, e := range c.entries {
-		e.setDesired(gone)
+		e.setDesired(now, gone)
 	}
 	c.markAllDirty()
 	c.refresh(now)

@@ -22,11 +22,12 @@ type entry struct {
 	items         []Item
 	records       []*record // one for each item, then the retired ones
 	desired       desired
-	stray         bool  // the entry was made for a key on our lease that no other entry has
-	dirty         bool  // the entry is in core.dirty
-	seq           int   // counts the changes by setPaused, so that waits for an earlier one end
-	wasRegistered bool  // state was Registered at some time since the entry was added or resumed
-	refused       error // etcd's last refusal of a key
+	stray         bool      // the entry was made for a key on our lease that no other entry has
+	dirty         bool      // the entry is in core.dirty
+	seq           int       // counts the changes by setPaused, so that waits for an earlier one end
+	markUntil     time.Time // when the keys are deleted even without the mark; set when desired is no longer present
+	wasRegistered bool      // state was Registered at some time since the entry was added or resumed
+	refused       error     // etcd's last refusal of a key
 	state         State
 	since         time.Time
 	err           error
@@ -43,10 +44,11 @@ type change struct {
 }
 
 // setDesired changes the desired state of e.
-func (e *entry) setDesired(w desired) {
+func (e *entry) setDesired(now time.Time, w desired) {
 	if w == e.desired {
 		return
 	}
+	e.markUntil = now.Add(markTimeout)
 	pauseEnds := e.desired == paused && w == gone
 	e.desired = w
 	e.wasRegistered = e.wasRegistered && w == present // after a pause the state is Registering again
@@ -129,7 +131,7 @@ func (c *core) stateOf(now time.Time, e *entry) State {
 		return Closed
 	case e.desired == paused && out:
 		return Paused
-	case e.desired != present && e.state == Registered && c.expired(now, e):
+	case e.desired != present && e.state == Registered && !c.alive(now, c.leaseOf(e)):
 		return Lost // etcd has yet to confirm the loss
 	case e.desired != present:
 		return e.state
@@ -188,12 +190,6 @@ func (c *core) expired(now time.Time, e *entry) bool {
 // remains reports whether etcd has, or may have, a key of the entry from this session.
 func (c *core) remains(e *entry) bool {
 	return slices.ContainsFunc(e.records, func(r *record) bool { return r.observed != nil && !c.foreign(r) || !r.sure() })
-}
-
-// needsLease reports whether the entry needs a lease: it is desired, or it is paused and etcd has yet to show that it has
-// space to take the entry back.
-func (c *core) needsLease(e *entry) bool {
-	return e.desired == present || e.desired == paused && slices.ContainsFunc(e.records, c.needsMark)
 }
 
 // upToDate reports whether etcd has the entry as desired.

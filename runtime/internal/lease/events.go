@@ -197,7 +197,6 @@ func (c *core) onAttachedFailed(now time.Time, id clientv3.LeaseID, err error) {
 		}
 	case h != nil:
 		c.succeeded()
-		h.strays = false
 		c.onForeignKeyOnLease(now, id, err)
 	}
 	c.refresh(now)
@@ -264,18 +263,12 @@ func (c *core) onWriteFailed(now time.Time, steps []step, err error) {
 	c.refresh(now)
 }
 
-// onUnanswered records that steps may have been applied, or may be applied later. An unanswered mark shows that etcd is slow,
-// so all other keys are removed without a mark.
+// onUnanswered records that steps may have been applied, or may be applied later.
 func (c *core) onUnanswered(now time.Time, steps []step) {
 	for _, st := range steps {
 		st.r.unanswered(st.write)
 		if st.kind == put && st.rev == 0 {
 			c.askSoon(now, st.lease)
-		}
-	}
-	if steps[0].kind == mark {
-		for r := range c.records() {
-			r.marked = r.marked || r.e.desired != present
 		}
 	}
 }
@@ -306,30 +299,18 @@ func (c *core) onWriteRefused(now time.Time, st step, err error) {
 	}
 }
 
-// onFull records that etcd has no space left. It accepts deletions, but no puts. So a paused entry stays, and a closed one
-// is deleted without a mark.
+// onFull records that etcd has no space left. It accepts deletions, but no puts. So keys are deleted without a mark.
 func (c *core) onFull(now time.Time, steps []step, err error) {
 	c.succeeded()
 	c.putsAt = now.Add(c.jitter(c.full.Bound()))
-	var stay []*entry
 	for _, st := range steps {
-		e := st.r.e
-		switch {
-		case st.kind != mark:
-			e.refused = fmt.Errorf("put %q: %w", st.r.key, err)
-		case e.desired == paused:
-			if e.refused == nil {
-				stay = append(stay, e)
-			}
-			e.refused = fmt.Errorf("%q stays in etcd, which has no space to take it back later: %w", st.r.key, err)
-		default:
+		if st.kind == mark {
 			st.r.marked = true
 			continue
 		}
+		e := st.r.e
+		e.refused = fmt.Errorf("put %q: %w", st.r.key, err)
 		e.err = e.refused
-	}
-	if len(stay) > 0 {
-		c.warnings = append(c.warnings, warning{stay[0].key(), len(stay) - 1, stay[0].err})
 	}
 	c.warn(now, err, wasRefused)
 }
@@ -344,7 +325,9 @@ func isFull(err error) bool { return errors.Is(err, rpctypes.ErrNoSpace) }
 func isBusy(err error) bool { return errors.Is(err, rpctypes.ErrTooManyRequests) }
 
 // mayBeTooLarge reports whether a proxy may have refused a request as too large. gRPC reports HTTP status 413 as Unknown.
-func mayBeTooLarge(err error) bool { return etcderr.Code(err) == codes.Unknown }
+func mayBeTooLarge(err error) bool {
+	return etcderr.Code(err) == codes.Unknown && !etcderr.TimedOut(err)
+}
 
 // isRefusal reports whether an error is an answer that a retry would not change.
 func isRefusal(err error) bool {

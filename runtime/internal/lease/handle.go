@@ -65,6 +65,7 @@ func (h *Handle) Drop() {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
 	h.s.core.setDesired(time.Now(), h.e, gone)
+	h.s.hurry()
 	h.s.poke()
 }
 
@@ -91,6 +92,7 @@ func (h *Handle) change(do func(now time.Time)) error {
 		return ErrDropped
 	}
 	do(time.Now())
+	h.s.hurry()
 	h.s.poke()
 	h.s.wg.Go(h.s.report) // run itself reports only between calls to etcd
 	return nil

@@ -162,7 +162,7 @@ func (c *core) renewals(now time.Time) (due map[clientv3.LeaseID]time.Duration, 
 // needed reports whether a desired entry has, or may have, keys on a retired lease, and has yet to move to the current lease.
 func (c *core) needed(id clientv3.LeaseID) bool {
 	return slices.ContainsFunc(c.dirty, func(e *entry) bool {
-		return c.needsLease(e) && !c.placedOn(e, c.lease) &&
+		return e.desired == present && !c.placedOn(e, c.lease) &&
 			slices.ContainsFunc(e.records, func(r *record) bool { return r.on(id) || r.doubted() })
 	})
 }

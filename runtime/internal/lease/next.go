@@ -1,9 +1,13 @@
 package lease
 
 import (
+	"context"
+	"errors"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 const (
@@ -14,6 +18,23 @@ const (
 	// A wait that has taken longer than sleepGap shows that the machine slept: next never asks for a wait longer than a tick.
 	sleepGap = 4 * tick
 )
+
+const (
+	// callTimeout bounds a call, and removeTimeout one that takes keys out of etcd: a further try goes to another member, and what it
+	// finds done is done. Both are extended by the time that etcd took for its last answer, and doubled after two calls without an
+	// answer. So the outcome of a write is often unknown; the next write of the key, with the same guard, settles it.
+	callTimeout   = 2 * time.Second
+	removeTimeout = time.Second
+	// markTimeout is how long keys are marked as leaving before they are deleted, for marking delays that.
+	markTimeout = time.Second
+	// maxTimeout bounds the timeout of a call.
+	maxTimeout = 30 * time.Second
+	// shortTime is how long a call may take, in addition to the time of etcd's last answer, when a removal waits for it.
+	shortTime = 500 * time.Millisecond
+)
+
+// errGaveWay is the error of a call that ended without an answer because a removal waited for it.
+var errGaveWay = status.Error(codes.Canceled, "a removal did not wait for the answer of etcd")
 
 // op is a call to etcd that the core requests.
 type op any
@@ -46,10 +67,11 @@ func (st *step) op() clientv3.Op {
 	return clientv3.OpPut(st.r.key, st.value, clientv3.WithLease(st.lease))
 }
 
-// next returns the call to make now, or nil and how long to wait before asking again.
+// next returns the call to make now with its timeout, or nil and how long to wait before asking again.
 func (c *core) next(now time.Time) (op, time.Duration) {
+	c.hurry = false
 	c.noticeSleep(now)
-	if !c.leaseNeeded() {
+	if !c.leaseNeeded(paused) {
 		c.lease = 0
 	}
 	if err := c.overdue(now, c.lease); err != nil {
@@ -60,13 +82,50 @@ func (c *core) next(now time.Time) (op, time.Duration) {
 	if !c.waits(now, c.retryAt) {
 		if o := c.due(now); o != nil {
 			c.lastWall = time.Time{} // a call may take longer than sleepGap
-			return o, 0
+			return o, c.timeoutOf(now, o)
 		}
 	}
 	if c.wakeAt.IsZero() {
 		return nil, tick
 	}
 	return nil, min(max(c.wakeAt.Sub(now), time.Millisecond), tick)
+}
+
+// removes reports whether a call takes keys out of etcd, or finds out whether they are out.
+func removes(o op) bool {
+	switch o := o.(type) {
+	case revokeOp:
+		return true
+	case readOp:
+		return !o.compare
+	case writeOp:
+		return o.steps[0].kind != put
+	}
+	return false
+}
+
+// timeoutOf returns the timeout of a call.
+func (c *core) timeoutOf(now time.Time, o op) time.Duration {
+	timeout := callTimeout + c.took
+	if writes, ok := o.(writeOp); ok && writes.steps[0].kind == mark {
+		return writes.steps[0].r.e.markUntil.Sub(now)
+	} else if removes(o) {
+		timeout = removeTimeout + min(c.took, removeTimeout)
+	}
+	return min(timeout<<min(max(c.hung-1, 0), 3), maxTimeout)
+}
+
+// patience returns how long a call that removes nothing may take when a removal waits for it.
+func (c *core) patience() time.Duration { return shortTime + min(c.took, removeTimeout) }
+
+// called records how long a call took, and the error of its context, which is nil if etcd answered, or could not be asked.
+func (c *core) called(took time.Duration, ended error) {
+	switch {
+	case ended == nil:
+		c.took, c.hung = took, 0
+	case errors.Is(ended, context.DeadlineExceeded):
+		c.hung++
+	}
 }
 
 // noticeSleep makes a check due at once if the machine has slept. It uses the wall clock: the
@@ -91,7 +150,7 @@ func (c *core) due(now time.Time) op {
 	if steps := c.reads(now); len(steps) > 0 {
 		return readOp{steps, false}
 	}
-	if c.lease == 0 && c.leaseNeeded() && !c.waits(now, c.grantAt) {
+	if c.lease == 0 && c.leaseNeeded(present) && !c.waits(now, c.grantAt) {
 		return grantOp{c.ttl}
 	}
 	if steps := c.collect(now, c.nextPut); len(steps) > 0 {
@@ -141,11 +200,9 @@ func (c *core) mustLeave(r *record) bool {
 	return c.conflict(r.e) != nil
 }
 
-// needsMark reports whether a key must be put once more, with the mark of leaving, before it is deleted. If the layout has no room
-// for the mark, a paused entry puts its present value again: this put fails while etcd is full, and then the entry stays.
-func (c *core) needsMark(r *record) bool {
-	return r.e.desired != present && r.observed != nil && !c.foreign(r) && !r.marked && !r.retired && c.get(r.observed.lease) != nil &&
-		(r.leaving() != "" || r.e.desired == paused)
+// needsMark reports whether a key must be put once more, with the mark of leaving, before it is deleted.
+func (c *core) needsMark(now time.Time, r *record) bool {
+	return r.e.desired != present && r.leaving() != "" && !r.marked && !r.retired && c.alive(now, r.observed.lease) && now.Before(r.e.markUntil)
 }
 
 // nextRemoval returns the write that takes a key out of etcd, nil if none is due. A key on a lease that is about to be
@@ -155,15 +212,8 @@ func (c *core) nextRemoval(now time.Time, r *record) *write {
 		return nil
 	}
 	at := r.observed
-	if c.needsMark(r) && c.alive(now, at.lease) {
-		if r.e.desired == paused && c.waits(now, c.putsAt) {
-			return nil
-		}
-		value := r.leaving()
-		if value == "" {
-			value = at.value
-		}
-		return &write{mark, value, at.lease, at.rev}
+	if c.needsMark(now, r) {
+		return &write{mark, r.leaving(), at.lease, at.rev}
 	}
 	if h := c.get(at.lease); h != nil && h.spare && !h.denied {
 		return nil

@@ -44,13 +44,13 @@ func (s *script) note(format string, args ...any) {
 func (s *script) run(d time.Duration) {
 	for end := s.now.Add(d); s.now.Before(end); {
 		s.elapse()
-		o, wait := s.core.next(s.now)
+		o, d := s.core.next(s.now)
 		if o == nil {
-			s.now = s.now.Add(min(wait, end.Sub(s.now), 100*time.Millisecond))
+			s.now = s.now.Add(min(d, end.Sub(s.now), 100*time.Millisecond))
 			continue
 		}
 		s.calls = append(s.calls, describe(o))
-		s.call(o)
+		s.call(o, d)
 		s.now = s.now.Add(time.Millisecond)
 	}
 	s.elapse()
@@ -74,7 +74,7 @@ func (s *script) elapse() {
 }
 
 // call applies a call of the session to the model, and passes the outcome to the core.
-func (s *script) call(o op) {
+func (s *script) call(o op, timeout time.Duration) {
 	f, a := answered, answer{}
 	switch o := o.(type) {
 	case writeOp:
@@ -92,8 +92,11 @@ func (s *script) call(o op) {
 	}
 	s.note("%s, fate %d: %v %v", describe(o), f, a.made, a.err)
 	if f != answered {
-		s.now = s.now.Add(timeoutOf(o, 0))
+		s.now = s.now.Add(timeout)
 		a = answer{err: context.DeadlineExceeded}
+		s.core.called(timeout, a.err)
+	} else {
+		s.core.called(0, nil)
 	}
 	a.deliver(s.core, s.now, o)
 }
@@ -230,7 +233,7 @@ var sessionVerbs = map[string]func(s *script, id clientv3.LeaseID){
 	"renewal-denied":     func(s *script, id clientv3.LeaseID) { s.core.onRenewalFailed(s.now, id, rpctypes.ErrPermissionDenied) },
 	"renewal-unanswered": func(s *script, id clientv3.LeaseID) { s.core.onRenewalFailed(s.now, id, rpctypes.ErrTimeout) },
 	"fault-elsewhere":    func(s *script, _ clientv3.LeaseID) { s.core.faultAt = s.now.Add(time.Minute) },
-	"answered":           func(s *script, _ clientv3.LeaseID) { s.call(s.op) },
+	"answered":           func(s *script, _ clientv3.LeaseID) { s.call(s.op, 0) },
 	"next":               func(s *script, _ clientv3.LeaseID) { s.op, _ = s.core.next(s.now) },
 	"timeout": func(s *script, _ clientv3.LeaseID) {
 		s.core.onWriteFailed(s.now, s.op.(writeOp).steps, rpctypes.ErrTimeout)

@@ -36,18 +36,18 @@ type Session struct {
 	opts   Options
 	group  *listwatch.Group[keyValue] // follows the keys of watches
 
-	ctx      context.Context
-	cancel   context.CancelFunc
-	closed   chan struct{} // closed when Close is called
-	wake     chan struct{}
-	done     chan struct{} // closed when run and all goroutines that it started have ended
-	wg       sync.WaitGroup
-	lastCall time.Duration // the duration of the last call; only run uses it
+	ctx    context.Context
+	cancel context.CancelFunc
+	closed chan struct{} // closed when Close is called
+	wake   chan struct{}
+	done   chan struct{} // closed when run and all goroutines that it started have ended
+	wg     sync.WaitGroup
 
 	mu       sync.Mutex
 	core     *core
 	closeErr error // the error of the first Close
 	watches  map[string]*watch
+	giveWay  func()      // ends the call under way soon; nil if that removes something, or none is under way
 	renewal  *time.Timer // calls renewLeases when a renewal is due; nil until the goroutine of run is started
 
 	reporting sync.Mutex // keeps log lines in the order of the changes
@@ -162,6 +162,7 @@ func (s *Session) close() bool {
 		close(s.closed)
 	}
 	s.core.close(time.Now())
+	s.hurry()
 	started := s.renewal != nil
 	s.poke()
 	s.mu.Unlock()
@@ -188,7 +189,7 @@ func (s *Session) run() {
 			return
 		}
 		if op != nil {
-			s.do(op)
+			s.do(op, wait)
 			continue
 		}
 		timer.Reset(wait)

@@ -23,10 +23,15 @@ type walked struct {
 	entries [2]*entry // the entries of keys a and b; nil for one that was never added
 	items   func(name, value string) []Item
 
-	call   op       // the call under way; may be nil
-	lates  [][]step // writes that timed out, and may arrive late
-	past   *model   // a backup
-	silent bool     // etcd answers no renewal
+	call   op            // the call under way; may be nil
+	limit  time.Duration // the timeout of call
+	began  time.Time     // when call began
+	lates  [][]step      // writes that timed out, and may arrive late
+	past   *model        // a backup
+	silent bool          // etcd answers no renewal
+	hangs  bool          // calls may hang, but nothing refuses or delays the removal of a key
+
+	waited map[*entry]time.Duration // how long a withdrawn entry has waited for a call that removes it, without the time of calls that remove something
 
 	newer    map[string]bool // keys that another process has put after ours
 	tampered bool            // another process has changed keys
@@ -40,7 +45,7 @@ type walked struct {
 var entryNames = [...]string{"a", "b"}
 
 func startWalk() *walked {
-	w := &walked{now: time.Unix(1e9, 0), etcd: newModel(), newer: make(map[string]bool), items: item}
+	w := &walked{now: time.Unix(1e9, 0), etcd: newModel(), newer: make(map[string]bool), waited: make(map[*entry]time.Duration), items: item}
 	w.core = newCore(ttl, func(d time.Duration) time.Duration { return d })
 	return w
 }
@@ -99,6 +104,13 @@ func (w *walked) setDesired(i int, want desired) bool {
 
 // pass lets time pass for etcd, with renewals of the leases.
 func (w *walked) pass(d time.Duration) {
+	for _, e := range w.all() {
+		if e.desired == present || !w.core.remains(e) || len(w.core.held) == 0 {
+			delete(w.waited, e)
+		} else if waited := w.waited[e]; waited >= 0 && (w.call == nil || !removes(w.call)) {
+			w.waited[e] = waited + d
+		}
+	}
 	for ; d > ttl/3; d -= ttl / 3 {
 		w.renew(ttl / 3)
 	}
@@ -130,7 +142,7 @@ func (w *walked) begin() bool {
 	for end := w.now.Add(100 * time.Second); w.now.Before(end); {
 		o, wait := w.core.next(w.now)
 		if o != nil {
-			w.call = o
+			w.call, w.limit, w.began = o, wait, w.now
 			w.judge(o)
 			return true
 		}
@@ -146,6 +158,11 @@ func (w *walked) begin() bool {
 // judge checks whether call o breaks a rule.
 func (w *walked) judge(o op) {
 	writes, ok := o.(writeOp)
+	for _, e := range w.all() {
+		if removes(o) && concerns(o, e) {
+			w.waited[e] = -1
+		}
+	}
 	if !ok {
 		return
 	}
@@ -158,6 +175,20 @@ func (w *walked) judge(o op) {
 			w.breaks("a put of a value that is not desired: %s", describe(writes))
 		}
 	}
+}
+
+// concerns reports whether call o is about a key of an entry.
+func concerns(o op, e *entry) bool {
+	var steps []step
+	switch o := o.(type) {
+	case revokeOp:
+		return slices.ContainsFunc(e.records, func(r *record) bool { return r.on(o.lease) || r.doubted() })
+	case readOp:
+		steps = o.steps
+	case writeOp:
+		steps = o.steps
+	}
+	return slices.ContainsFunc(steps, func(st step) bool { return st.r.e == e })
 }
 
 func (w *walked) breaks(format string, args ...any) {
@@ -186,18 +217,31 @@ func (w *walked) end(f fate) bool {
 			return false
 		}
 	}
-	w.call = nil
 	if f == answered || f == unanswered {
 		a = w.arrive(o)
 	}
-	if f != answered {
-		w.pass(timeoutOf(o, 0))
-		a = answer{err: context.DeadlineExceeded}
+	if f == answered {
+		w.core.called(0, nil)
+	} else {
+		a = w.hang(o)
 	}
+	w.call = nil
 	a.deliver(w.core, w.now, o)
 	w.core.warnings = nil
 	w.observe()
 	return true
+}
+
+// hang lets time pass until a call without an answer ends: at its timeout or, if a removal waits for it, when it gives way.
+func (w *walked) hang(o op) answer {
+	err := context.DeadlineExceeded
+	until := w.began.Add(w.limit)
+	if short := w.began.Add(w.core.patience()); w.core.hurry && !removes(o) && short.Before(until) {
+		until, err = short, errGaveWay
+	}
+	w.pass(max(until.Sub(w.now), time.Millisecond))
+	w.core.called(w.now.Sub(w.began), err)
+	return answer{err: err}
 }
 
 // observe checks and clears the changes of state that the core has recorded.
@@ -305,7 +349,7 @@ func (w *walked) rest(d time.Duration) {
 			w.pass(min(wait, end.Sub(w.now)))
 			continue
 		}
-		w.call = o
+		w.call, w.limit, w.began = o, wait, w.now
 		w.end(answered)
 		w.pass(time.Millisecond)
 	}
@@ -351,6 +395,14 @@ var leaseRules = []modelcheck.Rule[walked]{
 				if kv := w.etcd.get(s.key); kv != nil && kv.lease != theirs {
 					return fmt.Sprintf("%s is %s, and etcd has %+v", s.key, e.state, *kv)
 				}
+			}
+		}
+		return ""
+	}},
+	{Name: "what is taken out waits for nothing else", Broken: func(w *walked) string {
+		for e, waited := range w.waited {
+			if w.hangs && waited > 2*time.Second {
+				return fmt.Sprintf("nothing removed %s for %v after its withdrawal", e.key(), waited)
 			}
 		}
 		return ""
@@ -401,6 +453,16 @@ var leaseEvents = []modelcheck.Event[walked]{
 	{Name: "a call is applied and not answered", Do: func(w *walked) bool { return w.end(unanswered) }},
 	{Name: "a call is delayed", Do: func(w *walked) bool { return w.end(delayed) }},
 	{Name: "a delayed call arrives", Do: (*walked).arriveLate},
+	{Name: "a call hangs for a second", Do: func(w *walked) bool {
+		switch end := w.began.Add(w.limit); {
+		case w.call == nil:
+			return false
+		case w.core.hurry && !removes(w.call) || !w.now.Add(time.Second).Before(end):
+			return w.end(lost)
+		}
+		w.pass(time.Second)
+		return true
+	}},
 	{Name: "a second passes", Do: func(w *walked) bool { w.pass(time.Second); return true }},
 	{Name: "the TTL passes", Do: func(w *walked) bool { w.pass(ttl + time.Second); return true }},
 	{Name: "renewals stop", Do: func(w *walked) bool { could := !w.silent; w.silent, w.tampered = true, true; return could }},
@@ -554,6 +616,11 @@ func TestWalk(t *testing.T) {
 	t.Run("calls end in every way", func(t *testing.T) {
 		modelcheck.Walk(t, 10000, 20, leaseWalk(startWalk, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
 			"a call is applied and not answered", "a call is delayed", "a delayed call arrives", "the keepalive ends")...))
+	})
+	t.Run("calls hang", func(t *testing.T) {
+		modelcheck.Walk(t, 10000, 30, leaseWalk(func() *walked { w := startRegistered(t, 2, item); w.hangs = true; return w },
+			"the next call begins", "a call is answered", "a call is lost", "a call hangs for a second", "a call is applied and not answered", "a call is delayed",
+			"a delayed call arrives", "add a", "update a", "pause a", "resume a", "drop a", "drop b", "close", "the keepalive ends"))
 	})
 	t.Run("other processes change keys", func(t *testing.T) {
 		modelcheck.Walk(t, 10000, 20, leaseWalk(registered(1), append(calls, "add a", "update a", "pause a", "resume a", "drop a", "the TTL passes", "renewals stop",

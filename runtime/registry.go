@@ -121,10 +121,10 @@ func (r *Registry) Close(ctx context.Context) error {
 	r.closed = true
 	conns := r.conns
 	r.conns = nil
-	r.cancel()
 	r.mu.Unlock()
 
 	errs := []error{r.published.Close(ctx)}
+	r.cancel()                // not earlier: an etcd that comes back while entries are withdrawn is reached at once
 	for conn := range conns { // closed after the registrations, because handlers make calls while their entries exist
 		if err := conn.Close(); err != nil && conn.GetState() != connectivity.Shutdown {
 			errs = append(errs, fmt.Errorf("close the connection to %s: %w", conn.Target(), err))

@@ -17,9 +17,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
 
-// withdrawTimeout bounds the wait for etcd while a server drains.
-const withdrawTimeout = 3 * time.Second
-
 // handlerTimeout bounds the wait for handlers whose calls were cut.
 const handlerTimeout = time.Second
 
@@ -27,7 +24,7 @@ const handlerTimeout = time.Second
 // announces the services in the background, so that it serves even while etcd cannot be reached.
 //
 // When ctx ends, Serve drains. The health service turns NOT_SERVING for the services. A leader finishes the unary
-// leader calls that its guard has admitted. Serve withdraws the services within 3 s, and waits for the drain delay, so that
+// leader calls that its guard has admitted. Serve withdraws the services within 5 s, and waits for the drain delay, so that
 // callers notice. Calls, leader calls included, may finish within the stop timeout, and are then cut. Serve returns nil
 // after a clean drain, and otherwise an error that says what was cut short. If the gRPC server fails, Serve drains
 // without the delay, and returns that error.
@@ -133,21 +130,15 @@ func (s *Server) finishLeading(ctx context.Context, timeout time.Duration) error
 	return s.group.FinishLeading(ctx)
 }
 
-// withdraw removes the services of a draining server from etcd. ctx may have ended.
-func (s *Server) withdraw(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTimeout)
-	defer cancel()
-	return s.group.Withdraw(ctx)
-}
-
 // drain withdraws the services, and stops the gRPC server.
 func (s *Server) drain(ctx context.Context, served chan error, conns *listener.Conns) error {
 	s.group.End() // precedes health.drain, so that its NOT_SERVING does not pause the entries
 	drained := s.health.drain(s.group)
 	began := time.Now()
-	errs := []error{s.finishLeading(context.WithoutCancel(ctx), s.opts.stopTimeout)}
+	ctx = context.WithoutCancel(ctx) // which has ended
+	errs := []error{s.finishLeading(ctx, s.opts.stopTimeout)}
 	left := s.opts.stopTimeout - time.Since(began)
-	errs = append(errs, s.withdraw(ctx))
+	errs = append(errs, s.group.Withdraw(ctx))
 	if len(s.Status()) > 0 {
 		delay := time.NewTimer(s.opts.drainDelay)
 		defer delay.Stop()

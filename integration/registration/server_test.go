@@ -164,7 +164,7 @@ func TestDrainIsBounded(t *testing.T) {
 	defer close(d.released)
 	d.call(t, s)
 	w.etcd.Pause()
-	hangs := time.AfterFunc(4*time.Second, w.etcd.Resume) // if the drain waits for etcd, Serve returns nil
+	hangs := time.AfterFunc(6*time.Second, w.etcd.Resume) // if the drain waits for etcd, Serve returns nil
 	err := s.stop()
 	hangs.Stop()
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "expires") || !strings.Contains(err.Error(), "calls") {

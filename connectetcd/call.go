@@ -139,8 +139,14 @@ func (c *call) nextMessage() ([]byte, error) {
 	return message, nil
 }
 
-// send sends the messages of the request's body. It returns at the end of the body or of the call.
+// send sends the messages of the request's body. It returns at the end of the body or of the call. A panic of an interceptor's
+// stream or of a compressor ends the call.
 func (c *call) send(stream grpc.ClientStream, cancel context.CancelCauseFunc) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			cancel(sendError{status.Errorf(codes.Internal, "connectetcd: sending a message of %s panicked: %v", c.method, reason)})
+		}
+	}()
 	for {
 		message, err := c.nextMessage()
 		switch {

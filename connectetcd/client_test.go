@@ -115,6 +115,45 @@ func TestDo_RefusesInvalidRequests(t *testing.T) {
 	}
 }
 
+// panicking is a connection whose streams panic in SendMsg, as those of an interceptor may.
+type panicking struct{ refusing }
+
+type panickingStream struct {
+	grpc.ClientStream
+	ctx context.Context
+}
+
+func (panicking) NewStream(ctx context.Context, _ *grpc.StreamDesc, _ string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+	return panickingStream{ctx: ctx}, nil
+}
+
+func (s panickingStream) Header() (metadata.MD, error) { return nil, nil }
+func (s panickingStream) Trailer() metadata.MD         { return nil }
+func (s panickingStream) SendMsg(any) error            { panic("bad message") }
+
+func (s panickingStream) RecvMsg(any) error {
+	<-s.ctx.Done()
+	return s.ctx.Err()
+}
+
+// A panic while a stream of requests is sent ends the call, and not the process.
+func TestDo_PanicsOfSendMsgEndTheCall(t *testing.T) {
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://any/acme.Unknown/Method", bytes.NewReader(frame(0, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/grpc")
+	resp, err := NewHTTPClient(panicking{}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	_, err = io.ReadAll(resp.Body)
+	if code := resp.Trailer.Get("Grpc-Status"); err != nil || code != "13" { // INTERNAL
+		t.Errorf("the call ended with status %s and error %v, want status 13", code, err)
+	}
+}
+
 // The affinity in the context is sent like that of gRPC's clients, with the request's headers, in place of the request's affinity.
 func TestNewCall_PrefersAffinityOfContext(t *testing.T) {
 	ctx := runtime.WithAffinity(t.Context(), "user-4711")

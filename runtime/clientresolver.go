@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,7 +61,14 @@ func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, autho
 		b.client.LeaderMethods = b.leader.methods
 	}
 	if opts.selector != nil {
-		b.client.Selector = func(e *endpoint.Endpoint) bool { return opts.selector(Endpoint(*e)) }
+		b.client.Selector = func(e *endpoint.Endpoint) (selected bool) {
+			defer func() {
+				if reason := recover(); reason != nil { // gRPC does not recover in its goroutines
+					b.report(fmt.Sprintf("the selector of WithSelector panics, so instance %.200q is not called: %v", e.Instance, reason))
+				}
+			}()
+			return opts.selector(Endpoint(*e))
+		}
 	}
 	if d.fallbackKeys() != nil && !opts.targetsOnly {
 		b.client.CallsLeave = func(leave bool) { b.key.Load().CallsLeave(leave) }

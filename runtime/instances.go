@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -144,7 +145,8 @@ func (c instanceConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, meth
 //		return err
 //	})
 //
-// The error joins the errors of the calls, and names the instance of each. Without an instance, the error is Unavailable.
+// The error joins the errors of the calls, and names the instance of each. Without an instance, the error is Unavailable. If a
+// call panics, Each panics with the same value once all calls have returned.
 func Each[C any](ctx context.Context, i *Instances, newClient func(grpc.ClientConnInterface) C, call func(context.Context, Endpoint, C) error) error {
 	all, err := i.All(ctx)
 	if err != nil {
@@ -153,15 +155,19 @@ func Each[C any](ctx context.Context, i *Instances, newClient func(grpc.ClientCo
 	if len(all) == 0 {
 		return status.Errorf(codes.Unavailable, "etcd: no endpoint to call is registered under %q", i.key.Full())
 	}
-	errs := make([]error, len(all))
+	errs, panics := make([]error, len(all)), make([]any, len(all))
 	var calls sync.WaitGroup
 	for n, instance := range all {
 		calls.Go(func() {
+			defer func() { panics[n] = recover() }()
 			if err := call(ctx, instance.Endpoint, newClient(instance.Conn)); err != nil {
 				errs[n] = fmt.Errorf("instance %.200q at %q: %w", instance.Instance, instance.Addr, err)
 			}
 		})
 	}
 	calls.Wait()
+	if reason := cmp.Or(panics...); reason != nil {
+		panic(reason) // in the caller's goroutine, where the caller may recover
+	}
 	return errors.Join(errs...)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
 // Routing: affinity, targets, changes of the policy, and fallback.
@@ -95,6 +96,26 @@ func TestInstances_TargetOneCall(t *testing.T) {
 	if names, err := ask(kit.Bounded(t, kit.Soon), i); err != nil || strings.Join(names, "") != "ab" {
 		t.Errorf("Each with calls in an interceptor: answers of %q, error %v, want answers of a and b", names, err)
 	}
+}
+
+// A panic of a selector excludes the endpoint. A panic in a call of Each reaches the caller of Each.
+func TestPanics_AreContained(t *testing.T) {
+	w := newWorld(t, nil)
+	w.registerAll("a", "b")
+	i := w.instances(runtime.WithSelector(func(e runtime.Endpoint) bool { return e.Instance == "a" || e.Metadata["none"][0] == 'x' }))
+	if names, err := ask(kit.Bounded(t, kit.Soon), i); err != nil || strings.Join(names, "") != "a" {
+		t.Errorf("a selector that panics for b: answers of %q, error %v, want the answer of a", names, err)
+	}
+	if w.logs.Count("the selector of WithSelector panics") == 0 {
+		t.Error("no log line names the panic of the selector")
+	}
+	defer func() {
+		if got := recover(); got != "bad call" {
+			t.Errorf("recovered %v, want the panic of the call", got)
+		}
+	}()
+	err := runtime.Each(kit.Bounded(t, kit.Soon), i, basic.NewGreeterClient, func(context.Context, runtime.Endpoint, basic.GreeterClient) error { panic("bad call") })
+	t.Errorf("Each returned %v, want a panic", err)
 }
 
 // Each uses one connection to each instance (K2). Its error names the instances that could not be called.

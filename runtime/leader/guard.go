@@ -130,24 +130,31 @@ func (s leaderStream) SendMsg(m any) error {
 
 // RecvMsg returns when the leadership ends, even if the underlying stream's RecvMsg is under way. That call ends with the
 // handler, and no further one is made, since a stream allows one at a time. It fills the message own, because the handler
-// may reuse m by then.
+// may reuse m by then. If that call panics, RecvMsg panics, unless the leadership has ended.
 func (s leaderStream) RecvMsg(m any) error {
 	if hasEnded(s.leading) {
 		return ErrEnded
 	}
 	own := emptyOf(m)
-	received := make(chan error, 1)
-	go func() { received <- s.ServerStream.RecvMsg(own) }()
+	var reason any // of a panic, for example of a codec
 	var err error
+	received := make(chan struct{})
+	go func() {
+		defer func() { reason = recover(); close(received) }()
+		err = s.ServerStream.RecvMsg(own)
+	}()
 	select {
-	case err = <-received:
+	case <-received:
 	case <-s.leading.Done():
 		if !hasEnded(s.leading) { // the call has ended, not the leadership
-			err = <-received
+			<-received
 		}
 	}
 	if hasEnded(s.leading) {
 		return ErrEnded
+	}
+	if reason != nil {
+		panic(reason) // in the handler's goroutine, where interceptors recover
 	}
 	if err == nil {
 		moveContent(own, m)

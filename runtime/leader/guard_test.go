@@ -97,3 +97,19 @@ func TestLeaderStream_ReplacesWholeMessages(t *testing.T) {
 		t.Errorf("received %v, want %v", m, sent)
 	}
 }
+
+// panickingStream is a stream whose RecvMsg panics, as that of an interceptor may.
+type panickingStream struct{ grpc.ServerStream }
+
+func (panickingStream) RecvMsg(any) error { panic("bad message") }
+
+// A panic of the underlying stream reaches the handler's goroutine, where interceptors recover.
+func TestLeaderStream_PanicsInTheHandler(t *testing.T) {
+	defer func() {
+		if got := recover(); got != "bad message" {
+			t.Errorf("recovered %v, want the stream's panic", got)
+		}
+	}()
+	err := (leaderStream{panickingStream{}, t.Context()}).RecvMsg(new(structpb.Value))
+	t.Errorf("RecvMsg returned %v, want a panic", err)
+}

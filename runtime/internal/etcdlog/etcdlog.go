@@ -1,5 +1,6 @@
 // Package etcdlog makes a logger safe for text from etcd. Otherwise a writer of one key could forge lines, move the
-// cursor of a terminal that shows the log, or fill the disk.
+// cursor of a terminal that shows the log, or fill the disk. It also contains panics of the logger's handler: most lines are
+// logged in goroutines of this module, where a panic would end the process.
 package etcdlog
 
 import (
@@ -22,8 +23,15 @@ func Wrap(l *slog.Logger) *slog.Logger { return slog.New(handler{l.Handler()}) }
 
 type handler struct{ slog.Handler }
 
+// Enabled implements [slog.Handler].
+func (h handler) Enabled(ctx context.Context, level slog.Level) bool {
+	defer func() { _ = recover() }()
+	return h.Handler.Enabled(ctx, level)
+}
+
 // Handle implements [slog.Handler].
 func (h handler) Handle(ctx context.Context, r slog.Record) error {
+	defer func() { _ = recover() }()
 	out := slog.NewRecord(r.Time, r.Level, text(r.Message), r.PC)
 	r.Attrs(func(a slog.Attr) bool {
 		out.AddAttrs(attr(a))

@@ -140,3 +140,15 @@ func TestHandler(t *testing.T) {
 		return m
 	})
 }
+
+// A panic of the handler loses the line, and not the process.
+func TestHandler_PanicsAreContained(t *testing.T) {
+	Wrap(slog.New(struct{ slog.Handler }{})).Warn("in Enabled")
+	Wrap(slog.New(panicking{slog.DiscardHandler})).With("a", 1).Warn("in Handle")
+}
+
+type panicking struct{ slog.Handler }
+
+func (panicking) Enabled(context.Context, slog.Level) bool  { return true }
+func (panicking) Handle(context.Context, slog.Record) error { panic("no disk") }
+func (p panicking) WithAttrs([]slog.Attr) slog.Handler      { return p }

@@ -23,7 +23,7 @@ const handlerTimeout = time.Second
 // Serve serves on lis until ctx ends, and keeps the published services in etcd until then. It closes lis. It
 // announces the services in the background, so that it serves even while etcd cannot be reached.
 //
-// When ctx ends, Serve drains. The health service turns NOT_SERVING for the services. A leader finishes the unary
+// When ctx ends, Serve drains. The health service turns NOT_SERVING until Serve returns. A leader finishes the unary
 // leader calls that its guard has admitted. Serve withdraws the services within 5 s, and waits for the drain delay, so that
 // callers notice. Calls, leader calls included, may finish within the stop timeout, and are then cut. Serve returns nil
 // after a clean drain, and otherwise an error that says what was cut short. If the gRPC server fails, Serve drains
@@ -133,7 +133,7 @@ func (s *Server) finishLeading(ctx context.Context, timeout time.Duration) error
 // drain withdraws the services, and stops the gRPC server.
 func (s *Server) drain(ctx context.Context, served chan error, conns *listener.Conns) error {
 	s.group.End() // precedes health.drain, so that its NOT_SERVING does not pause the entries
-	drained := s.health.drain(s.group)
+	defer s.health.drain(s.group)()
 	began := time.Now()
 	ctx = context.WithoutCancel(ctx) // which has ended
 	errs := []error{s.finishLeading(ctx, s.opts.stopTimeout)}
@@ -149,7 +149,6 @@ func (s *Server) drain(ctx context.Context, served chan error, conns *listener.C
 			errs = append(errs, err)
 		}
 	}
-	drained()
 	return errors.Join(append(errs, s.stop(served, conns, left))...)
 }
 

@@ -271,6 +271,44 @@ func (n *recordingHealth) SetServingStatus(service string, status healthpb.Healt
 	n.Server.SetServingStatus(service, status)
 }
 
+// The health service of the application reports NOT_SERVING, also for the whole server, until the open calls of a drain have ended.
+func TestServe_IsNotServingUntilItReturns(t *testing.T) {
+	h, began, ended := health.NewServer(), make(chan struct{}), make(chan string, 1)
+	h.SetServingStatus("a.A", healthpb.HealthCheckResponse_SERVING)
+	statuses := func() string {
+		server, _ := h.Check(t.Context(), &healthpb.HealthCheckRequest{})
+		service, _ := h.Check(t.Context(), &healthpb.HealthCheckRequest{Service: "a.A"})
+		return fmt.Sprint(server.GetStatus(), service.GetStatus())
+	}
+	g := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+		close(began)
+		<-stream.Context().Done() // the call is cut
+		ended <- statuses()
+		return nil
+	}))
+	s := offline(t).NewServer(g, WithDrainDelay(0), WithStopTimeout(0))
+	healthpb.RegisterHealthServer(s, h)
+	s.Publish(service("a.A", "a"))
+	lis := listen(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx, lis) }()
+	client, _ := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	defer client.Close()
+	if _, err := client.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true}, "/a.Other/Call"); err != nil {
+		t.Fatal(err)
+	}
+	<-began
+	cancel()
+	if got := <-ended; got != "NOT_SERVING NOT_SERVING" {
+		t.Errorf("when the call is cut, the server and the service are %s, want both NOT_SERVING", got)
+	}
+	<-served // an error, because etcd cannot be reached
+	if got := statuses(); got != "SERVING SERVING" {
+		t.Errorf("after Serve, the server and the service are %s, want both SERVING, as before", got)
+	}
+}
+
 // Several servers may use one health service. A draining server changes only the statuses of services that no other server
 // has, and restores these statuses when it has ended.
 func TestServeLeavesTheCallersHealthServiceAlone(t *testing.T) {
@@ -290,7 +328,7 @@ func TestServeLeavesTheCallersHealthServiceAlone(t *testing.T) {
 	h.statuses = append(h.statuses, "then")
 	_ = second()
 	slices.Sort(h.statuses[1:])
-	want := []string{"then", "a.A NOT_SERVING", "a.A SERVING", "a.B NOT_SERVING", "a.B SERVICE_UNKNOWN"}
+	want := []string{"then", " NOT_SERVING", " SERVING", "a.A NOT_SERVING", "a.A SERVING", "a.B NOT_SERVING", "a.B SERVICE_UNKNOWN"}
 	if !slices.Equal(h.statuses, want) {
 		t.Errorf("the statuses that were set are %q, want %q", h.statuses, want)
 	}

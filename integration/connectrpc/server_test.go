@@ -322,7 +322,8 @@ func TestHealth(t *testing.T) {
 			go func() { stopped <- s.stop() }()
 			is := func(want grpchealth.Status) bool {
 				resp, err := checker.Check(t.Context(), &grpchealth.CheckRequest{Service: connectconnect.LibraryName})
-				return err == nil && resp.Status == want
+				server, serverErr := checker.Check(t.Context(), &grpchealth.CheckRequest{})
+				return err == nil && serverErr == nil && resp.Status == want && server.Status == want
 			}
 			if name == "settable" {
 				kit.Eventually(t, kit.Soon, "the drain is seen", func() bool { return is(grpchealth.StatusNotServing) })

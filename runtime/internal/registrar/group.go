@@ -85,16 +85,17 @@ func (g *Group) Checked() (names []string) {
 	return names
 }
 
-// Unshared returns the published services whose health at server no other announced group follows.
+// Unshared returns the published services whose health at server no other announced group follows, and "", the whole server, if
+// none follows any.
 func (g *Group) Unshared(server healthpb.HealthServer) []string {
 	g.mu.Lock()
-	services, own := g.core.services(), g.registrations
+	services, own := append(g.core.services(), ""), g.registrations
 	g.mu.Unlock()
 	g.registrar.mu.Lock()
 	defer g.registrar.mu.Unlock()
 	for other := range g.registrar.registrations {
 		if e := other.claim.entry; e.checkedBy(server) && !slices.Contains(own, other) {
-			services = slices.DeleteFunc(services, func(service string) bool { return slices.Contains(e.Services, service) })
+			services = slices.DeleteFunc(services, func(service string) bool { return service == "" || slices.Contains(e.Services, service) })
 		}
 	}
 	return services

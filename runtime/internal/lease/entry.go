@@ -6,6 +6,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 )
 
 // desired is the desired state of an entry.
@@ -33,10 +35,15 @@ type entry struct {
 	err           error
 	leftover      error    // names a key that may be left in etcd after the end of the session
 	changed       notifier // wakes waiters when the state may have changed
+
+	// Only report uses the fields below.
+	lines    [Closed]loglimit.Limiter // limits the lines about losses and conflicts, by state
+	unlogged bool                     // the last loss or conflict was not logged
 }
 
 // change is a change of an entry's state.
 type change struct {
+	entry    *entry
 	key      string
 	lease    clientv3.LeaseID
 	from, to State
@@ -69,10 +76,10 @@ func (e *entry) retry() {
 	}
 }
 
-// key returns the first key of the entry, which names it in logs.
+// key returns the first key of the entry, which names it in logs. An entry that has given its keys up to another has no records.
 func (e *entry) key() string {
 	if len(e.records) == 0 {
-		return ""
+		return e.items[0].Key(clientv3.NoLease)
 	}
 	return e.records[0].key
 }
@@ -119,7 +126,7 @@ func (c *core) refreshEntry(now time.Time, e *entry) {
 // recordChange queues a change of an entry's state for report, unless the entry is a stray, which no caller knows.
 func (c *core) recordChange(e *entry, from State) {
 	if !e.stray {
-		c.changes = append(c.changes, change{e.key(), c.lease, from, e.state, e.err})
+		c.changes = append(c.changes, change{e, e.key(), c.lease, from, e.state, e.err})
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/keepalive"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 )
 
@@ -243,19 +244,25 @@ func (s *Session) report() {
 	}
 }
 
+// logChange logs a change of state. A writer of the key may cause losses and conflicts without end, so these are limited. The return
+// from one is logged if that was.
 func (s *Session) logChange(c change) {
-	level := slog.LevelInfo
-	attrs := []slog.Attr{slog.String("key", c.key), slog.String("state", c.to.String()), slog.String("was", c.from.String())}
-	if c.lease != 0 {
-		attrs = append(attrs, slog.String("lease", fmt.Sprintf("%x", int64(c.lease))))
-	}
-	if c.err != nil {
-		attrs = append(attrs, slog.Any("error", c.err))
-	}
+	level, log, missed := slog.LevelInfo, c.to != Registered || !c.entry.unlogged, 0
 	if c.to == Lost || c.to == Conflict {
 		level = slog.LevelWarn
+		log, missed = c.entry.lines[c.to].Allow(time.Now())
 	}
-	s.opts.Logger.LogAttrs(context.Background(), level, "etcd registration "+c.to.String(), attrs...)
+	if c.entry.unlogged = !log && c.to != Registered; !log {
+		return
+	}
+	attrs := []any{"key", c.key, "state", c.to.String(), "was", c.from.String()}
+	if c.lease != 0 {
+		attrs = append(attrs, "lease", fmt.Sprintf("%x", int64(c.lease)))
+	}
+	if c.err != nil {
+		attrs = append(attrs, "error", c.err)
+	}
+	s.opts.Logger.Log(context.Background(), level, "etcd registration "+c.to.String(), loglimit.Attrs(missed, attrs...)...)
 }
 
 func (s *Session) logWarning(c warning) {

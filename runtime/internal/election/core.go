@@ -17,6 +17,8 @@ const (
 	refusedMax = 10 * time.Second
 	// A leadership ends a TTL divided by marginOf before etcd can end the lease.
 	marginOf = 10
+	// revokeAgain is the time without an answer after which a lease is revoked again, perhaps by another member of etcd.
+	revokeAgain = time.Second
 	// renewalsIn is how often in a TTL the lease is renewed.
 	renewalsIn = 4
 )
@@ -57,14 +59,13 @@ type core struct {
 	blind   bool  // etcd denies the watch of the candidates, and the instance does not lead
 	yielded bool  // the instance has led, and yields to other candidates
 
-	phase   phase
-	number  uint64 // counts our candidates; answers about earlier ones are ignored
-	own     First  // our candidate in phase placed
-	lease   clientv3.LeaseID
-	life    time.Duration // the TTL of the lease
-	until   time.Time     // the time until which etcd keeps lease for sure, less a margin for clocks
-	callAt  time.Time     // when to renew the lease next or, in phase leaving, to revoke it
-	calling bool          // the lease is being revoked
+	phase  phase
+	number uint64 // counts our candidates; answers about earlier ones are ignored
+	own    First  // our candidate in phase placed
+	lease  clientv3.LeaseID
+	life   time.Duration // the TTL of the lease
+	until  time.Time     // the time until which etcd keeps lease for sure, less a margin for clocks
+	callAt time.Time     // when to renew the lease next or, in phase leaving, to revoke it
 
 	retryAt time.Time // the earliest time of the next attempt to stand
 	pause   time.Duration
@@ -176,7 +177,7 @@ func (c *core) revoked(now time.Time, number uint64, gone bool) effects {
 	if number != c.number || c.phase != leaving {
 		return c.due(now)
 	}
-	if c.calling = false; gone {
+	if gone {
 		c.phase = absent
 		return c.due(now)
 	}
@@ -191,7 +192,7 @@ func (c *core) tick(now time.Time) effects { return c.due(now) }
 // leave gives the candidate up, which ends a leadership.
 func (c *core) leave(now time.Time) {
 	c.phase = leaving
-	c.callAt, c.calling = now, false
+	c.callAt = now
 }
 
 // term returns the leadership at a time.
@@ -228,12 +229,10 @@ func (c *core) due(now time.Time) (e effects) {
 			e.wake = c.until
 		}
 	case leaving:
-		if c.calling {
-			return e
+		if !now.Before(c.callAt) {
+			e.revoke, c.callAt = c.lease, now.Add(revokeAgain)
 		}
-		if e.wake = c.callAt; !now.Before(c.callAt) {
-			e.revoke, c.calling, e.wake = c.lease, true, time.Time{}
-		}
+		e.wake = c.callAt
 	}
 	return e
 }

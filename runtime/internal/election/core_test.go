@@ -22,7 +22,7 @@ func leading() *core {
 
 // Rules that the walk does not distinguish: when calls are made, and which events end a leadership. Each row begins with a leader.
 func TestCore(t *testing.T) {
-	const s, never = time.Second, time.Duration(0)
+	const s = time.Second
 	view := View{Known: true, First: First{Key: "a", Created: 5}}
 	blind, drained := view, view
 	blind.Blind, drained.Yields = true, true
@@ -42,22 +42,23 @@ func TestCore(t *testing.T) {
 			return c.renewed(after(3*s), c.number, outcome{err: errLost})
 		}, 5, false, false, 4 * s},
 		{"the leadership ends a tenth of the TTL before the proven end of the lease", func(c *core) effects { c.tick(after(8 * s)); return c.tick(after(9 * s)) }, 0, false, false, 21 * s / 2},
-		{"a lease that is renewed late is revoked", func(c *core) effects { return c.renewed(after(9*s), c.number, outcome{sent: begin, life: 20 * s}) }, 0, false, true, never},
+		{"a lease that is renewed late is revoked", func(c *core) effects { return c.renewed(after(9*s), c.number, outcome{sent: begin, life: 20 * s}) }, 0, false, true, 10 * s},
 		{"an answer about another candidate is ignored", func(c *core) effects { return c.renewed(after(s), c.number-1, outcome{gone: true}) }, 5, false, false, 5 * s / 2},
 		{"a renewal is due at once when the candidate is missing", func(c *core) effects { return c.hear(after(s), View{Known: true}) }, 0, true, false, 7 * s / 2},
-		{"the lease of a deleted candidate is revoked", func(c *core) effects { return c.renewed(after(s), c.number, outcome{gone: true}) }, 0, false, true, never},
-		{"a leader resigns with its token", func(c *core) effects { return c.resign(after(s), 5) }, 0, false, true, never},
+		{"the lease of a deleted candidate is revoked", func(c *core) effects { return c.renewed(after(s), c.number, outcome{gone: true}) }, 0, false, true, 2 * s},
+		{"a leader resigns with its token", func(c *core) effects { return c.resign(after(s), 5) }, 0, false, true, 2 * s},
+		{"a revocation without an answer is made again after a second", func(c *core) effects { c.resign(after(s), 5); return c.tick(after(2 * s)) }, 0, false, true, 3 * s},
 		{"a leader does not resign with another token", func(c *core) effects { return c.resign(after(s), 4) }, 5, false, false, 5 * s / 2},
-		{"the leadership ends when the entry leaves", func(c *core) effects { return c.want(after(s), false) }, 0, false, true, never},
+		{"the leadership ends when the entry leaves", func(c *core) effects { return c.want(after(s), false) }, 0, false, true, 2 * s},
 		{"a leader leads on when etcd denies it the candidates", func(c *core) effects { return c.hear(after(s), blind) }, 5, false, false, 5 * s / 2},
 		{"a candidate that does not lead is revoked when etcd denies it the candidates", func(c *core) effects {
 			blind.First = First{Key: "b", Created: 4}
 			return c.hear(after(s), blind)
-		}, 0, false, true, never},
-		{"a drained leader yields to another candidate", func(c *core) effects { return c.hear(after(s), drained) }, 0, false, true, never},
+		}, 0, false, true, 2 * s},
+		{"a drained leader yields to another candidate", func(c *core) effects { return c.hear(after(s), drained) }, 0, false, true, 2 * s},
 	} {
 		c := leading()
-		e, wake := row.do(c), never
+		e, wake := row.do(c), time.Duration(0)
 		if !e.wake.IsZero() {
 			wake = e.wake.Sub(begin)
 		}

@@ -366,6 +366,9 @@ func (c *core) atRevision(now time.Time, revision int64) {
 // close makes all entries undesired.
 func (c *core) close(now time.Time) {
 	c.closing, c.hurry = true, true
+	for _, h := range c.held {
+		h.denied, h.retryAt = false, time.Time{} // a right that was taken may be back
+	}
 	for _, e := range c.entries {
 		e.setDesired(now, gone)
 	}

@@ -110,13 +110,13 @@ func (c *core) timeoutOf(now time.Time, o op) time.Duration {
 	if writes, ok := o.(writeOp); ok && writes.steps[0].kind == mark {
 		return writes.steps[0].r.e.markUntil.Sub(now)
 	} else if removes(o) {
-		timeout = removeTimeout + min(c.took, removeTimeout)
+		timeout = removeTimeout + c.took
 	}
 	return min(timeout<<min(max(c.hung-1, 0), 3), maxTimeout)
 }
 
 // patience returns how long a call that removes nothing may take when a removal waits for it.
-func (c *core) patience() time.Duration { return shortTime + min(c.took, removeTimeout) }
+func (c *core) patience() time.Duration { return shortTime + c.took }
 
 // called records how long a call took, and the error of its context, which is nil if etcd answered, or could not be asked.
 func (c *core) called(took time.Duration, ended error) {

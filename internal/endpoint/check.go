@@ -70,8 +70,8 @@ func splitAddr(addr string, needPort bool) (bare string, err error) {
 		}
 	}
 	host, port, err := net.SplitHostPort(addr)
-	if strings.Contains(addr, ",") {
-		return "", errors.New("want a single host:port")
+	if strings.ContainsAny(addr, ",/") {
+		return "", errors.New("want a single host:port, without a scheme")
 	}
 	if err != nil {
 		return "", errors.New("want host:port, an IPv6 host in brackets")

@@ -179,9 +179,6 @@ func (e Entry) items(namespace string) ([]lease.Item, error) {
 	if err := advertise.Check(e.Endpoint.Addr); err != nil {
 		return nil, err
 	}
-	if err := endpoint.CheckInstance(e.Endpoint.Instance); err != nil {
-		return nil, err
-	}
 	items := make([]lease.Item, len(e.Layouts))
 	for i, layout := range e.Layouts {
 		value, err := layout.Encode(e.Key, e.Endpoint)
@@ -207,6 +204,9 @@ func (e Entry) items(namespace string) ([]lease.Item, error) {
 			Value:   string(value),
 			Leaving: e.leaving(layout),
 		}
+	}
+	if err := endpoint.CheckInstance(e.Endpoint.Instance); err != nil { // after Encode has checked the address, which is the default id
+		return nil, err
 	}
 	return items, nil
 }

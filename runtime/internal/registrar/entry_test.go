@@ -88,13 +88,16 @@ func TestItemsAreRefused(t *testing.T) {
 		"nobody can dial":              at("a", "i", "0.0.0.0:1", 15),
 		"instance":                     at("a", "i/j", "h:1", 15),
 		"layout plain":                 at("a", "i", "h", 15, endpoint.Plain),
+		"without a scheme":             at("a", "", "http://10.0.0.7:9000", 15),
+		"from 1 to 65535":              at("a", "", "unix:x", 15),
+		"must not have ' '":            at("a", "", "10.0.0.7 :9000", 15),
 		"would write one key":          at("a", "i", "h:1", 15, endpoint.EndpointJSON, endpoint.Plain),
 		"on the lease 1":               at("a", "1", "h:1", 15, endpoint.EndpointJSON, endpoint.GoZero),
 		`would write one key, "a/h:1"`: at("a", "h:1", "h:1", 15, endpoint.EndpointJSON, endpoint.Kitex),
 		// Another instance id would make GoFrame's own callers panic.
 		`"a/h:1": leave one out`: at("a", "h:1", "h:1", 15, endpoint.EndpointJSON, endpoint.GoFrame),
 	} {
-		if _, err := e.items(""); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := e.complete().items(""); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("items of %+v: %v, want %q", e, err, want)
 		}
 	}

@@ -101,7 +101,8 @@ func (f *Followed) View() View {
 // yields only the newest set. The caller may change each slice, but not the maps in it, which are shared.
 //
 // An item with an error and a nil slice says why the key cannot be followed now, for example that etcd does not answer.
-// The last set stays the best known, and the loop goes on. The sequence ends when ctx ends or the registry is closed.
+// The last set stays the best known, and the loop goes on. Once the key can be followed again, Watch yields the set, even if it is
+// the same: the last item says whether there is an error. The sequence ends when ctx ends or the registry is closed.
 // Watch always reads all layouts except [LeaseSuffix] and [JSONLayout], which it reads only if they are among layouts.
 // At most one of layouts may be a JSONLayout.
 //
@@ -148,8 +149,8 @@ type watched struct {
 
 // yieldChanges yields the changes from w to the state s, and reports whether the loop goes on.
 func (w *watched) yieldChanges(s *discovery.State, yield func([]Endpoint, error) bool) bool {
-	if s.Known && (!w.known || !slices.Equal(s.Backends, w.set)) {
-		w.set, w.known = s.Backends, true
+	if s.Known && (!w.known || s.Err == nil && w.err != "" || !slices.Equal(s.Backends, w.set)) {
+		w.set, w.known, w.err = s.Backends, true, "" // an error that lasts is yielded again
 		endpoints := make([]Endpoint, len(s.Backends))
 		for i, b := range s.Backends {
 			endpoints[i] = Endpoint(b.Endpoint)

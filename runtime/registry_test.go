@@ -3,9 +3,11 @@ package runtime
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 )
 
 // away returns a client of an etcd that cannot be reached.
@@ -248,5 +252,19 @@ func TestRegisterMisuse(t *testing.T) {
 	}
 	if err := r.Remove(ctx, "a", ""); err == nil {
 		t.Error("Remove of the instance \"\" returned no error")
+	}
+}
+
+// TestWatchYieldsTheSetAfterAnError shows a Watch an error and its end. Without the end, users would act on the error for good.
+func TestWatchYieldsTheSetAfterAnError(t *testing.T) {
+	var seen watched
+	var got []string
+	yield := func(set []Endpoint, err error) bool { got = append(got, fmt.Sprint(len(set), err)); return true }
+	known, failed := &discovery.State{Known: true, Backends: []*discovery.Backend{{}}}, errors.New("away")
+	for _, s := range []*discovery.State{{Err: failed}, {}, known, known, {Known: true, Err: failed, Backends: known.Backends}, {Known: true, Err: failed}, {Known: true}, {Known: true}} {
+		seen.yieldChanges(s, yield)
+	}
+	if want := []string{"0 away", "1 <nil>", "0 away", "0 <nil>", "0 away", "0 <nil>"}; !slices.Equal(got, want) {
+		t.Errorf("yielded %q, want %q", got, want)
 	}
 }

@@ -82,13 +82,13 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	}
 	silenceDefaultLogger(client)
 	warnOfPlaintext(client, r.opts.logger)
-	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{Endpoints: r.endpoints, User: client.Username})
+	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{Endpoints: r.endpoints, User: client.Username, Logger: r.opts.logger})
 	allowed, err := r.opts.addressCheck()
 	r.metrics, r.err = metrics.New(r.opts.meters, r.followed)
 	r.err = errors.Join(r.err, err, requirePart("KV", client.KV == nil), requirePart("Watcher", client.Watcher == nil), r.opts.checkFallback(client, r.opts))
 	streams := listwatch.StreamsOf(client)
 	r.keys = discovery.NewKeys(discovery.Config{
-		Client: client, Streams: streams, Why: r.etcd.Why, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
+		Client: client, Streams: streams, Why: r.etcd.Why, Down: r.etcd.Down, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
 		Bounds:      listwatch.Bounds{Entries: r.opts.limits.Entries, Bytes: r.opts.limits.Bytes},
 		SnapshotDir: r.opts.snapshotDir, LoadBalancingOnly: r.opts.loadBalancingOnly, Allowed: allowed, Logger: r.opts.logger,
 		EndpointHooks: r.metrics.ListwatchHooks(metrics.Endpoints), ConfigHooks: r.metrics.ListwatchHooks(metrics.ServiceConfig),
@@ -105,6 +105,7 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 		},
 	})
 	r.etcd.Reconnected(r.keys.Reconnected)
+	r.etcd.Lost(r.keys.Reconnected)
 	return r
 }
 

@@ -34,6 +34,7 @@ const (
 	maxListPause      = time.Second
 	maxWatchPause     = 5 * time.Second
 	firstRefusedPause = 500 * time.Millisecond
+	lostPause         = time.Hour // bounds the pause of a range until the connection is back
 )
 
 // errNotOpened is the outcome of callWatch if etcd has not answered in time.
@@ -57,7 +58,8 @@ type event struct {
 	read   *clientv3.GetResponse   // callList, callListLocal, callVerify, callProbe
 	answer *clientv3.WatchResponse // callWait, callProbe
 	doubt  bool                    // callWait, callProbe: another range of the client doubts etcd
-	back   bool                    // callPause, callWait, callProbe: the connection to etcd is back
+	back   bool                    // callPause, callWatch, callWait, callProbe: the connection to etcd is back
+	lost   error                   // ... or why there is none
 	err    error                   // the call failed or, during callWait and callProbe, the watch ended
 	why    error                   // the cause that err lacks, such as why the connection to etcd is down
 
@@ -167,6 +169,9 @@ func (c *core[T]) published(took time.Duration, at time.Time) {
 }
 
 func (c *core[T]) act(e event) action {
+	if e.lost != nil {
+		return c.lost(e.lost)
+	}
 	switch c.doing {
 	case callList:
 		return c.listed(e)
@@ -287,7 +292,22 @@ func (c *core[T]) rebuild(err error) action {
 	return action{call: callPause, timeout: c.rebuilds.Bound()}
 }
 
+// lost tells that there is no connection to etcd. Nothing is asked until it is back, which is reported.
+func (c *core[T]) lost(down error) action {
+	if err := c.errorOf("watch", down, nil); !etcderr.Same(err, c.lastErr) {
+		c.publish(err)
+	}
+	if c.openedAt.IsZero() {
+		return action{call: callPause, timeout: lostPause}
+	}
+	c.replica.due = c.now.Add(lostPause)
+	return c.wait()
+}
+
 func (c *core[T]) opened(e event) action {
+	if e.back { // it is not open yet
+		return c.list(callList, c.listTimeout)
+	}
 	if e.err != nil {
 		return c.rebuild(c.errorOf("watch", e.err, e.why))
 	}

@@ -21,6 +21,7 @@ var (
 	ok      = event{}
 	doubt   = event{doubt: true}
 	back    = event{back: true}
+	lost    = event{lost: errors.New("no route to host")}
 	closed  = failed(errClosed)
 	late    = failed(context.DeadlineExceeded)
 	slow    = event{err: context.DeadlineExceeded, why: etcdcause.Silent("etcd does not answer")}
@@ -192,6 +193,18 @@ func TestCoreFollows(t *testing.T) {
 			rule{29 * time.Second, ok, "probe within 2.5s"},
 			rule{29 * time.Second, keys(11, 1, 5), "etcd watch restored, publish [a=1], wait 30s"},
 		),
+		"a lost connection, which is not probed": with(watching,
+			rule{1 * time.Second, lost, "publish [a=1] with the error, wait 1h0m0s"},
+			rule{2 * time.Second, lost, "wait 1h0m0s"},
+			rule{3 * time.Second, event{lost: errors.New("refused")}, "publish [a=1] with the error, wait 1h0m0s"},
+			rule{4 * time.Second, back, "verify within 10s"},
+			rule{4 * time.Second, read(list(11, kv("a", "1", 5))), "publish [a=1], wait 4s"},
+		),
+		"a connection that is lost during a probe": with(watching,
+			rule{4 * time.Second, ok, "probe within 2.5s"},
+			rule{5 * time.Second, lost, "publish [a=1] with the error, wait 1h0m0s"},
+			rule{6 * time.Second, answered(events(11, put("a", "2", 11))), "publish [a=2], wait 30s"},
+		),
 		"a probe that is refused": with(watching,
 			rule{4 * time.Second, ok, "probe within 2.5s"},
 			rule{4 * time.Second, refused, "close the watch: denied, etcd watch interrupted, pause 50ms"},
@@ -264,6 +277,12 @@ func TestCoreListsAgain(t *testing.T) {
 			rule{9 * time.Second, closed, "close the watch: closed, etcd watch interrupted, pause 100ms"},
 			rule{9 * time.Second, ok, "list within 1s"},
 			rule{10 * time.Second, late, "etcd list failed, publish [a=1] with the error, pause 50ms"},
+		),
+		"the connection is lost and back while the watch waits to be opened": with(watching[:2],
+			rule{1 * time.Second, lost, "publish [a=1] with the error, pause 1h0m0s"},
+			rule{2 * time.Second, back, "list within 1s"},
+			rule{2 * time.Second, read(list(10, kv("a", "1", 5))), "publish [a=1], watch from 11 within 5s"},
+			rule{3 * time.Second, back, "list within 1s"},
 		),
 		"a reconnect ends a pause": with(interrupted, rule{time.Second, back, "list within 1s"}),
 		"watches that break at once, and one that was steady": with(interrupted,

@@ -52,8 +52,9 @@ func (g *Group[T]) Follow(spec Spec[T], sink func(Update[T])) (stop func()) {
 	}
 }
 
-// Reconnected reports that the connection to etcd is back. The etcd client hides that, and etcd may have been
-// replaced meanwhile. A range that pauses before a list is listed at once. A watched range is compared with a list.
+// Reconnected reports that the connection to etcd is back or, if Config.Down says so, lost. The etcd client hides both. A lost
+// connection is the error of every range, and nothing is asked. Once it is back, etcd may have been replaced: a watched range
+// is compared with a list, and a range that pauses before a list is listed at once.
 func (g *Group[T]) Reconnected() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -77,7 +78,7 @@ type watcher[T any] struct {
 	spec  Spec[T]
 	sink  func(Update[T])
 	doubt chan struct{} // a signal that another range doubts etcd
-	back  chan struct{} // a signal that the connection to etcd is back
+	back  chan struct{} // a signal that the connection to etcd is back or lost
 
 	// Only run and the methods that it calls use these fields.
 	core    *core[T]
@@ -183,9 +184,9 @@ func (w *watcher[T]) probe(ctx context.Context, a action) event {
 // until etcd has answered, at most for the timeout. If ctx ends first, another goroutine still opens the watch
 // and then closes it: the etcd client keeps the stream of a watch that is closed before it is open.
 func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
-	stream, err := w.cfg.Streams.open(ctx)
-	if err != nil {
-		return event{err: err}
+	stream := w.cfg.Streams.open(ctx, w.back)
+	if stream == nil {
+		return w.turned()
 	}
 	watchCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	overdue := time.AfterFunc(a.timeout, cancel)
@@ -214,6 +215,16 @@ func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
 	return event{}
 }
 
+// turned handles the signal back.
+func (w *watcher[T]) turned() event {
+	if w.cfg.Down != nil {
+		if down := w.cfg.Down(); down != nil {
+			return event{lost: down}
+		}
+	}
+	return event{back: true}
+}
+
 func (w *watcher[T]) closeWatch() {
 	if w.stream == nil {
 		return
@@ -237,7 +248,7 @@ func (w *watcher[T]) wait(ctx context.Context, d time.Duration, answers clientv3
 	case <-doubt:
 		return event{doubt: true}
 	case <-w.back:
-		return event{back: true}
+		return w.turned()
 	case <-w.timer.C:
 	case <-ctx.Done():
 	}

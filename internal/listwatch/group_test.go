@@ -249,3 +249,44 @@ func TestGroup_SharesDoubt(t *testing.T) {
 		}
 	})
 }
+
+// TestGroup_TellsOfALoss loses the connection while watches are being opened, which is done one after another. All ranges say so, and
+// go on once it is back.
+func TestGroup_TellsOfALoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const ranges = 4
+		f, down := &fakeEtcd{}, errors.New("no route to host")
+		f.answering(list(10, kv("a", "1", 5)), nil)
+		f.answers = nil // no watch opens
+		g := newGroup(f, &hooks{}, &bytes.Buffer{})
+		g.cfg.Down = func() error { return down }
+		defer g.Close()
+		var last [ranges]error
+		for i := range ranges {
+			defer g.Follow(testSpec(), func(u Update[string]) { last[i] = u.Err })()
+		}
+		synctest.Wait()
+		g.Reconnected()
+		time.Sleep(watchTimeout + firstRetryPause)
+		synctest.Wait()
+		for i, err := range last {
+			if !errors.Is(err, down) {
+				t.Errorf("range %d has the error %v, want %v", i, err, down)
+			}
+		}
+		asked := f.counts()
+		time.Sleep(time.Minute)
+		if now := f.counts(); now != asked {
+			t.Errorf("%d reads and watches without a connection, want %d", now, asked)
+		}
+		down = nil
+		f.answering(list(10, kv("a", "1", 5)), nil)
+		g.Reconnected()
+		synctest.Wait()
+		for i, err := range last {
+			if err != nil {
+				t.Errorf("range %d still has the error %v", i, err)
+			}
+		}
+	})
+}

@@ -75,17 +75,20 @@ func NewStreams() *Streams {
 	return s
 }
 
-// open returns a stream once no other watch is being opened on it. The caller must call stream.opened. An error means that ctx has ended.
-func (s *Streams) open(ctx context.Context) (*stream, error) {
+// open returns a stream once no other watch is being opened on it. The caller must call stream.opened. It returns nil if ctx has
+// ended, or after a signal on turned.
+func (s *Streams) open(ctx context.Context, turned <-chan struct{}) *stream {
 	i := s.opens.Add(1) % uint64(min(streamSlots, 1+s.following()/slotRanges))
 	slot := &s.slots[i]
 	select {
 	case slot.opening <- struct{}{}:
+	case <-turned:
+		return nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil
 	}
 	version := slot.version.Load()
-	return &stream{slot, version, fmt.Sprintf("%d/%d/%d", s.number, i, version%streamVersions)}, nil
+	return &stream{slot, version, fmt.Sprintf("%d/%d/%d", s.number, i, version%streamVersions)}
 }
 
 // opened allows the next watch to be opened on the stream.

@@ -376,7 +376,7 @@ func (w *walked) change(i int, deleted bool) bool {
 
 // notice reports to the core that the connection to etcd is back.
 func (w *walked) notice() bool {
-	if w.do.call != callPause && w.do.call != callWait {
+	if w.do.call != callPause && w.do.call != callWatch && w.do.call != callWait {
 		return false
 	}
 	w.check, w.resume = false, nil
@@ -462,6 +462,14 @@ var walkEvents = []modelcheck.Event[walked]{
 		return true
 	}},
 	{Name: "the connection is back", Do: (*walked).notice},
+	{Name: "the connection is lost", Do: func(w *walked) bool {
+		could := w.do.call == callPause || w.do.call == callWatch || w.do.call == callWait || w.do.call == callProbe
+		if could {
+			w.check = true
+			w.step(event{lost: errors.New("no route to host")})
+		}
+		return could
+	}},
 	{Name: "the last update took long", Do: func(w *walked) bool {
 		if w.core.next.After(w.now) {
 			return false

@@ -45,6 +45,7 @@ type Config struct {
 	Client            listwatch.Client
 	Streams           *listwatch.Streams // the watch streams of Client
 	Why               func(error) error  // explains the error of a call to etcd; may be nil
+	Down              func() error       // see [listwatch.Config]
 	Namespace         string
 	EmptyGrace        time.Duration // how long endpoints that vanished suspiciously are held; 0 for not at all
 	SnapshotDir       string        // "" to keep nothing on disk
@@ -81,15 +82,15 @@ func NewKeys(cfg Config) *Keys {
 		cfg: cfg,
 		endpoints: listwatch.NewGroup(listwatch.Config[*Backend]{
 			Client: cfg.Client, Streams: cfg.Streams, Equal: (*Backend).Equal, Size: (*Backend).size, Bounds: cfg.Bounds, Logger: cfg.Logger, Hooks: cfg.EndpointHooks,
-			Why: cfg.Why, MaxRefusedPause: 5 * time.Second,
+			Why: cfg.Why, Down: cfg.Down, MaxRefusedPause: 5 * time.Second,
 		}),
 		configs: listwatch.NewGroup(listwatch.Config[liveConfig]{
 			Client: cfg.Client, Streams: cfg.Streams, Equal: liveConfig.equal, Logger: cfg.Logger, Hooks: cfg.ConfigHooks,
-			Why: cfg.Why, MaxRefusedPause: time.Minute,
+			Why: cfg.Why, Down: cfg.Down, MaxRefusedPause: time.Minute,
 		}),
 		elections: listwatch.NewGroup(listwatch.Config[string]{
 			Client: cfg.Client, Streams: cfg.Streams, Equal: func(a, b string) bool { return a == b },
-			Bounds: listwatch.Bounds{Entries: maxCandidates}, Logger: cfg.Logger, Hooks: cfg.ElectionHooks, Why: cfg.Why, MaxRefusedPause: 5 * time.Second,
+			Bounds: listwatch.Bounds{Entries: maxCandidates}, Logger: cfg.Logger, Hooks: cfg.ElectionHooks, Why: cfg.Why, Down: cfg.Down, MaxRefusedPause: 5 * time.Second,
 		}),
 		candidates: make(map[string]*Candidates),
 
@@ -144,7 +145,7 @@ func (ks *Keys) all() []*Key {
 	return slices.Collect(maps.Values(ks.keys))
 }
 
-// Reconnected handles a reconnect to etcd, see [listwatch.Group.Reconnected].
+// Reconnected handles the return of the connection to etcd, or its loss, see [listwatch.Group.Reconnected].
 func (ks *Keys) Reconnected() {
 	ks.endpoints.Reconnected()
 	ks.configs.Reconnected()

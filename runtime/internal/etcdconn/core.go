@@ -6,6 +6,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
 // The bound of the backoff of a failed connection is a twentieth of the time that it has been down,
@@ -19,6 +20,9 @@ const (
 // each request.
 const causeEvery = 5 * time.Second
 
+// lostAfter is the time without a connection after which its loss is told: a connection that only moves to another member is soon back.
+const lostAfter = time.Second
+
 // core decides how to react to the states of the connection. It does no I/O and reads
 // no clock.
 type core struct {
@@ -26,11 +30,13 @@ type core struct {
 	since time.Time // when the connection went down, zero while it is up
 	asked time.Time // when the cause was last requested
 	cause error     // why the connection is down; nil while it is up, or if the cause is not known
+	told  error     // the reason of the loss that was told last; nil while the connection is up
 }
 
 // command lists the shell's next actions: the retry after a pause, the others at once.
 type command struct {
 	reconnected bool          // call the subscribers
+	restored    bool          // a loss was told: log its end
 	ask         bool          // request the cause, and pass it to setCause
 	retry       time.Duration // the bound of the pause before the retry; 0 leaves the retry to gRPC
 }
@@ -38,12 +44,15 @@ type command struct {
 // onState handles a state that the connection has entered.
 func (c *core) onState(state connectivity.State, now time.Time) command {
 	if state == connectivity.Ready {
-		again := c.again
+		next := command{reconnected: c.again, restored: c.told != nil}
 		*c = core{again: true}
-		return command{reconnected: again}
+		return next
 	}
 	if c.since.IsZero() {
 		c.since = now
+	}
+	if state == connectivity.Connecting && c.again {
+		return command{retry: lostAfter} // by then the loss is to be told
 	}
 	if state != connectivity.TransientFailure {
 		return command{}
@@ -54,6 +63,17 @@ func (c *core) onState(state connectivity.State, now time.Time) command {
 		c.asked = now
 	}
 	return command{ask: ask, retry: min(max(now.Sub(c.since)/20, minPause), maxPause)}
+}
+
+// lost reports whether to tell that the connection is down for a reason, which is nil if none is needed, and whether this loss is
+// to be logged. It is told again if the reason changes.
+func (c *core) lost(down error, now time.Time) (tell, log bool) {
+	if down == nil || !c.again || c.since.IsZero() || now.Sub(c.since) < lostAfter || etcderr.Same(down, c.told) {
+		return false, false
+	}
+	log = c.told == nil
+	c.told = down
+	return true, log
 }
 
 // setCause records the cause of a failure.

@@ -31,7 +31,7 @@ func TestCore(t *testing.T) {
 		"a loss and a reconnect": {
 			{0, up, command{}},
 			{1 * s, idle, command{}},
-			{1 * s, connecting, command{}},
+			{1 * s, connecting, command{retry: lostAfter}},
 			{1 * s, up, command{reconnected: true}},
 		},
 		"a reconnect without a reported loss": {
@@ -47,7 +47,7 @@ func TestCore(t *testing.T) {
 			{0, connecting, command{}},
 			{2 * s, failing, command{ask: true, retry: minPause}},
 			{3 * s, failing, command{retry: minPause}},
-			{4 * s, connecting, command{}},
+			{4 * s, connecting, command{retry: lostAfter}},
 			{6 * s, failing, command{retry: minPause}},
 			{7 * s, failing, command{ask: true, retry: 350 * ms}},
 			{19 * s, failing, command{ask: true, retry: 950 * ms}},
@@ -64,6 +64,40 @@ func TestCore(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A loss is told once it has lasted for a moment, and again if the reason changes. It is logged once.
+func TestCoreTellsOfALoss(t *testing.T) {
+	const up, connecting, failing = connectivity.Ready, connectivity.Connecting, connectivity.TransientFailure
+	silent, refused := errors.New("there is no connection to it"), errors.New("connection refused")
+	var c core
+	for i, tt := range []struct {
+		at        time.Duration
+		state     connectivity.State
+		down      error
+		tell, log bool
+	}{
+		{0, connecting, silent, false, false},
+		{time.Minute, connecting, silent, false, false}, // it was never up
+		{time.Minute, up, nil, false, false},
+		{time.Hour, connecting, silent, false, false},
+		{time.Hour + lostAfter, connecting, silent, true, true},
+		{time.Hour + 2*lostAfter, connecting, silent, false, false},
+		{time.Hour + 20*time.Second, failing, refused, true, false},
+		{time.Hour + 21*time.Second, connecting, refused, false, false},
+		{time.Hour + 22*time.Second, up, nil, false, false},
+		{2 * time.Hour, connecting, silent, false, false},
+		{2*time.Hour + lostAfter, failing, refused, true, true},
+	} {
+		now := start.Add(tt.at)
+		restored := c.told != nil && tt.state == up
+		if got := c.onState(tt.state, now); got.restored != restored {
+			t.Errorf("%d: restored = %v, want %v", i, got.restored, restored)
+		}
+		if tell, log := c.lost(tt.down, now); tell != tt.tell || log != tt.log {
+			t.Errorf("%d: lost = %v, %v, want %v, %v", i, tell, log, tt.tell, tt.log)
+		}
 	}
 }
 

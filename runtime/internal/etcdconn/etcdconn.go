@@ -1,9 +1,10 @@
 // Package etcdconn watches the etcd client's connection: it retries a lost connection
-// soon, finds out why it fails, and reports when it is back.
+// soon, finds out why it fails, and reports when it is lost and when it is back.
 package etcdconn
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -18,10 +19,11 @@ import (
 // askBound bounds the call that asks for the cause; while the connection is down, the call does no I/O.
 const askBound = time.Second
 
-// Client describes an etcd client, for the texts of causes.
+// Client describes an etcd client.
 type Client struct {
 	Endpoints func() []string
 	User      string // "" without one
+	Logger    *slog.Logger
 }
 
 // Conn watches the connection of an etcd client. It is safe for concurrent use.
@@ -32,6 +34,7 @@ type Conn struct {
 	mu          sync.Mutex // held while subscribers are called
 	core        core
 	subscribers map[*func()]struct{}
+	lost        func() // see Lost; may be nil
 }
 
 // New returns a Conn that does nothing before Run. conn is nil for an etcd client made of parts;
@@ -53,6 +56,10 @@ func (c *Conn) Run(ctx context.Context) {
 		if next.ask {
 			c.ask(ctx)
 		}
+		if next.restored {
+			c.client.Logger.Info("etcd is connected again")
+		}
+		c.tell()
 		c.await(ctx, state, next.retry)
 	}
 }
@@ -90,6 +97,24 @@ func (c *Conn) Reconnected(f func()) (stop func()) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		delete(c.subscribers, &f)
+	}
+}
+
+// Lost sets the function that is called when the connection has been down for a moment, and when the reason has changed, which Down
+// returns. f must return at once. Lost must not be called after Run.
+func (c *Conn) Lost(f func()) { c.lost = f }
+
+// tell reports and logs that the connection is down, unless it has been told for the same reason.
+func (c *Conn) tell() {
+	down := c.Down()
+	c.mu.Lock()
+	tell, log := c.core.lost(down, time.Now())
+	c.mu.Unlock()
+	if log {
+		c.client.Logger.Warn("etcd is not connected; what is known stays in use", "error", down)
+	}
+	if tell && c.lost != nil {
+		c.lost()
 	}
 }
 

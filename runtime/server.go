@@ -33,9 +33,9 @@ type GRPCServer interface {
 // If a health service, grpc.health.v1.Health, is registered on the Server (not on the gRPC server beneath), the entry of
 // a service is out of etcd while the health service reports NOT_SERVING for it. For a service that the health service
 // does not know, the health of the whole server counts. If neither server has a health service, Serve registers gRPC's
-// own, which reports SERVING for every service until the server drains. Serve returns an error if it is too late for that,
-// because the gRPC server serves already. Under the name [RegistrationHealth], gRPC's health service reports whether all
-// entries are in etcd, for readiness probes.
+// own, which reports SERVING for every service until the server drains. gRPC ends the process if a service is registered on a
+// server that serves already, so register one before such a server serves another listener. Under the name [RegistrationHealth],
+// gRPC's health service reports whether all entries are in etcd, for readiness probes.
 //
 // Entries list the methods that the server serves, if their layout carries metadata. In a rollout that
 // adds a method, callers call that method on the servers that have it.
@@ -93,9 +93,6 @@ func (s *Server) checkService(desc *grpc.ServiceDesc, impl any) error {
 	}
 	if !s.group.Idle() {
 		return fmt.Errorf("etcd: service %s is registered after the server was announced: register first", desc.ServiceName)
-	}
-	if isServing(s.grpc) {
-		return fmt.Errorf("etcd: service %s is registered on a gRPC server that serves already: register first", desc.ServiceName)
 	}
 	if _, ok := s.grpc.GetServiceInfo()[desc.ServiceName]; ok {
 		return fmt.Errorf("etcd: service %s is registered twice", desc.ServiceName)

@@ -2,8 +2,6 @@ package runtime
 
 import (
 	"context"
-	"errors"
-	"reflect"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -40,12 +38,9 @@ func (h *serverHealth) problem(services map[string][]string) string {
 
 // serve registers gRPC's own health service on s, unless info, the services of s, has a health service. Only serverHealth
 // sets the statuses of gRPC's own, so they are not watched.
-func (h *serverHealth) serve(s grpc.ServiceRegistrar, info map[string]grpc.ServiceInfo, checked []string) error {
+func (h *serverHealth) serve(s grpc.ServiceRegistrar, info map[string]grpc.ServiceInfo, checked []string) {
 	if _, ok := info[healthpb.Health_ServiceDesc.ServiceName]; ok {
-		return nil
-	}
-	if isServing(s) {
-		return errors.New("etcd: the gRPC server serves another listener already, and takes no health service any more: register one before that, or use Announce")
+		return
 	}
 	h.own = health.NewServer()
 	for service := range info {
@@ -56,7 +51,6 @@ func (h *serverHealth) serve(s grpc.ServiceRegistrar, info map[string]grpc.Servi
 	}
 	healthpb.RegisterHealthServer(s, h.own)
 	h.setter = h.own
-	return nil
 }
 
 // reporter returns a function that sets the status of [RegistrationHealth], or nil if no status can be set.
@@ -121,45 +115,4 @@ func briefly(call func()) {
 		defer func() { _ = recover() }()
 		call()
 	})
-}
-
-// serverDepth bounds the search for a gRPC server within another value. *xds.GRPCServer has one in a field of interface type.
-const serverDepth = 2
-
-// isServing reports whether s, a *grpc.Server or a wrapper of one, has begun to serve. After that, registering a
-// service makes gRPC end the process: without this check, the health service that Server adds would end a program that
-// serves a second listener. gRPC has no method for this, so isServing reads an unexported field. It reads the field without
-// the lock, which only matters to programs that register services while they call Serve, and gRPC forbids that. If s has
-// no such field, isServing returns false. TestIsServing fails if gRPC keeps its state elsewhere.
-func isServing(s any) bool {
-	server := findServer(reflect.ValueOf(s), serverDepth)
-	if !server.IsValid() {
-		return false
-	}
-	serving := server.FieldByName("serve")
-	return serving.IsValid() && serving.Kind() == reflect.Bool && serving.Bool()
-}
-
-var serverType = reflect.TypeFor[grpc.Server]()
-
-// findServer returns the gRPC server in v, or the zero Value if there is none.
-func findServer(v reflect.Value, depth int) reflect.Value {
-	for v.IsValid() && (v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface) {
-		v = v.Elem()
-	}
-	if !v.IsValid() || v.Type() == serverType {
-		return v
-	}
-	if v.Kind() != reflect.Struct || depth == 0 {
-		return reflect.Value{}
-	}
-	for i := range v.NumField() {
-		if kind := v.Field(i).Kind(); kind != reflect.Pointer && kind != reflect.Interface {
-			continue
-		}
-		if found := findServer(v.Field(i), depth-1); found.IsValid() {
-			return found
-		}
-	}
-	return reflect.Value{}
 }

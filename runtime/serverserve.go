@@ -34,11 +34,14 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	if lis == nil {
 		return errors.New("etcd: Serve was given a nil listener")
 	}
-	run, err := s.beginServing()
+	run, err := s.group.Begin()
 	if err != nil {
 		lis.Close()
 		return err
 	}
+	s.mu.Lock()
+	s.health.serve(s.grpc, s.grpc.GetServiceInfo(), s.group.Checked())
+	s.mu.Unlock()
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer s.group.Ended()
@@ -61,21 +64,6 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	case <-ctx.Done():
 	}
 	return errors.Join(err, s.drain(ctx, served, conns))
-}
-
-// beginServing begins a run of the group, and registers a health service if there is none.
-func (s *Server) beginServing() (*registrar.Run, error) {
-	run, err := s.group.Begin()
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.health.serve(s.grpc, s.grpc.GetServiceInfo(), s.group.Checked()); err != nil {
-		run.Abandon(err)
-		return nil, err
-	}
-	return run, nil
 }
 
 // Announce puts the published services in etcd for a server that the caller serves. It returns when all healthy services

@@ -1,64 +1,16 @@
 package runtime
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
-
-// Package plaintext tests which endpoints are reached in plaintext.
-func TestPasswordOverPlaintext(t *testing.T) {
-	const far, farPlain = "10.0.0.1:2379", "http://10.0.0.1:2379"
-	password := clientv3.Config{Username: "user", Password: "secret"}
-	secured := clientv3.Config{Username: "user", Password: "secret", TLS: &tls.Config{}}
-	for _, tt := range []struct {
-		name      string
-		config    clientv3.Config
-		token     string
-		endpoints []string
-		want      string // part of the log line; "" if nothing is logged
-	}{
-		{"http", password, "", []string{farPlain}, "etcd password is sent without TLS"},
-		{"token", clientv3.Config{}, "jwt", []string{far}, "etcd token is sent without TLS"},
-
-		{"no scheme with TLS", secured, "", []string{far}, ""},
-		{"no password", clientv3.Config{}, "", []string{farPlain}, ""},
-		{"no password, only a user", clientv3.Config{Username: "user"}, "", []string{farPlain}, ""},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			client, err := clientv3.New(clientv3.Config{Endpoints: tt.endpoints, TLS: tt.config.TLS})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer client.Close()
-			// Set after New, because New with a password would request a token from etcd.
-			client.Username, client.Password = tt.config.Username, tt.config.Password
-			if tt.token != "" {
-				token := reflect.ValueOf(client).Elem().FieldByName("Token")
-				if !token.IsValid() {
-					t.Skip("etcd's client takes no token before 3.7")
-				}
-				token.SetString(tt.token)
-			}
-			var log bytes.Buffer
-			registry := NewRegistry(client, WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
-			defer registry.Close(t.Context())
-			want := min(1, len(tt.want))
-			if got := log.String(); strings.Count(got, "\n") != want || !strings.Contains(got, tt.want) || strings.Contains(got, "secret") {
-				t.Errorf("the log is %q, want %d lines, with %q and without the password", got, want, tt.want)
-			}
-		})
-	}
-}
 
 // Status shows the client's endpoints without their passwords.
 func TestEndpointsWithAPassword(t *testing.T) {

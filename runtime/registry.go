@@ -12,8 +12,8 @@ import (
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plaintext"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
@@ -81,7 +81,6 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 		return r
 	}
 	silenceDefaultLogger(client)
-	warnOfPlaintext(client, r.opts.logger)
 	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{Endpoints: r.endpoints, User: client.Username, Logger: r.opts.logger})
 	allowed, err := r.opts.addressCheck()
 	r.metrics, r.err = metrics.New(r.opts.meters, r.followed)
@@ -204,7 +203,7 @@ func (r *Registry) endpoints() []string {
 	if r.client.ActiveConnection() == nil {
 		return nil
 	}
-	return plaintext.Shown(r.client.Endpoints())
+	return etcdcause.Shown(r.client.Endpoints())
 }
 
 // followed returns the keys that the registry follows, for metrics.

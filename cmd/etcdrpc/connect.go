@@ -17,10 +17,11 @@ import (
 	"golang.org/x/term"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/plaintext"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plaintext"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
 )
 
 type settings struct {
@@ -68,7 +69,7 @@ func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 		s.endpoints[i] = strings.TrimSpace(e)
 	}
 	cfg := clientv3.Config{
-		Context: ctx, Endpoints: plaintext.Shown(s.endpoints), // Shown removes passwords, which errors would show
+		Context: ctx, Endpoints: etcdcause.Shown(s.endpoints), // Shown removes passwords, which errors would show
 		DialTimeout: s.dialTimeout, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
 		MaxCallRecvMsgSize: maxAnswer,
 		Logger:             zap.NewNop(), // failures are returned as errors

@@ -1,12 +1,13 @@
-// Package plaintext finds etcd clients that send their password without TLS, and removes passwords from endpoints for display.
+// Package plaintext finds etcd clients that send their password without TLS.
 package plaintext
 
 import (
 	"net"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
 )
 
 // Exposed returns the hosts, with their ports, that an etcd client reaches over a network without TLS. Loopback addresses and
@@ -16,37 +17,12 @@ func Exposed(endpoints []string, withTLS bool) []string {
 		return nil
 	}
 	var exposed []string
-	for _, e := range Shown(endpoints) {
+	for _, e := range etcdcause.Shown(endpoints) {
 		if addr := address(e); addr != "" && !local(addr) {
 			exposed = append(exposed, addr)
 		}
 	}
 	return exposed
-}
-
-// Shown returns the endpoints of an etcd client for display: without user and password, which etcd's client accepts in URLs and
-// ignores. If an endpoint is not the URL of a host, Shown removes all text up to the last "@" except the scheme.
-func Shown(endpoints []string) []string {
-	shown := slices.Clone(endpoints)
-	for i, e := range shown {
-		if strings.HasPrefix(e, "unix") {
-			continue // in the name of a socket, "@" has another meaning
-		}
-		start := 0
-		if slashes := strings.Index(e, "//"); slashes >= 0 {
-			start = slashes + len("//")
-		}
-		authority := e[start:]
-		if u, err := url.Parse(e); err == nil && u.Host != "" {
-			if end := strings.IndexAny(authority, "/?#"); end >= 0 {
-				authority = authority[:end]
-			}
-		}
-		if at := strings.LastIndexByte(authority, '@'); at >= 0 {
-			shown[i] = e[:start] + e[start+at+1:]
-		}
-	}
-	return shown
 }
 
 // Secured reports whether a client with this first endpoint uses TLS. That endpoint decides for

@@ -13,7 +13,6 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/examples/affinity"
 	"github.com/etcdrpc/protoc-gen-go-etcd/examples/canary"
 	"github.com/etcdrpc/protoc-gen-go-etcd/examples/internal/show"
 	"github.com/etcdrpc/protoc-gen-go-etcd/examples/kubernetes"
@@ -22,7 +21,7 @@ import (
 )
 
 // examples lists the examples of this command, in the order of README.md.
-var examples = []show.Example{canary.Example, affinity.Example, migrate.Example, tls.Example, kubernetes.Example}
+var examples = []show.Example{canary.Example, migrate.Example, tls.Example, kubernetes.Example}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -18,7 +18,6 @@ import (
 
 // said holds the expected output of each example.
 var said = map[string][]string{
-	"affinity":   {"each reader at one server", "library-3 left, with "},
 	"canary":     {"5 % for v2: new ", "nothing for old-1: new ", "no live config: new "},
 	"kubernetes": {"called at its own", "exited with 0", "none failed"},
 	"migrate":    {"before: calls reach old", "the old server has left", "the new layout alone: calls reach new", "none failed"},

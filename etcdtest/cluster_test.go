@@ -93,6 +93,36 @@ func TestMember_StopElectsNewLeader(t *testing.T) {
 	wantValue(t, alone, "k", "after")
 }
 
+func TestMember_PausePeersElectsNewLeader(t *testing.T) {
+	cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
+	old, err := cluster.Leader(t.Context())
+	must(t, err)
+	old.PausePeers()
+	for next := old; next == old; {
+		next, err = cluster.Leader(within(t, soon))
+		must(t, err)
+	}
+	old.ResumePeers()
+	put(t, cluster.Client(t), "k", "v")
+	wantValue(t, cluster.Client(t, func(cfg *clientv3.Config) { cfg.Endpoints = []string{old.Endpoint()} }), "k", "v")
+}
+
+func TestWithMaxConcurrentStreams(t *testing.T) {
+	cluster := etcdtest.Start(t, etcdtest.WithMaxConcurrentStreams(1))
+	client := cluster.Client(t)
+	put(t, client, "k", "v")
+	ctx, cancel := context.WithCancel(t.Context())
+	watch := client.Watch(ctx, "k", clientv3.WithCreatedNotify())
+	if created, ok := <-watch; !ok || !created.Created {
+		t.Fatalf("the watch begins with %v, want that it is created", created)
+	}
+	if _, err := client.Get(within(t, time.Second), "k"); err == nil {
+		t.Error("a call beside a watch gets an answer on one stream, want a timeout")
+	}
+	cancel()
+	wantValue(t, client, "k", "v")
+}
+
 func TestMember_RestartRestoresQuorum(t *testing.T) {
 	cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
 	client := cluster.Client(t)

@@ -21,7 +21,7 @@ type Member struct {
 
 	clients *proxy // for clients; Cut and Pause break it
 	admin   *proxy // for Cluster.Admin; Cut and Pause do not break it
-	peers   *proxy // for other members: its address is in etcd's data, and must stay the same
+	peers   *proxy // for other members, which PausePeers breaks: its address is in etcd's data, and must stay the same
 
 	mu   sync.Mutex
 	etcd *embed.Etcd // nil while stopped
@@ -60,6 +60,13 @@ func (m *Member) Pause() { m.clients.setPaused(true) }
 
 // Resume ends Pause.
 func (m *Member) Resume() { m.clients.setPaused(false) }
+
+// PausePeers withholds all bytes on the connections that the other members opened to the member. They no longer hear from it, and
+// elect another leader if it was theirs. With [Member.Pause] the member hangs for everybody. ResumePeers delivers the bytes.
+func (m *Member) PausePeers() { m.peers.setPaused(true) }
+
+// ResumePeers ends PausePeers.
+func (m *Member) ResumePeers() { m.peers.setPaused(false) }
 
 // Stop ends the member at once, like a crash that keeps its disk: it does not hand over leadership. A write that other members
 // forward to the stopped leader is lost, and times out after 5 s, so wait for the next leader by [Cluster.Leader]. Stopping a stopped
@@ -164,6 +171,9 @@ func (m *Member) config() *embed.Config {
 
 	if certs := m.cluster.certs; certs != nil {
 		cfg.ClientTLSInfo = transport.TLSInfo{CertFile: certs.certFile, KeyFile: certs.keyFile}
+	}
+	if n := m.cluster.settings.streams; n > 0 {
+		cfg.MaxConcurrentStreams = n
 	}
 	cfg.BcryptCost = 4 // bcrypt's minimum, for speed: the passwords are not secret
 	cfg.AuthTokenTTL = uint(m.cluster.settings.tokenTTL.Seconds())

@@ -18,6 +18,7 @@ type settings struct {
 	tls      bool
 	auth     *auth
 	tokenTTL time.Duration
+	streams  uint32 // 0: etcd's default
 }
 
 func newSettings(opts []Option) settings {
@@ -62,3 +63,7 @@ func WithAuth(rootPassword string, users ...User) Option {
 // WithTokenTTL sets how long etcd keeps an unused token of a client, 5 minutes by default. The minimum is 1 s; fractions of a second
 // are dropped. It has no effect without [WithAuth].
 func WithTokenTTL(ttl time.Duration) Option { return func(s *settings) { s.tokenTTL = ttl } }
+
+// WithMaxConcurrentStreams sets how many streams each connection of a client may have open at once: calls and watches beyond wait.
+// etcd's default allows more than any client opens.
+func WithMaxConcurrentStreams(n uint32) Option { return func(s *settings) { s.streams = n } }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -288,6 +290,56 @@ func TestHundredConnections_OneListAndWatch(t *testing.T) {
 	for _, listed := range []string{key, configKey} {
 		if n := w.etcd.Calls().Count(etcdtest.Range, listed); n < 1 || n > 10 { // one that times out is repeated
 			t.Errorf("%d lists of %s, want one, whatever the number of connections", n, listed)
+		}
+	}
+}
+
+// TestFewStreams follows many keys and keeps a registration over a connection that allows three streams: one for all watches, one for
+// renewals, and one for calls, also after the connection is lost.
+func TestFewStreams(t *testing.T) {
+	const keys = 40
+	w := newWorld(t, []etcdtest.Option{etcdtest.WithMaxConcurrentStreams(3)}, runtime.WithLeaseTTL(6*time.Second))
+	g, err := w.registry.Register(kit.Bounded(t, kit.Soon), key, runtime.Endpoint{Addr: "10.0.0.1:1"})
+	kit.Must(t, err)
+	var told atomic.Int64 // endpoints of all keys
+	ctx, cancel := context.WithCancel(t.Context())
+	var watching sync.WaitGroup
+	for i := range keys {
+		watching.Go(func() {
+			last := 0
+			for set, err := range w.registry.Watch(ctx, fmt.Sprintf("many/%d", i)) {
+				if err == nil {
+					told.Add(int64(len(set) - last))
+					last = len(set)
+				}
+			}
+		})
+	}
+	defer watching.Wait()
+	defer cancel()
+	change := func(n int64) {
+		t.Helper()
+		for i := range keys {
+			w.put(fmt.Sprintf("many/%d/%d", i, n), "10.0.0.1:"+fmt.Sprint(n))
+		}
+		kit.Eventually(t, kit.Soon, fmt.Sprintf("all keys have %d endpoints", n), func() bool { return told.Load() == n*keys })
+	}
+	change(1)
+	w.etcd.Cut()
+	kit.Eventually(t, kit.Soon, "the connection is lost", func() bool { return w.registry.Status().Etcd.Err != nil })
+	w.etcd.Restore()
+	kit.Eventually(t, kit.Soon, "the server is registered", func() bool { return g.Status().State == runtime.StateRegistered })
+	change(2)
+	var last int64
+	kit.Eventually(t, kit.Soon, "the lease is renewed", func() bool {
+		lease, err := w.etcd.Admin().TimeToLive(kit.Bounded(t, kit.Soon), g.Status().LeaseID)
+		renewed := err == nil && last > 0 && lease.TTL > last
+		last = lease.TTL
+		return renewed
+	})
+	for _, k := range w.registry.Status().Keys {
+		if k.Err != nil {
+			t.Errorf("key %s: %v, want no error", k.Key, k.Err)
 		}
 	}
 }

@@ -69,7 +69,7 @@ func (s Standing) unanswered() error {
 	case s.Cause != nil:
 		return s.Cause
 	case s.State == connectivity.Ready:
-		return Silent(fmt.Sprintf("etcd %q does not answer, though the connection is up: it hangs, or has no leader", s.Endpoints))
+		return Silent(fmt.Sprintf("etcd %q does not answer, though the connection is up: it hangs, has no leader, or allows too few streams", s.Endpoints))
 	}
 	return Silent(fmt.Sprintf("etcd %q does not answer: there is no connection to it", s.Endpoints))
 }

@@ -14,7 +14,7 @@ import (
 
 func TestWhy(t *testing.T) {
 	const (
-		silent     = `etcd ["a:1" "b:1"] does not answer, though the connection is up: it hangs, or has no leader`
+		silent     = `etcd ["a:1" "b:1"] does not answer, though the connection is up: it hangs, has no leader, or allows too few streams`
 		connecting = `etcd ["a:1" "b:1"] does not answer: there is no connection to it`
 	)
 	late := fmt.Errorf("list: %w", context.DeadlineExceeded)

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/metadata"
 )
@@ -14,11 +16,16 @@ const (
 	// streamKey is the metadata key of a watch's stream: the etcd client opens one gRPC stream for each
 	// distinct outgoing metadata.
 	streamKey = "etcd-discovery-stream"
-	// streamSlots bounds the streams in use. The etcd client opens the watches of a stream one after
-	// the other, each in a round trip. Proxies often allow a hundred streams on a connection.
+	// streamSlots bounds the streams in use, which are one at first.
 	streamSlots = 16
-	// slotRanges is the number of ranges that share a stream. Once all streams are in use, more ranges share each.
-	slotRanges = 8
+	// slowAfter is how long a watch waits to be opened before more streams are used.
+	slowAfter = 500 * time.Millisecond
+	// spareStreams is the number of streams that must be left for calls, renewals of leases, and other users of the client.
+	spareStreams = 4
+	// roomTimeout bounds the time in which those streams must open. Calls may have to wait meanwhile.
+	roomTimeout = time.Second
+	// roomAgain is the time from an attempt to open them that failed to the next one.
+	roomAgain = time.Minute
 	// streamVersions is the number of streams that a slot uses in turn. A failed watch moves its slot to the next stream.
 	streamVersions = 4
 )
@@ -30,6 +37,10 @@ const (
 // changes to another stream. If the last watch of a stream is closed while being opened or resumed, the etcd client keeps the
 // stream until another watch on it is closed. So a slot uses few streams in turn, and no stream is kept for good.
 //
+// All ranges share one stream, for streams take the place of calls: a connection may allow as few as three. But the etcd client opens
+// the watches of a stream one after the other, each in a round trip. So if etcd is far away and a watch has to wait for others, the
+// number of streams doubles if the connection is seen to allow that and some to spare.
+//
 // Each stream opens one watch at a time. If etcd denies one watch just as another ends, the etcd client can be left with a stream
 // that never ends, and Close of the client then never returns. Watches that the etcd client resumes by itself can still cause that.
 type Streams struct {
@@ -37,6 +48,11 @@ type Streams struct {
 	connected bool   // the client has a connection, whose return leads to a call of Group.Reconnected
 	slots     [streamSlots]slot
 	opens     atomic.Uint64 // how often open was called
+	used      atomic.Uint64 // the number of slots in use
+	// room reports whether the client's connection allows n more streams. It is nil if the number of slots in use does not grow.
+	room    func(ctx context.Context, n int) bool
+	growing sync.Mutex // held while the number may grow
+	full    time.Time  // when room last returned false
 
 	mu     sync.Mutex
 	ranges map[chan<- struct{}]struct{} // the doubt channel of each range
@@ -62,7 +78,10 @@ var numbers atomic.Uint64
 // event then reports that its etcd may have been replaced, so its ranges are probed often.
 func StreamsOf(c *clientv3.Client) *Streams {
 	s := NewStreams()
-	s.connected = c.ActiveConnection() != nil
+	if conn := c.ActiveConnection(); conn != nil {
+		s.connected = true
+		s.room = func(ctx context.Context, n int) bool { return hasRoom(ctx, etcdserverpb.NewWatchClient(conn), n) }
+	}
 	return s
 }
 
@@ -72,23 +91,64 @@ func NewStreams() *Streams {
 	for i := range s.slots {
 		s.slots[i].opening = make(chan struct{}, 1)
 	}
+	s.used.Store(1)
 	return s
 }
 
 // open returns a stream once no other watch is being opened on it. The caller must call stream.opened. It returns nil if ctx has
 // ended, or after a signal on turned.
 func (s *Streams) open(ctx context.Context, turned <-chan struct{}) *stream {
-	i := s.opens.Add(1) % uint64(min(streamSlots, 1+s.following()/slotRanges))
-	slot := &s.slots[i]
-	select {
-	case slot.opening <- struct{}{}:
-	case <-turned:
-		return nil
-	case <-ctx.Done():
-		return nil
+	for {
+		used := s.used.Load()
+		i := s.opens.Add(1) % used
+		slot := &s.slots[i]
+		select {
+		case slot.opening <- struct{}{}:
+			version := slot.version.Load()
+			return &stream{slot, version, fmt.Sprintf("%d/%d/%d", s.number, i, version%streamVersions)}
+		case <-time.After(slowAfter):
+			s.grow(ctx, used)
+		case <-turned:
+			return nil
+		case <-ctx.Done():
+			return nil
+		}
 	}
-	version := slot.version.Load()
-	return &stream{slot, version, fmt.Sprintf("%d/%d/%d", s.number, i, version%streamVersions)}
+}
+
+// grow doubles the number of slots in use if the connection has room, unless another caller has done so or is doing so.
+func (s *Streams) grow(ctx context.Context, used uint64) {
+	if !s.growing.TryLock() {
+		return
+	}
+	defer s.growing.Unlock()
+	if s.room == nil || s.used.Load() != used || used == streamSlots || time.Since(s.full) < roomAgain {
+		return
+	}
+	if s.room(ctx, int(used)+spareStreams) {
+		s.used.Store(2 * used)
+	} else {
+		s.full = time.Now()
+	}
+}
+
+// hasRoom opens n streams without a watch at once. gRPC waits if the connection does not allow as many.
+func hasRoom(ctx context.Context, client etcdserverpb.WatchClient, n int) bool {
+	ctx, cancel := context.WithTimeout(ctx, roomTimeout)
+	defer cancel() // ends the streams
+	opened := make(chan error, n)
+	for range n {
+		go func() {
+			_, err := client.Watch(ctx)
+			opened <- err
+		}()
+	}
+	for range n {
+		if <-opened != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // opened allows the next watch to be opened on the stream.

@@ -2,6 +2,8 @@ package listwatch
 
 import (
 	"bytes"
+	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,9 +19,7 @@ func TestStream_OpensOneWatchAtATime(t *testing.T) {
 		f.answering(one, nil)
 		f.opening = watchTimeout - time.Second
 		streams := NewStreams()
-		for range streamSlots * slotRanges { // enough for all streams to be used
-			streams.join(make(chan struct{}))
-		}
+		streams.used.Store(streamSlots)
 		for range 2 {
 			g := newGroup(f, &hooks{}, log)
 			g.cfg.Streams = streams
@@ -35,12 +35,46 @@ func TestStream_OpensOneWatchAtATime(t *testing.T) {
 				t.Errorf("%d watches were opened, want %d", n, want)
 			}
 			f.mu.Unlock()
-			time.Sleep(f.opening)
+			time.Sleep(f.opening + slowAfter)
 		}
 		if log.Len() > 0 {
 			t.Errorf("the log has these lines, want none: %s", log)
 		}
 	})
+}
+
+// TestStreams_GrowWhileWatchesWait opens watches that take long. More streams are used only if the connection has room for them, and for
+// some more.
+func TestStreams_GrowWhileWatchesWait(t *testing.T) {
+	for _, tt := range []struct{ room, want, asked int }{ // how many streams the connection allows in all
+		{3, 1, 1},
+		{4 + 4 + spareStreams - 1, 4, 3},
+		{4 + 4 + spareStreams, 8, 4},
+		{100, streamSlots, 4},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			s, asked := NewStreams(), 0
+			s.room = func(_ context.Context, n int) bool { asked++; return int(s.used.Load())+n <= tt.room }
+			var opened atomic.Int64
+			for range 2 * streamSlots {
+				go func() {
+					if s.open(ctx, nil) != nil {
+						opened.Add(1)
+					}
+				}()
+			}
+			synctest.Wait()
+			if n := opened.Load(); n != 1 {
+				t.Errorf("%d streams at first, want 1", n)
+			}
+			time.Sleep(roomAgain)
+			if n := int(opened.Load()); n != tt.want || asked != tt.asked {
+				t.Errorf("a connection of %d streams: %d are used after %d attempts, want %d after %d", tt.room, n, asked, tt.want, tt.asked)
+			}
+			cancel()
+		})
+	}
 }
 
 // TestStream_ClosesWatchAfterOpening stops following a range while its watch is being opened. The etcd
@@ -62,28 +96,16 @@ func TestStream_ClosesWatchAfterOpening(t *testing.T) {
 		if len(f.opened) != 1 || f.early > 0 || f.opened[0].Err() == nil {
 			t.Errorf("%d watches were opened, %d closed too early, want 1 and 0, and the watch closed by now", len(f.opened), f.early)
 		}
-		if g.cfg.Streams.open(t.Context(), nil) == nil { // without ranges, every watch uses the first slot
+		if g.cfg.Streams.open(t.Context(), nil) == nil { // there is one slot in use
 			t.Error("the stream is still taken")
 		}
 	})
 }
 
-// TestStreams_ReusesFewStreams checks that a slot uses another stream after each failure, few streams in all
-// (D7, G30), and that few ranges share one.
+// TestStreams_ReusesFewStreams checks that a slot uses another stream after each failure, few streams in all (D7, G30).
 func TestStreams_ReusesFewStreams(t *testing.T) {
 	s, other := NewStreams(), NewStreams()
-	for range slotRanges - 1 {
-		s.join(make(chan struct{}))
-	}
-	for range 2 * streamVersions {
-		on := s.open(t.Context(), nil)
-		if on.opened(); on.slot != &s.slots[0] {
-			t.Errorf("%d ranges use stream %s, want the streams of the first slot alone", slotRanges-1, on.name)
-		}
-	}
-	for range streamSlots * slotRanges {
-		s.join(make(chan struct{}))
-	}
+	s.used.Store(streamSlots)
 	used := make(map[string]bool)
 	for range 3 * streamSlots * streamVersions {
 		on := s.open(t.Context(), nil)

@@ -129,6 +129,7 @@ func TestTokenExpires_WatchesGoOn(t *testing.T) {
 }
 
 // Without read permission each call fails with an error that names the key. Permission for the service's entries is enough (D8, D9).
+// If it is taken, the status says so, and callers see the changes that etcd still reports to an open watch.
 func TestPermission_MayComeLater(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret", etcdtest.User{Name: "caller", Password: "p"})})
@@ -152,6 +153,17 @@ func TestPermission_MayComeLater(t *testing.T) {
 	reached(t, conn, kit.Soon, "a")
 	w.registerAll("b")
 	reached(t, conn, kit.Soon, "a", "b")
+
+	_, err := admin.RoleRevokePermission(kit.Bounded(t, kit.Soon), "reader", key+"/", clientv3.GetPrefixRangeEnd(key+"/"))
+	kit.Must(t, err)
+	kit.Eventually(t, kit.Soon, "the status says that a probe was denied", func() bool {
+		return strings.Contains(fmt.Sprint(w.status().Err), "permission denied")
+	})
+	w.registerAll("c")
+	reached(t, conn, kit.Soon, "a", "b", "c")
+	if n := w.logs.Count("interrupted"); n > 0 {
+		t.Errorf("%d watches were closed, want none: %s", n, w.logs.Lines())
+	}
 }
 
 // Keys that only begin with the service's key are not its endpoints (D10). The puts of one transaction are one update (R9).

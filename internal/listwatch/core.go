@@ -366,14 +366,12 @@ func (c *core[T]) verified(e event) action {
 	return c.wait()
 }
 
-// probed handles the outcome of a probe. A probe without an answer says nothing about the watch: etcd is silent or overloaded, and
-// would not open another watch either.
+// probed handles the outcome of a probe. A probe that fails says nothing about the watch: etcd is silent, overloaded, or now refuses
+// reads. It would not open another watch either, and etcd goes on with a watch that the role may no longer read.
 func (c *core[T]) probed(e event) action {
 	switch {
 	case e.read == nil && (e.err == nil || errors.Is(e.err, errClosed)): // another event ended the probe
 		return c.woken(e)
-	case etcderr.Refused(e.err):
-		return c.rebuild(c.errorOf("list", e.err, e.why))
 	case e.err != nil:
 		c.replica.due = c.now.Add(min(probeAgain, c.replica.every))
 		c.fail(c.errorOf("list", e.err, e.why))

@@ -199,25 +199,16 @@ var errSnapshotTooLarge = fmt.Errorf("the snapshot has more than %d bytes", maxS
 
 // snapshot is the content of a snapshot file.
 type snapshot struct {
-	Saved     time.Time          `json:"saved"`
-	Live      json.RawMessage    `json:"live_config,omitempty"`
-	Endpoints []snapshotEndpoint `json:"endpoints"`
-}
-
-type snapshotEndpoint struct {
-	Instance string            `json:"instance"`
-	Addr     string            `json:"addr"`
-	Version  string            `json:"version,omitempty"`
-	Zone     string            `json:"zone,omitempty"`
-	Weight   uint32            `json:"weight,omitempty"`
-	Metadata map[string]string `json:"metadata,omitempty"`
+	Saved     time.Time           `json:"saved"`
+	Live      json.RawMessage     `json:"live_config,omitempty"`
+	Endpoints []endpoint.Endpoint `json:"endpoints"`
 }
 
 // encodeSnapshot returns the content of a snapshot file.
 func encodeSnapshot(s *saved, now time.Time) ([]byte, error) {
-	file := snapshot{now.UTC(), json.RawMessage(s.live), make([]snapshotEndpoint, len(s.set))}
+	file := snapshot{now.UTC(), json.RawMessage(s.live), make([]endpoint.Endpoint, len(s.set))}
 	for i, b := range s.set {
-		file.Endpoints[i] = snapshotEndpoint(b.Endpoint)
+		file.Endpoints[i] = b.Endpoint
 	}
 	text, err := json.Marshal(file)
 	if len(text) > maxSnapshot {
@@ -239,7 +230,7 @@ func decodeSnapshot(text []byte) (s saved, at time.Time, err error) {
 			return saved{}, time.Time{}, fmt.Errorf("endpoint %d: %w", i, err)
 		}
 		e.Instance = cmp.Or(e.Instance, e.Addr)
-		items[i] = &item{Key: strconv.Itoa(i), Value: newBackend(endpoint.Endpoint(e), endpoint.EndpointJSON)}
+		items[i] = &item{Key: strconv.Itoa(i), Value: newBackend(e, endpoint.EndpointJSON)}
 	}
 	set, _ := new(merger).merge(items)
 	return saved{set: set, live: string(file.Live)}, file.Saved, nil

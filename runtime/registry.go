@@ -9,7 +9,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/connectivity"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
@@ -109,8 +108,8 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 }
 
 // Close withdraws the registrations of the process and revokes their leases. Then it closes the connections that the
-// registry made, and stops watching. It waits for etcd only to withdraw, and at most until ctx ends. Remaining entries
-// expire with their lease, and the error says so. Servers go on serving without entries. A call of Announce or
+// registry made, and stops watching. It waits for etcd only to withdraw. If ctx ends earlier, the rest is done in the background, and
+// the error says so; remaining entries expire with their lease. Servers go on serving without entries. A call of Announce or
 // Register that is under way returns an error. A second Close waits for the first, and returns the same error.
 func (r *Registry) Close(ctx context.Context) error {
 	r.mu.Lock()
@@ -124,16 +123,18 @@ func (r *Registry) Close(ctx context.Context) error {
 	r.mu.Unlock()
 
 	errs := []error{r.published.Close(ctx)}
-	r.cancel()                // not earlier: an etcd that comes back while entries are withdrawn is reached at once
-	for conn := range conns { // closed after the registrations, because handlers make calls while their entries exist
-		if err := conn.Close(); err != nil && conn.GetState() != connectivity.Shutdown {
-			errs = append(errs, fmt.Errorf("close the connection to %s: %w", conn.Target(), err))
+	r.cancel() // not earlier: an etcd that comes back while entries are withdrawn is reached at once
+	if !bounded.Run(ctx, func() { // returns once no key is followed
+		var closing sync.WaitGroup
+		for conn := range conns { // closed after the registrations, because handlers make calls while their entries exist
+			closing.Go(func() { _ = conn.Close() }) // fails only if it is closed
 		}
-	}
-	bounded.Run(ctx, func() { // returns once no key is followed
+		closing.Wait()
 		r.keys.Close()
 		r.running.Wait()
-	})
+	}) {
+		errs = append(errs, fmt.Errorf("etcd: close the registry: connections and watches are still being closed: %w", context.Cause(ctx)))
+	}
 	errs = append(errs, r.metrics.Close())
 	r.closeErr = errors.Join(errs...)
 	close(r.closeDone)

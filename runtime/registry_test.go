@@ -15,6 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/resolver/manual"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 )
@@ -208,6 +209,34 @@ func TestConnectionsThatAreClosedAreForgotten(t *testing.T) {
 	if n := len(r.conns); n > 1 {
 		t.Errorf("the registry tracks %d closed connections, want at most 1", n)
 	}
+}
+
+// TestCloseIsBounded closes a registry whose connections hang while they are closed: all are closed, and the error says that it was cut short.
+func TestCloseIsBounded(t *testing.T) {
+	const conns = 3
+	r, begun, release := NewRegistry(away(t)), make(chan struct{}, conns), make(chan struct{})
+	for range conns {
+		hangs := manual.NewBuilderWithScheme("hangs")
+		hangs.CloseCallback = func() { begun <- struct{}{}; <-release }
+		conn, err := grpc.NewClient("hangs:///", grpc.WithResolvers(hangs), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Connect()
+		r.conns[conn] = struct{}{}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	closed := make(chan error)
+	go func() { closed <- r.Close(ctx) }()
+	for range conns {
+		<-begun
+	}
+	cancel()
+	if err := <-closed; !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "still being closed") {
+		t.Errorf("Close: %v, want an error that says what is still being closed", err)
+	}
+	close(release)
+	r.running.Wait()
 }
 
 func TestEachEndsWithItsRegistry(t *testing.T) {

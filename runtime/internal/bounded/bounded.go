@@ -10,25 +10,27 @@ import (
 // grace is how long Run and Wait still wait after ctx has ended. Only code that hangs takes longer to return.
 const grace = 100 * time.Millisecond
 
-// Run calls f in a goroutine. It returns when f has returned, or the time grace after ctx has ended. f may run on after that.
-func Run(ctx context.Context, f func()) {
+// Run calls f in a goroutine. It returns when f has returned, or false the time grace after ctx has ended. f may run on after that.
+func Run(ctx context.Context, f func()) bool {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		f()
 	}()
-	Wait(ctx, done)
+	return Wait(ctx, done)
 }
 
-// Wait returns when done is closed, or the time grace after ctx has ended.
-func Wait(ctx context.Context, done <-chan struct{}) {
+// Wait returns when done is closed, or false the time grace after ctx has ended.
+func Wait(ctx context.Context, done <-chan struct{}) bool {
 	select {
 	case <-done:
-		return
+		return true
 	case <-ctx.Done():
 	}
 	select {
 	case <-done:
+		return true
 	case <-time.After(grace):
+		return false
 	}
 }

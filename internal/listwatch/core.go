@@ -22,7 +22,7 @@ const (
 	firstListTimeout = time.Second
 	maxListTimeout   = 10 * time.Second
 	localListTimeout = 500 * time.Millisecond
-	probeTimeout     = 2500 * time.Millisecond // enough for an etcd that answers in two seconds
+	probeTimeout     = 5 * time.Second // more if a list took longer
 	watchTimeout     = 5 * time.Second
 
 	// If a watch older than steadyAfter fails, its range is listed again after the shortest pause, 25 to 50 ms.
@@ -114,6 +114,7 @@ type core[T any] struct {
 
 	listing     listing[T]      // the list in progress, made by callList, callListLocal or callVerify
 	listTimeout time.Duration   // the timeout of the next page
+	slowest     time.Duration   // the longest timeout of a page that etcd answered in time
 	listErr     error           // why callList failed, during the callListLocal that follows it
 	retries     backoff.Backoff // the pauses after failed lists
 	refusals    backoff.Backoff // the pauses after refused lists
@@ -223,7 +224,7 @@ func (c *core[T]) listed(e event) action {
 		c.listErr = etcderr.With(err, e.why)
 		return c.list(callListLocal, localListTimeout)
 	}
-	c.listTimeout = firstListTimeout
+	c.slowest, c.listTimeout = max(c.slowest, c.listTimeout), firstListTimeout
 	c.retries.Reset()
 	c.refusals.Reset()
 	c.replica.listed(c.listDone(), false)
@@ -343,7 +344,7 @@ func (c *core[T]) wait() action {
 	c.flush()
 	until := c.replica.due
 	if !until.After(c.now) {
-		return action{call: callProbe, timeout: probeTimeout}
+		return action{call: callProbe, timeout: max(probeTimeout, c.slowest)}
 	}
 	if c.unpublished && c.next.Before(until) {
 		until = c.next

@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,8 +14,12 @@ import (
 // lateTimeout bounds the wait for a grant that has timed out.
 const lateTimeout = 30 * time.Second
 
-// do makes one call, and passes its outcome to the core.
+// do makes one call, and passes its outcome to the core. It does not wait for a revocation, which is made again until etcd answers.
 func (s *Session) do(o op, timeout time.Duration) {
+	if o, ok := o.(revokeOp); ok {
+		s.wg.Go(func() { s.revoke(o, timeout) })
+		return
+	}
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
 	start := time.Now()
@@ -28,13 +31,13 @@ func (s *Session) do(o op, timeout time.Duration) {
 	}
 	defer s.locked(func(c *core, now time.Time) {
 		s.giveWay = nil
-		c.called(now.Sub(start), ctx.Err())
+		if !errors.Is(ctx.Err(), context.Canceled) {
+			c.called(now.Sub(start), ctx.Err() == nil)
+		}
 	})
 	switch o := o.(type) {
 	case grantOp:
 		s.grant(ctx, o)
-	case revokeOp:
-		s.revoke(ctx, o)
 	case attachOp:
 		s.attached(ctx, o)
 	case readOp:
@@ -60,13 +63,11 @@ func (s *Session) failure(ctx context.Context, err error) error {
 	return s.explained(err)
 }
 
-// grant requests a lease, and waits for it until ctx ends or the session closes. The call continues until lateTimeout, so that a
-// lease that etcd grants late can be revoked: only the answer has the lease's id. A session that closes waits for the answer, unless
-// it has given the call up before.
+// grant requests a lease, and waits for it until ctx ends. The call continues until lateTimeout, so that a lease that etcd grants
+// late can be revoked: only the answer has the lease's id.
 func (s *Session) grant(ctx context.Context, o grantOp) {
 	answered := make(chan struct{})
-	over, awaited := false, true // guarded by mu
-	s.locked(func(c *core, _ time.Time) { c.granting++ })
+	over := false // guarded by mu
 	s.wg.Go(func() {
 		defer close(answered)
 		call, cancel := context.WithTimeout(s.ctx, lateTimeout)
@@ -77,9 +78,6 @@ func (s *Session) grant(ctx context.Context, o grantOp) {
 		}
 		err = s.explained(err)
 		s.locked(func(c *core, now time.Time) {
-			if awaited && (err == nil || s.ctx.Err() == nil) {
-				c.granting--
-			}
 			defer s.poke()
 			switch {
 			case err == nil && over:
@@ -95,23 +93,21 @@ func (s *Session) grant(ctx context.Context, o grantOp) {
 	select {
 	case <-answered:
 		return
-	case <-s.closed:
 	case <-ctx.Done():
 	}
-	err := cmp.Or(s.failure(ctx, ctx.Err()), ErrClosed)
+	err := s.failure(ctx, ctx.Err())
 	s.locked(func(c *core, now time.Time) {
-		if over {
-			return
-		}
-		if c.onGrantFailed(now, err); ctx.Err() != nil {
-			awaited = false
-			c.granting--
+		if !over {
+			c.onGrantFailed(now, err)
 		}
 		over = true
 	})
 }
 
-func (s *Session) revoke(ctx context.Context, o revokeOp) {
+func (s *Session) revoke(o revokeOp, timeout time.Duration) {
+	defer s.poke()
+	ctx, cancel := context.WithTimeout(s.ctx, timeout)
+	defer cancel()
 	resp, err := s.client.Lease.Revoke(ctx, o.lease)
 	err = s.failure(ctx, err)
 	s.locked(func(c *core, now time.Time) {

@@ -3,7 +3,6 @@ package lease
 import (
 	"context"
 	"log/slog"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -53,26 +52,32 @@ func TestGrant_SlowEtcd(t *testing.T) {
 			}
 			for s.core.setDesired(time.Now(), e, gone); len(s.core.held) > 0; {
 				o, d := s.core.next(time.Now())
-				if s.do(o, d); o == nil {
+				if o == nil {
 					t.Fatalf("etcd answers after %v: %d leases are not revoked", after, len(s.core.held))
 				}
+				s.do(o, d)
+				s.wg.Wait()
 			}
 			s.cancel()
 		})
 	}
 }
 
-// Close waits for a pending grant, and revokes the lease or reports it as left.
+// Close waits briefly for a grant under way, and revokes the lease.
 func TestClose_GrantUnderWay(t *testing.T) {
-	for after, left := range map[time.Duration]bool{4 * time.Second: false, 8 * time.Second: true} {
+	for after, lost := range map[time.Duration]bool{300 * time.Millisecond: false, 8 * time.Second: true} {
 		synctest.Test(t, func(t *testing.T) {
-			s := New(&clientv3.Client{Lease: &slowLease{answersAfter: after}}, Options{TTL: 15 * time.Second, Logger: slog.New(slog.DiscardHandler)})
+			leases := &slowLease{answersAfter: after}
+			s := New(&clientv3.Client{Lease: leases}, Options{TTL: 15 * time.Second, Logger: slog.New(slog.DiscardHandler)})
 			if _, err := s.Start(item("a", "v"), false); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(2500 * time.Millisecond) // the second grant is under way
-			if err := s.Close(t.Context()); (err != nil) != left || left && !strings.Contains(err.Error(), "a lease that etcd has yet to grant") {
-				t.Errorf("granted after %v: Close = %v, want an error that reports the lease: %v", after, err, left)
+			synctest.Wait()
+			if err := s.Close(t.Context()); err != nil || len(s.core.held) > 0 {
+				t.Errorf("granted after %v: Close = %v, and %d leases are held, want nil and none", after, err, len(s.core.held))
+			}
+			if got := leases.granted.Load() == 0; got != lost {
+				t.Errorf("granted after %v: Close did not wait for the grant: %v, want %v", after, got, lost)
 			}
 		})
 	}

@@ -41,7 +41,6 @@ type core struct {
 	everGranted []clientv3.LeaseID // every lease that was ever granted to this session
 	grantAt     time.Time          // the earliest time of the next grant
 	grants      backoff.Backoff
-	granting    int       // requests for a lease that etcd has not answered
 	faultAt     time.Time // the earliest time to replace the lease because of a denied write
 	faults      backoff.Backoff
 
@@ -378,7 +377,7 @@ func (c *core) close(now time.Time) {
 
 // finished reports whether a closing session has nothing left to do.
 func (c *core) finished() bool {
-	if !c.closing || c.granting > 0 || slices.ContainsFunc(c.held, func(h *heldLease) bool { return !h.denied }) {
+	if !c.closing || slices.ContainsFunc(c.held, func(h *heldLease) bool { return !h.denied }) {
 		return false
 	}
 	for r := range c.records() {

@@ -74,7 +74,7 @@ func TestCalls(t *testing.T) {
 		{"a key that is named by its lease moves too", "named a; forget; ended 1; run 300ms", "grant, put a/2, revoke 1"},
 
 		{"G17: a write without an answer is made again, with its guard", "have a; watched; fate 2; update a=w; run 2500ms", "put a, put a, check a"},
-		{"G17: a deletion is read back", "have a b; unmark a; fate 1; drop a; run 1500ms", "remove a, read a, remove a"},
+		{"G17: a deletion is read back", "have a b; watched; unmark a; fate 1; drop a; run 2500ms", "remove a, read a, remove a, check b"},
 
 		{"G22: a refused batch is written key by key", "add a b c d; forbid c; fault-elsewhere",
 			"grant, put a b c d, put a, put b, put c, put d, attached 1"},

@@ -13,6 +13,9 @@ import (
 const (
 	// youngLease is the age below which the loss of a lease delays the next grant.
 	youngLease = 5 * time.Second
+	// A lease is revoked again after revokeAgain without an answer, perhaps by another member. Each try lasts for revokeTimeout.
+	revokeAgain   = time.Second
+	revokeTimeout = 10 * time.Second
 	// askMin and askMax bound the pause between reads of the keys on a lease.
 	askMin = time.Second
 	askMax = 30 * time.Second
@@ -167,10 +170,12 @@ func (c *core) needed(id clientv3.LeaseID) bool {
 	})
 }
 
-// revocable returns a retired lease that no desired entry needs, nil if there is none.
+// revocable returns a retired lease that no desired entry needs, nil if there is none. It is to be revoked, and returned again
+// after revokeAgain.
 func (c *core) revocable(now time.Time) *heldLease {
 	for _, h := range c.held {
 		if h.spare && !c.waits(now, h.retryAt) {
+			h.revoking, h.retryAt = true, now.Add(revokeAgain)
 			return h
 		}
 	}
@@ -190,6 +195,9 @@ func (c *core) onRevokeFailed(now time.Time, id clientv3.LeaseID, err error) {
 		c.markAllDirty() // so that the lease's keys are deleted one by one
 	default:
 		c.failed(now, fmt.Errorf("revoke lease %x: %w", int64(id), err))
+		if h != nil {
+			h.retryAt = now
+		}
 	}
 	c.refresh(now)
 }
@@ -251,7 +259,7 @@ func (c *core) overdue(now time.Time, id clientv3.LeaseID) error {
 
 // leftover returns an error that names the leases that a closed session leaves in etcd, nil if it leaves none.
 func (c *core) leftover(cause error) error {
-	if len(c.held)+c.granting == 0 {
+	if len(c.held) == 0 {
 		return nil
 	}
 	if cause == nil {
@@ -259,9 +267,6 @@ func (c *core) leftover(cause error) error {
 	}
 	var left []string
 	life := c.ttl
-	if c.granting > 0 {
-		left = append(left, "a lease that etcd has yet to grant")
-	}
 	for _, h := range c.held {
 		left, life = append(left, fmt.Sprintf("lease %x", int64(h.id))), max(life, h.life)
 	}

@@ -1,8 +1,6 @@
 package lease
 
 import (
-	"context"
-	"errors"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -20,13 +18,12 @@ const (
 )
 
 const (
-	// callTimeout bounds a call, and removeTimeout one that takes keys out of etcd: a further try goes to another member, and what it
-	// finds done is done. Both are extended by the time that etcd took for its last answer, and doubled after two calls without an
-	// answer. So the outcome of a write is often unknown; the next write of the key, with the same guard, settles it.
-	callTimeout   = 2 * time.Second
-	removeTimeout = time.Second
+	// callTimeout bounds a call: a further try goes to another member. It is extended by the time that etcd took for its last answer,
+	// and doubled after two calls without an answer. So the outcome of a write is often unknown; the next write of the key, with the
+	// same guard, settles it.
+	callTimeout = 2 * time.Second
 	// markTimeout is how long keys are marked as leaving before they are deleted, for marking delays that.
-	markTimeout = time.Second
+	markTimeout = 500 * time.Millisecond
 	// maxTimeout bounds the timeout of a call.
 	maxTimeout = 30 * time.Second
 	// shortTime is how long a call may take, in addition to the time of etcd's last answer, when a removal waits for it.
@@ -106,25 +103,24 @@ func removes(o op) bool {
 
 // timeoutOf returns the timeout of a call.
 func (c *core) timeoutOf(now time.Time, o op) time.Duration {
-	timeout := callTimeout + c.took
-	if writes, ok := o.(writeOp); ok && writes.steps[0].kind == mark {
-		return writes.steps[0].r.e.markUntil.Sub(now)
-	} else if removes(o) {
-		timeout = removeTimeout + c.took
+	switch o := o.(type) {
+	case revokeOp:
+		return revokeTimeout
+	case writeOp:
+		if o.steps[0].kind == mark {
+			return o.steps[0].r.e.markUntil.Sub(now)
+		}
 	}
-	return min(timeout<<min(max(c.hung-1, 0), 3), maxTimeout)
+	return min((callTimeout+c.took)<<min(max(c.hung-1, 0), 3), maxTimeout)
 }
 
 // patience returns how long a call that removes nothing may take when a removal waits for it.
 func (c *core) patience() time.Duration { return shortTime + c.took }
 
-// called records how long a call took, and the error of its context, which is nil if etcd answered, or could not be asked.
-func (c *core) called(took time.Duration, ended error) {
-	switch {
-	case ended == nil:
+// called records how long a call took, and whether etcd answered it, or could not be asked.
+func (c *core) called(took time.Duration, answered bool) {
+	if c.hung++; answered {
 		c.took, c.hung = took, 0
-	case errors.Is(ended, context.DeadlineExceeded):
-		c.hung++
 	}
 }
 
@@ -139,13 +135,15 @@ func (c *core) noticeSleep(now time.Time) {
 }
 
 // due returns the most urgent call, nil if none is due. Removals come first, so that they never wait for puts.
-// Revocations come after the puts that move keys to another lease.
 func (c *core) due(now time.Time) op {
 	for _, h := range c.held {
 		h.spare = h.id != c.lease && !c.needed(h.id)
 	}
 	if steps := c.collect(now, c.nextRemoval); len(steps) > 0 {
 		return writeOp{steps}
+	}
+	if h := c.revocable(now); h != nil {
+		return revokeOp{h.id}
 	}
 	if steps := c.reads(now); len(steps) > 0 {
 		return readOp{steps, false}
@@ -155,10 +153,6 @@ func (c *core) due(now time.Time) op {
 	}
 	if steps := c.collect(now, c.nextPut); len(steps) > 0 {
 		return writeOp{steps}
-	}
-	if h := c.revocable(now); h != nil {
-		h.revoking = true
-		return revokeOp{h.id}
 	}
 	return c.checks(now)
 }

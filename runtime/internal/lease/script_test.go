@@ -91,12 +91,15 @@ func (s *script) call(o op, timeout time.Duration) {
 		a = s.etcd.do(o, s.now)
 	}
 	s.note("%s, fate %d: %v %v", describe(o), f, a.made, a.err)
+	if _, revokes := o.(revokeOp); revokes && f != answered {
+		return // the session does not wait for it
+	}
 	if f != answered {
 		s.now = s.now.Add(timeout)
 		a = answer{err: context.DeadlineExceeded}
-		s.core.called(timeout, a.err)
+		s.core.called(timeout, false)
 	} else {
-		s.core.called(0, nil)
+		s.core.called(0, true)
 	}
 	a.deliver(s.core, s.now, o)
 }

@@ -39,7 +39,6 @@ type Session struct {
 
 	ctx    context.Context
 	cancel context.CancelFunc
-	closed chan struct{} // closed when Close is called
 	wake   chan struct{}
 	done   chan struct{} // closed when run and all goroutines that it started have ended
 	wg     sync.WaitGroup
@@ -59,7 +58,7 @@ func New(client *clientv3.Client, opts Options) *Session {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Session{
 		client: client, opts: opts, group: newWatches(client, opts.Streams), ctx: ctx, cancel: cancel,
-		closed: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), done: make(chan struct{}),
 		core: newCore(opts.TTL, jitter), watches: make(map[string]*watch),
 	}
 }
@@ -159,9 +158,6 @@ func (s *Session) Finish() error {
 // close begins to take everything out of etcd, and reports whether Close must wait.
 func (s *Session) close() bool {
 	s.mu.Lock()
-	if !s.core.closing {
-		close(s.closed)
-	}
 	s.core.close(time.Now())
 	s.hurry()
 	started := s.renewal != nil

@@ -221,7 +221,7 @@ func (w *walked) end(f fate) bool {
 		a = w.arrive(o)
 	}
 	if f == answered {
-		w.core.called(0, nil)
+		w.core.called(0, true)
 	} else {
 		a = w.hang(o)
 	}
@@ -240,7 +240,9 @@ func (w *walked) hang(o op) answer {
 		until, err = short, errGaveWay
 	}
 	w.pass(max(until.Sub(w.now), time.Millisecond))
-	w.core.called(w.now.Sub(w.began), err)
+	if !errors.Is(err, errGaveWay) {
+		w.core.called(w.limit, false)
+	}
 	return answer{err: err}
 }
 

@@ -13,18 +13,18 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
-// callTimeout bounds a call to etcd, which gives up on a write after 7 s (5 s and two election timeouts): a client that gives
-// up earlier does not know whether the write was applied.
+// callTimeout bounds a call to etcd, which gives up on a write after 7 s (5 s and two election timeouts).
 const callTimeout = 10 * time.Second
 
 // calls makes the calls to etcd for successive candidates.
 type calls Config
 
 // stand grants a lease and puts a candidate on it. The put has its own transaction, so that no other candidate has its create
-// revision. The transaction also reads the key, so that it is denied if the candidates may not be read.
-func (c calls) stand(ctx context.Context) outcome {
+// revision. The transaction also reads the key, so that it is denied if the candidates may not be read. Each call has the timeout:
+// the lease of an attempt that fails is revoked, whether or not the put was applied.
+func (c calls) stand(ctx context.Context, timeout time.Duration) outcome {
 	o := outcome{sent: time.Now()}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
+	call, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	granted, err := c.Client.Lease.Grant(call, max(1, int64(c.TTL/time.Second)))
 	if err == nil && (granted.ID == clientv3.NoLease || granted.TTL <= 0) {
@@ -35,11 +35,11 @@ func (c calls) stand(ctx context.Context) outcome {
 	}
 	o.lease, o.life = granted.ID, time.Duration(granted.TTL)*time.Second
 	sent := time.Now()
-	if renewed, err := c.Renewer.Renew(ctx, o.lease, callTimeout); err == nil { // so that the put may take as long as the grant
+	if renewed, err := c.Renewer.Renew(ctx, o.lease, timeout); err == nil { // so that the put may take as long as the grant
 		o.sent, o.life = sent, time.Duration(renewed.TTL)*time.Second
 	}
 	key := c.Prefix + rand.Text()
-	call, cancel = context.WithTimeout(ctx, callTimeout)
+	call, cancel = context.WithTimeout(ctx, timeout)
 	defer cancel()
 	put, err := c.Client.KV.Txn(call).Then(clientv3.OpPut(key, c.Instance, clientv3.WithLease(o.lease)), clientv3.OpGet(key)).Commit()
 	if err != nil {

@@ -12,6 +12,10 @@ const (
 	// failedMin and failedMax bound the backoff of attempts to stand, and to revoke a lease, that etcd has not answered.
 	failedMin = 50 * time.Millisecond
 	failedMax = time.Second
+	// standTimeout bounds a call of the first attempt to stand: a further attempt goes to another member. The timeout grows by
+	// standLonger times the backoff, for an etcd that is slow.
+	standTimeout = 2 * time.Second
+	standLonger  = 20
 	// refusedMin and refusedMax bound the backoff of attempts to stand that etcd has refused.
 	refusedMin = 500 * time.Millisecond
 	refusedMax = 10 * time.Second
@@ -73,7 +77,7 @@ type core struct {
 
 // effects are the commands of an event for the shell.
 type effects struct {
-	stand        bool             // grant a lease and put a candidate on it; the event stood follows
+	stand        time.Duration    // grant a lease and put a candidate on it, with this timeout for each call; the event stood follows
 	renew        clientv3.LeaseID // renew this lease; the event renewed follows
 	revoke       clientv3.LeaseID // revoke this lease; the event revoked follows
 	restoredFrom int64            // log that our candidate was created below this revision, so that tokens repeat; 0 to log nothing
@@ -219,7 +223,7 @@ func (c *core) due(now time.Time) (e effects) {
 		}
 		if e.wake = c.retryAt; !now.Before(c.retryAt) {
 			c.number++
-			c.phase, e.stand, e.wake = standing, true, time.Time{}
+			c.phase, e.stand, e.wake = standing, min(standTimeout+standLonger*c.pause, callTimeout), time.Time{}
 		}
 	case placed:
 		if expired(now, c.callAt) { // also after a step of the wall clock, which ends a term

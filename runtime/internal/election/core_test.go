@@ -92,9 +92,23 @@ func TestRefusedCandidateGivesWay(t *testing.T) {
 		if got := e.wake.Sub(now); got != pause*time.Millisecond {
 			t.Errorf("the next attempt is after %v, want %v ms", got, int64(pause))
 		}
-		if now = e.wake; !c.tick(now).stand {
+		if now = e.wake; c.tick(now).stand == 0 {
 			t.Fatal("no attempt to stand is due after the pause")
 		}
+	}
+}
+
+// A call of a further attempt to stand has more time, up to 10 s: etcd may be slow.
+func TestStand_HasMoreTimeAfterAFailure(t *testing.T) {
+	c := new(core)
+	c.hear(begin, View{Known: true})
+	e := c.want(begin, true)
+	for _, want := range []time.Duration{2, 3, 4, 6, 10, 10} {
+		if e.stand != want*time.Second {
+			t.Errorf("a call has %v, want %d s", e.stand, int64(want))
+		}
+		e = c.stood(begin, c.number, outcome{err: errLost})
+		e = c.tick(e.wake)
 	}
 }
 
@@ -104,7 +118,7 @@ func TestRepeatedTokens(t *testing.T) {
 	for i, row := range []struct{ first, own, back int64 }{{9, 11, 0}, {20, 7, 20}, {8, 9, 0}} {
 		c.hear(begin, View{Known: true, First: First{Key: "b", Created: row.first}})
 		c.leave(begin)
-		if e := c.revoked(begin, c.number, true); !e.stand {
+		if e := c.revoked(begin, c.number, true); e.stand == 0 {
 			t.Fatalf("step %d: the instance does not stand again after the revocation", i)
 		}
 		e := c.stood(begin, c.number, outcome{own: First{Key: "a", Created: row.own}, lease: 7, life: time.Minute, sent: begin})

@@ -122,9 +122,9 @@ func (e *Election) event(event func(now time.Time) effects) {
 // call makes the calls to etcd of an event's effects. It must be called with mu held.
 func (e *Election) call(do effects) {
 	number := e.core.number
-	if do.stand {
+	if do.stand > 0 {
 		e.tasks.Go(func() {
-			o := e.calls.stand(e.ctx)
+			o := e.calls.stand(e.ctx, do.stand)
 			e.event(func(now time.Time) effects {
 				e.failed = o.err
 				return e.core.stood(now, number, o)

@@ -78,7 +78,7 @@ func (w *world) view(i int) View {
 // do applies the effects of an event.
 func (w *world) do(i int, e effects) {
 	p := &w.processes[i]
-	if e.stand {
+	if e.stand > 0 {
 		p.before, p.now = p.now, record{asked: true}
 		p.sent, p.renewal, p.removed, p.revoke = w.now, renewal{}, false, 0
 	}

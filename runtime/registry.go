@@ -123,7 +123,7 @@ func (r *Registry) Close(ctx context.Context) error {
 	r.mu.Unlock()
 
 	errs := []error{r.published.Close(ctx)}
-	r.cancel() // not earlier: an etcd that comes back while entries are withdrawn is reached at once
+	r.cancel()                    // not earlier: an etcd that comes back while entries are withdrawn is reached at once
 	if !bounded.Run(ctx, func() { // returns once no key is followed
 		var closing sync.WaitGroup
 		for conn := range conns { // closed after the registrations, because handlers make calls while their entries exist

@@ -58,12 +58,17 @@ func (h *serverHealth) reporter() func(registered bool) {
 	if h.setter == nil {
 		return nil
 	}
+	last := healthpb.HealthCheckResponse_UNKNOWN
 	return func(registered bool) {
 		status := healthpb.HealthCheckResponse_NOT_SERVING
 		if registered {
 			status = healthpb.HealthCheckResponse_SERVING
 		}
-		briefly(func() { h.setter.SetServingStatus(RegistrationHealth, status) })
+		if status == last {
+			return
+		}
+		last = status
+		bounded.Briefly(func() { h.setter.SetServingStatus(RegistrationHealth, status) })
 	}
 }
 
@@ -77,7 +82,7 @@ func (h *serverHealth) drain(group *registrar.Group) (drained func()) {
 		return func() {}
 	}
 	before := make(chan map[string]healthpb.HealthCheckResponse_ServingStatus, 1)
-	briefly(func() {
+	bounded.Briefly(func() {
 		turned := make(map[string]healthpb.HealthCheckResponse_ServingStatus)
 		defer func() { before <- turned }()
 		for _, service := range group.Unshared(h.given) {
@@ -88,7 +93,7 @@ func (h *serverHealth) drain(group *registrar.Group) (drained func()) {
 		}
 	})
 	return func() {
-		briefly(func() {
+		bounded.Briefly(func() {
 			for service, status := range <-before {
 				if h.status(service) == healthpb.HealthCheckResponse_NOT_SERVING { // the application has not changed it
 					h.setter.SetServingStatus(service, status)
@@ -105,14 +110,4 @@ func (h *serverHealth) status(service string) healthpb.HealthCheckResponse_Servi
 		return healthpb.HealthCheckResponse_SERVICE_UNKNOWN
 	}
 	return resp.GetStatus()
-}
-
-// briefly runs call, which uses the application's health service, and waits at most a moment: that service may hang or panic.
-func briefly(call func()) {
-	ended, end := context.WithCancel(context.Background())
-	end()
-	bounded.Run(ended, func() {
-		defer func() { _ = recover() }()
-		call()
-	})
 }

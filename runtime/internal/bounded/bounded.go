@@ -20,6 +20,17 @@ func Run(ctx context.Context, f func()) bool {
 	return Wait(ctx, done)
 }
 
+// Briefly calls f, which is the application's and may hang or panic, in a goroutine. It returns when f has returned or panicked, or
+// false after the time grace.
+func Briefly(f func()) bool {
+	ended, end := context.WithCancel(context.Background())
+	end()
+	return Run(ended, func() {
+		defer func() { _ = recover() }()
+		f()
+	})
+}
+
 // Wait returns when done is closed, or false the time grace after ctx has ended.
 func Wait(ctx context.Context, done <-chan struct{}) bool {
 	select {

@@ -50,7 +50,7 @@ func (r *Registry) newClient(desc *ServiceDesc, mine clientOptions, opts []grpc.
 	if err != nil {
 		return nil, nil, fmt.Errorf("etcd: service %q: %w", desc.Name, err)
 	}
-	b := newClientBuilder(r.discoverer(), desc, mine, authority, config)
+	b := newClientBuilder(r, desc, mine, authority, config)
 	// Our resolver precedes the caller's options, because gRPC uses the first resolver of a scheme.
 	all := []grpc.DialOption{grpc.WithResolvers(b), grpc.WithNoProxy()}
 	all = append(all, opts...)

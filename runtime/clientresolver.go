@@ -34,9 +34,8 @@ type clientOptions struct {
 
 // clientBuilder builds the resolver of one connection made by NewClient, and explains the errors of its calls.
 type clientBuilder struct {
-	discoverer
+	registry  *Registry
 	desc      *ServiceDesc
-	opts      clientOptions
 	authority string
 	client    *attr.Client
 
@@ -50,14 +49,14 @@ type clientBuilder struct {
 	lines loglimit.Limiter // limits how often report writes a log line; guarded by mu
 }
 
-func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, authority string, config serviceconfig.Wrapped) *clientBuilder {
-	b := &clientBuilder{discoverer: d, desc: desc, opts: opts, authority: authority, config: config}
+func newClientBuilder(r *Registry, desc *ServiceDesc, opts clientOptions, authority string, config serviceconfig.Wrapped) *clientBuilder {
+	b := &clientBuilder{registry: r, desc: desc, authority: authority, config: config}
 	b.client = &attr.Client{
-		Client: plan.Client{Zone: d.zone, Subset: opts.subset, Most: d.maxEndpoints, Seed: d.seed}, TargetsOnly: opts.targetsOnly,
+		Client: plan.Client{Zone: r.opts.zone, Subset: opts.subset, Most: r.opts.limits.Connections, Seed: r.seed}, TargetsOnly: opts.targetsOnly,
 		Stats: new(picking.Memory), Report: b.report,
 	}
 	if len(desc.Leader) > 0 {
-		b.leader = newLeaderCalls(d.keys.Full(desc.Key), desc.Leader, d.keys.Candidates(desc.Key))
+		b.leader = newLeaderCalls(r.full(desc.Key), desc.Leader, r.keys.Candidates(desc.Key))
 		b.client.LeaderMethods = b.leader.methods
 	}
 	if opts.selector != nil {
@@ -70,7 +69,7 @@ func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, autho
 			return opts.selector(Endpoint(*e))
 		}
 	}
-	if d.fallbackKeys() != nil && !opts.targetsOnly {
+	if r.opts.fallback.keysForFallback() != nil && !opts.targetsOnly {
 		b.client.CallsLeave = func(leave bool) { b.key.Load().CallsLeave(leave) }
 	}
 	return b
@@ -82,8 +81,8 @@ func (b *clientBuilder) report(problem string) {
 	ok, missed := b.lines.Allow(time.Now())
 	b.mu.Unlock()
 	if ok {
-		b.logger.Warn("questionable load balancing policy",
-			loglimit.Attrs(missed, "service", b.desc.Name, "key", b.keys.Full(b.desc.Key), "problem", problem)...)
+		b.registry.opts.logger.Warn("questionable load balancing policy",
+			loglimit.Attrs(missed, "service", b.desc.Name, "key", b.registry.full(b.desc.Key), "problem", problem)...)
 	}
 }
 
@@ -93,11 +92,11 @@ func (b *clientBuilder) Scheme() string { return Scheme }
 func (b *clientBuilder) OverrideAuthority(resolver.Target) string { return b.authority }
 
 func (b *clientBuilder) Build(_ resolver.Target, cc resolver.ClientConn, opts resolver.BuildOptions) (resolver.Resolver, error) {
-	if err := b.checkUsable(); err != nil {
+	if err := b.registry.start(); err != nil {
 		return nil, err
 	}
 	reader := b.reader()
-	key := b.keys.Key(b.desc.Key, reader)
+	key := b.registry.keys.Key(b.desc.Key, reader)
 	b.key.Store(key)
 	var candidates *discovery.Candidates
 	if b.leader != nil {
@@ -105,7 +104,7 @@ func (b *clientBuilder) Build(_ resolver.Target, cc resolver.ClientConn, opts re
 	}
 	var away *discovery.Key
 	if b.client.CallsLeave != nil {
-		away = b.awayKey(b.desc.Key, reader)
+		away = b.registry.awayKey(b.desc.Key, reader)
 	}
 	return discovery.Resolve(key, cc, discovery.Options{
 		Client: b.client, Default: b.config, Disabled: opts.DisableServiceConfig, Given: &b.given, Candidates: candidates,
@@ -127,11 +126,6 @@ func clientConfig(layers ...string) (serviceconfig.Wrapped, error) {
 		return serviceconfig.Wrapped{}, err
 	}
 	return serviceconfig.Wrap(merged, grpccheck.Registered)
-}
-
-// plain reports whether a call needs nothing from the interceptors except an explanation of its error.
-func (b *clientBuilder) plain(ctx context.Context) bool {
-	return b.leader == nil && !b.client.TargetsOnly && calloptions.IsEmpty(ctx)
 }
 
 // targetOption tells our interceptors the target of a call. The context must not have it: the caller's interceptors may call
@@ -161,9 +155,6 @@ func addressed(ctx context.Context, opts []grpc.CallOption) (context.Context, er
 
 // unary intercepts the unary calls of the connection, and stream intercepts the streaming calls.
 func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	if b.plain(ctx) {
-		return b.explain(invoker(ctx, method, req, reply, cc, opts...))
-	}
 	ctx, err := addressed(ctx, opts)
 	if err != nil {
 		return err
@@ -175,21 +166,17 @@ func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any
 }
 
 func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	if b.plain(ctx) {
-		stream, err := streamer(ctx, desc, cc, method, opts...)
-		return stream, b.explain(err)
-	}
 	ctx, err := addressed(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
+	explain := b.explain
 	if b.leader.has(ctx, method) {
+		explain = b.explainLeader
 		ctx, opts = forLeader(ctx, opts)
-		stream, err := streamer(ctx, desc, cc, method, opts...)
-		return stream, b.explainLeader(err)
 	}
 	stream, err := streamer(ctx, desc, cc, method, opts...)
-	return stream, b.explain(err)
+	return stream, explain(err)
 }
 
 // explainLeader does what explain does, for a call to the leader. If no leader was known, it adds that, too.
@@ -213,5 +200,5 @@ func (b *clientBuilder) explain(err error) error {
 	if state := key.State(); state.Known || state.Refused() || state.Provisional && status.Code(err) != codes.DeadlineExceeded {
 		return err
 	}
-	return annotate(err, b.unknown(key))
+	return annotate(err, b.registry.unknown(key))
 }

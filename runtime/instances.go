@@ -22,9 +22,7 @@ import (
 // instances. The first call to an instance connects to it, and that connection stays open. Instances is safe for concurrent use.
 type Instances struct {
 	builder *clientBuilder
-	desc    *ServiceDesc
 	conn    *grpc.ClientConn
-	client  *attr.Client
 	key     *discovery.Key
 	stop    func() // closes closed, and stops reading the key
 	closed  chan struct{}
@@ -47,7 +45,7 @@ func (r *Registry) NewInstances(desc *ServiceDesc, opts ...grpc.DialOption) (*In
 	if err != nil {
 		return nil, err
 	}
-	i := &Instances{builder: b, desc: desc, conn: conn, client: b.client, key: b.keys.Key(b.desc.Key, b.reader()), closed: make(chan struct{})}
+	i := &Instances{builder: b, conn: conn, key: r.keys.Key(desc.Key, b.reader()), closed: make(chan struct{})}
 	stop := i.key.Read(func() {}) // follows the key while the connection is idle, too
 	i.stop = sync.OnceFunc(func() {
 		close(i.closed)
@@ -75,7 +73,7 @@ func (i *Instances) All(ctx context.Context) ([]Instance, error) {
 		return nil, err
 	}
 	var list []Instance
-	for _, ep := range balancer.Select(i.client, &attr.State{Client: i.client, Endpoints: s.Endpoints, Held: s.Held}) {
+	for _, ep := range balancer.Select(i.builder.client, &attr.State{Client: i.builder.client, Endpoints: s.Endpoints, Held: s.Held}) {
 		e := attr.Endpoint(ep)
 		if _, held := s.Held[e.Addr]; held {
 			continue
@@ -93,7 +91,7 @@ func (i *Instances) state(ctx context.Context) (*discovery.State, error) {
 		select {
 		case <-ctx.Done():
 		case <-i.closed:
-		case <-i.builder.done:
+		case <-i.builder.registry.ctx.Done():
 		case <-changed:
 		}
 		if err := i.ended(ctx); err != nil {
@@ -113,12 +111,12 @@ func (i *Instances) ended(ctx context.Context) error {
 	select {
 	case <-i.closed:
 		return status.Errorf(codes.Canceled, "etcd: the instances of %q are closed", i.key.Full())
-	case <-i.builder.done:
+	case <-i.builder.registry.ctx.Done():
 		return errClosed
 	default:
 	}
 	if err := ctx.Err(); err != nil {
-		return annotate(status.FromContextError(err).Err(), i.builder.unknown(i.key))
+		return annotate(status.FromContextError(err).Err(), i.builder.registry.unknown(i.key))
 	}
 	return nil
 }

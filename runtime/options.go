@@ -7,10 +7,7 @@ import (
 	"runtime/debug"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.opentelemetry.io/otel/metric"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 )
 
 const (
@@ -36,9 +33,9 @@ type options struct {
 
 	loadBalancingOnly bool
 	limits            Limits
-	allowed           []netip.Prefix                        // nil allows all addresses
-	checkFallback     func(*clientv3.Client, options) error // returns an error if the fallback cannot be used
-	fallbackKeys      func() *discovery.Keys                // returns the fallback's keys, or nil without WithFallback
+	allowed           []netip.Prefix // nil allows all addresses
+	fallback          *Registry
+	hasFallback       bool // WithFallback was given, perhaps with nil
 }
 
 // addressCheck returns the function that returns an error for addresses that may not be dialed, or nil if all are allowed.
@@ -54,11 +51,7 @@ func (o *options) addressCheck() (check func(addr string) error, err error) {
 }
 
 func newOptions(opts []Option) options {
-	o := options{
-		leaseTTL: defaultLeaseTTL, emptyGrace: defaultEmptyGrace,
-		checkFallback: func(*clientv3.Client, options) error { return nil },
-		fallbackKeys:  func() *discovery.Keys { return nil },
-	}
+	o := options{leaseTTL: defaultLeaseTTL, emptyGrace: defaultEmptyGrace}
 	for _, opt := range opts {
 		if opt != nil {
 			opt(&o)

@@ -83,7 +83,7 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{Endpoints: r.endpoints, User: client.Username, Logger: r.opts.logger})
 	allowed, err := r.opts.addressCheck()
 	r.metrics, r.err = metrics.New(r.opts.meters, r.followed)
-	r.err = errors.Join(r.err, err, requirePart("KV", client.KV == nil), requirePart("Watcher", client.Watcher == nil), r.opts.checkFallback(client, r.opts))
+	r.err = errors.Join(r.err, err, requirePart("KV", client.KV == nil), requirePart("Watcher", client.Watcher == nil), r.checkFallback())
 	streams := listwatch.StreamsOf(client)
 	r.keys = discovery.NewKeys(discovery.Config{
 		Client: client, Streams: streams, Why: r.etcd.Why, Down: r.etcd.Down, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
@@ -123,16 +123,17 @@ func (r *Registry) Close(ctx context.Context) error {
 	r.mu.Unlock()
 
 	errs := []error{r.published.Close(ctx)}
-	r.cancel()                    // not earlier: an etcd that comes back while entries are withdrawn is reached at once
-	if !bounded.Run(ctx, func() { // returns once no key is followed
+	r.cancel() // not earlier: an etcd that comes back while entries are withdrawn is reached at once
+	ended := bounded.Run(ctx, func() {
 		var closing sync.WaitGroup
 		for conn := range conns { // closed after the registrations, because handlers make calls while their entries exist
 			closing.Go(func() { _ = conn.Close() }) // fails only if it is closed
 		}
 		closing.Wait()
-		r.keys.Close()
+		r.keys.Close() // returns once no key is followed
 		r.running.Wait()
-	}) {
+	})
+	if !ended {
 		errs = append(errs, fmt.Errorf("etcd: close the registry: connections and watches are still being closed: %w", context.Cause(ctx)))
 	}
 	errs = append(errs, r.metrics.Close())
@@ -229,28 +230,31 @@ func (r *Registry) followed() []*discovery.Key {
 // its endpoints are not used once it is closed. [KeyStatus.Away], a metric and log lines report the use of the fallback. If
 // other is nil, unusable, or on the same etcd client and namespace, every use of the registry fails. Default: none.
 func WithFallback(other *Registry) Option {
-	return func(o *options) { o.checkFallback, o.fallbackKeys = other.checkAsFallback, other.keysForFallback }
+	return func(o *options) { o.fallback, o.hasFallback = other, true }
 }
 
-// checkAsFallback returns an error if a registry on client with the options dependent cannot fall back on r.
-func (r *Registry) checkAsFallback(client *clientv3.Client, dependent options) error {
+// checkFallback returns an error if r cannot fall back on the registry of WithFallback.
+func (r *Registry) checkFallback() error {
+	other := r.opts.fallback
 	switch {
-	case r == nil:
+	case !r.opts.hasFallback:
+		return nil
+	case other == nil:
 		return errors.New("etcd: WithFallback was given a nil registry: make the other cluster's registry first")
-	case r.err != nil:
-		return fmt.Errorf("etcd: WithFallback: %w", r.err)
-	case r.client == client && r.opts.namespace == dependent.namespace:
+	case other.err != nil:
+		return fmt.Errorf("etcd: WithFallback: %w", other.err)
+	case other.client == r.client && other.opts.namespace == r.opts.namespace:
 		return errors.New("etcd: WithFallback was given a registry on the same etcd client and namespace, which has the same endpoints")
-	case r.client != client && dependent.snapshotDir != "" && r.opts.snapshotDir == dependent.snapshotDir:
-		return fmt.Errorf("etcd: WithFallback: both registries have the snapshot directory %q: give each cluster its own", dependent.snapshotDir)
+	case other.client != r.client && r.opts.snapshotDir != "" && other.opts.snapshotDir == r.opts.snapshotDir:
+		return fmt.Errorf("etcd: WithFallback: both registries have the snapshot directory %q: give each cluster its own", r.opts.snapshotDir)
 	}
 	return nil
 }
 
-// keysForFallback returns the keys for a registry whose fallback is r, or nil if r is closed. The first call
+// keysForFallback returns the keys for a registry whose fallback is r, or nil if r is nil or closed. The first call
 // starts the background work of r.
 func (r *Registry) keysForFallback() *discovery.Keys {
-	if r == nil || r.start() != nil {
+	if r.start() != nil { // also if r is nil
 		return nil
 	}
 	return r.keys

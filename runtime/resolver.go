@@ -3,8 +3,6 @@ package runtime
 import (
 	"context"
 	"fmt"
-	"hash/maphash"
-	"log/slog"
 	"net/url"
 	"strings"
 	"sync"
@@ -64,9 +62,8 @@ func (b *builder) Build(target resolver.Target, cc resolver.ClientConn, opts res
 	}
 	reader := endpoint.Reader{LeaseSuffix: layout == endpoint.LeaseSuffix}
 	given, _ := b.given.LoadOrStore(target.URL.String(), new(discovery.Given))
-	d := b.registry.discoverer()
-	return discovery.Resolve(d.keys.Key(key, reader), cc, discovery.Options{
-		Disabled: opts.DisableServiceConfig, Given: given.(*discovery.Given), Away: d.awayKey(key, reader),
+	return discovery.Resolve(b.registry.keys.Key(key, reader), cc, discovery.Options{
+		Disabled: opts.DisableServiceConfig, Given: given.(*discovery.Given), Away: b.registry.awayKey(key, reader),
 	}), nil
 }
 
@@ -104,44 +101,21 @@ func parseTarget(u url.URL) (key string, layout endpoint.Layout, err error) {
 	return key, layout, nil
 }
 
-// discoverer is the part of a registry that its connections use.
-type discoverer struct {
-	checkUsable   func() error // returns why no key can be followed, or nil if keys can
-	keys          *discovery.Keys
-	etcdEndpoints func() []string // the endpoints of the etcd client
-	why           func(error) error
-	logger        *slog.Logger
-	zone          string
-	seed          maphash.Seed    // differs between processes, for WithSubset
-	done          <-chan struct{} // closed with the registry
-
-	maxEndpoints int                    // the largest number of endpoints that a connection uses
-	fallbackKeys func() *discovery.Keys // returns the keys of the fallback cluster, or nil without WithFallback
-}
-
-// discoverer returns the part of the registry that connections use.
-func (r *Registry) discoverer() discoverer {
-	return discoverer{
-		checkUsable: r.start, keys: r.keys, etcdEndpoints: r.endpoints, why: r.etcd.Why, logger: r.opts.logger, zone: r.opts.zone,
-		seed: r.seed, maxEndpoints: r.opts.limits.Connections, done: r.ctx.Done(), fallbackKeys: r.opts.fallbackKeys,
-	}
-}
-
 // awayKey returns the key called name in the fallback cluster, or nil without WithFallback.
-func (d *discoverer) awayKey(name string, reader endpoint.Reader) *discovery.Key {
-	if keys := d.fallbackKeys(); keys != nil {
+func (r *Registry) awayKey(name string, reader endpoint.Reader) *discovery.Key {
+	if keys := r.opts.fallback.keysForFallback(); keys != nil {
 		return keys.Key(name, reader)
 	}
 	return nil
 }
 
 // unknown returns a message that the endpoints of a key are not known, and why.
-func (d *discoverer) unknown(key *discovery.Key) string {
-	text := fmt.Sprintf("etcd %q has not returned the endpoints of %q yet", d.etcdEndpoints(), key.Full())
+func (r *Registry) unknown(key *discovery.Key) string {
+	text := fmt.Sprintf("etcd %q has not returned the endpoints of %q yet", r.endpoints(), key.Full())
 	if err := key.State().Err; err != nil {
 		return text + ": " + err.Error()
 	}
-	if why := d.why(context.DeadlineExceeded); why != nil { // the first read of the endpoints is under way
+	if why := r.etcd.Why(context.DeadlineExceeded); why != nil { // the first read of the endpoints is under way
 		text += ": " + why.Error()
 	}
 	return text

@@ -48,9 +48,6 @@ func Of(ctx context.Context) *Options {
 	return &none
 }
 
-// IsEmpty reports whether the calls made with ctx have no options.
-func IsEmpty(ctx context.Context) bool { return Of(ctx) == &none }
-
 // with returns ctx with its options changed.
 func with(ctx context.Context, change func(*Options)) context.Context {
 	o := *Of(ctx)

@@ -80,7 +80,9 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 		return r
 	}
 	silenceDefaultLogger(client)
-	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{Endpoints: r.endpoints, User: client.Username, Logger: r.opts.logger})
+	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{
+		Endpoints: r.endpoints, User: client.Username, Logger: r.opts.logger, Changed: func() { r.keys.ConnChanged() },
+	})
 	allowed, err := r.opts.addressCheck()
 	r.metrics, r.err = metrics.New(r.opts.meters, r.followed)
 	r.err = errors.Join(r.err, err, requirePart("KV", client.KV == nil), requirePart("Watcher", client.Watcher == nil), r.checkFallback())
@@ -102,8 +104,6 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 			},
 		},
 	})
-	r.etcd.Reconnected(r.keys.Reconnected)
-	r.etcd.Lost(r.keys.Reconnected)
 	return r
 }
 

@@ -144,7 +144,7 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 		rebuilds:    backoff.Backoff{Base: firstRetryPause, Max: maxWatchPause},
 	}
 	c.every = probeEvery
-	if !cfg.Streams.connected { // no event reports that etcd was replaced
+	if cfg.Streams.room == nil { // no event reports that etcd was replaced
 		c.every = probeSoon
 	}
 	c.replica.spread = uint8(maphash.String(seed, spec.Range.From))

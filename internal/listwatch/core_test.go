@@ -119,7 +119,7 @@ func testSpec() Spec[string] {
 // testCore returns a core of a client with a connection. The core's first probe comes at the latest possible time.
 func testCore(spec Spec[string]) *core[string] {
 	streams := NewStreams()
-	streams.connected = true
+	streams.room = func(context.Context, int) bool { return false }
 	return testCoreOn(streams, spec)
 }
 

@@ -41,7 +41,7 @@ func (g *Group[T]) Follow(spec Spec[T], sink func(Update[T])) (stop func()) {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(g.ctx)
-	w := &watcher[T]{cfg: &g.cfg, spec: spec, sink: sink, doubt: make(chan struct{}, 1), back: make(chan struct{}, 1), core: newCore(spec, &g.cfg)}
+	w := &watcher[T]{cfg: &g.cfg, spec: spec, sink: sink, doubt: make(chan struct{}, 1), conn: make(chan struct{}, 1), core: newCore(spec, &g.cfg)}
 	g.watchers[w] = struct{}{}
 	g.running.Go(func() { w.run(ctx) })
 	return func() {
@@ -52,14 +52,14 @@ func (g *Group[T]) Follow(spec Spec[T], sink func(Update[T])) (stop func()) {
 	}
 }
 
-// Reconnected reports that the connection to etcd is back or, if Config.Down says so, lost. The etcd client hides both. A lost
+// ConnChanged reports that the connection to etcd is back or, if Config.Down says so, lost. The etcd client hides both. A lost
 // connection is the error of every range, and nothing is asked. Once it is back, etcd may have been replaced: a watched range
 // is compared with a list, and a range that pauses before a list is listed at once.
-func (g *Group[T]) Reconnected() {
+func (g *Group[T]) ConnChanged() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for w := range g.watchers {
-		signal(w.back)
+		signal(w.conn)
 	}
 }
 
@@ -78,7 +78,7 @@ type watcher[T any] struct {
 	spec  Spec[T]
 	sink  func(Update[T])
 	doubt chan struct{} // a signal that another range doubts etcd
-	back  chan struct{} // a signal that the connection to etcd is back or lost
+	conn  chan struct{} // a signal that the connection to etcd is back or lost
 
 	// Only run and the methods that it calls use these fields.
 	core    *core[T]
@@ -184,9 +184,9 @@ func (w *watcher[T]) probe(ctx context.Context, a action) event {
 // until etcd has answered, at most for the timeout. If ctx ends first, another goroutine still opens the watch
 // and then closes it: the etcd client keeps the stream of a watch that is closed before it is open.
 func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
-	stream := w.cfg.Streams.open(ctx, w.back)
+	stream := w.cfg.Streams.open(ctx, w.conn)
 	if stream == nil {
-		return w.turned()
+		return w.connChanged()
 	}
 	watchCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	overdue := time.AfterFunc(a.timeout, cancel)
@@ -215,8 +215,8 @@ func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
 	return event{}
 }
 
-// turned handles the signal back.
-func (w *watcher[T]) turned() event {
+// connChanged returns the event of the signal conn.
+func (w *watcher[T]) connChanged() event {
 	if w.cfg.Down != nil {
 		if down := w.cfg.Down(); down != nil {
 			return event{lost: down}
@@ -247,8 +247,8 @@ func (w *watcher[T]) wait(ctx context.Context, d time.Duration, answers clientv3
 		return event{answer: &answer}
 	case <-doubt:
 		return event{doubt: true}
-	case <-w.back:
-		return w.turned()
+	case <-w.conn:
+		return w.connChanged()
 	case <-w.timer.C:
 	case <-ctx.Done():
 	}

@@ -206,7 +206,7 @@ func quiet(t *testing.T, ranges int, test func(f *fakeEtcd, relisted *atomic.Int
 		f.answering(list(100), nil)
 		g := newGroup(f, &hooks{}, &bytes.Buffer{})
 		g.cfg.Hooks.Relisted = func(string) { relisted.Add(1) }
-		g.cfg.Streams.connected = true
+		g.cfg.Streams.room = func(context.Context, int) bool { return false }
 		defer g.Close()
 		for i := range ranges {
 			spec := testSpec()
@@ -266,7 +266,7 @@ func TestGroup_TellsOfALoss(t *testing.T) {
 			defer g.Follow(testSpec(), func(u Update[string]) { last[i] = u.Err })()
 		}
 		synctest.Wait()
-		g.Reconnected()
+		g.ConnChanged()
 		time.Sleep(watchTimeout + firstRetryPause)
 		synctest.Wait()
 		for i, err := range last {
@@ -281,7 +281,7 @@ func TestGroup_TellsOfALoss(t *testing.T) {
 		}
 		down = nil
 		f.answering(list(10, kv("a", "1", 5)), nil)
-		g.Reconnected()
+		g.ConnChanged()
 		synctest.Wait()
 		for i, err := range last {
 			if err != nil {

@@ -44,12 +44,12 @@ const (
 // Each stream opens one watch at a time. If etcd denies one watch just as another ends, the etcd client can be left with a stream
 // that never ends, and Close of the client then never returns. Watches that the etcd client resumes by itself can still cause that.
 type Streams struct {
-	number    uint64 // distinguishes the streams from those of other Streams on the same etcd client
-	connected bool   // the client has a connection, whose return leads to a call of Group.Reconnected
-	slots     [streamSlots]slot
-	opens     atomic.Uint64 // how often open was called
-	used      atomic.Uint64 // the number of slots in use
-	// room reports whether the client's connection allows n more streams. It is nil if the number of slots in use does not grow.
+	number uint64 // distinguishes the streams from those of other Streams on the same etcd client
+	slots  [streamSlots]slot
+	opens  atomic.Uint64 // how often open was called
+	used   atomic.Uint64 // the number of slots in use
+	// room reports whether the client's connection allows n more streams. It is nil if the client has no connection, whose changes
+	// are reported to Group.ConnChanged. Then the number of slots in use does not grow.
 	room    func(ctx context.Context, n int) bool
 	growing sync.Mutex // held while the number may grow
 	full    time.Time  // when room last returned false
@@ -79,7 +79,6 @@ var numbers atomic.Uint64
 func StreamsOf(c *clientv3.Client) *Streams {
 	s := NewStreams()
 	if conn := c.ActiveConnection(); conn != nil {
-		s.connected = true
 		s.room = func(ctx context.Context, n int) bool { return hasRoom(ctx, etcdserverpb.NewWatchClient(conn), n) }
 	}
 	return s
@@ -96,8 +95,8 @@ func NewStreams() *Streams {
 }
 
 // open returns a stream once no other watch is being opened on it. The caller must call stream.opened. It returns nil if ctx has
-// ended, or after a signal on turned.
-func (s *Streams) open(ctx context.Context, turned <-chan struct{}) *stream {
+// ended, or after a signal on conn.
+func (s *Streams) open(ctx context.Context, conn <-chan struct{}) *stream {
 	for {
 		used := s.used.Load()
 		i := s.opens.Add(1) % used
@@ -108,7 +107,7 @@ func (s *Streams) open(ctx context.Context, turned <-chan struct{}) *stream {
 			return &stream{slot, version, fmt.Sprintf("%d/%d/%d", s.number, i, version%streamVersions)}
 		case <-time.After(slowAfter):
 			s.grow(ctx, used)
-		case <-turned:
+		case <-conn:
 			return nil
 		case <-ctx.Done():
 			return nil

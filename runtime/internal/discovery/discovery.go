@@ -145,11 +145,11 @@ func (ks *Keys) all() []*Key {
 	return slices.Collect(maps.Values(ks.keys))
 }
 
-// Reconnected handles the return of the connection to etcd, or its loss, see [listwatch.Group.Reconnected].
-func (ks *Keys) Reconnected() {
-	ks.endpoints.Reconnected()
-	ks.configs.Reconnected()
-	ks.elections.Reconnected()
+// ConnChanged handles the return of the connection to etcd, or its loss, see [listwatch.Group.ConnChanged].
+func (ks *Keys) ConnChanged() {
+	ks.endpoints.ConnChanged()
+	ks.configs.ConnChanged()
+	ks.elections.ConnChanged()
 }
 
 // Close stops following all keys, without waiting for etcd, and writes unsaved states. It waits for the

@@ -24,6 +24,9 @@ type Client struct {
 	Endpoints func() []string
 	User      string // "" without one
 	Logger    *slog.Logger
+	// Changed is called when the connection comes up after a loss or a failed attempt, when it has been down for a moment, and
+	// when the reason, which Down returns, changes. It must return at once. It may be nil.
+	Changed func()
 }
 
 // Conn watches the connection of an etcd client. It is safe for concurrent use.
@@ -34,7 +37,6 @@ type Conn struct {
 	mu          sync.Mutex // held while subscribers are called
 	core        core
 	subscribers map[*func()]struct{}
-	lost        func() // see Lost; may be nil
 }
 
 // New returns a Conn that does nothing before Run. conn is nil for an etcd client made of parts;
@@ -59,28 +61,25 @@ func (c *Conn) Run(ctx context.Context) {
 		if next.restored {
 			c.client.Logger.Info("etcd is connected again")
 		}
-		c.tell()
+		if (c.tell() || next.reconnected) && c.client.Changed != nil {
+			c.client.Changed()
+		}
 		c.await(ctx, state, next.retry)
 	}
 }
 
-// Cause returns the last error of a connection that is down. It returns nil while the connection
-// is up, or has not failed yet. A function given to Reconnected must not call Cause.
-func (c *Conn) Cause() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.core.cause
-}
-
 // Why explains the error of a call to etcd, or returns nil if there is nothing to add. It names the user that etcd
-// refuses, the Cause, or a silent etcd. A function given to Reconnected must not call Why.
+// refuses, the last error of a connection that is down, or a silent etcd. A function given to Reconnected must not call Why.
 func (c *Conn) Why(err error) error { return c.standing().Why(err) }
 
 // Down returns why etcd is not connected, nil if etcd is connected or no connection was needed yet.
 func (c *Conn) Down() error { return c.standing().Down() }
 
 func (c *Conn) standing() etcdcause.Standing {
-	now := etcdcause.Standing{State: connectivity.Ready, Cause: c.Cause(), User: c.client.User, Endpoints: c.client.Endpoints()}
+	c.mu.Lock()
+	cause := c.core.cause
+	c.mu.Unlock()
+	now := etcdcause.Standing{State: connectivity.Ready, Cause: cause, User: c.client.User, Endpoints: c.client.Endpoints()}
 	if c.conn != nil {
 		now.State = c.conn.GetState()
 	}
@@ -100,12 +99,8 @@ func (c *Conn) Reconnected(f func()) (stop func()) {
 	}
 }
 
-// Lost sets the function that is called when the connection has been down for a moment, and when the reason has changed, which Down
-// returns. f must return at once. Lost must not be called after Run.
-func (c *Conn) Lost(f func()) { c.lost = f }
-
-// tell reports and logs that the connection is down, unless it has been told for the same reason.
-func (c *Conn) tell() {
+// tell reports whether to tell that the connection is down, which it logs. A loss is told again if the reason changes.
+func (c *Conn) tell() bool {
 	down := c.Down()
 	c.mu.Lock()
 	tell, log := c.core.lost(down, time.Now())
@@ -113,9 +108,7 @@ func (c *Conn) tell() {
 	if log {
 		c.client.Logger.Warn("etcd is not connected; what is known stays in use", "error", down)
 	}
-	if tell && c.lost != nil {
-		c.lost()
-	}
+	return tell
 }
 
 func (c *Conn) onState(state connectivity.State) command {

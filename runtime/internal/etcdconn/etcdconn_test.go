@@ -39,10 +39,10 @@ func TestConnKnowsTheCause(t *testing.T) {
 	stop := c.Reconnected(func() { back <- struct{}{} })
 	unused := c.Reconnected(func() { t.Error("called after it was stopped") })
 	unused()
-	for c.Cause() == nil && ctx.Err() == nil {
+	for c.standing().Cause == nil && ctx.Err() == nil {
 		time.Sleep(time.Millisecond)
 	}
-	if text := fmt.Sprint(c.Cause()); !strings.HasPrefix(text, "connection error: ") || !strings.Contains(text, "connection refused") {
+	if text := fmt.Sprint(c.standing().Cause); !strings.HasPrefix(text, "connection error: ") || !strings.Contains(text, "connection refused") {
 		t.Errorf("the cause is %q, want a connection error that says that it was refused", text)
 	}
 
@@ -57,7 +57,7 @@ func TestConnKnowsTheCause(t *testing.T) {
 	case <-ctx.Done():
 		t.Error("no subscriber was called once the connection was up")
 	}
-	if err := c.Cause(); err != nil {
+	if err := c.standing().Cause; err != nil {
 		t.Errorf("the cause of a connection that is up is %v, want nil", err)
 	}
 	stop()
@@ -73,8 +73,8 @@ func TestConnKnowsTheCause(t *testing.T) {
 func TestWithoutAConnection(t *testing.T) {
 	c := New(nil, Client{Endpoints: func() []string { return []string{"a:1"} }})
 	c.Run(context.Background())
-	if err := c.Cause(); err != nil {
-		t.Errorf("Cause() without a connection = %v, want nil", err)
+	if err := c.standing().Cause; err != nil {
+		t.Errorf("the cause without a connection = %v, want nil", err)
 	}
 	if err := c.Why(context.DeadlineExceeded); err == nil || !strings.Contains(err.Error(), `etcd ["a:1"] does not answer`) {
 		t.Errorf("Why of a call without an answer = %v, want the endpoints that do not answer", err)

@@ -81,7 +81,7 @@ func (s *Session) poke() {
 // reconnected checks the keys and verifies their watches at once: the connection may lead to an etcd that was restored
 // from a backup.
 func (s *Session) reconnected() {
-	s.group.Reconnected()
+	s.group.ConnChanged()
 	s.locked(func(c *core, now time.Time) { c.checkSoon(now) })
 	s.poke()
 }

@@ -11,9 +11,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// lateTimeout bounds the wait for a grant that has timed out.
-const lateTimeout = 30 * time.Second
-
 // do makes one call, and passes its outcome to the core. It does not wait for a revocation, which is made again until etcd answers.
 func (s *Session) do(o op, timeout time.Duration) {
 	if o, ok := o.(revokeOp); ok {
@@ -47,7 +44,7 @@ func (s *Session) do(o op, timeout time.Duration) {
 	}
 }
 
-// hurry makes the call under way give way if it removes nothing, and an entry was withdrawn. It must be called with mu held.
+// hurry makes the call under way end soon if it removes nothing and an entry was withdrawn. It must be called with mu held.
 func (s *Session) hurry() {
 	if s.core.hurry && s.giveWay != nil {
 		s.giveWay()
@@ -63,14 +60,14 @@ func (s *Session) failure(ctx context.Context, err error) error {
 	return s.explained(err)
 }
 
-// grant requests a lease, and waits for it until ctx ends. The call continues until lateTimeout, so that a lease that etcd grants
+// grant requests a lease, and waits for it until ctx ends. The call continues until maxTimeout, so that a lease that etcd grants
 // late can be revoked: only the answer has the lease's id.
 func (s *Session) grant(ctx context.Context, o grantOp) {
 	answered := make(chan struct{})
 	over := false // guarded by mu
 	s.wg.Go(func() {
 		defer close(answered)
-		call, cancel := context.WithTimeout(s.ctx, lateTimeout)
+		call, cancel := context.WithTimeout(s.ctx, maxTimeout)
 		defer cancel()
 		resp, err := s.client.Lease.Grant(call, max(1, int64(o.ttl/time.Second)))
 		if err == nil && (resp.ID == clientv3.NoLease || resp.TTL <= 0) {

@@ -135,7 +135,7 @@ func (c *core) add(now time.Time, items []Item, pause bool) *entry {
 	}
 	c.entries = append(c.entries, e)
 	c.markDirty(e)
-	c.changes = append(c.changes, change{key: e.key(), from: Initial, to: Registering})
+	c.recordChange(e, Initial)
 	c.refreshEntry(now, e)
 	return e
 }

@@ -24,7 +24,7 @@ func TestCalls(t *testing.T) {
 		{"the first put creates", "add a", "grant, put a"},
 		{"G1: a lease that etcd refuses to grant is asked for less and less often", "full; add a; run 2s", "grant, grant, grant, grant"},
 		{"a key that is there is taken over", "another a; add a", "grant, put a, put a"},
-		{"a paused entry needs no lease", "add a; pause a", ""},
+		{"no lease is granted for a paused entry", "add a; pause a", ""},
 		{"another process's key is left alone while this one is paused", "another a; paused a; run 1m", ""},
 		{"a resume takes over a key that another process has put", "another a; paused a; run 1m; resume a", "grant, put a, put a"},
 		{"a new entry's key is marked again, though an earlier entry marked it", "have a b; drop a; next; add a; answered; run 1s; forget; close", "mark b a, revoke 1"},

@@ -240,7 +240,7 @@ func (c *core) onWriteFailed(now time.Time, steps []step, err error) {
 	switch {
 	case isLeaseNotFound(err):
 		c.onLeaseLost(now, steps[0].lease, fmt.Errorf("lease %x expired or was revoked", int64(steps[0].lease)))
-	case isFull(err):
+	case errors.Is(err, rpctypes.ErrNoSpace):
 		c.onFull(now, steps, err)
 	case isBusy(err):
 		c.failed(now, said)
@@ -318,8 +318,6 @@ func (c *core) onFull(now time.Time, steps []step, err error) {
 func isLeaseNotFound(err error) bool { return errors.Is(err, rpctypes.ErrLeaseNotFound) }
 
 func isDenied(err error) bool { return etcderr.Code(err) == codes.PermissionDenied }
-
-func isFull(err error) bool { return errors.Is(err, rpctypes.ErrNoSpace) }
 
 // isBusy reports whether etcd refused a request because too many are pending.
 func isBusy(err error) bool { return errors.Is(err, rpctypes.ErrTooManyRequests) }

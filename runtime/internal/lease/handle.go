@@ -62,11 +62,7 @@ func (h *Handle) Sync(ctx context.Context) error { return h.wait(ctx, h.s.core.s
 
 // Drop takes the entry out of etcd for good, in the background.
 func (h *Handle) Drop() {
-	h.s.mu.Lock()
-	defer h.s.mu.Unlock()
-	h.s.core.setDesired(time.Now(), h.e, gone)
-	h.s.hurry()
-	h.s.poke()
+	_ = h.change(func(now time.Time) { h.s.core.setDesired(now, h.e, gone) }) // fails only if the entry is dropped already
 }
 
 // Close takes the entry out of etcd for good, and returns when it is out. If ctx ends or 5 s pass first,

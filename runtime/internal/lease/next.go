@@ -24,7 +24,7 @@ const (
 	callTimeout = 2 * time.Second
 	// markTimeout is how long keys are marked as leaving before they are deleted, for marking delays that.
 	markTimeout = 500 * time.Millisecond
-	// maxTimeout bounds the timeout of a call.
+	// maxTimeout bounds the timeout of a call, and the wait for a grant that has timed out.
 	maxTimeout = 30 * time.Second
 	// shortTime is how long a call may take, in addition to the time of etcd's last answer, when a removal waits for it.
 	shortTime = 500 * time.Millisecond

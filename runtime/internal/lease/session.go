@@ -240,8 +240,8 @@ func (s *Session) report() {
 	}
 }
 
-// logChange logs a change of state. A writer of the key may cause losses and conflicts without end, so these are limited. The return
-// from one is logged if that was.
+// logChange logs a change of state. A writer of the key may cause losses and conflicts without end, so their lines are limited. The
+// end of a loss or conflict is logged only if its beginning was.
 func (s *Session) logChange(c change) {
 	level, log, missed := slog.LevelInfo, c.to != Registered || !c.entry.unlogged, 0
 	if c.to == Lost || c.to == Conflict {

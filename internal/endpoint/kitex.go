@@ -54,9 +54,6 @@ func (d document) kitex(string) (Endpoint, error) {
 	}
 	e := Endpoint{Addr: addr}
 	e.take(d[fieldTags])
-	if weight, ok := parseWeight(rawjson.Text(d[fieldWeight])); ok && weight != 0 {
-		e.Weight = weight
-		delete(e.Metadata, nameWeight)
-	}
+	e.takeWeight(d[fieldWeight])
 	return e, nil
 }

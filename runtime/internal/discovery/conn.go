@@ -36,9 +36,7 @@ type Options struct {
 }
 
 // Given is the last service config that was given to a connection.
-type Given struct {
-	config atomic.Pointer[effectiveConfig]
-}
+type Given = atomic.Pointer[effectiveConfig]
 
 // conn is the resolver of one gRPC connection to a key: it passes the key's state to gRPC.
 type conn struct {
@@ -170,7 +168,7 @@ func (c *conn) send(s *State) {
 		update = attr.SetState(update, state)
 	}
 	c.served = c.served || s.Known
-	c.opts.Given.config.Store(config)
+	c.opts.Given.Store(config)
 	// An error of UpdateState requests another resolution, which would find nothing new: the watch is current.
 	_ = c.cc.UpdateState(update)
 }
@@ -190,7 +188,7 @@ func (c *conn) config(s *State) *effectiveConfig {
 	if c.opts.Disabled {
 		return nil
 	}
-	last, live := c.opts.Given.config.Load(), ""
+	last, live := c.opts.Given.Load(), ""
 	if last != nil {
 		live = last.live
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcdconn"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcdlog"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/metrics"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
@@ -95,8 +96,10 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 		ElectionHooks: r.metrics.ListwatchHooks(metrics.Candidates),
 	})
 	r.published = registrar.New(registrar.Config{
-		Client: client, Streams: streams, Namespace: r.opts.namespace, Logger: r.opts.logger,
-		Changed: r.metrics.RegistrationChanged, Why: r.etcd.Why, Reconnected: r.etcd.Reconnected,
+		Client: client, Namespace: r.opts.namespace,
+		Options: lease.Options{
+			Streams: streams, Logger: r.opts.logger, Changed: r.metrics.RegistrationChanged, Why: r.etcd.Why, Reconnected: r.etcd.Reconnected,
+		},
 		Elections: registrar.Elections{
 			Prefix: func(key string) string { return discovery.CandidatePrefix(r.opts.namespace, key) },
 			Candidates: func(key, instance, addr string, layouts []endpoint.Layout) election.Candidates {

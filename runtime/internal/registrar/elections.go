@@ -35,8 +35,7 @@ func (r *Registrar) newElection(e Entry) (*election.Election, error) {
 	}), nil
 }
 
-// updateStanding makes the instance a candidate while its entry is in etcd, or may be. The candidate of a paused entry stays as long
-// as a full etcd keeps the entry: the candidate could not come back, either. It must be called with mu held.
+// updateStanding makes the instance a candidate while its entry is in etcd, or may be. It must be called with mu held.
 func (reg *Registration) updateStanding() {
 	if state := reg.handle.Status().State; reg.election != nil && state != lease.Lost {
 		reg.election.Stand(state == lease.Registered)

@@ -30,7 +30,7 @@ func offline(t *testing.T) *Registrar {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := New(Config{Client: client, Logger: slog.New(slog.DiscardHandler)})
+	r := New(Config{Client: client, Options: lease.Options{Logger: slog.New(slog.DiscardHandler)}})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 		defer cancel()
@@ -79,7 +79,7 @@ func TestWithdrawEndsAnnounce(t *testing.T) {
 // Announce retries to find the address of a host without a network (G7).
 func TestTheNetworkComesUpLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := group(t, New(Config{Logger: slog.New(slog.DiscardHandler)}))
+		g := group(t, New(Config{Options: lease.Options{Logger: slog.New(slog.DiscardHandler)}}))
 		up := time.Now().Add(2 * addressPause)
 		a := Announcement{Listen: ":80", Advertise: advertise.Config{Etcd: []string{"10.0.0.1"}, Local: func(context.Context, string, string) (netip.Addr, error) {
 			if time.Now().Before(up) {
@@ -235,7 +235,7 @@ func TestAnEarlierAnnouncementChangesNothing(t *testing.T) {
 		runs = append(runs, run)
 	}
 	runs[0].hear(0, healthcheck.Health{})
-	runs[0].Abandon(errors.New("too late"))
+	g.step(runs[0], withdraw, errors.New("too late"))
 	if all := g.Status(); runs[1].life.Err() != nil || len(all) != 1 || all[0].State != lease.Registering {
 		t.Errorf("the present announcement ended with %v, or has the entries %+v, want one that registers", context.Cause(runs[1].life), all)
 	}
@@ -348,7 +348,7 @@ func TestCallsInAnyOrder(t *testing.T) {
 func TestMissingAnnouncementIsLogged(t *testing.T) {
 	var logs bytes.Buffer
 	var g *Group
-	r := New(Config{Logger: slog.New(slog.NewTextHandler(lockFree{&logs, func() { g.Status(); g.registrar.Status() }}, nil))})
+	r := New(Config{Options: lease.Options{Logger: slog.New(slog.NewTextHandler(lockFree{&logs, func() { g.Status(); g.registrar.Status() }}, nil))}})
 	g = r.NewGroup()
 	if err := g.Announce(t.Context(), here); err != nil {
 		t.Fatal(err)

@@ -16,7 +16,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/keepalive"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
@@ -27,16 +26,10 @@ var ErrClosed = lease.ErrClosed
 
 // Config configures a Registrar.
 type Config struct {
-	Client    *clientv3.Client
-	Namespace string // put before every key
-	Logger    *slog.Logger
-	// Changed is called at each change of an entry's state, with the entry's etcd key.
-	Changed func(key string, from, to lease.State)
-	// Why, Reconnected and Streams are as in [lease.Options].
-	Why         func(error) error
-	Reconnected func(notify func()) (stop func())
-	Streams     *listwatch.Streams
-	Elections   Elections
+	Client        *clientv3.Client
+	Namespace     string // put before every key
+	lease.Options        // of all sessions, without TTL and Renewer
+	Elections     Elections
 }
 
 // Registrar holds the entries that this process publishes in one etcd cluster. Its methods are safe for
@@ -150,10 +143,9 @@ func (r *Registrar) warn(e Entry) {
 func (r *Registrar) session(c *claim) *lease.Session {
 	s := r.sessions[c.session()]
 	if s == nil {
-		s = lease.New(r.config.Client, lease.Options{
-			TTL: c.entry.TTL, Logger: r.config.Logger, Changed: r.changed, Why: r.config.Why, Reconnected: r.config.Reconnected,
-			Streams: r.config.Streams, Renewer: r.renewer,
-		})
+		opts := r.config.Options
+		opts.TTL, opts.Changed, opts.Renewer = c.entry.TTL, r.changed, r.renewer
+		s = lease.New(r.config.Client, opts)
 		r.sessions[c.session()] = s
 	}
 	return s

@@ -49,13 +49,10 @@ func (run *Run) Announce(ctx context.Context, a Announcement, timeout time.Durat
 		return nil
 	}
 	if err != nil {
-		run.Abandon(err)
+		run.group.step(run, withdraw, err)
 	}
 	return err
 }
-
-// Abandon ends a run that cannot be announced. Its entries are taken out of etcd in the background.
-func (run *Run) Abandon(why error) { run.group.step(run, withdraw, why) }
 
 // announce begins to put the entries in etcd and, if wait is set, waits until all healthy ones are there. After an error the caller
 // must withdraw the run.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"sync"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
@@ -49,7 +48,6 @@ func (r *Registry) Follow(desc *ServiceDesc, notify func()) (*Followed, error) {
 		stopKey, stopCandidates := f.stop, f.candidates.Read(notify)
 		f.stop = func() { stopKey(); stopCandidates() }
 	}
-	f.stop = sync.OnceFunc(f.stop)
 	return f, nil
 }
 

@@ -9,7 +9,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
@@ -24,8 +23,8 @@ type Instances struct {
 	builder *clientBuilder
 	conn    *grpc.ClientConn
 	key     *discovery.Key
-	stop    func() // closes closed, and stops reading the key
-	closed  chan struct{}
+	life    context.Context // ends with Close or with the registry
+	stop    func()          // ends life, and stops reading the key
 }
 
 // Instance is one instance of a service, as it was when [Instances.All] returned it.
@@ -45,21 +44,17 @@ func (r *Registry) NewInstances(desc *ServiceDesc, opts ...grpc.DialOption) (*In
 	if err != nil {
 		return nil, err
 	}
-	i := &Instances{builder: b, conn: conn, key: r.keys.Key(desc.Key, b.reader()), closed: make(chan struct{})}
+	i := &Instances{builder: b, conn: conn, key: r.keys.Key(desc.Key, b.reader())}
+	life, end := context.WithCancel(r.ctx)
 	stop := i.key.Read(func() {}) // follows the key while the connection is idle, too
-	i.stop = sync.OnceFunc(func() {
-		close(i.closed)
-		stop()
-	})
+	i.life, i.stop = life, func() { end(); stop() }
 	return i, nil
 }
 
 // Close closes the connection, which ends the calls under way. Closing twice is harmless.
 func (i *Instances) Close() error {
 	i.stop()
-	if err := i.conn.Close(); err != nil && i.conn.GetState() != connectivity.Shutdown {
-		return fmt.Errorf("etcd: close the connection to the instances of %q: %w", i.key.Full(), err)
-	}
+	_ = i.conn.Close() // fails only if it is closed
 	return nil
 }
 
@@ -90,8 +85,7 @@ func (i *Instances) state(ctx context.Context) (*discovery.State, error) {
 	for {
 		select {
 		case <-ctx.Done():
-		case <-i.closed:
-		case <-i.builder.registry.ctx.Done():
+		case <-i.life.Done():
 		case <-changed:
 		}
 		if err := i.ended(ctx); err != nil {
@@ -108,15 +102,13 @@ func (i *Instances) state(ctx context.Context) (*discovery.State, error) {
 
 // ended returns an error if i, the registry or ctx has ended, so that waiting for the endpoints is useless.
 func (i *Instances) ended(ctx context.Context) error {
-	select {
-	case <-i.closed:
-		return status.Errorf(codes.Canceled, "etcd: the instances of %q are closed", i.key.Full())
-	case <-i.builder.registry.ctx.Done():
+	switch {
+	case i.builder.registry.ctx.Err() != nil:
 		return errClosed
-	default:
-	}
-	if err := ctx.Err(); err != nil {
-		return annotate(status.FromContextError(err).Err(), i.builder.registry.unknown(i.key))
+	case i.life.Err() != nil:
+		return status.Errorf(codes.Canceled, "etcd: the instances of %q are closed", i.key.Full())
+	case ctx.Err() != nil:
+		return annotate(status.FromContextError(ctx.Err()).Err(), i.builder.registry.unknown(i.key))
 	}
 	return nil
 }

@@ -52,16 +52,21 @@ func (o *options) addressCheck() (check func(addr string) error, err error) {
 
 func newOptions(opts []Option) options {
 	o := options{leaseTTL: defaultLeaseTTL, emptyGrace: defaultEmptyGrace}
-	for _, opt := range opts {
-		if opt != nil {
-			opt(&o)
-		}
-	}
+	apply(&o, opts)
 	o.limits = o.limits.withDefaults()
 	if o.logger == nil {
 		o.logger = slog.Default()
 	}
 	return o
+}
+
+// apply applies options to o. Options may be nil.
+func apply[O any, F ~func(*O)](o *O, opts []F) {
+	for _, opt := range opts {
+		if opt != nil {
+			opt(o)
+		}
+	}
 }
 
 // WithNamespace puts prefix before every key. With WithNamespace("prod/"), the endpoints of "acme/user" are

@@ -119,13 +119,13 @@ func (g *Registration) Update(ctx context.Context, opts ...RegisterOption) error
 
 // Pause removes the entry from etcd until Resume, and returns when the entry is gone. If ctx ends first, Pause returns
 // an error, and the entry is removed once etcd can be reached. The later of two calls of Pause and Resume wins: the
-// earlier one returns an error if it is still under way. While etcd has no space, Pause returns an error, and the entry
-// stays until there is space to write it again.
+// earlier one returns an error if it is still under way.
 func (g *Registration) Pause(ctx context.Context) error {
 	return g.failed("pause", g.registered.SetPaused(ctx, true))
 }
 
-// Resume ends a Pause, and returns when the entry is in etcd again.
+// Resume ends a Pause, and returns when the entry is in etcd again. While etcd has no space, Resume returns an error, and the entry
+// comes back once there is space.
 func (g *Registration) Resume(ctx context.Context) error {
 	return g.failed("resume", g.registered.SetPaused(ctx, false))
 }
@@ -155,11 +155,7 @@ type registerOptions struct {
 
 func newRegisterOptions(opts []RegisterOption) (registerOptions, error) {
 	var o registerOptions
-	for _, opt := range opts {
-		if opt != nil {
-			opt(&o)
-		}
-	}
+	apply(&o, opts)
 	return o, o.err
 }
 

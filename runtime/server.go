@@ -169,11 +169,7 @@ type serverOptions struct {
 
 func newServerOptions(opts []ServerOption) serverOptions {
 	o := serverOptions{drainDelay: defaultDrainDelay, stopTimeout: defaultStopTimeout}
-	for _, opt := range opts {
-		if opt != nil {
-			opt(&o)
-		}
-	}
+	apply(&o, opts)
 	return o
 }
 

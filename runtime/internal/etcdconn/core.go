@@ -20,23 +20,23 @@ const (
 // each request.
 const causeEvery = 5 * time.Second
 
-// lostAfter is the time without a connection after which its loss is told: a connection that only moves to another member is soon back.
+// lostAfter is how long the connection is down before its loss is reported: a connection that only moves to another member is soon back.
 const lostAfter = time.Second
 
 // core decides how to react to the states of the connection. It does no I/O and reads
 // no clock.
 type core struct {
-	again bool      // the connection was up or has failed: the next time it is up counts as reconnected
-	since time.Time // when the connection went down, zero while it is up
-	asked time.Time // when the cause was last requested
-	cause error     // why the connection is down; nil while it is up, or if the cause is not known
-	told  error     // the reason of the loss that was told last; nil while the connection is up
+	again  bool      // the connection was up or has failed: the next time it is up counts as reconnected
+	since  time.Time // when the connection went down, zero while it is up
+	asked  time.Time // when the cause was last requested
+	cause  error     // why the connection is down; nil while it is up, or if the cause is not known
+	reason error     // the last reported reason of the loss; nil while the connection is up, or if the loss was not reported
 }
 
 // command lists the shell's next actions: the retry after a pause, the others at once.
 type command struct {
 	reconnected bool          // call the subscribers
-	restored    bool          // a loss was told: log its end
+	restored    bool          // log the end of a loss that was logged
 	ask         bool          // request the cause, and pass it to setCause
 	retry       time.Duration // the bound of the pause before the retry; 0 leaves the retry to gRPC
 }
@@ -44,7 +44,7 @@ type command struct {
 // onState handles a state that the connection has entered.
 func (c *core) onState(state connectivity.State, now time.Time) command {
 	if state == connectivity.Ready {
-		next := command{reconnected: c.again, restored: c.told != nil}
+		next := command{reconnected: c.again, restored: c.reason != nil}
 		*c = core{again: true}
 		return next
 	}
@@ -52,7 +52,7 @@ func (c *core) onState(state connectivity.State, now time.Time) command {
 		c.since = now
 	}
 	if state == connectivity.Connecting && c.again {
-		return command{retry: lostAfter} // by then the loss is to be told
+		return command{retry: lostAfter} // by then the loss must be reported
 	}
 	if state != connectivity.TransientFailure {
 		return command{}
@@ -65,14 +65,14 @@ func (c *core) onState(state connectivity.State, now time.Time) command {
 	return command{ask: ask, retry: min(max(now.Sub(c.since)/20, minPause), maxPause)}
 }
 
-// lost reports whether to tell that the connection is down for a reason, which is nil if none is needed, and whether this loss is
-// to be logged. It is told again if the reason changes.
-func (c *core) lost(down error, now time.Time) (tell, log bool) {
-	if down == nil || !c.again || c.since.IsZero() || now.Sub(c.since) < lostAfter || etcderr.Same(down, c.told) {
+// lost returns whether to report that the connection is down, and whether to log that. down is the reason, nil if no connection is
+// needed. A loss is logged once, and reported again if the reason changes.
+func (c *core) lost(down error, now time.Time) (report, log bool) {
+	if down == nil || !c.again || c.since.IsZero() || now.Sub(c.since) < lostAfter || etcderr.Same(down, c.reason) {
 		return false, false
 	}
-	log = c.told == nil
-	c.told = down
+	log = c.reason == nil
+	c.reason = down
 	return true, log
 }
 

@@ -67,16 +67,16 @@ func TestCore(t *testing.T) {
 	}
 }
 
-// A loss is told once it has lasted for a moment, and again if the reason changes. It is logged once.
+// A loss is reported once it has lasted for a moment, and again if the reason changes. It is logged once.
 func TestCoreTellsOfALoss(t *testing.T) {
 	const up, connecting, failing = connectivity.Ready, connectivity.Connecting, connectivity.TransientFailure
 	silent, refused := errors.New("there is no connection to it"), errors.New("connection refused")
 	var c core
 	for i, tt := range []struct {
-		at        time.Duration
-		state     connectivity.State
-		down      error
-		tell, log bool
+		at          time.Duration
+		state       connectivity.State
+		down        error
+		report, log bool
 	}{
 		{0, connecting, silent, false, false},
 		{time.Minute, connecting, silent, false, false}, // it was never up
@@ -91,12 +91,12 @@ func TestCoreTellsOfALoss(t *testing.T) {
 		{2*time.Hour + lostAfter, failing, refused, true, true},
 	} {
 		now := start.Add(tt.at)
-		restored := c.told != nil && tt.state == up
+		restored := c.reason != nil && tt.state == up
 		if got := c.onState(tt.state, now); got.restored != restored {
 			t.Errorf("%d: restored = %v, want %v", i, got.restored, restored)
 		}
-		if tell, log := c.lost(tt.down, now); tell != tt.tell || log != tt.log {
-			t.Errorf("%d: lost = %v, %v, want %v, %v", i, tell, log, tt.tell, tt.log)
+		if report, log := c.lost(tt.down, now); report != tt.report || log != tt.log {
+			t.Errorf("%d: lost = %v, %v, want %v, %v", i, report, log, tt.report, tt.log)
 		}
 	}
 }

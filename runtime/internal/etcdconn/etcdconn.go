@@ -61,7 +61,7 @@ func (c *Conn) Run(ctx context.Context) {
 		if next.restored {
 			c.client.Logger.Info("etcd is connected again")
 		}
-		if (c.tell() || next.reconnected) && c.client.Changed != nil {
+		if (c.lost() || next.reconnected) && c.client.Changed != nil {
 			c.client.Changed()
 		}
 		c.await(ctx, state, next.retry)
@@ -99,16 +99,16 @@ func (c *Conn) Reconnected(f func()) (stop func()) {
 	}
 }
 
-// tell reports whether to tell that the connection is down, which it logs. A loss is told again if the reason changes.
-func (c *Conn) tell() bool {
+// lost reports whether Changed must be called because the connection is down or the reason has changed, and logs a loss.
+func (c *Conn) lost() bool {
 	down := c.Down()
 	c.mu.Lock()
-	tell, log := c.core.lost(down, time.Now())
+	report, log := c.core.lost(down, time.Now())
 	c.mu.Unlock()
 	if log {
 		c.client.Logger.Warn("etcd is not connected; what is known stays in use", "error", down)
 	}
-	return tell
+	return report
 }
 
 func (c *Conn) onState(state connectivity.State) command {

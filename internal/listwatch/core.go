@@ -59,7 +59,7 @@ type event struct {
 	answer *clientv3.WatchResponse // callWait, callProbe
 	doubt  bool                    // callWait, callProbe: another range of the client doubts etcd
 	back   bool                    // callPause, callWatch, callWait, callProbe: the connection to etcd is back
-	lost   error                   // ... or why there is none
+	lost   error                   // in place of back: why there is no connection to etcd
 	err    error                   // the call failed or, during callWait and callProbe, the watch ended
 	why    error                   // the cause that err lacks, such as why the connection to etcd is down
 
@@ -293,7 +293,7 @@ func (c *core[T]) rebuild(err error) action {
 	return action{call: callPause, timeout: c.rebuilds.Bound()}
 }
 
-// lost tells that there is no connection to etcd. Nothing is asked until it is back, which is reported.
+// lost publishes why there is no connection to etcd. The range asks nothing until an event reports that the connection is back.
 func (c *core[T]) lost(down error) action {
 	if err := c.errorOf("watch", down, nil); !etcderr.Same(err, c.lastErr) {
 		c.publish(err)

@@ -52,9 +52,9 @@ func (g *Group[T]) Follow(spec Spec[T], sink func(Update[T])) (stop func()) {
 	}
 }
 
-// ConnChanged reports that the connection to etcd is back or, if Config.Down says so, lost. The etcd client hides both. A lost
-// connection is the error of every range, and nothing is asked. Once it is back, etcd may have been replaced: a watched range
-// is compared with a list, and a range that pauses before a list is listed at once.
+// ConnChanged reports that the connection to etcd is back or, if Config.Down returns an error, lost. The etcd client hides both.
+// While the connection is lost, that is the error of every range, and no range asks etcd. Once the connection is back, etcd may have
+// been replaced: a watched range is compared with a list, and a range that pauses before a list is listed at once.
 func (g *Group[T]) ConnChanged() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -37,9 +37,9 @@ const (
 // changes to another stream. If the last watch of a stream is closed while being opened or resumed, the etcd client keeps the
 // stream until another watch on it is closed. So a slot uses few streams in turn, and no stream is kept for good.
 //
-// All ranges share one stream, for streams take the place of calls: a connection may allow as few as three. But the etcd client opens
-// the watches of a stream one after the other, each in a round trip. So if etcd is far away and a watch has to wait for others, the
-// number of streams doubles if the connection is seen to allow that and some to spare.
+// All ranges share one stream at first: a connection may allow as few as three streams, and calls need some of them. But the etcd
+// client opens the watches of a stream one after the other, each in a round trip. So if etcd is far away, and a watch waits for
+// slowAfter, the number of streams doubles, provided that the connection has room for them and for spareStreams others.
 //
 // Each stream opens one watch at a time. If etcd denies one watch just as another ends, the etcd client can be left with a stream
 // that never ends, and Close of the client then never returns. Watches that the etcd client resumes by itself can still cause that.
@@ -131,7 +131,8 @@ func (s *Streams) grow(ctx context.Context, used uint64) {
 	}
 }
 
-// hasRoom opens n streams without a watch at once. gRPC waits if the connection does not allow as many.
+// hasRoom reports whether a connection allows n more streams: it opens them at once, without a watch, and gRPC waits if they are
+// too many.
 func hasRoom(ctx context.Context, client etcdserverpb.WatchClient, n int) bool {
 	ctx, cancel := context.WithTimeout(ctx, roomTimeout)
 	defer cancel() // ends the streams

@@ -1,0 +1,162 @@
+package worstday
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+const (
+	user     = "app" // of all processes, in columns with rights
+	password = "pw"
+	ms       = time.Millisecond
+)
+
+// bed is an etcd that a fault will strike. The cells of a bed meet the fault at the same time.
+type bed struct {
+	t       testing.TB
+	fault   fault
+	cluster *etcdtest.Cluster
+	judge   *clientv3.Client // of root: its bytes do not go over the way
+	way     *way
+	target  int            // the member that hangs
+	waiting sync.WaitGroup // for cells that are not ready
+	begun   chan struct{}  // closed when the fault has begun
+	over    chan struct{}  // closed when the fault has ended
+	start   time.Time      // of the fault; valid after begun
+	end     time.Time      // of the fault; valid after over
+	backup  *etcdtest.Backup
+
+	mu      sync.Mutex
+	meters  []*meter
+	truth   map[string]string // what the test wrote: by key, "" if deleted
+	holding bool              // etcd gets what the test writes only after the fault
+}
+
+func newBed(t testing.TB, f fault) *bed {
+	b := &bed{t: t, fault: f, begun: make(chan struct{}), over: make(chan struct{}), truth: make(map[string]string)}
+	opts := f.opts
+	if f.user {
+		opts = append(opts, etcdtest.WithAuth("secret", etcdtest.User{Name: user, Password: password, Permissions: []etcdtest.Permission{etcdtest.ReadWrite("")}}))
+	}
+	b.cluster = etcdtest.Start(t, opts...)
+	b.way = newWay(b.cluster.Endpoints())
+	b.judge = b.cluster.Client(t, func(cfg *clientv3.Config) {
+		cfg.Endpoints = b.cluster.Admin().Endpoints()
+		cfg.DialOptions = []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{ // it notices at once that etcd is back
+			Backoff: backoff.Config{BaseDelay: 50 * ms, Multiplier: 1, MaxDelay: 50 * ms}, MinConnectTimeout: time.Second,
+		})}
+	})
+	if f.early != nil {
+		f.early(b)
+	}
+	return b
+}
+
+// play waits until all cells are ready, and lets the fault begin and end.
+func (b *bed) play() {
+	b.waiting.Wait()
+	if b.fault.prepare != nil {
+		b.fault.prepare(b)
+	}
+	b.eachMeter((*meter).reset)
+	if b.fault.begin != nil {
+		b.fault.begin(b)
+	}
+	b.start = time.Now()
+	close(b.begun)
+	if b.fault.during != nil {
+		b.fault.during(b)
+	}
+	time.Sleep(time.Until(b.start.Add(b.fault.lasts)))
+	if b.fault.end != nil {
+		b.fault.end(b)
+	}
+	b.end = time.Now()
+	close(b.over)
+}
+
+// must reports an error of a hook of the fault.
+func (b *bed) must(err error) {
+	if err != nil {
+		b.t.Errorf("the fault %q: %v", b.fault.name, err)
+	}
+}
+
+// client returns an etcd client of a process, and its meter.
+func (b *bed) client(t testing.TB) (*clientv3.Client, *meter) {
+	m := newMeter()
+	b.mu.Lock()
+	b.meters = append(b.meters, m)
+	b.mu.Unlock()
+	return b.cluster.Client(t, func(cfg *clientv3.Config) {
+		cfg.DialOptions = append(m.options(), grpc.WithContextDialer(b.way.dial))
+		if b.fault.user {
+			cfg.Username, cfg.Password = user, password
+		}
+	}), m
+}
+
+func (b *bed) eachMeter(do func(*meter)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, m := range b.meters {
+		do(m)
+	}
+}
+
+// put writes a key of a cell, or deletes it if value is "". It returns when etcd has the change, which may be after the fault.
+func (b *bed) put(key, value string) {
+	b.mu.Lock()
+	b.truth[key] = value
+	holding := b.holding
+	b.mu.Unlock()
+	if holding {
+		<-b.over
+		return
+	}
+	b.write(key, value)
+}
+
+// write tries until etcd has the change.
+func (b *bed) write(key, value string) {
+	op := clientv3.OpPut(key, value)
+	if value == "" {
+		op = clientv3.OpDelete(key)
+	}
+	var err error
+	for range 40 {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		_, err = b.judge.Do(ctx, op)
+		cancel()
+		if err == nil {
+			return
+		}
+		time.Sleep(50 * ms)
+	}
+	b.must(err)
+}
+
+// hold withholds from etcd what the test writes, until rewrite.
+func (b *bed) hold() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.holding = true
+}
+
+// rewrite writes all keys of the test to an etcd that may have lost some.
+func (b *bed) rewrite() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for key, value := range b.truth {
+		b.write(key, value)
+	}
+	b.holding = false
+}

@@ -1,0 +1,4 @@
+package worstday
+
+// callerRows are the operations of callers.
+var callerRows = []row{}

@@ -1,0 +1,113 @@
+package worstday
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// never is the duration of what did not happen.
+const never = time.Hour
+
+// cell is a row under a fault.
+type cell struct {
+	*bed
+	t     *testing.T // of the cell: bed.t is the column's
+	name  string     // of the row
+	ready func()     // says that the row waits for the fault
+
+	notes      sync.Mutex
+	complaints []string
+	excused    bool // a complaint is known
+	figures    []string
+}
+
+func (b *bed) newCell(t *testing.T, name string) *cell {
+	b.waiting.Add(1)
+	return &cell{bed: b, t: t, name: name, ready: sync.OnceFunc(b.waiting.Done)}
+}
+
+// client returns an etcd client of the cell, and its meter.
+func (c *cell) client() (*clientv3.Client, *meter) { return c.bed.client(c.t) }
+
+// prefix is for the keys of a side, such as "ours" or "plain".
+func (c *cell) prefix(side string) string {
+	return strings.ReplaceAll(c.name, " ", "-") + "-" + side + "/"
+}
+
+// meet says that the operation is ready, and waits until the fault has begun.
+func (c *cell) meet() {
+	c.ready()
+	<-c.begun
+}
+
+// complain notes in what ours is worse, unless that is known.
+func (c *cell) complain(format string, args ...any) {
+	c.notes.Lock()
+	defer c.notes.Unlock()
+	text := fmt.Sprintf(format, args...)
+	for _, k := range known {
+		if regexp.MustCompile("^("+k.row+")$").MatchString(c.name) && regexp.MustCompile("^("+k.fault+")$").MatchString(c.fault.name) {
+			c.excused = true
+			c.figures = append(c.figures, "known: "+text)
+			return
+		}
+	}
+	c.complaints = append(c.complaints, text)
+}
+
+// figure notes what was measured.
+func (c *cell) figure(format string, args ...any) {
+	c.notes.Lock()
+	defer c.notes.Unlock()
+	c.figures = append(c.figures, fmt.Sprintf(format, args...))
+}
+
+// mark is a letter for the matrix.
+func (c *cell) mark() string {
+	switch {
+	case len(c.complaints) > 0:
+		return "W"
+	case c.excused:
+		return "k"
+	}
+	return "."
+}
+
+func (c *cell) String() string {
+	s := strings.Join(c.figures, ", ")
+	if len(c.complaints) > 0 {
+		s = "WORSE: " + strings.Join(c.complaints, "; ") + " | " + s
+	}
+	return s
+}
+
+// compareTime complains if ours takes more than 2 s longer, and more than twice as long. A side may always take as long as the
+// fault's notice, since chance decides which side meets the fault.
+func (c *cell) compareTime(what string, ours, plain, notice time.Duration) {
+	c.figure("%s %s (plain %s)", what, seconds(ours), seconds(plain))
+	if ours > max(2*plain, plain+2*time.Second, notice) {
+		c.complain("%s: %s, plain %s", what, seconds(ours), seconds(plain))
+	}
+}
+
+// compareRequests complains if ours sends etcd more than three times as many messages since the fault began, and some more.
+func (c *cell) compareRequests(ours, plain *meter, more int) {
+	o, p := ours.sum(), plain.sum()
+	c.figure("requests %d (plain %d)", o, p)
+	if o > 3*p+more {
+		c.complain("%d requests, plain %d: %v, plain %v", o, p, ours.by(), plain.by())
+	}
+}
+
+func seconds(d time.Duration) string {
+	if d >= never {
+		return "never"
+	}
+	return fmt.Sprintf("%.1fs", d.Seconds())
+}

@@ -1,6 +1,7 @@
 package worstday
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -17,7 +18,7 @@ type fault struct {
 	user    bool          // the processes log in
 	early   func(*bed)    // runs before there are clients
 	prepare func(*bed)    // runs when all rows are ready
-	begin   func(*bed)    // is quick; the operations begin after it
+	begin   func(*bed)    // the operations begin after it
 	during  func(*bed)    // runs while the operations run
 	end     func(*bed)    // runs when the fault has lasted
 	lasts   time.Duration // from begin to end
@@ -26,7 +27,11 @@ type fault struct {
 	held    bool          // it is about entries on leases; false: about all
 	tries   int           // of plain code for a write; 0: 3
 	try     time.Duration // of plain code; 0: 2 s
+	refuses bool          // etcd answers with a refusal, after which a process tries again
 }
+
+func (f fault) plainTries() int         { return cmp.Or(f.tries, 3) }
+func (f fault) plainTry() time.Duration { return cmp.Or(f.try, 2*time.Second) }
 
 // faults is the table's columns.
 var faults = []fault{
@@ -53,10 +58,10 @@ var faults = []fault{
 	unanswered("one call hangs", 1), unanswered("two calls hang", 2),
 	slow("0.15 s", 150*ms), slow("0.6 s", 600*ms), slow("3.5 s", 3500*ms),
 	streams(2), streams(4), streams(8),
-	{name: "no space 3s", lasts: 3 * time.Second, tries: 4,
+	{name: "no space 3s", refuses: true, lasts: 3 * time.Second, tries: 4,
 		begin: func(b *bed) { b.hold(); b.must(b.cluster.SetNoSpace(context.Background(), true)) },
 		end:   func(b *bed) { b.must(b.cluster.SetNoSpace(context.Background(), false)); b.rewrite() }},
-	{name: "right taken 4s", user: true, lasts: 4 * time.Second, down: true, tries: 5,
+	{name: "right taken 4s", refuses: true, user: true, lasts: 4 * time.Second, down: true, tries: 5,
 		begin: func(b *bed) {
 			_, err := b.judge.RoleRevokePermission(context.Background(), user, "\x00", "\x00")
 			b.must(err)
@@ -70,7 +75,7 @@ var faults = []fault{
 	{name: "lease lost", held: true, lasts: time.Second, begin: (*bed).revokeLeases},
 	{name: "keys deleted", held: true, lasts: time.Second, begin: (*bed).deleteLeased},
 	{name: "wiped", lasts: 3 * time.Second,
-		begin: (*bed).hold, during: func(b *bed) { b.must(b.cluster.Wipe()) }, end: (*bed).rewrite},
+		begin: func(b *bed) { b.hold(); b.must(b.cluster.Wipe()) }, end: (*bed).rewrite},
 	{name: "restored", lasts: 3 * time.Second,
 		prepare: func(b *bed) {
 			var err error
@@ -80,7 +85,7 @@ var faults = []fault{
 				b.write("junk", "x")
 			}
 		},
-		begin: (*bed).hold, during: func(b *bed) { b.must(b.cluster.RestoreBackup(b.backup)) }, end: (*bed).rewrite},
+		begin: func(b *bed) { b.hold(); b.must(b.cluster.RestoreBackup(b.backup)) }, end: (*bed).rewrite},
 	{name: "compacted while cut", lasts: 4 * time.Second, down: true, tries: 5,
 		begin: func(b *bed) { b.way.all(func(l *line) { l.cut(true) }) },
 		end: func(b *bed) {

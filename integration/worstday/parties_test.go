@@ -1,0 +1,296 @@
+package worstday
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
+)
+
+// party is a process that has entries in etcd. A row does the same to two kinds of it.
+type party interface {
+	register(ctx context.Context, from, to int) error // the entries with these numbers
+	update(ctx context.Context) error                 // of entry 0, to a value with "v2"
+	pause(ctx context.Context) error                  // the entry with the highest number
+	resume(ctx context.Context) error
+	serve(ctx context.Context) error // a server of one service with health
+	health(ctx context.Context, serving bool) error
+	stop(ctx context.Context) error // the server
+	announce(ctx context.Context) error
+	withdraw(ctx context.Context) error
+	end(ctx context.Context) error
+}
+
+func addr(i int) string { return fmt.Sprintf("10.0.%d.%d:9000", i/250, i%250+1) }
+
+// each does the same at once for all numbers, and joins the errors.
+func each(from, to int, do func(int) error) error {
+	errs := make([]error, to)
+	var wg sync.WaitGroup
+	for i := from; i < to; i++ {
+		wg.Go(func() { errs[i] = do(i) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// policy is how often, and how long each time, a process tries.
+type policy struct {
+	tries int
+	try   time.Duration
+}
+
+// do returns the last error. A try that fails at once waits for the time of the next.
+func (p policy) do(ctx context.Context, f func(context.Context) error) (err error) {
+	for range p.tries {
+		try, cancel := context.WithTimeout(ctx, p.try)
+		if err = f(try); err == nil {
+			cancel()
+			return nil
+		}
+		<-try.Done()
+		cancel()
+	}
+	return err
+}
+
+// plain is what a user writes by hand: grant, put, keep-alive, delete and revoke, some tries each.
+type plain struct {
+	client *clientv3.Client
+	prefix string
+	writes *policy
+	ends   policy
+	last   int // the highest number
+
+	mu    sync.Mutex
+	lease clientv3.LeaseID
+	quit  context.CancelFunc
+	alive sync.WaitGroup
+}
+
+func (p *plain) leased(ctx context.Context) (clientv3.LeaseID, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lease != 0 {
+		return p.lease, nil
+	}
+	resp, err := p.client.Grant(ctx, 15)
+	if err != nil {
+		return 0, err
+	}
+	p.lease = resp.ID
+	alive, quit := context.WithCancel(context.Background())
+	p.quit = quit
+	answers, err := p.client.KeepAlive(alive, p.lease)
+	if err == nil {
+		p.alive.Go(func() {
+			for range answers {
+			}
+		})
+	}
+	return p.lease, err
+}
+
+// put puts the entries with these numbers, 100 at a time.
+func (p *plain) put(ctx context.Context, from, to int, value string) error {
+	if to > from+100 {
+		return errors.Join(p.put(ctx, from, from+100, value), p.put(ctx, from+100, to, value))
+	}
+	return p.writes.do(ctx, func(ctx context.Context) error {
+		for {
+			lease, err := p.leased(ctx)
+			if err == nil {
+				var puts []clientv3.Op
+				for i := from; i < to; i++ {
+					puts = append(puts, clientv3.OpPut(p.prefix+"svc/"+addr(i), value, clientv3.WithLease(lease)))
+				}
+				_, err = p.client.Txn(ctx).Then(puts...).Commit()
+			}
+			if !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+				return err
+			}
+			p.forget(lease)
+		}
+	})
+}
+
+func (p *plain) forget(lease clientv3.LeaseID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lease == lease {
+		p.quit()
+		p.lease = 0
+	}
+}
+
+func (p *plain) register(ctx context.Context, from, to int) error {
+	p.last = to - 1
+	return p.put(ctx, from, to, "v1")
+}
+
+func (p *plain) update(ctx context.Context) error { return p.put(ctx, 0, 1, "v2") }
+
+func (p *plain) pause(ctx context.Context) error {
+	return p.ends.do(ctx, func(ctx context.Context) error {
+		_, err := p.client.Delete(ctx, p.prefix+"svc/"+addr(p.last))
+		return err
+	})
+}
+
+func (p *plain) end(ctx context.Context) error {
+	defer p.alive.Wait()
+	if p.lease == 0 {
+		return nil
+	}
+	p.quit()
+	return p.ends.do(ctx, func(ctx context.Context) error {
+		_, err := p.client.Revoke(ctx, p.lease)
+		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			return nil
+		}
+		return err
+	})
+}
+
+func (p *plain) resume(ctx context.Context) error   { return p.put(ctx, p.last, p.last+1, "v1") }
+func (p *plain) serve(ctx context.Context) error    { return p.resume(ctx) }
+func (p *plain) announce(ctx context.Context) error { return p.resume(ctx) }
+func (p *plain) withdraw(ctx context.Context) error { return p.end(ctx) }
+func (p *plain) stop(ctx context.Context) error     { return p.end(ctx) }
+func (p *plain) health(ctx context.Context, serving bool) error {
+	if serving {
+		return p.resume(ctx)
+	}
+	return p.pause(ctx)
+}
+
+// ours is a process that uses the runtime.
+type ours struct {
+	t        testing.TB
+	registry *runtime.Registry
+	writes   *policy
+	refused  bool                  // etcd refuses at times, which the runtime reports at once: the process tries again
+	entry    *runtime.Registration // number 0
+	last     *runtime.Registration // the one with the highest number
+
+	checks *health.Server
+	server *runtime.Server
+	quit   context.CancelFunc
+	served chan error
+}
+
+// quiet returns a registry that logs nothing, and ends with the test.
+func quiet(t testing.TB, client *clientv3.Client, prefix string) *runtime.Registry {
+	r := runtime.NewRegistry(client, runtime.WithNamespace(prefix), runtime.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
+	t.Cleanup(func() { _ = r.Close(kit.Bounded(t, 5*time.Second)) })
+	return r
+}
+
+func (o *ours) do(ctx context.Context, f func(context.Context) error) error {
+	if o.refused {
+		return o.writes.do(ctx, f)
+	}
+	return f(ctx)
+}
+
+func (o *ours) register(ctx context.Context, from, to int) error {
+	return each(from, to, func(i int) error {
+		return o.do(ctx, func(ctx context.Context) error {
+			g, err := o.registry.Register(ctx, "svc", runtime.Endpoint{Addr: addr(i)})
+			if i == 0 {
+				o.entry = g
+			}
+			if i == to-1 {
+				o.last = g
+			}
+			return err
+		})
+	})
+}
+
+func (o *ours) update(ctx context.Context) error {
+	return o.do(ctx, func(ctx context.Context) error { return o.entry.Update(ctx, runtime.WithMetadata("mark", "v2")) })
+}
+
+func (o *ours) pause(ctx context.Context) error {
+	return o.do(ctx, func(ctx context.Context) error { return o.last.Pause(ctx) })
+}
+
+func (o *ours) resume(ctx context.Context) error {
+	return o.do(ctx, func(ctx context.Context) error { return o.last.Resume(ctx) })
+}
+
+type greeter struct {
+	basic.UnimplementedGreeterServer
+}
+
+func (o *ours) prepare() {
+	o.checks = health.NewServer()
+	o.server = o.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(10*ms))
+	healthpb.RegisterHealthServer(o.server, o.checks)
+	basic.RegisterGreeterServerToEtcd(o.server, greeter{})
+}
+
+func (o *ours) serve(ctx context.Context) error {
+	o.prepare()
+	lis := kit.Listen(o.t)
+	running, quit := context.WithCancel(context.Background())
+	o.quit, o.served = quit, make(chan error, 1)
+	go func() { o.served <- o.server.Serve(running, lis) }()
+	for {
+		if st := o.server.Status(); len(st) == 1 && st[0].State == runtime.StateRegistered {
+			return nil
+		}
+		select {
+		case err := <-o.served:
+			o.quit = nil
+			return fmt.Errorf("Serve: %w", err)
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * ms):
+		}
+	}
+}
+
+func (o *ours) health(_ context.Context, serving bool) error {
+	st := healthpb.HealthCheckResponse_NOT_SERVING
+	if serving {
+		st = healthpb.HealthCheckResponse_SERVING
+	}
+	o.checks.SetServingStatus(basic.Greeter_ServiceDesc.ServiceName, st)
+	return nil
+}
+
+func (o *ours) stop(ctx context.Context) error {
+	o.quit()
+	o.quit = nil
+	return errors.Join(<-o.served, o.registry.Close(ctx))
+}
+
+func (o *ours) announce(ctx context.Context) error {
+	o.prepare()
+	return o.server.Announce(ctx, addr(0))
+}
+
+func (o *ours) withdraw(ctx context.Context) error { return o.server.Withdraw(ctx) }
+
+func (o *ours) end(ctx context.Context) error {
+	if o.quit != nil {
+		return o.stop(ctx)
+	}
+	return o.registry.Close(ctx)
+}

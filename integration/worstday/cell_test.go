@@ -87,14 +87,6 @@ func (c *cell) String() string {
 	return s
 }
 
-// luck is how long a server may take in any case, since plain code may have to try as often: 0 where chance decides nothing.
-func (c *cell) luck() time.Duration {
-	if c.fault.notice == 0 {
-		return 0
-	}
-	return time.Duration(c.fault.plainTries()) * c.fault.plainTry()
-}
-
 // compareTime complains if ours takes more than 2 s longer, and more than twice as long, and longer than luck allows.
 func (c *cell) compareTime(what string, ours, plain, luck time.Duration) {
 	if ours > max(2*plain, plain+2*time.Second, luck) {

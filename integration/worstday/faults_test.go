@@ -27,11 +27,19 @@ type fault struct {
 	held    bool          // it is about entries on leases; false: about all
 	tries   int           // of plain code for a write; 0: 3
 	try     time.Duration // of plain code; 0: 2 s
-	refuses bool          // etcd answers with a refusal, after which a process tries again
+	refuses bool          // etcd answers with a refusal, after which a process tries a write again
+	luck    time.Duration // how long a server may take whatever plain code took, as chance or further round trips decide; 0: none
 }
 
-func (f fault) plainTries() int         { return cmp.Or(f.tries, 3) }
-func (f fault) plainTry() time.Duration { return cmp.Or(f.try, 2*time.Second) }
+// writes and ends are how plain code tries: it gives up an end after 8 s, or if it is refused.
+func (f fault) writes() policy { return policy{cmp.Or(f.tries, 3), cmp.Or(f.try, 2*time.Second)} }
+
+func (f fault) ends() policy {
+	if f.refuses {
+		return policy{1, f.writes().try}
+	}
+	return policy{min(f.writes().tries, 4), f.writes().try}
+}
 
 // faults is the table's columns.
 var faults = []fault{
@@ -116,7 +124,7 @@ func outage(name string, lasts int, breaks func(l *line, on bool)) fault {
 // hung makes a member hang, for clients and peers, until gRPC's keepalive has found out. All clients begin on that member; the other
 // connections get through when the rows are ready.
 func hung(name string, leader bool) fault {
-	return fault{name: name, opts: three, lasts: 16 * time.Second, notice: 14 * time.Second,
+	return fault{name: name, opts: three, lasts: 16 * time.Second, notice: 14 * time.Second, luck: 6 * time.Second,
 		early: func(b *bed) {
 			lead, err := b.cluster.Leader(context.Background())
 			b.must(err)
@@ -151,7 +159,7 @@ func slow(name string, d time.Duration) fault {
 	set := func(d time.Duration) func(*bed) {
 		return func(b *bed) { b.way.all(func(l *line) { l.slow(d) }) }
 	}
-	return fault{name: "slow by " + name, lasts: 6*time.Second + d, try: 2*time.Second + 2*d, begin: set(d), end: set(0)}
+	return fault{name: "slow by " + name, lasts: 6*time.Second + d, try: 2*time.Second + 2*d, luck: 3 * d, begin: set(d), end: set(0)}
 }
 
 func streams(n uint32) fault {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -49,7 +48,7 @@ func handOver(c *cell) {
 	sides.Wait()
 	<-c.over
 	c.figure("the next leads after %s, plain %s; the end: %v, plain %v", seconds(took[0]), seconds(took[1]), errs[0], errs[1])
-	c.compareTime("the next leads", took[0], took[1], c.luck())
+	c.compareTime("the next leads", took[0], took[1], c.fault.luck)
 	if errs[0] != nil && errs[1] == nil {
 		c.complain("the leader's end fails: %.200v", errs[0])
 	}
@@ -80,15 +79,19 @@ func (o *ourCandidate) leads() bool { _, ok := o.leadership.Token(); return ok }
 
 type plainCandidate struct {
 	election *concurrency.Election
+	client   *clientv3.Client
+	session  *concurrency.Session
 	ends     policy
 	won      atomic.Bool
-	session  *concurrency.Session
 }
 
 func (c *cell) plainCandidate(name string) candidate {
 	client, _ := c.client()
-	p := &plainCandidate{ends: policy{min(c.fault.plainTries(), 4), c.fault.plainTry()}}
-	p.session = newSession(c.t, client)
+	p := &plainCandidate{client: client, ends: c.fault.ends()}
+	var err error
+	p.session, err = concurrency.NewSession(client, concurrency.WithTTL(15))
+	kit.Must(c.t, err)
+	c.t.Cleanup(p.session.Orphan)
 	p.election = concurrency.NewElection(p.session, c.prefix("plain"))
 	ctx, cancel := context.WithCancel(context.Background())
 	var standing sync.WaitGroup
@@ -101,13 +104,8 @@ func (c *cell) plainCandidate(name string) candidate {
 	return p
 }
 
-func newSession(t testing.TB, client *clientv3.Client) *concurrency.Session {
-	s, err := concurrency.NewSession(client, concurrency.WithTTL(15))
-	kit.Must(t, err)
-	t.Cleanup(s.Orphan)
-	return s
-}
-
 func (p *plainCandidate) leads() bool { return p.won.Load() }
 
-func (p *plainCandidate) end(ctx context.Context) error { return p.ends.do(ctx, p.election.Resign) }
+func (p *plainCandidate) end(ctx context.Context) error {
+	return p.ends.do(ctx, revoke(p.client, p.session.Lease()))
+}

@@ -157,13 +157,17 @@ func (p *plain) end(ctx context.Context) error {
 		return nil
 	}
 	p.quit()
-	return p.ends.do(ctx, func(ctx context.Context) error {
-		_, err := p.client.Revoke(ctx, p.lease)
+	return p.ends.do(ctx, revoke(p.client, p.lease))
+}
+
+func revoke(client *clientv3.Client, lease clientv3.LeaseID) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := client.Revoke(ctx, lease)
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			return nil
 		}
 		return err
-	})
+	}
 }
 
 func (p *plain) resume(ctx context.Context) error   { return p.put(ctx, p.last, p.last+1, "v1") }
@@ -283,7 +287,7 @@ func (o *ours) stop(ctx context.Context) error {
 
 func (o *ours) announce(ctx context.Context) error {
 	o.prepare()
-	return o.server.Announce(ctx, addr(0))
+	return o.do(ctx, func(ctx context.Context) error { return o.server.Announce(ctx, addr(0)) })
 }
 
 func (o *ours) withdraw(ctx context.Context) error { return o.server.Withdraw(ctx) }

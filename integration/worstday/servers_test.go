@@ -94,7 +94,7 @@ func (c *cell) newProcess(side string, number int) *process {
 	if side == "ours" {
 		p.party = &ours{t: c.t, registry: quiet(c.t, client, p.prefix), writes: p.writes, refused: c.fault.refuses}
 	} else {
-		p.party = &plain{client: client, prefix: p.prefix, writes: p.writes, ends: policy{min(c.fault.plainTries(), 4), c.fault.plainTry()}}
+		p.party = &plain{client: client, prefix: p.prefix, writes: p.writes, ends: c.fault.ends()}
 	}
 	return p
 }
@@ -162,7 +162,7 @@ func (op operation) prepare(c *cell, p *process) {
 			return
 		}
 	}
-	*p.writes = policy{c.fault.plainTries(), c.fault.plainTry()}
+	*p.writes = c.fault.writes()
 	if op.busy {
 		p.startUpdates()
 	}
@@ -237,10 +237,10 @@ func (op operation) compare(c *cell, ours, plain []*process) {
 		return
 	}
 	if o.failed == 0 {
-		c.compareTime("in etcd", o.state, p.state, c.luck())
-		c.compareTime("returned", o.returned, p.returned, c.luck())
+		c.compareTime("in etcd", o.state, max(p.state, p.returned), c.fault.luck) // plain code knows when it returns
+		c.compareTime("returned", o.returned, p.returned, c.fault.luck)
 	}
-	c.compareRequests(o.sent, p.sent, 15*len(ours))
+	c.compareRequests(o.sent, p.sent, 40*len(ours)+2*max(op.held, op.want))
 }
 
 // outcome is the worst of some processes.

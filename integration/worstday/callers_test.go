@@ -1,16 +1,21 @@
 package worstday
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/client/v3/naming/endpoints"
+	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
 
@@ -24,6 +29,8 @@ var callerRows = []row{
 	{name: "calls after idle", run: aboutCallers(afterIdle)},
 	{name: "change of 1 key", run: aboutCallers(func(c *callers) { changed(c, 1) })},
 	{name: "change of 40 keys", run: aboutCallers(func(c *callers) { changed(c, 40) })},
+	{name: "status of 5 keys", run: aboutCallers(func(c *callers) { said(c, 5) })},
+	{name: "status of 100 keys", run: aboutCallers(func(c *callers) { said(c, 100) })},
 }
 
 // firstCall makes a client 0.5 s into the fault, and calls.
@@ -277,5 +284,207 @@ func (c *callers) followPlain(ctx context.Context, key string, r *reader) {
 		for _, up := range all {
 			r.tell(up.Key[len(at)+1:])
 		}
+	}
+}
+
+// said follows n keys. In an outage, the registry must soon say of each key that it cannot be followed, and after the fault that it can. It
+// must not say so while changes arrive.
+func said(c *callers, n int) {
+	keyOf := func(i int) string { return fmt.Sprintf("followed/%d", i) }
+	for i := range n {
+		c.put(c.prefix(sides[us])+keyOf(i)+"/a", entryOf("127.0.0.1:1"))
+	}
+	metrics := metric.NewManualReader()
+	c.connect(runtime.WithMeterProvider(metric.NewMeterProvider(metric.WithReader(metrics))))
+	byStatus, byWatch, byMetric := newNews("Status"), newNews("Watch"), newNews("the metric")
+	all := []*news{byStatus, byWatch, byMetric}
+	arrivals := &arrivals{put: make(map[string]time.Time)}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for i := range n {
+		byWatch.say(keyOf(i), errUnknown)
+		running.Go(func() {
+			for set, err := range c.registry.Watch(ctx, keyOf(i)) {
+				if byWatch.say(keyOf(i), err); i == 0 && len(set) > 0 {
+					arrivals.arrived(set[0].Addr)
+				}
+			}
+		})
+	}
+	look := func() {
+		for _, k := range c.registry.Status().Keys {
+			byStatus.say(k.Key, k.Err)
+		}
+		arrivals.doubted(byStatus.wrong())
+		for key, err := range c.metered(metrics) {
+			byMetric.say(key, err)
+		}
+	}
+	begun := kit.Bounded(c.t, soon)
+	for look(); begun.Err() == nil && wrong(all) != ""; look() {
+		pause(begun, 50*ms)
+	}
+	if text := wrong(all); text != "" {
+		c.complain("before the fault, %s", text)
+	}
+	c.settle(n)
+	c.meet()
+	for _, x := range all {
+		x.forget()
+	}
+	running.Go(func() {
+		for i := 2; ctx.Err() == nil; i++ {
+			addr := fmt.Sprintf("127.0.0.1:%d", i)
+			arrivals.putting(addr)
+			c.put(c.prefix(sides[us])+keyOf(0)+"/a", entryOf(addr))
+			pause(ctx, 500*ms)
+		}
+	})
+	for over := false; !over; {
+		look()
+		select {
+		case <-c.over:
+			over = true
+		case <-time.After(100 * ms):
+		}
+	}
+	for _, x := range all {
+		at, missing := x.lastOf(n)
+		c.figure("%s says so of %d of %d keys, after %s at most", x.source, n-missing, n, seconds(max(0, at.Sub(c.start))))
+		if c.fault.down && c.fault.lasts > soon && (missing > 0 || at.Sub(c.start) > soon) {
+			c.complain("%s does not say of %d of %d keys that etcd is away, of the others after %s", x.source, missing, n, seconds(at.Sub(c.start)))
+		}
+	}
+	for look(); time.Since(c.end) < soon && wrong(all) != ""; look() {
+		time.Sleep(50 * ms)
+	}
+	if text := wrong(all); text != "" {
+		c.complain("%v after the fault, %s", soon, text)
+	}
+	c.figure("well after %s", seconds(time.Since(c.end)))
+	cancel()
+	running.Wait()
+	if arrivals.most > 3 && !c.fault.down {
+		c.complain("%d changes arrive while Status says that there are none to be had: %s", arrivals.most, arrivals.text)
+	}
+}
+
+var errUnknown = errors.New("it is not known")
+
+// metered returns why keys are not followed by the metric, nil for those that are.
+func (c *callers) metered(from *metric.ManualReader) map[string]error {
+	keys := make(map[string]error)
+	var collected metricdata.ResourceMetrics
+	kit.Must(c.t, from.Collect(context.Background(), &collected))
+	for _, scope := range collected.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			if m.Name != "etcdrpc.discovery.status" {
+				continue
+			}
+			for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
+				key, _ := p.Attributes.Value("etcdrpc.key")
+				state, _ := p.Attributes.Value("etcdrpc.discovery.state")
+				if p.Value == 1 {
+					keys[key.AsString()] = nil
+					if state.AsString() != "following" {
+						keys[key.AsString()] = errors.New(state.AsString())
+					}
+				}
+			}
+		}
+	}
+	return keys
+}
+
+// news is what a source says of keys.
+type news struct {
+	source string
+	mu     sync.Mutex
+	errs   map[string]error     // why a key is not followed now
+	first  map[string]time.Time // when that was first said in the fault
+}
+
+func newNews(source string) *news {
+	return &news{source: source, errs: make(map[string]error), first: make(map[string]time.Time)}
+}
+
+func (x *news) say(key string, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if delete(x.errs, key); err == nil {
+		return
+	}
+	if x.errs[key] = err; x.first[key].IsZero() {
+		x.first[key] = time.Now()
+	}
+}
+
+// forget begins anew with what is said from now on.
+func (x *news) forget() { x.mu.Lock(); defer x.mu.Unlock(); clear(x.first) }
+
+// lastOf returns when the news of the last of n keys came, and of how many there were none.
+func (x *news) lastOf(n int) (at time.Time, missing int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, first := range x.first {
+		if first.After(at) {
+			at = first
+		}
+	}
+	return at, n - len(x.first)
+}
+
+// wrong returns what is said of the keys that are not followed now, "" if all are.
+func (x *news) wrong() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for key, err := range x.errs {
+		return fmt.Sprintf("%s says of %d keys, such as %s: %.150v", x.source, len(x.errs), key, err)
+	}
+	return ""
+}
+
+func wrong(all []*news) string {
+	for _, x := range all {
+		if text := x.wrong(); text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+// arrivals counts the changes that were put and arrived while the registry said without a break that there can be none.
+type arrivals struct {
+	mu    sync.Mutex
+	put   map[string]time.Time // when each change was put
+	since time.Time            // when the registry began to say so; zero if it does not
+	text  string               // what it said
+	n     int                  // changes since then
+	most  int
+}
+
+func (a *arrivals) putting(change string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.put[change] = time.Now()
+}
+
+func (a *arrivals) doubted(text string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if text == "" {
+		a.since, a.n = time.Time{}, 0
+	} else if a.since.IsZero() {
+		a.since = time.Now()
+	}
+	a.text = cmp.Or(text, a.text)
+}
+
+func (a *arrivals) arrived(change string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.since.IsZero() && a.put[change].After(a.since) {
+		a.n++
+		a.most = max(a.most, a.n)
 	}
 }

@@ -1,10 +1,13 @@
 package worstday
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"runtime/pprof"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +34,8 @@ var callerRows = []row{
 	{name: "change of 40 keys", run: aboutCallers(func(c *callers) { changed(c, 40) })},
 	{name: "status of 5 keys", run: aboutCallers(func(c *callers) { said(c, 5) })},
 	{name: "status of 100 keys", run: aboutCallers(func(c *callers) { said(c, 100) })},
+	{name: "close with 1 client", run: aboutCallers(func(c *callers) { closed(c, 1) })},
+	{name: "close with 500 clients", run: aboutCallers(func(c *callers) { closed(c, 500) })},
 }
 
 // firstCall makes a client 0.5 s into the fault, and calls.
@@ -487,4 +492,85 @@ func (a *arrivals) arrived(change string) {
 		a.n++
 		a.most = max(a.most, a.n)
 	}
+}
+
+// closed closes the registry 0.7 s into the fault, while each of n clients has a stream and makes calls without a pause. Close must return
+// when its context ends, and then all must end.
+func closed(c *callers, n int) {
+	c.servers(1)
+	var conns []*grpc.ClientConn
+	pprof.Do(context.Background(), pprof.Labels("cell", c.t.Name()), func(context.Context) { // for the goroutines of the registry
+		c.connect()
+		for range n {
+			conns = append(conns, c.dial(us))
+		}
+	})
+	var ended atomic.Bool
+	var streams, calls atomic.Int64
+	var running sync.WaitGroup
+	for _, conn := range conns {
+		s, err := leaderpb.NewCounterClient(conn).Watch(context.Background(), &leaderpb.AddRequest{}, grpc.WaitForReady(true))
+		if err != nil {
+			c.complain("before the fault: %v", err)
+			continue
+		}
+		streams.Add(1)
+		running.Go(func() {
+			for err == nil {
+				_, err = s.Recv()
+			}
+			streams.Add(-1)
+		})
+	}
+	c.meet()
+	time.Sleep(600 * ms)
+	for _, conn := range conns {
+		calls.Add(1)
+		running.Go(func() {
+			for err := error(nil); err == nil && !ended.Load(); {
+				_, err = peek(context.Background(), conn, true)
+			}
+			calls.Add(-1)
+		})
+	}
+	time.Sleep(100 * ms)
+	ctx := kit.Bounded(c.t, 100*ms)
+	var took time.Duration
+	var err error
+	start := time.Now()
+	closing := make(chan struct{})
+	go func() { defer close(closing); err = c.registry.Close(ctx); took = time.Since(start) }()
+	<-ctx.Done()
+	for range 20 { // naps instead of a limit: where processors are busy, they are longer, too
+		time.Sleep(5 * ms)
+	}
+	limit := time.Since(start)
+	ended.Store(true)
+	<-closing
+	c.figure("Close takes %v of %v (%v)", took.Round(ms), limit.Round(ms), err)
+	if took > limit {
+		c.complain("Close with a context of 0.1 s takes %v (%v)", took.Round(ms), err)
+	}
+	left := func() int { return goroutines(c.t.Name()) }
+	for time.Since(start) < took+5*time.Second && (streams.Load()+calls.Load() > 0 || left() > 0) {
+		time.Sleep(100 * ms)
+	}
+	c.figure("all is gone after %s", seconds(time.Since(start)))
+	if s, u, g := streams.Load(), calls.Load(), left(); s+u > 0 || g > 0 {
+		c.complain("5 s after Close, %d streams and %d calls have not ended, and %d goroutines of the registry are left", s, u, g)
+	}
+	running.Wait()
+	<-c.over
+}
+
+// goroutines returns the number of stacks of the runtime's goroutines that have the label of a cell.
+func goroutines(cell string) (n int) {
+	var all bytes.Buffer
+	_ = pprof.Lookup("goroutine").WriteTo(&all, 1) // cannot fail
+	for stack := range strings.SplitSeq(all.String(), "\n\n") {
+		if strings.Contains(stack, fmt.Sprintf("%q:%q", "cell", cell)) && strings.Contains(stack, "protoc-gen-go-etcd/runtime") {
+			n++
+		}
+	}
+	return n
 }

@@ -14,24 +14,26 @@ import (
 )
 
 const (
-	user     = "app" // of all processes, in columns with rights
-	password = "pw"
-	ms       = time.Millisecond
+	user = "app" // of all processes, under faults with users
+	ms   = time.Millisecond
 )
 
-// bed is an etcd that a fault will strike. The cells of a bed meet the fault at the same time.
+var background = context.Background()
+
+// bed is an etcd that a fault will strike. All cells of a bed meet the fault at the same time.
 type bed struct {
 	t       testing.TB
 	fault   fault
 	cluster *etcdtest.Cluster
-	judge   *clientv3.Client // of root: its bytes do not go over the way
-	way     *way
-	target  int            // the member that hangs
-	waiting sync.WaitGroup // for cells that are not ready
-	begun   chan struct{}  // closed when the fault has begun
-	over    chan struct{}  // closed when the fault has ended
-	start   time.Time      // of the fault; valid after begun
-	end     time.Time      // of the fault; valid after over
+	judge   *clientv3.Client // of root, whose bytes do not go over the way
+	way     way
+	target  *etcdtest.Member // the member that will hang; nil if none will
+	release func()           // lets the other members be reached
+	waiting sync.WaitGroup   // for cells that are not ready
+	begun   chan struct{}    // closed when the fault has begun
+	over    chan struct{}    // closed when the fault has ended
+	start   time.Time        // of the fault; valid after begun
+	end     time.Time        // of the fault; valid after over
 	backup  *etcdtest.Backup
 
 	mu      sync.Mutex
@@ -44,10 +46,9 @@ func newBed(t testing.TB, f fault) *bed {
 	b := &bed{t: t, fault: f, begun: make(chan struct{}), over: make(chan struct{}), truth: make(map[string]string)}
 	opts := f.opts
 	if f.user {
-		opts = append(opts, etcdtest.WithAuth("secret", etcdtest.User{Name: user, Password: password, Permissions: []etcdtest.Permission{etcdtest.ReadWrite("")}}))
+		opts = append(opts, etcdtest.WithAuth("secret", etcdtest.User{Name: user, Password: user, Permissions: []etcdtest.Permission{etcdtest.ReadWrite("")}}))
 	}
 	b.cluster = etcdtest.Start(t, opts...)
-	b.way = newWay(b.cluster.Endpoints())
 	b.judge = b.cluster.Client(t, func(cfg *clientv3.Config) {
 		cfg.Endpoints = b.cluster.Admin().Endpoints()
 		cfg.DialOptions = []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{ // it notices at once that etcd is back
@@ -66,7 +67,7 @@ func (b *bed) play() {
 	if b.fault.prepare != nil {
 		b.fault.prepare(b)
 	}
-	b.eachMeter((*meter).reset)
+	b.eachMeter(func(m *meter) { m.restart(b.fault.hangs) })
 	if b.fault.begin != nil {
 		b.fault.begin(b)
 	}
@@ -83,23 +84,22 @@ func (b *bed) play() {
 	close(b.over)
 }
 
-// must reports an error of a hook of the fault.
+// must reports an error of the test's own writes.
 func (b *bed) must(err error) {
 	if err != nil {
-		b.t.Errorf("the fault %q: %v", b.fault.name, err)
+		b.t.Errorf("%s: %v", b.fault.name, err)
 	}
 }
 
 // client returns an etcd client of a process, and its meter.
 func (b *bed) client(t testing.TB) (*clientv3.Client, *meter) {
-	m := newMeter()
+	m := new(meter)
 	b.mu.Lock()
 	b.meters = append(b.meters, m)
 	b.mu.Unlock()
 	return b.cluster.Client(t, func(cfg *clientv3.Config) {
-		cfg.DialOptions = append(m.options(), grpc.WithContextDialer(b.way.dial))
-		if b.fault.user {
-			cfg.Username, cfg.Password = user, password
+		if cfg.DialOptions = append(m.options(), grpc.WithContextDialer(b.way.dial)); b.fault.user {
+			cfg.Username, cfg.Password = user, user
 		}
 	}), m
 }
@@ -131,25 +131,11 @@ func (b *bed) write(key, value string) {
 	if value == "" {
 		op = clientv3.OpDelete(key)
 	}
-	var err error
-	for range 40 {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		_, err = b.judge.Do(ctx, op)
-		cancel()
-		if err == nil {
-			return
-		}
-		time.Sleep(50 * ms)
-	}
-	b.must(err)
+	b.must(policy{30, 2 * time.Second}.do(background, func(ctx context.Context) error { _, err := b.judge.Do(ctx, op); return err }))
 }
 
 // hold withholds from etcd what the test writes, until rewrite.
-func (b *bed) hold() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.holding = true
-}
+func (b *bed) hold() { b.mu.Lock(); defer b.mu.Unlock(); b.holding = true }
 
 // rewrite writes all keys of the test to an etcd that may have lost some.
 func (b *bed) rewrite() {

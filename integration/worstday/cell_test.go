@@ -23,13 +23,13 @@ type cell struct {
 
 	notes      sync.Mutex
 	complaints []string
-	excused    bool // a complaint is known
 	figures    []string
+	mark       string // for the matrix
 }
 
 func (b *bed) newCell(t *testing.T, name string) *cell {
 	b.waiting.Add(1)
-	return &cell{bed: b, t: t, name: name, ready: sync.OnceFunc(b.waiting.Done)}
+	return &cell{bed: b, t: t, name: name, ready: sync.OnceFunc(b.waiting.Done), mark: "."}
 }
 
 // client returns an etcd client of the cell, and its meter.
@@ -41,24 +41,23 @@ func (c *cell) prefix(side string) string {
 }
 
 // meet says that the operation is ready, and waits until the fault has begun.
-func (c *cell) meet() {
-	c.ready()
-	<-c.begun
-}
+func (c *cell) meet() { c.ready(); <-c.begun }
 
 // complain notes in what ours is worse, unless that is known.
 func (c *cell) complain(format string, args ...any) {
 	c.notes.Lock()
 	defer c.notes.Unlock()
-	text := fmt.Sprintf(format, args...)
 	for _, k := range known {
-		if regexp.MustCompile("^("+k.row+")$").MatchString(c.name) && regexp.MustCompile("^("+k.fault+")$").MatchString(c.fault.name) {
-			c.excused = true
-			c.figures = append(c.figures, "known: "+text)
+		if regexp.MustCompile("^(" + k.cells + ")$").MatchString(c.name + " under " + c.fault.name) {
+			c.figures = append(c.figures, fmt.Sprintf("known: "+format, args...))
+			if c.mark == "." {
+				c.mark = "k"
+			}
 			return
 		}
 	}
-	c.complaints = append(c.complaints, text)
+	c.complaints = append(c.complaints, fmt.Sprintf(format, args...))
+	c.mark = "W"
 }
 
 // figure notes what was measured.
@@ -66,25 +65,6 @@ func (c *cell) figure(format string, args ...any) {
 	c.notes.Lock()
 	defer c.notes.Unlock()
 	c.figures = append(c.figures, fmt.Sprintf(format, args...))
-}
-
-// mark is a letter for the matrix.
-func (c *cell) mark() string {
-	switch {
-	case len(c.complaints) > 0:
-		return "W"
-	case c.excused:
-		return "k"
-	}
-	return "."
-}
-
-func (c *cell) String() string {
-	s := strings.Join(c.figures, ", ")
-	if len(c.complaints) > 0 {
-		s = "WORSE: " + strings.Join(c.complaints, "; ") + " | " + s
-	}
-	return s
 }
 
 // compareTime complains if ours takes more than 2 s longer, and more than twice as long, and longer than luck allows.

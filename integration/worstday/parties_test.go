@@ -13,7 +13,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/health"
+	grpchealth "google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
@@ -21,7 +21,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// party is a process that has entries in etcd. A row does the same to two kinds of it.
+// party is a process that has entries in etcd. A row does the same with two kinds of it.
 type party interface {
 	register(ctx context.Context, from, to int) error // the entries with these numbers
 	update(ctx context.Context) error                 // of entry 0, to a value with "v2"
@@ -29,26 +29,14 @@ type party interface {
 	resume(ctx context.Context) error
 	serve(ctx context.Context) error // a server of one service with health
 	health(ctx context.Context, serving bool) error
-	stop(ctx context.Context) error // the server
 	announce(ctx context.Context) error
 	withdraw(ctx context.Context) error
 	end(ctx context.Context) error
 }
 
-func addr(i int) string { return fmt.Sprintf("10.0.%d.%d:9000", i/250, i%250+1) }
+func addr(number int) string { return fmt.Sprintf("10.0.%d.%d:9000", number/250, number%250+1) }
 
-// each does the same at once for all numbers, and joins the errors.
-func each(from, to int, do func(int) error) error {
-	errs := make([]error, to)
-	var wg sync.WaitGroup
-	for i := from; i < to; i++ {
-		wg.Go(func() { errs[i] = do(i) })
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
-// policy is how often, and how long each time, a process tries.
+// policy is how often a process tries, and how long each time.
 type policy struct {
 	tries int
 	try   time.Duration
@@ -79,29 +67,30 @@ type plain struct {
 	mu    sync.Mutex
 	lease clientv3.LeaseID
 	quit  context.CancelFunc
-	alive sync.WaitGroup
 }
 
-func (p *plain) leased(ctx context.Context) (clientv3.LeaseID, error) {
+// leased returns the lease, which is granted at first and after the loss of lost.
+func (p *plain) leased(ctx context.Context, lost clientv3.LeaseID) (clientv3.LeaseID, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.lease != 0 {
+	if p.lease != lost {
 		return p.lease, nil
 	}
 	resp, err := p.client.Grant(ctx, 15)
 	if err != nil {
 		return 0, err
 	}
+	if p.quit != nil {
+		p.quit()
+	}
 	p.lease = resp.ID
-	alive, quit := context.WithCancel(context.Background())
+	alive, quit := context.WithCancel(background)
 	p.quit = quit
 	answers, err := p.client.KeepAlive(alive, p.lease)
-	if err == nil {
-		p.alive.Go(func() {
-			for range answers {
-			}
-		})
-	}
+	go func() {
+		for range answers { // closed by quit
+		}
+	}()
 	return p.lease, err
 }
 
@@ -111,38 +100,28 @@ func (p *plain) put(ctx context.Context, from, to int, value string) error {
 		return errors.Join(p.put(ctx, from, from+100, value), p.put(ctx, from+100, to, value))
 	}
 	return p.writes.do(ctx, func(ctx context.Context) error {
+		var lost clientv3.LeaseID
 		for {
-			lease, err := p.leased(ctx)
-			if err == nil {
-				var puts []clientv3.Op
-				for i := from; i < to; i++ {
-					puts = append(puts, clientv3.OpPut(p.prefix+"svc/"+addr(i), value, clientv3.WithLease(lease)))
-				}
-				_, err = p.client.Txn(ctx).Then(puts...).Commit()
-			}
-			if !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			lease, err := p.leased(ctx, lost)
+			if err != nil {
 				return err
 			}
-			p.forget(lease)
+			var puts []clientv3.Op
+			for i := from; i < to; i++ {
+				puts = append(puts, clientv3.OpPut(p.prefix+"svc/"+addr(i), value, clientv3.WithLease(lease)))
+			}
+			if _, err = p.client.Txn(ctx).Then(puts...).Commit(); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+				return err
+			}
+			lost = lease
 		}
 	})
-}
-
-func (p *plain) forget(lease clientv3.LeaseID) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.lease == lease {
-		p.quit()
-		p.lease = 0
-	}
 }
 
 func (p *plain) register(ctx context.Context, from, to int) error {
 	p.last = to - 1
 	return p.put(ctx, from, to, "v1")
 }
-
-func (p *plain) update(ctx context.Context) error { return p.put(ctx, 0, 1, "v2") }
 
 func (p *plain) pause(ctx context.Context) error {
 	return p.ends.do(ctx, func(ctx context.Context) error {
@@ -152,8 +131,7 @@ func (p *plain) pause(ctx context.Context) error {
 }
 
 func (p *plain) end(ctx context.Context) error {
-	defer p.alive.Wait()
-	if p.lease == 0 {
+	if p.quit == nil {
 		return nil
 	}
 	p.quit()
@@ -162,19 +140,18 @@ func (p *plain) end(ctx context.Context) error {
 
 func revoke(client *clientv3.Client, lease clientv3.LeaseID) func(context.Context) error {
 	return func(ctx context.Context) error {
-		_, err := client.Revoke(ctx, lease)
-		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-			return nil
+		if _, err := client.Revoke(ctx, lease); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			return err
 		}
-		return err
+		return nil
 	}
 }
 
+func (p *plain) update(ctx context.Context) error   { return p.put(ctx, 0, 1, "v2") }
 func (p *plain) resume(ctx context.Context) error   { return p.put(ctx, p.last, p.last+1, "v1") }
 func (p *plain) serve(ctx context.Context) error    { return p.resume(ctx) }
 func (p *plain) announce(ctx context.Context) error { return p.resume(ctx) }
 func (p *plain) withdraw(ctx context.Context) error { return p.end(ctx) }
-func (p *plain) stop(ctx context.Context) error     { return p.end(ctx) }
 func (p *plain) health(ctx context.Context, serving bool) error {
 	if serving {
 		return p.resume(ctx)
@@ -187,14 +164,12 @@ type ours struct {
 	t        testing.TB
 	registry *runtime.Registry
 	writes   *policy
-	refused  bool                  // etcd refuses at times, which the runtime reports at once: the process tries again
+	refused  bool                  // the runtime reports a refusal of etcd at once, and the process tries again
 	entry    *runtime.Registration // number 0
 	last     *runtime.Registration // the one with the highest number
-
-	checks *health.Server
-	server *runtime.Server
-	quit   context.CancelFunc
-	served chan error
+	checks   *grpchealth.Server
+	server   *runtime.Server
+	stop     func() error // ends Serve, and returns its result
 }
 
 // quiet returns a registry that logs nothing, and ends with the test.
@@ -212,18 +187,24 @@ func (o *ours) do(ctx context.Context, f func(context.Context) error) error {
 }
 
 func (o *ours) register(ctx context.Context, from, to int) error {
-	return each(from, to, func(i int) error {
-		return o.do(ctx, func(ctx context.Context) error {
-			g, err := o.registry.Register(ctx, "svc", runtime.Endpoint{Addr: addr(i)})
-			if i == 0 {
-				o.entry = g
-			}
-			if i == to-1 {
-				o.last = g
-			}
-			return err
+	errs := make([]error, to)
+	var wg sync.WaitGroup
+	for i := from; i < to; i++ {
+		wg.Go(func() {
+			errs[i] = o.do(ctx, func(ctx context.Context) error {
+				g, err := o.registry.Register(ctx, "svc", runtime.Endpoint{Addr: addr(i)})
+				if i == 0 {
+					o.entry = g
+				}
+				if i == to-1 {
+					o.last = g
+				}
+				return err
+			})
 		})
-	})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 func (o *ours) update(ctx context.Context) error {
@@ -238,30 +219,29 @@ func (o *ours) resume(ctx context.Context) error {
 	return o.do(ctx, func(ctx context.Context) error { return o.last.Resume(ctx) })
 }
 
-type greeter struct {
-	basic.UnimplementedGreeterServer
-}
-
 func (o *ours) prepare() {
-	o.checks = health.NewServer()
+	o.checks = grpchealth.NewServer()
 	o.server = o.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(10*ms))
 	healthpb.RegisterHealthServer(o.server, o.checks)
-	basic.RegisterGreeterServerToEtcd(o.server, greeter{})
+	basic.RegisterGreeterServerToEtcd(o.server, struct {
+		basic.UnimplementedGreeterServer
+	}{})
 }
 
 func (o *ours) serve(ctx context.Context) error {
 	o.prepare()
 	lis := kit.Listen(o.t)
-	running, quit := context.WithCancel(context.Background())
-	o.quit, o.served = quit, make(chan error, 1)
-	go func() { o.served <- o.server.Serve(running, lis) }()
+	running, quit := context.WithCancel(background)
+	served := make(chan error, 1)
+	go func() { served <- o.server.Serve(running, lis) }()
+	o.stop = func() error { quit(); return <-served }
 	for {
 		if st := o.server.Status(); len(st) == 1 && st[0].State == runtime.StateRegistered {
 			return nil
 		}
 		select {
-		case err := <-o.served:
-			o.quit = nil
+		case err := <-served:
+			o.stop = nil
 			return fmt.Errorf("Serve: %w", err)
 		case <-ctx.Done():
 			return ctx.Err()
@@ -279,12 +259,6 @@ func (o *ours) health(_ context.Context, serving bool) error {
 	return nil
 }
 
-func (o *ours) stop(ctx context.Context) error {
-	o.quit()
-	o.quit = nil
-	return errors.Join(<-o.served, o.registry.Close(ctx))
-}
-
 func (o *ours) announce(ctx context.Context) error {
 	o.prepare()
 	return o.do(ctx, func(ctx context.Context) error { return o.server.Announce(ctx, addr(0)) })
@@ -293,8 +267,9 @@ func (o *ours) announce(ctx context.Context) error {
 func (o *ours) withdraw(ctx context.Context) error { return o.server.Withdraw(ctx) }
 
 func (o *ours) end(ctx context.Context) error {
-	if o.quit != nil {
-		return o.stop(ctx)
+	var err error
+	if o.stop != nil {
+		err = o.stop()
 	}
-	return o.registry.Close(ctx)
+	return errors.Join(err, o.registry.Close(ctx))
 }

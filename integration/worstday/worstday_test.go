@@ -10,7 +10,7 @@
 // calls [cell.meet], which waits for the fault, does the operation on both sides, and calls [cell.complain] where ours is worse.
 // If users asked for the difference, a row of known names the page that says so.
 //
-// go test -short runs a diagonal: each row and each column at least once. One cell: go test -run 'TestWorstDay//cut_2s/serve'.
+// go test -short runs a diagonal: each row and each column at least once. One cell: go test -v -run 'TestWorstDay//cut_2s/serve'.
 package worstday
 
 import (
@@ -25,146 +25,127 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 )
 
-// beside and alone are how many etcds run at once in the two passes. A cell mostly waits.
-const (
-	beside = 6
-	alone  = 2
-)
-
 // TestMain lets all cells of a column run at once, whatever their number.
 func TestMain(m *testing.M) { os.Exit(leak.Main(10000, m.Run)) }
 
 // row is an operation. Comments name the meaning of a zero value.
 type row struct {
-	name string
-	run  func(*cell)
-	held bool // it has entries on a lease when the fault begins; false: it does not run under faults of such entries
+	name    string
+	run     func(*cell)
+	held    bool   // it has entries on a lease when the fault begins; false: it does not run under faults of these
+	without string // a fault under which it cannot be prepared; "": none
 }
 
-// rows returns the table's rows.
-func rows() []row { return slices.Concat(serverRows, callerRows) }
-
+// TestWorstDay runs the cells of each column on one etcd, several columns at once, since a cell mostly waits. Then it runs cells with
+// complaints again, each on an etcd of its own.
 func TestWorstDay(t *testing.T) {
-	m := &matrix{cells: make(map[string]string)}
-	chosen := everyCell()
+	m := make(matrix)
+	columns, beside := everyCell(), 6
 	if testing.Short() {
-		chosen = diagonal()
+		columns, beside = diagonal(columns), 12
 	}
-	again := m.pass(t, "beside", beside, [][]pair{chosen})
-	var each [][]pair
-	for _, p := range again {
-		each = append(each, []pair{p})
+	var alone [][]pair
+	for _, p := range m.pass(t, "beside", beside, columns) {
+		alone = append(alone, []pair{p})
 	}
-	m.pass(t, "alone", alone, each)
+	m.pass(t, "alone", 2, alone)
 	t.Log(m)
 }
 
-// pair names a cell.
+// pair is a cell that may run.
 type pair struct {
-	fault fault
 	row   row
+	fault fault
 }
 
 func (p pair) name() string { return p.row.name + " under " + p.fault.name }
 
-func everyCell() (all []pair) {
-	for _, f := range faults {
-		for _, r := range rows() {
-			if !f.held || r.held {
-				all = append(all, pair{f, r})
+var rows = slices.Concat(serverRows, callerRows)
+
+// everyCell returns the cells of each fault.
+func everyCell() [][]pair {
+	columns := make([][]pair, len(faults))
+	for i, f := range faults {
+		for _, r := range rows {
+			if (!f.held || r.held) && r.without != f.name {
+				columns[i] = append(columns[i], pair{r, f})
 			}
 		}
 	}
-	return all
+	return columns
 }
 
-// diagonal returns few cells, with each row and each fault at least once.
-func diagonal() (few []pair) {
-	all := everyCell()
+// diagonal returns few of the cells: each column has the first row that no column before has, or any, and then again.
+func diagonal(columns [][]pair) [][]pair {
+	few := make([][]pair, len(columns))
 	seen := make(map[string]bool)
-	for i := range max(len(faults), len(rows())) {
-		f, r := faults[i%len(faults)], rows()[i%len(rows())]
-		for _, p := range all {
-			same := p.fault.name == f.name && p.row.name == r.name
-			other := p.fault.name == f.name && !seen[f.name] || p.row.name == r.name && !seen[r.name]
-			if same || other && f.held && !r.held {
-				few = append(few, p)
-				seen[p.fault.name], seen[p.row.name] = true, true
-				if same {
-					break
-				}
-			}
+	for i := range 2 * len(columns) {
+		n := i % len(columns)
+		at := slices.IndexFunc(columns[n], func(p pair) bool { return !seen[p.row.name] })
+		if at < 0 && i == n {
+			at = i % len(columns[n])
+		}
+		if at >= 0 {
+			few[n] = append(few[n], columns[n][at])
+			seen[columns[n][at].row.name] = true
 		}
 	}
 	return few
 }
 
-// matrix holds a mark for each run of each cell.
-type matrix struct {
-	mu    sync.Mutex
-	cells map[string]string
-}
-
-// pass runs groups of cells, of which those of one fault share an etcd. It returns the cells with complaints, and with name "alone"
-// these fail.
-func (m *matrix) pass(t *testing.T, name string, etcds int, groups [][]pair) (again []pair) {
+// pass runs groups of cells, each group on an etcd of its own. It returns the cells with complaints, which fail if they ran alone.
+func (m matrix) pass(t *testing.T, name string, etcds int, groups [][]pair) (again []pair) {
 	slots := make(chan struct{}, etcds)
+	var mu sync.Mutex
 	t.Run(name, func(t *testing.T) {
 		for _, cells := range groups {
-			for _, f := range faults {
-				var of []pair
+			f := cells[0].fault
+			t.Run(f.name, func(t *testing.T) {
+				t.Parallel()
+				slots <- struct{}{}
+				t.Cleanup(func() { <-slots })
+				b := newBed(t, f)
 				for _, p := range cells {
-					if p.fault.name == f.name {
-						of = append(of, p)
-					}
+					t.Run(p.row.name, func(t *testing.T) {
+						c := b.newCell(t, p.row.name)
+						t.Parallel() // all cells are known before one runs
+						defer c.ready()
+						p.row.run(c)
+						mu.Lock()
+						defer mu.Unlock()
+						m[p.name()] += c.mark
+						t.Logf("%s: %s", p.name(), strings.Join(append(c.complaints, c.figures...), "; "))
+						if len(c.complaints) > 0 {
+							again = append(again, p)
+						}
+						if len(c.complaints) > 0 && name == "alone" {
+							t.Errorf("%s is worse than plain code, twice: %s", p.name(), strings.Join(c.complaints, "; "))
+						}
+					})
 				}
-				if len(of) == 0 {
-					continue
-				}
-				t.Run(f.name, func(t *testing.T) {
-					t.Parallel()
-					slots <- struct{}{}
-					t.Cleanup(func() { <-slots })
-					b := newBed(t, f)
-					for _, p := range of {
-						t.Run(p.row.name, func(t *testing.T) {
-							c := b.newCell(t, p.row.name)
-							t.Parallel() // the rows begin when all are known
-							defer c.ready()
-							p.row.run(c)
-							m.mu.Lock()
-							defer m.mu.Unlock()
-							m.cells[p.name()] += c.mark()
-							if len(c.complaints) > 0 {
-								again = append(again, p)
-							}
-							if t.Logf("%s: %s", p.name(), c); len(c.complaints) > 0 && name == "alone" {
-								t.Errorf("%s is worse than plain code twice: %s", p.name(), strings.Join(c.complaints, "; "))
-							}
-						})
-					}
-					played := make(chan struct{})
-					go func() { defer close(played); b.play() }()
-					t.Cleanup(func() { <-played })
-				})
-			}
+				played := make(chan struct{})
+				go func() { defer close(played); b.play() }()
+				t.Cleanup(func() { <-played })
+			})
 		}
 	})
 	slices.SortFunc(again, func(a, b pair) int { return cmp.Compare(a.name(), b.name()) })
 	return again
 }
 
-// String is a table with a line for each row: "." no worse, "W" worse, "k" known, for each run.
-func (m *matrix) String() string {
+// matrix has a mark for each run of each cell: "." no worse than plain code, "W" worse, "k" known.
+type matrix map[string]string
+
+func (m matrix) String() string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "\n%-24s", "")
 	for i := range faults {
-		fmt.Fprintf(&s, "%-4d", i)
+		fmt.Fprintf(&s, "%-3d", i)
 	}
-	for _, r := range rows() {
+	for _, r := range rows {
 		fmt.Fprintf(&s, "\n%-24s", r.name)
 		for _, f := range faults {
-			fmt.Fprintf(&s, "%-4s", cmp.Or(m.cells[pair{f, r}.name()], "-"))
+			fmt.Fprintf(&s, "%-3s", m[pair{r, f}.name()])
 		}
 	}
 	for i, f := range faults {

@@ -40,6 +40,7 @@ const (
 // callers is a cell of a row about callers. Its servers are in etcd twice, for our client and for etcd's resolver.
 type callers struct {
 	*cell
+	inParts  bool                // our etcd client has no connection that our client knows
 	etcds    [2]*clientv3.Client // of us and them
 	meters   [2]*meter
 	registry *runtime.Registry
@@ -138,6 +139,10 @@ func entryOf(addr string) string {
 func (c *callers) connect(opts ...runtime.Option) {
 	for side := range c.etcds {
 		c.etcds[side], c.meters[side] = c.client()
+	}
+	if whole := c.etcds[us]; c.inParts {
+		c.etcds[us] = clientv3.NewCtxClient(context.Background())
+		c.etcds[us].KV, c.etcds[us].Watcher, c.etcds[us].Lease = whole.KV, whole.Watcher, whole.Lease
 	}
 	c.registry = kit.Registry(c.t, io.Discard, c.etcds[us], append(opts, runtime.WithNamespace(c.prefix(sides[us])))...)
 }

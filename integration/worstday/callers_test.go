@@ -33,11 +33,11 @@ var callerRows = []row{
 	{name: "calls after idle", run: aboutCallers(afterIdle)},
 	{name: "change of 1 key", run: aboutCallers(func(c *callers) { changed(c, 1, false) })},
 	{name: "change after a probe", run: aboutCallers(func(c *callers) { changed(c, 1, true) })},
-	{name: "change of 40 keys", run: aboutCallers(func(c *callers) { changed(c, 40, false) })},
+	{name: "change of 40 keys", run: aboutCallers(func(c *callers) { changed(c, 40, false) }), heavy: true},
 	{name: "status of 5 keys", run: aboutCallers(func(c *callers) { said(c, 5) })},
-	{name: "status of 100 keys", run: aboutCallers(func(c *callers) { said(c, 100) })},
+	{name: "status of 100 keys", run: aboutCallers(func(c *callers) { said(c, 100) }), heavy: true},
 	{name: "close with 1 client", run: aboutCallers(func(c *callers) { closed(c, 1) })},
-	{name: "close with 500 clients", run: aboutCallers(func(c *callers) { closed(c, 500) })},
+	{name: "close with 500 clients", run: aboutCallers(func(c *callers) { closed(c, 500) }), heavy: true},
 }
 
 // firstCall makes a client 0.5 s into the fault, and calls.

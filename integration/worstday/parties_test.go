@@ -44,14 +44,14 @@ type policy struct {
 
 // do returns the last error. A try that fails at once waits for the time of the next.
 func (p policy) do(ctx context.Context, f func(context.Context) error) (err error) {
-	for range p.tries {
+	for i := range p.tries {
 		try, cancel := context.WithTimeout(ctx, p.try)
-		if err = f(try); err == nil {
-			cancel()
-			return nil
+		if err = f(try); err != nil && i+1 < p.tries {
+			<-try.Done()
 		}
-		<-try.Done()
-		cancel()
+		if cancel(); err == nil {
+			break
+		}
 	}
 	return err
 }
@@ -163,10 +163,8 @@ func (p *plain) health(ctx context.Context, serving bool) error {
 type ours struct {
 	t        testing.TB
 	registry *runtime.Registry
-	writes   *policy
-	refused  bool                  // the runtime reports a refusal of etcd at once, and the process tries again
-	entry    *runtime.Registration // number 0
-	last     *runtime.Registration // the one with the highest number
+	entries  [1000]*runtime.Registration // by number
+	last     int                         // the highest number
 	checks   *grpchealth.Server
 	server   *runtime.Server
 	stop     func() error // ends Serve, and returns its result
@@ -179,45 +177,27 @@ func quiet(t testing.TB, client *clientv3.Client, prefix string) *runtime.Regist
 	return r
 }
 
-func (o *ours) do(ctx context.Context, f func(context.Context) error) error {
-	if o.refused {
-		return o.writes.do(ctx, f)
-	}
-	return f(ctx)
-}
-
 func (o *ours) register(ctx context.Context, from, to int) error {
 	errs := make([]error, to)
 	var wg sync.WaitGroup
 	for i := from; i < to; i++ {
 		wg.Go(func() {
-			errs[i] = o.do(ctx, func(ctx context.Context) error {
-				g, err := o.registry.Register(ctx, "svc", runtime.Endpoint{Addr: addr(i)})
-				if i == 0 {
-					o.entry = g
-				}
-				if i == to-1 {
-					o.last = g
-				}
-				return err
-			})
+			if o.entries[i] == nil {
+				o.entries[i], errs[i] = o.registry.Register(ctx, "svc", runtime.Endpoint{Addr: addr(i)})
+			}
 		})
 	}
 	wg.Wait()
+	o.last = to - 1
 	return errors.Join(errs...)
 }
 
 func (o *ours) update(ctx context.Context) error {
-	return o.do(ctx, func(ctx context.Context) error { return o.entry.Update(ctx, runtime.WithMetadata("mark", "v2")) })
+	return o.entries[0].Update(ctx, runtime.WithMetadata("mark", "v2"))
 }
 
-func (o *ours) pause(ctx context.Context) error {
-	return o.do(ctx, func(ctx context.Context) error { return o.last.Pause(ctx) })
-}
-
-func (o *ours) resume(ctx context.Context) error {
-	return o.do(ctx, func(ctx context.Context) error { return o.last.Resume(ctx) })
-}
+func (o *ours) pause(ctx context.Context) error  { return o.entries[o.last].Pause(ctx) }
+func (o *ours) resume(ctx context.Context) error { return o.entries[o.last].Resume(ctx) }
 
 func (o *ours) prepare() {
 	o.checks = grpchealth.NewServer()
@@ -260,8 +240,10 @@ func (o *ours) health(_ context.Context, serving bool) error {
 }
 
 func (o *ours) announce(ctx context.Context) error {
-	o.prepare()
-	return o.do(ctx, func(ctx context.Context) error { return o.server.Announce(ctx, addr(0)) })
+	if o.server == nil {
+		o.prepare()
+	}
+	return o.server.Announce(ctx, addr(0))
 }
 
 func (o *ours) withdraw(ctx context.Context) error { return o.server.Withdraw(ctx) }

@@ -68,7 +68,7 @@ func both(first, second action) action {
 	}
 }
 
-func (op operation) row() row { return row{name: op.name, held: op.held > 0, run: op.run} }
+func (op operation) row() row { return row{name: op.name, heavy: op.heavy, held: op.held > 0, run: op.run} }
 
 // process is a party in a cell, and what came of its operation.
 type process struct {
@@ -87,7 +87,7 @@ func (c *cell) newProcess(side string, number int) *process {
 	client, meter := c.client()
 	p := &process{prefix: c.prefix(fmt.Sprint(side, number)), meter: meter, quit: func() {}, writes: &policy{20, 3 * time.Second}}
 	if side == "ours" {
-		p.party = &ours{t: c.t, registry: quiet(c.t, client, p.prefix), writes: p.writes, refused: c.fault.refuses}
+		p.party = &ours{t: c.t, registry: quiet(c.t, client, p.prefix)}
 	} else {
 		p.party = &plain{client: client, prefix: p.prefix, writes: p.writes, ends: c.fault.ends()}
 	}
@@ -165,15 +165,20 @@ func (op operation) measure(c *cell, p *process) {
 		<-c.over
 		from = c.end
 	}
-	ctx, cancel := context.WithDeadline(background, from.Add(c.fault.lasts+25*time.Second))
+	deadline := from.Add(c.fault.lasts + 25*time.Second)
+	ctx, cancel := context.WithDeadline(background, deadline)
 	defer cancel()
 	var doing sync.WaitGroup
 	doing.Go(func() {
 		if op.ends {
 			p.quit()
 		}
+		once := policy{1, time.Until(deadline)}
+		if _, ours := p.party.(*ours); ours && c.fault.refuses && op.want > 0 {
+			once = c.fault.writes() // the runtime reports a refusal at once, so that the process decides
+		}
 		if op.do != nil {
-			p.err = op.do(p, ctx)
+			p.err = once.do(ctx, func(ctx context.Context) error { return op.do(p, ctx) })
 		}
 		if p.returned = time.Since(from); p.err != nil || op.ends {
 			time.AfterFunc(2*time.Second, cancel) // what etcd does not show by then was not done

@@ -91,6 +91,13 @@ FUZZ     ?= .
 fuzz: ## Fuzz the parsers of untrusted input, ten minutes in all (FUZZTIME=10m for each target, FUZZ=FuzzLive)
 	@tools/fuzz '$(FUZZTIME)' '$(FUZZ)' $(MODULES)
 
+# Which cell of the worst day to run, as regular expressions of a fault and a row with _ for spaces: cut_2s/close_10.
+CELL ?=
+
+.PHONY: worstday
+worstday: ## Run each operation of a process under each fault of etcd, beside plain code, in a quarter of an hour (CELL=cut_2s/close_10)
+	cd integration && go test -count=1 -timeout 60m -v $(TESTFLAGS) -run 'TestWorstDay//$(CELL)' ./worstday
+
 # How long a soak takes, and the seed of its faults; 0 chooses one.
 DURATION ?= 2m
 SEED     ?= 0

@@ -83,31 +83,6 @@ func TestQuorumLost_CallsGoOn(t *testing.T) {
 	load.none(t)
 }
 
-// The member that serves the watch becomes a black hole: keepalives detect that, and the client uses another member (D6).
-func TestBlackHole_AnotherMemberIsUsed(t *testing.T) {
-	leak.Parallel(t)
-	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
-	conn := w.calling("a")
-	w.etcd.Member(w.watched()).Pause()
-	w.registerAll("b")
-	reached(t, conn, 3*kit.Soon, "a", "b")
-}
-
-// watched returns the member that serves the watch of the key, once there is one.
-func (w *world) watched() (member int) {
-	w.t.Helper()
-	kit.Eventually(w.t, kit.Soon, "the key is watched", func() bool {
-		for _, c := range w.etcd.Calls().All() {
-			if c.Op == etcdtest.Watch && strings.HasPrefix(c.Key, key) {
-				member = c.Member
-				return true
-			}
-		}
-		return false
-	})
-	return member
-}
-
 // After the client's authentication token has expired, its watches continue, and it can open more (D7).
 func TestTokenExpires_WatchesGoOn(t *testing.T) {
 	leak.Parallel(t)

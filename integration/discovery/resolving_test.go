@@ -22,7 +22,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -50,17 +49,6 @@ func TestEtcdDown_WhenBuilt(t *testing.T) {
 		t.Errorf("All: instances %v, error %v, want DeadlineExceeded with %q", all, err, key)
 	}
 	w.etcd.Restore()
-	reached(t, conn, kit.Soon, "a")
-}
-
-// While etcd is down, calls on an idle connection succeed (R2).
-func TestEtcdDown_IdleConnectionsWake(t *testing.T) {
-	w := newWorld(t, nil)
-	w.register(w.serve("a"))
-	conn := w.conn(grpc.WithIdleTimeout(100 * time.Millisecond))
-	reached(t, conn, kit.Soon, "a")
-	w.etcd.Cut()
-	kit.Eventually(t, kit.Soon, "the connection is idle", func() bool { return conn.GetState() == connectivity.Idle })
 	reached(t, conn, kit.Soon, "a")
 }
 

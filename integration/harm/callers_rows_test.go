@@ -130,15 +130,8 @@ func leaveAndReturn(w *world) {
 	w.each(func(s *server) { s.restart(true, 0) })
 }
 
-// fromEtcd holds rows in which etcd fails or the live config changes.
+// fromEtcd holds the row in which the live config changes.
 var fromEtcd = []row{
-	{name: "etcd refuses", script: after(500*ms, func(w *world) { w.etcd.lead(""); w.etcd.reset() })},
-	{name: "etcd is silent, and one of three is killed", script: func(w *world) {
-		w.etcd.set(silent)
-		w.sleep(300 * ms)
-		w.servers[0].end(false)
-	}},
-	{name: "etcd is silent, bursts from idle", dial: idle, calls: bursts, script: func(w *world) { w.etcd.set(silent) }},
 	{name: "the live config flips each 0.3 s", script: func(w *world) {
 		w.every(300*ms, func(n int) {
 			w.live([]string{leastRequest, pickFirst, peakEwma, ringHash, `{"etcd":{"drain":["s0"]}}`, `{"etcd":{"subset":1}}`, ""}[n%7])

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -74,7 +73,6 @@ type world struct {
 	*row
 	t         *testing.T
 	namespace string
-	etcd      *link // between our client and etcd
 	net       network
 	us, them  *client
 	ctx       context.Context // ends with the calls
@@ -150,9 +148,6 @@ func (w *world) close() {
 }
 
 func (w *world) startServers() {
-	at := strings.TrimPrefix(etcd.Endpoints()[0], "http://")
-	w.etcd = w.net.to(at)
-	w.etcd.lead(at)
 	w.closers = append(w.closers, func() { w.each(func(s *server) { s.end(false) }) })
 	for i := range w.row.servers {
 		s := &server{w: w, i: i, name: fmt.Sprintf("s%d", i), addr: fmt.Sprintf("10.0.%d.%d:9000", i>>8, i&255)}
@@ -215,9 +210,7 @@ func serviceConfig(policy string) string {
 // ourClient returns a client of the runtime, with its own registry and etcd client.
 func (w *world) ourClient() *client {
 	c := newClient(w)
-	config := etcd.Config()
-	config.DialOptions = append(config.DialOptions, grpc.WithContextDialer(w.net.dialer(new(tally))))
-	etcdClient, err := clientv3.New(config)
+	etcdClient, err := clientv3.New(etcd.Config())
 	kit.Must(w.t, err)
 	opts := []runtime.Option{runtime.WithNamespace(w.namespace), runtime.WithLogger(slog.New(slog.DiscardHandler))}
 	registry := runtime.NewRegistry(etcdClient, append(opts, w.row.registry...)...)

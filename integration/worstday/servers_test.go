@@ -68,7 +68,9 @@ func both(first, second action) action {
 	}
 }
 
-func (op operation) row() row { return row{name: op.name, heavy: op.heavy, held: op.held > 0, run: op.run} }
+func (op operation) row() row {
+	return row{name: op.name, heavy: op.heavy, held: op.held > 0, run: op.run}
+}
 
 // process is a party in a cell, and what came of its operation.
 type process struct {

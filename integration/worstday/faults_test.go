@@ -79,7 +79,7 @@ var faults = []fault{
 	{name: "keys deleted", held: true, lasts: time.Second, begin: (*bed).deleteLeased},
 	{name: "wiped", lasts: 3 * time.Second, begin: func(b *bed) { b.hold(); b.must(b.cluster.Wipe()) }, end: (*bed).rewrite},
 	{name: "restored", lasts: 3 * time.Second, prepare: (*bed).save, begin: func(b *bed) { b.hold(); b.must(b.cluster.RestoreBackup(b.backup)) }, end: (*bed).rewrite},
-	outage("compacted while cut", 4, cut, func(b *bed) {
+	outage("compacted while cut", 2, cut, func(b *bed) {
 		b.write("junk", "x")
 		_, err := b.cluster.Compact(background)
 		b.must(err)

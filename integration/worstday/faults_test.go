@@ -31,15 +31,14 @@ type fault struct {
 	luck    time.Duration // how long a server may take, whatever plain code took: chance or round trips decide; 0: no time
 }
 
-// writes and ends are how plain code tries: it gives up an end after 8 s, or if it is refused.
+// writes and ends are how plain code tries. It gives up an end after at most 8 s, or if it is refused.
 func (f fault) writes() policy { return policy{cmp.Or(f.tries, 3), cmp.Or(f.try, 2*time.Second)} }
 
 func (f fault) ends() policy {
-	w := f.writes()
 	if f.refuses {
-		return policy{1, w.try}
+		return policy{1, 2 * time.Second}
 	}
-	return policy{min(w.tries, 4), w.try}
+	return policy{min(f.writes().tries, 4), 2 * time.Second}
 }
 
 // faults is the table's columns.

@@ -2,6 +2,7 @@ package worstday
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -126,12 +127,24 @@ func (b *bed) put(key, value string) {
 }
 
 // write tries until etcd has the change.
-func (b *bed) write(key, value string) {
-	op := clientv3.OpPut(key, value)
-	if value == "" {
-		op = clientv3.OpDelete(key)
+func (b *bed) write(key, value string) { b.writeAll(map[string]string{key: value}) }
+
+// writeAll tries until etcd has the changes, 100 in a transaction.
+func (b *bed) writeAll(changes map[string]string) {
+	var ops []clientv3.Op
+	for key, value := range changes {
+		if value == "" {
+			ops = append(ops, clientv3.OpDelete(key))
+		} else {
+			ops = append(ops, clientv3.OpPut(key, value))
+		}
 	}
-	b.must(policy{30, 2 * time.Second}.do(background, func(ctx context.Context) error { _, err := b.judge.Do(ctx, op); return err }))
+	for some := range slices.Chunk(ops, 100) {
+		b.must(policy{30, 2 * time.Second}.do(background, func(ctx context.Context) error {
+			_, err := b.judge.Txn(ctx).Then(some...).Commit()
+			return err
+		}))
+	}
 }
 
 // hold withholds from etcd what the test writes, until rewrite.
@@ -141,8 +154,6 @@ func (b *bed) hold() { b.mu.Lock(); defer b.mu.Unlock(); b.holding = true }
 func (b *bed) rewrite() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for key, value := range b.truth {
-		b.write(key, value)
-	}
+	b.writeAll(b.truth)
 	b.holding = false
 }

@@ -317,7 +317,7 @@ func (c *callers) compareTimes(what string, since time.Time, ours, plain time.Du
 }
 
 // compareMessages compares the messages to etcd since the fault began. Ours has two ranges for each of n keys, each of which it may read and
-// follow anew several times.
+// follow again several times.
 func (c *callers) compareMessages(n int) {
 	ours, plain := c.meters[us].sum(), c.meters[them].sum()
 	c.figure("messages %d (plain %d)", ours, plain)

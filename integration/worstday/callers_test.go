@@ -277,7 +277,10 @@ func (r *reader) await(ctx context.Context, instance string) {
 
 // followOurs reads the Watch of a key until ctx ends.
 func (c *callers) followOurs(ctx context.Context, key string, r *reader) {
-	for all := range c.registry.Watch(ctx, key) {
+	for all, err := range c.registry.Watch(ctx, key) {
+		if err != nil {
+			continue // there is more to come
+		}
 		for _, ep := range all {
 			r.tell(ep.Instance)
 		}
@@ -432,7 +435,7 @@ func (x *news) say(key string, err error) {
 	}
 }
 
-// forget begins anew with what is said from now on.
+// forget starts again with what is said from now on.
 func (x *news) forget() { x.mu.Lock(); defer x.mu.Unlock(); clear(x.first) }
 
 // lastOf returns when the news of the last of n keys came, and of how many there were none.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"testing"
@@ -172,7 +171,7 @@ type ours struct {
 
 // quiet returns a registry that logs nothing, and ends with the test.
 func quiet(t testing.TB, client *clientv3.Client, prefix string) *runtime.Registry {
-	r := runtime.NewRegistry(client, runtime.WithNamespace(prefix), runtime.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
+	r := runtime.NewRegistry(client, runtime.WithNamespace(prefix), runtime.WithLogger(slog.New(slog.DiscardHandler)))
 	t.Cleanup(func() { _ = r.Close(kit.Bounded(t, 5*time.Second)) })
 	return r
 }

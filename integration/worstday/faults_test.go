@@ -41,12 +41,12 @@ func (f fault) ends() policy {
 	return policy{min(f.writes().tries, 4), 2 * time.Second}
 }
 
-// faults is the table's columns.
+// faults is the table's columns. An outage that an end of a process must outlast leaves 2 s of the 5 s after which Close gives up.
 var faults = []fault{
-	outage("cut", 2, cut, restore), outage("cut", 4, cut, restore), outage("cut", 22, cut, restore),
-	outage("refused", 2, refuse, restore), outage("refused", 4, refuse, restore),
-	outage("silent", 4, silence, (*bed).speak), outage("silent", 20, silence, (*bed).speak),
-	outage("answers lost", 4, func(b *bed) { b.way.set(func(w *way) { w.lose = true }) }, func(b *bed) { cut(b); restore(b) }),
+	outage("cut", 2, cut, restore), outage("cut", 3, cut, restore), outage("cut", 22, cut, restore),
+	outage("refused", 2, refuse, restore), outage("refused", 3, refuse, restore),
+	outage("silent", 3, silence, (*bed).speak), outage("silent", 20, silence, (*bed).speak),
+	outage("answers lost", 3, func(b *bed) { b.way.set(func(w *way) { w.lose = true }) }, func(b *bed) { cut(b); restore(b) }),
 	{name: "resets now and then", lasts: 6 * time.Second,
 		during: func(b *bed) {
 			for range 8 {

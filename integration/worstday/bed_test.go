@@ -43,7 +43,12 @@ type bed struct {
 	holding bool              // etcd gets what the test writes only after the fault
 }
 
+// starting lets etcds start one after the other: on a busy machine their first writes would time out.
+var starting sync.Mutex
+
 func newBed(t testing.TB, f fault) *bed {
+	starting.Lock()
+	defer starting.Unlock()
 	b := &bed{t: t, fault: f, begun: make(chan struct{}), over: make(chan struct{}), truth: make(map[string]string)}
 	opts := f.opts
 	if f.user {

@@ -43,7 +43,7 @@ func TestWorstDay(t *testing.T) {
 	m := make(matrix)
 	columns, beside := everyCell(), 3
 	if testing.Short() {
-		columns, beside = diagonal(columns), 12
+		columns, beside = diagonal(columns), 10
 	}
 	var groups, alone [][]pair
 	for _, column := range columns {

@@ -216,7 +216,9 @@ func TestServe_IsNotServingUntilItReturns(t *testing.T) {
 	if got := <-ended; got != "NOT_SERVING NOT_SERVING" {
 		t.Errorf("when the call is cut, the server and the service are %s, want both NOT_SERVING", got)
 	}
-	_ = <-served // an error, because etcd cannot be reached
+	if <-served == nil {
+		t.Error("Serve returned nil, want an error, because etcd cannot be reached")
+	}
 	if got := statuses(); got != "SERVING SERVING" {
 		t.Errorf("after Serve, the server and the service are %s, want both SERVING, as before", got)
 	}

@@ -1,6 +1,7 @@
 package listwatch
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -143,7 +144,7 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 		refusals:    backoff.Backoff{Base: firstRefusedPause, Max: max(cfg.MaxRefusedPause, firstRefusedPause)},
 		rebuilds:    backoff.Backoff{Base: firstRetryPause, Max: maxWatchPause},
 	}
-	c.every = probeEvery
+	c.every = cmp.Or(cfg.ProbeEvery, probeEvery)
 	if cfg.Streams.room == nil { // no event reports that etcd was replaced
 		c.every = probeSoon
 	}

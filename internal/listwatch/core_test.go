@@ -377,6 +377,19 @@ func TestCore_ProbesOftenWithoutConnection(t *testing.T) {
 	)...)
 }
 
+// A group may have its silent ranges probed less often, but not those of a client without a connection.
+func TestCore_ProbesAsOftenAsItsGroupSays(t *testing.T) {
+	for want, connected := range map[string]bool{"wait 5m0s": true, "wait 4s": false} {
+		streams := NewStreams()
+		if connected {
+			streams.room = func(context.Context, int) bool { return false }
+		}
+		c := newCore(testSpec(), &Config[string]{Streams: streams, ProbeEvery: 5 * time.Minute})
+		c.replica.spread = 0
+		c.follow(t, with(watching, rule{time.Second, answered(events(10)), want})...)
+	}
+}
+
 // TestCorePaces makes changes after updates of different durations. The next update waits as long, or longer after several changes.
 func TestCorePaces(t *testing.T) {
 	c := testCore(testSpec())

@@ -97,6 +97,7 @@ type Config[T any] struct {
 	Down func() error
 	// MaxRefusedPause bounds the pause before a refused list is repeated.
 	MaxRefusedPause time.Duration
+	ProbeEvery      time.Duration // the time without an answer of a watch after which its range is probed; 0: 30 s
 }
 
 // Hooks count events. A hook must not block, and may be nil.

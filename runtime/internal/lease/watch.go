@@ -22,7 +22,7 @@ type watch struct {
 func newWatches(client *clientv3.Client, streams *listwatch.Streams) *listwatch.Group[keyValue] {
 	return listwatch.NewGroup(listwatch.Config[keyValue]{
 		Client: client, Streams: cmp.Or(streams, listwatch.NewStreams()), Equal: func(a, b keyValue) bool { return a == b },
-		Logger: slog.New(slog.DiscardHandler), MaxRefusedPause: time.Minute,
+		Logger: slog.New(slog.DiscardHandler), MaxRefusedPause: time.Minute, ProbeEvery: checkWatched,
 	})
 }
 

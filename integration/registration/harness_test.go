@@ -3,6 +3,7 @@ package registration
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -80,13 +81,7 @@ func (w *world) get(etcdKey string) *kv {
 // keys returns all keys that begin with prefix.
 func (w *world) keys(prefix string) []string {
 	w.t.Helper()
-	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, kit.Soon), prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
-	kit.Must(w.t, err)
-	var keys []string
-	for _, kv := range resp.Kvs {
-		keys = append(keys, string(kv.Key))
-	}
-	return keys
+	return slices.Sorted(maps.Keys(w.values(prefix)))
 }
 
 func (w *world) leases() []clientv3.LeaseID {
@@ -146,25 +141,6 @@ func addr(i int) string { return fmt.Sprintf("10.0.%d.%d:9000", i/250, i%250+1) 
 // contents maps each key that etcd should have to a part of its value.
 type contents map[string]string
 
-// differs describes how values differ from the wanted contents. It returns "" if they match.
-func (c contents) differs(values map[string]string) string {
-	var diff []string
-	for k, text := range c {
-		if value, ok := values[k]; !ok {
-			diff = append(diff, k+" is missing")
-		} else if !strings.Contains(value, text) {
-			diff = append(diff, fmt.Sprintf("%s is %q, want %q in it", k, value, text))
-		}
-	}
-	for k, value := range values {
-		if _, ok := c[k]; !ok {
-			diff = append(diff, fmt.Sprintf("%s is %q, want no such key", k, value))
-		}
-	}
-	slices.Sort(diff)
-	return strings.Join(diff, "; ")
-}
-
 // values returns the values of the keys in etcd that begin with prefix, by key.
 func (w *world) values(prefix string) map[string]string {
 	w.t.Helper()
@@ -180,22 +156,18 @@ func (w *world) values(prefix string) map[string]string {
 // is checks that the keys in etcd that begin with prefix are exactly the wanted contents.
 func (w *world) is(prefix string, want contents, when string) {
 	w.t.Helper()
-	if diff := want.differs(w.values(prefix)); diff != "" {
-		w.t.Errorf("%s: etcd differs from the wanted contents: %s", when, diff)
+	if got := w.values(prefix); !maps.EqualFunc(got, want, strings.Contains) {
+		w.t.Errorf("%s: etcd has %.80q, want %.80q", when, got, want)
 	}
 }
 
 // becomes waits until the keys in etcd that begin with prefix are exactly the wanted contents.
 func (w *world) becomes(prefix string, want contents, when string) {
 	w.t.Helper()
-	var diff string
 	defer func() {
 		if w.t.Failed() {
-			w.t.Log(diff)
+			w.is(prefix, want, when)
 		}
 	}()
-	kit.Eventually(w.t, kit.Soon, "etcd has the wanted contents "+when, func() bool {
-		diff = want.differs(w.values(prefix))
-		return diff == ""
-	})
+	kit.Eventually(w.t, kit.Soon, "etcd has the wanted contents "+when, func() bool { return maps.EqualFunc(w.values(prefix), want, strings.Contains) })
 }

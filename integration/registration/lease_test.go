@@ -16,38 +16,24 @@ import (
 
 const entry = key + "/" + "10.0.0.1:9000"
 
-// TestEntries_AreRestored deletes or overwrites the entry of one service, and then of one among twenty, which are too many
-// for a watch each (G1, G2, G18). After a wipe etcd's revision is lower than that of the watches.
+// TestEntries_AreRestored overwrites the entry of one service, and then of one among twenty, which are too many for a watch each (G1,
+// G2, G18), and deletes it after a wipe, which leaves etcd's revision lower than that of the watches. TestWorstDay deletes all entries.
 func TestEntries_AreRestored(t *testing.T) {
 	leak.Parallel(t)
 	for _, n := range []int{1, 20} {
 		w := newWorld(t, nil)
 		all, want := w.services(w.registry, n)
 		first := service(0) + "/" + addr(0)
-		moves := func(event func(was clientv3.LeaseID)) func() {
-			return func() {
-				was := all[0].Status().LeaseID
-				event(was)
-				w.there(first, was)
-			}
-		}
-		deleted := func() { w.delete(first) }
-		for _, event := range []struct {
-			name string
-			do   func()
-		}{
-			{"the lease was revoked", moves(w.revoke)},
-			{"the lease was revoked again", moves(w.revoke)},
-			{"the key was deleted", deleted},
-			{"the key was overwritten", func() { w.put(first, `{"Addr":"10.6.6.6:666"}`, clientv3.WithIgnoreLease()) }},
-			{"etcd was wiped", moves(func(clientv3.LeaseID) { kit.Must(t, w.etcd.Wipe()) })},
-			{"the key was deleted after the wipe", deleted},
-		} {
-			event.do()
-			w.becomes("svc/", want, "after "+event.name)
-			for _, g := range all {
-				w.state(g, runtime.StateRegistered)
-			}
+		w.put(first, `{"Addr":"10.6.6.6:666"}`, clientv3.WithIgnoreLease())
+		w.becomes("svc/", want, "after the key was overwritten")
+		was := all[0].Status().LeaseID
+		kit.Must(t, w.etcd.Wipe())
+		w.there(first, was)
+		w.becomes("svc/", want, "after etcd was wiped")
+		w.delete(first)
+		w.becomes("svc/", want, "after the key was deleted")
+		for _, g := range all {
+			w.state(g, runtime.StateRegistered)
 		}
 		kit.Eventually(t, kit.Soon, "one lease", func() bool { return len(w.leases()) == 1 })
 	}

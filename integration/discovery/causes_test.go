@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -173,7 +172,7 @@ func names(text string, causes []string) bool {
 func newOutage(t *testing.T, client *clientv3.Client) *outage {
 	t.Helper()
 	o := &outage{t: t, log: &kit.Logs{}}
-	o.registry = runtime.NewRegistry(client, runtime.WithLogger(slog.New(slog.NewTextHandler(o.log, nil))))
+	o.registry = kit.Registry(t, o.log, client)
 	o.conn = dial(t, o.registry, &runtime.ServiceDesc{Name: "acme.User", Key: failing})
 	o.conn.Connect()
 	o.server = newServer(o.registry, failing+"/served", runtime.WithDrainDelay(0))
@@ -184,7 +183,6 @@ func newOutage(t *testing.T, client *clientv3.Client) *outage {
 	t.Cleanup(func() {
 		stop()
 		<-served
-		_ = o.registry.Close(ctx) // fails as etcd does
 	})
 	return o
 }

@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"slices"
@@ -56,12 +55,9 @@ func newWorld(t *testing.T, cluster []etcdtest.Option, opts ...runtime.Option) *
 // newRegistry returns a registry that the end of the test closes.
 func (w *world) newRegistry(client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
 	w.t.Helper()
-	logger := slog.New(slog.NewTextHandler(w.logs, nil))
-	registry := runtime.NewRegistry(client, append([]runtime.Option{runtime.WithLogger(logger)}, opts...)...)
+	registry := kit.Registry(w.t, w.logs, client, opts...)
 	w.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), kit.Soon)
-		defer cancel()
-		if err := registry.Close(ctx); err != nil {
+		if err := registry.Close(kit.Bounded(w.t, kit.Soon)); err != nil {
 			w.t.Errorf("close the registry: %v, want nil", err)
 		}
 	})

@@ -73,7 +73,9 @@ func (b *bed) play() {
 	if b.fault.prepare != nil {
 		b.fault.prepare(b)
 	}
-	b.eachMeter(func(m *meter) { m.restart(b.fault.hangs) })
+	for _, m := range b.meters {
+		m.restart(b.fault.hangs)
+	}
 	if b.fault.begin != nil {
 		b.fault.begin(b)
 	}
@@ -108,14 +110,6 @@ func (b *bed) client(t testing.TB) (*clientv3.Client, *meter) {
 			cfg.Username, cfg.Password = user, user
 		}
 	}), m
-}
-
-func (b *bed) eachMeter(do func(*meter)) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, m := range b.meters {
-		do(m)
-	}
 }
 
 // put writes a key of a cell, or deletes it if value is "". It returns when etcd has the change, which may be after the fault.

@@ -5,7 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,7 +15,6 @@ import (
 	"google.golang.org/grpc"
 	grpcresolver "google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
-	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
@@ -49,13 +49,12 @@ type callers struct {
 	mu     sync.Mutex
 	built  bool // the resolver has a client
 	listed map[string]*echo
-	gone   map[string]bool // the names of the servers that were taken out
 }
 
 // aboutCallers returns the function of a row about callers.
 func aboutCallers(run func(*callers)) func(*cell) {
 	return func(c *cell) {
-		run(&callers{cell: c, resolver: manual.NewBuilderWithScheme("right"), listed: make(map[string]*echo), gone: make(map[string]bool)})
+		run(&callers{cell: c, resolver: manual.NewBuilderWithScheme("right"), listed: make(map[string]*echo)})
 	}
 }
 
@@ -70,7 +69,7 @@ func (s *echo) Peek(context.Context, *leaderpb.AddRequest) (*leaderpb.AddRespons
 	return &leaderpb.AddResponse{Server: s.name}, nil
 }
 
-// Watch sends one message and keeps the stream open.
+// Watch sends its name and keeps the stream open.
 func (s *echo) Watch(_ *leaderpb.AddRequest, stream grpc.ServerStreamingServer[leaderpb.AddResponse]) error {
 	if err := stream.Send(&leaderpb.AddResponse{Server: s.name}); err != nil {
 		return err
@@ -108,7 +107,7 @@ func (c *callers) list(s *echo, in bool) {
 	value, state := "", grpcresolver.State{}
 	c.mu.Lock()
 	delete(c.listed, s.name)
-	if c.gone[s.name] = !in; in {
+	if in {
 		value, c.listed[s.name] = entryOf(s.addr), s
 	}
 	for _, s := range c.listed {
@@ -141,7 +140,7 @@ func (c *callers) connect(opts ...runtime.Option) {
 		c.etcds[side], c.meters[side] = c.client()
 	}
 	if whole := c.etcds[us]; c.inParts {
-		c.etcds[us] = clientv3.NewCtxClient(context.Background())
+		c.etcds[us] = clientv3.NewCtxClient(background)
 		c.etcds[us].KV, c.etcds[us].Watcher, c.etcds[us].Lease = whole.KV, whole.Watcher, whole.Lease
 	}
 	c.registry = kit.Registry(c.t, io.Discard, c.etcds[us], append(opts, runtime.WithNamespace(c.prefix(sides[us])))...)
@@ -170,29 +169,19 @@ func (c *callers) dial(side int, opts ...grpc.DialOption) (conn *grpc.ClientConn
 	return conn
 }
 
-// warm returns a client of each side that has reached all listed servers.
-func (c *callers) warm(opts ...grpc.DialOption) (conns [3]*grpc.ClientConn) {
+// warm makes calls on all sides like load. It waits until they reach all servers, or as many as there are callers.
+func (c *callers) warm(n int, every time.Duration, use usage, opts ...grpc.DialOption) (all [3]*tally, stop func()) {
 	c.connect()
-	ctx := kit.Bounded(c.t, 30*time.Second)
-	var warming sync.WaitGroup
-	for side := range conns {
-		conns[side] = c.dial(side, opts...)
-		warming.Go(func() {
-			for seen := make(map[string]bool); len(seen) < len(c.listed); {
-				who, err := peek(ctx, conns[side], true)
-				if ctx.Err() != nil {
-					c.complain("%s reaches only %d of %d servers before the fault", sides[side], len(seen), len(c.listed))
-					return
-				}
-				if err == nil {
-					seen[who] = true
-				}
-			}
+	all, stop = c.load(n, every, use, opts...)
+	names := slices.Sorted(maps.Keys(c.listed))
+	for side, y := range all {
+		kit.Eventually(c.t, 30*time.Second, sides[side]+" to reach the servers", func() bool {
+			_, missing := y.since(time.Time{}, names...)
+			return missing <= max(0, len(names)-n)
 		})
 	}
-	warming.Wait()
 	c.settle(1)
-	return conns
+	return all, stop
 }
 
 // settle waits until our client has listed and probed the two ranges of each of n keys, so that chance does not decide whether these
@@ -203,81 +192,80 @@ func (c *callers) settle(n int) {
 	}
 }
 
-// tally counts the calls of one side.
+// tally counts the calls of one side under the fault, and notes when each server answers, and when any does.
 type tally struct {
-	mu                       sync.Mutex
-	calls, failed, misrouted int
-	slowest                  time.Duration
-	causes                   map[string]int       // number of failed calls, by cause
-	first, last              map[string]time.Time // when each server answered
+	*times
+	counting      sync.Mutex
+	calls, failed int
+	err           error // of the last failed call
 }
 
-func (y *tally) String() string {
-	return fmt.Sprintf("%d/%d/%d", y.calls, y.failed, y.misrouted)
+const anyServer = "any"
+
+func (y *tally) String() string { return fmt.Sprintf("%d/%d", y.calls, y.failed) }
+
+func (y *tally) answered(server string) { y.see(server); y.see(anyServer) }
+
+// usage is what a caller does with a connection, again and again. Its calls end soon after ctx.
+type usage func(ctx context.Context, conn *grpc.ClientConn, y *tally) error
+
+func oneCall(_ context.Context, conn *grpc.ClientConn, y *tally) error {
+	ctx, cancel := context.WithTimeout(background, 2*time.Second)
+	defer cancel()
+	server, err := peek(ctx, conn, false)
+	if err == nil {
+		y.answered(server)
+	}
+	return err
 }
 
-// firstOf returns when a server first answered.
-func (y *tally) firstOf(server string) (time.Time, bool) {
-	y.mu.Lock()
-	defer y.mu.Unlock()
-	at, ok := y.first[server]
-	return at, ok
-}
-
-// why returns the most frequent cause of failed calls.
-func (y *tally) why() (cause string) {
-	for text, n := range y.causes {
-		if n > y.causes[cause] {
-			cause = text
+// oneStream keeps a stream open until it breaks.
+func oneStream(ctx context.Context, conn *grpc.ClientConn, y *tally) error {
+	s, err := leaderpb.NewCounterClient(conn).Watch(ctx, &leaderpb.AddRequest{}, grpc.WaitForReady(true))
+	for err == nil {
+		var reply *leaderpb.AddResponse
+		if reply, err = s.Recv(); err == nil {
+			y.answered(reply.GetServer())
 		}
 	}
-	return cause
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
-// call makes a call and counts it.
-func (c *callers) call(conn *grpc.ClientConn, y *tally) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	start := time.Now()
-	who, err := peek(ctx, conn, false)
-	c.mu.Lock()
-	gone := c.gone[who]
-	c.mu.Unlock()
-	now := time.Now()
-	y.mu.Lock()
-	defer y.mu.Unlock()
-	y.calls++
-	y.slowest = max(y.slowest, now.Sub(start))
-	if err != nil {
-		y.failed++
-		y.causes[fmt.Sprintf("%v: %.150s", status.Code(err), status.Convert(err).Message())]++
-		return
-	}
-	if _, again := y.first[who]; !again {
-		y.first[who] = now
-	}
-	if y.last[who] = now; gone {
-		y.misrouted++
-	}
-}
-
-// load makes calls on all sides, of n callers each, until stop is called.
-func (c *callers) load(conns [3]*grpc.ClientConn, n int, every time.Duration) (tallies [3]*tally, stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
+// load lets n callers use a client of each side until stop is called. What they do is counted when the fault has begun.
+func (c *callers) load(n int, every time.Duration, use usage, opts ...grpc.DialOption) (all [3]*tally, stop func()) {
+	ctx, cancel := context.WithCancel(background)
 	var running sync.WaitGroup
-	for side, conn := range conns {
-		y := &tally{causes: make(map[string]int), first: make(map[string]time.Time), last: make(map[string]time.Time)}
-		tallies[side] = y
+	for side := range all {
+		conn, y := c.dial(side, opts...), &tally{times: newTimes()}
+		all[side] = y
 		for range n {
 			running.Go(func() {
-				for ctx.Err() == nil {
-					c.call(conn, y)
-					pause(ctx, every)
+				for ; ctx.Err() == nil; pause(ctx, every) {
+					err := use(ctx, conn, y)
+					select {
+					case <-c.begun:
+						y.count(err)
+					default:
+					}
 				}
 			})
 		}
 	}
-	return tallies, func() { cancel(); running.Wait() }
+	stop = func() { cancel(); running.Wait() }
+	c.t.Cleanup(stop)
+	return all, stop
+}
+
+func (y *tally) count(err error) {
+	y.counting.Lock()
+	defer y.counting.Unlock()
+	if y.calls++; err != nil {
+		y.failed++
+		y.err = err
+	}
 }
 
 // pause waits for d, or until ctx ends.
@@ -288,15 +276,15 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// compareCalls complains if ours loses more calls than another side, or serves fewer.
-func (c *callers) compareCalls(all [3]*tally, others ...int) {
-	c.figure("calls/failed/misrouted %v (plain %v, right %v)", all[us], all[them], all[right])
+// compareCalls complains if ours loses some more calls than another side, or serves fewer.
+func (c *callers) compareCalls(all [3]*tally, some float64, others ...int) {
+	c.figure("calls/failed %v (plain %v, right %v)", all[us], all[them], all[right])
 	ours := all[us]
 	for _, other := range others {
 		theirs := all[other]
 		share := float64(theirs.failed) / float64(max(theirs.calls, 1))
-		if float64(ours.failed) > (share*1.2+0.03)*float64(ours.calls)+5 {
-			c.complain("%d of %d calls fail, of %s %d of %d: %s", ours.failed, ours.calls, sides[other], theirs.failed, theirs.calls, ours.why())
+		if float64(ours.failed) > (share*1.2+0.03)*float64(ours.calls)+some {
+			c.complain("%d of %d calls fail, of %s %d of %d: %.200v", ours.failed, ours.calls, sides[other], theirs.failed, theirs.calls, ours.err)
 		}
 		if served, most := ours.calls-ours.failed, theirs.calls-theirs.failed; float64(served) < 0.8*float64(most)-5 {
 			c.complain("%d calls are served, of %s %d", served, sides[other], most)
@@ -304,33 +292,39 @@ func (c *callers) compareCalls(all [3]*tally, others ...int) {
 	}
 }
 
-// compareTimes complains if ours takes more than 2 s longer than plain code, and more than twice as long. Where keepalive decides, plain
-// code may be lucky. Where plain code never gets there, ours may take until soon after the fault.
-func (c *callers) compareTimes(what string, since time.Time, ours, plain time.Duration) {
-	limit := max(2*plain, plain+2*time.Second, c.fault.notice)
-	if plain == never {
-		limit = max(0, c.end.Sub(since)) + soon
-	}
-	if c.figure("%s after %s (plain %s)", what, seconds(ours), seconds(plain)); ours > limit {
-		c.complain("%s: after %s, plain %s", what, seconds(ours), seconds(plain))
+// compareSeen compares after what time the last of some things was first seen. Where keepalive decides, plain code may be lucky. Where plain
+// code never gets there, ours may take until soon after the fault.
+func (c *callers) compareSeen(what string, ours, plain *times, start time.Time, all ...string) {
+	our, missing := ours.since(start, all...)
+	their, theirs := plain.since(start, all...)
+	c.compareTime(what, our, min(their, c.fault.lasts+soon), c.fault.notice)
+	if missing > theirs {
+		c.complain("%s: never for %d of %d, plain %d", what, missing, len(all), theirs)
 	}
 }
 
-// compareMessages compares the messages to etcd since the fault began. Ours has two ranges for each of n keys, each of which it may read and
-// follow again several times.
-func (c *callers) compareMessages(n int) {
-	ours, plain := c.meters[us].sum(), c.meters[them].sum()
-	c.figure("messages %d (plain %d)", ours, plain)
-	c.compareRequests(ours, plain, 20+2*12*n)
+// await waits until both sides have seen all. It waits longer for ours, of which the cell then tells how late it was.
+func (c *callers) await(ours, plain *times, all ...string) {
+	<-c.over
+	until(c.end.Add(soon), func() bool {
+		_, missing := ours.since(c.end, all...)
+		_, theirs := plain.since(c.end, all...)
+		return missing == 0 && (theirs == 0 || time.Since(c.end) > soon/2)
+	})
 }
 
-// endWell complains if the registry does not say, soon after the fault, that all is well.
-func (c *callers) endWell() {
-	for time.Since(c.end) < soon && c.wrong() != "" {
-		time.Sleep(50 * ms)
-	}
-	if text := c.wrong(); text != "" {
-		c.complain("%v after the fault, Status says: %.200s", soon, text)
+// finish compares the messages to etcd since the fault began, and waits until all is well. Ours has two ranges for each of n keys, each of
+// which it may read and follow again several times.
+func (c *callers) finish(n int) {
+	c.compareRequests(c.meters[us].sum(), c.meters[them].sum(), 20+2*12*n)
+	c.endWell(c.wrong)
+}
+
+// endWell complains if something is wrong soon after the fault.
+func (c *callers) endWell(wrong func() string) {
+	var text string
+	if !until(c.end.Add(soon), func() bool { text = wrong(); return text == "" }) {
+		c.complain("%v after the fault, %s", soon, text)
 	}
 	c.figure("well after %s", seconds(max(0, time.Since(c.end))))
 }
@@ -338,21 +332,15 @@ func (c *callers) endWell() {
 // wrong returns what Status says that is not so after a fault.
 func (c *callers) wrong() string {
 	s := c.registry.Status()
-	var all []string
 	if s.Etcd.Err != nil {
-		all = append(all, "etcd: "+s.Etcd.Err.Error())
+		return fmt.Sprintf("Status says of etcd: %.150v", s.Etcd.Err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, k := range s.Keys {
-		switch {
-		case k.Err != nil:
-			all = append(all, k.Key+": "+k.Err.Error())
-		case k.Provisional:
-			all = append(all, k.Key+" is provisional")
-		case k.Key == called && len(k.Endpoints) != len(c.listed):
-			all = append(all, fmt.Sprintf("%s has %d endpoints, want %d", k.Key, len(k.Endpoints), len(c.listed)))
+		if k.Err != nil || k.Provisional || k.Key == called && len(k.Endpoints) != len(c.listed) {
+			return fmt.Sprintf("Status says of %s: %d endpoints of %d, provisional: %t, %.150v", k.Key, len(k.Endpoints), len(c.listed), k.Provisional, k.Err)
 		}
 	}
-	return strings.Join(all, "; ")
+	return ""
 }

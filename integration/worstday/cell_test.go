@@ -2,7 +2,6 @@ package worstday
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -24,12 +23,11 @@ type cell struct {
 	notes      sync.Mutex
 	complaints []string
 	figures    []string
-	mark       string // for the matrix
 }
 
 func (b *bed) newCell(t *testing.T, name string) *cell {
 	b.waiting.Add(1)
-	return &cell{bed: b, t: t, name: name, ready: sync.OnceFunc(b.waiting.Done), mark: "."}
+	return &cell{bed: b, t: t, name: name, ready: sync.OnceFunc(b.waiting.Done)}
 }
 
 // client returns an etcd client of the cell, and its meter.
@@ -43,21 +41,11 @@ func (c *cell) prefix(side string) string {
 // meet says that the operation is ready, and waits until the fault has begun.
 func (c *cell) meet() { c.ready(); <-c.begun }
 
-// complain notes in what ours is worse, unless that is known.
+// complain notes in what ours is worse.
 func (c *cell) complain(format string, args ...any) {
 	c.notes.Lock()
 	defer c.notes.Unlock()
-	for _, k := range known {
-		if regexp.MustCompile("^(" + k.cells + ")$").MatchString(c.name + " under " + c.fault.name) {
-			c.figures = append(c.figures, fmt.Sprintf("known: "+format, args...))
-			if c.mark == "." {
-				c.mark = "k"
-			}
-			return
-		}
-	}
 	c.complaints = append(c.complaints, fmt.Sprintf(format, args...))
-	c.mark = "W"
 }
 
 // figure notes what was measured.
@@ -69,6 +57,7 @@ func (c *cell) figure(format string, args ...any) {
 
 // compareTime complains if ours takes more than 2 s longer, and more than twice as long, and longer than luck allows.
 func (c *cell) compareTime(what string, ours, plain, luck time.Duration) {
+	c.figure("%s after %s (plain %s)", what, seconds(ours), seconds(plain))
 	if ours > max(2*plain, plain+2*time.Second, luck) {
 		c.complain("%s: %s, plain %s", what, seconds(ours), seconds(plain))
 	}
@@ -76,6 +65,7 @@ func (c *cell) compareTime(what string, ours, plain, luck time.Duration) {
 
 // compareRequests complains if ours sends etcd more than three times as many messages, and some more.
 func (c *cell) compareRequests(ours, plain, more int) {
+	c.figure("messages %d (plain %d)", ours, plain)
 	if ours > 3*plain+more {
 		c.complain("%d messages to etcd, plain %d", ours, plain)
 	}
@@ -86,4 +76,51 @@ func seconds(d time.Duration) string {
 		return "never"
 	}
 	return fmt.Sprintf("%.1fs", d.Seconds())
+}
+
+// until waits until ok, and reports false at the deadline.
+func until(deadline time.Time, ok func() bool) bool {
+	for !ok() {
+		if time.Now().After(deadline) {
+			return false
+		}
+		time.Sleep(20 * ms)
+	}
+	return true
+}
+
+// times notes when things were first and last seen.
+type times struct {
+	mu          sync.Mutex
+	first, last map[string]time.Time
+}
+
+func newTimes() *times {
+	return &times{first: make(map[string]time.Time), last: make(map[string]time.Time)}
+}
+
+func (x *times) see(what string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	now := time.Now()
+	if x.last[what] = now; x.first[what].IsZero() {
+		x.first[what] = now
+	}
+}
+
+// since returns after what time the last of some things was first seen, and how many were not, in which case it is never.
+func (x *times) since(start time.Time, all ...string) (took time.Duration, missing int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, what := range all {
+		if at, ok := x.first[what]; ok {
+			took = max(took, at.Sub(start))
+		} else {
+			missing++
+		}
+	}
+	if missing > 0 {
+		took = never
+	}
+	return took, missing
 }

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 	"google.golang.org/grpc"
 
@@ -16,96 +15,72 @@ import (
 )
 
 // candidate is a process that stands for election.
-type candidate interface {
-	leads() bool
-	end(ctx context.Context) error // resigns
+type candidate struct {
+	leads func() bool
+	end   func(context.Context) error // resigns
 }
 
 // handOver ends the leader, for which another candidate waits. Plain code uses etcd's own concurrency.Election.
 func handOver(c *cell) {
-	stand := map[string]func(string) candidate{"ours": c.ourCandidate, "plain": c.plainCandidate}
 	var first, second [2]candidate
-	for i, side := range []string{"ours", "plain"} {
-		first[i] = stand[side]("a")
-		kit.Eventually(c.t, kit.Soon, "the first candidate to lead", first[i].leads)
-		second[i] = stand[side]("b")
+	for side, stand := range []func(string) candidate{c.ourCandidate, c.plainCandidate} {
+		first[side] = stand("a")
+		kit.Eventually(c.t, kit.Soon, "the first candidate to lead", first[side].leads)
+		second[side] = stand("b")
 	}
 	c.meet()
 	took := [2]time.Duration{never, never}
 	var errs [2]error
-	var sides sync.WaitGroup
-	for i := range took {
-		sides.Go(func() { errs[i] = first[i].end(kit.Bounded(c.t, 25*time.Second)) })
-		sides.Go(func() {
-			for deadline := c.start.Add(c.fault.lasts + 25*time.Second); time.Now().Before(deadline); time.Sleep(20 * ms) {
-				if second[i].leads() {
-					took[i] = time.Since(c.start)
-					return
-				}
+	var running sync.WaitGroup
+	for side := range took {
+		running.Go(func() { errs[side] = first[side].end(kit.Bounded(c.t, 25*time.Second)) })
+		running.Go(func() {
+			if until(c.start.Add(c.fault.lasts+25*time.Second), second[side].leads) {
+				took[side] = time.Since(c.start)
 			}
 		})
 	}
-	sides.Wait()
+	running.Wait()
 	<-c.over
-	c.figure("the next leads after %s, plain %s; the end: %v, plain %v", seconds(took[0]), seconds(took[1]), errs[0], errs[1])
-	c.compareTime("the next leads", took[0], took[1], c.fault.luck)
-	if errs[0] != nil && errs[1] == nil {
-		c.complain("the leader's end fails: %.200v", errs[0])
+	c.compareTime("the next leads", took[us], took[them], c.fault.luck)
+	c.figure("the end: %v, plain %v", errs[us], errs[them])
+	if errs[us] != nil && errs[them] == nil {
+		c.complain("the leader's end fails: %.200v", errs[us])
 	}
-	for i := range second {
-		_ = second[i].end(kit.Bounded(c.t, 5*time.Second))
+	for side := range second {
+		_ = second[side].end(kit.Bounded(c.t, 5*time.Second))
 	}
-}
-
-type ourCandidate struct {
-	ours
-	leadership *leader.Leadership
 }
 
 func (c *cell) ourCandidate(name string) candidate {
 	client, _ := c.client()
-	o := &ourCandidate{ours: ours{t: c.t, registry: quiet(c.t, client, c.prefix("ours"))}}
+	o := &ours{t: c.t, registry: quiet(c.t, client, c.prefix("ours"))}
 	desc := leaderpb.Counter_EtcdServiceDesc
 	desc.LeaseTTL = 15 * time.Second
-	o.server = o.registry.NewServer(grpc.NewServer())
-	leaderpb.RegisterCounterServer(o.server, leaderpb.UnimplementedCounterServer{})
-	o.server.Publish(&desc)
-	o.leadership = leader.Of(o.server, &desc)
-	kit.Must(c.t, o.server.Announce(kit.Bounded(c.t, kit.Soon), name+":1"))
-	return o
-}
-
-func (o *ourCandidate) leads() bool { _, ok := o.leadership.Token(); return ok }
-
-type plainCandidate struct {
-	election *concurrency.Election
-	client   *clientv3.Client
-	session  *concurrency.Session
-	ends     policy
-	won      atomic.Bool
+	server := o.registry.NewServer(grpc.NewServer())
+	leaderpb.RegisterCounterServer(server, leaderpb.UnimplementedCounterServer{})
+	server.Publish(&desc)
+	leadership := leader.Of(server, &desc)
+	kit.Must(c.t, server.Announce(kit.Bounded(c.t, kit.Soon), name+":1"))
+	return candidate{end: o.end, leads: func() bool { _, ok := leadership.Token(); return ok }}
 }
 
 func (c *cell) plainCandidate(name string) candidate {
 	client, _ := c.client()
-	p := &plainCandidate{client: client, ends: c.fault.ends()}
-	var err error
-	p.session, err = concurrency.NewSession(client, concurrency.WithTTL(15))
+	session, err := concurrency.NewSession(client, concurrency.WithTTL(15))
 	kit.Must(c.t, err)
-	c.t.Cleanup(p.session.Orphan)
-	p.election = concurrency.NewElection(p.session, c.prefix("plain"))
-	ctx, cancel := context.WithCancel(context.Background())
+	c.t.Cleanup(session.Orphan)
+	election := concurrency.NewElection(session, c.prefix("plain"))
+	ctx, cancel := context.WithCancel(background)
+	var won atomic.Bool
 	var standing sync.WaitGroup
 	standing.Go(func() {
-		for ctx.Err() == nil && !p.won.Load() {
-			p.won.Store(p.election.Campaign(ctx, name) == nil)
+		for ctx.Err() == nil && !won.Load() {
+			won.Store(election.Campaign(ctx, name) == nil)
 		}
 	})
 	c.t.Cleanup(func() { cancel(); standing.Wait() })
-	return p
-}
-
-func (p *plainCandidate) leads() bool { return p.won.Load() }
-
-func (p *plainCandidate) end(ctx context.Context) error {
-	return p.ends.do(ctx, revoke(p.client, p.session.Lease()))
+	return candidate{leads: won.Load, end: func(ctx context.Context) error {
+		return c.fault.ends().do(ctx, revoke(client, session.Lease()))
+	}}
 }

@@ -28,7 +28,6 @@ type party interface {
 	resume(ctx context.Context) error
 	serve(ctx context.Context) error // a server of one service with health
 	health(ctx context.Context, serving bool) error
-	announce(ctx context.Context) error
 	withdraw(ctx context.Context) error
 	end(ctx context.Context) error
 }
@@ -149,7 +148,6 @@ func revoke(client *clientv3.Client, lease clientv3.LeaseID) func(context.Contex
 func (p *plain) update(ctx context.Context) error   { return p.put(ctx, 0, 1, "v2") }
 func (p *plain) resume(ctx context.Context) error   { return p.put(ctx, p.last, p.last+1, "v1") }
 func (p *plain) serve(ctx context.Context) error    { return p.resume(ctx) }
-func (p *plain) announce(ctx context.Context) error { return p.resume(ctx) }
 func (p *plain) withdraw(ctx context.Context) error { return p.end(ctx) }
 func (p *plain) health(ctx context.Context, serving bool) error {
 	if serving {
@@ -198,17 +196,13 @@ func (o *ours) update(ctx context.Context) error {
 func (o *ours) pause(ctx context.Context) error  { return o.entries[o.last].Pause(ctx) }
 func (o *ours) resume(ctx context.Context) error { return o.entries[o.last].Resume(ctx) }
 
-func (o *ours) prepare() {
+func (o *ours) serve(ctx context.Context) error {
 	o.checks = grpchealth.NewServer()
 	o.server = o.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(10*ms))
 	healthpb.RegisterHealthServer(o.server, o.checks)
 	basic.RegisterGreeterServerToEtcd(o.server, struct {
 		basic.UnimplementedGreeterServer
 	}{})
-}
-
-func (o *ours) serve(ctx context.Context) error {
-	o.prepare()
 	lis := kit.Listen(o.t)
 	running, quit := context.WithCancel(background)
 	served := make(chan error, 1)
@@ -236,13 +230,6 @@ func (o *ours) health(_ context.Context, serving bool) error {
 	}
 	o.checks.SetServingStatus(basic.Greeter_ServiceDesc.ServiceName, st)
 	return nil
-}
-
-func (o *ours) announce(ctx context.Context) error {
-	if o.server == nil {
-		o.prepare()
-	}
-	return o.server.Announce(ctx, addr(0))
 }
 
 func (o *ours) withdraw(ctx context.Context) error { return o.server.Withdraw(ctx) }

@@ -21,7 +21,7 @@ type operation struct {
 	before action // nil: the process has nothing in etcd before the fault
 	held   int    // keys after before
 	busy   bool   // entry 0 is updated twice a second
-	do     action // nil: nothing, but the entries are back after the fault
+	do     action
 	want   int    // keys after do
 	text   string // in the value of the first key; "": any
 	ends   bool   // do is the end of the process
@@ -34,11 +34,9 @@ var serverRows = []row{
 	operation{name: "close 1000", before: register(0, 1000), held: 1000, do: party.end, ends: true, heavy: true}.row(),
 	operation{name: "busy close 10", before: register(0, 10), held: 10, busy: true, do: party.end, ends: true}.row(),
 	operation{name: "serve", do: party.serve, want: 1}.row(),
-	operation{name: "announce", do: party.announce, want: 1}.row(),
 	operation{name: "register 1", do: register(0, 1), want: 1}.row(),
 	operation{name: "register 200", do: register(0, 200), want: 200, heavy: true}.row(),
 	operation{name: "register another", before: register(0, 1), held: 1, do: register(1, 2), want: 2}.row(),
-	operation{name: "stay 10", before: register(0, 10), held: 10, want: 10}.row(),
 	operation{name: "update", before: register(0, 1), held: 1, do: party.update, want: 1, text: "v2"}.row(),
 	operation{name: "resume", before: both(register(0, 2), party.pause), held: 1, do: party.resume, want: 2}.row(),
 	operation{name: "serve ends", before: party.serve, held: 1, do: party.end, ends: true}.row(),
@@ -46,7 +44,7 @@ var serverRows = []row{
 	operation{name: "busy pause", before: register(0, 2), held: 2, busy: true, do: party.pause, want: 1}.row(),
 	operation{name: "not serving", before: party.serve, held: 1, do: health(false)}.row(),
 	operation{name: "serving again", before: both(party.serve, health(false)), do: health(true), want: 1}.row(),
-	operation{name: "withdraw", before: party.announce, held: 1, do: party.withdraw}.row(),
+	operation{name: "withdraw", before: party.serve, held: 1, do: party.withdraw}.row(),
 	operation{name: "close 1", before: register(0, 1), held: 1, do: party.end, ends: true}.row(),
 	{name: "hand over", held: true, run: handOver, without: "2 streams"}, // a candidate needs three
 }
@@ -82,7 +80,6 @@ type process struct {
 	err      error
 	state    time.Duration // until etcd shows the wanted state
 	returned time.Duration
-	messages int
 }
 
 func (c *cell) newProcess(side string, number int) *process {
@@ -162,12 +159,7 @@ func (op operation) prepare(c *cell, p *process) {
 
 // measure does the operation, and waits until etcd shows the wanted state.
 func (op operation) measure(c *cell, p *process) {
-	from := c.start
-	if op.do == nil {
-		<-c.over
-		from = c.end
-	}
-	deadline := from.Add(c.fault.lasts + 25*time.Second)
+	deadline := c.start.Add(c.fault.lasts + 25*time.Second)
 	ctx, cancel := context.WithDeadline(background, deadline)
 	defer cancel()
 	var doing sync.WaitGroup
@@ -179,22 +171,19 @@ func (op operation) measure(c *cell, p *process) {
 		if _, ours := p.party.(*ours); ours && c.fault.refuses && op.want > 0 {
 			once = c.fault.writes() // the runtime reports a refusal at once, so that the process decides
 		}
-		if op.do != nil {
-			p.err = once.do(ctx, func(ctx context.Context) error { return op.do(p, ctx) })
-		}
-		if p.returned = time.Since(from); p.err != nil || op.ends {
+		p.err = once.do(ctx, func(ctx context.Context) error { return op.do(p, ctx) })
+		if p.returned = time.Since(c.start); p.err != nil || op.ends {
 			time.AfterFunc(2*time.Second, cancel) // what etcd does not show by then was not done
 		}
 	})
 	for p.state = never; p.state == never && ctx.Err() == nil; {
 		if c.shows(p, op.want, op.text) {
-			p.state = time.Since(from)
+			p.state = time.Since(c.start)
 		} else {
-			time.Sleep(min(200*ms, 10*ms+time.Since(from)/20))
+			time.Sleep(min(200*ms, 10*ms+time.Since(c.start)/20))
 		}
 	}
 	doing.Wait()
-	p.messages = p.meter.sum()
 }
 
 // shows reports whether etcd has n keys of a process, with text in the first.
@@ -207,7 +196,7 @@ func (c *cell) shows(p *process, n int, text string) bool {
 
 // compare complains where the worst of ours is worse than the worst of plain code.
 func (op operation) compare(c *cell, ours, plain outcome, pairs int) {
-	c.figure("ours %v | plain %v", ours, plain)
+	c.figure("failed, left %d, %d/%d (plain %d, %d/%d)", ours.failed, ours.keys, ours.leases, plain.failed, plain.keys, plain.leases)
 	if ours.failed > plain.failed {
 		c.complain("%d of %d fail, plain %d: %.200v", ours.failed, pairs, plain.failed, ours.err)
 	}
@@ -232,22 +221,18 @@ type outcome struct {
 	messages, keys, leases int
 }
 
-func (o outcome) String() string {
-	return fmt.Sprintf("%d failed, in etcd %s, returned %s, left %d/%d, %d messages", o.failed, seconds(o.state), seconds(o.returned), o.keys, o.leases, o.messages)
-}
-
 func (c *cell) sumUp(all []*process) (o outcome) {
 	for _, p := range all {
 		if p.err != nil {
 			o.failed, o.err = o.failed+1, p.err
 		}
-		o.state, o.returned, o.messages = max(o.state, p.state), max(o.returned, p.returned), o.messages+p.messages
+		o.state, o.returned, o.messages = max(o.state, p.state), max(o.returned, p.returned), o.messages+p.meter.sum()
 	}
-	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(100 * ms) { // what hung may still arrive
-		if o.keys, o.leases = c.left(all); o.keys+o.leases == 0 || time.Now().After(deadline) {
-			return o
-		}
-	}
+	until(time.Now().Add(2*time.Second), func() bool { // what hung may still arrive
+		o.keys, o.leases = c.left(all)
+		return o.keys+o.leases == 0
+	})
+	return o
 }
 
 // left counts the keys and leases that processes have in etcd.

@@ -8,14 +8,12 @@
 //
 // To add a column, add a literal to faults. To add a row, add a literal to serverRows or callerRows: its run function prepares,
 // calls [cell.meet], which waits for the fault, does the operation on both sides, and calls [cell.complain] where ours is worse.
-// If users asked for the difference, a row of known names the page that says so.
 //
 // go test -short runs a diagonal: each row and each column at least once. One cell: go test -v -run 'TestWorstDay//cut_2s/serve'.
 package worstday
 
 import (
 	"cmp"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -40,7 +38,6 @@ type row struct {
 // TestWorstDay runs the cells of each column on one etcd, several columns at once, since a cell mostly waits. Then it runs cells with
 // complaints again, each on an etcd of its own.
 func TestWorstDay(t *testing.T) {
-	m := make(matrix)
 	columns, beside := everyCell(), 3
 	if testing.Short() {
 		columns, beside = diagonal(columns), 10
@@ -51,11 +48,10 @@ func TestWorstDay(t *testing.T) {
 		heavy := slices.DeleteFunc(column, func(p pair) bool { return !p.row.heavy })
 		groups = append(groups, light, heavy)
 	}
-	for _, p := range m.pass(t, "beside", beside, groups) {
+	for _, p := range pass(t, "beside", beside, groups) {
 		alone = append(alone, []pair{p})
 	}
-	m.pass(t, "alone", 2, alone)
-	t.Log(m)
+	pass(t, "alone", 2, alone)
 }
 
 // pair is a cell that may run.
@@ -66,13 +62,11 @@ type pair struct {
 
 func (p pair) name() string { return p.row.name + " under " + p.fault.name }
 
-var rows = slices.Concat(serverRows, callerRows)
-
 // everyCell returns the cells of each fault.
 func everyCell() [][]pair {
 	columns := make([][]pair, len(faults))
 	for i, f := range faults {
-		for _, r := range rows {
+		for _, r := range slices.Concat(serverRows, callerRows) {
 			if (!f.held || r.held) && r.without != f.name {
 				columns[i] = append(columns[i], pair{r, f})
 			}
@@ -100,7 +94,7 @@ func diagonal(columns [][]pair) [][]pair {
 }
 
 // pass runs groups of cells, each group on an etcd of its own. It returns the cells with complaints, which fail if they ran alone.
-func (m matrix) pass(t *testing.T, name string, etcds int, groups [][]pair) (again []pair) {
+func pass(t *testing.T, name string, etcds int, groups [][]pair) (again []pair) {
 	slots := make(chan struct{}, etcds)
 	var mu sync.Mutex
 	t.Run(name, func(t *testing.T) {
@@ -122,7 +116,6 @@ func (m matrix) pass(t *testing.T, name string, etcds int, groups [][]pair) (aga
 						p.row.run(c)
 						mu.Lock()
 						defer mu.Unlock()
-						m[p.name()] += c.mark
 						t.Logf("%s: %s", p.name(), strings.Join(append(c.complaints, c.figures...), "; "))
 						if len(c.complaints) > 0 {
 							again = append(again, p)
@@ -140,25 +133,4 @@ func (m matrix) pass(t *testing.T, name string, etcds int, groups [][]pair) (aga
 	})
 	slices.SortFunc(again, func(a, b pair) int { return cmp.Compare(a.name(), b.name()) })
 	return again
-}
-
-// matrix has a mark for each run of each cell: "." no worse than plain code, "W" worse, "k" known.
-type matrix map[string]string
-
-func (m matrix) String() string {
-	var s strings.Builder
-	fmt.Fprintf(&s, "\n%-24s", "")
-	for i := range faults {
-		fmt.Fprintf(&s, "%-3d", i)
-	}
-	for _, r := range rows {
-		fmt.Fprintf(&s, "\n%-24s", r.name)
-		for _, f := range faults {
-			fmt.Fprintf(&s, "%-3s", m[pair{r, f}.name()])
-		}
-	}
-	for i, f := range faults {
-		fmt.Fprintf(&s, "\n%d %s", i, f.name)
-	}
-	return s.String()
 }

@@ -99,19 +99,6 @@ func (b *bed) must(err error) {
 	}
 }
 
-// client returns an etcd client of a process, and its meter.
-func (b *bed) client(t testing.TB) (*clientv3.Client, *meter) {
-	m := new(meter)
-	b.mu.Lock()
-	b.meters = append(b.meters, m)
-	b.mu.Unlock()
-	return b.cluster.Client(t, func(cfg *clientv3.Config) {
-		if cfg.DialOptions = append(m.options(), grpc.WithContextDialer(b.way.dial)); b.fault.user {
-			cfg.Username, cfg.Password = user, user
-		}
-	}), m
-}
-
 // put writes a key of a cell, or deletes it if value is "". It returns when etcd has the change, which may be after the fault.
 func (b *bed) put(key, value string) {
 	b.mu.Lock()

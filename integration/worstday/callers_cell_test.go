@@ -2,7 +2,6 @@ package worstday
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -26,7 +25,7 @@ import (
 const (
 	us    = iota // our client
 	them         // etcd's own resolver, with round_robin
-	right        // the right addresses, with round_robin and without etcd
+	right        // the addresses that are right before the fault, with round_robin and without etcd
 )
 
 var sides = [3]string{"ours", "plain", "the right addresses"}
@@ -40,22 +39,17 @@ const (
 // callers is a cell of a row about callers. Its servers are in etcd twice, for our client and for etcd's resolver.
 type callers struct {
 	*cell
-	inParts  bool                // our etcd client has no connection that our client knows
 	etcds    [2]*clientv3.Client // of us and them
 	meters   [2]*meter
 	registry *runtime.Registry
-	resolver *manual.Resolver // of the right addresses
 
 	mu     sync.Mutex
-	built  bool // the resolver has a client
 	listed map[string]*echo
 }
 
 // aboutCallers returns the function of a row about callers.
 func aboutCallers(run func(*callers)) func(*cell) {
-	return func(c *cell) {
-		run(&callers{cell: c, resolver: manual.NewBuilderWithScheme("right"), listed: make(map[string]*echo)})
-	}
+	return func(c *cell) { run(&callers{cell: c, listed: make(map[string]*echo)}) }
 }
 
 // echo is a server that answers with its name.
@@ -102,19 +96,12 @@ func (c *callers) servers(n int) (all []*echo) {
 	return all
 }
 
-// list lists a server for all clients, or takes it out. It returns when etcd has the change.
+// list lists a server in etcd, or takes it out. It returns when etcd has the change.
 func (c *callers) list(s *echo, in bool) {
-	value, state := "", grpcresolver.State{}
+	value := ""
 	c.mu.Lock()
-	delete(c.listed, s.name)
-	if in {
+	if delete(c.listed, s.name); in {
 		value, c.listed[s.name] = entryOf(s.addr), s
-	}
-	for _, s := range c.listed {
-		state.Endpoints = append(state.Endpoints, grpcresolver.Endpoint{Addresses: []grpcresolver.Address{{Addr: s.addr}}})
-	}
-	if c.resolver.InitialState(state); c.built {
-		c.resolver.UpdateState(state)
 	}
 	c.mu.Unlock()
 	c.putBoth(called+"/"+s.name, value)
@@ -129,19 +116,12 @@ func (c *callers) putBoth(at, value string) {
 	both.Wait()
 }
 
-func entryOf(addr string) string {
-	value, _ := json.Marshal(map[string]string{"Addr": addr}) // cannot fail
-	return string(value)
-}
+func entryOf(addr string) string { return fmt.Sprintf(`{"Addr":%q}`, addr) }
 
 // connect makes the etcd clients, and our registry.
 func (c *callers) connect(opts ...runtime.Option) {
 	for side := range c.etcds {
 		c.etcds[side], c.meters[side] = c.client()
-	}
-	if whole := c.etcds[us]; c.inParts {
-		c.etcds[us] = clientv3.NewCtxClient(background)
-		c.etcds[us].KV, c.etcds[us].Watcher, c.etcds[us].Lease = whole.KV, whole.Watcher, whole.Lease
 	}
 	c.registry = kit.Registry(c.t, io.Discard, c.etcds[us], append(opts, runtime.WithNamespace(c.prefix(sides[us])))...)
 }
@@ -158,11 +138,13 @@ func (c *callers) dial(side int, opts ...grpc.DialOption) (conn *grpc.ClientConn
 		builder, _ := resolver.NewBuilder(c.etcds[them]) // cannot fail
 		conn, err = grpc.NewClient("etcd:///"+c.prefix(sides[them])+called, append(opts, grpc.WithResolvers(builder))...)
 	case right:
-		conn, err = grpc.NewClient("right:///leader.counter", append(opts, grpc.WithResolvers(c.resolver))...)
-		conn.Connect()
-		c.mu.Lock()
-		c.built = true // Connect has built
-		c.mu.Unlock()
+		var state grpcresolver.State
+		for _, s := range c.listed {
+			state.Endpoints = append(state.Endpoints, grpcresolver.Endpoint{Addresses: []grpcresolver.Address{{Addr: s.addr}}})
+		}
+		builder := manual.NewBuilderWithScheme("right")
+		builder.InitialState(state)
+		conn, err = grpc.NewClient("right:///leader.counter", append(opts, grpc.WithResolvers(builder))...)
 	}
 	kit.Must(c.t, err)
 	c.t.Cleanup(func() { _ = conn.Close() })
@@ -195,7 +177,6 @@ func (c *callers) settle(n int) {
 // tally counts the calls of one side under the fault, and notes when each server answers, and when any does.
 type tally struct {
 	*times
-	counting      sync.Mutex
 	calls, failed int
 	err           error // of the last failed call
 }
@@ -244,12 +225,7 @@ func (c *callers) load(n int, every time.Duration, use usage, opts ...grpc.DialO
 		for range n {
 			running.Go(func() {
 				for ; ctx.Err() == nil; pause(ctx, every) {
-					err := use(ctx, conn, y)
-					select {
-					case <-c.begun:
-						y.count(err)
-					default:
-					}
+					y.count(c.begun, use(ctx, conn, y))
 				}
 			})
 		}
@@ -259,12 +235,15 @@ func (c *callers) load(n int, every time.Duration, use usage, opts ...grpc.DialO
 	return all, stop
 }
 
-func (y *tally) count(err error) {
-	y.counting.Lock()
-	defer y.counting.Unlock()
-	if y.calls++; err != nil {
-		y.failed++
-		y.err = err
+func (y *tally) count(begun <-chan struct{}, err error) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	select {
+	case <-begun:
+		if y.calls++; err != nil {
+			y.failed, y.err = y.failed+1, err
+		}
+	default:
 	}
 }
 

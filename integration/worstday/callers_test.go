@@ -16,7 +16,6 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"google.golang.org/grpc"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -29,9 +28,8 @@ var callerRows = []row{
 	{name: "replaced and answering", run: aboutCallers(func(c *callers) { replaced(c, false) })},
 	{name: "stream", run: aboutCallers(keptStream)},
 	{name: "calls after idle", run: aboutCallers(func(c *callers) { calls(c, 1, 1200*ms, 1, grpc.WithIdleTimeout(400*ms)) })},
-	{name: "watch 1 key", run: aboutCallers(func(c *callers) { watched(c, 1, false) })},
-	{name: "watch after a probe", run: aboutCallers(func(c *callers) { watched(c, 1, true) })},
-	{name: "watch 40 keys", run: aboutCallers(func(c *callers) { watched(c, 40, false) }), heavy: true},
+	{name: "watch 1 key", run: aboutCallers(func(c *callers) { watched(c, 1) })},
+	{name: "watch 40 keys", run: aboutCallers(func(c *callers) { watched(c, 40) }), heavy: true},
 	{name: "status of 5 keys", run: aboutCallers(func(c *callers) { said(c, 5) })},
 	{name: "status of 100 keys", run: aboutCallers(func(c *callers) { said(c, 100) }), heavy: true},
 	{name: "close with 1 client", run: aboutCallers(func(c *callers) { closed(c, 1) })},
@@ -106,10 +104,8 @@ func replaced(c *callers, kill bool) {
 
 func followed(i int) string { return fmt.Sprintf("followed/%d", i) }
 
-// watched follows n keys, of which each gets an endpoint 1 s into the fault. If probed, our etcd client is made of parts, so that our client
-// probes each range every 4 s, and the change comes after a probe in the fault.
-func watched(c *callers, n int, probed bool) {
-	c.inParts = probed
+// watched follows n keys, of which each gets an endpoint 1 s into the fault.
+func watched(c *callers, n int) {
 	c.connect()
 	ctx, cancel := context.WithCancel(background)
 	var following sync.WaitGroup
@@ -130,9 +126,6 @@ func watched(c *callers, n int, probed bool) {
 	})
 	c.settle(n)
 	c.meet()
-	if ranges := c.prefix(sides[us]) + "followed/"; probed {
-		_ = c.cluster.Calls().Wait(kit.Bounded(c.t, 4*time.Second), etcdtest.Range, ranges, c.cluster.Calls().Count(etcdtest.Range, ranges)+1)
-	}
 	time.Sleep(time.Second)
 	at := time.Now()
 	var putting sync.WaitGroup
@@ -184,12 +177,17 @@ func said(c *callers, n int) {
 	x := &news{times: newTimes(), errs: make(map[string]error)}
 	ctx, cancel := context.WithCancel(background)
 	var running sync.WaitGroup
+	born := time.Now()
+	now := func() int64 { return int64(time.Since(born) / (10 * ms)) } // also the port of what is put
+	var well, arrived atomic.Int64                                     // when Status last said so, and how many changes were put and arrived since then
+	var most int64
 	for i := range n {
 		x.say("Watch", followed(i), errors.New("it is not known"))
 		running.Go(func() {
 			for set, err := range c.registry.Watch(ctx, followed(i)) {
-				if x.say("Watch", followed(i), err); i == 0 && len(set) > 0 {
-					x.arrived(set[0].Addr)
+				x.say("Watch", followed(i), err)
+				if i == 0 && len(set) > 0 && portOf(set[0].Addr) > well.Load() {
+					arrived.Add(1)
 				}
 			}
 		})
@@ -198,9 +196,12 @@ func said(c *callers, n int) {
 		for _, k := range c.registry.Status().Keys {
 			x.say("Status", k.Key, k.Err)
 		}
-		x.doubted()
+		if most = max(most, arrived.Load()); x.wrong("Status") == "" {
+			well.Store(now())
+			arrived.Store(0)
+		}
 		for key, err := range c.metered(metrics) {
-			x.say("the metric", key, err)
+			x.say("the metric", strings.TrimPrefix(key, c.prefix(sides[us])), err)
 		}
 		return x.wrong("")
 	}
@@ -211,21 +212,12 @@ func said(c *callers, n int) {
 	x.forget()
 	c.meet()
 	running.Go(func() {
-		for i := 1000; ctx.Err() == nil; i++ {
-			addr := fmt.Sprintf("127.0.0.1:%d", i)
-			x.putting(addr)
-			c.put(c.prefix(sides[us])+followed(0)+"/a", entryOf(addr))
-			pause(ctx, 500*ms)
+		for ; ctx.Err() == nil; pause(ctx, 500*ms) {
+			c.put(c.prefix(sides[us])+followed(0)+"/a", entryOf(fmt.Sprintf("127.0.0.1:%d", now())))
 		}
 	})
-	for over := false; !over; {
-		wrong()
-		select {
-		case <-c.over:
-			over = true
-		case <-time.After(100 * ms):
-		}
-	}
+	until(c.start.Add(c.fault.lasts), func() bool { wrong(); return false })
+	<-c.over
 	for _, source := range []string{"Status", "Watch", "the metric"} {
 		var all []string
 		for i := range n {
@@ -240,9 +232,14 @@ func said(c *callers, n int) {
 	c.endWell(wrong)
 	cancel()
 	running.Wait()
-	if x.most > 3 && !c.fault.down && c.fault.notice == 0 { // after a hang, it may take until soon to say that all is well
-		c.complain("%d changes arrive while Status says that there are none to be had", x.most)
+	if most > 3 && !c.fault.down && c.fault.notice == 0 { // after a hang, it may take until soon to say that all is well
+		c.complain("%d changes arrive while Status says that there are none to be had", most)
 	}
+}
+
+func portOf(addr string) (port int64) {
+	_, _ = fmt.Sscanf(addr, "127.0.0.1:%d", &port) // cannot fail
+	return port
 }
 
 // metered returns why keys are not followed by the metric, nil for those that are.
@@ -270,63 +267,37 @@ func (c *callers) metered(from *metric.ManualReader) map[string]error {
 	return keys
 }
 
-// news is what some sources say of keys. It counts the changes that are put and arrive while Status says without a break that there can be
-// none.
+// news is what some sources say of keys.
 type news struct {
-	*times      // when it was first said under the fault that a key is not followed
-	saying      sync.Mutex
-	errs        map[string]error // why a key is not followed now
-	put         string           // the last change
-	doubt       string           // the last change when Status began to say so; "" if it does not
-	count, most int              // of changes after it
+	*times                  // when it was first said under the fault that a key is not followed
+	errs   map[string]error // why a key is not followed now
 }
 
 func (x *news) say(source, key string, err error) {
-	x.saying.Lock()
-	defer x.saying.Unlock()
 	what := source + " says of " + key
+	if err != nil {
+		x.see(what)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	if delete(x.errs, what); err != nil {
 		x.errs[what] = err
-		x.see(what)
 	}
 }
 
 // forget starts again with what is said from now on.
-func (x *news) forget() { x.saying.Lock(); defer x.saying.Unlock(); x.times = newTimes() }
+func (x *news) forget() { x.mu.Lock(); defer x.mu.Unlock(); clear(x.first) }
 
 // wrong returns what a source says of a key that is not followed now, "" if all are.
 func (x *news) wrong(source string) string {
-	x.saying.Lock()
-	defer x.saying.Unlock()
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	for what, err := range x.errs {
 		if strings.HasPrefix(what, source) {
 			return fmt.Sprintf("%s: %.150v", what, err)
 		}
 	}
 	return ""
-}
-
-func (x *news) putting(change string) { x.saying.Lock(); defer x.saying.Unlock(); x.put = change }
-
-func (x *news) doubted() {
-	doubts := x.wrong("Status") != ""
-	x.saying.Lock()
-	defer x.saying.Unlock()
-	if !doubts {
-		x.doubt, x.count = "", 0
-	} else if x.doubt == "" {
-		x.doubt = x.put
-	}
-}
-
-// arrived counts a change. Later changes have greater names.
-func (x *news) arrived(change string) {
-	x.saying.Lock()
-	defer x.saying.Unlock()
-	if x.doubt != "" && change > x.doubt {
-		x.count++
-		x.most = max(x.most, x.count)
-	}
 }
 
 // closed closes the registry 0.7 s into the fault, while each of n clients has a stream and makes calls without a pause. Close must return
@@ -341,7 +312,7 @@ func closed(c *callers, n int) {
 		}
 	})
 	var ended atomic.Bool
-	var streams, calls atomic.Int64
+	var streams, calls atomic.Int64 // that have not ended
 	var running sync.WaitGroup
 	for _, conn := range conns {
 		y := &tally{times: newTimes()}
@@ -361,22 +332,23 @@ func closed(c *callers, n int) {
 		})
 	}
 	time.Sleep(100 * ms)
+	start := time.Now()
 	ctx := kit.Bounded(c.t, 20*ms)
 	var took time.Duration
-	var err error
-	start := time.Now()
-	closing := make(chan struct{})
-	go func() { defer close(closing); err = c.registry.Close(ctx); took = time.Since(start) }()
+	var closing sync.WaitGroup
+	closing.Go(func() {
+		err := c.registry.Close(ctx)
+		took = time.Since(start)
+		c.figure("Close takes %v (%v)", took.Round(ms), err)
+	})
 	<-ctx.Done()
 	for range 20 { // naps instead of a limit: where processors are busy, they are longer, too
 		time.Sleep(10 * ms)
 	}
 	limit := time.Since(start)
 	ended.Store(true)
-	<-closing
-	c.figure("Close takes %v of %v (%v)", took.Round(ms), limit.Round(ms), err)
-	if took > limit {
-		c.complain("Close with a context of 20 ms takes %v (%v)", took.Round(ms), err)
+	if closing.Wait(); took > limit {
+		c.complain("Close with a context of 20 ms takes %v of %v", took.Round(ms), limit.Round(ms))
 	}
 	left := func() int { return goroutines(c.t.Name()) }
 	if !until(start.Add(took+5*time.Second), func() bool { return streams.Load()+calls.Load() == 0 && left() == 0 }) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 )
 
 // never is the duration of what did not happen.
@@ -25,13 +26,18 @@ type cell struct {
 	figures    []string
 }
 
-func (b *bed) newCell(t *testing.T, name string) *cell {
-	b.waiting.Add(1)
-	return &cell{bed: b, t: t, name: name, ready: sync.OnceFunc(b.waiting.Done)}
+// client returns an etcd client of a process, and its meter.
+func (c *cell) client() (*clientv3.Client, *meter) {
+	m := new(meter)
+	c.mu.Lock()
+	c.meters = append(c.meters, m)
+	c.mu.Unlock()
+	return c.cluster.Client(c.t, func(cfg *clientv3.Config) {
+		if cfg.DialOptions = append(m.options(), grpc.WithContextDialer(c.way.dial)); c.fault.user {
+			cfg.Username, cfg.Password = user, user
+		}
+	}), m
 }
-
-// client returns an etcd client of the cell, and its meter.
-func (c *cell) client() (*clientv3.Client, *meter) { return c.bed.client(c.t) }
 
 // prefix is for the keys of a side, such as "ours" or "plain".
 func (c *cell) prefix(side string) string {

@@ -54,7 +54,7 @@ func handOver(c *cell) {
 
 func (c *cell) ourCandidate(name string) candidate {
 	client, _ := c.client()
-	o := &ours{t: c.t, registry: quiet(c.t, client, c.prefix("ours"))}
+	o := c.newOurs(client, c.prefix("ours"))
 	desc := leaderpb.Counter_EtcdServiceDesc
 	desc.LeaseTTL = 15 * time.Second
 	server := o.registry.NewServer(grpc.NewServer())

@@ -58,12 +58,10 @@ func (m *meter) options() []grpc.DialOption {
 			if !m.call(req) {
 				return invoke(ctx, method, req, reply, cc, opts...)
 			}
-			select {
-			case <-time.After(13 * time.Second): // gRPC's keepalive ends the connection
-				return status.Error(codes.Unavailable, "keepalive ping failed to receive ACK within timeout")
-			case <-ctx.Done():
+			if pause(ctx, 13*time.Second); ctx.Err() != nil {
 				return status.FromContextError(ctx.Err()).Err()
 			}
+			return status.Error(codes.Unavailable, "keepalive ping failed to receive ACK within timeout") // it ends the connection
 		}),
 		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 			s, err := open(ctx, desc, cc, method, opts...)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"io"
 	"sync"
 	"testing"
 	"time"
@@ -167,11 +167,8 @@ type ours struct {
 	stop     func() error // ends Serve, and returns its result
 }
 
-// quiet returns a registry that logs nothing, and ends with the test.
-func quiet(t testing.TB, client *clientv3.Client, prefix string) *runtime.Registry {
-	r := runtime.NewRegistry(client, runtime.WithNamespace(prefix), runtime.WithLogger(slog.New(slog.DiscardHandler)))
-	t.Cleanup(func() { _ = r.Close(kit.Bounded(t, 5*time.Second)) })
-	return r
+func (c *cell) newOurs(client *clientv3.Client, prefix string) *ours {
+	return &ours{t: c.t, registry: kit.Registry(c.t, io.Discard, client, runtime.WithNamespace(prefix))}
 }
 
 func (o *ours) register(ctx context.Context, from, to int) error {

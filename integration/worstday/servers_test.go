@@ -70,23 +70,21 @@ func (op operation) row() row {
 	return row{name: op.name, heavy: op.heavy, held: op.held > 0, run: op.run}
 }
 
-// process is a party in a cell, and what came of its operation.
+// process is a party in a cell.
 type process struct {
 	party
-	prefix   string
-	meter    *meter
-	writes   *policy
-	quit     func() // ends the updates
-	err      error
-	state    time.Duration // until etcd shows the wanted state
-	returned time.Duration
+	outcome
+	prefix string
+	meter  *meter
+	writes *policy
+	quit   func() // ends the updates
 }
 
 func (c *cell) newProcess(side string, number int) *process {
 	client, meter := c.client()
 	p := &process{prefix: c.prefix(fmt.Sprint(side, number)), meter: meter, quit: func() {}, writes: &policy{20, 3 * time.Second}}
 	if side == "ours" {
-		p.party = &ours{t: c.t, registry: quiet(c.t, client, p.prefix)}
+		p.party = c.newOurs(client, p.prefix)
 	} else {
 		p.party = &plain{client: client, prefix: p.prefix, writes: p.writes, ends: c.fault.ends()}
 	}
@@ -126,18 +124,13 @@ func together(all []*process, do func(*process)) {
 }
 
 func (op operation) prepare(c *cell, p *process) {
-	ctx := kit.Bounded(c.t, kit.Soon)
+	var err error
 	if op.before != nil {
-		if err := op.before(p, ctx); err != nil {
-			c.t.Errorf("%s before the fault: %v", p.prefix, err)
-			return
-		}
+		err = op.before(p, kit.Bounded(c.t, kit.Soon))
 	}
-	for ; !c.shows(p, op.held, ""); time.Sleep(20 * ms) {
-		if ctx.Err() != nil {
-			c.t.Errorf("%s before the fault: etcd does not have %d keys", p.prefix, op.held)
-			return
-		}
+	if err != nil || !until(time.Now().Add(kit.Soon), func() bool { return c.shows(p, op.held, "") }) {
+		c.t.Errorf("%s before the fault: %v, or etcd does not have %d keys", p.prefix, err, op.held)
+		return
 	}
 	*p.writes = c.fault.writes()
 	if !op.busy {
@@ -148,10 +141,7 @@ func (op operation) prepare(c *cell, p *process) {
 	updates.Go(func() {
 		for busy.Err() == nil {
 			_ = p.update(busy)
-			select {
-			case <-time.After(500 * ms):
-			case <-busy.Done():
-			}
+			pause(busy, 500*ms)
 		}
 	})
 	p.quit = func() { cancel(); updates.Wait() }
@@ -213,12 +203,12 @@ func (op operation) compare(c *cell, ours, plain outcome, pairs int) {
 	c.compareRequests(ours.messages, plain.messages, 100*pairs+2*max(op.held, op.want))
 }
 
-// outcome is the worst of some processes.
+// outcome is what came of a process, or the worst of some.
 type outcome struct {
-	failed                 int
-	err                    error
-	state, returned        time.Duration
-	messages, keys, leases int
+	err                            error
+	state                          time.Duration // until etcd shows the wanted state
+	returned                       time.Duration
+	failed, messages, keys, leases int
 }
 
 func (c *cell) sumUp(all []*process) (o outcome) {

@@ -2,6 +2,7 @@ package worstday
 
 import (
 	"context"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -42,73 +43,51 @@ func (w *way) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: inner, way: w, in: make(chan answer, 1024), closed: make(chan struct{})}
-	go c.receive()
-	return c, nil
+	answers, to := io.Pipe()
+	go w.carry(inner, to)
+	return &conn{inner, answers}, nil
 }
 
-// answer is bytes from etcd, and when the client gets them.
-type answer struct {
-	data []byte
-	due  time.Time
+// carry carries the answers on a connection. A later answer does not wait for the delay of the one before.
+func (w *way) carry(from net.Conn, to *io.PipeWriter) {
+	type answer struct {
+		data []byte
+		due  time.Time
+	}
+	answers := make(chan answer, 1024)
+	var err error
+	go func() {
+		for a := range answers {
+			time.Sleep(time.Until(a.due))
+			_, _ = to.Write(a.data) // fails if the client has closed the connection
+		}
+		to.CloseWithError(err)
+	}()
+	defer close(answers)
+	for {
+		var n int
+		buf := make([]byte, 16<<10)
+		if n, err = from.Read(buf); err != nil {
+			return
+		}
+		w.mu.Lock()
+		lose, due := w.lose, time.Now().Add(w.delay)
+		w.mu.Unlock()
+		if !lose {
+			answers <- answer{buf[:n], due}
+		}
+	}
 }
 
 // conn is a connection of a client.
 type conn struct {
 	net.Conn
-	way     *way
-	in      chan answer
-	err     error  // valid when in is closed
-	rest    []byte // of the last answer
-	closing sync.Once
-	closed  chan struct{}
+	answers *io.PipeReader
 }
 
-func (c *conn) receive() {
-	defer close(c.in)
-	for {
-		buf := make([]byte, 16<<10)
-		var n int
-		if n, c.err = c.Conn.Read(buf); c.err != nil {
-			return
-		}
-		c.way.mu.Lock()
-		lose, due := c.way.lose, time.Now().Add(c.way.delay)
-		c.way.mu.Unlock()
-		if lose {
-			continue
-		}
-		select {
-		case c.in <- answer{buf[:n], due}:
-		case <-c.closed:
-			return
-		}
-	}
-}
-
-func (c *conn) Read(p []byte) (int, error) {
-	if len(c.rest) == 0 {
-		a, ok := <-c.in
-		if !ok {
-			return 0, c.err
-		}
-		if d := time.Until(a.due); d > 0 {
-			late := time.NewTimer(d)
-			defer late.Stop()
-			select {
-			case <-late.C:
-			case <-c.closed:
-				return 0, net.ErrClosed
-			}
-		}
-		c.rest = a.data
-	}
-	n := copy(p, c.rest)
-	c.rest = c.rest[n:]
-	return n, nil
-}
+func (c *conn) Read(p []byte) (int, error) { return c.answers.Read(p) }
 
 func (c *conn) Close() error {
-	c.closing.Do(func() { close(c.closed) })
+	_ = c.answers.Close()
 	return c.Conn.Close()
 }

@@ -20,7 +20,7 @@ func TestRemedy(t *testing.T) {
 		handshake + `tls: failed to verify certificate: x509: certificate is valid for a, not b"`:                         "compare the names in its certificate with --endpoints",
 		handshake + `tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time"`: "renew its certificate, or set this host's clock",
 		`etcd ["a:1"] does not answer: there is no connection to it`:                                                      "check --endpoints, and whether etcd hangs",
-		`etcd ["a:1"] does not answer, though the connection is up: it hangs, has no leader, or allows too few streams`:                           "", `etcd user "connection"`: "",
+		`etcd ["a:1"] does not answer, though the connection is up: it hangs, has no leader, or allows too few streams`:   "", `etcd user "connection"`: "",
 	} {
 		if got := remedy(cause); got != want {
 			t.Errorf("remedy(%q) = %q, want %q", cause, got, want)

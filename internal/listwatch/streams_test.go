@@ -69,6 +69,7 @@ func TestStreams_GrowWhileWatchesWait(t *testing.T) {
 				t.Errorf("%d streams at first, want 1", n)
 			}
 			time.Sleep(roomAgain)
+			synctest.Wait()
 			if n := int(opened.Load()); n != tt.want || asked != tt.asked {
 				t.Errorf("a connection of %d streams: %d are used after %d attempts, want %d after %d", tt.room, n, asked, tt.want, tt.asked)
 			}

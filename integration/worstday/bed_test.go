@@ -88,6 +88,11 @@ func (b *bed) play() {
 	if b.fault.end != nil {
 		b.fault.end(b)
 	}
+	b.mu.Lock()
+	for _, m := range b.meters {
+		m.recover()
+	}
+	b.mu.Unlock()
 	b.end = time.Now()
 	close(b.over)
 }

@@ -32,6 +32,11 @@ func (c *cell) client() (*clientv3.Client, *meter) {
 	c.mu.Lock()
 	c.meters = append(c.meters, m)
 	c.mu.Unlock()
+	select {
+	case <-c.begun:
+		m.restart(c.fault.hangs)
+	default:
+	}
 	return c.cluster.Client(c.t, func(cfg *clientv3.Config) {
 		if cfg.DialOptions = append(m.options(), grpc.WithContextDialer(c.way.dial)); c.fault.user {
 			cfg.Username, cfg.Password = user, user

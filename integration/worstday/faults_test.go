@@ -41,6 +41,14 @@ func (f fault) ends() policy {
 	return policy{min(f.writes().tries, 4), 2 * time.Second}
 }
 
+// batch is how many puts plain code has in a transaction: 1 if etcd may refuse one of them, for the others must not be lost with it.
+func (f fault) batch() int {
+	if f.refuses {
+		return 1
+	}
+	return 100
+}
+
 // faults is the table's columns. An outage that an end of a process must outlast leaves 2 s of the 5 s after which Close gives up.
 var faults = []fault{
 	outage("cut", 2, cut, restore), outage("cut", 3, cut, restore), outage("cut", 22, cut, restore),

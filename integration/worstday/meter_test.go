@@ -25,6 +25,9 @@ type meter struct {
 // restart counts from now on, and lets some calls hang.
 func (m *meter) restart(hang int) { m.mu.Lock(); defer m.mu.Unlock(); m.count, m.hang = 0, hang }
 
+// recover ends the hangs that have yet to come.
+func (m *meter) recover() { m.mu.Lock(); defer m.mu.Unlock(); m.hang = 0 }
+
 // sum is how many messages the client has sent since the fault began.
 func (m *meter) sum() int { m.mu.Lock(); defer m.mu.Unlock(); return m.count }
 

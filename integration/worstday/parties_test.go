@@ -58,6 +58,7 @@ func (p policy) do(ctx context.Context, f func(context.Context) error) (err erro
 type plain struct {
 	client *clientv3.Client
 	prefix string
+	batch  int // how many puts a transaction has
 	writes *policy
 	ends   policy
 	last   int // the highest number
@@ -92,10 +93,15 @@ func (p *plain) leased(ctx context.Context, lost clientv3.LeaseID) (clientv3.Lea
 	return p.lease, err
 }
 
-// put puts the entries with these numbers, 100 at a time.
+// put puts the entries with these numbers.
 func (p *plain) put(ctx context.Context, from, to int, value string) error {
-	if to > from+100 {
-		return errors.Join(p.put(ctx, from, from+100, value), p.put(ctx, from+100, to, value))
+	if to > from+p.batch {
+		var first error
+		var both sync.WaitGroup
+		both.Go(func() { first = p.put(ctx, from, from+p.batch, value) })
+		rest := p.put(ctx, from+p.batch, to, value)
+		both.Wait()
+		return errors.Join(first, rest)
 	}
 	return p.writes.do(ctx, func(ctx context.Context) error {
 		var lost clientv3.LeaseID
@@ -213,7 +219,9 @@ func (o *ours) serve(ctx context.Context) error {
 		case err := <-served:
 			o.stop = nil
 			return fmt.Errorf("Serve: %w", err)
-		case <-ctx.Done():
+		case <-ctx.Done(): // the next try is another Serve
+			_ = o.stop()
+			o.stop = nil
 			return ctx.Err()
 		case <-time.After(10 * ms):
 		}

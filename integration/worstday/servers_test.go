@@ -86,7 +86,7 @@ func (c *cell) newProcess(side string, number int) *process {
 	if side == "ours" {
 		p.party = c.newOurs(client, p.prefix)
 	} else {
-		p.party = &plain{client: client, prefix: p.prefix, writes: p.writes, ends: c.fault.ends()}
+		p.party = &plain{client: client, prefix: p.prefix, batch: c.fault.batch(), writes: p.writes, ends: c.fault.ends()}
 	}
 	return p
 }

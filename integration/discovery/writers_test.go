@@ -245,6 +245,7 @@ func (v *victim) end(when string, bound cost) {
 		with = min(with, v.heap())
 	}
 	kit.Must(v.t, v.registry.Close(kit.Bounded(v.t, kit.Soon)))
+	kit.Eventually(v.t, kit.Soon, "the trap notices the end of the connections", func() bool { open, _ := v.trap.opened(); return open == 0 })
 	got.heap = with - v.heap()
 	v.t.Logf("%s: %+v", when, got)
 	if !got.within(bound) {

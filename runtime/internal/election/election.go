@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/keepalive"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 )
 
 // ErrEnded is the cause of a context of [Election.Lead] once the leadership has ended.
@@ -366,7 +367,7 @@ func (e *Election) Close(ctx context.Context) error {
 	e.cancel() // no event counts any more
 	err := e.closeErr
 	e.mu.Unlock()
-	e.tasks.Wait()
+	bounded.Run(ctx, e.tasks.Wait)
 	return err
 }
 

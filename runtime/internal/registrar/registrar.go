@@ -247,11 +247,9 @@ func (r *Registrar) Close(ctx context.Context) error {
 	for i, reg := range electing {
 		reg.election.End() // before the entry leaves
 		closing.Go(func() {
-			bounded.Run(ctx, func() {
-				if err := reg.election.Close(ctx); err != nil {
-					errs[len(sessions)+i] = fmt.Errorf("etcd: %w", err)
-				}
-			})
+			if err := reg.election.Close(ctx); err != nil {
+				errs[len(sessions)+i] = fmt.Errorf("etcd: %w", err)
+			}
 		})
 	}
 	for i, session := range sessions {

@@ -89,9 +89,7 @@ func TestDo_RefusesInvalidRequests(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			sent := body{c.body, make(chan struct{})}
 			req, err := http.NewRequestWithContext(t.Context(), c.method, "http://any"+c.path, sent)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			req.Header.Set("Content-Type", c.contentType)
 			resp, err := NewHTTPClient(c.conn).Do(req)
 			if err != nil {
@@ -139,14 +137,10 @@ func (s panickingStream) RecvMsg(any) error {
 // A panic while a stream of requests is sent ends the call, and not the process.
 func TestDo_PanicsOfSendMsgEndTheCall(t *testing.T) {
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://any/acme.Unknown/Method", bytes.NewReader(frame(0, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	req.Header.Set("Content-Type", "application/grpc")
 	resp, err := NewHTTPClient(panicking{}).Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer resp.Body.Close()
 	_, err = io.ReadAll(resp.Body)
 	if code := resp.Trailer.Get("Grpc-Status"); err != nil || code != "13" { // INTERNAL
@@ -160,15 +154,11 @@ func TestNewCall_PrefersAffinityOfContext(t *testing.T) {
 	want, _ := metadata.FromOutgoingContext(ctx)
 	ctx = context.WithValue(ctx, affinityKey{}, &affinityValue{"of the request"})
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://any"+grpc_health_v1.Health_Check_FullMethodName, http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	req.Header.Set("Content-Type", "application/grpc")
 	req.Header.Set("X-Trace", "1")
 	call, err := newCall(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	want.Set("x-trace", "1")
 	if got, _ := metadata.FromOutgoingContext(call.ctx); !reflect.DeepEqual(got, want) {
 		t.Errorf("the call sends the metadata %v, want %v", got, want)
@@ -214,15 +204,11 @@ func FuzzRequest(f *testing.F) {
 	f.Add([]byte{0, 0})
 	f.Fuzz(func(t *testing.T, body []byte) {
 		req, err := http.NewRequest(http.MethodPost, "http://any/acme.Greeter/Greet", bytes.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		req.Header.Set("Content-Type", "application/grpc+proto")
 		req.Header.Set("Grpc-Encoding", "gzip")
 		c, err := newCall(req)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		var again []byte
 		compressed := false
 		for rest := body; ; {
@@ -267,4 +253,11 @@ func FuzzMetadata(f *testing.F) {
 			}
 		}
 	})
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -15,9 +15,7 @@ import (
 // Status shows the client's endpoints without their passwords.
 func TestEndpointsWithAPassword(t *testing.T) {
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"http://root:s3cret@127.0.0.1:1"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer client.Close()
 	registry := NewRegistry(client)
 	defer registry.Close(t.Context())
@@ -62,9 +60,7 @@ func TestSilenceDefaultLogger(t *testing.T) {
 func TestSilenceDefaultLogger_KeepsOwnLogger(t *testing.T) {
 	own := clientv3.NewCtxClient(t.Context()).GetLogger().Named("mine")
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}, Logger: own})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { _ = client.Close() })
 	r := NewRegistry(client)
 	t.Cleanup(func() { _ = r.Close(context.Background()) })
@@ -77,17 +73,13 @@ func TestSilenceDefaultLogger_KeepsOwnLogger(t *testing.T) {
 func standardError(t *testing.T) (written func() string) {
 	t.Helper()
 	file, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	before := os.Stderr
 	os.Stderr = file
 	t.Cleanup(func() { os.Stderr = before; _ = file.Close() })
 	return func() string {
 		text, err := os.ReadFile(file.Name())
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return string(text)
 	}
 }

@@ -14,9 +14,7 @@ func allowed(t *testing.T, text string) allowedPrefixes {
 		prefixes = append(prefixes, netip.MustParsePrefix(p))
 	}
 	l, err := newAllowed(prefixes)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return l
 }
 

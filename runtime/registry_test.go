@@ -24,9 +24,7 @@ import (
 func away(t *testing.T) *clientv3.Client {
 	t.Helper()
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { _ = client.Close() })
 	return client
 }
@@ -84,9 +82,7 @@ func uses(r *Registry) map[string]func(context.Context) error {
 
 func TestRegistryThatCannotBeUsed(t *testing.T) {
 	closed := NewRegistry(away(t))
-	if err := closed.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, closed.Close(t.Context()))
 	without := func(take func(*clientv3.Client)) *Registry {
 		client, parts := away(t), clientv3.NewCtxClient(t.Context())
 		parts.KV, parts.Watcher, parts.Lease = client.KV, client.Watcher, client.Lease
@@ -199,12 +195,8 @@ func TestConnectionsThatAreClosedAreForgotten(t *testing.T) {
 	defer r.Close(t.Context())
 	for range 100 {
 		conn, err := r.NewClient(&ServiceDesc{Name: "a.B", Key: "a"}, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := conn.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
+		must(t, conn.Close())
 	}
 	if n := len(r.conns); n > 1 {
 		t.Errorf("the registry tracks %d closed connections, want at most 1", n)
@@ -219,9 +211,7 @@ func TestCloseIsBounded(t *testing.T) {
 		hangs := manual.NewBuilderWithScheme("hangs")
 		hangs.CloseCallback = func() { begun <- struct{}{}; <-release }
 		conn, err := grpc.NewClient("hangs:///", grpc.WithResolvers(hangs), grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		conn.Connect()
 		r.conns[conn] = struct{}{}
 	}

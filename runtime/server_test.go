@@ -27,9 +27,7 @@ func offline(t *testing.T, opts ...Option) *Registry {
 func listen(t *testing.T) net.Listener {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return lis
 }
 
@@ -132,5 +130,12 @@ func serveAnnounced(t *testing.T, s *Server) (ctx context.Context, stop func() e
 	return ctx, func() error {
 		cancel()
 		return <-served
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -51,9 +51,7 @@ func TestStopIsBounded(t *testing.T) {
 		served := make(chan error, 1)
 		go func() { served <- g.Serve(lis) }()
 		other, err := net.Dial("tcp", tcp.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		defer other.Close()
 		fmt.Fprint(other, sent)
 		client, _ := grpc.NewClient(tcp.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -150,9 +148,7 @@ func served(t *testing.T, g *grpc.Server) *grpc.Server {
 		}
 	})
 	conn, err := net.Dial("tcp", lis.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer conn.Close()
 	if _, err := conn.Read(make([]byte, 1)); err != nil { // gRPC speaks first
 		t.Fatal(err)

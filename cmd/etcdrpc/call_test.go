@@ -47,13 +47,9 @@ service { name: "Staff" method { name: "Get" input_type: ".acme.User" output_typ
 func usersImage(t testing.TB) *descriptorpb.FileDescriptorSet {
 	t.Helper()
 	users := new(descriptorpb.FileDescriptorProto)
-	if err := prototext.Unmarshal([]byte(usersProto), users); err != nil {
-		t.Fatal(err)
-	}
+	must(t, prototext.Unmarshal([]byte(usersProto), users))
 	timestamp, err := protoregistry.GlobalFiles.FindFileByPath("google/protobuf/timestamp.proto")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return &descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{protodesc.ToFileDescriptorProto(timestamp), users}}
 }
 
@@ -62,13 +58,9 @@ func usersImage(t testing.TB) *descriptorpb.FileDescriptorSet {
 func serveUsers(t testing.TB, name, reflections string, opts ...grpc.ServerOption) (addr string) {
 	t.Helper()
 	files, err := protodesc.NewFiles(usersImage(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	found, err := files.FindDescriptorByName("acme.User")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	user := found.(protoreflect.MessageDescriptor)
 	handle := func(_ any, stream grpc.ServerStream) error {
 		m := dynamicpb.NewMessage(user)
@@ -120,9 +112,7 @@ func TestCall(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	image, err := proto.Marshal(usersImage(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	schema, ca := tempFile(t, "users.binpb", image), newAuthority(t)
 	tls := grpc.Creds(credentials.NewTLS(ca.issuer("acme.tls", time.Now().Add(time.Hour))))
 	addrs := map[string]string{}

@@ -143,9 +143,7 @@ var direct = regexp.MustCompile(`\b(fmt\.Print|fmt\.Fprint\w*\([^&]|io\.(WriteSt
 // templates of the console escape its pages.
 func TestOutput(t *testing.T) {
 	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	below, err := filepath.Glob("internal/*/*.go")
 	if err != nil || len(below) == 0 {
 		t.Fatal(below, err)
@@ -155,9 +153,7 @@ func TestOutput(t *testing.T) {
 			continue
 		}
 		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for n, line := range strings.Split(string(text), "\n") {
 			if direct.MatchString(line) {
 				t.Errorf("%s:%d: use package output: %s", name, n+1, line)

@@ -59,9 +59,7 @@ var (
 func examples(t *testing.T) (all []example) {
 	t.Helper()
 	raw, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var current example
 	for _, match := range pageToken.FindAllStringSubmatch(string(raw), -1) {
 		switch match[1] {
@@ -141,9 +139,7 @@ func followed(t *testing.T, etcd *etcdtest.Cluster, server string, e example, ar
 	expected := output.Lines(e.output)
 	first := len(expected) - len(e.events)
 	await := func(n int) {
-		if err := f.wait(fmt.Sprintf(`\A(.*\n){%d}`, n)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, f.wait(fmt.Sprintf(`\A(.*\n){%d}`, n)))
 	}
 	await(first)
 	for i, what := range e.events {

@@ -39,9 +39,7 @@ func deleteKey(t testing.TB, etcd *etcdtest.Cluster, key string, opts ...clientv
 func granted(t testing.TB, etcd *etcdtest.Cluster, seconds int64) clientv3.LeaseID {
 	t.Helper()
 	lease, err := etcd.Admin().Grant(t.Context(), seconds)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return lease.ID
 }
 
@@ -50,9 +48,7 @@ func renewed(t testing.TB, etcd *etcdtest.Cluster) clientv3.LeaseID {
 	t.Helper()
 	lease := granted(t, etcd, 15)
 	renewals, err := etcd.Client(t).KeepAlive(t.Context(), lease)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	go func() {
 		for range renewals {
 		}
@@ -90,9 +86,7 @@ func ends(t testing.TB, code <-chan int) int {
 func tempFile(t testing.TB, name string, text []byte) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(path, text, 0o600))
 	return path
 }
 
@@ -100,11 +94,16 @@ func tempFile(t testing.TB, name string, text []byte) (path string) {
 func serveUntilEnd(t testing.TB, server *grpc.Server) (addr string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) }) // nil after a stop
 	t.Cleanup(func() { server.Stop(); serving.Wait() })
 	return listener.Addr().String()
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -63,9 +63,7 @@ func FuzzLiveConfig(f *testing.F) {
 			t.Fatalf("%s, with %q drained, is %s (error %v), want the drain %q", text, name, edited, err, want)
 		}
 		before, err := liveconfig.Parse(string(text))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if before.LoadBalancing, after.LoadBalancing = nil, nil; before.JSON() != after.JSON() {
 			t.Fatalf("%s is edited to %s, want all but load balancing unchanged", text, edited)
 		}
@@ -153,8 +151,6 @@ func FuzzSurvey(f *testing.F) {
 		if n := strings.Count(out.String(), "\n"); n != 1+len(seen) {
 			t.Fatalf("the table of %d entries has %d lines:\n%s", len(seen), n, out.String())
 		}
-		if err := output.WriteJSON(io.Discard, servicesJSON(services, nil)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, output.WriteJSON(io.Discard, servicesJSON(services, nil)))
 	})
 }

@@ -50,9 +50,7 @@ func hostileWorld(t *testing.T, etcd *etcdtest.Cluster) {
 		text, ok := value.(string)
 		if !ok {
 			raw, err := json.Marshal(value)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			text = string(raw)
 		}
 		putKey(t, etcd, key, text, lease)
@@ -233,9 +231,7 @@ func TestS12_Commands(t *testing.T) {
 				t.Fatal(err)
 			}
 			putKey(t, etcd, hostileKey+"/zz"+format, "127.0.0.1:1")
-			if err := f.wait("zz" + format + ".*\n"); err != nil {
-				t.Fatal(err)
-			}
+			must(t, f.wait("zz"+format+".*\n"))
 			f.stop()
 			<-f.code
 			checkShown(t, "watch -o "+format, f.String())

@@ -33,9 +33,7 @@ func openPages(t testing.TB, etcd *etcdtest.Cluster, command ...string) browser 
 			t.Errorf("%q exited with %d: %s", command, code, f.String())
 		}
 	})
-	if err := f.wait(`at http://\S+\n`); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.wait(`at http://\S+\n`))
 	return browser{t, regexp.MustCompile(`http://[^/]+`).FindString(f.String())}
 }
 

@@ -54,9 +54,7 @@ func TestExplain_RealCalls(t *testing.T) {
 	registry := runtime.NewRegistry(etcd.Client(t), runtime.WithZone("z1"), runtime.WithLogger(slog.New(slog.DiscardHandler)))
 	defer registry.Close(t.Context()) // an error is harmless: the leases expire
 	conn, err := registry.NewClient(&runtime.ServiceDesc{Name: "acme.Echo", Key: "acme/echo", Authority: "acme.echo"}, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer conn.Close()
 	shares := func(lane string) map[string]float64 {
 		ctx, measured := t.Context(), make(map[string]float64)

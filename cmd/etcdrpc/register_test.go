@@ -62,15 +62,11 @@ func TestRegister_FollowsHealth(t *testing.T) {
 	cmd := exec.Command("etcdrpc", at(etcd, "register", "acme/user", "--health", "acme.Users", "--instance", "a", "--version", "v2",
 		"--metadata", "lane=blue", "--weight", "3", "--zone", "eu-1a", "--drain-delay", "1h")...)
 	cmd.Env, cmd.Stderr = append(os.Environ(), "GORACE=atexit_sleep_ms=0", advertiseEnv+"="+addr), &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, cmd.Start())
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
 	t.Cleanup(func() { _ = cmd.Process.Kill() }) // an error means that the process has ended
-	if err := said.wait(addr + ` of "acme/user" does not serve, so it is not in etcd: its health is NOT_SERVING`); err != nil {
-		t.Fatal(err)
-	}
+	must(t, said.wait(addr+` of "acme/user" does not serve, so it is not in etcd: its health is NOT_SERVING`))
 	awaitEntry(t, etcd, "acme/user", false)
 	set.SetServingStatus("acme.Users", healthpb.HealthCheckResponse_SERVING)
 	got := awaitEntry(t, etcd, "acme/user", true)
@@ -84,9 +80,7 @@ func TestRegister_FollowsHealth(t *testing.T) {
 	set.SetServingStatus("acme.Users", healthpb.HealthCheckResponse_SERVING)
 	awaitEntry(t, etcd, "acme/user", true)
 
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	must(t, cmd.Process.Signal(syscall.SIGTERM))
 	awaitEntry(t, etcd, "acme/user", false)
 	select {
 	case err := <-exited:
@@ -125,9 +119,7 @@ func TestRegister_Servers(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	port, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { port.Close() })
 	ca := newAuthority(t)
 	_, secured := healthServer(t, grpc.Creds(credentials.NewTLS(ca.issuer("users.internal", time.Now().Add(time.Hour)))))

@@ -43,13 +43,9 @@ func (s *stalled) Write(line []byte) (int, error) {
 func callByXDS(t *testing.T, authority, bootstrap string) {
 	t.Helper()
 	builder, err := grpcxds.NewXDSResolverWithConfigForTesting([]byte(bootstrap))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	conn, err := grpc.NewClient("xds:///"+authority, grpc.WithResolvers(builder), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { conn.Close() })
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
@@ -80,9 +76,7 @@ func TestXDS(t *testing.T) {
 		}
 	}()
 	const at = `Serving xDS at \S+:(\d+), and its status at (http://\S+)/`
-	if err := stderr.wait(at); err != nil {
-		t.Fatal(err)
-	}
+	must(t, stderr.wait(at))
 	found := regexp.MustCompile(at).FindStringSubmatch(stderr.String())
 	bootstrap, errs, exit := executed(t, newApp(), "xds", "bootstrap", "--server", "localhost:"+found[1], "--id", "client-7",
 		"--server-cacert", ca, "--client-cert", cert, "--client-key", key)
@@ -96,9 +90,7 @@ func TestXDS(t *testing.T) {
 		page.await(path, regexp.QuoteMeta(want))
 	}
 	conn, err := tls.Dial("tcp", "localhost:"+found[1], &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}) //nolint:gosec // the server's certificate does not matter
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer func() { _ = conn.Close() }() // the server has closed it
 	if _, err := io.ReadAll(conn); err == nil || !strings.Contains(err.Error(), "certificate required") {
 		t.Errorf("a client without a certificate: error %v, want that one is required", err)
@@ -110,13 +102,9 @@ func certificateFiles(t *testing.T) (ca, cert, key string) {
 	t.Helper()
 	a := newAuthority(t)
 	issued, err := a.issue("localhost", time.Now().Add(time.Hour))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	raw, err := x509.MarshalPKCS8PrivateKey(issued.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	pair := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issued.Certificate[0]})
 	cert = tempFile(t, "pair.pem", append(pair, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})...))
 	return a.file(t), cert, cert

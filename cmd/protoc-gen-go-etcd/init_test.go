@@ -14,18 +14,14 @@ import (
 func checkout(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return dir
 }
 
 func TestInit(t *testing.T) {
 	source := checkout(t)
 	t.Chdir(t.TempDir())
-	if err := os.Mkdir(".git", 0o750); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Mkdir(".git", 0o750))
 	for _, step := range []struct {
 		code   int
 		stderr string
@@ -63,12 +59,8 @@ func TestInitInAWorkspace(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
-			if err := os.WriteFile(filepath.Join(dir, "go.work"), []byte("go 1.26.0\n"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Mkdir(filepath.Join(dir, "hello"), 0o750); err != nil {
-				t.Fatal(err)
-			}
+			must(t, os.WriteFile(filepath.Join(dir, "go.work"), []byte("go 1.26.0\n"), 0o600))
+			must(t, os.Mkdir(filepath.Join(dir, "hello"), 0o750))
 			t.Chdir(filepath.Join(dir, "hello"))
 			t.Setenv("GOWORK", tt.gowork)
 			var stdout, stderr bytes.Buffer
@@ -125,9 +117,7 @@ func TestInitWithBufOnPath(t *testing.T) {
 func TestInitRefuses(t *testing.T) {
 	source := checkout(t)
 	other := t.TempDir()
-	if err := os.WriteFile(filepath.Join(other, "go.mod"), []byte("module example.com/other\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(filepath.Join(other, "go.mod"), []byte("module example.com/other\n"), 0o600))
 	tests := []struct {
 		name   string
 		args   []string
@@ -146,9 +136,7 @@ func TestInitRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Chdir(t.TempDir())
 			if tt.file != "" {
-				if err := os.WriteFile(tt.file, []byte("mine"), 0o600); err != nil {
-					t.Fatal(err)
-				}
+				must(t, os.WriteFile(tt.file, []byte("mine"), 0o600))
 			}
 			var stdout, stderr bytes.Buffer
 			if code := run(append([]string{"init"}, tt.args...), os.Stdin, &stdout, &stderr); code != 1 {

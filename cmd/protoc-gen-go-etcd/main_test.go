@@ -17,9 +17,7 @@ import (
 
 func TestArguments(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(file, nil, 0o600))
 	tests := []struct {
 		name           string
 		args           []string
@@ -74,13 +72,9 @@ func TestExport(t *testing.T) {
 	}
 	const path = "etcd/discovery/v1/options.proto"
 	got, err := os.ReadFile(filepath.Join(dir, path))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	want, err := embedded.Files.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if !bytes.Equal(got, want) {
 		t.Errorf("export writes %s with %d bytes, want the embedded file with %d", path, len(got), len(want))
 	}
@@ -120,9 +114,7 @@ func TestPlugin(t *testing.T) {
 			}
 			wantText(t, "stderr", stderr.String(), tt.stderr)
 			response := new(pluginpb.CodeGeneratorResponse)
-			if err := proto.Unmarshal(stdout.Bytes(), response); err != nil {
-				t.Fatal(err)
-			}
+			must(t, proto.Unmarshal(stdout.Bytes(), response))
 			if code == 0 && (len(response.GetFile()) != 1 || response.GetFile()[0].GetName() != "greeter_etcd.pb.go") {
 				t.Errorf("response %v; want greeter_etcd.pb.go", response)
 			}
@@ -134,17 +126,18 @@ func TestPlugin(t *testing.T) {
 func stdin(t *testing.T, request *pluginpb.CodeGeneratorRequest) *os.File {
 	t.Helper()
 	wire, err := proto.Marshal(request)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	path := filepath.Join(t.TempDir(), "request")
-	if err := os.WriteFile(path, wire, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(path, wire, 0o600))
 	file, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { file.Close() })
 	return file
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

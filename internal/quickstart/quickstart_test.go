@@ -42,9 +42,7 @@ func (e example) files(t *testing.T) map[string]string {
 		all[filepath.ToSlash(name)] = string(content)
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return all
 }
 
@@ -56,20 +54,14 @@ func TestFilesAreTheExamples(t *testing.T) {
 		p.Module = e.path
 		embedded := e.files(t)
 		if *update {
-			if err := errors.Join(os.RemoveAll(e.dir), Write(e.dir, embedded)); err != nil {
-				t.Fatal(err)
-			}
+			must(t, errors.Join(os.RemoveAll(e.dir), Write(e.dir, embedded)))
 			continue
 		}
 		got, err := p.Files()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		const options = "third_party/etcd/etcd/discovery/v1/options.proto"
 		content, err := os.ReadFile(filepath.Join(e.source(), options))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		want := map[string]string{options: string(content)}
 		for name, text := range embedded {
 			want[strings.TrimSuffix(name, hidden)] = text
@@ -104,9 +96,7 @@ func TestProject(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			files, err := tt.project.Files()
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			gomod := files["go.mod"]
 			if !strings.HasPrefix(gomod, "module zoo.example/greeter\n") || !strings.Contains(gomod, tt.has) || strings.Contains(gomod, tt.lacks) {
 				t.Errorf("go.mod should have %q and not %q, and is\n%s", tt.has, tt.lacks, gomod)
@@ -135,9 +125,7 @@ func TestProject_RejectsBadModule(t *testing.T) {
 
 func TestCheckEmpty(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, ".git"), 0o750); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Mkdir(filepath.Join(dir, ".git"), 0o750))
 	if err := CheckEmpty(dir); err != nil {
 		t.Error(err)
 	}
@@ -145,14 +133,19 @@ func TestCheckEmpty(t *testing.T) {
 		{"b", `the directory has "b": it must be empty, except for .git`},
 		{"a", `the directory has "a" and 1 more: it must be empty, except for .git`},
 	} {
-		if err := os.WriteFile(filepath.Join(dir, tt.name), nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(filepath.Join(dir, tt.name), nil, 0o600))
 		if err := CheckEmpty(dir); err == nil || err.Error() != tt.want {
 			t.Errorf("CheckEmpty = %v, want %s", err, tt.want)
 		}
 	}
 	if err := CheckEmpty(filepath.Join(dir, "missing")); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -24,9 +24,7 @@ const (
 func listen(t testing.TB, n *Network, addr string) net.Listener {
 	t.Helper()
 	lis, err := n.Listen(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { lis.Close() })
 	return lis
 }
@@ -35,13 +33,9 @@ func listen(t testing.TB, n *Network, addr string) net.Listener {
 func connect(t testing.TB, n *Network, lis net.Listener) (dialled, accepted net.Conn) {
 	t.Helper()
 	dialled, err := n.Dialer(client)(t.Context(), lis.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	accepted, err = lis.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { dialled.Close(); accepted.Close() })
 	return dialled, accepted
 }
@@ -79,13 +73,9 @@ func wantWriteErr(t testing.TB, c net.Conn, want error) {
 // wantNothing fails the test if anything arrives within d, even the end of the connection.
 func wantNothing(t testing.TB, c net.Conn, d time.Duration) {
 	t.Helper()
-	if err := c.SetReadDeadline(time.Now().Add(d)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, c.SetReadDeadline(time.Now().Add(d)))
 	wantReadErr(t, c, os.ErrDeadlineExceeded)
-	if err := c.SetReadDeadline(time.Time{}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, c.SetReadDeadline(time.Time{}))
 }
 
 func wantElapsed(t testing.TB, since time.Time, want time.Duration) {
@@ -118,9 +108,7 @@ func TestListen(t *testing.T) {
 	}
 
 	waiting, err := n.Dialer(client)(t.Context(), serverAddr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	lis.Close()
 	wantReadErr(t, waiting, syscall.ECONNRESET)
 	if _, err := lis.Accept(); !errors.Is(err, net.ErrClosed) {
@@ -192,13 +180,9 @@ func TestWriterWaits(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if err := <-done; err != nil {
-			t.Fatal(err)
-		}
+		must(t, <-done)
 
-		if err := a.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, a.SetWriteDeadline(time.Now().Add(time.Second)))
 		if _, err := a.Write(make([]byte, window)); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatalf("Write past the deadline: %v, want a timeout", err)
 		}
@@ -235,9 +219,7 @@ func TestDeadline(t *testing.T) {
 			t.Errorf("Write past the deadline: %v, want a timeout", err)
 		}
 
-		if err := b.SetDeadline(time.Time{}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, b.SetDeadline(time.Time{}))
 		write(t, a, "x")
 		wantRead(t, b, "x")
 	})
@@ -438,5 +420,12 @@ func TestRemove(t *testing.T) {
 	}
 	if _, err := n.Dialer("10.0.0.3")(t.Context(), serverAddr); err != nil {
 		t.Errorf("dial from another host: %v, want success", err)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

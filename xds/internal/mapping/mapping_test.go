@@ -113,9 +113,7 @@ func TestRows(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			policy, err := ReadPolicy(tt.config)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			h := tt.host
 			h.Authority, h.Endpoints = "acme.echo", tt.endpoints
 			if h.Services == nil {
@@ -123,9 +121,7 @@ func TestRows(t *testing.T) {
 			}
 			h.Services[0].Name, h.Services[0].Policy = "acme.Echo", policy
 			s, err := Map(&h, tt.client)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			compare(t, tt.name, s)
 		})
 	}
@@ -136,16 +132,12 @@ func TestMap_SeveralServices(t *testing.T) {
 	h := &Host{Authority: "acme.echo", Endpoints: ends("a", "b")}
 	for name, config := range map[string]string{"acme.Echo": "", "acme.Other": `{"loadBalancingConfig":[{"pick_first":{}}]}`} {
 		policy, err := ReadPolicy(config)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		h.Services = append(h.Services, Service{Name: name, Policy: policy})
 	}
 	slices.SortFunc(h.Services, func(a, b Service) int { return strings.Compare(a.Name, b.Name) })
 	s, err := Map(h, Client{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	compare(t, "several", s)
 }
 
@@ -160,9 +152,7 @@ func isSound(t *testing.T, s *Snapshot) {
 	}
 	for name, r := range s.Loads {
 		load := new(endpointv3.ClusterLoadAssignment)
-		if err := r.Body.UnmarshalTo(load); err != nil {
-			t.Fatal(err)
-		}
+		must(t, r.Body.UnmarshalTo(load))
 		highest, seen := -1, map[int]bool{}
 		for _, l := range load.GetEndpoints() {
 			highest, seen[int(l.GetPriority())] = max(highest, int(l.GetPriority())), true
@@ -183,21 +173,15 @@ func compare(t *testing.T, name string, s *Snapshot) {
 	var out bytes.Buffer
 	write := func(r *Resource) {
 		m, err := r.Body.UnmarshalNew()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		raw, err := protojson.Marshal(m)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		var v any
 		if err := json.Unmarshal(raw, &v); err != nil { // protojson's spaces are random
 			t.Fatal(err)
 		}
 		text, err := json.MarshalIndent(v, "", " ")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		fmt.Fprintf(&out, "%s %s\n", m.ProtoReflect().Descriptor().Name(), text)
 	}
 	write(s.Route)
@@ -211,15 +195,11 @@ func compare(t *testing.T, name string, s *Snapshot) {
 	}
 	file := filepath.Join("testdata", name+".txt")
 	if *update {
-		if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(file, out.Bytes(), 0o644))
 		return
 	}
 	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if !bytes.Equal(out.Bytes(), want) {
 		t.Errorf("%s is out of date: go test ./internal/mapping -update, and look at the difference\n%s", file, out.Bytes())
 	}
@@ -260,9 +240,7 @@ func TestMap_Bounds(t *testing.T) {
 		}
 		isSound(t, s)
 		config, names, bytes := new(routev3.RouteConfiguration), map[string]bool{}, 0
-		if err := s.Route.Body.UnmarshalTo(config); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Route.Body.UnmarshalTo(config))
 		routes := config.GetVirtualHosts()[0].GetRoutes()
 		for _, r := range routes {
 			for _, h := range r.GetMatch().GetHeaders() {
@@ -284,9 +262,7 @@ func TestMap_Bounds(t *testing.T) {
 func TestLoad_Bounds(t *testing.T) {
 	s, err := mapped(t, etcdPolicy(twoGroups+`,"route":[{"label":"lane"}],"childPolicy":[{"etcd_weighted":{}}]`), 43_000,
 		func(i int) string { return fmt.Sprintf("%d v1 - - lane=%d", i, i%200*(i%2)) })
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	isSound(t, s)
 	largest, all := 0, 0
 	for _, load := range s.Loads {
@@ -329,13 +305,18 @@ func strictLanes(n int) string {
 func mapped(t *testing.T, config string, endpoints int, spec func(i int) string) (*Snapshot, error) {
 	t.Helper()
 	policy, err := ReadPolicy(config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	h := &Host{Authority: "a", Services: []Service{{Policy: policy}}}
 	for i := range endpoints {
 		h.Endpoints = append(h.Endpoints, ends(spec(i))...)
 		h.Endpoints[i].Addr = fmt.Sprintf("10.0.%d.%d:1", i/250, i%250)
 	}
 	return Map(h, Client{})
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

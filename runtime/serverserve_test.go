@@ -40,8 +40,8 @@ func (d deaf) Check(context.Context, *healthpb.HealthCheckRequest) (*healthpb.He
 	return &healthpb.HealthCheckResponse{}, nil
 }
 
-// A stopping server does not wait for a connection without incoming data. After it cuts calls, it waits neither for a
-// connection without a complete handshake nor for a handler, though gRPC waits for both.
+// A stopping server lets a call under way finish, and does not wait for a connection without incoming data. After it cuts calls, it
+// waits neither for a connection without a complete handshake nor for a handler, though gRPC waits for both.
 func TestStopIsBounded(t *testing.T) {
 	for sent, timeout := range map[string]time.Duration{"": 10 * time.Second, "PRI * HTTP/2.0": 100 * time.Millisecond} {
 		d, g := deaf{began: make(chan struct{}), released: make(chan struct{})}, grpc.NewServer(grpc.WaitForHandlers(true))
@@ -65,7 +65,12 @@ func TestStopIsBounded(t *testing.T) {
 		release := sync.OnceFunc(func() { close(d.released) })
 		defer release()
 		if sent == "" {
-			release()
+			go func() {
+				for conn, err := net.Dial("tcp", tcp.Addr().String()); err == nil; conn, err = net.Dial("tcp", tcp.Addr().String()) {
+					conn.Close() // until the server stops
+				}
+				release()
+			}()
 		}
 		err = offline(t).NewServer(g).stop(served, conns, timeout)
 		call, clean := <-answered, sent == ""

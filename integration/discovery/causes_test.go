@@ -133,9 +133,11 @@ var places = map[string]func(context.Context, *outage) string{
 		}
 		return "none"
 	},
-	"the status page":       func(_ context.Context, o *outage) string { return page(o.t, o.registry) },
-	"the log of the key":    func(_ context.Context, o *outage) string { return o.logged("etcd list failed") },
-	"the log of the server": func(_ context.Context, o *outage) string { return o.logged("etcd registration failing") },
+	"the status page":    func(_ context.Context, o *outage) string { return page(o.t, o.registry) },
+	"the log of the key": func(_ context.Context, o *outage) string { return o.logged("etcd list failed") },
+	"the log of the server": func(_ context.Context, o *outage) string {
+		return o.logged(`level=WARN msg="etcd registration failing"`)
+	},
 }
 
 // The status of a key names the cause of each failure (K11), and for the first failure, every place does.

@@ -12,7 +12,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -35,7 +34,7 @@ func TestContextEnds(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.register("other", addr(1))
 	s := w.registry.NewServer(grpc.NewServer())
-	basic.RegisterGreeterServerToEtcd(s, &greeter{})
+	basic.RegisterGreeterServerToEtcd(s, greeter{})
 	w.etcd.Pause()
 	const short = 200 * time.Millisecond
 	ends := func(what string, call func(context.Context) error) {
@@ -58,27 +57,6 @@ func TestContextEnds(t *testing.T) {
 		w.nothingOf(prefix, "once etcd is back")
 	}
 	kit.Eventually(t, kit.Soon, "no lease is left", func() bool { return len(w.leases()) == 0 })
-}
-
-// TestFirstFailureIsLogged starts two servers that cannot register. A warning names the cause, and the servers answer calls.
-func TestFirstFailureIsLogged(t *testing.T) {
-	leak.Parallel(t)
-	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", etcdtest.User{Name: "nobody", Password: "p"})})
-	for cause, client := range map[string]*clientv3.Client{
-		"connection refused": w.etcd.Client(t, etcdtest.As("", ""), func(cfg *clientv3.Config) { cfg.Endpoints = []string{"127.0.0.1:1"} }),
-		"permission denied":  w.etcd.Client(t, etcdtest.As("nobody", "p")),
-	} {
-		w.registry = w.newRegistry(client)
-		s := w.serve(&greeter{}, kit.Listen(t), runtime.WithAdvertiseAddress(addr(0)))
-		kit.Eventually(t, kit.Soon, "a warning of "+cause, func() bool {
-			return slices.ContainsFunc(w.logs.Lines(), func(line string) bool {
-				return strings.Contains(line, cause) && !strings.Contains(line, "level=INFO")
-			})
-		})
-		if _, err := s.greeter.SayHello(kit.Bounded(t, kit.Soon), &basic.HelloRequest{}); err != nil {
-			t.Errorf("call to the server that cannot register (%s): %v, want success", cause, err)
-		}
-	}
 }
 
 // leavingMark is in the value of an entry that its process is about to delete.

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,76 +21,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// greeter is a service whose answers have its name.
 type greeter struct {
 	basic.UnimplementedGreeterServer
-	name string
-}
-
-func (g *greeter) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloReply, error) {
-	return &basic.HelloReply{Message: g.name}, nil
-}
-
-// serving is a running server of the greeter, with clients for it.
-type serving struct {
-	*runtime.Server
-	grpc *grpc.Server
-	addr string
-	stop func() error // ends Serve and returns its error
-
-	greeter basic.GreeterClient // a client for this server, without discovery
-	health  healthpb.HealthClient
-}
-
-// serve starts a server of the greeter and of the health service. It does not wait until the server is registered.
-func (w *world) serve(impl basic.GreeterServer, lis net.Listener, opts ...runtime.ServerOption) *serving {
-	w.t.Helper()
-	g := grpc.NewServer()
-	s := &serving{Server: w.registry.NewServer(g, append([]runtime.ServerOption{runtime.WithDrainDelay(0)}, opts...)...), grpc: g, addr: lis.Addr().String()}
-	healthpb.RegisterHealthServer(s, health.NewServer())
-	basic.RegisterGreeterServerToEtcd(s.Server, impl)
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx, lis) }()
-	s.stop = sync.OnceValue(func() error {
-		cancel()
-		return <-served
-	})
-	w.t.Cleanup(func() {
-		if w.t.Failed() {
-			g.Stop() // ends a drain that hangs
-		}
-		_ = s.stop()
-	})
-	conn, err := grpc.NewClient(s.addr, kit.Insecure)
-	kit.Must(w.t, err)
-	w.t.Cleanup(func() { _ = conn.Close() })
-	s.greeter, s.health = basic.NewGreeterClient(conn), healthpb.NewHealthClient(conn)
-	return s
-}
-
-// registered starts a server as serve does, and waits until it is registered.
-func (w *world) registered(impl basic.GreeterServer, opts ...runtime.ServerOption) *serving {
-	w.t.Helper()
-	s := w.serve(impl, kit.Listen(w.t), opts...)
-	s.awaitRegistered(w.t)
-	return s
-}
-
-func (s *serving) awaitRegistered(t *testing.T) {
-	t.Helper()
-	kit.Eventually(t, kit.Soon, "registered", func() bool {
-		st := s.Status()
-		return len(st) == 1 && st[0].State == runtime.StateRegistered
-	})
-}
-
-// caller returns a client that finds the greeter in etcd.
-func (w *world) caller(registry *runtime.Registry) basic.GreeterClient {
-	w.t.Helper()
-	client, err := basic.NewGreeterClientFromEtcd(registry, kit.Insecure)
-	kit.Must(w.t, err)
-	return client
 }
 
 // TestAdvertisedAddress starts servers that listen on all addresses. A server announces the local address of its connection to
@@ -102,9 +33,14 @@ func TestAdvertisedAddress(t *testing.T) {
 		t.Helper()
 		lis, err := net.Listen("tcp", "0.0.0.0:0")
 		kit.Must(t, err)
-		s := w.serve(&greeter{}, lis, opts...)
-		s.awaitRegistered(t)
-		_, port, err := net.SplitHostPort(s.addr)
+		s := w.registry.NewServer(grpc.NewServer(), append(opts, runtime.WithDrainDelay(0))...)
+		basic.RegisterGreeterServerToEtcd(s, greeter{})
+		ctx, cancel := context.WithCancel(context.Background())
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(ctx, lis) }()
+		t.Cleanup(func() { cancel(); kit.Must(t, <-served) })
+		kit.Eventually(t, kit.Soon, "registered", func() bool { st := s.Status(); return len(st) == 1 && st[0].State == runtime.StateRegistered })
+		_, port, err := net.SplitHostPort(lis.Addr().String())
 		kit.Must(t, err)
 		want = strings.ReplaceAll(want, "PORT", port)
 		if got := w.get(key + "/" + want); got == nil || !strings.Contains(got.value, `"`+want+`"`) {
@@ -129,89 +65,19 @@ func TestAdvertisedAddress(t *testing.T) {
 	}
 }
 
-// deaf is a service whose handler ignores the end of its context.
-type deaf struct {
-	basic.UnimplementedGreeterServer
-	began, released chan struct{}
-}
-
-func newDeaf() *deaf { return &deaf{began: make(chan struct{}), released: make(chan struct{})} }
-
-func (d *deaf) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloReply, error) {
-	close(d.began)
-	<-d.released
-	return &basic.HelloReply{}, nil
-}
-
-// call calls the deaf service, once a test, and returns when the handler runs. answered receives the error of the call.
-func (d *deaf) call(t *testing.T, s *serving) (answered <-chan error) {
-	t.Helper()
-	done := make(chan error, 1)
-	go func() {
-		_, err := s.greeter.SayHello(kit.Bounded(t, kit.Soon), &basic.HelloRequest{})
-		done <- err
-	}()
-	<-d.began
-	return done
-}
-
-// TestDrainIsBounded drains a server while etcd does not answer, and while a handler ignores its context.
-func TestDrainIsBounded(t *testing.T) {
+// TestWithdraw_IsBounded withdraws a server of two services while etcd does not answer, with a context that does not end. The bound is
+// for both together.
+func TestWithdraw_IsBounded(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil)
-	d := newDeaf()
-	s := w.registered(d, runtime.WithStopTimeout(100*time.Millisecond))
-	defer close(d.released)
-	d.call(t, s)
+	s := w.registry.NewServer(grpc.NewServer())
+	basic.RegisterGreeterServerToEtcd(s, greeter{})
+	s.Publish(&runtime.ServiceDesc{Name: "acme.Other", Key: "acme/other"})
+	kit.Must(t, s.Announce(kit.Bounded(t, kit.Soon), addr(0)))
 	w.etcd.Pause()
-	hangs := time.AfterFunc(6*time.Second, w.etcd.Resume) // if the drain waits for etcd, Serve returns nil
-	err := s.stop()
-	hangs.Stop()
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "expires") || !strings.Contains(err.Error(), "calls") {
-		t.Errorf("Serve: %v, want DeadlineExceeded with \"expires\" and \"calls\"", err)
-	}
-}
-
-// TestDrainOrder checks that, when the key is gone, the health service reports NOT_SERVING and the server still takes calls.
-func TestDrainOrder(t *testing.T) {
-	w := newWorld(t, nil)
-	s := w.registered(&greeter{}, runtime.WithDrainDelay(time.Hour))
-	go func() { _ = s.stop() }()
-	kit.Eventually(t, kit.Soon, "the entry has left etcd", func() bool { return len(w.keys(key)) == 0 })
-	resp, err := s.health.Check(kit.Bounded(t, kit.Soon), &healthpb.HealthCheckRequest{Service: "basic.Greeter"})
-	if err != nil || resp.Status != healthpb.HealthCheckResponse_NOT_SERVING {
-		t.Errorf("health during the drain: %v, error %v, want NOT_SERVING", resp, err)
-	}
-	if _, err := s.greeter.SayHello(kit.Bounded(t, kit.Soon), &basic.HelloRequest{}); err != nil {
-		t.Errorf("call during the drain: %v, want success", err)
-	}
-	s.grpc.Stop()
-	if err := s.stop(); err != nil {
-		t.Errorf("Serve: %v", err)
-	}
-}
-
-// A call that began before the drain can still finish after the server accepts no new connection.
-func TestCallsUnderWayFinish(t *testing.T) {
-	w := newWorld(t, nil)
-	d := newDeaf()
-	s := w.registered(d, runtime.WithStopTimeout(2*kit.Soon))
-	answered := d.call(t, s)
-	go func() { _ = s.stop() }()
-	kit.Eventually(t, kit.Soon, "the server takes no new connection", func() bool {
-		c, err := net.Dial("tcp", s.addr)
-		if err != nil {
-			return true
-		}
-		c.Close()
-		return false
-	})
-	close(d.released)
-	if err := <-answered; err != nil {
-		t.Errorf("the call under way: %v, want success", err)
-	}
-	if err := s.stop(); err != nil {
-		t.Errorf("Serve: %v", err)
+	defer time.AfterFunc(8*time.Second, w.etcd.Resume).Stop() // the service for which Withdraw still waits then has no error
+	if err := s.Withdraw(t.Context()); !errors.Is(err, context.DeadlineExceeded) || strings.Count(err.Error(), "expires") != 2 {
+		t.Errorf("Withdraw: %v, want DeadlineExceeded, and \"expires\" twice", err)
 	}
 }
 
@@ -228,7 +94,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	s := runtime.NewRegistry(client, runtime.WithLeaseTTL(5*time.Second)).NewServer(grpc.NewServer())
-	basic.RegisterGreeterServerToEtcd(s, &greeter{name: "child"})
+	basic.RegisterGreeterServerToEtcd(s, greeter{})
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		panic(err)
@@ -249,62 +115,6 @@ func (w *world) process() (*os.Process, string) {
 	})
 	kit.Eventually(w.t, kit.Soon, "registered", func() bool { return len(w.keys(key)) == 1 })
 	return cmd.Process, w.keys(key)[0]
-}
-
-// After a server was killed, calls reach another server before the lease of the killed server ends (G10).
-func TestKilledProcess(t *testing.T) {
-	leak.Parallel(t)
-	w := newWorld(t, nil)
-	p, etcdKey := w.process()
-	w.registered(&greeter{name: "other"})
-	client := w.caller(w.registry)
-	reached := func(name string) func() bool {
-		return func() bool {
-			reply, err := client.SayHello(kit.Bounded(t, kit.Soon), &basic.HelloRequest{})
-			return err == nil && reply.Message == name
-		}
-	}
-	kit.Eventually(t, kit.Soon, "callers reach the child", reached("child"))
-	kit.Must(t, p.Kill())
-	kit.Eventually(t, kit.Soon, "callers reach the other server", reached("other"))
-	if w.get(etcdKey) == nil {
-		t.Error("the entry of the killed server was gone before callers switched, want it in etcd")
-	}
-}
-
-func TestUnhealthyServiceLeavesEtcd(t *testing.T) {
-	leak.Parallel(t)
-	w := newWorld(t, nil)
-	s := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(0))
-	h := health.NewServer()
-	const name = "basic.Greeter"
-	if got := basic.Greeter_EtcdServiceDesc.Name; got != name {
-		t.Fatalf("name of the service: %s, want %s", got, name)
-	}
-	h.SetServingStatus(name, healthpb.HealthCheckResponse_NOT_SERVING)
-	healthpb.RegisterHealthServer(s, h)
-	basic.RegisterGreeterServerToEtcd(s, &greeter{})
-	kit.Must(t, s.Announce(kit.Bounded(t, kit.Soon), "127.0.0.1:80"))
-	state := func(want runtime.State, keys int) {
-		t.Helper()
-		kit.Eventually(t, kit.Soon, want.String(), func() bool {
-			return s.Status()[0].State == want && len(w.keys(key)) == keys
-		})
-	}
-	state(runtime.StatePaused, 0)
-	h.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
-	state(runtime.StateRegistered, 1)
-	h.SetServingStatus(name, healthpb.HealthCheckResponse_NOT_SERVING)
-	state(runtime.StatePaused, 0)
-	// A service without a status in the health service has the status of the server, "".
-	h.SetServingStatus(name, healthpb.HealthCheckResponse_SERVICE_UNKNOWN)
-	state(runtime.StateRegistered, 1)
-	h.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
-	state(runtime.StatePaused, 0)
-	h.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
-	state(runtime.StateRegistered, 1)
-	kit.Must(t, s.Withdraw(kit.Bounded(t, kit.Soon)))
-	w.nothing("after Withdraw")
 }
 
 func TestSteadyStateIsSilent(t *testing.T) {
@@ -338,7 +148,7 @@ func TestQuestionableHealthService_Warns(t *testing.T) {
 		g := grpc.NewServer()
 		s := w.registry.NewServer(g)
 		register(s, g)
-		basic.RegisterGreeterServer(s, &greeter{})
+		basic.RegisterGreeterServer(s, greeter{})
 		s.Publish(&runtime.ServiceDesc{Name: "basic.Greeter", Key: key, ServiceConfig: `{"healthCheckConfig":{"serviceName":"basic.Greeter"}}`})
 		kit.Must(t, s.Announce(kit.Bounded(t, kit.Soon), addr(0)))
 		if st := s.Status()[0]; st.State != runtime.StateRegistered || st.Err == nil || !strings.Contains(st.Err.Error(), cure) {

@@ -151,8 +151,6 @@ var options = []row{
 	{name: "subset of 2 of 10, whose two swallow SYNs", servers: 10, ours: `{"etcd":{"subset":2}}`, swallow: 2, cold: true, lasts: 6 * time.Second},
 	{name: "four connections, and the first four swallow SYNs", servers: 5, swallow: 4, cold: true, lasts: 6 * time.Second,
 		registry: []runtime.Option{runtime.WithLimits(runtime.Limits{Connections: 4})}},
-	{name: "peak_ewma, one of two errs at once with Unknown", servers: 2, ours: peakEwma, prepare: erring(1, codes.Unknown)},
-	{name: "peak_ewma, one of four errs at once with Unauthenticated", servers: 4, ours: peakEwma, prepare: erring(1, codes.Unauthenticated)},
 	{name: "peak_ewma, one of three becomes a black hole", ours: peakEwma, calls: hasty, script: after(500*ms, first(1, hole))},
 }
 
@@ -192,19 +190,6 @@ func killed(n int) func(*world) {
 	return func(w *world) {
 		for _, s := range w.servers[:n] {
 			s.end(false)
-		}
-	}
-}
-
-// erring returns a function that makes the first n servers fail calls at once, and all others answer after 50 ms.
-func erring(n int, code codes.Code) func(*world) {
-	return func(w *world) {
-		for i, s := range w.servers {
-			if i < n {
-				s.code.Store(uint32(code))
-			} else {
-				s.delay.Store(int64(50 * ms))
-			}
 		}
 	}
 }

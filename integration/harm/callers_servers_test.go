@@ -7,14 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -36,35 +33,16 @@ type server struct {
 	states func() []runtime.Status // status of its registration; nil if the test puts its entry
 	leads  *leader.Leadership      // nil if the test puts its entry
 
-	delay atomic.Int64 // of each answer
-	code  atomic.Uint32
-	mu    sync.Mutex
-	stop  func(inOrder bool) // nil while the server does not run
+	mu   sync.Mutex
+	stop func(inOrder bool) // nil while the server does not run
 }
 
-// answer implements all methods.
-func (s *server) answer(ctx context.Context) (*leaderpb.AddResponse, error) {
-	if d := time.Duration(s.delay.Load()); d > 0 {
-		late := time.NewTimer(d)
-		defer late.Stop()
-		select {
-		case <-late.C:
-		case <-ctx.Done():
-			return nil, status.FromContextError(ctx.Err()).Err()
-		}
-	}
-	if code := codes.Code(s.code.Load()); code != codes.OK {
-		return nil, status.Error(code, "asked to fail")
-	}
+func (s *server) Add(context.Context, *leaderpb.AddRequest) (*leaderpb.AddResponse, error) {
 	return &leaderpb.AddResponse{Server: s.name}, nil
 }
 
-func (s *server) Add(ctx context.Context, _ *leaderpb.AddRequest) (*leaderpb.AddResponse, error) {
-	return s.answer(ctx)
-}
-
-func (s *server) Peek(ctx context.Context, _ *leaderpb.AddRequest) (*leaderpb.AddResponse, error) {
-	return s.answer(ctx)
+func (s *server) Peek(ctx context.Context, req *leaderpb.AddRequest) (*leaderpb.AddResponse, error) {
+	return s.Add(ctx, req)
 }
 
 // start starts the server and points its link at it.

@@ -141,9 +141,7 @@ func (f *planted) awaitWorn(lease clientv3.LeaseID) {
 	defer cancel()
 	for {
 		left, err := f.etcd.Admin().TimeToLive(ctx, lease)
-		if err != nil {
-			f.t.Fatal(err)
-		}
+		must(f.t, err)
 		if left.TTL*3 <= left.GrantedTTL {
 			return
 		}

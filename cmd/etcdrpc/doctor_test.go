@@ -141,16 +141,10 @@ func plantShared(f *planted) {
 		}
 	}
 	session, err := concurrency.NewSession(f.etcd.Client(f.t), concurrency.WithContext(f.t.Context()))
-	if err != nil {
-		f.t.Fatal(err)
-	}
+	must(f.t, err)
 	f.t.Cleanup(session.Orphan)
-	if err := concurrency.NewMutex(session, f.namespace+"locks/import").Lock(f.t.Context()); err != nil {
-		f.t.Fatal(err)
-	}
-	if err := concurrency.NewElection(session, f.namespace+"election/leader").Campaign(f.t.Context(), "10.2.4.6:7000"); err != nil {
-		f.t.Fatal(err)
-	}
+	must(f.t, concurrency.NewMutex(session, f.namespace+"locks/import").Lock(f.t.Context()))
+	must(f.t, concurrency.NewElection(session, f.namespace+"election/leader").Campaign(f.t.Context(), "10.2.4.6:7000"))
 	f.route("10.2.4.6:7000", "") // a candidate may have an address on another network
 }
 

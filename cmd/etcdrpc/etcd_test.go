@@ -23,16 +23,14 @@ func putKey(t testing.TB, etcd *etcdtest.Cluster, key, value string, lease ...cl
 	for _, id := range lease {
 		opts = append(opts, clientv3.WithLease(id))
 	}
-	if _, err := etcd.Admin().Put(t.Context(), key, value, opts...); err != nil {
-		t.Fatal(err)
-	}
+	_, err := etcd.Admin().Put(t.Context(), key, value, opts...)
+	must(t, err)
 }
 
 func deleteKey(t testing.TB, etcd *etcdtest.Cluster, key string, opts ...clientv3.OpOption) {
 	t.Helper()
-	if _, err := etcd.Admin().Delete(t.Context(), key, opts...); err != nil {
-		t.Fatal(err)
-	}
+	_, err := etcd.Admin().Delete(t.Context(), key, opts...)
+	must(t, err)
 }
 
 // granted returns a lease with a TTL in seconds that is not renewed.

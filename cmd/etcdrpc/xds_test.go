@@ -49,9 +49,8 @@ func callByXDS(t *testing.T, authority, bootstrap string) {
 	t.Cleanup(func() { conn.Close() })
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
-	if _, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true)); err != nil {
-		t.Fatal(err)
-	}
+	_, err = healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true))
+	must(t, err)
 }
 
 // TestXDS checks that clients with a certificate, and the status page, are served even while the reader of the log stalls.

@@ -67,9 +67,7 @@ func inDistance(t *testing.T, roundTrip time.Duration, f func(*testing.T, *dista
 		client, err := clientv3.New(clientv3.Config{
 			Endpoints: []string{there + ":2379"}, Logger: zap.NewNop(), DialOptions: []grpc.DialOption{grpc.WithContextDialer(net.Dialer(here))},
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		defer client.Close()
 		d.Registry = runtime.NewRegistry(client, runtime.WithLogger(slog.New(slog.NewTextHandler(&d.log, nil))))
 		defer d.Close(t.Context())
@@ -99,9 +97,7 @@ func TestK13_ManyKeysOfADistantEtcd(t *testing.T) {
 				seen := make(map[int]int) // number of endpoints by key
 				put := func(name string) {
 					for i := range keys {
-						if err := d.etcd.Put(fmt.Sprintf("service-%d/%s", i, name), `{"Addr":"10.1.1.1:`+name+`"}`, 0); err != nil {
-							t.Fatal(err)
-						}
+						must(t, d.etcd.Put(fmt.Sprintf("service-%d/%s", i, name), `{"Addr":"10.1.1.1:`+name+`"}`, 0))
 					}
 				}
 				current := func() (n int) {

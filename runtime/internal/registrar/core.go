@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/healthcheck"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
 // phase is the phase of a server.
@@ -21,43 +24,119 @@ func (p phase) String() string {
 	return [...]string{"idle", "announced", "withdrawn", "draining", "stopped"}[p]
 }
 
-// event is an event of a server.
-type event int
-
-const (
-	announce event = iota // Announce is called
-	serve                 // Serve is called
-	withdraw              // Withdraw is called, or the entries cannot be announced
-	end                   // the context of Serve ends, or the gRPC server fails
-	drained               // Serve returns
-)
-
-// change is an event that a server has in a phase.
-type change struct {
-	from phase
-	on   event
-}
-
-// transitions are all changes of phase. In phases without an entry here, announce and serve are errors, and other events do nothing.
-var transitions = map[change]phase{
-	{idle, announce}:      announced,
-	{idle, serve}:         announced,
-	{announced, withdraw}: withdrawn,
-	{announced, end}:      draining,
-	{withdrawn, announce}: announced,
-	{withdrawn, end}:      draining,
-	{draining, drained}:   stopped,
-}
-
-// core holds the entries that a server publishes, and its phase.
+// core decides for one server what it publishes, and when its entries are in etcd.
 type core struct {
 	phase   phase
-	entries []Entry
 	faults  []error // errors of methods that cannot return them
+	entries []followed
+	run     int  // the number of the last announcement, 0 before the first
+	placed  bool // its entries were placed, and have not left
+}
+
+// followed is a published entry, which has no address, and its health in the last announcement.
+type followed struct {
+	Entry
+	health healthcheck.Health
+	warned bool // a fault of the health service was logged
+}
+
+// event is an event of a server.
+type event struct {
+	kind kind
+	run  int // the announcement in which it happens, 0 for a call of the server's own methods
+
+	why    error              // of withdraw, end and drained: the reason, for callers that wait
+	entry  int                // of heard
+	health healthcheck.Health // of heard
+}
+
+type kind int
+
+const (
+	announce kind = iota // Announce is called
+	serve                // Serve is called
+	located              // the address of the entries is known, and their first health
+	heard                // the health of an entry is known
+	withdraw             // Withdraw is called, or the entries cannot be announced
+	end                  // the context of Serve ends, or the gRPC server fails
+	drained              // Serve returns
+)
+
+// effects are what the group does after an event.
+type effects struct {
+	place bool   // place the entries, each paused if it is unhealthy
+	pause bool   // pause the event's entry if it is unhealthy, resume it if not
+	warn  string // log the fault of the health service of the entry with this key
+	end   bool   // end the announcement, with its events and waits
+	leave bool   // take the entries that were placed out of etcd
+	wait  bool   // the caller waits for all entries that have left
+}
+
+// step handles an event. Events of an announcement that has ended do nothing. The error says why an announcement cannot begin.
+func (c *core) step(e event) (do effects, err error) {
+	if e.kind == announce || e.kind == serve {
+		return do, c.begin(e.kind)
+	}
+	if c.run == 0 || e.run != 0 && (e.run != c.run || c.phase != announced) {
+		return do, nil
+	}
+	switch e.kind {
+	case located:
+		do.place, c.placed = true, true
+	case heard:
+		of := &c.entries[e.entry]
+		if of.health, do.pause = e.health, c.placed; e.health.Problem != "" && !of.warned {
+			of.warned, do.warn = true, of.Key
+		}
+	case withdraw:
+		do.end, do.leave, do.wait = true, c.placed, true
+		if c.placed = false; c.phase == announced {
+			c.phase = withdrawn
+		}
+	case end:
+		if do.end = true; c.phase == announced || c.phase == withdrawn {
+			c.phase = draining
+		}
+	case drained:
+		if do.end = true; c.phase == draining {
+			c.phase = stopped
+		}
+	}
+	return do, nil
+}
+
+// begin begins an announcement.
+func (c *core) begin(on kind) error {
+	if len(c.faults) > 0 {
+		return errors.Join(c.faults...)
+	}
+	if !c.takes() || on == serve && c.phase != idle {
+		return fmt.Errorf("etcd: the server is %s: Serve needs a server that is idle, Announce one that is idle or withdrawn; make another server if this one has stopped", c.phase)
+	}
+	c.phase = announced
+	c.run++
+	for i := range c.entries {
+		c.entries[i] = followed{Entry: c.entries[i].Entry}
+	}
+	return nil
+}
+
+// registered reports whether the server is announced and all of its entries are in etcd. states are those of the entries placed.
+func (c *core) registered(states []lease.Status) bool {
+	return c.phase == announced && c.placed && len(states) == len(c.entries) &&
+		!slices.ContainsFunc(states, func(s lease.Status) bool { return s.State != lease.Registered })
 }
 
 // takes reports whether services can be published for the next announcement.
 func (c *core) takes() bool { return c.phase == idle || c.phase == withdrawn }
+
+// fault records an error of a method that cannot return errors, and reports whether the next announcement returns it.
+func (c *core) fault(err error) bool {
+	if c.takes() {
+		c.faults = append(c.faults, err)
+	}
+	return c.takes()
+}
 
 // publish adds an entry to announce. Services of one key share an entry.
 func (c *core) publish(e Entry, d Details) error {
@@ -65,23 +144,21 @@ func (c *core) publish(e Entry, d Details) error {
 	if !c.takes() {
 		return fmt.Errorf("service %s is published after the server was announced: publish first", name)
 	}
-	for _, other := range c.entries {
-		if slices.Contains(other.Services, name) {
-			return fmt.Errorf("service %s is published twice", name)
-		}
+	if slices.Contains(c.services(), name) {
+		return fmt.Errorf("service %s is published twice", name)
 	}
 	for i := range c.entries {
-		other := &c.entries[i]
+		other := &c.entries[i].Entry
 		if other.Key == e.Key {
 			joined, err := other.join(e, d)
-			c.entries[i] = joined
+			*other = joined
 			return errors.Join(err, joined.electable())
 		}
 		if err := overlap(&e, other); err != nil {
 			return fmt.Errorf("services %s and %s: %w", other.Services[0], name, err)
 		}
 	}
-	c.entries = append(c.entries, e)
+	c.entries = append(c.entries, followed{Entry: e})
 	return e.electable()
 }
 
@@ -91,23 +168,4 @@ func (c *core) services() (names []string) {
 		names = append(names, e.Services...)
 	}
 	return names
-}
-
-// begin begins an announcement, on announce or serve.
-func (c *core) begin(on event) error {
-	if len(c.faults) > 0 {
-		return errors.Join(c.faults...)
-	}
-	if _, ok := transitions[change{c.phase, on}]; !ok {
-		return fmt.Errorf("etcd: the server is %s: Serve needs a server that is idle, Announce one that is idle or withdrawn; make another server if this one has stopped", c.phase)
-	}
-	c.step(on)
-	return nil
-}
-
-// step handles an event.
-func (c *core) step(on event) {
-	if to, ok := transitions[change{c.phase, on}]; ok {
-		c.phase = to
-	}
 }

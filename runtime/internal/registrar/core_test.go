@@ -9,37 +9,20 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
+// must fails the test on an error.
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // published returns the entry of a service, with the default layout and TTL.
 func published(t *testing.T, service, key string, layouts ...endpoint.Layout) Entry {
 	t.Helper()
 	e, err := NewEntry(key, layouts, 15*time.Second, endpoint.Endpoint{}, Details{}, service)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return e
-}
-
-// A server has one announcement at a time, and none after its end (G24).
-func TestBeginRefuses(t *testing.T) {
-	for _, row := range []struct {
-		before []event
-		on     event
-		want   string
-	}{
-		{[]event{announce}, announce, "the server is announced: "},
-		{[]event{announce}, serve, "the server is announced: "},
-		{[]event{serve, end}, announce, "the server is draining: "},
-		{[]event{serve, end, withdraw, drained}, serve, "the server is stopped: "},
-		{[]event{serve, withdraw}, serve, "the server is withdrawn: "},
-	} {
-		var c core
-		for _, on := range row.before {
-			c.step(on)
-		}
-		if err := c.begin(row.on); err == nil || !strings.HasPrefix(err.Error(), "etcd: "+row.want) {
-			t.Errorf("begin(%v) after %v: error %v, want %q", row.on, row.before, err, row.want)
-		}
-	}
 }
 
 func TestPublish(t *testing.T) {
@@ -71,15 +54,5 @@ func TestPublish(t *testing.T) {
 	}
 	if ep := c.entries[0].Endpoint; ep.Version != version || ep.Weight != weight {
 		t.Errorf("the joined endpoint is %+v, want version %s and weight %d", ep, version, weight)
-	}
-	if err := c.begin(announce); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.publish(published(t, "c.C", "c"), Details{}); err == nil || !strings.Contains(err.Error(), "publish first") {
-		t.Errorf("publish while the server is announced: %v, want an error", err)
-	}
-	c.step(withdraw)
-	if err := c.publish(published(t, "c.C", "c"), Details{}); err != nil {
-		t.Errorf("publish after the server was withdrawn: %v, want nil", err)
 	}
 }

@@ -27,7 +27,6 @@ type Entry struct {
 	Elects   bool     // the instance takes part in the election of the key
 
 	listen string // the address of the listener if Endpoint.Addr is from the environment, "" otherwise
-	health any    // the health service that its server follows; may be nil
 }
 
 // Details change an endpoint. Set fields replace the endpoint's, and metadata is added to the endpoint's.
@@ -115,28 +114,34 @@ func (e Entry) join(o Entry, d Details) (Entry, error) {
 	return e, nil
 }
 
-// at returns the entry with an address and, each if it fits, two pieces of metadata: the names of each service's methods, which
-// callers use in a rollout that adds a method, and the time at which the server was started.
-func (e Entry) at(addr string, started time.Time, methods map[string][]string) Entry {
-	e.Endpoint.Addr = addr
-	if text := methodsText(e.Services, methods); text != "" {
-		e = e.ifFits(e.Endpoint.WithMethods(text))
-	}
-	return e.ifFits(e.Endpoint.WithStarted(started))
-}
-
-// ifFits returns the entry with an endpoint to which the runtime has added metadata, or the entry unchanged if the endpoint
+// at returns the entry with an address, and its items. Each if it fits, two pieces of metadata are added: the names of each service's
+// methods, which callers use in a rollout that adds a method, and the time at which the server was started. They do not fit if they
 // would leave no room for the mark of leaving.
-func (e Entry) ifFits(ep endpoint.Endpoint) Entry {
-	extended := e
-	extended.Endpoint = ep
-	leaving := extended.complete().Endpoint.WithLeaving()
-	for _, layout := range e.Layouts {
-		if _, err := layout.Encode(e.Key, leaving); layout.Metadata() && err != nil {
-			return e
+func (e Entry) at(addr string, started time.Time, methods map[string][]string, namespace string) (Entry, []lease.Item, error) {
+	e.Endpoint.Addr = addr
+	bare := e.complete().Endpoint
+	full := bare
+	if text := methodsText(e.Services, methods); text != "" {
+		full = bare.WithMethods(text)
+	}
+	var items []lease.Item
+	var err error
+	for _, e.Endpoint = range []endpoint.Endpoint{full.WithStarted(started), full, bare.WithStarted(started), bare} {
+		if items, err = e.items(namespace); err == nil && e.marked(items) {
+			break
 		}
 	}
-	return extended
+	return e, items, err
+}
+
+// marked reports whether there is a mark of leaving for each layout with metadata.
+func (e Entry) marked(items []lease.Item) bool {
+	for i, layout := range e.Layouts {
+		if layout.Metadata() && items[i].Leaving == "" {
+			return false
+		}
+	}
+	return true
 }
 
 // methodsText returns the methods as metadata, "" if they are too long or unknown.

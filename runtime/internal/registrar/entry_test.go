@@ -61,9 +61,7 @@ func TestDetails(t *testing.T) {
 func TestItems(t *testing.T) {
 	layouts := []endpoint.Layout{endpoint.EndpointJSON, endpoint.Kitex, endpoint.GoZero, endpoint.LeaseSuffix}
 	items, err := at("a", "i", "h:1", 15, layouts...).items("ns/")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for i, want := range []string{"ns/a/i", "ns/a/h:1", "ns/a/7", "ns/a7"} {
 		if got := items[i].Key(clientv3.LeaseID(7)); got != want {
 			t.Errorf("layout %s: key %q, want %q", layouts[i], got, want)
@@ -108,9 +106,13 @@ func TestAtAnAddress(t *testing.T) {
 	e := published(t, "a.B", "a")
 	e.Services = append(e.Services, "a.A", "a.None")
 	started := time.Unix(1_700_000_000, 5)
-	got := e.at("h:1", started, methods).complete().Endpoint
-	if at, ok := got.Started(); !ok || !at.Equal(time.Unix(1_700_000_000, 0)) {
-		t.Errorf("Started() = %v, %v, want 1700000000 s", at, ok)
+	at := func() endpoint.Endpoint {
+		e, _, _ := e.at("h:1", started, methods, "")
+		return e.Endpoint
+	}
+	got := at()
+	if since, ok := got.Started(); !ok || !since.Equal(time.Unix(1_700_000_000, 0)) {
+		t.Errorf("Started() = %v, %v, want 1700000000 s", since, ok)
 	}
 	if got.Addr != "h:1" || got.Instance != "h:1" || got.Metadata[endpoint.MethodsName] != "a.A/Bye,Say;a.B/Do" {
 		t.Errorf("the endpoint is %+v, want h:1 as instance and address, and the methods of a.A and a.B", got)
@@ -119,12 +121,11 @@ func TestAtAnAddress(t *testing.T) {
 		t.Error("the published entry was changed")
 	}
 	methods["a.A"] = []string{strings.Repeat("x", endpoint.MaxMethods)}
-	if got := e.at("h:1", started, methods).Endpoint.Metadata; len(got) != 1 {
+	if got := at().Metadata; len(got) != 1 {
 		t.Errorf("with methods that are too long, the metadata is %v, want the start time alone", got)
 	}
-	named := at("a", "i", "h:1", 15)
-	if named.complete().Endpoint.Instance != "i" {
-		t.Error("complete replaces an instance id")
+	if e.Endpoint.Instance = "i"; at().Instance != "i" {
+		t.Error("the instance id is replaced")
 	}
 }
 
@@ -160,14 +161,15 @@ func TestOneRuleForMetadata(t *testing.T) {
 	} {
 		e := published(t, "a.A", "a")
 		e.Endpoint.Metadata = tt.metadata
-		registered, announced := e, e.at("h:1", time.Unix(1_700_000_000, 0), methods)
+		announced, items, announceErr := e.at("h:1", time.Unix(1_700_000_000, 0), methods, "")
 		_, started := announced.Endpoint.Started()
-		if marked := announced.complete().leaving(e.Layouts[0]) != ""; started != tt.started || marked != tt.marked {
+		if marked := announceErr == nil && announced.marked(items); started != tt.started || marked != tt.marked {
 			t.Errorf("%s: room for the start time %v and for the mark %v, want %v and %v", tt.what, started, marked, tt.started, tt.marked)
 		}
-		registered.Endpoint.Addr = "h:1"
-		for _, e := range []Entry{registered, announced} {
-			if _, err := e.complete().items(""); (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+		e.Endpoint.Addr = "h:1"
+		_, err := e.complete().items("")
+		for _, err := range []error{err, announceErr} {
+			if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("%s: %v, want %q", tt.what, err, tt.err)
 			}
 		}

@@ -11,8 +11,6 @@ import (
 
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/healthcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
@@ -21,117 +19,90 @@ var (
 	errEnding    = errors.New("the server stops serving")
 )
 
-// Group is a set of entries that a server announces together. Its methods are safe for concurrent use.
+// Group is the set of entries that a server announces together. Its methods are safe for concurrent use.
 type Group struct {
 	registrar *Registrar
 
-	mu            sync.Mutex
+	// Guarded by the registrar's lock. All but core and earlier are those of the last announcement.
 	core          core
-	run           *Run            // the last run; nil before the first one
-	registrations []*Registration // those of the last run
-	earlier       []*Registration // those of earlier runs, until they are out of etcd
+	life          context.Context // ends with the announcement or the registrar, with the reason as its cause
+	end           context.CancelCauseFunc
+	announced     Announcement
+	registrations []*Registration
+	earlier       []*Registration // those of earlier announcements, until they are out of etcd
 
-	reporting sync.Mutex // serialises the calls of Report
+	reporting sync.Mutex // keeps the calls of Report in order
 }
 
 // NewGroup returns a group without entries.
 func (r *Registrar) NewGroup() *Group { return &Group{registrar: r} }
 
+// with calls f with the lock held.
+func (g *Group) with(f func(c *core)) {
+	g.registrar.mu.Lock()
+	defer g.registrar.mu.Unlock()
+	f(&g.core)
+}
+
 // Publish adds an entry to those that are announced together. d has the details from which e was made.
-func (g *Group) Publish(e Entry, d Details) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.core.publish(e, d)
+func (g *Group) Publish(e Entry, d Details) (err error) {
+	g.with(func(c *core) { err = c.publish(e, d) })
+	return err
 }
 
 // Fault records an error of a method that cannot return errors: the next Announce or Begin returns it. If the group is
 // already announced, the error is logged.
 func (g *Group) Fault(err error) {
-	g.mu.Lock()
-	takes := g.core.takes()
-	if takes {
-		g.core.faults = append(g.core.faults, err)
-	}
-	g.mu.Unlock()
-	if !takes {
+	var kept bool
+	if g.with(func(c *core) { kept = c.fault(err) }); !kept {
 		g.Logger().Error("misuse of an etcd server", "error", err)
 	}
 }
 
 // Faults returns the recorded errors as one.
-func (g *Group) Faults() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return errors.Join(g.core.faults...)
+func (g *Group) Faults() (err error) {
+	g.with(func(c *core) { err = errors.Join(c.faults...) })
+	return err
 }
 
 // Logger returns the registrar's logger.
 func (g *Group) Logger() *slog.Logger { return g.registrar.config.Logger }
 
 // Idle reports whether the group has never been announced.
-func (g *Group) Idle() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.core.phase == idle
+func (g *Group) Idle() (is bool) {
+	g.with(func(c *core) { is = c.phase == idle })
+	return is
 }
 
 // Checked returns the names that clients with health checks check.
 func (g *Group) Checked() (names []string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, e := range g.core.entries {
-		names = append(names, e.Checked...)
-	}
+	g.with(func(c *core) {
+		for _, e := range c.entries {
+			names = append(names, e.Checked...)
+		}
+	})
 	return names
 }
 
 // Unshared returns the published services whose health at server no other announced group follows, and "", the whole server, if
 // none follows any.
-func (g *Group) Unshared(server healthpb.HealthServer) []string {
-	g.mu.Lock()
-	services, own := append(g.core.services(), ""), g.registrations
-	g.mu.Unlock()
-	g.registrar.mu.Lock()
-	defer g.registrar.mu.Unlock()
-	for other := range g.registrar.registrations {
-		if e := other.claim.entry; e.checkedBy(server) && !slices.Contains(own, other) {
-			services = slices.DeleteFunc(services, func(service string) bool { return service == "" || slices.Contains(e.Services, service) })
+func (g *Group) Unshared(server healthpb.HealthServer) (services []string) {
+	g.with(func(c *core) {
+		services = append(c.services(), "")
+		for other := range g.registrar.groups {
+			if other != g && reflect.ValueOf(server).Comparable() && other.announced.Health == server {
+				theirs := append(other.core.services(), "")
+				services = slices.DeleteFunc(services, func(service string) bool { return slices.Contains(theirs, service) })
+			}
 		}
-	}
+	})
 	return services
 }
 
-// checkedBy reports whether the entry is paused while its services are unhealthy at server.
-func (e Entry) checkedBy(server healthpb.HealthServer) bool {
-	return reflect.ValueOf(server).Comparable() && e.health == server
-}
-
 // Status returns the states of the entries of the last announcement, sorted by service key.
-func (g *Group) Status() []lease.Status {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return statuses(g.registrations)
-}
-
-// Elections is Registrar.Elections for the entries of the group. It returns an error if the group cannot be announced.
-func (g *Group) Elections(key string) (all []*election.Election, changed <-chan struct{}, err error) {
-	if err := g.Faults(); err != nil && g.Idle() { // later faults do not end elections under way
-		return nil, nil, err
-	}
-	if _, changed, err = g.registrar.Elections(key); err != nil {
-		return nil, nil, err
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.core.phase == stopped {
-		return nil, nil, errEnding
-	}
-	for _, registration := range g.registrations {
-		if registration.election != nil && registration.Key() == key {
-			all = append(all, registration.election)
-		}
-	}
-	return all, changed, nil
+func (g *Group) Status() (all []lease.Status) {
+	g.with(func(*core) { all = statuses(slices.Values(g.registrations)) })
+	return all
 }
 
 // Announce puts the entries in etcd, and returns when they are there, except unhealthy ones. After an error it removes
@@ -141,10 +112,10 @@ func (g *Group) Announce(ctx context.Context, a Announcement) error {
 	if err != nil {
 		return err
 	}
-	if err = run.announce(ctx, a, true); err == nil {
-		return nil
+	if err = run.announce(ctx, a, true); err == nil || run.life.Err() != nil {
+		return err
 	}
-	left := g.step(run, withdraw, err)
+	_, left := g.step(event{kind: withdraw, run: run.number, why: err})
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w (its entries are removed from etcd in the background)", err)
 	}
@@ -154,86 +125,92 @@ func (g *Group) Announce(ctx context.Context, a Announcement) error {
 // Begin begins the announcement of a server that is about to serve. [Run.Announce] continues it.
 func (g *Group) Begin() (*Run, error) { return g.begin(serve) }
 
-func (g *Group) begin(on event) (*Run, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (g *Group) begin(on kind) (*Run, error) {
+	g.registrar.mu.Lock()
+	defer g.registrar.mu.Unlock()
 	if why := context.Cause(g.registrar.life); why != nil {
 		return nil, fmt.Errorf("etcd: announce: %w", why)
 	}
-	if err := g.core.begin(on); err != nil {
+	if _, err := g.core.step(event{kind: on}); err != nil {
 		return nil, err
 	}
-	g.earlier = slices.DeleteFunc(slices.Concat(g.earlier, g.registrations), func(registration *Registration) bool {
-		return registration.Status().State == lease.Closed
+	g.earlier = slices.DeleteFunc(append(g.earlier, g.registrations...), func(reg *Registration) bool {
+		return reg.handle.Status().State == lease.Closed
 	})
-	g.registrations = nil
-	g.run = &Run{group: g, entries: slices.Clone(g.core.entries), health: make([]healthcheck.Health, len(g.core.entries))}
-	g.run.life, g.run.end = context.WithCancelCause(g.registrar.life)
-	return g.run, nil
+	g.registrations, g.announced = nil, Announcement{}
+	g.life, g.end = context.WithCancelCause(g.registrar.life)
+	run := &Run{group: g, number: g.core.run, life: g.life}
+	for _, e := range g.core.entries {
+		run.made = append(run.made, &Registration{registrar: g.registrar, entry: e.Entry})
+	}
+	return run, nil
 }
 
 // Withdraw takes the entries out of etcd, and returns when they are out. If ctx ends or 5 s pass
 // first, the error names the entries that may be left. The group can be announced again, unless its server is ending.
-func (g *Group) Withdraw(ctx context.Context) error {
-	if err := closeAll(ctx, g.step(nil, withdraw, errWithdrawn)); err != nil {
+func (g *Group) Withdraw(ctx context.Context) (err error) {
+	_, left := g.step(event{kind: withdraw, why: errWithdrawn})
+	if err = closeAll(ctx, left); err != nil {
 		return err
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.core.phase == announced {
-		return errors.New("etcd: withdraw: the server was announced again before the end of this call")
-	}
-	return nil
+	g.with(func(c *core) {
+		if c.phase == announced {
+			err = errors.New("etcd: withdraw: the server was announced again before the end of this call")
+		}
+	})
+	return err
 }
 
 // End begins the end of a serving server. From then on the health of its entries is ignored. Call
 // Withdraw next, and Ended when the server has stopped.
-func (g *Group) End() { g.step(nil, end, errEnding) }
+func (g *Group) End() { g.step(event{kind: end, why: errEnding}) }
 
 // Ended ends the group, whose server has stopped.
 func (g *Group) Ended() {
-	g.step(nil, drained, errEnding)
-	g.registrar.mu.Lock()
-	defer g.registrar.mu.Unlock()
-	g.registrar.notifyElections()
+	g.step(event{kind: drained, why: errEnding})
+	g.registrar.electionsChanged.notify()
 }
 
-// step applies an event to the group, unless run is given and has ended. On withdraw it drops the entries, and returns those that may
-// still be in etcd. why becomes the cause of the run's end.
-func (g *Group) step(run *Run, on event, why error) (left []*Registration) {
-	g.mu.Lock()
-	if run != nil && run.life.Err() != nil || g.run == nil {
-		g.mu.Unlock()
-		return nil
-	}
-	g.core.step(on)
-	g.run.end(why) // before the drops, so that waiting callers return why
-	if on == withdraw {
-		for _, registration := range g.registrations {
-			registration.Drop() // returns at once, so that all are removed together
+// step passes an event to the core, and carries out its effects, except that the caller places entries and logs. It returns those
+// that the caller waits for.
+func (g *Group) step(e event) (do effects, left []*Registration) {
+	g.with(func(c *core) {
+		do, _ = c.step(e)
+		if do.pause && e.entry < len(g.registrations) { // not if an entry before it could not be placed
+			reg := g.registrations[e.entry]
+			reg.problem = e.health.Problem
+			_, _ = reg.handle.SetPaused(!e.health.OK) // fails only once the registrar is closed
 		}
-		left = slices.Concat(g.earlier, g.registrations)
+		if do.end {
+			g.end(e.why) // before the entries leave, so that waiting callers return the reason
+		}
+		if do.leave {
+			delete(g.registrar.groups, g)
+			for _, reg := range g.registrations {
+				g.registrar.drop(reg) // returns at once, so that all leave together
+			}
+		}
+		if do.wait {
+			left = slices.Concat(g.earlier, g.registrations)
+		}
+	})
+	if do.end {
+		g.report()
 	}
-	g.mu.Unlock()
-	g.report()
-	return left
+	return do, left
 }
 
-// report calls Report of the last run.
+// report calls Report of the last announcement.
 func (g *Group) report() {
 	g.reporting.Lock()
 	defer g.reporting.Unlock()
-	g.mu.Lock()
-	run := g.run
-	registered := run.life.Err() == nil && len(g.registrations) == len(run.entries)
-	for _, registration := range g.registrations {
-		registered = registered && registration.Status().State == lease.Registered
-	}
-	report := run.announced.Report
-	g.mu.Unlock()
-	if report != nil {
-		report(registered)
-	}
+	report, registered := func(bool) {}, false
+	g.with(func(c *core) {
+		if g.announced.Report != nil {
+			report, registered = g.announced.Report, g.life.Err() == nil && c.registered(statuses(slices.Values(g.registrations)))
+		}
+	})
+	report(registered)
 }
 
 // closeAll waits until dropped registrations are out of etcd.
@@ -241,9 +218,9 @@ func closeAll(ctx context.Context, registrations []*Registration) error {
 	ctx, cancel := context.WithTimeout(ctx, lease.CloseTimeout)
 	defer cancel()
 	var errs []error
-	for _, registration := range registrations {
-		if err := registration.Close(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("etcd: withdraw %q: %w", registration.Full(), err))
+	for _, reg := range registrations {
+		if err := reg.Close(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("etcd: withdraw %q: %w", reg.Full(), err))
 		}
 	}
 	return errors.Join(errs...)

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,9 +26,7 @@ import (
 func offline(t *testing.T) *Registrar {
 	t.Helper()
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	r := New(Config{Client: client, Options: lease.Options{Logger: slog.New(slog.DiscardHandler)}})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
@@ -44,9 +41,7 @@ func offline(t *testing.T) *Registrar {
 func group(t *testing.T, r *Registrar) *Group {
 	t.Helper()
 	g := r.NewGroup()
-	if err := g.Publish(published(t, "a.A", "a"), Details{}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, g.Publish(published(t, "a.A", "a"), Details{}))
 	return g
 }
 
@@ -101,73 +96,36 @@ func TestTheNetworkComesUpLater(t *testing.T) {
 // Withdraw also waits for entries that an earlier Withdraw has left in etcd (G24).
 func TestWithdraw_WaitsForEarlierEntries(t *testing.T) {
 	g := group(t, offline(t))
+	var left []*Registration
 	for _, listen := range []string{"127.0.0.1:80", "127.0.0.1:81"} {
 		run, err := g.begin(announce)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := run.start(within(t), Announcement{Listen: listen}); err != nil {
-			t.Fatal(err)
-		}
-		// The entry is not dropped, as if etcd did not answer.
-		g.registrations[0].drop.Do(func() {})
-		g.step(run, withdraw, errWithdrawn)
+		must(t, err)
+		must(t, run.announce(within(t), Announcement{Listen: listen}, false))
+		g.with(func(*core) { clear(g.registrar.registrations) }) // so that drop does nothing, as if etcd did not answer
+		_, left = g.step(event{kind: withdraw, why: errWithdrawn})
 	}
-	if n := len(g.earlier); n != 1 {
-		t.Fatalf("Withdraw waits for %d entries of an earlier announcement, want 1", n)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
-	defer cancel()
-	if err := g.Withdraw(ctx); err == nil || strings.Count(err.Error(), "withdraw \"a\"") != 2 {
-		t.Errorf("Withdraw: %v, want an error for each entry", err)
+	if len(left) != 2 {
+		t.Errorf("Withdraw waits for %d entries, want one of each announcement", len(left))
 	}
 }
 
-// Withdraw returns an error if the server is announced again while it waits (G24).
+// Withdraw returns an error if the server is announced again before its end (G24).
 func TestAnnounceOvertakesWithdraw(t *testing.T) {
-	g := group(t, offline(t))
-	first, err := g.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	left := &Registration{ // being taken out of etcd
-		registrar: g.registrar, claim: &claim{}, handle: dropped(t, g.registrar), ended: make(chan struct{}),
-	}
-	left.drop.Do(func() {})
-	g.registrations = []*Registration{left}
-	withdrawn := make(chan error, 1)
-	go func() { withdrawn <- g.Withdraw(within(t)) }()
-	<-first.life.Done()
-	if _, err := g.begin(announce); err != nil {
-		t.Fatal(err)
-	}
-	close(left.ended)
-	if err := <-withdrawn; err == nil || !strings.Contains(err.Error(), "announced again before") {
+	g := offline(t).NewGroup()
+	a := here
+	a.Report = func(bool) { _, _ = g.begin(announce) } // which fails until the server is withdrawn
+	must(t, g.Announce(within(t), a))
+	if err := g.Withdraw(within(t)); err == nil || !strings.Contains(err.Error(), "announced again before") {
 		t.Errorf("Withdraw: %v, want an error that names the later announcement", err)
 	}
-}
-
-// dropped returns the handle of a dropped entry.
-func dropped(t *testing.T, r *Registrar) *lease.Handle {
-	t.Helper()
-	session := lease.New(r.config.Client, lease.Options{TTL: time.Second, Logger: r.config.Logger})
-	handle, err := session.Start([]lease.Item{{Key: func(clientv3.LeaseID) string { return "k" }}}, true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := session.Close(within(t)); err != nil {
-		t.Fatal(err)
-	}
-	return handle
 }
 
 // A dedicated session is closed in the background after a failed Register, and Close waits for that (G25).
 func TestADedicatedSessionIsClosed(t *testing.T) {
 	r := offline(t)
 	e := at("b", "i", "h:1", 15, endpoint.GoZero)
-	if _, err := r.start(at("b", "i", "h:2", 15, endpoint.GoZero), false); err != nil {
-		t.Fatal(err)
-	}
+	_, err := r.start(at("b", "i", "h:2", 15, endpoint.GoZero))
+	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := r.Register(ctx, e); !errors.Is(err, context.Canceled) {
@@ -184,13 +142,9 @@ func TestADedicatedSessionIsClosed(t *testing.T) {
 func TestCloseEndsAnnouncements(t *testing.T) {
 	r := offline(t)
 	g, serving := group(t, r), r.NewGroup()
-	if err := serving.Publish(published(t, "b.B", "c"), Details{}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, serving.Publish(published(t, "b.B", "c"), Details{}))
 	run, err := serving.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	announced, served := make(chan error, 1), make(chan error, 1)
 	go func() { announced <- g.Announce(within(t), here) }()
 	go func() { served <- run.Announce(within(t), here, time.Minute) }()
@@ -217,41 +171,16 @@ func TestCloseEndsAnnouncements(t *testing.T) {
 	}
 }
 
-// Events and failures of an earlier announcement do not change the present one (G24).
-func TestAnEarlierAnnouncementChangesNothing(t *testing.T) {
-	g := group(t, offline(t))
-	var runs []*Run
-	for range 2 {
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel()
-		_ = g.Withdraw(ctx) // package lease tests whether anything is left in etcd
-		run, err := g.begin(announce)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := run.announce(within(t), here, false); err != nil {
-			t.Fatal(err)
-		}
-		runs = append(runs, run)
-	}
-	runs[0].hear(0, healthcheck.Health{})
-	g.step(runs[0], withdraw, errors.New("too late"))
-	if all := g.Status(); runs[1].life.Err() != nil || len(all) != 1 || all[0].State != lease.Registering {
-		t.Errorf("the present announcement ended with %v, or has the entries %+v, want one that registers", context.Cause(runs[1].life), all)
-	}
-}
-
-// An entry is paused while its service is unhealthy, before its registration and after it. Once the server ends, its health is
-// ignored (G11).
+// An entry is paused while its service is unhealthy, before its registration and after it (G11).
 func TestUnhealthyEntryIsPaused(t *testing.T) {
 	g := group(t, offline(t))
 	run, err := g.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	state := func() lease.State { return g.Status()[0].State }
 	run.hear(0, healthcheck.Health{})
-	if _, err := run.register("127.0.0.1:80"); err != nil || state() != lease.Paused {
+	run.made[0].entry = at("a", "i", "h:1", 15)
+	items, err := run.made[0].entry.items("")
+	if err = errors.Join(err, run.place([][]lease.Item{items})); err != nil || state() != lease.Paused {
 		t.Errorf("unhealthy before the registration: the entry is %v, %v, want paused", state(), err)
 	}
 	for _, ok := range []bool{true, false, true} {
@@ -260,51 +189,20 @@ func TestUnhealthyEntryIsPaused(t *testing.T) {
 			t.Errorf("healthy %v: the entry is %v, want paused only if unhealthy", ok, state())
 		}
 	}
-	g.End()
-	run.hear(0, healthcheck.Health{})
-	if state() != lease.Registering {
-		t.Errorf("unhealthy while the server ends: the entry is %v, want registering", state())
-	}
 }
 
 // If the second entry cannot be registered, the first one is removed.
 func TestAnnounceAllOrNothing(t *testing.T) {
 	r := offline(t)
-	if _, err := r.start(at("b", "127.0.0.1:80", "h:1", 20), false); err != nil {
-		t.Fatal(err)
-	}
+	_, err := r.start(at("b", "127.0.0.1:80", "h:1", 20))
+	must(t, err)
 	g := group(t, r)
-	if err := g.Publish(published(t, "b.B", "b"), Details{}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, g.Publish(published(t, "b.B", "b"), Details{}))
 	if err := g.Announce(within(t), here); err == nil || !strings.Contains(err.Error(), "already registered by this process") {
 		t.Errorf("Announce: %v, want an error about the second entry", err)
 	}
 	if all := r.Status(); len(all) != 1 || all[0].Key != "b" {
 		t.Errorf("registered after the failure: %v, want only the entry that was registered before", all)
-	}
-}
-
-func TestReport(t *testing.T) {
-	r := offline(t)
-	var last atomic.Value
-	g := r.NewGroup()
-	a := here
-	a.Report = func(registered bool) { last.Store(registered) }
-	if err := g.Announce(within(t), a); err != nil {
-		t.Fatal(err)
-	}
-	if last.Load() != true {
-		t.Errorf("announced without entries: Report got %v, want true", last.Load())
-	}
-	if err := g.Withdraw(within(t)); err != nil {
-		t.Fatal(err)
-	}
-	if last.Load() != false {
-		t.Errorf("withdrawn: Report got %v, want false", last.Load())
-	}
-	if !r.NewGroup().Idle() || g.Idle() {
-		t.Error("Idle reports true after an announcement, or false before it")
 	}
 }
 
@@ -350,13 +248,9 @@ func TestMissingAnnouncementIsLogged(t *testing.T) {
 	var g *Group
 	r := New(Config{Options: lease.Options{Logger: slog.New(slog.NewTextHandler(lockFree{&logs, func() { g.Status(); g.registrar.Status() }}, nil))}})
 	g = r.NewGroup()
-	if err := g.Announce(t.Context(), here); err != nil {
-		t.Fatal(err)
-	}
+	must(t, g.Announce(t.Context(), here))
 	g.Fault(g.Publish(published(t, "a.A", "a"), Details{}))
-	if err := g.Withdraw(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must(t, g.Withdraw(t.Context()))
 	if _, err := g.begin(announce); err != nil {
 		t.Errorf("the next announcement: %v, want nil", err)
 	}

@@ -1,6 +1,16 @@
-// Package registrar publishes the entries of this process in one etcd cluster. Its claims decide which entries
-// collide and which lease session each is on. Its core holds the phase of each server that announces entries
-// together. Neither does I/O.
+// Package registrar publishes the entries of this process in one etcd cluster:
+//
+//	entry.go         an entry, its keys and its values
+//	claims.go        which entries collide, and which share a lease session
+//	core.go          one server: what it publishes, and when its entries are in etcd
+//	registrar.go     all servers and registrations, under one lock
+//	registration.go  one entry that is kept in etcd
+//	group.go         one server, which does what its core decides
+//	announce.go      one announcement of a server: its address and health
+//	elections.go     the elections in which entries take part
+//	store.go         entries without a lease
+//
+// The first three only decide.
 package registrar
 
 import (
@@ -8,16 +18,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/keepalive"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
@@ -35,21 +46,27 @@ type Config struct {
 // Registrar holds the entries that this process publishes in one etcd cluster. Its methods are safe for
 // concurrent use.
 type Registrar struct {
-	config Config
-
-	mu               sync.Mutex
-	closed           bool
-	claims           claims
-	registrations    map[*Registration]struct{}    // one for each claim
-	electing         map[*Registration]struct{}    // registrations with an election, until their candidates are out of etcd
-	sessions         map[sessionKey]*lease.Session // lease sessions, with those that are closing
-	tasks            sync.WaitGroup                // background tasks; none begins after Close
-	electionsChanged chan struct{}                 // closed when an election begins or ends, or its term changes
-	runs             map[*Run]struct{}             // the runs whose groups report changes of state
-
+	config  Config
 	life    context.Context // ends with Close, with the cause ErrClosed
 	end     context.CancelCauseFunc
 	renewer *keepalive.Renewer
+
+	// mu also guards groups and registrations. Sessions and elections are called with mu held, and never call back with a lock held.
+	mu            sync.Mutex
+	claims        claims
+	registrations map[*Registration]struct{}
+	sessions      map[sessionKey]*lease.Session // with those that are closing
+	groups        map[*Group]struct{}           // those whose entries were placed, and have not left
+	electing      map[*Registration]struct{}    // those with an election, until their candidates are out of etcd
+	tasks         sync.WaitGroup                // background tasks; none begins after Close
+
+	electionsChanged notifier // notifies when an election begins or ends, or its term changes
+}
+
+// sessionKey identifies a lease session. Entries with the same TTL share a session unless theirs is dedicated.
+type sessionKey struct {
+	ttl   time.Duration
+	owner *Registration // nil if the session is shared
 }
 
 // New returns a registrar. It does no I/O and starts nothing.
@@ -57,29 +74,23 @@ func New(config Config) *Registrar {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	life, end := context.WithCancelCause(context.Background())
-	return &Registrar{
-		config:           config,
-		claims:           newClaims(),
-		registrations:    make(map[*Registration]struct{}),
-		electing:         make(map[*Registration]struct{}),
-		sessions:         make(map[sessionKey]*lease.Session),
-		electionsChanged: make(chan struct{}),
-		runs:             make(map[*Run]struct{}),
-		life:             life,
-		end:              end,
-		renewer:          keepalive.New(life, config.Client),
+	r := &Registrar{
+		config: config, claims: newClaims(), registrations: make(map[*Registration]struct{}), sessions: make(map[sessionKey]*lease.Session),
+		groups: make(map[*Group]struct{}), electing: make(map[*Registration]struct{}), electionsChanged: notifier{changed: make(chan struct{})},
 	}
+	r.life, r.end = context.WithCancelCause(context.Background())
+	r.renewer = keepalive.New(r.life, config.Client)
+	return r
 }
 
 // Register keeps an entry in etcd, and returns when the entry is there. After an error it removes the entry, in the background if
 // ctx has ended. It returns an error if this process has already registered one of the entry's keys.
 func (r *Registrar) Register(ctx context.Context, e Entry) (*Registration, error) {
-	reg, err := r.start(e, false)
+	reg, err := r.start(e)
 	if err != nil {
 		return nil, err
 	}
-	reg.logWarnings()
+	r.warn(e)
 	if err = reg.handle.Sync(ctx); err == nil {
 		return reg, nil
 	}
@@ -90,46 +101,78 @@ func (r *Registrar) Register(ctx context.Context, e Entry) (*Registration, error
 	return nil, errors.Join(err, reg.Close(ctx))
 }
 
-// start begins to keep an entry in etcd, or only stores it if pause is set. It returns at once. The caller must call logWarnings next.
-func (r *Registrar) start(e Entry, pause bool) (*Registration, error) {
+// start begins to keep an entry in etcd. It returns at once.
+func (r *Registrar) start(e Entry) (*Registration, error) {
 	e = e.complete()
 	items, err := e.items(r.config.Namespace)
 	if err != nil {
 		return nil, err
 	}
-	elected, err := r.newElection(e)
-	if err != nil {
-		return nil, err
-	}
-	reg, err := r.add(e, elected, items, pause)
-	if err != nil && elected != nil {
-		_ = elected.Close(context.Background()) // it never had a candidate
-	}
-	return reg, err
-}
-
-func (r *Registrar) add(e Entry, elected *election.Election, items []lease.Item, pause bool) (*Registration, error) {
+	reg := &Registration{registrar: r, entry: e}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
-		return nil, ErrClosed
+	return reg, r.place(reg, items, false)
+}
+
+// place begins to keep a registration's entry in etcd, or only stores it if pause is set. It must be called with mu held.
+func (r *Registrar) place(reg *Registration, items []lease.Item, pause bool) error {
+	if why := context.Cause(r.life); why != nil {
+		return why
 	}
-	claim, err := r.claims.add(e)
+	dedicated, err := r.claims.add(&reg.entry)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	handle, err := r.session(claim).Start(items, pause)
-	if err != nil {
-		r.claims.remove(claim)
-		return nil, err
+	if reg.handle, err = r.session(reg, dedicated).Start(items, pause); err != nil {
+		r.claims.remove(&reg.entry)
+		return err
 	}
-	reg := &Registration{registrar: r, claim: claim, handle: handle, election: elected, entry: e, ended: make(chan struct{})}
 	r.registrations[reg] = struct{}{}
-	if elected != nil {
+	if reg.election != nil {
 		r.electing[reg] = struct{}{}
+		r.electionsChanged.notify()
 	}
-	r.notifyElections()
-	return reg, nil
+	return nil
+}
+
+// session returns the session of a registration. It must be called with mu held.
+func (r *Registrar) session(reg *Registration, dedicated bool) *lease.Session {
+	key := sessionKey{ttl: reg.entry.TTL}
+	if dedicated {
+		key.owner = reg
+	}
+	s := r.sessions[key]
+	if s == nil {
+		opts := r.config.Options
+		opts.TTL, opts.Changed, opts.Renewer = key.ttl, r.changed, r.renewer
+		s = lease.New(r.config.Client, opts)
+		r.sessions[key] = s
+	}
+	if dedicated {
+		reg.own = s
+	}
+	return s
+}
+
+// drop takes a registration's entry out of etcd for good, in the background, and frees its keys for another one. It must be called
+// with mu held.
+func (r *Registrar) drop(reg *Registration) {
+	if _, ok := r.registrations[reg]; !ok {
+		return
+	}
+	delete(r.registrations, reg)
+	r.claims.remove(&reg.entry)
+	r.endElection(reg) // before the entry leaves
+	reg.handle.Drop()
+	if reg.own == nil || r.life.Err() != nil { // Close closes all sessions
+		return
+	}
+	r.tasks.Go(func() {
+		_ = reg.own.Finish()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.sessions, sessionKey{reg.entry.TTL, reg})
+	})
 }
 
 // warn logs why some readers may fail on an entry.
@@ -139,92 +182,31 @@ func (r *Registrar) warn(e Entry) {
 	}
 }
 
-// session returns the session of a claim. It must be called with mu held.
-func (r *Registrar) session(c *claim) *lease.Session {
-	s := r.sessions[c.session()]
-	if s == nil {
-		opts := r.config.Options
-		opts.TTL, opts.Changed, opts.Renewer = c.entry.TTL, r.changed, r.renewer
-		s = lease.New(r.config.Client, opts)
-		r.sessions[c.session()] = s
-	}
-	return s
-}
-
-// release removes the claim of a dropped registration. A dedicated session is closed in the background, which
-// revokes its lease.
-func (r *Registrar) release(reg *Registration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.registrations, reg)
-	r.claims.remove(reg.claim)
-	r.notifyElections()
-	if reg.election != nil && !r.closed {
-		r.tasks.Go(func() {
-			<-reg.election.Gone()
-			_ = reg.election.Close(context.Background()) // its candidate is gone
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			delete(r.electing, reg)
-		})
-	}
-	if !reg.claim.dedicated || r.closed { // Close closes all sessions
-		close(reg.ended)
-		return
-	}
-	session := r.sessions[reg.claim.session()]
-	r.tasks.Go(func() {
-		defer close(reg.ended)
-		reg.endErr = session.Finish()
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		delete(r.sessions, reg.claim.session())
-	})
-}
-
 // changed passes a change of an entry's state to Config.Changed, the elections and the groups.
 func (r *Registrar) changed(key string, from, to lease.State) {
 	if r.config.Changed != nil {
 		r.config.Changed(key, from, to)
 	}
 	r.mu.Lock()
-	electing, runs := slices.Collect(maps.Keys(r.electing)), slices.Collect(maps.Keys(r.runs))
+	r.updateStandings()
+	groups := slices.Collect(maps.Keys(r.groups))
 	r.mu.Unlock()
-	for _, reg := range electing {
-		reg.mu.Lock()
-		reg.updateStanding()
-		reg.mu.Unlock()
+	for _, g := range groups {
+		g.report()
 	}
-	for _, run := range runs {
-		run.group.report()
-	}
-}
-
-// watchedBy makes the group of a run report each change of state until the run ends.
-func (r *Registrar) watchedBy(run *Run) {
-	r.mu.Lock()
-	r.runs[run] = struct{}{}
-	r.mu.Unlock()
-	context.AfterFunc(run.life, func() {
-		r.mu.Lock()
-		delete(r.runs, run)
-		r.mu.Unlock()
-		run.group.report()
-	})
 }
 
 // Status returns the states of the entries, sorted by service key.
 func (r *Registrar) Status() []lease.Status {
 	r.mu.Lock()
-	all := slices.Collect(maps.Keys(r.registrations))
-	r.mu.Unlock()
-	return statuses(all)
+	defer r.mu.Unlock()
+	return statuses(maps.Keys(r.registrations))
 }
 
-// statuses returns the states of registrations, sorted by service key.
-func statuses(registrations []*Registration) (all []lease.Status) {
-	for _, reg := range registrations {
-		all = append(all, reg.Status())
+// statuses returns the states of registrations, sorted by service key. It must be called with mu held.
+func statuses(registrations iter.Seq[*Registration]) (all []lease.Status) {
+	for reg := range registrations {
+		all = append(all, reg.status())
 	}
 	slices.SortStableFunc(all, func(a, b lease.Status) int { return cmp.Compare(a.Key, b.Key) })
 	return all
@@ -236,31 +218,28 @@ func (r *Registrar) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lease.CloseTimeout)
 	defer cancel()
 	r.mu.Lock()
-	r.closed = true
 	r.end(ErrClosed)
-	sessions := slices.Collect(maps.Values(r.sessions))
-	electing := slices.Collect(maps.Keys(r.electing))
-	r.notifyElections()
-	r.mu.Unlock()
-	errs := make([]error, len(sessions)+len(electing))
-	var closing sync.WaitGroup
-	for i, reg := range electing {
+	var calls []func(context.Context) error
+	for reg := range r.electing {
 		reg.election.End() // before the entry leaves
-		closing.Go(func() {
-			if err := reg.election.Close(ctx); err != nil {
-				errs[len(sessions)+i] = fmt.Errorf("etcd: %w", err)
-			}
-		})
+		calls = append(calls, reg.election.Close)
 	}
-	for i, session := range sessions {
+	for _, session := range r.sessions {
+		calls = append(calls, session.Close)
+	}
+	r.electionsChanged.notify()
+	r.mu.Unlock()
+	errs := make([]error, len(calls))
+	var closing sync.WaitGroup
+	for i, call := range calls {
 		closing.Go(func() {
-			if err := session.Close(ctx); err != nil {
+			if err := call(ctx); err != nil {
 				errs[i] = fmt.Errorf("etcd: %w", err)
 			}
 		})
 	}
 	closing.Wait()
-	bounded.Run(ctx, r.tasks.Wait) // the tasks end with the sessions, the elections and the runs
+	bounded.Run(ctx, r.tasks.Wait) // the tasks end with the sessions and the elections
 	bounded.Run(ctx, r.renewer.Wait)
 	return errors.Join(errs...)
 }

@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/healthcheck"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
 // Announcement configures a Run.
@@ -24,14 +24,12 @@ type Announcement struct {
 	Report    func(registered bool) // called at the start and at each possible change; registered: all entries are in etcd; may be nil
 }
 
-// Run is one announcement of a group, until the group is withdrawn. group.mu guards announced and health. The other fields are constant.
+// Run is one announcement of a group. It is constant, but for the registrations, which are its own until they are placed.
 type Run struct {
-	group     *Group
-	life      context.Context // ends with the run or the registrar, with the reason as its cause
-	end       context.CancelCauseFunc
-	entries   []Entry
-	announced Announcement
-	health    []healthcheck.Health // of each of the entries
+	group  *Group
+	number int             // by which the core knows it
+	life   context.Context // ends with the announcement or the registrar, with the reason as its cause
+	made   []*Registration // of the published entries
 }
 
 // Announce puts the entries of a serving server in etcd, in the background. If timeout is not 0, Announce returns
@@ -49,7 +47,7 @@ func (run *Run) Announce(ctx context.Context, a Announcement, timeout time.Durat
 		return nil
 	}
 	if err != nil {
-		run.group.step(run, withdraw, err)
+		run.group.step(event{kind: withdraw, run: run.number, why: err})
 	}
 	return err
 }
@@ -60,12 +58,15 @@ func (run *Run) announce(ctx context.Context, a Announcement, wait bool) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(run.life, func() { cancel(context.Cause(run.life)) })()
-	registrations, err := run.start(ctx, a)
-	for _, registration := range registrations {
-		registration.logWarnings()
-	}
-	if err == nil && wait {
-		err = synced(ctx, registrations)
+	run.group.with(func(c *core) {
+		if c.run == run.number {
+			run.group.announced = a
+		}
+	})
+	run.group.report()
+	err := run.register(ctx, a)
+	for i := 0; err == nil && wait && i < len(run.made); i++ {
+		err = run.failed(run.made[i], run.made[i].handle.Sync(ctx))
 	}
 	run.group.report()
 	if why := context.Cause(run.life); why != nil {
@@ -74,39 +75,64 @@ func (run *Run) announce(ctx context.Context, a Announcement, wait bool) error {
 	return err
 }
 
-// synced returns when all registrations are in etcd, or out of etcd if they are paused.
-func synced(ctx context.Context, registrations []*Registration) error {
-	for _, registration := range registrations {
-		if err := registration.handle.Sync(ctx); err != nil {
-			return fmt.Errorf("etcd: announce %q: %w", registration.Full(), err)
-		}
+// failed names an entry in an error, which may be nil.
+func (run *Run) failed(reg *Registration, err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("etcd: announce %q: %w", reg.Full(), err)
 }
 
-// start begins to put the entries in etcd, and returns their registrations.
-func (run *Run) start(ctx context.Context, a Announcement) ([]*Registration, error) {
-	g := run.group
-	g.mu.Lock()
-	run.announced = a
-	g.mu.Unlock()
-	g.report()
-	if len(run.entries) == 0 {
-		g.Logger().Warn("a server has nothing to announce: register its services by the generated RegisterXxxServerToEtcd first")
-		return run.register("")
+// register finds the address and the first health of the entries, and places them.
+func (run *Run) register(ctx context.Context, a Announcement) error {
+	if len(run.made) == 0 {
+		run.group.Logger().Warn("a server has nothing to announce: register its services by the generated RegisterXxxServerToEtcd first")
+		return run.place(nil)
 	}
 	addr, err := run.address(ctx, a)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	run.followHealth(ctx, a)
-	for _, e := range run.entries {
-		_, err := e.at(addr, time.Now(), a.Methods).complete().items("")
-		if err = cmp.Or(err, context.Cause(ctx)); err != nil { // before any entry is registered
-			return nil, fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+e.Key, err)
+	r, started, items := run.group.registrar, time.Now(), make([][]lease.Item, len(run.made))
+	defer run.closeUnplaced()
+	for i, reg := range run.made { // before any of them is placed
+		if a.Advertise.EnvIsFullAddress() {
+			reg.entry.listen = a.Listen
 		}
+		reg.entry, items[i], err = reg.entry.at(addr, started, a.Methods, r.config.Namespace)
+		if err = cmp.Or(err, context.Cause(ctx)); err == nil {
+			reg.election, err = r.newElection(reg.entry)
+		}
+		if err != nil {
+			return run.failed(reg, err)
+		}
+		r.warn(reg.entry)
 	}
-	return run.register(addr)
+	return run.place(items)
+}
+
+// place registers the entries, each paused if it is unhealthy. From then on, changes of their states are reported.
+func (run *Run) place(items [][]lease.Item) (err error) {
+	g := run.group
+	g.with(func(c *core) {
+		do, _ := c.step(event{kind: located, run: run.number})
+		if !do.place {
+			err = context.Cause(run.life)
+			return
+		}
+		context.AfterFunc(run.life, g.report)
+		for i, reg := range run.made {
+			health := c.entries[i].health
+			reg.problem = health.Problem
+			if err = run.failed(reg, g.registrar.place(reg, items[i], !health.OK)); err != nil {
+				return
+			}
+			g.registrations = append(g.registrations, reg)
+			g.registrar.groups[g] = struct{}{}
+		}
+	})
+	return err
 }
 
 // addressPause is the pause between attempts to find the address.
@@ -135,9 +161,9 @@ func (run *Run) address(ctx context.Context, a Announcement) (string, error) {
 
 // followHealth follows the health of the entries until the run ends. It returns once their first health is known.
 func (run *Run) followHealth(ctx context.Context, a Announcement) {
-	groups := make([]healthcheck.Group, len(run.entries))
-	for i, e := range run.entries {
-		groups[i] = healthcheck.Group{Services: e.Services, Checked: e.Checked}
+	groups := make([]healthcheck.Group, len(run.made))
+	for i, reg := range run.made {
+		groups[i] = healthcheck.Group{Services: reg.entry.Services, Checked: reg.entry.Checked}
 		if a.Health == nil {
 			run.hear(i, healthcheck.Health{OK: true, Problem: a.Problem})
 		}
@@ -150,45 +176,7 @@ func (run *Run) followHealth(ctx context.Context, a Announcement) {
 
 // hear handles a report of an entry's health.
 func (run *Run) hear(entry int, h healthcheck.Health) {
-	g := run.group
-	var registration *Registration
-	g.mu.Lock()
-	if run.life.Err() == nil {
-		run.health[entry] = h
-		if entry < len(g.registrations) {
-			registration = g.registrations[entry]
-			registration.setProblem(h.Problem)
-			_, _ = registration.handle.SetPaused(!h.OK) // fails only once the registrar is closed
-		}
+	if do, _ := run.group.step(event{kind: heard, run: run.number, entry: entry, health: h}); do.warn != "" {
+		run.group.Logger().Warn("questionable health service", "key", run.group.registrar.config.Namespace+do.warn, "problem", h.Problem)
 	}
-	g.mu.Unlock()
-	if registration != nil {
-		registration.warnOfHealth()
-	}
-}
-
-// register registers the entries. From then on, changes of their states are reported.
-func (run *Run) register(addr string) ([]*Registration, error) {
-	g := run.group
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if why := context.Cause(run.life); why != nil {
-		return nil, why
-	}
-	started, a := time.Now(), run.announced
-	for i, e := range run.entries {
-		e = e.at(addr, started, a.Methods)
-		e.health = a.Health
-		if a.Advertise.EnvIsFullAddress() {
-			e.listen = a.Listen
-		}
-		registration, err := g.registrar.start(e, !run.health[i].OK)
-		if err != nil {
-			return slices.Clone(g.registrations), fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+e.Key, err)
-		}
-		registration.setProblem(run.health[i].Problem)
-		g.registrations = append(g.registrations, registration)
-	}
-	g.registrar.watchedBy(run)
-	return slices.Clone(g.registrations), nil
 }

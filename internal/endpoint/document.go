@@ -14,14 +14,15 @@ import (
 
 // dialect describes the JSON of a layout. The zero value describes no JSON.
 type dialect struct {
-	whose   string  // the name of the writer, for errors
+	where   string  // where the address is, for errors
 	address []field // the field that holds the address, or the two fields that hold host and port
 	array   bool    // the address is in an array, which home-made JSON cannot have
-	needs   []field // further fields that an entry must have
-	unless  []field // fields that an entry must not have
+	hides   []field // fields that hold no address in an entry that has the address fields
 	claims  []field // fields that only entries in this layout have, even without an address
 	// read reads an entry. instance is the last segment of its etcd key.
 	read func(d document, instance string) (Endpoint, error)
+	// readAt reads an entry whose address is in its etcd key alone. ok is false if the key has none. One layout has such entries.
+	readAt func(key, instance string, value []byte) (e Endpoint, ok bool, err error)
 }
 
 // field is the index of a field in a document.
@@ -94,21 +95,21 @@ func (r Reader) decodeJSON(key, instance string, value []byte) (Endpoint, Layout
 	if layout, ok := d.claimed(); ok {
 		return Endpoint{}, layout, inEntry(layout, d.lacks(layout.address))
 	}
-	e, ok, err := goFrame(key, instance, value)
-	if !ok {
-		return Endpoint{}, Layout{}, r.noAddress()
+	layout, _ := find(func(l Layout) bool { return l.readAt != nil })
+	if e, ok, err := layout.readAt(key, instance, value); ok {
+		return e, layout, err
 	}
-	return e, GoFrame, err
+	return Endpoint{}, Layout{}, r.noAddress()
 }
 
-// layout returns the first layout whose address fields and needs satisfy test, and whose unless fields are absent.
+// layout returns the first layout whose address fields satisfy test and are not hidden.
 func (d *document) layout(test func(json.RawMessage) bool) (Layout, bool) {
-	for _, l := range table {
-		if l.address != nil && d.all(l.address, test) && d.all(l.needs, test) && d.all(l.unless, absent) {
-			return l, true
-		}
-	}
-	return Layout{}, false
+	return find(func(l Layout) bool { return l.address != nil && d.all(l.address, test) && !d.hidden(l) })
+}
+
+// hidden reports whether the fields of another layout give the address field of l another meaning.
+func (d *document) hidden(l Layout) bool {
+	return slices.ContainsFunc(table, func(o Layout) bool { return slices.Contains(o.hides, l.address[0]) && d.all(o.address, given) })
 }
 
 // claimed returns the layout whose fields are present, even if these give no address.
@@ -116,12 +117,7 @@ func (d *document) claimed() (Layout, bool) {
 	if layout, ok := d.layout(given); ok {
 		return layout, true
 	}
-	for _, l := range table {
-		if l.claims != nil && d.all(l.claims, given) {
-			return l, true
-		}
-	}
-	return Layout{}, false
+	return find(func(l Layout) bool { return l.claims != nil && d.all(l.claims, given) })
 }
 
 // lacks returns why the given address fields hold no address.
@@ -150,20 +146,11 @@ func (r Reader) noAddress() error {
 	}
 	var places []string
 	for _, l := range table {
-		if l.address != nil {
-			places = append(places, l.spelled())
+		if l.where != "" {
+			places = append(places, l.where)
 		}
 	}
-	return fmt.Errorf("JSON that names no address: %sno %s, nor does its key end in host:port (GoFrame)", own, strings.Join(places, ", "))
-}
-
-// spelled describes the fields of the address for an error.
-func (d dialect) spelled() string {
-	var names []string
-	for _, f := range slices.Concat(d.address, d.needs) {
-		names = append(names, spoken[f])
-	}
-	return strings.Join(names, " and ") + " (" + d.whose + ")"
+	return fmt.Errorf("JSON that names no address: %sno %s", own, strings.Join(places, ", "))
 }
 
 // address reads an address from one field.
@@ -211,9 +198,6 @@ func elements(what string, raw json.RawMessage) (all []json.RawMessage, err erro
 	})
 	return all, nil
 }
-
-// absent reports whether a field is missing.
-func absent(raw json.RawMessage) bool { return raw == nil }
 
 // given reports whether a field is present, even as null.
 func given(raw json.RawMessage) bool { return raw != nil }

@@ -10,7 +10,7 @@ import (
 var Dubbo = layout(format{
 	name: "dubbo", entry: "dubbo entry", json: true, metadata: true,
 	dialect: dialect{
-		whose: "dubbo", address: []field{fieldHost, fieldPort}, claims: []field{fieldHost, fieldEnable}, read: document.dubbo,
+		where: "Host and Port (dubbo)", address: []field{fieldHost, fieldPort}, claims: []field{fieldHost, fieldEnable}, read: document.dubbo,
 	},
 })
 

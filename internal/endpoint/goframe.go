@@ -13,7 +13,10 @@ import (
 // GoFrame is the layout of GoFrame.
 var GoFrame = layout(format{
 	number: 7, name: "go_frame", constant: "GoFrame", ends: atAddr, encode: encodeGoFrame, needPort: true, json: true, metadata: true,
+	dialect: dialect{where: "key that ends in host:port (GoFrame)", readAt: goFrame}, onJSON: goFrameFails, onBare: goFrameFails,
 })
+
+const goFrameFails = "GoFrame's own reader panics at a key that does not end in host:port, or gives up on the whole list because of its value"
 
 // encodeGoFrame writes the value of GoFrame's etcd registry, the metadata alone: the address is in
 // the etcd key. GoFrame's reader panics at an address with more than one colon.

@@ -14,7 +14,12 @@ import (
 // GoMicro is the layout of go-micro.
 var GoMicro = layout(format{
 	number: 8, name: "go_micro", constant: "GoMicro", entry: "go-micro entry", ends: atInstance, encode: encodeGoMicro, needPort: true, json: true, metadata: true,
-	dialect: dialect{whose: "go-micro", address: []field{fieldNodes}, array: true, read: document.goMicro},
+	// Beside nodes, endpoints are methods, and an address is not a node's.
+	dialect: dialect{
+		where: "nodes (go-micro)", address: []field{fieldNodes}, array: true, hides: []field{named("endpoints"), named("address")},
+		read: document.goMicro,
+	},
+	onJSON: "go-micro's own reader lists a service without nodes or a name for other JSON",
 })
 
 var fieldNodes = named("nodes")

@@ -9,12 +9,11 @@ import (
 	"strings"
 )
 
-// Kratos is the layout of kratos. An object that also has nodes is in the layout of go-micro.
+// Kratos is the layout of kratos.
 var Kratos = layout(format{
 	number: 5, name: "kratos", constant: "Kratos", entry: "kratos entry", ends: atInstance, encode: encodeKratos, needPort: true, json: true, metadata: true,
-	dialect: dialect{
-		whose: "kratos", address: []field{fieldEndpoints}, array: true, unless: []field{fieldNodes}, read: document.kratos,
-	},
+	dialect: dialect{where: "endpoints (kratos)", address: []field{fieldEndpoints}, array: true, read: document.kratos},
+	onBare:  "kratos' own reader gives up on the whole list because of an entry that is not JSON",
 })
 
 var fieldEndpoints = named("endpoints")

@@ -28,7 +28,9 @@ type format struct {
 	needPort bool
 	json     bool // values are JSON
 	metadata bool // values can carry metadata
-	dialect       // how JSON with an address in its fields is read
+	dialect       // how JSON is read
+	// These say how the framework's own readers fail on entries in other layouts, "" if they accept the entries.
+	onJSON, onBare string
 }
 
 // place is the last part of a layout's etcd keys.
@@ -55,6 +57,14 @@ func layout(f format) Layout {
 	})
 	table = slices.Insert(table, at, l)
 	return l
+}
+
+// find returns the first layout in the table that satisfies test.
+func find(test func(Layout) bool) (Layout, bool) {
+	if i := slices.IndexFunc(table, test); i >= 0 {
+		return table[i], true
+	}
+	return Layout{}, false
 }
 
 // Layouts returns the layouts that servers write, without home-made JSON, in the order of the proto enum.
@@ -89,12 +99,7 @@ func LayoutByName(name string) (Layout, error) {
 
 // LayoutNumbered returns the layout with a number in the enum of the proto option.
 func LayoutNumbered(number int32) (Layout, bool) {
-	for _, l := range Layouts() {
-		if l.number == number {
-			return l, true
-		}
-	}
-	return Layout{}, false
+	return find(func(l Layout) bool { return l.number == number && l.Written() })
 }
 
 // IsZero reports whether l is the zero Layout.
@@ -194,15 +199,20 @@ func lastSegment(key string) string { return key[strings.LastIndexByte(key, '/')
 // use. docs/layouts.md lists the same pairs, and module compat tries each on the real readers.
 func Trouble(own, other Layout) string {
 	switch {
-	case own == other:
-	case own == GoFrame:
-		return "GoFrame's own reader panics at a key that does not end in host:port, or gives up on the whole list because of its value"
-	case own == Kratos && !other.JSON():
-		return "kratos' own reader gives up on the whole list because of an entry that is not JSON"
-	case own == Kitex && other.JSON() && other != GoFrame: // both layouts have the same key, so an entry has one of them
-		return "kitex' own reader adds an instance without an address for other JSON"
-	case own == GoMicro && other.JSON():
-		return "go-micro's own reader lists a service without nodes or a name for other JSON"
+	case own.ends == other.ends: // nobody writes both, as their keys are the same
+		return ""
+	case other.json:
+		return own.onJSON
+	default:
+		return own.onBare
 	}
-	return ""
+}
+
+// Remedy returns what a user can do about two layouts with the same etcd key.
+func Remedy(a, b Layout) string {
+	alone := func(l Layout) bool { return l.onJSON != "" && l.onBare != "" } // at another key, its readers fail on the other entry
+	if a.ends == b.ends || alone(a) || alone(b) {
+		return "leave one out"
+	}
+	return "leave one out, or set another instance id"
 }

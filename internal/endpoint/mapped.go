@@ -161,13 +161,11 @@ func (l Layout) decodeMapped(own *mappedDocument, instance string, value []byte)
 // except those to which f gives another meaning. foreign reports whether value has fields of the layout that f does not name.
 func (f JSONFields) shared(own *mappedDocument, value []byte) (d document, layout Layout, foreign bool) {
 	var address []json.RawMessage
-	for _, l := range table {
-		if address = l.addressIn(f, own); address != nil {
-			layout = l
-			break
-		}
-	}
-	if layout.IsZero() {
+	layout, ok := find(func(l Layout) bool {
+		address = l.addressIn(f, own)
+		return address != nil
+	})
+	if !ok {
 		return d, layout, false
 	}
 	rawjson.Members(value, func(rawName, value []byte) bool {
@@ -183,11 +181,8 @@ func (f JSONFields) shared(own *mappedDocument, value []byte) (d document, layou
 	for i, raw := range address {
 		d[layout.address[i]] = raw
 	}
-	if other, ok := d.layout(present); ok && layout.array && !d.all(layout.unless, absent) {
+	if other, ok := d.layout(present); ok && layout.array && d.hidden(layout) {
 		layout = other
-	}
-	if !d.all(layout.needs, present) {
-		return d, Layout{}, false
 	}
 	return d, layout, foreign
 }

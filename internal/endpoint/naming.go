@@ -11,7 +11,7 @@ import (
 var EndpointJSON = layout(format{
 	number: 1, name: "endpoint_json", constant: "EndpointJSON", entry: "etcd's naming entry", ends: atInstance,
 	encode: encodeNaming, json: true, metadata: true,
-	dialect: dialect{whose: "etcd", address: []field{fieldAddr}, read: document.naming},
+	dialect: dialect{where: "Addr (etcd)", address: []field{fieldAddr}, read: document.naming},
 })
 
 var (

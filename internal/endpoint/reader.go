@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -57,12 +56,12 @@ func (r Reader) Decode(key, etcdKey string, value []byte, lease int64) (e Endpoi
 		return Endpoint{}, Layout{}, false, nil
 	}
 	if suffix[0] != '/' {
-		if !r.LeaseSuffix || !isLeaseID(suffix, lease) {
+		if layout, ok = leased(suffix, lease); !ok || !r.LeaseSuffix {
 			return Endpoint{}, Layout{}, false, nil
 		}
 		e, err = decodePlain(value)
 		e.Instance = e.Addr
-		return e, LeaseSuffix, true, err
+		return e, layout, true, err
 	}
 	instance := suffix[1:]
 	if strings.Contains(instance, "/") {
@@ -78,15 +77,19 @@ func (r Reader) Decode(key, etcdKey string, value []byte, lease int64) (e Endpoi
 	if e.Instance == "" {
 		e.Instance = instance
 	}
-	if layout == Plain && isLeaseID(instance, lease) {
-		// A lease id changes with each registration; the address does not.
-		layout, e.Instance = GoZero, e.Addr
+	if !layout.json {
+		if l, ok := leased(suffix, lease); ok {
+			layout, e.Instance = l, e.Addr // a lease id changes with each registration
+		}
 	}
 	return e, layout, true, nil
 }
 
-func isLeaseID(s string, lease int64) bool {
-	return lease != 0 && s == strconv.FormatInt(lease, 10)
+// leased returns the layout of a bare address whose etcd key ends in the id of its lease.
+func leased(suffix string, lease int64) (Layout, bool) {
+	return find(func(l Layout) bool {
+		return lease != 0 && !l.json && l.LeaseInKey() && l.ends.end(Endpoint{}, lease) == suffix
+	})
 }
 
 func (r Reader) decodeValue(key, instance string, value []byte) (Endpoint, Layout, error) {

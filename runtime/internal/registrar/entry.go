@@ -199,10 +199,7 @@ func (e Entry) items(namespace string) ([]lease.Item, error) {
 				return nil, fmt.Errorf("layouts %s and %s would write one key on the lease %s: an instance id that is a decimal number may be a lease id, set another one",
 					other, layout, e.Endpoint.Instance)
 			}
-			if layout == endpoint.GoFrame || other == endpoint.GoFrame { // another key makes GoFrame's callers panic
-				return nil, fmt.Errorf("layouts %s and %s would write one key, %q: leave one out", other, layout, key)
-			}
-			return nil, fmt.Errorf("layouts %s and %s would write one key, %q: leave one out, or set another instance id", other, layout, key)
+			return nil, fmt.Errorf("layouts %s and %s would write one key, %q: %s", other, layout, key, endpoint.Remedy(layout, other))
 		}
 		items[i] = lease.Item{
 			Key:     func(id clientv3.LeaseID) string { return namespace + layout.Key(e.Key, e.Endpoint, int64(id)) },

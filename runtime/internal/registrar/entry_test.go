@@ -66,8 +66,8 @@ func TestItems(t *testing.T) {
 		if got := items[i].Key(clientv3.LeaseID(7)); got != want {
 			t.Errorf("layout %s: key %q, want %q", layouts[i], got, want)
 		}
-		if items[i].Leaving != "" != layouts[i].JSON() {
-			t.Errorf("layout %s: the value with the mark is %q, want one: %v", layouts[i], items[i].Leaving, layouts[i].JSON())
+		if items[i].Leaving != "" != layouts[i].Metadata() {
+			t.Errorf("layout %s: the value with the mark is %q, want one: %v", layouts[i], items[i].Leaving, layouts[i].Metadata())
 		}
 	}
 	if want := `{"Op":0,"Addr":"h:1","Metadata":{"grpc_leaving":"true"}}`; items[0].Leaving != want {

@@ -86,7 +86,7 @@ func (r Reader) means(layout Layout, written []byte) bool {
 		return r.LeaseSuffix
 	case layout.mapped():
 		return r.JSON == layout
-	case !layout.JSON() || !r.JSON.mapped():
+	case !layout.json || !r.JSON.mapped():
 		return true
 	}
 	fields := r.JSON.fields.Value()

@@ -87,14 +87,11 @@ func (l Layout) mapped() bool { return l.format == mappedJSON }
 
 // LayoutByName returns the layout whose String is name.
 func LayoutByName(name string) (Layout, error) {
-	var names []string
-	for _, l := range Layouts() {
-		if l.name == name {
-			return l, nil
-		}
-		names = append(names, l.name)
+	l, ok := find(func(l Layout) bool { return l.name == name && l.Written() })
+	if !ok {
+		return Layout{}, fmt.Errorf("unknown layout %.80q: want one of %v", name, Layouts())
 	}
-	return Layout{}, fmt.Errorf("unknown layout %.80q: want one of %s", name, strings.Join(names, ", "))
+	return l, nil
 }
 
 // LayoutNumbered returns the layout with a number in the enum of the proto option.
@@ -135,9 +132,6 @@ func (l Layout) Constant() string { return l.constant }
 
 // Written reports whether servers write the layout.
 func (l Layout) Written() bool { return !l.IsZero() && l.encode != nil }
-
-// JSON reports whether values are JSON.
-func (l Layout) JSON() bool { return l.json }
 
 // Metadata reports whether values can carry metadata, and so the mark of leaving.
 func (l Layout) Metadata() bool {

@@ -51,6 +51,14 @@ func TestTrouble_MatchesDocs(t *testing.T) {
 	}
 }
 
+func TestRemedy(t *testing.T) {
+	for other, parts := range map[Layout]bool{Kitex: true, GoFrame: false, Plain: false} { // GoFrame's callers panic at another id
+		if got := Remedy(EndpointJSON, other); strings.Contains(got, "instance id") != parts || got != Remedy(other, EndpointJSON) {
+			t.Errorf("the remedy for %v is %q, want another instance id: %v", other, got, parts)
+		}
+	}
+}
+
 // fits reports whether the first line of a text contains part and ends in end.
 func fits(text, part, end string) bool {
 	line, _, _ := strings.Cut(text, "\n")

@@ -211,7 +211,10 @@ func (h *History) Commit(c *etcd.Change) {
 
 // named reports whether etcd ever had an entry with an instance id and an address.
 func (h *History) named(name, addr string) bool {
-	return slices.ContainsFunc(h.Changes, func(c *etcd.Change) bool { return fixtures.Names(c.Key, c.Value, addr, name) })
+	return slices.ContainsFunc(h.Changes, func(c *etcd.Change) bool {
+		e := fixtures.Read(etcd.Entry{Key: c.Key, Value: c.Value, Lease: c.Lease})
+		return e.Addr == addr && e.Instance == name && !e.Leaves
+	})
 }
 
 // replay calls visit for each change, with the entry before the change, and the puts of the key by processes so far. A reset of etcd

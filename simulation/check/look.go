@@ -58,7 +58,10 @@ func (s Server) Lacks(l Look, key string) string {
 	var lacks []string
 	for _, layout := range s.Layouts {
 		in := s.Wants[key].In(layout)
-		says := func(e etcd.Entry) bool { return e.Lease != fixtures.NoLease && fixtures.Decode(layout, e.Value) == in }
+		says := func(e etcd.Entry) bool {
+			read := fixtures.Read(e)
+			return e.Lease != fixtures.NoLease && read.Layout == layout && read.Said == in && !read.Leaves
+		}
 		if !slices.ContainsFunc(l.at(key, s.Addr), says) {
 			lacks = append(lacks, fmt.Sprintf("no entry of %s in layout %s with %+v", key, layout, in))
 		}
@@ -93,12 +96,17 @@ func (l Look) under(prefix string) []etcd.Entry {
 
 // at returns the entries of a service that have an address.
 func (l Look) at(key, addr string) (at []etcd.Entry) {
-	for _, e := range l.under(key + "/") {
-		if fixtures.AddrIn(e.Value) == addr {
+	for _, e := range l.of(key) {
+		if fixtures.Read(e).Addr == addr {
 			at = append(at, e)
 		}
 	}
 	return at
+}
+
+// of returns the entries of a service.
+func (l Look) of(key string) []etcd.Entry {
+	return slices.DeleteFunc(slices.Clone(l.under(key)), func(e etcd.Entry) bool { return fixtures.Read(e).Service != key })
 }
 
 // Config returns the live config.
@@ -146,11 +154,11 @@ func (l Look) Waits(generated string) bool {
 	return fixtures.Waits(live, generated) || ok && schedule.BadConfig(live)
 }
 
-// shop calls visit for each entry of the shop that has an address.
-func (l Look) shop(visit func(addr string, e etcd.Entry)) {
-	for _, e := range l.under(fixtures.ShopKey + "/") {
-		if addr := fixtures.Address(e.Key, e.Value); addr != "" {
-			visit(addr, e)
+// shop calls visit for each entry of the shop that callers use.
+func (l Look) shop(visit func(e fixtures.Entry)) {
+	for _, e := range l.of(fixtures.ShopKey) {
+		if read := fixtures.Read(e); read.Addr != "" && !read.Leaves {
+			visit(read)
 		}
 	}
 }
@@ -158,7 +166,7 @@ func (l Look) shop(visit func(addr string, e etcd.Entry)) {
 // Registered returns the addresses that etcd has for the shop, sorted.
 func (l Look) Registered() []string {
 	var addrs []string
-	l.shop(func(addr string, _ etcd.Entry) { addrs = append(addrs, addr) })
+	l.shop(func(e fixtures.Entry) { addrs = append(addrs, e.Addr) })
 	slices.Sort(addrs)
 	return slices.Compact(addrs)
 }
@@ -170,20 +178,16 @@ func (l Look) Serving() []string {
 
 // Named reports whether etcd has an entry of the shop with an instance id and an address.
 func (l Look) Named(name, addr string) (named bool) {
-	l.shop(func(at string, e etcd.Entry) {
-		named = named || at == addr && (name == addr || fixtures.Names(e.Key, e.Value, addr, name))
-	})
+	l.shop(func(e fixtures.Entry) { named = named || e.Addr == addr && (name == addr || e.Instance == name) })
 	return named
 }
 
 // said merges the entries of an address. It takes the highest weight, and the first version and zone that are set.
 func (l Look) said(addr string) (all fixtures.Said) {
-	l.shop(func(at string, e etcd.Entry) {
-		for _, layout := range schedule.Layouts {
-			if said := fixtures.Decode(layout.Name, e.Value); at == addr && said.Addr == addr {
-				all.Version, all.Zone = cmp.Or(all.Version, said.Version), cmp.Or(all.Zone, said.Zone)
-				all.Weight = max(all.Weight, said.Weight)
-			}
+	l.shop(func(e fixtures.Entry) {
+		if e.Addr == addr {
+			all.Version, all.Zone = cmp.Or(all.Version, e.Version), cmp.Or(all.Zone, e.Zone)
+			all.Weight = max(all.Weight, e.Weight)
 		}
 	})
 	return all

@@ -405,8 +405,8 @@ func wrongEntries(l Look, wrong complaint) {
 		expected[fixtures.ShopKey+" "+addr] = 1 // at most 1: writers do not put a deleted entry again
 	}
 	for _, key := range []string{fixtures.ShopKey, fixtures.UserKey} {
-		for _, e := range l.under(key + "/") {
-			at := key + " " + fixtures.AddrIn(e.Value)
+		for _, e := range l.of(key) {
+			at := key + " " + fixtures.Read(e).Addr
 			if expected[at]--; expected[at] < 0 && !fixtures.IsOperators(e) {
 				wrong("etcd has %s = %q on lease %x, which belongs to no running server", e.Key, e.Value, e.Lease)
 			}

@@ -68,11 +68,11 @@ func (c *caller) dial() clients {
 	if c.spec.Own != "" {
 		options = append(options, runtime.WithDefaultServiceConfig(c.spec.Own))
 	}
-	shop, err := c.registry.NewClient(fixtures.Shop(c.spec.Policy), options...)
+	shop, err := c.registry.NewClient(c.w.read(fixtures.Shop(c.spec.Policy)), options...)
 	must(err)
-	user, err := c.registry.NewClient(fixtures.User(), c.dialOptions()...)
+	user, err := c.registry.NewClient(c.w.read(fixtures.User()), c.dialOptions()...)
 	must(err)
-	instances, err := c.registry.NewInstances(fixtures.Shop(""), c.dialOptions()...)
+	instances, err := c.registry.NewInstances(c.w.read(fixtures.Shop("")), c.dialOptions()...)
 	must(err)
 	follows := manual.NewBuilderWithScheme("plain")
 	plain, err := grpc.NewClient("plain:///shop", append(c.dialOptions(), grpc.WithResolvers(follows), grpc.WithIdleTimeout(0), // plain is used rarely
@@ -82,9 +82,23 @@ func (c *caller) dial() clients {
 	return clients{c.registry, shop, user, instances, plain, follows}
 }
 
+// asked returns the layout that callers must ask for, nil if they read all entries by default.
+func (w *world) asked() runtime.Layout {
+	if w.plan.Suffixed() {
+		return runtime.LeaseSuffix
+	}
+	return nil
+}
+
+// read returns a service with the layout that callers ask for.
+func (w *world) read(desc *runtime.ServiceDesc) *runtime.ServiceDesc {
+	desc.Layout = w.asked()
+	return desc
+}
+
 // watch follows the shop.
 func (c *caller) watch(ctx context.Context, via clients) {
-	for set, err := range via.registry.Watch(ctx, fixtures.ShopKey) {
+	for set, err := range via.registry.Watch(ctx, fixtures.ShopKey, c.w.asked()) {
 		c.w.note("%s watches: %v %v", c.name(), fixtures.Addrs(set), err)
 		c.mu.Lock()
 		if c.watchErr = err; err == nil {

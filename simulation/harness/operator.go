@@ -29,7 +29,7 @@ func (w *world) add(key, value string) (remove func()) {
 // entriesOf returns the entries that name the address of a server.
 func (w *world) entriesOf(server int) []etcd.Entry {
 	addr := w.servers[server].seen().Addr
-	return slices.DeleteFunc(w.etcd.Entries(fixtures.Prefix), func(e etcd.Entry) bool { return fixtures.AddrIn(e.Value) != addr })
+	return slices.DeleteFunc(w.etcd.Entries(fixtures.Prefix), func(e etcd.Entry) bool { return fixtures.Read(e).Addr != addr })
 }
 
 // onEntries calls do for each entry with the address of a server.

@@ -208,7 +208,7 @@ func (l *incarnationLog) ask() {
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
 	for _, k := range registry.Status().Keys {
-		for _, err := range registry.Watch(over, k.Key) {
+		for _, err := range registry.Watch(over, k.Key, l.p.w.asked()) {
 			_ = err // only the return of the call matters
 		}
 	}

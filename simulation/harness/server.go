@@ -162,7 +162,7 @@ func (s *server) layouts() []string {
 
 // marks reports whether the server's entries can hold metadata.
 func (s *server) marks() bool {
-	return !slices.ContainsFunc(s.spec.Layouts, func(name string) bool { return schedule.LayoutNamed(name).Bare })
+	return !slices.ContainsFunc(s.spec.Layouts, func(name string) bool { return !schedule.LayoutNamed(name).Metadata() })
 }
 
 // seen returns the expected state of the server in etcd.

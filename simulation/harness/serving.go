@@ -12,6 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
 // How servers enter etcd.
@@ -60,9 +61,7 @@ func (s *server) options() []runtime.RegisterOption {
 	}
 	var layouts []runtime.Layout
 	for _, name := range s.spec.Layouts {
-		layout, err := endpoint.LayoutByName(name)
-		must(err)
-		layouts = append(layouts, endpoint.Public(layout).(runtime.Layout))
+		layouts = append(layouts, endpoint.Public(schedule.LayoutNamed(name)).(runtime.Layout))
 	}
 	if len(layouts) > 0 {
 		options = append(options, runtime.WithLayouts(layouts...))

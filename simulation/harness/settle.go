@@ -165,8 +165,10 @@ func (w *world) listHeld() {
 // callNewer makes callers call a method that only some servers have. If all entries name methods, no call may reach the other servers.
 func (w *world) callNewer() {
 	all, newer := true, false
-	for _, e := range w.etcd.Entries(fixtures.ShopKey + "/") {
-		all, newer = all && strings.Contains(e.Value, fixtures.MethodsName), newer || strings.Contains(e.Value, "WhoNewer")
+	for _, e := range w.etcd.Entries(fixtures.ShopKey) {
+		if read := fixtures.Read(e); read.Service != "" {
+			all, newer = all && read.Methods != "", newer || strings.Contains(read.Methods, "WhoNewer")
+		}
 	}
 	for _, c := range w.callers {
 		for range 2 * len(w.servers) {

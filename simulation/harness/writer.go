@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
@@ -76,8 +77,10 @@ func (o *writer) keep(ctx context.Context, client *clientv3.Client) {
 	if err != nil {
 		return
 	}
-	end, value := schedule.LayoutNamed(o.spec.Layout).Old(o.addr(), int64(lease.ID))
-	if _, err := client.Put(bounded, fixtures.ShopKey+"/"+end, value, clientv3.WithLease(lease.ID)); err != nil {
+	layout, e := schedule.LayoutNamed(o.spec.Layout), endpoint.Endpoint{Instance: "writer", Addr: o.addr()}
+	value, err := layout.Encode(fixtures.ShopKey, e)
+	must(err)
+	if _, err := client.Put(bounded, layout.Key(fixtures.ShopKey, e, int64(lease.ID)), string(value), clientv3.WithLease(lease.ID)); err != nil {
 		return
 	}
 	alive, err := client.KeepAlive(ctx, lease.ID)

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 const (
@@ -40,7 +42,7 @@ func New(seed uint64) Schedule {
 		s.Callers = append(s.Callers, newCaller(r))
 	}
 	for range r.IntN(2) {
-		s.Writers = append(s.Writers, Writer{pick(r, Layouts).Name})
+		s.Writers = append(s.Writers, Writer{pick(r, endpoint.Layouts()).String()})
 	}
 	if oneIn(r, 5) {
 		other := newOther(r, seed)
@@ -88,7 +90,8 @@ func newServer(r *rand.Rand) Server {
 		Parts:   oneIn(r, 6),
 	}
 	s.Named = s.Layouts == nil && oneIn(r, 2) // in other layouts the id is the address or the lease
-	s.Second = s.Mode != Register && !slices.Contains(s.Layouts, GoZero) && oneIn(r, 4)
+	leased := slices.ContainsFunc(s.Layouts, func(name string) bool { return LayoutNamed(name).LeaseInKey() })
+	s.Second = s.Mode != Register && !leased && oneIn(r, 4)
 	if s.Mode == Serve && oneIn(r, 3) {
 		s.Unready = r.IntN(longestUnready)
 	}

@@ -102,7 +102,7 @@ var (
 	CallerRestarts = add("caller restarts", 3, 0, aCaller, "{who} restarts")
 	CallerAlone    = add("caller alone", 1, 15*time.Second, all(number(0, 2), aCallerThat(keepsSnapshots)),
 		"{who} {stops|is killed}, starts again, and cannot reach etcd for {for}")
-	CallerRefused = add("caller refused", 1, 8*time.Second, all(withAuth, oneOf(Read), aCallerThat(keepsNothing)),
+	CallerRefused = add("caller refused", 2, 8*time.Second, all(withAuth, oneOf(Read), aCallerThat(keepsNothing)),
 		"{who} restarts, and may not {text} for {for}")
 	DiskFails   = add("disk fails", 1, 20*time.Second, aCallerThat(keepsSnapshots), "the snapshot directory of {who} is gone for {for}")
 	DiskDamaged = add("disk damaged", 1, 0, aCallerThat(keepsSnapshots), "the snapshots of {who} are damaged")

@@ -39,15 +39,11 @@ type core struct {
 	leaseAlive  bool               // the current lease was alive at the last refresh
 	held        []*heldLease       // the current lease and the retired ones
 	everGranted []clientv3.LeaseID // every lease that was ever granted to this session
-	grantAt     time.Time          // the earliest time of the next grant
-	grants      backoff.Backoff
-	faultAt     time.Time // the earliest time to replace the lease because of a denied write
-	faults      backoff.Backoff
 
-	retryAt time.Time // the earliest time of the next call
-	retry   backoff.Backoff
-	putsAt  time.Time // the earliest time of the next put; set while etcd is full
-	full    backoff.Backoff
+	calls  gate // of all calls
+	grants gate
+	moves  gate // to another lease, because of a denied write
+	puts   gate // shut while etcd is full
 
 	checkAt   time.Time // when the next check of the keys is due
 	checkedAt time.Time // when the last check began
@@ -59,7 +55,6 @@ type core struct {
 	hung  int           // the calls without an answer since then
 	hurry bool          // an entry was withdrawn since the last call began, so that a call which removes nothing gives way
 
-	wakeAt       time.Time // the earliest time for which the last call of next waits
 	lastWall     time.Time // the wall clock when the current wait began, zero during a call
 	failingSince time.Time // the time of the first failure since etcd's last answer, zero without one
 	lastFailure  error     // the error of the last call that failed
@@ -72,11 +67,29 @@ type core struct {
 func newCore(ttl time.Duration, jitter func(time.Duration) time.Duration) *core {
 	return &core{
 		ttl: ttl, jitter: jitter, keys: make(map[string]*record),
-		grants: backoff.Backoff{Base: 200 * time.Millisecond, Max: time.Second},
-		faults: backoff.Backoff{Base: 10 * time.Second, Max: time.Hour},
-		retry:  backoff.Backoff{Base: 50 * time.Millisecond, Max: time.Second},
-		full:   backoff.Backoff{Base: 500 * time.Millisecond, Max: 2 * time.Second},
+		calls: gateOf(50*time.Millisecond, time.Second), grants: gateOf(200*time.Millisecond, time.Second),
+		moves: gateOf(10*time.Second, time.Hour), puts: gateOf(500*time.Millisecond, 2*time.Second),
 	}
+}
+
+// gate is the earliest time of the next try of something, and the backoff of tries.
+type gate struct {
+	at      time.Time
+	backoff backoff.Backoff
+}
+
+func gateOf(base, most time.Duration) gate {
+	return gate{backoff: backoff.Backoff{Base: base, Max: most}}
+}
+
+// shut delays the next try. open allows it now, and forgets earlier ones.
+func (g *gate) shut(now time.Time, jitter func(time.Duration) time.Duration) {
+	g.at = now.Add(jitter(g.backoff.Bound()))
+}
+
+func (g *gate) open() {
+	g.at = time.Time{}
+	g.backoff.Reset()
 }
 
 func latest(a, b time.Time) time.Time {
@@ -84,17 +97,6 @@ func latest(a, b time.Time) time.Time {
 		return a
 	}
 	return b
-}
-
-// waits reports whether at is in the future. If it is, next must be called again at that time.
-func (c *core) waits(now, at time.Time) bool {
-	if !now.Before(at) {
-		return false
-	}
-	if c.wakeAt.IsZero() || at.Before(c.wakeAt) {
-		c.wakeAt = at
-	}
-	return true
 }
 
 // markDirty makes next look at an entry.
@@ -247,11 +249,13 @@ func (c *core) leaseNeeded(last desired) bool {
 func (c *core) checkSoon(now time.Time) {
 	c.checkAt = latest(now, c.checkedAt.Add(checkMin))
 	for _, h := range c.held {
-		h.askAt = c.checkAt
+		if h.ask != nil {
+			h.ask.at = c.checkAt
+		}
 	}
 	for r := range c.records() {
 		if r.claimed && c.foreign(r) {
-			r.notBefore = c.checkAt
+			r.gate.at = c.checkAt
 		}
 	}
 }
@@ -328,7 +332,7 @@ func unregistered(e *entry) bool { return e.state != Registered }
 func wasRefused(e *entry) bool { return e.refused != nil }
 
 func (c *core) succeeded() {
-	c.retry.Reset()
+	c.calls.open()
 	c.failingSince = time.Time{}
 }
 
@@ -337,7 +341,7 @@ func (c *core) failed(now time.Time, err error) {
 	if errors.Is(err, errGaveWay) {
 		return
 	}
-	c.retryAt = now.Add(c.jitter(c.retry.Bound()))
+	c.calls.shut(now, c.jitter)
 	if c.lastFailure = err; c.failingSince.IsZero() {
 		c.failingSince = now
 	}
@@ -366,7 +370,7 @@ func (c *core) atRevision(now time.Time, revision int64) {
 func (c *core) close(now time.Time) {
 	c.closing, c.hurry = true, true
 	for _, h := range c.held {
-		h.denied, h.retryAt = false, time.Time{} // a right that was taken may be back
+		h.denied, h.revokeAt = false, time.Time{} // a right that was taken may be back
 	}
 	for _, e := range c.entries {
 		e.setDesired(now, gone)

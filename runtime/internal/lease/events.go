@@ -21,7 +21,7 @@ func (c *core) onRead(now time.Time, steps []step, kvs []*keyValue, revision int
 		doubted = doubted || r.doubted()
 	}
 	if !doubted { // a doubt may be from a failed write: a successful read does not mean that the next write will succeed
-		c.retry.Reset()
+		c.calls.open()
 	}
 	c.atRevision(now, revision)
 	for i, p := range steps {
@@ -43,14 +43,14 @@ func (c *core) observe(now time.Time, r *record, kv *keyValue) {
 		c.onRestored(now)
 	}
 	if r.observed = kv; was != nil && !c.isOwn(was.lease) && !c.foreign(r) {
-		r.notBefore = time.Time{} // the key is no longer another process's
+		r.gate.at = time.Time{} // the key is no longer another process's
 	}
 	if kv == nil || kv.rev != r.unansweredRev || c.foreign(r) {
 		r.unansweredRev = noDoubt // a late write fails by its guard, or its key is found on the lease
 	}
 	if c.foreign(r) {
 		if r.claimed && e.desired == present {
-			r.notBefore = now.Add(conflictEvery)
+			r.gate.at = now.Add(conflictEvery)
 			e.err = r.conflict()
 		}
 		return
@@ -102,7 +102,7 @@ func (c *core) onReadFailed(now time.Time, o readOp, err error) {
 func (c *core) onReadRefused(now time.Time, r *record, err error) {
 	c.markDirty(r.e)
 	r.refuse(now, err, c.jitter)
-	c.checkAt = slices.MinFunc([]time.Time{c.checkAt, r.notBefore}, time.Time.Compare)
+	c.checkAt = slices.MinFunc([]time.Time{c.checkAt, r.gate.at}, time.Time.Compare)
 	if !r.e.stray {
 		c.reportRefusals(now)
 		return
@@ -139,26 +139,22 @@ func (c *core) onStep(now time.Time, st step, revision int64) {
 		st.r.e.refused = nil
 	}
 	if st.kind == remove {
-		c.askLater(now, st.lease)
+		if h := c.get(st.lease); h != nil && h.ask == nil {
+			c.ask(now, h, askMax)
+		}
 		return
 	}
-	c.full.Reset()
+	c.puts.open()
 	if c.get(st.lease) == nil {
 		st.r.observed = nil // a renewal has shown that the lease is gone, and so the key
 	}
 }
 
-// askLater schedules regular reads of the keys on a lease. askSoon does so with an earlier first read.
-func (c *core) askLater(now time.Time, id clientv3.LeaseID) {
-	if h := c.get(id); h != nil && !h.strays {
-		h.strays, h.askAt, h.askPause = true, now.Add(askMax), askMax
-	}
-}
-
-func (c *core) askSoon(now time.Time, id clientv3.LeaseID) {
-	if h := c.get(id); h != nil {
-		h.strays, h.askAt, h.askPause = true, now.Add(askMin), 2*askMin
-	}
+// ask schedules regular reads of the keys on a lease, the first after a pause.
+func (c *core) ask(now time.Time, h *heldLease, pause time.Duration) {
+	ask := gateOf(pause, askMax)
+	ask.shut(now, c.jitter)
+	h.ask = &ask
 }
 
 // onAttachedKeys records the keys on a lease. Keys without an entry are strays: they are deleted.
@@ -193,7 +189,7 @@ func (c *core) onAttachedFailed(now time.Time, id clientv3.LeaseID, err error) {
 	case !isRefusal(err):
 		c.failed(now, err)
 		if h != nil {
-			h.askAt = now
+			h.ask.at = now
 		}
 	case h != nil:
 		c.succeeded()
@@ -209,11 +205,11 @@ func (c *core) onForeignKeyOnLease(now time.Time, id clientv3.LeaseID, why error
 	for r := range c.records() {
 		denied = denied || r.refused != nil && !r.e.stray
 	}
-	if !denied || id != c.lease || now.Before(c.faultAt) {
+	if !denied || id != c.lease || now.Before(c.moves.at) {
 		c.reportRefusals(now)
 		return
 	}
-	c.faultAt = now.Add(c.faults.Bound())
+	c.moves.shut(now, c.jitter)
 	c.replaceLease(now, why)
 	for r := range c.records() {
 		r.retry()
@@ -267,8 +263,8 @@ func (c *core) onWriteFailed(now time.Time, steps []step, err error) {
 func (c *core) onUnanswered(now time.Time, steps []step) {
 	for _, st := range steps {
 		st.r.unanswered(st.write)
-		if st.kind == put && st.rev == 0 {
-			c.askSoon(now, st.lease)
+		if h := c.get(st.lease); h != nil && st.kind == put && st.rev == 0 {
+			c.ask(now, h, askMin)
 		}
 	}
 }
@@ -295,14 +291,15 @@ func (c *core) onWriteRefused(now time.Time, st step, err error) {
 	case st.kind == remove:
 		c.onForeignKeyOnLease(now, st.lease, err)
 	default:
-		h.strays, h.askAt, h.askPause = true, now, askMin
+		c.ask(now, h, askMin)
+		h.ask.open()
 	}
 }
 
 // onFull records that etcd has no space left. It accepts deletions, but no puts. So keys are deleted without a mark.
 func (c *core) onFull(now time.Time, steps []step, err error) {
 	c.succeeded()
-	c.putsAt = now.Add(c.jitter(c.full.Bound()))
+	c.puts.shut(now, c.jitter)
 	for _, st := range steps {
 		if st.kind == mark {
 			st.r.marked = true

@@ -38,14 +38,11 @@ type heldLease struct {
 	renewAt  time.Time     // when to renew the lease next
 	denied   bool          // etcd has denied the revocation of the lease
 	revoking bool          // a revocation was sent, so the lease may be gone
-	spare    bool          // no desired entry needs the lease, as of the last call of due
-	retryAt  time.Time     // the earliest time of the next revocation
+	revokeAt time.Time     // the earliest time of the next revocation
 
-	// strays is set if the lease may have strays, keys without an entry: an unanswered put of an absent key may arrive late, and a
-	// restored etcd may have deleted keys again. So the keys on the lease are read, from askAt on.
-	strays   bool
-	askAt    time.Time
-	askPause time.Duration
+	// ask is the gate of reads of the keys on the lease. It is nil unless the lease may have strays, keys without an entry: an
+	// unanswered put of an absent key may arrive late, and a restored etcd may have deleted keys again.
+	ask *gate
 }
 
 // get returns a lease of the session, nil if the session does not hold it.
@@ -94,7 +91,7 @@ func (c *core) onGrantFailed(now time.Time, err error) {
 		return
 	}
 	c.succeeded()
-	c.grantAt = now.Add(c.jitter(c.grants.Bound()))
+	c.grants.shut(now, c.jitter)
 	for _, e := range c.dirty {
 		if e.desired == present && e.state != Registered {
 			e.refused, e.err = err, err
@@ -118,10 +115,10 @@ func (c *core) replaceLease(now time.Time, why error) {
 // spaceGrants delays the next grant, with backoff, if lease h is retired or lost before the age youngLease.
 func (c *core) spaceGrants(now time.Time, h *heldLease) {
 	if now.Sub(h.granted) >= youngLease {
-		c.grants.Reset()
+		c.grants.open()
 		return
 	}
-	c.grantAt = latest(c.grantAt, now.Add(c.jitter(c.grants.Bound())))
+	c.grants.shut(now, c.jitter)
 }
 
 // onLeaseLost records that a lease and its keys no longer exist. err is nil if this session revoked it.
@@ -135,7 +132,7 @@ func (c *core) onLeaseLost(now time.Time, id clientv3.LeaseID, err error) {
 			r.observed = nil
 		}
 		if r.observed == nil {
-			r.notBefore = time.Time{} // the key was deleted with the lease, so earlier deletions and refusals do not count
+			r.gate.at = time.Time{} // the key was deleted with the lease, so earlier deletions and refusals do not count
 		}
 	}
 	if id == c.lease {
@@ -170,13 +167,12 @@ func (c *core) needed(id clientv3.LeaseID) bool {
 	})
 }
 
-// revocable returns a retired lease that no desired entry needs, nil if there is none. It is to be revoked, and returned again
-// after revokeAgain.
-func (c *core) revocable(now time.Time) *heldLease {
-	for _, h := range c.held {
-		if h.spare && !c.waits(now, h.retryAt) {
-			h.revoking, h.retryAt = true, now.Add(revokeAgain)
-			return h
+// revoke returns the revocation of a spare lease, or nil. It is made again after revokeAgain.
+func (c *core) revoke(w *wait, spare []*heldLease) op {
+	for _, h := range spare {
+		if !w.until(h.revokeAt) {
+			h.revoking, h.revokeAt = true, w.now.Add(revokeAgain)
+			return revokeOp{h.id}
 		}
 	}
 	return nil
@@ -191,12 +187,12 @@ func (c *core) onRevokeFailed(now time.Time, id clientv3.LeaseID, err error) {
 		return
 	case isRefusal(err) && h != nil: // the lease is not renewed, and expires
 		c.succeeded()
-		h.denied, h.revoking, h.retryAt = true, false, latest(h.expires, now.Add(refusedMin))
+		h.denied, h.revoking, h.revokeAt = true, false, latest(h.expires, now.Add(refusedMin))
 		c.markAllDirty() // so that the lease's keys are deleted one by one
 	default:
 		c.failed(now, fmt.Errorf("revoke lease %x: %w", int64(id), err))
 		if h != nil {
-			h.retryAt = now
+			h.revokeAt = now
 		}
 	}
 	c.refresh(now)
@@ -236,7 +232,7 @@ func (c *core) onRestored(now time.Time) {
 		if !c.foreign(r) { // another process keeps its key
 			r.observed, r.claimed = nil, false
 		}
-		r.lastPutRev, r.unansweredRev, r.notBefore = 0, 0, time.Time{}
+		r.lastPutRev, r.unansweredRev, r.gate.at = 0, 0, time.Time{}
 	}
 }
 

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"slices"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -64,6 +65,20 @@ func (st *step) op() clientv3.Op {
 	return clientv3.OpPut(st.r.key, st.value, clientv3.WithLease(st.lease))
 }
 
+// wait is a choice of the next call, and the time at which it must be made again.
+type wait struct{ now, at time.Time }
+
+// until reports whether at is in the future, so that something waits for it.
+func (w *wait) until(at time.Time) bool {
+	if !w.now.Before(at) {
+		return false
+	}
+	if w.at.IsZero() || at.Before(w.at) {
+		w.at = at
+	}
+	return true
+}
+
 // next returns the call to make now with its timeout, or nil and how long to wait before asking again.
 func (c *core) next(now time.Time) (op, time.Duration) {
 	c.hurry = false
@@ -75,17 +90,17 @@ func (c *core) next(now time.Time) (op, time.Duration) {
 		c.warn(now, err, func(e *entry) bool { return e.state == Registered })
 	}
 	c.refresh(now)
-	c.wakeAt = time.Time{}
-	if !c.waits(now, c.retryAt) {
-		if o := c.due(now); o != nil {
+	w := &wait{now: now}
+	if !w.until(c.calls.at) {
+		if o := c.due(w); o != nil {
 			c.lastWall = time.Time{} // a call may take longer than sleepGap
 			return o, c.timeoutOf(now, o)
 		}
 	}
-	if c.wakeAt.IsZero() {
+	if w.at.IsZero() {
 		return nil, tick
 	}
-	return nil, min(max(c.wakeAt.Sub(now), time.Millisecond), tick)
+	return nil, min(max(w.at.Sub(now), time.Millisecond), tick)
 }
 
 // removes reports whether a call takes keys out of etcd, or finds out whether they are out.
@@ -135,46 +150,49 @@ func (c *core) noticeSleep(now time.Time) {
 }
 
 // due returns the most urgent call, nil if none is due. Removals come first, so that they never wait for puts.
-func (c *core) due(now time.Time) op {
+func (c *core) due(w *wait) op {
+	var spare []*heldLease // the leases that no desired entry needs
 	for _, h := range c.held {
-		h.spare = h.id != c.lease && !c.needed(h.id)
+		if h.id != c.lease && !c.needed(h.id) {
+			spare = append(spare, h)
+		}
 	}
-	if steps := c.collect(now, c.nextRemoval); len(steps) > 0 {
+	if steps := c.collect(w, func(r *record) *write { return c.nextRemoval(w.now, r, spare) }); len(steps) > 0 {
 		return writeOp{steps}
 	}
-	if h := c.revocable(now); h != nil {
-		return revokeOp{h.id}
+	if o := c.revoke(w, spare); o != nil {
+		return o
 	}
-	if steps := c.reads(now); len(steps) > 0 {
+	if steps := c.reads(w); len(steps) > 0 {
 		return readOp{steps, false}
 	}
-	if c.lease == 0 && c.leaseNeeded(present) && !c.waits(now, c.grantAt) {
+	if c.lease == 0 && c.leaseNeeded(present) && !w.until(c.grants.at) {
 		return grantOp{c.ttl}
 	}
-	if steps := c.collect(now, c.nextPut); len(steps) > 0 {
+	if steps := c.collect(w, func(r *record) *write { return c.nextPut(w, r) }); len(steps) > 0 {
 		return writeOp{steps}
 	}
-	return c.checks(now)
+	return c.checks(w)
 }
 
 // collect returns the steps of one transaction. writeOf returns the write that is due for a key, or nil. An unbatched key is written alone.
-func (c *core) collect(now time.Time, writeOf func(time.Time, *record) *write) []step {
+func (c *core) collect(w *wait, writeOf func(*record) *write) []step {
 	var steps []step
 	bytes := 0
 	for r := range c.records() {
 		if r.busy || r.unbatched && len(steps) > 0 {
 			continue
 		}
-		w := writeOf(now, r)
-		if w == nil || c.waits(now, r.notBefore) || len(steps) > 0 && (w.lease != steps[0].lease || w.kind != steps[0].kind) {
+		next := writeOf(r)
+		if next == nil || w.until(r.gate.at) || len(steps) > 0 && (next.lease != steps[0].lease || next.kind != steps[0].kind) {
 			continue
 		}
-		bytes += 3*len(r.key) + len(w.value) + 64 // the key is in the guard, the write and the read
+		bytes += 3*len(r.key) + len(next.value) + 64 // the key is in the guard, the write and the read
 		if len(steps) > 0 && bytes > maxBytes {
 			break
 		}
 		r.busy = true
-		steps = append(steps, step{r, *w})
+		steps = append(steps, step{r, *next})
 		if r.unbatched || len(steps) >= MaxOps {
 			break
 		}
@@ -201,7 +219,7 @@ func (c *core) needsMark(now time.Time, r *record) bool {
 
 // nextRemoval returns the write that takes a key out of etcd, nil if none is due. A key on a lease that is about to be
 // revoked is removed by the revocation.
-func (c *core) nextRemoval(now time.Time, r *record) *write {
+func (c *core) nextRemoval(now time.Time, r *record, spare []*heldLease) *write {
 	if r.observed == nil || c.foreign(r) || !c.mustLeave(r) {
 		return nil
 	}
@@ -209,7 +227,7 @@ func (c *core) nextRemoval(now time.Time, r *record) *write {
 	if c.needsMark(now, r) {
 		return &write{mark, r.leaving(), at.lease, at.rev}
 	}
-	if h := c.get(at.lease); h != nil && h.spare && !h.denied {
+	if h := c.get(at.lease); slices.Contains(spare, h) && !h.denied {
 		return nil
 	}
 	return &write{remove, "", at.lease, at.rev}
@@ -217,8 +235,8 @@ func (c *core) nextRemoval(now time.Time, r *record) *write {
 
 // nextPut returns the put of a key, nil if none is due. The put also settles an unanswered earlier write: if the put succeeds,
 // the earlier write's guard fails, and if the put's guard fails, the answer has the key.
-func (c *core) nextPut(now time.Time, r *record) *write {
-	if c.lease == 0 || r.retired || c.mustLeave(r) || r.on(c.lease) && r.asDesired() || c.waits(now, c.putsAt) {
+func (c *core) nextPut(w *wait, r *record) *write {
+	if c.lease == 0 || r.retired || c.mustLeave(r) || r.on(c.lease) && r.asDesired() || w.until(c.puts.at) {
 		return nil
 	}
 	return &write{put, r.value(), c.lease, revOf(r.observed)}
@@ -226,13 +244,13 @@ func (c *core) nextPut(now time.Time, r *record) *write {
 
 // reads returns the reads of keys that no write settles: doubted keys that should be absent and seem absent, and keys that another
 // process holds. A closing session does not read: it revokes the lease.
-func (c *core) reads(now time.Time) []step {
+func (c *core) reads(w *wait) []step {
 	var steps []step
 	for r := range c.records() {
 		ours := r.observed != nil && !c.foreign(r)
 		conflict := r.claimed && c.foreign(r) && r.e.desired == present
 		due := r.doubted() && !ours && c.mustLeave(r) || conflict
-		if !due || r.busy || c.closing || r.unbatched && len(steps) > 0 || c.waits(now, r.notBefore) {
+		if !due || r.busy || c.closing || r.unbatched && len(steps) > 0 || w.until(r.gate.at) {
 			continue
 		}
 		steps = append(steps, step{r, write{rev: revOf(r.observed)}})
@@ -245,17 +263,16 @@ func (c *core) reads(now time.Time) []step {
 
 // checks returns the next read of the check that is due or under way, or nil: which keys are on the current lease, or whether our
 // keys are as observed. A key whose write waits after a refusal is left out, for a refused read would delay it.
-func (c *core) checks(now time.Time) op {
+func (c *core) checks(w *wait) op {
 	for _, h := range c.held {
-		if h.strays && h.id == c.lease && !c.waits(now, h.askAt) {
-			h.askAt = now.Add(c.jitter(h.askPause))
-			h.askPause = min(2*h.askPause, askMax)
+		if h.id == c.lease && h.ask != nil && !w.until(h.ask.at) {
+			h.ask.shut(w.now, c.jitter)
 			return attachOp{h.id}
 		}
 	}
-	if len(c.check) == 0 && !c.waits(now, c.checkAt) {
-		c.checkedAt = now // the start of the check, so that a checkSoon during it counts
-		c.scheduleCheck(now)
+	if len(c.check) == 0 && !w.until(c.checkAt) {
+		c.checkedAt = w.now // the start of the check, so that a checkSoon during it counts
+		c.scheduleCheck(w.now)
 		for _, e := range c.entries {
 			c.check = append(c.check, e.records...)
 		}
@@ -267,7 +284,7 @@ func (c *core) checks(now time.Time) op {
 			break
 		}
 		c.check = c.check[1:]
-		if r.e.desired != present || r.observed == nil || c.foreign(r) || r.busy || !r.asDesired() && now.Before(r.notBefore) {
+		if r.e.desired != present || r.observed == nil || c.foreign(r) || r.busy || !r.asDesired() && w.now.Before(r.gate.at) {
 			continue
 		}
 		steps = append(steps, step{r, write{rev: r.observed.rev}})

@@ -5,8 +5,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
 )
 
 const (
@@ -75,14 +73,13 @@ type record struct {
 	unansweredRev int64     // the highest guard of an unanswered write, 0 for another doubt, or noDoubt
 	marked        bool      // a put of the mark was tried since the entry's withdrawal
 
-	notBefore time.Time // the earliest time of the next read or write
-	refused   error     // etcd's refusal of the last write or read
-	refusals  backoff.Backoff
-	unbatched bool // a transaction with the key was refused, so the key is read and written alone
+	gate      gate  // of reads and writes
+	refused   error // etcd's refusal of the last write or read
+	unbatched bool  // a transaction with the key was refused, so the key is read and written alone
 }
 
 func newRecord(e *entry, item int, key string) *record {
-	return &record{e: e, key: key, item: item, unansweredRev: noDoubt, refusals: backoff.Backoff{Base: refusedMin, Max: refusedMax}}
+	return &record{e: e, key: key, item: item, unansweredRev: noDoubt, gate: gateOf(refusedMin, refusedMax)}
 }
 
 // adopt gives the key to a new entry, which takes it over from any holder.
@@ -100,8 +97,8 @@ func (r *record) on(id clientv3.LeaseID) bool { return r.observed != nil && r.ob
 
 // retry forgets a refusal, so that the key is tried at once.
 func (r *record) retry() {
-	r.refused, r.notBefore, r.unbatched = nil, time.Time{}, false
-	r.refusals.Reset()
+	r.refused, r.unbatched = nil, false
+	r.gate.open()
 }
 
 // doubt records that the key may not be as observed, so that a call reads or writes it.
@@ -136,18 +133,19 @@ func (r *record) made(now time.Time, w write, revision int64) {
 	r.observed, r.lastPutRev, r.claimed = &keyValue{w.value, w.lease, revision}, revision, true
 	if r.marked = w.kind == mark; !r.marked {
 		r.putAt, r.refused, r.unbatched = now, nil, false
-		r.refusals.Reset()
+		r.gate.open()
 	}
 }
 
 // refuse records that etcd refuses a read or write of the key, which is retried with backoff.
 func (r *record) refuse(now time.Time, err error, jitter func(time.Duration) time.Duration) {
-	r.refused, r.notBefore = err, now.Add(jitter(r.refusals.Bound()))
+	r.refused = err
+	r.gate.shut(now, jitter)
 }
 
 // tampered records that another process has overwritten or deleted the key. The key is put back, at most once in restoreEvery.
 func (r *record) tampered(kv *keyValue) {
-	r.notBefore = r.putAt.Add(restoreEvery)
+	r.gate.at = r.putAt.Add(restoreEvery)
 	r.e.err = fmt.Errorf("key %q was deleted", r.key)
 	if kv != nil {
 		r.e.err = fmt.Errorf("key %q was overwritten", r.key)

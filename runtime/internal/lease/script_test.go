@@ -235,7 +235,7 @@ var sessionVerbs = map[string]func(s *script, id clientv3.LeaseID){
 	"renewal-unknown":    func(s *script, id clientv3.LeaseID) { s.core.onRenewalFailed(s.now, id, rpctypes.ErrLeaseNotFound) },
 	"renewal-denied":     func(s *script, id clientv3.LeaseID) { s.core.onRenewalFailed(s.now, id, rpctypes.ErrPermissionDenied) },
 	"renewal-unanswered": func(s *script, id clientv3.LeaseID) { s.core.onRenewalFailed(s.now, id, rpctypes.ErrTimeout) },
-	"fault-elsewhere":    func(s *script, _ clientv3.LeaseID) { s.core.faultAt = s.now.Add(time.Minute) },
+	"fault-elsewhere":    func(s *script, _ clientv3.LeaseID) { s.core.moves.at = s.now.Add(time.Minute) },
 	"answered":           func(s *script, _ clientv3.LeaseID) { s.call(s.op, 0) },
 	"next":               func(s *script, _ clientv3.LeaseID) { s.op, _ = s.core.next(s.now) },
 	"timeout": func(s *script, _ clientv3.LeaseID) {

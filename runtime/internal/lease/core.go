@@ -36,7 +36,6 @@ type core struct {
 	closing bool               // close was called: no entry is desired
 
 	lease       clientv3.LeaseID   // the current lease, 0 if there is none
-	leaseAlive  bool               // the current lease was alive at the last refresh
 	held        []*heldLease       // the current lease and the retired ones
 	everGranted []clientv3.LeaseID // every lease that was ever granted to this session
 
@@ -55,7 +54,6 @@ type core struct {
 	hung  int           // the calls without an answer since then
 	hurry bool          // an entry was withdrawn since the last call began, so that a call which removes nothing gives way
 
-	lastWall     time.Time // the wall clock when the current wait began, zero during a call
 	failingSince time.Time // the time of the first failure since etcd's last answer, zero without one
 	lastFailure  error     // the error of the last call that failed
 	warnAt       time.Time // the earliest time of the next warning
@@ -208,8 +206,7 @@ func (c *core) update(now time.Time, e *entry, items []Item) {
 
 // refresh updates the states of the dirty entries, and removes closed entries and those that need no call from c.dirty.
 func (c *core) refresh(now time.Time) {
-	if alive := c.alive(now, c.lease); alive != c.leaseAlive {
-		c.leaseAlive = alive
+	if !c.alive(now, c.lease) {
 		c.markAllDirty()
 	}
 	closed := false
@@ -254,7 +251,7 @@ func (c *core) checkSoon(now time.Time) {
 		}
 	}
 	for r := range c.records() {
-		if r.claimed && c.foreign(r) {
+		if r.claimed() && c.foreign(r) {
 			r.gate.at = c.checkAt
 		}
 	}
@@ -400,10 +397,12 @@ func (c *core) end(now time.Time) {
 			continue
 		}
 		if c.remains(e) && len(c.held) > 0 {
-			e.leftover = c.leftoverErr(e)
+			e.err = c.leftoverErr(e)
+		} else {
+			e.err = nil
 		}
 		from := e.state
-		e.desired, e.state, e.since, e.err = gone, Closed, now, e.leftover
+		e.desired, e.state, e.since = gone, Closed, now
 		e.changed.notify()
 		c.recordChange(e, from)
 	}

@@ -173,7 +173,7 @@ func TestSynced(t *testing.T) {
 		{"G24: not synced while the mark of an earlier pause is under way", "have a b; pause a; next; resume a", Registered, false, ""},
 		{"G24: not synced while the deletion of an earlier entry is under way", "have a b; unmark a; drop a; next; add a", Registered, false, ""},
 		{"G24: not synced while a put of another value is under way", "have a; update a=w; next; update a=v", Registered, false, ""},
-		{"not synced while a key is missing, though the other one has two names", "forbid a; plus-named a; run 1s; ended 2; run 1s", Registering, false, ""},
+		{"not synced while a key is missing, though the other one has two names", "forbid a; plus-named a; run 1s; ended 2; run 1s", Registering, false, "permission denied"},
 		{"a conflict names the other lease", "have a; another a; check-soon; settle; run 200ms", Conflict, false,
 			`key "a" is held by another process, on lease 63: give each its own instance id`},
 		{"a conflict reports a key without a lease", "have a; orphan a; run 3s", Conflict, false,

@@ -27,13 +27,12 @@ type entry struct {
 	stray         bool      // the entry was made for a key on our lease that no other entry has
 	dirty         bool      // the entry is in core.dirty
 	seq           int       // counts the changes by setPaused, so that waits for an earlier one end
-	markUntil     time.Time // when the keys are deleted even without the mark; set when desired is no longer present
+	markUntil     time.Time // when keys are deleted even without the mark, zero if the mark cannot be made
 	wasRegistered bool      // state was Registered at some time since the entry was added or resumed
 	refused       error     // etcd's last refusal of a key
 	state         State
 	since         time.Time
 	err           error
-	leftover      error    // names a key that may be left in etcd after the end of the session
 	changed       notifier // wakes waiters when the state may have changed
 
 	// Only report uses the fields below.
@@ -55,14 +54,14 @@ func (e *entry) setDesired(now time.Time, w desired) {
 	if w == e.desired {
 		return
 	}
-	e.markUntil = now.Add(markTimeout)
-	pauseEnds := e.desired == paused && w == gone
+	if e.desired == present {
+		e.markUntil = now.Add(markTimeout)
+	}
 	e.desired = w
 	e.wasRegistered = e.wasRegistered && w == present // after a pause the state is Registering again
 	e.retry()
 	for _, r := range e.records {
-		r.marked = r.marked && pauseEnds
-		if r.claimed && revOf(r.observed) != r.lastPutRev {
+		if r.claimed() && revOf(r.observed) != r.putRev {
 			r.doubt() // another process's key may be gone by now, or a restore may have brought ours back
 		}
 	}
@@ -110,9 +109,9 @@ func (c *core) refreshEntry(now time.Time, e *entry) {
 	case to == Conflict && e.desired == present:
 		e.err = c.conflict(e).conflict()
 	case to == Closed || to == Paused || to == Registered && e.refused == nil:
-		e.err = e.leftover // nil before the end of the session
+		e.err = nil
 	case to == Lost && e.err == nil && !c.expired(now, e):
-		e.err = fmt.Errorf("key %q is not in etcd", e.key())
+		e.err = fmt.Errorf("key %q was deleted", e.key())
 	case to == Lost && e.err == nil:
 		e.err = fmt.Errorf("lease %x was not renewed in time", int64(c.leaseOf(e)))
 	}
@@ -158,7 +157,7 @@ func (c *core) foreign(r *record) bool { return r.observed != nil && !c.isOwn(r.
 // conflict returns a key of the entry that a newer process has, nil if there is none.
 func (c *core) conflict(e *entry) *record {
 	for _, r := range e.records {
-		if r.claimed && !r.retired && c.foreign(r) {
+		if r.claimed() && !r.retired && c.foreign(r) {
 			return r
 		}
 	}
@@ -168,7 +167,7 @@ func (c *core) conflict(e *entry) *record {
 // placed reports whether each item of the entry has a key, retired or not, in etcd on a live lease.
 func (c *core) placed(now time.Time, e *entry) bool {
 	return e.all(func(r *record) bool {
-		return r.observed != nil && c.alive(now, r.observed.lease) && !c.get(r.observed.lease).revoking
+		return r.observed != nil && c.alive(now, r.observed.lease) && !c.get(r.observed.lease).revoking()
 	})
 }
 

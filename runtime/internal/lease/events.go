@@ -37,9 +37,9 @@ func (c *core) onRead(now time.Time, steps []step, kvs []*keyValue, revision int
 
 // observe records the value of a key, nil if the key is absent.
 func (c *core) observe(now time.Time, r *record, kv *keyValue) {
-	e, was, sure := r.e, r.observed, r.sure()
+	e, was := r.e, r.observed
 	c.markDirty(e)
-	if kv != nil && kv.rev < r.lastPutRev {
+	if kv != nil && kv.rev < r.putRev {
 		c.onRestored(now)
 	}
 	if r.observed = kv; was != nil && !c.isOwn(was.lease) && !c.foreign(r) {
@@ -49,18 +49,14 @@ func (c *core) observe(now time.Time, r *record, kv *keyValue) {
 		r.unansweredRev = noDoubt // a late write fails by its guard, or its key is found on the lease
 	}
 	if c.foreign(r) {
-		if r.claimed && e.desired == present {
+		if r.claimed() && e.desired == present {
 			r.gate.at = now.Add(conflictEvery)
 			e.err = r.conflict()
 		}
 		return
 	}
 	if kv != nil {
-		r.lastPutRev, r.claimed = kv.rev, true
-	}
-	wasOurs := sure && e.desired == present && !r.retired && was != nil && c.isOwn(was.lease)
-	if wasOurs && (kv == nil || kv.rev != was.rev && kv.value != r.value()) {
-		r.tampered(kv)
+		r.putRev = kv.rev
 	}
 }
 
@@ -68,7 +64,7 @@ func (c *core) observe(now time.Time, r *record, kv *keyValue) {
 func (c *core) onWatch(now time.Time, key string, kv *keyValue, revision int64) {
 	r := c.keys[key]
 	switch {
-	case r == nil || r.e.desired != present || r.busy || revision < max(r.lastPutRev, revOf(r.observed)):
+	case r == nil || r.e.desired != present || r.busy || revision < max(r.putRev, revOf(r.observed)):
 		c.checkSoon(now) // the watch lags behind, or etcd was restored
 	case revOf(kv) != revOf(r.observed):
 		c.observe(now, r, kv)
@@ -122,7 +118,6 @@ func (c *core) onWrite(now time.Time, steps []step, made bool, kvs []*keyValue, 
 			c.onStep(now, st, revision)
 			continue
 		}
-		st.r.marked = st.r.marked || st.kind == mark // even if the mark was not made now: a proxy may have made the request twice
 		c.observe(now, st.r, kvs[i])
 	}
 	if made {
@@ -146,7 +141,7 @@ func (c *core) onStep(now time.Time, st step, revision int64) {
 	}
 	c.puts.open()
 	if c.get(st.lease) == nil {
-		st.r.observed = nil // a renewal has shown that the lease is gone, and so the key
+		st.r.observed, st.r.gate.at = nil, time.Time{} // a renewal has shown that the lease is gone, and so the key
 	}
 }
 
@@ -275,7 +270,7 @@ func (c *core) onWriteRefused(now time.Time, st step, err error) {
 	r, first := st.r, st.r.refused == nil
 	switch {
 	case st.kind == mark:
-		r.marked = true
+		r.e.markUntil = time.Time{}
 		return
 	case st.kind == put && st.value != r.value():
 		return // etcd refused an outdated value
@@ -302,7 +297,7 @@ func (c *core) onFull(now time.Time, steps []step, err error) {
 	c.puts.shut(now, c.jitter)
 	for _, st := range steps {
 		if st.kind == mark {
-			st.r.marked = true
+			st.r.e.markUntil = time.Time{}
 			continue
 		}
 		e := st.r.e

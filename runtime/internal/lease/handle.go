@@ -75,7 +75,7 @@ func (h *Handle) Close(ctx context.Context) error {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
 	if err == nil || errors.Is(err, ErrClosed) { // a closed session has ended the entry
-		return h.e.leftover
+		return h.e.err // of a key that may be left
 	}
 	return fmt.Errorf("%w: %w", h.s.core.leftoverErr(h.e), err)
 }

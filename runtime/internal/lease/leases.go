@@ -11,8 +11,6 @@ import (
 )
 
 const (
-	// youngLease is the age below which the loss of a lease delays the next grant.
-	youngLease = 5 * time.Second
 	// A lease is revoked again after revokeAgain without an answer, perhaps by another member. Each try lasts for revokeTimeout.
 	revokeAgain   = time.Second
 	revokeTimeout = 10 * time.Second
@@ -32,18 +30,19 @@ var errNoRenewal = errors.New("etcd has not answered a renewal since")
 // heldLease is a lease of the session: the current one, or a retired one until it is revoked.
 type heldLease struct {
 	id       clientv3.LeaseID
-	granted  time.Time
 	life     time.Duration // the TTL that etcd granted
 	expires  time.Time     // when etcd ends the lease unless it is renewed
 	renewAt  time.Time     // when to renew the lease next
 	denied   bool          // etcd has denied the revocation of the lease
-	revoking bool          // a revocation was sent, so the lease may be gone
-	revokeAt time.Time     // the earliest time of the next revocation
+	revokeAt time.Time     // the earliest time of the next revocation, zero if none was sent
 
 	// ask is the gate of reads of the keys on the lease. It is nil unless the lease may have strays, keys without an entry: an
 	// unanswered put of an absent key may arrive late, and a restored etcd may have deleted keys again.
 	ask *gate
 }
+
+// revoking reports whether a revocation was sent, so that the lease may be gone.
+func (h *heldLease) revoking() bool { return !h.revokeAt.IsZero() && !h.denied }
 
 // get returns a lease of the session, nil if the session does not hold it.
 func (c *core) get(id clientv3.LeaseID) *heldLease {
@@ -65,7 +64,7 @@ func (c *core) isOwn(id clientv3.LeaseID) bool { return id != 0 && slices.Contai
 
 // hold adds a granted lease. A lease that is granted after the timeout is never the current one, so it is revoked.
 func (c *core) hold(now time.Time, id clientv3.LeaseID, life time.Duration) {
-	c.held = append(c.held, &heldLease{id: id, granted: now, life: life, expires: now.Add(life), renewAt: now.Add(life / renewAfter)})
+	c.held = append(c.held, &heldLease{id: id, life: life, expires: now.Add(life), renewAt: now.Add(life / renewAfter)})
 	c.everGranted = append(c.everGranted, id)
 }
 
@@ -74,6 +73,7 @@ func (c *core) onGrant(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.succeeded()
 	c.hold(now, id, life)
 	c.lease = id
+	c.grants.shut(now, c.jitter) // should the lease be lost before its first renewal
 	c.scheduleCheck(now)
 	for _, e := range c.entries {
 		c.rekey(e)
@@ -105,20 +105,13 @@ func (c *core) onGrantFailed(now time.Time, err error) {
 // revoked.
 func (c *core) replaceLease(now time.Time, why error) {
 	c.markAllDirty()
-	if h := c.get(c.lease); h != nil {
-		c.spaceGrants(now, h)
+	if c.lease != 0 {
 		c.cause(why)
 	}
 	c.lease = 0
-}
-
-// spaceGrants delays the next grant, with backoff, if lease h is retired or lost before the age youngLease.
-func (c *core) spaceGrants(now time.Time, h *heldLease) {
-	if now.Sub(h.granted) >= youngLease {
-		c.grants.open()
-		return
+	for r := range c.records() {
+		r.gate.at = time.Time{}
 	}
-	c.grants.shut(now, c.jitter)
 }
 
 // onLeaseLost records that a lease and its keys no longer exist. err is nil if this session revoked it.
@@ -137,7 +130,6 @@ func (c *core) onLeaseLost(now time.Time, id clientv3.LeaseID, err error) {
 	}
 	if id == c.lease {
 		c.lease = 0
-		c.spaceGrants(now, h)
 		c.cause(err)
 	}
 	c.refresh(now)
@@ -171,7 +163,7 @@ func (c *core) needed(id clientv3.LeaseID) bool {
 func (c *core) revoke(w *wait, spare []*heldLease) op {
 	for _, h := range spare {
 		if !w.until(h.revokeAt) {
-			h.revoking, h.revokeAt = true, w.now.Add(revokeAgain)
+			h.revokeAt = w.now.Add(revokeAgain)
 			return revokeOp{h.id}
 		}
 	}
@@ -187,7 +179,7 @@ func (c *core) onRevokeFailed(now time.Time, id clientv3.LeaseID, err error) {
 		return
 	case isRefusal(err) && h != nil: // the lease is not renewed, and expires
 		c.succeeded()
-		h.denied, h.revoking, h.revokeAt = true, false, latest(h.expires, now.Add(refusedMin))
+		h.denied, h.revokeAt = true, latest(h.expires, now.Add(refusedMin))
 		c.markAllDirty() // so that the lease's keys are deleted one by one
 	default:
 		c.failed(now, fmt.Errorf("revoke lease %x: %w", int64(id), err))
@@ -203,6 +195,7 @@ func (c *core) onRevokeFailed(now time.Time, id clientv3.LeaseID, err error) {
 func (c *core) onRenewal(now time.Time, id clientv3.LeaseID, life time.Duration, revision int64) {
 	if h := c.get(id); h != nil {
 		h.expires, h.renewAt = now.Add(life), now.Add(life/renewAfter)
+		c.grants.open()
 	}
 	if revision != 0 && revision < c.revision {
 		c.checkSoon(now)
@@ -230,9 +223,9 @@ func (c *core) onRestored(now time.Time) {
 	c.check = nil
 	for r := range c.records() {
 		if !c.foreign(r) { // another process keeps its key
-			r.observed, r.claimed = nil, false
+			r.observed, r.putRev = nil, 0
 		}
-		r.lastPutRev, r.unansweredRev, r.gate.at = 0, 0, time.Time{}
+		r.putRev, r.unansweredRev = min(r.putRev, 1), 0
 	}
 }
 

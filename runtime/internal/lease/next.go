@@ -82,7 +82,6 @@ func (w *wait) until(at time.Time) bool {
 // next returns the call to make now with its timeout, or nil and how long to wait before asking again.
 func (c *core) next(now time.Time) (op, time.Duration) {
 	c.hurry = false
-	c.noticeSleep(now)
 	if !c.leaseNeeded(paused) {
 		c.lease = 0
 	}
@@ -93,7 +92,6 @@ func (c *core) next(now time.Time) (op, time.Duration) {
 	w := &wait{now: now}
 	if !w.until(c.calls.at) {
 		if o := c.due(w); o != nil {
-			c.lastWall = time.Time{} // a call may take longer than sleepGap
 			return o, c.timeoutOf(now, o)
 		}
 	}
@@ -139,14 +137,11 @@ func (c *core) called(took time.Duration, answered bool) {
 	}
 }
 
-// noticeSleep makes a check due at once if the machine has slept. It uses the wall clock: the
-// monotonic clock may stop while the machine sleeps.
-func (c *core) noticeSleep(now time.Time) {
-	wall := now.Round(0)
-	if !c.lastWall.IsZero() && wall.Sub(c.lastWall) > sleepGap {
+// waited makes a check due at once if a wait for the next call took so long, by the wall clock, that the machine has slept.
+func (c *core) waited(now time.Time, took time.Duration) {
+	if took > sleepGap {
 		c.checkSoon(now)
 	}
-	c.lastWall = wall
 }
 
 // due returns the most urgent call, nil if none is due. Removals come first, so that they never wait for puts.
@@ -214,7 +209,7 @@ func (c *core) mustLeave(r *record) bool {
 
 // needsMark reports whether a key must be put once more, with the mark of leaving, before it is deleted.
 func (c *core) needsMark(now time.Time, r *record) bool {
-	return r.e.desired != present && r.leaving() != "" && !r.marked && !r.retired && c.alive(now, r.observed.lease) && now.Before(r.e.markUntil)
+	return r.e.desired != present && r.leaving() != "" && r.observed.value != r.leaving() && !r.retired && c.alive(now, r.observed.lease) && now.Before(r.e.markUntil)
 }
 
 // nextRemoval returns the write that takes a key out of etcd, nil if none is due. A key on a lease that is about to be
@@ -248,7 +243,7 @@ func (c *core) reads(w *wait) []step {
 	var steps []step
 	for r := range c.records() {
 		ours := r.observed != nil && !c.foreign(r)
-		conflict := r.claimed && c.foreign(r) && r.e.desired == present
+		conflict := r.claimed() && c.foreign(r) && r.e.desired == present
 		due := r.doubted() && !ours && c.mustLeave(r) || conflict
 		if !due || r.busy || c.closing || r.unbatched && len(steps) > 0 || w.until(r.gate.at) {
 			continue

@@ -66,12 +66,9 @@ type record struct {
 	retired bool // the key contains the id of an earlier lease
 
 	observed      *keyValue // the last known value; nil if the key is absent
-	lastPutRev    int64     // the mod revision of our last put, 0 if there is none
-	claimed       bool      // we have put the key, so another process that has it now is newer
-	putAt         time.Time // the time of our last put
+	putRev        int64     // the mod revision of our last put, 0 if there is none; 1 if etcd was restored since
 	busy          bool      // a write of the key is under way
 	unansweredRev int64     // the highest guard of an unanswered write, 0 for another doubt, or noDoubt
-	marked        bool      // a put of the mark was tried since the entry's withdrawal
 
 	gate      gate  // of reads and writes
 	refused   error // etcd's refusal of the last write or read
@@ -84,13 +81,16 @@ func newRecord(e *entry, item int, key string) *record {
 
 // adopt gives the key to a new entry, which takes it over from any holder.
 func (r *record) adopt(e *entry, item int) {
-	r.e, r.item, r.retired, r.claimed, r.marked, r.lastPutRev = e, item, false, false, false, 0
+	r.e, r.item, r.retired, r.putRev = e, item, false, 0
 	r.retry()
 }
 
 // value returns the desired value, and leaving the value that marks the key as leaving.
 func (r *record) value() string   { return r.e.items[r.item].Value }
 func (r *record) leaving() string { return r.e.items[r.item].Leaving }
+
+// claimed reports whether we have put the key, so another process that has it now is newer.
+func (r *record) claimed() bool { return r.putRev > 0 }
 
 // on reports whether the key is on lease id, as observed.
 func (r *record) on(id clientv3.LeaseID) bool { return r.observed != nil && r.observed.lease == id }
@@ -123,17 +123,18 @@ func (r *record) unanswered(w write) {
 	}
 }
 
-// made records that a write was made, at a revision.
+// made records that a write was made, at a revision. If another process deletes or overwrites the key, it is put back at most once
+// in restoreEvery.
 func (r *record) made(now time.Time, w write, revision int64) {
 	r.unansweredRev = noDoubt
 	if w.kind == remove {
 		r.observed, r.refused = nil, nil
 		return
 	}
-	r.observed, r.lastPutRev, r.claimed = &keyValue{w.value, w.lease, revision}, revision, true
-	if r.marked = w.kind == mark; !r.marked {
-		r.putAt, r.refused, r.unbatched = now, nil, false
-		r.gate.open()
+	r.observed, r.putRev = &keyValue{w.value, w.lease, revision}, max(revision, 1)
+	if w.kind == put {
+		r.retry()
+		r.gate.at = now.Add(restoreEvery)
 	}
 }
 
@@ -141,15 +142,6 @@ func (r *record) made(now time.Time, w write, revision int64) {
 func (r *record) refuse(now time.Time, err error, jitter func(time.Duration) time.Duration) {
 	r.refused = err
 	r.gate.shut(now, jitter)
-}
-
-// tampered records that another process has overwritten or deleted the key. The key is put back, at most once in restoreEvery.
-func (r *record) tampered(kv *keyValue) {
-	r.gate.at = r.putAt.Add(restoreEvery)
-	r.e.err = fmt.Errorf("key %q was deleted", r.key)
-	if kv != nil {
-		r.e.err = fmt.Errorf("key %q was overwritten", r.key)
-	}
 }
 
 // conflict returns an error that names the key's holder.

@@ -190,11 +190,13 @@ func (s *Session) run() {
 			continue
 		}
 		timer.Reset(wait)
+		began := time.Now().Round(0) // by the wall clock: the monotonic clock may stop while the machine sleeps
 		select {
 		case <-s.wake:
 		case <-timer.C:
 		case <-s.ctx.Done():
 		}
+		s.locked(func(c *core, now time.Time) { c.waited(now, now.Round(0).Sub(began)) })
 	}
 }
 

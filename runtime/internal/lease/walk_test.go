@@ -491,7 +491,7 @@ var leaseEvents = []modelcheck.Event[walked]{
 		if kv := w.etcd.get("a"); kv != nil && kv.lease == theirs {
 			return false
 		}
-		if e := w.entries[0]; e != nil && len(e.records) > 0 && e.records[0].lastPutRev != 0 {
+		if e := w.entries[0]; e != nil && len(e.records) > 0 && e.records[0].claimed() {
 			w.newer["a"] = true
 		}
 		w.etcd.put("a", "x", theirs)

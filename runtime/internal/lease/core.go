@@ -55,7 +55,7 @@ type core struct {
 	hurry bool          // an entry was withdrawn since the last call began, so that a call which removes nothing gives way
 
 	failingSince time.Time // the time of the first failure since etcd's last answer, zero without one
-	lastFailure  error     // the error of the last call that failed
+	failure      error     // of the last call, nil if it succeeded
 	warnAt       time.Time // the earliest time of the next warning
 	changes      []change
 	warnings     []warning
@@ -135,7 +135,7 @@ func (c *core) add(now time.Time, items []Item, pause bool) *entry {
 	}
 	c.entries = append(c.entries, e)
 	c.markDirty(e)
-	c.recordChange(e, Initial)
+	c.recordChange(now, e, Initial)
 	c.refreshEntry(now, e)
 	return e
 }
@@ -181,19 +181,16 @@ func (c *core) setDesired(now time.Time, e *entry, w desired) {
 	c.refreshEntry(now, e)
 }
 
-// setPaused takes an entry out of etcd, or puts it back. It returns the number of the change. Even a call
-// that changes nothing retries writes that etcd refused.
-func (c *core) setPaused(now time.Time, e *entry, pause bool) (seq int) {
-	w := present
+// setPaused takes an entry out of etcd, or puts it back, and reports whether that is a change. Even a call that changes nothing
+// retries writes that etcd refused.
+func (c *core) setPaused(now time.Time, e *entry, pause bool) (changed bool) {
+	was, w := e.desired, present
 	if pause {
 		w = paused
 	}
-	if w != e.desired {
-		e.seq++
-	}
 	e.retry()
 	c.setDesired(now, e, w)
-	return e.seq
+	return w != was
 }
 
 // update gives an entry new values. Its keys stay the same.
@@ -273,7 +270,7 @@ func (c *core) registered(limit int) []string {
 			if len(keys) == limit || c.closing {
 				return keys
 			}
-			if e.wasRegistered && e.desired == present && !r.retired {
+			if e.wasRegistered() && e.desired == present && !r.retired {
 				keys = append(keys, r.key)
 			}
 		}
@@ -290,12 +287,10 @@ func (c *core) setWatched(now time.Time, watched bool) {
 	c.watched = watched
 }
 
-// cause records why entries are not in etcd, unless another reason is known.
-func (c *core) cause(err error) {
+// cause records why entries lose their keys.
+func (c *core) cause(why error) {
 	for _, e := range c.dirty {
-		if e.desired == present && e.err == nil {
-			e.err = err
-		}
+		e.why = why
 	}
 }
 
@@ -330,7 +325,7 @@ func wasRefused(e *entry) bool { return e.refused != nil }
 
 func (c *core) succeeded() {
 	c.calls.open()
-	c.failingSince = time.Time{}
+	c.failure, c.failingSince = nil, time.Time{}
 }
 
 // failed records a temporary failure, and delays all calls. A call that gave way has not failed.
@@ -339,13 +334,8 @@ func (c *core) failed(now time.Time, err error) {
 		return
 	}
 	c.calls.shut(now, c.jitter)
-	if c.lastFailure = err; c.failingSince.IsZero() {
+	if c.failure = err; c.failingSince.IsZero() {
 		c.failingSince = now
-	}
-	for _, e := range c.dirty {
-		if e.state != Registered && e.state != Paused {
-			e.err = err
-		}
 	}
 	c.warn(now, err, unregistered)
 }
@@ -396,15 +386,13 @@ func (c *core) end(now time.Time) {
 		if e.state == Closed {
 			continue
 		}
-		if c.remains(e) && len(c.held) > 0 {
-			e.err = c.leftoverErr(e)
-		} else {
-			e.err = nil
+		if e.why = nil; c.remains(e) && len(c.held) > 0 {
+			e.why = c.leftoverErr(e)
 		}
 		from := e.state
 		e.desired, e.state, e.since = gone, Closed, now
 		e.changed.notify()
-		c.recordChange(e, from)
+		c.recordChange(now, e, from)
 	}
 	c.entries, c.dirty = nil, nil
 }

@@ -183,6 +183,7 @@ func TestSynced(t *testing.T) {
 		{"G13: the refusal of an outdated value does not count", "have a; large; update a=w; next; update a=x; answered", Registered, false, ""},
 		{"a full etcd", "full; add a; settle", Registering, false, "database space exceeded"},
 		{"a paused entry leaves a full etcd", "have a; full; pause a; settle", Paused, true, ""},
+		{"an entry in etcd has no error, though a call has failed", "have a; failed", Registered, true, ""},
 		{"an entry stays registered while it moves to another lease", "have a; ended 1; granted 2", Registered, true, ""},
 		{"an entry is lost when its lease is not renewed", "have a; down; run 30s", Lost, false, `read "a": context deadline exceeded`},
 		{"an entry is lost when its lease expires, though another failure is reported first", "have a; later 30; failed; refresh", Lost, false, "lease 1 was not renewed in time"},
@@ -196,8 +197,8 @@ func TestSynced(t *testing.T) {
 			e := s.entries["a"]
 			s.state("a", row.state)
 			ok, err := s.core.synced(e)
-			if e.state == Lost {
-				err = e.err
+			if err == nil && e.state != Conflict {
+				err = s.core.errOf(s.now, e)
 			}
 			if ok != row.ok || (err == nil) != (row.err == "") || err != nil && !strings.Contains(err.Error(), row.err) {
 				t.Errorf("synced = %v, error %v; want %v, error %q", ok, err, row.ok, row.err)

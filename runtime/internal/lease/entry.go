@@ -21,19 +21,17 @@ const (
 
 // entry is a set of keys that are registered together, one for each layout.
 type entry struct {
-	items         []Item
-	records       []*record // one for each item, then the retired ones
-	desired       desired
-	stray         bool      // the entry was made for a key on our lease that no other entry has
-	dirty         bool      // the entry is in core.dirty
-	seq           int       // counts the changes by setPaused, so that waits for an earlier one end
-	markUntil     time.Time // when keys are deleted even without the mark, zero if the mark cannot be made
-	wasRegistered bool      // state was Registered at some time since the entry was added or resumed
-	refused       error     // etcd's last refusal of a key
-	state         State
-	since         time.Time
-	err           error
-	changed       notifier // wakes waiters when the state may have changed
+	items     []Item
+	records   []*record // one for each item, then the retired ones
+	desired   desired
+	stray     bool      // the entry was made for a key on our lease that no other entry has
+	dirty     bool      // the entry is in core.dirty
+	markUntil time.Time // when keys are deleted even without the mark, zero if the mark cannot be made
+	refused   error     // etcd's last refusal of a key
+	state     State
+	since     time.Time
+	why       error    // why the keys were lost; after the end of the session, which key may be left
+	changed   notifier // wakes waiters when the state may have changed
 
 	// Only report uses the fields below.
 	lines    [Closed]loglimit.Limiter // limits the lines about losses and conflicts, by state
@@ -58,7 +56,6 @@ func (e *entry) setDesired(now time.Time, w desired) {
 		e.markUntil = now.Add(markTimeout)
 	}
 	e.desired = w
-	e.wasRegistered = e.wasRegistered && w == present // after a pause the state is Registering again
 	e.retry()
 	for _, r := range e.records {
 		if r.claimed() && revOf(r.observed) != r.putRev {
@@ -83,6 +80,11 @@ func (e *entry) key() string {
 	return e.records[0].key
 }
 
+// wasRegistered reports whether e was in etcd since it was added or resumed.
+func (e *entry) wasRegistered() bool {
+	return e.state == Registered || e.state == Lost || e.state == Conflict
+}
+
 // ended reports whether e is out of etcd for good. The error says why it is useless to wait for that now.
 func (e *entry) ended() (bool, error) {
 	if e.state == Closed {
@@ -101,32 +103,47 @@ func (c *core) refreshEntry(now time.Time, e *entry) {
 		return drop
 	})
 	from, to := e.state, c.stateOf(now, e)
-	e.wasRegistered = e.wasRegistered || e.desired == present && to == Registered
 	if to == Registered && c.upToDate(e) && !slices.ContainsFunc(e.records, func(r *record) bool { return r.refused != nil }) {
 		e.refused = nil // nothing is left to write
 	}
-	switch {
-	case to == Conflict && e.desired == present:
-		e.err = c.conflict(e).conflict()
-	case to == Closed || to == Paused || to == Registered && e.refused == nil:
-		e.err = nil
-	case to == Lost && e.err == nil && !c.expired(now, e):
-		e.err = fmt.Errorf("key %q was deleted", e.key())
-	case to == Lost && e.err == nil:
-		e.err = fmt.Errorf("lease %x was not renewed in time", int64(c.leaseOf(e)))
+	if to == Closed || to == Paused || to == Registered {
+		e.why = nil
 	}
 	if to != from {
 		e.state, e.since = to, now
-		c.recordChange(e, from)
+		c.recordChange(now, e, from)
 	}
 	e.changed.notify()
 }
 
 // recordChange queues a change of an entry's state for report, unless the entry is a stray, which no caller knows.
-func (c *core) recordChange(e *entry, from State) {
+func (c *core) recordChange(now time.Time, e *entry, from State) {
 	if !e.stray {
-		c.changes = append(c.changes, change{e, e.key(), c.lease, from, e.state, e.err})
+		c.changes = append(c.changes, change{e, e.key(), c.lease, from, e.state, c.errOf(now, e)})
 	}
+}
+
+// errOf returns why e is not in etcd as desired, nil if it is or the reason is not known.
+func (c *core) errOf(now time.Time, e *entry) error {
+	switch r := c.conflict(e); {
+	case e.state == Closed || e.state == Paused:
+		return e.why
+	case e.state == Conflict && r != nil:
+		return r.conflict()
+	case e.refused != nil || e.state == Registered:
+		return e.refused
+	case e.state == Lost && c.expired(now, e):
+		err := fmt.Errorf("lease %x was not renewed in time", int64(c.leaseOf(e)))
+		if c.failure != nil {
+			err = fmt.Errorf("%w: %w", err, c.failure)
+		}
+		return err
+	case c.failure != nil:
+		return c.failure
+	case e.state == Lost && e.why == nil:
+		return fmt.Errorf("key %q is not in etcd", e.key())
+	}
+	return e.why
 }
 
 // stateOf returns the state of e.
@@ -145,7 +162,7 @@ func (c *core) stateOf(now time.Time, e *entry) State {
 		return Conflict
 	case c.placed(now, e):
 		return Registered
-	case e.wasRegistered:
+	case e.wasRegistered():
 		return Lost
 	}
 	return Registering
@@ -213,11 +230,11 @@ func (c *core) clean(e *entry) bool {
 
 // synced reports whether etcd has the entry as desired. The error says why it is useless to wait for that.
 func (c *core) synced(e *entry) (bool, error) {
-	switch {
+	switch r := c.conflict(e); {
 	case e.desired == gone:
 		return false, ErrDropped
-	case e.state == Conflict && e.desired == present && !slices.ContainsFunc(e.records, (*record).doubted):
-		return false, e.err
+	case r != nil && e.desired == present && !slices.ContainsFunc(e.records, (*record).doubted):
+		return false, r.conflict()
 	}
 	return c.upToDate(e), e.refused
 }

@@ -22,6 +22,7 @@ func (c *core) onRead(now time.Time, steps []step, kvs []*keyValue, revision int
 	}
 	if !doubted { // a doubt may be from a failed write: a successful read does not mean that the next write will succeed
 		c.calls.open()
+		c.failure = nil
 	}
 	c.atRevision(now, revision)
 	for i, p := range steps {
@@ -51,7 +52,6 @@ func (c *core) observe(now time.Time, r *record, kv *keyValue) {
 	if c.foreign(r) {
 		if r.claimed() && e.desired == present {
 			r.gate.at = now.Add(conflictEvery)
-			e.err = r.conflict()
 		}
 		return
 	}
@@ -215,7 +215,7 @@ func (c *core) onForeignKeyOnLease(now time.Time, id clientv3.LeaseID, why error
 func (c *core) reportRefusals(now time.Time) {
 	for r := range c.records() {
 		if r.refused != nil {
-			r.e.refused, r.e.err = r.refused, r.refused
+			r.e.refused = r.refused
 			c.warn(now, r.refused, wasRefused)
 		}
 	}
@@ -300,9 +300,7 @@ func (c *core) onFull(now time.Time, steps []step, err error) {
 			st.r.e.markUntil = time.Time{}
 			continue
 		}
-		e := st.r.e
-		e.refused = fmt.Errorf("put %q: %w", st.r.key, err)
-		e.err = e.refused
+		st.r.e.refused = fmt.Errorf("put %q: %w", st.r.key, err)
 	}
 	c.warn(now, err, wasRefused)
 }

@@ -11,8 +11,9 @@ import (
 
 // Handle is one entry of a session.
 type Handle struct {
-	s *Session
-	e *entry
+	s   *Session
+	e   *entry
+	seq int // counts the changes by SetPaused, so that waits for an earlier one end; guarded by s.mu
 }
 
 // Status is the state of an entry at one moment.
@@ -28,9 +29,10 @@ type Status struct {
 func (h *Handle) Status() Status {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
-	id, err := h.s.core.leaseOf(h.e), h.e.err
+	now, id := time.Now(), h.s.core.leaseOf(h.e)
+	err := h.s.core.errOf(now, h.e)
 	if err == nil && h.e.state == Registered {
-		err = h.s.core.overdue(time.Now(), id)
+		err = h.s.core.overdue(now, id)
 	}
 	return Status{h.e.state, h.e.key(), id, err, h.e.since}
 }
@@ -44,10 +46,15 @@ func (h *Handle) Set(items []Item) error {
 // ErrSuperseded after a later change, and otherwise the errors of Sync.
 func (h *Handle) SetPaused(pause bool) (wait func(context.Context) error, err error) {
 	var seq int
-	err = h.change(func(now time.Time) { seq = h.s.core.setPaused(now, h.e, pause) })
+	err = h.change(func(now time.Time) {
+		if h.s.core.setPaused(now, h.e, pause) {
+			h.seq++
+		}
+		seq = h.seq
+	})
 	return func(ctx context.Context) error {
 		return h.wait(ctx, func(e *entry) (bool, error) {
-			if e.seq != seq {
+			if h.seq != seq {
 				return false, ErrSuperseded
 			}
 			return h.s.core.synced(e)
@@ -75,7 +82,7 @@ func (h *Handle) Close(ctx context.Context) error {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
 	if err == nil || errors.Is(err, ErrClosed) { // a closed session has ended the entry
-		return h.e.err // of a key that may be left
+		return h.e.why // a key may be left
 	}
 	return fmt.Errorf("%w: %w", h.s.core.leftoverErr(h.e), err)
 }

@@ -94,7 +94,7 @@ func (c *core) onGrantFailed(now time.Time, err error) {
 	c.grants.shut(now, c.jitter)
 	for _, e := range c.dirty {
 		if e.desired == present && e.state != Registered {
-			e.refused, e.err = err, err
+			e.refused = err
 		}
 	}
 	c.warn(now, err, unregistered)
@@ -238,7 +238,7 @@ func (c *core) overdue(now time.Time, id clientv3.LeaseID) error {
 	renewed, why := h.expires.Add(-h.life), errNoRenewal
 	asked := renewed.Add(h.life / renewAfter)
 	if !c.failingSince.IsZero() && c.failingSince.Before(asked) {
-		asked, why = latest(renewed, c.failingSince), c.lastFailure
+		asked, why = latest(renewed, c.failingSince), c.failure
 	}
 	if now.Before(asked.Add(overdueAfter)) {
 		return nil

@@ -316,15 +316,15 @@ func item(key, value string) []Item {
 }
 
 // wrong describes how etcd differs from the desired entries, "" if it does not.
-func wrong(c *core, m *model, entries []*entry) string {
+func wrong(now time.Time, c *core, m *model, entries []*entry) string {
 	want := make(map[string]string)
 	for _, e := range entries {
 		if e.desired == present {
 			for _, item := range e.items {
 				want[item.Key(c.lease)] = item.Value
 			}
-			if e.state != Registered || e.err != nil {
-				return fmt.Sprintf("%s is %s: %v", e.key(), e.state, e.err)
+			if e.state != Registered || c.errOf(now, e) != nil {
+				return fmt.Sprintf("%s is %s: %v", e.key(), e.state, c.errOf(now, e))
 			}
 		} else if e.state != Paused && e.state != Closed {
 			return fmt.Sprintf("%s should be deleted, and is %s", e.key(), e.state)

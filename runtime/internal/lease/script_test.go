@@ -142,7 +142,7 @@ func (s *script) want(key string, w desired) {
 func (s *script) state(key string, want State) {
 	s.t.Helper()
 	if e := s.entries[key]; e.state != want {
-		s.t.Errorf("%s is %s (%v), want %s", key, e.state, e.err, want)
+		s.t.Errorf("%s is %s (%v), want %s", key, e.state, s.core.errOf(s.now, e), want)
 	}
 }
 

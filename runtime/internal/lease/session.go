@@ -118,7 +118,7 @@ func (s *Session) Start(items []Item, pause bool) (*Handle, error) {
 	}
 	s.poke()
 	s.wg.Go(s.report)
-	return &Handle{s, e}, nil
+	return &Handle{s: s, e: e}, nil
 }
 
 // Close takes everything out of etcd by revoking the lease, and returns when that is done. If ctx ends or 5 s

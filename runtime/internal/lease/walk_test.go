@@ -379,7 +379,7 @@ func (w *walked) wrong() string {
 	if w.call != nil {
 		return "a call is under way"
 	}
-	return wrong(w.core, w.etcd, w.all())
+	return wrong(w.now, w.core, w.etcd, w.all())
 }
 
 func (w *walked) all() []*entry {
@@ -411,7 +411,8 @@ var leaseRules = []modelcheck.Rule[walked]{
 	}},
 	{Name: "a state has an error", Broken: func(w *walked) string {
 		for _, e := range w.all() {
-			if (e.state == Lost || w.core.conflict(e) != nil && e.state == Conflict) && (e.err == nil || e.err.Error() == "lease 0 was not renewed in time") {
+			err := w.core.errOf(w.now, e)
+			if (e.state == Lost || w.core.conflict(e) != nil && e.state == Conflict) && (err == nil || err.Error() == "lease 0 was not renewed in time") {
 				return fmt.Sprintf("no error says why %s is %s", e.key(), e.state)
 			}
 		}

@@ -44,21 +44,30 @@ type core struct {
 	moves  gate // to another lease, because of a denied write
 	puts   gate // shut while etcd is full
 
-	checkAt   time.Time // when the next check of the keys is due
-	checkedAt time.Time // when the last check began
-	check     []*record // the keys that the check under way has yet to read
-	watched   bool      // every key is watched
-	revision  int64     // the revision of etcd's last answer
+	check    check
+	health   health
+	revision int64 // the revision of etcd's last answer
+	hurry    bool  // an entry was withdrawn since the last call began, so that a call which removes nothing gives way
 
+	warnAt   time.Time // the earliest time of the next warning
+	changes  []change
+	warnings []warning
+}
+
+// check compares our keys with etcd's from time to time, a batch after the other.
+type check struct {
+	due     time.Time // when the next check is due
+	began   time.Time // when the last one did
+	left    []*record // what the check under way has yet to read
+	watched bool      // every key is watched, so that checks are rare
+}
+
+// health is how etcd answers.
+type health struct {
 	took  time.Duration // how long etcd took for its last answer
 	hung  int           // the calls without an answer since then
-	hurry bool          // an entry was withdrawn since the last call began, so that a call which removes nothing gives way
-
-	failingSince time.Time // the time of the first failure since etcd's last answer, zero without one
-	failure      error     // of the last call, nil if it succeeded
-	warnAt       time.Time // the earliest time of the next warning
-	changes      []change
-	warnings     []warning
+	since time.Time     // the time of the first failure since then, zero without one
+	err   error         // the error of the last call, nil if it succeeded
 }
 
 // newCore returns a core. jitter shortens a pause at random.
@@ -241,25 +250,48 @@ func (c *core) leaseNeeded(last desired) bool {
 
 // checkSoon makes the periodic checks due now, at most once in checkMin.
 func (c *core) checkSoon(now time.Time) {
-	c.checkAt = latest(now, c.checkedAt.Add(checkMin))
+	c.check.due = latest(now, c.check.began.Add(checkMin))
 	for _, h := range c.held {
 		if h.ask != nil {
-			h.ask.at = c.checkAt
+			h.ask.at = c.check.due
 		}
 	}
 	for r := range c.records() {
 		if r.claimed() && c.foreign(r) {
-			r.gate.at = c.checkAt
+			r.gate.at = c.check.due
 		}
 	}
 }
 
 func (c *core) scheduleCheck(now time.Time) {
 	every := checkUnwatched
-	if c.watched {
+	if c.check.watched {
 		every = checkWatched
 	}
-	c.checkAt = now.Add(c.jitter(every))
+	c.check.due = now.Add(c.jitter(every))
+}
+
+// continueCheck begins a check if one is due, or leaves out what the check under way need not read any more.
+func (c *core) continueCheck(now time.Time) {
+	c.check.left = slices.DeleteFunc(c.check.left, func(r *record) bool { return !c.checkable(now, r) })
+	if len(c.check.left) > 0 || now.Before(c.check.due) {
+		return
+	}
+	c.scheduleCheck(now)
+	for _, e := range c.entries {
+		for _, r := range e.records {
+			if c.checkable(now, r) {
+				c.check.left = append(c.check.left, r)
+				c.check.began = now
+			}
+		}
+	}
+}
+
+// checkable reports whether a check reads a key. A key whose write waits after a refusal is left out, for a refused read would delay
+// the write.
+func (c *core) checkable(now time.Time, r *record) bool {
+	return r.e.desired == present && r.observed != nil && !c.foreign(r) && (r.asDesired() || !now.Before(r.gate.at))
 }
 
 // registered returns up to limit keys of desired entries that are or were registered.
@@ -281,10 +313,10 @@ func (c *core) registered(limit int) []string {
 // setWatched records whether all keys are watched. A check is due when a watch is lost.
 func (c *core) setWatched(now time.Time, watched bool) {
 	watched = watched && len(c.registered(maxWatches+1)) <= maxWatches
-	if c.watched && !watched {
-		c.checkAt = now
+	if c.check.watched && !watched {
+		c.check.due = now
 	}
-	c.watched = watched
+	c.check.watched = watched
 }
 
 // cause records why entries lose their keys.
@@ -325,7 +357,7 @@ func wasRefused(e *entry) bool { return e.refused != nil }
 
 func (c *core) succeeded() {
 	c.calls.open()
-	c.failure, c.failingSince = nil, time.Time{}
+	c.health.err, c.health.since = nil, time.Time{}
 }
 
 // failed records a temporary failure, and delays all calls. A call that gave way has not failed.
@@ -334,8 +366,8 @@ func (c *core) failed(now time.Time, err error) {
 		return
 	}
 	c.calls.shut(now, c.jitter)
-	if c.failure = err; c.failingSince.IsZero() {
-		c.failingSince = now
+	if c.health.err = err; c.health.since.IsZero() {
+		c.health.since = now
 	}
 	c.warn(now, err, unregistered)
 }

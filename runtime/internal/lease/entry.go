@@ -134,12 +134,12 @@ func (c *core) errOf(now time.Time, e *entry) error {
 		return e.refused
 	case e.state == Lost && c.expired(now, e):
 		err := fmt.Errorf("lease %x was not renewed in time", int64(c.leaseOf(e)))
-		if c.failure != nil {
-			err = fmt.Errorf("%w: %w", err, c.failure)
+		if c.health.err != nil {
+			err = fmt.Errorf("%w: %w", err, c.health.err)
 		}
 		return err
-	case c.failure != nil:
-		return c.failure
+	case c.health.err != nil:
+		return c.health.err
 	case e.state == Lost && e.why == nil:
 		return fmt.Errorf("key %q is not in etcd", e.key())
 	}

@@ -15,14 +15,14 @@ import (
 
 // onRead records the values of the steps' keys. kvs is nil if all keys are as observed.
 func (c *core) onRead(now time.Time, steps []step, kvs []*keyValue, revision int64) {
-	c.failingSince = time.Time{}
+	c.health.since = time.Time{}
 	doubted := false
 	for r := range c.records() {
 		doubted = doubted || r.doubted()
 	}
 	if !doubted { // a doubt may be from a failed write: a successful read does not mean that the next write will succeed
 		c.calls.open()
-		c.failure = nil
+		c.health.err = nil
 	}
 	c.atRevision(now, revision)
 	for i, p := range steps {
@@ -87,7 +87,7 @@ func (c *core) onReadFailed(now time.Time, o readOp, err error) {
 		for _, p := range o.steps { // a fault of one key must not affect the other keys
 			p.r.unbatched = p.r.unbatched || refused || mayBeTooLarge(err)
 			if o.compare {
-				c.check = append(c.check, p.r)
+				c.check.left = append(c.check.left, p.r)
 			}
 		}
 	}
@@ -98,7 +98,9 @@ func (c *core) onReadFailed(now time.Time, o readOp, err error) {
 func (c *core) onReadRefused(now time.Time, r *record, err error) {
 	c.markDirty(r.e)
 	r.refuse(now, err, c.jitter)
-	c.checkAt = slices.MinFunc([]time.Time{c.checkAt, r.gate.at}, time.Time.Compare)
+	if r.gate.at.Before(c.check.due) {
+		c.check.due = r.gate.at
+	}
 	if !r.e.stray {
 		c.reportRefusals(now)
 		return
@@ -165,7 +167,7 @@ func (c *core) onAttachedKeys(now time.Time, id clientv3.LeaseID, keys []string)
 			c.keys[key], c.entries = r, append(c.entries, e)
 		}
 		strays = strays || r.e.stray
-		if !r.on(id) && !r.busy {
+		if !r.on(id) {
 			r.doubt()
 			c.markDirty(r.e)
 		}

@@ -159,17 +159,6 @@ func (c *core) needed(id clientv3.LeaseID) bool {
 	})
 }
 
-// revoke returns the revocation of a spare lease, or nil. It is made again after revokeAgain.
-func (c *core) revoke(w *wait, spare []*heldLease) op {
-	for _, h := range spare {
-		if !w.until(h.revokeAt) {
-			h.revokeAt = w.now.Add(revokeAgain)
-			return revokeOp{h.id}
-		}
-	}
-	return nil
-}
-
 // onRevokeFailed records that a lease was not revoked.
 func (c *core) onRevokeFailed(now time.Time, id clientv3.LeaseID, err error) {
 	h := c.get(id)
@@ -220,7 +209,7 @@ func (c *core) onRenewalFailed(now time.Time, id clientv3.LeaseID, err error) {
 // replaced, and revoked with their keys. A lease that only the earlier state has is not renewed, and expires within its TTL.
 func (c *core) onRestored(now time.Time) {
 	c.replaceLease(now, errors.New("etcd's revision went backwards: it was restored from a backup or wiped"))
-	c.check = nil
+	c.check.left = nil
 	for r := range c.records() {
 		if !c.foreign(r) { // another process keeps its key
 			r.observed, r.putRev = nil, 0
@@ -237,8 +226,8 @@ func (c *core) overdue(now time.Time, id clientv3.LeaseID) error {
 	}
 	renewed, why := h.expires.Add(-h.life), errNoRenewal
 	asked := renewed.Add(h.life / renewAfter)
-	if !c.failingSince.IsZero() && c.failingSince.Before(asked) {
-		asked, why = latest(renewed, c.failingSince), c.failure
+	if since := c.health.since; !since.IsZero() && since.Before(asked) {
+		asked, why = latest(renewed, since), c.health.err
 	}
 	if now.Before(asked.Add(overdueAfter)) {
 		return nil

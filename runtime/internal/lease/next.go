@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"iter"
 	"slices"
 	"time"
 
@@ -89,9 +90,11 @@ func (c *core) next(now time.Time) (op, time.Duration) {
 		c.warn(now, err, func(e *entry) bool { return e.state == Registered })
 	}
 	c.refresh(now)
+	c.continueCheck(now)
 	w := &wait{now: now}
 	if !w.until(c.calls.at) {
 		if o := c.due(w); o != nil {
+			c.begin(now, o)
 			return o, c.timeoutOf(now, o)
 		}
 	}
@@ -124,16 +127,16 @@ func (c *core) timeoutOf(now time.Time, o op) time.Duration {
 			return o.steps[0].r.e.markUntil.Sub(now)
 		}
 	}
-	return min((callTimeout+c.took)<<min(max(c.hung-1, 0), 3), maxTimeout)
+	return min((callTimeout+c.health.took)<<min(max(c.health.hung-1, 0), 3), maxTimeout)
 }
 
 // patience returns how long a call that removes nothing may take when a removal waits for it.
-func (c *core) patience() time.Duration { return shortTime + c.took }
+func (c *core) patience() time.Duration { return shortTime + c.health.took }
 
 // called records how long a call took, and whether etcd answered it, or could not be asked.
 func (c *core) called(took time.Duration, answered bool) {
-	if c.hung++; answered {
-		c.took, c.hung = took, 0
+	if c.health.hung++; answered {
+		c.health.took, c.health.hung = took, 0
 	}
 }
 
@@ -152,43 +155,57 @@ func (c *core) due(w *wait) op {
 			spare = append(spare, h)
 		}
 	}
-	if steps := c.collect(w, func(r *record) *write { return c.nextRemoval(w.now, r, spare) }); len(steps) > 0 {
+	if steps := batch(c.records(), func(r *record) *write { return c.nextRemoval(w, r, spare) }); len(steps) > 0 {
 		return writeOp{steps}
 	}
-	if o := c.revoke(w, spare); o != nil {
-		return o
+	for _, h := range spare {
+		if !w.until(h.revokeAt) {
+			return revokeOp{h.id}
+		}
 	}
-	if steps := c.reads(w); len(steps) > 0 {
+	if steps := batch(c.records(), func(r *record) *write { return c.nextRead(w, r) }); len(steps) > 0 {
 		return readOp{steps, false}
 	}
 	if c.lease == 0 && c.leaseNeeded(present) && !w.until(c.grants.at) {
 		return grantOp{c.ttl}
 	}
-	if steps := c.collect(w, func(r *record) *write { return c.nextPut(w, r) }); len(steps) > 0 {
+	if steps := batch(c.records(), func(r *record) *write { return c.nextPut(w, r) }); len(steps) > 0 {
 		return writeOp{steps}
 	}
 	return c.checks(w)
 }
 
-// collect returns the steps of one transaction. writeOf returns the write that is due for a key, or nil. An unbatched key is written alone.
-func (c *core) collect(w *wait, writeOf func(*record) *write) []step {
-	var steps []step
-	bytes := 0
-	for r := range c.records() {
-		if r.busy || r.unbatched && len(steps) > 0 {
-			continue
+// begin records that a call begins.
+func (c *core) begin(now time.Time, o op) {
+	switch o := o.(type) {
+	case revokeOp:
+		c.get(o.lease).revokeAt = now.Add(revokeAgain)
+	case attachOp:
+		c.get(o.lease).ask.shut(now, c.jitter)
+	case writeOp:
+		for _, st := range o.steps {
+			st.r.busy = true
 		}
+	case readOp:
+		if o.compare {
+			c.check.left = c.check.left[len(o.steps):]
+		}
+	}
+}
+
+// batch returns the steps of one transaction. writeOf returns the step that is due for a key, or nil. An unbatched key has its own.
+func batch(records iter.Seq[*record], writeOf func(*record) *write) (steps []step) {
+	bytes := 0
+	for r := range records {
 		next := writeOf(r)
-		if next == nil || w.until(r.gate.at) || len(steps) > 0 && (next.lease != steps[0].lease || next.kind != steps[0].kind) {
+		if next == nil || len(steps) > 0 && (next.lease != steps[0].lease || next.kind != steps[0].kind) {
 			continue
 		}
 		bytes += 3*len(r.key) + len(next.value) + 64 // the key is in the guard, the write and the read
-		if len(steps) > 0 && bytes > maxBytes {
+		if len(steps) > 0 && (r.unbatched || bytes > maxBytes) {
 			break
 		}
-		r.busy = true
-		steps = append(steps, step{r, *next})
-		if r.unbatched || len(steps) >= MaxOps {
+		if steps = append(steps, step{r, *next}); r.unbatched || len(steps) == MaxOps {
 			break
 		}
 	}
@@ -214,12 +231,12 @@ func (c *core) needsMark(now time.Time, r *record) bool {
 
 // nextRemoval returns the write that takes a key out of etcd, nil if none is due. A key on a lease that is about to be
 // revoked is removed by the revocation.
-func (c *core) nextRemoval(now time.Time, r *record, spare []*heldLease) *write {
-	if r.observed == nil || c.foreign(r) || !c.mustLeave(r) {
+func (c *core) nextRemoval(w *wait, r *record, spare []*heldLease) *write {
+	if r.observed == nil || c.foreign(r) || !c.mustLeave(r) || w.until(r.gate.at) {
 		return nil
 	}
 	at := r.observed
-	if c.needsMark(now, r) {
+	if c.needsMark(w.now, r) {
 		return &write{mark, r.leaving(), at.lease, at.rev}
 	}
 	if h := c.get(at.lease); slices.Contains(spare, h) && !h.denied {
@@ -231,63 +248,34 @@ func (c *core) nextRemoval(now time.Time, r *record, spare []*heldLease) *write 
 // nextPut returns the put of a key, nil if none is due. The put also settles an unanswered earlier write: if the put succeeds,
 // the earlier write's guard fails, and if the put's guard fails, the answer has the key.
 func (c *core) nextPut(w *wait, r *record) *write {
-	if c.lease == 0 || r.retired || c.mustLeave(r) || r.on(c.lease) && r.asDesired() || w.until(c.puts.at) {
+	if c.lease == 0 || r.retired || c.mustLeave(r) || r.on(c.lease) && r.asDesired() || w.until(c.puts.at) || w.until(r.gate.at) {
 		return nil
 	}
 	return &write{put, r.value(), c.lease, revOf(r.observed)}
 }
 
-// reads returns the reads of keys that no write settles: doubted keys that should be absent and seem absent, and keys that another
-// process holds. A closing session does not read: it revokes the lease.
-func (c *core) reads(w *wait) []step {
-	var steps []step
-	for r := range c.records() {
-		ours := r.observed != nil && !c.foreign(r)
-		conflict := r.claimed() && c.foreign(r) && r.e.desired == present
-		due := r.doubted() && !ours && c.mustLeave(r) || conflict
-		if !due || r.busy || c.closing || r.unbatched && len(steps) > 0 || w.until(r.gate.at) {
-			continue
-		}
-		steps = append(steps, step{r, write{rev: revOf(r.observed)}})
-		if r.unbatched || len(steps) == MaxOps {
-			break
-		}
+// nextRead returns the read of a key that no write settles, nil if none is due: the key is in doubt, should be absent and seems absent,
+// or another process holds it. A closing session does not read: it revokes the lease.
+func (c *core) nextRead(w *wait, r *record) *write {
+	ours := r.observed != nil && !c.foreign(r)
+	conflict := r.claimed() && c.foreign(r) && r.e.desired == present
+	due := r.doubted() && !ours && c.mustLeave(r) || conflict
+	if !due || c.closing || w.until(r.gate.at) {
+		return nil
 	}
-	return steps
+	return &write{rev: revOf(r.observed)}
 }
 
-// checks returns the next read of the check that is due or under way, or nil: which keys are on the current lease, or whether our
-// keys are as observed. A key whose write waits after a refusal is left out, for a refused read would delay it.
+// checks returns the next read of the keys on the current lease, or of the check under way, or nil.
 func (c *core) checks(w *wait) op {
 	for _, h := range c.held {
 		if h.id == c.lease && h.ask != nil && !w.until(h.ask.at) {
-			h.ask.shut(w.now, c.jitter)
 			return attachOp{h.id}
 		}
 	}
-	if len(c.check) == 0 && !w.until(c.checkAt) {
-		c.checkedAt = w.now // the start of the check, so that a checkSoon during it counts
-		c.scheduleCheck(w.now)
-		for _, e := range c.entries {
-			c.check = append(c.check, e.records...)
-		}
-	}
-	var steps []step
-	for len(c.check) > 0 && len(steps) < MaxOps {
-		r := c.check[0]
-		if r.unbatched && len(steps) > 0 {
-			break
-		}
-		c.check = c.check[1:]
-		if r.e.desired != present || r.observed == nil || c.foreign(r) || r.busy || !r.asDesired() && w.now.Before(r.gate.at) {
-			continue
-		}
-		steps = append(steps, step{r, write{rev: r.observed.rev}})
-		if r.unbatched {
-			break
-		}
-	}
+	steps := batch(slices.Values(c.check.left), func(r *record) *write { return &write{rev: r.observed.rev} })
 	if len(steps) == 0 {
+		w.until(c.check.due)
 		return nil
 	}
 	return readOp{steps, true}

@@ -210,7 +210,7 @@ var sessionVerbs = map[string]func(s *script, id clientv3.LeaseID){
 	"close":              func(s *script, _ clientv3.LeaseID) { s.core.close(s.now) },
 	"check-soon":         func(s *script, _ clientv3.LeaseID) { s.core.checkSoon(s.now) },
 	"slept":              func(s *script, _ clientv3.LeaseID) { s.core.waited(s.now, time.Minute) },
-	"watched":            func(s *script, _ clientv3.LeaseID) { s.core.watched = true },
+	"watched":            func(s *script, _ clientv3.LeaseID) { s.core.check.watched = true },
 	"full":               func(s *script, _ clientv3.LeaseID) { s.etcd.full = !s.etcd.full },
 	"busy":               func(s *script, _ clientv3.LeaseID) { s.etcd.busy = !s.etcd.busy },
 	"proxied":            func(s *script, _ clientv3.LeaseID) { s.etcd.proxied = true },

@@ -1,7 +1,7 @@
 // Package modelcheck walks random sequences of the events of a core: a value whose transitions depend on their arguments alone. A shell
 // around the core carries out the core's decisions.
 //
-// "go test -run Walk ./runtime/internal/lease -args -times 10" walks ten times as many sequences as by default.
+// "go test -run Walk ./runtime/internal/lease/reconcile -args -times 10" walks ten times as many sequences as by default.
 package modelcheck
 
 import (

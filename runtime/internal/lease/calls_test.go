@@ -12,6 +12,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
+var items = []Item{{Key: func(clientv3.LeaseID) string { return "a" }, Value: "v", Leaving: "v!"}}
+
 // slowLease grants leases after a delay, as an etcd with a slow disk does.
 type slowLease struct {
 	clientv3.Lease
@@ -38,9 +40,9 @@ func TestGrant_SlowEtcd(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			leases := &slowLease{answersAfter: after}
 			s := New(&clientv3.Client{Lease: leases}, Options{TTL: 15 * time.Second})
-			e := s.core.add(time.Now(), item("a", "v"), false)
-			for s.core.lease == 0 {
-				if o, d := s.core.next(time.Now()); o != nil {
+			e := s.core.Add(time.Now(), &Handle{}, items, false)
+			for s.core.Status(time.Now(), e).Lease == 0 {
+				if o, d := s.core.Next(time.Now()); o != nil {
 					s.do(o, d)
 				} else {
 					time.Sleep(d)
@@ -50,10 +52,10 @@ func TestGrant_SlowEtcd(t *testing.T) {
 			if n := leases.granted.Load(); n != tries {
 				t.Errorf("etcd answers after %v: %d leases were granted, want %d", after, n, tries)
 			}
-			for s.core.setDesired(time.Now(), e, gone); len(s.core.held) > 0; {
-				o, d := s.core.next(time.Now())
+			for s.core.Drop(time.Now(), e); s.core.Leftover(nil) != nil; {
+				o, d := s.core.Next(time.Now())
 				if o == nil {
-					t.Fatalf("etcd answers after %v: %d leases are not revoked", after, len(s.core.held))
+					t.Fatalf("etcd answers after %v: %v", after, s.core.Leftover(nil))
 				}
 				s.do(o, d)
 				s.wg.Wait()
@@ -69,12 +71,12 @@ func TestClose_GrantUnderWay(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			leases := &slowLease{answersAfter: after}
 			s := New(&clientv3.Client{Lease: leases}, Options{TTL: 15 * time.Second, Logger: slog.New(slog.DiscardHandler)})
-			if _, err := s.Start(item("a", "v"), false); err != nil {
+			if _, err := s.Start(items, false); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()
-			if err := s.Close(t.Context()); err != nil || len(s.core.held) > 0 {
-				t.Errorf("granted after %v: Close = %v, and %d leases are held, want nil and none", after, err, len(s.core.held))
+			if err := s.Close(t.Context()); err != nil {
+				t.Errorf("granted after %v: Close = %v, want nil: no lease is held", after, err)
 			}
 			if got := leases.granted.Load() == 0; got != lost {
 				t.Errorf("granted after %v: Close did not wait for the grant: %v, want %v", after, got, lost)

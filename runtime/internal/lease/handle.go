@@ -6,58 +6,54 @@ import (
 	"fmt"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease/reconcile"
 )
 
 // Handle is one entry of a session.
 type Handle struct {
-	s   *Session
-	e   *entry
-	seq int // counts the changes by SetPaused, so that waits for an earlier one end; guarded by s.mu
-}
+	s *Session
+	e *reconcile.Entry
 
-// Status is the state of an entry at one moment.
-type Status struct {
-	State State
-	Key   string           // the first key of the entry
-	Lease clientv3.LeaseID // 0 if the entry has no lease now
-	Err   error            // why the entry is not registered
-	Since time.Time        // when State was entered
+	// guarded by s.mu
+	seq     int           // counts the changes by SetPaused, so that waits for an earlier one end
+	changed chan struct{} // closed when the status may have changed; nil if nobody waits
+
+	// Only report uses the fields below.
+	lines    [Closed]loglimit.Limiter // limits the lines about losses and conflicts, by state
+	unlogged bool                     // the last loss or conflict was not logged
 }
 
 // Status returns the status of the entry now.
 func (h *Handle) Status() Status {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
-	now, id := time.Now(), h.s.core.leaseOf(h.e)
-	err := h.s.core.errOf(now, h.e)
-	if err == nil && h.e.state == Registered {
-		err = h.s.core.overdue(now, id)
-	}
-	return Status{h.e.state, h.e.key(), id, err, h.e.since}
+	return h.s.core.Status(time.Now(), h.e)
 }
 
 // Set gives the entry new values, which are written in the background. The keys must stay the same.
 func (h *Handle) Set(items []Item) error {
-	return h.change(func(now time.Time) { h.s.core.update(now, h.e, items) })
+	return h.change(func(now time.Time) error { return h.s.core.Update(now, h.e, items) })
 }
 
 // SetPaused takes the entry out of etcd, or puts it back, in the background. wait returns nil once that is done,
 // ErrSuperseded after a later change, and otherwise the errors of Sync.
 func (h *Handle) SetPaused(pause bool) (wait func(context.Context) error, err error) {
 	var seq int
-	err = h.change(func(now time.Time) {
-		if h.s.core.setPaused(now, h.e, pause) {
+	err = h.change(func(now time.Time) error {
+		changed, err := h.s.core.SetPaused(now, h.e, pause)
+		if changed {
 			h.seq++
 		}
 		seq = h.seq
+		return err
 	})
 	return func(ctx context.Context) error {
-		return h.wait(ctx, func(e *entry) (bool, error) {
+		return h.wait(ctx, func(e *reconcile.Entry) (bool, error) {
 			if h.seq != seq {
 				return false, ErrSuperseded
 			}
-			return h.s.core.synced(e)
+			return h.s.core.Synced(e)
 		})
 	}, err
 }
@@ -65,11 +61,11 @@ func (h *Handle) SetPaused(pause bool) (wait func(context.Context) error, err er
 // Sync returns when the entry is in etcd as desired, or out of etcd while it is paused. It returns an error
 // if ctx ends first, if the entry is dropped, or if waiting is useless now: another process holds a key, or
 // etcd refuses a key.
-func (h *Handle) Sync(ctx context.Context) error { return h.wait(ctx, h.s.core.synced) }
+func (h *Handle) Sync(ctx context.Context) error { return h.wait(ctx, h.s.core.Synced) }
 
 // Drop takes the entry out of etcd for good, in the background.
 func (h *Handle) Drop() {
-	_ = h.change(func(now time.Time) { h.s.core.setDesired(now, h.e, gone) }) // fails only if the entry is dropped already
+	_ = h.change(func(now time.Time) error { h.s.core.Drop(now, h.e); return nil })
 }
 
 // Close takes the entry out of etcd for good, and returns when it is out. If ctx ends or 5 s pass first,
@@ -78,23 +74,22 @@ func (h *Handle) Close(ctx context.Context) error {
 	h.Drop()
 	ctx, cancel := context.WithTimeout(ctx, CloseTimeout)
 	defer cancel()
-	err := h.wait(ctx, (*entry).ended)
+	err := h.wait(ctx, (*reconcile.Entry).Ended)
+	if err == nil || errors.Is(err, ErrClosed) { // a closed session has ended the entry
+		return h.Status().Err // a key may be left
+	}
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
-	if err == nil || errors.Is(err, ErrClosed) { // a closed session has ended the entry
-		return h.e.why // a key may be left
-	}
-	return fmt.Errorf("%w: %w", h.s.core.leftoverErr(h.e), err)
+	return fmt.Errorf("%w: %w", h.s.core.LeftoverErr(h.e), err)
 }
 
-// change calls do unless the entry is dropped or the session is closed.
-func (h *Handle) change(do func(now time.Time)) error {
+// change calls do, which returns an error if the entry is dropped or the session is closed.
+func (h *Handle) change(do func(now time.Time) error) error {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
-	if h.e.desired == gone || h.s.core.closing {
-		return ErrDropped
+	if err := do(time.Now()); err != nil {
+		return err
 	}
-	do(time.Now())
 	h.s.hurry()
 	h.s.poke()
 	h.s.wg.Go(h.s.report) // run itself reports only between calls to etcd
@@ -102,11 +97,14 @@ func (h *Handle) change(do func(now time.Time)) error {
 }
 
 // wait returns when done reports true or an error. It returns an error when ctx or the session ends.
-func (h *Handle) wait(ctx context.Context, done func(*entry) (bool, error)) error {
+func (h *Handle) wait(ctx context.Context, done func(*reconcile.Entry) (bool, error)) error {
 	for {
 		h.s.mu.Lock()
 		ok, err := done(h.e)
-		changed := h.e.changed.next()
+		if h.changed == nil {
+			h.changed = make(chan struct{})
+		}
+		changed := h.changed
 		h.s.mu.Unlock()
 		if ok || err != nil {
 			return err
@@ -124,21 +122,10 @@ func (h *Handle) wait(ctx context.Context, done func(*entry) (bool, error)) erro
 	}
 }
 
-// notifier wakes goroutines that wait for a change. It is guarded by the session's lock.
-type notifier struct{ changed chan struct{} }
-
-// next returns a channel that is closed at the next change.
-func (n *notifier) next() <-chan struct{} {
-	if n.changed == nil {
-		n.changed = make(chan struct{})
-	}
-	return n.changed
-}
-
-// notify closes the channel that next returned.
-func (n *notifier) notify() {
-	if n.changed != nil {
-		close(n.changed)
-		n.changed = nil
+// Changed wakes the goroutines that wait for a change of the status. mu is held.
+func (h *Handle) Changed() {
+	if h.changed != nil {
+		close(h.changed)
+		h.changed = nil
 	}
 }

@@ -4,12 +4,14 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease/reconcile"
 )
 
 // renewLeases begins the renewals that are due, now and later. They do not wait for the other calls, nor for each other. It must be
 // called with mu held.
 func (s *Session) renewLeases() {
-	due, wait := s.core.renewals(time.Now())
+	due, wait := s.core.Renewals(time.Now())
 	for id, life := range due {
 		s.wg.Go(func() { s.renew(id, life) })
 	}
@@ -18,12 +20,12 @@ func (s *Session) renewLeases() {
 
 func (s *Session) renew(id clientv3.LeaseID, life time.Duration) {
 	answer, err := s.opts.Renewer.Renew(s.ctx, id, life)
-	s.locked(func(c *core, now time.Time) {
+	s.locked(func(c *reconcile.Core, now time.Time) {
 		if err != nil {
-			c.onRenewalFailed(now, id, err)
+			c.OnRenewalFailed(now, id, err)
 			return
 		}
-		c.onRenewal(now, id, time.Duration(answer.TTL)*time.Second, answer.GetRevision())
+		c.OnRenewal(now, id, time.Duration(answer.TTL)*time.Second, answer.GetRevision())
 	})
 	s.poke()
 }

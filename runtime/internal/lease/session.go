@@ -15,6 +15,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease/reconcile"
 )
 
 // Options configure a Session.
@@ -35,7 +36,7 @@ type Options struct {
 type Session struct {
 	client *clientv3.Client
 	opts   Options
-	group  *listwatch.Group[keyValue] // follows the keys of watches
+	group  *listwatch.Group[reconcile.KeyValue] // follows the keys of watches
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -44,7 +45,7 @@ type Session struct {
 	wg     sync.WaitGroup
 
 	mu       sync.Mutex
-	core     *core
+	core     *reconcile.Core
 	closeErr error // the error of the first Close
 	watches  map[string]*watch
 	giveWay  func()      // ends the call under way soon; nil if that removes something, or none is under way
@@ -59,12 +60,12 @@ func New(client *clientv3.Client, opts Options) *Session {
 	return &Session{
 		client: client, opts: opts, group: newWatches(client, opts.Streams), ctx: ctx, cancel: cancel,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
-		core: newCore(opts.TTL, jitter), watches: make(map[string]*watch),
+		core: reconcile.New(opts.TTL, jitter), watches: make(map[string]*watch),
 	}
 }
 
 // locked calls f with the lock held.
-func (s *Session) locked(f func(c *core, now time.Time)) {
+func (s *Session) locked(f func(c *reconcile.Core, now time.Time)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f(s.core, time.Now())
@@ -82,7 +83,7 @@ func (s *Session) poke() {
 // from a backup.
 func (s *Session) reconnected() {
 	s.group.ConnChanged()
-	s.locked(func(c *core, now time.Time) { c.checkSoon(now) })
+	s.locked(func(c *reconcile.Core, now time.Time) { c.CheckSoon(now) })
 	s.poke()
 }
 
@@ -102,12 +103,12 @@ func jitter(d time.Duration) time.Duration { return d - rand.N(d/4+1) }
 func (s *Session) Start(items []Item, pause bool) (*Handle, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.core.closing {
+	h := &Handle{s: s}
+	if h.e = s.core.Add(time.Now(), h, items, pause); h.e == nil {
 		return nil, ErrClosed
 	}
-	e := s.core.add(time.Now(), items, pause)
 	if s.renewal == nil {
-		s.renewal = time.AfterFunc(tick, func() {
+		s.renewal = time.AfterFunc(time.Second, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if s.ctx.Err() == nil {
@@ -118,7 +119,7 @@ func (s *Session) Start(items []Item, pause bool) (*Handle, error) {
 	}
 	s.poke()
 	s.wg.Go(s.report)
-	return &Handle{s: s, e: e}, nil
+	return h, nil
 }
 
 // Close takes everything out of etcd by revoking the lease, and returns when that is done. If ctx ends or 5 s
@@ -139,7 +140,7 @@ func (s *Session) Close(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closeErr == nil {
-		s.closeErr = s.core.leftover(why)
+		s.closeErr = s.core.Leftover(why)
 	}
 	return s.closeErr
 }
@@ -158,7 +159,7 @@ func (s *Session) Finish() error {
 // close begins to take everything out of etcd, and reports whether Close must wait.
 func (s *Session) close() bool {
 	s.mu.Lock()
-	s.core.close(time.Now())
+	s.core.Close(time.Now())
 	s.hurry()
 	started := s.renewal != nil
 	s.poke()
@@ -177,7 +178,7 @@ func (s *Session) run() {
 	if s.opts.Reconnected != nil {
 		defer s.opts.Reconnected(s.reconnected)()
 	}
-	timer := time.NewTimer(tick)
+	timer := time.NewTimer(time.Second)
 	defer timer.Stop()
 	for {
 		op, wait, finished := s.next()
@@ -196,14 +197,14 @@ func (s *Session) run() {
 		case <-timer.C:
 		case <-s.ctx.Done():
 		}
-		s.locked(func(c *core, now time.Time) { c.waited(now, now.Round(0).Sub(began)) })
+		s.locked(func(c *reconcile.Core, now time.Time) { c.Waited(now, now.Round(0).Sub(began)) })
 	}
 }
 
-func (s *Session) next() (op, time.Duration, bool) {
+func (s *Session) next() (reconcile.Op, time.Duration, bool) {
 	s.mu.Lock()
-	op, wait := s.core.next(time.Now())
-	finished := s.core.finished()
+	op, wait := s.core.Next(time.Now())
+	finished := s.core.Finished()
 	s.renewLeases()
 	s.watchKeys()
 	s.mu.Unlock()
@@ -216,7 +217,7 @@ func (s *Session) end() {
 	s.mu.Lock()
 	s.cancel()
 	s.renewal.Stop()
-	s.core.end(time.Now())
+	s.core.End(time.Now())
 	s.mu.Unlock()
 	s.report()
 }
@@ -226,14 +227,13 @@ func (s *Session) report() {
 	s.reporting.Lock()
 	defer s.reporting.Unlock()
 	s.mu.Lock()
-	changes, warnings := s.core.changes, s.core.warnings
-	s.core.changes, s.core.warnings = nil, nil
+	changes, warnings := s.core.Take()
 	s.mu.Unlock()
 	for _, c := range changes {
 		if s.opts.Changed != nil {
-			s.opts.Changed(c.key, c.from, c.to)
+			s.opts.Changed(c.Key, c.From, c.To)
 		}
-		if c.from != Initial {
+		if c.From != Initial {
 			s.logChange(c)
 		}
 	}
@@ -244,29 +244,30 @@ func (s *Session) report() {
 
 // logChange logs a change of state. A writer of the key may cause losses and conflicts without end, so their lines are limited. The
 // end of a loss or conflict is logged only if its beginning was.
-func (s *Session) logChange(c change) {
-	level, log, missed := slog.LevelInfo, c.to != Registered || !c.entry.unlogged, 0
-	if c.to == Lost || c.to == Conflict {
+func (s *Session) logChange(c reconcile.Change) {
+	h := c.Owner.(*Handle)
+	level, log, missed := slog.LevelInfo, c.To != Registered || !h.unlogged, 0
+	if c.To == Lost || c.To == Conflict {
 		level = slog.LevelWarn
-		log, missed = c.entry.lines[c.to].Allow(time.Now())
+		log, missed = h.lines[c.To].Allow(time.Now())
 	}
-	if c.entry.unlogged = !log && c.to != Registered; !log {
+	if h.unlogged = !log && c.To != Registered; !log {
 		return
 	}
-	attrs := []any{"key", c.key, "state", c.to.String(), "was", c.from.String()}
-	if c.lease != 0 {
-		attrs = append(attrs, "lease", fmt.Sprintf("%x", int64(c.lease)))
+	attrs := []any{"key", c.Key, "state", c.To.String(), "was", c.From.String()}
+	if c.Lease != 0 {
+		attrs = append(attrs, "lease", fmt.Sprintf("%x", int64(c.Lease)))
 	}
-	if c.err != nil {
-		attrs = append(attrs, "error", c.err)
+	if c.Err != nil {
+		attrs = append(attrs, "error", c.Err)
 	}
-	s.opts.Logger.Log(context.Background(), level, "etcd registration "+c.to.String(), loglimit.Attrs(missed, attrs...)...)
+	s.opts.Logger.Log(context.Background(), level, "etcd registration "+c.To.String(), loglimit.Attrs(missed, attrs...)...)
 }
 
-func (s *Session) logWarning(c warning) {
-	attrs := []slog.Attr{slog.String("key", c.key), slog.Any("error", c.err)}
-	if c.others > 0 {
-		attrs = append(attrs, slog.Int("others", c.others))
+func (s *Session) logWarning(c reconcile.Warning) {
+	attrs := []slog.Attr{slog.String("key", c.Key), slog.Any("error", c.Err)}
+	if c.Others > 0 {
+		attrs = append(attrs, slog.Int("others", c.Others))
 	}
 	s.opts.Logger.LogAttrs(context.Background(), slog.LevelWarn, "etcd registration failing", attrs...)
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease/reconcile"
 )
 
 // A key that is deleted every second causes few lines: the last loss that is logged has its return logged, too. Other changes
@@ -17,10 +19,10 @@ func TestLogChange_IsLimited(t *testing.T) {
 		var out bytes.Buffer
 		s := New(nil, Options{Logger: slog.New(slog.NewTextHandler(&out, nil))})
 		defer s.cancel()
-		e, lines := &entry{items: item("a", "v")}, map[State]int{}
+		h, lines := &Handle{}, map[State]int{}
 		change := func(from, to State) {
 			out.Reset()
-			s.logChange(change{entry: e, key: e.key(), from: from, to: to})
+			s.logChange(reconcile.Change{Owner: h, Key: "a", From: from, To: to})
 			lines[to] += strings.Count(out.String(), "key=a ")
 		}
 		change(Registering, Registered)

@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease/reconcile"
 )
 
 // watch follows one key, to notice changes by other processes at once.
@@ -19,10 +20,10 @@ type watch struct {
 }
 
 // newWatches returns the group of a session's watches. Failures of watches are not logged: checks find the same changes.
-func newWatches(client *clientv3.Client, streams *listwatch.Streams) *listwatch.Group[keyValue] {
-	return listwatch.NewGroup(listwatch.Config[keyValue]{
-		Client: client, Streams: cmp.Or(streams, listwatch.NewStreams()), Equal: func(a, b keyValue) bool { return a == b },
-		Logger: slog.New(slog.DiscardHandler), MaxRefusedPause: time.Minute, ProbeEvery: checkWatched,
+func newWatches(client *clientv3.Client, streams *listwatch.Streams) *listwatch.Group[reconcile.KeyValue] {
+	return listwatch.NewGroup(listwatch.Config[reconcile.KeyValue]{
+		Client: client, Streams: cmp.Or(streams, listwatch.NewStreams()), Equal: func(a, b reconcile.KeyValue) bool { return a == b },
+		Logger: slog.New(slog.DiscardHandler), MaxRefusedPause: time.Minute, ProbeEvery: reconcile.CheckWatched,
 	})
 }
 
@@ -30,7 +31,7 @@ func newWatches(client *clientv3.Client, streams *listwatch.Streams) *listwatch.
 func (s *Session) watchKeys() {
 	var keys []string
 	if s.ctx.Err() == nil {
-		keys = s.core.registered(maxWatches)
+		keys = s.core.Registered(reconcile.MaxWatches)
 	}
 	for key, w := range s.watches {
 		if !slices.Contains(keys, key) {
@@ -47,20 +48,21 @@ func (s *Session) watchKeys() {
 		}
 		watched = watched && w.heard
 	}
-	s.core.setWatched(time.Now(), watched)
+	s.core.SetWatched(time.Now(), watched)
 }
 
 // watch starts a watch of a key.
 func (s *Session) watch(key string) *watch {
 	w := &watch{}
-	read := func(kv *mvccpb.KeyValue) (keyValue, bool, error) { return *keyValueOf(kv), true, nil }
-	w.stop = s.group.Follow(listwatch.Spec[keyValue]{Range: listwatch.Range{From: key}, Decode: read}, func(u listwatch.Update[keyValue]) {
-		s.locked(func(c *core, now time.Time) {
+	read := func(kv *mvccpb.KeyValue) (reconcile.KeyValue, bool, error) { return *keyValueOf(kv), true, nil }
+	spec := listwatch.Spec[reconcile.KeyValue]{Range: listwatch.Range{From: key}, Decode: read}
+	w.stop = s.group.Follow(spec, func(u listwatch.Update[reconcile.KeyValue]) {
+		s.locked(func(c *reconcile.Core, now time.Time) {
 			if s.watches[key] != w {
 				return
 			}
 			if w.heard = u.Err == nil; w.heard {
-				c.onWatch(now, key, valueOf(u.Snapshot), u.Snapshot.Revision)
+				c.OnWatch(now, key, valueOf(u.Snapshot), u.Snapshot.Revision)
 			}
 		})
 		s.poke()
@@ -69,7 +71,7 @@ func (s *Session) watch(key string) *watch {
 }
 
 // valueOf returns the value of a snapshot's only key, nil if it is absent.
-func valueOf(snapshot *listwatch.Snapshot[keyValue]) *keyValue {
+func valueOf(snapshot *listwatch.Snapshot[reconcile.KeyValue]) *reconcile.KeyValue {
 	if len(snapshot.Items) == 0 {
 		return nil
 	}

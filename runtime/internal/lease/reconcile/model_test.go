@@ -1,4 +1,4 @@
-package lease
+package reconcile
 
 import (
 	"fmt"
@@ -15,7 +15,7 @@ import (
 // model imitates the part of etcd that a session uses. The integration module has the tests on real etcd.
 type model struct {
 	rev    int64
-	kvs    map[string]keyValue
+	kvs    map[string]KeyValue
 	leases map[clientv3.LeaseID]time.Time // when each expires
 	ids    clientv3.LeaseID
 
@@ -34,14 +34,14 @@ type model struct {
 
 func newModel() *model {
 	return &model{
-		rev: 100, kvs: make(map[string]keyValue), leases: make(map[clientv3.LeaseID]time.Time), limit: MaxOps,
+		rev: 100, kvs: make(map[string]KeyValue), leases: make(map[clientv3.LeaseID]time.Time), limit: MaxOps,
 		unreadable: make(map[string]bool), unwritable: make(map[string]bool), poisoned: make(map[clientv3.LeaseID]bool),
 	}
 }
 
 func (m *model) clone() *model {
 	c := *m
-	c.kvs, c.leases = make(map[string]keyValue), make(map[clientv3.LeaseID]time.Time)
+	c.kvs, c.leases = make(map[string]KeyValue), make(map[clientv3.LeaseID]time.Time)
 	for k, v := range m.kvs {
 		c.kvs[k] = v
 	}
@@ -68,7 +68,7 @@ func (m *model) put(key, value string, lease clientv3.LeaseID) {
 }
 
 func (m *model) set(key, value string, lease clientv3.LeaseID) {
-	m.kvs[key] = keyValue{value, lease, m.rev}
+	m.kvs[key] = KeyValue{value, lease, m.rev}
 }
 
 func (m *model) remove(key string) {
@@ -81,7 +81,7 @@ func (m *model) remove(key string) {
 func (m *model) revoke(id clientv3.LeaseID) {
 	delete(m.leases, id)
 	for key, kv := range m.kvs {
-		if kv.lease == id {
+		if kv.Lease == id {
 			m.remove(key)
 		}
 	}
@@ -96,7 +96,7 @@ func (m *model) expire(now time.Time) {
 }
 
 // get returns the value of a key, nil if it is absent.
-func (m *model) get(key string) *keyValue {
+func (m *model) get(key string) *KeyValue {
 	kv, ok := m.kvs[key]
 	if !ok {
 		return nil
@@ -105,7 +105,7 @@ func (m *model) get(key string) *keyValue {
 }
 
 // write applies the transaction of steps, as etcd does.
-func (m *model) write(steps []step) (made bool, kvs []*keyValue, err error) {
+func (m *model) write(steps []Step) (made bool, kvs []*KeyValue, err error) {
 	if m.busy {
 		return false, nil, rpctypes.ErrTooManyRequests
 	}
@@ -163,37 +163,37 @@ const (
 type answer struct {
 	lease clientv3.LeaseID // the granted lease
 	made  bool
-	kvs   []*keyValue
+	kvs   []*KeyValue
 	keys  []string // the keys on a lease
 	rev   int64
 	err   error
 }
 
 // do applies a call.
-func (m *model) do(o op, now time.Time) (a answer) {
+func (m *model) do(o Op, now time.Time) (a answer) {
 	switch o := o.(type) {
-	case grantOp:
+	case GrantOp:
 		if m.full {
 			return answer{err: rpctypes.ErrNoSpace}
 		}
 		m.ids++
 		a.lease, m.leases[m.ids] = m.ids, now.Add(ttl)
-	case revokeOp:
-		if m.poisoned[o.lease] {
+	case RevokeOp:
+		if m.poisoned[o.Lease] {
 			return answer{err: rpctypes.ErrPermissionDenied}
 		}
-		if _, ok := m.leases[o.lease]; !ok {
+		if _, ok := m.leases[o.Lease]; !ok {
 			return answer{err: rpctypes.ErrLeaseNotFound}
 		}
-		m.revoke(o.lease)
-	case readOp:
-		a.kvs, a.err = m.read(o.steps, o.compare)
-	case attachOp:
-		if m.poisoned[o.lease] {
+		m.revoke(o.Lease)
+	case ReadOp:
+		a.kvs, a.err = m.read(o.Steps, o.Compare)
+	case AttachedOp:
+		if m.poisoned[o.Lease] {
 			return answer{err: rpctypes.ErrPermissionDenied}
 		}
 		for key, kv := range m.kvs {
-			if kv.lease == o.lease {
+			if kv.Lease == o.Lease {
 				a.keys = append(a.keys, key)
 				if m.unreadable[key] {
 					a.err = rpctypes.ErrPermissionDenied
@@ -201,68 +201,67 @@ func (m *model) do(o op, now time.Time) (a answer) {
 			}
 		}
 		slices.Sort(a.keys)
-	case writeOp:
+	case WriteOp:
 		if m.twice {
-			_, _, _ = m.write(o.steps)
+			_, _, _ = m.write(o.Steps)
 		}
-		a.made, a.kvs, a.err = m.write(o.steps)
+		a.made, a.kvs, a.err = m.write(o.Steps)
 	}
 	a.rev = m.rev
 	return a
 }
 
 // deliver passes the outcome of a call to a core.
-func (a answer) deliver(c *core, now time.Time, o op) {
+func (a answer) deliver(c *Core, now time.Time, o Op) {
 	switch o := o.(type) {
-	case grantOp:
+	case GrantOp:
 		if a.err != nil {
-			c.onGrantFailed(now, a.err)
+			c.OnGrantFailed(now, a.err)
 			return
 		}
-		c.onGrant(now, a.lease, ttl)
-	case revokeOp:
+		c.OnGrant(now, a.lease, ttl)
+	case RevokeOp:
 		if a.err != nil {
-			c.onRevokeFailed(now, o.lease, a.err)
+			c.OnRevokeFailed(now, o.Lease, a.err)
 			return
 		}
-		c.atRevision(now, a.rev)
-		c.onLeaseLost(now, o.lease, nil)
-	case readOp:
+		c.OnRevoked(now, o.Lease, a.rev)
+	case ReadOp:
 		if a.err != nil {
-			c.onReadFailed(now, o, a.err)
+			c.OnReadFailed(now, o, a.err)
 			return
 		}
-		c.onRead(now, o.steps, a.kvs, a.rev)
-	case attachOp:
+		c.OnRead(now, o.Steps, a.kvs, a.rev)
+	case AttachedOp:
 		if a.err != nil {
-			c.onAttachedFailed(now, o.lease, a.err)
+			c.OnAttachedFailed(now, o.Lease, a.err)
 			return
 		}
-		c.onAttachedKeys(now, o.lease, a.keys)
-	case writeOp:
+		c.OnAttachedKeys(now, o.Lease, a.keys)
+	case WriteOp:
 		if a.err != nil {
-			c.onWriteFailed(now, o.steps, a.err)
+			c.OnWriteFailed(now, o.Steps, a.err)
 			return
 		}
-		c.onWrite(now, o.steps, a.made, a.kvs, a.rev)
+		c.OnWrite(now, o.Steps, a.made, a.kvs, a.rev)
 	}
 }
 
-func (m *model) holds(st step) bool {
-	return m.kvs[st.r.key].rev == st.rev
+func (m *model) holds(st Step) bool {
+	return m.kvs[st.r.key].Rev == st.rev
 }
 
-func (m *model) read(steps []step, compare bool) ([]*keyValue, error) {
+func (m *model) read(steps []Step, compare bool) ([]*KeyValue, error) {
 	if m.busy {
 		return nil, rpctypes.ErrTooManyRequests
 	}
 	same := compare
-	var kvs []*keyValue
+	var kvs []*KeyValue
 	for _, l := range steps {
 		if m.unreadable[l.r.key] {
 			return nil, rpctypes.ErrPermissionDenied
 		}
-		same = same && l.rev == m.kvs[l.r.key].rev
+		same = same && l.rev == m.kvs[l.r.key].Rev
 		kvs = append(kvs, m.get(l.r.key))
 	}
 	if len(steps) > m.limit {
@@ -275,31 +274,32 @@ func (m *model) read(steps []step, compare bool) ([]*keyValue, error) {
 }
 
 const (
-	ttl    = 15 * time.Second
-	theirs = 99 // the lease of another process, which does not expire
+	ttl          = 15 * time.Second
+	closeTimeout = 5 * time.Second // of the session
+	theirs       = 99              // the lease of another process, which does not expire
 )
 
 // kinds are the names of the kinds of steps in the rows of TestCalls, and in logs.
 var kinds = [...]string{put: "put", mark: "mark", remove: "remove"}
 
 // describe returns a call in the form of TestCalls' rows.
-func describe(o op) string {
+func describe(o Op) string {
 	var words []string
 	switch o := o.(type) {
-	case grantOp:
+	case GrantOp:
 		return "grant"
-	case revokeOp:
-		return fmt.Sprint("revoke ", o.lease)
-	case attachOp:
-		return fmt.Sprint("attached ", o.lease)
-	case readOp:
-		words = append(words, map[bool]string{true: "check", false: "read"}[o.compare])
-		for _, l := range o.steps {
+	case RevokeOp:
+		return fmt.Sprint("revoke ", o.Lease)
+	case AttachedOp:
+		return fmt.Sprint("attached ", o.Lease)
+	case ReadOp:
+		words = append(words, map[bool]string{true: "check", false: "read"}[o.Compare])
+		for _, l := range o.Steps {
 			words = append(words, l.r.key)
 		}
-	case writeOp:
+	case WriteOp:
 		last := kind(-1)
-		for _, st := range o.steps {
+		for _, st := range o.Steps {
 			if st.kind != last {
 				words = append(words, kinds[st.kind])
 				last = st.kind
@@ -310,13 +310,18 @@ func describe(o op) string {
 	return strings.Join(words, " ")
 }
 
+// nobody owns the entries of tests.
+type nobody struct{}
+
+func (nobody) Changed() {}
+
 // item returns the items of an entry with one key, which has room for a mark.
 func item(key, value string) []Item {
 	return []Item{{Key: func(clientv3.LeaseID) string { return key }, Value: value, Leaving: value + "!"}}
 }
 
 // wrong describes how etcd differs from the desired entries, "" if it does not.
-func wrong(now time.Time, c *core, m *model, entries []*entry) string {
+func wrong(now time.Time, c *Core, m *model, entries []*Entry) string {
 	want := make(map[string]string)
 	for _, e := range entries {
 		if e.desired == present {
@@ -331,11 +336,11 @@ func wrong(now time.Time, c *core, m *model, entries []*entry) string {
 		}
 	}
 	for key, kv := range m.kvs {
-		if want[key] != kv.value {
-			return fmt.Sprintf("%s is %q in etcd, want %q", key, kv.value, want[key])
+		if want[key] != kv.Value {
+			return fmt.Sprintf("%s is %q in etcd, want %q", key, kv.Value, want[key])
 		}
-		if kv.lease != c.lease {
-			return fmt.Sprintf("%s is on lease %d, want %d", key, kv.lease, c.lease)
+		if kv.Lease != c.lease {
+			return fmt.Sprintf("%s is on lease %d, want %d", key, kv.Lease, c.lease)
 		}
 		delete(want, key)
 	}

@@ -1,4 +1,4 @@
-package lease
+package reconcile
 
 import (
 	"errors"
@@ -13,8 +13,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
-// onRead records the values of the steps' keys. kvs is nil if all keys are as observed.
-func (c *core) onRead(now time.Time, steps []step, kvs []*keyValue, revision int64) {
+// OnRead records the values of the steps' keys. kvs is nil if all keys are as observed.
+func (c *Core) OnRead(now time.Time, steps []Step, kvs []*KeyValue, revision int64) {
 	c.health.since = time.Time{}
 	doubted := false
 	for r := range c.records() {
@@ -24,7 +24,7 @@ func (c *core) onRead(now time.Time, steps []step, kvs []*keyValue, revision int
 		c.calls.open()
 		c.health.err = nil
 	}
-	c.atRevision(now, revision)
+	c.atRevision(revision)
 	for i, p := range steps {
 		if kvs != nil {
 			c.observe(now, p.r, kvs[i])
@@ -37,16 +37,16 @@ func (c *core) onRead(now time.Time, steps []step, kvs []*keyValue, revision int
 }
 
 // observe records the value of a key, nil if the key is absent.
-func (c *core) observe(now time.Time, r *record, kv *keyValue) {
+func (c *Core) observe(now time.Time, r *record, kv *KeyValue) {
 	e, was := r.e, r.observed
 	c.markDirty(e)
-	if kv != nil && kv.rev < r.putRev {
-		c.onRestored(now)
+	if kv != nil && kv.Rev < r.putRev {
+		c.onRestored()
 	}
-	if r.observed = kv; was != nil && !c.isOwn(was.lease) && !c.foreign(r) {
+	if r.observed = kv; was != nil && !c.isOwn(was.Lease) && !c.foreign(r) {
 		r.gate.at = time.Time{} // the key is no longer another process's
 	}
-	if kv == nil || kv.rev != r.unansweredRev || c.foreign(r) {
+	if kv == nil || kv.Rev != r.unansweredRev || c.foreign(r) {
 		r.unansweredRev = noDoubt // a late write fails by its guard, or its key is found on the lease
 	}
 	if c.foreign(r) {
@@ -56,37 +56,37 @@ func (c *core) observe(now time.Time, r *record, kv *keyValue) {
 		return
 	}
 	if kv != nil {
-		r.putRev = kv.rev
+		r.putRev = kv.Rev
 	}
 }
 
-// onWatch records the value of a watched key at a revision, nil if the key is absent.
-func (c *core) onWatch(now time.Time, key string, kv *keyValue, revision int64) {
+// OnWatch records the value of a watched key at a revision, nil if the key is absent.
+func (c *Core) OnWatch(now time.Time, key string, kv *KeyValue, revision int64) {
 	r := c.keys[key]
 	switch {
 	case r == nil || r.e.desired != present || r.busy || revision < max(r.putRev, revOf(r.observed)):
-		c.checkSoon(now) // the watch lags behind, or etcd was restored
+		c.CheckSoon(now) // the watch lags behind, or etcd was restored
 	case revOf(kv) != revOf(r.observed):
 		c.observe(now, r, kv)
 		c.refresh(now)
 	}
 }
 
-// onReadFailed records that keys could not be read.
-func (c *core) onReadFailed(now time.Time, o readOp, err error) {
-	err = fmt.Errorf("read %q: %w", o.steps[0].r.key, err)
+// OnReadFailed records that keys could not be read.
+func (c *Core) OnReadFailed(now time.Time, o ReadOp, err error) {
+	err = fmt.Errorf("read %q: %w", o.Steps[0].r.key, err)
 	refused := isRefusal(err)
 	if refused {
 		c.succeeded()
 	} else {
 		c.failed(now, err)
 	}
-	if refused && len(o.steps) == 1 {
-		c.onReadRefused(now, o.steps[0].r, err)
+	if refused && len(o.Steps) == 1 {
+		c.onReadRefused(now, o.Steps[0].r, err)
 	} else {
-		for _, p := range o.steps { // a fault of one key must not affect the other keys
+		for _, p := range o.Steps { // a fault of one key must not affect the other keys
 			p.r.unbatched = p.r.unbatched || refused || mayBeTooLarge(err)
-			if o.compare {
+			if o.Compare {
 				c.check.left = append(c.check.left, p.r)
 			}
 		}
@@ -95,13 +95,13 @@ func (c *core) onReadFailed(now time.Time, o readOp, err error) {
 }
 
 // onReadRefused records that etcd denies the read of a key, which is read again with backoff. If the key is a stray, it belongs to another user.
-func (c *core) onReadRefused(now time.Time, r *record, err error) {
+func (c *Core) onReadRefused(now time.Time, r *record, err error) {
 	c.markDirty(r.e)
 	r.refuse(now, err, c.jitter)
 	if r.gate.at.Before(c.check.due) {
 		c.check.due = r.gate.at
 	}
-	if !r.e.stray {
+	if r.e.owner != nil {
 		c.reportRefusals(now)
 		return
 	}
@@ -109,11 +109,11 @@ func (c *core) onReadRefused(now time.Time, r *record, err error) {
 	c.onForeignKeyOnLease(now, c.lease, err)
 }
 
-// onWrite records the answer to a transaction. If its steps were not made, kvs has the present values.
-func (c *core) onWrite(now time.Time, steps []step, made bool, kvs []*keyValue, revision int64) {
+// OnWrite records the answer to a transaction. If its steps were not made, kvs has the present values.
+func (c *Core) OnWrite(now time.Time, steps []Step, made bool, kvs []*KeyValue, revision int64) {
 	c.succeeded()
 	if !made {
-		c.atRevision(now, revision) // first: the values below resolve the doubts that a restore raises
+		c.atRevision(revision) // first: the values below resolve the doubts that a restore raises
 	}
 	for i, st := range steps {
 		if st.r.busy = false; made {
@@ -123,13 +123,13 @@ func (c *core) onWrite(now time.Time, steps []step, made bool, kvs []*keyValue, 
 		c.observe(now, st.r, kvs[i])
 	}
 	if made {
-		c.atRevision(now, revision)
+		c.atRevision(revision)
 	}
 	c.refresh(now)
 }
 
 // onStep records that a step was made.
-func (c *core) onStep(now time.Time, st step, revision int64) {
+func (c *Core) onStep(now time.Time, st Step, revision int64) {
 	c.markDirty(st.r.e)
 	st.r.made(now, st.write, revision)
 	if !slices.ContainsFunc(st.r.e.records, func(r *record) bool { return r.refused != nil }) {
@@ -148,25 +148,25 @@ func (c *core) onStep(now time.Time, st step, revision int64) {
 }
 
 // ask schedules regular reads of the keys on a lease, the first after a pause.
-func (c *core) ask(now time.Time, h *heldLease, pause time.Duration) {
+func (c *Core) ask(now time.Time, h *heldLease, pause time.Duration) {
 	ask := gateOf(pause, askMax)
 	ask.shut(now, c.jitter)
 	h.ask = &ask
 }
 
-// onAttachedKeys records the keys on a lease. Keys without an entry are strays: they are deleted.
-func (c *core) onAttachedKeys(now time.Time, id clientv3.LeaseID, keys []string) {
+// OnAttachedKeys records the keys on a lease. Keys without an entry are strays: they are deleted.
+func (c *Core) OnAttachedKeys(now time.Time, id clientv3.LeaseID, keys []string) {
 	c.succeeded()
 	strays := false
 	for _, key := range keys {
 		r := c.keys[key]
 		if r == nil {
-			e := &entry{items: []Item{{Key: func(clientv3.LeaseID) string { return key }}}, desired: gone, stray: true}
+			e := &Entry{items: []Item{{Key: func(clientv3.LeaseID) string { return key }}}, desired: gone}
 			r = newRecord(e, 0, key)
 			e.records = []*record{r}
 			c.keys[key], c.entries = r, append(c.entries, e)
 		}
-		strays = strays || r.e.stray
+		strays = strays || r.e.owner == nil
 		if !r.on(id) {
 			r.doubt()
 			c.markDirty(r.e)
@@ -178,8 +178,8 @@ func (c *core) onAttachedKeys(now time.Time, id clientv3.LeaseID, keys []string)
 	c.refresh(now)
 }
 
-// onAttachedFailed records that the keys on a lease could not be read. etcd refuses the read if we may not read one of the keys.
-func (c *core) onAttachedFailed(now time.Time, id clientv3.LeaseID, err error) {
+// OnAttachedFailed records that the keys on a lease could not be read. etcd refuses the read if we may not read one of the keys.
+func (c *Core) OnAttachedFailed(now time.Time, id clientv3.LeaseID, err error) {
 	err = fmt.Errorf("ask for the keys on lease %x: %w", int64(id), err)
 	h := c.get(id)
 	switch {
@@ -197,24 +197,24 @@ func (c *core) onAttachedFailed(now time.Time, id clientv3.LeaseID, err error) {
 
 // onForeignKeyOnLease records that etcd denies us the read or deletion of a key on lease id. If puts are denied, too, the
 // entries move to another lease, with backoff.
-func (c *core) onForeignKeyOnLease(now time.Time, id clientv3.LeaseID, why error) {
+func (c *Core) onForeignKeyOnLease(now time.Time, id clientv3.LeaseID, why error) {
 	denied := false
 	for r := range c.records() {
-		denied = denied || r.refused != nil && !r.e.stray
+		denied = denied || r.refused != nil && r.e.owner != nil
 	}
 	if !denied || id != c.lease || now.Before(c.moves.at) {
 		c.reportRefusals(now)
 		return
 	}
 	c.moves.shut(now, c.jitter)
-	c.replaceLease(now, why)
+	c.replaceLease(why)
 	for r := range c.records() {
 		r.retry()
 	}
 }
 
 // reportRefusals copies the refusals of keys to their entries.
-func (c *core) reportRefusals(now time.Time) {
+func (c *Core) reportRefusals(now time.Time) {
 	for r := range c.records() {
 		if r.refused != nil {
 			r.e.refused = r.refused
@@ -223,8 +223,8 @@ func (c *core) reportRefusals(now time.Time) {
 	}
 }
 
-// onWriteFailed records that a transaction failed or got no answer.
-func (c *core) onWriteFailed(now time.Time, steps []step, err error) {
+// OnWriteFailed records that a transaction failed or got no answer.
+func (c *Core) OnWriteFailed(now time.Time, steps []Step, err error) {
 	for _, st := range steps {
 		st.r.busy = false
 		c.markDirty(st.r.e)
@@ -257,7 +257,7 @@ func (c *core) onWriteFailed(now time.Time, steps []step, err error) {
 }
 
 // onUnanswered records that steps may have been applied, or may be applied later.
-func (c *core) onUnanswered(now time.Time, steps []step) {
+func (c *Core) onUnanswered(now time.Time, steps []Step) {
 	for _, st := range steps {
 		st.r.unanswered(st.write)
 		if h := c.get(st.lease); h != nil && st.kind == put && st.rev == 0 {
@@ -268,7 +268,7 @@ func (c *core) onUnanswered(now time.Time, steps []step) {
 
 // onWriteRefused records that etcd refuses the write of one key. etcd also denies puts if another user's key is on the lease,
 // so the keys on the lease are read first. After a denied deletion, the lease is revoked once the other entries have moved.
-func (c *core) onWriteRefused(now time.Time, st step, err error) {
+func (c *Core) onWriteRefused(now time.Time, st Step, err error) {
 	r, first := st.r, st.r.refused == nil
 	switch {
 	case st.kind == mark:
@@ -294,7 +294,7 @@ func (c *core) onWriteRefused(now time.Time, st step, err error) {
 }
 
 // onFull records that etcd has no space left. It accepts deletions, but no puts. So keys are deleted without a mark.
-func (c *core) onFull(now time.Time, steps []step, err error) {
+func (c *Core) onFull(now time.Time, steps []Step, err error) {
 	c.succeeded()
 	c.puts.shut(now, c.jitter)
 	for _, st := range steps {

@@ -1,4 +1,4 @@
-package lease
+package reconcile
 
 import "testing"
 
@@ -10,7 +10,7 @@ func TestDoubt_HighestGuardCounts(t *testing.T) {
 	w.end(delayed) // the deletion
 	w.setDesired(0, present)
 	w.end(lost) // the put
-	for ok := false; !ok; ok, _ = w.core.synced(w.entries[0]) {
+	for ok := false; !ok; ok, _ = w.core.Synced(w.entries[0]) {
 		w.end(answered)
 	}
 	w.arriveLate()

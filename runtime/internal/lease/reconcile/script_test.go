@@ -1,4 +1,4 @@
-package lease
+package reconcile
 
 import (
 	"context"
@@ -18,9 +18,9 @@ type script struct {
 	t          *testing.T
 	now, start time.Time
 	etcd       *model
-	core       *core
-	entries    map[string]*entry
-	op         op       // the call that the statement "next" began
+	core       *Core
+	entries    map[string]*Entry
+	op         Op       // the call that the statement "next" began
 	past       []*model // backups
 	log        []string
 	calls      []string // the calls of the session, in the form of TestCalls' rows
@@ -31,8 +31,8 @@ type script struct {
 func newScript(t *testing.T) *script {
 	now := time.Unix(1e9, 0)
 	return &script{
-		t: t, now: now, start: now, etcd: newModel(), core: newCore(ttl, func(d time.Duration) time.Duration { return d }),
-		entries: make(map[string]*entry), fail: func() fate { return answered },
+		t: t, now: now, start: now, etcd: newModel(), core: New(ttl, func(d time.Duration) time.Duration { return d }),
+		entries: make(map[string]*Entry), fail: func() fate { return answered },
 	}
 }
 
@@ -44,7 +44,7 @@ func (s *script) note(format string, args ...any) {
 func (s *script) run(d time.Duration) {
 	for end := s.now.Add(d); s.now.Before(end); {
 		s.elapse()
-		o, d := s.core.next(s.now)
+		o, d := s.core.Next(s.now)
 		if o == nil {
 			s.now = s.now.Add(min(d, end.Sub(s.now), 100*time.Millisecond))
 			continue
@@ -59,28 +59,28 @@ func (s *script) run(d time.Duration) {
 // elapse ends expired leases, and makes the renewals that are due.
 func (s *script) elapse() {
 	s.etcd.expire(s.now)
-	due, _ := s.core.renewals(s.now)
+	due, _ := s.core.Renewals(s.now)
 	for id := range due {
 		if s.etcd.down {
 			continue
 		}
 		if _, ok := s.etcd.leases[id]; !ok {
-			s.core.onRenewalFailed(s.now, id, rpctypes.ErrLeaseNotFound)
+			s.core.OnRenewalFailed(s.now, id, rpctypes.ErrLeaseNotFound)
 			continue
 		}
 		s.etcd.leases[id] = s.now.Add(ttl)
-		s.core.onRenewal(s.now, id, ttl, 0)
+		s.core.OnRenewal(s.now, id, ttl, 0)
 	}
 }
 
 // call applies a call of the session to the model, and passes the outcome to the core.
-func (s *script) call(o op, timeout time.Duration) {
+func (s *script) call(o Op, timeout time.Duration) {
 	f, a := answered, answer{}
 	switch o := o.(type) {
-	case writeOp:
+	case WriteOp:
 		f = s.fail()
-	case revokeOp:
-		if _, ok := s.etcd.leases[o.lease]; ok && s.fail() == unanswered {
+	case RevokeOp:
+		if _, ok := s.etcd.leases[o.Lease]; ok && s.fail() == unanswered {
 			f = unanswered
 		}
 	}
@@ -91,15 +91,15 @@ func (s *script) call(o op, timeout time.Duration) {
 		a = s.etcd.do(o, s.now)
 	}
 	s.note("%s, fate %d: %v %v", describe(o), f, a.made, a.err)
-	if _, revokes := o.(revokeOp); revokes && f != answered {
+	if _, revokes := o.(RevokeOp); revokes && f != answered {
 		return // the session does not wait for it
 	}
 	if f != answered {
 		s.now = s.now.Add(timeout)
 		a = answer{err: context.DeadlineExceeded}
-		s.core.called(timeout, false)
+		s.core.Called(timeout, false)
 	} else {
-		s.core.called(0, true)
+		s.core.Called(0, true)
 	}
 	a.deliver(s.core, s.now, o)
 }
@@ -114,7 +114,7 @@ func (s *script) add(keys ...string) {
 
 func (s *script) items(name string, items []Item) {
 	s.t.Helper()
-	s.entries[name] = s.core.add(s.now, items, false)
+	s.entries[name] = s.core.Add(s.now, nobody{}, items, false)
 }
 
 // have adds entries, waits until they are registered, and clears the list of calls.
@@ -132,7 +132,7 @@ func (s *script) have(keys ...string) {
 func (s *script) settle() { s.run(20 * time.Millisecond) }
 
 func (s *script) update(key, value string) {
-	s.core.update(s.now, s.entries[key], item(key, value))
+	_ = s.core.Update(s.now, s.entries[key], item(key, value))
 }
 
 func (s *script) want(key string, w desired) {
@@ -187,7 +187,7 @@ var keyVerbs = map[string]func(s *script, key, value string){
 	"put":        func(s *script, key, value string) { s.etcd.put(key, value, 1) },
 	"orphan":     func(s *script, key, _ string) { s.etcd.put(key, "x", 0) }, // someone puts the key without a lease
 	"delete":     func(s *script, key, _ string) { s.etcd.remove(key) },
-	"event":      func(s *script, key, _ string) { s.core.onWatch(s.now, key, nil, s.core.revision) },
+	"event":      func(s *script, key, _ string) { s.core.OnWatch(s.now, key, nil, s.core.revision) },
 	"update":     func(s *script, key, value string) { s.update(key, value) },
 	"pause":      func(s *script, key, _ string) { s.want(key, paused) },
 	"resume":     func(s *script, key, _ string) { s.want(key, present) },
@@ -199,7 +199,7 @@ var keyVerbs = map[string]func(s *script, key, value string){
 	"plus-named": func(s *script, key, _ string) { s.items(key, plusNamed(key, "v")) },
 	"named":      func(s *script, key, _ string) { s.items(key, named(key, "v")) },
 	"paused": func(s *script, key, _ string) {
-		s.entries[key] = s.core.add(s.now, item(key, "v"), true)
+		s.entries[key] = s.core.Add(s.now, nobody{}, item(key, "v"), true)
 	},
 }
 
@@ -207,9 +207,9 @@ var keyVerbs = map[string]func(s *script, key, value string){
 var sessionVerbs = map[string]func(s *script, id clientv3.LeaseID){
 	"settle":             func(s *script, _ clientv3.LeaseID) { s.settle() },
 	"forget":             func(s *script, _ clientv3.LeaseID) { s.settle(); s.calls = nil }, // clears the list of calls
-	"close":              func(s *script, _ clientv3.LeaseID) { s.core.close(s.now) },
-	"check-soon":         func(s *script, _ clientv3.LeaseID) { s.core.checkSoon(s.now) },
-	"slept":              func(s *script, _ clientv3.LeaseID) { s.core.waited(s.now, time.Minute) },
+	"close":              func(s *script, _ clientv3.LeaseID) { s.core.Close(s.now) },
+	"check-soon":         func(s *script, _ clientv3.LeaseID) { s.core.CheckSoon(s.now) },
+	"slept":              func(s *script, _ clientv3.LeaseID) { s.core.Waited(s.now, time.Minute) },
 	"watched":            func(s *script, _ clientv3.LeaseID) { s.core.check.watched = true },
 	"full":               func(s *script, _ clientv3.LeaseID) { s.etcd.full = !s.etcd.full },
 	"busy":               func(s *script, _ clientv3.LeaseID) { s.etcd.busy = !s.etcd.busy },
@@ -221,24 +221,24 @@ var sessionVerbs = map[string]func(s *script, id clientv3.LeaseID){
 	"restore":            func(s *script, _ clientv3.LeaseID) { s.etcd.down = false; s.etcd.restore(s.now, s.past[len(s.past)-1]) },
 	"written":            func(s *script, _ clientv3.LeaseID) { s.etcd.rev += 1000 },     // other clients write 1000 times
 	"ahead":              func(s *script, _ clientv3.LeaseID) { s.core.revision += 100 }, // as if etcd had been restored
-	"renewed-behind":     func(s *script, id clientv3.LeaseID) { s.core.onRenewal(s.now, id, ttl, 1) },
+	"renewed-behind":     func(s *script, id clientv3.LeaseID) { s.core.OnRenewal(s.now, id, ttl, 1) },
 	"later":              func(s *script, seconds clientv3.LeaseID) { s.now = s.now.Add(time.Duration(seconds) * time.Second) },
 	"failed":             func(s *script, _ clientv3.LeaseID) { s.core.failed(s.now, errors.New("no answer")) },
 	"refresh":            func(s *script, _ clientv3.LeaseID) { s.core.refresh(s.now) },
-	"end":                func(s *script, _ clientv3.LeaseID) { s.core.end(s.now) },
+	"end":                func(s *script, _ clientv3.LeaseID) { s.core.End(s.now) },
 	"lease":              func(s *script, id clientv3.LeaseID) { s.etcd.leases[id] = s.now.Add(ttl) },
 	"revoke":             func(s *script, id clientv3.LeaseID) { s.etcd.revoke(id) },
 	"poison":             func(s *script, id clientv3.LeaseID) { s.etcd.poisoned[id] = true },
-	"granted":            func(s *script, id clientv3.LeaseID) { s.core.onGrant(s.now, id, ttl) },
-	"ended":              func(s *script, id clientv3.LeaseID) { s.core.replaceLease(s.now, errors.New("ended")) },
+	"granted":            func(s *script, id clientv3.LeaseID) { s.core.OnGrant(s.now, id, ttl) },
+	"ended":              func(s *script, id clientv3.LeaseID) { s.core.replaceLease(errors.New("ended")) },
 	"lost":               func(s *script, id clientv3.LeaseID) { s.core.onLeaseLost(s.now, id, errors.New("not found")) },
-	"renewal-unknown":    func(s *script, id clientv3.LeaseID) { s.core.onRenewalFailed(s.now, id, rpctypes.ErrLeaseNotFound) },
-	"renewal-denied":     func(s *script, id clientv3.LeaseID) { s.core.onRenewalFailed(s.now, id, rpctypes.ErrPermissionDenied) },
-	"renewal-unanswered": func(s *script, id clientv3.LeaseID) { s.core.onRenewalFailed(s.now, id, rpctypes.ErrTimeout) },
+	"renewal-unknown":    func(s *script, id clientv3.LeaseID) { s.core.OnRenewalFailed(s.now, id, rpctypes.ErrLeaseNotFound) },
+	"renewal-denied":     func(s *script, id clientv3.LeaseID) { s.core.OnRenewalFailed(s.now, id, rpctypes.ErrPermissionDenied) },
+	"renewal-unanswered": func(s *script, id clientv3.LeaseID) { s.core.OnRenewalFailed(s.now, id, rpctypes.ErrTimeout) },
 	"fault-elsewhere":    func(s *script, _ clientv3.LeaseID) { s.core.moves.at = s.now.Add(time.Minute) },
 	"answered":           func(s *script, _ clientv3.LeaseID) { s.call(s.op, 0) },
-	"next":               func(s *script, _ clientv3.LeaseID) { s.op, _ = s.core.next(s.now) },
+	"next":               func(s *script, _ clientv3.LeaseID) { s.op, _ = s.core.Next(s.now) },
 	"timeout": func(s *script, _ clientv3.LeaseID) {
-		s.core.onWriteFailed(s.now, s.op.(writeOp).steps, rpctypes.ErrTimeout)
+		s.core.OnWriteFailed(s.now, s.op.(WriteOp).Steps, rpctypes.ErrTimeout)
 	},
 }

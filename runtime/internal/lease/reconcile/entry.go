@@ -1,4 +1,4 @@
-package lease
+package reconcile
 
 import (
 	"fmt"
@@ -6,8 +6,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 )
 
 // desired is the desired state of an entry.
@@ -19,36 +17,34 @@ const (
 	gone                   // out of etcd, for good
 )
 
-// entry is a set of keys that are registered together, one for each layout.
-type entry struct {
+// Owner has an entry. Changed is called when the entry's state may have changed.
+type Owner interface{ Changed() }
+
+// Entry is a set of keys that are registered together, one for each layout.
+type Entry struct {
 	items     []Item
 	records   []*record // one for each item, then the retired ones
 	desired   desired
-	stray     bool      // the entry was made for a key on our lease that no other entry has
+	owner     Owner     // nil for a stray, a key on our lease that no other entry has
 	dirty     bool      // the entry is in core.dirty
 	markUntil time.Time // when keys are deleted even without the mark, zero if the mark cannot be made
 	refused   error     // etcd's last refusal of a key
 	state     State
 	since     time.Time
-	why       error    // why the keys were lost; after the end of the session, which key may be left
-	changed   notifier // wakes waiters when the state may have changed
-
-	// Only report uses the fields below.
-	lines    [Closed]loglimit.Limiter // limits the lines about losses and conflicts, by state
-	unlogged bool                     // the last loss or conflict was not logged
+	why       error // why the keys were lost; after the end of the session, which key may be left
 }
 
-// change is a change of an entry's state.
-type change struct {
-	entry    *entry
-	key      string
-	lease    clientv3.LeaseID
-	from, to State
-	err      error
+// Change is a change of an entry's state.
+type Change struct {
+	Owner    Owner
+	Key      string
+	Lease    clientv3.LeaseID
+	From, To State
+	Err      error
 }
 
 // setDesired changes the desired state of e.
-func (e *entry) setDesired(now time.Time, w desired) {
+func (e *Entry) setDesired(now time.Time, w desired) {
 	if w == e.desired {
 		return
 	}
@@ -65,7 +61,7 @@ func (e *entry) setDesired(now time.Time, w desired) {
 }
 
 // retry forgets refusals, so that the keys are tried at once.
-func (e *entry) retry() {
+func (e *Entry) retry() {
 	e.refused = nil
 	for _, r := range e.records {
 		r.retry()
@@ -73,20 +69,26 @@ func (e *entry) retry() {
 }
 
 // key returns the first key of the entry, which names it in logs. An entry that has given its keys up to another has no records.
-func (e *entry) key() string {
+func (e *Entry) key() string {
 	if len(e.records) == 0 {
 		return e.items[0].Key(clientv3.NoLease)
 	}
 	return e.records[0].key
 }
 
+func (e *Entry) notify() {
+	if e.owner != nil {
+		e.owner.Changed()
+	}
+}
+
 // wasRegistered reports whether e was in etcd since it was added or resumed.
-func (e *entry) wasRegistered() bool {
+func (e *Entry) wasRegistered() bool {
 	return e.state == Registered || e.state == Lost || e.state == Conflict
 }
 
-// ended reports whether e is out of etcd for good. The error says why it is useless to wait for that now.
-func (e *entry) ended() (bool, error) {
+// Ended reports whether e is out of etcd for good. The error says why it is useless to wait for that now.
+func (e *Entry) Ended() (bool, error) {
 	if e.state == Closed {
 		return true, nil // earlier refusals do not matter
 	}
@@ -94,7 +96,7 @@ func (e *entry) ended() (bool, error) {
 }
 
 // refreshEntry updates the state of an entry.
-func (c *core) refreshEntry(now time.Time, e *entry) {
+func (c *Core) refreshEntry(now time.Time, e *Entry) {
 	e.records = slices.DeleteFunc(e.records, func(r *record) bool {
 		drop := r.retired && r.observed == nil && r.sure()
 		if drop && c.keys[r.key] == r {
@@ -113,18 +115,18 @@ func (c *core) refreshEntry(now time.Time, e *entry) {
 		e.state, e.since = to, now
 		c.recordChange(now, e, from)
 	}
-	e.changed.notify()
+	e.notify()
 }
 
 // recordChange queues a change of an entry's state for report, unless the entry is a stray, which no caller knows.
-func (c *core) recordChange(now time.Time, e *entry, from State) {
-	if !e.stray {
-		c.changes = append(c.changes, change{e, e.key(), c.lease, from, e.state, c.errOf(now, e)})
+func (c *Core) recordChange(now time.Time, e *Entry, from State) {
+	if e.owner != nil {
+		c.changes = append(c.changes, Change{e.owner, e.key(), c.lease, from, e.state, c.errOf(now, e)})
 	}
 }
 
 // errOf returns why e is not in etcd as desired, nil if it is or the reason is not known.
-func (c *core) errOf(now time.Time, e *entry) error {
+func (c *Core) errOf(now time.Time, e *Entry) error {
 	switch r := c.conflict(e); {
 	case e.state == Closed || e.state == Paused:
 		return e.why
@@ -146,8 +148,17 @@ func (c *core) errOf(now time.Time, e *entry) error {
 	return e.why
 }
 
+// Status returns the status of an entry now.
+func (c *Core) Status(now time.Time, e *Entry) Status {
+	id, err := c.leaseOf(e), c.errOf(now, e)
+	if err == nil && e.state == Registered {
+		err = c.overdue(now, id)
+	}
+	return Status{e.state, e.key(), id, err, e.since}
+}
+
 // stateOf returns the state of e.
-func (c *core) stateOf(now time.Time, e *entry) State {
+func (c *Core) stateOf(now time.Time, e *Entry) State {
 	out := e.desired != present && !c.remains(e)
 	switch {
 	case e.desired == gone && out:
@@ -169,10 +180,10 @@ func (c *core) stateOf(now time.Time, e *entry) State {
 }
 
 // foreign reports whether a key is another process's, as observed.
-func (c *core) foreign(r *record) bool { return r.observed != nil && !c.isOwn(r.observed.lease) }
+func (c *Core) foreign(r *record) bool { return r.observed != nil && !c.isOwn(r.observed.Lease) }
 
 // conflict returns a key of the entry that a newer process has, nil if there is none.
-func (c *core) conflict(e *entry) *record {
+func (c *Core) conflict(e *Entry) *record {
 	for _, r := range e.records {
 		if r.claimed() && !r.retired && c.foreign(r) {
 			return r
@@ -182,19 +193,19 @@ func (c *core) conflict(e *entry) *record {
 }
 
 // placed reports whether each item of the entry has a key, retired or not, in etcd on a live lease.
-func (c *core) placed(now time.Time, e *entry) bool {
+func (c *Core) placed(now time.Time, e *Entry) bool {
 	return e.all(func(r *record) bool {
-		return r.observed != nil && c.alive(now, r.observed.lease) && !c.get(r.observed.lease).revoking()
+		return r.observed != nil && c.alive(now, r.observed.Lease) && !c.get(r.observed.Lease).revoking()
 	})
 }
 
 // placedOn reports whether each item of the entry has a key in etcd on lease id.
-func (c *core) placedOn(e *entry, id clientv3.LeaseID) bool {
+func (c *Core) placedOn(e *Entry, id clientv3.LeaseID) bool {
 	return id != 0 && e.all(func(r *record) bool { return r.on(id) })
 }
 
 // all reports whether each item has a record that satisfies test.
-func (e *entry) all(test func(*record) bool) bool {
+func (e *Entry) all(test func(*record) bool) bool {
 	for i := range e.items {
 		if !slices.ContainsFunc(e.records, func(r *record) bool { return r.item == i && test(r) }) {
 			return false
@@ -204,19 +215,19 @@ func (e *entry) all(test func(*record) bool) bool {
 }
 
 // expired reports whether a key of the entry is on a lease that has expired, as far as known.
-func (c *core) expired(now time.Time, e *entry) bool {
+func (c *Core) expired(now time.Time, e *Entry) bool {
 	return slices.ContainsFunc(e.records, func(r *record) bool {
-		return r.observed != nil && !c.foreign(r) && !c.alive(now, r.observed.lease)
+		return r.observed != nil && !c.foreign(r) && !c.alive(now, r.observed.Lease)
 	})
 }
 
 // remains reports whether etcd has, or may have, a key of the entry from this session.
-func (c *core) remains(e *entry) bool {
+func (c *Core) remains(e *Entry) bool {
 	return slices.ContainsFunc(e.records, func(r *record) bool { return r.observed != nil && !c.foreign(r) || !r.sure() })
 }
 
 // upToDate reports whether etcd has the entry as desired.
-func (c *core) upToDate(e *entry) bool {
+func (c *Core) upToDate(e *Entry) bool {
 	if e.desired != present {
 		return e.state == Paused || e.state == Closed
 	}
@@ -224,12 +235,12 @@ func (c *core) upToDate(e *entry) bool {
 }
 
 // clean reports whether the entry needs no call until the next event of its keys or its lease.
-func (c *core) clean(e *entry) bool {
+func (c *Core) clean(e *Entry) bool {
 	return e.desired == present && c.upToDate(e) && e.refused == nil && len(e.records) == len(e.items) && c.placedOn(e, c.lease)
 }
 
-// synced reports whether etcd has the entry as desired. The error says why it is useless to wait for that.
-func (c *core) synced(e *entry) (bool, error) {
+// Synced reports whether etcd has the entry as desired. The error says why it is useless to wait for that.
+func (c *Core) Synced(e *Entry) (bool, error) {
 	switch r := c.conflict(e); {
 	case e.desired == gone:
 		return false, ErrDropped
@@ -240,23 +251,23 @@ func (c *core) synced(e *entry) (bool, error) {
 }
 
 // leaseOf returns the lease that a key of an entry is on, or else the current lease. It returns 0 for a closed entry.
-func (c *core) leaseOf(e *entry) clientv3.LeaseID {
+func (c *Core) leaseOf(e *Entry) clientv3.LeaseID {
 	if e.state == Closed {
 		return 0
 	}
 	for _, r := range e.records {
 		if r.observed != nil && !c.foreign(r) {
-			return r.observed.lease
+			return r.observed.Lease
 		}
 	}
 	return c.lease
 }
 
-// leftoverErr returns an error that names a key of the entry which may still be in etcd, and its lease.
-func (c *core) leftoverErr(e *entry) error {
+// LeftoverErr returns an error that names a key of the entry which may still be in etcd, and its lease.
+func (c *Core) LeftoverErr(e *Entry) error {
 	for _, r := range e.records {
 		if r.observed != nil && !c.foreign(r) {
-			return fmt.Errorf("key %q may stay in etcd until lease %x expires", r.key, int64(r.observed.lease))
+			return fmt.Errorf("key %q may stay in etcd until lease %x expires", r.key, int64(r.observed.Lease))
 		}
 	}
 	return fmt.Errorf("key %q may stay in etcd until its lease expires", e.key())

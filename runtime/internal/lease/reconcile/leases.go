@@ -1,4 +1,4 @@
-package lease
+package reconcile
 
 import (
 	"errors"
@@ -45,7 +45,7 @@ type heldLease struct {
 func (h *heldLease) revoking() bool { return !h.revokeAt.IsZero() && !h.denied }
 
 // get returns a lease of the session, nil if the session does not hold it.
-func (c *core) get(id clientv3.LeaseID) *heldLease {
+func (c *Core) get(id clientv3.LeaseID) *heldLease {
 	i := slices.IndexFunc(c.held, func(h *heldLease) bool { return h.id == id })
 	if i < 0 {
 		return nil
@@ -54,24 +54,24 @@ func (c *core) get(id clientv3.LeaseID) *heldLease {
 }
 
 // alive reports whether a lease of the session has not expired, as far as known.
-func (c *core) alive(now time.Time, id clientv3.LeaseID) bool {
+func (c *Core) alive(now time.Time, id clientv3.LeaseID) bool {
 	h := c.get(id)
 	return h != nil && now.Before(h.expires)
 }
 
 // isOwn reports whether a lease was ever granted to this session.
-func (c *core) isOwn(id clientv3.LeaseID) bool { return id != 0 && slices.Contains(c.everGranted, id) }
+func (c *Core) isOwn(id clientv3.LeaseID) bool { return id != 0 && slices.Contains(c.everGranted, id) }
 
-// hold adds a granted lease. A lease that is granted after the timeout is never the current one, so it is revoked.
-func (c *core) hold(now time.Time, id clientv3.LeaseID, life time.Duration) {
+// Hold adds a granted lease. A lease that is granted after the timeout is never the current one, so it is revoked.
+func (c *Core) Hold(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.held = append(c.held, &heldLease{id: id, life: life, expires: now.Add(life), renewAt: now.Add(life / renewAfter)})
 	c.everGranted = append(c.everGranted, id)
 }
 
-// onGrant makes a granted lease the current one.
-func (c *core) onGrant(now time.Time, id clientv3.LeaseID, life time.Duration) {
+// OnGrant makes a granted lease the current one.
+func (c *Core) OnGrant(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.succeeded()
-	c.hold(now, id, life)
+	c.Hold(now, id, life)
 	c.lease = id
 	c.grants.shut(now, c.jitter) // should the lease be lost before its first renewal
 	c.scheduleCheck(now)
@@ -82,9 +82,9 @@ func (c *core) onGrant(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.refresh(now)
 }
 
-// onGrantFailed records that no lease was granted. The grant is retried even after a refusal: the permission may be
+// OnGrantFailed records that no lease was granted. The grant is retried even after a refusal: the permission may be
 // granted later.
-func (c *core) onGrantFailed(now time.Time, err error) {
+func (c *Core) OnGrantFailed(now time.Time, err error) {
 	err = fmt.Errorf("grant a lease: %w", err)
 	if !isRefusal(err) {
 		c.failed(now, err)
@@ -103,7 +103,7 @@ func (c *core) onGrantFailed(now time.Time, err error) {
 
 // replaceLease moves the entries to another lease. The present lease is renewed until no desired entry is on it, and then
 // revoked.
-func (c *core) replaceLease(now time.Time, why error) {
+func (c *Core) replaceLease(why error) {
 	c.markAllDirty()
 	if c.lease != 0 {
 		c.cause(why)
@@ -115,7 +115,7 @@ func (c *core) replaceLease(now time.Time, why error) {
 }
 
 // onLeaseLost records that a lease and its keys no longer exist. err is nil if this session revoked it.
-func (c *core) onLeaseLost(now time.Time, id clientv3.LeaseID, err error) {
+func (c *Core) onLeaseLost(now time.Time, id clientv3.LeaseID, err error) {
 	c.succeeded()
 	h := c.get(id)
 	c.held = slices.DeleteFunc(c.held, func(o *heldLease) bool { return o == h })
@@ -135,9 +135,9 @@ func (c *core) onLeaseLost(now time.Time, id clientv3.LeaseID, err error) {
 	c.refresh(now)
 }
 
-// renewals returns the leases to be renewed now, each with its TTL, and how long to wait before asking again. The current lease is
+// Renewals returns the leases to be renewed now, each with its TTL, and how long to wait before asking again. The current lease is
 // renewed, and retired ones with keys that have yet to move.
-func (c *core) renewals(now time.Time) (due map[clientv3.LeaseID]time.Duration, wait time.Duration) {
+func (c *Core) Renewals(now time.Time) (due map[clientv3.LeaseID]time.Duration, wait time.Duration) {
 	due, wait = make(map[clientv3.LeaseID]time.Duration), tick
 	for _, h := range c.held {
 		if h.id != c.lease && !c.needed(h.id) {
@@ -152,15 +152,21 @@ func (c *core) renewals(now time.Time) (due map[clientv3.LeaseID]time.Duration, 
 }
 
 // needed reports whether a desired entry has, or may have, keys on a retired lease, and has yet to move to the current lease.
-func (c *core) needed(id clientv3.LeaseID) bool {
-	return slices.ContainsFunc(c.dirty, func(e *entry) bool {
+func (c *Core) needed(id clientv3.LeaseID) bool {
+	return slices.ContainsFunc(c.dirty, func(e *Entry) bool {
 		return e.desired == present && !c.placedOn(e, c.lease) &&
 			slices.ContainsFunc(e.records, func(r *record) bool { return r.on(id) || r.doubted() })
 	})
 }
 
-// onRevokeFailed records that a lease was not revoked.
-func (c *core) onRevokeFailed(now time.Time, id clientv3.LeaseID, err error) {
+// OnRevoked records that a lease was revoked.
+func (c *Core) OnRevoked(now time.Time, id clientv3.LeaseID, revision int64) {
+	c.atRevision(revision)
+	c.onLeaseLost(now, id, nil)
+}
+
+// OnRevokeFailed records that a lease was not revoked.
+func (c *Core) OnRevokeFailed(now time.Time, id clientv3.LeaseID, err error) {
 	h := c.get(id)
 	switch {
 	case isLeaseNotFound(err):
@@ -179,36 +185,36 @@ func (c *core) onRevokeFailed(now time.Time, id clientv3.LeaseID, err error) {
 	c.refresh(now)
 }
 
-// onRenewal records that etcd renewed a lease. A lower revision than the last known one starts a check of the keys: the member
+// OnRenewal records that etcd renewed a lease. A lower revision than the last known one starts a check of the keys: the member
 // may lag behind, or etcd was restored.
-func (c *core) onRenewal(now time.Time, id clientv3.LeaseID, life time.Duration, revision int64) {
+func (c *Core) OnRenewal(now time.Time, id clientv3.LeaseID, life time.Duration, revision int64) {
 	if h := c.get(id); h != nil {
 		h.expires, h.renewAt = now.Add(life), now.Add(life/renewAfter)
 		c.grants.open()
 	}
 	if revision != 0 && revision < c.revision {
-		c.checkSoon(now)
+		c.CheckSoon(now)
 	}
 }
 
-// onRenewalFailed records that etcd did not renew a lease. After a refusal the lease is replaced: it may hold another user's
+// OnRenewalFailed records that etcd did not renew a lease. After a refusal the lease is replaced: it may hold another user's
 // key, which we may not write.
-func (c *core) onRenewalFailed(now time.Time, id clientv3.LeaseID, err error) {
+func (c *Core) OnRenewalFailed(now time.Time, id clientv3.LeaseID, err error) {
 	err = fmt.Errorf("renew lease %x: %w", int64(id), err)
 	switch {
 	case c.get(id) == nil:
 	case isLeaseNotFound(err):
 		c.onLeaseLost(now, id, err)
 	case isRefusal(err) && id == c.lease:
-		c.replaceLease(now, err)
+		c.replaceLease(err)
 		c.refresh(now)
 	}
 }
 
 // onRestored records that etcd is back at an earlier state, with old values of our keys. All leases are
 // replaced, and revoked with their keys. A lease that only the earlier state has is not renewed, and expires within its TTL.
-func (c *core) onRestored(now time.Time) {
-	c.replaceLease(now, errors.New("etcd's revision went backwards: it was restored from a backup or wiped"))
+func (c *Core) onRestored() {
+	c.replaceLease(errors.New("etcd's revision went backwards: it was restored from a backup or wiped"))
 	c.check.left = nil
 	for r := range c.records() {
 		if !c.foreign(r) { // another process keeps its key
@@ -219,7 +225,7 @@ func (c *core) onRestored(now time.Time) {
 }
 
 // overdue returns an error with the time of a lease's last renewal if etcd has not answered for overdueAfter, else nil.
-func (c *core) overdue(now time.Time, id clientv3.LeaseID) error {
+func (c *Core) overdue(now time.Time, id clientv3.LeaseID) error {
 	h := c.get(id)
 	if h == nil {
 		return nil
@@ -235,8 +241,8 @@ func (c *core) overdue(now time.Time, id clientv3.LeaseID) error {
 	return fmt.Errorf("lease %x was last renewed at %s: %w", int64(id), renewed.Format(time.RFC3339), why)
 }
 
-// leftover returns an error that names the leases that a closed session leaves in etcd, nil if it leaves none.
-func (c *core) leftover(cause error) error {
+// Leftover returns an error that names the leases that a closed session leaves in etcd, nil if it leaves none.
+func (c *Core) Leftover(cause error) error {
 	if len(c.held) == 0 {
 		return nil
 	}

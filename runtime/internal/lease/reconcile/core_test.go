@@ -1,4 +1,4 @@
-package lease
+package reconcile
 
 import (
 	"context"
@@ -138,11 +138,11 @@ func TestFailingWritesWait(t *testing.T) {
 	s.want("a", gone)
 	writes := 0
 	for end := s.now.Add(5 * time.Second); s.now.Before(end); {
-		o, wait := s.core.next(s.now)
+		o, wait := s.core.Next(s.now)
 		switch o := o.(type) {
-		case writeOp:
+		case WriteOp:
 			writes++
-			s.core.onWriteFailed(s.now, o.steps, status.Error(codes.Unavailable, "no"))
+			s.core.OnWriteFailed(s.now, o.Steps, status.Error(codes.Unavailable, "no"))
 		case nil:
 			s.now = s.now.Add(wait)
 		default:
@@ -196,7 +196,7 @@ func TestSynced(t *testing.T) {
 			s.play(row.do)
 			e := s.entries["a"]
 			s.state("a", row.state)
-			ok, err := s.core.synced(e)
+			ok, err := s.core.Synced(e)
 			if err == nil && e.state != Conflict {
 				err = s.core.errOf(s.now, e)
 			}
@@ -213,23 +213,23 @@ func TestRenewal(t *testing.T) {
 	due := func(after time.Duration, want ...clientv3.LeaseID) {
 		t.Helper()
 		s.now = s.now.Add(after)
-		leases, wait := s.core.renewals(s.now)
+		leases, wait := s.core.Renewals(s.now)
 		if got := slices.Sorted(maps.Keys(leases)); !slices.Equal(got, want) || wait > tick {
 			t.Errorf("leases %v are renewed, wait %v, want %v, wait at most %v", got, wait, want, tick)
 		}
 	}
 	due(0)
 	s.have("a")
-	s.core.onRenewal(s.now, 1, ttl, 0)
+	s.core.OnRenewal(s.now, 1, ttl, 0)
 	due(ttl/3 - time.Millisecond)
 	due(time.Millisecond, 1)
 	due(time.Millisecond)
 	due(ttl/renewAgain, 1)
-	s.core.onRenewal(s.now, 1, ttl, 0)
-	s.core.onRenewal(s.now, 7, ttl, 0) // an unknown lease
+	s.core.OnRenewal(s.now, 1, ttl, 0)
+	s.core.OnRenewal(s.now, 7, ttl, 0) // an unknown lease
 	due(ttl / renewAgain)
-	s.core.replaceLease(s.now, errors.New("ended"))
-	s.core.onGrant(s.now, 2, ttl)
+	s.core.replaceLease(errors.New("ended"))
+	s.core.OnGrant(s.now, 2, ttl)
 	s.etcd.leases[2], s.etcd.ids = s.now.Add(ttl), 2
 	due(ttl/3, 1, 2) // until the key has moved
 	s.settle()
@@ -256,11 +256,11 @@ func TestClose(t *testing.T) {
 			}
 		}
 		left := ""
-		if err := s.core.leftover(errors.New("late")); err != nil {
+		if err := s.core.Leftover(errors.New("late")); err != nil {
 			left = err.Error()
 		}
-		if s.core.finished() != row.finished || left != row.leftover {
-			t.Errorf("%s: finished %v, leftover %q, want %v, %q", row.rule, s.core.finished(), left, row.finished, row.leftover)
+		if s.core.Finished() != row.finished || left != row.leftover {
+			t.Errorf("%s: finished %v, leftover %q, want %v, %q", row.rule, s.core.Finished(), left, row.finished, row.leftover)
 		}
 	}
 }
@@ -284,7 +284,7 @@ func TestWarnings(t *testing.T) {
 			s.run(4 * time.Second)
 			var got []string
 			for _, c := range s.core.warnings {
-				got = append(got, fmt.Sprintf("%s and %d others: %v", c.key, c.others, c.err))
+				got = append(got, fmt.Sprintf("%s and %d others: %v", c.Key, c.Others, c.Err))
 			}
 			if !slices.Equal(got, row.want) {
 				t.Errorf("the warnings are %q, want %q", got, row.want)
@@ -305,7 +305,7 @@ func TestOverdue_IsReported(t *testing.T) {
 	renewed := func(life time.Duration) {
 		s.etcd.leases[1] = s.now.Add(life)
 		s.core.get(1).life = life
-		s.core.onRenewal(s.now, 1, life, 0)
+		s.core.OnRenewal(s.now, 1, life, 0)
 	}
 	renewed(10 * time.Minute)
 	s.run(5 * time.Second)
@@ -319,7 +319,7 @@ func TestOverdue_IsReported(t *testing.T) {
 		t.Errorf("40 s without an answer: overdue() = %v, want the time of the last renewal and the cause", err)
 	}
 	s.state("k0000", Registered)
-	if n := len(s.core.warnings); n != 1 || s.core.warnings[0].others != 4 {
+	if n := len(s.core.warnings); n != 1 || s.core.warnings[0].Others != 4 {
 		t.Errorf("%d warnings, want 1 for all entries: %v", n, s.core.warnings)
 	}
 	s.etcd.down = false
@@ -357,15 +357,15 @@ func numbered(n int) []string {
 	return keys
 }
 
-// Close revokes the lease within CloseTimeout, even if etcd answers none of the marks.
+// Close revokes the lease within closeTimeout, even if etcd answers none of the marks.
 func TestMarksLeaveTimeForTheRevocation(t *testing.T) {
 	s := newScript(t)
 	s.have(numbered(500)...)
 	s.fail = func() fate { return unanswered }
-	s.core.close(s.now)
-	s.run(CloseTimeout)
-	if !s.core.finished() || len(s.etcd.kvs)+len(s.etcd.leases) > 0 {
-		t.Errorf("%v after Close: %d keys and leases %v are left; the calls were %q", CloseTimeout, len(s.etcd.kvs), s.etcd.leases, s.calls)
+	s.core.Close(s.now)
+	s.run(closeTimeout)
+	if !s.core.Finished() || len(s.etcd.kvs)+len(s.etcd.leases) > 0 {
+		t.Errorf("%v after Close: %d keys and leases %v are left; the calls were %q", closeTimeout, len(s.etcd.kvs), s.etcd.leases, s.calls)
 	}
 }
 

@@ -1,4 +1,4 @@
-package lease
+package reconcile
 
 import (
 	"errors"
@@ -12,26 +12,26 @@ import (
 )
 
 const (
-	// checkUnwatched and checkWatched bound the pause between checks of our keys. checkWatched applies while every key is watched:
+	// CheckWatched and checkUnwatched bound the pause between checks of our keys. CheckWatched applies while every key is watched:
 	// checks go on, since a watch may be silently broken. checkMin is the shortest pause.
+	CheckWatched   = 5 * time.Minute
 	checkUnwatched = 2 * time.Second
-	checkWatched   = 5 * time.Minute
 	checkMin       = 200 * time.Millisecond
 	// warnEvery is the minimum time between two warnings.
 	warnEvery = time.Minute
-	// maxWatches is the maximum number of keys that a session watches, so that a process with a hundred services does not
+	// MaxWatches is the maximum number of keys that a session watches, so that a process with a hundred services does not
 	// have a hundred watches. With more keys, the watched ones show when the lease is lost, and all keys are checked often.
-	maxWatches = 4
+	MaxWatches = 4
 )
 
-// core reconciles etcd with the entries of a session. Each event records an answer of etcd, or a caller's desired entry, and marks
+// Core reconciles etcd with the entries of a session. Each event records an answer of etcd, or a caller's desired entry, and marks
 // the entry dirty. next compares the desired with the observed state, and returns one call.
-type core struct {
+type Core struct {
 	ttl    time.Duration
 	jitter func(time.Duration) time.Duration // shortens a pause at random
 
-	entries []*entry
-	dirty   []*entry           // entries that may differ from etcd; a new registration visits only these
+	entries []*Entry
+	dirty   []*Entry           // entries that may differ from etcd; a new registration visits only these
 	keys    map[string]*record // the records of all entries, by key
 	closing bool               // close was called: no entry is desired
 
@@ -50,8 +50,15 @@ type core struct {
 	hurry    bool  // an entry was withdrawn since the last call began, so that a call which removes nothing gives way
 
 	warnAt   time.Time // the earliest time of the next warning
-	changes  []change
-	warnings []warning
+	changes  []Change
+	warnings []Warning
+}
+
+// Take returns what is to be reported since the last call of it.
+func (c *Core) Take() (changes []Change, warnings []Warning) {
+	changes, warnings = c.changes, c.warnings
+	c.changes, c.warnings = nil, nil
+	return changes, warnings
 }
 
 // check compares our keys with etcd's from time to time, a batch after the other.
@@ -70,9 +77,9 @@ type health struct {
 	err   error         // the error of the last call, nil if it succeeded
 }
 
-// newCore returns a core. jitter shortens a pause at random.
-func newCore(ttl time.Duration, jitter func(time.Duration) time.Duration) *core {
-	return &core{
+// New returns a core. jitter shortens a pause at random.
+func New(ttl time.Duration, jitter func(time.Duration) time.Duration) *Core {
+	return &Core{
 		ttl: ttl, jitter: jitter, keys: make(map[string]*record),
 		calls: gateOf(50*time.Millisecond, time.Second), grants: gateOf(200*time.Millisecond, time.Second),
 		moves: gateOf(10*time.Second, time.Hour), puts: gateOf(500*time.Millisecond, 2*time.Second),
@@ -107,21 +114,21 @@ func latest(a, b time.Time) time.Time {
 }
 
 // markDirty makes next look at an entry.
-func (c *core) markDirty(e *entry) {
+func (c *Core) markDirty(e *Entry) {
 	if !e.dirty {
 		e.dirty = true
 		c.dirty = append(c.dirty, e)
 	}
 }
 
-func (c *core) markAllDirty() {
+func (c *Core) markAllDirty() {
 	for _, e := range c.entries {
 		c.markDirty(e)
 	}
 }
 
 // records returns the keys of the dirty entries.
-func (c *core) records() iter.Seq[*record] {
+func (c *Core) records() iter.Seq[*record] {
 	return func(yield func(*record) bool) {
 		for _, e := range c.dirty {
 			for _, r := range e.records {
@@ -133,9 +140,13 @@ func (c *core) records() iter.Seq[*record] {
 	}
 }
 
-// add adds an entry, which takes over keys of entries that are being removed. No other entry may have its keys.
-func (c *core) add(now time.Time, items []Item, pause bool) *entry {
-	e := &entry{items: items, since: now}
+// Add adds an entry, which takes over keys of entries that are being removed. No other entry may have its keys. It returns
+// nil after Close.
+func (c *Core) Add(now time.Time, owner Owner, items []Item, pause bool) *Entry {
+	if c.closing {
+		return nil
+	}
+	e := &Entry{owner: owner, items: items, since: now}
 	for i := range items {
 		e.records = append(e.records, c.record(e, i))
 	}
@@ -151,7 +162,7 @@ func (c *core) add(now time.Time, items []Item, pause bool) *entry {
 
 // record returns the record of an item's key on the current lease. An earlier entry, which is being removed, gives the key up,
 // so that its removal does not delete the new entry.
-func (c *core) record(e *entry, item int) *record {
+func (c *Core) record(e *Entry, item int) *record {
 	key := e.items[item].Key(c.lease)
 	r := c.keys[key]
 	if r == nil {
@@ -168,7 +179,7 @@ func (c *core) record(e *entry, item int) *record {
 }
 
 // rekey replaces an entry's keys that contain the id of an earlier lease. These are retired, and keep their records until deleted.
-func (c *core) rekey(e *entry) {
+func (c *Core) rekey(e *Entry) {
 	if e.desired == gone {
 		return
 	}
@@ -183,35 +194,45 @@ func (c *core) rekey(e *entry) {
 }
 
 // setDesired changes the desired state of an entry.
-func (c *core) setDesired(now time.Time, e *entry, w desired) {
+func (c *Core) setDesired(now time.Time, e *Entry, w desired) {
 	e.setDesired(now, w)
 	c.hurry = c.hurry || w != present
 	c.markDirty(e)
 	c.refreshEntry(now, e)
 }
 
-// setPaused takes an entry out of etcd, or puts it back, and reports whether that is a change. Even a call that changes nothing
+// SetPaused takes an entry out of etcd, or puts it back, and reports whether that is a change. Even a call that changes nothing
 // retries writes that etcd refused.
-func (c *core) setPaused(now time.Time, e *entry, pause bool) (changed bool) {
+func (c *Core) SetPaused(now time.Time, e *Entry, pause bool) (changed bool, err error) {
 	was, w := e.desired, present
+	if was == gone {
+		return false, ErrDropped
+	}
 	if pause {
 		w = paused
 	}
 	e.retry()
 	c.setDesired(now, e, w)
-	return w != was
+	return w != was, nil
 }
 
-// update gives an entry new values. Its keys stay the same.
-func (c *core) update(now time.Time, e *entry, items []Item) {
+// Drop takes an entry out of etcd for good.
+func (c *Core) Drop(now time.Time, e *Entry) { c.setDesired(now, e, gone) }
+
+// Update gives an entry new values. Its keys stay the same.
+func (c *Core) Update(now time.Time, e *Entry, items []Item) error {
+	if e.desired == gone {
+		return ErrDropped
+	}
 	e.items = items
 	e.retry()
 	c.markDirty(e)
 	c.refreshEntry(now, e)
+	return nil
 }
 
 // refresh updates the states of the dirty entries, and removes closed entries and those that need no call from c.dirty.
-func (c *core) refresh(now time.Time) {
+func (c *Core) refresh(now time.Time) {
 	if !c.alive(now, c.lease) {
 		c.markAllDirty()
 	}
@@ -223,14 +244,14 @@ func (c *core) refresh(now time.Time) {
 	if closed {
 		c.entries = slices.DeleteFunc(c.entries, c.forget)
 	}
-	c.dirty = slices.DeleteFunc(c.dirty, func(e *entry) bool {
+	c.dirty = slices.DeleteFunc(c.dirty, func(e *Entry) bool {
 		e.dirty = e.state != Closed && !c.clean(e)
 		return !e.dirty
 	})
 }
 
 // forget gives up the keys of an entry if it is closed, and reports whether it is.
-func (c *core) forget(e *entry) (closed bool) {
+func (c *Core) forget(e *Entry) (closed bool) {
 	if e.state != Closed {
 		return false
 	}
@@ -244,12 +265,12 @@ func (c *core) forget(e *entry) (closed bool) {
 
 // leaseNeeded reports whether any entry has a desired state up to last. A lease is granted for present entries, and kept for paused
 // ones, too: so a paused entry is back after one put. Every clean entry is present.
-func (c *core) leaseNeeded(last desired) bool {
-	return len(c.entries) > len(c.dirty) || slices.ContainsFunc(c.dirty, func(e *entry) bool { return e.desired <= last })
+func (c *Core) leaseNeeded(last desired) bool {
+	return len(c.entries) > len(c.dirty) || slices.ContainsFunc(c.dirty, func(e *Entry) bool { return e.desired <= last })
 }
 
-// checkSoon makes the periodic checks due now, at most once in checkMin.
-func (c *core) checkSoon(now time.Time) {
+// CheckSoon makes the periodic checks due now, at most once in checkMin.
+func (c *Core) CheckSoon(now time.Time) {
 	c.check.due = latest(now, c.check.began.Add(checkMin))
 	for _, h := range c.held {
 		if h.ask != nil {
@@ -263,16 +284,16 @@ func (c *core) checkSoon(now time.Time) {
 	}
 }
 
-func (c *core) scheduleCheck(now time.Time) {
+func (c *Core) scheduleCheck(now time.Time) {
 	every := checkUnwatched
 	if c.check.watched {
-		every = checkWatched
+		every = CheckWatched
 	}
 	c.check.due = now.Add(c.jitter(every))
 }
 
 // continueCheck begins a check if one is due, or leaves out what the check under way need not read any more.
-func (c *core) continueCheck(now time.Time) {
+func (c *Core) continueCheck(now time.Time) {
 	c.check.left = slices.DeleteFunc(c.check.left, func(r *record) bool { return !c.checkable(now, r) })
 	if len(c.check.left) > 0 || now.Before(c.check.due) {
 		return
@@ -290,12 +311,12 @@ func (c *core) continueCheck(now time.Time) {
 
 // checkable reports whether a check reads a key. A key whose write waits after a refusal is left out, for a refused read would delay
 // the write.
-func (c *core) checkable(now time.Time, r *record) bool {
+func (c *Core) checkable(now time.Time, r *record) bool {
 	return r.e.desired == present && r.observed != nil && !c.foreign(r) && (r.asDesired() || !now.Before(r.gate.at))
 }
 
-// registered returns up to limit keys of desired entries that are or were registered.
-func (c *core) registered(limit int) []string {
+// Registered returns up to limit keys of desired entries that are or were registered.
+func (c *Core) Registered(limit int) []string {
 	var keys []string
 	for _, e := range c.entries {
 		for _, r := range e.records {
@@ -310,9 +331,9 @@ func (c *core) registered(limit int) []string {
 	return keys
 }
 
-// setWatched records whether all keys are watched. A check is due when a watch is lost.
-func (c *core) setWatched(now time.Time, watched bool) {
-	watched = watched && len(c.registered(maxWatches+1)) <= maxWatches
+// SetWatched records whether all keys are watched. A check is due when a watch is lost.
+func (c *Core) SetWatched(now time.Time, watched bool) {
+	watched = watched && len(c.Registered(MaxWatches+1)) <= MaxWatches
 	if c.check.watched && !watched {
 		c.check.due = now
 	}
@@ -320,25 +341,25 @@ func (c *core) setWatched(now time.Time, watched bool) {
 }
 
 // cause records why entries lose their keys.
-func (c *core) cause(why error) {
+func (c *Core) cause(why error) {
 	for _, e := range c.dirty {
 		e.why = why
 	}
 }
 
-// warning is a log line about a failure that keeps entries out of etcd.
-type warning struct {
-	key    string
-	others int // the number of further entries that are kept out
-	err    error
+// Warning is a log line about a failure that keeps entries out of etcd.
+type Warning struct {
+	Key    string
+	Others int // the number of further entries that are kept out
+	Err    error
 }
 
 // warn logs that etcd does not have the affected entries as desired, at most once in warnEvery.
-func (c *core) warn(now time.Time, err error, affected func(*entry) bool) {
+func (c *Core) warn(now time.Time, err error, affected func(*Entry) bool) {
 	if now.Before(c.warnAt) {
 		return
 	}
-	var out []*entry
+	var out []*Entry
 	for _, e := range c.entries {
 		if e.desired == present && affected(e) {
 			out = append(out, e)
@@ -348,21 +369,21 @@ func (c *core) warn(now time.Time, err error, affected func(*entry) bool) {
 		return
 	}
 	c.warnAt = now.Add(warnEvery)
-	c.warnings = append(c.warnings, warning{out[0].key(), len(out) - 1, err})
+	c.warnings = append(c.warnings, Warning{out[0].key(), len(out) - 1, err})
 }
 
-func unregistered(e *entry) bool { return e.state != Registered }
+func unregistered(e *Entry) bool { return e.state != Registered }
 
-func wasRefused(e *entry) bool { return e.refused != nil }
+func wasRefused(e *Entry) bool { return e.refused != nil }
 
-func (c *core) succeeded() {
+func (c *Core) succeeded() {
 	c.calls.open()
 	c.health.err, c.health.since = nil, time.Time{}
 }
 
 // failed records a temporary failure, and delays all calls. A call that gave way has not failed.
-func (c *core) failed(now time.Time, err error) {
-	if errors.Is(err, errGaveWay) {
+func (c *Core) failed(now time.Time, err error) {
+	if errors.Is(err, ErrGaveWay) {
 		return
 	}
 	c.calls.shut(now, c.jitter)
@@ -374,19 +395,19 @@ func (c *core) failed(now time.Time, err error) {
 
 // atRevision records the revision of an answer of etcd. If it is lower than an earlier answer's, etcd was restored from a backup
 // or replaced. 0 is ignored: an answer through a caller's wrapper of the client may lack the revision.
-func (c *core) atRevision(now time.Time, revision int64) {
+func (c *Core) atRevision(revision int64) {
 	if revision == 0 {
 		return
 	}
 	restored := revision < c.revision
 	c.revision = revision
 	if restored {
-		c.onRestored(now)
+		c.onRestored()
 	}
 }
 
-// close makes all entries undesired.
-func (c *core) close(now time.Time) {
+// Close makes all entries undesired.
+func (c *Core) Close(now time.Time) {
 	c.closing, c.hurry = true, true
 	for _, h := range c.held {
 		h.denied, h.revokeAt = false, time.Time{} // a right that was taken may be back
@@ -398,8 +419,8 @@ func (c *core) close(now time.Time) {
 	c.refresh(now)
 }
 
-// finished reports whether a closing session has nothing left to do.
-func (c *core) finished() bool {
+// Finished reports whether a closing session has nothing left to do.
+func (c *Core) Finished() bool {
 	if !c.closing || slices.ContainsFunc(c.held, func(h *heldLease) bool { return !h.denied }) {
 		return false
 	}
@@ -411,19 +432,19 @@ func (c *core) finished() bool {
 	return true
 }
 
-// end marks every entry as closed, whether or not it is out of etcd.
-func (c *core) end(now time.Time) {
+// End marks every entry as closed, whether or not it is out of etcd.
+func (c *Core) End(now time.Time) {
 	c.closing, c.lease = true, 0
 	for _, e := range c.entries {
 		if e.state == Closed {
 			continue
 		}
 		if e.why = nil; c.remains(e) && len(c.held) > 0 {
-			e.why = c.leftoverErr(e)
+			e.why = c.LeftoverErr(e)
 		}
 		from := e.state
 		e.desired, e.state, e.since = gone, Closed, now
-		e.changed.notify()
+		e.notify()
 		c.recordChange(now, e, from)
 	}
 	c.entries, c.dirty = nil, nil

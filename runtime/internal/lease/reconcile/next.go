@@ -1,4 +1,4 @@
-package lease
+package reconcile
 
 import (
 	"iter"
@@ -26,44 +26,49 @@ const (
 	callTimeout = 2 * time.Second
 	// markTimeout is how long keys are marked as leaving before they are deleted, for marking delays that.
 	markTimeout = 500 * time.Millisecond
-	// maxTimeout bounds the timeout of a call, and the wait for a grant that has timed out.
-	maxTimeout = 30 * time.Second
+	// MaxTimeout bounds the timeout of a call, and the wait for a grant that has timed out.
+	MaxTimeout = 30 * time.Second
 	// shortTime is how long a call may take, in addition to the time of etcd's last answer, when a removal waits for it.
 	shortTime = 500 * time.Millisecond
 )
 
-// errGaveWay is the error of a call that ended without an answer because a removal waited for it.
-var errGaveWay = status.Error(codes.Canceled, "a removal did not wait for the answer of etcd")
+// ErrGaveWay is the error of a call that ended without an answer because a removal waited for it.
+var ErrGaveWay = status.Error(codes.Canceled, "a removal did not wait for the answer of etcd")
 
-// op is a call to etcd that the core requests.
-type op any
+// Op is a call to etcd that the core requests, one of the types below.
+type Op any
 
-type (
-	grantOp  struct{ ttl time.Duration }
-	revokeOp struct{ lease clientv3.LeaseID }
-	attachOp struct{ lease clientv3.LeaseID } // reads the keys on a lease
-	readOp   struct {
-		steps   []step // of each step, only the key and the observed revision are used
-		compare bool   // etcd returns values only if some key is not as observed
-	}
-	writeOp struct{ steps []step }
-)
+// GrantOp requests a lease.
+type GrantOp struct{ TTL time.Duration }
 
-// step is a write to a key. A transaction makes all of its steps. If a guard fails, it makes none, and returns the keys.
-type step struct {
+// RevokeOp revokes a lease.
+type RevokeOp struct{ Lease clientv3.LeaseID }
+
+// AttachedOp reads the keys on a lease.
+type AttachedOp struct{ Lease clientv3.LeaseID }
+
+// ReadOp reads keys.
+type ReadOp struct {
+	Steps   []Step // of each step, only the key and the observed revision are used
+	Compare bool   // etcd returns values only if some key is not as observed
+}
+
+// WriteOp writes keys in a transaction.
+type WriteOp struct{ Steps []Step }
+
+// Step is a write to a key. A transaction makes all of its steps. If a guard fails, it makes none, and returns the keys.
+type Step struct {
 	r *record
 	write
 }
 
-func (st *step) guard() clientv3.Cmp {
-	return clientv3.Compare(clientv3.ModRevision(st.r.key), "=", st.rev)
-}
-
-func (st *step) op() clientv3.Op {
+// Parts returns what a transaction compares, does and reads for a step.
+func (st Step) Parts() (guard clientv3.Cmp, do, get clientv3.Op) {
+	guard, get = clientv3.Compare(clientv3.ModRevision(st.r.key), "=", st.rev), clientv3.OpGet(st.r.key)
 	if st.kind == remove {
-		return clientv3.OpDelete(st.r.key)
+		return guard, clientv3.OpDelete(st.r.key), get
 	}
-	return clientv3.OpPut(st.r.key, st.value, clientv3.WithLease(st.lease))
+	return guard, clientv3.OpPut(st.r.key, st.value, clientv3.WithLease(st.lease)), get
 }
 
 // wait is a choice of the next call, and the time at which it must be made again.
@@ -80,14 +85,14 @@ func (w *wait) until(at time.Time) bool {
 	return true
 }
 
-// next returns the call to make now with its timeout, or nil and how long to wait before asking again.
-func (c *core) next(now time.Time) (op, time.Duration) {
+// Next returns the call to make now with its timeout, or nil and how long to wait before asking again.
+func (c *Core) Next(now time.Time) (Op, time.Duration) {
 	c.hurry = false
 	if !c.leaseNeeded(paused) {
 		c.lease = 0
 	}
 	if err := c.overdue(now, c.lease); err != nil {
-		c.warn(now, err, func(e *entry) bool { return e.state == Registered })
+		c.warn(now, err, func(e *Entry) bool { return e.state == Registered })
 	}
 	c.refresh(now)
 	c.continueCheck(now)
@@ -104,51 +109,54 @@ func (c *core) next(now time.Time) (op, time.Duration) {
 	return nil, min(max(w.at.Sub(now), time.Millisecond), tick)
 }
 
-// removes reports whether a call takes keys out of etcd, or finds out whether they are out.
-func removes(o op) bool {
+// Removes reports whether a call takes keys out of etcd, or finds out whether they are out.
+func Removes(o Op) bool {
 	switch o := o.(type) {
-	case revokeOp:
+	case RevokeOp:
 		return true
-	case readOp:
-		return !o.compare
-	case writeOp:
-		return o.steps[0].kind != put
+	case ReadOp:
+		return !o.Compare
+	case WriteOp:
+		return o.Steps[0].kind != put
 	}
 	return false
 }
 
 // timeoutOf returns the timeout of a call.
-func (c *core) timeoutOf(now time.Time, o op) time.Duration {
+func (c *Core) timeoutOf(now time.Time, o Op) time.Duration {
 	switch o := o.(type) {
-	case revokeOp:
+	case RevokeOp:
 		return revokeTimeout
-	case writeOp:
-		if o.steps[0].kind == mark {
-			return o.steps[0].r.e.markUntil.Sub(now)
+	case WriteOp:
+		if o.Steps[0].kind == mark {
+			return o.Steps[0].r.e.markUntil.Sub(now)
 		}
 	}
-	return min((callTimeout+c.health.took)<<min(max(c.health.hung-1, 0), 3), maxTimeout)
+	return min((callTimeout+c.health.took)<<min(max(c.health.hung-1, 0), 3), MaxTimeout)
 }
 
-// patience returns how long a call that removes nothing may take when a removal waits for it.
-func (c *core) patience() time.Duration { return shortTime + c.health.took }
+// Patience returns how long a call that removes nothing may take when a removal waits for it.
+func (c *Core) Patience() time.Duration { return shortTime + c.health.took }
 
-// called records how long a call took, and whether etcd answered it, or could not be asked.
-func (c *core) called(took time.Duration, answered bool) {
+// Hurry reports whether the call under way must give way if it removes nothing.
+func (c *Core) Hurry() bool { return c.hurry }
+
+// Called records how long a call took, and whether etcd answered it, or could not be asked.
+func (c *Core) Called(took time.Duration, answered bool) {
 	if c.health.hung++; answered {
 		c.health.took, c.health.hung = took, 0
 	}
 }
 
-// waited makes a check due at once if a wait for the next call took so long, by the wall clock, that the machine has slept.
-func (c *core) waited(now time.Time, took time.Duration) {
+// Waited makes a check due at once if a wait for the next call took so long, by the wall clock, that the machine has slept.
+func (c *Core) Waited(now time.Time, took time.Duration) {
 	if took > sleepGap {
-		c.checkSoon(now)
+		c.CheckSoon(now)
 	}
 }
 
 // due returns the most urgent call, nil if none is due. Removals come first, so that they never wait for puts.
-func (c *core) due(w *wait) op {
+func (c *Core) due(w *wait) Op {
 	var spare []*heldLease // the leases that no desired entry needs
 	for _, h := range c.held {
 		if h.id != c.lease && !c.needed(h.id) {
@@ -156,45 +164,45 @@ func (c *core) due(w *wait) op {
 		}
 	}
 	if steps := batch(c.records(), func(r *record) *write { return c.nextRemoval(w, r, spare) }); len(steps) > 0 {
-		return writeOp{steps}
+		return WriteOp{steps}
 	}
 	for _, h := range spare {
 		if !w.until(h.revokeAt) {
-			return revokeOp{h.id}
+			return RevokeOp{h.id}
 		}
 	}
 	if steps := batch(c.records(), func(r *record) *write { return c.nextRead(w, r) }); len(steps) > 0 {
-		return readOp{steps, false}
+		return ReadOp{steps, false}
 	}
 	if c.lease == 0 && c.leaseNeeded(present) && !w.until(c.grants.at) {
-		return grantOp{c.ttl}
+		return GrantOp{c.ttl}
 	}
 	if steps := batch(c.records(), func(r *record) *write { return c.nextPut(w, r) }); len(steps) > 0 {
-		return writeOp{steps}
+		return WriteOp{steps}
 	}
 	return c.checks(w)
 }
 
 // begin records that a call begins.
-func (c *core) begin(now time.Time, o op) {
+func (c *Core) begin(now time.Time, o Op) {
 	switch o := o.(type) {
-	case revokeOp:
-		c.get(o.lease).revokeAt = now.Add(revokeAgain)
-	case attachOp:
-		c.get(o.lease).ask.shut(now, c.jitter)
-	case writeOp:
-		for _, st := range o.steps {
+	case RevokeOp:
+		c.get(o.Lease).revokeAt = now.Add(revokeAgain)
+	case AttachedOp:
+		c.get(o.Lease).ask.shut(now, c.jitter)
+	case WriteOp:
+		for _, st := range o.Steps {
 			st.r.busy = true
 		}
-	case readOp:
-		if o.compare {
-			c.check.left = c.check.left[len(o.steps):]
+	case ReadOp:
+		if o.Compare {
+			c.check.left = c.check.left[len(o.Steps):]
 		}
 	}
 }
 
 // batch returns the steps of one transaction. writeOf returns the step that is due for a key, or nil. An unbatched key has its own.
-func batch(records iter.Seq[*record], writeOf func(*record) *write) (steps []step) {
+func batch(records iter.Seq[*record], writeOf func(*record) *write) (steps []Step) {
 	bytes := 0
 	for r := range records {
 		next := writeOf(r)
@@ -205,7 +213,7 @@ func batch(records iter.Seq[*record], writeOf func(*record) *write) (steps []ste
 		if len(steps) > 0 && (r.unbatched || bytes > maxBytes) {
 			break
 		}
-		if steps = append(steps, step{r, *next}); r.unbatched || len(steps) == MaxOps {
+		if steps = append(steps, Step{r, *next}); r.unbatched || len(steps) == MaxOps {
 			break
 		}
 	}
@@ -214,7 +222,7 @@ func batch(records iter.Seq[*record], writeOf func(*record) *write) (steps []ste
 
 // mustLeave reports whether a key must be removed from etcd. An entry that has lost one key to another process gives up
 // its other keys: a process has all keys of an instance or none.
-func (c *core) mustLeave(r *record) bool {
+func (c *Core) mustLeave(r *record) bool {
 	if r.e.desired != present {
 		return true
 	}
@@ -225,29 +233,29 @@ func (c *core) mustLeave(r *record) bool {
 }
 
 // needsMark reports whether a key must be put once more, with the mark of leaving, before it is deleted.
-func (c *core) needsMark(now time.Time, r *record) bool {
-	return r.e.desired != present && r.leaving() != "" && r.observed.value != r.leaving() && !r.retired && c.alive(now, r.observed.lease) && now.Before(r.e.markUntil)
+func (c *Core) needsMark(now time.Time, r *record) bool {
+	return r.e.desired != present && r.leaving() != "" && r.observed.Value != r.leaving() && !r.retired && c.alive(now, r.observed.Lease) && now.Before(r.e.markUntil)
 }
 
 // nextRemoval returns the write that takes a key out of etcd, nil if none is due. A key on a lease that is about to be
 // revoked is removed by the revocation.
-func (c *core) nextRemoval(w *wait, r *record, spare []*heldLease) *write {
+func (c *Core) nextRemoval(w *wait, r *record, spare []*heldLease) *write {
 	if r.observed == nil || c.foreign(r) || !c.mustLeave(r) || w.until(r.gate.at) {
 		return nil
 	}
 	at := r.observed
 	if c.needsMark(w.now, r) {
-		return &write{mark, r.leaving(), at.lease, at.rev}
+		return &write{mark, r.leaving(), at.Lease, at.Rev}
 	}
-	if h := c.get(at.lease); slices.Contains(spare, h) && !h.denied {
+	if h := c.get(at.Lease); slices.Contains(spare, h) && !h.denied {
 		return nil
 	}
-	return &write{remove, "", at.lease, at.rev}
+	return &write{remove, "", at.Lease, at.Rev}
 }
 
 // nextPut returns the put of a key, nil if none is due. The put also settles an unanswered earlier write: if the put succeeds,
 // the earlier write's guard fails, and if the put's guard fails, the answer has the key.
-func (c *core) nextPut(w *wait, r *record) *write {
+func (c *Core) nextPut(w *wait, r *record) *write {
 	if c.lease == 0 || r.retired || c.mustLeave(r) || r.on(c.lease) && r.asDesired() || w.until(c.puts.at) || w.until(r.gate.at) {
 		return nil
 	}
@@ -256,7 +264,7 @@ func (c *core) nextPut(w *wait, r *record) *write {
 
 // nextRead returns the read of a key that no write settles, nil if none is due: the key is in doubt, should be absent and seems absent,
 // or another process holds it. A closing session does not read: it revokes the lease.
-func (c *core) nextRead(w *wait, r *record) *write {
+func (c *Core) nextRead(w *wait, r *record) *write {
 	ours := r.observed != nil && !c.foreign(r)
 	conflict := r.claimed() && c.foreign(r) && r.e.desired == present
 	due := r.doubted() && !ours && c.mustLeave(r) || conflict
@@ -267,16 +275,16 @@ func (c *core) nextRead(w *wait, r *record) *write {
 }
 
 // checks returns the next read of the keys on the current lease, or of the check under way, or nil.
-func (c *core) checks(w *wait) op {
+func (c *Core) checks(w *wait) Op {
 	for _, h := range c.held {
 		if h.id == c.lease && h.ask != nil && !w.until(h.ask.at) {
-			return attachOp{h.id}
+			return AttachedOp{h.id}
 		}
 	}
-	steps := batch(slices.Values(c.check.left), func(r *record) *write { return &write{rev: r.observed.rev} })
+	steps := batch(slices.Values(c.check.left), func(r *record) *write { return &write{rev: r.observed.Rev} })
 	if len(steps) == 0 {
 		w.until(c.check.due)
 		return nil
 	}
-	return readOp{steps, true}
+	return ReadOp{steps, true}
 }

@@ -1,4 +1,4 @@
-package lease
+package reconcile
 
 import (
 	"context"
@@ -18,20 +18,20 @@ import (
 // walked is the core of a session, its etcd, and its calls.
 type walked struct {
 	now     time.Time
-	core    *core
+	core    *Core
 	etcd    *model
-	entries [2]*entry // the entries of keys a and b; nil for one that was never added
+	entries [2]*Entry // the entries of keys a and b; nil for one that was never added
 	items   func(name, value string) []Item
 
-	call   op            // the call under way; may be nil
+	call   Op            // the call under way; may be nil
 	limit  time.Duration // the timeout of call
 	began  time.Time     // when call began
-	lates  [][]step      // writes that timed out, and may arrive late
+	lates  [][]Step      // writes that timed out, and may arrive late
 	past   *model        // a backup
 	silent bool          // etcd answers no renewal
 	hangs  bool          // calls may hang, but nothing refuses or delays the removal of a key
 
-	waited map[*entry]time.Duration // how long a withdrawn entry has waited for a call that removes it, without the time of calls that remove something
+	waited map[*Entry]time.Duration // how long a withdrawn entry has waited for a call that removes it, without the time of calls that remove something
 
 	newer    map[string]bool // keys that another process has put after ours
 	tampered bool            // another process has changed keys
@@ -45,8 +45,8 @@ type walked struct {
 var entryNames = [...]string{"a", "b"}
 
 func startWalk() *walked {
-	w := &walked{now: time.Unix(1e9, 0), etcd: newModel(), newer: make(map[string]bool), waited: make(map[*entry]time.Duration), items: item}
-	w.core = newCore(ttl, func(d time.Duration) time.Duration { return d })
+	w := &walked{now: time.Unix(1e9, 0), etcd: newModel(), newer: make(map[string]bool), waited: make(map[*Entry]time.Duration), items: item}
+	w.core = New(ttl, func(d time.Duration) time.Duration { return d })
 	return w
 }
 
@@ -61,7 +61,7 @@ func startRegistered(t *testing.T, n int, items func(name, value string) []Item)
 		w.settle()
 	}
 	for _, e := range w.entries[:n] {
-		if ok, err := w.core.synced(e); !ok || err != nil {
+		if ok, err := w.core.Synced(e); !ok || err != nil {
 			t.Fatalf("%s is %s: %v, %v", e.key(), e.state, ok, err)
 		}
 	}
@@ -75,7 +75,7 @@ func (w *walked) add(i int) bool {
 	if w.core.closing || w.entries[i] != nil && w.entries[i].desired != gone {
 		return false
 	}
-	w.entries[i] = w.core.add(w.now, w.items(entryNames[i], "v"), false)
+	w.entries[i] = w.core.Add(w.now, nobody{}, w.items(entryNames[i], "v"), false)
 	delete(w.newer, entryNames[i])
 	return true
 }
@@ -89,7 +89,7 @@ func (w *walked) update(i int) bool {
 	if e.items[0].Value == value {
 		value = "w"
 	}
-	w.core.update(w.now, e, w.items(entryNames[i], value))
+	_ = w.core.Update(w.now, e, w.items(entryNames[i], value))
 	return true
 }
 
@@ -107,7 +107,7 @@ func (w *walked) pass(d time.Duration) {
 	for _, e := range w.all() {
 		if e.desired == present || !w.core.remains(e) || len(w.core.held) == 0 {
 			delete(w.waited, e)
-		} else if waited := w.waited[e]; waited >= 0 && (w.call == nil || !removes(w.call)) {
+		} else if waited := w.waited[e]; waited >= 0 && (w.call == nil || !Removes(w.call)) {
 			w.waited[e] = waited + d
 		}
 	}
@@ -119,14 +119,14 @@ func (w *walked) pass(d time.Duration) {
 
 func (w *walked) renew(after time.Duration) {
 	w.now = w.now.Add(after)
-	due, _ := w.core.renewals(w.now)
+	due, _ := w.core.Renewals(w.now)
 	for h := range due {
 		if _, ok := w.etcd.leases[h]; w.silent {
 		} else if !ok {
-			w.core.onRenewalFailed(w.now, h, rpctypes.ErrLeaseNotFound)
+			w.core.OnRenewalFailed(w.now, h, rpctypes.ErrLeaseNotFound)
 		} else {
 			w.etcd.leases[h] = w.now.Add(ttl)
-			w.core.onRenewal(w.now, h, ttl, w.etcd.rev)
+			w.core.OnRenewal(w.now, h, ttl, w.etcd.rev)
 		}
 	}
 	w.etcd.expire(w.now)
@@ -140,14 +140,14 @@ func (w *walked) begin() bool {
 		return false
 	}
 	for end := w.now.Add(100 * time.Second); w.now.Before(end); {
-		o, wait := w.core.next(w.now)
+		o, wait := w.core.Next(w.now)
 		if o != nil {
 			w.call, w.limit, w.began = o, wait, w.now
 			w.judge(o)
 			return true
 		}
-		if w.core.finished() {
-			w.core.end(w.now)
+		if w.core.Finished() {
+			w.core.End(w.now)
 			return false
 		}
 		w.pass(wait)
@@ -156,17 +156,17 @@ func (w *walked) begin() bool {
 }
 
 // judge checks whether call o breaks a rule.
-func (w *walked) judge(o op) {
-	writes, ok := o.(writeOp)
+func (w *walked) judge(o Op) {
+	writes, ok := o.(WriteOp)
 	for _, e := range w.all() {
-		if removes(o) && concerns(o, e) {
+		if Removes(o) && concerns(o, e) {
 			w.waited[e] = -1
 		}
 	}
 	if !ok {
 		return
 	}
-	for _, st := range writes.steps {
+	for _, st := range writes.Steps {
 		puts := st.kind == put
 		switch {
 		case st.lease == 0 || !w.core.isOwn(st.lease):
@@ -178,17 +178,17 @@ func (w *walked) judge(o op) {
 }
 
 // concerns reports whether call o is about a key of an entry.
-func concerns(o op, e *entry) bool {
-	var steps []step
+func concerns(o Op, e *Entry) bool {
+	var steps []Step
 	switch o := o.(type) {
-	case revokeOp:
-		return slices.ContainsFunc(e.records, func(r *record) bool { return r.on(o.lease) || r.doubted() })
-	case readOp:
-		steps = o.steps
-	case writeOp:
-		steps = o.steps
+	case RevokeOp:
+		return slices.ContainsFunc(e.records, func(r *record) bool { return r.on(o.Lease) || r.doubted() })
+	case ReadOp:
+		steps = o.Steps
+	case WriteOp:
+		steps = o.Steps
 	}
-	return slices.ContainsFunc(steps, func(st step) bool { return st.r.e == e })
+	return slices.ContainsFunc(steps, func(st Step) bool { return st.r.e == e })
 }
 
 func (w *walked) breaks(format string, args ...any) {
@@ -204,11 +204,11 @@ func (w *walked) end(f fate) bool {
 	}
 	o, a := w.call, answer{}
 	switch o := o.(type) {
-	case writeOp:
+	case WriteOp:
 		if f == delayed {
-			w.lates = append(w.lates, o.steps)
+			w.lates = append(w.lates, o.Steps)
 		}
-	case readOp, attachOp:
+	case ReadOp, AttachedOp:
 		if f == delayed || f == unanswered {
 			return false // the same as lost
 		}
@@ -221,7 +221,7 @@ func (w *walked) end(f fate) bool {
 		a = w.arrive(o)
 	}
 	if f == answered {
-		w.core.called(0, true)
+		w.core.Called(0, true)
 	} else {
 		a = w.hang(o)
 	}
@@ -233,15 +233,15 @@ func (w *walked) end(f fate) bool {
 }
 
 // hang lets time pass until a call without an answer ends: at its timeout or, if a removal waits for it, when it gives way.
-func (w *walked) hang(o op) answer {
+func (w *walked) hang(o Op) answer {
 	err := context.DeadlineExceeded
 	until := w.began.Add(w.limit)
-	if short := w.began.Add(w.core.patience()); w.core.hurry && !removes(o) && short.Before(until) {
-		until, err = short, errGaveWay
+	if short := w.began.Add(w.core.Patience()); w.core.hurry && !Removes(o) && short.Before(until) {
+		until, err = short, ErrGaveWay
 	}
 	w.pass(max(until.Sub(w.now), time.Millisecond))
-	if !errors.Is(err, errGaveWay) {
-		w.core.called(w.limit, false)
+	if !errors.Is(err, ErrGaveWay) {
+		w.core.Called(w.limit, false)
 	}
 	return answer{err: err}
 }
@@ -249,22 +249,22 @@ func (w *walked) hang(o op) answer {
 // observe checks and clears the changes of state that the core has recorded.
 func (w *walked) observe() {
 	for _, c := range w.core.changes {
-		if c.to == Conflict && c.err == nil {
-			w.breaks("%s is in conflict without an error", c.key)
+		if c.To == Conflict && c.Err == nil {
+			w.breaks("%s is in conflict without an error", c.Key)
 		}
-		if c.from == c.to {
-			w.breaks("a change of %s from %s to the same state", c.key, c.to)
+		if c.From == c.To {
+			w.breaks("a change of %s from %s to the same state", c.Key, c.To)
 		}
 	}
 	w.core.changes = nil
 }
 
 // arrive applies a call to etcd.
-func (w *walked) arrive(o op) (a answer) {
+func (w *walked) arrive(o Op) (a answer) {
 	var taken []string
-	writes, _ := o.(writeOp)
-	for _, st := range writes.steps {
-		if kv := w.etcd.get(st.r.key); kv != nil && kv.lease == theirs && w.newer[st.r.key] {
+	writes, _ := o.(WriteOp)
+	for _, st := range writes.Steps {
+		if kv := w.etcd.get(st.r.key); kv != nil && kv.Lease == theirs && w.newer[st.r.key] {
 			taken = append(taken, st.r.key)
 		}
 	}
@@ -282,11 +282,11 @@ func (w *walked) arriveLate() bool {
 	}
 	steps := w.lates[0]
 	w.lates = w.lates[1:]
-	creates := slices.ContainsFunc(steps, func(st step) bool {
+	creates := slices.ContainsFunc(steps, func(st Step) bool {
 		kv := w.etcd.get(st.r.key)
-		return kv == nil || kv.lease == theirs
+		return kv == nil || kv.Lease == theirs
 	})
-	if a := w.arrive(writeOp{steps}); a.made && creates {
+	if a := w.arrive(WriteOp{steps}); a.made && creates {
 		w.lateCreate = true
 	} // the session does not get its answer
 	return true
@@ -335,9 +335,9 @@ func (w *walked) settleAndRest() string {
 	if why := w.wrong(); why != "" || w.etcd.rev > rev {
 		w.breaks("a settled session made %d writes: %s", w.etcd.rev-rev, why)
 	}
-	w.core.close(w.now)
+	w.core.Close(w.now)
 	w.rest(time.Second)
-	if left := w.core.leftover(nil); !w.core.finished() || len(w.etcd.kvs)+len(w.etcd.leases) > 0 || left != nil {
+	if left := w.core.Leftover(nil); !w.core.Finished() || len(w.etcd.kvs)+len(w.etcd.leases) > 0 || left != nil {
 		w.breaks("Close left the keys %v and the leases %v: %v", w.etcd.kvs, w.etcd.leases, left)
 	}
 	return "time passes, and it is closed"
@@ -346,7 +346,7 @@ func (w *walked) settleAndRest() string {
 // rest lets the session make calls for d of virtual time.
 func (w *walked) rest(d time.Duration) {
 	for end := w.now.Add(d); w.now.Before(end); {
-		o, wait := w.core.next(w.now)
+		o, wait := w.core.Next(w.now)
 		if o == nil {
 			w.pass(min(wait, end.Sub(w.now)))
 			continue
@@ -363,7 +363,7 @@ func (w *walked) settleB() string {
 	unreadable, unwritable := maps.Clone(w.etcd.unreadable), maps.Clone(w.etcd.unwritable)
 	defer func() { w.etcd.unreadable, w.etcd.unwritable = unreadable, unwritable }()
 	e, kv := w.entries[1], w.etcd.get("b")
-	if ok, _ := w.core.synced(e); ok && kv != nil && kv.value == "v" && kv.lease != theirs || e.desired != present && kv == nil {
+	if ok, _ := w.core.Synced(e); ok && kv != nil && kv.Value == "v" && kv.Lease != theirs || e.desired != present && kv == nil {
 		return ""
 	}
 	w.heal()
@@ -382,8 +382,8 @@ func (w *walked) wrong() string {
 	return wrong(w.now, w.core, w.etcd, w.all())
 }
 
-func (w *walked) all() []*entry {
-	return slices.DeleteFunc(slices.Clone(w.entries[:]), func(e *entry) bool { return e == nil })
+func (w *walked) all() []*Entry {
+	return slices.DeleteFunc(slices.Clone(w.entries[:]), func(e *Entry) bool { return e == nil })
 }
 
 var leaseRules = []modelcheck.Rule[walked]{
@@ -394,7 +394,7 @@ var leaseRules = []modelcheck.Rule[walked]{
 				continue
 			}
 			for _, s := range e.records {
-				if kv := w.etcd.get(s.key); kv != nil && kv.lease != theirs {
+				if kv := w.etcd.get(s.key); kv != nil && kv.Lease != theirs {
 					return fmt.Sprintf("%s is %s, and etcd has %+v", s.key, e.state, *kv)
 				}
 			}
@@ -420,11 +420,11 @@ var leaseRules = []modelcheck.Rule[walked]{
 	}},
 	{Name: "a synced entry is in etcd", Broken: func(w *walked) string {
 		for _, e := range w.all() {
-			if ok, _ := w.core.synced(e); !ok || e.desired != present || w.tampered {
+			if ok, _ := w.core.Synced(e); !ok || e.desired != present || w.tampered {
 				continue
 			}
 			for i, item := range e.items {
-				if kv := w.etcd.get(e.records[i].key); kv == nil || kv.value != item.Value {
+				if kv := w.etcd.get(e.records[i].key); kv == nil || kv.Value != item.Value {
 					return fmt.Sprintf("%s is %s with %q, and etcd has %+v", e.records[i].key, e.state, item.Value, kv)
 				}
 			}
@@ -446,7 +446,7 @@ var leaseEvents = []modelcheck.Event[walked]{
 		if w.core.closing {
 			return false
 		}
-		w.core.close(w.now)
+		w.core.Close(w.now)
 		return true
 	}},
 
@@ -460,7 +460,7 @@ var leaseEvents = []modelcheck.Event[walked]{
 		switch end := w.began.Add(w.limit); {
 		case w.call == nil:
 			return false
-		case w.core.hurry && !removes(w.call) || !w.now.Add(time.Second).Before(end):
+		case w.core.hurry && !Removes(w.call) || !w.now.Add(time.Second).Before(end):
 			return w.end(lost)
 		}
 		w.pass(time.Second)
@@ -473,7 +473,7 @@ var leaseEvents = []modelcheck.Event[walked]{
 		if w.core.lease == 0 {
 			return false
 		}
-		w.core.replaceLease(w.now, errors.New("ended"))
+		w.core.replaceLease(errors.New("ended"))
 		return true
 	}},
 
@@ -481,15 +481,15 @@ var leaseEvents = []modelcheck.Event[walked]{
 	{Name: "b is deleted", Do: func(w *walked) bool { return w.delete("b") }},
 	{Name: "a is overwritten", Do: func(w *walked) bool {
 		kv := w.etcd.get("a")
-		if kv == nil || kv.lease == theirs {
+		if kv == nil || kv.Lease == theirs {
 			return false
 		}
-		w.etcd.put("a", "x", kv.lease)
+		w.etcd.put("a", "x", kv.Lease)
 		w.tampered = true
 		return true
 	}},
 	{Name: "another process takes a", Do: func(w *walked) bool {
-		if kv := w.etcd.get("a"); kv != nil && kv.lease == theirs {
+		if kv := w.etcd.get("a"); kv != nil && kv.Lease == theirs {
 			return false
 		}
 		if e := w.entries[0]; e != nil && len(e.records) > 0 && e.records[0].claimed() {
@@ -500,7 +500,7 @@ var leaseEvents = []modelcheck.Event[walked]{
 		return true
 	}},
 	{Name: "another process leaves a", Do: func(w *walked) bool {
-		if kv := w.etcd.get("a"); kv == nil || kv.lease != theirs {
+		if kv := w.etcd.get("a"); kv == nil || kv.Lease != theirs {
 			return false
 		}
 		delete(w.newer, "a")
@@ -519,7 +519,7 @@ var leaseEvents = []modelcheck.Event[walked]{
 		if _, ok := w.etcd.leases[id]; ok || id == 0 {
 			return false
 		}
-		w.core.onRenewalFailed(w.now, id, rpctypes.ErrLeaseNotFound)
+		w.core.OnRenewalFailed(w.now, id, rpctypes.ErrLeaseNotFound)
 		return true
 	}},
 	{Name: "the lease gets a key that may not be written", Do: func(w *walked) bool {
@@ -530,8 +530,8 @@ var leaseEvents = []modelcheck.Event[walked]{
 		return true
 	}},
 	{Name: "the limit of operations changes", Do: func(w *walked) bool { w.etcd.limit = MaxOps + 1 - w.etcd.limit; return true }},
-	{Name: "a check is requested", Do: func(w *walked) bool { w.core.checkSoon(w.now); return true }},
-	{Name: "a watch reports a", Do: func(w *walked) bool { w.core.onWatch(w.now, "a", w.etcd.get("a"), w.etcd.rev); return true }},
+	{Name: "a check is requested", Do: func(w *walked) bool { w.core.CheckSoon(w.now); return true }},
+	{Name: "a watch reports a", Do: func(w *walked) bool { w.core.OnWatch(w.now, "a", w.etcd.get("a"), w.etcd.rev); return true }},
 
 	{Name: "reads of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unreadable, "a"); return true }},
 	{Name: "writes of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unwritable, "a"); return true }},
@@ -547,7 +547,7 @@ var leaseEvents = []modelcheck.Event[walked]{
 	{Name: "etcd is backed up", Do: func(w *walked) bool { w.past = w.etcd.clone(); return true }},
 	{Name: "etcd is restored", Do: (*walked).restore},
 	{Name: "etcd is restored, and others have written since", Do: func(w *walked) bool { could := w.restore(); w.etcd.rev += 1000; return could }},
-	{Name: "the connection is back", Do: func(w *walked) bool { w.core.checkSoon(w.now); return true }},
+	{Name: "the connection is back", Do: func(w *walked) bool { w.core.CheckSoon(w.now); return true }},
 }
 
 func (w *walked) restore() bool {
@@ -646,7 +646,7 @@ func TestWalk(t *testing.T) {
 		modelcheck.Walk(t, 10000, 20, leaseWalk(func() *walked {
 			w := startRegistered(t, 1, item)
 			w.update(0)
-			w.core.replaceLease(w.now, errors.New("ended"))
+			w.core.replaceLease(errors.New("ended"))
 			return w
 		}, append(calls, "update a", "pause a", "resume a",
 			"a call is applied and not answered", "a call is delayed", "a delayed call arrives", "a is deleted", "the lease is revoked")...))
@@ -655,7 +655,7 @@ func TestWalk(t *testing.T) {
 		modelcheck.Walk(t, 10000, 20, leaseWalk(func() *walked {
 			w := startWalk()
 			w.etcd.put("a", "x", theirs)
-			w.entries[0] = w.core.add(w.now, item("a", "v"), true)
+			w.entries[0] = w.core.Add(w.now, nobody{}, item("a", "v"), true)
 			return w
 		}, append(calls, "pause a", "resume a", "drop a", "a call is applied and not answered", "a call is delayed", "a delayed call arrives",
 			"another process takes a", "another process leaves a", "reads of a are denied, or allowed again")...))
@@ -665,7 +665,7 @@ func TestWalk(t *testing.T) {
 			w := startRegistered(t, 1, item)
 			w.etcd.put("a", "x", theirs)
 			w.newer["a"], w.tampered = true, true
-			w.core.checkSoon(w.now)
+			w.core.CheckSoon(w.now)
 			for w.entries[0].state != Conflict {
 				w.end(answered)
 			}

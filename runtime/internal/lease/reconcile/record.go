@@ -1,4 +1,4 @@
-package lease
+package reconcile
 
 import (
 	"fmt"
@@ -19,19 +19,19 @@ const (
 	noDoubt = -1
 )
 
-// keyValue is the value of a key in etcd.
-type keyValue struct {
-	value string
-	lease clientv3.LeaseID
-	rev   int64 // the mod revision
+// KeyValue is the value of a key in etcd.
+type KeyValue struct {
+	Value string
+	Lease clientv3.LeaseID
+	Rev   int64 // the mod revision
 }
 
 // revOf returns the mod revision for a guard: 0 if the key is absent.
-func revOf(kv *keyValue) int64 {
+func revOf(kv *KeyValue) int64 {
 	if kv == nil {
 		return 0
 	}
-	return kv.rev
+	return kv.Rev
 }
 
 type kind int
@@ -60,12 +60,12 @@ type write struct {
 
 // record is one key of an entry, with its last known value in etcd.
 type record struct {
-	e       *entry
+	e       *Entry
 	key     string
 	item    int
 	retired bool // the key contains the id of an earlier lease
 
-	observed      *keyValue // the last known value; nil if the key is absent
+	observed      *KeyValue // the last known value; nil if the key is absent
 	putRev        int64     // the mod revision of our last put, 0 if there is none; 1 if etcd was restored since
 	busy          bool      // a write of the key is under way
 	unansweredRev int64     // the highest guard of an unanswered write, 0 for another doubt, or noDoubt
@@ -75,12 +75,12 @@ type record struct {
 	unbatched bool  // a transaction with the key was refused, so the key is read and written alone
 }
 
-func newRecord(e *entry, item int, key string) *record {
+func newRecord(e *Entry, item int, key string) *record {
 	return &record{e: e, key: key, item: item, unansweredRev: noDoubt, gate: gateOf(refusedMin, refusedMax)}
 }
 
 // adopt gives the key to a new entry, which takes it over from any holder.
-func (r *record) adopt(e *entry, item int) {
+func (r *record) adopt(e *Entry, item int) {
 	r.e, r.item, r.retired, r.putRev = e, item, false, 0
 	r.retry()
 }
@@ -93,7 +93,7 @@ func (r *record) leaving() string { return r.e.items[r.item].Leaving }
 func (r *record) claimed() bool { return r.putRev > 0 }
 
 // on reports whether the key is on lease id, as observed.
-func (r *record) on(id clientv3.LeaseID) bool { return r.observed != nil && r.observed.lease == id }
+func (r *record) on(id clientv3.LeaseID) bool { return r.observed != nil && r.observed.Lease == id }
 
 // retry forgets a refusal, so that the key is tried at once.
 func (r *record) retry() {
@@ -112,7 +112,7 @@ func (r *record) sure() bool { return !r.busy && !r.doubted() }
 
 // asDesired reports whether etcd has the key with the desired value, and no pending write may change it.
 func (r *record) asDesired() bool {
-	return r.sure() && r.observed != nil && r.observed.value == r.value()
+	return r.sure() && r.observed != nil && r.observed.Value == r.value()
 }
 
 // unanswered records that a write may have been applied, or may be applied later.
@@ -131,7 +131,7 @@ func (r *record) made(now time.Time, w write, revision int64) {
 		r.observed, r.refused = nil, nil
 		return
 	}
-	r.observed, r.putRev = &keyValue{w.value, w.lease, revision}, max(revision, 1)
+	r.observed, r.putRev = &KeyValue{w.value, w.lease, revision}, max(revision, 1)
 	if w.kind == put {
 		r.retry()
 		r.gate.at = now.Add(restoreEvery)
@@ -146,8 +146,8 @@ func (r *record) refuse(now time.Time, err error, jitter func(time.Duration) tim
 
 // conflict returns an error that names the key's holder.
 func (r *record) conflict() error {
-	if r.observed.lease == 0 {
+	if r.observed.Lease == 0 {
 		return fmt.Errorf("key %q was put by someone else, on no lease: delete it, or register under another instance id", r.key)
 	}
-	return fmt.Errorf("key %q is held by another process, on lease %x: give each its own instance id", r.key, int64(r.observed.lease))
+	return fmt.Errorf("key %q is held by another process, on lease %x: give each its own instance id", r.key, int64(r.observed.Lease))
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -15,35 +14,34 @@ import (
 
 // do makes one call, and passes its outcome to the core. It does not wait for a revocation, which is made again until etcd answers.
 func (s *Session) do(o reconcile.Op, timeout time.Duration) {
-	if o, ok := o.(reconcile.RevokeOp); ok {
-		s.wg.Go(func() { s.revoke(o, timeout) })
+	if _, revokes := o.(reconcile.RevokeOp); revokes {
+		s.wg.Go(func() { s.make(o, timeout); s.poke() })
 		return
 	}
+	s.make(o, timeout)
+}
+
+func (s *Session) make(o reconcile.Op, timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
-	start := time.Now()
-	if !reconcile.Removes(o) {
+	start, removes := time.Now(), reconcile.Removes(o)
+	if !removes {
 		s.locked(func(c *reconcile.Core, _ time.Time) {
 			s.giveWay = func() { time.AfterFunc(time.Until(start.Add(c.Patience())), cancel) }
 			s.hurry()
 		})
 	}
-	defer s.locked(func(c *reconcile.Core, now time.Time) {
-		s.giveWay = nil
-		if !errors.Is(ctx.Err(), context.Canceled) {
-			c.Called(now.Sub(start), ctx.Err() == nil)
-		}
-	})
-	switch o := o.(type) {
-	case reconcile.GrantOp:
-		s.grant(ctx, o)
-	case reconcile.AttachedOp:
-		s.attached(ctx, o)
-	case reconcile.ReadOp:
-		s.read(ctx, o)
-	case reconcile.WriteOp:
-		s.write(ctx, o)
+	a := s.call(ctx, o)
+	if a.Took = time.Since(start); a.Err != nil && s.ctx.Err() == nil && errors.Is(ctx.Err(), context.Canceled) {
+		a.Err = reconcile.ErrGaveWay
 	}
+	a.Err = s.explained(a.Err)
+	s.locked(func(c *reconcile.Core, now time.Time) {
+		if !removes {
+			s.giveWay = nil
+		}
+		c.OnAnswer(now, o, a)
+	})
 }
 
 // hurry makes the call under way end soon if it removes nothing and an entry was withdrawn. It must be called with mu held.
@@ -54,149 +52,102 @@ func (s *Session) hurry() {
 	}
 }
 
-// failure returns the error of a call that was made with ctx.
-func (s *Session) failure(ctx context.Context, err error) error {
-	if err != nil && s.ctx.Err() == nil && errors.Is(ctx.Err(), context.Canceled) {
-		return reconcile.ErrGaveWay
+// call makes one call.
+func (s *Session) call(ctx context.Context, o reconcile.Op) (a reconcile.Answer) {
+	switch o := o.(type) {
+	case reconcile.GrantOp:
+		return s.grant(ctx)
+	case reconcile.RevokeOp:
+		resp, err := s.client.Lease.Revoke(ctx, o.Lease)
+		if a.Err = err; err == nil {
+			a.Revision = resp.Header.GetRevision()
+		}
+	case reconcile.AttachedOp:
+		resp, err := s.client.Lease.TimeToLive(ctx, o.Lease, clientv3.WithAttachedKeys())
+		if a.Err = err; err == nil {
+			for _, key := range resp.Keys {
+				a.Keys = append(a.Keys, string(key))
+			}
+		}
+	default:
+		guards, then, otherwise := reconcile.Transaction(o)
+		resp, err := s.client.KV.Txn(ctx).If(guards...).Then(then...).Else(otherwise...).Commit()
+		if a.Err = err; err == nil {
+			a.Made, a.KVs, a.Revision = resp.Succeeded, valuesOf(resp), resp.Header.GetRevision()
+		}
 	}
-	return s.explained(err)
+	return a
 }
 
-// grant requests a lease, and waits for it until ctx ends. The call continues for 30 s, so that a lease that etcd grants late can be
+// grant requests a lease, and waits for it until ctx ends. The call continues for longer, so that a lease that etcd grants late can be
 // revoked: only the answer has the lease's id.
-func (s *Session) grant(ctx context.Context, o reconcile.GrantOp) {
-	answered := make(chan struct{})
-	over := false // guarded by mu
+func (s *Session) grant(ctx context.Context) reconcile.Answer {
+	answer := make(chan reconcile.Answer)
 	s.wg.Go(func() {
-		defer close(answered)
 		call, cancel := context.WithTimeout(s.ctx, reconcile.MaxTimeout)
 		defer cancel()
-		resp, err := s.client.Lease.Grant(call, max(1, int64(o.TTL/time.Second)))
+		resp, err := s.client.Lease.Grant(call, max(1, int64(s.opts.TTL/time.Second)))
 		if err == nil && (resp.ID == clientv3.NoLease || resp.TTL <= 0) {
 			err = fmt.Errorf("etcd granted lease %x with a TTL of %d s", int64(resp.ID), resp.TTL)
 		}
-		err = s.explained(err)
-		s.locked(func(c *reconcile.Core, now time.Time) {
-			defer s.poke()
-			switch {
-			case err == nil && over:
-				c.Hold(now, resp.ID, time.Duration(resp.TTL)*time.Second)
-			case err == nil:
-				c.OnGrant(now, resp.ID, time.Duration(resp.TTL)*time.Second)
-			case !over:
-				c.OnGrantFailed(now, err)
+		a := reconcile.Answer{Err: err}
+		if err == nil {
+			a.Lease, a.TTL = resp.ID, time.Duration(resp.TTL)*time.Second
+		}
+		select {
+		case answer <- a:
+		case <-ctx.Done():
+			if err == nil {
+				s.locked(func(c *reconcile.Core, now time.Time) { c.Hold(now, a.Lease, a.TTL) })
+				s.poke()
 			}
-			over = true
-		})
+		}
 	})
 	select {
-	case <-answered:
-		return
+	case a := <-answer:
+		return a
 	case <-ctx.Done():
+		return reconcile.Answer{Err: ctx.Err()}
 	}
-	err := s.failure(ctx, ctx.Err())
-	s.locked(func(c *reconcile.Core, now time.Time) {
-		if !over {
-			c.OnGrantFailed(now, err)
-		}
-		over = true
-	})
 }
 
-func (s *Session) revoke(o reconcile.RevokeOp, timeout time.Duration) {
-	defer s.poke()
-	ctx, cancel := context.WithTimeout(s.ctx, timeout)
-	defer cancel()
-	resp, err := s.client.Lease.Revoke(ctx, o.Lease)
-	err = s.failure(ctx, err)
-	s.locked(func(c *reconcile.Core, now time.Time) {
-		if err != nil {
-			c.OnRevokeFailed(now, o.Lease, err)
-			return
-		}
-		c.OnRevoked(now, o.Lease, resp.Header.GetRevision())
-	})
-}
-
-func (s *Session) attached(ctx context.Context, o reconcile.AttachedOp) {
-	resp, err := s.client.Lease.TimeToLive(ctx, o.Lease, clientv3.WithAttachedKeys())
-	err = s.failure(ctx, err)
-	s.locked(func(c *reconcile.Core, now time.Time) {
-		if err != nil {
-			c.OnAttachedFailed(now, o.Lease, err)
-			return
-		}
-		var keys []string
-		for _, key := range resp.Keys {
-			keys = append(keys, string(key))
-		}
-		c.OnAttachedKeys(now, o.Lease, keys)
-	})
-}
-
-func (s *Session) write(ctx context.Context, o reconcile.WriteOp) {
-	guards, ops, gets := partsOf(o.Steps)
-	resp, err := s.client.KV.Txn(ctx).If(guards...).Then(ops...).Else(gets...).Commit()
-	err = s.failure(ctx, err)
-	s.locked(func(c *reconcile.Core, now time.Time) {
-		if err != nil {
-			c.OnWriteFailed(now, o.Steps, err)
-			return
-		}
-		var kvs []*reconcile.KeyValue
-		if !resp.Succeeded {
-			kvs = valuesOf(resp)
-		}
-		c.OnWrite(now, o.Steps, resp.Succeeded, kvs, resp.Header.GetRevision())
-	})
-}
-
-// partsOf returns the parts of a transaction: what it compares, does and reads.
-func partsOf(steps []reconcile.Step) (guards []clientv3.Cmp, ops, gets []clientv3.Op) {
-	for _, st := range steps {
-		guard, do, get := st.Parts()
-		guards, ops, gets = append(guards, guard), append(ops, do), append(gets, get)
-	}
-	return guards, ops, gets
-}
-
-// valuesOf returns the results of a transaction of Gets, one for each key.
-func valuesOf(resp *clientv3.TxnResponse) []*reconcile.KeyValue {
-	var kvs []*reconcile.KeyValue
+// valuesOf returns the values that a transaction read, nil for a key that is absent.
+func valuesOf(resp *clientv3.TxnResponse) (kvs []*reconcile.KeyValue) {
 	for _, answer := range resp.Responses {
-		kvs = append(kvs, firstOf(answer.GetResponseRange()))
+		read := answer.GetResponseRange()
+		switch {
+		case read == nil: // the answer to a write
+		case len(read.Kvs) == 0:
+			kvs = append(kvs, nil)
+		default:
+			kvs = append(kvs, keyValueOf(read.Kvs[0]))
+		}
 	}
 	return kvs
-}
-
-// firstOf returns the result of a Get of one key, nil if the key is absent.
-func firstOf(resp *pb.RangeResponse) *reconcile.KeyValue {
-	if len(resp.GetKvs()) == 0 {
-		return nil
-	}
-	return keyValueOf(resp.Kvs[0])
 }
 
 func keyValueOf(kv *mvccpb.KeyValue) *reconcile.KeyValue {
 	return &reconcile.KeyValue{Value: string(kv.Value), Lease: clientv3.LeaseID(kv.Lease), Rev: kv.ModRevision}
 }
 
-// read reads keys. If compare is set, etcd compares revisions, and returns no values if all keys are as observed.
-func (s *Session) read(ctx context.Context, o reconcile.ReadOp) {
-	guards, _, gets := partsOf(o.Steps)
-	txn := s.client.KV.Txn(ctx)
-	if o.Compare {
-		txn = txn.If(guards...).Else(gets...)
-	} else {
-		txn = txn.Then(gets...)
+// renewLeases begins the renewals that are due, now and later. They do not wait for the other calls, nor for each other. It must be
+// called with mu held.
+func (s *Session) renewLeases() {
+	due, wait := s.core.Renewals(time.Now())
+	for id, life := range due {
+		s.wg.Go(func() { s.renew(id, life) })
 	}
-	resp, err := txn.Commit()
-	err = s.failure(ctx, err)
+	s.renewal.Reset(wait)
+}
+
+func (s *Session) renew(id clientv3.LeaseID, life time.Duration) {
+	answer, err := s.opts.Renewer.Renew(s.ctx, id, life)
 	s.locked(func(c *reconcile.Core, now time.Time) {
 		if err != nil {
-			c.OnReadFailed(now, o, err)
+			c.OnRenewalFailed(now, id, err)
 			return
 		}
-		c.OnRead(now, o.Steps, valuesOf(resp), resp.Header.GetRevision())
+		c.OnRenewal(now, id, time.Duration(answer.TTL)*time.Second, answer.GetRevision())
 	})
+	s.poke()
 }

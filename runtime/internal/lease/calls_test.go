@@ -47,6 +47,7 @@ func TestGrant_SlowEtcd(t *testing.T) {
 				} else {
 					time.Sleep(d)
 				}
+				synctest.Wait() // for late grants and revocations
 			}
 			s.wg.Wait()
 			if n := leases.granted.Load(); n != tries {

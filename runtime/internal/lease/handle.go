@@ -33,20 +33,18 @@ func (h *Handle) Status() Status {
 
 // Set gives the entry new values, which are written in the background. The keys must stay the same.
 func (h *Handle) Set(items []Item) error {
-	return h.change(func(now time.Time) error { return h.s.core.Update(now, h.e, items) })
+	return h.change(func(now time.Time) { h.s.core.Update(now, h.e, items) })
 }
 
 // SetPaused takes the entry out of etcd, or puts it back, in the background. wait returns nil once that is done,
 // ErrSuperseded after a later change, and otherwise the errors of Sync.
 func (h *Handle) SetPaused(pause bool) (wait func(context.Context) error, err error) {
 	var seq int
-	err = h.change(func(now time.Time) error {
-		changed, err := h.s.core.SetPaused(now, h.e, pause)
-		if changed {
+	err = h.change(func(now time.Time) {
+		if h.s.core.SetPaused(now, h.e, pause) {
 			h.seq++
 		}
 		seq = h.seq
-		return err
 	})
 	return func(ctx context.Context) error {
 		return h.wait(ctx, func(e *reconcile.Entry) (bool, error) {
@@ -65,7 +63,7 @@ func (h *Handle) Sync(ctx context.Context) error { return h.wait(ctx, h.s.core.S
 
 // Drop takes the entry out of etcd for good, in the background.
 func (h *Handle) Drop() {
-	_ = h.change(func(now time.Time) error { h.s.core.Drop(now, h.e); return nil })
+	_ = h.change(func(now time.Time) { h.s.core.Drop(now, h.e) }) // fails only if the entry is dropped already
 }
 
 // Close takes the entry out of etcd for good, and returns when it is out. If ctx ends or 5 s pass first,
@@ -83,13 +81,14 @@ func (h *Handle) Close(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", h.s.core.LeftoverErr(h.e), err)
 }
 
-// change calls do, which returns an error if the entry is dropped or the session is closed.
-func (h *Handle) change(do func(now time.Time) error) error {
+// change calls do unless the entry is dropped or the session is closed.
+func (h *Handle) change(do func(now time.Time)) error {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
-	if err := do(time.Now()); err != nil {
-		return err
+	if h.e.Dropped() {
+		return ErrDropped
 	}
+	do(time.Now())
 	h.s.hurry()
 	h.s.poke()
 	h.s.wg.Go(h.s.report) // run itself reports only between calls to etcd

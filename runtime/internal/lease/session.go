@@ -1,7 +1,11 @@
+// Package lease keeps a process's desired keys in etcd, on one lease that it renews. It puts lost or changed keys back.
+//
+// What decides is package reconcile. This package makes the calls, and wakes waiters.
 package lease
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -16,6 +20,38 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease/reconcile"
+)
+
+// CloseTimeout bounds the Close methods, in addition to their contexts.
+const CloseTimeout = 5 * time.Second
+
+var (
+	// ErrClosed is the error of a session's methods after its Close.
+	ErrClosed = errors.New("the registry is closed")
+	// ErrDropped is the error of an entry's methods after its Drop or Close.
+	ErrDropped = reconcile.ErrDropped
+	// ErrSuperseded is the error of a wait for a SetPaused once a later SetPaused has requested the opposite.
+	ErrSuperseded = errors.New("superseded by a later call")
+)
+
+type (
+	// Item is one key of an entry and its value.
+	Item = reconcile.Item
+	// Status is the state of an entry at one moment.
+	Status = reconcile.Status
+	// State is the state of an entry.
+	State = reconcile.State
+)
+
+// The states of an entry.
+const (
+	Initial     = reconcile.Initial
+	Registering = reconcile.Registering
+	Registered  = reconcile.Registered
+	Lost        = reconcile.Lost
+	Conflict    = reconcile.Conflict
+	Paused      = reconcile.Paused
+	Closed      = reconcile.Closed
 )
 
 // Options configure a Session.
@@ -60,7 +96,7 @@ func New(client *clientv3.Client, opts Options) *Session {
 	return &Session{
 		client: client, opts: opts, group: newWatches(client, opts.Streams), ctx: ctx, cancel: cancel,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
-		core: reconcile.New(opts.TTL, jitter), watches: make(map[string]*watch),
+		core: reconcile.New(jitter), watches: make(map[string]*watch),
 	}
 }
 

@@ -1,3 +1,13 @@
+// Package reconcile decides how a process's desired keys stay in etcd, on one lease. It makes no call and reads no clock.
+//
+// [Core] compares the desired with the observed state of each key, and asks for calls until the two are the same:
+//
+//	record.go  one key: its observed value, and whether that is in doubt
+//	entry.go   the callers' types, and the keys that are registered together
+//	leases.go  the leases of a session: granted, renewed, retired, revoked
+//	core.go    all entries and leases, and the times of checks
+//	next.go    the calls to etcd, and the choice of the next one
+//	events.go  the answers of etcd
 package reconcile
 
 import (
@@ -12,6 +22,8 @@ import (
 )
 
 const (
+	// tick is the longest time that the session's goroutine waits.
+	tick = time.Second
 	// CheckWatched and checkUnwatched bound the pause between checks of our keys. CheckWatched applies while every key is watched:
 	// checks go on, since a watch may be silently broken. checkMin is the shortest pause.
 	CheckWatched   = 5 * time.Minute
@@ -25,15 +37,14 @@ const (
 )
 
 // Core reconciles etcd with the entries of a session. Each event records an answer of etcd, or a caller's desired entry, and marks
-// the entry dirty. next compares the desired with the observed state, and returns one call.
+// the entry dirty. Next compares the desired with the observed state, and returns one call.
 type Core struct {
-	ttl    time.Duration
 	jitter func(time.Duration) time.Duration // shortens a pause at random
 
 	entries []*Entry
 	dirty   []*Entry           // entries that may differ from etcd; a new registration visits only these
 	keys    map[string]*record // the records of all entries, by key
-	closing bool               // close was called: no entry is desired
+	closing bool               // Close was called: no entry is desired
 
 	lease       clientv3.LeaseID   // the current lease, 0 if there is none
 	held        []*heldLease       // the current lease and the retired ones
@@ -78,9 +89,9 @@ type health struct {
 }
 
 // New returns a core. jitter shortens a pause at random.
-func New(ttl time.Duration, jitter func(time.Duration) time.Duration) *Core {
+func New(jitter func(time.Duration) time.Duration) *Core {
 	return &Core{
-		ttl: ttl, jitter: jitter, keys: make(map[string]*record),
+		jitter: jitter, keys: make(map[string]*record),
 		calls: gateOf(50*time.Millisecond, time.Second), grants: gateOf(200*time.Millisecond, time.Second),
 		moves: gateOf(10*time.Second, time.Hour), puts: gateOf(500*time.Millisecond, 2*time.Second),
 	}
@@ -174,7 +185,8 @@ func (c *Core) record(e *Entry, item int) *record {
 		owner.records = slices.DeleteFunc(owner.records, func(o *record) bool { return o == r })
 		c.markDirty(owner)
 	}
-	r.adopt(e, item)
+	r.e, r.item, r.retired, r.putRev = e, item, false, 0 // the new entry takes the key over from any holder
+	r.retry()
 	return r
 }
 
@@ -203,32 +215,25 @@ func (c *Core) setDesired(now time.Time, e *Entry, w desired) {
 
 // SetPaused takes an entry out of etcd, or puts it back, and reports whether that is a change. Even a call that changes nothing
 // retries writes that etcd refused.
-func (c *Core) SetPaused(now time.Time, e *Entry, pause bool) (changed bool, err error) {
+func (c *Core) SetPaused(now time.Time, e *Entry, pause bool) (changed bool) {
 	was, w := e.desired, present
-	if was == gone {
-		return false, ErrDropped
-	}
 	if pause {
 		w = paused
 	}
 	e.retry()
 	c.setDesired(now, e, w)
-	return w != was, nil
+	return w != was
 }
 
 // Drop takes an entry out of etcd for good.
 func (c *Core) Drop(now time.Time, e *Entry) { c.setDesired(now, e, gone) }
 
 // Update gives an entry new values. Its keys stay the same.
-func (c *Core) Update(now time.Time, e *Entry, items []Item) error {
-	if e.desired == gone {
-		return ErrDropped
-	}
+func (c *Core) Update(now time.Time, e *Entry, items []Item) {
 	e.items = items
 	e.retry()
 	c.markDirty(e)
 	c.refreshEntry(now, e)
-	return nil
 }
 
 // refresh updates the states of the dirty entries, and removes closed entries and those that need no call from c.dirty.
@@ -236,31 +241,16 @@ func (c *Core) refresh(now time.Time) {
 	if !c.alive(now, c.lease) {
 		c.markAllDirty()
 	}
-	closed := false
 	for _, e := range c.dirty {
 		c.refreshEntry(now, e)
-		closed = closed || e.state == Closed
 	}
-	if closed {
-		c.entries = slices.DeleteFunc(c.entries, c.forget)
+	if closed := func(e *Entry) bool { return e.state == Closed }; slices.ContainsFunc(c.dirty, closed) {
+		c.entries = slices.DeleteFunc(c.entries, closed)
 	}
 	c.dirty = slices.DeleteFunc(c.dirty, func(e *Entry) bool {
 		e.dirty = e.state != Closed && !c.clean(e)
 		return !e.dirty
 	})
-}
-
-// forget gives up the keys of an entry if it is closed, and reports whether it is.
-func (c *Core) forget(e *Entry) (closed bool) {
-	if e.state != Closed {
-		return false
-	}
-	for _, r := range e.records {
-		if c.keys[r.key] == r {
-			delete(c.keys, r.key)
-		}
-	}
-	return true
 }
 
 // leaseNeeded reports whether any entry has a desired state up to last. A lease is granted for present entries, and kept for paused
@@ -373,8 +363,7 @@ func (c *Core) warn(now time.Time, err error, affected func(*Entry) bool) {
 }
 
 func unregistered(e *Entry) bool { return e.state != Registered }
-
-func wasRefused(e *Entry) bool { return e.refused != nil }
+func wasRefused(e *Entry) bool   { return e.refused != nil }
 
 func (c *Core) succeeded() {
 	c.calls.open()

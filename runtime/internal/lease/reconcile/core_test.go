@@ -142,7 +142,7 @@ func TestFailingWritesWait(t *testing.T) {
 		switch o := o.(type) {
 		case WriteOp:
 			writes++
-			s.core.OnWriteFailed(s.now, o.Steps, status.Error(codes.Unavailable, "no"))
+			s.core.onWriteFailed(s.now, o.Steps, status.Error(codes.Unavailable, "no"))
 		case nil:
 			s.now = s.now.Add(wait)
 		default:
@@ -229,7 +229,7 @@ func TestRenewal(t *testing.T) {
 	s.core.OnRenewal(s.now, 7, ttl, 0) // an unknown lease
 	due(ttl / renewAgain)
 	s.core.replaceLease(errors.New("ended"))
-	s.core.OnGrant(s.now, 2, ttl)
+	s.core.onGrant(s.now, 2, ttl)
 	s.etcd.leases[2], s.etcd.ids = s.now.Add(ttl), 2
 	due(ttl/3, 1, 2) // until the key has moved
 	s.settle()

@@ -1,12 +1,59 @@
 package reconcile
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
+
+// ErrDropped is the error of an entry's methods after its Drop or Close.
+var ErrDropped = errors.New("the registration is closed")
+
+// State is the state of an entry.
+type State int
+
+// The states of an entry.
+const (
+	Registering State = iota // not in etcd yet
+	Registered               // in etcd, on a lease that is being renewed
+	Lost                     // was in etcd, is not there as far as known, and is being put back or withdrawn
+	Conflict                 // another process holds a key of the entry, which is written again once the key is free
+	Paused                   // taken out of etcd on request
+	Closed                   // taken out of etcd for good
+
+	Initial State = -1 // before the first state; only Options.Changed gets it
+)
+
+func (s State) String() string {
+	names := [...]string{"registering", "registered", "lost", "conflict", "paused", "closed"}
+	if s < 0 || int(s) >= len(names) {
+		return fmt.Sprintf("State(%d)", int(s))
+	}
+	return names[s]
+}
+
+// Status is the state of an entry at one moment.
+type Status struct {
+	State State
+	Key   string           // the first key of the entry
+	Lease clientv3.LeaseID // 0 if the entry has no lease now
+	Err   error            // why the entry is not registered
+	Since time.Time        // when State was entered
+}
+
+// Item is one key of an entry and its value.
+type Item struct {
+	Key   func(clientv3.LeaseID) string // a pure function of the lease on which the key is; most keys do not depend on it
+	Value string
+	// Leaving replaces Value just before the key is deleted. It has a mark that tells readers of the coming deletion. It is "" if the
+	// layout has no room for the mark.
+	Leaving string
+}
 
 // desired is the desired state of an entry.
 type desired int
@@ -87,6 +134,9 @@ func (e *Entry) wasRegistered() bool {
 	return e.state == Registered || e.state == Lost || e.state == Conflict
 }
 
+// Dropped reports whether e is to be out of etcd for good, so that it does not change any more.
+func (e *Entry) Dropped() bool { return e.desired == gone }
+
 // Ended reports whether e is out of etcd for good. The error says why it is useless to wait for that now.
 func (e *Entry) Ended() (bool, error) {
 	if e.state == Closed {
@@ -95,24 +145,25 @@ func (e *Entry) Ended() (bool, error) {
 	return false, e.refused
 }
 
-// refreshEntry updates the state of an entry.
+// refreshEntry updates the state of an entry, and gives up keys that are out of etcd for good.
 func (c *Core) refreshEntry(now time.Time, e *Entry) {
+	from, to := e.state, c.stateOf(now, e)
+	e.state = to
 	e.records = slices.DeleteFunc(e.records, func(r *record) bool {
 		drop := r.retired && r.observed == nil && r.sure()
-		if drop && c.keys[r.key] == r {
+		if (drop || to == Closed) && c.keys[r.key] == r {
 			delete(c.keys, r.key)
 		}
 		return drop
 	})
-	from, to := e.state, c.stateOf(now, e)
-	if to == Registered && c.upToDate(e) && !slices.ContainsFunc(e.records, func(r *record) bool { return r.refused != nil }) {
+	if c.upToDate(e) && !slices.ContainsFunc(e.records, func(r *record) bool { return r.refused != nil }) {
 		e.refused = nil // nothing is left to write
 	}
 	if to == Closed || to == Paused || to == Registered {
 		e.why = nil
 	}
 	if to != from {
-		e.state, e.since = to, now
+		e.since = now
 		c.recordChange(now, e, from)
 	}
 	e.notify()
@@ -127,19 +178,15 @@ func (c *Core) recordChange(now time.Time, e *Entry, from State) {
 
 // errOf returns why e is not in etcd as desired, nil if it is or the reason is not known.
 func (c *Core) errOf(now time.Time, e *Entry) error {
-	switch r := c.conflict(e); {
+	switch r, id := c.conflict(e), c.leaseOf(e); {
 	case e.state == Closed || e.state == Paused:
 		return e.why
 	case e.state == Conflict && r != nil:
 		return r.conflict()
 	case e.refused != nil || e.state == Registered:
 		return e.refused
-	case e.state == Lost && c.expired(now, e):
-		err := fmt.Errorf("lease %x was not renewed in time", int64(c.leaseOf(e)))
-		if c.health.err != nil {
-			err = fmt.Errorf("%w: %w", err, c.health.err)
-		}
-		return err
+	case e.state == Lost && id != 0 && !c.alive(now, id):
+		return etcderr.With(fmt.Errorf("lease %x was not renewed in time", int64(id)), c.health.err)
 	case c.health.err != nil:
 		return c.health.err
 	case e.state == Lost && e.why == nil:
@@ -212,13 +259,6 @@ func (e *Entry) all(test func(*record) bool) bool {
 		}
 	}
 	return true
-}
-
-// expired reports whether a key of the entry is on a lease that has expired, as far as known.
-func (c *Core) expired(now time.Time, e *Entry) bool {
-	return slices.ContainsFunc(e.records, func(r *record) bool {
-		return r.observed != nil && !c.foreign(r) && !c.alive(now, r.observed.Lease)
-	})
 }
 
 // remains reports whether etcd has, or may have, a key of the entry from this session.

@@ -3,7 +3,6 @@ package reconcile
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -13,8 +12,61 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
-// OnRead records the values of the steps' keys. kvs is nil if all keys are as observed.
-func (c *Core) OnRead(now time.Time, steps []Step, kvs []*KeyValue, revision int64) {
+// Answer is the outcome of a call.
+type Answer struct {
+	Err      error
+	Took     time.Duration
+	Lease    clientv3.LeaseID // the granted lease
+	TTL      time.Duration    // that of the granted lease
+	Keys     []string         // the keys on a lease
+	Made     bool             // the comparison of a transaction held
+	KVs      []*KeyValue      // what a transaction read, nil for a key that is absent
+	Revision int64
+}
+
+// OnAnswer records the outcome of a call.
+func (c *Core) OnAnswer(now time.Time, o Op, a Answer) {
+	if _, revokes := o.(RevokeOp); !revokes && !errors.Is(a.Err, ErrGaveWay) {
+		if c.health.hung++; !etcderr.TimedOut(a.Err) {
+			c.health.took, c.health.hung = a.Took, 0
+		}
+	}
+	if a.Err != nil {
+		c.onFailed(now, o, a.Err)
+		return
+	}
+	switch o := o.(type) {
+	case GrantOp:
+		c.onGrant(now, a.Lease, a.TTL)
+	case RevokeOp:
+		c.atRevision(a.Revision)
+		c.onLeaseLost(now, o.Lease, nil)
+	case AttachedOp:
+		c.onAttachedKeys(now, o.Lease, a.Keys)
+	case ReadOp:
+		c.onRead(now, o.Steps, a.KVs, a.Revision)
+	case WriteOp:
+		c.onWrite(now, o.Steps, a.Made, a.KVs, a.Revision)
+	}
+}
+
+func (c *Core) onFailed(now time.Time, o Op, err error) {
+	switch o := o.(type) {
+	case GrantOp:
+		c.onGrantFailed(now, err)
+	case RevokeOp:
+		c.onRevokeFailed(now, o.Lease, err)
+	case AttachedOp:
+		c.onAttachedFailed(now, o.Lease, err)
+	case ReadOp:
+		c.onReadFailed(now, o, err)
+	case WriteOp:
+		c.onWriteFailed(now, o.Steps, err)
+	}
+}
+
+// onRead records the values of the steps' keys. kvs is nil if all keys are as observed.
+func (c *Core) onRead(now time.Time, steps []Step, kvs []*KeyValue, revision int64) {
 	c.health.since = time.Time{}
 	doubted := false
 	for r := range c.records() {
@@ -72,8 +124,8 @@ func (c *Core) OnWatch(now time.Time, key string, kv *KeyValue, revision int64) 
 	}
 }
 
-// OnReadFailed records that keys could not be read.
-func (c *Core) OnReadFailed(now time.Time, o ReadOp, err error) {
+// onReadFailed records that keys could not be read.
+func (c *Core) onReadFailed(now time.Time, o ReadOp, err error) {
 	err = fmt.Errorf("read %q: %w", o.Steps[0].r.key, err)
 	refused := isRefusal(err)
 	if refused {
@@ -109,21 +161,16 @@ func (c *Core) onReadRefused(now time.Time, r *record, err error) {
 	c.onForeignKeyOnLease(now, c.lease, err)
 }
 
-// OnWrite records the answer to a transaction. If its steps were not made, kvs has the present values.
-func (c *Core) OnWrite(now time.Time, steps []Step, made bool, kvs []*KeyValue, revision int64) {
+// onWrite records the answer to a transaction. If its steps were not made, kvs has the present values.
+func (c *Core) onWrite(now time.Time, steps []Step, made bool, kvs []*KeyValue, revision int64) {
 	c.succeeded()
-	if !made {
-		c.atRevision(revision) // first: the values below resolve the doubts that a restore raises
-	}
+	c.atRevision(revision) // first: what follows resolves the doubts that a restore raises
 	for i, st := range steps {
 		if st.r.busy = false; made {
 			c.onStep(now, st, revision)
-			continue
+		} else {
+			c.observe(now, st.r, kvs[i])
 		}
-		c.observe(now, st.r, kvs[i])
-	}
-	if made {
-		c.atRevision(revision)
 	}
 	c.refresh(now)
 }
@@ -132,9 +179,6 @@ func (c *Core) OnWrite(now time.Time, steps []Step, made bool, kvs []*KeyValue, 
 func (c *Core) onStep(now time.Time, st Step, revision int64) {
 	c.markDirty(st.r.e)
 	st.r.made(now, st.write, revision)
-	if !slices.ContainsFunc(st.r.e.records, func(r *record) bool { return r.refused != nil }) {
-		st.r.e.refused = nil
-	}
 	if st.kind == remove {
 		if h := c.get(st.lease); h != nil && h.ask == nil {
 			c.ask(now, h, askMax)
@@ -154,8 +198,8 @@ func (c *Core) ask(now time.Time, h *heldLease, pause time.Duration) {
 	h.ask = &ask
 }
 
-// OnAttachedKeys records the keys on a lease. Keys without an entry are strays: they are deleted.
-func (c *Core) OnAttachedKeys(now time.Time, id clientv3.LeaseID, keys []string) {
+// onAttachedKeys records the keys on a lease. Keys without an entry are strays: they are deleted.
+func (c *Core) onAttachedKeys(now time.Time, id clientv3.LeaseID, keys []string) {
 	c.succeeded()
 	strays := false
 	for _, key := range keys {
@@ -178,8 +222,8 @@ func (c *Core) OnAttachedKeys(now time.Time, id clientv3.LeaseID, keys []string)
 	c.refresh(now)
 }
 
-// OnAttachedFailed records that the keys on a lease could not be read. etcd refuses the read if we may not read one of the keys.
-func (c *Core) OnAttachedFailed(now time.Time, id clientv3.LeaseID, err error) {
+// onAttachedFailed records that the keys on a lease could not be read. etcd refuses the read if we may not read one of the keys.
+func (c *Core) onAttachedFailed(now time.Time, id clientv3.LeaseID, err error) {
 	err = fmt.Errorf("ask for the keys on lease %x: %w", int64(id), err)
 	h := c.get(id)
 	switch {
@@ -223,8 +267,8 @@ func (c *Core) reportRefusals(now time.Time) {
 	}
 }
 
-// OnWriteFailed records that a transaction failed or got no answer.
-func (c *Core) OnWriteFailed(now time.Time, steps []Step, err error) {
+// onWriteFailed records that a transaction failed or got no answer.
+func (c *Core) onWriteFailed(now time.Time, steps []Step, err error) {
 	for _, st := range steps {
 		st.r.busy = false
 		c.markDirty(st.r.e)
@@ -259,7 +303,10 @@ func (c *Core) OnWriteFailed(now time.Time, steps []Step, err error) {
 // onUnanswered records that steps may have been applied, or may be applied later.
 func (c *Core) onUnanswered(now time.Time, steps []Step) {
 	for _, st := range steps {
-		st.r.unanswered(st.write)
+		st.r.unansweredRev = max(st.r.unansweredRev, st.rev)
+		if st.kind == remove {
+			st.r.observed = nil // probably deleted; a read finds out
+		}
 		if h := c.get(st.lease); h != nil && st.kind == put && st.rev == 0 {
 			c.ask(now, h, askMin)
 		}
@@ -308,8 +355,7 @@ func (c *Core) onFull(now time.Time, steps []Step, err error) {
 }
 
 func isLeaseNotFound(err error) bool { return errors.Is(err, rpctypes.ErrLeaseNotFound) }
-
-func isDenied(err error) bool { return etcderr.Code(err) == codes.PermissionDenied }
+func isDenied(err error) bool        { return etcderr.Code(err) == codes.PermissionDenied }
 
 // isBusy reports whether etcd refused a request because too many are pending.
 func isBusy(err error) bool { return errors.Is(err, rpctypes.ErrTooManyRequests) }

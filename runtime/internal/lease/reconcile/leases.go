@@ -68,8 +68,8 @@ func (c *Core) Hold(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.everGranted = append(c.everGranted, id)
 }
 
-// OnGrant makes a granted lease the current one.
-func (c *Core) OnGrant(now time.Time, id clientv3.LeaseID, life time.Duration) {
+// onGrant makes a granted lease the current one.
+func (c *Core) onGrant(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.succeeded()
 	c.Hold(now, id, life)
 	c.lease = id
@@ -82,9 +82,9 @@ func (c *Core) OnGrant(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.refresh(now)
 }
 
-// OnGrantFailed records that no lease was granted. The grant is retried even after a refusal: the permission may be
+// onGrantFailed records that no lease was granted. The grant is retried even after a refusal: the permission may be
 // granted later.
-func (c *Core) OnGrantFailed(now time.Time, err error) {
+func (c *Core) onGrantFailed(now time.Time, err error) {
 	err = fmt.Errorf("grant a lease: %w", err)
 	if !isRefusal(err) {
 		c.failed(now, err)
@@ -159,14 +159,8 @@ func (c *Core) needed(id clientv3.LeaseID) bool {
 	})
 }
 
-// OnRevoked records that a lease was revoked.
-func (c *Core) OnRevoked(now time.Time, id clientv3.LeaseID, revision int64) {
-	c.atRevision(revision)
-	c.onLeaseLost(now, id, nil)
-}
-
-// OnRevokeFailed records that a lease was not revoked.
-func (c *Core) OnRevokeFailed(now time.Time, id clientv3.LeaseID, err error) {
+// onRevokeFailed records that a lease was not revoked.
+func (c *Core) onRevokeFailed(now time.Time, id clientv3.LeaseID, err error) {
 	h := c.get(id)
 	switch {
 	case isLeaseNotFound(err):
@@ -250,7 +244,7 @@ func (c *Core) Leftover(cause error) error {
 		cause = errors.New("etcd denies it")
 	}
 	var left []string
-	life := c.ttl
+	life := time.Duration(0)
 	for _, h := range c.held {
 		left, life = append(left, fmt.Sprintf("lease %x", int64(h.id))), max(life, h.life)
 	}

@@ -159,92 +159,46 @@ const (
 	delayed         // the call times out, and may arrive later
 )
 
-// answer is etcd's answer to a call.
-type answer struct {
-	lease clientv3.LeaseID // the granted lease
-	made  bool
-	kvs   []*KeyValue
-	keys  []string // the keys on a lease
-	rev   int64
-	err   error
-}
-
 // do applies a call.
-func (m *model) do(o Op, now time.Time) (a answer) {
+func (m *model) do(o Op, now time.Time) (a Answer) {
 	switch o := o.(type) {
 	case GrantOp:
 		if m.full {
-			return answer{err: rpctypes.ErrNoSpace}
+			return Answer{Err: rpctypes.ErrNoSpace}
 		}
 		m.ids++
-		a.lease, m.leases[m.ids] = m.ids, now.Add(ttl)
+		a.Lease, a.TTL, m.leases[m.ids] = m.ids, ttl, now.Add(ttl)
 	case RevokeOp:
 		if m.poisoned[o.Lease] {
-			return answer{err: rpctypes.ErrPermissionDenied}
+			return Answer{Err: rpctypes.ErrPermissionDenied}
 		}
 		if _, ok := m.leases[o.Lease]; !ok {
-			return answer{err: rpctypes.ErrLeaseNotFound}
+			return Answer{Err: rpctypes.ErrLeaseNotFound}
 		}
 		m.revoke(o.Lease)
 	case ReadOp:
-		a.kvs, a.err = m.read(o.Steps, o.Compare)
+		a.KVs, a.Err = m.read(o.Steps, o.Compare)
 	case AttachedOp:
 		if m.poisoned[o.Lease] {
-			return answer{err: rpctypes.ErrPermissionDenied}
+			return Answer{Err: rpctypes.ErrPermissionDenied}
 		}
 		for key, kv := range m.kvs {
 			if kv.Lease == o.Lease {
-				a.keys = append(a.keys, key)
+				a.Keys = append(a.Keys, key)
 				if m.unreadable[key] {
-					a.err = rpctypes.ErrPermissionDenied
+					a.Err = rpctypes.ErrPermissionDenied
 				}
 			}
 		}
-		slices.Sort(a.keys)
+		slices.Sort(a.Keys)
 	case WriteOp:
 		if m.twice {
 			_, _, _ = m.write(o.Steps)
 		}
-		a.made, a.kvs, a.err = m.write(o.Steps)
+		a.Made, a.KVs, a.Err = m.write(o.Steps)
 	}
-	a.rev = m.rev
+	a.Revision = m.rev
 	return a
-}
-
-// deliver passes the outcome of a call to a core.
-func (a answer) deliver(c *Core, now time.Time, o Op) {
-	switch o := o.(type) {
-	case GrantOp:
-		if a.err != nil {
-			c.OnGrantFailed(now, a.err)
-			return
-		}
-		c.OnGrant(now, a.lease, ttl)
-	case RevokeOp:
-		if a.err != nil {
-			c.OnRevokeFailed(now, o.Lease, a.err)
-			return
-		}
-		c.OnRevoked(now, o.Lease, a.rev)
-	case ReadOp:
-		if a.err != nil {
-			c.OnReadFailed(now, o, a.err)
-			return
-		}
-		c.OnRead(now, o.Steps, a.kvs, a.rev)
-	case AttachedOp:
-		if a.err != nil {
-			c.OnAttachedFailed(now, o.Lease, a.err)
-			return
-		}
-		c.OnAttachedKeys(now, o.Lease, a.keys)
-	case WriteOp:
-		if a.err != nil {
-			c.OnWriteFailed(now, o.Steps, a.err)
-			return
-		}
-		c.OnWrite(now, o.Steps, a.made, a.kvs, a.rev)
-	}
 }
 
 func (m *model) holds(st Step) bool {

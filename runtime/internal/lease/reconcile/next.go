@@ -38,23 +38,21 @@ var ErrGaveWay = status.Error(codes.Canceled, "a removal did not wait for the an
 // Op is a call to etcd that the core requests, one of the types below.
 type Op any
 
-// GrantOp requests a lease.
-type GrantOp struct{ TTL time.Duration }
-
-// RevokeOp revokes a lease.
-type RevokeOp struct{ Lease clientv3.LeaseID }
-
-// AttachedOp reads the keys on a lease.
-type AttachedOp struct{ Lease clientv3.LeaseID }
-
-// ReadOp reads keys.
-type ReadOp struct {
-	Steps   []Step // of each step, only the key and the observed revision are used
-	Compare bool   // etcd returns values only if some key is not as observed
-}
-
-// WriteOp writes keys in a transaction.
-type WriteOp struct{ Steps []Step }
+type (
+	// GrantOp requests a lease.
+	GrantOp struct{}
+	// RevokeOp revokes a lease.
+	RevokeOp struct{ Lease clientv3.LeaseID }
+	// AttachedOp reads the keys on a lease.
+	AttachedOp struct{ Lease clientv3.LeaseID }
+	// WriteOp writes keys in a transaction.
+	WriteOp struct{ Steps []Step }
+	// ReadOp reads keys.
+	ReadOp struct {
+		Steps   []Step // of each step, only the key and the observed revision are used
+		Compare bool   // etcd returns values only if some key is not as observed
+	}
+)
 
 // Step is a write to a key. A transaction makes all of its steps. If a guard fails, it makes none, and returns the keys.
 type Step struct {
@@ -62,13 +60,25 @@ type Step struct {
 	write
 }
 
-// Parts returns what a transaction compares, does and reads for a step.
-func (st Step) Parts() (guard clientv3.Cmp, do, get clientv3.Op) {
-	guard, get = clientv3.Compare(clientv3.ModRevision(st.r.key), "=", st.rev), clientv3.OpGet(st.r.key)
-	if st.kind == remove {
-		return guard, clientv3.OpDelete(st.r.key), get
+// Transaction returns what a read or write compares, and does if that holds or not.
+func Transaction(o Op) (guards []clientv3.Cmp, then, otherwise []clientv3.Op) {
+	read, _ := o.(ReadOp)
+	write, _ := o.(WriteOp)
+	for _, st := range append(read.Steps, write.Steps...) {
+		guards = append(guards, clientv3.Compare(clientv3.ModRevision(st.r.key), "=", st.rev))
+		otherwise = append(otherwise, clientv3.OpGet(st.r.key))
 	}
-	return guard, clientv3.OpPut(st.r.key, st.value, clientv3.WithLease(st.lease)), get
+	for _, st := range write.Steps {
+		if st.kind == remove {
+			then = append(then, clientv3.OpDelete(st.r.key))
+			continue
+		}
+		then = append(then, clientv3.OpPut(st.r.key, st.value, clientv3.WithLease(st.lease)))
+	}
+	if write.Steps == nil && !read.Compare {
+		return nil, otherwise, nil
+	}
+	return guards, then, otherwise
 }
 
 // wait is a choice of the next call, and the time at which it must be made again.
@@ -141,13 +151,6 @@ func (c *Core) Patience() time.Duration { return shortTime + c.health.took }
 // Hurry reports whether the call under way must give way if it removes nothing.
 func (c *Core) Hurry() bool { return c.hurry }
 
-// Called records how long a call took, and whether etcd answered it, or could not be asked.
-func (c *Core) Called(took time.Duration, answered bool) {
-	if c.health.hung++; answered {
-		c.health.took, c.health.hung = took, 0
-	}
-}
-
 // Waited makes a check due at once if a wait for the next call took so long, by the wall clock, that the machine has slept.
 func (c *Core) Waited(now time.Time, took time.Duration) {
 	if took > sleepGap {
@@ -175,7 +178,7 @@ func (c *Core) due(w *wait) Op {
 		return ReadOp{steps, false}
 	}
 	if c.lease == 0 && c.leaseNeeded(present) && !w.until(c.grants.at) {
-		return GrantOp{c.ttl}
+		return GrantOp{}
 	}
 	if steps := batch(c.records(), func(r *record) *write { return c.nextPut(w, r) }); len(steps) > 0 {
 		return WriteOp{steps}

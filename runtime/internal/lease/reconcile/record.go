@@ -48,7 +48,7 @@ func (k kind) String() string { return [...]string{"put", "mark", "delete"}[k] }
 // write is a write to one key, guarded by the key's mod revision rev. The guard makes late writes harmless:
 //   - rev > 0: etcd assigns each revision once, so the write fails after any other write of the key.
 //   - rev = 0, a create: if the key is absent again, the write succeeds while its lease is alive. So the keys on
-//     that lease are read, see [heldLease.strays]. A revocation deletes keys that were created late.
+//     that lease are read, see [heldLease.ask]. A revocation deletes keys that were created late.
 //   - A restored etcd assigns revisions again. A lower revision, or a key that is older than our last put of it, shows the
 //     restore. Then all keys are in doubt, and move to another lease.
 type write struct {
@@ -79,12 +79,6 @@ func newRecord(e *Entry, item int, key string) *record {
 	return &record{e: e, key: key, item: item, unansweredRev: noDoubt, gate: gateOf(refusedMin, refusedMax)}
 }
 
-// adopt gives the key to a new entry, which takes it over from any holder.
-func (r *record) adopt(e *Entry, item int) {
-	r.e, r.item, r.retired, r.putRev = e, item, false, 0
-	r.retry()
-}
-
 // value returns the desired value, and leaving the value that marks the key as leaving.
 func (r *record) value() string   { return r.e.items[r.item].Value }
 func (r *record) leaving() string { return r.e.items[r.item].Leaving }
@@ -113,14 +107,6 @@ func (r *record) sure() bool { return !r.busy && !r.doubted() }
 // asDesired reports whether etcd has the key with the desired value, and no pending write may change it.
 func (r *record) asDesired() bool {
 	return r.sure() && r.observed != nil && r.observed.Value == r.value()
-}
-
-// unanswered records that a write may have been applied, or may be applied later.
-func (r *record) unanswered(w write) {
-	r.unansweredRev = max(r.unansweredRev, w.rev)
-	if w.kind == remove {
-		r.observed = nil // probably deleted; reads finds out
-	}
 }
 
 // made records that a write was made, at a revision. If another process deletes or overwrites the key, it is put back at most once

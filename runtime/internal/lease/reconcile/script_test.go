@@ -31,7 +31,7 @@ type script struct {
 func newScript(t *testing.T) *script {
 	now := time.Unix(1e9, 0)
 	return &script{
-		t: t, now: now, start: now, etcd: newModel(), core: New(ttl, func(d time.Duration) time.Duration { return d }),
+		t: t, now: now, start: now, etcd: newModel(), core: New(func(d time.Duration) time.Duration { return d }),
 		entries: make(map[string]*Entry), fail: func() fate { return answered },
 	}
 }
@@ -75,7 +75,7 @@ func (s *script) elapse() {
 
 // call applies a call of the session to the model, and passes the outcome to the core.
 func (s *script) call(o Op, timeout time.Duration) {
-	f, a := answered, answer{}
+	f, a := answered, Answer{}
 	switch o := o.(type) {
 	case WriteOp:
 		f = s.fail()
@@ -90,18 +90,15 @@ func (s *script) call(o Op, timeout time.Duration) {
 	if f == answered || f == unanswered {
 		a = s.etcd.do(o, s.now)
 	}
-	s.note("%s, fate %d: %v %v", describe(o), f, a.made, a.err)
+	s.note("%s, fate %d: %v %v", describe(o), f, a.Made, a.Err)
 	if _, revokes := o.(RevokeOp); revokes && f != answered {
 		return // the session does not wait for it
 	}
 	if f != answered {
 		s.now = s.now.Add(timeout)
-		a = answer{err: context.DeadlineExceeded}
-		s.core.Called(timeout, false)
-	} else {
-		s.core.Called(0, true)
+		a = Answer{Err: context.DeadlineExceeded}
 	}
-	a.deliver(s.core, s.now, o)
+	s.core.OnAnswer(s.now, o, a)
 }
 
 // add adds an entry for each key, in a layout with room for a mark.
@@ -132,7 +129,7 @@ func (s *script) have(keys ...string) {
 func (s *script) settle() { s.run(20 * time.Millisecond) }
 
 func (s *script) update(key, value string) {
-	_ = s.core.Update(s.now, s.entries[key], item(key, value))
+	s.core.Update(s.now, s.entries[key], item(key, value))
 }
 
 func (s *script) want(key string, w desired) {
@@ -229,7 +226,7 @@ var sessionVerbs = map[string]func(s *script, id clientv3.LeaseID){
 	"lease":              func(s *script, id clientv3.LeaseID) { s.etcd.leases[id] = s.now.Add(ttl) },
 	"revoke":             func(s *script, id clientv3.LeaseID) { s.etcd.revoke(id) },
 	"poison":             func(s *script, id clientv3.LeaseID) { s.etcd.poisoned[id] = true },
-	"granted":            func(s *script, id clientv3.LeaseID) { s.core.OnGrant(s.now, id, ttl) },
+	"granted":            func(s *script, id clientv3.LeaseID) { s.core.onGrant(s.now, id, ttl) },
 	"ended":              func(s *script, id clientv3.LeaseID) { s.core.replaceLease(errors.New("ended")) },
 	"lost":               func(s *script, id clientv3.LeaseID) { s.core.onLeaseLost(s.now, id, errors.New("not found")) },
 	"renewal-unknown":    func(s *script, id clientv3.LeaseID) { s.core.OnRenewalFailed(s.now, id, rpctypes.ErrLeaseNotFound) },
@@ -239,6 +236,6 @@ var sessionVerbs = map[string]func(s *script, id clientv3.LeaseID){
 	"answered":           func(s *script, _ clientv3.LeaseID) { s.call(s.op, 0) },
 	"next":               func(s *script, _ clientv3.LeaseID) { s.op, _ = s.core.Next(s.now) },
 	"timeout": func(s *script, _ clientv3.LeaseID) {
-		s.core.OnWriteFailed(s.now, s.op.(WriteOp).Steps, rpctypes.ErrTimeout)
+		s.core.onWriteFailed(s.now, s.op.(WriteOp).Steps, rpctypes.ErrTimeout)
 	},
 }

@@ -46,7 +46,7 @@ var entryNames = [...]string{"a", "b"}
 
 func startWalk() *walked {
 	w := &walked{now: time.Unix(1e9, 0), etcd: newModel(), newer: make(map[string]bool), waited: make(map[*Entry]time.Duration), items: item}
-	w.core = New(ttl, func(d time.Duration) time.Duration { return d })
+	w.core = New(func(d time.Duration) time.Duration { return d })
 	return w
 }
 
@@ -89,7 +89,7 @@ func (w *walked) update(i int) bool {
 	if e.items[0].Value == value {
 		value = "w"
 	}
-	_ = w.core.Update(w.now, e, w.items(entryNames[i], value))
+	w.core.Update(w.now, e, w.items(entryNames[i], value))
 	return true
 }
 
@@ -202,7 +202,7 @@ func (w *walked) end(f fate) bool {
 	if w.call == nil && !w.begin() {
 		return false
 	}
-	o, a := w.call, answer{}
+	o, a := w.call, Answer{}
 	switch o := o.(type) {
 	case WriteOp:
 		if f == delayed {
@@ -220,30 +220,25 @@ func (w *walked) end(f fate) bool {
 	if f == answered || f == unanswered {
 		a = w.arrive(o)
 	}
-	if f == answered {
-		w.core.Called(0, true)
-	} else {
+	if f != answered {
 		a = w.hang(o)
 	}
 	w.call = nil
-	a.deliver(w.core, w.now, o)
+	w.core.OnAnswer(w.now, o, a)
 	w.core.warnings = nil
 	w.observe()
 	return true
 }
 
 // hang lets time pass until a call without an answer ends: at its timeout or, if a removal waits for it, when it gives way.
-func (w *walked) hang(o Op) answer {
+func (w *walked) hang(o Op) Answer {
 	err := context.DeadlineExceeded
 	until := w.began.Add(w.limit)
 	if short := w.began.Add(w.core.Patience()); w.core.hurry && !Removes(o) && short.Before(until) {
 		until, err = short, ErrGaveWay
 	}
 	w.pass(max(until.Sub(w.now), time.Millisecond))
-	if !errors.Is(err, ErrGaveWay) {
-		w.core.Called(w.limit, false)
-	}
-	return answer{err: err}
+	return Answer{Err: err}
 }
 
 // observe checks and clears the changes of state that the core has recorded.
@@ -260,7 +255,7 @@ func (w *walked) observe() {
 }
 
 // arrive applies a call to etcd.
-func (w *walked) arrive(o Op) (a answer) {
+func (w *walked) arrive(o Op) (a Answer) {
 	var taken []string
 	writes, _ := o.(WriteOp)
 	for _, st := range writes.Steps {
@@ -269,7 +264,7 @@ func (w *walked) arrive(o Op) (a answer) {
 		}
 	}
 	a = w.etcd.do(o, w.now)
-	if a.made && len(taken) > 0 && !w.restored {
+	if a.Made && len(taken) > 0 && !w.restored {
 		w.breaks("the keys %q of a newer process were taken", taken)
 	}
 	return a
@@ -286,7 +281,7 @@ func (w *walked) arriveLate() bool {
 		kv := w.etcd.get(st.r.key)
 		return kv == nil || kv.Lease == theirs
 	})
-	if a := w.arrive(WriteOp{steps}); a.made && creates {
+	if a := w.arrive(WriteOp{steps}); a.Made && creates {
 		w.lateCreate = true
 	} // the session does not get its answer
 	return true

@@ -19,6 +19,7 @@ type slowLease struct {
 	clientv3.Lease
 	answersAfter time.Duration
 	granted      atomic.Int64
+	revoked      atomic.Int64
 }
 
 func (l *slowLease) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error) {
@@ -31,6 +32,7 @@ func (l *slowLease) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantR
 }
 
 func (l *slowLease) Revoke(context.Context, clientv3.LeaseID) (*clientv3.LeaseRevokeResponse, error) {
+	l.revoked.Add(1)
 	return &clientv3.LeaseRevokeResponse{Header: &etcdserverpb.ResponseHeader{}}, nil
 }
 
@@ -60,6 +62,9 @@ func TestGrant_SlowEtcd(t *testing.T) {
 				}
 				s.do(o, d)
 				s.wg.Wait()
+			}
+			if n := leases.revoked.Load(); n != tries {
+				t.Errorf("etcd answers after %v: %d of %d leases were revoked", after, n, tries)
 			}
 			s.cancel()
 		})

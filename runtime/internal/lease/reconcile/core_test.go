@@ -74,6 +74,7 @@ func TestCalls(t *testing.T) {
 		{"a key that is named by its lease moves too", "named a; forget; ended 1; run 300ms", "grant, put a/2, revoke 1"},
 
 		{"G17: a write without an answer is made again, with its guard", "have a; watched; fate 2; update a=w; run 2500ms", "put a, put a, check a"},
+		{"G17: keys whose write hangs are written together again", "have a b; watched; fate 1; update a=w; update b=w; run 2200ms", "put a b, put a b, check a b"},
 		{"G17: a deletion is read back", "have a b; watched; unmark a; fate 1; drop a; run 2500ms", "remove a, read a, remove a, check b"},
 
 		{"G22: a refused batch is written key by key", "add a b c d; forbid c; fault-elsewhere",

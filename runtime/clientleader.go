@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"google.golang.org/grpc"
@@ -12,8 +13,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
 
@@ -25,28 +26,28 @@ const (
 
 // leaderCalls makes the leader calls of one connection, which go to the leader of a service.
 type leaderCalls struct {
-	key        string              // the service key with the namespace
-	methods    map[string]struct{} // the full names of the methods whose calls go to the leader
-	candidates *discovery.Candidates
+	*election.Candidates
+	key     string          // the service key with the namespace
+	methods map[string]bool // the full names of the methods whose calls go to the leader
 }
 
-func newLeaderCalls(key string, methods []string, candidates *discovery.Candidates) *leaderCalls {
-	l := &leaderCalls{key: key, methods: make(map[string]struct{}, len(methods)), candidates: candidates}
+func newLeaderCalls(key string, methods []string, candidates *election.Candidates) *leaderCalls {
+	l := &leaderCalls{candidates, key, make(map[string]bool, len(methods))}
 	for _, method := range methods {
-		l.methods[method] = struct{}{}
+		l.methods[method] = true
 	}
 	return l
 }
 
+// Route implements [discovery.Router].
+func (l *leaderCalls) Route() attr.Route {
+	leader := l.Leader()
+	return attr.Route{Instance: leader.Instance, Role: "leader", Header: election.TokenHeader, Value: strconv.FormatInt(leader.Created, 10)}
+}
+
 // has reports whether a call goes to the leader. A call made with [WithTarget] goes to its target instead.
 func (l *leaderCalls) has(ctx context.Context, method string) bool {
-	if l == nil {
-		return false
-	}
-	if _, ok := l.methods[method]; !ok {
-		return false
-	}
-	return !calloptions.Of(ctx).Named
+	return l != nil && l.methods[method] && !calloptions.Of(ctx).Named
 }
 
 // forLeader returns the context and the options of a call to the leader, which waits while the leader cannot be reached.
@@ -76,7 +77,7 @@ func (l *leaderCalls) invoke(ctx context.Context, method string, req, reply any,
 			defer cancel()
 			bounded = true
 		}
-		leader := l.candidates.Leader()
+		leader := l.Leader()
 		var trailer metadata.MD
 		err := invoker(ctx, method, req, reply, cc, append(opts[:len(opts):len(opts)], grpc.Trailer(&trailer))...)
 		if err == nil || !slices.Contains(trailer.Get(election.RefusedTrailer), id) {
@@ -91,8 +92,8 @@ func (l *leaderCalls) invoke(ctx context.Context, method string, req, reply any,
 // await waits until the leader's token differs from token, or until pause has passed. It returns false if ctx has ended.
 func (l *leaderCalls) await(ctx context.Context, token int64, pause time.Duration) bool {
 	changed := make(chan struct{}, 1)
-	stop := l.candidates.Read(func() {
-		if l.candidates.Leader().Created != token {
+	stop := l.Read(func() {
+		if l.Leader().Created != token {
 			select {
 			case changed <- struct{}{}:
 			default:
@@ -112,11 +113,11 @@ func (l *leaderCalls) await(ctx context.Context, token int64, pause time.Duratio
 
 // missing returns a message if err may have occurred because no instance led, and "" otherwise.
 func (l *leaderCalls) missing(err error) string {
-	if status.Code(err) != codes.DeadlineExceeded || l.candidates.Leader().Instance != "" {
+	if status.Code(err) != codes.DeadlineExceeded || l.Leader().Instance != "" {
 		return ""
 	}
 	text := fmt.Sprintf("etcd: no leader of %q is known", l.key)
-	if cause := l.candidates.Err(); cause != nil {
+	if cause := l.Err(); cause != nil {
 		text += ": its candidates cannot be read: " + cause.Error()
 	}
 	return text

@@ -21,6 +21,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -56,8 +57,8 @@ func newClientBuilder(r *Registry, desc *ServiceDesc, opts clientOptions, author
 		Stats: new(picking.Memory), Report: b.report,
 	}
 	if len(desc.Leader) > 0 {
-		b.leader = newLeaderCalls(r.full(desc.Key), desc.Leader, r.keys.Candidates(desc.Key))
-		b.client.LeaderMethods = b.leader.methods
+		b.leader = newLeaderCalls(r.full(desc.Key), desc.Leader, election.CandidatesOf(r.host, desc.Key))
+		b.client.Routed = b.leader.methods
 	}
 	if opts.selector != nil {
 		b.client.Selector = func(e *endpoint.Endpoint) (selected bool) {
@@ -98,16 +99,16 @@ func (b *clientBuilder) Build(_ resolver.Target, cc resolver.ClientConn, opts re
 	reader := b.reader()
 	key := b.registry.keys.Key(b.desc.Key, reader)
 	b.key.Store(key)
-	var candidates *discovery.Candidates
+	var router discovery.Router
 	if b.leader != nil {
-		candidates = b.leader.candidates
+		router = b.leader
 	}
 	var away *discovery.Key
 	if b.client.CallsLeave != nil {
 		away = b.registry.awayKey(b.desc.Key, reader)
 	}
 	return discovery.Resolve(key, cc, discovery.Options{
-		Client: b.client, Default: b.config, Disabled: opts.DisableServiceConfig, Given: &b.given, Candidates: candidates,
+		Client: b.client, Default: b.config, Disabled: opts.DisableServiceConfig, Given: &b.given, Router: router,
 		Away: away,
 	}), nil
 }

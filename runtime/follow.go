@@ -10,13 +10,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
 
 // Followed is a service that [Registry.Follow] follows. It is safe for concurrent use.
 type Followed struct {
 	desc       ServiceDesc
 	key        *discovery.Key
-	candidates *discovery.Candidates // nil: no method is for the leader
+	candidates *election.Candidates // nil: no method is for the leader
 	stop       func()
 }
 
@@ -44,7 +45,7 @@ func (r *Registry) Follow(desc *ServiceDesc, notify func()) (*Followed, error) {
 	f := &Followed{desc: *desc, key: r.keys.Key(desc.Key, reader)}
 	f.stop = f.key.Read(notify)
 	if len(desc.Leader) > 0 {
-		f.candidates = r.keys.Candidates(desc.Key)
+		f.candidates = election.CandidatesOf(r.host, desc.Key)
 		stopKey, stopCandidates := f.stop, f.candidates.Read(notify)
 		f.stop = func() { stopKey(); stopCandidates() }
 	}
@@ -80,10 +81,13 @@ type View struct {
 
 // View returns the state that clients use now. After Stop, or once the registry is closed, View returns the last known state.
 func (f *Followed) View() View {
-	s, led, unled := f.key.State(), f.candidates.Known(), f.candidates.Err()
+	s, led, unled, leader := f.key.State(), true, error(nil), ""
+	if f.candidates != nil {
+		led, unled, leader = f.candidates.Known(), f.candidates.Err(), f.candidates.Leader().Instance
+	}
 	v := View{
 		Known: s.Known && (led || unled != nil), Provisional: s.Provisional || !s.LiveConfirmed || !led,
-		Held: s.Held, Leader: s.NameOf(f.candidates.Leader().Instance), Err: cmp.Or(s.Err, unled, s.LiveErr), Refused: s.Refused(),
+		Held: s.Held, Leader: s.NameOf(leader), Err: cmp.Or(s.Err, unled, s.LiveErr), Refused: s.Refused(),
 		Endpoints: make([]Endpoint, len(s.Backends)),
 	}
 	for i, b := range s.Backends {

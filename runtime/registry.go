@@ -18,6 +18,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcdconn"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcdlog"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/metrics"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
@@ -42,6 +43,7 @@ type Registry struct {
 	etcd      *etcdconn.Conn
 	keys      *discovery.Keys      // nil without a client
 	published *registrar.Registrar // nil without a client
+	host      *extension.Host      // nil without a client
 
 	mu     sync.Mutex
 	closed bool
@@ -93,17 +95,18 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 		Bounds:      listwatch.Bounds{Entries: r.opts.limits.Entries, Bytes: r.opts.limits.Bytes},
 		SnapshotDir: r.opts.snapshotDir, LoadBalancingOnly: r.opts.loadBalancingOnly, Allowed: allowed, Logger: r.opts.logger,
 		EndpointHooks: r.metrics.ListwatchHooks(metrics.Endpoints), ConfigHooks: r.metrics.ListwatchHooks(metrics.ServiceConfig),
-		ElectionHooks: r.metrics.ListwatchHooks(metrics.Candidates),
+		RangeHooks: r.metrics.ListwatchHooks(metrics.Candidates),
 	})
+	r.host = &extension.Host{Keys: r.keys}
 	r.published = registrar.New(registrar.Config{
 		Client: client, Namespace: r.opts.namespace,
 		Options: lease.Options{
 			Streams: streams, Logger: r.opts.logger, Changed: r.metrics.RegistrationChanged, Why: r.etcd.Why, Reconnected: r.etcd.Reconnected,
 		},
 		Elections: registrar.Elections{
-			Prefix: func(key string) string { return discovery.CandidatePrefix(r.opts.namespace, key) },
-			Candidates: func(key, instance, addr string, layouts []endpoint.Layout) election.Candidates {
-				return r.keys.Standing(key, instance, addr, layouts)
+			Prefix: func(key string) string { return election.CandidatesOf(r.host, key).Prefix },
+			Candidates: func(key, instance, addr string, layouts []endpoint.Layout) *election.Standing {
+				return election.NewStanding(r.host, key, instance, addr, layouts)
 			},
 		},
 	})

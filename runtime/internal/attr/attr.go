@@ -120,7 +120,7 @@ type State struct {
 	Sequence uint64 // the number of the key's state, which grows with each change
 	Pending  bool   // the endpoints are unknown, or etcd may have newer ones; calls that they cannot serve wait
 	Health   string // the service config's healthCheckConfig, which gRPC passes to no policy
-	Leader   Leader // gets the calls of the connection's LeaderMethods
+	Route    Route  // of the calls of Client.Routed
 	Err      error  // tells callers why the key has no endpoints; nil if the key has some, or if they are unknown
 
 	// Endpoints are the endpoints of the key, held ones included, sorted by instance. They are shared and
@@ -150,20 +150,21 @@ func (s *State) String() string {
 	return strconv.Itoa(len(s.Endpoints)) + " endpoints"
 }
 
-// Leader is the leader among the instances of a key.
-type Leader struct {
-	Instance string // "" if no leader is known
-	Token    int64  // the create revision of the leader's candidate key
+// Route sends the calls of some methods to one instance of a key.
+type Route struct {
+	Instance      string // "" if none is known; then the calls wait
+	Role          string // what the instance is, for error texts
+	Header, Value string // request metadata of the calls
 }
 
 // Client describes a ClientConn to its policy.
 type Client struct {
 	plan.Client
-	TargetsOnly   bool                 // each call names its instance, so the policy connects only to named instances
-	LeaderMethods map[string]struct{}  // the full names of the methods whose calls go to the leader; may be nil
-	Stats         *picking.Memory      // statistics of addresses in both clusters, kept while gRPC is idle; nil: each policy has its own
-	Report        func(problem string) // called with each problem of the service config; may be nil
-	CallsLeave    func(bool)           // called with true when calls go to the fallback, and false when none do; may be nil
+	TargetsOnly bool                 // each call names its instance, so the policy connects only to named instances
+	Routed      map[string]bool      // the full names of the methods whose calls follow State.Route; may be nil
+	Stats       *picking.Memory      // statistics of addresses in both clusters, kept while gRPC is idle; nil: each policy has its own
+	Report      func(problem string) // called with each problem of the service config; may be nil
+	CallsLeave  func(bool)           // called with true when calls go to the fallback, and false when none do; may be nil
 }
 
 // SetState adds s to a resolver's state.

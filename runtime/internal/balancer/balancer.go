@@ -9,7 +9,7 @@
 //	selection.go  the core's selection of the connections that the plan uses
 //	snapshot.go   the part of a view that can take calls
 //	picker.go     picking a connection for a call
-//	target.go     picking for a call that names its instance, or goes to the leader
+//	target.go     picking for a call that names its instance, or follows the route
 //	balancer.go   the policy, which is the core's shell, and its queue of events
 //	others.go     another package's policy in place of a plan
 //	switch.go     the balancer that gRPC knows: one policy after another
@@ -48,7 +48,6 @@ type policy struct {
 	memory   *picking.Memory // the statistics of calls: those of attr.Client, if it has them
 	in       *input          // the input of the last plan; nil before the first plan
 	others   *others         // another package's policy, which picks in place of the plan; may be nil
-	leader   *leader         // from the resolver; nil if no method is for the leader
 	waking   *time.Timer     // for the core's next selection
 	reported []string        // problems of the last plan, passed to Client.Report
 	leaves   bool            // calls go to the fallback, as Client.CallsLeave was told
@@ -184,7 +183,7 @@ func (p *policy) publish() {
 		state, others = p.publishOthers()
 	}
 	p.cc.UpdateState(balancer.State{ConnectivityState: state, Picker: &picker{
-		targets: &p.targets, epoch: p.core.epoch.Load(), newest: &p.core.epoch, leader: p.leader, plan: p.core.plan, others: others,
+		targets: &p.targets, epoch: p.core.epoch.Load(), newest: &p.core.epoch, plan: p.core.plan, others: others,
 	}})
 }
 
@@ -209,12 +208,12 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 
 // store keeps the resolver's state and the config.
 func (p *policy) store(s resolver.State, c *config) {
-	in, leads := inputFrom(s, c, p.opts.Target.Endpoint())
+	in := inputFrom(s, c, p.opts.Target.Endpoint())
 	if p.in != nil && in.health != p.in.health {
 		p.core.watchAgain()
 	}
 	p.memory = cmp.Or(in.client.Stats, p.memory)
-	p.in, p.leader = in, leaderOf(in.client, leads)
+	p.in = in
 }
 
 // replan makes a plan of p.in and passes the plan to the core. It returns the endpoints for another package's policy.

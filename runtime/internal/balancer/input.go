@@ -27,6 +27,7 @@ type input struct {
 	parent    bool   // a parent policy, such as outlier detection, has seen the endpoints
 	health    string // the healthCheckConfig, or ""
 
+	route    attr.Route          // of the calls of client.Routed
 	all      []resolver.Endpoint // the endpoints that calls may name, sorted by instance
 	sequence uint64              // the sequence number of the key's state
 }
@@ -41,8 +42,8 @@ func newInput(key string, c *config, client *attr.Client) *input {
 // bareClient describes connections that were not made by NewClient. All of them use the same subset.
 var bareClient = &attr.Client{Client: planning.Client{Seed: maphash.MakeSeed()}}
 
-// inputFrom returns the input and the leader in a resolver's state. target stands for the key if the state has none.
-func inputFrom(s resolver.State, c *config, target string) (*input, attr.Leader) {
+// inputFrom returns the input in a resolver's state. target stands for the key if the state has none.
+func inputFrom(s resolver.State, c *config, target string) *input {
 	state := attr.StateOf(s)
 	if state == nil {
 		state = &attr.State{Endpoints: distinct(s.Endpoints)}
@@ -53,7 +54,7 @@ func inputFrom(s resolver.State, c *config, target string) (*input, attr.Leader)
 	}
 	in := newInput(cmp.Or(state.Key, target), c, client)
 	in.Endpoints, in.Held, in.Err, in.pending, in.health = state.Endpoints, state.Held, state.Err, state.Pending, state.Health
-	in.all, in.sequence, in.parent = state.Endpoints, state.Sequence, state.InState
+	in.all, in.sequence, in.parent, in.route = state.Endpoints, state.Sequence, state.InState, state.Route
 	in.fallBackOn(state.Away)
 	if in.parent {
 		given := s.Endpoints
@@ -64,7 +65,7 @@ func inputFrom(s resolver.State, c *config, target string) (*input, attr.Leader)
 			in.Endpoints = distinct(given) // a parent policy has chosen these; calls may name any instance of in.all
 		}
 	}
-	return in, state.Leader
+	return in
 }
 
 // Select returns the endpoints that a connection's selector and subset choose. If the subset has held endpoints, Select adds

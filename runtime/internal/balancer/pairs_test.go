@@ -41,7 +41,7 @@ var features = []feature{
 	{name: "lane", config: `"route":[{"lane":"red","match":{"team":"red"}}]`, call: inLane},
 	{name: "strict lane", config: `"route":[{"lane":"red","match":{"team":"red"},"strict":true}]`, call: inLane},
 	{name: "methods", method: "/s.A/New"},
-	{name: "leader", method: "/s.A/Lead", client: func(c *attr.Client) { c.LeaderMethods = map[string]struct{}{"/s.A/Lead": {}} }},
+	{name: "route", method: "/s.A/Lead", client: func(c *attr.Client) { c.Routed = map[string]bool{"/s.A/Lead": true} }},
 	{name: "affinity", call: func(ctx context.Context) context.Context { return calloptions.WithAffinity(ctx, "somebody") }},
 	{name: "target", call: func(ctx context.Context) context.Context {
 		return calloptions.WithTarget(ctx, calloptions.Target{Instance: "b"})
@@ -79,7 +79,7 @@ func pairOf(r *rig, a, b feature) (p pair) {
 			p.ctx = f.call(p.ctx)
 		}
 	}
-	p.config, p.named = strings.Join(fields, ","), p.on["target"] || p.on["leader"]
+	p.config, p.named = strings.Join(fields, ","), p.on["target"] || p.on["route"]
 	return p
 }
 
@@ -172,7 +172,7 @@ func excluded(a, b feature) bool {
 
 // TestAllPairs uses every two features together. The configs of some pairs are refused.
 func TestAllPairs(t *testing.T) {
-	s := attr.State{Leader: attr.Leader{Instance: "b"}}
+	s := attr.State{Route: attr.Route{Instance: "b"}}
 	for _, e := range pairedFleet {
 		s.Endpoints = append(s.Endpoints, attr.New(e, new(attr.Storage)))
 	}

@@ -24,7 +24,6 @@ type picker struct {
 	targets *targets
 	epoch   uint64
 	newest  *epoch
-	leader  *leader
 	plan    *plan
 	others  balancer.Picker // another package's picker, in place of the plan; may be nil
 }
@@ -42,9 +41,9 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	o := calloptions.Of(info.Ctx)
 	switch {
 	case o.Named:
-		return p.targets.pick(o.Target, false)
-	case p.leader.has(info.FullMethodName):
-		return p.leader.pick(p.targets)
+		return p.targets.pick(o.Target, "")
+	case p.plan.in.client.Routed[info.FullMethodName]:
+		return p.targets.follow(&p.plan.in.route)
 	case p.others != nil:
 		return p.others.Pick(info)
 	}

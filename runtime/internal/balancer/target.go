@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,7 +17,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
 
 // targets holds the connections to instances that calls have named. Picks of known targets take no lock.
@@ -35,11 +33,12 @@ type targets struct {
 // targetKey identifies an instance that calls have named.
 type targetKey struct{ instance, addr string }
 
-// pick picks the connection to the instance of target. A call to the leader waits while the leader is not registered.
-func (t *targets) pick(target calloptions.Target, forLeader bool) (balancer.PickResult, error) {
+// pick picks the connection to the instance of target. role is that of a route, "" for a call that names its instance. A routed call waits
+// while the instance is not registered.
+func (t *targets) pick(target calloptions.Target, role string) (balancer.PickResult, error) {
 	x, ok := t.conns.Load(targetKey{target.Instance, target.Addr})
 	if !ok {
-		return balancer.PickResult{}, t.open(target, forLeader)
+		return balancer.PickResult{}, t.open(target, role)
 	}
 	c := x.(*conn)
 	switch now := c.current.Load(); {
@@ -66,15 +65,15 @@ func (t *targets) underLimit(instance string, conn *conn, subConn balancer.SubCo
 }
 
 // open queues an event that connects to an instance, and returns the error for the call that named the instance.
-func (t *targets) open(target calloptions.Target, forLeader bool) error {
+func (t *targets) open(target calloptions.Target, role string) error {
 	in := t.known.Load()
 	if in == nil {
 		return balancer.ErrNoSubConnAvailable
 	}
-	if _, err := in.find(target, forLeader); err != nil {
+	if _, err := in.find(target, role); err != nil {
 		return err
 	}
-	if limit := in.Client.Most; limit > 0 && !forLeader && t.named.Load() >= int64(limit) {
+	if limit := in.Client.Most; limit > 0 && role == "" && t.named.Load() >= int64(limit) {
 		return status.Errorf(codes.Unavailable,
 			"etcd: calls have named %d instances of %q, the limit of one client: see runtime.WithLimits", limit, in.Service)
 	}
@@ -89,14 +88,14 @@ func (t *targets) connect(target calloptions.Target) {
 	if _, ok := t.conns.Load(key); ok {
 		return
 	}
-	if ep, err := t.known.Load().find(target, false); err == nil { // an error: the instance has just left, and a newer picker follows
+	if ep, err := t.known.Load().find(target, ""); err == nil { // an error: the instance has just left, and a newer picker follows
 		t.conns.Store(key, t.core.pinTarget(ep, t.now()))
 		t.named.Add(1)
 	}
 }
 
 // find returns the endpoint of an instance, or the error for a call to it.
-func (in *input) find(target calloptions.Target, forLeader bool) (*resolver.Endpoint, error) {
+func (in *input) find(target calloptions.Target, role string) (*resolver.Endpoint, error) {
 	var found *resolver.Endpoint
 	for _, addr := range [...]string{"", target.Addr} { // the endpoint at the address, if any, replaces the first with the id
 		i, _ := slices.BinarySearchFunc(in.all, target.Instance, func(ep resolver.Endpoint, id string) int {
@@ -113,10 +112,10 @@ func (in *input) find(target calloptions.Target, forLeader bool) (*resolver.Endp
 		return found, nil
 	case in.pending || in.sequence < target.Sequence:
 		return nil, balancer.ErrNoSubConnAvailable
-	case forLeader && in.Err != nil: // no status error, because a status error would end the call
-		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not known: %w", target.Instance, in.Service, in.Err)
-	case forLeader:
-		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not registered", target.Instance, in.Service)
+	case role != "" && in.Err != nil: // no status error, because a status error would end the call
+		return nil, fmt.Errorf("etcd: the %s %.200q of %q is not known: %w", role, target.Instance, in.Service, in.Err)
+	case role != "":
+		return nil, fmt.Errorf("etcd: the %s %.200q of %q is not registered", role, target.Instance, in.Service)
 	case in.Err != nil:
 		return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q of %q is known: %v", target.Instance, in.Service, in.Err)
 	}
@@ -134,7 +133,7 @@ func (t *targets) update(in *input) {
 	var remaining []named // two targets may have the same connection
 	t.conns.Range(func(key, x any) bool {
 		id := key.(targetKey)
-		ep, err := in.find(calloptions.Target{Instance: id.instance, Addr: id.addr}, false)
+		ep, err := in.find(calloptions.Target{Instance: id.instance, Addr: id.addr}, "")
 		c := x.(*conn)
 		if err == nil && address(ep) == c.addr {
 			remaining = append(remaining, named{c, ep})
@@ -150,43 +149,15 @@ func (t *targets) update(in *input) {
 	}
 }
 
-// leader is the target of the calls of the leader's methods. It is immutable.
-type leader struct {
-	methods  map[string]struct{} // full method names
-	instance string              // "" if no leader is known
-	token    metadata.MD
-}
-
-// leaderOf returns the leader for a connection, or nil if no method is for the leader.
-func leaderOf(client *attr.Client, known attr.Leader) *leader {
-	if len(client.LeaderMethods) == 0 {
-		return nil
-	}
-	l := &leader{methods: client.LeaderMethods, instance: known.Instance}
-	if known.Instance != "" {
-		l.token = metadata.Pairs(election.TokenHeader, strconv.FormatInt(known.Token, 10))
-	}
-	return l
-}
-
-// has reports whether the calls of a method go to the leader.
-func (l *leader) has(method string) bool {
-	if l == nil {
-		return false
-	}
-	_, ok := l.methods[method]
-	return ok
-}
-
-// pick picks the connection to the leader. Without a leader, the call waits. Leader calls are wait-for-ready, so that they also
-// wait for an unreachable leader. At their deadline they end with the error of the last pick.
-func (l *leader) pick(t *targets) (balancer.PickResult, error) {
-	if l.instance == "" {
+// follow picks the connection to a route's instance. Without one, the call waits. Routed calls are wait-for-ready, so that they also
+// wait for an unreachable instance. At their deadline they end with the error of the last pick.
+func (t *targets) follow(r *attr.Route) (balancer.PickResult, error) {
+	if r.Instance == "" {
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	}
-	result, err := t.pick(calloptions.Target{Instance: l.instance}, true)
+	result, err := t.pick(calloptions.Target{Instance: r.Instance}, r.Role)
 	if err == nil {
-		result.Metadata = l.token
+		result.Metadata = metadata.Pairs(r.Header, r.Value)
 	}
 	return result, err
 }

@@ -30,7 +30,7 @@ func (r *rig) whereNamed(to calloptions.Target) string {
 func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 	r := newRig(t)
 	r.client.Selector = func(e *endpoint.Endpoint) bool { return e.Version != "hidden" }
-	if !errors.Is(r.policy.targets.open(calloptions.Target{Instance: "a"}, false), balancer.ErrNoSubConnAvailable) {
+	if !errors.Is(r.policy.targets.open(calloptions.Target{Instance: "a"}, ""), balancer.ErrNoSubConnAvailable) {
 		t.Error("a call to a target does not wait before the first state")
 	}
 	update := func(sequence uint64, endpoints []resolver.Endpoint) func() {
@@ -93,9 +93,9 @@ func TestNamed_OnTheConnectionOfAnInstances(t *testing.T) {
 func TestNamed_InstancesAreBounded(t *testing.T) {
 	const method = "/a.B/Lead"
 	r := newRig(t)
-	r.client = &attr.Client{Client: planning.Client{Most: 2}, TargetsOnly: true, LeaderMethods: map[string]struct{}{method: {}}}
+	r.client = &attr.Client{Client: planning.Client{Most: 2}, TargetsOnly: true, Routed: map[string]bool{method: true}}
 	update := func(specs ...string) {
-		r.updateState("", attr.State{Endpoints: endpointsOf(specs...), Leader: attr.Leader{Instance: "d"}})
+		r.updateState("", attr.State{Endpoints: endpointsOf(specs...), Route: attr.Route{Instance: "d", Role: "leader"}})
 	}
 	to := func(instance string) string { return r.whereNamed(calloptions.Target{Instance: instance}) }
 	update("a", "b", "c", "d")

@@ -39,7 +39,7 @@ type warning struct {
 // take handles an update of the config in etcd. A config that etcd denies us counts as absent.
 func (c *configCore) take(s *State, u listwatch.Update[liveConfig], now time.Time) warning {
 	if u.Snapshot == nil {
-		if refused(u.Err) {
+		if Refused(u.Err) {
 			s.LiveKnown, s.LiveConfirmed = true, true
 		}
 		return warning{}

@@ -29,10 +29,22 @@ type Options struct {
 	Disabled bool
 	// Given is the last config given to gRPC. It outlives the resolver, which ends when the connection becomes idle.
 	Given *Given
-	// Candidates follows the key's candidates for the leadership. It is nil if no call of the connection is for a leader.
-	Candidates *Candidates
+	// Router routes the calls of Client.Routed. It is nil if there are none.
+	Router Router
 	// Away is the service's key in the fallback cluster. It is nil if the connection has no fallback.
 	Away *Key
+}
+
+// Router follows the route of some methods. Its methods are safe for concurrent use.
+type Router interface {
+	// Route returns the route now. It has no instance while nobody reads. Route, Known and Err must not block.
+	Route() attr.Route
+	// Known reports whether the route's instance is known, or cannot be.
+	Known() bool
+	// Err returns why the route cannot be followed now.
+	Err() error
+	// Read calls notify at once, and after each change, until stop is called. notify must not block.
+	Read(notify func()) (stop func())
 }
 
 // Given is the last service config that was given to a connection.
@@ -43,7 +55,7 @@ type conn struct {
 	key  *Key
 	cc   resolver.ClientConn
 	opts Options
-	ends []func() // functions that stop reading the key, the candidates and Away
+	ends []func() // functions that stop reading the key, the router and Away
 
 	mu      sync.Mutex
 	running bool // a call of deliver, or the pause after it, is under way
@@ -53,7 +65,7 @@ type conn struct {
 	// Only deliver uses the fields below.
 	begun  bool             // a state was sent
 	sent   uint64           // the sequence number of the last state sent
-	leader Leader           // the leader sent with the last state
+	route  attr.Route       // the route sent with the last state
 	away   *State           // the fallback's state sent with the last state; nil without a fallback
 	served bool             // a state with known endpoints was sent
 	bad    string           // the last unusable live config, "" if there is none
@@ -70,8 +82,8 @@ func Resolve(key *Key, cc resolver.ClientConn, opts Options) resolver.Resolver {
 		timer := time.AfterFunc(silentGrace, c.notify)
 		c.ends = append(c.ends, func() { timer.Stop() })
 	}
-	if opts.Candidates != nil {
-		c.ends = append(c.ends, opts.Candidates.Read(c.notify))
+	if opts.Router != nil {
+		c.ends = append(c.ends, opts.Router.Read(c.notify))
 	}
 	if opts.Away != nil {
 		c.ends = append(c.ends, opts.Away.Read(c.notify))
@@ -109,9 +121,12 @@ func (c *conn) notify() {
 
 // deliver gives gRPC the current state, if it is new, and begins a pause as long as that took. One goroutine at a time calls deliver.
 func (c *conn) deliver() {
-	began := time.Now()
-	if s, l, away := c.key.State(), c.opts.Candidates.Leader(), c.opts.Away.offered(); !c.begun || s.Sequence != c.sent || l != c.leader || away != c.away {
-		c.begun, c.sent, c.leader, c.away = true, s.Sequence, l, away
+	began, to := time.Now(), attr.Route{}
+	if c.opts.Router != nil {
+		to = c.opts.Router.Route()
+	}
+	if s, away := c.key.State(), c.opts.Away.offered(); !c.begun || s.Sequence != c.sent || to != c.route || away != c.away {
+		c.begun, c.sent, c.route, c.away = true, s.Sequence, to, away
 		c.send(s)
 	}
 	time.AfterFunc(listwatch.Pause(time.Since(began), 1), c.rested)
@@ -133,8 +148,9 @@ func (c *conn) send(s *State) {
 	state := &attr.State{
 		Client: c.opts.Client, Key: c.key.Full(), Sequence: s.Sequence, Pending: !s.Known && !s.Refused(),
 		Err: s.emptyErr(c.key.Full()), Endpoints: s.Endpoints, Held: s.Held,
-		Leader: attr.Leader{Instance: s.NameOf(c.leader.Instance), Token: c.leader.Created},
+		Route: c.route,
 	}
+	state.Route.Instance = s.NameOf(c.route.Instance)
 	if s.Known && c.away != nil {
 		c.fallBack(state)
 	}

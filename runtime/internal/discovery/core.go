@@ -229,8 +229,8 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 	return c.due(e)
 }
 
-// refused reports whether an error is etcd's own refusal, rather than a missing answer.
-func refused(err error) bool {
+// Refused reports whether an error is etcd's own refusal, rather than a missing answer.
+func Refused(err error) bool {
 	_, ok := etcderr.Answer(err)
 	return ok && etcderr.Refused(err)
 }

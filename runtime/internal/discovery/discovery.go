@@ -9,7 +9,6 @@
 //	backend.go    an endpoint and its form for gRPC
 //	key.go        the shell of the core: locks, timers, subscriptions
 //	discovery.go  the keys of a registry, and where they are in etcd
-//	candidates.go the candidates for the leadership of a key, and how one of them sees the others
 //	disk.go       the last known endpoints and live config of each key, in files
 //	conn.go       the resolver of one gRPC connection, and the service config that it gives to gRPC
 //
@@ -55,22 +54,23 @@ type Config struct {
 	Logger            *slog.Logger
 
 	// The hooks count events. They must not block.
-	EndpointHooks, ConfigHooks, ElectionHooks listwatch.Hooks
+	EndpointHooks, ConfigHooks, RangeHooks listwatch.Hooks
 }
 
 // Keys holds the service keys that a registry reads, one Key for each, shared by all readers. It is
 // safe for concurrent use.
 type Keys struct {
+	// Ranges follows what extensions need in addition. It keeps 20,000 entries of a range.
+	Ranges *listwatch.Group[string]
+
 	cfg       Config
 	endpoints *listwatch.Group[*Backend]
 	configs   *listwatch.Group[liveConfig]
-	elections *listwatch.Group[string]
 	disk      *disk
 	closed    atomic.Bool
 
-	mu         sync.Mutex
-	keys       map[place]*Key
-	candidates map[string]*Candidates // by the service key
+	mu   sync.Mutex
+	keys map[place]*Key
 }
 
 // NewKeys returns an empty Keys. It does no I/O.
@@ -88,12 +88,10 @@ func NewKeys(cfg Config) *Keys {
 			Client: cfg.Client, Streams: cfg.Streams, Equal: liveConfig.equal, Logger: cfg.Logger, Hooks: cfg.ConfigHooks,
 			Why: cfg.Why, Down: cfg.Down, MaxRefusedPause: time.Minute,
 		}),
-		elections: listwatch.NewGroup(listwatch.Config[string]{
+		Ranges: listwatch.NewGroup(listwatch.Config[string]{
 			Client: cfg.Client, Streams: cfg.Streams, Equal: func(a, b string) bool { return a == b },
-			Bounds: listwatch.Bounds{Entries: maxCandidates}, Logger: cfg.Logger, Hooks: cfg.ElectionHooks, Why: cfg.Why, Down: cfg.Down, MaxRefusedPause: 5 * time.Second,
+			Bounds: listwatch.Bounds{Entries: 20_000}, Logger: cfg.Logger, Hooks: cfg.RangeHooks, Why: cfg.Why, Down: cfg.Down, MaxRefusedPause: 5 * time.Second,
 		}),
-		candidates: make(map[string]*Candidates),
-
 		disk: newDisk(cfg),
 		keys: make(map[place]*Key),
 	}
@@ -149,7 +147,7 @@ func (ks *Keys) all() []*Key {
 func (ks *Keys) ConnChanged() {
 	ks.endpoints.ConnChanged()
 	ks.configs.ConnChanged()
-	ks.elections.ConnChanged()
+	ks.Ranges.ConnChanged()
 }
 
 // Close stops following all keys, without waiting for etcd, and writes unsaved states. It waits for the
@@ -158,7 +156,7 @@ func (ks *Keys) Close() {
 	ks.closed.Store(true)
 	ks.endpoints.Close()
 	ks.configs.Close()
-	ks.elections.Close()
+	ks.Ranges.Close()
 	for _, k := range ks.all() {
 		k.close()
 	}
@@ -202,6 +200,27 @@ func (k *Key) decode(entry *mvccpb.KeyValue) (*Backend, bool, error) {
 func (ks *Keys) followConfig(name string, sink func(listwatch.Update[liveConfig])) (stop func()) {
 	key := ConfigKey(ks.cfg.Namespace, name)
 	return ks.configs.Follow(listwatch.Spec[liveConfig]{Range: listwatch.Range{From: key}, Decode: decodeConfig}, sink)
+}
+
+// FollowPolicy passes our policy in a key's live service config to sink, nil if there is none, until stop is called. An invalid config
+// changes nothing. Callers must link the other policies of the config, but this process need not.
+func (ks *Keys) FollowPolicy(name string, sink func(*serviceconfig.Etcd)) (stop func()) {
+	return ks.followConfig(name, func(u listwatch.Update[liveConfig]) {
+		if u.Snapshot == nil {
+			return
+		}
+		var policy *serviceconfig.Etcd
+		if len(u.Snapshot.Items) > 0 {
+			config, err := ks.cfg.parse(u.Snapshot.Items[0].Value, serviceconfig.ParseLive)
+			if err != nil {
+				return
+			}
+			if list := config.LoadBalancing; len(list) > 0 {
+				policy = list[0].Etcd()
+			}
+		}
+		sink(policy)
+	})
 }
 
 // decodeConfig accepts any value as a live service config, because list-watch would skip an invalid one. The core parses the value

@@ -38,13 +38,13 @@ type State struct {
 }
 
 // Refused reports whether Err is etcd's own answer, such as a missing permission.
-func (s *State) Refused() bool { return refused(s.Err) }
+func (s *State) Refused() bool { return Refused(s.Err) }
 
 // NameOf returns the id that an instance has in Backends: an instance may have several ids, and its address is one. NameOf returns
 // instance itself if the Backends do not have it.
 func (s *State) NameOf(instance string) string {
 	if instance == "" {
-		return "" // no leader, as for most services
+		return ""
 	}
 	if _, ok := slices.BinarySearchFunc(s.Backends, instance, func(b *Backend, id string) int {
 		return strings.Compare(b.Endpoint.Instance, id)

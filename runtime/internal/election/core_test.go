@@ -140,7 +140,7 @@ func TestResign_OfATermThatHasEnded(t *testing.T) {
 	}
 }
 
-// silent is a Candidates that never knows any candidate.
+// silent is a viewer that never knows any candidate.
 type silent struct{ read func() }
 
 func (s *silent) View() View                { s.read(); return View{} }

@@ -1,14 +1,14 @@
 // Package election decides whether an instance of this process leads the instances of its service key, and until when.
 //
-//	core.go      decides whether the instance has a candidate, and whether it leads
-//	calls.go     the calls to etcd: stand, renew, revoke
-//	election.go  the core's shell: its timer, and the waiters for the leadership
+//	core.go        decides whether the instance has a candidate, and whether it leads
+//	candidates.go  follows the candidates for a service key, and how an instance sees them
+//	calls.go       the calls to etcd: stand, renew, revoke
+//	election.go    the core's shell: its timer, and the waiters for the leadership
 //
 // An instance whose entry is registered has a candidate in etcd: a key with a random name under the service key's segment,
 // alone on its own lease. The candidate with the lowest create revision leads, and that revision is the token of its
 // leadership. Each candidate is put in its own transaction, so this package never creates two at one revision. If an earlier
 // version or another program did, the lower key leads. [candidate.First] defines the order.
-// Package discovery watches the candidates.
 //
 // When a put was not answered, or the key or its lease is gone, the lease is revoked, and the instance stands again with another
 // lease and another key. Candidates are never repaired. A put that arrives late fails without its lease. A candidate is also revoked

@@ -23,13 +23,10 @@ var ErrClosed = errors.New("etcd: the instance no longer stands for election: it
 // errDrained is why an instance gave the leadership up.
 var errDrained = errors.New("the live config drains it, and another instance can lead")
 
-// Candidates follows the candidates for one service key.
-type Candidates interface {
-	// View returns the last known state of the candidates. View and Err must not block, nor call the election.
+// viewer is the part of a Standing that an Election uses. View and Err must not block, nor call the election.
+type viewer interface {
 	View() View
-	// Err returns why the candidates cannot be followed now, nil while they are.
 	Err() error
-	// Read calls notify after each change until stop is called. notify must not block.
 	Read(notify func()) (stop func())
 }
 
@@ -40,7 +37,7 @@ type Config struct {
 	Prefix      string // the prefix of the candidates' etcd keys
 	Instance    string // the id of the instance
 	TTL         time.Duration
-	Candidates  Candidates
+	Candidates  viewer            // a Standing, except in tests
 	TermChanged func()            // called when the term has changed; it must neither block nor call the election
 	Why         func(error) error // explains the error of a call to etcd; may be nil
 	Renewer     *keepalive.Renewer

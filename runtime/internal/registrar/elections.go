@@ -17,8 +17,8 @@ import (
 
 // Elections has functions that tell where the candidates for a service key are in etcd, and follow them.
 type Elections struct {
-	Prefix     func(key string) string                                                         // returns the prefix of their etcd keys
-	Candidates func(key, instance, addr string, layouts []endpoint.Layout) election.Candidates // as the instance sees them
+	Prefix     func(key string) string                                                        // returns the prefix of their etcd keys
+	Candidates func(key, instance, addr string, layouts []endpoint.Layout) *election.Standing // as the instance sees them
 }
 
 // electable returns an error if readers of an entry's layouts see different instance ids, which an election needs.

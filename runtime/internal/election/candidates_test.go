@@ -1,4 +1,4 @@
-package discovery
+package election
 
 import (
 	"testing"
@@ -6,6 +6,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 )
 
 // TestYields_ToEffectiveDrain has the candidates a and b, and the candidate red in a lane.
@@ -24,23 +25,20 @@ func TestYields_ToEffectiveDrain(t *testing.T) {
 		"the drain names a's address":              {policy: serviceconfig.Etcd{Drain: []string{"10.0.0.1:1"}, MinHealthyPercent: 60}, want: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ks := silentKeys(t)
-			s := ks.Standing("acme/user", "a", "10.0.0.1:1", nil)
-			key := ks.Key("acme/user", endpoint.Reader{})
-			state, all := &State{Known: true}, []*listwatch.Item[string]{}
+			s := &Standing{Candidates: new(Candidates), instance: "a", addr: "10.0.0.1:1"}
+			state, all := &discovery.State{Known: true}, []*listwatch.Item[string]{}
 			for _, e := range []endpoint.Endpoint{
 				{Instance: "a", Addr: "10.0.0.1:1"}, {Instance: "b", Addr: "10.0.0.2:1"},
 				{Instance: "red", Addr: "10.0.0.3:1", Metadata: map[string]string{"lane": "red"}},
 			} {
-				state.Backends = append(state.Backends, &Backend{Endpoint: e})
+				state.Backends = append(state.Backends, &discovery.Backend{Endpoint: e})
 				all = append(all, &listwatch.Item[string]{Value: e.Instance})
 			}
 			if tt.unknown {
-				state = &State{}
+				state = &discovery.State{}
 			}
-			key.state.Store(state)
 			s.seen.Store(&seen{all: all})
-			s.live.Store(&livePolicy{&tt.policy, key})
+			s.live.Store(&livePolicy{&tt.policy, func() *discovery.State { return state }})
 			if got := s.View().Yields; got != tt.want {
 				t.Errorf("a yields: %t, want %t", got, tt.want)
 			}

@@ -1,4 +1,4 @@
-package discovery
+package election
 
 import (
 	"slices"
@@ -12,21 +12,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
 )
-
-// CandidatePrefix returns the prefix of the etcd keys of the candidates for a service key. The value of each key is
-// the candidate's instance id.
-func CandidatePrefix(namespace, name string) string {
-	return namespace + servicekey.LeaderPrefix(name)
-}
-
-// maxCandidates bounds the candidates that are kept for a key. If there are more, no instance leads.
-const maxCandidates = 20_000
 
 // Leader is the candidate that precedes all others.
 type Leader struct {
-	candidate.First
+	First
 	Instance string
 }
 
@@ -41,58 +33,48 @@ type seen struct {
 // Candidates follows the candidates for one service key. All of its readers share one watch. It is safe for
 // concurrent use.
 type Candidates struct {
-	keys   *Keys
+	Prefix string // of their etcd keys, whose values are their instance ids
+	keys   *discovery.Keys
 	name   string
-	prefix string
 	seen   atomic.Pointer[seen]
 
 	mu      sync.Mutex
-	readers map[*reader]struct{}
+	readers map[*func()]struct{}
 	epoch   int    // counts subscriptions: updates of older ones are dropped
 	stop    func() // ends the subscription; nil while nothing is followed
 }
 
-// Candidates returns the candidates for a service key, which are not followed before Read is called.
-func (ks *Keys) Candidates(name string) *Candidates {
-	ks.mu.Lock()
-	defer ks.mu.Unlock()
-	c := ks.candidates[name]
-	if c == nil {
-		c = &Candidates{keys: ks, name: name, prefix: CandidatePrefix(ks.cfg.Namespace, name), readers: make(map[*reader]struct{})}
-		c.seen.Store(&seen{})
-		ks.candidates[name] = c
-	}
-	return c
-}
+// candidatesKey is the key of a Candidates in a host's State: the service key.
+type candidatesKey string
 
-// last returns the last state. For a nil c, the state is known, without candidates.
-func (c *Candidates) last() *seen {
-	if c == nil {
-		return &seen{known: true}
-	}
-	return c.seen.Load()
+// CandidatesOf returns a registry's candidates for a service key, which are not followed before Read is called.
+func CandidatesOf(h *extension.Host, name string) *Candidates {
+	c := &Candidates{keys: h.Keys, name: name, Prefix: h.Keys.Full(servicekey.LeaderPrefix(name)), readers: make(map[*func()]struct{})}
+	c.seen.Store(&seen{})
+	one, _ := h.State.LoadOrStore(candidatesKey(name), c)
+	return one.(*Candidates)
 }
 
 // Leader returns the first candidate, the zero value if none is known.
-func (c *Candidates) Leader() Leader { return c.last().Leader }
+func (c *Candidates) Leader() Leader { return c.seen.Load().Leader }
 
 // Known reports whether etcd has shown the candidates, or refused to.
-func (c *Candidates) Known() bool { return c.last().known }
+func (c *Candidates) Known() bool { return c.seen.Load().known }
 
 // Err returns why the candidates cannot be followed now, nil while they are followed or have no readers.
-func (c *Candidates) Err() error { return c.last().err }
+func (c *Candidates) Err() error { return c.seen.Load().err }
 
 // Read calls notify at once, and after each change of the candidates or of Err, until stop is called. notify must not block,
 // nor call Read or stop.
 func (c *Candidates) Read(notify func()) (stop func()) {
-	r := &reader{notify}
+	r := &notify
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.readers[r] = struct{}{}
 	if c.stop == nil {
 		c.follow()
 	}
-	r.notify()
+	notify()
 	return sync.OnceFunc(func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -109,9 +91,9 @@ func (c *Candidates) Read(notify func()) (stop func()) {
 // follow starts to follow the candidates. It must be called with mu held.
 func (c *Candidates) follow() {
 	epoch := c.epoch
-	c.stop = c.keys.elections.Follow(listwatch.Spec[string]{
-		Range: listwatch.Prefix(c.prefix), Decode: func(entry *mvccpb.KeyValue) (string, bool, error) {
-			instance, err := candidate.InstanceOf(c.prefix, entry)
+	c.stop = c.keys.Ranges.Follow(listwatch.Spec[string]{
+		Range: listwatch.Prefix(c.Prefix), Decode: func(entry *mvccpb.KeyValue) (string, bool, error) {
+			instance, err := candidate.InstanceOf(c.Prefix, entry)
 			return instance, true, err
 		},
 	}, func(u listwatch.Update[string]) {
@@ -121,7 +103,7 @@ func (c *Candidates) follow() {
 			return
 		}
 		next := *c.seen.Load()
-		next.known, next.err = next.known || u.Snapshot != nil || refused(u.Err), u.Err
+		next.known, next.err = next.known || u.Snapshot != nil || discovery.Refused(u.Err), u.Err
 		if u.Snapshot != nil {
 			next.Leader, next.all = first(u.Snapshot.Items), u.Snapshot.Items
 			if u.Snapshot.Truncated {
@@ -130,7 +112,7 @@ func (c *Candidates) follow() {
 		}
 		c.seen.Store(&next)
 		for r := range c.readers {
-			r.notify()
+			(*r)()
 		}
 	})
 }
@@ -139,7 +121,7 @@ func (c *Candidates) follow() {
 func first(items []*listwatch.Item[string]) Leader {
 	var l Leader
 	for _, item := range items {
-		if one := (candidate.First{Key: item.Key, Created: item.CreateRevision}); one.Precedes(l.First) {
+		if one := (First{Key: item.Key, Created: item.CreateRevision}); one.Precedes(l.First) {
 			l = Leader{one, item.Value}
 		}
 	}
@@ -157,16 +139,16 @@ type Standing struct {
 // livePolicy is our policy in a live config.
 type livePolicy struct {
 	*serviceconfig.Etcd
-	key *Key // the key whose endpoints decide whether Drain is in force; nil if Drain is always in force
+	state func() *discovery.State // has the endpoints that decide whether Drain is in force; nil if Drain is always in force
 }
 
-// Standing returns an instance's view of the candidates for a service key. layouts has the layouts of the instance's entry.
-func (ks *Keys) Standing(name, instance, addr string, layouts []endpoint.Layout) *Standing {
+// NewStanding returns an instance's view of the candidates for a service key. layouts has the layouts of the instance's entry.
+func NewStanding(h *extension.Host, name, instance, addr string, layouts []endpoint.Layout) *Standing {
 	reader, _ := endpoint.NewReader(layouts...) // with two JSON layouts there is no reader, and no instance counts as drained
-	return &Standing{Candidates: ks.Candidates(name), instance: instance, addr: addr, reader: reader}
+	return &Standing{Candidates: CandidatesOf(h, name), instance: instance, addr: addr, reader: reader}
 }
 
-// Read implements [election.Candidates].
+// Read does what Candidates.Read does, and also notifies of a change of the drain.
 func (s *Standing) Read(notify func()) (stop func()) {
 	stopCandidates := s.Candidates.Read(notify)
 	var mu sync.Mutex
@@ -182,26 +164,12 @@ func (s *Standing) Read(notify func()) (stop func()) {
 		}
 		live := &livePolicy{Etcd: policy}
 		if len(policy.Drain) > 0 && (policy.MinHealthyPercent > 0 || len(policy.Route) > 0) {
-			live.key = s.keys.Key(s.name, s.reader)
-			stopKey = live.key.Read(notify)
+			key := s.keys.Key(s.name, s.reader)
+			live.state, stopKey = key.State, key.Read(notify)
 		}
 		s.live.Store(live)
 	}
-	stopConfig := s.keys.followConfig(s.name, func(u listwatch.Update[liveConfig]) {
-		if u.Snapshot == nil {
-			return
-		}
-		var policy *serviceconfig.Etcd
-		if len(u.Snapshot.Items) > 0 {
-			// Callers must link the policies of the config, but this process need not.
-			config, err := s.keys.cfg.parse(u.Snapshot.Items[0].Value, serviceconfig.ParseLive)
-			if err != nil {
-				return // the last valid one stays in force
-			}
-			if list := config.LoadBalancing; len(list) > 0 {
-				policy = list[0].Etcd()
-			}
-		}
+	stopConfig := s.keys.FollowPolicy(s.name, func(policy *serviceconfig.Etcd) {
 		take(policy)
 		notify()
 	})
@@ -215,10 +183,10 @@ func (s *Standing) Read(notify func()) (stop func()) {
 	}
 }
 
-// View implements [election.Candidates].
-func (s *Standing) View() election.View {
+// View returns the state of the candidates as the instance sees it.
+func (s *Standing) View() View {
 	seen := s.seen.Load()
-	return election.View{Known: seen.known, First: seen.First, Blind: refused(seen.err), Yields: s.yields(seen.all)}
+	return View{Known: seen.known, First: seen.First, Blind: discovery.Refused(seen.err), Yields: s.yields(seen.all)}
 }
 
 // yields reports whether the instance is drained and another candidate is not. Before the endpoints are known, none is.
@@ -228,12 +196,12 @@ func (s *Standing) yields(all []*listwatch.Item[string]) bool {
 		return false
 	}
 	drained := func(instance string) bool { return instance == s.instance || slices.Contains(live.Drain, instance) }
-	if live.key != nil {
-		state := live.key.State()
+	if live.state != nil {
+		state := live.state()
 		drainedEndpoints := state.Drained(live.Etcd)
 		drained = func(instance string) bool {
 			id := state.NameOf(instance)
-			i := slices.IndexFunc(state.Backends, func(b *Backend) bool { return b.Endpoint.Instance == id })
+			i := slices.IndexFunc(state.Backends, func(b *discovery.Backend) bool { return b.Endpoint.Instance == id })
 			return i >= 0 && drainedEndpoints[&state.Backends[i].Endpoint]
 		}
 	}

@@ -10,12 +10,10 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcdconn"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcdlog"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
@@ -97,19 +95,13 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 		EndpointHooks: r.metrics.ListwatchHooks(metrics.Endpoints), ConfigHooks: r.metrics.ListwatchHooks(metrics.ServiceConfig),
 		RangeHooks: r.metrics.ListwatchHooks(metrics.Candidates),
 	})
-	r.host = &extension.Host{Keys: r.keys}
 	r.published = registrar.New(registrar.Config{
 		Client: client, Namespace: r.opts.namespace,
 		Options: lease.Options{
 			Streams: streams, Logger: r.opts.logger, Changed: r.metrics.RegistrationChanged, Why: r.etcd.Why, Reconnected: r.etcd.Reconnected,
 		},
-		Elections: registrar.Elections{
-			Prefix: func(key string) string { return election.CandidatesOf(r.host, key).Prefix },
-			Candidates: func(key, instance, addr string, layouts []endpoint.Layout) *election.Standing {
-				return election.NewStanding(r.host, key, instance, addr, layouts)
-			},
-		},
 	})
+	r.host = &extension.Host{Client: client, Renewer: r.published.Renewer, Keys: r.keys, Logger: r.opts.logger, Why: r.etcd.Why}
 	return r
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
 
@@ -139,7 +140,11 @@ func (s *Server) publish(desc *ServiceDesc, opts []RegisterOption) error {
 	if err != nil {
 		return fmt.Errorf("etcd: service %s under the key %q: %w", desc.Name, desc.Key, err)
 	}
-	entry.Elects = len(desc.Leader) > 0
+	if len(desc.Leader) > 0 {
+		entry.Companion = func(e registrar.Entry, changed func()) (registrar.Companion, error) {
+			return election.Of(s.registry.host, e, changed)
+		}
+	}
 	if config, err := serviceconfig.Parse(desc.ServiceConfig); err == nil && config.HealthCheck != nil { // clients report an invalid config
 		entry.Checked = []string{config.HealthCheck.ServiceName}
 	}
@@ -198,30 +203,23 @@ func WithAnnounceTimeout(d time.Duration) ServerOption {
 	return func(o *serverOptions) { o.announceTimeout = d }
 }
 
-// init gives package leader, which imports package runtime, access to the elections of registries and servers.
+// init gives extensions, which import package runtime, the companions of the entries of registries and servers.
 func init() {
-	election.SourceOf = func(of any) election.Source {
+	extension.CompanionsOf = func(of any, key string) ([]registrar.Companion, <-chan struct{}, error) {
 		switch of := of.(type) {
 		case *Registry:
 			switch {
 			case of == nil:
-				return unusable{errNil}
+				return nil, nil, errNil
 			case of.err != nil:
-				return unusable{of.err}
+				return nil, nil, of.err
 			}
-			return of.published
+			return of.published.Companions(key)
 		case *Server:
 			if of != nil {
-				return of.group
+				return of.group.Companions(key)
 			}
 		}
-		return unusable{errors.New("the server is nil")}
+		return nil, nil, errors.New("the server is nil")
 	}
-}
-
-// unusable is the election source of a registry or server that cannot be used. err is the reason.
-type unusable struct{ err error }
-
-func (u unusable) Elections(string) ([]*election.Election, <-chan struct{}, error) {
-	return nil, nil, u.err
 }

@@ -107,15 +107,15 @@ func (s *Server) announcement(listen string, config advertise.Config) registrar.
 // error names the entries that are left to expire. The server goes on serving calls. Announce may be called again
 // after Withdraw. If it is called during Withdraw, Withdraw returns an error.
 func (s *Server) Withdraw(ctx context.Context) error {
-	_ = s.finishLeading(ctx, min(s.opts.stopTimeout, lease.CloseTimeout)) // after an error, the callers of unfinished calls get an error, too
+	_ = s.finish(ctx, min(s.opts.stopTimeout, lease.CloseTimeout)) // after an error, the callers of unfinished calls get an error, too
 	return s.group.Withdraw(ctx)
 }
 
-// finishLeading waits until the leader calls have finished, or timeout has passed.
-func (s *Server) finishLeading(ctx context.Context, timeout time.Duration) error {
+// finish waits until the companions of the entries have finished, or timeout has passed.
+func (s *Server) finish(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return s.group.FinishLeading(ctx)
+	return s.group.Finish(ctx)
 }
 
 // drain withdraws the services, and stops the gRPC server.
@@ -124,7 +124,7 @@ func (s *Server) drain(ctx context.Context, served chan error, conns *listener.C
 	defer s.health.drain(s.group)()
 	began := time.Now()
 	ctx = context.WithoutCancel(ctx) // which has ended
-	errs := []error{s.finishLeading(ctx, s.opts.stopTimeout)}
+	errs := []error{s.finish(ctx, s.opts.stopTimeout)}
 	left := s.opts.stopTimeout - time.Since(began)
 	errs = append(errs, s.group.Withdraw(ctx))
 	if len(s.Status()) > 0 {

@@ -95,8 +95,8 @@ func TestServeLateMisuse(t *testing.T) {
 	if err := s.group.Faults(); err != nil || len(s.Status()) != 1 {
 		t.Errorf("after late misuse the faults are %v and the statuses %v, want no fault and one status", err, s.Status())
 	}
-	if _, _, err := s.group.Elections("a"); err != nil {
-		t.Errorf("Elections returned %v, want nil", err)
+	if _, _, err := s.group.Companions("a"); err != nil {
+		t.Errorf("Companions returned %v, want nil", err)
 	}
 	_ = stop() // an error, because etcd cannot be reached
 }

@@ -37,6 +37,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
 )
 
 // TokenHeader is the request metadata with the token of the leader that a call is for, in decimal.
@@ -47,7 +48,7 @@ var ErrEnded = election.ErrEnded
 
 // Leadership is a process's part in the election of a service. Its methods are safe for concurrent use.
 type Leadership struct {
-	source  election.Source
+	process any // of the function Of
 	key     string
 	methods []string
 	err     error // the error of the function Of, which every use returns
@@ -57,7 +58,7 @@ type Leadership struct {
 // for all its servers. A process with several servers of a service uses one registry for each server, or calls Of with
 // the server. Of does no I/O, and the server need not be announced yet.
 func Of[P *runtime.Registry | *runtime.Server](process P, desc *runtime.ServiceDesc) *Leadership {
-	l := &Leadership{source: election.SourceOf(process)}
+	l := &Leadership{process: process}
 	switch {
 	case desc == nil:
 		l.err = errors.New("etcd: the service description is nil")
@@ -89,11 +90,12 @@ func (l *Leadership) now() (e *election.Election, token int64, standing bool, ch
 	if l.err != nil {
 		return nil, 0, false, nil, l.err
 	}
-	all, changed, err := l.source.Elections(l.key)
+	all, changed, err := extension.CompanionsOf(l.process, l.key)
 	if err != nil {
 		return nil, 0, false, nil, fmt.Errorf("etcd: the leadership of %q: %w", l.key, err)
 	}
-	for _, one := range all {
+	for _, companion := range all {
+		one := companion.(*election.Election)
 		term, err := one.Term()
 		if err != nil {
 			continue // the candidate's registration is closed

@@ -8,7 +8,11 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/candidate"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
 
 // If no instance can ever be a candidate, Run returns why instead of waiting.
@@ -25,6 +29,18 @@ func TestRun_FailsWithoutPossibleCandidates(t *testing.T) {
 		err := l.Run(ctx, func(context.Context, int64) error { return nil })
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Run returned the error %v, want one with %q", err, want)
+		}
+	}
+}
+
+// An entry that cannot stand for election is refused when it is announced.
+func TestOf_RefusesEntries(t *testing.T) {
+	for want, e := range map[string]registrar.Entry{
+		"set a shorter one":     {Layouts: []endpoint.Layout{endpoint.EndpointJSON}, Endpoint: endpoint.Endpoint{Instance: strings.Repeat("a", candidate.MaxInstance+1)}},
+		"leave out the id or a": {Layouts: []endpoint.Layout{endpoint.EndpointJSON, endpoint.LeaseSuffix}, Endpoint: endpoint.Endpoint{Instance: "a", Addr: "10.0.0.1:1"}},
+	} {
+		if c, err := election.Of(nil, e, nil); c != nil || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the companion is %v and the error %v, want no companion and an error with %q", c, err, want)
 		}
 	}
 }

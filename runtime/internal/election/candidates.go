@@ -1,6 +1,7 @@
 package election
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
 
 // Leader is the candidate that precedes all others.
@@ -142,10 +144,21 @@ type livePolicy struct {
 	state func() *discovery.State // has the endpoints that decide whether Drain is in force; nil if Drain is always in force
 }
 
-// NewStanding returns an instance's view of the candidates for a service key. layouts has the layouts of the instance's entry.
-func NewStanding(h *extension.Host, name, instance, addr string, layouts []endpoint.Layout) *Standing {
-	reader, _ := endpoint.NewReader(layouts...) // with two JSON layouts there is no reader, and no instance counts as drained
-	return &Standing{Candidates: CandidatesOf(h, name), instance: instance, addr: addr, reader: reader}
+// Of returns the election of an entry's instance. changed is called when the term has changed.
+func Of(h *extension.Host, e registrar.Entry, changed func()) (registrar.Companion, error) {
+	one := e.Layouts[0]
+	instance := one.Instance(e.Endpoint)
+	if len(instance) > candidate.MaxInstance {
+		return nil, fmt.Errorf("the instance id has %d bytes, more than the %d that stand for election: set a shorter one", len(instance), candidate.MaxInstance)
+	}
+	for _, other := range e.Layouts[1:] {
+		if other.Instance(e.Endpoint) != instance {
+			return nil, fmt.Errorf("layouts %s and %s cannot stand for one election with an instance id: readers of one of them see the address instead; leave out the id or a layout", one, other)
+		}
+	}
+	reader, _ := endpoint.NewReader(e.Layouts...) // with two JSON layouts there is no reader, and no instance counts as drained
+	s := &Standing{Candidates: CandidatesOf(h, e.Key), instance: instance, addr: e.Endpoint.Addr, reader: reader}
+	return New(Config{Host: h, Prefix: s.Prefix, Instance: instance, TTL: e.TTL, Candidates: s, TermChanged: changed}), nil
 }
 
 // Read does what Candidates.Read does, and also notifies of a change of the drain.

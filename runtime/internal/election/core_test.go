@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
 )
 
 // leading returns the core of an instance that leads with the token 5, on a lease of 10 s, since begin.
@@ -163,14 +165,14 @@ func TestHear_ReadsTheViewUnderTheLock(t *testing.T) {
 // A paused entry does not report earlier failures, and pausing it does not log a recovery.
 func TestErr_OfAPausedEntry(t *testing.T) {
 	var logs bytes.Buffer
-	e := New(Config{Candidates: &silent{read: func() {}}, Logger: slog.New(slog.NewTextHandler(&logs, nil))})
-	e.Stand(true)
+	e := New(Config{Candidates: &silent{read: func() {}}, Host: &extension.Host{Logger: slog.New(slog.NewTextHandler(&logs, nil))}})
+	e.Registered(true)
 	e.failed = errLost
 	e.hear()
 	if err := e.Err(); !errors.Is(err, errLost) {
 		t.Errorf("the error of an entry that cannot stand is %v, want %v", err, errLost)
 	}
-	e.Stand(false)
+	e.Registered(false)
 	e.tasks.Wait()
 	if err := e.Err(); err != nil || strings.Count(logs.String(), "\n") != 1 {
 		t.Errorf("the error of a paused entry is %v, want nil; the log is %s, want one line", err, logs.String())

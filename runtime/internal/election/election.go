@@ -10,8 +10,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/keepalive"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
 )
 
 // ErrEnded is the cause of a context of [Election.Lead] once the leadership has ended.
@@ -32,15 +32,12 @@ type viewer interface {
 
 // Config configures an Election.
 type Config struct {
-	Client      *clientv3.Client
-	Logger      *slog.Logger
+	*extension.Host
 	Prefix      string // the prefix of the candidates' etcd keys
 	Instance    string // the id of the instance
 	TTL         time.Duration
-	Candidates  viewer            // a Standing, except in tests
-	TermChanged func()            // called when the term has changed; it must neither block nor call the election
-	Why         func(error) error // explains the error of a call to etcd; may be nil
-	Renewer     *keepalive.Renewer
+	Candidates  viewer // a Standing, except in tests
+	TermChanged func() // called when the term has changed; it must neither block nor call the election
 }
 
 // Election is an instance's part in an election. Its methods are safe for concurrent use.
@@ -70,7 +67,7 @@ type Election struct {
 	lastLogged string            // why the instance does not stand, as last logged
 }
 
-// New returns the election of an instance. It does no I/O. Stand starts and pauses the candidacy, until End.
+// New returns the election of an instance. It does no I/O. Registered starts and pauses the candidacy, until End.
 func New(cfg Config) *Election {
 	e := &Election{calls: calls(cfg), gone: make(chan struct{}), contexts: make(map[uint64]func())}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
@@ -78,9 +75,9 @@ func New(cfg Config) *Election {
 	return e
 }
 
-// Stand sets whether the instance should be a candidate.
-func (e *Election) Stand(wanted bool) {
-	e.event(func(now time.Time) effects { return e.core.want(now, wanted && !e.ended) })
+// Registered makes the instance a candidate while its entry is registered.
+func (e *Election) Registered(is bool) {
+	e.event(func(now time.Time) effects { return e.core.want(now, is && !e.ended) })
 }
 
 // hear handles a notification. It reads the candidates with mu held, so that no view is handled after a newer one.
@@ -334,12 +331,17 @@ func (e *Election) End() {
 	e.turn(0)
 	e.TermChanged() // wakes those who wait, even if the instance did not lead
 	e.mu.Unlock()
-	e.Stand(false)
+	e.Registered(false)
 	e.tasks.Go(e.stop) // it may wait for a notification under way
 }
 
-// Gone is closed after End once the candidate is out of etcd, or Close has given up.
-func (e *Election) Gone() <-chan struct{} { return e.gone }
+// Wait returns after End once the candidate is out of etcd, or Close has given up. It returns an error if ctx ends first.
+func (e *Election) Wait(ctx context.Context) error {
+	if !bounded.Wait(ctx, e.gone) {
+		return fmt.Errorf("a candidate under %q may stay in etcd until its lease expires: %w", e.Prefix, context.Cause(ctx))
+	}
+	return nil
+}
 
 // leave closes gone. It must be called with mu held.
 func (e *Election) leave() {
@@ -352,32 +354,18 @@ func (e *Election) leave() {
 // Close is End, and returns when the candidate is out of etcd. If ctx ends first, Close gives up and returns an error.
 func (e *Election) Close(ctx context.Context) error {
 	e.End()
-	select {
-	case <-e.gone:
-	case <-ctx.Done():
-	}
+	err := e.Wait(ctx)
 	e.mu.Lock()
 	if !e.over {
-		e.closeErr = fmt.Errorf("a candidate under %q may stay in etcd until its lease expires: %w", e.Prefix, context.Cause(ctx))
+		e.closeErr = err
 	}
 	e.leave()
 	e.cancel() // no event counts any more
-	err := e.closeErr
+	err = e.closeErr
 	e.mu.Unlock()
 	bounded.Run(ctx, e.tasks.Wait)
 	return err
 }
-
-// Source returns the elections of this process's instances.
-type Source interface {
-	// Elections returns the elections for a service key. changed is closed when these or their leaders may have changed. On an
-	// error, there will be no more elections.
-	Elections(key string) (all []*Election, changed <-chan struct{}, err error)
-}
-
-// SourceOf returns the source of a registry or a server of package runtime. Package runtime sets it for package
-// leader, so that its types need no exported method.
-var SourceOf func(of any) Source
 
 // TokenHeader is the request metadata that has the token of the leader that a call is for, in decimal.
 const TokenHeader = "etcd-leader-token"

@@ -101,8 +101,8 @@ func (run *Run) register(ctx context.Context, a Announcement) error {
 			reg.entry.listen = a.Listen
 		}
 		reg.entry, items[i], err = reg.entry.at(addr, started, a.Methods, r.config.Namespace)
-		if err = cmp.Or(err, context.Cause(ctx)); err == nil {
-			reg.election, err = r.newElection(reg.entry)
+		if err = cmp.Or(err, context.Cause(ctx)); err == nil && reg.entry.Companion != nil {
+			reg.companion, err = reg.entry.Companion(reg.entry, r.companionsChanged.notify)
 		}
 		if err != nil {
 			return run.failed(reg, err)

@@ -152,14 +152,14 @@ func (c *core) publish(e Entry, d Details) error {
 		if other.Key == e.Key {
 			joined, err := other.join(e, d)
 			*other = joined
-			return errors.Join(err, joined.electable())
+			return err
 		}
 		if err := overlap(&e, other); err != nil {
 			return fmt.Errorf("services %s and %s: %w", other.Services[0], name, err)
 		}
 	}
 	c.entries = append(c.entries, followed{Entry: e})
-	return e.electable()
+	return nil
 }
 
 // services returns the names of the published services.

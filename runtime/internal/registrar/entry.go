@@ -24,7 +24,9 @@ type Entry struct {
 	Endpoint endpoint.Endpoint
 	Services []string // the full names of the services at the endpoint, if known
 	Checked  []string // the names that clients with health checks check there
-	Elects   bool     // the instance takes part in the election of the key
+	// Companion makes the entry's companion, which calls changed after each change that callers of [Registrar.Companions] wait for. It is nil
+	// if the entry has none.
+	Companion func(e Entry, changed func()) (Companion, error)
 
 	listen string // the address of the listener if Endpoint.Addr is from the environment, "" otherwise
 }
@@ -110,7 +112,9 @@ func (e Entry) join(o Entry, d Details) (Entry, error) {
 	e.Endpoint = ep
 	e.Services = slices.Concat(e.Services, o.Services)
 	e.Checked = slices.Concat(e.Checked, o.Checked)
-	e.Elects = e.Elects || o.Elects
+	if e.Companion == nil {
+		e.Companion = o.Companion
+	}
 	return e, nil
 }
 

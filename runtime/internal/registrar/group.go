@@ -168,7 +168,7 @@ func (g *Group) End() { g.step(event{kind: end, why: errEnding}) }
 // Ended ends the group, whose server has stopped.
 func (g *Group) Ended() {
 	g.step(event{kind: drained, why: errEnding})
-	g.registrar.electionsChanged.notify()
+	g.registrar.companionsChanged.notify()
 }
 
 // step passes an event to the core, and carries out its effects, except that the caller places entries and logs. It returns those

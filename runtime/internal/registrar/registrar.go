@@ -7,7 +7,7 @@
 //	registration.go  one entry that is kept in etcd
 //	group.go         one server, which does what its core decides
 //	announce.go      one announcement of a server: its address and health
-//	elections.go     the elections in which entries take part
+//	companion.go     what extensions add to entries
 //	store.go         entries without a lease
 //
 // The first three only decide.
@@ -40,27 +40,27 @@ type Config struct {
 	Client        *clientv3.Client
 	Namespace     string // put before every key
 	lease.Options        // of all sessions, without TTL and Renewer
-	Elections     Elections
 }
 
 // Registrar holds the entries that this process publishes in one etcd cluster. Its methods are safe for
 // concurrent use.
 type Registrar struct {
-	config  Config
-	life    context.Context // ends with Close, with the cause ErrClosed
-	end     context.CancelCauseFunc
-	renewer *keepalive.Renewer
+	Renewer *keepalive.Renewer // renews leases until Close
 
-	// mu also guards groups and registrations. Sessions and elections are called with mu held, and never call back with a lock held.
+	config Config
+	life   context.Context // ends with Close, with the cause ErrClosed
+	end    context.CancelCauseFunc
+
+	// mu also guards groups and registrations. Sessions and companions are called with mu held, and never call back with a lock held.
 	mu            sync.Mutex
 	claims        claims
 	registrations map[*Registration]struct{}
 	sessions      map[sessionKey]*lease.Session // with those that are closing
 	groups        map[*Group]struct{}           // those whose entries were placed, and have not left
-	electing      map[*Registration]struct{}    // those with an election, until their candidates are out of etcd
+	accompanied   map[*Registration]struct{}    // those with a companion, until nothing of it is left in etcd
 	tasks         sync.WaitGroup                // background tasks; none begins after Close
 
-	electionsChanged notifier // notifies when an election begins or ends, or its term changes
+	companionsChanged notifier // notifies when a companion comes, ends or changes
 }
 
 // sessionKey identifies a lease session. Entries with the same TTL share a session unless theirs is dedicated.
@@ -76,10 +76,10 @@ func New(config Config) *Registrar {
 	}
 	r := &Registrar{
 		config: config, claims: newClaims(), registrations: make(map[*Registration]struct{}), sessions: make(map[sessionKey]*lease.Session),
-		groups: make(map[*Group]struct{}), electing: make(map[*Registration]struct{}), electionsChanged: notifier{changed: make(chan struct{})},
+		groups: make(map[*Group]struct{}), accompanied: make(map[*Registration]struct{}), companionsChanged: notifier{changed: make(chan struct{})},
 	}
 	r.life, r.end = context.WithCancelCause(context.Background())
-	r.renewer = keepalive.New(r.life, config.Client)
+	r.Renewer = keepalive.New(r.life, config.Client)
 	return r
 }
 
@@ -128,9 +128,9 @@ func (r *Registrar) place(reg *Registration, items []lease.Item, pause bool) err
 		return err
 	}
 	r.registrations[reg] = struct{}{}
-	if reg.election != nil {
-		r.electing[reg] = struct{}{}
-		r.electionsChanged.notify()
+	if reg.companion != nil {
+		r.accompanied[reg] = struct{}{}
+		r.companionsChanged.notify()
 	}
 	return nil
 }
@@ -144,7 +144,7 @@ func (r *Registrar) session(reg *Registration, dedicated bool) *lease.Session {
 	s := r.sessions[key]
 	if s == nil {
 		opts := r.config.Options
-		opts.TTL, opts.Changed, opts.Renewer = key.ttl, r.changed, r.renewer
+		opts.TTL, opts.Changed, opts.Renewer = key.ttl, r.changed, r.Renewer
 		s = lease.New(r.config.Client, opts)
 		r.sessions[key] = s
 	}
@@ -162,7 +162,7 @@ func (r *Registrar) drop(reg *Registration) {
 	}
 	delete(r.registrations, reg)
 	r.claims.remove(&reg.entry)
-	r.endElection(reg) // before the entry leaves
+	r.endCompanion(reg) // before the entry leaves
 	reg.handle.Drop()
 	if reg.own == nil || r.life.Err() != nil { // Close closes all sessions
 		return
@@ -182,13 +182,13 @@ func (r *Registrar) warn(e Entry) {
 	}
 }
 
-// changed passes a change of an entry's state to Config.Changed, the elections and the groups.
+// changed passes a change of an entry's state to Config.Changed, the companions and the groups.
 func (r *Registrar) changed(key string, from, to lease.State) {
 	if r.config.Changed != nil {
 		r.config.Changed(key, from, to)
 	}
 	r.mu.Lock()
-	r.updateStandings()
+	r.tellCompanions()
 	groups := slices.Collect(maps.Keys(r.groups))
 	r.mu.Unlock()
 	for _, g := range groups {
@@ -220,14 +220,14 @@ func (r *Registrar) Close(ctx context.Context) error {
 	r.mu.Lock()
 	r.end(ErrClosed)
 	var calls []func(context.Context) error
-	for reg := range r.electing {
-		reg.election.End() // before the entry leaves
-		calls = append(calls, reg.election.Close)
+	for reg := range r.accompanied {
+		reg.companion.End() // before the entry leaves
+		calls = append(calls, reg.companion.Close)
 	}
 	for _, session := range r.sessions {
 		calls = append(calls, session.Close)
 	}
-	r.electionsChanged.notify()
+	r.companionsChanged.notify()
 	r.mu.Unlock()
 	errs := make([]error, len(calls))
 	var closing sync.WaitGroup
@@ -239,7 +239,7 @@ func (r *Registrar) Close(ctx context.Context) error {
 		})
 	}
 	closing.Wait()
-	bounded.Run(ctx, r.tasks.Wait) // the tasks end with the sessions and the elections
-	bounded.Run(ctx, r.renewer.Wait)
+	bounded.Run(ctx, r.tasks.Wait) // the tasks end with the sessions and the companions
+	bounded.Run(ctx, r.Renewer.Wait)
 	return errors.Join(errs...)
 }

@@ -7,16 +7,15 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
 // Registration is one entry that the process keeps in etcd. Its methods are safe for concurrent use.
 type Registration struct {
 	registrar *Registrar
-	election  *election.Election // nil if the entry has none
-	handle    *lease.Handle      // nil until the entry is placed
-	own       *lease.Session     // the dedicated session, nil if the session is shared
+	companion Companion      // nil if the entry has none
+	handle    *lease.Handle  // nil until the entry is placed
+	own       *lease.Session // the dedicated session, nil if the session is shared
 
 	entry   Entry  // its endpoint is guarded by the registrar's lock
 	problem string // the fault of the health service, "" without one; guarded by the registrar's lock
@@ -35,8 +34,8 @@ func (reg *Registration) Status() lease.Status {
 func (reg *Registration) status() lease.Status {
 	status := reg.handle.Status()
 	status.Key = reg.entry.Key
-	if status.Err == nil && reg.election != nil {
-		status.Err = reg.election.Err()
+	if status.Err == nil && reg.companion != nil {
+		status.Err = reg.companion.Err()
 	}
 	if status.Err == nil && reg.problem != "" {
 		status.Err = errors.New(reg.problem)
@@ -102,8 +101,10 @@ func (reg *Registration) Close(ctx context.Context) error {
 	if err := reg.handle.Close(ctx); err != nil {
 		return err
 	}
-	if reg.election != nil && !bounded.Wait(ctx, reg.election.Gone()) {
-		return fmt.Errorf("its candidate may stay in etcd until its lease expires: %w", context.Cause(ctx))
+	if reg.companion != nil {
+		if err := reg.companion.Wait(ctx); err != nil {
+			return err
+		}
 	}
 	if reg.own == nil {
 		return nil

@@ -1,0 +1,138 @@
+package registrar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
+)
+
+// Companion is what an extension adds to an entry. Its methods are safe for concurrent use.
+type Companion interface {
+	// Registered tells whether the entry is in etcd. It is not called while that is unknown, and must not block.
+	Registered(bool)
+	// Finish does what End does, after the calls under way that need the companion. It returns an error if ctx ends first.
+	Finish(ctx context.Context) error
+	// End ends the companion for good, before its entry leaves. It does not wait for etcd.
+	End()
+	// Wait returns after End once nothing of the companion is left in etcd. It returns an error if ctx ends first.
+	Wait(ctx context.Context) error
+	// Close does what End and Wait do. If ctx ends first, the companion gives up.
+	Close(ctx context.Context) error
+	// Err returns what is wrong with the companion, nil if nothing is.
+	Err() error
+}
+
+// closeUnplaced closes the companions of entries that were not placed.
+func (run *Run) closeUnplaced() {
+	for _, reg := range run.made {
+		if reg.companion != nil && reg.handle == nil {
+			_ = reg.companion.Close(context.Background()) // it has nothing in etcd
+		}
+	}
+}
+
+// tellCompanions tells each companion whether its entry is in etcd. It must be called with mu held.
+func (r *Registrar) tellCompanions() {
+	for reg := range r.accompanied {
+		if state := reg.handle.Status().State; state != lease.Lost {
+			reg.companion.Registered(state == lease.Registered)
+		}
+	}
+}
+
+// endCompanion ends the companion of a registration, which leaves etcd in the background. It must be called with mu held.
+func (r *Registrar) endCompanion(reg *Registration) {
+	if reg.companion == nil {
+		return
+	}
+	if reg.companion.End(); r.life.Err() != nil { // Close closes all companions
+		return
+	}
+	r.tasks.Go(func() {
+		_ = reg.companion.Close(context.Background()) // returns once nothing of it is left
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.accompanied, reg)
+	})
+}
+
+// Companions returns the companions of the entries of a service key. changed is closed when these may have changed, or one of them has.
+// After an error, there will be no more companions.
+func (r *Registrar) Companions(key string) (all []Companion, changed <-chan struct{}, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.companions(maps.Keys(r.accompanied), key)
+}
+
+// Companions is Registrar.Companions for the entries of the group. It returns an error if the group cannot be announced.
+func (g *Group) Companions(key string) (all []Companion, changed <-chan struct{}, err error) {
+	g.registrar.mu.Lock()
+	defer g.registrar.mu.Unlock()
+	if err := errors.Join(g.core.faults...); err != nil && g.core.phase == idle { // later faults do not end companions
+		return nil, nil, err
+	}
+	if g.core.phase == stopped && g.registrar.life.Err() == nil {
+		return nil, nil, errEnding
+	}
+	return g.registrar.companions(slices.Values(g.registrations), key)
+}
+
+// companions returns the companions of registrations under a service key. It must be called with mu held.
+func (r *Registrar) companions(of iter.Seq[*Registration], key string) (all []Companion, changed <-chan struct{}, err error) {
+	if why := context.Cause(r.life); why != nil {
+		return nil, nil, why
+	}
+	for reg := range of {
+		if reg.companion != nil && reg.entry.Key == key {
+			all = append(all, reg.companion)
+		}
+	}
+	return all, r.companionsChanged.next(), nil
+}
+
+// Finish finishes all companions of the group at once. It returns an error if ctx ends first.
+func (g *Group) Finish(ctx context.Context) error {
+	g.registrar.mu.Lock()
+	registrations := slices.Clone(g.registrations)
+	g.registrar.mu.Unlock()
+	errs := make([]error, len(registrations))
+	var finishing sync.WaitGroup
+	for i, reg := range registrations {
+		if reg.companion == nil {
+			continue
+		}
+		finishing.Go(func() {
+			if err := reg.companion.Finish(ctx); err != nil {
+				errs[i] = fmt.Errorf("etcd: withdraw %q: %w", reg.Full(), err)
+			}
+		})
+	}
+	finishing.Wait()
+	return errors.Join(errs...)
+}
+
+// notifier wakes those that wait for a change. It has a lock of its own, since companions call notify with theirs held.
+type notifier struct {
+	mu      sync.Mutex
+	changed chan struct{}
+}
+
+// next returns a channel that is closed at the next change.
+func (n *notifier) next() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.changed
+}
+
+func (n *notifier) notify() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	close(n.changed)
+	n.changed = make(chan struct{})
+}

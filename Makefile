@@ -108,7 +108,7 @@ soak: ## Throw random faults at 3 etcd members, 10 servers and 20 clients (DURAT
 
 .PHONY: cores
 cores: ## Walk random sequences of events of the runtime's cores
-	go test -count=1 -run 'Walk' ./internal/... ./runtime/internal/...
+	go test -count=1 -run 'Walk' ./internal/... ./runtime/...
 
 # How many schedules to walk, from which seed on (0 chooses one), or for how many minutes; or one SEED, or the one SCHEDULE in a file.
 SEEDS    ?= 150

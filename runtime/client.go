@@ -54,6 +54,7 @@ func (r *Registry) newClient(desc *ServiceDesc, mine clientOptions, opts []grpc.
 	// Our resolver precedes the caller's options, because gRPC uses the first resolver of a scheme.
 	all := []grpc.DialOption{grpc.WithResolvers(b), grpc.WithNoProxy()}
 	all = append(all, opts...)
+	all = append(all, b.routing.Options...)
 	// Our interceptors are last, so that they are innermost and see the connection's own errors. Our default service config is
 	// last, so that it replaces one in the caller's options: of these, gRPC uses the last, and we cannot read them.
 	all = append(all, grpc.WithChainUnaryInterceptor(b.unary), grpc.WithChainStreamInterceptor(b.stream), grpc.WithDefaultServiceConfig(config.JSON))

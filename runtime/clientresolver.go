@@ -21,7 +21,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -43,8 +43,8 @@ type clientBuilder struct {
 	config serviceconfig.Wrapped // the service config in force while etcd has no live one
 	given  discovery.Given
 
-	leader *leaderCalls                  // nil if no method of the service is for the leader
-	key    atomic.Pointer[discovery.Key] // nil until the connection leaves idle
+	routing extension.Routing
+	key     atomic.Pointer[discovery.Key] // nil until the connection leaves idle
 
 	mu    sync.Mutex
 	lines loglimit.Limiter // limits how often report writes a log line; guarded by mu
@@ -56,9 +56,9 @@ func newClientBuilder(r *Registry, desc *ServiceDesc, opts clientOptions, author
 		Client: plan.Client{Zone: r.opts.zone, Subset: opts.subset, Most: r.opts.limits.Connections, Seed: r.seed}, TargetsOnly: opts.targetsOnly,
 		Stats: new(picking.Memory), Report: b.report,
 	}
-	if len(desc.Leader) > 0 {
-		b.leader = newLeaderCalls(r.full(desc.Key), desc.Leader, election.CandidatesOf(r.host, desc.Key))
-		b.client.Routed = b.leader.methods
+	if route := desc.extension().Route; route != nil && !opts.targetsOnly {
+		b.routing = route(r.host, desc.Key)
+		b.client.Routed = b.routing.Methods
 	}
 	if opts.selector != nil {
 		b.client.Selector = func(e *endpoint.Endpoint) (selected bool) {
@@ -99,16 +99,12 @@ func (b *clientBuilder) Build(_ resolver.Target, cc resolver.ClientConn, opts re
 	reader := b.reader()
 	key := b.registry.keys.Key(b.desc.Key, reader)
 	b.key.Store(key)
-	var router discovery.Router
-	if b.leader != nil {
-		router = b.leader
-	}
 	var away *discovery.Key
 	if b.client.CallsLeave != nil {
 		away = b.registry.awayKey(b.desc.Key, reader)
 	}
 	return discovery.Resolve(key, cc, discovery.Options{
-		Client: b.client, Default: b.config, Disabled: opts.DisableServiceConfig, Given: &b.given, Router: router,
+		Client: b.client, Default: b.config, Disabled: opts.DisableServiceConfig, Given: &b.given, Router: b.routing.Router,
 		Away: away,
 	}), nil
 }
@@ -160,9 +156,6 @@ func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any
 	if err != nil {
 		return err
 	}
-	if b.leader.has(ctx, method) {
-		return b.explainLeader(b.leader.invoke(ctx, method, req, reply, cc, invoker, opts))
-	}
 	return b.explain(invoker(ctx, method, req, reply, cc, opts...))
 }
 
@@ -171,21 +164,8 @@ func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *g
 	if err != nil {
 		return nil, err
 	}
-	explain := b.explain
-	if b.leader.has(ctx, method) {
-		explain = b.explainLeader
-		ctx, opts = forLeader(ctx, opts)
-	}
 	stream, err := streamer(ctx, desc, cc, method, opts...)
-	return stream, explain(err)
-}
-
-// explainLeader does what explain does, for a call to the leader. If no leader was known, it adds that, too.
-func (b *clientBuilder) explainLeader(err error) error {
-	if why := b.leader.missing(err); why != "" {
-		return annotate(b.explain(err), why)
-	}
-	return b.explain(err)
+	return stream, b.explain(err)
 }
 
 // explain explains the error of a call: if the endpoints are not known yet, it adds that, and why. An error of a server of the last known
@@ -202,4 +182,15 @@ func (b *clientBuilder) explain(err error) error {
 		return err
 	}
 	return annotate(err, b.registry.unknown(key))
+}
+
+// annotate appends a reason to the message of an RPC error, and keeps the error's code.
+func annotate(err error, reason string) error {
+	s, ok := status.FromError(err)
+	if !ok {
+		return fmt.Errorf("%w: %s", err, reason)
+	}
+	p := s.Proto()
+	p.Message += ": " + reason
+	return status.ErrorProto(p)
 }

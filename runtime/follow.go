@@ -10,15 +10,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
 
 // Followed is a service that [Registry.Follow] follows. It is safe for concurrent use.
 type Followed struct {
-	desc       ServiceDesc
-	key        *discovery.Key
-	candidates *election.Candidates // nil: no method is for the leader
-	stop       func()
+	desc   ServiceDesc
+	key    *discovery.Key
+	router discovery.Router // nil: no method has a route
+	stop   func()
 }
 
 // Follow follows a service as its clients do, for programs that pass on what clients know, such as an xDS server. To
@@ -44,10 +43,10 @@ func (r *Registry) Follow(desc *ServiceDesc, notify func()) (*Followed, error) {
 	}
 	f := &Followed{desc: *desc, key: r.keys.Key(desc.Key, reader)}
 	f.stop = f.key.Read(notify)
-	if len(desc.Leader) > 0 {
-		f.candidates = election.CandidatesOf(r.host, desc.Key)
-		stopKey, stopCandidates := f.stop, f.candidates.Read(notify)
-		f.stop = func() { stopKey(); stopCandidates() }
+	if route := desc.extension().Route; route != nil {
+		f.router = route(r.host, desc.Key).Router
+		stopKey, stopRouter := f.stop, f.router.Read(notify)
+		f.stop = func() { stopKey(); stopRouter() }
 	}
 	return f, nil
 }
@@ -61,7 +60,7 @@ type View struct {
 	// the calls of clients wait.
 	Known bool
 	// Provisional reports whether part of the view has not been read from etcd yet: the endpoints, the live service config and
-	// the leader may come from a snapshot, or be missing. A program with a view from another source keeps using that view.
+	// Routed may come from a snapshot, or be missing. A program with a view from another source keeps using that view.
 	Provisional bool
 	// Endpoints are the service's, sorted by instance, without endpoints that their owners are withdrawing.
 	Endpoints []Endpoint
@@ -69,9 +68,9 @@ type View struct {
 	Held map[string]struct{}
 	// ServiceConfig is the description's config, in which top-level fields of the live config replace the same fields.
 	ServiceConfig string
-	// Leader is the id of the instance that leads, as in Endpoints. It is "" if no instance leads, or no method is for a leader.
-	Leader string
-	// Err is why the service or its candidates cannot be followed now, or why its live service config is not in
+	// Routed is the id, as in Endpoints, of the instance to which the Extension routes calls, such as the leader, or "".
+	Routed string
+	// Err is why the service or Routed cannot be followed now, or why its live service config is not in
 	// force. The other fields then have the last known values.
 	Err error
 	// Refused reports whether etcd itself refused the request, such as for a missing permission. Then the calls of clients
@@ -81,13 +80,13 @@ type View struct {
 
 // View returns the state that clients use now. After Stop, or once the registry is closed, View returns the last known state.
 func (f *Followed) View() View {
-	s, led, unled, leader := f.key.State(), true, error(nil), ""
-	if f.candidates != nil {
-		led, unled, leader = f.candidates.Known(), f.candidates.Err(), f.candidates.Leader().Instance
+	s, routed, unrouted, to := f.key.State(), true, error(nil), ""
+	if f.router != nil {
+		routed, unrouted, to = f.router.Known(), f.router.Err(), f.router.Route().Instance
 	}
 	v := View{
-		Known: s.Known && (led || unled != nil), Provisional: s.Provisional || !s.LiveConfirmed || !led,
-		Held: s.Held, Leader: s.NameOf(leader), Err: cmp.Or(s.Err, unled, s.LiveErr), Refused: s.Refused(),
+		Known: s.Known && (routed || unrouted != nil), Provisional: s.Provisional || !s.LiveConfirmed || !routed,
+		Held: s.Held, Routed: s.NameOf(to), Err: cmp.Or(s.Err, unrouted, s.LiveErr), Refused: s.Refused(),
 		Endpoints: make([]Endpoint, len(s.Backends)),
 	}
 	for i, b := range s.Backends {

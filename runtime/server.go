@@ -14,7 +14,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
@@ -140,9 +139,9 @@ func (s *Server) publish(desc *ServiceDesc, opts []RegisterOption) error {
 	if err != nil {
 		return fmt.Errorf("etcd: service %s under the key %q: %w", desc.Name, desc.Key, err)
 	}
-	if len(desc.Leader) > 0 {
+	if x := desc.extension(); x.Companion != nil {
 		entry.Companion = func(e registrar.Entry, changed func()) (registrar.Companion, error) {
-			return election.Of(s.registry.host, e, changed)
+			return x.Companion(s.registry.host, e, changed)
 		}
 	}
 	if config, err := serviceconfig.Parse(desc.ServiceConfig); err == nil && config.HealthCheck != nil { // clients report an invalid config

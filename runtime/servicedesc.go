@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -13,6 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
 )
 
 // ServiceDesc describes a service. Generated code has one for each service whose proto file has the etcd option. Write one
@@ -24,8 +24,14 @@ type ServiceDesc struct {
 	LeaseTTL      time.Duration // how long an entry outlives its process; 0 means the registry's, 15 s by default
 	Authority     string        // :authority and TLS server name; "" means Key without a leading slash, with "." for "/"
 	ServiceConfig string        // gRPC service config as JSON, or ""
-	Leader        []string      // the methods whose calls go to the leader, "/helloworld.Greeter/SayHello"; nil: no election
+	Extension     Extension     // a feature of another package, such as leader.Methods of package leader; nil: none
 }
+
+// Extension is a feature that package runtime does not have, so that only programs with a service that has it link it. Other modules
+// cannot implement Extension.
+type Extension interface{ extender }
+
+type extender = extension.Extender
 
 // Check returns an error if the description is not valid. It does not check the service config.
 func (d *ServiceDesc) Check() error {
@@ -38,15 +44,23 @@ func (d *ServiceDesc) Check() error {
 	if err := d.layout().layout().Check(); err != nil {
 		return fmt.Errorf("etcd: service %q: %w", d.Name, err)
 	}
-	for _, method := range d.Leader {
-		if !strings.HasPrefix(method, "/"+d.Name+"/") {
-			return fmt.Errorf("etcd: service %q: Leader has the method %.200q: want %q and its name", d.Name, method, "/"+d.Name+"/")
+	if d.Extension != nil {
+		if _, err := d.Extension.Extend(d.Name); err != nil {
+			return fmt.Errorf("etcd: service %q: %w", d.Name, err)
 		}
 	}
 	if d.LeaseTTL < 0 {
 		return fmt.Errorf("etcd: service %q: the lease TTL %v is negative", d.Name, d.LeaseTTL)
 	}
 	return nil
+}
+
+// extension returns what Extension adds, the zero value if that is nil. Check has checked it.
+func (d *ServiceDesc) extension() (x extension.Extension) {
+	if d.Extension != nil {
+		x, _ = d.Extension.Extend(d.Name)
+	}
+	return x
 }
 
 // layout returns Layout or its default.

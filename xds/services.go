@@ -9,6 +9,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 )
 
 // ReadImage returns the services with the option etcd.discovery.v1.service in an image of proto files, which "buf build -o" or
@@ -24,7 +25,10 @@ func ReadImage(image []byte) ([]*runtime.ServiceDesc, error) {
 	}
 	all := make([]*runtime.ServiceDesc, len(found))
 	for i, d := range found {
-		all[i] = &runtime.ServiceDesc{Name: d.Name, Key: d.Key, Authority: d.Authority, ServiceConfig: d.ServiceConfig, Leader: d.Leader}
+		all[i] = &runtime.ServiceDesc{Name: d.Name, Key: d.Key, Authority: d.Authority, ServiceConfig: d.ServiceConfig}
+		if len(d.Leader) > 0 {
+			all[i].Extension = leader.Methods(d.Leader)
+		}
 		switch {
 		case d.LeaseSuffix:
 			all[i].Layout = runtime.LeaseSuffix

@@ -21,6 +21,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection" // registers the policy outlier detection
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
@@ -204,7 +205,7 @@ func (v *victim) begin(config string) {
 	reached(v.t, v.other, kit.Soon, "a")
 	v.load = underLoad(v.t, v.other, 2)
 	desc := greeterAt(key)
-	desc.Leader = []string{basic.Greeter_SayHello_FullMethodName}
+	desc.Extension = leader.Methods{basic.Greeter_SayHello_FullMethodName}
 	var all []*grpc.ClientConn
 	for _, desc := range []*runtime.ServiceDesc{greeterAt(key), desc} {
 		var opts []grpc.DialOption

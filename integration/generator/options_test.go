@@ -1,7 +1,9 @@
 package generator
 
 import (
+	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -82,6 +84,42 @@ func linksXDS(t *testing.T, cases ...string) bool {
 	output, err := exec.CommandContext(t.Context(), "go", args...).Output()
 	kit.Must(t, err)
 	return slices.Contains(strings.Fields(string(output)), "google.golang.org/grpc/xds")
+}
+
+// plainProgram calls and serves a service without options beyond the key.
+const plainProgram = `package main
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
+)
+
+func main() {
+	registry := runtime.NewRegistry(nil)
+	_, _ = basic.NewGreeterClientFromEtcd(registry)
+	server := registry.NewServer(grpc.NewServer())
+	basic.RegisterGreeterServerToEtcd(server, basic.UnimplementedGreeterServer{})
+	_ = server.Serve(context.Background(), nil)
+}
+`
+
+// TestPlainProgram checks that a program without leaders links nothing of their elections.
+func TestPlainProgram(t *testing.T) {
+	source, binary := t.TempDir()+"/main.go", t.TempDir()+"/plain"
+	kit.Must(t, os.WriteFile(source, []byte(plainProgram), 0o600))
+	kit.Must(t, exec.CommandContext(t.Context(), "go", "build", "-o", binary, source).Run())
+	symbols, err := exec.CommandContext(t.Context(), "go", "tool", "nm", binary).Output()
+	kit.Must(t, err)
+	ours := regexp.MustCompile(`\S*protoc-gen-go-etcd\S*`)
+	for _, symbol := range ours.FindAllString(string(symbols), -1) {
+		if regexp.MustCompile(`(?i)leader|candidate|\belection`).MatchString(symbol) {
+			t.Errorf("the program has the symbol %s, want none of leaders", symbol)
+		}
+	}
 }
 
 // TestOptionsOfOthers checks that services with other projects' options, which have the same number as ours, get neither code

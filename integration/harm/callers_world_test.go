@@ -20,6 +20,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
 
@@ -198,7 +199,7 @@ func (w *world) await(what string, ok func() bool) {
 func (w *world) desc() *runtime.ServiceDesc {
 	desc := &runtime.ServiceDesc{Name: service, Key: key, LeaseTTL: 10 * time.Second, ServiceConfig: serviceConfig(w.ours)}
 	if w.way.leader {
-		desc.Leader = []string{leaderpb.Counter_Add_FullMethodName}
+		desc.Extension = leader.Methods{leaderpb.Counter_Add_FullMethodName}
 	}
 	return desc
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
 
@@ -203,7 +204,7 @@ func TestManyLanes(t *testing.T) {
 // that, calls of a strict lane reach only its instance, and calls for the leader reach only the leader.
 func TestRestart_CallsStayInTheirLane(t *testing.T) {
 	w := newWorld(t, policy(`"route":[{"lane":"beta","match":{"version":"v2"},"strict":true},{"label":"lane"}]`))
-	w.desc.Leader = []string{"/acme.Echo/Lead"}
+	w.desc.Extension = leader.Methods{"/acme.Echo/Lead"}
 	w.restart()
 	c, beta, led := w.goClient(""), calls(100).with("etcd-lane", "beta"), calls(100).to("/acme.Echo/Lead")
 	w.add("leader", runtime.WithVersion("v1"))
@@ -260,7 +261,7 @@ func TestRestart_WithoutEndpoints(t *testing.T) {
 func TestRestart_SnapshotsAreForNewClients(t *testing.T) {
 	w := newWorld(t, "")
 	w.set(policy(`"drain":["drained"]`))
-	w.desc.Leader = []string{"/acme.Echo/Lead"}
+	w.desc.Extension = leader.Methods{"/acme.Echo/Lead"}
 	w.add("leader")
 	w.addEntry("drained", `"grpc_methods":"acme.Echo/Lead,Say"`)
 	dir := t.TempDir()

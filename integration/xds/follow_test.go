@@ -10,6 +10,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 )
 
 // follow calls Follow for the service. until waits for a view for which ok returns true.
@@ -38,7 +39,7 @@ func (w *world) follow(r *runtime.Registry) (f *runtime.Followed, until func(wha
 // A view is Known only with its leader. If two entries have one address, its endpoint and its leader have the same instance id.
 func TestFollow_KnowsTheLeader(t *testing.T) {
 	w := newWorld(t, "")
-	w.desc.Leader = []string{"/acme.Echo/Lead"}
+	w.desc.Extension = leader.Methods{"/acme.Echo/Lead"}
 	a, want := w.add("a"), "a"
 	kit.Eventually(t, kit.Soon, "the candidate of the leader is in etcd", func() bool {
 		resp, err := etcd.Admin().Get(t.Context(), w.namespace+"_grpc_leader/"+w.desc.Key, clientv3.WithPrefix())
@@ -53,7 +54,7 @@ func TestFollow_KnowsTheLeader(t *testing.T) {
 		}
 		f, until := w.follow(w.newRegistry())
 		until("a known view", func(v runtime.View) bool { return v.Known })
-		if v := f.View(); v.Leader != want || len(v.Endpoints) != 1 || v.Endpoints[0].Instance != want || v.Provisional {
+		if v := f.View(); v.Routed != want || len(v.Endpoints) != 1 || v.Endpoints[0].Instance != want || v.Provisional {
 			t.Errorf("the first known view: %+v, want the leader %s as its only endpoint", v, want)
 		}
 		f.Stop()
@@ -63,7 +64,7 @@ func TestFollow_KnowsTheLeader(t *testing.T) {
 func TestFollowRefuses(t *testing.T) {
 	w := newWorld(t, "")
 	for want, desc := range map[string]*runtime.ServiceDesc{
-		"description is nil": nil, "service key": {Name: "a.B", Key: "a//b"}, "Leader has the method": {Name: "a.B", Key: "a/b", Leader: []string{"/c.D/E"}},
+		"description is nil": nil, "service key": {Name: "a.B", Key: "a//b"}, "leader.Methods has the method": {Name: "a.B", Key: "a/b", Extension: leader.Methods{"/c.D/E"}},
 		"service config": {Name: "a.B", Key: "a/b", ServiceConfig: "["},
 	} {
 		if _, err := w.registry.Follow(desc, func() {}); err == nil || !strings.Contains(err.Error(), want) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 )
 
 // TestRows tests the rows of the table in docs/xds.md, with xDS clients of each language that XDS_CLIENTS names.
@@ -21,7 +22,7 @@ func TestRows(t *testing.T) {
 		}{
 			{"round robin", roundRobin}, {"weights", weights}, {"split", split}, {"dead group", deadGroup}, {"drain", drain},
 			{"zone", zone}, {"affinity", affinity}, {"least request", leastRequest}, {"pick first", pickFirst}, {"timeout", timeout},
-			{"retry", retry}, {"lanes", lanes}, {"leader", leader}, {"subset", subset}, {"outliers", outliers}, {"many at a time", manyAtATime},
+			{"retry", retry}, {"lanes", lanes}, {"leader", toLeader}, {"subset", subset}, {"outliers", outliers}, {"many at a time", manyAtATime},
 		} {
 			t.Run(language.name+"/"+row.name, func(t *testing.T) {
 				w := newWorld(t, "")
@@ -231,8 +232,8 @@ func lanes(w *world, dial dialer) {
 	eventually(w.t, c, calls(5).with("x-tenant", "no lane"), "the base for a header with an unknown lane", only("a"))
 }
 
-func leader(w *world, dial dialer) {
-	w.desc.Leader = []string{"/acme.Echo/Lead"}
+func toLeader(w *world, dial dialer) {
+	w.desc.Extension = leader.Methods{"/acme.Echo/Lead"}
 	w.restart()
 	a := w.add("a")
 	w.add("b")

@@ -50,7 +50,7 @@ func renderLeader(g *protogen.GeneratedFile, s *service) {
 	if len(names) == 0 {
 		return
 	}
-	g.P("Leader: []string{")
+	g.P("Extension: ", leaderPackage.Ident("Methods"), "{")
 	for _, name := range names {
 		g.P(strconv.Quote(name), ",")
 	}

@@ -22,7 +22,8 @@ const (
 	connectPackage = protogen.GoImportPath("connectrpc.com/connect")
 	bridgePackage  = protogen.GoImportPath("github.com/etcdrpc/protoc-gen-go-etcd/connectetcd")
 
-	// Generated code imports this package only to register the policy, if a service needs that policy.
+	// Generated code imports these packages only for a service with a leader, and to register the policy for one that needs it.
+	leaderPackage  = protogen.GoImportPath("github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader")
 	outlierPackage = protogen.GoImportPath("github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection")
 )
 

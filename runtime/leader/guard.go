@@ -12,7 +12,6 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
 
 // Guard returns options for a gRPC server that make it refuse calls of the leader's methods if [Leadership.Check]
@@ -93,7 +92,7 @@ func (l *Leadership) enter(ctx context.Context, unary bool) (leading context.Con
 		err = l.notLeader()
 	}
 	if status.Code(err) == codes.Unavailable {
-		refusal := metadata.MD{election.RefusedTrailer: metadata.ValueFromIncomingContext(ctx, election.CallHeader)}
+		refusal := metadata.MD{refusedTrailer: metadata.ValueFromIncomingContext(ctx, callHeader)}
 		_ = grpc.SetTrailer(ctx, refusal) // fails if the caller is gone
 	}
 	return nil, nil, err

@@ -28,6 +28,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,15 +37,42 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader/internal/election"
 )
 
 // TokenHeader is the request metadata with the token of the leader that a call is for, in decimal.
-const TokenHeader = election.TokenHeader
+const TokenHeader = "etcd-leader-token"
+
+// refusedTrailer is the response metadata of a call that an instance has refused, before its handler ran, because the instance does
+// not lead with the token that the call is for. The trailer's value is that of the call's callHeader: a handler may pass on the
+// trailer of a call that it made.
+const refusedTrailer = "etcd-leader-refused"
+
+// callHeader is the request metadata by which a caller distinguishes a refusal of its own call from a refusal that was passed on.
+const callHeader = "etcd-leader-call"
 
 // ErrEnded is the cause with which the contexts from [Leadership.Run] and [Guard] end when the leadership ends.
 var ErrEnded = election.ErrEnded
+
+// Methods are the methods of a service whose calls go to the leader, such as "/helloworld.Greeter/SayHello". They are the Extension of
+// the service's description in generated code. Without methods, there is no election.
+type Methods []string
+
+type extended = extension.Extension
+
+// Extend implements [runtime.Extension].
+func (m Methods) Extend(service string) (extended, error) {
+	if len(m) == 0 {
+		return extended{}, nil
+	}
+	for _, method := range m {
+		if !strings.HasPrefix(method, "/"+service+"/") {
+			return extended{}, fmt.Errorf("leader.Methods has the method %.200q: want %q and its name", method, "/"+service+"/")
+		}
+	}
+	return extended{Companion: election.Of, Route: m.route}, nil
+}
 
 // Leadership is a process's part in the election of a service. Its methods are safe for concurrent use.
 type Leadership struct {
@@ -59,13 +87,13 @@ type Leadership struct {
 // the server. Of does no I/O, and the server need not be announced yet.
 func Of[P *runtime.Registry | *runtime.Server](process P, desc *runtime.ServiceDesc) *Leadership {
 	l := &Leadership{process: process}
-	switch {
-	case desc == nil:
+	if desc == nil {
 		l.err = errors.New("etcd: the service description is nil")
-	case len(desc.Leader) == 0:
-		l.err = fmt.Errorf("etcd: no method of service %s is for a leader: set to: LEADER in its proto, or the description's Leader", desc.Name)
-	default:
-		l.key, l.methods = desc.Key, slices.Clone(desc.Leader)
+		return l
+	}
+	methods, _ := desc.Extension.(Methods)
+	if l.key, l.methods = desc.Key, slices.Clone(methods); len(methods) == 0 {
+		l.err = fmt.Errorf("etcd: no method of service %s is for a leader: set to: LEADER in its proto, or Extension: leader.Methods in its description", desc.Name)
 	}
 	return l
 }

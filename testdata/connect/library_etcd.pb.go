@@ -6,6 +6,7 @@ package connect
 import (
 	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	leader "github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 	grpc "google.golang.org/grpc"
 	strconv "strconv"
 	time "time"
@@ -80,7 +81,7 @@ var Desk_EtcdServiceDesc = runtime.ServiceDesc{
 	Layout:        runtime.Kratos,
 	Authority:     "desk.library.example.com",
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
-	Leader: []string{
+	Extension: leader.Methods{
 		"/connect.Desk/Register",
 		"/connect.Desk/Follow",
 	},

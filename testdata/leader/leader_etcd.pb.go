@@ -6,6 +6,7 @@ package leader
 import (
 	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	leader "github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 	grpc "google.golang.org/grpc"
 	strconv "strconv"
 	time "time"
@@ -22,7 +23,7 @@ var Counter_EtcdServiceDesc = runtime.ServiceDesc{
 	Key:           "leader/counter",
 	LeaseTTL:      2 * time.Second,
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[{"service":"leader.Counter","method":"Watch"}],"timeout":"60s"}]}`,
-	Leader: []string{
+	Extension: leader.Methods{
 		"/leader.Counter/Add",
 		"/leader.Counter/Watch",
 	},
@@ -52,7 +53,7 @@ var Schedule_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "leader.Schedule",
 	Key:           "leader/schedule",
 	ServiceConfig: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}],"methodConfig":[{"name":[{"service":"leader.Schedule","method":"Plan"}],"timeout":"5s"}]}`,
-	Leader: []string{
+	Extension: leader.Methods{
 		"/leader.Schedule/Plan",
 	},
 }

@@ -7,11 +7,33 @@ import (
 	"sync"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/keepalive"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
+
+// Extender is what package runtime asks of the Extension of a service's description. Extend returns an error if the extension does not
+// fit the service with this name.
+type Extender interface {
+	Extend(service string) (Extension, error)
+}
+
+// Extension is what an extension adds to a service.
+type Extension struct {
+	// Companion makes the companion of an entry: see [registrar.Entry].
+	Companion func(h *Host, e registrar.Entry, changed func()) (registrar.Companion, error)
+	// Route returns the routing of a new connection to a service key.
+	Route func(h *Host, key string) Routing
+}
+
+// Routing routes calls of a connection. The zero value routes none.
+type Routing struct {
+	Router  discovery.Router
+	Methods map[string]bool   // the routed methods, by the full name
+	Options []grpc.DialOption // interceptors outside of the runtime's: they see errors that the runtime has explained
+}
 
 // Host is what a registry gives to extensions. It is safe for concurrent use.
 type Host struct {

@@ -7,6 +7,7 @@ import (
 	connect1 "connectrpc.com/connect"
 	connectetcd "github.com/etcdrpc/protoc-gen-go-etcd/connectetcd"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	leader "github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 	connect "github.com/etcdrpc/protoc-gen-go-etcd/testdata/connect"
 	grpc "google.golang.org/grpc"
 	strconv "strconv"
@@ -70,7 +71,7 @@ var Desk_EtcdServiceDesc = runtime.ServiceDesc{
 	Layout:        runtime.Kratos,
 	Authority:     "desk.library.example.com",
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
-	Leader: []string{
+	Extension: leader.Methods{
 		"/connect.Desk/Register",
 		"/connect.Desk/Follow",
 	},

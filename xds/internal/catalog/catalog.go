@@ -15,6 +15,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/ads"
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
@@ -118,7 +119,8 @@ func (h *host) add(desc *runtime.ServiceDesc) error {
 		return fmt.Errorf("service %q: %w", desc.Name, err)
 	}
 	h.descs = append(h.descs, desc)
-	h.input.Services = append(h.input.Services, mapping.Service{Name: desc.Name, Policy: p, Leading: desc.Leader})
+	leading, _ := desc.Extension.(leader.Methods)
+	h.input.Services = append(h.input.Services, mapping.Service{Name: desc.Name, Policy: p, Leading: leading})
 	return nil
 }
 
@@ -197,7 +199,7 @@ func (h *host) refresh() {
 		} else {
 			trouble = cmp.Or(trouble, fmt.Errorf("the service config of %q is not in force: %w", h.descs[i].Name, err))
 		}
-		next.Leader = cmp.Or(views[i].Leader, next.Leader)
+		next.Leader = cmp.Or(views[i].Routed, next.Leader)
 	}
 	for _, e := range views[0].Endpoints {
 		next.Endpoints = append(next.Endpoints, endpoint.Endpoint(e))

@@ -366,14 +366,3 @@ func (e *Election) Close(ctx context.Context) error {
 	bounded.Run(ctx, e.tasks.Wait)
 	return err
 }
-
-// TokenHeader is the request metadata that has the token of the leader that a call is for, in decimal.
-const TokenHeader = "etcd-leader-token"
-
-// RefusedTrailer is the response metadata of a call that an instance has refused, before its handler ran, because the instance does
-// not lead with the token that the call is for. The trailer's value is that of the call's CallHeader: a handler may pass on the
-// trailer of a call that it made.
-const RefusedTrailer = "etcd-leader-refused"
-
-// CallHeader is the request metadata by which a caller distinguishes a refusal of its own call from a refusal that was passed on.
-const CallHeader = "etcd-leader-call"

@@ -1,0 +1,147 @@
+package leader
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader/internal/election"
+)
+
+// refusedMin and refusedMax bound the pause between attempts of a call that the supposed leader refuses.
+const (
+	refusedMin = 20 * time.Millisecond
+	refusedMax = 500 * time.Millisecond
+)
+
+// router makes the leader calls of one connection.
+type router struct {
+	*election.Candidates
+	key     string          // the service key with the namespace
+	methods map[string]bool // the full names of the methods whose calls go to the leader
+}
+
+func (m Methods) route(h *extension.Host, key string) extension.Routing {
+	r := &router{election.CandidatesOf(h, key), h.Keys.Full(key), make(map[string]bool, len(m))}
+	for _, method := range m {
+		r.methods[method] = true
+	}
+	return extension.Routing{Router: r, Methods: r.methods, Options: []grpc.DialOption{
+		grpc.WithChainUnaryInterceptor(r.unary), grpc.WithChainStreamInterceptor(r.stream),
+	}}
+}
+
+// Route implements [discovery.Router].
+func (r *router) Route() attr.Route {
+	leader := r.Leader()
+	return attr.Route{Instance: leader.Instance, Role: "leader", Header: TokenHeader, Value: strconv.FormatInt(leader.Created, 10)}
+}
+
+// unary intercepts the unary calls of the connection, and stream intercepts the streaming calls.
+func (r *router) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if !r.has(ctx, method) {
+		return invoker(ctx, method, req, reply, cc, opts...)
+	}
+	return r.explain(r.invoke(ctx, method, req, reply, cc, invoker, opts))
+}
+
+func (r *router) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	if !r.has(ctx, method) {
+		return streamer(ctx, desc, cc, method, opts...)
+	}
+	ctx, opts = forLeader(ctx, opts)
+	stream, err := streamer(ctx, desc, cc, method, opts...)
+	return stream, r.explain(err)
+}
+
+// has reports whether a call goes to the leader. A call made with [runtime.WithTarget] goes to its target instead.
+func (r *router) has(ctx context.Context, method string) bool {
+	return r.methods[method] && !calloptions.Of(ctx).Named
+}
+
+// forLeader returns the context and the options of a call to the leader, which waits while the leader cannot be reached.
+// It removes a leader token and a call id from the metadata: a handler may have copied them from the call that it handles.
+// The load balancing policy adds the leader's token.
+func forLeader(ctx context.Context, opts []grpc.CallOption) (context.Context, []grpc.CallOption) {
+	if md, ok := metadata.FromOutgoingContext(ctx); ok && len(md[TokenHeader])+len(md[callHeader]) > 0 {
+		delete(md, TokenHeader) // md is a copy
+		delete(md, callHeader)
+		ctx = metadata.NewOutgoingContext(ctx, md)
+	}
+	return ctx, append(opts[:len(opts):len(opts)], grpc.WaitForReady(true))
+}
+
+// invoke makes a unary call to the leader. An instance that does not lead refuses the call before the handler runs. After
+// a refusal, invoke tries again, within the call's deadline and the method's timeout.
+func (r *router) invoke(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
+	ctx, opts = forLeader(ctx, opts)
+	id := rand.Text()
+	ctx = metadata.AppendToOutgoingContext(ctx, callHeader, id)
+	began, bounded := time.Now(), false
+	for pause := refusedMin; ; pause = min(2*pause, refusedMax) {
+		// The method's timeout covers all attempts together. gRPC may not know the timeout before a connection's first attempt.
+		if timeout := cc.GetMethodConfig(method).Timeout; timeout != nil && !bounded {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, began.Add(*timeout))
+			defer cancel()
+			bounded = true
+		}
+		leader := r.Leader()
+		var trailer metadata.MD
+		err := invoker(ctx, method, req, reply, cc, append(opts[:len(opts):len(opts)], grpc.Trailer(&trailer))...)
+		if err == nil || !slices.Contains(trailer.Get(refusedTrailer), id) {
+			return err
+		}
+		if !r.await(ctx, leader.Created, pause) {
+			ended := status.FromContextError(ctx.Err())
+			return status.Errorf(ended.Code(), "%s: %s", ended.Message(), status.Convert(err).Message())
+		}
+	}
+}
+
+// await waits until the leader's token differs from token, or until pause has passed. It returns false if ctx has ended.
+func (r *router) await(ctx context.Context, token int64, pause time.Duration) bool {
+	changed := make(chan struct{}, 1)
+	stop := r.Read(func() {
+		if r.Leader().Created != token {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		}
+	})
+	defer stop()
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
+}
+
+// explain adds to the error of a leader call that no leader is known, if that may be why it failed. err may be nil.
+func (r *router) explain(err error) error {
+	if status.Code(err) != codes.DeadlineExceeded || r.Leader().Instance != "" {
+		return err
+	}
+	text := fmt.Sprintf("etcd: no leader of %q is known", r.key)
+	if cause := r.Err(); cause != nil {
+		text += ": its candidates cannot be read: " + cause.Error()
+	}
+	p := status.Convert(err).Proto()
+	p.Message += ": " + text
+	return status.ErrorProto(p)
+}

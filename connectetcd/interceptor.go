@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 )
 
 // NewLaneInterceptor returns an interceptor for handlers, to pass to connect.WithInterceptors. It puts the lane of the handled
@@ -68,11 +67,11 @@ func fromStatus(err error) error {
 	return converted
 }
 
-// CheckLeader returns an error unless this process leads now, with the token that the call carries: see
-// [leader.Leadership.Check]. ctx is the context that Connect passes to a handler. Call CheckLeader first in the handlers of the
+// CheckLeader returns an error unless this process leads now, with the token that the call carries. leads is a *leader.Leadership of
+// package runtime/leader: see its Check. ctx is the context that Connect passes to a handler. Call CheckLeader first in the handlers of the
 // leader's methods: callers repeat a refused unary call, because the handler has done nothing yet. Later in a handler
 // call leads.Check, which needs [NewLaneInterceptor].
-func CheckLeader(ctx context.Context, leads *leader.Leadership) error {
+func CheckLeader(ctx context.Context, leads interface{ Check(context.Context) error }) error {
 	var header http.Header
 	if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
 		header = info.RequestHeader()

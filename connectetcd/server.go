@@ -138,7 +138,7 @@ func (s *Server) Withdraw(ctx context.Context) error { return s.server.Withdraw(
 // Status returns the states of the entries of this server, sorted by key: see [runtime.Server.Status].
 func (s *Server) Status() []runtime.Status { return s.server.Status() }
 
-// Unwrap returns the underlying server, for [leader.Of]. Do not register services on it, and do not serve it.
+// Unwrap returns the underlying server, for leader.Of. Do not register services on it, and do not serve it.
 func (s *Server) Unwrap() *runtime.Server { return s.server }
 
 // registerOptions is a connect.HandlerOption that Connect ignores and Register applies.

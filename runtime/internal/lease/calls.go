@@ -46,7 +46,7 @@ func (s *Session) make(o reconcile.Op, timeout time.Duration) {
 
 // hurry makes the call under way end soon if it removes nothing and an entry was withdrawn. It must be called with mu held.
 func (s *Session) hurry() {
-	if s.core.Hurry() && s.giveWay != nil {
+	if s.core.MustGiveWay() && s.giveWay != nil {
 		s.giveWay()
 		s.giveWay = nil
 	}

@@ -31,7 +31,7 @@ func newWatches(client *clientv3.Client, streams *listwatch.Streams) *listwatch.
 func (s *Session) watchKeys() {
 	var keys []string
 	if s.ctx.Err() == nil {
-		keys = s.core.Registered(reconcile.MaxWatches)
+		keys = s.core.RegisteredKeys(reconcile.MaxWatches)
 	}
 	for key, w := range s.watches {
 		if !slices.Contains(keys, key) {

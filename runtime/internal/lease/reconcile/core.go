@@ -65,18 +65,18 @@ type Core struct {
 	warnings []Warning
 }
 
-// Take returns what is to be reported since the last call of it.
+// Take returns the changes and warnings since the last call of Take.
 func (c *Core) Take() (changes []Change, warnings []Warning) {
 	changes, warnings = c.changes, c.warnings
 	c.changes, c.warnings = nil, nil
 	return changes, warnings
 }
 
-// check compares our keys with etcd's from time to time, a batch after the other.
+// check compares our keys with etcd's from time to time, batch by batch.
 type check struct {
 	due     time.Time // when the next check is due
 	began   time.Time // when the last one did
-	left    []*record // what the check under way has yet to read
+	left    []*record // the keys that the check under way has yet to read
 	watched bool      // every key is watched, so that checks are rare
 }
 
@@ -124,7 +124,7 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// markDirty makes next look at an entry.
+// markDirty makes Next look at an entry.
 func (c *Core) markDirty(e *Entry) {
 	if !e.dirty {
 		e.dirty = true
@@ -138,7 +138,7 @@ func (c *Core) markAllDirty() {
 	}
 }
 
-// records returns the keys of the dirty entries.
+// records returns the records of the dirty entries.
 func (c *Core) records() iter.Seq[*record] {
 	return func(yield func(*record) bool) {
 		for _, e := range c.dirty {
@@ -305,8 +305,8 @@ func (c *Core) checkable(now time.Time, r *record) bool {
 	return r.e.desired == present && r.observed != nil && !c.foreign(r) && (r.asDesired() || !now.Before(r.gate.at))
 }
 
-// Registered returns up to limit keys of desired entries that are or were registered.
-func (c *Core) Registered(limit int) []string {
+// RegisteredKeys returns up to limit keys of desired entries that are or were registered.
+func (c *Core) RegisteredKeys(limit int) []string {
 	var keys []string
 	for _, e := range c.entries {
 		for _, r := range e.records {
@@ -323,14 +323,14 @@ func (c *Core) Registered(limit int) []string {
 
 // SetWatched records whether all keys are watched. A check is due when a watch is lost.
 func (c *Core) SetWatched(now time.Time, watched bool) {
-	watched = watched && len(c.Registered(MaxWatches+1)) <= MaxWatches
+	watched = watched && len(c.RegisteredKeys(MaxWatches+1)) <= MaxWatches
 	if c.check.watched && !watched {
 		c.check.due = now
 	}
 	c.check.watched = watched
 }
 
-// cause records why entries lose their keys.
+// cause records why the dirty entries lose their keys.
 func (c *Core) cause(why error) {
 	for _, e := range c.dirty {
 		e.why = why
@@ -344,7 +344,7 @@ type Warning struct {
 	Err    error
 }
 
-// warn logs that etcd does not have the affected entries as desired, at most once in warnEvery.
+// warn records a warning that etcd does not have the affected entries as desired, at most once in warnEvery.
 func (c *Core) warn(now time.Time, err error, affected func(*Entry) bool) {
 	if now.Before(c.warnAt) {
 		return

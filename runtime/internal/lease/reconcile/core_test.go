@@ -30,18 +30,18 @@ func TestCalls(t *testing.T) {
 		{"a new entry's key is marked again, though an earlier entry marked it", "have a b; drop a; next; add a; answered; run 1s; forget; close", "mark b a, revoke 1"},
 		{"an update is a put", "have a; update a=w", "put a"},
 		{"an update that changes back writes nothing", "have a; update a=w; update a=v", ""},
-		{"a pause marks, and deletes", "have a b; pause a", "mark a, remove a"},
-		{"pauses share transactions", "have a b c; pause a; drop b", "mark a b, remove a b"},
-		{"a key without room for a mark is deleted without one", "have a b; unmark a; drop a", "remove a"},
+		{"a pause marks, and deletes", "have a b; pause a", "mark a, delete a"},
+		{"pauses share transactions", "have a b c; pause a; drop b", "mark a b, delete a b"},
+		{"a key without room for a mark is deleted without one", "have a b; unmark a; drop a", "delete a"},
 		{"S3: a drop of the last entry revokes the lease", "have a; drop a", "mark a, revoke 1"},
 		{"a pause of the last entry keeps the lease", "have a; pause a; forget; resume a", "put a"},
 		{"a paused entry whose lease is lost needs none", "have a; pause a; forget; revoke 1; renewal-unknown 1; run 10s", ""},
 		{"a pause that is resumed at once makes no call", "have a; pause a; resume a", ""},
 		{"a resume after the mark puts the key", "have a b; pause a; run 1us; resume a", "mark a, put a"},
 		{"a resume during an unanswered mark puts the key, since the mark may arrive late", "have a b; pause a; next; resume a; timeout; run 100ms", "put a"},
-		{"a mark is tried once", "have a b; fate 1; drop a; run 2s", "mark a, remove a, check b"},
+		{"a mark is tried once", "have a b; fate 1; drop a; run 2s", "mark a, delete a, check b"},
 		{"the mark of a key that another process took fails, and is not repeated", "have a b; another a; drop a", "mark a"},
-		{"a denied mark is skipped", "have a b; poison 1; drop a", "mark a, remove a"},
+		{"a denied mark is skipped", "have a b; poison 1; drop a", "mark a, delete a"},
 
 		{"unwatched keys are checked every 2 s", "have a b; run 2s", "check a b"},
 		{"watched keys are checked less often", "have a; watched; run 7s", "check a"},
@@ -58,10 +58,10 @@ func TestCalls(t *testing.T) {
 		{"an older put of another process is no conflict", "another a; backup; have a; restore; written; run 3s", "check a, revoke 1, grant, put a"},
 		{"a pause in a conflict reads the key first", "have a b; another a; check-soon; forget; pause a", "read a"},
 		{"a pause in a conflict removes our value, which a restored etcd may have again", "have a b; backup; another a; check-soon; forget; restore; written; pause a",
-			"read a, mark a, remove a"},
+			"read a, mark a, delete a"},
 
 		{"G4: another process's key is read every 2 s", "have a; another a; check-soon; run 4s", "check a, read a, read a"},
-		{"G4: a process has all keys of an entry or none", "two a; forget; another a; check-soon; run 1s", "check a a2, remove a2"},
+		{"G4: a process has all keys of an entry or none", "two a; forget; another a; check-soon; run 1s", "check a a2, delete a2"},
 		{"a key is taken once the other process deletes it", "have a; another a; check-soon; run 1s; delete a; event a", "check a, put a"},
 
 		{"G1: a lost lease is replaced", "have a; run 56s; forget; revoke 1; run 2s", "check a, put a, grant, put a"},
@@ -75,26 +75,26 @@ func TestCalls(t *testing.T) {
 
 		{"G17: a write without an answer is made again, with its guard", "have a; watched; fate 2; update a=w; run 2500ms", "put a, put a, check a"},
 		{"G17: keys whose write hangs are written together again", "have a b; watched; fate 1; update a=w; update b=w; run 2200ms", "put a b, put a b, check a b"},
-		{"G17: a deletion is read back", "have a b; watched; unmark a; fate 1; drop a; run 2500ms", "remove a, read a, remove a, check b"},
+		{"G17: a deletion is read back", "have a b; watched; unmark a; fate 1; drop a; run 2500ms", "delete a, read a, delete a, check b"},
 
 		{"G22: a refused batch is written key by key", "add a b c d; forbid c; fault-elsewhere",
 			"grant, put a b c d, put a, put b, put c, put d, attached 1"},
-		{"a full etcd deletes a paused entry without the mark", "have a b; full; pause a", "mark a, remove a"},
+		{"a full etcd deletes a paused entry without the mark", "have a b; full; pause a", "mark a, delete a"},
 		{"a resume after a refused mark makes no call", "have a b; full; pause a; run 1us; resume a", "mark a"},
-		{"a mark is tried for a second", "have a b; later 5; pause a; later 1", "remove a, check b"},
+		{"a mark is tried for a second", "have a b; later 5; pause a; later 1", "delete a, check b"},
 		{"puts are tried again, together", "have b c; full; update b=w; update c=w; run 300ms; full; run 300ms", "put b c, put b c"},
 		{"a refused value is retried alone, with backoff", "have b; large; update b=w; run 7s", "put b, put b, put b"},
 		{"S3: a denied put is the lease's fault if another user's key hangs on it", "have a; poison 1; update a=w; run 300ms", "put a, attached 1, grant, put a, revoke 1"},
 		{"a denied put is the key's fault if no other user's key is on the lease", "have b; forbid a; add a; run 1s", "put a, attached 1, attached 1"},
-		{"a lease that may not be revoked loses its keys one by one", "have a; poison 1; drop a", "mark a, revoke 1, remove a"},
+		{"a lease that may not be revoked loses its keys one by one", "have a; poison 1; drop a", "mark a, revoke 1, delete a"},
 		{"G19: a key that may not be read is refused", "hide a; add a; run 1s", "grant, put a, attached 1, attached 1"},
-		{"G19: an unreadable key is removed by replacing the lease", "have a b; hide a; unmark a; drop a; run 300ms", "remove a, remove a, grant, put b, revoke 1"},
+		{"G19: an unreadable key is removed by replacing the lease", "have a b; hide a; unmark a; drop a; run 300ms", "delete a, delete a, grant, put b, revoke 1"},
 		{"G19: the other keys are checked", "have a b; hide a; delete b; run 2s", "check a b, check a, check b, put b"},
 		{"G19: a watched key that could not be read is read again soon", "have a; watched; run 7s; forget; hide a; check-soon; settle; hide a; run 2s", "check a, check a"},
 		{"G19: a refused read does not delay a put", "have a; watched; fault-elsewhere; run 7s; forget; hide a; check-soon; settle; update a=w; run 6s; hide a; run 8s",
 			"check a, put a, attached 1, attached 1, put a, attached 1, put a, attached 1"},
 		{"a batch that a proxy refuses as too large is written key by key", "proxied; add a b; run 1s", "grant, put a b, put a, put b, attached 1"},
-		{"a write that a proxy makes twice counts as made", "have a b; twice; pause a", "mark a, remove a"},
+		{"a write that a proxy makes twice counts as made", "have a b; twice; pause a", "mark a, delete a"},
 		{"requests are spaced while etcd has too many", "add a; forget; busy; update a=w; run 1s", "put a, put a, put a, put a, put a"},
 		{"a retired lease keeps the keys that cannot be moved", "have a b; forbid a; ended 1; run 5s",
 			"grant, put a b, put a, put b, attached 2, attached 2, check b, put a, attached 2, check b"},
@@ -141,9 +141,9 @@ func TestFailingWritesWait(t *testing.T) {
 	for end := s.now.Add(5 * time.Second); s.now.Before(end); {
 		o, wait := s.core.Next(s.now)
 		switch o := o.(type) {
-		case WriteOp:
+		case writeOp:
 			writes++
-			s.core.onWriteFailed(s.now, o.Steps, status.Error(codes.Unavailable, "no"))
+			s.core.onWriteFailed(s.now, o.steps, status.Error(codes.Unavailable, "no"))
 		case nil:
 			s.now = s.now.Add(wait)
 		default:

@@ -11,7 +11,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
-// ErrDropped is the error of an entry's methods after its Drop or Close.
+// ErrDropped is the error of uses of an entry that was dropped.
 var ErrDropped = errors.New("the registration is closed")
 
 // State is the state of an entry.
@@ -26,7 +26,7 @@ const (
 	Paused                   // taken out of etcd on request
 	Closed                   // taken out of etcd for good
 
-	Initial State = -1 // before the first state; only Options.Changed gets it
+	Initial State = -1 // before the first state; only a Change has it
 )
 
 func (s State) String() string {
@@ -64,7 +64,7 @@ const (
 	gone                   // out of etcd, for good
 )
 
-// Owner has an entry. Changed is called when the entry's state may have changed.
+// Owner is a caller's side of an entry. The core calls Changed when the entry's state may have changed.
 type Owner interface{ Changed() }
 
 // Entry is a set of keys that are registered together, one for each layout.

@@ -43,10 +43,10 @@ func (c *Core) OnAnswer(now time.Time, o Op, a Answer) {
 		c.onLeaseLost(now, o.Lease, nil)
 	case AttachedOp:
 		c.onAttachedKeys(now, o.Lease, a.Keys)
-	case ReadOp:
-		c.onRead(now, o.Steps, a.KVs, a.Revision)
-	case WriteOp:
-		c.onWrite(now, o.Steps, a.Made, a.KVs, a.Revision)
+	case readOp:
+		c.onRead(now, o.steps, a.KVs, a.Revision)
+	case writeOp:
+		c.onWrite(now, o.steps, a.Made, a.KVs, a.Revision)
 	}
 }
 
@@ -58,15 +58,15 @@ func (c *Core) onFailed(now time.Time, o Op, err error) {
 		c.onRevokeFailed(now, o.Lease, err)
 	case AttachedOp:
 		c.onAttachedFailed(now, o.Lease, err)
-	case ReadOp:
+	case readOp:
 		c.onReadFailed(now, o, err)
-	case WriteOp:
-		c.onWriteFailed(now, o.Steps, err)
+	case writeOp:
+		c.onWriteFailed(now, o.steps, err)
 	}
 }
 
 // onRead records the values of the steps' keys. kvs is nil if all keys are as observed.
-func (c *Core) onRead(now time.Time, steps []Step, kvs []*KeyValue, revision int64) {
+func (c *Core) onRead(now time.Time, steps []step, kvs []*KeyValue, revision int64) {
 	c.health.since = time.Time{}
 	doubted := false
 	for r := range c.records() {
@@ -77,12 +77,12 @@ func (c *Core) onRead(now time.Time, steps []Step, kvs []*KeyValue, revision int
 		c.health.err = nil
 	}
 	c.atRevision(revision)
-	for i, p := range steps {
+	for i, st := range steps {
 		if kvs != nil {
-			c.observe(now, p.r, kvs[i])
+			c.observe(now, st.r, kvs[i])
 		}
-		if p.r.asDesired() && !c.foreign(p.r) {
-			p.r.retry()
+		if st.r.asDesired() && !c.foreign(st.r) {
+			st.r.retry()
 		}
 	}
 	c.refresh(now)
@@ -125,28 +125,29 @@ func (c *Core) OnWatch(now time.Time, key string, kv *KeyValue, revision int64) 
 }
 
 // onReadFailed records that keys could not be read.
-func (c *Core) onReadFailed(now time.Time, o ReadOp, err error) {
-	err = fmt.Errorf("read %q: %w", o.Steps[0].r.key, err)
+func (c *Core) onReadFailed(now time.Time, o readOp, err error) {
+	err = fmt.Errorf("read %q: %w", o.steps[0].r.key, err)
 	refused := isRefusal(err)
 	if refused {
 		c.succeeded()
 	} else {
 		c.failed(now, err)
 	}
-	if refused && len(o.Steps) == 1 {
-		c.onReadRefused(now, o.Steps[0].r, err)
+	if refused && len(o.steps) == 1 {
+		c.onReadRefused(now, o.steps[0].r, err)
 	} else {
-		for _, p := range o.Steps { // a fault of one key must not affect the other keys
-			p.r.unbatched = p.r.unbatched || refused || mayBeTooLarge(err)
-			if o.Compare {
-				c.check.left = append(c.check.left, p.r)
+		for _, st := range o.steps { // a fault of one key must not affect the other keys
+			st.r.unbatched = st.r.unbatched || refused || mayBeTooLarge(err)
+			if o.compare {
+				c.check.left = append(c.check.left, st.r)
 			}
 		}
 	}
 	c.refresh(now)
 }
 
-// onReadRefused records that etcd denies the read of a key, which is read again with backoff. If the key is a stray, it belongs to another user.
+// onReadRefused records that etcd refuses the read of a key, which is read again with backoff. If the key is a stray, it belongs to
+// another user.
 func (c *Core) onReadRefused(now time.Time, r *record, err error) {
 	c.markDirty(r.e)
 	r.refuse(now, err, c.jitter)
@@ -162,7 +163,7 @@ func (c *Core) onReadRefused(now time.Time, r *record, err error) {
 }
 
 // onWrite records the answer to a transaction. If its steps were not made, kvs has the present values.
-func (c *Core) onWrite(now time.Time, steps []Step, made bool, kvs []*KeyValue, revision int64) {
+func (c *Core) onWrite(now time.Time, steps []step, made bool, kvs []*KeyValue, revision int64) {
 	c.succeeded()
 	c.atRevision(revision) // first: what follows resolves the doubts that a restore raises
 	for i, st := range steps {
@@ -176,7 +177,7 @@ func (c *Core) onWrite(now time.Time, steps []Step, made bool, kvs []*KeyValue, 
 }
 
 // onStep records that a step was made.
-func (c *Core) onStep(now time.Time, st Step, revision int64) {
+func (c *Core) onStep(now time.Time, st step, revision int64) {
 	c.markDirty(st.r.e)
 	st.r.made(now, st.write, revision)
 	if st.kind == remove {
@@ -268,22 +269,22 @@ func (c *Core) reportRefusals(now time.Time) {
 }
 
 // onWriteFailed records that a transaction failed or got no answer.
-func (c *Core) onWriteFailed(now time.Time, steps []Step, err error) {
+func (c *Core) onWriteFailed(now time.Time, steps []step, err error) {
 	for _, st := range steps {
 		st.r.busy = false
 		c.markDirty(st.r.e)
 	}
-	said := fmt.Errorf("%s %q: %w", steps[0].kind, steps[0].r.key, err)
+	failure := fmt.Errorf("%s %q: %w", steps[0].kind, steps[0].r.key, err)
 	switch {
 	case isLeaseNotFound(err):
 		c.onLeaseLost(now, steps[0].lease, fmt.Errorf("lease %x expired or was revoked", int64(steps[0].lease)))
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		c.onFull(now, steps, err)
 	case isBusy(err):
-		c.failed(now, said)
+		c.failed(now, failure)
 	case !isRefusal(err):
 		c.onUnanswered(now, steps)
-		c.failed(now, said)
+		c.failed(now, failure)
 		for _, st := range steps {
 			st.r.unbatched = st.r.unbatched || mayBeTooLarge(err)
 		}
@@ -301,7 +302,7 @@ func (c *Core) onWriteFailed(now time.Time, steps []Step, err error) {
 }
 
 // onUnanswered records that steps may have been applied, or may be applied later.
-func (c *Core) onUnanswered(now time.Time, steps []Step) {
+func (c *Core) onUnanswered(now time.Time, steps []step) {
 	for _, st := range steps {
 		st.r.unansweredRev = max(st.r.unansweredRev, st.rev)
 		if st.kind == remove {
@@ -315,7 +316,7 @@ func (c *Core) onUnanswered(now time.Time, steps []Step) {
 
 // onWriteRefused records that etcd refuses the write of one key. etcd also denies puts if another user's key is on the lease,
 // so the keys on the lease are read first. After a denied deletion, the lease is revoked once the other entries have moved.
-func (c *Core) onWriteRefused(now time.Time, st Step, err error) {
+func (c *Core) onWriteRefused(now time.Time, st step, err error) {
 	r, first := st.r, st.r.refused == nil
 	switch {
 	case st.kind == mark:
@@ -341,7 +342,7 @@ func (c *Core) onWriteRefused(now time.Time, st Step, err error) {
 }
 
 // onFull records that etcd has no space left. It accepts deletions, but no puts. So keys are deleted without a mark.
-func (c *Core) onFull(now time.Time, steps []Step, err error) {
+func (c *Core) onFull(now time.Time, steps []step, err error) {
 	c.succeeded()
 	c.puts.shut(now, c.jitter)
 	for _, st := range steps {

@@ -34,7 +34,7 @@ type model struct {
 
 func newModel() *model {
 	return &model{
-		rev: 100, kvs: make(map[string]KeyValue), leases: make(map[clientv3.LeaseID]time.Time), limit: MaxOps,
+		rev: 100, kvs: make(map[string]KeyValue), leases: make(map[clientv3.LeaseID]time.Time), limit: maxOps,
 		unreadable: make(map[string]bool), unwritable: make(map[string]bool), poisoned: make(map[clientv3.LeaseID]bool),
 	}
 }
@@ -105,7 +105,7 @@ func (m *model) get(key string) *KeyValue {
 }
 
 // write applies the transaction of steps, as etcd does.
-func (m *model) write(steps []Step) (made bool, kvs []*KeyValue, err error) {
+func (m *model) write(steps []step) (made bool, kvs []*KeyValue, err error) {
 	if m.busy {
 		return false, nil, rpctypes.ErrTooManyRequests
 	}
@@ -176,8 +176,8 @@ func (m *model) do(o Op, now time.Time) (a Answer) {
 			return Answer{Err: rpctypes.ErrLeaseNotFound}
 		}
 		m.revoke(o.Lease)
-	case ReadOp:
-		a.KVs, a.Err = m.read(o.Steps, o.Compare)
+	case readOp:
+		a.KVs, a.Err = m.read(o.steps, o.compare)
 	case AttachedOp:
 		if m.poisoned[o.Lease] {
 			return Answer{Err: rpctypes.ErrPermissionDenied}
@@ -191,21 +191,21 @@ func (m *model) do(o Op, now time.Time) (a Answer) {
 			}
 		}
 		slices.Sort(a.Keys)
-	case WriteOp:
+	case writeOp:
 		if m.twice {
-			_, _, _ = m.write(o.Steps)
+			_, _, _ = m.write(o.steps)
 		}
-		a.Made, a.KVs, a.Err = m.write(o.Steps)
+		a.Made, a.KVs, a.Err = m.write(o.steps)
 	}
 	a.Revision = m.rev
 	return a
 }
 
-func (m *model) holds(st Step) bool {
+func (m *model) holds(st step) bool {
 	return m.kvs[st.r.key].Rev == st.rev
 }
 
-func (m *model) read(steps []Step, compare bool) ([]*KeyValue, error) {
+func (m *model) read(steps []step, compare bool) ([]*KeyValue, error) {
 	if m.busy {
 		return nil, rpctypes.ErrTooManyRequests
 	}
@@ -233,9 +233,6 @@ const (
 	theirs       = 99              // the lease of another process, which does not expire
 )
 
-// kinds are the names of the kinds of steps in the rows of TestCalls, and in logs.
-var kinds = [...]string{put: "put", mark: "mark", remove: "remove"}
-
 // describe returns a call in the form of TestCalls' rows.
 func describe(o Op) string {
 	var words []string
@@ -246,16 +243,16 @@ func describe(o Op) string {
 		return fmt.Sprint("revoke ", o.Lease)
 	case AttachedOp:
 		return fmt.Sprint("attached ", o.Lease)
-	case ReadOp:
-		words = append(words, map[bool]string{true: "check", false: "read"}[o.Compare])
-		for _, l := range o.Steps {
+	case readOp:
+		words = append(words, map[bool]string{true: "check", false: "read"}[o.compare])
+		for _, l := range o.steps {
 			words = append(words, l.r.key)
 		}
-	case WriteOp:
+	case writeOp:
 		last := kind(-1)
-		for _, st := range o.Steps {
+		for _, st := range o.steps {
 			if st.kind != last {
-				words = append(words, kinds[st.kind])
+				words = append(words, st.kind.String())
 				last = st.kind
 			}
 			words = append(words, st.r.key)

@@ -11,15 +11,12 @@ import (
 )
 
 const (
-	// MaxOps is the maximum number of keys in one transaction. etcd accepts 128.
-	MaxOps = 100
+	// maxOps is the maximum number of keys in one transaction. etcd accepts 128.
+	maxOps = 100
 	// maxBytes bounds a transaction. etcd accepts 1.5 MiB.
 	maxBytes = 1 << 20
-	// A wait that has taken longer than sleepGap shows that the machine slept: next never asks for a wait longer than a tick.
+	// A wait that has taken longer than sleepGap shows that the machine slept: Next never asks for a wait longer than a tick.
 	sleepGap = 4 * tick
-)
-
-const (
 	// callTimeout bounds a call: a further try goes to another member. It is extended by the time that etcd took for its last answer,
 	// and doubled after two calls without an answer. So the outcome of a write is often unknown; the next write of the key, with the
 	// same guard, settles it.
@@ -35,7 +32,7 @@ const (
 // ErrGaveWay is the error of a call that ended without an answer because a removal waited for it.
 var ErrGaveWay = status.Error(codes.Canceled, "a removal did not wait for the answer of etcd")
 
-// Op is a call to etcd that the core requests, one of the types below.
+// Op is a call to etcd that the core requests: a GrantOp, RevokeOp or AttachedOp, or a transaction, which [Transaction] returns.
 type Op any
 
 type (
@@ -45,46 +42,46 @@ type (
 	RevokeOp struct{ Lease clientv3.LeaseID }
 	// AttachedOp reads the keys on a lease.
 	AttachedOp struct{ Lease clientv3.LeaseID }
-	// WriteOp writes keys in a transaction.
-	WriteOp struct{ Steps []Step }
-	// ReadOp reads keys.
-	ReadOp struct {
-		Steps   []Step // of each step, only the key and the observed revision are used
-		Compare bool   // etcd returns values only if some key is not as observed
+	// writeOp writes keys.
+	writeOp struct{ steps []step }
+	// readOp reads keys.
+	readOp struct {
+		steps   []step // of each step, only the key and the observed revision are used
+		compare bool   // etcd returns values only if some key is not as observed
 	}
 )
 
-// Step is a write to a key. A transaction makes all of its steps. If a guard fails, it makes none, and returns the keys.
-type Step struct {
+// step is a write of a key, or a read. A transaction makes all of its steps. If a guard fails, it makes none, and returns the keys.
+type step struct {
 	r *record
 	write
 }
 
-// Transaction returns what a read or write compares, and does if that holds or not.
+// Transaction returns the transaction of a read or write: its guards, and the operations if these hold and if not.
 func Transaction(o Op) (guards []clientv3.Cmp, then, otherwise []clientv3.Op) {
-	read, _ := o.(ReadOp)
-	write, _ := o.(WriteOp)
-	for _, st := range append(read.Steps, write.Steps...) {
+	read, _ := o.(readOp)
+	write, _ := o.(writeOp)
+	for _, st := range append(read.steps, write.steps...) {
 		guards = append(guards, clientv3.Compare(clientv3.ModRevision(st.r.key), "=", st.rev))
 		otherwise = append(otherwise, clientv3.OpGet(st.r.key))
 	}
-	for _, st := range write.Steps {
+	for _, st := range write.steps {
 		if st.kind == remove {
 			then = append(then, clientv3.OpDelete(st.r.key))
 			continue
 		}
 		then = append(then, clientv3.OpPut(st.r.key, st.value, clientv3.WithLease(st.lease)))
 	}
-	if write.Steps == nil && !read.Compare {
+	if write.steps == nil && !read.compare {
 		return nil, otherwise, nil
 	}
 	return guards, then, otherwise
 }
 
-// wait is a choice of the next call, and the time at which it must be made again.
+// wait collects until when possible calls have to wait. at is the earliest of these times, zero if there is none.
 type wait struct{ now, at time.Time }
 
-// until reports whether at is in the future, so that something waits for it.
+// until reports whether at is in the future, so that a call waits for it.
 func (w *wait) until(at time.Time) bool {
 	if !w.now.Before(at) {
 		return false
@@ -124,10 +121,10 @@ func Removes(o Op) bool {
 	switch o := o.(type) {
 	case RevokeOp:
 		return true
-	case ReadOp:
-		return !o.Compare
-	case WriteOp:
-		return o.Steps[0].kind != put
+	case readOp:
+		return !o.compare
+	case writeOp:
+		return o.steps[0].kind != put
 	}
 	return false
 }
@@ -137,9 +134,9 @@ func (c *Core) timeoutOf(now time.Time, o Op) time.Duration {
 	switch o := o.(type) {
 	case RevokeOp:
 		return revokeTimeout
-	case WriteOp:
-		if o.Steps[0].kind == mark {
-			return o.Steps[0].r.e.markUntil.Sub(now)
+	case writeOp:
+		if o.steps[0].kind == mark {
+			return o.steps[0].r.e.markUntil.Sub(now)
 		}
 	}
 	return min((callTimeout+c.health.took)<<min(max(c.health.hung-1, 0), 3), MaxTimeout)
@@ -148,8 +145,8 @@ func (c *Core) timeoutOf(now time.Time, o Op) time.Duration {
 // Patience returns how long a call that removes nothing may take when a removal waits for it.
 func (c *Core) Patience() time.Duration { return shortTime + c.health.took }
 
-// Hurry reports whether the call under way must give way if it removes nothing.
-func (c *Core) Hurry() bool { return c.hurry }
+// MustGiveWay reports whether the call under way must give way if it removes nothing.
+func (c *Core) MustGiveWay() bool { return c.hurry }
 
 // Waited makes a check due at once if a wait for the next call took so long, by the wall clock, that the machine has slept.
 func (c *Core) Waited(now time.Time, took time.Duration) {
@@ -167,7 +164,7 @@ func (c *Core) due(w *wait) Op {
 		}
 	}
 	if steps := batch(c.records(), func(r *record) *write { return c.nextRemoval(w, r, spare) }); len(steps) > 0 {
-		return WriteOp{steps}
+		return writeOp{steps}
 	}
 	for _, h := range spare {
 		if !w.until(h.revokeAt) {
@@ -175,13 +172,13 @@ func (c *Core) due(w *wait) Op {
 		}
 	}
 	if steps := batch(c.records(), func(r *record) *write { return c.nextRead(w, r) }); len(steps) > 0 {
-		return ReadOp{steps, false}
+		return readOp{steps, false}
 	}
 	if c.lease == 0 && c.leaseNeeded(present) && !w.until(c.grants.at) {
 		return GrantOp{}
 	}
 	if steps := batch(c.records(), func(r *record) *write { return c.nextPut(w, r) }); len(steps) > 0 {
-		return WriteOp{steps}
+		return writeOp{steps}
 	}
 	return c.checks(w)
 }
@@ -193,19 +190,19 @@ func (c *Core) begin(now time.Time, o Op) {
 		c.get(o.Lease).revokeAt = now.Add(revokeAgain)
 	case AttachedOp:
 		c.get(o.Lease).ask.shut(now, c.jitter)
-	case WriteOp:
-		for _, st := range o.Steps {
+	case writeOp:
+		for _, st := range o.steps {
 			st.r.busy = true
 		}
-	case ReadOp:
-		if o.Compare {
-			c.check.left = c.check.left[len(o.Steps):]
+	case readOp:
+		if o.compare {
+			c.check.left = c.check.left[len(o.steps):]
 		}
 	}
 }
 
 // batch returns the steps of one transaction. writeOf returns the step that is due for a key, or nil. An unbatched key has its own.
-func batch(records iter.Seq[*record], writeOf func(*record) *write) (steps []Step) {
+func batch(records iter.Seq[*record], writeOf func(*record) *write) (steps []step) {
 	bytes := 0
 	for r := range records {
 		next := writeOf(r)
@@ -216,7 +213,7 @@ func batch(records iter.Seq[*record], writeOf func(*record) *write) (steps []Ste
 		if len(steps) > 0 && (r.unbatched || bytes > maxBytes) {
 			break
 		}
-		if steps = append(steps, Step{r, *next}); r.unbatched || len(steps) == MaxOps {
+		if steps = append(steps, step{r, *next}); r.unbatched || len(steps) == maxOps {
 			break
 		}
 	}
@@ -237,7 +234,8 @@ func (c *Core) mustLeave(r *record) bool {
 
 // needsMark reports whether a key must be put once more, with the mark of leaving, before it is deleted.
 func (c *Core) needsMark(now time.Time, r *record) bool {
-	return r.e.desired != present && r.leaving() != "" && r.observed.Value != r.leaving() && !r.retired && c.alive(now, r.observed.Lease) && now.Before(r.e.markUntil)
+	return r.e.desired != present && !r.retired && r.leaving() != "" && r.observed.Value != r.leaving() &&
+		c.alive(now, r.observed.Lease) && now.Before(r.e.markUntil)
 }
 
 // nextRemoval returns the write that takes a key out of etcd, nil if none is due. A key on a lease that is about to be
@@ -289,5 +287,5 @@ func (c *Core) checks(w *wait) Op {
 		w.until(c.check.due)
 		return nil
 	}
-	return ReadOp{steps, true}
+	return readOp{steps, true}
 }

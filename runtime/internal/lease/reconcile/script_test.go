@@ -77,7 +77,7 @@ func (s *script) elapse() {
 func (s *script) call(o Op, timeout time.Duration) {
 	f, a := answered, Answer{}
 	switch o := o.(type) {
-	case WriteOp:
+	case writeOp:
 		f = s.fail()
 	case RevokeOp:
 		if _, ok := s.etcd.leases[o.Lease]; ok && s.fail() == unanswered {
@@ -236,6 +236,6 @@ var sessionVerbs = map[string]func(s *script, id clientv3.LeaseID){
 	"answered":           func(s *script, _ clientv3.LeaseID) { s.call(s.op, 0) },
 	"next":               func(s *script, _ clientv3.LeaseID) { s.op, _ = s.core.Next(s.now) },
 	"timeout": func(s *script, _ clientv3.LeaseID) {
-		s.core.onWriteFailed(s.now, s.op.(WriteOp).Steps, rpctypes.ErrTimeout)
+		s.core.onWriteFailed(s.now, s.op.(writeOp).steps, rpctypes.ErrTimeout)
 	},
 }

@@ -26,7 +26,7 @@ type walked struct {
 	call   Op            // the call under way; may be nil
 	limit  time.Duration // the timeout of call
 	began  time.Time     // when call began
-	lates  [][]Step      // writes that timed out, and may arrive late
+	lates  [][]step      // writes that timed out, and may arrive late
 	past   *model        // a backup
 	silent bool          // etcd answers no renewal
 	hangs  bool          // calls may hang, but nothing refuses or delays the removal of a key
@@ -157,7 +157,7 @@ func (w *walked) begin() bool {
 
 // judge checks whether call o breaks a rule.
 func (w *walked) judge(o Op) {
-	writes, ok := o.(WriteOp)
+	writes, ok := o.(writeOp)
 	for _, e := range w.all() {
 		if Removes(o) && concerns(o, e) {
 			w.waited[e] = -1
@@ -166,7 +166,7 @@ func (w *walked) judge(o Op) {
 	if !ok {
 		return
 	}
-	for _, st := range writes.Steps {
+	for _, st := range writes.steps {
 		puts := st.kind == put
 		switch {
 		case st.lease == 0 || !w.core.isOwn(st.lease):
@@ -179,16 +179,16 @@ func (w *walked) judge(o Op) {
 
 // concerns reports whether call o is about a key of an entry.
 func concerns(o Op, e *Entry) bool {
-	var steps []Step
+	var steps []step
 	switch o := o.(type) {
 	case RevokeOp:
 		return slices.ContainsFunc(e.records, func(r *record) bool { return r.on(o.Lease) || r.doubted() })
-	case ReadOp:
-		steps = o.Steps
-	case WriteOp:
-		steps = o.Steps
+	case readOp:
+		steps = o.steps
+	case writeOp:
+		steps = o.steps
 	}
-	return slices.ContainsFunc(steps, func(st Step) bool { return st.r.e == e })
+	return slices.ContainsFunc(steps, func(st step) bool { return st.r.e == e })
 }
 
 func (w *walked) breaks(format string, args ...any) {
@@ -204,11 +204,11 @@ func (w *walked) end(f fate) bool {
 	}
 	o, a := w.call, Answer{}
 	switch o := o.(type) {
-	case WriteOp:
+	case writeOp:
 		if f == delayed {
-			w.lates = append(w.lates, o.Steps)
+			w.lates = append(w.lates, o.steps)
 		}
-	case ReadOp, AttachedOp:
+	case readOp, AttachedOp:
 		if f == delayed || f == unanswered {
 			return false // the same as lost
 		}
@@ -257,8 +257,8 @@ func (w *walked) observe() {
 // arrive applies a call to etcd.
 func (w *walked) arrive(o Op) (a Answer) {
 	var taken []string
-	writes, _ := o.(WriteOp)
-	for _, st := range writes.Steps {
+	writes, _ := o.(writeOp)
+	for _, st := range writes.steps {
 		if kv := w.etcd.get(st.r.key); kv != nil && kv.Lease == theirs && w.newer[st.r.key] {
 			taken = append(taken, st.r.key)
 		}
@@ -277,11 +277,11 @@ func (w *walked) arriveLate() bool {
 	}
 	steps := w.lates[0]
 	w.lates = w.lates[1:]
-	creates := slices.ContainsFunc(steps, func(st Step) bool {
+	creates := slices.ContainsFunc(steps, func(st step) bool {
 		kv := w.etcd.get(st.r.key)
 		return kv == nil || kv.Lease == theirs
 	})
-	if a := w.arrive(WriteOp{steps}); a.Made && creates {
+	if a := w.arrive(writeOp{steps}); a.Made && creates {
 		w.lateCreate = true
 	} // the session does not get its answer
 	return true
@@ -290,8 +290,8 @@ func (w *walked) arriveLate() bool {
 // heal ends all faults of etcd, and removes the keys of the other process. It reports whether there were any.
 func (w *walked) heal() (was bool) {
 	m := w.etcd
-	was = m.busy || m.full || w.silent || m.limit < MaxOps || len(m.unreadable)+len(m.unwritable)+len(m.poisoned)+len(w.newer) > 0
-	m.busy, m.full, w.silent, m.limit = false, false, false, MaxOps
+	was = m.busy || m.full || w.silent || m.limit < maxOps || len(m.unreadable)+len(m.unwritable)+len(m.poisoned)+len(w.newer) > 0
+	m.busy, m.full, w.silent, m.limit = false, false, false, maxOps
 	clear(m.poisoned)
 	clear(m.unreadable)
 	clear(m.unwritable)
@@ -524,7 +524,7 @@ var leaseEvents = []modelcheck.Event[walked]{
 		w.etcd.poisoned[w.core.lease] = true
 		return true
 	}},
-	{Name: "the limit of operations changes", Do: func(w *walked) bool { w.etcd.limit = MaxOps + 1 - w.etcd.limit; return true }},
+	{Name: "the limit of operations changes", Do: func(w *walked) bool { w.etcd.limit = maxOps + 1 - w.etcd.limit; return true }},
 	{Name: "a check is requested", Do: func(w *walked) bool { w.core.CheckSoon(w.now); return true }},
 	{Name: "a watch reports a", Do: func(w *walked) bool { w.core.OnWatch(w.now, "a", w.etcd.get("a"), w.etcd.rev); return true }},
 

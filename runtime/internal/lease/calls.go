@@ -12,16 +12,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease/reconcile"
 )
 
-// do makes one call, and passes its outcome to the core. It does not wait for a revocation, which is made again until etcd answers.
+// do makes a call, and passes its outcome to the core. It does not wait for a revocation, which is made again until etcd answers.
 func (s *Session) do(o reconcile.Op, timeout time.Duration) {
 	if _, revokes := o.(reconcile.RevokeOp); revokes {
-		s.wg.Go(func() { s.make(o, timeout); s.poke() })
+		s.wg.Go(func() { s.finish(o, timeout); s.poke() })
 		return
 	}
-	s.make(o, timeout)
+	s.finish(o, timeout)
 }
 
-func (s *Session) make(o reconcile.Op, timeout time.Duration) {
+// finish does what do does, and returns when the call has ended.
+func (s *Session) finish(o reconcile.Op, timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
 	start, removes := time.Now(), reconcile.Removes(o)
@@ -31,7 +32,7 @@ func (s *Session) make(o reconcile.Op, timeout time.Duration) {
 			s.hurry()
 		})
 	}
-	a := s.call(ctx, o)
+	a := s.send(ctx, o)
 	if a.Took = time.Since(start); a.Err != nil && s.ctx.Err() == nil && errors.Is(ctx.Err(), context.Canceled) {
 		a.Err = reconcile.ErrGaveWay
 	}
@@ -52,8 +53,8 @@ func (s *Session) hurry() {
 	}
 }
 
-// call makes one call.
-func (s *Session) call(ctx context.Context, o reconcile.Op) (a reconcile.Answer) {
+// send sends a call to etcd, and returns its outcome.
+func (s *Session) send(ctx context.Context, o reconcile.Op) (a reconcile.Answer) {
 	switch o := o.(type) {
 	case reconcile.GrantOp:
 		return s.grant(ctx)
@@ -84,9 +85,9 @@ func (s *Session) call(ctx context.Context, o reconcile.Op) (a reconcile.Answer)
 func (s *Session) grant(ctx context.Context) reconcile.Answer {
 	answer := make(chan reconcile.Answer)
 	s.wg.Go(func() {
-		call, cancel := context.WithTimeout(s.ctx, reconcile.MaxTimeout)
+		longer, cancel := context.WithTimeout(s.ctx, reconcile.MaxTimeout)
 		defer cancel()
-		resp, err := s.client.Lease.Grant(call, max(1, int64(s.opts.TTL/time.Second)))
+		resp, err := s.client.Lease.Grant(longer, max(1, int64(s.opts.TTL/time.Second)))
 		if err == nil && (resp.ID == clientv3.NoLease || resp.TTL <= 0) {
 			err = fmt.Errorf("etcd granted lease %x with a TTL of %d s", int64(resp.ID), resp.TTL)
 		}

@@ -1,6 +1,11 @@
 // Package lease keeps a process's desired keys in etcd, on one lease that it renews. It puts lost or changed keys back.
 //
-// What decides is package reconcile. This package makes the calls, and wakes waiters.
+// Package reconcile decides. This package does what it asks for:
+//
+//	session.go  the goroutine that makes the calls, and the log
+//	calls.go    the calls to etcd, and the renewals
+//	watch.go    the watches of the keys
+//	handle.go   one entry, for its owner: changes, and waits for them
 package lease
 
 import (

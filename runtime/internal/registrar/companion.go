@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
@@ -117,22 +118,16 @@ func (g *Group) Finish(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// notifier wakes those that wait for a change. It has a lock of its own, since companions call notify with theirs held.
-type notifier struct {
-	mu      sync.Mutex
-	changed chan struct{}
-}
+// notifier wakes those that wait for a change. It takes no lock, since companions call notify with theirs held.
+type notifier struct{ changed atomic.Pointer[chan struct{}] }
 
 // next returns a channel that is closed at the next change.
-func (n *notifier) next() <-chan struct{} {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.changed
-}
+func (n *notifier) next() <-chan struct{} { return *n.changed.Load() }
 
+// notify closes the last channel, and makes the next one.
 func (n *notifier) notify() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	close(n.changed)
-	n.changed = make(chan struct{})
+	next := make(chan struct{})
+	if last := n.changed.Swap(&next); last != nil {
+		close(*last)
+	}
 }

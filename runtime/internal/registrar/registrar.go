@@ -76,8 +76,9 @@ func New(config Config) *Registrar {
 	}
 	r := &Registrar{
 		config: config, claims: newClaims(), registrations: make(map[*Registration]struct{}), sessions: make(map[sessionKey]*lease.Session),
-		groups: make(map[*Group]struct{}), accompanied: make(map[*Registration]struct{}), companionsChanged: notifier{changed: make(chan struct{})},
+		groups: make(map[*Group]struct{}), accompanied: make(map[*Registration]struct{}),
 	}
+	r.companionsChanged.notify() // makes the first channel
 	r.life, r.end = context.WithCancelCause(context.Background())
 	r.Renewer = keepalive.New(r.life, config.Client)
 	return r

@@ -85,7 +85,7 @@ func (s *Server) advertised() advertise.Config {
 }
 
 // announcement returns the configuration of an announcement for a server that listens on listen.
-func (s *Server) announcement(listen string, config advertise.Config) registrar.Announcement {
+func (s *Server) announcement(listen string, config advertise.Config) registrar.RunConfig {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	methods := make(map[string][]string)
@@ -96,7 +96,7 @@ func (s *Server) announcement(listen string, config advertise.Config) registrar.
 		}
 		methods[service] = names
 	}
-	return registrar.Announcement{
+	return registrar.RunConfig{
 		Listen: listen, Advertise: config, Methods: methods, Health: s.health.given, Problem: s.health.problem(methods),
 		Report: s.health.reporter(),
 	}

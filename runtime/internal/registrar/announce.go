@@ -14,8 +14,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
-// Announcement configures a Run.
-type Announcement struct {
+// RunConfig configures a Run.
+type RunConfig struct {
 	Listen    string // the address listened on
 	Advertise advertise.Config
 	Methods   map[string][]string   // the methods of each service of the server, by service name
@@ -35,14 +35,14 @@ type Run struct {
 // Announce puts the entries of a serving server in etcd, in the background. If timeout is not 0, Announce returns
 // when all healthy entries are there, and an error if that takes longer. It returns nil if ctx ends or the run is withdrawn first.
 // After an error the entries are dropped.
-func (run *Run) Announce(ctx context.Context, a Announcement, timeout time.Duration) error {
+func (run *Run) Announce(ctx context.Context, config RunConfig, timeout time.Duration) error {
 	bounded := ctx
 	if timeout > 0 {
 		var cancel context.CancelFunc
 		bounded, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	err := run.announce(bounded, a, timeout > 0)
+	err := run.announce(bounded, config, timeout > 0)
 	if run.life.Err() != nil || ctx.Err() != nil {
 		return nil
 	}
@@ -54,19 +54,19 @@ func (run *Run) Announce(ctx context.Context, a Announcement, timeout time.Durat
 
 // announce begins to put the entries in etcd and, if wait is set, waits until all healthy ones are there. After an error the caller
 // must withdraw the run.
-func (run *Run) announce(ctx context.Context, a Announcement, wait bool) error {
+func (run *Run) announce(ctx context.Context, config RunConfig, wait bool) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(run.life, func() { cancel(context.Cause(run.life)) })()
 	run.group.with(func(c *core) {
 		if c.run == run.number {
-			run.group.announced = a
+			run.group.config = config
 		}
 	})
 	run.group.report()
-	err := run.register(ctx, a)
+	err := run.register(ctx, config)
 	for i := 0; err == nil && wait && i < len(run.made); i++ {
-		err = run.failed(run.made[i], run.made[i].handle.Sync(ctx))
+		err = run.made[i].announceErr(run.made[i].handle.Sync(ctx))
 	}
 	run.group.report()
 	if why := context.Cause(run.life); why != nil {
@@ -75,8 +75,8 @@ func (run *Run) announce(ctx context.Context, a Announcement, wait bool) error {
 	return err
 }
 
-// failed names an entry in an error, which may be nil.
-func (run *Run) failed(reg *Registration, err error) error {
+// announceErr adds the key to an error of an announcement, which may be nil.
+func (reg *Registration) announceErr(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -84,28 +84,28 @@ func (run *Run) failed(reg *Registration, err error) error {
 }
 
 // register finds the address and the first health of the entries, and places them.
-func (run *Run) register(ctx context.Context, a Announcement) error {
+func (run *Run) register(ctx context.Context, config RunConfig) error {
 	if len(run.made) == 0 {
 		run.group.Logger().Warn("a server has nothing to announce: register its services by the generated RegisterXxxServerToEtcd first")
 		return run.place(nil)
 	}
-	addr, err := run.address(ctx, a)
+	addr, err := run.address(ctx, config)
 	if err != nil {
 		return err
 	}
-	run.followHealth(ctx, a)
+	run.followHealth(ctx, config)
 	r, started, items := run.group.registrar, time.Now(), make([][]lease.Item, len(run.made))
 	defer run.closeUnplaced()
 	for i, reg := range run.made { // before any of them is placed
-		if a.Advertise.EnvIsFullAddress() {
-			reg.entry.listen = a.Listen
+		if config.Advertise.EnvIsFullAddress() {
+			reg.entry.listen = config.Listen
 		}
-		reg.entry, items[i], err = reg.entry.at(addr, started, a.Methods, r.config.Namespace)
+		reg.entry, items[i], err = reg.entry.at(addr, started, config.Methods, r.config.Namespace)
 		if err = cmp.Or(err, context.Cause(ctx)); err == nil && reg.entry.Companion != nil {
 			reg.companion, err = reg.entry.Companion(reg.entry, r.companionsChanged.notify)
 		}
 		if err != nil {
-			return run.failed(reg, err)
+			return reg.announceErr(err)
 		}
 		r.warn(reg.entry)
 	}
@@ -125,7 +125,7 @@ func (run *Run) place(items [][]lease.Item) (err error) {
 		for i, reg := range run.made {
 			health := c.entries[i].health
 			reg.problem = health.Problem
-			if err = run.failed(reg, g.registrar.place(reg, items[i], !health.OK)); err != nil {
+			if err = reg.announceErr(g.registrar.place(reg, items[i], !health.OK)); err != nil {
 				return
 			}
 			g.registrations = append(g.registrations, reg)
@@ -139,9 +139,9 @@ func (run *Run) place(items [][]lease.Item) (err error) {
 const addressPause = time.Second
 
 // address finds the address to announce. It retries until the network is up and names can be looked up.
-func (run *Run) address(ctx context.Context, a Announcement) (string, error) {
+func (run *Run) address(ctx context.Context, config RunConfig) (string, error) {
 	for looks := 0; ; looks++ {
-		addr, warning, err := a.Advertise.Address(ctx, a.Listen)
+		addr, warning, err := config.Advertise.Address(ctx, config.Listen)
 		if warning != "" {
 			run.group.Logger().Warn("questionable address", "address", addr, "problem", warning)
 		}
@@ -160,16 +160,16 @@ func (run *Run) address(ctx context.Context, a Announcement) (string, error) {
 }
 
 // followHealth follows the health of the entries until the run ends. It returns once their first health is known.
-func (run *Run) followHealth(ctx context.Context, a Announcement) {
+func (run *Run) followHealth(ctx context.Context, config RunConfig) {
 	groups := make([]healthcheck.Group, len(run.made))
 	for i, reg := range run.made {
 		groups[i] = healthcheck.Group{Services: reg.entry.Services, Checked: reg.entry.Checked}
-		if a.Health == nil {
-			run.hear(i, healthcheck.Health{OK: true, Problem: a.Problem})
+		if config.Health == nil {
+			run.hear(i, healthcheck.Health{OK: true, Problem: config.Problem})
 		}
 	}
-	if a.Health != nil {
-		follower := healthcheck.Follow(ctx, a.Health, groups, run.hear)
+	if config.Health != nil {
+		follower := healthcheck.Follow(ctx, config.Health, groups, run.hear)
 		context.AfterFunc(run.life, follower.Stop)
 	}
 }

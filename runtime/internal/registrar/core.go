@@ -28,13 +28,13 @@ func (p phase) String() string {
 type core struct {
 	phase   phase
 	faults  []error // errors of methods that cannot return them
-	entries []followed
+	entries []publishedEntry
 	run     int  // the number of the last announcement, 0 before the first
 	placed  bool // its entries were placed, and have not left
 }
 
-// followed is a published entry, which has no address, and its health in the last announcement.
-type followed struct {
+// publishedEntry is an entry without its address, and its health in the last announcement.
+type publishedEntry struct {
 	Entry
 	health healthcheck.Health
 	warned bool // a fault of the health service was logged
@@ -84,9 +84,9 @@ func (c *core) step(e event) (do effects, err error) {
 	case located:
 		do.place, c.placed = true, true
 	case heard:
-		of := &c.entries[e.entry]
-		if of.health, do.pause = e.health, c.placed; e.health.Problem != "" && !of.warned {
-			of.warned, do.warn = true, of.Key
+		entry := &c.entries[e.entry]
+		if entry.health, do.pause = e.health, c.placed; e.health.Problem != "" && !entry.warned {
+			entry.warned, do.warn = true, entry.Key
 		}
 	case withdraw:
 		do.end, do.leave, do.wait = true, c.placed, true
@@ -116,7 +116,7 @@ func (c *core) begin(on kind) error {
 	c.phase = announced
 	c.run++
 	for i := range c.entries {
-		c.entries[i] = followed{Entry: c.entries[i].Entry}
+		c.entries[i] = publishedEntry{Entry: c.entries[i].Entry}
 	}
 	return nil
 }
@@ -158,7 +158,7 @@ func (c *core) publish(e Entry, d Details) error {
 			return fmt.Errorf("services %s and %s: %w", other.Services[0], name, err)
 		}
 	}
-	c.entries = append(c.entries, followed{Entry: e})
+	c.entries = append(c.entries, publishedEntry{Entry: e})
 	return nil
 }
 

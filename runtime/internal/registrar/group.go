@@ -27,7 +27,7 @@ type Group struct {
 	core          core
 	life          context.Context // ends with the announcement or the registrar, with the reason as its cause
 	end           context.CancelCauseFunc
-	announced     Announcement
+	config        RunConfig
 	registrations []*Registration
 	earlier       []*Registration // those of earlier announcements, until they are out of etcd
 
@@ -90,7 +90,7 @@ func (g *Group) Unshared(server healthpb.HealthServer) (services []string) {
 	g.with(func(c *core) {
 		services = append(c.services(), "")
 		for other := range g.registrar.groups {
-			if other != g && reflect.ValueOf(server).Comparable() && other.announced.Health == server {
+			if other != g && reflect.ValueOf(server).Comparable() && other.config.Health == server {
 				theirs := append(other.core.services(), "")
 				services = slices.DeleteFunc(services, func(service string) bool { return slices.Contains(theirs, service) })
 			}
@@ -107,12 +107,12 @@ func (g *Group) Status() (all []lease.Status) {
 
 // Announce puts the entries in etcd, and returns when they are there, except unhealthy ones. After an error it removes
 // them, in the background if ctx has ended.
-func (g *Group) Announce(ctx context.Context, a Announcement) error {
+func (g *Group) Announce(ctx context.Context, config RunConfig) error {
 	run, err := g.begin(announce)
 	if err != nil {
 		return err
 	}
-	if err = run.announce(ctx, a, true); err == nil || run.life.Err() != nil {
+	if err = run.announce(ctx, config, true); err == nil || run.life.Err() != nil {
 		return err
 	}
 	_, left := g.step(event{kind: withdraw, run: run.number, why: err})
@@ -137,7 +137,7 @@ func (g *Group) begin(on kind) (*Run, error) {
 	g.earlier = slices.DeleteFunc(append(g.earlier, g.registrations...), func(reg *Registration) bool {
 		return reg.handle.Status().State == lease.Closed
 	})
-	g.registrations, g.announced = nil, Announcement{}
+	g.registrations, g.config = nil, RunConfig{}
 	g.life, g.end = context.WithCancelCause(g.registrar.life)
 	run := &Run{group: g, number: g.core.run, life: g.life}
 	for _, e := range g.core.entries {
@@ -206,8 +206,8 @@ func (g *Group) report() {
 	defer g.reporting.Unlock()
 	report, registered := func(bool) {}, false
 	g.with(func(c *core) {
-		if g.announced.Report != nil {
-			report, registered = g.announced.Report, g.life.Err() == nil && c.registered(statuses(slices.Values(g.registrations)))
+		if g.config.Report != nil {
+			report, registered = g.config.Report, g.life.Err() == nil && c.registered(statuses(slices.Values(g.registrations)))
 		}
 	})
 	report(registered)

@@ -45,7 +45,7 @@ func group(t *testing.T, r *Registrar) *Group {
 	return g
 }
 
-var here = Announcement{Listen: "127.0.0.1:80"}
+var here = RunConfig{Listen: "127.0.0.1:80"}
 
 // within returns a context with a generous timeout.
 func within(t *testing.T) context.Context {
@@ -76,7 +76,7 @@ func TestTheNetworkComesUpLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := group(t, New(Config{Options: lease.Options{Logger: slog.New(slog.DiscardHandler)}}))
 		up := time.Now().Add(2 * addressPause)
-		a := Announcement{Listen: ":80", Advertise: advertise.Config{Etcd: []string{"10.0.0.1"}, Local: func(context.Context, string, string) (netip.Addr, error) {
+		a := RunConfig{Listen: ":80", Advertise: advertise.Config{Etcd: []string{"10.0.0.1"}, Local: func(context.Context, string, string) (netip.Addr, error) {
 			if time.Now().Before(up) {
 				return netip.Addr{}, errors.New("no route")
 			}
@@ -100,7 +100,7 @@ func TestWithdraw_WaitsForEarlierEntries(t *testing.T) {
 	for _, listen := range []string{"127.0.0.1:80", "127.0.0.1:81"} {
 		run, err := g.begin(announce)
 		must(t, err)
-		must(t, run.announce(within(t), Announcement{Listen: listen}, false))
+		must(t, run.announce(within(t), RunConfig{Listen: listen}, false))
 		g.with(func(*core) { clear(g.registrar.registrations) }) // so that drop does nothing, as if etcd did not answer
 		_, left = g.step(event{kind: withdraw, why: errWithdrawn})
 	}

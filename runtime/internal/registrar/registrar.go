@@ -150,7 +150,7 @@ func (r *Registrar) session(reg *Registration, dedicated bool) *lease.Session {
 		r.sessions[key] = s
 	}
 	if dedicated {
-		reg.own = s
+		reg.dedicated = s
 	}
 	return s
 }
@@ -165,11 +165,11 @@ func (r *Registrar) drop(reg *Registration) {
 	r.claims.remove(&reg.entry)
 	r.endCompanion(reg) // before the entry leaves
 	reg.handle.Drop()
-	if reg.own == nil || r.life.Err() != nil { // Close closes all sessions
+	if reg.dedicated == nil || r.life.Err() != nil { // Close closes all sessions
 		return
 	}
 	r.tasks.Go(func() {
-		_ = reg.own.Finish()
+		_ = reg.dedicated.Finish()
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		delete(r.sessions, sessionKey{reg.entry.TTL, reg})

@@ -15,7 +15,7 @@ type Registration struct {
 	registrar *Registrar
 	companion Companion      // nil if the entry has none
 	handle    *lease.Handle  // nil until the entry is placed
-	own       *lease.Session // the dedicated session, nil if the session is shared
+	dedicated *lease.Session // its own session, nil if the session is shared
 
 	entry   Entry  // its endpoint is guarded by the registrar's lock
 	problem string // the fault of the health service, "" without one; guarded by the registrar's lock
@@ -106,11 +106,11 @@ func (reg *Registration) Close(ctx context.Context) error {
 			return err
 		}
 	}
-	if reg.own == nil {
+	if reg.dedicated == nil {
 		return nil
 	}
 	finished := make(chan error, 1)
-	if !bounded.Run(ctx, func() { finished <- reg.own.Finish() }) {
+	if !bounded.Run(ctx, func() { finished <- reg.dedicated.Finish() }) {
 		return fmt.Errorf("the lease of the registration may not be revoked yet: %w", context.Cause(ctx))
 	}
 	return <-finished

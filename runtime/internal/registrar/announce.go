@@ -21,20 +21,20 @@ type RunConfig struct {
 	Methods   map[string][]string   // the methods of each service of the server, by service name
 	Health    healthpb.HealthServer // entries are paused while their services are unhealthy there; nil makes all services healthy
 	Problem   string                // why an existing health service is not in Health, "" if there is none
-	Report    func(registered bool) // called at the start and at each possible change; registered: all entries are in etcd; may be nil
+	Report    func(registered bool) // called at the start and at each possible change of whether all entries are in etcd; may be nil
 }
 
-// Run is one announcement of a group. It is constant, but for the registrations, which are its own until they are placed.
+// Run is one announcement of a group. Its fields do not change. Until a registration is placed, only the run uses it.
 type Run struct {
 	group  *Group
-	number int             // by which the core knows it
+	number int             // the core's number of the announcement
 	life   context.Context // ends with the announcement or the registrar, with the reason as its cause
-	made   []*Registration // of the published entries
+	made   []*Registration // one for each published entry
 }
 
 // Announce puts the entries of a serving server in etcd, in the background. If timeout is not 0, Announce returns
-// when all healthy entries are there, and an error if that takes longer. It returns nil if ctx ends or the run is withdrawn first.
-// After an error the entries are dropped.
+// when all healthy entries are there, and an error if that takes longer. It returns nil if ctx or the run ends first. After an error
+// the entries are dropped.
 func (run *Run) Announce(ctx context.Context, config RunConfig, timeout time.Duration) error {
 	bounded := ctx
 	if timeout > 0 {
@@ -64,7 +64,7 @@ func (run *Run) announce(ctx context.Context, config RunConfig, wait bool) error
 		}
 	})
 	run.group.report()
-	err := run.register(ctx, config)
+	err := run.prepare(ctx, config)
 	for i := 0; err == nil && wait && i < len(run.made); i++ {
 		err = run.made[i].announceErr(run.made[i].handle.Sync(ctx))
 	}
@@ -83,8 +83,8 @@ func (reg *Registration) announceErr(err error) error {
 	return fmt.Errorf("etcd: announce %q: %w", reg.Full(), err)
 }
 
-// register finds the address and the first health of the entries, and places them.
-func (run *Run) register(ctx context.Context, config RunConfig) error {
+// prepare finds the address and the first health of the entries, makes their companions, and places them.
+func (run *Run) prepare(ctx context.Context, config RunConfig) error {
 	if len(run.made) == 0 {
 		run.group.Logger().Warn("a server has nothing to announce: register its services by the generated RegisterXxxServerToEtcd first")
 		return run.place(nil)
@@ -112,13 +112,13 @@ func (run *Run) register(ctx context.Context, config RunConfig) error {
 	return run.place(items)
 }
 
-// place registers the entries, each paused if it is unhealthy. From then on, changes of their states are reported.
+// place passes the entries to the registrar, each paused if it is unhealthy. From then on, changes of their states are reported.
 func (run *Run) place(items [][]lease.Item) (err error) {
 	g := run.group
 	g.with(func(c *core) {
 		do, _ := c.step(event{kind: located, run: run.number})
 		if !do.place {
-			err = context.Cause(run.life)
+			err = context.Cause(run.life) // the run has ended
 			return
 		}
 		context.AfterFunc(run.life, g.report)

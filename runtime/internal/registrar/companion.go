@@ -17,11 +17,11 @@ import (
 type Companion interface {
 	// Registered tells whether the entry is in etcd. It is not called while that is unknown, and must not block.
 	Registered(bool)
-	// Finish does what End does, after the calls under way that need the companion. It returns an error if ctx ends first.
+	// Finish waits for calls under way that need the companion, and then does what End does. It returns an error if ctx ends first.
 	Finish(ctx context.Context) error
 	// End ends the companion for good, before its entry leaves. It does not wait for etcd.
 	End()
-	// Wait returns after End once nothing of the companion is left in etcd. It returns an error if ctx ends first.
+	// Wait returns once the companion has ended and nothing of it is left in etcd. It returns an error if ctx ends first.
 	Wait(ctx context.Context) error
 	// Close does what End and Wait do. If ctx ends first, the companion gives up.
 	Close(ctx context.Context) error
@@ -47,7 +47,7 @@ func (r *Registrar) tellCompanions() {
 	}
 }
 
-// endCompanion ends the companion of a registration, which leaves etcd in the background. It must be called with mu held.
+// endCompanion ends the companion of a registration, and takes it out of etcd in the background. It must be called with mu held.
 func (r *Registrar) endCompanion(reg *Registration) {
 	if reg.companion == nil {
 		return
@@ -63,7 +63,7 @@ func (r *Registrar) endCompanion(reg *Registration) {
 	})
 }
 
-// Companions returns the companions of the entries of a service key. changed is closed when these may have changed, or one of them has.
+// Companions returns the companions of the entries of a service key. changed is closed when one of them comes, ends or changes.
 // After an error, there will be no more companions.
 func (r *Registrar) Companions(key string) (all []Companion, changed <-chan struct{}, err error) {
 	r.mu.Lock()

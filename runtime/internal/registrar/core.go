@@ -30,7 +30,7 @@ type core struct {
 	faults  []error // errors of methods that cannot return them
 	entries []publishedEntry
 	run     int  // the number of the last announcement, 0 before the first
-	placed  bool // its entries were placed, and have not left
+	placed  bool // the entries were placed, and have not left
 }
 
 // publishedEntry is an entry without its address, and its health in the last announcement.
@@ -45,8 +45,8 @@ type event struct {
 	kind kind
 	run  int // the announcement in which it happens, 0 for a call of the server's own methods
 
-	why    error              // of withdraw, end and drained: the reason, for callers that wait
-	entry  int                // of heard
+	why    error              // of withdraw, end and drained: what waiting callers return
+	entry  int                // of heard: the index of the entry
 	health healthcheck.Health // of heard
 }
 
@@ -62,14 +62,14 @@ const (
 	drained              // Serve returns
 )
 
-// effects are what the group does after an event.
+// effects are what the shell does after an event.
 type effects struct {
 	place bool   // place the entries, each paused if it is unhealthy
 	pause bool   // pause the event's entry if it is unhealthy, resume it if not
 	warn  string // log the fault of the health service of the entry with this key
 	end   bool   // end the announcement, with its events and waits
 	leave bool   // take the entries that were placed out of etcd
-	wait  bool   // the caller waits for all entries that have left
+	wait  bool   // wait until the entries of all announcements are out of etcd
 }
 
 // step handles an event. Events of an announcement that has ended do nothing. The error says why an announcement cannot begin.

@@ -24,8 +24,8 @@ type Entry struct {
 	Endpoint endpoint.Endpoint
 	Services []string // the full names of the services at the endpoint, if known
 	Checked  []string // the names that clients with health checks check there
-	// Companion makes the entry's companion, which calls changed after each change that callers of [Registrar.Companions] wait for. It is nil
-	// if the entry has none.
+	// Companion makes the entry's companion, and is nil if the entry has none. The companion calls changed after each change that callers
+	// of [Registrar.Companions] wait for.
 	Companion func(e Entry, changed func()) (Companion, error)
 
 	listen string // the address of the listener if Endpoint.Addr is from the environment, "" otherwise
@@ -118,9 +118,9 @@ func (e Entry) join(o Entry, d Details) (Entry, error) {
 	return e, nil
 }
 
-// at returns the entry with an address, and its items. Each if it fits, two pieces of metadata are added: the names of each service's
-// methods, which callers use in a rollout that adds a method, and the time at which the server was started. They do not fit if they
-// would leave no room for the mark of leaving.
+// at returns the entry with an address, and its items. It adds two pieces of metadata, each only if it leaves room for the mark of
+// leaving: the names of each service's methods, which callers use in a rollout that adds a method, and the time at which the server
+// was started.
 func (e Entry) at(addr string, started time.Time, methods map[string][]string, namespace string) (Entry, []lease.Item, error) {
 	e.Endpoint.Addr = addr
 	bare := e.complete().Endpoint
@@ -171,7 +171,7 @@ func (e Entry) complete() Entry {
 	return e
 }
 
-// warning returns why a framework's own reader may fail on the entry, "" if all frameworks can.
+// warning returns why a framework's own reader may fail on the entry, "" if none does.
 func (e Entry) warning() string {
 	for _, own := range e.Layouts {
 		for _, other := range e.Layouts {

@@ -23,7 +23,7 @@ var (
 type Group struct {
 	registrar *Registrar
 
-	// Guarded by the registrar's lock. All but core and earlier are those of the last announcement.
+	// The registrar's lock guards these. life, end, config and registrations are those of the last announcement.
 	core          core
 	life          context.Context // ends with the announcement or the registrar, with the reason as its cause
 	end           context.CancelCauseFunc
@@ -31,7 +31,7 @@ type Group struct {
 	registrations []*Registration
 	earlier       []*Registration // those of earlier announcements, until they are out of etcd
 
-	reporting sync.Mutex // keeps the calls of Report in order
+	reporting sync.Mutex // keeps the calls of config.Report in order
 }
 
 // NewGroup returns a group without entries.
@@ -84,8 +84,8 @@ func (g *Group) Checked() (names []string) {
 	return names
 }
 
-// Unshared returns the published services whose health at server no other announced group follows, and "", the whole server, if
-// none follows any.
+// Unshared returns the published services, and "" for the whole server, except those that another announced group with the same
+// health service has, too.
 func (g *Group) Unshared(server healthpb.HealthServer) (services []string) {
 	g.with(func(c *core) {
 		services = append(c.services(), "")
@@ -171,12 +171,12 @@ func (g *Group) Ended() {
 	g.registrar.companionsChanged.notify()
 }
 
-// step passes an event to the core, and carries out its effects, except that the caller places entries and logs. It returns those
-// that the caller waits for.
+// step passes an event to the core, and carries out its effects, except place, warn and wait, which are the caller's. left are the
+// registrations to wait for.
 func (g *Group) step(e event) (do effects, left []*Registration) {
 	g.with(func(c *core) {
 		do, _ = c.step(e)
-		if do.pause && e.entry < len(g.registrations) { // not if an entry before it could not be placed
+		if do.pause && e.entry < len(g.registrations) { // otherwise placing failed before it
 			reg := g.registrations[e.entry]
 			reg.problem = e.health.Problem
 			_, _ = reg.handle.SetPaused(!e.health.OK) // fails only once the registrar is closed
@@ -200,7 +200,7 @@ func (g *Group) step(e event) (do effects, left []*Registration) {
 	return do, left
 }
 
-// report calls Report of the last announcement.
+// report calls config.Report with the present state.
 func (g *Group) report() {
 	g.reporting.Lock()
 	defer g.reporting.Unlock()

@@ -51,11 +51,12 @@ type Registrar struct {
 	life   context.Context // ends with Close, with the cause ErrClosed
 	end    context.CancelCauseFunc
 
-	// mu also guards groups and registrations. Sessions and companions are called with mu held, and never call back with a lock held.
+	// mu also guards the fields of groups and registrations. Sessions and companions are called with mu held. So they hold no lock of
+	// their own when they call back.
 	mu            sync.Mutex
 	claims        claims
-	registrations map[*Registration]struct{}
-	sessions      map[sessionKey]*lease.Session // with those that are closing
+	registrations map[*Registration]struct{}    // those that were placed, until they are dropped
+	sessions      map[sessionKey]*lease.Session // with the dedicated ones that are closing
 	groups        map[*Group]struct{}           // those whose entries were placed, and have not left
 	accompanied   map[*Registration]struct{}    // those with a companion, until nothing of it is left in etcd
 	tasks         sync.WaitGroup                // background tasks; none begins after Close
@@ -115,7 +116,7 @@ func (r *Registrar) start(e Entry) (*Registration, error) {
 	return reg, r.place(reg, items, false)
 }
 
-// place begins to keep a registration's entry in etcd, or only stores it if pause is set. It must be called with mu held.
+// place begins to keep a registration's entry in etcd, or out of etcd if pause is set. It must be called with mu held.
 func (r *Registrar) place(reg *Registration, items []lease.Item, pause bool) error {
 	if why := context.Cause(r.life); why != nil {
 		return why
@@ -136,7 +137,7 @@ func (r *Registrar) place(reg *Registration, items []lease.Item, pause bool) err
 	return nil
 }
 
-// session returns the session of a registration. It must be called with mu held.
+// session returns the session of a registration, a new one if there is none yet. It must be called with mu held.
 func (r *Registrar) session(reg *Registration, dedicated bool) *lease.Session {
 	key := sessionKey{ttl: reg.entry.TTL}
 	if dedicated {

@@ -14,7 +14,7 @@ import (
 type Registration struct {
 	registrar *Registrar
 	companion Companion      // nil if the entry has none
-	handle    *lease.Handle  // nil until the entry is placed
+	handle    *lease.Handle  // the entry in its session, nil until it is placed
 	dedicated *lease.Session // its own session, nil if the session is shared
 
 	entry   Entry  // its endpoint is guarded by the registrar's lock
@@ -31,6 +31,7 @@ func (reg *Registration) Status() lease.Status {
 	return reg.status()
 }
 
+// status is Status with the lock held.
 func (reg *Registration) status() lease.Status {
 	status := reg.handle.Status()
 	status.Key = reg.entry.Key
@@ -51,6 +52,7 @@ func (reg *Registration) Update(ctx context.Context, layouts []endpoint.Layout, 
 	return reg.handle.Sync(ctx)
 }
 
+// set changes the entry, and returns before the change is in etcd.
 func (reg *Registration) set(layouts []endpoint.Layout, d Details) error {
 	reg.registrar.mu.Lock()
 	defer reg.registrar.mu.Unlock()

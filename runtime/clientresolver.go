@@ -56,7 +56,7 @@ func newClientBuilder(r *Registry, desc *ServiceDesc, opts clientOptions, author
 		Client: plan.Client{Zone: r.opts.zone, Subset: opts.subset, Most: r.opts.limits.Connections, Seed: r.seed}, TargetsOnly: opts.targetsOnly,
 		Stats: new(picking.Memory), Report: b.report,
 	}
-	if route := desc.extension().Route; route != nil && !opts.targetsOnly {
+	if route := desc.hooks().Route; route != nil && !opts.targetsOnly {
 		b.routing = route(r.host, desc.Key)
 		b.client.Routed = b.routing.Methods
 	}

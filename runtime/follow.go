@@ -43,7 +43,7 @@ func (r *Registry) Follow(desc *ServiceDesc, notify func()) (*Followed, error) {
 	}
 	f := &Followed{desc: *desc, key: r.keys.Key(desc.Key, reader)}
 	f.stop = f.key.Read(notify)
-	if route := desc.extension().Route; route != nil {
+	if route := desc.hooks().Route; route != nil {
 		f.router = route(r.host, desc.Key).Router
 		stopKey, stopRouter := f.stop, f.router.Read(notify)
 		f.stop = func() { stopKey(); stopRouter() }

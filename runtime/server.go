@@ -139,9 +139,9 @@ func (s *Server) publish(desc *ServiceDesc, opts []RegisterOption) error {
 	if err != nil {
 		return fmt.Errorf("etcd: service %s under the key %q: %w", desc.Name, desc.Key, err)
 	}
-	if x := desc.extension(); x.Companion != nil {
+	if hooks := desc.hooks(); hooks.Companion != nil {
 		entry.Companion = func(e registrar.Entry, changed func()) (registrar.Companion, error) {
-			return x.Companion(s.registry.host, e, changed)
+			return hooks.Companion(s.registry.host, e, changed)
 		}
 	}
 	if config, err := serviceconfig.Parse(desc.ServiceConfig); err == nil && config.HealthCheck != nil { // clients report an invalid config

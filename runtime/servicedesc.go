@@ -55,12 +55,12 @@ func (d *ServiceDesc) Check() error {
 	return nil
 }
 
-// extension returns what Extension adds, the zero value if that is nil. Check has checked it.
-func (d *ServiceDesc) extension() (x extension.Extension) {
+// hooks returns what Extension adds, the zero value if that is nil. Check has checked it.
+func (d *ServiceDesc) hooks() (h extension.Hooks) {
 	if d.Extension != nil {
-		x, _ = d.Extension.Extend(d.Name)
+		h, _ = d.Extension.Extend(d.Name)
 	}
-	return x
+	return h
 }
 
 // layout returns Layout or its default.

@@ -1,6 +1,6 @@
-// Package leader is the server's side of services with a leader: the proto of such a service, or of a method, has
-// "to: LEADER". The registry elects one of the registered instances. Callers send the calls of these methods, the leader
-// calls, to that instance, with the token of its leadership. The parts of the package are:
+// Package leader is for services with a leader: the proto of such a service, or of a method, has "to: LEADER". Its generated code
+// imports this package for [Methods]. The registry elects one of the registered instances. Callers send the calls of these methods,
+// the leader calls, to that instance, with the token of its leadership. For servers there are:
 //
 //   - [Guard] makes a server refuse calls that are for another leader, and ends calls that outlive its leadership;
 //   - [Leadership.Run] runs the leader's own work;
@@ -59,19 +59,19 @@ var ErrEnded = election.ErrEnded
 // the service's description in generated code. Without methods, there is no election.
 type Methods []string
 
-type extended = extension.Extension
+type hooks = extension.Hooks
 
 // Extend implements [runtime.Extension].
-func (m Methods) Extend(service string) (extended, error) {
+func (m Methods) Extend(service string) (hooks, error) {
 	if len(m) == 0 {
-		return extended{}, nil
+		return hooks{}, nil
 	}
 	for _, method := range m {
 		if !strings.HasPrefix(method, "/"+service+"/") {
-			return extended{}, fmt.Errorf("leader.Methods has the method %.200q: want %q and its name", method, "/"+service+"/")
+			return hooks{}, fmt.Errorf("leader.Methods has the method %.200q: want %q and its name", method, "/"+service+"/")
 		}
 	}
-	return extended{Companion: election.Of, Route: m.route}, nil
+	return hooks{Companion: election.Of, Route: m.route}, nil
 }
 
 // Leadership is a process's part in the election of a service. Its methods are safe for concurrent use.

@@ -1,5 +1,5 @@
-// Package extension connects package runtime with packages that extend it, such as package leader, so that runtime imports none of
-// them: only programs that use an extension link it.
+// Package extension is what package runtime knows of packages that extend it, such as package leader. runtime imports none of them, so
+// that only programs that use an extension link it.
 package extension
 
 import (
@@ -14,14 +14,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
 
-// Extender is what package runtime asks of the Extension of a service's description. Extend returns an error if the extension does not
-// fit the service with this name.
+// Extender is implemented by the Extension of a service's description. Extend returns an error if the extension does not fit the
+// service with this name.
 type Extender interface {
-	Extend(service string) (Extension, error)
+	Extend(service string) (Hooks, error)
 }
 
-// Extension is what an extension adds to a service.
-type Extension struct {
+// Hooks are what an extension adds to a service. Each may be nil.
+type Hooks struct {
 	// Companion makes the companion of an entry: see [registrar.Entry].
 	Companion func(h *Host, e registrar.Entry, changed func()) (registrar.Companion, error)
 	// Route returns the routing of a new connection to a service key.
@@ -32,7 +32,7 @@ type Extension struct {
 type Routing struct {
 	Router  discovery.Router
 	Methods map[string]bool   // the routed methods, by the full name
-	Options []grpc.DialOption // interceptors outside of the runtime's: they see errors that the runtime has explained
+	Options []grpc.DialOption // interceptors that run before the runtime's, so that they see the errors it has explained
 }
 
 // Host is what a registry gives to extensions. It is safe for concurrent use.
@@ -45,6 +45,6 @@ type Host struct {
 	State   sync.Map          // what extensions keep for the registry, by keys of their own types
 }
 
-// CompanionsOf returns the companions of a service key's entries: see [registrar.Registrar.Companions]. process is a *runtime.Registry or
-// a *runtime.Server. Package runtime sets CompanionsOf, so that these types need no exported method.
+// CompanionsOf returns the companions of a service key's entries in a process, a *runtime.Registry or *runtime.Server, as
+// [registrar.Registrar.Companions] does. Package runtime sets CompanionsOf, so that these types need no exported method.
 var CompanionsOf func(process any, key string) (all []registrar.Companion, changed <-chan struct{}, err error)

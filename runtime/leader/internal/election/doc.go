@@ -1,7 +1,7 @@
 // Package election decides whether an instance of this process leads the instances of its service key, and until when.
 //
 //	core.go        decides whether the instance has a candidate, and whether it leads
-//	candidates.go  follows the candidates for a service key, and how an instance sees them
+//	candidates.go  the candidates for a service key, and how an instance sees them
 //	calls.go       the calls to etcd: stand, renew, revoke
 //	election.go    the core's shell: its timer, and the waiters for the leadership
 //

@@ -67,7 +67,7 @@ type Election struct {
 	lastLogged string            // why the instance does not stand, as last logged
 }
 
-// New returns the election of an instance. It does no I/O. Registered starts and pauses the candidacy, until End.
+// New returns the election of an instance. It does no I/O. Registered begins and ends the candidacy, until End ends it for good.
 func New(cfg Config) *Election {
 	e := &Election{calls: calls(cfg), gone: make(chan struct{}), contexts: make(map[uint64]func())}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
@@ -320,7 +320,7 @@ func (e *Election) Resign(ctx context.Context, token int64) error {
 	return err
 }
 
-// End ends the leadership for good, and takes the candidate out of etcd in the background. Gone is closed when that is done.
+// End ends the leadership for good, and takes the candidate out of etcd in the background. Wait returns when that is done.
 func (e *Election) End() {
 	e.mu.Lock()
 	if e.ended {

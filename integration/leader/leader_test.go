@@ -191,24 +191,6 @@ func TestForeignCandidates_AreIgnored(t *testing.T) {
 	kit.Eventually(t, kit.Soon, "a to lead", a.leads.Holds)
 }
 
-// A candidate that was deleted by force, whose lease is alive, stands again after the others.
-func TestDeletedCandidate(t *testing.T) {
-	g := newGroup(t)
-	a := g.start("a")
-	kit.Eventually(t, kit.Soon, "a to lead", a.leads.Holds)
-	deleted, _ := a.leads.Token()
-	own := string(g.candidates()[0].Key)
-	b := g.start("b")
-	kit.Eventually(t, kit.Soon, "two candidates", func() bool { return len(g.candidates()) == 2 })
-	_, err := etcd.Admin().Delete(kit.Bounded(t, kit.Soon), own)
-	kit.Must(t, err)
-	kit.Eventually(t, kit.Soon, "b to lead", b.leads.Holds)
-	kit.Eventually(t, kit.Soon, "a to stand again", func() bool { return len(g.candidates()) == 2 })
-	if token, _ := b.leads.Token(); token <= deleted {
-		t.Errorf("token of b: %d, want more than %d, the token of the deleted candidate", token, deleted)
-	}
-}
-
 // A drained leader resigns if an instance that is not drained can lead, and calls reach the new leader (E9).
 func TestDrained_Resigns(t *testing.T) {
 	g := newGroup(t)

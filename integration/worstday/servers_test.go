@@ -45,8 +45,8 @@ var serverRows = []row{
 	operation{name: "not serving", before: party.serve, held: 1, do: health(false)}.row(),
 	operation{name: "serving again", before: both(party.serve, health(false)), do: health(true), want: 1}.row(),
 	operation{name: "withdraw", before: party.serve, held: 1, do: party.withdraw}.row(),
-	operation{name: "close 1", before: register(0, 1), held: 1, do: party.end, ends: true}.row(),
 	{name: "hand over", held: true, run: handOver, without: "2 streams"}, // a candidate needs three
+	operation{name: "close 1", before: register(0, 1), held: 1, do: party.end, ends: true}.row(),
 }
 
 func register(from, to int) action {

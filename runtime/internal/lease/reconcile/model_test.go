@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ type model struct {
 
 	// faults
 	down       bool                      // nothing is answered
+	silent     bool                      // no renewal is answered
 	busy       bool                      // reads and writes are refused as too many requests
 	full       bool                      // the NOSPACE alarm
 	limit      int                       // the maximum number of operations in a transaction
@@ -41,13 +43,7 @@ func newModel() *model {
 
 func (m *model) clone() *model {
 	c := *m
-	c.kvs, c.leases = make(map[string]KeyValue), make(map[clientv3.LeaseID]time.Time)
-	for k, v := range m.kvs {
-		c.kvs[k] = v
-	}
-	for k, v := range m.leases {
-		c.leases[k] = v
-	}
+	c.kvs, c.leases = maps.Clone(m.kvs), maps.Clone(m.leases)
 	return &c
 }
 
@@ -61,14 +57,10 @@ func (m *model) restore(now time.Time, past *model) {
 
 func (m *model) put(key, value string, lease clientv3.LeaseID) {
 	m.rev++
-	m.set(key, value, lease)
+	m.kvs[key] = KeyValue{value, lease, m.rev}
 	if lease == theirs {
 		m.leases[lease] = time.Time{}
 	}
-}
-
-func (m *model) set(key, value string, lease clientv3.LeaseID) {
-	m.kvs[key] = KeyValue{value, lease, m.rev}
 }
 
 func (m *model) remove(key string) {
@@ -91,6 +83,20 @@ func (m *model) expire(now time.Time) {
 	for id, at := range m.leases {
 		if id != theirs && now.After(at) {
 			m.revoke(id)
+		}
+	}
+}
+
+// renew makes the renewals of the leases of a session that are due.
+func (m *model) renew(now time.Time, c *Core) {
+	due, _ := c.Renewals(now)
+	for id := range due {
+		if _, ok := m.leases[id]; m.silent || m.down {
+		} else if !ok {
+			c.OnRenewalFailed(now, id, rpctypes.ErrLeaseNotFound)
+		} else {
+			m.leases[id] = now.Add(ttl)
+			c.OnRenewal(now, id, ttl, m.rev)
 		}
 	}
 }
@@ -128,7 +134,7 @@ func (m *model) write(steps []step) (made bool, kvs []*KeyValue, err error) {
 			return false, nil, rpctypes.ErrNoSpace
 		}
 		kvs = append(kvs, m.get(st.r.key))
-		made = made && m.holds(st)
+		made = made && m.kvs[st.r.key].Rev == st.rev
 	}
 	if !made {
 		return false, kvs, nil
@@ -143,7 +149,7 @@ func (m *model) write(steps []step) (made bool, kvs []*KeyValue, err error) {
 		if st.kind == remove {
 			delete(m.kvs, st.r.key)
 		} else {
-			m.set(st.r.key, st.value, st.lease)
+			m.kvs[st.r.key] = KeyValue{st.value, st.lease, m.rev}
 		}
 	}
 	return true, nil, nil
@@ -199,10 +205,6 @@ func (m *model) do(o Op, now time.Time) (a Answer) {
 	}
 	a.Revision = m.rev
 	return a
-}
-
-func (m *model) holds(st step) bool {
-	return m.kvs[st.r.key].Rev == st.rev
 }
 
 func (m *model) read(steps []step, compare bool) ([]*KeyValue, error) {
@@ -269,39 +271,4 @@ func (nobody) Changed() {}
 // item returns the items of an entry with one key, which has room for a mark.
 func item(key, value string) []Item {
 	return []Item{{Key: func(clientv3.LeaseID) string { return key }, Value: value, Leaving: value + "!"}}
-}
-
-// wrong describes how etcd differs from the desired entries, "" if it does not.
-func wrong(now time.Time, c *Core, m *model, entries []*Entry) string {
-	want := make(map[string]string)
-	for _, e := range entries {
-		if e.desired == present {
-			for _, item := range e.items {
-				want[item.Key(c.lease)] = item.Value
-			}
-			if e.state != Registered || c.errOf(now, e) != nil {
-				return fmt.Sprintf("%s is %s: %v", e.key(), e.state, c.errOf(now, e))
-			}
-		} else if e.state != Paused && e.state != Closed {
-			return fmt.Sprintf("%s should be deleted, and is %s", e.key(), e.state)
-		}
-	}
-	for key, kv := range m.kvs {
-		if want[key] != kv.Value {
-			return fmt.Sprintf("%s is %q in etcd, want %q", key, kv.Value, want[key])
-		}
-		if kv.Lease != c.lease {
-			return fmt.Sprintf("%s is on lease %d, want %d", key, kv.Lease, c.lease)
-		}
-		delete(want, key)
-	}
-	for key := range want {
-		return key + " is not in etcd"
-	}
-	for id := range m.leases {
-		if id != c.lease {
-			return fmt.Sprintf("lease %d is left, in addition to %d", id, c.lease)
-		}
-	}
-	return ""
 }

@@ -59,18 +59,7 @@ func (s *script) run(d time.Duration) {
 // elapse ends expired leases, and makes the renewals that are due.
 func (s *script) elapse() {
 	s.etcd.expire(s.now)
-	due, _ := s.core.Renewals(s.now)
-	for id := range due {
-		if s.etcd.down {
-			continue
-		}
-		if _, ok := s.etcd.leases[id]; !ok {
-			s.core.OnRenewalFailed(s.now, id, rpctypes.ErrLeaseNotFound)
-			continue
-		}
-		s.etcd.leases[id] = s.now.Add(ttl)
-		s.core.OnRenewal(s.now, id, ttl, 0)
-	}
+	s.etcd.renew(s.now, s.core)
 }
 
 // call applies a call of the session to the model, and passes the outcome to the core.
@@ -128,10 +117,6 @@ func (s *script) have(keys ...string) {
 // settle lets the session make the calls that are due: 20 ms suffice for all.
 func (s *script) settle() { s.run(20 * time.Millisecond) }
 
-func (s *script) update(key, value string) {
-	s.core.Update(s.now, s.entries[key], item(key, value))
-}
-
 func (s *script) want(key string, w desired) {
 	s.core.setDesired(s.now, s.entries[key], w)
 }
@@ -141,11 +126,6 @@ func (s *script) state(key string, want State) {
 	if e := s.entries[key]; e.state != want {
 		s.t.Errorf("%s is %s (%v), want %s", key, e.state, s.core.errOf(s.now, e), want)
 	}
-}
-
-// fate sets the fate of the next write: 1 is lost, and 2 is applied without an answer.
-func (s *script) fate(f fate) {
-	s.fail = func() fate { s.fail = func() fate { return answered }; return f }
 }
 
 // play runs statements, which semicolons separate. Each is a verb and its arguments.
@@ -164,8 +144,8 @@ func (s *script) play(statements string) {
 				s.t.Fatal(err)
 			}
 			s.run(d)
-		case verb == "fate":
-			s.fate(fate(n))
+		case verb == "fate": // of the next write: 1 is lost, and 2 is applied without an answer
+			s.fail = func() fate { s.fail = func() fate { return answered }; return fate(n) }
 		case keyVerbs[verb] != nil:
 			for _, key := range strings.Fields(arg) {
 				key, value, _ := strings.Cut(key, "=")
@@ -185,7 +165,7 @@ var keyVerbs = map[string]func(s *script, key, value string){
 	"orphan":     func(s *script, key, _ string) { s.etcd.put(key, "x", 0) }, // someone puts the key without a lease
 	"delete":     func(s *script, key, _ string) { s.etcd.remove(key) },
 	"event":      func(s *script, key, _ string) { s.core.OnWatch(s.now, key, nil, s.core.revision) },
-	"update":     func(s *script, key, value string) { s.update(key, value) },
+	"update":     func(s *script, key, value string) { s.core.Update(s.now, s.entries[key], item(key, value)) },
 	"pause":      func(s *script, key, _ string) { s.want(key, paused) },
 	"resume":     func(s *script, key, _ string) { s.want(key, present) },
 	"drop":       func(s *script, key, _ string) { s.want(key, gone) },

@@ -23,13 +23,12 @@ type walked struct {
 	entries [2]*Entry // the entries of keys a and b; nil for one that was never added
 	items   func(name, value string) []Item
 
-	call   Op            // the call under way; may be nil
-	limit  time.Duration // the timeout of call
-	began  time.Time     // when call began
-	lates  [][]step      // writes that timed out, and may arrive late
-	past   *model        // a backup
-	silent bool          // etcd answers no renewal
-	hangs  bool          // calls may hang, but nothing refuses or delays the removal of a key
+	call  Op            // the call under way; may be nil
+	limit time.Duration // the timeout of call
+	began time.Time     // when call began
+	lates [][]step      // writes that timed out, and may arrive late
+	past  *model        // a backup
+	hangs bool          // calls may hang, but nothing refuses or delays the removal of a key
 
 	waited map[*Entry]time.Duration // how long a withdrawn entry has waited for a call that removes it, without the time of calls that remove something
 
@@ -119,16 +118,7 @@ func (w *walked) pass(d time.Duration) {
 
 func (w *walked) renew(after time.Duration) {
 	w.now = w.now.Add(after)
-	due, _ := w.core.Renewals(w.now)
-	for h := range due {
-		if _, ok := w.etcd.leases[h]; w.silent {
-		} else if !ok {
-			w.core.OnRenewalFailed(w.now, h, rpctypes.ErrLeaseNotFound)
-		} else {
-			w.etcd.leases[h] = w.now.Add(ttl)
-			w.core.OnRenewal(w.now, h, ttl, w.etcd.rev)
-		}
-	}
+	w.etcd.renew(w.now, w.core)
 	w.etcd.expire(w.now)
 	w.observe()
 }
@@ -290,8 +280,8 @@ func (w *walked) arriveLate() bool {
 // heal ends all faults of etcd, and removes the keys of the other process. It reports whether there were any.
 func (w *walked) heal() (was bool) {
 	m := w.etcd
-	was = m.busy || m.full || w.silent || m.limit < maxOps || len(m.unreadable)+len(m.unwritable)+len(m.poisoned)+len(w.newer) > 0
-	m.busy, m.full, w.silent, m.limit = false, false, false, maxOps
+	was = m.busy || m.full || m.silent || m.limit < maxOps || len(m.unreadable)+len(m.unwritable)+len(m.poisoned)+len(w.newer) > 0
+	m.busy, m.full, m.silent, m.limit = false, false, false, maxOps
 	clear(m.poisoned)
 	clear(m.unreadable)
 	clear(m.unwritable)
@@ -374,7 +364,37 @@ func (w *walked) wrong() string {
 	if w.call != nil {
 		return "a call is under way"
 	}
-	return wrong(w.now, w.core, w.etcd, w.all())
+	c, m, want := w.core, w.etcd, make(map[string]string)
+	for _, e := range w.all() {
+		if e.desired == present {
+			for _, item := range e.items {
+				want[item.Key(c.lease)] = item.Value
+			}
+			if e.state != Registered || c.errOf(w.now, e) != nil {
+				return fmt.Sprintf("%s is %s: %v", e.key(), e.state, c.errOf(w.now, e))
+			}
+		} else if e.state != Paused && e.state != Closed {
+			return fmt.Sprintf("%s should be deleted, and is %s", e.key(), e.state)
+		}
+	}
+	for key, kv := range m.kvs {
+		if want[key] != kv.Value {
+			return fmt.Sprintf("%s is %q in etcd, want %q", key, kv.Value, want[key])
+		}
+		if kv.Lease != c.lease {
+			return fmt.Sprintf("%s is on lease %d, want %d", key, kv.Lease, c.lease)
+		}
+		delete(want, key)
+	}
+	for key := range want {
+		return key + " is not in etcd"
+	}
+	for id := range m.leases {
+		if id != c.lease {
+			return fmt.Sprintf("lease %d is left, in addition to %d", id, c.lease)
+		}
+	}
+	return ""
 }
 
 func (w *walked) all() []*Entry {
@@ -463,7 +483,7 @@ var leaseEvents = []modelcheck.Event[walked]{
 	}},
 	{Name: "a second passes", Do: func(w *walked) bool { w.pass(time.Second); return true }},
 	{Name: "the TTL passes", Do: func(w *walked) bool { w.pass(ttl + time.Second); return true }},
-	{Name: "renewals stop", Do: func(w *walked) bool { could := !w.silent; w.silent, w.tampered = true, true; return could }},
+	{Name: "renewals stop", Do: func(w *walked) bool { could := !w.etcd.silent; w.etcd.silent, w.tampered = true, true; return could }},
 	{Name: "the keepalive ends", Do: func(w *walked) bool {
 		if w.core.lease == 0 {
 			return false
@@ -709,4 +729,21 @@ func TestWalk(t *testing.T) {
 // named returns the items of an entry of one key, which contains its lease id.
 func named(prefix, value string) []Item {
 	return []Item{{Key: func(id clientv3.LeaseID) string { return fmt.Sprintf("%s/%d", prefix, id) }, Value: value}}
+}
+
+// A later unanswered put does not replace the doubt of an unanswered deletion that may arrive late.
+func TestDoubt_HighestGuardCounts(t *testing.T) {
+	w := startRegistered(t, 2, item)
+	w.setDesired(0, paused)
+	w.end(lost)    // the mark
+	w.end(delayed) // the deletion
+	w.setDesired(0, present)
+	w.end(lost) // the put
+	for ok := false; !ok; ok, _ = w.core.Synced(w.entries[0]) {
+		w.end(answered)
+	}
+	w.arriveLate()
+	if kv := w.etcd.get("a"); kv == nil {
+		t.Error("the late deletion was applied, want it refused by its guard after the put")
+	}
 }

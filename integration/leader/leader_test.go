@@ -155,20 +155,6 @@ func TestLayouts(t *testing.T) {
 	}
 }
 
-func TestLayoutsThatDisagree(t *testing.T) {
-	g := newGroup(t)
-	server := g.registry().NewServer(grpc.NewServer())
-	server.Publish(under("acme/order", nil), runtime.WithInstance("a"), runtime.WithLayouts(runtime.EndpointJSON, runtime.GoZero))
-	if err := server.Announce(kit.Bounded(t, kit.Soon), "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "one election") {
-		t.Errorf("Announce in layouts with different instance ids: %v, want an error with \"one election\"", err)
-	}
-	server = g.registry().NewServer(grpc.NewServer())
-	server.Publish(under("acme/order", nil), runtime.WithInstance(strings.Repeat("a", 1025)))
-	if err := server.Announce(kit.Bounded(t, kit.Soon), "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "1025 bytes") {
-		t.Errorf("Announce with a long instance id: %v, want an error with \"1025 bytes\"", err)
-	}
-}
-
 // Foreign keys among the candidates, 500 of them and some of 1 MB, do not keep the only candidate from leading (E7).
 func TestForeignCandidates_AreIgnored(t *testing.T) {
 	g := newGroup(t)

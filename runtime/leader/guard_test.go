@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -13,15 +14,14 @@ import (
 // feedingStream is a stream whose caller sends message when the channel sent is closed.
 type feedingStream struct {
 	grpc.ServerStream
-	asked, received chan struct{} // each RecvMsg adds an item at its start (asked) and at its end (received)
-	sent            chan struct{}
-	message         []byte
+	asked   chan struct{} // each RecvMsg adds an item
+	sent    chan struct{}
+	message []byte
 }
 
 func (s *feedingStream) RecvMsg(m any) error {
 	s.asked <- struct{}{}
 	<-s.sent
-	defer func() { s.received <- struct{}{} }()
 	if m, ok := m.(proto.Message); ok {
 		return proto.Unmarshal(s.message, m)
 	}
@@ -34,47 +34,32 @@ func feed(t *testing.T, message proto.Message) *feedingStream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &feedingStream{asked: make(chan struct{}, 10), received: make(chan struct{}, 10), sent: make(chan struct{}), message: b}
+	return &feedingStream{asked: make(chan struct{}, 10), sent: make(chan struct{}), message: b}
 }
 
-// A stream gets one RecvMsg at a time, even if its handler calls RecvMsg after the end of the leadership.
-func TestLeaderStream_ReceivesOneAtATime(t *testing.T) {
-	leading, end := context.WithCancelCause(t.Context())
-	below := feed(t, structpb.NewStringValue("late"))
-	defer close(below.sent)
-	stream := leaderStream{below, leading}
-	go func() {
-		<-below.asked
-		end(ErrEnded)
-	}()
-	for range 5 {
-		if err := stream.RecvMsg(nil); !errors.Is(err, ErrEnded) {
-			t.Errorf("RecvMsg after the end of the leadership returned %v, want ErrEnded", err)
+// A stream gets one RecvMsg at a time, even if its handler calls RecvMsg after the end of the leadership. The handler may reuse its
+// message once RecvMsg has returned, before the caller's next message arrives.
+func TestLeaderStream_EndsWithTheLeadership(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		leading, end := context.WithCancelCause(t.Context())
+		below := feed(t, structpb.NewStringValue("late"))
+		go func() {
+			<-below.asked
+			end(ErrEnded)
+		}()
+		stream, m := leaderStream{below, leading}, structpb.NewStringValue("")
+		for range 5 {
+			if err := stream.RecvMsg(m); !errors.Is(err, ErrEnded) {
+				t.Errorf("RecvMsg at the end of the leadership, or later, returned %v, want ErrEnded", err)
+			}
 		}
-	}
-	if n := len(below.asked); n > 0 {
-		t.Errorf("the underlying stream got %d further calls of RecvMsg, want 0", n)
-	}
-}
-
-// A handler may reuse its message once RecvMsg has returned, before the caller's next message arrives.
-func TestLeaderStream_LeavesMessagesAfterTheEnd(t *testing.T) {
-	leading, end := context.WithCancelCause(t.Context())
-	below := feed(t, structpb.NewStringValue("late"))
-	go func() {
-		<-below.asked
-		end(ErrEnded)
-	}()
-	m := structpb.NewStringValue("")
-	if err := (leaderStream{below, leading}).RecvMsg(m); !errors.Is(err, ErrEnded) {
-		t.Fatalf("RecvMsg when the leadership ends returned %v, want ErrEnded", err)
-	}
-	m.Kind = &structpb.Value_StringValue{StringValue: "reused"}
-	close(below.sent)
-	<-below.received
-	if got := m.GetStringValue(); got != "reused" {
-		t.Errorf("after the handler reused its message, the message is %q, want %q", got, "reused")
-	}
+		m.Kind = &structpb.Value_StringValue{StringValue: "reused"}
+		close(below.sent)
+		synctest.Wait()
+		if n, got := len(below.asked), m.GetStringValue(); n > 0 || got != "reused" {
+			t.Errorf("the underlying stream got %d further calls of RecvMsg, and the reused message is %q, want none and %q", n, got, "reused")
+		}
+	})
 }
 
 // RecvMsg replaces the whole content of the handler's message.

@@ -545,7 +545,6 @@ var leaseEvents = []modelcheck.Event[walked]{
 		return true
 	}},
 	{Name: "the limit of operations changes", Do: func(w *walked) bool { w.etcd.limit = maxOps + 1 - w.etcd.limit; return true }},
-	{Name: "a check is requested", Do: func(w *walked) bool { w.core.CheckSoon(w.now); return true }},
 	{Name: "a watch reports a", Do: func(w *walked) bool { w.core.OnWatch(w.now, "a", w.etcd.get("a"), w.etcd.rev); return true }},
 
 	{Name: "reads of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unreadable, "a"); return true }},

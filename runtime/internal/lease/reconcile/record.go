@@ -119,8 +119,9 @@ func (r *record) made(now time.Time, w write, revision int64) {
 	}
 	r.observed, r.putRev = &KeyValue{w.value, w.lease, revision}, max(revision, 1)
 	if w.kind == put {
-		r.retry()
-		r.gate.at = now.Add(restoreEvery)
+		if r.retry(); r.asDesired() && r.e.desired == present { // else the caller changed it during the put
+			r.gate.at = now.Add(restoreEvery)
+		}
 	}
 }
 

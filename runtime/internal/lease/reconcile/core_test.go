@@ -32,6 +32,7 @@ func TestCalls(t *testing.T) {
 		{"an update that changes back writes nothing", "have a; update a=w; update a=v", ""},
 		{"an update during a put is written at once", "have a; run 2m; forget; update a=w; next; update a=x; answered", "put a"},
 		{"a drop during a put marks at once", "have a b; run 2m; forget; update a=w; next; drop a; answered", "mark a, delete a"},
+		{"the next entry has a lease at once, though no renewal has shown that the last lease lasts", "have a; drop a; forget; add a", "grant, put a"},
 		{"a pause marks, and deletes", "have a b; pause a", "mark a, delete a"},
 		{"pauses share transactions", "have a b c; pause a; drop b", "mark a b, delete a b"},
 		{"a key without room for a mark is deleted without one", "have a b; unmark a; drop a", "delete a"},

@@ -95,8 +95,9 @@ func (w *wait) until(at time.Time) bool {
 // Next returns the call to make now with its timeout, or nil and how long to wait before asking again.
 func (c *Core) Next(now time.Time) (Op, time.Duration) {
 	c.hurry = false
-	if !c.leaseNeeded(paused) {
+	if c.lease != 0 && !c.leaseNeeded(paused) {
 		c.lease = 0
+		c.grants.open() // the lease was not lost
 	}
 	if err := c.overdue(now, c.lease); err != nil {
 		c.warn(now, err, func(e *Entry) bool { return e.state == Registered })

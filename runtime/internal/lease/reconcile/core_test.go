@@ -51,6 +51,8 @@ func TestCalls(t *testing.T) {
 		{"G2: a deleted key is put back", "have a; delete a; run 2s", "check a, put a"},
 		{"G2: not faster than once a second", "have a" + strings.Repeat("; run 2m; forget; delete a; check-soon; settle; delete a; run 200ms; check-soon; run 500ms", 2),
 			"check a, put a, check a"},
+		{"G2: nor after a check that finds the key", "have a; run 2m; forget" + strings.Repeat("; delete a; check-soon; run 250ms; check-soon; run 250ms", 2),
+			"check a, put a, check a, check a"},
 		{"G1: a key that was deleted with its lease is put back at once", "have a; run 300ms; forget; revoke 1; check-soon; next; answered; renewal-unknown 1; run 500ms", "grant, put a"},
 		{"G18: an overwritten key is put back", "have a; put a=x; run 2s", "check a, put a"},
 		{"a deletion that a watch reports is repaired at once", "have a; run 1m; forget; delete a; event a; run 200ms", "put a"},

@@ -81,7 +81,7 @@ func (c *Core) onRead(now time.Time, steps []step, kvs []*KeyValue, revision int
 		if kvs != nil {
 			c.observe(now, st.r, kvs[i])
 		}
-		if st.r.asDesired() && !c.foreign(st.r) {
+		if st.r.asDesired() && !c.foreign(st.r) && (st.r.refused != nil || st.r.unbatched) {
 			st.r.retry()
 		}
 	}

@@ -3,6 +3,7 @@ package registrar
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/healthcheck"
@@ -121,10 +122,16 @@ func (c *core) begin(on kind) error {
 	return nil
 }
 
-// registered reports whether the server is announced and all of its entries are in etcd. states are those of the entries placed.
-func (c *core) registered(states []lease.Status) bool {
-	return c.phase == announced && c.placed && len(states) == len(c.entries) &&
-		!slices.ContainsFunc(states, func(s lease.Status) bool { return s.State != lease.Registered })
+// registered reports whether the server is announced and all of its entries are in etcd. states are those of the entries placed: no
+// more of them are asked for than needed, since this is asked for at each change of one.
+func (c *core) registered(states iter.Seq[lease.State]) bool {
+	n := 0
+	for state := range states {
+		if n++; state != lease.Registered {
+			return false
+		}
+	}
+	return c.phase == announced && c.placed && n == len(c.entries)
 }
 
 // takes reports whether services can be published for the next announcement.

@@ -207,10 +207,19 @@ func (g *Group) report() {
 	report, registered := func(bool) {}, false
 	g.with(func(c *core) {
 		if g.config.Report != nil {
-			report, registered = g.config.Report, g.life.Err() == nil && c.registered(statuses(slices.Values(g.registrations)))
+			report, registered = g.config.Report, g.life.Err() == nil && c.registered(g.states)
 		}
 	})
 	report(registered)
+}
+
+// states yields the states of the last announcement's entries. It must be called with the registrar's lock held.
+func (g *Group) states(yield func(lease.State) bool) {
+	for _, reg := range g.registrations {
+		if !yield(reg.handle.Status().State) {
+			return
+		}
+	}
 }
 
 // closeAll waits until dropped registrations are out of etcd.

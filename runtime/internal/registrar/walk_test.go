@@ -2,6 +2,7 @@ package registrar
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
@@ -145,12 +146,12 @@ func TestWalkServer(t *testing.T) {
 				return every(w, func(i int, k kept) bool { return !w.announcing || k.paused != w.heard[i].OK })
 			}},
 			{Name: "the server is registered while it is announced, and all of its entries are", Broken: func(w *walked) string {
-				var states []lease.Status
+				var states []lease.State
 				for _, k := range w.kept {
-					states = append(states, lease.Status{State: k.state})
+					states = append(states, k.state)
 				}
 				all := every(w, func(_ int, k kept) bool { return k.state == lease.Registered }) == ""
-				if got := w.core.registered(states); got != (w.announcing && w.located && all) || len(states) > 0 && w.core.registered(states[1:]) {
+				if got := w.core.registered(slices.Values(states)); got != (w.announcing && w.located && all) || len(states) > 0 && w.core.registered(slices.Values(states[1:])) {
 					return fmt.Sprintf("registered with the states %v: %v", states, got)
 				}
 				return ""

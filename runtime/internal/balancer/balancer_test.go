@@ -70,7 +70,7 @@ func TestPolicy_ServesLastKnownEndpoints(t *testing.T) {
 	}
 }
 
-// TestPick_AllocatesNothing makes calls under each option of the policy, and under all of them.
+// TestPick_AllocatesNothing makes calls, routed ones too, under each option of the policy, and under all of them.
 func TestPick_AllocatesNothing(t *testing.T) {
 	for _, config := range []string{
 		``, byVersion, `"preferZone":true,"zoneMinPercent":80`,
@@ -79,9 +79,11 @@ func TestPick_AllocatesNothing(t *testing.T) {
 		`"preferZone":true,"zoneMinPercent":80,"subset":2,"maxConcurrentRequests":100,"slowStart":{"window":"3600s"},` + peakConfig,
 	} {
 		r := newRig(t)
-		r.update(config, "a v1 x s.A/M", "b v2 x s.A/M,New", "c v1 y s.A/M", "d v2 y s.A/M,New")
+		r.client.Routed = map[string]bool{"/s.A/Lead": true}
+		endpoints := endpointsOf("a v1 x s.A/M", "b v2 x s.A/M,New", "c v1 y s.A/M", "d v2 y s.A/M,New")
+		r.updateState(config, attr.State{Endpoints: endpoints, Route: attr.Route{Instance: "a", Role: "leader", Header: "token", Value: "7"}})
 		ctx := calloptions.WithAffinity(lane("red"), "k")
-		for _, method := range []string{"M", "New"} {
+		for _, method := range []string{"M", "New", "Lead"} {
 			info := balancer.PickInfo{Ctx: ctx, FullMethodName: "/s.A/" + method}
 			pick := func() {
 				result, err := stateOf(r.fakeConn).Picker.Pick(info)

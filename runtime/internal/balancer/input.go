@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
 
@@ -28,6 +29,7 @@ type input struct {
 	health    string // the healthCheckConfig, or ""
 
 	route    attr.Route          // of the calls of client.Routed
+	metadata metadata.MD         // the request metadata of these calls
 	all      []resolver.Endpoint // the endpoints that calls may name, sorted by instance
 	sequence uint64              // the sequence number of the key's state
 }
@@ -55,6 +57,7 @@ func inputFrom(s resolver.State, c *config, target string) *input {
 	in := newInput(cmp.Or(state.Key, target), c, client)
 	in.Endpoints, in.Held, in.Err, in.pending, in.health = state.Endpoints, state.Held, state.Err, state.Pending, state.Health
 	in.all, in.sequence, in.parent, in.route = state.Endpoints, state.Sequence, state.InState, state.Route
+	in.metadata = metadata.Pairs(in.route.Header, in.route.Value)
 	in.fallBackOn(state.Away)
 	if in.parent {
 		given := s.Endpoints

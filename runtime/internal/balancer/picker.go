@@ -42,8 +42,8 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	switch {
 	case o.Named:
 		return p.targets.pick(o.Target, "")
-	case p.plan.in.client.Routed[info.FullMethodName]:
-		return p.targets.follow(&p.plan.in.route)
+	case len(p.plan.in.client.Routed) > 0 && p.plan.in.client.Routed[info.FullMethodName]:
+		return p.targets.follow(p.plan.in)
 	case p.others != nil:
 		return p.others.Pick(info)
 	}

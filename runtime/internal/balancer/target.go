@@ -11,11 +11,9 @@ import (
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
@@ -149,15 +147,15 @@ func (t *targets) update(in *input) {
 	}
 }
 
-// follow picks the connection to a route's instance. Without one, the call waits. Routed calls are wait-for-ready, so that they also
+// follow picks the connection to the instance of a route. Without one, the call waits. Routed calls are wait-for-ready, so that they also
 // wait for an unreachable instance. At their deadline they end with the error of the last pick.
-func (t *targets) follow(r *attr.Route) (balancer.PickResult, error) {
-	if r.Instance == "" {
+func (t *targets) follow(in *input) (balancer.PickResult, error) {
+	if in.route.Instance == "" {
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	}
-	result, err := t.pick(calloptions.Target{Instance: r.Instance}, r.Role)
+	result, err := t.pick(calloptions.Target{Instance: in.route.Instance}, in.route.Role)
 	if err == nil {
-		result.Metadata = metadata.Pairs(r.Header, r.Value)
+		result.Metadata = in.metadata
 	}
 	return result, err
 }

@@ -236,9 +236,7 @@ func TestEachEndsWithItsRegistry(t *testing.T) {
 	for len(r.Status().Keys) == 0 {
 		time.Sleep(time.Millisecond) // until Each waits for etcd
 	}
-	if err := r.Close(t.Context()); err != nil {
-		t.Error(err)
-	}
+	must(t, r.Close(t.Context()))
 	if err := <-ended; err == nil {
 		t.Error("Each returned nil though its registry was closed, want an error")
 	}

@@ -93,9 +93,7 @@ func TestDrain(t *testing.T) {
 	case <-time.After(delay + 100*time.Millisecond):
 	}
 	close(let)
-	if err := errors.Join(<-finished, <-stopped); err != nil {
-		t.Error(err)
-	}
+	kit.Must(t, errors.Join(<-finished, <-stopped))
 }
 
 // While servers join and drain, no call fails, unary or stream.

@@ -126,9 +126,7 @@ func TestProject_RejectsBadModule(t *testing.T) {
 func TestCheckEmpty(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.Mkdir(filepath.Join(dir, ".git"), 0o750))
-	if err := CheckEmpty(dir); err != nil {
-		t.Error(err)
-	}
+	must(t, CheckEmpty(dir))
 	for _, tt := range []struct{ name, want string }{
 		{"b", `the directory has "b": it must be empty, except for .git`},
 		{"a", `the directory has "a" and 1 more: it must be empty, except for .git`},

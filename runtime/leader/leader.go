@@ -71,7 +71,7 @@ func (m Methods) Extend(service string) (hooks, error) {
 			return hooks{}, fmt.Errorf("leader.Methods has the method %.200q: want %q and its name", method, "/"+service+"/")
 		}
 	}
-	return hooks{Companion: election.Of, Route: m.route}, nil
+	return hooks{Methods: m, Companion: election.Of, Route: m.route}, nil
 }
 
 // Leadership is a process's part in the election of a service. Its methods are safe for concurrent use.
@@ -91,8 +91,11 @@ func Of[P *runtime.Registry | *runtime.Server](process P, desc *runtime.ServiceD
 		l.err = errors.New("etcd: the service description is nil")
 		return l
 	}
-	methods, _ := desc.Extension.(Methods)
-	if l.key, l.methods = desc.Key, slices.Clone(methods); len(methods) == 0 {
+	var h hooks
+	if desc.Extension != nil {
+		h, l.err = desc.Extension.Extend(desc.Name)
+	}
+	if l.key, l.methods = desc.Key, slices.Clone(h.Methods); l.err == nil && len(h.Methods) == 0 {
 		l.err = fmt.Errorf("etcd: no method of service %s is for a leader: set to: LEADER in its proto, or Extension: leader.Methods in its description", desc.Name)
 	}
 	return l

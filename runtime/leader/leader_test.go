@@ -15,6 +15,15 @@ import (
 
 var desc = &runtime.ServiceDesc{Name: "a.A", Key: "a", Extension: Methods{"/a.A/Do"}}
 
+// A pointer to Methods, or a struct that embeds them, is an Extension, too.
+func TestOf_SeesEachExtension(t *testing.T) {
+	for _, x := range []runtime.Extension{&Methods{"/a.A/Do"}, struct{ Methods }{Methods{"/a.A/Do"}}} {
+		if l := Of(runtime.NewRegistry(nil), &runtime.ServiceDesc{Name: "a.A", Key: "a", Extension: x}); len(l.methods) != 1 {
+			t.Errorf("with a %T, the methods are %v, want one", x, l.methods)
+		}
+	}
+}
+
 // Without a usable registry or server, Run, servers and clients return why instead of waiting.
 func TestMethods_WithoutClient(t *testing.T) {
 	run := func(l *Leadership) error {

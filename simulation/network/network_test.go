@@ -155,9 +155,7 @@ func TestBytes(t *testing.T) {
 		}()
 	}
 	for range 4 {
-		if err := <-errs; err != nil {
-			t.Error(err)
-		}
+		must(t, <-errs)
 	}
 }
 

@@ -22,6 +22,7 @@ type Extender interface {
 
 // Hooks are what an extension adds to a service. Each may be nil.
 type Hooks struct {
+	Methods []string // the full names of the methods to which the extension is confined
 	// Companion makes the companion of an entry: see [registrar.Entry].
 	Companion func(h *Host, e registrar.Entry, changed func()) (registrar.Companion, error)
 	// Route returns the routing of a new connection to a service key.

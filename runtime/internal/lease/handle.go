@@ -86,7 +86,7 @@ func (h *Handle) change(do func(now time.Time)) error {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
 	if h.e.Dropped() {
-		return ErrDropped
+		return reconcile.ErrDropped
 	}
 	do(time.Now())
 	h.s.hurry()

@@ -33,8 +33,6 @@ const CloseTimeout = 5 * time.Second
 var (
 	// ErrClosed is the error of a session's methods after its Close.
 	ErrClosed = errors.New("the registry is closed")
-	// ErrDropped is the error of an entry's methods after its Drop or Close.
-	ErrDropped = reconcile.ErrDropped
 	// ErrSuperseded is the error of a wait for a SetPaused once a later SetPaused has requested the opposite.
 	ErrSuperseded = errors.New("superseded by a later call")
 )

@@ -151,6 +151,11 @@ func (c *Core) records() iter.Seq[*record] {
 	}
 }
 
+// some reports whether a record of a dirty entry satisfies test.
+func (c *Core) some(test func(*record) bool) bool {
+	return slices.ContainsFunc(c.dirty, func(e *Entry) bool { return slices.ContainsFunc(e.records, test) })
+}
+
 // Add adds an entry, which takes over keys of entries that are being removed. No other entry may have its keys. It returns
 // nil after Close.
 func (c *Core) Add(now time.Time, owner Owner, items []Item, pause bool) *Entry {
@@ -413,12 +418,7 @@ func (c *Core) Finished() bool {
 	if !c.closing || slices.ContainsFunc(c.held, func(h *heldLease) bool { return !h.denied }) {
 		return false
 	}
-	for r := range c.records() {
-		if r.observed != nil && !c.foreign(r) && r.refused == nil {
-			return false
-		}
-	}
-	return true
+	return !c.some(func(r *record) bool { return r.observed != nil && !c.foreign(r) && r.refused == nil })
 }
 
 // End marks every entry as closed, whether or not it is out of etcd.

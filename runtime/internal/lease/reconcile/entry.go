@@ -11,7 +11,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
-// ErrDropped is the error of uses of an entry that was dropped.
+// ErrDropped is the error of an entry's methods after its Drop or Close.
 var ErrDropped = errors.New("the registration is closed")
 
 // State is the state of an entry.

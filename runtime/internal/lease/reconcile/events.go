@@ -68,11 +68,7 @@ func (c *Core) onFailed(now time.Time, o Op, err error) {
 // onRead records the values of the steps' keys. kvs is nil if all keys are as observed.
 func (c *Core) onRead(now time.Time, steps []step, kvs []*KeyValue, revision int64) {
 	c.health.since = time.Time{}
-	doubted := false
-	for r := range c.records() {
-		doubted = doubted || r.doubted()
-	}
-	if !doubted { // a doubt may be from a failed write: a successful read does not mean that the next write will succeed
+	if !c.some((*record).doubted) { // a doubt may be from a failed write: a successful read does not mean that the next write will succeed
 		c.calls.open()
 		c.health.err = nil
 	}
@@ -243,11 +239,8 @@ func (c *Core) onAttachedFailed(now time.Time, id clientv3.LeaseID, err error) {
 // onForeignKeyOnLease records that etcd denies us the read or deletion of a key on lease id. If puts are denied, too, the
 // entries move to another lease, with backoff.
 func (c *Core) onForeignKeyOnLease(now time.Time, id clientv3.LeaseID, why error) {
-	denied := false
-	for r := range c.records() {
-		denied = denied || r.refused != nil && r.e.owner != nil
-	}
-	if !denied || id != c.lease || now.Before(c.moves.at) {
+	denied := func(r *record) bool { return r.refused != nil && r.e.owner != nil }
+	if !c.some(denied) || id != c.lease || now.Before(c.moves.at) {
 		c.reportRefusals(now)
 		return
 	}

@@ -183,7 +183,8 @@ func (p *policy) publish() {
 		state, others = p.publishOthers()
 	}
 	p.cc.UpdateState(balancer.State{ConnectivityState: state, Picker: &picker{
-		targets: &p.targets, epoch: p.core.epoch.Load(), newest: &p.core.epoch, plan: p.core.plan, others: others,
+		targets: &p.targets, epoch: p.core.epoch.Load(), newest: &p.core.epoch, plan: p.core.plan,
+		routed: p.core.plan.in.client.Routed, others: others,
 	}})
 }
 

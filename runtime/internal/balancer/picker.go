@@ -25,6 +25,7 @@ type picker struct {
 	epoch   uint64
 	newest  *epoch
 	plan    *plan
+	routed  map[string]bool // of the plan's client
 	others  balancer.Picker // another package's picker, in place of the plan; may be nil
 }
 
@@ -42,7 +43,7 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	switch {
 	case o.Named:
 		return p.targets.pick(o.Target, "")
-	case len(p.plan.in.client.Routed) > 0 && p.plan.in.client.Routed[info.FullMethodName]:
+	case len(p.routed) > 0 && p.routed[info.FullMethodName]:
 		return p.targets.follow(p.plan.in)
 	case p.others != nil:
 		return p.others.Pick(info)

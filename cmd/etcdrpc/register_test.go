@@ -167,7 +167,7 @@ func TestRegister_EtcdAway(t *testing.T) {
 	for _, key := range []string{"acme/cart", "acme/user"} {
 		f := startFollower(newApp(), at(etcd, "register", key, "--address", addr, "--drain-delay", "1ms"))
 		defer f.stop()
-		must(t, f.wait(`of "` + key + `" serves`))
+		must(t, f.wait(`of "`+key+`" serves`))
 		if key == "acme/user" {
 			etcd.Restore()
 			awaitEntry(t, etcd, key, true)

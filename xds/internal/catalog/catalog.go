@@ -15,7 +15,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/ads"
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
@@ -118,9 +117,16 @@ func (h *host) add(desc *runtime.ServiceDesc) error {
 	if err != nil {
 		return fmt.Errorf("service %q: %w", desc.Name, err)
 	}
+	service := mapping.Service{Name: desc.Name, Policy: p}
+	if desc.Extension != nil {
+		hooks, err := desc.Extension.Extend(desc.Name)
+		if err != nil {
+			return fmt.Errorf("service %q: %w", desc.Name, err)
+		}
+		service.Leading = hooks.Methods
+	}
 	h.descs = append(h.descs, desc)
-	leading, _ := desc.Extension.(leader.Methods)
-	h.input.Services = append(h.input.Services, mapping.Service{Name: desc.Name, Policy: p, Leading: leading})
+	h.input.Services = append(h.input.Services, service)
 	return nil
 }
 

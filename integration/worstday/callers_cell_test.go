@@ -282,14 +282,12 @@ func (c *callers) compareSeen(what string, ours, plain *times, start time.Time, 
 	}
 }
 
-// await waits until both sides have seen all. It waits longer for ours, of which the cell then tells how late it was.
+// await waits until both sides have seen all. It waits longer for ours: the cell then says how late ours was.
 func (c *callers) await(ours, plain *times, all ...string) {
 	<-c.over
-	until(c.end.Add(soon), func() bool {
-		_, missing := ours.since(c.end, all...)
-		_, theirs := plain.since(c.end, all...)
-		return missing == 0 && (theirs == 0 || time.Since(c.end) > soon/2)
-	})
+	seen := func(x *times) bool { _, missing := x.since(c.end, all...); return missing == 0 }
+	until(c.end.Add(soon/2), func() bool { return seen(ours) && seen(plain) })
+	until(c.end.Add(soon), func() bool { return seen(ours) })
 }
 
 // finish compares the messages to etcd since the fault began, and waits until all is well. Ours has two ranges for each of n keys, each of

@@ -104,7 +104,7 @@ func replaced(c *callers, kill bool) {
 
 func followed(i int) string { return fmt.Sprintf("followed/%d", i) }
 
-// watched follows n keys, of which each gets an endpoint 1 s into the fault.
+// watched follows n keys. Each gets an endpoint 1 s into the fault.
 func watched(c *callers, n int) {
 	c.connect()
 	ctx, cancel := context.WithCancel(background)

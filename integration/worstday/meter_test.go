@@ -31,7 +31,7 @@ func (m *meter) recover() { m.mu.Lock(); defer m.mu.Unlock(); m.hang = 0 }
 // sum is how many messages the client has sent since the fault began.
 func (m *meter) sum() int { m.mu.Lock(); defer m.mu.Unlock(); return m.count }
 
-// granted returns the leases that the client asked for, also those of which it did not hear.
+// granted returns the leases that the client asked for, even if the answer was lost.
 func (m *meter) granted() []clientv3.LeaseID {
 	m.mu.Lock()
 	defer m.mu.Unlock()

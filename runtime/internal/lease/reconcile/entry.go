@@ -134,7 +134,7 @@ func (e *Entry) wasRegistered() bool {
 	return e.state == Registered || e.state == Lost || e.state == Conflict
 }
 
-// Dropped reports whether e is to be out of etcd for good, so that it does not change any more.
+// Dropped reports whether e was closed or dropped: then it does not change any more.
 func (e *Entry) Dropped() bool { return e.desired == gone }
 
 // Ended reports whether e is out of etcd for good. The error says why it is useless to wait for that now.

@@ -2,13 +2,19 @@ package runtime
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 type fakeStream struct {
@@ -68,7 +74,8 @@ func TestSendLane(t *testing.T) {
 		lane string
 		want codes.Code
 	}{{"", codes.OK}, {"a/b.c:1_2-3", codes.OK}, {"a b", codes.InvalidArgument}, {"ä", codes.InvalidArgument}, {strings.Repeat("x", 10<<10), codes.InvalidArgument}} {
-		ctx, err := addressed(WithLane(context.Background(), tt.lane), nil)
+		b := &clientBuilder{client: new(attr.Client)}
+		ctx, _, err := b.addressed(WithLane(context.Background(), tt.lane), "", nil)
 		md, _ := metadata.FromOutgoingContext(ctx)
 		if status.Code(err) != tt.want || tt.want == codes.OK && strings.Join(md.Get("etcd-lane"), ",") != tt.lane {
 			t.Errorf("addressed with the lane %.20q returned %v and the metadata %v, want the code %v and, for OK, the lane in the metadata", tt.lane, err, md, tt.want)
@@ -76,5 +83,47 @@ func TestSendLane(t *testing.T) {
 	}
 	if lane, ok := Lane(WithLane(WithLane(context.Background(), "a"), "")); ok {
 		t.Errorf("after WithLane(ctx, \"\") the lane is %q, want none", lane)
+	}
+}
+
+// ownCredentials are a caller's credentials of a call.
+type ownCredentials struct{ credentials.PerRPCCredentials }
+
+func (ownCredentials) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"own": "x"}, nil
+}
+
+func (ownCredentials) RequireTransportSecurity() bool { return true }
+
+// TestUnlessAlone checks that an attempt for which our policy has not picked is refused, and that a call keeps its own credentials.
+func TestUnlessAlone(t *testing.T) {
+	b := &clientBuilder{desc: &ServiceDesc{Key: "acme/user"}, client: &attr.Client{Routed: map[string]bool{"/s.A/Lead": true}}}
+	b.given.Alone.Store(&serviceconfig.Alone{Name: "some_policy"})
+	picked := metadata.NewOutgoingContext(t.Context(), metadata.Pairs(calloptions.PickedHeader, ""))
+	own := []grpc.CallOption{grpc.WaitForReady(true), grpc.PerRPCCredentials(ownCredentials{})}
+	for _, tt := range []struct {
+		ctx    context.Context
+		method string
+		opts   []grpc.CallOption
+		want   string
+	}{
+		{t.Context(), "/s.A/M", nil, "no credentials"},
+		{WithTarget(t.Context(), "a"), "/s.A/M", nil, "map[] false"},
+		{t.Context(), "/s.A/Lead", nil, "map[] false"},
+		{WithTarget(t.Context(), "a"), "/s.A/M", own, "map[own:x] true"},
+	} {
+		_, opts, err := b.addressed(tt.ctx, tt.method, tt.opts)
+		got := "no credentials"
+		if n := len(opts); n > len(tt.opts) {
+			c := opts[n-1].(grpc.PerRPCCredsCallOption).Creds
+			data, err := c.GetRequestMetadata(picked)
+			got = fmt.Sprint(data, " ", c.RequireTransportSecurity())
+			if _, refused := c.GetRequestMetadata(t.Context()); err != nil || status.Code(refused) != codes.Unavailable || !strings.Contains(refused.Error(), `"some_policy"`) {
+				t.Errorf("%s: the errors are %v and, if another policy has picked, %v, want none and Unavailable by some_policy", tt.method, err, refused)
+			}
+		}
+		if err != nil || got != tt.want {
+			t.Errorf("%s with %d options: the call has %s, error %v, want %s", tt.method, len(tt.opts), got, err, tt.want)
+		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 
+	_ "github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer" // the policy "etcd"
+
 	// Policies that a service config may name in place of "etcd", in addition to those that gRPC registers itself.
 	_ "google.golang.org/grpc/balancer/leastrequest"
 	_ "google.golang.org/grpc/balancer/ringhash"
@@ -46,7 +48,7 @@ func (r *Registry) newClient(desc *ServiceDesc, mine clientOptions, opts []grpc.
 	if err != nil {
 		return nil, nil, err
 	}
-	config, err := clientConfig(desc.ServiceConfig, mine.serviceConfig)
+	config, err := clientConfig(mine.targetsOnly, desc.ServiceConfig, mine.serviceConfig)
 	if err != nil {
 		return nil, nil, fmt.Errorf("etcd: service %q: %w", desc.Name, err)
 	}
@@ -57,7 +59,7 @@ func (r *Registry) newClient(desc *ServiceDesc, mine clientOptions, opts []grpc.
 	all = append(all, b.routing.Options...)
 	// Our interceptors are last, so that they are innermost and see the connection's own errors. Our default service config is
 	// last, so that it replaces one in the caller's options: of these, gRPC uses the last, and we cannot read them.
-	all = append(all, grpc.WithChainUnaryInterceptor(b.unary), grpc.WithChainStreamInterceptor(b.stream), grpc.WithDefaultServiceConfig(config.JSON))
+	all = append(all, grpc.WithChainUnaryInterceptor(b.unary), grpc.WithChainStreamInterceptor(b.stream), grpc.WithDefaultServiceConfig(config.ForGRPC()))
 	target := url.URL{Scheme: Scheme, Path: "/" + desc.Key}
 	conn, err := grpc.NewClient(target.String(), all...)
 	if err != nil {

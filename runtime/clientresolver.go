@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
@@ -116,13 +117,17 @@ func (b *clientBuilder) reader() endpoint.Reader {
 }
 
 // clientConfig returns the default service config of a connection. It merges the layers, so that later ones override
-// earlier ones, and puts our own load balancing policy into the result, as [serviceconfig.Wrap] does.
-func clientConfig(layers ...string) (serviceconfig.Wrapped, error) {
+// earlier ones, and puts our own load balancing policy into the result, as [serviceconfig.Wrap] does. If each call names its
+// instance, no policy stands alone.
+func clientConfig(targetsOnly bool, layers ...string) (config serviceconfig.Wrapped, err error) {
 	merged, err := serviceconfig.Merge(layers...)
 	if err != nil {
-		return serviceconfig.Wrapped{}, err
+		return config, err
 	}
-	return serviceconfig.Wrap(merged, grpccheck.Registered)
+	if config, err = serviceconfig.Wrap(merged, grpccheck.Registered); targetsOnly {
+		config.Alone = nil
+	}
+	return config, err
 }
 
 // targetOption tells our interceptors the target of a call. The context must not have it: the caller's interceptors may call
@@ -132,27 +137,70 @@ type targetOption struct {
 	calloptions.Target
 }
 
-// addressed returns the context of a call as the policy and the server need it: with the target among the call's options, and with
-// the lane as request metadata.
-func addressed(ctx context.Context, opts []grpc.CallOption) (context.Context, error) {
+// addressed returns the context and the options of a call as the policy and the server need them: with the target among the call's
+// options, and with the lane as request metadata.
+func (b *clientBuilder) addressed(ctx context.Context, method string, opts []grpc.CallOption) (context.Context, []grpc.CallOption, error) {
 	for _, opt := range opts {
 		if to, ok := opt.(targetOption); ok {
 			ctx = calloptions.WithTarget(ctx, to.Target)
 		}
 	}
+	if (calloptions.Of(ctx).Named || b.client.Routed[method]) && !b.client.TargetsOnly {
+		opts = b.unlessAlone(opts)
+	}
 	lane, ok := Lane(ctx)
 	switch {
 	case !ok:
-		return ctx, nil
+		return ctx, opts, nil
 	case !serviceconfig.ValidLane(lane):
-		return ctx, status.Errorf(codes.InvalidArgument, "etcd: %.40q is no lane: want %s", lane, serviceconfig.WantLane)
+		return ctx, opts, status.Errorf(codes.InvalidArgument, "etcd: %.40q is no lane: want %s", lane, serviceconfig.WantLane)
 	}
-	return metadata.AppendToOutgoingContext(ctx, serviceconfig.LaneHeader, lane), nil
+	return metadata.AppendToOutgoingContext(ctx, serviceconfig.LaneHeader, lane), opts, nil
+}
+
+// unlessAlone refuses the attempts of a call to one instance for which a policy of another package has picked. gRPC asks for the
+// credentials of a call after each pick, and before it sends anything. A check before the pick would have a hole: while a live
+// config changes the policy, either one may pick.
+type unlessAlone struct {
+	credentials.PerRPCCredentials // the call's own; may be nil
+	builder                       *clientBuilder
+}
+
+// unlessAlone adds an unlessAlone to the options of a call.
+func (b *clientBuilder) unlessAlone(opts []grpc.CallOption) []grpc.CallOption {
+	c := unlessAlone{builder: b}
+	for _, opt := range opts {
+		if own, ok := opt.(grpc.PerRPCCredsCallOption); ok {
+			c.PerRPCCredentials = own.Creds
+		}
+	}
+	return append(opts[:len(opts):len(opts)], grpc.PerRPCCredentials(c))
+}
+
+// GetRequestMetadata implements [credentials.PerRPCCredentials].
+func (c unlessAlone) GetRequestMetadata(ctx context.Context, uri ...string) (map[string]string, error) {
+	switch {
+	case !calloptions.IsPicked(ctx):
+		policy := "a policy of another package"
+		if alone := c.builder.given.Alone.Load(); alone != nil {
+			policy = fmt.Sprintf("the policy %.80q", alone.Name)
+		}
+		return nil, status.Errorf(codes.Unavailable, "etcd: %s picks for %q, and cannot send a call to one instance or to the leader: "+
+			"use a policy of ours such as round_robin, or NewInstances", policy, c.builder.desc.Key)
+	case c.PerRPCCredentials == nil:
+		return nil, nil
+	}
+	return c.PerRPCCredentials.GetRequestMetadata(ctx, uri...)
+}
+
+// RequireTransportSecurity implements [credentials.PerRPCCredentials].
+func (c unlessAlone) RequireTransportSecurity() bool {
+	return c.PerRPCCredentials != nil && c.PerRPCCredentials.RequireTransportSecurity()
 }
 
 // unary intercepts the unary calls of the connection, and stream intercepts the streaming calls.
 func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	ctx, err := addressed(ctx, opts)
+	ctx, opts, err := b.addressed(ctx, method, opts)
 	if err != nil {
 		return err
 	}
@@ -160,7 +208,7 @@ func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any
 }
 
 func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	ctx, err := addressed(ctx, opts)
+	ctx, opts, err := b.addressed(ctx, method, opts)
 	if err != nil {
 		return nil, err
 	}

@@ -11,8 +11,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 )
@@ -68,7 +68,10 @@ func (i *Instances) All(ctx context.Context) ([]Instance, error) {
 		return nil, err
 	}
 	var list []Instance
-	for _, ep := range balancer.Select(i.builder.client, &attr.State{Client: i.builder.client, Endpoints: s.Endpoints, Held: s.Held}) {
+	state, client := attr.State{Endpoints: s.Endpoints, Held: s.Held}, i.builder.client.Client
+	client.Most = 0
+	in := state.Input(new(plan.Config), &client)
+	for _, ep := range plan.Make(&in).Choose() {
 		e := attr.Endpoint(ep)
 		if _, held := s.Held[e.Addr]; held {
 			continue

@@ -85,8 +85,7 @@ func (e *Etcd) check(p place) {
 	e.checkOptions(p)
 }
 
-// Ours reports whether "etcd" implements a policy itself, over its own connections. It runs any other policy as a child that has
-// connections of its own.
+// Ours reports whether "etcd" implements a policy itself, over its own connections. Any other policy stands alone: see [Alone].
 func Ours(policy string) bool {
 	switch policy {
 	case RoundRobinName, PickFirstName, LeastRequestName, RingHashName, WeightedName, PeakEwmaName:

@@ -66,12 +66,28 @@ type Wrapped struct {
 	JSON   string
 	Top    string // the policy at the top: "etcd", or one with "etcd" directly below it
 	Health string // the healthCheckConfig; "" if there is none
+	Alone  *Alone // nil if a policy of [Ours] picks
+}
+
+// Alone is a policy of another package. It takes the place of "etcd", because it makes connections of its own.
+type Alone struct {
+	Name string
+	JSON string // the service config with the policy in the place of "etcd"
+	Etcd *Etcd  // the config of "etcd"; the resolver applies what it drains
+}
+
+// ForGRPC returns the config with the policy that picks: "etcd", or the one that stands alone.
+func (w *Wrapped) ForGRPC() string {
+	if w.Alone != nil {
+		return w.Alone.JSON
+	}
+	return w.JSON
 }
 
 // Wrap puts a config's load balancing policies, or round_robin if it has none, under the policy "etcd", as its
 // childPolicy. An "etcd" at the top keeps its config. Outlier detection stays above "etcd", and so does a policy whose
 // childPolicy names "etcd". In each case one policy remains at the top: of a list, the first that is registered.
-func Wrap(text string, registered func(policy string) bool) (Wrapped, error) {
+func Wrap(text string, registered func(policy string) bool) (w Wrapped, err error) {
 	layer, err := parseLayer(text)
 	if err != nil {
 		return Wrapped{}, err
@@ -81,9 +97,8 @@ func Wrap(text string, registered func(policy string) bool) (Wrapped, error) {
 	if err := p.err(); err != nil {
 		return Wrapped{}, err
 	}
-	w := Wrapped{Top: top}
+	w.Top = top
 	delete(layer, policyField)
-	layer[configField] = []object{{top: config}}
 	if health, ok := layer[healthField]; ok {
 		text, err := marshal(health)
 		if err != nil {
@@ -91,9 +106,44 @@ func Wrap(text string, registered func(policy string) bool) (Wrapped, error) {
 		}
 		w.Health = string(text)
 	}
-	out, err := marshal(layer)
-	w.JSON = string(out)
+	entry := object{top: config}
+	if w.JSON, err = withPolicy(layer, entry); err != nil {
+		return Wrapped{}, err
+	}
+	if w.Alone = standAlone(entry, top, registered); w.Alone != nil {
+		w.Alone.JSON, err = withPolicy(layer, entry)
+	}
 	return w, err
+}
+
+// withPolicy returns the JSON of a config with entry as its only policy.
+func withPolicy(layer, entry object) (string, error) {
+	layer[configField] = []object{entry}
+	out, err := marshal(layer)
+	return string(out), err
+}
+
+// standAlone replaces "etcd" in entry, or in the childPolicy of top, the entry's policy, by the policy below "etcd" if that is of
+// another package. Otherwise it returns nil. It leaves a config with faults to gRPC, which reports them.
+func standAlone(entry object, top string, registered func(policy string) bool) *Alone {
+	if top != EtcdName {
+		entry = entry[top].(object)[childField].([]object)[0]
+	}
+	text, err := marshal(entry[EtcdName])
+	if err != nil {
+		return nil
+	}
+	etcd, err := ParseEtcd(text)
+	if err != nil {
+		return nil
+	}
+	child, err := FirstLinked(etcd.ChildPolicy, registered)
+	if err != nil || Ours(child.Name) {
+		return nil
+	}
+	delete(entry, EtcdName)
+	entry[child.Name] = child.Config
+	return &Alone{Name: child.Name, Etcd: etcd}
 }
 
 // policies returns the load balancing policies of a config, round_robin if it has none.
@@ -156,6 +206,7 @@ func (p place) above(policy string, config any) any {
 	}
 	switch found := p.in(policy, childField).findEtcd(children); {
 	case found != nil:
+		o[childField] = []object{{EtcdName: found}}
 		return config
 	case policy == OutlierDetectionName:
 		o[childField] = []object{{EtcdName: object{childField: children}}}

@@ -70,6 +70,31 @@ func unless(absent string) func(string) bool {
 	return func(policy string) bool { return policy != absent }
 }
 
+// TestWrap_OthersStandAlone checks which policies take the place of "etcd", and which endpoints the resolver drains for them.
+func TestWrap_OthersStandAlone(t *testing.T) {
+	for _, tt := range []struct{ in, policies, alone, drain string }{
+		{`[{"round_robin":{}}]`, `{"etcd":{"childPolicy":[{"round_robin":{}}]}}`, "", ""},
+		{`[{"pick_first":{}}]`, `{"etcd":{"childPolicy":[{"pick_first":{}}]}}`, "", ""},
+		{`[{"b":{"x":1}}]`, `{"b":{"x":1}}`, "b", ""},
+		{`[{"absent":{}},{"weighted_round_robin":{"blackoutPeriod":"1s"}}]`, `{"weighted_round_robin":{"blackoutPeriod":"1s"}}`, "weighted_round_robin", ""},
+		{`[{"etcd":{"drain":["d"],"childPolicy":[{"absent":{}},{"b":{"x":1}}]}}]`, `{"b":{"x":1}}`, "b", "d"},
+		{`[{"etcd":{"drain":["d"],"childPolicy":[{"round_robin":{}},{"b":{}}]}}]`, `{"etcd":{"childPolicy":[{"round_robin":{}},{"b":{}}],"drain":["d"]}}`, "", ""},
+		{`[{"outlier_detection_experimental":{"childPolicy":[{"etcd":{"drain":["d"],"childPolicy":[{"b":{}}]}}]}}]`,
+			`{"outlier_detection_experimental":{"childPolicy":[{"b":{}}]}}`, "b", "d"},
+		{`[{"a":{"childPolicy":[{"etcd":{"childPolicy":[{"b":{}}]}}]}}]`, `{"a":{"childPolicy":[{"b":{}}]}}`, "b", ""},
+		{`[{"etcd":{"subset":3,"childPolicy":[{"b":{}}]}}]`, `{"etcd":{"childPolicy":[{"b":{}}],"subset":3}}`, "", ""}, // gRPC reports the fault
+	} {
+		w, err := Wrap(`{"loadBalancingConfig":`+tt.in+`}`, unless("absent"))
+		alone, drain := "", ""
+		if w.Alone != nil {
+			alone, drain = w.Alone.Name, strings.Join(w.Alone.Etcd.Drain, " ")
+		}
+		if want := `{"loadBalancingConfig":[` + tt.policies + `]}`; err != nil || w.ForGRPC() != want || alone != tt.alone || drain != tt.drain {
+			t.Errorf("Wrap(%s) gives gRPC %s with %q alone, draining %q, error %v\nwant %s with %q alone, draining %q", tt.in, w.ForGRPC(), alone, drain, err, want, tt.alone, tt.drain)
+		}
+	}
+}
+
 // TestWrap_PutsEtcdOnTop checks that gRPC never sees the deprecated field. If that field names "etcd", gRPC uses pick_first.
 func TestWrap_PutsEtcdOnTop(t *testing.T) {
 	for _, tt := range wrapped {

@@ -48,7 +48,7 @@ var Options = []Option{
 		Note: "While less than %s % of the zone's instances are ready, calls go to other zones in proportion to what is missing.", Of: Caller.inZone,
 	},
 	{
-		Name: "subset",
+		Name: "subset", Own: true,
 		Note: "Each client uses %s instances of a set, different ones in each process; the shares are those over many clients.",
 	},
 	{

@@ -101,7 +101,7 @@ var accepted = []struct{ text, json string }{
 		etcdOf(`"split":[{"match":{"version":"v2","zone":""},"weight":1},{"match":{"version":"v1"},"weight":0}],` + outlierChild)},
 	{etcdOf(`"preferZone":true,"zoneMinPercent":70,"subset":20,"maxConcurrentRequests":100,` + outlierChild), ``},
 	{etcdOf(`"slowStart":{"window":"3600s","minPercent":100},"childPolicy":[{"etcd_weighted":{}}]`), ``},
-	{etcdOf(`"subset":2,"drain":["a"],"childPolicy":[{"weighted_round_robin":{}}]`), ``},
+	{etcdOf(`"minHealthyPercent":50,"drain":["a"],"childPolicy":[{"weighted_round_robin":{}}]`), ``},
 	{etcdOf(`"route":[{"lane":"a/b","match":{"version":"v2"}},{"label":"lane","strict":true}],"laneHeader":"x-lane",` + outlierChild), ``},
 }
 
@@ -205,6 +205,7 @@ var refused = []struct{ row, text, want string }{
 	{"", etcdOf(`"slowStart":{"window":"1s"},"childPolicy":[{"least_request_experimental":{}}]`), `loadBalancingConfig[0].etcd.slowStart: has no effect beside "least_request_experimental": leave one of them out`},
 	{"", etcdOf(`"preferZone":true,"zoneMinPercent":50,"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"a"}}]`), `loadBalancingConfig[0].etcd.zoneMinPercent: has no effect beside "ring_hash_experimental": leave one of them out`},
 	{"", etcdOf(`"split":[{"match":{"a":"1"},"weight":1}],` + others), `loadBalancingConfig[0].etcd.split: ` + byItself},
+	{"", etcdOf(`"subset":2,` + others), `loadBalancingConfig[0].etcd.subset: ` + byItself},
 	{"", etcdOf(`"route":[{"label":"lane"}],"laneHeader":"x-lane",` + others), `loadBalancingConfig[0].etcd.route: ` + byItself},
 	{"", etcdOf(`"laneHeader":"x-lane"`), `loadBalancingConfig[0].etcd.laneHeader: has no effect without route: set that too`},
 	{"", etcdOf(`"laneHeader":"x lane","route":[{"label":"lane"}]`), `loadBalancingConfig[0].etcd.laneHeader: ` + badHeader + `"x lane"`},

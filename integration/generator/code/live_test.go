@@ -97,7 +97,7 @@ func (l live) try(text string) error {
 	if err != nil {
 		return err
 	}
-	for _, text := range []string{config.JSON(), wrapped.JSON} {
+	for _, text := range []string{config.JSON(), wrapped.ForGRPC()} {
 		if err := l.call(text); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@
 package attr
 
 import (
+	"maps"
 	"math/bits"
 	"slices"
 	"strconv"
@@ -142,6 +143,45 @@ func (s *State) All() []resolver.Endpoint {
 	return slices.Concat(s.Endpoints, s.Away.Endpoints)
 }
 
+// Input returns the input of a plan for a connection. Its endpoints are shared, unless a fallback has some of the same addresses.
+func (s *State) Input(config *plan.Config, client *plan.Client) plan.Input[resolver.Endpoint] {
+	in := plan.Input[resolver.Endpoint]{
+		Service: s.Key, Config: config, Client: client, Endpoints: s.Endpoints, Held: s.Held, Err: s.Err,
+		Of: func(ep *resolver.Endpoint) *endpoint.Endpoint { return Endpoint(*ep) },
+	}
+	if s.Away == nil {
+		return in
+	}
+	in.Away = Except(s.Away.Endpoints, s.Endpoints)
+	if len(s.Away.Held) > 0 {
+		in.Held = maps.Clone(s.Away.Held)
+		maps.Copy(in.Held, s.Held)
+	}
+	return in
+}
+
+// Except returns the endpoints whose addresses are not among others.
+func Except(endpoints, others []resolver.Endpoint) []resolver.Endpoint {
+	both := make(map[string]bool, len(endpoints)) // addresses of endpoints; true if others has the address, too
+	for i := range endpoints {
+		both[Address(&endpoints[i])] = false
+	}
+	for i := range others {
+		if _, known := both[Address(&others[i])]; known {
+			both[Address(&others[i])] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(endpoints), func(ep resolver.Endpoint) bool { return both[Address(&ep)] })
+}
+
+// Address returns the address of an endpoint, or "".
+func Address(ep *resolver.Endpoint) string {
+	if len(ep.Addresses) == 0 {
+		return ""
+	}
+	return ep.Addresses[0].Addr
+}
+
 // String describes the state in gRPC's logs and channelz. The text is short, because gRPC calls String at each update.
 func (s *State) String() string {
 	if s.Pending {
@@ -165,6 +205,15 @@ type Client struct {
 	Stats       *picking.Memory      // statistics of addresses in both clusters, kept while gRPC is idle; nil: each policy has its own
 	Report      func(problem string) // called with each problem of the service config; may be nil
 	CallsLeave  func(bool)           // called with true when calls go to the fallback, and false when none do; may be nil
+}
+
+// Tell calls Report with each of the problems that is not among before.
+func (c *Client) Tell(problems, before []string) {
+	for _, problem := range problems {
+		if c.Report != nil && !slices.Contains(before, problem) {
+			c.Report(problem)
+		}
+	}
 }
 
 // SetState adds s to a resolver's state.

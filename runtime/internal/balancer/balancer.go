@@ -11,8 +11,6 @@
 //	picker.go     picking a connection for a call
 //	target.go     picking for a call that names its instance, or follows the route
 //	balancer.go   the policy, which is the core's shell, and its queue of events
-//	others.go     another package's policy in place of a plan
-//	switch.go     the balancer that gRPC knows: one policy after another
 //
 // Package plan has the steps from entries to the tiers of a pick, calloptions has the options of a call, and picking has the
 // policies that choose. Importing package balancer registers the policies with gRPC, which offers no other way.
@@ -20,7 +18,6 @@ package balancer
 
 import (
 	"cmp"
-	"slices"
 	"sync"
 	"time"
 
@@ -28,12 +25,13 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// policy is the balancer of one ClientConn, and the core's shell. gRPC calls its methods one at a time. SubConns, another
-// package's policy and calls report events at any time, on any goroutine, while they hold locks of their own. Such events go
-// into the queue, and the holder of mu handles them.
+// policy is the balancer of one ClientConn, and the core's shell. gRPC calls its methods one at a time. SubConns and calls report
+// events at any time, on any goroutine, while they hold locks of their own. Such events go into the queue, and the holder of mu
+// handles them.
 type policy struct {
 	cc      balancer.ClientConn
 	opts    balancer.BuildOptions
@@ -47,7 +45,6 @@ type policy struct {
 	core     core
 	memory   *picking.Memory // the statistics of calls: those of attr.Client, if it has them
 	in       *input          // the input of the last plan; nil before the first plan
-	others   *others         // another package's policy, which picks in place of the plan; may be nil
 	waking   *time.Timer     // for the core's next selection
 	reported []string        // problems of the last plan, passed to Client.Report
 	leaves   bool            // calls go to the fallback, as Client.CallsLeave was told
@@ -89,7 +86,7 @@ func (p *policy) carryOut() {
 		}
 	}
 	p.wake(p.core.lookAt)
-	p.tellLeaves(!p.closed && (p.core.leaves || p.others != nil && p.others.away))
+	p.tellLeaves(!p.closed && p.core.leaves)
 	if publish && !p.closed {
 		p.publish()
 	}
@@ -178,13 +175,9 @@ func (p *policy) publish() {
 	if p.core.plan == nil {
 		return
 	}
-	state, others := p.core.state(), balancer.Picker(nil)
-	if p.others != nil {
-		state, others = p.publishOthers()
-	}
-	p.cc.UpdateState(balancer.State{ConnectivityState: state, Picker: &picker{
+	p.cc.UpdateState(balancer.State{ConnectivityState: p.core.state(), Picker: &picker{
 		targets: &p.targets, epoch: p.core.epoch.Load(), newest: &p.core.epoch, plan: p.core.plan,
-		routed: p.core.plan.in.client.Routed, others: others,
+		routed: p.core.plan.in.client.Routed,
 	}})
 }
 
@@ -194,16 +187,12 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	if err != nil {
 		return err
 	}
-	var endpoints []resolver.Endpoint
 	p.do(func() {
 		p.store(s.ResolverState, c)
 		p.targets.update(p.in)
-		endpoints = p.replan()
+		p.replan()
 		p.forget()
 	})
-	if p.others != nil && len(endpoints) > 0 {
-		p.others.update(endpoints, s.ResolverState, c.others)
-	}
 	return nil
 }
 
@@ -217,11 +206,11 @@ func (p *policy) store(s resolver.State, c *config) {
 	p.in = in
 }
 
-// replan makes a plan of p.in and passes the plan to the core. It returns the endpoints for another package's policy.
-func (p *policy) replan() (endpoints []resolver.Endpoint) {
+// replan makes a plan of p.in and passes the plan to the core.
+func (p *policy) replan() {
 	in := *p.in
-	next := targetsOnly(&in, errTargetsOnly)
-	if !in.client.TargetsOnly {
+	next := targetsOnly(&in, cmp.Or(in.config.err, errTargetsOnly))
+	if !in.client.TargetsOnly && in.config.err == nil {
 		in.Left = p.core.left(&in)
 		next = makePlan(&in)
 	}
@@ -229,21 +218,13 @@ func (p *policy) replan() (endpoints []resolver.Endpoint) {
 	if !in.pending { // otherwise the drain list and the lanes would seem to name endpoints that do not exist
 		p.report(next.Reports)
 	}
-	if p.others != nil {
-		var empty error
-		if endpoints, empty = next.forOthers(); len(endpoints) > 0 {
-			p.others.away = next.Live == 0
-		}
-		next = targetsOnly(&in, empty)
-	}
 	p.core.update(next, p.now())
-	return endpoints
 }
 
 // forget drops the statistics of addresses outside the plan, unless they have calls under way or a connection.
 // If each address has a connection, all statistics stay, so that updates need not visit all addresses.
 func (p *policy) forget() {
-	if p.others != nil || p.in.pending || p.memory.Len() == len(p.core.all) {
+	if p.in.pending || p.memory.Len() == len(p.core.all) {
 		return
 	}
 	p.memory.Keep(func(addr string) bool { return p.core.conns[addr] != nil })
@@ -251,26 +232,20 @@ func (p *policy) forget() {
 
 // report passes on the problems of a plan that the previous plan did not have.
 func (p *policy) report(reports []string) {
-	for _, report := range reports {
-		if tell := p.in.client.Report; tell != nil && !slices.Contains(p.reported, report) {
-			p.after = append(p.after, func() { tell(report) })
-		}
-	}
+	client, before := p.in.client, p.reported
+	p.after = append(p.after, func() { client.Tell(reports, before) })
 	p.reported = reports
 }
 
-// ResolverError implements [balancer.Balancer]. If endpoints are known, it only passes the error to another package's policy.
+// ResolverError implements [balancer.Balancer]. It does nothing if endpoints are known.
 func (p *policy) ResolverError(err error) {
-	if p.others != nil {
-		p.others.call(func() { p.others.balancer.ResolverError(err) })
-	}
 	p.do(func() {
 		if p.in != nil && len(p.in.Endpoints) > 0 {
 			return
 		}
 		if p.in == nil {
 			c, _ := defaultConfig() // its policies are always linked
-			p.in = newInput(p.opts.Target.Endpoint(), c, bareClient)
+			p.in = newInput(&attr.State{Key: p.opts.Target.Endpoint()}, c, bareClient)
 		}
 		in := *p.in
 		in.pending, in.Err = false, err
@@ -283,12 +258,8 @@ func (p *policy) ResolverError(err error) {
 // UpdateSubConnState is deprecated by gRPC: SubConns have listeners.
 func (p *policy) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 
-// ExitIdle wakes another package's policy. Our own policies are never idle.
-func (p *policy) ExitIdle() {
-	if p.others != nil {
-		p.others.call(func() { p.others.balancer.ExitIdle() })
-	}
-}
+// ExitIdle implements [balancer.Balancer]. The policy is never idle.
+func (p *policy) ExitIdle() {}
 
 // Close ends the policy and its connections.
 func (p *policy) Close() {
@@ -296,9 +267,6 @@ func (p *policy) Close() {
 		p.core.closeAll()
 		p.closed = true
 	})
-	if p.others != nil {
-		p.others.close()
-	}
 }
 
 // queue holds events from any goroutine until they are handled one by one. It is safe for concurrent use.

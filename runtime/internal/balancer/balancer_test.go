@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/serviceconfig"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
@@ -15,13 +16,13 @@ import (
 
 // TestPolicy_MarshalsItsConfig compares a marshalled config with its source. Package serviceconfig tests how configs are parsed.
 func TestPolicy_MarshalsItsConfig(t *testing.T) {
-	c := mustConfig(t, `{"subset":2,"drain":["x"],"childPolicy":[{"nope":{}},{"pick_first":{}}]}`)
+	c := mustConfig(t, `{"minHealthyPercent":2,"drain":["x"],"childPolicy":[{"nope":{}},{"pick_first":{}}]}`)
 	text, err := json.Marshal(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again := mustConfig(t, string(text)); !again.policy.Traits().Single || again.Subset != 2 || !slices.Equal(again.Drain, c.Drain) {
-		t.Errorf("the config became %s when it was marshalled, want the same policy, subset and drain", text)
+	if again := mustConfig(t, string(text)); !again.policy.Traits().Single || again.MinHealthyPercent != 2 || !slices.Equal(again.Drain, c.Drain) {
+		t.Errorf("the config became %s when it was marshalled, want the same policy, percentage and drain", text)
 	}
 }
 
@@ -50,6 +51,29 @@ func TestPolicy_WithoutEndpoints(t *testing.T) {
 	r = newRig(t)
 	r.policy.ResolverError(none)
 	r.expect(t.Context(), "after a resolver's error before any state", none.Error())
+}
+
+// another stands for a policy of another package, and for its config.
+type another struct {
+	balancer.Builder
+	serviceconfig.LoadBalancingConfig
+}
+
+func (another) Name() string { return "another" }
+
+// TestPolicy_RefusesOthersBelow gives the policy a child of another package: only calls that name their instance are served.
+func TestPolicy_RefusesOthersBelow(t *testing.T) {
+	balancer.Register(another{})
+	r := newRig(t)
+	r.update(`"childPolicy":[{"another":{}}]`, "a")
+	r.expect(t.Context(), "without a name", `rpc error: code = Unavailable desc = etcd: the policy "another" stands alone and cannot pick below "etcd": `+
+		`name it in the place of "etcd"`)
+	if got := r.whereNamed(calloptions.Target{Instance: "a"}); got != "a" {
+		t.Errorf("a call that names the instance a got %q, want a", got)
+	}
+	if err := r.policy.UpdateClientConnState(balancer.ClientConnState{BalancerConfig: another{}}); err == nil {
+		t.Error("UpdateClientConnState accepted another policy's config, want an error")
+	}
 }
 
 // TestPolicy_ServesLastKnownEndpoints starts with the last known endpoints. Calls go to reachable ones. While none can be

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
 	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
+	"google.golang.org/grpc/status"
 
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
@@ -22,8 +24,8 @@ type config struct {
 	grpcserviceconfig.LoadBalancingConfig `json:"-"`
 	planning.Config
 
-	policy picking.Policy // nil if another package's policy picks
-	others *othersConfig  // nil if our policy picks
+	policy picking.Policy // nil if err is not
+	err    error          // refuses calls that name no instance, because the child policy is of another package
 }
 
 // defaultConfig returns the policy's config for gRPC service configs that have no config for the policy.
@@ -41,16 +43,17 @@ func parseConfig(text json.RawMessage) (*config, error) {
 	return c, nil
 }
 
-// parseChild selects the policy that picks: the first child policy that is ours, or that the program links.
+// parseChild selects the policy that picks: the first child policy that is ours, or that the program links. One of another package
+// cannot pick below "etcd": package discovery puts it in the place of "etcd".
 func (c *config) parseChild() error {
 	policy, err := serviceconfig.FirstLinked(c.ChildPolicy, func(name string) bool { return serviceconfig.Ours(name) || balancer.Get(name) != nil })
 	if err != nil {
 		return err
 	}
 	if c.policy = picking.Of(policy); c.policy == nil {
-		c.others, err = parseOthers(policy)
+		c.err = status.Errorf(codes.Unavailable, "etcd: the policy %.80q stands alone and cannot pick below %q: name it in the place of %[2]q", policy.Name, Name)
 	}
-	return err
+	return nil
 }
 
 // configOf returns given as the policy's config, or the default config if given is nil.
@@ -67,8 +70,8 @@ func configOf(given grpcserviceconfig.LoadBalancingConfig) (*config, error) {
 
 func init() {
 	balancer.Register(builder{})
-	balancer.Register(alone{name: serviceconfig.WeightedName})
-	balancer.Register(alone{name: serviceconfig.PeakEwmaName})
+	balancer.Register(child{name: serviceconfig.WeightedName})
+	balancer.Register(child{name: serviceconfig.PeakEwmaName})
 }
 
 type builder struct{}
@@ -80,7 +83,7 @@ func (builder) ParseConfig(text json.RawMessage) (grpcserviceconfig.LoadBalancin
 }
 
 func (builder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
-	return &switcher{cc: cc, opts: opts}
+	return newPolicy(cc, opts)
 }
 
 func newPolicy(cc balancer.ClientConn, opts balancer.BuildOptions) *policy {
@@ -91,17 +94,17 @@ func newPolicy(cc balancer.ClientConn, opts balancer.BuildOptions) *policy {
 	return p
 }
 
-// alone is a builder for service configs that name one of our child policies, such as "etcd_weighted", at the top level in
+// child is a builder for service configs that name one of our child policies, such as "etcd_weighted", at the top level in
 // place of "etcd".
-type alone struct {
+type child struct {
 	builder
 	name string
 }
 
-func (a alone) Name() string { return a.name }
+func (b child) Name() string { return b.name }
 
-func (a alone) ParseConfig(text json.RawMessage) (grpcserviceconfig.LoadBalancingConfig, error) {
-	etcd, err := json.Marshal(map[string]any{"childPolicy": []any{map[string]json.RawMessage{a.name: text}}})
+func (b child) ParseConfig(text json.RawMessage) (grpcserviceconfig.LoadBalancingConfig, error) {
+	etcd, err := json.Marshal(map[string]any{"childPolicy": []any{map[string]json.RawMessage{b.name: text}}})
 	if err != nil {
 		return nil, err
 	}

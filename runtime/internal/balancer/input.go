@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"hash/maphash"
 	"iter"
-	"maps"
 	"slices"
 	"strings"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 // input is the input of a plan, and what else the resolver's state says about the key. It is immutable once a plan has it.
@@ -34,11 +34,9 @@ type input struct {
 	sequence uint64              // the sequence number of the key's state
 }
 
-// newInput returns an input without endpoints.
-func newInput(key string, c *config, client *attr.Client) *input {
-	in := &input{config: c, client: client}
-	in.Service, in.Config, in.Client, in.Of = key, &c.Config, &client.Client, endpointOf
-	return in
+// newInput returns an input with the endpoints of a state.
+func newInput(state *attr.State, c *config, client *attr.Client) *input {
+	return &input{Input: state.Input(&c.Config, &client.Client), config: c, client: client}
 }
 
 // bareClient describes connections that were not made by NewClient. All of them use the same subset.
@@ -54,46 +52,23 @@ func inputFrom(s resolver.State, c *config, target string) *input {
 	if client == nil {
 		client = bareClient
 	}
-	in := newInput(cmp.Or(state.Key, target), c, client)
-	in.Endpoints, in.Held, in.Err, in.pending, in.health = state.Endpoints, state.Held, state.Err, state.Pending, state.Health
-	in.all, in.sequence, in.parent, in.route = state.Endpoints, state.Sequence, state.InState, state.Route
-	in.metadata = metadata.Pairs(in.route.Header, in.route.Value)
-	in.fallBackOn(state.Away)
+	in := newInput(state, c, client)
+	in.Service = cmp.Or(state.Key, target)
+	in.pending, in.health, in.all, in.sequence, in.parent, in.route = state.Pending, state.Health, state.Endpoints, state.Sequence, state.InState, state.Route
+	in.metadata = metadata.Pairs(in.route.Header, in.route.Value, calloptions.PickedHeader, "")
+	if state.Away != nil {
+		in.fallsBack, in.pending = true, in.pending || state.Away.Pending
+	}
 	if in.parent {
 		given := s.Endpoints
-		if state.Away != nil {
-			given = except(given, in.Away)
+		if in.fallsBack {
+			given = attr.Except(given, in.Away)
 		}
 		if prefix, suffix := commonLengths(given, state.Endpoints); prefix+suffix < max(len(given), len(state.Endpoints)) {
 			in.Endpoints = distinct(given) // a parent policy has chosen these; calls may name any instance of in.all
 		}
 	}
 	return in
-}
-
-// Select returns the endpoints that a connection's selector and subset choose. If the subset has held endpoints, Select adds
-// endpoints that are not held. Without a selector and a subset, it returns s.Endpoints itself.
-func Select(client *attr.Client, s *attr.State) []resolver.Endpoint {
-	of := *client
-	of.Most = 0
-	in := newInput("", new(config), &of)
-	in.Endpoints, in.Held = s.Endpoints, s.Held
-	return planning.Make(&in.Input).Choose()
-}
-
-// fallBackOn adds other, the state of the key in the fallback, which may be nil.
-func (in *input) fallBackOn(other *attr.State) {
-	if other == nil {
-		return
-	}
-	in.fallsBack, in.pending = true, in.pending || other.Pending
-	in.Away = except(other.Endpoints, in.Endpoints)
-	if len(other.Held) > 0 {
-		both := make(map[string]struct{}, len(in.Held)+len(other.Held))
-		maps.Copy(both, in.Held)
-		maps.Copy(both, other.Held)
-		in.Held = both
-	}
 }
 
 // distinct returns endpoints, sorted by instance and then by address, without those that have no address or an earlier
@@ -113,20 +88,6 @@ func distinct(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	return rest
 }
 
-// except returns the endpoints whose addresses are not among others.
-func except(endpoints, others []resolver.Endpoint) []resolver.Endpoint {
-	both := make(map[string]bool, len(endpoints)) // addresses of endpoints; true if others has the address, too
-	for i := range endpoints {
-		both[address(&endpoints[i])] = false
-	}
-	for i := range others {
-		if _, known := both[address(&others[i])]; known {
-			both[address(&others[i])] = true
-		}
-	}
-	return slices.DeleteFunc(slices.Clone(endpoints), func(ep resolver.Endpoint) bool { return both[address(&ep)] })
-}
-
 // errTargetsOnly refuses a call without a target on the connection of an Instances.
 var errTargetsOnly = status.Error(codes.Unavailable,
 	"etcd: the call names no instance: make it on the Conn of an Instance, with the context that Each passes")
@@ -140,12 +101,7 @@ func weightOf(ep *resolver.Endpoint) uint64 {
 func endpointOf(ep *resolver.Endpoint) *endpoint.Endpoint { return attr.Endpoint(*ep) }
 
 // address returns the address of an endpoint, or "".
-func address(ep *resolver.Endpoint) string {
-	if len(ep.Addresses) == 0 {
-		return ""
-	}
-	return ep.Addresses[0].Addr
-}
+func address(ep *resolver.Endpoint) string { return attr.Address(ep) }
 
 // addresses yields the addresses of endpoints.
 func addresses(lists ...[]resolver.Endpoint) iter.Seq[string] {

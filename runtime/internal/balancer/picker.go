@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
@@ -26,7 +27,6 @@ type picker struct {
 	newest  *epoch
 	plan    *plan
 	routed  map[string]bool // of the plan's client
-	others  balancer.Picker // another package's picker, in place of the plan; may be nil
 }
 
 // Pick implements [balancer.Picker].
@@ -38,15 +38,18 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	return result, err
 }
 
+// pickedMetadata tells runtime's interceptors that the policy has picked the instance that a call names.
+var pickedMetadata = metadata.Pairs(calloptions.PickedHeader, "")
+
 func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	o := calloptions.Of(info.Ctx)
 	switch {
 	case o.Named:
-		return p.targets.pick(o.Target, "")
+		result, err := p.targets.pick(o.Target, "")
+		result.Metadata = pickedMetadata
+		return result, err
 	case len(p.routed) > 0 && p.routed[info.FullMethodName]:
 		return p.targets.follow(p.plan.in)
-	case p.others != nil:
-		return p.others.Pick(info)
 	}
 	v, err := p.plan.viewOf(&info, o)
 	if err != nil {

@@ -42,9 +42,7 @@ type rig struct {
 }
 
 func inputOf(c *config, client planning.Client, endpoints []resolver.Endpoint) *input {
-	in := newInput("acme/user", c, &attr.Client{Client: client})
-	in.Endpoints = endpoints
-	return in
+	return newInput(&attr.State{Key: "acme/user", Endpoints: endpoints}, c, &attr.Client{Client: client})
 }
 
 func newRig(t testing.TB) *rig {

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
@@ -47,8 +49,11 @@ type Router interface {
 	Read(notify func()) (stop func())
 }
 
-// Given is the last service config that was given to a connection.
-type Given = atomic.Pointer[effectiveConfig]
+// Given is what a connection was given.
+type Given struct {
+	config atomic.Pointer[effectiveConfig]     // the last service config; nil for gRPC's default one
+	Alone  atomic.Pointer[serviceconfig.Alone] // the last policy that stood alone; nil if there was none
+}
 
 // conn is the resolver of one gRPC connection to a key: it passes the key's state to gRPC.
 type conn struct {
@@ -68,6 +73,9 @@ type conn struct {
 	route  attr.Route       // the route sent with the last state
 	away   *State           // the fallback's state sent with the last state; nil without a fallback
 	served bool             // a state with known endpoints was sent
+	alone  aloneConfig      // of the last policy that stands alone
+	told   []string         // the problems of the last plan for such a policy
+	leaves bool             // such a policy has the fallback's endpoints, as Client.CallsLeave was told
 	bad    string           // the last unusable live config, "" if there is none
 	lines  loglimit.Limiter // limits log lines about unusable live configs
 }
@@ -98,7 +106,11 @@ func (c *conn) ResolveNow(resolver.ResolveNowOptions) {}
 func (c *conn) Close() {
 	c.mu.Lock()
 	c.closed = true
+	running := c.running
 	c.mu.Unlock()
+	if !running {
+		c.tellLeaves(false)
+	}
 	c.key.connections.Add(-1)
 	for _, end := range c.ends {
 		end()
@@ -135,11 +147,15 @@ func (c *conn) deliver() {
 // rested ends the pause after a delivery. It delivers again if notify was called since that delivery began.
 func (c *conn) rested() {
 	c.mu.Lock()
-	again := c.missed && !c.closed
+	closed := c.closed
+	again := c.missed && !closed
 	c.running, c.missed = again, false
 	c.mu.Unlock()
-	if again {
+	switch {
+	case again:
 		c.deliver()
+	case closed:
+		c.tellLeaves(false)
 	}
 }
 
@@ -154,39 +170,127 @@ func (c *conn) send(s *State) {
 	if s.Known && c.away != nil {
 		c.fallBack(state)
 	}
-	var update resolver.State
-	config, wrapped, source := c.config(s), c.opts.Default, s
-	if config != nil {
-		update.ServiceConfig, wrapped = config.parsed, config.Wrapped
+	config := c.config(s)
+	update, leaves, err := c.update(state, config)
+	if last := c.opts.Given.config.Load(); err != nil && c.wrapped(config).Alone != nil && c.wrapped(last).Alone == nil {
+		config = last // the policy in force stays until the one that stands alone has an endpoint
+		update, leaves, err = c.update(state, config)
 	}
-	state.Health = wrapped.Health
-	if len(s.Endpoints) == 0 && state.Away != nil {
-		source = c.away
-	}
-	switch top := wrapped.Top; {
-	case top == serviceconfig.EtcdName:
-		// The policy reads the endpoints from the attribute. gRPC before 1.84 formats each state for a log line, even if it does
-		// not print the line: some 3 KB for each endpoint.
-		update.Endpoints = []resolver.Endpoint{}
-	case top == serviceconfig.OutlierDetectionName: // our policy, below outlier detection, gets all endpoints
-		update.Endpoints = state.All()
-	case state.Pending || source != s && state.Away.Pending:
+	switch {
+	case errors.Is(err, errPending):
 		return // calls wait for the first state, under any policy
-	case len(source.Endpoints) == 0 && !c.served:
-		// Until a first state, calls fail with this error under any policy. Later, third-party policies fail with their own.
-		c.cc.ReportError(state.Err)
+	case err != nil:
+		c.cc.ReportError(err)
 		return
-	default:
-		update.Endpoints, update.Addresses = source.Endpoints, attr.Addresses(source.Endpoints)
 	}
 	if c.opts.Client != nil {
-		state.InState = wrapped.Top != serviceconfig.EtcdName
 		update = attr.SetState(update, state)
 	}
 	c.served = c.served || s.Known
-	c.opts.Given.Store(config)
+	c.tellLeaves(leaves)
+	c.opts.Given.config.Store(config)
+	if alone := c.wrapped(config).Alone; alone != nil {
+		c.opts.Given.Alone.Store(alone)
+	}
 	// An error of UpdateState requests another resolution, which would find nothing new: the watch is current.
 	_ = c.cc.UpdateState(update)
+}
+
+// wrapped returns the service config of a connection that was given config.
+func (c *conn) wrapped(config *effectiveConfig) *serviceconfig.Wrapped {
+	if config == nil {
+		return &c.opts.Default
+	}
+	return &config.Wrapped
+}
+
+// errPending means that the endpoints are not known yet.
+var errPending = errors.New("the endpoints are not known yet")
+
+// update returns the update for gRPC under a config, and sets the fields of s that depend on the config. leaves reports whether a policy
+// that stands alone has the fallback's endpoints. The error says why there is no endpoint, if the policy gets no empty list.
+func (c *conn) update(s *attr.State, config *effectiveConfig) (update resolver.State, leaves bool, err error) {
+	w := c.wrapped(config)
+	if config != nil {
+		update.ServiceConfig = config.parsed
+	}
+	s.Health, s.InState = w.Health, w.Top != serviceconfig.EtcdName || w.Alone != nil
+	switch {
+	case w.Alone != nil:
+		update.Endpoints, leaves, err = c.endpointsAlone(s, w.Alone)
+	case w.Top == serviceconfig.EtcdName:
+		// The policy reads the endpoints from the attribute. gRPC before 1.84 formats each state for a log line, even if it does
+		// not print the line: some 3 KB for each endpoint.
+		update.Endpoints = []resolver.Endpoint{}
+		return update, false, nil
+	case w.Top == serviceconfig.OutlierDetectionName: // our policy, below outlier detection, gets all endpoints
+		update.Endpoints = s.All()
+		return update, false, nil
+	default:
+		update.Endpoints, err = c.endpointsBare(s)
+	}
+	update.Addresses = attr.Addresses(update.Endpoints)
+	return update, leaves, err
+}
+
+// endpointsBare returns the endpoints for a policy that has our policy below it, and for one of a bare resolver.
+func (c *conn) endpointsBare(s *attr.State) ([]resolver.Endpoint, error) {
+	source := s
+	if len(s.Endpoints) == 0 && s.Away != nil {
+		source = s.Away
+	}
+	switch {
+	case s.Pending || source.Pending:
+		return nil, errPending
+	case len(source.Endpoints) == 0 && !c.served:
+		// Until a first state, calls fail with this error under any policy. Later, such policies fail with their own.
+		return nil, s.Err
+	}
+	return source.Endpoints, nil
+}
+
+// aloneConfig is what a plan needs of the config around a policy that stands alone.
+type aloneConfig struct {
+	of *serviceconfig.Alone
+	*plan.Config
+}
+
+// endpointsAlone returns the endpoints for a policy that stands alone: those that selector and drain leave, or else the fallback's. The policy
+// connects to all of them, and a small subset might have only dead ones: so WithSubset has no effect. The error says why there is none.
+func (c *conn) endpointsAlone(s *attr.State, alone *serviceconfig.Alone) (endpoints []resolver.Endpoint, leaves bool, err error) {
+	if c.alone.of != alone {
+		c.alone = aloneConfig{alone, plan.NewConfig(alone.Etcd)}
+	}
+	given := cmp.Or(c.opts.Client, new(attr.Client)) // a bare resolver has none
+	client := given.Client
+	client.Subset = 0
+	in := s.Input(c.alone.Config, &client)
+	p := plan.Make(&in)
+	pending := s.Pending || s.Away != nil && s.Away.Pending
+	if given.Subset > 0 {
+		p.Reports = append(p.Reports, fmt.Sprintf("WithSubset has no effect beside the policy %q, which connects to all endpoints", alone.Name))
+	}
+	if !pending { // otherwise drain would seem to name endpoints that do not exist
+		given.Tell(p.Reports, c.told)
+		c.told = p.Reports
+	}
+	switch away := p.Fallback(); {
+	case p.Live > 0:
+		return p.Choose(), false, nil
+	case pending:
+		return nil, false, errPending
+	case len(away) > 0:
+		return away, true, nil
+	}
+	return nil, false, p.Empty
+}
+
+// tellLeaves tells the client whether a policy that stands alone has the fallback's endpoints.
+func (c *conn) tellLeaves(leaves bool) {
+	if client := c.opts.Client; c.leaves != leaves && client != nil && client.CallsLeave != nil {
+		client.CallsLeave(leaves)
+	}
+	c.leaves = leaves
 }
 
 // fallBack adds the state of the key in the fallback cluster to state.
@@ -204,14 +308,14 @@ func (c *conn) config(s *State) *effectiveConfig {
 	if c.opts.Disabled {
 		return nil
 	}
-	last, live := c.opts.Given.Load(), ""
+	last, live := c.opts.Given.config.Load(), ""
 	if last != nil {
 		live = last.live
 	}
 	if !s.LiveKnown || s.Live == live || s.Live != "" && s.Live == c.bad {
 		return last
 	}
-	next, err := newEffectiveConfig(c.cc, c.opts.Default.JSON, s.Live)
+	next, err := c.merge(s.Live)
 	if err == nil {
 		return next
 	}
@@ -230,21 +334,27 @@ type effectiveConfig struct {
 	parsed *grpcserviceconfig.ParseResult
 }
 
-// newEffectiveConfig merges a live config into base, the default config, and lets gRPC parse the result. base is "" for a bare
-// resolver, which does not know the default: instead of gRPC's pick_first it then spreads calls, too. live is "" if the live config was deleted.
-func newEffectiveConfig(cc resolver.ClientConn, base, live string) (*effectiveConfig, error) {
-	c := &effectiveConfig{live: live}
-	merged, err := serviceconfig.Merge(cmp.Or(base, `{"loadBalancingConfig":[{"round_robin":{}}]}`), live)
-	if c.JSON = merged; err == nil && base != "" {
-		c.Wrapped, err = serviceconfig.Wrap(merged, grpccheck.Registered)
-	}
+// merge merges a live config into the default config, and lets gRPC parse the result. A bare resolver does not know the default:
+// instead of gRPC's pick_first it then spreads calls, too. live is "" if the live config was deleted.
+func (c *conn) merge(live string) (*effectiveConfig, error) {
+	merged, err := serviceconfig.Merge(cmp.Or(c.opts.Default.JSON, `{"loadBalancingConfig":[{"round_robin":{}}]}`), live)
 	if err != nil {
 		return nil, err
 	}
-	if c.parsed, err = parse(cc, c.JSON); err == nil {
-		err = c.parsed.Err
+	next := &effectiveConfig{live: live}
+	next.Wrapped, err = serviceconfig.Wrap(merged, grpccheck.Registered)
+	switch {
+	case err != nil:
+		return nil, err
+	case c.opts.Default.JSON == "" && next.Alone == nil:
+		next.Wrapped = serviceconfig.Wrapped{JSON: merged} // gRPC's own policies pick for a bare resolver
+	case c.opts.Client != nil && c.opts.Client.TargetsOnly:
+		next.Alone = nil
 	}
-	return c, err
+	if next.parsed, err = parse(c.cc, next.ForGRPC()); err == nil {
+		err = next.parsed.Err
+	}
+	return next, err
 }
 
 // parse lets gRPC parse a config. It returns an error if a policy panics.

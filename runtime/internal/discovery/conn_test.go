@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
@@ -205,6 +207,70 @@ func TestEndpointsForAPolicyAbove(t *testing.T) {
 	if state := attr.StateOf(s.last()); state.Health != "" || s.last().ServiceConfig != nil {
 		t.Errorf("a connection that ignores live configs got the state %+v, want no health check and no config", state)
 	}
+}
+
+// another stands for a policy of another package.
+type another struct{ balancer.Builder }
+
+func (another) Name() string { return "another" }
+
+// TestConn_AloneGetsWhatMayBeCalled gives gRPC states under a policy that stands alone: its endpoints are those that drain and selector
+// leave, then those of the fallback, and never none (P4, P8).
+func TestConn_AloneGetsWhatMayBeCalled(t *testing.T) {
+	balancer.Register(another{})
+	s, told, leaves := newSide(t), "", ""
+	c := &conn{key: silentKeys(t).Key("acme/user", endpoint.Reader{}), cc: s, opts: Options{
+		Given: new(Given), Away: silentKeys(t).Key("acme/user", endpoint.Reader{}), Default: defaultOf(t, ""),
+		Client: &attr.Client{
+			Client:     plan.Client{Subset: 1, Selector: func(e *endpoint.Endpoint) bool { return e.Instance != "h" }},
+			Report:     func(problem string) { told += problem + "; " },
+			CallsLeave: func(leave bool) { leaves += fmt.Sprint(leave, " ") },
+		},
+	}}
+	const alone = `{"loadBalancingConfig":[{"etcd":{"drain":["b"],"childPolicy":[{"another":{}}]}}]}`
+	for _, tt := range []struct{ when, live, home, away, want string }{
+		{"nothing may be called yet", alone, "bh", "", "ours"},
+		{"an endpoint comes", alone, "abh", "w", "another: a"},
+		{"a method's config changes", `{"methodConfig":[],` + alone[1:], "abh", "w", "another: a"},
+		{"one more comes", alone, "abch", "w", "another: ac"},
+		{"only the fallback has some", alone, "bh", "bhw", "another: w"},
+		{"nothing may be called", alone, "bh", "", `etcd: none of the 1 endpoints of "acme/user" is selected for this connection (1 more are drained)`},
+		{"one is back", alone, "ab", "", "another: a"},
+		{"our policy is back", "", "ab", "", "ours"},
+		{"only the fallback has some again", alone, "bh", "w", "another: w"},
+	} {
+		c.away = &State{Known: true, Endpoints: endpointsNamed(tt.away)}
+		s.states, s.errs = nil, nil
+		c.send(&State{Known: true, LiveKnown: true, Live: tt.live, Endpoints: endpointsNamed(tt.home), Backends: make([]*Backend, len(tt.home))})
+		got := "ours"
+		switch alone := c.wrapped(c.opts.Given.config.Load()).Alone; {
+		case len(s.errs) > 0:
+			got = s.errs[0].Error()
+		case alone != nil:
+			got = alone.Name + ": "
+			for i, a := range s.last().Addresses {
+				if got += strings.TrimSuffix(a.Addr, ":1"); s.last().Endpoints[i].Addresses[0].Addr != a.Addr {
+					t.Errorf("%s: gRPC got the endpoints %v and the addresses %v, want equal ones", tt.when, s.last().Endpoints, s.last().Addresses)
+				}
+			}
+		}
+		if len(s.states)+len(s.errs) != 1 || got != tt.want {
+			t.Errorf("%s: gRPC got %d states and %d errors, the last %q, want one, %q", tt.when, len(s.states), len(s.errs), got, tt.want)
+		}
+	}
+	if told != `WithSubset has no effect beside the policy "another", which connects to all endpoints; ` {
+		t.Errorf("the reports are %q, want one, that WithSubset has no effect", told)
+	}
+	if c.Close(); leaves != "true false true false " {
+		t.Errorf("CallsLeave was called with %q, want with true and false, twice", leaves)
+	}
+}
+
+func endpointsNamed(names string) (all []resolver.Endpoint) {
+	for _, name := range strings.Split(names, "") {
+		all = append(all, attr.New(&endpoint.Endpoint{Instance: name, Addr: name + ":1"}, new(attr.Storage)))
+	}
+	return all
 }
 
 type silent struct{}

@@ -123,6 +123,18 @@ func (c *caller) scattered() string {
 	return ""
 }
 
+// wrongOne describes a call to one instance that another one answered, or "". Under a policy that stands alone, none may answer.
+func (w *world) wrongOne(c *caller, what, from, want string) string {
+	p, known := w.policy(c)
+	if p.Others || !known && from == "" {
+		want = ""
+	}
+	if from != want {
+		return fmt.Sprintf("a call to %s was answered by %q, want %q", what, from, want)
+	}
+	return ""
+}
+
 // callTargets checks that each instance of the shop is reached by its name.
 func (w *world) callTargets(c *caller) {
 	for _, addr := range w.entries().Registered() {
@@ -146,10 +158,7 @@ func (w *world) wrongTarget(c *caller, addr string) string {
 	if !w.entries().Named(name, addr) {
 		return fmt.Sprintf("the list has the instance id %q for %s, want one from an entry", name, addr)
 	}
-	if from := w.addressOf(c.call(context.Background(), c.clients, fixtures.Who, name)); from != addr {
-		return fmt.Sprintf("a call to %q was answered by %q, want %q", name, from, addr)
-	}
-	return ""
+	return w.wrongOne(c, name, w.addressOf(c.call(context.Background(), c.clients, fixtures.Who, name)), addr)
 }
 
 // callLeaders checks that calls for the leader reach the leader, if there is one.
@@ -159,14 +168,11 @@ func (w *world) callLeaders(c *caller) {
 		return
 	}
 	w.atLast(check.Led, c.name(), func() string {
-		if from := c.call(context.Background(), c.clients, fixtures.Lead, ""); from != leader.id {
-			return fmt.Sprintf("a call for the leader was answered by %q, want %q", from, leader.id)
-		}
-		return ""
+		return w.wrongOne(c, "the leader", c.call(context.Background(), c.clients, fixtures.Lead, ""), leader.id)
 	})
 }
 
-// mostConnections bounds a caller's connections to a server: one for each of its four clients, and one for a third-party policy.
+// mostConnections bounds a caller's connections to a server: one for each of its four clients, and one for a policy that takes over.
 const mostConnections = 5
 
 // countConnections reports a caller with more connections to a server than it has clients.

@@ -17,7 +17,7 @@ type Way struct {
 	Weighs bool // calls are distributed by weight
 	First  bool // all calls of a group go to one instance
 	Tied   bool // calls of one affinity go to one instance
-	Others bool // a third-party policy with its own connections
+	Others bool // a policy of another package, which stands alone
 
 	bounds, grows, spills bool // the policy has a concurrency limit, slow start, proportional zone spillover
 }
@@ -45,7 +45,7 @@ var features = []struct {
 	{3, func(w Way) bool { return w.grows }, []string{`"slowStart":{"window":"2s"}`, `"slowStart":{"window":"4s","minPercent":20}`}},
 	{3, func(w Way) bool { return w.spills }, []string{`"preferZone":true`, `"preferZone":true,"zoneMinPercent":60`}},
 	{3, func(w Way) bool { return !w.spills && !w.Others }, []string{`"preferZone":true`}},
-	{4, func(Way) bool { return true }, []string{`"subset":2`, `"subset":3`}},
+	{4, func(w Way) bool { return !w.Others }, []string{`"subset":2`, `"subset":3`}},
 	{2, func(w Way) bool { return !w.Others }, []string{
 		`"split":[{"match":{"version":"v2"},"weight":30},{"match":{"version":"v1"},"weight":70}]`,
 		`"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":""},"weight":1},{"match":{"version":"v2"},"weight":0}]`,

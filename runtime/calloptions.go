@@ -26,7 +26,8 @@ func Affinity(ctx context.Context) (key string, ok bool) {
 
 // WithTarget sends the calls made with the returned context to the service's instance with the given id, and to no
 // other instance. While that instance is not registered, the calls end with Unavailable.
-// WithTarget works on connections made by [Registry.NewClient], as generated clients have them.
+// WithTarget works on connections made by [Registry.NewClient], as generated clients have them. Under a load balancing policy of another
+// package, such as weighted_round_robin, the calls end with Unavailable.
 func WithTarget(ctx context.Context, instance string) context.Context {
 	return calloptions.WithTarget(ctx, calloptions.Target{Instance: instance})
 }

@@ -117,7 +117,7 @@ func WithSelector(selector func(Endpoint) bool) grpc.DialOption {
 // endpoints of each part. The choice depends only on the process and the instances, so that over many clients the load on the instances
 // is even, and few connections move when an instance comes or goes. n below 1 means all endpoints, which is the default.
 // If the service config also limits the subset, the smaller limit applies. The option works with [Registry.NewClient] and
-// generated constructors, and is ignored elsewhere.
+// generated constructors. It is ignored elsewhere, and under a policy of another package, which connects to all endpoints.
 func WithSubset(n int) grpc.DialOption {
 	return dialOption{apply: func(o *clientOptions) { o.subset = n }}
 }

@@ -227,7 +227,11 @@ func (x *Explanation) policyNote() string {
 	case serviceconfig.RoundRobinName, serviceconfig.WeightedName:
 		return ""
 	}
-	return x.Policy + " picks by the measured load of the instances: the shares assume equal load."
+	note := x.Policy + " picks by the measured load of the instances: the shares assume equal load."
+	if !serviceconfig.Ours(x.Policy) {
+		note += " It stands alone: calls that name an instance or go to the leader fail."
+	}
+	return note
 }
 
 // Show writes the explanation.

@@ -201,10 +201,10 @@ func (w *walked) mayServe(conn *conn, call int) bool {
 
 // calls reports whether a live tier of a view uses a connection.
 func (v *view) calls(conn *conn) bool {
-	for _, g := range v.groups {
-		for _, t := range g.tiers {
+	for _, tiers := range v.groups {
+		for _, t := range tiers {
 			uses := func(m int32) bool { return v.plan.conns[m] == conn }
-			if t.Class.IsLive() && slices.ContainsFunc(t.use.Load().members, uses) {
+			if t.Class.IsLive() && slices.ContainsFunc(t.used.Load().Members, uses) {
 				return true
 			}
 		}

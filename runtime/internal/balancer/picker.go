@@ -138,8 +138,8 @@ func (v *view) explain(err error) error {
 		return status.Errorf(codes.Unavailable,
 			"etcd: each endpoint of %q that the call may go to has %d calls under way, the limit by max_concurrent_requests",
 			v.plan.Service, v.plan.Config.MaxConcurrentRequests)
-	case v.lane.Strict:
-		return fmt.Errorf("etcd: no endpoint of %q in the strict lane %q is ready: %w", v.plan.Service, v.lane.Name, err)
+	case v.Strict:
+		return fmt.Errorf("etcd: no endpoint of %q in the strict lane %q is ready: %w", v.plan.Service, v.Name, err)
 	}
 	return err
 }

@@ -62,10 +62,10 @@ func targetsOnly(in *input, empty error) *plan {
 
 // makeViews makes the views of the lanes. A view opens when a call uses it.
 func (p *plan) makeViews() {
-	p.base = &view{plan: p, lane: p.Base}
+	p.base = &view{plan: p, Lane: p.Base}
 	p.views = map[*planning.Lane]*view{p.Base: p.base}
 	for l := range p.Lanes() {
-		v := &view{plan: p, lane: l}
+		v := &view{plan: p, Lane: l}
 		if !l.Strict {
 			v.base = p.base
 		}
@@ -94,7 +94,7 @@ func (p *plan) adopt(previous *plan) {
 		return
 	}
 	for _, v := range previous.called() {
-		if l := p.Lane(v.lane.Name); l != nil {
+		if l := p.Lane(v.Name); l != nil {
 			p.views[l].open()
 		}
 	}
@@ -116,13 +116,13 @@ func (p *plan) picksSome() bool { return p.traits.Single || p.Chooses() }
 // selectsByReadiness reports whether the selection of connections depends on calls and on readiness.
 func (p *plan) selectsByReadiness() bool { return p.picksSome() || p.Live < len(p.All) }
 
-// view has the endpoints for calls of one lane, or without a lane. All views of a plan share its connections.
+// view is a lane, or the base, with its groups. All views of a plan share its connections.
 type view struct {
+	*planning.Lane
 	plan   *plan
-	lane   *planning.Lane
-	base   *view    // takes calls that this view cannot take; nil for the base and for strict lanes
-	groups []group  // set by open
-	texts  []string // distinct method lists of the endpoints, set by open; nil if all are equal, or there are too many
+	base   *view     // takes calls that this view cannot take; nil for the base and for strict lanes
+	groups [][]*tier // the tiers of each group, in order of preference; set by open
+	texts  []string  // distinct method lists of the endpoints, set by open; nil if all are equal, or there are too many
 
 	making sync.Mutex // held while the next snapshot is made
 	last   atomic.Pointer[snapshot]
@@ -136,48 +136,36 @@ func (v *view) open() bool {
 	if slices.Contains(p.open, v) {
 		return false
 	}
-	for _, g := range p.Groups(v.lane) {
-		made := group{id: g.ID, weight: g.Weight}
-		for _, t := range g.Tiers {
-			made.tiers = append(made.tiers, p.makeTier(t))
+	for _, g := range p.Groups(v.Lane) {
+		tiers := make([]*tier, len(g.Tiers))
+		for i, of := range g.Tiers {
+			tiers[i] = p.makeTier(&g, of)
 		}
-		v.groups = append(v.groups, made)
+		v.groups = append(v.groups, tiers)
 	}
 	if p.differ {
-		v.texts = p.methodTexts(v.lane.Members)
+		v.texts = p.methodTexts(v.Members)
 	}
 	p.open = append(p.open, v)
 	return true
 }
 
-// group is a set of endpoints that share one weight of a view's split.
-type group struct {
-	id     uint64 // identifies the group in its split; 0 without a split
-	weight uint32
-	tiers  []*tier // in order of preference
-}
-
-// tier is the endpoints of a group with equal preference.
+// tier is a tier of a group, and which of its members the connection uses.
 type tier struct {
 	planning.Tier
-	use   atomic.Pointer[use]
+	group *planning.Group
+	used  atomic.Pointer[picking.Tier]
 	first atomic.Pointer[conn] // under pick_first, the connection that takes all calls; set by the core; may be nil
 }
 
-// use is the members of a tier that the connection uses. It is immutable.
-type use struct {
-	*picking.Tier
-	members []int32 // indexes in plan.All
-}
-
-func (p *plan) makeTier(of planning.Tier) *tier {
+func (p *plan) makeTier(group *planning.Group, of planning.Tier) *tier {
 	if p.traits.Shuffles {
 		of.Members = p.Rank(of.Members)
 	}
 	if p.traits.Single && of.Class != planning.Left {
 		of.Most = 1
 	}
-	t := &tier{Tier: of}
+	t := &tier{Tier: of, group: group}
 	t.setMembers(p, of.Members[:cmp.Or(of.Most, len(of.Members))])
 	return t
 }
@@ -187,11 +175,9 @@ func (t *tier) setMembers(p *plan, members []int32) {
 	if t.Most > 0 {
 		members = slices.Sorted(slices.Values(members))
 	}
-	if now := t.use.Load(); now != nil && slices.Equal(now.members, members) {
-		return
+	if now := t.used.Load(); now == nil || !slices.Equal(now.Members, members) {
+		t.used.Store(picking.NewTier(members, &p.rings, func() ([]string, []uint64) { return p.ringOf(members) }))
 	}
-	ring := func() ([]string, []uint64) { return p.ringOf(members) }
-	t.use.Store(&use{picking.NewTier(&p.rings, ring), members})
 }
 
 // ringOf returns the names and weights from which picking makes the members' ring.
@@ -209,12 +195,12 @@ func (p *plan) ringOf(members []int32) (names []string, weights []uint64) {
 
 // anyBefore reports whether any connection in a tier before class has one of the given readinesses.
 func (v *view) anyBefore(class planning.Class, of ...readiness) bool {
-	for _, g := range v.groups {
-		for _, t := range g.tiers {
+	for _, tiers := range v.groups {
+		for _, t := range tiers {
 			if t.Class >= class {
 				break
 			}
-			for _, m := range t.use.Load().members {
+			for _, m := range t.used.Load().Members {
 				if slices.Contains(of, v.plan.conns[m].readiness()) {
 					return true
 				}

@@ -27,8 +27,8 @@ func (c *core) selectConns(now time.Time, joins bool) {
 	}
 	if p.selectsByReadiness() {
 		for _, v := range p.called() {
-			for i := range v.groups {
-				c.selectGroup(v, &v.groups[i], now)
+			for _, tiers := range v.groups {
+				c.selectTiers(v, tiers, now)
 			}
 		}
 	}
@@ -94,20 +94,20 @@ func (c *core) markSelected(conn *conn) {
 	}
 }
 
-// selectGroup selects the connections that a group uses, tier by tier. Under pick_first, this is one connection that takes
+// selectTiers selects the connections that a group uses, tier by tier. Under pick_first, this is one connection that takes
 // all calls. Until one is ready, a tier is tried when all members of the previous tier have been tried. A tier of endpoints
 // that are not live is selected only while no earlier tier can take calls.
-func (c *core) selectGroup(v *view, g *group, now time.Time) {
+func (c *core) selectTiers(v *view, tiers []*tier, now time.Time) {
 	next := true    // under pick_first, whether the next tier of live endpoints may be tried, too
 	served := false // under pick_first, whether a tier takes the calls; later tiers then only serve methods that this tier lacks
-	for _, t := range g.tiers {
+	for _, t := range tiers {
 		switch {
 		case served && !t.Class.IsLive():
 			return
 		case !c.isDue(v, t):
 			continue
 		case t.Class == planning.Left:
-			for _, m := range t.use.Load().members {
+			for _, m := range t.used.Load().Members {
 				if conn := c.plan.conns[m]; conn.state == connectivity.Ready { // healthy or not
 					c.markSelected(conn)
 				}
@@ -138,7 +138,7 @@ func (c *core) isDue(v *view, t *tier) bool {
 	}
 	serves := func(m int32) bool { return t.Class == planning.Left || c.plan.conns[m].is(ready) }
 	before := min(t.Class, planning.Left) // endpoints that have left may end soon, so that drained endpoints do not wait for them
-	if slices.ContainsFunc(t.use.Load().members, serves) || v.plan.picksSome() && v.anyBefore(before, late) {
+	if slices.ContainsFunc(t.used.Load().Members, serves) || v.plan.picksSome() && v.anyBefore(before, late) {
 		return !v.anyBefore(before, ready)
 	}
 	return !v.anyBefore(before, trying, joining, ready)
@@ -148,7 +148,7 @@ func (c *core) isDue(v *view, t *tier) bool {
 // need come first. short reports whether fewer members than the limit can be reached.
 func (c *core) chooseMembers(v *view, t *tier, now time.Time) (members []int32, short bool) {
 	if t.Most == 0 {
-		return t.use.Load().members, false
+		return t.used.Load().Members, false
 	}
 	ranking, wanted := t.Members, t.Most
 	if needed, expected := c.needed(v, t, now); len(needed) > 0 {
@@ -158,7 +158,7 @@ func (c *core) chooseMembers(v *view, t *tier, now time.Time) (members []int32, 
 	}
 	chosen, short := c.reach(ranking, wanted, now)
 	t.setMembers(c.plan, chosen)
-	return t.use.Load().members, short
+	return t.used.Load().Members, short
 }
 
 // reach returns the shortest prefix of a ranking in which as many members as wanted are ready or may soon be. So later members

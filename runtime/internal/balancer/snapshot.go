@@ -27,20 +27,22 @@ type snapshot struct {
 	methods atomic.Pointer[map[string]*snapshot] // by method, if endpoints serve different methods
 }
 
-// readyGroup is a group in which some endpoints are ready, and its share of the calls.
+// readyGroup is a group with the state of its connections, and its share of the calls.
 type readyGroup struct {
-	id   uint64 // see group
-	upTo uint64 // the sum of the weights up to and including this group's
-	stay uint64 // the sum of the weights up to which calls stay in the client's zone
-	rest int    // the index of the set for calls that leave the zone
-	sets []readySet
+	*planning.Group
+	counts
+	sets   []readySet // of the tiers with ready endpoints
+	stay   float64    // the part of the calls that stays in the client's zone
+	rest   int        // the index of the set for calls that leave the zone
+	upTo   uint64     // the sum of the weights up to and including this group's
+	stayTo uint64     // the sum of the weights up to which calls stay in the client's zone
 }
 
 // readySet is the ready endpoints of a tier.
 type readySet struct {
 	*picking.Set
-	conns []*conn // the connections of Set's members
 	class planning.Class
+	conns []*conn // the connections of Set's members
 }
 
 // asOf returns the snapshot of a method for the picker of an epoch. The method "" stands for all methods. The first call that
@@ -91,24 +93,23 @@ func (v *view) forMethod(s *snapshot, method string) *snapshot {
 
 // refresh makes a snapshot. It leaves out the endpoints whose method lists are in lacking.
 func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
-	s, states := &snapshot{epoch: epoch}, make([]groupState, len(v.groups))
+	s, groups := &snapshot{epoch: epoch}, make([]readyGroup, len(v.groups))
 	heaviest, served, all := uint32(0), false, counts{}
-	for i := range states {
-		g := &states[i]
-		*g = v.stateOf(&v.groups[i], lacking)
+	for i, tiers := range v.groups {
+		groups[i] = v.stateOf(tiers, lacking)
+		g := &groups[i]
 		all.addAll(g.counts)
 		if len(g.sets) > 0 {
-			heaviest = max(heaviest, v.groups[i].weight)
+			heaviest = max(heaviest, g.Weight)
 			served = served || g.sets[0].class.IsLive()
 		}
 	}
-	for i := range states {
-		g, weight := &states[i], v.groups[i].weight
+	for _, g := range groups {
 		if len(g.sets) == 0 || served && !g.sets[0].class.IsLive() {
 			continue
 		}
-		if weight > 0 || heaviest == 0 { // if the weight of each group is 0, all have equal shares
-			s.add(max(1, weight), g)
+		if g.Weight > 0 || heaviest == 0 { // if the weight of each group is 0, all have equal shares
+			s.add(max(1, g.Weight), g)
 		}
 	}
 	if len(s.groups) > 0 {
@@ -128,28 +129,19 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 	return s
 }
 
-// groupState is the state of a group's connections.
-type groupState struct {
-	counts
-	id   uint64 // see group
-	sets []readySet
-	stay float64 // the part of the calls that stays in the client's zone
-	rest int     // see readyGroup
-}
-
 // stateOf returns the state of a group, with ejected endpoints if no others are ready, there or in the base.
-func (v *view) stateOf(of *group, lacking []string) groupState {
-	g := v.stateWith(of, lacking, false)
+func (v *view) stateOf(tiers []*tier, lacking []string) readyGroup {
+	g := v.stateWith(tiers, lacking, false)
 	if g.ejected > 0 && v.base == nil && (len(g.sets) == 0 || g.sets[0].class > planning.Away) {
-		return v.stateWith(of, lacking, true)
+		return v.stateWith(tiers, lacking, true)
 	}
 	return g
 }
 
-func (v *view) stateWith(of *group, lacking []string, ejected bool) groupState {
-	g := groupState{id: of.id, stay: 1}
+func (v *view) stateWith(tiers []*tier, lacking []string, ejected bool) readyGroup {
+	g := readyGroup{Group: tiers[0].group, stay: 1}
 	percent := v.plan.Config.ZoneMinPercent
-	for _, t := range of.tiers {
+	for _, t := range tiers {
 		if !t.Class.IsLive() && len(g.sets) > 0 {
 			break
 		}
@@ -222,12 +214,12 @@ func (v *view) failure(n *counts) error {
 // setOf returns the ready members of a tier whose method lists are not in lacking, and counts the members. It loads the
 // condition of each connection once, because a condition may change at any time. If ejected is set, ejected members count as ready.
 func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n counts) {
-	p, use := v.plan, t.use.Load()
-	s = readySet{class: t.Class, Set: use.NewSet(len(use.members), p.traits, picking.Settings{
+	p, used := v.plan, t.used.Load()
+	s = readySet{class: t.Class, Set: used.NewSet(p.traits, picking.Settings{
 		MaxCalls: int64(p.Config.MaxConcurrentRequests), SlowStart: p.Config.SlowStart,
 	})}
 	first := t.first.Load()
-	for i, m := range use.members {
+	for i, m := range used.Members {
 		if lacking != nil && slices.Contains(lacking, attr.Methods(p.All[m])) {
 			s.LeaveOut(false)
 			continue
@@ -251,7 +243,7 @@ func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n cou
 			s.First = len(s.conns)
 		}
 		if s.conns == nil {
-			s.conns = make([]*conn, 0, len(use.members)-i)
+			s.conns = make([]*conn, 0, len(used.Members)-i)
 		}
 		s.conns = append(s.conns, member)
 	}
@@ -266,16 +258,16 @@ func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n cou
 const weightBits = 20
 
 // add adds a group with its share of the calls.
-func (s *snapshot) add(weight uint32, g *groupState) {
+func (s *snapshot) add(weight uint32, g readyGroup) {
 	begin, wide := s.begin(len(s.groups)), uint64(weight)<<weightBits
-	stay := begin + uint64(g.stay*float64(wide))
-	s.groups = append(s.groups, readyGroup{id: g.id, upTo: begin + wide, stay: stay, sets: g.sets, rest: g.rest})
+	g.upTo, g.stayTo = begin+wide, begin+uint64(g.stay*float64(wide))
+	s.groups = append(s.groups, g)
 }
 
 // chooseGroup returns the index of the group for a call, or 0 without groups, and whether the call leaves the client's zone. An
 // affinity decides the group, but not the zone: the same share of each key's calls leaves the zone.
 func (s *snapshot) chooseGroup(o *calloptions.Options, seq *picking.Sequence) (group int, leaves bool) {
-	if len(s.groups) == 0 || len(s.groups) == 1 && s.groups[0].stay == s.groups[0].upTo {
+	if len(s.groups) == 0 || len(s.groups) == 1 && s.groups[0].stayTo == s.groups[0].upTo {
 		return 0, false
 	}
 	if o.Affinity.Text == "" {
@@ -283,12 +275,12 @@ func (s *snapshot) chooseGroup(o *calloptions.Options, seq *picking.Sequence) (g
 		for at >= s.groups[group].upTo {
 			group++
 		}
-		return group, at >= s.groups[group].stay
+		return group, at >= s.groups[group].stayTo
 	}
 	group = s.groupOf(o.Affinity.Hash)
 	begin := s.begin(group)
 	at, _ := bits.Mul64(seq.Next(), s.groups[group].upTo-begin)
-	return group, begin+at >= s.groups[group].stay
+	return group, begin+at >= s.groups[group].stayTo
 }
 
 // groupOf returns the index of the group for calls with a hash, by weighted rendezvous hashing: each group draws a number from
@@ -298,7 +290,7 @@ func (s *snapshot) groupOf(hash uint64) (group int) {
 	lowest := math.Inf(1)
 	for i := range s.groups {
 		g := &s.groups[i]
-		x := hash ^ g.id // mixed as by MurmurHash3
+		x := hash ^ g.ID // mixed as by MurmurHash3
 		x = (x ^ x>>33) * 0xff51afd7ed558ccd
 		x = (x ^ x>>33) * 0xc4ceb9fe1a85ec53
 		x ^= x >> 33

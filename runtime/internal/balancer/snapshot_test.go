@@ -92,12 +92,12 @@ func TestShares_UsersStayInTheirGroups(t *testing.T) {
 		s := &snapshot{}
 		for id, weight := range weights {
 			if weight > 0 {
-				s.add(weight, &groupState{id: uint64(id), stay: 1})
+				s.add(weight, readyGroup{Group: &planning.Group{ID: uint64(id)}, stay: 1})
 			}
 		}
 		for user := range 10_000 {
 			group, _ := s.chooseGroup(&calloptions.Options{Affinity: calloptions.Of(keyed(user)).Affinity}, new(picking.Sequence))
-			of = append(of, int(s.groups[group].id))
+			of = append(of, int(s.groups[group].ID))
 		}
 		return of
 	}

@@ -13,7 +13,7 @@ import (
 
 // setOf returns a set of ready endpoints with weights.
 func setOf(policy Policy, slow *serviceconfig.SlowStart, weights ...uint32) *Set {
-	s := tierOf(new(Rings), weights...).NewSet(len(weights), policy.Traits(), Settings{SlowStart: slow})
+	s := tierOf(new(Rings), weights...).NewSet(policy.Traits(), Settings{SlowStart: slow})
 	for _, weight := range weights {
 		if !policy.Traits().Weighs {
 			weight = 0
@@ -24,7 +24,7 @@ func setOf(policy Policy, slow *serviceconfig.SlowStart, weights ...uint32) *Set
 }
 
 func tierOf(rings *Rings, weights ...uint32) *Tier {
-	return NewTier(rings, func() (names []string, all []uint64) {
+	return NewTier(make([]int32, len(weights)), rings, func() (names []string, all []uint64) {
 		for i, weight := range weights {
 			names, all = append(names, fmt.Sprintf("i%03d", i)), append(all, uint64(weight))
 		}
@@ -77,7 +77,7 @@ func TestRing_IsBounded(t *testing.T) {
 	}
 	for range 2 {
 		for _, x := range tiers {
-			s := x.NewSet(1, by.Traits(), Settings{})
+			s := x.NewSet(by.Traits(), Settings{})
 			if made := s.ring(by); len(made) == 0 || &made[0] != &s.ring(by)[0] {
 				t.Fatalf("two successive calls of ring returned different rings, or rings without points (the first has %d points)", len(made))
 			}

@@ -7,17 +7,18 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Tier is a set of endpoints with equal preference. It holds the state that outlives a Set of its ready endpoints.
+// Tier is the endpoints of equal preference that a connection uses. It holds the state that outlives a Set of its ready endpoints.
 type Tier struct {
+	Members   []int32 // the caller's numbers of the endpoints
 	sequence  Sequence
 	ring      ringOf
 	rings     *Rings // the cache that holds ring
 	ringInput func() (names []string, weights []uint64)
 }
 
-// NewTier returns a tier. ringInput returns a name and a weight for each endpoint of the tier, ready or not.
-func NewTier(rings *Rings, ringInput func() (names []string, weights []uint64)) *Tier {
-	t := &Tier{rings: rings, ringInput: ringInput}
+// NewTier returns a tier. ringInput returns a name and a weight for each member, ready or not.
+func NewTier(members []int32, rings *Rings, ringInput func() (names []string, weights []uint64)) *Tier {
+	t := &Tier{Members: members, rings: rings, ringInput: ringInput}
 	t.sequence.Shuffle()
 	return t
 }
@@ -33,7 +34,6 @@ type Set struct {
 	Settings
 	First   int // under pick_first, the index of the member that gets all calls
 	tier    *Tier
-	size    int // the number of the tier's endpoints
 	members []*Stats
 	weights []uint64 // of the members; nil if the policy does not use weights
 	at      []int32  // for each endpoint of the tier, its index in members, notReady or connecting; nil without Traits.Rings
@@ -41,11 +41,11 @@ type Set struct {
 	table atomic.Pointer[table]
 }
 
-// NewSet returns a set of a tier with size endpoints. The caller calls Add or LeaveOut for each endpoint, in order.
-func (t *Tier) NewSet(size int, traits Traits, settings Settings) *Set {
-	s := &Set{Settings: settings, tier: t, size: size}
+// NewSet returns a set of a tier. The caller calls Add or LeaveOut for each member, in order.
+func (t *Tier) NewSet(traits Traits, settings Settings) *Set {
+	s := &Set{Settings: settings, tier: t}
 	if traits.Rings {
-		s.at = make([]int32, 0, size)
+		s.at = make([]int32, 0, len(t.Members))
 	}
 	return s
 }
@@ -53,7 +53,7 @@ func (t *Tier) NewSet(size int, traits Traits, settings Settings) *Set {
 // Add adds a ready endpoint. weight is 0 if the policy does not use weights.
 func (s *Set) Add(x *Stats, weight uint64) {
 	if s.members == nil {
-		s.members = make([]*Stats, 0, s.size)
+		s.members = make([]*Stats, 0, len(s.tier.Members))
 	}
 	if s.at != nil {
 		s.at = append(s.at, int32(len(s.members)))

@@ -68,11 +68,11 @@ func (i *Instances) All(ctx context.Context) ([]Instance, error) {
 		return nil, err
 	}
 	var list []Instance
-	state, client := attr.State{Endpoints: s.Endpoints, Held: s.Held}, i.builder.client.Client
+	all, client := attr.State{Key: s.Key}, i.builder.client.Client
 	client.Most = 0
-	in := state.Input(new(plan.Config), &client)
-	for _, ep := range plan.Make(&in).Choose() {
-		e := attr.Endpoint(ep)
+	in := all.Input(new(plan.Config), &client)
+	for _, b := range plan.Make(&in).Choose() {
+		e := &b.Endpoint
 		if _, held := s.Held[e.Addr]; held {
 			continue
 		}

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver/manual"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 )
 
@@ -277,8 +278,8 @@ func TestWatchYieldsTheSetAfterAnError(t *testing.T) {
 	var seen watched
 	var got []string
 	yield := func(set []Endpoint, err error) bool { got = append(got, fmt.Sprint(len(set), err)); return true }
-	known, failed := &discovery.State{Known: true, Backends: []*discovery.Backend{{}}}, errors.New("away")
-	for _, s := range []*discovery.State{{Err: failed}, {}, known, known, {Known: true, Err: failed, Backends: known.Backends}, {Known: true, Err: failed}, {Known: true}, {Known: true}} {
+	known, failed := &discovery.State{Key: attr.Key{Known: true}, Backends: []*discovery.Backend{{}}}, errors.New("away")
+	for _, s := range []*discovery.State{{Err: failed}, {}, known, known, {Key: known.Key, Err: failed, Backends: known.Backends}, {Key: known.Key, Err: failed}, {Key: known.Key}, {Key: known.Key}} {
 		seen.yieldChanges(s, yield)
 	}
 	if want := []string{"0 away", "1 <nil>", "0 away", "0 <nil>", "0 away", "0 <nil>"}; !slices.Equal(got, want) {

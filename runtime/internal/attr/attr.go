@@ -10,6 +10,8 @@ import (
 	"math/bits"
 	"slices"
 	"strconv"
+	"strings"
+	"sync/atomic"
 
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/experimental/balancer/weight"
@@ -21,76 +23,100 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-type endpointKey struct{}
+// Backend is an endpoint of a key, in one form from etcd to the pick. All connections share it. It is immutable.
+type Backend struct {
+	Endpoint endpoint.Endpoint
+	Layout   endpoint.Layout // of the endpoint's entry in etcd
+	Leaving  bool            // the entry has the mark of leaving
+	Methods  string          // the method list in the entry, or ""
 
-// MaxRingWeight bounds the weight of an endpoint in ring-hash, which sums the weights of all endpoints in
-// 32 bits: the sum of fewer than 65,536 weights does not overflow. For more weights, see RingShift.
-const MaxRingWeight = 1 << 16
-
-// value is an endpoint with an Equal method for attributes.Equal, which would otherwise panic on the endpoint's map.
-type value struct {
-	*endpoint.Endpoint
-	methods string
+	grpc atomic.Pointer[resolver.Endpoint] // see GRPC; nil until that is called
 }
+
+// New returns the backend of an endpoint. It ignores a method list that is too long.
+func New(e endpoint.Endpoint, layout endpoint.Layout) *Backend {
+	b := &Backend{Endpoint: e, Layout: layout, Leaving: e.Leaving()}
+	if methods := e.Metadata[endpoint.MethodsName]; len(methods) <= endpoint.MaxMethods {
+		b.Methods = methods
+	}
+	return b
+}
+
+// Equal reports whether b and o have equal endpoints and the same layout.
+func (b *Backend) Equal(o *Backend) bool {
+	return b == o || b.Layout == o.Layout && b.Endpoint.Equal(o.Endpoint)
+}
+
+// Compare orders backends by instance, then by address.
+func Compare(a, b *Backend) int {
+	if a.Endpoint.Instance != b.Endpoint.Instance {
+		return strings.Compare(a.Endpoint.Instance, b.Endpoint.Instance)
+	}
+	return strings.Compare(a.Endpoint.Addr, b.Endpoint.Addr)
+}
+
+type valueKey struct{}
+
+// value is a Backend with an Equal method for attributes.Equal, which would otherwise compare pointers.
+type value Backend
 
 func (v *value) Equal(o any) bool {
 	other, ok := o.(*value)
-	return ok && (v.Endpoint == other.Endpoint || v.Endpoint.Equal(*other.Endpoint))
+	return ok && (*Backend)(v).Equal((*Backend)(other))
 }
 
-// Storage holds the parts of gRPC's form of an endpoint in one allocation, because there may be ten thousand endpoints.
-// It must not be copied once New has filled it.
-type Storage struct {
-	value      value
-	attributes attributes.Attributes
-	address    [1]resolver.Address
-}
+// MaxRingWeight bounds the weight of an endpoint in ring-hash, which sums the weights of all endpoints in
+// 32 bits: the sum of fewer than 65,536 weights does not overflow. For more weights, see GRPC.
+const MaxRingWeight = 1 << 16
 
-// New returns e in gRPC's form. Its attributes make ring-hash use the weight of e, and place e by instance id, so that
-// an instance keeps its keys when its address changes. Attributes that equal ring-hash's defaults are left
-// out. Neither e nor storage may change afterwards.
-func New(e *endpoint.Endpoint, storage *Storage) resolver.Endpoint {
-	storage.value = value{Endpoint: e}
-	if methods := e.Metadata[endpoint.MethodsName]; len(methods) <= endpoint.MaxMethods {
-		storage.value.methods = methods
+// GRPC returns b in gRPC's form, which is made once. Its attributes make ring-hash use the weight of b, and place b by instance
+// id, so that an instance keeps its keys when its address changes. Attributes that equal ring-hash's defaults are left out.
+func (b *Backend) GRPC() resolver.Endpoint {
+	if ep := b.grpc.Load(); ep != nil {
+		return *ep
 	}
-	storage.attributes = *attributes.New(endpointKey{}, &storage.value)
-	storage.address[0].Addr = e.Addr
-	ep := resolver.Endpoint{Addresses: storage.address[:], Attributes: &storage.attributes}
+	e := &b.Endpoint
+	ep := resolver.Endpoint{Addresses: []resolver.Address{{Addr: e.Addr}}, Attributes: attributes.New(valueKey{}, (*value)(b))}
 	if e.Instance != e.Addr {
 		ep = ringhash.SetHashKey(ep, e.Instance)
 	}
 	if e.Weight > 1 {
 		ep = weight.Set(ep, weight.EndpointInfo{Weight: min(e.Weight, MaxRingWeight)})
 	}
-	return ep
+	b.grpc.CompareAndSwap(nil, &ep) // concurrent calls return the same form
+	return *b.grpc.Load()
 }
 
-// RingShift returns by how many bits to shift the weights of n endpoints right, so that their sum always fits in 32
-// bits. If the sum overflows, ring-hash makes an endless ring.
-func RingShift(n int) uint { return uint(max(0, bits.Len(uint(n))-16)) }
-
-// Scaled returns ep with its weight for ring-hash shifted right, at least 1. Endpoint(ep) keeps the original weight.
-func Scaled(ep resolver.Endpoint, shift uint) resolver.Endpoint {
-	return weight.Set(ep, weight.EndpointInfo{Weight: max(1, weight.FromEndpoint(ep).Weight>>shift)})
-}
-
-// Endpoint returns the endpoint from which New made ep, or nil if New did not make ep.
-func Endpoint(ep resolver.Endpoint) *endpoint.Endpoint {
-	if v, ok := ep.Attributes.Value(endpointKey{}).(*value); ok {
-		return v.Endpoint
+// GRPC returns backends in gRPC's form. If there are 65,536 or more, it scales their weights for ring-hash down, to at least 1:
+// if the sum of the weights overflows 32 bits, ring-hash makes an endless ring.
+func GRPC(backends []*Backend) []resolver.Endpoint {
+	endpoints, shift := make([]resolver.Endpoint, len(backends)), max(0, bits.Len(uint(len(backends)))-16)
+	for i, b := range backends {
+		endpoints[i] = b.GRPC()
+		if shift > 0 {
+			endpoints[i] = weight.Set(endpoints[i], weight.EndpointInfo{Weight: max(1, weight.FromEndpoint(endpoints[i]).Weight>>shift)})
+		}
 	}
-	return nil
+	return endpoints
 }
 
-// Known returns ep if Endpoint(ep) is not nil. Otherwise it adds an endpoint with the address and the weight of ep.
-func Known(ep resolver.Endpoint) resolver.Endpoint {
-	if Endpoint(ep) == nil {
+// Of returns the backend of an endpoint that a policy was given. It is the backend in whose form the address is, or a new one if
+// another resolver, or a parent policy, has made the address. The address is the instance id of an endpoint that does not come
+// from etcd.
+func Of(ep resolver.Endpoint) *Backend {
+	v, ok := ep.Attributes.Value(valueKey{}).(*value)
+	b, given := (*Backend)(v), new(Backend)
+	switch {
+	case ok && len(ep.Addresses) == 1 && &ep.Addresses[0] == &b.GRPC().Addresses[0]:
+		return b
+	case ok:
+		given = New(b.Endpoint, b.Layout)
+	case len(ep.Addresses) > 0:
 		addr := ep.Addresses[0].Addr
-		e := &endpoint.Endpoint{Instance: addr, Addr: addr, Weight: weight.FromEndpoint(ep).Weight}
-		ep.Attributes = ep.Attributes.WithValue(endpointKey{}, &value{Endpoint: e})
+		given.Endpoint = endpoint.Endpoint{Instance: addr, Addr: addr, Weight: weight.FromEndpoint(ep).Weight}
 	}
-	return ep
+	given.grpc.Store(&ep)
+	return given
 }
 
 // Addresses returns endpoints as addresses, for policies that do not read resolver.State.Endpoints, such as those on gRPC's
@@ -104,50 +130,55 @@ func Addresses(endpoints []resolver.Endpoint) []resolver.Address {
 	return addresses
 }
 
-// Methods returns the method list in an endpoint's entry, or "".
-func Methods(ep resolver.Endpoint) string {
-	if v, ok := ep.Attributes.Value(endpointKey{}).(*value); ok {
-		return v.methods
+// Except returns the backends whose addresses are not among others.
+func Except(backends, others []*Backend) []*Backend {
+	both := make(map[string]bool, len(backends)) // addresses of backends; true if others has the address, too
+	for _, b := range backends {
+		both[b.Endpoint.Addr] = false
 	}
-	return ""
+	for _, b := range others {
+		if _, known := both[b.Endpoint.Addr]; known {
+			both[b.Endpoint.Addr] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(backends), func(b *Backend) bool { return both[b.Endpoint.Addr] })
 }
 
 type stateKey struct{}
 
+// Key is the part of a key's state that discovery and the policies share. It is immutable.
+type Key struct {
+	Sequence uint64 // grows with each change that matters to a call
+	Known    bool   // the endpoints are known
+	// Endpoints are the endpoints that calls may use, with held ones, sorted by instance. There are none while calls wait for etcd
+	// to replace the last known ones. They are shared and must not be written to.
+	Endpoints []*Backend
+	Held      map[string]struct{} // the addresses of Endpoints that etcd no longer has; may be nil
+}
+
 // State is the part of a resolver's state that gRPC has no fields for. It is immutable.
 type State struct {
-	Client   *Client
-	Key      string // with the namespace, for error texts
-	Sequence uint64 // the number of the key's state, which grows with each change
-	Pending  bool   // the endpoints are unknown, or etcd may have newer ones; calls that they cannot serve wait
-	Health   string // the service config's healthCheckConfig, which gRPC passes to no policy
-	Route    Route  // of the calls of Client.Routed
-	Err      error  // tells callers why the key has no endpoints; nil if the key has some, or if they are unknown
-
-	// Endpoints are the endpoints of the key, held ones included, sorted by instance. They are shared and
-	// must not be written to.
-	Endpoints []resolver.Endpoint
-	InState   bool                // the resolver's state has Endpoints, too, which a parent policy may have filtered
-	Held      map[string]struct{} // the addresses of Endpoints that etcd no longer has; may be nil
+	Key
+	Client  *Client
+	Name    string // the key with the namespace, for error texts
+	Health  string // the service config's healthCheckConfig, which gRPC passes to no policy
+	Route   Route  // of the calls of Client.Routed
+	Err     error  // tells callers why the key has no endpoints; nil if the key has some, or if they are unknown
+	InState bool   // the resolver's state has Endpoints, too, which a parent policy may have filtered
 
 	// Away is the state of the key in the fallback cluster, nil without a fallback, or while the primary's
 	// endpoints are unknown.
 	Away *State
 }
 
-// All returns the endpoints of both clusters.
-func (s *State) All() []resolver.Endpoint {
-	if s.Away == nil || len(s.Away.Endpoints) == 0 {
-		return s.Endpoints
-	}
-	return slices.Concat(s.Endpoints, s.Away.Endpoints)
-}
+// Pending reports whether the endpoints are unknown, or etcd may have newer ones: calls that they cannot serve wait.
+func (s *State) Pending() bool { return !s.Known && s.Err == nil || s.Away != nil && s.Away.Pending() }
 
 // Input returns the input of a plan for a connection. Its endpoints are shared, unless a fallback has some of the same addresses.
-func (s *State) Input(config *plan.Config, client *plan.Client) plan.Input[resolver.Endpoint] {
-	in := plan.Input[resolver.Endpoint]{
-		Service: s.Key, Config: config, Client: client, Endpoints: s.Endpoints, Held: s.Held, Err: s.Err,
-		Of: func(ep *resolver.Endpoint) *endpoint.Endpoint { return Endpoint(*ep) },
+func (s *State) Input(config *plan.Config, client *plan.Client) plan.Input[*Backend] {
+	in := plan.Input[*Backend]{
+		Service: s.Name, Config: config, Client: client, Endpoints: s.Endpoints, Held: s.Held, Err: s.Err,
+		Of: func(b **Backend) *endpoint.Endpoint { return &(*b).Endpoint },
 	}
 	if s.Away == nil {
 		return in
@@ -160,31 +191,17 @@ func (s *State) Input(config *plan.Config, client *plan.Client) plan.Input[resol
 	return in
 }
 
-// Except returns the endpoints whose addresses are not among others.
-func Except(endpoints, others []resolver.Endpoint) []resolver.Endpoint {
-	both := make(map[string]bool, len(endpoints)) // addresses of endpoints; true if others has the address, too
-	for i := range endpoints {
-		both[Address(&endpoints[i])] = false
+// All returns the endpoints of both clusters.
+func (s *State) All() []*Backend {
+	if s.Away == nil || len(s.Away.Endpoints) == 0 {
+		return s.Endpoints
 	}
-	for i := range others {
-		if _, known := both[Address(&others[i])]; known {
-			both[Address(&others[i])] = true
-		}
-	}
-	return slices.DeleteFunc(slices.Clone(endpoints), func(ep resolver.Endpoint) bool { return both[Address(&ep)] })
-}
-
-// Address returns the address of an endpoint, or "".
-func Address(ep *resolver.Endpoint) string {
-	if len(ep.Addresses) == 0 {
-		return ""
-	}
-	return ep.Addresses[0].Addr
+	return slices.Concat(s.Endpoints, s.Away.Endpoints)
 }
 
 // String describes the state in gRPC's logs and channelz. The text is short, because gRPC calls String at each update.
 func (s *State) String() string {
-	if s.Pending {
+	if s.Pending() {
 		return "endpoints not known yet"
 	}
 	return strconv.Itoa(len(s.Endpoints)) + " endpoints"

@@ -98,7 +98,7 @@ func (p *policy) tellLeaves(leaves bool) {
 		return
 	}
 	p.leaves = leaves
-	if tell := p.in.client.CallsLeave; tell != nil {
+	if tell := p.in.state.Client.CallsLeave; tell != nil {
 		p.after = append(p.after, func() { tell(leaves) })
 	}
 }
@@ -139,7 +139,7 @@ func (p *policy) step(s step) {
 func (p *policy) dial(conn *conn) {
 	if conn.subConn == nil {
 		var subConn balancer.SubConn
-		subConn, err := p.cc.NewSubConn(conn.endpoint.Addresses, balancer.NewSubConnOptions{
+		subConn, err := p.cc.NewSubConn(conn.endpoint.GRPC().Addresses, balancer.NewSubConnOptions{
 			StateListener: func(state balancer.SubConnState) { p.onState(conn, subConn, p.core.changed, state) },
 		})
 		if err != nil { // gRPC's policies do not retry a failed NewSubConn either
@@ -177,7 +177,7 @@ func (p *policy) publish() {
 	}
 	p.cc.UpdateState(balancer.State{ConnectivityState: p.core.state(), Picker: &picker{
 		targets: &p.targets, epoch: p.core.epoch.Load(), newest: &p.core.epoch, plan: p.core.plan,
-		routed: p.core.plan.in.client.Routed,
+		routed: p.core.plan.in.state.Client.Routed,
 	}})
 }
 
@@ -199,10 +199,10 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 // store keeps the resolver's state and the config.
 func (p *policy) store(s resolver.State, c *config) {
 	in := inputFrom(s, c, p.opts.Target.Endpoint())
-	if p.in != nil && in.health != p.in.health {
+	if p.in != nil && in.state.Health != p.in.state.Health {
 		p.core.watchAgain()
 	}
-	p.memory = cmp.Or(in.client.Stats, p.memory)
+	p.memory = cmp.Or(in.state.Client.Stats, p.memory)
 	p.in = in
 }
 
@@ -210,12 +210,12 @@ func (p *policy) store(s resolver.State, c *config) {
 func (p *policy) replan() {
 	in := *p.in
 	next := targetsOnly(&in, cmp.Or(in.config.err, errTargetsOnly))
-	if !in.client.TargetsOnly && in.config.err == nil {
+	if !in.state.Client.TargetsOnly && in.config.err == nil {
 		in.Left = p.core.left(&in)
 		next = makePlan(&in)
 	}
 	next.opened = func() { p.queue.put(func() { p.core.opened() }) }
-	if !in.pending { // otherwise the drain list and the lanes would seem to name endpoints that do not exist
+	if !in.state.Pending() { // otherwise the drain list and the lanes would seem to name endpoints that do not exist
 		p.report(next.Reports)
 	}
 	p.core.update(next, p.now())
@@ -224,7 +224,7 @@ func (p *policy) replan() {
 // forget drops the statistics of addresses outside the plan, unless they have calls under way or a connection.
 // If each address has a connection, all statistics stay, so that updates need not visit all addresses.
 func (p *policy) forget() {
-	if p.in.pending || p.memory.Len() == len(p.core.all) {
+	if p.in.state.Pending() || p.memory.Len() == len(p.core.all) {
 		return
 	}
 	p.memory.Keep(func(addr string) bool { return p.core.conns[addr] != nil })
@@ -232,7 +232,7 @@ func (p *policy) forget() {
 
 // report passes on the problems of a plan that the previous plan did not have.
 func (p *policy) report(reports []string) {
-	client, before := p.in.client, p.reported
+	client, before := p.in.state.Client, p.reported
 	p.after = append(p.after, func() { client.Tell(reports, before) })
 	p.reported = reports
 }
@@ -245,10 +245,10 @@ func (p *policy) ResolverError(err error) {
 		}
 		if p.in == nil {
 			c, _ := defaultConfig() // its policies are always linked
-			p.in = newInput(&attr.State{Key: p.opts.Target.Endpoint()}, c, bareClient)
+			p.in = newInput(&attr.State{Client: bareClient, Name: p.opts.Target.Endpoint()}, c)
 		}
-		in := *p.in
-		in.pending, in.Err = false, err
+		in, state := *p.in, *p.in.state
+		in.Err, state.Err, in.state = err, err, &state
 		p.in = &in
 		p.targets.update(p.in)
 		p.replan()

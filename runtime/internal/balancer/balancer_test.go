@@ -36,10 +36,10 @@ func TestPolicy_WithoutEndpoints(t *testing.T) {
 		want  string
 		in    connectivity.State
 	}{
-		{"nothing is known", attr.State{Pending: true}, "waits", connectivity.Connecting},
+		{"nothing is known", attr.State{}, "waits", connectivity.Connecting},
 		{"the key has no endpoint", attr.State{Err: none}, none.Error(), connectivity.TransientFailure},
-		{"a bare resolver has no endpoint", attr.State{}, `etcd: no endpoint of "" is known`, connectivity.TransientFailure},
-		{"nothing is known again", attr.State{Pending: true}, "waits", connectivity.Connecting},
+		{"a bare resolver has no endpoint", attr.State{Key: known()}, `etcd: no endpoint of "" is known`, connectivity.TransientFailure},
+		{"nothing is known again", attr.State{}, "waits", connectivity.Connecting},
 	} {
 		r.updateState(``, tt.state)
 		if r.expect(t.Context(), tt.when, tt.want); stateOf(r.fakeConn).ConnectivityState != tt.in {
@@ -82,9 +82,9 @@ func TestPolicy_ServesLastKnownEndpoints(t *testing.T) {
 	r, reports := newRig(t), []string(nil)
 	r.client.Report = func(problem string) { reports = append(reports, problem) }
 	r.refuse("a")
-	r.updateState(`"drain":["x"]`, attr.State{Endpoints: endpointsOf("a", "b"), Pending: true})
+	r.updateState(`"drain":["x"]`, attr.State{Key: attr.Key{Endpoints: endpointsOf("a", "b")}})
 	r.expect(t.Context(), "while only b can be reached", "b")
-	r.updateState(``, attr.State{Endpoints: endpointsOf("a"), Pending: true})
+	r.updateState(``, attr.State{Key: attr.Key{Endpoints: endpointsOf("a")}})
 	r.set("b", connectivity.Idle)
 	r.expect(t.Context(), "before etcd has answered", "waits")
 	r.update(`"drain":["b"]`, "a")
@@ -104,8 +104,8 @@ func TestPick_AllocatesNothing(t *testing.T) {
 	} {
 		r := newRig(t)
 		r.client.Routed = map[string]bool{"/s.A/Lead": true}
-		endpoints := endpointsOf("a v1 x s.A/M", "b v2 x s.A/M,New", "c v1 y s.A/M", "d v2 y s.A/M,New")
-		r.updateState(config, attr.State{Endpoints: endpoints, Route: attr.Route{Instance: "a", Role: "leader", Header: "token", Value: "7"}})
+		fleet := known("a v1 x s.A/M", "b v2 x s.A/M,New", "c v1 y s.A/M", "d v2 y s.A/M,New")
+		r.updateState(config, attr.State{Key: fleet, Route: attr.Route{Instance: "a", Role: "leader", Header: "token", Value: "7"}})
 		ctx := calloptions.WithAffinity(lane("red"), "k")
 		for _, method := range []string{"M", "New", "Lead"} {
 			info := balancer.PickInfo{Ctx: ctx, FullMethodName: "/s.A/" + method}

@@ -134,7 +134,7 @@ func TestBound_CountsCallsByAddress(t *testing.T) {
 			return r
 		},
 		"moved": func(r *rig) *rig {
-			r.updateState(most, attr.State{Endpoints: endpointsOf("b"), Away: &attr.State{Endpoints: endpointsOf("a")}})
+			r.updateState(most, attr.State{Key: known("b"), Away: &attr.State{Key: known("a")}})
 			r.last("b:1").set(connectivity.TransientFailure, errRefused)
 			r.settle()
 			return r

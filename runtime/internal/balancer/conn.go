@@ -6,8 +6,8 @@ import (
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/resolver"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -20,7 +20,7 @@ type conn struct {
 	subConn balancer.SubConn // set by the shell; nil before the dial and after the shutdown
 
 	// The core owns the fields below.
-	endpoint resolver.Endpoint
+	endpoint *attr.Backend
 	state    connectivity.State // the state of the SubConn; Connecting from the dial on
 	inPlan   bool               // the endpoint is in the plan, and has not left
 	selected uint64             // the number of the last selection of connections that includes conn

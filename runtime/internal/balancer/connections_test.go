@@ -34,7 +34,7 @@ func TestConnections_OnePerAddress(t *testing.T) {
 		`"preferZone":true`, drain, looseRed, `"childPolicy":[{"least_request_experimental":{}}]`, `"childPolicy":[{"etcd_weighted":{}}]`, ring, firstOne,
 		`"childPolicy":[{"round_robin":{}}],"preferZone":true,"split":[{"match":{"version":"v1"},"weight":1}]`, peakConfig,
 	} {
-		r.send(config, attr.State{Endpoints: endpointsOf(specs...)})
+		r.send(config, attr.State{Key: known(specs...)})
 		for key := range 50 {
 			if got := r.where(keyed(key)); len(got) != 1 || got == "a" && config == drain {
 				t.Errorf("config %q: a call went to %q, want one instance that is not drained", config, got)
@@ -75,7 +75,7 @@ func TestConnections_NewUnderParents(t *testing.T) {
 	for parent, want := range map[bool]int{false: 2, true: 3} {
 		r := newRig(t)
 		for _, name := range []string{"a", "b", "a"} {
-			r.updateState("", attr.State{Endpoints: endpointsOf(name), InState: parent})
+			r.updateState("", attr.State{Key: known(name), InState: parent})
 			r.expect(t.Context(), name+" is registered", name)
 		}
 		if len(r.made) != want {
@@ -88,7 +88,7 @@ func TestConnections_NewUnderParents(t *testing.T) {
 func TestConnections_WatchHealthAgain(t *testing.T) {
 	r := newRig(t)
 	for i, health := range []string{"", "acme.User", "acme.User", "acme.Shop"} {
-		r.updateState("", attr.State{Endpoints: endpointsOf("a"), Health: health})
+		r.updateState("", attr.State{Key: known("a"), Health: health})
 		if got, want := r.made[0].registers, []int{1, 2, 2, 3}[i]; got != want {
 			t.Errorf("after config %d there were %d health watches, want %d", i, got, want)
 		}
@@ -99,8 +99,8 @@ func TestConnections_WatchHealthAgain(t *testing.T) {
 // concerns the previous server. If entries have no start times, the return of a held entry counts as a restart.
 func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
 	started := func(at string) attr.State {
-		a := &endpoint.Endpoint{Instance: "a", Addr: "a:1", Metadata: map[string]string{endpoint.StartedName: at}}
-		return attr.State{Endpoints: append([]resolver.Endpoint{attr.New(a, new(attr.Storage))}, endpointsOf("b")...)}
+		a := endpoint.Endpoint{Instance: "a", Addr: "a:1", Metadata: map[string]string{endpoint.StartedName: at}}
+		return attr.State{Key: attr.Key{Known: true, Endpoints: append([]*attr.Backend{backend(a)}, endpointsOf("b")...)}}
 	}
 	for name, tt := range map[string]struct {
 		config        string
@@ -111,7 +111,7 @@ func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
 		"a server in the plan": {``, false, started("1"), started("2"), false},
 		"only named instances": {``, true, started("1"), started("2"), false},
 		"a drained server":     {`"drain":["a"]`, false, started("1"), started("2"), false},
-		"a held entry":         {``, false, attr.State{Endpoints: endpointsOf("a", "b"), Held: map[string]struct{}{"a:1": {}}}, attr.State{Endpoints: endpointsOf("a", "b")}, false},
+		"a held entry":         {``, false, attr.State{Key: attr.Key{Known: true, Endpoints: endpointsOf("a", "b"), Held: map[string]struct{}{"a:1": {}}}}, attr.State{Key: known("a", "b")}, false},
 		"a removed entry":      {``, false, started(""), started(""), true},
 	} {
 		r := newRig(t)
@@ -129,7 +129,7 @@ func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
 			t.Errorf("%s: before the restart, a call reached the server during gRPC's backoff, want no call to reach it", name)
 		}
 		if tt.leaves {
-			reached(attr.State{Endpoints: endpointsOf("b")})
+			reached(attr.State{Key: known("b")})
 		}
 		if !reached(tt.after) {
 			t.Errorf("%s: after the restart, the call did not reach the server, want it to connect at once", name)
@@ -171,7 +171,7 @@ func TestConnections_BoundsSilentEndpoints(t *testing.T) {
 	r := newRig(t)
 	r.client = &attr.Client{Client: planning.Client{Most: 40, Seed: seedOfTests}}
 	for _, generation := range []string{"x", "y", "z"} {
-		s := attr.State{Away: &attr.State{Endpoints: endpointsOf("away")}}
+		s := attr.State{Key: known(), Away: &attr.State{Key: known("away")}}
 		for n := range 400 {
 			name := fmt.Sprint(generation, n)
 			r.hangs[name+":1"] = true
@@ -219,7 +219,7 @@ func TestConnections_BoundsUnused(t *testing.T) {
 // TestConnections_AcceptUnusualEndpoints uses every policy with unusual endpoints.
 func TestConnections_AcceptUnusualEndpoints(t *testing.T) {
 	ofEtcd := func(instance, addr string, weight uint32) resolver.Endpoint {
-		return attr.New(&endpoint.Endpoint{Instance: instance, Addr: addr, Weight: weight}, new(attr.Storage))
+		return backend(endpoint.Endpoint{Instance: instance, Addr: addr, Weight: weight}).GRPC()
 	}
 	var heavy []resolver.Endpoint
 	for i := range 1000 {

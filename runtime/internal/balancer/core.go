@@ -3,11 +3,11 @@ package balancer
 import (
 	"cmp"
 	"errors"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/resolver"
 
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
@@ -75,7 +75,7 @@ func newCore(statsOf func(addr string) *picking.Stats) core {
 }
 
 // connTo returns the connection to the address of an endpoint.
-func (c *core) connTo(ep *resolver.Endpoint) *conn {
+func (c *core) connTo(ep *attr.Backend) *conn {
 	addr := address(ep)
 	conn := c.conns[addr]
 	if conn == nil {
@@ -98,10 +98,10 @@ func (c *core) update(next *plan, now time.Time) {
 	for i := range next.All {
 		conn := next.conns[i]
 		if conn == nil {
-			conn = c.connTo(&next.All[i])
+			conn = c.connTo(next.All[i])
 			next.conns[i] = conn
 			c.renew(conn, next.All[i], now)
-			if next.in.parent && !conn.inPlan && next.ClassOf(i) != planning.Left {
+			if next.in.state.InState && !conn.inPlan && next.ClassOf(i) != planning.Left {
 				c.close(conn) // the parent policy has forgotten the SubConn of an endpoint that had left
 			}
 		}
@@ -122,40 +122,38 @@ func (c *core) update(next *plan, now time.Time) {
 }
 
 // left returns the connected endpoints of the current plan that the next input no longer has.
-func (c *core) left(next *input) (left []resolver.Endpoint) {
+func (c *core) left(next *input) (left []*attr.Backend) {
 	if c.plan == nil {
 		return nil
 	}
 	previous := c.plan.in
 	prefix, suffix := commonLengths(previous.Endpoints, next.Endpoints)
 	known := make(map[string]bool)
-	for addr := range addresses(next.Endpoints[prefix:len(next.Endpoints)-suffix], next.Away) {
-		known[addr] = true
+	for _, b := range slices.Concat(next.Endpoints[prefix:len(next.Endpoints)-suffix], next.Away) {
+		known[address(b)] = true
 	}
-	lists := [][]resolver.Endpoint{previous.Endpoints[prefix : len(previous.Endpoints)-suffix], previous.Left}
-	if next.fallsBack {
-		lists = append(lists, previous.Away)
+	before := slices.Concat(previous.Endpoints[prefix:len(previous.Endpoints)-suffix], previous.Left)
+	if next.state.Away != nil {
+		before = append(before, previous.Away...)
 	}
-	for _, endpoints := range lists {
-		for i := range endpoints {
-			addr := address(&endpoints[i])
-			if conn := c.conns[addr]; conn != nil && conn.state == connectivity.Ready && !known[addr] {
-				known[addr] = true
-				left = append(left, endpoints[i])
-			}
+	for _, b := range before {
+		addr := address(b)
+		if conn := c.conns[addr]; conn != nil && conn.state == connectivity.Ready && !known[addr] {
+			known[addr] = true
+			left = append(left, b)
 		}
 	}
 	return left
 }
 
 // renew replaces the endpoint of conn with ep, the newest one at its address.
-func (c *core) renew(conn *conn, ep resolver.Endpoint, now time.Time) {
+func (c *core) renew(conn *conn, ep *attr.Backend, now time.Time) {
 	if hasRestarted(conn.endpoint, ep) {
 		c.restart(conn)
 	}
 	conn.endpoint = ep
 	if conn.is(ready) {
-		conn.stats.Ready(attr.Endpoint(ep), now)
+		conn.stats.Ready(&ep.Endpoint, now)
 	}
 }
 
@@ -202,7 +200,7 @@ func (c *core) close(conn *conn) {
 }
 
 // pinTarget connects to ep, the endpoint of an instance that a call has named, and returns the connection.
-func (c *core) pinTarget(ep *resolver.Endpoint, now time.Time) *conn {
+func (c *core) pinTarget(ep *attr.Backend, now time.Time) *conn {
 	conn := c.connTo(ep)
 	c.pin(conn, ep, now)
 	c.publish()
@@ -211,11 +209,11 @@ func (c *core) pinTarget(ep *resolver.Endpoint, now time.Time) *conn {
 }
 
 // pin keeps conn open while calls may name its instance. It replaces the endpoint of conn by ep only if the entry has
-// changed, because the plan's copy of an endpoint may have more attributes.
-func (c *core) pin(conn *conn, ep *resolver.Endpoint, now time.Time) {
+// changed, because a parent policy may have changed the plan's form of the address.
+func (c *core) pin(conn *conn, ep *attr.Backend, now time.Time) {
 	conn.named, conn.closeAt = true, time.Time{}
-	if len(conn.endpoint.Addresses) == 0 || attr.Endpoint(conn.endpoint) != attr.Endpoint(*ep) {
-		c.renew(conn, *ep, now)
+	if conn.endpoint == nil || !conn.endpoint.Equal(ep) {
+		c.renew(conn, ep, now)
 	}
 }
 
@@ -230,7 +228,7 @@ func (c *core) changed(conn *conn, s balancer.SubConnState, now time.Time) {
 	case connectivity.Connecting:
 	case connectivity.Ready:
 		c.do(watch, conn)
-		if c.plan.in.health == "" { // without a health check, calls that name the instance may use conn at once
+		if c.plan.in.state.Health == "" { // without a health check, calls that name the instance may use conn at once
 			next := *conn.current.Load()
 			next.subConn = conn.subConn
 			if c.set(conn, &next); conn.named {
@@ -275,7 +273,7 @@ func (c *core) health(conn *conn, s balancer.SubConnState, now time.Time) {
 	}
 	switch s.ConnectivityState {
 	case connectivity.Ready:
-		conn.stats.Ready(attr.Endpoint(conn.endpoint), now)
+		conn.stats.Ready(&conn.endpoint.Endpoint, now)
 		c.set(conn, &condition{readiness: ready, subConn: conn.subConn})
 	case connectivity.TransientFailure:
 		next := &condition{readiness: failing, err: cmp.Or(s.ConnectionError, errUnhealthy)}
@@ -348,9 +346,9 @@ func earliest(a, b time.Time) time.Time {
 func (c *core) state() connectivity.State {
 	in := c.plan.in
 	switch {
-	case c.counts[ready] > 0, in.client.TargetsOnly:
+	case c.counts[ready] > 0, in.state.Client.TargetsOnly:
 		return connectivity.Ready
-	case c.counts[trying]+c.counts[joining]+c.counts[late] > 0, in.pending && len(c.plan.All) == 0:
+	case c.counts[trying]+c.counts[joining]+c.counts[late] > 0, in.state.Pending() && len(c.plan.All) == 0:
 		return connectivity.Connecting
 	}
 	return connectivity.TransientFailure

@@ -11,7 +11,6 @@ import (
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
@@ -40,7 +39,7 @@ type walks struct {
 }
 
 // variants has, for each endpoint, the two entries that the endpoint may have.
-var variants = func() (all [3][]resolver.Endpoint) {
+var variants = func() (all [3][]*attr.Backend) {
 	for i, name := range []string{"a", "b", "c"} {
 		for _, says := range []string{"v1 x s.A/M", "v2 y s.A/M,New"} {
 			all[i] = append(all[i], endpointsOf(name+" "+says)...)
@@ -108,7 +107,7 @@ func (w *walked) happen(event int) bool {
 	for i, c := range before {
 		after := w.picks()[i]
 		strict := w.core.plan.Lane(walkedCalls[i].lane) == nil || w.core.plan.Lane(walkedCalls[i].lane).Strict
-		if c.conn == nil || walkedCalls[i].method == "New" && attr.Endpoint(c.conn.endpoint).Version == "v1" { // v1 lacks the method
+		if c.conn == nil || walkedCalls[i].method == "New" && c.conn.endpoint.Endpoint.Version == "v1" { // v1 lacks the method
 			continue
 		}
 		lazy := walkedCalls[i].lane != "" && w.core.plan.picksSome() // a lane's first call connects the lane's endpoints
@@ -186,7 +185,7 @@ func (w *walked) mayServe(conn *conn, call int) bool {
 	for ; v != nil; v = v.base {
 		v.open()
 		lacking := v.lacking(info.FullMethodName)
-		if slices.Contains(lacking, attr.Methods(conn.endpoint)) {
+		if slices.Contains(lacking, conn.endpoint.Methods) {
 			return false
 		}
 		if v.calls(conn) {
@@ -226,7 +225,7 @@ var walkedClient = planning.Client{Zone: "x", Seed: seedOfTests}
 
 func (w *walked) update() {
 	in := inputOf(w.configs[w.config], walkedClient, nil)
-	in.fallsBack = true
+	in.state.Away = &attr.State{Key: attr.Key{Known: true}}
 	for i, v := range w.fleet {
 		switch v {
 		case 1, 2:
@@ -273,7 +272,7 @@ func (w *walked) do(event string) (could bool) {
 		if could = w.fleet[2]%3 > 0 && (conn == nil || !conn.named); !could {
 			return false
 		}
-		w.core.pinTarget(&variants[2][w.fleet[2]-1], w.now)
+		w.core.pinTarget(variants[2][w.fleet[2]-1], w.now)
 	case "forgotten":
 		if could = conn != nil && conn.named; !could {
 			return false
@@ -408,9 +407,9 @@ var coreRules = []modelcheck.Rule[walked]{
 				return fmt.Sprintf("%v goes to %s, which may not be called", walkedCalls[i], c.conn.addr)
 			}
 			served := slices.ContainsFunc(w.core.plan.Base.Members, func(m int32) bool {
-				return int(m) < w.core.plan.Live && endpointOf(&w.core.plan.All[m]).Version == "v2"
+				return int(m) < w.core.plan.Live && w.core.plan.All[m].Endpoint.Version == "v2"
 			})
-			if says := attr.Endpoint(w.core.plan.All[at]); walkedCalls[i].method == "New" && served && says.Version == "v1" {
+			if says := w.core.plan.All[at].Endpoint; walkedCalls[i].method == "New" && served && says.Version == "v1" {
 				return fmt.Sprintf("%v goes to %s, which does not serve the method", walkedCalls[i], c.conn.addr)
 			}
 		}

@@ -1,11 +1,8 @@
 package balancer
 
 import (
-	"cmp"
 	"hash/maphash"
-	"iter"
 	"slices"
-	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -18,25 +15,20 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// input is the input of a plan, and what else the resolver's state says about the key. It is immutable once a plan has it.
+// input is the input of a plan, and the state that it comes from. It is immutable once a plan has it.
 type input struct {
-	planning.Input[resolver.Endpoint]
-	config    *config
-	client    *attr.Client
-	fallsBack bool   // a fallback exists, and its registry is open
-	pending   bool   // Endpoints or Away are not known yet: see attr.State
-	parent    bool   // a parent policy, such as outlier detection, has seen the endpoints
-	health    string // the healthCheckConfig, or ""
-
-	route    attr.Route          // of the calls of client.Routed
-	metadata metadata.MD         // the request metadata of these calls
-	all      []resolver.Endpoint // the endpoints that calls may name, sorted by instance
-	sequence uint64              // the sequence number of the key's state
+	planning.Input[*attr.Backend]
+	config *config
+	state  *attr.State // calls may name any of its endpoints
+	route  metadata.MD // the request metadata of the calls of state.Client.Routed
 }
 
-// newInput returns an input with the endpoints of a state.
-func newInput(state *attr.State, c *config, client *attr.Client) *input {
-	return &input{Input: state.Input(&c.Config, &client.Client), config: c, client: client}
+func newInput(s *attr.State, c *config) *input {
+	in := &input{Input: s.Input(&c.Config, &s.Client.Client), config: c, state: s}
+	if s.Route.Header != "" {
+		in.route = metadata.Pairs(s.Route.Header, s.Route.Value, calloptions.PickedHeader, "")
+	}
+	return in
 }
 
 // bareClient describes connections that were not made by NewClient. All of them use the same subset.
@@ -46,45 +38,26 @@ var bareClient = &attr.Client{Client: planning.Client{Seed: maphash.MakeSeed()}}
 func inputFrom(s resolver.State, c *config, target string) *input {
 	state := attr.StateOf(s)
 	if state == nil {
-		state = &attr.State{Endpoints: distinct(s.Endpoints)}
+		state = &attr.State{Key: attr.Key{Known: true, Endpoints: distinct(s.Endpoints)}, Client: bareClient, Name: target}
 	}
-	client := state.Client
-	if client == nil {
-		client = bareClient
-	}
-	in := newInput(state, c, client)
-	in.Service = cmp.Or(state.Key, target)
-	in.pending, in.health, in.all, in.sequence, in.parent, in.route = state.Pending, state.Health, state.Endpoints, state.Sequence, state.InState, state.Route
-	in.metadata = metadata.Pairs(in.route.Header, in.route.Value, calloptions.PickedHeader, "")
-	if state.Away != nil {
-		in.fallsBack, in.pending = true, in.pending || state.Away.Pending
-	}
-	if in.parent {
-		given := s.Endpoints
-		if in.fallsBack {
-			given = attr.Except(given, in.Away)
-		}
-		if prefix, suffix := commonLengths(given, state.Endpoints); prefix+suffix < max(len(given), len(state.Endpoints)) {
-			in.Endpoints = distinct(given) // a parent policy has chosen these; calls may name any instance of in.all
-		}
+	in := newInput(state, c)
+	if state.InState && !slices.EqualFunc(s.Endpoints, state.All(), func(ep resolver.Endpoint, b *attr.Backend) bool { return attr.Of(ep) == b }) {
+		in.Endpoints = attr.Except(distinct(s.Endpoints), in.Away) // a parent policy has chosen these
 	}
 	return in
 }
 
-// distinct returns endpoints, sorted by instance and then by address, without those that have no address or an earlier
-// endpoint's address. An endpoint that does not come from etcd gets its address as instance id.
-func distinct(endpoints []resolver.Endpoint) []resolver.Endpoint {
+// distinct returns the backends of endpoints, sorted, without those that have no address or an earlier endpoint's address.
+func distinct(endpoints []resolver.Endpoint) []*attr.Backend {
 	seen := make(map[string]bool, len(endpoints))
-	rest := make([]resolver.Endpoint, 0, len(endpoints))
+	rest := make([]*attr.Backend, 0, len(endpoints))
 	for _, ep := range endpoints {
-		if addr := address(&ep); addr != "" && !seen[addr] {
-			seen[addr] = true
-			rest = append(rest, attr.Known(ep))
+		if b := attr.Of(ep); address(b) != "" && !seen[address(b)] {
+			seen[address(b)] = true
+			rest = append(rest, b)
 		}
 	}
-	slices.SortFunc(rest, func(a, b resolver.Endpoint) int {
-		return cmp.Or(strings.Compare(instance(&a), instance(&b)), strings.Compare(address(&a), address(&b)))
-	})
+	slices.SortFunc(rest, attr.Compare)
 	return rest
 }
 
@@ -93,52 +66,26 @@ var errTargetsOnly = status.Error(codes.Unavailable,
 	"etcd: the call names no instance: make it on the Conn of an Instance, with the context that Each passes")
 
 // weightOf returns the weight in an endpoint's entry, at least 1.
-func weightOf(ep *resolver.Endpoint) uint64 {
-	return uint64(max(1, endpointOf(ep).Weight))
-}
+func weightOf(b *attr.Backend) uint64 { return uint64(max(1, b.Endpoint.Weight)) }
 
-// endpointOf returns the entry behind an endpoint.
-func endpointOf(ep *resolver.Endpoint) *endpoint.Endpoint { return attr.Endpoint(*ep) }
+func address(b *attr.Backend) string { return b.Endpoint.Addr }
 
-// address returns the address of an endpoint, or "".
-func address(ep *resolver.Endpoint) string { return attr.Address(ep) }
+func instance(b *attr.Backend) string { return b.Endpoint.Instance }
 
-// addresses yields the addresses of endpoints.
-func addresses(lists ...[]resolver.Endpoint) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for _, endpoints := range lists {
-			for i := range endpoints {
-				if !yield(address(&endpoints[i])) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// instance returns the instance id of an endpoint.
-func instance(ep *resolver.Endpoint) string { return endpointOf(ep).Instance }
-
-// commonLengths returns the lengths of the common prefix and suffix of two lists. It compares only the pointers in endpoints,
-// so that it need not read entries.
-func commonLengths(a, b []resolver.Endpoint) (prefix, suffix int) {
+// commonLengths returns the lengths of the common prefix and suffix of two lists. It does not read entries.
+func commonLengths(a, b []*attr.Backend) (prefix, suffix int) {
 	n := min(len(a), len(b))
-	for prefix < n && identical(&a[prefix], &b[prefix]) {
+	for prefix < n && a[prefix] == b[prefix] {
 		prefix++
 	}
-	for suffix < n-prefix && identical(&a[len(a)-1-suffix], &b[len(b)-1-suffix]) {
+	for suffix < n-prefix && a[len(a)-1-suffix] == b[len(b)-1-suffix] {
 		suffix++
 	}
 	return prefix, suffix
 }
 
-func identical(a, b *resolver.Endpoint) bool {
-	return a.Attributes == b.Attributes && len(a.Addresses) == len(b.Addresses) &&
-		(len(a.Addresses) == 0 || &a.Addresses[0] == &b.Addresses[0])
-}
-
-// hasRestarted reports whether a server has restarted between two reads of its endpoint.
-func hasRestarted(previous, next resolver.Endpoint) bool {
-	a, b := attr.Endpoint(previous), attr.Endpoint(next)
-	return a != nil && b != nil && b.Metadata[endpoint.StartedName] != "" && a.Metadata[endpoint.StartedName] != b.Metadata[endpoint.StartedName]
+// hasRestarted reports whether a server has restarted between two reads of its endpoint. previous may be nil.
+func hasRestarted(previous, next *attr.Backend) bool {
+	started := next.Endpoint.Metadata[endpoint.StartedName]
+	return previous != nil && started != "" && previous.Endpoint.Metadata[endpoint.StartedName] != started
 }

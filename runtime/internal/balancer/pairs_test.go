@@ -172,9 +172,9 @@ func excluded(a, b feature) bool {
 
 // TestAllPairs uses every two features together. The configs of some pairs are refused.
 func TestAllPairs(t *testing.T) {
-	s := attr.State{Route: attr.Route{Instance: "b"}}
+	s := attr.State{Key: known(), Route: attr.Route{Instance: "b"}}
 	for _, e := range pairedFleet {
-		s.Endpoints = append(s.Endpoints, attr.New(e, new(attr.Storage)))
+		s.Endpoints = append(s.Endpoints, backend(*e))
 	}
 	refused := 0
 	for i, a := range features {

@@ -32,7 +32,7 @@ type picker struct {
 // Pick implements [balancer.Picker].
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	result, err := p.pick(info)
-	if err != nil && (p.plan.in.pending || p.epoch != p.newest.Load()) {
+	if err != nil && (p.plan.in.state.Pending() || p.epoch != p.newest.Load()) {
 		err = balancer.ErrNoSubConnAvailable // gRPC picks again with the next picker
 	}
 	return result, err

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 
 	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/methods"
@@ -23,7 +22,7 @@ import (
 // tier. The plan is immutable, except that calls open views and add methods, the core sets conns once, and the members that a
 // tier uses change.
 type plan struct {
-	*planning.Plan[resolver.Endpoint]
+	*planning.Plan[*attr.Backend]
 	in       *input
 	traits   picking.Traits
 	policy   picking.Policy // nil if the plan serves only calls that name their instance
@@ -55,7 +54,7 @@ func makePlan(in *input) *plan {
 
 // targetsOnly returns a plan without endpoints. It serves only calls that name their instance.
 func targetsOnly(in *input, empty error) *plan {
-	p := &plan{in: in, Plan: &planning.Plan[resolver.Endpoint]{Input: &in.Input, Base: new(planning.Lane), Empty: empty}}
+	p := &plan{in: in, Plan: &planning.Plan[*attr.Backend]{Input: &in.Input, Base: new(planning.Lane), Empty: empty}}
 	p.makeViews()
 	return p
 }
@@ -184,9 +183,9 @@ func (t *tier) setMembers(p *plan, members []int32) {
 func (p *plan) ringOf(members []int32) (names []string, weights []uint64) {
 	names, weights = make([]string, len(members)), make([]uint64, len(members))
 	for i, m := range members {
-		ep, before := &p.All[m], ""
+		ep, before := p.All[m], ""
 		if m > 0 {
-			before = instance(&p.All[m-1])
+			before = instance(p.All[m-1])
 		}
 		names[i], weights[i] = endpoint.RingName(instance(ep), address(ep), before), weightOf(ep)
 	}
@@ -212,18 +211,13 @@ func (v *view) anyBefore(class planning.Class, of ...readiness) bool {
 
 // methodsDiffer reports whether the endpoints list different methods.
 func (p *plan) methodsDiffer() bool {
-	for i := range p.All {
-		if attr.Methods(p.All[i]) != attr.Methods(p.All[0]) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(p.All, func(b *attr.Backend) bool { return b.Methods != p.All[0].Methods })
 }
 
 // methodTexts returns the distinct method lists of members, or nil if there are more than methods.MaxTexts.
 func (p *plan) methodTexts(members []int32) (texts []string) {
 	for _, m := range members {
-		text := attr.Methods(p.All[m])
+		text := p.All[m].Methods
 		switch {
 		case len(texts) > 0 && text == texts[len(texts)-1], slices.Contains(texts, text):
 		case len(texts) == methods.MaxTexts:

@@ -41,8 +41,8 @@ type rig struct {
 	now    time.Time
 }
 
-func inputOf(c *config, client planning.Client, endpoints []resolver.Endpoint) *input {
-	return newInput(&attr.State{Key: "acme/user", Endpoints: endpoints}, c, &attr.Client{Client: client})
+func inputOf(c *config, client planning.Client, endpoints []*attr.Backend) *input {
+	return newInput(&attr.State{Key: attr.Key{Known: true, Endpoints: endpoints}, Name: "acme/user", Client: &attr.Client{Client: client}}, c)
 }
 
 func newRig(t testing.TB) *rig {
@@ -58,7 +58,7 @@ func newRig(t testing.TB) *rig {
 // update gives the policy the JSON fields of a config and endpoints by [endpointsOf], and waits until the policy settles.
 func (r *rig) update(config string, specs ...string) {
 	r.t.Helper()
-	r.updateState(config, attr.State{Endpoints: endpointsOf(specs...)})
+	r.updateState(config, attr.State{Key: known(specs...)})
 }
 
 func (r *rig) updateState(config string, s attr.State) {
@@ -73,7 +73,7 @@ func (r *rig) send(config string, s attr.State) {
 	if s.Client == nil {
 		s.Client = r.client
 	}
-	state := attr.SetState(resolver.State{Endpoints: s.Endpoints}, &s)
+	state := attr.SetState(resolver.State{Endpoints: attr.GRPC(s.Endpoints)}, &s)
 	if err := r.policy.UpdateClientConnState(balancer.ClientConnState{ResolverState: state, BalancerConfig: mustConfig(r.t, "{"+config+"}")}); err != nil {
 		r.t.Errorf("UpdateClientConnState with the config %q returned %v, want nil", config, err)
 	}
@@ -172,20 +172,25 @@ func named(instance string) context.Context {
 }
 
 // endpointsOf makes endpoints from specs of the form "name version zone methods", with "-" for an empty field.
-func endpointsOf(specs ...string) []resolver.Endpoint {
-	var all []resolver.Endpoint
+func endpointsOf(specs ...string) []*attr.Backend {
+	var all []*attr.Backend
 	for _, spec := range specs {
 		f := append(strings.Fields(strings.ReplaceAll(spec, "-", `""`)), `""`, `""`, `""`)
 		for i := range f {
 			f[i] = strings.ReplaceAll(f[i], `""`, "")
 		}
-		all = append(all, attr.New(&endpoint.Endpoint{
+		all = append(all, backend(endpoint.Endpoint{
 			Instance: f[0], Addr: f[0] + ":1", Version: f[1], Zone: f[2],
 			Metadata: map[string]string{endpoint.MethodsName: f[3]},
-		}, new(attr.Storage)))
+		}))
 	}
 	return all
 }
+
+func backend(e endpoint.Endpoint) *attr.Backend { return attr.New(e, endpoint.EndpointJSON) }
+
+// known returns the state of a key with the endpoints of specs.
+func known(specs ...string) attr.Key { return attr.Key{Known: true, Endpoints: endpointsOf(specs...)} }
 
 func mustConfig(t testing.TB, text string) *config {
 	t.Helper()

@@ -21,10 +21,10 @@ import (
 )
 
 // weighing returns n endpoints with the weights that weight returns.
-func weighing(n int, weight func(i int) uint32) (all []resolver.Endpoint) {
+func weighing(n int, weight func(i int) uint32) (all []*attr.Backend) {
 	for i := range n {
 		name := fmt.Sprintf("i%03d", i)
-		all = append(all, attr.New(&endpoint.Endpoint{Instance: name, Addr: name + ":1", Weight: weight(i)}, new(attr.Storage)))
+		all = append(all, backend(endpoint.Endpoint{Instance: name, Addr: name + ":1", Weight: weight(i)}))
 	}
 	return all
 }
@@ -35,7 +35,7 @@ func bare(addr string) resolver.Endpoint {
 }
 
 // ofGRPC returns a fake connection with gRPC's own ring_hash as its policy.
-func ofGRPC(t *testing.T, config string, fleet []resolver.Endpoint) *fakeConn {
+func ofGRPC(t *testing.T, config string, fleet []*attr.Backend) *fakeConn {
 	t.Helper()
 	builder, cc := balancer.Get(ringhash.Name), &fakeConn{}
 	parsed, err := builder.(balancer.ConfigParser).ParseConfig(json.RawMessage(config))
@@ -44,7 +44,7 @@ func ofGRPC(t *testing.T, config string, fleet []resolver.Endpoint) *fakeConn {
 	}
 	b := builder.Build(cc, balancer.BuildOptions{})
 	t.Cleanup(b.Close)
-	if err := b.UpdateClientConnState(balancer.ClientConnState{ResolverState: resolver.State{Endpoints: fleet}, BalancerConfig: parsed}); err != nil {
+	if err := b.UpdateClientConnState(balancer.ClientConnState{ResolverState: resolver.State{Endpoints: attr.GRPC(fleet)}, BalancerConfig: parsed}); err != nil {
 		t.Fatal(err)
 	}
 	cc.pump(func() {})
@@ -67,11 +67,11 @@ func TestRing_EqualsThatOfGRPC(t *testing.T) {
 	same := func(int) uint32 { return 0 }
 	for _, tt := range []struct {
 		name, config string
-		fleet        []resolver.Endpoint
+		fleet        []*attr.Backend
 	}{
 		{"a few endpoints", `{}`, weighing(3, same)},
 		{"many endpoints", `{}`, weighing(300, same)},
-		{"endpoints of other resolvers", `{}`, []resolver.Endpoint{attr.Known(bare("b:1")), attr.Known(bare("a:1"))}},
+		{"endpoints of other resolvers", `{}`, []*attr.Backend{attr.Of(bare("b:1")), attr.Of(bare("a:1"))}},
 		{"weights", `{}`, weighing(20, func(i int) uint32 { return uint32(i%7 + 1) })},
 		{"weights that differ much", `{}`, weighing(5, func(i int) uint32 { return []uint32{1, 10, 100, 1000, 7}[i] })},
 		{"a small ring", `{"minRingSize":7,"maxRingSize":10}`, weighing(3, func(i int) uint32 { return uint32(3 + i/2) })},
@@ -85,7 +85,7 @@ func TestRing_EqualsThatOfGRPC(t *testing.T) {
 		} {
 			config := strings.Replace(strings.Replace(tt.config, "{", `{"requestHashHeader":"`+header+`",`, 1), ",}", "}", 1)
 			r := newRig(t)
-			r.updateState(`"childPolicy":[{"ring_hash_experimental":`+config+`}]`, attr.State{Endpoints: tt.fleet})
+			r.updateState(`"childPolicy":[{"ring_hash_experimental":`+config+`}]`, attr.State{Key: attr.Key{Known: true, Endpoints: tt.fleet}})
 			theirs := ofGRPC(t, config, tt.fleet)
 			for key := range 1000 {
 				want := theirs.pickSoon(ctxOf(key))
@@ -101,7 +101,7 @@ func TestRing_EqualsThatOfGRPC(t *testing.T) {
 // next instance on the ring, and later they go back.
 func TestRing_SkipsUnavailableInstances(t *testing.T) {
 	r := newRig(t)
-	r.updateState(`"maxConcurrentRequests":1,`+ring, attr.State{Endpoints: weighing(5, func(int) uint32 { return 1 })})
+	r.updateState(`"maxConcurrentRequests":1,`+ring, attr.State{Key: attr.Key{Known: true, Endpoints: weighing(5, func(int) uint32 { return 1 })}})
 	where := func() (all [200]string) {
 		for key := range all {
 			all[key] = r.where(keyed(key))

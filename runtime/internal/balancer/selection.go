@@ -7,7 +7,6 @@ import (
 	"google.golang.org/grpc/connectivity"
 
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 // selectConns selects the connections that the plan uses, connects them, and closes the rest. It sets the time of the next
@@ -68,7 +67,7 @@ func (c *core) closeUnused(conn *conn, kept *int, now time.Time) (gone bool) {
 			conn.closeAt = now.Add(linger)
 		}
 		useful := conn.state == connectivity.Ready || conn.inPlan && !c.plan.traits.Single
-		if limit := c.plan.in.client.Most; useful && now.Before(conn.closeAt) && (limit == 0 || *kept < limit) {
+		if limit := c.plan.in.Client.Most; useful && now.Before(conn.closeAt) && (limit == 0 || *kept < limit) {
 			*kept++
 			c.lookAt = earliest(c.lookAt, conn.closeAt)
 			return false
@@ -197,7 +196,7 @@ func (c *core) needed(v *view, t *tier, now time.Time) (needed []int32, expected
 		if lacking == nil {
 			continue
 		}
-		lacks := func(m int32) bool { return slices.Contains(lacking, attr.Methods(c.plan.All[m])) }
+		lacks := func(m int32) bool { return slices.Contains(lacking, c.plan.All[m].Methods) }
 		some, _ := c.reach(slices.DeleteFunc(slices.Clone(t.Members), lacks), 1, now)
 		if i := slices.IndexFunc(some, func(m int32) bool { return c.plan.conns[m].is(ready) }); i >= 0 {
 			some = some[i : i+1]

@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc/balancer"
 
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
@@ -220,7 +219,7 @@ func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n cou
 	})}
 	first := t.first.Load()
 	for i, m := range used.Members {
-		if lacking != nil && slices.Contains(lacking, attr.Methods(p.All[m])) {
+		if lacking != nil && slices.Contains(lacking, p.All[m].Methods) {
 			s.LeaveOut(false)
 			continue
 		}
@@ -236,7 +235,7 @@ func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n cou
 		}
 		weight := uint64(0)
 		if p.traits.Weighs {
-			weight = weightOf(&p.All[m])
+			weight = weightOf(p.All[m])
 		}
 		s.Add(member.stats, weight)
 		if member == first {
@@ -247,7 +246,7 @@ func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n cou
 		}
 		s.conns = append(s.conns, member)
 	}
-	if lacking != nil && n.members == 0 && slices.ContainsFunc(t.Members, func(m int32) bool { return !slices.Contains(lacking, attr.Methods(p.All[m])) }) {
+	if lacking != nil && n.members == 0 && slices.ContainsFunc(t.Members, func(m int32) bool { return !slices.Contains(lacking, p.All[m].Methods) }) {
 		n = counts{members: 1, trying: 1, awaited: 1} // the core is about to use a member that has the method
 	}
 	return s, n

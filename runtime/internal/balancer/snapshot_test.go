@@ -29,9 +29,9 @@ func TestShares_StayingInAZone(t *testing.T) {
 func snapshotOf(p *plan, readyOnes string) *snapshot {
 	p.conns = nil
 	for i := range p.All {
-		conn := newConn(address(&p.All[i]), new(picking.Stats))
+		conn := newConn(address(p.All[i]), new(picking.Stats))
 		is := condition{readiness: failing, err: errRefused}
-		if strings.Contains(readyOnes, instance(&p.All[i])) {
+		if strings.Contains(readyOnes, instance(p.All[i])) {
 			is = condition{readiness: ready}
 		}
 		conn.current.Store(&is)

@@ -1,19 +1,18 @@
 package balancer
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
@@ -93,22 +92,21 @@ func (t *targets) connect(target calloptions.Target) {
 }
 
 // find returns the endpoint of an instance, or the error for a call to it.
-func (in *input) find(target calloptions.Target, role string) (*resolver.Endpoint, error) {
-	var found *resolver.Endpoint
+func (in *input) find(target calloptions.Target, role string) (*attr.Backend, error) {
+	var found *attr.Backend
+	all := in.state.Endpoints
 	for _, addr := range [...]string{"", target.Addr} { // the endpoint at the address, if any, replaces the first with the id
-		i, _ := slices.BinarySearchFunc(in.all, target.Instance, func(ep resolver.Endpoint, id string) int {
-			return cmp.Or(strings.Compare(instance(&ep), id), strings.Compare(address(&ep), addr))
-		})
-		if i < len(in.all) && instance(&in.all[i]) == target.Instance && (found == nil || address(&in.all[i]) == addr) {
-			found = &in.all[i]
+		i, _ := slices.BinarySearchFunc(all, &attr.Backend{Endpoint: endpoint.Endpoint{Instance: target.Instance, Addr: addr}}, attr.Compare)
+		if i < len(all) && instance(all[i]) == target.Instance && (found == nil || address(all[i]) == addr) {
+			found = all[i]
 		}
 	}
 	switch {
-	case found != nil && in.Client.Selector != nil && !in.Client.Selector(endpointOf(found)):
+	case found != nil && in.Client.Selector != nil && !in.Client.Selector(&found.Endpoint):
 		return nil, status.Errorf(codes.Unavailable, "etcd: instance %.200q of %q is not selected for this connection", target.Instance, in.Service)
 	case found != nil:
 		return found, nil
-	case in.pending || in.sequence < target.Sequence:
+	case in.state.Pending() || in.state.Sequence < target.Sequence:
 		return nil, balancer.ErrNoSubConnAvailable
 	case role != "" && in.Err != nil: // no status error, because a status error would end the call
 		return nil, fmt.Errorf("etcd: the %s %.200q of %q is not known: %w", role, target.Instance, in.Service, in.Err)
@@ -126,7 +124,7 @@ func (t *targets) update(in *input) {
 	now := t.now()
 	type named struct {
 		conn *conn
-		at   *resolver.Endpoint
+		at   *attr.Backend
 	}
 	var remaining []named // two targets may have the same connection
 	t.conns.Range(func(key, x any) bool {
@@ -150,12 +148,13 @@ func (t *targets) update(in *input) {
 // follow picks the connection to the instance of a route. Without one, the call waits. Routed calls are wait-for-ready, so that they also
 // wait for an unreachable instance. At their deadline they end with the error of the last pick.
 func (t *targets) follow(in *input) (balancer.PickResult, error) {
-	if in.route.Instance == "" {
+	route := in.state.Route
+	if route.Instance == "" {
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	}
-	result, err := t.pick(calloptions.Target{Instance: in.route.Instance}, in.route.Role)
+	result, err := t.pick(calloptions.Target{Instance: route.Instance}, route.Role)
 	if err == nil {
-		result.Metadata = in.metadata
+		result.Metadata = in.route
 	}
 	return result, err
 }

@@ -10,7 +10,6 @@ import (
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
@@ -33,10 +32,12 @@ func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 	if !errors.Is(r.policy.targets.open(calloptions.Target{Instance: "a"}, ""), balancer.ErrNoSubConnAvailable) {
 		t.Error("a call to a target does not wait before the first state")
 	}
-	update := func(sequence uint64, endpoints []resolver.Endpoint) func() {
-		return func() { r.updateState(`"drain":["b"]`, attr.State{Sequence: sequence, Endpoints: endpoints}) }
+	update := func(sequence uint64, endpoints []*attr.Backend) func() {
+		return func() {
+			r.updateState(`"drain":["b"]`, attr.State{Key: attr.Key{Sequence: sequence, Known: true, Endpoints: endpoints}})
+		}
 	}
-	moved := append(endpointsOf("a"), attr.New(&endpoint.Endpoint{Instance: "b", Addr: "b2:1"}, new(attr.Storage)))
+	moved := append(endpointsOf("a"), backend(endpoint.Endpoint{Instance: "b", Addr: "b2:1"}))
 	for _, tt := range []struct {
 		when     string
 		do       func()
@@ -45,7 +46,7 @@ func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 		want     string // a part of what the call gets
 		open     string // the connections that are open after linger
 	}{
-		{"nothing is known", func() { r.updateState("", attr.State{Pending: true}) }, "a", 0, "waits", ""},
+		{"nothing is known", func() { r.updateState("", attr.State{}) }, "a", 0, "waits", ""},
 		{"the instance is registered", update(7, endpointsOf("a", "b", "h hidden")), "a", 0, "a", "a"},
 		{"the instance is drained", nil, "b", 0, "b", "ab"},
 		{"the instance is not selected", nil, "h", 7, `code = Unavailable desc = etcd: instance "h" of "" is not selected`, "ab"},
@@ -95,7 +96,7 @@ func TestNamed_InstancesAreBounded(t *testing.T) {
 	r := newRig(t)
 	r.client = &attr.Client{Client: planning.Client{Most: 2}, TargetsOnly: true, Routed: map[string]bool{method: true}}
 	update := func(specs ...string) {
-		r.updateState("", attr.State{Endpoints: endpointsOf(specs...), Route: attr.Route{Instance: "d", Role: "leader"}})
+		r.updateState("", attr.State{Key: known(specs...), Route: attr.Route{Instance: "d", Role: "leader"}})
 	}
 	to := func(instance string) string { return r.whereNamed(calloptions.Target{Instance: instance}) }
 	update("a", "b", "c", "d")
@@ -176,7 +177,7 @@ func TestNamed_ReachesEjectedInstances(t *testing.T) {
 		{"it is ejected, too", "s.A", unwell(nil), false, errUnhealthy.Error()},
 		{"it reconnects, and does not report its health", "s.A", again, false, "waits"},
 	} {
-		r.updateState("", attr.State{Endpoints: endpointsOf("a"), Health: tt.health})
+		r.updateState("", attr.State{Key: known("a"), Health: tt.health})
 		_ = r.where(named("a"))
 		r.settle()
 		r.silent["a:1"] = true // outlier detection sends no reports for an ejected endpoint
@@ -192,10 +193,10 @@ func TestNamed_ReachesEjectedInstances(t *testing.T) {
 // TestNamed_DuplicateIDsDifferByAddress has two endpoints with one instance id (K17).
 func TestNamed_DuplicateIDsDifferByAddress(t *testing.T) {
 	r := newRig(t)
-	twin := func(addr string) resolver.Endpoint {
-		return attr.New(&endpoint.Endpoint{Instance: "host", Addr: addr}, new(attr.Storage))
+	twin := func(addr string) *attr.Backend {
+		return backend(endpoint.Endpoint{Instance: "host", Addr: addr})
 	}
-	r.updateState(ring, attr.State{Endpoints: []resolver.Endpoint{twin("a:1"), twin("b:1")}})
+	r.updateState(ring, attr.State{Key: attr.Key{Known: true, Endpoints: []*attr.Backend{twin("a:1"), twin("b:1")}}})
 	at := map[string]int{}
 	for i := range 400 {
 		at[r.where(keyed(i))]++

@@ -162,13 +162,11 @@ func (c *conn) rested() {
 // send gives a state to gRPC.
 func (c *conn) send(s *State) {
 	state := &attr.State{
-		Client: c.opts.Client, Key: c.key.Full(), Sequence: s.Sequence, Pending: !s.Known && !s.Refused(),
-		Err: s.emptyErr(c.key.Full()), Endpoints: s.Endpoints, Held: s.Held,
-		Route: c.route,
+		Key: s.Key, Client: c.opts.Client, Name: c.key.Full(), Err: s.emptyErr(c.key.Full()), Route: c.route,
 	}
 	state.Route.Instance = s.NameOf(c.route.Instance)
-	if s.Known && c.away != nil {
-		c.fallBack(state)
+	if away := c.away; s.Known && away != nil {
+		state.Away = &attr.State{Key: away.Key, Err: away.Err} // calls do not wait for an etcd in trouble
 	}
 	config := c.config(s)
 	update, leaves, err := c.update(state, config)
@@ -224,7 +222,7 @@ func (c *conn) update(s *attr.State, config *effectiveConfig) (update resolver.S
 		update.Endpoints = []resolver.Endpoint{}
 		return update, false, nil
 	case w.Top == serviceconfig.OutlierDetectionName: // our policy, below outlier detection, gets all endpoints
-		update.Endpoints = s.All()
+		update.Endpoints = attr.GRPC(s.All())
 		return update, false, nil
 	default:
 		update.Endpoints, err = c.endpointsBare(s)
@@ -240,13 +238,13 @@ func (c *conn) endpointsBare(s *attr.State) ([]resolver.Endpoint, error) {
 		source = s.Away
 	}
 	switch {
-	case s.Pending || source.Pending:
+	case !source.Known && source.Err == nil:
 		return nil, errPending
 	case len(source.Endpoints) == 0 && !c.served:
 		// Until a first state, calls fail with this error under any policy. Later, such policies fail with their own.
 		return nil, s.Err
 	}
-	return source.Endpoints, nil
+	return attr.GRPC(source.Endpoints), nil
 }
 
 // aloneConfig is what a plan needs of the config around a policy that stands alone.
@@ -266,21 +264,20 @@ func (c *conn) endpointsAlone(s *attr.State, alone *serviceconfig.Alone) (endpoi
 	client.Subset = 0
 	in := s.Input(c.alone.Config, &client)
 	p := plan.Make(&in)
-	pending := s.Pending || s.Away != nil && s.Away.Pending
 	if given.Subset > 0 {
 		p.Reports = append(p.Reports, fmt.Sprintf("WithSubset has no effect beside the policy %q, which connects to all endpoints", alone.Name))
 	}
-	if !pending { // otherwise drain would seem to name endpoints that do not exist
+	if !s.Pending() { // otherwise drain would seem to name endpoints that do not exist
 		given.Tell(p.Reports, c.told)
 		c.told = p.Reports
 	}
 	switch away := p.Fallback(); {
 	case p.Live > 0:
-		return p.Choose(), false, nil
-	case pending:
+		return attr.GRPC(p.Choose()), false, nil
+	case s.Pending():
 		return nil, false, errPending
 	case len(away) > 0:
-		return away, true, nil
+		return attr.GRPC(away), true, nil
 	}
 	return nil, false, p.Empty
 }
@@ -291,15 +288,6 @@ func (c *conn) tellLeaves(leaves bool) {
 		client.CallsLeave(leaves)
 	}
 	c.leaves = leaves
-}
-
-// fallBack adds the state of the key in the fallback cluster to state.
-func (c *conn) fallBack(state *attr.State) {
-	key, s := c.opts.Away.Full(), c.away
-	state.Away = &attr.State{
-		Key: key, Sequence: s.Sequence, Pending: !s.Known && s.Err == nil, Err: s.emptyErr(key),
-		Endpoints: s.Endpoints, Held: s.Held,
-	}
 }
 
 // config returns the service config to give to gRPC, nil for gRPC's default one. While the live config is unknown or unusable,

@@ -195,7 +195,7 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 	case c.entries.known && c.configDeadline.IsZero():
 		c.configDeadline = now.Add(configGrace)
 	case !c.entries.known && !old.Provisional && !c.configDeadline.IsZero() && !now.Before(c.configDeadline):
-		next.Provisional, next.Endpoints = true, endpointsOf(next.Backends)
+		next.Provisional, next.Endpoints = true, next.Backends
 	}
 	configSettled := next.LiveConfirmed || next.LiveKnown && next.Provisional // provisional endpoints need no confirmed config
 	if c.entries.known && (old.Known || configSettled || !now.Before(c.configDeadline)) {
@@ -211,7 +211,7 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 	if same {
 		next.Backends = old.Backends
 	} else {
-		next.Endpoints, next.Changed = endpointsOf(next.Backends), now
+		next.Endpoints, next.Changed = next.Backends, now
 	}
 	news := !etcderr.Same(next.Err, old.Err)
 	matters := !same || !maps.Equal(next.Held, old.Held) || !maps.Equal(next.names, old.names) ||

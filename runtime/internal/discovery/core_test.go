@@ -12,6 +12,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 // driven is a core that gets its events as text, and describes the results.
@@ -55,7 +56,7 @@ func (d *driven) item(name string, leaving bool) *item {
 		if leaving {
 			e.Metadata = map[string]string{"grpc_leaving": "true"}
 		}
-		d.items[id] = &item{Key: "k/" + name, Value: newBackend(e, endpoint.EndpointJSON)}
+		d.items[id] = &item{Key: "k/" + name, Value: attr.New(e, endpoint.EndpointJSON)}
 	}
 	return d.items[id]
 }
@@ -266,7 +267,7 @@ func TestCore_NamesOfSharedAddresses(t *testing.T) {
 		{"y:1", "y:1", endpoint.GoZero, false, "b b b c"},
 	} {
 		n := int64(len(items))
-		b := newBackend(endpoint.Endpoint{Instance: step.id, Addr: step.addr}, step.layout)
+		b := attr.New(endpoint.Endpoint{Instance: step.id, Addr: step.addr}, step.layout)
 		items = append(slices.Clone(items), &item{Key: "k/" + step.id, Value: b, CreateRevision: n})
 		before := c.state.Sequence
 		c.listed(listwatch.Update[*Backend]{Snapshot: &listwatch.Snapshot[*Backend]{Items: items}}, start)

@@ -31,6 +31,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 // maxKeys is the number of keys at which those that are not followed are dropped.
@@ -81,7 +82,7 @@ func NewKeys(cfg Config) *Keys {
 	return &Keys{
 		cfg: cfg,
 		endpoints: listwatch.NewGroup(listwatch.Config[*Backend]{
-			Client: cfg.Client, Streams: cfg.Streams, Equal: (*Backend).Equal, Size: (*Backend).size, Bounds: cfg.Bounds, Logger: cfg.Logger, Hooks: cfg.EndpointHooks,
+			Client: cfg.Client, Streams: cfg.Streams, Equal: (*Backend).Equal, Size: sizeOf, Bounds: cfg.Bounds, Logger: cfg.Logger, Hooks: cfg.EndpointHooks,
 			Why: cfg.Why, Down: cfg.Down, MaxRefusedPause: 5 * time.Second,
 		}),
 		configs: listwatch.NewGroup(listwatch.Config[liveConfig]{
@@ -193,7 +194,7 @@ func (k *Key) decode(entry *mvccpb.KeyValue) (*Backend, bool, error) {
 	if err != nil || !ok {
 		return nil, ok, err
 	}
-	return newBackend(e, layout), true, nil
+	return attr.New(e, layout), true, nil
 }
 
 // followConfig passes the live service config of a key to sink until stop is called.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 const (
@@ -230,7 +231,7 @@ func decodeSnapshot(text []byte) (s saved, at time.Time, err error) {
 			return saved{}, time.Time{}, fmt.Errorf("endpoint %d: %w", i, err)
 		}
 		e.Instance = cmp.Or(e.Instance, e.Addr)
-		items[i] = &item{Key: strconv.Itoa(i), Value: newBackend(e, endpoint.EndpointJSON)}
+		items[i] = &item{Key: strconv.Itoa(i), Value: attr.New(e, endpoint.EndpointJSON)}
 	}
 	set, _ := new(merger).merge(items)
 	return saved{set: set, live: string(file.Live)}, file.Saved, nil

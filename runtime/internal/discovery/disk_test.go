@@ -14,6 +14,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 func placeOf(from string) place { return place{Range: listwatch.Range{From: from, End: from + "0"}} }
@@ -162,7 +163,7 @@ var savedAt = time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 func backendsOf(endpoints ...endpoint.Endpoint) []*Backend {
 	var set []*Backend
 	for _, e := range endpoints {
-		set = append(set, newBackend(e, endpoint.EndpointJSON))
+		set = append(set, attr.New(e, endpoint.EndpointJSON))
 	}
 	return set
 }
@@ -210,7 +211,7 @@ func FuzzSnapshot(f *testing.F) {
 			}
 			addrs[b.Endpoint.Addr] = true
 		}
-		if !slices.IsSortedFunc(s.set, compare) {
+		if !slices.IsSortedFunc(s.set, attr.Compare) {
 			t.Fatalf("decoded an unsorted set from %s", text)
 		}
 		first, err := encodeSnapshot(&s, savedAt)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 // item is one entry of a key.
@@ -29,8 +30,8 @@ func (m *merger) merge(items []*item) (set []*Backend, names map[string]string) 
 		set = append(set, item.Value)
 	}
 	if len(m.addrs) == len(items) {
-		if !slices.IsSortedFunc(set, compare) {
-			slices.SortFunc(set, compare)
+		if !slices.IsSortedFunc(set, attr.Compare) {
+			slices.SortFunc(set, attr.Compare)
 		}
 		return set, nil
 	}
@@ -124,7 +125,7 @@ func (m *marks) apply(items, removed []*item) (rest, leaving []*item, withdrawn 
 // note records the mark of item i in place of the mark of an earlier entry under i's key. If i has no mark, note removes that mark.
 func (m *marks) note(i *item) {
 	switch old, known := m.byKey[i.Key]; {
-	case !i.Value.leaving:
+	case !i.Value.Leaving:
 		if known {
 			delete(m.byKey, i.Key)
 		}

@@ -3,6 +3,8 @@ package discovery
 import (
 	"slices"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 // peakWindow is the time in which the lost endpoints of a set are counted: after an etcd outage, leases expire within a few seconds.
@@ -63,7 +65,7 @@ func (h *hold) filter(published, truth []*Backend, items []*item, withdrawn map[
 		}
 	}
 	if len(kept) > 0 {
-		slices.SortFunc(next, compare)
+		slices.SortFunc(next, attr.Compare)
 	}
 	h.until = kept
 	return next

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -21,7 +22,7 @@ func set(letters string) []*Backend {
 		}
 		if pool[name] == nil {
 			// An upper case letter is the same instance at another address.
-			pool[name] = newBackend(endpoint.Endpoint{Instance: strings.ToLower(name), Addr: name + ":1"}, endpoint.EndpointJSON)
+			pool[name] = attr.New(endpoint.Endpoint{Instance: strings.ToLower(name), Addr: name + ":1"}, endpoint.EndpointJSON)
 		}
 		backends = append(backends, pool[name])
 	}
@@ -106,7 +107,7 @@ func entriesOf(letters string) []*item {
 // is not held once b names that of a.
 func TestHoldKnowsAnInstanceByEachName(t *testing.T) {
 	plain := func(addr string) *item {
-		return &item{Key: "k/b", Value: newBackend(endpoint.Endpoint{Instance: "b", Addr: addr}, endpoint.Plain)}
+		return &item{Key: "k/b", Value: attr.New(endpoint.Endpoint{Instance: "b", Addr: addr}, endpoint.Plain)}
 	}
 	h, publish := hold{grace: 30 * time.Second}, []*Backend(nil)
 	for _, step := range []struct {

@@ -7,23 +7,20 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/grpc/resolver"
-
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 // State is the state of a key at one moment. It is immutable and shared by all readers.
 type State struct {
-	Sequence uint64 // grows with each change that matters to a call
+	attr.Key // Endpoints are the Backends, or none while calls wait for etcd to replace the last known ones
 
-	Known       bool                // the endpoints are known
-	Backends    []*Backend          // the endpoints, with held ones, sorted by instance; the last known ones if Known is false
-	Held        map[string]struct{} // addresses of the Backends that etcd no longer has; may be nil
-	Leaving     []*item             // entries in etcd that their owners are withdrawing; not in Backends
-	Provisional bool                // the endpoints may be older than those in etcd
-	Changed     time.Time           // when Backends last changed
+	Backends    []*Backend // the endpoints, with held ones, sorted by instance; the last known ones if Known is false
+	Leaving     []*item    // entries in etcd that their owners are withdrawing; not in Backends
+	Provisional bool       // the endpoints may be older than those in etcd
+	Changed     time.Time  // when Backends last changed
 
 	Live          string // the live service config in force, as canonical JSON; "" if there is none
 	LiveKnown     bool   // Live is known: etcd has answered, or the disk had a config
@@ -32,7 +29,6 @@ type State struct {
 
 	Err error // why etcd cannot be followed now, nil if it can
 
-	Endpoints []resolver.Endpoint // Backends in gRPC's form; none while calls wait for etcd to replace the last known ones
 	// names maps an instance id that is not in Backends to the id of the backend at the same address, if entries share an address.
 	names map[string]string
 }

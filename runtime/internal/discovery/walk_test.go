@@ -14,6 +14,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 // walked is the core of a key, with the content of etcd and of the disk, and with what the core has seen of that.
@@ -58,11 +59,11 @@ var walkedBackends = func() map[string]*Backend {
 	all := make(map[string]*Backend)
 	for name, e := range walkedEntries {
 		ep := endpoint.Endpoint{Instance: name, Addr: e.addr}
-		all[name] = newBackend(ep, e.layout)
-		all[name+" leaving"] = newBackend(ep.WithLeaving(), e.layout)
-		all[name+" on disk"] = newBackend(ep, e.layout)
+		all[name] = attr.New(ep, e.layout)
+		all[name+" leaving"] = attr.New(ep.WithLeaving(), e.layout)
+		all[name+" on disk"] = attr.New(ep, e.layout)
 		ep.Addr = "x:1"
-		all[name+" elsewhere"] = newBackend(ep, e.layout)
+		all[name+" elsewhere"] = attr.New(ep, e.layout)
 	}
 	return all
 }()
@@ -220,7 +221,7 @@ func (w *walked) noteWithdrawn(removed []*item) {
 		addr := i.Value.Endpoint.Addr
 		old, known := w.marked[i.Key]
 		switch {
-		case !i.Value.leaving:
+		case !i.Value.Leaving:
 			delete(w.marked, i.Key)
 			w.orderly[addr] = false
 		case !known || old.ModRevision < i.CreateRevision:
@@ -308,7 +309,7 @@ func (w *walked) settle() string {
 	}
 	want := map[string]bool{}
 	for _, i := range w.truth {
-		if addr := i.Value.Endpoint.Addr; !i.Value.leaving && !w.orderly[addr] {
+		if addr := i.Value.Endpoint.Addr; !i.Value.Leaving && !w.orderly[addr] {
 			want[addr] = true
 		}
 	}
@@ -374,7 +375,7 @@ var keyRules = []modelcheck.Rule[walked]{
 		for name, i := range w.passed {
 			addr := i.Value.Endpoint.Addr
 			has := slices.ContainsFunc(s.Backends, func(b *Backend) bool { return b.Endpoint.Addr == addr })
-			if _, held := s.Held[addr]; !i.Value.leaving && !w.orderly[addr] && (!has || held) && w.core.entries.known && !w.core.state.Provisional {
+			if _, held := s.Held[addr]; !i.Value.Leaving && !w.orderly[addr] && (!has || held) && w.core.entries.known && !w.core.state.Provisional {
 				return fmt.Sprintf("the endpoint of entry %s is missing or held", name)
 			}
 		}
@@ -384,7 +385,7 @@ var keyRules = []modelcheck.Rule[walked]{
 		for _, b := range w.core.state.Backends {
 			_, held := w.core.state.Held[b.Endpoint.Addr]
 			i, has := w.passed[b.Endpoint.Instance] // an entry's name is its instance
-			if held && has && !i.Value.leaving && !w.orderly[i.Value.Endpoint.Addr] && w.core.entries.known && !w.core.state.Provisional {
+			if held && has && !i.Value.Leaving && !w.orderly[i.Value.Endpoint.Addr] && w.core.entries.known && !w.core.state.Provisional {
 				return fmt.Sprintf("%s is held at %s, and etcd has it at %s", b.Endpoint.Instance, b.Endpoint.Addr, i.Value.Endpoint.Addr)
 			}
 		}

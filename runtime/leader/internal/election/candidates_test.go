@@ -6,6 +6,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 )
 
@@ -26,7 +27,7 @@ func TestYields_ToEffectiveDrain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &Standing{Candidates: new(Candidates), instance: "a", addr: "10.0.0.1:1"}
-			state, all := &discovery.State{Known: true}, []*listwatch.Item[string]{}
+			state, all := &discovery.State{Key: attr.Key{Known: true}}, []*listwatch.Item[string]{}
 			for _, e := range []endpoint.Endpoint{
 				{Instance: "a", Addr: "10.0.0.1:1"}, {Instance: "b", Addr: "10.0.0.2:1"},
 				{Instance: "red", Addr: "10.0.0.3:1", Metadata: map[string]string{"lane": "red"}},

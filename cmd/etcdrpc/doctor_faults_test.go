@@ -87,7 +87,7 @@ var faults = []fault{
 	{"a key with a double slash", doctor.KindBadKey, "double slash", "acme//india", func(f *planted, at string) { f.instances(at) }},
 	{"a live policy for a bad key", doctor.KindBadKey, "white space", "_grpc_config/acme/a b", unleased(noPolicy)},
 	{"a policy that does not exist", doctor.KindBadPolicy, `no policy is named "round_robbin"`, "_grpc_config/acme/papa", policy(`{"loadBalancingConfig":[{"round_robbin":{}}]}`)},
-	{"a drain of everything", doctor.KindNoMatch, "names the only endpoint and is ignored", "_grpc_config/acme/sierra", etcdPolicy(`"drain":["sierra-1:9000"]`)},
+	{"a drain of everything", doctor.KindNoMatch, "drain leaves no endpoint", "_grpc_config/acme/sierra", etcdPolicy(`"drain":["sierra-1:9000"]`)},
 	{"a policy that clients do not link", doctor.KindUnlinked, "outlierdetection", "_grpc_config/acme/tango", policy(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}}]}`)},
 	{"a split with an empty group", doctor.KindNoMatch, `split[1] matches no endpoint`, "_grpc_config/acme/uniform",
 		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":9},{"match":{"version":"v2"},"weight":1}]`, `{"version":"v1"}`)},

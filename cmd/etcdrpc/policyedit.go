@@ -254,9 +254,10 @@ now. Calls in progress continue, and the instances stay registered. A leader res
 if another instance can lead.
 
 It adds them to the list "drain" of the live policy, and keeps the rest of the policy.
-It shows where calls will go, and refuses to leave a group of a split, a strict lane,
-or clients that do not read the layout LEASE_SUFFIX without an instance, unless --force
-is given. If no live policy sets load balancing, drain creates one from its flags. That
+It shows where calls will go, and refuses to leave the service, a group of a split, a
+strict lane, or clients that do not read the layout LEASE_SUFFIX without an instance,
+unless --force is given: calls then go to drained instances as a last resort, except
+those in the strict lane, which fail. If no live policy sets load balancing, drain creates one from its flags. That
 policy replaces all of load_balancing in the proto file. If the file sets more than the
 flags can set, such as routes, use policy set first. Timeouts and retries are not changed.`,
 		Example: `  etcdrpc drain acme/user 10.0.0.7:9000
@@ -270,7 +271,7 @@ flags can set, such as routes, use policy set first. Timeouts and retries are no
 		"the `policy` that a new live policy balances by, as the proto file has it: "+strings.Join(liveconfig.PolicyNames(), ", ")+", or gRPC's JSON; none: "+liveconfig.DefaultPolicy)
 	cmd.Flags().BoolVar(&w.PreferZone, "prefer-zone", false, "let a new live policy prefer the client's own zone, as prefer_zone in the proto file does")
 	cmd.Flags().BoolVar(&w.NoRoutes, "no-routes", false, "create a live policy without routes even if instances have the metadata \"lane\"")
-	cmd.Flags().BoolVar(&w.Force, "force", false, "drain even if a group of a split, a strict lane or clients without LAYOUT_LEASE_SUFFIX are left without an instance, or KEY seems to be in a namespace")
+	cmd.Flags().BoolVar(&w.Force, "force", false, "drain even if the service, a group of a split, a strict lane or clients without LAYOUT_LEASE_SUFFIX are left without an instance, or KEY seems to be in a namespace")
 	_ = cmd.RegisterFlagCompletionFunc("child-policy", cobra.FixedCompletions(liveconfig.PolicyNames(), noFiles))
 	w.addDrainFlags(cmd)
 	return cmd

@@ -145,7 +145,7 @@ func (p *Plan[E]) HasZones() bool { return p.Config.PreferZone && p.Client.Zone 
 
 // tier returns the tier of the given members. limit bounds the members that the client uses, 0 for all.
 func (p *Plan[E]) tier(class Class, members []int32, limit int) Tier {
-	if limit == 0 || len(members) <= limit || class > Away {
+	if limit == 0 || len(members) <= limit || class == Left {
 		return Tier{Class: class, Members: members}
 	}
 	return Tier{Class: class, Members: p.Rank(members), Most: limit}
@@ -176,9 +176,9 @@ func (p *Plan[E]) subset() int {
 	return min(client, config)
 }
 
-// tooMany reports whether a cluster has more endpoints than the client may use.
+// tooMany reports whether a class has more endpoints than the client may use.
 func (p *Plan[E]) tooMany() bool {
-	return p.Client.Most > 0 && max(p.Live, p.ends[Away]-p.Live) > p.Client.Most
+	return p.Client.Most > 0 && max(p.Live, p.ends[Away]-p.Live, len(p.All)-p.ends[Left]) > p.Client.Most
 }
 
 // Chooses reports whether the client may use only some of the live endpoints.
@@ -204,8 +204,16 @@ func (p *Plan[E]) Rank(members []int32) []int32 {
 }
 
 // Choose returns the live endpoints for a client without connections, which cannot see which
-// endpoints are reachable. Held endpoints are added to the subset, as they may be dead.
+// endpoints are reachable. Held endpoints are added to the subset, as they may be dead. Without
+// live endpoints, Choose returns those of the fallback cluster or, if it has none, the drained ones.
 func (p *Plan[E]) Choose() []E {
+	switch away := p.Fallback(); {
+	case p.Live > 0:
+	case len(away) > 0:
+		return away
+	default:
+		return p.All[p.ends[Left]:]
+	}
 	limit := p.limitOf(1)
 	if limit == 0 || limit >= p.Live {
 		return p.All[:p.Live]

@@ -40,8 +40,16 @@ func (p *Plan[E]) makeLanes() {
 	p.Base = &Lane{among: 1}
 	if p.Placed == nil {
 		p.Base.Members = p.indexes(0, len(p.All))
-		return
+	} else {
+		p.placeAll()
 	}
+	if m := p.Base.Members; len(m) > 0 && !p.ClassOf(int(m[0])).IsLive() && p.ClassOf(int(m[len(m)-1])) == Drained {
+		p.report("drain leaves no endpoint for calls without a lane: they go to drained ones")
+	}
+}
+
+// placeAll adds all endpoints to the base and to the lanes.
+func (p *Plan[E]) placeAll() {
 	p.Reports = append(p.Reports, p.Placed.Problems...)
 	p.lanes = make(map[string]*Lane, len(p.Placed.Made))
 	for i := range p.All {
@@ -74,12 +82,15 @@ func (p *Plan[E]) addTo(name string, i int) {
 	l.Members = append(l.Members, int32(i))
 }
 
-// standIn adds the live endpoints to the base if all of them are in lanes, and likewise those of the fallback cluster.
+// standIn adds the live endpoints to the base if all of them are in lanes and the base has no drained one, and likewise those
+// of the fallback cluster if all of them are in lanes.
 func (p *Plan[E]) standIn() {
 	begin := 0
 	for _, class := range []Class{OtherZones, Away} {
 		end := p.ends[class]
-		inBase := func(m int32) bool { return begin <= int(m) && int(m) < end }
+		inBase := func(m int32) bool {
+			return begin <= int(m) && int(m) < end || class.IsLive() && p.ClassOf(int(m)) == Drained
+		}
 		if begin < end && !slices.ContainsFunc(p.Base.Members, inBase) {
 			p.Base.Members = append(p.Base.Members, p.indexes(begin, end)...)
 			if class.IsLive() {

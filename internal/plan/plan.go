@@ -109,8 +109,10 @@ func Make[E any](in *Input[E]) *Plan[E] {
 	if len(in.Config.Route) > 0 {
 		p.Placed = in.Config.Place(slices.Concat(p.pointers(in.Endpoints), p.pointers(in.Away), p.pointers(in.Left)))
 	}
-	live, drained := p.drain()
-	p.divide(p.selected(live), p.callableAway(), p.selected(in.Left), p.selected(drained))
+	p.followDrain()
+	live, drained := p.undrained(in.Endpoints)
+	away, more := p.undrained(in.Away)
+	p.divide(p.selected(live), p.selected(away), p.selected(in.Left), p.selected(slices.Concat(drained, more)))
 	if p.Live == 0 {
 		p.Empty = p.whyEmpty(len(live))
 	}
@@ -163,15 +165,6 @@ func (p *Plan[E]) selected(endpoints []E) []E {
 		}
 	}
 	return selected
-}
-
-// callableAway returns the endpoints of the fallback cluster that the client may call.
-func (p *Plan[E]) callableAway() []E {
-	away := p.selected(p.Input.Away)
-	if len(p.Config.Drain) == 0 {
-		return away
-	}
-	return slices.DeleteFunc(slices.Clone(away), func(e E) bool { return p.Config.drains(p.Of(&e)) })
 }
 
 // whyEmpty returns why no endpoint is live. selectable is the number of endpoints that are not drained.

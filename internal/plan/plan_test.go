@@ -125,6 +125,9 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// noneLeft is the report of a drain that leaves calls without a lane no endpoint.
+const noneLeft = "drain leaves no endpoint for calls without a lane: they go to drained ones"
+
 func TestLanes(t *testing.T) {
 	const (
 		loose, strict  = `"route":[{"lane":"red","match":{"version":"v2"}}]`, `"route":[{"lane":"red","match":{"version":"v2"},"strict":true}]`
@@ -145,8 +148,8 @@ func TestLanes(t *testing.T) {
 			"every endpoint that may be called is in a lane: calls without a lane go to all of them"},
 		{"the strict lane is drained", `{"drain":["c","d"],` + strict + `}`, "1: abe", "fails", "1: abe", ""},
 		{"one of each is drained", `{"drain":["a","d"],` + loose + `}`, "1: be > a", "1: c, else the base", "1: be > a", ""},
-		{"all are drained", `{"drain":["a","b","c","d","e"],` + loose + `}`, "1: abe", "1: cd, else the base", "1: abe",
-			"drain names all 5 endpoints and is ignored"},
+		{"all are drained", `{"drain":["a","b","c","d","e"],` + loose + `}`, "1: abe", "1: abe", "1: abe", noneLeft},
+		{"the base is drained", `{"drain":["a","b","e"],` + loose + `}`, "1: abe", "1: cd, else the base", "1: abe", noneLeft},
 		{"zones", `{"preferZone":true,` + loose + `}`, "1: ae > b", "1: c > d, else the base", "1: ae > b", ""},
 		{"a split", `{"split":[{"match":{"instance":"a"},"weight":1},{"match":{"instance":"c"},"weight":2}],` + loose + `}`,
 			"1: a | 0: be", "2: c | 0: d, else the base", "1: a | 0: be", "split[1] matches only endpoints that are in a lane: the other groups have its share"},
@@ -156,11 +159,6 @@ func TestLanes(t *testing.T) {
 		if want := fmt.Sprintf("%s; %s; %s", tt.base, tt.red, tt.other); got != want || strings.Join(p.Reports, "; ") != tt.reports {
 			t.Errorf("%s: targets %s, reports %q, want %s and %q", tt.name, got, p.Reports, want, tt.reports)
 		}
-	}
-	in := input(t, `{"drain":["a","d"],`+loose+`}`) // all of the base vanishes except the drained endpoint (K4)
-	in.Held = held("be")
-	if p := Make(in); instances(p.All[:p.Live]) != "abce" {
-		t.Errorf("the live endpoints are %s, want abce", instances(p.All[:p.Live]))
 	}
 }
 
@@ -176,7 +174,9 @@ func held(instances string) map[string]struct{} {
 func TestAwayAndLeft(t *testing.T) {
 	for _, tt := range []struct{ name, config, home, away, left, base, red string }{
 		{"the classes in order", `{}`, "a", "b", "c", "1: a > b > c", "1: a > b > c"},
-		{"a drained endpoint of the fallback cluster is not called", `{"drain":["b"]}`, "a", "b,d", "", "1: a > d", "1: a > d"},
+		{"drained endpoints of both clusters are the last resort", `{"drain":["a","b"]}`, "a", "b,d", "", "1: d > ab", "1: d > ab"},
+		{"the fallback cluster stands in for lanes although the base has a drained endpoint", `{"drain":["c"],"route":[{"lane":"red","match":{"version":"v2"}}]}`,
+			"a,c", "b v2", "", "1: a > b > c", "1: a > b > c"},
 		{"a strict lane may have only endpoints of the fallback cluster", `{"route":[{"lane":"red","match":{"version":"v2"},"strict":true}]}`, "a", "b v2,d", "", "1: a > d", "1: b"},
 		{"a loose lane reaches the fallback cluster by the base", `{"route":[{"lane":"red","match":{"version":"v2"}}]}`, "a,c v2", "b v2", "", "1: a > b", "1: c, else the base"},
 		{"an endpoint that left stays in a lane with live endpoints", `{"route":[{"lane":"red","match":{"version":"v2"}}]}`, "a,c v2", "", "d v2", "1: a > d", "1: c > d, else the base"},
@@ -200,10 +200,10 @@ func TestSelector(t *testing.T) {
 		{`{"split":[{"match":{"version":"v2"},"weight":1},{"match":{"version":"v1"},"weight":1}]}`, "ab", "1: ab",
 			"split[0] matches no endpoint that is selected for this connection: the other groups have its share"},
 		{`{}`, "", `etcd: none of the 5 endpoints of "acme/user" is selected for this connection`, ""},
-		{`{"drain":["a"]}`, "a", `etcd: none of the 4 endpoints of "acme/user" is selected for this connection (1 more are drained)`, ""},
+		{`{"drain":["a"]}`, "a", `etcd: none of the 4 endpoints of "acme/user" is selected for this connection (1 more are drained)`, noneLeft},
 		{`{` + loose + `}`, "cd", "1: cd", "every endpoint that may be called is in a lane: calls without a lane go to all of them"},
-		{`{"drain":["b"],` + loose + `}`, "bd", "1: b", "drain leaves no endpoint that is in no lane, and is ignored for these 1"}, // no selected endpoint is left in the base
-		{`{"drain":["b"],"minHealthyPercent":60,` + loose + `}`, "be", "1: e > b", ""},                                             // the percentage is of all endpoints in no lane
+		{`{"drain":["b"],` + loose + `}`, "bd", "1: b", noneLeft},                      // no selected endpoint is left in the base
+		{`{"drain":["b"],"minHealthyPercent":60,` + loose + `}`, "be", "1: e > b", ""}, // the percentage is of all endpoints in no lane
 		{`{"drain":["c"],"minHealthyPercent":81,` + loose + `}`, "cd", "1: d", "every endpoint that may be called is in a lane: calls without a lane go to all of them"},
 	} {
 		in := input(t, tt.config)
@@ -231,18 +231,19 @@ func TestSubset_SmallerSizeWins(t *testing.T) {
 		{0, 0, 0, 5}, {-1, 0, 0, 5}, {2, 0, 0, 2}, {0, 0, 2, 2}, {-1, 0, 2, 2}, {3, 0, 2, 2}, {2, 0, 3, 2}, {9, 0, 2, 2}, {2, 0, 9, 2}, {9, 0, 9, 5},
 		{0, 5, 0, 5}, {0, 3, 0, 3}, {4, 3, 0, 3}, {2, 3, 0, 2},
 	} {
-		text := "{}"
+		text := `{"drain":[]}`
 		if tt.config > 0 {
-			text = fmt.Sprintf(`{"subset":%d}`, tt.config)
+			text = fmt.Sprintf(`{"drain":[],"subset":%d}`, tt.config)
 		}
-		choose := func(subset, limit int) string {
+		all := strings.Replace(text, "[]", `["a","b","c","d","e"]`, 1) // the drained have the same bounds
+		choose := func(text string, subset, limit int) string {
 			in := input(t, text)
 			in.Client.Subset, in.Client.Most = subset, limit
 			return strings.TrimPrefix(targets(Make(in), ""), "1: ")
 		}
-		got, larger := choose(tt.client, tt.most), choose(0, 0)
-		if len(got) != tt.want || strings.Trim(got, larger) != "" {
-			t.Errorf("%+v: the client uses %s, want %d of %s", tt, got, tt.want, larger)
+		got, drained, larger := choose(text, tt.client, tt.most), choose(all, tt.client, tt.most), choose(text, 0, 0)
+		if len(got) != tt.want || len(drained) != tt.want || strings.Trim(got, larger) != "" {
+			t.Errorf("%+v: the client uses %s, or %s if all are drained, want %d of %s", tt, got, drained, tt.want, larger)
 		}
 	}
 }

@@ -109,6 +109,11 @@ func (p *plan) called() []*view {
 	return p.open[:len(p.open):len(p.open)]
 }
 
+// isBest reports whether no endpoint that etcd has is in an earlier class than c, a class that is not live.
+func (p *plan) isBest(c planning.Class) bool {
+	return p.Live == 0 && (c == planning.Away || len(p.Fallback()) == 0)
+}
+
 // picksSome reports whether a connection may use only some of the live endpoints.
 func (p *plan) picksSome() bool { return p.traits.Single || p.Chooses() }
 

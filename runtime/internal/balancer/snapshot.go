@@ -148,7 +148,7 @@ func (v *view) stateWith(tiers []*tier, lacking []string, ejected bool) readyGro
 		if t.Class == planning.Away {
 			n.err, n.awayErr = nil, n.err
 		}
-		if t.Class.IsLive() || t.Class != planning.Left && (lacking == nil || v.plan.Live == 0) { // the tier serves while it has ready endpoints
+		if t.Class.IsLive() || t.Class != planning.Left && (lacking == nil || v.plan.isBest(t.Class)) { // the tier serves while it has ready endpoints
 			g.addAll(n)
 		}
 		if n.ready == 0 {

@@ -253,7 +253,7 @@ type aloneConfig struct {
 	*plan.Config
 }
 
-// endpointsAlone returns the endpoints for a policy that stands alone: those that selector and drain leave, or else the fallback's. The policy
+// endpointsAlone returns the endpoints for a policy that stands alone: those that selector and drain leave, else the fallback's, else the drained. The policy
 // connects to all of them, and a small subset might have only dead ones: so WithSubset has no effect. The error says why there is none.
 func (c *conn) endpointsAlone(s *attr.State, alone *serviceconfig.Alone) (endpoints []resolver.Endpoint, leaves bool, err error) {
 	if c.alone.of != alone {
@@ -271,13 +271,11 @@ func (c *conn) endpointsAlone(s *attr.State, alone *serviceconfig.Alone) (endpoi
 		given.Tell(p.Reports, c.told)
 		c.told = p.Reports
 	}
-	switch away := p.Fallback(); {
-	case p.Live > 0:
-		return attr.GRPC(p.Choose()), false, nil
-	case s.Pending():
+	switch endpoints := p.Choose(); {
+	case p.Live == 0 && s.Pending():
 		return nil, false, errPending
-	case len(away) > 0:
-		return attr.GRPC(away), true, nil
+	case len(endpoints) > 0:
+		return attr.GRPC(endpoints), p.Live == 0 && len(p.Fallback()) > 0, nil
 	}
 	return nil, false, p.Empty
 }

@@ -64,7 +64,7 @@ func (s *State) Drained(policy *serviceconfig.Etcd) map[*endpoint.Endpoint]bool 
 	for i, b := range s.Backends {
 		all[i] = &b.Endpoint
 	}
-	return config.FollowDrain(all, config.Place(all), nil, s.Held).Drained
+	return config.FollowDrain(all, nil, config.Place(all), s.Held).Drained
 }
 
 // emptyErr returns why a key has no endpoints, nil if it has some or etcd has yet to answer. It does not wrap the gRPC status of a

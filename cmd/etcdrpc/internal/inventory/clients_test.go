@@ -70,10 +70,10 @@ func TestDrained(t *testing.T) {
 		{"by an id that clients do not know", `"drain":["b"]`, []string{n1, plain, other}, ""},
 		{"by the id that clients know, for all entries of the address", `"drain":["a"]`, []string{n1, plain, other}, "10.0.0.1:1"},
 		{"by the id of another layout", `"drain":["a"]`, []string{plain, u1, other}, ""},
-		{"all instances, so the drain is ignored", `"drain":["a","b"]`, []string{plain, other}, ""},
-		{"all instances that are not leaving, so the drain is ignored", `"drain":["a"]`, []string{plain, leaving}, ""},
+		{"all instances", `"drain":["a","b"]`, []string{plain, other}, "10.0.0.1:1 10.0.0.2:1"},
+		{"too many instances, so the drain is ignored", `"drain":["a"],"minHealthyPercent":50`, []string{plain, leaving}, ""},
 		{"a leaving instance, which clients do not have", `"drain":["b"]`, []string{plain, leaving}, ""},
-		{"all instances without a lane, so the drain of these is ignored", `"drain":["a","b"],"route":[{"label":"lane"}]`, []string{plain, inLane, alone}, "10.0.0.3:1"},
+		{"too many instances without a lane, so the drain of these is ignored", `"drain":["a","b"],"minHealthyPercent":1,"route":[{"label":"lane"}]`, []string{plain, inLane, alone}, "10.0.0.3:1"},
 		{"an instance in a lane", `"drain":["b"],"route":[{"label":"lane"}]`, []string{plain, inLane}, "10.0.0.3:1"},
 		{"by a policy that clients refuse", `"drain":["a"],"split":9`, []string{plain, other}, ""},
 	} {

@@ -137,11 +137,12 @@ func (x *Explanation) share(l *plan.Lane) {
 	x.setReasons(l)
 }
 
-// groups returns the groups of a lane that have an instance.
+// groups returns the groups of a lane that have an instance, and counts drained instances only if there are no others.
 func (x *Explanation) groups(l *plan.Lane) (groups []group) {
 	config, splits := x.plan.Config, x.etcd.Split
 	for _, planned := range x.plan.Groups(l) {
-		if !planned.Tiers[0].Class.IsLive() {
+		isLive := planned.Tiers[0].Class.IsLive()
+		if !isLive && len(x.members(l)) > 0 {
 			continue
 		}
 		g := group{Group: planned}
@@ -149,6 +150,8 @@ func (x *Explanation) groups(l *plan.Lane) (groups []group) {
 			g.called = append(g.called, x.plan.All[m])
 		}
 		switch at := config.Group(&g.called[0].Endpoint); {
+		case !isLive:
+			g.name = "is drained, as all others are"
 		case at < len(splits):
 			g.name = fmt.Sprintf("in split[%d], of weight %d", at, splits[at].Weight)
 		case len(splits) > 0:

@@ -30,15 +30,15 @@ func (e *Edit) checkOutcome() error {
 	called := func(i *inventory.Instance) bool {
 		return slices.Contains(e.addrs, i.Addr) && !after.Drain.Drained[&i.Endpoint]
 	}
-	if after.Drain.Ignored != 0 && (after.Drain.Ignored != before.Drain.Ignored || slices.ContainsFunc(after.Endpoints, called)) {
-		return fmt.Errorf("clients would ignore the drain: the list to %s: register another instance first", after.Drain.Problem())
+	if problem := after.Drain.Problem; problem != "" && (problem != before.Drain.Problem || slices.ContainsFunc(after.Endpoints, called)) {
+		return fmt.Errorf("clients would ignore the drain: the list to %s: register another instance first", problem)
 	}
 	if !e.Changes() || len(clients.Instances) == 0 {
 		return nil
 	}
-	emptied := emptiedLanes(before, after)
+	emptied := append(newReports(before, after, "drain leaves no"), emptiedLanes(before, after)...)
 	if e.Kind == Drain {
-		emptied = append(emptiedGroups(before, after), emptied...)
+		emptied = append(newReports(before, after, "split"), emptied...)
 	}
 	if len(emptied) > 0 && !e.Force {
 		return fmt.Errorf("%w: %s: register another instance first", ErrNoneLeft, strings.Join(emptied, "; "))
@@ -78,10 +78,10 @@ func emptiedLanes(before, after *inventory.Plan) (all []string) {
 // fails reports whether calls of a lane fail.
 func fails(p *inventory.Plan, lane string) bool { return p.HasLanes() && p.Lane(lane) == nil }
 
-// emptiedGroups returns clients' reports on groups of the split that the edit empties.
-func emptiedGroups(before, after *inventory.Plan) []string {
+// newReports returns clients' reports that begin with prefix, and that they do not make before the edit.
+func newReports(before, after *inventory.Plan, prefix string) []string {
 	return slices.DeleteFunc(slices.Clone(after.Reports), func(report string) bool {
-		return !strings.HasPrefix(report, "split") || slices.Contains(before.Reports, report)
+		return !strings.HasPrefix(report, prefix) || slices.Contains(before.Reports, report)
 	})
 }
 

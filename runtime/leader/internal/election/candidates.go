@@ -133,15 +133,15 @@ func first(items []*listwatch.Item[string]) Leader {
 // Standing is a candidate's view of all candidates, and of the drain in its service's live config.
 type Standing struct {
 	*Candidates
-	instance, addr string
-	reader         endpoint.Reader
-	live           atomic.Pointer[livePolicy] // nil if the live config has no policy of ours
+	instance string
+	reader   endpoint.Reader
+	live     atomic.Pointer[livePolicy] // nil if the live config drains nothing
 }
 
 // livePolicy is our policy in a live config.
 type livePolicy struct {
 	*serviceconfig.Etcd
-	state func() *discovery.State // has the endpoints that decide whether Drain is in force; nil if Drain is always in force
+	state func() *discovery.State // has the endpoints that decide whether Drain is in force
 }
 
 // Of returns the election of an entry's instance. changed is called when the term has changed.
@@ -157,7 +157,7 @@ func Of(h *extension.Host, e registrar.Entry, changed func()) (registrar.Compani
 		}
 	}
 	reader, _ := endpoint.NewReader(e.Layouts...) // with two JSON layouts there is no reader, and no instance counts as drained
-	s := &Standing{Candidates: CandidatesOf(h, e.Key), instance: instance, addr: e.Endpoint.Addr, reader: reader}
+	s := &Standing{Candidates: CandidatesOf(h, e.Key), instance: instance, reader: reader}
 	return New(Config{Host: h, Prefix: s.Prefix, Instance: instance, TTL: e.TTL, Candidates: s, TermChanged: changed}), nil
 }
 
@@ -171,16 +171,13 @@ func (s *Standing) Read(notify func()) (stop func()) {
 		defer mu.Unlock()
 		stopKey()
 		stopKey = func() {}
-		if policy == nil || stopped {
+		if policy == nil || len(policy.Drain) == 0 || stopped {
 			s.live.Store(nil)
 			return
 		}
-		live := &livePolicy{Etcd: policy}
-		if len(policy.Drain) > 0 && (policy.MinHealthyPercent > 0 || len(policy.Route) > 0) {
-			key := s.keys.Key(s.name, s.reader)
-			live.state, stopKey = key.State, key.Read(notify)
-		}
-		s.live.Store(live)
+		key := s.keys.Key(s.name, s.reader)
+		stopKey = key.Read(notify)
+		s.live.Store(&livePolicy{policy, key.State})
 	}
 	stopConfig := s.keys.FollowPolicy(s.name, func(policy *serviceconfig.Etcd) {
 		take(policy)
@@ -205,18 +202,15 @@ func (s *Standing) View() View {
 // yields reports whether the instance is drained and another candidate is not. Before the endpoints are known, none is.
 func (s *Standing) yields(all []*listwatch.Item[string]) bool {
 	live := s.live.Load()
-	if live == nil || !slices.Contains(live.Drain, s.instance) && !slices.Contains(live.Drain, s.addr) {
+	if live == nil {
 		return false
 	}
-	drained := func(instance string) bool { return instance == s.instance || slices.Contains(live.Drain, instance) }
-	if live.state != nil {
-		state := live.state()
-		drainedEndpoints := state.Drained(live.Etcd)
-		drained = func(instance string) bool {
-			id := state.NameOf(instance)
-			i := slices.IndexFunc(state.Backends, func(b *discovery.Backend) bool { return b.Endpoint.Instance == id })
-			return i >= 0 && drainedEndpoints[&state.Backends[i].Endpoint]
-		}
+	state := live.state()
+	drainedEndpoints := state.Drained(live.Etcd)
+	drained := func(instance string) bool {
+		id := state.NameOf(instance)
+		i := slices.IndexFunc(state.Backends, func(b *discovery.Backend) bool { return b.Endpoint.Instance == id })
+		return i >= 0 && drainedEndpoints[&state.Backends[i].Endpoint]
 	}
 	return drained(s.instance) && slices.ContainsFunc(all, func(other *listwatch.Item[string]) bool { return !drained(other.Value) })
 }

@@ -18,15 +18,15 @@ func TestYields_ToEffectiveDrain(t *testing.T) {
 		unknown bool
 		want    bool
 	}{
-		"enough instances are left":                {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 60}, want: true},
-		"too few instances are left":               {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 70}},
-		"another instance without a lane is left":  {policy: serviceconfig.Etcd{Drain: []string{"a"}, Route: lane}, want: true},
-		"no other instance without a lane is left": {policy: serviceconfig.Etcd{Drain: []string{"a", "b"}, Route: lane}},
-		"the endpoints are not known":              {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 60}, unknown: true},
-		"the drain names a's address":              {policy: serviceconfig.Etcd{Drain: []string{"10.0.0.1:1"}, MinHealthyPercent: 60}, want: true},
+		"enough instances are left":     {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 60}, want: true},
+		"too few instances are left":    {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 70}},
+		"an instance in a lane is left": {policy: serviceconfig.Etcd{Drain: []string{"a", "b"}, Route: lane}, want: true},
+		"no instance is left":           {policy: serviceconfig.Etcd{Drain: []string{"10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"}}},
+		"the endpoints are not known":   {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 60}, unknown: true},
+		"the drain names a's address":   {policy: serviceconfig.Etcd{Drain: []string{"10.0.0.1:1"}, MinHealthyPercent: 60}, want: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &Standing{Candidates: new(Candidates), instance: "a", addr: "10.0.0.1:1"}
+			s := &Standing{Candidates: new(Candidates), instance: "a"}
 			state, all := &discovery.State{Key: attr.Key{Known: true}}, []*listwatch.Item[string]{}
 			for _, e := range []endpoint.Endpoint{
 				{Instance: "a", Addr: "10.0.0.1:1"}, {Instance: "b", Addr: "10.0.0.2:1"},

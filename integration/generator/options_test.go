@@ -43,14 +43,15 @@ func TestImportOption(t *testing.T) {
 	}
 }
 
-// TestOptionsAreDescribed compares the message LoadBalancing with serviceconfig.Options. Each field, except those that
-// choose a policy, has an option. Options without a field are LiveOnly.
+// TestOptionsAreDescribed compares the message LoadBalancing with serviceconfig.Options and serviceconfig.Picking. Each field
+// has an option or chooses a policy. Options without a field are LiveOnly.
 func TestOptionsAreDescribed(t *testing.T) {
 	fields := new(discoveryv1.LoadBalancing).ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {
 		field := fields.Get(i)
-		if o := serviceconfig.OptionNamed(field.JSONName()); o == nil && field.ContainingOneof() == nil && field.Name() != "outlier_detection" {
-			t.Errorf("field %s of LoadBalancing has no option in serviceconfig.Options", field.Name())
+		isPolicy := slices.ContainsFunc(serviceconfig.Picking, func(p serviceconfig.PolicyRule) bool { return p.Proto == string(field.Name()) })
+		if o := serviceconfig.OptionNamed(field.JSONName()); o == nil && !isPolicy && field.Name() != "outlier_detection" || isPolicy != (field.ContainingOneof() != nil) {
+			t.Errorf("field %s of LoadBalancing is neither in serviceconfig.Options nor in serviceconfig.Picking", field.Name())
 		}
 	}
 	for _, o := range serviceconfig.Options {

@@ -98,7 +98,7 @@ func picking(s *service) serviceconfig.Policy {
 			return s.lower(s.option.in("load_balancing").in(name), p.Name, said.Interface(), p.Given)
 		}
 	}
-	return serviceconfig.Policy{Name: serviceconfig.RoundRobinName, Config: &serviceconfig.Bare{}}
+	return serviceconfig.Policy{Name: serviceconfig.RoundRobinName, Config: &serviceconfig.RoundRobin{}}
 }
 
 // lower returns the named policy. Its config has the fields of m, which have the same JSON names in

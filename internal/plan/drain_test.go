@@ -22,7 +22,6 @@ func TestFollowDrain(t *testing.T) {
 	}{
 		{"some", "ac", nil, "", 0, "ac", 0},
 		{"by the address", "A", nil, "", 0, "a", 0},
-		{"an unknown instance", "x", nil, "", 0, "", 0},
 		{"all", "abcd", nil, "", 0, "abcd", 0},
 		{"some, while etcd has none", "ab", nil, "abcd", 60, "ab", 0},
 		{"as many as allowed", "ab", nil, "", 50, "ab", 0},

@@ -72,7 +72,7 @@ func ParseEtcd(text json.RawMessage) (*Etcd, error) {
 
 func (e *Etcd) check(p place) {
 	if e.ChildPolicy == nil {
-		e.ChildPolicy = []Policy{{RoundRobinName, &Bare{}}}
+		e.ChildPolicy = []Policy{{RoundRobinName, &RoundRobin{}}}
 	}
 	if len(e.Drain) == 0 {
 		e.Drain = nil // undrain leaves an empty list
@@ -83,15 +83,6 @@ func (e *Etcd) check(p place) {
 	checkSplit(p.in(splitField), e.Split)
 	checkRoutes(p.in(routeField), e.Route)
 	e.checkOptions(p)
-}
-
-// Ours reports whether "etcd" implements a policy itself, over its own connections. Any other policy stands alone: see [Alone].
-func Ours(policy string) bool {
-	switch policy {
-	case RoundRobinName, PickFirstName, LeastRequestName, RingHashName, WeightedName, PeakEwmaName:
-		return true
-	}
-	return false
 }
 
 // These bound a split, whose matches are compared with each endpoint at each update.

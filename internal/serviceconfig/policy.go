@@ -33,18 +33,56 @@ const (
 	DefaultBaseEjection = Duration(30 * time.Second)
 )
 
-// Picking lists the policies that proto files name, the default first, and the parts of their configs that proto files do not set.
-var Picking = []struct {
-	Proto, Name string
-	Given       map[string]any
-}{
-	{"round_robin", RoundRobinName, nil},
-	{"pick_first", PickFirstName, nil},
-	{"least_request", LeastRequestName, nil},
-	{"ring_hash", RingHashName, map[string]any{"requestHashHeader": AffinityHeader}},
-	{"weighted", WeightedName, nil},
-	{"peak_ewma", PeakEwmaName, nil},
+// PolicyRule describes a policy: its names, the type of its config and its allowed places.
+type PolicyRule struct {
+	Proto, Name string         // Proto is the name in proto files, "" if they do not name the policy
+	Given       map[string]any // the parts of the config that proto files do not set
+	config      reflect.Type   // another one for each policy
+	below       []string       // the parents that the policy may have
+	pkg         string         // the package that registers the policy, if a binary may lack the policy
 }
+
+// top is the parent of the policies at the top of a config.
+const top = ""
+
+var anywhere = []string{top, EtcdName, OutlierDetectionName}
+
+// Picking has the policies that "etcd" implements itself, over its own connections, the default first. A new policy begins with
+// a row here.
+var Picking = []PolicyRule{
+	{Proto: "round_robin", Name: RoundRobinName, config: reflect.TypeFor[RoundRobin](), below: anywhere},
+	// Outlier detection has no effect on pick_first, which ignores its health reports.
+	{Proto: "pick_first", Name: PickFirstName, config: reflect.TypeFor[PickFirst](), below: []string{top, EtcdName}},
+	{Proto: "least_request", Name: LeastRequestName, config: reflect.TypeFor[LeastRequest](), below: anywhere,
+		pkg: "google.golang.org/grpc/balancer/leastrequest"},
+	{Proto: "ring_hash", Name: RingHashName, config: reflect.TypeFor[RingHash](), below: anywhere,
+		pkg: "google.golang.org/grpc/balancer/ringhash", Given: map[string]any{"requestHashHeader": AffinityHeader}},
+	{Proto: "weighted", Name: WeightedName, config: reflect.TypeFor[Weighted](), below: anywhere},
+	{Proto: "peak_ewma", Name: PeakEwmaName, config: reflect.TypeFor[PeakEwma](), below: anywhere},
+}
+
+// policyRules has the rule of every policy that a config may name: those in Picking and these.
+var policyRules = rulesWith(Picking, []PolicyRule{
+	{Name: WeightedRoundRobinName, config: reflect.TypeFor[WeightedRoundRobin](), below: anywhere,
+		pkg: "google.golang.org/grpc/balancer/weightedroundrobin"},
+	{Name: OutlierDetectionName, config: reflect.TypeFor[OutlierDetection](), below: []string{top},
+		pkg: "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"},
+	{Name: EtcdName, config: reflect.TypeFor[Etcd](), below: []string{top, OutlierDetectionName}},
+})
+
+func rulesWith(lists ...[]PolicyRule) map[string]PolicyRule {
+	rules := make(map[string]PolicyRule)
+	for _, rule := range slices.Concat(lists...) {
+		rules[rule.Name] = rule
+	}
+	return rules
+}
+
+// Ours reports whether "etcd" implements a policy itself, over its own connections. Any other policy stands alone: see [Alone].
+func Ours(policy string) bool { return policyRules[policy].Proto != "" }
+
+// Known reports whether a config may name a policy.
+func Known(policy string) bool { return policyRules[policy].Name != "" }
 
 // Policy is an entry in a list of policies.
 type Policy struct {
@@ -80,8 +118,14 @@ func (p Policy) Etcd() *Etcd {
 	return etcd
 }
 
-// Bare is the config of policies without fields: round_robin, etcd_weighted and etcd_peak_ewma.
-type Bare struct{}
+// RoundRobin is the config of round_robin.
+type RoundRobin struct{}
+
+// Weighted is the config of etcd_weighted.
+type Weighted struct{}
+
+// PeakEwma is the config of etcd_peak_ewma.
+type PeakEwma struct{}
 
 // PickFirst is the config of pick_first.
 type PickFirst struct {
@@ -137,33 +181,6 @@ type FailureEjection struct {
 	EnforcementPercentage *uint32 `json:"enforcementPercentage,omitempty" max:"100"`
 	MinimumHosts          *uint32 `json:"minimumHosts,omitempty"`
 	RequestVolume         *uint32 `json:"requestVolume,omitempty"`
-}
-
-// policyRule is the type of a policy's config and the policy's allowed places.
-type policyRule struct {
-	config reflect.Type
-	below  []string // the parents that the policy may have
-	pkg    string   // the package that registers the policy, if a binary may lack the policy
-}
-
-// top is the parent of the policies at the top of a config.
-const top = ""
-
-var anywhere = []string{top, EtcdName, OutlierDetectionName}
-
-// policyRules holds every policy that a config may name.
-var policyRules = map[string]policyRule{
-	RoundRobinName: {config: reflect.TypeFor[Bare](), below: anywhere},
-	// Outlier detection has no effect on pick_first, which ignores its health reports.
-	PickFirstName:          {config: reflect.TypeFor[PickFirst](), below: []string{top, EtcdName}},
-	LeastRequestName:       {config: reflect.TypeFor[LeastRequest](), below: anywhere, pkg: "google.golang.org/grpc/balancer/leastrequest"},
-	RingHashName:           {config: reflect.TypeFor[RingHash](), below: anywhere, pkg: "google.golang.org/grpc/balancer/ringhash"},
-	WeightedRoundRobinName: {config: reflect.TypeFor[WeightedRoundRobin](), below: anywhere, pkg: "google.golang.org/grpc/balancer/weightedroundrobin"},
-	WeightedName:           {config: reflect.TypeFor[Bare](), below: anywhere},
-	PeakEwmaName:           {config: reflect.TypeFor[Bare](), below: anywhere},
-	OutlierDetectionName: {config: reflect.TypeFor[OutlierDetection](), below: []string{top},
-		pkg: "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"},
-	EtcdName: {config: reflect.TypeFor[Etcd](), below: []string{top, OutlierDetectionName}},
 }
 
 // WantHeader describes the names that ValidHeader accepts.

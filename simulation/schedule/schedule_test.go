@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 func TestNew(t *testing.T) {
@@ -53,6 +55,9 @@ func TestNew(t *testing.T) {
 	wanted := []string{"outlier_detection", "minHealthyPercent"}
 	for _, f := range features {
 		wanted = append(wanted, f.forms...)
+	}
+	for _, p := range serviceconfig.Picking {
+		wanted = append(wanted, fmt.Sprintf("%q:{", p.Name))
 	}
 	for _, w := range ways {
 		wanted = append(wanted, fmt.Sprintf("%q:{%s}", w.Name, w.config))

@@ -3,6 +3,7 @@ package balancer
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -70,8 +71,11 @@ func configOf(given grpcserviceconfig.LoadBalancingConfig) (*config, error) {
 
 func init() {
 	balancer.Register(builder{})
-	balancer.Register(child{name: serviceconfig.WeightedName})
-	balancer.Register(child{name: serviceconfig.PeakEwmaName})
+	for _, p := range serviceconfig.Picking {
+		if strings.HasPrefix(p.Name, Name+"_") { // gRPC has the others
+			balancer.Register(child{name: p.Name})
+		}
+	}
 }
 
 type builder struct{}

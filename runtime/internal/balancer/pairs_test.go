@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
@@ -23,10 +24,6 @@ type feature struct {
 	client func(*attr.Client)                    // changes the connection; may be nil
 	call   func(context.Context) context.Context // changes the context of calls; may be nil
 	method string                                // the method of the calls; "" means one that all endpoints serve
-}
-
-func policyFeature(name, config string) feature {
-	return feature{name: name, config: `"childPolicy":[{"` + name + `":` + config + `}]`}
 }
 
 func inLane(ctx context.Context) context.Context { return calloptions.WithLane(ctx, "red") }
@@ -48,8 +45,14 @@ var features = []feature{
 	}},
 	{name: "max_concurrent_requests", config: `"maxConcurrentRequests":1`},
 	{name: "slow_start", config: `"slowStart":{"window":"10s"}`},
-	policyFeature("round_robin", `{}`), policyFeature("pick_first", `{}`), policyFeature("least_request_experimental", `{}`),
-	policyFeature("ring_hash_experimental", `{"requestHashHeader":"etcd-affinity"}`), policyFeature("etcd_weighted", `{}`), policyFeature("etcd_peak_ewma", `{}`),
+}
+
+func init() {
+	for _, p := range serviceconfig.Picking {
+		policy, _ := serviceconfig.ReadPolicy(p.Name, p.Given)
+		text, _ := json.Marshal([]serviceconfig.Policy{policy})
+		features = append(features, feature{name: p.Name, config: `"childPolicy":` + string(text)})
+	}
 }
 
 // pair is two features in use.

@@ -253,8 +253,9 @@ type aloneConfig struct {
 	*plan.Config
 }
 
-// endpointsAlone returns the endpoints for a policy that stands alone: those that selector and drain leave, else the fallback's, else the drained. The policy
-// connects to all of them, and a small subset might have only dead ones: so WithSubset has no effect. The error says why there is none.
+// endpointsAlone returns the endpoints for a policy that stands alone: those that selector and drain leave, else the fallback's,
+// else the drained ones. The policy connects to all of them, and a small subset might have only dead ones: so WithSubset has no
+// effect. The error says why there is none.
 func (c *conn) endpointsAlone(s *attr.State, alone *serviceconfig.Alone) (endpoints []resolver.Endpoint, leaves bool, err error) {
 	if c.alone.of != alone {
 		c.alone = aloneConfig{alone, plan.NewConfig(alone.Etcd)}

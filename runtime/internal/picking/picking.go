@@ -44,19 +44,17 @@ type Traits struct {
 // Of returns the policy that a config names, or nil if this package does not have that policy.
 func Of(policy serviceconfig.Policy) Policy {
 	switch c := policy.Config.(type) {
+	case *serviceconfig.RoundRobin:
+		return roundRobin{}
 	case *serviceconfig.PickFirst:
 		return pickFirst{c.ShuffleAddressList}
 	case *serviceconfig.LeastRequest:
 		return leastRequest{int(cmp.Or(c.ChoiceCount, serviceconfig.DefaultChoiceCount))}
 	case *serviceconfig.RingHash:
 		return newRingHash(c)
-	}
-	switch policy.Name {
-	case serviceconfig.RoundRobinName:
-		return roundRobin{}
-	case serviceconfig.WeightedName:
+	case *serviceconfig.Weighted:
 		return weighted{}
-	case serviceconfig.PeakEwmaName:
+	case *serviceconfig.PeakEwma:
 		return peakEwma{}
 	}
 	return nil

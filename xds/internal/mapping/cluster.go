@@ -56,10 +56,8 @@ func (p *plan) setPolicy(c *clusterv3.Cluster) {
 		c.LoadBalancingPolicy = p.orRoundRobin(&pickfirstv3.PickFirst{ShuffleAddressList: child.ShuffleAddressList})
 	case *serviceconfig.LeastRequest:
 		c.LoadBalancingPolicy = p.leastRequest(max(child.ChoiceCount, serviceconfig.DefaultChoiceCount))
-	default:
-		if p.policy.child.Name == serviceconfig.PeakEwmaName {
-			c.LoadBalancingPolicy = p.leastRequest(serviceconfig.DefaultChoiceCount)
-		}
+	case *serviceconfig.PeakEwma:
+		c.LoadBalancingPolicy = p.leastRequest(serviceconfig.DefaultChoiceCount)
 	}
 }
 

@@ -20,7 +20,7 @@ type Policy struct {
 
 // ReadPolicy parses a service config.
 func ReadPolicy(text string) (*Policy, error) {
-	wrapped, err := serviceconfig.Wrap(text, isMapped)
+	wrapped, err := serviceconfig.Wrap(text, serviceconfig.Known)
 	if err != nil {
 		return nil, err
 	}
@@ -45,16 +45,10 @@ func ReadPolicy(text string) (*Policy, error) {
 	}
 	p.etcd, p.subset = planning.NewConfig(etcd), int(etcd.Subset)
 	p.etcd.Subset = 0 // package plan would choose by a random seed: [plan.chosen] does it by the client's id
-	if p.child, err = serviceconfig.FirstLinked(p.etcd.ChildPolicy, isMapped); err != nil {
+	if p.child, err = serviceconfig.FirstLinked(p.etcd.ChildPolicy, serviceconfig.Known); err != nil {
 		return nil, err
 	}
 	return p, nil
-}
-
-// isMapped reports whether xDS has the policy or a similar one.
-func isMapped(policy string) bool {
-	return serviceconfig.Ours(policy) || policy == serviceconfig.WeightedRoundRobinName || policy == serviceconfig.OutlierDetectionName ||
-		policy == serviceconfig.EtcdName
 }
 
 // ringHash returns the config of ring_hash_experimental, nil for another policy.

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -103,16 +102,13 @@ func (c *Config) String() string {
 	return text
 }
 
-// linkedPolicies are the policies that every client of this project links. Generated code also imports the policies that its proto
-// file names, but etcd does not record these.
-var linkedPolicies = []string{
-	serviceconfig.EtcdName, serviceconfig.LeastRequestName, serviceconfig.PeakEwmaName, serviceconfig.PickFirstName,
-	serviceconfig.RingHashName, serviceconfig.RoundRobinName, serviceconfig.WeightedName,
-}
+// Linked returns an error if a config names a policy that clients do not link by default. Generated code also imports the policies
+// that its proto file names, but etcd does not record these.
+func Linked(c *serviceconfig.Config) error { return c.Linked(isLinked) }
 
-// Linked returns an error if a config names a policy that clients do not link by default.
-func Linked(c *serviceconfig.Config) error {
-	return c.Linked(func(name string) bool { return slices.Contains(linkedPolicies, name) })
+// isLinked reports whether every client of this project links a policy.
+func isLinked(policy string) bool {
+	return policy == serviceconfig.EtcdName || serviceconfig.Ours(policy)
 }
 
 // DefaultPolicy is the child policy of a new live config if no other policy is requested.

@@ -1,7 +1,6 @@
 package liveconfig
 
 import (
-	"slices"
 	"testing"
 
 	"google.golang.org/grpc/balancer"
@@ -72,12 +71,15 @@ func TestConfig_String(t *testing.T) {
 	}
 }
 
-// TestLinkedPolicies compares linkedPolicies with the policies that the runtime registers in this binary.
+// TestLinkedPolicies compares isLinked with the policies that the runtime registers in this binary.
 func TestLinkedPolicies(t *testing.T) {
-	for _, name := range []string{serviceconfig.EtcdName, serviceconfig.LeastRequestName, serviceconfig.PeakEwmaName, serviceconfig.PickFirstName,
-		serviceconfig.RingHashName, serviceconfig.RoundRobinName, serviceconfig.WeightedName, serviceconfig.WeightedRoundRobinName, serviceconfig.OutlierDetectionName} {
-		if got, want := slices.Contains(linkedPolicies, name), balancer.Get(name) != nil; got != want {
-			t.Errorf("%s is in linkedPolicies: %v, want %v as in the runtime's registry", name, got, want)
+	names := []string{serviceconfig.EtcdName, serviceconfig.WeightedRoundRobinName, serviceconfig.OutlierDetectionName}
+	for _, p := range serviceconfig.Picking {
+		names = append(names, p.Name)
+	}
+	for _, name := range names {
+		if got, want := isLinked(name), balancer.Get(name) != nil; got != want {
+			t.Errorf("isLinked(%q) = %v, want %v as in the runtime's registry", name, got, want)
 		}
 	}
 }

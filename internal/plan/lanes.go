@@ -29,6 +29,14 @@ func (p *Plan[E]) Lane(name string) *Lane {
 	return p.Base
 }
 
+// LaneError returns why a call fails whose lane is nil.
+func (p *Plan[E]) LaneError(name string) error {
+	if slices.ContainsFunc(p.All[p.ends[Left]:], func(e E) bool { return slices.Contains(p.Placed.Of[p.Of(&e)], name) }) {
+		return fmt.Errorf("etcd: every endpoint of %q in the strict lane %.200q is drained", p.Service, name)
+	}
+	return fmt.Errorf("etcd: no endpoint of %q is in the strict lane %.200q", p.Service, name)
+}
+
 // Lanes yields the lanes that endpoints are in, without the base, in no order.
 func (p *Plan[E]) Lanes() iter.Seq[*Lane] { return maps.Values(p.lanes) }
 

@@ -38,6 +38,8 @@ func TestLanes_TakeTheirCalls(t *testing.T) {
 	r.revive()
 	expect("a strict lane", lane("red"), "cd")
 	expect("the base beside a strict lane", plain, "abe")
+	update(strictRed + `,"drain":["c","d"]`)
+	expect("a strict lane that is drained", lane("red"), `etcd: every endpoint of "" in the strict lane "red" is drained`)
 	r.refuse("a", "b", "e")
 	update(``)
 	expect("without lanes", lane("red"), "cd")

@@ -2,7 +2,6 @@ package balancer
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -80,7 +79,7 @@ func (p *plan) viewOf(info *balancer.PickInfo, o *calloptions.Options) (*view, e
 	name := calloptions.LaneOf(info.Ctx, o, p.Config.LaneHeader)
 	lane := p.Lane(name)
 	if lane == nil {
-		return nil, fmt.Errorf("etcd: no endpoint of %q is in the strict lane %.200q", p.Service, name)
+		return nil, p.LaneError(name)
 	}
 	return p.views[lane], nil
 }

@@ -212,7 +212,7 @@ func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *g
 	if err != nil {
 		return nil, err
 	}
-	stream, err := streamer(ctx, desc, cc, method, opts...)
+	stream, err := streamer(calloptions.WithStream(ctx), desc, cc, method, opts...)
 	return stream, b.explain(err)
 }
 

@@ -61,7 +61,7 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	}
 	result := balancer.PickResult{SubConn: conn.current.Load().subConn}
 	if p.plan.traits.Counts {
-		result.Done = conn.stats.End(p.plan.traits.Times)
+		result.Done = conn.stats.End(p.plan.traits.Times, o.Stream)
 	}
 	if result.SubConn == nil { // the connection was just lost, and a new picker is due
 		if result.Done != nil {

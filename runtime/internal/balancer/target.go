@@ -55,7 +55,7 @@ func (t *targets) underLimit(instance string, conn *conn, subConn balancer.SubCo
 	case limit == 0:
 		return balancer.PickResult{SubConn: subConn}, nil
 	case conn.stats.Begin(limit):
-		return balancer.PickResult{SubConn: subConn, Done: conn.stats.End(false)}, nil
+		return balancer.PickResult{SubConn: subConn, Done: conn.stats.End(false, false)}, nil
 	}
 	return balancer.PickResult{}, status.Errorf(codes.Unavailable,
 		"etcd: instance %.200q of %q has %d calls under way, the limit by max_concurrent_requests", instance, in.Service, limit)

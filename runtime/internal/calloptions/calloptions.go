@@ -20,6 +20,7 @@ type Options struct {
 	Named    bool // Target is set
 	Lane     string
 	Affinity Key
+	Stream   bool // the call is a stream, whose length says nothing about the server
 }
 
 // Target names the instance that a call goes to.
@@ -58,6 +59,11 @@ func with(ctx context.Context, change func(*Options)) context.Context {
 // WithTarget sends the calls made with ctx to an instance.
 func WithTarget(ctx context.Context, to Target) context.Context {
 	return with(ctx, func(o *Options) { o.Target, o.Named = to, true })
+}
+
+// WithStream marks the calls made with ctx as streams.
+func WithStream(ctx context.Context) context.Context {
+	return with(ctx, func(o *Options) { o.Stream = true })
 }
 
 // WithLane sends the calls made with ctx to the instances of a lane. "" removes the lane.

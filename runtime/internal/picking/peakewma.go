@@ -148,7 +148,7 @@ const (
 // peak estimates how long a call to an address takes. The zero value has no estimate yet.
 type peak struct {
 	picked  atomic.Int64  // the time of the last pick, in nanoseconds since epoch
-	ended   atomic.Int64  // the time when the last call ended, in nanoseconds since epoch
+	ended   atomic.Int64  // the time when the last timed call ended, in nanoseconds since epoch
 	latency atomic.Uint64 // a float64, in nanoseconds; 0 if unknown
 	failing atomic.Uint64 // a float64: 1 minus the health
 }
@@ -160,17 +160,24 @@ func storeFloat(x *atomic.Uint64, old, next float64) {
 	x.CompareAndSwap(math.Float64bits(old), math.Float64bits(next))
 }
 
-// end records the outcome of a call.
+// end records a call.
 func (p *peak) end(took, now time.Duration, err error) {
-	since := now - time.Duration(p.ended.Swap(int64(now)))
-	code := status.Code(err)
-	latency, failing := loadFloat(&p.latency), loadFloat(&p.failing)
-	failed := !isHealthy(code)
-	// The duration of a failed or canceled call is only a lower bound of the latency.
-	if !failed && code != codes.Canceled || float64(took) > latency {
+	p.time(took, now, err)
+	p.judge(err)
+}
+
+// time records how long a call took. The duration of a failed or canceled call is only a lower bound of the latency.
+func (p *peak) time(took, now time.Duration, err error) {
+	since, latency := now-time.Duration(p.ended.Swap(int64(now))), loadFloat(&p.latency)
+	if code := status.Code(err); isHealthy(code) && code != codes.Canceled || float64(took) > latency {
 		storeFloat(&p.latency, latency, nextLatency(latency, float64(took), since))
 	}
-	if failed || failing > 0 && code != codes.Canceled {
+}
+
+// judge records the outcome of a call.
+func (p *peak) judge(err error) {
+	code, failing := status.Code(err), loadFloat(&p.failing)
+	if failed := !isHealthy(code); failed || failing > 0 && code != codes.Canceled {
 		storeFloat(&p.failing, failing, nextFailing(failing, failed))
 	}
 }

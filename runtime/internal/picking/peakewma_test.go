@@ -66,7 +66,7 @@ func TestPeak_CodesThatCountAsFailures(t *testing.T) {
 	}
 	var neverSent Stats
 	neverSent.Begin(0)
-	if neverSent.End(true)(balancer.DoneInfo{}); neverSent.UnderWay() != 0 || loadFloat(&neverSent.peak.latency) != 0 {
+	if neverSent.End(true, false)(balancer.DoneInfo{}); neverSent.UnderWay() != 0 || loadFloat(&neverSent.peak.latency) != 0 {
 		t.Errorf("after a call that was never sent, %d calls are under way, and the latency is %v, want 0 and 0", neverSent.UnderWay(), loadFloat(&neverSent.peak.latency))
 	}
 	p.end(time.Second, 2*time.Hour, status.Error(codes.Canceled, ""))
@@ -114,6 +114,36 @@ func TestPeak_Picks(t *testing.T) {
 	}
 	if a.retry(now+2*retryAfter, 1) || !a.retry(now+2*retryAfter, retryOneIn) || a.retry(now+2*retryAfter, retryOneIn) {
 		t.Error("three calls of retry did not return false, true, false: want one test call, for a multiple of retryOneIn")
+	}
+}
+
+// TestPeak_StreamsAreNotTimed ends a stream after an hour. Its server still gets as many calls as an equal one, as under least_request,
+// until a stream fails.
+func TestPeak_StreamsAreNotTimed(t *testing.T) {
+	for _, policy := range []Policy{leastRequest{2}, peakEwma{}} {
+		set := setOf(policy, nil, 1, 1)
+		stream := func(err error) (first int) {
+			x := set.members[0]
+			x.Begin(0)
+			x.peak.picked.Store(int64(-time.Hour))
+			x.End(policy.Traits().Times, true)(balancer.DoneInfo{Err: err, BytesReceived: true})
+			for _, x := range set.members {
+				x.peak.time(time.Millisecond, sinceEpoch(), nil)
+				x.peak.picked.Store(int64(sinceEpoch()))
+			}
+			for range 1000 {
+				if policy.Pick(t.Context(), nil, set) == 0 {
+					first++
+				}
+			}
+			return first
+		}
+		if n := stream(nil); n < 350 || n > 650 {
+			t.Errorf("%T: after a stream of an hour, its server gets %d of 1000 calls, want half", policy, n)
+		}
+		if n := stream(status.Error(codes.Unavailable, "")); policy.Traits().Times && n > 350 {
+			t.Errorf("after a stream that failed, its server gets %d of 1000 calls, want few", n)
+		}
 	}
 }
 

@@ -81,10 +81,10 @@ func (x *Stats) Begin(limit int64) bool {
 // record is a call that is counted and may be timed. gRPC calls the function done once, when the call ends. The pool keeps
 // a record with its function, so that a pick does not allocate.
 type record struct {
-	stats *Stats
-	timed bool
-	began time.Duration           // the time of the pick, since epoch
-	done  func(balancer.DoneInfo) // r.end
+	stats         *Stats
+	timed, stream bool
+	began         time.Duration           // the time of the pick, since epoch
+	done          func(balancer.DoneInfo) // r.end
 }
 
 var records sync.Pool
@@ -97,10 +97,11 @@ func init() {
 	}
 }
 
-// End returns the function to call at the end of a call for which Begin was called. If timed is set, the pick was just now.
-func (x *Stats) End(timed bool) func(balancer.DoneInfo) {
+// End returns the function to call at the end of a call for which Begin was called. If timed is set, the pick was just now. Of
+// a stream only the outcome counts.
+func (x *Stats) End(timed, stream bool) func(balancer.DoneInfo) {
 	r := records.Get().(*record)
-	r.stats, r.timed = x, timed
+	r.stats, r.timed, r.stream = x, timed, stream
 	if timed {
 		r.began = time.Duration(x.peak.picked.Load())
 	}
@@ -108,7 +109,7 @@ func (x *Stats) End(timed bool) func(balancer.DoneInfo) {
 }
 
 func (r *record) end(info balancer.DoneInfo) {
-	x, timed, began := r.stats, r.timed, r.began
+	x, timed, stream, began := r.stats, r.timed, r.stream, r.began
 	r.stats = nil
 	records.Put(r)
 	x.calls.Add(-1)
@@ -116,7 +117,10 @@ func (r *record) end(info balancer.DoneInfo) {
 		return // the call is not timed, or it lost its connection, and gRPC picks again
 	}
 	now := sinceEpoch()
-	x.peak.end(now-began, now, info.Err)
+	if !stream {
+		x.peak.time(now-began, now, info.Err)
+	}
+	x.peak.judge(info.Err)
 }
 
 // Ready records that the address of e is ready at now. A new slow start begins if the start time in e has changed: the

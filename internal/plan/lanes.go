@@ -110,8 +110,19 @@ func (p *Plan[E]) standIn() {
 	slices.Sort(p.Base.Members)
 }
 
-// indexes returns the indexes of some endpoints of All.
+// ascending has the first indexes, so that most plans need not make lists of theirs.
+var ascending = func() (all [1 << 12]int32) {
+	for i := range all {
+		all[i] = int32(i)
+	}
+	return all
+}()
+
+// indexes returns the indexes of some endpoints of All. The list is shared.
 func (p *Plan[E]) indexes(begin, end int) []int32 {
+	if end <= len(ascending) {
+		return ascending[begin:end:end]
+	}
 	all := make([]int32, end-begin)
 	for i := range all {
 		all[i] = int32(begin + i)

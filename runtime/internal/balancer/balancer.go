@@ -208,9 +208,11 @@ func (p *policy) store(s resolver.State, c *config) {
 
 // replan makes a plan of p.in and passes the plan to the core.
 func (p *policy) replan() {
+	var next *plan
 	in := *p.in
-	next := targetsOnly(&in, cmp.Or(in.config.err, errTargetsOnly))
-	if !in.state.Client.TargetsOnly && in.config.err == nil {
+	if in.state.Client.TargetsOnly || in.config.err != nil {
+		next = targetsOnly(&in, cmp.Or(in.config.err, errTargetsOnly))
+	} else {
 		in.Left = p.core.left(&in)
 		next = makePlan(&in)
 	}
@@ -224,7 +226,7 @@ func (p *policy) replan() {
 // forget drops the statistics of addresses outside the plan, unless they have calls under way or a connection.
 // If each address has a connection, all statistics stay, so that updates need not visit all addresses.
 func (p *policy) forget() {
-	if p.in.state.Pending() || p.memory.Len() == len(p.core.all) {
+	if p.in.state.Pending() || p.memory.Len() == len(p.core.conns) {
 		return
 	}
 	p.memory.Keep(func(addr string) bool { return p.core.conns[addr] != nil })

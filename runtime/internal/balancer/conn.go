@@ -23,7 +23,9 @@ type conn struct {
 	endpoint *attr.Backend
 	state    connectivity.State // the state of the SubConn; Connecting from the dial on
 	inPlan   bool               // the endpoint is in the plan, and has not left
+	always   bool               // the plan uses the endpoint, whatever is ready
 	selected uint64             // the number of the last selection of connections that includes conn
+	loose    bool               // conn is in core.loose
 	named    bool               // a call has named the instance: conn stays open while the instance exists
 	triedAt  time.Time          // when conn was last dialed, or its health became unknown
 	closeAt  time.Time          // when to close the unused conn; zero means never

@@ -37,11 +37,12 @@ var errUnhealthy = errors.New("etcd: the endpoint is not healthy, or outlier det
 type core struct {
 	statsOf func(addr string) *picking.Stats // returns the statistics of an address
 	conns   map[string]*conn                 // by address
-	all     []*conn                          // conns in the order of their creation
 	plan    *plan
 
 	selection uint64            // the number of the last selection of connections
+	chosen    []*conn           // the connections that the last selection has added to those of conn.always
 	counts    [numReadiness]int // how many selected connections have each readiness
+	loose     []*conn           // connections for the next selection to look at: to be connected, closed or late
 	leaves    bool              // connections to the fallback are selected
 	stale     bool              // another selection is due now
 	lookAt    time.Time         // when the next selection is due; zero means never
@@ -71,7 +72,7 @@ const (
 )
 
 func newCore(statsOf func(addr string) *picking.Stats) core {
-	return core{statsOf: statsOf, conns: make(map[string]*conn)}
+	return core{statsOf: statsOf, conns: make(map[string]*conn), selection: 1} // conn.selected of a new conn is 0
 }
 
 // connTo returns the connection to the address of an endpoint.
@@ -81,44 +82,74 @@ func (c *core) connTo(ep *attr.Backend) *conn {
 	if conn == nil {
 		conn = newConn(addr, c.statsOf(addr))
 		c.conns[addr] = conn
-		c.all = append(c.all, conn)
 	}
 	return conn
 }
 
-// update puts a new plan in force.
+// update puts a new plan in force. It looks only at the endpoints outside the common prefix and suffix of both plans.
 func (c *core) update(next *plan, now time.Time) {
-	previous := c.plan
-	next.conns = make([]*conn, len(next.All))
-	if previous != nil {
-		prefix, suffix := commonLengths(previous.All[:previous.Live], next.All[:next.Live])
-		copy(next.conns, previous.conns[:prefix])
-		copy(next.conns[next.Live-suffix:next.Live], previous.conns[previous.Live-suffix:previous.Live])
+	previous, prefix, suffix, serving := c.plan, 0, 0, c.counts[ready] > 0
+	if previous != nil && previous.picksSome() == next.picksSome() {
+		prefix, suffix = commonLengths(previous.All[:previous.Live], next.All[:next.Live])
 	}
-	for i := range next.All {
-		conn := next.conns[i]
-		if conn == nil {
-			conn = c.connTo(next.All[i])
-			next.conns[i] = conn
-			c.renew(conn, next.All[i], now)
-			if next.in.state.InState && !conn.inPlan && next.ClassOf(i) != planning.Left {
-				c.close(conn) // the parent policy has forgotten the SubConn of an endpoint that had left
-			}
+	next.conns = c.connsOf(next, prefix, suffix, now)
+	next.differ = next.methodsDiffer(previous, prefix, suffix)
+	if previous != nil {
+		for i := range previous.outside(prefix, suffix) {
+			c.mark(previous.conns[i], false, false)
 		}
-	}
-	for _, conn := range c.all {
-		conn.inPlan = false
-	}
-	for i, conn := range next.conns {
-		conn.inPlan = next.ClassOf(i) != planning.Left
-	}
-	if previous != nil {
 		c.restartHeld(previous.in, next.in)
+	}
+	for i := range next.outside(prefix, suffix) {
+		c.mark(next.conns[i], next.ClassOf(i) != planning.Left, i < next.Live && !next.picksSome())
 	}
 	c.plan = next
 	next.adopt(previous)
-	c.selectConns(now, c.counts[ready] > 0)
+	c.selectConns(now, serving)
 	c.publish()
+}
+
+// connsOf returns the connections to the endpoints of the next plan. Those outside its prefix and suffix get their endpoints.
+func (c *core) connsOf(next *plan, prefix, suffix int, now time.Time) []*conn {
+	previous, changed := c.plan, []*conn(nil)
+	same := previous != nil && len(next.All) == len(previous.All) && next.Live == previous.Live
+	for i := range next.outside(prefix, suffix) {
+		conn := c.connTo(next.All[i])
+		c.renew(conn, next.All[i], now)
+		if next.in.state.InState && !conn.inPlan && next.ClassOf(i) != planning.Left {
+			c.close(conn) // the parent policy has forgotten the SubConn of an endpoint that had left
+		}
+		changed = append(changed, conn)
+		same = same && conn == previous.conns[i]
+	}
+	switch {
+	case previous == nil:
+		return changed
+	case same:
+		return previous.conns
+	}
+	begin, end, middle := previous.conns[:prefix], previous.conns[previous.Live-suffix:previous.Live], next.Live-suffix-prefix
+	return slices.Concat(begin, changed[:middle], end, changed[middle:])
+}
+
+// mark sets whether conn is in the plan, and whether the plan always uses it.
+func (c *core) mark(conn *conn, inPlan, always bool) {
+	was := c.isSelected(conn)
+	conn.inPlan, conn.always = inPlan, always
+	switch is := c.isSelected(conn); {
+	case is && !was:
+		c.counts[conn.readiness()]++
+	case was && !is:
+		c.counts[conn.readiness()]--
+	}
+	c.loosen(conn)
+}
+
+// loosen makes the next selection look at conn.
+func (c *core) loosen(conn *conn) {
+	if !conn.loose {
+		conn.loose, c.loose = true, append(c.loose, conn)
+	}
 }
 
 // left returns the connected endpoints of the current plan that the next input no longer has.
@@ -170,6 +201,7 @@ func (c *core) restartHeld(previous, next *input) {
 func (c *core) restart(conn *conn) {
 	if conn.state == connectivity.Connecting || conn.state == connectivity.TransientFailure {
 		c.close(conn)
+		c.loosen(conn)
 	}
 }
 
@@ -189,6 +221,7 @@ func (c *core) connect(conn *conn, joins bool, now time.Time) {
 // await starts the timeout after which conn is late.
 func (c *core) await(conn *conn, now time.Time) {
 	conn.triedAt = now
+	c.loosen(conn)
 	c.lookAt = earliest(c.lookAt, now.Add(readyTimeout))
 }
 
@@ -218,7 +251,10 @@ func (c *core) pin(conn *conn, ep *attr.Backend, now time.Time) {
 }
 
 // unpin handles the removal of the instance for which conn is pinned.
-func (c *core) unpin(conn *conn) { conn.named, c.stale = false, true }
+func (c *core) unpin(conn *conn) {
+	conn.named, c.stale = false, true
+	c.loosen(conn)
+}
 
 // changed handles a new state of the SubConn of conn.
 func (c *core) changed(conn *conn, s balancer.SubConnState, now time.Time) {
@@ -290,7 +326,7 @@ func (c *core) health(conn *conn, s balancer.SubConnState, now time.Time) {
 
 // watchAgain restarts the health watches, because gRPC reads the service config only when a watch begins.
 func (c *core) watchAgain() {
-	for _, conn := range c.all {
+	for _, conn := range c.conns {
 		if conn.state == connectivity.Ready {
 			c.do(watch, conn)
 		}
@@ -299,10 +335,10 @@ func (c *core) watchAgain() {
 
 // closeAll closes all connections.
 func (c *core) closeAll() {
-	for _, conn := range c.all {
+	for _, conn := range c.conns {
 		c.do(shutDown, conn)
 	}
-	c.conns, c.all, c.plan = nil, nil, nil
+	c.conns, c.loose, c.plan = nil, nil, nil
 }
 
 // publish makes a new picker due. When gRPC gets the picker, it picks again for waiting calls.

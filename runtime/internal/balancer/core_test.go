@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -161,7 +162,7 @@ func (w *walked) picks() (all []picked) {
 		}
 		result, err := p.Pick(info)
 		x := picked{err: err}
-		for _, c := range w.core.all {
+		for _, c := range w.conns() {
 			if err == nil && c.subConn == result.SubConn {
 				x.conn = c
 			}
@@ -365,16 +366,21 @@ func (w *walked) carryOut() {
 	}
 }
 
+// conns returns the connections in the order of their addresses.
+func (w *walked) conns() []*conn {
+	return slices.SortedFunc(maps.Values(w.core.conns), func(a, b *conn) int { return strings.Compare(a.addr, b.addr) })
+}
+
 // settle makes every connection ready.
 func (w *walked) settle() string {
-	for _, conn := range w.core.all {
+	for _, conn := range w.conns() {
 		for _, what := range []string{"idle", "ready", "well"} {
 			if w.do(what + " " + conn.addr) {
 				return what + " " + conn.addr
 			}
 		}
 	}
-	timed := slices.ContainsFunc(w.core.all, func(conn *conn) bool {
+	timed := slices.ContainsFunc(w.conns(), func(conn *conn) bool {
 		return !conn.closeAt.IsZero() || conn.state == connectivity.Idle && w.core.isSelected(conn)
 	})
 	if timed {
@@ -439,12 +445,12 @@ var coreRules = []modelcheck.Rule[walked]{
 		return ""
 	}},
 	{Name: "the core wakes when a connection must be closed or becomes late", Broken: func(w *walked) string {
-		for _, conn := range w.core.all {
+		for _, conn := range w.conns() {
 			if !conn.closeAt.IsZero() && w.wake.IsZero() {
 				return conn.addr + " is to be closed, but no wake-up is set"
 			}
 		}
-		late := slices.ContainsFunc(w.core.all, func(conn *conn) bool {
+		late := slices.ContainsFunc(w.conns(), func(conn *conn) bool {
 			return conn.isAwaited() && (w.wake.IsZero() || w.wake.After(conn.triedAt.Add(readyTimeout)))
 		})
 		if late {
@@ -454,7 +460,7 @@ var coreRules = []modelcheck.Rule[walked]{
 	}},
 	{Name: "a connection that is wanted is made, and one that is not wanted is closed", Broken: func(w *walked) string {
 		kinds := [numReadiness]int{}
-		for _, conn := range w.core.all {
+		for _, conn := range w.conns() {
 			if w.core.isSelected(conn) {
 				kinds[conn.current.Load().readiness]++
 			}

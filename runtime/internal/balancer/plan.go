@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -27,9 +28,9 @@ type plan struct {
 	policy   picking.Policy // nil if the plan serves only calls that name their instance
 	conns    []*conn        // the connections to the endpoints in All; set by the core
 	base     *view
-	views    map[*planning.Lane]*view
-	opened   func()           // called when a call is the first to need some connections
-	sequence picking.Sequence // for the choices among groups
+	views    map[*planning.Lane]*view // without the base; nil without lanes
+	opened   func()                   // called when a call is the first to need some connections
+	sequence picking.Sequence         // for the choices among groups
 	rings    picking.Rings
 	differ   bool // the endpoints serve different methods
 
@@ -46,7 +47,6 @@ func makePlan(in *input) *plan {
 		p.traits = p.policy.Traits()
 		p.traits.Counts = p.traits.Counts || in.config.MaxConcurrentRequests > 0
 	}
-	p.differ = p.methodsDiffer()
 	p.makeViews()
 	return p
 }
@@ -61,7 +61,9 @@ func targetsOnly(in *input, empty error) *plan {
 // makeViews makes the views of the lanes. A view opens when a call uses it.
 func (p *plan) makeViews() {
 	p.base = &view{plan: p, Lane: p.Base}
-	p.views = map[*planning.Lane]*view{p.Base: p.base}
+	if p.HasLanes() {
+		p.views = make(map[*planning.Lane]*view)
+	}
 	for l := range p.Lanes() {
 		v := &view{plan: p, Lane: l}
 		if !l.Strict {
@@ -69,6 +71,14 @@ func (p *plan) makeViews() {
 		}
 		p.views[l] = v
 	}
+}
+
+// viewIn returns the view of a lane.
+func (p *plan) viewIn(l *planning.Lane) *view {
+	if l == p.Base {
+		return p.base
+	}
+	return p.views[l]
 }
 
 // viewOf returns the view of a call.
@@ -81,7 +91,7 @@ func (p *plan) viewOf(info *balancer.PickInfo, o *calloptions.Options) (*view, e
 	if lane == nil {
 		return nil, p.LaneError(name)
 	}
-	return p.views[lane], nil
+	return p.viewIn(lane), nil
 }
 
 // adopt opens the base view, and the views of those lanes that calls used in the previous plan, which may be nil. It also
@@ -93,7 +103,7 @@ func (p *plan) adopt(previous *plan) {
 	}
 	for _, v := range previous.called() {
 		if l := p.Lane(v.Name); l != nil {
-			p.views[l].open()
+			p.viewIn(l).open()
 		}
 	}
 	if p.differ {
@@ -118,6 +128,21 @@ func (p *plan) picksSome() bool { return p.traits.Single || p.Chooses() }
 
 // selectsByReadiness reports whether the selection of connections depends on calls and on readiness.
 func (p *plan) selectsByReadiness() bool { return p.picksSome() || p.Live < len(p.All) }
+
+// outside yields the indexes in All, except those of the first prefix and of the last suffix live endpoints.
+func (p *plan) outside(prefix, suffix int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for i := prefix; i < len(p.All)-suffix; i++ {
+			at := i
+			if i >= p.Live-suffix {
+				at += suffix
+			}
+			if !yield(at) {
+				return
+			}
+		}
+	}
+}
 
 // view is a lane, or the base, with its groups. All views of a plan share its connections.
 type view struct {
@@ -213,9 +238,17 @@ func (v *view) anyBefore(class planning.Class, of ...readiness) bool {
 	return false
 }
 
-// methodsDiffer reports whether the endpoints list different methods.
-func (p *plan) methodsDiffer() bool {
-	return slices.ContainsFunc(p.All, func(b *attr.Backend) bool { return b.Methods != p.All[0].Methods })
+// methodsDiffer reports whether the endpoints list different methods. Those in the prefix and suffix are also in the previous plan.
+func (p *plan) methodsDiffer(previous *plan, prefix, suffix int) bool {
+	if prefix+suffix == 0 || previous.differ {
+		return slices.ContainsFunc(p.All, func(b *attr.Backend) bool { return b.Methods != p.All[0].Methods })
+	}
+	for i := range p.outside(prefix, suffix) {
+		if p.All[i].Methods != previous.All[0].Methods {
+			return true
+		}
+	}
+	return false
 }
 
 // methodTexts returns the distinct method lists of members, or nil if there are more than methods.MaxTexts.

@@ -13,32 +13,28 @@ import (
 // selection. If joins is set, endpoints serve already: calls do not wait for connections dialed
 // for the first time.
 func (c *core) selectConns(now time.Time, joins bool) {
-	c.selection++
-	c.stale, c.leaves, c.counts, c.lookAt = false, false, [numReadiness]int{}, time.Time{}
-	for _, conn := range c.all {
+	c.stale, c.leaves, c.lookAt = false, false, time.Time{}
+	for _, conn := range c.loose {
 		c.countLate(conn, now)
 	}
-	p := c.plan
-	if !p.picksSome() {
-		for _, conn := range p.conns[:p.Live] {
-			c.markSelected(conn)
-		}
-	}
-	if p.selectsByReadiness() {
-		for _, v := range p.called() {
+	c.unselect()
+	if c.plan.selectsByReadiness() {
+		for _, v := range c.plan.called() {
 			for _, tiers := range v.groups {
 				c.selectTiers(v, tiers, now)
 			}
 		}
 	}
 	unused := 0
-	c.all = slices.DeleteFunc(c.all, func(conn *conn) (gone bool) {
-		if !c.isUsed(conn) {
-			return c.closeUnused(conn, &unused, now)
+	c.loose = slices.DeleteFunc(c.loose, func(conn *conn) bool {
+		if c.isUsed(conn) {
+			conn.closeAt = time.Time{}
+			c.connect(conn, joins, now)
+			conn.loose = conn.isAwaited()
+		} else {
+			conn.loose = c.keepUnused(conn, &unused, now)
 		}
-		conn.closeAt = time.Time{}
-		c.connect(conn, joins, now)
-		return false
+		return !conn.loose
 	})
 }
 
@@ -57,11 +53,11 @@ func (c *core) countLate(conn *conn, now time.Time) {
 	c.set(conn, &next)
 }
 
-// closeUnused closes conn after conn was unused for linger. It closes conn at once if kept, the number of unused connections
-// that stay open, has reached the client's limit, because addresses may change fast. It also closes a conn at once that is not
-// connected, so that the next use waits for no backoff; but a subset would try members of the plan again and again. gone
-// reports whether conn is closed and outside the plan.
-func (c *core) closeUnused(conn *conn, kept *int, now time.Time) (gone bool) {
+// keepUnused closes conn after conn was unused for linger. It reports whether conn stays open until then. It closes conn at once if
+// kept, the number of unused connections that stay open, has reached the client's limit, because addresses may change fast. It also
+// closes a conn at once that is not connected, so that the next use waits for no backoff; but a subset would try members of the plan
+// again and again.
+func (c *core) keepUnused(conn *conn, kept *int, now time.Time) bool {
 	if conn.state != connectivity.Idle || conn.subConn != nil {
 		if conn.closeAt.IsZero() {
 			conn.closeAt = now.Add(linger)
@@ -70,27 +66,40 @@ func (c *core) closeUnused(conn *conn, kept *int, now time.Time) (gone bool) {
 		if limit := c.plan.in.Client.Most; useful && now.Before(conn.closeAt) && (limit == 0 || *kept < limit) {
 			*kept++
 			c.lookAt = earliest(c.lookAt, conn.closeAt)
-			return false
+			return true
 		}
 		c.close(conn)
 	}
-	if !conn.inPlan {
+	if !conn.inPlan && c.conns[conn.addr] == conn { // the plan may have had conn for longer
 		delete(c.conns, conn.addr)
 	}
-	return !conn.inPlan
+	return false
 }
 
 // isUsed reports whether the plan uses conn, or calls have named its instance.
 func (c *core) isUsed(conn *conn) bool { return c.isSelected(conn) || conn.named }
 
-func (c *core) isSelected(conn *conn) bool { return conn.selected == c.selection }
+func (c *core) isSelected(conn *conn) bool { return conn.always || conn.selected == c.selection }
 
 // markSelected adds conn to the selection.
 func (c *core) markSelected(conn *conn) {
 	if !c.isSelected(conn) {
-		conn.selected = c.selection
+		conn.selected, c.chosen = c.selection, append(c.chosen, conn)
 		c.counts[conn.readiness()]++
+		c.loosen(conn)
 	}
+}
+
+// unselect begins a selection, which has only the connections that the plan always uses.
+func (c *core) unselect() {
+	for _, conn := range c.chosen {
+		if !conn.always {
+			c.counts[conn.readiness()]--
+		}
+		c.loosen(conn)
+	}
+	c.chosen = c.chosen[:0]
+	c.selection++
 }
 
 // selectTiers selects the connections that a group uses, tier by tier. Under pick_first, this is one connection that takes
@@ -103,6 +112,8 @@ func (c *core) selectTiers(v *view, tiers []*tier, now time.Time) {
 		switch {
 		case served && !t.Class.IsLive():
 			return
+		case t.Class.IsLive() && !c.plan.picksSome():
+			continue // always selected
 		case !c.isDue(v, t):
 			continue
 		case t.Class == planning.Left:

@@ -2,13 +2,13 @@
 // one connection for each address, and a plan, which consists of views of these connections.
 //
 //	config.go     the policies' names and the policy's config
-//	input.go      the input of a plan, from the resolver's state
-//	plan.go       the plan: a plan of package plan, and the connections to its endpoints
+//	plan.go       the plan: a plan of package plan for the resolver's state, and the connections to its endpoints
 //	conn.go       the connection to an address
 //	core.go       the core, which handles events of connections
 //	selection.go  the core's selection of the connections that the plan uses
-//	snapshot.go   the part of a view that can take calls
+//	methods.go    the methods that some endpoints lack
 //	picker.go     picking a connection for a call
+//	snapshot.go   the part of a view that can take calls, and the pick in it
 //	target.go     picking for a call that names its instance, or follows the route
 //	balancer.go   the policy, which is the core's shell, and its queue of events
 //

@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
 // epoch is the number of a policy's newest picker, or of the next picker if that is due. It grows before picks can see the
@@ -72,6 +71,19 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	return result, nil
 }
 
+// viewOf returns the view of a call.
+func (p *plan) viewOf(info *balancer.PickInfo, o *calloptions.Options) (*view, error) {
+	if !p.HasLanes() {
+		return p.base, nil
+	}
+	name := calloptions.LaneOf(info.Ctx, o, p.Config.LaneHeader)
+	lane := p.Lane(name)
+	if lane == nil {
+		return nil, p.LaneError(name)
+	}
+	return p.views[lane], nil
+}
+
 // pickByPlan picks in the view v or, if that view cannot take the call, in its base. If every endpoint lacks the method, the
 // call goes to any endpoint, whose server answers that it does not serve the method.
 func (p *picker) pickByPlan(ctx context.Context, o *calloptions.Options, v *view, method string) (*conn, error) {
@@ -85,48 +97,6 @@ func (p *picker) pickByPlan(ctx context.Context, o *calloptions.Options, v *view
 		return p.pickByPlan(ctx, o, v, "")
 	}
 	return conn, used.explain(err)
-}
-
-var (
-	// errFull means that every allowed endpoint has max_concurrent_requests calls under way.
-	errFull = errors.New("full")
-	// errLacks means that no allowed endpoint serves the method of a call.
-	errLacks = errors.New("no endpoint serves the method")
-)
-
-// pickFrom picks by a snapshot. If calls are counted, it counts the call. passOn reports whether the base may take the call.
-func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot) (conn *conn, passOn bool, err error) {
-	chosen, leaves := s.chooseGroup(o, &p.sequence)
-	for n := range s.groups {
-		g := &s.groups[(chosen+n)%len(s.groups)]
-		if n == 0 && leaves {
-			if conn, err := p.pickIn(ctx, o, &g.sets[g.rest]); !errors.Is(err, errFull) {
-				return conn, false, err
-			}
-		}
-		for i := range g.sets {
-			if conn, err := p.pickIn(ctx, o, &g.sets[i]); !errors.Is(err, errFull) {
-				return conn, false, err
-			}
-		}
-	}
-	return nil, s.toBase || len(s.groups) > 0, s.err
-}
-
-// pickIn picks a connection of a set, and counts the call if calls are counted.
-func (p *plan) pickIn(ctx context.Context, o *calloptions.Options, s *readySet) (*conn, error) {
-	for {
-		i := p.policy.Pick(ctx, o, s.Set)
-		switch i {
-		case picking.Full:
-			return nil, errFull
-		case picking.Wait:
-			return nil, balancer.ErrNoSubConnAvailable
-		}
-		if conn := s.conns[i]; !p.traits.Counts || conn.stats.Begin(s.MaxCalls) {
-			return conn, nil
-		}
-	}
 }
 
 // explain returns the error for the caller of a call that got no endpoint in v. err may be nil.

@@ -2,20 +2,69 @@ package balancer
 
 import (
 	"cmp"
+	"hash/maphash"
 	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
 
-	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/methods"
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
+
+// input is the input of a plan, and the state that it comes from. It is immutable once a plan has it.
+type input struct {
+	planning.Input[*attr.Backend]
+	config *config
+	state  *attr.State // calls may name any of its endpoints
+	route  metadata.MD // the request metadata of the calls of state.Client.Routed
+}
+
+func newInput(s *attr.State, c *config) *input {
+	in := &input{Input: s.Input(&c.Config, &s.Client.Client), config: c, state: s}
+	if s.Route.Header != "" {
+		in.route = metadata.Pairs(s.Route.Header, s.Route.Value, calloptions.PickedHeader, "")
+	}
+	return in
+}
+
+// bareClient describes connections that were not made by NewClient. All of them use the same subset.
+var bareClient = &attr.Client{Client: planning.Client{Seed: maphash.MakeSeed()}}
+
+// inputFrom returns the input in a resolver's state. target stands for the key if the state has none.
+func inputFrom(s resolver.State, c *config, target string) *input {
+	state := attr.StateOf(s)
+	if state == nil {
+		state = &attr.State{Key: attr.Key{Known: true, Endpoints: distinct(s.Endpoints)}, Client: bareClient, Name: target}
+	}
+	in := newInput(state, c)
+	if state.InState && !slices.EqualFunc(s.Endpoints, state.All(), func(ep resolver.Endpoint, b *attr.Backend) bool { return attr.Of(ep) == b }) {
+		in.Endpoints = attr.Except(distinct(s.Endpoints), in.Away) // a parent policy has chosen these
+	}
+	return in
+}
+
+// distinct returns the backends of endpoints, sorted, without those that have no address or an earlier endpoint's address.
+func distinct(endpoints []resolver.Endpoint) []*attr.Backend {
+	seen := make(map[string]bool, len(endpoints))
+	rest := make([]*attr.Backend, 0, len(endpoints))
+	for _, ep := range endpoints {
+		if b := attr.Of(ep); address(b) != "" && !seen[address(b)] {
+			seen[address(b)] = true
+			rest = append(rest, b)
+		}
+	}
+	slices.SortFunc(rest, attr.Compare)
+	return rest
+}
 
 // plan is a plan of package plan with connections. The lane of a call selects a view, and the weights of the split select a
 // group of the view. The call goes to the first tier of the group with a ready endpoint, and the policy chooses within the
@@ -28,7 +77,7 @@ type plan struct {
 	policy   picking.Policy // nil if the plan serves only calls that name their instance
 	conns    []*conn        // the connections to the endpoints in All; set by the core
 	base     *view
-	views    map[*planning.Lane]*view // without the base; nil without lanes
+	views    map[*planning.Lane]*view // nil without lanes
 	opened   func()                   // called when a call is the first to need some connections
 	sequence picking.Sequence         // for the choices among groups
 	rings    picking.Rings
@@ -39,7 +88,7 @@ type plan struct {
 	methods []string   // methods that calls need and some endpoints lack
 }
 
-// makePlan makes the plan of an input.
+// makePlan makes the plan of an input. A view opens when a call uses it.
 func makePlan(in *input) *plan {
 	p := &plan{in: in, policy: in.config.policy, Plan: planning.Make(&in.Input)}
 	p.sequence.Shuffle()
@@ -47,22 +96,9 @@ func makePlan(in *input) *plan {
 		p.traits = p.policy.Traits()
 		p.traits.Counts = p.traits.Counts || in.config.MaxConcurrentRequests > 0
 	}
-	p.makeViews()
-	return p
-}
-
-// targetsOnly returns a plan without endpoints. It serves only calls that name their instance.
-func targetsOnly(in *input, empty error) *plan {
-	p := &plan{in: in, Plan: &planning.Plan[*attr.Backend]{Input: &in.Input, Base: new(planning.Lane), Empty: empty}}
-	p.makeViews()
-	return p
-}
-
-// makeViews makes the views of the lanes. A view opens when a call uses it.
-func (p *plan) makeViews() {
 	p.base = &view{plan: p, Lane: p.Base}
 	if p.HasLanes() {
-		p.views = make(map[*planning.Lane]*view)
+		p.views = map[*planning.Lane]*view{p.Base: p.base}
 	}
 	for l := range p.Lanes() {
 		v := &view{plan: p, Lane: l}
@@ -71,27 +107,18 @@ func (p *plan) makeViews() {
 		}
 		p.views[l] = v
 	}
+	return p
 }
 
-// viewIn returns the view of a lane.
-func (p *plan) viewIn(l *planning.Lane) *view {
-	if l == p.Base {
-		return p.base
-	}
-	return p.views[l]
-}
+// errTargetsOnly refuses a call without a target on the connection of an Instances.
+var errTargetsOnly = status.Error(codes.Unavailable,
+	"etcd: the call names no instance: make it on the Conn of an Instance, with the context that Each passes")
 
-// viewOf returns the view of a call.
-func (p *plan) viewOf(info *balancer.PickInfo, o *calloptions.Options) (*view, error) {
-	if !p.HasLanes() {
-		return p.base, nil
-	}
-	name := calloptions.LaneOf(info.Ctx, o, p.Config.LaneHeader)
-	lane := p.Lane(name)
-	if lane == nil {
-		return nil, p.LaneError(name)
-	}
-	return p.viewIn(lane), nil
+// targetsOnly returns a plan without endpoints. It serves only calls that name their instance.
+func targetsOnly(in *input, empty error) *plan {
+	p := &plan{in: in, Plan: &planning.Plan[*attr.Backend]{Input: &in.Input, Base: new(planning.Lane), Empty: empty}}
+	p.base = &view{plan: p, Lane: p.Base}
+	return p
 }
 
 // adopt opens the base view, and the views of those lanes that calls used in the previous plan, which may be nil. It also
@@ -102,8 +129,8 @@ func (p *plan) adopt(previous *plan) {
 		return
 	}
 	for _, v := range previous.called() {
-		if l := p.Lane(v.Name); l != nil {
-			p.viewIn(l).open()
+		if v := p.views[p.Lane(v.Name)]; v != nil {
+			v.open()
 		}
 	}
 	if p.differ {
@@ -238,73 +265,27 @@ func (v *view) anyBefore(class planning.Class, of ...readiness) bool {
 	return false
 }
 
-// methodsDiffer reports whether the endpoints list different methods. Those in the prefix and suffix are also in the previous plan.
-func (p *plan) methodsDiffer(previous *plan, prefix, suffix int) bool {
-	if prefix+suffix == 0 || previous.differ {
-		return slices.ContainsFunc(p.All, func(b *attr.Backend) bool { return b.Methods != p.All[0].Methods })
+// weightOf returns the weight in an endpoint's entry, at least 1.
+func weightOf(b *attr.Backend) uint64 { return uint64(max(1, b.Endpoint.Weight)) }
+
+func address(b *attr.Backend) string { return b.Endpoint.Addr }
+
+func instance(b *attr.Backend) string { return b.Endpoint.Instance }
+
+// commonLengths returns the lengths of the common prefix and suffix of two lists. It does not read entries.
+func commonLengths(a, b []*attr.Backend) (prefix, suffix int) {
+	n := min(len(a), len(b))
+	for prefix < n && a[prefix] == b[prefix] {
+		prefix++
 	}
-	for i := range p.outside(prefix, suffix) {
-		if p.All[i].Methods != previous.All[0].Methods {
-			return true
-		}
+	for suffix < n-prefix && a[len(a)-1-suffix] == b[len(b)-1-suffix] {
+		suffix++
 	}
-	return false
+	return prefix, suffix
 }
 
-// methodTexts returns the distinct method lists of members, or nil if there are more than methods.MaxTexts.
-func (p *plan) methodTexts(members []int32) (texts []string) {
-	for _, m := range members {
-		text := p.All[m].Methods
-		switch {
-		case len(texts) > 0 && text == texts[len(texts)-1], slices.Contains(texts, text):
-		case len(texts) == methods.MaxTexts:
-			return nil
-		default:
-			texts = append(texts, text)
-		}
-	}
-	return texts
-}
-
-// lacking returns the method lists, among those of the view's endpoints, that lack a method. The view must be open.
-func (v *view) lacking(method string) []string {
-	var others []string
-	if v.base != nil {
-		others = v.base.texts // set, because every plan opens its base
-	}
-	return methods.Lacking(method, v.texts, others)
-}
-
-// maxMethod bounds the length of method names that are looked up in method lists. No server has longer names.
-const maxMethod = 1024
-
-// methodOf returns the method that the endpoint of a call must serve, or "" if any endpoint will do.
-func (p *plan) methodOf(info *balancer.PickInfo) string {
-	if !p.differ || len(info.FullMethodName) > maxMethod {
-		return ""
-	}
-	return info.FullMethodName
-}
-
-// maxMethods bounds the methods that a plan keeps. A caller other than a proxy calls few methods.
-const maxMethods = 64
-
-// need records a method that a call needs and some endpoints lack. Then the core connects to an endpoint with the method.
-func (p *plan) need(method string) {
-	if !p.picksSome() {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !slices.Contains(p.methods, method) {
-		p.methods = append(p.methods[max(0, len(p.methods)+1-maxMethods):len(p.methods):len(p.methods)], method)
-		p.opened()
-	}
-}
-
-// needs returns the methods that calls need and that some endpoints lack.
-func (p *plan) needs() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.methods[:len(p.methods):len(p.methods)]
+// hasRestarted reports whether a server has restarted between two reads of its endpoint. previous may be nil.
+func hasRestarted(previous, next *attr.Backend) bool {
+	started := next.Endpoint.Metadata[endpoint.StartedName]
+	return previous != nil && started != "" && previous.Endpoint.Metadata[endpoint.StartedName] != started
 }

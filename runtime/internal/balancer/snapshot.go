@@ -2,6 +2,8 @@ package balancer
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -261,6 +263,48 @@ func (s *snapshot) add(weight uint32, g readyGroup) {
 	begin, wide := s.begin(len(s.groups)), uint64(weight)<<weightBits
 	g.upTo, g.stayTo = begin+wide, begin+uint64(g.stay*float64(wide))
 	s.groups = append(s.groups, g)
+}
+
+var (
+	// errFull means that every allowed endpoint has max_concurrent_requests calls under way.
+	errFull = errors.New("full")
+	// errLacks means that no allowed endpoint serves the method of a call.
+	errLacks = errors.New("no endpoint serves the method")
+)
+
+// pickFrom picks by a snapshot. If calls are counted, it counts the call. passOn reports whether the base may take the call.
+func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot) (conn *conn, passOn bool, err error) {
+	chosen, leaves := s.chooseGroup(o, &p.sequence)
+	for n := range s.groups {
+		g := &s.groups[(chosen+n)%len(s.groups)]
+		if n == 0 && leaves {
+			if conn, err := p.pickIn(ctx, o, &g.sets[g.rest]); !errors.Is(err, errFull) {
+				return conn, false, err
+			}
+		}
+		for i := range g.sets {
+			if conn, err := p.pickIn(ctx, o, &g.sets[i]); !errors.Is(err, errFull) {
+				return conn, false, err
+			}
+		}
+	}
+	return nil, s.toBase || len(s.groups) > 0, s.err
+}
+
+// pickIn picks a connection of a set, and counts the call if calls are counted.
+func (p *plan) pickIn(ctx context.Context, o *calloptions.Options, s *readySet) (*conn, error) {
+	for {
+		i := p.policy.Pick(ctx, o, s.Set)
+		switch i {
+		case picking.Full:
+			return nil, errFull
+		case picking.Wait:
+			return nil, balancer.ErrNoSubConnAvailable
+		}
+		if conn := s.conns[i]; !p.traits.Counts || conn.stats.Begin(s.MaxCalls) {
+			return conn, nil
+		}
+	}
 }
 
 // chooseGroup returns the index of the group for a call, or 0 without groups, and whether the call leaves the client's zone. An

@@ -6,7 +6,6 @@
 //	hold.go       ... holds endpoints that vanished suspiciously
 //	config.go     ... the live service config
 //	state.go      the state, as readers see it
-//	backend.go    an endpoint and its form for gRPC
 //	key.go        the shell of the core: locks, timers, subscriptions
 //	discovery.go  the keys of a registry, and where they are in etcd
 //	disk.go       the last known endpoints and live config of each key, in files
@@ -20,7 +19,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,7 +29,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 // maxKeys is the number of keys at which those that are not followed are dropped.
@@ -56,6 +53,23 @@ type Config struct {
 
 	// The hooks count events. They must not block.
 	EndpointHooks, ConfigHooks, RangeHooks listwatch.Hooks
+}
+
+const (
+	// backendSize is roughly the memory of a backend in bytes, with its elements in the slices of its key, without its strings.
+	backendSize = 600
+	// metadataSize is roughly the memory of a piece of metadata in bytes, without its strings.
+	metadataSize = 64
+)
+
+// sizeOf returns roughly how many bytes of memory b takes.
+func sizeOf(b *Backend) int {
+	e := &b.Endpoint
+	n := backendSize + len(e.Instance) + len(e.Addr) + len(e.Version) + len(e.Zone)
+	for name, value := range e.Metadata {
+		n += metadataSize + len(name) + len(value)
+	}
+	return n
 }
 
 // Keys holds the service keys that a registry reads, one Key for each, shared by all readers. It is
@@ -182,19 +196,6 @@ func (p place) String() string {
 // ConfigKey returns the etcd key of a service key's live service config.
 func ConfigKey(namespace, name string) string {
 	return namespace + endpoint.ReservedSegment + "/" + name
-}
-
-// decode returns the backend of an entry, and false if the key's reader skips the entry.
-func (k *Key) decode(entry *mvccpb.KeyValue) (*Backend, bool, error) {
-	cfg := &k.keys.cfg
-	e, layout, ok, err := k.place.reader.Decode(k.Name, strings.TrimPrefix(string(entry.Key), cfg.Namespace), entry.Value, entry.Lease)
-	if err == nil && ok {
-		err = cfg.Allowed(e.Addr)
-	}
-	if err != nil || !ok {
-		return nil, ok, err
-	}
-	return attr.New(e, layout), true, nil
 }
 
 // followConfig passes the live service config of a key to sink until stop is called.

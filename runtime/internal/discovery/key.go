@@ -1,12 +1,16 @@
 package discovery
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 // Key is one service key, with a state that all of its readers share. It passes events to its core and applies the core's effects.
@@ -120,6 +124,19 @@ func (k *Key) follow() {
 		k.event(epoch, func(now time.Time) effects { return k.core.configured(u, now) })
 	})
 	k.stop = func() { stopEndpoints(); stopConfig() }
+}
+
+// decode returns the backend of an entry, and false if the key's reader skips the entry.
+func (k *Key) decode(entry *mvccpb.KeyValue) (*Backend, bool, error) {
+	cfg := &k.keys.cfg
+	e, layout, ok, err := k.place.reader.Decode(k.Name, strings.TrimPrefix(string(entry.Key), cfg.Namespace), entry.Value, entry.Lease)
+	if err == nil && ok {
+		err = cfg.Allowed(e.Addr)
+	}
+	if err != nil || !ok {
+		return nil, ok, err
+	}
+	return attr.New(e, layout), true, nil
 }
 
 // event passes an event to the core, unless its subscription has ended, and applies the effects.

@@ -13,6 +13,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
+// Backend is an endpoint of a service.
+type Backend = attr.Backend
+
 // State is the state of a key at one moment. It is immutable and shared by all readers.
 type State struct {
 	attr.Key // Endpoints are the Backends, or none while calls wait for etcd to replace the last known ones

@@ -58,6 +58,7 @@ func TestBound_Holds(t *testing.T) {
 		var ends []func()
 		for _, tt := range []struct{ bound, room int }{{1, 1}, {3, 2}, {2, 0}} {
 			r.update(bound(tt.bound, child), specs...)
+			r.reachAll()
 			end, at := r.fill(t.Context())
 			ends = append(ends, end)
 			if got := r.whereNamed(calloptions.Target{Instance: "1"}); !strings.Contains(got, "code = Unavailable") || !strings.Contains(got, "max_concurrent_requests") {
@@ -108,6 +109,7 @@ func TestBound_SkipsFullEndpoints(t *testing.T) {
 	} {
 		r := newRig(t)
 		r.update(`"maxConcurrentRequests":2,`+config, "a v1 x", "b v2 y", "c v2 y", "left v2 x")
+		r.reachAll()
 		r.update(`"maxConcurrentRequests":2,`+config, "a v1 x", "b v2 y", "c v2 y")
 		if _, at := r.fill(calloptions.WithLane(keyed("somebody"), "red")); !maps.Equal(at, map[string]int{"a": 2, "b": 2, "c": 2}) {
 			t.Errorf("%s: the calls at each instance are %v, want 2 at each of a, b and c", name, at)

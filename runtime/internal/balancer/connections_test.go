@@ -246,7 +246,7 @@ func TestConnections_AcceptUnusualEndpoints(t *testing.T) {
 			r := newRig(t)
 			config := mustConfig(t, `{`+with+`"split":[{"match":{"version":"v9"},"weight":4294967295}],"childPolicy":[{`+way+`}]}`)
 			_ = r.policy.UpdateClientConnState(balancer.ClientConnState{ResolverState: resolver.State{Endpoints: tt.fleet}, BalancerConfig: config})
-			r.settle()
+			r.reachAll()
 			reached := map[string]bool{}
 			for range 200 {
 				addr, _, err := r.begin(t.Context(), "/s.A/M")

@@ -386,6 +386,8 @@ func (c *core) state() connectivity.State {
 		return connectivity.Ready
 	case c.counts[trying]+c.counts[joining]+c.counts[late] > 0, in.state.Pending() && len(c.plan.All) == 0:
 		return connectivity.Connecting
+	case c.plan.traits.Rings && c.counts[failing] == 0 && len(c.plan.All) > 0:
+		return connectivity.Idle // no call has reached an endpoint
 	}
 	return connectivity.TransientFailure
 }

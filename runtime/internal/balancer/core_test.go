@@ -1,7 +1,6 @@
 package balancer
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -111,7 +110,7 @@ func (w *walked) happen(event int) bool {
 		if c.conn == nil || walkedCalls[i].method == "New" && c.conn.endpoint.Endpoint.Version == "v1" { // v1 lacks the method
 			continue
 		}
-		lazy := walkedCalls[i].lane != "" && w.core.plan.picksSome() // a lane's first call connects the lane's endpoints
+		lazy := walkedCalls[i].lane != "" && w.core.plan.picksSome() || w.core.plan.traits.Rings // a first call connects what it may go to
 		p := w.core.plan
 		at := slices.Index(p.conns, c.conn)
 		moved := at >= 0 && at < p.Live && !w.mayServe(c.conn, i)                                                                     // the endpoint moved into a lane, or out of one
@@ -215,7 +214,7 @@ func (v *view) calls(conn *conn) bool {
 // infoOf returns the arguments of a pick for a kind of call.
 func infoOf(call int) (balancer.PickInfo, *calloptions.Options) {
 	c := walkedCalls[call]
-	ctx := context.Background()
+	ctx := keyed("somebody")
 	if c.lane != "" {
 		ctx = calloptions.WithLane(ctx, c.lane)
 	}
@@ -393,6 +392,10 @@ func (w *walked) settle() string {
 	if w.fleet == [3]int{} {
 		return ""
 	}
+	if w.asks {
+		w.carryOut()
+		return "a call has reached another endpoint"
+	}
 	for i, c := range w.picks() {
 		if v2 := slices.Contains(w.fleet[:], 2); c.err != nil && (walkedCalls[i].lane == "" || !w.core.plan.HasLanes() || v2) {
 			return fmt.Sprintf("while all connections are ready, %v gets the error %v", walkedCalls[i], c.err)
@@ -424,7 +427,7 @@ var coreRules = []modelcheck.Rule[walked]{
 	{Name: "P20: a call is served where an endpoint that it may go to is ready", Broken: func(w *walked) string {
 		for i, c := range w.picks() {
 			for _, conn := range w.core.plan.conns {
-				if c.err != nil && w.mayServe(conn, i) {
+				if c.err != nil && w.mayServe(conn, i) && !w.core.plan.traits.Rings { // whose calls wait for the instance of their key
 					return fmt.Sprintf("%v gets the error %v, though %s is ready", walkedCalls[i], c.err, conn.addr)
 				}
 			}
@@ -486,6 +489,7 @@ func TestWalkCore(t *testing.T) {
 		{``, byVersion, `"preferZone":true`, strictRed},
 		{``, `"drain":["a"]`, looseRed, `"preferZone":true,"zoneMinPercent":100`},
 		{``, firstOne, firstOne + `,"preferZone":true`, firstOne + `,"subset":1`, firstOne + `,` + byVersion},
+		{``, ring, ring + `,"subset":1,` + byVersion, ring + `,"preferZone":true,"drain":["a"]`, ring + `,` + looseRed},
 		{``, `"subset":1,"preferZone":true`, `"subset":1,"drain":["a"]`, `"subset":1,` + looseRed},
 	} {
 		ws := newWalks(t, texts...)

@@ -144,7 +144,7 @@ func (p pair) check(r *rig) {
 	const n = 1000
 	groups, reached := p.allowed(), make(map[string]int)
 	for range n {
-		reached[r.whereBy(p.ctx, p.method)]++
+		reached[r.soonBy(p.ctx, p.method)]++
 	}
 	for i, group := range groups {
 		calls, of := 0, 0

@@ -151,7 +151,14 @@ func (p *plan) isBest(c planning.Class) bool {
 }
 
 // picksSome reports whether a connection may use only some of the live endpoints.
-func (p *plan) picksSome() bool { return p.traits.Single || p.Chooses() }
+func (p *plan) picksSome() bool { return p.traits.Single || p.traits.Rings || p.Chooses() }
+
+// reach records that a call has reached conn, to which the core then connects.
+func (p *plan) reach(conn *conn) {
+	if !conn.reached.Load() && conn.reached.CompareAndSwap(false, true) && !conn.is(ready) {
+		p.opened()
+	}
+}
 
 // selectsByReadiness reports whether the selection of connections depends on calls and on readiness.
 func (p *plan) selectsByReadiness() bool { return p.picksSome() || p.Live < len(p.All) }

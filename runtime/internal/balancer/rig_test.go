@@ -131,6 +131,23 @@ func (r *rig) whereBy(ctx context.Context, method string) string {
 	return instance
 }
 
+// reachAll makes ring_hash connect to every endpoint.
+func (r *rig) reachAll() {
+	for _, conn := range r.policy.core.conns {
+		r.policy.core.plan.reach(conn)
+	}
+	r.settle()
+}
+
+// soonBy is like whereBy, but makes the call again once the connections that it starts are ready.
+func (r *rig) soonBy(ctx context.Context, method string) string {
+	got := r.whereBy(ctx, method)
+	if r.settle(); got == "waits" {
+		return r.whereBy(ctx, method)
+	}
+	return got
+}
+
 // expect fails the test unless where returns want.
 func (r *rig) expect(ctx context.Context, when, want string) {
 	r.t.Helper()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,7 +63,18 @@ func (c *fakeConn) pickSoon(ctx context.Context) string {
 	}
 }
 
-// TestRing_EqualsThatOfGRPC compares the targets of calls with those of gRPC's ring_hash.
+// dialed returns the addresses that were connected to.
+func (c *fakeConn) dialed() (all []string) {
+	for _, s := range c.made {
+		if s.connects > 0 {
+			all = append(all, s.addrs[0].Addr)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// TestRing_EqualsThatOfGRPC compares the targets of calls with those of gRPC's ring_hash, and the connections that the calls make.
 func TestRing_EqualsThatOfGRPC(t *testing.T) {
 	same := func(int) uint32 { return 0 }
 	for _, tt := range []struct {
@@ -92,6 +104,9 @@ func TestRing_EqualsThatOfGRPC(t *testing.T) {
 				if got := r.pickSoon(ctxOf(key)); got != want {
 					t.Fatalf("%s, header %s: calls with the key %d go to %s, want %s as in gRPC", tt.name, header, key, got, want)
 				}
+				if got, want := r.dialed(), theirs.dialed(); key%50 < 3 && !slices.Equal(got, want) {
+					t.Fatalf("%s, header %s: %d keys connect to %v, want %v as in gRPC", tt.name, header, key+1, got, want)
+				}
 			}
 		}
 	}
@@ -104,7 +119,7 @@ func TestRing_SkipsUnavailableInstances(t *testing.T) {
 	r.updateState(`"maxConcurrentRequests":1,`+ring, attr.State{Key: attr.Key{Known: true, Endpoints: weighing(5, func(int) uint32 { return 1 })}})
 	where := func() (all [200]string) {
 		for key := range all {
-			all[key] = r.where(keyed(key))
+			all[key] = r.soonBy(keyed(key), "/s.A/M")
 		}
 		return all
 	}
@@ -146,13 +161,59 @@ func TestRing_KeyedCallsWaitForTheirInstance(t *testing.T) {
 		r.hangs["a:1"], r.silent["a:1"] = tt.hangs, tt.silent
 		r.update(ring, "a v1", "b v1")
 		if tt.then != nil {
-			r.expect(ctx, "at first", "a")
+			_ = r.soonBy(ctx, "/s.A/M") // to a
 			r.pass(time.Second)
 			tt.then(r, r.last("a:1"))
 			r.settle()
 		}
 		r.expect(ctx, "while its instance "+tt.what, "waits")
+		r.settle()
 		r.pass(readyTimeout)
-		r.expect(ctx, "while its instance "+tt.what+" for long", "b")
+		if got := r.soonBy(ctx, "/s.A/M"); got != "b" {
+			t.Errorf("while its instance %s for long: a call goes to %q, want b", tt.what, got)
+		}
+	}
+}
+
+// TestRing_ConnectsToWhatCallsReach makes calls with one key, and then some without. They connect to one instance at a time. Calls
+// do not wait for it while another zone or an instance that has left can serve.
+func TestRing_ConnectsToWhatCallsReach(t *testing.T) {
+	r, ctx := newRig(t), keyed("somebody")
+	update := func(config string, specs ...string) func() {
+		return func() { r.update(ring+config, specs...) }
+	}
+	for _, step := range []struct {
+		what         string
+		do           func()
+		first, later string // where a call goes, and another once the connections that the first starts are ready
+		open         string
+	}{
+		{"at first", update("", "a", "b", "c"), "waits", "b", "b"},
+		{"the instance fails", func() { r.refuse("b") }, "waits", "c", "bc"},
+		{"it is back", func() { clear(r.down); r.set("b", connectivity.Idle) }, "b", "b", "bc"},
+		{"a rollout", update("", "d", "e", "f"), "b", "d", "bcd"},
+		{"the old connections end", func() { r.pass(linger) }, "d", "d", "d"},
+		{"a subset", update(`,"subset":2`, "d", "e", "f"), "d", "d", "d"},
+		{"another zone", update(`,"preferZone":true`, "d - y", "e - x", "f - x"), "d", "f", "df"},
+		{"no instance in the zone is ready", func() { r.refuse("e", "f") }, "d", "d", "def"},
+		{"a split", update(`,`+byVersion, "d v1", "g v1", "h v2"), "d", "d", "d"},
+	} {
+		step.do()
+		first := r.where(ctx)
+		r.settle()
+		if later := r.where(ctx); first != step.first || later != step.later || addrs(r.open()) != step.open {
+			t.Errorf("%s: calls go to %q, then to %q, and the open connections are %s; want %q, %q and %s", step.what, first, later, addrs(r.open()), step.first, step.later, step.open)
+		}
+	}
+	r = newRig(t)
+	r.update(ring, "a", "b", "c")
+	if state := stateOf(r.fakeConn).ConnectivityState; state != connectivity.Idle {
+		t.Errorf("before the first call the state is %v, want %v", state, connectivity.Idle)
+	}
+	for range 100 { // before their connection is ready
+		_ = r.where(t.Context())
+	}
+	if r.settle(); len(r.open()) != 1 {
+		t.Errorf("the first calls, which have no key, connect to %s, want one instance", addrs(r.open()))
 	}
 }

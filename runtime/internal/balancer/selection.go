@@ -103,8 +103,8 @@ func (c *core) unselect() {
 }
 
 // selectTiers selects the connections that a group uses, tier by tier. Under pick_first, this is one connection that takes
-// all calls. Until one is ready, a tier is tried when all members of the previous tier have been tried. A tier of endpoints
-// that are not live is selected only while no earlier tier can take calls.
+// all calls. Until one is ready, a tier is tried when all members of the previous tier have been tried. Under ring_hash, these
+// are the connections that calls reach. A tier of endpoints that are not live is selected only while no earlier tier can take calls.
 func (c *core) selectTiers(v *view, tiers []*tier, now time.Time) {
 	next := true    // under pick_first, whether the next tier of live endpoints may be tried, too
 	served := false // under pick_first, whether a tier takes the calls; later tiers then only serve methods that this tier lacks
@@ -133,7 +133,9 @@ func (c *core) selectTiers(v *view, tiers []*tier, now time.Time) {
 			served = true
 		case !single || next || !t.Class.IsLive():
 			for _, m := range members {
-				c.markSelected(c.plan.conns[m])
+				if conn := c.plan.conns[m]; !c.plan.traits.Rings || conn.reached.Load() {
+					c.markSelected(conn)
+				}
 			}
 			next = short
 		}

@@ -32,7 +32,8 @@ type snapshot struct {
 type readyGroup struct {
 	*planning.Group
 	counts
-	sets   []readySet // of the tiers with ready endpoints
+	serves bool       // some endpoint is ready
+	sets   []readySet // of the tiers with ready endpoints, and under ring_hash with endpoints that calls may reach
 	stay   float64    // the part of the calls that stays in the client's zone
 	rest   int        // the index of the set for calls that leave the zone
 	upTo   uint64     // the sum of the weights up to and including this group's
@@ -98,9 +99,11 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 	heaviest, served, all := uint32(0), false, counts{}
 	for i, tiers := range v.groups {
 		groups[i] = v.stateOf(tiers, lacking)
-		g := &groups[i]
-		all.addAll(g.counts)
-		if len(g.sets) > 0 {
+		all.addAll(groups[i].counts)
+	}
+	anyServes := slices.ContainsFunc(groups, func(g readyGroup) bool { return g.serves })
+	for _, g := range groups {
+		if len(g.sets) > 0 && g.serves == anyServes {
 			heaviest = max(heaviest, g.Weight)
 			served = served || g.sets[0].class.IsLive()
 		}
@@ -143,19 +146,21 @@ func (v *view) stateWith(tiers []*tier, lacking []string, ejected bool) readyGro
 	g := readyGroup{Group: tiers[0].group, stay: 1}
 	percent := v.plan.Config.ZoneMinPercent
 	for _, t := range tiers {
-		if !t.Class.IsLive() && len(g.sets) > 0 {
+		if !t.Class.IsLive() && g.serves {
 			break
 		}
 		set, n := v.setOf(t, lacking, ejected)
 		if t.Class == planning.Away {
 			n.err, n.awayErr = nil, n.err
 		}
-		if t.Class.IsLive() || t.Class != planning.Left && (lacking == nil || v.plan.isBest(t.Class)) { // the tier serves while it has ready endpoints
+		waits := t.Class.IsLive() || t.Class != planning.Left && (lacking == nil || v.plan.isBest(t.Class))
+		if waits { // calls may wait for an endpoint of the tier
 			g.addAll(n)
 		}
-		if n.ready == 0 {
+		if n.ready == 0 && !(v.plan.traits.Rings && waits && n.awaited > 0) {
 			continue
 		}
+		g.serves = g.serves || n.ready > 0
 		g.sets = append(g.sets, set)
 		switch {
 		case percent == 0 || !v.plan.HasZones():
@@ -219,6 +224,9 @@ func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n cou
 	s = readySet{class: t.Class, Set: used.NewSet(p.traits, picking.Settings{
 		MaxCalls: int64(p.Config.MaxConcurrentRequests), SlowStart: p.Config.SlowStart,
 	})}
+	if p.traits.Rings {
+		s.Reach = func(member int) { p.reach(p.conns[used.Members[member]]) }
+	}
 	first := t.first.Load()
 	for i, m := range used.Members {
 		if lacking != nil && slices.Contains(lacking, p.All[m].Methods) {
@@ -233,6 +241,9 @@ func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n cou
 		n.add(c)
 		if c.readiness != ready {
 			s.LeaveOut(c.readiness == trying)
+			if c.readiness == trying && member.reached.Load() {
+				s.Connects.Store(true)
+			}
 			continue
 		}
 		weight := uint64(0)
@@ -272,9 +283,11 @@ var (
 	errLacks = errors.New("no endpoint serves the method")
 )
 
-// pickFrom picks by a snapshot. If calls are counted, it counts the call. passOn reports whether the base may take the call.
+// pickFrom picks by a snapshot. If calls are counted, it counts the call. passOn reports whether the base may take the call. If
+// all endpoints of a set have yet to connect, the call goes to another set that serves or, without one, waits.
 func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot) (conn *conn, passOn bool, err error) {
 	chosen, leaves := s.chooseGroup(o, &p.sequence)
+	waits := false
 	for n := range s.groups {
 		g := &s.groups[(chosen+n)%len(s.groups)]
 		if n == 0 && leaves {
@@ -283,10 +296,19 @@ func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot
 			}
 		}
 		for i := range g.sets {
-			if conn, err := p.pickIn(ctx, o, &g.sets[i]); !errors.Is(err, errFull) {
+			set := &g.sets[i]
+			if waits && len(set.conns) == 0 {
+				continue
+			}
+			conn, err := p.pickIn(ctx, o, set)
+			if len(set.conns) > 0 && !errors.Is(err, errFull) {
 				return conn, false, err
 			}
+			waits = waits || len(set.conns) == 0
 		}
+	}
+	if waits {
+		return nil, false, balancer.ErrNoSubConnAvailable
 	}
 	return nil, s.toBase || len(s.groups) > 0, s.err
 }

@@ -197,6 +197,7 @@ func TestNamed_DuplicateIDsDifferByAddress(t *testing.T) {
 		return backend(endpoint.Endpoint{Instance: "host", Addr: addr})
 	}
 	r.updateState(ring, attr.State{Key: attr.Key{Known: true, Endpoints: []*attr.Backend{twin("a:1"), twin("b:1")}}})
+	r.reachAll()
 	at := map[string]int{}
 	for i := range 400 {
 		at[r.where(keyed(i))]++

@@ -39,8 +39,9 @@ func newRingHash(c *serviceconfig.RingHash) ringHash {
 
 func (ringHash) Traits() Traits { return Traits{Weighs: true, Rings: true} }
 
-// Pick picks by the ring. A call with a key waits while its instance connects, so that all callers use that instance. In
-// gRPC's ring_hash, the call waits until the attempt to connect has ended.
+// Pick picks by the ring. A call with a key reaches its instance, and waits while that connects, so that all callers use that
+// instance. In gRPC's ring_hash, the call waits until the attempt to connect has ended. Like there, a call without a key takes
+// the first ready instance, and reaches at most one before that, unless one connects already.
 func (r ringHash) Pick(ctx context.Context, o *calloptions.Options, s *Set) int {
 	points := s.ring(r)
 	hash, keyed := r.hash(ctx, o)
@@ -53,12 +54,20 @@ func (r ringHash) Pick(ctx context.Context, o *calloptions.Options, s *Set) int 
 		}
 	}
 	for n := range points {
-		switch i := s.at[points[(low+n)%len(points)].member]; {
-		case i == connecting && keyed:
-			return Wait
+		member := points[(low+n)%len(points)].member
+		switch i := s.at[member]; {
 		case i >= 0 && !s.full(int(i)):
+			s.Reach(int(member))
 			return int(i)
+		case i == connecting && keyed:
+			s.Reach(int(member))
+			return Wait
+		case i == connecting && !s.Connects.Swap(true):
+			s.Reach(int(member))
 		}
+	}
+	if len(s.members) == 0 {
+		return Wait
 	}
 	return Full
 }

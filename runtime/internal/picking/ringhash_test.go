@@ -14,6 +14,7 @@ import (
 // setOf returns a set of ready endpoints with weights.
 func setOf(policy Policy, slow *serviceconfig.SlowStart, weights ...uint32) *Set {
 	s := tierOf(new(Rings), weights...).NewSet(policy.Traits(), Settings{SlowStart: slow})
+	s.Reach = func(int) {}
 	for _, weight := range weights {
 		if !policy.Traits().Weighs {
 			weight = 0

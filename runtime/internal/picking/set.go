@@ -32,11 +32,13 @@ type Settings struct {
 // Set is the ready members of a tier.
 type Set struct {
 	Settings
-	First   int // under pick_first, the index of the member that gets all calls
-	tier    *Tier
-	members []*Stats
-	weights []uint64 // of the members; nil if the policy does not use weights
-	at      []int32  // for each endpoint of the tier, its index in members, notReady or connecting; nil without Traits.Rings
+	First    int              // under pick_first, the index of the member that gets all calls
+	Reach    func(member int) // under ring_hash, called when a call reaches a member of the tier
+	Connects atomic.Bool      // under ring_hash, whether a member connects, or soon will
+	tier     *Tier
+	members  []*Stats
+	weights  []uint64 // of the members; nil if the policy does not use weights
+	at       []int32  // for each endpoint of the tier, its index in members, notReady or connecting; nil without Traits.Rings
 
 	table atomic.Pointer[table]
 }
@@ -67,7 +69,7 @@ func (s *Set) Add(x *Stats, weight uint64) {
 // The values in Set.at for endpoints that are not ready.
 const (
 	notReady   = -1
-	connecting = -2
+	connecting = -2 // or never reached
 )
 
 // LeaveOut leaves out an endpoint that is not ready or lacks the method.

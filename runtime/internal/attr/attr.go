@@ -1,8 +1,8 @@
-// Package attr carries discovery's state of a key through gRPC's resolver state to the load
-// balancing policies: each endpoint in its own attributes, the rest in the attributes of the resolver state.
+// Package attr has the form of an endpoint from etcd to the pick. It carries the state of a key from discovery to the load balancing
+// policies, in the attributes of gRPC's resolver state.
 //
-// An endpoint's own attributes are Endpoint.Attributes, because a change in Address.Attributes would cause
-// a reconnect.
+// If a policy of another package is on the way, each endpoint also has its own attributes. They are Endpoint.Attributes, because a
+// change in Address.Attributes would cause a reconnect.
 package attr
 
 import (

@@ -74,8 +74,7 @@ func TestSendLane(t *testing.T) {
 		lane string
 		want codes.Code
 	}{{"", codes.OK}, {"a/b.c:1_2-3", codes.OK}, {"a b", codes.InvalidArgument}, {"ä", codes.InvalidArgument}, {strings.Repeat("x", 10<<10), codes.InvalidArgument}} {
-		b := &clientBuilder{client: new(attr.Client)}
-		ctx, _, err := b.addressed(WithLane(context.Background(), tt.lane), "", nil)
+		ctx, _, err := (&clientBuilder{client: new(attr.Client)}).addressed(WithLane(context.Background(), tt.lane), "", nil)
 		md, _ := metadata.FromOutgoingContext(ctx)
 		if status.Code(err) != tt.want || tt.want == codes.OK && strings.Join(md.Get("etcd-lane"), ",") != tt.lane {
 			t.Errorf("addressed with the lane %.20q returned %v and the metadata %v, want the code %v and, for OK, the lane in the metadata", tt.lane, err, md, tt.want)
@@ -100,30 +99,19 @@ func TestUnlessAlone(t *testing.T) {
 	b := &clientBuilder{desc: &ServiceDesc{Key: "acme/user"}, client: &attr.Client{Routed: map[string]bool{"/s.A/Lead": true}}}
 	b.given.Alone.Store(&serviceconfig.Alone{Name: "some_policy"})
 	picked := metadata.NewOutgoingContext(t.Context(), metadata.Pairs(calloptions.PickedHeader, ""))
-	own := []grpc.CallOption{grpc.WaitForReady(true), grpc.PerRPCCredentials(ownCredentials{})}
-	for _, tt := range []struct {
-		ctx    context.Context
-		method string
-		opts   []grpc.CallOption
-		want   string
-	}{
-		{t.Context(), "/s.A/M", nil, "no credentials"},
-		{WithTarget(t.Context(), "a"), "/s.A/M", nil, "map[] false"},
-		{t.Context(), "/s.A/Lead", nil, "map[] false"},
-		{WithTarget(t.Context(), "a"), "/s.A/M", own, "map[own:x] true"},
-	} {
-		_, opts, err := b.addressed(tt.ctx, tt.method, tt.opts)
-		got := "no credentials"
-		if n := len(opts); n > len(tt.opts) {
-			c := opts[n-1].(grpc.PerRPCCredsCallOption).Creds
-			data, err := c.GetRequestMetadata(picked)
-			got = fmt.Sprint(data, " ", c.RequireTransportSecurity())
-			if _, refused := c.GetRequestMetadata(t.Context()); err != nil || status.Code(refused) != codes.Unavailable || !strings.Contains(refused.Error(), `"some_policy"`) {
-				t.Errorf("%s: the errors are %v and, if another policy has picked, %v, want none and Unavailable by some_policy", tt.method, err, refused)
-			}
+	own := []grpc.CallOption{grpc.PerRPCCredentials(ownCredentials{}), grpc.WaitForReady(true)}
+	if _, opts, err := b.addressed(t.Context(), "/s.A/M", own); err != nil || len(opts) != len(own) {
+		t.Errorf("a call to any instance got the options %v, error %v, want its own", opts, err)
+	}
+	for want, given := range map[string][]grpc.CallOption{"map[] false": nil, "map[own:x] true": own} {
+		_, opts, _ := b.addressed(t.Context(), "/s.A/Lead", given)
+		c := opts[len(given)].(grpc.PerRPCCredsCallOption).Creds
+		data, err := c.GetRequestMetadata(picked)
+		if got := fmt.Sprint(data, " ", c.RequireTransportSecurity()); err != nil || got != want {
+			t.Errorf("the credentials are %s, error %v, want %s", got, err, want)
 		}
-		if err != nil || got != tt.want {
-			t.Errorf("%s with %d options: the call has %s, error %v, want %s", tt.method, len(tt.opts), got, err, tt.want)
+		if _, err := c.GetRequestMetadata(t.Context()); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), `"some_policy"`) {
+			t.Errorf("if another policy has picked, the error is %v, want Unavailable by some_policy", err)
 		}
 	}
 }

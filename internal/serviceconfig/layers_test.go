@@ -73,7 +73,6 @@ func unless(absent string) func(string) bool {
 // TestWrap_OthersStandAlone checks which policies take the place of "etcd", and which endpoints the resolver drains for them.
 func TestWrap_OthersStandAlone(t *testing.T) {
 	for _, tt := range []struct{ in, policies, alone, drain string }{
-		{`[{"round_robin":{}}]`, `{"etcd":{"childPolicy":[{"round_robin":{}}]}}`, "", ""},
 		{`[{"pick_first":{}}]`, `{"etcd":{"childPolicy":[{"pick_first":{}}]}}`, "", ""},
 		{`[{"b":{"x":1}}]`, `{"b":{"x":1}}`, "b", ""},
 		{`[{"absent":{}},{"weighted_round_robin":{"blackoutPeriod":"1s"}}]`, `{"weighted_round_robin":{"blackoutPeriod":"1s"}}`, "weighted_round_robin", ""},

@@ -51,10 +51,10 @@ type Item[T any] struct {
 	ModRevision    int64 // the revision since which the entry has had this value and this lease
 }
 
-// Snapshot is the content of a range at a revision. It is immutable and shared: while an item does not
-// change, all snapshots have the same pointer to it.
+// Snapshot is the content of a range at a revision. It is immutable, except for the slice Items. While an item does not change, all
+// snapshots have the same pointer to it.
 type Snapshot[T any] struct {
-	Items       []*Item[T] // sorted by key
+	Items       []*Item[T] // sorted by key; may be read until the sink has returned from the next update
 	Removed     []*Item[T] // gone since the previous snapshot, each with its last value
 	Revision    int64
 	Provisional bool // may be behind etcd: it was read from a member without a leader

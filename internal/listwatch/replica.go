@@ -203,7 +203,7 @@ func (r *replica[T]) snapshot() *Snapshot[T] {
 		return nil
 	}
 	return &Snapshot[T]{
-		Items: r.set.commit(), Removed: r.set.takeRemoved(),
+		Items: r.set.show(), Removed: r.set.takeRemoved(),
 		Revision: r.applied, Provisional: r.provisional, Truncated: r.set.truncated,
 	}
 }

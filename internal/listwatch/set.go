@@ -10,8 +10,8 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// set holds the decoded entries of a range: a sorted slice that snapshots share, and the changes
-// made since the last commit. A change is cheap. A commit copies the whole slice once.
+// set holds the decoded entries of a range: a sorted slice, and the changes made since the last commit. A change is cheap. A commit
+// copies the whole slice once, into that of the snapshot before the last.
 type set[T any] struct {
 	decode    Decode[T]
 	equal     func(a, b T) bool
@@ -20,7 +20,9 @@ type set[T any] struct {
 	bounds    Bounds
 	maxKey    int // bytes that a key may have, 0 for any number
 
-	items   []*Item[T]          // sorted by key; snapshots share the slice, so it is never written to
+	items   []*Item[T]          // sorted by key; the next snapshot may have the slice, so it is not written to
+	shown   []*Item[T]          // the items of the last snapshot
+	spare   []*Item[T]          // the items of the snapshot before, which the next commit overwrites
 	removed []*Item[T]          // removed since takeRemoved, each with its last value
 	changes map[string]*Item[T] // the entries changed since items was built, by key; nil for a removed entry
 	bad     map[uint64]struct{} // the hashes of malformed keys and values that were reported
@@ -170,14 +172,26 @@ func (l *load[T]) finish() {
 	s.items = l.items
 }
 
+// show returns the content for a snapshot.
+func (s *set[T]) show() []*Item[T] {
+	items := s.commit()
+	if len(items) != len(s.shown) || len(items) > 0 && &items[0] != &s.shown[0] {
+		s.shown, s.spare = items, s.shown
+	}
+	return items
+}
+
 // commit applies the changes and returns the content. The result must not be written to.
 func (s *set[T]) commit() []*Item[T] {
 	if len(s.changes) == 0 {
 		return s.items
 	}
 	keys := slices.Sorted(maps.Keys(s.changes))
-	items := make([]*Item[T], 0, len(s.items)+len(keys))
-	rest := s.items
+	items, rest := s.spare[:0], s.items
+	if size := len(rest) + len(keys); cap(items) < size || cap(items) > 2*size {
+		items = make([]*Item[T], 0, size+size/8)
+	}
+	s.spare = nil
 	for _, key := range keys {
 		n, found := search(rest, key)
 		items = append(items, rest[:n]...)
@@ -190,6 +204,7 @@ func (s *set[T]) commit() []*Item[T] {
 		}
 	}
 	s.items = append(items, rest...)
+	clear(s.items[len(s.items):cap(s.items)])
 	clear(s.changes)
 	return s.items
 }

@@ -35,6 +35,7 @@ type walked struct {
 	unseen   bool     // etcd was restored behind a proxy or a member, and has answered no list or probe since
 	certain  bool     // a linearizable list was answered
 	last     *Update[string]
+	had      string // the items of last, when it was published
 	resume   *page  // the page with which the next list must resume; nil for any
 	broken   string // the rule that the last step broke
 }
@@ -155,7 +156,7 @@ func (w *walked) step(e event) {
 	}
 	if d.update != nil {
 		w.judge(d.update)
-		w.last = d.update
+		w.last, w.had = d.update, itemsOf(d.update)
 		w.core.published(0, w.now)
 	}
 	w.do = d.action
@@ -218,6 +219,9 @@ func (w *walked) judge(u *Update[string]) {
 		}
 	}
 	if before != nil {
+		if got := itemsOf(w.last); got != w.had {
+			w.breaks("the items of the snapshot before changed from %q to %q", w.had, got)
+		}
 		w.judgeRemoved(before, now)
 	}
 }
@@ -233,6 +237,13 @@ func (w *walked) judgeRemoved(before, now *Snapshot[string]) {
 			w.breaks("the removal of %s is not reported", old.Key)
 		}
 	}
+}
+
+func itemsOf(u *Update[string]) string {
+	if u.Snapshot == nil {
+		return ""
+	}
+	return describeItems(u.Snapshot.Items)
 }
 
 func describeItems(items []*Item[string]) string {

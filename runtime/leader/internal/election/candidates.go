@@ -107,7 +107,7 @@ func (c *Candidates) follow() {
 		next := *c.seen.Load()
 		next.known, next.err = next.known || u.Snapshot != nil || discovery.Refused(u.Err), u.Err
 		if u.Snapshot != nil {
-			next.Leader, next.all = first(u.Snapshot.Items), u.Snapshot.Items
+			next.Leader, next.all = first(u.Snapshot.Items), slices.Clone(u.Snapshot.Items)
 			if u.Snapshot.Truncated {
 				next.Leader = Leader{} // the leader may have been left out
 			}

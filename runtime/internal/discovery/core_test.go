@@ -3,6 +3,8 @@ package discovery
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -281,5 +283,29 @@ func TestCore_NamesOfSharedAddresses(t *testing.T) {
 	}
 	if id := c.state.NameOf("d"); id != "c" {
 		t.Errorf("NameOf(d) = %s, want c", id)
+	}
+}
+
+// TestMerger_FollowsChanges compares the set of a merger after each of many changes with the set of a new merger.
+func TestMerger_FollowsChanges(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, addrs := range []int{1000, 9} { // many endpoints rarely share an address, and the ids of some are not in the order of their keys
+		var m merger
+		entries := make(map[string]*item)
+		for range 500 {
+			for range random.IntN(4) {
+				key := fmt.Sprint("k/", random.IntN(20))
+				if delete(entries, key); random.IntN(3) > 0 {
+					e := endpoint.Endpoint{Instance: fmt.Sprint("i", random.IntN(100)), Addr: fmt.Sprint("10.0.0.1:", random.IntN(addrs))}
+					entries[key] = &item{Key: key, Value: attr.New(e, endpoint.EndpointJSON)}
+				}
+			}
+			items := slices.SortedFunc(maps.Values(entries), func(a, b *item) int { return strings.Compare(a.Key, b.Key) })
+			got, gotNames := m.merge(items)
+			want, wantNames := new(merger).merge(items)
+			if !slices.Equal(got, want) || !maps.Equal(gotNames, wantNames) {
+				t.Fatalf("%d items: the set is %v with names %v, want %v with %v", len(items), got, gotNames, want, wantNames)
+			}
+		}
 	}
 }

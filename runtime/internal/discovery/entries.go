@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
@@ -20,26 +21,27 @@ func entryOf(i *item) endpoint.Entry {
 type merger struct {
 	items []*item        // the items of the last merge
 	addrs map[string]int // the number of items at each address
+	plain []*Backend     // the last set; nil if items shared an address
 }
 
-// merge returns the set that items make. items must be sorted by key, and never be modified later. names is [State.names].
+// merge returns the set that items make. items must be sorted by key, and not be modified before the next merge has returned. names
+// is [State.names]. It reads only the items that changed, unless some share an address: the others are rarely in the processor's cache.
 func (m *merger) merge(items []*item) (set []*Backend, names map[string]string) {
-	m.count(items)
-	set = make([]*Backend, 0, len(items))
-	for _, item := range items {
-		set = append(set, item.Value)
-	}
+	gone, came := diff(m.items, items)
+	m.items = items
+	m.count(gone, came)
 	if len(m.addrs) == len(items) {
-		if !slices.IsSortedFunc(set, attr.Compare) {
-			slices.SortFunc(set, attr.Compare)
+		if m.plain == nil {
+			gone, came = nil, items
 		}
-		return set, nil
+		m.plain = replace(m.plain, valuesOf(gone), valuesOf(came))
+		return m.plain, nil
 	}
+	m.plain = nil
 	entries := make([]endpoint.Entry, len(items))
 	for i, item := range items {
 		entries[i] = entryOf(item)
 	}
-	set = set[:0]
 	ids := make(map[string]string) // by address
 	for _, n := range endpoint.Merge(entries) {
 		b := items[n].Value
@@ -55,43 +57,89 @@ func (m *merger) merge(items []*item) (set []*Backend, names map[string]string) 
 	return set, names
 }
 
-// count sets m.items, and updates m.addrs. It visits only the items between the first and the last difference from the old items.
-func (m *merger) count(items []*item) {
-	old, next := m.items, items
-	m.items = items
-	for len(old) > 0 && len(next) > 0 && old[0] == next[0] {
-		old, next = old[1:], next[1:]
-	}
-	for len(old) > 0 && len(next) > 0 && old[len(old)-1] == next[len(next)-1] {
-		old, next = old[:len(old)-1], next[:len(next)-1]
-	}
+// count updates m.addrs.
+func (m *merger) count(gone, came []*item) {
 	if m.addrs == nil {
-		m.addrs = make(map[string]int, len(next))
+		m.addrs = make(map[string]int, len(came))
 	}
-	for _, item := range next {
-		m.addrs[item.Value.Endpoint.Addr]++
+	for _, i := range came {
+		m.addrs[i.Value.Endpoint.Addr]++
 	}
-	for _, item := range old {
-		addr := item.Value.Endpoint.Addr
+	for _, i := range gone {
+		addr := i.Value.Endpoint.Addr
 		if m.addrs[addr]--; m.addrs[addr] == 0 {
 			delete(m.addrs, addr)
 		}
 	}
 }
 
+// diff returns the items that only one of two lists has. Both lists are sorted by key.
+func diff(old, next []*item) (gone, came []*item) {
+	for len(old) > 0 && len(next) > 0 {
+		if old[0] == next[0] {
+			old, next = old[1:], next[1:]
+			continue
+		}
+		order := strings.Compare(old[0].Key, next[0].Key)
+		if order <= 0 {
+			gone, old = append(gone, old[0]), old[1:]
+		}
+		if order >= 0 {
+			came, next = append(came, next[0]), next[1:]
+		}
+	}
+	return append(gone, old...), append(came, next...)
+}
+
+// valuesOf returns the backends of items, sorted.
+func valuesOf(items []*item) []*Backend {
+	backends := make([]*Backend, len(items))
+	for n, i := range items {
+		backends[n] = i.Value
+	}
+	slices.SortFunc(backends, attr.Compare)
+	return backends
+}
+
+// replace returns a copy of set without the backends gone, which it has, and with the backends came. All are sorted.
+func replace(set, gone, came []*Backend) []*Backend {
+	switch {
+	case len(set) == len(gone):
+		return came
+	case len(gone)+len(came) == 0:
+		return set
+	}
+	next := make([]*Backend, 0, len(set)-len(gone)+len(came))
+	for _, b := range set {
+		if len(gone) > 0 && b == gone[0] {
+			gone = gone[1:]
+			continue
+		}
+		next = append(next, b)
+	}
+	rest := next
+	next = next[:cap(next)]
+	for i, b := range slices.Backward(came) {
+		n, _ := slices.BinarySearchFunc(rest, b, attr.Compare)
+		copy(next[n+i+1:], rest[n:])
+		next[n+i], rest = b, rest[:n]
+	}
+	return next
+}
+
 // marks are the entries that their owners have marked as leaving. [endpoint.Marks] decides which other entries a mark covers. The
 // zero value is ready for use.
 type marks struct {
 	byKey map[string]endpoint.Mark // by the etcd key of the marked entry
+	items []*item                  // all items at the last call of apply
 }
 
 // apply returns the items that no mark covers, the covered ones, and the marked addresses that no item of rest has. removed are the
 // entries that were removed since the last call, with their last values. A mark lasts as long as it covers an entry.
 func (m *marks) apply(items, removed []*item) (rest, leaving []*item, withdrawn map[string]struct{}) {
-	for _, i := range removed {
-		m.note(i)
-	}
-	for _, i := range items {
+	_, came := diff(m.items, items)
+	m.items = items
+	for _, i := range slices.Concat(removed, came) {
 		m.note(i)
 	}
 	if len(m.byKey) == 0 {

@@ -75,10 +75,13 @@ func (m *merger) count(gone, came []*item) {
 
 // diff returns the items that only one of two lists has. Both lists are sorted by key.
 func diff(old, next []*item) (gone, came []*item) {
-	for len(old) > 0 && len(next) > 0 {
-		if old[0] == next[0] {
-			old, next = old[1:], next[1:]
-			continue
+	for {
+		n := 0
+		for n < len(old) && n < len(next) && old[n] == next[n] {
+			n++
+		}
+		if old, next = old[n:], next[n:]; len(old) == 0 || len(next) == 0 {
+			return append(gone, old...), append(came, next...)
 		}
 		order := strings.Compare(old[0].Key, next[0].Key)
 		if order <= 0 {
@@ -88,7 +91,6 @@ func diff(old, next []*item) (gone, came []*item) {
 			came, next = append(came, next[0]), next[1:]
 		}
 	}
-	return append(gone, old...), append(came, next...)
 }
 
 // valuesOf returns the backends of items, sorted.
@@ -110,15 +112,13 @@ func replace(set, gone, came []*Backend) []*Backend {
 		return set
 	}
 	next := make([]*Backend, 0, len(set)-len(gone)+len(came))
-	for _, b := range set {
-		if len(gone) > 0 && b == gone[0] {
-			gone = gone[1:]
-			continue
-		}
-		next = append(next, b)
+	rest := set
+	for _, b := range gone {
+		n := slices.Index(rest, b)
+		next, rest = append(next, rest[:n]...), rest[n+1:]
 	}
-	rest := next
-	next = next[:cap(next)]
+	rest = append(next, rest...)
+	next = rest[:cap(rest)]
 	for i, b := range slices.Backward(came) {
 		n, _ := slices.BinarySearchFunc(rest, b, attr.Compare)
 		copy(next[n+i+1:], rest[n:])

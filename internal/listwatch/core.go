@@ -123,12 +123,14 @@ type core[T any] struct {
 
 	openedAt time.Time // when the watch was opened, zero while none is open
 
-	unpublished     bool      // the content changed since the last update
-	gathered        int       // the watch answers that changed the content since the last call of published
-	next            time.Time // the earliest time of the next update
-	lastErr         error     // the error of the last update
-	failureLogged   bool      // the log has a failure, and not yet its end
-	truncatedLogged bool      // the log has a truncation, and not yet its end
+	unpublished     bool          // the content changed since the last update
+	gathered        int           // the watch answers that changed the content since the last call of published
+	next            time.Time     // when the next update may be published
+	quiet           time.Time     // ... or earlier: when the watch has had no change for so long that more are unlikely to come
+	cost            time.Duration // how long the user of the last update took
+	lastErr         error         // the error of the last update
+	failureLogged   bool          // the log has a failure, and not yet its end
+	truncatedLogged bool          // the log has a truncation, and not yet its end
 
 	every time.Duration    // how long a watch may be silent before a probe, if the client follows few ranges
 	now   time.Time        // of this step
@@ -166,7 +168,7 @@ func (c *core[T]) step(e event, now time.Time) step[T] {
 
 // published records how long the user of the last update took for it, and when that user returned.
 func (c *core[T]) published(took time.Duration, at time.Time) {
-	c.next = at.Add(Pause(took, max(c.gathered, 1)))
+	c.next, c.cost = at.Add(Pause(took, max(c.gathered, 1))), took
 	c.gathered = 0
 }
 
@@ -325,6 +327,7 @@ func (c *core[T]) woken(e event) action {
 		if changed, e.err = c.replica.heard(e.answer, c.now); changed {
 			c.unpublished = true
 			c.gathered++
+			c.quiet = c.now.Add(max(minQuiet, quietCosts*c.cost))
 		}
 	}
 	if e.err != nil {
@@ -347,8 +350,8 @@ func (c *core[T]) wait() action {
 	if !until.After(c.now) {
 		return action{call: callProbe, timeout: max(probeTimeout, c.slowest)}
 	}
-	if c.unpublished && c.next.Before(until) {
-		until = c.next
+	if due := c.due(); c.unpublished && due.Before(until) {
+		until = due
 	}
 	return action{call: callWait, until: until}
 }
@@ -403,11 +406,19 @@ func (c *core[T]) recovered() {
 	}
 }
 
-// flush publishes a change once the pause after the last update is over. The end of an error is published without a pause.
+// flush publishes a change once it is due. The end of an error is published without a pause.
 func (c *core[T]) flush() {
-	if c.unpublished && (c.lastErr != nil || !c.next.After(c.now)) {
+	if c.unpublished && (c.lastErr != nil || !c.due().After(c.now)) {
 		c.publish(nil)
 	}
+}
+
+// due returns when to publish a change: after the pause, or earlier if no more changes come.
+func (c *core[T]) due() time.Time {
+	if c.gathered > 0 && c.quiet.Before(c.next) {
+		return c.quiet
+	}
+	return c.next
 }
 
 func (c *core[T]) publish(err error) {
@@ -476,8 +487,13 @@ func relistCause(err error) string {
 	return "watch_error"
 }
 
-// maxPause is the longest pause between two updates.
-const maxPause = 500 * time.Millisecond
+const (
+	// maxPause is the longest pause between two updates.
+	maxPause = 500 * time.Millisecond
+	// A pause ends early if the watch has no change for minQuiet, and for quietCosts times as long as the last update took.
+	minQuiet   = 10 * time.Millisecond
+	quietCosts = 20
+)
 
 // Pause returns the pause after an update that had this many changes and took the time took. After one change the pause is as long as
 // took, so that single changes are hardly delayed. It grows with the square of the number of changes, so that an update gathers more

@@ -426,6 +426,19 @@ func TestCorePaces(t *testing.T) {
 	)
 }
 
+// TestCore_PublishesOnceChangesEnd publishes the last of many changes before the pause of 400 ms is over.
+func TestCore_PublishesOnceChangesEnd(t *testing.T) {
+	c := testCore(testSpec())
+	c.follow(t, watching...)
+	c.gathered = 20
+	c.published(ms, start)
+	c.follow(t,
+		rule{50 * ms, answered(events(11, put("a", "2", 11))), "wait 20ms"},
+		rule{60 * ms, answered(events(12, put("a", "3", 12))), "wait 20ms"},
+		rule{80 * ms, ok, "publish [a=3], wait 29.98s"},
+	)
+}
+
 // An error includes why the connection to etcd is down (K11).
 func TestCoreNamesTheCause(t *testing.T) {
 	const refusedPort = `connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:%d: connect: connection refused"`

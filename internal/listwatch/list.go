@@ -20,7 +20,7 @@ const (
 	firstPage  = 32
 	minPage    = 8 // the fewest keys of a page, after pages that were too slow
 	maxPage    = 4096
-	pageGrowth = 8
+	pageGrowth = 32 // so that two pages are enough for 1,000 small entries
 	pageBytes  = 512 << 10
 )
 

@@ -28,26 +28,28 @@ func of(cluster int, e event) event { e.read.Header.ClusterId = uint64(cluster);
 func TestCoreListsInPages(t *testing.T) {
 	first := []rule{
 		{0, ok, "list within 1s"},
-		{0, more(10, kv("a", "1", 5), kv("b", "1", 5)), `list 256 from "b\x00" at 10 within 1s`},
+		{0, more(10, kv("a", "1", 5), kv("b", "1", 5)), `list 1024 from "b\x00" at 10 within 1s`},
 	}
 	c := kv("c", "1", 5)
 	for name, rules := range map[string][]rule{
 		"all pages are read at the revision of the first": with(first,
-			rule{0, more(12, c), `list 2048 from "c\x00" at 10 within 1s`},
+			rule{0, more(12, c), `list 4096 from "c\x00" at 10 within 1s`},
 			rule{0, read(list(13, kv("d", "1", 5))), "publish [a=1 b=1 c=1 d=1], watch from 11 within 5s"},
 		),
 		"a page that fails is read again, and is smaller": with(first,
 			rule{1 * time.Second, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
-			rule{1 * time.Second, ok, `list 128 from "b\x00" at 10 within 2s`},
+			rule{1 * time.Second, ok, `list 512 from "b\x00" at 10 within 2s`},
 			rule{3 * time.Second, late, "pause 100ms"},
-			rule{3 * time.Second, ok, `list 64 from "b\x00" at 10 within 4s`},
+			rule{3 * time.Second, ok, `list 256 from "b\x00" at 10 within 4s`},
 			rule{3 * time.Second, read(list(14, c)), "publish [a=1 b=1 c=1], watch from 11 within 5s"},
 		),
 		"a page that is too large is read in parts at once, unless it is one entry": with(first,
-			rule{0, large, `list 32 from "b\x00" at 10 within 1s`},
-			rule{0, large, `list 4 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 128 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 16 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 2 from "b\x00" at 10 within 1s`},
 			rule{0, large, `list 1 from "b\x00" at 10 within 1s`},
-			rule{0, more(12, c), `list 8 from "c\x00" at 10 within 1s`},
+			rule{0, more(12, c), `list 32 from "c\x00" at 10 within 1s`},
+			rule{0, large, `list 4 from "c\x00" at 10 within 1s`},
 			rule{0, large, `list 1 from "c\x00" at 10 within 1s`},
 			rule{0, large, "list locally within 500ms"},
 			rule{0, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
@@ -78,12 +80,12 @@ func TestPageSizes(t *testing.T) {
 		asked, size int // the keys of the previous page, and the bytes of each value
 		want        int64
 	}{
-		{"small entries after the first page", firstPage, 100, 8 * firstPage},
+		{"small entries after the first page", firstPage, 100, 32 * firstPage},
 		{"small entries after a large page", 1000, 100, 4096},
 		{"entries of 1,000 bytes make a page of 512 KiB", 1000, 1000, 521},
 		{"larger entries", firstPage, 100_000, 5},
 		{"an entry larger than a page", firstPage, 3 << 20, 1},
-		{"small entries after a page of one key", 1, 100, 8},
+		{"small entries after a page of one key", 1, 100, 32},
 	} {
 		l := listing[string]{next: page{limit: int64(row.asked)}}
 		kvs := []*mvccpb.KeyValue{kv("12345", strings.Repeat("x", row.size), 5)}

@@ -67,24 +67,6 @@ func TestQuorumLost_CallsGoOn(t *testing.T) {
 	load.none(t)
 }
 
-// After the client's authentication token has expired, a new watch reports changes, and the key is not listed for each (D7).
-func TestTokenExpires_WatchesGoOn(t *testing.T) {
-	leak.Parallel(t)
-	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret"), etcdtest.WithTokenTTL(time.Second)})
-	w.calling("a")
-	<-time.After(3 * time.Second) // the token expires
-	changes := w.watch("second/key")
-	await(t, changes, "")
-	w.etcd.Calls().Reset()
-	for n, want := range []string{"0", "0 1", "0 1 2"} {
-		w.put(fmt.Sprint("second/key/", n), fmt.Sprint("10.0.0.1:", n+1))
-		await(t, changes, want)
-	}
-	if lists := w.etcd.Calls().Count(etcdtest.Range, "second/key"); lists >= 3 { // one that times out is repeated
-		t.Errorf("%d lists, want fewer than the changes, which the watch reports", lists)
-	}
-}
-
 // Without read permission each call fails with an error that names the key. Permission for the service's entries is enough (D8, D9).
 // If it is taken, the status says so, and callers see the changes that etcd still reports to an open watch.
 func TestPermission_MayComeLater(t *testing.T) {

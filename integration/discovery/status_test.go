@@ -66,23 +66,6 @@ func TestStatus_ShowsDrainedHeldLeaving(t *testing.T) {
 	})
 }
 
-// TestLostConnection_IsLoggedOnce cuts etcd off while many keys are followed. The error of each names the key, and the log has few lines
-// (D9, K1).
-func TestLostConnection_IsLoggedOnce(t *testing.T) {
-	w := newWorld(t, nil)
-	for i := range 100 {
-		await(t, w.watch(fmt.Sprint("many/", i)), "")
-	}
-	w.etcd.Cut()
-	kit.Eventually(t, kit.Soon, "the error of each key names it", func() bool {
-		return !slices.ContainsFunc(w.registry.Status().Keys, func(k runtime.KeyStatus) bool { return !strings.Contains(fmt.Sprint(k.Err), k.Key) })
-	})
-	if n := w.logs.Count("level=WARN"); n > 2 { // one about the connection, and one about a watch that was being opened
-		t.Errorf("%d warnings, want few: %s", n, w.logs.Lines())
-	}
-	w.etcd.Restore()
-}
-
 // announced starts a greeter with the instance id "server", which serves until the test ends. It returns the
 // server's address once the server is registered.
 func (w *world) announced(r *runtime.Registry, desc *runtime.ServiceDesc) string {

@@ -234,16 +234,6 @@ func (w *world) tag(s *server, metadata string) {
 	w.put(key+"/"+s.name, fmt.Sprintf(`{"Addr":%q,"Metadata":%s}`, s.addr, metadata))
 }
 
-// live sets the live config and waits until it is in force, which takes up to a second.
-func (w *world) live(config string) {
-	w.t.Helper()
-	before := w.status().ServiceConfig
-	kit.Must(w.t, w.registry.SetServiceConfig(kit.Bounded(w.t, kit.Soon), key, config))
-	kit.Eventually(w.t, kit.Soon, fmt.Sprintf("the live config %s is in force", config), func() bool {
-		return w.status().ServiceConfig != before
-	})
-}
-
 func ids(endpoints []runtime.Endpoint) string {
 	var all []string
 	for _, e := range endpoints {

@@ -106,33 +106,6 @@ func TestClose_WhileEtcdHangs(t *testing.T) {
 	}
 }
 
-// If a key has no endpoints, a call fails at once with an error that names the key. A call with WaitForReady waits for a server (R4).
-func TestNoEndpoint_IsNamed(t *testing.T) {
-	w := newWorld(t, nil, runtime.WithEmptyGrace(0))
-	conn := w.conn()
-	for _, when := range []string{"never any", "all gone"} {
-		_, err := call(kit.Bounded(t, kit.Soon), conn)
-		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) {
-			t.Errorf("endpoints: %s; call: %v, want Unavailable with %q", when, err, key)
-		}
-		waiting := make(chan error, 1)
-		go func() {
-			_, err := call(kit.Bounded(t, kit.Soon), conn, grpc.WaitForReady(true))
-			waiting <- err
-		}()
-		s := w.register(w.serve("a"))
-		if err := <-waiting; err != nil {
-			t.Errorf("endpoints: %s; call with WaitForReady: %v, want success", when, err)
-		}
-		w.delete(key + "/a")
-		s.stop()
-		kit.Eventually(t, kit.Soon, "a call without endpoints fails and names the key", func() bool {
-			_, err := call(kit.Bounded(t, kit.Soon), conn)
-			return strings.Contains(fmt.Sprint(err), key)
-		})
-	}
-}
-
 // After the leases of all instances were revoked, connections, Watch and Status keep the endpoints for the
 // grace (R5, K1). Instances.All leaves them out.
 func TestHeld_EveryReaderSeesOneState(t *testing.T) {

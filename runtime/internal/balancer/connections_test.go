@@ -16,8 +16,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// TestConnections_OnePerAddress changes the live config over 20 connected instances, with calls before gRPC reports anything: no connection
-// is made, and no call fails (P2, P6, P7, S8).
+// TestConnections_OnePerAddress changes the live config over 20 connected instances, with calls before gRPC reports anything, and then an
+// entry: no connection is made, and no call fails (P2, P6, P7, R8, S8).
 func TestConnections_OnePerAddress(t *testing.T) {
 	r := newRig(t)
 	var specs []string
@@ -41,7 +41,8 @@ func TestConnections_OnePerAddress(t *testing.T) {
 			}
 		}
 	}
-	r.settle()
+	specs[0] = "a v9 z"
+	r.update("", specs...)
 	for _, name := range []string{"a", "t"} {
 		r.expect(named(name), "by name", "waits")
 		r.settle()

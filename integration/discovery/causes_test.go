@@ -76,6 +76,11 @@ var failures = []failure{
 		t.Cleanup(etcd.Resume)
 		return client
 	}, []string{"127.0.0.1", "does not answer"}},
+	{"a client that the program has closed", nil, func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client {
+		client := etcd.Client(t)
+		kit.Must(t, client.Close())
+		return client
+	}, []string{"the etcd client was closed"}},
 	{"a quorum that is lost", []etcdtest.Option{etcdtest.WithMembers(3)}, func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client {
 		etcd.Member(1).Stop()
 		etcd.Member(2).Stop()

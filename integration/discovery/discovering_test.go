@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -188,37 +187,6 @@ func TestWrappedClient_IsUsed(t *testing.T) {
 		t.Errorf("etcd has no key tenant/other/%s, want the registration in the wrapper's namespace", a.addr)
 	}
 	kit.Must(t, registration.Close(kit.Bounded(t, kit.Soon)))
-}
-
-// After the program has closed the registry's etcd client, each error says so.
-func TestClosedClient_IsNamed(t *testing.T) {
-	leak.Parallel(t)
-	w := newWorld(t, nil)
-	client := w.etcd.Client(t)
-	registry := kit.Registry(t, w.logs, client)
-	kit.Must(t, client.Close())
-	for what, do := range map[string]func(context.Context) error{
-		"a call": func(ctx context.Context) error { _, err := call(ctx, dial(t, registry, greeterAt(key))); return err },
-		"Register": func(ctx context.Context) error {
-			_, err := registry.Register(ctx, "registered", runtime.Endpoint{Addr: "10.0.0.1:1"})
-			return err
-		},
-		"Announce": func(ctx context.Context) error { return newServer(registry, "served").Announce(ctx, "10.0.0.1:1") },
-		"Watch": func(ctx context.Context) error {
-			for _, err := range registry.Watch(ctx, "watched") {
-				return err
-			}
-			return nil
-		},
-	} {
-		t.Run(what, func(t *testing.T) {
-			t.Parallel()
-			err := do(kit.Bounded(t, 2*time.Second)) // some calls retry until their context ends
-			if !strings.Contains(fmt.Sprint(err), "the etcd client was closed") {
-				t.Errorf("%s: %v, want an error with \"the etcd client was closed\"", what, err)
-			}
-		})
-	}
 }
 
 // A process with a hundred connections to a service makes one list and one watch of its entries, and of its live config. It does

@@ -53,18 +53,6 @@ func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 	}
 }
 
-// TestLastResort_UsesDrainedEndpointsLast checks that a drained endpoint gets calls only while no other endpoint can take them.
-func TestLastResort_UsesDrainedEndpointsLast(t *testing.T) {
-	r := newRig(t)
-	r.update(`"drain":["a"]`, "a", "b")
-	r.expect(t.Context(), "while b is ready", "b")
-	r.update(`"drain":["a"]`, "a", "c")
-	r.expect(t.Context(), "once b has left", "c")
-	r.hangs["c:1"] = true
-	r.set("c", connectivity.Idle)
-	r.expect(t.Context(), "while c connects again, beside b, which is still connected", "b")
-}
-
 // Calls wait for endpoints that hang, and for those that take their places in a subset, for one readyTimeout in all.
 func TestLastResort_WhileOthersHang(t *testing.T) {
 	for config, ctx := range map[string]context.Context{`"drain":["a"]`: t.Context(), `"subset":1,"drain":["a"]`: t.Context(), `"subset":1,` + looseRed: lane("red")} {

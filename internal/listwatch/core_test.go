@@ -120,10 +120,6 @@ func testSpec() Spec[string] {
 func testCore(spec Spec[string]) *core[string] {
 	streams := NewStreams()
 	streams.room = func(context.Context, int) bool { return false }
-	return testCoreOn(streams, spec)
-}
-
-func testCoreOn(streams *Streams, spec Spec[string]) *core[string] {
 	c := newCore(spec, &Config[string]{
 		Equal: func(a, b string) bool { return a == b }, MaxRefusedPause: 5 * time.Second, Streams: streams,
 	})
@@ -368,15 +364,6 @@ func TestCoreBacksOffFromRefusals(t *testing.T) {
 	)
 }
 
-// Without a connection, no event reports that etcd was replaced, so the range is probed often.
-func TestCore_ProbesOftenWithoutConnection(t *testing.T) {
-	testCoreOn(NewStreams(), testSpec()).follow(t, with(watching,
-		rule{1 * time.Second, answered(events(10)), "wait 4s"},
-		rule{5 * time.Second, ok, "probe within 5s"},
-		rule{5 * time.Second, keys(10, 1, 5), "wait 4s"},
-	)...)
-}
-
 // A group may have its silent ranges probed less often, but not those of a client without a connection.
 func TestCore_ProbesAsOftenAsItsGroupSays(t *testing.T) {
 	for want, connected := range map[string]bool{"wait 5m0s": true, "wait 4s": false} {
@@ -423,19 +410,15 @@ func TestCorePaces(t *testing.T) {
 		rule{2500 * ms, ok, "list within 2s"},
 		// The end of an error is published without delay.
 		rule{2500 * ms, read(list(15, kv("a", "5", 15))), "publish [a=5], watch from 16 within 5s"},
+		rule{2500 * ms, ok, "wait 4s"},
 	)
-}
-
-// TestCore_PublishesOnceChangesEnd publishes the last of many changes before the pause of 400 ms is over.
-func TestCore_PublishesOnceChangesEnd(t *testing.T) {
-	c := testCore(testSpec())
-	c.follow(t, watching...)
+	// The last of many changes is published before the pause of 400 ms is over.
 	c.gathered = 20
-	c.published(ms, start)
+	c.published(ms, start.Add(2500*ms))
 	c.follow(t,
-		rule{50 * ms, answered(events(11, put("a", "2", 11))), "wait 20ms"},
-		rule{60 * ms, answered(events(12, put("a", "3", 12))), "wait 20ms"},
-		rule{80 * ms, ok, "publish [a=3], wait 29.98s"},
+		rule{2550 * ms, answered(events(16, put("a", "6", 16))), "etcd watch restored, wait 20ms"},
+		rule{2560 * ms, answered(events(17, put("a", "7", 17))), "wait 20ms"},
+		rule{2580 * ms, ok, "publish [a=7], wait 29.98s"},
 	)
 }
 

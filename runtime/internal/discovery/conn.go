@@ -68,17 +68,15 @@ type conn struct {
 	closed  bool
 
 	// Only deliver uses the fields below.
-	begun  bool                 // a state was sent
-	sent   uint64               // the sequence number of the last state sent
-	route  attr.Route           // the route sent with the last state
-	away   *State               // the fallback's state sent with the last state; nil without a fallback
-	served bool                 // a state with known endpoints was sent
-	alone  *serviceconfig.Alone // the last policy that stands alone
-	drain  *plan.Config         // of alone.Etcd
-	told   []string             // the problems of the last plan for such a policy
-	leaves bool                 // such a policy has the fallback's endpoints, as Client.CallsLeave was told
-	bad    string               // the last unusable live config, "" if there is none
-	lines  loglimit.Limiter     // limits log lines about unusable live configs
+	begun  bool             // a state was sent
+	sent   uint64           // the sequence number of the last state sent
+	route  attr.Route       // the route sent with the last state
+	away   *State           // the fallback's state sent with the last state; nil without a fallback
+	served bool             // a state with known endpoints was sent
+	told   []string         // the problems of the last plan for a policy that stands alone
+	leaves bool             // such a policy has the fallback's endpoints, and Client.CallsLeave was called with true
+	bad    string           // the last unusable live config, "" if there is none
+	lines  loglimit.Limiter // limits log lines about unusable live configs
 }
 
 // Resolve starts the resolver of a connection. It does no I/O and returns at once.
@@ -252,13 +250,10 @@ func (c *conn) endpointsBare(s *attr.State) ([]resolver.Endpoint, error) {
 // else the drained ones. The policy connects to all of them, and a small subset might have only dead ones: so WithSubset has no
 // effect. The error says why there is none.
 func (c *conn) endpointsAlone(s *attr.State, alone *serviceconfig.Alone) (endpoints []resolver.Endpoint, leaves bool, err error) {
-	if c.alone != alone {
-		c.alone, c.drain = alone, plan.NewConfig(alone.Etcd)
-	}
 	given := cmp.Or(c.opts.Client, new(attr.Client)) // a bare resolver has none
 	client := given.Client
 	client.Subset = 0
-	in := s.Input(c.drain, &client)
+	in := s.Input(plan.NewConfig(alone.Etcd), &client)
 	p := plan.Make(&in)
 	if given.Subset > 0 {
 		p.Reports = append(p.Reports, fmt.Sprintf("WithSubset has no effect beside the policy %q, which connects to all endpoints", alone.Name))

@@ -160,18 +160,13 @@ func storeFloat(x *atomic.Uint64, old, next float64) {
 	x.CompareAndSwap(math.Float64bits(old), math.Float64bits(next))
 }
 
-// end records a call.
+// end records a call and how long it took. The duration of a failed or canceled call is only a lower bound of the latency.
 func (p *peak) end(took, now time.Duration, err error) {
-	p.time(took, now, err)
-	p.judge(err)
-}
-
-// time records how long a call took. The duration of a failed or canceled call is only a lower bound of the latency.
-func (p *peak) time(took, now time.Duration, err error) {
 	since, latency := now-time.Duration(p.ended.Swap(int64(now))), loadFloat(&p.latency)
 	if code := status.Code(err); isHealthy(code) && code != codes.Canceled || float64(took) > latency {
 		storeFloat(&p.latency, latency, nextLatency(latency, float64(took), since))
 	}
+	p.judge(err)
 }
 
 // judge records the outcome of a call.

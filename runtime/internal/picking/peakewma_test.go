@@ -128,7 +128,7 @@ func TestPeak_StreamsAreNotTimed(t *testing.T) {
 			x.peak.picked.Store(int64(-time.Hour))
 			x.End(policy.Traits().Times, true)(balancer.DoneInfo{Err: err, BytesReceived: true})
 			for _, x := range set.members {
-				x.peak.time(time.Millisecond, sinceEpoch(), nil)
+				x.peak.end(time.Millisecond, sinceEpoch(), nil)
 				x.peak.picked.Store(int64(sinceEpoch()))
 			}
 			for range 1000 {

@@ -116,11 +116,12 @@ func (r *record) end(info balancer.DoneInfo) {
 	if !timed || info.Err == nil && !info.BytesReceived {
 		return // the call is not timed, or it lost its connection, and gRPC picks again
 	}
-	now := sinceEpoch()
-	if !stream {
-		x.peak.time(now-began, now, info.Err)
+	if stream {
+		x.peak.judge(info.Err)
+		return
 	}
-	x.peak.judge(info.Err)
+	now := sinceEpoch()
+	x.peak.end(now-began, now, info.Err)
 }
 
 // Ready records that the address of e is ready at now. A new slow start begins if the start time in e has changed: the

@@ -169,7 +169,7 @@ func (c *core[T]) step(e event, now time.Time) step[T] {
 // published records how long the user of the last update took for it, and when that user returned.
 func (c *core[T]) published(took time.Duration, at time.Time) {
 	c.next, c.cost = at.Add(Pause(took, max(c.gathered, 1))), took
-	c.gathered = 0
+	c.quiet, c.gathered = c.next, 0
 }
 
 func (c *core[T]) act(e event) action {
@@ -415,7 +415,7 @@ func (c *core[T]) flush() {
 
 // due returns when to publish a change: after the pause, or earlier if no more changes come.
 func (c *core[T]) due() time.Time {
-	if c.gathered > 0 && c.quiet.Before(c.next) {
+	if c.quiet.Before(c.next) {
 		return c.quiet
 	}
 	return c.next

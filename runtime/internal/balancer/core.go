@@ -77,7 +77,7 @@ func newCore(statsOf func(addr string) *picking.Stats) core {
 
 // connTo returns the connection to the address of an endpoint.
 func (c *core) connTo(ep *attr.Backend) *conn {
-	addr := address(ep)
+	addr := ep.Endpoint.Addr
 	conn := c.conns[addr]
 	if conn == nil {
 		conn = newConn(addr, c.statsOf(addr))
@@ -161,14 +161,14 @@ func (c *core) left(next *input) (left []*attr.Backend) {
 	prefix, suffix := commonLengths(previous.Endpoints, next.Endpoints)
 	known := make(map[string]bool)
 	for _, b := range slices.Concat(next.Endpoints[prefix:len(next.Endpoints)-suffix], next.Away) {
-		known[address(b)] = true
+		known[b.Endpoint.Addr] = true
 	}
 	before := slices.Concat(previous.Endpoints[prefix:len(previous.Endpoints)-suffix], previous.Left)
 	if next.state.Away != nil {
 		before = append(before, previous.Away...)
 	}
 	for _, b := range before {
-		addr := address(b)
+		addr := b.Endpoint.Addr
 		if conn := c.conns[addr]; conn != nil && conn.state == connectivity.Ready && !known[addr] {
 			known[addr] = true
 			left = append(left, b)

@@ -105,7 +105,7 @@ func TestPickFirst_IsShuffled(t *testing.T) {
 		firstOf := func() string {
 			p := makePlan(in)
 			p.base.open()
-			return instance(p.All[p.base.groups[0][0].Members[0]])
+			return p.All[p.base.groups[0][0].Members[0]].Endpoint.Instance
 		}
 		name := firstOf()
 		first[name]++

@@ -57,8 +57,9 @@ func distinct(endpoints []resolver.Endpoint) []*attr.Backend {
 	seen := make(map[string]bool, len(endpoints))
 	rest := make([]*attr.Backend, 0, len(endpoints))
 	for _, ep := range endpoints {
-		if b := attr.Of(ep); address(b) != "" && !seen[address(b)] {
-			seen[address(b)] = true
+		b := attr.Of(ep)
+		if addr := b.Endpoint.Addr; addr != "" && !seen[addr] {
+			seen[addr] = true
 			rest = append(rest, b)
 		}
 	}
@@ -74,8 +75,7 @@ type plan struct {
 	*planning.Plan[*attr.Backend]
 	in       *input
 	traits   picking.Traits
-	policy   picking.Policy // nil if the plan serves only calls that name their instance
-	conns    []*conn        // the connections to the endpoints in All; set by the core
+	conns    []*conn // the connections to the endpoints in All; set by the core
 	base     *view
 	views    map[*planning.Lane]*view // nil without lanes
 	opened   func()                   // called when a call is the first to need some connections
@@ -90,12 +90,9 @@ type plan struct {
 
 // makePlan makes the plan of an input. A view opens when a call uses it.
 func makePlan(in *input) *plan {
-	p := &plan{in: in, policy: in.config.policy, Plan: planning.Make(&in.Input)}
+	p := &plan{in: in, traits: in.config.policy.Traits(), Plan: planning.Make(&in.Input)}
+	p.traits.Counts = p.traits.Counts || in.config.MaxConcurrentRequests > 0
 	p.sequence.Shuffle()
-	if p.policy != nil {
-		p.traits = p.policy.Traits()
-		p.traits.Counts = p.traits.Counts || in.config.MaxConcurrentRequests > 0
-	}
 	p.base = &view{plan: p, Lane: p.Base}
 	if p.HasLanes() {
 		p.views = map[*planning.Lane]*view{p.Base: p.base}
@@ -246,11 +243,11 @@ func (t *tier) setMembers(p *plan, members []int32) {
 func (p *plan) ringOf(members []int32) (names []string, weights []uint64) {
 	names, weights = make([]string, len(members)), make([]uint64, len(members))
 	for i, m := range members {
-		ep, before := p.All[m], ""
+		e, before := &p.All[m].Endpoint, ""
 		if m > 0 {
-			before = instance(p.All[m-1])
+			before = p.All[m-1].Endpoint.Instance
 		}
-		names[i], weights[i] = endpoint.RingName(instance(ep), address(ep), before), weightOf(ep)
+		names[i], weights[i] = endpoint.RingName(e.Instance, e.Addr, before), weightOf(p.All[m])
 	}
 	return names, weights
 }
@@ -274,10 +271,6 @@ func (v *view) anyBefore(class planning.Class, of ...readiness) bool {
 
 // weightOf returns the weight in an endpoint's entry, at least 1.
 func weightOf(b *attr.Backend) uint64 { return uint64(max(1, b.Endpoint.Weight)) }
-
-func address(b *attr.Backend) string { return b.Endpoint.Addr }
-
-func instance(b *attr.Backend) string { return b.Endpoint.Instance }
 
 // commonLengths returns the lengths of the common prefix and suffix of two lists. It does not read entries.
 func commonLengths(a, b []*attr.Backend) (prefix, suffix int) {

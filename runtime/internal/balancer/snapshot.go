@@ -316,7 +316,7 @@ func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot
 // pickIn picks a connection of a set, and counts the call if calls are counted.
 func (p *plan) pickIn(ctx context.Context, o *calloptions.Options, s *readySet) (*conn, error) {
 	for {
-		i := p.policy.Pick(ctx, o, s.Set)
+		i := p.in.config.policy.Pick(ctx, o, s.Set)
 		switch i {
 		case picking.Full:
 			return nil, errFull

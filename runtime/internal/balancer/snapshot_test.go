@@ -29,9 +29,9 @@ func TestShares_StayingInAZone(t *testing.T) {
 func snapshotOf(p *plan, readyOnes string) *snapshot {
 	p.conns = nil
 	for i := range p.All {
-		conn := newConn(address(p.All[i]), new(picking.Stats))
+		conn := newConn(p.All[i].Endpoint.Addr, new(picking.Stats))
 		is := condition{readiness: failing, err: errRefused}
-		if strings.Contains(readyOnes, instance(p.All[i])) {
+		if strings.Contains(readyOnes, p.All[i].Endpoint.Instance) {
 			is = condition{readiness: ready}
 		}
 		conn.current.Store(&is)

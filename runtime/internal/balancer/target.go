@@ -97,7 +97,7 @@ func (in *input) find(target calloptions.Target, role string) (*attr.Backend, er
 	all := in.state.Endpoints
 	for _, addr := range [...]string{"", target.Addr} { // the endpoint at the address, if any, replaces the first with the id
 		i, _ := slices.BinarySearchFunc(all, &attr.Backend{Endpoint: endpoint.Endpoint{Instance: target.Instance, Addr: addr}}, attr.Compare)
-		if i < len(all) && instance(all[i]) == target.Instance && (found == nil || address(all[i]) == addr) {
+		if i < len(all) && all[i].Endpoint.Instance == target.Instance && (found == nil || all[i].Endpoint.Addr == addr) {
 			found = all[i]
 		}
 	}
@@ -131,7 +131,7 @@ func (t *targets) update(in *input) {
 		id := key.(targetKey)
 		ep, err := in.find(calloptions.Target{Instance: id.instance, Addr: id.addr}, "")
 		c := x.(*conn)
-		if err == nil && address(ep) == c.addr {
+		if err == nil && ep.Endpoint.Addr == c.addr {
 			remaining = append(remaining, named{c, ep})
 			return true
 		}

@@ -257,9 +257,10 @@ It adds them to the list "drain" of the live policy, and keeps the rest of the p
 It shows where calls will go, and refuses to leave the service, a group of a split, a
 strict lane, or clients that do not read the layout LEASE_SUFFIX without an instance,
 unless --force is given: calls then go to drained instances as a last resort, except
-those in the strict lane, which fail. If no live policy sets load balancing, drain creates one from its flags. That
-policy replaces all of load_balancing in the proto file. If the file sets more than the
-flags can set, such as routes, use policy set first. Timeouts and retries are not changed.`,
+those in the strict lane, which fail. If no live policy sets load balancing, drain creates
+one from its flags. That policy replaces all of load_balancing in the proto file. If the
+file sets more than the flags can set, such as routes, use policy set first. Timeouts and
+retries are not changed.`,
 		Example: `  etcdrpc drain acme/user 10.0.0.7:9000
   etcdrpc drain acme/user --zone eu-1a
   etcdrpc drain acme/user 10.0.0.7:9000 --child-policy ring_hash`,

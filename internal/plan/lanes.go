@@ -52,7 +52,7 @@ func (p *Plan[E]) makeLanes() {
 		p.placeAll()
 	}
 	if m := p.Base.Members; len(m) > 0 && !p.ClassOf(int(m[0])).IsLive() && p.ClassOf(int(m[len(m)-1])) == Drained {
-		p.report("drain leaves no endpoint for calls without a lane: they go to drained ones")
+		p.report("drain leaves no endpoint for calls without a lane, which go to drained ones")
 	}
 }
 
@@ -110,7 +110,7 @@ func (p *Plan[E]) standIn() {
 	slices.Sort(p.Base.Members)
 }
 
-// ascending has the first indexes, so that most plans need not make lists of theirs.
+// ascending holds the indexes from 0 on, so that most plans need no lists of their own.
 var ascending = func() (all [1 << 12]int32) {
 	for i := range all {
 		all[i] = int32(i)

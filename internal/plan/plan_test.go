@@ -126,7 +126,7 @@ func TestPlan(t *testing.T) {
 }
 
 // noneLeft is the report of a drain that leaves calls without a lane no endpoint.
-const noneLeft = "drain leaves no endpoint for calls without a lane: they go to drained ones"
+const noneLeft = "drain leaves no endpoint for calls without a lane, which go to drained ones"
 
 func TestLanes(t *testing.T) {
 	const (

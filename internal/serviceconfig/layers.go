@@ -73,7 +73,7 @@ type Wrapped struct {
 type Alone struct {
 	Name string
 	JSON string // the service config with the policy in the place of "etcd"
-	Etcd *Etcd  // the config of "etcd"; the resolver applies what it drains
+	Etcd *Etcd  // the config of "etcd", whose drain the resolver follows
 }
 
 // ForGRPC returns the config with the policy that picks: "etcd", or the one that stands alone.
@@ -123,8 +123,8 @@ func withPolicy(layer, entry object) (string, error) {
 	return string(out), err
 }
 
-// standAlone replaces "etcd" in entry, or in the childPolicy of top, the entry's policy, by the policy below "etcd" if that is of
-// another package. Otherwise it returns nil. It leaves a config with faults to gRPC, which reports them.
+// standAlone puts the policy below "etcd" in the place of "etcd" if it is of another package; otherwise it returns nil. entry has only
+// the policy top, which is "etcd" or has "etcd" in its childPolicy. A config with faults is left to gRPC, which reports them.
 func standAlone(entry object, top string, registered func(policy string) bool) *Alone {
 	if top != EtcdName {
 		entry = entry[top].(object)[childField].([]object)[0]

@@ -37,7 +37,7 @@ const (
 type PolicyRule struct {
 	Proto, Name string         // Proto is the name in proto files, "" if they do not name the policy
 	Given       map[string]any // the parts of the config that proto files do not set
-	config      reflect.Type   // another one for each policy
+	config      reflect.Type   // a different one for each policy
 	below       []string       // the parents that the policy may have
 	pkg         string         // the package that registers the policy, if a binary may lack the policy
 }

@@ -27,7 +27,7 @@ import (
 type Backend struct {
 	Endpoint endpoint.Endpoint
 	Layout   endpoint.Layout // of the endpoint's entry in etcd
-	Leaving  bool            // the entry has the mark of leaving
+	Leaving  bool            // the entry is marked as leaving
 	Methods  string          // the method list in the entry, or ""
 
 	grpc atomic.Pointer[resolver.Endpoint] // see GRPC; nil until that is called
@@ -100,9 +100,9 @@ func GRPC(backends []*Backend) []resolver.Endpoint {
 	return endpoints
 }
 
-// Of returns the backend of an endpoint that a policy was given. It is the backend in whose form the address is, or a new one if
-// another resolver, or a parent policy, has made the address. The address is the instance id of an endpoint that does not come
-// from etcd.
+// Of returns the backend of an endpoint that a policy was given. If another resolver, or a parent policy, has made the address, Of
+// returns a new backend, which keeps this address for connections. An endpoint that does not come from etcd has its address as
+// instance id.
 func Of(ep resolver.Endpoint) *Backend {
 	v, ok := ep.Attributes.Value(valueKey{}).(*value)
 	b, given := (*Backend)(v), new(Backend)
@@ -224,7 +224,7 @@ type Client struct {
 	CallsLeave  func(bool)           // called with true when calls go to the fallback, and false when none do; may be nil
 }
 
-// Tell calls Report with each of the problems that is not among before.
+// Tell calls Report with each problem that is not among those before.
 func (c *Client) Tell(problems, before []string) {
 	for _, problem := range problems {
 		if c.Report != nil && !slices.Contains(before, problem) {

@@ -47,7 +47,7 @@ type policy struct {
 	in       *input          // the input of the last plan; nil before the first plan
 	waking   *time.Timer     // for the core's next selection
 	reported []string        // problems of the last plan, passed to Client.Report
-	leaves   bool            // calls go to the fallback, as Client.CallsLeave was told
+	leaves   bool            // calls go to the fallback, and Client.CallsLeave was called with true
 	after    []func()        // to call after mu is unlocked
 	closed   bool
 }

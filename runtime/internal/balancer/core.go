@@ -40,7 +40,7 @@ type core struct {
 	plan    *plan
 
 	selection uint64            // the number of the last selection of connections
-	chosen    []*conn           // the connections that the last selection has added to those of conn.always
+	chosen    []*conn           // the connections that only the last selection uses; conn.always has the others
 	counts    [numReadiness]int // how many selected connections have each readiness
 	loose     []*conn           // connections for the next selection to look at: to be connected, closed or late
 	leaves    bool              // connections to the fallback are selected

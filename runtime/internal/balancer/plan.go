@@ -142,7 +142,7 @@ func (p *plan) called() []*view {
 	return p.open[:len(p.open):len(p.open)]
 }
 
-// isBest reports whether no endpoint that etcd has is in an earlier class than c, a class that is not live.
+// isBest reports whether c, which is not live, is the first class with endpoints that etcd has.
 func (p *plan) isBest(c planning.Class) bool {
 	return p.Live == 0 && (c == planning.Away || len(p.Fallback()) == 0)
 }

@@ -53,10 +53,10 @@ func (c *core) countLate(conn *conn, now time.Time) {
 	c.set(conn, &next)
 }
 
-// keepUnused closes conn after conn was unused for linger. It reports whether conn stays open until then. It closes conn at once if
-// kept, the number of unused connections that stay open, has reached the client's limit, because addresses may change fast. It also
-// closes a conn at once that is not connected, so that the next use waits for no backoff; but a subset would try members of the plan
-// again and again.
+// keepUnused closes conn once it was unused for linger, and reports whether conn stays open until then. kept counts the unused
+// connections that stay open. If it has reached the client's limit, conn is closed at once, because addresses may change fast. A conn
+// that is not connected is closed at once, too, so that its next use waits for no backoff. But one in the plan stays, except under
+// pick_first: a subset would try it again and again.
 func (c *core) keepUnused(conn *conn, kept *int, now time.Time) bool {
 	if conn.state != connectivity.Idle || conn.subConn != nil {
 		if conn.closeAt.IsZero() {

@@ -49,7 +49,7 @@ type Router interface {
 	Read(notify func()) (stop func())
 }
 
-// Given is what a connection was given.
+// Given holds what a connection was last given.
 type Given struct {
 	config atomic.Pointer[effectiveConfig]     // the last service config; nil for gRPC's default one
 	Alone  atomic.Pointer[serviceconfig.Alone] // the last policy that stood alone; nil if there was none
@@ -205,7 +205,7 @@ func (c *conn) wrapped(config *effectiveConfig) *serviceconfig.Wrapped {
 var errPending = errors.New("the endpoints are not known yet")
 
 // update returns the update for gRPC under a config, and sets the fields of s that depend on the config. leaves reports whether a policy
-// that stands alone has the fallback's endpoints. The error says why there is no endpoint, if the policy gets no empty list.
+// that stands alone gets the fallback's endpoints. If there are no endpoints, a policy of another package gets the error, not an empty list.
 func (c *conn) update(s *attr.State, config *effectiveConfig) (update resolver.State, leaves bool, err error) {
 	w := c.wrapped(config)
 	if config != nil {
@@ -230,7 +230,7 @@ func (c *conn) update(s *attr.State, config *effectiveConfig) (update resolver.S
 	return update, leaves, err
 }
 
-// endpointsBare returns the endpoints for a policy that has our policy below it, and for one of a bare resolver.
+// endpointsBare returns the endpoints for a policy that is above ours, and for the policy of a bare resolver.
 func (c *conn) endpointsBare(s *attr.State) ([]resolver.Endpoint, error) {
 	source := s
 	if len(s.Endpoints) == 0 && s.Away != nil {
@@ -247,8 +247,8 @@ func (c *conn) endpointsBare(s *attr.State) ([]resolver.Endpoint, error) {
 }
 
 // endpointsAlone returns the endpoints for a policy that stands alone: those that selector and drain leave, else the fallback's,
-// else the drained ones. The policy connects to all of them, and a small subset might have only dead ones: so WithSubset has no
-// effect. The error says why there is none.
+// else the drained ones. WithSubset has no effect, because such a policy does not replace the dead endpoints of a subset. The error
+// says why there are no endpoints.
 func (c *conn) endpointsAlone(s *attr.State, alone *serviceconfig.Alone) (endpoints []resolver.Endpoint, leaves bool, err error) {
 	given := cmp.Or(c.opts.Client, new(attr.Client)) // a bare resolver has none
 	client := given.Client
@@ -271,7 +271,7 @@ func (c *conn) endpointsAlone(s *attr.State, alone *serviceconfig.Alone) (endpoi
 	return nil, false, p.Empty
 }
 
-// tellLeaves tells the client whether a policy that stands alone has the fallback's endpoints.
+// tellLeaves calls Client.CallsLeave when a policy that stands alone gets the fallback's endpoints, or no longer has them.
 func (c *conn) tellLeaves(leaves bool) {
 	if client := c.opts.Client; c.leaves != leaves && client != nil && client.CallsLeave != nil {
 		client.CallsLeave(leaves)

@@ -68,7 +68,7 @@ func (i *Instances) All(ctx context.Context) ([]Instance, error) {
 		return nil, err
 	}
 	var list []Instance
-	all, client := attr.State{Key: s.Key}, i.builder.client.Client
+	all, client := attr.State{KeyState: s.KeyState}, i.builder.client.Client
 	client.Most = 0
 	in := all.Input(new(plan.Config), &client)
 	for _, b := range plan.Make(&in).Choose() {

@@ -278,8 +278,8 @@ func TestWatchYieldsTheSetAfterAnError(t *testing.T) {
 	var seen watched
 	var got []string
 	yield := func(set []Endpoint, err error) bool { got = append(got, fmt.Sprint(len(set), err)); return true }
-	known, failed := &discovery.State{Key: attr.Key{Known: true}, Backends: []*discovery.Backend{{}}}, errors.New("away")
-	for _, s := range []*discovery.State{{Err: failed}, {}, known, known, {Key: known.Key, Err: failed, Backends: known.Backends}, {Key: known.Key, Err: failed}, {Key: known.Key}, {Key: known.Key}} {
+	known, failed := &discovery.State{KeyState: attr.KeyState{Known: true}, Backends: []*discovery.Backend{{}}}, errors.New("away")
+	for _, s := range []*discovery.State{{Err: failed}, {}, known, known, {KeyState: known.KeyState, Err: failed, Backends: known.Backends}, {KeyState: known.KeyState, Err: failed}, {KeyState: known.KeyState}, {KeyState: known.KeyState}} {
 		seen.yieldChanges(s, yield)
 	}
 	if want := []string{"0 away", "1 <nil>", "0 away", "0 <nil>", "0 away", "0 <nil>"}; !slices.Equal(got, want) {

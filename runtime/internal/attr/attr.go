@@ -146,8 +146,8 @@ func Except(backends, others []*Backend) []*Backend {
 
 type stateKey struct{}
 
-// Key is the part of a key's state that discovery and the policies share. It is immutable.
-type Key struct {
+// KeyState is the part of a key's state that discovery and the policies share. It is immutable.
+type KeyState struct {
 	Sequence uint64 // grows with each change that matters to a call
 	Known    bool   // the endpoints are known
 	// Endpoints are the endpoints that calls may use, with held ones, sorted by instance. There are none while calls wait for etcd
@@ -158,7 +158,7 @@ type Key struct {
 
 // State is the part of a resolver's state that gRPC has no fields for. It is immutable.
 type State struct {
-	Key
+	KeyState
 	Client  *Client
 	Name    string // the key with the namespace, for error texts
 	Health  string // the service config's healthCheckConfig, which gRPC passes to no policy

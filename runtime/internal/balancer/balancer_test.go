@@ -38,7 +38,7 @@ func TestPolicy_WithoutEndpoints(t *testing.T) {
 	}{
 		{"nothing is known", attr.State{}, "waits", connectivity.Connecting},
 		{"the key has no endpoint", attr.State{Err: none}, none.Error(), connectivity.TransientFailure},
-		{"a bare resolver has no endpoint", attr.State{Key: known()}, `etcd: no endpoint of "" is known`, connectivity.TransientFailure},
+		{"a bare resolver has no endpoint", attr.State{KeyState: known()}, `etcd: no endpoint of "" is known`, connectivity.TransientFailure},
 		{"nothing is known again", attr.State{}, "waits", connectivity.Connecting},
 	} {
 		r.updateState(``, tt.state)
@@ -81,9 +81,9 @@ func TestPolicy_ServesLastKnownEndpoints(t *testing.T) {
 	r, reports := newRig(t), []string(nil)
 	r.client.Report = func(problem string) { reports = append(reports, problem) }
 	r.refuse("a")
-	r.updateState(`"drain":["x"]`, attr.State{Key: attr.Key{Endpoints: endpointsOf("a", "b")}})
+	r.updateState(`"drain":["x"]`, attr.State{KeyState: attr.KeyState{Endpoints: endpointsOf("a", "b")}})
 	r.expect(t.Context(), "while only b can be reached", "b")
-	r.updateState(``, attr.State{Key: attr.Key{Endpoints: endpointsOf("a")}})
+	r.updateState(``, attr.State{KeyState: attr.KeyState{Endpoints: endpointsOf("a")}})
 	r.set("b", connectivity.Idle)
 	r.expect(t.Context(), "before etcd has answered", "waits")
 	r.update(`"drain":["b"]`, "a")
@@ -104,7 +104,7 @@ func TestPick_AllocatesNothing(t *testing.T) {
 		r := newRig(t)
 		r.client.Routed = map[string]bool{"/s.A/Lead": true}
 		fleet := known("a v1 x s.A/M", "b v2 x s.A/M,New", "c v1 y s.A/M", "d v2 y s.A/M,New")
-		r.updateState(config, attr.State{Key: fleet, Route: attr.Route{Instance: "a", Role: "leader", Header: "token", Value: "7"}})
+		r.updateState(config, attr.State{KeyState: fleet, Route: attr.Route{Instance: "a", Role: "leader", Header: "token", Value: "7"}})
 		ctx := calloptions.WithAffinity(lane("red"), "k")
 		for _, method := range []string{"M", "New", "Lead"} {
 			info := balancer.PickInfo{Ctx: ctx, FullMethodName: "/s.A/" + method}

@@ -136,7 +136,7 @@ func TestBound_CountsCallsByAddress(t *testing.T) {
 			return r
 		},
 		"moved": func(r *rig) *rig {
-			r.updateState(most, attr.State{Key: known("b"), Away: &attr.State{Key: known("a")}})
+			r.updateState(most, attr.State{KeyState: known("b"), Away: &attr.State{KeyState: known("a")}})
 			r.last("b:1").set(connectivity.TransientFailure, errRefused)
 			r.settle()
 			return r

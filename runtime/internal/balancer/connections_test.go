@@ -34,7 +34,7 @@ func TestConnections_OnePerAddress(t *testing.T) {
 		`"preferZone":true`, drain, looseRed, `"childPolicy":[{"least_request_experimental":{}}]`, `"childPolicy":[{"etcd_weighted":{}}]`, ring, firstOne,
 		`"childPolicy":[{"round_robin":{}}],"preferZone":true,"split":[{"match":{"version":"v1"},"weight":1}]`, peakConfig,
 	} {
-		r.send(config, attr.State{Key: known(specs...)})
+		r.send(config, attr.State{KeyState: known(specs...)})
 		for key := range 50 {
 			if got := r.where(keyed(key)); len(got) != 1 || got == "a" && config == drain {
 				t.Errorf("config %q: a call went to %q, want one instance that is not drained", config, got)
@@ -76,7 +76,7 @@ func TestConnections_NewUnderParents(t *testing.T) {
 	for parent, want := range map[bool]int{false: 2, true: 3} {
 		r := newRig(t)
 		for _, name := range []string{"a", "b", "a"} {
-			r.updateState("", attr.State{Key: known(name), InState: parent})
+			r.updateState("", attr.State{KeyState: known(name), InState: parent})
 			r.expect(t.Context(), name+" is registered", name)
 		}
 		if len(r.made) != want {
@@ -89,7 +89,7 @@ func TestConnections_NewUnderParents(t *testing.T) {
 func TestConnections_WatchHealthAgain(t *testing.T) {
 	r := newRig(t)
 	for i, health := range []string{"", "acme.User", "acme.User", "acme.Shop"} {
-		r.updateState("", attr.State{Key: known("a"), Health: health})
+		r.updateState("", attr.State{KeyState: known("a"), Health: health})
 		if got, want := r.made[0].registers, []int{1, 2, 2, 3}[i]; got != want {
 			t.Errorf("after config %d there were %d health watches, want %d", i, got, want)
 		}
@@ -101,7 +101,7 @@ func TestConnections_WatchHealthAgain(t *testing.T) {
 func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
 	started := func(at string) attr.State {
 		a := endpoint.Endpoint{Instance: "a", Addr: "a:1", Metadata: map[string]string{endpoint.StartedName: at}}
-		return attr.State{Key: attr.Key{Known: true, Endpoints: append([]*attr.Backend{backend(a)}, endpointsOf("b")...)}}
+		return attr.State{KeyState: attr.KeyState{Known: true, Endpoints: append([]*attr.Backend{backend(a)}, endpointsOf("b")...)}}
 	}
 	for name, tt := range map[string]struct {
 		config        string
@@ -112,7 +112,7 @@ func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
 		"a server in the plan": {``, false, started("1"), started("2"), false},
 		"only named instances": {``, true, started("1"), started("2"), false},
 		"a drained server":     {`"drain":["a"]`, false, started("1"), started("2"), false},
-		"a held entry":         {``, false, attr.State{Key: attr.Key{Known: true, Endpoints: endpointsOf("a", "b"), Held: map[string]struct{}{"a:1": {}}}}, attr.State{Key: known("a", "b")}, false},
+		"a held entry":         {``, false, attr.State{KeyState: attr.KeyState{Known: true, Endpoints: endpointsOf("a", "b"), Held: map[string]struct{}{"a:1": {}}}}, attr.State{KeyState: known("a", "b")}, false},
 		"a removed entry":      {``, false, started(""), started(""), true},
 	} {
 		r := newRig(t)
@@ -130,7 +130,7 @@ func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
 			t.Errorf("%s: before the restart, a call reached the server during gRPC's backoff, want no call to reach it", name)
 		}
 		if tt.leaves {
-			reached(attr.State{Key: known("b")})
+			reached(attr.State{KeyState: known("b")})
 		}
 		if !reached(tt.after) {
 			t.Errorf("%s: after the restart, the call did not reach the server, want it to connect at once", name)
@@ -172,7 +172,7 @@ func TestConnections_BoundsSilentEndpoints(t *testing.T) {
 	r := newRig(t)
 	r.client = &attr.Client{Client: planning.Client{Most: 40, Seed: seedOfTests}}
 	for _, generation := range []string{"x", "y", "z"} {
-		s := attr.State{Key: known(), Away: &attr.State{Key: known("away")}}
+		s := attr.State{KeyState: known(), Away: &attr.State{KeyState: known("away")}}
 		for n := range 400 {
 			name := fmt.Sprint(generation, n)
 			r.hangs[name+":1"] = true

@@ -225,7 +225,7 @@ var walkedClient = planning.Client{Zone: "x", Seed: seedOfTests}
 
 func (w *walked) update() {
 	in := inputOf(w.configs[w.config], walkedClient, nil)
-	in.state.Away = &attr.State{Key: attr.Key{Known: true}}
+	in.state.Away = &attr.State{KeyState: attr.KeyState{Known: true}}
 	for i, v := range w.fleet {
 		switch v {
 		case 1, 2:

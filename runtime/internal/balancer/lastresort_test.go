@@ -33,7 +33,7 @@ func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 		r := newRig(t)
 		r.hangs[tt.hangs] = true
 		r.update(``, "a v1")
-		s := attr.State{Key: known(tt.fleet...)}
+		s := attr.State{KeyState: known(tt.fleet...)}
 		if len(tt.fleet) == 0 {
 			s.Err = none
 		}
@@ -88,8 +88,8 @@ func TestLastResort_UsesEjectedEndpoints(t *testing.T) {
 // instance, keeps serving.
 func TestLastResort_KeepsServing(t *testing.T) {
 	for config, told := range map[string]attr.State{
-		``:              {Key: known(), Away: &attr.State{Key: known("z")}},
-		`"drain":["z"]`: {Key: known("z")},
+		``:              {KeyState: known(), Away: &attr.State{KeyState: known("z")}},
+		`"drain":["z"]`: {KeyState: known("z")},
 	} {
 		r := newRig(t)
 		for n := range 20 {
@@ -134,7 +134,7 @@ func TestLastResort_FallbackWaitsForPrimary(t *testing.T) {
 		r := newRig(t)
 		left := false
 		r.client.CallsLeave = func(leave bool) { left = left || leave }
-		r.updateState(``, attr.State{Key: known("a"), Away: &attr.State{Key: known("b")}})
+		r.updateState(``, attr.State{KeyState: known("a"), Away: &attr.State{KeyState: known("b")}})
 		got := []string{r.where(t.Context())}
 		r.pass(time.Second)
 		if r.hangs["a:1"] = tt.hangs; tt.refuses {

@@ -175,7 +175,7 @@ func excluded(a, b feature) bool {
 
 // TestAllPairs uses every two features together. The configs of some pairs are refused.
 func TestAllPairs(t *testing.T) {
-	s := attr.State{Key: known(), Route: attr.Route{Instance: "b"}}
+	s := attr.State{KeyState: known(), Route: attr.Route{Instance: "b"}}
 	for _, e := range pairedFleet {
 		s.Endpoints = append(s.Endpoints, backend(*e))
 	}

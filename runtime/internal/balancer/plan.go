@@ -43,7 +43,7 @@ var bareClient = &attr.Client{Client: planning.Client{Seed: maphash.MakeSeed()}}
 func inputFrom(s resolver.State, c *config, target string) *input {
 	state := attr.StateOf(s)
 	if state == nil {
-		state = &attr.State{Key: attr.Key{Known: true, Endpoints: distinct(s.Endpoints)}, Client: bareClient, Name: target}
+		state = &attr.State{KeyState: attr.KeyState{Known: true, Endpoints: distinct(s.Endpoints)}, Client: bareClient, Name: target}
 	}
 	in := newInput(state, c)
 	if state.InState && !slices.EqualFunc(s.Endpoints, state.All(), func(ep resolver.Endpoint, b *attr.Backend) bool { return attr.Of(ep) == b }) {

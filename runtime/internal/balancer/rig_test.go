@@ -42,7 +42,7 @@ type rig struct {
 }
 
 func inputOf(c *config, client planning.Client, endpoints []*attr.Backend) *input {
-	return newInput(&attr.State{Key: attr.Key{Known: true, Endpoints: endpoints}, Name: "acme/user", Client: &attr.Client{Client: client}}, c)
+	return newInput(&attr.State{KeyState: attr.KeyState{Known: true, Endpoints: endpoints}, Name: "acme/user", Client: &attr.Client{Client: client}}, c)
 }
 
 func newRig(t testing.TB) *rig {
@@ -58,7 +58,7 @@ func newRig(t testing.TB) *rig {
 // update gives the policy the JSON fields of a config and endpoints by [endpointsOf], and waits until the policy settles.
 func (r *rig) update(config string, specs ...string) {
 	r.t.Helper()
-	r.updateState(config, attr.State{Key: known(specs...)})
+	r.updateState(config, attr.State{KeyState: known(specs...)})
 }
 
 func (r *rig) updateState(config string, s attr.State) {
@@ -207,7 +207,9 @@ func endpointsOf(specs ...string) []*attr.Backend {
 func backend(e endpoint.Endpoint) *attr.Backend { return attr.New(e, endpoint.EndpointJSON) }
 
 // known returns the state of a key with the endpoints of specs.
-func known(specs ...string) attr.Key { return attr.Key{Known: true, Endpoints: endpointsOf(specs...)} }
+func known(specs ...string) attr.KeyState {
+	return attr.KeyState{Known: true, Endpoints: endpointsOf(specs...)}
+}
 
 func mustConfig(t testing.TB, text string) *config {
 	t.Helper()

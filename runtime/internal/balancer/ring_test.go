@@ -97,7 +97,7 @@ func TestRing_EqualsThatOfGRPC(t *testing.T) {
 		} {
 			config := strings.Replace(strings.Replace(tt.config, "{", `{"requestHashHeader":"`+header+`",`, 1), ",}", "}", 1)
 			r := newRig(t)
-			r.updateState(`"childPolicy":[{"ring_hash_experimental":`+config+`}]`, attr.State{Key: attr.Key{Known: true, Endpoints: tt.fleet}})
+			r.updateState(`"childPolicy":[{"ring_hash_experimental":`+config+`}]`, attr.State{KeyState: attr.KeyState{Known: true, Endpoints: tt.fleet}})
 			theirs := ofGRPC(t, config, tt.fleet)
 			for key := range 1000 {
 				want := theirs.pickSoon(ctxOf(key))
@@ -116,7 +116,7 @@ func TestRing_EqualsThatOfGRPC(t *testing.T) {
 // next instance on the ring, and later they go back.
 func TestRing_SkipsUnavailableInstances(t *testing.T) {
 	r := newRig(t)
-	r.updateState(`"maxConcurrentRequests":1,`+ring, attr.State{Key: attr.Key{Known: true, Endpoints: weighing(5, func(int) uint32 { return 1 })}})
+	r.updateState(`"maxConcurrentRequests":1,`+ring, attr.State{KeyState: attr.KeyState{Known: true, Endpoints: weighing(5, func(int) uint32 { return 1 })}})
 	where := func() (all [200]string) {
 		for key := range all {
 			all[key] = r.soonBy(keyed(key), "/s.A/M")

@@ -34,7 +34,7 @@ func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 	}
 	update := func(sequence uint64, endpoints []*attr.Backend) func() {
 		return func() {
-			r.updateState(`"drain":["b"]`, attr.State{Key: attr.Key{Sequence: sequence, Known: true, Endpoints: endpoints}})
+			r.updateState(`"drain":["b"]`, attr.State{KeyState: attr.KeyState{Sequence: sequence, Known: true, Endpoints: endpoints}})
 		}
 	}
 	moved := append(endpointsOf("a"), backend(endpoint.Endpoint{Instance: "b", Addr: "b2:1"}))
@@ -96,7 +96,7 @@ func TestNamed_InstancesAreBounded(t *testing.T) {
 	r := newRig(t)
 	r.client = &attr.Client{Client: planning.Client{Most: 2}, TargetsOnly: true, Routed: map[string]bool{method: true}}
 	update := func(specs ...string) {
-		r.updateState("", attr.State{Key: known(specs...), Route: attr.Route{Instance: "d", Role: "leader"}})
+		r.updateState("", attr.State{KeyState: known(specs...), Route: attr.Route{Instance: "d", Role: "leader"}})
 	}
 	to := func(instance string) string { return r.whereNamed(calloptions.Target{Instance: instance}) }
 	update("a", "b", "c", "d")
@@ -177,7 +177,7 @@ func TestNamed_ReachesEjectedInstances(t *testing.T) {
 		{"it is ejected, too", "s.A", unwell(nil), false, errUnhealthy.Error()},
 		{"it reconnects, and does not report its health", "s.A", again, false, "waits"},
 	} {
-		r.updateState("", attr.State{Key: known("a"), Health: tt.health})
+		r.updateState("", attr.State{KeyState: known("a"), Health: tt.health})
 		_ = r.where(named("a"))
 		r.settle()
 		r.silent["a:1"] = true // outlier detection sends no reports for an ejected endpoint
@@ -196,7 +196,7 @@ func TestNamed_DuplicateIDsDifferByAddress(t *testing.T) {
 	twin := func(addr string) *attr.Backend {
 		return backend(endpoint.Endpoint{Instance: "host", Addr: addr})
 	}
-	r.updateState(ring, attr.State{Key: attr.Key{Known: true, Endpoints: []*attr.Backend{twin("a:1"), twin("b:1")}}})
+	r.updateState(ring, attr.State{KeyState: attr.KeyState{Known: true, Endpoints: []*attr.Backend{twin("a:1"), twin("b:1")}}})
 	r.reachAll()
 	at := map[string]int{}
 	for i := range 400 {

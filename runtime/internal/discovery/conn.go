@@ -161,11 +161,11 @@ func (c *conn) rested() {
 // send gives a state to gRPC.
 func (c *conn) send(s *State) {
 	state := &attr.State{
-		Key: s.Key, Client: c.opts.Client, Name: c.key.Full(), Err: s.emptyErr(c.key.Full()), Route: c.route,
+		KeyState: s.KeyState, Client: c.opts.Client, Name: c.key.Full(), Err: s.emptyErr(c.key.Full()), Route: c.route,
 	}
 	state.Route.Instance = s.NameOf(c.route.Instance)
 	if away := c.away; s.Known && away != nil {
-		state.Away = &attr.State{Key: away.Key, Err: away.Err} // calls do not wait for an etcd in trouble
+		state.Away = &attr.State{KeyState: away.KeyState, Err: away.Err} // calls do not wait for an etcd in trouble
 	}
 	config := c.config(s)
 	update, leaves, err := c.update(state, config)

@@ -119,7 +119,7 @@ func TestConn_DeliversTheLastChange(t *testing.T) {
 		k, cc := &Key{keys: &Keys{}}, &slowConn{takes: time.Second, given: make(chan uint64, 4)}
 		c := &conn{key: k, cc: cc, opts: Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, "")}}
 		for i := range 4 {
-			k.state.Store(&State{Key: attr.Key{Sequence: uint64(i), Known: true}})
+			k.state.Store(&State{KeyState: attr.KeyState{Sequence: uint64(i), Known: true}})
 			c.notify()
 			synctest.Wait()
 		}
@@ -144,7 +144,7 @@ func TestConn_ParsesALiveConfigOnce(t *testing.T) {
 			c.send(&State{LiveKnown: true, Live: live})
 		}
 	}
-	c.send(&State{Key: attr.Key{Known: true}})                        // the live config is not known
+	c.send(&State{KeyState: attr.KeyState{Known: true}})              // the live config is not known
 	config, ok := s.last().ServiceConfig.Config.(*grpc.ServiceConfig) //nolint:staticcheck // only this field has it
 	if !ok || config.Methods[""].Timeout == nil {
 		t.Fatalf("gRPC was given the config %+v, want the timeout of 1 s", s.last().ServiceConfig)
@@ -159,7 +159,7 @@ func TestConn_ParsesALiveConfigOnce(t *testing.T) {
 // TestNoStatusOfEtcdEndsACall checks that errors do not wrap etcd's status: a gateway before etcd may return any code.
 func TestNoStatusOfEtcdEndsACall(t *testing.T) {
 	away := fmt.Errorf("list: %w", status.Error(codes.PermissionDenied, "RBAC: access denied"))
-	for _, s := range []State{{Key: attr.Key{Known: true}, Err: away}, {Err: fmt.Errorf("%w: %w", rpctypes.ErrPermissionDenied, away)}} {
+	for _, s := range []State{{KeyState: attr.KeyState{Known: true}, Err: away}, {Err: fmt.Errorf("%w: %w", rpctypes.ErrPermissionDenied, away)}} {
 		err := s.emptyErr("acme/user")
 		if _, is := status.FromError(err); is || !strings.Contains(err.Error(), away.Error()) {
 			t.Errorf("known %t: emptyErr = %v, want the text %q without a gRPC status", s.Known, err, away)
@@ -170,7 +170,7 @@ func TestNoStatusOfEtcdEndsACall(t *testing.T) {
 // TestEndpointsForAPolicyAbove checks which policies get the endpoints in gRPC's own field (P16).
 func TestEndpointsForAPolicyAbove(t *testing.T) {
 	key := silentKeys(t).Key("acme/user", endpoint.Reader{})
-	known := &State{Key: attr.Key{Known: true, Endpoints: set("a")}, LiveKnown: true}
+	known := &State{KeyState: attr.KeyState{Known: true, Endpoints: set("a")}, LiveKnown: true}
 	for top, want := range map[string]string{
 		serviceconfig.EtcdName:             "pending:0 empty:0 known:0",
 		serviceconfig.OutlierDetectionName: "pending:0,given empty:0,given known:1,given",
@@ -203,7 +203,7 @@ func TestEndpointsForAPolicyAbove(t *testing.T) {
 	// A connection that ignores service configs has the default one in force, whatever the live config.
 	s := newSide(t)
 	c := &conn{key: key, cc: s, opts: Options{Client: new(attr.Client), Given: new(Given), Disabled: true, Default: defaultOf(t, "")}}
-	c.send(&State{Key: attr.Key{Known: true}, LiveKnown: true, Live: `{"healthCheckConfig":{"serviceName":"x"}}`})
+	c.send(&State{KeyState: attr.KeyState{Known: true}, LiveKnown: true, Live: `{"healthCheckConfig":{"serviceName":"x"}}`})
 	if state := attr.StateOf(s.last()); state.Health != "" || s.last().ServiceConfig != nil {
 		t.Errorf("a connection that ignores live configs got the state %+v, want no health check and no config", state)
 	}
@@ -240,9 +240,9 @@ func TestConn_AloneGetsWhatMayBeCalled(t *testing.T) {
 		{"our policy is back", "", "ab", "", "ours"},
 		{"only the fallback has some again", alone, "bh", "w", "another: w at w:1"},
 	} {
-		s.states, s.errs, c.away = nil, nil, &State{Key: attr.Key{Known: true, Endpoints: set(tt.away)}}
+		s.states, s.errs, c.away = nil, nil, &State{KeyState: attr.KeyState{Known: true, Endpoints: set(tt.away)}}
 		home := set(tt.home)
-		c.send(&State{Key: attr.Key{Known: true, Endpoints: home}, LiveKnown: true, Live: tt.live, Backends: home})
+		c.send(&State{KeyState: attr.KeyState{Known: true, Endpoints: home}, LiveKnown: true, Live: tt.live, Backends: home})
 		got := "ours"
 		switch alone := c.wrapped(c.opts.Given.config.Load()).Alone; {
 		case len(s.errs) > 0:

@@ -18,7 +18,7 @@ type Backend = attr.Backend
 
 // State is the state of a key at one moment. It is immutable and shared by all readers.
 type State struct {
-	attr.Key // Endpoints are the Backends, or none while calls wait for etcd to replace the last known ones
+	attr.KeyState // Endpoints are the Backends, or none while calls wait for etcd to replace the last known ones
 
 	Backends    []*Backend // the endpoints, with held ones, sorted by instance; the last known ones if Known is false
 	Leaving     []*item    // entries in etcd that their owners are withdrawing; not in Backends

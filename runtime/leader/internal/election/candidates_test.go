@@ -27,7 +27,7 @@ func TestYields_ToEffectiveDrain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &Standing{Candidates: new(Candidates), instance: "a"}
-			state, all := &discovery.State{Key: attr.Key{Known: true}}, []*listwatch.Item[string]{}
+			state, all := &discovery.State{KeyState: attr.KeyState{Known: true}}, []*listwatch.Item[string]{}
 			for _, e := range []endpoint.Endpoint{
 				{Instance: "a", Addr: "10.0.0.1:1"}, {Instance: "b", Addr: "10.0.0.2:1"},
 				{Instance: "red", Addr: "10.0.0.3:1", Metadata: map[string]string{"lane": "red"}},

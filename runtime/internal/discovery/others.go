@@ -1,0 +1,65 @@
+package discovery
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+)
+
+// errPending means that the endpoints are not known yet.
+var errPending = errors.New("the endpoints are not known yet")
+
+// endpointsBare returns the endpoints for a policy that is above ours, and for the policy of a bare resolver.
+func (c *conn) endpointsBare(s *attr.State) ([]resolver.Endpoint, error) {
+	source := s
+	if len(s.Endpoints) == 0 && s.Away != nil {
+		source = s.Away
+	}
+	switch {
+	case !source.Known && source.Err == nil:
+		return nil, errPending
+	case len(source.Endpoints) == 0 && !c.served:
+		// Until a first state, calls fail with this error under any policy. Later, such policies fail with their own.
+		return nil, s.Err
+	}
+	return attr.GRPC(source.Endpoints), nil
+}
+
+// endpointsAlone returns the endpoints for a policy that stands alone: those that selector and drain leave, else the fallback's,
+// else the drained ones. WithSubset has no effect, because such a policy does not replace the dead endpoints of a subset. The error
+// says why there are no endpoints.
+func (c *conn) endpointsAlone(s *attr.State, alone *serviceconfig.Alone) (endpoints []resolver.Endpoint, leaves bool, err error) {
+	given := cmp.Or(c.opts.Client, new(attr.Client)) // a bare resolver has none
+	client := given.Client
+	client.Subset = 0
+	in := s.Input(plan.NewConfig(alone.Etcd), &client)
+	p := plan.Make(&in)
+	if given.Subset > 0 {
+		p.Reports = append(p.Reports, fmt.Sprintf("WithSubset has no effect beside the policy %q, which connects to all endpoints", alone.Name))
+	}
+	if !s.Pending() { // otherwise drain would seem to name endpoints that do not exist
+		given.Tell(p.Reports, c.told)
+		c.told = p.Reports
+	}
+	switch endpoints := p.Choose(); {
+	case p.Live == 0 && s.Pending():
+		return nil, false, errPending
+	case len(endpoints) > 0:
+		return attr.GRPC(endpoints), p.Live == 0 && len(p.Fallback()) > 0, nil
+	}
+	return nil, false, p.Empty
+}
+
+// tellLeaves calls Client.CallsLeave when a policy that stands alone gets the fallback's endpoints, or no longer has them.
+func (c *conn) tellLeaves(leaves bool) {
+	if client := c.opts.Client; c.leaves != leaves && client != nil && client.CallsLeave != nil {
+		client.CallsLeave(leaves)
+	}
+	c.leaves = leaves
+}

@@ -139,7 +139,7 @@ func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
 }
 
 // TestConnections_SubsetSkipsUnreachable makes the first endpoints of a subset, or within a client's limit, fail or hang. The next
-// endpoints replace them.
+// endpoints replace them, and stay while the first ones are tried again.
 func TestConnections_SubsetSkipsUnreachable(t *testing.T) {
 	fleet := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
 	for name, client := range map[string]planning.Client{"subset": {Subset: 2, Seed: seedOfTests}, "bound": {Most: 2, Seed: seedOfTests}} {
@@ -160,6 +160,13 @@ func TestConnections_SubsetSkipsUnreachable(t *testing.T) {
 			}
 			if reached := r.shares(t.Context(), 8); len(reached) != 2 || reached[at(2)] != 4 || reached[at(3)] != 4 {
 				t.Errorf("%s: while each of the first two endpoints %s, calls go to %v, want %s and %s", name, what, reached, at(2), at(3))
+			}
+			for i := range 2 { // tried again, they hang
+				r.hangs[at(i)+":1"] = true
+				r.set(at(i), connectivity.Idle)
+			}
+			if open := r.open(); len(open) > 4 {
+				t.Errorf("%s: while each of the first two endpoints, which %s, connects again, %s are connected, want no further ones", name, what, addrs(open))
 			}
 		}
 	}

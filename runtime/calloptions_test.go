@@ -97,7 +97,7 @@ func (ownCredentials) RequireTransportSecurity() bool { return true }
 // TestUnlessAlone checks that an attempt for which our policy has not picked is refused, and that a call keeps its own credentials.
 func TestUnlessAlone(t *testing.T) {
 	b := &clientBuilder{desc: &ServiceDesc{Key: "acme/user"}, client: &attr.Client{Routed: map[string]bool{"/s.A/Lead": true}}}
-	b.given.Alone.Store(&serviceconfig.Alone{Name: "some_policy"})
+	b.client.Alone.Store(&serviceconfig.Alone{Name: "some_policy"})
 	picked := metadata.NewOutgoingContext(t.Context(), metadata.Pairs(calloptions.PickedHeader, ""))
 	own := []grpc.CallOption{grpc.PerRPCCredentials(ownCredentials{}), grpc.WaitForReady(true)}
 	if _, opts, err := b.addressed(t.Context(), "/s.A/M", own); err != nil || len(opts) != len(own) {
@@ -113,5 +113,9 @@ func TestUnlessAlone(t *testing.T) {
 		if _, err := c.GetRequestMetadata(t.Context()); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), `"some_policy"`) {
 			t.Errorf("if another policy has picked, the error is %v, want Unavailable by some_policy", err)
 		}
+	}
+	b.client.Stands.Store(true)
+	if _, _, err := b.addressed(t.Context(), "/s.A/Lead", nil); status.Code(err) != codes.Unavailable {
+		t.Errorf("while another policy is in force, the error before the pick is %v, want Unavailable", err)
 	}
 }

@@ -146,6 +146,9 @@ func (b *clientBuilder) addressed(ctx context.Context, method string, opts []grp
 		}
 	}
 	if (calloptions.Of(ctx).Named || b.client.Routed[method]) && !b.client.TargetsOnly {
+		if b.client.Stands.Load() {
+			return ctx, opts, b.errAlone()
+		}
 		opts = b.unlessAlone(opts)
 	}
 	lane, ok := Lane(ctx)
@@ -158,9 +161,15 @@ func (b *clientBuilder) addressed(ctx context.Context, method string, opts []grp
 	return metadata.AppendToOutgoingContext(ctx, serviceconfig.LaneHeader, lane), opts, nil
 }
 
+// errAlone is the error of a call to one instance under a policy of another package.
+func (b *clientBuilder) errAlone() error {
+	return status.Errorf(codes.Unavailable, "etcd: the policy %.80q picks for %q, and cannot send a call to one instance or to the leader: "+
+		"use a policy of ours such as round_robin, or NewInstances", b.client.Alone.Load().Name, b.desc.Key)
+}
+
 // unlessAlone refuses the attempts of a call to one instance for which a policy of another package has picked. gRPC asks for the
-// credentials of a call after each pick, and before it sends anything. A check before the pick would have a hole: while a live
-// config changes the policy, either one may pick.
+// credentials of a call after each pick, and before it sends anything. The check before the pick has a hole: while a live config
+// changes the policy, either one may pick. It is there because gRPC counts a refused attempt as a failure of the endpoint.
 type unlessAlone struct {
 	credentials.PerRPCCredentials // the call's own; may be nil
 	builder                       *clientBuilder
@@ -180,13 +189,8 @@ func (b *clientBuilder) unlessAlone(opts []grpc.CallOption) []grpc.CallOption {
 // GetRequestMetadata implements [credentials.PerRPCCredentials].
 func (c unlessAlone) GetRequestMetadata(ctx context.Context, uri ...string) (map[string]string, error) {
 	switch {
-	case !calloptions.IsPicked(ctx):
-		policy := "a policy of another package"
-		if alone := c.builder.given.Alone.Load(); alone != nil {
-			policy = fmt.Sprintf("the policy %.80q", alone.Name)
-		}
-		return nil, status.Errorf(codes.Unavailable, "etcd: %s picks for %q, and cannot send a call to one instance or to the leader: "+
-			"use a policy of ours such as round_robin, or NewInstances", policy, c.builder.desc.Key)
+	case c.builder.client.Alone.Load() != nil && !calloptions.IsPicked(ctx):
+		return nil, c.builder.errAlone()
 	case c.PerRPCCredentials == nil:
 		return nil, nil
 	}

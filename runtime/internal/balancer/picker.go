@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
@@ -37,15 +38,22 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	return result, err
 }
 
-// pickedMetadata tells runtime's interceptors that the policy has picked the instance that a call names.
-var pickedMetadata = metadata.Pairs(calloptions.PickedHeader, "")
+var pickedMark = metadata.Pairs(calloptions.PickedHeader, "")
+
+// pickedMetadata returns the mark of an attempt for which our policy has picked, or nil if no other policy can pick for the client.
+func pickedMetadata(client *attr.Client) metadata.MD {
+	if client.Alone.Load() == nil {
+		return nil
+	}
+	return pickedMark
+}
 
 func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	o := calloptions.Of(info.Ctx)
 	switch {
 	case o.Named:
 		result, err := p.targets.pick(o.Target, "")
-		result.Metadata = pickedMetadata
+		result.Metadata = pickedMetadata(p.plan.in.state.Client)
 		return result, err
 	case len(p.routed) > 0 && p.routed[info.FullMethodName]:
 		return p.targets.follow(p.plan.in)

@@ -16,7 +16,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -31,7 +30,7 @@ type input struct {
 func newInput(s *attr.State, c *config) *input {
 	in := &input{Input: s.Input(&c.Config, &s.Client.Client), config: c, state: s}
 	if s.Route.Header != "" {
-		in.route = metadata.Pairs(s.Route.Header, s.Route.Value, calloptions.PickedHeader, "")
+		in.route = metadata.Join(metadata.Pairs(s.Route.Header, s.Route.Value), pickedMetadata(s.Client))
 	}
 	return in
 }

@@ -74,7 +74,7 @@ func WithLane(ctx context.Context, lane string) context.Context {
 	return with(ctx, func(o *Options) { o.Lane = lane })
 }
 
-// PickedHeader is metadata that our policy adds to each attempt of a call that goes to one instance. gRPC sends no metadata whose name
+// PickedHeader is metadata that our policy adds to an attempt of a call to one instance, where another policy may pick, too. gRPC sends no metadata whose name
 // begins with a colon.
 const PickedHeader = ":etcd-picked"
 

@@ -48,11 +48,8 @@ type Router interface {
 	Read(notify func()) (stop func())
 }
 
-// Given holds what a connection was last given.
-type Given struct {
-	config atomic.Pointer[effectiveConfig]     // the last service config; nil for gRPC's default one
-	Alone  atomic.Pointer[serviceconfig.Alone] // the last policy that stood alone; nil if there was none
-}
+// Given is the last service config that was given to a connection; nil for gRPC's default one.
+type Given = atomic.Pointer[effectiveConfig]
 
 // conn is the resolver of one gRPC connection to a key: it passes the key's state to gRPC.
 type conn struct {
@@ -167,8 +164,11 @@ func (c *conn) send(s *State) {
 		state.Away = &attr.State{KeyState: away.KeyState, Err: away.Err} // calls do not wait for an etcd in trouble
 	}
 	config := c.config(s)
+	if c.wrapped(config).Alone == nil {
+		c.told = nil
+	}
 	update, leaves, err := c.update(state, config)
-	if last := c.opts.Given.config.Load(); err != nil && c.wrapped(config).Alone != nil && c.wrapped(last).Alone == nil {
+	if last := c.opts.Given.Load(); err != nil && c.wrapped(config).Alone != nil && c.wrapped(last).Alone == nil {
 		config = last // the policy in force stays until the one that stands alone has an endpoint
 		update, leaves, err = c.update(state, config)
 	}
@@ -184,9 +184,12 @@ func (c *conn) send(s *State) {
 	}
 	c.served = c.served || s.Known
 	c.tellLeaves(leaves)
-	c.opts.Given.config.Store(config)
-	if alone := c.wrapped(config).Alone; alone != nil {
-		c.opts.Given.Alone.Store(alone)
+	c.opts.Given.Store(config)
+	if client, alone := c.opts.Client, c.wrapped(config).Alone; client != nil {
+		if alone != nil {
+			client.Alone.Store(alone)
+		}
+		client.Stands.Store(alone != nil)
 	}
 	// An error of UpdateState requests another resolution, which would find nothing new: the watch is current.
 	_ = c.cc.UpdateState(update)
@@ -232,7 +235,7 @@ func (c *conn) config(s *State) *effectiveConfig {
 	if c.opts.Disabled {
 		return nil
 	}
-	last, live := c.opts.Given.config.Load(), ""
+	last, live := c.opts.Given.Load(), ""
 	if last != nil {
 		live = last.live
 	}

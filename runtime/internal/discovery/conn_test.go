@@ -244,7 +244,7 @@ func TestConn_AloneGetsWhatMayBeCalled(t *testing.T) {
 		home := set(tt.home)
 		c.send(&State{KeyState: attr.KeyState{Known: true, Endpoints: home}, LiveKnown: true, Live: tt.live, Backends: home})
 		got := "ours"
-		switch alone := c.wrapped(c.opts.Given.config.Load()).Alone; {
+		switch alone := c.wrapped(c.opts.Given.Load()).Alone; {
 		case len(s.errs) > 0:
 			got = s.errs[0].Error()
 		case alone != nil:
@@ -257,8 +257,8 @@ func TestConn_AloneGetsWhatMayBeCalled(t *testing.T) {
 			t.Errorf("%s: gRPC got %d states and %d errors, the last %q, want one, %q", tt.when, len(s.states), len(s.errs), got, tt.want)
 		}
 	}
-	if strings.Count(told, `WithSubset has no effect beside the policy "another", which connects to all endpoints; `) != 1 {
-		t.Errorf("the reports are %q, want one, that WithSubset has no effect", told)
+	if strings.Count(told, `WithSubset has no effect beside the policy "another", which connects to all endpoints; `) != 2 {
+		t.Errorf("the reports are %q, want two that WithSubset has no effect: one each time the policy begins to stand alone", told)
 	}
 	if c.Close(); leaves != "true false true false " {
 		t.Errorf("CallsLeave was called with %q, want with true and false, twice", leaves)

@@ -206,6 +206,15 @@ func TestRing_ConnectsToWhatCallsReach(t *testing.T) {
 		}
 	}
 	r = newRig(t)
+	r.hangs["a:1"], r.hangs["b:1"] = true, true
+	r.update(ring+`,"preferZone":true`, "a - x", "b - x", "d - y")
+	_ = r.where(ctx)
+	r.settle()
+	r.pass(attemptDelay)
+	if who := r.where(ctx); who != "d" || addrs(r.open()) != "abd" {
+		t.Errorf("while the zone hangs, a call goes to %q and the open connections are %s, want d and abd", who, addrs(r.open()))
+	}
+	r = newRig(t)
 	r.update(ring, "a", "b", "c")
 	if state := stateOf(r.fakeConn).ConnectivityState; state != connectivity.Idle {
 		t.Errorf("before the first call the state is %v, want %v", state, connectivity.Idle)

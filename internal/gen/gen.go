@@ -1,9 +1,21 @@
 // Package gen is the plugin: it reads the options in proto files, checks them and writes Go code
 // that goes with the code of protoc-gen-go-grpc or protoc-gen-connect-go.
 //
-// It works in three steps. It reads the options into services (model.go). It checks each
-// rule of options.proto (check.go and the files that it calls). If all rules hold, it
-// renders the code (render.go).
+// It reads the options into services, checks each rule of options.proto, and renders the code if all rules hold:
+//
+//	gen.go            the plugin's request and response
+//	model.go          the services and methods, read from the options
+//	options.go        parsing the options, also those of a newer plugin
+//	check.go          the checks of a service, and those that need no file of their own
+//	key.go            ... of its key, and of the keys of all services
+//	method.go         ... of its methods
+//	serviceconfig.go  its gRPC service config, and what package serviceconfig refuses
+//	problem.go        the problems found, each with its place in a proto file
+//	output.go         the packages and files of the output
+//	render.go         the description and the constructors of a service
+//	affinity.go       the affinity of its methods: checks and code
+//	leader.go         the methods for its leader: checks and code
+//	connect.go        the code for connect-go
 //
 // The tests run from proto source to output, and need a compiler. They are in the folder
 // generator of the module integration, and their cases are in testdata.

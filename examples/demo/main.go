@@ -1,15 +1,13 @@
 // Command demo shows that calls go on while their servers and etcd come and go.
 //
-// It generates the code of examples/quickstart, starts an etcd of three members and three server
-// processes, and calls them at a steady rate. Then it kills one server, drains another, adds a fourth
-// and stops the etcd member that leads. It exits with 1 if a single call failed.
+// It builds this repository's plugin and runs it on the proto of examples/quickstart, then builds the quickstart's server and
+// the program in the directory story, which tells the rest. Its arguments are those of that program.
 package main
 
 import (
+	"bytes"
 	"context"
-	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -17,71 +15,116 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/bufbuild/protocompile"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/pluginpb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/examples/internal/codegen"
 )
 
-// config holds the options of a run.
-type config struct {
-	quickstart string        // path of examples/quickstart
-	rate       int           // calls a second
-	pace       time.Duration // between two events
-}
+const (
+	repository = "github.com/etcdrpc/protoc-gen-go-etcd"
+	quickstart = repository + "/examples/quickstart"
+	protoFile  = "greeter/v1/greeter.proto"
+)
 
 func main() {
-	cfg := config{}
-	flag.StringVar(&cfg.quickstart, "quickstart", "quickstart", "`directory` of the quickstart")
-	flag.IntVar(&cfg.rate, "rate", 400, "calls a second")
-	flag.DurationVar(&cfg.pace, "pace", 2500*time.Millisecond, "time between two events")
-	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Stdout, cfg); err != nil {
+	if err := run(ctx, os.Stdout, os.Args[1:]...); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
-		os.Exit(1)
+		os.Exit(1) //nolint:gocritic // the process ends, so stop is not needed
 	}
 }
 
-func run(ctx context.Context, out *os.File, cfg config) error {
+// run prints each step before it begins, and then how long it took.
+func run(ctx context.Context, out *os.File, args ...string) error {
 	dir, err := os.MkdirTemp("", "demo")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	binary, err := build(ctx, out, cfg.quickstart, dir)
-	if err != nil {
-		return err
+	for _, step := range []struct {
+		title string
+		do    func() (result string, err error)
+	}{
+		{"Building this plugin, protoc-gen-go-etcd", build(ctx, dir, repository+"/cmd/protoc-gen-go-etcd")},
+		{"Running it on " + protoFile, func() (string, error) { return generate(ctx, filepath.Join(dir, "protoc-gen-go-etcd")) }},
+		{"Building a server of that service, with gRPC and etcd's client", build(ctx, dir, quickstart+"/server")},
+		{"Building an etcd of three members, and the calls", build(ctx, dir, repository+"/examples/demo/story")},
+	} {
+		start := time.Now()
+		fmt.Fprintf(out, "%s ... ", step.title)
+		result, err := step.do()
+		if err != nil {
+			return fmt.Errorf("%s: %w", step.title, err)
+		}
+		fmt.Fprintf(out, "%.1f s\n%s", time.Since(start).Seconds(), result)
 	}
-	d, err := setUp(ctx, out, cfg, dir, binary)
-	if err != nil {
-		return err
-	}
-	defer d.tearDown()
-	if err := d.tell(ctx); err != nil {
-		return err
-	}
-	return d.conclude(out)
+	story := exec.CommandContext(ctx, filepath.Join(dir, "story"), append([]string{"-server", filepath.Join(dir, "server")}, args...)...)
+	story.Stdout, story.Stderr = out, os.Stderr
+	story.Cancel = func() error { return story.Process.Signal(syscall.SIGTERM) } // it stops its servers
+	return story.Run()
 }
 
-// build generates the quickstart's code with the commands of its README, and compiles its server into dir.
-func build(ctx context.Context, out io.Writer, quickstart, dir string) (binary string, err error) {
-	binary, err = filepath.Abs(filepath.Join(dir, "server"))
+// build returns a step that builds a program into dir.
+func build(ctx context.Context, dir, program string) func() (string, error) {
+	return func() (string, error) {
+		output, err := exec.CommandContext(ctx, "go", "build", "-o", dir, program).CombinedOutput()
+		if err != nil {
+			return "", fmt.Errorf("%w\n%s", err, output)
+		}
+		return "", nil
+	}
+}
+
+// generate runs the plugin on the quickstart's proto and returns the functions that it generates. They must be those that are
+// checked in, with which the server is built.
+func generate(ctx context.Context, plugin string) (functions string, err error) {
+	output, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", quickstart).Output()
+	if err != nil {
+		return "", fmt.Errorf("find %s: %w", quickstart, err)
+	}
+	dir := strings.TrimSpace(string(output))
+	file, err := runPlugin(ctx, plugin, filepath.Join(dir, "proto"), filepath.Join(dir, "third_party", "etcd"))
 	if err != nil {
 		return "", err
 	}
-	for _, command := range [][]string{
-		{"go", "tool", "protoc-gen-go-etcd", "--version"}, // builds the plugin
-		{"go", "tool", "-modfile=tools/go.mod", "buf", "generate"},
-		{"go", "build", "-o", binary, "./server"},
-	} {
-		start := time.Now()
-		fmt.Fprintf(out, "%s$ %s", filepath.Base(quickstart), strings.Join(command, " "))
-		cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-		cmd.Dir = quickstart
-		output, err := cmd.CombinedOutput()
-		if err != nil {
-			fmt.Fprintln(out)
-			return "", fmt.Errorf("%s: %w\n%s", strings.Join(command, " "), err, output)
-		}
-		fmt.Fprintf(out, "   # took %.1f s\n", time.Since(start).Seconds())
+	checkedIn, err := os.ReadFile(filepath.Join(dir, "gen", filepath.FromSlash(file.GetName())))
+	if err != nil {
+		return "", err
 	}
-	return binary, nil
+	if file.GetContent() != string(checkedIn) {
+		return "", fmt.Errorf("%s is not what is checked in: run make generate", file.GetName())
+	}
+	functions = fmt.Sprintf("    %s, as it is checked in, has\n", file.GetName())
+	for line := range strings.Lines(file.GetContent()) {
+		if signature, ok := strings.CutSuffix(line, " {\n"); ok && strings.HasPrefix(line, "func ") {
+			functions += "    " + signature + "\n"
+		}
+	}
+	return functions, nil
+}
+
+// runPlugin returns the file that the plugin generates for protoFile, which is in one of dirs like its imports.
+func runPlugin(ctx context.Context, plugin string, dirs ...string) (*pluginpb.CodeGeneratorResponse_File, error) {
+	request, err := codegen.Request(ctx, &protocompile.SourceResolver{ImportPaths: dirs}, protoFile)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, plugin)
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(request), os.Stderr
+	output, err := cmd.Output()
+	if err != nil {
+		return nil, err
+	}
+	var response pluginpb.CodeGeneratorResponse
+	if err := proto.Unmarshal(output, &response); err != nil {
+		return nil, err
+	}
+	if response.Error != nil || len(response.GetFile()) != 1 {
+		return nil, fmt.Errorf("%d generated files, error %q; want one file", len(response.GetFile()), response.GetError())
+	}
+	return response.GetFile()[0], nil
 }

@@ -16,12 +16,8 @@ import (
 	"testing"
 
 	"github.com/bufbuild/protocompile"
-	"github.com/bufbuild/protocompile/protoutil"
-	protobuf "google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/descriptorpb"
-	"google.golang.org/protobuf/types/pluginpb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/examples/internal/codegen"
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart-connect/gen/greeter/v1/greeterv1connect" // pages import it: this keeps it in go.mod
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
 	"github.com/etcdrpc/protoc-gen-go-etcd/proto"
@@ -201,21 +197,14 @@ func TestProto(t *testing.T) {
 	}
 	for i, b := range all(t, "proto") {
 		file := fmt.Sprintf("page%d/v1/page.proto", i)
-		compiler := protocompile.Compiler{
-			Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(map[string]string{
-				file:         fmt.Sprintf(protoHead, i) + b.text,
-				optionsProto: string(options),
-			})}),
-			SourceInfoMode: protocompile.SourceInfoStandard,
-		}
-		compiled, err := compiler.Compile(t.Context(), file)
+		sources := &protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(map[string]string{
+			file:         fmt.Sprintf(protoHead, i) + b.text,
+			optionsProto: string(options),
+		})}
+		request, err := codegen.Request(t.Context(), sources, file)
 		if err != nil {
 			t.Errorf("%s:%d: %v", b.page, b.line, err)
 			continue
-		}
-		request, err := protobuf.Marshal(&pluginpb.CodeGeneratorRequest{FileToGenerate: []string{file}, ProtoFile: withImports(compiled[0])})
-		if err != nil {
-			t.Fatal(err)
 		}
 		response, err := gen.Respond(request)
 		if err != nil || response.Error != nil || len(response.GetFile()) != 1 {
@@ -225,16 +214,3 @@ func TestProto(t *testing.T) {
 }
 
 const optionsProto = "etcd/discovery/v1/options.proto"
-
-// withImports returns a file and all its imports, imports first.
-func withImports(file protoreflect.FileDescriptor) []*descriptorpb.FileDescriptorProto {
-	var files []*descriptorpb.FileDescriptorProto
-	for i := range file.Imports().Len() {
-		for _, imported := range withImports(file.Imports().Get(i).FileDescriptor) {
-			if !slices.ContainsFunc(files, func(f *descriptorpb.FileDescriptorProto) bool { return f.GetName() == imported.GetName() }) {
-				files = append(files, imported)
-			}
-		}
-	}
-	return append(files, protoutil.ProtoFromFileDescriptor(file))
-}

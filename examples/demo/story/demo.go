@@ -27,7 +27,6 @@ const patience = 15 * time.Second
 // demo is the state of a run.
 type demo struct {
 	cfg    config
-	binary string
 	load   *load
 	screen *screen
 
@@ -55,8 +54,8 @@ type server struct {
 }
 
 // setUp starts etcd, three servers and the calls.
-func setUp(ctx context.Context, out *os.File, cfg config, dir, binary string) (d *demo, err error) {
-	d = &demo{cfg: cfg, binary: binary, load: newLoad(),
+func setUp(ctx context.Context, out *os.File, cfg config, dir string) (d *demo, err error) {
+	d = &demo{cfg: cfg, load: newLoad(),
 		down: make(map[int]bool), inEtcd: make(map[string]bool), left: make(map[string]time.Time)}
 	ctx, d.stopRest = context.WithCancel(ctx)
 	var loadCtx context.Context
@@ -97,7 +96,7 @@ func setUp(ctx context.Context, out *os.File, cfg config, dir, binary string) (d
 }
 
 func (d *demo) addServer(ctx context.Context) (*server, error) {
-	process, err := show.StartProcess(ctx, fmt.Sprintf("server %d", len(d.servers)+1), nil, d.binary, "-etcd="+strings.Join(d.cluster.Endpoints(), ","))
+	process, err := show.StartProcess(ctx, fmt.Sprintf("server %d", len(d.servers)+1), nil, d.cfg.server, "-etcd="+strings.Join(d.cluster.Endpoints(), ","))
 	if err != nil {
 		return nil, err
 	}

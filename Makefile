@@ -37,7 +37,7 @@ demo: ## Watch calls survive a killed, a drained and a new server, and a lost et
 
 # What make test tests. The packages that the integration tests import are tested from that module, with its versions of
 # dependencies, so that each is compiled once; make versions tests them with others.
-TESTED := integration=github.com/etcdrpc/protoc-gen-go-etcd/... cmd/etcdrpc examples simulation bench tools
+TESTED := integration=github.com/etcdrpc/protoc-gen-go-etcd/... cmd/etcdrpc examples examples/shop simulation bench tools
 test: export FLAGS = $(if $(RACE),$(DETECTOR)) -p 2 -short -vet=off $(TESTFLAGS)
 
 .PHONY: test
@@ -162,11 +162,11 @@ lint: ## Check the Go and the proto files, that go.mod is tidy (FIX=1 tidies) an
 ifdef PORTS
 	$(call each,$(filter-out bench,$(MODULES)),export CGO_ENABLED=0; GOOS=windows go vet ./... && GOOS=darwin GOARCH=arm64 go vet ./... && GOARCH=386 go vet ./...)
 else
-	@set -e; for module in . examples/quickstart; do (set -x; cd $$module; $(BUF) lint; $(BUF) format --diff --exit-code); done
+	@set -e; for module in . examples/quickstart examples/shop; do (set -x; cd $$module; $(BUF) lint; $(BUF) format --diff --exit-code); done
 	$(call each,$(MODULES),$(call TIDY,$(if $(FIX),,-diff)))
 	$(call each,$(MODULES) tools,$(LINT) run --allow-parallel-runners ./...)
 	cd integration && go vet $(GENERATED) && go vet -tags=protoopaque $(filter %/hybrid %/affinityapi,$(GENERATED))
-	@! grep -n 'uses:' .github/workflows/*.yml | grep -vE 'uses: [^@ ]+@[0-9a-f]{40} # v[0-9]' || \
+	@! grep -n 'uses:' .github/workflows/*.yml examples/shop/.github/workflows/*.yml | grep -vE 'uses: [^@ ]+@[0-9a-f]{40} # v[0-9]' || \
 		{ echo 'Pin these actions by commit hash, followed by a comment with the version.' >&2; exit 1; }
 endif
 

@@ -1,6 +1,6 @@
 // Command examples runs an example on an etcd of its own:
 //
-//	go run . canary
+//	go run . migrate
 //
 // The example prints what happens in plain words and ends by itself in seconds. The exit status is 1
 // if an expected result is missing. Without a name, the command lists the examples.
@@ -13,15 +13,13 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/examples/canary"
 	"github.com/etcdrpc/protoc-gen-go-etcd/examples/internal/show"
 	"github.com/etcdrpc/protoc-gen-go-etcd/examples/kubernetes"
 	"github.com/etcdrpc/protoc-gen-go-etcd/examples/migrate"
-	"github.com/etcdrpc/protoc-gen-go-etcd/examples/tls"
 )
 
 // examples lists the examples of this command, in the order of README.md.
-var examples = []show.Example{canary.Example, migrate.Example, tls.Example, kubernetes.Example}
+var examples = []show.Example{migrate.Example, kubernetes.Example}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -36,7 +34,7 @@ func main() {
 		}
 		return
 	}
-	fmt.Fprintln(os.Stderr, "Name one of these, for example: go run . canary")
+	fmt.Fprintln(os.Stderr, "Name one of these, for example: go run . migrate")
 	for _, example := range examples {
 		fmt.Fprintln(os.Stderr, "  "+example.Name)
 	}

@@ -19,7 +19,6 @@ import (
 	"strings"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/examples/internal/show"
 	greeterv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1"
@@ -49,7 +48,7 @@ func tell(ctx context.Context, stage *show.Stage) error {
 		return err
 	}
 
-	stopDual, err := stage.Greeter(ctx, grpc.NewServer(), "dual", registry, runtime.WithLayouts(runtime.GoZero, runtime.EndpointJSON))
+	stopDual, err := stage.Greeter(ctx, "dual", registry, runtime.WithLayouts(runtime.GoZero, runtime.EndpointJSON))
 	if err != nil {
 		return err
 	}
@@ -75,7 +74,7 @@ func tell(ctx context.Context, stage *show.Stage) error {
 		return err
 	}
 
-	if _, err := stage.Greeter(ctx, grpc.NewServer(), "new", registry); err != nil {
+	if _, err := stage.Greeter(ctx, "new", registry); err != nil {
 		return err
 	}
 	if err := told(ctx, stage, "a server of the new layout", calls, "dual", "new"); err != nil {

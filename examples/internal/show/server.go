@@ -23,16 +23,16 @@ import (
 // Plaintext is the dial option for connections without TLS.
 var Plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
 
-// Serve starts a server with the services that register adds, until stop or the end of the example. It returns once the server is in
-// etcd.
-func (s *Stage) Serve(ctx context.Context, g *grpc.Server, name string, registry *runtime.Registry, register func(*runtime.Server)) (stop func() error, err error) {
+// Greeter serves a Greeter with the given name, which is also its instance id, until stop or the end of the example. It returns
+// once the server is in etcd.
+func (s *Stage) Greeter(ctx context.Context, name string, registry *runtime.Registry, opts ...runtime.RegisterOption) (stop func() error, err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	// In the drain delay callers notice that the server leaves, which takes only a moment here.
-	server := registry.NewServer(g, runtime.WithDrainDelay(100*time.Millisecond))
-	register(server)
+	server := registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(100*time.Millisecond))
+	greeterv1.RegisterGreeterServiceServerToEtcd(server, Greeter{Name: name}, append(opts, runtime.WithInstance(name))...)
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(serving, listener) }()
@@ -49,14 +49,6 @@ func (s *Stage) Serve(ctx context.Context, g *grpc.Server, name string, registry
 		return len(entries) > 0 && !slices.ContainsFunc(entries, func(entry runtime.Status) bool {
 			return entry.State != runtime.StateRegistered
 		}), nil
-	})
-}
-
-// Greeter serves a Greeter with the given name, which is also its instance id.
-func (s *Stage) Greeter(ctx context.Context, g *grpc.Server, name string, registry *runtime.Registry, opts ...runtime.RegisterOption) (stop func() error, err error) {
-	opts = append([]runtime.RegisterOption{runtime.WithInstance(name)}, opts...)
-	return s.Serve(ctx, g, name, registry, func(server *runtime.Server) {
-		greeterv1.RegisterGreeterServiceServerToEtcd(server, Greeter{Name: name}, opts...)
 	})
 }
 
@@ -78,14 +70,6 @@ func (s *Stage) Client() (greeterv1.GreeterServiceClient, error) {
 		return nil, err
 	}
 	return greeterv1.NewGreeterServiceClientFromEtcd(registry, Plaintext)
-}
-
-// Greet returns a call for Count.
-func Greet(client greeterv1.GreeterServiceClient) func(context.Context) (string, error) {
-	return func(ctx context.Context) (string, error) {
-		reply, err := client.SayHello(ctx, &greeterv1.SayHelloRequest{Name: "world"})
-		return reply.GetServer(), err
-	}
 }
 
 // Process is a running server of the quickstart.

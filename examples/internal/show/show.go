@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -28,7 +27,6 @@ const patience = 15 * time.Second
 type Example struct {
 	Name string // the directory of the example
 	Tell func(context.Context, *Stage) error
-	Etcd []etcdtest.Option // the options of the example's etcd
 }
 
 // Run runs the example on an etcd of its own and prints to out.
@@ -38,7 +36,7 @@ func (e Example) Run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	etcd, err := etcdtest.New(dir, e.Etcd...)
+	etcd, err := etcdtest.New(dir)
 	if err != nil {
 		return err
 	}
@@ -62,11 +60,8 @@ func (s *Stage) Say(format string, args ...any) { fmt.Fprintf(s.out, format+"\n"
 
 // Registry returns a registry with its own etcd client, as a process has it. Both are closed after the
 // example.
-func (s *Stage) Registry() (*runtime.Registry, error) { return s.RegistryAs(s.Etcd.Config()) }
-
-// RegistryAs is Registry with an etcd client for cfg.
-func (s *Stage) RegistryAs(cfg clientv3.Config) (*runtime.Registry, error) {
-	client, err := clientv3.New(cfg)
+func (s *Stage) Registry() (*runtime.Registry, error) {
+	client, err := clientv3.New(s.Etcd.Config())
 	if err != nil {
 		return nil, fmt.Errorf("connect to etcd: %w", err)
 	}
@@ -111,64 +106,19 @@ func (s *Stage) Until(ctx context.Context, what string, ok func(context.Context)
 	}
 }
 
-// Shares maps servers to the number of calls that they answered.
-type Shares map[string]int
-
-// Count makes calls and counts the servers that answered. It stops at the first error.
-func Count(ctx context.Context, calls int, call func(context.Context) (string, error)) (Shares, error) {
-	shares := make(Shares)
-	for range calls {
-		server, err := call(ctx)
-		if err != nil {
-			return nil, err
-		}
-		shares[server]++
-	}
-	return shares, nil
-}
-
-// Percent returns a server's share of all calls.
-func (s Shares) Percent(server string) float64 {
-	total := 0
-	for _, n := range s {
-		total += n
-	}
-	return 100 * float64(s[server]) / float64(total)
-}
-
-// Only reports whether exactly these servers answered.
-func (s Shares) Only(servers ...string) bool {
-	for _, server := range servers {
-		if s[server] == 0 {
-			return false
-		}
-	}
-	return len(s) == len(servers)
-}
-
-// String lists the shares by server: "old-1 47.5 %, old-2 52.5 %".
-func (s Shares) String() string {
-	var parts []string
-	for server := range s {
-		parts = append(parts, fmt.Sprintf("%s %.1f %%", server, s.Percent(server)))
-	}
-	slices.Sort(parts)
-	return strings.Join(parts, ", ")
-}
-
 // Load is a caller that calls without a pause. None of its calls may fail.
 type Load struct {
 	Stop func() error // ends the load and returns the errors of failed calls, as often as it is called
 
 	mu     sync.Mutex
 	calls  int
-	shares Shares // the answers since the latest call of take
-	err    error  // the errors of failed calls
+	shares map[string]int // the answers of each server since the latest call of take
+	err    error          // the errors of failed calls
 }
 
 // Load starts calls, until Stop or the end of the example.
 func (s *Stage) Load(ctx context.Context, client greeterv1.GreeterServiceClient) *Load {
-	l := &Load{shares: make(Shares)}
+	l := &Load{shares: make(map[string]int)}
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -189,7 +139,7 @@ func (s *Stage) Load(ctx context.Context, client greeterv1.GreeterServiceClient)
 func (l *Load) call(ctx context.Context, client greeterv1.GreeterServiceClient) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	server, err := Greet(client)(ctx)
+	reply, err := client.SayHello(ctx, &greeterv1.SayHelloRequest{Name: "world"})
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.calls++
@@ -197,14 +147,14 @@ func (l *Load) call(ctx context.Context, client greeterv1.GreeterServiceClient) 
 		l.err = errors.Join(l.err, fmt.Errorf("call %d: %w", l.calls, err))
 		return
 	}
-	l.shares[server]++
+	l.shares[reply.GetServer()]++
 }
 
-func (l *Load) take() (Shares, error) {
+func (l *Load) take() (map[string]int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	shares := l.shares
-	l.shares = make(Shares)
+	l.shares = make(map[string]int)
 	return shares, l.err
 }
 
@@ -226,6 +176,7 @@ func (s *Stage) Reach(ctx context.Context, calls *Load, servers ...string) error
 		case <-time.After(50 * time.Millisecond):
 		}
 		shares, err := calls.take()
-		return shares.Only(servers...), err
+		missing := slices.ContainsFunc(servers, func(server string) bool { return shares[server] == 0 })
+		return !missing && len(shares) == len(servers), err
 	})
 }

@@ -18,17 +18,37 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/quickstart"
 )
 
-const nextSteps = `Wrote a first service, module %s. To generate its code and build it into bin:
+const nextSteps = `Wrote %s.v1.%s, found by the key %s, in module %s. Next:
 
-  go generate -x
+  go generate -x   # generates its code, and builds its programs into bin
+  bin/server &     # announces itself in the etcd at 127.0.0.1:2379
+  bin/client       # calls it
 
+An etcd to try it on: %s &
 `
 
-const withOwnBuf = `The first time this takes some minutes: it downloads buf and its plugins, 110 MB, and builds them, which takes 1.4 GB of Go's caches.
+const withOwnBuf = `The first go generate takes some minutes: it downloads buf and its plugins, 110 MB, and builds them, which takes 1.4 GB of Go's caches.
 `
 
-const withBufOnPath = `This runs the buf that is on the PATH, %s, and downloads and builds its plugins the first time.
+const withBufOnPath = `go generate runs the buf that is on the PATH, %s, and downloads and builds its plugins the first time.
 `
+
+const toAdd = `the directory has a module, which init leaves as it is. To add discovery to its services:
+
+  %[1]s
+  go tool protoc-gen-go-etcd export third_party/etcd
+
+and in the files
+
+  buf.yaml       modules:  - path: third_party/etcd
+  buf.gen.yaml   inputs:   - directory: proto           # where your proto files are; none for third_party/etcd
+                 plugins:  - local: [go, tool, protoc-gen-go-etcd]
+                             out: gen                   # out and opt are those of protoc-gen-go-grpc
+                             opt: paths=source_relative
+  *.proto        import "etcd/discovery/v1/options.proto";
+                 option (etcd.discovery.v1.service).key = %[2]q;   # in each service, with a key of its own
+
+docs/setup.md has more, also without buf`
 
 const inWorkspace = `
 In the environment set GOWORK=off first, since this is in the workspace of
@@ -51,18 +71,23 @@ func parseInit(args []string) (project quickstart.Project, ok bool) {
 		return nil
 	})
 	err := flags.Parse(args[1:])
-	project.Module = flags.Arg(0)
-	return project, err == nil && flags.NArg() == 1
+	project.Module, project.Key = flags.Arg(0), flags.Arg(1)
+	return project, err == nil && (flags.NArg() == 1 || flags.NArg() == 2 && project.Key != "")
 }
 
 // initialize writes a first service into the current directory.
 func initialize(project quickstart.Project, stdout io.Writer) error {
 	buf := bufOnPath()
 	project.BufOnPath = buf != ""
-	if err := write(project); err != nil {
+	names, err := write(&project)
+	if err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
-	next := fmt.Sprintf(nextSteps, project.Module)
+	etcd := "go run " + quickstart.Self + "/etcdtest/cmd/etcd@" + project.Version
+	if project.Replace != "" {
+		etcd = fmt.Sprintf("go -C %q run ./cmd/etcd", filepath.Join(project.Replace, "etcdtest"))
+	}
+	next := fmt.Sprintf(nextSteps, names.Package, names.Service, names.Key, project.Module, etcd)
 	if buf == "" {
 		next += withOwnBuf
 	} else {
@@ -71,27 +96,37 @@ func initialize(project quickstart.Project, stdout io.Writer) error {
 	if file := output("go", "env", "GOWORK"); file != "" && file != "off" {
 		next += fmt.Sprintf(inWorkspace, file)
 	}
-	_, err := io.WriteString(stdout, next)
+	_, err = io.WriteString(stdout, next)
 	return err
 }
 
-func write(project quickstart.Project) (err error) {
+// write writes the project's files, and returns the names of its service.
+func write(project *quickstart.Project) (names quickstart.Names, err error) {
+	get := "go get -tool " + quickstart.Self + "/cmd/protoc-gen-go-etcd"
 	if project.Replace == "" {
 		project.Version, err = released()
+		get += "@" + project.Version
 	} else {
 		project.Replace, err = replacement(project.Replace)
+		get = fmt.Sprintf("go mod edit -replace %q\n  %s", quickstart.Self+"="+project.Replace, get)
 	}
 	if err != nil {
-		return err
+		return names, err
+	}
+	if names, err = project.Names(); err != nil {
+		return names, err
+	}
+	if _, err := os.Stat("go.mod"); err == nil {
+		return names, fmt.Errorf(toAdd, get, names.Key)
 	}
 	files, err := project.Files()
 	if err == nil {
 		err = quickstart.CheckEmpty(".")
 	}
 	if err != nil {
-		return err
+		return names, err
 	}
-	return quickstart.Write(".", files)
+	return names, quickstart.Write(".", files)
 }
 
 // moduleLine matches the module path in a go.mod.

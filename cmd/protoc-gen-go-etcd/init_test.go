@@ -18,6 +18,16 @@ func checkout(t *testing.T) string {
 	return dir
 }
 
+// runInit runs init in the current directory, and checks its exit code.
+func runInit(t *testing.T, want int, args ...string) (stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	if code := run(append([]string{"init"}, args...), os.Stdin, &out, &errs); code != want {
+		t.Fatalf("exit code %d, want %d: %s", code, want, &errs)
+	}
+	return out.String(), errs.String()
+}
+
 func TestInit(t *testing.T) {
 	source := checkout(t)
 	t.Chdir(t.TempDir())
@@ -27,20 +37,17 @@ func TestInit(t *testing.T) {
 		stderr string
 	}{
 		{0, ""},
-		{1, `init: the directory has ".gitignore" and `}, // from the first run
+		{1, "init: the directory has a module, which init leaves as it is."}, // from the first run
 	} {
-		var stdout, stderr bytes.Buffer
-		if code := run([]string{"init", "-replace=" + source, "example.com/hello"}, os.Stdin, &stdout, &stderr); code != step.code {
-			t.Errorf("exit code %d; want %d", code, step.code)
-		}
-		wantText(t, "stderr", stderr.String(), step.stderr)
+		_, stderr := runInit(t, step.code, "-replace="+source, "example.com/hello")
+		wantText(t, "stderr", stderr, step.stderr)
 	}
 	for file, want := range map[string]string{
 		"go.mod":         "module example.com/hello\n",
 		"tools/go.mod":   "module example.com/hello/tools\n",
-		"server/main.go": `"example.com/hello/gen/greeter/v1"`,
+		"server/main.go": `"example.com/hello/gen/hello/v1"`,
 		"third_party/etcd/etcd/discovery/v1/options.proto": "package etcd.discovery.v1;",
-		"proto/greeter/v1/greeter.proto":                   `"example.com/hello/gen/greeter/v1;greeterv1"`,
+		"proto/hello/v1/hello.proto":                       `"example.com/hello/gen/hello/v1;hellov1"`,
 	} {
 		content, err := os.ReadFile(file)
 		if err != nil || !strings.Contains(string(content), want) {
@@ -63,11 +70,8 @@ func TestInitInAWorkspace(t *testing.T) {
 			must(t, os.Mkdir(filepath.Join(dir, "hello"), 0o750))
 			t.Chdir(filepath.Join(dir, "hello"))
 			t.Setenv("GOWORK", tt.gowork)
-			var stdout, stderr bytes.Buffer
-			if code := run([]string{"init", "-replace", source, "example.com/hello"}, os.Stdin, &stdout, &stderr); code != 0 {
-				t.Fatalf("exit code %d: %s", code, &stderr)
-			}
-			_, said, _ := strings.Cut(stdout.String(), "GOWORK=off")
+			stdout, _ := runInit(t, 0, "-replace", source, "example.com/hello")
+			_, said, _ := strings.Cut(stdout, "GOWORK=off")
 			wantText(t, "what it says of the workspace", said, tt.want)
 		})
 	}
@@ -98,12 +102,8 @@ func TestInitWithBufOnPath(t *testing.T) {
 				}
 				t.Setenv("PATH", bin)
 				t.Chdir(t.TempDir())
-				var stdout, stderr bytes.Buffer
-				args := slices.Concat([]string{"init"}, flags, []string{"-replace", source, "example.com/hello"})
-				if code := run(args, os.Stdin, &stdout, &stderr); code != 0 {
-					t.Fatalf("exit code %d: %s", code, &stderr)
-				}
-				wantText(t, "what it says", stdout.String(), tt.says)
+				stdout, _ := runInit(t, 0, slices.Concat(flags, []string{"-replace", source, "example.com/hello"})...)
+				wantText(t, "what it says", stdout, tt.says)
 				text, err := os.ReadFile("generate.go")
 				if err != nil || !strings.Contains(string(text), tt.generates) {
 					t.Errorf("generate.go is %s, error %v, want %q in it", text, err, tt.generates)
@@ -130,7 +130,8 @@ func TestInitRefuses(t *testing.T) {
 		{"no host", []string{"-replace", source, "hello"}, "", `"hello" cannot be the path of the new module`},
 		{"a module path with a space", []string{"-replace", source, "example.com/a b"}, "", `"example.com/a b" cannot be the path of the new module`},
 		{"a hidden file", []string{"-replace", source, "example.com/hello"}, ".env", `the directory has ".env"`},
-		{"a module", []string{"-replace", source, "example.com/hello"}, "go.mod", `the directory has "go.mod"`},
+		{"a module", []string{"-replace", source, "example.com/hello/v2"}, "go.mod", `(etcd.discovery.v1.service).key = "hello";`},
+		{"a name that Go reserves", []string{"-replace", source, "example.com/internal"}, "", "give a KEY whose last element can, as in: init example.com/internal acme/shop"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -138,12 +139,9 @@ func TestInitRefuses(t *testing.T) {
 			if tt.file != "" {
 				must(t, os.WriteFile(tt.file, []byte("mine"), 0o600))
 			}
-			var stdout, stderr bytes.Buffer
-			if code := run(append([]string{"init"}, tt.args...), os.Stdin, &stdout, &stderr); code != 1 {
-				t.Errorf("exit code %d; want 1", code)
-			}
-			wantText(t, "stdout", stdout.String(), "")
-			wantText(t, "stderr", stderr.String(), tt.stderr)
+			stdout, stderr := runInit(t, 1, tt.args...)
+			wantText(t, "stdout", stdout, "")
+			wantText(t, "stderr", stderr, tt.stderr)
 			entries, err := os.ReadDir(".")
 			if err != nil || len(entries) > 1 || len(entries) == 1 && entries[0].Name() != tt.file {
 				t.Errorf("a failed init leaves %v, error %v, want only %q", entries, err, tt.file)

@@ -11,10 +11,11 @@
 //
 //	protoc-gen-go-etcd --version
 //	protoc-gen-go-etcd export DIR
-//	protoc-gen-go-etcd init [-connect] [-replace DIR] MODULE
+//	protoc-gen-go-etcd init [-connect] [-replace DIR] MODULE [KEY]
 //
 // where export writes the options' proto file under DIR, and init writes a first service, as the
-// module MODULE, into the current directory, for gRPC or, with -connect, for connect-go.
+// module MODULE, into the current directory, for gRPC or, with -connect, for connect-go. The service is
+// named after the last element of KEY or, without one, of MODULE.
 package main
 
 import (
@@ -33,7 +34,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/proto"
 )
 
-const usage = `usage: protoc-gen-go-etcd [--version | --help | export DIR | init [-connect] [-replace DIR] MODULE]
+const usage = `usage: protoc-gen-go-etcd [--version | --help | export DIR | init [-connect] [-replace DIR] MODULE [KEY]]
 
 Without arguments it is a plugin: protoc or buf run it, as in
   protoc --go-etcd_out=. --go-etcd_opt=paths=source_relative FILE.proto
@@ -41,7 +42,9 @@ Without arguments it is a plugin: protoc or buf run it, as in
   export DIR  write the options that proto files import to
               DIR/etcd/discovery/v1/options.proto
   init MODULE write a first service, a module of that path, into the current
-              directory, which must be empty
+              directory, which must be empty; in a module, print what to add
+              KEY           its key in etcd; the last element names the service,
+                            or without a KEY that of MODULE
               -connect      for connect-go instead of gRPC
               -replace DIR  have it use this project from the source in DIR
   --version   print the version

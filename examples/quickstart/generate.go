@@ -1,5 +1,5 @@
-// Package greeter holds what "go generate" runs: it generates the code of the proto files and builds the programs.
-package greeter
+// Package generate holds what "go generate" runs: it generates the code of the proto files and builds the programs.
+package generate
 
 // The first command adds to go.sum the plugin's checksum, which init cannot know.
 //go:generate go mod download github.com/etcdrpc/protoc-gen-go-etcd

@@ -1,12 +1,12 @@
-// Package quickstart holds the files of a first service. They are copies of examples/quickstart, and for
+// Package quickstart holds the files of a first service. They are those of examples/quickstart, and for
 // Connect of examples/quickstart-connect, modules that are generated, built and tested like any other.
 package quickstart
 
 import (
-	"embed"
+	"cmp"
+	_ "embed"
 	"fmt"
 	"go/format"
-	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/proto"
 )
 
@@ -24,27 +25,39 @@ const Self = "github.com/etcdrpc/protoc-gen-go-etcd"
 
 // An example is a module that is the template of projects.
 type example struct {
-	dir   string   // the directory of its files, below that of this package
-	path  string   // its module path
-	needs []string // the modules of this repository that it requires and replaces, as paths below this module
+	archive string   // its files, each after a line "-- NAME --"
+	path    string   // its module path
+	needs   []string // the modules of this repository that it requires and replaces, as paths below this module
 }
 
+// "go test ./internal/quickstart -update" writes the archives.
 var (
-	grpcExample    = example{"_files", Self + "/examples/quickstart", []string{""}}
-	connectExample = example{"_connect", Self + "/examples/quickstart-connect", []string{"", "/connectetcd"}}
+	//go:embed grpc.txtar
+	grpcArchive string
+	//go:embed connect.txtar
+	connectArchive string
+
+	grpcExample    = example{grpcArchive, Self + "/examples/quickstart", []string{""}}
+	connectExample = example{connectArchive, Self + "/examples/quickstart-connect", []string{"", "/connectetcd"}}
 )
 
-// options is the directory of the options' proto file.
-const options = "third_party/etcd"
+// files returns the content of the example's files by name.
+func (e example) files() map[string]string {
+	all := make(map[string]string)
+	for _, file := range strings.Split("\n"+e.archive, "\n-- ")[1:] {
+		name, content, _ := strings.Cut(file, " --\n")
+		all[name] = strings.TrimSuffix(content, "\n") + "\n"
+	}
+	return all
+}
 
-// The underscores hide the directories from the go command. "go test ./internal/quickstart -update" writes their files.
-//
-//go:embed all:_files all:_connect
-var files embed.FS
+// options is the options' proto file.
+const options = "etcd/discovery/v1/options.proto"
 
 // A Project is a module with a first service.
 type Project struct {
 	Module  string // the module path
+	Key     string // the service's key; "" means one that is named after the module
 	Version string // the version of this repository's module to require; ignored if Replace is set
 	Replace string // a directory to use in place of this repository's module
 	Connect bool   // whether it is for connect-go instead of gRPC
@@ -62,44 +75,60 @@ func (p Project) example() example {
 // modulePath matches the paths of modules, except for rules that the go command reports by itself.
 var modulePath = regexp.MustCompile(`^[a-z0-9][-a-z0-9]*(\.[-a-z0-9]+)+(/[-_~A-Za-z0-9]+(\.[-_~A-Za-z0-9]+)*)*$`)
 
+// majorVersion matches the end of a path that names a major version, as in example.com/shop/v2 and gopkg.in/shop.v1.
+var majorVersion = regexp.MustCompile(`[/.]v[0-9]+$`)
+
+// packageName matches the names that the proto package, and so a directory, may have.
+var packageName = regexp.MustCompile(`^[a-z][a-z0-9]*$`)
+
+// reserved are the directories that the go command does not let programs import, or does not list.
+var reserved = []string{"internal", "vendor", "testdata"}
+
+// Names are the names of a project's service: for example.com/web-shop, service WebShopService of package webshop, key web-shop.
+type Names struct{ Service, Package, Key string }
+
+// Names returns the names that the last element of the key or, without a key, of the module path gives.
+func (p Project) Names() (Names, error) {
+	if !modulePath.MatchString(p.Module) {
+		return Names{}, fmt.Errorf("%q cannot be the path of the new module: want a host name with a dot, then names between slashes, as in example.com/greeter", p.Module)
+	}
+	last := path.Base(majorVersion.ReplaceAllString(cmp.Or(p.Key, p.Module), ""))
+	words := strings.FieldsFunc(last, func(r rune) bool { return strings.ContainsRune("-_.~", r) })
+	n := Names{Package: strings.ToLower(strings.Join(words, "")), Key: cmp.Or(p.Key, strings.ToLower(strings.Join(words, "-")))}
+	if !packageName.MatchString(n.Package) || slices.Contains(reserved, n.Package) {
+		return Names{}, fmt.Errorf("%q cannot name a service: give a KEY whose last element can, as in: init %s acme/shop", last, p.Module)
+	}
+	for _, word := range words {
+		n.Service += strings.ToUpper(word[:1]) + word[1:]
+	}
+	n.Service = strings.TrimSuffix(n.Service, "Service") + "Service"
+	return n, endpoint.CheckKey(n.Key)
+}
+
 // Files returns the content of the project's files, by path with slashes.
 func (p Project) Files() (map[string]string, error) {
-	if !modulePath.MatchString(p.Module) {
-		return nil, fmt.Errorf("%q cannot be the path of the new module: want a host name with a dot, then names between slashes, as in example.com/greeter", p.Module)
-	}
-	all := make(map[string]string)
-	copied, err := fs.Sub(files, p.example().dir)
+	names, err := p.Names()
 	if err != nil {
 		return nil, err
 	}
-	if err := add(all, copied, "", p.render); err != nil {
+	text, err := proto.Files.ReadFile(options)
+	if err != nil {
 		return nil, err
 	}
-	return all, add(all, proto.Files, options, func(_, text string) (string, error) { return text, nil })
+	rename := strings.NewReplacer(p.example().path, p.Module, `"acme/greeter"`, strconv.Quote(names.Key),
+		"GreeterService", names.Service, "greeter", names.Package)
+	all := map[string]string{"third_party/etcd/" + options: string(text)}
+	for name, text := range p.example().files() {
+		name = rename.Replace(name)
+		if all[name], err = p.render(name, rename.Replace(text)); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
-// add adds the rendered files of a file system to all, under dir.
-func add(all map[string]string, source fs.FS, dir string, render func(name, text string) (string, error)) error {
-	return fs.WalkDir(source, ".", func(file string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		content, err := fs.ReadFile(source, file)
-		if err != nil {
-			return err
-		}
-		name := path.Join(dir, strings.TrimSuffix(file, hidden))
-		all[name], err = render(name, string(content))
-		return err
-	})
-}
-
-// hidden is added to the embedded names of go.mod files, which would keep their directories out of this module.
-const hidden = ".txt"
-
-// render returns the project's version of a file of the example.
+// render completes a renamed file of the example.
 func (p Project) render(name, text string) (string, error) {
-	text = strings.ReplaceAll(text, p.example().path, p.Module)
 	switch {
 	case name == "go.mod":
 		return p.requireSelf(text)
@@ -158,15 +187,12 @@ func CheckEmpty(dir string) error {
 	if err != nil {
 		return err
 	}
-	entries = slices.DeleteFunc(entries, func(entry os.DirEntry) bool { return entry.Name() == ".git" })
-	switch len(entries) {
-	case 0:
-		return nil
-	case 1:
-		return fmt.Errorf("the directory has %q: it must be empty, except for .git", entries[0].Name())
-	default:
-		return fmt.Errorf("the directory has %q and %d more: it must be empty, except for .git", entries[0].Name(), len(entries)-1)
+	for _, entry := range entries {
+		if entry.Name() != ".git" {
+			return fmt.Errorf("the directory has %q: it must be empty, except for .git", entry.Name())
+		}
 	}
+	return nil
 }
 
 // Write writes files under an empty directory.

@@ -1,10 +1,8 @@
 package quickstart
 
 import (
-	"errors"
 	"flag"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,67 +10,46 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "copy the files of the examples instead of comparing with them")
+var update = flag.Bool("update", false, "pack the files of the examples instead of comparing with them")
 
 // source returns the directory of the example.
 func (e example) source() string { return "../../" + strings.TrimPrefix(e.path, Self+"/") }
 
-// files returns the files of the example by their embedded names.
-func (e example) files(t *testing.T) map[string]string {
+// pack returns an archive of the example's files, except those that are generated.
+func (e example) pack(t *testing.T) (archive string) {
 	t.Helper()
-	all := make(map[string]string)
-	err := filepath.WalkDir(e.source(), func(file string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(e.source(), file)
-		if err != nil {
-			return err
-		}
-		if entry.IsDir() {
+	must(t, fs.WalkDir(os.DirFS(e.source()), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
 			if slices.Contains([]string{"bin", "gen", "third_party"}, name) {
 				return fs.SkipDir
 			}
-			return nil
+			return err
 		}
-		content, err := os.ReadFile(file)
-		if filepath.Base(name) == "go.mod" {
-			name += hidden
-		}
-		all[filepath.ToSlash(name)] = string(content)
+		content, err := os.ReadFile(filepath.Join(e.source(), name))
+		archive += "-- " + name + " --\n" + string(content)
 		return err
-	})
-	must(t, err)
-	return all
+	}))
+	return archive
 }
 
-// TestFilesAreTheExamples checks that a project with the example's module path has the example's files and the options' proto file.
+// TestFilesAreTheExamples checks that a project with the example's module path and key has the example's files.
 func TestFilesAreTheExamples(t *testing.T) {
-	for _, connect := range []bool{false, true} {
-		p := Project{Replace: "../..", Connect: connect}
-		e := p.example()
-		p.Module = e.path
-		embedded := e.files(t)
+	for archive, e := range map[string]example{"grpc.txtar": grpcExample, "connect.txtar": connectExample} {
+		packed := e.pack(t)
 		if *update {
-			must(t, errors.Join(os.RemoveAll(e.dir), Write(e.dir, embedded)))
+			must(t, os.WriteFile(archive, []byte(packed), 0o600))
 			continue
 		}
-		got, err := p.Files()
+		got, err := Project{Module: e.path, Key: "acme/greeter", Replace: "../..", Connect: len(e.needs) > 1}.Files()
 		must(t, err)
-		const options = "third_party/etcd/etcd/discovery/v1/options.proto"
-		content, err := os.ReadFile(filepath.Join(e.source(), options))
-		must(t, err)
-		want := map[string]string{options: string(content)}
-		for name, text := range embedded {
-			want[strings.TrimSuffix(name, hidden)] = text
-		}
-		if got, want := slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)); !slices.Equal(got, want) {
-			t.Fatalf("the files are %q, want %q; run: make generate", got, want)
-		}
-		for name, text := range want {
-			if got[name] != text {
-				t.Errorf("%s differs; run: make generate", name)
+		for name, text := range got {
+			content, err := os.ReadFile(filepath.Join(e.source(), name))
+			if err != nil || text != string(content) {
+				t.Errorf("%s is not that of the example, %v; run: make generate", name, err)
 			}
+		}
+		if want := strings.Count(packed, "\n-- ") + 2; len(got) != want { // and options.proto
+			t.Errorf("%d files, want %d; run: make generate", len(got), want)
 		}
 	}
 }
@@ -84,60 +61,68 @@ func TestProject(t *testing.T) {
 		has     string // a part of go.mod
 		lacks   string // what go.mod must not have
 	}{
-		{"release", Project{Module: "zoo.example/greeter", Version: "v1.2.3"}, "\t" + Self + " v1.2.3\n", "replace"},
-		{"replaced", Project{Module: "zoo.example/greeter", Version: "v1.2.3", Replace: "/src/etcd"},
-			"replace " + Self + " => /src/etcd\n", "v1.2.3"},
-		{"release for Connect", Project{Module: "zoo.example/greeter", Version: "v1.2.3", Connect: true}, "\t" + Self + "/connectetcd v1.2.3\n", "replace"},
-		{"replaced for Connect", Project{Module: "zoo.example/greeter", Replace: "/src/etcd", Connect: true},
-			"replace " + Self + "/connectetcd => /src/etcd/connectetcd\n", "../.."},
-		{"spaces", Project{Module: "zoo.example/greeter", Replace: "/my src/etcd"},
-			"replace " + Self + " => \"/my src/etcd\"\n", "v1.2.3"},
+		{"release", Project{Module: "zoo.example/shop", Version: "v1.2.3"}, "\t" + Self + " v1.2.3\n", "replace"},
+		{"replaced", Project{Module: "zoo.example/shop", Version: "v1.2.3", Replace: "/src/etcd"}, "replace " + Self + " => /src/etcd\n", "v1.2.3"},
+		{"release for Connect", Project{Module: "zoo.example/shop", Version: "v1.2.3", Connect: true}, "\t" + Self + "/connectetcd v1.2.3\n", "replace"},
+		{"replaced for Connect", Project{Module: "zoo.example/shop", Replace: "/src/etcd", Connect: true}, "replace " + Self + "/connectetcd => /src/etcd/connectetcd\n", "../.."},
+		{"spaces", Project{Module: "zoo.example/shop", Replace: "/my src/etcd"}, "replace " + Self + " => \"/my src/etcd\"\n", "v1.2.3"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			files, err := tt.project.Files()
 			must(t, err)
 			gomod := files["go.mod"]
-			if !strings.HasPrefix(gomod, "module zoo.example/greeter\n") || !strings.Contains(gomod, tt.has) || strings.Contains(gomod, tt.lacks) {
+			if !strings.HasPrefix(gomod, "module zoo.example/shop\n") || !strings.Contains(gomod, tt.has) || strings.Contains(gomod, tt.lacks) {
 				t.Errorf("go.mod should have %q and not %q, and is\n%s", tt.has, tt.lacks, gomod)
 			}
 			for name, text := range files {
-				if strings.Contains(text, "examples/quickstart") {
-					t.Errorf("%s names the example", name)
+				if strings.Contains(text, "examples/quickstart") || !strings.HasSuffix(name, "/options.proto") && strings.Contains(name+text, "reeter") {
+					t.Errorf("%s names the example:\n%s", name, text)
 				}
 			}
 			// The imports are in order again.
 			server := files["server/main.go"]
-			if strings.Index(server, `"zoo.example/greeter/gen/greeter/v1"`) < strings.Index(server, Self+"/runtime") {
+			if strings.Index(server, `"zoo.example/shop/gen/shop/v1"`) < strings.Index(server, Self+"/runtime") {
 				t.Errorf("server/main.go is not formatted:\n%s", server)
 			}
 		})
 	}
 }
 
-func TestProject_RejectsBadModule(t *testing.T) {
-	for _, path := range []string{"", "greeter", "Example.com/a", "example.com/a b", "example.com//a", "example.com/a/", "example.com/.a", "-a.com"} {
-		if files, err := (Project{Module: path, Version: "v1.0.0"}).Files(); err == nil || len(files) > 0 {
-			t.Errorf("Files of the module %q: %d files, %v, want an error alone", path, len(files), err)
-		}
-	}
-}
-
-func TestCheckEmpty(t *testing.T) {
-	dir := t.TempDir()
-	must(t, os.Mkdir(filepath.Join(dir, ".git"), 0o750))
-	must(t, CheckEmpty(dir))
-	for _, tt := range []struct{ name, want string }{
-		{"b", `the directory has "b": it must be empty, except for .git`},
-		{"a", `the directory has "a" and 1 more: it must be empty, except for .git`},
+func TestNames(t *testing.T) {
+	for _, tt := range []struct{ module, key, want string }{ // want is service, package, key
+		{"example.com/shop", "", "ShopService shop shop"},
+		{"example.com/shop/v2", "", "ShopService shop shop"},
+		{"gopkg.in/shop.v1", "", "ShopService shop shop"},
+		{"example.com/team/my.shop", "", "MyShopService myshop my-shop"},
+		{"example.com/-web_shop~", "", "WebShopService webshop web-shop"},
+		{"example.com/WebShop", "", "WebShopService webshop webshop"},
+		{"example.com/order-service", "", "OrderService orderservice order-service"},
+		{"example.com/service", "", "Service service service"},
+		{"example.com/func", "", "FuncService func func"},
+		{"example.com/main", "", "MainService main main"},
+		{"example.com", "", "ExampleComService examplecom example-com"},
+		{"example.com/backend", "acme/web-shop", "WebShopService webshop acme/web-shop"},
+		{"example.com/internal", "shop", "ShopService shop shop"},
+		{"example.com/3d", "", `"3d" cannot name a service`},
+		{"example.com/internal", "", `"internal" cannot name a service`},
+		{"example.com/vendor/v2", "", `"vendor" cannot name a service`},
+		{"example.com/---", "", `"---" cannot name a service`},
+		{"example.com/shop", "acme/caf\u00e9", "cannot name a service"},
+		{"example.com/shop", "acme//shop", `service key "acme//shop" `},
+		{"", "", `"" cannot be the path`},
+		{"shop", "", `"shop" cannot be the path`},
+		{"Example.com/a", "", "cannot be the path"}, {"-a.com", "", "cannot be the path"}, {"example.com/a b", "", "cannot be the path"},
+		{"example.com//a", "", "cannot be the path"}, {"example.com/a/", "", "cannot be the path"}, {"example.com/.a", "", "cannot be the path"},
 	} {
-		must(t, os.WriteFile(filepath.Join(dir, tt.name), nil, 0o600))
-		if err := CheckEmpty(dir); err == nil || err.Error() != tt.want {
-			t.Errorf("CheckEmpty = %v, want %s", err, tt.want)
+		names, err := Project{Module: tt.module, Key: tt.key}.Names()
+		got := names.Service + " " + names.Package + " " + names.Key
+		if err != nil {
+			got = err.Error()
 		}
-	}
-	if err := CheckEmpty(filepath.Join(dir, "missing")); !errors.Is(err, fs.ErrNotExist) {
-		t.Error(err)
+		if got != tt.want && (err == nil || !strings.Contains(got, tt.want)) {
+			t.Errorf("module %q, key %q: %s, want %s", tt.module, tt.key, got, tt.want)
+		}
 	}
 }
 

@@ -1,4 +1,4 @@
-// Command client calls the greeters that etcd knows, each in turn.
+// Command client calls the servers that etcd knows, each in turn.
 package main
 
 import (
@@ -25,12 +25,12 @@ var (
 
 func main() {
 	flag.Parse()
-	if err := greet(context.Background()); err != nil {
+	if err := call(context.Background()); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func greet(ctx context.Context) error {
+func call(ctx context.Context) error {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:            strings.Split(*etcd, ","),
 		DialKeepAliveTime:    10 * time.Second,
@@ -43,13 +43,13 @@ func greet(ctx context.Context) error {
 	registry := runtime.NewRegistry(client)
 	defer registry.Close(ctx)
 
-	greeter, err := greeterv1connect.NewGreeterServiceClientFromEtcd(registry,
+	service, err := greeterv1connect.NewGreeterServiceClientFromEtcd(registry,
 		grpc.WithTransportCredentials(insecure.NewCredentials())) // explicit plaintext
 	if err != nil {
 		return err
 	}
 	for range *calls {
-		reply, err := greeter.SayHello(ctx, &greeterv1.SayHelloRequest{Name: "world"})
+		reply, err := service.SayHello(ctx, &greeterv1.SayHelloRequest{Name: "world"})
 		if err != nil {
 			return err
 		}

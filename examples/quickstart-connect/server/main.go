@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -14,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"connectrpc.com/connect"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/connectetcd"
@@ -27,12 +29,29 @@ var (
 	listen = flag.String("listen", "127.0.0.1:0", "`address` to serve on; port 0 is any free one")
 )
 
-type greeter struct {
-	addr string
+type service struct {
+	addr     string
+	draining <-chan struct{} // closed when a drain begins
 }
 
-func (g greeter) SayHello(_ context.Context, req *greeterv1.SayHelloRequest) (*greeterv1.SayHelloResponse, error) {
-	return &greeterv1.SayHelloResponse{Text: "hello, " + req.GetName(), Server: g.addr}, nil
+func (s service) SayHello(_ context.Context, req *greeterv1.SayHelloRequest) (*greeterv1.SayHelloResponse, error) {
+	return &greeterv1.SayHelloResponse{Text: "hello, " + req.GetName(), Server: s.addr}, nil
+}
+
+// SayHellos ends when a drain begins. Otherwise the server would cut it, after the stop timeout.
+func (s service) SayHellos(ctx context.Context, req *greeterv1.SayHellosRequest, stream *connect.ServerStream[greeterv1.SayHellosResponse]) error {
+	for {
+		select {
+		case <-s.draining:
+			return connect.NewError(connect.CodeUnavailable, errors.New("the server drains: call again"))
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+		if err := stream.Send(&greeterv1.SayHellosResponse{Text: "hello, " + req.GetName(), Server: s.addr}); err != nil {
+			return err
+		}
+	}
 }
 
 func main() {
@@ -66,7 +85,7 @@ func serve(ctx context.Context) error {
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true) // explicit plaintext
 	server := connectetcd.NewServer(registry, &http.Server{Protocols: &protocols})
-	greeterv1connect.RegisterGreeterServiceHandlerToEtcd(server, greeter{addr: listener.Addr().String()})
+	greeterv1connect.RegisterGreeterServiceHandlerToEtcd(server, service{addr: listener.Addr().String(), draining: ctx.Done()})
 	fmt.Println("serving on", listener.Addr())
 	return server.Serve(ctx, listener)
 }

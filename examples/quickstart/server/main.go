@@ -15,6 +15,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	greeterv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -25,13 +27,30 @@ var (
 	listen = flag.String("listen", "127.0.0.1:0", "`address` to serve on; port 0 is any free one")
 )
 
-type greeter struct {
+type service struct {
 	greeterv1.UnimplementedGreeterServiceServer
-	addr string
+	addr     string
+	draining <-chan struct{} // closed when a drain begins
 }
 
-func (g greeter) SayHello(_ context.Context, req *greeterv1.SayHelloRequest) (*greeterv1.SayHelloResponse, error) {
-	return &greeterv1.SayHelloResponse{Text: "hello, " + req.GetName(), Server: g.addr}, nil
+func (s service) SayHello(_ context.Context, req *greeterv1.SayHelloRequest) (*greeterv1.SayHelloResponse, error) {
+	return &greeterv1.SayHelloResponse{Text: "hello, " + req.GetName(), Server: s.addr}, nil
+}
+
+// SayHellos ends when a drain begins. Otherwise the server would cut it, after the stop timeout.
+func (s service) SayHellos(req *greeterv1.SayHellosRequest, stream grpc.ServerStreamingServer[greeterv1.SayHellosResponse]) error {
+	for {
+		select {
+		case <-s.draining:
+			return status.Error(codes.Unavailable, "the server drains: call again")
+		case <-stream.Context().Done():
+			return stream.Context().Err()
+		case <-time.After(time.Second):
+		}
+		if err := stream.Send(&greeterv1.SayHellosResponse{Text: "hello, " + req.GetName(), Server: s.addr}); err != nil {
+			return err
+		}
+	}
 }
 
 func main() {
@@ -62,7 +81,7 @@ func serve(ctx context.Context) error {
 		return err
 	}
 	server := registry.NewServer(grpc.NewServer())
-	greeterv1.RegisterGreeterServiceServerToEtcd(server, greeter{addr: listener.Addr().String()})
+	greeterv1.RegisterGreeterServiceServerToEtcd(server, service{addr: listener.Addr().String(), draining: ctx.Done()})
 	fmt.Println("serving on", listener.Addr())
 	return server.Serve(ctx, listener)
 }

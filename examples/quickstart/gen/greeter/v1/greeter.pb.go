@@ -118,6 +118,102 @@ func (x *SayHelloResponse) GetServer() string {
 	return ""
 }
 
+type SayHellosRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SayHellosRequest) Reset() {
+	*x = SayHellosRequest{}
+	mi := &file_greeter_v1_greeter_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SayHellosRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SayHellosRequest) ProtoMessage() {}
+
+func (x *SayHellosRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_greeter_v1_greeter_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SayHellosRequest.ProtoReflect.Descriptor instead.
+func (*SayHellosRequest) Descriptor() ([]byte, []int) {
+	return file_greeter_v1_greeter_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *SayHellosRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type SayHellosResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	Server        string                 `protobuf:"bytes,2,opt,name=server,proto3" json:"server,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SayHellosResponse) Reset() {
+	*x = SayHellosResponse{}
+	mi := &file_greeter_v1_greeter_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SayHellosResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SayHellosResponse) ProtoMessage() {}
+
+func (x *SayHellosResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_greeter_v1_greeter_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SayHellosResponse.ProtoReflect.Descriptor instead.
+func (*SayHellosResponse) Descriptor() ([]byte, []int) {
+	return file_greeter_v1_greeter_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SayHellosResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *SayHellosResponse) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
 var File_greeter_v1_greeter_proto protoreflect.FileDescriptor
 
 const file_greeter_v1_greeter_proto_rawDesc = "" +
@@ -128,10 +224,16 @@ const file_greeter_v1_greeter_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\">\n" +
 	"\x10SayHelloResponse\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x16\n" +
-	"\x06server\x18\x02 \x01(\tR\x06server2\x96\x01\n" +
+	"\x06server\x18\x02 \x01(\tR\x06server\"&\n" +
+	"\x10SayHellosRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"?\n" +
+	"\x11SayHellosResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12\x16\n" +
+	"\x06server\x18\x02 \x01(\tR\x06server2\xe2\x01\n" +
 	"\x0eGreeterService\x12l\n" +
 	"\bSayHello\x12\x1b.greeter.v1.SayHelloRequest\x1a\x1c.greeter.v1.SayHelloResponse\"%\xda\xc9\x19!\n" +
-	"\x02\b\x05\x10\x01\x1a\x19\b\x03\x12\x05\x10\x80\xda\xc4\t\x1a\x02\b\x01!\x00\x00\x00\x00\x00\x00\x00@*\x01\x0e\x1a\x16\xda\xc9\x19\x12\n" +
+	"\x02\b\x05\x10\x01\x1a\x19\b\x03\x12\x05\x10\x80\xda\xc4\t\x1a\x02\b\x01!\x00\x00\x00\x00\x00\x00\x00@*\x01\x0e\x12J\n" +
+	"\tSayHellos\x12\x1c.greeter.v1.SayHellosRequest\x1a\x1d.greeter.v1.SayHellosResponse0\x01\x1a\x16\xda\xc9\x19\x12\n" +
 	"\facme/greeter\x1a\x02\b\x05BTZRgithub.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1;greeterv1b\x06proto3"
 
 var (
@@ -146,16 +248,20 @@ func file_greeter_v1_greeter_proto_rawDescGZIP() []byte {
 	return file_greeter_v1_greeter_proto_rawDescData
 }
 
-var file_greeter_v1_greeter_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_greeter_v1_greeter_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_greeter_v1_greeter_proto_goTypes = []any{
-	(*SayHelloRequest)(nil),  // 0: greeter.v1.SayHelloRequest
-	(*SayHelloResponse)(nil), // 1: greeter.v1.SayHelloResponse
+	(*SayHelloRequest)(nil),   // 0: greeter.v1.SayHelloRequest
+	(*SayHelloResponse)(nil),  // 1: greeter.v1.SayHelloResponse
+	(*SayHellosRequest)(nil),  // 2: greeter.v1.SayHellosRequest
+	(*SayHellosResponse)(nil), // 3: greeter.v1.SayHellosResponse
 }
 var file_greeter_v1_greeter_proto_depIdxs = []int32{
 	0, // 0: greeter.v1.GreeterService.SayHello:input_type -> greeter.v1.SayHelloRequest
-	1, // 1: greeter.v1.GreeterService.SayHello:output_type -> greeter.v1.SayHelloResponse
-	1, // [1:2] is the sub-list for method output_type
-	0, // [0:1] is the sub-list for method input_type
+	2, // 1: greeter.v1.GreeterService.SayHellos:input_type -> greeter.v1.SayHellosRequest
+	1, // 2: greeter.v1.GreeterService.SayHello:output_type -> greeter.v1.SayHelloResponse
+	3, // 3: greeter.v1.GreeterService.SayHellos:output_type -> greeter.v1.SayHellosResponse
+	2, // [2:4] is the sub-list for method output_type
+	0, // [0:2] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
 	0, // [0:0] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
@@ -172,7 +278,7 @@ func file_greeter_v1_greeter_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_greeter_v1_greeter_proto_rawDesc), len(file_greeter_v1_greeter_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

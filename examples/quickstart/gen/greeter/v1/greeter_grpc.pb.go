@@ -19,7 +19,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	GreeterService_SayHello_FullMethodName = "/greeter.v1.GreeterService/SayHello"
+	GreeterService_SayHello_FullMethodName  = "/greeter.v1.GreeterService/SayHello"
+	GreeterService_SayHellos_FullMethodName = "/greeter.v1.GreeterService/SayHellos"
 )
 
 // GreeterServiceClient is the client API for GreeterService service.
@@ -27,6 +28,8 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type GreeterServiceClient interface {
 	SayHello(ctx context.Context, in *SayHelloRequest, opts ...grpc.CallOption) (*SayHelloResponse, error)
+	// SayHellos greets once a second, until the caller ends the call or the server drains.
+	SayHellos(ctx context.Context, in *SayHellosRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SayHellosResponse], error)
 }
 
 type greeterServiceClient struct {
@@ -47,11 +50,32 @@ func (c *greeterServiceClient) SayHello(ctx context.Context, in *SayHelloRequest
 	return out, nil
 }
 
+func (c *greeterServiceClient) SayHellos(ctx context.Context, in *SayHellosRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SayHellosResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &GreeterService_ServiceDesc.Streams[0], GreeterService_SayHellos_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SayHellosRequest, SayHellosResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type GreeterService_SayHellosClient = grpc.ServerStreamingClient[SayHellosResponse]
+
 // GreeterServiceServer is the server API for GreeterService service.
 // All implementations must embed UnimplementedGreeterServiceServer
 // for forward compatibility.
 type GreeterServiceServer interface {
 	SayHello(context.Context, *SayHelloRequest) (*SayHelloResponse, error)
+	// SayHellos greets once a second, until the caller ends the call or the server drains.
+	SayHellos(*SayHellosRequest, grpc.ServerStreamingServer[SayHellosResponse]) error
 	mustEmbedUnimplementedGreeterServiceServer()
 }
 
@@ -64,6 +88,9 @@ type UnimplementedGreeterServiceServer struct{}
 
 func (UnimplementedGreeterServiceServer) SayHello(context.Context, *SayHelloRequest) (*SayHelloResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SayHello not implemented")
+}
+func (UnimplementedGreeterServiceServer) SayHellos(*SayHellosRequest, grpc.ServerStreamingServer[SayHellosResponse]) error {
+	return status.Error(codes.Unimplemented, "method SayHellos not implemented")
 }
 func (UnimplementedGreeterServiceServer) mustEmbedUnimplementedGreeterServiceServer() {}
 func (UnimplementedGreeterServiceServer) testEmbeddedByValue()                        {}
@@ -104,6 +131,17 @@ func _GreeterService_SayHello_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _GreeterService_SayHellos_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(SayHellosRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(GreeterServiceServer).SayHellos(m, &grpc.GenericServerStream[SayHellosRequest, SayHellosResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type GreeterService_SayHellosServer = grpc.ServerStreamingServer[SayHellosResponse]
+
 // GreeterService_ServiceDesc is the grpc.ServiceDesc for GreeterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -116,6 +154,12 @@ var GreeterService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _GreeterService_SayHello_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "SayHellos",
+			Handler:       _GreeterService_SayHellos_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "greeter/v1/greeter.proto",
 }

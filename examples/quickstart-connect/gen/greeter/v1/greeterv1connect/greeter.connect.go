@@ -35,11 +35,16 @@ const (
 const (
 	// GreeterServiceSayHelloProcedure is the fully-qualified name of the GreeterService's SayHello RPC.
 	GreeterServiceSayHelloProcedure = "/greeter.v1.GreeterService/SayHello"
+	// GreeterServiceSayHellosProcedure is the fully-qualified name of the GreeterService's SayHellos
+	// RPC.
+	GreeterServiceSayHellosProcedure = "/greeter.v1.GreeterService/SayHellos"
 )
 
 // GreeterServiceClient is a client for the greeter.v1.GreeterService service.
 type GreeterServiceClient interface {
 	SayHello(context.Context, *v1.SayHelloRequest) (*v1.SayHelloResponse, error)
+	// SayHellos greets once a second, until the caller ends the call or the server drains.
+	SayHellos(context.Context, *v1.SayHellosRequest) (*connect.ServerStreamForClient[v1.SayHellosResponse], error)
 }
 
 // NewGreeterServiceClient constructs a client for the greeter.v1.GreeterService service. By
@@ -59,12 +64,19 @@ func NewGreeterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(greeterServiceMethods.ByName("SayHello")),
 			connect.WithClientOptions(opts...),
 		),
+		sayHellos: connect.NewClient[v1.SayHellosRequest, v1.SayHellosResponse](
+			httpClient,
+			baseURL+GreeterServiceSayHellosProcedure,
+			connect.WithSchema(greeterServiceMethods.ByName("SayHellos")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // greeterServiceClient implements GreeterServiceClient.
 type greeterServiceClient struct {
-	sayHello *connect.Client[v1.SayHelloRequest, v1.SayHelloResponse]
+	sayHello  *connect.Client[v1.SayHelloRequest, v1.SayHelloResponse]
+	sayHellos *connect.Client[v1.SayHellosRequest, v1.SayHellosResponse]
 }
 
 // SayHello calls greeter.v1.GreeterService.SayHello.
@@ -76,9 +88,16 @@ func (c *greeterServiceClient) SayHello(ctx context.Context, req *v1.SayHelloReq
 	return nil, err
 }
 
+// SayHellos calls greeter.v1.GreeterService.SayHellos.
+func (c *greeterServiceClient) SayHellos(ctx context.Context, req *v1.SayHellosRequest) (*connect.ServerStreamForClient[v1.SayHellosResponse], error) {
+	return c.sayHellos.CallServerStream(ctx, connect.NewRequest(req))
+}
+
 // GreeterServiceHandler is an implementation of the greeter.v1.GreeterService service.
 type GreeterServiceHandler interface {
 	SayHello(context.Context, *v1.SayHelloRequest) (*v1.SayHelloResponse, error)
+	// SayHellos greets once a second, until the caller ends the call or the server drains.
+	SayHellos(context.Context, *v1.SayHellosRequest, *connect.ServerStream[v1.SayHellosResponse]) error
 }
 
 // NewGreeterServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -94,10 +113,18 @@ func NewGreeterServiceHandler(svc GreeterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(greeterServiceMethods.ByName("SayHello")),
 		connect.WithHandlerOptions(opts...),
 	)
+	greeterServiceSayHellosHandler := connect.NewServerStreamHandlerSimple(
+		GreeterServiceSayHellosProcedure,
+		svc.SayHellos,
+		connect.WithSchema(greeterServiceMethods.ByName("SayHellos")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/greeter.v1.GreeterService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case GreeterServiceSayHelloProcedure:
 			greeterServiceSayHelloHandler.ServeHTTP(w, r)
+		case GreeterServiceSayHellosProcedure:
+			greeterServiceSayHellosHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -109,4 +136,8 @@ type UnimplementedGreeterServiceHandler struct{}
 
 func (UnimplementedGreeterServiceHandler) SayHello(context.Context, *v1.SayHelloRequest) (*v1.SayHelloResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("greeter.v1.GreeterService.SayHello is not implemented"))
+}
+
+func (UnimplementedGreeterServiceHandler) SayHellos(context.Context, *v1.SayHellosRequest, *connect.ServerStream[v1.SayHellosResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("greeter.v1.GreeterService.SayHellos is not implemented"))
 }

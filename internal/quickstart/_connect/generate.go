@@ -1,8 +1,0 @@
-// Package greeter holds what "go generate" runs: it generates the code of the proto files and builds the programs.
-package greeter
-
-// The first command adds to go.sum the checksums of the plugin and the runtime, which init cannot know.
-//go:generate go mod download github.com/etcdrpc/protoc-gen-go-etcd github.com/etcdrpc/protoc-gen-go-etcd/connectetcd
-//go:generate go -C tools build -o ../bin/ github.com/bufbuild/buf/cmd/buf
-//go:generate bin/buf generate
-//go:generate go build -o bin/ ./server ./client

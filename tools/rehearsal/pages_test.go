@@ -16,7 +16,7 @@ var (
 	continued = regexp.MustCompile(`\\\n\s*`)
 	fetching  = regexp.MustCompile("(?m)(?:[A-Z]+=\\S+ )*\\bgo (?:install|get|run|mod download)\\b[^\n`&]*" + own.String() + "[^\n`&]*")
 	section   = regexp.MustCompile(`(?ms)^## Quickstart\n(.*?)(?:^## |\z)`)
-	shell     = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
+	shell     = regexp.MustCompile("(?ms)^```sh( release)?\n(.*?)^```$")
 	answer    = regexp.MustCompile(`(?m)^hello, world from (\S+)$`)
 )
 
@@ -41,7 +41,7 @@ func commands(t *testing.T) (all []string) {
 		for _, found := range fetching.FindAllString(continued.ReplaceAllString(page(t, file), " "), -1) {
 			if found = strings.TrimSpace(found); !strings.HasPrefix(found, "go run ") {
 				all = append(all, found)
-			} else if !strings.Contains(quickstart(t), found) {
+			} else if !strings.Contains(quickstart(t, true), found) {
 				t.Errorf("%s has %q, which the quickstart does not run", file, found)
 			}
 		}
@@ -58,11 +58,14 @@ func check(command string) string {
 	return "go list -m $(go list -f '{{.Module.Path}}' " + path + " || echo " + path + ")"
 }
 
-// quickstart returns the commands of the README's quickstart.
-func quickstart(t *testing.T) (commands string) {
+// quickstart returns the commands of the README's quickstart: those that use a clone or, for a release, the block that takes the place
+// of the first one, and the others that need no clone.
+func quickstart(t *testing.T, release bool) (commands string) {
 	t.Helper()
 	for _, block := range shell.FindAllStringSubmatch(section.FindString(page(t, repository+"/README.md")), -1) {
-		commands += block[1]
+		if ofRelease, needsClone := block[1] != "", strings.Contains(block[2], "../"); release && !needsClone || !release && !ofRelease {
+			commands += block[2]
+		}
 	}
 	if commands == "" {
 		t.Fatal("the README has no quickstart")

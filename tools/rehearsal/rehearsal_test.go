@@ -65,7 +65,7 @@ func TestRehearsal(t *testing.T) {
 	for _, command := range commands(t) {
 		t.Run(command, func(t *testing.T) { user.in(t).run(command, next[0]) })
 	}
-	t.Run("quickstart", func(t *testing.T) { user.in(t).quickstart() })
+	t.Run("quickstart", func(t *testing.T) { u := user.in(t); u.follow(u.fetching(`bash -c "$script"`), quickstart(t, true)) })
 
 	// A module that requires others still finds them in the clone, without a proxy.
 	place{t, filepath.Join(clone.dir, "cmd/etcdrpc"), []string{"GOPRIVATE=github.com/etcdrpc", "GOVCS=private:off"}}.must("../../tools/tidy -diff && go vet ./...")
@@ -138,20 +138,46 @@ const jobs = `set -meuo pipefail
 trap 'for job in $(jobs -p | sort -rn); do kill -- -$job || true; wait $job || true; done' EXIT
 `
 
-// quickstart runs the README's quickstart, as a reader would.
-func (u user) quickstart() {
-	u.t.Helper()
-	if out, err := u.try("! (exec 3<>/dev/tcp/127.0.0.1/2379) 2>/dev/null"); err != nil {
-		u.t.Skipf("NOT REHEARSED: stop what listens on 127.0.0.1:2379, where the quickstart has etcd: %s", out)
+// follow runs the commands of a quickstart as a reader would, by a command that runs $script, and checks which servers answer. It returns
+// what is printed after one server has stopped.
+func (p place) follow(command, script string) string {
+	p.t.Helper()
+	if out, err := p.try("! (exec 3<>/dev/tcp/127.0.0.1/2379) 2>/dev/null"); err != nil {
+		p.t.Skipf("NOT REHEARSED: stop what listens on 127.0.0.1:2379, where the quickstart has etcd: %s", out)
 	}
-	script := strings.Replace(quickstart(u.t), "kill $!\n", "printf -- '"+marker+"\\n'\nkill $!\n", 1)
-	u.env = append(u.env, "script="+jobs+script)
-	before, after, found := strings.Cut(u.must(u.fetching(`bash -c "$script"`)), marker)
+	script = strings.Replace(script, "bin/server &\n", "bin/server &\nfirst=$!\n", 1)
+	p.env = append(p.env, "script="+jobs+strings.Replace(script, "kill $!\n", "printf -- '"+marker+"\\n'\nkill $!\n", 1))
+	before, after, found := strings.Cut(p.must(command), marker)
 	if got := distinct(answering(before)); !found || got != 2 {
-		u.t.Errorf("%d servers answered, want 2", got)
+		p.t.Errorf("%d servers answered, want 2", got)
 	}
 	// The first calls may still reach the server that is draining.
 	if late := answering(after); len(late) < 3 || distinct(late[len(late)-3:]) != 1 {
-		u.t.Errorf("after one server has stopped, these answered: %q; want 3 calls by one server at the end", late)
+		p.t.Errorf("after one server has stopped, these answered: %q; want 3 calls by one server at the end", late)
+	}
+	return after
+}
+
+// streaming stops the first server while a caller reads a stream of it. The server exits with 1 if it has to cut the stream.
+const streaming = `
+PATH="$PWD/bin:$PATH" buf build -o bin/schema.binpb
+bin/etcdrpc call shop SayHellos '{"name": "world"}' --plaintext --schema bin/schema.binpb --timeout 5m >stream &
+until grep -q hello stream; do sleep 0.1; done
+kill $first
+wait $first
+`
+
+// TestQuickstart runs the README's quickstart from a clone, with the caches of make.
+func TestQuickstart(t *testing.T) {
+	if !*rehearse {
+		t.Skip("takes minutes the first time: make release")
+	}
+	dir := t.TempDir()
+	place{t, repository, []string{"to=" + dir}}.must(newClone)
+	reader := place{t, t.TempDir(), []string{"GOFLAGS=-trimpath",
+		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=url.file://" + dir + "/clone.insteadOf", "GIT_CONFIG_VALUE_0=https://" + root}}
+	after := reader.follow(`bash -c "$script"`, quickstart(t, false)+streaming)
+	if _, list, found := strings.Cut(after, "SERVICE "); !found || !strings.Contains(list, "\nshop ") {
+		t.Errorf("etcdrpc ls prints %s, want the service in it", after)
 	}
 }

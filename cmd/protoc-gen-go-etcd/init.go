@@ -102,13 +102,15 @@ func initialize(project quickstart.Project, stdout io.Writer) error {
 
 // write writes the project's files, and returns the names of its service.
 func write(project *quickstart.Project) (names quickstart.Names, err error) {
-	get := "go get -tool " + quickstart.Self + "/cmd/protoc-gen-go-etcd"
+	const plugin = quickstart.Self + "/cmd/protoc-gen-go-etcd"
+	var get string
 	if project.Replace == "" {
 		project.Version, err = released()
-		get += "@" + project.Version
+		get = "go get -tool " + plugin + "@" + project.Version
 	} else {
 		project.Replace, err = replacement(project.Replace)
-		get = fmt.Sprintf("go mod edit -replace %q\n  %s", quickstart.Self+"="+project.Replace, get)
+		get = fmt.Sprintf("go mod edit -require %[1]s@v0.0.0 -replace %[2]q -tool %[3]s\n  go mod tidy",
+			quickstart.Self, quickstart.Self+"="+project.Replace, plugin)
 	}
 	if err != nil {
 		return names, err

@@ -41,12 +41,17 @@ const toAdd = `the directory has a module, which init leaves as it is. To add di
 and in the files
 
   buf.yaml       modules:  - path: third_party/etcd
-  buf.gen.yaml   inputs:   - directory: proto           # where your proto files are; none for third_party/etcd
+  buf.gen.yaml   inputs:   - directory: proto           # where your proto files are, and not third_party/etcd
                  plugins:  - local: [go, tool, protoc-gen-go-etcd]
-                             out: gen                   # out and opt are those of protoc-gen-go-grpc
+                             out: gen                   # the out and opt that protoc-gen-go-grpc has
                              opt: paths=source_relative
   *.proto        import "etcd/discovery/v1/options.proto";
                  option (etcd.discovery.v1.service).key = %[2]q;   # in each service, with a key of its own
+
+Then generate, and add what the generated code imports:
+
+  buf generate
+  go mod tidy
 
 docs/setup.md has more, also without buf`
 

@@ -73,7 +73,7 @@ func (p Project) example() example {
 }
 
 // modulePath matches the paths of modules, except for rules that the go command reports by itself.
-var modulePath = regexp.MustCompile(`^[a-z0-9][-a-z0-9]*(\.[-a-z0-9]+)+(/[-_~A-Za-z0-9]+(\.[-_~A-Za-z0-9]+)*)*$`)
+var modulePath = regexp.MustCompile(`^[a-z0-9][-a-z0-9]*(\.[-a-z0-9]+)+(/[_~A-Za-z0-9][-_~A-Za-z0-9]*(\.[-_~A-Za-z0-9]+)*)*$`)
 
 // majorVersion matches the end of a path that names a major version, as in example.com/shop/v2 and gopkg.in/shop.v1.
 var majorVersion = regexp.MustCompile(`[/.]v[0-9]+$`)

@@ -31,14 +31,14 @@ var (
 
 type service struct {
 	addr     string
-	draining <-chan struct{} // closed when a drain begins
+	draining <-chan struct{} // closed a second after a drain has begun
 }
 
 func (s service) SayHello(_ context.Context, req *greeterv1.SayHelloRequest) (*greeterv1.SayHelloResponse, error) {
 	return &greeterv1.SayHelloResponse{Text: "hello, " + req.GetName(), Server: s.addr}, nil
 }
 
-// SayHellos ends when a drain begins. Otherwise the server would cut it, after the stop timeout.
+// SayHellos ends in a drain. Otherwise the server would cut it, after the stop timeout.
 func (s service) SayHellos(ctx context.Context, req *greeterv1.SayHellosRequest, stream *connect.ServerStream[greeterv1.SayHellosResponse]) error {
 	for {
 		select {
@@ -74,6 +74,10 @@ func serve(ctx context.Context) error {
 		return fmt.Errorf("connect to etcd: %w", err)
 	}
 	defer client.Close()
+	// A caller whose stream ends calls again. After a second it has seen that this server leaves, and reaches another.
+	streams, endStreams := context.WithCancel(context.Background())
+	defer endStreams()
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, endStreams) })
 	registry := runtime.NewRegistry(client)
 	defer registry.Close(context.Background())
 
@@ -85,7 +89,7 @@ func serve(ctx context.Context) error {
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true) // explicit plaintext
 	server := connectetcd.NewServer(registry, &http.Server{Protocols: &protocols})
-	greeterv1connect.RegisterGreeterServiceHandlerToEtcd(server, service{addr: listener.Addr().String(), draining: ctx.Done()})
+	greeterv1connect.RegisterGreeterServiceHandlerToEtcd(server, service{addr: listener.Addr().String(), draining: streams.Done()})
 	fmt.Println("serving on", listener.Addr())
 	return server.Serve(ctx, listener)
 }

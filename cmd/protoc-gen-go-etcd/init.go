@@ -61,11 +61,8 @@ In the environment set GOWORK=off first, since this is in the workspace of
 and buf and the plugins are built in a module that belongs in none.
 `
 
-// parseInit parses the arguments of init. ok reports whether they are valid.
-func parseInit(args []string) (project quickstart.Project, ok bool) {
-	if len(args) == 0 || args[0] != "init" {
-		return project, false
-	}
+// parseInit parses the arguments after init.
+func parseInit(args []string) (project quickstart.Project, err error) {
 	flags := flag.NewFlagSet("init", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.BoolVar(&project.Connect, "connect", false, "")
@@ -75,9 +72,16 @@ func parseInit(args []string) (project quickstart.Project, ok bool) {
 		}
 		return nil
 	})
-	err := flags.Parse(args[1:])
+	err = flags.Parse(args)
 	project.Module, project.Key = flags.Arg(0), flags.Arg(1)
-	return project, err == nil && (flags.NArg() == 1 || flags.NArg() == 2 && project.Key != "")
+	switch {
+	case err != nil:
+	case flags.NArg() == 0 || flags.NArg() > 2 || strings.HasPrefix(project.Key, "-"):
+		err = errors.New("want the flags first, then MODULE, then at most one KEY")
+	case flags.NArg() == 2 && project.Key == "":
+		err = errors.New("KEY is empty: leave it out, or give one such as acme/shop")
+	}
+	return project, err
 }
 
 // initialize writes a first service into the current directory.

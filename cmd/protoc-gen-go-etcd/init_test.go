@@ -129,9 +129,10 @@ func TestInitRefuses(t *testing.T) {
 		{"another module as replacement", []string{"-replace", other, "example.com/hello"}, "", "go.mod is of another module"},
 		{"no host", []string{"-replace", source, "hello"}, "", `"hello" cannot be the path of the new module`},
 		{"a module path with a space", []string{"-replace", source, "example.com/a b"}, "", `"example.com/a b" cannot be the path of the new module`},
+		{"a key that is too long", []string{"-replace", source, "example.com/hello", strings.Repeat("a", 3000)}, "", "cannot name a service"},
 		{"a hidden file", []string{"-replace", source, "example.com/hello"}, ".env", `the directory has ".env"`},
 		{"a module", []string{"-replace", source, "example.com/hello/v2"}, "go.mod", `(etcd.discovery.v1.service).key = "hello";`},
-		{"a name that Go reserves", []string{"-replace", source, "example.com/internal"}, "", "give a KEY whose last element can, as in: init example.com/internal acme/shop"},
+		{"a name that Go reserves", []string{"-replace", source, "example.com/internal"}, "", "give a KEY that ends in a short word of letters, as in: init example.com/internal acme/shop"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

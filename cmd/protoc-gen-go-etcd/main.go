@@ -59,7 +59,6 @@ func main() {
 func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	complain := log.New(stderr, "protoc-gen-go-etcd: ", 0)
 	var err error
-	project, isInit := parseInit(args)
 	switch {
 	case len(args) == 0 && isTerminal(stdin):
 		complain.Printf("no request on standard input\n%s", usage)
@@ -72,7 +71,12 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		_, err = io.WriteString(stdout, usage)
 	case len(args) == 2 && args[0] == "export" && !strings.HasPrefix(args[1], "-"):
 		err = export(args[1])
-	case isInit:
+	case len(args) > 0 && args[0] == "init":
+		project, invalid := parseInit(args[1:])
+		if invalid != nil {
+			complain.Printf("init: %v\n%s", invalid, usage)
+			return 2
+		}
 		err = initialize(project, stdout)
 	default:
 		complain.Printf("unexpected arguments %q\n%s", args, usage)

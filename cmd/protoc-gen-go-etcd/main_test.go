@@ -38,7 +38,8 @@ func TestArguments(t *testing.T) {
 		{"export into a file", []string{"export", file}, 1, "", "export to " + file},
 		{"init without a module", []string{"init"}, 2, "", "usage: "},
 		{"init with an unknown flag", []string{"init", "--force", "example.com/a"}, 2, "", "usage: "},
-		{"init of two keys", []string{"init", "example.com/a", "b", "c"}, 2, "", "usage: "},
+		{"init of an empty key", []string{"init", "example.com/a", ""}, 2, "", "init: KEY is empty: leave it out"},
+		{"init of two keys", []string{"init", "example.com/a", "b", "c"}, 2, "", "at most one KEY"},
 		{"init with an empty -replace", []string{"init", "-replace", "", "example.com/a"}, 2, "", "usage: "},
 		{"init with -replace alone", []string{"init", "-replace", "example.com/a"}, 2, "", "usage: "},
 	}

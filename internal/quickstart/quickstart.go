@@ -78,8 +78,8 @@ var modulePath = regexp.MustCompile(`^[a-z0-9][-a-z0-9]*(\.[-a-z0-9]+)+(/[_~A-Za
 // majorVersion matches the end of a path that names a major version, as in example.com/shop/v2 and gopkg.in/shop.v1.
 var majorVersion = regexp.MustCompile(`[/.]v[0-9]+$`)
 
-// packageName matches the names that the proto package, and so a directory, may have.
-var packageName = regexp.MustCompile(`^[a-z][a-z0-9]*$`)
+// packageName matches the names that the proto package may have. Files are named after it, hence the limit.
+var packageName = regexp.MustCompile(`^[a-z][a-z0-9]{0,62}$`)
 
 // reserved are the directories that the go command does not let programs import, or does not list.
 var reserved = []string{"internal", "vendor", "testdata"}
@@ -90,13 +90,13 @@ type Names struct{ Service, Package, Key string }
 // Names returns the names that the last element of the key or, without a key, of the module path gives.
 func (p Project) Names() (Names, error) {
 	if !modulePath.MatchString(p.Module) {
-		return Names{}, fmt.Errorf("%q cannot be the path of the new module: want a host name with a dot, then names between slashes, as in example.com/greeter", p.Module)
+		return Names{}, fmt.Errorf("%.80q cannot be the path of the new module: want a host name with a dot, then names between slashes, as in example.com/greeter", p.Module)
 	}
 	last := path.Base(majorVersion.ReplaceAllString(cmp.Or(p.Key, p.Module), ""))
 	words := strings.FieldsFunc(last, func(r rune) bool { return strings.ContainsRune("-_.~", r) })
 	n := Names{Package: strings.ToLower(strings.Join(words, "")), Key: cmp.Or(p.Key, strings.ToLower(strings.Join(words, "-")))}
 	if !packageName.MatchString(n.Package) || slices.Contains(reserved, n.Package) {
-		return Names{}, fmt.Errorf("%q cannot name a service: give a KEY whose last element can, as in: init %s acme/shop", last, p.Module)
+		return Names{}, fmt.Errorf("%.80q cannot name a service: give a KEY that ends in a short word of letters, as in: init %.80s acme/shop", last, p.Module)
 	}
 	for _, word := range words {
 		n.Service += strings.ToUpper(word[:1]) + word[1:]

@@ -55,6 +55,12 @@ Then generate, and add what the generated code imports:
 
 docs/setup.md has more, also without buf`
 
+const keptIgnore = `Your .gitignore stays as it is: add /bin/ to it.
+`
+
+const inModule = `This directory was part of the module of %s, and is now a module of its own.
+`
+
 const inWorkspace = `
 In the environment set GOWORK=off first, since this is in the workspace of
 %s
@@ -86,9 +92,9 @@ func parseInit(args []string) (project quickstart.Project, err error) {
 
 // initialize writes a first service into the current directory.
 func initialize(project quickstart.Project, stdout io.Writer) error {
-	buf := bufOnPath()
+	buf, around := bufOnPath(), output("go", "env", "GOMOD") // before there is a go.mod here
 	project.BufOnPath = buf != ""
-	names, err := write(&project)
+	names, kept, err := write(&project)
 	if err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
@@ -102,48 +108,63 @@ func initialize(project quickstart.Project, stdout io.Writer) error {
 	} else {
 		next += fmt.Sprintf(withBufOnPath, buf)
 	}
-	if file := output("go", "env", "GOWORK"); file != "" && file != "off" {
+	if kept {
+		next += keptIgnore
+	}
+	if around != "" && around != os.DevNull {
+		next += fmt.Sprintf(inModule, around)
+	}
+	if file := goWork(); file != "" {
 		next += fmt.Sprintf(inWorkspace, file)
 	}
 	_, err = io.WriteString(stdout, next)
 	return err
 }
 
-// write writes the project's files, and returns the names of its service.
-func write(project *quickstart.Project) (names quickstart.Names, err error) {
-	const plugin = quickstart.Self + "/cmd/protoc-gen-go-etcd"
-	var get string
+// write writes the project's files, and returns the names of its service. keptIgnore reports whether there was a .gitignore, which stays.
+func write(project *quickstart.Project) (names quickstart.Names, keptIgnore bool, err error) {
 	if project.Replace == "" {
 		project.Version, err = released()
-		get = "go get -tool " + plugin + "@" + project.Version
 	} else {
 		project.Replace, err = replacement(project.Replace)
+	}
+	if err != nil {
+		return names, false, err
+	}
+	if names, err = project.Names(); err != nil {
+		return names, false, err
+	}
+	if _, err := os.Stat("go.mod"); err == nil {
+		return names, false, additions(project, names.Key)
+	}
+	files, err := project.Files()
+	if err != nil {
+		return names, false, err
+	}
+	const ignore = ".gitignore"
+	if _, err := os.Lstat(ignore); err == nil {
+		keptIgnore = true
+		delete(files, ignore)
+	}
+	return names, keptIgnore, quickstart.Write(".", files)
+}
+
+// additions says, as an error, what to add to a module that exists.
+func additions(project *quickstart.Project, key string) error {
+	const plugin = quickstart.Self + "/cmd/protoc-gen-go-etcd"
+	get := "go get -tool " + plugin + "@" + project.Version
+	if project.Replace != "" {
 		get = fmt.Sprintf("go mod edit -require %[1]s@v0.0.0 -replace %[2]q -tool %[3]s\n  go mod tidy",
 			quickstart.Self, quickstart.Self+"="+project.Replace, plugin)
 	}
-	if err != nil {
-		return names, err
-	}
-	if names, err = project.Names(); err != nil {
-		return names, err
-	}
-	if _, err := os.Stat("go.mod"); err == nil {
-		return names, fmt.Errorf(toAdd, get, names.Key)
-	}
-	files, err := project.Files()
-	if err == nil {
-		err = quickstart.CheckEmpty(".")
-	}
-	if err != nil {
-		return names, err
-	}
-	return names, quickstart.Write(".", files)
+	return fmt.Errorf(toAdd, get, key)
 }
 
 // moduleLine matches the module path in a go.mod.
 var moduleLine = regexp.MustCompile(`(?m)^module\s+"?([^\s"]+)"?`)
 
-// replacement checks the directory of -replace, and returns its absolute path.
+// replacement checks the directory of -replace, and returns it in the form of go.mod. A relative path stays relative, so that the two
+// directories can be moved together.
 func replacement(dir string) (string, error) {
 	gomod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
 	if err != nil {
@@ -152,11 +173,10 @@ func replacement(dir string) (string, error) {
 	if match := moduleLine.FindSubmatch(gomod); match == nil || string(match[1]) != quickstart.Self {
 		return "", fmt.Errorf("-replace %s: want a checkout of %s, but its go.mod is of another module", dir, quickstart.Self)
 	}
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return "", fmt.Errorf("-replace %s: %w", dir, err)
+	if dir = filepath.ToSlash(filepath.Clean(dir)); filepath.IsLocal(dir) {
+		dir = "./" + dir // without a dot in front, go.mod takes it for a module path
 	}
-	return abs, nil
+	return dir, nil
 }
 
 // released returns the version of this module, or an error if module proxies do not have it: a command that is built
@@ -182,6 +202,9 @@ func bufOnPath() string {
 	}
 	return version
 }
+
+// goWork returns the file of the workspace that the go command uses, "" if none.
+func goWork() string { return strings.TrimPrefix(output("go", "env", "GOWORK"), "off") }
 
 // output returns what a command on the PATH prints, "" if it fails.
 func output(name string, args ...string) string {

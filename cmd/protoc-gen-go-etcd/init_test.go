@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/quickstart"
 )
 
 // checkout returns the path to this module.
@@ -29,21 +31,24 @@ func runInit(t *testing.T, want int, args ...string) (stdout, stderr string) {
 }
 
 func TestInit(t *testing.T) {
-	source := checkout(t)
 	t.Chdir(t.TempDir())
-	must(t, os.Mkdir(".git", 0o750))
+	must(t, os.Mkdir("src", 0o750))
+	must(t, os.WriteFile("src/go.mod", []byte("module "+quickstart.Self+"\n"), 0o600))
+	must(t, os.WriteFile(".gitignore", []byte("mine"), 0o600))
 	for _, step := range []struct {
-		code   int
-		stderr string
+		code           int
+		stdout, stderr string
 	}{
-		{0, ""},
-		{1, "init: the directory has a module, which init leaves as it is."}, // from the first run
+		{0, "Your .gitignore stays as it is", ""},
+		{1, "", "init: the directory has a module, which init leaves as it is."}, // from the first run
 	} {
-		_, stderr := runInit(t, step.code, "-replace="+source, "example.com/hello")
+		stdout, stderr := runInit(t, step.code, "-replace=src", "example.com/hello")
+		wantText(t, "stdout", stdout, step.stdout)
 		wantText(t, "stderr", stderr, step.stderr)
 	}
 	for file, want := range map[string]string{
-		"go.mod":         "module example.com/hello\n",
+		".gitignore":     "mine",
+		"go.mod":         " => ./src\n",
 		"tools/go.mod":   "module example.com/hello/tools\n",
 		"server/main.go": `"example.com/hello/gen/hello/v1"`,
 		"third_party/etcd/etcd/discovery/v1/options.proto": "package etcd.discovery.v1;",
@@ -56,7 +61,7 @@ func TestInit(t *testing.T) {
 	}
 }
 
-// TestInitInAWorkspace checks that init says how to generate code although the go command would use a go.work.
+// TestInitInAWorkspace checks that init says how to generate code although the go command would use a go.work, and that a module is around.
 func TestInitInAWorkspace(t *testing.T) {
 	source := checkout(t)
 	for _, tt := range []struct{ name, gowork, want string }{
@@ -67,10 +72,12 @@ func TestInitInAWorkspace(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
 			must(t, os.WriteFile(filepath.Join(dir, "go.work"), []byte("go 1.26.0\n"), 0o600))
+			must(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module example.com/around\n"), 0o600))
 			must(t, os.Mkdir(filepath.Join(dir, "hello"), 0o750))
 			t.Chdir(filepath.Join(dir, "hello"))
 			t.Setenv("GOWORK", tt.gowork)
 			stdout, _ := runInit(t, 0, "-replace", source, "example.com/hello")
+			wantText(t, "what it says of the module", stdout, "was part of the module of "+filepath.Join(dir, "go.mod"))
 			_, said, _ := strings.Cut(stdout, "GOWORK=off")
 			wantText(t, "what it says of the workspace", said, tt.want)
 		})
@@ -130,7 +137,7 @@ func TestInitRefuses(t *testing.T) {
 		{"no host", []string{"-replace", source, "hello"}, "", `"hello" cannot be the path of the new module`},
 		{"a module path with a space", []string{"-replace", source, "example.com/a b"}, "", `"example.com/a b" cannot be the path of the new module`},
 		{"a key that is too long", []string{"-replace", source, "example.com/hello", strings.Repeat("a", 3000)}, "", "cannot name a service"},
-		{"a hidden file", []string{"-replace", source, "example.com/hello"}, ".env", `the directory has ".env"`},
+		{"a file of its own", []string{"-replace", source, "example.com/hello"}, "buf.yaml", `the directory has "buf.yaml"`},
 		{"a module", []string{"-replace", source, "example.com/hello/v2"}, "go.mod", `(etcd.discovery.v1.service).key = "hello";`},
 		{"a name that Go reserves", []string{"-replace", source, "example.com/internal"}, "", "give a KEY that ends in a short word of letters, as in: init example.com/internal acme/shop"},
 	}

@@ -42,7 +42,7 @@ Without arguments it is a plugin: protoc or buf run it, as in
   export DIR  write the options that proto files import to
               DIR/etcd/discovery/v1/options.proto
   init MODULE write a first service, a module of that path, into the current
-              directory, which must be empty; in a module, print what to add
+              directory; in a module, print what to add
               KEY           its key in etcd; the last element names the service,
                             or without a KEY that of MODULE
               -connect      for connect-go instead of gRPC

@@ -5,8 +5,10 @@ package quickstart
 import (
 	"cmp"
 	_ "embed"
+	"errors"
 	"fmt"
 	"go/format"
+	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -164,7 +166,7 @@ func (p Project) requireSelf(text string) (string, error) {
 			return "", fmt.Errorf("the quickstart's go.mod lacks %q or %q", replacement, requirement)
 		}
 		if p.Replace != "" {
-			text = strings.Replace(text, replacement, "replace "+Self+below+" => "+quote(p.Replace+filepath.FromSlash(below))+"\n", 1)
+			text = strings.Replace(text, replacement, "replace "+Self+below+" => "+quote(p.Replace+below)+"\n", 1)
 			continue
 		}
 		text = strings.Replace(text, replacement+"\n", "", 1)
@@ -181,22 +183,15 @@ func quote(dir string) string {
 	return dir
 }
 
-// CheckEmpty returns an error if a directory holds anything except .git.
-func CheckEmpty(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, entry := range entries {
-		if entry.Name() != ".git" {
-			return fmt.Errorf("the directory has %q: it must be empty, except for .git", entry.Name())
+// Write writes files under a directory, or none if one of them exists.
+func Write(dir string, files map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if _, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(name))); err == nil {
+			return fmt.Errorf("the directory has %q, which init would write: move it away", name)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
 	}
-	return nil
-}
-
-// Write writes files under an empty directory.
-func Write(dir string, files map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		path := filepath.Join(dir, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {

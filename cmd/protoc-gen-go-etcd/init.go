@@ -43,8 +43,8 @@ and in the files
   buf.yaml       modules:  - path: third_party/etcd
   buf.gen.yaml   inputs:   - directory: proto           # where your proto files are, and not third_party/etcd
                  plugins:  - local: [go, tool, protoc-gen-go-etcd]
-                             out: gen                   # the out and opt that protoc-gen-go-grpc has
-                             opt: paths=source_relative
+                             out: gen                   # the out and opt that %[3]s has
+                             opt: %[4]s
   *.proto        import "etcd/discovery/v1/options.proto";
                  option (etcd.discovery.v1.service).key = %[2]q;   # in each service, with a key of its own
 
@@ -53,6 +53,7 @@ Then generate, and add what the generated code imports:
   buf generate
   go mod tidy
 
+With a vendor directory, run go mod vendor before go tool and at the end. If GOWORK names a workspace without this module, set GOWORK=off.
 docs/setup.md has more, also without buf`
 
 const keptIgnore = `Your .gitignore stays as it is: add /bin/ to it.
@@ -114,7 +115,7 @@ func initialize(project quickstart.Project, stdout io.Writer) error {
 	if around != "" && around != os.DevNull {
 		next += fmt.Sprintf(inModule, around)
 	}
-	if file := goWork(); file != "" {
+	if file := output("go", "env", "GOWORK"); file != "" && file != "off" {
 		next += fmt.Sprintf(inWorkspace, file)
 	}
 	_, err = io.WriteString(stdout, next)
@@ -141,10 +142,9 @@ func write(project *quickstart.Project) (names quickstart.Names, keptIgnore bool
 	if err != nil {
 		return names, false, err
 	}
-	const ignore = ".gitignore"
-	if _, err := os.Lstat(ignore); err == nil {
+	if _, err := os.Lstat(".gitignore"); err == nil {
 		keptIgnore = true
-		delete(files, ignore)
+		delete(files, ".gitignore")
 	}
 	return names, keptIgnore, quickstart.Write(".", files)
 }
@@ -153,11 +153,19 @@ func write(project *quickstart.Project) (names quickstart.Names, keptIgnore bool
 func additions(project *quickstart.Project, key string) error {
 	const plugin = quickstart.Self + "/cmd/protoc-gen-go-etcd"
 	get := "go get -tool " + plugin + "@" + project.Version
-	if project.Replace != "" {
-		get = fmt.Sprintf("go mod edit -require %[1]s@v0.0.0 -replace %[2]q -tool %[3]s\n  go mod tidy",
-			quickstart.Self, quickstart.Self+"="+project.Replace, plugin)
+	modules, beside, opt := []string{""}, "protoc-gen-go-grpc", "paths=source_relative"
+	if project.Connect {
+		modules, beside, opt = append(modules, "/connectetcd"), "protoc-gen-connect-go", "[paths=source_relative, connect=true]"
+		get += "\n  go get " + quickstart.Self + "/connectetcd@" + project.Version
 	}
-	return fmt.Errorf(toAdd, get, key)
+	if project.Replace != "" {
+		get = "go mod edit"
+		for _, below := range modules {
+			get += fmt.Sprintf(" -require %[1]s@v0.0.0 -replace %[2]q", quickstart.Self+below, quickstart.Self+below+"="+project.Replace+below)
+		}
+		get += " -tool " + plugin + "\n  go mod tidy"
+	}
+	return fmt.Errorf(toAdd, get, key, beside, opt)
 }
 
 // moduleLine matches the module path in a go.mod.
@@ -202,9 +210,6 @@ func bufOnPath() string {
 	}
 	return version
 }
-
-// goWork returns the file of the workspace that the go command uses, "" if none.
-func goWork() string { return strings.TrimPrefix(output("go", "env", "GOWORK"), "off") }
 
 // output returns what a command on the PATH prints, "" if it fails.
 func output(name string, args ...string) string {

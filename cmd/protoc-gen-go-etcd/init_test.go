@@ -139,6 +139,7 @@ func TestInitRefuses(t *testing.T) {
 		{"a key that is too long", []string{"-replace", source, "example.com/hello", strings.Repeat("a", 3000)}, "", "cannot name a service"},
 		{"a file of its own", []string{"-replace", source, "example.com/hello"}, "buf.yaml", `the directory has "buf.yaml"`},
 		{"a module", []string{"-replace", source, "example.com/hello/v2"}, "go.mod", `(etcd.discovery.v1.service).key = "hello";`},
+		{"a module for Connect", []string{"-connect", "-replace", source, "example.com/hello"}, "go.mod", "connect=true"},
 		{"a name that Go reserves", []string{"-replace", source, "example.com/internal"}, "", "give a KEY that ends in a short word of letters, as in: init example.com/internal acme/shop"},
 	}
 	for _, tt := range tests {

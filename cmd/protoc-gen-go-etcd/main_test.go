@@ -41,7 +41,6 @@ func TestArguments(t *testing.T) {
 		{"init of an empty key", []string{"init", "example.com/a", ""}, 2, "", "init: KEY is empty: leave it out"},
 		{"init of two keys", []string{"init", "example.com/a", "b", "c"}, 2, "", "at most one KEY"},
 		{"init with an empty -replace", []string{"init", "-replace", "", "example.com/a"}, 2, "", "usage: "},
-		{"init with -replace alone", []string{"init", "-replace", "example.com/a"}, 2, "", "usage: "},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -33,6 +34,9 @@ func run(ctx context.Context, listen string) error {
 	}
 	defer os.RemoveAll(dir)
 	cluster, err := etcdtest.New(dir, etcdtest.WithAddress(listen))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w: use it if it is an etcd, or give -listen another port, and name that to the programs by -etcd", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-// Command client calls the servers that etcd knows, each in turn.
+// Command client makes a few calls, balanced over the servers that etcd lists.
 package main
 
 import (

@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 )
 
-// TestRows tests the rows of the table in docs/xds.md, with xDS clients of each language that XDS_CLIENTS names.
+// TestRows tests the lines of the list in docs/xds.md, with xDS clients of each language that XDS_CLIENTS names.
 func TestRows(t *testing.T) {
 	for _, language := range languages(t) {
 		for _, row := range []struct {

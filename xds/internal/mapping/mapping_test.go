@@ -64,7 +64,7 @@ func etcdPolicy(options string) string { return `{"loadBalancingConfig":[{"etcd"
 
 const twoGroups = `"split":[{"match":{"version":"v1"},"weight":90},{"match":{"version":"v2"},"weight":10}]`
 
-// Each row of the table in docs/xds.md has a golden file.
+// Each line of the list in docs/xds.md has a golden file.
 func TestRows(t *testing.T) {
 	three, named := ends("a v1 z1", "b v2 z2", "c v1 z2"), []endpoint.Endpoint{{Instance: "a", Addr: "db.example:80"}}
 	for _, tt := range []struct {

@@ -50,7 +50,7 @@ var imports = map[string]string{
 	"syscall":     "syscall",
 	"tls":         "crypto/tls",
 	"time":        "time",
-	"x509":        "crypto/x509",
+	"transport":   "go.etcd.io/etcd/client/pkg/v3/transport",
 }
 
 // connectImports are the packages of docs/connect.md: the quickstart of connect-go has messages of its own.
@@ -73,7 +73,7 @@ var (
 	grpcServer   *grpc.Server
 	listener     net.Listener
 	creds        credentials.TransportCredentials
-	authorities  *x509.CertPool
+	asClient     *tls.Config
 )
 `
 

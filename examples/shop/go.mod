@@ -10,14 +10,11 @@ replace (
 tool (
 	github.com/etcdrpc/protoc-gen-go-etcd/cmd/protoc-gen-go-etcd
 	go.etcd.io/etcd/etcdctl/v3
-	google.golang.org/grpc/cmd/protoc-gen-go-grpc
-	google.golang.org/protobuf/cmd/protoc-gen-go
 )
 
 require (
 	github.com/etcdrpc/protoc-gen-go-etcd v0.0.0
 	github.com/etcdrpc/protoc-gen-go-etcd/etcdtest v0.0.0
-	google.golang.org/grpc/cmd/protoc-gen-go-grpc v1.6.2 // indirect
 )
 
 require (

@@ -1,5 +1,8 @@
-// Package shop tests the services together, as they are deployed.
+// Package shop generates the code, and tests the services together, as they are deployed.
 package shop
+
+//go:generate go tool protoc-gen-go-etcd export third_party/etcd
+//go:generate go tool -modfile=tools/go.mod buf generate
 
 import (
 	"context"

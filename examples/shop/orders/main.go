@@ -28,9 +28,9 @@ func main() {
 }
 
 func (o orders) PlaceOrder(ctx context.Context, req *shopv1.PlaceOrderRequest) (*shopv1.PlaceOrderResponse, error) {
-	reserved, err := o.stock.Reserve(ctx, &shopv1.ReserveRequest{Item: req.GetItem()})
+	checked, err := o.stock.CheckItem(ctx, &shopv1.CheckItemRequest{Item: req.GetItem()})
 	if err != nil {
-		return nil, status.Errorf(status.Code(err), "reserve %q: %v", req.GetItem(), err)
+		return nil, status.Errorf(status.Code(err), "check %q: %v", req.GetItem(), err)
 	}
-	return &shopv1.PlaceOrderResponse{StockVersion: reserved.GetVersion()}, nil
+	return &shopv1.PlaceOrderResponse{StockVersion: checked.GetVersion()}, nil
 }

@@ -14,7 +14,7 @@ import (
 // soldOut is the client of an empty stock: the code under test cannot know where its client comes from.
 type soldOut struct{}
 
-func (soldOut) Reserve(context.Context, *shopv1.ReserveRequest, ...grpc.CallOption) (*shopv1.ReserveResponse, error) {
+func (soldOut) CheckItem(context.Context, *shopv1.CheckItemRequest, ...grpc.CallOption) (*shopv1.CheckItemResponse, error) {
 	return nil, status.Error(codes.ResourceExhausted, "sold out")
 }
 

@@ -21,6 +21,6 @@ func main() {
 	})
 }
 
-func (s stock) Reserve(context.Context, *shopv1.ReserveRequest) (*shopv1.ReserveResponse, error) {
-	return &shopv1.ReserveResponse{Version: s.version}, nil
+func (s stock) CheckItem(context.Context, *shopv1.CheckItemRequest) (*shopv1.CheckItemResponse, error) {
+	return &shopv1.CheckItemResponse{Version: s.version}, nil
 }

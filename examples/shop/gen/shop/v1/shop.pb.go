@@ -110,27 +110,27 @@ func (x *PlaceOrderResponse) GetStockVersion() string {
 	return ""
 }
 
-type ReserveRequest struct {
+type CheckItemRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Item          string                 `protobuf:"bytes,1,opt,name=item,proto3" json:"item,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *ReserveRequest) Reset() {
-	*x = ReserveRequest{}
+func (x *CheckItemRequest) Reset() {
+	*x = CheckItemRequest{}
 	mi := &file_shop_v1_shop_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *ReserveRequest) String() string {
+func (x *CheckItemRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*ReserveRequest) ProtoMessage() {}
+func (*CheckItemRequest) ProtoMessage() {}
 
-func (x *ReserveRequest) ProtoReflect() protoreflect.Message {
+func (x *CheckItemRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_shop_v1_shop_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -142,39 +142,39 @@ func (x *ReserveRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use ReserveRequest.ProtoReflect.Descriptor instead.
-func (*ReserveRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use CheckItemRequest.ProtoReflect.Descriptor instead.
+func (*CheckItemRequest) Descriptor() ([]byte, []int) {
 	return file_shop_v1_shop_proto_rawDescGZIP(), []int{2}
 }
 
-func (x *ReserveRequest) GetItem() string {
+func (x *CheckItemRequest) GetItem() string {
 	if x != nil {
 		return x.Item
 	}
 	return ""
 }
 
-type ReserveResponse struct {
+type CheckItemResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"` // of the server, to watch a canary by
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *ReserveResponse) Reset() {
-	*x = ReserveResponse{}
+func (x *CheckItemResponse) Reset() {
+	*x = CheckItemResponse{}
 	mi := &file_shop_v1_shop_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *ReserveResponse) String() string {
+func (x *CheckItemResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*ReserveResponse) ProtoMessage() {}
+func (*CheckItemResponse) ProtoMessage() {}
 
-func (x *ReserveResponse) ProtoReflect() protoreflect.Message {
+func (x *CheckItemResponse) ProtoReflect() protoreflect.Message {
 	mi := &file_shop_v1_shop_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -186,12 +186,12 @@ func (x *ReserveResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use ReserveResponse.ProtoReflect.Descriptor instead.
-func (*ReserveResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use CheckItemResponse.ProtoReflect.Descriptor instead.
+func (*CheckItemResponse) Descriptor() ([]byte, []int) {
 	return file_shop_v1_shop_proto_rawDescGZIP(), []int{3}
 }
 
-func (x *ReserveResponse) GetVersion() string {
+func (x *CheckItemResponse) GetVersion() string {
 	if x != nil {
 		return x.Version
 	}
@@ -206,23 +206,21 @@ const file_shop_v1_shop_proto_rawDesc = "" +
 	"\x11PlaceOrderRequest\x12\x12\n" +
 	"\x04item\x18\x01 \x01(\tR\x04item\"9\n" +
 	"\x12PlaceOrderResponse\x12#\n" +
-	"\rstock_version\x18\x01 \x01(\tR\fstockVersion\"$\n" +
-	"\x0eReserveRequest\x12\x12\n" +
-	"\x04item\x18\x01 \x01(\tR\x04item\"+\n" +
-	"\x0fReserveResponse\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\tR\aversion2u\n" +
-	"\rOrdersService\x12Q\n" +
+	"\rstock_version\x18\x01 \x01(\tR\fstockVersion\"&\n" +
+	"\x10CheckItemRequest\x12\x12\n" +
+	"\x04item\x18\x01 \x01(\tR\x04item\"-\n" +
+	"\x11CheckItemResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion2s\n" +
+	"\rOrdersService\x12E\n" +
 	"\n" +
-	"PlaceOrder\x12\x1a.shop.v1.PlaceOrderRequest\x1a\x1b.shop.v1.PlaceOrderResponse\"\n" +
-	"\xda\xc9\x19\x06\n" +
-	"\x02\b\x05\x10\x01\x1a\x11\xda\xc9\x19\r\n" +
-	"\vshop/orders2j\n" +
-	"\fStockService\x12H\n" +
-	"\aReserve\x12\x17.shop.v1.ReserveRequest\x1a\x18.shop.v1.ReserveResponse\"\n" +
-	"\xda\xc9\x19\x06\n" +
-	"\x02\b\x02\x10\x01\x1a\x10\xda\xc9\x19\f\n" +
+	"PlaceOrder\x12\x1a.shop.v1.PlaceOrderRequest\x1a\x1b.shop.v1.PlaceOrderResponse\x1a\x1b\xda\xc9\x19\x17\n" +
+	"\vshop/orders2\x06\n" +
+	"\x02\b\x05\x10\x01@\x012\x8f\x01\n" +
+	"\fStockService\x12c\n" +
+	"\tCheckItem\x12\x19.shop.v1.CheckItemRequest\x1a\x1a.shop.v1.CheckItemResponse\"\x1f\xda\xc9\x19\x1b\x1a\x19\b\x03\x12\x05\x10\x80\xda\xc4\t\x1a\x02\b\x01!\x00\x00\x00\x00\x00\x00\x00@*\x01\x0e\x1a\x1a\xda\xc9\x19\x16\n" +
 	"\n" +
-	"shop/stockBHZFgithub.com/etcdrpc/protoc-gen-go-etcd/examples/shop/gen/shop/v1;shopv1b\x06proto3"
+	"shop/stock2\x06\n" +
+	"\x02\b\x02\x10\x01@\x01BHZFgithub.com/etcdrpc/protoc-gen-go-etcd/examples/shop/gen/shop/v1;shopv1b\x06proto3"
 
 var (
 	file_shop_v1_shop_proto_rawDescOnce sync.Once
@@ -240,14 +238,14 @@ var file_shop_v1_shop_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_shop_v1_shop_proto_goTypes = []any{
 	(*PlaceOrderRequest)(nil),  // 0: shop.v1.PlaceOrderRequest
 	(*PlaceOrderResponse)(nil), // 1: shop.v1.PlaceOrderResponse
-	(*ReserveRequest)(nil),     // 2: shop.v1.ReserveRequest
-	(*ReserveResponse)(nil),    // 3: shop.v1.ReserveResponse
+	(*CheckItemRequest)(nil),   // 2: shop.v1.CheckItemRequest
+	(*CheckItemResponse)(nil),  // 3: shop.v1.CheckItemResponse
 }
 var file_shop_v1_shop_proto_depIdxs = []int32{
 	0, // 0: shop.v1.OrdersService.PlaceOrder:input_type -> shop.v1.PlaceOrderRequest
-	2, // 1: shop.v1.StockService.Reserve:input_type -> shop.v1.ReserveRequest
+	2, // 1: shop.v1.StockService.CheckItem:input_type -> shop.v1.CheckItemRequest
 	1, // 2: shop.v1.OrdersService.PlaceOrder:output_type -> shop.v1.PlaceOrderResponse
-	3, // 3: shop.v1.StockService.Reserve:output_type -> shop.v1.ReserveResponse
+	3, // 3: shop.v1.StockService.CheckItem:output_type -> shop.v1.CheckItemResponse
 	2, // [2:4] is the sub-list for method output_type
 	0, // [0:2] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name

@@ -17,7 +17,7 @@ const _ = runtime.SupportPackageIsVersion1
 var OrdersService_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "shop.v1.OrdersService",
 	Key:           "shop/orders",
-	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[{"service":"shop.v1.OrdersService","method":"PlaceOrder"}],"timeout":"5s","waitForReady":true}]}`,
+	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[{"service":"shop.v1.OrdersService"}],"timeout":"5s","waitForReady":true}],"healthCheckConfig":{"serviceName":"shop.v1.OrdersService"}}`,
 }
 
 // NewOrdersServiceClientFromEtcd returns a client for the servers of shop.v1.OrdersService
@@ -43,7 +43,7 @@ func RegisterOrdersServiceServerToEtcd(server *runtime.Server, impl OrdersServic
 var StockService_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "shop.v1.StockService",
 	Key:           "shop/stock",
-	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[{"service":"shop.v1.StockService","method":"Reserve"}],"timeout":"2s","waitForReady":true}]}`,
+	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[{"service":"shop.v1.StockService"}],"timeout":"2s","waitForReady":true},{"name":[{"service":"shop.v1.StockService","method":"CheckItem"}],"timeout":"2s","waitForReady":true,"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.020s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}],"healthCheckConfig":{"serviceName":"shop.v1.StockService"}}`,
 }
 
 // NewStockServiceClientFromEtcd returns a client for the servers of shop.v1.StockService

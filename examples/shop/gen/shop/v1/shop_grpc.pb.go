@@ -26,6 +26,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type OrdersServiceClient interface {
+	// A failed call is not repeated: that could order twice.
 	PlaceOrder(ctx context.Context, in *PlaceOrderRequest, opts ...grpc.CallOption) (*PlaceOrderResponse, error)
 }
 
@@ -51,6 +52,7 @@ func (c *ordersServiceClient) PlaceOrder(ctx context.Context, in *PlaceOrderRequ
 // All implementations must embed UnimplementedOrdersServiceServer
 // for forward compatibility.
 type OrdersServiceServer interface {
+	// A failed call is not repeated: that could order twice.
 	PlaceOrder(context.Context, *PlaceOrderRequest) (*PlaceOrderResponse, error)
 	mustEmbedUnimplementedOrdersServiceServer()
 }
@@ -121,14 +123,15 @@ var OrdersService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	StockService_Reserve_FullMethodName = "/shop.v1.StockService/Reserve"
+	StockService_CheckItem_FullMethodName = "/shop.v1.StockService/CheckItem"
 )
 
 // StockServiceClient is the client API for StockService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type StockServiceClient interface {
-	Reserve(ctx context.Context, in *ReserveRequest, opts ...grpc.CallOption) (*ReserveResponse, error)
+	// A failed call is repeated, since it changes nothing.
+	CheckItem(ctx context.Context, in *CheckItemRequest, opts ...grpc.CallOption) (*CheckItemResponse, error)
 }
 
 type stockServiceClient struct {
@@ -139,10 +142,10 @@ func NewStockServiceClient(cc grpc.ClientConnInterface) StockServiceClient {
 	return &stockServiceClient{cc}
 }
 
-func (c *stockServiceClient) Reserve(ctx context.Context, in *ReserveRequest, opts ...grpc.CallOption) (*ReserveResponse, error) {
+func (c *stockServiceClient) CheckItem(ctx context.Context, in *CheckItemRequest, opts ...grpc.CallOption) (*CheckItemResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(ReserveResponse)
-	err := c.cc.Invoke(ctx, StockService_Reserve_FullMethodName, in, out, cOpts...)
+	out := new(CheckItemResponse)
+	err := c.cc.Invoke(ctx, StockService_CheckItem_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +156,8 @@ func (c *stockServiceClient) Reserve(ctx context.Context, in *ReserveRequest, op
 // All implementations must embed UnimplementedStockServiceServer
 // for forward compatibility.
 type StockServiceServer interface {
-	Reserve(context.Context, *ReserveRequest) (*ReserveResponse, error)
+	// A failed call is repeated, since it changes nothing.
+	CheckItem(context.Context, *CheckItemRequest) (*CheckItemResponse, error)
 	mustEmbedUnimplementedStockServiceServer()
 }
 
@@ -164,8 +168,8 @@ type StockServiceServer interface {
 // pointer dereference when methods are called.
 type UnimplementedStockServiceServer struct{}
 
-func (UnimplementedStockServiceServer) Reserve(context.Context, *ReserveRequest) (*ReserveResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method Reserve not implemented")
+func (UnimplementedStockServiceServer) CheckItem(context.Context, *CheckItemRequest) (*CheckItemResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckItem not implemented")
 }
 func (UnimplementedStockServiceServer) mustEmbedUnimplementedStockServiceServer() {}
 func (UnimplementedStockServiceServer) testEmbeddedByValue()                      {}
@@ -188,20 +192,20 @@ func RegisterStockServiceServer(s grpc.ServiceRegistrar, srv StockServiceServer)
 	s.RegisterService(&StockService_ServiceDesc, srv)
 }
 
-func _StockService_Reserve_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(ReserveRequest)
+func _StockService_CheckItem_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckItemRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
 	if interceptor == nil {
-		return srv.(StockServiceServer).Reserve(ctx, in)
+		return srv.(StockServiceServer).CheckItem(ctx, in)
 	}
 	info := &grpc.UnaryServerInfo{
 		Server:     srv,
-		FullMethod: StockService_Reserve_FullMethodName,
+		FullMethod: StockService_CheckItem_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(StockServiceServer).Reserve(ctx, req.(*ReserveRequest))
+		return srv.(StockServiceServer).CheckItem(ctx, req.(*CheckItemRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -214,8 +218,8 @@ var StockService_ServiceDesc = grpc.ServiceDesc{
 	HandlerType: (*StockServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
 		{
-			MethodName: "Reserve",
-			Handler:    _StockService_Reserve_Handler,
+			MethodName: "CheckItem",
+			Handler:    _StockService_CheckItem_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

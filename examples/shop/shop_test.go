@@ -26,11 +26,11 @@ import (
 // build builds the programs, and makes users and secrets. All services share a certificate here, which signs itself.
 const build = `
 go build -o "$DIR" ./orders ./stock go.etcd.io/etcd/etcdctl/v3
-. deploy/roles.sh
+echo secret >"$DIR/password"
+for user in stock 'orders stock' 'frontend orders'; do sh deploy/roles.sh $user <"$DIR/password"; done
 cd "$DIR"
 go run "$(go env GOROOT)/src/crypto/tls/generate_cert.go" -host=shop.orders,shop.stock -ecdsa-curve=P256
-cat cert.pem "$ETCDCTL_CACERT" >ca.pem
-echo change-me >password`
+cat cert.pem "$ETCDCTL_CACERT" >ca.pem`
 
 func TestShop(t *testing.T) {
 	etcd := etcdtest.Start(t, etcdtest.WithTLS(), etcdtest.WithAuth("root's"))
@@ -45,7 +45,7 @@ func TestShop(t *testing.T) {
 	start(t, "stock", "v2")
 	start(t, "orders", "v1")
 
-	registry := runtime.NewRegistry(etcd.Client(t, etcdtest.As("frontend", "change-me")))
+	registry := runtime.NewRegistry(etcd.Client(t, etcdtest.As("frontend", "secret")))
 	t.Cleanup(func() { registry.Close(context.Background()) })
 	creds, err := credentials.NewClientTLSFromFile(filepath.Join(dir, "ca.pem"), "")
 	if err != nil {

@@ -28,6 +28,7 @@ type Process struct {
 	Registry *runtime.Registry // finds other services
 	Dial     grpc.DialOption   // the TLS of calls to them
 	Version  string            // of this build, for canaries
+	Draining <-chan struct{}   // closed a second after SIGTERM, for handlers of long streams to return Unavailable
 }
 
 // Main serves what register registers at the server, until SIGTERM and the end of the calls under way.
@@ -69,8 +70,10 @@ func serve(ctx context.Context, register func(*Process) error) error {
 	registry := runtime.NewRegistry(client)
 	defer registry.Close(context.WithoutCancel(ctx))
 
+	draining := make(chan struct{})
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, func() { close(draining) }) })
 	server := registry.NewServer(grpc.NewServer(grpc.Creds(asServer)))
-	p := &Process{Server: server, Registry: registry, Dial: grpc.WithTransportCredentials(credentials.NewTLS(asClient)), Version: *version}
+	p := &Process{server, registry, grpc.WithTransportCredentials(credentials.NewTLS(asClient)), *version, draining}
 	if err := register(p); err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ type place struct {
 // try runs a bash script and returns its output.
 func (p place) try(script string) (string, error) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(p.t.Context(), 30*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", "set -euo pipefail\n"+scripts+script)
 	cmd.Dir, cmd.Env = p.dir, append(plain(), p.env...)

@@ -130,8 +130,8 @@ func clientConfig(targetsOnly bool, layers ...string) (config serviceconfig.Wrap
 	return config, err
 }
 
-// targetOption tells our interceptors the target of a call. The context must not have it: the caller's interceptors may call
-// other services with that.
+// targetOption passes the target of a call to our interceptors. It is not in the context, because the caller's interceptors
+// may use that to call other services.
 type targetOption struct {
 	grpc.EmptyCallOption
 	calloptions.Target
@@ -167,9 +167,10 @@ func (b *clientBuilder) errAlone() error {
 		"use a policy of ours such as round_robin, or NewInstances", b.client.Alone.Load().Name, b.desc.Key)
 }
 
-// unlessAlone refuses the attempts of a call to one instance for which a policy of another package has picked. gRPC asks for the
-// credentials of a call after each pick, and before it sends anything. The check before the pick has a hole: while a live config
-// changes the policy, either one may pick. It is there because gRPC counts a refused attempt as a failure of the endpoint.
+// unlessAlone fails an attempt of a call to one instance if a policy of another package has picked. It works because gRPC asks
+// for a call's credentials after each pick, before it sends anything. The check before the pick is not enough: while a live
+// config changes the policy, either policy may pick. But without it, gRPC would count each such attempt as a failure of the
+// endpoint.
 type unlessAlone struct {
 	credentials.PerRPCCredentials // the call's own; may be nil
 	builder                       *clientBuilder
@@ -220,8 +221,8 @@ func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *g
 	return stream, b.explain(err)
 }
 
-// explain explains the error of a call: if the endpoints are not known yet, it adds that, and why. An error of a server of the last known
-// endpoints stays as it is. err may be nil.
+// explain adds to the error of a call that the endpoints are not known yet, and why. If they are known, err stays as it is. err may be
+// nil.
 func (b *clientBuilder) explain(err error) error {
 	if err == nil {
 		return nil

@@ -56,10 +56,9 @@ type Registry struct {
 	started bool // the background work has begun
 }
 
-// NewRegistry returns a registry on an etcd cluster. It does no I/O, so it succeeds while etcd cannot be
-// reached. The caller owns the client and closes it after the registry. Calls to etcd go
-// through the client's KV, Watcher and Lease, so wrappers set there are used. Only the renewals of leases share a stream on its
-// own connection, if it has one.
+// NewRegistry returns a registry on an etcd cluster. It does no I/O, so it succeeds while etcd cannot be reached. The caller
+// owns the client and closes it after the registry. Calls to etcd go through the client's KV, Watcher and Lease, so wrappers
+// set there are used. Lease renewals are an exception: they share a stream on the client's connection, if it has one.
 //
 // To notice a dead connection, the client needs a DialKeepAliveTime such as 10 s, gRPC's minimum, and a DialKeepAliveTimeout
 // such as 3 s. Leave PermitWithoutStream off: etcd closes connections that use it. MaxCallRecvMsgSize, such as 8 MiB, bounds the
@@ -121,7 +120,7 @@ func (r *Registry) Close(ctx context.Context) error {
 	r.mu.Unlock()
 
 	errs := []error{r.published.Close(ctx)}
-	r.cancel() // not earlier: an etcd that comes back while entries are withdrawn is reached at once
+	r.cancel() // not earlier: until then, a lost connection to etcd is retried soon
 	ended := bounded.Run(ctx, func() {
 		var closing sync.WaitGroup
 		for conn := range conns { // closed after the registrations, because handlers make calls while their entries exist
@@ -214,10 +213,10 @@ func (r *Registry) followed() []*discovery.Key {
 	return r.keys.Followed()
 }
 
-// WithFallback makes the cluster of other the fallback of this registry's cluster, the primary. A call goes to an endpoint
-// of the same key in the fallback while no primary endpoint that may take the call serves. Calls go to the primary again when
-// such an endpoint serves. An endpoint that neither accepts nor refuses a connection counts as not serving after 1 s.
-// Clients connect to the fallback when the primary cannot serve some kind of call.
+// WithFallback makes the cluster of other the fallback of this registry's cluster, the primary. A call goes to an endpoint of
+// the same key in the fallback while none of the primary endpoints that may take the call is serving. Calls go to the primary
+// again when such an endpoint serves. An endpoint that neither accepts nor refuses a connection counts as not serving after 1
+// s. Clients connect to the fallback when the primary cannot serve some kind of call.
 //
 // A primary etcd that does not answer does not count as empty: clients keep its last endpoints, and the calls of a client
 // without endpoints wait. Live service configs, splits and drains come from the primary. Leaders, calls that name their

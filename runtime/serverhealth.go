@@ -72,8 +72,8 @@ func (h *serverHealth) reporter() func(registered bool) {
 	}
 }
 
-// drain shuts down gRPC's own health service. A health service of the application, which other servers may use, it does not
-// shut down: it sets the services that only this server has to NOT_SERVING until drained is called.
+// drain shuts down gRPC's own health service. It does not shut down the application's health service, which other servers
+// may use: there, it sets the services that only this server has to NOT_SERVING until drained is called.
 func (h *serverHealth) drain(group *registrar.Group) (drained func()) {
 	if h.own != nil {
 		h.own.Shutdown()

@@ -27,8 +27,8 @@ type ServiceDesc struct {
 	Extension     Extension     // a feature of another package, such as leader.Methods of package leader; nil: none
 }
 
-// Extension is a feature that package runtime does not have, so that only programs with a service that has it link it. Other modules
-// cannot implement Extension.
+// Extension is a feature in another package, so that only programs that use the feature link it. Other modules cannot implement
+// Extension.
 type Extension interface{ extender }
 
 type extender = extension.Extender
@@ -55,7 +55,8 @@ func (d *ServiceDesc) Check() error {
 	return nil
 }
 
-// hooks returns what Extension adds, the zero value if that is nil. Check has checked it.
+// hooks returns the hooks of Extension, or the zero value if Extension is nil. It ignores errors, which Check
+// reports.
 func (d *ServiceDesc) hooks() (h extension.Hooks) {
 	if d.Extension != nil {
 		h, _ = d.Extension.Extend(d.Name)
@@ -81,7 +82,7 @@ func (d *ServiceDesc) authority() (string, error) {
 	}
 	authority, ok := servicekey.Authority(d.Key)
 	if !ok {
-		return "", fmt.Errorf("etcd: service %q: the key %q gives the authority %q, which is no valid host: set Authority (in the proto: authority)", d.Name, d.Key, authority)
+		return "", fmt.Errorf("etcd: service %q: the key %q gives the authority %q, which is not a valid host: set Authority (in the proto: authority)", d.Name, d.Key, authority)
 	}
 	return authority, nil
 }

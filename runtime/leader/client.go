@@ -132,7 +132,7 @@ func (r *router) await(ctx context.Context, token int64, pause time.Duration) bo
 	return ctx.Err() == nil
 }
 
-// explain adds to the error of a leader call that no leader is known, if that may be why it failed. err may be nil.
+// explain adds that no leader is known to the error of a leader call, if that may be why it failed. err may be nil.
 func (r *router) explain(err error) error {
 	if status.Code(err) != codes.DeadlineExceeded || r.Leader().Instance != "" {
 		return err

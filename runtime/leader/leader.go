@@ -123,7 +123,7 @@ func (l *Leadership) now() (e *election.Election, token int64, standing bool, ch
 	}
 	all, changed, err := extension.CompanionsOf(l.process, l.key)
 	if err != nil {
-		return nil, 0, false, nil, fmt.Errorf("etcd: the leadership of %q: %w", l.key, err)
+		return nil, 0, false, nil, fmt.Errorf("etcd: look up the leadership of %q: %w", l.key, err)
 	}
 	for _, companion := range all {
 		one := companion.(*election.Election)

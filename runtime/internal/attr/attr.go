@@ -1,8 +1,8 @@
-// Package attr has the form of an endpoint from etcd to the pick. It carries the state of a key from discovery to the load balancing
-// policies, in the attributes of gRPC's resolver state.
+// Package attr carries the state of a key, with its endpoints, from discovery to the load balancing policies, in the attributes of
+// gRPC's resolver state.
 //
-// If a policy of another package is on the way, each endpoint also has its own attributes. They are Endpoint.Attributes, because a
-// change in Address.Attributes would cause a reconnect.
+// For policies of other packages, each endpoint also has attributes of its own. They are in Endpoint.Attributes, because a change
+// of Address.Attributes would cause a reconnect.
 package attr
 
 import (
@@ -24,7 +24,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// Backend is an endpoint of a key, in one form from etcd to the pick. All connections share it. It is immutable.
+// Backend is an endpoint of a key, as discovery and the policies use it. All connections share it. It is immutable.
 type Backend struct {
 	Endpoint endpoint.Endpoint
 	Layout   endpoint.Layout // of the endpoint's entry in etcd
@@ -225,10 +225,10 @@ type Client struct {
 	CallsLeave  func(bool)           // called with true when calls go to the fallback, and false when none do; may be nil
 
 	Alone  atomic.Pointer[serviceconfig.Alone] // the last policy that stood alone, set before gRPC gets it; nil if there was none
-	Stands atomic.Bool                         // Alone stands alone now. For a moment after a change, the policy before it may still pick
+	Stands atomic.Bool                         // Alone is in force; for a moment after a change, the previous policy may still pick
 }
 
-// Tell calls Report with each problem that is not among those before.
+// Tell calls Report with each problem that is not in before.
 func (c *Client) Tell(problems, before []string) {
 	for _, problem := range problems {
 		if c.Report != nil && !slices.Contains(before, problem) {

@@ -66,7 +66,7 @@ func TestPolicy_RefusesOthersBelow(t *testing.T) {
 	balancer.Register(another{})
 	r := newRig(t)
 	r.update(`"childPolicy":[{"another":{}}]`, "a")
-	r.expect(t.Context(), "without a name", `rpc error: code = Unavailable desc = etcd: the policy "another" stands alone and cannot pick below "etcd": name it in the place of "etcd"`)
+	r.expect(t.Context(), "without a name", `rpc error: code = Unavailable desc = etcd: the policy "another" cannot be a child of "etcd": name it in the place of "etcd"`)
 	if got := r.whereNamed(calloptions.Target{Instance: "a"}); got != "a" {
 		t.Errorf("a call that names the instance a got %q, want a", got)
 	}

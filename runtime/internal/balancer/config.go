@@ -26,7 +26,7 @@ type config struct {
 	planning.Config
 
 	policy picking.Policy // nil if err is not
-	err    error          // refuses calls that name no instance, because the child policy is of another package
+	err    error          // the error of calls that name no instance, if the child policy is of another package
 }
 
 // defaultConfig returns the policy's config for gRPC service configs that have no config for the policy.
@@ -44,15 +44,15 @@ func parseConfig(text json.RawMessage) (*config, error) {
 	return c, nil
 }
 
-// parseChild selects the policy that picks: the first child policy that is ours, or that the program links. One of another package
-// cannot pick below "etcd": package discovery puts it in the place of "etcd".
+// parseChild selects the policy that picks: the first child policy that is ours, or that the program links. A policy of another
+// package cannot be a child of "etcd": package discovery puts it in the place of "etcd".
 func (c *config) parseChild() error {
 	policy, err := serviceconfig.FirstLinked(c.ChildPolicy, func(name string) bool { return serviceconfig.Ours(name) || balancer.Get(name) != nil })
 	if err != nil {
 		return err
 	}
 	if c.policy = picking.Of(policy); c.policy == nil {
-		c.err = status.Errorf(codes.Unavailable, "etcd: the policy %.80q stands alone and cannot pick below %q: name it in the place of %[2]q", policy.Name, Name)
+		c.err = status.Errorf(codes.Unavailable, "etcd: the policy %.80q cannot be a child of %q: name it in the place of %[2]q", policy.Name, Name)
 	}
 	return nil
 }
@@ -72,7 +72,7 @@ func configOf(given grpcserviceconfig.LoadBalancingConfig) (*config, error) {
 func init() {
 	balancer.Register(builder{})
 	for _, p := range serviceconfig.Picking {
-		if strings.HasPrefix(p.Name, Name+"_") { // gRPC has the others
+		if strings.HasPrefix(p.Name, Name+"_") { // gRPC registers the others
 			balancer.Register(child{name: p.Name})
 		}
 	}

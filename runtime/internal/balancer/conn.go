@@ -24,7 +24,7 @@ type conn struct {
 	endpoint *attr.Backend
 	state    connectivity.State // the state of the SubConn; Connecting from the dial on
 	inPlan   bool               // the endpoint is in the plan, and has not left
-	always   bool               // the plan uses the endpoint, whatever is ready
+	always   bool               // the plan uses the endpoint, whichever endpoints are ready
 	selected uint64             // the number of the last selection of connections that includes conn
 	loose    bool               // conn is in core.loose
 	named    bool               // a call has named the instance: conn stays open while the instance exists
@@ -39,8 +39,9 @@ type condition struct {
 	err       error            // why the connection is failing; nil if it is not
 }
 
-// isEjected reports whether outlier detection has ejected the endpoint. Only calls that name the instance use it then, and all calls
-// while nothing else in its tiers is ready: the maximum of ejections counts all endpoints, also those that these calls may not use.
+// isEjected reports whether outlier detection has ejected the endpoint. Then only calls that name the instance use it, and other
+// calls while nothing else in their tiers is ready: as the maximum of ejections applies to all endpoints together, all those of a
+// tier may be ejected.
 func (c *condition) isEjected() bool { return c.readiness == failing && c.subConn != nil }
 
 // readiness is the ability of a connection to take calls.

@@ -24,7 +24,7 @@ const (
 	// readyTimeout bounds how long calls wait for an endpoint that is connecting or has not reported its health. After that, the
 	// endpoint is late. gRPC gives up on a connection only after 20 s, and a health service may never answer.
 	readyTimeout = time.Second
-	// minSilent is the least bound of the late endpoints of a tier that are tried concurrently: see core.reach.
+	// minSilent is the minimum of the limit on late endpoints that are tried concurrently in a tier: see core.reach.
 	minSilent = 32
 )
 
@@ -42,7 +42,7 @@ type core struct {
 	selection uint64            // the number of the last selection of connections
 	chosen    []*conn           // the connections that only the last selection uses; conn.always has the others
 	counts    [numReadiness]int // how many selected connections have each readiness
-	loose     []*conn           // connections for the next selection to look at: to be connected, closed or late
+	loose     []*conn           // connections that the next selection may connect, close or count as late
 	leaves    bool              // connections to the fallback are selected
 	stale     bool              // another selection is due now
 	lookAt    time.Time         // when the next selection is due; zero means never
@@ -109,7 +109,8 @@ func (c *core) update(next *plan, now time.Time) {
 	c.publish()
 }
 
-// connsOf returns the connections to the endpoints of the next plan. Those outside its prefix and suffix get their endpoints.
+// connsOf returns the connections to the endpoints of the next plan. Connections outside its prefix and suffix get new
+// endpoints.
 func (c *core) connsOf(next *plan, prefix, suffix int, now time.Time) []*conn {
 	previous, changed := c.plan, []*conn(nil)
 	same := previous != nil && len(next.All) == len(previous.All) && next.Live == previous.Live
@@ -205,7 +206,8 @@ func (c *core) restart(conn *conn) {
 	}
 }
 
-// connect connects conn if it is idle and the plan has it, or a call has named it. If joins is set, endpoints serve already: calls do not wait for conn.
+// connect connects conn if it is idle and the plan has it, or a call has named it. If joins is set, other endpoints already serve, so calls
+// do not wait for conn.
 func (c *core) connect(conn *conn, joins bool, now time.Time) {
 	if conn.state != connectivity.Idle || !conn.named && !conn.inPlan {
 		return

@@ -9,7 +9,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// methodsDiffer reports whether the endpoints list different methods. Those in the prefix and suffix are also in the previous plan.
+// methodsDiffer reports whether the endpoints list different methods. prefix and suffix are the numbers of first and last endpoints
+// that the previous plan has, too.
 func (p *plan) methodsDiffer(previous *plan, prefix, suffix int) bool {
 	if prefix+suffix == 0 || previous.differ {
 		return slices.ContainsFunc(p.All, func(b *attr.Backend) bool { return b.Methods != p.All[0].Methods })
@@ -37,7 +38,7 @@ func (p *plan) methodTexts(members []int32) (texts []string) {
 	return texts
 }
 
-// lacking returns the method lists, among those of the view's endpoints, that lack a method. The view must be open.
+// lacking returns the method lists of the view's endpoints that do not contain method. The view must be open.
 func (v *view) lacking(method string) []string {
 	var others []string
 	if v.base != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// epoch is the number of a policy's newest picker, or of the next picker if that is due. It grows before picks can see the
-// change that makes the next picker due.
+// epoch is the number of a policy's newest picker, or of the next one if one is due. It is incremented before picks can
+// see the change that requires a new picker.
 type epoch struct{ atomic.Uint64 }
 
 // picker picks connections for calls. If a snapshot for the call's view and method exists, a pick neither locks nor allocates, except for
@@ -40,7 +40,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 
 var pickedMark = metadata.Pairs(calloptions.PickedHeader, "")
 
-// pickedMetadata returns the mark of an attempt for which our policy has picked, or nil if no other policy can pick for the client.
+// pickedMetadata returns metadata that marks an attempt as picked by our policy, or nil if no other policy can pick for the client.
 func pickedMetadata(client *attr.Client) metadata.MD {
 	if client.Alone.Load() == nil {
 		return nil

@@ -141,7 +141,7 @@ func (p *plan) called() []*view {
 	return p.open[:len(p.open):len(p.open)]
 }
 
-// isBest reports whether c, which is not live, is the first class with endpoints that etcd has.
+// isBest reports whether class c, which is not live, is the most preferred class with endpoints.
 func (p *plan) isBest(c planning.Class) bool {
 	return p.Live == 0 && (c == planning.Away || len(p.Fallback()) == 0)
 }

@@ -10,8 +10,8 @@ import (
 )
 
 // selectConns selects the connections that the plan uses, connects them, and closes the rest. It sets the time of the next
-// selection. If joins is set, endpoints serve already: calls do not wait for connections dialed
-// for the first time.
+// selection. If joins is set, other endpoints already serve, so calls do not wait for connections dialed for the first
+// time.
 func (c *core) selectConns(now time.Time, joins bool) {
 	c.stale, c.leaves, c.lookAt = false, false, time.Time{}
 	for _, conn := range c.loose {
@@ -54,10 +54,10 @@ func (c *core) countLate(conn *conn, now time.Time) {
 	c.set(conn, &next)
 }
 
-// keepUnused closes conn once it was unused for linger, and reports whether conn stays open until then. kept counts the unused
-// connections that stay open. If it has reached the client's limit, conn is closed at once, because addresses may change fast. A conn
-// that is not connected is closed at once, too, so that its next use waits for no backoff. But one in the plan stays, except under
-// pick_first: a subset would try it again and again.
+// keepUnused closes conn once it has been unused for linger, and reports whether conn stays open until then. kept counts the unused
+// connections that stay open. At the client's limit, conn is closed at once, because addresses may change fast. A conn that is not
+// connected is also closed at once, so that its next use waits for no backoff. It stays, though, if it is in the plan and the policy
+// is not pick_first: otherwise a subset would try it again and again.
 func (c *core) keepUnused(conn *conn, kept *int, now time.Time) bool {
 	if conn.state != connectivity.Idle || conn.subConn != nil {
 		if conn.closeAt.IsZero() {
@@ -91,7 +91,7 @@ func (c *core) markSelected(conn *conn) {
 	}
 }
 
-// unselect begins a selection, which has only the connections that the plan always uses.
+// unselect begins a selection. At first it has only the connections that the plan always uses.
 func (c *core) unselect() {
 	for _, conn := range c.chosen {
 		if !conn.always {
@@ -103,9 +103,9 @@ func (c *core) unselect() {
 	c.selection++
 }
 
-// selectTiers selects the connections that a group uses, tier by tier. Under pick_first, this is one connection that takes
-// all calls. Until one is ready, a tier is tried when all members of the previous tier have been tried. If whole is
-// not set, these are the connections that calls have reached. A tier of endpoints that are not live is selected only while no earlier tier can take calls.
+// selectTiers selects the connections that a group uses, tier by tier. Under pick_first, this is one connection that takes all calls. Until
+// one is ready, the next tier is tried once all members of the previous one have been tried. If whole is not set, the group uses only
+// connections that calls have reached. A tier of endpoints that are not live is selected only while no earlier tier can take calls.
 func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
 	next := true    // under pick_first, whether the next tier of live endpoints may be tried, too
 	served := false // under pick_first, whether a tier takes the calls; later tiers then only serve methods that this tier lacks
@@ -144,7 +144,7 @@ func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
 }
 
 // isStuck reports whether a live endpoint that a call has reached under ring_hash does not answer within attemptDelay. Then all
-// endpoints are tried, because others may not answer either, and calls would wait for one after the other.
+// endpoints are tried at once: otherwise, if others do not answer either, calls would wait for one after the other.
 func (c *core) isStuck(v *view, now time.Time) bool {
 	for _, tiers := range v.groups {
 		for _, t := range tiers {
@@ -163,14 +163,15 @@ func (c *core) isStuck(v *view, now time.Time) bool {
 	return false
 }
 
-// isDue reports whether a tier may be used: its endpoints are live, or no earlier tier can take calls. A tier that serves keeps
-// serving until an earlier one is ready. Another waits while one may soon be ready; in a subset only until an endpoint is late.
+// isDue reports whether a tier may be used: its endpoints are live, or no earlier tier can take calls. A tier in use stays in
+// use until an earlier one is ready. A tier not in use waits while an earlier one may soon be ready; in a subset, only until an
+// endpoint of that one is late.
 func (c *core) isDue(v *view, t *tier) bool {
 	if t.Class.IsLive() {
 		return true
 	}
 	serves := func(m int32) bool { return t.Class == planning.Left || c.plan.conns[m].is(ready) }
-	before := min(t.Class, planning.Left) // endpoints that have left may end soon, so that drained endpoints do not wait for them
+	before := min(t.Class, planning.Left) // drained endpoints do not wait for those that have left, which may stop soon
 	if slices.ContainsFunc(t.used.Load().Members, serves) || v.plan.picksSome() && v.anyBefore(before, late) {
 		return !v.anyBefore(before, ready)
 	}
@@ -194,11 +195,11 @@ func (c *core) chooseMembers(v *view, t *tier, now time.Time) (members []int32, 
 	return t.used.Load().Members, short
 }
 
-// reach returns the shortest prefix of a ranking in which as many members as wanted are ready or may soon be. So later members
-// of the ranking replace unreachable ones. Ready members behind the prefix stay until as many as wanted are ready. Under
-// pick_first they always stay, since one may be the connection in use. The prefix also ends after max(wanted, minSilent) silent
-// members, which hold a socket until gRPC gives up. short reports whether the prefix has fewer members than wanted that are
-// ready or may soon be.
+// reach returns the shortest prefix of a ranking that has wanted members which are ready or may soon be. So later members of
+// the ranking replace unreachable ones. Ready members behind the prefix stay until wanted members are ready. Under pick_first
+// they always stay, since one may be the connection in use. The prefix also ends after max(wanted, minSilent) members that do
+// not respond, each of which holds a socket until gRPC gives up. short reports whether the prefix has fewer members than wanted
+// that are ready or may soon be.
 func (c *core) reach(ranking []int32, wanted int, now time.Time) (chosen []int32, short bool) {
 	served, missing, silent := 0, wanted+c.extraAttempts(ranking, now), 0
 	for _, m := range ranking {

@@ -18,12 +18,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// snapshot is one picker's ready endpoints of a view: those for any call, or those for any call of one method. The first pick that
+// snapshot holds the ready endpoints of a view for one picker: for all calls, or for the calls of one method. The first pick that
 // needs a snapshot makes it. A snapshot is immutable, except that it caches the snapshots of methods.
 type snapshot struct {
 	epoch   uint64 // the epoch of the picker
 	groups  []readyGroup
-	err     error                                // the error of calls without groups, or of calls when all are full
+	err     error                                // the error of calls if there are no groups, or if all endpoints are full
 	toBase  bool                                 // no group is ready or soon will be, so calls of a lane that is not strict go to the base
 	methods atomic.Pointer[map[string]*snapshot] // by method, if endpoints serve different methods
 }
@@ -33,7 +33,7 @@ type readyGroup struct {
 	*planning.Group
 	counts
 	serves bool       // some endpoint is ready
-	sets   []readySet // of the tiers with ready endpoints, and under ring_hash with endpoints that calls may reach
+	sets   []readySet // one for each tier with ready endpoints or, under ring_hash, with endpoints that calls may reach
 	stay   float64    // the part of the calls that stays in the client's zone
 	rest   int        // the index of the set for calls that leave the zone
 	upTo   uint64     // the sum of the weights up to and including this group's
@@ -119,7 +119,7 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 	if len(s.groups) > 0 {
 		s.err = errFull
 		if v.plan.Config.MaxConcurrentRequests > 0 && v.anyBefore(planning.Away, trying, joining) {
-			s.err = balancer.ErrNoSubConnAvailable // an endpoint that may soon be ready has no calls yet
+			s.err = balancer.ErrNoSubConnAvailable // calls wait for an endpoint that may soon be ready
 		}
 		return s
 	}
@@ -133,7 +133,8 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 	return s
 }
 
-// stateOf returns the state of a group, with ejected endpoints if no others are ready, there or in the base.
+// stateOf returns the state of a group. It includes ejected endpoints if no others are ready, in the group or in the
+// base.
 func (v *view) stateOf(tiers []*tier, lacking []string) readyGroup {
 	g := v.stateWith(tiers, lacking, false)
 	if g.ejected > 0 && v.base == nil && (len(g.sets) == 0 || g.sets[0].class > planning.Away) {
@@ -180,7 +181,7 @@ func (v *view) stateWith(tiers []*tier, lacking []string, ejected bool) readyGro
 type counts struct {
 	members, ready  int
 	ejected         int
-	trying, awaited int   // awaited counts the connections among trying that calls wait for
+	trying, awaited int   // awaited counts those of trying that calls wait for
 	err, awayErr    error // the errors of a failed connection to the primary and of one to the fallback
 }
 
@@ -208,7 +209,8 @@ func (n *counts) addAll(o counts) {
 	n.awaited, n.err, n.awayErr = n.awaited+o.awaited, cmp.Or(n.err, o.err), cmp.Or(n.awayErr, o.awayErr)
 }
 
-// failure returns the error of calls that no counted connection can take, or nil if the plan has live endpoints and none has failed.
+// failure returns the error of calls that none of the counted connections can take, or nil if the plan has live endpoints and none
+// has failed.
 func (v *view) failure(n *counts) error {
 	home := cmp.Or(n.err, v.plan.Empty)
 	if home == nil || n.awayErr == nil {
@@ -260,7 +262,7 @@ func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n cou
 		s.conns = append(s.conns, member)
 	}
 	if lacking != nil && n.members == 0 && slices.ContainsFunc(t.Members, func(m int32) bool { return !slices.Contains(lacking, p.All[m].Methods) }) {
-		n = counts{members: 1, trying: 1, awaited: 1} // the core is about to use a member that has the method
+		n = counts{members: 1, trying: 1, awaited: 1} // the core will soon connect to a member that has the method
 	}
 	return s, n
 }
@@ -375,8 +377,8 @@ func (s *snapshot) begin(group int) uint64 {
 	return s.groups[group-1].upTo
 }
 
-// staying returns the part of the calls that stay in a zone. It is 1 while percent of the known members are ready. With fewer
-// ready members it falls in proportion, down to 0.
+// staying returns the share of the calls that stay in a zone. It is 1 while at least percent % of the known members are
+// ready. With fewer ready members it falls in proportion, down to 0.
 func staying(percent uint32, ready, known int) float64 {
 	return min(1, 100*float64(ready)/(float64(percent)*float64(known)))
 }

@@ -85,7 +85,7 @@ func (t *targets) connect(target calloptions.Target) {
 	if _, ok := t.conns.Load(key); ok {
 		return
 	}
-	if ep, err := t.known.Load().find(target, ""); err == nil { // an error: the instance has just left, and a newer picker follows
+	if ep, err := t.known.Load().find(target, ""); err == nil { // an error: the instance has left, and a newer picker follows
 		t.conns.Store(key, t.core.pinTarget(ep, t.now()))
 		t.named.Add(1)
 	}
@@ -95,7 +95,7 @@ func (t *targets) connect(target calloptions.Target) {
 func (in *input) find(target calloptions.Target, role string) (*attr.Backend, error) {
 	var found *attr.Backend
 	all := in.state.Endpoints
-	for _, addr := range [...]string{"", target.Addr} { // the endpoint at the address, if any, replaces the first with the id
+	for _, addr := range [...]string{"", target.Addr} { // an endpoint at target.Addr takes precedence over the first with the id
 		i, _ := slices.BinarySearchFunc(all, &attr.Backend{Endpoint: endpoint.Endpoint{Instance: target.Instance, Addr: addr}}, attr.Compare)
 		if i < len(all) && all[i].Endpoint.Instance == target.Instance && (found == nil || all[i].Endpoint.Addr == addr) {
 			found = all[i]
@@ -108,7 +108,7 @@ func (in *input) find(target calloptions.Target, role string) (*attr.Backend, er
 		return found, nil
 	case in.state.Pending() || in.state.Sequence < target.Sequence:
 		return nil, balancer.ErrNoSubConnAvailable
-	case role != "" && in.Err != nil: // no status error, because a status error would end the call
+	case role != "" && in.Err != nil: // not a status error, which would end the call
 		return nil, fmt.Errorf("etcd: the %s %.200q of %q is not known: %w", role, target.Instance, in.Service, in.Err)
 	case role != "":
 		return nil, fmt.Errorf("etcd: the %s %.200q of %q is not registered", role, target.Instance, in.Service)

@@ -1,5 +1,5 @@
-// Package bounded bounds waits for code of the library's user that may ignore contexts: a log handler, a health service, or
-// a wrapper of the etcd client.
+// Package bounded limits how long this module waits for code of the application that may ignore contexts: a log handler, a
+// health service, or a wrapper of the etcd client.
 package bounded
 
 import (
@@ -10,7 +10,8 @@ import (
 // grace is how long Run and Wait still wait after ctx has ended. Only code that hangs takes longer to return.
 const grace = 100 * time.Millisecond
 
-// Run calls f in a goroutine. It returns when f has returned, or false the time grace after ctx has ended. f may run on after that.
+// Run calls f in a goroutine. It returns true when f has returned, or false if f still runs when grace has passed after the end of
+// ctx.
 func Run(ctx context.Context, f func()) bool {
 	done := make(chan struct{})
 	go func() {
@@ -20,8 +21,8 @@ func Run(ctx context.Context, f func()) bool {
 	return Wait(ctx, done)
 }
 
-// Briefly calls f, which is the application's and may hang or panic, in a goroutine. It returns when f has returned or panicked, or
-// false after the time grace.
+// Briefly calls f, code of the application that may hang or panic, in a goroutine. It returns true when f has returned or panicked,
+// or false after grace.
 func Briefly(f func()) bool {
 	ended, end := context.WithCancel(context.Background())
 	end()
@@ -31,7 +32,7 @@ func Briefly(f func()) bool {
 	})
 }
 
-// Wait returns when done is closed, or false the time grace after ctx has ended.
+// Wait returns true when done is closed, or false when grace has passed after the end of ctx.
 func Wait(ctx context.Context, done <-chan struct{}) bool {
 	select {
 	case <-done:

@@ -20,14 +20,14 @@ type Options struct {
 	Named    bool // Target is set
 	Lane     string
 	Affinity Key
-	Stream   bool // the call is a stream, whose length says nothing about the server
+	Stream   bool // the call is a stream, whose duration does not measure the server's latency
 }
 
 // Target names the instance that a call goes to.
 type Target struct {
 	Instance string
 	Addr     string // distinguishes instances with the same id; "" means the first with that id
-	Sequence uint64 // the call waits for the key's state with this number, which has the instance; 0 means any state
+	Sequence uint64 // the call waits for the key's state with this number, or a later one; 0 means any state
 }
 
 // Key is an affinity key: calls with the same key go to the same instance.
@@ -74,11 +74,11 @@ func WithLane(ctx context.Context, lane string) context.Context {
 	return with(ctx, func(o *Options) { o.Lane = lane })
 }
 
-// PickedHeader is metadata that our policy adds to an attempt of a call to one instance, where another policy may pick, too. gRPC sends no metadata whose name
-// begins with a colon.
+// PickedHeader is metadata that our policy adds to an attempt of a call to one instance, to mark it as picked by our policy. gRPC sends no
+// metadata whose name begins with a colon.
 const PickedHeader = ":etcd-picked"
 
-// IsPicked reports whether our policy has picked for the attempt of a call that ctx belongs to.
+// IsPicked reports whether our policy has picked for the attempt with the context ctx.
 func IsPicked(ctx context.Context) bool {
 	md, _ := metadata.FromOutgoingContext(ctx)
 	return len(md[PickedHeader]) > 0

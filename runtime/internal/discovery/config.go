@@ -7,8 +7,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 )
 
-// configSpacing is the minimum time between two checks of a live service config. A check parses a text that may be long, and
-// may make every connection build a new policy.
+// configSpacing is the minimum time between two checks of a live service config. A check parses a value that may be long,
+// and may cause every connection to rebuild its policy.
 const configSpacing = time.Second
 
 // liveConfig is the value of the etcd key of a live service config.

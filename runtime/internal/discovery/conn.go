@@ -38,9 +38,10 @@ type Options struct {
 
 // Router follows the route of some methods. Its methods are safe for concurrent use.
 type Router interface {
-	// Route returns the route now. It has no instance while nobody reads. Route, Known and Err must not block.
+	// Route returns the present route. It has no instance while the router has no readers. Route, Known and Err must
+	// not block.
 	Route() attr.Route
-	// Known reports whether the route's instance is known, or cannot be.
+	// Known reports whether the route's instance is known, or etcd refuses to show it.
 	Known() bool
 	// Err returns why the route cannot be followed now.
 	Err() error
@@ -59,7 +60,7 @@ type conn struct {
 	ends []func() // functions that stop reading the key, the router and Away
 
 	mu      sync.Mutex
-	running bool // a call of deliver, or the pause after it, is under way
+	running bool // deliver is running, or the pause after it
 	missed  bool // notify was called since the last call of deliver began
 	closed  bool
 
@@ -69,7 +70,7 @@ type conn struct {
 	route  attr.Route       // the route sent with the last state
 	away   *State           // the fallback's state sent with the last state; nil without a fallback
 	served bool             // a state with known endpoints was sent
-	told   []string         // the problems of the last plan for a policy that stands alone
+	told   []string         // the problems of the last plan for a policy of another package
 	leaves bool             // such a policy has the fallback's endpoints, and Client.CallsLeave was called with true
 	bad    string           // the last unusable live config, "" if there is none
 	lines  loglimit.Limiter // limits log lines about unusable live configs
@@ -81,7 +82,8 @@ func Resolve(key *Key, cc resolver.ClientConn, opts Options) resolver.Resolver {
 	key.connections.Add(1)
 	c.ends = append(c.ends, key.Read(c.notify))
 	if opts.Client != nil {
-		// The timeouts of the default config must end calls that wait for etcd. The live config may have others, so etcd goes first.
+		// Calls that wait for etcd need the timeouts of the default config. The live config may have other timeouts, so etcd gets
+		// silentGrace to answer first.
 		timer := time.AfterFunc(silentGrace, c.notify)
 		c.ends = append(c.ends, func() { timer.Stop() })
 	}
@@ -126,7 +128,8 @@ func (c *conn) notify() {
 	}
 }
 
-// deliver gives gRPC the current state, if it is new, and begins a pause as long as that took. One goroutine at a time calls deliver.
+// deliver gives gRPC the current state, if it is new. Then it begins a pause as long as the delivery took. One goroutine at a time
+// calls deliver.
 func (c *conn) deliver() {
 	began, to := time.Now(), attr.Route{}
 	if c.opts.Router != nil {
@@ -169,7 +172,7 @@ func (c *conn) send(s *State) {
 	}
 	update, leaves, err := c.update(state, config)
 	if last := c.opts.Given.Load(); err != nil && c.wrapped(config).Alone != nil && c.wrapped(last).Alone == nil {
-		config = last // the policy in force stays until the one that stands alone has an endpoint
+		config = last // the policy in force stays until a new one of another package has an endpoint
 		update, leaves, err = c.update(state, config)
 	}
 	switch {
@@ -203,8 +206,8 @@ func (c *conn) wrapped(config *effectiveConfig) *serviceconfig.Wrapped {
 	return &config.Wrapped
 }
 
-// update returns the update for gRPC under a config, and sets the fields of s that depend on the config. leaves reports whether a policy
-// that stands alone gets the fallback's endpoints. If there are no endpoints, a policy of another package gets the error, not an empty list.
+// update returns the update for gRPC under a config, and sets the fields of s that depend on the config. leaves reports whether a policy of
+// another package gets the fallback's endpoints. If there are no endpoints, a policy of another package gets the error, not an empty list.
 func (c *conn) update(s *attr.State, config *effectiveConfig) (update resolver.State, leaves bool, err error) {
 	w := c.wrapped(config)
 	if config != nil {
@@ -261,8 +264,9 @@ type effectiveConfig struct {
 	parsed *grpcserviceconfig.ParseResult
 }
 
-// merge merges a live config into the default config, and lets gRPC parse the result. A bare resolver does not know the default:
-// instead of gRPC's pick_first it then spreads calls, too. live is "" if the live config was deleted.
+// merge merges a live config into the default config, and lets gRPC parse the result. A bare resolver does not know gRPC's
+// default config. If the result names no policy, the policy is round_robin, not gRPC's pick_first. live is "" if the live config
+// was deleted.
 func (c *conn) merge(live string) (*effectiveConfig, error) {
 	merged, err := serviceconfig.Merge(cmp.Or(c.opts.Default.JSON, `{"loadBalancingConfig":[{"round_robin":{}}]}`), live)
 	if err != nil {

@@ -257,7 +257,7 @@ func TestConn_AloneGetsWhatMayBeCalled(t *testing.T) {
 			t.Errorf("%s: gRPC got %d states and %d errors, the last %q, want one, %q", tt.when, len(s.states), len(s.errs), got, tt.want)
 		}
 	}
-	if strings.Count(told, `WithSubset has no effect beside the policy "another", which connects to all endpoints; `) != 2 {
+	if strings.Count(told, `WithSubset has no effect with the policy "another", which connects to all endpoints; `) != 2 {
 		t.Errorf("the reports are %q, want two that WithSubset has no effect: one each time the policy begins to stand alone", told)
 	}
 	if c.Close(); leaves != "true false true false " {

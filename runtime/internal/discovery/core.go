@@ -17,8 +17,8 @@ const (
 	// under one policy and change to another soon after.
 	configGrace = 200 * time.Millisecond
 
-	// silentGrace is how long calls wait for etcd before they use the last endpoints of a key that is followed again, or the
-	// default service config.
+	// silentGrace is how long calls wait for etcd. After that, they use the default service config, and the last known
+	// endpoints of a key that was followed before.
 	silentGrace = 100 * time.Millisecond
 )
 
@@ -39,7 +39,7 @@ type core struct {
 	hold     hold
 
 	config         configCore
-	configDeadline time.Time // when the first endpoints stop waiting for the live config, and readers for etcd; may be zero
+	configDeadline time.Time // until when the first endpoints wait for the live config, and readers for etcd; may be zero
 }
 
 // entries are the endpoints of a key, from etcd or from the disk, without held ones.
@@ -126,7 +126,7 @@ func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
 	return e
 }
 
-// loaded handles s, the content of the disk. It ignores a content without endpoints.
+// loaded handles s, which was read from the disk. It ignores s if s has no endpoints.
 func (c *core) loaded(s saved, now time.Time) effects {
 	if len(s.set) == 0 {
 		return c.due(effects{})
@@ -147,7 +147,7 @@ func (c *core) configured(u listwatch.Update[liveConfig], now time.Time) effects
 	return e
 }
 
-// tick handles the event that effects.wake has come.
+// tick handles the arrival of the time effects.wake.
 func (c *core) tick(now time.Time) effects {
 	if !c.unfollow.IsZero() && !now.Before(c.unfollow) {
 		return c.stop()
@@ -187,8 +187,8 @@ func (c *core) due(e effects) effects {
 	return e
 }
 
-// update completes next, which has the changes of an event, and makes it the current state. withdrawn holds the addresses of endpoints
-// that their owners have withdrawn since the last update.
+// update completes next, the old state with an event's changes, and makes it the current state. withdrawn holds the addresses of
+// endpoints that their owners have withdrawn since the last update.
 func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) effects {
 	old := c.state
 	switch {
@@ -229,7 +229,7 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 	return c.due(e)
 }
 
-// Refused reports whether an error is etcd's own refusal, rather than a missing answer.
+// Refused reports whether err is a refusal by etcd itself, not the lack of an answer.
 func Refused(err error) bool {
 	_, ok := etcderr.Answer(err)
 	return ok && etcderr.Refused(err)

@@ -32,7 +32,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 )
 
-// maxKeys is the number of keys at which those that are not followed are dropped.
+// maxKeys is the number of keys above which Keys drops keys that are not followed.
 const maxKeys = 1000
 
 // aboutToRead is the minimum time that a key is kept after Keys.Key has returned it.
@@ -57,7 +57,8 @@ type Config struct {
 }
 
 const (
-	// backendSize is roughly the memory of a backend in bytes, with its elements in the slices of its key, without its strings.
+	// backendSize is roughly the memory of a backend in bytes. It includes the backend's elements in the slices of its key, but
+	// no strings.
 	backendSize = 600
 	// metadataSize is roughly the memory of a piece of metadata in bytes, without its strings.
 	metadataSize = 64
@@ -76,7 +77,7 @@ func sizeOf(b *Backend) int {
 // Keys holds the service keys that a registry reads, one Key for each, shared by all readers. It is
 // safe for concurrent use.
 type Keys struct {
-	// Ranges follows what extensions need in addition. It keeps 20,000 entries of a range.
+	// Ranges follows further ranges, for extensions. It keeps at most 20,000 entries of a range.
 	Ranges *listwatch.Group[string]
 
 	cfg       Config
@@ -206,7 +207,7 @@ func (ks *Keys) followConfig(name string, sink func(listwatch.Update[liveConfig]
 }
 
 // FollowPolicy passes our policy in a key's live service config to sink, nil if there is none, until stop is called. An invalid config
-// changes nothing. Callers must link the other policies of the config, but this process need not.
+// changes nothing. The config may name policies that this process does not link: only callers need them.
 func (ks *Keys) FollowPolicy(name string, sink func(*serviceconfig.Etcd)) (stop func()) {
 	return ks.followConfig(name, func(u listwatch.Update[liveConfig]) {
 		if u.Snapshot == nil {
@@ -226,8 +227,8 @@ func (ks *Keys) FollowPolicy(name string, sink func(*serviceconfig.Etcd)) (stop 
 	})
 }
 
-// decodeConfig accepts any value as a live service config, because list-watch would skip an invalid one. The core parses the value
-// later, and distinguishes an invalid config from a deletion.
+// decodeConfig accepts any value. If it returned an error, package listwatch would skip the value, and an invalid config would
+// look like a deletion. The core parses the value later.
 func decodeConfig(entry *mvccpb.KeyValue) (liveConfig, bool, error) {
 	value := entry.Value
 	return liveConfig{string(value[:min(len(value), serviceconfig.MaxSize)]), len(value)}, true, nil
@@ -242,7 +243,7 @@ func (c *Config) read(l liveConfig) (json string, err error) {
 	return config.JSON(), nil
 }
 
-// parse parses a live service config with parser. If it returns an error, the config must not be used.
+// parse parses a live service config with parser. After an error, the config must not be used.
 func (c *Config) parse(l liveConfig, parser func(string) (*serviceconfig.Config, error)) (*serviceconfig.Config, error) {
 	if l.size > len(l.raw) {
 		return nil, fmt.Errorf("the service config has %d bytes, more than %d", l.size, serviceconfig.MaxSize)

@@ -114,7 +114,8 @@ func (d *disk) close() {
 	d.flush()
 }
 
-// path returns the path of a key's file. The hash distinguishes long keys, keys that differ in case, and layouts.
+// path returns the path of a key's file. The hash in it distinguishes long keys with a common prefix, keys that
+// differ in case, and layouts.
 func (d *disk) path(p place) string {
 	name, sum := url.QueryEscape(p.From), sha256.Sum256([]byte(p.String()))
 	return filepath.Join(d.cfg.SnapshotDir, fmt.Sprintf("%.150s-%x.json", name, sum[:8]))

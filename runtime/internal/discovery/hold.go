@@ -10,15 +10,15 @@ import (
 // peakWindow is the time in which the lost endpoints of a set are counted: after an etcd outage, leases expire within a few seconds.
 const peakWindow = 5 * time.Second
 
-// hold keeps endpoints that vanish as if etcd had lost its leases: the last endpoint of a key, or two or more that are more than half
-// of the key's, within peakWindow. They are held for the duration grace, until they are back, or until others have taken their places:
-// while any is held, the set does not exceed its size before the loss. A single endpoint that vanishes among several is dropped at once.
+// hold keeps endpoints that vanish as if etcd had lost its leases: the last endpoint of a key, or two or more that are more than half of
+// the key's, within peakWindow. They are held for the duration grace, until they are back, or until new endpoints replace them: while
+// any is held, the set does not exceed its size before the loss. A single endpoint that vanishes among several is dropped at once.
 // Endpoints that their owners have marked as leaving are never held, and do not count as lost.
 type hold struct {
 	grace time.Duration
 
 	until map[string]time.Time // when each held endpoint is dropped, by address
-	size  int                  // of the set in etcd before the loss, if any is held
+	size  int                  // the size of the set in etcd before the loss, if any endpoint is held
 	peak  []sample             // recent sizes of the set in etcd, the oldest and largest first
 }
 

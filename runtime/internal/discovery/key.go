@@ -190,7 +190,7 @@ type departures struct {
 }
 
 // CallsLeave records whether the calls of a connection go to the fallback. It logs when the first connection starts
-// to use the fallback and when the last one stops, unless that is often.
+// to use the fallback and when the last one stops, unless that happens too often.
 func (k *Key) CallsLeave(leave bool) {
 	d := &k.departures
 	d.mu.Lock()

@@ -12,7 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// errPending means that the endpoints are not known yet.
+// errPending is the error of calls while the endpoints are not known yet.
 var errPending = errors.New("the endpoints are not known yet")
 
 // endpointsBare returns the endpoints for a policy that is above ours, and for the policy of a bare resolver.
@@ -25,15 +25,16 @@ func (c *conn) endpointsBare(s *attr.State) ([]resolver.Endpoint, error) {
 	case !source.Known && source.Err == nil:
 		return nil, errPending
 	case len(source.Endpoints) == 0 && !c.served:
-		// Until a first state, calls fail with this error under any policy. Later, such policies fail with their own.
+		// Before the first state, calls fail with this error under any policy. After that, such a policy returns its
+		// own error.
 		return nil, s.Err
 	}
 	return attr.GRPC(source.Endpoints), nil
 }
 
-// endpointsAlone returns the endpoints for a policy that stands alone: those that selector and drain leave, else the fallback's,
-// else the drained ones. WithSubset has no effect, because such a policy does not replace the dead endpoints of a subset. The error
-// says why there are no endpoints.
+// endpointsAlone returns the endpoints for a policy of another package: those that pass selector and drain or, if there are none,
+// the fallback's or else the drained ones. WithSubset has no effect, because such a policy does not replace the dead endpoints of a
+// subset. The error says why there are no endpoints.
 func (c *conn) endpointsAlone(s *attr.State, alone *serviceconfig.Alone) (endpoints []resolver.Endpoint, leaves bool, err error) {
 	given := cmp.Or(c.opts.Client, new(attr.Client)) // a bare resolver has none
 	client := given.Client
@@ -41,7 +42,7 @@ func (c *conn) endpointsAlone(s *attr.State, alone *serviceconfig.Alone) (endpoi
 	in := s.Input(plan.NewConfig(alone.Etcd), &client)
 	p := plan.Make(&in)
 	if given.Subset > 0 {
-		p.Reports = append(p.Reports, fmt.Sprintf("WithSubset has no effect beside the policy %q, which connects to all endpoints", alone.Name))
+		p.Reports = append(p.Reports, fmt.Sprintf("WithSubset has no effect with the policy %q, which connects to all endpoints", alone.Name))
 	}
 	if !s.Pending() { // otherwise drain would seem to name endpoints that do not exist
 		given.Tell(p.Reports, c.told)
@@ -56,7 +57,8 @@ func (c *conn) endpointsAlone(s *attr.State, alone *serviceconfig.Alone) (endpoi
 	return nil, false, p.Empty
 }
 
-// tellLeaves calls Client.CallsLeave when a policy that stands alone gets the fallback's endpoints, or no longer has them.
+// tellLeaves calls Client.CallsLeave when a policy of another package gets the fallback's endpoints, or no longer has
+// them.
 func (c *conn) tellLeaves(leaves bool) {
 	if client := c.opts.Client; c.leaves != leaves && client != nil && client.CallsLeave != nil {
 		client.CallsLeave(leaves)

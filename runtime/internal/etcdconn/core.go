@@ -26,7 +26,7 @@ const lostAfter = time.Second
 // core decides how to react to the states of the connection. It does no I/O and reads
 // no clock.
 type core struct {
-	again  bool      // the connection was up or has failed: the next time it is up counts as reconnected
+	again  bool      // the connection has been up or has failed, so that coming up is a reconnect
 	since  time.Time // when the connection went down, zero while it is up
 	asked  time.Time // when the cause was last requested
 	cause  error     // why the connection is down; nil while it is up, or if the cause is not known
@@ -52,7 +52,7 @@ func (c *core) onState(state connectivity.State, now time.Time) command {
 		c.since = now
 	}
 	if state == connectivity.Connecting && c.again {
-		return command{retry: lostAfter} // by then the loss must be reported
+		return command{retry: lostAfter} // then the loss is reported
 	}
 	if state != connectivity.TransientFailure {
 		return command{}

@@ -16,7 +16,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
 )
 
-// askBound bounds the call that asks for the cause; while the connection is down, the call does no I/O.
+// askBound bounds the call that asks for the cause. The bound matters only if the connection comes up: while it is
+// down, the call does no I/O.
 const askBound = time.Second
 
 // Client describes an etcd client.
@@ -24,8 +25,8 @@ type Client struct {
 	Endpoints func() []string
 	User      string // "" without one
 	Logger    *slog.Logger
-	// Changed is called when the connection comes up after a loss or a failed attempt, when it has been down for a moment, and
-	// when the reason, which Down returns, changes. It must return at once. It may be nil.
+	// Changed is called when the connection comes up after a loss or a failed attempt, when it has been down for lostAfter,
+	// and when the error that Down returns changes. It must return at once. It may be nil.
 	Changed func()
 }
 
@@ -68,8 +69,9 @@ func (c *Conn) Run(ctx context.Context) {
 	}
 }
 
-// Why explains the error of a call to etcd, or returns nil if there is nothing to add. It names the user that etcd
-// refuses, the last error of a connection that is down, or a silent etcd. A function given to Reconnected must not call Why.
+// Why explains the error of a call to etcd, or returns nil if there is nothing to add. The explanation names the user whom
+// etcd refuses, gives the last error of a connection that is down, or says that etcd does not answer. A function given to
+// Reconnected must not call Why.
 func (c *Conn) Why(err error) error { return c.standing().Why(err) }
 
 // Down returns why etcd is not connected, nil if etcd is connected or no connection was needed yet.

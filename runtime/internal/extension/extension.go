@@ -1,5 +1,5 @@
-// Package extension is what package runtime knows of packages that extend it, such as package leader. runtime imports none of them, so
-// that only programs that use an extension link it.
+// Package extension has the interfaces between package runtime and packages that extend it, such as package leader. runtime does not
+// import those packages, so that only programs that use an extension link it.
 package extension
 
 import (
@@ -22,7 +22,7 @@ type Extender interface {
 
 // Hooks are what an extension adds to a service. Each may be nil.
 type Hooks struct {
-	Methods []string // the full names of the methods to which the extension is confined
+	Methods []string // the full names of the methods that the extension handles
 	// Companion makes the companion of an entry: see [registrar.Entry].
 	Companion func(h *Host, e registrar.Entry, changed func()) (registrar.Companion, error)
 	// Route returns the routing of a new connection to a service key.

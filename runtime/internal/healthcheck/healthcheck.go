@@ -140,7 +140,7 @@ const up, down = healthpb.HealthCheckResponse_SERVING, healthpb.HealthCheckRespo
 // Group is a set of services with one health.
 type Group struct {
 	Services []string // the group is unhealthy while one of these is NOT_SERVING
-	Checked  []string // the names for which clients with health_check call Watch
+	Checked  []string // the names that clients with health_check watch
 }
 
 // followed is a group and its last report.

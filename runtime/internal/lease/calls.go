@@ -12,7 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease/reconcile"
 )
 
-// do makes a call, and passes its outcome to the core. It does not wait for a revocation, which is made again until etcd answers.
+// do makes a call, and passes its outcome to the core. It does not wait for a revocation, which is retried until etcd answers.
 func (s *Session) do(o reconcile.Op, timeout time.Duration) {
 	if _, revokes := o.(reconcile.RevokeOp); revokes {
 		s.wg.Go(func() { s.finish(o, timeout); s.poke() })
@@ -21,7 +21,7 @@ func (s *Session) do(o reconcile.Op, timeout time.Duration) {
 	s.finish(o, timeout)
 }
 
-// finish does what do does, and returns when the call has ended.
+// finish is do, but returns when the call has ended.
 func (s *Session) finish(o reconcile.Op, timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
@@ -45,7 +45,7 @@ func (s *Session) finish(o reconcile.Op, timeout time.Duration) {
 	})
 }
 
-// hurry makes the call under way end soon if it removes nothing and an entry was withdrawn. It must be called with mu held.
+// hurry makes the call under way end soon if an entry was withdrawn and the call removes nothing. It must be called with mu held.
 func (s *Session) hurry() {
 	if s.core.MustGiveWay() && s.giveWay != nil {
 		s.giveWay()

@@ -1,6 +1,6 @@
 // Package lease keeps a process's desired keys in etcd, on one lease that it renews. It puts lost or changed keys back.
 //
-// Package reconcile decides. This package does what it asks for:
+// Package reconcile makes the decisions. This package carries them out:
 //
 //	session.go  the goroutine that makes the calls, and the log
 //	calls.go    the calls to etcd, and the renewals
@@ -87,7 +87,7 @@ type Session struct {
 	core     *reconcile.Core
 	closeErr error // the error of the first Close
 	watches  map[string]*watch
-	giveWay  func()      // ends the call under way soon; nil if that removes something, or none is under way
+	giveWay  func()      // ends the call under way soon; nil if the call removes something, or there is none
 	renewal  *time.Timer // calls renewLeases when a renewal is due; nil until the goroutine of run is started
 
 	reporting sync.Mutex // keeps log lines in the order of the changes

@@ -38,7 +38,7 @@ type Traits struct {
 	Times    bool // the balancer measures the latency of calls
 	Single   bool // one connection at a time serves, as in pick_first
 	Shuffles bool // each process orders the endpoints at random
-	Rings    bool // the set also records which endpoints of its tier are not ready; only those that calls reach are connected to
+	Rings    bool // the set also records endpoints that are not ready; the balancer connects only to those that calls reach
 }
 
 // Of returns the policy that a config names, or nil if this package does not have that policy.

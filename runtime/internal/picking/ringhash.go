@@ -39,9 +39,9 @@ func newRingHash(c *serviceconfig.RingHash) ringHash {
 
 func (ringHash) Traits() Traits { return Traits{Weighs: true, Rings: true} }
 
-// Pick picks by the ring. A call with a key reaches its instance, and waits while that connects, so that all callers use that
-// instance. In gRPC's ring_hash, the call waits until the attempt to connect has ended. Like there, a call without a key takes
-// the first ready instance, and reaches at most one before that, unless one connects already.
+// Pick picks by the ring. A call with a key waits while its instance is connecting, as in gRPC's ring_hash, so that all callers
+// use that instance. A call without a key takes the first ready instance on the ring. If no instance is connecting, it also
+// starts a connection to the first one that it passes which is not ready.
 func (r ringHash) Pick(ctx context.Context, o *calloptions.Options, s *Set) int {
 	points := s.ring(r)
 	hash, keyed := r.hash(ctx, o)

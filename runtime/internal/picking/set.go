@@ -7,7 +7,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Tier is the endpoints of equal preference that a connection uses. It holds the state that outlives a Set of its ready endpoints.
+// Tier holds the endpoints of equal preference that a connection uses, and the state that outlives a Set of its ready endpoints.
 type Tier struct {
 	Members   []int32 // the caller's numbers of the endpoints
 	sequence  Sequence
@@ -72,7 +72,7 @@ const (
 	connecting = -2 // or never reached
 )
 
-// LeaveOut leaves out an endpoint that is not ready or lacks the method.
+// LeaveOut skips an endpoint of the tier that is not ready or lacks the method.
 func (s *Set) LeaveOut(isConnecting bool) {
 	switch {
 	case s.at == nil:

@@ -97,8 +97,8 @@ func init() {
 	}
 }
 
-// End returns the function to call at the end of a call for which Begin was called. If timed is set, the pick was just now. Of
-// a stream only the outcome counts.
+// End returns the function to call at the end of a call for which Begin was called. If timed is set, it measures the time since
+// the last pick of the address, except for a stream, whose outcome alone counts.
 func (x *Stats) End(timed, stream bool) func(balancer.DoneInfo) {
 	r := records.Get().(*record)
 	r.stats, r.timed, r.stream = x, timed, stream

@@ -15,7 +15,7 @@ import (
 
 // Companion is what an extension adds to an entry. Its methods are safe for concurrent use.
 type Companion interface {
-	// Registered tells whether the entry is in etcd. It is not called while that is unknown, and must not block.
+	// Registered notifies the companion whether the entry is in etcd. It is not called while that is unknown, and must not block.
 	Registered(bool)
 	// Finish waits for calls under way that need the companion, and then does what End does. It returns an error if ctx ends first.
 	Finish(ctx context.Context) error
@@ -25,7 +25,7 @@ type Companion interface {
 	Wait(ctx context.Context) error
 	// Close does what End and Wait do. If ctx ends first, the companion gives up.
 	Close(ctx context.Context) error
-	// Err returns what is wrong with the companion, nil if nothing is.
+	// Err returns the companion's present problem, nil if there is none.
 	Err() error
 }
 
@@ -33,7 +33,7 @@ type Companion interface {
 func (run *Run) closeUnplaced() {
 	for _, reg := range run.made {
 		if reg.companion != nil && reg.handle == nil {
-			_ = reg.companion.Close(context.Background()) // it has nothing in etcd
+			_ = reg.companion.Close(context.Background()) // it has nothing in etcd yet
 		}
 	}
 }

@@ -25,7 +25,7 @@ func (p phase) String() string {
 	return [...]string{"idle", "announced", "withdrawn", "draining", "stopped"}[p]
 }
 
-// core decides for one server what it publishes, and when its entries are in etcd.
+// core decides which entries one server publishes, and when they are in etcd.
 type core struct {
 	phase   phase
 	faults  []error // errors of methods that cannot return them
@@ -46,9 +46,9 @@ type event struct {
 	kind kind
 	run  int // the announcement in which it happens, 0 for a call of the server's own methods
 
-	why    error              // of withdraw, end and drained: what waiting callers return
-	entry  int                // of heard: the index of the entry
-	health healthcheck.Health // of heard
+	why    error              // for withdraw, end and drained: the error that waiting callers return
+	entry  int                // for heard: the index of the entry
+	health healthcheck.Health // for heard
 }
 
 type kind int
@@ -73,7 +73,8 @@ type effects struct {
 	wait  bool   // wait until the entries of all announcements are out of etcd
 }
 
-// step handles an event. Events of an announcement that has ended do nothing. The error says why an announcement cannot begin.
+// step handles an event. Events of an announcement that has ended do nothing. It returns an error if an announcement cannot
+// begin.
 func (c *core) step(e event) (do effects, err error) {
 	if e.kind == announce || e.kind == serve {
 		return do, c.begin(e.kind)
@@ -122,8 +123,8 @@ func (c *core) begin(on kind) error {
 	return nil
 }
 
-// registered reports whether the server is announced and all of its entries are in etcd. states are those of the entries placed: no
-// more of them are asked for than needed, since this is asked for at each change of one.
+// registered reports whether the server is announced and all of its entries are in etcd. states are those of the placed entries. It
+// stops at the first other state, because it runs at each change of an entry's state.
 func (c *core) registered(states iter.Seq[lease.State]) bool {
 	n := 0
 	for state := range states {

@@ -161,8 +161,8 @@ func (g *Group) Withdraw(ctx context.Context) (err error) {
 	return err
 }
 
-// End begins the end of a serving server. From then on the health of its entries is ignored. Call
-// Withdraw next, and Ended when the server has stopped.
+// End begins the shutdown of a serving server. From then on the health of its entries is ignored. Call Withdraw next, and Ended
+// when the server has stopped.
 func (g *Group) End() { g.step(event{kind: end, why: errEnding}) }
 
 // Ended ends the group, whose server has stopped.
@@ -176,7 +176,7 @@ func (g *Group) Ended() {
 func (g *Group) step(e event) (do effects, left []*Registration) {
 	g.with(func(c *core) {
 		do, _ = c.step(e)
-		if do.pause && e.entry < len(g.registrations) { // otherwise placing failed before it
+		if do.pause && e.entry < len(g.registrations) { // otherwise an earlier entry could not be placed
 			reg := g.registrations[e.entry]
 			reg.problem = e.health.Problem
 			_, _ = reg.handle.SetPaused(!e.health.OK) // fails only once the registrar is closed

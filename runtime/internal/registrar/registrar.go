@@ -2,7 +2,7 @@
 //
 //	entry.go         an entry, its keys and its values
 //	claims.go        which entries collide, and which share a lease session
-//	core.go          one server: what it publishes, and when its entries are in etcd
+//	core.go          one server: which entries it publishes, and when they are in etcd
 //	registrar.go     all servers and registrations, under one lock
 //	registration.go  one entry that is kept in etcd
 //	group.go         one server, which does what its core decides
@@ -56,7 +56,7 @@ type Registrar struct {
 	mu            sync.Mutex
 	claims        claims
 	registrations map[*Registration]struct{}    // those that were placed, until they are dropped
-	sessions      map[sessionKey]*lease.Session // with the dedicated ones that are closing
+	sessions      map[sessionKey]*lease.Session // including dedicated ones that are closing
 	groups        map[*Group]struct{}           // those whose entries were placed, and have not left
 	accompanied   map[*Registration]struct{}    // those with a companion, until nothing of it is left in etcd
 	tasks         sync.WaitGroup                // background tasks; none begins after Close
@@ -156,8 +156,8 @@ func (r *Registrar) session(reg *Registration, dedicated bool) *lease.Session {
 	return s
 }
 
-// drop takes a registration's entry out of etcd for good, in the background, and frees its keys for another one. It must be called
-// with mu held.
+// drop removes a registration's entry from etcd for good, in the background, and frees its keys for another registration. It must
+// be called with mu held.
 func (r *Registrar) drop(reg *Registration) {
 	if _, ok := r.registrations[reg]; !ok {
 		return

@@ -50,9 +50,9 @@ type Core struct {
 	held        []*heldLease       // the current lease and the retired ones
 	everGranted []clientv3.LeaseID // every lease that was ever granted to this session
 
-	calls  gate // of all calls
+	calls  gate // delays all calls
 	grants gate
-	moves  gate // to another lease, because of a denied write
+	moves  gate // delays moves to another lease after a denied write
 	puts   gate // shut while etcd is full
 
 	check    check
@@ -75,7 +75,7 @@ func (c *Core) Take() (changes []Change, warnings []Warning) {
 // check compares our keys with etcd's from time to time, batch by batch.
 type check struct {
 	due     time.Time // when the next check is due
-	began   time.Time // when the last one did
+	began   time.Time // when the last check began
 	left    []*record // the keys that the check under way has yet to read
 	watched bool      // every key is watched, so that checks are rare
 }
@@ -97,7 +97,7 @@ func New(jitter func(time.Duration) time.Duration) *Core {
 	}
 }
 
-// gate is the earliest time of the next try of something, and the backoff of tries.
+// gate delays the next try of an operation, with a backoff.
 type gate struct {
 	at      time.Time
 	backoff backoff.Backoff
@@ -107,7 +107,7 @@ func gateOf(base, most time.Duration) gate {
 	return gate{backoff: backoff.Backoff{Base: base, Max: most}}
 }
 
-// shut delays the next try. open allows it now, and forgets earlier ones.
+// shut delays the next try. open allows it now, and resets the backoff.
 func (g *gate) shut(now time.Time, jitter func(time.Duration) time.Duration) {
 	g.at = now.Add(jitter(g.backoff.Bound()))
 }
@@ -176,8 +176,8 @@ func (c *Core) Add(now time.Time, owner Owner, items []Item, pause bool) *Entry 
 	return e
 }
 
-// record returns the record of an item's key on the current lease. An earlier entry, which is being removed, gives the key up,
-// so that its removal does not delete the new entry.
+// record returns the record of an item's key on the current lease. If an earlier entry that is being removed has the record, e
+// takes it over, so that the removal does not delete the key of e.
 func (c *Core) record(e *Entry, item int) *record {
 	key := e.items[item].Key(c.lease)
 	r := c.keys[key]
@@ -195,7 +195,8 @@ func (c *Core) record(e *Entry, item int) *record {
 	return r
 }
 
-// rekey replaces an entry's keys that contain the id of an earlier lease. These are retired, and keep their records until deleted.
+// rekey replaces an entry's keys that contain the id of an earlier lease. The old keys are retired, and keep their records until
+// they are deleted.
 func (c *Core) rekey(e *Entry) {
 	if e.desired == gone {
 		return
@@ -258,8 +259,8 @@ func (c *Core) refresh(now time.Time) {
 	})
 }
 
-// leaseNeeded reports whether any entry has a desired state up to last. A lease is granted for present entries, and kept for paused
-// ones, too: so a paused entry is back after one put. Every clean entry is present.
+// leaseNeeded reports whether the desired state of any entry is last or one before last. A lease is granted for present entries. It
+// is kept for paused ones, too, so that a paused entry is back after one put. Every clean entry is present.
 func (c *Core) leaseNeeded(last desired) bool {
 	return len(c.entries) > len(c.dirty) || slices.ContainsFunc(c.dirty, func(e *Entry) bool { return e.desired <= last })
 }
@@ -304,8 +305,8 @@ func (c *Core) continueCheck(now time.Time) {
 	}
 }
 
-// checkable reports whether a check reads a key. A key whose write waits after a refusal is left out, for a refused read would delay
-// the write.
+// checkable reports whether a check reads a key. A key whose write waits after a refusal is left out, because a refused read would
+// delay the write.
 func (c *Core) checkable(now time.Time, r *record) bool {
 	return r.e.desired == present && r.observed != nil && !c.foreign(r) && (r.asDesired() || !now.Before(r.gate.at))
 }
@@ -404,7 +405,7 @@ func (c *Core) atRevision(revision int64) {
 func (c *Core) Close(now time.Time) {
 	c.closing, c.hurry = true, true
 	for _, h := range c.held {
-		h.denied, h.revokeAt = false, time.Time{} // a right that was taken may be back
+		h.denied, h.revokeAt = false, time.Time{} // a revoked permission may have been granted again
 	}
 	for _, e := range c.entries {
 		e.setDesired(now, gone)

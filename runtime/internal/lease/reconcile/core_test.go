@@ -273,7 +273,7 @@ func TestClose(t *testing.T) {
 
 // G26: the first failure to register is reported, later ones rarely.
 func TestWarnings(t *testing.T) {
-	refused := `%s and 0 others: key "%[1]s": etcdserver: permission denied (a registration reads its keys, and writes them)`
+	refused := `%s and 0 others: key "%[1]s": etcdserver: permission denied (a registration needs permission to read and to write its keys)`
 	for _, row := range []struct {
 		rule, do string
 		want     []string // the warnings at first

@@ -95,7 +95,7 @@ func (c *Core) observe(now time.Time, r *record, kv *KeyValue) {
 		r.gate.at = time.Time{} // the key is no longer another process's
 	}
 	if kv == nil || kv.Rev != r.unansweredRev || c.foreign(r) {
-		r.unansweredRev = noDoubt // a late write fails by its guard, or its key is found on the lease
+		r.unansweredRev = noDoubt // a late write fails its guard, or its key is found on the lease
 	}
 	if c.foreign(r) {
 		if r.claimed() && e.desired == present {
@@ -158,10 +158,10 @@ func (c *Core) onReadRefused(now time.Time, r *record, err error) {
 	c.onForeignKeyOnLease(now, c.lease, err)
 }
 
-// onWrite records the answer to a transaction. If its steps were not made, kvs has the present values.
+// onWrite records the answer to a transaction. If a guard failed, made is false, and kvs has the present values.
 func (c *Core) onWrite(now time.Time, steps []step, made bool, kvs []*KeyValue, revision int64) {
 	c.succeeded()
-	c.atRevision(revision) // first: what follows resolves the doubts that a restore raises
+	c.atRevision(revision) // before the steps, which resolve doubts that a restore raises
 	for i, st := range steps {
 		if st.r.busy = false; made {
 			c.onStep(now, st, revision)
@@ -318,7 +318,7 @@ func (c *Core) onWriteRefused(now time.Time, st step, err error) {
 	case st.kind == put && st.value != r.value():
 		return // etcd refused an outdated value
 	case isDenied(err):
-		err = fmt.Errorf("key %q: %w (a registration reads its keys, and writes them)", r.key, err)
+		err = fmt.Errorf("key %q: %w (a registration needs permission to read and to write its keys)", r.key, err)
 	default:
 		err = fmt.Errorf("key %q: %w", r.key, err)
 	}

@@ -17,8 +17,8 @@ const (
 	// askMin and askMax bound the pause between reads of the keys on a lease.
 	askMin = time.Second
 	askMax = 30 * time.Second
-	// A lease is renewed once its TTL divided by renewAfter has passed, as the etcd client does, and from then on again and again
-	// until etcd answers, each time after the TTL divided by renewAgain: a member may be dead.
+	// A lease is renewed once 1/renewAfter of its TTL has passed, as the etcd client does. Until etcd answers, the renewal is
+	// sent again after each 1/renewAgain of the TTL: a member may be dead.
 	renewAfter = 3
 	renewAgain = 8
 	// overdueAfter is how long etcd may fail to answer a renewal, or any other call, before the status of entries reports it.
@@ -37,7 +37,7 @@ type heldLease struct {
 	revokeAt time.Time     // the earliest time of the next revocation, zero if none was sent
 
 	// ask is the gate of reads of the keys on the lease. It is nil unless the lease may have strays, keys without an entry: an
-	// unanswered put of an absent key may arrive late, and a restored etcd may have deleted keys again.
+	// unanswered put of an absent key may arrive late, and a restored etcd may have keys that were deleted before.
 	ask *gate
 }
 
@@ -205,8 +205,8 @@ func (c *Core) OnRenewalFailed(now time.Time, id clientv3.LeaseID, err error) {
 	}
 }
 
-// onRestored records that etcd is back at an earlier state, with old values of our keys. All leases are
-// replaced, and revoked with their keys. A lease that only the earlier state has is not renewed, and expires within its TTL.
+// onRestored handles the restore of etcd to an earlier state, with old values of our keys. All leases are replaced, and revoked
+// with their keys. A lease that only the earlier state has is not renewed, and expires within its TTL.
 func (c *Core) onRestored() {
 	c.replaceLease(errors.New("etcd's revision went backwards: it was restored from a backup or wiped"))
 	c.check.left = nil

@@ -17,11 +17,11 @@ const (
 	maxBytes = 1 << 20
 	// A wait that has taken longer than sleepGap shows that the machine slept: Next never asks for a wait longer than a tick.
 	sleepGap = 4 * tick
-	// callTimeout bounds a call: a further try goes to another member. It is extended by the time that etcd took for its last answer,
-	// and doubled after two calls without an answer. So the outcome of a write is often unknown; the next write of the key, with the
-	// same guard, settles it.
+	// callTimeout bounds a call, because the next try may reach another member. The time that etcd took for its last answer is added
+	// to it, and it is doubled after two calls without an answer. So the outcome of a write is often unknown; the next write of the
+	// key, with the same guard, settles it.
 	callTimeout = 2 * time.Second
-	// markTimeout is how long keys are marked as leaving before they are deleted, for marking delays that.
+	// markTimeout bounds the time for marking keys as leaving: marking delays their deletion.
 	markTimeout = 500 * time.Millisecond
 	// MaxTimeout bounds the timeout of a call, and the wait for a grant that has timed out.
 	MaxTimeout = 30 * time.Second
@@ -30,7 +30,7 @@ const (
 )
 
 // ErrGaveWay is the error of a call that ended without an answer because a removal waited for it.
-var ErrGaveWay = status.Error(codes.Canceled, "a removal did not wait for the answer of etcd")
+var ErrGaveWay = status.Error(codes.Canceled, "the call was canceled: a removal did not wait for its answer")
 
 // Op is a call to etcd that the core requests: a GrantOp, RevokeOp or AttachedOp, or a transaction, which [Transaction] returns.
 type Op any
@@ -51,13 +51,13 @@ type (
 	}
 )
 
-// step is a write of a key, or a read. A transaction makes all of its steps. If a guard fails, it makes none, and returns the keys.
+// step is a write of a key, or a read. A transaction makes all of its steps or, if a guard fails, none. Then it returns the keys.
 type step struct {
 	r *record
 	write
 }
 
-// Transaction returns the transaction of a read or write: its guards, and the operations if these hold and if not.
+// Transaction returns the transaction of a read or write: its guards, the operations if all guards hold, and those otherwise.
 func Transaction(o Op) (guards []clientv3.Cmp, then, otherwise []clientv3.Op) {
 	read, _ := o.(readOp)
 	write, _ := o.(writeOp)
@@ -78,7 +78,7 @@ func Transaction(o Op) (guards []clientv3.Cmp, then, otherwise []clientv3.Op) {
 	return guards, then, otherwise
 }
 
-// wait collects until when possible calls have to wait. at is the earliest of these times, zero if there is none.
+// wait collects the times until which calls are delayed. at is the earliest of them, zero if there is none.
 type wait struct{ now, at time.Time }
 
 // until reports whether at is in the future, so that a call waits for it.
@@ -202,7 +202,8 @@ func (c *Core) begin(now time.Time, o Op) {
 	}
 }
 
-// batch returns the steps of one transaction. writeOf returns the step that is due for a key, or nil. An unbatched key has its own.
+// batch returns the steps of one transaction. writeOf returns the step that is due for a key, or nil. An unbatched key has a
+// transaction of its own.
 func batch(records iter.Seq[*record], writeOf func(*record) *write) (steps []step) {
 	bytes := 0
 	for r := range records {
@@ -264,8 +265,8 @@ func (c *Core) nextPut(w *wait, r *record) *write {
 	return &write{put, r.value(), c.lease, revOf(r.observed)}
 }
 
-// nextRead returns the read of a key that no write settles, nil if none is due: the key is in doubt, should be absent and seems absent,
-// or another process holds it. A closing session does not read: it revokes the lease.
+// nextRead returns the read of a key, nil if none is due. It reads keys that no write settles: a key in doubt that should be absent and
+// seems absent, and a key that another process holds. A closing session does not read: it revokes the lease.
 func (c *Core) nextRead(w *wait, r *record) *write {
 	ours := r.observed != nil && !c.foreign(r)
 	conflict := r.claimed() && c.foreign(r) && r.e.desired == present

@@ -68,7 +68,7 @@ type record struct {
 	observed      *KeyValue // the last known value; nil if the key is absent
 	putRev        int64     // the mod revision of our last put, 0 if there is none; 1 if etcd was restored since
 	busy          bool      // a write of the key is under way
-	unansweredRev int64     // the highest guard of an unanswered write, 0 for another doubt, or noDoubt
+	unansweredRev int64     // noDoubt, or the highest guard of the unanswered writes, or 0 if the key is otherwise in doubt
 
 	gate      gate  // of reads and writes
 	refused   error // etcd's refusal of the last write or read

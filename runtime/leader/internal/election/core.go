@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// failedMin and failedMax bound the backoff of attempts to stand, and to revoke a lease, that etcd has not answered.
+	// failedMin and failedMax bound the backoff after an attempt to stand, or to revoke a lease, that etcd has not answered.
 	failedMin = 50 * time.Millisecond
 	failedMax = time.Second
 	// standTimeout bounds a call of the first attempt to stand: a further attempt goes to another member. The timeout grows by
@@ -23,7 +23,7 @@ const (
 	marginOf = 10
 	// revokeAgain is the time without an answer after which a lease is revoked again, perhaps by another member of etcd.
 	revokeAgain = time.Second
-	// renewalsIn is how often in a TTL the lease is renewed.
+	// renewalsIn is the number of renewals within one TTL.
 	renewalsIn = 4
 )
 
@@ -110,7 +110,7 @@ func (c *core) resign(now time.Time, token int64) effects {
 // outcome is the result of an attempt to stand, or of a renewal.
 type outcome struct {
 	lease   clientv3.LeaseID
-	own     First         // zero if it may not be in etcd
+	own     First         // our candidate; zero if it may be missing in etcd
 	life    time.Duration // the TTL of the lease, from sent on at least
 	sent    time.Time
 	gone    bool // the lease or its key is gone
@@ -190,7 +190,7 @@ func (c *core) revoked(now time.Time, number uint64, gone bool) effects {
 	return c.due(now)
 }
 
-// tick handles the event that effects.wake has come.
+// tick handles the arrival of the time effects.wake.
 func (c *core) tick(now time.Time) effects { return c.due(now) }
 
 // leave gives the candidate up, which ends a leadership.

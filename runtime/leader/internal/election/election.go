@@ -172,8 +172,8 @@ func (e *Election) line(level slog.Level, text string, args ...any) {
 	e.tasks.Go(func() { e.Logger.Log(context.Background(), level, text, append(args, "candidates", e.Prefix)...) })
 }
 
-// why returns why the instance should stand but does not, nil if it stands, may stand soon, or should not stand. It must be
-// called with mu held.
+// why returns the reason if the instance should stand but does not, nil if it stands, may stand soon, or should not stand. It
+// must be called with mu held.
 func (e *Election) why() error {
 	switch {
 	case !e.core.wanted:

@@ -1,4 +1,5 @@
-// Package backoff spaces out retries: exponential, capped and jittered, so that not all clients return to a recovered etcd at once.
+// Package backoff computes the pauses between retries: exponential, capped and jittered, so that clients do not all return to a
+// recovered etcd at once.
 package backoff
 
 import (

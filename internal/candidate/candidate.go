@@ -38,7 +38,7 @@ func InstanceOf(prefix string, entry *mvccpb.KeyValue) (string, error) {
 	case name == "" || strings.Contains(name, "/"):
 		return "", fmt.Errorf("invalid candidate name %.80q", name)
 	case entry.Lease == 0:
-		return "", errors.New("a candidate without a lease")
+		return "", errors.New("the candidate has no lease")
 	case n == 0 || n > MaxInstance || !utf8.Valid(entry.Value) || servicekey.CheckText(string(entry.Value)) != nil:
 		return "", fmt.Errorf("invalid instance id (%d bytes)", n)
 	}

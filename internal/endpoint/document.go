@@ -16,7 +16,7 @@ import (
 type dialect struct {
 	where   string  // where the address is, for errors
 	address []field // the field that holds the address, or the two fields that hold host and port
-	array   bool    // the address is in an array, which home-made JSON cannot have
+	array   bool    // the address is in an array; the fields of home-made JSON never are
 	hides   []field // fields that hold no address in an entry that has the address fields
 	claims  []field // fields that only entries in this layout have, even without an address
 	// read reads an entry. instance is the last segment of its etcd key.
@@ -107,7 +107,7 @@ func (d *document) layout(test func(json.RawMessage) bool) (Layout, bool) {
 	return find(func(l Layout) bool { return l.address != nil && d.all(l.address, test) && !d.hidden(l) })
 }
 
-// hidden reports whether the fields of another layout give the address field of l another meaning.
+// hidden reports whether the document has fields of another layout, in which the address field of l has another meaning.
 func (d *document) hidden(l Layout) bool {
 	return slices.ContainsFunc(table, func(o Layout) bool { return slices.Contains(o.hides, l.address[0]) && d.all(o.address, given) })
 }
@@ -120,7 +120,7 @@ func (d *document) claimed() (Layout, bool) {
 	return find(func(l Layout) bool { return l.claims != nil && d.all(l.claims, given) })
 }
 
-// lacks returns why the given address fields hold no address.
+// lacks returns the reason why the given address fields hold no address.
 func (d *document) lacks(address []field) error {
 	for _, f := range address {
 		if d[f] == nil {

@@ -13,7 +13,8 @@ import (
 	"unicode/utf8"
 )
 
-// MaxValue bounds a value that is written or read, in bytes. A longer one is malformed. go-micro's have the types of all methods.
+// MaxValue bounds a value that is written or read, in bytes. A longer one is malformed. The bound is high for go-micro, whose
+// values have the types of all methods.
 const MaxValue = 512 << 10
 
 // MaxMetadata bounds the number of pieces of metadata that an endpoint is written or read with. An entry with more is malformed.
@@ -30,9 +31,9 @@ const MethodsName = "grpc_methods"
 // callers then send any method to the endpoint.
 const MaxMethods = 16 << 10
 
-// LeavingName is the piece of metadata that marks an entry whose owner withdraws it: its value is
-// then "true". The owner sets it just before it deletes the entry, so that readers can distinguish
-// a leave from a loss. Layouts without metadata, see [Layout.Metadata], cannot carry it.
+// LeavingName is the piece of metadata that marks an entry whose owner is withdrawing it, by the value "true". The owner sets it
+// just before it deletes the entry, so that readers can distinguish a withdrawal from a loss. Layouts without metadata, see
+// [Layout.Metadata], cannot carry it.
 const LeavingName = "grpc_leaving"
 
 // StartedName is the piece of metadata with the start time of a server, in seconds since 1970. Callers may
@@ -99,8 +100,8 @@ func (e Endpoint) Equal(o Endpoint) bool {
 		e.Weight == o.Weight && maps.Equal(e.Metadata, o.Metadata)
 }
 
-// RingName returns the name of an endpoint on a ring, where names are unique: its id or, if the previous endpoint in
-// the order of ids has the same id, the id and the address. previous is the id of that previous endpoint, "" for none.
+// RingName returns the unique name of an endpoint on a ring: its id or, if the previous endpoint in the order of ids has the same
+// id, the id and the address. previous is the id of the previous endpoint, "" if there is none.
 func RingName(id, addr, previous string) string {
 	if id == previous {
 		return id + " " + addr
@@ -108,12 +109,12 @@ func RingName(id, addr, previous string) string {
 	return id
 }
 
-// CheckMetadataName rejects names that users must not give metadata: those under which a value
-// keeps Endpoint's own fields, and those that the runtime sets itself.
+// CheckMetadataName rejects names of metadata that are reserved: those under which a value keeps Endpoint's own fields, and those
+// that the runtime sets itself.
 func CheckMetadataName(name string) error {
 	switch name {
 	case MethodsName, LeavingName, StartedName:
-		return fmt.Errorf("metadata name %q is reserved: the runtime sets it by itself", name)
+		return fmt.Errorf("metadata name %q is reserved: only the runtime sets it", name)
 	}
 	return checkFieldName(name)
 }
@@ -210,7 +211,7 @@ func (e *Endpoint) detailed() bool {
 	return e.Version != "" || e.Zone != "" || e.Weight != 0 || len(e.Metadata) > 0
 }
 
-// compare orders endpoints by their fields, so that the fuller of two is likely to come first.
+// compare orders endpoints by their fields. The one with more fields set is likely to come first.
 func (e *Endpoint) compare(o *Endpoint) int {
 	if order := cmp.Or(
 		cmp.Compare(len(o.Metadata), len(e.Metadata)),

@@ -128,9 +128,9 @@ func TestCheckMetadataName(t *testing.T) {
 	for name, want := range map[string]string{
 		"any": "", "grpc": "",
 		"version":   `metadata name "version" is reserved: set the endpoint's version instead`,
-		MethodsName: `metadata name "grpc_methods" is reserved: the runtime sets it by itself`,
-		LeavingName: `metadata name "grpc_leaving" is reserved: the runtime sets it by itself`,
-		StartedName: `metadata name "grpc_started" is reserved: the runtime sets it by itself`,
+		MethodsName: `metadata name "grpc_methods" is reserved: only the runtime sets it`,
+		LeavingName: `metadata name "grpc_leaving" is reserved: only the runtime sets it`,
+		StartedName: `metadata name "grpc_started" is reserved: only the runtime sets it`,
 	} {
 		if err := CheckMetadataName(name); (err != nil || want != "") && fmt.Sprint(err) != want {
 			t.Errorf("CheckMetadataName(%q) = %v, want %s", name, err, want)

@@ -71,8 +71,9 @@ func goFrame(key, instance string, value []byte) (e Endpoint, ok bool, err error
 	return e, true, nil
 }
 
-// checkGoFrame returns an error if an object is unlikely to be bare metadata. Under a key like GoFrame's only an object
-// that both nests and names an address is unlikely. Under other keys the object must not nest, nor name an address that the key lacks.
+// checkGoFrame returns an error if an object is unlikely to be bare metadata. Under a key in GoFrame's form, it rejects only an object
+// that both nests and names an address. Under other keys, it rejects an object that nests, or that names an address which the key
+// lacks.
 func checkGoFrame(key, instance string, object []byte) error {
 	nested, addrs := lookInto(object)
 	goFrames := IsGoFrameKey(key)
@@ -82,7 +83,7 @@ func checkGoFrame(key, instance string, object []byte) error {
 	}
 	for _, addr := range addrs {
 		if !goFrames && !slices.Contains(strings.Split(instance, ","), addr) {
-			return fmt.Errorf("JSON whose address may be %q, while its key ends in %.80q: name its fields in a json_layout", addr, instance)
+			return fmt.Errorf("JSON whose address may be %q, although its key ends in %.80q: name its fields in a json_layout", addr, instance)
 		}
 	}
 	return nil

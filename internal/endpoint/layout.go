@@ -36,7 +36,7 @@ type format struct {
 // place is the last part of a layout's etcd keys.
 type place struct {
 	spelled string // the form of the key in the documentation
-	lease   bool   // the key ends in the lease id, so each lease has one such entry of a service key
+	lease   bool   // the key ends in the lease id, so a lease can have one such entry for each service key
 	end     func(e Endpoint, lease int64) string
 }
 
@@ -112,7 +112,7 @@ func (l Layout) String() string {
 	return l.name
 }
 
-// Check returns why l can be neither written nor read, nil if it can.
+// Check returns an error if l can be neither written nor read.
 func (l Layout) Check() error {
 	if !l.mapped() {
 		return nil
@@ -123,8 +123,7 @@ func (l Layout) Check() error {
 	return nil
 }
 
-// LeaseInKey reports whether the etcd key ends in the lease id, so that each lease has one such entry
-// of a service key.
+// LeaseInKey reports whether the etcd key ends in the lease id, so that a lease can have one such entry for each service key.
 func (l Layout) LeaseInKey() bool { return l.ends.lease }
 
 // Constant is the name of the layout's variable in package runtime, "" for home-made JSON and layouts that are not written.
@@ -141,12 +140,12 @@ func (l Layout) Metadata() bool {
 	return l.metadata
 }
 
-// Key is the etcd key, without a namespace, of e under the service key.
+// Key returns the etcd key, without a namespace, of e under the service key.
 func (l Layout) Key(key string, e Endpoint, lease int64) string {
 	return key + l.ends.end(e, lease)
 }
 
-// Instance is the instance id that readers read for e.
+// Instance returns the instance id with which readers see e.
 func (l Layout) Instance(e Endpoint) string {
 	if l.ends != atInstance {
 		return e.Addr
@@ -188,12 +187,12 @@ func (e Endpoint) longest() string {
 // lastSegment returns the last segment of a service key, which other frameworks use as the service's name.
 func lastSegment(key string) string { return key[strings.LastIndexByte(key, '/')+1:] }
 
-// Trouble returns how the reader of the framework of layout own fails on an entry in another
-// layout, "" if it accepts the entry. Readers of other frameworks skip entries that they cannot
-// use. docs/layouts.md lists the same pairs, and module compat tries each on the real readers.
+// Trouble returns how the own reader of a layout's framework fails on an entry in another layout, "" if it accepts the entry.
+// Readers of other frameworks skip entries that they cannot use. docs/layouts.md lists the same pairs, and module compat tries
+// each on the real readers.
 func Trouble(own, other Layout) string {
 	switch {
-	case own.ends == other.ends: // nobody writes both, as their keys are the same
+	case own.ends == other.ends: // their keys are the same, so no server writes both
 		return ""
 	case other.json:
 		return own.onJSON
@@ -204,7 +203,7 @@ func Trouble(own, other Layout) string {
 
 // Remedy returns what a user can do about two layouts with the same etcd key.
 func Remedy(a, b Layout) string {
-	alone := func(l Layout) bool { return l.onJSON != "" && l.onBare != "" } // at another key, its readers fail on the other entry
+	alone := func(l Layout) bool { return l.onJSON != "" && l.onBare != "" } // fails on the other entry even at another key
 	if a.ends == b.ends || alone(a) || alone(b) {
 		return "leave one out"
 	}

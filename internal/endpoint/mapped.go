@@ -56,7 +56,7 @@ func (f JSONFields) String() string {
 func (f JSONFields) Check() error {
 	switch {
 	case f.Addr != "" && (f.Host != "" || f.Port != ""):
-		return errors.New("names addr beside host or port: want one or the other")
+		return errors.New("names addr together with host or port: want one or the other")
 	case f.Addr == "" && (f.Host == "") != (f.Port == ""):
 		return errors.New("names one of host and port: want both, or addr")
 	case f.Addr == "" && f.Host == "":
@@ -90,7 +90,7 @@ func encodeMapped(l Layout, key string, e Endpoint) ([]byte, error) {
 		f.Addr: e.Addr, f.Host: host, f.Port: number, f.Instance: e.Instance, f.Version: e.Version, f.Zone: e.Zone, f.Weight: e.Weight,
 		f.Metadata: f.metadata(e), f.Name: lastSegment(key),
 	}
-	if e.Weight == 0 { // other readers may make no calls at a weight of 0
+	if e.Weight == 0 { // other readers may send no calls to a weight of 0
 		delete(all, f.Weight)
 	}
 	delete(all, "")
@@ -133,8 +133,9 @@ func (d *mappedDocument) located() bool {
 	return present(d.addr) || present(d.host) && present(d.port)
 }
 
-// decodeMapped reads an entry with an address in the address fields of l. If a known layout has the same address fields, the entry is
-// read in that layout, and the fields of l override the result: no field is lost that a reader without l would read. Otherwise it is in l.
+// decodeMapped reads an entry with an address in the address fields of l. If a known layout has the same address fields, the entry is read
+// in that layout first, so that no field is lost that a reader without l would read. Then the fields of l override the result. Otherwise
+// the entry is read in l alone.
 func (l Layout) decodeMapped(own *mappedDocument, instance string, value []byte) (Endpoint, Layout, error) {
 	fields := l.fields.Value()
 	d, layout, foreign := fields.shared(own, value)

@@ -71,7 +71,7 @@ func TestJSONFieldsCheck(t *testing.T) {
 		{JSONFields{Version: "v"}, "names no address"},
 		{JSONFields{Host: "ip"}, "one of host and port"},
 		{JSONFields{Port: "port"}, "one of host and port"},
-		{JSONFields{Addr: "addr", Port: "port"}, "addr beside host or port"},
+		{JSONFields{Addr: "addr", Port: "port"}, "addr together with host or port"},
 		{JSONFields{Addr: "addr", Weight: "addr"}, `names the field "addr" for both addr and weight`},
 		{JSONFields{Addr: "addr", Zone: "x", Name: "x"}, `names the field "x" for both zone and name`},
 		{JSONFields{Addr: strings.Repeat("x", MaxField+1)}, "at most 64 bytes"},

@@ -54,7 +54,7 @@ func (e *Endpoint) set(rawName, raw []byte) bool {
 	name, value := fieldName(string(rawName)), rawjson.Text(raw)
 	var weight uint32
 	var number bool
-	if name == nameWeight { // for others, a failed parse would allocate an error
+	if name == nameWeight { // only for the weight: a failed parse allocates an error
 		weight, number = parseWeight(value)
 	}
 	switch {

@@ -23,9 +23,9 @@ var GoZero = layout(format{
 func encodePlain(_ Layout, _ string, e Endpoint) ([]byte, error) { return []byte(e.Addr), nil }
 
 func decodePlain(value []byte) (Endpoint, error) {
-	// No host:port is as long, so the value is not copied.
+	// A longer value is not host:port, so it need not be copied.
 	if len(value) > 512 {
-		return Endpoint{}, fmt.Errorf("%d bytes that are neither host:port nor JSON", len(value))
+		return Endpoint{}, fmt.Errorf("the value (%d bytes) is neither host:port nor JSON", len(value))
 	}
 	addr := string(value)
 	if err := CheckAddr(addr, true); err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// Reader reads the entries of a service key. It tells the layouts with a slash after the key apart by the entries'
-// values, and reads the other layouts only if its fields enable them. Readers are comparable.
+// Reader reads the entries of a service key. It distinguishes the layouts with a slash after the key by the entries' values, and
+// reads the other layouts only if its fields enable them. Readers are comparable.
 type Reader struct {
 	LeaseSuffix bool   // also read entries in [LeaseSuffix]
 	JSON        Layout // also read entries in this [MappedJSON], unless it is zero
@@ -79,7 +79,7 @@ func (r Reader) Decode(key, etcdKey string, value []byte, lease int64) (e Endpoi
 	}
 	if !layout.json {
 		if l, ok := leased(suffix, lease); ok {
-			layout, e.Instance = l, e.Addr // a lease id changes with each registration
+			layout, e.Instance = l, e.Addr // not the lease id, which changes with each registration
 		}
 	}
 	return e, layout, true, nil
@@ -110,9 +110,9 @@ func (r Reader) decodeValue(key, instance string, value []byte) (Endpoint, Layou
 func checkJSON(value []byte) error {
 	switch {
 	case len(value) > MaxValue:
-		return fmt.Errorf("%d bytes of JSON, more than %d", len(value), MaxValue)
+		return fmt.Errorf("the JSON has %d bytes, more than %d", len(value), MaxValue)
 	case !utf8.Valid(value):
-		return errors.New("JSON that is not valid UTF-8")
+		return errors.New("the JSON is not valid UTF-8")
 	case !json.Valid(value):
 		return errors.New("malformed JSON")
 	}

@@ -21,8 +21,8 @@ type Standing struct {
 	Endpoints []string // of the etcd client
 }
 
-// Met returns the last error of a failing connection, taken from the error of a call that did not wait for
-// the connection. It returns nil for any other error, or if the connection has another state by now.
+// Met extracts the last error of a failing connection from the error of a call that did not wait for the connection. It returns
+// nil for any other error, or if the connection is no longer failing.
 func Met(err error, state connectivity.State) error {
 	if status.Code(err) != codes.Unavailable || state != connectivity.TransientFailure {
 		return nil
@@ -30,7 +30,7 @@ func Met(err error, state connectivity.State) error {
 	return errors.New(strings.TrimPrefix(status.Convert(err).Message(), "last connection error: "))
 }
 
-// Latest returns the current error, or the previous error if the two differ only in addresses. Without Latest, each attempt would
+// Latest returns the current error, or the previous error if the two differ only in addresses: otherwise each attempt would
 // publish a different error.
 func Latest(previous, current error) error {
 	if etcderr.Same(previous, current) {
@@ -39,8 +39,8 @@ func Latest(previous, current error) error {
 	return current
 }
 
-// Why returns the cause that the error of a call to etcd lacks: the denied user, why the connection
-// is down, or that etcd is silent. It returns nil if there is nothing to add.
+// Why returns what the error of a call to etcd does not say: which user is denied, why the connection is down, or that etcd does
+// not answer. It returns nil if there is nothing to add.
 func (s Standing) Why(err error) error {
 	if code, ok := etcderr.Answer(err); ok {
 		if s.User != "" && (code == codes.PermissionDenied || code == codes.Unauthenticated || code == codes.InvalidArgument) {

@@ -36,7 +36,7 @@ func Answer(err error) (code codes.Code, ok bool) {
 // deniedWatch is the text of a denied watch. The etcd client passes it on without a code.
 var deniedWatch = rpctypes.ErrGRPCPermissionDenied.Error()
 
-// Refused reports whether etcd would fail a read in the same way again, until someone changes its configuration.
+// Refused reports whether etcd would refuse the same read again, until someone changes its configuration.
 func Refused(err error) bool {
 	code := Code(err)
 	return code == codes.PermissionDenied || code == codes.Unauthenticated || code == codes.InvalidArgument

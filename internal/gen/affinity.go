@@ -31,7 +31,7 @@ func checkAffinity(m *method, lb *discoveryv1.LoadBalancing) {
 	}
 }
 
-// policyName returns the field of the policy that is set, "" if none is.
+// policyName returns the name of the policy field that is set, "" if none is.
 func policyName(lb *discoveryv1.LoadBalancing) protoreflect.Name {
 	m := lb.ProtoReflect()
 	if fd := m.WhichOneof(m.Descriptor().Oneofs().ByName("policy")); fd != nil {
@@ -45,7 +45,7 @@ func policyName(lb *discoveryv1.LoadBalancing) protoreflect.Name {
 func affinityPath(request *protogen.Message, path string) ([]*protogen.Field, error) {
 	names := strings.Split(path, ".")
 	if slices.Contains(names, "") {
-		return nil, errors.New(`is no path: name fields with a single dot between them, such as "user.id"`)
+		return nil, errors.New(`is not a path: name fields with a single dot between them, such as "user.id"`)
 	}
 	var fields []*protogen.Field
 	message := request
@@ -65,9 +65,9 @@ func affinityPath(request *protogen.Message, path string) ([]*protogen.Field, er
 	case kind == protoreflect.MessageKind || kind == protoreflect.GroupKind:
 		return nil, fmt.Errorf("ends at the message %s: go on to one of its fields", message.Desc.FullName())
 	case kind == protoreflect.FloatKind || kind == protoreflect.DoubleKind:
-		return nil, fmt.Errorf("ends at a %v, whose equal values are not spelled alike: take a field of another type", kind)
+		return nil, fmt.Errorf("ends at a %v, whose equal values may differ as text: take a field of another type", kind)
 	case kind == protoreflect.BoolKind && end.Default().Bool():
-		return nil, errors.New("ends at a bool that is true by default, so that no call would have an affinity: take another field")
+		return nil, errors.New("ends at a bool that is true by default, for which no call would have an affinity: take another field")
 	}
 	return fields, nil
 }
@@ -78,7 +78,7 @@ func singularField(message *protogen.Message, name string) (*protogen.Field, err
 		if other := message.Desc.Fields().ByJSONName(name); other != nil {
 			return nil, fmt.Errorf("spells a field of %s %q: write %s, as the proto file does", message.Desc.FullName(), name, other.Name())
 		}
-		return nil, fmt.Errorf("leads nowhere, for %s has no field %q: name one that it has", message.Desc.FullName(), name)
+		return nil, fmt.Errorf("leads nowhere, because %s has no field %q: name one that it has", message.Desc.FullName(), name)
 	}
 	field := message.Fields[i]
 	switch {
@@ -90,8 +90,8 @@ func singularField(message *protogen.Message, name string) (*protogen.Field, err
 	return field, nil
 }
 
-// renderAffinityClient writes a client that overrides the methods with an affinity, if there are any. The written client embeds the
-// client of protoc-gen-go-grpc under a name of its own, since a method may have the Go name of that client.
+// renderAffinityClient writes a client that overrides the methods with an affinity, if there are any. That client embeds the client
+// of protoc-gen-go-grpc under another name, because a method may have that client's Go name.
 func renderAffinityClient(g *protogen.GeneratedFile, s *service) {
 	methods := s.withAffinity()
 	if len(methods) == 0 {
@@ -138,9 +138,9 @@ func resultType(g *protogen.GeneratedFile, s *service, m *method) string {
 	return "*" + g.QualifiedGoIdent(m.proto.Output.GoIdent)
 }
 
-// renderAffinityOf writes statements that use the value at the end of the path as an affinity, if it is set.
-// use writes a statement with the value's Go expression, key. The generated code follows the path by getters, which
-// accept nil messages, and by reflection from the first field on whose getter may have another name.
+// renderAffinityOf writes statements that use the value at the end of the path as an affinity, if it is set. use writes a
+// statement with the value's Go expression, key. The generated code follows the path by getters, which accept nil messages. From
+// the first field whose getter may have another name, it uses reflection.
 func renderAffinityOf(g *protogen.GeneratedFile, fields []*protogen.Field, use func(key string)) {
 	value, end := "in", fields[len(fields)-1].Desc
 	reflected := false
@@ -196,8 +196,8 @@ func reflectedType(field protoreflect.FieldDescriptor) string {
 	}
 }
 
-// isSet returns the condition under which a value makes an affinity. The value that the getter returns for
-// an unset field makes none. That value is the default, which need not be 0 for an enum of proto2.
+// isSet returns the Go condition under which a value is used as an affinity. A field's default, which its getter returns if it is
+// unset, is not used. For an enum of proto2, the default need not be 0.
 func isSet(field protoreflect.FieldDescriptor) string {
 	switch field.Kind() {
 	case protoreflect.StringKind:

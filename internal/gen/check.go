@@ -19,7 +19,7 @@ func check(files []*protogen.File, services map[*protogen.File][]*service, to ta
 	checkPackages(files, services, to)
 }
 
-// checkOptions reports the problems that check reports, except those of the packages of generated code.
+// checkOptions reports what check reports, except problems with the packages of generated code.
 func checkOptions(files []*protogen.File, services map[*protogen.File][]*service) {
 	var keyed []*service // services with keys that are valid by themselves
 	for _, file := range files {
@@ -65,7 +65,7 @@ func checkService(s *service) (keyOK bool) {
 	}
 	checkThrottling(s)
 	if s.options.GetHealthCheck() && s.options.GetLoadBalancing().GetPickFirst() != nil {
-		s.option.in("health_check").problem("has no effect beside pick_first: leave one of them out")
+		s.option.in("health_check").problem("has no effect with pick_first: leave one of them out")
 	}
 	for _, m := range s.methods {
 		checkMethod(s, m)
@@ -91,7 +91,7 @@ func checkJSONLayout(s *service) {
 	}
 	at := s.option.in("json_layout")
 	if s.options.GetLayout() != discoveryv1.Layout_LAYOUT_UNSPECIFIED {
-		at.problem("is set beside layout: a service has one layout, leave one of them out")
+		at.problem("is set together with layout: a service has one layout, leave one of them out")
 	}
 	if err := s.jsonLayout().Check(); err != nil && complete(layout) {
 		at.problem("%v", err)
@@ -114,7 +114,7 @@ func isDuration(at position, d *durationpb.Duration) bool {
 	if d == nil || d.IsValid() {
 		return true
 	}
-	at.problem("is no duration (seconds: %d, nanos: %d): one has at most 315576000000 seconds, and nanos of their sign and less than a second", d.GetSeconds(), d.GetNanos())
+	at.problem("is not a valid duration (seconds: %d, nanos: %d): want at most 315576000000 seconds, and nanos with the same sign and below a second", d.GetSeconds(), d.GetNanos())
 	return false
 }
 
@@ -130,7 +130,7 @@ func checkAuthority(s *service, keyOK bool) {
 		return
 	}
 	if authority, ok := servicekey.Authority(s.options.GetKey()); !ok {
-		s.option.in("key").problem("%q gives the authority %q, which is no valid host: set authority, the name that TLS checks the servers' certificates against",
+		s.option.in("key").problem("%q gives the authority %q, which is not a valid host: set authority, the name that TLS checks the servers' certificates against",
 			s.options.GetKey(), authority)
 	}
 }
@@ -153,12 +153,12 @@ func checkEjections(at position, detection *discoveryv1.OutlierDetection, pickFi
 	// Of all percentages, only this one is 0 by default.
 	if ejection := detection.GetFailurePercentageEjection(); ejection != nil && ejection.GetEnforcementPercentage() == 0 && complete(ejection) {
 		at.in("failure_percentage_ejection").in("enforcement_percentage").problem(
-			"is 0 or left out, so that no endpoint is ever left out: give it 1 to 100")
+			"is 0 or left out, so that no endpoint is ever ejected: give it 1 to 100")
 	}
 	switch {
 	case !complete(detection):
 	case pickFirst:
-		at.problem("has no effect beside pick_first: leave one of them out")
+		at.problem("has no effect with pick_first: leave one of them out")
 	case detection.GetSuccessRateEjection() == nil && detection.GetFailurePercentageEjection() == nil:
 		at.problem("has no effect: set success_rate_ejection or failure_percentage_ejection")
 	}

@@ -1,5 +1,5 @@
-// Package gen is the plugin: it reads the options in proto files, checks them and writes Go code
-// that goes with the code of protoc-gen-go-grpc or protoc-gen-connect-go.
+// Package gen is the plugin: it reads the options in proto files, checks them and writes Go code that complements the code of
+// protoc-gen-go-grpc or protoc-gen-connect-go.
 //
 // It reads the options into services, checks each rule of options.proto, and renders the code if all rules hold:
 //
@@ -37,8 +37,8 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// Run reads a request of protoc or buf and writes the response, which includes the problems of the
-// proto files. With an error, there is no response.
+// Run reads a request of protoc or buf and writes the response, which includes the problems of the proto files. After an error,
+// there is no response.
 func Run(in io.Reader, out io.Writer) error {
 	raw, err := io.ReadAll(in)
 	if err != nil {

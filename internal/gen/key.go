@@ -71,7 +71,7 @@ func noteOverlap(outer, inner []*service, relation, inverse, cure string) {
 	}
 }
 
-// generated returns the first service in a file to generate, or the first service if no service is in such a file.
+// generated returns the first service that is in a file to generate or, if there is none, the first service.
 func generated(services []*service) *service {
 	for _, s := range services {
 		if s.file.Generate {

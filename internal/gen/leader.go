@@ -17,7 +17,7 @@ func checkLeader(s *service) {
 	}
 	for _, m := range s.methods {
 		if s.to(m.options) == discoveryv1.To_LEADER && m.options.GetAffinity() != "" {
-			m.option.in("affinity").problem("has no effect beside to: LEADER: leave one of them out")
+			m.option.in("affinity").problem("has no effect with to: LEADER: leave one of them out")
 		}
 	}
 }

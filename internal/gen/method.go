@@ -12,7 +12,7 @@ func checkMethod(s *service, m *method) {
 	s.methodConfig(m.option, "", m.options)
 }
 
-// takesRetryBack reports whether a method's retry turns off the retry of default_method.
+// takesRetryBack reports whether a method's options turn off the retry of default_method.
 func takesRetryBack(retry *discoveryv1.Retry) bool {
 	return proto.Equal(retry, &discoveryv1.Retry{MaxAttempts: 1})
 }
@@ -22,6 +22,6 @@ func checkDefaultMethod(s *service, options *discoveryv1.MethodOptions) {
 	at := s.option.in("default_method")
 	s.methodConfig(at, "", options)
 	if options.GetAffinity() != "" {
-		at.in("affinity").problem("belongs to one method, for it names a field of its request: leave it out here")
+		at.in("affinity").problem("belongs to one method, because it names a field of its request: leave it out here")
 	}
 }

@@ -35,7 +35,7 @@ func importersOf(files []*descriptorpb.FileDescriptorProto) map[string]bool {
 	importers, public := make(map[string]bool), make(map[string]bool)
 	options := discoveryv1.File_etcd_discovery_v1_options_proto
 	shows := func(path string) bool {
-		_, sent := importers[path] // in edition 2024, plugins do not receive files imported for options alone
+		_, sent := importers[path] // in edition 2024, plugins do not receive files imported only for options
 		return public[path] || !sent && strings.HasSuffix("/"+path, "/"+options.Path())
 	}
 	for _, file := range files {
@@ -100,7 +100,7 @@ func checkNewer(at position, options protoreflect.Message) bool {
 	options.Range(func(fd protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 		field := at.in(fd.Name())
 		switch {
-		case fd.IsMap(): // of strings, which cannot be newer
+		case fd.IsMap(): // all our maps hold strings, for which nothing is unknown
 		case fd.IsList():
 			for i := range value.List().Len() {
 				checkNewerValue(field.index(i), fd, value.List().Get(i))
@@ -140,7 +140,8 @@ func checkNewerValue(at position, fd protoreflect.FieldDescriptor, value protore
 	}
 }
 
-// complete reports whether this plugin knows all fields of a message. Only then is a missing field known to be unset.
+// complete reports whether this plugin knows all fields of a message. Otherwise a field that seems unset may be set in a way that
+// only newer plugins know.
 func complete(m proto.Message) bool {
 	return len(m.ProtoReflect().GetUnknown()) == 0
 }

@@ -85,7 +85,7 @@ func checkPackages(files []*protogen.File, services map[*protogen.File][]*servic
 // importable reports whether a package with this name can be imported from a directory with the same name.
 func importable(name string) bool {
 	switch name {
-	case "main", "documentation": // a program, and a package that the go command ignores
+	case "main", "documentation": // main is a program, and the go command ignores documentation
 		return false
 	case "internal", "vendor": // directories that the go command treats specially
 		return false

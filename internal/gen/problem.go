@@ -22,7 +22,7 @@ type problems struct {
 	places map[*protogen.File]places // of the files with problems
 }
 
-// A problem stands for one mistake in a file.
+// A problem is one mistake in a file.
 type problem struct {
 	file         *protogen.File
 	line, column int // from 1; 0 if the compiler gave no position
@@ -48,7 +48,7 @@ func (p *problems) err(order []*protogen.File) error {
 	var lines []string
 	seen := make(map[problem]bool, len(p.list))
 	for _, problem := range p.list {
-		if !seen[problem] { // elements of a list can share a place, depending on the compiler
+		if !seen[problem] { // with some compilers, the elements of a list have the same place
 			seen[problem] = true
 			lines = append(lines, problem.String())
 		}
@@ -70,7 +70,7 @@ func formatPosition(file *protogen.File, line, column int) string {
 // pathText returns the path of a file as printable text. Compilers accept any name.
 func pathText(file *protogen.File) string { return printable.Text(file.Desc.Path()) }
 
-// A position is a place of a problem in a proto file: a service, a method, or a field in the option of a service or a method.
+// A position is the place of a problem in a proto file: a service, a method, or a field in the option of a service or a method.
 type position struct {
 	problems *problems
 	file     *protogen.File
@@ -88,7 +88,8 @@ func (p position) at(option protoreflect.ExtensionTypeDescriptor) position {
 	return p
 }
 
-// optionsField returns the number of the field "options" in a descriptor: of a service at (6, i), or of a method at (6, i, 2, j).
+// optionsField returns the number of the field "options" in the descriptor of a service, which has the path (6, i), or of a
+// method, which has the path (6, i, 2, j).
 func optionsField(element protoreflect.SourcePath) int32 {
 	const service, method = 3, 4
 	if len(element) == 2 {
@@ -109,7 +110,8 @@ func (p position) in(field protoreflect.Name) position {
 	return p
 }
 
-// fault reports a fault of a field below the message at p, with the field names of proto files, and policy for each policy's gRPC name.
+// fault reports a fault of a field below the message at p. It replaces JSON names by the field names of proto files, and each policy's
+// gRPC name by policy.
 func (p position) fault(f *serviceconfig.Fault, policy string) {
 	fields, at, field := p.message.Fields(), p, protoreflect.FieldDescriptor(nil)
 	names := map[string]string{"retryPolicy": "retry", "retryableStatusCodes": "codes"} // where options and service configs differ
@@ -238,7 +240,7 @@ func (p *problems) placesIn(file *protogen.File) places {
 // servicesField is the number of the services in the descriptor of a file.
 const servicesField = 6
 
-// add records the location for each path above it, if no earlier location is recorded there.
+// add records the location for its path and each path above, unless an earlier location is recorded there.
 func (f places) add(location protoreflect.SourceLocation) {
 	at := place{location.StartLine + 1, location.StartColumn + 1}
 	for n := range location.Path {

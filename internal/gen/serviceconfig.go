@@ -101,8 +101,8 @@ func picking(s *service) serviceconfig.Policy {
 	return serviceconfig.Policy{Name: serviceconfig.RoundRobinName, Config: &serviceconfig.RoundRobin{}}
 }
 
-// lower returns the named policy. Its config has the fields of m, which have the same JSON names in
-// both, and the fields in given. Faults of m are reported at the position at.
+// lower returns the named policy with a config that has the fields of m and those in given. The fields of m have the same JSON
+// names in the config. Faults of m are reported at the position at.
 func (s *service) lower(at position, policy string, m proto.Message, given map[string]any) serviceconfig.Policy {
 	config := fieldsOf(m)
 	maps.Copy(config, given)

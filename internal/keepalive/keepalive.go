@@ -15,9 +15,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
-// Renewer renews leases on one stream: a stream is a login at etcd, and a connection may allow few. The methods of the etcd client do
-// not fit: KeepAlive does not tell when a renewal was sent, nor renews a lease once more when etcd is silent, and KeepAliveOnce opens a
-// stream for each renewal. Its methods are safe for concurrent use.
+// Renewer renews leases on one stream, because each stream is a login at etcd, and a connection may allow few streams. The etcd
+// client's methods do not suffice: KeepAlive does not report when a renewal was sent, nor repeats it when etcd does not answer, and
+// KeepAliveOnce opens a stream for each renewal. Its methods are safe for concurrent use.
 type Renewer struct {
 	client  *clientv3.Client
 	life    context.Context // ends the streams
@@ -47,7 +47,7 @@ func New(life context.Context, client *clientv3.Client) *Renewer {
 // Wait returns when all streams have ended.
 func (r *Renewer) Wait() { r.streams.Wait() }
 
-// Renew renews a lease within timeout, once more if a stream fails that etcd has answered before. The error is
+// Renew renews a lease within timeout. It tries once more if a stream fails on which etcd has answered before. The error is
 // rpctypes.ErrLeaseNotFound if the lease is gone.
 func (r *Renewer) Renew(ctx context.Context, lease clientv3.LeaseID, timeout time.Duration) (*clientv3.LeaseKeepAliveResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -76,8 +76,9 @@ func (r *Renewer) Renew(ctx context.Context, lease clientv3.LeaseID, timeout tim
 	}
 }
 
-// renewOnce renews a lease by the client's KeepAliveOnce, which opens a stream, and so logs in, and retries without a pause. So the
-// lease is first read: one that is gone is not renewed, and a live one gets little more time than the read took.
+// renewOnce renews a lease by the client's KeepAliveOnce, which opens a stream, and so logs in, and retries without a pause.
+// Therefore it first reads the lease. It does not renew a lease that is gone, and gives the renewal of a live one little more time
+// than the read took.
 func renewOnce(ctx context.Context, leases clientv3.Lease, lease clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {
 	asked := time.Now()
 	switch read, err := leases.TimeToLive(ctx, lease); {
@@ -91,9 +92,9 @@ func renewOnce(ctx context.Context, leases clientv3.Lease, lease clientv3.LeaseI
 	return leases.KeepAliveOnce(ctx, lease)
 }
 
-// send sends a renewal on the current stream or, if there is none or etcd has not answered the lease's last renewal there, on a new
-// one, which may lead to another member. While a stream is being opened, none follows it: logins can be all that an overloaded etcd
-// does, and more of them would keep it so.
+// send sends a renewal on the current stream. It opens a new one, which may lead to another member, if there is none or if etcd has
+// not answered the lease's last renewal there. While one stream is being opened, send opens no other: more logins would keep an
+// overloaded etcd overloaded.
 func (r *Renewer) send(lease clientv3.LeaseID) (*stream, answers) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -117,7 +118,7 @@ func (s *stream) send(lease clientv3.LeaseID) {
 	_ = s.grpc.Send(&pb.LeaseKeepAliveRequest{ID: int64(lease)})
 }
 
-// receive passes an answer to the earliest renewal of its lease: the later ones may never reach etcd.
+// receive passes an answer to the waiter for the earliest renewal of its lease: later renewals may never have reached etcd.
 func (s *stream) receive(resp *pb.LeaseKeepAliveResponse) {
 	lease := clientv3.LeaseID(resp.ID)
 	if all := s.waiting[lease]; len(all) > 0 {

@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	// The timeout of a list's pages starts at firstListTimeout, so that one member is soon read instead, and doubles up to maxListTimeout.
+	// The timeout of a list's pages starts at firstListTimeout, so that soon one member's own view is read instead. It doubles up to
+	// maxListTimeout.
 	firstListTimeout = time.Second
 	maxListTimeout   = 10 * time.Second
 	localListTimeout = 500 * time.Millisecond
@@ -35,7 +36,7 @@ const (
 	maxListPause      = time.Second
 	maxWatchPause     = 5 * time.Second
 	firstRefusedPause = 500 * time.Millisecond
-	lostPause         = time.Hour // bounds the pause of a range until the connection is back
+	lostPause         = time.Hour // bounds the pause of a range that waits for the connection
 )
 
 // errNotOpened is the outcome of callWatch if etcd has not answered in time.
@@ -49,20 +50,20 @@ const (
 	callList                  // read a page of the range
 	callListLocal             // read a page from one member, without a leader
 	callWatch                 // open a watch that starts at a revision
-	callWait                  // wait until an instant, an answer of the watch, or trouble
+	callWait                  // wait until a time, an answer of the watch, or trouble
 	callVerify                // read a page of the range while the watch is open
 	callProbe                 // read the number of keys and the key changed last
 )
 
-// event is the outcome of a call. The zero value means that a pause is over, an instant is reached, or a watch is open.
+// event is the outcome of a call. The zero value means that a pause is over, a time is reached, or a watch is open.
 type event struct {
 	read   *clientv3.GetResponse   // callList, callListLocal, callVerify, callProbe
 	answer *clientv3.WatchResponse // callWait, callProbe
 	doubt  bool                    // callWait, callProbe: another range of the client doubts etcd
 	back   bool                    // callPause, callWatch, callWait, callProbe: the connection to etcd is back
-	lost   error                   // in place of back: why there is no connection to etcd
+	lost   error                   // why there is no connection to etcd; set instead of back
 	err    error                   // the call failed or, during callWait and callProbe, the watch ended
-	why    error                   // the cause that err lacks, such as why the connection to etcd is down
+	why    error                   // the cause of err, such as why the connection to etcd is down
 
 	ranges int // the number of ranges followed through the etcd client
 }
@@ -94,9 +95,9 @@ type note struct {
 type action struct {
 	call     call
 	timeout  time.Duration // the longest time of the call; for callPause, of the pause
-	page     page          // of callList, callListLocal and callVerify
-	revision int64         // the first one of callWatch
-	until    time.Time     // the end of callWait
+	page     page          // for callList, callListLocal and callVerify
+	revision int64         // for callWatch, the first revision
+	until    time.Time     // for callWait, its end
 }
 
 // core follows one range of etcd keys: it decides which call to make, interprets the answers, and decides when to publish an update.
@@ -126,11 +127,11 @@ type core[T any] struct {
 	unpublished     bool          // the content changed since the last update
 	gathered        int           // the watch answers that changed the content since the last call of published
 	next            time.Time     // when the next update may be published
-	quiet           time.Time     // ... or earlier: when the watch has had no change for so long that more are unlikely to come
+	quiet           time.Time     // an earlier time for that, if no more changes are likely to come
 	cost            time.Duration // how long the user of the last update took
 	lastErr         error         // the error of the last update
-	failureLogged   bool          // the log has a failure, and not yet its end
-	truncatedLogged bool          // the log has a truncation, and not yet its end
+	failureLogged   bool          // a failure was logged, but not its end
+	truncatedLogged bool          // a truncation was logged, but not its end
 
 	every time.Duration    // how long a watch may be silent before a probe, if the client follows few ranges
 	now   time.Time        // of this step
@@ -147,7 +148,7 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 		rebuilds:    backoff.Backoff{Base: firstRetryPause, Max: maxWatchPause},
 	}
 	c.every = cmp.Or(cfg.ProbeEvery, probeEvery)
-	if cfg.Streams.room == nil { // no event reports that etcd was replaced
+	if cfg.Streams.room == nil { // no event reports a reconnect, after which etcd may be another one
 		c.every = probeSoon
 	}
 	c.replica.spread = uint8(maphash.String(seed, spec.Range.From))
@@ -166,7 +167,7 @@ func (c *core[T]) step(e event, now time.Time) step[T] {
 	return step[T]{c.effects, next}
 }
 
-// published records how long the user of the last update took for it, and when that user returned.
+// published records how long the user took to handle the last update, and when the user returned.
 func (c *core[T]) published(took time.Duration, at time.Time) {
 	c.next, c.cost = at.Add(Pause(took, max(c.gathered, 1))), took
 	c.quiet, c.gathered = c.next, 0
@@ -231,7 +232,7 @@ func (c *core[T]) listed(e event) action {
 	c.retries.Reset()
 	c.refusals.Reset()
 	c.replica.listed(c.listDone(), false)
-	c.publish(nil) // even the same content: a restored etcd may have had another between the lists
+	c.publish(nil) // even the same content: between the lists, it may have been different in a restored etcd
 	return action{call: callWatch, timeout: watchTimeout, revision: c.replica.applied + 1}
 }
 
@@ -296,7 +297,8 @@ func (c *core[T]) rebuild(err error) action {
 	return action{call: callPause, timeout: c.rebuilds.Bound()}
 }
 
-// lost publishes why there is no connection to etcd. The range asks nothing until an event reports that the connection is back.
+// lost publishes the reason why the connection to etcd is down. The range makes no call until an event reports that the
+// connection is back.
 func (c *core[T]) lost(down error) action {
 	if err := c.errorOf("watch", down, nil); !etcderr.Same(err, c.lastErr) {
 		c.publish(err)
@@ -371,8 +373,8 @@ func (c *core[T]) verified(e event) action {
 	return c.wait()
 }
 
-// probed handles the outcome of a probe. A probe that fails says nothing about the watch: etcd is silent, overloaded, or now refuses
-// reads. It would not open another watch either, and etcd goes on with a watch that the role may no longer read.
+// probed handles the outcome of a probe. A failed probe says nothing about the watch: etcd is silent, overloaded, or now refuses
+// reads. Then etcd would not open another watch either, while it continues the open one even without permission to read.
 func (c *core[T]) probed(e event) action {
 	switch {
 	case e.read == nil && (e.err == nil || errors.Is(e.err, errClosed)): // another event ended the probe
@@ -445,7 +447,7 @@ func (c *core[T]) noteTruncated() {
 	c.limited(&c.lines, text, "key", c.name, "kept", s.used.entries, "bytes", s.used.bytes, "in_etcd", c.replica.total)
 }
 
-// limited logs a warning if the limiter allows another line: outside causes can repeat the warning at any rate.
+// limited logs a warning if the limiter allows another line: writers of the range, or etcd, can cause the warning at any rate.
 func (c *core[T]) limited(limiter *loglimit.Limiter, text string, args ...any) {
 	if ok, missed := limiter.Allow(c.now); ok {
 		c.note(true, text, loglimit.Attrs(missed, args...)...)
@@ -496,8 +498,8 @@ const (
 )
 
 // Pause returns the pause after an update that had this many changes and took the time took. After one change the pause is as long as
-// took, so that single changes are hardly delayed. It grows with the square of the number of changes, so that an update gathers more
-// changes if they come fast, but not above maxPause. A rollout of 3,000 endpoints makes 5 updates; without the square it makes 13.
+// took, so that single changes are hardly delayed. It grows with the square of the number of changes, up to maxPause, so that an
+// update gathers more changes if they come fast. A rollout of 3,000 endpoints makes 5 updates; without the square it makes 13.
 func Pause(took time.Duration, changes int) time.Duration {
 	changes = min(changes, 1000) // against overflow
 	return min(min(took, maxPause)*time.Duration(changes*changes), maxPause)

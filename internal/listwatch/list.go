@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// firstPage is the number of keys in the first page of a list. It is small: an entry may have 1.5 MiB by default, and the etcd
-	// client may accept answers of any size. A later page has about pageBytes, as estimated from the previous one, but at most
-	// pageGrowth times as many keys. Smaller pages would cost more: etcd counts the keys of the range for each page.
+	// firstPage is the number of keys in the first page of a list. It is small, because an entry may have 1.5 MiB by default, and
+	// the etcd client may accept answers of any size. A later page has about pageBytes, as estimated from the previous one, but at
+	// most pageGrowth times as many keys. Smaller pages would cost more: etcd counts the keys of the range for each page.
 	firstPage  = 32
 	minPage    = 8 // the fewest keys of a page, after pages that were too slow
 	maxPage    = 4096

@@ -55,7 +55,7 @@ type Item[T any] struct {
 // snapshots have the same pointer to it.
 type Snapshot[T any] struct {
 	Items       []*Item[T] // sorted by key; may be read until the sink has returned from the next update
-	Removed     []*Item[T] // gone since the previous snapshot, each with its last value
+	Removed     []*Item[T] // the items removed since the previous snapshot, each with its last value
 	Revision    int64
 	Provisional bool // may be behind etcd: it was read from a member without a leader
 	Truncated   bool // entries were left out because they exceed the bounds

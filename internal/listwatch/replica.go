@@ -8,16 +8,17 @@ import (
 )
 
 const (
-	// lagAllowed is the time from a probe that differs to the second probe: the watch may lag as long.
+	// lagAllowed is the time from a probe that differs to the second probe: the watch may lag that long.
 	lagAllowed = time.Second
 	// probeAgain is the time from a probe without an answer to the next one. An etcd that is slow must not get many more reads.
 	probeAgain = 10 * time.Second
-	// probeSoon is the time from trouble to a probe, and the interval of probes if no connection reports that it is back.
+	// probeSoon is the time from trouble to a probe. It is also the interval of probes if no event reports that the connection is
+	// back.
 	probeSoon = 4 * time.Second
 	// probeEvery is the time without an answer of the watch after which a range is probed.
 	probeEvery = 30 * time.Second
-	// probeSpacing is the least mean interval between two probes of an etcd client without trouble. That makes 48 probes a
-	// minute, so that there are rarely more than 60.
+	// probeSpacing is the minimum mean interval between two probes of an etcd client without trouble. It gives 48 probes a
+	// minute, and rarely more than 60.
 	probeSpacing = 1250 * time.Millisecond
 )
 
@@ -41,14 +42,14 @@ type replica[T any] struct {
 	set set[T]
 
 	known       bool // a list has answered
-	provisional bool // ... from a member without a leader
+	provisional bool // the last list is from a member without a leader
 	cluster     uint64
 	term        uint64 // the raft term in the last list or watch answer
 	revision    int64  // the highest in the last list and the watch answers since
 	applied     int64  // events up to this revision are in set
 	total       int64  // the number of keys in the range, malformed ones included
 	last        int64  // the mod revision of the key changed last
-	deleted     bool   // a key was deleted since the revision last, perhaps the key changed last
+	deleted     bool   // a key was deleted since the revision last: perhaps that which changed last
 
 	due     time.Time // the time of the next probe
 	calm    bool      // an answer has agreed with the content since the last trouble
@@ -67,9 +68,9 @@ func (r *replica[T]) listed(l *listing[T], provisional bool) {
 	l.load.finish()
 }
 
-// verified applies a list that was made next to a running watch. If etcd's history was replaced by a different one that is as long
-// by now, the watch continues without an error, and only a list shows the difference.
-// An error means that a different cluster answered, or that the watch is at a revision or term that etcd has yet to reach.
+// verified applies a list that was made next to a running watch. If etcd's history was replaced by another that has reached the
+// same revision, the watch continues without an error, and only a list shows the difference. An error means that a different
+// cluster answered, or that the watch is at a revision or term that etcd has yet to reach.
 func (r *replica[T]) verified(l *listing[T], now time.Time) error {
 	if l.header.GetClusterId() != r.cluster {
 		return errCluster
@@ -82,7 +83,7 @@ func (r *replica[T]) verified(l *listing[T], now time.Time) error {
 	return nil
 }
 
-// resetLiveness makes the range be probed soon: the connection of the watch may be new.
+// resetLiveness schedules a probe soon: the connection of the watch may be new.
 func (r *replica[T]) resetLiveness(now time.Time) {
 	r.due, r.calm, r.awaited = now.Add(probeSoon-probeSoon/512*time.Duration(r.spread)), false, 0
 }
@@ -123,8 +124,8 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed
 		return changed, errMissed
 	case behind:
 		r.suspect(r.revision, now)
-	case r.set.truncated && r.calm && r.awaited == 0: // this answer does not delay the probe that checks for room
-	case !resp.Created && max(r.revision, r.applied) >= r.awaited: // the answer that opens a watch proves little
+	case r.set.truncated && r.calm && r.awaited == 0: // the probe that checks for room must not be delayed
+	case !resp.Created && max(r.revision, r.applied) >= r.awaited: // the first answer of a watch proves little
 		r.fits(now)
 	}
 	return changed, nil

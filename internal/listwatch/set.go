@@ -11,14 +11,14 @@ import (
 )
 
 // set holds the decoded entries of a range: a sorted slice, and the changes made since the last commit. A change is cheap. A commit
-// copies the whole slice once, into that of the snapshot before the last.
+// copies the whole slice once, into the slice of the snapshot before the last one.
 type set[T any] struct {
 	decode    Decode[T]
 	equal     func(a, b T) bool
 	malformed func(key string, err error) // called once for each malformed value
 	size      func(T) int                 // as Config.Size
 	bounds    Bounds
-	maxKey    int // bytes that a key may have, 0 for any number
+	maxKey    int // the maximum length of a key in bytes, 0 for no limit
 
 	items   []*Item[T]          // sorted by key; the next snapshot may have the slice, so it is not written to
 	shown   []*Item[T]          // the items of the last snapshot
@@ -68,8 +68,8 @@ func (s *set[T]) remove(key string) bool {
 	return true
 }
 
-// overtaken handles an event that is older than the last list. It reports whether the list lacks
-// the entry: the event then has the last value of a removed entry.
+// overtaken handles an event that is older than the last list. It reports whether the list lacks the entry, which was then
+// removed after the event.
 func (s *set[T]) overtaken(kv *mvccpb.KeyValue) bool {
 	key := string(kv.Key)
 	if s.tooLong(kv.Key) || s.get(key) != nil {
@@ -295,7 +295,7 @@ const (
 	maxBad = 10_000
 )
 
-// usage is the part of the bounds that entries use.
+// usage is how much entries use, in the units of Bounds.
 type usage struct{ entries, bytes int }
 
 func (u usage) plus(v usage) usage { return usage{u.entries + v.entries, u.bytes + v.bytes} }

@@ -22,7 +22,7 @@ const (
 	slowAfter = 500 * time.Millisecond
 	// spareStreams is the number of streams that must be left for calls, renewals of leases, and other users of the client.
 	spareStreams = 4
-	// roomTimeout bounds the time in which those streams must open. Calls may have to wait meanwhile.
+	// roomTimeout bounds the time for those streams to open. Until then, calls may have to wait.
 	roomTimeout = time.Second
 	// roomAgain is the time from an attempt to open them that failed to the next one.
 	roomAgain = time.Minute
@@ -30,8 +30,8 @@ const (
 	streamVersions = 4
 )
 
-// Streams are the gRPC streams that the watches of an etcd client share, in slots. The type also holds
-// what else the ranges of a client share: the number of ranges, and doubts about etcd.
+// Streams are the gRPC streams that the watches of an etcd client share, in slots. Streams also holds what the ranges of a client
+// share: their number, and doubts about etcd.
 //
 // A stream authenticates once, so a fault such as an expired token lasts as long as the stream: after a failure, the slot
 // changes to another stream. If the last watch of a stream is closed while being opened or resumed, the etcd client keeps the
@@ -41,15 +41,15 @@ const (
 // client opens the watches of a stream one after the other, each in a round trip. So if etcd is far away, and a watch waits for
 // slowAfter, the number of streams doubles, provided that the connection has room for them and for spareStreams others.
 //
-// Each stream opens one watch at a time. If etcd denies one watch just as another ends, the etcd client can be left with a stream
-// that never ends, and Close of the client then never returns. Watches that the etcd client resumes by itself can still cause that.
+// Each stream opens one watch at a time. If etcd denied one watch just as another ended, the etcd client could keep a stream that
+// never ends, and its Close would never return. Watches that the etcd client resumes by itself can still cause that.
 type Streams struct {
 	number uint64 // distinguishes the streams from those of other Streams on the same etcd client
 	slots  [streamSlots]slot
 	opens  atomic.Uint64 // how often open was called
 	used   atomic.Uint64 // the number of slots in use
-	// room reports whether the client's connection allows n more streams. It is nil if the client has no connection, whose changes
-	// are reported to Group.ConnChanged. Then the number of slots in use does not grow.
+	// room reports whether the client's connection allows n more streams. It is nil if the client has no such connection. Then the
+	// number of slots in use does not grow, and nothing calls Group.ConnChanged.
 	room    func(ctx context.Context, n int) bool
 	growing sync.Mutex // held while the number may grow
 	full    time.Time  // when room last returned false
@@ -131,8 +131,8 @@ func (s *Streams) grow(ctx context.Context, used uint64) {
 	}
 }
 
-// hasRoom reports whether a connection allows n more streams: it opens them at once, without a watch, and gRPC waits if they are
-// too many.
+// hasRoom reports whether a connection allows n more streams. It opens them all, without a watch: if they are too many, gRPC
+// waits.
 func hasRoom(ctx context.Context, client etcdserverpb.WatchClient, n int) bool {
 	ctx, cancel := context.WithTimeout(ctx, roomTimeout)
 	defer cancel() // ends the streams

@@ -1,4 +1,4 @@
-// Package migrationtest moves servers and callers between two kinds, one by one and under load. No call may fail.
+// Package migrationtest moves servers and callers from one framework to another, one by one and under load. No call may fail.
 package migrationtest
 
 import (
@@ -24,7 +24,7 @@ type Kind struct {
 	Dial func() (Call, func())
 }
 
-// These are the numbers of servers and of callers, and the divisor for the part of them that moves before the move is undone.
+// These are the numbers of servers and of callers. Before a move is undone, one in a divisor of them has moved.
 const (
 	servers, callers = 4, 2
 	half             = 2
@@ -36,7 +36,7 @@ type Order struct {
 	steps []step
 }
 
-// step replaces one server or one caller, by one of the new kind or, if back is true, of the old kind.
+// step replaces one server or one caller by one of the new kind or, if back is true, of the old kind.
 type step struct{ caller, back bool }
 
 // Orders has all orders.

@@ -1,5 +1,5 @@
-// Package modelcheck walks random sequences of the events of a core: a value whose transitions depend on their arguments alone. A shell
-// around the core carries out the core's decisions.
+// Package modelcheck tests a core with random sequences of events. A core is a value whose transitions depend only on their arguments.
+// A shell around the core carries out the core's decisions.
 //
 // "go test -run Walk ./runtime/internal/lease/reconcile -args -times 10" walks ten times as many sequences as by default.
 package modelcheck
@@ -39,11 +39,11 @@ type Rule[S any] struct {
 	Broken func(*S) string // how a state breaks the rule, "" if it does not
 }
 
-// Walk walks n random sequences of at most so many events, the same ones each time. It fails the test with
-// a sequence that breaks a rule, panics, or leads to a state that does not recover.
+// Walk walks n random sequences of at most events events, the same ones each time. It fails the test with a sequence that breaks
+// a rule, panics, or leads to a state that does not recover.
 //
-// It skips the test with -short: make cores runs the walks, and the race detector, which finds nothing
-// in a core without goroutines, makes them ten times slower.
+// It skips the test with -short, which the race detector's tests use: a core has no goroutines, and the walks would take ten
+// times as long. "make cores" runs them.
 func Walk[S any](t *testing.T, n, events int, w World[S]) {
 	t.Helper()
 	if testing.Short() {
@@ -106,7 +106,7 @@ func (w World[S]) broken(s *S) string {
 	return ""
 }
 
-// shorten describes a sequence that breaks something, without the events that it also breaks without.
+// shorten describes a sequence that breaks something, without the events that are not needed for that.
 func (w World[S]) shorten(sequence []int, broken string) string {
 	for i := len(sequence) - 1; i >= 0; i-- {
 		without := slices.Delete(slices.Clone(sequence), i, i+1)

@@ -10,13 +10,14 @@ import (
 
 // Drain is the effect of a config's list of endpoints to drain.
 type Drain struct {
-	Drained map[*endpoint.Endpoint]bool // they get new calls only as a last resort
+	Drained map[*endpoint.Endpoint]bool // endpoints that get new calls only as a last resort
 	Problem string                      // why the list is ignored, and for how many endpoints; "" if it is applied
 	Unknown []string                    // names in the list that no endpoint has
 }
 
-// FollowDrain decides which endpoints are drained. away has those of the fallback cluster, placed those in lanes, and held the
-// addresses that vanished from etcd. MinHealthyPercent counts the base or, if all endpoints are in lanes, all of them.
+// FollowDrain decides which endpoints are drained. away has the fallback cluster's endpoints, placed the lanes of endpoints, and
+// held the addresses that vanished from etcd. MinHealthyPercent applies to the base or, if all endpoints are in lanes, to all of
+// them.
 func (c *Config) FollowDrain(all, away []*endpoint.Endpoint, placed *Placement, held map[string]struct{}) *Drain {
 	d := &Drain{Drained: make(map[*endpoint.Endpoint]bool)}
 	known := make(map[string]bool)

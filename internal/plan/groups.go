@@ -151,11 +151,11 @@ func (p *Plan[E]) tier(class Class, members []int32, limit int) Tier {
 	return Tier{Class: class, Members: p.Rank(members), Most: limit}
 }
 
-// minLimit is the least number of endpoints that a client may use of a set, however many sets there are.
+// minLimit is the number of endpoints that a client may use of each set, however many sets there are.
 const minLimit = 8
 
-// limitOf returns how many endpoints of each of so many sets a client uses, 0 for all: the smaller of the subset's size and,
-// if there are more endpoints than the client may use, the set's part of the client's bound, at least minLimit.
+// limitOf returns how many endpoints a client uses of each of several sets, 0 for all. It is the subset's size or, if that is
+// less and there are more endpoints than the client may use, the client's bound divided by sets, at least minLimit.
 func (p *Plan[E]) limitOf(sets int) int {
 	limit := p.subset()
 	if p.tooMany() {
@@ -230,7 +230,8 @@ func (p *Plan[E]) Choose() []E {
 	return endpoints
 }
 
-// prefix returns the shortest prefix of a ranking with n members that satisfy test. It calls test once for each member, in order.
+// prefix returns the shortest prefix of a ranking that has n members which satisfy test. It calls test once for each member, in
+// order.
 func prefix(ranking []int32, n int, test func(m int32) bool) []int32 {
 	for i, m := range ranking {
 		if n == 0 {

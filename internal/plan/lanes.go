@@ -29,7 +29,7 @@ func (p *Plan[E]) Lane(name string) *Lane {
 	return p.Base
 }
 
-// LaneError returns why a call fails whose lane is nil.
+// LaneError returns the error of a call for which Lane returns nil.
 func (p *Plan[E]) LaneError(name string) error {
 	if slices.ContainsFunc(p.All[p.ends[Left]:], func(e E) bool { return slices.Contains(p.Placed.Of[p.Of(&e)], name) }) {
 		return fmt.Errorf("etcd: every endpoint of %q in the strict lane %.200q is drained", p.Service, name)
@@ -75,9 +75,9 @@ func (p *Plan[E]) placeAll() {
 	p.standIn()
 }
 
-// addTo adds an endpoint to a lane if the lane takes the endpoint. A lane with endpoints also takes endpoints that have left;
-// an empty lane takes those only if it is not strict and no endpoint is live. Only a strict lane takes endpoints of the
-// fallback cluster: calls of other lanes reach these by the base. No lane takes drained endpoints.
+// addTo adds an endpoint to a lane if the lane takes the endpoint. Endpoints that have left are added to a lane with endpoints,
+// and to an empty one only if it is not strict and no endpoint is live. Endpoints of the fallback cluster are added only to a
+// strict lane: calls of other lanes reach them by the base. No lane takes drained endpoints.
 func (p *Plan[E]) addTo(name string, i int) {
 	l, strict := p.lanes[name], p.Config.Strict(name)
 	switch class := p.ClassOf(i); {
@@ -90,8 +90,8 @@ func (p *Plan[E]) addTo(name string, i int) {
 	l.Members = append(l.Members, int32(i))
 }
 
-// standIn adds the live endpoints to the base if all of them are in lanes and the base has no drained one, and likewise those
-// of the fallback cluster if all of them are in lanes.
+// standIn adds the live endpoints to the base if all of them are in lanes and the base has no drained endpoint. It adds the
+// endpoints of the fallback cluster if all of those are in lanes.
 func (p *Plan[E]) standIn() {
 	begin := 0
 	for _, class := range []Class{OtherZones, Away} {
@@ -161,8 +161,8 @@ func (c *Config) NamedLanes() (names []string) {
 
 // Placement is the assignment of some endpoints to lanes.
 type Placement struct {
-	// Of holds the lanes of each endpoint outside the base. The list is empty, and the endpoint gets
-	// no calls, if the endpoint's labels are invalid or its lanes above the bound.
+	// Of holds the lanes of each endpoint outside the base. If the endpoint's labels are invalid, or its lanes exceed the bound,
+	// the list is empty, and the endpoint gets no calls.
 	Of map[*endpoint.Endpoint][]string
 	// Made has the names of the lanes with endpoints, sorted.
 	Made []string
@@ -197,7 +197,7 @@ func (c *Config) Place(endpoints []*endpoint.Endpoint) *Placement {
 		}
 	}
 	if p.invalid > 0 {
-		p.report("%d labels of endpoints are no lanes, such as %s, and put these neither in a lane nor in the base: want %s", p.invalid, p.bad, serviceconfig.WantLane)
+		p.report("%d labels of endpoints are not valid lanes, such as %s, so these endpoints are neither in a lane nor in the base: want %s", p.invalid, p.bad, serviceconfig.WantLane)
 	}
 	p.dropExcess()
 	if p.crowded > 0 {

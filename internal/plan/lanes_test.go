@@ -45,7 +45,7 @@ func TestPlace(t *testing.T) {
 		{"two named", []serviceconfig.Route{red, blue}, "map[1:[red] 2:[red blue]]", ""},
 		{"lanes in the order of the routes", []serviceconfig.Route{blue, red}, "map[1:[red] 2:[blue red]]", ""},
 		{"a label and a name for one lane", []serviceconfig.Route{label, red}, "map[1:[red] 2:[pr-7 red] 3:[red] 4:[]]",
-			`1 labels of endpoints are no lanes, such as "a\x1b[2J" in "lane", and put these neither in a lane nor in the base: want at most 128 letters, digits and "-_.:/"`},
+			`1 labels of endpoints are not valid lanes, such as "a\x1b[2J" in "lane", so these endpoints are neither in a lane nor in the base: want at most 128 letters, digits and "-_.:/"`},
 		{"nothing matches", []serviceconfig.Route{{Lane: "green", Match: map[string]string{"version": "v9"}}}, "map[]",
 			`route[0] matches no endpoint: the lane "green" is empty`},
 	} {

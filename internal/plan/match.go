@@ -8,8 +8,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// matcher finds the matches that an endpoint satisfies. Each match is filed under the rarest of its
-// fields, so that a search looks up each name once rather than comparing each match.
+// matcher finds the matches that an endpoint satisfies. Each match is indexed by the rarest of its fields, so that a search looks
+// up each name once instead of comparing each match.
 type matcher struct {
 	names   []string
 	matches [][]field

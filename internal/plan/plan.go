@@ -1,5 +1,5 @@
 // Package plan decides which endpoints of a key a call may go to, and in which order of preference. A plan leads from the endpoints
-// in etcd to the endpoints among which a policy picks. It is pure: equal input gives equal plans, with or without connections.
+// in etcd to the endpoints among which a policy picks. The package does no I/O, and equal input gives equal plans.
 //
 // The steps are, in this order: drain, selector, lane, split, zone, subset. Before them, package discovery
 // merges and holds entries. After them, the picker skips endpoints that lack a method, and picks.
@@ -141,7 +141,7 @@ func (p *Plan[E]) divide(live, away, left, drained []E) {
 	p.ends = [classes]int{p.Live, p.Live, p.Live + len(away), p.Live + len(away) + len(left), len(p.All)}
 }
 
-// ClassOf returns the class of an endpoint of All: OwnZone for every live one, in whatever zone it is.
+// ClassOf returns the class of an endpoint of All. It returns OwnZone for every live endpoint, even in another zone.
 func (p *Plan[E]) ClassOf(i int) Class {
 	for c := OwnZone; ; c++ {
 		if i < p.ends[c] {
@@ -167,7 +167,7 @@ func (p *Plan[E]) selected(endpoints []E) []E {
 	return selected
 }
 
-// whyEmpty returns why no endpoint is live. selectable is the number of endpoints that are not drained.
+// whyEmpty returns an error that says why no endpoint is live. selectable is the number of endpoints that are not drained.
 func (p *Plan[E]) whyEmpty(selectable int) error {
 	switch {
 	case len(p.Endpoints) > 0:

@@ -1,4 +1,5 @@
-// Package porttest reserves loopback ports that refuse connections. A port that is only closed may soon be reused.
+// Package porttest reserves loopback ports that refuse connections. Closing a port is not enough, because another process may
+// soon use it.
 package porttest
 
 import (
@@ -7,8 +8,8 @@ import (
 	"testing"
 )
 
-// Refuse returns an address that refuses connections until release is called. A connection holds
-// the port, so that no other process gets it.
+// Refuse returns an address that refuses connections until release is called. An open connection keeps the port from other
+// processes.
 func Refuse() (addr string, release func(), err error) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -67,7 +67,7 @@ type place struct {
 	parent string // the policy around this place, or top
 	faults *faults
 	live   bool // the limits of live configs apply
-	custom bool // unknown policies are accepted, because the caller's own code names them
+	custom bool // unknown policies are accepted: the config comes from the caller's own code
 }
 
 // checker is a struct that checks itself once its fields are decoded. Fields with faults are zero then.
@@ -276,7 +276,7 @@ func (p place) header(text string) string {
 	return header
 }
 
-// match decodes a match: the values that endpoints must have, by name.
+// match decodes a match, which maps names to the values that endpoints must have.
 func (p place) match(v any) map[string]string {
 	var o object
 	switch store(p, &o, v, "an object"); {

@@ -170,7 +170,7 @@ const WantLane = `at most 128 letters, digits and "-_.:/"`
 func (r *Route) check(p place) {
 	switch {
 	case r.Label != "" && (r.Lane != "" || r.Match != nil):
-		p.in("label").fault("stands beside lane or match: an instance's lane is either named here or by the instance")
+		p.in("label").fault("is set together with lane or match: an instance's lane is either named here or by the instance")
 	case r.Label != "":
 	case r.Lane == "":
 		p.in("lane").missing("name the lane and what its instances match, or the label that holds each instance's lane")

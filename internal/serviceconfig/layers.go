@@ -34,8 +34,7 @@ func parseLayer(text string) (object, error) {
 	return layer, nil
 }
 
-// Merge lays each config over the ones before it: each top-level field is taken whole from the last
-// config that has it. "" is a config without fields.
+// Merge merges configs: each top-level field is taken as a whole from the last config that has it. "" is a config without fields.
 func Merge(configs ...string) (string, error) {
 	merged := object{}
 	for _, text := range configs {
@@ -64,7 +63,7 @@ func Merge(configs ...string) (string, error) {
 // Wrapped is a service config that contains the policy "etcd".
 type Wrapped struct {
 	JSON   string
-	Top    string // the policy at the top: "etcd", or one with "etcd" directly below it
+	Top    string // the policy at the top: "etcd", or one that has "etcd" as its child
 	Health string // the healthCheckConfig; "" if there is none
 	Alone  *Alone // nil if a policy of [Ours] picks
 }
@@ -76,7 +75,7 @@ type Alone struct {
 	Etcd *Etcd  // the config of "etcd", whose drain the resolver follows
 }
 
-// ForGRPC returns the config with the policy that picks: "etcd", or the one that stands alone.
+// ForGRPC returns the config with the policy that picks: that of Alone or, if Alone is nil, "etcd".
 func (w *Wrapped) ForGRPC() string {
 	if w.Alone != nil {
 		return w.Alone.JSON
@@ -84,9 +83,9 @@ func (w *Wrapped) ForGRPC() string {
 	return w.JSON
 }
 
-// Wrap puts a config's load balancing policies, or round_robin if it has none, under the policy "etcd", as its
-// childPolicy. An "etcd" at the top keeps its config. Outlier detection stays above "etcd", and so does a policy whose
-// childPolicy names "etcd". In each case one policy remains at the top: of a list, the first that is registered.
+// Wrap puts a config's load balancing policies, or round_robin if it has none, under the policy "etcd", as its childPolicy. An
+// "etcd" at the top keeps its config. Outlier detection stays above "etcd", and so does a policy whose childPolicy names "etcd".
+// Only one policy remains at the top: the first of the list that is registered.
 func Wrap(text string, registered func(policy string) bool) (w Wrapped, err error) {
 	layer, err := parseLayer(text)
 	if err != nil {
@@ -123,8 +122,8 @@ func withPolicy(layer, entry object) (string, error) {
 	return string(out), err
 }
 
-// standAlone puts the policy below "etcd" in the place of "etcd" if it is of another package; otherwise it returns nil. entry has only
-// the policy top, which is "etcd" or has "etcd" in its childPolicy. A config with faults is left to gRPC, which reports them.
+// standAlone returns the policy below "etcd", put in the place of "etcd", if it is of another package, and nil otherwise. entry has
+// only the policy top, which is "etcd" or has "etcd" in its childPolicy. A config with faults is left to gRPC, which reports them.
 func standAlone(entry object, top string, registered func(policy string) bool) *Alone {
 	if top != EtcdName {
 		entry = entry[top].(object)[childField].([]object)[0]
@@ -190,7 +189,7 @@ func (p place) wrap(policies []object, registered func(policy string) bool) (top
 			return EtcdName, object{childField: policies[i : i+1]}
 		}
 	}
-	return EtcdName, object{childField: policies} // no entry can be used, as gRPC will report
+	return EtcdName, object{childField: policies} // gRPC will report that no entry can be used
 }
 
 // above returns the config of a policy that stays above "etcd", with "etcd" in its childPolicy; nil if the policy does not stay.

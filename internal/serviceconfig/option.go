@@ -18,11 +18,11 @@ type Option struct {
 	Own      bool // works only with policies of [Ours], which implement the option
 	// Needs names the option without which this option has no effect.
 	Needs string
-	// NotBeside lists policies of [Ours] that make the option ineffective.
+	// NotBeside lists policies of [Ours] with which the option has no effect.
 	NotBeside []string
 	// Note explains the effect on calls to operators who look at the shares of instances; %s is the value.
 	Note string
-	Of   func(Caller) bool // whether the note concerns a caller; nil if it concerns every caller
+	Of   func(Caller) bool // whether the note applies to a caller; nil if it applies to all
 }
 
 // Caller describes the caller whose calls are explained.
@@ -152,15 +152,15 @@ func (e *Etcd) checkOptions(p place) {
 			switch policy := child.Name; {
 			case policy == "" || !o.idleBeside(policy):
 			case Ours(policy):
-				p.in(o.Name).fault("has no effect beside %.80q: leave one of them out", policy)
+				p.in(o.Name).fault("has no effect with %.80q: leave one of them out", policy)
 			default:
-				p.in(o.Name).fault("has no effect beside %.80q, which stands alone: leave it out, or choose a policy of ours such as round_robin", policy)
+				p.in(o.Name).fault("has no effect with %.80q, which replaces the policy \"etcd\": leave it out, or choose a policy of ours such as round_robin", policy)
 			}
 		}
 	}
 }
 
-// idleBeside reports whether a picking policy makes the option ineffective.
+// idleBeside reports whether the option has no effect with a picking policy.
 func (o *Option) idleBeside(policy string) bool {
 	return o.Own && !Ours(policy) || slices.Contains(o.NotBeside, policy)
 }

@@ -39,7 +39,7 @@ type PolicyRule struct {
 	Given       map[string]any // the parts of the config that proto files do not set
 	config      reflect.Type   // a different one for each policy
 	below       []string       // the parents that the policy may have
-	pkg         string         // the package that registers the policy, if a binary may lack the policy
+	pkg         string         // the package that registers the policy, if a binary may not link it
 }
 
 // top is the parent of the policies at the top of a config.
@@ -78,7 +78,8 @@ func rulesWith(lists ...[]PolicyRule) map[string]PolicyRule {
 	return rules
 }
 
-// Ours reports whether "etcd" implements a policy itself, over its own connections. Any other policy stands alone: see [Alone].
+// Ours reports whether "etcd" implements a policy itself, over its own connections. Any other policy takes the place of "etcd":
+// see [Alone].
 func Ours(policy string) bool { return policyRules[policy].Proto != "" }
 
 // Known reports whether a config may name a policy.
@@ -269,7 +270,7 @@ func (p place) policy(name string, config any) Policy {
 	return Policy{name, to.Interface()}
 }
 
-// misplaced adds the fault that a policy must not stand below its parent. If it may stand above, the text shows how.
+// misplaced adds the fault that a policy must not be a child of its parent. If it may be the parent instead, the text shows how.
 func (p place) misplaced(name, parent string) {
 	if slices.Contains(policyRules[parent].below, name) {
 		p.fault(`the policy %q must not stand below %q but above it: {%[1]q: {..., %[3]q: [{%[2]q: {...}}]}}`, name, parent, childField)
@@ -278,7 +279,7 @@ func (p place) misplaced(name, parent string) {
 	p.fault("the policy %q must not stand below %q", name, parent)
 }
 
-// isDescribed reports whether name is a known policy. It ignores case, because gRPC can be configured to.
+// isDescribed reports whether name is a known policy. It ignores case, because gRPC can be configured to do so.
 func isDescribed(name string) bool {
 	for known := range policyRules {
 		if strings.EqualFold(name, known) {

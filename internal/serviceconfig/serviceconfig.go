@@ -70,7 +70,7 @@ func (c *Config) check(p place) {
 	switch {
 	case c.ByName == nil:
 	case c.LoadBalancing != nil:
-		p.in(policyField).fault("stands beside %s, which gRPC prefers: leave it out", configField)
+		p.in(policyField).fault("is set together with %s, which gRPC prefers: leave it out", configField)
 	default:
 		c.LoadBalancing, c.ByName = []Policy{Policy(*c.ByName)}, nil
 	}
@@ -85,8 +85,8 @@ func (c *Config) check(p place) {
 	}
 }
 
-// Parse parses a service config. gRPC accepts every config that Parse accepts, and ignores nothing in it.
-// An empty text is an error.
+// Parse parses a service config. gRPC accepts every config that Parse accepts, and ignores no part of it. An empty text is an
+// error.
 func Parse(text string) (*Config, error) { return parse(text, place{}) }
 
 // ParseLive parses a service config that is, or will be, live in etcd. It is stricter than Parse, because
@@ -110,7 +110,7 @@ func parse(text string, p place) (*Config, error) {
 func (c *Config) JSON() string {
 	text, err := marshal(c)
 	if err != nil {
-		panic(err) // not reached, because all values are plain and all numbers finite
+		panic(err) // not reached: JSON can represent all values
 	}
 	return string(text)
 }

@@ -141,7 +141,7 @@ var refused = []struct{ row, text, want string }{
 	{"S1", `{"loadBalancingConfig":null}`, `loadBalancingConfig: want a list of policies, not null`},
 	{"", `{"loadBalancingConfig":[]}`, `loadBalancingConfig: the list is empty: name policies, or leave the field out`},
 	{"", `{"loadBalancingPolicy":"round_robin","loadBalancingConfig":[{"round_robin":{}}]}`,
-		`loadBalancingPolicy: stands beside loadBalancingConfig, which gRPC prefers: leave it out`},
+		`loadBalancingPolicy: is set together with loadBalancingConfig, which gRPC prefers: leave it out`},
 	{"P9", `{"loadBalancingPolicy":"grpclb"}`, `loadBalancingPolicy: no policy is named "grpclb": want ` + policyNames},
 	{"S1", `{"loadBalancingPolicy":"outlier_detection_experimental"}`, `loadBalancingPolicy.outlier_detection_experimental.childPolicy: is missing`},
 	{"S16", `{"loadBalancingPolicy":"ring_hash_experimental"}`, `loadBalancingPolicy.ring_hash_experimental.requestHashHeader: is missing`},
@@ -199,11 +199,11 @@ var refused = []struct{ row, text, want string }{
 	{"", etcdOf(`"split":[{"match":{"a":"1"},"weight":1},{"match":{"a":"1"},"weight":2}]`), `loadBalancingConfig[0].etcd.split[1].match: an earlier group has the same, and so all endpoints of this one`},
 	{"", etcdOf(`"subset":0`), `loadBalancingConfig[0].etcd.subset: want a whole number from 1 to 100000, not 0`},
 	{"", etcdOf(`"preferZone":true,"zoneMinPercent":101`), `loadBalancingConfig[0].etcd.zoneMinPercent: want a whole number from 1 to 100, not 101`},
-	{"", etcdOf(`"maxConcurrentRequests":1,"childPolicy":[{"pick_first":{}}]`), `loadBalancingConfig[0].etcd.maxConcurrentRequests: has no effect beside "pick_first": leave one of them out`},
+	{"", etcdOf(`"maxConcurrentRequests":1,"childPolicy":[{"pick_first":{}}]`), `loadBalancingConfig[0].etcd.maxConcurrentRequests: has no effect with "pick_first": leave one of them out`},
 	{"", etcdOf(`"slowStart":{"window":"0s"}`), `loadBalancingConfig[0].etcd.slowStart.window: want at least 1s, not "0s"`},
 	{"", etcdOf(`"slowStart":{"window":"1s","minPercent":101}`), `loadBalancingConfig[0].etcd.slowStart.minPercent: want a whole number from 1 to 100, not 101`},
-	{"", etcdOf(`"slowStart":{"window":"1s"},"childPolicy":[{"least_request_experimental":{}}]`), `loadBalancingConfig[0].etcd.slowStart: has no effect beside "least_request_experimental": leave one of them out`},
-	{"", etcdOf(`"preferZone":true,"zoneMinPercent":50,"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"a"}}]`), `loadBalancingConfig[0].etcd.zoneMinPercent: has no effect beside "ring_hash_experimental": leave one of them out`},
+	{"", etcdOf(`"slowStart":{"window":"1s"},"childPolicy":[{"least_request_experimental":{}}]`), `loadBalancingConfig[0].etcd.slowStart: has no effect with "least_request_experimental": leave one of them out`},
+	{"", etcdOf(`"preferZone":true,"zoneMinPercent":50,"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"a"}}]`), `loadBalancingConfig[0].etcd.zoneMinPercent: has no effect with "ring_hash_experimental": leave one of them out`},
 	{"", etcdOf(`"split":[{"match":{"a":"1"},"weight":1}],` + others), `loadBalancingConfig[0].etcd.split: ` + byItself},
 	{"", etcdOf(`"subset":2,` + others), `loadBalancingConfig[0].etcd.subset: ` + byItself},
 	{"", etcdOf(`"route":[{"label":"lane"}],"laneHeader":"x-lane",` + others), `loadBalancingConfig[0].etcd.route: ` + byItself},
@@ -211,7 +211,7 @@ var refused = []struct{ row, text, want string }{
 	{"", etcdOf(`"laneHeader":"x lane","route":[{"label":"lane"}]`), `loadBalancingConfig[0].etcd.laneHeader: ` + badHeader + `"x lane"`},
 	{"", etcdOf(`"route":[{}]`), `loadBalancingConfig[0].etcd.route[0].lane: is missing: name the lane and what its instances match, or the label that holds each instance's lane`},
 	{"", etcdOf(`"route":[{"lane":"a"}]`), `loadBalancingConfig[0].etcd.route[0].match: is missing: name what the instances of the lane have in common`},
-	{"", etcdOf(`"route":[{"lane":"a","label":"lane"}]`), `loadBalancingConfig[0].etcd.route[0].label: stands beside lane or match: an instance's lane is either named here or by the instance`},
+	{"", etcdOf(`"route":[{"lane":"a","label":"lane"}]`), `loadBalancingConfig[0].etcd.route[0].label: is set together with lane or match: an instance's lane is either named here or by the instance`},
 	{"", etcdOf(`"route":[{"lane":"` + strings.Repeat("a", 10<<10) + `","match":{"a":"1"}}]`), `loadBalancingConfig[0].etcd.route[0].lane: "` + strings.Repeat("a", 60) + `" is no lane: want at most 128 letters, digits and "-_.:/"`},
 	{"", etcdOf(`"route":[{"lane":"a","match":{"a":"1"}},{"lane":"a","match":{"a":"2"}}]`), `loadBalancingConfig[0].etcd.route[1].lane: is that of an earlier route`},
 	{"", etcdOf(`"route":[` + strings.TrimSuffix(numberedRoutes(65), ",") + `]`), `loadBalancingConfig[0].etcd.route[64]: is one too many: want at most 64 routes`},
@@ -234,7 +234,7 @@ const (
 	policyNames = "etcd, etcd_peak_ewma, etcd_weighted, least_request_experimental, outlier_detection_experimental, pick_first, ring_hash_experimental, round_robin, weighted_round_robin"
 	belowEtcd   = `the policy "outlier_detection_experimental" must not stand below "etcd" but above it: {"outlier_detection_experimental": {..., "childPolicy": [{"etcd": {...}}]}}`
 	others      = `"childPolicy":[{"round_robin":{}},{"weighted_round_robin":{}}]`
-	byItself    = `has no effect beside "weighted_round_robin", which stands alone: leave it out, or choose a policy of ours such as round_robin`
+	byItself    = `has no effect with "weighted_round_robin", which replaces the policy "etcd": leave it out, or choose a policy of ours such as round_robin`
 	badHeader   = `want the name of a header, of letters, digits, ".", "-" and "_", that does not end in "-bin", not `
 )
 

@@ -54,16 +54,16 @@ func checkHost(host string) error {
 	for label := range strings.SplitSeq(host, ".") {
 		switch {
 		case label == "":
-			return errors.New("has no host, or an empty part beside a dot: give it a host or host:port, such as \"user.acme.com\"")
+			return errors.New("has no host, or an empty part next to a dot: give it a host or host:port, such as \"user.acme.com\"")
 		case len(label) > 63:
-			return fmt.Errorf("is no host, for %.63q is longer than 63 bytes: give it a shorter one", label)
+			return fmt.Errorf("is not a host, because %.63q is longer than 63 bytes: give it a shorter one", label)
 		case label[0] == '-' || label[len(label)-1] == '-':
-			return fmt.Errorf("is no host, for %q begins or ends with a hyphen: leave that out", label)
+			return fmt.Errorf("is not a host, because %q begins or ends with a hyphen: leave that out", label)
 		}
 	}
 	for _, r := range host {
 		if !isHostRune(r) {
-			return fmt.Errorf("is no host, for it has the character %q: put an IPv6 address in brackets", r)
+			return fmt.Errorf("is not a host, because it has the character %q: put an IPv6 address in brackets", r)
 		}
 	}
 	return nil

@@ -63,11 +63,11 @@ func checkSegments(key string) error {
 		case segment == "":
 			return errors.New("has a double slash: write one between two segments")
 		case segment == "." || segment == "..":
-			return fmt.Errorf("has the segment %q: a key is no file path, name it otherwise", segment)
+			return fmt.Errorf("has the segment %q: a key is not a file path, choose another name", segment)
 		case segment == Reserved && i == 0:
-			return fmt.Errorf("begins with the segment %q, which is reserved for live service configs: name it otherwise", Reserved)
+			return fmt.Errorf("begins with the segment %q, which is reserved for live service configs: choose another name", Reserved)
 		case segment == LeaderSegment && i == 0:
-			return fmt.Errorf("begins with the segment %q, which is reserved for elections: name it otherwise", LeaderSegment)
+			return fmt.Errorf("begins with the segment %q, which is reserved for elections: choose another name", LeaderSegment)
 		}
 	}
 	return nil
@@ -122,8 +122,8 @@ func OverlapOf(outer, inner string, suffixed bool) Overlap {
 	return NoOverlap
 }
 
-// Outer returns the longest prefix of key that is wanted and that key overlaps with by the given kind,
-// "" if there is none.
+// Outer returns the longest prefix of key for which wanted returns true and with which key overlaps in the given way, "" if there
+// is none.
 func Outer(key string, kind Overlap, wanted func(prefix string) bool) string {
 	for i := len(key) - 1; i > 0; i-- {
 		if overlapBy(key[i]) == kind && wanted(key[:i]) {

@@ -116,9 +116,9 @@ func (b *clientBuilder) reader() endpoint.Reader {
 	return reader
 }
 
-// clientConfig returns the default service config of a connection. It merges the layers, so that later ones override
-// earlier ones, and puts our own load balancing policy into the result, as [serviceconfig.Wrap] does. If each call names its
-// instance, no policy stands alone.
+// clientConfig returns the default service config of a connection. It merges the layers, so that later ones override earlier
+// ones, and puts our own load balancing policy into the result, as [serviceconfig.Wrap] does. If each call names its instance, no
+// policy of another package takes the place of ours.
 func clientConfig(targetsOnly bool, layers ...string) (config serviceconfig.Wrapped, err error) {
 	merged, err := serviceconfig.Merge(layers...)
 	if err != nil {
@@ -167,10 +167,9 @@ func (b *clientBuilder) errAlone() error {
 		"use a policy of ours such as round_robin, or NewInstances", b.client.Alone.Load().Name, b.desc.Key)
 }
 
-// unlessAlone fails an attempt of a call to one instance if a policy of another package has picked. It works because gRPC asks
-// for a call's credentials after each pick, before it sends anything. The check before the pick is not enough: while a live
-// config changes the policy, either policy may pick. But without it, gRPC would count each such attempt as a failure of the
-// endpoint.
+// unlessAlone fails an attempt of a call to one instance if a policy of another package has picked. It works because gRPC asks for a
+// call's credentials after each pick, before it sends anything. The check before the pick is not enough: while a live config changes the
+// policy, either policy may pick. But without it, gRPC would count each such attempt as a failure of the endpoint.
 type unlessAlone struct {
 	credentials.PerRPCCredentials // the call's own; may be nil
 	builder                       *clientBuilder

@@ -48,9 +48,9 @@ var (
 	// Kitex is kitex': KEY/ADDRESS holds {"network":"tcp","address":"10.0.0.7:9000","weight":10,"tags":{…}}.
 	// Version and zone are tags.
 	Kitex Layout = sealed{endpoint.Kitex}
-	// GoFrame is GoFrame's: KEY/ADDRESS holds the metadata alone, {"version":"v2","weight":10}. GoFrame's
-	// own readers look for keys of five parts, /service/DEPLOYMENT/NAMESPACE/NAME/VERSION, and panic at an
-	// IPv6 address, so registering an IPv6 address is an error. Of several addresses in a key, clients read the first.
+	// GoFrame is GoFrame's: KEY/ADDRESS holds the metadata alone, {"version":"v2","weight":10}. GoFrame's own readers look for
+	// keys of five parts, /service/DEPLOYMENT/NAMESPACE/NAME/VERSION, and panic at an IPv6 address, so registering an IPv6
+	// address is an error. If a key has several addresses, clients read the first.
 	GoFrame Layout = sealed{endpoint.GoFrame}
 	// GoMicro is go-micro's: KEY/INSTANCE holds its Service as JSON, with one node and with the key's last
 	// segment as the service name. Zone and weight are metadata of the node. go-micro's own readers look

@@ -55,8 +55,7 @@ func (d *ServiceDesc) Check() error {
 	return nil
 }
 
-// hooks returns the hooks of Extension, or the zero value if Extension is nil. It ignores errors, which Check
-// reports.
+// hooks returns the hooks of Extension, or the zero value if Extension is nil. It ignores errors, which Check reports.
 func (d *ServiceDesc) hooks() (h extension.Hooks) {
 	if d.Extension != nil {
 		h, _ = d.Extension.Extend(d.Name)

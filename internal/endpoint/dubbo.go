@@ -35,8 +35,8 @@ func (d document) dubbo(string) (Endpoint, error) {
 	return e, err
 }
 
-// dubboPort returns the port that takes gRPC calls, which Triple's does. dubbo-go lists an instance's protocols, such as
-// [{"port":20000,"protocol":"tri"}]. Without a list, the port is the instance's, which may speak another protocol.
+// dubboPort returns the port for gRPC calls: that of gRPC or of Triple, which accepts them. list has an instance's protocols, such as
+// [{"port":20000,"protocol":"tri"}]. Without a list, dubboPort returns the instance's port, which may speak another protocol.
 func dubboPort(list string, port json.RawMessage) (json.RawMessage, error) {
 	var all []struct {
 		Port     json.RawMessage

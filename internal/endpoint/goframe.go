@@ -72,8 +72,7 @@ func goFrame(key, instance string, value []byte) (e Endpoint, ok bool, err error
 }
 
 // checkGoFrame returns an error if an object is unlikely to be bare metadata. Under a key in GoFrame's form, it rejects only an object
-// that both nests and names an address. Under other keys, it rejects an object that nests, or that names an address which the key
-// lacks.
+// that both nests and names an address. Under other keys, it rejects an object that nests, or that names an address which the key lacks.
 func checkGoFrame(key, instance string, object []byte) error {
 	nested, addrs := lookInto(object)
 	goFrames := IsGoFrameKey(key)

@@ -148,7 +148,7 @@ func (l Layout) decodeMapped(own *mappedDocument, instance string, value []byte)
 		return Endpoint{}, layout, inEntry(layout, err)
 	}
 	own.overlay(&e)
-	// If the id is missing or invalid, the key gives the id, as without l.
+	// If the id is missing or invalid, the id is that in the key, as without l.
 	if id := word(own.instance); CheckInstance(id) == nil {
 		e.Instance = id
 	}

@@ -71,9 +71,9 @@ func checkPackages(files []*protogen.File, services map[*protogen.File][]*servic
 		to, at := target.output(file), services[file][0].position
 		switch other := byPath[to.importPath]; {
 		case !importable(string(to.packageName)):
-			at.problem("is generated into a Go package with the name %s, which nobody could import: set another %s", to.packageName, suffixParameter)
+			at.problem("is generated into a Go package with the name %s, which cannot be imported: set another %s", to.packageName, suffixParameter)
 		case file.GoPackageName == "main":
-			at.problem("is generated into the Go package %s, which could not import that of the messages, main: give these another go_package",
+			at.problem("is generated into the Go package %s, which cannot import the messages, because their package is main: give them another go_package",
 				to.packageName)
 		case other != nil:
 			at.problem("is generated into the Go package %s, which is that of %s: set another %s",

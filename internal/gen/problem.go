@@ -218,7 +218,7 @@ type places map[string]place
 
 type place struct{ line, column int }
 
-// placesIn returns the places in a file. They are collected once, as a file may have thousands of problems.
+// placesIn returns the places in a file. They are collected once, because a file may have thousands of problems.
 func (p *problems) placesIn(file *protogen.File) places {
 	if found := p.places[file]; found != nil {
 		return found

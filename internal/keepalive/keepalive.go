@@ -76,9 +76,8 @@ func (r *Renewer) Renew(ctx context.Context, lease clientv3.LeaseID, timeout tim
 	}
 }
 
-// renewOnce renews a lease by the client's KeepAliveOnce, which opens a stream, and so logs in, and retries without a pause.
-// Therefore it first reads the lease. It does not renew a lease that is gone, and gives the renewal of a live one little more time
-// than the read took.
+// renewOnce renews a lease by the client's KeepAliveOnce, which opens a stream, and so logs in, and retries without a pause. Therefore it
+// first reads the lease. It does not renew a lease that is gone, and gives the renewal of a live one little more time than the read took.
 func renewOnce(ctx context.Context, leases clientv3.Lease, lease clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {
 	asked := time.Now()
 	switch read, err := leases.TimeToLive(ctx, lease); {

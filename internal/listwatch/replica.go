@@ -12,8 +12,7 @@ const (
 	lagAllowed = time.Second
 	// probeAgain is the time from a probe without an answer to the next one. An etcd that is slow must not get many more reads.
 	probeAgain = 10 * time.Second
-	// probeSoon is the time from trouble to a probe. It is also the interval of probes if no event reports that the connection is
-	// back.
+	// probeSoon is the time from trouble to a probe. It is also the interval of probes if no event reports that the connection is back.
 	probeSoon = 4 * time.Second
 	// probeEvery is the time without an answer of the watch after which a range is probed.
 	probeEvery = 30 * time.Second

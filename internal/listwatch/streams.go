@@ -131,8 +131,7 @@ func (s *Streams) grow(ctx context.Context, used uint64) {
 	}
 }
 
-// hasRoom reports whether a connection allows n more streams. It opens them all, without a watch: if they are too many, gRPC
-// waits.
+// hasRoom reports whether a connection allows n more streams. It opens them all, without a watch: if they are too many, gRPC waits.
 func hasRoom(ctx context.Context, client etcdserverpb.WatchClient, n int) bool {
 	ctx, cancel := context.WithTimeout(ctx, roomTimeout)
 	defer cancel() // ends the streams

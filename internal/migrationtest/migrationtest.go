@@ -17,7 +17,7 @@ func Full() bool { return *leastCalls >= 20_000 }
 
 // Kind is what servers and callers migrate from or to: a framework, or this project.
 type Kind struct {
-	// Serve starts a server and returns once it is in etcd. leave takes it out of etcd and waits for
+	// Serve starts a server and returns once it is in etcd. leave removes it from etcd and waits for
 	// its last calls; stop then ends it. leave is nil if stop does both.
 	Serve func(name string) (leave, stop func())
 	// Dial starts a caller.

@@ -15,9 +15,8 @@ type Drain struct {
 	Unknown []string                    // names in the list that no endpoint has
 }
 
-// FollowDrain decides which endpoints are drained. away has the fallback cluster's endpoints, placed the lanes of endpoints, and
-// held the addresses that vanished from etcd. MinHealthyPercent applies to the base or, if all endpoints are in lanes, to all of
-// them.
+// FollowDrain decides which endpoints are drained. away has the fallback cluster's endpoints, placed the lanes of endpoints, and held the
+// addresses that vanished from etcd. MinHealthyPercent applies to the base or, if all endpoints are in lanes, to all of them.
 func (c *Config) FollowDrain(all, away []*endpoint.Endpoint, placed *Placement, held map[string]struct{}) *Drain {
 	d := &Drain{Drained: make(map[*endpoint.Endpoint]bool)}
 	known := make(map[string]bool)

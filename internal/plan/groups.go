@@ -203,9 +203,9 @@ func (p *Plan[E]) Rank(members []int32) []int32 {
 	return order
 }
 
-// Choose returns the live endpoints for a client without connections, which cannot see which
-// endpoints are reachable. Held endpoints are added to the subset, as they may be dead. Without
-// live endpoints, Choose returns those of the fallback cluster or, if it has none, the drained ones.
+// Choose returns the live endpoints for a client without connections, which cannot see which endpoints are reachable. Held
+// endpoints are added to the subset, because they may be dead. Without live endpoints, Choose returns those of the fallback
+// cluster or, if it has none, the drained ones.
 func (p *Plan[E]) Choose() []E {
 	switch away := p.Fallback(); {
 	case p.Live > 0:
@@ -230,8 +230,7 @@ func (p *Plan[E]) Choose() []E {
 	return endpoints
 }
 
-// prefix returns the shortest prefix of a ranking that has n members which satisfy test. It calls test once for each member, in
-// order.
+// prefix returns the shortest prefix of a ranking that has n members which satisfy test. It calls test once for each member, in order.
 func prefix(ranking []int32, n int, test func(m int32) bool) []int32 {
 	for i, m := range ranking {
 		if n == 0 {

@@ -8,8 +8,7 @@ import (
 	"testing"
 )
 
-// Refuse returns an address that refuses connections until release is called. An open connection keeps the port from other
-// processes.
+// Refuse returns an address that refuses connections until release is called. An open connection keeps the port from other processes.
 func Refuse() (addr string, release func(), err error) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -63,7 +63,7 @@ func JSON(text []byte) []byte {
 			b.WriteRune(r)
 		case r > 0xFFFF:
 			fmt.Fprintf(&b, `\u%04x\u%04x`, 0xD800+(r-0x10000)>>10, 0xDC00+(r-0x10000)&0x3FF)
-		default: // a byte that is not UTF-8 reads as U+FFFD, as it does to encoding/json
+		default: // encoding/json also reads a byte that is not UTF-8 as U+FFFD
 			fmt.Fprintf(&b, `\u%04x`, r)
 		}
 		s = s[size:]

@@ -85,8 +85,7 @@ func (c *Config) check(p place) {
 	}
 }
 
-// Parse parses a service config. gRPC accepts every config that Parse accepts, and ignores no part of it. An empty text is an
-// error.
+// Parse parses a service config. gRPC accepts every config that Parse accepts, and ignores no part of it. An empty text is an error.
 func Parse(text string) (*Config, error) { return parse(text, place{}) }
 
 // ParseLive parses a service config that is, or will be, live in etcd. It is stricter than Parse, because

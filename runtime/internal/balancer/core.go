@@ -109,8 +109,7 @@ func (c *core) update(next *plan, now time.Time) {
 	c.publish()
 }
 
-// connsOf returns the connections to the endpoints of the next plan. Connections outside its prefix and suffix get new
-// endpoints.
+// connsOf returns the connections to the endpoints of the next plan. Connections outside its prefix and suffix get new endpoints.
 func (c *core) connsOf(next *plan, prefix, suffix int, now time.Time) []*conn {
 	previous, changed := c.plan, []*conn(nil)
 	same := previous != nil && len(next.All) == len(previous.All) && next.Live == previous.Live

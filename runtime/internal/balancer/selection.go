@@ -9,9 +9,8 @@ import (
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 )
 
-// selectConns selects the connections that the plan uses, connects them, and closes the rest. It sets the time of the next
-// selection. If joins is set, other endpoints already serve, so calls do not wait for connections dialed for the first
-// time.
+// selectConns selects the connections that the plan uses, connects them, and closes the rest. It sets the time of the next selection. If
+// joins is set, other endpoints already serve, so calls do not wait for connections dialed for the first time.
 func (c *core) selectConns(now time.Time, joins bool) {
 	c.stale, c.leaves, c.lookAt = false, false, time.Time{}
 	for _, conn := range c.loose {
@@ -195,11 +194,10 @@ func (c *core) chooseMembers(v *view, t *tier, now time.Time) (members []int32, 
 	return t.used.Load().Members, short
 }
 
-// reach returns the shortest prefix of a ranking that has wanted members which are ready or may soon be. So later members of
-// the ranking replace unreachable ones. Ready members behind the prefix stay until wanted members are ready. Under pick_first
-// they always stay, since one may be the connection in use. The prefix also ends after max(wanted, minSilent) members that do
-// not respond, each of which holds a socket until gRPC gives up. short reports whether the prefix has fewer members than wanted
-// that are ready or may soon be.
+// reach returns the shortest prefix of a ranking that has wanted members which are ready or may soon be. So later members of the ranking
+// replace unreachable ones. Ready members behind the prefix stay until wanted members are ready. Under pick_first they always stay, since
+// one may be the connection in use. The prefix also ends after max(wanted, minSilent) members that do not respond, each of which holds a
+// socket until gRPC gives up. short reports whether the prefix has fewer members than wanted that are ready or may soon be.
 func (c *core) reach(ranking []int32, wanted int, now time.Time) (chosen []int32, short bool) {
 	served, missing, silent := 0, wanted+c.extraAttempts(ranking, now), 0
 	for _, m := range ranking {

@@ -133,8 +133,7 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 	return s
 }
 
-// stateOf returns the state of a group. It includes ejected endpoints if no others are ready, in the group or in the
-// base.
+// stateOf returns the state of a group. It includes ejected endpoints if no others are ready, in the group or in the base.
 func (v *view) stateOf(tiers []*tier, lacking []string) readyGroup {
 	g := v.stateWith(tiers, lacking, false)
 	if g.ejected > 0 && v.base == nil && (len(g.sets) == 0 || g.sets[0].class > planning.Away) {

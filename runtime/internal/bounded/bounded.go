@@ -10,8 +10,7 @@ import (
 // grace is how long Run and Wait still wait after ctx has ended. Only code that hangs takes longer to return.
 const grace = 100 * time.Millisecond
 
-// Run calls f in a goroutine. It returns true when f has returned, or false if f still runs when grace has passed after the end of
-// ctx.
+// Run calls f in a goroutine. It returns true when f has returned, or false if f still runs when grace has passed after the end of ctx.
 func Run(ctx context.Context, f func()) bool {
 	done := make(chan struct{})
 	go func() {

@@ -38,8 +38,7 @@ type Options struct {
 
 // Router follows the route of some methods. Its methods are safe for concurrent use.
 type Router interface {
-	// Route returns the present route. It has no instance while the router has no readers. Route, Known and Err must
-	// not block.
+	// Route returns the present route. It has no instance while the router has no readers. Route, Known and Err must not block.
 	Route() attr.Route
 	// Known reports whether the route's instance is known, or etcd refuses to show it.
 	Known() bool
@@ -264,9 +263,8 @@ type effectiveConfig struct {
 	parsed *grpcserviceconfig.ParseResult
 }
 
-// merge merges a live config into the default config, and lets gRPC parse the result. A bare resolver does not know gRPC's
-// default config. If the result names no policy, the policy is round_robin, not gRPC's pick_first. live is "" if the live config
-// was deleted.
+// merge merges a live config into the default config, and lets gRPC parse the result. A bare resolver does not know gRPC's default
+// config. If the result names no policy, the policy is round_robin, not gRPC's pick_first. live is "" if the live config was deleted.
 func (c *conn) merge(live string) (*effectiveConfig, error) {
 	merged, err := serviceconfig.Merge(cmp.Or(c.opts.Default.JSON, `{"loadBalancingConfig":[{"round_robin":{}}]}`), live)
 	if err != nil {

@@ -24,9 +24,8 @@ type merger struct {
 	plain []*Backend     // the last set; nil if items shared an address
 }
 
-// merge returns the set of endpoints in items. items must be sorted by key, and not be modified before the next merge has returned.
-// names is [State.names]. Unless items share an address, merge reads only those that changed: the others are rarely in the processor's
-// cache.
+// merge returns the set of endpoints in items. items must be sorted by key, and not be modified before the next merge has returned. names
+// is [State.names]. Unless items share an address, merge reads only those that changed: the others are rarely in the processor's cache.
 func (m *merger) merge(items []*item) (set []*Backend, names map[string]string) {
 	gone, came := diff(m.items, items)
 	m.items = items
@@ -104,7 +103,7 @@ func valuesOf(items []*item) []*Backend {
 	return backends
 }
 
-// replace returns a copy of set without the backends gone, which it has, and with the backends came. All are sorted.
+// replace returns a copy of set without the backends in gone, all of which set has, and with those in came. All lists are sorted.
 func replace(set, gone, came []*Backend) []*Backend {
 	switch {
 	case len(set) == len(gone):
@@ -135,9 +134,8 @@ type marks struct {
 	items []*item                  // all items at the last call of apply
 }
 
-// apply returns the items that no mark covers as rest, the covered ones as leaving, and the marked addresses that are not in rest
-// as withdrawn. removed has the entries removed since the last call, with their last values. A mark lasts as long as it covers an
-// entry.
+// apply returns the items that no mark covers as rest, the covered ones as leaving, and the marked addresses that are not in rest as
+// withdrawn. removed has the entries removed since the last call, with their last values. A mark lasts as long as it covers an entry.
 func (m *marks) apply(items, removed []*item) (rest, leaving []*item, withdrawn map[string]struct{}) {
 	_, came := diff(m.items, items)
 	m.items = items

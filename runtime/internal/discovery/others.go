@@ -25,8 +25,7 @@ func (c *conn) endpointsBare(s *attr.State) ([]resolver.Endpoint, error) {
 	case !source.Known && source.Err == nil:
 		return nil, errPending
 	case len(source.Endpoints) == 0 && !c.served:
-		// Before the first state, calls fail with this error under any policy. After that, such a policy returns its
-		// own error.
+		// Before the first state, calls fail with this error under any policy. After that, such a policy returns its own error.
 		return nil, s.Err
 	}
 	return attr.GRPC(source.Endpoints), nil
@@ -57,8 +56,7 @@ func (c *conn) endpointsAlone(s *attr.State, alone *serviceconfig.Alone) (endpoi
 	return nil, false, p.Empty
 }
 
-// tellLeaves calls Client.CallsLeave when a policy of another package gets the fallback's endpoints, or no longer has
-// them.
+// tellLeaves calls Client.CallsLeave when a policy of another package gets the fallback's endpoints, or no longer has them.
 func (c *conn) tellLeaves(leaves bool) {
 	if client := c.opts.Client; c.leaves != leaves && client != nil && client.CallsLeave != nil {
 		client.CallsLeave(leaves)

@@ -113,7 +113,7 @@ func (f *Follower) check(ctx context.Context, request *healthpb.HealthCheckReque
 	return resp.GetStatus(), ""
 }
 
-// watch is the stream of a Watch. Each message, whatever its content, triggers a Check.
+// watch is the stream of a Watch. Each message triggers a Check; its content is ignored.
 type watch struct {
 	grpc.ServerStream // nil: no Watch needs its methods
 	ctx               context.Context

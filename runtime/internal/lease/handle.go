@@ -36,7 +36,7 @@ func (h *Handle) Set(items []Item) error {
 	return h.change(func(now time.Time) { h.s.core.Update(now, h.e, items) })
 }
 
-// SetPaused takes the entry out of etcd, or puts it back, in the background. wait returns nil once that is done,
+// SetPaused removes the entry from etcd, or puts it back, in the background. wait returns nil once that is done,
 // ErrSuperseded after a later change, and otherwise the errors of Sync.
 func (h *Handle) SetPaused(pause bool) (wait func(context.Context) error, err error) {
 	var seq int
@@ -61,12 +61,12 @@ func (h *Handle) SetPaused(pause bool) (wait func(context.Context) error, err er
 // etcd refuses a key.
 func (h *Handle) Sync(ctx context.Context) error { return h.wait(ctx, h.s.core.Synced) }
 
-// Drop takes the entry out of etcd for good, in the background.
+// Drop removes the entry from etcd for good, in the background.
 func (h *Handle) Drop() {
 	_ = h.change(func(now time.Time) { h.s.core.Drop(now, h.e) }) // fails only if the entry is dropped already
 }
 
-// Close takes the entry out of etcd for good, and returns when it is out. If ctx ends or 5 s pass first,
+// Close removes the entry from etcd for good, and returns when it is out. If ctx ends or 5 s pass first,
 // it returns an error, and the session keeps trying.
 func (h *Handle) Close(ctx context.Context) error {
 	h.Drop()

@@ -161,7 +161,7 @@ func (s *Session) Start(items []Item, pause bool) (*Handle, error) {
 	return h, nil
 }
 
-// Close takes everything out of etcd by revoking the lease, and returns when that is done. If ctx ends or 5 s
+// Close removes everything from etcd by revoking the lease, and returns when that is done. If ctx ends or 5 s
 // pass first, the error names the leases that are left to expire. The session has stopped in either case.
 func (s *Session) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, CloseTimeout)
@@ -195,7 +195,7 @@ func (s *Session) Finish() error {
 	return s.closeErr
 }
 
-// close begins to take everything out of etcd, and reports whether Close must wait.
+// close begins to remove everything from etcd, and reports whether Close must wait.
 func (s *Session) close() bool {
 	s.mu.Lock()
 	s.core.Close(time.Now())

@@ -65,7 +65,7 @@ func (c *claims) add(e *Entry) (dedicated bool, err error) {
 	return dedicated, nil
 }
 
-// remove gives up the names of an entry.
+// remove frees the names of an entry.
 func (c *claims) remove(e *Entry) {
 	for _, name := range e.names() {
 		delete(c.names, name)

@@ -47,7 +47,7 @@ func (r *Registrar) tellCompanions() {
 	}
 }
 
-// endCompanion ends the companion of a registration, and takes it out of etcd in the background. It must be called with mu held.
+// endCompanion ends the companion of a registration, and removes it from etcd in the background. It must be called with mu held.
 func (r *Registrar) endCompanion(reg *Registration) {
 	if reg.companion == nil {
 		return

@@ -68,13 +68,12 @@ type effects struct {
 	place bool   // place the entries, each paused if it is unhealthy
 	pause bool   // pause the event's entry if it is unhealthy, resume it if not
 	warn  string // log the fault of the health service of the entry with this key
-	end   bool   // end the announcement, with its events and waits
-	leave bool   // take the entries that were placed out of etcd
+	end   bool   // end the announcement; its events are then ignored, and its waits end
+	leave bool   // remove the placed entries from etcd
 	wait  bool   // wait until the entries of all announcements are out of etcd
 }
 
-// step handles an event. Events of an announcement that has ended do nothing. It returns an error if an announcement cannot
-// begin.
+// step handles an event. Events of an announcement that has ended do nothing. It returns an error if an announcement cannot begin.
 func (c *core) step(e event) (do effects, err error) {
 	if e.kind == announce || e.kind == serve {
 		return do, c.begin(e.kind)

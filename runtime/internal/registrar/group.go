@@ -146,7 +146,7 @@ func (g *Group) begin(on kind) (*Run, error) {
 	return run, nil
 }
 
-// Withdraw takes the entries out of etcd, and returns when they are out. If ctx ends or 5 s pass
+// Withdraw removes the entries from etcd, and returns when they are out. If ctx ends or 5 s pass
 // first, the error names the entries that may be left. The group can be announced again, unless its server is ending.
 func (g *Group) Withdraw(ctx context.Context) (err error) {
 	_, left := g.step(event{kind: withdraw, why: errWithdrawn})

@@ -214,7 +214,7 @@ func statuses(registrations iter.Seq[*Registration]) (all []lease.Status) {
 	return all
 }
 
-// Close takes all entries out of etcd and revokes the leases, all at once. It returns when that is done. If ctx ends or 5 s
+// Close removes all entries from etcd and revokes the leases, all at once. It returns when that is done. If ctx ends or 5 s
 // pass first, the error names the leases that are left to expire.
 func (r *Registrar) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lease.CloseTimeout)

@@ -71,7 +71,7 @@ func (reg *Registration) set(layouts []endpoint.Layout, d Details) error {
 	return nil
 }
 
-// SetPaused takes the entry out of etcd or puts it back, and returns when that is done. It returns an error if
+// SetPaused removes the entry from etcd or puts it back, and returns when that is done. It returns an error if
 // a later call requests the opposite before that.
 func (reg *Registration) SetPaused(ctx context.Context, pause bool) error {
 	wait, err := reg.handle.SetPaused(pause)
@@ -87,14 +87,14 @@ func (reg *Registration) SetPaused(ctx context.Context, pause bool) error {
 	return fmt.Errorf("paused before the resume took effect: %w", err)
 }
 
-// Drop takes the entry out of etcd for good, in the background, and frees its keys for another registration.
+// Drop removes the entry from etcd for good, in the background, and frees its keys for another registration.
 func (reg *Registration) Drop() {
 	reg.registrar.mu.Lock()
 	defer reg.registrar.mu.Unlock()
 	reg.registrar.drop(reg)
 }
 
-// Close takes the entry out of etcd for good, and returns when it is gone. If ctx ends or 5 s pass
+// Close removes the entry from etcd for good, and returns when it is gone. If ctx ends or 5 s pass
 // first, the error names the keys that may be left.
 func (reg *Registration) Close(ctx context.Context) error {
 	reg.Drop()

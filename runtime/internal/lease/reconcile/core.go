@@ -219,7 +219,7 @@ func (c *Core) setDesired(now time.Time, e *Entry, w desired) {
 	c.refreshEntry(now, e)
 }
 
-// SetPaused takes an entry out of etcd, or puts it back, and reports whether that is a change. Even a call that changes nothing
+// SetPaused removes an entry from etcd, or puts it back, and reports whether that is a change. Even a call that changes nothing
 // retries writes that etcd refused.
 func (c *Core) SetPaused(now time.Time, e *Entry, pause bool) (changed bool) {
 	was, w := e.desired, present
@@ -231,7 +231,7 @@ func (c *Core) SetPaused(now time.Time, e *Entry, pause bool) (changed bool) {
 	return w != was
 }
 
-// Drop takes an entry out of etcd for good.
+// Drop removes an entry from etcd for good.
 func (c *Core) Drop(now time.Time, e *Entry) { c.setDesired(now, e, gone) }
 
 // Update gives an entry new values. Its keys stay the same.

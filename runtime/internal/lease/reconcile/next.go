@@ -117,7 +117,7 @@ func (c *Core) Next(now time.Time) (Op, time.Duration) {
 	return nil, min(max(w.at.Sub(now), time.Millisecond), tick)
 }
 
-// Removes reports whether a call takes keys out of etcd, or finds out whether they are out.
+// Removes reports whether a call removes keys from etcd, or finds out whether they are out.
 func Removes(o Op) bool {
 	switch o := o.(type) {
 	case RevokeOp:
@@ -240,7 +240,7 @@ func (c *Core) needsMark(now time.Time, r *record) bool {
 		c.alive(now, r.observed.Lease) && now.Before(r.e.markUntil)
 }
 
-// nextRemoval returns the write that takes a key out of etcd, nil if none is due. A key on a lease that is about to be
+// nextRemoval returns the write that removes a key from etcd, nil if none is due. A key on a lease that is about to be
 // revoked is removed by the revocation.
 func (c *Core) nextRemoval(w *wait, r *record, spare []*heldLease) *write {
 	if r.observed == nil || c.foreign(r) || !c.mustLeave(r) || w.until(r.gate.at) {

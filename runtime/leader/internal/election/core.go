@@ -99,7 +99,7 @@ func (c *core) hear(now time.Time, view View) effects {
 	return c.due(now)
 }
 
-// resign gives the candidate up if it leads with token. The instance's next candidate comes after all others.
+// resign withdraws the candidate if it leads with token. The instance's next candidate comes after all others.
 func (c *core) resign(now time.Time, token int64) effects {
 	if term := c.term(now); term != (Term{}) && term.Token == token {
 		c.leave(now)
@@ -193,7 +193,7 @@ func (c *core) revoked(now time.Time, number uint64, gone bool) effects {
 // tick handles the arrival of the time effects.wake.
 func (c *core) tick(now time.Time) effects { return c.due(now) }
 
-// leave gives the candidate up, which ends a leadership.
+// leave withdraws the candidate, which ends a leadership.
 func (c *core) leave(now time.Time) {
 	c.phase = leaving
 	c.callAt = now

@@ -20,7 +20,7 @@ var ErrEnded = errors.New("etcd: this instance no longer leads")
 // ErrClosed is the error of a closed election.
 var ErrClosed = errors.New("etcd: the instance no longer stands for election: its registration is closed")
 
-// errDrained is why an instance gave the leadership up.
+// errDrained is the reason of a resignation because of a drain.
 var errDrained = errors.New("the live config drains it, and another instance can lead")
 
 // viewer is the part of a Standing that an Election uses. View and Err must not block, nor call the election.
@@ -320,7 +320,7 @@ func (e *Election) Resign(ctx context.Context, token int64) error {
 	return err
 }
 
-// End ends the leadership for good, and takes the candidate out of etcd in the background. Wait returns when that is done.
+// End ends the leadership for good, and removes the candidate from etcd in the background. Wait returns when that is done.
 func (e *Election) End() {
 	e.mu.Lock()
 	if e.ended {

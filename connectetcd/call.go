@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
-	_ "google.golang.org/grpc/encoding/gzip" // Connect's clients accept gzip, and send it if told to
+	_ "google.golang.org/grpc/encoding/gzip" // Connect's clients accept gzip, and can be configured to send it
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -74,7 +74,8 @@ func checkProtocol(req *http.Request) (codec string, err error) {
 	return "", fmt.Errorf("connectetcd: a %.10s request with the content type %.100q is of another protocol than gRPC: make the client with connect.WithGRPC, without another protocol's option after it", req.Method, contentType)
 }
 
-// streamDesc says whether a method streams requests and replies: both, if its descriptor is not linked into the program.
+// streamDesc reports whether a method streams requests and replies. Both count as streams if the method's descriptor is not
+// linked into the program.
 func streamDesc(method string) grpc.StreamDesc {
 	name := protoreflect.FullName(strings.Replace(method[1:], "/", ".", 1))
 	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(name) // an error means no descriptor
@@ -84,7 +85,7 @@ func streamDesc(method string) grpc.StreamDesc {
 	return grpc.StreamDesc{ServerStreams: true, ClientStreams: true}
 }
 
-// options returns the options of the call on the gRPC connection.
+// options returns the call options for the gRPC connection.
 func (c *call) options() []grpc.CallOption {
 	opts := []grpc.CallOption{grpc.ForceCodecV2(c.codec)}
 	if encoding.GetCompressor(c.encoding) != nil {
@@ -139,8 +140,8 @@ func (c *call) nextMessage() ([]byte, error) {
 	return message, nil
 }
 
-// send sends the messages of the request's body. It returns at the end of the body or of the call. A panic of an interceptor's
-// stream or of a compressor ends the call.
+// send sends the messages of the request's body. It returns at the end of the body or of the call. A panic in an interceptor's
+// stream or in a compressor ends the call.
 func (c *call) send(stream grpc.ClientStream, cancel context.CancelCauseFunc) {
 	defer func() {
 		if reason := recover(); reason != nil {
@@ -209,7 +210,7 @@ func setTrailers(header http.Header, trailer metadata.MD, err error) {
 	if len(s.Proto().GetDetails()) == 0 {
 		return
 	}
-	if details, err := proto.Marshal(s.Proto()); err == nil { // details that cannot be encoded are omitted
+	if details, err := proto.Marshal(s.Proto()); err == nil { // omits details that cannot be encoded
 		header.Set("Grpc-Status-Details-Bin", base64.RawStdEncoding.EncodeToString(details))
 	}
 }
@@ -268,14 +269,14 @@ const compressedFlag = 1
 // An envelope is a message with its prefix.
 type envelope []byte
 
-// readEnvelope reads a message of a body with a length, -1 or 0 if unknown. It returns io.EOF at the end of the body.
+// readEnvelope reads a message from a body. length is the body's length, -1 or 0 if unknown. It returns io.EOF at the end of the body.
 func readEnvelope(body io.Reader, length int64) (message []byte, compressed bool, err error) {
 	var prefix [prefixLen]byte
 	if _, err := io.ReadFull(body, prefix[:]); err != nil {
 		return nil, false, err
 	}
 	if prefix[0]&^compressedFlag != 0 {
-		return nil, false, fmt.Errorf("a message has the flags %#x, which gRPC does not know", prefix[0])
+		return nil, false, fmt.Errorf("a message has the flags %#x, which gRPC does not define", prefix[0])
 	}
 	size := int64(binary.BigEndian.Uint32(prefix[1:]))
 	var read bytes.Buffer

@@ -31,10 +31,10 @@ import (
 // SupportPackageIsVersion1 appears in generated code, so that the code compiles only with a version of this package that is new enough.
 const SupportPackageIsVersion1 = true
 
-// NewClient returns a Connect client that calls the servers of a service, as generated constructors do. newClient is a
-// constructor of protoc-gen-connect-go, such as greeterv1connect.NewGreeterServiceClient. The options are those of
-// [runtime.Registry.NewClient], which must have transport credentials, and [WithClientOptions]. NewClient does no I/O, and fails
-// where registry.NewClient does. The client is safe for concurrent use; closing the registry closes the client's connection.
+// NewClient returns a Connect client that calls the servers of a service, as generated constructors do. newClient is a constructor of
+// protoc-gen-connect-go, such as greeterv1connect.NewGreeterServiceClient. The options are those of [runtime.Registry.NewClient], which
+// must have transport credentials, and [WithClientOptions]. NewClient does no I/O, and returns an error if registry.NewClient does. The
+// client is safe for concurrent use; closing the registry closes the client's connection.
 //
 // The client speaks the gRPC protocol. [NewHTTPClient] describes its calls and their limits.
 func NewClient[C any](registry *runtime.Registry, desc *runtime.ServiceDesc,
@@ -71,8 +71,8 @@ type clientOptions struct {
 	opts []connect.ClientOption
 }
 
-// WithClientOptions gives a client options of Connect, such as connect.WithInterceptors. Every call fails if one of them sets
-// another protocol than gRPC. WithClientOptions works with [NewClient] and generated constructors, and is ignored elsewhere.
+// WithClientOptions gives a client options of Connect, such as connect.WithInterceptors. If one of them sets a protocol other
+// than gRPC, every call fails. WithClientOptions works with [NewClient] and generated constructors, and is ignored elsewhere.
 func WithClientOptions(opts ...connect.ClientOption) grpc.DialOption {
 	return clientOptions{opts: opts}
 }

@@ -31,7 +31,7 @@ type httpClient struct {
 	conn grpc.ClientConnInterface
 }
 
-// Do implements [connect.HTTPClient]. It returns an error only for a request that is no gRPC call. The status of a call,
+// Do implements [connect.HTTPClient]. It returns an error only for a request that is not a gRPC call. The status of a call,
 // successful or not, is in the trailers of the response.
 func (c httpClient) Do(req *http.Request) (*http.Response, error) {
 	call, err := newCall(req)
@@ -47,7 +47,7 @@ func (c httpClient) Do(req *http.Request) (*http.Response, error) {
 	if call.desc.ClientStreams {
 		return c.stream(call), nil
 	}
-	// Without a request stream, the body already has the whole request.
+	// A method that does not stream requests has its only message in the body already.
 	message, err := call.onlyMessage()
 	switch {
 	case err != nil:
@@ -61,7 +61,7 @@ func (c httpClient) Do(req *http.Request) (*http.Response, error) {
 func (c httpClient) unary(call *call, message []byte) *http.Response {
 	var header, trailer metadata.MD
 	var reply envelope
-	// The message is in memory anyway, so gRPC may repeat a call of any size that a stopping net/http server has not begun.
+	// The message is in memory anyway. So gRPC may repeat a call of any size if a net/http server, when it stops, has not begun the call.
 	opts := append(call.options(), grpc.MaxRetryRPCBufferSize(math.MaxInt), grpc.Header(&header), grpc.Trailer(&trailer))
 	err := c.conn.Invoke(call.ctx, call.method, message, &reply, opts...)
 	if err != nil {
@@ -92,7 +92,7 @@ func (c httpClient) serverStream(call *call, message []byte) *http.Response {
 // stream makes a call that sends requests and receives replies at the same time.
 func (c httpClient) stream(call *call) *http.Response {
 	ctx, cancel := context.WithCancelCause(call.ctx)
-	// At the end of the call, Close unblocks the writer of the body and the goroutine that reads and sends it.
+	// At the end of the call, Close unblocks the writer of the body, and the goroutine that reads and sends the body.
 	context.AfterFunc(ctx, func() { _ = call.body.Close() })
 	stream, err := c.conn.NewStream(ctx, &call.desc, call.method, call.options()...)
 	if err != nil {

@@ -69,7 +69,7 @@ func (s *httpServer) Serve(lis net.Listener) error {
 	defer lis.Close() // http.Server.Serve leaves it open if HTTP/2 cannot be configured
 	if config := s.http.TLSConfig; hasCertificate(config) {
 		config = config.Clone()
-		config.NextProtos = append(slices.Clone(config.NextProtos), "h2") // net/http then speaks HTTP/2
+		config.NextProtos = append(slices.Clone(config.NextProtos), "h2") // so that net/http speaks HTTP/2
 		s.http.TLSConfig, lis = config, tlsListener{lis, config}
 	}
 	err := s.http.Serve(lis)

@@ -1,6 +1,6 @@
 // Package etcdtest runs a real etcd inside a test, and breaks it on demand:
 //
-//	cluster := etcdtest.Start(t) // in a fraction of a second; it ends with the test
+//	cluster := etcdtest.Start(t) // takes a fraction of a second; stops at the end of the test
 //	client := cluster.Client(t)
 //	cluster.Cut() // client loses its connection
 //
@@ -102,8 +102,8 @@ func (c *Cluster) Endpoints() []string {
 	return endpoints
 }
 
-// Config returns a configuration for clients that reach the cluster through the proxies, as root with [WithAuth]. Its keepalive
-// detects a black hole in 13 s: gRPC's minimum of 10 s and a timeout of 3 s. The caller may change the configuration.
+// Config returns a configuration for clients that reach the cluster through the proxies. With [WithAuth], they log in as root. Its
+// keepalive detects a black hole in 13 s: gRPC's minimum of 10 s and a timeout of 3 s. The caller may change the configuration.
 func (c *Cluster) Config() clientv3.Config {
 	cfg := clientv3.Config{
 		Endpoints:            c.Endpoints(),
@@ -204,9 +204,9 @@ func (c *Cluster) Restart() error {
 	return c.run()
 }
 
-// Wipe restarts every member without data, at the same address. There are no keys and leases, and the revision starts at 1
-// again. With [WithAuth], Wipe creates the users again, and earlier clients become unusable: etcd lets a request hang if the
-// client's token is from a higher raft index.
+// Wipe restarts every member without data, at the same address. There are no keys and leases, and the revision starts at 1 again.
+// With [WithAuth], Wipe creates the users again, and earlier clients become unusable: a request with a token from a higher raft
+// index hangs in etcd.
 func (c *Cluster) Wipe() error {
 	c.starting.Lock()
 	defer c.starting.Unlock()
@@ -226,7 +226,7 @@ func (c *Cluster) Wipe() error {
 // Compact removes the history before the current revision, which it returns.
 func (c *Cluster) Compact(ctx context.Context) (revision int64, err error) {
 	admin := c.Admin()
-	now, err := admin.Get(ctx, "\x00") // the answer for any key has the revision
+	now, err := admin.Get(ctx, "\x00") // a response for any key has the revision
 	if err != nil {
 		return 0, fmt.Errorf("etcdtest: read the revision: %w", err)
 	}

@@ -15,13 +15,13 @@ import (
 // Op is a kind of request, named as in etcd.
 type Op string
 
-// These requests are recorded. A request within a transaction is recorded in addition to the transaction.
+// These requests are recorded. A request within a transaction is also recorded by itself.
 const (
 	Range           Op = "Range"
 	Put             Op = "Put"
 	DeleteRange     Op = "DeleteRange"
 	Txn             Op = "Txn"
-	Watch           Op = "Watch" // one for each watch, even if several share a stream
+	Watch           Op = "Watch" // one for each watch, also if several share a stream
 	LeaseGrant      Op = "LeaseGrant"
 	LeaseRevoke     Op = "LeaseRevoke"
 	LeaseKeepAlive  Op = "LeaseKeepAlive" // one for each renewal
@@ -35,9 +35,9 @@ type Call struct {
 	Member   int    // the index of the member, from 0
 	Key, End string // the range of Range, DeleteRange and Watch; Put has only Key
 	Lease    int64  // the lease id in Put and in the lease requests
-	Revision int64  // of Range, or the start of a Watch; 0 means the current revision
+	Revision int64  // the revision of a Range, or the start of a Watch; 0 means the current revision
 
-	Serializable bool // of Range: the answer may be stale
+	Serializable bool // for Range: the response may be stale
 }
 
 // Calls has the requests that have reached the members of a cluster since the last Reset, except those of [Cluster.Admin]. It is
@@ -158,7 +158,7 @@ func callsOfOp(op *pb.RequestOp) []Call {
 		return callsOf(op.RequestPut)
 	case *pb.RequestOp_RequestDeleteRange:
 		return callsOf(op.RequestDeleteRange)
-	case *pb.RequestOp_RequestTxn: // a nested transaction is not a call of its own
+	case *pb.RequestOp_RequestTxn: // a nested transaction is not recorded by itself
 		return callsOf(op.RequestTxn)[1:]
 	}
 	return nil

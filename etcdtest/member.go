@@ -21,7 +21,7 @@ type Member struct {
 
 	clients *proxy // for clients; Cut and Pause break it
 	admin   *proxy // for Cluster.Admin; Cut and Pause do not break it
-	peers   *proxy // for other members, which PausePeers breaks: its address is in etcd's data, and must stay the same
+	peers   *proxy // for other members; PausePeers breaks it. Its address is in etcd's data, so it must not change
 
 	mu   sync.Mutex
 	etcd *embed.Etcd // nil while stopped
@@ -69,7 +69,7 @@ func (m *Member) PausePeers() { m.peers.setPaused(true) }
 func (m *Member) ResumePeers() { m.peers.setPaused(false) }
 
 // Stop ends the member at once, like a crash that keeps its disk: it does not hand over leadership. A write that other members
-// forward to the stopped leader is lost, and times out after 5 s, so wait for the next leader by [Cluster.Leader]. Stopping a stopped
+// forward to a stopped leader is lost, and times out after 5 s. So wait for the next leader with [Cluster.Leader]. Stopping a stopped
 // member has no effect.
 func (m *Member) Stop() {
 	m.mu.Lock()

@@ -31,10 +31,10 @@ func newSettings(opts []Option) settings {
 
 func (s settings) check() error {
 	if s.members < 1 {
-		return fmt.Errorf("etcdtest: a cluster of %d members: want at least 1", s.members)
+		return fmt.Errorf("etcdtest: WithMembers(%d): want at least 1", s.members)
 	}
 	if s.tokenTTL < time.Second {
-		return fmt.Errorf("etcdtest: a token TTL of %v: want at least 1s, etcd's minimum", s.tokenTTL)
+		return fmt.Errorf("etcdtest: WithTokenTTL(%v): want at least 1s, etcd's minimum", s.tokenTTL)
 	}
 	return nil
 }
@@ -64,6 +64,6 @@ func WithAuth(rootPassword string, users ...User) Option {
 // are dropped. It has no effect without [WithAuth].
 func WithTokenTTL(ttl time.Duration) Option { return func(s *settings) { s.tokenTTL = ttl } }
 
-// WithMaxConcurrentStreams sets how many streams each connection of a client may have open at once: calls and watches beyond wait.
-// etcd's default allows more than any client opens.
+// WithMaxConcurrentStreams sets how many streams each connection of a client may have open at once: further calls and watches
+// wait. etcd's default allows more than any client opens.
 func WithMaxConcurrentStreams(n uint32) Option { return func(s *settings) { s.streams = n } }

@@ -142,7 +142,7 @@ func (p *proxy) serve(l *link, client net.Conn) {
 	copies.Wait()
 }
 
-// copy forwards bytes from src to dst, but none while the proxy is paused. At last it forwards the end of the stream.
+// copy forwards bytes from src to dst, except while the proxy is paused. In the end it forwards the end of the stream.
 func (p *proxy) copy(l *link, dst, src net.Conn) {
 	buf := make([]byte, 32<<10)
 	for {

@@ -44,7 +44,7 @@ func As(name, password string) func(*clientv3.Config) {
 	return func(cfg *clientv3.Config) { cfg.Username, cfg.Password = name, password }
 }
 
-const root = "root" // the name that etcd requires for the user and the role with all permissions
+const root = "root" // etcd requires this name for the user and the role with all permissions
 
 type auth struct {
 	rootPassword string

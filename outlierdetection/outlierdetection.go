@@ -1,5 +1,4 @@
-// Package outlierdetection makes gRPC's load balancing policy outlier_detection known
-// to the binary that imports it, and does nothing else:
+// Package outlierdetection registers gRPC's load balancing policy outlier_detection in the binary that imports it:
 //
 //	import _ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"
 //

@@ -44,14 +44,13 @@ type Option func(*options)
 
 type options struct{ logger *slog.Logger }
 
-// WithLogger sets the logger for unsupported features and refused answers, slog.Default() by default. Its handler must not call
-// the server, and must not block: clients would wait.
+// WithLogger sets the logger for unsupported features and for responses that clients reject (NACK), slog.Default() by default.
+// Its handler must not call the server, and must not block: clients would wait.
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
-// NewServer returns a server for services, from [ReadImage], [ServiceAt] or written by the caller. Each needs an Authority, the
-// name that clients dial. NewServer ignores duplicates, which images with the same import have. It fails if a description is
-// invalid, if TLS cannot distinguish two services, or if a service config has no xDS form. The descriptions must not change
-// later.
+// NewServer returns a server for services, from [ReadImage], [ServiceAt] or written by the caller. Each needs an Authority, the name that
+// clients dial. NewServer ignores duplicates, which images with the same import have. It fails if a description is invalid, if TLS cannot
+// distinguish two services, or if a service config cannot be expressed in xDS. The descriptions must not change later.
 //
 // NewServer does no I/O: the server follows a service in etcd from a client's first request for it. Close the registry after the
 // server has stopped.

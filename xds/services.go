@@ -48,7 +48,7 @@ func ServiceAt(key, authority string) (*runtime.ServiceDesc, error) {
 	if authority == "" {
 		var ok bool
 		if authority, ok = servicekey.Authority(key); !ok {
-			return nil, fmt.Errorf("the key %.80q gives the authority %.80q, which is no valid host: give one", key, authority)
+			return nil, fmt.Errorf("the key %.80q gives the authority %.80q, which is not a valid host: give one", key, authority)
 		}
 	}
 	return &runtime.ServiceDesc{Key: key, Authority: authority}, nil
@@ -76,7 +76,7 @@ func checked(services []*runtime.ServiceDesc) (all []*runtime.ServiceDesc, err e
 				return nil, fmt.Errorf("xds: the services at %q and %q have the TLS name %q: servers of one could pose as the other's: give them different authorities",
 					other.Key, d.Key, name)
 			case d.Authority == other.Authority && (d.Name == other.Name || d.Name == "" || other.Name == ""):
-				return nil, fmt.Errorf("xds: the service %q at the authority %q is described in two ways, or beside a service without a name, which takes all calls", d.Name, d.Authority)
+				return nil, fmt.Errorf("xds: the service %q at the authority %q has two different descriptions, or shares the authority with a service without a name, which takes all calls", d.Name, d.Authority)
 			}
 		}
 		all = append(all, d)

@@ -49,16 +49,17 @@ func (k Kind) isWhole() bool { return k == Listeners || k == Clusters }
 // maxNames limits how many resources of a kind a client may ask for.
 const maxNames = 10_000
 
-// maxAnswer is the limit, in bytes, of an answer that contains only changed resources. A further answer has the rest. A client
-// receives at most 4 MiB in one message.
+// maxAnswer limits the bytes of an answer that contains only changed resources. A further answer has the rest. A client receives
+// at most 4 MiB in one message.
 const maxAnswer = 2 << 20
 
 // Found is the result of looking up a resource.
 type Found struct {
 	Resource *mapping.Resource // nil if it does not exist
 	Pending  bool              // it is not known yet whether the resource exists
-	// Provisional means that the resource may be out of date. Provisional loads and routes are not sent to a client that reconnects,
-	// which keeps its own. Listeners and clusters are: an answer contains those of all hosts, so the other hosts would wait.
+	// Provisional means that the resource may be out of date. Provisional loads and routes are not sent to a client that reconnects:
+	// it keeps its own. Provisional listeners and clusters are sent, because one answer contains those of all hosts, and the other
+	// hosts would wait.
 	Provisional bool
 	// Substitute replaces a removed resource for a client that may have it from an earlier stream. It may be nil.
 	Substitute *mapping.Resource
@@ -90,10 +91,10 @@ type Request struct {
 	Names   []string
 	Nonce   string // of the answer that the request acknowledges or refuses, "" in the first request
 	Refused string // why the answer is refused, "" if it is acknowledged
-	Returns bool   // the client reconnects, with resources of the kind from an earlier stream
+	Returns bool   // the client has reconnected, and has resources of the kind from an earlier stream
 }
 
-// Answer is an answer to a client.
+// Answer is a response (DiscoveryResponse) to a client.
 type Answer struct {
 	Kind           Kind
 	Resources      []*mapping.Resource
@@ -113,7 +114,7 @@ type subscription struct {
 	returns bool                         // the client reconnects: see [Request]
 	names   []string                     // sorted
 	sent    map[string]*mapping.Resource // the last sent version of each resource that the client asks for, by name
-	fresh   bool                         // names were added since the last answer
+	fresh   bool                         // the client has asked for further names since the last answer
 	nonce   int                          // of the last answer
 	pending bool                         // the client has not responded to the last answer
 	version string                       // of the last answer
@@ -123,8 +124,8 @@ type subscription struct {
 	upcoming map[string]*upcoming // waiting changes of routes, by the name of the routes
 }
 
-// Request handles a request. A request with the nonce of an earlier answer is out of date: the client sends a new request when
-// it receives the last answer.
+// Request handles a request. A request with the nonce of an earlier answer is ignored as out of date: the client sends a new
+// request when it receives the last answer.
 func (c *Core) Request(r Request) error {
 	s := &c.kinds[r.Kind]
 	if len(r.Names) > maxNames {
@@ -205,7 +206,8 @@ func (c *Core) addUpcoming(now time.Time, name string, found Found, waits *bool)
 		s.upcoming[name], *waits = a, true
 		return f
 	}
-	// grpc-go 1.85 loses a cluster that returns to the routes while old calls still use it. So such routes wait until those calls end.
+	// grpc-go 1.85 loses a cluster that returns to the routes while calls from before its removal use it. So such routes wait until
+	// those calls end.
 	leaving := func(cluster string) bool {
 		return !slices.Contains(last.Clusters, cluster) && slices.Contains(c.kinds[Clusters].names, cluster)
 	}
@@ -255,12 +257,12 @@ func (s *subscription) answer(k Kind, find func(name string) Found) *Answer {
 		switch {
 		case found.Pending && k.isWhole() && s.version == "":
 			if s.returns {
-				return nil // if the client has the resource, an answer without it would delete it
+				return nil // an answer without the resource would delete it at the client
 			}
 			waits = true
 			continue
 		case found.Resource == nil:
-			// A client asks for a removed cluster as long as it has calls to the cluster, which must not fail.
+			// A client asks for a removed cluster as long as it has calls to the cluster. These calls must not fail.
 			if found.Resource = last; last == nil {
 				found.Resource = found.Substitute
 			}

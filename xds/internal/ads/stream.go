@@ -74,7 +74,7 @@ type stream struct {
 	inputs mapping.Client
 }
 
-// Client describes a connected client. Its texts are escaped, and cut to 300 bytes.
+// Client describes a connected client. Texts from the client are escaped, and cut to 300 bytes.
 type Client struct {
 	ID    string // from the client's bootstrap file, "" before its first request
 	Agent string // implementation and version of gRPC
@@ -170,7 +170,7 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 	}
 	s.mu.Unlock()
 	if logs {
-		s.logger.Warn("a client refuses (NACK) an answer", loglimit.Attrs(missed, "client", client, "type", kind.String(), "why", refused)...)
+		s.logger.Warn("a client rejected a response (NACK)", loglimit.Attrs(missed, "client", client, "type", kind.String(), "why", refused)...)
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ type Host struct {
 	Known       bool     // the host was read from etcd
 	Endpoints   int      // the number of endpoints
 	Unsupported []string // the features in use that xDS lacks, sorted
-	Err         error    // why etcd cannot be read now, or the service config is not in force; nil for neither
+	Err         error    // why etcd cannot be read now, or why the service config is not in force; nil if all is well
 }
 
 // Hosts returns the hosts that clients have asked for, sorted.
@@ -82,9 +82,9 @@ func (c *Catalog) Hosts() (all []Host) {
 }
 
 const (
-	maxSnapshots = 10_000           // cached for a host: one, or one for each zone or client if the policy depends on zones or clients
-	maxZones     = 64               // cached for a host if the policy depends on zones: clients can send any zone
-	emptyGrace   = 30 * time.Second // as long as clients of package runtime keep vanished endpoints by default
+	maxSnapshots = 10_000           // of a host in the cache: one or, if the policy depends on zones or clients, one for each
+	maxZones     = 64               // of a host in the cache, if the policy depends on zones: clients can send any zone
+	emptyGrace   = 30 * time.Second // the default time for which clients of package runtime keep vanished endpoints
 )
 
 // host has the services that clients dial by one authority. It follows them in etcd from a client's first request for them.
@@ -101,7 +101,7 @@ type host struct {
 
 	mu          sync.Mutex
 	followed    []*runtime.Followed                  // by service; nil until a client asks
-	input       *mapping.Host                        // its services have the last valid policies, at first those of descs
+	input       *mapping.Host                        // its services have the last valid policies, which at first are those of descs
 	known       bool                                 // input was read from etcd; false if etcd denied permission
 	provisional bool                                 // input may be out of date
 	graceEnds   time.Time                            // until then, a host without endpoints is provisional; zero until etcd has answered
@@ -197,7 +197,7 @@ func (h *host) refresh() {
 		h.graceEnds = time.Now().Add(emptyGrace)
 		time.AfterFunc(emptyGrace, h.changed)
 	}
-	h.provisional = len(views[0].Endpoints) == 0 && time.Now().Before(h.graceEnds) // if leases expired, servers register again
+	h.provisional = len(views[0].Endpoints) == 0 && time.Now().Before(h.graceEnds) // if leases have expired, servers will register again
 	for i := range views {
 		h.provisional = h.provisional || views[i].Provisional
 		if p, err := mapping.ReadPolicy(views[i].ServiceConfig); err == nil {
@@ -251,6 +251,6 @@ func (h *host) log(level slog.Level, text string, attrs ...any) {
 func (h *host) status() (_ Host, used bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.refresh() // a client that reads nothing does not look up again
+	h.refresh() // the state may be old: a stalled client does not cause lookups
 	return Host{h.authority, h.descs[0].Key, h.known, len(h.input.Endpoints), h.unsupported, h.err}, h.followed != nil
 }

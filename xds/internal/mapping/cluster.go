@@ -88,8 +88,8 @@ func optionalDuration(d *serviceconfig.Duration) *durationpb.Duration {
 	return duration(*d)
 }
 
-// outlierDetection returns the config of the policy outlier_detection, nil for none. Unset fields have the same defaults in xDS,
-// except the enforcement percentages: see https://github.com/grpc/proposal/blob/master/A50-xds-outlier-detection.md.
+// outlierDetection returns the config of the policy outlier_detection, nil for none. Unset fields have the same defaults in gRPC
+// and in xDS, except the enforcement percentages: see https://github.com/grpc/proposal/blob/master/A50-xds-outlier-detection.md.
 func (p *plan) outlierDetection() *clusterv3.OutlierDetection {
 	c := p.policy.outlier
 	if c == nil {

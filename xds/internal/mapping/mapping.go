@@ -47,7 +47,7 @@ type Service struct {
 	Leading []string // the methods whose calls go to the leader, "/package.Service/Method"
 }
 
-// Client has the properties of a client that its resources depend on.
+// Client has the properties of a client on which its resources depend.
 type Client struct {
 	Zone string // "" if unknown
 	ID   string // seeds the client's subset
@@ -58,13 +58,13 @@ type Client struct {
 // Snapshot has the resources of a host for some clients. It is immutable.
 type Snapshot struct {
 	Listener, Route *Resource
-	Clusters, Loads map[string]*Resource // by name; the load of a cluster has the same name
+	Clusters, Loads map[string]*Resource // by name; Loads has the ClusterLoadAssignment of each cluster, under the cluster's name
 	Unsupported     []string             // the features in use that xDS lacks, for operators; sorted
 
 	base string // the cluster with the greatest share of the calls without a lane
 }
 
-// Client returns c without the fields that do not affect its resources.
+// Client returns c without the fields that do not affect the client's resources.
 func (h *Host) Client(c Client) Client {
 	anyPolicy := func(has func(p *Policy) bool) bool {
 		return slices.ContainsFunc(h.Services, func(s Service) bool { return has(s.Policy) })

@@ -19,10 +19,10 @@ type plan struct {
 	service *Service
 	policy  *Policy
 	ring    *serviceconfig.RingHash // nil if another policy picks endpoints
-	prefix  string                  // of the names of the service's clusters
-	made    *planning.Plan[int]     // of indexes of endpoints
+	prefix  string                  // the prefix of the names of the service's clusters
+	made    *planning.Plan[int]     // of endpoints, by their indexes
 	base    *set                    // the endpoints in no lane
-	closed  bool                    // calls in unknown lanes fail: the route by label is strict
+	closed  bool                    // calls in unknown lanes fail, because the route by label is strict
 	spare   int                     // the limit of fallback endpoints of a cluster
 	targets []target                // in the order of their routes
 }
@@ -37,7 +37,7 @@ type set struct {
 // isEmpty reports whether the set has no endpoints.
 func (s *set) isEmpty() bool { return s.groups[0].tiers == nil }
 
-// group has the endpoints that share one part of the calls.
+// group has endpoints that share a part of the calls.
 type group struct {
 	weight uint32  // its share of the calls
 	name   string  // "" without a split
@@ -57,7 +57,7 @@ func (m *mapping) plan(s *Service) *plan {
 	p.makePlan(p.policy.etcd)
 	if p.base.isEmpty() && len(p.policy.etcd.Drain) > 0 {
 		all := *p.policy.etcd
-		all.Drain = nil // with the drain, only endpoints without an IP address remain, which clients cannot call
+		all.Drain = nil // after the drain, only endpoints without an IP address would remain, which clients cannot call
 		p.makePlan(&all)
 	}
 	p.setTargets()
@@ -114,7 +114,7 @@ func (p *plan) setOf(name string, l *planning.Lane) *set {
 }
 
 // lanes returns the lanes that need routes: lanes with endpoints, strict lanes and, with a strict label, every lane that a route
-// names. If there are too many, it omits the last lanes, except lanes whose calls would go elsewhere than those in an unknown lane.
+// names. If there are too many, it omits the last lanes whose calls go where calls in an unknown lane go.
 func (p *plan) lanes() []*set {
 	names := p.policy.etcd.NamedLanes()
 	for l := range p.made.Lanes() {

@@ -41,10 +41,10 @@ func ReadPolicy(text string) (*Policy, error) {
 	p.outlier, _ = top.Config.(*serviceconfig.OutlierDetection)
 	etcd := top.Etcd()
 	if etcd == nil {
-		return nil, fmt.Errorf("the policy %.80q has no xDS form", top.Name)
+		return nil, fmt.Errorf("the policy %.80q cannot be expressed in xDS", top.Name)
 	}
 	p.etcd, p.subset = planning.NewConfig(etcd), int(etcd.Subset)
-	p.etcd.Subset = 0 // package plan would choose by a random seed: [plan.chosen] does it by the client's id
+	p.etcd.Subset = 0 // package plan would choose by a random seed; [plan.chosen] chooses by the client's id
 	if p.child, err = serviceconfig.FirstLinked(p.etcd.ChildPolicy, serviceconfig.Known); err != nil {
 		return nil, err
 	}
@@ -57,12 +57,12 @@ func (p *Policy) ringHash() *serviceconfig.RingHash {
 	return ring
 }
 
-// lacks notes a feature that xDS lacks.
+// lacks records a feature that xDS lacks.
 func (m *mapping) lacks(format string, args ...any) {
 	m.unsupported[fmt.Sprintf(format, args...)] = true
 }
 
-// noteUnsupported notes the features of the service config that xDS lacks.
+// noteUnsupported records the features of the service config that xDS lacks.
 func (p *plan) noteUnsupported() {
 	c, e := p.policy.config, p.policy.etcd
 	for _, field := range []struct {

@@ -20,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// path names the methods that a route matches: one method, all of a service if method is empty, or all methods if both are empty.
+// path names the methods that a route matches: one method, all methods of a service if method is empty, or all methods if both are empty.
 type path struct{ service, method string }
 
 // routes returns the routes of the host. Routes of a method come before routes of its service, and routes of every call come last.
@@ -266,8 +266,8 @@ func (p *plan) hashPolicy() []*routev3.RouteAction_HashPolicy {
 	}}}
 }
 
-// destination adds the clusters of a set, and returns them with their shares. The endpoints of fallback, which may be nil, take the
-// calls while no endpoint of the set is reachable.
+// destination adds the clusters of a set, and returns them with their shares. While no endpoint of the set is reachable, the
+// endpoints of fallback, which may be nil, take the calls.
 func (p *plan) destination(s, fallback *set) (to []share) {
 	weights := slices.Repeat([]uint32{1}, len(s.groups))
 	for g := range s.groups {

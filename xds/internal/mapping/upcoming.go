@@ -25,10 +25,9 @@ func (s *Snapshot) Substitute(name string) (cluster, load *Resource) {
 	return cluster, load
 }
 
-// Detour returns temporary routes for a client that reconnects, whose current routes are unknown. The client knows the clusters in
-// asked. In the temporary routes, calls to clusters that it does not know go to a cluster of the base. But calls in strict lanes and
-// to the leader fail until the client knows their clusters. Detour returns nil if the client knows all clusters in next, or no
-// cluster of the base.
+// Detour returns temporary routes for a client that has reconnected, whose current routes are unknown. The client knows the clusters in
+// asked. In the temporary routes, calls to other clusters go to a cluster of the base. But calls in strict lanes and to the leader fail
+// until the client knows their clusters. Detour returns nil if the client knows all clusters in next, or no cluster of the base.
 func Detour(asked []string, next *Resource) (*Resource, error) {
 	unknown := func(cluster string) bool { return !slices.Contains(asked, cluster) }
 	base := slices.IndexFunc(asked, isBase)

@@ -39,7 +39,7 @@ type app struct {
 	output   output.Format
 	stdin    io.Reader
 	getenv   func(name string) string
-	dial     transport.DialFunc // to instances
+	dial     transport.DialFunc // connects to instances
 	written  bool               // a live config was written
 	running  bool               // the command line was valid
 }
@@ -67,13 +67,14 @@ func (a *app) open(cmd *cobra.Command, warnings io.Writer) (*store.Store, error)
 	return a.settings.open(cmd.Context(), warnings)
 }
 
-// begin reads the environment, and refuses a namespace whose slash is in the key. After it, only a [usage.Error] counts as misuse.
+// begin reads the environment. It refuses a key that begins with the slash of the namespace. Once it has returned, only a
+// [usage.Error] counts as misuse.
 func (a *app) begin(cmd *cobra.Command) error {
 	if err := fromEnvironment(cmd.Flags(), a.getenv); err != nil {
 		return err
 	}
 	if prefix, key := a.settings.namespace, cmd.Flags().Arg(0); prefix != "" && !strings.HasSuffix(prefix, "/") && strings.HasPrefix(key, "/") {
-		return fmt.Errorf("clients read no live policy there: give %s", output.Word(prefix+"/", key[1:]))
+		return fmt.Errorf("clients do not read a live policy there: give %s", output.Word(prefix+"/", key[1:]))
 	}
 	a.running = true
 	return nil

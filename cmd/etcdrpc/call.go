@@ -143,7 +143,7 @@ func (c *call) choose(s *inventory.Service) ([]inventory.Instance, error) {
 	}
 	all := slices.DeleteFunc(s.Merged().Instances, func(i inventory.Instance) bool { return !c.each && i.State != inventory.Registered })
 	if len(all) == 0 {
-		return nil, errors.New("no instance that clients call is registered: compare with etcdrpc ls")
+		return nil, errors.New("no instance that clients call is registered: see etcdrpc ls")
 	}
 	if c.each {
 		return all, nil
@@ -221,7 +221,7 @@ func (c *call) at(ctx context.Context, addr string, show func(json.RawMessage) e
 		return err
 	}
 	if method.IsStreamingClient() {
-		return fmt.Errorf("the method takes a stream of requests, which etcdrpc cannot send: grpcurl %s-d @ %s %s", c.transport.Grpcurl(c.key), output.Shell(addr), schema.Path(method))
+		return fmt.Errorf("the method takes a stream of requests, which etcdrpc cannot send: use grpcurl %s-d @ %s %s", c.transport.Grpcurl(c.key), output.Shell(addr), schema.Path(method))
 	}
 	types := dynamicpb.NewTypes(known.Files)
 	request := dynamicpb.NewMessage(method.Input())

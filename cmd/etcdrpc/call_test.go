@@ -155,7 +155,7 @@ func TestCall(t *testing.T) {
 		{"acme/tls List " + id + " --plaintext", "", exitWrong, "", "if it speaks TLS, leave out --plaintext"},
 		{"acme/user List " + id, "", exitWrong, "", "it does not speak TLS: --plaintext calls it without"},
 		{"acme/user Get --plaintext", "", exitWrong, "", "Get may be acme.Staff/Get or acme.Users/Get: name the service"},
-		{"acme/user Gat --plaintext", "", exitWrong, "", "there is no method Gat: there are acme.Staff, acme.Users, grpc.reflection.v1.ServerReflection, acme.Staff/Get, "},
+		{"acme/user Gat --plaintext", "", exitWrong, "", "there is no method Gat: want one of acme.Staff, acme.Users, grpc.reflection.v1.ServerReflection, acme.Staff/Get, "},
 		{"acme/user Users/Get --plaintext", "", exitWrong, "", `InvalidArgument: no id
 {
   "@type": "type.googleapis.com/google.rpc.BadRequest",
@@ -168,7 +168,7 @@ func TestCall(t *testing.T) {
 		{"acme/user List --plaintext --each --instance a", "", exitUsage, "", "none of the others can be"},
 		{"acme/user List --plaintext --timeout 0s", "", exitWrong, "", "DeadlineExceeded"},
 		{"acme/none List --plaintext", "", exitWrong, "", "no instance that clients call is registered"},
-		{"acme/two List " + id + " --plaintext --instance c", "", exitWrong, "", "no such instance is registered: there are a, b"},
+		{"acme/two List " + id + " --plaintext --instance c", "", exitWrong, "", "no such instance is registered: want one of a, b"},
 		{"acme/two List " + id + " --plaintext", "", exitFine, ada, "Calling a.\n"}, // b is drained
 		{"acme/two List " + id + " --plaintext --instance b", "", exitWrong, "", `Internal: the disk\n\x1b[2Jis full`},
 		{"acme/two List " + id + " --plaintext --each", "", exitWrong, line("Ada", "") + `{"instance":"b","addr":"` + addrs["acme/two"] +

@@ -76,7 +76,7 @@ func servePages(ctx context.Context, listener net.Listener, pages http.Handler, 
 		ReadTimeout: 15 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
-	defer context.AfterFunc(ctx, func() { _ = server.Close() })() // the listener is closed in any case
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })() // cancels this AfterFunc: the listener is closed in any case
 	if err := server.Serve(listener); ctx.Err() == nil || !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve at %s: %w", listener.Addr(), err)
 	}

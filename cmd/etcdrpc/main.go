@@ -40,7 +40,7 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal kills the process
+	context.AfterFunc(ctx, stop) // so that a second signal kills the process
 	a := &app{stdin: os.Stdin, getenv: os.Getenv, dial: new(net.Dialer).DialContext}
 	return a.execute(ctx, os.Args[1:], os.Stdout, os.Stderr)
 }
@@ -71,7 +71,7 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 	case !a.running || errors.As(err, new(usage.Error)):
 		if a.running {
 			output.Sayf(stderr, "etcdrpc: %s\n", err)
-		} else { // the error has no text from etcd, and cobra may indent its lines by tabs
+		} else { // not escaped: the error has no text from etcd, and cobra may indent lines by tabs
 			output.SayLines(stderr, "etcdrpc: "+strings.ReplaceAll(err.Error(), "\t", "  "))
 		}
 		output.Sayf(stderr, "Run '%s --help' for usage.\n", cmd.CommandPath())

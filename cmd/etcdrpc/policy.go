@@ -50,7 +50,7 @@ revision.`,
 			case err == nil && live == nil && revision != 0:
 				err = fmt.Errorf("policy of %q: there was no live policy at revision %d; to go back to that: etcdrpc policy rm %s", s.Full(args[0]), revision, output.Word(s.Full(""), args[0]))
 			case err == nil && live == nil:
-				_, err = policyedit.Propose(ctx, s, policyedit.Request{Key: args[0], Kind: policyedit.Remove}) // says why
+				_, err = policyedit.Propose(ctx, s, policyedit.Request{Key: args[0], Kind: policyedit.Remove}) // err says why there is none
 				err = fmt.Errorf("policy of %q: %w", s.Full(args[0]), cmp.Or(err, error(policyedit.ErrNoPolicy)))
 			}
 			if err != nil {

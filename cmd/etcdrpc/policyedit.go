@@ -66,7 +66,8 @@ func (w *policyWrite) run(ctx context.Context, cmd *cobra.Command, s *store.Stor
 	return nil
 }
 
-// wayBack returns the revision of a write, and the command that undoes it unless the policy has changed since, or shows a refused old policy.
+// wayBack returns the revision of a write, and a command. The command undoes the write unless the policy has changed since or, if clients
+// refuse the old policy, shows that policy.
 func wayBack(e *policyedit.Edit, key string) string {
 	old, now, routes := e.Service.Config, e.Written, ""
 	if e.New == "" {

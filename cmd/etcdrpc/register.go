@@ -123,7 +123,7 @@ func (o *registerOptions) run(a *app, cmd *cobra.Command, key string) error {
 			output.Sayf(notes, "etcdrpc: %s of %q %s\n", o.address, a.settings.namespace+key, text)
 			health.SetServingStatus("", status)
 		})
-		err := server.Serve(ctx, bufconn.Listen(0)) // callers connect to o.address
+		err := server.Serve(ctx, bufconn.Listen(0)) // not a real listener: callers connect to o.address
 		switch {
 		case err != nil && ctx.Err() == nil: // a flag is wrong: failures of etcd do not end Serve
 			return usage.Mistake(fmt.Errorf("register %s: %w", o.address, err))
@@ -191,7 +191,7 @@ func (o *registerOptions) server(registry *runtime.Registry, key string, details
 	health := grpchealth.NewServer()
 	health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	server := registry.NewServer(grpc.NewServer(), runtime.WithAdvertiseAddress(o.address), runtime.WithDrainDelay(o.drainDelay))
-	// The wrapper hides the method by which the runtime would set the status named RegistrationHealth: key may be the same name.
+	// The wrapper hides the method by which the runtime would set the status named RegistrationHealth, because key may be the same name.
 	healthpb.RegisterHealthServer(server, struct{ healthpb.HealthServer }{health})
 	// No client uses this authority: callers have generated code with the service's authority.
 	server.Publish(&runtime.ServiceDesc{Name: key, Key: key, Authority: "localhost"}, details...)
@@ -244,7 +244,7 @@ func problemOf(health healthpb.HealthCheckResponse_ServingStatus, answer *status
 		return fmt.Errorf("its health is %v", health)
 	case code == codes.OK, code == codes.ResourceExhausted: // a server at its limit of calls serves
 		return nil
-	case !strict && noHealth[code] && !strings.Contains(answer.Message(), "HTTP status"): // gRPC servers do not send that text
+	case !strict && noHealth[code] && !strings.Contains(answer.Message(), "HTTP status"): // proxies send that text, gRPC servers do not
 		return nil
 	default:
 		return fmt.Errorf("%v: %s%s", code, answer.Message(), transport.Hint(answer.Message(), "give --tls; if it does not speak gRPC, --tcp", "leave out --tls"))

@@ -34,7 +34,7 @@ const (
 	maxBody = 64 << 10 // bytes of a form
 )
 
-// policy is the Content-Security-Policy of the pages: a page may load content only from its own console.
+// policy is the Content-Security-Policy of the pages: a page may load content only from this console.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
@@ -67,7 +67,7 @@ func shown(limit int, lines []string) (all []string) {
 // Console serves the pages and the forms.
 type Console struct {
 	store    *store.Store
-	etcd     string // the etcd and its user, in words
+	etcd     string // names the etcd and its user, for readers
 	log      *log.Logger
 	readOnly bool
 	handler  http.Handler
@@ -112,7 +112,7 @@ func (c *Console) Run(ctx context.Context) {
 	c.store.Follow(ctx, c.read, func(*store.Snapshot, error) {})
 }
 
-// read reads etcd and updates the pages. Reads are serialized, so that a later read shows newer data.
+// read reads etcd and updates the pages. Reads run one at a time, so that a later read shows newer data.
 func (c *Console) read(ctx context.Context) (*store.Snapshot, error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
@@ -129,7 +129,7 @@ func (c *Console) read(ctx context.Context) (*store.Snapshot, error) {
 // frame is the part that all pages share.
 type frame struct {
 	Title, Etcd, Trouble, Note string
-	Still, ReadOnly            bool   // the page does not refresh itself; the page has no forms
+	Still, ReadOnly            bool   // the page does not refresh itself (Still), or has no forms (ReadOnly)
 	Of                         string // the key of the service whose instances a search covers; "" covers all services
 	Query                      string // of the search
 	More                       int    // rows left out

@@ -55,7 +55,7 @@ func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 			err = e.Apply(r.Context(), c.store)
 		}
 		if err == nil {
-			_, _ = c.read(r.Context()) // so the next page shows the write, or why the page may be old
+			_, _ = c.read(r.Context()) // so that the next page shows the write, or why it may be out of date
 			http.Redirect(w, r, "/service?"+url.Values{"key": {request.Key}, "written": {fmt.Sprint(e.Written)}}.Encode(), http.StatusSeeOther)
 			return
 		}
@@ -75,7 +75,7 @@ func guard(e *policyedit.Edit) string {
 	return fmt.Sprintf("%d-%s", e.Service.ConfigRevision(), digest(e.OldText(), e.New))
 }
 
-// parseRequest reads a form. With an error it also returns the fields read so far.
+// parseRequest reads a form. After an error, it also returns the fields read so far.
 func parseRequest(form url.Values, k *known) (request policyedit.Request, err error) {
 	request = policyedit.Request{Key: form.Get("key"), Kind: policyedit.Kind(form.Get("kind"))}
 	switch {
@@ -104,7 +104,8 @@ func group(version string, weight int) serviceconfig.Split {
 	return serviceconfig.Split{Match: map[string]string{"version": version}, Weight: uint32(weight)}
 }
 
-// groups gives a version a percentage of the calls. The other versions share the rest in proportion to their instances.
+// groups returns a split that gives a version a percentage of the calls. The other versions share the rest in proportion to their
+// instances.
 func groups(counts map[string]int, chosen, percent string) (all []serviceconfig.Split, err error) {
 	p, err := strconv.Atoi(percent)
 	switch {
@@ -145,7 +146,8 @@ func title(request policyedit.Request) string {
 	return "Split the calls of " + request.Key
 }
 
-// add adds to the page the effects of an edit, if known, and why the edit is rejected. It returns the status of the page.
+// add adds the effects of an edit to the page, if they are known, and the reason if the edit is rejected. It returns the status
+// of the page.
 func (p *editPage) add(request policyedit.Request, e *policyedit.Edit, err error) (status int) {
 	p.Key, p.Kind, p.Names = request.Key, string(request.Kind), request.Names
 	for _, g := range request.Groups {

@@ -114,7 +114,7 @@ type servicePage struct {
 // version is a version of a service's instances.
 type version struct {
 	Name         string
-	Count, Share int // number of instances that clients know; percentage of the calls, -1 if unknown
+	Count, Share int // Count: instances that clients know; Share: percentage of the calls, -1 if unknown
 }
 
 func (c *Console) service(w http.ResponseWriter, r *http.Request) {

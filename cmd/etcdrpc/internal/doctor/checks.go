@@ -45,8 +45,8 @@ const (
 	Note    Severity = "note"    // information, not a fault
 )
 
-// check is a kind of fault and the functions that find it in a service. Each function is pure, and reports only faults of this
-// kind, with a remedy. TestDoctor_Faults of cmd/etcdrpc plants each kind.
+// check is a kind of fault and the functions that find it in a service. Each function does no I/O, and reports only faults of
+// this kind, with a remedy. TestDoctor_Faults of cmd/etcdrpc causes each kind.
 type check struct {
 	kind        Kind
 	severity    Severity

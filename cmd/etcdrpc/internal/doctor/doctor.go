@@ -1,4 +1,4 @@
-// Package doctor finds faults of the services in etcd, with a remedy for each. Its checks are pure: etcd is read, and the
+// Package doctor finds faults of the services in etcd, with a remedy for each. Its checks do no I/O: etcd is read, and the
 // instances are contacted, before they run.
 package doctor
 
@@ -49,7 +49,7 @@ func (d *Options) AddTo(flags *pflag.FlagSet) {
 func (d *Options) Check() (err error) {
 	for _, name := range d.skip {
 		if !slices.Contains(KindNames(), name) {
-			return fmt.Errorf("--skip: no kind of fault is named %q: there are %s", name, strings.Join(KindNames(), ", "))
+			return fmt.Errorf("--skip: no kind of fault is named %q: want one of %s", name, strings.Join(KindNames(), ", "))
 		}
 	}
 	switch {
@@ -147,7 +147,7 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string, note
 	}
 	switch {
 	case errors.Is(err, store.ErrDenied):
-		p.report(KindPermission, err.Error()+", so no service can be found", "look at a KEY that this user may read, or give the user such a role (docs/security.md)")
+		p.report(KindPermission, err.Error()+", so no service can be found", "run doctor on a KEY that this user may read, or grant the user a role that may read more (docs/security.md)")
 		return nil
 	case err != nil:
 		return err

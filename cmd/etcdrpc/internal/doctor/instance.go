@@ -16,7 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// longLease is the least TTL, in seconds, of leases that expire too late to remove a dead server.
+// longLease is the TTL, in seconds, from which a lease expires too late to remove a dead server.
 const longLease = 24 * 60 * 60
 
 // noLease finds entries that outlive their server. The remedy does not delete entries of servers that accept connections.

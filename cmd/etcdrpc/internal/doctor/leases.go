@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// recheckDelay is the wait before a lease with little time left is read again. Unless the lease is renewed, its time left
-	// shrinks by at least a second in between. etcd's clients renew after a third of the TTL.
+	// recheckDelay is the wait before a lease with little time left is read again. Unless the lease is renewed meanwhile, its
+	// time left shrinks by at least a second. etcd's clients renew after a third of the TTL.
 	recheckDelay = 1500 * time.Millisecond
 	// maxRecheckDelay bounds the wait for a lease to be renewed.
 	maxRecheckDelay = 7 * time.Second
@@ -23,9 +23,9 @@ type lease struct {
 	inventory.LeaseTime
 	leaving       bool // an entry on the lease is marked as being withdrawn
 	replaced      bool // an earlier run of a server may have left an entry on the lease
-	renewed       bool // renewed between two reads
-	notRenewed    bool // certain to have missed its renewals
-	missedRenewal bool // replaced, and missed a renewal
+	renewed       bool // the lease was renewed between two reads
+	notRenewed    bool // the lease has certainly missed its renewals
+	missedRenewal bool // the lease is replaced, and has missed a renewal
 }
 
 // readLeases reads all leases. A lease that has little time left, is leaving or may be replaced is read again when a renewal is
@@ -71,7 +71,7 @@ func (l lease) recheckAfter() (at time.Duration, doubtful bool) {
 	return at, (l.RunsOut() || l.replaced || l.leaving) && at <= maxRecheckDelay
 }
 
-// rechecked returns the lease updated by a second read. It was renewed if over 1 s more is left than expected, as etcd rounds down.
+// rechecked returns the lease updated by a second read. It was renewed if over 1 s more is left than expected: etcd rounds down.
 func (l lease) rechecked(now inventory.LeaseTime, after time.Duration) lease {
 	before := l.Left
 	l.LeaseTime = now

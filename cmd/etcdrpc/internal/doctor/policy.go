@@ -53,8 +53,8 @@ func (x *subject) unlinkedPolicy() {
 	}
 }
 
-// unserved finds services and methods that a live policy configures and no instance serves. It finds none if an instance does not
-// declare its methods.
+// unserved finds services and methods that a live policy configures and no instance serves. If an instance does not declare its
+// methods, it may serve all, and unserved finds none.
 func (x *subject) unserved() {
 	if x.live == nil {
 		return
@@ -76,8 +76,8 @@ func (x *subject) unserved() {
 	}
 }
 
-// misfits finds parts of the live policy that have no effect on these instances, in the words of
-// clients' logs. It does not report a drained group of a split, which is intended.
+// misfits finds parts of the live policy that have no effect on these instances, and describes them as clients' logs do. It does
+// not report that all of a split's group is drained, which is intended.
 func (x *subject) misfits() {
 	for _, report := range x.plan.Reports {
 		if !strings.Contains(report, "only endpoints that are drained") {

@@ -94,7 +94,7 @@ func locationOf(i *inventory.Instance) location { return location{i.Layout, i.Ad
 func (x *subject) duplicates() {
 	keys := make(map[location][]string)
 	for _, i := range x.Instances {
-		if lease := x.leases[i.Entry.Lease]; !lease.notRenewed && !lease.missedRenewal && !i.Leaving() { // otherwise left by a restart
+		if lease := x.leases[i.Entry.Lease]; !lease.notRenewed && !lease.missedRenewal && !i.Leaving() { // else a restart left it
 			keys[locationOf(&i)] = append(keys[locationOf(&i)], i.Entry.Key)
 		}
 	}
@@ -124,7 +124,7 @@ func (x *subject) mixedLayouts() {
 		parts = append(parts, fmt.Sprintf("%s (%d)", layout, len(entries[layout])))
 		where = append(where, entries[layout][0])
 	}
-	x.report(KindMixedLayouts, fmt.Sprintf("%s is written in %d layouts: %s; clients of this project read them all, but lease_suffix only if asked to, and others may not", x.Key, len(parts), strings.Join(parts, ", ")),
+	x.report(KindMixedLayouts, fmt.Sprintf("%s is written in %d layouts: %s; clients of this project read all of them, lease_suffix only if configured; other clients may not", x.Key, len(parts), strings.Join(parts, ", ")),
 		"finish the migration, if this is one (docs/layouts.md); else give all servers of the service one layout", where...)
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Merged returns the service with only the instances that clients call, in the same order: one for each address, and none
-// that its owner is withdrawing.
+// Merged returns the service with only the instances that clients call, in the same order: one for each address, without those
+// that their owners are withdrawing.
 func (s *Service) Merged() *Service {
 	marks := make(endpoint.Marks)
 	for n := range s.Instances {
@@ -48,8 +48,8 @@ func (s *Service) ByAddr() map[string]*Instance {
 	return all
 }
 
-// WithUncalled returns all well-formed entries. called holds the entries that clients call, with their shares. The share of
-// an entry that clients do not call gives the reason.
+// WithUncalled returns all well-formed entries. called holds the entries that clients call, with their shares. For an entry that
+// clients do not call, the share has the reason.
 func (s *Service) WithUncalled(called *Service) []Instance {
 	all, calledAt := slices.Clone(called.Instances), called.ByAddr()
 	for _, i := range s.Instances {

@@ -127,7 +127,8 @@ func (s *Service) Evident() bool {
 	return s.Config != nil || len(s.Candidates) > 0 || slices.ContainsFunc(s.Instances, isServerEntry) || slices.ContainsFunc(s.Malformed, isServerEntry) || len(s.Instances) > 0 && endpoint.IsGoFrameKey(s.Key)
 }
 
-// isServerEntry reports whether an entry is on a lease or named by an address or, if it is malformed, is named by its lease or nearly JSON.
+// isServerEntry reports whether an entry is likely a server's: it is on a lease, or its name is an address. A malformed entry must be named
+// by its lease, or be nearly JSON.
 func isServerEntry(i Instance) bool {
 	e := i.Entry
 	if i.Err != nil {

@@ -26,7 +26,7 @@ type Instance struct {
 
 	State   State
 	Drained bool       // the live config drains the instance, even if State is Leaving
-	Leads   bool       // is the leader of the service
+	Leads   bool       // the instance is the leader of the service
 	Lease   *LeaseTime // nil if there is no lease or it was not read
 	Share   *Share     // nil if not computed
 }

@@ -59,7 +59,7 @@ func (s *Service) errUnknown() error {
 	if len(s.Instances) == 0 {
 		return errors.New("no instance is registered under this key")
 	}
-	return fmt.Errorf("no such instance is registered: there are %s", output.SomeOf(slices.Compact(s.Names())))
+	return fmt.Errorf("no such instance is registered: want one of %s", output.SomeOf(slices.Compact(s.Names())))
 }
 
 // Names returns the ids of the instances.

@@ -1,4 +1,4 @@
-// Package liveconfig parses the text of live service configs, and edits their load balancing. It does not use instances.
+// Package liveconfig parses the text of live service configs, and edits their load balancing. It does not know the instances.
 package liveconfig
 
 import (
@@ -64,7 +64,7 @@ func (c *Config) EnsureEtcd(child []serviceconfig.Policy) (*serviceconfig.Etcd, 
 		detection, ok := p.Config.(*serviceconfig.OutlierDetection)
 		switch {
 		case ok && len(c.LoadBalancing) > 1:
-			return nil, fmt.Errorf("the live policy lists %q among other policies, so %q cannot be added: put %[2]q below it with policy set", p.Name, serviceconfig.EtcdName)
+			return nil, fmt.Errorf("the live policy lists %q and other policies, so %q cannot be added below it: write that policy with policy set", p.Name, serviceconfig.EtcdName)
 		case ok:
 			above = &detection.ChildPolicy
 		}

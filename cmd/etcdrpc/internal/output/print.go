@@ -27,8 +27,8 @@ const (
 	columnGap = 2
 )
 
-// Sayf prints format to w, with strings in args escaped and cut, so that line feeds and escape sequences come only from format.
-// It drops write errors.
+// Sayf formats like fmt.Fprintf, but escapes and cuts strings in args, so that line feeds and escape sequences come only from
+// format. It drops write errors.
 func Sayf(w io.Writer, format string, args ...any) { _ = Writef(w, format, args...) }
 
 // Writef is Sayf, but returns the write error.

@@ -71,7 +71,7 @@ func escaped(word string) string {
 	return out.String()
 }
 
-// needsQuotes reports whether a word with r is quoted: some shells may treat r as special.
+// needsQuotes reports whether a word with r must be quoted, because some shell may treat r as special.
 func needsQuotes(r rune) bool {
 	return r >= utf8.RuneSelf || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/._-:@%+=,", r)
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // Exposed returns the hosts, with their ports, that an etcd client reaches over a network without TLS. Loopback addresses and
-// Unix sockets do not count. withTLS says whether the client has a TLS configuration. Names are not resolved.
+// Unix sockets do not count. withTLS reports whether the client has a TLS configuration. Names are not resolved.
 func Exposed(endpoints []string, withTLS bool) []string {
 	if len(endpoints) == 0 || Secured(endpoints[0], withTLS) {
 		return nil

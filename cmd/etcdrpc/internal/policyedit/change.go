@@ -123,7 +123,7 @@ func (e *Edit) drain(c *liveconfig.Config) error {
 		e.addrs = append(e.addrs, i.Addr)
 		if called := cmp.Or(byAddr[i.Addr], i); !listed.Has(called) {
 			name := i.Instance
-			if called.Instance != name { // clients know the address by another id
+			if called.Instance != name { // clients use another id for the address
 				name = i.Addr
 			}
 			list, listed[name] = append(list, name), true

@@ -82,10 +82,10 @@ func Propose(ctx context.Context, s *store.Store, request Request) (*Edit, error
 	}
 	e := &Edit{Request: request, Service: n.Services[0]}
 	if n.Within != "" && e.Service.Config == nil && !e.Force {
-		return e, fmt.Errorf("%q is a namespace with live policies, and its clients do not read one of %q: give %s", s.Full(n.Within), e.Key, output.Word(s.Full(n.Within), e.Key[len(n.Within):]))
+		return e, fmt.Errorf("%q is a namespace with live policies, and its clients do not read a live policy of %q: give %s", s.Full(n.Within), e.Key, output.Word(s.Full(n.Within), e.Key[len(n.Within):]))
 	}
 	if e.Service.Config == nil && e.Service.Namespace == "" && strings.Count(e.Key[1:], "/") > 1 { // KEY may include the namespace
-		e.note("Clients with a namespace do not read this live policy: give theirs by --namespace, not in KEY.")
+		e.note("Clients with a namespace do not read this live policy: give their namespace by --namespace, not in KEY.")
 	}
 	err = e.plan()
 	if err == nil && e.Kind == Drain && e.Changes() {
@@ -130,8 +130,8 @@ func (e *Edit) OldText() string {
 	return string(e.Service.Config.Value)
 }
 
-// Changes reports whether the new config differs from the old one. An empty config differs from a
-// missing one, and a config on a lease from the same config without a lease, as edits write it.
+// Changes reports whether the new config differs from the old one. An empty config differs from a missing one. A config on a
+// lease differs from the same config without one, as edits write it.
 func (e *Edit) Changes() bool {
 	if e.Kind == Put && e.Service.Config != nil && e.Service.Config.Lease != 0 {
 		return true
@@ -164,7 +164,7 @@ func (e *Edit) Apply(ctx context.Context, s *store.Store) (err error) {
 	return err
 }
 
-// CheckBack returns why a [Put] of the old config after the edit would be refused, nil if it would not.
+// CheckBack returns an error if a [Put] of the old config would be refused after the edit.
 func (e *Edit) CheckBack() error {
 	return (&Edit{Request: Request{Key: e.Key, Kind: Put, Config: e.OldText()}, Service: e.withNewConfig()}).plan()
 }

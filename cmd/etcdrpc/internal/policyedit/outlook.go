@@ -78,7 +78,7 @@ func emptiedLanes(before, after *inventory.Plan) (all []string) {
 // fails reports whether calls of a lane fail.
 func fails(p *inventory.Plan, lane string) bool { return p.HasLanes() && p.Lane(lane) == nil }
 
-// newReports returns clients' reports that begin with prefix, and that they do not make before the edit.
+// newReports returns the reports that begin with prefix and that clients make only after the edit.
 func newReports(before, after *inventory.Plan, prefix string) []string {
 	return slices.DeleteFunc(slices.Clone(after.Reports), func(report string) bool {
 		return !strings.HasPrefix(report, prefix) || slices.Contains(before.Reports, report)

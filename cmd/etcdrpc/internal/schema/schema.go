@@ -161,7 +161,7 @@ func (s *Schema) Find(name string) (protoreflect.MethodDescriptor, error) {
 	}
 	switch len(found) {
 	case 0:
-		return nil, fmt.Errorf("there is no method %s: there are %s", name, output.SomeOf(known))
+		return nil, fmt.Errorf("there is no method %s: want one of %s", name, output.SomeOf(known))
 	case 1:
 		return found[0], nil
 	}

@@ -29,8 +29,8 @@ type UnansweredError struct{ error }
 // Unwrap returns the cause.
 func (e UnansweredError) Unwrap() error { return e.error }
 
-// intercept fails a request as soon as no member of etcd is reachable, while etcd's client would wait for the timeout. It also
-// resets the backoff, so that the next request connects at once.
+// intercept fails a request as soon as no member of etcd is reachable. etcd's client would wait for the timeout. It also resets
+// the backoff, so that the next request connects at once.
 func (c *connection) intercept(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	if c.passthrough.Load() {
 		return invoke(ctx, method, req, reply, conn, opts...)

@@ -20,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
-// DrainUnseen is the effect on output of a live policy that is unreadable or refused.
+// DrainUnseen describes, for the user, the effect of a live policy that is unreadable or refused.
 const DrainUnseen = "drained instances are shown as registered"
 
 const (
@@ -28,7 +28,7 @@ const (
 	settle = 50 * time.Millisecond
 	// readEvery is the minimum time between the starts of two reads.
 	readEvery = time.Second
-	// relist is the longest time between reads. Watches do not report granted rights or a restored etcd.
+	// relist is the longest time between reads. Watches do not report granted permissions or a restored etcd.
 	relist = 10 * time.Second
 )
 
@@ -57,7 +57,7 @@ func (n *Snapshot) Find(key string) *inventory.Service {
 func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 	bare := strings.TrimSuffix(prefix, "/")
 	parts := [][]listwatch.Range{{PrefixRange(prefix)}, {PrefixRange(inventory.ConfigPrefix + bare)}, {PrefixRange(servicekey.LeaderSegment + "/" + bare)}}
-	if bare != "" { // a role may have the right to "acme/" alone, or to one service
+	if bare != "" { // a role may permit only "acme/", or only one service
 		parts[0] = append(parts[0], EntriesOf(inventory.AnyLayout, bare), EntriesOf(endpoint.Reader{}, bare))
 		parts[1] = append(parts[1], PrefixRange(inventory.ConfigPrefix+bare+"/"), ConfigOf(bare))
 		parts[2] = append(parts[2], PrefixRange(servicekey.LeaderPrefix(bare)))
@@ -85,8 +85,9 @@ func (s *Store) At(ctx context.Context, key string) (*Snapshot, error) {
 	})
 }
 
-// read reads three parts of a key or prefix at one revision: entries, live configs and candidates. Of each part it reads one range, the first that the user
-// may read. Only entries must be readable, because most roles cannot read the other parts. decode makes services of them.
+// read reads three parts of a key or prefix at one revision: entries, live configs and candidates. For each part it reads one range,
+// the first that the user may read. Only entries must be readable, because most roles cannot read the other parts. decode turns them
+// into services.
 func (s *Store) read(ctx context.Context, key string, parts [][]listwatch.Range, decode func([]inventory.Entry) []*inventory.Service) (*Snapshot, error) {
 	n := &Snapshot{}
 	byKey := make(map[string]inventory.Entry)
@@ -143,7 +144,7 @@ func (s *Store) Follow(ctx context.Context, read func(context.Context) (*Snapsho
 		deliver(n, err)
 		every := readEvery
 		if err == nil {
-			every = max(every, min(relist, 20*time.Since(began))) // a prefix may have other programs' keys, many and busy
+			every = max(every, min(relist, 20*time.Since(began))) // a prefix may have many keys of other programs, which change often
 			s.await(ctx, n.parts, n.Revision)
 		}
 		Pause(ctx, max(settle, every-time.Since(began)))
@@ -177,7 +178,7 @@ func Pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// namespaceOf returns the longest prefix of key that holds live configs as a namespace does, "" if there is none.
+// namespaceOf returns the longest prefix of key that is a namespace with live configs, "" if there is none.
 func (s *Store) namespaceOf(ctx context.Context, key string) (string, error) {
 	for end := strings.LastIndexByte(key, '/'); end >= 0; end = strings.LastIndexByte(key[:end], '/') {
 		mark := key[:end+1] + inventory.ConfigPrefix

@@ -26,7 +26,7 @@ import (
 // Errors of requests.
 var (
 	ErrDenied  = errors.New("etcd denies permission")
-	ErrChanged = errors.New("it was changed concurrently: read it again")
+	ErrChanged = errors.New("the live policy was changed concurrently: read it again")
 )
 
 // Store accesses etcd below a namespace. Keys do not include the namespace.
@@ -94,7 +94,7 @@ func (s *Store) explain(doing string, err error) error {
 	return s.explainTimeout(s.timeout, doing, err)
 }
 
-// explainTimeout does what explain does, for errors other than denied permissions.
+// explainTimeout is explain for errors other than denied permissions.
 func (s *Store) explainTimeout(timeout time.Duration, doing string, err error) error {
 	why := s.conn.why(err, s.User, s.endpoints)
 	switch {
@@ -158,7 +158,7 @@ func (t timedKV) Get(ctx context.Context, key string, opts ...clientv3.OpOption)
 func (s *Store) GetAt(ctx context.Context, key string, revision int64) (*inventory.Entry, error) {
 	resp, err := s.kv.Get(ctx, key, clientv3.WithRev(revision))
 	switch {
-	case errors.Is(err, rpctypes.ErrCompacted), errors.Is(err, rpctypes.ErrFutureRev): // etcd did answer
+	case errors.Is(err, rpctypes.ErrCompacted), errors.Is(err, rpctypes.ErrFutureRev): // an answer of etcd, which needs no explanation
 		return nil, fmt.Errorf("read %q at revision %d: %w", s.fullStart(key), revision, err)
 	case err != nil:
 		return nil, s.explain(fmt.Sprintf("read %q", s.fullStart(key)), err)
@@ -190,7 +190,7 @@ func (s *Store) Replace(ctx context.Context, key string, old *inventory.Entry, v
 		found = old.ModRevision
 	}
 	unchanged := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", found)}
-	if old != nil && old.Size == 0 { // a restored etcd may reuse the revision
+	if old != nil && old.Size == 0 { // the revision is not enough: a restored etcd may reuse it
 		unchanged = append(unchanged, clientv3.Compare(clientv3.Value(key), "=", string(old.Value)))
 	}
 	ops := []clientv3.Op{clientv3.OpDelete(key)}

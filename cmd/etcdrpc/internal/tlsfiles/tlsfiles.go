@@ -16,13 +16,13 @@ import (
 type Files struct {
 	Prefix        string // of the flags
 	CA, Cert, Key string
-	ClientCA      string // a server accepts clients with certificates of these CAs alone
+	ClientCA      string // a server accepts only clients with certificates of these CAs
 }
 
 // Config returns the TLS configuration. A client rereads the certificate and the key at each handshake, which fails if they do not match.
 func (f Files) Config() (cfg *tls.Config, err error) {
 	if (f.Cert == "") != (f.Key == "") {
-		return nil, usage.Mistake(fmt.Errorf("--%[1]scert and --%[1]skey go together", f.Prefix))
+		return nil, usage.Mistake(fmt.Errorf("--%[1]scert and --%[1]skey must be given together", f.Prefix))
 	}
 	cfg = &tls.Config{MinVersion: tls.VersionTLS12}
 	if f.CA != "" {
@@ -45,14 +45,15 @@ func (f Files) Config() (cfg *tls.Config, err error) {
 	return cfg, err
 }
 
-// Server returns the configuration of a server, which rereads all files at each handshake. If they are invalid, it uses those before.
+// Server returns the configuration of a server, which rereads all files at each handshake. If they are invalid, it uses the previous
+// ones.
 func (f Files) Server(logger *slog.Logger) (*tls.Config, error) {
 	first, err := f.Config()
 	var last atomic.Pointer[tls.Config]
 	last.Store(first)
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		if cfg, err := f.Config(); err != nil {
-			logger.Warn("the files of TLS are invalid; those before stay in use", "error", err)
+			logger.Warn("the TLS files are invalid; the previous ones stay in use", "error", err)
 		} else {
 			last.Store(cfg)
 		}

@@ -90,7 +90,7 @@ func Hint(problem, secure, plaintext string) string {
 	return ""
 }
 
-// Grpcurl returns the equivalent flags of grpcurl, except flags for files. A blank follows each flag.
+// Grpcurl returns the equivalent flags of grpcurl, except flags for files. Each flag ends with a space.
 func (t *Transport) Grpcurl(key string) string {
 	authority, _ := servicekey.Authority(key)
 	flags := "-authority " + output.Shell(cmp.Or(t.Authority, authority)) + " "

@@ -15,7 +15,7 @@ import (
 // maxClients bounds the clients in the list.
 const maxClients = 500
 
-// Handler serves the list at /, metrics at /metrics, and at /healthz whether all services that clients ask for are known.
+// Handler serves the list at / and metrics at /metrics. At /healthz it reports whether all services that clients ask for are known.
 func Handler(status func() xds.Status) http.Handler {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collector(status))
@@ -32,7 +32,7 @@ func setHeader(w http.ResponseWriter) {
 	w.Header().Set("Cache-Control", "no-store")
 }
 
-// health reports whether the services that clients ask for were read from etcd. The answer stays the same if etcd is lost later.
+// health reports whether the services that clients ask for were read from etcd. A later loss of etcd does not change the answer.
 func health(w http.ResponseWriter, s xds.Status) {
 	setHeader(w)
 	for _, h := range s.Hosts {
@@ -92,7 +92,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("etcdrpc_xds_"+name, help, labels, nil)
 }
 
-// Describe implements [prometheus.Collector]. It describes no metrics: the registry checks the collected ones.
+// Describe implements [prometheus.Collector]. It describes no metrics, so the registry checks each collected metric instead.
 func (collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements [prometheus.Collector].

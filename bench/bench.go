@@ -1,5 +1,5 @@
-// Package bench compares this project with etcd's naming/resolver, go-zero's discov, and a floor, which is the least possible work: a
-// list and a watch that only decode or, where calls are measured, round robin over a fixed list of addresses. These are the peers.
+// Package bench compares peers: this project, etcd's naming/resolver, go-zero's discov, and a floor, which is the least possible
+// work. The floor is a list and a watch that only decode or, where calls are measured, round robin over a fixed list of addresses.
 //
 // Each peer runs in its own process, so that its CPU time, allocations and goroutines can be measured. The process is the test
 // binary or, for go-zero, cmd/gozero, the only program that links it. One run of a scenario measures every peer once, in random
@@ -76,7 +76,7 @@ func (r *run) part(n int) int { return max(2, n/r.divisor) }
 // lasting returns d divided by the divisor.
 func (r *run) lasting(d time.Duration) time.Duration { return d / time.Duration(r.divisor) }
 
-// measureEach measures the peers, atOnce at a time.
+// measureEach measures the peers, atOnce of them at the same time.
 func (r *run) measureEach(atOnce int, measure func(peer string) (figures, error)) (map[string]figures, error) {
 	var (
 		g   errgroup.Group
@@ -99,8 +99,8 @@ func (r *run) measureEach(atOnce int, measure func(peer string) (figures, error)
 	return all, g.Wait()
 }
 
-// inTurns starts all peers, each with its own service, and then calls measure once for each peer in each turn. It returns, by
-// peer, the sum of the results of all turns.
+// inTurns starts all peers, each with its own service, and then calls measure for each peer, once in each of the turns. It
+// returns, by peer, the sum of the results of all turns.
 func inTurns[T any](r *run, p params, turns int, measure func(*proc) (T, error), sum func([]T) figures) (map[string]figures, error) {
 	procs, measured := make([]*proc, len(r.peers)), make([][]T, len(r.peers))
 	for i, peer := range r.peers {

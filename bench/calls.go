@@ -17,7 +17,7 @@ import (
 const (
 	callsServing  = 3                    // the number of endpoints that serve
 	callsPace     = 2 * time.Millisecond // the time between changes
-	callsMeasured = 3 * time.Second      // the duration after a warm-up, which takes a third of it
+	callsMeasured = 3 * time.Second      // the duration of the measurement; a warm-up before it takes a third as long
 	callsCallers  = 4
 )
 
@@ -96,8 +96,8 @@ func childCalls(c *child) (figures, error) {
 	return values, nil
 }
 
-// callAll makes calls from several callers without a pause, for the duration lasts. It returns the durations of the successful calls and
-// the number of failed calls.
+// callAll makes calls from several callers, without a pause, for the duration lasts. It returns the durations of the successful calls
+// and the number of failed calls.
 func callAll(conn *grpc.ClientConn, callers int, lasts time.Duration) (took []time.Duration, failed int) {
 	var g sync.WaitGroup
 	var mu sync.Mutex
@@ -150,7 +150,7 @@ func medians(all []figures) figures {
 	return values
 }
 
-// childRPC makes the calls of a turn each time that the parent asks, and reports the figures of one call.
+// childRPC makes the calls of a turn each time the parent asks, and reports the figures for one call.
 func childRPC(c *child) (figures, error) {
 	client, err := c.client()
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// change measures the time of single changes: from just before another process writes a change until gRPC has passed the new state to the
-// load balancing policy and, in this project, the policy uses it for calls. The changes of a service are so far apart that no peer
+// change measures how long single changes take: from just before another process writes a change until gRPC has passed the new state to
+// the load balancing policy and, in this project, the policy uses it for calls. Changes of a service are so far apart that no peer
 // batches them.
 var change = &scenario{"Change", "endpoints", []int{10, 1000}, finders, func(r *run) (map[string]figures, error) {
 	turns := r.part(140)

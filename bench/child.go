@@ -44,7 +44,7 @@ var roles = map[string]func(*child) (figures, error){
 	"rest":     childRest,
 }
 
-// child is a measured process, as seen by itself. Its parent sees a proc.
+// child is a measured process, seen from inside. Its parent sees a proc.
 type child struct {
 	params
 	in *bufio.Reader
@@ -121,7 +121,7 @@ type usage struct {
 
 func used() usage {
 	var r syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r) // it cannot fail with RUSAGE_SELF
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r) // cannot fail with RUSAGE_SELF
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return usage{

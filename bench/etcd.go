@@ -22,7 +22,7 @@ const (
 	serviceKey = "bench/service"
 	// txnSize is the number of puts in one transaction. etcd accepts at most 128.
 	txnSize = 100
-	// writers is the number of concurrent changes at full speed.
+	// writers is the number of concurrent writers when changes are made at full speed.
 	writers = 32
 )
 
@@ -107,8 +107,8 @@ func (s *server) putAll(style style, first, end int) error {
 	return nil
 }
 
-// rollout replaces the first endpoints, as many as replaced says, one by one: it adds a new endpoint, whose index is size or more, and
-// then deletes an old one. pace is the time between changes; 0 means as fast as etcd accepts them.
+// rollout replaces the first endpoints, replaced in number, one by one. It adds a new endpoint, whose index is size or more, and then
+// deletes an old one. pace is the time between changes; 0 means as fast as etcd accepts them.
 func (s *server) rollout(style style, size, replaced int, pace time.Duration) error {
 	began := time.Now()
 	g, ctx := errgroup.WithContext(s.client.Ctx())

@@ -144,7 +144,7 @@ func (c *child) open() (opener, error) {
 	}, nil
 }
 
-// naked is the floor: it lists and watches a service, and only decodes the values.
+// naked is the floor: it lists and watches a service, and does nothing but decode the values.
 type naked struct {
 	tell  func(size int)
 	known map[string]nakedEndpoint

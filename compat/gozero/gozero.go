@@ -1,5 +1,5 @@
 // Package gozero has a zrpc server of go-zero that this project announces, and a zrpc client that this project resolves for. The tests
-// move services from go-zero to this project under load, with and without this server and client.
+// move services from go-zero to this project under load, both with these and with other servers and clients.
 package gozero
 
 import (

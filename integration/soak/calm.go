@@ -16,12 +16,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// prefix is what the key of an entry begins with. The address of the server follows.
+// prefix is the prefix of the keys of entries. The address of the server follows it.
 var prefix = basic.Greeter_EtcdServiceDesc.Key + "/"
 
-// calm waits until isWell returns nil. That takes long after a storm: entries of killed servers stay until their
-// leases expire, which etcd extends when it elects a leader, and clients hold vanished endpoints for 30 s.
-// Busy machines take longer.
+// calm waits until isWell returns nil. After a storm that takes long: entries of killed servers stay until their leases expire,
+// etcd extends leases when it elects a leader, and clients hold vanished endpoints for 30 s. Busy machines take longer.
 func (w *world) calm(ctx context.Context) error {
 	const bound = 2 * time.Minute
 	for began := time.Now(); ; sleep(ctx, 100*time.Millisecond) {

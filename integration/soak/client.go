@@ -17,7 +17,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// retries is the part of a service config that repeats calls which fail with UNAVAILABLE, as when a server is killed.
+// retries is the part of a service config that repeats calls which fail with UNAVAILABLE, such as calls to a killed server.
 const retries = `"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":5,"initialBackoff":"0.05s",` +
 	`"maxBackoff":"0.5s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]`
 
@@ -29,7 +29,7 @@ var policies = []string{
 	`{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}`,
 }
 
-// client has what one calling process has.
+// client is one calling process.
 type client struct {
 	policy    string
 	etcd      *clientv3.Client

@@ -55,7 +55,7 @@ type plan struct {
 func newPlan(seed uint64) *plan { return &plan{rng: rand.New(rand.NewPCG(seed, 0))} }
 
 // next returns the faults of a storm, sorted by their times. A storm has at most one cut or pause, and at most one halt or wipe,
-// since the end of one could end the other. A storm stops or starts each server at most once.
+// because the end of one could end the other. A storm stops or starts each server at most once.
 func (p *plan) next() (storm []fault) {
 	add := func(k kind, longest time.Duration, on []int) {
 		storm = append(storm, fault{k, on, p.within(stormLength), 500*time.Millisecond + p.within(longest)})

@@ -28,7 +28,7 @@ type server struct {
 	current atomic.Pointer[incarnation]
 }
 
-// incarnation has what one process of a server has.
+// incarnation is one process of a server.
 type incarnation struct {
 	addr     string
 	client   *clientv3.Client

@@ -1,4 +1,4 @@
-// Package check judges the events of a simulated world. It has no I/O, clock or lock.
+// Package check judges the events of a simulated world. It does no I/O, reads no clock and takes no lock.
 //
 //	promises.go  what the product promises, each promise a function
 //	history.go   the record of a world, in order
@@ -30,7 +30,7 @@ type History struct {
 	Resets       []Reset
 	Forced       []time.Time       // the moments at which an operator revoked leases
 	Owners       map[int64]string  // by lease: the host of the incarnation to which etcd granted the lease
-	Hosts        map[string]string // by the host from which an incarnation dials: the name of its process
+	Hosts        map[string]string // the names of processes, by the hosts from which their incarnations dial
 	Acts         []Act
 	Terms        []*Term
 	Writes       []*Write
@@ -58,13 +58,13 @@ type Incarnation struct {
 	Moves  []Move    // the first move is at the start
 }
 
-// Move is a moment from which a server should be in etcd, or should not be there.
+// Move is a change of whether a server should be in etcd.
 type Move struct {
 	At time.Time
 	In bool
 }
 
-// in reports whether the incarnation should have been in etcd during the whole period.
+// in reports whether the incarnation should have been in etcd for the whole period.
 func (l *Incarnation) in(from, to time.Time) (in bool) {
 	for _, m := range l.Moves {
 		switch {
@@ -89,7 +89,7 @@ type Call struct {
 	Conn          string // the name of the caller's connection
 	Method        string // the full name
 	Target        string // the id of the requested instance, or ""
-	Plain         bool   // every instance that serves Method may answer, under all policies
+	Plain         bool   // under all policies, every instance that serves Method may answer
 	Begin, End    time.Time
 	Before, After []string // addresses that the caller knew before and after the call
 	From          string   // the ID of the incarnation that answered
@@ -116,7 +116,7 @@ type Reset struct {
 	At      time.Time
 	After   int          // the number of earlier History.Changes
 	Entries []etcd.Entry // what etcd has afterwards
-	Repeats bool         // etcd may use earlier revisions again
+	Repeats bool         // etcd may assign earlier revisions again
 }
 
 // Act is a finished call of a function of package runtime.
@@ -124,7 +124,7 @@ type Act struct {
 	What, Who    string // the function, and the process or server that called it
 	Began, Ended time.Time
 	Longest      time.Duration // the longest duration allowed during faults; 0: no bound
-	Soon         time.Duration // the longest duration allowed in a calm; 0: no bound, as the call changes nothing in etcd
+	Soon         time.Duration // the longest duration allowed in a calm; 0: no bound, because the call changes nothing in etcd
 	Err          error
 	Wrong        string // how etcd differs from the result of the call, or ""
 }
@@ -159,7 +159,7 @@ type Line struct {
 
 // Counts counts the actions of a process.
 type Counts struct {
-	Requests int // requests to etcd that count neither as Repeated nor as Tokens
+	Requests int // requests to etcd, except those counted as Repeated or Tokens
 	Repeated int // refused requests that etcd's client then repeats by itself
 	Tokens   int // requests for tokens; etcd's client makes one for each stream that it opens
 	Dials    int // connections to etcd
@@ -258,7 +258,7 @@ func (h *History) See(now time.Time, promise, format string, args ...any) {
 	h.Seen = append(h.Seen, Problem{promise, now.Sub(h.Began), fmt.Sprintf(format, args...)})
 }
 
-// Plain reports whether each policy that a caller may use lets every instance that serves a method answer.
+// Plain reports whether, under each policy that a caller may use, every instance that serves a method may answer.
 func (h *History) Plain(c schedule.Caller) bool {
 	return c.Subset == 0 && !h.ever(c, func(p fixtures.Policy) bool {
 		return len(p.Routes)+len(p.Drain)+p.Subset+p.Most+p.ZoneLeast > 0 || p.Others || p.Ejects

@@ -136,13 +136,13 @@ func (l Look) Policy(generated string) (p fixtures.Policy, known bool) {
 	case live && schedule.BadConfig(config):
 		return p, false
 	case !strings.Contains(config, "loadBalancingConfig"):
-		config = generated // a live config without this field leaves the policy as it is
+		config = generated // a live config without this field does not change the policy
 	}
 	p = fixtures.ParsePolicy(config)
 	return p, p.Name != ""
 }
 
-// leaves reports whether calls may go to another region, as calls of a strict lane without instances do.
+// leaves reports whether calls may go to another region, as those of a strict lane without instances do.
 func (l Look) leaves(generated string) bool {
 	p, known := l.Policy(generated)
 	return !known || slices.ContainsFunc(p.Routes, func(r fixtures.Route) bool { return r.Strict })

@@ -78,7 +78,7 @@ func (h *History) Broken() []Problem {
 	return problems
 }
 
-// Wrong returns the settled promises that the look breaks, with the reasons.
+// Wrong returns the promises in settled that the look breaks, with the reasons.
 func (l Look) Wrong() map[string]string {
 	all := make(map[string]string)
 	for _, p := range settled {
@@ -142,8 +142,8 @@ func strayedCalls(h *History, broken report) {
 // disturbs bounds the time in which an event on a link affects calls: connections notice the event late.
 const disturbs = 500 * time.Millisecond
 
-// sure returns the incarnations that could have answered the call. The caller knew them before and after the call, and they have
-// answered on its connection since the last change of their links. sure returns none if a link of the caller was broken or changed.
+// sure returns the incarnations that could certainly have answered the call. The caller knew them before and after the call, and they
+// have answered on its connection since the last change of their links. sure returns none if a link of the caller was broken or changed.
 func (h *History) sure(c Call) (ids []string) {
 	sent := c.Begin.Add(-disturbs)
 	if !c.Plain || h.disturbed(c.Caller, sent, c.End) {
@@ -199,8 +199,7 @@ func (h *History) answered(c Call, l *Incarnation) bool {
 	})
 }
 
-// mostMore bounds how many more calls may fail in a world than fail under round_robin. The same faults hit
-// both, but at different moments.
+// mostMore bounds how many more calls may fail in a world than under round_robin. The same faults affect both, but at different moments.
 const mostMore = 3
 
 func failedMore(h *History, broken report) {
@@ -240,7 +239,7 @@ func lateCalls(h *History, broken report) {
 // hears bounds the time in a calm until a process learns what another process has changed in etcd.
 const hears = time.Second
 
-// unfencedWrites repeats the writes on a store with a leader.Fence. After a reset that lets revisions repeat, it skips writes until
+// unfencedWrites replays the writes on a store with a leader.Fence. After a reset that lets revisions repeat, it skips writes until
 // the next calm, and then begins with an empty store.
 func unfencedWrites(h *History, broken report) {
 	store, users, resets := new(leader.Fence), make(map[int64]string), 0
@@ -332,7 +331,7 @@ const (
 	mostRepeated = 3500
 	mostDials    = 200
 	mostLines    = 40 // lines that one process logs
-	mostAlike    = 7  // lines with one message and key, as of a list that hangs for 1 s at each try, with growing pauses
+	mostAlike    = 7  // lines with the same message and key, such as those of a list that hangs for 1 s at each try
 )
 
 func floods(h *History, broken report) {
@@ -402,7 +401,7 @@ func wrongEntries(l Look, wrong complaint) {
 		}
 	}
 	for _, addr := range l.Writers {
-		expected[fixtures.ShopKey+" "+addr] = 1 // at most 1: writers do not put a deleted entry again
+		expected[fixtures.ShopKey+" "+addr] = 1 // or 0: writers do not put a deleted entry again
 	}
 	for _, key := range []string{fixtures.ShopKey, fixtures.UserKey} {
 		for _, e := range l.of(key) {

@@ -11,8 +11,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// slackCalls is the tolerance of the share of an instance, in calls. An exact policy may be off by one
-// call for each group.
+// slackCalls is the tolerance of the share of an instance, in calls. Even an exact policy may differ by one call for each group.
 const slackCalls = 3
 
 // Rounds is the number of calls for each instance in a check of shares.
@@ -51,7 +50,7 @@ func Subset(c schedule.Caller, p fixtures.Policy) int {
 	case p.First:
 		return 1
 	case p.Others:
-		return 0 // such a policy uses all, whatever the caller's subset
+		return 0 // such a policy uses all, also if the caller has a subset
 	case p.Subset == 0 || c.Subset > 0 && c.Subset < p.Subset:
 		return c.Subset
 	}
@@ -77,8 +76,8 @@ func (l Look) Room(c schedule.Caller, p fixtures.Policy) int {
 	return l.room(subset, p, l.Undrained(p))
 }
 
-// room returns the number of addresses that may be called: all, or a subset of each group of a split. It
-// returns 0 if the split matches no address, as all may be called then.
+// room returns the number of addresses that may be called: all, or a subset of each group of a split. It returns 0 if the split
+// matches no address, because all may be called then.
 func (l Look) room(subset int, p fixtures.Policy, addrs []string) (n int) {
 	groups, weights := l.groups(p, addrs)
 	for i, group := range groups {
@@ -126,7 +125,7 @@ func (l Look) shares(p fixtures.Policy, zone string, serving []string) map[strin
 		total += weight
 	}
 	if total == 0 {
-		return nil // the split matches no instance, so that all share the calls
+		return nil // the split matches no instance, so all instances share the calls
 	}
 	shares := make(map[string]float64)
 	for _, addr := range serving {

@@ -22,9 +22,9 @@ type Right struct {
 	Read, Write bool
 }
 
-// Protect adds users, sets the rights that differ from those of the last call, and turns auth on. It does not change
-// passwords or revoke rights to ranges that are no longer listed. It makes no needless changes, as each
-// change of a right makes etcd reject the requests under way.
+// Protect adds users, sets the rights that differ from those of the last call, and turns auth on. It does not change passwords or
+// revoke rights to ranges that are no longer listed. It makes no needless changes, because each change of a right makes etcd
+// reject the requests under way.
 func (c *Cluster) Protect(users ...User) error {
 	return c.operate("protect", func(a admin) error {
 		for _, u := range users {

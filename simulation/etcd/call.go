@@ -166,7 +166,7 @@ func (s *stream) RecvMsg(m any) error {
 	return v.Err
 }
 
-// SendMsg sends an answer, unless the verdict loses it, or events, which the observer of OnCommit has already seen.
+// SendMsg sends an answer, unless the verdict loses it, or events. The observer of OnCommit has seen them before.
 func (s *stream) SendMsg(m any) error {
 	if r, ok := m.(*pb.WatchResponse); ok {
 		s.p.c.mirror.await(r.Header.GetRevision())

@@ -8,8 +8,8 @@
 //	call.go      verdicts on requests, keepalives and watches
 //	unsafe.go    access to unexported variables of etcd
 //
-// A Cluster must be made and used inside one bubble, see Bubble. Code here must hold no mutex while virtual time passes, as a
-// goroutine that waits for a mutex stops the clock.
+// A Cluster must be made and used inside one bubble, see Bubble. Code here must hold no mutex while virtual time passes, because
+// a goroutine that waits for a mutex stops the clock.
 package etcd
 
 import (
@@ -107,8 +107,8 @@ func (c *Cluster) Start(member int) error {
 	return nil
 }
 
-// Stop ends the process of a member as a crash does, with a reset of its connections, and waits for its end. Its data stays. Stopping
-// a stopped member does nothing.
+// Stop ends the process of a member like a crash, with a reset of its connections, and waits until it has ended. Its data stays.
+// Stopping a stopped member does nothing.
 func (c *Cluster) Stop(member int) {
 	defer c.lockChanges()()
 	if p := c.last(member); p.runs() {

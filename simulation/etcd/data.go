@@ -37,9 +37,9 @@ func (c *Cluster) database(member int) string {
 	return filepath.Join(c.dataDir(member), "member", "snap", "db")
 }
 
-// Restore replaces the data of all members with a backup, as "etcdutl snapshot restore" does. asNew changes the cluster token and so
-// the ids of the cluster and its members. Revisions go back and the raft term starts from 1. A bump above 0 is added to the revision, and
-// all earlier revisions are compacted, as with "--bump-revision" and "--mark-compacted".
+// Restore replaces the data of all members with a backup, as "etcdutl snapshot restore" does. asNew changes the cluster token, and with
+// it the ids of the cluster and its members. Revisions go back and the raft term starts from 1. A bump above 0 is added to the revision,
+// and all earlier revisions are compacted, as with "--bump-revision" and "--mark-compacted".
 //
 // Restore stops running members. The caller must start them again. The observer of OnCommit is not called.
 func (c *Cluster) Restore(b Backup, asNew bool, bump uint64) error {

@@ -28,7 +28,7 @@ func entryOf(kv *mvccpb.KeyValue) Entry {
 // Change is a put or a delete that was committed.
 type Change struct {
 	At              time.Time
-	Client          string // host of the client that was answered for the change, set before its answer; "" for others, and for revoked leases
+	Client          string // host of the client that made the change, set before its answer; "" if there is none, and for revoked leases
 	Key, Value      string
 	Lease, Revision int64 // Lease is set for puts only
 	Delete          bool
@@ -37,7 +37,7 @@ type Change struct {
 // firstRevision is the revision of an empty etcd.
 const firstRevision = 1
 
-// allKeys and allKeysEnd are the range of all keys, as the key-value store wants it.
+// allKeys and allKeysEnd are the range of all keys, in the form of the key-value store.
 var allKeys, allKeysEnd = []byte{0}, []byte{}
 
 // mirror is a copy of the committed keys, which is current even while members lag or are down. The first member that applies a
@@ -92,7 +92,7 @@ func (m *mirror) reset(entries []Entry, revision int64) {
 	m.entries, m.revision, m.changes = entries, revision, make(map[int64][]*Change)
 }
 
-// watch returns a stream of all changes that the mirror does not have yet. The server of kv must not have started.
+// watch returns a stream of all changes that the mirror does not have yet. It must be called before the server of kv starts.
 func (m *mirror) watch(kv mvcc.WatchableKV) mvcc.WatchStream {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -154,8 +154,8 @@ func (m *mirror) await(revision int64) {
 	}
 }
 
-// answered waits until the observer has seen the revision of an answer, and notes the client of its changes. A request that gets no
-// answer may be carried out all the same.
+// answered waits until the observer has seen the revision of an answer, and records the client of the changes. A request without an
+// answer may have been carried out, too.
 func (m *mirror) answered(client string, answer any) {
 	a, ok := answer.(interface{ GetHeader() *pb.ResponseHeader })
 	if !ok {

@@ -41,7 +41,7 @@ func (c *Cluster) delete(r *pb.DeleteRangeRequest) error {
 	return c.change("delete "+string(r.Key), func(a admin) (any, error) { return a.DeleteRange(a.root(), r) })
 }
 
-// Revoke ends a lease, with its keys.
+// Revoke revokes a lease, which deletes its keys.
 func (c *Cluster) Revoke(lease int64) error {
 	r := &pb.LeaseRevokeRequest{ID: lease}
 	return c.change(fmt.Sprintf("revoke lease %x", lease), func(a admin) (any, error) { return a.LeaseRevoke(a.root(), r) })

@@ -28,7 +28,7 @@ func (c *Cluster) Lag(member int, delay time.Duration) {
 	c.members[member].lag = delay
 }
 
-// peer returns the process for which match returns true, and the delay of messages to it. The process is nil if sender does not reach it.
+// peer returns the process for which match returns true, and the delay of messages to it. The process is nil if sender cannot reach it.
 func (c *Cluster) peer(sender int, match func(*process) bool) (*process, time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -46,8 +46,8 @@ type letter struct {
 	message *raftpb.Message
 }
 
-// receive passes the messages of peers to etcd, in the order in which they were sent. A proposal may wait in etcd for a leader, and
-// must not delay the other messages then, as in rafthttp.
+// receive passes the messages of peers to etcd, in the order in which they were sent. A proposal may wait in etcd for a leader, but
+// must not delay the other messages, as in rafthttp.
 func (p *process) receive() {
 	for {
 		select {
@@ -97,7 +97,7 @@ func (t *transport) Send(ms []*raftpb.Message) {
 	}
 }
 
-// retryPause is the duration of a failing request to a peer. etcd retries at once, so that virtual time would stop without a pause.
+// retryPause is the duration of a failing request to a peer. etcd retries at once, so virtual time would stop without a pause.
 const retryPause = 100 * time.Millisecond
 
 // RoundTrip sends a request to a peer. Followers ask the leader about leases, and the leader asks all peers for their versions.

@@ -93,7 +93,7 @@ func (c *Cluster) newServer(member int) (*etcdserver.EtcdServer, error) {
 // defaults is etcd's default configuration.
 var defaults = embed.NewConfig()
 
-// logger logs nothing. It panics where etcd would exit, since the test would then end without a message.
+// logger logs nothing. It panics where etcd would exit, because the test would otherwise end without a message.
 var logger = zap.New(zapcore.NewNopCore(), zap.WithFatalHook(zapcore.WriteThenPanic))
 
 // serverOptions returns the options that etcd sets, and the interceptors of judge, which run before etcd's own.
@@ -116,7 +116,7 @@ func (p *process) serve() {
 	}
 }
 
-// feed reports the changes that the member applies to the mirror.
+// feed passes to the mirror the changes that the member applies.
 func (p *process) feed() {
 	for r := range p.events.Chan() {
 		p.c.mirror.take(r)

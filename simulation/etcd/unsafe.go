@@ -15,7 +15,7 @@ import (
 	"go.etcd.io/etcd/server/v3/lease"
 )
 
-// This file holds all code that accesses unexported variables of etcd, whose source is not changed:
+// This file holds all code that accesses unexported variables of etcd. The source of etcd is not changed:
 //
 //   - EtcdServer.r.transport and EtcdServer.peerRt. NewServer fills them with real connections to the other members. A goroutine
 //     that waits for a socket stops virtual time.

@@ -82,7 +82,7 @@ func (c *caller) dial() clients {
 	return clients{c.registry, shop, user, instances, plain, follows}
 }
 
-// asked returns the layout that callers must ask for, nil if they read all entries by default.
+// asked returns the layout that callers must request, nil if they read all entries by default.
 func (w *world) asked() runtime.Layout {
 	if w.plan.Suffixed() {
 		return runtime.LeaseSuffix
@@ -90,7 +90,7 @@ func (w *world) asked() runtime.Layout {
 	return nil
 }
 
-// read returns a service with the layout that callers ask for.
+// read returns a service with the layout that callers request.
 func (w *world) read(desc *runtime.ServiceDesc) *runtime.ServiceDesc {
 	desc.Layout = w.asked()
 	return desc
@@ -115,8 +115,8 @@ func (c *caller) watch(ctx context.Context, via clients) {
 	}
 }
 
-// stop ends the caller gracefully. If killed is set, the next incarnation finds no snapshot that is written from now on. Other
-// processes cannot tell a killed caller from a stopped one, as callers have nothing to withdraw.
+// stop ends the caller gracefully. If killed is set, the next incarnation does not find snapshots written from now on. Other
+// processes cannot distinguish a killed caller from a stopped one, because callers have nothing to withdraw.
 func (c *caller) stop(killed bool) {
 	c.do(func() {
 		if c.end == nil {
@@ -157,7 +157,7 @@ func (c *caller) fallBack() []runtime.Option {
 		return nil
 	}
 	client, err := clientv3.New(clientConfig(c.w.other.memberAddrs(), grpc.WithContextDialer(c.w.network.Dialer(c.from))))
-	must(err) // New makes no request without a password
+	must(err) // without a password, New makes no request, so it does not fail
 	disconnect := c.disconnect
 	c.disconnect = func() { // this client stays open as long as the client of the own region
 		disconnect()

@@ -54,7 +54,7 @@ func newCaller(w *world, index int, spec schedule.Caller) *caller {
 const (
 	// betweenCalls is the mean pause of a caller between calls.
 	betweenCalls = time.Second
-	// plainCalls is how often callPlain is in ways.
+	// plainCalls is the number of times that callPlain is in ways.
 	plainCalls = 9
 )
 
@@ -189,7 +189,7 @@ func (c *caller) plain() (plain bool) {
 	return plain
 }
 
-// ask makes the call and records its outcome, unless the caller ends first. beside, if not nil, makes the same call by round_robin.
+// ask makes the call and records its outcome, unless the caller ends first. beside, if not nil, makes the same call with round_robin.
 func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call check.Call, beside *task) (from string, code codes.Code) {
 	bounded, cancel := context.WithTimeout(ctx, check.Deadline)
 	defer cancel()

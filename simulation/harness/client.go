@@ -25,7 +25,7 @@ const (
 // connect makes an etcd client: by clientv3.New or, if parts is set, by partsOf.
 func (p *process) connect() {
 	options := []grpc.DialOption{grpc.WithContextDialer(p.dialEtcd()), grpc.WithChainUnaryInterceptor(requestsOf{*p}.call)}
-	if p.parts { // only this process can retry, and must do so soon
+	if p.parts { // gRPC retries late, so this process must retry soon
 		options = append(options, grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{BaseDelay: time.Second, Multiplier: 1, MaxDelay: time.Second}, MinConnectTimeout: dialTimeout,
 		}))

@@ -27,7 +27,7 @@ func (s *server) start() {
 		for _, one := range s.all() {
 			one.appear()
 		}
-		s.connect() // before the server listens, as its callers would wait until the client is made
+		s.connect() // before the server listens: otherwise its callers would wait until the client is made
 		s.open(runtime.WithZone(s.spec.Zone))
 		for _, one := range s.all() {
 			one.serveIncarnation()
@@ -107,7 +107,7 @@ func (s *server) kill() {
 			one.grpc.Stop()
 			entering, standing = append(entering, one.entering), append(standing, one.candidate)
 		}
-		s.w.later.Go(func() { // the next incarnation need not wait for this
+		s.w.later.Go(func() { // the next incarnation does not wait for this
 			for _, task := range entering {
 				_ = task.wait() // a killed process returns no errors
 			}
@@ -153,7 +153,7 @@ func (s *server) stop(fails bool) {
 	})
 }
 
-// finish takes the server out of etcd, unless the registry is closed already, and stops the server.
+// finish removes the server from etcd, unless the registry is closed already, and stops the server.
 func (s *server) finish(fails bool) {
 	if s.spec.Mode == schedule.Serve {
 		s.finishServe(fails)

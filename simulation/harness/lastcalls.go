@@ -123,7 +123,7 @@ func (c *caller) scattered() string {
 	return ""
 }
 
-// wrongOne describes a call to one instance that another one answered, or "". Under a policy that stands alone, none may answer.
+// wrongOne describes a call to one instance that another one answered, or "". Under a policy of another package, none may answer.
 func (w *world) wrongOne(c *caller, what, from, want string) string {
 	p, known := w.policy(c)
 	if p.Others || !known && from == "" {

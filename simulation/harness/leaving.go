@@ -22,7 +22,7 @@ const (
 	drainDelay = time.Second
 	// stopTimeout is how long servers wait for calls to end after drainDelay.
 	stopTimeout = 2 * time.Second
-	// leaveTimeout bounds a call that takes a server out of etcd or puts it back, plus the delays of messages.
+	// leaveTimeout bounds a call that removes a server from etcd or puts it back, plus the delays of messages.
 	leaveTimeout = 3 * time.Second
 	// registrationCloses bounds the close of a registration.
 	registrationCloses = 5 * time.Second
@@ -30,12 +30,12 @@ const (
 	serveEnds = 7 * time.Second
 )
 
-// timeToLeave returns a context for a call that takes a server out of etcd or puts it back.
+// timeToLeave returns a context for a call that removes a server from etcd or puts it back.
 func (w *world) timeToLeave() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), leaveTimeout+trips*2*w.line())
 }
 
-// leave takes the server out of etcd. It closes registrations if forGood is set, and pauses them otherwise.
+// leave removes the server from etcd. It closes registrations if forGood is set, and pauses them otherwise.
 func (s *server) leave(forGood bool) {
 	s.want(false)
 	ctx, cancel := s.w.timeToLeave()
@@ -87,7 +87,7 @@ func (s *server) closeEntry(ctx context.Context, entry *runtime.Registration) {
 // abrupt reports whether the process leaves etcd only by closing its registry.
 func (s *server) abrupt() bool { return s.spec.Mode != schedule.Serve && s.index%2 == 1 }
 
-// closeFirst closes the registry, which takes the servers of the process out of etcd.
+// closeFirst closes the registry, which removes the servers of the process from etcd.
 func (s *server) closeFirst() {
 	ctx, cancel := s.w.timeToLeave()
 	defer cancel()
@@ -104,7 +104,7 @@ func (s *server) registered() []*runtime.Registration {
 	return slices.Clone(s.entries)
 }
 
-// pause takes the server out of etcd for a time.
+// pause removes the server from etcd for a time.
 func (s *server) pause(lasts time.Duration, forGood bool) {
 	s.do(func() {
 		if !s.up || s.spec.Mode == schedule.Register && !s.entering.over() {
@@ -132,7 +132,7 @@ func (s *server) enter(forGood bool) {
 		s.mu.Lock()
 		s.entries = nil
 		for _, key := range s.keys() {
-			s.wants[key] = s.says(key) // a new registration is without the earlier updates
+			s.wants[key] = s.says(key) // a new registration does not have the earlier updates
 		}
 		s.mu.Unlock()
 		s.register()

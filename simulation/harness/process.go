@@ -94,7 +94,7 @@ const grace = 5 * time.Second
 // closing bounds Registry.Close.
 const closing = 6 * time.Second
 
-// lingers is how long a client stays open after its registry was closed, to see requests that must not come.
+// lingers is how long a client stays open after its registry was closed, to detect requests that must not be made.
 const lingers = 6 * time.Second
 
 // linger closes the client after the time lingers, and then takes this incarnation off the network.
@@ -163,8 +163,8 @@ func (p *process) setLinks(from string, l network.Link) {
 
 // incarnationLog is a slog.Handler that records the lines of one incarnation of a process.
 type incarnationLog struct {
-	p        process                          // the process as it was when the incarnation began
-	registry atomic.Pointer[runtime.Registry] // asked for its status at each log line: hangs if a lock is held
+	p        process                          // a copy of the process at the start of the incarnation
+	registry atomic.Pointer[runtime.Registry] // its status is read at each log line, which hangs if a lock is held
 }
 
 // troubles holds the messages about failures of etcd.
@@ -190,7 +190,8 @@ func (l *incarnationLog) Handle(_ context.Context, r slog.Record) error {
 	if l.p.closed.Load() {
 		w.report(check.LeftBehind, "the closed registry of %s logged %q, want nothing", name, r.Message)
 	}
-	// A killed incarnation may report its lost connections, and a stream that its token ended, or that etcd had no users when it opened.
+	// A killed incarnation may report its lost connections. It may also report that its token ended a stream, or that etcd had no users
+	// when it opened one.
 	tokenless := strings.Contains(attrs, codes.Unauthenticated.String()) || strings.Contains(attrs, "user name is empty")
 	trouble := troubles[r.Message] && !tokenless && !w.network.Removed(l.p.from)
 	w.record(func(h *check.History) {
@@ -217,6 +218,6 @@ func (l *incarnationLog) ask() {
 // Enabled returns true for all levels.
 func (l *incarnationLog) Enabled(context.Context, slog.Level) bool { return true }
 
-// WithAttrs and WithGroup return the log itself, as the runtime does not call them.
+// WithAttrs and WithGroup return the log itself: the runtime does not call them.
 func (l *incarnationLog) WithAttrs([]slog.Attr) slog.Handler { return l }
 func (l *incarnationLog) WithGroup(string) slog.Handler      { return l }

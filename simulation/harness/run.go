@@ -1,5 +1,5 @@
 // Package harness carries out a schedule: etcd, servers, callers and operators on a network in memory, all on the clock of a
-// testing/synctest bubble. It uses the public API alone, and records its observations in a check.History. From the bottom up:
+// testing/synctest bubble. It uses only the public API, and records its observations in a check.History. From the bottom up:
 //
 //	world.go, requests.go              etcd, all processes, and the record of events
 //	process.go, client.go              a host on the network with its log, and a client of etcd
@@ -33,7 +33,7 @@ import (
 type Result struct {
 	Problems []check.Problem
 	Virtual  time.Duration // duration in virtual time
-	Trace    []byte        // the events, one a line
+	Trace    []byte        // the events, one on each line
 }
 
 // Run carries out a schedule, and returns after its end. It must run in a testing/synctest bubble.
@@ -74,7 +74,7 @@ const (
 	lastLines = 100
 )
 
-// hangs ends the test process, as a bubble cannot end while a goroutine in it waits forever.
+// hangs ends the test process, because a bubble cannot end while a goroutine in it waits forever.
 func (w *world) hangs() {
 	problems, trace := w.results()
 	lines := strings.Split(string(trace), "\n")
@@ -98,7 +98,7 @@ func (w *world) start() {
 	if w.other != nil {
 		w.other.start()
 	}
-	var starting sync.WaitGroup // all must have started before the first step
+	var starting sync.WaitGroup // done when all have started, before the first step
 	for _, s := range w.servers {
 		starting.Go(s.start)
 	}
@@ -196,9 +196,8 @@ var ofInterest = []string{
 	"go.etcd.io/etcd/client/v3",
 }
 
-// mostAlike bounds the average number of goroutines of one kind in an idle process. A process has one goroutine for each
-// key that it watches: up to four entries, and three keys of the election. etcd's client has one for each watch and each
-// stream.
+// mostAlike bounds the average number of goroutines that start in the same function, in an idle process. A process has one goroutine for
+// each key that it watches: up to four entries, and three keys of the election. etcd's client has one for each watch and each stream.
 const mostAlike = 7
 
 // beganWith returns the first function of interest in a goroutine's stack, or "".

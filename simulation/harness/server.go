@@ -117,11 +117,11 @@ func (s *server) appear() {
 	}
 }
 
-// says returns the initial content of the server's entries of a service.
+// says returns the initial content of the server's entries for a service.
 func (s *server) says(key string) fixtures.Said {
 	want := fixtures.Said{Addr: s.addr, Version: s.spec.Version, Zone: s.spec.Zone, Weight: max(1, s.spec.Weight)}
 	switch {
-	case !s.elects(): // Registry.Register does not know the methods
+	case !s.elects(): // Registry.Register does not know the server's methods
 	case key == fixtures.UserKey:
 		want.Methods = strings.TrimPrefix(fixtures.UserWho, "/")
 	default:
@@ -160,7 +160,7 @@ func (s *server) layouts() []string {
 	return s.spec.Layouts
 }
 
-// marks reports whether the server's entries can hold metadata.
+// marks reports whether the server's entries can hold metadata, and so the mark of leaving.
 func (s *server) marks() bool {
 	return !slices.ContainsFunc(s.spec.Layouts, func(name string) bool { return !schedule.LayoutNamed(name).Metadata() })
 }

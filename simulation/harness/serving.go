@@ -19,8 +19,8 @@ import (
 const (
 	// enterTimeout bounds an attempt to enter etcd.
 	enterTimeout = 4 * time.Second
-	// enterAgain and enterLater are alternating waits before the next attempt. The longer one shows
-	// leftovers of a failed attempt.
+	// enterAgain and enterLater are alternating waits before the next attempt. During the longer one, leftovers of a failed
+	// attempt are noticed.
 	enterAgain, enterLater = 500 * time.Millisecond, 5 * time.Second
 	// soon bounds a call that changes etcd without faults, plus the delays of messages.
 	soon = time.Second
@@ -117,7 +117,7 @@ func (s *server) register() {
 var errLeaves = errors.New("the server leaves")
 
 // attempt returns retry, which repeats a call that puts this incarnation in etcd, until the call returns nil or the server leaves.
-// retry has copies of ctx, id and leaving, as retry may still run during the next incarnation.
+// retry has copies of ctx, id and leaving, because it may still run during the next incarnation.
 func (s *server) attempt(what string) (retry func(call func(context.Context) error, keys ...string) error) {
 	ctx, id, leaving := s.ctx, s.id, s.leaving
 	return func(call func(context.Context) error, keys ...string) error {

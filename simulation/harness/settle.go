@@ -20,7 +20,7 @@ import (
 const (
 	// within is the time after the last fault in which all promises must hold again.
 	within = 15 * time.Second
-	// withinRefused replaces within after denied rights, as the runtime retries a denied read after up to a minute.
+	// withinRefused replaces within after denied rights, because the runtime retries a denied read after up to a minute.
 	withinRefused = 65 * time.Second
 	// looking is the interval between checks of the promises.
 	looking = 250 * time.Millisecond
@@ -97,7 +97,7 @@ func (c *caller) look() check.Reader {
 // promptly bounds the time until all promises hold again after a change in a calm.
 const promptly = 4 * time.Second
 
-// coda makes changes one by one in the calm, to find damage from the faults.
+// coda makes changes one by one in the calm, to find damage that the faults have left.
 func (w *world) coda() {
 	if !w.calmSince(time.Now()) {
 		return
@@ -111,7 +111,7 @@ func (w *world) coda() {
 		{Kind: schedule.ServerRestarts},
 		{Kind: schedule.ServerKilled, Who: last, N: 1},
 		{Kind: schedule.Compaction},
-		{Kind: schedule.ConfigPut, Text: schedule.Drain("nobody")}, // calls are not plain after this step
+		{Kind: schedule.ConfigPut, Text: schedule.Drain("nobody")}, // after this step, calls no longer go to every instance
 		{Kind: schedule.ConfigDeleted},
 	} {
 		bound := promptly + 2*trips*w.line()
@@ -149,7 +149,7 @@ func (w *world) coda() {
 func (w *world) listHeld() {
 	time.Sleep(2*w.line() + 100*time.Millisecond)
 	for _, c := range w.callers {
-		had, held := w.entries().Registered(), keyStatus(c.registry, fixtures.ShopKey).Held // held is 0 until the caller has seen the deletion
+		had, held := w.entries().Registered(), keyStatus(c.registry, fixtures.ShopKey).Held // held is 0 until the deletion is seen
 		bounded, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 		all, err := c.clients.instances.All(bounded)
 		cancel()

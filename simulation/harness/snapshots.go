@@ -19,10 +19,10 @@ import (
 type snapshots struct {
 	temp   string    // the directory to remove at the end; "" without snapshots
 	dir    string    // the snapshot directory, in temp; "" without snapshots
-	fails  int       // the number of steps that keep the directory away
+	fails  int       // the number of steps during which the directory is missing
 	spoilt time.Time // when the directory was last damaged
 	knew   []string  // the addresses that the last incarnation knew
-	exact  bool      // etcd had confirmed these addresses, so that the directory must have them
+	exact  bool      // etcd had confirmed these addresses, so the directory must have them
 }
 
 // newSnapshots makes a directory for a caller with snapshots.
@@ -41,7 +41,7 @@ func (c *caller) noteKnown() {
 	s.knew, s.exact = fixtures.Addrs(status.Endpoints), c.w.calmSince(time.Now()) && status.Changed.After(s.spoilt)
 }
 
-// fail replaces the directory by a file until end was called for each call of fail.
+// fail replaces the directory by a file. The directory is back once end was called for each call of fail.
 func (s *snapshots) fail() (end func()) {
 	away := s.dir + ".away"
 	if s.fails++; s.fails == 1 {
@@ -139,7 +139,7 @@ func (c *caller) judgeRecalled() {
 	}
 }
 
-// liveAlone makes all callers with snapshots run on them for a while.
+// liveAlone makes all callers that have snapshots run without etcd for a while.
 func (w *world) liveAlone() {
 	time.Sleep(written)
 	var alone []*caller

@@ -28,7 +28,7 @@ func (w *world) happen(s schedule.Step) {
 	}
 }
 
-// faults holds a fault for each kind of step. init fills the map, as one of the faults refers to it.
+// faults holds a fault for each kind of step. init fills the map, because one of the faults refers to it.
 var faults map[schedule.Kind]fault
 
 func init() {
@@ -128,7 +128,7 @@ func init() {
 	}
 }
 
-// once returns a fault that ends with its call of do.
+// once returns a fault that only calls do, and is then over.
 func once(do func(*world, schedule.Step)) fault {
 	return func(w *world, s schedule.Step) func() { do(w, s); return nil }
 }
@@ -162,7 +162,7 @@ func (w *world) restore(s schedule.Step) {
 	noSpace := slices.ContainsFunc(w.plan.Steps, func(s schedule.Step) bool {
 		return s.Kind == schedule.NoSpace && s.At <= w.now() && w.now() < s.At+s.For
 	})
-	w.operated(w.etcd.Alarm(noSpace)) // the alarm may be in another state in the backup
+	w.operated(w.etcd.Alarm(noSpace)) // the backup may have the alarm in another state
 }
 
 // meddle returns a fault that applies a verdict to requests of a process.

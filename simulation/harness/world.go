@@ -107,7 +107,7 @@ func (w *world) addressOf(id string) (addr string) {
 	return addr
 }
 
-// record calls take with the history while it holds mu.
+// record calls take with the history, with mu held.
 func (w *world) record(take func(*check.History)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -122,8 +122,8 @@ func (w *world) report(promise, format string, args ...any) {
 // trips bounds the round trips of a call that changes etcd.
 const trips = 8
 
-// act makes a call of package runtime and records the call. wrong, if not nil, describes how etcd then
-// differs from the result of the call. The deadline of ctx also bounds the duration.
+// act makes a call of package runtime and records the call. After the call, wrong, if not nil, describes how etcd differs from
+// the call's result. The deadline of ctx also bounds the duration.
 func (w *world) act(ctx context.Context, a check.Act, call func(context.Context) error, wrong func() string) error {
 	a.Began = time.Now()
 	a.Err = call(ctx)
@@ -202,7 +202,7 @@ func (w *world) memberAddrs() []string {
 	return addrs
 }
 
-// stopMember stops a member of etcd until start was called for each call of stopMember.
+// stopMember stops a member of etcd. The member runs again once start was called for each call of stopMember.
 func (w *world) stopMember(i int) (start func()) {
 	if w.keepDown(i, 1) == 1 {
 		w.etcd.Stop(i)
@@ -222,7 +222,7 @@ func (w *world) keepDown(i, more int) int {
 	return w.down[i]
 }
 
-// reset replaces the data of etcd while all members are down. repeats states whether earlier revisions are used again.
+// reset replaces the data of etcd while all members are down. repeats reports whether etcd may assign earlier revisions again.
 func (w *world) reset(down time.Duration, change func() error, repeats bool) {
 	var starts []func()
 	for i := range w.plan.Members {
@@ -255,7 +255,7 @@ func (w *world) gone(id string, killed bool) {
 	})
 }
 
-// entries returns a look that only has the entries of etcd.
+// entries returns a look that has only the entries of etcd.
 func (w *world) entries() check.Look { return check.Look{Entries: w.etcd.Entries("")} }
 
 // leases returns the leases in etcd that were granted to the incarnation that dials from a host.

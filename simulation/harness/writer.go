@@ -16,8 +16,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// writer is a server that uses etcd without the runtime, as is typical. It grants a lease, puts its entry,
-// keeps the lease alive, and starts over some time after an error.
+// writer is a server that uses etcd without the runtime, as many servers do. It grants a lease, puts its entry, keeps the lease
+// alive, and starts over some time after an error.
 type writer struct {
 	*process
 	spec schedule.Writer

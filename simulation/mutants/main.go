@@ -1,5 +1,5 @@
-// Command mutants removes protections from the code, one at a time, and finds a test that fails then.
-// README.md describes the format of mutants. Each *.txt holds the mutants of one room, a part of the code.
+// Command mutants removes protections from the code, one at a time, and looks for a test that then fails. README.md describes the
+// format of mutants. Each *.txt holds the mutants of one room, a part of the code.
 //
 //	mutant.go  reads mutants
 //	place.go   finds the place in a function that a mutant names
@@ -75,8 +75,8 @@ func run(ctx context.Context, some string, seeds int) error {
 	return errors.Join(errs...)
 }
 
-// tryAll tries several mutants at a time, one more than there are processors, as some tests mostly wait. It prints the test that
-// notices each mutant, and totals. Its error names unnoticed mutants, with the command to try them again.
+// tryAll tries several mutants at a time, one more than there are processors, because some tests mostly wait. It prints the test
+// that notices each mutant, and totals. Its error names unnoticed mutants, with the command to try them again.
 func tryAll(mutants []*mutant, try func(*mutant) (result, error)) error {
 	var workers sync.WaitGroup
 	var mu sync.Mutex

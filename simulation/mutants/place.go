@@ -9,8 +9,8 @@ import (
 // place is a part of a function that an edit can change.
 type place struct {
 	kind   string
-	head   ast.Node   // the code that has the words of the edit
-	values []ast.Expr // a condition, the results of a return, …
+	head   ast.Node   // the code in which the words of the edit are looked up
+	values []ast.Expr // the expressions that the edit changes: a condition, the results of a return, …
 	whole  span       // the part that drop removes; zero if drop is not possible
 	left   string     // the text that drop leaves, in which $ stands for the old text
 }
@@ -18,7 +18,7 @@ type place struct {
 // span is a part of a file.
 type span struct{ from, to token.Pos }
 
-// Texts that the operation drop leaves. They use all names of the old text, $, so that the code still compiles.
+// Texts that the operation drop leaves. They use all names of the old text, for which $ stands, so that the code still compiles.
 const (
 	skipped = "if false { $ }"
 	isTrue  = "(true || ($))"
@@ -123,7 +123,7 @@ func (p place) mentions(words []string) bool {
 func find(body ast.Node, kind string, words []string) (found []place) {
 	ast.Inspect(body, func(n ast.Node) bool {
 		for _, p := range placesAt(n) {
-			within := func(o place) bool { return p.span().holds(o.span()) } // a call that is a statement is found as the statement
+			within := func(o place) bool { return p.span().holds(o.span()) } // if a call is a statement, only the statement is found
 			around := func(o place) bool { return o.span().holds(p.span()) }
 			if p.kind == kind && p.mentions(words) && !slices.ContainsFunc(found, within) {
 				found = append(slices.DeleteFunc(found, around), p)

@@ -35,7 +35,7 @@ func scheduleOf(seed int) test {
 	return test{room: schedule, dir: "simulation/walk", name: fmt.Sprint(seed), long: true}
 }
 
-// args returns the arguments of a test binary, with a timeout, as a mutant may make a test hang.
+// args returns the arguments of a test binary, with a timeout, because a mutant may make a test hang.
 func (t test) args() []string {
 	if t.room == schedule {
 		return []string{"-test.v", "-test.timeout=1m", "-test.run=^TestWalk$", "-seeds=1", "-first=" + t.name}
@@ -44,7 +44,7 @@ func (t test) args() []string {
 	if t.room == etcd || strings.Contains(t.name, "*") || strings.Contains(t.name, "Walk") {
 		args[3] = "-test.timeout=3m"
 	}
-	if !t.long && !strings.Contains(t.name, "Walk") { // random walks run without -short in make cores alone
+	if !t.long && !strings.Contains(t.name, "Walk") { // only make cores runs random walks, without -short
 		args = append(args, "-test.short")
 	}
 	return args
@@ -122,7 +122,7 @@ func (r *runner) candidates(m *mutant) []test {
 	return all
 }
 
-// try returns the result of the first test that notices a mutant. Its error explains failures that do not count.
+// try returns the result of the first test that fails with a mutant. Its error explains failures that do not count.
 func (r *runner) try(ctx context.Context, m *mutant) (result, error) {
 	var errs []error
 	for _, t := range r.candidates(m) {
@@ -135,8 +135,7 @@ func (r *runner) try(ctx context.Context, m *mutant) (result, error) {
 	return result{}, errors.Join(errs...)
 }
 
-// notices runs tests with a mutant. A failure counts if the test also fails alone, and passes without
-// the mutant.
+// notices runs tests with a mutant. A failure counts if the test also fails when it runs alone, and passes without the mutant.
 func (r *runner) notices(ctx context.Context, t test, mutant string) (result, error) {
 	got, err := r.run(ctx, t, mutant)
 	if err == nil && got.failed == nil && !got.passed && !t.long {

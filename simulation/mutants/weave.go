@@ -32,9 +32,8 @@ func mutantZero[T any](T) (zero T) { return }
 `
 
 // weave builds mutants into the code at root. The environment variable inForce selects one of them. A mutated function begins
-// with the bodies of its mutants. So the tests of a package are built once for all mutants. weave writes the files to
-// dir, and returns the overlay for the go command. A mutant that does not fit or does not compile gets an error and is
-// left out.
+// with the bodies of its mutants, so the tests of a package are built once for all mutants. weave writes the files to dir, and
+// returns the overlay for the go command. A mutant that does not fit or does not compile gets an error and is left out.
 func weave(ctx context.Context, root, dir string, mutants []*mutant) (overlay string, err error) {
 	for {
 		t := &tree{root, token.NewFileSet(), make(map[string][]*source)}
@@ -180,7 +179,8 @@ func nameOf(f *ast.FuncDecl) string {
 	return fmt.Sprint(recv) + "." + f.Name.Name
 }
 
-// values holds, by operation, the text that replaces a value, $. The text uses all names of the value, so that the code compiles.
+// values holds, by operation, the text that replaces a value, for which $ stands. The text uses all names in the value, so that
+// the code compiles.
 var values = map[string]string{"never": "false && ($)", "always": "true || ($)", "not": "!($)", "zero": "mutantZero($)"}
 
 // change returns what an edit changes in a function.

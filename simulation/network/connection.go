@@ -212,7 +212,7 @@ func (e *end) resume() {
 	e.arriveAt(at)
 }
 
-// arriveAt makes the segments that are due at a time readable then. The connection's lock is held.
+// arriveAt makes segments readable at the time at which they are due. The connection's lock is held.
 func (e *end) arriveAt(at time.Time) {
 	if wait := time.Until(at); wait > 0 {
 		e.connection.after(wait, e.arrive)

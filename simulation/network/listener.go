@@ -112,8 +112,7 @@ func (n *Network) dial(ctx context.Context, from netip.Addr, to netip.AddrPort) 
 	}
 }
 
-// waitUnlocked unlocks n.mu until changed is closed, d has passed or ctx is done, and reports whether d has passed. If d
-// is 0, no time ends the wait.
+// waitUnlocked unlocks n.mu until changed is closed, d has passed or ctx is done, and reports whether d has passed. 0 means no limit.
 func (n *Network) waitUnlocked(ctx context.Context, changed <-chan struct{}, d time.Duration) bool {
 	n.mu.Unlock()
 	defer n.mu.Lock()

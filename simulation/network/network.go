@@ -85,7 +85,7 @@ func (n *Network) Reset(a, b string) {
 	n.reset(func(c *connection) bool { return between(a, b) == between(c.from, c.to) })
 }
 
-// Crash ends the open connections of a host with ECONNRESET, as the death of its process does.
+// Crash ends the open connections of a host with ECONNRESET, as if its process had died.
 func (n *Network) Crash(host string) {
 	n.reset(func(c *connection) bool { return c.from == host || c.to == host })
 }

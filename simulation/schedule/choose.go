@@ -28,7 +28,7 @@ func aMember(r *rand.Rand, s Schedule, step *Step) bool {
 	return true
 }
 
-// someOf chooses the first of n processes as often as all others together, so that faults meet in one process.
+// someOf chooses the first of n processes as often as all others together, so that several faults affect one process.
 func someOf(r *rand.Rand, n int) int { return r.IntN(2) * r.IntN(n) }
 
 func aProcess(r *rand.Rand, s Schedule, step *Step) bool {
@@ -157,7 +157,7 @@ func anotherMember(r *rand.Rand, s Schedule, step *Step) bool {
 }
 
 // aBackup adds N, the time for which etcd is down, to For, the time until etcd stops, and chooses how etcd comes back. It reports false if
-// etcd has passwords, as a client that logged in after the backup waits for the raft index of its token.
+// etcd has passwords, because a client that logged in after the backup waits for the raft index of its token.
 func aBackup(r *rand.Rand, s Schedule, step *Step) bool {
 	step.For += step.Milliseconds()
 	step.Text = pick(r, []string{"", AsNew, Bumped, Bumped})

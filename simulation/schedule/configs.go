@@ -17,7 +17,7 @@ type Way struct {
 	Weighs bool // calls are distributed by weight
 	First  bool // all calls of a group go to one instance
 	Tied   bool // calls of one affinity go to one instance
-	Others bool // a policy of another package, which stands alone
+	Others bool // a policy of another package, which takes the place of "etcd"
 
 	bounds, grows, spills bool // the policy has a concurrency limit, slow start, proportional zone spillover
 }
@@ -35,7 +35,7 @@ var ways = []Way{
 	{Name: "weighted_round_robin", Exact: true, Others: true},
 }
 
-// features holds fields that may surround a policy. On average one of oneIn configs has the field, in one of its forms.
+// features holds fields that may surround a policy. On average one in oneIn configs has the field, in one of its forms.
 var features = []struct {
 	oneIn int
 	fits  func(Way) bool

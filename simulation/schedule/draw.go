@@ -18,7 +18,7 @@ const (
 	fewest, most = 10, 16
 	// shortest is the minimum duration of a step.
 	shortest = 100 * time.Millisecond
-	// gathering bounds the time between a moment and a step that is drawn close to that moment.
+	// gathering bounds the time between a moment and a step that is drawn close to it.
 	gathering = 2 * time.Second
 )
 
@@ -115,8 +115,8 @@ func newCaller(r *rand.Rand) Caller {
 	return c
 }
 
-// draw draws n steps, in the order of their times. Half of them are close to a few moments, as combined faults find more
-// defects than single faults.
+// draw draws n steps, in the order of their times. Half of them are close to a few moments, because combined faults find more
+// defects than single ones.
 func draw(r *rand.Rand, s Schedule, n int) []Step {
 	moments := []time.Duration{within(r, length-warmUp), within(r, length-warmUp), within(r, length-warmUp)}
 	var steps []Step

@@ -141,7 +141,7 @@ const Bumped = "as a new cluster with bumped revisions"
 // ForGood makes a server close its registrations and make new ones, instead of pausing them.
 const ForGood = "for good"
 
-// Busy makes requests fail with the error of too many requests.
+// Busy makes requests fail because there are too many.
 const Busy = 1
 
 // How a restarted server may differ from its last incarnation.

@@ -12,7 +12,7 @@ const (
 	GoZero       = "go_zero"
 )
 
-// LayoutNamed returns the layout with a name. It panics if there is none, as the schedule is then invalid.
+// LayoutNamed returns the layout with a name. It panics if there is none, because the schedule is then invalid.
 func LayoutNamed(name string) endpoint.Layout {
 	layout, err := endpoint.LayoutByName(name)
 	if err != nil {
@@ -21,7 +21,7 @@ func LayoutNamed(name string) endpoint.Layout {
 	return layout
 }
 
-// chosen holds the choices of layouts for a server, mostly none.
+// chosen holds lists of layouts from which a server's is drawn. nil, for the default, is there several times.
 var chosen = func() [][]string {
 	all := [][]string{nil, nil, nil, nil}
 	for _, l := range endpoint.Layouts() {

@@ -1,5 +1,5 @@
-// Command gozero runs the measured processes of go-zero. make bench builds it, and the benchmarks start it. It is a program of its
-// own because zrpc's statistics take about 2 ms of CPU a second in every program that links zrpc.
+// Command gozero runs the measured processes of go-zero. "make bench" builds it, and the benchmarks start it. It is a separate
+// program because zrpc's statistics take about 2 ms of CPU a second in every program that links zrpc.
 package main
 
 import (

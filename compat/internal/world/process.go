@@ -17,7 +17,7 @@ import (
 // programEnv is the variable with the name of the program that a process runs instead of the tests.
 const programEnv = "COMPAT_PROGRAM"
 
-// Main runs the tests or, in a process from [World.Start], a program. Call it in TestMain. The programs are processes because some
+// Main runs the tests or, in a process from [World.Start], a program. Call it in TestMain. Programs run as processes, because some
 // tests send signals to a framework's server, or expect a framework's caller to panic.
 func Main(m *testing.M, programs map[string]func(args []string)) {
 	program, ok := programs[os.Getenv(programEnv)]

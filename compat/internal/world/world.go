@@ -26,7 +26,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// soon bounds the wait for a change that takes a moment. It is long, for busy machines.
+// soon bounds the wait for a change that usually takes a moment. It is long because machines may be busy.
 const soon = 15 * time.Second
 
 // World is one etcd and one of our registries on it.

@@ -186,8 +186,8 @@ func (a asking) Handle(ctx context.Context, r slog.Record) error {
 	return a.Handler.Handle(ctx, r)
 }
 
-// Registry returns a registry that logs to a writer. The end of the test closes the registry, and only logs an error of
-// Close, since etcd may be down by then.
+// Registry returns a registry that logs to a writer. At the end of the test the registry is closed. An error of Close is only
+// logged, because etcd may be down by then.
 func Registry(t testing.TB, logs io.Writer, client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
 	t.Helper()
 	logger, ask := AskingLogger(logs)

@@ -52,8 +52,8 @@ func Parallel(t *testing.T) {
 	t.Cleanup(func() { tests.Delete(t) })
 }
 
-// Main runs the tests of a package and returns the exit code for TestMain, which is not 0 if the tests fail or leave
-// goroutines. parallel, the number of parallel tests, may exceed the number of processors, as the tests mostly wait.
+// Main runs the tests of a package and returns the exit code for TestMain, which is not 0 if the tests fail or leave goroutines.
+// parallel, the number of parallel tests, may exceed the number of processors, because the tests mostly wait.
 func Main(parallel int, run func() int) int {
 	if err := flag.Set("test.parallel", fmt.Sprint(parallel)); err != nil { // the flag -parallel overrides this number
 		panic(err)

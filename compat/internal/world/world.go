@@ -329,7 +329,7 @@ func Beside(t *testing.T, own endpoint.Layout, key func(service string) string, 
 		service := fmt.Sprintf("service%d", i)
 		registration, err := w.Registry.Register(w.Context(), key(service), at, runtime.WithLayouts(public(own), public(second)))
 		if err != nil {
-			continue // both layouts have the same key, which package endpoint tests
+			continue // both layouts have the same key: package endpoint tests that case
 		}
 		want := endpoint.Trouble(own, second)
 		if got := reads(w, service, at.Addr); (got == "") != (want == "") || !strings.Contains(want, got) {

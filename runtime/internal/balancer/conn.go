@@ -39,9 +39,8 @@ type condition struct {
 	err       error            // why the connection is failing; nil if it is not
 }
 
-// isEjected reports whether outlier detection has ejected the endpoint. Then only calls that name the instance use it, and other
-// calls while nothing else in their tiers is ready: as the maximum of ejections applies to all endpoints together, all those of a
-// tier may be ejected.
+// isEjected reports whether outlier detection has ejected the endpoint. Calls that name the instance still use it. Other calls use it
+// only while nothing else in their tiers is ready: a whole tier may be ejected, because the maximum of ejections counts all endpoints.
 func (c *condition) isEjected() bool { return c.readiness == failing && c.subConn != nil }
 
 // readiness is the ability of a connection to take calls.

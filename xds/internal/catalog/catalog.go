@@ -95,7 +95,7 @@ type host struct {
 	authority string
 	logger    *slog.Logger
 	notify    func(authority string)
-	descs     []*runtime.ServiceDesc // of one key
+	descs     []*runtime.ServiceDesc // all of one key
 
 	stale atomic.Bool // input is out of date
 

@@ -156,7 +156,7 @@ func (b *clientBuilder) addressed(ctx context.Context, method string, opts []grp
 	case !ok:
 		return ctx, opts, nil
 	case !serviceconfig.ValidLane(lane):
-		return ctx, opts, status.Errorf(codes.InvalidArgument, "etcd: %.40q is no lane: want %s", lane, serviceconfig.WantLane)
+		return ctx, opts, status.Errorf(codes.InvalidArgument, "etcd: %.40q is not a lane: want %s", lane, serviceconfig.WantLane)
 	}
 	return metadata.AppendToOutgoingContext(ctx, serviceconfig.LaneHeader, lane), opts, nil
 }

@@ -32,7 +32,7 @@ func (h *serverHealth) problem(services map[string][]string) string {
 	if _, ok := services[healthpb.Health_ServiceDesc.ServiceName]; !ok || h.given != nil || h.own != nil {
 		return ""
 	}
-	return "the health service is registered on the gRPC server, so NOT_SERVING takes no entry out of etcd, and a probe of \"" + RegistrationHealth +
+	return "the health service is registered on the gRPC server, so NOT_SERVING removes no entry from etcd, and a probe of \"" + RegistrationHealth +
 		"\" finds nothing: register it on the runtime.Server that NewServer returned, healthpb.RegisterHealthServer(server, healthServer)"
 }
 

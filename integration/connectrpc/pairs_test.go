@@ -154,7 +154,7 @@ func TestLanes(t *testing.T) {
 		}
 	}
 	_, err = client.Borrow(runtime.WithLane(kit.Bounded(t, kit.Soon), "no lane"), connectgo.NewRequest(&connect.BorrowRequest{}))
-	wantCode(t, err, connectgo.CodeInvalidArgument, "is no lane")
+	wantCode(t, err, connectgo.CodeInvalidArgument, "is not a lane")
 }
 
 // desk is a server that stands for election.

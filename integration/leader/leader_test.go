@@ -83,8 +83,8 @@ func TestGuard(t *testing.T) {
 	registry := g.registry()
 	lone := leader.Of(registry, &leaderpb.Counter_EtcdServiceDesc)
 	err := lone.Check(metadata.NewIncomingContext(t.Context(), metadata.Pairs(leader.TokenHeader, "1")))
-	if !strings.Contains(err.Error(), "without registration") {
-		t.Errorf("Check without registration: %v, want an error with \"without registration\"", err)
+	if !strings.Contains(err.Error(), "is not registered") {
+		t.Errorf("Check without registration: %v, want an error with \"is not registered\"", err)
 	}
 	none := leader.Of(registry, &runtime.ServiceDesc{Name: "a.B", Key: "a"})
 	if err := none.Run(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "no method of service a.B is for a leader") {

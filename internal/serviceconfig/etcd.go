@@ -175,7 +175,7 @@ func (r *Route) check(p place) {
 	case r.Lane == "":
 		p.in("lane").missing("name the lane and what its instances match, or the label that holds each instance's lane")
 	case !ValidLane(r.Lane):
-		p.in("lane").fault("%.60q is no lane: want %s", r.Lane, WantLane)
+		p.in("lane").fault("%.60q is not a lane: want %s", r.Lane, WantLane)
 	case len(r.Match) == 0:
 		p.in("match").missing("name what the instances of the lane have in common")
 	}

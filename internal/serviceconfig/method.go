@@ -94,7 +94,7 @@ func (c *Code) decode(p place, v any) {
 	case code.UnmarshalJSON([]byte(text)) != nil:
 		p.wants(`a status code such as "UNAVAILABLE"`, v)
 	case code == codes.OK:
-		p.fault("is OK, which is no failure: name the codes to retry after")
+		p.fault("is OK, which is not a failure: name the codes to retry after")
 	case code == codes.Canceled:
 		*c = "CANCELLED"
 	default:

@@ -166,7 +166,7 @@ var refused = []struct{ row, text, want string }{
 	{"", retryOf("retryableStatusCodes", "[]"), `methodConfig[0].retryPolicy.retryableStatusCodes: the list is empty: name status codes, or leave the field out`},
 	{"", retryOf("retryableStatusCodes", `["NOPE"]`), `methodConfig[0].retryPolicy.retryableStatusCodes[0]: want a status code such as "UNAVAILABLE", not "NOPE"`},
 	{"", retryOf("retryableStatusCodes", `[14,null]`), `methodConfig[0].retryPolicy.retryableStatusCodes[1]: want a status code such as "UNAVAILABLE", not null`},
-	{"", retryOf("retryableStatusCodes", `["OK"]`), `methodConfig[0].retryPolicy.retryableStatusCodes[0]: is OK, which is no failure: name the codes to retry after`},
+	{"", retryOf("retryableStatusCodes", `["OK"]`), `methodConfig[0].retryPolicy.retryableStatusCodes[0]: is OK, which is not a failure: name the codes to retry after`},
 	// Policies, by name and place.
 	{"S16", policyOf(`{"Round_Robin":{}}`), `loadBalancingConfig[0]: no policy is named "Round_Robin": want ` + policyNames},
 	{"", policyOf(`{}`), `loadBalancingConfig[0]: the entry names no policy`},
@@ -212,7 +212,7 @@ var refused = []struct{ row, text, want string }{
 	{"", etcdOf(`"route":[{}]`), `loadBalancingConfig[0].etcd.route[0].lane: is missing: name the lane and what its instances match, or the label that holds each instance's lane`},
 	{"", etcdOf(`"route":[{"lane":"a"}]`), `loadBalancingConfig[0].etcd.route[0].match: is missing: name what the instances of the lane have in common`},
 	{"", etcdOf(`"route":[{"lane":"a","label":"lane"}]`), `loadBalancingConfig[0].etcd.route[0].label: is set together with lane or match: an instance's lane is either named here or by the instance`},
-	{"", etcdOf(`"route":[{"lane":"` + strings.Repeat("a", 10<<10) + `","match":{"a":"1"}}]`), `loadBalancingConfig[0].etcd.route[0].lane: "` + strings.Repeat("a", 60) + `" is no lane: want at most 128 letters, digits and "-_.:/"`},
+	{"", etcdOf(`"route":[{"lane":"` + strings.Repeat("a", 10<<10) + `","match":{"a":"1"}}]`), `loadBalancingConfig[0].etcd.route[0].lane: "` + strings.Repeat("a", 60) + `" is not a lane: want at most 128 letters, digits and "-_.:/"`},
 	{"", etcdOf(`"route":[{"lane":"a","match":{"a":"1"}},{"lane":"a","match":{"a":"2"}}]`), `loadBalancingConfig[0].etcd.route[1].lane: is that of an earlier route`},
 	{"", etcdOf(`"route":[` + strings.TrimSuffix(numberedRoutes(65), ",") + `]`), `loadBalancingConfig[0].etcd.route[64]: is one too many: want at most 64 routes`},
 	{"S7", etcdOf(`"split":[{"match":{"1":"","2":"","3":"","4":"","5":"","6":"","7":"","8":"","9":""},"weight":1}]`), `loadBalancingConfig[0].etcd.split[0].match: has one too many: want at most 8 names`},

@@ -162,7 +162,7 @@ func (l *Leadership) check(ctx context.Context) (*election.Election, int64, erro
 	case token != 0:
 		return nil, 0, status.Errorf(codes.Unavailable, "etcd: the call is for the leader of %q with the token %d, but this leader has the token %d", l.key, given, token)
 	case !standing:
-		return nil, 0, status.Errorf(codes.Unavailable, "etcd: this instance does not lead %q: it is without registration", l.key)
+		return nil, 0, status.Errorf(codes.Unavailable, "etcd: this instance does not lead %q: it is not registered", l.key)
 	}
 	return nil, 0, l.notLeader()
 }

@@ -167,7 +167,7 @@ func childRPC(c *child) (figures, error) {
 	if err != nil {
 		return nil, err
 	}
-	callAll(conn, 1, 300*time.Millisecond) // until all servers are in use
+	callAll(conn, 1, 300*time.Millisecond) // long enough for all servers to be in use
 	values := figures{}
 	for {
 		if err := c.meet(values); err != nil {

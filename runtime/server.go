@@ -41,7 +41,7 @@ type GRPCServer interface {
 // adds a method, callers call that method on the servers that have it.
 type Server struct {
 	registry *Registry
-	grpc     GRPCServer // nil: an argument of NewServer was nil
+	grpc     GRPCServer // nil if NewServer was given none: Serve and Announce return an error
 	opts     serverOptions
 	group    *registrar.Group // the server's entries and phase
 
@@ -202,7 +202,7 @@ func WithAnnounceTimeout(d time.Duration) ServerOption {
 	return func(o *serverOptions) { o.announceTimeout = d }
 }
 
-// init gives extensions, which import package runtime, the companions of the entries of registries and servers.
+// init lets extensions, such as package leader, look up the companions that they added to the entries of a registry or server.
 func init() {
 	extension.CompanionsOf = func(of any, key string) ([]registrar.Companion, <-chan struct{}, error) {
 		switch of := of.(type) {

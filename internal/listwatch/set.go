@@ -45,7 +45,7 @@ func (s *set[T]) put(kv *mvccpb.KeyValue) bool {
 	old := s.get(key)
 	item := s.read(key, kv, old)
 	if used := s.used.minus(s.usageOf(old)).plus(s.usageOf(item)); item != nil && item != old && !s.bounds.within(used) {
-		item, s.truncated = nil, true // the earlier value of the entry is outdated
+		item, s.truncated = nil, true // no room: drop the entry, because its earlier value is outdated
 	}
 	if item == old {
 		return false

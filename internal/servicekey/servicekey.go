@@ -93,8 +93,8 @@ const (
 	NoOverlap Overlap = iota
 	// Nested: "a/b" lies under "a", so readers of "a" would see the entries of "a/b".
 	Nested
-	// Continued: "order2" continues "order" with a digit. If entries of "order" end in a lease id, with
-	// no slash before it, entries of "order2" look like them.
+	// Continued: "order2" is "order" and a digit. In a layout whose etcd keys are the service key and a lease id, such as "order27",
+	// entries of "order2" look like entries of "order".
 	Continued
 )
 

@@ -27,7 +27,7 @@ func (w *world) callAtLast() {
 	}
 }
 
-// reconnecting is gRPC's maximum backoff of a failed connection, with jitter.
+// reconnecting exceeds gRPC's maximum backoff of a failed connection, 120 s and 20 % jitter.
 const reconnecting = 150 * time.Second
 
 // atLast runs look every second until it returns "" twice in a row. After the time reconnecting, atLast

@@ -16,7 +16,7 @@ var rooms embed.FS
 // mutant is the removal of one protection.
 type mutant struct {
 	id    string // room/name
-	row   string // the codes of the faults, such as D12
+	row   string // its rows in docs/measured/reliability.md, by their codes, such as D12
 	out   string // the protection, in words
 	tests []test // the tests that should notice the mutant
 	edits []edit

@@ -205,8 +205,8 @@ func (c *core) restart(conn *conn) {
 	}
 }
 
-// connect connects conn if it is idle and the plan has it, or a call has named it. If joins is set, other endpoints already serve, so calls
-// do not wait for conn.
+// connect connects conn if it is idle, and either the plan has it or a call has named it. If joins is set, other endpoints already
+// serve, so calls do not wait for conn.
 func (c *core) connect(conn *conn, joins bool, now time.Time) {
 	if conn.state != connectivity.Idle || !conn.named && !conn.inPlan {
 		return

@@ -180,7 +180,7 @@ func (r *Registrar) drop(reg *Registration) {
 // warn logs why some readers may fail on an entry.
 func (r *Registrar) warn(e Entry) {
 	if warning := e.warning(); warning != "" {
-		r.config.Logger.Warn("questionable layouts", "key", r.config.Namespace+e.Key, "problem", warning)
+		r.config.Logger.Warn("layouts that a framework's own reader fails on", "key", r.config.Namespace+e.Key, "problem", warning)
 	}
 }
 

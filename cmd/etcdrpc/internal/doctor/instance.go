@@ -132,7 +132,7 @@ func (x *subject) metadataOf(i *inventory.Instance) {
 	}
 }
 
-// malformed finds entries that no client can read. JSON may be of a json_layout, whose fields only the proto names.
+// malformed finds entries that no client can read. For JSON it only warns: a json_layout in the proto may name its fields.
 func (x *subject) malformed() {
 	for _, i := range x.Malformed {
 		problem, severity, fix := "no client can read the entry", Error, "find its writer, and have it use a layout of docs/layouts.md"

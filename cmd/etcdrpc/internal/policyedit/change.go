@@ -15,7 +15,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Reasons to refuse an edit. The caller adds the remedy: a flag of the command.
+// Reasons to refuse an edit. The command adds the remedy: a flag or another command.
 var (
 	ErrRefused  = errors.New("clients refuse the live policy, and running ones keep the last valid one")
 	ErrConflict = errors.New("the live policy already sets load balancing, and is not overwritten")

@@ -225,7 +225,7 @@ func (e *Election) Err() error {
 		return fmt.Errorf("the instance does not stand for election: %w", err)
 	}
 	if e.unread != nil {
-		return fmt.Errorf("whether the instance leads is not known: read its candidates, under %q: %w", e.Prefix, e.unread)
+		return fmt.Errorf("it is not known whether the instance leads: the candidates under %q cannot be read: %w", e.Prefix, e.unread)
 	}
 	return nil
 }

@@ -123,7 +123,7 @@ func (r *Registry) Close(ctx context.Context) error {
 	r.cancel() // not earlier: until then, a lost connection to etcd is retried soon
 	ended := bounded.Run(ctx, func() {
 		var closing sync.WaitGroup
-		for conn := range conns { // closed after the registrations, because handlers make calls while their entries exist
+		for conn := range conns { // only now: until the entries are withdrawn, calls arrive, and their handlers may use conns
 			closing.Go(func() { _ = conn.Close() }) // fails only if it is closed
 		}
 		closing.Wait()

@@ -87,7 +87,7 @@ func TestGuard(t *testing.T) {
 		t.Errorf("Check without registration: %v, want an error with \"is not registered\"", err)
 	}
 	none := leader.Of(registry, &runtime.ServiceDesc{Name: "a.B", Key: "a"})
-	if err := none.Run(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "no method of service a.B is for a leader") {
+	if err := none.Run(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "no call of service a.B goes to a leader") {
 		t.Errorf("Run for a service without methods for a leader: %v, want an error that names the service a.B", err)
 	}
 }

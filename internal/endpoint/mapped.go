@@ -68,7 +68,7 @@ func (f JSONFields) Check() error {
 			return fmt.Errorf("names the field %.80q for both %s and %s", name, other, option)
 		}
 		if len(name) > MaxField || !utf8.ValidString(name) {
-			return fmt.Errorf("names a field for %s that is not at most %d bytes of UTF-8", option, MaxField)
+			return fmt.Errorf("names for %s a field that is longer than %d bytes or not valid UTF-8", option, MaxField)
 		}
 		options[name] = option
 	}

@@ -74,7 +74,7 @@ func TestJSONFieldsCheck(t *testing.T) {
 		{JSONFields{Addr: "addr", Port: "port"}, "addr together with host or port"},
 		{JSONFields{Addr: "addr", Weight: "addr"}, `names the field "addr" for both addr and weight`},
 		{JSONFields{Addr: "addr", Zone: "x", Name: "x"}, `names the field "x" for both zone and name`},
-		{JSONFields{Addr: strings.Repeat("x", MaxField+1)}, "at most 64 bytes"},
+		{JSONFields{Addr: strings.Repeat("x", MaxField+1)}, "longer than 64 bytes"},
 		{JSONFields{Addr: "\xff"}, "UTF-8"},
 	} {
 		err := tt.fields.Check()

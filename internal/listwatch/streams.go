@@ -74,8 +74,8 @@ type stream struct {
 // numbers counts the Streams of the process.
 var numbers atomic.Uint64
 
-// StreamsOf returns the streams of a client. A client put together from parts may have no connection. No
-// event then reports that its etcd may have been replaced, so its ranges are probed often.
+// StreamsOf makes the Streams of a client. For a client without a connection, such as one of clientv3.NewCtxClient, no event
+// reports a reconnection, after which etcd may be another one. So its ranges are probed often.
 func StreamsOf(c *clientv3.Client) *Streams {
 	s := NewStreams()
 	if conn := c.ActiveConnection(); conn != nil {

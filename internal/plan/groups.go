@@ -151,7 +151,7 @@ func (p *Plan[E]) tier(class Class, members []int32, limit int) Tier {
 	return Tier{Class: class, Members: p.Rank(members), Most: limit}
 }
 
-// minLimit is the number of endpoints that a client may use of each set, however many sets there are.
+// minLimit is the least share of the client's bound that a set gets, however many sets there are, unless the bound itself is smaller.
 const minLimit = 8
 
 // limitOf returns how many endpoints a client uses of each of several sets, 0 for all. It is the subset's size or, if that is

@@ -170,7 +170,7 @@ type Placement struct {
 	Problems []string
 }
 
-// IsBase reports whether an endpoint is in no lane. p is nil without routes.
+// IsBase reports whether an endpoint belongs to the base: Of does not have it. p is nil without routes.
 func (p *Placement) IsBase(e *endpoint.Endpoint) bool {
 	if p == nil {
 		return true

@@ -96,7 +96,7 @@ func Of[P *runtime.Registry | *runtime.Server](process P, desc *runtime.ServiceD
 		h, l.err = desc.Extension.Extend(desc.Name)
 	}
 	if l.key, l.methods = desc.Key, slices.Clone(h.Methods); l.err == nil && len(h.Methods) == 0 {
-		l.err = fmt.Errorf("etcd: no method of service %s is for a leader: set to: LEADER in its proto, or Extension: leader.Methods in its description", desc.Name)
+		l.err = fmt.Errorf("etcd: no call of service %s goes to a leader: give a method the option `to: LEADER` in its proto, or Extension: leader.Methods in its description", desc.Name)
 	}
 	return l
 }

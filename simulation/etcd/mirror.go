@@ -154,8 +154,8 @@ func (m *mirror) await(revision int64) {
 	}
 }
 
-// answered waits until the observer has seen the revision of an answer, and records the client of the changes. A request without an
-// answer may have been carried out, too.
+// answered waits until the observer has seen the revision of an answer, and records the client of its changes. The changes of a
+// request that failed, but was carried out, have no client.
 func (m *mirror) answered(client string, answer any) {
 	a, ok := answer.(interface{ GetHeader() *pb.ResponseHeader })
 	if !ok {

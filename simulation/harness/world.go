@@ -122,8 +122,8 @@ func (w *world) report(promise, format string, args ...any) {
 // trips bounds the round trips of a call that changes etcd.
 const trips = 8
 
-// act makes a call of package runtime and records the call. After the call, wrong, if not nil, describes how etcd differs from
-// the call's result. The deadline of ctx also bounds the duration.
+// act makes a call of package runtime and records it as a. The check of the record reports a call that outlasts a.Longest or the
+// deadline of ctx. wrong, if not nil, is called afterwards, and describes how etcd differs from the call's result.
 func (w *world) act(ctx context.Context, a check.Act, call func(context.Context) error, wrong func() string) error {
 	a.Began = time.Now()
 	a.Err = call(ctx)

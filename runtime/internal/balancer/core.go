@@ -40,7 +40,7 @@ type core struct {
 	plan    *plan
 
 	selection uint64            // the number of the last selection of connections
-	chosen    []*conn           // the connections that only the last selection uses; conn.always has the others
+	chosen    []*conn           // the connections of the last selection, without those with conn.always set
 	counts    [numReadiness]int // how many selected connections have each readiness
 	loose     []*conn           // connections that the next selection may connect, close or count as late
 	leaves    bool              // connections to the fallback are selected

@@ -70,7 +70,7 @@ func (c *core) keepUnused(conn *conn, kept *int, now time.Time) bool {
 		}
 		c.close(conn)
 	}
-	if !conn.inPlan && c.conns[conn.addr] == conn { // the plan may have had conn for longer
+	if !conn.inPlan && c.conns[conn.addr] == conn { // a newer conn to the address stays: the plan may have kept conn after it was deleted here
 		delete(c.conns, conn.addr)
 	}
 	return false

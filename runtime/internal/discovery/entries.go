@@ -103,7 +103,7 @@ func valuesOf(items []*item) []*Backend {
 	return backends
 }
 
-// replace returns a copy of set without the backends in gone, all of which set has, and with those in came. All lists are sorted.
+// replace returns set less the backends in gone (set has them all) plus those in came. It changes none of the lists. All are sorted.
 func replace(set, gone, came []*Backend) []*Backend {
 	switch {
 	case len(set) == len(gone):

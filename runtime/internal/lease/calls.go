@@ -89,7 +89,7 @@ func (s *Session) grant(ctx context.Context) reconcile.Answer {
 		defer cancel()
 		resp, err := s.client.Lease.Grant(longer, max(1, int64(s.opts.TTL/time.Second)))
 		if err == nil && (resp.ID == clientv3.NoLease || resp.TTL <= 0) {
-			err = fmt.Errorf("etcd granted lease %x with a TTL of %d s", int64(resp.ID), resp.TTL)
+			err = fmt.Errorf("etcd granted lease %x with a TTL of %d s: want an id and a TTL above 0", int64(resp.ID), resp.TTL)
 		}
 		a := reconcile.Answer{Err: err}
 		if err == nil {

@@ -142,10 +142,10 @@ func (s *Schema) Find(name string) (protoreflect.MethodDescriptor, error) {
 		if !mayHave(service, name) {
 			continue
 		}
-		d, err := s.Files.FindDescriptorByName(protoreflect.FullName(service))
+		d, _ := s.Files.FindDescriptorByName(protoreflect.FullName(service)) // nil after an error
 		described, ok := d.(protoreflect.ServiceDescriptor)
 		if !ok {
-			return nil, fmt.Errorf("the schema does not describe %s as a service: %w", service, err)
+			return nil, fmt.Errorf("the schema does not describe %s as a service", service)
 		}
 		for i := range described.Methods().Len() {
 			method := described.Methods().Get(i)

@@ -28,7 +28,7 @@ func (c calls) stand(ctx context.Context, timeout time.Duration) outcome {
 	defer cancel()
 	granted, err := c.Client.Lease.Grant(call, max(1, int64(c.TTL/time.Second)))
 	if err == nil && (granted.ID == clientv3.NoLease || granted.TTL <= 0) {
-		err = fmt.Errorf("etcd granted lease %x with a TTL of %d s", int64(granted.ID), granted.TTL)
+		err = fmt.Errorf("etcd granted lease %x with a TTL of %d s: want an id and a TTL above 0", int64(granted.ID), granted.TTL)
 	}
 	if err != nil {
 		return c.failed(o, fmt.Errorf("grant a lease: %w", err))

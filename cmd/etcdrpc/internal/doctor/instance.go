@@ -138,7 +138,7 @@ func (x *subject) malformed() {
 		problem, severity, fix := "no client can read the entry", Error, "find its writer, and have it use a layout of docs/layouts.md"
 		isJSON := json.Unmarshal(i.Entry.Value, new(struct{})) == nil
 		if isJSON {
-			problem, severity, fix = problem+", unless the proto has a json_layout", Warning, "if it has none: "+fix
+			problem, severity, fix = problem+", unless the proto has a json_layout", Warning, "if the proto has none: "+fix
 		}
 		switch {
 		case x.leases[i.Entry.Lease].notRenewed:

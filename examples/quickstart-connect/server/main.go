@@ -38,7 +38,7 @@ func (s service) SayHello(_ context.Context, req *greeterv1.SayHelloRequest) (*g
 	return &greeterv1.SayHelloResponse{Text: "hello, " + req.GetName(), Server: s.addr}, nil
 }
 
-// SayHellos ends in a drain. Otherwise the server would cut it, after the stop timeout.
+// SayHellos ends once its server is told to stop. Otherwise the server would cut it, after the stop timeout.
 func (s service) SayHellos(ctx context.Context, req *greeterv1.SayHellosRequest, stream *connect.ServerStream[greeterv1.SayHellosResponse]) error {
 	for {
 		select {

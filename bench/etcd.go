@@ -107,8 +107,8 @@ func (s *server) putAll(style style, first, end int) error {
 	return nil
 }
 
-// rollout replaces the first endpoints, replaced in number, one by one. It adds a new endpoint, whose index is size or more, and then
-// deletes an old one. pace is the time between changes; 0 means as fast as etcd accepts them.
+// rollout replaces each endpoint i below replaced: it adds the endpoint size+i, and then deletes i. pace is the time between changes,
+// one after the other; 0 means as fast as etcd accepts them from several writers.
 func (s *server) rollout(style style, size, replaced int, pace time.Duration) error {
 	began := time.Now()
 	g, ctx := errgroup.WithContext(s.client.Ctx())

@@ -21,7 +21,7 @@ type State int
 const (
 	StateRegistering State = State(lease.Registering) // not in etcd yet
 	StateRegistered  State = State(lease.Registered)  // in etcd, on a lease that is being renewed
-	StateLost        State = State(lease.Lost)        // was in etcd, but may have gone; the entry is being written again or read
+	StateLost        State = State(lease.Lost)        // was in etcd, but may have gone; it is being put back or, if no longer wanted, removed
 	StateConflict    State = State(lease.Conflict)    // another process holds the key; the entry is written again once the key is free
 	StatePaused      State = State(lease.Paused)      // removed from etcd by Pause, or while the service is not healthy
 	StateClosed      State = State(lease.Closed)      // ended for good; Err says what may be left in etcd

@@ -91,7 +91,7 @@ func localOnly(addr net.Addr, handler http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !isLocal(r.Host) {
-			http.Error(w, "unknown Host header: use localhost, or the address", http.StatusMisdirectedRequest)
+			http.Error(w, "unknown Host header: use localhost or a loopback address in the URL", http.StatusMisdirectedRequest)
 			return
 		}
 		handler.ServeHTTP(w, r)

@@ -176,7 +176,7 @@ func hostPort(rawHost, rawPort json.RawMessage) (string, error) {
 	return addr, CheckAddr(addr, true)
 }
 
-// text returns the string in a value. what names the value in an error.
+// text returns the string in a value, which errors call by the name in what.
 func text(what string, raw json.RawMessage) (string, error) {
 	if len(raw) == 0 {
 		return "", fmt.Errorf("there is no %s", what)
@@ -187,7 +187,7 @@ func text(what string, raw json.RawMessage) (string, error) {
 	return rawjson.Text(raw), nil
 }
 
-// elements returns the values of an array. what names the array in an error.
+// elements returns the values of an array, which errors call by the name in what.
 func elements(what string, raw json.RawMessage) (all []json.RawMessage, err error) {
 	if raw[0] != '[' {
 		return nil, fmt.Errorf("%s is %s, not an array", what, printable.Short(string(raw), 20))

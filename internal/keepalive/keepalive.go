@@ -31,7 +31,7 @@ type Renewer struct {
 type stream struct {
 	grpc     pb.Lease_LeaseKeepAliveClient // nil until the stream is open
 	end      context.CancelFunc
-	waiting  map[clientv3.LeaseID][]answers // for the answers to renewals, in the order of these
+	waiting  map[clientv3.LeaseID][]answers // a channel for each renewal without an answer, the earliest first
 	answered bool                           // etcd has answered a renewal
 	err      error                          // why the stream has failed
 }

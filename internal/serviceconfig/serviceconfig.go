@@ -128,7 +128,7 @@ func (c *Config) LoadBalancingOnly() error {
 	default:
 		return nil
 	}
-	return fmt.Errorf("%s: only load balancing may be configured live here: leave it out", field)
+	return fmt.Errorf("leave out %s: this client accepts only load balancing in a live config", field)
 }
 
 // marshal is json.Marshal without escapes for HTML.

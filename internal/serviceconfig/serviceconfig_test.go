@@ -341,9 +341,9 @@ func numbered(format string) string {
 func TestLoadBalancingOnly(t *testing.T) {
 	for text, want := range map[string]string{
 		etcdOf(`"drain":["a"]`):                              `<nil>`,
-		methodOf(`"maxResponseMessageBytes":4294967295`):     `methodConfig: only load balancing may be configured live here: leave it out`,
-		`{"retryThrottling":{"maxTokens":1,"tokenRatio":1}}`: `retryThrottling: only load balancing may be configured live here: leave it out`,
-		`{"healthCheckConfig":{}}`:                           `healthCheckConfig: only load balancing may be configured live here: leave it out`,
+		methodOf(`"maxResponseMessageBytes":4294967295`):     `leave out methodConfig: this client accepts only load balancing in a live config`,
+		`{"retryThrottling":{"maxTokens":1,"tokenRatio":1}}`: `leave out retryThrottling: this client accepts only load balancing in a live config`,
+		`{"healthCheckConfig":{}}`:                           `leave out healthCheckConfig: this client accepts only load balancing in a live config`,
 	} {
 		if c, err := Parse(text); err != nil || fmt.Sprint(c.LoadBalancingOnly()) != want {
 			t.Errorf("%s: LoadBalancingOnly() = %v, error of Parse %v, want %s", text, c.LoadBalancingOnly(), err, want)

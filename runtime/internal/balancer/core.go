@@ -290,7 +290,7 @@ func (c *core) markStale() {
 	c.stale = c.stale || c.plan.selectsByReadiness()
 }
 
-// opened handles the first use of a view or a method by a call.
+// opened handles the first call that needs a view, a connection, or a method that some endpoints lack.
 func (c *core) opened() {
 	c.stale = true
 	c.publish()

@@ -52,7 +52,7 @@ func (c *core) onState(state connectivity.State, now time.Time) command {
 		c.since = now
 	}
 	if state == connectivity.Connecting && c.again {
-		return command{retry: lostAfter} // then the loss is reported
+		return command{retry: lostAfter} // so that Run soon checks again whether to report the loss
 	}
 	if state != connectivity.TransientFailure {
 		return command{}

@@ -64,7 +64,7 @@ func (t *Transport) Options(key string, dial DialFunc) ([]grpc.DialOption, error
 	case t.Plaintext:
 		return append(opts, grpc.WithTransportCredentials(insecure.NewCredentials())), nil
 	case !ok:
-		return nil, fmt.Errorf("the key %q gives no host name that a certificate could have: give the authority that the proto sets by --authority", key)
+		return nil, fmt.Errorf("the key %q gives no host name that a certificate could have: give --authority with the name that the proto sets", key)
 	}
 	cfg, err := t.Files.Config()
 	if err != nil {

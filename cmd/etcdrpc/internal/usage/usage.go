@@ -1,10 +1,10 @@
-// Package usage marks errors of the command line.
+// Package usage marks errors that are mistakes in how a command was called.
 package usage
 
-// Error is an error of the command line.
+// Error is such a mistake.
 type Error struct{ error }
 
 func (e Error) Unwrap() error { return e.error }
 
-// Mistake marks err as an error of the command line.
+// Mistake marks err as a mistake of the caller.
 func Mistake(err error) error { return Error{err} }

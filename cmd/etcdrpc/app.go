@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -128,6 +129,21 @@ func candidates(ctx context.Context, s *store.Store, args []string, typed string
 		found = append(found, service.Key)
 	}
 	return found, nil
+}
+
+// completeFields makes flags of cmd complete the values of the instances' fields with these names. The first argument is the service key.
+func (a *app) completeFields(cmd *cobra.Command, names ...string) {
+	for _, name := range names {
+		values := a.completion(func(s *inventory.Service) []string {
+			return slices.Sorted(maps.Keys(inventory.Count(inventory.Entries([]*inventory.Service{s}), name)))
+		})
+		_ = cmd.RegisterFlagCompletionFunc(name, func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 0 {
+				return nil, noFiles
+			}
+			return values(cmd, args[:1], typed)
+		})
+	}
 }
 
 // completeKeys completes a service key.

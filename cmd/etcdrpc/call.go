@@ -66,7 +66,7 @@ reflection what the method takes and returns.`,
 			}
 			return endpoint.CheckKey(args[0])
 		},
-		ValidArgsFunction: a.completeKeys,
+		ValidArgsFunction: a.completion((*inventory.Service).Methods),
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			if c.key, c.method = args[0], args[1]; len(args) == 3 {
 				c.request = args[2]

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -18,6 +20,7 @@ import (
 
 func newLs(a *app) *cobra.Command {
 	var where []string
+	var summary bool
 	cmd := &cobra.Command{
 		Use:     "ls [PREFIX]",
 		Aliases: []string{"list"},
@@ -57,15 +60,20 @@ other things as well.`,
 			if names := unknownNames(all, filters); len(names) > 0 {
 				output.Sayf(cmd.ErrOrStderr(), "No instance has %s.\n", output.Quoted(names))
 			}
-			if a.output == output.FormatJSON {
+			entries, summaries := passing(n.Services, filters), summariesOf(n.Services, filters)
+			switch {
+			case a.output == output.FormatJSON && summary:
+				return output.WriteJSON(cmd.OutOrStdout(), summaries)
+			case a.output == output.FormatJSON:
 				return output.WriteJSON(cmd.OutOrStdout(), servicesJSON(n.Services, filters))
 			}
-			entries := passing(n.Services, filters)
 			switch {
 			case len(n.Services) == 0:
 				output.Sayf(cmd.ErrOrStderr(), "No services are registered under \"%s\".\n", s.Full(prefix))
 			case len(entries) == 0:
 				output.Sayf(cmd.ErrOrStderr(), "No instance under \"%s\" matches --where.\n", s.Full(prefix))
+			case summary:
+				printSummaries(cmd.OutOrStdout(), summaries)
 			default:
 				head, cells := table(entries)
 				output.Table(cmd.OutOrStdout(), head, cells)
@@ -74,7 +82,52 @@ other things as well.`,
 		}),
 	}
 	cmd.Flags().StringArrayVar(&where, "where", nil, "list only what matches: `NAME=PATTERN`, of a column or metadata; may be repeated")
+	cmd.Flags().BoolVar(&summary, "services", false, "list a line for each service: its entries by state, version and zone")
 	return cmd
+}
+
+// summary is what ls --services says of a service.
+type summary struct {
+	Key      string         `json:"key"`
+	Live     bool           `json:"livePolicy"` // the service has a live config
+	States   map[string]int `json:"states"`     // numbers of entries
+	Versions map[string]int `json:"versions"`
+	Zones    map[string]int `json:"zones"`
+}
+
+// summariesOf returns the summaries of the services with entries that pass all filters.
+func summariesOf(services []*inventory.Service, filters []filter) []summary {
+	all := []summary{}
+	for _, s := range services {
+		if entries := passing([]*inventory.Service{s}, filters); len(entries) > 0 {
+			j := summary{Key: s.Key, Live: s.Config != nil, States: make(map[string]int)}
+			for _, i := range entries {
+				j.States[string(i.State)]++
+			}
+			j.Versions, j.Zones = inventory.Count(entries, "version"), inventory.Count(entries, "zone")
+			all = append(all, j)
+		}
+	}
+	return all
+}
+
+func printSummaries(out io.Writer, all []summary) {
+	counted := func(counts map[string]int) string {
+		names := slices.SortedFunc(maps.Keys(counts), inventory.CompareNames)
+		for n, name := range names {
+			names[n] = fmt.Sprintf("%d %s", counts[name], name)
+		}
+		return strings.Join(names, ", ")
+	}
+	var rows [][]string
+	for _, s := range all {
+		policy := ""
+		if s.Live {
+			policy = "live"
+		}
+		rows = append(rows, []string{s.Key, counted(s.Versions), counted(s.Zones), policy, counted(s.States)})
+	}
+	output.Table(out, []string{"SERVICE", "VERSIONS", "ZONES", "POLICY", "STATES"}, rows)
 }
 
 // This is the JSON output of services.

@@ -100,6 +100,8 @@ Exit codes: 0 success; 1 an error, or doctor found faults; 2 invalid usage;
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 	}
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "Global Flags:\n{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}",
+		"'{{.Root.CommandPath}} --help' shows the flags of the connection and the output, which every command has.", 1))
 	flags := root.PersistentFlags()
 	flags.AddFlagSet(a.settings.flags())
 	flags.StringVarP((*string)(&a.output), "output", "o", string(output.FormatTable), "`format` of the output: table or json")

@@ -115,5 +115,6 @@ client's own WithSelector and WithSubset.`,
 	}
 	cmd.Flags().StringVar(&caller.Lane, "lane", "", "the `lane` of the calls (default: calls without a lane)")
 	cmd.Flags().StringVar(&caller.Zone, "zone", "", "the `zone` of the client (default: a client that does not say its zone)")
+	a.completeFields(cmd, "zone")
 	return cmd
 }

@@ -228,6 +228,7 @@ func (w *policyWrite) addDrainFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&w.Choice.Version, "version", "", "in place of INSTANCE, all of this `version`")
 	cmd.Flags().StringVar(&w.Choice.Host, "host", "", "in place of INSTANCE, all whose address has this `host`")
 	w.addDryRun(cmd)
+	w.completeFields(cmd, "zone", "version")
 }
 
 // instanceArgs accepts a service key, and either instances or flags that select them.

@@ -62,6 +62,17 @@ func Entries(services []*Service) (all []*Instance) {
 	return all
 }
 
+// Count counts instances by a field or a piece of metadata, without those that lack it.
+func Count(all []*Instance, field string) map[string]int {
+	counts := make(map[string]int)
+	for _, i := range all {
+		if value := i.Field(field); value != "" {
+			counts[value]++
+		}
+	}
+	return counts
+}
+
 // LeaseIDs returns the ids of the leases of the entries, sorted and without duplicates.
 func LeaseIDs(entries []*Instance) []int64 {
 	ids := make(map[int64]bool)

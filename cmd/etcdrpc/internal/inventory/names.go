@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 // Word returns the key quoted for a command line, after --namespace if the service has a namespace.
@@ -67,6 +68,20 @@ func (s *Service) Names() (names []string) {
 	for _, i := range s.Instances {
 		names = append(names, i.Instance)
 	}
+	return names
+}
+
+// Methods returns the full names of the methods that the servers of the instances publish.
+func (s *Service) Methods() (names []string) {
+	for text := range Count(Entries([]*Service{s}), endpoint.MethodsName) {
+		for service := range strings.SplitSeq(text, ";") {
+			name, list, _ := strings.Cut(service, "/")
+			for method := range strings.SplitSeq(list, ",") {
+				names = append(names, name+"/"+method)
+			}
+		}
+	}
+	slices.Sort(names)
 	return names
 }
 

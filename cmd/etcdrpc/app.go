@@ -75,7 +75,7 @@ func (a *app) begin(cmd *cobra.Command) error {
 		return err
 	}
 	if prefix, key := a.settings.namespace, cmd.Flags().Arg(0); prefix != "" && !strings.HasSuffix(prefix, "/") && strings.HasPrefix(key, "/") {
-		return fmt.Errorf("the slash belongs at the end of the namespace, not at the start of the key: give %s", output.Word(prefix+"/", key[1:]))
+		return fmt.Errorf("the slash belongs at the end of the namespace, not at the start of the key: give %s", output.Within(prefix+"/", key[1:]))
 	}
 	a.running = true
 	return nil

@@ -143,7 +143,7 @@ func (c *call) choose(s *inventory.Service) ([]inventory.Instance, error) {
 	}
 	all := slices.DeleteFunc(s.Merged().Instances, func(i inventory.Instance) bool { return !c.each && i.State != inventory.Registered })
 	if len(all) == 0 {
-		return nil, errors.New("no instance that clients call is registered: see etcdrpc ls")
+		return nil, errors.New("no instance that clients call is registered: see " + s.Command("ls"))
 	}
 	if c.each {
 		return all, nil

@@ -52,7 +52,7 @@ func TestExits_FullDisk(t *testing.T) {
 	}
 }
 
-// TestSettings checks that variables of etcdctl without support are rejected, that the size of etcd's answers is bounded, and that spaces around endpoints are removed.
+// TestSettings checks that variables of etcdctl without support are rejected, that a user given without a password has that of the same user's variable, that the size of etcd's answers is bounded, and that spaces around endpoints are removed.
 func TestSettings(t *testing.T) {
 	for variable, refused := range map[string]string{
 		"ETCDCTL_DISCOVERY_SRV=acme.internal":    "give the addresses by --endpoints",
@@ -66,6 +66,15 @@ func TestSettings(t *testing.T) {
 		err := fromEnvironment(new(settings).flags(), func(asked string) string { return map[string]string{name: value}[asked] })
 		if refused == "" && err != nil || refused != "" && (err == nil || !strings.Contains(err.Error(), refused)) {
 			t.Errorf("%s: error %v, want %q in it", variable, err, refused)
+		}
+	}
+	for args, want := range map[string]string{"--user=ann": "ann:secret", "--user=bob": "bob:", "--user=": ":", "--user=ann --password=p": "ann:p", "": "ann:secret:"} {
+		s := new(settings)
+		flags := s.flags()
+		must(t, flags.Parse(strings.Fields(args)))
+		must(t, fromEnvironment(flags, func(asked string) string { return map[string]string{"ETCDCTL_USER": "ann:secret"}[asked] }))
+		if got := s.user + ":" + s.password; got != want {
+			t.Errorf("%q beside ETCDCTL_USER: user and password %q, want %q", args, got, want)
 		}
 	}
 	s := settings{endpoints: []string{"a:2379", " https://b:2379"}, dialTimeout: soon, commandTimeout: soon}
@@ -136,10 +145,10 @@ func bare(etcd *etcdtest.Cluster) string {
 	return addr
 }
 
-// direct matches a call that writes to anything but a local variable.
-var direct = regexp.MustCompile(`\b(fmt\.Print|fmt\.Fprint\w*\([^&]|io\.(WriteString|Copy)|json\.NewEncoder\()|^\s*print(ln)?\(|\.(Write|Print\w*)\(`)
+// direct matches a call that writes to anything but a local variable, and a text with a command line that package output has not made.
+var direct = regexp.MustCompile(`etcdctl (get|put|del) |etcdrpc [a-z]+ [a-z ]*(" \+|%[sd])|\b(fmt\.Print|fmt\.Fprint\w*\([^&]|io\.(WriteString|Copy)|json\.NewEncoder\()|^\s*print(ln)?\(|\.(Write|Print\w*)\(`)
 
-// TestOutput looks for output that bypasses internal/output, which escapes texts from etcd. The
+// TestOutput looks for output that bypasses internal/output, which escapes texts from etcd and makes commands to be pasted. The
 // templates of the console escape its pages.
 func TestOutput(t *testing.T) {
 	files, err := filepath.Glob("*.go")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -60,7 +61,16 @@ func (s *settings) open(ctx context.Context, warnings io.Writer) (*store.Store, 
 	if hosts := plaintext.Exposed(cfg.Endpoints, cfg.TLS != nil); len(hosts) > 0 && cfg.Password != "" {
 		output.Sayf(warnings, "etcdrpc: warning: the password of %s is sent without TLS to %s\n", cfg.Username, strings.Join(hosts, ", "))
 	}
-	return store.Open(cfg, s.namespace, s.commandTimeout)
+	commands := output.Commands{CAFile: absolute(s.caFile), CertFile: absolute(s.certFile), KeyFile: absolute(s.keyFile), Namespace: s.namespace}
+	return store.Open(cfg, commands, s.commandTimeout)
+}
+
+// absolute returns the path of a file for use in any directory.
+func absolute(file string) string {
+	if path, err := filepath.Abs(file); file != "" && err == nil {
+		return path
+	}
+	return file
 }
 
 // config returns the configuration of the etcd client. It may ask for a password on the terminal.
@@ -154,14 +164,20 @@ func fromEnvironment(flags *pflag.FlagSet, getenv func(string) string) error {
 			errs = append(errs, fmt.Errorf("environment variable %s%s is not supported: unset it, and %s", environment, f.name, f.instead))
 		}
 	}
+	user, named := flags.Lookup("user").Value.String(), flags.Changed("user")
 	new(settings).flags().VisitAll(func(flag *pflag.Flag) {
 		value := getenv(variable(flag))
-		if value == "" || flags.Changed(flag.Name) {
+		if value == "" || flags.Changed(flag.Name) || flag.Name == "password" && named && user == "" {
 			return
 		}
 		if err := flags.Set(flag.Name, value); err != nil {
 			errs = append(errs, fmt.Errorf("environment variable %s: %w", variable(flag), err))
 		}
 	})
+	// A printed command names the user without the password, and may be pasted where the environment has both.
+	name, password, _ := strings.Cut(getenv(environment+"USER"), ":")
+	if named && user != "" && name == user && flags.Lookup("password").Value.String() == "" {
+		errs = append(errs, flags.Set("password", password))
+	}
 	return errors.Join(errs...)
 }

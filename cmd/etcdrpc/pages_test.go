@@ -186,11 +186,16 @@ func TestConsole_Edits(t *testing.T) {
 			t.Errorf("the page after writing %s does not say that it is written: %.2000s", path, page)
 		}
 	}
-	write(edit+"drain&name=10.0.0.1:1&name=10.0.0.2:1", `(?s)Warning:.*etcdrpc drain acme/user 10\.0\.0\.1:1 10\.0\.0\.2:1.*2 of 4 instances`, `"drain":["10.0.0.1:1","10.0.0.2:1"]`)
-	write(edit+"undrain&name=10.0.0.2:1", `etcdrpc undrain acme/user 10\.0\.0\.2:1`, `"drain":["10.0.0.1:1"]`)
-	write(edit+"split&version=v3&percent=10", `policy split --revision=\d+ acme/user v3=30 v1=180 v2=90`, `"weight":180`)
+	write(edit+"drain&name=10.0.0.1:1&name=10.0.0.2:1", `(?s)Warning:.*etcdrpc drain [^\n]* acme/user 10\.0\.0\.1:1 10\.0\.0\.2:1.*2 of 4 instances`, `"drain":["10.0.0.1:1","10.0.0.2:1"]`)
+	write(edit+"undrain&name=10.0.0.2:1", `etcdrpc undrain .* acme/user 10\.0\.0\.2:1`, `"drain":["10.0.0.1:1"]`)
+	write(edit+"split&version=v3&percent=10", "v3=30 v1=180 v2=90", `"weight":180`)
+	_, page := b.await(edit+"split&version=v3&percent=20", `policy split --revision \d+ .* acme/user v3=60 v1=160 v2=80`)
+	otherShell(t, t.TempDir())(pasted.FindString(html.UnescapeString(strings.ReplaceAll(page, "</pre>", "\n"))))
+	if !strings.Contains(live(), `"weight":160`) {
+		t.Errorf("the live config is %s after the command of the page, want the weight 160", live())
+	}
 
-	_, page := b.await(edit+"undrain&name=10.0.0.1:1", "Write it")
+	_, page = b.await(edit+"undrain&name=10.0.0.1:1", "Write it")
 	sent, _ := b.form(page)
 	for what, change := range map[string]func(*http.Request){
 		"another site": func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },

@@ -48,7 +48,7 @@ revision.`,
 			live, err := s.GetAt(ctx, store.ConfigOf(args[0]).From, revision)
 			switch {
 			case err == nil && live == nil && revision != 0:
-				err = fmt.Errorf("policy of %q: there was no live policy at revision %d; to go back to that: etcdrpc policy rm %s", s.Full(args[0]), revision, output.Word(s.Full(""), args[0]))
+				err = fmt.Errorf("policy of %q: there was no live policy at revision %d; policy rm goes back to that", s.Full(args[0]), revision)
 			case err == nil && live == nil:
 				_, err = policyedit.Propose(ctx, s, policyedit.Request{Key: args[0], Kind: policyedit.Remove}) // err says why there is none
 				err = fmt.Errorf("policy of %q: %w", s.Full(args[0]), cmp.Or(err, error(policyedit.ErrNoPolicy)))

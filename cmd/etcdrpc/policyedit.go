@@ -58,32 +58,33 @@ func (w *policyWrite) run(ctx context.Context, cmd *cobra.Command, s *store.Stor
 		output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(w.Key))
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", w.target(s), w.withRemedy(s, err))
+		return fmt.Errorf("%s: %w", w.target(s), withRemedy(w.Kind, e, err))
 	}
 	if w.written && w.output == output.FormatTable {
-		output.Sayf(cmd.OutOrStdout(), "%s\n", wayBack(e, output.Word(s.Full(""), w.Key)))
+		output.Sayf(cmd.OutOrStdout(), "%s\n", wayBack(e))
 	}
 	return nil
 }
 
 // wayBack returns the revision of a write, and a command. The command undoes the write unless the policy has changed since or, if clients
 // refuse the old policy, shows that policy.
-func wayBack(e *policyedit.Edit, key string) string {
-	old, now, routes := e.Service.Config, e.Written, ""
-	if e.New == "" {
-		now = 0
+func wayBack(e *policyedit.Edit) string {
+	after, text, set := *e.Service, fmt.Sprintf("Revision %d. To go back: ", e.Written), "policy set"
+	if after.Config = nil; e.New != "" {
+		after.Config = &inventory.Entry{ModRevision: e.Written}
 	}
-	if old == nil {
-		return fmt.Sprintf("Revision %d. To go back: etcdrpc policy rm --revision %[1]d %s", now, key)
+	if e.Service.Config == nil {
+		return text + after.Guarded("policy rm")
 	}
-	get := fmt.Sprintf("etcdrpc policy get --revision %d %s", old.ModRevision, key)
-	switch err := e.CheckBack(); {
-	case errors.Is(err, policyedit.ErrNoRoutes):
-		routes = "--no-routes "
-	case err != nil:
+	get := e.Service.Guarded("policy get")
+	err := e.CheckBack(false)
+	if errors.Is(err, policyedit.ErrNoRoutes) {
+		set, err = "policy set --no-routes", e.CheckBack(true)
+	}
+	if err != nil {
 		return fmt.Sprintf("Revision %d. The old policy, which policy set would refuse: %s", e.Written, get)
 	}
-	return fmt.Sprintf("Revision %d. To go back: %s | etcdrpc policy set --revision %d %s%s -", e.Written, get, now, routes, key)
+	return text + get + " | " + after.Guarded(set, "-")
 }
 
 // target returns the description of the edit for errors.
@@ -98,17 +99,17 @@ func (w *policyWrite) target(s *store.Store) string {
 }
 
 // withRemedy adds to an error the flag or command that helps.
-func (w *policyWrite) withRemedy(s *store.Store, err error) error {
-	switch key := output.Word(s.Full(""), w.Key); {
+func withRemedy(kind policyedit.Kind, e *policyedit.Edit, err error) error {
+	switch {
 	case errors.Is(err, policyedit.ErrRefused):
 		return fmt.Errorf("%w; fix it with policy set or policy rm", err)
-	case errors.Is(err, policyedit.ErrNoRoutes) && w.Kind == policyedit.Drain:
-		return fmt.Errorf("%w. Write a policy with the routes of the proto file first: etcdrpc policy set %s FILE. If it has no routes, give --no-routes", err, key)
+	case errors.Is(err, policyedit.ErrNoRoutes) && kind == policyedit.Drain:
+		return fmt.Errorf("%w. If the proto file has none, give --no-routes; else write a policy with its routes first: %s", err, e.Service.Guarded("policy set", "FILE"))
 	case errors.Is(err, policyedit.ErrNoRoutes):
 		return fmt.Errorf("%w. If that is intended, give --no-routes", err)
 	case errors.Is(err, policyedit.ErrConflict):
-		return fmt.Errorf("%w. Omit --child-policy, --prefer-zone and --no-routes, or change it by etcdrpc policy set %s FILE", err, key)
-	case errors.Is(err, policyedit.ErrNoneLeft) && w.Kind == policyedit.Drain:
+		return fmt.Errorf("%w. Omit --child-policy, --prefer-zone and --no-routes, or change it: %s", err, e.Service.Guarded("policy set", "FILE"))
+	case errors.Is(err, policyedit.ErrNoneLeft) && kind == policyedit.Drain:
 		return fmt.Errorf("%w, or give --force", err)
 	}
 	return err

@@ -69,6 +69,7 @@ func TestScripts(t *testing.T) {
 			"exits":   exitsCmd,
 			"follow":  followCmd,
 			"seen":    seenCmd,
+			"paste":   pasteCmd,
 			"cutetcd": func(ts *testscript.TestScript, _ bool, _ []string) { in(ts).etcd.Cut() },
 			"restore": func(ts *testscript.TestScript, _ bool, _ []string) { // etcd compacts the missed revisions
 				_, err := in(ts).etcd.Compact(context.Background())
@@ -86,6 +87,7 @@ type world struct {
 	t      testing.TB
 	etcd   *etcdtest.Cluster
 	follow *follower
+	paste  func(line string) string
 }
 
 func in(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
@@ -252,6 +254,15 @@ func startFollower(a *app, args []string) *follower {
 
 func newApp() *app {
 	return &app{stdin: strings.NewReader(""), getenv: os.Getenv, dial: new(net.Dialer).DialContext}
+}
+
+// pasteCmd runs the command line that the last command printed, in a shell for another etcd.
+func pasteCmd(ts *testscript.TestScript, _ bool, _ []string) {
+	w := in(ts)
+	if w.paste == nil {
+		w.paste = otherShell(w.t, ts.MkAbs("."))
+	}
+	fmt.Fprint(ts.Stdout(), w.paste(pasted.FindString(ts.ReadFile("stdout")+ts.ReadFile("stderr"))))
 }
 
 // followCmd starts a long-running command line of etcdrpc. "follow stop" ends it, and sets stdout to its output.

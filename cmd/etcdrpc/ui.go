@@ -56,9 +56,9 @@ address that others than this host reach needs --read-only.`,
 
 // etcdText describes the etcd of a console, and its user.
 func etcdText(s *store.Store) string {
-	text := "etcd " + strings.Join(s.Endpoints(), ",")
-	if namespace := s.Full(""); namespace != "" {
-		text += " · namespace " + namespace
+	text := "etcd " + strings.Join(s.Endpoints, ",")
+	if s.Namespace != "" {
+		text += " · namespace " + s.Namespace
 	}
 	if s.User != "" {
 		text += " · user " + s.User

@@ -181,15 +181,15 @@ func (p *editPage) add(request policyedit.Request, e *policyedit.Edit, err error
 
 // command returns the command line with the same effect, "" if there is none.
 func command(e *policyedit.Edit) string {
-	name, args := string(e.Kind), slices.Clone(e.Names)
-	if e.Kind == policyedit.Split {
-		name = fmt.Sprintf("policy split --revision=%d", e.Service.ConfigRevision())
-		for _, g := range e.Groups {
-			if g.Match["version"] == "" {
-				return ""
-			}
-			args = append(args, fmt.Sprintf("%s=%d", g.Match["version"], g.Weight))
-		}
+	if e.Kind.Drains() { // retried after a concurrent change, and so without a revision
+		return e.Service.Command(string(e.Kind), e.Names...)
 	}
-	return "etcdrpc " + name + " " + e.Service.Word(args...)
+	var args []string
+	for _, g := range e.Groups {
+		if g.Match["version"] == "" {
+			return ""
+		}
+		args = append(args, fmt.Sprintf("%s=%d", g.Match["version"], g.Weight))
+	}
+	return e.Service.Guarded("policy split", args...)
 }

@@ -39,7 +39,7 @@ func (c *Console) linesOf(n *store.Snapshot) []line {
 	for at, s := range n.Services {
 		one := *n
 		one.Services = n.Services[at : at+1]
-		all[at] = newLine(s, doctor.Glance(&one, c.store.Full, c.store.Endpoints()).Findings)
+		all[at] = newLine(s, doctor.Glance(&one, c.store.Full, c.store.Endpoints).Findings)
 	}
 	return all
 }

@@ -74,7 +74,7 @@ func (d *Options) skips(k Kind) bool { return slices.Contains(d.skip, string(k))
 
 // Examine reads etcd, contacts the instances, and reports the faults of the service at key or of the services below key.
 func (d *Options) Examine(ctx context.Context, dial transport.DialFunc, s *store.Store, key string, notes io.Writer) (*Report, error) {
-	p := d.newExamination(&store.Snapshot{}, s.Full, s.Endpoints())
+	p := d.newExamination(&store.Snapshot{}, s.Full, s.Endpoints)
 	if err := p.read(ctx, s, key, notes); err != nil {
 		return nil, err
 	}

@@ -81,7 +81,7 @@ func TestLongLease(t *testing.T) {
 	p.leases = map[int64]lease{1: {LeaseTime: inventory.LeaseTime{Left: year - 1, Granted: year}}}
 	p.check()
 	found := p.findings
-	if len(found) != 2 || found[0].Kind != KindNoLease || found[1].Kind != KindUnreachable || !strings.Contains(found[1].Fix, "if the server is dead: etcdctl del acme/user/10.0.0.1:1") {
+	if len(found) != 2 || found[0].Kind != KindNoLease || found[1].Kind != KindUnreachable || !strings.Contains(found[1].Fix, "ETCDCTL_USER= etcdctl del acme/user/10.0.0.1:1") {
 		t.Errorf("found %+v, want %s, and %s with the command that deletes the entry", found, KindNoLease, KindUnreachable)
 	}
 }

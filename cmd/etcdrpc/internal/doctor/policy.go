@@ -16,20 +16,20 @@ func (x *subject) reportPolicy(kind Kind, problem, fix string, entries ...string
 }
 
 // setCommand returns the command that replaces the live policy.
-func (x *subject) setCommand() string { return "etcdrpc policy set " + x.Word() + " FILE" }
+func (x *subject) setCommand() string { return x.Guarded("policy set", "FILE") }
 
 // refusedPolicy finds live policies that clients refuse.
 func (x *subject) refusedPolicy() {
 	if x.refusal != nil {
 		x.reportPolicy(KindBadPolicy, "clients refuse the live policy: "+x.refusal.Error(),
-			fmt.Sprintf("etcdrpc policy set %[1]s FILE replaces it; etcdrpc policy rm %[1]s restores the generated one", x.Word()))
+			fmt.Sprintf("to replace it: %s; to restore the generated one: %s", x.setCommand(), x.Guarded("policy rm")))
 	}
 }
 
 func (x *subject) leasedPolicy() {
 	if x.hasPolicy && x.Config.Lease != 0 {
 		x.reportPolicy(KindExpiring, "the live policy is on a lease, and is deleted when the lease expires",
-			fmt.Sprintf("put it without a lease: etcdrpc policy get %[1]s, and with what that shows: etcdrpc policy set %[1]s FILE", x.Word()))
+			fmt.Sprintf("put it without a lease: %s; and with what that shows: %s", x.Command("policy get"), x.setCommand()))
 	}
 }
 
@@ -37,7 +37,7 @@ func (x *subject) leasedPolicy() {
 func (x *subject) orphanPolicy() {
 	if x.hasPolicy && !x.InUse() && x.refusal == nil {
 		x.reportPolicy(KindOrphanPolicy, fmt.Sprintf("there is a live policy for %s, but no instance", x.Key),
-			"if the key is mistyped or the service gone: etcdrpc policy rm "+x.Word())
+			"if the key is mistyped or the service gone: "+x.Guarded("policy rm"))
 	}
 }
 
@@ -49,7 +49,7 @@ func (x *subject) unlinkedPolicy() {
 	if err := liveconfig.Linked(x.live); err != nil {
 		x.reportPolicy(KindUnlinked,
 			"clients that do not link its policies refuse the live policy, and keep the last valid one: "+err.Error(),
-			fmt.Sprintf("have every client of %s link it, as generated code does if its proto names it, and then --skip %s; or use another: %s", x.Word(), KindUnlinked, x.setCommand()))
+			fmt.Sprintf("have every client of %s link it, as generated code does if its proto names it, and then --skip %s; or use another: %s", x.Key, KindUnlinked, x.setCommand()))
 	}
 }
 
@@ -82,7 +82,7 @@ func (x *subject) misfits() {
 	for _, report := range x.plan.Reports {
 		if !strings.Contains(report, "only endpoints that are drained") {
 			x.reportPolicy(KindNoMatch, "the live policy does not fit the instances: "+report,
-				fmt.Sprintf("compare etcdrpc policy get %[1]s with etcdrpc ls %[1]s -o json, and mend either, a name in drain by undrain: %[2]s", x.Word(), x.setCommand()))
+				fmt.Sprintf("compare the instances with the live policy: %s; and mend either, a name in drain by undrain: %s", x.Command("ls -o json"), x.setCommand()))
 		}
 	}
 }
@@ -133,7 +133,7 @@ func (x *subject) drainedSince() {
 	}
 	if len(names) > 0 {
 		x.reportPolicy(KindDrain, "an earlier drain applies to instances registered since, which may be other servers: "+output.Quoted(names),
-			"if it should be called: etcdrpc undrain "+x.Word(names[0]), where...)
+			"if it should be called: "+x.Command("undrain", names[0]), where...)
 	}
 }
 

@@ -129,6 +129,4 @@ func (x *subject) mixedLayouts() {
 }
 
 // deleteCommand returns the command that deletes a key.
-func (p *examination) deleteCommand(key string) string {
-	return "etcdctl del " + output.Shell(p.full(key))
-}
+func (x *subject) deleteCommand(key string) string { return x.EtcdctlDel(x.full(key)) }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
@@ -44,7 +45,8 @@ type Service struct {
 	Malformed  []Instance
 	Config     *Entry      // live service config; nil if there is none
 	Candidates []Candidate // the candidates for the leadership, sorted; the first leads
-	Namespace  string      // prefix in etcd, not part of Key
+
+	output.Commands // for the etcd that was read; Namespace is not part of Key
 }
 
 // InUse reports whether the service has an entry, readable or not.

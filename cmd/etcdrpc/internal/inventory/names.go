@@ -12,8 +12,15 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// Word returns the key quoted for a command line, after --namespace if the service has a namespace.
-func (s *Service) Word(more ...string) string { return output.Word(s.Namespace, s.Key, more...) }
+// Command returns a line that runs a command of etcdrpc on the service.
+func (s *Service) Command(name string, more ...string) string {
+	return s.Etcdrpc(name, append([]string{s.Key}, more...)...)
+}
+
+// Guarded is like Command, for a command that changes the live config only if it is still at the service's revision.
+func (s *Service) Guarded(name string, more ...string) string {
+	return s.Command(fmt.Sprintf("%s --revision %d", name, s.ConfigRevision()), more...)
+}
 
 // List is a set of instance ids and addresses.
 type List map[string]bool

@@ -1,79 +1,87 @@
 package output
 
 import (
-	"fmt"
+	"regexp"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
-// maxWord bounds a printed word of a command, in bytes.
+// Commands makes the command lines that are printed to be pasted. A line reaches the same etcd as the same user in every shell, and
+// asks for the password there. It repeats empty settings, too, because the environment of that shell may set them.
+type Commands struct {
+	Endpoints                 []string // without passwords
+	CAFile, CertFile, KeyFile string
+	User                      string // without the password
+	Namespace                 string
+}
+
+// settings returns the names and values of the settings that etcdrpc shares with etcdctl.
+func (c *Commands) settings() [][2]string {
+	return [][2]string{{"endpoints", strings.Join(c.Endpoints, ",")}, {"cacert", c.CAFile}, {"cert", c.CertFile}, {"key", c.KeyFile}, {"user", c.User}}
+}
+
+// Etcdrpc returns a line that runs a command of etcdrpc, such as "policy rm".
+func (c *Commands) Etcdrpc(command string, args ...string) string {
+	line := "etcdrpc " + command
+	for _, s := range append(c.settings(), [2]string{"namespace", c.Namespace}) {
+		line += " " + quoted("--"+s[0]+"="+s[1])
+	}
+	return line + " " + Shell(args...)
+}
+
+// EtcdctlDel returns a line that deletes a full key. It sets variables, because etcdctl refuses a flag whose variable is also set.
+// etcdctl ignores empty variables. It would also use the endpoints of ETCDCTL_DISCOVERY_SRV.
+func (c *Commands) EtcdctlDel(key string) string {
+	line := "env ETCDCTL_DISCOVERY_SRV="
+	for _, s := range c.settings() {
+		line += " " + quoted("ETCDCTL_"+strings.ToUpper(s[0])+"="+s[1])
+	}
+	return line + " etcdctl del " + Shell(key)
+}
+
+// Within returns the arguments that name a key in a namespace.
+func Within(namespace, key string) string { return quoted("--namespace="+namespace) + " " + Shell(key) }
+
+// Shell quotes arguments for a shell. "--" comes before the first that begins with a dash, so that no command reads it as a flag.
+func Shell(args ...string) string {
+	words, dashed := make([]string, len(args)), false
+	for n, arg := range args {
+		if words[n] = quoted(arg); len(arg) > maxWord {
+			words[n] = NoWord
+		}
+		dashed = dashed || strings.HasPrefix(arg, "-") && arg != "-"
+	}
+	if dashed {
+		words = slices.Insert(words, 0, "--")
+	}
+	return strings.Join(words, " ")
+}
+
+// maxWord bounds a printed argument of a command, in bytes.
 const maxWord = 512
 
-// NoWord stands for a word that no command line can contain. Shells reject NoWord.
+// NoWord stands for a word that not all shells can be given alike. Shells reject NoWord.
 const NoWord = "<KEY>"
 
-// Shell quotes a word for a shell, if necessary. A word with unprintable characters is quoted by $'...', which bash, zsh and
-// ksh support. If a word begins with a dash, Shell returns "--" and the word, so that no command reads the word as a flag.
-func Shell(word string) string {
-	quoted := word
+var (
+	// bareWord matches words that mean themselves in sh, bash, zsh, fish and PowerShell.
+	bareWord = regexp.MustCompile(`^(-|--[a-z]+=|(--[a-z]+=)?[A-Za-z0-9/._][A-Za-z0-9/._:=-]*)$`)
+	// unquotable matches words that differ between these shells even in single quotes: PowerShell also ends them at typographic
+	// quotes, and loses double quotes; fish reads escapes of a backslash and a quote.
+	unquotable = regexp.MustCompile(`['"‘’‚‛]|\\\\|\\$`)
+)
+
+// quoted returns a word quoted for a shell, if necessary.
+func quoted(word string) string {
 	switch {
-	case strings.Contains(word, "\x00") || len(word) > maxWord:
+	case bareWord.MatchString(word):
+		return word
+	case printable.Text(word) != word || unquotable.MatchString(word):
 		return NoWord
-	case printable.Text(word) != word:
-		quoted = "$'" + escaped(word) + "'"
-	case word == "" || strings.ContainsFunc(word, needsQuotes):
-		quoted = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 	}
-	if strings.HasPrefix(word, "-") {
-		return "-- " + quoted
-	}
-	return quoted
-}
-
-// Word returns a service key and more words quoted for a command line, after --namespace unless namespace is "". One "--" comes
-// first if a word begins with a dash.
-func Word(namespace, key string, more ...string) string {
-	words := Shell(key)
-	for _, word := range more {
-		quoted, dashed := strings.CutPrefix(Shell(word), "-- ")
-		if dashed && !strings.HasPrefix(words, "-- ") {
-			words = "-- " + words
-		}
-		words += " " + quoted
-	}
-	if namespace == "" {
-		return words
-	}
-	return "--namespace=" + strings.TrimPrefix(Shell(namespace), "-- ") + " " + words
-}
-
-// escaped returns a word escaped for $'...'.
-func escaped(word string) string {
-	var out strings.Builder
-	for len(word) > 0 {
-		r, size := utf8.DecodeRuneInString(word)
-		switch part := word[:size]; {
-		case r == '\'' || r == '\\':
-			out.WriteString(`\` + part)
-		case printable.Text(part) == part:
-			out.WriteString(part)
-		default:
-			for i := range len(part) {
-				fmt.Fprintf(&out, `\%03o`, part[i])
-			}
-		}
-		word = word[size:]
-	}
-	return out.String()
-}
-
-// needsQuotes reports whether a word with r must be quoted, because some shell may treat r as special.
-func needsQuotes(r rune) bool {
-	return r >= utf8.RuneSelf || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/._-:@%+=,", r)
+	return "'" + word + "'"
 }
 
 // Offered returns the words that a shell can complete without quotes, because some completion scripts do not quote. Offered also

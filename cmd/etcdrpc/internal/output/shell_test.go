@@ -7,28 +7,42 @@ import (
 	"testing"
 )
 
+// TestShell checks that all shells on the PATH read a word alike, or that a placeholder stands for the word.
 func TestShell(t *testing.T) {
 	for word, want := range map[string]string{
 		"acme/user/10.0.0.7:9000":  "acme/user/10.0.0.7:9000",
+		"v2=10":                    "v2=10",
 		"":                         "''",
 		"a b":                      "'a b'",
-		"it's; rm":                 `'it'\''s; rm'`,
+		"a,@b{c}%d~+":              "'a,@b{c}%d~+'",
+		"=ls":                      "'=ls'",
+		"$(x)`y`; !! *?[a] #":      "'$(x)`y`; !! *?[a] #'",
+		`C:\ca\new.pem`:            `'C:\ca\new.pem'`,
 		"größe":                    "'größe'",
-		"a\nb":                     `$'a\012b'`,
-		"it's\t\\\x1b":             `$'it\'s\011\\\033'`,
-		"ü\u202e\xff":              `$'ü\342\200\256\377'`,
-		"--prefix":                 "-- --prefix",
-		"-\n":                      `-- $'-\012'`,
-		"a\x00b":                   "<KEY>",
-		strings.Repeat("x", 1<<20): "<KEY>",
+		"-":                        "-",
+		"-x":                       "-- '-x'",
+		"--user=x":                 "-- --user=x",
+		"it's":                     NoWord,
+		"it’s":                     NoWord,
+		`a"b`:                      NoWord,
+		`a\`:                       NoWord,
+		`a\\b`:                     NoWord,
+		"a\nb":                     NoWord,
+		"ü\u202e\xff":              NoWord,
+		"a\x00b":                   NoWord,
+		strings.Repeat("x", 1<<20): NoWord,
 	} {
 		if got := Shell(word); got != want {
 			t.Errorf("Shell(%.40q) = %.80s, want %s", word, got, want)
 		}
-		if bash, err := exec.LookPath("bash"); err == nil && want != NoWord {
-			out, err := exec.CommandContext(t.Context(), bash, "-c", `set -- x `+want+`; [ "$2" = -- ] && shift; printf %s "$2"`).Output()
-			if err != nil || string(out) != word {
-				t.Errorf("bash reads %s as %q, %v, want %q", want, out, err, word)
+		for _, name := range []string{"sh", "bash", "zsh", "fish"} {
+			shell, err := exec.LookPath(name)
+			if err != nil || want == NoWord {
+				continue
+			}
+			out, err := exec.CommandContext(t.Context(), shell, "-c", `printf '%s|' `+want).Output()
+			if got := strings.TrimPrefix(string(out), "--|"); err != nil || got != word+"|" {
+				t.Errorf("%s reads %s as %q, %v, want %q", name, want, out, err, word)
 			}
 		}
 	}

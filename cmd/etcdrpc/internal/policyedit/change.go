@@ -177,7 +177,7 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 // noteLeftover notes that a policy without effect still replaces the generated one.
 func (e *Edit) noteLeftover(c *liveconfig.Config, done string) {
 	if c.IsMinimal() {
-		e.note("Nothing is %s any more, but this policy still replaces the generated one; to remove it: etcdrpc policy rm %s", done, e.Service.Word())
+		e.note("Nothing is %s any more, but this policy still replaces the generated one; policy rm removes it.", done)
 	}
 }
 
@@ -191,7 +191,7 @@ func (e *Edit) instances() ([]string, error) {
 		names = e.Choice.addrs(e.Service.Merged())
 	}
 	if len(names) == 0 {
-		return nil, fmt.Errorf("none of the %s matches: compare with etcdrpc ls %s", output.Counted(len(e.Service.Merged().Instances), "instance"), e.Service.Word())
+		return nil, fmt.Errorf("none of the %s matches: compare with: %s", output.Counted(len(e.Service.Merged().Instances), "instance"), e.Service.Command("ls"))
 	}
 	return names, nil
 }

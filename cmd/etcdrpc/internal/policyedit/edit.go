@@ -82,7 +82,7 @@ func Propose(ctx context.Context, s *store.Store, request Request) (*Edit, error
 	}
 	e := &Edit{Request: request, Service: n.Services[0]}
 	if n.Within != "" && e.Service.Config == nil && !e.Force {
-		return e, fmt.Errorf("%q is a namespace with live policies, and its clients do not read a live policy of %q: give %s", s.Full(n.Within), e.Key, output.Word(s.Full(n.Within), e.Key[len(n.Within):]))
+		return e, fmt.Errorf("%q is a namespace with live policies, and its clients do not read a live policy of %q: give %s", s.Full(n.Within), e.Key, output.Within(s.Full(n.Within), e.Key[len(n.Within):]))
 	}
 	if e.Service.Config == nil && e.Service.Namespace == "" && strings.Count(e.Key[1:], "/") > 1 { // KEY may include the namespace
 		e.note("Clients with a namespace do not read this live policy: give their namespace by --namespace, not in KEY.")
@@ -165,8 +165,8 @@ func (e *Edit) Apply(ctx context.Context, s *store.Store) (err error) {
 }
 
 // CheckBack returns an error if a [Put] of the old config would be refused after the edit.
-func (e *Edit) CheckBack() error {
-	return (&Edit{Request: Request{Key: e.Key, Kind: Put, Config: e.OldText()}, Service: e.withNewConfig()}).plan()
+func (e *Edit) CheckBack(noRoutes bool) error {
+	return (&Edit{Request: Request{Key: e.Key, Kind: Put, Config: e.OldText(), NoRoutes: noRoutes}, Service: e.withNewConfig()}).plan()
 }
 
 // drainTimeout bounds how long a drain is retried after concurrent changes.

@@ -27,9 +27,9 @@ func (e *Edit) Warnings() (all []string) {
 	if len(policy.ChildPolicy) > 0 {
 		picks = policy.ChildPolicy
 	}
-	all = append(all, fmt.Sprintf("Until now, load_balancing in the proto file, if any, applied. The live policy replaces all of it: the policy, the routes (lanes) "+
-		"and every option that it does not repeat. etcd does not have the proto file, so etcdrpc cannot copy them. "+
-		"The live policy balances by %s. Back to the proto file: etcdrpc policy rm %s", policyNames(picks), e.Service.Word()))
+	all = append(all, fmt.Sprintf("The live policy replaces all of load_balancing in the proto file: the policy, the routes (lanes) "+
+		"and every option that it does not repeat. etcdrpc cannot copy them: etcd has no proto file. "+
+		"The live policy balances by %s.", policyNames(picks)))
 	if names := laneNames(e.Service.Merged()); policy.Route == nil && len(names) > 0 {
 		all = append(all, "It has no routes, so calls without a lane also reach the instances in lanes: "+output.SomeOf(names))
 	}

@@ -115,7 +115,7 @@ func (s *Store) read(ctx context.Context, key string, parts [][]listwatch.Range,
 	}
 	n.Services = decode(slices.Collect(maps.Values(byKey)))
 	for _, found := range n.Services {
-		found.Namespace = s.namespace
+		found.Commands = s.Commands
 		if _, err := found.Live(); err != nil && found.InUse() {
 			n.Note = fmt.Sprintf("Clients refuse the live policy of %s, and running ones keep the last valid one, so %s.", s.Full(found.Key), DrainUnseen)
 		}

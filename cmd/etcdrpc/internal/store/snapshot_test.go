@@ -10,6 +10,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 )
@@ -27,7 +28,7 @@ func put(t *testing.T, etcd *etcdtest.Cluster, keys ...string) {
 func TestFollow(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
-	s, err := Open(etcd.Config(), "", testTimeout)
+	s, err := Open(etcd.Config(), output.Commands{}, testTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +147,7 @@ func TestAt_OneRevision(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	put(t, etcd, "acme/user/a")
-	s, err := Open(etcd.Config(), "", testTimeout)
+	s, err := Open(etcd.Config(), output.Commands{}, testTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
@@ -31,14 +32,13 @@ var (
 
 // Store accesses etcd below a namespace. Keys do not include the namespace.
 type Store struct {
-	client    *clientv3.Client
-	conn      *connection
-	endpoints []string
-	kv        timedKV
-	watcher   clientv3.Watcher
-	namespace string
-	User      string        // "" if none is given
-	timeout   time.Duration // of one request
+	output.Commands // for the same etcd
+
+	client  *clientv3.Client
+	conn    *connection
+	kv      timedKV
+	watcher clientv3.Watcher
+	timeout time.Duration // of one request
 }
 
 // EntryOf converts a key and value of etcd.
@@ -46,22 +46,23 @@ func EntryOf(kv *mvccpb.KeyValue) inventory.Entry {
 	return inventory.Entry{Key: string(kv.Key), Value: kv.Value, Lease: kv.Lease, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision}
 }
 
-// Open connects to etcd. prefix is the namespace, and timeout bounds each request.
-func Open(cfg clientv3.Config, prefix string, timeout time.Duration) (*Store, error) {
-	s := &Store{conn: new(connection), endpoints: cfg.Endpoints, namespace: prefix, User: cfg.Username, timeout: timeout}
+// Open connects to etcd. commands has the namespace and the files of cfg's TLS. timeout bounds each request.
+func Open(cfg clientv3.Config, commands output.Commands, timeout time.Duration) (*Store, error) {
+	commands.Endpoints, commands.User = cfg.Endpoints, cfg.Username
+	s := &Store{Commands: commands, conn: new(connection), timeout: timeout}
 	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithChainUnaryInterceptor(s.conn.intercept))
 	var err error
 	if s.client, err = clientv3.New(cfg); err != nil {
 		return nil, s.explainTimeout(cfg.DialTimeout, "connect to etcd", err)
 	}
-	s.kv = timedKV{KV: namespace.NewKV(s.client.KV, s.namespace), timeout: timeout}
-	s.watcher = namespace.NewWatcher(s.client.Watcher, s.namespace)
+	s.kv = timedKV{KV: namespace.NewKV(s.client.KV, s.Namespace), timeout: timeout}
+	s.watcher = namespace.NewWatcher(s.client.Watcher, s.Namespace)
 	return s, nil
 }
 
 // Connect returns an etcd client for package runtime.
 func Connect(cfg clientv3.Config) (*clientv3.Client, error) {
-	s, err := Open(cfg, "", 0)
+	s, err := Open(cfg, output.Commands{}, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -72,11 +73,8 @@ func Connect(cfg clientv3.Config) (*clientv3.Client, error) {
 // Close closes the connection to etcd.
 func (s *Store) Close() { s.client.Close() }
 
-// Endpoints returns the endpoints of etcd.
-func (s *Store) Endpoints() []string { return s.endpoints }
-
 // Full returns the full key in etcd, with the namespace.
-func (s *Store) Full(key string) string { return s.namespace + key }
+func (s *Store) Full(key string) string { return s.Namespace + key }
 
 // userName describes the user that etcd authenticates.
 func (s *Store) userName() string {
@@ -96,12 +94,12 @@ func (s *Store) explain(doing string, err error) error {
 
 // explainTimeout is explain for errors other than denied permissions.
 func (s *Store) explainTimeout(timeout time.Duration, doing string, err error) error {
-	why := s.conn.why(err, s.User, s.endpoints)
+	why := s.conn.why(err, s.User, s.Endpoints)
 	switch {
 	case why == nil:
 		return UnansweredError{fmt.Errorf("%s: %w", doing, err)}
 	case errors.As(err, new(downError)):
-		err = fmt.Errorf("etcd at %s: %w", strings.Join(s.endpoints, ","), err)
+		err = fmt.Errorf("etcd at %s: %w", strings.Join(s.Endpoints, ","), err)
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("not within %v", timeout)
 	}

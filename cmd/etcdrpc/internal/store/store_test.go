@@ -9,6 +9,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
@@ -28,7 +29,7 @@ func TestReplace_Unknown(t *testing.T) {
 		"changed":    {etcd.Endpoints(), func() { put(t, etcd, "a") }, false},
 		"silent":     {etcd.Endpoints(), etcd.Pause, true},
 	} {
-		s, err := Open(clientv3.Config{Endpoints: c.endpoints}, "", testTimeout)
+		s, err := Open(clientv3.Config{Endpoints: c.endpoints}, output.Commands{}, testTimeout)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +62,7 @@ func TestScan_LargeValues(t *testing.T) {
 	}
 	cfg := etcd.Config()
 	cfg.MaxCallRecvMsgSize = 8 << 20
-	s, err := Open(cfg, "", testTimeout)
+	s, err := Open(cfg, output.Commands{}, testTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}

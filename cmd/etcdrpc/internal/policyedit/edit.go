@@ -84,7 +84,7 @@ func Propose(ctx context.Context, s *store.Store, request Request) (*Edit, error
 	if n.Within != "" && e.Service.Config == nil && !e.Force {
 		return e, fmt.Errorf("%q is a namespace with live policies, and its clients do not read a live policy of %q: give %s", s.Full(n.Within), e.Key, output.Within(s.Full(n.Within), e.Key[len(n.Within):]))
 	}
-	if e.Service.Config == nil && e.Service.Namespace == "" && strings.Count(e.Key[1:], "/") > 1 { // KEY may include the namespace
+	if e.perhapsUnread() {
 		e.note("Clients with a namespace do not read this live policy: give their namespace by --namespace, not in KEY.")
 	}
 	err = e.plan()
@@ -92,6 +92,11 @@ func Propose(ctx context.Context, s *store.Store, request Request) (*Edit, error
 		e.addLeader(e.Service.Candidates)
 	}
 	return e, err
+}
+
+// perhapsUnread reports whether the key may begin with a namespace, so that no client reads its live policy.
+func (e *Edit) perhapsUnread() bool {
+	return e.Service.Namespace == "" && strings.Count(strings.TrimPrefix(e.Key, "/"), "/") > 1
 }
 
 // plan computes the new config and its effects. It does no I/O.

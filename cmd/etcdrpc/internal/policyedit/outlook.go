@@ -53,7 +53,9 @@ func (e *Edit) checkOutcome() error {
 			calls++
 		}
 	}
-	e.note("%d of %d instances get calls then.", calls, len(clients.Instances))
+	if !e.perhapsUnread() {
+		e.note("%d of %d instances get calls then.", calls, len(clients.Instances))
+	}
 	e.Notes = append(e.Notes, x.Notes[:x.generalFrom]...)
 	return nil
 }

@@ -57,6 +57,8 @@ func (e *Edit) outcome() string {
 		return "The live policy of " + e.Key + " already says this; nothing was written."
 	case e.DryRun:
 		return "Dry run: nothing was written."
+	case e.perhapsUnread(): // what clients do is unknown
+		return "The live policy of " + e.Key + " is changed."
 	}
 	names := e.Names
 	if len(names) == 0 {

@@ -61,16 +61,13 @@ func (s *settings) open(ctx context.Context, warnings io.Writer) (*store.Store, 
 	if hosts := plaintext.Exposed(cfg.Endpoints, cfg.TLS != nil); len(hosts) > 0 && cfg.Password != "" {
 		output.Sayf(warnings, "etcdrpc: warning: the password of %s is sent without TLS to %s\n", cfg.Username, strings.Join(hosts, ", "))
 	}
-	commands := output.Commands{CAFile: absolute(s.caFile), CertFile: absolute(s.certFile), KeyFile: absolute(s.keyFile), Namespace: s.namespace}
-	return store.Open(cfg, commands, s.commandTimeout)
-}
-
-// absolute returns the path of a file for use in any directory.
-func absolute(file string) string {
-	if path, err := filepath.Abs(file); file != "" && err == nil {
-		return path
+	files := []string{s.caFile, s.certFile, s.keyFile}
+	for n, file := range files { // a command may be pasted in another directory
+		if path, err := filepath.Abs(file); file != "" && err == nil {
+			files[n] = path
+		}
 	}
-	return file
+	return store.Open(cfg, output.Commands{CAFile: files[0], CertFile: files[1], KeyFile: files[2], Namespace: s.namespace}, s.commandTimeout)
 }
 
 // config returns the configuration of the etcd client. It may ask for a password on the terminal.

@@ -220,7 +220,6 @@ func TestConsole_Edits(t *testing.T) {
 		edit + "remove":                                     "want drain, undrain or split",
 		edit + "split&version=v2&percent=101":               "is not a percentage",
 		edit + "split&version=v9&percent=1":                 "no instance has the version",
-		edit + "split&group=x":                              "is not a group",
 		edit + "drain&name=10.0.0.3:1":                      "",
 		"/edit?kind=drain&name=a&key=%00":                   "service key",
 		"/edit?kind=undrain&key=acme/order&name=10.0.0.1:1": "no instance is drained",

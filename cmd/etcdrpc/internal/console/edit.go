@@ -23,11 +23,12 @@ type editPage struct {
 	frame
 	Key, Kind   string
 	Names       []string
-	Groups      []string // weight and version, as the form sends them
-	Command     string   // the command line with the same effect
-	Guard       string   // identifies the edit that the reader has seen; "" if none was shown
-	Problem     string   // why the edit was not written
-	Refused     bool     // rejected because of the state in etcd, so that a retry is useless
+	Version     string // of a split, as the form sends it
+	Percent     string // the version's calls
+	Command     string // the command line with the same effect
+	Guard       string // identifies the edit that the reader has seen; "" if none was shown
+	Problem     string // why the edit was not written
+	Refused     bool   // rejected because of the state in etcd, so that a retry is useless
 	Changes     bool
 	Warnings    []string
 	Diff, Notes []string
@@ -64,7 +65,7 @@ func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 			e, err = now, cmp.Or(failed, err)
 		}
 	}
-	p := editPage{frame: c.frame(title(request), k, r), Guard: r.Form.Get("guard")}
+	p := editPage{frame: c.frame(title(request), k, r), Guard: r.Form.Get("guard"), Version: r.Form.Get("version"), Percent: r.Form.Get("percent")}
 	p.Still, p.Note = true, "" // the note is for other pages
 	status := p.add(request, e, err)
 	c.show(w, r, status, "edit", p)
@@ -85,15 +86,6 @@ func parseRequest(form url.Values, k *known) (request policyedit.Request, err er
 		}
 	case request.Kind != policyedit.Split:
 		err = fmt.Errorf("unknown kind of edit %.20q: want drain, undrain or split", request.Kind)
-	case len(form["group"]) > 0: // the groups that the reader has seen
-		for _, text := range form["group"] {
-			weight, version, _ := strings.Cut(text, " ")
-			n, failed := strconv.ParseUint(weight, 10, 32)
-			if err == nil && failed != nil {
-				err = fmt.Errorf("%.80q is not a group: want a weight and a version", text)
-			}
-			request.Groups = append(request.Groups, group(version, int(n)))
-		}
 	default:
 		request.Groups, err = groups(versionsOf(k.Find(request.Key)), form.Get("version"), form.Get("percent"))
 	}
@@ -150,9 +142,6 @@ func title(request policyedit.Request) string {
 // of the page.
 func (p *editPage) add(request policyedit.Request, e *policyedit.Edit, err error) (status int) {
 	p.Key, p.Kind, p.Names = request.Key, string(request.Kind), request.Names
-	for _, g := range request.Groups {
-		p.Groups = append(p.Groups, fmt.Sprint(g.Weight, " ", g.Match["version"]))
-	}
 	status = http.StatusOK
 	switch {
 	case err == nil:
@@ -164,9 +153,6 @@ func (p *editPage) add(request policyedit.Request, e *policyedit.Edit, err error
 		status, p.Problem = http.StatusServiceUnavailable, err.Error()
 	default:
 		status, p.Problem, p.Refused = http.StatusUnprocessableEntity, err.Error(), true
-		if errors.Is(err, policyedit.ErrNoRoutes) || errors.Is(err, policyedit.ErrNoneLeft) {
-			p.Problem += ". To do it anyway, use the flags of the command"
-		}
 	}
 	if e == nil || e.New == "" { // the edit has no effects to show
 		p.Changes = p.Guard != "" && !p.Refused

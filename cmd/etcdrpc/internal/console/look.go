@@ -84,8 +84,9 @@ func (c *Console) overview(w http.ResponseWriter, r *http.Request) {
 	k := c.now.Load()
 	p := struct {
 		frame
-		Lines []line
-	}{frame: c.frame("Services", k, r)}
+		Lines  []line
+		Doctor string
+	}{frame: c.frame("Services", k, r), Doctor: c.store.Etcdrpc("doctor")}
 	p.Lines = slices.DeleteFunc(slices.Clone(k.lines()), func(l line) bool { return !p.finds(l.text) })
 	worst := map[doctor.Severity]int{doctor.Error: -2, doctor.Warning: -1}
 	slices.SortStableFunc(p.Lines, func(a, b line) int { return worst[a.Severity] - worst[b.Severity] })

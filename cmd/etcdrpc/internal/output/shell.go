@@ -28,7 +28,7 @@ func (c *Commands) Etcdrpc(command string, args ...string) string {
 	for _, s := range append(c.settings(), [2]string{"namespace", c.Namespace}) {
 		line += " " + quoted("--"+s[0]+"="+s[1])
 	}
-	return line + " " + Shell(args...)
+	return strings.TrimSuffix(line+" "+Shell(args...), " ")
 }
 
 // EtcdctlDel returns a line that deletes a full key. It sets variables, because etcdctl refuses a flag whose variable is also set.

@@ -58,7 +58,7 @@ func (w *policyWrite) run(ctx context.Context, cmd *cobra.Command, s *store.Stor
 		output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(w.Key))
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", w.target(s), withRemedy(w.Kind, e, err))
+		return fmt.Errorf("%s: %w", w.target(s), err)
 	}
 	if w.written && w.output == output.FormatTable {
 		output.Sayf(cmd.OutOrStdout(), "%s\n", wayBack(e))
@@ -96,23 +96,6 @@ func (w *policyWrite) target(s *store.Store) string {
 		return fmt.Sprintf("%s instances of %q", w.Kind, w.Key)
 	}
 	return fmt.Sprintf("%s %q of %q", w.Kind, strings.Join(w.Names, ", "), w.Key)
-}
-
-// withRemedy adds to an error the flag or command that helps.
-func withRemedy(kind policyedit.Kind, e *policyedit.Edit, err error) error {
-	switch {
-	case errors.Is(err, policyedit.ErrRefused):
-		return fmt.Errorf("%w; fix it with policy set or policy rm", err)
-	case errors.Is(err, policyedit.ErrNoRoutes) && kind == policyedit.Drain:
-		return fmt.Errorf("%w. If the proto file has none, give --no-routes; else write a policy with its routes first: %s", err, e.Service.Guarded("policy set", "FILE"))
-	case errors.Is(err, policyedit.ErrNoRoutes):
-		return fmt.Errorf("%w. If that is intended, give --no-routes", err)
-	case errors.Is(err, policyedit.ErrConflict):
-		return fmt.Errorf("%w. Omit --child-policy, --prefer-zone and --no-routes, or change it: %s", err, e.Service.Guarded("policy set", "FILE"))
-	case errors.Is(err, policyedit.ErrNoneLeft) && kind == policyedit.Drain:
-		return fmt.Errorf("%w, or give --force", err)
-	}
-	return err
 }
 
 func newPolicySet(a *app) *cobra.Command {

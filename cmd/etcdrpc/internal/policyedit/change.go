@@ -2,7 +2,6 @@ package policyedit
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net"
 	"reflect"
@@ -15,11 +14,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Reasons to refuse an edit. The command adds the remedy: a flag or another command.
-var (
-	ErrRefused  = errors.New("clients refuse the live policy, and running ones keep the last valid one")
-	ErrConflict = errors.New("the live policy already sets load balancing, and is not overwritten")
-)
+const refused = "clients refuse the live policy, and running ones keep the last valid one: "
 
 // NothingToDoError is the error of an edit that would remove something that does not exist.
 type NothingToDoError string
@@ -44,7 +39,7 @@ func (e *Edit) buildConfig() error {
 	_, refusal := e.Service.Live() // Parse accepts an empty config, clients do not
 	c, err := liveconfig.Parse(e.OldText())
 	if err = cmp.Or(refusal, err); err != nil {
-		return fmt.Errorf("%w: %w", ErrRefused, err)
+		return fmt.Errorf(refused+"%w; fix it with policy set or policy rm", err)
 	}
 	switch e.Kind {
 	case Split:
@@ -60,14 +55,14 @@ func (e *Edit) buildConfig() error {
 	return err
 }
 
-// ensurePolicy returns the policy "etcd" of a config, and adds it if there is none. It returns ErrConflict if an existing policy
+// ensurePolicy returns the policy "etcd" of a config, and adds it if there is none. It returns an error if an existing policy
 // differs from the options of the edit.
 func (e *Edit) ensurePolicy(c *liveconfig.Config) (*serviceconfig.Etcd, error) {
 	child, err := liveconfig.ChildPolicy(cmp.Or(e.Child, liveconfig.DefaultPolicy))
 	if err != nil {
 		return nil, err
 	}
-	isNew := !c.Balances()
+	isNew, conflict := !c.Balances(), ""
 	policy, err := c.EnsureEtcd(child)
 	switch {
 	case err != nil:
@@ -75,12 +70,15 @@ func (e *Edit) ensurePolicy(c *liveconfig.Config) (*serviceconfig.Etcd, error) {
 	case isNew:
 		policy.PreferZone = e.PreferZone
 	case e.Child != "" && !reflect.DeepEqual(policy.ChildPolicy, child):
-		return nil, fmt.Errorf("%w: it balances by %s", ErrConflict, policyNames(policy.ChildPolicy))
+		conflict = "it balances by " + policyNames(policy.ChildPolicy)
 	case e.Kind != Drain: // an edit of the split keeps preferZone and the routes
 	case e.PreferZone && !policy.PreferZone:
-		return nil, fmt.Errorf("%w: it has no preferZone", ErrConflict)
+		conflict = "it has no preferZone"
 	case e.NoRoutes && policy.Route != nil:
-		return nil, fmt.Errorf("%w: it has routes", ErrConflict)
+		conflict = "it has routes"
+	}
+	if conflict != "" {
+		return nil, fmt.Errorf("the live policy already sets load balancing, and is not overwritten: %s. Omit --child-policy, --prefer-zone and --no-routes, or change it: %s", conflict, e.Service.Guarded("policy set", "FILE"))
 	}
 	return policy, nil
 }

@@ -39,7 +39,7 @@ func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 	case s.Config == nil:
 		return nil, ErrNoPolicy
 	case err != nil:
-		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
+		return nil, fmt.Errorf(refused+"%w", err)
 	case len(config.LoadBalancing) == 0:
 		return nil, errors.New("the live policy does not set load balancing: clients use the generated config")
 	}

@@ -10,11 +10,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 )
 
-// Reasons to refuse an edit because of its effect on calls.
-var (
-	ErrNoRoutes = errors.New("the new live policy has no routes")
-	ErrNoneLeft = errors.New("no instance would be left")
-)
+// ErrNoRoutes refuses an edit by which calls without a lane would reach instances in lanes.
+var ErrNoRoutes = errors.New("the new live policy has no routes")
 
 // checkOutcome notes where calls will go. It refuses an edit by which calls would newly fail, or newly enter lanes.
 func (e *Edit) checkOutcome() error {
@@ -24,7 +21,11 @@ func (e *Edit) checkOutcome() error {
 	clients, oldPolicy, newPolicy := e.Service.Merged(), e.oldConfig.Policy(), e.newConfig.Policy()
 	routed := !e.oldConfig.Balances() || oldPolicy.Route != nil // without a live policy, the proto file may have routes
 	if names := laneNames(clients); routed && newPolicy.Route == nil && len(names) > 0 && !e.NoRoutes {
-		return fmt.Errorf("%w: calls without a lane would reach instances in lanes (%s)", ErrNoRoutes, output.SomeOf(names))
+		err := fmt.Errorf("%w: calls without a lane would reach instances in lanes (%s): if that is intended, give --no-routes", ErrNoRoutes, output.SomeOf(names))
+		if e.Kind == Put {
+			return err
+		}
+		return fmt.Errorf("%w; if the proto file has routes, first write a policy with them: %s", err, e.Service.Guarded("policy set", "FILE"))
 	}
 	before, after := clients.Plan(&oldPolicy, ""), clients.Plan(&newPolicy, "")
 	called := func(i *inventory.Instance) bool {
@@ -41,7 +42,11 @@ func (e *Edit) checkOutcome() error {
 		emptied = append(newReports(before, after, "split"), emptied...)
 	}
 	if len(emptied) > 0 && !e.Force {
-		return fmt.Errorf("%w: %s: register another instance first", ErrNoneLeft, strings.Join(emptied, "; "))
+		err := fmt.Errorf("no instance would be left: %s: register another instance first", strings.Join(emptied, "; "))
+		if e.Kind == Drain {
+			return fmt.Errorf("%w, or give --force", err)
+		}
+		return err
 	}
 	x, err := Explain(e.withNewConfig(), Caller{})
 	if err != nil {

@@ -52,7 +52,7 @@ func TestExits_FullDisk(t *testing.T) {
 	}
 }
 
-// TestSettings checks that variables of etcdctl without support are rejected, that a user given without a password has that of the same user's variable, that the size of etcd's answers is bounded, and that spaces around endpoints are removed.
+// TestSettings checks that variables of etcdctl without support are rejected, that the size of etcd's answers is bounded, and that spaces around endpoints are removed.
 func TestSettings(t *testing.T) {
 	for variable, refused := range map[string]string{
 		"ETCDCTL_DISCOVERY_SRV=acme.internal":    "give the addresses by --endpoints",
@@ -66,15 +66,6 @@ func TestSettings(t *testing.T) {
 		err := fromEnvironment(new(settings).flags(), func(asked string) string { return map[string]string{name: value}[asked] })
 		if refused == "" && err != nil || refused != "" && (err == nil || !strings.Contains(err.Error(), refused)) {
 			t.Errorf("%s: error %v, want %q in it", variable, err, refused)
-		}
-	}
-	for args, want := range map[string]string{"--user=ann": "ann:secret", "--user=bob": "bob:", "--user=": ":", "--user=ann --password=p": "ann:p", "": "ann:secret:"} {
-		s := new(settings)
-		flags := s.flags()
-		must(t, flags.Parse(strings.Fields(args)))
-		must(t, fromEnvironment(flags, func(asked string) string { return map[string]string{"ETCDCTL_USER": "ann:secret"}[asked] }))
-		if got := s.user + ":" + s.password; got != want {
-			t.Errorf("%q beside ETCDCTL_USER: user and password %q, want %q", args, got, want)
 		}
 	}
 	s := settings{endpoints: []string{"a:2379", " https://b:2379"}, dialTimeout: soon, commandTimeout: soon}

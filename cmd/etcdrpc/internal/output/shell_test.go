@@ -14,9 +14,8 @@ func TestShell(t *testing.T) {
 		"v2=10":                    "v2=10",
 		"":                         "''",
 		"a b":                      "'a b'",
-		"a,@b{c}%d~+":              "'a,@b{c}%d~+'",
 		"=ls":                      "'=ls'",
-		"$(x)`y`; !! *?[a] #":      "'$(x)`y`; !! *?[a] #'",
+		"$(x)`y`; !!*?[a]#@b{c}%d": "'$(x)`y`; !!*?[a]#@b{c}%d'",
 		`C:\ca\new.pem`:            `'C:\ca\new.pem'`,
 		"größe":                    "'größe'",
 		"-":                        "-",
@@ -29,7 +28,6 @@ func TestShell(t *testing.T) {
 		`a\\b`:                     NoWord,
 		"a\nb":                     NoWord,
 		"ü\u202e\xff":              NoWord,
-		"a\x00b":                   NoWord,
 		strings.Repeat("x", 1<<20): NoWord,
 	} {
 		if got := Shell(word); got != want {

@@ -51,7 +51,7 @@ revision.`,
 				err = fmt.Errorf("policy of %q: there was no live policy at revision %d; policy rm goes back to that", s.Full(args[0]), revision)
 			case err == nil && live == nil:
 				_, err = policyedit.Propose(ctx, s, policyedit.Request{Key: args[0], Kind: policyedit.Remove}) // err says why there is none
-				err = fmt.Errorf("policy of %q: %w", s.Full(args[0]), cmp.Or(err, error(policyedit.ErrNoPolicy)))
+				err = fmt.Errorf("policy of %q: %w", s.Full(args[0]), cmp.Or(err, policyedit.ErrNoPolicy))
 			}
 			if err != nil {
 				return err

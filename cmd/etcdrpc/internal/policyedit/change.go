@@ -2,6 +2,7 @@ package policyedit
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net"
 	"reflect"
@@ -16,13 +17,8 @@ import (
 
 const refused = "clients refuse the live policy, and running ones keep the last valid one: "
 
-// NothingToDoError is the error of an edit that would remove something that does not exist.
-type NothingToDoError string
-
-func (e NothingToDoError) Error() string { return string(e) }
-
 // ErrNoPolicy is returned for a service without a live policy.
-const ErrNoPolicy NothingToDoError = "there is no live policy: clients use the generated config"
+var ErrNoPolicy = errors.New("there is no live policy: clients use the generated config")
 
 // buildConfig sets the new config.
 func (e *Edit) buildConfig() error {
@@ -93,7 +89,7 @@ func policyNames(policies []serviceconfig.Policy) string {
 
 func (e *Edit) split(c *liveconfig.Config) error {
 	if len(e.Groups) == 0 && len(c.Policy().Split) == 0 {
-		return NothingToDoError("calls are not split")
+		return errors.New("calls are not split")
 	}
 	policy, err := e.ensurePolicy(c)
 	if err != nil {
@@ -142,7 +138,7 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 	}
 	policy := c.Etcd()
 	if policy == nil || len(policy.Drain) == 0 {
-		return NothingToDoError("no instance is drained: the list is empty")
+		return errors.New("no instance is drained: the list is empty")
 	}
 	find, undrained, addrs := e.Service.Finder(), inventory.ListOf(names), make(map[string]bool)
 	for _, name := range names {
@@ -162,7 +158,7 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 	}
 	left := slices.DeleteFunc(slices.Clone(policy.Drain), func(d string) bool { return undrained[d] })
 	if len(left) == len(policy.Drain) {
-		return NothingToDoError("none of these instances is drained; drained are: " + strings.Join(left, ", "))
+		return errors.New("none of these instances is drained; drained are: " + strings.Join(left, ", "))
 	}
 	if policy.Drain = left; len(left) > 0 {
 		return nil

@@ -67,8 +67,7 @@ type Edit struct {
 }
 
 // Propose computes an edit of the current live config. It refuses an edit that makes calls fail or go to wrong instances. The
-// edit is also returned with an error, unless etcd could not be read. If what the edit removes does not exist, the error is a
-// [NothingToDoError].
+// edit is also returned with an error, unless etcd could not be read.
 func Propose(ctx context.Context, s *store.Store, request Request) (*Edit, error) {
 	if err := endpoint.CheckKey(request.Key); err != nil {
 		return nil, err

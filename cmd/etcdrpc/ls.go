@@ -60,20 +60,20 @@ other things as well.`,
 			if names := unknownNames(all, filters); len(names) > 0 {
 				output.Sayf(cmd.ErrOrStderr(), "No instance has %s.\n", output.Quoted(names))
 			}
-			entries, summaries := passing(n.Services, filters), summariesOf(n.Services, filters)
 			switch {
 			case a.output == output.FormatJSON && summary:
-				return output.WriteJSON(cmd.OutOrStdout(), summaries)
+				return output.WriteJSON(cmd.OutOrStdout(), summariesOf(n.Services, filters))
 			case a.output == output.FormatJSON:
 				return output.WriteJSON(cmd.OutOrStdout(), servicesJSON(n.Services, filters))
 			}
+			entries := passing(n.Services, filters)
 			switch {
 			case len(n.Services) == 0:
 				output.Sayf(cmd.ErrOrStderr(), "No services are registered under \"%s\".\n", s.Full(prefix))
 			case len(entries) == 0:
 				output.Sayf(cmd.ErrOrStderr(), "No instance under \"%s\" matches --where.\n", s.Full(prefix))
 			case summary:
-				printSummaries(cmd.OutOrStdout(), summaries)
+				printSummaries(cmd.OutOrStdout(), summariesOf(n.Services, filters))
 			default:
 				head, cells := table(entries)
 				output.Table(cmd.OutOrStdout(), head, cells)

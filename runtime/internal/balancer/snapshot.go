@@ -180,7 +180,7 @@ func (v *view) stateWith(tiers []*tier, lacking []string, ejected bool) readyGro
 type counts struct {
 	members, ready  int
 	ejected         int
-	trying, awaited int   // trying: neither ready nor failing; awaited: those of them that calls wait for
+	trying, awaited int   // trying: neither ready nor failing; awaited: the trying members that calls wait for
 	err, awayErr    error // the errors of a failed connection to the primary and of one to the fallback
 }
 

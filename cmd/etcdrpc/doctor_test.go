@@ -204,8 +204,12 @@ func TestDoctor_Remedies(t *testing.T) {
 			continue // only a connection shows the fault
 		}
 		for _, line := range pasted.FindAllString(before.Findings[at].Fix, -1) {
-			was := revision(t, f.etcd)
-			if paste(line); revision(t, f.etcd) > was {
+			key := before.Findings[at].Where[0] // not all of etcd, where leases expire meanwhile
+			was, err := f.etcd.Admin().Get(t.Context(), key)
+			must(t, err)
+			paste(line)
+			now, err := f.etcd.Admin().Get(t.Context(), key)
+			if must(t, err); fmt.Sprint(now.Kvs) != fmt.Sprint(was.Kvs) {
 				mended = append(mended, tt)
 				break // the others are alternatives
 			}

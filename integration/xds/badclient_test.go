@@ -1,7 +1,6 @@
 package xds
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -12,7 +11,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 const types = "type.googleapis.com/envoy.config."
@@ -77,35 +75,5 @@ func TestBadClients(t *testing.T) {
 	}
 	if told != 2 {
 		t.Errorf("the status shows %d bad clients, want 2: %+v", told, w.bridges[0].Status().Clients)
-	}
-}
-
-// Hostile entries and configs do not make clients reject a response, nor keep clients from servers with good entries.
-func TestHostileEntries(t *testing.T) {
-	w := newWorld(t, "")
-	w.add("a", runtime.WithZoneTag("z\u202e"))
-	admin, key := etcd.Admin(), w.namespace+w.desc.Key+"/"
-	for name, value := range map[string]string{
-		"unix": `{"Addr":"unix:/x"}`, "name": `{"Addr":"db.example:80"}`, "twin": `{"Addr":"` + w.add("b").addr + `"}`, "zero": `{"Addr":"127.0.0.1:0"}`,
-		"weight": `{"Addr":"127.0.0.2:1","Metadata":{"weight":4294967295}}`, "weight2": `{"Addr":"127.0.0.2:2","Metadata":{"weight":4294967295}}`,
-		"long": `{"Addr":"127.0.0.3:1","Metadata":{"x":"` + strings.Repeat("x", 100_000) + `"}}`, "bytes\xff\xfe": `{"Addr":"127.0.0.4:1","Metadata":{"version":"` + "\xff" + `"}}`,
-		"methods": `{"Addr":"127.0.0.5:1","Metadata":{"grpc_methods":"/;a/;;b//c,` + strings.Repeat("a/b;", 1000) + `"}}`,
-	} {
-		_, err := admin.Put(context.Background(), key+name, value)
-		kit.Must(t, err)
-	}
-	for _, config := range []string{
-		`{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity","maxRingSize":8388608}}]}`,
-		policy(`"split":[{"match":{"version":"\u0000/\"="},"weight":4294967295},{"match":{"zone":""},"weight":4294967295}],"childPolicy":[{"etcd_weighted":{}}]`),
-		policy(`"route":[{"label":"instance"}],"preferZone":true,"subset":3`),
-	} {
-		w.set(config)
-		c := w.goClient("z")
-		o := calls(20).with("etcd-affinity", "x")
-		o.Wait = true
-		eventually(t, c, o, "answered under "+config, func(o outcome) bool { return o.By["a"]+o.By["b"] > 0 })
-	}
-	if n := w.logs.Count("(NACK)"); n > 0 {
-		t.Errorf("clients rejected %d responses, want none", n)
 	}
 }

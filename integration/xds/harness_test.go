@@ -209,6 +209,7 @@ type order struct {
 	Metadata map[string]string `json:"metadata"`
 	Timeout  int               `json:"timeout"` // in ms
 	Wait     bool              `json:"wait"`    // with wait for ready
+	Target   string            `json:"target"`  // to dial first, by processes only; "" for the same as before
 }
 
 // outcome is the result of an order.

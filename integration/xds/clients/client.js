@@ -3,7 +3,8 @@ const grpc = require('@grpc/grpc-js');
 require('@grpc/grpc-js-xds').register();
 const readline = require('readline');
 
-const client = new grpc.Client(process.argv[2], grpc.credentials.createInsecure());
+const dial = (target) => new grpc.Client(target, grpc.credentials.createInsecure());
+let old, client = dial(process.argv[2]);
 const request = Buffer.from('\x0a\x05hello', 'latin1'); // a StringValue
 const same = (bytes) => bytes;
 
@@ -19,6 +20,10 @@ function one(order) {
 }
 
 async function call(order) {
+  if (order.target) {
+    if (old) old.close(); // the one before: without a channel, the stream to the xDS server would end
+    [old, client] = [client, dial(order.target)];
+  }
   const out = {by: {}, errors: {}, most: 0};
   let left = order.calls;
   const caller = async () => {

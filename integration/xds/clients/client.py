@@ -7,11 +7,16 @@ import time
 
 import grpc
 
-channel = grpc.insecure_channel(sys.argv[1])
+last, channel = None, grpc.insecure_channel(sys.argv[1])
 request = b"\x0a\x05hello"  # a StringValue
 
 
 def call(order):
+    global channel, last
+    if order.get("target"):
+        if last:
+            last.close()  # the one before: without a channel, the stream to the xDS server would end
+        last, channel = channel, grpc.insecure_channel(order["target"])
     out = {"by": collections.Counter(), "errors": collections.Counter(), "most": 0}
     lock = threading.Lock()
     left = [order["calls"]]

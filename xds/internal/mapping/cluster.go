@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"net/netip"
+	"strconv"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -146,7 +147,8 @@ func (p *plan) load(name string, tiers [][]int) *Resource {
 	return p.resource(name, load)
 }
 
-// localities returns the localities of a priority. All endpoints are in one locality, since implementations build rings
+// localities returns the localities of a priority, with names of their own: gRPC-Java knows only the last of those with one name, in
+// whichever priority. All endpoints of a priority are in one locality, since implementations build rings
 // of several localities differently. With the policy etcd_weighted each endpoint has its own locality, because gRPC uses the weights of
 // localities and ignores those of endpoints: see grpc/grpc#32004.
 func (p *plan) localities(members []int, priority uint32) (all []*endpointv3.LocalityLbEndpoints) {
@@ -157,7 +159,7 @@ func (p *plan) localities(members []int, priority uint32) (all []*endpointv3.Loc
 	weights = scaled(weights)
 	byWeight := p.policy.child.Name == serviceconfig.WeightedName
 	for n, i := range members {
-		e, name, weight := p.endpoint(i), "", uint32(1)
+		e, name, weight := p.endpoint(i), strconv.Itoa(int(priority)), uint32(1)
 		if byWeight {
 			name, weight = p.Endpoints[i].Addr, weights[n]
 		} else if p.ring != nil {

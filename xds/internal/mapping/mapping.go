@@ -2,6 +2,7 @@
 //
 //	mapping.go   the input, and the encoded resources of a host
 //	policy.go    the service config, and its features that xDS lacks
+//	limits.go    the values that clients of every language read
 //	members.go   the endpoints of the base, of each lane and of each group of a split
 //	route.go     a RouteConfiguration: the clusters for each method and lane
 //	upcoming.go  routes for a client that does not know all clusters yet
@@ -72,7 +73,7 @@ func (h *Host) Client(c Client) Client {
 	if !anyPolicy(func(p *Policy) bool { return p.etcd.PreferZone }) {
 		c.Zone = ""
 	}
-	if !anyPolicy(func(p *Policy) bool { return p.subset > 0 }) {
+	if len(h.Endpoints) <= maxConnections && !anyPolicy(func(p *Policy) bool { return p.etcd.Subset > 0 }) {
 		c.ID = ""
 	}
 	if !anyPolicy(func(p *Policy) bool { return p.ringHash() != nil }) {

@@ -102,6 +102,11 @@ func TestRows(t *testing.T) {
 		{name: "methods", config: `{"methodConfig":[{"name":[{}],"timeout":"10s"},{"name":[{"service":"acme.Echo","method":"Slow"}],"timeout":"1.5s",
 			"waitForReady":true,"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.1s","maxBackoff":"1s","backoffMultiplier":3,
 			"retryableStatusCodes":["UNAVAILABLE","ABORTED"]}}],"retryThrottling":{"maxTokens":10,"tokenRatio":0.1}}`, endpoints: three},
+		// Values beyond what a client of some language reads: see limits.go.
+		{name: "limits", config: `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s","retryPolicy":{"maxAttempts":5,"initialBackoff":"0.0005s",
+			"maxBackoff":"2147484s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}},{"name":[{"service":"a"}],"timeout":"9223372035s"}],
+			"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"9223372035s","successRateEjection":{"minimumHosts":4294967295},
+			"failurePercentageEjection":{"requestVolume":4294967295},"childPolicy":[{"etcd":{"laneHeader":"content-type","route":[{"label":"lane"}]}}]}}]}`, endpoints: three},
 		{name: "leader", config: "", endpoints: three, host: Host{Leader: "b", Services: []Service{{Leading: []string{"/acme.Echo/Lead"}}}}},
 		{name: "leaderdrained", config: etcdPolicy(`"drain":["b"]`), endpoints: three, host: Host{Leader: "b", Services: []Service{{Leading: []string{"/acme.Echo/Lead"}}}}},
 		{name: "subset", config: etcdPolicy(`"subset":2`), endpoints: three, client: Client{ID: "one"}},
@@ -142,7 +147,7 @@ func TestMap_SeveralServices(t *testing.T) {
 }
 
 // isSound fails the test for resources that a client would reject: a missing cluster or load, a gap
-// in priorities, or a locality without endpoints.
+// in priorities, a locality without endpoints, or two with one name.
 func isSound(t *testing.T, s *Snapshot) {
 	t.Helper()
 	for _, all := range []map[string]*Resource{s.Clusters, s.Loads} {
@@ -153,15 +158,16 @@ func isSound(t *testing.T, s *Snapshot) {
 	for name, r := range s.Loads {
 		load := new(endpointv3.ClusterLoadAssignment)
 		must(t, r.Body.UnmarshalTo(load))
-		highest, seen := -1, map[int]bool{}
+		highest, seen, names := -1, map[int]bool{}, map[string]bool{}
 		for _, l := range load.GetEndpoints() {
+			names[l.GetLocality().GetSubZone()] = true
 			highest, seen[int(l.GetPriority())] = max(highest, int(l.GetPriority())), true
 			if len(l.GetLbEndpoints()) == 0 {
 				t.Errorf("%s has a locality without endpoints, want none", name)
 			}
 		}
-		if len(seen) != highest+1 {
-			t.Errorf("%s has the priorities %v, want all up to %d", name, seen, highest)
+		if len(seen) != highest+1 || len(names) != len(load.GetEndpoints()) {
+			t.Errorf("%s has the priorities %v in %d localities of %d names, want all up to %d, and a name for each", name, seen, len(load.GetEndpoints()), len(names), highest)
 		}
 	}
 }
@@ -258,19 +264,29 @@ func TestMap_Bounds(t *testing.T) {
 	}
 }
 
-// A client receives the endpoints of each cluster, and a bounded number of fallback endpoints.
+// Whatever a service's instances write, a client uses a bounded number of their addresses, and gets bounded messages.
 func TestLoad_Bounds(t *testing.T) {
-	s, err := mapped(t, etcdPolicy(twoGroups+`,"route":[{"label":"lane"}],"childPolicy":[{"etcd_weighted":{}}]`), 43_000,
-		func(i int) string { return fmt.Sprintf("%d v1 - - lane=%d", i, i%200*(i%2)) })
-	must(t, err)
-	isSound(t, s)
-	largest, all := 0, 0
-	for _, load := range s.Loads {
-		largest, all = max(largest, len(load.Body.GetValue())), all+len(load.Body.GetValue())
-	}
-	if largest > maxBytes || all > 4*maxBytes || len(s.Loads) != 102 || !strings.Contains(fmt.Sprint(s.Unsupported), "more than 20000 endpoints") {
-		t.Errorf("endpoints of %d clusters in %d bytes, %d of one (%v); want 102 clusters, at most %d bytes, %d of one, and a note of the limit",
-			len(s.Loads), all, largest, s.Unsupported, 4*maxBytes, maxBytes)
+	for config, want := range map[string]int{
+		"": maxConnections,
+		etcdPolicy(twoGroups + `,"route":[{"label":"lane"}],"childPolicy":[{"etcd_weighted":{}}]`): 2*maxConnections + 100*8, // eight in each lane
+	} {
+		s, err := mapped(t, config, 4300, func(i int) string { return fmt.Sprintf("%d v1 - - lane=%d", i, i%200*(i%2)) })
+		must(t, err)
+		isSound(t, s)
+		addresses, bytes := make(map[string]bool), 0
+		for _, r := range s.Loads {
+			load := new(endpointv3.ClusterLoadAssignment)
+			must(t, r.Body.UnmarshalTo(load))
+			bytes += len(r.Body.GetValue())
+			for _, l := range load.GetEndpoints() {
+				for _, e := range l.GetLbEndpoints() {
+					addresses[e.GetEndpoint().GetAddress().String()] = true
+				}
+			}
+		}
+		if len(addresses) > want || bytes > maxBytes || !strings.Contains(fmt.Sprint(s.Unsupported), "more than 200 endpoints") {
+			t.Errorf("%s: %d addresses in %d bytes (%v); want at most %d, and a note of the limit", config, len(addresses), bytes, s.Unsupported, want)
+		}
 	}
 }
 

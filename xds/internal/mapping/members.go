@@ -3,6 +3,7 @@ package mapping
 import (
 	"cmp"
 	"fmt"
+	"hash/maphash"
 	"net/url"
 	"slices"
 
@@ -67,7 +68,7 @@ func (m *mapping) plan(s *Service) *plan {
 // makePlan sets p.made to the plan that the runtime's clients would make.
 func (p *plan) makePlan(config *planning.Config) {
 	in := &planning.Input[int]{
-		Config: config, Client: &planning.Client{Zone: p.client.Zone}, Held: p.Held,
+		Config: config, Client: &planning.Client{Zone: p.client.Zone, Most: maxConnections, Seed: seed}, Held: p.Held,
 		Of: func(i *int) *endpoint.Endpoint { return &p.Endpoints[*i] },
 	}
 	for i := range p.Endpoints {
@@ -75,7 +76,17 @@ func (p *plan) makePlan(config *planning.Config) {
 	}
 	p.made = planning.Make(in)
 	p.base = p.setOf("", p.made.Base)
+	if p.made.Live > maxConnections {
+		p.lacks("more than %d endpoints: each client uses some of them, chosen by its id", maxConnections)
+	}
 }
+
+// maxConnections limits the endpoints that a client uses of a service, as runtime.Limits does for the runtime's clients, which know
+// how many file descriptors their process may open. Others often have 1,024 of them, and need most for other services.
+const maxConnections = 200
+
+// seed ranks endpoints for package plan. It differs between processes, so [plan.chosen] ranks them again, by the client's id.
+var seed = maphash.MakeSeed()
 
 // setOf returns the endpoints of a lane that clients can call and that are not drained. A nil l is an empty lane.
 func (p *plan) setOf(name string, l *planning.Lane) *set {
@@ -99,7 +110,7 @@ func (p *plan) setOf(name string, l *planning.Lane) *set {
 				}
 			}
 			if len(members) > 0 {
-				one.tiers = append(one.tiers, p.chosen(members))
+				one.tiers = append(one.tiers, p.chosen(members, t.Most))
 			}
 		}
 		if len(one.tiers) > 0 {
@@ -143,9 +154,8 @@ func (p *plan) lanes() []*set {
 }
 
 const (
-	maxEndpoints = 20_000 // of a cluster
-	maxSpare     = 50_000 // fallback endpoints, in all clusters of a service
-	maxGroups    = 16     // of a cluster
+	maxSpare  = 50_000 // fallback endpoints, in all clusters of a service
+	maxGroups = 16     // of a cluster
 )
 
 // tiers returns the endpoints of a group's cluster by priority. First come its own endpoints. The endpoints of the other groups and
@@ -156,16 +166,16 @@ func (p *plan) tiers(s, fallback *set, g int) (tiers [][]int) {
 	if fallback != nil {
 		groups = append(groups, fallback.groups...)
 	}
-	left, has := maxEndpoints, make(map[int]bool)
+	left, has := maxSpare, make(map[int]bool)
 	for n, source := range groups[:min(len(groups), maxGroups)] {
 		if n == 1 {
-			left = min(left, p.spare)
+			left = p.spare
 		}
 		for _, tier := range source.tiers {
 			var members []int
 			for _, i := range tier {
 				if left == 0 {
-					p.lacks("more than %d endpoints of a cluster, or %d that stand in for others: clients do not know the last ones", maxEndpoints, maxSpare)
+					p.lacks("more than %d endpoints that stand in for others: clients do not know the last ones", maxSpare)
 					break
 				}
 				if !has[i] {
@@ -180,10 +190,10 @@ func (p *plan) tiers(s, fallback *set, g int) (tiers [][]int) {
 	return tiers
 }
 
-// chosen returns the endpoints of a tier that the client uses. If the tier exceeds the size of the subset, chosen picks a subset by
-// rendezvous hashing with the client's id. It picks held endpoints last, because they may be dead.
-func (p *plan) chosen(members []int) []int {
-	if p.policy.subset == 0 || len(members) <= p.policy.subset {
+// chosen returns the endpoints of a tier that the client uses, at most the given number unless that is 0, by rendezvous hashing with
+// the client's id. It picks held endpoints last, because they may be dead.
+func (p *plan) chosen(members []int, most int) []int {
+	if most == 0 {
 		return members
 	}
 	score := make(map[int]uint64, len(members))
@@ -194,7 +204,7 @@ func (p *plan) chosen(members []int) []int {
 		}
 	}
 	slices.SortStableFunc(members, func(a, b int) int { return cmp.Compare(score[b], score[a]) })
-	members = members[:p.policy.subset]
+	members = members[:min(len(members), most)]
 	slices.Sort(members)
 	return members
 }

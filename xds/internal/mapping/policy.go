@@ -10,12 +10,12 @@ import (
 
 // Policy is a parsed service config.
 type Policy struct {
-	etcd    *planning.Config                // its Subset is 0: see subset
-	subset  int                             // the number of endpoints of a cluster that each client uses, 0 for all
+	etcd    *planning.Config
 	outlier *serviceconfig.OutlierDetection // nil for none
 	child   serviceconfig.Policy            // the policy that picks an endpoint of a cluster
 	config  *serviceconfig.Config
 	methods map[path]*serviceconfig.Method
+	limited []string // the values that clients do not get as they are
 }
 
 // ReadPolicy parses a service config.
@@ -43,11 +43,11 @@ func ReadPolicy(text string) (*Policy, error) {
 	if etcd == nil {
 		return nil, fmt.Errorf("the policy %.80q cannot be expressed in xDS", top.Name)
 	}
-	p.etcd, p.subset = planning.NewConfig(etcd), int(etcd.Subset)
-	p.etcd.Subset = 0 // package plan would choose by a random seed; [plan.chosen] chooses by the client's id
+	p.etcd = planning.NewConfig(etcd)
 	if p.child, err = serviceconfig.FirstLinked(p.etcd.ChildPolicy, serviceconfig.Known); err != nil {
 		return nil, err
 	}
+	p.limitValues()
 	return p, nil
 }
 
@@ -82,6 +82,9 @@ func (p *plan) noteUnsupported() {
 		if field.set {
 			p.lacks("%s", field.text)
 		}
+	}
+	for _, text := range p.policy.limited {
+		p.lacks("%s", text)
 	}
 	for _, m := range c.Methods {
 		if m.WaitForReady != nil && *m.WaitForReady {

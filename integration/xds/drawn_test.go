@@ -1,0 +1,58 @@
+package xds
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// TestDrawn calls services that have hostile entries, and random service configs that are valid. Clients that start accept all
+// resources. XDS_DRAWN names another file of configs: go run ./xds/testdata/draw 1 1000 draws them.
+func TestDrawn(t *testing.T) {
+	configs, err := os.ReadFile(cmp.Or(os.Getenv("XDS_DRAWN"), "testdata/drawn.txt"))
+	kit.Must(t, err)
+	w := newWorld(t, "")
+	lis, err := net.Listen("tcp", "0.0.0.0:0") // for several addresses
+	kit.Must(t, err)
+	t.Cleanup(kit.Serve(t, grpc.NewServer(grpc.UnknownServiceHandler((&instance{name: "a"}).handle)), lis))
+	good := fmt.Sprintf(`{"Addr":"127.0.0.%%d:%d","Metadata":{%%s}}`, lis.Addr().(*net.TCPAddr).Port)
+	for name, value := range map[string]string{
+		"0": fmt.Sprintf(good, 1, ""), "1": fmt.Sprintf(good, 2, `"version":"v1","weight":4294967295`), "2": fmt.Sprintf(good, 3, `"zone":"z","lane":"blue","weight":4294967295`),
+		"unix": `{"Addr":"unix:/x"}`, "name": `{"Addr":"db.example:80"}`, "twin": fmt.Sprintf(good, 1, ""), "zero": `{"Addr":"127.0.0.1:0"}`, "mapped": `{"Addr":"[::ffff:127.0.0.2]:1"}`,
+		"long": `{"Addr":"127.0.0.3:1","Metadata":{"lane":"red","x":"` + strings.Repeat("x", 100_000) + `"}}`, "bytes\xff\xfe": `{"Addr":"127.0.0.4:1","Metadata":{"version":"` + "\xff" + `"}}`,
+		"methods": `{"Addr":"127.0.0.5:1","Metadata":{"lane":"red","grpc_methods":"/;a/;;b//c,` + strings.Repeat("a/b;", 1000) + `"}}`,
+	} {
+		_, err := etcd.Admin().Put(kit.Bounded(t, kit.Soon), w.namespace+w.desc.Key+"/"+name, value)
+		kit.Must(t, err)
+	}
+	var drawn []*runtime.ServiceDesc
+	for config := range strings.Lines(string(configs)) {
+		drawn = append(drawn, &runtime.ServiceDesc{Name: w.desc.Name, Key: w.desc.Key, Authority: fmt.Sprint("drawn", len(drawn)), ServiceConfig: config})
+	}
+	w.bridges = []*bridge{w.bridgeAt(kit.Listen(t), w.newRegistry(), drawn...)}
+	for _, language := range languages(t) {
+		c := language.dial(w, "z")
+		for _, w.desc = range drawn {
+			if language.name == "go" {
+				c = language.dial(w, "z")
+			}
+			o := calls(1)
+			o.Wait, o.Target = true, "xds:///"+w.desc.Authority
+			got := c.call(o)
+			if late := strings.Contains(strings.ToLower(fmt.Sprint(got.Errors)), "deadline") && got.Most < float64(o.Timeout)/2; len(got.By) != 1 && !late {
+				t.Errorf("%s, %s: %+v, want an answer, or the end of the config's timeout", language.name, w.desc.ServiceConfig, got)
+			}
+		}
+	}
+	if n := w.logs.Count("(NACK)"); n > 0 {
+		t.Errorf("clients rejected %d responses, want none", n)
+	}
+}

@@ -43,7 +43,7 @@ func (p *Policy) limitValues() {
 		s, f := cmp.Or(o.SuccessRate, &serviceconfig.SuccessRateEjection{}), cmp.Or(o.FailurePercentage, &serviceconfig.FailureEjection{})
 		limit(p, "stdevFactor", s.StdevFactor, 0, maxCount)
 		for _, n := range []*uint32{s.MinimumHosts, f.MinimumHosts} {
-			limit(p, "minimumHosts", n, 0, maxCount)
+			limit(p, "minimumHosts", n, 1, maxCount) // for 0, a process of grpc-js ends at the first check without calls
 		}
 		for _, n := range []*uint32{s.RequestVolume, f.RequestVolume} {
 			limit(p, "requestVolume", n, 0, maxCount)

@@ -106,7 +106,7 @@ func TestRows(t *testing.T) {
 		{name: "limits", config: `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s","retryPolicy":{"maxAttempts":5,"initialBackoff":"0.0005s",
 			"maxBackoff":"2147484s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}},{"name":[{"service":"a"}],"timeout":"9223372035s"}],
 			"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"9223372035s","successRateEjection":{"minimumHosts":4294967295},
-			"failurePercentageEjection":{"requestVolume":4294967295},"childPolicy":[{"etcd":{"laneHeader":"content-type","route":[{"label":"lane"}]}}]}}]}`, endpoints: three},
+			"failurePercentageEjection":{"minimumHosts":0,"requestVolume":4294967295},"childPolicy":[{"etcd":{"laneHeader":"content-type","route":[{"label":"lane"}]}}]}}]}`, endpoints: three},
 		{name: "leader", config: "", endpoints: three, host: Host{Leader: "b", Services: []Service{{Leading: []string{"/acme.Echo/Lead"}}}}},
 		{name: "leaderdrained", config: etcdPolicy(`"drain":["b"]`), endpoints: three, host: Host{Leader: "b", Services: []Service{{Leading: []string{"/acme.Echo/Lead"}}}}},
 		{name: "subset", config: etcdPolicy(`"subset":2`), endpoints: three, client: Client{ID: "one"}},

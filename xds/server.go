@@ -19,8 +19,12 @@ package xds
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 	"path/filepath"
+	"strings"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
@@ -109,7 +113,7 @@ type BootstrapOptions struct {
 	// Zone is the zone of the client, "" for none.
 	Zone string
 	// CA, Cert and Key are paths of PEM files: the certificates that verify the servers, and the client's certificate and key,
-	// which require CA. Without CA the connection to the servers is not encrypted.
+	// which require CA. Without CA the connection to the servers is not encrypted, so the servers must be on this host.
 	CA, Cert, Key string
 }
 
@@ -127,6 +131,15 @@ func Bootstrap(o BootstrapOptions) ([]byte, error) {
 		return nil, errors.New("xds: the certificate and its key are in different directories, which grpc-go refuses: move them to one")
 	case o.Cert != "" && o.CA == "":
 		return nil, errors.New("xds: the client has a certificate, but no CA to verify the servers: give one")
+	}
+	for _, server := range o.Servers {
+		host, _, err := net.SplitHostPort(server)
+		if err != nil {
+			return nil, fmt.Errorf("xds: the server: %w: want host:port", err)
+		}
+		if ip, _ := netip.ParseAddr(host); o.CA == "" && !ip.Unmap().IsLoopback() && !strings.EqualFold(host, "localhost") {
+			return nil, fmt.Errorf("xds: the server %s is beyond this host: give its CA, and the client's certificate and key", server)
+		}
 	}
 	creds := map[string]any{"type": "insecure"}
 	if o.CA != "" {

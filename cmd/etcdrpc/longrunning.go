@@ -98,6 +98,15 @@ func localOnly(addr net.Addr, handler http.Handler) http.Handler {
 	})
 }
 
+// urlOf returns the URL of a page, at localhost if it is served at all addresses.
+func urlOf(page net.Listener) string {
+	at := page.Addr().String()
+	if ip, err := netip.ParseAddrPort(at); err == nil && ip.Addr().IsUnspecified() {
+		at = fmt.Sprint("localhost:", ip.Port())
+	}
+	return "http://" + at + "/"
+}
+
 // isLocal reports whether a host, with or without a port, is localhost or a loopback address, which cannot be rebound.
 func isLocal(host string) bool {
 	name, _, err := net.SplitHostPort(host)

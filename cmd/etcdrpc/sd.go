@@ -85,7 +85,7 @@ func (o *sdOptions) serve(ctx context.Context, s *store.Store, prefix string, st
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
-	output.Sayf(notes, "Serving the targets under %q at http://%s/sd\n", s.Full(prefix), listener.Addr().String())
+	output.Sayf(notes, "Serving the targets under %q at %ssd\n", s.Full(prefix), urlOf(listener))
 	ctx, cancel := context.WithCancel(ctx)
 	var following sync.WaitGroup
 	defer following.Wait()

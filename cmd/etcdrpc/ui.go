@@ -45,7 +45,7 @@ address that others than this host reach needs --read-only.`,
 			defer following.Wait()
 			defer cancel()
 			following.Go(func() { c.Run(ctx) })
-			output.Sayf(cmd.OutOrStdout(), "The console is at http://%s/\n", listener.Addr())
+			output.Sayf(cmd.OutOrStdout(), "The console is at %s\n", urlOf(listener))
 			return servePages(ctx, listener, c, cmd.ErrOrStderr())
 		}),
 	}

@@ -142,7 +142,7 @@ func (o *xdsOptions) serve(ctx context.Context, server *xds.Server, creds creden
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}))
 	server.Register(g)
-	output.Sayf(notes, "Serving xDS at %s, and its status at http://%s/\n", listener.Addr(), page.Addr())
+	output.Sayf(notes, "Serving xDS at %s, and its status at %s\n", listener.Addr(), urlOf(page))
 
 	serving, ctx := errgroup.WithContext(ctx)
 	serving.Go(func() error {
@@ -189,16 +189,8 @@ others use the first.`,
 	return cmd
 }
 
-// bootstrap checks the flags, and returns the bootstrap configuration of clients.
+// bootstrap returns the bootstrap configuration of clients.
 func bootstrap(o xds.BootstrapOptions) ([]byte, error) {
-	for _, server := range o.Servers {
-		if _, _, err := net.SplitHostPort(server); err != nil {
-			return nil, fmt.Errorf("--server: %w: want host:port", err)
-		}
-		if o.CA == "" && !isLocal(server) {
-			return nil, fmt.Errorf("--server %s is beyond this host: give --server-cacert, --client-cert and --client-key", server)
-		}
-	}
 	if o.ID == "" {
 		host, err := os.Hostname()
 		if err != nil {

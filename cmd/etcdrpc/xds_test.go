@@ -64,7 +64,7 @@ func TestXDS(t *testing.T) {
 	stderr, code := &stalled{stalls: make(chan struct{}), again: make(chan struct{})}, make(chan int, 1)
 	ctx, stop := context.WithCancel(t.Context())
 	go func() {
-		code <- newApp().execute(ctx, at(etcd, "xds", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--service", "acme/user", "--service", "acme/other=other.example:443",
+		code <- newApp().execute(ctx, at(etcd, "xds", "--listen", "127.0.0.1:0", "--http", ":0", "--service", "acme/user", "--service", "acme/other=other.example:443",
 			"--server-cert", cert, "--server-key", key, "--client-cacert", ca), io.Discard, stderr)
 	}()
 	defer func() {
@@ -74,7 +74,7 @@ func TestXDS(t *testing.T) {
 			t.Errorf("xds ends with exit code %d, want %d: %s", got, exitFine, stderr)
 		}
 	}()
-	const at = `Serving xDS at \S+:(\d+), and its status at (http://\S+)/`
+	const at = `Serving xDS at \S+:(\d+), and its status at (http://localhost:\d+)/`
 	must(t, stderr.wait(at))
 	found := regexp.MustCompile(at).FindStringSubmatch(stderr.String())
 	bootstrap, errs, exit := executed(t, newApp(), "xds", "bootstrap", "--server", "localhost:"+found[1], "--id", "client-7",

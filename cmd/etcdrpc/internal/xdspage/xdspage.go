@@ -53,7 +53,7 @@ func health(w http.ResponseWriter, s xds.Status) {
 func list(w http.ResponseWriter, s xds.Status) {
 	setHeader(w)
 	for _, h := range s.Hosts {
-		output.Sayf(w, "xds:///%s  key %s, %d endpoints\n", h.Authority, h.Key, h.Endpoints)
+		output.Sayf(w, "xds:///%s  key %s, %s\n", h.Authority, h.Key, output.Counted(h.Endpoints, "endpoint"))
 		if h.Err != nil {
 			output.Sayf(w, "  error: %v\n", h.Err)
 		} else if !h.Known {
@@ -73,7 +73,7 @@ func list(w http.ResponseWriter, s xds.Status) {
 			output.Sayf(w, "\n")
 		}
 	}
-	output.Sayf(w, "%d services, %d clients, of which at most %d are listed\n", len(s.Hosts), len(s.Clients), maxClients)
+	output.Sayf(w, "Clients have asked for %s. There are %d clients, of which at most %d are listed\n", output.Counted(len(s.Hosts), "service"), len(s.Clients), maxClients)
 }
 
 // collector collects metrics from a status.

@@ -24,7 +24,7 @@ func TestPages(t *testing.T) {
 		code       int
 		want       []string
 	}{
-		{"no clients", "/", xds.Status{}, 200, []string{"0 services, 0 clients"}},
+		{"no clients", "/", xds.Status{}, 200, []string{"asked for 0 services. There are 0 clients"}},
 		{"a client", "/", xds.Status{Clients: []xds.Client{client}, Hosts: []xds.Host{known, unread, refused}}, 200, []string{
 			"client one\\x1b[2J", "Cluster: asks for 1, sent version 7, ACK of 7", "sent version 8, ACK of \n", `NACK: no\nroute`, "unsupported: slowStart: none", "has not answered", "permission denied",
 		}},

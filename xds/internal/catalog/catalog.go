@@ -100,6 +100,7 @@ type host struct {
 	stale atomic.Bool // input is out of date
 
 	mu          sync.Mutex
+	rest        rest                                 // between two mappings
 	followed    []*runtime.Followed                  // by service; nil until a client asks
 	input       *mapping.Host                        // its services have the last valid policies, which at first are those of descs
 	known       bool                                 // input was read from etcd; false if etcd denied permission
@@ -163,6 +164,7 @@ func (h *host) snapshot(client mapping.Client) (_ *mapping.Snapshot, provisional
 	if s := h.made[client]; s != nil {
 		return s, h.provisional
 	}
+	defer h.rest.after(time.Now())
 	s, err := mapping.Map(h.input, client)
 	if err != nil {
 		h.report(err)
@@ -178,9 +180,11 @@ func (h *host) snapshot(client mapping.Client) (_ *mapping.Snapshot, provisional
 // refresh reads the current state of the services, if it has changed. If a service config is invalid or too large, the last valid
 // one stays in force. The caller holds mu.
 func (h *host) refresh() {
-	if len(h.followed) < len(h.descs) || !h.stale.Swap(false) {
+	if len(h.followed) < len(h.descs) || !h.stale.Load() || h.rest.goesOn(h.changed) {
 		return
 	}
+	h.stale.Store(false)
+	defer h.rest.after(time.Now())
 	var views []runtime.View
 	var trouble error
 	for _, f := range h.followed {
@@ -224,6 +228,35 @@ func (h *host) refresh() {
 		}
 	}
 	h.report(trouble)
+}
+
+// restCosts is how many times as long as its mappings took a host rests, so that they take a tenth of a core, however fast etcd changes.
+const restCosts = 9
+
+// rest is the time until which a host is not mapped again.
+type rest struct {
+	until time.Time
+	timer *time.Timer // nil before the first rest that goesOn saw
+}
+
+// after extends the rest by the work that began at the given time.
+func (r *rest) after(began time.Time) {
+	now := time.Now()
+	r.until = now.Add(max(0, r.until.Sub(now)) + restCosts*now.Sub(began))
+}
+
+// goesOn reports whether the rest is not over. If so, it has ended called, always the same, when the rest is over.
+func (r *rest) goesOn(ended func()) bool {
+	left := time.Until(r.until)
+	switch {
+	case left <= 0:
+		return false
+	case r.timer == nil:
+		r.timer = time.AfterFunc(left, ended)
+	default:
+		r.timer.Reset(left)
+	}
+	return true
 }
 
 // report sets the current problem, and logs it if it is new. The caller holds mu.

@@ -66,6 +66,8 @@ const twoGroups = `"split":[{"match":{"version":"v1"},"weight":90},{"match":{"ve
 
 // Each line of the list in docs/xds.md has a golden file.
 func TestRows(t *testing.T) {
+	first, err := ReadPolicy(`{"loadBalancingConfig":[{"pick_first":{}}]}`)
+	must(t, err)
 	three, named := ends("a v1 z1", "b v2 z2", "c v1 z2"), []endpoint.Endpoint{{Instance: "a", Addr: "db.example:80"}}
 	for _, tt := range []struct {
 		name      string
@@ -82,6 +84,8 @@ func TestRows(t *testing.T) {
 			endpoints: ends("a", "b - - - lane=blue")},
 		{name: "strictlabel", config: etcdPolicy(`"route":[{"lane":"red","match":{"version":"red"}},{"label":"lane","strict":true}],"laneHeader":"x-lane"`),
 			endpoints: ends("a", "b - - - lane=blue")},
+		// Services with different policies have different clusters. The first service takes the calls of unknown services.
+		{name: "several", config: "", endpoints: ends("a", "b"), host: Host{Services: []Service{{}, {Name: "acme.Other", Policy: first}}}},
 		{name: "drain", config: etcdPolicy(`"drain":["b","10.0.0.3:9000"]`), endpoints: three},
 		{name: "drainall", config: etcdPolicy(`"drain":["a","b","c"]`), endpoints: three},
 		// Clients cannot call an endpoint whose address is a host name, so a drain that leaves only such endpoints is ignored. Such an endpoint is
@@ -130,20 +134,6 @@ func TestRows(t *testing.T) {
 			compare(t, tt.name, s)
 		})
 	}
-}
-
-// Services with different policies have different clusters. The first service takes the calls of unknown services.
-func TestMap_SeveralServices(t *testing.T) {
-	h := &Host{Authority: "acme.echo", Endpoints: ends("a", "b")}
-	for name, config := range map[string]string{"acme.Echo": "", "acme.Other": `{"loadBalancingConfig":[{"pick_first":{}}]}`} {
-		policy, err := ReadPolicy(config)
-		must(t, err)
-		h.Services = append(h.Services, Service{Name: name, Policy: policy})
-	}
-	slices.SortFunc(h.Services, func(a, b Service) int { return strings.Compare(a.Name, b.Name) })
-	s, err := Map(h, Client{})
-	must(t, err)
-	compare(t, "several", s)
 }
 
 // isSound fails the test for resources that a client would reject: a missing cluster or load, a gap
@@ -223,15 +213,15 @@ func TestMap_Bounds(t *testing.T) {
 		lanes     int // number of lanes with routes, -1 for an error
 	}{
 		{"lanes with two headers", etcdPolicy(label + `,"laneHeader":"x-lane"`), 300, lane, 256},
-		{"methods in lanes", methodsOf(25, label), 300, lane, 180},
+		{"methods in lanes", methodsNamed("s", 25, label), 300, lane, 180},
 		{"long names of methods in lanes", methodsNamed(strings.Repeat("s", 9<<10), 1, label), 300, lane, 180},
 		{"groups in lanes", etcdPolicy(splitOf(250) + "," + label), 1000, lane, 256},
 		{"each group in every lane", etcdPolicy(splitOf(50) + "," + label), 50 * 50,
 			func(i int) string { return fmt.Sprintf("e%d v%d - - lane=l%d", i, i%50, i/50) }, 50},
-		{"methods", methodsOf(5100, splitOf(1)), 1, func(int) string { return "e" }, -1},
-		{"methods and groups", methodsOf(1000, splitOf(250)), 250, func(i int) string { return fmt.Sprintf("e%d v%d", i, i) }, -1},
-		{"a long name of a group", methodsOf(700, `"split":[{"match":{"`+strings.Repeat(`\"`, 30<<10)+`":""},"weight":1}]`), 10, lane, 0},
-		{"strict lanes", methodsOf(100, strictLanes(60)), 10, func(i int) string { return fmt.Sprintf("e%d", i) }, -1},
+		{"methods", methodsNamed("s", 5100, splitOf(1)), 1, func(int) string { return "e" }, -1},
+		{"methods and groups", methodsNamed("s", 1000, splitOf(250)), 250, func(i int) string { return fmt.Sprintf("e%d v%d", i, i) }, -1},
+		{"a long name of a group", methodsNamed("s", 700, `"split":[{"match":{"`+strings.Repeat(`\"`, 30<<10)+`":""},"weight":1}]`), 10, lane, 0},
+		{"strict lanes", methodsNamed("s", 100, strictLanes(60)), 10, func(i int) string { return fmt.Sprintf("e%d", i) }, -1},
 	} {
 		s, err := mapped(t, tt.config, tt.endpoints, tt.spec)
 		if tt.lanes < 0 {
@@ -290,31 +280,24 @@ func TestLoad_Bounds(t *testing.T) {
 	}
 }
 
-// methodsOf returns a service config with timeouts for n services, and options of the policy etcd.
-func methodsOf(n int, options string) string { return methodsNamed("s", n, options) }
-
+// methodsNamed returns a service config with timeouts for n services, and options of the policy etcd.
 func methodsNamed(prefix string, n int, options string) string {
-	var names []string
-	for i := range n {
-		names = append(names, fmt.Sprintf(`{"service":"%s%d"}`, prefix, i))
-	}
-	return `{"methodConfig":[{"name":[` + strings.Join(names, ",") + `],"timeout":"1s"}],"loadBalancingConfig":[{"etcd":{` + options + `}}]}`
+	return `{"methodConfig":[{` + listOf(n, "name", `{"service":"`+prefix+`#"}`) + `,"timeout":"1s"}],"loadBalancingConfig":[{"etcd":{` + options + `}}]}`
 }
 
-func splitOf(groups int) string {
-	var all []string
-	for i := range groups {
-		all = append(all, fmt.Sprintf(`{"match":{"version":"v%d"},"weight":1}`, i))
-	}
-	return `"split":[` + strings.Join(all, ",") + `]`
-}
+func splitOf(n int) string { return listOf(n, "split", `{"match":{"version":"v#"},"weight":1}`) }
 
 func strictLanes(n int) string {
-	var all []string
-	for i := range n {
-		all = append(all, fmt.Sprintf(`{"lane":"strict%d","match":{"version":"s%d"},"strict":true}`, i, i))
+	return listOf(n, "route", `{"lane":"strict#","match":{"version":"s#"},"strict":true}`)
+}
+
+// listOf returns a field with a list of n elements, whose number is # in element.
+func listOf(n int, field, element string) string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = strings.ReplaceAll(element, "#", strconv.Itoa(i))
 	}
-	return `"route":[` + strings.Join(all, ",") + `]`
+	return `"` + field + `":[` + strings.Join(all, ",") + `]`
 }
 
 // mapped returns the resources of a host "a" whose endpoints have different addresses.

@@ -76,6 +76,7 @@ func (d *disk) flush() {
 			pause = saveRetry
 		}
 	}
+	d.sweep()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.timer, d.next = nil, time.Now().Add(max(pause, 50*time.Since(began)))
@@ -134,14 +135,22 @@ func (d *disk) write(p place, s *saved) error {
 	if err != nil {
 		return err
 	}
+	defer func() { _ = os.Remove(temp.Name()) }() // fails after the rename
 	_, err = temp.Write(text)
-	if err = errors.Join(err, temp.Sync(), temp.Close()); err == nil {
-		err = os.Rename(temp.Name(), d.path(p))
+	if err = errors.Join(err, temp.Sync(), temp.Close()); err != nil {
+		return err
 	}
-	if err != nil {
-		err = errors.Join(err, os.Remove(temp.Name()))
+	return os.Rename(temp.Name(), d.path(p))
+}
+
+// sweep removes the temporary files of processes that were killed. Younger ones may be of other processes that share the directory.
+func (d *disk) sweep() {
+	files, _ := filepath.Glob(filepath.Join(d.cfg.SnapshotDir, ".tmp-*"))
+	for _, file := range files {
+		if info, err := os.Lstat(file); err == nil && time.Since(info.ModTime()) > time.Hour {
+			_ = os.Remove(file) // it may be gone
+		}
 	}
-	return err
 }
 
 // load returns the content of a key's file, without endpoints if the file is missing or unusable. It checks addresses and the config

@@ -44,7 +44,11 @@ func TestDisk_KeepsTheLastOfEachKey(t *testing.T) {
 		d.save(p, &saved{set: set("xyz")})
 		d.save(p, &saved{set: set("abcd"[:i+1])})
 	}
-	d.close() // before the delay is over
+	d.close()                              // before the delay is over
+	killed := filepath.Join(dir, ".tmp-1") // of a process that was killed while it wrote
+	if err := errors.Join(os.WriteFile(killed, nil, 0o600), os.Chtimes(killed, time.Time{}, time.Now().Add(-2*time.Hour))); err != nil {
+		t.Fatal(err)
+	}
 	d.save(keys[0], &saved{set: set("z")})
 	d.close()
 	for i, p := range keys {

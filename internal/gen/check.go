@@ -13,10 +13,11 @@ import (
 )
 
 // check reports every problem of the files to generate. Checks across services include imported files, whose own problems are
-// reported when those files are generated. The Go compiler reports colliding names, and protoc and buf report colliding files.
+// reported when those files are generated. protoc and buf report colliding files.
 func check(files []*protogen.File, services map[*protogen.File][]*service, to target) {
 	checkOptions(files, services)
 	checkPackages(files, services, to)
+	checkNames(files, services, to)
 }
 
 // checkOptions reports what check reports, except problems with the packages of generated code.

@@ -7,6 +7,7 @@ import (
 	"regexp"
 
 	"google.golang.org/protobuf/compiler/protogen"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
@@ -79,6 +80,47 @@ func checkPackages(files []*protogen.File, services map[*protogen.File][]*servic
 			at.problem("is generated into the Go package %s, which is that of %s: set another %s",
 				printable.Text(string(to.importPath)), pathText(other), suffixParameter)
 		}
+	}
+}
+
+// checkNames reports exported names of our code that protoc-gen-go declares, too.
+func checkNames(files []*protogen.File, services map[*protogen.File][]*service, to target) {
+	declared := make(map[protogen.GoIdent]protoreflect.Descriptor)
+	for _, file := range files {
+		declare(declared, file.Enums, file.Messages)
+	}
+	register := registerName
+	if to.connect {
+		register = registerHandlerName
+	}
+	for file, all := range services {
+		for _, s := range all {
+			for _, name := range []string{descName(s.proto), newClientName(s.proto), register(s.proto)} {
+				other := declared[protogen.GoIdent{GoName: name, GoImportPath: to.output(file).importPath}]
+				if file.Generate && other != nil {
+					s.position.problem("gets code with the Go name %s, which %s has: rename one of them", name, other.FullName())
+				}
+			}
+		}
+	}
+}
+
+// declare adds the Go types and constants of enums and messages.
+func declare(all map[protogen.GoIdent]protoreflect.Descriptor, enums []*protogen.Enum, messages []*protogen.Message) {
+	for _, e := range enums {
+		all[e.GoIdent] = e.Desc
+		for _, v := range e.Values {
+			all[v.GoIdent] = v.Desc
+		}
+	}
+	for _, m := range messages {
+		all[m.GoIdent] = m.Desc
+		for _, f := range m.Fields {
+			if f.Oneof != nil {
+				all[f.GoIdent] = f.Desc
+			}
+		}
+		declare(all, m.Enums, m.Messages)
 	}
 }
 

@@ -89,7 +89,7 @@ var faults = []fault{
 	{"a policy that does not exist", doctor.KindBadPolicy, `no policy is named "round_robbin"`, "_grpc_config/acme/papa", policy(`{"loadBalancingConfig":[{"round_robbin":{}}]}`)},
 	{"a drain of everything", doctor.KindNoMatch, "drain leaves no endpoint", "_grpc_config/acme/sierra", etcdPolicy(`"drain":["sierra-1:9000"]`)},
 	{"a policy that clients do not link", doctor.KindUnlinked, "outlierdetection", "_grpc_config/acme/tango", policy(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}}]}`)},
-	{"a split with an empty group", doctor.KindNoMatch, `split[1] matches no endpoint`, "_grpc_config/acme/uniform",
+	{"a split with an empty group", doctor.KindNoMatch, `the group version=v2 of the split matches no endpoint`, "_grpc_config/acme/uniform",
 		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":9},{"match":{"version":"v2"},"weight":1}]`, `{"version":"v1"}`)},
 	{"a drain of nothing", doctor.KindNoMatch, `"victor-9:9000"`, "_grpc_config/acme/victor", etcdPolicy(`"drain":["victor-9:9000"]`)},
 	{"a drain by an id that clients do not know", doctor.KindNoMatch, `drain names "n1"`, "_grpc_config/acme/violet", func(f *planted, _ string) {
@@ -107,7 +107,7 @@ var faults = []fault{
 	{"a lane without an instance", doctor.KindNoMatch, "matches no endpoint", "_grpc_config/acme/yankee", etcdPolicy(`"route":[{"lane":"beta","match":{"version":"v2"}}]`)},
 	{"a drain of a strict lane", doctor.KindLane, `every instance of the lane "pr-7" is drained, and it is strict, so its calls fail`, "_grpc_config/acme/yucca",
 		etcdPolicy(`"route":[{"label":"lane","strict":true}],"drain":["yucca-2:9000","yucca-3:9000","yucca-4:9000"]`, `{}`, `{"lane":"pr-7"}`, `{"lane":"pr-7"}`, `{"lane":"pr-8"}`, `{"lane":"pr-8"}`)},
-	{"a group of a split that is in a lane", doctor.KindNoMatch, `split[1] matches only endpoints that are in a lane`, "_grpc_config/acme/yam",
+	{"a group of a split that is in a lane", doctor.KindNoMatch, `the group version=v2 of the split matches only endpoints that are in a lane`, "_grpc_config/acme/yam",
 		etcdPolicy(`"route":[{"label":"lane"}],"split":[{"match":{"version":"v1"},"weight":9},{"match":{"version":"v2"},"weight":1}]`, `{"version":"v1"}`, `{"version":"v2","lane":"pr-7"}`)},
 	{"the address 0.0.0.0", doctor.KindLocal, "0.0.0.0:9000 means", "acme/zulu/0.0.0.0:9000", instance()},
 	{"a loopback address among several hosts", doctor.KindLocal, "127.0.0.1:9000 means", "acme/cedar/127.0.0.1:9000", instance()},
@@ -130,9 +130,9 @@ var faults = []fault{
 		says(`{"grpc_methods":"acme.Aspen/Get"}`, "other")},
 	{"a version in no group of a split", doctor.KindNoMatch, "1 instance is in no group of the split", "acme/birch/birch-2:9000",
 		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":1}]`, `{"version":"v1"}`, `{"version":"v2"}`)},
-	{"a group that an earlier one takes all of", doctor.KindNoMatch, `split[1] matches no endpoint`, "_grpc_config/acme/box",
+	{"a group that an earlier one takes all of", doctor.KindNoMatch, `the group version=v1,zone=a of the split matches no endpoint`, "_grpc_config/acme/box",
 		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v1","zone":"a"},"weight":9}]`, `{"version":"v1","zone":"a"}`)},
-	{"a drain that is older than an instance", doctor.KindDrain, `applies to instances registered since, which may be other servers: "10.1.54.1:9000"`, "acme/elder/10.1.54.1:9000", func(f *planted, _ string) {
+	{"a drain that is older than an instance", doctor.KindDrain, `applies to instances registered since, which may be other servers: ["10.1.54.1:9000"]`, "acme/elder/10.1.54.1:9000", func(f *planted, _ string) {
 		f.instances("acme/elder")
 		f.etcdPolicy("acme/elder", `"drain":["10.1.54.1:9000"]`)
 		f.instance("acme/elder", "10.1.54.1:9000")
@@ -153,8 +153,8 @@ var faults = []fault{
 	{"a lane without routes", doctor.KindLane, "1 instance has a lane, and the live policy has no routes", "acme/walnut/walnut-2:9000", etcdPolicy(`"drain":[]`, "null", `{"lane":"pr-7"}`)},
 	{"a candidate of a service without entries", doctor.KindLeader, `"nobody", which has no entry`, "_grpc_leader/acme/yew//one", entry("nobody")},
 	{"a leader whose entry is leaving", doctor.KindLeader, `"cypress-1:9000", which has no entry that clients call`, "_grpc_leader/acme/cypress//one", entry("cypress-1:9000").with("acme/cypress", leaving, "null")},
-	{"versions in no group of a split", doctor.KindNoMatch, "2 instances are in no group of the split", "acme/birch2/birch2-3:9000",
-		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":1}]`, `{"version":"v1"}`, `{"version":"V1"}`, `{"version":"1"}`)},
+	{"versions in no group of a split", doctor.KindNoMatch, "4 instances are in no group of the split", "acme/birch2/birch2-5:9000",
+		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":1}]`, `{"version":"v1"}`, `{"version":"V1"}`, `{"version":"1"}`, "null", "null")},
 	{"only leaving entries", doctor.KindEmpty, "all 2 entries are being withdrawn", "acme/zelkova/", func(f *planted, _ string) { f.instances("acme/zelkova", leaving, leaving) }},
 	{"a leaving entry on a renewed lease", doctor.KindLeaving, "10.1.78.1:9000 is marked as being withdrawn, and stays", "acme/acacia/10.1.78.1:9000", func(f *planted, at string) {
 		f.instances("acme/acacia")

@@ -85,9 +85,9 @@ func newPolicyExplain(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain KEY",
 		Short: "Show where calls go under the live policy, and why",
-		Long: `explain shows which share of a client's calls each instance gets under the live policy,
-and why: for the calls with the lane that --lane names, or without one, of a client
-in the zone that --zone names.
+		Long: `explain shows which share of a client's calls each instance gets under the live policy or,
+without one, under the default of generated code, and why: for the calls with the lane that
+--lane names, or without one, of a client in the zone that --zone names.
 
 It assumes that every instance is ready and serves the method called, and ignores a
 client's own WithSelector and WithSubset.`,
@@ -101,13 +101,13 @@ client's own WithSelector and WithSubset.`,
 			}
 			var x *policyedit.Explanation
 			e, err := policyedit.Propose(ctx, s, policyedit.Request{Key: args[0], Kind: policyedit.Remove}) // its error explains a missing policy
-			if err == nil {
-				x, err = policyedit.Explain(e.Service, caller)
+			if err == nil || errors.Is(err, policyedit.ErrNoPolicy) {
+				x, err = policyedit.ExplainGenerated(e.Service, caller)
 			}
 			if err != nil {
 				return fmt.Errorf("policy of %q: %w", s.Full(args[0]), err)
 			}
-			if config, err := e.Service.Live(); err == nil {
+			if config, _ := e.Service.Live(); config != nil {
 				x.Notes = append(x.Notes, policyedit.Unlinked(config)...)
 			}
 			return x.Show(cmd.OutOrStdout(), a.output)

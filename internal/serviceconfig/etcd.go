@@ -109,6 +109,16 @@ func (s Split) Key() string {
 	return key.String()
 }
 
+// Name names the group by its match, for operators: "the group version=v1".
+func (s Split) Name() string {
+	text, separator, names := "the group", " ", slices.AppendSeq(make([]string, 0, maxMatch), maps.Keys(s.Match))
+	slices.Sort(names)
+	for _, name := range names {
+		text, separator = text+separator+name+"="+s.Match[name], ","
+	}
+	return text
+}
+
 // checkSplit rejects groups that repeat an earlier group, too many names in all matches, and weights that are all zero.
 func checkSplit(p place, splits []Split) {
 	total := uint64(0)

@@ -150,8 +150,8 @@ func (x *subject) unknownHealth() {
 	}
 	slices.Sort(services)
 	services = slices.Compact(services)
-	x.report(KindHealthUnknown, fmt.Sprintf("the health service of %s does not know %s, so clients whose proto has health_check call none of these", output.Counted(len(where), "instance"), output.Quoted(services)),
-		fmt.Sprintf("if the proto has health_check, have the server call healthServer.SetServingStatus(%q, healthpb.HealthCheckResponse_SERVING)", services[0]), output.FirstOf(where)...)
+	x.report(KindHealthUnknown, fmt.Sprintf("the health service of %s does not know %q, so clients whose proto has health_check call none of these", output.Counted(len(where), "instance"), services),
+		fmt.Sprintf("if the proto has health_check, have the server call healthServer.SetServingStatus(%q, healthpb.HealthCheckResponse_SERVING)", services[0]), where...)
 }
 
 // isUnknownService reports whether a server does not have a service, by the error text of grpc-go.

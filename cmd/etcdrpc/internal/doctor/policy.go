@@ -12,7 +12,7 @@ import (
 
 // reportPolicy reports a fault of the live policy, at the policy's key and at the keys of some entries.
 func (x *subject) reportPolicy(kind Kind, problem, fix string, entries ...string) {
-	x.report(kind, problem, fix, append([]string{x.Config.Key}, output.FirstOf(entries)...)...)
+	x.report(kind, problem, fix, append([]string{x.Config.Key}, entries...)...)
 }
 
 // setCommand returns the command that replaces the live policy.
@@ -71,7 +71,7 @@ func (x *subject) unserved() {
 		absent = append(absent, strings.TrimSuffix(name.Service+"/"+name.Method, "/"))
 	}
 	if len(absent) > 0 {
-		x.reportPolicy(KindUnserved, "methodConfig or healthCheckConfig of the live policy names what no instance serves: "+output.Quoted(absent),
+		x.reportPolicy(KindUnserved, fmt.Sprintf("methodConfig or healthCheckConfig of the live policy names what no instance serves: %q", absent),
 			"name services and methods in full as the proto does: "+x.setCommand())
 	}
 }
@@ -132,7 +132,7 @@ func (x *subject) drainedSince() {
 		}
 	}
 	if len(names) > 0 {
-		x.reportPolicy(KindDrain, "an earlier drain applies to instances registered since, which may be other servers: "+output.Quoted(names),
+		x.reportPolicy(KindDrain, fmt.Sprintf("an earlier drain applies to instances registered since, which may be other servers: %q", names),
 			"if it should be called: "+x.Command("undrain", names[0]), where...)
 	}
 }

@@ -80,8 +80,11 @@ func (r *Report) Show(out io.Writer, f output.Format) error {
 	return output.Show(out, f, r, r.print)
 }
 
-// maxOfKind bounds the findings of one kind that are printed as text.
-const maxOfKind = 10
+// Bounds of the text: findings of one kind, and keys of one finding.
+const (
+	maxOfKind = 10
+	maxWhere  = 4
+)
 
 func (r *Report) print(out io.Writer) {
 	counts := make(map[Kind]int)
@@ -106,8 +109,12 @@ func (r *Report) print(out io.Writer) {
 // Show prints the finding as text.
 func (f Finding) Show(out io.Writer) {
 	output.Sayf(out, "%s %s: %s\n", f.Severity, f.Kind, f.Problem)
-	for _, key := range f.Where {
+	shown := f.Where[:min(len(f.Where), maxWhere)]
+	for _, key := range shown {
 		output.Sayf(out, "  at  %s\n", cmp.Or(key, `""`))
+	}
+	if more := len(f.Where) - len(shown); more > 0 {
+		output.Sayf(out, "  at  %d more keys: -o json lists all\n", more)
 	}
 	output.Sayf(out, "  do  %s\n\n", f.Fix)
 }

@@ -35,9 +35,9 @@ func TestDrain(t *testing.T) {
 		notes               []string
 	}{
 		{"one instance of a group", canary, "a", "", []string{"2 of 4 instances get calls then; b has 99.0 % instead of 49.5 %."}},
-		{"a whole group", canary, "a b", "split[0] matches only endpoints that are drained",
+		{"a whole group", canary, "a b", "the group version=v1 of the split matches only endpoints that are drained",
 			[]string{"1 of 4 instances get calls then; c has 100.0 % instead of 1.0 %.", "split[0] has no instance here: the other groups have its share."}},
-		{"the canary", canary, "c", "split[1] matches", []string{"2 of 4", "split[1] has no instance here"}},
+		{"the canary", canary, "c", "the group version=v2 of the split matches", []string{"2 of 4", "split[1] has no instance here"}},
 		{"a group without calls", unused, "c", "", []string{"2 of 4", "split[1] has no instance here"}},
 		{"a lane", lanes, "d", "", []string{"2 of 4", "In the lane pr: 2 of 4 instances get calls then; a has 50.0 % instead of 0.0 %.", `In the lane pr: No instance that may be called is in the lane "pr"`}},
 		{"a strict lane", lanes, "c", `the lane "two" is strict`, []string{"2 of 4", `In the lane two: The calls fail: the lane "two" is strict`}},

@@ -32,7 +32,7 @@ type Explanation struct {
 	namespace   string
 }
 
-// Explain computes the shares of a client's calls, as if every instance were ready.
+// Explain computes the shares of a client's calls under the live policy, as if every instance were ready.
 func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 	config, err := s.Live()
 	switch {
@@ -43,8 +43,22 @@ func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 	case len(config.LoadBalancing) == 0:
 		return nil, errors.New("the live policy does not set load balancing: clients use the generated config")
 	}
+	return explain(s, caller, config.LoadBalancing[0]), nil
+}
+
+// ExplainGenerated is Explain or, if no live policy sets load balancing, explains the default of generated code.
+func ExplainGenerated(s *inventory.Service, caller Caller) (*Explanation, error) {
+	x, err := Explain(s, caller)
+	if live, refusal := s.Live(); refusal == nil && (live == nil || len(live.LoadBalancing) == 0) && len(s.Instances) > 0 {
+		x, err = explain(s, caller, serviceconfig.Policy{Name: serviceconfig.RoundRobinName}), nil
+		x.note("No live policy sets load balancing, so that of the proto file applies, which etcd does not have: the shares are those of its default, round_robin.")
+	}
+	return x, err
+}
+
+func explain(s *inventory.Service, caller Caller, policy serviceconfig.Policy) *Explanation {
 	x := &Explanation{Key: s.Key, Caller: caller, Notes: []string{}}
-	x.unwrapPolicy(config.LoadBalancing[0])
+	x.unwrapPolicy(policy)
 	called := s.Merged()
 	x.plan = called.Plan(x.etcd, caller.Zone)
 	x.Notes = append(x.Notes, x.plan.Reports...)
@@ -56,7 +70,7 @@ func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 	}
 	x.addLeader(s.Candidates)
 	x.Instances, x.namespace = s.WithUncalled(called), s.Namespace
-	return x, nil
+	return x
 }
 
 // unwrapPolicy sets the policy "etcd" and the name of its child policy, and skips outlier detection above it.
@@ -91,7 +105,7 @@ func (x *Explanation) lane() *plan.Lane {
 	switch l := p.Lane(x.Lane); {
 	case p.Placed == nil:
 		if x.Lane != "" {
-			x.note("The live policy has no routes, so lanes have no effect.")
+			x.note("This policy has no routes, so lanes have no effect.")
 		}
 		return base
 	case l == nil:
@@ -153,7 +167,7 @@ func (x *Explanation) groups(l *plan.Lane) (groups []group) {
 		case !isLive:
 			g.name = "is drained, as all others are"
 		case at < len(splits):
-			g.name = fmt.Sprintf("in split[%d], of weight %d", at, splits[at].Weight)
+			g.name = fmt.Sprintf("in %s, of weight %d", splits[at].Name(), splits[at].Weight)
 		case len(splits) > 0:
 			g.name = "matches no group of the split"
 		}
@@ -213,7 +227,7 @@ func (x *Explanation) reason(i *inventory.Instance, l *plan.Lane, in bool) strin
 	case !in:
 		return "is in a lane: " + fmt.Sprint(x.plan.Placed.Of[&i.Endpoint])
 	case at < len(x.etcd.Split) && x.etcd.Split[at].Weight == 0:
-		return fmt.Sprintf("in split[%d], of weight 0, while other groups have a weight", at)
+		return fmt.Sprintf("in %s, of weight 0, while other groups have a weight", x.etcd.Split[at].Name())
 	case at == len(x.etcd.Split) && at > 0:
 		return "matches no group of the split, while other instances do"
 	}

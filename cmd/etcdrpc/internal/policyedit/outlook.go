@@ -39,7 +39,7 @@ func (e *Edit) checkOutcome() error {
 	}
 	emptied := append(newReports(before, after, "drain leaves no"), emptiedLanes(before, after)...)
 	if e.Kind == Drain {
-		emptied = append(newReports(before, after, "split"), emptied...)
+		emptied = append(newReports(before, after, "the group "), emptied...)
 	}
 	if len(emptied) > 0 && !e.Force {
 		err := fmt.Errorf("no instance would be left: %s: register another instance first", strings.Join(emptied, "; "))

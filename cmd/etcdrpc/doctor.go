@@ -18,8 +18,8 @@ func newDoctor(a *app) *cobra.Command {
 		Short: "Find faults, and show their remedies",
 		Long: `doctor examines all services, or the service at KEY or, if there is none, those whose
 keys begin with PREFIX. It shows each fault with its keys and a remedy, the worst
-faults first. It changes nothing. It exits with 1 if it found a fault, and with 3 if it could
-not read etcd.
+faults first. It changes nothing. It exits with 1 if it found a fault, or one as
+severe as --fail-on says, and with 3 if it could not read etcd.
 
 The kinds of faults and their severity:
 ` + doctor.KindsHelp() + `
@@ -40,13 +40,14 @@ It connects to each address from its own host, and sends nothing without --deep.
 			switch {
 			case r.Blind():
 				return exitCode(exitUnable)
-			case len(r.Findings) > 0:
+			case d.Fails(r):
 				return errFound
 			}
 			return nil
 		}),
 	}
 	d.AddTo(cmd.Flags())
+	_ = cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions(doctor.Severities, noFiles))
 	_ = cmd.RegisterFlagCompletionFunc("skip", cobra.FixedCompletions(doctor.KindNames(), noFiles))
 	return cmd
 }

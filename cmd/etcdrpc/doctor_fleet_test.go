@@ -157,7 +157,7 @@ type yard struct {
 }
 
 func newYard(t *testing.T) *yard {
-	ca, later := newAuthority(t), time.Now().Add(20*time.Hour)
+	ca, later := newAuthority(t), time.Now().Add(60*24*time.Hour)
 	y := &yard{t: t, caFile: ca.file(t)}
 	secure := func(change func(*tls.Config)) *tls.Config { // with a certificate for any requested name
 		config := ca.issuer("", later)
@@ -189,6 +189,7 @@ func newYard(t *testing.T) *yard {
 	y.servers = map[string]string{
 		"healthy": y.serve(good, serving),
 		"plain":   y.serve(nil, serving),
+		"plainly": y.serve(nil, says("acme.Jarrah", no)),
 		"bare":    y.serve(good, nil), // without a health service
 		"other":   serveUntilEnd(t, other),
 		"mutual":  y.serve(secure(func(config *tls.Config) { config.ClientAuth = tls.RequireAnyClientCert }), serving),
@@ -204,7 +205,7 @@ func newYard(t *testing.T) *yard {
 		})),
 
 		"expired":  y.serve(ca.issuer("", time.Now().Add(-time.Minute)), serving),
-		"ending":   y.serve(ca.issuer("", time.Now().Add(150*time.Minute)), serving),
+		"ending":   y.serve(ca.issuer("", time.Now().Add(29*24*time.Hour)), serving),
 		"misnamed": y.serve(ca.issuer("somebody.else", later), serving),
 		"foreign":  y.serve(newAuthority(t).issuer("", later), serving),
 
@@ -261,7 +262,7 @@ func newAuthority(t testing.TB) *authority {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "the authority of a test"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(48 * time.Hour), KeyUsage: x509.KeyUsageCertSign}
+		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(90 * 24 * time.Hour), KeyUsage: x509.KeyUsageCertSign}
 	raw, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	must(t, err)
 	cert, err := x509.ParseCertificate(raw)
@@ -277,7 +278,7 @@ func (a *authority) file(t testing.TB) string {
 
 // issue returns a certificate for a name.
 func (a *authority) issue(name string, until time.Time) (*tls.Certificate, error) {
-	template := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{name}, NotBefore: until.Add(-24 * time.Hour), NotAfter: until,
+	template := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{name}, NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: until,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	raw, err := x509.CreateCertificate(rand.Reader, template, a.cert, a.key.Public(), a.key)
 	if err != nil {

@@ -83,10 +83,12 @@ var healthy = []struct {
 		f.lease("acme/user/b", `{"Addr":"10.2.8.3:9000"}`)
 		f.instance("acme/stopping", "10.2.8.4:9000", "") // deleted during the examination
 	}},
-	{"a server that is drained before it stops", "", func(f *planted) {
-		f.instance("acme/user", "10.2.9.1:9000", "notServing")
+	{"a server that is drained, registers again after an outage of etcd, and stops", "", func(f *planted) {
+		f.says("acme/user", "10.2.9.1:9000", `{"grpc_started":"1767225600"}`, "notServing")
 		f.instance("acme/user", "10.2.9.2:9000")
 		f.etcdPolicy("acme/user", `"drain":["10.2.9.1:9000"]`)
+		deleteKey(f.t, f.etcd, f.namespace+"acme/user/10.2.9.1:9000")
+		f.says("acme/user", "10.2.9.1:9000", `{"grpc_started":"1767225600"}`)
 	}},
 	{"a canary that is drained", "", func(f *planted) {
 		f.says("acme/user", "10.2.11.1:9000", `{"version":"v1"}`)
@@ -180,7 +182,7 @@ func TestDoctor_OtherTLS(t *testing.T) {
 	for n, server := range []string{"healthy", "plain", "plain"} {
 		f.instance("acme/user", fmt.Sprintf("user-%d:9000", n+1), server)
 	}
-	f.wantFaults([]string{"--deep", "--plaintext"}, fault{"TLS", doctor.KindNotServing, "", "acme/user/user-1:9000", nil})
+	f.wantFaults([]string{"--deep", "--plaintext"}, fault{"TLS", doctor.KindTransport, "1 instance speaks TLS, and 2 plaintext", "acme/user/user-1:9000", nil})
 }
 
 // TestDoctor_Remedies pastes the commands in remedies. Each must be accepted, and each that changes something must remove its fault.

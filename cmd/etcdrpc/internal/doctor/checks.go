@@ -32,6 +32,9 @@ const (
 	KindMetadata      Kind = "metadata"
 	KindNotServing    Kind = "not-serving"
 	KindWrongService  Kind = "wrong-service"
+	KindCertificate   Kind = "certificate"
+	KindTransport     Kind = "transport"
+	KindZone          Kind = "zone"
 	KindHealthUnknown Kind = "health-unknown"
 )
 
@@ -44,6 +47,9 @@ const (
 	Warning Severity = "warning" // calls work now, but may fail after another event
 	Note    Severity = "note"    // information, not a fault
 )
+
+// Severities are the severities of faults.
+var Severities = []string{string(Error), string(Warning)}
 
 // check is a kind of fault and the functions that find it in a service. Each function does no I/O, and reports only faults of
 // this kind, with a remedy. TestDoctor_Faults of cmd/etcdrpc causes each kind.
@@ -79,8 +85,14 @@ var checks = []check{
 	{KindLane, Warning, "lanes without routes in the live policy, or a strict one that is drained", finders{(*subject).missingRoutes, (*subject).drainedLanes}},
 	{KindLeader, Error, "a leader that no caller can reach", finders{(*subject).leader}},
 	{KindMetadata, Warning, "metadata of an instance that callers cannot read", finders{(*subject).metadata}},
-	{KindNotServing, Error, "a server whose health check says that it is not serving, fails, or hangs (--deep)", finders{(*subject).notServing}},
-	{KindWrongService, Error, "an address at which another service's server is now (--deep)", finders{(*subject).wrongService}},
+	{KindZone, Warning, "a zone that is spelled almost as another", finders{(*subject).mistypedZones}},
+	{KindNotServing, Error, "a server whose health check says that it is not serving, fails, or hangs (--deep)",
+		ofHealth(KindNotServing, "look at its server's log, and at the address that it advertises (GRPC_ADVERTISE_ADDR)")},
+	{KindWrongService, Error, "an address at which another service's server is now (--deep)",
+		ofHealth(KindWrongService, "look at which server is there, and at the address that the service's own server advertises (GRPC_ADVERTISE_ADDR)")},
+	{KindCertificate, Error, "a server certificate that clients refuse, or that ends within 30 days (--deep)",
+		ofHealth(KindCertificate, "renew or replace it, or say what clients trust and expect: --service-cacert FILE, --service-authority KEY=NAME")},
+	{KindTransport, Error, "servers that speak plaintext where others or --plaintext say TLS, or the reverse (--deep)", finders{(*subject).otherTransport}},
 	{KindHealthUnknown, Note, "a health service that does not know a service of its server, as clients with health_check require (--deep)", finders{(*subject).unknownHealth}},
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/plaintext"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/transport"
@@ -26,6 +27,7 @@ import (
 // Options are the flags of doctor.
 type Options struct {
 	skip, exclude   []string
+	failOn          Severity
 	noDial          bool
 	probeTimeout    time.Duration
 	deep, plaintext bool
@@ -36,6 +38,7 @@ type Options struct {
 // AddTo adds the flags.
 func (d *Options) AddTo(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&d.skip, "skip", nil, "`kinds` of faults to skip, separated by commas")
+	flags.StringVar((*string)(&d.failOn), "fail-on", string(Warning), "the least `severity` of a fault that makes the exit code 1: error or warning")
 	flags.StringSliceVar(&d.exclude, "exclude", nil, "`prefixes` of keys to skip, separated by commas")
 	flags.BoolVar(&d.noDial, "no-dial", false, "do not connect to the instances")
 	flags.DurationVar(&d.probeTimeout, "probe-timeout", 2*time.Second, "how long an instance may take to accept a connection, and to answer")
@@ -53,6 +56,8 @@ func (d *Options) Check() (err error) {
 		}
 	}
 	switch {
+	case !slices.Contains(Severities, string(d.failOn)):
+		return fmt.Errorf("--fail-on %q: want %s", string(d.failOn), strings.Join(Severities, " or "))
 	case d.probeTimeout <= 0:
 		return errors.New("--probe-timeout must be above zero")
 	case !d.deep && (d.caFile != "" || d.plaintext || len(d.authorities) > 0):
@@ -82,7 +87,7 @@ func (d *Options) Examine(ctx context.Context, dial transport.DialFunc, s *store
 	if err := p.readLeases(ctx, s); err != nil {
 		return nil, err
 	}
-	p.oneHost = p.isOneHost()
+	p.readEarlier(ctx, s)
 	if d.deep || !d.noDial && !d.skips(KindUnreachable) {
 		p.probed = true
 		p.dialErrors = d.connectAll(ctx, dial, p.addresses())
@@ -102,23 +107,7 @@ func Glance(n *store.Snapshot, full func(key string) string, endpoints []string)
 
 // newExamination returns an examination of the services of a snapshot.
 func (d *Options) newExamination(n *store.Snapshot, full func(key string) string, endpoints []string) *examination {
-	p := &examination{Options: d, full: full, services: n.Services, etcd: etcdHosts(endpoints), unreachableFindings: make(map[string]int)}
-	p.oneHost = p.isOneHost()
-	return p
-}
-
-// etcdHosts returns the hosts of etcd endpoints without their schemes. It omits Unix sockets, which are on this host.
-func etcdHosts(endpoints []string) (hosts []string) {
-	for _, e := range endpoints {
-		if strings.HasPrefix(e, "unix") {
-			continue
-		}
-		if _, rest, ok := strings.Cut(e, "://"); ok {
-			e = strings.Trim(rest, "/")
-		}
-		hosts = append(hosts, e)
-	}
-	return hosts
+	return &examination{Options: d, full: full, services: n.Services, remoteEtcd: len(plaintext.Remote(endpoints)) > 0, unreachableFindings: make(map[string]int)}
 }
 
 // examination is the data that doctor examines, and its findings.
@@ -127,11 +116,12 @@ type examination struct {
 	full                func(key string) string // adds the namespace to a key
 	services            []*inventory.Service    // sorted by key
 	leases              map[int64]lease
-	etcd                []string                     // hosts of etcd
-	oneHost             bool                         // etcd and all instances are on one host
+	remoteEtcd          bool                         // etcd is on another host
 	probed              bool                         // connections to the addresses were tried
 	dialErrors          map[string]error             // by address
 	health              map[serviceAddr]healthResult // of the instances that were checked
+	earlier             map[serviceAddr]string       // the start times of instances when the live policy was written
+	zones               map[string]string            // the zones that were probably meant, by mistyped zones
 	unreachableFindings map[string]int               // indices into findings, by address
 	findings            []Finding
 }
@@ -165,6 +155,25 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string, note
 	return nil
 }
 
+// readEarlier reads which instances were registered when a live policy was written that drains instances registered since. It
+// finds none if etcd has compacted that revision.
+func (p *examination) readEarlier(ctx context.Context, s *store.Store) {
+	p.earlier = make(map[serviceAddr]string)
+	for _, service := range p.services {
+		if !slices.ContainsFunc(service.Instances, func(i inventory.Instance) bool {
+			return i.Drained && i.Entry.CreateRevision > service.Config.ModRevision
+		}) {
+			continue
+		}
+		entries, _, err := s.Scan(ctx, store.EntriesOf(endpoint.Reader{}, service.Key), service.Config.ModRevision)
+		if err == nil {
+			for _, i := range inventory.Of(service.Key, entries).Instances {
+				p.earlier[serviceAddr{service.Key, i.Addr}] = i.Metadata[endpoint.StartedName]
+			}
+		}
+	}
+}
+
 // addresses returns the addresses to connect to, without duplicates.
 func (p *examination) addresses() []string {
 	set := make(map[string]bool)
@@ -175,5 +184,5 @@ func (p *examination) addresses() []string {
 			}
 		}
 	}
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(set)), p.isMisleading)
+	return slices.Sorted(maps.Keys(set))
 }

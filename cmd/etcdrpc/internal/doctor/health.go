@@ -3,9 +3,9 @@ package doctor
 import (
 	"context"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -15,28 +15,25 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/transport"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 // connectAll connects to each address, and returns the error of each address that failed.
 func (d *Options) connectAll(ctx context.Context, dial transport.DialFunc, addresses []string) map[string]error {
-	errs := make([]error, len(addresses))
+	failed, mu := make(map[string]error), new(sync.Mutex)
 	forEach(len(addresses), func(n int) {
 		ctx, cancel := context.WithTimeout(ctx, d.probeTimeout)
 		defer cancel()
-		var conn net.Conn
-		if conn, errs[n] = dial(ctx, "tcp", addresses[n]); errs[n] == nil {
+		conn, err := dial(ctx, "tcp", addresses[n])
+		if err == nil {
 			conn.Close()
+			return
 		}
+		mu.Lock()
+		defer mu.Unlock()
+		failed[addresses[n]] = err
 	})
-	failed := make(map[string]error)
-	for n, err := range errs {
-		if err != nil {
-			failed[addresses[n]] = err
-		}
-	}
 	return failed
 }
 
@@ -58,9 +55,11 @@ type serviceAddr struct{ key, addr string }
 
 // healthResult is the result of an instance's health check.
 type healthResult struct {
-	kind    Kind // of the fault; "" if the check finds no fault
-	problem string
-	unknown []string // published services that the health service does not know
+	kind     Kind // of the fault; "" if the check finds no fault
+	severity Severity
+	problem  string
+	speaks   string   // TLS or plaintext; "" if unknown
+	unknown  []string // published services that the health service does not know
 }
 
 // checkHealth checks the health of the instances that accept connections, as a gRPC client does.
@@ -70,65 +69,94 @@ func (p *examination) checkHealth(ctx context.Context, dial transport.DialFunc) 
 		if endpoint.CheckKey(s.Key) != nil {
 			continue // clients refuse the key
 		}
-		all := slices.DeleteFunc(s.Merged().Instances, func(i inventory.Instance) bool {
-			return p.dialErrors[i.Addr] != nil || p.isMisleading(i.Addr) || i.Drained
-		})
-		connect := transport.Transport{Plaintext: p.plaintext, Authority: p.authorities[s.Key], Files: tlsfiles.Files{CA: p.caFile}}
-		options, err := connect.Options(s.Key, dial)
-		answers := make([]healthResult, len(all))
-		forEach(len(all), func(n int) {
-			if answers[n] = (healthResult{kind: KindNotServing, problem: fmt.Sprint(err)}); err == nil {
-				answers[n] = p.checkInstance(ctx, options, &all[n])
-			}
-		})
+		all := slices.DeleteFunc(s.Merged().Instances, func(i inventory.Instance) bool { return p.dialErrors[i.Addr] != nil || i.Drained })
+		answers, ways := make([]healthResult, len(all)), p.waysTo(s.Key, dial)
+		forEach(len(all), func(n int) { answers[n] = p.checkInstance(ctx, ways, &all[n]) })
 		for n, a := range answers {
 			p.health[serviceAddr{s.Key, all[n].Addr}] = a
 		}
 	}
 }
 
-// checkInstance checks the health of an instance's server, and of each service that its entry publishes.
-func (d *Options) checkInstance(ctx context.Context, options []grpc.DialOption, i *inventory.Instance) (a healthResult) {
+// checkInstance checks the health of an instance's server over the first way that the server speaks.
+func (d *Options) checkInstance(ctx context.Context, ways []way, i *inventory.Instance) (first healthResult) {
 	ctx, cancel := context.WithTimeout(ctx, d.probeTimeout)
 	defer cancel()
-	conn, err := grpc.NewClient("passthrough:///"+i.Addr, options...)
+	for n, w := range ways {
+		switch a := d.checkOver(ctx, w, i); {
+		case n == 0 && a.speaks == "":
+			first = a
+		case n > 0 && a.kind == KindCertificate: // clients use no TLS
+			return healthResult{speaks: a.speaks}
+		case a.speaks != "":
+			return a
+		}
+	}
+	return first
+}
+
+// checkOver checks the health of an instance's server, and of each service that its entry publishes.
+func (d *Options) checkOver(ctx context.Context, w way, i *inventory.Instance) (a healthResult) {
+	if w.err != nil {
+		return healthResult{kind: KindNotServing, problem: w.err.Error()}
+	}
+	watched := &watchedCredentials{TransportCredentials: w.credentials}
+	conn, err := grpc.NewClient("passthrough:///"+i.Addr, append(slices.Clip(w.options), grpc.WithTransportCredentials(watched))...)
 	if err != nil {
 		return healthResult{kind: KindNotServing, problem: err.Error()}
 	}
 	defer conn.Close()
+	a = d.ask(ctx, conn, i)
+	watched.addTo(&a)
+	return a
+}
+
+// ask asks for the health of a server.
+func (d *Options) ask(ctx context.Context, conn *grpc.ClientConn, i *inventory.Instance) (a healthResult) {
+	found := func(kind Kind, format string, args ...any) healthResult {
+		a.kind, a.problem = kind, fmt.Sprintf(format, args...)
+		return a
+	}
 	for _, service := range append([]string{""}, servicesOf(i)...) {
 		resp, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: service})
 		code, text := status.Code(err), status.Convert(err).Message()
+		if code != codes.Unavailable && code != codes.DeadlineExceeded {
+			a.speaks = speaksPlaintext // unless there was a handshake
+		}
 		switch {
 		case code == codes.OK && resp.GetStatus() != healthpb.HealthCheckResponse_SERVING:
-			return healthResult{kind: KindNotServing, problem: fmt.Sprintf("its health check reports %v for %q", resp.GetStatus(), service)}
+			return found(KindNotServing, "its health check reports %v for %q", resp.GetStatus(), service)
 		case code == codes.DeadlineExceeded:
-			return healthResult{kind: KindNotServing, problem: fmt.Sprintf("it did not answer gRPC's health check within %v", d.probeTimeout)}
+			return found(KindNotServing, "it did not answer gRPC's health check within %v", d.probeTimeout)
 		case code == codes.NotFound && service != "" && isUnknownService(ctx, conn, service):
-			return healthResult{kind: KindWrongService, problem: fmt.Sprintf("it does not serve %q, which its entry publishes: another server may be there now", service)}
+			return found(KindWrongService, "it does not serve %q, which its entry publishes: another server may be there now", service)
 		case code == codes.NotFound && service != "":
 			a.unknown = append(a.unknown, service)
 		case code == codes.OK, code == codes.NotFound, code == codes.Unauthenticated, code == codes.PermissionDenied: // the server is healthy
 		case code == codes.Unimplemented && !strings.Contains(text, "HTTP status"), strings.Contains(text, "certificate required"), strings.Contains(text, "broken pipe"):
 			return a // the server has no health service, or wants a client certificate and may close the connection early
 		default:
-			return healthResult{kind: KindNotServing, problem: text}
+			return found(KindNotServing, "%s", text)
 		}
 	}
 	return a
 }
 
-// notServing finds instances that are not healthy.
-func (x *subject) notServing() { x.reportHealth(KindNotServing) }
+// ofHealth returns the check for one kind of results. It reports a finding for each problem, by the address of the first instance.
+func ofHealth(kind Kind, fix string) finders {
+	return finders{func(x *subject) { x.reportHealth(kind, fix) }}
+}
 
-// wrongService finds instances that serve another service.
-func (x *subject) wrongService() { x.reportHealth(KindWrongService) }
-
-func (x *subject) reportHealth(kind Kind) {
+func (x *subject) reportHealth(kind Kind, fix string) {
+	reported := make(map[string]int) // indices into findings
 	for _, i := range x.clients.Instances {
-		if a := x.health[serviceAddr{x.Key, i.Addr}]; a.kind == kind {
-			x.report(kind, i.Addr+": "+a.problem, "look at its server's log, at the address that it advertises (GRPC_ADVERTISE_ADDR), and at its certificate; "+
-				"--plaintext, --service-cacert and --service-authority say how clients call it", i.Entry.Key)
+		a := x.health[serviceAddr{x.Key, i.Addr}]
+		if at, ok := reported[a.problem]; a.kind == kind && ok {
+			x.findings[at].Where = append(x.findings[at].Where, x.full(i.Entry.Key))
+		} else if a.kind == kind {
+			reported[a.problem] = len(x.findings)
+			x.report(kind, i.Addr+": "+a.problem, fix, i.Entry.Key)
+			x.findings[reported[a.problem]].Severity = a.severity
 		}
 	}
 }

@@ -19,6 +19,9 @@ import (
 // longLease is the TTL, in seconds, from which a lease expires too late to remove a dead server.
 const longLease = 24 * 60 * 60
 
+// longWait is the time left on a lease, in seconds, from which nobody should wait until it removes a dead server.
+const longWait = 60
+
 // noLease finds entries that outlive their server. The remedy does not delete entries of servers that accept connections.
 func (x *subject) noLease() {
 	for _, i := range x.Instances {
@@ -50,7 +53,7 @@ func (x *subject) keptLeaving() {
 func (x *subject) expiringLease() {
 	for _, i := range x.Instances {
 		lease := x.leases[i.Entry.Lease]
-		if i.Leaving() || x.isMisleading(i.Addr) || x.dialErrors[i.Addr] != nil || !lease.notRenewed || lease.missedRenewal {
+		if i.Leaving() || x.dialErrors[i.Addr] != nil || !lease.notRenewed || lease.missedRenewal {
 			continue
 		}
 		problem := x.leaseState(i.Entry.Lease)
@@ -77,7 +80,7 @@ func (p *examination) leaseState(id int64) string {
 func (x *subject) unreachableAddress() {
 	for _, i := range x.Instances {
 		key, lease := i.Entry.Key, x.leases[i.Entry.Lease]
-		if i.Leaving() || x.dialErrors[i.Addr] == nil || x.isMisleading(i.Addr) {
+		if i.Leaving() || x.dialErrors[i.Addr] == nil {
 			continue
 		}
 		if at, ok := x.unreachableFindings[i.Addr]; ok {
@@ -86,7 +89,7 @@ func (x *subject) unreachableAddress() {
 		}
 		x.unreachableFindings[i.Addr] = len(x.findings)
 		fix := "if the lease expires, the server is dead and the entry is deleted with it; if it is renewed, the server lives: "
-		if i.Entry.Lease == 0 || lease.Granted >= longLease {
+		if i.Entry.Lease == 0 || lease.Left > longWait {
 			fix = fmt.Sprintf("if the server is dead: %s; else ", x.deleteCommand(key))
 		}
 		x.report(KindUnreachable, fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, x.reason(x.dialErrors[i.Addr]), x.leaseState(i.Entry.Lease)),
@@ -155,10 +158,7 @@ func (x *subject) malformed() {
 
 // ipOf returns the IP address in addr, the unspecified address for localhost, and an invalid address for other host names.
 func ipOf(addr string) netip.Addr {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		host = strings.Trim(addr, "[]")
-	}
+	host, _, _ := net.SplitHostPort(addr)
 	name := strings.ToLower(strings.TrimSuffix(host, "."))
 	if slices.Contains([]string{"localhost", "localhost.localdomain", "ip6-localhost"}, name) || strings.HasSuffix(name, ".localhost") {
 		return netip.IPv4Unspecified()
@@ -167,37 +167,20 @@ func ipOf(addr string) netip.Addr {
 	return ip.Unmap()
 }
 
-// isWildcardOrGroup reports whether an address belongs to no single host: unspecified, multicast or broadcast.
-func isWildcardOrGroup(ip netip.Addr) bool {
-	return ip.IsUnspecified() || ip.IsMulticast() || ip == netip.AddrFrom4([4]byte{255, 255, 255, 255})
-}
-
-// isOneHost reports whether etcd and all instances are on one host. Then loopback addresses are correct, as on a developer's
-// machine.
-func (p *examination) isOneHost() bool {
-	elsewhere := func(addr string) bool {
-		ip := ipOf(addr)
-		return !ip.IsLoopback() && !ip.IsLinkLocalUnicast() && !isWildcardOrGroup(ip)
-	}
-	return !slices.ContainsFunc(p.etcd, elsewhere) && !slices.ContainsFunc(p.services, func(s *inventory.Service) bool {
-		return slices.ContainsFunc(s.Instances, func(i inventory.Instance) bool { return elsewhere(i.Addr) })
-	})
-}
-
-// isMisleading reports whether callers of an address may reach another host. It is false if KindLocal is skipped.
-func (p *examination) isMisleading(addr string) bool {
-	ip := ipOf(addr)
-	return !p.skips(KindLocal) && (ip.IsLinkLocalUnicast() || isWildcardOrGroup(ip) || ip.IsLoopback() && !p.oneHost)
-}
-
-// misleadingAddress finds addresses that refer to the caller's own host.
+// misleadingAddress finds addresses that refer to the caller's own host. Loopback addresses are correct if etcd and all instances
+// of the service are on one host, as on a developer's machine.
 func (x *subject) misleadingAddress() {
+	elsewhere := func(i inventory.Instance) bool {
+		ip := ipOf(i.Addr)
+		return !ip.IsLoopback() && !ip.IsLinkLocalUnicast() && !ip.IsUnspecified() && !ip.IsMulticast() && ip != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	}
+	oneHost := !x.remoteEtcd && !slices.ContainsFunc(x.Instances, elsewhere)
 	for _, i := range x.Instances {
-		if i.Leaving() || !x.isMisleading(i.Addr) {
+		ip, means := ipOf(i.Addr), "the caller's own host"
+		if i.Leaving() || elsewhere(i) || ip.IsLoopback() && oneHost {
 			continue
 		}
-		means := "the caller's own host"
-		if ipOf(i.Addr).IsLinkLocalUnicast() {
+		if ip.IsLinkLocalUnicast() {
 			means = "a host on the caller's own link"
 		}
 		x.report(KindLocal, fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing", i.Addr, means),

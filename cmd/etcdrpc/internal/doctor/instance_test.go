@@ -1,62 +1,59 @@
 package doctor
 
 import (
+	"errors"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 )
 
-func TestIsMisleading(t *testing.T) {
-	for addr, want := range map[string][2]bool{ // with one host, with several
-		"10.0.0.7:9000":           {false, false},
-		"user.internal:9000":      {false, false},
-		"localhosts:9000":         {false, false},
-		"[2001:db8::7]:9000":      {false, false},
-		"[::ffff:10.0.0.7]:9000":  {false, false},
-		"127.0.0.1:9000":          {false, true},
-		"127.9.9.9:9000":          {false, true},
-		"[::1]:9000":              {false, true},
-		"[::ffff:127.0.0.1]:9000": {false, true},
-		"169.254.1.1:9000":        {true, true},
-		"[fe80::1]:9000":          {true, true},
-		"0.0.0.0:9000":            {true, true},
-		"[::]:9000":               {true, true},
-		"[::ffff:0.0.0.0]:9000":   {true, true},
-		"239.1.1.1:9000":          {true, true},
-		"localhost:9000":          {true, true},
-		"LocalHost.:9000":         {true, true},
-		"user.localhost:9000":     {true, true},
+// serviceAt returns a service with an entry for each address.
+func serviceAt(key, addresses string) *inventory.Service {
+	s := &inventory.Service{Key: key}
+	for addr := range strings.FieldsSeq(addresses) {
+		s.Add(inventory.Entry{Key: key + "/" + addr, Value: []byte(addr)})
+	}
+	return s
+}
+
+func TestMisleadingAddress(t *testing.T) {
+	const never, among, always = "10.0.0.7:1 user.internal:1 localhosts:1 [2001:db8::7]:1 [::ffff:10.0.0.7]:1",
+		"127.0.0.1:1 127.9.9.9:1 [::1]:1 [::ffff:127.0.0.1]:1",
+		"0.0.0.0:1 169.254.1.1:1 239.1.1.1:1 LocalHost.:1 [::]:1 [::ffff:0.0.0.0]:1 [fe80::1]:1 localhost:1 user.localhost:1"
+	for _, tt := range []struct {
+		etcd, others string // addresses
+		oneHost      bool
+	}{
+		{"127.0.0.1:2379", "", true},
+		{"http://localhost:2379", "[::1]:9", true},
+		{"unix:///run/etcd.sock", "127.0.0.1:9", true},
+		{"https://etcd-1:2379", "", false},
+		{"10.0.0.1:2379", "127.0.0.1:9", false},
+		{"127.0.0.1:2379", "127.0.0.1:9 10.0.0.8:9", false},
 	} {
-		got := [2]bool{(&examination{Options: new(Options), oneHost: true}).isMisleading(addr), (&examination{Options: new(Options)}).isMisleading(addr)}
-		if got != want {
-			t.Errorf("%s: %v, want %v", addr, got, want)
-		}
-		if skips := (&examination{Options: &Options{skip: []string{string(KindLocal)}}}); skips.isMisleading(addr) {
-			t.Errorf("isMisleading(%q) = true, want false while KindLocal is skipped", addr)
+		for _, addr := range strings.Fields(never + " " + among + " " + always) {
+			p := examinationOf([]*inventory.Service{serviceAt("acme/elsewhere", "10.0.0.9:1"), serviceAt("acme/user", addr+" "+tt.others)}, tt.etcd)
+			p.check()
+			want := strings.Contains(always, addr) || !tt.oneHost && strings.Contains(among, addr)
+			got := slices.ContainsFunc(p.findings, func(f Finding) bool { return f.Kind == KindLocal && strings.Contains(f.Problem, " "+addr+" ") })
+			if got != want {
+				t.Errorf("etcd at %s, %s beside %q: found = %v, want %v", tt.etcd, addr, tt.others, got, want)
+			}
 		}
 	}
 }
 
-func TestOneHost(t *testing.T) {
-	for _, tt := range []struct {
-		etcd, instances string
-		want            bool
-	}{
-		{"127.0.0.1:2379", "127.0.0.1:9000", true},
-		{"http://localhost:2379", "[::1]:9000", true},
-		{"unix:///run/etcd.sock", "127.0.0.1:9000", true},
-		{"127.0.0.1:2379", "", true},
-		{"https://etcd-1:2379", "127.0.0.1:9000", false},
-		{"10.0.0.1:2379", "127.0.0.1:9000", false},
-		{"127.0.0.1:2379", "127.0.0.1:9000 10.0.0.7:9000", false},
-	} {
-		s := &inventory.Service{Key: "a"}
-		for addr := range strings.FieldsSeq(tt.instances) {
-			s.Add(inventory.Entry{Key: "a/" + addr, Value: []byte(addr)})
-		}
-		if got := examinationOf([]*inventory.Service{s}, tt.etcd).oneHost; got != tt.want {
-			t.Errorf("etcd at %q, instances at %q: oneHost = %v, want %v", tt.etcd, tt.instances, got, tt.want)
-		}
+// TestMisleadingAddress_Dead checks that a dead server at an address that may mislead is found, too.
+func TestMisleadingAddress_Dead(t *testing.T) {
+	p := examinationOf([]*inventory.Service{serviceAt("acme/user", "127.0.0.1:1 10.0.0.7:1")})
+	if got := p.addresses(); len(got) != 2 {
+		t.Errorf("addresses to connect to: %q, want 2", got)
+	}
+	p.probed, p.dialErrors = true, map[string]error{"127.0.0.1:1": errors.New("connection refused")}
+	p.check()
+	if !slices.ContainsFunc(p.findings, func(f Finding) bool { return f.Kind == KindUnreachable }) {
+		t.Errorf("found %+v, want %s", p.findings, KindUnreachable)
 	}
 }

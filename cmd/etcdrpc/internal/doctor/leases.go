@@ -120,7 +120,8 @@ func (p *examination) suspectLeases() (leaving, replaced map[int64]bool) {
 // dropGone removes entries that were deleted since they were read. It rereads only entries that seem dead or leaving.
 func (p *examination) dropGone(ctx context.Context, s *store.Store) (err error) {
 	gone := func(i inventory.Instance) bool {
-		dead := p.leases[i.Entry.Lease].Expired() || p.dialErrors[i.Addr] != nil || p.health[serviceAddr{i.Service, i.Addr}].kind != ""
+		health := p.health[serviceAddr{i.Service, i.Addr}]
+		dead := p.leases[i.Entry.Lease].Expired() || p.dialErrors[i.Addr] != nil || health.kind != "" && health.severity == ""
 		if err != nil || i.Entry.Lease == 0 || !dead && !i.Leaving() {
 			return false
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -115,20 +116,14 @@ func (x *subject) missingZones() {
 	}
 }
 
-// drainName returns the name that the list "drain" uses for an instance.
-func (x *subject) drainName(i *inventory.Instance) string {
-	if inventory.ListOf(x.plan.Config.Drain)[i.Instance] {
-		return i.Instance
-	}
-	return i.Addr
-}
-
-// drainedSince finds instances that registered after the policy that drains them was written.
+// drainedSince finds instances that registered after the policy that drains them was written, except servers that only
+// registered again, as after an outage of etcd.
 func (x *subject) drainedSince() {
 	var where, names []string
 	for _, i := range x.plan.All[x.plan.Live:] {
-		if i.Entry.CreateRevision > x.Config.ModRevision {
-			where, names = append(where, i.Entry.Key), append(names, x.drainName(i))
+		started, ok := x.earlier[serviceAddr{x.Key, i.Addr}]
+		if i.Entry.CreateRevision > x.Config.ModRevision && (!ok || started != i.Metadata[endpoint.StartedName]) {
+			where, names = append(where, i.Entry.Key), append(names, i.Instance)
 		}
 	}
 	if len(names) > 0 {

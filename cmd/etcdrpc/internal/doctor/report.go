@@ -75,6 +75,11 @@ func (r *Report) Blind() bool {
 	return r.Services == 0 && len(r.Findings) == 1 && r.Findings[0].Kind == KindPermission
 }
 
+// Fails reports whether a fault is at least as severe as --fail-on.
+func (d *Options) Fails(r *Report) bool {
+	return len(r.Findings) > 0 && (d.failOn == Warning || r.Findings[0].Severity == Error)
+}
+
 // Show writes the report.
 func (r *Report) Show(out io.Writer, f output.Format) error {
 	return output.Show(out, f, r, r.print)

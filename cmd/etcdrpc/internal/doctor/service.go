@@ -40,6 +40,7 @@ func (p *examination) subject(s *inventory.Service) *subject {
 
 // check runs all checks.
 func (p *examination) check() {
+	p.readZones()
 	for _, s := range p.services {
 		x := p.subject(s)
 		for _, c := range checks {

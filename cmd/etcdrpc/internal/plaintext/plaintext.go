@@ -16,13 +16,17 @@ func Exposed(endpoints []string, withTLS bool) []string {
 	if len(endpoints) == 0 || Secured(endpoints[0], withTLS) {
 		return nil
 	}
-	var exposed []string
+	return Remote(endpoints)
+}
+
+// Remote returns the hosts, with their ports, that an etcd client reaches over a network.
+func Remote(endpoints []string) (remote []string) {
 	for _, e := range etcdcause.Shown(endpoints) {
 		if addr := address(e); addr != "" && !local(addr) {
-			exposed = append(exposed, addr)
+			remote = append(remote, addr)
 		}
 	}
-	return exposed
+	return remote
 }
 
 // Secured reports whether a client with this first endpoint uses TLS. That endpoint decides for

@@ -43,13 +43,19 @@ func (t *Transport) Secure() bool { return t.Authority+t.Files.CA+t.Files.Cert+t
 
 // Options returns the dial options for instances of the service at a key.
 func (t *Transport) Options(key string, dial DialFunc) ([]grpc.DialOption, error) {
+	opts, creds, err := t.Split(key, dial)
+	return append(opts, grpc.WithTransportCredentials(creds)), err
+}
+
+// Split returns the dial options, and the credentials that they lack.
+func (t *Transport) Split(key string, dial DialFunc) ([]grpc.DialOption, credentials.TransportCredentials, error) {
 	if t.Plaintext && t.Files.CA+t.Files.Cert+t.Files.Key != "" {
-		return nil, errors.New("--plaintext excludes --service-cacert, --service-cert and --service-key")
+		return nil, nil, errors.New("--plaintext excludes --service-cacert, --service-cert and --service-key")
 	}
 	authority, ok := servicekey.Authority(key)
 	if t.Authority != "" {
 		if err := servicekey.CheckAuthority(t.Authority); err != nil {
-			return nil, fmt.Errorf("--authority: %q %w", t.Authority, err)
+			return nil, nil, fmt.Errorf("--authority: %q %w", t.Authority, err)
 		}
 		authority, ok = t.Authority, true
 	}
@@ -62,15 +68,15 @@ func (t *Transport) Options(key string, dial DialFunc) ([]grpc.DialOption, error
 	}
 	switch {
 	case t.Plaintext:
-		return append(opts, grpc.WithTransportCredentials(insecure.NewCredentials())), nil
+		return opts, insecure.NewCredentials(), nil
 	case !ok:
-		return nil, fmt.Errorf("the key %q gives no host name that a certificate could have: give --authority with the name that the proto sets", key)
+		return nil, nil, fmt.Errorf("the key %q gives no host name that a certificate could have: give --authority with the name that the proto sets", key)
 	}
 	cfg, err := t.Files.Config()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return append(opts, grpc.WithTransportCredentials(credentials.NewTLS(cfg))), nil
+	return opts, credentials.NewTLS(cfg), nil
 }
 
 // Hint returns advice on the failure of a connection, "" if none is known. secure and plaintext

@@ -151,6 +151,8 @@ var faults = []fault{
 	{"a live policy that is too large", doctor.KindBadPolicy, "clients refuse the live policy", "_grpc_config/acme/sage", policy(`{"methodConfig":[{"name":[{"service":"` + strings.Repeat("s", 256<<10) + `"}]}]}`)},
 	{"the health of a service that is not there", doctor.KindUnserved, `"acme.Vyne"`, "_grpc_config/acme/vine",
 		policy(`{"healthCheckConfig":{"serviceName":"acme.Vyne"}}`, `{"grpc_methods":"acme.Vine/Get"}`)},
+	{"that service, of which the health service does not know", doctor.KindNotServing, `does not know "acme.Vyne"`, "acme/vine/vine-1:9000", func(*planted, string) {}},
+	{"a start in the future", doctor.KindMetadata, `start time "7767225600"`, "acme/ilex/10.1.56.2:9000", says(`{"grpc_started":"7767225600"}`)},
 	{"a lane without routes", doctor.KindLane, "1 instance has a lane, and the live policy has no routes", "acme/walnut/walnut-2:9000", etcdPolicy(`"drain":[]`, "null", `{"lane":"pr-7"}`)},
 	{"a candidate of a service without entries", doctor.KindLeader, `"nobody", which has no entry`, "_grpc_leader/acme/yew//one", entry("nobody")},
 	{"a leader whose entry is leaving", doctor.KindLeader, `"cypress-1:9000", which has no entry that clients call`, "_grpc_leader/acme/cypress//one", entry("cypress-1:9000").with("acme/cypress", leaving, "null")},

@@ -70,11 +70,6 @@ func (d *Options) Check() (err error) {
 	return err
 }
 
-// excludes reports whether the entries of the service at key begin with an excluded prefix.
-func (d *Options) excludes(key string) bool {
-	return slices.ContainsFunc(d.exclude, func(prefix string) bool { return strings.HasPrefix(key+"/", prefix) })
-}
-
 func (d *Options) skips(k Kind) bool { return slices.Contains(d.skip, string(k)) }
 
 // Examine reads etcd, contacts the instances, and reports the faults of the service at key or of the services below key.
@@ -83,7 +78,9 @@ func (d *Options) Examine(ctx context.Context, dial transport.DialFunc, s *store
 	if err := p.read(ctx, s, key, notes); err != nil {
 		return nil, err
 	}
-	p.services = slices.DeleteFunc(p.services, func(s *inventory.Service) bool { return d.excludes(s.Key) })
+	p.services = slices.DeleteFunc(p.services, func(s *inventory.Service) bool {
+		return slices.ContainsFunc(d.exclude, func(prefix string) bool { return strings.HasPrefix(s.Key+"/", prefix) })
+	})
 	if err := p.readLeases(ctx, s); err != nil {
 		return nil, err
 	}
@@ -165,11 +162,9 @@ func (p *examination) readEarlier(ctx context.Context, s *store.Store) {
 		}) {
 			continue
 		}
-		entries, _, err := s.Scan(ctx, store.EntriesOf(endpoint.Reader{}, service.Key), service.Config.ModRevision)
-		if err == nil {
-			for _, i := range inventory.Of(service.Key, entries).Instances {
-				p.earlier[serviceAddr{service.Key, i.Addr}] = i.Metadata[endpoint.StartedName]
-			}
+		entries, _, _ := s.Scan(ctx, store.EntriesOf(endpoint.Reader{}, service.Key), service.Config.ModRevision)
+		for _, i := range inventory.Of(service.Key, entries).Instances {
+			p.earlier[serviceAddr{service.Key, i.Addr}] = i.Metadata[endpoint.StartedName]
 		}
 	}
 }

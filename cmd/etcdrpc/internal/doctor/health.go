@@ -70,8 +70,11 @@ func (p *examination) checkHealth(ctx context.Context, dial transport.DialFunc) 
 			continue // clients refuse the key
 		}
 		all := slices.DeleteFunc(s.Merged().Instances, func(i inventory.Instance) bool { return p.dialErrors[i.Addr] != nil || i.Drained })
-		answers, ways := make([]healthResult, len(all)), p.waysTo(s.Key, dial)
-		forEach(len(all), func(n int) { answers[n] = p.checkInstance(ctx, ways, &all[n]) })
+		answers, ways, asked := make([]healthResult, len(all)), p.waysTo(s.Key, dial), ""
+		if live, err := s.Live(); err == nil && live != nil && live.HealthCheck != nil {
+			asked = live.HealthCheck.ServiceName
+		}
+		forEach(len(all), func(n int) { answers[n] = p.checkInstance(ctx, ways, &all[n], asked) })
 		for n, a := range answers {
 			p.health[serviceAddr{s.Key, all[n].Addr}] = a
 		}
@@ -79,11 +82,11 @@ func (p *examination) checkHealth(ctx context.Context, dial transport.DialFunc) 
 }
 
 // checkInstance checks the health of an instance's server over the first way that the server speaks.
-func (d *Options) checkInstance(ctx context.Context, ways []way, i *inventory.Instance) (first healthResult) {
+func (d *Options) checkInstance(ctx context.Context, ways []way, i *inventory.Instance, asked string) (first healthResult) {
 	ctx, cancel := context.WithTimeout(ctx, d.probeTimeout)
 	defer cancel()
 	for n, w := range ways {
-		switch a := d.checkOver(ctx, w, i); {
+		switch a := d.checkOver(ctx, w, i, asked); {
 		case n == 0 && a.speaks == "":
 			first = a
 		case n > 0 && a.kind == KindCertificate: // clients use no TLS
@@ -95,8 +98,9 @@ func (d *Options) checkInstance(ctx context.Context, ways []way, i *inventory.In
 	return first
 }
 
-// checkOver checks the health of an instance's server, and of each service that its entry publishes.
-func (d *Options) checkOver(ctx context.Context, w way, i *inventory.Instance) (a healthResult) {
+// checkOver checks the health of an instance's server, of each service that its entry publishes, and of the service that the live
+// policy asks for, if any.
+func (d *Options) checkOver(ctx context.Context, w way, i *inventory.Instance, asked string) (a healthResult) {
 	if w.err != nil {
 		return healthResult{kind: KindNotServing, problem: w.err.Error()}
 	}
@@ -106,18 +110,18 @@ func (d *Options) checkOver(ctx context.Context, w way, i *inventory.Instance) (
 		return healthResult{kind: KindNotServing, problem: err.Error()}
 	}
 	defer conn.Close()
-	a = d.ask(ctx, conn, i)
+	a = d.ask(ctx, conn, i, asked)
 	watched.addTo(&a)
 	return a
 }
 
 // ask asks for the health of a server.
-func (d *Options) ask(ctx context.Context, conn *grpc.ClientConn, i *inventory.Instance) (a healthResult) {
+func (d *Options) ask(ctx context.Context, conn *grpc.ClientConn, i *inventory.Instance, asked string) (a healthResult) {
 	found := func(kind Kind, format string, args ...any) healthResult {
 		a.kind, a.problem = kind, fmt.Sprintf(format, args...)
 		return a
 	}
-	for _, service := range append([]string{""}, servicesOf(i)...) {
+	for _, service := range slices.Compact(append([]string{"", asked}, servicesOf(i)...)) {
 		resp, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: service})
 		code, text := status.Code(err), status.Convert(err).Message()
 		if code != codes.Unavailable && code != codes.DeadlineExceeded {
@@ -128,6 +132,8 @@ func (d *Options) ask(ctx context.Context, conn *grpc.ClientConn, i *inventory.I
 			return found(KindNotServing, "its health check reports %v for %q", resp.GetStatus(), service)
 		case code == codes.DeadlineExceeded:
 			return found(KindNotServing, "it did not answer gRPC's health check within %v", d.probeTimeout)
+		case code == codes.NotFound && service != "" && service == asked:
+			return found(KindNotServing, "its health service does not know %q, for which the live policy has clients ask, so they do not call it", service)
 		case code == codes.NotFound && service != "" && isUnknownService(ctx, conn, service):
 			return found(KindWrongService, "it does not serve %q, which its entry publishes: another server may be there now", service)
 		case code == codes.NotFound && service != "":

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
@@ -112,26 +113,23 @@ func (d *Options) reason(err error) string {
 
 // metadata finds metadata that callers cannot parse, or that is likely a mistake.
 func (x *subject) metadata() {
-	for n := range x.Instances {
-		if i := &x.Instances[n]; !i.Leaving() {
-			x.metadataOf(i)
+	for _, i := range x.Instances {
+		if i.Leaving() {
+			continue
 		}
-	}
-}
-
-func (x *subject) metadataOf(i *inventory.Instance) {
-	found := func(problem, fix string) { x.report(KindMetadata, i.Addr+" "+problem, fix, i.Entry.Key) }
-	if text, said := i.Metadata["weight"]; said && i.Weight == 0 {
-		found(fmt.Sprintf("has the weight %.40q, which is not a whole number up to 4294967295, so callers ignore it", text), "have its server write a whole number")
-	}
-	if text, said := i.Metadata[endpoint.StartedName]; said {
-		if _, err := strconv.ParseUint(text, 10, 33); err != nil {
-			found(fmt.Sprintf("has the start time %.40q, which is not in seconds since 1970, so slow_start ignores it", text), "have its server write seconds, or leave "+endpoint.StartedName+" out")
+		found := func(problem, fix string) { x.report(KindMetadata, i.Addr+" "+problem, fix, i.Entry.Key) }
+		if text, said := i.Metadata["weight"]; said && i.Weight == 0 {
+			found(fmt.Sprintf("has the weight %.40q, which is not a whole number up to 4294967295, so callers ignore it", text), "have its server write a whole number")
 		}
-	}
-	if n := len(i.Metadata[endpoint.MethodsName]); n > endpoint.MaxMethods {
-		found(fmt.Sprintf("publishes its methods in %d bytes, more than the %d that callers read, so they send any method to it", n, endpoint.MaxMethods),
-			"have its server leave "+endpoint.MethodsName+" out, or name fewer")
+		if text, said := i.Metadata[endpoint.StartedName]; said {
+			if at, err := strconv.ParseUint(text, 10, 33); err != nil || time.Until(time.Unix(int64(at), 0)) > time.Hour {
+				found(fmt.Sprintf("has the start time %.40q, which is not a past one in seconds since 1970, so slow_start misjudges it", text), "have its server write seconds and keep the right time, or leave "+endpoint.StartedName+" out")
+			}
+		}
+		if n := len(i.Metadata[endpoint.MethodsName]); n > endpoint.MaxMethods {
+			found(fmt.Sprintf("publishes its methods in %d bytes, more than the %d that callers read, so they send any method to it", n, endpoint.MaxMethods),
+				"have its server leave "+endpoint.MethodsName+" out, or name fewer")
+		}
 	}
 }
 

@@ -104,23 +104,23 @@ func Glance(n *store.Snapshot, full func(key string) string, endpoints []string)
 
 // newExamination returns an examination of the services of a snapshot.
 func (d *Options) newExamination(n *store.Snapshot, full func(key string) string, endpoints []string) *examination {
-	return &examination{Options: d, full: full, services: n.Services, remoteEtcd: len(plaintext.Remote(endpoints)) > 0, unreachableFindings: make(map[string]int)}
+	return &examination{Options: d, full: full, services: n.Services, remoteEtcd: len(plaintext.Remote(endpoints)) > 0, groups: make(map[string]int)}
 }
 
 // examination is the data that doctor examines, and its findings.
 type examination struct {
 	*Options
-	full                func(key string) string // adds the namespace to a key
-	services            []*inventory.Service    // sorted by key
-	leases              map[int64]lease
-	remoteEtcd          bool                         // etcd is on another host
-	probed              bool                         // connections to the addresses were tried
-	dialErrors          map[string]error             // by address
-	health              map[serviceAddr]healthResult // of the instances that were checked
-	earlier             map[serviceAddr]string       // the start times of instances when the live policy was written
-	zones               map[string]string            // the zones that were probably meant, by mistyped zones
-	unreachableFindings map[string]int               // indices into findings, by address
-	findings            []Finding
+	full       func(key string) string // adds the namespace to a key
+	services   []*inventory.Service    // sorted by key
+	leases     map[int64]lease
+	remoteEtcd bool                         // etcd is on another host
+	probed     bool                         // connections to the addresses were tried
+	dialErrors map[string]error             // by address
+	health     map[serviceAddr]healthResult // of the instances that were checked
+	earlier    map[serviceAddr]string       // the start times of instances when the live policy was written
+	zones      map[string]string            // the zones that were probably meant, by mistyped zones
+	groups     map[string]int               // indices into findings
+	findings   []Finding
 }
 
 // read reads the service at key or, if there is none, the services whose keys begin with key.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -53,13 +52,13 @@ type watchedCredentials struct {
 // ClientHandshake implements [credentials.TransportCredentials].
 func (w *watchedCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := w.TransportCredentials.ClientHandshake(ctx, authority, raw)
-	a := &healthResult{speaks: speaksTLS, kind: KindCertificate}
+	a := &healthResult{speaks: speaksTLS}
 	if refused, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		a.problem = refusal(refused.Err)
+		a.kind, a.problem = KindCertificate, refused.Error()
 		w.last.Store(a)
 	} else if of, ok := info.(credentials.TLSInfo); ok {
-		if a.problem, a.severity = ending(of.State.VerifiedChains), Warning; a.problem == "" {
-			a.kind = ""
+		if cert := of.State.PeerCertificates[0]; endsSoon(cert) {
+			a.kind, a.severity, a.problem = KindCertificate, Warning, "its certificate ends at "+cert.NotAfter.UTC().Format(time.RFC3339)
 		}
 		w.last.Store(a)
 	}
@@ -76,38 +75,12 @@ func (w *watchedCredentials) addTo(a *healthResult) {
 	}
 }
 
-// refusal describes why clients refuse a certificate.
-func refusal(err error) string {
-	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired { // err has the current time
-		return fmt.Sprintf("its certificate is valid only from %s to %s", timeText(invalid.Cert.NotBefore), timeText(invalid.Cert.NotAfter))
-	}
-	return err.Error()
-}
-
-func timeText(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
-// ending returns when a certificate of the chain that lasts longest ends, "" if that is not soon. Certificates of less than a week
-// are renewed by programs, after two thirds of their time at the latest.
-func ending(chains [][]*x509.Certificate) string {
-	var of *x509.Certificate
-	for _, chain := range chains {
-		first := slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
-		if of == nil || first.NotAfter.After(of.NotAfter) {
-			of = first
-		}
-	}
+// endsSoon reports whether a certificate ends within 30 days. Certificates of less than a week are renewed by programs, after two
+// thirds of their time at the latest.
+func endsSoon(cert *x509.Certificate) bool {
 	const day = 24 * time.Hour
-	name, soon := "its certificate", 30*day
-	if of.IsCA {
-		name = fmt.Sprintf("the certificate of its CA %q", of.Subject)
-	}
-	if lifetime := of.NotAfter.Sub(of.NotBefore); lifetime < 7*day {
-		soon = lifetime / 3
-	}
-	if time.Until(of.NotAfter) > soon {
-		return ""
-	}
-	return name + " ends at " + timeText(of.NotAfter)
+	lifetime, left := cert.NotAfter.Sub(cert.NotBefore), time.Until(cert.NotAfter)
+	return left < 30*day && (lifetime > 7*day || left < lifetime/3)
 }
 
 // otherTransport finds instances that do not speak the transport of the flags. If none of the service does, the flags may be wrong.
@@ -121,14 +94,16 @@ func (x *subject) otherTransport() {
 	if x.plaintext {
 		asked, other, flags = other, asked, " --deep"
 	}
-	who := output.CountedIs(len(by[other]), "instance", "speaks", "speak") + " " + other
-	switch rest := len(by[asked]); {
-	case len(by[other]) == 0:
-	case rest > 0:
-		x.report(KindTransport, fmt.Sprintf("%s, and %d %s: every client fails at some of them", who, rest, asked), "give all servers of the service the transport of its clients", by[other]...)
-	default:
-		x.report(KindTransport, fmt.Sprintf("%s, and none %s, so clients that use %[2]s fail", who, asked),
-			"if its clients use "+other+" too: "+x.Command("doctor"+flags)+"; else give its servers "+asked, by[other]...)
-		x.findings[len(x.findings)-1].Severity = Warning
+	if len(by[other]) == 0 {
+		return
+	}
+	problem := fmt.Sprintf("%s %s, and %d %s: clients that use %[4]s fail there", output.CountedIs(len(by[other]), "instance", "speaks", "speak"), other, len(by[asked]), asked)
+	if len(by[asked]) > 0 {
+		x.report(KindTransport, problem, "give all servers of the service the transport of its clients", by[other]...)
+		return
+	}
+	fix := "if its clients use " + other + ": " + x.Command("doctor"+flags) + "; else give its servers " + asked
+	for _, key := range by[other] {
+		x.reportOnce(x.Key+" transport", KindTransport, Warning, problem, fix, key)
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/transport"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
@@ -86,13 +85,15 @@ func (d *Options) checkInstance(ctx context.Context, ways []way, i *inventory.In
 	ctx, cancel := context.WithTimeout(ctx, d.probeTimeout)
 	defer cancel()
 	for n, w := range ways {
-		switch a := d.checkOver(ctx, w, i, asked); {
-		case n == 0 && a.speaks == "":
+		a := d.checkOver(ctx, w, i, asked)
+		if n > 0 && a.kind == KindCertificate { // clients use no TLS
+			a = healthResult{speaks: a.speaks}
+		}
+		if n == 0 || a.speaks != "" {
 			first = a
-		case n > 0 && a.kind == KindCertificate: // clients use no TLS
-			return healthResult{speaks: a.speaks}
-		case a.speaks != "":
-			return a
+		}
+		if a.speaks != "" {
+			break
 		}
 	}
 	return first
@@ -150,42 +151,26 @@ func (d *Options) ask(ctx context.Context, conn *grpc.ClientConn, i *inventory.I
 
 // ofHealth returns the check for one kind of results. It reports a finding for each problem, by the address of the first instance.
 func ofHealth(kind Kind, fix string) finders {
-	return finders{func(x *subject) { x.reportHealth(kind, fix) }}
-}
-
-func (x *subject) reportHealth(kind Kind, fix string) {
-	reported := make(map[string]int) // indices into findings
-	for _, i := range x.clients.Instances {
-		a := x.health[serviceAddr{x.Key, i.Addr}]
-		if at, ok := reported[a.problem]; a.kind == kind && ok {
-			x.findings[at].Where = append(x.findings[at].Where, x.full(i.Entry.Key))
-		} else if a.kind == kind {
-			reported[a.problem] = len(x.findings)
-			x.report(kind, i.Addr+": "+a.problem, fix, i.Entry.Key)
-			x.findings[reported[a.problem]].Severity = a.severity
+	return finders{func(x *subject) {
+		for _, i := range x.clients.Instances {
+			if a := x.health[serviceAddr{x.Key, i.Addr}]; a.kind == kind {
+				x.reportOnce(x.Key+" "+a.problem, kind, a.severity, i.Addr+": "+a.problem, fix, i.Entry.Key)
+			}
 		}
-	}
+	}}
 }
 
 // unknownHealth notes published services that the health service does not know. gRPC's health server knows no service by default,
 // and only clients whose proto has health_check need the status.
 func (x *subject) unknownHealth() {
-	if x.live != nil && x.live.HealthCheck != nil {
-		return
-	}
-	var services, where []string
 	for _, i := range x.clients.Instances {
-		if unknown := x.health[serviceAddr{x.Key, i.Addr}].unknown; len(unknown) > 0 {
-			services, where = append(services, unknown...), append(where, i.Entry.Key)
+		for _, service := range x.health[serviceAddr{x.Key, i.Addr}].unknown {
+			if x.live == nil || x.live.HealthCheck == nil {
+				x.reportOnce(x.Key+" "+service, KindHealthUnknown, "", fmt.Sprintf("the health service does not know %q, so clients whose proto has health_check do not call the instance", service),
+					fmt.Sprintf("if the proto has health_check, have the server call healthServer.SetServingStatus(%q, healthpb.HealthCheckResponse_SERVING)", service), i.Entry.Key)
+			}
 		}
 	}
-	if len(where) == 0 {
-		return
-	}
-	slices.Sort(services)
-	services = slices.Compact(services)
-	x.report(KindHealthUnknown, fmt.Sprintf("the health service of %s does not know %q, so clients whose proto has health_check call none of these", output.Counted(len(where), "instance"), services),
-		fmt.Sprintf("if the proto has health_check, have the server call healthServer.SetServingStatus(%q, healthpb.HealthCheckResponse_SERVING)", services[0]), where...)
 }
 
 // isUnknownService reports whether a server does not have a service, by the error text of grpc-go.

@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,11 +8,11 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/plaintext"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
@@ -84,31 +83,17 @@ func (x *subject) unreachableAddress() {
 		if i.Leaving() || x.dialErrors[i.Addr] == nil {
 			continue
 		}
-		if at, ok := x.unreachableFindings[i.Addr]; ok {
-			x.findings[at].Where = append(x.findings[at].Where, x.full(key))
-			continue
-		}
-		x.unreachableFindings[i.Addr] = len(x.findings)
 		fix := "if the lease expires, the server is dead and the entry is deleted with it; if it is renewed, the server lives: "
 		if i.Entry.Lease == 0 || lease.Left > longWait {
 			fix = fmt.Sprintf("if the server is dead: %s; else ", x.deleteCommand(key))
 		}
-		x.report(KindUnreachable, fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, x.reason(x.dialErrors[i.Addr]), x.leaseState(i.Entry.Lease)),
+		err := x.dialErrors[i.Addr]
+		if op, ok := errors.AsType[*net.OpError](err); ok { // has the address
+			err = op.Err
+		}
+		x.reportOnce(i.Addr, KindUnreachable, "", fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, err, x.leaseState(i.Entry.Lease)),
 			fix+"look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at the network in between; if only this host cannot reach it: --no-dial", key)
 	}
-}
-
-// reason returns why a connection failed, without the address.
-func (d *Options) reason(err error) string {
-	var op *net.OpError
-	var timeout net.Error
-	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return "no answer within " + d.probeTimeout.String()
-	case errors.As(err, &op):
-		return op.Err.Error()
-	}
-	return err.Error()
 }
 
 // metadata finds metadata that callers cannot parse, or that is likely a mistake.
@@ -141,28 +126,19 @@ func (x *subject) malformed() {
 		if isJSON {
 			problem, severity, fix = problem+", unless the proto has a json_layout", Warning, "if the proto has none: "+fix
 		}
-		switch {
-		case x.leases[i.Entry.Lease].notRenewed:
-			fix += "; nobody renews its lease, so it expires"
-		case i.Entry.Lease != 0:
+		if i.Entry.Lease != 0 {
 			fix += "; it is on a lease, so it expires when its writer is dead"
-		case !isJSON:
+		} else if !isJSON {
 			fix += "; if nobody writes it any more: " + x.deleteCommand(i.Entry.Key)
 		}
-		x.report(KindMalformed, problem+": "+i.Err.Error(), fix, i.Entry.Key)
-		x.findings[len(x.findings)-1].Severity = severity
+		x.reportOnce(i.Entry.Key, KindMalformed, severity, problem+": "+i.Err.Error(), fix, i.Entry.Key)
 	}
 }
 
-// ipOf returns the IP address in addr, the unspecified address for localhost, and an invalid address for other host names.
+// ipOf returns the IP address in addr, an invalid one for a host name.
 func ipOf(addr string) netip.Addr {
-	host, _, _ := net.SplitHostPort(addr)
-	name := strings.ToLower(strings.TrimSuffix(host, "."))
-	if slices.Contains([]string{"localhost", "localhost.localdomain", "ip6-localhost"}, name) || strings.HasSuffix(name, ".localhost") {
-		return netip.IPv4Unspecified()
-	}
-	ip, _ := netip.ParseAddr(host)
-	return ip.Unmap()
+	at, _ := netip.ParseAddrPort(addr)
+	return at.Addr().Unmap()
 }
 
 // misleadingAddress finds addresses that refer to the caller's own host. Loopback addresses are correct if etcd and all instances
@@ -170,7 +146,7 @@ func ipOf(addr string) netip.Addr {
 func (x *subject) misleadingAddress() {
 	elsewhere := func(i inventory.Instance) bool {
 		ip := ipOf(i.Addr)
-		return !ip.IsLoopback() && !ip.IsLinkLocalUnicast() && !ip.IsUnspecified() && !ip.IsMulticast() && ip != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+		return !plaintext.Local(i.Addr) && !ip.IsLinkLocalUnicast() && !ip.IsMulticast() && ip != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 	}
 	oneHost := !x.remoteEtcd && !slices.ContainsFunc(x.Instances, elsewhere)
 	for _, i := range x.Instances {

@@ -37,16 +37,24 @@ func (p *examination) report(kind Kind, problem, fix string, keys ...string) {
 	p.findings = append(p.findings, f)
 }
 
+// reportOnce adds a finding or, if the group has one, a key to it. Severity "" is that of the kind.
+func (p *examination) reportOnce(group string, kind Kind, severity Severity, problem, fix, key string) {
+	at, ok := p.groups[group]
+	if ok {
+		p.findings[at].Where = append(p.findings[at].Where, p.full(key))
+		return
+	}
+	p.groups[group] = len(p.findings)
+	p.report(kind, problem, fix, key)
+	p.findings[len(p.findings)-1].Severity = severity
+}
+
 // diagnose runs the checks, and returns a report that lists the worst findings first.
 func (p *examination) diagnose() *Report {
 	p.check()
 	r := &Report{Findings: []Finding{}}
-	switch {
-	case p.deep:
-	case p.probed:
+	if !p.deep {
 		r.notChecked = " Their health was not checked: --deep checks it."
-	default:
-		r.notChecked = " Connections to them were not tried."
 	}
 	for _, s := range p.services {
 		r.Services++
@@ -56,15 +64,17 @@ func (p *examination) diagnose() *Report {
 	for _, c := range checks {
 		severities[c.kind] = c.severity
 	}
-	for _, severity := range []Severity{Error, Warning, Note} {
-		for _, f := range p.findings {
-			switch f.Severity = cmp.Or(f.Severity, severities[f.Kind]); {
-			case f.Severity != severity || p.skips(f.Kind):
-			case severity == Note:
-				r.Notes = append(r.Notes, f)
-			default:
-				r.Findings = append(r.Findings, f)
-			}
+	for n, f := range p.findings {
+		p.findings[n].Severity = cmp.Or(f.Severity, severities[f.Kind])
+	}
+	slices.SortStableFunc(p.findings, func(a, b Finding) int { return cmp.Compare(a.Severity, b.Severity) })
+	for _, f := range p.findings {
+		switch {
+		case p.skips(f.Kind):
+		case f.Severity == Note:
+			r.Notes = append(r.Notes, f)
+		default:
+			r.Findings = append(r.Findings, f)
 		}
 	}
 	return r

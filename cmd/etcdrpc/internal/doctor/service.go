@@ -110,12 +110,11 @@ func (x *subject) duplicates() {
 // mixedLayouts finds services with servers that are not written in every layout, so that readers of one layout miss some.
 func (x *subject) mixedLayouts() {
 	entries := make(map[string][]string) // keys by layout
-	addrs := make(map[string]bool)
-	written := make(map[[2]string]bool) // pairs of an address and a layout
+	addrs, written := make(map[string]bool), make(map[location]bool)
 	for _, i := range x.Instances {
 		layout := i.Layout.String()
 		entries[layout] = append(entries[layout], i.Entry.Key)
-		addrs[i.Addr], written[[2]string{i.Addr, layout}] = true, true
+		addrs[i.Addr], written[locationOf(&i)] = true, true
 	}
 	if len(written) == len(addrs)*len(entries) {
 		return

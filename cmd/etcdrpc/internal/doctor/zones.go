@@ -35,15 +35,11 @@ func (p *examination) readZones() {
 
 // mistypedZones finds instances whose zone is probably mistyped.
 func (x *subject) mistypedZones() {
-	where := make(map[string][]string)
 	for _, i := range x.clients.Instances {
-		if x.zones[i.Zone] != "" {
-			where[i.Zone] = append(where[i.Zone], i.Entry.Key)
+		if meant := x.zones[i.Zone]; meant != "" {
+			x.reportOnce(x.Key+" "+i.Zone, KindZone, "", fmt.Sprintf("the zone %q is spelled almost as %q, which more instances have: clients that prefer their own zone do not take one for the other", i.Zone, meant),
+				"if they are one zone, give the servers the same name by runtime.WithZone; else --skip zone", i.Entry.Key)
 		}
-	}
-	for _, zone := range slices.Sorted(maps.Keys(where)) {
-		x.report(KindZone, fmt.Sprintf("the zone %q is spelled almost as %q, which more instances have: clients that prefer their own zone do not take one for the other", zone, x.zones[zone]),
-			"if they are one zone, give the servers the same name by runtime.WithZone; else --skip "+string(KindZone), where[zone]...)
 	}
 }
 

@@ -22,7 +22,7 @@ func Exposed(endpoints []string, withTLS bool) []string {
 // Remote returns the hosts, with their ports, that an etcd client reaches over a network.
 func Remote(endpoints []string) (remote []string) {
 	for _, e := range etcdcause.Shown(endpoints) {
-		if addr := address(e); addr != "" && !local(addr) {
+		if addr := address(e); addr != "" && !Local(addr) {
 			remote = append(remote, addr)
 		}
 	}
@@ -60,8 +60,8 @@ func address(endpoint string) string {
 	return u.Host
 }
 
-// local reports whether the text of addr names this host.
-func local(addr string) bool {
+// Local reports whether the text of addr names this host.
+func Local(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		host = strings.Trim(addr, "[]")

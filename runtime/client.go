@@ -17,8 +17,6 @@ import (
 
 	// Client-side health checks, for service configs with a healthCheckConfig.
 	_ "google.golang.org/grpc/health"
-
-	_ "github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer" // the policy "etcd"
 )
 
 // NewClient returns a connection to a service, as generated constructors do. It does no I/O: calls

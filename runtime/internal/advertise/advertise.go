@@ -29,8 +29,8 @@ const lookupTimeout = 2 * time.Second
 
 // Config has the sources of a server's address.
 type Config struct {
-	Option  string   // from WithAdvertiseAddress
-	Env     string   // the value of the environment variable EnvName
+	Option  string   // from WithAdvertiseAddress: host:port, a host, or a network of which this host has one address
+	Env     string   // the same from the environment variable EnvName
 	Etcd    []string // the endpoints of the etcd client
 	Network string   // the network of the listener's net.Addr, such as "tcp" or "unix"; "" if unknown
 
@@ -46,7 +46,11 @@ func (c Config) Address(ctx context.Context, listen string) (addr, warning strin
 		if given.addr == "" {
 			continue
 		}
-		host, port, err := withListenerPort(given.addr, listen)
+		own, _ := net.InterfaceAddrs() // after an error, there is no address in the network
+		var host, port string
+		if given.addr, err = inNetwork(given.addr, own); err == nil {
+			host, port, err = withListenerPort(given.addr, listen)
+		}
 		if err != nil {
 			return "", "", fmt.Errorf("etcd: %s: %w", given.source, err)
 		}
@@ -80,6 +84,31 @@ func (c Config) warning(source, host string) string {
 func (c Config) EnvIsFullAddress() bool {
 	_, _, err := net.SplitHostPort(c.Env)
 	return c.Option == "" && err == nil
+}
+
+// inNetwork returns addr itself or, if addr is a network such as 10.0.0.0/8, the one of the host's own addresses there that others can
+// dial. Loopback addresses count only in a loopback network.
+func inNetwork(addr string, own []net.Addr) (string, error) {
+	_, network, err := net.ParseCIDR(addr)
+	if err != nil {
+		return addr, nil
+	}
+	var in []string
+	for _, a := range own { // such as 10.0.0.7/24
+		p, err := netip.ParsePrefix(a.String())
+		ip := p.Addr()
+		if err == nil && network.Contains(ip.AsSlice()) && undialable(ip) == "" && ip.IsLoopback() == network.IP.IsLoopback() &&
+			!slices.Contains(in, ip.String()) { // several interfaces may have it
+			in = append(in, ip.String())
+		}
+	}
+	switch len(in) {
+	case 0:
+		return "", fmt.Errorf("%w: it has %.500s, and can announce none in %s", ErrUnknown, fmt.Sprint(own), network)
+	case 1:
+		return in[0], nil
+	}
+	return "", fmt.Errorf("this host has several addresses in %s, %.500s: name one, or a smaller network", network, fmt.Sprint(in))
 }
 
 // withListenerPort splits addr, and checks it. If addr has no port, it returns the port of listen.

@@ -3,6 +3,7 @@ package advertise
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -51,6 +52,9 @@ func TestAddress(t *testing.T) {
 		{"option port 0", Config{Option: "a:0"}, "[::]:3", "10.0.0.9", "", "port"},
 		{"option loopback", Config{Option: "localhost"}, "[::]:3", "10.0.0.9", "localhost:3", "WithAdvertiseAddress: only this host can dial localhost"},
 		{"environment loopback", Config{Env: "127.0.0.1:8"}, "[::]:3", "10.0.0.9", "127.0.0.1:8", "GRPC_ADVERTISE_ADDR: only this host can dial 127.0.0.1"},
+		{"option network", Config{Option: "127.0.0.1/32"}, "[::]:3", "10.0.0.9", "127.0.0.1:3", "WithAdvertiseAddress: only this host can dial 127.0.0.1"},
+		{"environment network, none", Config{Env: "203.0.113.9/32"}, "[::]:3", "10.0.0.9", "", "GRPC_ADVERTISE_ADDR: this host's address is not known yet: it has ["},
+		{"option network with port", Config{Option: "10.0.0.0/8:9"}, "[::]:3", "10.0.0.9", "", "want a single host:port"},
 		{"bad environment", Config{Env: "unix:/x"}, "[::]:3", "10.0.0.9", "", "GRPC_ADVERTISE_ADDR: "},
 		{"port 0", Config{}, "10.0.0.1:0", "10.0.0.9", "", "no port"},
 		{"link-local", Config{}, "[fe80::1]:3", "10.0.0.9", "", "link-local"},
@@ -119,6 +123,35 @@ func TestCheck(t *testing.T) {
 	} {
 		if Check(bad) == nil {
 			t.Errorf("Check(%q) = nil, want an error", bad)
+		}
+	}
+}
+
+// A network stands for the one address that the host has in it.
+func TestInNetwork(t *testing.T) {
+	for _, tt := range []struct{ network, own, want string }{ // want: the address, or part of the error
+		{"10.0.0.0/8", "127.0.0.1/8 10.0.0.7/24 192.168.1.2/24", "10.0.0.7"},
+		{"10.9.9.9/8", "10.0.0.7/24 10.0.0.7/32", "10.0.0.7"},
+		{"10.0.0.7/32", "10.0.0.7/24 10.0.0.8/24", "10.0.0.7"},
+		{"::ffff:10.0.0.0/104", "10.0.0.7/24 fd00::7/64", "10.0.0.7"},
+		{"fd00::/8", "10.0.0.7/24 fe80::7/64 fd00::7/64", "fd00::7"},
+		{"0.0.0.0/0", "127.0.0.1/8 10.0.0.7/24 fd00::7/64", "10.0.0.7"},
+		{"127.0.0.0/8", "127.0.0.1/8 10.0.0.7/24", "127.0.0.1"},
+		{"10.0.0.0/8", "10.0.0.8/24 10.0.0.7/24 192.168.1.2/24", "several addresses in 10.0.0.0/8, [10.0.0.8 10.0.0.7]: name one"},
+		{"10.0.0.0/8", "127.0.0.1/8 fd00::7/64", "not known yet: it has [127.0.0.1/8 fd00::7/64], and can announce none in 10.0.0.0/8"},
+		{"fe80::/10", "fe80::7/64", "not known yet"},
+	} {
+		var own []net.Addr
+		for _, text := range strings.Fields(tt.own) {
+			ip, n, _ := net.ParseCIDR(text)
+			own = append(own, &net.IPNet{IP: ip, Mask: n.Mask})
+		}
+		got, err := inNetwork(tt.network, own)
+		if err != nil && strings.Contains(err.Error(), tt.want) {
+			got = tt.want
+		}
+		if got != tt.want || errors.Is(err, ErrUnknown) != strings.HasPrefix(tt.want, "not known yet") {
+			t.Errorf("inNetwork(%s, %s) = %q, %v, want %q", tt.network, tt.own, got, err, tt.want)
 		}
 	}
 }

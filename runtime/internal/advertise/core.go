@@ -8,7 +8,7 @@ import (
 )
 
 // ErrUnknown means that the address may be found later: the network is not up, or a name cannot be looked up.
-var ErrUnknown = errors.New("this host's address on the way to etcd is not known yet")
+var ErrUnknown = errors.New("this host's address is not known yet")
 
 // route is a route from this host to a target.
 type route struct {

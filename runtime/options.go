@@ -36,22 +36,11 @@ type options struct {
 	allowed           []netip.Prefix // nil allows all addresses
 	fallback          *Registry
 	hasFallback       bool // WithFallback was given, perhaps with nil
-}
-
-// addressCheck returns the function that returns an error for addresses that may not be dialed, or nil if all are allowed.
-func (o *options) addressCheck() (check func(addr string) error, err error) {
-	if o.allowed == nil {
-		return nil, nil
-	}
-	list, err := newAllowed(o.allowed)
-	if err != nil {
-		return nil, fmt.Errorf("etcd: WithAllowedAddresses: %w", err)
-	}
-	return list.check, nil
+	onStatus          func(Status)
 }
 
 func newOptions(opts []Option) options {
-	o := options{leaseTTL: defaultLeaseTTL, emptyGrace: defaultEmptyGrace}
+	o := options{leaseTTL: defaultLeaseTTL, emptyGrace: defaultEmptyGrace, onStatus: func(Status) {}}
 	apply(&o, opts)
 	o.limits = o.limits.withDefaults()
 	if o.logger == nil {
@@ -153,19 +142,23 @@ func (l Limits) withDefaults() Limits {
 // allowedPrefixes are the networks that addresses from etcd may be in; nil allows none.
 type allowedPrefixes []netip.Prefix
 
-// newAllowed copies prefixes. It replaces a prefix of IPv4 addresses mapped into IPv6 by the prefix of the IPv4 addresses.
-func newAllowed(prefixes []netip.Prefix) (allowedPrefixes, error) {
-	allowed := make(allowedPrefixes, len(prefixes))
-	for i, p := range prefixes {
+// addressCheck returns the function that returns an error for addresses that may not be dialed, or nil if all are allowed. It replaces
+// a prefix of IPv4 addresses mapped into IPv6 by the prefix of the IPv4 addresses.
+func (o *options) addressCheck() (check func(addr string) error, err error) {
+	if o.allowed == nil {
+		return nil, nil
+	}
+	allowed := make(allowedPrefixes, len(o.allowed))
+	for i, p := range o.allowed {
 		if !p.IsValid() {
-			return nil, fmt.Errorf("prefix %d of %d is %v: make prefixes with netip.MustParsePrefix", i+1, len(prefixes), p)
+			return nil, fmt.Errorf("etcd: WithAllowedAddresses: prefix %d of %d is %v: make prefixes with netip.MustParsePrefix", i+1, len(o.allowed), p)
 		}
 		if p.Addr().Is4In6() && p.Bits() >= 96 {
 			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 		}
 		allowed[i] = p
 	}
-	return allowed, nil
+	return allowed.check, nil
 }
 
 // check returns an error if the address addr, host:port, may not be dialed. An IPv4 address mapped into IPv6 counts as the

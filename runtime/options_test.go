@@ -6,16 +6,16 @@ import (
 	"testing"
 )
 
-// allowed parses prefixes that are separated by spaces.
-func allowed(t *testing.T, text string) allowedPrefixes {
+// allowed returns the check for prefixes that are separated by spaces.
+func allowed(t *testing.T, text string) func(addr string) error {
 	t.Helper()
-	var prefixes []netip.Prefix
+	o := options{allowed: []netip.Prefix{}}
 	for _, p := range strings.Fields(text) {
-		prefixes = append(prefixes, netip.MustParsePrefix(p))
+		o.allowed = append(o.allowed, netip.MustParsePrefix(p))
 	}
-	l, err := newAllowed(prefixes)
+	check, err := o.addressCheck()
 	must(t, err)
-	return l
+	return check
 }
 
 func TestAllowed(t *testing.T) {
@@ -56,7 +56,7 @@ func TestAllowed(t *testing.T) {
 		{"::/0", "[fe80::1%eth0]:1", zone},
 		{"::/0", "[fe80::1]:1", yes},
 	} {
-		err := allowed(t, tt.prefixes).check(tt.addr)
+		err := allowed(t, tt.prefixes)(tt.addr)
 		switch {
 		case tt.want == yes && err != nil:
 			t.Errorf("prefixes %q: check(%q) = %v, want nil", tt.prefixes, tt.addr, err)
@@ -76,8 +76,8 @@ func TestAllowed_ErrorsAreShortAndQuoted(t *testing.T) {
 func TestAllowed_BadPrefixes(t *testing.T) {
 	good := netip.MustParsePrefix("10.0.0.0/8")
 	for _, bad := range []netip.Prefix{{}, netip.PrefixFrom(good.Addr(), 33), netip.PrefixFrom(netip.Addr{}, 8)} {
-		if _, err := newAllowed([]netip.Prefix{good, bad}); err == nil || !strings.Contains(err.Error(), "prefix 2 of 2") {
-			t.Errorf("newAllowed with the prefix %v returned %v, want an error with %q", bad, err, "prefix 2 of 2")
+		if _, err := (&options{allowed: []netip.Prefix{good, bad}}).addressCheck(); err == nil || !strings.Contains(err.Error(), "prefix 2 of 2") {
+			t.Errorf("addressCheck with the prefix %v returned %v, want an error with %q", bad, err, "prefix 2 of 2")
 		}
 	}
 }

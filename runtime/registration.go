@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -41,6 +42,45 @@ type Status struct {
 	// server's health service. It is nil if nothing is wrong.
 	Err   error
 	Since time.Time // when State was entered
+}
+
+// WithOnStatus calls f after each change of the State of a registration, also of a server's, one call at a time and in order, in a
+// goroutine of the registry. f may block, and may call any method: nothing waits for it, so that calls may also come after Close has
+// returned. If f is 65,536 changes behind, the oldest are left out. If f panics, the process ends. Default: none.
+func WithOnStatus(f func(Status)) Option {
+	return func(o *options) {
+		if f != nil {
+			o.onStatus = inOrder(f)
+		}
+	}
+}
+
+// maxUnheard bounds the changes that WithOnStatus has yet to report.
+const maxUnheard = 1 << 16
+
+// inOrder returns a function that makes a goroutine call f, once for each of its own calls. The goroutine ends when it has caught up.
+func inOrder(f func(Status)) func(Status) {
+	var mu sync.Mutex
+	var waiting []Status
+	running := false
+	report := func() {
+		for mu.Lock(); len(waiting) > 0; mu.Lock() {
+			next := waiting[0]
+			waiting = waiting[1:]
+			mu.Unlock()
+			f(next)
+		}
+		waiting, running = nil, false
+		mu.Unlock()
+	}
+	return func(s Status) {
+		mu.Lock()
+		defer mu.Unlock()
+		if waiting = append(waiting[max(0, len(waiting)+1-maxUnheard):], s); !running {
+			running = true
+			go report()
+		}
+	}
 }
 
 // Registration keeps the entry of an endpoint in etcd until Close: it puts the entry back when something deletes or changes

@@ -81,7 +81,7 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	}
 	silenceDefaultLogger(client)
 	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{
-		Endpoints: r.endpoints, User: client.Username, Logger: r.opts.logger, Changed: func() { r.keys.ConnChanged() },
+		Endpoints: r.endpoints, User: client.Username, Logger: r.opts.logger, Changed: r.connChanged,
 	})
 	allowed, err := r.opts.addressCheck()
 	r.metrics, r.err = metrics.New(r.opts.meters, r.followed)
@@ -97,7 +97,10 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	r.published = registrar.New(registrar.Config{
 		Client: client, Namespace: r.opts.namespace,
 		Options: lease.Options{
-			Streams: streams, Logger: r.opts.logger, Changed: r.metrics.RegistrationChanged, Why: r.etcd.Why, Reconnected: r.etcd.Reconnected,
+			Streams: streams, Logger: r.opts.logger, Why: r.etcd.Why, Changed: func(from lease.State, now lease.Status) {
+				r.metrics.RegistrationChanged(from, now.State)
+				r.opts.onStatus(statusOf(now))
+			},
 		},
 	})
 	r.host = &extension.Host{Client: client, Renewer: r.published.Renewer, Keys: r.keys, Logger: r.opts.logger, Why: r.etcd.Why}
@@ -137,6 +140,13 @@ func (r *Registry) Close(ctx context.Context) error {
 	r.closeErr = errors.Join(errs...)
 	close(r.closeDone)
 	return r.closeErr
+}
+
+// connChanged handles the return of the connection to etcd, or its loss.
+func (r *Registry) connChanged(back bool) {
+	if r.keys.ConnChanged(); back {
+		r.published.Reconnected()
+	}
 }
 
 // awaitClose waits for the first Close and returns its result.

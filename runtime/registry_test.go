@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -285,4 +286,23 @@ func TestWatchYieldsTheSetAfterAnError(t *testing.T) {
 	if want := []string{"0 away", "1 <nil>", "0 away", "0 <nil>", "0 away", "0 <nil>"}; !slices.Equal(got, want) {
 		t.Errorf("yielded %q, want %q", got, want)
 	}
+}
+
+// A hook that hangs holds nothing up, and makes the registry keep only so many changes: the oldest are left out.
+func TestOnStatus_Hangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []int
+		hang := make(chan struct{})
+		heard := inOrder(func(s Status) { <-hang; got = append(got, int(s.LeaseID)) })
+		for i := range maxUnheard + 10 {
+			if heard(Status{LeaseID: clientv3.LeaseID(i)}); i == 0 {
+				synctest.Wait()
+			}
+		}
+		close(hang)
+		synctest.Wait()
+		if len(got) != maxUnheard+1 || got[1] != 10 || !slices.IsSorted(got) || got[maxUnheard] != maxUnheard+9 {
+			t.Errorf("%d calls, the second for change %d, want %d and 10", len(got), got[1], maxUnheard+1)
+		}
+	})
 }

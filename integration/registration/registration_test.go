@@ -110,3 +110,45 @@ func TestResumeDuringAPause(t *testing.T) {
 		t.Errorf("entry after Resume: %+v, want one without %s", got, leavingMark)
 	}
 }
+
+// WithOnStatus reports each change, also a server's, one at a time and in order. The hook may call the registry, even close it.
+func TestOnStatus(t *testing.T) {
+	leak.Parallel(t)
+	changes := make(chan runtime.Status)
+	var registry *runtime.Registry
+	closed := make(chan error, 1)
+	w := newWorld(t, nil)
+	registry = w.newRegistry(w.client, runtime.WithOnStatus(func(s runtime.Status) {
+		if s.State == runtime.StateLost {
+			closed <- registry.Close(kit.Bounded(t, kit.Soon)) // while this hook runs, nobody receives changes
+		}
+		changes <- s
+	}))
+	next := func(want ...runtime.State) (s runtime.Status) {
+		t.Helper()
+		for _, state := range want {
+			if s = <-changes; s.State != state || s.Key != key || s.Since.IsZero() || s.LeaseID == 0 && state == runtime.StateRegistered {
+				t.Fatalf("WithOnStatus got %+v, want %v", s, state)
+			}
+		}
+		return s
+	}
+	g := register(t, registry, key, addr(0)) // nobody receives changes yet
+	next(runtime.StateRegistering, runtime.StateRegistered)
+	kit.Must(t, errors.Join(g.Pause(kit.Bounded(t, kit.Soon)), g.Resume(kit.Bounded(t, kit.Soon)), g.Close(kit.Bounded(t, kit.Soon))))
+	next(runtime.StatePaused, runtime.StateRegistering, runtime.StateRegistered, runtime.StateClosed)
+	server := registry.NewServer(grpc.NewServer())
+	basic.RegisterGreeterServerToEtcd(server, greeter{})
+	kit.Must(t, server.Announce(kit.Bounded(t, kit.Soon), addr(1)))
+	lease := next(runtime.StateRegistering, runtime.StateRegistered).LeaseID
+	_, err := w.etcd.Admin().Revoke(kit.Bounded(t, kit.Soon), lease)
+	kit.Must(t, errors.Join(err, <-closed))
+	if s := next(runtime.StateLost); s.Err == nil {
+		t.Error("WithOnStatus got a loss without an error")
+	}
+	for s := range changes {
+		if s.State == runtime.StateClosed {
+			break
+		}
+	}
+}

@@ -59,7 +59,7 @@ func (g *Group[T]) ConnChanged() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for w := range g.watchers {
-		signal(w.conn)
+		Signal(w.conn)
 	}
 }
 
@@ -255,8 +255,8 @@ func (w *watcher[T]) wait(ctx context.Context, d time.Duration, answers clientv3
 	return event{}
 }
 
-// signal sends to a channel with a buffer of one, unless it is full.
-func signal(c chan<- struct{}) {
+// Signal sends to a channel with a buffer of one, unless it is full.
+func Signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:

@@ -28,8 +28,10 @@ import (
 // single key From.
 type Range struct{ From, End string }
 
-// Prefix returns the range of the keys that begin with a prefix.
-func Prefix(prefix string) Range { return Range{prefix, clientv3.GetPrefixRangeEnd(prefix)} }
+// Prefix returns the range of the keys that begin with a prefix, which may be "".
+func Prefix(prefix string) Range {
+	return Range{cmp.Or(prefix, "\x00"), clientv3.GetPrefixRangeEnd(prefix)}
+}
 
 func (r Range) opts(more ...clientv3.OpOption) []clientv3.OpOption {
 	if r.End != "" {

@@ -178,7 +178,7 @@ func (s *Streams) doubt() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.ranges {
-		signal(c)
+		Signal(c)
 	}
 }
 

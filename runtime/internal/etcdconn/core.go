@@ -35,7 +35,7 @@ type core struct {
 
 // command lists the shell's next actions: the retry after a pause, the others at once.
 type command struct {
-	reconnected bool          // call the subscribers
+	reconnected bool          // report that the connection is back
 	restored    bool          // log the end of a loss that was logged
 	ask         bool          // request the cause, and pass it to setCause
 	retry       time.Duration // the bound of the pause before the retry; 0 leaves the retry to gRPC

@@ -25,9 +25,9 @@ type Client struct {
 	Endpoints func() []string
 	User      string // "" without one
 	Logger    *slog.Logger
-	// Changed is called when the connection comes up after a loss or a failed attempt, when it has been down for lostAfter,
+	// Changed is called when the connection is back after a loss or a failed attempt, when it has been down for lostAfter,
 	// and when the error that Down returns changes. It must return at once. It may be nil.
-	Changed func()
+	Changed func(back bool)
 }
 
 // Conn watches the connection of an etcd client. It is safe for concurrent use.
@@ -35,15 +35,14 @@ type Conn struct {
 	conn   *grpc.ClientConn
 	client Client
 
-	mu          sync.Mutex // held while subscribers are called
-	core        core
-	subscribers map[*func()]struct{}
+	mu   sync.Mutex
+	core core
 }
 
 // New returns a Conn that does nothing before Run. conn is nil for an etcd client made of parts;
 // such a connection never counts as down.
 func New(conn *grpc.ClientConn, client Client) *Conn {
-	return &Conn{conn: conn, client: client, subscribers: make(map[*func()]struct{})}
+	return &Conn{conn: conn, client: client}
 }
 
 // Run watches the connection until ctx ends. While the connection fails, Run retries it after at most
@@ -55,7 +54,9 @@ func (c *Conn) Run(ctx context.Context) {
 	}
 	for ctx.Err() == nil {
 		state := c.conn.GetState()
-		next := c.onState(state)
+		c.mu.Lock()
+		next := c.core.onState(state, time.Now())
+		c.mu.Unlock()
 		if next.ask {
 			c.ask(ctx)
 		}
@@ -63,15 +64,14 @@ func (c *Conn) Run(ctx context.Context) {
 			c.client.Logger.Info("etcd is connected again")
 		}
 		if (c.lost() || next.reconnected) && c.client.Changed != nil {
-			c.client.Changed()
+			c.client.Changed(next.reconnected)
 		}
 		c.await(ctx, state, next.retry)
 	}
 }
 
 // Why explains the error of a call to etcd, or returns nil if there is nothing to add. The explanation names the user whom
-// etcd refuses, gives the last error of a connection that is down, or says that etcd does not answer. A function given to
-// Reconnected must not call Why.
+// etcd refuses, gives the last error of a connection that is down, or says that etcd does not answer.
 func (c *Conn) Why(err error) error { return c.standing().Why(err) }
 
 // Down returns why etcd is not connected, nil if etcd is connected or no connection was needed yet.
@@ -88,19 +88,6 @@ func (c *Conn) standing() etcdcause.Standing {
 	return now
 }
 
-// Reconnected calls f, until stop is called, whenever the connection comes up after a loss or a failed
-// attempt. f must return at once and must not call stop.
-func (c *Conn) Reconnected(f func()) (stop func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.subscribers[&f] = struct{}{}
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.subscribers, &f)
-	}
-}
-
 // lost reports whether Changed must be called because the connection is down or the reason has changed, and logs a loss.
 func (c *Conn) lost() bool {
 	down := c.Down()
@@ -111,18 +98,6 @@ func (c *Conn) lost() bool {
 		c.client.Logger.Warn("etcd is not connected; what is known stays in use", "error", down)
 	}
 	return report
-}
-
-func (c *Conn) onState(state connectivity.State) command {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	next := c.core.onState(state, time.Now())
-	if next.reconnected {
-		for f := range c.subscribers {
-			(*f)()
-		}
-	}
-	return next
 }
 
 // ask gets the cause of a failure: a call that does not wait for the connection fails at once

@@ -3,6 +3,7 @@ package etcdconn
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -31,14 +32,11 @@ func TestConnKnowsTheCause(t *testing.T) {
 	}
 	defer conn.Close()
 	conn.Connect()
-	c := New(conn, Client{Endpoints: func() []string { return []string{addr} }})
+	back := make(chan bool, 10)
+	c := New(conn, Client{Endpoints: func() []string { return []string{addr} }, Logger: slog.New(slog.DiscardHandler), Changed: func(is bool) { back <- is }})
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	ended := make(chan struct{})
 	go func() { defer close(ended); c.Run(ctx) }()
-	back := make(chan struct{}, 10)
-	stop := c.Reconnected(func() { back <- struct{}{} })
-	unused := c.Reconnected(func() { t.Error("called after it was stopped") })
-	unused()
 	for c.standing().Cause == nil && ctx.Err() == nil {
 		time.Sleep(time.Millisecond)
 	}
@@ -52,16 +50,16 @@ func TestConnKnowsTheCause(t *testing.T) {
 	server := grpc.NewServer()
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(lis) }()
-	select {
-	case <-back:
-	case <-ctx.Done():
-		t.Error("no subscriber was called once the connection was up")
+	for is := false; !is; {
+		select {
+		case is = <-back:
+		case <-ctx.Done():
+			t.Fatal("Changed was not called once the connection was up")
+		}
 	}
 	if err := c.standing().Cause; err != nil {
 		t.Errorf("the cause of a connection that is up is %v, want nil", err)
 	}
-	stop()
-	stop()
 	cancel()
 	<-ended
 	server.Stop()

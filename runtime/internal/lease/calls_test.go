@@ -77,7 +77,7 @@ func TestClose_GrantUnderWay(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			leases := &slowLease{answersAfter: after}
 			s := New(&clientv3.Client{Lease: leases}, Options{TTL: 15 * time.Second, Logger: slog.New(slog.DiscardHandler)})
-			if _, err := s.Start(items, false); err != nil {
+			if _, err := s.Start("a", items, false); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()

@@ -12,8 +12,9 @@ import (
 
 // Handle is one entry of a session.
 type Handle struct {
-	s *Session
-	e *reconcile.Entry
+	s       *Session
+	e       *reconcile.Entry
+	service string // the service key
 
 	// guarded by s.mu
 	seq     int           // counts the changes by SetPaused, so that waits for an earlier one end

@@ -59,15 +59,13 @@ const (
 
 // Options configure a Session.
 type Options struct {
-	TTL     time.Duration                    // requested; etcd may grant more
-	Logger  *slog.Logger                     // gets a line at each change of state and at some failures
-	Changed func(key string, from, to State) // called at each change of state; may be nil
+	TTL     time.Duration                // requested; etcd may grant more
+	Logger  *slog.Logger                 // gets a line at each change of state and at some failures
+	Changed func(from State, now Status) // called at each change of state, of one entry in order, with its service as the key; may be nil
 	// Why explains the error of a call to etcd, or returns nil. It may be nil.
-	Why func(error) error
-	// Reconnected calls notify whenever the connection to etcd is back, until stop is called. It may be nil.
-	Reconnected func(notify func()) (stop func())
-	Streams     *listwatch.Streams // the client's watch streams, see [listwatch.Config]; if nil, the session makes its own
-	Renewer     *keepalive.Renewer
+	Why     func(error) error
+	Streams *listwatch.Streams // the client's watch streams, see [listwatch.Config]; if nil, the session makes its own
+	Renewer *keepalive.Renewer
 }
 
 // Session keeps entries on one lease. The lease is granted when the first entry needs it, and revoked when no entry
@@ -111,16 +109,11 @@ func (s *Session) locked(f func(c *reconcile.Core, now time.Time)) {
 }
 
 // poke makes run call the core again. It never blocks.
-func (s *Session) poke() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
+func (s *Session) poke() { listwatch.Signal(s.wake) }
 
-// reconnected checks the keys and verifies their watches at once: the connection may lead to an etcd that was restored
+// Reconnected checks the keys and verifies their watches at once: the connection may lead to an etcd that was restored
 // from a backup.
-func (s *Session) reconnected() {
+func (s *Session) Reconnected() {
 	s.group.ConnChanged()
 	s.locked(func(c *reconcile.Core, now time.Time) { c.CheckSoon(now) })
 	s.poke()
@@ -137,12 +130,12 @@ func (s *Session) explained(err error) error {
 // jitter returns d, shortened at random by up to a quarter.
 func jitter(d time.Duration) time.Duration { return d - rand.N(d/4+1) }
 
-// Start adds an entry, and puts it in etcd in the background unless pause is set. It takes over keys that another process holds: this
+// Start adds an entry under a service key, and puts it in etcd in the background unless pause is set. It takes over keys that another process holds: this
 // process is the newer one.
-func (s *Session) Start(items []Item, pause bool) (*Handle, error) {
+func (s *Session) Start(service string, items []Item, pause bool) (*Handle, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := &Handle{s: s}
+	h := &Handle{s: s, service: service}
 	if h.e = s.core.Add(time.Now(), h, items, pause); h.e == nil {
 		return nil, ErrClosed
 	}
@@ -214,9 +207,6 @@ func (s *Session) run() {
 	defer close(s.done)
 	defer s.wg.Wait()
 	defer s.group.Close()
-	if s.opts.Reconnected != nil {
-		defer s.opts.Reconnected(s.reconnected)()
-	}
 	timer := time.NewTimer(time.Second)
 	defer timer.Stop()
 	for {
@@ -270,7 +260,9 @@ func (s *Session) report() {
 	s.mu.Unlock()
 	for _, c := range changes {
 		if s.opts.Changed != nil {
-			s.opts.Changed(c.Key, c.From, c.To)
+			now := c.Status
+			now.Key = c.Owner.(*Handle).service
+			s.opts.Changed(c.From, now)
 		}
 		if c.From != Initial {
 			s.logChange(c)
@@ -285,22 +277,22 @@ func (s *Session) report() {
 // end of a loss or conflict is logged only if its beginning was.
 func (s *Session) logChange(c reconcile.Change) {
 	h := c.Owner.(*Handle)
-	level, log, missed := slog.LevelInfo, c.To != Registered || !h.unlogged, 0
-	if c.To == Lost || c.To == Conflict {
+	level, log, missed := slog.LevelInfo, c.State != Registered || !h.unlogged, 0
+	if c.State == Lost || c.State == Conflict {
 		level = slog.LevelWarn
-		log, missed = h.lines[c.To].Allow(time.Now())
+		log, missed = h.lines[c.State].Allow(time.Now())
 	}
-	if h.unlogged = !log && c.To != Registered; !log {
+	if h.unlogged = !log && c.State != Registered; !log {
 		return
 	}
-	attrs := []any{"key", c.Key, "state", c.To.String(), "was", c.From.String()}
+	attrs := []any{"key", c.Key, "state", c.State.String(), "was", c.From.String()}
 	if c.Lease != 0 {
 		attrs = append(attrs, "lease", fmt.Sprintf("%x", int64(c.Lease)))
 	}
 	if c.Err != nil {
 		attrs = append(attrs, "error", c.Err)
 	}
-	s.opts.Logger.Log(context.Background(), level, "etcd registration "+c.To.String(), loglimit.Attrs(missed, attrs...)...)
+	s.opts.Logger.Log(context.Background(), level, "etcd registration "+c.State.String(), loglimit.Attrs(missed, attrs...)...)
 }
 
 func (s *Session) logWarning(c reconcile.Warning) {

@@ -22,7 +22,7 @@ func TestLogChange_IsLimited(t *testing.T) {
 		h, lines := &Handle{}, map[State]int{}
 		change := func(from, to State) {
 			out.Reset()
-			s.logChange(reconcile.Change{Owner: h, Key: "a", From: from, To: to})
+			s.logChange(reconcile.Change{Owner: h, From: from, Status: Status{Key: "a", State: to}})
 			lines[to] += strings.Count(out.String(), "key=a ")
 		}
 		change(Registering, Registered)

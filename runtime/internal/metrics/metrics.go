@@ -116,7 +116,7 @@ func (m *Metrics) ListwatchHooks(keys Range) listwatch.Hooks {
 func contain() { _ = recover() }
 
 // RegistrationChanged moves a registration from the count of its old state to that of its new state.
-func (m *Metrics) RegistrationChanged(_ string, from, to lease.State) {
+func (m *Metrics) RegistrationChanged(from, to lease.State) {
 	defer contain()
 	if from != lease.Initial {
 		m.register(-1, from)

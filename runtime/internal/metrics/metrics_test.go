@@ -47,7 +47,7 @@ func TestMetrics_PanicsAreContained(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.RegistrationChanged("a", lease.Lost, lease.Registered)
+	m.RegistrationChanged(lease.Lost, lease.Registered)
 	hooks := m.ListwatchHooks(Endpoints)
 	hooks.Relisted("closed")
 	hooks.Malformed("a")

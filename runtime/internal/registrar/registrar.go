@@ -125,7 +125,7 @@ func (r *Registrar) place(reg *Registration, items []lease.Item, pause bool) err
 	if err != nil {
 		return err
 	}
-	if reg.handle, err = r.session(reg, dedicated).Start(items, pause); err != nil {
+	if reg.handle, err = r.session(reg, dedicated).Start(reg.entry.Key, items, pause); err != nil {
 		r.claims.remove(&reg.entry)
 		return err
 	}
@@ -185,9 +185,9 @@ func (r *Registrar) warn(e Entry) {
 }
 
 // changed passes a change of an entry's state to Config.Changed, the companions and the groups.
-func (r *Registrar) changed(key string, from, to lease.State) {
+func (r *Registrar) changed(from lease.State, now lease.Status) {
 	if r.config.Changed != nil {
-		r.config.Changed(key, from, to)
+		r.config.Changed(from, now)
 	}
 	r.mu.Lock()
 	r.tellCompanions()
@@ -195,6 +195,15 @@ func (r *Registrar) changed(key string, from, to lease.State) {
 	r.mu.Unlock()
 	for _, g := range groups {
 		g.report()
+	}
+}
+
+// Reconnected makes the sessions check their keys: see [lease.Session.Reconnected].
+func (r *Registrar) Reconnected() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, session := range r.sessions {
+		session.Reconnected()
 	}
 }
 

@@ -83,11 +83,9 @@ type Entry struct {
 
 // Change is a change of an entry's state.
 type Change struct {
-	Owner    Owner
-	Key      string
-	Lease    clientv3.LeaseID
-	From, To State
-	Err      error
+	Owner  Owner
+	From   State
+	Status // after the change
 }
 
 // setDesired changes the desired state of e.
@@ -172,7 +170,7 @@ func (c *Core) refreshEntry(now time.Time, e *Entry) {
 // recordChange queues a change of an entry's state for report, unless the entry is a stray, which no caller knows.
 func (c *Core) recordChange(now time.Time, e *Entry, from State) {
 	if e.owner != nil {
-		c.changes = append(c.changes, Change{e.owner, e.key(), c.lease, from, e.state, c.errOf(now, e)})
+		c.changes = append(c.changes, Change{e.owner, from, c.Status(now, e)})
 	}
 }
 

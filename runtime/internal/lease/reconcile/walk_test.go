@@ -234,11 +234,11 @@ func (w *walked) hang(o Op) Answer {
 // observe checks and clears the changes of state that the core has recorded.
 func (w *walked) observe() {
 	for _, c := range w.core.changes {
-		if c.To == Conflict && c.Err == nil {
+		if c.State == Conflict && c.Err == nil {
 			w.breaks("%s is in conflict without an error", c.Key)
 		}
-		if c.From == c.To {
-			w.breaks("a change of %s from %s to the same state", c.Key, c.To)
+		if c.From == c.State {
+			w.breaks("a change of %s from %s to the same state", c.Key, c.State)
 		}
 	}
 	w.core.changes = nil

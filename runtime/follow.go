@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
@@ -87,10 +88,7 @@ func (f *Followed) View() View {
 	v := View{
 		Known: s.Known && (routed || unrouted != nil), Provisional: s.Provisional || !s.LiveConfirmed || !routed,
 		Held: s.Held, Routed: s.NameOf(to), Err: cmp.Or(s.Err, unrouted, s.LiveErr), Refused: s.Refused(),
-		Endpoints: make([]Endpoint, len(s.Backends)),
-	}
-	for i, b := range s.Backends {
-		v.Endpoints[i] = Endpoint(b.Endpoint)
+		Endpoints: endpointsOf(s.Backends),
 	}
 	v.ServiceConfig, _ = serviceconfig.Merge(f.desc.ServiceConfig, s.Live) // no error: both configs were checked
 	return v
@@ -125,48 +123,63 @@ func (r *Registry) Watch(ctx context.Context, key string, layouts ...Layout) ite
 		k := r.keys.Key(key, reader)
 		changed, stop := k.Changes()
 		defer stop()
-		var seen watched
-		for {
-			select {
-			case <-ctx.Done():
+		yieldChanges(ctx, r.ctx, changed, 0, func() (bool, []*discovery.Backend, error) {
+			s := k.State()
+			return s.Known, s.Backends, s.Err
+		}, endpointsOf, yield)
+	}
+}
+
+// Services yields the keys under a prefix that have endpoints in etcd, sorted: first the current keys, and then the new ones after
+// each change, at most once a second. It is for gateways. prefix is a text, such as "acme/"; "" means all keys of the namespace.
+// Errors are items, as in [Registry.Watch]: etcd does not answer, the user may not read the prefix, or it has more entries than
+// [Limits].Bytes allows, some 170,000 by default. The caller may change the slices. Each call has its own watch of etcd.
+//
+// Entries count if clients of the default layouts use them. So [JSONLayout] is not found, and an entry "acme/hello<lease id>" of
+// [LeaseSuffix] looks like one of "acme". A key goes with its last entry, even if clients keep the endpoint for a grace.
+func (r *Registry) Services(ctx context.Context, prefix string) iter.Seq2[[]string, error] {
+	return func(yield func([]string, error) bool) {
+		if err := r.start(); err != nil {
+			yield(nil, fmt.Errorf("services under %q: %w", r.full(prefix), err))
+			return
+		}
+		changed, list, stop := r.keys.Services(prefix)
+		defer stop()
+		yieldChanges(ctx, r.ctx, changed, time.Second, list, slices.Clone[[]string], yield)
+	}
+}
+
+// yieldChanges yields the set that now returns, once it is known, and the error, whenever one of them has changed, until ctx or life
+// ends. It pauses after each call of now.
+func yieldChanges[T comparable, U any](ctx, life context.Context, changed <-chan struct{}, pause time.Duration,
+	now func() (known bool, set []T, err error), show func([]T) []U, yield func([]U, error) bool) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(life, cancel)()
+	last, begun, wrong := []T(nil), false, ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+		known, set, err := now()
+		if known && (!begun || err == nil && wrong != "" || !slices.Equal(set, last)) {
+			if last, begun, wrong = set, true, ""; !yield(show(set), nil) { // an error that lasts is yielded again
 				return
-			case <-r.ctx.Done():
-				return
-			case <-changed:
-				if !seen.yieldChanges(k.State(), yield) {
-					return
-				}
 			}
 		}
-	}
-}
-
-// watched is what a Watch yielded last.
-type watched struct {
-	set   []*discovery.Backend
-	known bool
-	err   string
-}
-
-// yieldChanges yields the changes from w to the state s, and reports whether the loop goes on.
-func (w *watched) yieldChanges(s *discovery.State, yield func([]Endpoint, error) bool) bool {
-	if s.Known && (!w.known || s.Err == nil && w.err != "" || !slices.Equal(s.Backends, w.set)) {
-		w.set, w.known, w.err = s.Backends, true, "" // an error that lasts is yielded again
-		endpoints := make([]Endpoint, len(s.Backends))
-		for i, b := range s.Backends {
-			endpoints[i] = Endpoint(b.Endpoint)
+		if err == nil {
+			wrong = ""
+		} else if text := err.Error(); text != wrong {
+			if wrong = text; !yield(nil, err) {
+				return
+			}
 		}
-		if !yield(endpoints, nil) {
-			return false
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
 		}
 	}
-	if s.Err == nil {
-		w.err = ""
-		return true
-	}
-	if text := s.Err.Error(); text != w.err {
-		w.err = text
-		return yield(nil, s.Err)
-	}
-	return true
 }

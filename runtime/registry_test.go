@@ -17,9 +17,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver/manual"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 )
 
 // away returns a client of an etcd that cannot be reached.
@@ -276,16 +273,29 @@ func TestRegisterMisuse(t *testing.T) {
 
 // TestWatchYieldsTheSetAfterAnError shows a Watch an error and its end. Without the end, users would act on the error for good.
 func TestWatchYieldsTheSetAfterAnError(t *testing.T) {
-	var seen watched
-	var got []string
-	yield := func(set []Endpoint, err error) bool { got = append(got, fmt.Sprint(len(set), err)); return true }
-	known, failed := &discovery.State{KeyState: attr.KeyState{Known: true}, Backends: []*discovery.Backend{{}}}, errors.New("away")
-	for _, s := range []*discovery.State{{Err: failed}, {}, known, known, {KeyState: known.KeyState, Err: failed, Backends: known.Backends}, {KeyState: known.KeyState, Err: failed}, {KeyState: known.KeyState}, {KeyState: known.KeyState}} {
-		seen.yieldChanges(s, yield)
-	}
-	if want := []string{"0 away", "1 <nil>", "0 away", "0 <nil>", "0 away", "0 <nil>"}; !slices.Equal(got, want) {
-		t.Errorf("yielded %q, want %q", got, want)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		type state struct {
+			known bool
+			set   []string
+			err   error
+		}
+		var got []string
+		one, failed, changed, began := []string{"a"}, errors.New("away"), make(chan struct{}, 1), time.Now()
+		states := []state{{err: failed}, {}, {true, one, nil}, {true, one, nil}, {true, one, failed}, {true, nil, failed}, {true, nil, nil}, {true, nil, nil}}
+		ctx, cancel := context.WithCancel(t.Context())
+		changed <- struct{}{}
+		yieldChanges(ctx, t.Context(), changed, time.Second, func() (bool, []string, error) {
+			s := states[0]
+			if states = states[1:]; len(states) == 0 {
+				cancel()
+			}
+			changed <- struct{}{}
+			return s.known, s.set, s.err
+		}, slices.Clone, func(set []string, err error) bool { got = append(got, fmt.Sprint(len(set), err)); return true })
+		if want := []string{"0 away", "1 <nil>", "0 away", "0 <nil>", "0 away", "0 <nil>"}; !slices.Equal(got, want) || time.Since(began) != 7*time.Second {
+			t.Errorf("yielded %q in %v, want %q in 7 s", got, time.Since(began), want)
+		}
+	})
 }
 
 // A hook that hangs holds nothing up, and makes the registry keep only so many changes: the oldest are left out.

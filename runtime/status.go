@@ -53,10 +53,7 @@ func (r *Registry) Status() RegistryStatus {
 		ks := KeyStatus{
 			Key: k.Name, Connections: k.Connections(), Known: state.Known, Held: len(state.Held), HeldAddrs: slices.Sorted(maps.Keys(state.Held)),
 			Provisional: state.Provisional, Changed: state.Changed, ServiceConfig: state.Live, ConfigErr: state.LiveErr, Err: state.Err,
-			Away: k.Away(),
-		}
-		for _, b := range state.Backends {
-			ks.Endpoints = append(ks.Endpoints, Endpoint(b.Endpoint))
+			Away: k.Away(), Endpoints: endpointsOf(state.Backends),
 		}
 		for _, item := range state.Leaving {
 			ks.Leaving = append(ks.Leaving, Endpoint(item.Value.Endpoint))
@@ -69,6 +66,15 @@ func (r *Registry) Status() RegistryStatus {
 		s.Registrations = statusesOf(r.published.Status())
 	}
 	return s
+}
+
+// endpointsOf returns a new slice of the endpoints of backends.
+func endpointsOf(backends []*discovery.Backend) []Endpoint {
+	endpoints := make([]Endpoint, len(backends))
+	for i, b := range backends {
+		endpoints[i] = Endpoint(b.Endpoint)
+	}
+	return endpoints
 }
 
 // drained returns the addresses of the endpoints that get no new calls by the live config, sorted.

@@ -3,6 +3,7 @@ package discovery
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"testing"
 	"time"
@@ -245,4 +246,46 @@ func TestFewStreams(t *testing.T) {
 			t.Errorf("key %s: %v, want no error", k.Key, k.Err)
 		}
 	}
+}
+
+// Services yields the service keys under a prefix, and what is wrong: a limit, a missing right, an etcd that does not answer.
+func TestServices(t *testing.T) {
+	leak.Parallel(t)
+	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret", etcdtest.User{Name: "caller", Password: "p"})}, runtime.WithNamespace("prod/"))
+	for k, v := range map[string]string{
+		"acme/user/a": `{"Addr":"10.0.0.1:1"}`, "acme/user/b": "10.0.0.2:1", "acme/user-admin/a": "10.0.0.1:1", "acme/x/bad": "{", "acme/y": "z",
+		"/acme/user/a": "10.0.0.1:1", "_grpc_config/acme/z": `{"loadBalancingConfig":[{"round_robin":{}}]}`,
+	} {
+		w.put("prod/"+k, v)
+	}
+	w.put("test/acme/other/a", "10.0.0.1:1")
+	ctx := kit.Bounded(t, time.Minute)
+	follow := func(prefix string, opts ...runtime.Option) func(want string) {
+		registry := w.newRegistry(w.client, opts...)
+		next, stop := iter.Pull2(registry.Services(ctx, prefix))
+		t.Cleanup(stop)
+		return func(want string) {
+			t.Helper()
+			if keys, err, _ := next(); !strings.Contains(fmt.Sprint(keys, err), want) {
+				t.Errorf("Services(%q) yielded %v, %v, want %q", prefix, keys, err, want)
+			}
+		}
+	}
+	acme, namespaced := follow("acme/", runtime.WithNamespace("prod/")), runtime.WithNamespace("prod/")
+	acme("[acme/user acme/user-admin] <nil>")
+	follow("", namespaced)("[/acme/user acme/user acme/user-admin] <nil>")
+	follow("")("[prod/acme/user prod/acme/user-admin test/acme/other] <nil>")
+	follow("none/")("[] <nil>")
+	few := follow("acme/", namespaced, runtime.WithLimits(runtime.Limits{Bytes: 250}))
+	few("[acme/user-admin] <nil>")
+	few("[] etcd has more entries")
+	w.client = w.etcd.Client(t, etcdtest.As("caller", "p"))
+	follow("acme/")("lacks READ permission")
+	w.delete("prod/acme/user-admin/a")
+	w.delete("prod/acme/user/a")
+	acme("[acme/user] <nil>")
+	w.etcd.Cut()
+	acme("[] etcd: ")
+	w.etcd.Restore()
+	acme("[acme/user] <nil>")
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -219,19 +220,10 @@ func (e *Endpoint) compare(o *Endpoint) int {
 		cmp.Compare(o.Version, e.Version),
 		cmp.Compare(o.Zone, e.Zone),
 		cmp.Compare(e.Instance, o.Instance),
-	); order != 0 {
+	); order != 0 || maps.Equal(e.Metadata, o.Metadata) {
 		return order
 	}
-	names := slices.Sorted(maps.Keys(e.Metadata))
-	if order := slices.Compare(names, slices.Sorted(maps.Keys(o.Metadata))); order != 0 {
-		return order
-	}
-	for _, name := range names {
-		if order := cmp.Compare(e.Metadata[name], o.Metadata[name]); order != 0 {
-			return order
-		}
-	}
-	return 0
+	return strings.Compare(fmt.Sprint(e.Metadata), fmt.Sprint(o.Metadata)) // in the order of their names
 }
 
 // Marks holds the marks of entries that are being withdrawn. Not every layout can carry a mark, so a mark covers all

@@ -294,7 +294,7 @@ func TestEntriesInANamespace(t *testing.T) {
 	for _, namespace := range []string{"", "prod/", "/prod"} {
 		ks := NewKeys(Config{Namespace: namespace, Logger: slog.New(slog.DiscardHandler)})
 		entry := &mvccpb.KeyValue{Key: []byte(namespace + service + "/" + instance), Value: []byte(`{"metrics_addr":"10.0.0.7:9100"}`)}
-		if b, _, err := ks.Key(service, endpoint.Reader{}).decode(entry); err != nil || b.Endpoint.Addr != instance {
+		if b, _, err := ks.decode(service, endpoint.Reader{}, entry); err != nil || b.Endpoint.Addr != instance {
 			t.Errorf("decode in the namespace %q = %+v, %v, want the address %s", namespace, b, err, instance)
 		}
 	}

@@ -16,10 +16,12 @@
 package discovery
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +32,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 // maxKeys is the number of keys above which Keys drops keys that are not followed.
@@ -77,7 +80,7 @@ func sizeOf(b *Backend) int {
 // Keys holds the service keys that a registry reads, one Key for each, shared by all readers. It is
 // safe for concurrent use.
 type Keys struct {
-	// Ranges follows further ranges, for extensions. It keeps at most 20,000 entries of a range.
+	// Ranges follows further ranges. It keeps as many bytes of a range as the bounds allow, and any number of entries.
 	Ranges *listwatch.Group[string]
 
 	cfg       Config
@@ -107,7 +110,7 @@ func NewKeys(cfg Config) *Keys {
 		}),
 		Ranges: listwatch.NewGroup(listwatch.Config[string]{
 			Client: cfg.Client, Streams: cfg.Streams, Equal: func(a, b string) bool { return a == b },
-			Bounds: listwatch.Bounds{Entries: 20_000}, Logger: cfg.Logger, Hooks: cfg.RangeHooks, Why: cfg.Why, Down: cfg.Down, MaxRefusedPause: 5 * time.Second,
+			Size: func(s string) int { return len(s) }, Bounds: listwatch.Bounds{Bytes: cfg.Bounds.Bytes}, Logger: cfg.Logger, Hooks: cfg.RangeHooks, Why: cfg.Why, Down: cfg.Down, MaxRefusedPause: 5 * time.Second,
 		}),
 		disk: newDisk(cfg),
 		keys: make(map[place]*Key),
@@ -144,6 +147,51 @@ func (ks *Keys) forget() {
 			delete(ks.keys, at)
 		}
 	}
+}
+
+// Services follows the entries under a prefix until stop is called. changed has a value after one or several changes. list returns the
+// service keys of the entries, sorted, and what is wrong now.
+func (ks *Keys) Services(prefix string) (changed <-chan struct{}, list func() (known bool, keys []string, err error), stop func()) {
+	var mu sync.Mutex // held while last is read: the next call of the sink would overwrite its items
+	var last listwatch.Update[string]
+	c := make(chan struct{}, 1)
+	spec := listwatch.Spec[string]{Range: listwatch.Prefix(ks.Full(prefix)), Decode: ks.isEntry}
+	stop = ks.Ranges.Follow(spec, func(u listwatch.Update[string]) {
+		mu.Lock()
+		last = u
+		mu.Unlock()
+		listwatch.Signal(c)
+	})
+	return c, func() (known bool, keys []string, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if last.Snapshot == nil {
+			return false, nil, last.Err
+		}
+		for _, item := range last.Snapshot.Items {
+			if key := ks.serviceOf(item.Key); len(keys) == 0 || keys[len(keys)-1] != key {
+				keys = append(keys, key)
+			}
+		}
+		slices.Sort(keys)
+		if err = last.Err; err == nil && last.Snapshot.Truncated {
+			err = errors.New("etcd has more entries under the prefix than WithLimits allows: some services are missing")
+		}
+		return true, slices.Compact(keys), err
+	}, stop
+}
+
+// serviceOf returns the service key of an entry's etcd key: the part between the namespace and the last slash.
+func (ks *Keys) serviceOf(key string) string {
+	key = strings.TrimPrefix(key, ks.cfg.Namespace)
+	return key[:max(strings.LastIndexByte(key, '/'), 0)]
+}
+
+// isEntry reports whether clients use an entry. It keeps no value.
+func (ks *Keys) isEntry(entry *mvccpb.KeyValue) (_ string, ok bool, _ error) {
+	service := ks.serviceOf(string(entry.Key))
+	b, _, _ := ks.decode(service, endpoint.Reader{}, entry)
+	return "", b != nil && endpoint.CheckKey(service) == nil, nil
 }
 
 // Full returns a key with the namespace, as in etcd.
@@ -232,6 +280,18 @@ func (ks *Keys) FollowPolicy(name string, sink func(*serviceconfig.Etcd)) (stop 
 func decodeConfig(entry *mvccpb.KeyValue) (liveConfig, bool, error) {
 	value := entry.Value
 	return liveConfig{string(value[:min(len(value), serviceconfig.MaxSize)]), len(value)}, true, nil
+}
+
+// decode returns the backend of an entry of a service, and false if the reader skips the entry.
+func (ks *Keys) decode(name string, reader endpoint.Reader, entry *mvccpb.KeyValue) (*Backend, bool, error) {
+	e, layout, ok, err := reader.Decode(name, strings.TrimPrefix(string(entry.Key), ks.cfg.Namespace), entry.Value, entry.Lease)
+	if err == nil && ok {
+		err = ks.cfg.Allowed(e.Addr)
+	}
+	if err != nil || !ok {
+		return nil, ok, err
+	}
+	return attr.New(e, layout), true, nil
 }
 
 // read parses a live service config, and returns it as canonical JSON.

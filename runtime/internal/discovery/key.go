@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 // Key is one service key, with a state that all of its readers share. It passes events to its core and applies the core's effects.
@@ -77,12 +75,7 @@ func (k *Key) Read(notify func()) (stop func()) {
 // Changes is Read for a goroutine that waits: changed has a value after one or several changes.
 func (k *Key) Changes() (changed <-chan struct{}, stop func()) {
 	c := make(chan struct{}, 1)
-	return c, k.Read(func() {
-		select {
-		case c <- struct{}{}:
-		default:
-		}
-	})
+	return c, k.Read(func() { listwatch.Signal(c) })
 }
 
 // followed reports whether the key is followed.
@@ -117,26 +110,15 @@ func (k *Key) apply(e effects) {
 func (k *Key) follow() {
 	k.epoch++
 	epoch := k.epoch
-	stopEndpoints := k.keys.endpoints.Follow(listwatch.Spec[*Backend]{Range: k.place.Range, Decode: k.decode}, func(u listwatch.Update[*Backend]) {
+	stopEndpoints := k.keys.endpoints.Follow(listwatch.Spec[*Backend]{Range: k.place.Range, Decode: func(entry *mvccpb.KeyValue) (*Backend, bool, error) {
+		return k.keys.decode(k.Name, k.place.reader, entry)
+	}}, func(u listwatch.Update[*Backend]) {
 		k.event(epoch, func(now time.Time) effects { return k.core.listed(u, now) })
 	})
 	stopConfig := k.keys.followConfig(k.Name, func(u listwatch.Update[liveConfig]) {
 		k.event(epoch, func(now time.Time) effects { return k.core.configured(u, now) })
 	})
 	k.stop = func() { stopEndpoints(); stopConfig() }
-}
-
-// decode returns the backend of an entry, and false if the key's reader skips the entry.
-func (k *Key) decode(entry *mvccpb.KeyValue) (*Backend, bool, error) {
-	cfg := &k.keys.cfg
-	e, layout, ok, err := k.place.reader.Decode(k.Name, strings.TrimPrefix(string(entry.Key), cfg.Namespace), entry.Value, entry.Lease)
-	if err == nil && ok {
-		err = cfg.Allowed(e.Addr)
-	}
-	if err != nil || !ok {
-		return nil, ok, err
-	}
-	return attr.New(e, layout), true, nil
 }
 
 // event passes an event to the core, unless its subscription has ended, and applies the effects.

@@ -223,7 +223,7 @@ func (e *Endpoint) compare(o *Endpoint) int {
 	); order != 0 || maps.Equal(e.Metadata, o.Metadata) {
 		return order
 	}
-	return strings.Compare(fmt.Sprint(e.Metadata), fmt.Sprint(o.Metadata)) // in the order of their names
+	return strings.Compare(fmt.Sprintf("%q", e.Metadata), fmt.Sprintf("%q", o.Metadata)) // in the order of their names
 }
 
 // Marks holds the marks of entries that are being withdrawn. Not every layout can carry a mark, so a mark covers all

@@ -94,10 +94,13 @@ func checkNames(files []*protogen.File, services map[*protogen.File][]*service, 
 		register = registerHandlerName
 	}
 	for file, all := range services {
+		if !file.Generate {
+			continue
+		}
 		for _, s := range all {
 			for _, name := range []string{descName(s.proto), newClientName(s.proto), register(s.proto)} {
 				other := declared[protogen.GoIdent{GoName: name, GoImportPath: to.output(file).importPath}]
-				if file.Generate && other != nil {
+				if other != nil {
 					s.position.problem("gets code with the Go name %s, which %s has: rename one of them", name, other.FullName())
 				}
 			}
@@ -116,7 +119,7 @@ func declare(all map[protogen.GoIdent]protoreflect.Descriptor, enums []*protogen
 	for _, m := range messages {
 		all[m.GoIdent] = m.Desc
 		for _, f := range m.Fields {
-			if f.Oneof != nil {
+			if f.Oneof != nil && !f.Oneof.Desc.IsSynthetic() {
 				all[f.GoIdent] = f.Desc
 			}
 		}

@@ -100,7 +100,7 @@ type host struct {
 	stale atomic.Bool // input is out of date
 
 	mu          sync.Mutex
-	rest        rest                                 // between two mappings
+	throttle    throttle                             // of mappings
 	followed    []*runtime.Followed                  // by service; nil until a client asks
 	input       *mapping.Host                        // its services have the last valid policies, which at first are those of descs
 	known       bool                                 // input was read from etcd; false if etcd denied permission
@@ -164,7 +164,7 @@ func (h *host) snapshot(client mapping.Client) (_ *mapping.Snapshot, provisional
 	if s := h.made[client]; s != nil {
 		return s, h.provisional
 	}
-	defer h.rest.after(time.Now())
+	defer h.throttle.spent(time.Now())
 	s, err := mapping.Map(h.input, client)
 	if err != nil {
 		h.report(err)
@@ -177,14 +177,14 @@ func (h *host) snapshot(client mapping.Client) (_ *mapping.Snapshot, provisional
 	return s, h.provisional
 }
 
-// refresh reads the current state of the services, if it has changed. If a service config is invalid or too large, the last valid
-// one stays in force. The caller holds mu.
+// refresh reads the current state of the services, if it has changed and no pause is on. If a service config is invalid or too
+// large, the last valid one stays in force. The caller holds mu.
 func (h *host) refresh() {
-	if len(h.followed) < len(h.descs) || !h.stale.Load() || h.rest.goesOn(h.changed) {
+	if len(h.followed) < len(h.descs) || !h.stale.Load() || h.throttle.wait(h.changed) {
 		return
 	}
 	h.stale.Store(false)
-	defer h.rest.after(time.Now())
+	defer h.throttle.spent(time.Now())
 	var views []runtime.View
 	var trouble error
 	for _, f := range h.followed {
@@ -224,37 +224,38 @@ func (h *host) refresh() {
 		h.made[mapping.Client{}] = s
 		if !slices.Equal(h.unsupported, s.Unsupported) {
 			h.unsupported = s.Unsupported
-			h.log(slog.LevelWarn, "a service uses features that xDS lacks", "features", s.Unsupported)
+			h.log(slog.LevelWarn, "a service config cannot be sent as it is", "features", s.Unsupported)
 		}
 	}
 	h.report(trouble)
 }
 
-// restCosts is how many times as long as its mappings took a host rests, so that they take a tenth of a core, however fast etcd changes.
-const restCosts = 9
+// pauseFactor is the length of the pause after a mapping, as a multiple of the mapping's own time. So mappings of a host take at most
+// a tenth of a core, however fast etcd changes.
+const pauseFactor = 9
 
-// rest is the time until which a host is not mapped again.
-type rest struct {
-	until time.Time
-	timer *time.Timer // nil before the first rest that goesOn saw
+// throttle bounds the share of time that a host spends on mappings.
+type throttle struct {
+	until time.Time   // the end of the pause
+	timer *time.Timer // nil before the first pause that wait saw
 }
 
-// after extends the rest by the work that began at the given time.
-func (r *rest) after(began time.Time) {
+// spent extends the pause for work that began at the given time.
+func (t *throttle) spent(began time.Time) {
 	now := time.Now()
-	r.until = now.Add(max(0, r.until.Sub(now)) + restCosts*now.Sub(began))
+	t.until = now.Add(max(0, t.until.Sub(now)) + pauseFactor*now.Sub(began))
 }
 
-// goesOn reports whether the rest is not over. If so, it has ended called, always the same, when the rest is over.
-func (r *rest) goesOn(ended func()) bool {
-	left := time.Until(r.until)
+// wait reports whether the pause is on. If so, it calls ended when the pause is over. ended must be the same in each call.
+func (t *throttle) wait(ended func()) bool {
+	left := time.Until(t.until)
 	switch {
 	case left <= 0:
 		return false
-	case r.timer == nil:
-		r.timer = time.AfterFunc(left, ended)
+	case t.timer == nil:
+		t.timer = time.AfterFunc(left, ended)
 	default:
-		r.timer.Reset(left)
+		t.timer.Reset(left)
 	}
 	return true
 }

@@ -7,17 +7,17 @@ import (
 )
 
 // Under changes without end, a host is mapped for a tenth of the time.
-func TestRest(t *testing.T) {
+func TestThrottle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var r rest
+		var h throttle
 		mapped, changed := 0, make(chan struct{}, 1)
 		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
-			if r.goesOn(func() { changed <- struct{}{} }) {
+			if h.wait(func() { changed <- struct{}{} }) {
 				<-changed
 			}
 			began := time.Now()
 			time.Sleep(40 * time.Millisecond) // of mapping 20,000 endpoints
-			r.after(began)
+			h.spent(began)
 			mapped++
 		}
 		if mapped != 26 {

@@ -8,8 +8,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// A service config allows values that clients of some languages misread. For one such value, they refuse a whole resource or fail
-// every call. These are the bounds of grpc-go 1.85, grpc-js 1.14, gRPC's C core since 1.51 and gRPC-Java 1.83 together. Retried codes,
+// A service config allows values that clients of some languages do not accept. For one such value, they refuse a whole resource or
+// fail every call. These are the bounds of grpc-go 1.85, grpc-js 1.14, gRPC's C core since 1.51 and gRPC-Java 1.83 together. Retried codes,
 // names, weights, percentages and sizes of rings are within them by the checks of package serviceconfig, and by how they are mapped.
 const (
 	// Less is 0 for grpc-js and the C core. As a backoff, 0 is invalid: grpc-js refuses the routes, and the C core fails every call.
@@ -23,10 +23,11 @@ const (
 	maxCount = 1<<31 - 1
 )
 
-// limitValues changes the values that some client misreads to the nearest values that every client reads.
+// limitValues changes the values that some client does not accept to the nearest values that every client accepts.
 func (p *Policy) limitValues() {
-	if header := "content-type"; p.etcd.LaneHeader == header { // clients take the type of the message, application/grpc, for a lane
-		p.etcd.LaneHeader, p.limited = "", append(p.limited, "laneHeader "+header+": clients know only the lanes in "+serviceconfig.LaneHeader)
+	if p.etcd.LaneHeader == "content-type" {
+		p.etcd.LaneHeader = ""
+		p.limited = append(p.limited, "laneHeader content-type: some clients send it with every call, so only "+serviceconfig.LaneHeader+" selects lanes")
 	}
 	for i := range p.config.Methods {
 		m := &p.config.Methods[i]
@@ -57,6 +58,6 @@ func limit[T cmp.Ordered](p *Policy, field string, value *T, least, most T) {
 		return
 	}
 	within := min(max(*value, least), most)
-	p.limited = append(p.limited, fmt.Sprintf("%s of %v: clients of some languages read %v to %v, so all use %v", field, *value, least, most, within))
+	p.limited = append(p.limited, fmt.Sprintf("%s %v: some clients accept only %v to %v, so all get %v", field, *value, least, most, within))
 	*value = within
 }

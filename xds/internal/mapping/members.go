@@ -166,20 +166,21 @@ func (p *plan) tiers(s, fallback *set, g int) (tiers [][]int) {
 	if fallback != nil {
 		groups = append(groups, fallback.groups...)
 	}
-	left, has := maxSpare, make(map[int]bool)
+	left, has := p.spare, make(map[int]bool)
 	for n, source := range groups[:min(len(groups), maxGroups)] {
-		if n == 1 {
-			left = p.spare
-		}
 		for _, tier := range source.tiers {
 			var members []int
 			for _, i := range tier {
-				if left == 0 {
+				if n > 0 && left == 0 {
 					p.lacks("more than %d endpoints that stand in for others: clients do not know the last ones", maxSpare)
 					break
 				}
-				if !has[i] {
-					has[i], left, members = true, left-1, append(members, i)
+				if has[i] {
+					continue
+				}
+				has[i], members = true, append(members, i)
+				if n > 0 {
+					left--
 				}
 			}
 			if members != nil {

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
 
@@ -55,9 +54,8 @@ func TestOptionsAreDescribed(t *testing.T) {
 		}
 	}
 	for _, o := range serviceconfig.Options {
-		field := fields.ByName(protoreflect.Name(o.Proto()))
-		if o.LiveOnly != (field == nil) || field != nil && field.JSONName() != o.Name {
-			t.Errorf("option %s: LoadBalancing has the field %v for %q, want one unless LiveOnly (%v)", o.Name, field, o.Proto(), o.LiveOnly)
+		if field := fields.ByJSONName(o.Name); o.LiveOnly != (field == nil) {
+			t.Errorf("option %s: LoadBalancing has the field %v, want one unless LiveOnly (%v)", o.Name, field, o.LiveOnly)
 		}
 	}
 }

@@ -300,15 +300,11 @@ func (p place) match(v any) map[string]string {
 func (p place) whole(v any, tag reflect.StructTag) uint64 {
 	text, _ := v.(json.Number)
 	n, err := strconv.ParseUint(text.String(), 10, 64)
-	if err != nil || n < bound(tag, "min", 0) || n > bound(tag, "max", math.MaxUint32) {
-		p.wants(wantWhole(tag), v)
+	if least, most := bound(tag, "min", 0), bound(tag, "max", math.MaxUint32); err != nil || n < least || n > most {
+		p.wants(fmt.Sprintf("a whole number from %d to %d", least, most), v)
 		return 0
 	}
 	return n
-}
-
-func wantWhole(tag reflect.StructTag) string {
-	return fmt.Sprintf("a whole number from %d to %d", bound(tag, "min", 0), bound(tag, "max", math.MaxUint32))
 }
 
 // bound returns the whole number in a tag, or a default if there is none.

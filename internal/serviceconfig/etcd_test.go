@@ -2,6 +2,7 @@ package serviceconfig
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -24,12 +25,14 @@ func TestSplit_KeysDiffer(t *testing.T) {
 }
 
 func TestOptions_AreTheFieldsOfEtcd(t *testing.T) {
-	for _, o := range Options {
-		if jsonName(o.field()) != o.Name {
-			t.Errorf("Etcd has no field for the option %s", o.Name)
-		}
+	var fields, options []string
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Etcd]()) {
+		fields = append(fields, jsonName(f))
 	}
-	if n := reflect.TypeFor[Etcd]().NumField(); n != len(Options) {
-		t.Errorf("there are %d options for %d fields of Etcd, want one for each", len(Options), n)
+	for _, o := range Options {
+		options = append(options, o.Name)
+	}
+	if !slices.Equal(options, fields) {
+		t.Errorf("the options are %q, want the fields of Etcd, %q", options, fields)
 	}
 }

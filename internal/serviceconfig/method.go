@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"google.golang.org/grpc/codes"
 )
@@ -100,4 +101,16 @@ func (c *Code) decode(p place, v any) {
 	default:
 		*c = Code(strings.ToUpper(snake(code.String())))
 	}
+}
+
+// snake converts "DeadlineExceeded" to "deadline_exceeded".
+func snake(camel string) string {
+	var name strings.Builder
+	for i, r := range camel {
+		if i > 0 && unicode.IsUpper(r) {
+			name.WriteByte('_')
+		}
+		name.WriteRune(unicode.ToLower(r))
+	}
+	return name.String()
 }

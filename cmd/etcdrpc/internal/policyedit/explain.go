@@ -15,7 +15,10 @@ import (
 )
 
 // Caller describes the client whose calls are explained.
-type Caller = serviceconfig.Caller
+type Caller struct {
+	Lane string `json:"lane"`
+	Zone string `json:"zone"`
+}
 
 // Explanation is the share of a client's calls that each instance gets.
 type Explanation struct {
@@ -64,7 +67,7 @@ func explain(s *inventory.Service, caller Caller, policy serviceconfig.Policy) *
 	x.Notes = append(x.Notes, x.plan.Reports...)
 	x.share(x.lane())
 	x.generalFrom = len(x.Notes)
-	x.Notes = append(x.Notes, x.etcd.Notes(x.Caller)...)
+	x.noteOptions()
 	if note := x.policyNote(); note != "" {
 		x.note("%s", note)
 	}
@@ -232,6 +235,24 @@ func (x *Explanation) reason(i *inventory.Instance, l *plan.Lane, in bool) strin
 		return "matches no group of the split, while other instances do"
 	}
 	return "is in another zone"
+}
+
+// noteOptions explains the effects of the options that are set.
+func (x *Explanation) noteOptions() {
+	e, when := x.etcd, func(applies bool, format string, args ...any) {
+		if applies {
+			x.note(format, args...)
+		}
+	}
+	when(e.PreferZone && x.Zone == "", "These are the shares of a client without a zone; others prefer the instances of their own.")
+	when(e.ZoneMinPercent > 0 && x.Zone != "",
+		"While less than %d %% of the zone's instances are ready, calls go to other zones in proportion to what is missing.", e.ZoneMinPercent)
+	when(e.Subset > 0, "Each client uses %d instances of a set, different ones in each process; the shares are those over many clients.", e.Subset)
+	when(e.SlowStart != nil, "An instance that has just started has less: its share grows for %v.", e.SlowStart)
+	when(len(e.Route) > 0 && x.Lane == "", "These are the shares of calls without a lane.")
+	when(e.MaxConcurrentRequests > 0, "While a client has %d calls under way at an instance, its calls go to others.", e.MaxConcurrentRequests)
+	when(e.MinHealthyPercent > 0,
+		"A drain is followed while it leaves at least %d %% of the instances, or of those in no lane where there are lanes.", e.MinHealthyPercent)
 }
 
 // policyNote explains how the child policy divides calls among instances. It returns "" for even and for weighted shares.

@@ -1,8 +1,6 @@
 package printable
 
 import (
-	"encoding/json"
-	"reflect"
 	"strings"
 	"testing"
 	"unicode"
@@ -63,13 +61,5 @@ func FuzzText(f *testing.F) {
 			t.Errorf("Text(%q) = %q, want no change", got, Text(got))
 		}
 		Short(s, len(s)/2)
-		if text, err := json.MarshalIndent(map[string]any{s: []any{s, 1.5, nil}}, "", "\t"); err == nil {
-			var a, b any
-			got := JSON(text)
-			if json.Unmarshal(text, &a) != nil || json.Unmarshal(got, &b) != nil || !reflect.DeepEqual(a, b) ||
-				strings.ContainsFunc(string(got), func(r rune) bool { return !unicode.IsPrint(r) && r != '\n' && r != '\t' }) {
-				t.Errorf("JSON(%q) = %q, want printable JSON of the same value", text, got)
-			}
-		}
 	})
 }

@@ -13,7 +13,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printablejson"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -45,7 +45,7 @@ func Handler(registry *runtime.Registry) http.Handler {
 // show returns the JSON of a status.
 func show(s runtime.RegistryStatus, now time.Time) ([]byte, error) {
 	text, err := json.MarshalIndent(newView(s, now), "", "  ")
-	return append(printable.JSON(text), '\n'), err
+	return append(printablejson.Escape(text), '\n'), err
 }
 
 // view is the content of the page. Its JSON names are part of the page's interface.

@@ -16,6 +16,7 @@ import (
 	"github.com/clipperhouse/displaywidth"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printablejson"
 )
 
 // Bounds of printed text.
@@ -128,7 +129,7 @@ func Marshal(v any, indent string) ([]byte, error) {
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", indent)
 	err := encoder.Encode(v)
-	return printable.JSON(bytes.TrimSuffix(out.Bytes(), []byte("\n"))), err
+	return printablejson.Escape(bytes.TrimSuffix(out.Bytes(), []byte("\n"))), err
 }
 
 // Format is an output format.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey/conflict"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 )
@@ -69,10 +70,10 @@ func checked(services []*runtime.ServiceDesc) (all []*runtime.ServiceDesc, err e
 		if err := servicekey.CheckAuthority(d.Authority); err != nil {
 			return nil, fmt.Errorf("xds: service %q: the authority %q %w", d.Name, d.Authority, err)
 		}
-		name := servicekey.TLSName(d.Key, d.Authority)
+		name := conflict.TLSName(d.Key, d.Authority)
 		for _, other := range all {
 			switch {
-			case d.Key != other.Key && name == servicekey.TLSName(other.Key, other.Authority):
+			case d.Key != other.Key && name == conflict.TLSName(other.Key, other.Authority):
 				return nil, fmt.Errorf("xds: the services at %q and %q have the TLS name %q: servers of one could pose as the other's: give them different authorities",
 					other.Key, d.Key, name)
 			case d.Authority == other.Authority && (d.Name == other.Name || d.Name == "" || other.Name == ""):

@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/candidate"
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection" // registers the policy outlier detection
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
@@ -127,8 +127,8 @@ var hostileWays = []struct {
 	}},
 	{name: "candidates for the leadership", most: usual, write: func(v *victim) {
 		lease := v.grant()
-		v.fillUnder(servicekey.LeaderPrefix(key)+"x", 2000, v.trap.addr, clientv3.WithLease(lease))
-		v.fillUnder(servicekey.LeaderPrefix(key)+"y", 3, func(int) string { return strings.Repeat("y", 1400<<10) }, clientv3.WithLease(lease))
+		v.fillUnder(candidate.Prefix(key)+"x", 2000, v.trap.addr, clientv3.WithLease(lease))
+		v.fillUnder(candidate.Prefix(key)+"y", 3, func(int) string { return strings.Repeat("y", 1400<<10) }, clientv3.WithLease(lease))
 	}},
 	{name: "configs that are wrong", most: usual, write: func(v *victim) {
 		wrong := []string{

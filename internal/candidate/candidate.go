@@ -27,6 +27,10 @@ func (f First) Precedes(other First) bool {
 	return f.Key < other.Key
 }
 
+// Prefix returns the prefix of the etcd keys of the candidates for a service key. No segment of a key is empty, so
+// the double slash keeps the candidates of "acme/order/eu" out of the range of "acme/order".
+func Prefix(key string) string { return servicekey.LeaderSegment + "/" + key + "//" }
+
 // MaxInstance bounds the instance id of a candidate, in bytes.
 const MaxInstance = 1 << 10
 

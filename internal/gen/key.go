@@ -4,6 +4,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey/conflict"
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
@@ -46,13 +47,13 @@ func checkKeys(services []*service) {
 			continue // an earlier service has the same key
 		}
 		checkShared(sharing[key])
-		if outer := servicekey.Outer(key, servicekey.Nested, func(k string) bool { return sharing[k] != nil }); outer != "" {
+		if outer := conflict.Outer(key, servicekey.Nested, func(k string) bool { return sharing[k] != nil }); outer != "" {
 			noteOverlap(sharing[outer], sharing[key], "lies under", "contains", "one must not contain the other, name them side by side")
 		}
 		if len(suffixed) == 0 {
 			continue
 		}
-		if outer := servicekey.Outer(key, servicekey.Continued, func(k string) bool { return suffixed[k] }); outer != "" {
+		if outer := conflict.Outer(key, servicekey.Continued, func(k string) bool { return suffixed[k] }); outer != "" {
 			noteOverlap(sharing[outer], sharing[key], "continues, with a digit,", "with LAYOUT_LEASE_SUFFIX is continued, with a digit, by",
 				"a lease id continues LAYOUT_LEASE_SUFFIX keys so, end one of them otherwise")
 		}
@@ -118,7 +119,7 @@ func checkTLSNames(services []*service) {
 	sharing := make(map[nameOfKey][]*service, len(services))
 	var order []nameOfKey
 	for _, s := range services {
-		id := nameOfKey{servicekey.TLSName(s.options.GetKey(), s.options.GetAuthority()), s.options.GetKey()}
+		id := nameOfKey{conflict.TLSName(s.options.GetKey(), s.options.GetAuthority()), s.options.GetKey()}
 		if id.name == "" {
 			continue
 		}

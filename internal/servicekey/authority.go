@@ -97,24 +97,3 @@ func IsIPv6(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.Is6() && ip.Zone() == ""
 }
-
-// TLSName returns the host that TLS checks the certificates of a service's servers against. It is the host of the
-// authority or, without an authority, of the key; "" if that is invalid. Equal hosts have equal text: in lower case,
-// without a port and a final dot, with addresses in their shortest form.
-func TLSName(key, authority string) string {
-	if authority == "" {
-		var ok bool
-		if authority, ok = Authority(key); !ok {
-			return ""
-		}
-	}
-	if CheckAuthority(authority) != nil {
-		return ""
-	}
-	host, _, _ := cutPort(authority)
-	host = strings.TrimSuffix(strings.Trim(host, "[]"), ".")
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return ip.Unmap().String()
-	}
-	return strings.ToLower(host)
-}

@@ -19,10 +19,6 @@ const (
 	LeaderSegment = "_grpc_leader" // candidates for the leadership of services
 )
 
-// LeaderPrefix returns the prefix of the etcd keys of the candidates for a service key. No segment of a key is empty, so
-// the double slash keeps the candidates of "acme/order/eu" out of the range of "acme/order".
-func LeaderPrefix(key string) string { return LeaderSegment + "/" + key + "//" }
-
 // Check returns an error if a key is invalid. The error continues a sentence that begins with the key: "has a double slash: ...".
 func Check(key string) error {
 	if key == "" {
@@ -98,37 +94,16 @@ const (
 	Continued
 )
 
-// overlapBy returns how a key overlaps with one of its prefixes. c is the byte that follows the prefix.
-func overlapBy(c byte) Overlap {
-	switch {
-	case c == '/':
-		return Nested
-	case '0' <= c && c <= '9':
-		return Continued
-	default:
-		return NoOverlap
-	}
-}
-
 // OverlapOf returns how the key inner overlaps with outer. suffixed means that entries of outer end in a lease id.
 func OverlapOf(outer, inner string, suffixed bool) Overlap {
 	rest, ok := strings.CutPrefix(inner, outer)
-	if !ok || rest == "" {
+	switch {
+	case !ok || rest == "":
 		return NoOverlap
-	}
-	if kind := overlapBy(rest[0]); kind == Nested || suffixed {
-		return kind
+	case rest[0] == '/':
+		return Nested
+	case suffixed && '0' <= rest[0] && rest[0] <= '9':
+		return Continued
 	}
 	return NoOverlap
-}
-
-// Outer returns the longest prefix of key for which wanted returns true and with which key overlaps in the given way, "" if there
-// is none.
-func Outer(key string, kind Overlap, wanted func(prefix string) bool) string {
-	for i := len(key) - 1; i > 0; i-- {
-		if overlapBy(key[i]) == kind && wanted(key[:i]) {
-			return key[:i]
-		}
-	}
-	return ""
 }

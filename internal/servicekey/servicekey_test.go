@@ -42,17 +42,6 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-func TestLeaderPrefix(t *testing.T) {
-	keys := []string{"a", "/a", "a/b", "/a/b", "a/b/c", "ab"}
-	for _, one := range keys {
-		for _, other := range keys {
-			if one != other && strings.HasPrefix(LeaderPrefix(other)+"X", LeaderPrefix(one)) {
-				t.Errorf("LeaderPrefix(%q) is a prefix of LeaderPrefix(%q), want separate ranges", one, other)
-			}
-		}
-	}
-}
-
 func TestOverlap(t *testing.T) {
 	for _, tt := range []struct {
 		outer, inner    string
@@ -72,27 +61,6 @@ func TestOverlap(t *testing.T) {
 		}
 		if got := OverlapOf(tt.outer, tt.inner, true); got != tt.suffixed {
 			t.Errorf("OverlapOf(%q, %q, true) = %v, want %v", tt.outer, tt.inner, got, tt.suffixed)
-		}
-	}
-}
-
-func TestOuter(t *testing.T) {
-	keys := map[string]bool{"a": true, "a/b": true, "a/b/c1": true}
-	wanted := func(key string) bool { return keys[key] }
-	for _, tt := range []struct {
-		key  string
-		kind Overlap
-		want string
-	}{
-		{"a/b/c1/d", Nested, "a/b/c1"},
-		{"a/b/c12", Nested, "a/b"},
-		{"a/b/c12", Continued, "a/b/c1"},
-		{"a/b", Nested, "a"},
-		{"a", Nested, ""},
-		{"b/a", Nested, ""},
-	} {
-		if got := Outer(tt.key, tt.kind, wanted); got != tt.want {
-			t.Errorf("Outer(%q, %v) = %q, want %q", tt.key, tt.kind, got, tt.want)
 		}
 	}
 }

@@ -110,7 +110,7 @@ func candidateOf(e Entry) (service string, c Candidate, ok bool) {
 		return "", Candidate{}, false
 	}
 	service, _, _ = strings.Cut(name, "//")
-	instance, err := candidate.InstanceOf(servicekey.LeaderPrefix(service), &mvccpb.KeyValue{Key: []byte(e.Key), Value: e.Value, Lease: e.Lease})
+	instance, err := candidate.InstanceOf(candidate.Prefix(service), &mvccpb.KeyValue{Key: []byte(e.Key), Value: e.Value, Lease: e.Lease})
 	return service, Candidate{candidate.First{Key: e.Key, Created: e.CreateRevision}, instance}, err == nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/candidate"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
@@ -60,7 +61,7 @@ func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 	if bare != "" { // a role may permit only "acme/", or only one service
 		parts[0] = append(parts[0], EntriesOf(inventory.AnyLayout, bare), EntriesOf(endpoint.Reader{}, bare))
 		parts[1] = append(parts[1], PrefixRange(inventory.ConfigPrefix+bare+"/"), ConfigOf(bare))
-		parts[2] = append(parts[2], PrefixRange(servicekey.LeaderPrefix(bare)))
+		parts[2] = append(parts[2], PrefixRange(candidate.Prefix(bare)))
 	}
 	n, err := s.read(ctx, prefix, parts, func(entries []inventory.Entry) []*inventory.Service {
 		return slices.DeleteFunc(inventory.All(entries), func(s *inventory.Service) bool { // the prefix of acme's live config is also that of acme2's
@@ -79,7 +80,7 @@ func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 // At returns the service at key. A user who may read only "key/" does not get the entries of the lease suffix layout.
 func (s *Store) At(ctx context.Context, key string) (*Snapshot, error) {
 	entries := []listwatch.Range{EntriesOf(inventory.AnyLayout, key), EntriesOf(endpoint.Reader{}, key)}
-	parts := [][]listwatch.Range{entries, {ConfigOf(key)}, {PrefixRange(servicekey.LeaderPrefix(key))}}
+	parts := [][]listwatch.Range{entries, {ConfigOf(key)}, {PrefixRange(candidate.Prefix(key))}}
 	return s.read(ctx, key, parts, func(entries []inventory.Entry) []*inventory.Service {
 		return []*inventory.Service{inventory.Of(key, entries)}
 	})

@@ -12,7 +12,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
@@ -51,7 +50,7 @@ type candidatesKey string
 
 // CandidatesOf returns a registry's candidates for a service key, which are not followed before Read is called.
 func CandidatesOf(h *extension.Host, name string) *Candidates {
-	c := &Candidates{keys: h.Keys, name: name, Prefix: h.Keys.Full(servicekey.LeaderPrefix(name)), readers: make(map[*func()]struct{})}
+	c := &Candidates{keys: h.Keys, name: name, Prefix: h.Keys.Full(candidate.Prefix(name)), readers: make(map[*func()]struct{})}
 	c.seen.Store(&seen{})
 	one, _ := h.State.LoadOrStore(candidatesKey(name), c)
 	return one.(*Candidates)

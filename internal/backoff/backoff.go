@@ -23,9 +23,6 @@ func (b *Backoff) Bound() time.Duration {
 	return bound
 }
 
-// Next returns a pause within the next bound.
-func (b *Backoff) Next() time.Duration { return Jitter(b.Bound()) }
-
 // Reset makes the next bound Base again.
 func (b *Backoff) Reset() { b.next = 0 }
 

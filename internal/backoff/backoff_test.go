@@ -11,7 +11,7 @@ func TestBackoff(t *testing.T) {
 	for range 2 {
 		for i, bound := range bounds {
 			bound *= time.Millisecond
-			if got := b.Next(); got < bound/2 || got > bound {
+			if got := Jitter(b.Bound()); got < bound/2 || got > bound {
 				t.Errorf("pause %d is %v, want between %v and %v", i, got, bound/2, bound)
 			}
 		}

@@ -9,9 +9,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
-// ReservedSegment is the first segment of the keys that hold live service configs.
-const ReservedSegment = servicekey.Reserved
-
 // CheckKey returns an error if a service key breaks the rules, which are those of the plugin.
 func CheckKey(key string) error {
 	if err := servicekey.Check(key); err != nil {

@@ -121,8 +121,19 @@ type mappedDocument struct {
 // document returns the fields of a value, which may be home-made or other JSON.
 func (f JSONFields) document(value []byte) *mappedDocument {
 	d := &mappedDocument{}
+	fields := [...]struct {
+		name string
+		to   *json.RawMessage
+	}{
+		{f.Addr, &d.addr}, {f.Host, &d.host}, {f.Port, &d.port}, {f.Instance, &d.instance},
+		{f.Version, &d.version}, {f.Zone, &d.zone}, {f.Weight, &d.weight}, {f.Metadata, &d.metadata},
+	}
 	rawjson.Members(value, func(name, value []byte) bool {
-		d.set(f, string(name), value)
+		for _, field := range fields {
+			if field.name != "" && field.name == string(name) {
+				*field.to = value
+			}
+		}
 		return true
 	})
 	return d
@@ -211,28 +222,6 @@ func (f JSONFields) names(name string) bool {
 		}
 	}
 	return false
-}
-
-func (d *mappedDocument) set(f JSONFields, name string, value []byte) {
-	switch name {
-	case "":
-	case f.Addr:
-		d.addr = value
-	case f.Host:
-		d.host = value
-	case f.Port:
-		d.port = value
-	case f.Instance:
-		d.instance = value
-	case f.Version:
-		d.version = value
-	case f.Zone:
-		d.zone = value
-	case f.Weight:
-		d.weight = value
-	case f.Metadata:
-		d.metadata = value
-	}
 }
 
 func (d *mappedDocument) read() (e Endpoint, err error) {

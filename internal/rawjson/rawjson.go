@@ -34,15 +34,7 @@ func Depth(text []byte, limit int) int {
 // Members calls yield for each member of an object until yield returns false. object must be valid.
 // Names are unescaped; values are slices of object.
 func Members(object []byte, yield func(name, value []byte) bool) {
-	rest := SkipSpace(object)[1:]
-	for {
-		rest = SkipSpace(rest)
-		switch rest[0] {
-		case '}':
-			return
-		case ',':
-			rest = SkipSpace(rest[1:])
-		}
+	for rest := next(SkipSpace(object)[1:]); rest != nil; rest = next(rest) {
 		n := valueLen(rest)
 		name := rest[1 : n-1]
 		if bytes.IndexByte(name, '\\') >= 0 {
@@ -59,21 +51,25 @@ func Members(object []byte, yield func(name, value []byte) bool) {
 
 // Elements calls yield for each element of an array until yield returns false. array must be valid.
 func Elements(array []byte, yield func(value []byte) bool) {
-	rest := SkipSpace(array)[1:]
-	for {
-		rest = SkipSpace(rest)
-		switch rest[0] {
-		case ']':
-			return
-		case ',':
-			rest = SkipSpace(rest[1:])
-		}
+	for rest := next(SkipSpace(array)[1:]); rest != nil; {
 		n := valueLen(rest)
 		if !yield(rest[:n:n]) {
 			return
 		}
-		rest = rest[n:]
+		rest = next(rest[n:])
 	}
+}
+
+// next returns rest from the next member or element on, nil if there is none.
+func next(rest []byte) []byte {
+	rest = SkipSpace(rest)
+	switch rest[0] {
+	case '}', ']':
+		return nil
+	case ',':
+		return SkipSpace(rest[1:])
+	}
+	return rest
 }
 
 // Text returns the content of a JSON string, and any other JSON value unchanged. value must be valid or empty.

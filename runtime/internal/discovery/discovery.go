@@ -32,6 +32,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
@@ -245,7 +246,7 @@ func (p place) String() string {
 
 // ConfigKey returns the etcd key of a service key's live service config.
 func ConfigKey(namespace, name string) string {
-	return namespace + endpoint.ReservedSegment + "/" + name
+	return namespace + servicekey.Reserved + "/" + name
 }
 
 // followConfig passes the live service config of a key to sink until stop is called.

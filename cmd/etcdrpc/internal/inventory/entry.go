@@ -17,7 +17,7 @@ import (
 )
 
 // ConfigPrefix is the prefix of the keys of live service configs.
-const ConfigPrefix = endpoint.ReservedSegment + "/"
+const ConfigPrefix = servicekey.Reserved + "/"
 
 // Entry is one key of etcd.
 type Entry struct {

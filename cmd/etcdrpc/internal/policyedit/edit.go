@@ -180,7 +180,7 @@ const drainTimeout = 30 * time.Second
 // [Propose], it may return an edit with an error.
 func Do(ctx context.Context, s *store.Store, request Request, out io.Writer, f output.Format) (*Edit, error) {
 	retry, deadline := backoff.Backoff{Base: 10 * time.Millisecond, Max: 250 * time.Millisecond}, time.Now().Add(drainTimeout)
-	for ; ; store.Pause(ctx, retry.Next()) {
+	for ; ; store.Pause(ctx, backoff.Jitter(retry.Bound())) {
 		e, err := Propose(ctx, s, request)
 		if e != nil {
 			err = cmp.Or(e.CheckRevision(), err)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -139,47 +140,41 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// allowedPrefixes are the networks that addresses from etcd may be in; nil allows none.
-type allowedPrefixes []netip.Prefix
-
 // addressCheck returns the function that returns an error for addresses that may not be dialed, or nil if all are allowed. It replaces
 // a prefix of IPv4 addresses mapped into IPv6 by the prefix of the IPv4 addresses.
 func (o *options) addressCheck() (check func(addr string) error, err error) {
 	if o.allowed == nil {
 		return nil, nil
 	}
-	allowed := make(allowedPrefixes, len(o.allowed))
-	for i, p := range o.allowed {
+	allowed := slices.Clone(o.allowed)
+	for i, p := range allowed {
 		if !p.IsValid() {
-			return nil, fmt.Errorf("etcd: WithAllowedAddresses: prefix %d of %d is %v: make prefixes with netip.MustParsePrefix", i+1, len(o.allowed), p)
+			return nil, fmt.Errorf("etcd: WithAllowedAddresses: prefix %d of %d is %v: make prefixes with netip.MustParsePrefix", i+1, len(allowed), p)
 		}
 		if p.Addr().Is4In6() && p.Bits() >= 96 {
-			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+			allowed[i] = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 		}
-		allowed[i] = p
 	}
-	return allowed.check, nil
+	return func(addr string) error {
+		if why := disallowed(addr, allowed); why != "" {
+			return fmt.Errorf("address %.80q is not allowed: %s", addr, why)
+		}
+		return nil
+	}, nil
 }
 
-// check returns an error if the address addr, host:port, may not be dialed. An IPv4 address mapped into IPv6 counts as the
+// disallowed returns why the address addr, host:port, may not be dialed, or "". An IPv4 address mapped into IPv6 counts as the
 // IPv4 address, because the system dials the IPv4 address.
-func (a allowedPrefixes) check(addr string) error {
+func disallowed(addr string, allowed []netip.Prefix) string {
 	parsed, err := netip.ParseAddrPort(addr)
 	ip := parsed.Addr().Unmap()
 	switch {
 	case err != nil:
-		return notAllowed(addr, "its host is no IP address: a name may resolve to any address, so names are not allowed")
+		return "its host is no IP address: a name may resolve to any address, so names are not allowed"
 	case ip.Zone() != "":
-		return notAllowed(addr, "its host has a zone, whose meaning differs between machines")
+		return "its host has a zone, whose meaning differs between machines"
+	case slices.ContainsFunc(allowed, func(p netip.Prefix) bool { return p.Contains(ip) }):
+		return ""
 	}
-	for _, p := range a {
-		if p.Contains(ip) {
-			return nil
-		}
-	}
-	return notAllowed(addr, "its host is in none of the allowed prefixes")
-}
-
-func notAllowed(addr, reason string) error {
-	return fmt.Errorf("address %.80q is not allowed: %s", addr, reason)
+	return "its host is in none of the allowed prefixes"
 }

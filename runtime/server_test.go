@@ -42,50 +42,42 @@ func (impl) Do() {}
 
 // Serve and Announce return errors for misuse, also for misuse after which gRPC would end the process.
 func TestServerMisuse(t *testing.T) {
-	tests := []struct {
-		name string
-		make func() *Server
-		want []string
-	}{
-		{"nil registry", func() *Server { return (*Registry)(nil).NewServer(grpc.NewServer()) }, []string{"registry is nil"}},
-		{"nil server", func() *Server {
-			s := offline(t).NewServer(nil)
-			s.RegisterService(&handler, impl{})
-			s.Publish(service("a.A", "a"))
-			return s
-		}, []string{"nil gRPC server"}},
-		{"typed nil server", func() *Server { return offline(t).NewServer((*grpc.Server)(nil)) }, []string{"nil gRPC server"}},
-		{"registered twice", func() *Server {
-			s := offline(t).NewServer(grpc.NewServer())
-			s.RegisterService(&handler, impl{})
-			s.RegisterService(&handler, impl{})
-			return s
-		}, []string{"a.A", "twice"}},
-		{"registered below", func() *Server {
-			g := grpc.NewServer()
-			g.RegisterService(&handler, impl{})
-			s := offline(t).NewServer(g)
-			s.RegisterService(&handler, impl{})
-			return s
-		}, []string{"a.A", "twice"}},
-		{"wrong implementation", func() *Server {
-			s := offline(t).NewServer(grpc.NewServer())
-			s.RegisterService(&handler, struct{}{})
-			return s
-		}, []string{"a.A", "does not implement"}},
-		{"nil grpc description", func() *Server {
-			s := offline(t).NewServer(grpc.NewServer())
-			s.RegisterService(nil, impl{})
-			return s
-		}, []string{"nil description"}},
-		{"nil description", func() *Server { return publish(t, nil) }, []string{"nil"}},
-		{"a key that is no TLS name", func() *Server { return publish(t, service("a.A", "acme/user:eu")) }, []string{`"acme.user:eu"`, "set Authority"}},
-		{"nested keys", func() *Server { return publish(t, service("a.A", "a"), service("a.B", "a/b")) }, []string{"a.A", "a.B", `"a"`, `"a/b"`}},
-		{"both faults", func() *Server { return publish(t, service("a.A", "a/"), service("a.B", "b/")) }, []string{"a.A", "a.B"}},
+	publish := func(descs ...*ServiceDesc) func(*Server) {
+		return func(s *Server) {
+			for _, desc := range descs {
+				s.Publish(desc)
+			}
+		}
 	}
-	for _, tt := range tests {
+	register := func(desc *grpc.ServiceDesc, impl any) func(*Server) {
+		return func(s *Server) { s.RegisterService(desc, impl) }
+	}
+	below := grpc.NewServer()
+	below.RegisterService(&handler, impl{})
+	for _, tt := range []struct {
+		name   string
+		server GRPCServer
+		misuse func(*Server)
+		want   []string
+	}{
+		{"nil server", nil, func(s *Server) { register(&handler, impl{})(s); publish(service("a.A", "a"))(s) }, []string{"nil gRPC server"}},
+		{"typed nil server", (*grpc.Server)(nil), publish(), []string{"nil gRPC server"}},
+		{"registered twice", grpc.NewServer(), func(s *Server) { register(&handler, impl{})(s); register(&handler, impl{})(s) }, []string{"a.A", "twice"}},
+		{"registered below", below, register(&handler, impl{}), []string{"a.A", "twice"}},
+		{"wrong implementation", grpc.NewServer(), register(&handler, struct{}{}), []string{"a.A", "does not implement"}},
+		{"nil grpc description", grpc.NewServer(), register(nil, impl{}), []string{"nil description"}},
+		{"nil description", grpc.NewServer(), publish(nil), []string{"nil"}},
+		{"a key that is no TLS name", grpc.NewServer(), publish(service("a.A", "acme/user:eu")), []string{`"acme.user:eu"`, "set Authority"}},
+		{"nested keys", grpc.NewServer(), publish(service("a.A", "a"), service("a.B", "a/b")), []string{"a.A", "a.B", `"a"`, `"a/b"`}},
+		{"both faults", grpc.NewServer(), publish(service("a.A", "a/"), service("a.B", "b/")), []string{"a.A", "a.B"}},
+		{"nil registry", grpc.NewServer(), nil, []string{"registry is nil"}},
+	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := tt.make()
+			s := (*Registry)(nil).NewServer(tt.server)
+			if tt.misuse != nil {
+				s = offline(t).NewServer(tt.server)
+				tt.misuse(s)
+			}
 			lis := listen(t)
 			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 			defer cancel()
@@ -106,15 +98,6 @@ func TestServerMisuse(t *testing.T) {
 			}
 		})
 	}
-}
-
-func publish(t *testing.T, descs ...*ServiceDesc) *Server {
-	t.Helper()
-	s := offline(t).NewServer(grpc.NewServer())
-	for _, desc := range descs {
-		s.Publish(desc)
-	}
-	return s
 }
 
 // serveAnnounced starts Serve, and returns once s has begun to announce. stop ends Serve and returns its result.

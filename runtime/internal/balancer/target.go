@@ -122,17 +122,13 @@ func (in *input) find(target calloptions.Target, role string) (*attr.Backend, er
 func (t *targets) update(in *input) {
 	t.known.Store(in)
 	now := t.now()
-	type named struct {
-		conn *conn
-		at   *attr.Backend
-	}
-	var remaining []named // two targets may have the same connection
+	remaining := make(map[*conn]*attr.Backend) // pinned only after all unpins: two targets may have the same connection
 	t.conns.Range(func(key, x any) bool {
 		id := key.(targetKey)
 		ep, err := in.find(calloptions.Target{Instance: id.instance, Addr: id.addr}, "")
 		c := x.(*conn)
 		if err == nil && ep.Endpoint.Addr == c.addr {
-			remaining = append(remaining, named{c, ep})
+			remaining[c] = ep
 			return true
 		}
 		t.conns.Delete(key)
@@ -140,8 +136,8 @@ func (t *targets) update(in *input) {
 		t.core.unpin(c)
 		return true
 	})
-	for _, n := range remaining {
-		t.core.pin(n.conn, n.at, now)
+	for conn, ep := range remaining {
+		t.core.pin(conn, ep, now)
 	}
 }
 

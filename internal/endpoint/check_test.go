@@ -23,7 +23,7 @@ func TestCheckInstance(t *testing.T) {
 }
 
 func TestCheckAddr(t *testing.T) {
-	tests := []struct {
+	for _, tt := range []struct {
 		addr       string
 		port, bare bool // whether the address is accepted with needPort, and without it
 	}{
@@ -56,8 +56,7 @@ func TestCheckAddr(t *testing.T) {
 		{"hé:1", false, false},
 		{strings.Repeat("h", 253) + ":1", true, true},
 		{strings.Repeat("h", 254) + ":1", false, false},
-	}
-	for _, tt := range tests {
+	} {
 		if err := CheckAddr(tt.addr, true); (err == nil) != tt.port {
 			t.Errorf("CheckAddr(%q, true) = %v, want success %v", tt.addr, err, tt.port)
 		}

@@ -139,7 +139,7 @@ func TestCheckMetadataName(t *testing.T) {
 }
 
 func TestEncodeRefuses(t *testing.T) {
-	tests := []struct {
+	for _, tt := range []struct {
 		name   string
 		layout Layout
 		e      Endpoint
@@ -156,8 +156,7 @@ func TestEncodeRefuses(t *testing.T) {
 		{"another address in GoFrame's metadata", GoFrame, Endpoint{Addr: "h:1", Metadata: map[string]string{"grpc": "h:2"}}},
 		{"a go-micro node that does not speak gRPC", GoMicro, Endpoint{Addr: "h:1", Metadata: map[string]string{"protocol": "http"}}},
 		{"too much", Kitex, Endpoint{Addr: "h:1", Metadata: map[string]string{"a": strings.Repeat("x", MaxValue)}}},
-	}
-	for _, tt := range tests {
+	} {
 		if value, err := tt.layout.Encode("svc", tt.e); err == nil {
 			t.Errorf("%s: Encode = %.80s; want an error", tt.name, value)
 		}

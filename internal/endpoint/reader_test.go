@@ -124,7 +124,7 @@ func TestDecodeMalformed(t *testing.T) {
 }
 
 func TestDecodeNotOurs(t *testing.T) {
-	tests := []struct {
+	for _, tt := range []struct {
 		key, etcdKey string
 		lease        int64
 	}{
@@ -138,8 +138,7 @@ func TestDecodeNotOurs(t *testing.T) {
 		{"hello", "hello12", 13},
 		{"hello", "hello012", 12},
 		{"hello", "hello12/a", 12},
-	}
-	for _, tt := range tests {
+	} {
 		if _, _, ok, err := reader.Decode(tt.key, tt.etcdKey, []byte("h:1"), tt.lease); ok || err != nil {
 			t.Errorf("Decode(%q, %q, lease %d) = ok %v, error %v; want neither", tt.key, tt.etcdKey, tt.lease, ok, err)
 		}

@@ -12,6 +12,14 @@ import (
 	"google.golang.org/grpc/status"
 )
 
+// textOf returns the text of an error, "" for nil.
+func textOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
 func TestWhy(t *testing.T) {
 	const (
 		silent     = `etcd ["a:1" "b:1"] does not answer, though the connection is up: it hangs, has no leader, or allows too few streams`
@@ -39,11 +47,7 @@ func TestWhy(t *testing.T) {
 		"an answer from a connection lost": {connectivity.TransientFailure, refused, "u", rpctypes.ErrPermissionDenied, `etcd user "u"`},
 	} {
 		s := Standing{tt.state, tt.cause, tt.user, []string{"a:1", "b:1"}}
-		got := ""
-		if err := s.Why(tt.err); err != nil {
-			got = err.Error()
-		}
-		if got != tt.want {
+		if got := textOf(s.Why(tt.err)); got != tt.want {
 			t.Errorf("%s: Why = %q, want %q", name, got, tt.want)
 		}
 	}
@@ -62,11 +66,7 @@ func TestDown(t *testing.T) {
 		"lost":              {connectivity.Idle, refused, "connection refused"},
 		"the first attempt": {connectivity.Connecting, nil, `etcd ["a:1"] does not answer: there is no connection to it`},
 	} {
-		got := ""
-		if err := (Standing{State: tt.state, Cause: tt.cause, Endpoints: []string{"a:1"}}).Down(); err != nil {
-			got = err.Error()
-		}
-		if got != tt.want {
+		if got := textOf(Standing{State: tt.state, Cause: tt.cause, Endpoints: []string{"a:1"}}.Down()); got != tt.want {
 			t.Errorf("%s: Down = %q, want %q", name, got, tt.want)
 		}
 	}
@@ -84,11 +84,7 @@ func TestMet(t *testing.T) {
 		"a call that was too late": {status.Error(codes.DeadlineExceeded, "x"), connectivity.TransientFailure, ""},
 		"no error":                 {nil, connectivity.TransientFailure, ""},
 	} {
-		got := ""
-		if err := Met(tt.err, tt.state); err != nil {
-			got = err.Error()
-		}
-		if got != tt.want {
+		if got := textOf(Met(tt.err, tt.state)); got != tt.want {
 			t.Errorf("%s: Met = %q, want %q", name, got, tt.want)
 		}
 	}

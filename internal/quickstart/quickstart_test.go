@@ -55,7 +55,7 @@ func TestFilesAreTheExamples(t *testing.T) {
 }
 
 func TestProject(t *testing.T) {
-	tests := []struct {
+	for _, tt := range []struct {
 		name    string
 		project Project
 		has     string // a part of go.mod
@@ -66,8 +66,7 @@ func TestProject(t *testing.T) {
 		{"release for Connect", Project{Module: "zoo.example/shop", Version: "v1.2.3", Connect: true}, "\t" + Self + "/connectetcd v1.2.3\n", "replace"},
 		{"replaced for Connect", Project{Module: "zoo.example/shop", Replace: "/src/etcd", Connect: true}, "replace " + Self + "/connectetcd => /src/etcd/connectetcd\n", "../.."},
 		{"spaces", Project{Module: "zoo.example/shop", Replace: "/my src/etcd"}, "replace " + Self + " => \"/my src/etcd\"\n", "v1.2.3"},
-	}
-	for _, tt := range tests {
+	} {
 		t.Run(tt.name, func(t *testing.T) {
 			files, err := tt.project.Files()
 			must(t, err)

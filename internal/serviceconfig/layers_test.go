@@ -7,7 +7,7 @@ import (
 )
 
 func TestMerge(t *testing.T) {
-	tests := []struct {
+	for _, tt := range []struct {
 		name    string
 		configs []string
 		want    string
@@ -32,8 +32,7 @@ func TestMerge(t *testing.T) {
 		{"names in any case are accepted", []string{
 			`{"loadBalancingConfig":[{"round_robin":{}}]}`, `{"LoadBalancingConfig":[{"pick_first":{}}]}`,
 		}, `{"loadBalancingConfig":[{"pick_first":{}}]}`},
-	}
-	for _, tt := range tests {
+	} {
 		if got, err := Merge(tt.configs...); err != nil || got != tt.want {
 			t.Errorf("%s: Merge = %s, %v, want %s", tt.name, got, err, tt.want)
 		}

@@ -1,12 +1,13 @@
 package servicekey
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
 
 func TestCheckAuthority(t *testing.T) {
-	tests := []struct {
+	for _, tt := range []struct {
 		authority string
 		want      string // in the error; "" for none
 	}{
@@ -31,14 +32,9 @@ func TestCheckAuthority(t *testing.T) {
 		{"-a", "hyphen"},
 		{strings.Repeat("a", 64), "63 bytes"},
 		{strings.Repeat("a.", 127) + "a", "253 bytes"},
-	}
-	for _, tt := range tests {
-		err := CheckAuthority(tt.authority)
-		switch {
-		case tt.want == "" && err != nil:
-			t.Errorf("CheckAuthority(%q) = %v, want nil", tt.authority, err)
-		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
-			t.Errorf("CheckAuthority(%q) = %v; want %q in it", tt.authority, err, tt.want)
+	} {
+		if err := CheckAuthority(tt.authority); (err == nil) != (tt.want == "") || !strings.Contains(fmt.Sprint(err), tt.want) {
+			t.Errorf("CheckAuthority(%q) = %v, want %q in it, or nil", tt.authority, err, tt.want)
 		}
 	}
 }

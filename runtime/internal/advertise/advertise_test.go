@@ -26,7 +26,7 @@ func host(text string) func(context.Context, string, string) (netip.Addr, error)
 // Each row is a listener with its announced address and warning.
 func TestAddress(t *testing.T) {
 	local := []string{"127.0.0.1:2379", "http://localhost:2379"}
-	tests := []struct {
+	for _, tt := range []struct {
 		name   string
 		config Config
 		listen string
@@ -66,8 +66,7 @@ func TestAddress(t *testing.T) {
 		{"abstract socket", Config{}, "@x", "10.0.0.9", "", "Unix socket"},
 		{"socket with option", Config{Network: "unix", Option: "a:1"}, "/run/x.sock", "10.0.0.9", "a:1", ""},
 		{"socket with option without port", Config{Network: "unix", Option: "a"}, "/run/x.sock", "10.0.0.9", "", "give host:port"},
-	}
-	for _, tt := range tests {
+	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.config.Etcd == nil {
 				tt.config.Etcd = []string{"http://etcd:2379"}

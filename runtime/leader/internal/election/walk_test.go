@@ -112,99 +112,67 @@ func (w *world) renewed(i int, o outcome) {
 // happening is an event of an instance.
 type happening struct {
 	name string
-	do   func(w *world, i int, p *process) bool
+	can  func(w *world, i int, p *process) bool // whether the event is possible
+	do   func(w *world, i int, p *process)
 }
+
+// happens makes an event happen, and returns false if it is impossible or changes nothing.
+func (w *world) happens(h happening, i int) bool {
+	before, p := *w, &w.processes[i]
+	if !h.can(w, i, p) {
+		return false
+	}
+	h.do(w, i, p)
+	return *w != before
+}
+
+func always(*world, int, *process) bool { return true }
 
 // goesOn are the events without failures.
 var goesOn = []happening{
-	{"its entry is in etcd", func(w *world, i int, p *process) bool {
-		if p.core.wanted {
-			return false
-		}
-		w.do(i, p.core.want(w.now, true))
-		return true
-	}},
-	{"etcd grants its lease", func(w *world, _ int, p *process) bool {
-		if !p.now.asked {
-			return false
-		}
+	{
+		"its entry is in etcd", func(_ *world, _ int, p *process) bool { return !p.core.wanted },
+		func(w *world, i int, p *process) { w.do(i, p.core.want(w.now, true)) },
+	},
+	{"etcd grants its lease", func(_ *world, _ int, p *process) bool { return p.now.asked }, func(w *world, _ int, p *process) {
 		p.now.asked, p.now.leased, p.now.expires, p.now.put = false, true, w.now.Add(ttl), true
-		return true
 	}},
-	{"etcd puts its candidate", func(w *world, _ int, p *process) bool {
-		if !p.now.put {
-			return false
-		}
+	{"etcd puts its candidate", func(_ *world, _ int, p *process) bool { return p.now.put }, func(w *world, _ int, p *process) {
 		if p.now.put = false; p.now.leased {
 			w.revision++
 			p.now.created = w.revision
 		}
-		return true
 	}},
-	{"hears that it stands", func(w *world, i int, p *process) bool {
-		if p.core.phase != standing || p.now.created == 0 {
-			return false
-		}
-		w.stood(i, nil)
-		return true
-	}},
-	{"hears that it does not stand", func(w *world, i int, p *process) bool {
-		if p.core.phase != standing || p.now.asked || p.now.put || p.now.created != 0 {
-			return false
-		}
-		w.stood(i, errLost)
-		return true
-	}},
-	{"etcd renews its lease", func(w *world, _ int, p *process) bool {
-		if p.renewal.sent.IsZero() || p.renewal.answered || p.now.leased && !w.now.Before(p.now.expires) {
-			return false // etcd renews an expired lease only if its next leader extends it
-		}
+	{
+		"hears that it stands", func(_ *world, _ int, p *process) bool { return p.core.phase == standing && p.now.created != 0 },
+		func(w *world, i int, _ *process) { w.stood(i, nil) },
+	},
+	{"hears that it does not stand", func(_ *world, _ int, p *process) bool {
+		return p.core.phase == standing && !p.now.asked && !p.now.put && p.now.created == 0
+	}, func(w *world, i int, _ *process) { w.stood(i, errLost) }},
+	{"etcd renews its lease", func(w *world, _ int, p *process) bool { // an expired one only if its next leader extends it
+		return !p.renewal.sent.IsZero() && !p.renewal.answered && (!p.now.leased || w.now.Before(p.now.expires))
+	}, func(w *world, _ int, p *process) {
 		p.renewal.answered, p.renewal.gone = true, !p.now.leased || p.now.created == 0
 		p.now.expires = w.now.Add(ttl)
-		return true
 	}},
-	{"hears of the renewal", func(w *world, i int, p *process) bool {
-		if !p.renewal.answered {
-			return false
-		}
+	{"hears of the renewal", func(_ *world, _ int, p *process) bool { return p.renewal.answered }, func(w *world, i int, p *process) {
 		w.renewed(i, outcome{sent: p.renewal.sent, life: ttl, gone: p.renewal.gone})
-		return true
 	}},
-	{"etcd revokes its lease", func(_ *world, _ int, p *process) bool {
-		if p.revoke != 1 {
-			return false
-		}
+	{"etcd revokes its lease", func(_ *world, _ int, p *process) bool { return p.revoke == 1 }, func(_ *world, _ int, p *process) {
 		p.revoke, p.now.leased, p.now.created = 2, false, 0
-		return true
 	}},
-	{"hears of the revocation", func(w *world, i int, p *process) bool {
-		if p.revoke != 2 {
-			return false
-		}
+	{"hears of the revocation", func(_ *world, _ int, p *process) bool { return p.revoke == 2 }, func(w *world, i int, p *process) {
 		p.revoke = 0
 		w.do(i, p.core.revoked(w.now, p.core.number, true))
-		return true
 	}},
-	{"etcd sends it the candidates", func(w *world, i int, p *process) bool {
-		if p.pending == w.view(i) {
-			return false
-		}
-		p.pending = w.view(i)
-		return true
-	}},
-	{"hears of the candidates", func(w *world, i int, p *process) bool {
-		if p.core.view == p.pending {
-			return false
-		}
-		w.do(i, p.core.hear(w.now, p.pending))
-		return true
-	}},
-	{"its timer fires", func(w *world, i int, p *process) bool {
-		before := *w
-		w.do(i, p.core.tick(w.now))
-		return *w != before
-	}},
-	{"etcd ends its lease", func(w *world, _ int, p *process) bool { return p.before.expire(w.now) || p.now.expire(w.now) }},
+	{"etcd sends it the candidates", always, func(w *world, i int, p *process) { p.pending = w.view(i) }},
+	{
+		"hears of the candidates", func(_ *world, _ int, p *process) bool { return p.core.view != p.pending },
+		func(w *world, i int, p *process) { w.do(i, p.core.hear(w.now, p.pending)) },
+	},
+	{"its timer fires", always, func(w *world, i int, p *process) { w.do(i, p.core.tick(w.now)) }},
+	{"etcd ends its lease", always, func(w *world, _ int, p *process) { _ = p.before.expire(w.now) || p.now.expire(w.now) }},
 }
 
 // expire ends an expired lease.
@@ -218,72 +186,40 @@ func (r *record) expire(now time.Time) bool {
 
 // goesWrong are the failures.
 var goesWrong = []happening{
-	{"gets no answer", func(w *world, i int, p *process) bool {
-		if p.core.phase != standing {
-			return false
-		}
-		w.stood(i, errLost)
-		return true
-	}},
-	{"has its expired lease extended by the next leader of etcd", func(w *world, _ int, p *process) bool {
-		if !p.now.leased || w.now.Before(p.now.expires) {
-			return false
-		}
-		p.now.expires = w.now.Add(ttl)
-		return true
-	}},
-	{"gets no answer to its renewal", func(w *world, i int, p *process) bool {
-		if p.renewal.sent.IsZero() {
-			return false
-		}
-		w.renewed(i, outcome{err: errLost})
-		return true
-	}},
-	{"gets no answer to its revocation", func(w *world, i int, p *process) bool {
-		if p.revoke == 0 {
-			return false
-		}
+	{
+		"gets no answer", func(_ *world, _ int, p *process) bool { return p.core.phase == standing },
+		func(w *world, i int, _ *process) { w.stood(i, errLost) },
+	},
+	{
+		"has its expired lease extended by the next leader of etcd",
+		func(w *world, _ int, p *process) bool { return p.now.leased && !w.now.Before(p.now.expires) },
+		func(w *world, _ int, p *process) { p.now.expires = w.now.Add(ttl) },
+	},
+	{
+		"gets no answer to its renewal", func(_ *world, _ int, p *process) bool { return !p.renewal.sent.IsZero() },
+		func(w *world, i int, _ *process) { w.renewed(i, outcome{err: errLost}) },
+	},
+	{"gets no answer to its revocation", func(_ *world, _ int, p *process) bool { return p.revoke != 0 }, func(w *world, i int, p *process) {
 		p.revoke = 0
 		w.do(i, p.core.revoked(w.now, p.core.number, false))
-		return true
 	}},
-	{"has its candidate deleted by hand", func(w *world, _ int, p *process) bool {
-		if p.now.created == 0 {
-			return false
-		}
-		p.now.created, p.removed = 0, true
-		return true
-	}},
-	{"is paused", func(w *world, i int, p *process) bool {
-		if !p.core.wanted {
-			return false
-		}
-		w.do(i, p.core.want(w.now, false))
-		return true
-	}},
-	{"is asked to resign", func(w *world, i int, p *process) bool {
-		token := p.core.term(w.now).Token
-		if token == 0 {
-			return false
-		}
-		w.do(i, p.core.resign(w.now, token))
-		return true
-	}},
-	{"is drained", func(w *world, _ int, p *process) bool {
-		if p.drained {
-			return false
-		}
-		p.drained = true
-		return true
-	}},
-	{"is refused the candidates", func(w *world, i int, p *process) bool {
-		if p.core.view.Blind {
-			return false
-		}
+	{
+		"has its candidate deleted by hand", func(_ *world, _ int, p *process) bool { return p.now.created != 0 },
+		func(_ *world, _ int, p *process) { p.now.created, p.removed = 0, true },
+	},
+	{
+		"is paused", func(_ *world, _ int, p *process) bool { return p.core.wanted },
+		func(w *world, i int, p *process) { w.do(i, p.core.want(w.now, false)) },
+	},
+	{
+		"is asked to resign", func(w *world, _ int, p *process) bool { return p.core.term(w.now).Token != 0 },
+		func(w *world, i int, p *process) { w.do(i, p.core.resign(w.now, p.core.term(w.now).Token)) },
+	},
+	{"is drained", always, func(_ *world, _ int, p *process) { p.drained = true }},
+	{"is refused the candidates", func(_ *world, _ int, p *process) bool { return !p.core.view.Blind }, func(w *world, i int, p *process) {
 		blind := p.core.view
 		blind.Blind = true
 		w.do(i, p.core.hear(w.now, blind))
-		return true
 	}},
 }
 
@@ -309,7 +245,7 @@ func TestWalk(t *testing.T) {
 			for _, h := range of {
 				all = append(all, modelcheck.Event[world]{Name: fmt.Sprint(i, " ", h.name), Do: func(w *world) bool {
 					before := *w
-					if !h.do(w, i, &w.processes[i]) {
+					if !w.happens(h, i) {
 						return false
 					}
 					w.begun(&before)
@@ -370,7 +306,7 @@ func TestWalk(t *testing.T) {
 			leads, stand := 0, true
 			for i := range w.processes {
 				for _, h := range goesOn {
-					if h.do(w, i, &w.processes[i]) {
+					if w.happens(h, i) {
 						return fmt.Sprint(i, " ", h.name)
 					}
 				}

@@ -72,14 +72,6 @@ func (ended) SendMsg(any) error { return nil }
 func (ended) RecvMsg(any) error { return io.EOF }
 func (ended) CloseSend() error  { return nil }
 
-// unary returns a function that calls a method with one reply, or opens a stream of replies.
-func unary[Q, R any](method func(context.Context, Q, ...grpc.CallOption) (R, error), request Q) func(context.Context) error {
-	return func(ctx context.Context) error {
-		_, err := method(ctx, request)
-		return err
-	}
-}
-
 // FuzzMeaning compares how gRPC parses a live config and the JSON that clients pass to gRPC for that config. If gRPC
 // accepts both, they must mean the same.
 func FuzzMeaning(f *testing.F) {

@@ -2,195 +2,162 @@ package code
 
 import (
 	"context"
+	"reflect"
 	"testing"
 
-	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/affinity"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/affinityapi"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/affinityproto2"
-	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/oldgrpc"
 )
 
 // A row is a call and the affinity that it should have.
 type row struct {
-	name string
-	call func(context.Context) error
-	want string
+	method  string
+	request string // in the text format, or noRequest
+	want    string
 }
+
+// noRequest stands for a request that is a nil pointer.
+const noRequest = "nil"
 
 // TestSpelling checks which text is the affinity for a value of a field. An unset, empty or zero field gives no affinity.
 func TestSpelling(t *testing.T) {
 	c := newCalls(t)
-	for name, rows := range map[string][]row{
-		"kinds":    kinds(clientOf(t, c, affinity.NewKindsClientFromEtcd)),
-		"places":   places(clientOf(t, c, affinity.NewPlacesClientFromEtcd)),
-		"defaults": defaults(clientOf(t, c, affinityproto2.NewDefaultsClientFromEtcd)),
-		"opaque":   opaque(clientOf(t, c, affinityapi.NewOpaqueClientFromEtcd)),
-		"hybrid":   hybrid(clientOf(t, c, affinityapi.NewHybridClientFromEtcd)),
-		"oldgrpc":  older(clientOf(t, c, oldgrpc.NewServiceClientFromEtcd)),
+	for _, service := range []struct {
+		client any
+		rows   []row
+	}{
+		{clientOf(t, c, affinity.NewKindsClientFromEtcd), kinds()},
+		{clientOf(t, c, affinity.NewPlacesClientFromEtcd), places},
+		{clientOf(t, c, affinityproto2.NewDefaultsClientFromEtcd), defaults},
+		{clientOf(t, c, affinityapi.NewOpaqueClientFromEtcd), levels},
+		{clientOf(t, c, affinityapi.NewHybridClientFromEtcd), levels},
+		{clientOf(t, c, oldgrpc.NewServiceClientFromEtcd), older},
 	} {
-		for _, row := range rows {
-			if err := row.call(t.Context()); err != nil || c.affinity != row.want {
-				t.Errorf("%s, %s: affinity %q, error %v, want %q", name, row.name, c.affinity, err, row.want)
+		for _, row := range service.rows {
+			if err := row.call(t.Context(), service.client); err != nil || c.affinity != row.want {
+				t.Errorf("%T, %+v: affinity %q, error %v", service.client, row, c.affinity, err)
 			}
 			if row.want == "" {
 				continue
 			}
-			if err := row.call(runtime.WithAffinity(t.Context(), "the caller's")); err != nil || c.affinity != "the caller's" {
-				t.Errorf("%s, %s: affinity %q, error %v, want \"the caller's\", as in the context", name, row.name, c.affinity, err)
+			if err := row.call(runtime.WithAffinity(t.Context(), "the caller's"), service.client); err != nil || c.affinity != "the caller's" {
+				t.Errorf("%T, %+v: affinity %q, error %v, want \"the caller's\", as in the context", service.client, row, c.affinity, err)
 			}
 		}
 	}
 }
 
-func kinds(c affinity.KindsClient) []row {
-	full := &affinity.Request{
-		String_: "Ключ \n", Bytes: []byte{0, 0xff, 'x'}, Bool: true, Enum: affinity.Enum_ENUM_LESS,
-		Int32: -1 << 31, Int64: -1 << 63, Uint32: 1<<32 - 1, Uint64: 1<<64 - 1, Sint32: -3, Sint64: -4,
-		Fixed32: 1<<32 - 2, Fixed64: 1<<64 - 2, Sfixed32: -5, Sfixed64: -6,
+// call calls the method of a client, which may stream.
+func (r row) call(ctx context.Context, client any) error {
+	method := reflect.ValueOf(client).MethodByName(r.method)
+	in := []reflect.Value{reflect.ValueOf(ctx)}
+	if typ := method.Type(); typ.NumIn() == 3 { // with a request before the options
+		request := reflect.Zero(typ.In(1))
+		if r.request != noRequest {
+			request = reflect.New(typ.In(1).Elem())
+			options := prototext.UnmarshalOptions{AllowPartial: true} // no request is sent
+			if err := options.Unmarshal([]byte(r.request), request.Interface().(proto.Message)); err != nil {
+				return err
+			}
+		}
+		in = append(in, request)
 	}
-	var rows []row
-	for _, kind := range []struct {
-		name   string
-		method func(context.Context, *affinity.Request, ...grpc.CallOption) (*emptypb.Empty, error)
-		want   string
-	}{
-		{"string", c.String, "Ключ \n"},
-		{"bytes", c.Bytes, "\x00\xffx"},
-		{"bool", c.Bool, "true"},
-		{"enum", c.Enum, "-1"},
-		{"int32", c.Int32, "-2147483648"},
-		{"int64", c.Int64, "-9223372036854775808"},
-		{"uint32", c.Uint32, "4294967295"},
-		{"uint64", c.Uint64, "18446744073709551615"},
-		{"sint32", c.Sint32, "-3"},
-		{"sint64", c.Sint64, "-4"},
-		{"fixed32", c.Fixed32, "4294967294"},
-		{"fixed64", c.Fixed64, "18446744073709551614"},
-		{"sfixed32", c.Sfixed32, "-5"},
-		{"sfixed64", c.Sfixed64, "-6"},
+	err, _ := method.Call(in)[1].Interface().(error)
+	return err
+}
+
+// kinds returns rows with the value of a kind, zero and no request for each kind.
+func kinds() (rows []row) {
+	const full = `string: "Ключ \n" bytes: "\000\377x" bool: true enum: ENUM_LESS int32: -2147483648 int64: -9223372036854775808 ` +
+		`uint32: 4294967295 uint64: 18446744073709551615 sint32: -3 sint64: -4 fixed32: 4294967294 fixed64: 18446744073709551614 sfixed32: -5 sfixed64: -6`
+	for method, want := range map[string]string{
+		"String":   "Ключ \n",
+		"Bytes":    "\x00\xffx",
+		"Bool":     "true",
+		"Enum":     "-1",
+		"Int32":    "-2147483648",
+		"Int64":    "-9223372036854775808",
+		"Uint32":   "4294967295",
+		"Uint64":   "18446744073709551615",
+		"Sint32":   "-3",
+		"Sint64":   "-4",
+		"Fixed32":  "4294967294",
+		"Fixed64":  "18446744073709551614",
+		"Sfixed32": "-5",
+		"Sfixed64": "-6",
 	} {
-		rows = append(rows,
-			row{kind.name, unary(kind.method, full), kind.want},
-			row{kind.name + " of zero", unary(kind.method, &affinity.Request{}), ""},
-			row{kind.name + " of nil", unary(kind.method, nil), ""})
+		rows = append(rows, row{method, full, want}, row{method, "", ""}, row{method, noRequest, ""})
 	}
 	return rows
 }
 
-func places(c affinity.PlacesClient) []row {
-	user := func(id int64) *affinity.User { return &affinity.User{Id: id} }
-	name := func(name string) *affinity.Request {
-		return &affinity.Request{Who: &affinity.Request_Name{Name: name}}
-	}
-	owner := func(id int64) *affinity.Request {
-		return &affinity.Request{Who: &affinity.Request_Owner{Owner: user(id)}}
-	}
-	return []row{
-		{"nested", unary(c.Nested, &affinity.Request{User: &affinity.User{Id: 1, Parent: user(2)}}), "2"},
-		{"nested, the last message missing", unary(c.Nested, &affinity.Request{User: user(1)}), ""},
-		{"nested, the first message missing", unary(c.Nested, &affinity.Request{}), ""},
-		{"nested, no request", unary(c.Nested, nil), ""},
-		{"optional", unary(c.Optional, &affinity.Request{Optional: proto.Int64(7)}), "7"},
-		{"optional, zero", unary(c.Optional, &affinity.Request{Optional: proto.Int64(0)}), ""},
-		{"optional, unset", unary(c.Optional, &affinity.Request{}), ""},
-		{"oneof", unary(c.Oneof, name("n")), "n"},
-		{"oneof, empty", unary(c.Oneof, name("")), ""},
-		{"oneof, another member", unary(c.Oneof, owner(1)), ""},
-		{"in a oneof", unary(c.InOneof, owner(9)), "9"},
-		{"in a oneof, another member", unary(c.InOneof, name("n")), ""},
-		{"renamed", unary(c.Renamed, &affinity.Request{String_: "no", GetString: "yes"}), "yes"},
-		{"elsewhere", unary(c.Elsewhere, &basic.HelloRequest{Name: "n"}), "n"},
-		{"deprecated", unary(c.Old, &affinity.Request{Old: "o"}), "o"}, //nolint:staticcheck // a deprecated field
-		{"server streaming", unary(c.List, &affinity.Request{User: user(5)}), "5"},
-		{"server streaming, unset", unary(c.List, &affinity.Request{}), ""},
-		{"without affinity", unary(c.Plain, &affinity.Request{User: user(5)}), ""},
-		{"both ways", func(ctx context.Context) error {
-			_, err := c.Chat(ctx)
-			return err
-		}, ""},
-	}
+var places = []row{
+	{"Nested", "user { id: 1 parent { id: 2 } }", "2"},
+	{"Nested", "user { id: 1 }", ""},
+	{"Nested", "", ""},
+	{"Nested", noRequest, ""},
+	{"Optional", "optional: 7", "7"},
+	{"Optional", "optional: 0", ""},
+	{"Optional", "", ""},
+	{"Oneof", `name: "n"`, "n"},
+	{"Oneof", `name: ""`, ""},
+	{"Oneof", "owner { id: 1 }", ""},
+	{"InOneof", "owner { id: 9 }", "9"},
+	{"InOneof", `name: "n"`, ""},
+	{"Renamed", `string: "no" get_string: "yes"`, "yes"},
+	{"Elsewhere", `name: "n"`, "n"},
+	{"Old", `old: "o"`, "o"},
+	{"List", "user { id: 5 }", "5"},
+	{"List", "", ""},
+	{"Plain", "user { id: 5 }", ""},
+	{"Chat", "", ""}, // has no request
 }
 
-func defaults(c affinityproto2.DefaultsClient) []row {
-	type request = affinityproto2.Request
-	with := func(set func(*request)) *request {
-		r := &request{Required: proto.Uint32(3)}
-		set(r)
-		return r
-	}
-	unset := with(func(*request) {})
-	return []row{
-		{"string", unary(c.String, with(func(r *request) { r.String_ = proto.String("some") })), "some"},
-		{"string, its default", unary(c.String, with(func(r *request) { r.String_ = proto.String("none") })), ""},
-		{"string, unset", unary(c.String, unset), ""},
-		{"bytes, its default", unary(c.Bytes, with(func(r *request) { r.Bytes = []byte("none") })), ""},
-		{"bool, false", unary(c.Bool, with(func(r *request) { r.Bool = proto.Bool(false) })), ""},
-		{"number", unary(c.Number, with(func(r *request) { r.Part = &affinityproto2.Request_Part{Number: proto.Int32(-8)} })), "-8"},
-		{"number, its default", unary(c.Number, with(func(r *request) { r.Part = &affinityproto2.Request_Part{Number: proto.Int32(-7)} })), ""},
-		{"number, no message", unary(c.Number, unset), ""},
-		{"enum", unary(c.Enum, with(func(r *request) { r.Enum = affinityproto2.Enum_ENUM_TWO.Enum() })), "2"},
-		{"enum, its default", unary(c.Enum, with(func(r *request) { r.Enum = affinityproto2.Enum_ENUM_ONE.Enum() })), ""},
-		{"oneof", unary(c.Oneof, with(func(r *request) { r.Who = &affinityproto2.Request_Name{Name: "somebody"} })), "somebody"},
-		{"oneof, its default", unary(c.Oneof, with(func(r *request) { r.Who = &affinityproto2.Request_Name{Name: "nobody"} })), ""},
-		{"oneof, another member", unary(c.Oneof, with(func(r *request) { r.Who = &affinityproto2.Request_Id{Id: 1} })), ""},
-		{"unsigned", unary(c.Unsigned, with(func(r *request) { r.Unsigned = proto.Uint64(1<<64 - 2) })), "18446744073709551614"},
-		{"get_x", unary(c.GetX, with(func(r *request) { r.GetX = affinityproto2.Enum_ENUM_ONE.Enum() })), "1"},
-		{"x.string", unary(c.X, with(func(r *request) { r.X_ = &affinityproto2.Renamed{String_: []byte("\xff\n")} })), "\xff\n"},
-		{"x.string, its default", unary(c.X, with(func(r *request) { r.X_ = &affinityproto2.Renamed{String_: []byte("a\"b\n\xff")} })), ""},
-		{"x.string, no message", unary(c.X, unset), ""},
-		{"required", unary(c.Required, unset), "3"},
-	}
+// defaults has fields that are unset, or set to their default or another value.
+var defaults = []row{
+	{"String", `string: "some"`, "some"},
+	{"String", `string: "none"`, ""},
+	{"String", "", ""},
+	{"Bytes", `bytes: "none"`, ""},
+	{"Bool", "bool: false", ""},
+	{"Number", "Part { number: -8 }", "-8"},
+	{"Number", "Part { number: -7 }", ""},
+	{"Number", "", ""},
+	{"Enum", "enum: ENUM_TWO", "2"},
+	{"Enum", "enum: ENUM_ONE", ""},
+	{"Oneof", `name: "somebody"`, "somebody"},
+	{"Oneof", `name: "nobody"`, ""},
+	{"Oneof", "id: 1", ""},
+	{"Unsigned", "unsigned: 18446744073709551614", "18446744073709551614"},
+	{"GetX", "get_x: ENUM_ONE", "1"},
+	{"X", `x { string: "\377\n" }`, "\xff\n"},
+	{"X", `x { string: "a\"b\n\377" }`, ""},
+	{"X", "", ""},
+	{"Required", "required: 3", "3"},
 }
 
-func opaque(c affinityapi.OpaqueClient) []row {
-	full := affinityapi.OpaqueRequest_builder{
-		Number: proto.Int64(1), Name: proto.String("n"), GetNumber: proto.Int64(2),
-		User: affinityapi.OpaqueRequest_User_builder{Id: "u", Team: proto.String("one")}.Build(),
-	}.Build()
-	unset := affinityapi.OpaqueRequest_builder{
-		Id: proto.Uint32(1), User: &affinityapi.OpaqueRequest_User{},
-	}.Build()
-	return []row{
-		{"field", unary(c.Field, full), "1"},
-		{"field, unset", unary(c.Field, unset), ""},
-		{"nested", unary(c.Nested, full), "u"},
-		{"nested, unset", unary(c.Nested, unset), ""},
-		{"nested, no message", unary(c.Nested, &affinityapi.OpaqueRequest{}), ""},
-		{"oneof", unary(c.Oneof, full), "n"},
-		{"oneof, another member", unary(c.Oneof, unset), ""},
-		{"default", unary(c.Default, full), "one"},
-		{"default, unset", unary(c.Default, unset), ""},
-		{"renamed", unary(c.Renamed, full), "2"},
-	}
+// levels is for the opaque and the hybrid API.
+var levels = []row{
+	{"Field", "number: 1", "1"},
+	{"Field", "", ""},
+	{"Nested", `user { id: "u" }`, "u"},
+	{"Nested", "user {}", ""},
+	{"Nested", "", ""},
+	{"Oneof", `name: "n"`, "n"},
+	{"Oneof", "id: 1", ""},
+	{"Default", `user { team: "one" }`, "one"},
+	{"Default", "user {}", ""},
+	{"Renamed", "number: 1 get_number: 2", "2"},
 }
 
-func hybrid(c affinityapi.HybridClient) []row {
-	full := affinityapi.HybridRequest_builder{
-		Number: proto.Int64(1), Name: proto.String("n"), GetNumber: proto.Int64(2),
-		User: affinityapi.HybridRequest_User_builder{Id: "u", Team: proto.String("one")}.Build(),
-	}.Build()
-	unset := &affinityapi.HybridRequest{}
-	return []row{
-		{"field", unary(c.Field, full), "1"},
-		{"field, unset", unary(c.Field, unset), ""},
-		{"nested", unary(c.Nested, full), "u"},
-		{"oneof", unary(c.Oneof, full), "n"},
-		{"default", unary(c.Default, full), "one"},
-		{"default, unset", unary(c.Default, unset), ""},
-		{"renamed", unary(c.Renamed, full), "2"},
-	}
-}
-
-func older(c oldgrpc.ServiceClient) []row {
-	return []row{
-		{"unary", unary(c.Get, &oldgrpc.Request{Id: "1"}), "1"},
-		{"server streaming", unary(c.List, &oldgrpc.Request{Id: "2"}), "2"},
-		{"server streaming, unset", unary(c.List, &oldgrpc.Request{}), ""},
-	}
+var older = []row{
+	{"Get", `id: "1"`, "1"},
+	{"List", `id: "2"`, "2"},
+	{"List", "", ""},
 }

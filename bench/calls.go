@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"slices"
 	"sync"
@@ -59,33 +60,26 @@ func (r *run) callsDuringChurn(peer string, backends []string) (figures, error) 
 }
 
 // childBackends serves until it is killed.
-func childBackends(c *child) (figures, error) {
-	_, addrs, err := serve(c.Conns, 0)
-	if err != nil {
-		return nil, err
-	}
-	return nil, c.meet(addrs)
+func childBackends(c *child) figures {
+	_, addrs := serve(c.Conns, 0)
+	c.meet(addrs)
+	return nil
 }
 
-func childCalls(c *child) (figures, error) {
+func childCalls(c *child) figures {
 	var dials atomic.Int64
-	conn, err := c.dial(grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+	conn := c.dial(grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 		dials.Add(1)
 		var d net.Dialer
 		return d.DialContext(ctx, "tcp", addr)
 	}))
-	if err != nil {
-		return nil, err
-	}
 	callAll(conn, c.Conns, 300*time.Millisecond)
-	if err := c.meet("ready"); err != nil {
-		return nil, err
-	}
+	c.meet("ready")
 	callAll(conn, c.Conns, c.Lasts/3)
 	before, dialed := used(), dials.Load()
 	took, failed := callAll(conn, c.Conns, c.Lasts)
 	if len(took) == 0 {
-		return nil, errors.New("no call succeeded")
+		log.Fatal("no call succeeded")
 	}
 	cost := before.since(len(took))
 	values := latencies(took)
@@ -93,7 +87,7 @@ func childCalls(c *child) (figures, error) {
 	values["calls/s"] = 1e9 / cost["ns/op"]
 	values["dials/s"] = float64(dials.Load()-dialed) / time.Since(before.at).Seconds()
 	values["failed"] = float64(failed)
-	return values, nil
+	return values
 }
 
 // callAll makes calls from several callers, without a pause, for the duration lasts. It returns the durations of the successful calls
@@ -151,36 +145,21 @@ func medians(all []figures) figures {
 }
 
 // childRPC makes the calls of a turn each time the parent asks, and reports the figures for one call.
-func childRPC(c *child) (figures, error) {
-	client, err := c.client()
-	if err != nil {
-		return nil, err
-	}
-	if _, c.Backends, err = serve(c.Conns, 0); err != nil {
-		return nil, err
-	}
-	etcd := &server{client: client}
-	if err := etcd.putAll(styleAt(c.Peer, c.Key, func(i int) string { return c.Backends[i] }), 0, c.Conns); err != nil {
-		return nil, err
-	}
-	conn, err := c.dial()
-	if err != nil {
-		return nil, err
-	}
+func childRPC(c *child) figures {
+	_, c.Backends = serve(c.Conns, 0)
+	etcd := &server{client: c.client()}
+	must(etcd.putAll(styleAt(c.Peer, c.Key, func(i int) string { return c.Backends[i] }), 0, c.Conns))
+	conn := c.dial()
 	callAll(conn, 1, 300*time.Millisecond) // long enough for all servers to be in use
 	values := figures{}
 	for {
-		if err := c.meet(values); err != nil {
-			return nil, err
-		}
+		c.meet(values)
 		var before usage
 		for i := range turnWarm + turnCalls {
 			if i == turnWarm {
 				before = used()
 			}
-			if err := check(conn); err != nil {
-				return nil, err
-			}
+			must(check(conn))
 		}
 		values = before.since(turnCalls)
 	}
@@ -208,26 +187,17 @@ var slow = &scenario{"Slow", "servers", []int{5}, []string{peerFloor, peerOurs, 
 	})
 }}
 
-func childSlow(c *child) (figures, error) {
-	slow, first, err := serve(1, slowSlow)
-	if err != nil {
-		return nil, err
-	}
-	_, others, err := serve(c.Size-1, slowUsual)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := fixedConn(append(first, others...), policyOf[c.Peer])
-	if err != nil {
-		return nil, err
-	}
+func childSlow(c *child) figures {
+	slow, first := serve(1, slowSlow)
+	_, others := serve(c.Size-1, slowUsual)
+	conn := fixedConn(append(first, others...), policyOf[c.Peer])
 	callAll(conn, c.Conns, slowWarm)
 	before := slow[0].calls.Load()
 	took, failed := callAll(conn, c.Conns, c.Lasts)
 	if failed > 0 {
-		return nil, fmt.Errorf("%d calls failed", failed)
+		log.Fatalf("%d calls failed", failed)
 	}
 	values := latencies(took)
 	values["slow-%"] = float64(slow[0].calls.Load()-before) / float64(len(took)) * 100
-	return values, nil
+	return values
 }

@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"fmt"
 	"runtime"
 	"time"
 )
@@ -31,24 +30,16 @@ var change = &scenario{"Change", "endpoints", []int{10, 1000}, finders, func(r *
 }}
 
 // childChange reports when each change arrives, in Unix nanoseconds.
-func childChange(c *child) (figures, error) {
-	g, err := c.openProbed()
-	if err != nil {
-		return nil, err
-	}
+func childChange(c *child) figures {
+	g := c.openProbed()
 	report := any("ready")
 	for i := range c.Changes {
 		arrived := g.expect(c.Size + (i+1)%2)
-		if err := say(report); err != nil {
-			return nil, err
-		}
-		at, err := within(arrived)
-		if err != nil {
-			return nil, fmt.Errorf("change %d: %w", i, err)
-		}
-		report = at.UnixNano()
+		say(report)
+		report = within(arrived).UnixNano()
 	}
-	return nil, c.meet(report)
+	c.meet(report)
+	return nil
 }
 
 // sequence measures consecutive changes: a second etcd client of the process writes a change as soon as the previous one has arrived.
@@ -62,36 +53,21 @@ var sequence = &scenario{"Sequence", "endpoints", []int{10, 100, 1000}, finders,
 	})
 }}
 
-func childSequence(c *child) (figures, error) {
-	g, err := c.openProbed()
-	if err != nil {
-		return nil, err
-	}
-	writer, err := c.client()
-	if err != nil {
-		return nil, err
-	}
-	if err := c.meet("ready"); err != nil {
-		return nil, err
-	}
-	changer := &changer{client: writer, style: styleOf(c.Peer, c.Key), size: c.Size}
+func childSequence(c *child) figures {
+	g := c.openProbed()
+	changer := &changer{client: c.client(), style: styleOf(c.Peer, c.Key), size: c.Size}
+	c.meet("ready")
 	took := make([]time.Duration, c.Changes)
 	before := used()
 	for i := range took {
 		arrived, sent := g.expect(c.Size+(i+1)%2), time.Now()
-		if err := changer.change(); err != nil {
-			return nil, err
-		}
-		at, err := within(arrived)
-		if err != nil {
-			return nil, fmt.Errorf("change %d: %w", i, err)
-		}
-		took[i] = at.Sub(sent)
+		must(changer.change())
+		took[i] = within(arrived).Sub(sent)
 	}
 	cpu := before.since(len(took))["cpu-ns/op"]
 	values := latencies(took)
 	values["cpu-ns/op"] = cpu
-	return values, nil
+	return values
 }
 
 // marks is the number of endpoints that are added together at the end of a rollout. A connection that also has these endpoints has
@@ -123,26 +99,16 @@ var rollout = &scenario{"Rollout", "endpoints", []int{3000}, finders, func(r *ru
 	})
 }}
 
-func childRollout(c *child) (figures, error) {
-	open, err := c.open()
-	if err != nil {
-		return nil, err
-	}
+func childRollout(c *child) figures {
 	g := &group{}
-	if err := open(g, c.Key, 1, c.Size); err != nil {
-		return nil, err
-	}
+	c.open()(g, c.Key, 1, c.Size)
 	arrived := g.expect(c.Size + marks)
 	runtime.GC()
 	before := used()
-	if err := say("ready"); err != nil {
-		return nil, err
-	}
-	if _, err := within(arrived); err != nil {
-		return nil, err
-	}
+	say("ready")
+	within(arrived)
 	all := before.since(1)
-	return figures{"cpu-ns/op": all["cpu-ns/op"], "alloc-B/op": all["alloc-B/op"]}, nil
+	return figures{"cpu-ns/op": all["cpu-ns/op"], "alloc-B/op": all["alloc-B/op"]}
 }
 
 // cold measures the start of a resolver on a connected etcd client, until its first state. The figure kept-B is the heap that stays in
@@ -153,21 +119,14 @@ var cold = &scenario{"Cold", "endpoints", []int{10_000}, finders, func(r *run) (
 	})
 }}
 
-func childCold(c *child) (figures, error) {
-	open, err := c.open()
-	if err != nil {
-		return nil, err
-	}
-	if err := c.meet("ready"); err != nil {
-		return nil, err
-	}
+func childCold(c *child) figures {
+	open := c.open()
+	c.meet("ready")
 	g, held, before := &group{}, live(), used()
-	if err := open(g, c.Key, 1, c.Size); err != nil {
-		return nil, err
-	}
+	open(g, c.Key, 1, c.Size)
 	values := before.since(1)
 	delete(values, "mallocs/op")
 	values["kept-B"] = live() - held
 	runtime.KeepAlive(g)
-	return values, nil
+	return values
 }

@@ -3,8 +3,8 @@ package bench
 import (
 	"bufio"
 	"encoding/json"
-	"fmt"
 	"io"
+	"log"
 	"os"
 	"runtime"
 	"syscall"
@@ -31,7 +31,7 @@ type GoZero interface {
 var goZero GoZero
 
 // roles maps names to the functions of a child, which return its figures.
-var roles = map[string]func(*child) (figures, error){
+var roles = map[string]func(*child) figures{
 	"change":   childChange,
 	"sequence": childSequence,
 	"rollout":  childRollout,
@@ -50,64 +50,68 @@ type child struct {
 	in *bufio.Reader
 }
 
-// Child reports whether this process was started to be measured. If so, Child does the measurement before it returns.
-func Child(z GoZero) (bool, error) {
+// Child reports whether this process was started to be measured. If so, Child does the measurement before it returns, and ends the
+// process if that fails.
+func Child(z GoZero) bool {
 	arg, ok := os.LookupEnv(childEnv)
 	if !ok {
-		return false, nil
+		return false
 	}
 	goZero = z
 	c := &child{in: bufio.NewReader(os.Stdin)}
-	if err := json.Unmarshal([]byte(arg), &c.params); err != nil {
-		return true, err
-	}
+	must(json.Unmarshal([]byte(arg), &c.params))
 	if c.Peer != peerGoZero {
 		// This logger makes gRPC skip the JSON of every state. go-zero's logger does not, at its users' cost.
 		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	}
-	values, err := roles[c.Role](c)
+	say(roles[c.Role](c))
+	return true
+}
+
+// must ends the measured process if err is not nil. The parent then reports which process has ended.
+func must(err error) {
 	if err != nil {
-		return true, fmt.Errorf("%s of %s: %w", c.Role, c.Peer, err)
+		log.Fatal(err)
 	}
-	return true, say(values)
+}
+
+// valueOf returns v, unless must(err) ends the process.
+func valueOf[V any](v V, err error) V {
+	must(err)
+	return v
 }
 
 // say sends v to the parent.
-func say(v any) error { return json.NewEncoder(os.Stdout).Encode(v) }
+func say(v any) { must(json.NewEncoder(os.Stdout).Encode(v)) }
 
 // meet sends v to the parent and waits until the parent lets the child continue.
-func (c *child) meet(v any) error {
-	if err := say(v); err != nil {
-		return err
-	}
-	_, err := c.in.ReadString('\n')
-	return err
+func (c *child) meet(v any) {
+	say(v)
+	valueOf(c.in.ReadString('\n'))
 }
 
 // client returns a connected etcd client, with the settings of etcd's documentation.
-func (c *child) client() (*clientv3.Client, error) {
-	client, err := clientv3.New(clientv3.Config{
+func (c *child) client() *clientv3.Client {
+	client := valueOf(clientv3.New(clientv3.Config{
 		Endpoints:   c.Etcd,
 		DialTimeout: 5 * time.Second,
 		Logger:      zap.NewNop(),
 		DialOptions: []grpc.DialOption{
 			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),
 		},
-	})
-	if err != nil {
-		return nil, err
-	}
-	_, err = client.Get(client.Ctx(), "bench/warm/")
-	return client, err
+	}))
+	valueOf(client.Get(client.Ctx(), "bench/warm/"))
+	return client
 }
 
 // within waits for a value of a channel, for half of patience.
-func within(arrived <-chan time.Time) (time.Time, error) {
+func within(arrived <-chan time.Time) time.Time {
 	select {
 	case at := <-arrived:
-		return at, nil
+		return at
 	case <-time.After(patience / 2):
-		return time.Time{}, fmt.Errorf("not all endpoints arrived within %v", patience/2)
+		log.Fatalf("not all endpoints arrived within %v", patience/2)
+		panic("unreachable")
 	}
 }
 

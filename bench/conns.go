@@ -30,30 +30,21 @@ var conns = &scenario{"Conns", "conns", []int{100}, finders[1:], func(r *run) (m
 	})
 }}
 
-func childConns(c *child) (figures, error) {
-	open, err := c.open()
-	if err != nil {
-		return nil, err
-	}
-	if err := c.meet("ready"); err != nil {
-		return nil, err
-	}
+func childConns(c *child) figures {
+	open := c.open()
+	c.meet("ready")
 	goroutines, g := runtime.NumGoroutine(), &group{}
-	if err := open(g, c.Key, 1, c.Size); err != nil {
-		return nil, err
-	}
+	open(g, c.Key, 1, c.Size)
 	time.Sleep(c.Lasts) // until goroutines of the start have ended
 	held := live()
-	if err := open(g, c.Key, c.Conns-1, c.Size); err != nil {
-		return nil, err
-	}
+	open(g, c.Key, c.Conns-1, c.Size)
 	time.Sleep(c.Lasts)
 	values := figures{
 		"goroutines/conn": float64(runtime.NumGoroutine()-goroutines) / float64(c.Conns),
 		"B/conn":          max(0, live()-held) / float64(c.Conns-1),
 	}
 	runtime.KeepAlive(g)
-	return values, nil
+	return values
 }
 
 // rest measures a process with a connection to each of several keys, on one etcd client, while nothing changes. The figure
@@ -94,21 +85,14 @@ var rest = &scenario{"Rest", "keys", []int{100}, finders, func(r *run) (map[stri
 }}
 
 // childRest reports its CPU time and memory each time that the parent asks.
-func childRest(c *child) (figures, error) {
-	open, err := c.open()
-	if err != nil {
-		return nil, err
-	}
+func childRest(c *child) figures {
+	open := c.open()
 	held, groups := live(), make([]group, c.Conns)
 	for i := range groups {
-		if err := open(&groups[i], fmt.Sprint(serviceKey, i), 1, c.Size); err != nil {
-			return nil, fmt.Errorf("key %d: %w", i, err)
-		}
+		open(&groups[i], fmt.Sprint(serviceKey, i), 1, c.Size)
 	}
 	kept := live() - held
 	for {
-		if err := c.meet(figures{"cpu-ns/min": float64(used().cpu), "kept-B": kept}); err != nil {
-			return nil, err
-		}
+		c.meet(figures{"cpu-ns/min": float64(used().cpu), "kept-B": kept})
 	}
 }

@@ -21,27 +21,19 @@ import (
 )
 
 // dial connects to the child's service with the peer's defaults. The floor connects to the addresses in Backends.
-func (c *child) dial(opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+func (c *child) dial(opts ...grpc.DialOption) *grpc.ClientConn {
 	switch c.Peer {
 	case peerFloor:
 		return fixedConn(c.Backends, policyOf[peerFloor], opts...)
 	case peerGoZero:
-		return goZero.Dial(c.Etcd, c.Key, opts...)
-	}
-	client, err := c.client()
-	if err != nil {
-		return nil, err
-	}
-	if c.Peer == peerOurs {
+		return valueOf(goZero.Dial(c.Etcd, c.Key, opts...))
+	case peerOurs:
 		desc := &etcdrpc.ServiceDesc{Name: grpc_health_v1.Health_ServiceDesc.ServiceName, Key: c.Key}
-		return newRegistry(client).NewClient(desc, append(opts, plaintext)...)
+		return valueOf(newRegistry(c.client()).NewClient(desc, append(opts, plaintext)...))
 	}
-	builder, err := builderOf(c.Peer, client)
-	if err != nil {
-		return nil, err
-	}
+	builder := builderOf(c.Peer, c.client())
 	target := (&url.URL{Scheme: builder.Scheme(), Path: "/" + c.Key}).String()
-	return grpc.NewClient(target, append(opts, plaintext, grpc.WithResolvers(builder), configOf(policyOf[peerFloor]))...)
+	return valueOf(grpc.NewClient(target, append(opts, plaintext, grpc.WithResolvers(builder), configOf(policyOf[peerFloor]))...))
 }
 
 var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
@@ -52,14 +44,14 @@ func configOf(policy string) grpc.DialOption {
 }
 
 // fixedConn connects to a fixed list of addresses.
-func fixedConn(addrs []string, policy string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+func fixedConn(addrs []string, policy string, opts ...grpc.DialOption) *grpc.ClientConn {
 	m := manual.NewBuilderWithScheme("fixed")
 	var state resolver.State
 	for _, addr := range addrs {
 		state.Addresses = append(state.Addresses, resolver.Address{Addr: addr}) // policies of gRPC's package base read Addresses
 	}
 	m.InitialState(state)
-	return grpc.NewClient("fixed:///"+serviceKey, append(opts, plaintext, grpc.WithResolvers(m), configOf(policy))...)
+	return valueOf(grpc.NewClient("fixed:///"+serviceKey, append(opts, plaintext, grpc.WithResolvers(m), configOf(policy))...))
 }
 
 // check makes a call with small messages.
@@ -82,18 +74,15 @@ func (s *serving) Check(context.Context, *grpc_health_v1.HealthCheckRequest) (*g
 }
 
 // serve starts n servers, which run until the process ends, and returns them with their addresses.
-func serve(n int, takes time.Duration) (servers []*serving, addrs []string, err error) {
+func serve(n int, takes time.Duration) (servers []*serving, addrs []string) {
 	for range n {
-		lis, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			return nil, nil, err
-		}
+		lis := valueOf(net.Listen("tcp4", "127.0.0.1:0"))
 		s, health := grpc.NewServer(), &serving{takes: takes}
 		grpc_health_v1.RegisterHealthServer(s, health)
 		go func() { _ = s.Serve(lis) }() // until the process ends
 		servers, addrs = append(servers, health), append(addrs, lis.Addr().String())
 	}
-	return servers, addrs, nil
+	return servers, addrs
 }
 
 // newRegistry returns this project's registry. Like the other peers, it logs nothing.
@@ -102,46 +91,37 @@ func newRegistry(client *clientv3.Client) *etcdrpc.Registry {
 }
 
 // builderOf returns a peer's resolver builder. The floor has none.
-func builderOf(peer string, client *clientv3.Client) (resolver.Builder, error) {
+func builderOf(peer string, client *clientv3.Client) resolver.Builder {
 	switch peer {
 	case peerOurs:
-		return newRegistry(client).Resolver(), nil
+		return newRegistry(client).Resolver()
 	case peerGoZero:
-		return goZero.Builder(client.Endpoints())
+		return valueOf(goZero.Builder(client.Endpoints()))
 	}
-	return etcdnaming.NewBuilder(client)
+	return valueOf(etcdnaming.NewBuilder(client))
 }
 
 // opener opens n more connections to a service in a group, and waits until all connections of the group have size endpoints.
-type opener func(g *group, service string, n, size int) error
+type opener func(g *group, service string, n, size int)
 
 // open connects to etcd and returns the peer's opener. The floor opens one watch for any number of connections.
-func (c *child) open() (opener, error) {
-	client, err := c.client()
-	if err != nil {
-		return nil, err
-	}
+func (c *child) open() opener {
+	client := c.client()
 	if c.Peer == peerFloor {
-		return func(g *group, service string, _, _ int) error { return follow(g, client, service) }, nil
+		return func(g *group, service string, _, _ int) { follow(g, client, service) }
 	}
-	builder, err := builderOf(c.Peer, client)
-	if err != nil {
-		return nil, err
-	}
-	return func(g *group, service string, n, size int) error {
+	builder := builderOf(c.Peer, client)
+	return func(g *group, service string, n, size int) {
 		target := resolver.Target{URL: url.URL{Scheme: builder.Scheme(), Path: "/" + service}}
 		stubs := make([]*stub, n)
 		for i := range stubs {
 			stubs[i] = g.add()
 		}
 		for _, s := range stubs {
-			if _, err := builder.Build(target, s, resolver.BuildOptions{}); err != nil {
-				return err
-			}
+			valueOf(builder.Build(target, s, resolver.BuildOptions{}))
 		}
-		_, err := within(g.expect(size))
-		return err
-	}, nil
+		within(g.expect(size))
+	}
 }
 
 // naked is the floor: it lists and watches a service, and does nothing but decode the values.
@@ -157,49 +137,33 @@ type nakedEndpoint struct {
 }
 
 // follow lists and watches a service as the floor does.
-func follow(g *group, client *clientv3.Client, service string) error {
+func follow(g *group, client *clientv3.Client, service string) {
 	ctx, s := client.Ctx(), g.add()
-	resp, err := client.Get(ctx, service+"/", clientv3.WithPrefix())
-	if err != nil {
-		return err
-	}
+	resp := valueOf(client.Get(ctx, service+"/", clientv3.WithPrefix()))
 	f := &naked{known: make(map[string]nakedEndpoint), tell: func(size int) { g.tell(s, resolver.State{}, size) }}
 	for _, kv := range resp.Kvs {
-		if err := f.put(kv.Key, kv.Value); err != nil {
-			return err
-		}
+		f.put(kv.Key, kv.Value)
 	}
 	f.tell(len(f.known))
-	go func() {
-		if err := f.watch(ctx, client, service, resp.Header.Revision); err != nil {
-			slog.Error("the watch of the floor failed", "error", err)
-		}
-	}()
-	return nil
+	go f.watch(ctx, client, service, resp.Header.Revision)
 }
 
-func (f *naked) watch(ctx context.Context, client *clientv3.Client, service string, revision int64) error {
+func (f *naked) watch(ctx context.Context, client *clientv3.Client, service string, revision int64) {
 	for resp := range client.Watch(ctx, service+"/", clientv3.WithPrefix(), clientv3.WithRev(revision+1)) {
-		if err := resp.Err(); err != nil {
-			return err
-		}
+		must(resp.Err())
 		for _, event := range resp.Events {
 			if event.Type == clientv3.EventTypeDelete {
 				delete(f.known, string(event.Kv.Key))
-			} else if err := f.put(event.Kv.Key, event.Kv.Value); err != nil {
-				return err
+			} else {
+				f.put(event.Kv.Key, event.Kv.Value)
 			}
 		}
 		f.tell(len(f.known))
 	}
-	return ctx.Err()
 }
 
-func (f *naked) put(key, value []byte) error {
+func (f *naked) put(key, value []byte) {
 	var e nakedEndpoint
-	if err := json.Unmarshal(value, &e); err != nil {
-		return err
-	}
+	must(json.Unmarshal(value, &e))
 	f.known[string(key)] = e
-	return nil
 }

@@ -16,23 +16,16 @@ import (
 )
 
 // openProbed follows the service with one gRPC connection of the child's peer. The floor has no gRPC connection.
-func (c *child) openProbed() (*group, error) {
+func (c *child) openProbed() *group {
 	g := &group{}
 	if c.Peer == peerFloor {
-		open, err := c.open()
-		if err != nil {
-			return nil, err
-		}
-		return g, open(g, c.Key, 1, c.Size)
+		c.open()(g, c.Key, 1, c.Size)
+		return g
 	}
 	installProbe(c.Key, g.add()) // before any connection, because gRPC's policy registry has no lock
-	conn, err := c.dial()
-	if err != nil {
-		return nil, err
-	}
-	conn.Connect()
-	_, err = within(g.expect(c.Size))
-	return g, err
+	c.dial().Connect()
+	within(g.expect(c.Size))
+	return g
 }
 
 // installProbe replaces the policy of connections to a service by a probe, which records the states that it receives from the resolver

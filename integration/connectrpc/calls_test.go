@@ -46,10 +46,8 @@ func TestKinds(t *testing.T) {
 		w, lis := newWorld(t), kit.Listen(t)
 		s := w.newRegistry().NewServer(grpc.NewServer(), runtime.WithDrainDelay(0))
 		connect.RegisterLibraryServerToEtcd(s, grpcLibrary{})
-		ctx, stop := context.WithCancel(context.Background())
-		served := make(chan error, 1)
-		go func() { served <- s.Serve(ctx, lis) }()
-		t.Cleanup(func() { stop(); kit.Must(t, <-served) })
+		stop := kit.Run(t, func(ctx context.Context) error { return s.Serve(ctx, lis) })
+		t.Cleanup(func() { kit.Must(t, stop()) })
 		large := &connect.BorrowRequest{Title: strings.Repeat("a", 1<<20)} // gRPC's default is to repeat no more than 256 KiB
 		reply, err := w.client().Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(large))
 		kit.Must(t, err)

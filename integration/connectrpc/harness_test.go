@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -44,10 +43,7 @@ func newWorld(t *testing.T, opts ...runtime.Option) *world {
 		if strings.Contains(t.Name(), "/") {
 			return // the parent test still has goroutines
 		}
-		leak.None(t)
-		kit.Eventually(t, kit.Soon, "no goroutine of connectetcd is left", func() bool {
-			return len(leak.In("github.com/etcdrpc/protoc-gen-go-etcd/connectetcd.")) == 0
-		})
+		leak.None(t, "github.com/etcdrpc/protoc-gen-go-etcd/connectetcd.")
 	})
 	w := &world{t: t, namespace: t.Name() + "/"}
 	w.registry = w.newRegistry(opts...)
@@ -95,23 +91,9 @@ func (w *world) serveOf(registry *runtime.Registry, s *http.Server, register fun
 	server := connectetcd.NewServer(registry, s, append([]runtime.ServerOption{runtime.WithDrainDelay(10 * time.Millisecond)}, opts...)...)
 	register(server)
 	lis := kit.Listen(w.t)
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(ctx, lis) }()
-	stop := sync.OnceValue(func() error { cancel(); return <-served })
-	w.t.Cleanup(func() { _ = stop() }) // a test that calls stop checks the error
-	kit.Eventually(w.t, kit.Soon, "the server is registered", func() bool { return registered(server) })
+	stop := kit.Run(w.t, func(ctx context.Context) error { return server.Serve(ctx, lis) })
+	kit.Registered(w.t, server)
 	return &running{server, lis.Addr().String(), stop}
-}
-
-func registered(s *connectetcd.Server) bool {
-	all := s.Status()
-	for _, one := range all {
-		if one.State != runtime.StateRegistered {
-			return false
-		}
-	}
-	return len(all) > 0
 }
 
 // libraries starts a library server for each name, which is also its instance id.

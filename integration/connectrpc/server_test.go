@@ -224,15 +224,12 @@ func TestTLS(t *testing.T) {
 			w := newWorld(t)
 			server := connectetcd.NewServer(w.newRegistry(), httpServer, runtime.WithDrainDelay(0))
 			registerLibrary(server)
-			ctx, stop := context.WithCancel(t.Context())
-			served := make(chan error, 1)
 			lis := struct{ net.Listener }{tls.NewListener(kit.Listen(t), config)} // as a program wraps it
-			go func() { served <- server.Serve(ctx, lis) }()
+			stop := kit.Run(t, func(ctx context.Context) error { return server.Serve(ctx, lis) })
 			client, err := connectconnect.NewLibraryClientFromEtcd(w.registry, creds)
 			kit.Must(t, err)
 			callAll(t, client)
-			stop()
-			kit.Must(t, <-served)
+			kit.Must(t, stop())
 		})
 	}
 }

@@ -184,13 +184,7 @@ func newOutage(t *testing.T, client *clientv3.Client) *outage {
 	o.conn.Connect()
 	o.server = newServer(o.registry, failing+"/served", runtime.WithDrainDelay(0))
 	lis := kit.Listen(t)
-	ctx, stop := context.WithCancel(context.Background())
-	served := make(chan struct{})
-	go func() { defer close(served); _ = o.server.Serve(ctx, lis) }() // fails as etcd does
-	t.Cleanup(func() {
-		stop()
-		<-served
-	})
+	kit.Run(t, func(ctx context.Context) error { return o.server.Serve(ctx, lis) }) // fails as etcd does
 	return o
 }
 

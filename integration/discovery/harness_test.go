@@ -145,10 +145,8 @@ func (w *world) watch(key string, layouts ...runtime.Layout) <-chan []runtime.En
 }
 
 func (w *world) watchAs(registry *runtime.Registry, key string, layouts ...runtime.Layout) <-chan []runtime.Endpoint {
-	ctx, cancel := context.WithCancel(context.Background())
 	sets := make(chan []runtime.Endpoint)
-	var watching sync.WaitGroup
-	watching.Go(func() {
+	kit.Run(w.t, func(ctx context.Context) error {
 		for set, err := range registry.Watch(ctx, key, layouts...) {
 			if err != nil {
 				w.t.Logf("watch %s: %v", key, err)
@@ -157,11 +155,10 @@ func (w *world) watchAs(registry *runtime.Registry, key string, layouts ...runti
 			select {
 			case sets <- set:
 			case <-ctx.Done():
-				return
 			}
 		}
+		return nil
 	})
-	w.t.Cleanup(func() { cancel(); watching.Wait() })
 	return sets
 }
 

@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -74,18 +73,9 @@ func (w *world) announced(r *runtime.Registry, desc *runtime.ServiceDesc) string
 	s := r.NewServer(grpc.NewServer(), runtime.WithDrainDelay(0))
 	basic.RegisterGreeterServer(s, &server{name: "server"})
 	s.Publish(desc, runtime.WithInstance("server"))
-	ctx, stop := context.WithCancel(context.Background())
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := s.Serve(ctx, lis); err != nil {
-			w.t.Errorf("Serve: %v, want nil", err)
-		}
-	})
-	w.t.Cleanup(func() { stop(); serving.Wait() })
-	kit.Eventually(w.t, kit.Soon, "the server is registered", func() bool {
-		st := s.Status()
-		return len(st) == 1 && st[0].State == runtime.StateRegistered
-	})
+	stop := kit.Run(w.t, func(ctx context.Context) error { return s.Serve(ctx, lis) })
+	w.t.Cleanup(func() { kit.Must(w.t, stop()) })
+	kit.Registered(w.t, s)
 	return lis.Addr().String()
 }
 

@@ -18,7 +18,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
@@ -89,8 +88,8 @@ type instance struct {
 	grpc     *grpc.Server
 	leads    *leader.Leadership
 	addr     string
-	ended    chan error         // receives Serve's result; nil if the instance uses Announce
-	stop     context.CancelFunc // ends Serve
+	serves   bool         // uses Serve instead of Announce
+	stop     func() error // ends Serve and returns its error
 
 	// Add returns what add returns, and Watch calls watch after its first reply, unless these are nil.
 	add   func(ctx context.Context) (*leaderpb.AddResponse, error)
@@ -116,24 +115,13 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 	i.server.Publish(desc, runtime.WithInstance(name))
 	i.leads = leader.Of(i.server, desc)
 	lis := kit.Listen(g.t)
-	porttest.Hold(g.t, lis) // after Stop, the port refuses connections
 	i.addr = lis.Addr().String()
-	served := make(chan struct{})
-	if i.ended != nil {
-		ctx, stop := context.WithCancel(context.Background())
-		i.stop = stop
-		go func() {
-			defer close(served)
-			i.ended <- i.server.Serve(ctx, lis)
-		}()
-		g.t.Cleanup(func() { stop(); i.grpc.Stop(); <-served })
+	if i.serves {
+		i.stop = kit.Run(g.t, func(ctx context.Context) error { return i.server.Serve(ctx, lis) })
+		g.t.Cleanup(i.grpc.Stop) // runs first, so that Serve does not wait for calls
 		return i
 	}
-	go func() {
-		defer close(served)
-		_ = i.grpc.Serve(lis) // ends with Stop
-	}()
-	g.t.Cleanup(func() { i.grpc.Stop(); <-served })
+	kit.Serve(g.t, i.grpc, lis)
 	i.announce()
 	return i
 }
@@ -187,9 +175,6 @@ func (g *group) clientOf(desc *runtime.ServiceDesc, opts ...grpc.DialOption) lea
 	kit.Must(g.t, err)
 	return leaderpb.NewCounterClient(conn)
 }
-
-// serving makes an instance use Serve instead of Announce.
-func serving(i *instance) { i.ended = make(chan error, 1) }
 
 // candidates returns the candidates of the service in etcd.
 func (g *group) candidates() []*mvccpb.KeyValue {

@@ -86,17 +86,13 @@ func (i *instance) refuses(t *testing.T) {
 // ends, and later calls wait for the next leader.
 func TestResign_FailsNoCall(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, i *instance) error{
-		"Serve ends": func(_ *testing.T, i *instance) error { i.stop(); return <-i.ended },
+		"Serve ends": func(_ *testing.T, i *instance) error { return i.stop() },
 		"Withdraw":   func(t *testing.T, i *instance) error { return i.server.Withdraw(kit.Bounded(t, kit.Soon)) },
 		"Resign":     func(t *testing.T, i *instance) error { return i.leads.Resign(kit.Bounded(t, kit.Soon)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			g, h := newGroup(t), &held{let: make(chan struct{})}
-			set := []func(*instance){h.of}
-			if name == "Serve ends" {
-				set = append(set, serving)
-			}
-			a := g.start("a", set...)
+			a := g.start("a", h.of, func(i *instance) { i.serves = name == "Serve ends" })
 			kit.Eventually(t, kit.Soon, "a to lead", a.leads.Holds)
 			b := g.start("b")
 			client := g.client()

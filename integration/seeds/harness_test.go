@@ -15,7 +15,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -62,16 +61,6 @@ func (w *world) newRegistry(opts ...runtime.Option) *runtime.Registry {
 	return kit.Registry(w.t, io.Discard, w.etcd.Client(w.t), opts...)
 }
 
-// follow runs run in the background. stop, or the end of the test, ends its context and waits until it returns.
-func (w *world) follow(run func(ctx context.Context)) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { run(ctx) })
-	stop = func() { cancel(); running.Wait() }
-	w.t.Cleanup(stop)
-	return stop
-}
-
 // put and revoke do what an operator does with etcdctl.
 
 func (w *world) put(key, value string, opts ...clientv3.OpOption) {
@@ -110,7 +99,7 @@ func (w *world) entryOf(s *server) entry {
 	var found []entry
 	// In some layouts other characters than ":" separate host and port.
 	has := regexp.MustCompile(strings.Replace(regexp.QuoteMeta(s.addr), ":", `\b\D{1,12}`, 1) + `\b`)
-	w.eventually("one entry has "+s.addr, func() bool {
+	kit.Eventually(w.t, kit.Soon, "one entry has "+s.addr, func() bool {
 		found = slices.DeleteFunc(w.entries(""), func(e entry) bool { return !has.MatchString(e.key + " " + e.value) })
 		return len(found) == 1
 	})
@@ -143,12 +132,7 @@ func (w *world) serve(name string) *server {
 	lis := kit.Listen(w.t)
 	g := grpc.NewServer()
 	basic.RegisterGreeterServer(g, greeter{name: name})
-	stop := w.follow(func(context.Context) {
-		if err := g.Serve(lis); err != nil {
-			w.t.Errorf("Serve of %s: %v, want nil", name, err)
-		}
-	})
-	w.t.Cleanup(g.Stop) // runs before stop, which waits for Serve
+	stop := kit.Serve(w.t, g, lis)
 	return &server{name: name, addr: lis.Addr().String(), stop: func() { g.GracefulStop(); stop() }}
 }
 
@@ -165,15 +149,10 @@ func (w *world) publishIn(registry *runtime.Registry, name string, desc *runtime
 	basic.RegisterGreeterServer(s, greeter{name: name})
 	s.Publish(desc, opts...)
 	lis := kit.Listen(w.t)
-	stop := w.follow(func(ctx context.Context) {
-		if err := s.Serve(ctx, lis); err != nil {
-			w.t.Errorf("Serve of %s: %v, want nil", name, err)
-		}
-	})
-	w.eventuallyOr(func() string { return fmt.Sprintf("%s is registered; its status: %+v", name, s.Status()) }, func() bool {
-		status := s.Status()
-		return len(status) == 1 && status[0].State == runtime.StateRegistered
-	})
+	end := kit.Run(w.t, func(ctx context.Context) error { return s.Serve(ctx, lis) })
+	stop := func() { kit.Must(w.t, end()) }
+	w.t.Cleanup(stop)
+	kit.Registered(w.t, s)
 	return &server{name: name, addr: lis.Addr().String(), stop: stop, ours: s}
 }
 
@@ -210,7 +189,7 @@ func (w *world) balanced(conn grpc.ClientConnInterface, names ...string) {
 	}
 	var got map[string]int
 	var failure error
-	w.eventuallyOr(func() string { return fmt.Sprintf("balanced over %v: got %v, error %v", names, got, failure) }, func() bool {
+	kit.EventuallyOr(w.t, kit.Soon, func() string { return fmt.Sprintf("balanced over %v: got %v, error %v", names, got, failure) }, func() bool {
 		got, failure = map[string]int{}, nil
 		for range each * len(names) {
 			var name string
@@ -223,29 +202,7 @@ func (w *world) balanced(conn grpc.ClientConnInterface, names ...string) {
 	})
 }
 
-// eventually polls ok until it returns true. After kit.Soon it fails the test, and prints what.
-func (w *world) eventually(what string, ok func() bool) {
-	w.t.Helper()
-	w.eventuallyOr(func() string { return what }, ok)
-}
-
-func (w *world) eventuallyOr(what func() string, ok func() bool) {
-	w.t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(kit.Soon); !ok(); <-tick.C {
-		if time.Now().After(deadline) {
-			w.t.Fatalf("timeout after %v, want: %s", kit.Soon, what())
-		}
-	}
-}
-
-func bounded(t testing.TB) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), kit.Soon)
-	t.Cleanup(cancel)
-	return ctx
-}
+func bounded(t testing.TB) context.Context { return kit.Bounded(t, kit.Soon) }
 
 // ended reports whether ctx has ended or err is a cancellation.
 func ended(ctx context.Context, err error) bool {

@@ -85,7 +85,7 @@ func (l *load) reaches(names ...string) {
 	defer l.busy.Store(false)
 	var got []string
 	start := -1 // number of calls before the round; -1 before the first round
-	l.w.eventuallyOr(func() string { return fmt.Sprintf("%s reaches %v; the last round reached %v", l.name, names, got) }, func() bool {
+	kit.EventuallyOr(l.w.t, kit.Soon, func() string { return fmt.Sprintf("%s reaches %v; the last round reached %v", l.name, names, got) }, func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if start >= 0 && l.calls < start+50 {
@@ -112,7 +112,7 @@ func (s system) road(t *testing.T) (from, to migrationtest.Kind) {
 		},
 		Dial: func() (migrationtest.Call, func()) {
 			conn := s.dial(w)
-			w.eventually("a call of their client succeeds", func() bool { // go-zero's client fails until it has read etcd
+			kit.Eventually(w.t, kit.Soon, "a call of their client succeeds", func() bool { // go-zero's client fails until it has read etcd
 				_, err := sayHello(bounded(t), conn)
 				return err == nil
 			})

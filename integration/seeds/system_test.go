@@ -73,7 +73,7 @@ func (s system) theirWriterOurClient(t *testing.T) {
 	if s.returns {
 		lost := w.entryOf(c).lease
 		w.revoke(lost)
-		w.eventually("c is on another lease", func() bool { return w.entryOf(c).lease != lost })
+		kit.Eventually(w.t, kit.Soon, "c is on another lease", func() bool { return w.entryOf(c).lease != lost })
 		reach("a", "b", "c")
 	}
 	leave()
@@ -95,7 +95,7 @@ func (s system) ourWriterTheirReader(t *testing.T) {
 	}
 	lost := b.lease()
 	w.revoke(lost)
-	w.eventually("b is on another lease", func() bool { return b.lease() != lost && b.lease() != 0 })
+	kit.Eventually(w.t, kit.Soon, "b is on another lease", func() bool { return b.lease() != lost && b.lease() != 0 })
 	w.balanced(conn, "a", "b", "c")
 	c.stop()
 	w.balanced(conn, "a", "b")
@@ -153,14 +153,14 @@ func (w *world) keepEntry(key func(clientv3.LeaseID) string, value string) (leav
 		return err
 	}
 	kit.Must(w.t, put(bounded(w.t)))
-	stop := w.follow(func(ctx context.Context) {
+	stop := kit.Run(w.t, func(ctx context.Context) error {
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for {
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
-				return
+				return nil
 			}
 			if _, err := w.theirs.KeepAliveOnce(ctx, lease); err == nil {
 				continue
@@ -171,7 +171,7 @@ func (w *world) keepEntry(key func(clientv3.LeaseID) string, value string) (leav
 		}
 	})
 	return sync.OnceFunc(func() {
-		stop()
+		kit.Must(w.t, stop())
 		w.revoke(lease)
 	})
 }
@@ -239,7 +239,7 @@ func (w *world) goZeroPublish(key, addr string, opts ...discov.PubOption) *disco
 	kit.Must(w.t, publisher.KeepAlive())
 	w.t.Cleanup(func() {
 		publisher.Stop()
-		w.eventually("go-zero has unregistered "+addr, func() bool {
+		kit.Eventually(w.t, kit.Soon, "go-zero has unregistered "+addr, func() bool {
 			return !slices.ContainsFunc(w.entries(key+"/"), func(e entry) bool { return e.value == addr })
 		})
 	})

@@ -71,15 +71,13 @@ func (c *cell) plainCandidate(name string) candidate {
 	kit.Must(c.t, err)
 	c.t.Cleanup(session.Orphan)
 	election := concurrency.NewElection(session, c.prefix("plain"))
-	ctx, cancel := context.WithCancel(background)
 	var won atomic.Bool
-	var standing sync.WaitGroup
-	standing.Go(func() {
+	kit.Run(c.t, func(ctx context.Context) error {
 		for ctx.Err() == nil && !won.Load() {
 			won.Store(election.Campaign(ctx, name) == nil)
 		}
+		return nil
 	})
-	c.t.Cleanup(func() { cancel(); standing.Wait() })
 	return candidate{leads: won.Load, end: func(ctx context.Context) error {
 		return c.fault.ends().do(ctx, revoke(client, session.Lease()))
 	}}

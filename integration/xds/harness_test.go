@@ -49,12 +49,7 @@ type world struct {
 // newWorld returns a world with one bridge. config is in the service's description.
 func newWorld(t *testing.T, config string) *world {
 	t.Helper()
-	t.Cleanup(func() {
-		leak.None(t)
-		kit.Eventually(t, kit.Soon, "no goroutine of ours is left", func() bool {
-			return len(leak.In("github.com/etcdrpc/protoc-gen-go-etcd/xds")) == 0
-		})
-	})
+	t.Cleanup(func() { leak.None(t, "github.com/etcdrpc/protoc-gen-go-etcd/xds") })
 	w := &world{t: t, namespace: strings.ReplaceAll(t.Name(), " ", "_") + "/"}
 	w.desc = &runtime.ServiceDesc{Name: "acme.Echo", Key: "acme/echo", Authority: "acme.echo", ServiceConfig: config}
 	w.registry = w.newRegistry()
@@ -108,17 +103,7 @@ func (w *world) bridgeAt(lis net.Listener, registry *runtime.Registry, services 
 	kit.Must(w.t, err)
 	g := grpc.NewServer()
 	server.Register(g)
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		_ = g.Serve(lis) // ends with Stop
-	}()
-	b := &bridge{server, lis.Addr().String(), sync.OnceFunc(func() {
-		g.Stop()
-		<-stopped
-	})}
-	w.t.Cleanup(b.stop)
-	return b
+	return &bridge{server, lis.Addr().String(), kit.Serve(w.t, g, lis)}
 }
 
 // instance is a server of the service.
@@ -156,18 +141,8 @@ func (w *world) addAt(lis net.Listener, name string, opts ...runtime.RegisterOpt
 	registry := w.newRegistry()
 	s := registry.NewServer(g, runtime.WithDrainDelay(200*time.Millisecond))
 	s.Publish(w.desc, opts...)
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = s.Serve(ctx, lis)
-	}()
-	i.stop = sync.OnceFunc(func() {
-		cancel()
-		<-served
-	})
-	i.kill = func() { g.Stop() }
-	w.t.Cleanup(i.stop)
+	stop := kit.Run(w.t, func(ctx context.Context) error { return s.Serve(ctx, lis) })
+	i.stop, i.kill = func() { _ = stop() }, g.Stop // a killed server returns an error
 	return i
 }
 

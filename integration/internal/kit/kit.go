@@ -3,6 +3,7 @@ package kit
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -38,76 +40,60 @@ func Bounded(t testing.TB, d time.Duration) context.Context {
 // Eventually polls ok until it returns true. After timeout it fails the test, and prints what.
 func Eventually(t *testing.T, timeout time.Duration, what string, ok func() bool) {
 	t.Helper()
+	EventuallyOr(t, timeout, func() string { return what }, ok)
+}
+
+// EventuallyOr is Eventually with a text that is made after the timeout.
+func EventuallyOr(t *testing.T, timeout time.Duration, what func() string, ok func() bool) {
+	t.Helper()
 	start := time.Now()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		if time.Since(start) > timeout {
-			t.Fatalf("timeout after %v, want: %s", timeout, what)
+			t.Fatalf("timeout after %v, want: %s", timeout, what())
 		}
 		<-tick.C
 	}
 }
 
-// Listen listens on a free loopback port until the server closes the listener or the test ends.
+// Listen listens on a free loopback port until the server closes the listener or the test ends. From then on the port refuses
+// connections, and no other server gets it before the end of the test.
 func Listen(t testing.TB) net.Listener {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	Must(t, err)
+	porttest.Hold(t, lis)
 	t.Cleanup(func() { _ = lis.Close() }) // fails if the server has closed it
 	return lis
 }
 
-// Serve serves until the test ends or stop is called. After stop it keeps the port until the test ends, so that no other
-// server gets the port, and closes new connections at once.
+// Serve serves until the test ends or stop is called.
 func Serve(t testing.TB, g *grpc.Server, lis net.Listener) (stop func()) {
-	h := &held{Listener: lis, conns: make(chan net.Conn), closed: make(chan struct{})}
-	var running sync.WaitGroup
-	running.Go(h.run)
-	t.Cleanup(func() { _ = lis.Close(); running.Wait() }) // runs after stop
-	running.Go(func() { _ = g.Serve(h) })                 // ends with Stop
-	stop = sync.OnceFunc(g.Stop)
-	t.Cleanup(stop)
+	end := Run(t, func(ctx context.Context) error {
+		context.AfterFunc(ctx, g.Stop)
+		return g.Serve(lis)
+	})
+	return func() { _ = end() } // the calls of a test show what does not work
+}
+
+// Run calls run in the background. stop, or the end of the test, ends its context and waits for its result, which stop returns.
+func Run(t testing.TB, run func(context.Context) error) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx) }()
+	stop = sync.OnceValue(func() error { cancel(); return <-ended })
+	t.Cleanup(func() { _ = stop() })
 	return stop
 }
 
-// held is a listener whose Close keeps the port.
-type held struct {
-	net.Listener
-	conns  chan net.Conn
-	once   sync.Once
-	closed chan struct{}
-}
-
-// run accepts connections until the embedded listener is closed.
-func (h *held) run() {
-	for {
-		conn, err := h.Listener.Accept()
-		if err != nil {
-			return
-		}
-		select {
-		case h.conns <- conn:
-		case <-h.closed:
-			_ = conn.Close() // before a byte is sent
-		}
-	}
-}
-
-func (h *held) Accept() (net.Conn, error) {
-	select {
-	case conn := <-h.conns:
-		return conn, nil
-	case <-h.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (h *held) Close() error {
-	h.once.Do(func() { close(h.closed) })
-	return nil
+// Registered waits until all entries of a server are in etcd.
+func Registered(t *testing.T, server interface{ Status() []runtime.Status }) {
+	t.Helper()
+	EventuallyOr(t, Soon, func() string { return fmt.Sprintf("the server is registered; its status: %+v", server.Status()) }, func() bool {
+		all := server.Status()
+		return len(all) > 0 && !slices.ContainsFunc(all, func(s runtime.Status) bool { return s.State != runtime.StateRegistered })
+	})
 }
 
 // Logs is a writer for a slog.Handler that collects log lines. It is safe for concurrent use.

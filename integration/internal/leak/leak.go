@@ -71,22 +71,22 @@ func Main(parallel int, run func() int) int {
 	return 1
 }
 
-// None fails the test if goroutines are left that run code of package runtime or a package below it, or were started by
-// such code.
-func None(t testing.TB) {
+// None fails the test if goroutines are left that run code of package runtime, of a package below it or with more of these texts in
+// their stacks, or were started by such code.
+func None(t testing.TB, more ...string) {
 	t.Helper()
 	var left []string
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-tick.C {
-		if left = Ours(); len(left) == 0 {
+		if left = append(Ours(), In(more...)...); len(left) == 0 {
 			return
 		}
 	}
 	t.Errorf("%d goroutines are left, want none:\n%s", len(left), strings.Join(left, "\n\n"))
 }
 
-// Ours returns the stacks of the goroutines that None checks.
+// Ours returns the stacks of the goroutines that None checks in any case.
 func Ours() []string {
 	const module = "github.com/etcdrpc/protoc-gen-go-etcd"
 	return In(module+"/runtime.", module+"/runtime/")

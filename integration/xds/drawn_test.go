@@ -3,8 +3,10 @@ package xds
 import (
 	"cmp"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -14,11 +16,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// TestDrawn calls services that have hostile entries, and random service configs that are valid. Clients that start accept all
-// resources. XDS_DRAWN names another file of configs: go run ./xds/testdata/draw 1 1000 draws them.
+// TestDrawn calls services that have hostile entries, and 300 random service configs that are valid. Clients that start accept all
+// resources. XDS_SEED draws other configs.
 func TestDrawn(t *testing.T) {
-	configs, err := os.ReadFile(cmp.Or(os.Getenv("XDS_DRAWN"), "testdata/drawn.txt"))
+	seed, err := strconv.ParseUint(cmp.Or(os.Getenv("XDS_SEED"), "1"), 10, 64)
 	kit.Must(t, err)
+	d := drawer{rand.New(rand.NewPCG(seed, 0))}
 	w := newWorld(t, "")
 	lis, err := net.Listen("tcp", "0.0.0.0:0") // for several addresses
 	kit.Must(t, err)
@@ -34,8 +37,8 @@ func TestDrawn(t *testing.T) {
 		kit.Must(t, err)
 	}
 	var drawn []*runtime.ServiceDesc
-	for config := range strings.Lines(string(configs)) {
-		drawn = append(drawn, &runtime.ServiceDesc{Name: w.desc.Name, Key: w.desc.Key, Authority: fmt.Sprint("drawn", len(drawn)), ServiceConfig: config})
+	for i := range 300 {
+		drawn = append(drawn, &runtime.ServiceDesc{Name: w.desc.Name, Key: w.desc.Key, Authority: fmt.Sprint("drawn", i), ServiceConfig: d.config()})
 	}
 	w.bridges = []*bridge{w.bridgeAt(kit.Listen(t), w.newRegistry(), drawn...)}
 	for _, language := range languages(t) {

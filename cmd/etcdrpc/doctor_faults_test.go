@@ -15,7 +15,7 @@ import (
 // fault is a fault among services in etcd, and the finding that doctor must report.
 type fault struct {
 	name    string
-	kind    doctor.Kind
+	kind    string
 	problem string // a part of the finding's problem
 	where   string // the end of one of the finding's keys
 	plant   plant  // creates the fault
@@ -65,116 +65,116 @@ func etcdPolicy(fields string, metadata ...string) plant {
 
 // faults are planted together: doctor must find each of them once.
 var faults = []fault{
-	{"an entry of no layout beside a good one", doctor.KindMalformed, `address "10.1.1.2"`, "acme/alpha/old", entry("10.1.1.2").with("acme/alpha")},
-	{"a candidate without an entry", doctor.KindLeader, `"gone", which has no entry`, "_grpc_leader/acme/led//one", entry("gone").with("acme/led")},
-	{"a service whose only entry is malformed", doctor.KindMalformed, "want a port", "acme/bravo/one", entry(`{"Addr":"10.1.2.1:99999"}`)},
-	{"an entry without a lease", doctor.KindNoLease, "no lease", "acme/charlie/10.1.3.2:9000", unleased(`{"Addr":"10.1.3.2:9000"}`).with("acme/charlie")},
-	{"a lease that nobody renews", doctor.KindExpiring, "accepts connections", "acme/delta/10.1.4.1:9000", func(f *planted, at string) {
+	{"an entry of no layout beside a good one", "malformed", `address "10.1.1.2"`, "acme/alpha/old", entry("10.1.1.2").with("acme/alpha")},
+	{"a candidate without an entry", "leader", `"gone", which has no entry`, "_grpc_leader/acme/led//one", entry("gone").with("acme/led")},
+	{"a service whose only entry is malformed", "malformed", "want a port", "acme/bravo/one", entry(`{"Addr":"10.1.2.1:99999"}`)},
+	{"an entry without a lease", "no-lease", "no lease", "acme/charlie/10.1.3.2:9000", unleased(`{"Addr":"10.1.3.2:9000"}`).with("acme/charlie")},
+	{"a lease that nobody renews", "expiring", "accepts connections", "acme/delta/10.1.4.1:9000", func(f *planted, at string) {
 		f.dying(at, `{"Addr":"10.1.4.1:9000"}`)
 		f.dying("acme/delta-left@", "10.1.4.2:9000") // left by an earlier run of a server: no fault, because it expires
 		f.lease("acme/delta-left@", "10.1.4.2:9000")
 	}},
-	{"a server that is not there", doctor.KindUnreachable, "10.1.5.1:9000 accepts no connection", "acme/echo/10.1.5.1:9000", instance("")},
-	{"a server that died", doctor.KindUnreachable, "nobody renews its lease", "acme/foxtrot/10.1.6.1:9000", func(f *planted, at string) {
+	{"a server that is not there", "unreachable", "10.1.5.1:9000 accepts no connection", "acme/echo/10.1.5.1:9000", instance("")},
+	{"a server that died", "unreachable", "nobody renews its lease", "acme/foxtrot/10.1.6.1:9000", func(f *planted, at string) {
 		f.dying(at, `{"Addr":"10.1.6.1:9000"}`)
 		f.route("10.1.6.1:9000", "")
 	}},
-	{"two instances at one address", doctor.KindDuplicate, "2 entries have the address 10.1.7.1:9000", "acme/golf/two", func(f *planted, at string) {
+	{"two instances at one address", "duplicate-address", "2 entries have the address 10.1.7.1:9000", "acme/golf/two", func(f *planted, at string) {
 		f.lease("acme/golf/one", `{"Addr":"10.1.7.1:9000"}`)
 		f.lease(at, `{"Addr":"10.1.7.1:9000"}`)
 	}},
-	{"two layouts", doctor.KindMixedLayouts, "written in 2 layouts", "acme/hotel/10.1.8.2:9000", entry("10.1.8.2:9000").with("acme/hotel")},
-	{"a key with a double slash", doctor.KindBadKey, "double slash", "acme//india", func(f *planted, at string) { f.instances(at) }},
-	{"a live policy for a bad key", doctor.KindBadKey, "white space", "_grpc_config/acme/a b", unleased(noPolicy)},
-	{"a policy that does not exist", doctor.KindBadPolicy, `no policy is named "round_robbin"`, "_grpc_config/acme/papa", policy(`{"loadBalancingConfig":[{"round_robbin":{}}]}`)},
-	{"a drain of everything", doctor.KindNoMatch, "drain leaves no endpoint", "_grpc_config/acme/sierra", etcdPolicy(`"drain":["sierra-1:9000"]`)},
-	{"a policy that clients do not link", doctor.KindUnlinked, "outlierdetection", "_grpc_config/acme/tango", policy(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}}]}`)},
-	{"a split with an empty group", doctor.KindNoMatch, `the group version=v2 of the split matches no endpoint`, "_grpc_config/acme/uniform",
+	{"two layouts", "mixed-layouts", "written in 2 layouts", "acme/hotel/10.1.8.2:9000", entry("10.1.8.2:9000").with("acme/hotel")},
+	{"a key with a double slash", "bad-key", "double slash", "acme//india", func(f *planted, at string) { f.instances(at) }},
+	{"a live policy for a bad key", "bad-key", "white space", "_grpc_config/acme/a b", unleased(noPolicy)},
+	{"a policy that does not exist", "bad-policy", `no policy is named "round_robbin"`, "_grpc_config/acme/papa", policy(`{"loadBalancingConfig":[{"round_robbin":{}}]}`)},
+	{"a drain of everything", "no-match", "drain leaves no endpoint", "_grpc_config/acme/sierra", etcdPolicy(`"drain":["sierra-1:9000"]`)},
+	{"a policy that clients do not link", "unlinked-policy", "outlierdetection", "_grpc_config/acme/tango", policy(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}}]}`)},
+	{"a split with an empty group", "no-match", `the group version=v2 of the split matches no endpoint`, "_grpc_config/acme/uniform",
 		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":9},{"match":{"version":"v2"},"weight":1}]`, `{"version":"v1"}`)},
-	{"a drain of nothing", doctor.KindNoMatch, `"victor-9:9000"`, "_grpc_config/acme/victor", etcdPolicy(`"drain":["victor-9:9000"]`)},
-	{"a drain by an id that clients do not know", doctor.KindNoMatch, `drain names "n1"`, "_grpc_config/acme/violet", func(f *planted, _ string) {
+	{"a drain of nothing", "no-match", `"victor-9:9000"`, "_grpc_config/acme/victor", etcdPolicy(`"drain":["victor-9:9000"]`)},
+	{"a drain by an id that clients do not know", "no-match", `drain names "n1"`, "_grpc_config/acme/violet", func(f *planted, _ string) {
 		for n := 1; n <= 2; n++ {
 			f.lease(fmt.Sprintf("acme/violet/n%d", n), fmt.Sprintf(`{"Addr":"10.1.23.%d:9000","Metadata":{"version":"v1","weight":"10"}}`, n))
 			f.lease(fmt.Sprintf("acme/violet/u%d", n), fmt.Sprintf(`{"id":"u%[1]d","name":"violet","version":"v1","metadata":{},"endpoints":["grpc://10.1.23.%[1]d:9000"]}`, n))
 		}
 		f.etcdPolicy("acme/violet", `"drain":["n1"]`)
 	}},
-	{"a policy without a service", doctor.KindOrphanPolicy, "acme/whiskey, but no instance", "_grpc_config/acme/whiskey", unleased(noPolicy)},
-	{"a timeout for a service that is not served", doctor.KindUnserved, `"acme.Xrai"`, "_grpc_config/acme/xray",
+	{"a policy without a service", "orphan-policy", "acme/whiskey, but no instance", "_grpc_config/acme/whiskey", unleased(noPolicy)},
+	{"a timeout for a service that is not served", "unserved-method", `"acme.Xrai"`, "_grpc_config/acme/xray",
 		policy(`{"methodConfig":[{"name":[{"service":"acme.Xrai"}],"timeout":"1s"},{"name":[{"service":"acme.Xray","method":"Get"}],"timeout":"1s"}]}`, `{"grpc_methods":"acme.Xray/Get,List"}`)},
-	{"a timeout for a method that is not served", doctor.KindUnserved, `"acme.Xylo/Gte"`, "_grpc_config/acme/xylo",
+	{"a timeout for a method that is not served", "unserved-method", `"acme.Xylo/Gte"`, "_grpc_config/acme/xylo",
 		policy(`{"methodConfig":[{"name":[{"service":"acme.Xylo","method":"Gte"}],"timeout":"1s"},{"name":[{}],"timeout":"2s"}]}`, `{"grpc_methods":"acme.Xylo/Get,List"}`)},
-	{"a lane without an instance", doctor.KindNoMatch, "matches no endpoint", "_grpc_config/acme/yankee", etcdPolicy(`"route":[{"lane":"beta","match":{"version":"v2"}}]`)},
-	{"a drain of a strict lane", doctor.KindLane, `every instance of the lane "pr-7" is drained, and it is strict, so its calls fail`, "_grpc_config/acme/yucca",
+	{"a lane without an instance", "no-match", "matches no endpoint", "_grpc_config/acme/yankee", etcdPolicy(`"route":[{"lane":"beta","match":{"version":"v2"}}]`)},
+	{"a drain of a strict lane", "lane", `every instance of the lane "pr-7" is drained, and it is strict, so its calls fail`, "_grpc_config/acme/yucca",
 		etcdPolicy(`"route":[{"label":"lane","strict":true}],"drain":["yucca-2:9000","yucca-3:9000","yucca-4:9000"]`, `{}`, `{"lane":"pr-7"}`, `{"lane":"pr-7"}`, `{"lane":"pr-8"}`, `{"lane":"pr-8"}`)},
-	{"a group of a split that is in a lane", doctor.KindNoMatch, `the group version=v2 of the split matches only endpoints that are in a lane`, "_grpc_config/acme/yam",
+	{"a group of a split that is in a lane", "no-match", `the group version=v2 of the split matches only endpoints that are in a lane`, "_grpc_config/acme/yam",
 		etcdPolicy(`"route":[{"label":"lane"}],"split":[{"match":{"version":"v1"},"weight":9},{"match":{"version":"v2"},"weight":1}]`, `{"version":"v1"}`, `{"version":"v2","lane":"pr-7"}`)},
-	{"the address 0.0.0.0", doctor.KindLocal, "0.0.0.0:9000 means", "acme/zulu/0.0.0.0:9000", instance()},
-	{"a loopback address among several hosts", doctor.KindLocal, "127.0.0.1:9000 means", "acme/cedar/127.0.0.1:9000", instance().with("acme/cedar")},
-	{"a port that speaks HTTP/1", doctor.KindNotServing, "", "acme/dogwood/10.1.30.1:9000", instance("http1")},
-	{"a server that does not know its health", doctor.KindNotServing, "UNKNOWN", "acme/fern/10.1.46.1:9000", instance("unknown")},
-	{"a server that is not serving", doctor.KindNotServing, "", "acme/fir/10.1.32.1:9000", instance("notServing")},
-	{"a service that is not serving, of a server that is", doctor.KindNotServing, "", "acme/grape/10.1.37.1:9000", says(`{"grpc_methods":"acme.Fig/Get;acme.Grape/Get"}`, "partly")},
-	{"the last of many services", doctor.KindNotServing, "", "acme/quince/10.1.43.1:9000",
+	{"the address 0.0.0.0", "local-address", "0.0.0.0:9000 means", "acme/zulu/0.0.0.0:9000", instance()},
+	{"a loopback address among several hosts", "local-address", "127.0.0.1:9000 means", "acme/cedar/127.0.0.1:9000", instance().with("acme/cedar")},
+	{"a port that speaks HTTP/1", "not-serving", "", "acme/dogwood/10.1.30.1:9000", instance("http1")},
+	{"a server that does not know its health", "not-serving", "UNKNOWN", "acme/fern/10.1.46.1:9000", instance("unknown")},
+	{"a server that is not serving", "not-serving", "", "acme/fir/10.1.32.1:9000", instance("notServing")},
+	{"a service that is not serving, of a server that is", "not-serving", "", "acme/grape/10.1.37.1:9000", says(`{"grpc_methods":"acme.Fig/Get;acme.Grape/Get"}`, "partly")},
+	{"the last of many services", "not-serving", "", "acme/quince/10.1.43.1:9000",
 		says(`{"grpc_methods":"acme.S1/Get;acme.S2/Get;acme.S3/Get;acme.S4/Get;acme.S5/Get;acme.S6/Get;acme.S7/Get;acme.S8/Get;acme.S9/Get"}`, "many")},
-	{"a service whose check hangs", doctor.KindNotServing, "within " + hangTime, "acme/rowan/10.1.44.1:9000",
+	{"a service whose check hangs", "not-serving", "within " + hangTime, "acme/rowan/10.1.44.1:9000",
 		says(`{"grpc_methods":"acme.Rowan/Get"}`, "forgetful")},
-	{"a proxy without an upstream", doctor.KindNotServing, "", "acme/sorrel/10.1.45.1:9000",
+	{"a proxy without an upstream", "not-serving", "", "acme/sorrel/10.1.45.1:9000",
 		says(`{"grpc_methods":"acme.Sorrel/Get"}`, "idle")},
-	{"a web server", doctor.KindNotServing, "", "acme/fig/10.1.38.1:9000", instance("http2")},
-	{"a health check that hangs over TLS", doctor.KindNotServing, "within " + hangTime, "acme/maple/10.1.40.1:9000", instance("hanging")},
-	{"a certificate that has expired", doctor.KindCertificate, "has expired or is not yet valid", "acme/gum/10.1.33.1:9000", instance("expired")},
-	{"a certificate that ends soon", doctor.KindCertificate, "its certificate ends at ", "acme/guava/10.1.33.2:9000", instance("ending")},
-	{"a certificate for another name", doctor.KindCertificate, "not acme.hazel", "acme/hazel/10.1.34.1:9000", instance("misnamed")},
-	{"a certificate of another authority", doctor.KindCertificate, "unknown authority", "acme/iroko/10.1.35.1:9000", instance("foreign")},
-	{"an address of another service's server", doctor.KindWrongService, `does not serve "acme.Aspen"`, "acme/aspen/10.1.50.1:9000",
+	{"a web server", "not-serving", "", "acme/fig/10.1.38.1:9000", instance("http2")},
+	{"a health check that hangs over TLS", "not-serving", "within " + hangTime, "acme/maple/10.1.40.1:9000", instance("hanging")},
+	{"a certificate that has expired", "certificate", "has expired or is not yet valid", "acme/gum/10.1.33.1:9000", instance("expired")},
+	{"a certificate that ends soon", "certificate", "its certificate ends at ", "acme/guava/10.1.33.2:9000", instance("ending")},
+	{"a certificate for another name", "certificate", "not acme.hazel", "acme/hazel/10.1.34.1:9000", instance("misnamed")},
+	{"a certificate of another authority", "certificate", "unknown authority", "acme/iroko/10.1.35.1:9000", instance("foreign")},
+	{"an address of another service's server", "wrong-service", `does not serve "acme.Aspen"`, "acme/aspen/10.1.50.1:9000",
 		says(`{"grpc_methods":"acme.Aspen/Get"}`, "other")},
-	{"a version in no group of a split", doctor.KindNoMatch, "1 instance is in no group of the split", "acme/birch/birch-2:9000",
+	{"a version in no group of a split", "no-match", "1 instance is in no group of the split", "acme/birch/birch-2:9000",
 		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":1}]`, `{"version":"v1"}`, `{"version":"v2"}`)},
-	{"a group that an earlier one takes all of", doctor.KindNoMatch, `the group version=v1,zone=a of the split matches no endpoint`, "_grpc_config/acme/box",
+	{"a group that an earlier one takes all of", "no-match", `the group version=v1,zone=a of the split matches no endpoint`, "_grpc_config/acme/box",
 		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v1","zone":"a"},"weight":9}]`, `{"version":"v1","zone":"a"}`)},
-	{"a drain that is older than an instance", doctor.KindDrain, `applies to instances registered since, which may be other servers: ["10.1.54.1:9000"]`, "acme/elder/10.1.54.1:9000", func(f *planted, _ string) {
+	{"a drain that is older than an instance", "drain", `applies to instances registered since, which may be other servers: ["10.1.54.1:9000"]`, "acme/elder/10.1.54.1:9000", func(f *planted, _ string) {
 		f.instances("acme/elder")
 		f.etcdPolicy("acme/elder", `"drain":["10.1.54.1:9000"]`)
 		f.instance("acme/elder", "10.1.54.1:9000")
 	}},
-	{"a lease of a year", doctor.KindNoLease, "on a lease of 8760h0m0s", "acme/hawthorn/10.1.55.1:9000", func(f *planted, at string) { f.putOn(at, `{"Addr":"10.1.55.1:9000"}`, 365*24*3600) }},
-	{"a start that is no time", doctor.KindMetadata, `start time "1767225600000"`, "acme/ivy/10.1.56.1:9000", says(`{"grpc_started":"1767225600000"}`)},
-	{"a weight that is no number", doctor.KindMetadata, `weight "heavy"`, "acme/jasmine/10.1.57.1:9000", says(`{"weight":"heavy"}`)},
-	{"a weight that is no whole number", doctor.KindMetadata, `weight "9.5"`, "acme/kauri/10.1.58.1:9000", says(`{"weight":9.5}`)},
-	{"a list of methods that is too long", doctor.KindMetadata, "more than the 16384 that callers read", "acme/larch/10.1.59.1:9000", says(`{"grpc_methods":"acme.Larch/` + strings.Repeat("Get,", 5000) + `List"}`)},
-	{"no zones beside preferZone", doctor.KindNoMatch, "1 of 1 instances have none", "_grpc_config/acme/mulberry", etcdPolicy(`"preferZone":true`)},
-	{"an instance without a zone beside preferZone", doctor.KindNoMatch, "1 of 2 instances have none", "acme/oak/oak-2:9000", etcdPolicy(`"preferZone":true`, `{"zone":"eu-1a"}`, "null")},
-	{"a live policy with a slash behind it", doctor.KindBadKey, "slash", "_grpc_config/acme/pear/", unleased(noPolicy).with("acme/pear")},
-	{"a live policy for a key that is spelled otherwise", doctor.KindOrphanPolicy, "acme/pop-lar, but no instance", "_grpc_config/acme/pop-lar", unleased(noPolicy).with("acme/poplar")},
-	{"a live policy on a lease", doctor.KindExpiring, "the live policy is on a lease", "_grpc_config/acme/rose", entry(noPolicy).with("acme/rose")},
-	{"a live policy that is too large", doctor.KindBadPolicy, "clients refuse the live policy", "_grpc_config/acme/sage", policy(`{"methodConfig":[{"name":[{"service":"` + strings.Repeat("s", 256<<10) + `"}]}]}`)},
-	{"the health of a service that is not there", doctor.KindUnserved, `"acme.Vyne"`, "_grpc_config/acme/vine",
+	{"a lease of a year", "no-lease", "on a lease of 8760h0m0s", "acme/hawthorn/10.1.55.1:9000", func(f *planted, at string) { f.putOn(at, `{"Addr":"10.1.55.1:9000"}`, 365*24*3600) }},
+	{"a start that is no time", "metadata", `start time "1767225600000"`, "acme/ivy/10.1.56.1:9000", says(`{"grpc_started":"1767225600000"}`)},
+	{"a weight that is no number", "metadata", `weight "heavy"`, "acme/jasmine/10.1.57.1:9000", says(`{"weight":"heavy"}`)},
+	{"a weight that is no whole number", "metadata", `weight "9.5"`, "acme/kauri/10.1.58.1:9000", says(`{"weight":9.5}`)},
+	{"a list of methods that is too long", "metadata", "more than the 16384 that callers read", "acme/larch/10.1.59.1:9000", says(`{"grpc_methods":"acme.Larch/` + strings.Repeat("Get,", 5000) + `List"}`)},
+	{"no zones beside preferZone", "no-match", "1 of 1 instances have none", "_grpc_config/acme/mulberry", etcdPolicy(`"preferZone":true`)},
+	{"an instance without a zone beside preferZone", "no-match", "1 of 2 instances have none", "acme/oak/oak-2:9000", etcdPolicy(`"preferZone":true`, `{"zone":"eu-1a"}`, "null")},
+	{"a live policy with a slash behind it", "bad-key", "slash", "_grpc_config/acme/pear/", unleased(noPolicy).with("acme/pear")},
+	{"a live policy for a key that is spelled otherwise", "orphan-policy", "acme/pop-lar, but no instance", "_grpc_config/acme/pop-lar", unleased(noPolicy).with("acme/poplar")},
+	{"a live policy on a lease", "expiring", "the live policy is on a lease", "_grpc_config/acme/rose", entry(noPolicy).with("acme/rose")},
+	{"a live policy that is too large", "bad-policy", "clients refuse the live policy", "_grpc_config/acme/sage", policy(`{"methodConfig":[{"name":[{"service":"` + strings.Repeat("s", 256<<10) + `"}]}]}`)},
+	{"the health of a service that is not there", "unserved-method", `"acme.Vyne"`, "_grpc_config/acme/vine",
 		policy(`{"healthCheckConfig":{"serviceName":"acme.Vyne"}}`, `{"grpc_methods":"acme.Vine/Get"}`)},
-	{"that service, of which the health service does not know", doctor.KindNotServing, `does not know "acme.Vyne"`, "acme/vine/vine-1:9000", func(*planted, string) {}},
-	{"a start in the future", doctor.KindMetadata, `start time "7767225600"`, "acme/ilex/10.1.56.2:9000", says(`{"grpc_started":"7767225600"}`)},
-	{"a lane without routes", doctor.KindLane, "1 instance has a lane, and the live policy has no routes", "acme/walnut/walnut-2:9000", etcdPolicy(`"drain":[]`, "null", `{"lane":"pr-7"}`)},
-	{"a candidate of a service without entries", doctor.KindLeader, `"nobody", which has no entry`, "_grpc_leader/acme/yew//one", entry("nobody")},
-	{"a leader whose entry is leaving", doctor.KindLeader, `"cypress-1:9000", which has no entry that clients call`, "_grpc_leader/acme/cypress//one", entry("cypress-1:9000").with("acme/cypress", leaving, "null")},
-	{"versions in no group of a split", doctor.KindNoMatch, "4 instances are in no group of the split", "acme/birch2/birch2-5:9000",
+	{"that service, of which the health service does not know", "not-serving", `does not know "acme.Vyne"`, "acme/vine/vine-1:9000", func(*planted, string) {}},
+	{"a start in the future", "metadata", `start time "7767225600"`, "acme/ilex/10.1.56.2:9000", says(`{"grpc_started":"7767225600"}`)},
+	{"a lane without routes", "lane", "1 instance has a lane, and the live policy has no routes", "acme/walnut/walnut-2:9000", etcdPolicy(`"drain":[]`, "null", `{"lane":"pr-7"}`)},
+	{"a candidate of a service without entries", "leader", `"nobody", which has no entry`, "_grpc_leader/acme/yew//one", entry("nobody")},
+	{"a leader whose entry is leaving", "leader", `"cypress-1:9000", which has no entry that clients call`, "_grpc_leader/acme/cypress//one", entry("cypress-1:9000").with("acme/cypress", leaving, "null")},
+	{"versions in no group of a split", "no-match", "4 instances are in no group of the split", "acme/birch2/birch2-5:9000",
 		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":1}]`, `{"version":"v1"}`, `{"version":"V1"}`, `{"version":"1"}`, "null", "null")},
-	{"only leaving entries", doctor.KindEmpty, "all 2 entries are being withdrawn", "acme/zelkova/", func(f *planted, _ string) { f.instances("acme/zelkova", leaving, leaving) }},
-	{"a leaving entry on a renewed lease", doctor.KindLeaving, "10.1.78.1:9000 is marked as being withdrawn, and stays", "acme/acacia/10.1.78.1:9000", func(f *planted, at string) {
+	{"only leaving entries", "empty", "all 2 entries are being withdrawn", "acme/zelkova/", func(f *planted, _ string) { f.instances("acme/zelkova", leaving, leaving) }},
+	{"a leaving entry on a renewed lease", "leaving", "10.1.78.1:9000 is marked as being withdrawn, and stays", "acme/acacia/10.1.78.1:9000", func(f *planted, at string) {
 		f.instances("acme/acacia")
 		putKey(f.t, f.etcd, f.namespace+at, `{"Addr":"10.1.78.1:9000","Metadata":`+leaving+`}`, renewed(f.t, f.etcd))
 	}},
-	{"an IPv6 address without brackets", doctor.KindMalformed, "an IPv6 host in brackets", "acme/ash/one", entry("2001:db8::7:9000").with("acme/ash")},
-	{"port 0", doctor.KindMalformed, "want a port", "acme/balsa/one", entry(`{"Addr":"10.1.80.1:0"}`)},
-	{"the address of a group", doctor.KindLocal, "239.1.1.1:9000 means", "acme/bamboo/239.1.1.1:9000", instance()},
-	{"the address of a link", doctor.KindLocal, "means a host on the caller's own link", "acme/beech/169.254.7.7:9000", instance()},
-	{"plaintext where clients use TLS", doctor.KindTransport, "2 instances speak plaintext, and 0 TLS", "acme/juniper/10.1.36.2:9000", func(f *planted, at string) {
+	{"an IPv6 address without brackets", "malformed", "an IPv6 host in brackets", "acme/ash/one", entry("2001:db8::7:9000").with("acme/ash")},
+	{"port 0", "malformed", "want a port", "acme/balsa/one", entry(`{"Addr":"10.1.80.1:0"}`)},
+	{"the address of a group", "local-address", "239.1.1.1:9000 means", "acme/bamboo/239.1.1.1:9000", instance()},
+	{"the address of a link", "local-address", "means a host on the caller's own link", "acme/beech/169.254.7.7:9000", instance()},
+	{"plaintext where clients use TLS", "transport", "2 instances speak plaintext, and 0 TLS", "acme/juniper/10.1.36.2:9000", func(f *planted, at string) {
 		f.instance("acme/juniper", "10.1.36.1:9000", "plain")
 		f.instance("acme/juniper", "10.1.36.2:9000", "plain")
 	}},
-	{"one of several that speaks plaintext", doctor.KindTransport, "1 instance speaks plaintext, and 2 TLS", "acme/jujube/10.1.36.3:9000", instance("plain").with("acme/jujube", "null", "null")},
-	{"a server that speaks plaintext, and is not serving", doctor.KindNotServing, `"acme.Jarrah"`, "acme/jarrah/10.1.36.4:9000", says(`{"grpc_methods":"acme.Jarrah/Get"}`, "plainly")},
-	{"that server's transport", doctor.KindTransport, "1 instance speaks plaintext, and 0 TLS", "acme/jarrah/10.1.36.4:9000", func(*planted, string) {}},
-	{"a zone in capitals", doctor.KindZone, `"eu-1A" is spelled almost as "eu-1a"`, "acme/oleander/10.1.81.1:9000", says(`{"zone":"eu-1A"}`).with("acme/oleander", `{"zone":"eu-1a"}`, `{"zone":"eu-1b"}`)},
+	{"one of several that speaks plaintext", "transport", "1 instance speaks plaintext, and 2 TLS", "acme/jujube/10.1.36.3:9000", instance("plain").with("acme/jujube", "null", "null")},
+	{"a server that speaks plaintext, and is not serving", "not-serving", `"acme.Jarrah"`, "acme/jarrah/10.1.36.4:9000", says(`{"grpc_methods":"acme.Jarrah/Get"}`, "plainly")},
+	{"that server's transport", "transport", "1 instance speaks plaintext, and 0 TLS", "acme/jarrah/10.1.36.4:9000", func(*planted, string) {}},
+	{"a zone in capitals", "zone", `"eu-1A" is spelled almost as "eu-1a"`, "acme/oleander/10.1.81.1:9000", says(`{"zone":"eu-1A"}`).with("acme/oleander", `{"zone":"eu-1a"}`, `{"zone":"eu-1b"}`)},
 }
 
 const (
@@ -192,7 +192,7 @@ func TestDoctor_Faults(t *testing.T) {
 		switch {
 		case strings.Contains(tt.problem, "within "+hangTime):
 			timeout = hangTime
-		case tt.kind == doctor.KindExpiring, strings.Contains(tt.problem, "nobody renews"): // doctor must finish before the lease ends
+		case tt.kind == "expiring", strings.Contains(tt.problem, "nobody renews"): // doctor must finish before the lease ends
 			timeout = "59s"
 		}
 		byTimeout[timeout] = append(byTimeout[timeout], tt)
@@ -241,7 +241,7 @@ func (f fault) matches(found doctor.Finding) bool {
 func checkRemedies(t *testing.T, found doctor.Report) {
 	t.Helper()
 	for _, f := range found.Findings {
-		if strings.Contains(f.Fix, "etcdctl del") && f.Kind != doctor.KindUnreachable {
+		if strings.Contains(f.Fix, "etcdctl del") && f.Kind != "unreachable" {
 			t.Errorf("the remedy deletes the entry of a living server: %+v", f)
 		}
 		for at, text := range strings.Split(f.Fix, "etcdrpc ") {

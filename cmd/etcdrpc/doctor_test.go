@@ -10,7 +10,6 @@ import (
 
 	"go.etcd.io/etcd/client/v3/concurrency"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
@@ -182,7 +181,7 @@ func TestDoctor_OtherTLS(t *testing.T) {
 	for n, server := range []string{"healthy", "plain", "plain"} {
 		f.instance("acme/user", fmt.Sprintf("user-%d:9000", n+1), server)
 	}
-	f.wantFaults([]string{"--deep", "--plaintext"}, fault{"TLS", doctor.KindTransport, "1 instance speaks TLS, and 2 plaintext", "acme/user/user-1:9000", nil})
+	f.wantFaults([]string{"--deep", "--plaintext"}, fault{"TLS", "transport", "1 instance speaks TLS, and 2 plaintext", "acme/user/user-1:9000", nil})
 }
 
 // TestDoctor_Remedies pastes the commands in remedies. Each must be accepted, and each that changes something must remove its fault.
@@ -190,7 +189,7 @@ func TestDoctor_Remedies(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, etcdtest.Start(t), newYard(t), "remedies/")
 	for _, tt := range faults {
-		if tt.kind != doctor.KindLeaving { // doctor would wait for a renewal of the lease
+		if tt.kind != "leaving" { // doctor would wait for a renewal of the lease
 			tt.plant(f, tt.where)
 		}
 	}
@@ -218,7 +217,7 @@ func TestDoctor_Remedies(t *testing.T) {
 		}
 	}
 	after, _ := f.doctor("--no-dial")
-	kinds := make(map[doctor.Kind]bool)
+	kinds := make(map[string]bool)
 	for _, tt := range mended {
 		kinds[tt.kind] = true
 		if at := slices.IndexFunc(after.Findings, tt.matches); at >= 0 {

@@ -1,41 +1,24 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
+	"io"
+	"maps"
+	"slices"
 	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 )
 
-// Kind is a kind of fault.
-type Kind string
-
-// The kinds of faults.
+// The kinds of faults that this package refers to outside of checks.
 const (
-	KindPermission    Kind = "permission"
-	KindEmpty         Kind = "empty"
-	KindMalformed     Kind = "malformed"
-	KindNoLease       Kind = "no-lease"
-	KindExpiring      Kind = "expiring"
-	KindLeaving       Kind = "leaving"
-	KindUnreachable   Kind = "unreachable"
-	KindLocal         Kind = "local-address"
-	KindDuplicate     Kind = "duplicate-address"
-	KindMixedLayouts  Kind = "mixed-layouts"
-	KindBadKey        Kind = "bad-key"
-	KindBadPolicy     Kind = "bad-policy"
-	KindUnlinked      Kind = "unlinked-policy"
-	KindNoMatch       Kind = "no-match"
-	KindDrain         Kind = "drain"
-	KindUnserved      Kind = "unserved-method"
-	KindOrphanPolicy  Kind = "orphan-policy"
-	KindLane          Kind = "lane"
-	KindLeader        Kind = "leader"
-	KindMetadata      Kind = "metadata"
-	KindNotServing    Kind = "not-serving"
-	KindWrongService  Kind = "wrong-service"
-	KindCertificate   Kind = "certificate"
-	KindTransport     Kind = "transport"
-	KindZone          Kind = "zone"
-	KindHealthUnknown Kind = "health-unknown"
+	kindPermission   = "permission"
+	kindEmpty        = "empty"
+	kindUnreachable  = "unreachable"
+	kindNotServing   = "not-serving"
+	kindWrongService = "wrong-service"
+	kindCertificate  = "certificate"
 )
 
 // Severity is the severity of a fault.
@@ -54,7 +37,7 @@ var Severities = []string{string(Error), string(Warning)}
 // check is a kind of fault and the functions that find it in a service. Each function does no I/O, and reports only faults of
 // this kind, with a remedy. TestDoctor_Faults of cmd/etcdrpc causes each kind.
 type check struct {
-	kind        Kind
+	kind        string
 	severity    Severity
 	description string
 	find        []func(x *subject) // empty if the fault is found while etcd is read
@@ -64,42 +47,42 @@ type finders = []func(x *subject)
 
 // checks are all checks of doctor, in the order of its help.
 var checks = []check{
-	{KindPermission, Error, "etcd denies the user a permission that doctor needs", nil},
-	{KindEmpty, Error, "nothing that can be called is registered", finders{(*subject).empty}},
-	{KindMalformed, Error, "an entry that no client can read", finders{(*subject).malformed}},
-	{KindNoLease, Warning, "an entry that stays when its server dies, for a day or for ever", finders{(*subject).noLease}},
-	{KindExpiring, Warning, "a lease that is not renewed any more, or a live policy on a lease", finders{(*subject).expiringLease, (*subject).leasedPolicy}},
-	{KindLeaving, Warning, "an entry that is marked as being withdrawn, and stays", finders{(*subject).keptLeaving}},
-	{KindUnreachable, Error, "an address that accepts no connection", finders{(*subject).unreachableAddress}},
-	{KindLocal, Error, "an address that refers to the caller's own host", finders{(*subject).misleadingAddress}},
-	{KindDuplicate, Error, "several instances with one address", finders{(*subject).duplicates}},
-	{KindMixedLayouts, Warning, "a service written in several layouts", finders{(*subject).mixedLayouts}},
-	{KindBadKey, Error, "a service key that clients refuse", finders{(*subject).badKey}},
-	{KindBadPolicy, Error, "a live policy that clients refuse", finders{(*subject).refusedPolicy}},
-	{KindUnlinked, Warning, "a live policy that needs a package that clients do not link by default", finders{(*subject).unlinkedPolicy}},
-	{KindNoMatch, Warning, "a split, drain, route or zone of a live policy that does not fit the instances",
+	{kindPermission, Error, "etcd denies the user a permission that doctor needs", nil},
+	{kindEmpty, Error, "nothing that can be called is registered", finders{(*subject).empty}},
+	{"malformed", Error, "an entry that no client can read", finders{(*subject).malformed}},
+	{"no-lease", Warning, "an entry that stays when its server dies, for a day or for ever", finders{(*subject).noLease}},
+	{"expiring", Warning, "a lease that is not renewed any more, or a live policy on a lease", finders{(*subject).expiringLease, (*subject).leasedPolicy}},
+	{"leaving", Warning, "an entry that is marked as being withdrawn, and stays", finders{(*subject).keptLeaving}},
+	{kindUnreachable, Error, "an address that accepts no connection", finders{(*subject).unreachableAddress}},
+	{"local-address", Error, "an address that refers to the caller's own host", finders{(*subject).misleadingAddress}},
+	{"duplicate-address", Error, "several instances with one address", finders{(*subject).duplicates}},
+	{"mixed-layouts", Warning, "a service written in several layouts", finders{(*subject).mixedLayouts}},
+	{"bad-key", Error, "a service key that clients refuse", finders{(*subject).badKey}},
+	{"bad-policy", Error, "a live policy that clients refuse", finders{(*subject).refusedPolicy}},
+	{"unlinked-policy", Warning, "a live policy that needs a package that clients do not link by default", finders{(*subject).unlinkedPolicy}},
+	{"no-match", Warning, "a split, drain, route or zone of a live policy that does not fit the instances",
 		finders{(*subject).misfits, (*subject).outsideGroups, (*subject).missingZones}},
-	{KindDrain, Warning, "an old drain that applies to an instance registered since", finders{(*subject).drainedSince}},
-	{KindUnserved, Warning, "a live policy that configures a service or method that no instance serves", finders{(*subject).unserved}},
-	{KindOrphanPolicy, Warning, "a live policy for a service without instances", finders{(*subject).orphanPolicy}},
-	{KindLane, Warning, "lanes without routes in the live policy, or a strict one that is drained", finders{(*subject).missingRoutes, (*subject).drainedLanes}},
-	{KindLeader, Error, "a leader that no caller can reach", finders{(*subject).leader}},
-	{KindMetadata, Warning, "metadata of an instance that callers cannot read", finders{(*subject).metadata}},
-	{KindZone, Warning, "a zone that is spelled almost as another", finders{(*subject).mistypedZones}},
-	{KindNotServing, Error, "a server whose health check says that it is not serving, fails, or hangs (--deep)",
-		ofHealth(KindNotServing, "look at its server's log, and at the address that it advertises (GRPC_ADVERTISE_ADDR)")},
-	{KindWrongService, Error, "an address at which another service's server is now (--deep)",
-		ofHealth(KindWrongService, "look at which server is there, and at the address that the service's own server advertises (GRPC_ADVERTISE_ADDR)")},
-	{KindCertificate, Error, "a server certificate that clients refuse, or that ends within 30 days (--deep)",
-		ofHealth(KindCertificate, "renew or replace it, or say what clients trust and expect: --service-cacert FILE, --service-authority KEY=NAME")},
-	{KindTransport, Error, "servers that speak plaintext where others or --plaintext say TLS, or the reverse (--deep)", finders{(*subject).otherTransport}},
-	{KindHealthUnknown, Note, "a health service that does not know a service of its server, as clients with health_check require (--deep)", finders{(*subject).unknownHealth}},
+	{"drain", Warning, "an old drain that applies to an instance registered since", finders{(*subject).drainedSince}},
+	{"unserved-method", Warning, "a live policy that configures a service or method that no instance serves", finders{(*subject).unserved}},
+	{"orphan-policy", Warning, "a live policy for a service without instances", finders{(*subject).orphanPolicy}},
+	{"lane", Warning, "lanes without routes in the live policy, or a strict one that is drained", finders{(*subject).missingRoutes, (*subject).drainedLanes}},
+	{"leader", Error, "a leader that no caller can reach", finders{(*subject).leader}},
+	{"metadata", Warning, "metadata of an instance that callers cannot read", finders{(*subject).metadata}},
+	{"zone", Warning, "a zone that is spelled almost as another", finders{(*subject).mistypedZones}},
+	{kindNotServing, Error, "a server whose health check says that it is not serving, fails, or hangs (--deep)",
+		ofHealth("look at its server's log, and at the address that it advertises (GRPC_ADVERTISE_ADDR)")},
+	{kindWrongService, Error, "an address at which another service's server is now (--deep)",
+		ofHealth("look at which server is there, and at the address that the service's own server advertises (GRPC_ADVERTISE_ADDR)")},
+	{kindCertificate, Error, "a server certificate that clients refuse, or that ends within 30 days (--deep)",
+		ofHealth("renew or replace it, or say what clients trust and expect: --service-cacert FILE, --service-authority KEY=NAME")},
+	{"transport", Error, "servers that speak plaintext where others or --plaintext say TLS, or the reverse (--deep)", finders{(*subject).otherTransport}},
+	{"health-unknown", Note, "a health service that does not know a service of its server, as clients with health_check require (--deep)", finders{(*subject).unknownHealth}},
 }
 
 // KindNames returns the names of all kinds.
 func KindNames() (names []string) {
 	for _, c := range checks {
-		names = append(names, string(c.kind))
+		names = append(names, c.kind)
 	}
 	return names
 }
@@ -111,4 +94,125 @@ func KindsHelp() string {
 		fmt.Fprintf(&help, "  %-7s  %-18s %s\n", c.severity, c.kind, c.description)
 	}
 	return help.String()
+}
+
+// Finding is a fault that was found.
+type Finding struct {
+	Kind     string   `json:"kind"`
+	Severity Severity `json:"severity"`
+	Where    []string `json:"where"` // full keys in etcd
+	Problem  string   `json:"problem"`
+	Fix      string   `json:"fix"`
+}
+
+// Report is the result of doctor.
+type Report struct {
+	Services  int       `json:"services"`  // number examined
+	Instances int       `json:"instances"` // well-formed or malformed
+	Findings  []Finding `json:"findings"`
+	Notes     []Finding `json:"notes,omitempty"` // findings of severity Note
+
+	notChecked string // names skipped checks in the text output; may be ""
+}
+
+// add adds a finding. The finding's keys are keys, after the namespace.
+func (p *examination) add(kind string, severity Severity, problem, fix string, keys ...string) {
+	f := Finding{Kind: kind, Severity: severity, Where: []string{}, Problem: problem, Fix: fix}
+	for _, key := range keys {
+		f.Where = append(f.Where, p.full(key))
+	}
+	p.findings = append(p.findings, f)
+}
+
+// report adds a finding of the check that runs.
+func (x *subject) report(problem, fix string, keys ...string) {
+	x.add(x.check.kind, x.check.severity, problem, fix, keys...)
+}
+
+// reportOnce adds a finding or, if the group has one, a key to it. Severity "" is that of the check.
+func (x *subject) reportOnce(group string, severity Severity, problem, fix, key string) {
+	if at, ok := x.groups[group]; ok {
+		x.findings[at].Where = append(x.findings[at].Where, x.full(key))
+		return
+	}
+	x.groups[group] = len(x.findings)
+	x.add(x.check.kind, cmp.Or(severity, x.check.severity), problem, fix, key)
+}
+
+// diagnose runs the checks, and returns a report that lists the worst findings first.
+func (p *examination) diagnose() *Report {
+	p.check()
+	r := &Report{Findings: []Finding{}}
+	if !p.deep {
+		r.notChecked = " Their health was not checked: --deep checks it."
+	}
+	for _, s := range p.services {
+		r.Services++
+		r.Instances += len(s.Instances) + len(s.Malformed)
+	}
+	slices.SortStableFunc(p.findings, func(a, b Finding) int { return cmp.Compare(a.Severity, b.Severity) })
+	for _, f := range p.findings {
+		switch {
+		case slices.Contains(p.skip, f.Kind):
+		case f.Severity == Note:
+			r.Notes = append(r.Notes, f)
+		default:
+			r.Findings = append(r.Findings, f)
+		}
+	}
+	return r
+}
+
+// Blind reports whether etcd denied reading any service.
+func (r *Report) Blind() bool {
+	return r.Services == 0 && len(r.Findings) == 1 && r.Findings[0].Kind == kindPermission
+}
+
+// Fails reports whether a fault is at least as severe as --fail-on.
+func (d *Options) Fails(r *Report) bool {
+	return len(r.Findings) > 0 && (d.failOn == Warning || r.Findings[0].Severity == Error)
+}
+
+// Show writes the report.
+func (r *Report) Show(out io.Writer, f output.Format) error {
+	return output.Show(out, f, r, r.print)
+}
+
+// Bounds of the text: findings of one kind, and keys of one finding.
+const (
+	maxOfKind = 10
+	maxWhere  = 4
+)
+
+func (r *Report) print(out io.Writer) {
+	counts := make(map[string]int)
+	for _, f := range slices.Concat(r.Findings, r.Notes) {
+		if counts[f.Kind]++; counts[f.Kind] <= maxOfKind {
+			f.Show(out)
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(counts)) {
+		if more := counts[kind] - maxOfKind; more > 0 {
+			output.Sayf(out, "There are %d more faults of the kind %s: -o json lists all.\n\n", more, kind)
+		}
+	}
+	looked := output.Counted(r.Services, "service") + " with " + output.Counted(r.Instances, "instance")
+	if len(r.Findings) == 0 {
+		output.Sayf(out, "Found no faults in %s.%s\n", looked, r.notChecked)
+		return
+	}
+	output.Sayf(out, "Found %s in %s.\n", output.Counted(len(r.Findings), "fault"), looked)
+}
+
+// Show prints the finding as text.
+func (f Finding) Show(out io.Writer) {
+	output.Sayf(out, "%s %s: %s\n", f.Severity, f.Kind, f.Problem)
+	shown := f.Where[:min(len(f.Where), maxWhere)]
+	for _, key := range shown {
+		output.Sayf(out, "  at  %s\n", cmp.Or(key, `""`))
+	}
+	if more := len(f.Where) - len(shown); more > 0 {
+		output.Sayf(out, "  at  %d more keys: -o json lists all\n", more)
+	}
+	output.Sayf(out, "  do  %s\n\n", f.Fix)
 }

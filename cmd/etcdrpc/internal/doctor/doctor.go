@@ -70,8 +70,6 @@ func (d *Options) Check() (err error) {
 	return err
 }
 
-func (d *Options) skips(k Kind) bool { return slices.Contains(d.skip, string(k)) }
-
 // Examine reads etcd, contacts the instances, and reports the faults of the service at key or of the services below key.
 func (d *Options) Examine(ctx context.Context, dial transport.DialFunc, s *store.Store, key string, notes io.Writer) (*Report, error) {
 	p := d.newExamination(&store.Snapshot{}, s.Full, s.Endpoints)
@@ -85,7 +83,7 @@ func (d *Options) Examine(ctx context.Context, dial transport.DialFunc, s *store
 		return nil, err
 	}
 	p.readEarlier(ctx, s)
-	if d.deep || !d.noDial && !d.skips(KindUnreachable) {
+	if d.deep || !d.noDial && !slices.Contains(d.skip, kindUnreachable) {
 		p.probed = true
 		p.dialErrors = d.connectAll(ctx, dial, p.addresses())
 	}
@@ -134,20 +132,20 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string, note
 	}
 	switch {
 	case errors.Is(err, store.ErrDenied):
-		p.report(KindPermission, err.Error()+", so no service can be found", "run doctor on a KEY that this user may read, or grant the user a role that may read more (docs/security.md)")
+		p.add(kindPermission, Error, err.Error()+", so no service can be found", "run doctor on a KEY that this user may read, or grant the user a role that may read more (docs/security.md)")
 		return nil
 	case err != nil:
 		return err
 	}
 	if n.Denied != nil {
-		p.report(KindPermission, n.Denied.Error()+", so live policies and drains are not checked", "run doctor with an operator's role (docs/security.md), or one that may read the live policies")
+		p.add(kindPermission, Error, n.Denied.Error()+", so live policies and drains are not checked", "run doctor with an operator's role (docs/security.md), or one that may read the live policies")
 	}
 	if n.Within != "" {
 		output.Sayf(notes, "%s\n", n.Note)
 	}
 	p.services = n.Services
 	if len(p.services) == 0 {
-		p.report(KindEmpty, "nothing is registered there", "if servers are running, compare their etcd, namespace and key with these, and look at their logs", key)
+		p.add(kindEmpty, Error, "nothing is registered there", "if servers are running, compare their etcd, namespace and key with these, and look at their logs", key)
 	}
 	return nil
 }

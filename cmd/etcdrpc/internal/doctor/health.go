@@ -2,18 +2,26 @@ package doctor
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/transport"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
@@ -54,7 +62,7 @@ type serviceAddr struct{ key, addr string }
 
 // healthResult is the result of an instance's health check.
 type healthResult struct {
-	kind     Kind // of the fault; "" if the check finds no fault
+	kind     string // of the fault; "" if the check finds no fault
 	severity Severity
 	problem  string
 	speaks   string   // TLS or plaintext; "" if unknown
@@ -86,7 +94,7 @@ func (d *Options) checkInstance(ctx context.Context, ways []way, i *inventory.In
 	defer cancel()
 	for n, w := range ways {
 		a := d.checkOver(ctx, w, i, asked)
-		if n > 0 && a.kind == KindCertificate { // clients use no TLS
+		if n > 0 && a.kind == kindCertificate { // clients use no TLS
 			a = healthResult{speaks: a.speaks}
 		}
 		if n == 0 || a.speaks != "" {
@@ -103,12 +111,12 @@ func (d *Options) checkInstance(ctx context.Context, ways []way, i *inventory.In
 // policy asks for, if any.
 func (d *Options) checkOver(ctx context.Context, w way, i *inventory.Instance, asked string) (a healthResult) {
 	if w.err != nil {
-		return healthResult{kind: KindNotServing, problem: w.err.Error()}
+		return healthResult{kind: kindNotServing, problem: w.err.Error()}
 	}
 	watched := &watchedCredentials{TransportCredentials: w.credentials}
 	conn, err := grpc.NewClient("passthrough:///"+i.Addr, append(slices.Clip(w.options), grpc.WithTransportCredentials(watched))...)
 	if err != nil {
-		return healthResult{kind: KindNotServing, problem: err.Error()}
+		return healthResult{kind: kindNotServing, problem: err.Error()}
 	}
 	defer conn.Close()
 	a = d.ask(ctx, conn, i, asked)
@@ -118,7 +126,7 @@ func (d *Options) checkOver(ctx context.Context, w way, i *inventory.Instance, a
 
 // ask asks for the health of a server.
 func (d *Options) ask(ctx context.Context, conn *grpc.ClientConn, i *inventory.Instance, asked string) (a healthResult) {
-	found := func(kind Kind, format string, args ...any) healthResult {
+	found := func(kind, format string, args ...any) healthResult {
 		a.kind, a.problem = kind, fmt.Sprintf(format, args...)
 		return a
 	}
@@ -130,31 +138,31 @@ func (d *Options) ask(ctx context.Context, conn *grpc.ClientConn, i *inventory.I
 		}
 		switch {
 		case code == codes.OK && resp.GetStatus() != healthpb.HealthCheckResponse_SERVING:
-			return found(KindNotServing, "its health check reports %v for %q", resp.GetStatus(), service)
+			return found(kindNotServing, "its health check reports %v for %q", resp.GetStatus(), service)
 		case code == codes.DeadlineExceeded:
-			return found(KindNotServing, "it did not answer gRPC's health check within %v", d.probeTimeout)
+			return found(kindNotServing, "it did not answer gRPC's health check within %v", d.probeTimeout)
 		case code == codes.NotFound && service != "" && service == asked:
-			return found(KindNotServing, "its health service does not know %q, for which the live policy has clients ask, so they do not call it", service)
+			return found(kindNotServing, "its health service does not know %q, for which the live policy has clients ask, so they do not call it", service)
 		case code == codes.NotFound && service != "" && isUnknownService(ctx, conn, service):
-			return found(KindWrongService, "it does not serve %q, which its entry publishes: another server may be there now", service)
+			return found(kindWrongService, "it does not serve %q, which its entry publishes: another server may be there now", service)
 		case code == codes.NotFound && service != "":
 			a.unknown = append(a.unknown, service)
 		case code == codes.OK, code == codes.NotFound, code == codes.Unauthenticated, code == codes.PermissionDenied: // the server is healthy
 		case code == codes.Unimplemented && !strings.Contains(text, "HTTP status"), strings.Contains(text, "certificate required"), strings.Contains(text, "broken pipe"):
 			return a // the server has no health service, or wants a client certificate and may close the connection early
 		default:
-			return found(KindNotServing, "%s", text)
+			return found(kindNotServing, "%s", text)
 		}
 	}
 	return a
 }
 
-// ofHealth returns the check for one kind of results. It reports a finding for each problem, by the address of the first instance.
-func ofHealth(kind Kind, fix string) finders {
+// ofHealth returns the finder for the results of the check's kind. It reports a finding for each problem, by the address of the first instance.
+func ofHealth(fix string) finders {
 	return finders{func(x *subject) {
 		for _, i := range x.clients.Instances {
-			if a := x.health[serviceAddr{x.Key, i.Addr}]; a.kind == kind {
-				x.reportOnce(x.Key+" "+a.problem, kind, a.severity, i.Addr+": "+a.problem, fix, i.Entry.Key)
+			if a := x.health[serviceAddr{x.Key, i.Addr}]; a.kind == x.check.kind {
+				x.reportOnce(x.Key+" "+a.problem, a.severity, i.Addr+": "+a.problem, fix, i.Entry.Key)
 			}
 		}
 	}}
@@ -166,7 +174,7 @@ func (x *subject) unknownHealth() {
 	for _, i := range x.clients.Instances {
 		for _, service := range x.health[serviceAddr{x.Key, i.Addr}].unknown {
 			if x.live == nil || x.live.HealthCheck == nil {
-				x.reportOnce(x.Key+" "+service, KindHealthUnknown, "", fmt.Sprintf("the health service does not know %q, so clients whose proto has health_check do not call the instance", service),
+				x.reportOnce(x.Key+" "+service, "", fmt.Sprintf("the health service does not know %q, so clients whose proto has health_check do not call the instance", service),
 					fmt.Sprintf("if the proto has health_check, have the server call healthServer.SetServingStatus(%q, healthpb.HealthCheckResponse_SERVING)", service), i.Entry.Key)
 			}
 		}
@@ -187,4 +195,95 @@ func servicesOf(i *inventory.Instance) (names []string) {
 		}
 	}
 	return slices.Compact(names)
+}
+
+// The transports of servers.
+const (
+	speaksTLS       = "TLS"
+	speaksPlaintext = "plaintext"
+)
+
+// way is a transport to the instances of a service.
+type way struct {
+	options     []grpc.DialOption
+	credentials credentials.TransportCredentials
+	err         error // why there is no such transport
+}
+
+// waysTo returns the transport of the flags, and then the other one.
+func (d *Options) waysTo(key string, dial transport.DialFunc) []way {
+	ways := make([]way, 2)
+	for n, plaintext := range []bool{d.plaintext, !d.plaintext} {
+		t := transport.Transport{Plaintext: plaintext, Authority: d.authorities[key]}
+		if !plaintext {
+			t.Files.CA = d.caFile
+		}
+		ways[n].options, ways[n].credentials, ways[n].err = t.Split(key, dial)
+	}
+	return ways
+}
+
+// watchedCredentials keep the result of the last TLS handshake.
+type watchedCredentials struct {
+	credentials.TransportCredentials
+	last atomic.Pointer[healthResult]
+}
+
+// ClientHandshake implements [credentials.TransportCredentials].
+func (w *watchedCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := w.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	a := &healthResult{speaks: speaksTLS}
+	if refused, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		a.kind, a.problem = kindCertificate, refused.Error()
+		w.last.Store(a)
+	} else if of, ok := info.(credentials.TLSInfo); ok {
+		if cert := of.State.PeerCertificates[0]; endsSoon(cert) {
+			a.kind, a.severity, a.problem = kindCertificate, Warning, "its certificate ends at "+cert.NotAfter.UTC().Format(time.RFC3339)
+		}
+		w.last.Store(a)
+	}
+	return conn, info, err
+}
+
+// addTo adds the result of the handshake to that of the health check.
+func (w *watchedCredentials) addTo(a *healthResult) {
+	if last := w.last.Load(); last != nil {
+		a.speaks = last.speaks
+		if last.kind != "" && (a.kind == "" || last.severity == "") {
+			a.kind, a.problem, a.severity = last.kind, last.problem, last.severity
+		}
+	}
+}
+
+// endsSoon reports whether a certificate ends within 30 days. Certificates of less than a week are renewed by programs, after two
+// thirds of their time at the latest.
+func endsSoon(cert *x509.Certificate) bool {
+	const day = 24 * time.Hour
+	lifetime, left := cert.NotAfter.Sub(cert.NotBefore), time.Until(cert.NotAfter)
+	return left < 30*day && (lifetime > 7*day || left < lifetime/3)
+}
+
+// otherTransport finds instances that do not speak the transport of the flags. If none of the service does, the flags may be wrong.
+func (x *subject) otherTransport() {
+	by := make(map[string][]string) // keys by transport
+	for _, i := range x.clients.Instances {
+		speaks := x.health[serviceAddr{x.Key, i.Addr}].speaks
+		by[speaks] = append(by[speaks], i.Entry.Key)
+	}
+	asked, other, flags := speaksTLS, speaksPlaintext, " --deep --plaintext"
+	if x.plaintext {
+		asked, other, flags = other, asked, " --deep"
+	}
+	if len(by[other]) == 0 {
+		return
+	}
+	problem := fmt.Sprintf("%s %s, and %d %s: clients that use %[4]s fail there", output.CountedIs(len(by[other]), "instance", "speaks", "speak"), other, len(by[asked]), asked)
+	if len(by[asked]) > 0 {
+		x.report(problem, "give all servers of the service the transport of its clients", by[other]...)
+		return
+	}
+	fix := "if its clients use " + other + ": " + x.Command("doctor"+flags) + "; else give its servers " + asked
+	for _, key := range by[other] {
+		x.reportOnce(x.Key+" transport", Warning, problem, fix, key)
+	}
 }

@@ -34,7 +34,7 @@ func (x *subject) noLease() {
 			fix += "; if it has no server any more: " + x.deleteCommand(i.Entry.Key)
 		}
 		if i.Entry.Lease == 0 || granted >= longLease {
-			x.report(KindNoLease, problem, fix, i.Entry.Key)
+			x.report(problem, fix, i.Entry.Key)
 		}
 	}
 }
@@ -43,7 +43,7 @@ func (x *subject) noLease() {
 func (x *subject) keptLeaving() {
 	for _, i := range x.Instances {
 		if i.Leaving() && x.leases[i.Entry.Lease].renewed {
-			x.report(KindLeaving, i.Addr+" is marked as being withdrawn, and stays: its lease is renewed, and nobody calls it",
+			x.report(i.Addr+" is marked as being withdrawn, and stays: its lease is renewed, and nobody calls it",
 				"look at its server's log; if it should serve, restart it; if not, stop it, and the entry expires with its lease", i.Entry.Key)
 		}
 	}
@@ -60,7 +60,7 @@ func (x *subject) expiringLease() {
 		if x.probed {
 			problem += fmt.Sprintf(", though %s accepts connections", i.Addr)
 		}
-		x.report(KindExpiring, problem, "look at the server's log for why it does not reach etcd: when the lease expires, clients stop calling it", i.Entry.Key)
+		x.report(problem, "look at the server's log for why it does not reach etcd: when the lease expires, clients stop calling it", i.Entry.Key)
 	}
 }
 
@@ -91,7 +91,7 @@ func (x *subject) unreachableAddress() {
 		if op, ok := errors.AsType[*net.OpError](err); ok { // has the address
 			err = op.Err
 		}
-		x.reportOnce(i.Addr, KindUnreachable, "", fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, err, x.leaseState(i.Entry.Lease)),
+		x.reportOnce(i.Addr, "", fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, err, x.leaseState(i.Entry.Lease)),
 			fix+"look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at the network in between; if only this host cannot reach it: --no-dial", key)
 	}
 }
@@ -102,7 +102,7 @@ func (x *subject) metadata() {
 		if i.Leaving() {
 			continue
 		}
-		found := func(problem, fix string) { x.report(KindMetadata, i.Addr+" "+problem, fix, i.Entry.Key) }
+		found := func(problem, fix string) { x.report(i.Addr+" "+problem, fix, i.Entry.Key) }
 		if text, said := i.Metadata["weight"]; said && i.Weight == 0 {
 			found(fmt.Sprintf("has the weight %.40q, which is not a whole number up to 4294967295, so callers ignore it", text), "have its server write a whole number")
 		}
@@ -131,7 +131,7 @@ func (x *subject) malformed() {
 		} else if !isJSON {
 			fix += "; if nobody writes it any more: " + x.deleteCommand(i.Entry.Key)
 		}
-		x.reportOnce(i.Entry.Key, KindMalformed, severity, problem+": "+i.Err.Error(), fix, i.Entry.Key)
+		x.reportOnce(i.Entry.Key, severity, problem+": "+i.Err.Error(), fix, i.Entry.Key)
 	}
 }
 
@@ -157,7 +157,7 @@ func (x *subject) misleadingAddress() {
 		if ip.IsLinkLocalUnicast() {
 			means = "a host on the caller's own link"
 		}
-		x.report(KindLocal, fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing", i.Addr, means),
+		x.report(fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing", i.Addr, means),
 			"have its server advertise an address that callers reach: servers of this project detect theirs, or take it from GRPC_ADVERTISE_ADDR", i.Entry.Key)
 	}
 }

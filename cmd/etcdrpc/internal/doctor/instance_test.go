@@ -28,7 +28,7 @@ func TestMisleadingAddress(t *testing.T) {
 			p := examinationOf(inventory.All(entries), tt.etcd)
 			p.check()
 			want := strings.Contains(always, addr) || tt.want == "" && strings.Contains(among, addr)
-			got := slices.ContainsFunc(p.findings, func(f Finding) bool { return f.Kind == KindLocal && strings.Contains(f.Problem, " "+addr+" ") })
+			got := slices.ContainsFunc(p.findings, func(f Finding) bool { return f.Kind == "local-address" && strings.Contains(f.Problem, " "+addr+" ") })
 			if got != want {
 				t.Errorf("etcd at %s, %s beside %q: found = %v, want %v", tt.etcd, addr, tt.others, got, want)
 			}

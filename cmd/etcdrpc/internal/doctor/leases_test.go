@@ -70,9 +70,9 @@ func TestLongLease(t *testing.T) {
 		p.leases = map[int64]lease{1: {LeaseTime: inventory.LeaseTime{Left: granted - 1, Granted: granted}}}
 		p.check()
 		if !slices.ContainsFunc(p.findings, func(f Finding) bool {
-			return f.Kind == KindUnreachable && strings.Contains(f.Fix, "if the server is dead: env ") && strings.Contains(f.Fix, "ETCDCTL_USER= etcdctl del acme/user/127.0.0.1:1")
+			return f.Kind == kindUnreachable && strings.Contains(f.Fix, "if the server is dead: env ") && strings.Contains(f.Fix, "ETCDCTL_USER= etcdctl del acme/user/127.0.0.1:1")
 		}) {
-			t.Errorf("lease of %d s: found %+v, want %s with the command that deletes the entry", granted, p.findings, KindUnreachable)
+			t.Errorf("lease of %d s: found %+v, want %s with the command that deletes the entry", granted, p.findings, kindUnreachable)
 		}
 	}
 }

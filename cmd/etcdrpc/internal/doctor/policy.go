@@ -12,8 +12,8 @@ import (
 )
 
 // reportPolicy reports a fault of the live policy, at the policy's key and at the keys of some entries.
-func (x *subject) reportPolicy(kind Kind, problem, fix string, entries ...string) {
-	x.report(kind, problem, fix, append([]string{x.Config.Key}, entries...)...)
+func (x *subject) reportPolicy(problem, fix string, entries ...string) {
+	x.report(problem, fix, append([]string{x.Config.Key}, entries...)...)
 }
 
 // setCommand returns the command that replaces the live policy.
@@ -22,14 +22,14 @@ func (x *subject) setCommand() string { return x.Guarded("policy set", "FILE") }
 // refusedPolicy finds live policies that clients refuse.
 func (x *subject) refusedPolicy() {
 	if x.refusal != nil {
-		x.reportPolicy(KindBadPolicy, "clients refuse the live policy: "+x.refusal.Error(),
+		x.reportPolicy("clients refuse the live policy: "+x.refusal.Error(),
 			fmt.Sprintf("to replace it: %s; to restore the generated one: %s", x.setCommand(), x.Guarded("policy rm")))
 	}
 }
 
 func (x *subject) leasedPolicy() {
 	if x.hasPolicy && x.Config.Lease != 0 {
-		x.reportPolicy(KindExpiring, "the live policy is on a lease, and is deleted when the lease expires",
+		x.reportPolicy("the live policy is on a lease, and is deleted when the lease expires",
 			fmt.Sprintf("put it without a lease: %s; and with what that shows: %s", x.Command("policy get"), x.setCommand()))
 	}
 }
@@ -37,7 +37,7 @@ func (x *subject) leasedPolicy() {
 // orphanPolicy finds live policies of services without entries.
 func (x *subject) orphanPolicy() {
 	if x.hasPolicy && !x.InUse() && x.refusal == nil {
-		x.reportPolicy(KindOrphanPolicy, fmt.Sprintf("there is a live policy for %s, but no instance", x.Key),
+		x.reportPolicy(fmt.Sprintf("there is a live policy for %s, but no instance", x.Key),
 			"if the key is mistyped or the service gone: "+x.Guarded("policy rm"))
 	}
 }
@@ -48,9 +48,8 @@ func (x *subject) unlinkedPolicy() {
 		return
 	}
 	if err := liveconfig.Linked(x.live); err != nil {
-		x.reportPolicy(KindUnlinked,
-			"clients that do not link its policies refuse the live policy, and keep the last valid one: "+err.Error(),
-			fmt.Sprintf("have every client of %s link it, as generated code does if its proto names it, and then --skip %s; or use another: %s", x.Key, KindUnlinked, x.setCommand()))
+		x.reportPolicy("clients that do not link its policies refuse the live policy, and keep the last valid one: "+err.Error(),
+			fmt.Sprintf("have every client of %s link it, as generated code does if its proto names it, and then --skip %s; or use another: %s", x.Key, x.check.kind, x.setCommand()))
 	}
 }
 
@@ -72,7 +71,7 @@ func (x *subject) unserved() {
 		absent = append(absent, strings.TrimSuffix(name.Service+"/"+name.Method, "/"))
 	}
 	if len(absent) > 0 {
-		x.reportPolicy(KindUnserved, fmt.Sprintf("methodConfig or healthCheckConfig of the live policy names what no instance serves: %q", absent),
+		x.reportPolicy(fmt.Sprintf("methodConfig or healthCheckConfig of the live policy names what no instance serves: %q", absent),
 			"name services and methods in full as the proto does: "+x.setCommand())
 	}
 }
@@ -82,7 +81,7 @@ func (x *subject) unserved() {
 func (x *subject) misfits() {
 	for _, report := range x.plan.Reports {
 		if !strings.Contains(report, "only endpoints that are drained") {
-			x.reportPolicy(KindNoMatch, "the live policy does not fit the instances: "+report,
+			x.reportPolicy("the live policy does not fit the instances: "+report,
 				fmt.Sprintf("compare the instances with the live policy: %s; and mend either, a name in drain by undrain: %s", x.Command("ls -o json"), x.setCommand()))
 		}
 	}
@@ -97,7 +96,7 @@ func (x *subject) outsideGroups() {
 		}
 	}
 	if len(x.plan.Config.Split) > 0 && len(outside) > 0 {
-		x.reportPolicy(KindNoMatch, output.CountedIs(len(outside), "instance", "is", "are")+" in no group of the split, and called only while no group has a ready one",
+		x.reportPolicy(output.CountedIs(len(outside), "instance", "is", "are")+" in no group of the split, and called only while no group has a ready one",
 			"if they should be called, give them a group; if not, give them a group of weight 0: "+x.setCommand(), outside...)
 	}
 }
@@ -111,7 +110,7 @@ func (x *subject) missingZones() {
 		}
 	}
 	if x.plan.Config.PreferZone && len(without) > 0 {
-		x.reportPolicy(KindNoMatch, fmt.Sprintf("the live policy prefers the client's own zone, and %d of %d instances have none: clients with instances in their own zone do not call these", len(without), len(x.clients.Instances)),
+		x.reportPolicy(fmt.Sprintf("the live policy prefers the client's own zone, and %d of %d instances have none: clients with instances in their own zone do not call these", len(without), len(x.clients.Instances)),
 			"set the zone of the servers by runtime.WithZone; or use a live policy without preferZone: "+x.setCommand(), without...)
 	}
 }
@@ -127,7 +126,7 @@ func (x *subject) drainedSince() {
 		}
 	}
 	if len(names) > 0 {
-		x.reportPolicy(KindDrain, fmt.Sprintf("an earlier drain applies to instances registered since, which may be other servers: %q", names),
+		x.reportPolicy(fmt.Sprintf("an earlier drain applies to instances registered since, which may be other servers: %q", names),
 			"if it should be called: "+x.Command("undrain", names[0]), where...)
 	}
 }
@@ -139,7 +138,7 @@ func (x *subject) missingRoutes() {
 		inLanes = append(inLanes, i.Entry.Key)
 	}
 	if x.live != nil && len(x.live.LoadBalancing) > 0 && !x.plan.HasLanes() && len(inLanes) > 0 {
-		x.reportPolicy(KindLane, output.CountedIs(len(inLanes), "instance", "has a lane", "have lanes")+", and the live policy has no routes, so calls without a lane also reach them",
+		x.reportPolicy(output.CountedIs(len(inLanes), "instance", "has a lane", "have lanes")+", and the live policy has no routes, so calls without a lane also reach them",
 			"give the live policy the routes of the proto file (docs/lanes.md): "+x.setCommand(), inLanes...)
 	}
 }
@@ -151,7 +150,7 @@ func (x *subject) drainedLanes() {
 	}
 	for _, lane := range x.plan.Placed.Made {
 		if x.plan.Lane(lane) == nil {
-			x.reportPolicy(KindLane, fmt.Sprintf("every instance of the lane %q is drained, and it is strict, so its calls fail", lane),
+			x.reportPolicy(fmt.Sprintf("every instance of the lane %q is drained, and it is strict, so its calls fail", lane),
 				"undrain one, or use another live policy: "+x.setCommand())
 		}
 	}

@@ -10,9 +10,9 @@ import (
 
 // TestReport_Many checks that the first findings of a kind and the first keys of a finding are printed, and the number of the others.
 func TestReport_Many(t *testing.T) {
-	r := &Report{Findings: []Finding{{Kind: KindLeader, Problem: "another", Where: strings.Fields("a b c d e f")}}}
+	r := &Report{Findings: []Finding{{Kind: "leader", Problem: "another", Where: strings.Fields("a b c d e f")}}}
 	for n := range maxOfKind + 2 {
-		r.Findings = append(r.Findings, Finding{Kind: KindNoLease, Problem: fmt.Sprint("problem ", n)})
+		r.Findings = append(r.Findings, Finding{Kind: "no-lease", Problem: fmt.Sprint("problem ", n)})
 	}
 	var out strings.Builder
 	if err := r.Show(&out, output.FormatTable); err != nil {

@@ -167,13 +167,8 @@ var faults = []fault{
 	{"port 0", "malformed", "want a port", "acme/balsa/one", entry(`{"Addr":"10.1.80.1:0"}`)},
 	{"the address of a group", "local-address", "239.1.1.1:9000 means", "acme/bamboo/239.1.1.1:9000", instance()},
 	{"the address of a link", "local-address", "means a host on the caller's own link", "acme/beech/169.254.7.7:9000", instance()},
-	{"plaintext where clients use TLS", "transport", "2 instances speak plaintext, and 0 TLS", "acme/juniper/10.1.36.2:9000", func(f *planted, at string) {
-		f.instance("acme/juniper", "10.1.36.1:9000", "plain")
-		f.instance("acme/juniper", "10.1.36.2:9000", "plain")
-	}},
 	{"one of several that speaks plaintext", "transport", "1 instance speaks plaintext, and 2 TLS", "acme/jujube/10.1.36.3:9000", instance("plain").with("acme/jujube", "null", "null")},
 	{"a server that speaks plaintext, and is not serving", "not-serving", `"acme.Jarrah"`, "acme/jarrah/10.1.36.4:9000", says(`{"grpc_methods":"acme.Jarrah/Get"}`, "plainly")},
-	{"that server's transport", "transport", "1 instance speaks plaintext, and 0 TLS", "acme/jarrah/10.1.36.4:9000", func(*planted, string) {}},
 	{"a zone in capitals", "zone", `"eu-1A" is spelled almost as "eu-1a"`, "acme/oleander/10.1.81.1:9000", says(`{"zone":"eu-1A"}`).with("acme/oleander", `{"zone":"eu-1a"}`, `{"zone":"eu-1b"}`)},
 }
 

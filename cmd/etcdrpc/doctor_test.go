@@ -104,6 +104,11 @@ var healthy = []struct {
 		f.says("acme/user", "10.2.13.2:9000", `{"weight":1}`)
 		f.etcdPolicy("acme/user", `"childPolicy":[{"etcd_weighted":{}}]`)
 	}},
+	{"a service whose servers all speak plaintext", "2 instances speak plaintext, and 0 TLS", func(f *planted) {
+		f.instance("acme/juniper", "10.2.16.1:9000", "plain")
+		f.instance("acme/juniper", "10.2.16.2:9000", "plain")
+		f.instance("acme/user", "10.2.16.3:9000")
+	}},
 	{"an authority that the proto sets", "", func(f *planted) {
 		f.instance("acme/billing", "10.2.5.1:9000", "misnamed")
 	}},

@@ -75,7 +75,7 @@ var checks = []check{
 		ofHealth("look at which server is there, and at the address that the service's own server advertises (GRPC_ADVERTISE_ADDR)")},
 	{kindCertificate, Error, "a server certificate that clients refuse, or that ends within 30 days (--deep)",
 		ofHealth("renew or replace it, or say what clients trust and expect: --service-cacert FILE, --service-authority KEY=NAME")},
-	{"transport", Error, "servers that speak plaintext where others or --plaintext say TLS, or the reverse (--deep)", finders{(*subject).otherTransport}},
+	{"transport", Error, "servers that speak plaintext beside others of their service that speak TLS, or the reverse (--deep)", finders{(*subject).otherTransport}},
 	{"health-unknown", Note, "a health service that does not know a service of its server, as clients with health_check require (--deep)", finders{(*subject).unknownHealth}},
 }
 

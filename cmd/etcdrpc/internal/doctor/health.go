@@ -263,7 +263,7 @@ func endsSoon(cert *x509.Certificate) bool {
 	return left < 30*day && (lifetime > 7*day || left < lifetime/3)
 }
 
-// otherTransport finds instances that do not speak the transport of the flags. If none of the service does, the flags may be wrong.
+// otherTransport finds instances that do not speak the transport of the flags. If none of the service does, its clients probably do not either.
 func (x *subject) otherTransport() {
 	by := make(map[string][]string) // keys by transport
 	for _, i := range x.clients.Instances {
@@ -278,12 +278,11 @@ func (x *subject) otherTransport() {
 		return
 	}
 	problem := fmt.Sprintf("%s %s, and %d %s: clients that use %[4]s fail there", output.CountedIs(len(by[other]), "instance", "speaks", "speak"), other, len(by[asked]), asked)
-	if len(by[asked]) > 0 {
-		x.report(problem, "give all servers of the service the transport of its clients", by[other]...)
-		return
+	severity, fix := Error, "give all servers of the service the transport of its clients"
+	if len(by[asked]) == 0 {
+		severity, fix = Note, "if its clients use "+other+": "+x.Command("doctor"+flags)+"; else give its servers "+asked
 	}
-	fix := "if its clients use " + other + ": " + x.Command("doctor"+flags) + "; else give its servers " + asked
 	for _, key := range by[other] {
-		x.reportOnce(x.Key+" transport", Warning, problem, fix, key)
+		x.reportOnce(x.Key+" transport", severity, problem, fix, key)
 	}
 }

@@ -25,7 +25,7 @@ The kinds of faults and their severity:
 ` + doctor.KindsHelp() + `
 It connects to each address from its own host, and sends nothing without --deep.`,
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.completeKeys,
+		ValidArgsFunction: a.completion(nil),
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			if err := d.Check(); err != nil {
 				return usage.Mistake(err)

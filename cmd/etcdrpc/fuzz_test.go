@@ -151,6 +151,6 @@ func FuzzSurvey(f *testing.F) {
 		if n := strings.Count(out.String(), "\n"); n != 1+len(seen) {
 			t.Fatalf("the table of %d entries has %d lines:\n%s", len(seen), n, out.String())
 		}
-		must(t, output.WriteJSON(io.Discard, servicesJSON(services, nil)))
+		must(t, output.WriteJSON(io.Discard, servicesJSON(services)))
 	})
 }

@@ -40,18 +40,16 @@ other things as well.`,
 		Example: `  etcdrpc ls acme/ --where zone=eu-1a --where state=drained
   etcdrpc ls --where 'version!=v1.8.*'`,
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.completeKeys,
+		ValidArgsFunction: a.completion(nil),
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			filters, err := parseFilters(where)
 			if err != nil {
 				return usage.Mistake(err)
 			}
-			prefix := strings.Join(args, "")
-			n, err := s.Under(ctx, prefix)
+			n, err := listServices(ctx, cmd, s, args)
 			if err != nil {
 				return err
 			}
-			output.Once(cmd.ErrOrStderr())(n.Note)
 			n.Services = slices.DeleteFunc(n.Services, func(s *inventory.Service) bool { return !s.InUse() })
 			all := inventory.Entries(n.Services)
 			if err := s.AddLeases(ctx, all); err != nil {
@@ -60,22 +58,20 @@ other things as well.`,
 			if names := unknownNames(all, filters); len(names) > 0 {
 				output.Sayf(cmd.ErrOrStderr(), "No instance has %s.\n", output.Quoted(names))
 			}
+			services := filtered(n.Services, filters)
 			switch {
 			case a.output == output.FormatJSON && summary:
-				return output.WriteJSON(cmd.OutOrStdout(), summariesOf(n.Services, filters))
+				return output.WriteJSON(cmd.OutOrStdout(), summariesOf(services))
 			case a.output == output.FormatJSON:
-				return output.WriteJSON(cmd.OutOrStdout(), servicesJSON(n.Services, filters))
-			}
-			entries := passing(n.Services, filters)
-			switch {
-			case len(n.Services) == 0:
-				output.Sayf(cmd.ErrOrStderr(), "No services are registered under \"%s\".\n", s.Full(prefix))
-			case len(entries) == 0:
-				output.Sayf(cmd.ErrOrStderr(), "No instance under \"%s\" matches --where.\n", s.Full(prefix))
+				return output.WriteJSON(cmd.OutOrStdout(), servicesJSON(services))
+			case len(all) == 0:
+				output.Sayf(cmd.ErrOrStderr(), "No services are registered under \"%s\".\n", s.Full(strings.Join(args, "")))
+			case len(services) == 0:
+				output.Sayf(cmd.ErrOrStderr(), "No instance under \"%s\" matches --where.\n", s.Full(strings.Join(args, "")))
 			case summary:
-				printSummaries(cmd.OutOrStdout(), summariesOf(n.Services, filters))
+				printSummaries(cmd.OutOrStdout(), summariesOf(services))
 			default:
-				head, cells := table(entries)
+				head, cells := table(inventory.Entries(services))
 				output.Table(cmd.OutOrStdout(), head, cells)
 			}
 			return nil
@@ -95,18 +91,14 @@ type summary struct {
 	Zones    map[string]int `json:"zones"`
 }
 
-// summariesOf returns the summaries of the services with entries that pass all filters.
-func summariesOf(services []*inventory.Service, filters []filter) []summary {
-	all := []summary{}
-	for _, s := range services {
-		if entries := passing([]*inventory.Service{s}, filters); len(entries) > 0 {
-			j := summary{Key: s.Key, Live: s.Config != nil, States: make(map[string]int)}
-			for _, i := range entries {
-				j.States[string(i.State)]++
-			}
-			j.Versions, j.Zones = inventory.Count(entries, "version"), inventory.Count(entries, "zone")
-			all = append(all, j)
+func summariesOf(services []*inventory.Service) []summary {
+	all := make([]summary, len(services))
+	for n, s := range services {
+		entries, states := inventory.Entries(services[n:n+1]), make(map[string]int)
+		for _, i := range entries {
+			states[string(i.State)]++
 		}
+		all[n] = summary{s.Key, s.Config != nil, states, inventory.Count(entries, "version"), inventory.Count(entries, "zone")}
 	}
 	return all
 }
@@ -144,27 +136,15 @@ type (
 	}
 )
 
-// passing returns the entries of services that pass all filters.
-func passing(services []*inventory.Service, filters []filter) []*inventory.Instance {
-	return slices.DeleteFunc(inventory.Entries(services), func(i *inventory.Instance) bool {
-		return slices.ContainsFunc(filters, func(f filter) bool { return !f.passes(i) })
-	})
-}
-
-// servicesJSON returns the services with entries that pass all filters, and these entries.
-func servicesJSON(services []*inventory.Service, filters []filter) []serviceJSON {
-	all := []serviceJSON{}
-	for _, s := range services {
-		j := serviceJSON{Key: s.Key, Live: s.Config != nil, Instances: []inventory.JSON{}, Malformed: []malformedJSON{}}
-		for _, i := range passing([]*inventory.Service{s}, filters) {
-			if i.Err != nil {
-				j.Malformed = append(j.Malformed, malformedJSON{s.Namespace + i.Entry.Key, i.Err.Error()})
-			} else {
-				j.Instances = append(j.Instances, i.JSON(s.Namespace))
-			}
+func servicesJSON(services []*inventory.Service) []serviceJSON {
+	all := make([]serviceJSON, len(services))
+	for n, s := range services {
+		all[n] = serviceJSON{Key: s.Key, Live: s.Config != nil, Instances: []inventory.JSON{}, Malformed: []malformedJSON{}}
+		for _, i := range s.Instances {
+			all[n].Instances = append(all[n].Instances, i.JSON(s.Namespace))
 		}
-		if len(j.Instances)+len(j.Malformed) > 0 {
-			all = append(all, j)
+		for _, i := range s.Malformed {
+			all[n].Malformed = append(all[n].Malformed, malformedJSON{s.Namespace + i.Entry.Key, i.Err.Error()})
 		}
 	}
 	return all
@@ -255,8 +235,15 @@ func parseFilters(texts []string) (all []filter, err error) {
 	return all, nil
 }
 
-func (f *filter) passes(i *inventory.Instance) bool {
-	return f.pattern.MatchString(fieldOf(i, f.name)) != f.negated
+// filtered removes the entries that do not pass all filters, and the services that have no others.
+func filtered(services []*inventory.Service, filters []filter) []*inventory.Service {
+	fails := func(i inventory.Instance) bool {
+		return slices.ContainsFunc(filters, func(f filter) bool { return f.pattern.MatchString(fieldOf(&i, f.name)) == f.negated })
+	}
+	return slices.DeleteFunc(services, func(s *inventory.Service) bool {
+		s.Instances, s.Malformed = slices.DeleteFunc(s.Instances, fails), slices.DeleteFunc(s.Malformed, fails)
+		return !s.InUse()
+	})
 }
 
 // unknownNames returns the names in filters that no entry has a value for, such as mistyped names.

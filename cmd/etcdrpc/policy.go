@@ -5,14 +5,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/policyedit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -40,7 +46,7 @@ func newPolicyGet(a *app) *cobra.Command {
 		Long: `get shows the live policy and its revision. policy set --revision replaces only that
 revision.`,
 		Args:              keyArgs(0),
-		ValidArgsFunction: a.completeKeys,
+		ValidArgsFunction: a.completion(nil),
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			if revision < 0 {
 				return usage.Mistake(errors.New("--revision must not be below zero"))
@@ -94,7 +100,7 @@ client's own WithSelector and WithSubset.`,
 		Example: `  etcdrpc policy explain acme/user
   etcdrpc policy explain acme/user --lane pr-7 --zone eu-1a`,
 		Args:              keyArgs(0),
-		ValidArgsFunction: a.completeKeys,
+		ValidArgsFunction: a.completion(nil),
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			if caller.Lane != "" && !serviceconfig.ValidLane(caller.Lane) {
 				return usage.Mistake(fmt.Errorf("--lane: %.60q is not a lane: want %s", caller.Lane, serviceconfig.WantLane))
@@ -116,5 +122,269 @@ client's own WithSelector and WithSubset.`,
 	cmd.Flags().StringVar(&caller.Lane, "lane", "", "the `lane` of the calls (default: calls without a lane)")
 	cmd.Flags().StringVar(&caller.Zone, "zone", "", "the `zone` of the client (default: a client that does not say its zone)")
 	a.completeFields(cmd, "zone")
+	return cmd
+}
+
+// policyWrite is the common part of the commands that write a live policy.
+type policyWrite struct {
+	*app
+	policyedit.Request
+	revision int64
+}
+
+// command makes cmd run do, and adds the common flags.
+func (w *policyWrite) command(cmd *cobra.Command, do action) *cobra.Command {
+	cmd.RunE = w.connected(do)
+	w.addDryRun(cmd)
+	cmd.Flags().Int64Var(&w.revision, "revision", 0, "replace only the live policy of this `revision`, as policy get shows it; 0: only if there is none")
+	if w.Kind != policyedit.Remove {
+		cmd.Flags().BoolVar(&w.NoRoutes, "no-routes", false, `write a live policy without routes even if instances have the metadata "lane"`)
+	}
+	return cmd
+}
+
+func (w *policyWrite) addDryRun(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&w.DryRun, "dry-run", false, "show what would change, and write nothing")
+}
+
+// run edits the live policy of the service whose key is the first argument.
+func (w *policyWrite) run(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
+	w.Key = args[0]
+	if _, err := liveconfig.ChildPolicy(w.Child); w.Child != "" && err != nil {
+		return usage.Mistake(fmt.Errorf("--child-policy: %w", err))
+	}
+	if cmd.Flags().Changed("revision") {
+		w.Revision = &w.revision
+	}
+	e, err := policyedit.Do(ctx, s, w.Request, cmd.OutOrStdout(), w.output)
+	w.written = e != nil && e.Written != 0
+	if e != nil && len(e.Service.Instances) == 0 && !w.Kind.Drains() { // the key may be mistyped
+		output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(w.Key))
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", w.target(s), err)
+	}
+	if w.written && w.output == output.FormatTable {
+		output.Sayf(cmd.OutOrStdout(), "%s\n", wayBack(e))
+	}
+	return nil
+}
+
+// wayBack returns the revision of a write, and a command. The command undoes the write unless the policy has changed since or, if clients
+// refuse the old policy, shows that policy.
+func wayBack(e *policyedit.Edit) string {
+	after, text, set := *e.Service, fmt.Sprintf("Revision %d. To go back: ", e.Written), "policy set"
+	if after.Config = nil; e.New != "" {
+		after.Config = &inventory.Entry{ModRevision: e.Written}
+	}
+	if e.Service.Config == nil {
+		return text + after.Guarded("policy rm")
+	}
+	get := e.Service.Guarded("policy get")
+	err := e.CheckBack(false)
+	if errors.Is(err, policyedit.ErrNoRoutes) {
+		set, err = "policy set --no-routes", e.CheckBack(true)
+	}
+	if err != nil {
+		return fmt.Sprintf("Revision %d. The old policy, which policy set would refuse: %s", e.Written, get)
+	}
+	return text + get + " | " + after.Guarded(set, "-")
+}
+
+// target returns the description of the edit for errors.
+func (w *policyWrite) target(s *store.Store) string {
+	switch {
+	case !w.Kind.Drains():
+		return fmt.Sprintf("policy of %q", s.Full(w.Key))
+	case len(w.Names) == 0:
+		return fmt.Sprintf("%s instances of %q", w.Kind, w.Key)
+	}
+	return fmt.Sprintf("%s %q of %q", w.Kind, strings.Join(w.Names, ", "), w.Key)
+}
+
+func newPolicySet(a *app) *cobra.Command {
+	w := &policyWrite{app: a, Request: policyedit.Request{Kind: policyedit.Put}}
+	return w.command(&cobra.Command{
+		Use:   "set KEY FILE|-|JSON",
+		Short: "Write a live policy",
+		Long: `set writes a live policy: the service config in a file, on standard input (-), or in
+the argument itself, if that begins with "{". It refuses a config that gRPC would
+refuse or misread, or that would make calls fail, as drain does. It shows the
+difference from the current live policy, and writes nothing if that is changed
+concurrently. With --revision it replaces only the revision that you started from.
+
+The first live policy that sets load balancing replaces all of load_balancing in the
+proto file: routes, zones, the subset, slow start and the rest. set warns of this.`,
+		Example: `  etcdrpc policy set acme/user '{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":3}}]}'
+  etcdrpc policy set acme/user canary.json --dry-run`,
+		Args: keyArgs(1),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 1 {
+				return nil, cobra.ShellCompDirectiveDefault // the argument may be a file
+			}
+			return a.completion(nil)(cmd, args, typed)
+		},
+	}, func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (err error) {
+		if w.Config, err = a.readConfig(args[1]); err != nil {
+			return err
+		}
+		return w.run(ctx, cmd, s, args)
+	})
+}
+
+// readConfig returns the service config in an argument, a file or standard input.
+func (a *app) readConfig(arg string) (text string, err error) {
+	var raw []byte
+	switch {
+	case strings.HasPrefix(strings.TrimSpace(arg), "{"):
+		raw = []byte(arg)
+	case arg == "-":
+		raw, err = io.ReadAll(a.stdin)
+	default:
+		raw, err = os.ReadFile(arg)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the service config: %w", err)
+	}
+	text = strings.TrimSpace(string(raw))
+	if text == "" {
+		return "", errors.New("the service config is empty: to remove the live policy use policy rm")
+	}
+	return text, nil
+}
+
+func newPolicyRm(a *app) *cobra.Command {
+	w := &policyWrite{app: a, Request: policyedit.Request{Kind: policyedit.Remove}}
+	return w.command(&cobra.Command{
+		Use:               "rm KEY",
+		Short:             "Remove the live policy, which restores the generated one",
+		Args:              keyArgs(0),
+		ValidArgsFunction: a.completion(nil),
+	}, w.run)
+}
+
+func newPolicySplit(a *app) *cobra.Command {
+	var name string
+	var end bool
+	w := &policyWrite{app: a, Request: policyedit.Request{Kind: policyedit.Split}}
+	cmd := w.command(&cobra.Command{
+		Use:   "split KEY VERSION=WEIGHT...",
+		Short: "Divide the calls among versions",
+		Long: `split divides the calls among groups of instances by their weights, and keeps the
+rest of the live policy. Groups are versions, or with --by the values of another
+metadata name. --end removes the split.`,
+		Example: `  etcdrpc policy split acme/user v1=90 v2=10
+  etcdrpc policy split acme/user blue=1 green=1 --by team
+  etcdrpc policy split acme/user --end`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := keyArgs(max(0, len(args)-1))(cmd, args); err != nil {
+				return err
+			}
+			if end == (len(args) > 1) {
+				return errors.New("want groups as VERSION=WEIGHT, or --end without groups")
+			}
+			return nil
+		},
+		ValidArgsFunction: a.completion(nil),
+	}, func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (err error) {
+		if w.Groups, err = readGroups(name, args[1:]); err != nil {
+			return usage.Mistake(err)
+		}
+		return w.run(ctx, cmd, s, args)
+	})
+	cmd.Flags().StringVar(&name, "by", "version", "the `name` of the metadata whose values are the groups")
+	cmd.Flags().BoolVar(&end, "end", false, "remove the split")
+	cmd.Flags().StringVar(&w.Child, "child-policy", "", "the `policy` that a new live policy balances by, as for drain; none: "+liveconfig.DefaultPolicy)
+	return cmd
+}
+
+func readGroups(name string, args []string) (groups []serviceconfig.Split, err error) {
+	for _, arg := range args {
+		sign := strings.LastIndexByte(arg, '=')
+		weight, err := strconv.ParseUint(arg[sign+1:], 10, 32)
+		if sign <= 0 || err != nil {
+			return nil, fmt.Errorf("%.80q is not a group: want VERSION=WEIGHT with a whole number, such as v2=10", arg)
+		}
+		groups = append(groups, serviceconfig.Split{Match: map[string]string{name: arg[:sign]}, Weight: uint32(weight)})
+	}
+	return groups, nil
+}
+
+// addDrainFlags adds the common flags of drain and undrain.
+func (w *policyWrite) addDrainFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&w.Choice.Zone, "zone", "", "in place of INSTANCE, all that are in this `zone`")
+	cmd.Flags().StringVar(&w.Choice.Version, "version", "", "in place of INSTANCE, all of this `version`")
+	cmd.Flags().StringVar(&w.Choice.Host, "host", "", "in place of INSTANCE, all whose address has this `host`")
+	w.addDryRun(cmd)
+	w.completeFields(cmd, "zone", "version")
+}
+
+// instanceArgs accepts a service key, and either instances or flags that select them.
+func (w *policyWrite) instanceArgs(_ *cobra.Command, args []string) error {
+	switch chosen := w.Choice != (policyedit.Choice{}); {
+	case len(args) == 0:
+		return errors.New("give a KEY")
+	case len(args) == 1 && !chosen:
+		return errors.New("give an INSTANCE, or --zone, --version or --host")
+	case len(args) > 1 && chosen:
+		return errors.New("give either INSTANCE or --zone, --version and --host, not both")
+	}
+	w.Names = args[1:]
+	return endpoint.CheckKey(args[0])
+}
+
+func newDrain(a *app) *cobra.Command {
+	w := &policyWrite{app: a, Request: policyedit.Request{Kind: policyedit.Drain}}
+	cmd := &cobra.Command{
+		Use:   "drain KEY INSTANCE...",
+		Short: "Keep new calls from instances",
+		Long: `drain keeps new calls from instances of the service at KEY, named by their ids or
+addresses, or chosen by --zone, --version and --host among the instances registered
+now. Calls in progress continue, and the instances stay registered. A leader resigns
+if another instance can lead.
+
+It adds them to the list "drain" of the live policy, and keeps the rest of the policy.
+It shows where calls will go, and refuses to leave the service, a group of a split, a
+strict lane, or clients that do not read the layout LEASE_SUFFIX without an instance,
+unless --force is given: calls then go to drained instances as a last resort, except
+those in the strict lane, which fail. If no live policy sets load balancing, drain creates
+one from its flags. That policy replaces all of load_balancing in the proto file. If the
+file sets more than the flags can set, such as routes, use policy set first. Timeouts and
+retries are not changed.`,
+		Example: `  etcdrpc drain acme/user 10.0.0.7:9000
+  etcdrpc drain acme/user --zone eu-1a
+  etcdrpc drain acme/user 10.0.0.7:9000 --child-policy ring_hash`,
+		Args:              w.instanceArgs,
+		ValidArgsFunction: a.completion((*inventory.Service).Names),
+		RunE:              a.connected(w.run),
+	}
+	cmd.Flags().StringVar(&w.Child, "child-policy", "",
+		"the `policy` that a new live policy balances by, as the proto file has it: "+strings.Join(liveconfig.PolicyNames(), ", ")+", or gRPC's JSON; none: "+liveconfig.DefaultPolicy)
+	cmd.Flags().BoolVar(&w.PreferZone, "prefer-zone", false, "let a new live policy prefer the client's own zone, as prefer_zone in the proto file does")
+	cmd.Flags().BoolVar(&w.NoRoutes, "no-routes", false, "create a live policy without routes even if instances have the metadata \"lane\"")
+	cmd.Flags().BoolVar(&w.Force, "force", false, "drain even if the service, a group of a split, a strict lane or clients without LAYOUT_LEASE_SUFFIX are left without an instance, or KEY seems to be in a namespace")
+	_ = cmd.RegisterFlagCompletionFunc("child-policy", cobra.FixedCompletions(liveconfig.PolicyNames(), noFiles))
+	w.addDrainFlags(cmd)
+	return cmd
+}
+
+func newUndrain(a *app) *cobra.Command {
+	w := &policyWrite{app: a, Request: policyedit.Request{Kind: policyedit.Undrain}}
+	cmd := &cobra.Command{
+		Use:   "undrain KEY INSTANCE...",
+		Short: "Send calls to instances again",
+		Long: `undrain takes instances, named by their ids or addresses, or chosen by --zone,
+--version and --host, off the list "drain" of the live policy, and keeps the rest of
+it. A named instance need not be registered.`,
+		Args: w.instanceArgs,
+		ValidArgsFunction: a.completion(func(s *inventory.Service) []string {
+			if policy := s.Policy(); policy != nil {
+				return policy.Drain
+			}
+			return nil
+		}),
+		RunE: a.connected(w.run),
+	}
+	w.addDrainFlags(cmd)
 	return cmd
 }

@@ -63,7 +63,7 @@ trying.`,
 		Example: `  etcdrpc register acme/user --address 10.0.0.7:9000
   etcdrpc register acme/user --address 10.0.0.7:9000 --health acme.user.v1.Users --version v2 --drain-delay 5s`,
 		Args:              keyArgs(0),
-		ValidArgsFunction: a.completeKeys,
+		ValidArgsFunction: a.completion(nil),
 		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(a, cmd, args[0]) },
 	}
 	o.addTo(cmd.Flags())

@@ -39,21 +39,19 @@ setting, such as one of Registry.Add, unless PREFIX is the key of the service.`,
 		Example: `  etcdrpc sd --port-metadata metrics_port acme/
   etcdrpc sd --once --port 9100 acme/ > targets.json`,
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.completeKeys,
+		ValidArgsFunction: a.completion(nil),
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			prefix := strings.Join(args, "")
 			if err := opts.check(cmd); err != nil {
 				return usage.Mistake(err)
 			}
-			notes := cmd.ErrOrStderr()
 			if !opts.once {
-				return opts.serve(ctx, s, prefix, notes)
+				return opts.serve(ctx, s, prefix, cmd.ErrOrStderr())
 			}
-			n, err := s.Under(ctx, prefix)
+			n, err := listServices(ctx, cmd, s, args)
 			if err != nil {
 				return err
 			}
-			output.Once(notes)(n.Note)
 			return output.WriteJSON(cmd.OutOrStdout(), targets.Of(n.Services, prefix, opts.port))
 		}),
 	}

@@ -24,7 +24,7 @@ func newWatch(a *app) *cobra.Command {
 		Long: `watch shows the instances of the service at KEY and follows them until it is
 interrupted. It writes a line for each change: "+" came, "-" left, "~" changed.`,
 		Args:              keyArgs(0),
-		ValidArgsFunction: a.completeKeys,
+		ValidArgsFunction: a.completion(nil),
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			w := &watch{out: cmd.OutOrStdout(), notes: cmd.ErrOrStderr(), format: a.output}
 			return w.run(ctx, s, args[0])

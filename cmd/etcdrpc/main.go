@@ -234,6 +234,9 @@ func candidates(ctx context.Context, s *store.Store, args []string, typed string
 // listServices reads the services under the prefix in args, if any, and prints what could not be read.
 func listServices(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (*store.Snapshot, error) {
 	n, err := s.Under(ctx, strings.Join(args, ""))
+	if errors.Is(err, store.ErrDenied) && s.User != "" {
+		err = fmt.Errorf("%w: give a KEY or PREFIX that it may read", err)
+	}
 	if err == nil {
 		output.Once(cmd.ErrOrStderr())(n.Note)
 	}

@@ -163,6 +163,7 @@ func TestCall(t *testing.T) {
     {
       "field": "id",`},
 		{"acme/user Users/Get x --plaintext", "", exitUsage, "", "the request is not a valid acme.User: "},
+		{"acme/tls Chat --service-cacert " + ca.file(t), "", exitWrong, "", "grpcurl -authority acme.tls -cacert /"},
 		{"acme/user Chat --plaintext", "", exitWrong, "", "grpcurl -authority acme.user -plaintext -d @ " + addrs["acme/user"] + " acme.Users/Chat\n"},
 		{"acme/user List --plaintext -H x", "", exitUsage, "", `--header: "x" is not 'name: value'`},
 		{"acme/user List --plaintext --each --instance a", "", exitUsage, "", "none of the others can be"},

@@ -20,14 +20,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/plaintext"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/transport"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
 )
 
 type settings struct {
 	endpoints                   []string
-	caFile, certFile, keyFile   string
+	files                       transport.Files
 	user, password              string
 	dialTimeout, commandTimeout time.Duration
 	namespace                   string
@@ -41,9 +41,9 @@ const maxAnswer = 8 << 20
 func (s *settings) flags() *pflag.FlagSet {
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	flags.StringSliceVar(&s.endpoints, "endpoints", []string{"127.0.0.1:2379"}, "`addresses` of etcd, separated by commas")
-	flags.StringVar(&s.caFile, "cacert", "", "verify etcd's certificate with the CA bundle in this `file`")
-	flags.StringVar(&s.certFile, "cert", "", "identify to etcd by the TLS certificate in this `file`")
-	flags.StringVar(&s.keyFile, "key", "", "the TLS key `file` of --cert")
+	flags.StringVar(&s.files.CA, "cacert", "", "verify etcd's certificate with the CA bundle in this `file`")
+	flags.StringVar(&s.files.Cert, "cert", "", "identify to etcd by the TLS certificate in this `file`")
+	flags.StringVar(&s.files.Key, "key", "", "the TLS key `file` of --cert")
 	flags.StringVar(&s.user, "user", "", "`name[:password]` of etcd's user; the password is asked for if it is not given")
 	flags.StringVar(&s.password, "password", "", "`password` of --user, which then is the name alone")
 	flags.DurationVar(&s.dialTimeout, "dial-timeout", 2*time.Second, "how long to try to connect")
@@ -61,13 +61,13 @@ func (s *settings) open(ctx context.Context, warnings io.Writer) (*store.Store, 
 	if hosts := plaintext.Exposed(cfg.Endpoints, cfg.TLS != nil); len(hosts) > 0 && cfg.Password != "" {
 		output.Sayf(warnings, "etcdrpc: warning: the password of %s is sent without TLS to %s\n", cfg.Username, strings.Join(hosts, ", "))
 	}
-	files := []string{s.caFile, s.certFile, s.keyFile}
-	for n, file := range files { // a command may be pasted in another directory
-		if path, err := filepath.Abs(file); file != "" && err == nil {
-			files[n] = path
+	commands := output.Commands{CAFile: s.files.CA, CertFile: s.files.Cert, KeyFile: s.files.Key, Namespace: s.namespace}
+	for _, file := range []*string{&commands.CAFile, &commands.CertFile, &commands.KeyFile} { // a command may be pasted in another directory
+		if path, err := filepath.Abs(*file); *file != "" && err == nil {
+			*file = path
 		}
 	}
-	return store.Open(cfg, output.Commands{CAFile: files[0], CertFile: files[1], KeyFile: files[2], Namespace: s.namespace}, s.commandTimeout)
+	return store.Open(cfg, commands, s.commandTimeout)
 }
 
 // config returns the configuration of the etcd client. It may ask for a password on the terminal.
@@ -95,16 +95,15 @@ func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 // tls returns the TLS configuration, nil for plaintext. It rejects http:// together with TLS,
 // because etcd's client would use the scheme of the first endpoint for all.
 func (s *settings) tls() (*tls.Config, error) {
-	files := tlsfiles.Files{CA: s.caFile, Cert: s.certFile, Key: s.keyFile}
 	https := func(e string) bool { return plaintext.Secured(e, false) }
 	http := func(e string) bool { return !plaintext.Secured(e, true) }
 	switch {
-	case files == (tlsfiles.Files{}) && !slices.ContainsFunc(s.endpoints, https):
+	case s.files == (transport.Files{}) && !slices.ContainsFunc(s.endpoints, https):
 		return nil, nil
 	case slices.ContainsFunc(s.endpoints, http):
 		return nil, usage.Mistake(errors.New("--endpoints: http:// turns TLS off, but --cacert, --cert, --key or https:// turns it on: leave out either"))
 	}
-	return files.Config()
+	return s.files.Config()
 }
 
 // credentials returns the user and the password. Both are "" if no user is given.

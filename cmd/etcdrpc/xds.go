@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/transport"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/xdspage"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -29,12 +29,12 @@ import (
 type xdsOptions struct {
 	schemas, services []string
 	listen, http      string
-	files             tlsfiles.Files
+	files             transport.Files
 	snapshotDir       string
 }
 
 func newXDS(a *app) *cobra.Command {
-	opts := xdsOptions{files: tlsfiles.Files{Prefix: "server-"}}
+	opts := xdsOptions{files: transport.Files{Prefix: "server-"}}
 	cmd := &cobra.Command{
 		Use:   "xds",
 		Short: "Tell gRPC clients of any language where the services are",

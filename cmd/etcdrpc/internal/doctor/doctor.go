@@ -19,7 +19,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/plaintext"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/transport"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
@@ -65,7 +64,7 @@ func (d *Options) Check() (err error) {
 	case d.deep && d.noDial:
 		return errors.New("--deep and --no-dial exclude each other")
 	case d.caFile != "":
-		_, err = tlsfiles.Pool("--service-cacert", d.caFile)
+		_, err = transport.Pool("--service-cacert", d.caFile)
 	}
 	return err
 }

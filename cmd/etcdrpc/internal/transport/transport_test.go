@@ -1,4 +1,4 @@
-package tlsfiles
+package transport
 
 import (
 	"crypto/ecdsa"

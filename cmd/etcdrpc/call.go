@@ -135,7 +135,7 @@ func (c *call) prepare(a *app) (err error) {
 // choose returns the instances to call: the instance of --instance, all instances with --each, or a random one that clients call.
 func (c *call) choose(s *inventory.Service) ([]inventory.Instance, error) {
 	if c.instance != "" {
-		i, err := s.Find(c.instance)
+		i, err := s.Finder()(c.instance)
 		if err != nil {
 			return nil, fmt.Errorf("--instance %s: %w", c.instance, err)
 		}

@@ -53,24 +53,18 @@ func (s *Service) ByAddr() map[string]*Instance {
 func (s *Service) WithUncalled(called *Service) []Instance {
 	all, calledAt := slices.Clone(called.Instances), called.ByAddr()
 	for _, i := range s.Instances {
-		if reason := i.uncalledReason(calledAt[i.Addr]); reason != "" {
-			i.Share = &Share{Why: reason}
-			all = append(all, i)
+		switch called := calledAt[i.Addr]; {
+		case called == nil:
+			i.Share = &Share{Why: "is being withdrawn by its owner"}
+		case called.Entry.Key == i.Entry.Key:
+			continue
+		default:
+			i.Share = &Share{Why: "has the address of " + called.Instance + ", which stands for both"}
 		}
+		all = append(all, i)
 	}
 	slices.SortStableFunc(all, Instance.compare)
 	return all
-}
-
-// uncalledReason returns why clients do not call an entry, "" if they do. called is the instance that they call at i.Addr, or nil.
-func (i *Instance) uncalledReason(called *Instance) string {
-	switch {
-	case called == nil:
-		return "is being withdrawn by its owner"
-	case called.Entry.Key != i.Entry.Key:
-		return "has the address of " + called.Instance + ", which stands for both"
-	}
-	return ""
 }
 
 // Live returns the live config as clients read it, nil if there is none. The error is the reason why clients refuse it.
@@ -118,19 +112,6 @@ func (s *Service) Plan(policy *serviceconfig.Etcd, zone string) *Plan {
 		Service: s.Key, Config: plan.NewConfig(policy), Client: &plan.Client{Zone: zone, Seed: maphash.MakeSeed()}, Endpoints: all,
 		Of: func(i **Instance) *endpoint.Endpoint { return &(*i).Endpoint },
 	})
-}
-
-// drained returns the addresses that the live config drains. All entries of such an address are drained.
-func (s *Service) drained() map[string]bool {
-	policy := s.Policy()
-	if policy == nil || len(policy.Drain) == 0 {
-		return nil
-	}
-	addrs := make(map[string]bool)
-	for e := range s.Merged().Plan(policy, "").Drain.Drained {
-		addrs[e.Addr] = true
-	}
-	return addrs
 }
 
 // WithLane returns the instances whose metadata names a lane under the conventional name "lane".

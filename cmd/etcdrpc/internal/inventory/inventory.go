@@ -178,7 +178,13 @@ const (
 
 // setStates sets the state of each entry, and marks the leader.
 func (s *Service) setStates() {
-	called, drained := s.Merged().ByAddr(), s.drained()
+	clients, drained := s.Merged(), make(map[string]bool)
+	called := clients.ByAddr()
+	if policy := s.Policy(); policy != nil && len(policy.Drain) > 0 {
+		for e := range clients.Plan(policy, "").Drain.Drained {
+			drained[e.Addr] = true // all entries of the address
+		}
+	}
 	for n := range s.Malformed {
 		s.Malformed[n].State = Malformed
 	}

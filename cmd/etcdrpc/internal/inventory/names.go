@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // Command returns a line that runs a command of etcdrpc on the service.
@@ -37,10 +39,7 @@ func ListOf(names []string) List {
 // Has reports whether the list contains the id or the address of an instance.
 func (l List) Has(i *Instance) bool { return l[i.Instance] || l[i.Addr] }
 
-// Find returns the instance whose id or address is name or, if there is none, the instance whose etcd key ends in name.
-func (s *Service) Find(name string) (*Instance, error) { return s.Finder()(name) }
-
-// Finder returns a function that finds many names faster than [Service.Find].
+// Finder returns a function that returns the instance whose id or address is name or, if there is none, whose etcd key ends in name.
 func (s *Service) Finder() func(name string) (*Instance, error) {
 	named := make(map[string]*Instance, len(s.Instances))
 	add := func(name string, n int) { named[name] = cmp.Or(named[name], &s.Instances[n]) }
@@ -80,16 +79,13 @@ func (s *Service) Names() (names []string) {
 
 // Methods returns the full names of the methods that the servers of the instances publish.
 func (s *Service) Methods() (names []string) {
-	for text := range Count(Entries([]*Service{s}), endpoint.MethodsName) {
-		for service := range strings.SplitSeq(text, ";") {
-			name, list, _ := strings.Cut(service, "/")
-			for method := range strings.SplitSeq(list, ",") {
-				names = append(names, name+"/"+method)
-			}
+	for _, i := range s.Instances {
+		for m := range DeclaredMethods(&i.Endpoint) {
+			names = append(names, m.Service+"/"+m.Method)
 		}
 	}
 	slices.Sort(names)
-	return names
+	return slices.Compact(names)
 }
 
 // CompareNames orders names such as addresses, with numbers in them by value: 10.0.0.5 comes before 10.0.0.10.
@@ -115,3 +111,49 @@ func CompareNames(a, b string) int {
 
 // digits returns the number of digits that s begins with.
 func digits(s string) int { return len(s) - len(strings.TrimLeft(s, "0123456789")) }
+
+// DeclaredMethods yields the methods that an endpoint declares. It does not copy names: a service with a long name and many
+// methods would take a thousand times the memory of the metadata.
+func DeclaredMethods(e *endpoint.Endpoint) iter.Seq[serviceconfig.MethodName] {
+	return func(yield func(serviceconfig.MethodName) bool) {
+		text := e.Metadata[endpoint.MethodsName]
+		if len(text) > endpoint.MaxMethods {
+			return
+		}
+		for part := range strings.SplitSeq(text, ";") {
+			service, methods, ok := strings.Cut(part, "/")
+			if !ok {
+				continue
+			}
+			for method := range strings.SplitSeq(methods, ",") {
+				if !yield(serviceconfig.MethodName{Service: service, Method: method}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// IsInfrastructure reports whether a service is one of gRPC's own, such as the health check. Servers do not publish such services.
+func IsInfrastructure(service string) bool { return strings.HasPrefix(service, "grpc.") }
+
+// Unserved returns the names, of methods or of whole services, that no instance publishes. If an instance publishes no names, it may
+// serve all, and Unserved returns nil. gRPC's own services and the name of all services count as served.
+func (s *Service) Unserved(names []serviceconfig.MethodName) []serviceconfig.MethodName {
+	missing := make(map[serviceconfig.MethodName]bool)
+	for _, name := range names {
+		missing[name] = len(s.Instances) > 0 && name.Service != "" && !IsInfrastructure(name.Service)
+	}
+	for _, i := range s.Instances {
+		undeclared := true
+		for m := range DeclaredMethods(&i.Endpoint) {
+			undeclared = false
+			delete(missing, m)
+			delete(missing, serviceconfig.MethodName{Service: m.Service})
+		}
+		if undeclared {
+			return nil
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(names), func(name serviceconfig.MethodName) bool { return !missing[name] })
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
@@ -125,90 +126,23 @@ func (x *Explanation) lane() *plan.Lane {
 	return base
 }
 
-// group is a group of the split within a lane.
-type group struct {
-	plan.Group
-	name   string
-	called []*inventory.Instance // the instances that the client calls, in its zone if preferred
-}
-
-// share sets the share of each instance of a lane.
+// share sets the share of each instance of a lane. Drained instances count only if there are no others.
 func (x *Explanation) share(l *plan.Lane) {
-	groups, total := x.groups(l), 0.0
+	members := x.members(l)
+	groups := slices.DeleteFunc(x.plan.Groups(l), func(g plan.Group) bool { return !g.Tiers[0].Class.IsLive() && len(members) > 0 })
+	total := 0.0
 	for _, g := range groups {
 		total += float64(g.Weight)
 	}
 	for _, g := range groups {
-		part, why := 100*float64(g.Weight)/total, g.name
+		part, why := 100*float64(g.Weight)/total, x.why(l, g)
 		if total == 0 {
 			part, why = 100/float64(len(groups)), why+"; no group with a weight has an instance"
 		}
-		if len(x.etcd.Split) == 0 && x.plan.Placed != nil {
-			why = "in no lane"
-			if l.Name != "" {
-				why = "in the lane " + l.Name
-			}
-		}
-		x.distribute(g.called, part, why)
+		x.distribute(g.Tiers[0].Members, part, why)
 	}
-	x.setReasons(l)
-}
-
-// groups returns the groups of a lane that have an instance, and counts drained instances only if there are no others.
-func (x *Explanation) groups(l *plan.Lane) (groups []group) {
-	config, splits := x.plan.Config, x.etcd.Split
-	for _, planned := range x.plan.Groups(l) {
-		isLive := planned.Tiers[0].Class.IsLive()
-		if !isLive && len(x.members(l)) > 0 {
-			continue
-		}
-		g := group{Group: planned}
-		for _, m := range planned.Tiers[0].Members {
-			g.called = append(g.called, x.plan.All[m])
-		}
-		switch at := config.Group(&g.called[0].Endpoint); {
-		case !isLive:
-			g.name = "is drained, as all others are"
-		case at < len(splits):
-			g.name = fmt.Sprintf("in %s, of weight %d", splits[at].Name(), splits[at].Weight)
-		case len(splits) > 0:
-			g.name = "matches no group of the split"
-		}
-		groups = append(groups, g)
-	}
-	return groups
-}
-
-// distribute divides a percentage of the calls among instances by weight.
-func (x *Explanation) distribute(instances []*inventory.Instance, percent float64, why string) {
-	if percent == 0 {
-		return
-	}
-	if x.plan.HasZones() && instances[0].Zone == x.Zone {
-		if why != "" {
-			why += ", "
-		}
-		why += "in the zone " + x.Zone
-	}
-	weight := func(i *inventory.Instance) float64 {
-		if x.Policy == serviceconfig.WeightedName || x.Policy == serviceconfig.RingHashName {
-			return float64(max(1, i.Weight))
-		}
-		return 1
-	}
-	total := 0.0
-	for _, i := range instances {
-		total += weight(i)
-	}
-	for _, i := range instances {
-		i.Share = &inventory.Share{Percent: percent * weight(i) / total, Why: cmp.Or(why, "may be called")}
-	}
-}
-
-// setReasons sets, for each instance without calls, the reason why the instance gets no calls.
-func (x *Explanation) setReasons(l *plan.Lane) {
 	in := make(map[*inventory.Instance]bool)
-	for _, i := range x.members(l) {
+	for _, i := range members {
 		in[i] = true
 	}
 	for _, i := range x.plan.Endpoints {
@@ -218,6 +152,51 @@ func (x *Explanation) setReasons(l *plan.Lane) {
 	}
 }
 
+// why returns the reason why the instances of a lane's group are called.
+func (x *Explanation) why(l *plan.Lane, g plan.Group) string {
+	first, splits := x.plan.All[g.Tiers[0].Members[0]], x.etcd.Split
+	switch at := x.plan.Config.Group(&first.Endpoint); {
+	case len(splits) == 0 && x.plan.HasLanes() && l.Name != "":
+		return "in the lane " + l.Name
+	case len(splits) == 0 && x.plan.HasLanes():
+		return "in no lane"
+	case !g.Tiers[0].Class.IsLive():
+		return "is drained, as all others are"
+	case at < len(splits):
+		return fmt.Sprintf("in %s, of weight %d", splits[at].Name(), splits[at].Weight)
+	case len(splits) > 0:
+		return "matches no group of the split"
+	}
+	return ""
+}
+
+// distribute divides a percentage of the calls among instances, by weight if the policy does.
+func (x *Explanation) distribute(members []int32, percent float64, why string) {
+	if percent == 0 {
+		return
+	}
+	if x.plan.HasZones() && x.plan.All[members[0]].Zone == x.Zone {
+		if why != "" {
+			why += ", "
+		}
+		why += "in the zone " + x.Zone
+	}
+	weight := func(m int32) float64 {
+		if x.Policy == serviceconfig.WeightedName || x.Policy == serviceconfig.RingHashName {
+			return float64(max(1, x.plan.All[m].Weight))
+		}
+		return 1
+	}
+	total := 0.0
+	for _, m := range members {
+		total += weight(m)
+	}
+	for _, m := range members {
+		x.plan.All[m].Share = &inventory.Share{Percent: percent * weight(m) / total, Why: cmp.Or(why, "may be called")}
+	}
+}
+
+// reason returns why an instance, which is in a lane or not, gets no calls of that lane.
 func (x *Explanation) reason(i *inventory.Instance, l *plan.Lane, in bool) string {
 	at := x.plan.Config.Group(&i.Endpoint)
 	switch {

@@ -56,7 +56,7 @@ other things as well.`,
 				return err
 			}
 			if names := unknownNames(all, filters); len(names) > 0 {
-				output.Sayf(cmd.ErrOrStderr(), "No instance has %s.\n", output.Quoted(names))
+				output.Sayf(cmd.ErrOrStderr(), "No instance has %s.\n", output.SomeOf(names))
 			}
 			services := filtered(n.Services, filters)
 			switch {
@@ -246,12 +246,12 @@ func filtered(services []*inventory.Service, filters []filter) []*inventory.Serv
 	})
 }
 
-// unknownNames returns the names in filters that no entry has a value for, such as mistyped names.
+// unknownNames returns, in quotes, the names in filters that no entry has a value for, such as mistyped names.
 func unknownNames(entries []*inventory.Instance, filters []filter) (names []string) {
 	for _, f := range filters {
 		has := func(i *inventory.Instance) bool { return fieldOf(i, f.name) != "" }
-		if len(entries) > 0 && !slices.ContainsFunc(entries, has) && !slices.Contains(names, f.name) {
-			names = append(names, f.name)
+		if name := strconv.Quote(f.name); len(entries) > 0 && !slices.ContainsFunc(entries, has) && !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
 	return names

@@ -3,7 +3,7 @@ package plan
 import (
 	"fmt"
 	"slices"
-	"strings"
+	"strconv"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
@@ -83,20 +83,14 @@ func (p *Plan[E]) undrained(endpoints []E) (live, drained []E) {
 	return live, drained
 }
 
-// maxReported bounds the names in one report.
-const maxReported = 5
-
 // reportUnknown reports names in drain that no endpoint has.
 func (p *Plan[E]) reportUnknown(names []string) {
 	if len(names) == 0 {
 		return
 	}
-	var texts []string
-	for _, name := range names[:min(maxReported, len(names))] {
-		texts = append(texts, fmt.Sprintf("%.80q", name))
+	var quoted []byte
+	for _, name := range names {
+		quoted = append(strconv.AppendQuote(quoted, name), ", "...)
 	}
-	if more := len(names) - maxReported; more > 0 {
-		texts = append(texts, fmt.Sprintf("%d more", more))
-	}
-	p.report("drain names %s: no endpoint of %q has that name", strings.Join(texts, ", "), p.Service)
+	p.report("drain names %s: no endpoint of %q has that name", quoted[:len(quoted)-len(", ")], p.Service)
 }

@@ -102,7 +102,7 @@ func TestPlan(t *testing.T) {
 		// P12
 		{"drain names an unknown endpoint", `{"drain":["x"]}`, "", "1: abcde", `drain names "x": no endpoint of "acme/user" has that name`},
 		{"drain names many unknown endpoints", `{"drain":["q","r","s","t","u","v","w"]}`, "", "1: abcde",
-			`drain names "q", "r", "s", "t", "u", 2 more: no endpoint of "acme/user" has that name`},
+			`drain names "q", "r", "s", "t", "u", "v", "w": no endpoint of "acme/user" has that name`},
 		{"split", `{` + split + `}`, "", "5: cd | 95: ab | 0: e", ""},
 		{"split by instance, address and nothing", `{"split":[{"match":{"instance":"b"},"weight":1},{"match":{"addr":"d:1"},"weight":2},{"match":{"build":""},"weight":3}]}`, "",
 			"1: b | 2: d | 3: ace", ""},

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/clipperhouse/displaywidth"
@@ -152,29 +153,14 @@ func (f Format) Check() error {
 	return nil
 }
 
-// MaxWhere bounds the keys that a finding lists.
-const MaxWhere = 3
+// FirstOf returns at most the first three elements, such as the keys of a finding.
+func FirstOf[T any](all []T) []T { return all[:min(len(all), 3)] }
 
-// FirstOf returns at most the first MaxWhere elements.
-func FirstOf[T any](all []T) []T { return all[:min(len(all), MaxWhere)] }
-
-// Quoted returns the first names in quotes, and the number of the remaining names.
-func Quoted(names []string) string {
-	var all []string
-	for _, name := range FirstOf(names) {
-		all = append(all, fmt.Sprintf("%q", name))
-	}
-	if more := len(names) - len(all); more > 0 {
-		all = append(all, fmt.Sprintf("and %d more", more))
-	}
-	return strings.Join(all, ", ")
-}
-
-// SomeOf returns at most ten names, separated by commas.
+// SomeOf returns at most ten names, separated by commas, and the number of the others.
 func SomeOf(names []string) string {
 	const shown = 10
-	if len(names) > shown {
-		names = append(names[:shown:shown], "…")
+	if more := len(names) - shown; more > 0 {
+		names = append(names[:shown:shown], fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(names, ", ")
 }
@@ -207,8 +193,13 @@ func CountedIs(n int, noun, singular, plural string) string {
 // common head and the common tail all lines count as changed.
 func Diff(oldText, newText string) []string {
 	a, b := Lines(oldText), Lines(newText)
-	head := countEqual(len(a), len(b), func(i int) bool { return a[i] == b[i] })
-	tail := countEqual(len(a)-head, len(b)-head, func(i int) bool { return a[len(a)-1-i] == b[len(b)-1-i] })
+	head, tail := 0, 0
+	for head < min(len(a), len(b)) && a[head] == b[head] {
+		head++
+	}
+	for tail < min(len(a), len(b))-head && a[len(a)-1-tail] == b[len(b)-1-tail] {
+		tail++
+	}
 	var out []string
 	add := func(mark string, lines []string) {
 		for _, line := range lines {
@@ -222,19 +213,80 @@ func Diff(oldText, newText string) []string {
 	return out
 }
 
-// countEqual returns how many leading elements are equal in two lists of lengths a and b. equal compares the elements at i.
-func countEqual(a, b int, equal func(i int) bool) int {
-	n := 0
-	for n < min(a, b) && equal(n) {
-		n++
-	}
-	return n
-}
-
 // Lines returns the lines of text, without line feeds.
 func Lines(text string) []string {
 	if text == "" {
 		return nil
 	}
 	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+}
+
+// Checked writes to a writer, and keeps the first error. Concurrent use is safe if that writer allows it.
+type Checked struct {
+	to     io.Writer
+	failed func() // called once, at the first error
+
+	mu  sync.Mutex
+	err error
+}
+
+// Check returns a writer to w that calls failed once, at the first error.
+func Check(w io.Writer, failed func()) *Checked { return &Checked{to: w, failed: failed} }
+
+// Write implements [io.Writer].
+func (c *Checked) Write(text []byte) (int, error) {
+	n, err := c.to.Write(text)
+	if err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.err == nil {
+			c.err = fmt.Errorf("write the output: %w", err)
+			c.failed()
+		}
+	}
+	return n, err
+}
+
+// Err returns the first error.
+func (c *Checked) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// unread is a writer of lines that never waits for its reader: it drops lines while too many are queued.
+type unread chan []byte
+
+func (u unread) Write(line []byte) (int, error) {
+	select {
+	case u <- bytes.Clone(line):
+	default:
+	}
+	return len(line), nil
+}
+
+// Unread returns a writer that queues lines, and writes them to dst in the background. end waits at most a second for the queue.
+func Unread(dst io.Writer) (w io.Writer, end func()) {
+	lines, written := make(unread, 1000), make(chan struct{})
+	go func() {
+		defer close(written)
+		for line := range lines {
+			if line == nil {
+				return
+			}
+			_, _ = dst.Write(line) // an error cannot be shown anywhere
+		}
+	}()
+	return lines, func() {
+		timeout := time.After(time.Second)
+		select {
+		case lines <- nil: // nil marks the end, because others may still write to the channel
+		case <-timeout:
+			return
+		}
+		select {
+		case <-written:
+		case <-timeout:
+		}
+	}
 }

@@ -206,13 +206,16 @@ func Do(ctx context.Context, s *store.Store, request Request, out io.Writer, f o
 
 // Warnings returns what the user must know before the diff: which instances are undrained, and that a first live policy
 // replaces the load balancing of the proto file.
-func (e *Edit) Warnings() (all []string) {
+func (e *Edit) Warnings() []string { return e.warnings(output.SomeOf) }
+
+// warnings returns the warnings. list prints names.
+func (e *Edit) warnings(list func(names []string) string) (all []string) {
 	if !e.Changes() {
 		return nil
 	}
 	all = append(all, Unlinked(e.newConfig.Config)...)
 	if _, removed := e.Listed(); len(removed) > 0 && e.Kind != Undrain { // a concurrent edit may have drained them
-		all = append(all, "It undrains: "+output.SomeOf(removed))
+		all = append(all, "It undrains: "+list(removed))
 	}
 	if e.oldConfig.Balances() || !e.newConfig.Balances() {
 		return all
@@ -225,7 +228,7 @@ func (e *Edit) Warnings() (all []string) {
 		"and every option that it does not repeat. etcdrpc cannot copy them: etcd has no proto file. "+
 		"The live policy balances by %s.", policyNames(picks)))
 	if names := laneNames(e.Service.Merged()); policy.Route == nil && len(names) > 0 {
-		all = append(all, "It has no routes, so calls without a lane also reach the instances in lanes: "+output.SomeOf(names))
+		all = append(all, "It has no routes, so calls without a lane also reach the instances in lanes: "+list(names))
 	}
 	return all
 }
@@ -281,7 +284,8 @@ type EditJSON struct {
 }
 
 func (e *Edit) json() EditJSON {
-	j := EditJSON{Key: e.Key, Changed: e.Changes(), DryRun: e.DryRun, Revision: e.Written, Notes: slices.Concat(e.Warnings(), e.Notes)}
+	warnings := e.warnings(func(names []string) string { return strings.Join(names, ", ") })
+	j := EditJSON{Key: e.Key, Changed: e.Changes(), DryRun: e.DryRun, Revision: e.Written, Notes: slices.Concat(warnings, e.Notes)}
 	if e.Service.Config != nil {
 		j.Old = liveconfig.AsJSON(e.OldText())
 	}

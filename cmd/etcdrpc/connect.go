@@ -18,7 +18,6 @@ import (
 	"golang.org/x/term"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/plaintext"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/transport"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
@@ -58,7 +57,7 @@ func (s *settings) open(ctx context.Context, warnings io.Writer) (*store.Store, 
 	if err != nil {
 		return nil, err
 	}
-	if hosts := plaintext.Exposed(cfg.Endpoints, cfg.TLS != nil); len(hosts) > 0 && cfg.Password != "" {
+	if hosts := store.Exposed(cfg.Endpoints, cfg.TLS != nil); len(hosts) > 0 && cfg.Password != "" {
 		output.Sayf(warnings, "etcdrpc: warning: the password of %s is sent without TLS to %s\n", cfg.Username, strings.Join(hosts, ", "))
 	}
 	commands := output.Commands{CAFile: s.files.CA, CertFile: s.files.Cert, KeyFile: s.files.Key, Namespace: s.namespace}
@@ -95,8 +94,8 @@ func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 // tls returns the TLS configuration, nil for plaintext. It rejects http:// together with TLS,
 // because etcd's client would use the scheme of the first endpoint for all.
 func (s *settings) tls() (*tls.Config, error) {
-	https := func(e string) bool { return plaintext.Secured(e, false) }
-	http := func(e string) bool { return !plaintext.Secured(e, true) }
+	https := func(e string) bool { return store.Secured(e, false) }
+	http := func(e string) bool { return !store.Secured(e, true) }
 	switch {
 	case s.files == (transport.Files{}) && !slices.ContainsFunc(s.endpoints, https):
 		return nil, nil

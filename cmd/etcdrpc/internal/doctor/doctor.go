@@ -17,7 +17,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/plaintext"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/transport"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -101,7 +100,7 @@ func Glance(n *store.Snapshot, full func(key string) string, endpoints []string)
 
 // newExamination returns an examination of the services of a snapshot.
 func (d *Options) newExamination(n *store.Snapshot, full func(key string) string, endpoints []string) *examination {
-	return &examination{Options: d, full: full, services: n.Services, remoteEtcd: len(plaintext.Remote(endpoints)) > 0, groups: make(map[string]int)}
+	return &examination{Options: d, full: full, services: n.Services, remoteEtcd: len(store.Remote(endpoints)) > 0, groups: make(map[string]int)}
 }
 
 // examination is the data that doctor examines, and its findings.

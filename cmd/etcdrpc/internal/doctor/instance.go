@@ -12,7 +12,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/plaintext"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
@@ -146,7 +146,7 @@ func ipOf(addr string) netip.Addr {
 func (x *subject) misleadingAddress() {
 	elsewhere := func(i inventory.Instance) bool {
 		ip := ipOf(i.Addr)
-		return !plaintext.Local(i.Addr) && !ip.IsLinkLocalUnicast() && !ip.IsMulticast() && ip != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+		return !store.Local(i.Addr) && !ip.IsLinkLocalUnicast() && !ip.IsMulticast() && ip != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 	}
 	oneHost := !x.remoteEtcd && !slices.ContainsFunc(x.Instances, elsewhere)
 	for _, i := range x.Instances {

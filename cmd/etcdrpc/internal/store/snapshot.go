@@ -21,8 +21,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
-// DrainUnseen describes, for the user, the effect of a live policy that is unreadable or refused.
-const DrainUnseen = "drained instances are shown as registered"
+// drainUnseen describes, for the user, the effect of a live policy that is unreadable or refused.
+const drainUnseen = "drained instances are shown as registered"
 
 const (
 	// settle is how long changes are collected before the next read.
@@ -101,7 +101,7 @@ func (s *Store) read(ctx context.Context, key string, parts [][]listwatch.Range,
 			return nil, err
 		case i == 1:
 			n.Denied = err
-			n.Note = fmt.Sprintf("Live policies under %q are not readable by %s, so %s.", s.fullStart(ranges[0].From), s.userName(), DrainUnseen)
+			n.Note = fmt.Sprintf("Live policies under %q are not readable by %s, so %s.", s.fullStart(ranges[0].From), s.userName(), drainUnseen)
 		}
 		for _, e := range entries {
 			byKey[e.Key] = e
@@ -118,7 +118,7 @@ func (s *Store) read(ctx context.Context, key string, parts [][]listwatch.Range,
 	for _, found := range n.Services {
 		found.Commands = s.Commands
 		if _, err := found.Live(); err != nil && found.InUse() {
-			n.Note = fmt.Sprintf("Clients refuse the live policy of %s, and running ones keep the last valid one, so %s.", s.Full(found.Key), DrainUnseen)
+			n.Note = fmt.Sprintf("Clients refuse the live policy of %s, and running ones keep the last valid one, so %s.", s.Full(found.Key), drainUnseen)
 		}
 	}
 	return n, nil
@@ -195,28 +195,21 @@ func (s *Store) namespaceOf(ctx context.Context, key string) (string, error) {
 	return "", nil
 }
 
-// maxLeaseRequests bounds concurrent requests for leases.
-const maxLeaseRequests = 16
-
-// Leases returns the time left on each lease. It stops at the first error.
+// Leases returns the time left on each lease. It asks for 16 at a time, and stops at the first error.
 func (s *Store) Leases(ctx context.Context, ids []int64) (map[int64]inventory.LeaseTime, error) {
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(maxLeaseRequests)
-	times := make([]inventory.LeaseTime, len(ids))
-	for n, id := range ids {
-		group.Go(func() (err error) {
-			times[n], err = s.lease(ctx, id)
+	group.SetLimit(16)
+	left, mu := make(map[int64]inventory.LeaseTime, len(ids)), new(sync.Mutex)
+	for _, id := range ids {
+		group.Go(func() error {
+			t, err := s.lease(ctx, id)
+			mu.Lock()
+			defer mu.Unlock()
+			left[id] = t
 			return err
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	left := make(map[int64]inventory.LeaseTime, len(ids))
-	for n, id := range ids {
-		left[id] = times[n]
-	}
-	return left, nil
+	return left, group.Wait()
 }
 
 // AddLeases sets the time left on the leases of entries.

@@ -2,12 +2,15 @@ package doctor
 
 import (
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 )
 
@@ -80,4 +83,71 @@ func TestLongLease(t *testing.T) {
 // examinationOf returns an examination of services.
 func examinationOf(services []*inventory.Service, etcd ...string) *examination {
 	return new(Options).newExamination(&store.Snapshot{Services: services}, func(key string) string { return key }, etcd)
+}
+
+func TestMisleadingAddress(t *testing.T) {
+	const never, among, always = "10.0.0.7:1 user.internal:1 localhosts:1 [2001:db8::7]:1 [::ffff:10.0.0.7]:1",
+		"127.0.0.1:1 127.9.9.9:1 [::1]:1 [::ffff:127.0.0.1]:1",
+		"0.0.0.0:1 169.254.1.1:1 239.1.1.1:1 LocalHost.:1 [::]:1 [::ffff:0.0.0.0]:1 [fe80::1]:1 localhost:1 user.localhost:1"
+	for _, tt := range []struct{ etcd, others, want string }{ // addresses, and whether the service is on one host
+		{"127.0.0.1:2379", "", "one host"},
+		{"http://localhost:2379", "[::1]:9", "one host"},
+		{"unix:///run/etcd.sock", "127.0.0.1:9", "one host"},
+		{"https://etcd-1:2379", "", ""},
+		{"10.0.0.1:2379", "127.0.0.1:9", ""},
+		{"127.0.0.1:2379", "127.0.0.1:9 10.0.0.8:9", ""},
+	} {
+		for _, addr := range strings.Fields(never + " " + among + " " + always) {
+			entries := []inventory.Entry{{Key: "acme/elsewhere/10.0.0.9:1", Value: []byte("10.0.0.9:1"), Lease: 1}}
+			for addr := range strings.FieldsSeq(addr + " " + tt.others) {
+				entries = append(entries, inventory.Entry{Key: "acme/user/" + addr, Value: []byte(addr), Lease: 1})
+			}
+			p := examinationOf(inventory.All(entries), tt.etcd)
+			p.check()
+			want := strings.Contains(always, addr) || tt.want == "" && strings.Contains(among, addr)
+			got := slices.ContainsFunc(p.findings, func(f Finding) bool { return f.Kind == "local-address" && strings.Contains(f.Problem, " "+addr+" ") })
+			if got != want {
+				t.Errorf("etcd at %s, %s beside %q: found = %v, want %v", tt.etcd, addr, tt.others, got, want)
+			}
+		}
+	}
+}
+
+// TestMistypedZones finds the zones that are spelled almost as others.
+func TestMistypedZones(t *testing.T) {
+	for _, tt := range []struct{ zones, want string }{ // of an instance each
+		{"eu-1A eu-1a", "eu-1A"}, {"eu-1a eu-1A eu-1A", "eu-1a"},
+		{"eu1a eu-1a eu-1a eu-1a", "eu1a"}, {"eu1a eu-1a eu-1a", ""}, // both may be right
+		{"us-east1 us-east-1 us-east1 us-east-1", ""}, {"eu-1-1 eu-11 eu-11 eu-11", ""},
+		{"eu-1a eu-1b eu-1b eu-1b eu-2a", ""}, {"a1 a2 a2 a2", ""}, {"racka rackb rackb rackb", ""}, {"zone zonea zonea zonea", ""},
+		{"us-eats-1 us-east-1 us-east-1 us-east-1", "us-eats-1"}, {"us-est-1 us-east-1 us-east-1 us-east-1", "us-est-1"}, {"centrol central central central", "centrol"},
+		{"us-west-1 us-east-1 us-east-1 us-east-1", ""}, {"af-south-1 ap-south-1 ap-south-1 ap-south-1", ""}, {"lax lux lux lux", ""}, {"北京 上海 上海 上海", ""},
+	} {
+		s := &inventory.Service{Key: "acme/user"}
+		for n, zone := range strings.Fields(tt.zones) {
+			s.Add(inventory.Entry{Key: fmt.Sprint("acme/user/", n), Value: fmt.Appendf(nil, `{"Addr":"10.0.0.%d:1","Metadata":{"zone":%q}}`, n, zone)})
+		}
+		p := examinationOf([]*inventory.Service{s})
+		p.readZones()
+		if got := strings.Join(slices.Collect(maps.Keys(p.zones)), " "); got != tt.want {
+			t.Errorf("zones %s: found %q, want %q", tt.zones, got, tt.want)
+		}
+	}
+}
+
+// TestReport_Many checks that the first findings of a kind and the first keys of a finding are printed, and the number of the others.
+func TestReport_Many(t *testing.T) {
+	r := &Report{Findings: []Finding{{Kind: "leader", Problem: "another", Where: strings.Fields("a b c d e f")}}}
+	for n := range maxOfKind + 2 {
+		r.Findings = append(r.Findings, Finding{Kind: "no-lease", Problem: fmt.Sprint("problem ", n)})
+	}
+	var out strings.Builder
+	if err := r.Show(&out, output.FormatTable); err != nil {
+		t.Fatal(err)
+	}
+	text := out.String()
+	if strings.Count(text, "no-lease: problem") != maxOfKind || !strings.Contains(text, "There are 2 more faults of the kind no-lease: -o json lists all.") ||
+		!strings.Contains(text, "at  d\n  at  2 more keys: -o json lists all\n") || !strings.Contains(text, "Found 13 faults in") {
+		t.Errorf("Show prints\n%s\nwant %d findings of kind no-lease, and the number of the others", text, maxOfKind)
+	}
 }

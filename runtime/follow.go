@@ -123,20 +123,25 @@ func (r *Registry) Watch(ctx context.Context, key string, layouts ...Layout) ite
 		k := r.keys.Key(key, reader)
 		changed, stop := k.Changes()
 		defer stop()
-		yieldChanges(ctx, r.ctx, changed, 0, func() (bool, []*discovery.Backend, error) {
+		read := func() (known bool, set []*discovery.Backend, err error) {
 			s := k.State()
 			return s.Known, s.Backends, s.Err
-		}, endpointsOf, yield)
+		}
+		yieldChanges(ctx, r.ctx, changed, 0, read, endpointsOf, yield)
 	}
 }
 
-// Services yields the keys under a prefix that have endpoints in etcd, sorted: first the current keys, and then the new ones after
-// each change, at most once a second. It is for gateways. prefix is a text, such as "acme/"; "" means all keys of the namespace.
-// Errors are items, as in [Registry.Watch]: etcd does not answer, the user may not read the prefix, or it has more entries than
-// [Limits].Bytes allows, some 170,000 by default. The caller may change the slices. Each call has its own watch of etcd.
+// Services yields the keys under a prefix that have endpoints in etcd, sorted: first the current list, and then the whole new list
+// after a change, at most one a second. It is for gateways. prefix is a text, such as "acme/"; "" means all keys of the namespace.
+// Changes while the loop body runs are joined. The caller may change each slice.
+//
+// Errors are items, as in [Registry.Watch]: etcd does not answer, the user may not read the prefix, or the entries under the prefix
+// exceed [Limits].Bytes, by default at some 170,000 entries. The sequence ends when ctx ends or the registry is closed.
+// Each call has its own watch of etcd.
 //
 // Entries count if clients of the default layouts use them. So [JSONLayout] is not found, and an entry "acme/hello<lease id>" of
-// [LeaseSuffix] looks like one of "acme". A key goes with its last entry, even if clients keep the endpoint for a grace.
+// [LeaseSuffix] looks like one of "acme". A key disappears with its last entry, even while clients still keep its endpoints: see
+// [WithEmptyGrace].
 func (r *Registry) Services(ctx context.Context, prefix string) iter.Seq2[[]string, error] {
 	return func(yield func([]string, error) bool) {
 		if err := r.start(); err != nil {
@@ -149,33 +154,36 @@ func (r *Registry) Services(ctx context.Context, prefix string) iter.Seq2[[]stri
 	}
 }
 
-// yieldChanges yields the set that now returns, once it is known, and the error, whenever one of them has changed, until ctx or life
-// ends. It pauses after each call of now.
-func yieldChanges[T comparable, U any](ctx, life context.Context, changed <-chan struct{}, pause time.Duration,
-	now func() (known bool, set []T, err error), show func([]T) []U, yield func([]U, error) bool) {
+// yieldChanges calls read after each signal of changed, and yields the set, once it is known, and the error, if they differ from the
+// last ones. It waits for pause after each read. It returns when ctx or registry ends, or when yield returns false.
+func yieldChanges[T comparable, U any](ctx, registry context.Context, changed <-chan struct{}, pause time.Duration,
+	read func() (known bool, set []T, err error), convert func([]T) []U, yield func([]U, error) bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(life, cancel)()
-	last, begun, wrong := []T(nil), false, ""
+	defer context.AfterFunc(registry, cancel)()
+	var last []T
+	yielded, lastErr := false, ""
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
 		}
-		known, set, err := now()
-		if known && (!begun || err == nil && wrong != "" || !slices.Equal(set, last)) {
-			if last, begun, wrong = set, true, ""; !yield(show(set), nil) { // an error that lasts is yielded again
+		known, set, err := read()
+		if known && (!yielded || err == nil && lastErr != "" || !slices.Equal(set, last)) {
+			last, yielded, lastErr = set, true, "" // an error that lasts is yielded again
+			if !yield(convert(set), nil) {
 				return
 			}
 		}
-		if err == nil {
-			wrong = ""
-		} else if text := err.Error(); text != wrong {
-			if wrong = text; !yield(nil, err) {
-				return
-			}
+		text := ""
+		if err != nil {
+			text = err.Error()
 		}
+		if text != "" && text != lastErr && !yield(nil, err) {
+			return
+		}
+		lastErr = text
 		select {
 		case <-ctx.Done():
 			return

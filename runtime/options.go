@@ -114,7 +114,8 @@ type Limits struct {
 	// Entries is how many entries of a key are kept. Default: 20,000.
 	Entries int
 	// Bytes is how much memory the entries of a key may take, estimated from their texts. Default: 32 MiB, or a
-	// sixty-fourth of the process's memory limit (GOMEMLIMIT) if that is less, but at least 16 MiB.
+	// sixty-fourth of the process's memory limit (GOMEMLIMIT) if that is less, but at least 16 MiB. Bytes alone bounds a
+	// key's candidates, and the entries under a prefix of [Registry.Services].
 	Bytes int
 	// Connections is how many endpoints of a key one client connects to. If there are more, the client uses a subset, as with
 	// [WithSubset], and replaces unreachable members. While endpoints do not respond, it tries up to Connections further ones,

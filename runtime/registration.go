@@ -44,39 +44,45 @@ type Status struct {
 	Since time.Time // when State was entered
 }
 
-// WithOnStatus calls f after each change of the State of a registration, also of a server's, one call at a time and in order, in a
-// goroutine of the registry. f may block, and may call any method: nothing waits for it, so that calls may also come after Close has
-// returned. If f is 65,536 changes behind, the oldest are left out. If f panics, the process ends. Default: none.
+// WithOnStatus calls f after each change of the State of a registration, also of a server's. f runs on a goroutine of the registry,
+// one call at a time, in the order of the changes. f may block and may call any method; Close does not wait for f, so calls may come
+// after Close has returned. If 65,536 changes wait, the oldest are dropped. A panic in f is not recovered. Default: none.
 func WithOnStatus(f func(Status)) Option {
 	return func(o *options) {
 		if f != nil {
-			o.onStatus = inOrder(f)
+			o.onStatus = queued(f)
 		}
 	}
 }
 
-// maxUnheard bounds the changes that WithOnStatus has yet to report.
-const maxUnheard = 1 << 16
+// maxQueue bounds the changes that wait for the function of WithOnStatus.
+const maxQueue = 1 << 16
 
-// inOrder returns a function that makes a goroutine call f, once for each of its own calls. The goroutine ends when it has caught up.
-func inOrder(f func(Status)) func(Status) {
+// queued returns a function that queues its argument for f, and does not wait. A goroutine calls f, and ends when the queue is empty.
+func queued(f func(Status)) func(Status) {
 	var mu sync.Mutex
-	var waiting []Status
+	var queue []Status
 	running := false
-	report := func() {
-		for mu.Lock(); len(waiting) > 0; mu.Lock() {
-			next := waiting[0]
-			waiting = waiting[1:]
-			mu.Unlock()
-			f(next)
+	next := func() (s Status, ok bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(queue) == 0 {
+			queue, running = nil, false
+			return s, false
 		}
-		waiting, running = nil, false
-		mu.Unlock()
+		s, queue = queue[0], queue[1:]
+		return s, true
+	}
+	report := func() {
+		for s, ok := next(); ok; s, ok = next() {
+			f(s)
+		}
 	}
 	return func(s Status) {
 		mu.Lock()
 		defer mu.Unlock()
-		if waiting = append(waiting[max(0, len(waiting)+1-maxUnheard):], s); !running {
+		queue = append(queue[max(0, len(queue)+1-maxQueue):], s)
+		if !running {
 			running = true
 			go report()
 		}

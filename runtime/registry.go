@@ -144,7 +144,8 @@ func (r *Registry) Close(ctx context.Context) error {
 
 // connChanged handles the return of the connection to etcd, or its loss.
 func (r *Registry) connChanged(back bool) {
-	if r.keys.ConnChanged(); back {
+	r.keys.ConnChanged()
+	if back {
 		r.published.Reconnected()
 	}
 }

@@ -271,8 +271,8 @@ func TestRegisterMisuse(t *testing.T) {
 	}
 }
 
-// TestWatchYieldsTheSetAfterAnError shows a Watch an error and its end. Without the end, users would act on the error for good.
-func TestWatchYieldsTheSetAfterAnError(t *testing.T) {
+// TestYieldChanges_SetAfterError shows a Watch an error and its end. Without the end, users would act on the error for good.
+func TestYieldChanges_SetAfterError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type state struct {
 			known bool
@@ -303,16 +303,16 @@ func TestOnStatus_Hangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []int
 		hang := make(chan struct{})
-		heard := inOrder(func(s Status) { <-hang; got = append(got, int(s.LeaseID)) })
-		for i := range maxUnheard + 10 {
+		heard := queued(func(s Status) { <-hang; got = append(got, int(s.LeaseID)) })
+		for i := range maxQueue + 10 {
 			if heard(Status{LeaseID: clientv3.LeaseID(i)}); i == 0 {
 				synctest.Wait()
 			}
 		}
 		close(hang)
 		synctest.Wait()
-		if len(got) != maxUnheard+1 || got[1] != 10 || !slices.IsSorted(got) || got[maxUnheard] != maxUnheard+9 {
-			t.Errorf("%d calls, the second for change %d, want %d and 10", len(got), got[1], maxUnheard+1)
+		if len(got) != maxQueue+1 || got[1] != 10 || !slices.IsSorted(got) || got[maxQueue] != maxQueue+9 {
+			t.Errorf("%d calls, the second for change %d, want %d and 10", len(got), got[1], maxQueue+1)
 		}
 	})
 }

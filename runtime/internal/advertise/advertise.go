@@ -46,10 +46,10 @@ func (c Config) Address(ctx context.Context, listen string) (addr, warning strin
 		if given.addr == "" {
 			continue
 		}
-		own, _ := net.InterfaceAddrs() // after an error, there is no address in the network
 		var host, port string
-		if given.addr, err = inNetwork(given.addr, own); err == nil {
-			host, port, err = withListenerPort(given.addr, listen)
+		found, err := inNetwork(given.addr, net.InterfaceAddrs)
+		if err == nil {
+			host, port, err = withListenerPort(found, listen)
 		}
 		if err != nil {
 			return "", "", fmt.Errorf("etcd: %s: %w", given.source, err)
@@ -88,10 +88,14 @@ func (c Config) EnvIsFullAddress() bool {
 
 // inNetwork returns addr itself or, if addr is a network such as 10.0.0.0/8, the one of the host's own addresses there that others can
 // dial. Loopback addresses count only in a loopback network.
-func inNetwork(addr string, own []net.Addr) (string, error) {
+func inNetwork(addr string, interfaceAddrs func() ([]net.Addr, error)) (string, error) {
 	_, network, err := net.ParseCIDR(addr)
 	if err != nil {
 		return addr, nil
+	}
+	own, err := interfaceAddrs()
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	var in []string
 	for _, a := range own { // such as 10.0.0.7/24
@@ -104,7 +108,7 @@ func inNetwork(addr string, own []net.Addr) (string, error) {
 	}
 	switch len(in) {
 	case 0:
-		return "", fmt.Errorf("%w: it has %.500s, and can announce none in %s", ErrUnknown, fmt.Sprint(own), network)
+		return "", fmt.Errorf("%w: none of this host's addresses %.500s can be announced for %s; trying again", ErrUnknown, fmt.Sprint(own), network)
 	case 1:
 		return in[0], nil
 	}

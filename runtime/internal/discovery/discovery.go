@@ -16,7 +16,6 @@
 package discovery
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -111,7 +110,8 @@ func NewKeys(cfg Config) *Keys {
 		}),
 		Ranges: listwatch.NewGroup(listwatch.Config[string]{
 			Client: cfg.Client, Streams: cfg.Streams, Equal: func(a, b string) bool { return a == b },
-			Size: func(s string) int { return len(s) }, Bounds: listwatch.Bounds{Bytes: cfg.Bounds.Bytes}, Logger: cfg.Logger, Hooks: cfg.RangeHooks, Why: cfg.Why, Down: cfg.Down, MaxRefusedPause: 5 * time.Second,
+			Size: func(s string) int { return len(s) }, Bounds: listwatch.Bounds{Bytes: cfg.Bounds.Bytes}, Logger: cfg.Logger, Hooks: cfg.RangeHooks,
+			Why: cfg.Why, Down: cfg.Down, MaxRefusedPause: 5 * time.Second,
 		}),
 		disk: newDisk(cfg),
 		keys: make(map[place]*Key),
@@ -153,7 +153,7 @@ func (ks *Keys) forget() {
 // Services follows the entries under a prefix until stop is called. changed has a value after one or several changes. list returns the
 // service keys of the entries, sorted, and what is wrong now.
 func (ks *Keys) Services(prefix string) (changed <-chan struct{}, list func() (known bool, keys []string, err error), stop func()) {
-	var mu sync.Mutex // held while last is read: the next call of the sink would overwrite its items
+	var mu sync.Mutex // guards last, whose items are valid until the next update
 	var last listwatch.Update[string]
 	c := make(chan struct{}, 1)
 	spec := listwatch.Spec[string]{Range: listwatch.Prefix(ks.Full(prefix)), Decode: ks.isEntry}
@@ -176,7 +176,7 @@ func (ks *Keys) Services(prefix string) (changed <-chan struct{}, list func() (k
 		}
 		slices.Sort(keys)
 		if err = last.Err; err == nil && last.Snapshot.Truncated {
-			err = errors.New("etcd has more entries under the prefix than WithLimits allows: some services are missing")
+			err = fmt.Errorf("services under %q: the entries exceed WithLimits' Bytes, so the last services are missing: raise Bytes, or use a longer prefix", ks.Full(prefix))
 		}
 		return true, slices.Compact(keys), err
 	}, stop
@@ -188,7 +188,7 @@ func (ks *Keys) serviceOf(key string) string {
 	return key[:max(strings.LastIndexByte(key, '/'), 0)]
 }
 
-// isEntry reports whether clients use an entry. It keeps no value.
+// isEntry decodes an entry for Services: it keeps the entry if clients use it, without a value.
 func (ks *Keys) isEntry(entry *mvccpb.KeyValue) (_ string, ok bool, _ error) {
 	service := ks.serviceOf(string(entry.Key))
 	b, _, _ := ks.decode(service, endpoint.Reader{}, entry)

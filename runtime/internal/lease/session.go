@@ -59,9 +59,10 @@ const (
 
 // Options configure a Session.
 type Options struct {
-	TTL     time.Duration                // requested; etcd may grant more
-	Logger  *slog.Logger                 // gets a line at each change of state and at some failures
-	Changed func(from State, now Status) // called at each change of state, of one entry in order, with its service as the key; may be nil
+	TTL    time.Duration // requested; etcd may grant more
+	Logger *slog.Logger  // gets a line at each change of state and at some failures
+	// Changed is called after each change of an entry's state, in order. now.Key is the service key. It may be nil.
+	Changed func(from State, now Status)
 	// Why explains the error of a call to etcd, or returns nil. It may be nil.
 	Why     func(error) error
 	Streams *listwatch.Streams // the client's watch streams, see [listwatch.Config]; if nil, the session makes its own
@@ -88,7 +89,7 @@ type Session struct {
 	giveWay  func()      // ends the call under way soon; nil if the call removes something, or there is none
 	renewal  *time.Timer // calls renewLeases when a renewal is due; nil until the goroutine of run is started
 
-	reporting sync.Mutex // keeps log lines in the order of the changes
+	reporting sync.Mutex // keeps log lines and calls of Options.Changed in the order of the changes
 }
 
 // New makes a session. It does no I/O and starts nothing.
@@ -130,8 +131,8 @@ func (s *Session) explained(err error) error {
 // jitter returns d, shortened at random by up to a quarter.
 func jitter(d time.Duration) time.Duration { return d - rand.N(d/4+1) }
 
-// Start adds an entry under a service key, and puts it in etcd in the background unless pause is set. It takes over keys that another process holds: this
-// process is the newer one.
+// Start adds an entry under a service key, and puts it in etcd in the background unless pause is set. It takes over keys that another
+// process holds: this process is the newer one.
 func (s *Session) Start(service string, items []Item, pause bool) (*Handle, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -138,7 +138,8 @@ func (run *Run) place(items [][]lease.Item) (err error) {
 // addressPause is the pause between attempts to find the address.
 const addressPause = time.Second
 
-// address finds the address to announce. It retries until the network is up and names can be looked up.
+// address finds the address to announce. It retries until the network is up, names can be looked up, and this host has an address in
+// the given network.
 func (run *Run) address(ctx context.Context, config RunConfig) (string, error) {
 	for looks := 0; ; looks++ {
 		addr, warning, err := config.Advertise.Address(ctx, config.Listen)

@@ -29,7 +29,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/transport"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 type call struct {
@@ -60,12 +59,7 @@ It calls one of the instances that clients call, at random, over TLS, and asks i
 reflection what the method takes and returns.`,
 		Example: `  etcdrpc call acme/user GetUser '{"id": "7"}'
   etcdrpc call acme/user acme.user.v1.Cache/Flush --each --plaintext`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if err := cobra.RangeArgs(2, 3)(cmd, args); err != nil {
-				return err
-			}
-			return endpoint.CheckKey(args[0])
-		},
+		Args:              keyArgs(cobra.RangeArgs(2, 3)),
 		ValidArgsFunction: a.completion((*inventory.Service).Methods),
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			if c.key, c.method = args[0], args[1]; len(args) == 3 {

@@ -265,7 +265,7 @@ func newWatch(a *app) *cobra.Command {
 		Short: "Follow the instances of a service",
 		Long: `watch shows the instances of the service at KEY and follows them until it is
 interrupted. It writes a line for each change: "+" came, "-" left, "~" changed.`,
-		Args:              keyArgs(0),
+		Args:              keyArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completion(nil),
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			w := &watch{out: cmd.OutOrStdout(), notes: cmd.ErrOrStderr(), format: a.output}
@@ -398,7 +398,10 @@ func describe(i *inventory.JSON) string {
 		case endpoint.MethodsName:
 			add(true, "serves %s", output.Counted(1+strings.Count(value, ",")+strings.Count(value, ";"), "method"))
 		case endpoint.StartedName:
-			add(true, "started %s", inventory.StartedText(value))
+			if at, ok := (&endpoint.Endpoint{Metadata: i.Metadata}).Started(); ok {
+				value = at.UTC().Format(time.RFC3339)
+			}
+			add(true, "started %s", value)
 		default:
 			add(true, "%s=%s", name, value)
 		}

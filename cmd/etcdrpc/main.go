@@ -181,10 +181,10 @@ func (a *app) begin(cmd *cobra.Command) error {
 	return nil
 }
 
-// keyArgs accepts a service key followed by a number of extra arguments.
-func keyArgs(extra int) cobra.PositionalArgs {
+// keyArgs accepts numbers of arguments of which the first is a service key.
+func keyArgs(numbers cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := cobra.ExactArgs(1+extra)(cmd, args); err != nil {
+		if err := numbers(cmd, args); err != nil {
 			return err
 		}
 		return endpoint.CheckKey(args[0])

@@ -45,7 +45,7 @@ func newPolicyGet(a *app) *cobra.Command {
 		Short: "Show the live policy",
 		Long: `get shows the live policy and its revision. policy set --revision replaces only that
 revision.`,
-		Args:              keyArgs(0),
+		Args:              keyArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completion(nil),
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			if revision < 0 {
@@ -99,7 +99,7 @@ It assumes that every instance is ready and serves the method called, and ignore
 client's own WithSelector and WithSubset.`,
 		Example: `  etcdrpc policy explain acme/user
   etcdrpc policy explain acme/user --lane pr-7 --zone eu-1a`,
-		Args:              keyArgs(0),
+		Args:              keyArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completion(nil),
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			if caller.Lane != "" && !serviceconfig.ValidLane(caller.Lane) {
@@ -135,16 +135,21 @@ type policyWrite struct {
 // command makes cmd run do, and adds the common flags.
 func (w *policyWrite) command(cmd *cobra.Command, do action) *cobra.Command {
 	cmd.RunE = w.connected(do)
-	w.addDryRun(cmd)
-	cmd.Flags().Int64Var(&w.revision, "revision", 0, "replace only the live policy of this `revision`, as policy get shows it; 0: only if there is none")
+	flags := cmd.Flags()
+	flags.BoolVar(&w.DryRun, "dry-run", false, "show what would change, and write nothing")
+	if w.Kind.Drains() {
+		cmd.Args = w.instanceArgs
+		flags.StringVar(&w.Choice.Zone, "zone", "", "in place of INSTANCE, all that are in this `zone`")
+		flags.StringVar(&w.Choice.Version, "version", "", "in place of INSTANCE, all of this `version`")
+		flags.StringVar(&w.Choice.Host, "host", "", "in place of INSTANCE, all whose address has this `host`")
+		w.completeFields(cmd, "zone", "version")
+		return cmd
+	}
+	flags.Int64Var(&w.revision, "revision", 0, "replace only the live policy of this `revision`, as policy get shows it; 0: only if there is none")
 	if w.Kind != policyedit.Remove {
-		cmd.Flags().BoolVar(&w.NoRoutes, "no-routes", false, `write a live policy without routes even if instances have the metadata "lane"`)
+		flags.BoolVar(&w.NoRoutes, "no-routes", false, `write a live policy without routes even if instances have the metadata "lane"`)
 	}
 	return cmd
-}
-
-func (w *policyWrite) addDryRun(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&w.DryRun, "dry-run", false, "show what would change, and write nothing")
 }
 
 // run edits the live policy of the service whose key is the first argument.
@@ -217,7 +222,7 @@ The first live policy that sets load balancing replaces all of load_balancing in
 proto file: routes, zones, the subset, slow start and the rest. set warns of this.`,
 		Example: `  etcdrpc policy set acme/user '{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":3}}]}'
   etcdrpc policy set acme/user canary.json --dry-run`,
-		Args: keyArgs(1),
+		Args: keyArgs(cobra.ExactArgs(2)),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 1 {
 				return nil, cobra.ShellCompDirectiveDefault // the argument may be a file
@@ -258,7 +263,7 @@ func newPolicyRm(a *app) *cobra.Command {
 	return w.command(&cobra.Command{
 		Use:               "rm KEY",
 		Short:             "Remove the live policy, which restores the generated one",
-		Args:              keyArgs(0),
+		Args:              keyArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completion(nil),
 	}, w.run)
 }
@@ -277,7 +282,7 @@ metadata name. --end removes the split.`,
   etcdrpc policy split acme/user blue=1 green=1 --by team
   etcdrpc policy split acme/user --end`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if err := keyArgs(max(0, len(args)-1))(cmd, args); err != nil {
+			if err := keyArgs(cobra.ExactArgs(max(1, len(args))))(cmd, args); err != nil {
 				return err
 			}
 			if end == (len(args) > 1) {
@@ -310,15 +315,6 @@ func readGroups(name string, args []string) (groups []serviceconfig.Split, err e
 	return groups, nil
 }
 
-// addDrainFlags adds the common flags of drain and undrain.
-func (w *policyWrite) addDrainFlags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&w.Choice.Zone, "zone", "", "in place of INSTANCE, all that are in this `zone`")
-	cmd.Flags().StringVar(&w.Choice.Version, "version", "", "in place of INSTANCE, all of this `version`")
-	cmd.Flags().StringVar(&w.Choice.Host, "host", "", "in place of INSTANCE, all whose address has this `host`")
-	w.addDryRun(cmd)
-	w.completeFields(cmd, "zone", "version")
-}
-
 // instanceArgs accepts a service key, and either instances or flags that select them.
 func (w *policyWrite) instanceArgs(_ *cobra.Command, args []string) error {
 	switch chosen := w.Choice != (policyedit.Choice{}); {
@@ -335,7 +331,7 @@ func (w *policyWrite) instanceArgs(_ *cobra.Command, args []string) error {
 
 func newDrain(a *app) *cobra.Command {
 	w := &policyWrite{app: a, Request: policyedit.Request{Kind: policyedit.Drain}}
-	cmd := &cobra.Command{
+	cmd := w.command(&cobra.Command{
 		Use:   "drain KEY INSTANCE...",
 		Short: "Keep new calls from instances",
 		Long: `drain keeps new calls from instances of the service at KEY, named by their ids or
@@ -354,37 +350,30 @@ retries are not changed.`,
 		Example: `  etcdrpc drain acme/user 10.0.0.7:9000
   etcdrpc drain acme/user --zone eu-1a
   etcdrpc drain acme/user 10.0.0.7:9000 --child-policy ring_hash`,
-		Args:              w.instanceArgs,
 		ValidArgsFunction: a.completion((*inventory.Service).Names),
-		RunE:              a.connected(w.run),
-	}
+	}, w.run)
 	cmd.Flags().StringVar(&w.Child, "child-policy", "",
 		"the `policy` that a new live policy balances by, as the proto file has it: "+strings.Join(liveconfig.PolicyNames(), ", ")+", or gRPC's JSON; none: "+liveconfig.DefaultPolicy)
 	cmd.Flags().BoolVar(&w.PreferZone, "prefer-zone", false, "let a new live policy prefer the client's own zone, as prefer_zone in the proto file does")
 	cmd.Flags().BoolVar(&w.NoRoutes, "no-routes", false, "create a live policy without routes even if instances have the metadata \"lane\"")
 	cmd.Flags().BoolVar(&w.Force, "force", false, "drain even if the service, a group of a split, a strict lane or clients without LAYOUT_LEASE_SUFFIX are left without an instance, or KEY seems to be in a namespace")
 	_ = cmd.RegisterFlagCompletionFunc("child-policy", cobra.FixedCompletions(liveconfig.PolicyNames(), noFiles))
-	w.addDrainFlags(cmd)
 	return cmd
 }
 
 func newUndrain(a *app) *cobra.Command {
 	w := &policyWrite{app: a, Request: policyedit.Request{Kind: policyedit.Undrain}}
-	cmd := &cobra.Command{
+	return w.command(&cobra.Command{
 		Use:   "undrain KEY INSTANCE...",
 		Short: "Send calls to instances again",
 		Long: `undrain takes instances, named by their ids or addresses, or chosen by --zone,
 --version and --host, off the list "drain" of the live policy, and keeps the rest of
 it. A named instance need not be registered.`,
-		Args: w.instanceArgs,
 		ValidArgsFunction: a.completion(func(s *inventory.Service) []string {
 			if policy := s.Policy(); policy != nil {
 				return policy.Drain
 			}
 			return nil
 		}),
-		RunE: a.connected(w.run),
-	}
-	w.addDrainFlags(cmd)
-	return cmd
+	}, w.run)
 }

@@ -62,7 +62,7 @@ hear of that, and exits with 0. End the server after it. While etcd is away it g
 trying.`,
 		Example: `  etcdrpc register acme/user --address 10.0.0.7:9000
   etcdrpc register acme/user --address 10.0.0.7:9000 --health acme.user.v1.Users --version v2 --drain-delay 5s`,
-		Args:              keyArgs(0),
+		Args:              keyArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completion(nil),
 		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(a, cmd, args[0]) },
 	}

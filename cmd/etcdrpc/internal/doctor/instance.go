@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
@@ -107,7 +106,7 @@ func (x *subject) metadata() {
 			found(fmt.Sprintf("has the weight %.40q, which is not a whole number up to 4294967295, so callers ignore it", text), "have its server write a whole number")
 		}
 		if text, said := i.Metadata[endpoint.StartedName]; said {
-			if at, err := strconv.ParseUint(text, 10, 33); err != nil || time.Until(time.Unix(int64(at), 0)) > time.Hour {
+			if at, ok := i.Started(); !ok || time.Until(at) > time.Hour {
 				found(fmt.Sprintf("has the start time %.40q, which is not a past one in seconds since 1970, so slow_start misjudges it", text), "have its server write seconds and keep the right time, or leave "+endpoint.StartedName+" out")
 			}
 		}

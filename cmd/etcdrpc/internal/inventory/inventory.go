@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -204,22 +203,16 @@ func (s *Service) setStates() {
 }
 
 // LeaseTime is the time left on a lease and its granted TTL, in seconds.
-type LeaseTime struct{ Left, Granted int64 }
+type LeaseTime struct {
+	Left    int64 `json:"ttl,omitempty"`        // -1 if expired; 0 if less than a second or not read
+	Granted int64 `json:"grantedTTL,omitempty"` // 0 if not read
+}
 
 // Expired reports whether the lease has expired or was revoked.
 func (t LeaseTime) Expired() bool { return t.Left < 0 }
 
 // RunsOut reports whether a lease missed two renewals: etcd's clients renew after a third of the TTL.
 func (t LeaseTime) RunsOut() bool { return t.Left*3 <= t.Granted }
-
-// StartedText returns the start time of a server as RFC 3339, or value itself if it is not a number of seconds.
-func StartedText(value string) string {
-	seconds, err := strconv.ParseUint(value, 10, 33)
-	if err != nil {
-		return value
-	}
-	return time.Unix(int64(seconds), 0).UTC().Format(time.RFC3339)
-}
 
 // JSON is the JSON output of an instance.
 type JSON struct {
@@ -241,9 +234,8 @@ type JSON struct {
 
 // LeaseJSON is the lease of an instance.
 type LeaseJSON struct {
-	ID         string `json:"id"`                   // in hexadecimal, as in etcdctl
-	TTL        int64  `json:"ttl,omitempty"`        // time left in seconds; -1 if expired; 0 if less than a second or not read
-	GrantedTTL int64  `json:"grantedTTL,omitempty"` // seconds; 0 if not read
+	ID string `json:"id"` // in hexadecimal, as in etcdctl
+	LeaseTime
 }
 
 // JSON returns the JSON output of an instance. namespace is the prefix of its key in etcd.
@@ -256,7 +248,7 @@ func (i *Instance) JSON(namespace string) JSON {
 		out.Lease = &LeaseJSON{ID: LeaseName(i.Entry.Lease)}
 	}
 	if i.Lease != nil {
-		out.Lease.TTL, out.Lease.GrantedTTL = i.Lease.Left, i.Lease.Granted
+		out.Lease.LeaseTime = *i.Lease
 	}
 	if i.Share != nil {
 		out.Share, out.Why = &i.Share.Percent, i.Share.Why

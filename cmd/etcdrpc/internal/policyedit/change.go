@@ -140,7 +140,7 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 	if policy == nil || len(policy.Drain) == 0 {
 		return errors.New("no instance is drained: the list is empty")
 	}
-	find, undrained, addrs := e.Service.Finder(), inventory.ListOf(names), make(map[string]bool)
+	find, undrained := e.Service.Finder(), inventory.ListOf(names)
 	for _, name := range names {
 		found, err := find(name)
 		if err != nil {
@@ -149,10 +149,10 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 			}
 			continue
 		}
-		undrained[found.Addr], addrs[found.Addr] = true, true
+		undrained[found.Addr] = true
 	}
 	for _, i := range e.Service.Instances {
-		if addrs[i.Addr] { // clients may know the address by any of these ids
+		if undrained[i.Addr] { // clients may know the address by any of these ids
 			undrained[i.Instance] = true
 		}
 	}
@@ -160,11 +160,10 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 	if len(left) == len(policy.Drain) {
 		return errors.New("none of these instances is drained; drained are: " + strings.Join(left, ", "))
 	}
-	if policy.Drain = left; len(left) > 0 {
-		return nil
+	if policy.Drain = left; len(left) == 0 {
+		policy.Drain = nil
+		e.noteLeftover(c, "drained")
 	}
-	policy.Drain = nil
-	e.noteLeftover(c, "drained")
 	return nil
 }
 
@@ -178,31 +177,23 @@ func (e *Edit) noteLeftover(c *liveconfig.Config, done string) {
 // Choice selects instances by their fields. An empty field matches every instance.
 type Choice struct{ Zone, Version, Host string }
 
-// instances returns the names of the instances to drain or undrain.
-func (e *Edit) instances() ([]string, error) {
-	names := e.Names
-	if len(names) == 0 {
-		names = e.Choice.addrs(e.Service.Merged())
+// instances returns the names of the instances to drain or undrain: those given or, without any, the addresses that Choice selects.
+func (e *Edit) instances() (names []string, err error) {
+	if len(e.Names) > 0 {
+		return e.Names, nil
 	}
-	if len(names) == 0 {
-		return nil, fmt.Errorf("none of the %s matches: compare with: %s", output.Counted(len(e.Service.Merged().Instances), "instance"), e.Service.Command("ls"))
-	}
-	return names, nil
-}
-
-// addrs returns the addresses of the instances that match.
-func (c Choice) addrs(clients *inventory.Service) (found []string) {
-	if c == (Choice{}) {
-		return nil
-	}
+	c, clients := e.Choice, e.Service.Merged().Instances
 	matches := func(want, got string) bool { return want == "" || want == got }
-	for _, i := range clients.Instances {
+	for _, i := range clients {
 		host, _, err := net.SplitHostPort(i.Addr)
-		if err == nil && matches(c.Zone, i.Zone) && matches(c.Version, i.Version) && matches(strings.Trim(c.Host, "[]"), host) {
-			found = append(found, i.Addr)
+		if err == nil && c != (Choice{}) && matches(c.Zone, i.Zone) && matches(c.Version, i.Version) && matches(strings.Trim(c.Host, "[]"), host) {
+			names = append(names, i.Addr)
 		}
 	}
-	return found
+	if len(names) == 0 {
+		return nil, fmt.Errorf("none of the %s matches: compare with: %s", output.Counted(len(clients), "instance"), e.Service.Command("ls"))
+	}
+	return names, nil
 }
 
 // ErrNoRoutes refuses an edit by which calls without a lane would reach instances in lanes.

@@ -105,20 +105,19 @@ func (x *Explanation) members(l *plan.Lane) (all []*inventory.Instance) {
 
 // lane returns the lane that the caller's calls go to, and adds a note on the choice.
 func (x *Explanation) lane() *plan.Lane {
-	p, base := x.plan, x.plan.Base
-	switch l := p.Lane(x.Lane); {
-	case p.Placed == nil:
+	base := x.plan.Base
+	if !x.plan.HasLanes() {
 		if x.Lane != "" {
 			x.note("This policy has no routes, so lanes have no effect.")
 		}
 		return base
-	case l == nil:
-		l = &plan.Lane{Name: x.Lane, Strict: true}
-		fallthrough
-	case l != base && (l.Strict || len(x.members(l)) > 0):
-		if len(x.members(l)) == 0 {
-			x.note("The calls fail: the lane %q is strict, and no instance of it may be called.", x.Lane)
-		}
+	}
+	l := cmp.Or(x.plan.Lane(x.Lane), &plan.Lane{Name: x.Lane, Strict: true})
+	switch called := len(x.members(l)) > 0; {
+	case l != base && called:
+		return l
+	case l != base && l.Strict:
+		x.note("The calls fail: the lane %q is strict, and no instance of it may be called.", x.Lane)
 		return l
 	case x.Lane != "":
 		x.note("No instance that may be called is in the lane %q, so its calls go where those without a lane do.", x.Lane)

@@ -79,7 +79,7 @@ func reflect(stream grpc.ClientStream, method string) (*Schema, error) {
 			questions = append(questions, &refv1.ServerReflectionRequest{MessageRequest: &refv1.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: service.GetName()}})
 		}
 	}
-	size, sent, asked := 0, make(map[string]bool), make(map[string]bool)
+	size, sent := 0, make(map[string]bool)
 	for ; len(questions) > 0; questions = questions[1:] {
 		if sent[questions[0].GetFileByFilename()] {
 			continue
@@ -101,8 +101,7 @@ func reflect(stream grpc.ClientStream, method string) (*Schema, error) {
 			}
 			sent[file.GetName()], set.File = true, append(set.File, file)
 			for _, name := range file.Dependency {
-				if !asked[name] {
-					asked[name] = true
+				if !sent[name] {
 					questions = append(questions, &refv1.ServerReflectionRequest{MessageRequest: &refv1.ServerReflectionRequest_FileByFilename{FileByFilename: name}})
 				}
 			}

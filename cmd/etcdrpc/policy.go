@@ -51,14 +51,7 @@ revision.`,
 			if revision < 0 {
 				return usage.Mistake(errors.New("--revision must not be below zero"))
 			}
-			live, err := s.GetAt(ctx, store.ConfigOf(args[0]).From, revision)
-			switch {
-			case err == nil && live == nil && revision != 0:
-				err = fmt.Errorf("policy of %q: there was no live policy at revision %d; policy rm goes back to that", s.Full(args[0]), revision)
-			case err == nil && live == nil:
-				_, err = policyedit.Propose(ctx, s, policyedit.Request{Key: args[0], Kind: policyedit.Remove}) // err says why there is none
-				err = fmt.Errorf("policy of %q: %w", s.Full(args[0]), cmp.Or(err, policyedit.ErrNoPolicy))
-			}
+			live, err := policyAt(ctx, s, args[0], revision)
 			if err != nil {
 				return err
 			}
@@ -77,6 +70,19 @@ revision.`,
 	}
 	cmd.Flags().Int64Var(&revision, "revision", 0, "show it as of a `revision` of etcd; 0: the current one")
 	return cmd
+}
+
+// policyAt returns the live policy of a service as of a revision; 0 means the current revision. It is an error if there is none.
+func policyAt(ctx context.Context, s *store.Store, key string, revision int64) (*inventory.Entry, error) {
+	live, err := s.GetAt(ctx, store.ConfigOf(key).From, revision)
+	switch {
+	case err == nil && live == nil && revision != 0:
+		err = fmt.Errorf("policy of %q: there was no live policy at revision %d; policy rm goes back to that", s.Full(key), revision)
+	case err == nil && live == nil:
+		_, err = policyedit.Propose(ctx, s, policyedit.Request{Key: key, Kind: policyedit.Remove}) // err says why there is none
+		err = fmt.Errorf("policy of %q: %w", s.Full(key), cmp.Or(err, policyedit.ErrNoPolicy))
+	}
+	return live, err
 }
 
 type policyJSON struct {
@@ -185,15 +191,14 @@ func wayBack(e *policyedit.Edit) string {
 	if e.Service.Config == nil {
 		return text + after.Guarded("policy rm")
 	}
-	get := e.Service.Guarded("policy get")
 	err := e.CheckBack(false)
 	if errors.Is(err, policyedit.ErrNoRoutes) {
 		set, err = "policy set --no-routes", e.CheckBack(true)
 	}
 	if err != nil {
-		return fmt.Sprintf("Revision %d. The old policy, which policy set would refuse: %s", e.Written, get)
+		return fmt.Sprintf("Revision %d. The old policy, which policy set would refuse: %s", e.Written, e.Service.Guarded("policy get"))
 	}
-	return text + get + " | " + after.Guarded(set, "-")
+	return text + after.Guarded(set, fmt.Sprint(revisionMark, e.Service.ConfigRevision()))
 }
 
 // target returns the description of the edit for errors.
@@ -210,10 +215,11 @@ func (w *policyWrite) target(s *store.Store) string {
 func newPolicySet(a *app) *cobra.Command {
 	w := &policyWrite{app: a, Request: policyedit.Request{Kind: policyedit.Put}}
 	return w.command(&cobra.Command{
-		Use:   "set KEY FILE|-|JSON",
+		Use:   "set KEY FILE|-|JSON|@REVISION",
 		Short: "Write a live policy",
 		Long: `set writes a live policy: the service config in a file, on standard input (-), or in
-the argument itself, if that begins with "{". It refuses a config that gRPC would
+the argument itself, if that begins with "{"; or, as @REVISION, the live policy that KEY
+had at a revision of etcd. It refuses a config that gRPC would
 refuse or misread, or that would make calls fail, as drain does. It shows the
 difference from the current live policy, and writes nothing if that is changed
 concurrently. With --revision it replaces only the revision that you started from.
@@ -230,17 +236,30 @@ proto file: routes, zones, the subset, slow start and the rest. set warns of thi
 			return a.completion(nil)(cmd, args, typed)
 		},
 	}, func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (err error) {
-		if w.Config, err = a.readConfig(args[1]); err != nil {
+		if w.Config, err = a.readConfig(ctx, s, args[0], args[1]); err != nil {
 			return err
 		}
 		return w.run(ctx, cmd, s, args)
 	})
 }
 
-// readConfig returns the service config in an argument, a file or standard input.
-func (a *app) readConfig(arg string) (text string, err error) {
+// revisionMark begins an argument that stands for the live policy of a revision.
+const revisionMark = "@"
+
+// readConfig returns the service config in an argument, in a file, on standard input, or in etcd at an earlier revision.
+func (a *app) readConfig(ctx context.Context, s *store.Store, key, arg string) (text string, err error) {
 	var raw []byte
+	number, isRevision := strings.CutPrefix(arg, revisionMark)
+	revision, _ := strconv.ParseInt(number, 10, 64)
 	switch {
+	case isRevision && revision <= 0:
+		return "", usage.Mistake(fmt.Errorf("%.80q is no revision: want %s and a number, such as %s42", arg, revisionMark, revisionMark))
+	case isRevision:
+		live, err := policyAt(ctx, s, key, revision)
+		if err != nil {
+			return "", err
+		}
+		raw = live.Value
 	case strings.HasPrefix(strings.TrimSpace(arg), "{"):
 		raw = []byte(arg)
 	case arg == "-":

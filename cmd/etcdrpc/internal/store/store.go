@@ -196,6 +196,9 @@ func (s *Store) Replace(ctx context.Context, key string, old *inventory.Entry, v
 		ops[0] = clientv3.OpPut(key, value)
 	}
 	what := fmt.Sprintf("write %q", s.Full(key))
+	if err := s.checkClusters(ctx); err != nil {
+		return 0, s.explain(what, err)
+	}
 	resp, err := s.kv.Txn(ctx).If(unchanged...).Then(ops...).Commit()
 	if err != nil {
 		explained := s.explain(what, err)
@@ -208,6 +211,26 @@ func (s *Store) Replace(ctx context.Context, key string, old *inventory.Entry, v
 		return 0, fmt.Errorf("write %q: %w", s.Full(key), ErrChanged)
 	}
 	return resp.Header.Revision, nil
+}
+
+// checkClusters returns errClusters if the endpoints are of two clusters: a write could go to another than what was read. Endpoints
+// that do not answer soon are left out, because a write there would not be answered, either.
+func (s *Store) checkClusters(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	errs := make(chan error, len(s.Endpoints))
+	for _, endpoint := range s.Endpoints {
+		go func() {
+			_, err := s.client.Status(ctx, endpoint)
+			errs <- err
+		}()
+	}
+	for range s.Endpoints {
+		if err := <-errs; errors.Is(err, errClusters) {
+			return err
+		}
+	}
+	return nil
 }
 
 // PrefixRange returns the range of the keys that begin with prefix.

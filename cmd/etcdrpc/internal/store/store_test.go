@@ -77,3 +77,23 @@ func TestScan_LargeValues(t *testing.T) {
 		}
 	}
 }
+
+// With endpoints of two clusters, an answer may be of either, and nothing is written.
+func TestTwoClusters(t *testing.T) {
+	t.Parallel()
+	one, two := etcdtest.Start(t), etcdtest.Start(t)
+	s, err := Open(clientv3.Config{Endpoints: append(one.Endpoints(), two.Endpoints()...)}, output.Commands{}, testTimeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Replace(t.Context(), "a", nil, "x"); !errors.Is(err, errClusters) {
+		t.Errorf("a write returned %v, want %v", err, errClusters)
+	}
+	for err == nil { // the endpoints take turns once both are connected
+		_, err = s.GetAt(t.Context(), "a", 0)
+	}
+	if !errors.Is(err, errClusters) {
+		t.Errorf("reads returned %v, want %v", err, errClusters)
+	}
+}

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -25,61 +26,41 @@ func TestEndpointsWithAPassword(t *testing.T) {
 }
 
 // TestSilenceDefaultLogger makes requests of etcd clients fail, with and without a registry, and checks what the clients write
-// to standard error.
+// to standard error. A logger from the client's config stays.
 func TestSilenceDefaultLogger(t *testing.T) {
+	own := clientv3.NewCtxClient(t.Context()).GetLogger().Named("mine")
 	for _, tt := range []struct {
 		name, debug string
 		registry    bool
+		config      clientv3.Config
 		writes      bool
 	}{
-		{"without a registry", "", false, true},
-		{"with a registry", "", true, false},
-		{"asked to log", "warn", true, true},
+		{"without a registry", "", false, clientv3.Config{}, true},
+		{"with a registry", "", true, clientv3.Config{}, false},
+		{"asked to log", "warn", true, clientv3.Config{}, true},
+		{"with its own logger", "", true, clientv3.Config{Logger: own}, false},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Setenv("ETCD_CLIENT_DEBUG", tt.debug)
-			written := standardError(t)
-			client := away(t)
-			if tt.registry {
-				r := NewRegistry(client, WithLogger(slog.New(slog.DiscardHandler)))
-				t.Cleanup(func() { _ = r.Close(context.Background()) })
-			}
-			ctx, cancel := context.WithCancel(t.Context())
-			cancel()
-			if _, err := client.Get(ctx, "a"); err == nil {
-				t.Fatal("a request with a canceled context returned no error")
-			}
-			if text := written(); strings.Contains(text, "etcd-client") != tt.writes {
-				t.Errorf("the client wrote %q to standard error, want a log line: %v", text, tt.writes)
-			}
-		})
-	}
-}
-
-// TestSilenceDefaultLogger_KeepsOwnLogger checks that a logger from the client's config stays.
-func TestSilenceDefaultLogger_KeepsOwnLogger(t *testing.T) {
-	own := clientv3.NewCtxClient(t.Context()).GetLogger().Named("mine")
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}, Logger: own})
-	must(t, err)
-	t.Cleanup(func() { _ = client.Close() })
-	r := NewRegistry(client)
-	t.Cleanup(func() { _ = r.Close(context.Background()) })
-	if client.GetLogger() != own {
-		t.Error("NewRegistry replaced the logger from the client's config")
-	}
-}
-
-// standardError redirects standard error to a file until the test ends. written returns the file's content.
-func standardError(t *testing.T) (written func() string) {
-	t.Helper()
-	file, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
-	must(t, err)
-	before := os.Stderr
-	os.Stderr = file
-	t.Cleanup(func() { os.Stderr = before; _ = file.Close() })
-	return func() string {
-		text, err := os.ReadFile(file.Name())
+		t.Setenv("ETCD_CLIENT_DEBUG", tt.debug)
+		file, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
 		must(t, err)
-		return string(text)
+		before := os.Stderr
+		os.Stderr = file // the logger takes it when the client is made
+		tt.config.Endpoints = []string{"127.0.0.1:1"}
+		client, err := clientv3.New(tt.config)
+		os.Stderr = before
+		must(t, err)
+		if tt.registry {
+			must(t, NewRegistry(client, WithLogger(slog.New(slog.DiscardHandler))).Close(t.Context()))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := client.Get(ctx, "a"); err == nil {
+			t.Errorf("%s: a request with a canceled context returned no error", tt.name)
+		}
+		text, err := os.ReadFile(file.Name())
+		must(t, errors.Join(err, client.Close(), file.Close()))
+		if strings.Contains(string(text), "etcd-client") != tt.writes || (client.GetLogger() == own) != (tt.config.Logger == own) {
+			t.Errorf("%s: the client wrote %q to standard error with the logger %v, want a log line: %v", tt.name, text, client.GetLogger(), tt.writes)
+		}
 	}
 }

@@ -78,23 +78,20 @@ func (d step[T]) text(now time.Time) string {
 		}
 		parts = append(parts, text)
 	}
+	name := [...]string{"pause ", "list ", "list locally ", "watch ", "wait ", "verify ", "probe "}[d.call]
 	switch d.call {
 	case callPause:
-		parts = append(parts, fmt.Sprint("pause ", d.timeout))
-	case callList:
-		parts = append(parts, fmt.Sprint("list ", d.page, "within ", d.timeout))
-	case callListLocal:
-		parts = append(parts, fmt.Sprint("list locally ", d.page, "within ", d.timeout))
-	case callWatch:
-		parts = append(parts, fmt.Sprintf("watch from %d within %v", d.revision, d.timeout))
+		name += d.timeout.String()
 	case callWait:
-		parts = append(parts, fmt.Sprint("wait ", d.until.Sub(now)))
-	case callVerify:
-		parts = append(parts, fmt.Sprint("verify ", d.page, "within ", d.timeout))
+		name += d.until.Sub(now).String()
+	case callWatch:
+		name += fmt.Sprintf("from %d within %v", d.revision, d.timeout)
 	case callProbe:
-		parts = append(parts, fmt.Sprint("probe within ", d.timeout))
+		name += fmt.Sprint("within ", d.timeout)
+	default:
+		name += fmt.Sprint(d.page, "within ", d.timeout)
 	}
-	return strings.Join(parts, ", ")
+	return strings.Join(append(parts, name), ", ")
 }
 
 // String formats a page as the field want of a rule has it: "" for the first page of a list with the default limit.

@@ -452,34 +452,26 @@ func keyWalk(start func() *walked, events ...string) modelcheck.World[walked] {
 }
 
 func TestWalk(t *testing.T) {
-	t.Run("endpoints come and go", func(t *testing.T) {
-		modelcheck.Walk(t, 10000, 24, keyWalk(func() *walked { return startRead("a", "b", "c") }, "a is put", "a is marked", "a is deleted",
-			"b is put", "b is marked", "b is deleted", "c is put", "c is deleted", "the watch sends changes", "a list is answered", "etcd is away", "a second passes", "10 s pass", "the next tick comes"))
-	})
-	t.Run("K3: a mark, and a layout without marks", func(t *testing.T) {
-		modelcheck.Walk(t, 10000, 24, keyWalk(func() *walked { return startRead("a", "p", "b") }, "a is put", "a is marked", "a is deleted",
-			"a's plain entry is put", "a's plain entry is deleted", "b is deleted", "the watch sends changes", "a list is answered", "10 s pass"))
-	})
-	t.Run("K3: another comes to the address of a marked one", func(t *testing.T) {
-		modelcheck.Walk(t, 10000, 24, keyWalk(func() *walked { return startRead("a", "b") }, "a is put", "a is marked", "a is deleted",
-			"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch sends changes", "a list is answered", "10 s pass"))
-	})
-	t.Run("K3: another shares the address of a marked one", func(t *testing.T) {
-		modelcheck.Walk(t, 10000, 24, keyWalk(func() *walked { return startRead("a", "n") }, "a is put", "a is marked", "a is deleted",
-			"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch sends changes", "a list is answered", "10 s pass"))
-	})
-	t.Run("an entry names another address for a while", func(t *testing.T) {
-		modelcheck.Walk(t, 10000, 24, keyWalk(func() *walked {
-			w := startRead("a", "p")
-			w.overwrite("p")
-			w.sync()
-			return w
-		}, "a is put", "a is deleted", "a's plain entry is put", "a's plain entry names another address", "a's plain entry is deleted",
-			"the watch sends changes", "a list is answered", "10 s pass"))
-	})
-	t.Run("readers, the config and the disk", func(t *testing.T) {
-		modelcheck.Walk(t, 10000, 24, keyWalk(startWalk, "a reader joins", "a reader leaves", "a is put", "a is marked", "a is deleted", "the watch sends changes",
-			"etcd is away", "etcd denies it", "the disk has a and b", "config x", "config y", "a bad config", "no config", "the config is denied",
-			"the config is away", "a second passes", "the next tick comes"))
-	})
+	walk := func(name string, start func() *walked, events ...string) {
+		t.Run(name, func(t *testing.T) { modelcheck.Walk(t, 10000, 24, keyWalk(start, events...)) })
+	}
+	reading := func(names ...string) func() *walked { return func() *walked { return startRead(names...) } }
+	walk("endpoints come and go", reading("a", "b", "c"), "a is put", "a is marked", "a is deleted",
+		"b is put", "b is marked", "b is deleted", "c is put", "c is deleted", "the watch sends changes", "a list is answered", "etcd is away", "a second passes", "10 s pass", "the next tick comes")
+	walk("K3: a mark, and a layout without marks", reading("a", "p", "b"), "a is put", "a is marked", "a is deleted",
+		"a's plain entry is put", "a's plain entry is deleted", "b is deleted", "the watch sends changes", "a list is answered", "10 s pass")
+	walk("K3: another comes to the address of a marked one", reading("a", "b"), "a is put", "a is marked", "a is deleted",
+		"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch sends changes", "a list is answered", "10 s pass")
+	walk("K3: another shares the address of a marked one", reading("a", "n"), "a is put", "a is marked", "a is deleted",
+		"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch sends changes", "a list is answered", "10 s pass")
+	walk("an entry names another address for a while", func() *walked {
+		w := startRead("a", "p")
+		w.overwrite("p")
+		w.sync()
+		return w
+	}, "a is put", "a is deleted", "a's plain entry is put", "a's plain entry names another address", "a's plain entry is deleted",
+		"the watch sends changes", "a list is answered", "10 s pass")
+	walk("readers, the config and the disk", startWalk, "a reader joins", "a reader leaves", "a is put", "a is marked", "a is deleted", "the watch sends changes",
+		"etcd is away", "etcd denies it", "the disk has a and b", "config x", "config y", "a bad config", "no config", "the config is denied",
+		"the config is away", "a second passes", "the next tick comes")
 }

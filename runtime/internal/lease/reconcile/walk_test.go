@@ -50,7 +50,7 @@ func startWalk() *walked {
 }
 
 // startRegistered returns a walk with n entries in etcd.
-func startRegistered(t *testing.T, n int, items func(name, value string) []Item) *walked {
+func startRegistered(n int, items func(name, value string) []Item) *walked {
 	w := startWalk()
 	w.items = items
 	for i := range n {
@@ -61,7 +61,7 @@ func startRegistered(t *testing.T, n int, items func(name, value string) []Item)
 	}
 	for _, e := range w.entries[:n] {
 		if ok, err := w.core.Synced(e); !ok || err != nil {
-			t.Fatalf("%s is %s: %v, %v", e.key(), e.state, ok, err)
+			panic(fmt.Sprintf("%s is %s: %v, %v", e.key(), e.state, ok, err))
 		}
 	}
 	return w
@@ -622,7 +622,10 @@ func lifeOf(items func(name, value string) []Item) modelcheck.World[walked] {
 }
 
 func TestWalk(t *testing.T) {
-	registered := func(n int) func() *walked { return func() *walked { return startRegistered(t, n, item) } }
+	walk := func(name string, start func() *walked, events ...string) {
+		t.Run(name, func(t *testing.T) { modelcheck.Walk(t, 10000, 20, leaseWalk(start, events...)) })
+	}
+	registered := func(n int) func() *walked { return func() *walked { return startRegistered(n, item) } }
 	calls := []string{"the next call begins", "a call is answered", "a call is lost", "a second passes"}
 	rights := []string{
 		"update a", "pause a", "resume a", "drop b",
@@ -630,65 +633,49 @@ func TestWalk(t *testing.T) {
 		"reads of a are denied, or allowed again", "writes of a are denied, or allowed again", "etcd becomes full, or has space again",
 		"etcd becomes busy, or idle again",
 	}
-	t.Run("calls end in every way", func(t *testing.T) {
-		modelcheck.Walk(t, 10000, 20, leaseWalk(startWalk, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
-			"a call is applied and not answered", "a call is delayed", "a delayed call arrives", "the keepalive ends")...))
-	})
+	walk("calls end in every way", startWalk, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
+		"a call is applied and not answered", "a call is delayed", "a delayed call arrives", "the keepalive ends")...)
 	t.Run("calls hang", func(t *testing.T) {
-		modelcheck.Walk(t, 10000, 30, leaseWalk(func() *walked { w := startRegistered(t, 2, item); w.hangs = true; return w },
+		modelcheck.Walk(t, 10000, 30, leaseWalk(func() *walked { w := startRegistered(2, item); w.hangs = true; return w },
 			"the next call begins", "a call is answered", "a call is lost", "a call hangs for a second", "a call is applied and not answered", "a call is delayed",
 			"a delayed call arrives", "add a", "update a", "pause a", "resume a", "drop a", "drop b", "close", "the keepalive ends"))
 	})
-	t.Run("other processes change keys", func(t *testing.T) {
-		modelcheck.Walk(t, 10000, 20, leaseWalk(registered(1), append(calls, "add a", "update a", "pause a", "resume a", "drop a", "the TTL passes", "renewals stop",
-			"a is deleted", "a is overwritten", "another process takes a", "another process leaves a", "the lease is revoked", "a watch reports a")...))
-	})
-	t.Run("the lease goes while a call is under way", func(t *testing.T) {
-		modelcheck.Walk(t, 10000, 20, leaseWalk(func() *walked {
-			w := startRegistered(t, 1, item)
-			w.update(0)
-			w.begin()
-			return w
-		}, append(calls, "update a", "pause a", "resume a", "drop a",
-			"a call is applied and not answered", "a is deleted", "the lease is revoked", "a renewal finds the lease gone")...))
-	})
-	t.Run("a write arrives late", func(t *testing.T) {
-		modelcheck.Walk(t, 10000, 20, leaseWalk(registered(2), append(calls, "update a", "pause a", "resume a",
-			"a call is applied and not answered", "a call is delayed", "a delayed call arrives")...))
-	})
-	t.Run("a write arrives late while the lease is replaced", func(t *testing.T) {
-		modelcheck.Walk(t, 10000, 20, leaseWalk(func() *walked {
-			w := startRegistered(t, 1, item)
-			w.update(0)
-			w.core.replaceLease(errors.New("ended"))
-			return w
-		}, append(calls, "update a", "pause a", "resume a",
-			"a call is applied and not answered", "a call is delayed", "a delayed call arrives", "a is deleted", "the lease is revoked")...))
-	})
-	t.Run("G32: an entry starts paused, and another process has its key", func(t *testing.T) {
-		modelcheck.Walk(t, 10000, 20, leaseWalk(func() *walked {
-			w := startWalk()
-			w.etcd.put("a", "x", theirs)
-			w.entries[0] = w.core.Add(w.now, nobody{}, item("a", "v"), true)
-			return w
-		}, append(calls, "pause a", "resume a", "drop a", "a call is applied and not answered", "a call is delayed", "a delayed call arrives",
-			"another process takes a", "another process leaves a", "reads of a are denied, or allowed again")...))
-	})
-	t.Run("G38: an entry in conflict is paused and resumed", func(t *testing.T) {
-		modelcheck.Walk(t, 10000, 20, leaseWalk(func() *walked {
-			w := startRegistered(t, 1, item)
-			w.etcd.put("a", "x", theirs)
-			w.newer["a"], w.tampered = true, true
-			w.core.CheckSoon(w.now)
-			for w.entries[0].state != Conflict {
-				w.end(answered)
-			}
-			return w
-		}, append(calls, "pause a", "resume a", "another process takes a", "another process leaves a", "reads of a are denied, or allowed again")...))
-	})
-	t.Run("permissions change", func(t *testing.T) {
-		modelcheck.Walk(t, 10000, 20, leaseWalk(registered(2), rights...))
-	})
+	walk("other processes change keys", registered(1), append(calls, "add a", "update a", "pause a", "resume a", "drop a", "the TTL passes", "renewals stop",
+		"a is deleted", "a is overwritten", "another process takes a", "another process leaves a", "the lease is revoked", "a watch reports a")...)
+	walk("the lease goes while a call is under way", func() *walked {
+		w := startRegistered(1, item)
+		w.update(0)
+		w.begin()
+		return w
+	}, append(calls, "update a", "pause a", "resume a", "drop a",
+		"a call is applied and not answered", "a is deleted", "the lease is revoked", "a renewal finds the lease gone")...)
+	walk("a write arrives late", registered(2), append(calls, "update a", "pause a", "resume a",
+		"a call is applied and not answered", "a call is delayed", "a delayed call arrives")...)
+	walk("a write arrives late while the lease is replaced", func() *walked {
+		w := startRegistered(1, item)
+		w.update(0)
+		w.core.replaceLease(errors.New("ended"))
+		return w
+	}, append(calls, "update a", "pause a", "resume a",
+		"a call is applied and not answered", "a call is delayed", "a delayed call arrives", "a is deleted", "the lease is revoked")...)
+	walk("G32: an entry starts paused, and another process has its key", func() *walked {
+		w := startWalk()
+		w.etcd.put("a", "x", theirs)
+		w.entries[0] = w.core.Add(w.now, nobody{}, item("a", "v"), true)
+		return w
+	}, append(calls, "pause a", "resume a", "drop a", "a call is applied and not answered", "a call is delayed", "a delayed call arrives",
+		"another process takes a", "another process leaves a", "reads of a are denied, or allowed again")...)
+	walk("G38: an entry in conflict is paused and resumed", func() *walked {
+		w := startRegistered(1, item)
+		w.etcd.put("a", "x", theirs)
+		w.newer["a"], w.tampered = true, true
+		w.core.CheckSoon(w.now)
+		for w.entries[0].state != Conflict {
+			w.end(answered)
+		}
+		return w
+	}, append(calls, "pause a", "resume a", "another process takes a", "another process leaves a", "reads of a are denied, or allowed again")...)
+	walk("permissions change", registered(2), rights...)
 	t.Run("G19: a denied read affects one key", func(t *testing.T) {
 		w := leaseWalk(registered(2), rights...)
 		w.Settle = (*walked).settleB
@@ -709,19 +696,15 @@ func TestWalk(t *testing.T) {
 		w.Settle = (*walked).settleB
 		modelcheck.Walk(t, 10000, 20, w)
 	})
-	t.Run("an entry has two keys, one with its lease's id", func(t *testing.T) {
-		modelcheck.Walk(t, 10000, 20, leaseWalk(func() *walked { return startRegistered(t, 1, plusNamed) }, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
-			"a call is applied and not answered", "a call is delayed", "a delayed call arrives", "the keepalive ends", "a is deleted", "another process takes a",
-			"the lease is revoked")...))
-	})
-	t.Run("etcd is restored", func(t *testing.T) {
-		modelcheck.Walk(t, 10000, 20, leaseWalk(func() *walked {
-			w := startRegistered(t, 2, item)
-			w.past = w.etcd.clone()
-			return w
-		}, append(calls, "update a", "pause a", "resume a", "drop b",
-			"the TTL passes", "etcd is backed up", "etcd is restored", "etcd is restored, and others have written since", "the connection is back")...))
-	})
+	walk("an entry has two keys, one with its lease's id", func() *walked { return startRegistered(1, plusNamed) },
+		append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close", "a call is applied and not answered", "a call is delayed",
+			"a delayed call arrives", "the keepalive ends", "a is deleted", "another process takes a", "the lease is revoked")...)
+	walk("etcd is restored", func() *walked {
+		w := startRegistered(2, item)
+		w.past = w.etcd.clone()
+		return w
+	}, append(calls, "update a", "pause a", "resume a", "drop b",
+		"the TTL passes", "etcd is backed up", "etcd is restored", "etcd is restored, and others have written since", "the connection is back")...)
 	t.Run("lives", func(t *testing.T) { modelcheck.Walk(t, 2000, 400, lifeOf(item)) })
 }
 
@@ -732,7 +715,7 @@ func named(prefix, value string) []Item {
 
 // A later unanswered put does not replace the doubt of an unanswered deletion that may arrive late.
 func TestDoubt_HighestGuardCounts(t *testing.T) {
-	w := startRegistered(t, 2, item)
+	w := startRegistered(2, item)
 	w.setDesired(0, paused)
 	w.end(lost)    // the mark
 	w.end(delayed) // the deletion

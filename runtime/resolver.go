@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -72,14 +73,10 @@ func parseTarget(u url.URL) (key string, layout endpoint.Layout, err error) {
 	if u.Host != "" {
 		return "", layout, fmt.Errorf("the target names the host %.80q, but the registry selects the etcd cluster: want three slashes before the key, %.80q", u.Host, Scheme+":///"+u.Host+u.Path)
 	}
-	path := u.Path
-	if path == "" {
-		path = u.Opaque
-	}
 	if u.Fragment != "" {
 		return "", layout, fmt.Errorf("the target has the fragment %.80q after a #: write # as %%23 if it is part of the key", u.Fragment)
 	}
-	key = strings.TrimPrefix(path, "/")
+	key = strings.TrimPrefix(cmp.Or(u.Path, u.Opaque), "/")
 	if err := endpoint.CheckKey(key); err != nil {
 		return "", layout, err
 	}

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,12 +65,7 @@ func (d *ServiceDesc) hooks() (h extension.Hooks) {
 }
 
 // layout returns Layout or its default.
-func (d *ServiceDesc) layout() Layout {
-	if d.Layout == nil {
-		return EndpointJSON
-	}
-	return d.Layout
-}
+func (d *ServiceDesc) layout() Layout { return cmp.Or(d.Layout, EndpointJSON) }
 
 // authority returns the name that TLS verifies and calls carry as :authority.
 func (d *ServiceDesc) authority() (string, error) {

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,9 +75,7 @@ func (r Reader) Decode(key, etcdKey string, value []byte, lease int64) (e Endpoi
 	if err != nil {
 		return Endpoint{}, Layout{}, true, err
 	}
-	if e.Instance == "" {
-		e.Instance = instance
-	}
+	e.Instance = cmp.Or(e.Instance, instance)
 	if !layout.json {
 		if l, ok := leased(suffix, lease); ok {
 			layout, e.Instance = l, e.Addr // not the lease id, which changes with each registration

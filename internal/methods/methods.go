@@ -3,7 +3,6 @@
 package methods
 
 import (
-	"iter"
 	"slices"
 	"strings"
 )
@@ -19,41 +18,15 @@ func Split(method string) (service, name string) {
 
 // NamesService reports whether a text names a method of a service.
 func NamesService(text, service string) bool {
-	for range listsOf(text, service) {
-		return true
-	}
-	return false
+	return slices.ContainsFunc(strings.Split(text, ";"), func(part string) bool { return strings.HasPrefix(part, service+"/") })
 }
 
 // Names reports whether a text names a method of a service. It is false for the method "".
 func Names(text, service, method string) bool {
-	for list := range listsOf(text, service) {
-		if method != "" && namesMethod(list, method) {
-			return true
-		}
-	}
-	return false
-}
-
-// listsOf yields the lists of a service's methods in a text: for helloworld.Greeter above, "SayHello,SayBye".
-func listsOf(text, service string) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for part := range strings.SplitSeq(text, ";") {
-			if rest, ok := strings.CutPrefix(part, service); ok && strings.HasPrefix(rest, "/") && !yield(rest[1:]) {
-				return
-			}
-		}
-	}
-}
-
-// namesMethod reports whether a list such as "SayHello,SayBye" contains a method.
-func namesMethod(list, method string) bool {
-	for name := range strings.SplitSeq(list, ",") {
-		if name == method {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(strings.Split(text, ";"), func(part string) bool {
+		list, ok := strings.CutPrefix(part, service+"/")
+		return ok && method != "" && slices.Contains(strings.Split(list, ","), method)
+	})
 }
 
 // Lacking returns those of texts whose endpoints must not get calls of a method. If some text names the method, these are the nonempty

@@ -1,6 +1,7 @@
 package registrar
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -165,9 +166,7 @@ func methodsText(services []string, methods map[string][]string) string {
 
 // complete returns the entry with the defaults that depend on its address.
 func (e Entry) complete() Entry {
-	if e.Endpoint.Instance == "" {
-		e.Endpoint.Instance = e.Endpoint.Addr
-	}
+	e.Endpoint.Instance = cmp.Or(e.Endpoint.Instance, e.Endpoint.Addr)
 	return e
 }
 

@@ -47,9 +47,7 @@ type Cluster struct {
 	// the member's data is copied or removed, and etcd would end the process.
 	starting sync.Mutex
 
-	mu    sync.Mutex
-	admin *clientv3.Client
-
+	admin   atomic.Pointer[clientv3.Client]
 	closing sync.Once
 	closed  atomic.Bool
 	lock    *fileutil.LockedFile // of dir
@@ -150,11 +148,7 @@ func (c *Cluster) Client(t testing.TB, changes ...func(*clientv3.Config)) *clien
 
 // Admin returns a client of root, whose requests bypass the proxies and are not in [Cluster.Calls]. The cluster closes the client.
 // With [WithAuth], [Cluster.Wipe] and [Cluster.RestoreBackup] make a new one.
-func (c *Cluster) Admin() *clientv3.Client {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.admin
-}
+func (c *Cluster) Admin() *clientv3.Client { return c.admin.Load() }
 
 // Calls returns the requests that have reached the members.
 func (c *Cluster) Calls() *Calls { return c.calls }
@@ -305,19 +299,11 @@ func (c *Cluster) replaceAdmin() error {
 	if err != nil {
 		return fmt.Errorf("etcdtest: connect the admin client: %w", err)
 	}
-	c.setAdmin(admin)
-	return nil
-}
-
-func (c *Cluster) setAdmin(admin *clientv3.Client) {
-	c.mu.Lock()
-	old := c.admin
-	c.admin = admin
-	c.mu.Unlock()
-	if old != nil {
+	if old := c.admin.Swap(admin); old != nil {
 		// An error does not matter: the old client's leases and watches have ended.
 		_ = old.Close()
 	}
+	return nil
 }
 
 func (c *Cluster) adminConfig() clientv3.Config {

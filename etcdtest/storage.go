@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 )
 
 // Backup is a copy of a cluster's data: keys, leases, users and the revision.
@@ -66,40 +64,13 @@ func (c *Cluster) RestoreBackup(b *Backup) error {
 // of returns the directory with the copy of a member's data.
 func (b *Backup) of(m *Member) string { return filepath.Join(b.dir, m.name()) }
 
-// copyData copies the data directory of a stopped member, except etcd's preallocated files.
+// copyData copies the data directory of a stopped member. It removes the files that etcd preallocates, which are large.
 func copyData(dst, src string) error {
-	return filepath.WalkDir(src, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		to := filepath.Join(dst, strings.TrimPrefix(path, src))
-		switch {
-		case entry.IsDir():
-			return os.MkdirAll(to, 0o700)
-		case filepath.Ext(path) == ".tmp":
-			return nil
-		}
-		return copyFile(to, path)
-	})
-}
-
-func copyFile(dst, src string) (err error) {
-	from, err := os.Open(src)
-	if err != nil {
-		return err
+	preallocated, err := filepath.Glob(filepath.Join(src, "member", "wal", "*.tmp"))
+	for _, file := range preallocated {
+		err = errors.Join(err, os.Remove(file))
 	}
-	defer from.Close()
-	to, err := os.OpenFile(dst, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if closing := to.Close(); err == nil {
-			err = closing
-		}
-	}()
-	_, err = io.Copy(to, from)
-	return err
+	return errors.Join(err, os.MkdirAll(dst, fileutil.PrivateDirMode), os.CopyFS(dst, os.DirFS(src)))
 }
 
 // SetNoSpace raises the NOSPACE alarm for the leader, or disarms it for every member. etcd raises the alarm when a database has

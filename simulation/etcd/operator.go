@@ -82,7 +82,7 @@ func (a admin) noSpace(action pb.AlarmRequest_AlarmAction, member uint64) (*pb.A
 // next Start there are none.
 func (c *Cluster) Leases() (ids []int64) {
 	if p := c.newest(); p != nil {
-		for _, l := range lessorOf(p.etcd).Leases() {
+		for _, l := range (*field[lease.Lessor](p.etcd, "lessor")).Leases() {
 			ids = append(ids, int64(l.ID))
 		}
 	}

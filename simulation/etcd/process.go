@@ -87,7 +87,8 @@ func (c *Cluster) newServer(member int) (*etcdserver.EtcdServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s, setTransport(s, &transport{c: c, member: member, etcd: s})
+	setTransport(s, &transport{c: c, member: member, etcd: s})
+	return s, nil
 }
 
 // defaults is etcd's default configuration.

@@ -12,7 +12,6 @@ import (
 	_ "go.etcd.io/etcd/client/v3" // for go:linkname of valCtxCh
 	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/rafthttp"
-	"go.etcd.io/etcd/server/v3/lease"
 )
 
 // This file holds all code that accesses unexported variables of etcd. The source of etcd is not changed:
@@ -52,42 +51,17 @@ func checkVersion(have string) error {
 }
 
 // setTransport replaces the transport that connects a server with its peers. It must be called between NewServer and Start.
-func setTransport(s *etcdserver.EtcdServer, t *transport) error {
-	messages, err := field[rafthttp.Transporter](s, "r", "transport")
-	if err != nil {
-		return err
-	}
-	requests, err := field[http.RoundTripper](s, "peerRt")
-	if err != nil {
-		return err
-	}
+func setTransport(s *etcdserver.EtcdServer, t *transport) {
+	messages := field[rafthttp.Transporter](s, "r", "transport")
 	(*messages).Stop()
-	*messages, *requests = t, t
-	return nil
+	*messages, *field[http.RoundTripper](s, "peerRt") = t, t
 }
 
-// lessorOf returns the lessor of a server, which holds its leases.
-func lessorOf(s *etcdserver.EtcdServer) lease.Lessor {
-	lessor, err := field[lease.Lessor](s, "lessor")
-	if err != nil {
-		panic(err) // setTransport has checked the version
-	}
-	return *lessor
-}
-
-// field returns a pointer to an unexported field of s. Several names lead through nested structs.
-func field[T any](s *etcdserver.EtcdServer, names ...string) (*T, error) {
+// field returns a pointer to an unexported field of s, and panics if its type is not T. Several names lead through nested structs.
+func field[T any](s *etcdserver.EtcdServer, names ...string) *T {
 	v := reflect.ValueOf(s).Elem()
 	for _, name := range names {
-		if v.Kind() == reflect.Struct {
-			v = v.FieldByName(name)
-		}
-		if !v.IsValid() {
-			return nil, fmt.Errorf("etcd: EtcdServer lacks %s in path %v", name, names)
-		}
+		v = v.FieldByName(name)
 	}
-	if want := reflect.TypeFor[T](); v.Type() != want {
-		return nil, fmt.Errorf("etcd: field %v of EtcdServer is of type %v, not %v", names, v.Type(), want)
-	}
-	return (*T)(unsafe.Pointer(v.UnsafeAddr())), nil
+	return reflect.NewAt(v.Type(), unsafe.Pointer(v.UnsafeAddr())).Interface().(*T)
 }

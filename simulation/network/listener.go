@@ -103,25 +103,19 @@ func (n *Network) dial(ctx context.Context, from netip.Addr, to netip.AddrPort) 
 		case link.Cut:
 			return nil, os.NewSyscallError("connect", syscall.ECONNREFUSED)
 		case link.Stalled:
-			n.waitUnlocked(ctx, n.changed, 0)
+			n.waitUnlocked(ctx, n.changed, nil)
 		case link.Delay > 0 && !travelled:
-			travelled = n.waitUnlocked(ctx, nil, 2*link.Delay)
+			travelled = n.waitUnlocked(ctx, nil, time.After(2*link.Delay))
 		default:
 			return n.connect(from, to, link)
 		}
 	}
 }
 
-// waitUnlocked unlocks n.mu until changed is closed, d has passed or ctx is done, and reports whether d has passed. 0 means no limit.
-func (n *Network) waitUnlocked(ctx context.Context, changed <-chan struct{}, d time.Duration) bool {
+// waitUnlocked unlocks n.mu until changed is closed, a time has passed or ctx is done, and reports whether the time has passed.
+func (n *Network) waitUnlocked(ctx context.Context, changed <-chan struct{}, passed <-chan time.Time) bool {
 	n.mu.Unlock()
 	defer n.mu.Lock()
-	var passed <-chan time.Time
-	if d > 0 {
-		timer := time.NewTimer(d)
-		defer timer.Stop()
-		passed = timer.C
-	}
 	select {
 	case <-passed:
 		return true

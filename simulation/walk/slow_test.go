@@ -24,28 +24,10 @@ import (
 type distant struct {
 	*runtime.Registry
 	etcd *etcd.Cluster
-	log  lockedBuffer
+	log  bytes.Buffer // may be read after synctest.Wait
 
 	mu    sync.Mutex
 	calls map[string]int // the number of calls by method
-}
-
-// lockedBuffer is a log for several goroutines.
-type lockedBuffer struct {
-	mu sync.Mutex
-	bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.Write(p)
-}
-
-func (b *lockedBuffer) text() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.String()
 }
 
 // inDistance runs f in a bubble, with a registry whose etcd takes a round trip to answer.
@@ -136,7 +118,8 @@ func TestK13_ManyKeysOfADistantEtcd(t *testing.T) {
 					t.Errorf("%[2]d of %[1]d changes were seen, want all", keys, n-keys)
 				}
 				time.Sleep(time.Minute)
-				if reads, log := d.asked("Range"), d.log.text(); reads > 4*keys+100 || log != "" {
+				synctest.Wait()
+				if reads, log := d.asked("Range"), d.log.String(); reads > 4*keys+100 || log != "" {
 					t.Errorf("%d reads, want at most %d; log %q, want it empty", reads, 4*keys+100, log)
 				}
 				t.Logf("%v", d.calls)
@@ -161,11 +144,13 @@ func TestK14_AQuietDistantEtcd(t *testing.T) {
 					t.Fatal("no endpoints are known, want those in etcd")
 				}
 				time.Sleep(20 * time.Second)
-				asked, logged := d.asked("Range"), d.log.text() // what happened until the state was known
+				synctest.Wait()
+				asked, logged := d.asked("Range"), d.log.String() // what happened until the state was known
 				if endpoints, err, ok := next(); ok {
 					t.Errorf("Watch yielded %v, %v after the first state, want no change", endpoints, err)
 				}
-				if lists, log := d.asked("Range")-asked, d.log.text(); lists > 20 || log != logged {
+				synctest.Wait()
+				if lists, log := d.asked("Range")-asked, d.log.String(); lists > 20 || log != logged {
 					t.Errorf("%d reads, want at most 20; log %q, want the unchanged log %q", lists, log, logged)
 				}
 			})

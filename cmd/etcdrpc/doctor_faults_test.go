@@ -89,7 +89,7 @@ var faults = []fault{
 	{"a policy that does not exist", "bad-policy", `no policy is named "round_robbin"`, "_grpc_config/acme/papa", policy(`{"loadBalancingConfig":[{"round_robbin":{}}]}`)},
 	{"a drain of everything", "no-match", "drain leaves no endpoint", "_grpc_config/acme/sierra", etcdPolicy(`"drain":["sierra-1:9000"]`)},
 	{"a policy that clients do not link", "unlinked-policy", "outlierdetection", "_grpc_config/acme/tango", policy(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}}]}`)},
-	{"a split with an empty group", "no-match", `the group version=v2 of the split matches no endpoint`, "_grpc_config/acme/uniform",
+	{"a split with an empty group", "no-match", `the group version="v2" of the split matches no endpoint`, "_grpc_config/acme/uniform",
 		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":9},{"match":{"version":"v2"},"weight":1}]`, `{"version":"v1"}`)},
 	{"a drain of nothing", "no-match", `"victor-9:9000"`, "_grpc_config/acme/victor", etcdPolicy(`"drain":["victor-9:9000"]`)},
 	{"a drain by an id that clients do not know", "no-match", `drain names "n1"`, "_grpc_config/acme/violet", func(f *planted, _ string) {
@@ -107,7 +107,7 @@ var faults = []fault{
 	{"a lane without an instance", "no-match", "matches no endpoint", "_grpc_config/acme/yankee", etcdPolicy(`"route":[{"lane":"beta","match":{"version":"v2"}}]`)},
 	{"a drain of a strict lane", "lane", `every instance of the lane "pr-7" is drained, and it is strict, so its calls fail`, "_grpc_config/acme/yucca",
 		etcdPolicy(`"route":[{"label":"lane","strict":true}],"drain":["yucca-2:9000","yucca-3:9000","yucca-4:9000"]`, `{}`, `{"lane":"pr-7"}`, `{"lane":"pr-7"}`, `{"lane":"pr-8"}`, `{"lane":"pr-8"}`)},
-	{"a group of a split that is in a lane", "no-match", `the group version=v2 of the split matches only endpoints that are in a lane`, "_grpc_config/acme/yam",
+	{"a group of a split that is in a lane", "no-match", `the group version="v2" of the split matches only endpoints that are in a lane`, "_grpc_config/acme/yam",
 		etcdPolicy(`"route":[{"label":"lane"}],"split":[{"match":{"version":"v1"},"weight":9},{"match":{"version":"v2"},"weight":1}]`, `{"version":"v1"}`, `{"version":"v2","lane":"pr-7"}`)},
 	{"the address 0.0.0.0", "local-address", "0.0.0.0:9000 means", "acme/zulu/0.0.0.0:9000", instance()},
 	{"a loopback address among several hosts", "local-address", "127.0.0.1:9000 means", "acme/cedar/127.0.0.1:9000", instance().with("acme/cedar")},
@@ -131,7 +131,7 @@ var faults = []fault{
 		says(`{"grpc_methods":"acme.Aspen/Get"}`, "other")},
 	{"a version in no group of a split", "no-match", "1 instance is in no group of the split", "acme/birch/birch-2:9000",
 		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":1}]`, `{"version":"v1"}`, `{"version":"v2"}`)},
-	{"a group that an earlier one takes all of", "no-match", `the group version=v1,zone=a of the split matches no endpoint`, "_grpc_config/acme/box",
+	{"a group that an earlier one takes all of", "no-match", `the group version="v1",zone="a" of the split matches no endpoint`, "_grpc_config/acme/box",
 		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v1","zone":"a"},"weight":9}]`, `{"version":"v1","zone":"a"}`)},
 	{"a drain that is older than an instance", "drain", `applies to instances registered since, which may be other servers: ["10.1.54.1:9000"]`, "acme/elder/10.1.54.1:9000", func(f *planted, _ string) {
 		f.instances("acme/elder")

@@ -113,7 +113,7 @@ func TestConsole_Pages(t *testing.T) {
 		"/?q=nobody":                  `No service is found`,
 		"/?q=bad-policy":              `acme/order</a>`,
 		"/service?key=acme/order":     `(?s)<b>error: bad-policy</b>.*<td data-label="Lease">none</td>.*Clients do not go by it`,
-		"/service?key=acme/user":      `(?s)10\.0\.0\.7:9000.*there is no live policy.*value="v2" selected>v2: 1 instance<`,
+		"/service?key=acme/user":      `(?s)10\.0\.0\.7:9000.*No live policy sets load balancing.*value="v2" selected>v2: 1 instance`,
 		"/service?key=acme/user&q=v2": `10\.0\.0\.8:9000`,
 	} {
 		resp, page := b.await(path, want)

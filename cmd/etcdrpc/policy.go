@@ -114,7 +114,7 @@ client's own WithSelector and WithSubset.`,
 			var x *policyedit.Explanation
 			e, err := policyedit.Propose(ctx, s, policyedit.Request{Key: args[0], Kind: policyedit.Remove}) // its error explains a missing policy
 			if err == nil || errors.Is(err, policyedit.ErrNoPolicy) {
-				x, err = policyedit.ExplainGenerated(e.Service, caller)
+				x, err = policyedit.Explain(e.Service, caller)
 			}
 			if err != nil {
 				return fmt.Errorf("policy of %q: %w", s.Full(args[0]), err)

@@ -101,7 +101,7 @@ func (p *Plan[E]) reportSplit() {
 		case all[i].exists:
 			why = "no endpoint that is selected for this connection"
 		}
-		p.report("%.200s of the split matches %s: the other groups have its share", splits[i].Name(), why)
+		p.report("the group %.400s of the split matches %s: the other groups have its share", splits[i].Name(), why)
 	}
 }
 

@@ -107,10 +107,10 @@ func TestPlan(t *testing.T) {
 		{"split by instance, address and nothing", `{"split":[{"match":{"instance":"b"},"weight":1},{"match":{"addr":"d:1"},"weight":2},{"match":{"build":""},"weight":3}]}`, "",
 			"1: b | 2: d | 3: ace", ""},
 		{"split that matches nothing", `{"split":[{"match":{"version":"v3"},"weight":5},{"match":{"version":"v1"},"weight":95}]}`, "", "95: ab | 0: cde",
-			"the group version=v3 of the split matches no endpoint: the other groups have its share"},
+			`the group version="v3" of the split matches no endpoint: the other groups have its share`},
 		{"split without a share that matches nothing", `{"split":[{"match":{"version":"v3"},"weight":0},{"match":{"version":"v1"},"weight":95}]}`, "", "95: ab | 0: cde", ""},
 		{"split whose endpoints are drained", `{"drain":["c","d"],` + split + `}`, "", "95: ab | 0: e > cd",
-			"the group version=v2 of the split matches only endpoints that are drained: the other groups have its share"},
+			`the group version="v2" of the split matches only endpoints that are drained: the other groups have its share`},
 	} {
 		in := input(t, tt.config)
 		in.Client.Zone = tt.zone
@@ -152,7 +152,7 @@ func TestLanes(t *testing.T) {
 		{"the base is drained", `{"drain":["a","b","e"],` + loose + `}`, "1: abe", "1: cd, else the base", "1: abe", noneLeft},
 		{"zones", `{"preferZone":true,` + loose + `}`, "1: ae > b", "1: c > d, else the base", "1: ae > b", ""},
 		{"a split", `{"split":[{"match":{"instance":"a"},"weight":1},{"match":{"instance":"c"},"weight":2}],` + loose + `}`,
-			"1: a | 0: be", "2: c | 0: d, else the base", "1: a | 0: be", "the group instance=c of the split matches only endpoints that are in a lane: the other groups have its share"},
+			"1: a | 0: be", "2: c | 0: d, else the base", "1: a | 0: be", `the group instance="c" of the split matches only endpoints that are in a lane: the other groups have its share`},
 	} {
 		p := Make(input(t, tt.config))
 		got := fmt.Sprintf("%s; %s; %s", targets(p, ""), targets(p, "red"), targets(p, "green"))
@@ -198,7 +198,7 @@ func TestSelector(t *testing.T) {
 	for _, tt := range []struct{ config, selects, want, reports string }{
 		{`{}`, "ad", "1: ad", ""},
 		{`{"split":[{"match":{"version":"v2"},"weight":1},{"match":{"version":"v1"},"weight":1}]}`, "ab", "1: ab",
-			"the group version=v2 of the split matches no endpoint that is selected for this connection: the other groups have its share"},
+			`the group version="v2" of the split matches no endpoint that is selected for this connection: the other groups have its share`},
 		{`{}`, "", `etcd: none of the 5 endpoints of "acme/user" is selected for this connection`, ""},
 		{`{"drain":["a"]}`, "a", `etcd: none of the 4 endpoints of "acme/user" is selected for this connection (1 more are drained)`, noneLeft},
 		{`{` + loose + `}`, "cd", "1: cd", "every endpoint that may be called is in a lane: calls without a lane go to all of them"},

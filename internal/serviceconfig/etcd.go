@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
 const (
@@ -109,14 +111,16 @@ func (s Split) Key() string {
 	return key.String()
 }
 
-// Name names the group by its match, for operators: "the group version=v1".
+// Name returns the group's match for messages, such as version="v1",zone="a".
 func (s Split) Name() string {
-	text, separator, names := "the group", " ", slices.AppendSeq(make([]string, 0, maxMatch), maps.Keys(s.Match))
-	slices.Sort(names)
-	for _, name := range names {
-		text, separator = text+separator+name+"="+s.Match[name], ","
+	text := make([]byte, 0, 64)
+	for n, name := range slices.Sorted(maps.Keys(s.Match)) {
+		if n > 0 {
+			text = append(text, ',')
+		}
+		text = strconv.AppendQuote(append(text, printable.Text(name)+"="...), s.Match[name])
 	}
-	return text
+	return string(text)
 }
 
 // checkSplit rejects groups that repeat an earlier group, too many names in all matches, and weights that are all zero.

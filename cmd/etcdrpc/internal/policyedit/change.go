@@ -235,8 +235,8 @@ func (e *Edit) checkOutcome() error {
 		return err
 	}
 	x, err := Explain(e.withNewConfig(), Caller{})
-	if err != nil {
-		return nil //nolint:nilerror // clients would refuse the config
+	if err != nil || !e.newConfig.Balances() {
+		return nil //nolint:nilerror // clients would refuse the config, or the edit does not decide where calls go
 	}
 	calls := 0
 	for n := range x.Instances {

@@ -3,7 +3,6 @@ package policyedit
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -36,33 +35,23 @@ type Explanation struct {
 	namespace   string
 }
 
-// Explain computes the shares of a client's calls under the live policy, as if every instance were ready.
+// Explain computes the shares of a client's calls, as if every instance were ready: under the live policy or, if that does not set
+// load balancing, under the default of generated code.
 func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 	config, err := s.Live()
 	switch {
-	case s.Config == nil:
-		return nil, ErrNoPolicy
 	case err != nil:
 		return nil, fmt.Errorf(refused+"%w", err)
-	case len(config.LoadBalancing) == 0:
-		return nil, errors.New("the live policy does not set load balancing: clients use the generated config")
+	case s.Config == nil && len(s.Instances) == 0:
+		return nil, ErrNoPolicy
 	}
-	return explain(s, caller, config.LoadBalancing[0]), nil
-}
-
-// ExplainGenerated is Explain or, if no live policy sets load balancing, explains the default of generated code.
-func ExplainGenerated(s *inventory.Service, caller Caller) (*Explanation, error) {
-	x, err := Explain(s, caller)
-	if live, refusal := s.Live(); refusal == nil && (live == nil || len(live.LoadBalancing) == 0) && len(s.Instances) > 0 {
-		x, err = explain(s, caller, serviceconfig.Policy{Name: serviceconfig.RoundRobinName}), nil
-		x.note("No live policy sets load balancing, so that of the proto file applies, which etcd does not have: the shares are those of its default, round_robin.")
-	}
-	return x, err
-}
-
-func explain(s *inventory.Service, caller Caller, policy serviceconfig.Policy) *Explanation {
 	x := &Explanation{Key: s.Key, Caller: caller, Notes: []string{}}
-	x.unwrapPolicy(policy)
+	if config != nil && len(config.LoadBalancing) > 0 {
+		x.unwrapPolicy(config.LoadBalancing[0])
+	} else {
+		x.unwrapPolicy(serviceconfig.Policy{Name: serviceconfig.RoundRobinName})
+		x.note("No live policy sets load balancing. Clients use the policy of the proto file, which is not in etcd; the shares are those of its default, round_robin.")
+	}
 	called := s.Merged()
 	x.plan = called.Plan(x.etcd, caller.Zone)
 	x.Notes = append(x.Notes, x.plan.Reports...)
@@ -74,7 +63,7 @@ func explain(s *inventory.Service, caller Caller, policy serviceconfig.Policy) *
 	}
 	x.addLeader(s.Candidates)
 	x.Instances, x.namespace = s.WithUncalled(called), s.Namespace
-	return x
+	return x, nil
 }
 
 // unwrapPolicy sets the policy "etcd" and the name of its child policy, and skips outlier detection above it.
@@ -162,7 +151,7 @@ func (x *Explanation) why(l *plan.Lane, g plan.Group) string {
 	case !g.Tiers[0].Class.IsLive():
 		return "is drained, as all others are"
 	case at < len(splits):
-		return fmt.Sprintf("in %s, of weight %d", splits[at].Name(), splits[at].Weight)
+		return fmt.Sprintf("in the group %s, of weight %d", splits[at].Name(), splits[at].Weight)
 	case len(splits) > 0:
 		return "matches no group of the split"
 	}
@@ -208,7 +197,7 @@ func (x *Explanation) reason(i *inventory.Instance, l *plan.Lane, in bool) strin
 	case !in:
 		return "is in a lane: " + fmt.Sprint(x.plan.Placed.Of[&i.Endpoint])
 	case at < len(x.etcd.Split) && x.etcd.Split[at].Weight == 0:
-		return fmt.Sprintf("in %s, of weight 0, while other groups have a weight", x.etcd.Split[at].Name())
+		return fmt.Sprintf("in the group %s, of weight 0, while other groups have a weight", x.etcd.Split[at].Name())
 	case at == len(x.etcd.Split) && at > 0:
 		return "matches no group of the split, while other instances do"
 	}

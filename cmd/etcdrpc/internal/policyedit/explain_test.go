@@ -81,7 +81,7 @@ func TestExplain_Notes(t *testing.T) {
 		{`{"etcd":{` + child + `}}`, Caller{}, nil},
 		{`{"pick_first":{}}`, Caller{}, []string{"pick_first keeps each client to one instance"}},
 		{`{"etcd":{"subset":2,` + child + `}}`, Caller{}, []string{"Each client uses 2 instances"}},
-		{`{"etcd":{` + child + `,` + split + `}}`, Caller{}, []string{"the group version=v9 of the split matches no endpoint"}},
+		{`{"etcd":{` + child + `,` + split + `}}`, Caller{}, []string{`the group version="v9" of the split matches no endpoint`}},
 		{`{"etcd":{"preferZone":true,` + child + `}}`, Caller{}, []string{"of a client without a zone"}},
 		{`{"etcd":{"preferZone":true,` + child + `}}`, Caller{Zone: "x"}, nil},
 		{`{"etcd":{"route":[{"label":"lane"}],` + child + `}}`, Caller{}, []string{"of calls without a lane"}},

@@ -52,7 +52,7 @@ func (t *Transport) Options(key string, dial DialFunc) ([]grpc.DialOption, error
 	return append(opts, grpc.WithTransportCredentials(creds)), err
 }
 
-// Split returns the dial options, and the credentials that they lack.
+// Split returns the dial options without transport credentials, and the credentials.
 func (t *Transport) Split(key string, dial DialFunc) ([]grpc.DialOption, credentials.TransportCredentials, error) {
 	if t.Plaintext && t.Files.CA+t.Files.Cert+t.Files.Key != "" {
 		return nil, nil, errors.New("--plaintext excludes --service-cacert, --service-cert and --service-key")
@@ -88,11 +88,11 @@ func (t *Transport) Split(key string, dial DialFunc) ([]grpc.DialOption, credent
 // describe the flags for TLS and for plaintext.
 func Hint(problem, secure, plaintext string) string {
 	for _, h := range []struct{ problem, hint string }{
+		{"certificate required", "it wants a client certificate: --service-cert and --service-key"},
 		{"error reading server preface", "if it speaks TLS, " + secure},
 		{"first record does not look like a TLS handshake", "it does not speak TLS: " + plaintext},
 		{"signed by unknown authority", "--service-cacert names the CA of its certificate"},
 		{"x509: certificate is valid for", "--authority gives the name that the proto sets"},
-		{"certificate required", "it wants a client certificate: --service-cert and --service-key"},
 	} {
 		if strings.Contains(problem, h.problem) {
 			return ": " + h.hint

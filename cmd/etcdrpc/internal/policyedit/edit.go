@@ -1,7 +1,6 @@
 package policyedit
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,8 +65,9 @@ type Edit struct {
 	oldConfig, newConfig *liveconfig.Config // empty if clients refuse it
 }
 
-// Propose computes an edit of the current live config. It refuses an edit that makes calls fail or go to wrong instances. The
-// edit is also returned with an error, unless etcd could not be read.
+// Propose computes an edit of the current live config. It refuses an edit that makes calls fail or go to wrong instances, and returns
+// [store.ErrChanged] if the config is not at the required revision. The edit is also returned with an error, unless etcd could not be
+// read.
 func Propose(ctx context.Context, s *store.Store, request Request) (*Edit, error) {
 	if err := endpoint.CheckKey(request.Key); err != nil {
 		return nil, err
@@ -80,6 +80,9 @@ func Propose(ctx context.Context, s *store.Store, request Request) (*Edit, error
 		return nil, n.Denied
 	}
 	e := &Edit{Request: request, Service: n.Services[0]}
+	if found := e.Service.ConfigRevision(); e.Revision != nil && *e.Revision != found {
+		return e, fmt.Errorf("revision is %d, not %d: %w", found, *e.Revision, store.ErrChanged)
+	}
 	if n.Within != "" && e.Service.Config == nil && !e.Force {
 		return e, fmt.Errorf("%q is a namespace with live policies, and its clients do not read a live policy of %q: give %s", s.Full(n.Within), e.Key, output.Within(s.Full(n.Within), e.Key[len(n.Within):]))
 	}
@@ -152,17 +155,9 @@ func (e *Edit) Listed() (added, removed []string) {
 	return without(newDrain, oldDrain), without(oldDrain, newDrain)
 }
 
-// CheckRevision returns [store.ErrChanged] if the old config is not at the required revision.
-func (e *Edit) CheckRevision() error {
-	if found := e.Service.ConfigRevision(); e.Revision != nil && *e.Revision != found {
-		return fmt.Errorf("revision is %d, not %d: %w", found, *e.Revision, store.ErrChanged)
-	}
-	return nil
-}
-
 // Apply writes the new config. It returns [store.ErrChanged] if the old config has changed.
 func (e *Edit) Apply(ctx context.Context, s *store.Store) (err error) {
-	if err = e.CheckRevision(); err == nil && e.Changes() && !e.DryRun {
+	if e.Changes() && !e.DryRun {
 		e.Written, err = s.Replace(ctx, store.ConfigOf(e.Key).From, e.Service.Config, e.New)
 	}
 	return err
@@ -182,9 +177,6 @@ func Do(ctx context.Context, s *store.Store, request Request, out io.Writer, f o
 	retry, deadline := backoff.Backoff{Base: 10 * time.Millisecond, Max: 250 * time.Millisecond}, time.Now().Add(drainTimeout)
 	for ; ; store.Pause(ctx, backoff.Jitter(retry.Bound())) {
 		e, err := Propose(ctx, s, request)
-		if e != nil {
-			err = cmp.Or(e.CheckRevision(), err)
-		}
 		if err != nil {
 			return e, err
 		}

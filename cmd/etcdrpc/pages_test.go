@@ -60,7 +60,7 @@ func (b browser) do(method, path string, form url.Values, change func(*http.Requ
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	must(b.t, err)
-	return answer{resp.StatusCode, resp.Header}, string(body)
+	return answer{resp.StatusCode, resp.Header}, regexp.MustCompile(`</?bdi>`).ReplaceAllString(string(body), "")
 }
 
 // await requests a page until it matches.
@@ -124,12 +124,13 @@ func TestConsole_Pages(t *testing.T) {
 			t.Errorf("the search %s finds both services, want one", path)
 		}
 	}
+	b.await("/assets/console.css", `bdi { white-space: nowrap;`)
 	resp, _ := b.await("/service?key=nobody", "Nothing is registered under this key")
 	if resp.code != http.StatusNotFound || !strings.HasPrefix(resp.header.Get("Content-Security-Policy"), "default-src 'none'; script-src 'self'") {
 		t.Errorf("an unknown service: status %d, header %v, want %d and a security policy", resp.code, resp.header, http.StatusNotFound)
 	}
 	putKey(t, etcd, "_grpc_config/acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.7:9000"],"childPolicy":[{"round_robin":{}}]}}]}`)
-	b.await("/service?key=acme/user&q=drained", `(?s)0\.0 %</td><td data-label="State"><span class="state drained">`)
+	b.await("/service?key=acme/user&q=drained", `(?s)0\.0 %</td><td data-label="State" class="text"><span class="state drained">`)
 	resp, _ = b.await("/", "10.0.0.9|drained")
 	putKey(t, etcd, "elsewhere", "of no service")
 	b.await("/service?key=acme/user", "100.0 %")

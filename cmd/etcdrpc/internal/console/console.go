@@ -8,10 +8,10 @@ import (
 	"embed"
 	"fmt"
 	"html/template"
-	"io/fs"
 	"log"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -35,12 +35,13 @@ const (
 )
 
 // policy is the Content-Security-Policy of the pages: a page may load content only from this console.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; img-src data:"
 
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"cell":    func(s any) string { return printable.Short(fmt.Sprint(s), maxCell) },
-	"long":    func(s string) string { return printable.Short(s, maxLong) },
-	"list":    func(all []string) string { return printable.Short(output.SomeOf(all), maxCell) },
+	"long":    func(s string) template.HTML { return unbroken(printable.Short(s, maxLong)) },
+	"whole":   unbroken,
+	"list":    func(all []string) template.HTML { return unbroken(printable.Short(output.SomeOf(all), maxCell)) },
 	"first":   output.FirstOf[string],
 	"counted": output.Counted,
 	"lease":   inventory.LeaseName,
@@ -52,6 +53,19 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 		return all
 	},
 }).ParseFS(files, "pages.html"))
+
+// name matches words of escaped text that a browser would break within, or that change the direction of the text around them.
+var name = regexp.MustCompile(`\S*([-/.:=?@]\w|[^\x00-\x7f])\S*`)
+
+// unbroken returns text as HTML. Its names, such as addresses and keys, are not broken over lines, unless they are very long.
+func unbroken(text string) template.HTML {
+	return template.HTML(name.ReplaceAllStringFunc(template.HTMLEscapeString(text), func(word string) string { //nolint:gosec // it is escaped
+		if len(word) > 2*maxCell {
+			return word
+		}
+		return "<bdi>" + word + "</bdi>"
+	}))
+}
 
 // shown returns at most limit lines, each cut to maxLong bytes. If it omits lines, it adds a line with their number.
 func shown(limit int, lines []string) (all []string) {
@@ -86,12 +100,8 @@ type known struct {
 func New(s *store.Store, etcd string, readOnly bool, l *log.Logger) *Console {
 	c := &Console{store: s, etcd: etcd, log: l, readOnly: readOnly}
 	c.now.Store(&known{Snapshot: new(store.Snapshot), trouble: "etcd has not been read yet", lines: func() []line { return nil }})
-	assets, err := fs.Sub(files, "assets")
-	if err != nil {
-		panic(err) // not reached: the directory is embedded
-	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /assets/", http.StripPrefix("/assets/", http.FileServerFS(assets)))
+	mux.Handle("GET /assets/", http.FileServerFS(files))
 	mux.HandleFunc("GET /{$}", c.overview)
 	mux.HandleFunc("GET /service", c.service)
 	mux.HandleFunc("GET /edit", c.edit)

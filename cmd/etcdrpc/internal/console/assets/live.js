@@ -8,8 +8,10 @@ addEventListener("input", (event) => (event.target.dataset.begun = "yes"));
 // put keeps what is open, what has been begun to fill in, and the focus.
 function put(next) {
 	const focused = document.activeElement, range = [focused.selectionStart, focused.selectionEnd];
+	const left = document.querySelector(".scroll")?.scrollLeft;
 	const before = new Map(all().filter((e) => e === focused || e.dataset.begun || e.parentElement.open).map((e) => [name(e), e]));
 	document.querySelector("main").replaceWith(next);
+	if (left) document.querySelector(".scroll")?.scrollTo(left, 0);
 	for (const now of all()) {
 		const was = before.get(name(now));
 		if (was?.tagName === "SUMMARY") now.parentElement.open = was.parentElement.open;

@@ -197,7 +197,7 @@ func TestS12_Commands(t *testing.T) {
 		}
 	})
 	t.Run("ui", func(t *testing.T) {
-		b := openPages(t, etcd, "ui")
+		b := openPages(t, at(etcd, "ui")...)
 		_, page := b.await("/", `href="/service\?key=acme%2fuser"`)
 		paths := []string{"/", "/edit?key=acme/user&kind=drain&name=" + url.QueryEscape(hostile[4])}
 		for _, link := range regexp.MustCompile(`href="(/service[^"]*)"`).FindAllStringSubmatch(page, -1) {

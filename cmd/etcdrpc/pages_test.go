@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"html"
 	"io"
 	"net"
@@ -13,6 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
@@ -24,9 +29,9 @@ type browser struct {
 }
 
 // openPages runs a command that serves pages until the test ends.
-func openPages(t testing.TB, etcd *etcdtest.Cluster, command ...string) browser {
+func openPages(t testing.TB, command ...string) browser {
 	t.Helper()
-	f := startFollower(newApp(), at(etcd, command...))
+	f := startFollower(newApp(), command)
 	t.Cleanup(func() {
 		f.stop()
 		if code := ends(t, f.code); code != 0 {
@@ -83,7 +88,7 @@ func (b browser) form(page string) (sent url.Values, problem string) {
 		sent.Add(field[1], html.UnescapeString(field[2]))
 	}
 	if found := regexp.MustCompile(`(?s)role="alert">(.*?)</p>`).FindStringSubmatch(page); found != nil {
-		problem = html.UnescapeString(found[1])
+		problem = html.UnescapeString(strings.NewReplacer("<b>", "", "</b>", "").Replace(found[1]))
 	}
 	return sent, problem
 }
@@ -103,7 +108,7 @@ func TestConsole_Pages(t *testing.T) {
 	putUser(t, etcd, "10.0.0.8:9000", "v2")
 	putKey(t, etcd, "acme/order/10.0.0.7:9001", "10.0.0.7:9001")
 	putKey(t, etcd, "_grpc_config/acme/order", `{"loadBalancingConfig":[`)
-	b := openPages(t, etcd, "ui")
+	b := openPages(t, at(etcd, "ui")...)
 	_, page := b.await("/", `acme/order`)
 	if strings.Index(page, "acme/order") > strings.Index(page, "acme/user") {
 		t.Error("acme/user is listed first, want acme/order, which has an error")
@@ -145,7 +150,7 @@ func TestConsole_Pages(t *testing.T) {
 		t.Error("the page says that it may be old after etcd is reachable again")
 	}
 
-	b = openPages(t, etcd, "ui", "--read-only")
+	b = openPages(t, at(etcd, "ui", "--read-only")...)
 	if _, page := b.await("/service?key=acme/user", "10.0.0.9:9000"); strings.Contains(page, "/edit") {
 		t.Errorf("a page of a read-only console has forms: %s", page)
 	}
@@ -172,10 +177,10 @@ func TestConsole_Edits(t *testing.T) {
 		}
 		return string(resp.Kvs[0].Value)
 	}
-	b := openPages(t, etcd, "ui")
+	b := openPages(t, at(etcd, "ui")...)
 	b.await("/", "acme/user")
 	const edit = "/edit?key=acme/user&kind="
-	write := func(path, says, want string) {
+	write := func(path, says, want string) (undo url.Values) {
 		t.Helper()
 		_, page := b.await(path, says)
 		sent, _ := b.form(page)
@@ -183,13 +188,26 @@ func TestConsole_Edits(t *testing.T) {
 		if resp.code != http.StatusSeeOther || !strings.Contains(live(), want) {
 			t.Fatalf("writing %s: status %d, live config %s, want %s: %.2000s", path, resp.code, live(), want, page)
 		}
-		if _, page := b.do(http.MethodGet, resp.header.Get("Location"), nil, nil); !strings.Contains(page, "The live config is written") {
-			t.Errorf("the page after writing %s does not say that it is written: %.2000s", path, page)
-		}
+		_, page = b.await(resp.header.Get("Location"), `The live config is written.*<button name="kind" value="undo">`)
+		undo, _ = b.form(page)
+		undo.Set("kind", "undo")
+		return undo
 	}
-	write(edit+"drain&name=10.0.0.1:1&name=10.0.0.2:1", `(?s)Warning:.*etcdrpc drain [^\n]* acme/user 10\.0\.0\.1:1 10\.0\.0\.2:1.*2 of 4 instances`, `"drain":["10.0.0.1:1","10.0.0.2:1"]`)
-	write(edit+"undrain&name=10.0.0.2:1", `etcdrpc undrain .* acme/user 10\.0\.0\.2:1`, `"drain":["10.0.0.1:1"]`)
-	write(edit+"split&version=v3&percent=10", "v3=30 v1=180 v2=90", `"weight":180`)
+	writeTwice := func(path, says, want string) {
+		t.Helper()
+		before := live()
+		undo := write(path, says, want)
+		resp, _ := b.do(http.MethodPost, "/edit", undo, nil)
+		b.await(resp.header.Get("Location"), "The live config is (written|removed)")
+		resp, page := b.do(http.MethodPost, "/edit", undo, nil)
+		if _, problem := b.form(page); resp.code != http.StatusConflict || !strings.HasPrefix(problem, "Not written: somebody has changed") || live() != before {
+			t.Fatalf("undoing %s twice: status %d, problem %q, live config %s, want %d and %s", path, resp.code, problem, live(), http.StatusConflict, before)
+		}
+		write(path, says, want)
+	}
+	writeTwice(edit+"drain&name=10.0.0.1:1&name=10.0.0.2:1", `(?s)Warning:.*etcdrpc drain [^\n]* acme/user 10\.0\.0\.1:1 10\.0\.0\.2:1.*2 of 4 instances`, `"drain":["10.0.0.1:1","10.0.0.2:1"]`)
+	writeTwice(edit+"undrain&name=10.0.0.2:1", `etcdrpc undrain .* acme/user 10\.0\.0\.2:1`, `"drain":["10.0.0.1:1"]`)
+	writeTwice(edit+"split&version=v3&percent=10", "v3=30 v1=180 v2=90", `"weight":180`)
 	_, page := b.await(edit+"split&version=v3&percent=20", `policy split --revision \d+ .* acme/user v3=60 v1=160 v2=80`)
 	otherShell(t, t.TempDir())(pasted.FindString(html.UnescapeString(strings.ReplaceAll(page, "</pre>", "\n"))))
 	if !strings.Contains(live(), `"weight":160`) {
@@ -209,7 +227,7 @@ func TestConsole_Edits(t *testing.T) {
 	putKey(t, etcd, "_grpc_config/acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.1:1","10.0.0.3:1"],"childPolicy":[{"round_robin":{}}]}}]}`)
 	resp, page := b.do(http.MethodPost, "/edit", sent, nil)
 	now, problem := b.form(page)
-	if resp.code != http.StatusConflict || !strings.Contains(problem, "nothing was written") || now.Get("guard") == sent.Get("guard") || !strings.Contains(live(), `"10.0.0.1:1"`) {
+	if resp.code != http.StatusConflict || !strings.Contains(problem, "Not written: something has changed") || now.Get("guard") == sent.Get("guard") || !strings.Contains(live(), `"10.0.0.1:1"`) {
 		t.Errorf("after a concurrent change: status %d, problem %q, want %d and nothing written", resp.code, problem, http.StatusConflict)
 	}
 	if resp, _ := b.do(http.MethodPost, "/edit", now, nil); resp.code != http.StatusSeeOther || strings.Contains(live(), `"10.0.0.1:1"`) {
@@ -218,7 +236,7 @@ func TestConsole_Edits(t *testing.T) {
 	for path, want := range map[string]string{
 		edit + "drain":                                      "no instance is chosen",
 		edit + "drain&name=nobody":                          "no such instance",
-		edit + "remove":                                     "want drain, undrain or split",
+		edit + "remove":                                     "want drain, undrain, split or undo",
 		edit + "split&version=v2&percent=101":               "is not a percentage",
 		edit + "split&version=v9&percent=1":                 "no instance has the version",
 		edit + "drain&name=10.0.0.3:1":                      "",
@@ -233,6 +251,22 @@ func TestConsole_Edits(t *testing.T) {
 	if resp, _ := b.do(http.MethodPost, "/edit", url.Values{"key": {strings.Repeat("a", 1<<17)}}, nil); resp.code != http.StatusBadRequest {
 		t.Errorf("a form that is too large: status %d, want %d", resp.code, http.StatusBadRequest)
 	}
+
+	kv := etcdserverpb.NewKVClient(etcd.Admin().ActiveConnection())
+	server := grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, in any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+		if r, ok := in.(*etcdserverpb.RangeRequest); ok {
+			return kv.Range(ctx, r)
+		}
+		return nil, rpctypes.ErrGRPCTimeout // of a write
+	}))
+	etcdserverpb.RegisterKVServer(server, &etcdserverpb.UnimplementedKVServer{})
+	b = openPages(t, "ui", "--endpoints", serveUntilEnd(t, server), "--command-timeout", "1m")
+	_, page = b.await(edit+"undrain&name=10.0.0.3:1", "Write it")
+	sent, _ = b.form(page)
+	_, page = b.do(http.MethodPost, "/edit", sent, nil)
+	if again, problem := b.form(page); !strings.HasPrefix(problem, "Perhaps written: ") || again.Encode() != sent.Encode() {
+		t.Errorf("after a write that timed out: problem %q, form %v, want that it is perhaps written, and the same form", problem, again)
+	}
 }
 
 // TestConsole_Trouble checks that pages explain a denied permission and an outage of etcd, and that
@@ -243,10 +277,10 @@ func TestConsole_Trouble(t *testing.T) {
 		etcdtest.User{Name: "one", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("acme/user/")}}))
 	putUser(t, etcd, "10.0.0.1:1", "v1")
 	putUser(t, etcd, "10.0.0.2:1", "v1")
-	if _, page := openPages(t, etcd, "ui", "--user", "one:secret").await("/service?key=acme/user", "etcd denies permission"); strings.Contains(page, "Nothing is registered") {
+	if _, page := openPages(t, at(etcd, "ui", "--user", "one:secret")...).await("/service?key=acme/user", "etcd denies permission"); strings.Contains(page, "Nothing is registered") {
 		t.Error("the page says that nothing is registered although all was denied")
 	}
-	b := openPages(t, etcd, "ui", "--user", "reader:secret", "--command-timeout", "1s")
+	b := openPages(t, at(etcd, "ui", "--user", "reader:secret", "--command-timeout", "1s")...)
 	b.await("/", "acme/user")
 	_, page := b.await("/edit?key=acme/user&kind=drain&name=10.0.0.1:1", "Write it")
 	sent, _ := b.form(page)
@@ -254,7 +288,7 @@ func TestConsole_Trouble(t *testing.T) {
 		t.Helper()
 		resp, page := b.do(http.MethodPost, "/edit", sent, nil)
 		again, problem := b.form(page)
-		if resp.code != status || !strings.Contains(problem, want) || again.Encode() != sent.Encode() {
+		if resp.code != status || !strings.HasPrefix(problem, "Not written: ") || !strings.Contains(problem, want) || again.Encode() != sent.Encode() {
 			t.Errorf("POST /edit: status %d, problem %q, form %v, want %d, %q and the same form", resp.code, problem, again, status, want)
 		}
 	}
@@ -269,7 +303,7 @@ func TestSD(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	etcd.Cut()
-	b := openPages(t, etcd, "sd", "acme/", "--listen", "127.0.0.1:0", "--command-timeout", "1s")
+	b := openPages(t, at(etcd, "sd", "acme/", "--listen", "127.0.0.1:0", "--command-timeout", "1s")...)
 	if resp, _ := b.do(http.MethodGet, "/sd", nil, nil); resp.code != http.StatusServiceUnavailable {
 		t.Errorf("/sd before etcd was read: status %d, want 503", resp.code)
 	}

@@ -2,6 +2,7 @@ package console
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -21,14 +22,13 @@ import (
 // editPage shows the effects of an edit, or why it is rejected.
 type editPage struct {
 	frame
-	Key, Kind   string
-	Names       []string
-	Version     string // of a split, as the form sends it
-	Percent     string // the version's calls
-	Command     string // the command line with the same effect
-	Guard       string // identifies the edit that the reader has seen; "" if none was shown
-	Problem     string // why the edit was not written
-	Refused     bool   // rejected because of the state in etcd, so that a retry is useless
+	Key         string
+	Form        url.Values // as it was sent
+	Command     string     // the command line with the same effect
+	Guard       string     // identifies the edit that the reader has seen; "" if none was shown
+	Outcome     string     // whether a rejected edit was written
+	Problem     string     // why the edit is rejected
+	Refused     bool       // rejected because of the state in etcd, so that a retry is useless
 	Changes     bool
 	Warnings    []string
 	Diff, Notes []string
@@ -39,36 +39,48 @@ func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	switch err := r.ParseForm(); {
 	case c.readOnly:
-		http.Error(w, "This console is read-only: it was started with --read-only.", http.StatusForbidden)
+		http.Error(w, "Not written: this console was started with --read-only.", http.StatusForbidden)
 		return
 	case err != nil:
-		http.Error(w, "The form cannot be read: "+err.Error(), http.StatusBadRequest)
+		http.Error(w, "Not written: the form cannot be read: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	k := c.now.Load()
-	request, err := parseRequest(r.Form, k)
+	p, k := editPage{Form: r.Form, Guard: r.Form.Get("guard")}, c.now.Load()
+	request, err := c.parseRequest(r.Context(), r.Form, k)
 	var e *policyedit.Edit
 	if err == nil {
 		e, err = policyedit.Propose(r.Context(), c.store, request)
 	}
-	if r.Method == http.MethodPost && err == nil {
-		if err = store.ErrChanged; r.Form.Get("guard") == guard(e) { // it is the edit that the reader has seen
-			err = e.Apply(r.Context(), c.store)
-		}
-		if err == nil {
-			_, _ = c.read(r.Context()) // so that the next page shows the write, or why it may be out of date
+	if r.Method == http.MethodPost {
+		if e, err = c.write(r.Context(), p.Guard, e, err); err == nil {
 			http.Redirect(w, r, "/service?"+url.Values{"key": {request.Key}, "written": {fmt.Sprint(e.Written)}}.Encode(), http.StatusSeeOther)
 			return
 		}
-		if errors.Is(err, store.ErrChanged) {
-			now, failed := policyedit.Propose(r.Context(), c.store, request)
-			e, err = now, cmp.Or(failed, err)
+		if p.Outcome = "Not written:"; errors.Is(err, store.ErrMaybeWritten) {
+			p.Outcome = "Perhaps written:"
 		}
 	}
-	p := editPage{frame: c.frame(title(request), k, r), Guard: r.Form.Get("guard"), Version: r.Form.Get("version"), Percent: r.Form.Get("percent")}
+	p.frame = c.frame(title(request), k, r)
 	p.Still, p.Note = true, "" // the note is for other pages
-	status := p.add(request, e, err)
-	c.show(w, r, status, "edit", p)
+	c.show(w, r, p.add(request, e, err), "edit", p)
+}
+
+// write writes an edit that was proposed without an error, if the reader has seen it or it requires a revision. After a concurrent
+// change, it returns the edit as it would be now.
+func (c *Console) write(ctx context.Context, seen string, e *policyedit.Edit, err error) (*policyedit.Edit, error) {
+	if err != nil {
+		return e, err
+	}
+	if err = store.ErrChanged; e.Revision != nil || seen == guard(e) {
+		err = e.Apply(ctx, c.store)
+	}
+	if err == nil {
+		_, _ = c.read(ctx) // so that the next page shows the write, or why it may be out of date
+	} else if errors.Is(err, store.ErrChanged) {
+		now, failed := policyedit.Propose(ctx, c.store, e.Request)
+		return now, cmp.Or(failed, err)
+	}
+	return e, err
 }
 
 // guard identifies the old and the new config of an edit. The revision alone does not: a restored etcd may reuse a revision.
@@ -76,20 +88,39 @@ func guard(e *policyedit.Edit) string {
 	return fmt.Sprintf("%d-%s", e.Service.ConfigRevision(), digest(e.OldText(), e.New))
 }
 
+// undo is the kind of an edit that puts back what stood before a write.
+const undo policyedit.Kind = "undo"
+
 // parseRequest reads a form. After an error, it also returns the fields read so far.
-func parseRequest(form url.Values, k *known) (request policyedit.Request, err error) {
+func (c *Console) parseRequest(ctx context.Context, form url.Values, k *known) (request policyedit.Request, err error) {
 	request = policyedit.Request{Key: form.Get("key"), Kind: policyedit.Kind(form.Get("kind"))}
 	switch {
 	case request.Kind.Drains():
 		if request.Names = form["name"]; len(request.Names) == 0 {
 			err = errors.New("no instance is chosen: go back, and tick some")
 		}
+	case request.Kind == undo:
+		err = c.undo(ctx, &request, form.Get("undone"))
 	case request.Kind != policyedit.Split:
-		err = fmt.Errorf("unknown kind of edit %.20q: want drain, undrain or split", request.Kind)
+		err = fmt.Errorf("unknown kind of edit %.20q: want drain, undrain, split or undo", request.Kind)
 	default:
 		request.Groups, err = groups(versionsOf(k.Find(request.Key)), form.Get("version"), form.Get("percent"))
 	}
 	return request, err
+}
+
+// undo completes the request to put back what stood before the write of a revision, unless there was another write since.
+func (c *Console) undo(ctx context.Context, request *policyedit.Request, written string) error {
+	revision, err := strconv.ParseInt(written, 10, 64)
+	if err != nil {
+		return fmt.Errorf("%.20q is not a revision", written)
+	}
+	old, err := c.store.GetAt(ctx, store.ConfigOf(request.Key).From, revision-1)
+	request.Kind, request.Revision, request.NoRoutes = policyedit.Remove, &revision, true
+	if old != nil {
+		request.Kind, request.Config = policyedit.Put, string(old.Value)
+	}
+	return err
 }
 
 func group(version string, weight int) serviceconfig.Split {
@@ -108,25 +139,21 @@ func groups(counts map[string]int, chosen, percent string) (all []serviceconfig.
 	}
 	counts = maps.Clone(counts)
 	delete(counts, chosen)
-	others, divisor := 0, 0
-	for _, n := range counts {
-		others, divisor = others+n, gcd(divisor, n)
+	others := 0
+	for name := range counts {
+		if len(counts) == 1 {
+			counts[name] = 1 // so that the weights are p and 100-p
+		}
+		others += counts[name]
 	}
 	if others == 0 {
 		return nil, fmt.Errorf("all instances have the version %.80q: there is nothing to split", chosen)
 	}
-	all = []serviceconfig.Split{group(chosen, p*others/divisor)} // for two versions: p and 100-p
+	all = []serviceconfig.Split{group(chosen, p*others)}
 	for _, name := range slices.SortedFunc(maps.Keys(counts), inventory.CompareNames) {
-		all = append(all, group(name, (100-p)*counts[name]/divisor))
+		all = append(all, group(name, (100-p)*counts[name]))
 	}
 	return all, nil
-}
-
-func gcd(a, b int) int {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return a
 }
 
 // title describes an edit.
@@ -135,27 +162,32 @@ func title(request policyedit.Request) string {
 		kind := string(request.Kind)
 		return strings.ToUpper(kind[:1]) + kind[1:] + " " + output.Counted(len(request.Names), "instance") + " of " + request.Key
 	}
-	return "Split the calls of " + request.Key
+	if request.Kind == policyedit.Split {
+		return "Split the calls of " + request.Key
+	}
+	return "Undo a change of " + request.Key
 }
 
 // add adds the effects of an edit to the page, if they are known, and the reason if the edit is rejected. It returns the status
 // of the page.
 func (p *editPage) add(request policyedit.Request, e *policyedit.Edit, err error) (status int) {
-	p.Key, p.Kind, p.Names = request.Key, string(request.Kind), request.Names
-	status = http.StatusOK
+	p.Key, status = request.Key, http.StatusOK
 	switch {
 	case err == nil:
+	case errors.Is(err, store.ErrChanged) && request.Revision != nil:
+		status, p.Problem, p.Refused = http.StatusConflict, "somebody has changed the live config since.", true
 	case errors.Is(err, store.ErrChanged):
-		status, p.Problem = http.StatusConflict, "Something has changed since the page was made, and nothing was written. Below is what the edit would do now."
+		status, p.Problem = http.StatusConflict, "something has changed since the page was made. Below is what the edit would do now."
 	case errors.Is(err, store.ErrDenied):
 		status, p.Problem = http.StatusForbidden, err.Error()
 	case errors.As(err, new(store.UnansweredError)):
 		status, p.Problem = http.StatusServiceUnavailable, err.Error()
 	default:
 		status, p.Problem, p.Refused = http.StatusUnprocessableEntity, err.Error(), true
+		p.Outcome = cmp.Or(p.Outcome, "Refused:")
 	}
-	if e == nil || e.New == "" { // the edit has no effects to show
-		p.Changes = p.Guard != "" && !p.Refused
+	if e == nil || err != nil && e.New == "" { // the edit has no effects to show
+		p.Changes = p.Guard != "" || request.Revision != nil
 		return status
 	}
 	p.Guard, p.Changes, p.Command = guard(e), e.Changes(), command(e)
@@ -170,11 +202,11 @@ func command(e *policyedit.Edit) string {
 	if e.Kind.Drains() { // retried after a concurrent change, and so without a revision
 		return e.Service.Command(string(e.Kind), e.Names...)
 	}
+	if e.Kind != policyedit.Split || slices.ContainsFunc(e.Groups, func(g serviceconfig.Split) bool { return g.Match["version"] == "" }) {
+		return ""
+	}
 	var args []string
 	for _, g := range e.Groups {
-		if g.Match["version"] == "" {
-			return ""
-		}
 		args = append(args, fmt.Sprintf("%s=%d", g.Match["version"], g.Weight))
 	}
 	return e.Service.Guarded("policy split", args...)

@@ -102,9 +102,9 @@ type servicePage struct {
 	Unfound   int // findings left out
 	Rows      []inventory.Instance
 	Text      []string // of the live config
-	Revision  int64    // of the live config
+	Revision  int64    // of the live config; 0 if there is none
 	Refused   string   // why clients reject the live config
-	Written   bool     // the reader has just submitted the form
+	Written   bool     // the reader has just submitted the form, and the live config is as it was then, or removed
 	Notes     []string
 	Printable bool // a form can contain the key
 	Editable  bool
@@ -123,6 +123,9 @@ func (c *Console) service(w http.ResponseWriter, r *http.Request) {
 	s := k.Find(r.FormValue("key"))
 	p := servicePage{frame: c.frame(s.Key, k, r), Service: s, Printable: printable.Text(s.Key) == s.Key}
 	p.Editable, p.Of = !c.readOnly && len(s.Instances) > 0 && endpoint.CheckKey(s.Key) == nil, s.Key
+	p.Revision = s.ConfigRevision()
+	written := r.FormValue("written")
+	p.Written = written == strconv.FormatInt(p.Revision, 10) || written != "" && p.Revision == 0
 	var l line
 	for _, other := range k.lines() {
 		if other.Key == s.Key {
@@ -143,8 +146,6 @@ func (c *Console) service(w http.ResponseWriter, r *http.Request) {
 	all = slices.Concat(all, s.Malformed)
 	p.Rows = cut(&p.frame, slices.DeleteFunc(all, func(i inventory.Instance) bool { return !p.finds(searched(&i)) }))
 	if s.Config != nil {
-		p.Revision = s.ConfigRevision()
-		p.Written = r.FormValue("written") == strconv.FormatInt(p.Revision, 10)
 		p.Text = output.Lines(liveconfig.Pretty(s.Config.Value))
 		if _, err := s.Live(); err != nil {
 			p.Refused = err.Error()

@@ -26,8 +26,9 @@ import (
 
 // Errors of requests.
 var (
-	ErrDenied  = errors.New("etcd denies permission")
-	ErrChanged = errors.New("the live policy was changed concurrently: read it again")
+	ErrDenied       = errors.New("etcd denies permission")
+	ErrChanged      = errors.New("the live policy was changed concurrently: read it again")
+	ErrMaybeWritten = errors.New("it may have been written: check before you retry") // there was no answer
 )
 
 // Store accesses etcd below a namespace. Keys do not include the namespace.
@@ -203,7 +204,7 @@ func (s *Store) Replace(ctx context.Context, key string, old *inventory.Entry, v
 	if err != nil {
 		explained := s.explain(what, err)
 		if mayBeApplied(err) {
-			explained = fmt.Errorf("%w; it may have been written: check before you retry", explained)
+			explained = fmt.Errorf("%w; %w", explained, ErrMaybeWritten)
 		}
 		return 0, explained
 	}

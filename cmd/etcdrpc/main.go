@@ -181,10 +181,10 @@ func (a *app) begin(cmd *cobra.Command) error {
 	return nil
 }
 
-// keyArgs accepts numbers of arguments of which the first is a service key.
+// keyArgs accepts numbers of arguments of which the first, if any, is a service key.
 func keyArgs(numbers cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := numbers(cmd, args); err != nil {
+		if err := numbers(cmd, args); err != nil || len(args) == 0 {
 			return err
 		}
 		return endpoint.CheckKey(args[0])

@@ -19,18 +19,21 @@ import (
 func newUI(a *app) *cobra.Command {
 	listen, readOnly := "", false
 	cmd := &cobra.Command{
-		Use:   "ui",
+		Use:   "ui [KEY]",
 		Short: "Serve web pages of the services",
 		Long: `ui serves pages that show all services and their instances as they change, and what is
-wrong with them. Forms drain and undrain instances, and split calls among versions;
-each shows what it does before it is written.
+wrong with them. With KEY, it reads and shows only the service there. Forms drain and
+undrain instances, and split calls among versions; each shows what it does before it
+is written. Each write can be undone until the next.
 
 Anyone who reaches the address acts as the user of etcd that ui was started with. So an
 address that others than this host reach needs --read-only.`,
 		Example: `  etcdrpc ui
+  etcdrpc ui acme/user
   etcdrpc ui --read-only --listen 0.0.0.0:8080`,
-		Args: cobra.NoArgs,
-		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, _ []string) error {
+		Args:              keyArgs(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: a.completion(nil),
+		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			listener, err := net.Listen("tcp", listen)
 			if err != nil {
 				return fmt.Errorf("--listen: %w", err)
@@ -39,7 +42,7 @@ address that others than this host reach needs --read-only.`,
 			if !readOnly && !isLocal(listener.Addr().String()) {
 				return usage.Mistake(fmt.Errorf("--listen %s: anyone who reaches that address could change live configs: give --read-only, or an address of this host alone such as 127.0.0.1:8080", listen))
 			}
-			c := console.New(s, etcdText(s), readOnly, log.New(cmd.ErrOrStderr(), "etcdrpc: ", 0))
+			c := console.New(s, strings.Join(args, ""), etcdText(s), readOnly, log.New(cmd.ErrOrStderr(), "etcdrpc: ", 0))
 			ctx, cancel := context.WithCancel(ctx)
 			var following sync.WaitGroup
 			defer following.Wait()

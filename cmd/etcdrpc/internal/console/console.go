@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"embed"
+	"errors"
 	"fmt"
 	"html/template"
 	"log"
@@ -81,6 +82,8 @@ func shown(limit int, lines []string) (all []string) {
 // Console serves the pages and the forms.
 type Console struct {
 	store    *store.Store
+	key      string // of the only service that is read, shown and edited; "" for all
+	snapshot func(ctx context.Context, key string) (*store.Snapshot, error)
 	etcd     string // names the etcd and its user, for readers
 	log      *log.Logger
 	readOnly bool
@@ -96,13 +99,17 @@ type known struct {
 	lines   func() []line // returns the sorted lines of the services, computed by the first call
 }
 
-// New returns a console for a store. A read-only console has no forms.
-func New(s *store.Store, etcd string, readOnly bool, l *log.Logger) *Console {
-	c := &Console{store: s, etcd: etcd, log: l, readOnly: readOnly}
+// New returns a console for the service at key or, if key is "", for all services. A read-only console has no forms.
+func New(s *store.Store, key, etcd string, readOnly bool, l *log.Logger) *Console {
+	c := &Console{store: s, key: key, etcd: etcd, log: l, readOnly: readOnly}
 	c.now.Store(&known{Snapshot: new(store.Snapshot), trouble: "etcd has not been read yet", lines: func() []line { return nil }})
+	start := c.overview
+	if c.snapshot = s.Under; key != "" {
+		start, c.snapshot = c.service, s.At
+	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /assets/", http.FileServerFS(files))
-	mux.HandleFunc("GET /{$}", c.overview)
+	mux.HandleFunc("GET /{$}", start)
 	mux.HandleFunc("GET /service", c.service)
 	mux.HandleFunc("GET /edit", c.edit)
 	mux.HandleFunc("POST /edit", c.edit)
@@ -126,7 +133,10 @@ func (c *Console) Run(ctx context.Context) {
 func (c *Console) read(ctx context.Context) (*store.Snapshot, error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
-	n, err := c.store.Under(ctx, "")
+	n, err := c.snapshot(ctx, c.key)
+	if c.key == "" && errors.Is(err, store.ErrDenied) {
+		err = fmt.Errorf("%w. To see one service: %s", err, c.store.Etcdrpc("ui", "KEY"))
+	}
 	switch was := c.now.Load(); {
 	case err == nil:
 		c.now.Store(&known{Snapshot: n, lines: sync.OnceValue(func() []line { return c.linesOf(n) })})
@@ -139,6 +149,8 @@ func (c *Console) read(ctx context.Context) (*store.Snapshot, error) {
 // frame is the part that all pages share.
 type frame struct {
 	Title, Etcd, Trouble, Note string
+	Empty                      bool   // etcd has not been read yet
+	Only                       bool   // there is only one service
 	Still, ReadOnly            bool   // the page does not refresh itself (Still), or has no forms (ReadOnly)
 	Of                         string // the key of the service whose instances a search covers; "" covers all services
 	Query                      string // of the search
@@ -146,7 +158,9 @@ type frame struct {
 }
 
 func (c *Console) frame(title string, k *known, r *http.Request) frame {
-	return frame{Title: title, Etcd: c.etcd, Trouble: k.trouble, Note: k.Note, ReadOnly: c.readOnly, Query: r.FormValue("q")}
+	return frame{
+		Title: title, Etcd: c.etcd, Trouble: k.trouble, Note: k.Note, Empty: k.Revision == 0, Only: c.key != "", ReadOnly: c.readOnly, Query: r.FormValue("q"),
+	}
 }
 
 // cut returns the rows that a page shows, and counts the rows left out.

@@ -93,7 +93,7 @@ const undo policyedit.Kind = "undo"
 
 // parseRequest reads a form. After an error, it also returns the fields read so far.
 func (c *Console) parseRequest(ctx context.Context, form url.Values, k *known) (request policyedit.Request, err error) {
-	request = policyedit.Request{Key: form.Get("key"), Kind: policyedit.Kind(form.Get("kind"))}
+	request = policyedit.Request{Key: cmp.Or(c.key, form.Get("key")), Kind: policyedit.Kind(form.Get("kind"))}
 	switch {
 	case request.Kind.Drains():
 		if request.Names = form["name"]; len(request.Names) == 0 {

@@ -120,9 +120,9 @@ type version struct {
 
 func (c *Console) service(w http.ResponseWriter, r *http.Request) {
 	k, status := c.now.Load(), http.StatusOK
-	s := k.Find(r.FormValue("key"))
+	s := k.Find(cmp.Or(c.key, r.FormValue("key")))
 	p := servicePage{frame: c.frame(s.Key, k, r), Service: s, Printable: printable.Text(s.Key) == s.Key}
-	p.Editable, p.Of = !c.readOnly && len(s.Instances) > 0 && endpoint.CheckKey(s.Key) == nil, s.Key
+	p.Editable, p.Of = !c.readOnly && k.Denied == nil && len(s.Instances) > 0 && endpoint.CheckKey(s.Key) == nil, s.Key
 	p.Revision = s.ConfigRevision()
 	written := r.FormValue("written")
 	p.Written = written == strconv.FormatInt(p.Revision, 10) || written != "" && p.Revision == 0

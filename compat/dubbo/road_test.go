@@ -54,27 +54,17 @@ func TestMain(m *testing.M) {
 // run is the main function of a dubbo-go application.
 func run(etcdAddr, addr string, impl basic.GreeterServer) {
 	tcp, err := net.ResolveTCPAddr("tcp", addr)
-	if err != nil {
-		panic(err)
-	}
+	world.Check(err)
 	instance, err := dubbo.NewInstance(
 		dubbo.WithName("user"),
 		dubbo.WithRegistry(registry.WithEtcdV3(), registry.WithAddress(etcdAddr)),
 		dubbo.WithProtocol(protocol.WithTriple(), protocol.WithIp("127.0.0.1"), protocol.WithPort(tcp.Port)),
 	)
-	if err != nil {
-		panic(err)
-	}
+	world.Check(err)
 	s, err := instance.NewServer()
-	if err != nil {
-		panic(err)
-	}
-	if err := s.Register(impl, greeterInfo); err != nil {
-		panic(err)
-	}
-	if err := s.Serve(); err != nil {
-		panic(err)
-	}
+	world.Check(err)
+	world.Check(s.Register(impl, greeterInfo))
+	world.Check(s.Serve())
 }
 
 // greeterInfo describes the greeter to servers, as dubbo-go's generator does.
@@ -102,9 +92,7 @@ func process(t *testing.T, w *world.World, name string) (leave, stop func()) {
 	addr := world.FreeAddr()
 	p, key := w.StartServer(user.Key, "server", w.EtcdAddr(), addr, name)
 	conn, err := grpc.NewClient(addr, world.Plaintext())
-	if err != nil {
-		t.Fatal(err)
-	}
+	world.Must(t, err)
 	defer func() { _ = conn.Close() }()
 	w.Reaches(conn, name) // the server is in etcd before it answers
 	return func() { w.Remove(key) }, p.Terminate

@@ -74,9 +74,7 @@ func call(etcdAddrs string) {
 func dialTheirs(t *testing.T, w *world.World) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpcx.Client.NewGrpcClientConn("user", grpc.WithResolvers(grpcx.Resolver.New(theirs(w))))
-	if err != nil {
-		t.Fatal(err)
-	}
+	world.Must(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }

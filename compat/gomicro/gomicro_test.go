@@ -37,9 +37,7 @@ func register(t *testing.T, w *world.World, service, id, addr string, metadata m
 		}},
 		Nodes: []*registry.Node{{Id: id, Address: addr, Metadata: metadata}},
 	}
-	if err := theirs(w).Register(s, registry.RegisterTTL(30*time.Second)); err != nil {
-		t.Fatal(err)
-	}
+	world.Must(t, theirs(w).Register(s, registry.RegisterTTL(30*time.Second)))
 }
 
 // seen is a node as go-micro's reader sees it.

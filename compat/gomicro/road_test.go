@@ -52,20 +52,14 @@ func newService(etcdAddr string, opts ...micro.Option) micro.Service {
 
 // run is the main function of a go-micro server.
 func run(s micro.Service, impl *Greeter) {
-	if err := micro.RegisterHandler(s.Server(), impl); err != nil {
-		panic(err)
-	}
-	if err := s.Run(); err != nil {
-		panic(err)
-	}
+	world.Check(micro.RegisterHandler(s.Server(), impl))
+	world.Check(s.Run())
 }
 
 // announce is the main function of a go-micro server that this project announces.
 func announce(etcdAddr string, impl *Greeter) {
 	service, err := announced(context.Background(), world.RegistryAt(etcdAddr), etcdAddr)
-	if err != nil {
-		panic(err)
-	}
+	world.Check(err)
 	run(service, impl)
 }
 

@@ -43,16 +43,12 @@ func TestMain(m *testing.M) {
 // serve is the main function of a zrpc server, with zrpc's defaults, except that it opens no other ports.
 func serve(name string, newServer func(zrpc.RpcServerConf, basic.GreeterServer) (*zrpc.RpcServer, error)) {
 	var config zrpc.RpcServerConf
-	if err := conf.FillDefault(&config); err != nil {
-		panic(err)
-	}
+	world.Check(conf.FillDefault(&config))
 	config.Name, config.ListenOn = "greeter", world.FreeAddr()
 	config.Mode = service.TestMode // no calls are shed on a busy machine
 	config.DevServer.Enabled = false
 	server, err := newServer(config, &world.Greeter{Name: name})
-	if err != nil {
-		panic(err)
-	}
+	world.Check(err)
 	logx.Disable()
 	server.Start()
 }
@@ -61,14 +57,10 @@ func serve(name string, newServer func(zrpc.RpcServerConf, basic.GreeterServer) 
 func theirs(t *testing.T, w *world.World) migrationtest.Kind {
 	return migrationtest.Kind{Serve: w.Programs(user.Key, "server"), Dial: world.Callers(func() *grpc.ClientConn {
 		var config zrpc.RpcClientConf
-		if err := conf.FillDefault(&config); err != nil {
-			t.Fatal(err)
-		}
+		world.Must(t, conf.FillDefault(&config))
 		config.Etcd = discov.EtcdConf{Hosts: []string{w.EtcdAddr()}, Key: user.Key}
 		client, err := zrpc.NewClient(config)
-		if err != nil {
-			t.Fatal(err)
-		}
+		world.Must(t, err)
 		return client.Conn()
 	})}
 }
@@ -87,9 +79,7 @@ func TestRoadWithTheirServer(t *testing.T) {
 		w := world.New(t)
 		return theirs(t, w), migrationtest.Kind{Serve: w.Programs(user.Key, "announced server"), Dial: world.Callers(func() *grpc.ClientConn {
 			client, err := NewClient(w.Registry, user.Key)
-			if err != nil {
-				t.Fatal(err)
-			}
+			world.Must(t, err)
 			return client.Conn()
 		})}
 	})

@@ -26,16 +26,10 @@ var user = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "kitex/registry-etcd
 func register(t *testing.T, w *world.World, service, addr string, weight int, tags map[string]string) {
 	t.Helper()
 	theirs, err := etcd.NewEtcdRegistry(w.Etcd.Endpoints(), func(config *etcd.Config) { w.Quiet(config.EtcdConfig) })
-	if err != nil {
-		t.Fatal(err)
-	}
+	world.Must(t, err)
 	tcp, err := net.ResolveTCPAddr("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := theirs.Register(&registry.Info{ServiceName: service, Addr: tcp, Weight: weight, Tags: tags}); err != nil {
-		t.Fatal(err)
-	}
+	world.Must(t, err)
+	world.Must(t, theirs.Register(&registry.Info{ServiceName: service, Addr: tcp, Weight: weight, Tags: tags}))
 }
 
 // seen is an instance as kitex' resolver lists it.

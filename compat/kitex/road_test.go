@@ -38,9 +38,7 @@ func TestMain(m *testing.M) {
 // newRegistry returns kitex' registry.
 func newRegistry(etcdAddr string) registry.Registry {
 	theirs, err := etcd.NewEtcdRegistry([]string{etcdAddr})
-	if err != nil {
-		panic(err)
-	}
+	world.Check(err)
 	return theirs
 }
 
@@ -73,12 +71,8 @@ func run(r registry.Registry, impl basic.GreeterServer) {
 		server.WithServerBasicInfo(&rpcinfo.EndpointBasicInfo{ServiceName: "user"}),
 		server.WithRegistry(r),
 	)
-	if err := s.RegisterService(greeterInfo, impl); err != nil {
-		panic(err)
-	}
-	if err := s.Run(); err != nil {
-		panic(err)
-	}
+	world.Check(s.RegisterService(greeterInfo, impl))
+	world.Check(s.Run())
 }
 
 // caller is kitex' own client, speaking gRPC.
@@ -87,17 +81,13 @@ type caller struct{ client.Client }
 func newCaller(t *testing.T, w *world.World) caller {
 	t.Helper()
 	resolver, err := etcd.NewEtcdResolver(w.Etcd.Endpoints(), func(config *etcd.Config) { w.Quiet(config.EtcdConfig) })
-	if err != nil {
-		t.Fatal(err)
-	}
+	world.Must(t, err)
 	c, err := client.NewClient(greeterInfo,
 		client.WithDestService("user"), client.WithTransportProtocol(transport.GRPC), client.WithResolver(named{resolver, w.EtcdAddr()}),
 		client.WithLoadBalancer(loadbalance.NewWeightedRoundRobinBalancer(), &lbcache.Options{
 			RefreshInterval: refresh() + time.Duration(dialed.Add(1))*time.Microsecond,
 		}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	world.Must(t, err)
 	return caller{c}
 }
 

@@ -30,9 +30,7 @@ func TestBothDirections(t *testing.T) {
 	}
 	neighbour := registry.ServiceInstance{ID: "a", Name: "user-admin", Endpoints: []string{"grpc://127.0.0.1:9?isSecure=false"}}
 	for _, instance := range []*registry.ServiceInstance{&inA, &neighbour} {
-		if err := theirs(t, w).Register(w.Context(), instance); err != nil {
-			t.Fatal(err)
-		}
+		world.Must(t, theirs(t, w).Register(w.Context(), instance))
 	}
 	ours := runtime.Endpoint{Instance: "host-1", Addr: b, Version: "v3", Zone: "eu-1b", Weight: 5, Metadata: map[string]string{"k": "w"}}
 	w.Register(user.Key, ours, runtime.Kratos)

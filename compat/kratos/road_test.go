@@ -37,24 +37,18 @@ func TestMain(m *testing.M) {
 // runTheirs is the main function of a kratos application.
 func runTheirs(etcdAddr string, impl basic.GreeterServer) {
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{etcdAddr}})
-	if err != nil {
-		panic(err)
-	}
+	world.Check(err)
 	server := kgrpc.NewServer(kgrpc.Address("127.0.0.1:0"), kgrpc.Middleware(recovery.Recovery()))
 	basic.RegisterGreeterServer(server, impl)
 	app := kratos.New(kratos.Name("user"), kratos.Server(server), kratos.Registrar(etcd.New(client)))
-	if err := app.Run(); err != nil {
-		panic(err)
-	}
+	world.Check(app.Run())
 }
 
 // runAnnounced is the main function of a kratos application that this project announces.
 func runAnnounced(etcdAddr string, impl basic.GreeterServer) {
 	server := kgrpc.NewServer(kgrpc.Address("127.0.0.1:0"), kgrpc.Middleware(recovery.Recovery()))
 	basic.RegisterGreeterServer(server, impl)
-	if err := newApp(world.RegistryAt(etcdAddr), server).Run(); err != nil {
-		panic(err)
-	}
+	world.Check(newApp(world.RegistryAt(etcdAddr), server).Run())
 }
 
 // newApp returns a kratos application that this project announces, without a registrar. docs/migration.md sends readers here.
@@ -100,9 +94,7 @@ func middlewares(all ...middleware.Middleware) grpc.UnaryClientInterceptor {
 func dial(t *testing.T, w *world.World) *grpc.ClientConn {
 	t.Helper()
 	conn, err := kgrpc.DialInsecure(w.Context(), kgrpc.WithEndpoint("discovery:///user"), kgrpc.WithDiscovery(theirs(t, w)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	world.Must(t, err)
 	return conn
 }
 
@@ -184,9 +176,7 @@ func TestErrorsAreKept(t *testing.T) {
 
 	// A stream works, too. Without an endpoint in newServer, kratos' interceptor would panic.
 	stream, err := grpc_health_v1.NewHealthClient(ours).Watch(w.Context(), &grpc_health_v1.HealthCheckRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	world.Must(t, err)
 	if _, err := stream.Recv(); err != nil {
 		t.Errorf("a stream: %v, want no error", err)
 	}

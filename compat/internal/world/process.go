@@ -1,10 +1,10 @@
 package world
 
 import (
-	"bytes"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
@@ -37,33 +37,30 @@ type Process struct {
 	name   string
 	cmd    *exec.Cmd
 	stdin  io.Closer
-	output lockedBuffer
+	output string // the file with its output
 	wait   func() error
 }
 
 // RegistryAt returns one of our registries, for a program. It is not closed: it ends with the process.
 func RegistryAt(etcdAddr string) *runtime.Registry {
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{etcdAddr}})
-	if err != nil {
-		panic(err)
-	}
+	Check(err)
 	return runtime.NewRegistry(client)
 }
 
 // Start runs a program in a process of its own, which ends with the test.
 func (w *World) Start(program string, args ...string) *Process {
 	w.t.Helper()
-	p := &Process{w: w, name: program, cmd: exec.Command(os.Args[0], args...)}
+	p := &Process{w: w, name: program, cmd: exec.Command(os.Args[0], args...), output: filepath.Join(w.t.TempDir(), "output")}
+	output, err := os.Create(p.output)
+	Must(w.t, err)
+	defer output.Close() // the process has a descriptor of its own
 	p.cmd.Env = append(os.Environ(), programEnv+"="+program)
-	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
+	p.cmd.Stdout, p.cmd.Stderr = output, output
 	stdin, err := p.cmd.StdinPipe()
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	Must(w.t, err)
 	p.stdin = stdin
-	if err := p.cmd.Start(); err != nil {
-		w.t.Fatal(err)
-	}
+	Must(w.t, p.cmd.Start())
 	p.wait = sync.OnceValue(p.cmd.Wait)
 	w.t.Cleanup(func() {
 		_ = p.stdin.Close()
@@ -128,22 +125,8 @@ func (p *Process) Dies() string {
 }
 
 // Output returns the output of the process so far.
-func (p *Process) Output() string { return p.output.String() }
-
-// lockedBuffer is a buffer for concurrent reads and writes.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	all bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.all.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.all.String()
+func (p *Process) Output() string {
+	text, err := os.ReadFile(p.output)
+	Must(p.w.t, err)
+	return string(text)
 }

@@ -93,9 +93,7 @@ func (w *World) Remove(key string) {
 func (w *World) Entries(prefix string) map[string]string {
 	w.t.Helper()
 	response, err := w.Etcd.Admin().Get(w.Context(), prefix, clientv3.WithPrefix())
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	Must(w.t, err)
 	found := make(map[string]string, len(response.Kvs))
 	for _, kv := range response.Kvs {
 		found[string(kv.Key)] = string(kv.Value)
@@ -106,9 +104,7 @@ func (w *World) Entries(prefix string) map[string]string {
 // Watched waits until etcd has received a watch of a key: the frameworks' watchers do not report their start.
 func (w *World) Watched(key string) {
 	w.t.Helper()
-	if err := w.Etcd.Calls().Wait(w.Context(), etcdtest.Watch, key, 1); err != nil {
-		w.t.Fatal(err)
-	}
+	Must(w.t, w.Etcd.Calls().Wait(w.Context(), etcdtest.Watch, key, 1))
 }
 
 // Eventually polls until ok returns true.
@@ -155,6 +151,21 @@ func (g *Greeter) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloRe
 	return &basic.HelloReply{Message: g.Name}, nil
 }
 
+// Must ends the test if err is not nil.
+func Must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Check ends a program if err is not nil.
+func Check(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
 // SayHello makes one call, and returns the name of the server that answered.
 func SayHello(ctx context.Context, conn grpc.ClientConnInterface) (string, error) {
 	reply, err := basic.NewGreeterClient(conn).SayHello(ctx, &basic.HelloRequest{})
@@ -183,21 +194,15 @@ func (w *World) Serve(name string) string {
 func (w *World) Listen() net.Listener {
 	w.t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	Must(w.t, err)
 	return lis
 }
 
 // FreeAddr returns an address to listen on, for servers that take no listener.
 func FreeAddr() string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	if err := listener.Close(); err != nil {
-		panic(err)
-	}
+	Check(err)
+	Check(listener.Close())
 	return listener.Addr().String()
 }
 
@@ -255,9 +260,7 @@ func (w *World) Ours(desc *runtime.ServiceDesc) migrationtest.Kind {
 func (w *World) Register(key string, endpoint runtime.Endpoint, layouts ...runtime.Layout) *runtime.Registration {
 	w.t.Helper()
 	registration, err := w.NewRegistry().Register(w.Context(), key, endpoint, runtime.WithLayouts(layouts...))
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	Must(w.t, err)
 	return registration
 }
 
@@ -265,9 +268,7 @@ func (w *World) Register(key string, endpoint runtime.Endpoint, layouts ...runti
 func (w *World) Conn(desc *runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.ClientConn {
 	w.t.Helper()
 	conn, err := w.Registry.NewClient(desc, append(opts, Plaintext())...)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	Must(w.t, err)
 	return conn
 }
 

@@ -11,6 +11,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.opentelemetry.io/otel/sdk/metric"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -131,19 +132,7 @@ func (w guarded) bait(host string) (addr string, dialed *atomic.Int64) {
 	lis, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	kit.Must(w.t, err)
 	dialed = new(atomic.Int64)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			conn, err := lis.Accept()
-			if err != nil {
-				return
-			}
-			dialed.Add(1)
-			_ = conn.Close()
-		}
-	}()
-	w.t.Cleanup(func() { _ = lis.Close(); <-done })
+	kit.Serve(w.t, grpc.NewServer(), counting{lis, dialed})
 	return lis.Addr().String(), dialed
 }
 

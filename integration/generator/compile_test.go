@@ -46,16 +46,6 @@ func (s sources) readDir(t *testing.T, dir, prefix string) {
 	}
 }
 
-// paths returns the import paths of all files, sorted.
-func (s sources) paths() []string {
-	paths := make([]string, 0, len(s))
-	for path := range s {
-		paths = append(paths, path)
-	}
-	slices.Sort(paths)
-	return paths
-}
-
 // The tests share a compiler. It caches its results for each file, which saves most time for the options and protobuf's
 // own files, until give replaces a file.
 var (
@@ -94,7 +84,7 @@ const (
 func (s sources) compile(t *testing.T, where positions, parameter string, generate ...string) *pluginpb.CodeGeneratorRequest {
 	t.Helper()
 	if len(generate) == 0 {
-		generate = s.paths()
+		generate = slices.Sorted(maps.Keys(s))
 	}
 	var options fdp.Options
 	options.Apply(fdp.IncludeSourceCodeInfo(where != none), fdp.GenerateExtraOptionLocations(where == everyField))

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/etcd/client/v3/naming/resolver"
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
@@ -137,9 +136,7 @@ func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 	const key = "fleet/greeter"
 	both := &runtime.ServiceDesc{Name: "basic.Greeter", Key: key}
 	oldReader := w.goZeroConn(key)
-	builder, err := resolver.NewBuilder(w.theirs)
-	kit.Must(t, err)
-	newReader := w.dial("etcd:///"+key, builder)
+	newReader := w.etcdNamingConn(key)
 
 	// There are only go-zero's servers.
 	old1, old2 := w.serve("old 1"), w.serve("old 2")

@@ -137,7 +137,6 @@ func affinity(w *world, dial dialer) {
 	}
 	w.set(policy(ring))
 	c, native := dial(""), w.native()
-	one := func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 }
 	tied := func(c caller, n int) string {
 		o := c.call(calls(3).with("etcd-affinity", fmt.Sprint("key", n)))
 		if !one(o) {
@@ -187,7 +186,6 @@ func pickFirst(w *world, dial dialer) {
 		eventually(w.t, c, calls(40), "both", only("a", "b"))
 		return
 	}
-	one := func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 }
 	for name := range eventually(w.t, c, calls(40), "one instance", one).By {
 		by[name].kill()
 	}
@@ -241,7 +239,7 @@ func toLeader(w *world, dial dialer) {
 	eventually(w.t, c, calls(20), "both", only("a", "b"))
 	led := calls(10).to("/acme.Echo/Lead")
 	led.Wait = true // without Wait, calls fail while nobody leads
-	o := eventually(w.t, c, led, "one", func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 })
+	o := eventually(w.t, c, led, "one", one)
 	if o.By["a"] > 0 {
 		a.stop()
 		eventually(w.t, c, led, "the next leader", only("b"))

@@ -8,7 +8,6 @@ package seeds
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -203,8 +202,3 @@ func (w *world) balanced(conn grpc.ClientConnInterface, names ...string) {
 }
 
 func bounded(t testing.TB) context.Context { return kit.Bounded(t, kit.Soon) }
-
-// ended reports whether ctx has ended or err is a cancellation.
-func ended(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || errors.Is(err, context.Canceled)
-}

@@ -53,7 +53,7 @@ func (p peerResolver) Build(target resolver.Target, cc resolver.ClientConn, _ re
 			// The tests make calls, which show whether gRPC has accepted the state.
 			_ = cc.UpdateState(resolver.State{Addresses: addrs})
 		})
-		if err != nil && !ended(ctx, err) {
+		if err != nil && ctx.Err() == nil {
 			cc.ReportError(err)
 		}
 	})

@@ -165,7 +165,7 @@ func (w *world) keepEntry(key func(clientv3.LeaseID) string, value string) (leav
 			if _, err := w.theirs.KeepAliveOnce(ctx, lease); err == nil {
 				continue
 			}
-			if err := put(ctx); err != nil && !ended(ctx, err) {
+			if err := put(ctx); err != nil && ctx.Err() == nil {
 				w.t.Logf("put the entry %s on another lease: %v", key(lease), err)
 			}
 		}

@@ -203,12 +203,9 @@ const (
 	probeTimeout  = 5 * time.Second
 )
 
-// prober returns why a server does not serve, nil if it serves.
-type prober func(ctx context.Context) error
-
-// prober returns the prober that the flags select. Unless strict is set, a server without a health
-// status counts as serving. The connection to the server ends with ctx.
-func (o *registerOptions) prober(ctx context.Context, dial transport.DialFunc, key string, strict bool) (prober, error) {
+// prober returns the probe that the flags select, which returns why a server does not serve. Unless strict is set, a server without
+// a health status counts as serving. The connection to the server ends with ctx.
+func (o *registerOptions) prober(ctx context.Context, dial transport.DialFunc, key string, strict bool) (func(context.Context) error, error) {
 	if o.tcp {
 		return func(ctx context.Context) error {
 			conn, err := dial(ctx, "tcp", o.probe)
@@ -252,7 +249,7 @@ func problemOf(health healthpb.HealthCheckResponse_ServingStatus, answer *status
 }
 
 // follow probes until ctx ends. It calls changed with the first result, and with each result that differs from the previous one.
-func follow(ctx context.Context, ask prober, changed func(problem error)) {
+func follow(ctx context.Context, ask func(context.Context) error, changed func(problem error)) {
 	for previous := errors.New("not asked yet"); ctx.Err() == nil; store.Pause(ctx, probeInterval) {
 		probing, cancel := context.WithTimeout(ctx, probeTimeout)
 		problem := ask(probing)

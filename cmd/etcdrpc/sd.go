@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 
@@ -88,7 +89,9 @@ func (o *sdOptions) serve(ctx context.Context, s *store.Store, prefix string, st
 	var following sync.WaitGroup
 	defer following.Wait()
 	defer cancel()
-	f := targets.NewFollower(s, prefix, o.port, notes)
-	following.Go(func() { f.Run(ctx) })
-	return servePages(ctx, listener, f, notes)
+	f, pages := &targets.Follower{Prefix: prefix, Port: o.port}, http.NewServeMux()
+	pages.Handle("GET /{$}", f)
+	pages.Handle("GET /sd", f)
+	following.Go(func() { f.Run(ctx, s, notes) })
+	return servePages(ctx, listener, pages, notes)
 }

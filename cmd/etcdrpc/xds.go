@@ -172,7 +172,14 @@ others use the first.`,
   GRPC_XDS_BOOTSTRAP=xds.json node client.js`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			text, err := bootstrap(opts)
+			if opts.ID == "" {
+				host, err := os.Hostname()
+				if err != nil {
+					return usage.Mistake(fmt.Errorf("--id is missing, and the host has no name: %w", err))
+				}
+				opts.ID = fmt.Sprintf("%s/%d", host, os.Getppid())
+			}
+			text, err := xds.Bootstrap(opts)
 			if err != nil {
 				return usage.Mistake(err)
 			}
@@ -187,16 +194,4 @@ others use the first.`,
 	flags.StringVar(&opts.Cert, "client-cert", "", "have the client identify by the TLS certificate in this `file`")
 	flags.StringVar(&opts.Key, "client-key", "", "the TLS key `file` of --client-cert")
 	return cmd
-}
-
-// bootstrap returns the bootstrap configuration of clients.
-func bootstrap(o xds.BootstrapOptions) ([]byte, error) {
-	if o.ID == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return nil, fmt.Errorf("--id is missing, and the host has no name: %w", err)
-		}
-		o.ID = fmt.Sprintf("%s/%d", host, os.Getppid())
-	}
-	return xds.Bootstrap(o)
 }

@@ -202,11 +202,16 @@ func (s *Store) Leases(ctx context.Context, ids []int64) (map[int64]inventory.Le
 	left, mu := make(map[int64]inventory.LeaseTime, len(ids)), new(sync.Mutex)
 	for _, id := range ids {
 		group.Go(func() error {
-			t, err := s.lease(ctx, id)
+			ctx, cancel := context.WithTimeout(ctx, s.timeout)
+			defer cancel()
+			resp, err := s.client.TimeToLive(ctx, clientv3.LeaseID(id))
+			if err != nil {
+				return s.explain(fmt.Sprintf("read the time left on lease %x", id), err)
+			}
 			mu.Lock()
 			defer mu.Unlock()
-			left[id] = t
-			return err
+			left[id] = inventory.LeaseTime{Left: resp.TTL, Granted: resp.GrantedTTL}
+			return nil
 		})
 	}
 	return left, group.Wait()
@@ -221,14 +226,4 @@ func (s *Store) AddLeases(ctx context.Context, entries []*inventory.Instance) er
 		}
 	}
 	return err
-}
-
-func (s *Store) lease(ctx context.Context, id int64) (inventory.LeaseTime, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	resp, err := s.client.TimeToLive(ctx, clientv3.LeaseID(id))
-	if err != nil {
-		return inventory.LeaseTime{}, s.explain(fmt.Sprintf("read the time left on lease %x", id), err)
-	}
-	return inventory.LeaseTime{Left: resp.TTL, Granted: resp.GrantedTTL}, nil
 }

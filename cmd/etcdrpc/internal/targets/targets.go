@@ -107,40 +107,30 @@ func labelName(name string) string {
 
 // Follower keeps the targets under a prefix up to date with etcd, and serves them to Prometheus.
 type Follower struct {
-	http.Handler
-	store  *store.Store
-	prefix string
-	port   Port
-	note   func(string)
+	Prefix string
+	Port   Port
 	text   atomic.Pointer[[]byte] // nil until the first read
 }
 
-// NewFollower returns a follower. It reads etcd only while Run runs, and writes errors and unreadable ranges to notes.
-func NewFollower(s *store.Store, prefix string, port Port, notes io.Writer) *Follower {
-	mux := http.NewServeMux()
-	f := &Follower{Handler: mux, store: s, prefix: prefix, port: port, note: output.Once(notes)}
-	mux.HandleFunc("GET /{$}", f.answer)
-	mux.HandleFunc("GET /sd", f.answer)
-	return f
-}
-
-// Run follows etcd until ctx ends.
-func (f *Follower) Run(ctx context.Context) {
-	f.store.Follow(ctx, func(ctx context.Context) (*store.Snapshot, error) { return f.store.Under(ctx, f.prefix) }, func(n *store.Snapshot, err error) {
+// Run follows etcd until ctx ends. It writes errors and unreadable ranges to notes.
+func (f *Follower) Run(ctx context.Context, s *store.Store, notes io.Writer) {
+	note := output.Once(notes)
+	s.Follow(ctx, func(ctx context.Context) (*store.Snapshot, error) { return s.Under(ctx, f.Prefix) }, func(n *store.Snapshot, err error) {
 		var text []byte
 		if err == nil {
-			f.note(n.Note)
-			text, err = output.Marshal(Of(n.Services, f.prefix, f.port), "")
+			note(n.Note)
+			text, err = output.Marshal(Of(n.Services, f.Prefix, f.Port), "")
 		}
 		if err != nil {
-			f.note(fmt.Sprintf("etcdrpc: %s; trying again", err))
+			note(fmt.Sprintf("etcdrpc: %s; trying again", err))
 			return
 		}
 		f.text.Store(&text)
 	})
 }
 
-func (f *Follower) answer(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP implements [http.Handler].
+func (f *Follower) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	text := f.text.Load()
 	if text == nil { // on an error Prometheus keeps its targets
 		http.Error(w, "etcd has not been read yet", http.StatusServiceUnavailable)

@@ -61,7 +61,7 @@ func newLine(s *inventory.Service, findings []doctor.Finding) line {
 		texts = append(texts, searched(i))
 	}
 	for _, f := range findings {
-		l.Kinds, l.Severity = append(l.Kinds, string(f.Kind)), cmp.Or(l.Severity, f.Severity)
+		l.Kinds, l.Severity = append(l.Kinds, f.Kind), cmp.Or(l.Severity, f.Severity)
 	}
 	for _, set := range []*[]string{&l.Versions, &l.Zones, &l.Kinds} {
 		slices.SortFunc(*set, inventory.CompareNames)

@@ -35,7 +35,7 @@ const advertiseEnv = "GRPC_ADVERTISE_ADDR"
 
 type registerOptions struct {
 	address, probe, health string
-	tcp, tls               bool
+	tcp, tls, strict       bool // strict: --health is given
 	transport              transport.Transport
 
 	instance, version, zone string
@@ -101,15 +101,16 @@ func (o *registerOptions) run(a *app, cmd *cobra.Command, key string) error {
 		return err
 	}
 	a.settings.noPrompt = true // a service manager cannot answer a prompt
-	ctx, strict := cmd.Context(), cmd.Flags().Changed("health")
-	if err := o.check(strict); err != nil {
+	ctx := cmd.Context()
+	o.strict = cmd.Flags().Changed("health")
+	if err := o.check(); err != nil {
 		return usage.Mistake(err)
 	}
 	details, err := o.details()
 	if err != nil {
 		return usage.Mistake(err)
 	}
-	probe, err := o.prober(ctx, a.dial, key, strict)
+	probe, err := o.prober(ctx, a.dial, key)
 	if err != nil {
 		return usage.Mistake(err)
 	}
@@ -135,7 +136,7 @@ func (o *registerOptions) run(a *app, cmd *cobra.Command, key string) error {
 }
 
 // check checks the flags, and completes the addresses.
-func (o *registerOptions) check(strict bool) error {
+func (o *registerOptions) check() error {
 	source := "--address"
 	if o.address == "" {
 		source, o.address = advertiseEnv, os.Getenv(advertiseEnv)
@@ -153,7 +154,7 @@ func (o *registerOptions) check(strict bool) error {
 		return fmt.Errorf("--probe: %w", err)
 	case o.drainDelay < 0:
 		return errors.New("--drain-delay must not be below zero")
-	case o.tcp && (strict || !o.transport.Plaintext):
+	case o.tcp && (o.strict || !o.transport.Plaintext):
 		return errors.New("--tcp excludes --health and all flags of TLS")
 	}
 	return nil
@@ -205,7 +206,7 @@ const (
 
 // prober returns the probe that the flags select, which returns why a server does not serve. Unless strict is set, a server without
 // a health status counts as serving. The connection to the server ends with ctx.
-func (o *registerOptions) prober(ctx context.Context, dial transport.DialFunc, key string, strict bool) (func(context.Context) error, error) {
+func (o *registerOptions) prober(ctx context.Context, dial transport.DialFunc, key string) (func(context.Context) error, error) {
 	if o.tcp {
 		return func(ctx context.Context) error {
 			conn, err := dial(ctx, "tcp", o.probe)
@@ -227,7 +228,7 @@ func (o *registerOptions) prober(ctx context.Context, dial transport.DialFunc, k
 	context.AfterFunc(ctx, func() { conn.Close() })
 	return func(ctx context.Context) error {
 		resp, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: o.health})
-		return problemOf(resp.GetStatus(), status.Convert(err), strict)
+		return problemOf(resp.GetStatus(), status.Convert(err), o.strict)
 	}, nil
 }
 

@@ -76,10 +76,6 @@ func (o *xdsOptions) run(a *app, cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	var options []runtime.Option
-	if o.snapshotDir != "" {
-		options = append(options, runtime.WithSnapshotDir(o.snapshotDir))
-	}
 	return a.withRegistry(cmd, func(registry *runtime.Registry, notes io.Writer, logger *slog.Logger) error {
 		server, err := xds.NewServer(registry, services, xds.WithLogger(logger))
 		if err != nil {
@@ -94,7 +90,7 @@ func (o *xdsOptions) run(a *app, cmd *cobra.Command) error {
 			creds = credentials.NewTLS(cfg)
 		}
 		return o.serve(cmd.Context(), server, creds, notes)
-	}, options...)
+	}, runtime.WithSnapshotDir(o.snapshotDir))
 }
 
 func (o *xdsOptions) read() (all []*runtime.ServiceDesc, err error) {

@@ -104,7 +104,8 @@ func Hint(problem, secure, plaintext string) string {
 // Grpcurl returns the equivalent flags of grpcurl. Each ends with a space.
 func (t *Transport) Grpcurl(key string) (flags string) {
 	authority, _ := servicekey.Authority(key)
-	for _, flag := range [][2]string{{"authority", cmp.Or(t.Authority, authority)}, {"cacert", t.Files.CA}, {"cert", t.Files.Cert}, {"key", t.Files.Key}} {
+	authority = cmp.Or(t.Authority, authority)
+	for _, flag := range [][2]string{{"authority", authority}, {"cacert", t.Files.CA}, {"cert", t.Files.Cert}, {"key", t.Files.Key}} {
 		if flag[1] != "" {
 			flags += "-" + flag[0] + " " + output.Shell(flag[1]) + " "
 		}

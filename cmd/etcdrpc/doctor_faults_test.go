@@ -169,7 +169,7 @@ var faults = []fault{
 	{"the address of a link", "local-address", "means a host on the caller's own link", "acme/beech/169.254.7.7:9000", instance()},
 	{"one of several that speaks plaintext", "transport", "1 instance speaks plaintext, and 2 TLS", "acme/jujube/10.1.36.3:9000", instance("plain").with("acme/jujube", "null", "null")},
 	{"a server that speaks plaintext, and is not serving", "not-serving", `"acme.Jarrah"`, "acme/jarrah/10.1.36.4:9000", says(`{"grpc_methods":"acme.Jarrah/Get"}`, "plainly")},
-	{"a zone in capitals", "zone", `"eu-1A" is spelled almost as "eu-1a"`, "acme/oleander/10.1.81.1:9000", says(`{"zone":"eu-1A"}`).with("acme/oleander", `{"zone":"eu-1a"}`, `{"zone":"eu-1b"}`)},
+	{"a zone in capitals", "zone", `"eu-1A" (1 entry) is spelled almost as "eu-1a" (2 entries)`, "acme/oleander/10.1.81.1:9000", says(`{"zone":"eu-1A"}`).with("acme/oleander", `{"zone":"eu-1a"}`, `{"zone":"eu-1b"}`)},
 }
 
 const (

@@ -115,28 +115,30 @@ type Report struct {
 	notChecked string // names skipped checks in the text output; may be ""
 }
 
-// add adds a finding. The finding's keys are keys, after the namespace.
-func (p *examination) add(kind string, severity Severity, problem, fix string, keys ...string) {
-	f := Finding{Kind: kind, Severity: severity, Where: []string{}, Problem: problem, Fix: fix}
+// add adds a finding at keys, which lack the namespace.
+func (p *examination) add(f Finding, keys ...string) {
+	f.Where = []string{}
 	for _, key := range keys {
 		f.Where = append(f.Where, p.full(key))
 	}
 	p.findings = append(p.findings, f)
 }
 
-// report adds a finding of the check that runs.
-func (x *subject) report(problem, fix string, keys ...string) {
-	x.add(x.check.kind, x.check.severity, problem, fix, keys...)
+// report adds a finding of the check that runs. Severity "" is that of the check.
+func (x *subject) report(f Finding, keys ...string) {
+	f.Kind, f.Severity = x.check.kind, cmp.Or(f.Severity, x.check.severity)
+	x.add(f, keys...)
 }
 
-// reportOnce adds a finding or, if the group has one, a key to it. Severity "" is that of the check.
-func (x *subject) reportOnce(group string, severity Severity, problem, fix, key string) {
-	if at, ok := x.groups[group]; ok {
+// reportGrouped is like report, but adds only the key if a finding of this kind has the same group.
+func (x *subject) reportGrouped(group string, f Finding, key string) {
+	id := [2]string{x.check.kind, group}
+	if at, ok := x.groups[id]; ok {
 		x.findings[at].Where = append(x.findings[at].Where, x.full(key))
 		return
 	}
-	x.groups[group] = len(x.findings)
-	x.add(x.check.kind, cmp.Or(severity, x.check.severity), problem, fix, key)
+	x.groups[id] = len(x.findings)
+	x.report(f, key)
 }
 
 // diagnose runs the checks, and returns a report that lists the worst findings first.

@@ -100,7 +100,10 @@ func Glance(n *store.Snapshot, full func(key string) string, endpoints []string)
 
 // newExamination returns an examination of the services of a snapshot.
 func (d *Options) newExamination(n *store.Snapshot, full func(key string) string, endpoints []string) *examination {
-	return &examination{Options: d, full: full, services: n.Services, remoteEtcd: len(store.Remote(endpoints)) > 0, groups: make(map[string]int)}
+	return &examination{
+		Options: d, full: full, services: n.Services, remoteEtcd: len(store.Remote(endpoints)) > 0,
+		groups: make(map[[2]string]int), zones: make(map[string]int), usual: make(map[string]string),
+	}
 }
 
 // examination is the data that doctor examines, and its findings.
@@ -114,8 +117,9 @@ type examination struct {
 	dialErrors map[string]error             // by address
 	health     map[serviceAddr]healthResult // of the instances that were checked
 	earlier    map[serviceAddr]string       // the start times of instances when the live policy was written
-	zones      map[string]string            // the zones that were probably meant, by mistyped zones
-	groups     map[string]int               // indices into findings
+	zones      map[string]int               // numbers of entries
+	usual      map[string]string            // the most frequent zone of each spelling
+	groups     map[[2]string]int            // indices into findings, by kind and group
 	findings   []Finding
 }
 
@@ -130,20 +134,29 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string, note
 	}
 	switch {
 	case errors.Is(err, store.ErrDenied):
-		p.add(kindPermission, Error, err.Error()+", so no service can be found", "run doctor on a KEY that this user may read, or grant the user a role that may read more (docs/security.md)")
+		p.add(Finding{
+			Kind: kindPermission, Severity: Error, Problem: err.Error() + ", so no service can be found",
+			Fix: "run doctor on a KEY that this user may read, or grant the user a role that may read more (docs/security.md)",
+		})
 		return nil
 	case err != nil:
 		return err
 	}
 	if n.Denied != nil {
-		p.add(kindPermission, Error, n.Denied.Error()+", so live policies and drains are not checked", "run doctor with an operator's role (docs/security.md), or one that may read the live policies")
+		p.add(Finding{
+			Kind: kindPermission, Severity: Error, Problem: n.Denied.Error() + ", so live policies and drains are not checked",
+			Fix: "run doctor with an operator's role (docs/security.md), or one that may read the live policies",
+		})
 	}
 	if n.Within != "" {
 		output.Sayf(notes, "%s\n", n.Note)
 	}
 	p.services = n.Services
 	if len(p.services) == 0 {
-		p.add(kindEmpty, Error, "nothing is registered there", "if servers are running, compare their etcd, namespace and key with these, and look at their logs", key)
+		p.add(Finding{
+			Kind: kindEmpty, Severity: Error, Problem: "nothing is registered there",
+			Fix: "if servers are running, compare their etcd, namespace and key with these, and look at their logs",
+		}, key)
 	}
 	return nil
 }

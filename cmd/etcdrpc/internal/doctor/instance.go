@@ -33,7 +33,7 @@ func (x *subject) noLease() {
 			fix += "; if it has no server any more: " + x.deleteCommand(i.Entry.Key)
 		}
 		if i.Entry.Lease == 0 || granted >= longLease {
-			x.report(problem, fix, i.Entry.Key)
+			x.report(Finding{Problem: problem, Fix: fix}, i.Entry.Key)
 		}
 	}
 }
@@ -42,8 +42,10 @@ func (x *subject) noLease() {
 func (x *subject) keptLeaving() {
 	for _, i := range x.Instances {
 		if i.Leaving() && x.leases[i.Entry.Lease].renewed {
-			x.report(i.Addr+" is marked as being withdrawn, and stays: its lease is renewed, and nobody calls it",
-				"look at its server's log; if it should serve, restart it; if not, stop it, and the entry expires with its lease", i.Entry.Key)
+			x.report(Finding{
+				Problem: i.Addr + " is marked as being withdrawn, and stays: its lease is renewed, and nobody calls it",
+				Fix:     "look at its server's log; if it should serve, restart it; if not, stop it, and the entry expires with its lease",
+			}, i.Entry.Key)
 		}
 	}
 }
@@ -59,7 +61,9 @@ func (x *subject) expiringLease() {
 		if x.probed {
 			problem += fmt.Sprintf(", though %s accepts connections", i.Addr)
 		}
-		x.report(problem, "look at the server's log for why it does not reach etcd: when the lease expires, clients stop calling it", i.Entry.Key)
+		x.report(Finding{
+			Problem: problem, Fix: "look at the server's log for why it does not reach etcd: when the lease expires, clients stop calling it",
+		}, i.Entry.Key)
 	}
 }
 
@@ -90,8 +94,10 @@ func (x *subject) unreachableAddress() {
 		if op, ok := errors.AsType[*net.OpError](err); ok { // has the address
 			err = op.Err
 		}
-		x.reportOnce(i.Addr, "", fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, err, x.leaseState(i.Entry.Lease)),
-			fix+"look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at the network in between; if only this host cannot reach it: --no-dial", key)
+		x.reportGrouped(i.Addr, Finding{
+			Problem: fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, err, x.leaseState(i.Entry.Lease)),
+			Fix:     fix + "look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at the network in between; if only this host cannot reach it: --no-dial",
+		}, key)
 	}
 }
 
@@ -101,7 +107,7 @@ func (x *subject) metadata() {
 		if i.Leaving() {
 			continue
 		}
-		found := func(problem, fix string) { x.report(i.Addr+" "+problem, fix, i.Entry.Key) }
+		found := func(problem, fix string) { x.report(Finding{Problem: i.Addr + " " + problem, Fix: fix}, i.Entry.Key) }
 		if text, said := i.Metadata["weight"]; said && i.Weight == 0 {
 			found(fmt.Sprintf("has the weight %.40q, which is not a whole number up to 4294967295, so callers ignore it", text), "have its server write a whole number")
 		}
@@ -130,7 +136,7 @@ func (x *subject) malformed() {
 		} else if !isJSON {
 			fix += "; if nobody writes it any more: " + x.deleteCommand(i.Entry.Key)
 		}
-		x.reportOnce(i.Entry.Key, severity, problem+": "+i.Err.Error(), fix, i.Entry.Key)
+		x.report(Finding{Severity: severity, Problem: problem + ": " + i.Err.Error(), Fix: fix}, i.Entry.Key)
 	}
 }
 
@@ -156,7 +162,9 @@ func (x *subject) misleadingAddress() {
 		if ip.IsLinkLocalUnicast() {
 			means = "a host on the caller's own link"
 		}
-		x.report(fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing", i.Addr, means),
-			"have its server advertise an address that callers reach: servers of this project detect theirs, or take it from GRPC_ADVERTISE_ADDR", i.Entry.Key)
+		x.report(Finding{
+			Problem: fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing", i.Addr, means),
+			Fix:     "have its server advertise an address that callers reach: servers of this project detect theirs, or take it from GRPC_ADVERTISE_ADDR",
+		}, i.Entry.Key)
 	}
 }

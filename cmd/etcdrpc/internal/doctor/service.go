@@ -3,9 +3,9 @@ package doctor
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
@@ -64,14 +64,16 @@ func (x *subject) badKey() {
 		where = x.Config.Key
 		fix = "no client can be given this key, so the live policy for it has no effect: " + x.deleteCommand(where)
 	}
-	x.report(err.Error(), fix, where)
+	x.report(Finding{Problem: err.Error(), Fix: fix}, where)
 }
 
 // empty finds services whose entries are all being withdrawn.
 func (x *subject) empty() {
 	if n := len(x.Instances); n > 0 && len(x.clients.Instances) == 0 {
-		x.report(fmt.Sprintf("all %s are being withdrawn by their owners, so there is nothing to call", output.Counted(n, "entry")),
-			"start a server; the entries of dead owners expire with their leases", x.Key+"/")
+		x.report(Finding{
+			Problem: fmt.Sprintf("all %s are being withdrawn by their owners, so there is nothing to call", output.Counted(n, "entry")),
+			Fix:     "start a server; the entries of dead owners expire with their leases",
+		}, x.Key+"/")
 	}
 }
 
@@ -81,8 +83,10 @@ func (x *subject) leader() {
 	if len(all) == 0 || slices.ContainsFunc(x.Instances, func(i inventory.Instance) bool { return i.Instance == all[0].Instance && !i.Leaving() }) {
 		return
 	}
-	x.report(fmt.Sprintf("the first candidate for the leader of %s is %.80q, which has no entry that clients call, so every call for the leader waits and fails", x.Key, all[0].Instance),
-		"if its server is dead, the candidate goes with its lease; if it lives, its status and log say why it has no entry", all[0].Key)
+	x.report(Finding{
+		Problem: fmt.Sprintf("the first candidate for the leader of %s is %.80q, which has no entry that clients call, so every call for the leader waits and fails", x.Key, all[0].Instance),
+		Fix:     "if its server is dead, the candidate goes with its lease; if it lives, its status and log say why it has no entry",
+	}, all[0].Key)
 }
 
 // location is the address of an instance, and the layout that it is written in.
@@ -103,8 +107,10 @@ func (x *subject) duplicates() {
 	}
 	for _, i := range x.Instances {
 		if same := keys[locationOf(&i)]; len(same) > 1 && same[0] == i.Entry.Key {
-			x.report(fmt.Sprintf("%d entries have the address %s, and clients treat them as one instance", len(same), i.Addr),
-				"have each server advertise its own address, or keep one instance id over restarts; entries of an earlier run expire with their lease", same...)
+			x.report(Finding{
+				Problem: fmt.Sprintf("%d entries have the address %s, and clients treat them as one instance", len(same), i.Addr),
+				Fix:     "have each server advertise its own address, or keep one instance id over restarts; entries of an earlier run expire with their lease",
+			}, same...)
 		}
 	}
 }
@@ -126,32 +132,25 @@ func (x *subject) mixedLayouts() {
 		parts = append(parts, fmt.Sprintf("%s (%d)", layout, len(entries[layout])))
 		where = append(where, entries[layout][0])
 	}
-	x.report(fmt.Sprintf("%s is written in %d layouts: %s; clients of this project read all of them, lease_suffix only if configured; other clients may not", x.Key, len(parts), strings.Join(parts, ", ")),
-		"finish the migration, if this is one (docs/layouts.md); else give all servers of the service one layout", where...)
+	x.report(Finding{
+		Problem: fmt.Sprintf("%s is written in %d layouts: %s; clients of this project read all of them, lease_suffix only if configured; other clients may not", x.Key, len(parts), strings.Join(parts, ", ")),
+		Fix:     "finish the migration, if this is one (docs/layouts.md); else give all servers of the service one layout",
+	}, where...)
 }
 
 // deleteCommand returns the command that deletes a key.
 func (x *subject) deleteCommand(key string) string { return x.EtcdctlDel(x.full(key)) }
 
-// maxZones bounds the zones that are compared with each other.
-const maxZones = 256
-
-// readZones finds the zones that are probably mistyped: they are spelled almost as a zone of more instances.
+// readZones counts the entries of each zone, and finds the most frequent of the zones with one spelling.
 func (p *examination) readZones() {
-	counts := make(map[string]int)
 	for _, i := range inventory.Entries(p.services) {
 		if i.Zone != "" && !i.Leaving() {
-			counts[i.Zone]++
+			p.zones[i.Zone]++
 		}
 	}
-	p.zones = make(map[string]string)
-	all := slices.Sorted(maps.Keys(counts))
-	for _, zone := range all[:min(len(all), maxZones)] {
-		for _, meant := range all[:min(len(all), maxZones)] {
-			sameLetters := strings.EqualFold(zone, meant) && (counts[zone] < counts[meant] || counts[zone] == counts[meant] && zone < meant)
-			if sameLetters && zone != meant || 3*counts[zone] <= counts[meant] && isAlmost(zone, meant) {
-				p.zones[zone] = meant
-			}
+	for _, zone := range slices.Sorted(maps.Keys(p.zones)) {
+		if s := spelling(zone); p.zones[zone] >= p.zones[p.usual[s]] {
+			p.usual[s] = zone
 		}
 	}
 }
@@ -159,37 +158,26 @@ func (p *examination) readZones() {
 // mistypedZones finds instances whose zone is probably mistyped.
 func (x *subject) mistypedZones() {
 	for _, i := range x.clients.Instances {
-		if meant := x.zones[i.Zone]; meant != "" {
-			x.reportOnce(x.Key+" "+i.Zone, "", fmt.Sprintf("the zone %q is spelled almost as %q, which more instances have: clients that prefer their own zone do not take one for the other", i.Zone, meant),
-				"if they are one zone, give the servers the same name by runtime.WithZone; else --skip zone", i.Entry.Key)
+		if usual := x.usual[spelling(i.Zone)]; i.Zone != "" && usual != i.Zone {
+			x.reportGrouped(x.Key+" "+i.Zone, Finding{
+				Problem: fmt.Sprintf("the zone %q (%s) is spelled almost as %q (%s): clients that prefer their own zone treat them as two",
+					i.Zone, output.Counted(x.zones[i.Zone], "entry"), usual, output.Counted(x.zones[usual], "entry")),
+				Fix: "if they are one zone, give the servers the same name by runtime.WithZone; else --skip zone",
+			}, i.Entry.Key)
 		}
 	}
 }
 
-// isAlmost reports whether two zones differ only by punctuation and case, or by one letter within a word. The ends of words
-// and the numbers tell zones from each other: eu-1a and eu-1b.
-func isAlmost(a, b string) bool {
-	runs := func(zone string, of func(rune) bool) []string {
-		return strings.FieldsFunc(strings.ToLower(zone), func(r rune) bool { return !of(r) })
-	}
-	x, y, edits := runs(a, unicode.IsLetter), runs(b, unicode.IsLetter), 0
-	for n := range x {
-		if len(x) == len(y) && isEdit(x[n], y[n]) {
-			x[n] = y[n]
-			edits++
-		}
-	}
-	return a != b && edits < 2 && strings.Join(x, "") == strings.Join(y, "") && slices.Equal(runs(a, unicode.IsDigit), runs(b, unicode.IsDigit))
-}
+var (
+	numbers     = regexp.MustCompile(`\pN+|\PN+`)
+	punctuation = regexp.MustCompile(`[^\pL\pN]+`)
+)
 
-// isEdit reports whether one letter within a word is missing, swapped with the next or, in a long word, another.
-func isEdit(a, b string) bool {
-	length := max(len(a), len(b))
-	for a != "" && b != "" && a[0] == b[0] {
-		a, b = a[1:], b[1:]
+// spelling returns a zone without case, blanks and punctuation, but with its numbers apart: eu-1-1 is not eu-11.
+func spelling(zone string) string {
+	parts := numbers.FindAllString(strings.ToLower(zone), -1)
+	for n, part := range parts {
+		parts[n] = punctuation.ReplaceAllString(part, "")
 	}
-	if len(a) < len(b) {
-		a, b = b, a
-	}
-	return length > 3 && len(a) > 1 && (a[1:] == b || len(b) > 1 && (length > 4 && a[1:] == b[1:] || a[0] == b[1] && a[1] == b[0] && a[2:] == b[2:]))
+	return strings.Trim(strings.Join(parts, " "), " ")
 }

@@ -16,6 +16,7 @@ const (
 	kindPermission   = "permission"
 	kindEmpty        = "empty"
 	kindUnreachable  = "unreachable"
+	kindLocalAddress = "local-address"
 	kindNotServing   = "not-serving"
 	kindWrongService = "wrong-service"
 	kindCertificate  = "certificate"
@@ -54,7 +55,7 @@ var checks = []check{
 	{"expiring", Warning, "a lease that is not renewed any more, or a live policy on a lease", finders{(*subject).expiringLease, (*subject).leasedPolicy}},
 	{"leaving", Warning, "an entry that is marked as being withdrawn, and stays", finders{(*subject).keptLeaving}},
 	{kindUnreachable, Error, "an address that accepts no connection", finders{(*subject).unreachableAddress}},
-	{"local-address", Error, "an address that refers to the caller's own host", finders{(*subject).misleadingAddress}},
+	{kindLocalAddress, Error, "an address that means another host to each caller", finders{(*subject).misleadingAddress}},
 	{"duplicate-address", Error, "several instances with one address", finders{(*subject).duplicates}},
 	{"mixed-layouts", Warning, "a service written in several layouts", finders{(*subject).mixedLayouts}},
 	{"bad-key", Error, "a service key that clients refuse", finders{(*subject).badKey}},

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -84,6 +85,11 @@ func (d *Options) Examine(ctx context.Context, dial transport.DialFunc, s *store
 	if d.deep || !d.noDial && !slices.Contains(d.skip, kindUnreachable) {
 		p.probed = true
 		p.dialErrors = d.connectAll(ctx, dial, p.addresses())
+		for addr, err := range p.dialErrors {
+			if errors.Is(err, syscall.EMFILE) { // the address may be reachable
+				return nil, fmt.Errorf("connect to %s: %w", addr, err)
+			}
+		}
 	}
 	if d.deep {
 		p.checkHealth(ctx, dial)

@@ -37,6 +37,9 @@ func (d *Options) connectAll(ctx context.Context, dial transport.DialFunc, addre
 			conn.Close()
 			return
 		}
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			err = fmt.Errorf("no answer within --probe-timeout %v", d.probeTimeout)
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		failed[addresses[n]] = err

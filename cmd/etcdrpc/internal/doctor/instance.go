@@ -29,6 +29,9 @@ func (x *subject) noLease() {
 			problem = fmt.Sprintf("the entry is on a lease of %s, so it stays that long when its server dies", output.Seconds(granted))
 		}
 		fix := "have its server register itself, unless the entry is kept on purpose, as by Registry.Add"
+		if i.Entry.Lease != 0 {
+			fix = "give its server a shorter lease: lease_ttl in the proto, runtime.WithLeaseTTL, or --lease-ttl of etcdrpc register"
+		}
 		if !x.probed || x.dialErrors[i.Addr] != nil {
 			fix += "; if it has no server any more: " + x.deleteCommand(i.Entry.Key)
 		}
@@ -79,25 +82,26 @@ func (p *examination) leaseState(id int64) string {
 	return fmt.Sprintf(state, inventory.LeaseName(id), output.Seconds(max(l.Left, 0)), output.Seconds(l.Granted))
 }
 
-// unreachableAddress finds addresses that accept no connection. Entries with the same address share a finding.
+// unreachableAddress finds addresses that accept no connection. Entries with the same address share a finding, except those whose
+// remedy is to delete them. It reports no address that means another host to this caller.
 func (x *subject) unreachableAddress() {
 	for _, i := range x.Instances {
-		key, lease := i.Entry.Key, x.leases[i.Entry.Lease]
-		if i.Leaving() || x.dialErrors[i.Addr] == nil {
+		misleads := x.misleads(&i) != "" && !slices.Contains(x.skip, kindLocalAddress)
+		if i.Leaving() || x.dialErrors[i.Addr] == nil || misleads {
 			continue
 		}
-		fix := "if the lease expires, the server is dead and the entry is deleted with it; if it is renewed, the server lives: "
-		if i.Entry.Lease == 0 || lease.Left > longWait {
-			fix = fmt.Sprintf("if the server is dead: %s; else ", x.deleteCommand(key))
+		group, fix := i.Addr, "if the lease expires, the server is dead and the entry is deleted with it; if it is renewed, the server lives: "
+		if i.Entry.Lease == 0 || x.leases[i.Entry.Lease].Left > longWait {
+			group, fix = i.Entry.Key, fmt.Sprintf("if the server is dead: %s; else ", x.deleteCommand(i.Entry.Key))
 		}
 		err := x.dialErrors[i.Addr]
 		if op, ok := errors.AsType[*net.OpError](err); ok { // has the address
 			err = op.Err
 		}
-		x.reportGrouped(i.Addr, Finding{
+		x.reportGrouped(group, Finding{
 			Problem: fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, err, x.leaseState(i.Entry.Lease)),
 			Fix:     fix + "look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at the network in between; if only this host cannot reach it: --no-dial",
-		}, key)
+		}, i.Entry.Key)
 	}
 }
 
@@ -146,25 +150,47 @@ func ipOf(addr string) netip.Addr {
 	return at.Addr().Unmap()
 }
 
-// misleadingAddress finds addresses that refer to the caller's own host. Loopback addresses are correct if etcd and all instances
-// of the service are on one host, as on a developer's machine.
-func (x *subject) misleadingAddress() {
-	elsewhere := func(i inventory.Instance) bool {
-		ip := ipOf(i.Addr)
-		return !store.Local(i.Addr) && !ip.IsLinkLocalUnicast() && !ip.IsMulticast() && ip != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+// ownHost is the meaning of loopback and unspecified addresses.
+const ownHost = "the caller's own host"
+
+// meaning returns what an address means if that differs between callers, "" otherwise.
+func meaning(addr string) string {
+	switch ip := ipOf(addr); {
+	case store.Local(addr):
+		return ownHost
+	case ip.IsLinkLocalUnicast():
+		return "a host on the caller's own link"
+	case ip.IsMulticast(), ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return "a group of hosts"
 	}
-	oneHost := !x.remoteEtcd && !slices.ContainsFunc(x.Instances, elsewhere)
+	return ""
+}
+
+// misleads returns what the address of an instance means, "" if clients reach the instance there. Loopback addresses are correct if
+// etcd and all instances of the service are on one host, as on a developer's machine.
+func (x *subject) misleads(i *inventory.Instance) string {
+	means := meaning(i.Addr)
+	switch {
+	case i.Leaving():
+		return ""
+	case means != ownHost || ipOf(i.Addr).IsUnspecified():
+		return means
+	case x.elsewhere != "":
+		return means + ", and " + x.elsewhere + " another"
+	case x.remoteEtcd:
+		return means + ", and etcd is on another"
+	}
+	return ""
+}
+
+// misleadingAddress finds addresses that mean something else to each caller.
+func (x *subject) misleadingAddress() {
 	for _, i := range x.Instances {
-		ip, means := ipOf(i.Addr), "the caller's own host"
-		if i.Leaving() || elsewhere(i) || ip.IsLoopback() && oneHost {
-			continue
+		if means := x.misleads(&i); means != "" {
+			x.reportGrouped(x.Key+" "+means, Finding{
+				Problem: fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing", i.Addr, means),
+				Fix:     "have its server advertise an address that callers reach: servers of this project detect theirs, or take it from GRPC_ADVERTISE_ADDR",
+			}, i.Entry.Key)
 		}
-		if ip.IsLinkLocalUnicast() {
-			means = "a host on the caller's own link"
-		}
-		x.report(Finding{
-			Problem: fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing", i.Addr, means),
-			Fix:     "have its server advertise an address that callers reach: servers of this project detect theirs, or take it from GRPC_ADVERTISE_ADDR",
-		}, i.Entry.Key)
 	}
 }

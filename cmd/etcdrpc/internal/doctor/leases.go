@@ -31,7 +31,13 @@ type lease struct {
 // readLeases reads all leases. A lease that has little time left, is leaving or may be replaced is read again when a renewal is
 // due.
 func (p *examination) readLeases(ctx context.Context, s *store.Store) error {
-	times, err := s.Leases(ctx, inventory.LeaseIDs(inventory.Entries(p.services)))
+	ids := inventory.LeaseIDs(inventory.Entries(p.services))
+	for _, s := range p.services {
+		for _, c := range s.Candidates[:min(len(s.Candidates), 1)] {
+			ids = append(ids, c.Lease)
+		}
+	}
+	times, err := s.Leases(ctx, ids)
 	if err != nil {
 		return err
 	}

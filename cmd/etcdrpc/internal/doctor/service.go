@@ -18,6 +18,7 @@ type subject struct {
 	*examination
 	*inventory.Service
 	check     *check                // the check that runs
+	elsewhere string                // an address that means the same host to all callers; "" if there is none
 	clients   *inventory.Service    // the service merged, as clients see it
 	hasPolicy bool                  // there is a live policy at a valid key
 	live      *serviceconfig.Config // live policy; nil if clients refuse it, or without instances
@@ -27,6 +28,9 @@ type subject struct {
 
 func (p *examination) subject(s *inventory.Service) *subject {
 	x := &subject{examination: p, Service: s, clients: s.Merged()}
+	if n := slices.IndexFunc(s.Instances, func(i inventory.Instance) bool { return !i.Leaving() && meaning(i.Addr) == "" }); n >= 0 {
+		x.elsewhere = s.Instances[n].Addr
+	}
 	if x.hasPolicy = s.Config != nil && endpoint.CheckKey(s.Key) == nil; x.hasPolicy {
 		x.live, x.refusal = s.Live()
 	}
@@ -83,10 +87,15 @@ func (x *subject) leader() {
 	if len(all) == 0 || slices.ContainsFunc(x.Instances, func(i inventory.Instance) bool { return i.Instance == all[0].Instance && !i.Leaving() }) {
 		return
 	}
-	x.report(Finding{
-		Problem: fmt.Sprintf("the first candidate for the leader of %s is %.80q, which has no entry that clients call, so every call for the leader waits and fails", x.Key, all[0].Instance),
-		Fix:     "if its server is dead, the candidate goes with its lease; if it lives, its status and log say why it has no entry",
-	}, all[0].Key)
+	problem := fmt.Sprintf("the first candidate for the leader of %s is %q, which has no entry that clients call, so every call for the leader waits and fails", x.Key, all[0].Instance)
+	fix := "if its server is dead, the candidate goes with its lease"
+	if lease, ok := x.leases[all[0].Lease]; ok {
+		problem += fmt.Sprintf("; its lease has %s left", output.Seconds(max(lease.Left, 0)))
+		if lease.Left > longWait {
+			fix = "if its server is dead: " + x.deleteCommand(all[0].Key)
+		}
+	}
+	x.report(Finding{Problem: problem, Fix: fix + "; if it lives, its status and log say why it has no entry"}, all[0].Key)
 }
 
 // location is the address of an instance, and the layout that it is written in.

@@ -94,6 +94,7 @@ const leaderPrefix = servicekey.LeaderSegment + "/"
 type Candidate struct {
 	candidate.First
 	Instance string
+	Lease    int64
 }
 
 func (c Candidate) compare(other Candidate) int {
@@ -111,7 +112,7 @@ func candidateOf(e Entry) (service string, c Candidate, ok bool) {
 	}
 	service, _, _ = strings.Cut(name, "//")
 	instance, err := candidate.InstanceOf(candidate.Prefix(service), &mvccpb.KeyValue{Key: []byte(e.Key), Value: e.Value, Lease: e.Lease})
-	return service, Candidate{candidate.First{Key: e.Key, Created: e.CreateRevision}, instance}, err == nil
+	return service, Candidate{candidate.First{Key: e.Key, Created: e.CreateRevision}, instance, e.Lease}, err == nil
 }
 
 // IsCandidate reports whether key is that of a candidate for leadership, with or without a namespace. No other key with the

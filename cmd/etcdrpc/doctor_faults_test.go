@@ -127,7 +127,7 @@ var faults = []fault{
 		says(`{"grpc_methods":"acme.Sorrel/Get"}`, "idle")},
 	{"a web server", "not-serving", "", "acme/fig/10.1.38.1:9000", instance("http2")},
 	{"a health check that hangs over TLS", "not-serving", "within " + hangTime, "acme/maple/10.1.40.1:9000", instance("hanging")},
-	{"a certificate that has expired", "certificate", "has expired or is not yet valid", "acme/gum/10.1.33.1:9000", instance("expired")},
+	{"a certificate that has expired", "certificate", "its certificate is valid only from ", "acme/gum/10.1.33.1:9000", instance("expired")},
 	{"a certificate that ends soon", "certificate", "its certificate ends at ", "acme/guava/10.1.33.2:9000", instance("ending")},
 	{"a certificate for another name", "certificate", "not acme.hazel", "acme/hazel/10.1.34.1:9000", instance("misnamed")},
 	{"a certificate of another authority", "certificate", "unknown authority", "acme/iroko/10.1.35.1:9000", instance("foreign")},
@@ -171,7 +171,8 @@ var faults = []fault{
 	{"port 0", "malformed", "want a port", "acme/balsa/one", entry(`{"Addr":"10.1.80.1:0"}`)},
 	{"the address of a group", "local-address", "239.1.1.1:9000 means", "acme/bamboo/239.1.1.1:9000", instance()},
 	{"the address of a link", "local-address", "means a host on the caller's own link", "acme/beech/169.254.7.7:9000", instance()},
-	{"one of several that speaks plaintext", "transport", "1 instance speaks plaintext, and 2 TLS", "acme/jujube/10.1.36.3:9000", instance("plain").with("acme/jujube", "null", "null")},
+	{"one of several that speaks plaintext", "transport", "1 of 3 instances speak plaintext", "acme/jujube/10.1.36.3:9000", instance("plain").with("acme/jujube", "null", "null")},
+	{"one of several that wants a client certificate", "transport", "1 of 3 instances speak mutual TLS", "acme/juneberry/10.1.36.5:9000", instance("mutual").with("acme/juneberry", "null", "null")},
 	{"a server that speaks plaintext, and is not serving", "not-serving", `"acme.Jarrah"`, "acme/jarrah/10.1.36.4:9000", says(`{"grpc_methods":"acme.Jarrah/Get"}`, "plainly")},
 	{"a zone in capitals", "zone", `"eu-1A" (1 entry) is spelled almost as "eu-1a" (2 entries)`, "acme/oleander/10.1.81.1:9000", says(`{"zone":"eu-1A"}`).with("acme/oleander", `{"zone":"eu-1a"}`, `{"zone":"eu-1b"}`)},
 }

@@ -205,7 +205,7 @@ func newYard(t *testing.T) *yard {
 		})),
 
 		"expired":  y.serve(ca.issuer("", time.Now().Add(-time.Minute)), serving),
-		"ending":   y.serve(ca.issuer("", time.Now().Add(29*24*time.Hour)), serving),
+		"ending":   y.serve(ca.issuer("", time.Now().Add(23*time.Hour)), serving),
 		"misnamed": y.serve(ca.issuer("somebody.else", later), serving),
 		"foreign":  y.serve(newAuthority(t).issuer("", later), serving),
 

@@ -28,7 +28,6 @@ var healthy = []struct {
 		f.instance("acme/user-admin", "10.2.1.3:9000")
 		f.instance("acme/order", "user.internal:9000")
 		f.instance("acme/mail", "[2001:db8::7]:9000")
-		f.instance("acme/closed", "10.2.1.9:9000", "mutual")
 		f.says("acme/bare", "10.2.1.10:9000", `{"grpc_methods":"acme.Bare/Do"}`, "bare")
 		f.says("acme/brief", "10.2.1.11:9000", `{"grpc_methods":"acme.Brief/Do;acme.Short/Do"}`, "brief")
 		f.policy("acme/user", `{"methodConfig":[{"name":[{"service":"acme.User","method":"Get"},{"service":"acme.Admin"},{"service":"grpc.health.v1.Health"},{}],"timeout":"1s"}]}`)
@@ -104,11 +103,12 @@ var healthy = []struct {
 		f.says("acme/user", "10.2.13.2:9000", `{"weight":1}`)
 		f.etcdPolicy("acme/user", `"childPolicy":[{"etcd_weighted":{}}]`)
 	}},
-	{"a service whose servers all speak plaintext", "2 instances speak plaintext, and 0 TLS", func(f *planted) {
+	{"a service whose servers all speak plaintext", "2 of 2 instances speak plaintext", func(f *planted) {
 		f.instance("acme/juniper", "10.2.16.1:9000", "plain")
 		f.instance("acme/juniper", "10.2.16.2:9000", "plain")
 		f.instance("acme/user", "10.2.16.3:9000")
 	}},
+	{"a service whose server wants a client certificate", "1 of 1 instances speak mutual TLS", func(f *planted) { f.instance("acme/closed", "10.2.1.9:9000", "mutual") }},
 	{"an authority that the proto sets", "", func(f *planted) {
 		f.instance("acme/billing", "10.2.5.1:9000", "misnamed")
 	}},
@@ -186,7 +186,7 @@ func TestDoctor_OtherTLS(t *testing.T) {
 	for n, server := range []string{"healthy", "plain", "plain"} {
 		f.instance("acme/user", fmt.Sprintf("user-%d:9000", n+1), server)
 	}
-	f.wantFaults([]string{"--deep", "--plaintext"}, fault{"TLS", "transport", "1 instance speaks TLS, and 2 plaintext", "acme/user/user-1:9000", nil})
+	f.wantFaults([]string{"--deep", "--plaintext"}, fault{"TLS", "transport", "1 of 3 instances speak TLS: clients that use plaintext cannot call them", "acme/user/user-1:9000", nil})
 }
 
 // TestDoctor_Remedies pastes the commands in remedies. Each must be accepted, and each that changes something must remove its fault.

@@ -74,9 +74,9 @@ var checks = []check{
 		ofHealth("look at its server's log, and at the address that it advertises (GRPC_ADVERTISE_ADDR)")},
 	{kindWrongService, Error, "an address at which another service's server is now (--deep)",
 		ofHealth("look at which server is there, and at the address that the service's own server advertises (GRPC_ADVERTISE_ADDR)")},
-	{kindCertificate, Error, "a server certificate that clients refuse, or that ends within 30 days (--deep)",
+	{kindCertificate, Error, "a server certificate that clients refuse, or that ends soon (--deep)",
 		ofHealth("renew or replace it, or say what clients trust and expect: --service-cacert FILE, --service-authority KEY=NAME")},
-	{"transport", Error, "servers that speak plaintext beside others of their service that speak TLS, or the reverse (--deep)", finders{(*subject).otherTransport}},
+	{"transport", Error, "servers that speak plaintext, TLS or mutual TLS beside others of their service that do not (--deep)", finders{(*subject).otherTransport}},
 	{"health-unknown", Note, "a health service that does not know a service of its server, as clients with health_check require (--deep)", finders{(*subject).unknownHealth}},
 }
 
@@ -117,21 +117,21 @@ type Report struct {
 }
 
 // add adds a finding at keys, which lack the namespace.
-func (p *examination) add(f Finding, keys ...string) {
-	f.Where = []string{}
+func (p *examination) add(kind string, severity Severity, problem, fix string, keys ...string) {
+	f := Finding{Kind: kind, Severity: severity, Where: []string{}, Problem: problem, Fix: fix}
 	for _, key := range keys {
 		f.Where = append(f.Where, p.full(key))
 	}
 	p.findings = append(p.findings, f)
 }
 
-// report adds a finding of the check that runs. Severity "" is that of the check.
-func (x *subject) report(f Finding, keys ...string) {
-	f.Kind, f.Severity = x.check.kind, cmp.Or(f.Severity, x.check.severity)
-	x.add(f, keys...)
+// report adds a finding of the check that runs, with its severity.
+func (x *subject) report(problem, fix string, keys ...string) {
+	x.add(x.check.kind, x.check.severity, problem, fix, keys...)
 }
 
-// reportGrouped is like report, but adds only the key if a finding of this kind has the same group.
+// reportGrouped adds a finding of the check that runs or, if one of this kind has the same group, only a key to it. Severity "" is
+// that of the check.
 func (x *subject) reportGrouped(group string, f Finding, key string) {
 	id := [2]string{x.check.kind, group}
 	if at, ok := x.groups[id]; ok {
@@ -139,7 +139,7 @@ func (x *subject) reportGrouped(group string, f Finding, key string) {
 		return
 	}
 	x.groups[id] = len(x.findings)
-	x.report(f, key)
+	x.add(x.check.kind, cmp.Or(f.Severity, x.check.severity), f.Problem, f.Fix, key)
 }
 
 // diagnose runs the checks, and returns a report that lists the worst findings first.

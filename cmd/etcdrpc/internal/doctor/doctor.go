@@ -30,7 +30,7 @@ type Options struct {
 	noDial          bool
 	probeTimeout    time.Duration
 	deep, plaintext bool
-	caFile          string
+	files           transport.Files
 	authorities     map[string]string // authorities that protos set, by service key
 }
 
@@ -43,7 +43,10 @@ func (d *Options) AddTo(flags *pflag.FlagSet) {
 	flags.DurationVar(&d.probeTimeout, "probe-timeout", 2*time.Second, "how long an instance may take to accept a connection, and to answer")
 	flags.BoolVar(&d.deep, "deep", false, "ask the instances for their health, as gRPC clients do")
 	flags.BoolVar(&d.plaintext, "plaintext", false, "with --deep: clients use no TLS")
-	flags.StringVar(&d.caFile, "service-cacert", "", "with --deep: clients trust the CA bundle in this `file`")
+	d.files.Prefix = "service-"
+	flags.StringVar(&d.files.CA, "service-cacert", "", "with --deep: clients trust the CA bundle in this `file`")
+	flags.StringVar(&d.files.Cert, "service-cert", "", "with --deep: clients identify by the TLS certificate in this `file`")
+	flags.StringVar(&d.files.Key, "service-key", "", "with --deep: the TLS key `file` of --service-cert")
 	flags.StringToStringVar(&d.authorities, "service-authority", nil, "with --deep: the authority that a proto sets, as `KEY=NAME`")
 }
 
@@ -59,13 +62,12 @@ func (d *Options) Check() (err error) {
 		return fmt.Errorf("--fail-on %q: want %s", string(d.failOn), strings.Join(Severities, " or "))
 	case d.probeTimeout <= 0:
 		return errors.New("--probe-timeout must be above zero")
-	case !d.deep && (d.caFile != "" || d.plaintext || len(d.authorities) > 0):
-		return errors.New("--plaintext, --service-cacert and --service-authority need --deep")
+	case !d.deep && (d.files != transport.Files{Prefix: d.files.Prefix} || d.plaintext || len(d.authorities) > 0):
+		return errors.New("--plaintext and the flags --service-* need --deep")
 	case d.deep && d.noDial:
 		return errors.New("--deep and --no-dial exclude each other")
-	case d.caFile != "":
-		_, err = transport.Pool("--service-cacert", d.caFile)
 	}
+	_, err = d.files.Config()
 	return err
 }
 
@@ -140,29 +142,23 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string, note
 	}
 	switch {
 	case errors.Is(err, store.ErrDenied):
-		p.add(Finding{
-			Kind: kindPermission, Severity: Error, Problem: err.Error() + ", so no service can be found",
-			Fix: "run doctor on a KEY that this user may read, or grant the user a role that may read more (docs/security.md)",
-		})
+		p.add(kindPermission, Error, err.Error()+", so no service can be found",
+			"run doctor on a KEY that this user may read, or grant the user a role that may read more (docs/security.md)")
 		return nil
 	case err != nil:
 		return err
 	}
 	if n.Denied != nil {
-		p.add(Finding{
-			Kind: kindPermission, Severity: Error, Problem: n.Denied.Error() + ", so live policies and drains are not checked",
-			Fix: "run doctor with an operator's role (docs/security.md), or one that may read the live policies",
-		})
+		p.add(kindPermission, Error, n.Denied.Error()+", so live policies and drains are not checked",
+			"run doctor with an operator's role (docs/security.md), or one that may read the live policies")
 	}
 	if n.Within != "" {
 		output.Sayf(notes, "%s\n", n.Note)
 	}
 	p.services = n.Services
 	if len(p.services) == 0 {
-		p.add(Finding{
-			Kind: kindEmpty, Severity: Error, Problem: "nothing is registered there",
-			Fix: "if servers are running, compare their etcd, namespace and key with these, and look at their logs",
-		}, key)
+		p.add(kindEmpty, Error, "nothing is registered there",
+			"if servers are running, compare their etcd, namespace and key with these, and look at their logs", key)
 	}
 	return nil
 }

@@ -1,12 +1,14 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -21,7 +23,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/transport"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
@@ -63,102 +64,126 @@ func forEach(n int, do func(int)) {
 // serviceAddr is the address of an instance of a service.
 type serviceAddr struct{ key, addr string }
 
+// healthTarget is an instance to check.
+type healthTarget struct {
+	*inventory.Instance
+	probes  []probe
+	service string // that the live policy has clients check; may be ""
+}
+
 // healthResult is the result of an instance's health check.
 type healthResult struct {
-	kind     string // of the fault; "" if the check finds no fault
-	severity Severity
-	problem  string
-	speaks   string   // TLS or plaintext; "" if unknown
-	unknown  []string // published services that the health service does not know
+	kind      string // of the fault; "" if the check finds no fault
+	severity  Severity
+	problem   string
+	transport string   // "" if unknown
+	unknown   []string // published services that the health service does not know
 }
 
 // checkHealth checks the health of the instances that accept connections, as a gRPC client does.
 func (p *examination) checkHealth(ctx context.Context, dial transport.DialFunc) {
-	p.health = make(map[serviceAddr]healthResult)
+	var targets []healthTarget
 	for _, s := range p.services {
 		if endpoint.CheckKey(s.Key) != nil {
 			continue // clients refuse the key
 		}
-		all := slices.DeleteFunc(s.Merged().Instances, func(i inventory.Instance) bool { return p.dialErrors[i.Addr] != nil || i.Drained })
-		answers, ways, asked := make([]healthResult, len(all)), p.waysTo(s.Key, dial), ""
+		probes, service, instances := p.probes(s.Key, dial), "", s.Merged().Instances
 		if live, err := s.Live(); err == nil && live != nil && live.HealthCheck != nil {
-			asked = live.HealthCheck.ServiceName
+			service = live.HealthCheck.ServiceName
 		}
-		forEach(len(all), func(n int) { answers[n] = p.checkInstance(ctx, ways, &all[n], asked) })
-		for n, a := range answers {
-			p.health[serviceAddr{s.Key, all[n].Addr}] = a
+		for n := range instances {
+			if i := &instances[n]; p.dialErrors[i.Addr] == nil && !i.Drained {
+				targets = append(targets, healthTarget{i, probes, service})
+			}
 		}
+	}
+	results := make([]healthResult, len(targets))
+	forEach(len(targets), func(n int) { results[n] = p.checkInstance(ctx, targets[n]) })
+	p.health = make(map[serviceAddr]healthResult)
+	for n, t := range targets {
+		p.health[serviceAddr{t.Service, t.Addr}] = results[n]
 	}
 }
 
-// checkInstance checks the health of an instance's server over the first way that the server speaks.
-func (d *Options) checkInstance(ctx context.Context, ways []way, i *inventory.Instance, asked string) (first healthResult) {
+// checkInstance checks the health of an instance's server over the first transport that the server speaks.
+func (d *Options) checkInstance(ctx context.Context, t healthTarget) (first healthResult) {
 	ctx, cancel := context.WithTimeout(ctx, d.probeTimeout)
 	defer cancel()
-	for n, w := range ways {
-		a := d.checkOver(ctx, w, i, asked)
-		if n > 0 && a.kind == kindCertificate { // clients use no TLS
-			a = healthResult{speaks: a.speaks}
+	for n, p := range t.probes {
+		result := d.checkOver(ctx, p, t)
+		if n > 0 && result.kind == kindCertificate { // clients use no TLS
+			result = healthResult{transport: result.transport}
 		}
-		if n == 0 || a.speaks != "" {
-			first = a
+		if n == 0 || result.transport != "" {
+			first = result
 		}
-		if a.speaks != "" {
+		if result.transport != "" {
 			break
 		}
 	}
 	return first
 }
 
-// checkOver checks the health of an instance's server, of each service that its entry publishes, and of the service that the live
-// policy asks for, if any.
-func (d *Options) checkOver(ctx context.Context, w way, i *inventory.Instance, asked string) (a healthResult) {
-	if w.err != nil {
-		return healthResult{kind: kindNotServing, problem: w.err.Error()}
+// checkOver checks a TLS handshake, if there is one, and the health of an instance's server.
+func (d *Options) checkOver(ctx context.Context, p probe, t healthTarget) healthResult {
+	if p.err != nil {
+		return healthResult{kind: kindNotServing, problem: p.err.Error()}
 	}
-	watched := &watchedCredentials{TransportCredentials: w.credentials}
-	conn, err := grpc.NewClient("passthrough:///"+i.Addr, append(slices.Clip(w.options), grpc.WithTransportCredentials(watched))...)
+	creds := &handshakeRecorder{TransportCredentials: p.credentials}
+	conn, err := grpc.NewClient("passthrough:///"+t.Addr, append(slices.Clip(p.options), grpc.WithTransportCredentials(creds))...)
 	if err != nil {
 		return healthResult{kind: kindNotServing, problem: err.Error()}
 	}
 	defer conn.Close()
-	a = d.ask(ctx, conn, i, asked)
-	watched.addTo(&a)
-	return a
+	result := d.checkServices(ctx, conn, p, t)
+	if handshake := creds.last.Load(); handshake != nil {
+		result.transport = cmp.Or(result.transport, p.transport)
+		if handshake.kind != "" && (result.kind == "" || handshake.severity == "") {
+			result.kind, result.problem, result.severity = handshake.kind, handshake.problem, handshake.severity
+		}
+	}
+	return result
 }
 
-// ask asks for the health of a server.
-func (d *Options) ask(ctx context.Context, conn *grpc.ClientConn, i *inventory.Instance, asked string) (a healthResult) {
-	found := func(kind, format string, args ...any) healthResult {
-		a.kind, a.problem = kind, fmt.Sprintf(format, args...)
-		return a
+// checkServices checks the health of a server, of each service that its entry publishes, and of the target's service.
+func (d *Options) checkServices(ctx context.Context, conn *grpc.ClientConn, p probe, t healthTarget) (result healthResult) {
+	fault := func(kind, format string, args ...any) healthResult {
+		result.kind, result.problem = kind, fmt.Sprintf(format, args...)
+		return result
 	}
-	for _, service := range slices.Compact(append([]string{"", asked}, servicesOf(i)...)) {
+	for _, service := range slices.Compact(append([]string{"", t.service}, servicesOf(t.Instance)...)) {
 		resp, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: service})
 		code, text := status.Code(err), status.Convert(err).Message()
 		if code != codes.Unavailable && code != codes.DeadlineExceeded {
-			a.speaks = speaksPlaintext // unless there was a handshake
+			result.transport = p.transport
 		}
 		switch {
 		case code == codes.OK && resp.GetStatus() != healthpb.HealthCheckResponse_SERVING:
-			return found(kindNotServing, "its health check reports %v for %q", resp.GetStatus(), service)
+			return fault(kindNotServing, "its health check reports %v for %q", resp.GetStatus(), service)
 		case code == codes.DeadlineExceeded:
-			return found(kindNotServing, "it did not answer gRPC's health check within %v", d.probeTimeout)
-		case code == codes.NotFound && service != "" && service == asked:
-			return found(kindNotServing, "its health service does not know %q, for which the live policy has clients ask, so they do not call it", service)
+			return fault(kindNotServing, "it did not answer gRPC's health check within %v", d.probeTimeout)
+		case code == codes.NotFound && service != "" && service == t.service:
+			return fault(kindNotServing, "its health service does not know %q, for which the live policy has clients ask, so they do not call it", service)
 		case code == codes.NotFound && service != "" && isUnknownService(ctx, conn, service):
-			return found(kindWrongService, "it does not serve %q, which its entry publishes: another server may be there now", service)
+			return fault(kindWrongService, "it does not serve %q, which its entry publishes: another server may be there now", service)
 		case code == codes.NotFound && service != "":
-			a.unknown = append(a.unknown, service)
+			result.unknown = append(result.unknown, service)
 		case code == codes.OK, code == codes.NotFound, code == codes.Unauthenticated, code == codes.PermissionDenied: // the server is healthy
-		case code == codes.Unimplemented && !strings.Contains(text, "HTTP status"), strings.Contains(text, "certificate required"), strings.Contains(text, "broken pipe"):
-			return a // the server has no health service, or wants a client certificate and may close the connection early
+		case code == codes.Unimplemented && !strings.Contains(text, "HTTP status"):
+			return result // the server has no health service
+		case p.transport == speaksTLS && wantsCertificate.MatchString(text):
+			result.transport = speaksMutualTLS
+			return result
 		default:
-			return found(kindNotServing, "%s", text)
+			return fault(kindNotServing, "%s", text)
 		}
 	}
-	return a
+	return result
 }
+
+// wantsCertificate matches the error of a server that wants a client certificate. TLS 1.2 has the alert of a bad one, and a server
+// may close the connection before its alert is read.
+var wantsCertificate = regexp.MustCompile("certificate required|bad certificate|broken pipe")
 
 // ofHealth returns the finder for the results of the check's kind. It reports a finding for each problem, by the address of the first instance.
 func ofHealth(fix string) finders {
@@ -205,89 +230,94 @@ func servicesOf(i *inventory.Instance) (names []string) {
 // The transports of servers.
 const (
 	speaksTLS       = "TLS"
+	speaksMutualTLS = "mutual TLS"
 	speaksPlaintext = "plaintext"
 )
 
-// way is a transport to the instances of a service.
-type way struct {
+// transports are the transports, with the flags that check servers over them.
+var transports = []struct{ name, unchecked, flags string }{
+	{speaksTLS, "", ""},
+	{speaksMutualTLS, " and are not checked, for they want a client certificate", " --service-cert=FILE --service-key=FILE"},
+	{speaksPlaintext, "", " --plaintext"},
+}
+
+// probe is a transport to the instances of a service.
+type probe struct {
+	transport   string
 	options     []grpc.DialOption
 	credentials credentials.TransportCredentials
 	err         error // why there is no such transport
 }
 
-// waysTo returns the transport of the flags, and then the other one.
-func (d *Options) waysTo(key string, dial transport.DialFunc) []way {
-	ways := make([]way, 2)
-	for n, plaintext := range []bool{d.plaintext, !d.plaintext} {
-		t := transport.Transport{Plaintext: plaintext, Authority: d.authorities[key]}
-		if !plaintext {
-			t.Files.CA = d.caFile
-		}
-		ways[n].options, ways[n].credentials, ways[n].err = t.Split(key, dial)
+// probes returns the transport of the flags, and then the other one.
+func (d *Options) probes(key string, dial transport.DialFunc) []probe {
+	secure, plain := probe{transport: speaksTLS}, probe{transport: speaksPlaintext}
+	t := transport.Transport{Authority: d.authorities[key], Files: d.files}
+	secure.options, secure.credentials, secure.err = t.Split(key, dial)
+	t.Plaintext, t.Files = true, transport.Files{}
+	plain.options, plain.credentials, plain.err = t.Split(key, dial)
+	if d.plaintext {
+		return []probe{plain, secure}
 	}
-	return ways
+	return []probe{secure, plain}
 }
 
-// watchedCredentials keep the result of the last TLS handshake.
-type watchedCredentials struct {
+// handshakeRecorder keeps the result of the last TLS handshake.
+type handshakeRecorder struct {
 	credentials.TransportCredentials
 	last atomic.Pointer[healthResult]
 }
 
 // ClientHandshake implements [credentials.TransportCredentials].
-func (w *watchedCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := w.TransportCredentials.ClientHandshake(ctx, authority, raw)
-	a := &healthResult{speaks: speaksTLS}
+func (h *handshakeRecorder) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := h.TransportCredentials.ClientHandshake(ctx, authority, raw)
 	if refused, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		a.kind, a.problem = kindCertificate, refused.Error()
-		w.last.Store(a)
-	} else if of, ok := info.(credentials.TLSInfo); ok {
-		if cert := of.State.PeerCertificates[0]; endsSoon(cert) {
-			a.kind, a.severity, a.problem = kindCertificate, Warning, "its certificate ends at "+cert.NotAfter.UTC().Format(time.RFC3339)
+		result := &healthResult{kind: kindCertificate, problem: refused.Error()}
+		if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired { // its text has the current time
+			result.problem = fmt.Sprintf("its certificate is valid only from %s to %s", utc(invalid.Cert.NotBefore), utc(invalid.Cert.NotAfter))
 		}
-		w.last.Store(a)
+		h.last.Store(result)
+	} else if done, ok := info.(credentials.TLSInfo); ok {
+		result, chain := new(healthResult), done.State.VerifiedChains[0]
+		if n := slices.IndexFunc(chain, endsSoon); n >= 0 {
+			*result = healthResult{kind: kindCertificate, severity: Warning, problem: "its certificate ends at " + utc(chain[n].NotAfter)}
+			if n > 0 {
+				result.problem = fmt.Sprintf("the certificate %q, which signs its own, ends at %s", chain[n].Subject, utc(chain[n].NotAfter))
+			}
+		}
+		h.last.Store(result)
 	}
 	return conn, info, err
 }
 
-// addTo adds the result of the handshake to that of the health check.
-func (w *watchedCredentials) addTo(a *healthResult) {
-	if last := w.last.Load(); last != nil {
-		a.speaks = last.speaks
-		if last.kind != "" && (a.kind == "" || last.severity == "") {
-			a.kind, a.problem, a.severity = last.kind, last.problem, last.severity
+func utc(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// endsSoon reports whether a certificate ends within 30 days, or is in the last third of its lifetime: programs renew shorter ones.
+func endsSoon(cert *x509.Certificate) bool {
+	return time.Until(cert.NotAfter) < min(30*24*time.Hour, cert.NotAfter.Sub(cert.NotBefore)/3)
+}
+
+// otherTransport finds instances that do not speak the transport of the flags. If all instances of the service speak another one, its
+// clients probably do, too.
+func (x *subject) otherTransport() {
+	keys, known, wanted := make(map[string][]string), 0, speaksTLS
+	for _, i := range x.clients.Instances {
+		if t := x.health[serviceAddr{x.Key, i.Addr}].transport; t != "" {
+			keys[t] = append(keys[t], i.Entry.Key)
+			known++
 		}
 	}
-}
-
-// endsSoon reports whether a certificate ends within 30 days. Certificates of less than a week are renewed by programs, after two
-// thirds of their time at the latest.
-func endsSoon(cert *x509.Certificate) bool {
-	const day = 24 * time.Hour
-	lifetime, left := cert.NotAfter.Sub(cert.NotBefore), time.Until(cert.NotAfter)
-	return left < 30*day && (lifetime > 7*day || left < lifetime/3)
-}
-
-// otherTransport finds instances that do not speak the transport of the flags. If none of the service does, its clients probably do not either.
-func (x *subject) otherTransport() {
-	by := make(map[string][]string) // keys by transport
-	for _, i := range x.clients.Instances {
-		speaks := x.health[serviceAddr{x.Key, i.Addr}].speaks
-		by[speaks] = append(by[speaks], i.Entry.Key)
-	}
-	asked, other, flags := speaksTLS, speaksPlaintext, " --deep --plaintext"
 	if x.plaintext {
-		asked, other, flags = other, asked, " --deep"
+		wanted = speaksPlaintext
 	}
-	if len(by[other]) == 0 {
-		return
-	}
-	problem := fmt.Sprintf("%s %s, and %d %s: clients that use %[4]s fail there", output.CountedIs(len(by[other]), "instance", "speaks", "speak"), other, len(by[asked]), asked)
-	severity, fix := Error, "give all servers of the service the transport of its clients"
-	if len(by[asked]) == 0 {
-		severity, fix = Note, "if its clients use "+other+": "+x.Command("doctor"+flags)+"; else give its servers "+asked
-	}
-	for _, key := range by[other] {
-		x.reportGrouped(x.Key, Finding{Severity: severity, Problem: problem, Fix: fix}, key)
+	for _, t := range transports {
+		problem := fmt.Sprintf("%d of %d instances speak %s%s: clients that use %s cannot call them", len(keys[t.name]), known, t.name, t.unchecked, wanted)
+		severity, fix := Error, "give all servers of the service the transport of its clients"
+		if len(keys[t.name]) == known {
+			severity, fix = Note, fmt.Sprintf("if its clients use %s: %s; else give its servers %s", t.name, x.Command("doctor --deep"+t.flags), wanted)
+		}
+		if t.name != wanted && len(keys[t.name]) > 0 {
+			x.add(x.check.kind, severity, problem, fix, keys[t.name]...)
+		}
 	}
 }

@@ -24,20 +24,18 @@ const longWait = 60
 // noLease finds entries that outlive their server. The remedy does not delete entries of servers that accept connections.
 func (x *subject) noLease() {
 	for _, i := range x.Instances {
-		problem, granted := "the entry has no lease, so it stays when its server dies", x.leases[i.Entry.Lease].Granted
-		if i.Entry.Lease != 0 {
-			problem = fmt.Sprintf("the entry is on a lease of %s, so it stays that long when its server dies", output.Seconds(granted))
-		}
+		problem := "the entry has no lease, so it stays when its server dies"
 		fix := "have its server register itself, unless the entry is kept on purpose, as by Registry.Add"
-		if i.Entry.Lease != 0 {
+		if granted := x.leases[i.Entry.Lease].Granted; granted >= longLease {
+			problem = fmt.Sprintf("the entry is on a lease of %s, so it stays that long when its server dies", output.Seconds(granted))
 			fix = "give its server a shorter lease: lease_ttl in the proto, runtime.WithLeaseTTL, or --lease-ttl of etcdrpc register"
+		} else if i.Entry.Lease != 0 {
+			continue
 		}
 		if !x.probed || x.dialErrors[i.Addr] != nil {
 			fix += "; if it has no server any more: " + x.deleteCommand(i.Entry.Key)
 		}
-		if i.Entry.Lease == 0 || granted >= longLease {
-			x.report(Finding{Problem: problem, Fix: fix}, i.Entry.Key)
-		}
+		x.report(problem, fix, i.Entry.Key)
 	}
 }
 
@@ -45,10 +43,8 @@ func (x *subject) noLease() {
 func (x *subject) keptLeaving() {
 	for _, i := range x.Instances {
 		if i.Leaving() && x.leases[i.Entry.Lease].renewed {
-			x.report(Finding{
-				Problem: i.Addr + " is marked as being withdrawn, and stays: its lease is renewed, and nobody calls it",
-				Fix:     "look at its server's log; if it should serve, restart it; if not, stop it, and the entry expires with its lease",
-			}, i.Entry.Key)
+			x.report(i.Addr+" is marked as being withdrawn, and stays: its lease is renewed, and nobody calls it",
+				"look at its server's log; if it should serve, restart it; if not, stop it, and the entry expires with its lease", i.Entry.Key)
 		}
 	}
 }
@@ -64,9 +60,7 @@ func (x *subject) expiringLease() {
 		if x.probed {
 			problem += fmt.Sprintf(", though %s accepts connections", i.Addr)
 		}
-		x.report(Finding{
-			Problem: problem, Fix: "look at the server's log for why it does not reach etcd: when the lease expires, clients stop calling it",
-		}, i.Entry.Key)
+		x.report(problem, "look at the server's log for why it does not reach etcd: when the lease expires, clients stop calling it", i.Entry.Key)
 	}
 }
 
@@ -111,7 +105,7 @@ func (x *subject) metadata() {
 		if i.Leaving() {
 			continue
 		}
-		found := func(problem, fix string) { x.report(Finding{Problem: i.Addr + " " + problem, Fix: fix}, i.Entry.Key) }
+		found := func(problem, fix string) { x.report(i.Addr+" "+problem, fix, i.Entry.Key) }
 		if text, said := i.Metadata["weight"]; said && i.Weight == 0 {
 			found(fmt.Sprintf("has the weight %.40q, which is not a whole number up to 4294967295, so callers ignore it", text), "have its server write a whole number")
 		}
@@ -140,22 +134,19 @@ func (x *subject) malformed() {
 		} else if !isJSON {
 			fix += "; if nobody writes it any more: " + x.deleteCommand(i.Entry.Key)
 		}
-		x.report(Finding{Severity: severity, Problem: problem + ": " + i.Err.Error(), Fix: fix}, i.Entry.Key)
+		x.add(x.check.kind, severity, problem+": "+i.Err.Error(), fix, i.Entry.Key)
 	}
 }
 
-// ipOf returns the IP address in addr, an invalid one for a host name.
-func ipOf(addr string) netip.Addr {
-	at, _ := netip.ParseAddrPort(addr)
-	return at.Addr().Unmap()
-}
-
-// ownHost is the meaning of loopback and unspecified addresses.
+// ownHost is the meaning of loopback addresses.
 const ownHost = "the caller's own host"
 
 // meaning returns what an address means if that differs between callers, "" otherwise.
 func meaning(addr string) string {
-	switch ip := ipOf(addr); {
+	at, _ := netip.ParseAddrPort(addr) // fails for host names
+	switch ip := at.Addr().Unmap(); {
+	case ip.IsUnspecified():
+		return "any address of " + ownHost
 	case store.Local(addr):
 		return ownHost
 	case ip.IsLinkLocalUnicast():
@@ -173,7 +164,7 @@ func (x *subject) misleads(i *inventory.Instance) string {
 	switch {
 	case i.Leaving():
 		return ""
-	case means != ownHost || ipOf(i.Addr).IsUnspecified():
+	case means != ownHost:
 		return means
 	case x.elsewhere != "":
 		return means + ", and " + x.elsewhere + " another"

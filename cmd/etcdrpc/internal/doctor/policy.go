@@ -13,7 +13,7 @@ import (
 
 // reportPolicy reports a fault of the live policy, at the policy's key and at the keys of some entries.
 func (x *subject) reportPolicy(problem, fix string, entries ...string) {
-	x.report(Finding{Problem: problem, Fix: fix}, append([]string{x.Config.Key}, entries...)...)
+	x.report(problem, fix, append([]string{x.Config.Key}, entries...)...)
 }
 
 // setCommand returns the command that replaces the live policy.

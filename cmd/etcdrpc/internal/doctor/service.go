@@ -68,16 +68,14 @@ func (x *subject) badKey() {
 		where = x.Config.Key
 		fix = "no client can be given this key, so the live policy for it has no effect: " + x.deleteCommand(where)
 	}
-	x.report(Finding{Problem: err.Error(), Fix: fix}, where)
+	x.report(err.Error(), fix, where)
 }
 
 // empty finds services whose entries are all being withdrawn.
 func (x *subject) empty() {
 	if n := len(x.Instances); n > 0 && len(x.clients.Instances) == 0 {
-		x.report(Finding{
-			Problem: fmt.Sprintf("all %s are being withdrawn by their owners, so there is nothing to call", output.Counted(n, "entry")),
-			Fix:     "start a server; the entries of dead owners expire with their leases",
-		}, x.Key+"/")
+		x.report(fmt.Sprintf("all %s are being withdrawn by their owners, so there is nothing to call", output.Counted(n, "entry")),
+			"start a server; the entries of dead owners expire with their leases", x.Key+"/")
 	}
 }
 
@@ -95,7 +93,7 @@ func (x *subject) leader() {
 			fix = "if its server is dead: " + x.deleteCommand(all[0].Key)
 		}
 	}
-	x.report(Finding{Problem: problem, Fix: fix + "; if it lives, its status and log say why it has no entry"}, all[0].Key)
+	x.report(problem, fix+"; if it lives, its status and log say why it has no entry", all[0].Key)
 }
 
 // location is the address of an instance, and the layout that it is written in.
@@ -116,10 +114,8 @@ func (x *subject) duplicates() {
 	}
 	for _, i := range x.Instances {
 		if same := keys[locationOf(&i)]; len(same) > 1 && same[0] == i.Entry.Key {
-			x.report(Finding{
-				Problem: fmt.Sprintf("%d entries have the address %s, and clients treat them as one instance", len(same), i.Addr),
-				Fix:     "have each server advertise its own address, or keep one instance id over restarts; entries of an earlier run expire with their lease",
-			}, same...)
+			x.report(fmt.Sprintf("%d entries have the address %s, and clients treat them as one instance", len(same), i.Addr),
+				"have each server advertise its own address, or keep one instance id over restarts; entries of an earlier run expire with their lease", same...)
 		}
 	}
 }
@@ -141,10 +137,8 @@ func (x *subject) mixedLayouts() {
 		parts = append(parts, fmt.Sprintf("%s (%d)", layout, len(entries[layout])))
 		where = append(where, entries[layout][0])
 	}
-	x.report(Finding{
-		Problem: fmt.Sprintf("%s is written in %d layouts: %s; clients of this project read all of them, lease_suffix only if configured; other clients may not", x.Key, len(parts), strings.Join(parts, ", ")),
-		Fix:     "finish the migration, if this is one (docs/layouts.md); else give all servers of the service one layout",
-	}, where...)
+	x.report(fmt.Sprintf("%s is written in %d layouts: %s; clients of this project read all of them, lease_suffix only if configured; other clients may not", x.Key, len(parts), strings.Join(parts, ", ")),
+		"finish the migration, if this is one (docs/layouts.md); else give all servers of the service one layout", where...)
 }
 
 // deleteCommand returns the command that deletes a key.
@@ -177,16 +171,10 @@ func (x *subject) mistypedZones() {
 	}
 }
 
-var (
-	numbers     = regexp.MustCompile(`\pN+|\PN+`)
-	punctuation = regexp.MustCompile(`[^\pL\pN]+`)
-)
+// notLetters matches the numbers of zones, and what stands between words.
+var notLetters = regexp.MustCompile(`(\pN+)|[^\pL\pN]+`)
 
 // spelling returns a zone without case, blanks and punctuation, but with its numbers apart: eu-1-1 is not eu-11.
 func spelling(zone string) string {
-	parts := numbers.FindAllString(strings.ToLower(zone), -1)
-	for n, part := range parts {
-		parts[n] = punctuation.ReplaceAllString(part, "")
-	}
-	return strings.Trim(strings.Join(parts, " "), " ")
+	return strings.ReplaceAll(notLetters.ReplaceAllString(strings.ToLower(zone), "<$1>"), "<>", "")
 }

@@ -2,7 +2,9 @@ package inventory
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -128,12 +130,16 @@ func (s *Service) Evident() bool {
 	return s.Config != nil || len(s.Candidates) > 0 || slices.ContainsFunc(s.Instances, isServerEntry) || slices.ContainsFunc(s.Malformed, isServerEntry) || len(s.Instances) > 0 && endpoint.IsGoFrameKey(s.Key)
 }
 
+// addressField matches a field that has the address in some layout, in JSON that may be cut off.
+var addressField = regexp.MustCompile(`(?s)^\s*\{.*"(address|endpoints|nodes|Host)"`)
+
 // isServerEntry reports whether an entry is likely a server's: it is on a lease, or its name is an address. A malformed entry must be named
-// by its lease, or be nearly JSON.
+// by its lease, be in the layout of a framework, or be damaged JSON with an address.
 func isServerEntry(i Instance) bool {
 	e := i.Entry
 	if i.Err != nil {
-		return e.namesLease() || e.Lease != 0 && strings.Contains(string(e.Value), `"Addr"`)
+		ofLayout := strings.Contains(i.Err.Error(), " entry: ") || !json.Valid(e.Value) && addressField.Match(e.Value)
+		return e.namesLease() || e.Lease != 0 && (ofLayout || strings.Contains(string(e.Value), `"Addr"`))
 	}
 	return e.Lease != 0 || i.Layout != endpoint.GoFrame && endpoint.CheckAddr(e.Name(), true) == nil
 }

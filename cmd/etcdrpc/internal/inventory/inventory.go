@@ -98,6 +98,8 @@ func All(entries []Entry) []*Service {
 	for _, e := range entries {
 		if key, ok := strings.CutPrefix(e.Key, ConfigPrefix); ok {
 			group(key).Config = &e
+		} else if strings.HasPrefix(e.Key, "/"+ConfigPrefix) { // no client reads it there
+			group(e.Key).Config = &e
 		} else if key, c, ok := candidateOf(e); ok {
 			group(key).Candidates = append(group(key).Candidates, c)
 		} else if key := OwnerOf(e); key != "" && !IsCandidate(e.Key) {

@@ -107,6 +107,10 @@ func TestEvident(t *testing.T) {
 		{"an address on a lease", true, map[string]string{"services/leader": "10.0.0.1:7000"}},
 		{"a malformed entry whose key ends in the lease id", true, map[string]string{"hello@": "10.0.0.1"}},
 		{"a counter for a caller", false, map[string]string{"limits/10.0.0.1:7000": "17"}},
+		{"a kratos entry without a gRPC endpoint", true, map[string]string{"acme/user/a": `{"id":"a","name":"user","endpoints":["http://10.0.0.1:80"]}`}},
+		{"a go-micro entry without nodes", true, map[string]string{"acme/user/a": `{"name":"user","nodes":[]}`}},
+		{"a cut kitex entry", true, map[string]string{"acme/user/a": `{"network":"tcp","address":"10.0`}},
+		{"another program's cut JSON, or JSON within which an address is", false, map[string]string{"acme/a": `{"state":"runn`, "acme/b": `{"conn":{"address":"x"}}`}},
 		{"a live config", true, map[string]string{"_grpc_config/acme/user": "{}"}},
 		{"a candidate for the leader", true, map[string]string{"_grpc_leader/acme/user//a": "a"}},
 	} {

@@ -18,10 +18,10 @@ func newDoctor(a *app) *cobra.Command {
 		Short: "Find faults, and show their remedies",
 		Long: `doctor examines all services, or the service at KEY or, if there is none, those whose
 keys begin with PREFIX. It shows each fault with its keys and a remedy, the worst
-faults first. It changes nothing. It exits with 1 if it found a fault, or one as
-severe as --fail-on says, and with 3 if it could not read etcd.
+faults first. It changes nothing. It exits with 1 if it found a fault at least as
+severe as --fail-on, by default any fault, and with 3 if it could not read etcd.
 
-The kinds of faults and their severity:
+The kinds of faults and their highest severity:
 ` + doctor.KindsHelp() + `
 It connects to each address from its own host, and sends nothing without --deep.`,
 		Args:              cobra.MaximumNArgs(1),

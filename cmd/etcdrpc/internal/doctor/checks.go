@@ -58,7 +58,7 @@ var checks = []check{
 	{kindLocalAddress, Error, "an address that means another host to each caller", finders{(*subject).misleadingAddress}},
 	{"duplicate-address", Error, "several instances with one address", finders{(*subject).duplicates}},
 	{"mixed-layouts", Warning, "a service written in several layouts", finders{(*subject).mixedLayouts}},
-	{"bad-key", Error, "a service key that clients refuse", finders{(*subject).badKey}},
+	{"bad-key", Error, "a service key that clients refuse, or that is likely mistaken", finders{(*subject).badKey}},
 	{"bad-policy", Error, "a live policy that clients refuse", finders{(*subject).refusedPolicy}},
 	{"unlinked-policy", Warning, "a live policy that needs a package that clients do not link by default", finders{(*subject).unlinkedPolicy}},
 	{"no-match", Warning, "a split, drain, route or zone of a live policy that does not fit the instances",
@@ -130,8 +130,7 @@ func (x *subject) report(problem, fix string, keys ...string) {
 	x.add(x.check.kind, x.check.severity, problem, fix, keys...)
 }
 
-// reportGrouped adds a finding of the check that runs or, if one of this kind has the same group, only a key to it. Severity "" is
-// that of the check.
+// reportGrouped adds a finding of the check that runs or, if one has the same group, a key to it. Severity "" is the check's.
 func (x *subject) reportGrouped(group string, f Finding, key string) {
 	id := [2]string{x.check.kind, group}
 	if at, ok := x.groups[id]; ok {

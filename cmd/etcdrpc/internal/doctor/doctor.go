@@ -108,10 +108,7 @@ func Glance(n *store.Snapshot, full func(key string) string, endpoints []string)
 
 // newExamination returns an examination of the services of a snapshot.
 func (d *Options) newExamination(n *store.Snapshot, full func(key string) string, endpoints []string) *examination {
-	return &examination{
-		Options: d, full: full, services: n.Services, remoteEtcd: len(store.Remote(endpoints)) > 0,
-		groups: make(map[[2]string]int), zones: make(map[string]int), usual: make(map[string]string),
-	}
+	return &examination{Options: d, full: full, services: n.Services, remoteEtcd: len(store.Remote(endpoints)) > 0, groups: make(map[[2]string]int)}
 }
 
 // examination is the data that doctor examines, and its findings.
@@ -142,29 +139,26 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string, note
 	}
 	switch {
 	case errors.Is(err, store.ErrDenied):
-		p.add(kindPermission, Error, err.Error()+", so no service can be found",
-			"run doctor on a KEY that this user may read, or grant the user a role that may read more (docs/security.md)")
+		p.add(kindPermission, Error, err.Error()+", so no service can be found", "run doctor on a KEY that this user may read, or grant the user a role that may read more (docs/security.md)")
 		return nil
 	case err != nil:
 		return err
 	}
 	if n.Denied != nil {
-		p.add(kindPermission, Error, n.Denied.Error()+", so live policies and drains are not checked",
-			"run doctor with an operator's role (docs/security.md), or one that may read the live policies")
+		p.add(kindPermission, Error, n.Denied.Error()+", so live policies and drains are not checked", "run doctor with an operator's role (docs/security.md), or one that may read the live policies")
 	}
 	if n.Within != "" {
 		output.Sayf(notes, "%s\n", n.Note)
 	}
 	p.services = n.Services
 	if len(p.services) == 0 {
-		p.add(kindEmpty, Error, "nothing is registered there",
-			"if servers are running, compare their etcd, namespace and key with these, and look at their logs", key)
+		p.add(kindEmpty, Error, "nothing is registered there", "if servers are running, compare their etcd, namespace and key with these, and look at their logs", key)
 	}
 	return nil
 }
 
-// readEarlier reads which instances were registered when a live policy was written that drains instances registered since. It
-// finds none if etcd has compacted that revision.
+// readEarlier reads the instances at the revision of each live policy that drains instances registered since. etcd may have
+// compacted that revision.
 func (p *examination) readEarlier(ctx context.Context, s *store.Store) {
 	p.earlier = make(map[serviceAddr]string)
 	for _, service := range p.services {
@@ -173,7 +167,11 @@ func (p *examination) readEarlier(ctx context.Context, s *store.Store) {
 		}) {
 			continue
 		}
-		entries, _, _ := s.Scan(ctx, store.EntriesOf(endpoint.Reader{}, service.Key), service.Config.ModRevision)
+		entries, _, err := s.Scan(ctx, store.EntriesOf(endpoint.Reader{}, service.Key), service.Config.ModRevision)
+		if err != nil {
+			p.add("drain", Note, fmt.Sprintf("%s: instances that were drained, and only registered again, are not told from others: %v", service.Key, err),
+				"compare the start times of the drained instances with the time of the drain", service.Config.Key)
+		}
 		for _, i := range inventory.Of(service.Key, entries).Instances {
 			p.earlier[serviceAddr{service.Key, i.Addr}] = i.Metadata[endpoint.StartedName]
 		}
@@ -183,11 +181,9 @@ func (p *examination) readEarlier(ctx context.Context, s *store.Store) {
 // addresses returns the addresses to connect to, without duplicates.
 func (p *examination) addresses() []string {
 	set := make(map[string]bool)
-	for _, s := range p.services {
-		for _, i := range s.Instances {
-			if !i.Leaving() {
-				set[i.Addr] = true
-			}
+	for _, i := range inventory.Entries(p.services) {
+		if i.Err == nil && !i.Leaving() {
+			set[i.Addr] = true
 		}
 	}
 	return slices.Sorted(maps.Keys(set))

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -110,16 +109,15 @@ func (d *Options) checkInstance(ctx context.Context, t healthTarget) (first heal
 	ctx, cancel := context.WithTimeout(ctx, d.probeTimeout)
 	defer cancel()
 	for n, p := range t.probes {
-		result := d.checkOver(ctx, p, t)
-		if n > 0 && result.kind == kindCertificate { // clients use no TLS
-			result = healthResult{transport: result.transport}
-		}
-		if n == 0 || result.transport != "" {
+		if result := d.checkOver(ctx, p, t); n == 0 || result.transport != "" {
 			first = result
 		}
-		if result.transport != "" {
+		if first.transport != "" {
 			break
 		}
+	}
+	if d.plaintext && first.kind == kindCertificate { // clients use no TLS
+		first = healthResult{transport: first.transport}
 	}
 	return first
 }
@@ -171,8 +169,8 @@ func (d *Options) checkServices(ctx context.Context, conn *grpc.ClientConn, p pr
 		case code == codes.OK, code == codes.NotFound, code == codes.Unauthenticated, code == codes.PermissionDenied: // the server is healthy
 		case code == codes.Unimplemented && !strings.Contains(text, "HTTP status"):
 			return result // the server has no health service
-		case p.transport == speaksTLS && wantsCertificate.MatchString(text):
-			result.transport = speaksMutualTLS
+		case p.transport == speaksTLS && (strings.Contains(text, "certificate required") || strings.Contains(text, "bad certificate") || strings.Contains(text, "broken pipe")):
+			result.transport = speaksMutualTLS // TLS 1.2 has only the alert of a bad certificate, and some servers close too early for one
 			return result
 		default:
 			return fault(kindNotServing, "%s", text)
@@ -180,10 +178,6 @@ func (d *Options) checkServices(ctx context.Context, conn *grpc.ClientConn, p pr
 	}
 	return result
 }
-
-// wantsCertificate matches the error of a server that wants a client certificate. TLS 1.2 has the alert of a bad one, and a server
-// may close the connection before its alert is read.
-var wantsCertificate = regexp.MustCompile("certificate required|bad certificate|broken pipe")
 
 // ofHealth returns the finder for the results of the check's kind. It reports a finding for each problem, by the address of the first instance.
 func ofHealth(fix string) finders {
@@ -204,8 +198,7 @@ func (x *subject) unknownHealth() {
 			if x.live == nil || x.live.HealthCheck == nil {
 				x.reportGrouped(x.Key+" "+service, Finding{
 					Problem: fmt.Sprintf("the health service does not know %q, so clients whose proto has health_check do not call the instance", service),
-					Fix:     fmt.Sprintf("if the proto has health_check, have the server call healthServer.SetServingStatus(%q, healthpb.HealthCheckResponse_SERVING)", service),
-				}, i.Entry.Key)
+					Fix:     fmt.Sprintf("if the proto has health_check, have the server call healthServer.SetServingStatus(%q, healthpb.HealthCheckResponse_SERVING)", service)}, i.Entry.Key)
 			}
 		}
 	}
@@ -233,13 +226,6 @@ const (
 	speaksMutualTLS = "mutual TLS"
 	speaksPlaintext = "plaintext"
 )
-
-// transports are the transports, with the flags that check servers over them.
-var transports = []struct{ name, unchecked, flags string }{
-	{speaksTLS, "", ""},
-	{speaksMutualTLS, " and are not checked, for they want a client certificate", " --service-cert=FILE --service-key=FILE"},
-	{speaksPlaintext, "", " --plaintext"},
-}
 
 // probe is a transport to the instances of a service.
 type probe struct {
@@ -274,31 +260,25 @@ func (h *handshakeRecorder) ClientHandshake(ctx context.Context, authority strin
 	if refused, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		result := &healthResult{kind: kindCertificate, problem: refused.Error()}
 		if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired { // its text has the current time
-			result.problem = fmt.Sprintf("its certificate is valid only from %s to %s", utc(invalid.Cert.NotBefore), utc(invalid.Cert.NotAfter))
+			result.problem = fmt.Sprintf("its certificate is valid only from %s to %s", invalid.Cert.NotBefore.Format(time.RFC3339), invalid.Cert.NotAfter.Format(time.RFC3339))
 		}
 		h.last.Store(result)
 	} else if done, ok := info.(credentials.TLSInfo); ok {
 		result, chain := new(healthResult), done.State.VerifiedChains[0]
 		if n := slices.IndexFunc(chain, endsSoon); n >= 0 {
-			*result = healthResult{kind: kindCertificate, severity: Warning, problem: "its certificate ends at " + utc(chain[n].NotAfter)}
-			if n > 0 {
-				result.problem = fmt.Sprintf("the certificate %q, which signs its own, ends at %s", chain[n].Subject, utc(chain[n].NotAfter))
-			}
+			*result = healthResult{kind: kindCertificate, severity: Warning, problem: "its certificate chain ends at " + chain[n].NotAfter.Format(time.RFC3339)}
 		}
 		h.last.Store(result)
 	}
 	return conn, info, err
 }
 
-func utc(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
 // endsSoon reports whether a certificate ends within 30 days, or is in the last third of its lifetime: programs renew shorter ones.
 func endsSoon(cert *x509.Certificate) bool {
 	return time.Until(cert.NotAfter) < min(30*24*time.Hour, cert.NotAfter.Sub(cert.NotBefore)/3)
 }
 
-// otherTransport finds instances that do not speak the transport of the flags. If all instances of the service speak another one, its
-// clients probably do, too.
+// otherTransport finds instances that do not speak the transport of the flags. If none does, the clients probably do not, either.
 func (x *subject) otherTransport() {
 	keys, known, wanted := make(map[string][]string), 0, speaksTLS
 	for _, i := range x.clients.Instances {
@@ -310,14 +290,13 @@ func (x *subject) otherTransport() {
 	if x.plaintext {
 		wanted = speaksPlaintext
 	}
-	for _, t := range transports {
-		problem := fmt.Sprintf("%d of %d instances speak %s%s: clients that use %s cannot call them", len(keys[t.name]), known, t.name, t.unchecked, wanted)
+	for _, t := range []struct{ name, flags string }{{speaksTLS, ""}, {speaksMutualTLS, " --service-cert=FILE --service-key=FILE"}, {speaksPlaintext, " --plaintext"}} {
 		severity, fix := Error, "give all servers of the service the transport of its clients"
 		if len(keys[t.name]) == known {
-			severity, fix = Note, fmt.Sprintf("if its clients use %s: %s; else give its servers %s", t.name, x.Command("doctor --deep"+t.flags), wanted)
+			severity, fix = Note, fmt.Sprintf("if its clients use %s, check it over that: %s; else give its servers %s", t.name, x.Command("doctor --deep"+t.flags), wanted)
 		}
 		if t.name != wanted && len(keys[t.name]) > 0 {
-			x.add(x.check.kind, severity, problem, fix, keys[t.name]...)
+			x.add(x.check.kind, severity, fmt.Sprintf("%d of %d instances speak %s: clients that use %s cannot call them", len(keys[t.name]), known, t.name, wanted), fix, keys[t.name]...)
 		}
 	}
 }

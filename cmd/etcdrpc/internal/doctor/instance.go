@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
@@ -94,8 +95,7 @@ func (x *subject) unreachableAddress() {
 		}
 		x.reportGrouped(group, Finding{
 			Problem: fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, err, x.leaseState(i.Entry.Lease)),
-			Fix:     fix + "look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at the network in between; if only this host cannot reach it: --no-dial",
-		}, i.Entry.Key)
+			Fix:     fix + "look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at the network in between; if only this host cannot reach it: --no-dial"}, i.Entry.Key)
 	}
 }
 
@@ -107,11 +107,11 @@ func (x *subject) metadata() {
 		}
 		found := func(problem, fix string) { x.report(i.Addr+" "+problem, fix, i.Entry.Key) }
 		if text, said := i.Metadata["weight"]; said && i.Weight == 0 {
-			found(fmt.Sprintf("has the weight %.40q, which is not a whole number up to 4294967295, so callers ignore it", text), "have its server write a whole number")
+			found(fmt.Sprintf("has the weight %q, which is not a whole number up to 4294967295, so callers ignore it", text), "have its server write a whole number")
 		}
 		if text, said := i.Metadata[endpoint.StartedName]; said {
 			if at, ok := i.Started(); !ok || time.Until(at) > time.Hour {
-				found(fmt.Sprintf("has the start time %.40q, which is not a past one in seconds since 1970, so slow_start misjudges it", text), "have its server write seconds and keep the right time, or leave "+endpoint.StartedName+" out")
+				found(fmt.Sprintf("has the start time %q, which is not a past one in seconds since 1970, so slow_start misjudges it", text), "have its server write seconds and keep the right time, or leave "+endpoint.StartedName+" out")
 			}
 		}
 		if n := len(i.Metadata[endpoint.MethodsName]); n > endpoint.MaxMethods {
@@ -125,7 +125,10 @@ func (x *subject) metadata() {
 func (x *subject) malformed() {
 	for _, i := range x.Malformed {
 		problem, severity, fix := "no client can read the entry", Error, "find its writer, and have it use a layout of docs/layouts.md"
-		isJSON := json.Unmarshal(i.Entry.Value, new(struct{})) == nil
+		if strings.Contains(i.Err.Error(), "is not enabled") { // a server of dubbo-go that wants no calls
+			continue
+		}
+		isJSON := json.Valid(i.Entry.Value) && !strings.Contains(i.Err.Error(), "etcd's naming entry")
 		if isJSON {
 			problem, severity, fix = problem+", unless the proto has a json_layout", Warning, "if the proto has none: "+fix
 		}
@@ -180,8 +183,7 @@ func (x *subject) misleadingAddress() {
 		if means := x.misleads(&i); means != "" {
 			x.reportGrouped(x.Key+" "+means, Finding{
 				Problem: fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing", i.Addr, means),
-				Fix:     "have its server advertise an address that callers reach: servers of this project detect theirs, or take it from GRPC_ADVERTISE_ADDR",
-			}, i.Entry.Key)
+				Fix:     "have its server advertise an address that callers reach: servers of this project detect theirs, or take it from GRPC_ADVERTISE_ADDR"}, i.Entry.Key)
 		}
 	}
 }

@@ -58,7 +58,19 @@ func (p *examination) check() {
 	}
 }
 
+// badKey finds keys that clients refuse, and keys that are likely mistaken.
 func (x *subject) badKey() {
+	if namespace := strings.TrimSuffix(x.Namespace, "/"); namespace != "" && x.InUse() && strings.HasPrefix(x.Key, namespace+"/") {
+		x.add(x.check.kind, Warning, "the key begins with the namespace, which is added to each key: clients with the key "+x.Key[len(namespace)+1:]+" find nothing there",
+			"have its servers leave the namespace out of the key", x.Key)
+	}
+	for _, i := range x.Instances {
+		at, found := slices.BinarySearchFunc(x.services, i.Entry.Key, func(s *inventory.Service, key string) int { return strings.Compare(s.Key, key) })
+		if found && x.services[at].InUse() {
+			x.add(x.check.kind, Warning, fmt.Sprintf("the entry is an instance of %s: clients of %s look below that key", x.Key, i.Entry.Key),
+				"if its server is of that service, have it register below the key", i.Entry.Key)
+		}
+	}
 	err := endpoint.CheckKey(x.Key)
 	if err == nil {
 		return
@@ -85,15 +97,12 @@ func (x *subject) leader() {
 	if len(all) == 0 || slices.ContainsFunc(x.Instances, func(i inventory.Instance) bool { return i.Instance == all[0].Instance && !i.Leaving() }) {
 		return
 	}
-	problem := fmt.Sprintf("the first candidate for the leader of %s is %q, which has no entry that clients call, so every call for the leader waits and fails", x.Key, all[0].Instance)
 	fix := "if its server is dead, the candidate goes with its lease"
-	if lease, ok := x.leases[all[0].Lease]; ok {
-		problem += fmt.Sprintf("; its lease has %s left", output.Seconds(max(lease.Left, 0)))
-		if lease.Left > longWait {
-			fix = "if its server is dead: " + x.deleteCommand(all[0].Key)
-		}
+	if left := x.leases[all[0].Lease].Left; left > longWait {
+		fix += fmt.Sprintf(", in %s, or by: %s", output.Seconds(left), x.deleteCommand(all[0].Key))
 	}
-	x.report(problem, fix+"; if it lives, its status and log say why it has no entry", all[0].Key)
+	x.report(fmt.Sprintf("the first candidate for the leader of %s is %q, which has no entry that clients call, so every call for the leader waits and fails", x.Key, all[0].Instance),
+		fix+"; if it lives, its status and log say why it has no entry", all[0].Key)
 }
 
 // location is the address of an instance, and the layout that it is written in.
@@ -146,11 +155,7 @@ func (x *subject) deleteCommand(key string) string { return x.EtcdctlDel(x.full(
 
 // readZones counts the entries of each zone, and finds the most frequent of the zones with one spelling.
 func (p *examination) readZones() {
-	for _, i := range inventory.Entries(p.services) {
-		if i.Zone != "" && !i.Leaving() {
-			p.zones[i.Zone]++
-		}
-	}
+	p.zones, p.usual = inventory.Count(inventory.Entries(p.services), "zone"), make(map[string]string)
 	for _, zone := range slices.Sorted(maps.Keys(p.zones)) {
 		if s := spelling(zone); p.zones[zone] >= p.zones[p.usual[s]] {
 			p.usual[s] = zone
@@ -165,8 +170,7 @@ func (x *subject) mistypedZones() {
 			x.reportGrouped(x.Key+" "+i.Zone, Finding{
 				Problem: fmt.Sprintf("the zone %q (%s) is spelled almost as %q (%s): clients that prefer their own zone treat them as two",
 					i.Zone, output.Counted(x.zones[i.Zone], "entry"), usual, output.Counted(x.zones[usual], "entry")),
-				Fix: "if they are one zone, give the servers the same name by runtime.WithZone; else --skip zone",
-			}, i.Entry.Key)
+				Fix: "if they are one zone, give the servers the same name by runtime.WithZone; else --skip zone"}, i.Entry.Key)
 		}
 	}
 }

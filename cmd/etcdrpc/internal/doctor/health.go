@@ -273,7 +273,7 @@ func (h *handshakeRecorder) ClientHandshake(ctx context.Context, authority strin
 	return conn, info, err
 }
 
-// endsSoon reports whether a certificate ends within 30 days, or is in the last third of its lifetime: programs renew shorter ones.
+// endsSoon reports whether a certificate ends within 30 days or, if that is less, a third of its lifetime.
 func endsSoon(cert *x509.Certificate) bool {
 	return time.Until(cert.NotAfter) < min(30*24*time.Hour, cert.NotAfter.Sub(cert.NotBefore)/3)
 }

@@ -214,7 +214,7 @@ func (x *Explanation) noteOptions() {
 	when(e.PreferZone && x.Zone == "", "These are the shares of a client without a zone; others prefer the instances of their own.")
 	when(e.ZoneMinPercent > 0 && x.Zone != "",
 		"While less than %d %% of the zone's instances are ready, calls go to other zones in proportion to what is missing.", e.ZoneMinPercent)
-	when(e.Subset > 0, "Each client uses %d instances of a set, different ones in each process; the shares are those over many clients.", e.Subset)
+	when(e.Subset > 0, "Each client uses %s of a set, different ones in each process; the shares are those over many clients.", output.Counted(int(e.Subset), "instance"))
 	when(e.SlowStart != nil, "An instance that has just started has less: its share grows for %v.", e.SlowStart)
 	when(len(e.Route) > 0 && x.Lane == "", "These are the shares of calls without a lane.")
 	when(e.MaxConcurrentRequests > 0, "While a client has %d calls under way at an instance, its calls go to others.", e.MaxConcurrentRequests)

@@ -183,7 +183,7 @@ func (x *subject) misleadingAddress() {
 		if means := x.misleads(&i); means != "" {
 			x.reportGrouped(x.Key+" "+means, Finding{
 				Problem: fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing", i.Addr, means),
-				Fix:     "have its server advertise an address that callers reach: servers of this project detect theirs, or take it from GRPC_ADVERTISE_ADDR"}, i.Entry.Key)
+				Fix:     "have its server advertise an address that callers reach: servers of this project detect theirs, or take it from GRPC_ADVERTISE_ADDR; if all callers are on this host, look at the other entries"}, i.Entry.Key)
 		}
 	}
 }

@@ -154,7 +154,7 @@ func (e Endpoint) check() error {
 func (e *Endpoint) checkPieces() error {
 	if len(e.Metadata) > MaxMetadata {
 		names := slices.Sorted(maps.Keys(e.Metadata))
-		return fmt.Errorf("%d pieces of metadata, more than %d: leave out %.80q, for example", len(names), MaxMetadata, names[MaxMetadata])
+		return fmt.Errorf("more than %d pieces of metadata: leave out %.80q, for example", MaxMetadata, names[MaxMetadata])
 	}
 	return nil
 }

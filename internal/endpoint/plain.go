@@ -1,7 +1,7 @@
 package endpoint
 
 import (
-	"fmt"
+	"errors"
 	"strconv"
 )
 
@@ -25,7 +25,7 @@ func encodePlain(_ Layout, _ string, e Endpoint) ([]byte, error) { return []byte
 func decodePlain(value []byte) (Endpoint, error) {
 	// A longer value is not host:port, so it need not be copied.
 	if len(value) > 512 {
-		return Endpoint{}, fmt.Errorf("the value (%d bytes) is neither host:port nor JSON", len(value))
+		return Endpoint{}, errors.New("the value is neither host:port nor JSON")
 	}
 	addr := string(value)
 	if err := CheckAddr(addr, true); err != nil {

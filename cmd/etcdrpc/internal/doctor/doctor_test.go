@@ -115,10 +115,10 @@ func TestMisleadingAddress(t *testing.T) {
 	}
 }
 
-// TestMistypedZones finds the zones that differ from others only by case, blanks and punctuation.
+// TestMistypedZones finds the zones that differ from more frequent ones only by case, blanks and punctuation.
 func TestMistypedZones(t *testing.T) {
 	for _, tt := range []struct{ zones, want string }{ // of an instance each
-		{"eu-1A,eu-1a", "eu-1A"}, {"eu-1a,eu-1A,eu-1A", "eu-1a"}, {"eu1a,eu-1a", "eu-1a"}, {"eu-1a ,eu-1a,eu-1a", "eu-1a "},
+		{"eu-1A,eu-1a", "eu-1A"}, {"eu-1a,eu-1A,eu-1A", "eu-1a"}, {"eu1a,eu-1a,eu-1a", "eu1a"}, {"us-east1,us-east-1", ""}, {"eu-1a ,eu-1a,eu-1a", "eu-1a "},
 		{"eu-1-1,eu-11,eu-11", ""}, {"eu-1a,eu-1b,eu-2a", ""}, {"a1,1a,a-2", ""}, {"us-west-1,us-east-1", ""}, {"北京,上海,-", ""},
 	} {
 		s := &inventory.Service{Key: "acme/user"}

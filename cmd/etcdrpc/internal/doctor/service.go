@@ -166,7 +166,9 @@ func (p *examination) readZones() {
 // mistypedZones finds instances whose zone is probably mistyped.
 func (x *subject) mistypedZones() {
 	for _, i := range x.clients.Instances {
-		if usual := x.usual[spelling(i.Zone)]; i.Zone != "" && usual != i.Zone {
+		usual := x.usual[spelling(i.Zone)]
+		rare := 2*x.zones[i.Zone] <= x.zones[usual] // so not us-east1 of one cloud beside us-east-1 of another
+		if i.Zone != "" && usual != i.Zone && (rare || strings.EqualFold(strings.TrimSpace(i.Zone), strings.TrimSpace(usual))) {
 			x.reportGrouped(x.Key+" "+i.Zone, Finding{
 				Problem: fmt.Sprintf("the zone %q (%s) is spelled almost as %q (%s): clients that prefer their own zone treat them as two",
 					i.Zone, output.Counted(x.zones[i.Zone], "entry"), usual, output.Counted(x.zones[usual], "entry")),

@@ -1,10 +1,13 @@
 package doctor
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -149,4 +152,24 @@ func TestReport_Many(t *testing.T) {
 		!strings.Contains(text, "at  d\n  at  2 more keys: -o json lists all\n") || !strings.Contains(text, "Found 13 faults in") {
 		t.Errorf("Show prints\n%s\nwant %d findings of kind no-lease, and the number of the others", text, maxOfKind)
 	}
+}
+
+// TestCheckHealth_AllAtOnce checks that instances of all services are asked at the same time, so that hung ones do not add up.
+func TestCheckHealth_AllAtOnce(t *testing.T) {
+	p := examinationOf(inventory.All([]inventory.Entry{{Key: "acme/order/a", Value: []byte("10.0.0.7:1")}, {Key: "acme/user/b", Value: []byte("10.0.0.8:1")}}))
+	p.probeTimeout, p.plaintext = time.Minute, true
+	var both sync.WaitGroup
+	both.Add(2)
+	met := make(chan struct{})
+	go func() { both.Wait(); close(met) }()
+	asked := map[string]func(){"10.0.0.7:1": sync.OnceFunc(both.Done), "10.0.0.8:1": sync.OnceFunc(both.Done)}
+	p.checkHealth(t.Context(), func(ctx context.Context, _, addr string) (net.Conn, error) {
+		asked[addr]()
+		select {
+		case <-met:
+		case <-ctx.Done():
+			t.Errorf("%s is asked alone", addr)
+		}
+		return nil, errors.New("refused")
+	})
 }

@@ -142,20 +142,21 @@ func variable(flag *pflag.Flag) string {
 	return environment + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
 }
 
-// unsupportedVariables lists variables of etcdctl that could select another etcd or connection, and that have no flag here.
-var unsupportedVariables = []struct{ name, harmless, instead string }{
-	{"DISCOVERY_SRV", "", "give the addresses by --endpoints"},
-	{"DISCOVERY_SRV_NAME", "", "give the addresses by --endpoints"},
-	{"INSECURE_SKIP_TLS_VERIFY", "false", "give the CA of etcd's certificate by --cacert"},
-	{"INSECURE_TRANSPORT", "true", "give https:// in --endpoints"},
-	{"AUTH_JWT_TOKEN", "", "give --user"},
+// unsupportedVariables lists variables of etcdctl that could select another etcd or connection, and that have no flag here. A flag on
+// the command line, as printed commands have them all, decides instead of the variable.
+var unsupportedVariables = []struct{ name, harmless, flag, instead string }{
+	{"DISCOVERY_SRV", "", "endpoints", "give the addresses by --endpoints"},
+	{"DISCOVERY_SRV_NAME", "", "endpoints", "give the addresses by --endpoints"},
+	{"INSECURE_SKIP_TLS_VERIFY", "false", "cacert", "give the CA of etcd's certificate by --cacert"},
+	{"INSECURE_TRANSPORT", "true", "cacert", "give https:// in --endpoints"},
+	{"AUTH_JWT_TOKEN", "", "user", "give --user"},
 }
 
 // fromEnvironment sets connection flags that are not on the command line from environment variables. An unsupported variable is an error.
 func fromEnvironment(flags *pflag.FlagSet, getenv func(string) string) error {
 	var errs []error
 	for _, f := range unsupportedVariables {
-		if value := getenv(environment + f.name); value != "" && value != f.harmless {
+		if value := getenv(environment + f.name); value != "" && value != f.harmless && !flags.Changed(f.flag) {
 			errs = append(errs, fmt.Errorf("environment variable %s%s is not supported: unset it, and %s", environment, f.name, f.instead))
 		}
 	}

@@ -32,9 +32,9 @@ func (c *Commands) Etcdrpc(command string, args ...string) string {
 }
 
 // EtcdctlDel returns a line that deletes a full key. It sets variables, because etcdctl refuses a flag whose variable is also set.
-// etcdctl ignores empty variables. It would also use the endpoints of ETCDCTL_DISCOVERY_SRV.
+// etcdctl ignores empty variables. The first four could select another etcd, transport or user.
 func (c *Commands) EtcdctlDel(key string) string {
-	line := "env ETCDCTL_DISCOVERY_SRV="
+	line := "env ETCDCTL_DISCOVERY_SRV= ETCDCTL_INSECURE_TRANSPORT= ETCDCTL_INSECURE_SKIP_TLS_VERIFY= ETCDCTL_AUTH_JWT_TOKEN="
 	for _, s := range c.settings() {
 		line += " " + quoted("ETCDCTL_"+strings.ToUpper(s[0])+"="+s[1])
 	}

@@ -113,8 +113,9 @@ func (s Split) Key() string {
 
 // Name returns the group's match for messages, such as version="v1",zone="a".
 func (s Split) Name() string {
-	text := make([]byte, 0, 64)
-	for n, name := range slices.Sorted(maps.Keys(s.Match)) {
+	text, names := make([]byte, 0, 64), slices.AppendSeq(make([]string, 0, len(s.Match)), maps.Keys(s.Match))
+	slices.Sort(names)
+	for n, name := range names {
 		if n > 0 {
 			text = append(text, ',')
 		}

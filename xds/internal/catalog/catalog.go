@@ -14,6 +14,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/ads"
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
@@ -21,13 +22,14 @@ import (
 
 // Catalog implements [ads.Source]. It is safe for concurrent use.
 type Catalog struct {
-	hosts map[string]*host // by authority; the map does not change
+	hosts   map[string]*host // by authority; the map does not change
+	unknown host             // stands for names without a host, to log them
 }
 
 // New returns the catalog of services, which must have authorities. The catalog follows a service in etcd from the first Find of
 // its authority. It calls notify after each change of an authority's resources; notify must neither block nor call the catalog.
 func New(registry *runtime.Registry, services []*runtime.ServiceDesc, logger *slog.Logger, notify func(authority string)) (*Catalog, error) {
-	c := &Catalog{hosts: make(map[string]*host)}
+	c := &Catalog{hosts: make(map[string]*host), unknown: host{logger: logger}}
 	for _, desc := range services {
 		h := c.hosts[desc.Authority]
 		if h == nil {
@@ -50,6 +52,9 @@ func New(registry *runtime.Registry, services []*runtime.ServiceDesc, logger *sl
 func (c *Catalog) Find(k ads.Kind, name string, client mapping.Client) ads.Found {
 	h := c.hosts[mapping.AuthorityOf(name)]
 	if h == nil {
+		c.unknown.mu.Lock()
+		defer c.unknown.mu.Unlock()
+		c.unknown.log(slog.LevelWarn, "a client asks for a name that no service has", "name", printable.Short(name, 200))
 		return ads.Found{}
 	}
 	s, provisional := h.snapshot(client)
@@ -65,7 +70,7 @@ func (c *Catalog) Find(k ads.Kind, name string, client mapping.Client) ads.Found
 type Host struct {
 	Authority   string
 	Key         string
-	Known       bool     // the host was read from etcd
+	Known       bool     // etcd has answered, perhaps that it denies permission: see Err
 	Endpoints   int      // the number of endpoints
 	Unsupported []string // the features in use that xDS lacks, sorted
 	Err         error    // why etcd cannot be read now, or why the service config is not in force; nil if all is well
@@ -103,7 +108,7 @@ type host struct {
 	throttle    throttle                             // of mappings
 	followed    []*runtime.Followed                  // by service; nil until a client asks
 	input       *mapping.Host                        // its services have the last valid policies, which at first are those of descs
-	known       bool                                 // input was read from etcd; false if etcd denied permission
+	known       bool                                 // etcd has answered
 	provisional bool                                 // input may be out of date
 	graceEnds   time.Time                            // until then, a host without endpoints is provisional; zero until etcd has answered
 	made        map[mapping.Client]*mapping.Snapshot // nil until etcd has answered
@@ -218,7 +223,7 @@ func (h *host) refresh() {
 	if err != nil {
 		trouble, next.Services = err, h.input.Services
 	}
-	h.known = views[0].Known
+	h.known = true
 	h.input, h.made = next, make(map[mapping.Client]*mapping.Snapshot)
 	if err == nil {
 		h.made[mapping.Client{}] = s

@@ -1,9 +1,15 @@
 package catalog
 
 import (
+	"bytes"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/ads"
+	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
 // Under changes without end, a host is mapped for a tenth of the time.
@@ -24,4 +30,16 @@ func TestThrottle(t *testing.T) {
 			t.Errorf("%d mappings of 40 ms in 10 s, want 26", mapped)
 		}
 	})
+}
+
+// A mistyped name is in the log, since its client only waits.
+func TestFind_UnknownName(t *testing.T) {
+	var log bytes.Buffer
+	c, err := New(nil, nil, slog.New(slog.NewTextHandler(&log, nil)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := c.Find(ads.Listeners, "acme.usr", mapping.Client{}); found.Pending || !strings.Contains(log.String(), "name=acme.usr") {
+		t.Errorf("found %+v, want none; logged %s", found, &log)
+	}
 }

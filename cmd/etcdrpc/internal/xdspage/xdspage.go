@@ -32,7 +32,8 @@ func setHeader(w http.ResponseWriter) {
 	w.Header().Set("Cache-Control", "no-store")
 }
 
-// health reports whether the services that clients ask for were read from etcd. A later loss of etcd does not change the answer.
+// health reports whether etcd has answered for all services that clients ask for. A later loss of etcd does not change the answer, and
+// neither does a service that etcd's user may not read.
 func health(w http.ResponseWriter, s xds.Status) {
 	setHeader(w)
 	for _, h := range s.Hosts {

@@ -13,7 +13,7 @@ import (
 func TestPages(t *testing.T) {
 	known := xds.Host{Authority: "acme.user", Key: "acme/user", Known: true, Endpoints: 3, Unsupported: []string{"slowStart: none"}}
 	unread := xds.Host{Authority: "acme.order", Key: "acme/order"}
-	refused := xds.Host{Authority: "acme.cart", Key: "acme/cart", Err: errors.New("permission denied")}
+	refused := xds.Host{Authority: "acme.cart", Key: "acme/cart", Known: true, Err: errors.New("permission denied")}
 	client := xds.Client{ID: "one\x1b[2J", Agent: "gRPC Go 1", Types: []xds.Type{
 		{Name: "Cluster", Asked: 1, Version: "7", Acked: "7"}, {Name: "Listener", Asked: 1, Version: "8", Pending: true},
 		{Name: "RouteConfiguration", Asked: 1, Version: "9", Refused: "no\nroute"},
@@ -32,7 +32,7 @@ func TestPages(t *testing.T) {
 		{"no clients", "/healthz", xds.Status{}, 200, []string{"ok"}},
 		{"known", "/healthz", xds.Status{Hosts: []xds.Host{known}}, 200, []string{"ok"}},
 		{"not read yet", "/healthz", xds.Status{Hosts: []xds.Host{known, unread}}, 503, []string{"acme.order is not known yet: etcd has not answered"}},
-		{"refused", "/healthz", xds.Status{Hosts: []xds.Host{refused}}, 503, []string{"acme.cart is not known: permission denied"}},
+		{"refused", "/healthz", xds.Status{Hosts: []xds.Host{refused}}, 200, []string{"ok"}},
 		{"metrics", "/metrics", xds.Status{Clients: []xds.Client{client, {}}, Hosts: []xds.Host{known, refused}}, 200, []string{
 			"etcdrpc_xds_clients 2", "etcdrpc_xds_nacked_clients 1", "etcdrpc_xds_unacked_clients 1", "etcdrpc_xds_authorities 2",
 			`etcdrpc_xds_endpoints{authority="acme.user"} 3`, `etcdrpc_xds_authority_trouble{authority="acme.cart"} 1`,

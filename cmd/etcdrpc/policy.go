@@ -145,9 +145,9 @@ func (w *policyWrite) command(cmd *cobra.Command, do action) *cobra.Command {
 	flags.BoolVar(&w.DryRun, "dry-run", false, "show what would change, and write nothing")
 	if w.Kind.Drains() {
 		cmd.Args = w.instanceArgs
-		flags.StringVar(&w.Choice.Zone, "zone", "", "in place of INSTANCE, all that are in this `zone`")
-		flags.StringVar(&w.Choice.Version, "version", "", "in place of INSTANCE, all of this `version`")
-		flags.StringVar(&w.Choice.Host, "host", "", "in place of INSTANCE, all whose address has this `host`")
+		flags.StringArrayVar(&w.Choice.Zones, "zone", nil, "in place of INSTANCE, all that are in this `zone`; may be repeated")
+		flags.StringArrayVar(&w.Choice.Versions, "version", nil, "in place of INSTANCE, all of this `version`; may be repeated")
+		flags.StringArrayVar(&w.Choice.Hosts, "host", nil, "in place of INSTANCE, all whose address has this `host`; may be repeated")
 		w.completeFields(cmd, "zone", "version")
 		return cmd
 	}
@@ -336,7 +336,7 @@ func readGroups(name string, args []string) (groups []serviceconfig.Split, err e
 
 // instanceArgs accepts a service key, and either instances or flags that select them.
 func (w *policyWrite) instanceArgs(_ *cobra.Command, args []string) error {
-	switch chosen := w.Choice != (policyedit.Choice{}); {
+	switch chosen := w.Choice.Given(); {
 	case len(args) == 0:
 		return errors.New("give a KEY")
 	case len(args) == 1 && !chosen:

@@ -174,8 +174,11 @@ func (e *Edit) noteLeftover(c *liveconfig.Config, done string) {
 	}
 }
 
-// Choice selects instances by their fields. An empty field matches every instance.
-type Choice struct{ Zone, Version, Host string }
+// Choice selects instances by their fields: those with one of the values of each list. An empty list matches every instance.
+type Choice struct{ Zones, Versions, Hosts []string }
+
+// Given reports whether there is a choice.
+func (c Choice) Given() bool { return len(c.Zones)+len(c.Versions)+len(c.Hosts) > 0 }
 
 // instances returns the names of the instances to drain or undrain: those given or, without any, the addresses that Choice selects.
 func (e *Edit) instances() (names []string, err error) {
@@ -183,10 +186,12 @@ func (e *Edit) instances() (names []string, err error) {
 		return e.Names, nil
 	}
 	c, clients := e.Choice, e.Service.Merged().Instances
-	matches := func(want, got string) bool { return want == "" || want == got }
+	matches := func(values []string, got string) bool {
+		return len(values) == 0 || got != "" && slices.Contains(values, got)
+	}
 	for _, i := range clients {
 		host, _, err := net.SplitHostPort(i.Addr)
-		if err == nil && c != (Choice{}) && matches(c.Zone, i.Zone) && matches(c.Version, i.Version) && matches(strings.Trim(c.Host, "[]"), host) {
+		if err == nil && c.Given() && matches(c.Zones, i.Zone) && matches(c.Versions, i.Version) && (matches(c.Hosts, host) || matches(c.Hosts, "["+host+"]")) {
 			names = append(names, i.Addr)
 		}
 	}

@@ -253,7 +253,7 @@ func (a *app) readConfig(ctx context.Context, s *store.Store, key, arg string) (
 	revision, _ := strconv.ParseInt(number, 10, 64)
 	switch {
 	case isRevision && revision <= 0:
-		return "", usage.Mistake(fmt.Errorf("%.80q is no revision: want %s and a number, such as %s42", arg, revisionMark, revisionMark))
+		return "", usage.Mistake(fmt.Errorf("%.80q is no revision, such as %s42; a file needs no %s", arg, revisionMark, revisionMark))
 	case isRevision:
 		live, err := policyAt(ctx, s, key, revision)
 		if err != nil {

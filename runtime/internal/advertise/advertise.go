@@ -108,7 +108,7 @@ func inNetwork(addr string, interfaceAddrs func() ([]net.Addr, error)) (string, 
 	}
 	switch len(in) {
 	case 0:
-		return "", fmt.Errorf("%w: none of this host's addresses %.500s can be announced for %s; trying again", ErrUnknown, fmt.Sprint(own), network)
+		return "", fmt.Errorf("%w: none of this host's addresses %.500s can be announced for %s", ErrUnknown, fmt.Sprint(own), network)
 	case 1:
 		return in[0], nil
 	}

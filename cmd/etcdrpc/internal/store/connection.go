@@ -2,14 +2,12 @@ package store
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"net/url"
 	"strings"
 	"sync/atomic"
 
-	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 
@@ -20,11 +18,7 @@ import (
 type connection struct {
 	last        atomic.Pointer[etcdcause.Standing] // the connection's state at the last error; nil after a response
 	passthrough atomic.Bool                        // the caller handles errors itself
-	cluster     atomic.Uint64                      // the id of the cluster that answered last; 0 before the first answer
 }
-
-// errClusters is the error of a request whose answer is from another cluster than the last one. After a restore, this happens once.
-var errClusters = errors.New("the answers are from two clusters of etcd: give --endpoints of one cluster, or if etcd was just restored, try again")
 
 // downError says that the connection is down. It has no gRPC status, so etcd's client does not retry.
 type downError struct {
@@ -47,7 +41,7 @@ func (c *connection) intercept(ctx context.Context, method string, req, reply an
 	err := invoke(ctx, method, req, reply, conn, append(opts, grpc.WaitForReady(false))...)
 	if err == nil {
 		c.last.Store(nil)
-		return c.sameCluster(reply)
+		return nil
 	}
 	state := conn.GetState()
 	cause := c.record(state, etcdcause.Met(err, state))
@@ -57,21 +51,6 @@ func (c *connection) intercept(ctx context.Context, method string, req, reply an
 	conn.ResetConnectBackoff()
 	// gRPC prefixes the errors of requests that it could not send with this text.
 	return downError{cause, !strings.Contains(err.Error(), "connection error:")}
-}
-
-// sameCluster returns errClusters if a reply is from another cluster than the last one.
-func (c *connection) sameCluster(reply any) error {
-	answer, ok := reply.(interface {
-		GetHeader() *etcdserverpb.ResponseHeader
-	})
-	if !ok || answer.GetHeader().GetClusterId() == 0 {
-		return nil
-	}
-	id := answer.GetHeader().GetClusterId()
-	if last := c.cluster.Swap(id); last != 0 && last != id {
-		return errClusters
-	}
-	return nil
 }
 
 // record records the state of the connection. It returns why the connection is down, nil if it is up or unknown.

@@ -3,6 +3,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,9 @@ func EntryOf(kv *mvccpb.KeyValue) inventory.Entry {
 func Open(cfg clientv3.Config, commands output.Commands, timeout time.Duration) (*Store, error) {
 	commands.Endpoints, commands.User = cfg.Endpoints, cfg.Username
 	s := &Store{Commands: commands, conn: new(connection), timeout: timeout}
-	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithChainUnaryInterceptor(s.conn.intercept))
+	// By itself, etcd's client takes the endpoints in turn, so an edit could read one etcd and write another.
+	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithChainUnaryInterceptor(s.conn.intercept),
+		grpc.WithDisableServiceConfig(), grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"pick_first":{}}]}`))
 	var err error
 	if s.client, err = clientv3.New(cfg); err != nil {
 		return nil, s.explainTimeout(cfg.DialTimeout, "connect to etcd", err)
@@ -214,21 +217,33 @@ func (s *Store) Replace(ctx context.Context, key string, old *inventory.Entry, v
 	return resp.Header.Revision, nil
 }
 
-// checkClusters returns errClusters if the endpoints are of two clusters: a write could go to another than what was read. Endpoints
-// that do not answer soon are left out, because a write there would not be answered, either.
+// errClusters says that it is not known which etcd is meant.
+var errClusters = errors.New("the endpoints are of two clusters of etcd: give --endpoints of one cluster")
+
+// checkClusters returns errClusters if the endpoints are of two clusters. Endpoints that do not answer within a second are left out:
+// the write goes where the reads went.
 func (s *Store) checkClusters(ctx context.Context) error {
+	if len(s.Endpoints) == 1 {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	errs := make(chan error, len(s.Endpoints))
+	ids := make(chan uint64, len(s.Endpoints))
 	for _, endpoint := range s.Endpoints {
 		go func() {
-			_, err := s.client.Status(ctx, endpoint)
-			errs <- err
+			status, err := s.client.Status(ctx, endpoint)
+			if err != nil {
+				ids <- 0
+				return
+			}
+			ids <- status.Header.ClusterId
 		}()
 	}
+	first := uint64(0)
 	for range s.Endpoints {
-		if err := <-errs; errors.Is(err, errClusters) {
-			return err
+		id := <-ids
+		if first = cmp.Or(first, id); id != 0 && id != first {
+			return errClusters
 		}
 	}
 	return nil

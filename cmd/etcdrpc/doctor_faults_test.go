@@ -85,8 +85,12 @@ var faults = []fault{
 	}},
 	{"two layouts", "mixed-layouts", "written in 2 layouts", "acme/hotel/10.1.8.2:9000", entry("10.1.8.2:9000").with("acme/hotel")},
 	{"a key with a double slash", "bad-key", "double slash", "acme//india", func(f *planted, at string) { f.instances(at) }},
-	{"an entry with the namespace twice", "bad-key", "clients with the key acme/indigo find nothing there", "/acme/indigo", func(f *planted, _ string) { f.instances(f.namespace + "acme/indigo") }},
-	{"a value at the service key itself", "bad-key", "clients of acme/iris look below that key", "acme/iris", entry("10.1.60.1:9000").with("acme/iris")},
+	{"an address as JSON", "malformed", "no client can read the entry: ", "acme/ivy/a", unleased(`"10.1.61.1:9000"`).with("acme/ivy")},
+	{"an entry with the namespace twice", "bad-key", "clients with the key acme/indigo do not find this", "/acme/indigo", func(f *planted, _ string) {
+		f.instances("acme/indigo")
+		f.lease(f.namespace+"acme/indigo/n", `{"Addr":"10.1.62.1:9000"}`)
+	}},
+	{"a value at the service key itself", "bad-key", "clients of acme/iris read only keys below it", "acme/iris", entry("10.1.60.1:9000").with("acme/iris")},
 	{"a live policy with a slash before its key", "bad-key", "reserved", "/_grpc_config/acme/isatis", unleased(noPolicy).with("acme/isatis")},
 	{"a live policy for a bad key", "bad-key", "white space", "_grpc_config/acme/a b", unleased(noPolicy)},
 	{"a policy that does not exist", "bad-policy", `no policy is named "round_robbin"`, "_grpc_config/acme/papa", policy(`{"loadBalancingConfig":[{"round_robbin":{}}]}`)},
@@ -172,7 +176,7 @@ var faults = []fault{
 	}},
 	{"an IPv6 address without brackets", "malformed", "an IPv6 host in brackets", "acme/ash/one", entry("2001:db8::7:9000").with("acme/ash")},
 	{"port 0", "malformed", "want a port", "acme/balsa/one", entry(`{"Addr":"10.1.80.1:0"}`)},
-	{"a kratos entry without a gRPC endpoint", "malformed", "kratos entry", "acme/banyan/one", entry(`{"id":"one","name":"banyan","endpoints":["http://10.1.80.2:80"]}`)},
+	{"a kratos entry without a gRPC endpoint", "malformed", "kratos entry", "acme/banyan/one", entry(`{"id":"one","name":"banyan","endpoints":["http://10.1.80.2:80"]}`).with("acme/banyan")},
 	{"the address of a group", "local-address", "239.1.1.1:9000 means", "acme/bamboo/239.1.1.1:9000", instance()},
 	{"the address of a link", "local-address", "means a host on the caller's own link", "acme/beech/169.254.7.7:9000", instance()},
 	{"one of several that speaks plaintext", "transport", "1 of 3 instances speak plaintext", "acme/jujube/10.1.36.3:9000", instance("plain").with("acme/jujube", "null", "null")},

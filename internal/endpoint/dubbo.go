@@ -21,10 +21,16 @@ var (
 	fieldHealthy = named("Healthy")
 )
 
+// ErrDisabled is the error of an entry whose server wants no calls.
+var ErrDisabled = errors.New("the instance is not enabled")
+
 // dubbo reads an instance of dubbo-go's application-level service discovery.
 func (d document) dubbo(string) (Endpoint, error) {
-	if string(d[fieldEnable]) == "false" || string(d[fieldHealthy]) == "false" {
-		return Endpoint{}, errors.New("the instance is not enabled, or not healthy")
+	switch {
+	case string(d[fieldEnable]) == "false":
+		return Endpoint{}, ErrDisabled
+	case string(d[fieldHealthy]) == "false":
+		return Endpoint{}, errors.New("the instance is not healthy")
 	}
 	var e Endpoint
 	e.take(d[fieldMetadata])

@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/credentials"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
@@ -121,7 +125,7 @@ func TestMisleadingAddress(t *testing.T) {
 // TestMistypedZones finds the zones that differ from more frequent ones only by case, blanks and punctuation.
 func TestMistypedZones(t *testing.T) {
 	for _, tt := range []struct{ zones, want string }{ // of an instance each
-		{"eu-1A,eu-1a", "eu-1A"}, {"eu-1a,eu-1A,eu-1A", "eu-1a"}, {"eu1a,eu-1a,eu-1a", "eu1a"}, {"us-east1,us-east-1", ""}, {"eu-1a ,eu-1a,eu-1a", "eu-1a "},
+		{"eu-1A,eu-1a", "eu-1A"}, {"eu-1a,eu-1A,eu-1A", "eu-1a"}, {"eu1a,eu-1a,eu-1a,eu-1a,eu-1a", "eu1a"}, {"us-east1,us-east-1", ""}, {"eu-1a ,eu-1a,eu-1a", "eu-1a "},
 		{"eu-1-1,eu-11,eu-11", ""}, {"eu-1a,eu-1b,eu-2a", ""}, {"a1,1a,a-2", ""}, {"us-west-1,us-east-1", ""}, {"北京,上海,-", ""},
 	} {
 		s := &inventory.Service{Key: "acme/user"}
@@ -172,4 +176,32 @@ func TestCheckHealth_AllAtOnce(t *testing.T) {
 		}
 		return nil, errors.New("refused")
 	})
+}
+
+// verified are the credentials of a server with a chain of certificates.
+type verified struct {
+	credentials.TransportCredentials
+	chain []*x509.Certificate
+}
+
+func (v verified) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return nil, credentials.TLSInfo{State: tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{v.chain}}}, nil
+}
+
+// TestEndsSoon checks that a certificate of the chain, also a CA's, ends soon within 30 days or a third of its lifetime.
+func TestEndsSoon(t *testing.T) {
+	const day = 24 * time.Hour
+	cert := func(lifetime, left time.Duration) *x509.Certificate {
+		end := time.Now().Add(left)
+		return &x509.Certificate{NotBefore: end.Add(-lifetime), NotAfter: end}
+	}
+	for _, tt := range []struct {
+		lifetime, left time.Duration
+		want           bool
+	}{{365 * day, 29 * day, true}, {365 * day, 31 * day, false}, {3 * day, 23 * time.Hour, true}, {3 * day, 25 * time.Hour, false}} {
+		h := &handshakeRecorder{TransportCredentials: verified{chain: []*x509.Certificate{cert(365*day, 200*day), cert(tt.lifetime, tt.left)}}}
+		if _, _, err := h.ClientHandshake(t.Context(), "", nil); err != nil || (h.last.Load().kind == kindCertificate) != tt.want {
+			t.Errorf("a CA of %v ends in %v: %+v, error %v; want a finding: %v", tt.lifetime, tt.left, h.last.Load(), err, tt.want)
+		}
+	}
 }

@@ -127,7 +127,16 @@ func (d *Options) checkOver(ctx context.Context, p probe, t healthTarget) health
 	if p.err != nil {
 		return healthResult{kind: kindNotServing, problem: p.err.Error()}
 	}
+	p.wantsCertificate = new(atomic.Bool)
 	creds := &handshakeRecorder{TransportCredentials: p.credentials}
+	if p.config != nil && d.files.Cert == "" {
+		config := p.config.Clone()
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			p.wantsCertificate.Store(true)
+			return new(tls.Certificate), nil
+		}
+		creds.TransportCredentials = credentials.NewTLS(config)
+	}
 	conn, err := grpc.NewClient("passthrough:///"+t.Addr, append(slices.Clip(p.options), grpc.WithTransportCredentials(creds))...)
 	if err != nil {
 		return healthResult{kind: kindNotServing, problem: err.Error()}
@@ -169,8 +178,8 @@ func (d *Options) checkServices(ctx context.Context, conn *grpc.ClientConn, p pr
 		case code == codes.OK, code == codes.NotFound, code == codes.Unauthenticated, code == codes.PermissionDenied: // the server is healthy
 		case code == codes.Unimplemented && !strings.Contains(text, "HTTP status"):
 			return result // the server has no health service
-		case p.transport == speaksTLS && (strings.Contains(text, "certificate required") || strings.Contains(text, "bad certificate") || strings.Contains(text, "broken pipe")):
-			result.transport = speaksMutualTLS // TLS 1.2 has only the alert of a bad certificate, and some servers close too early for one
+		case code == codes.Unavailable && p.wantsCertificate.Load(): // the text of the alert depends on the version of TLS
+			result.transport = speaksMutualTLS
 			return result
 		default:
 			return fault(kindNotServing, "%s", text)
@@ -232,7 +241,10 @@ type probe struct {
 	transport   string
 	options     []grpc.DialOption
 	credentials credentials.TransportCredentials
-	err         error // why there is no such transport
+	config      *tls.Config // nil for plaintext
+	err         error       // why there is no such transport
+
+	wantsCertificate *atomic.Bool // the server has asked for a client certificate, of one instance
 }
 
 // probes returns the transport of the flags, and then the other one.
@@ -240,6 +252,9 @@ func (d *Options) probes(key string, dial transport.DialFunc) []probe {
 	secure, plain := probe{transport: speaksTLS}, probe{transport: speaksPlaintext}
 	t := transport.Transport{Authority: d.authorities[key], Files: d.files}
 	secure.options, secure.credentials, secure.err = t.Split(key, dial)
+	if secure.err == nil {
+		secure.config, secure.err = t.Files.Config()
+	}
 	t.Plaintext, t.Files = true, transport.Files{}
 	plain.options, plain.credentials, plain.err = t.Split(key, dial)
 	if d.plaintext {
@@ -264,7 +279,8 @@ func (h *handshakeRecorder) ClientHandshake(ctx context.Context, authority strin
 		}
 		h.last.Store(result)
 	} else if done, ok := info.(credentials.TLSInfo); ok {
-		result, chain := new(healthResult), done.State.VerifiedChains[0]
+		result := new(healthResult)
+		chain := slices.MaxFunc(done.State.VerifiedChains, func(a, b []*x509.Certificate) int { return firstEnd(a).Compare(firstEnd(b)) })
 		if n := slices.IndexFunc(chain, endsSoon); n >= 0 {
 			*result = healthResult{kind: kindCertificate, severity: Warning, problem: "its certificate chain ends at " + chain[n].NotAfter.Format(time.RFC3339)}
 		}
@@ -273,16 +289,23 @@ func (h *handshakeRecorder) ClientHandshake(ctx context.Context, authority strin
 	return conn, info, err
 }
 
+// firstEnd returns when the first certificate of a chain ends.
+func firstEnd(chain []*x509.Certificate) time.Time {
+	return slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
+}
+
 // endsSoon reports whether a certificate ends within 30 days or, if that is less, a third of its lifetime.
 func endsSoon(cert *x509.Certificate) bool {
 	return time.Until(cert.NotAfter) < min(30*24*time.Hour, cert.NotAfter.Sub(cert.NotBefore)/3)
 }
 
-// otherTransport finds instances that do not speak the transport of the flags. If none does, the clients probably do not, either.
+// otherTransport finds instances that do not speak the transport of the flags. If all speak the same other transport, it only notes
+// that: the clients probably use it, too.
 func (x *subject) otherTransport() {
 	keys, known, wanted := make(map[string][]string), 0, speaksTLS
 	for _, i := range x.clients.Instances {
-		if t := x.health[serviceAddr{x.Key, i.Addr}].transport; t != "" {
+		r := x.health[serviceAddr{x.Key, i.Addr}]
+		if t := r.transport; t != "" && !(r.kind == kindCertificate && r.severity == "") {
 			keys[t] = append(keys[t], i.Entry.Key)
 			known++
 		}

@@ -121,20 +121,24 @@ func (x *subject) metadata() {
 	}
 }
 
-// malformed finds entries that no client can read. For JSON it only warns: a json_layout in the proto may name its fields.
+// malformed finds entries that no client can read. Of JSON objects it only warns, or notes them if the service has no other entries: a
+// json_layout in the proto may name their fields, or the service may be another framework's, without gRPC.
 func (x *subject) malformed() {
 	for _, i := range x.Malformed {
-		problem, severity, fix := "no client can read the entry", Error, "find its writer, and have it use a layout of docs/layouts.md"
-		if strings.Contains(i.Err.Error(), "is not enabled") { // a server of dubbo-go that wants no calls
+		if errors.Is(i.Err, endpoint.ErrDisabled) {
 			continue
 		}
-		isJSON := json.Valid(i.Entry.Value) && !strings.Contains(i.Err.Error(), "etcd's naming entry")
-		if isJSON {
+		problem, severity, fix := "no client can read the entry", Error, "find its writer, and have it use a layout of docs/layouts.md"
+		isObject := json.Unmarshal(i.Entry.Value, new(struct{})) == nil && !strings.Contains(i.Err.Error(), "etcd's naming entry")
+		if isObject {
 			problem, severity, fix = problem+", unless the proto has a json_layout", Warning, "if the proto has none: "+fix
+			if len(x.Instances) == 0 {
+				severity = Note
+			}
 		}
 		if i.Entry.Lease != 0 {
 			fix += "; it is on a lease, so it expires when its writer is dead"
-		} else if !isJSON {
+		} else if !isObject {
 			fix += "; if nobody writes it any more: " + x.deleteCommand(i.Entry.Key)
 		}
 		x.add(x.check.kind, severity, problem+": "+i.Err.Error(), fix, i.Entry.Key)

@@ -82,7 +82,7 @@ func (x *subject) misfits() {
 	for _, report := range x.plan.Reports {
 		if !strings.Contains(report, "only endpoints that are drained") {
 			x.reportPolicy("the live policy does not fit the instances: "+report,
-				fmt.Sprintf("compare the instances with the live policy: %s; and mend them, or the policy by undrain or by: %s", x.Command("ls -o json"), x.setCommand()))
+				fmt.Sprintf("compare the instances with the live policy: %s; then correct the instances, undrain, or replace the policy: %s", x.Command("ls -o json"), x.setCommand()))
 		}
 	}
 }

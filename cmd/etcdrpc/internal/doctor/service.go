@@ -58,16 +58,22 @@ func (p *examination) check() {
 	}
 }
 
+// inUse reports whether a key has a service.
+func (p *examination) inUse(key string) bool {
+	at, found := slices.BinarySearchFunc(p.services, key, func(s *inventory.Service, key string) int { return strings.Compare(s.Key, key) })
+	return found && p.services[at].InUse()
+}
+
 // badKey finds keys that clients refuse, and keys that are likely mistaken.
 func (x *subject) badKey() {
-	if namespace := strings.TrimSuffix(x.Namespace, "/"); namespace != "" && x.InUse() && strings.HasPrefix(x.Key, namespace+"/") {
-		x.add(x.check.kind, Warning, "the key begins with the namespace, which is added to each key: clients with the key "+x.Key[len(namespace)+1:]+" find nothing there",
+	bare, doubled := strings.CutPrefix(x.Key, strings.TrimSuffix(x.Namespace, "/")+"/")
+	if doubled && x.Namespace != "" && x.InUse() && x.inUse(bare) { // without a service there, the key may be meant
+		x.add(x.check.kind, Warning, "the key begins with the namespace, which is added to each key: clients with the key "+bare+" do not find this",
 			"have its servers leave the namespace out of the key", x.Key)
 	}
 	for _, i := range x.Instances {
-		at, found := slices.BinarySearchFunc(x.services, i.Entry.Key, func(s *inventory.Service, key string) int { return strings.Compare(s.Key, key) })
-		if found && x.services[at].InUse() {
-			x.add(x.check.kind, Warning, fmt.Sprintf("the entry is an instance of %s: clients of %s look below that key", x.Key, i.Entry.Key),
+		if x.inUse(i.Entry.Key) {
+			x.add(x.check.kind, Warning, fmt.Sprintf("clients of %s read only keys below it: the entry counts as an instance of %s", i.Entry.Key, x.Key),
 				"if its server is of that service, have it register below the key", i.Entry.Key)
 		}
 	}
@@ -167,7 +173,7 @@ func (p *examination) readZones() {
 func (x *subject) mistypedZones() {
 	for _, i := range x.clients.Instances {
 		usual := x.usual[spelling(i.Zone)]
-		rare := 2*x.zones[i.Zone] <= x.zones[usual] // so not us-east1 of one cloud beside us-east-1 of another
+		rare := 4*x.zones[i.Zone] <= x.zones[usual] // so not us-east1 of one cloud beside us-east-1 of another
 		if i.Zone != "" && usual != i.Zone && (rare || strings.EqualFold(strings.TrimSpace(i.Zone), strings.TrimSpace(usual))) {
 			x.reportGrouped(x.Key+" "+i.Zone, Finding{
 				Problem: fmt.Sprintf("the zone %q (%s) is spelled almost as %q (%s): clients that prefer their own zone treat them as two",
@@ -180,7 +186,7 @@ func (x *subject) mistypedZones() {
 // notLetters matches the numbers of zones, and what stands between words.
 var notLetters = regexp.MustCompile(`(\pN+)|[^\pL\pN]+`)
 
-// spelling returns a zone without case, blanks and punctuation, but with its numbers apart: eu-1-1 is not eu-11.
+// spelling returns a zone without case, blanks and punctuation, but with its numbers apart: eu-1-1 becomes eu<1><1>, not eu<11>.
 func spelling(zone string) string {
 	return strings.ReplaceAll(notLetters.ReplaceAllString(strings.ToLower(zone), "<$1>"), "<>", "")
 }

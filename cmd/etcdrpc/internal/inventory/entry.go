@@ -134,7 +134,7 @@ func (s *Service) Evident() bool {
 var addressField = regexp.MustCompile(`(?s)^\s*\{.*"(address|endpoints|nodes|Host)"`)
 
 // isServerEntry reports whether an entry is likely a server's: it is on a lease, or its name is an address. A malformed entry must be named
-// by its lease, be in the layout of a framework, or be damaged JSON with an address.
+// by its lease, or be on a lease and in the layout of a framework, or damaged JSON with an address.
 func isServerEntry(i Instance) bool {
 	e := i.Entry
 	if i.Err != nil {

@@ -181,7 +181,7 @@ func (a *app) begin(cmd *cobra.Command) error {
 	return nil
 }
 
-// keyArgs accepts numbers of arguments of which the first, if any, is a service key.
+// keyArgs checks the number of arguments, and that the first, if any, is a valid service key.
 func keyArgs(numbers cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := numbers(cmd, args); err != nil || len(args) == 0 {
@@ -235,7 +235,7 @@ func candidates(ctx context.Context, s *store.Store, args []string, typed string
 func listServices(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (*store.Snapshot, error) {
 	n, err := s.Under(ctx, strings.Join(args, ""))
 	if errors.Is(err, store.ErrDenied) && s.User != "" {
-		err = fmt.Errorf("%w: give a KEY or PREFIX that it may read", err)
+		err = fmt.Errorf("%w: give a KEY or PREFIX that this user may read", err)
 	}
 	if err == nil {
 		output.Once(cmd.ErrOrStderr())(n.Note)

@@ -219,10 +219,10 @@ func newPolicySet(a *app) *cobra.Command {
 		Short: "Write a live policy",
 		Long: `set writes a live policy: the service config in a file, on standard input (-), or in
 the argument itself, if that begins with "{"; or, as @REVISION, the live policy that KEY
-had at a revision of etcd. It refuses a config that gRPC would
-refuse or misread, or that would make calls fail, as drain does. It shows the
-difference from the current live policy, and writes nothing if that is changed
-concurrently. With --revision it replaces only the revision that you started from.
+had at a revision of etcd. It refuses a config that gRPC would refuse or misread, or that
+would make calls fail, as drain does. It shows the difference from the current live policy,
+and writes nothing if that is changed concurrently. With --revision it replaces only the
+revision that you started from.
 
 The first live policy that sets load balancing replaces all of load_balancing in the
 proto file: routes, zones, the subset, slow start and the rest. set warns of this.`,
@@ -253,7 +253,7 @@ func (a *app) readConfig(ctx context.Context, s *store.Store, key, arg string) (
 	revision, _ := strconv.ParseInt(number, 10, 64)
 	switch {
 	case isRevision && revision <= 0:
-		return "", usage.Mistake(fmt.Errorf("%.80q is no revision, such as %s42; a file needs no %s", arg, revisionMark, revisionMark))
+		return "", usage.Mistake(fmt.Errorf("invalid revision %.80q: want %s and a number, such as @42; for a file whose name begins with @, give ./ before it", arg, revisionMark))
 	case isRevision:
 		live, err := policyAt(ctx, s, key, revision)
 		if err != nil {
@@ -301,7 +301,7 @@ metadata name. --end removes the split.`,
   etcdrpc policy split acme/user blue=1 green=1 --by team
   etcdrpc policy split acme/user --end`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if err := keyArgs(cobra.ExactArgs(max(1, len(args))))(cmd, args); err != nil {
+			if err := keyArgs(cobra.MinimumNArgs(1))(cmd, args); err != nil {
 				return err
 			}
 			if end == (len(args) > 1) {

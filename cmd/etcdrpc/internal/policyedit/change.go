@@ -185,14 +185,24 @@ func (e *Edit) instances() (names []string, err error) {
 	if len(e.Names) > 0 {
 		return e.Names, nil
 	}
-	c, clients := e.Choice, e.Service.Merged().Instances
+	c, clients, found := e.Choice, e.Service.Merged().Instances, make(map[string]bool)
 	matches := func(values []string, got string) bool {
-		return len(values) == 0 || got != "" && slices.Contains(values, got)
+		at := slices.Index(values, got)
+		if at >= 0 {
+			found[got] = got != ""
+		}
+		return len(values) == 0 || at >= 0 && got != ""
 	}
 	for _, i := range clients {
 		host, _, err := net.SplitHostPort(i.Addr)
-		if err == nil && c.Given() && matches(c.Zones, i.Zone) && matches(c.Versions, i.Version) && (matches(c.Hosts, host) || matches(c.Hosts, "["+host+"]")) {
+		zone, version, onHost := matches(c.Zones, i.Zone), matches(c.Versions, i.Version), matches(c.Hosts, host) || matches(c.Hosts, "["+host+"]")
+		if err == nil && c.Given() && zone && version && onHost {
 			names = append(names, i.Addr)
+		}
+	}
+	for _, value := range slices.Concat(c.Zones, c.Versions, c.Hosts) {
+		if !found[value] {
+			return nil, fmt.Errorf("none of the %s matches %q: compare with: %s", output.Counted(len(clients), "instance"), value, e.Service.Command("ls"))
 		}
 	}
 	if len(names) == 0 {
@@ -240,8 +250,8 @@ func (e *Edit) checkOutcome() error {
 		return err
 	}
 	x, err := Explain(e.withNewConfig(), Caller{})
-	if err != nil || !e.newConfig.Balances() {
-		return nil //nolint:nilerror // clients would refuse the config, or the edit does not decide where calls go
+	if err != nil {
+		return nil //nolint:nilerror // clients would refuse the config
 	}
 	calls := 0
 	for n := range x.Instances {

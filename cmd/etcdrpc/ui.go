@@ -24,7 +24,7 @@ func newUI(a *app) *cobra.Command {
 		Long: `ui serves pages that show all services and their instances as they change, and what is
 wrong with them. With KEY, it reads and shows only the service there. Forms drain and
 undrain instances, and split calls among versions; each shows what it does before it
-is written. Each write can be undone until the next.
+is written. The page after a write has a button that undoes it, until the next write.
 
 Anyone who reaches the address acts as the user of etcd that ui was started with. So an
 address that others than this host reach needs --read-only.`,

@@ -85,7 +85,7 @@ func (c *Console) write(ctx context.Context, seen string, e *policyedit.Edit, er
 
 // guard identifies the old and the new config of an edit. The revision alone does not: a restored etcd may reuse a revision.
 func guard(e *policyedit.Edit) string {
-	return fmt.Sprintf("%d-%s", e.Service.ConfigRevision(), digest(e.OldText(), e.New))
+	return fmt.Sprintf("%d-%s", e.Service.ConfigRevision(), digest(e.Key, e.OldText(), e.New))
 }
 
 // undo is the kind of an edit that puts back what stood before a write.
@@ -93,8 +93,10 @@ const undo policyedit.Kind = "undo"
 
 // parseRequest reads a form. After an error, it also returns the fields read so far.
 func (c *Console) parseRequest(ctx context.Context, form url.Values, k *known) (request policyedit.Request, err error) {
-	request = policyedit.Request{Key: cmp.Or(c.key, form.Get("key")), Kind: policyedit.Kind(form.Get("kind"))}
+	request = policyedit.Request{Key: cmp.Or(form.Get("key"), c.key), Kind: policyedit.Kind(form.Get("kind"))}
 	switch {
+	case c.key != "" && request.Key != c.key:
+		err = fmt.Errorf("this console serves only %q", c.key)
 	case request.Kind.Drains():
 		if request.Names = form["name"]; len(request.Names) == 0 {
 			err = errors.New("no instance is chosen: go back, and tick some")
@@ -141,8 +143,8 @@ func groups(counts map[string]int, chosen, percent string) (all []serviceconfig.
 	delete(counts, chosen)
 	others := 0
 	for name := range counts {
-		if len(counts) == 1 {
-			counts[name] = 1 // so that the weights are p and 100-p
+		if len(counts) == 1 { // the weights are p and 100-p
+			counts[name] = 1
 		}
 		others += counts[name]
 	}

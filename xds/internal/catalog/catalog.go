@@ -22,14 +22,17 @@ import (
 
 // Catalog implements [ads.Source]. It is safe for concurrent use.
 type Catalog struct {
-	hosts   map[string]*host // by authority; the map does not change
-	unknown host             // stands for names without a host, to log them
+	hosts  map[string]*host // by authority; the map does not change
+	logger *slog.Logger
+
+	mu    sync.Mutex
+	limit loglimit.Limiter // of lines about unknown names
 }
 
 // New returns the catalog of services, which must have authorities. The catalog follows a service in etcd from the first Find of
 // its authority. It calls notify after each change of an authority's resources; notify must neither block nor call the catalog.
 func New(registry *runtime.Registry, services []*runtime.ServiceDesc, logger *slog.Logger, notify func(authority string)) (*Catalog, error) {
-	c := &Catalog{hosts: make(map[string]*host), unknown: host{logger: logger}}
+	c := &Catalog{hosts: make(map[string]*host), logger: logger}
 	for _, desc := range services {
 		h := c.hosts[desc.Authority]
 		if h == nil {
@@ -52,9 +55,11 @@ func New(registry *runtime.Registry, services []*runtime.ServiceDesc, logger *sl
 func (c *Catalog) Find(k ads.Kind, name string, client mapping.Client) ads.Found {
 	h := c.hosts[mapping.AuthorityOf(name)]
 	if h == nil {
-		c.unknown.mu.Lock()
-		defer c.unknown.mu.Unlock()
-		c.unknown.log(slog.LevelWarn, "a client asks for a name that no service has", "name", printable.Short(name, 200))
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if ok, missed := c.limit.Allow(time.Now()); ok {
+			c.logger.Warn("a client asks for a name that no service has", loglimit.Attrs(missed, "name", printable.Short(name, 200))...)
+		}
 		return ads.Found{}
 	}
 	s, provisional := h.snapshot(client)
@@ -229,7 +234,7 @@ func (h *host) refresh() {
 		h.made[mapping.Client{}] = s
 		if !slices.Equal(h.unsupported, s.Unsupported) {
 			h.unsupported = s.Unsupported
-			h.log(slog.LevelWarn, "a service config cannot be sent as it is", "features", s.Unsupported)
+			h.log(slog.LevelWarn, "xDS clients do not get all of a service", "missing", s.Unsupported)
 		}
 	}
 	h.report(trouble)

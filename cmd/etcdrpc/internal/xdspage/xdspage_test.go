@@ -33,6 +33,7 @@ func TestPages(t *testing.T) {
 		{"known", "/healthz", xds.Status{Hosts: []xds.Host{known}}, 200, []string{"ok"}},
 		{"not read yet", "/healthz", xds.Status{Hosts: []xds.Host{known, unread}}, 503, []string{"acme.order is not known yet: etcd has not answered"}},
 		{"refused", "/healthz", xds.Status{Hosts: []xds.Host{refused}}, 200, []string{"ok"}},
+		{"etcd away", "/healthz", xds.Status{Hosts: []xds.Host{{Authority: "acme.cart", Err: errors.New("no answer")}}}, 503, []string{"acme.cart is not known: no answer"}},
 		{"metrics", "/metrics", xds.Status{Clients: []xds.Client{client, {}}, Hosts: []xds.Host{known, refused}}, 200, []string{
 			"etcdrpc_xds_clients 2", "etcdrpc_xds_nacked_clients 1", "etcdrpc_xds_unacked_clients 1", "etcdrpc_xds_authorities 2",
 			`etcdrpc_xds_endpoints{authority="acme.user"} 3`, `etcdrpc_xds_authority_trouble{authority="acme.cart"} 1`,

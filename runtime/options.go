@@ -177,5 +177,5 @@ func disallowed(addr string, allowed []netip.Prefix) string {
 	case slices.ContainsFunc(allowed, func(p netip.Prefix) bool { return p.Contains(ip) }):
 		return ""
 	}
-	return "its host is in none of the allowed prefixes"
+	return "its host is in none of the prefixes of WithAllowedAddresses"
 }

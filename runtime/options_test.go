@@ -24,7 +24,7 @@ func TestAllowed(t *testing.T) {
 		yes    = ""
 		name   = "no IP address"
 		zone   = "has a zone"
-		within = "in none of the allowed prefixes"
+		within = "in none of the prefixes of WithAllowedAddresses"
 	)
 	for _, tt := range []struct{ prefixes, addr, want string }{
 		// An address is in a prefix, or it is not.

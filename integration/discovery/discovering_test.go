@@ -278,7 +278,7 @@ func TestServices(t *testing.T) {
 	follow("none/")("[] <nil>")
 	few := follow("acme/", namespaced, runtime.WithLimits(runtime.Limits{Bytes: 250}))
 	few("[acme/user-admin] <nil>")
-	few("exceed WithLimits' Bytes")
+	few("[] services under \"prod/acme/\": the entries exceed WithLimits' Bytes")
 	w.client = w.etcd.Client(t, etcdtest.As("caller", "p"))
 	follow("acme/")("lacks READ permission")
 	w.delete("prod/acme/user-admin/a")

@@ -170,7 +170,7 @@ func TestAllowedAddresses(t *testing.T) {
 		t.Errorf("%v skipped entries, want %d", got, len(outside))
 	}
 	// The log has the keys of the first two entries, and why they were skipped.
-	for entry, why := range []string{"none of the allowed prefixes", "a name may resolve to any address"} {
+	for entry, why := range []string{"none of the prefixes of WithAllowedAddresses", "a name may resolve to any address"} {
 		if !slices.ContainsFunc(w.logs.Lines(), func(line string) bool {
 			return strings.Contains(line, fmt.Sprintf("%s/evil-%d ", guardedKey, entry)) && strings.Contains(line, why)
 		}) {

@@ -83,13 +83,20 @@ func (p *Plan[E]) undrained(endpoints []E) (live, drained []E) {
 	return live, drained
 }
 
+// maxUnknown bounds the names in a report, in bytes: each connection keeps its reports.
+const maxUnknown = 4 << 10
+
 // reportUnknown reports names in drain that no endpoint has.
 func (p *Plan[E]) reportUnknown(names []string) {
 	if len(names) == 0 {
 		return
 	}
 	var quoted []byte
-	for _, name := range names {
+	for n, name := range names {
+		if len(quoted) > maxUnknown {
+			quoted = fmt.Appendf(quoted, "and %d more, ", len(names)-n)
+			break
+		}
 		quoted = append(strconv.AppendQuote(quoted, name), ", "...)
 	}
 	p.report("drain names %s: no endpoint of %q has that name", quoted[:len(quoted)-len(", ")], p.Service)

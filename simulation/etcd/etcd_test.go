@@ -400,6 +400,10 @@ func TestUnsafe_ChecksVersionAndType(t *testing.T) {
 	if err := checkVersion("3.7.4"); err == nil {
 		t.Error("checkVersion of an unknown version: got nil, want an error")
 	}
-	defer func() { expect(t, "field of another type panics", recover() != nil, true) }()
-	field[int](new(etcdserver.EtcdServer), "peerRt")
+	for _, name := range []string{"missing", "peerRt"} {
+		func() {
+			defer func() { expect(t, "a missing field, or one of another type, panics", recover() != nil, true) }()
+			field[int](new(etcdserver.EtcdServer), name)
+		}()
+	}
 }

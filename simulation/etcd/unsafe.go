@@ -57,11 +57,13 @@ func setTransport(s *etcdserver.EtcdServer, t *transport) {
 	*messages, *field[http.RoundTripper](s, "peerRt") = t, t
 }
 
-// field returns a pointer to an unexported field of s, and panics if its type is not T. Several names lead through nested structs.
+// field returns a pointer to an unexported field of s, and panics if there is none, or if its type is not T. Several names lead through nested structs.
 func field[T any](s *etcdserver.EtcdServer, names ...string) *T {
 	v := reflect.ValueOf(s).Elem()
 	for _, name := range names {
-		v = v.FieldByName(name)
+		if v = v.FieldByName(name); !v.IsValid() {
+			panic(fmt.Sprintf("etcd: EtcdServer has no field %v", names))
+		}
 	}
 	return reflect.NewAt(v.Type(), unsafe.Pointer(v.UnsafeAddr())).Interface().(*T)
 }

@@ -26,7 +26,8 @@ type Client struct {
 	User      string // "" without one
 	Logger    *slog.Logger
 	// Changed is called when the connection is back after a loss or a failed attempt, when it has been down for lostAfter,
-	// and when the error that Down returns changes. back tells the first case from the others. It must return at once. It may be nil.
+	// and when the error that Down returns changes. back is true in the first case. Changed must return
+	// at once. It may be nil.
 	Changed func(back bool)
 }
 

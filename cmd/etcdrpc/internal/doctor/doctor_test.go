@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -12,8 +11,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"google.golang.org/grpc/credentials"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
@@ -178,18 +175,8 @@ func TestCheckHealth_AllAtOnce(t *testing.T) {
 	})
 }
 
-// verified are the credentials of a server with a chain of certificates.
-type verified struct {
-	credentials.TransportCredentials
-	chain []*x509.Certificate
-}
-
-func (v verified) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return nil, credentials.TLSInfo{State: tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{v.chain}}}, nil
-}
-
-// TestEndsSoon checks that a certificate of the chain, also a CA's, ends soon within 30 days or a third of its lifetime.
-func TestEndsSoon(t *testing.T) {
+// TestCheckChains checks that a certificate, also a CA's, ends soon within 30 days or a third of its lifetime, unless another chain lasts.
+func TestCheckChains(t *testing.T) {
 	const day = 24 * time.Hour
 	cert := func(lifetime, left time.Duration) *x509.Certificate {
 		end := time.Now().Add(left)
@@ -199,9 +186,10 @@ func TestEndsSoon(t *testing.T) {
 		lifetime, left time.Duration
 		want           bool
 	}{{365 * day, 29 * day, true}, {365 * day, 31 * day, false}, {3 * day, 23 * time.Hour, true}, {3 * day, 25 * time.Hour, false}} {
-		h := &handshakeRecorder{TransportCredentials: verified{chain: []*x509.Certificate{cert(365*day, 200*day), cert(tt.lifetime, tt.left)}}}
-		if _, _, err := h.ClientHandshake(t.Context(), "", nil); err != nil || (h.last.Load().kind == kindCertificate) != tt.want {
-			t.Errorf("a CA of %v ends in %v: %+v, error %v; want a finding: %v", tt.lifetime, tt.left, h.last.Load(), err, tt.want)
+		leaf, ca, lasting := cert(365*day, 200*day), cert(tt.lifetime, tt.left), cert(365*day, 100*day)
+		one, two := checkChains([][]*x509.Certificate{{leaf, ca}}), checkChains([][]*x509.Certificate{{leaf, ca}, {leaf, lasting}})
+		if (one.kind == kindCertificate) != tt.want || two.kind != "" {
+			t.Errorf("a CA of %v ends in %v: %+v, want a finding: %v; with another chain: %+v, want none", tt.lifetime, tt.left, one, tt.want, two)
 		}
 	}
 }

@@ -279,14 +279,18 @@ func (h *handshakeRecorder) ClientHandshake(ctx context.Context, authority strin
 		}
 		h.last.Store(result)
 	} else if done, ok := info.(credentials.TLSInfo); ok {
-		result := new(healthResult)
-		chain := slices.MaxFunc(done.State.VerifiedChains, func(a, b []*x509.Certificate) int { return firstEnd(a).Compare(firstEnd(b)) })
-		if n := slices.IndexFunc(chain, endsSoon); n >= 0 {
-			*result = healthResult{kind: kindCertificate, severity: Warning, problem: "its certificate chain ends at " + chain[n].NotAfter.Format(time.RFC3339)}
-		}
-		h.last.Store(result)
+		h.last.Store(checkChains(done.State.VerifiedChains))
 	}
 	return conn, info, err
+}
+
+// checkChains warns if the longest-lived chain of certificates ends soon.
+func checkChains(chains [][]*x509.Certificate) *healthResult {
+	chain := slices.MaxFunc(chains, func(a, b []*x509.Certificate) int { return firstEnd(a).Compare(firstEnd(b)) })
+	if n := slices.IndexFunc(chain, endsSoon); n >= 0 {
+		return &healthResult{kind: kindCertificate, severity: Warning, problem: "its certificate chain ends at " + chain[n].NotAfter.Format(time.RFC3339)}
+	}
+	return new(healthResult)
 }
 
 // firstEnd returns when the first certificate of a chain ends.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -50,11 +51,74 @@ func EntryOf(kv *mvccpb.KeyValue) inventory.Entry {
 
 // Open connects to etcd. commands has the namespace and the files of cfg's TLS. timeout bounds each request.
 func Open(cfg clientv3.Config, commands output.Commands, timeout time.Duration) (*Store, error) {
-	commands.Endpoints, commands.User = cfg.Endpoints, cfg.Username
-	s := &Store{Commands: commands, conn: new(connection), timeout: timeout}
+	commands.Endpoints = cfg.Endpoints
+	cfg.Endpoints = leaderFirst(cfg)
 	// By itself, etcd's client takes the endpoints in turn, so an edit could read one etcd and write another.
-	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithChainUnaryInterceptor(s.conn.intercept),
-		grpc.WithDisableServiceConfig(), grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"pick_first":{}}]}`))
+	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithDisableServiceConfig(), grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"pick_first":{}}]}`))
+	return open(cfg, commands, timeout)
+}
+
+// leaderFirst returns the endpoints, first the leader if another endpoint names it, too. A member that is cut off from the others
+// answers no requests, but may name a leader, even itself.
+func leaderFirst(cfg clientv3.Config) []string {
+	if len(cfg.Endpoints) < 2 {
+		return cfg.Endpoints
+	}
+	cfg.Username, cfg.Password = "", "" // a status needs no user
+	client, err := clientv3.New(cfg)
+	if err != nil {
+		return cfg.Endpoints // another client will get the same error
+	}
+	defer client.Close()
+	first, leaders, named := cfg.Endpoints[0], make(map[uint64]string), make(map[uint64]int)
+	for m := range members(client.Ctx(), client, cfg.Endpoints) {
+		if m.id == m.leader {
+			leaders[m.leader] = m.endpoint
+		}
+		named[m.leader]++
+		if named[m.leader] > 1 && leaders[m.leader] != "" {
+			first = leaders[m.leader]
+			break
+		}
+	}
+	others := slices.DeleteFunc(slices.Clone(cfg.Endpoints), func(endpoint string) bool { return endpoint == first })
+	return append([]string{first}, others...)
+}
+
+// member is an endpoint that answers.
+type member struct {
+	endpoint            string
+	id, leader, cluster uint64 // leader: 0 for none
+}
+
+// members yields the endpoints that answer within a second.
+func members(ctx context.Context, client *clientv3.Client, endpoints []string) iter.Seq[member] {
+	return func(yield func(member) bool) {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		answers := make(chan member, len(endpoints))
+		for _, endpoint := range endpoints {
+			go func() {
+				if status, err := client.Status(ctx, endpoint); err == nil {
+					answers <- member{endpoint, status.Header.MemberId, status.Leader, status.Header.ClusterId}
+				} else {
+					answers <- member{}
+				}
+			}()
+		}
+		for range endpoints {
+			if m := <-answers; m.endpoint != "" && !yield(m) {
+				return
+			}
+		}
+	}
+}
+
+// open is Open with the endpoints in turn.
+func open(cfg clientv3.Config, commands output.Commands, timeout time.Duration) (*Store, error) {
+	commands.User = cfg.Username
+	s := &Store{Commands: commands, conn: new(connection), timeout: timeout}
+	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithChainUnaryInterceptor(s.conn.intercept))
 	var err error
 	if s.client, err = clientv3.New(cfg); err != nil {
 		return nil, s.explainTimeout(cfg.DialTimeout, "connect to etcd", err)
@@ -66,7 +130,7 @@ func Open(cfg clientv3.Config, commands output.Commands, timeout time.Duration) 
 
 // Connect returns an etcd client for package runtime.
 func Connect(cfg clientv3.Config) (*clientv3.Client, error) {
-	s, err := Open(cfg, output.Commands{}, 0)
+	s, err := open(cfg, output.Commands{Endpoints: cfg.Endpoints}, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -226,23 +290,9 @@ func (s *Store) checkClusters(ctx context.Context) error {
 	if len(s.Endpoints) == 1 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	ids := make(chan uint64, len(s.Endpoints))
-	for _, endpoint := range s.Endpoints {
-		go func() {
-			status, err := s.client.Status(ctx, endpoint)
-			if err != nil {
-				ids <- 0
-				return
-			}
-			ids <- status.Header.ClusterId
-		}()
-	}
 	first := uint64(0)
-	for range s.Endpoints {
-		id := <-ids
-		if first = cmp.Or(first, id); id != 0 && id != first {
+	for m := range members(ctx, s.client, s.Endpoints) {
+		if first = cmp.Or(first, m.cluster); m.cluster != first {
 			return errClusters
 		}
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -78,7 +79,7 @@ func TestScan_LargeValues(t *testing.T) {
 	}
 }
 
-// With endpoints of two clusters, all reads are of the first, and nothing is written.
+// With endpoints of two clusters, all reads are of one, and nothing is written.
 func TestTwoClusters(t *testing.T) {
 	t.Parallel()
 	one, two := etcdtest.Start(t), etcdtest.Start(t)
@@ -91,9 +92,23 @@ func TestTwoClusters(t *testing.T) {
 		t.Errorf("a write returned %v, want %v", err, errClusters)
 	}
 	put(t, one, "b")
+	first, err := s.GetAt(t.Context(), "b", 0)
 	for range 20 {
-		if found, err := s.GetAt(t.Context(), "b", 0); found == nil || err != nil {
-			t.Fatalf("a read returned %v, %v, want what the first has", found, err)
+		again, failed := s.GetAt(t.Context(), "b", 0)
+		if err = cmp.Or(err, failed); err != nil || (again == nil) != (first == nil) {
+			t.Fatalf("reads returned %v and %v, error %v, want one cluster's", first, again, err)
 		}
+	}
+}
+
+func TestLeaderFirst(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t, etcdtest.WithMembers(3))
+	leader, err := etcd.Leader(t.Context())
+	for got := []string{""}; err == nil && got[0] != leader.Endpoint(); leader, err = etcd.Leader(t.Context()) { // it may change
+		got = leaderFirst(clientv3.Config{Endpoints: etcd.Endpoints()})
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }

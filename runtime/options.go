@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
 const (
@@ -37,11 +39,11 @@ type options struct {
 	allowed           []netip.Prefix // nil allows all addresses
 	fallback          *Registry
 	hasFallback       bool // WithFallback was given, perhaps with nil
-	onStatus          func(Status)
+	onStatus          func(lease.Status)
 }
 
 func newOptions(opts []Option) options {
-	o := options{leaseTTL: defaultLeaseTTL, emptyGrace: defaultEmptyGrace, onStatus: func(Status) {}}
+	o := options{leaseTTL: defaultLeaseTTL, emptyGrace: defaultEmptyGrace, onStatus: func(lease.Status) {}}
 	apply(&o, opts)
 	o.limits = o.limits.withDefaults()
 	if o.logger == nil {

@@ -50,7 +50,8 @@ type Status struct {
 func WithOnStatus(f func(Status)) Option {
 	return func(o *options) {
 		if f != nil {
-			o.onStatus = queued(f)
+			report := queued(f)
+			o.onStatus = func(now lease.Status) { report(statusOf(now)) }
 		}
 	}
 }

@@ -99,7 +99,7 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 		Options: lease.Options{
 			Streams: streams, Logger: r.opts.logger, Why: r.etcd.Why, Changed: func(from lease.State, now lease.Status) {
 				r.metrics.RegistrationChanged(from, now.State)
-				r.opts.onStatus(statusOf(now))
+				r.opts.onStatus(now)
 			},
 		},
 	})

@@ -153,9 +153,6 @@ func (f Format) Check() error {
 	return nil
 }
 
-// FirstOf returns at most the first three elements, such as the keys of a finding.
-func FirstOf[T any](all []T) []T { return all[:min(len(all), 3)] }
-
 // SomeOf returns at most ten names, separated by commas, and the number of the others.
 func SomeOf(names []string) string {
 	const shown = 10

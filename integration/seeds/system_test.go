@@ -135,7 +135,9 @@ func (w *world) besideTheirReader(s system, second layout) {
 			}
 		}()
 	}
-	w.balanced(s.dial(w), "a", "b")
+	conn := s.dial(w)
+	defer conn.Close() // go-zero's second subscriber of a key in a process loses what changes while it subscribes
+	w.balanced(conn, "a", "b")
 }
 
 // keepEntry puts an entry on a lease, as many systems' writers do. A loop renews the lease each second and, if that

@@ -13,6 +13,7 @@ package etcdtest
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/url"
@@ -25,6 +26,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/fileutil"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -39,9 +41,12 @@ const startTimeout = time.Minute
 type Cluster struct {
 	dir      string
 	settings settings
-	certs    *certificates // nil without TLS
 	calls    *Calls
 	members  []*Member
+
+	// Without TLS, certificate is zero and trust is nil.
+	certificate transport.TLSInfo
+	trust       *tls.Config // trusts only the certificate
 
 	// starting is held from the stop of members to their restart. Otherwise a concurrent call could start a member while
 	// the member's data is copied or removed, and etcd would end the process.
@@ -109,9 +114,7 @@ func (c *Cluster) Config() clientv3.Config {
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 3 * time.Second,
 		Logger:               zap.NewNop(),
-	}
-	if c.certs != nil {
-		cfg.TLS = c.certs.clientConfig()
+		TLS:                  c.trust.Clone(),
 	}
 	if c.settings.auth != nil {
 		cfg.Username, cfg.Password, cfg.DialTimeout = root, c.settings.auth.rootPassword, startTimeout // clientv3.New logs in
@@ -119,13 +122,8 @@ func (c *Cluster) Config() clientv3.Config {
 	return cfg
 }
 
-// CAFile returns the PEM file of the authority that signs the members' certificates, "" without [WithTLS].
-func (c *Cluster) CAFile() string {
-	if c.certs == nil {
-		return ""
-	}
-	return c.certs.caFile
-}
+// CAFile returns the PEM file of the certificate that clients must trust, "" without [WithTLS].
+func (c *Cluster) CAFile() string { return c.certificate.CertFile }
 
 // Client returns a client with the configuration of [Cluster.Config] after the changes. The client is closed when the test ends.
 // If no client can be made, Client ends the test by t.Fatal.
@@ -239,11 +237,9 @@ func (c *Cluster) start() error {
 		return err
 	}
 	if c.settings.tls {
-		certs, err := newCertificates(c.dir)
-		if err != nil {
+		if err := c.createCertificate(); err != nil {
 			return err
 		}
-		c.certs = certs
 	}
 	for i := range c.settings.members {
 		m, err := newMember(c, i)
@@ -362,7 +358,7 @@ func (c *Cluster) running() (n int) {
 }
 
 func (c *Cluster) scheme() string {
-	if c.certs != nil {
+	if c.trust != nil {
 		return "https"
 	}
 	return "http"

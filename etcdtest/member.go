@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 )
 
@@ -168,10 +167,8 @@ func (m *Member) config() *embed.Config {
 	anywhere.Scheme = m.cluster.scheme()
 	cfg.ListenClientUrls = []url.URL{anywhere}
 	cfg.AdvertiseClientUrls = []url.URL{*m.cluster.clientURL(m.clients)}
+	cfg.ClientTLSInfo = m.cluster.certificate
 
-	if certs := m.cluster.certs; certs != nil {
-		cfg.ClientTLSInfo = transport.TLSInfo{CertFile: certs.certFile, KeyFile: certs.keyFile}
-	}
 	if n := m.cluster.settings.streams; n > 0 {
 		cfg.MaxConcurrentStreams = n
 	}

@@ -50,8 +50,8 @@ func WithLogger(logger *zap.Logger) Option {
 	return func(s *settings) { s.logger = cmp.Or(logger, zap.NewNop()) }
 }
 
-// WithTLS requires TLS between clients and members. A certificate authority for this cluster, whose certificate is in
-// [Cluster.CAFile], signs the members' certificates. [Cluster.Config] trusts it.
+// WithTLS requires TLS between clients and members. The members have one self-signed certificate, which is in [Cluster.CAFile].
+// [Cluster.Config] trusts it.
 func WithTLS() Option { return func(s *settings) { s.tls = true } }
 
 // WithAuth enables etcd's authentication, with the user root and the given users. [Cluster.Config] logs in as root, or as

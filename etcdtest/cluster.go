@@ -246,6 +246,10 @@ func (c *Cluster) start() error {
 		if err != nil {
 			return err
 		}
+		for _, other := range c.members {
+			m.peers.others = append(m.peers.others, other.peers)
+			other.peers.others = append(other.peers.others, m.peers)
+		}
 		c.members = append(c.members, m)
 	}
 	if err := c.run(); err != nil {

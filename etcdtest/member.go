@@ -60,8 +60,8 @@ func (m *Member) Pause() { m.clients.setPaused(true) }
 // Resume ends Pause.
 func (m *Member) Resume() { m.clients.setPaused(false) }
 
-// PausePeers withholds all bytes on the connections that the other members opened to the member. They no longer hear from it, and
-// elect another leader if it was theirs. With [Member.Pause] the member hangs for everybody. ResumePeers delivers the bytes.
+// PausePeers withholds all messages from the member to the others, and all bytes on the connections that they opened to it. They
+// elect another leader if it was theirs. With [Member.Pause] the member hangs for everybody. ResumePeers delivers what was withheld.
 func (m *Member) PausePeers() { m.peers.setPaused(true) }
 
 // ResumePeers ends PausePeers.

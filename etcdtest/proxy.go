@@ -1,6 +1,7 @@
 package etcdtest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 type proxy struct {
 	listener net.Listener
 	done     sync.WaitGroup
+	others   []*proxy // of the members that post here; set before there is an upstream
 
 	mu       sync.Mutex
 	upstream string        // "" for none
@@ -147,7 +149,7 @@ func (p *proxy) copy(l *link, dst, src net.Conn) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := src.Read(buf)
-		if !p.flow(l) {
+		if !p.flow(l) || !p.poster(buf[:n]).flow(l) {
 			return
 		}
 		if n > 0 {
@@ -181,6 +183,19 @@ func (p *proxy) flow(l *link) bool {
 	case <-flowing:
 		return true
 	}
+}
+
+// poster returns the proxy of the member that posts data, p if data is no post. A member sends messages to another on a
+// connection that the other has opened, or posts them while there is none.
+func (p *proxy) poster(data []byte) *proxy {
+	if bytes.HasPrefix(data, []byte("POST /raft")) {
+		for _, other := range p.others {
+			if bytes.Contains(data, []byte("X-Peerurls: http://"+other.addr()+"\r\n")) {
+				return other
+			}
+		}
+	}
+	return p
 }
 
 func (p *proxy) forget(l *link) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -113,10 +114,7 @@ func TestProxy_PauseWithholdsBytes(t *testing.T) {
 	during := dial(t, p)
 	for _, conn := range []net.Conn{before, during} {
 		say(t, conn, "held")
-		must(t, conn.SetReadDeadline(time.Now().Add(20*time.Millisecond)))
-		if n, err := conn.Read(make([]byte, 1)); n > 0 || !isTimeout(err) {
-			t.Errorf("read %d bytes, %v during a pause; want a timeout", n, err)
-		}
+		hearNothing(t, conn)
 	}
 
 	p.setPaused(false)
@@ -125,9 +123,28 @@ func TestProxy_PauseWithholdsBytes(t *testing.T) {
 	hear(t, during, "held")
 }
 
-func isTimeout(err error) bool {
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout()
+func TestProxy_PauseWithholdsPosts(t *testing.T) {
+	other, _ := proxied(t)
+	other.setPaused(true)
+	p, _ := proxied(t)
+	p.others = []*proxy{other}
+	p.setUpstream(echo(t))
+	conn := dial(t, p)
+	stream, post := "GET /raft", "POST /raft HTTP/1.1\r\nX-Peerurls: http://"+other.addr()+"\r\n"
+	say(t, conn, stream)
+	hear(t, conn, stream)
+	say(t, conn, post)
+	hearNothing(t, conn)
+	other.setPaused(false)
+	hear(t, conn, post)
+}
+
+func hearNothing(t *testing.T, conn net.Conn) {
+	t.Helper()
+	must(t, conn.SetReadDeadline(time.Now().Add(20*time.Millisecond)))
+	if n, err := conn.Read(make([]byte, 1)); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read %d bytes, %v during a pause; want a timeout", n, err)
+	}
 }
 
 func TestProxy_ClosesDuringPause(t *testing.T) {

@@ -68,13 +68,16 @@ func Listen(t testing.TB) net.Listener {
 	return lis
 }
 
-// Serve serves until the test ends or stop is called.
+// Serve serves until the test ends or stop is called. It is an error of the test if the server ends with one.
 func Serve(t testing.TB, g *grpc.Server, lis net.Listener) (stop func()) {
+	t.Helper()
 	end := Run(t, func(ctx context.Context) error {
 		context.AfterFunc(ctx, g.Stop)
 		return g.Serve(lis)
 	})
-	return func() { _ = end() } // the calls of a test show what does not work
+	stop = func() { Must(t, end()) }
+	t.Cleanup(stop)
+	return stop
 }
 
 // Run calls run in the background. stop, or the end of the test, ends its context and waits for its result, which stop returns.

@@ -57,11 +57,11 @@ func (n *Snapshot) Find(key string) *inventory.Service {
 // Under returns the services whose keys begin with prefix.
 func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 	bare := strings.TrimSuffix(prefix, "/")
-	parts := [][]listwatch.Range{{PrefixRange(prefix)}, {PrefixRange(inventory.ConfigPrefix + bare)}, {PrefixRange(servicekey.LeaderSegment + "/" + bare)}}
+	parts := [][]listwatch.Range{{listwatch.Prefix(prefix)}, {listwatch.Prefix(inventory.ConfigPrefix + bare)}, {listwatch.Prefix(servicekey.LeaderSegment + "/" + bare)}}
 	if bare != "" { // a role may permit only "acme/", or only one service
 		parts[0] = append(parts[0], EntriesOf(inventory.AnyLayout, bare), EntriesOf(endpoint.Reader{}, bare))
-		parts[1] = append(parts[1], PrefixRange(inventory.ConfigPrefix+bare+"/"), ConfigOf(bare))
-		parts[2] = append(parts[2], PrefixRange(candidate.Prefix(bare)))
+		parts[1] = append(parts[1], listwatch.Prefix(inventory.ConfigPrefix+bare+"/"), ConfigOf(bare))
+		parts[2] = append(parts[2], listwatch.Prefix(candidate.Prefix(bare)))
 	}
 	n, err := s.read(ctx, prefix, parts, func(entries []inventory.Entry) []*inventory.Service {
 		return slices.DeleteFunc(inventory.All(entries), func(s *inventory.Service) bool { // the prefix of acme's live config is also that of acme2's
@@ -80,7 +80,7 @@ func (s *Store) Under(ctx context.Context, prefix string) (*Snapshot, error) {
 // At returns the service at key. A user who may read only "key/" does not get the entries of the lease suffix layout.
 func (s *Store) At(ctx context.Context, key string) (*Snapshot, error) {
 	entries := []listwatch.Range{EntriesOf(inventory.AnyLayout, key), EntriesOf(endpoint.Reader{}, key)}
-	parts := [][]listwatch.Range{entries, {ConfigOf(key)}, {PrefixRange(candidate.Prefix(key))}}
+	parts := [][]listwatch.Range{entries, {ConfigOf(key)}, {listwatch.Prefix(candidate.Prefix(key))}}
 	return s.read(ctx, key, parts, func(entries []inventory.Entry) []*inventory.Service {
 		return []*inventory.Service{inventory.Of(key, entries)}
 	})

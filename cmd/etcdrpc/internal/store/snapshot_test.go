@@ -119,7 +119,7 @@ func TestFollow_Floor(t *testing.T) {
 			(&Store{watcher: changing{quiet: tt.quiet}}).Follow(ctx, func(context.Context) (*Snapshot, error) {
 				reads++
 				time.Sleep(tt.took)
-				return &Snapshot{parts: []listwatch.Range{PrefixRange("")}}, tt.err
+				return &Snapshot{parts: []listwatch.Range{listwatch.Prefix("")}}, tt.err
 			}, func(*Snapshot, error) {})
 			if reads < tt.limit*9/10 || reads > tt.limit {
 				t.Errorf("%s: %d reads in a minute, want %d to %d", tt.name, reads, tt.limit*9/10, tt.limit)

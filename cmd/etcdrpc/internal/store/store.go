@@ -299,14 +299,6 @@ func (s *Store) checkClusters(ctx context.Context) error {
 	return nil
 }
 
-// PrefixRange returns the range of the keys that begin with prefix.
-func PrefixRange(prefix string) listwatch.Range {
-	if prefix == "" {
-		return listwatch.Range{From: "\x00", End: "\x00"}
-	}
-	return listwatch.Prefix(prefix)
-}
-
 // EntriesOf returns the range where reader finds the entries of a service.
 func EntriesOf(reader endpoint.Reader, key string) listwatch.Range {
 	from, end := reader.Range(key)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 )
 
 // testTimeout bounds waits that would hang.
@@ -68,7 +69,7 @@ func TestScan_LargeValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	entries, _, err := s.Scan(t.Context(), PrefixRange(""), 0)
+	entries, _, err := s.Scan(t.Context(), listwatch.Prefix(""), 0)
 	if err != nil || len(entries) != values {
 		t.Fatalf("Scan() = %d entries, %v, want %d", len(entries), err, values)
 	}

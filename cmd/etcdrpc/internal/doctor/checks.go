@@ -17,6 +17,7 @@ const (
 	kindEmpty        = "empty"
 	kindUnreachable  = "unreachable"
 	kindLocalAddress = "local-address"
+	kindDrain        = "drain"
 	kindNotServing   = "not-serving"
 	kindWrongService = "wrong-service"
 	kindCertificate  = "certificate"
@@ -63,7 +64,7 @@ var checks = []check{
 	{"unlinked-policy", Warning, "a live policy that needs a package that clients do not link by default", finders{(*subject).unlinkedPolicy}},
 	{"no-match", Warning, "a split, drain, route or zone of a live policy that does not fit the instances",
 		finders{(*subject).misfits, (*subject).outsideGroups, (*subject).missingZones}},
-	{"drain", Warning, "an old drain that applies to an instance registered since", finders{(*subject).drainedSince}},
+	{kindDrain, Warning, "an old drain that applies to an instance registered since", finders{(*subject).drainedSince}},
 	{"unserved-method", Warning, "a live policy that configures a service or method that no instance serves", finders{(*subject).unserved}},
 	{"orphan-policy", Warning, "a live policy for a service without instances", finders{(*subject).orphanPolicy}},
 	{"lane", Warning, "lanes without routes in the live policy, or a strict one that is drained", finders{(*subject).missingRoutes, (*subject).drainedLanes}},

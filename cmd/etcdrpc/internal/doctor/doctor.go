@@ -169,7 +169,7 @@ func (p *examination) readEarlier(ctx context.Context, s *store.Store) {
 		}
 		entries, _, err := s.Scan(ctx, store.EntriesOf(endpoint.Reader{}, service.Key), service.Config.ModRevision)
 		if err != nil {
-			p.add("drain", Note, fmt.Sprintf("%s: cannot tell drained instances that only registered again from new servers: %v", service.Key, err),
+			p.add(kindDrain, Note, fmt.Sprintf("%s: cannot tell drained instances that only registered again from new servers: %v", service.Key, err),
 				"compare the start times of the drained instances with the time of the drain", service.Config.Key)
 		}
 		for _, i := range inventory.Of(service.Key, entries).Instances {

@@ -1,7 +1,7 @@
 // Command demo shows that calls go on while their servers and etcd come and go.
 //
 // It builds this repository's plugin and runs it on the proto of examples/quickstart, then builds the quickstart's server and
-// the program in the directory story, which tells the rest. Its arguments are those of that program.
+// the program in the directory story. Finally, it runs that program, and passes its arguments on.
 package main
 
 import (

@@ -66,7 +66,7 @@ func TestShop(t *testing.T) {
 	waitForShare(t, client, 10)
 }
 
-// waitForShare makes calls, all of which must succeed, until v2 has had this share of 100, in percent, give or take 2.
+// waitForShare makes 100 calls at a time until v2 serves want of them, plus or minus 2. All calls must succeed.
 func waitForShare(t *testing.T, client shopv1.OrdersServiceClient, want int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

@@ -1,4 +1,4 @@
-// Package service runs the shop's processes, which differ only in what they serve.
+// Package service runs the shop's processes, which differ only in the services that they register.
 package service
 
 import (

@@ -136,7 +136,7 @@ func bare(etcd *etcdtest.Cluster) string {
 	return addr
 }
 
-// direct matches a call that writes to anything but a local variable, and a text with a command line that package output has not made.
+// direct matches a call that writes to anything but a local variable, and a command line built without package output.
 var direct = regexp.MustCompile(`etcdctl (get|put|del) |etcdrpc [a-z]+ [a-z ]*(" \+|%[sd])|\b(fmt\.Print|fmt\.Fprint\w*\([^&]|io\.(WriteString|Copy)|json\.NewEncoder\()|^\s*print(ln)?\(|\.(Write|Print\w*)\(`)
 
 // TestOutput looks for output that bypasses internal/output, which escapes texts from etcd and makes commands to be pasted. The

@@ -211,7 +211,7 @@ func TestDoctor_Remedies(t *testing.T) {
 			continue // only a connection shows the fault
 		}
 		for _, line := range pasted.FindAllString(before.Findings[at].Fix, -1) {
-			key := before.Findings[at].Where[0] // not all of etcd, where leases expire meanwhile
+			key := before.Findings[at].Where[0] // not all of etcd, where leases may expire between the two reads
 			was, err := f.etcd.Admin().Get(t.Context(), key)
 			must(t, err)
 			paste(line)

@@ -184,7 +184,7 @@ func leaseOf(i *inventory.Instance) string {
 	return output.Seconds(i.Lease.Left) + " of " + output.Seconds(i.Lease.Granted)
 }
 
-// fieldOf returns an entry's value in the column with a name or, if there is no such column, in the metadata.
+// fieldOf returns an entry's value in the column called name or, without such a column, its metadata of that name.
 func fieldOf(i *inventory.Instance, name string) string {
 	switch n := slices.IndexFunc(columns, func(head string) bool { return strings.EqualFold(head, name) }); {
 	case n < 0:

@@ -37,7 +37,7 @@ func TestInit(t *testing.T) {
 	must(t, os.WriteFile(".gitignore", []byte("mine"), 0o600))
 	stdout, _ := runInit(t, 0, "-replace=src", "example.com/hello")
 	wantText(t, "stdout", stdout, "Your .gitignore stays as it is")
-	_, stderr := runInit(t, 1, "-replace=src", "example.com/hello") // beside the first run's files
+	_, stderr := runInit(t, 1, "-replace=src", "example.com/hello") // into the directory of the first run
 	wantText(t, "stderr", stderr, "init: the directory has a module, which init leaves as it is.")
 	for file, want := range map[string]string{
 		".gitignore":     "mine",

@@ -27,7 +27,7 @@ type Instance struct {
 	State   State
 	Drained bool       // the live config drains the instance, even if State is Leaving
 	Leads   bool       // the instance is the leader of the service
-	Lease   *LeaseTime // nil if there is no lease or it was not read
+	Lease   *LeaseTime // nil if the entry has no lease or the lease was not read
 	Share   *Share     // nil if not computed
 }
 

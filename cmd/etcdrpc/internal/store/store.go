@@ -246,8 +246,8 @@ func mayBeApplied(err error) bool {
 	}, func(timeout error) bool { return errors.Is(err, timeout) })
 }
 
-// Replace writes a live config at key, or deletes it if value is "". It returns ErrChanged if the current config is not old. A nil
-// old means that there is no current config.
+// Replace writes a live config at key, or deletes it if value is "". It returns ErrChanged if the current config is not old. If
+// old is nil, the key must be absent.
 func (s *Store) Replace(ctx context.Context, key string, old *inventory.Entry, value string) (revision int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()

@@ -51,7 +51,7 @@ func (refusing) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.Cal
 	return nil, status.Error(codes.Unavailable, "no server")
 }
 
-// The error of Do names what is wrong with the request. Do closes the request's body.
+// The error of Do names the fault in the request. Do closes the request's body.
 func TestDo_RefusesInvalidRequests(t *testing.T) {
 	const (
 		unary  = grpc_health_v1.Health_Check_FullMethodName

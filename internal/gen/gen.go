@@ -38,7 +38,7 @@ import (
 )
 
 // Run reads a request of protoc or buf and writes the response, which includes the problems of the proto files. After an error,
-// there is no response.
+// the response is missing or incomplete.
 func Run(in io.Reader, out io.Writer) error {
 	raw, err := io.ReadAll(in)
 	if err != nil {

@@ -61,7 +61,7 @@ type event struct {
 	answer *clientv3.WatchResponse // callWait, callProbe
 	doubt  bool                    // callWait, callProbe: another range of the client doubts etcd
 	back   bool                    // callPause, callWatch, callWait, callProbe: the connection to etcd is back
-	lost   error                   // why there is no connection to etcd; set instead of back
+	lost   error                   // why etcd is not connected; set instead of back
 	err    error                   // the call failed or, during callWait and callProbe, the watch ended
 	why    error                   // the cause of err, such as why the connection to etcd is down
 

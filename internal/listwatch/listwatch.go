@@ -95,7 +95,7 @@ type Config[T any] struct {
 	Hooks  Hooks
 	// Why returns a cause to add to the error of a call, nil for none. Without Why, no cause is added.
 	Why func(error) error
-	// Down returns why there is no connection to etcd, nil if there is one. Without Down, losses are not reported.
+	// Down returns why etcd is not connected, nil if it is. Without Down, losses are not reported.
 	Down func() error
 	// MaxRefusedPause bounds the pause before a refused list is repeated.
 	MaxRefusedPause time.Duration

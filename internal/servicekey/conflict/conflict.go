@@ -34,7 +34,7 @@ func TLSName(key, authority string) string {
 		return ""
 	}
 	host, _, err := net.SplitHostPort(authority)
-	if err != nil { // there is no port
+	if err != nil { // authority has no port
 		host = authority
 	}
 	host = strings.TrimSuffix(strings.Trim(host, "[]"), ".")

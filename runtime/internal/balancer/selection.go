@@ -102,9 +102,9 @@ func (c *core) unselect() {
 	c.selection++
 }
 
-// selectTiers selects the connections that a group uses, tier by tier. Under pick_first, this is one connection that takes all calls. Until
-// one is ready, the next tier is tried once all members of the previous one have been tried. If whole is not set, the group uses only
-// connections that calls have reached. A tier of endpoints that are not live is selected only while no earlier tier can take calls.
+// selectTiers selects a group's connections, tier by tier. Under pick_first, this is one connection for all calls: while none is
+// ready, each tier is tried after all members of the previous tier. Unless whole is set, the group uses only connections that
+// calls have reached. A tier of endpoints that are not live is selected only while no earlier tier can take calls.
 func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
 	next := true    // under pick_first, whether the next tier of live endpoints may be tried, too
 	served := false // under pick_first, whether a tier takes the calls; later tiers then only serve methods that this tier lacks
@@ -196,7 +196,7 @@ func (c *core) chooseMembers(v *view, t *tier, now time.Time) (members []int32, 
 
 // reach returns the shortest prefix of a ranking that has wanted members which are ready or may soon be. So later members of the ranking
 // replace unreachable ones. Ready members behind the prefix stay until wanted members are ready. Under pick_first they always stay, since
-// one may be the connection in use. The prefix also ends after max(wanted, minSilent) members that do not respond, each of which holds a
+// one may be the connection in use. The prefix also ends after max(wanted, minSilent) members that do not respond: each holds a
 // socket until gRPC gives up. short reports whether the prefix has fewer members than wanted that are ready or may soon be.
 func (c *core) reach(ranking []int32, wanted int, now time.Time) (chosen []int32, short bool) {
 	served, missing, silent := 0, wanted+c.extraAttempts(ranking, now), 0

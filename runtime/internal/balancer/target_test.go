@@ -43,7 +43,7 @@ func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 		do       func()
 		instance string
 		sequence uint64 // the number of the state that the call waits for
-		want     string // a part of what the call gets
+		want     string // a part of the answer or the error, or "waits"
 		open     string // the connections that are open after linger
 	}{
 		{"nothing is known", func() { r.updateState("", attr.State{}) }, "a", 0, "waits", ""},

@@ -32,7 +32,7 @@ type configCore struct {
 
 // warning is a log line about an invalid value.
 type warning struct {
-	err    error // nil if nothing is to be logged
+	err    error // nil if there is nothing to log
 	missed int   // the number of lines suppressed since the last one
 }
 

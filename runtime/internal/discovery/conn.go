@@ -206,7 +206,7 @@ func (c *conn) wrapped(config *effectiveConfig) *serviceconfig.Wrapped {
 }
 
 // update returns the update for gRPC under a config, and sets the fields of s that depend on the config. leaves reports whether a policy of
-// another package gets the fallback's endpoints. If there are no endpoints, a policy of another package gets the error, not an empty list.
+// another package gets the fallback's endpoints. Without endpoints, such a policy gets the error, not an empty list.
 func (c *conn) update(s *attr.State, config *effectiveConfig) (update resolver.State, leaves bool, err error) {
 	w := c.wrapped(config)
 	if config != nil {

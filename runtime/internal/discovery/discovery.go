@@ -151,7 +151,7 @@ func (ks *Keys) forget() {
 }
 
 // Services follows the entries under a prefix until stop is called. changed has a value after one or several changes. list returns the
-// service keys of the entries, sorted, and what is wrong now.
+// sorted service keys of the entries, and the current error.
 func (ks *Keys) Services(prefix string) (changed <-chan struct{}, list func() (known bool, keys []string, err error), stop func()) {
 	var mu sync.Mutex // guards last, whose items are valid until the next update
 	var last listwatch.Update[string]

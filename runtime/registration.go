@@ -25,7 +25,7 @@ const (
 	StateLost        State = State(lease.Lost)        // was in etcd, but may have gone; it is being put back or, if no longer wanted, removed
 	StateConflict    State = State(lease.Conflict)    // another process holds the key; the entry is written again once the key is free
 	StatePaused      State = State(lease.Paused)      // removed from etcd by Pause, or while the service is not healthy
-	StateClosed      State = State(lease.Closed)      // ended for good; Err says what may be left in etcd
+	StateClosed      State = State(lease.Closed)      // ended for good; Err names a key that may be left in etcd, if any
 )
 
 // String returns "registering", "registered", "lost", "conflict", "paused" or "closed".
@@ -38,7 +38,7 @@ type Status struct {
 	// LeaseID is the lease of the entry, or 0 if the entry has none. A paused entry keeps its lease. The registry owns the
 	// lease, and deletes other keys on it.
 	LeaseID clientv3.LeaseID
-	// Err says why etcd does not have the desired entry, why a candidate's leadership is unknown, or what is wrong with the
+	// Err says why etcd does not have the desired entry or why a candidate's leadership is unknown, or names a fault of the
 	// server's health service. It is nil if nothing is wrong.
 	Err   error
 	Since time.Time // when State was entered

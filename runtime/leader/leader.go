@@ -56,7 +56,7 @@ const callHeader = "etcd-leader-call"
 var ErrEnded = election.ErrEnded
 
 // Methods are the methods of a service whose calls go to the leader, such as "/helloworld.Greeter/SayHello". They are the Extension of
-// the service's description in generated code. Without methods, there is no election.
+// the service's description in generated code. Without methods, the service has no leader.
 type Methods []string
 
 type hooks = extension.Hooks

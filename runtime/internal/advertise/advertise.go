@@ -29,7 +29,7 @@ const lookupTimeout = 2 * time.Second
 
 // Config has the sources of a server's address.
 type Config struct {
-	Option  string   // from WithAdvertiseAddress: host:port, a host, or a network of which this host has one address
+	Option  string   // from WithAdvertiseAddress: host:port, a host, or a network in which this host has one address
 	Env     string   // the same from the environment variable EnvName
 	Etcd    []string // the endpoints of the etcd client
 	Network string   // the network of the listener's net.Addr, such as "tcp" or "unix"; "" if unknown

@@ -147,7 +147,7 @@ func TestPeak_StreamsAreNotTimed(t *testing.T) {
 	}
 }
 
-// TestPeak_WhileAllStart has only new endpoints, as after a deployment, of which one fails, is slow, or hangs (P15).
+// TestPeak_WhileAllStart has only new endpoints, as after a deployment. One of them fails, is slow, or hangs (P15).
 func TestPeak_WhileAllStart(t *testing.T) {
 	for what, end := range map[string]func(x *Stats, now time.Duration){
 		"fails": func(x *Stats, now time.Duration) {

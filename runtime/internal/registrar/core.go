@@ -73,7 +73,7 @@ type effects struct {
 	wait  bool   // wait until the entries of all announcements are out of etcd
 }
 
-// step handles an event. Events of an announcement that has ended do nothing. It returns an error if an announcement cannot begin.
+// step handles an event. It ignores events of ended announcements. It returns an error if an announcement cannot begin.
 func (c *core) step(e event) (do effects, err error) {
 	if e.kind == announce || e.kind == serve {
 		return do, c.begin(e.kind)

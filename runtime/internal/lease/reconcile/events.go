@@ -92,7 +92,7 @@ func (c *Core) observe(now time.Time, r *record, kv *KeyValue) {
 		c.onRestored()
 	}
 	if r.observed = kv; was != nil && !c.isOwn(was.Lease) && !c.foreign(r) {
-		r.gate.at = time.Time{} // the key is no longer another process's
+		r.gate.at = time.Time{} // another process no longer holds the key
 	}
 	if kv == nil || kv.Rev != r.unansweredRev || c.foreign(r) {
 		r.unansweredRev = noDoubt // a late write fails its guard, or its key is found on the lease
@@ -285,7 +285,7 @@ func (c *Core) onWriteFailed(now time.Time, steps []step, err error) {
 		c.succeeded()
 		for _, st := range steps {
 			st.r.unbatched = true
-			st.r.doubt() // the write may have been made: gRPC returns the same error for too large a response
+			st.r.doubt() // etcd may have applied the write: gRPC returns the same error for too large a response
 		}
 	default:
 		c.succeeded()

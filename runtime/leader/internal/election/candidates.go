@@ -155,7 +155,7 @@ func Of(h *extension.Host, e registrar.Entry, changed func()) (registrar.Compani
 			return nil, fmt.Errorf("layouts %s and %s cannot stand for one election with an instance id: readers of one of them see the address instead; leave out the id or a layout", one, other)
 		}
 	}
-	reader, _ := endpoint.NewReader(e.Layouts...) // with two JSON layouts there is no reader, and no instance counts as drained
+	reader, _ := endpoint.NewReader(e.Layouts...) // fails for two JSON layouts: then no instance counts as drained
 	s := &Standing{Candidates: CandidatesOf(h, e.Key), instance: instance, reader: reader}
 	return New(Config{Host: h, Prefix: s.Prefix, Instance: instance, TTL: e.TTL, Candidates: s, TermChanged: changed}), nil
 }

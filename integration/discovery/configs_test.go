@@ -68,7 +68,7 @@ func TestLiveConfig_Overrides(t *testing.T) {
 	inForce(bare, 50) // the deleted live config is forgotten (K18)
 }
 
-// With WithLiveLoadBalancingOnly, a live config that has a field besides load balancing has no effect (S10).
+// With WithLiveLoadBalancingOnly, a live config that sets more than load balancing has no effect (S10).
 func TestLiveConfig_LoadBalancingOnly(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, nil, runtime.WithLiveLoadBalancingOnly())

@@ -248,7 +248,7 @@ func TestFewStreams(t *testing.T) {
 	}
 }
 
-// Services yields the service keys under a prefix, and what is wrong: a limit, a missing right, an etcd that does not answer.
+// Services yields the service keys under a prefix, and an error for a limit, a missing right, or an etcd that does not answer.
 func TestServices(t *testing.T) {
 	leak.Parallel(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret", etcdtest.User{Name: "caller", Password: "p"})}, runtime.WithNamespace("prod/"))

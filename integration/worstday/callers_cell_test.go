@@ -215,7 +215,7 @@ func oneStream(ctx context.Context, conn *grpc.ClientConn, y *tally) error {
 	return err
 }
 
-// load lets n callers use a client of each side until stop is called. What they do is counted when the fault has begun.
+// load lets n callers use a client of each side until stop is called. It counts the uses that end after the fault has begun.
 func (c *callers) load(n int, every time.Duration, use usage, opts ...grpc.DialOption) (all [3]*tally, stop func()) {
 	ctx, cancel := context.WithCancel(background)
 	var running sync.WaitGroup

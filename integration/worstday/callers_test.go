@@ -178,8 +178,8 @@ func said(c *callers, n int) {
 	ctx, cancel := context.WithCancel(background)
 	var running sync.WaitGroup
 	born := time.Now()
-	now := func() int64 { return int64(time.Since(born) / (10 * ms)) } // also the port of what is put
-	var well, arrived atomic.Int64                                     // when Status last said so, and how many changes were put and arrived since then
+	now := func() int64 { return int64(time.Since(born) / (10 * ms)) } // in units of 10 ms; also the port of each entry put
+	var well, arrived atomic.Int64                                     // when Status last had no error, and how many changes were put and arrived since
 	var most int64
 	for i := range n {
 		x.say("Watch", followed(i), errors.New("it is not known"))
@@ -285,7 +285,7 @@ func (x *news) say(source, key string, err error) {
 	}
 }
 
-// forget starts again with what is said from now on.
+// forget discards the times at which sources first said that keys are not followed.
 func (x *news) forget() { x.mu.Lock(); defer x.mu.Unlock(); clear(x.first) }
 
 // wrong returns what a source says of a key that is not followed now, "" if all are.

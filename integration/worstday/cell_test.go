@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc"
 )
 
-// never is the duration of what did not happen.
+// never stands for the duration of something that did not happen.
 const never = time.Hour
 
 // cell is a row under a fault.
@@ -59,7 +59,7 @@ func (c *cell) complain(format string, args ...any) {
 	c.complaints = append(c.complaints, fmt.Sprintf(format, args...))
 }
 
-// figure notes what was measured.
+// figure notes a measurement.
 func (c *cell) figure(format string, args ...any) {
 	c.notes.Lock()
 	defer c.notes.Unlock()

@@ -1,5 +1,5 @@
 // Package worstday holds a table: each operation of a process (a row) under each fault of etcd and of the way to it (a column).
-// In a cell the runtime does the operation beside plain code, against the same etcd at the same time, and must not be worse: it
+// In a cell the runtime and plain code do the operation at the same time, on the same etcd. The runtime must not be worse: it
 // loses no call that plain code does not lose, is not much later, does not ask etcd much more often, leaves nothing behind that
 // plain code does not leave, and says nothing that is not so.
 //

@@ -189,7 +189,7 @@ func (c *caller) plain() (plain bool) {
 	return plain
 }
 
-// ask makes the call and records its outcome, unless the caller ends first. beside, if not nil, makes the same call with round_robin.
+// ask makes the call and records its outcome, unless the caller ends first. beside is the same call with round_robin, or nil.
 func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call check.Call, beside *task) (from string, code codes.Code) {
 	bounded, cancel := context.WithTimeout(ctx, check.Deadline)
 	defer cancel()

@@ -211,8 +211,8 @@ func beganWith(stack string) string {
 	return ""
 }
 
-// countGoroutines reports kinds of goroutines, by their first function, of which there are more than the
-// processes need.
+// countGoroutines counts goroutines by their first function, and reports the functions with more goroutines than the processes
+// need.
 func (w *world) countGoroutines() {
 	all := make([]byte, 4<<20)
 	all = all[:runtime.Stack(all, true)]

@@ -137,8 +137,8 @@ func (m *mapping) parseAddresses() {
 	}
 }
 
-// load returns the endpoints of a cluster by priority. There are no gaps in the priorities, which grpc-go rejects, and no empty
-// localities, which crash C core 1.51.
+// load returns the endpoints of a cluster by priority. Priorities have no gaps, which grpc-go rejects. Localities are
+// not empty: an empty one crashes C core 1.51.
 func (p *plan) load(name string, tiers [][]int) *Resource {
 	load := &endpointv3.ClusterLoadAssignment{ClusterName: name}
 	for priority, members := range tiers {

@@ -139,7 +139,7 @@ trap 'for job in $(jobs -p | sort -rn); do kill -- -$job || true; wait $job || t
 `
 
 // follow runs the commands of a quickstart as a reader would, by a command that runs $script, and checks which servers answer. It returns
-// what is printed after one server has stopped.
+// the output after one server has stopped.
 func (p place) follow(command, script string) string {
 	p.t.Helper()
 	if out, err := p.try("! (exec 3<>/dev/tcp/127.0.0.1/2379) 2>/dev/null"); err != nil {

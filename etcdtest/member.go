@@ -61,7 +61,7 @@ func (m *Member) Pause() { m.clients.setPaused(true) }
 func (m *Member) Resume() { m.clients.setPaused(false) }
 
 // PausePeers withholds all messages from the member to the others, and all bytes on the connections that they opened to it. They
-// elect another leader if it was theirs. With [Member.Pause] the member hangs for everybody. ResumePeers delivers what was withheld.
+// elect another leader if it was theirs. With [Member.Pause] the member hangs for everybody. ResumePeers delivers the withheld bytes.
 func (m *Member) PausePeers() { m.peers.setPaused(true) }
 
 // ResumePeers ends PausePeers.

@@ -185,8 +185,8 @@ func (p *proxy) flow(l *link) bool {
 	}
 }
 
-// poster returns the proxy of the member that posts data, p if data is no post. A member sends messages to another on a
-// connection that the other has opened, or posts them while there is none.
+// poster returns the proxy of the member that posts data, or p if data is not a post. A member sends its messages to another on a
+// connection that the other has opened; without one, it posts them.
 func (p *proxy) poster(data []byte) *proxy {
 	if bytes.HasPrefix(data, []byte("POST /raft")) {
 		for _, other := range p.others {

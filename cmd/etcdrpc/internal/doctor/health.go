@@ -242,7 +242,7 @@ type probe struct {
 	options     []grpc.DialOption
 	credentials credentials.TransportCredentials
 	config      *tls.Config // nil for plaintext
-	err         error       // why there is no such transport
+	err         error       // why the transport cannot be used
 
 	wantsCertificate *atomic.Bool // the server has asked for a client certificate, of one instance
 }

@@ -114,7 +114,7 @@ func (x *Explanation) lane() *plan.Lane {
 	return base
 }
 
-// share sets the share of each instance of a lane. Drained instances get a share only if all instances are drained.
+// share sets the share of each instance of a lane. Drained instances get a share only if all in the lane are drained.
 func (x *Explanation) share(l *plan.Lane) {
 	members := x.members(l)
 	groups := slices.DeleteFunc(x.plan.Groups(l), func(g plan.Group) bool { return !g.Tiers[0].Class.IsLive() && len(members) > 0 })

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -89,7 +90,7 @@ func TestDo_RefusesInvalidRequests(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			sent := body{c.body, make(chan struct{})}
 			req, err := http.NewRequestWithContext(t.Context(), c.method, "http://any"+c.path, sent)
-			must(t, err)
+			must.Succeed(t, err)
 			req.Header.Set("Content-Type", c.contentType)
 			resp, err := NewHTTPClient(c.conn).Do(req)
 			if err != nil {
@@ -137,10 +138,10 @@ func (s panickingStream) RecvMsg(any) error {
 // A panic while a stream of requests is sent ends the call, and not the process.
 func TestDo_PanicsOfSendMsgEndTheCall(t *testing.T) {
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://any/acme.Unknown/Method", bytes.NewReader(frame(0, nil)))
-	must(t, err)
+	must.Succeed(t, err)
 	req.Header.Set("Content-Type", "application/grpc")
 	resp, err := NewHTTPClient(panicking{}).Do(req)
-	must(t, err)
+	must.Succeed(t, err)
 	defer resp.Body.Close()
 	_, err = io.ReadAll(resp.Body)
 	if code := resp.Trailer.Get("Grpc-Status"); err != nil || code != "13" { // INTERNAL
@@ -154,11 +155,11 @@ func TestNewCall_PrefersAffinityOfContext(t *testing.T) {
 	want, _ := metadata.FromOutgoingContext(ctx)
 	ctx = context.WithValue(ctx, affinityKey{}, &affinityValue{"of the request"})
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://any"+grpc_health_v1.Health_Check_FullMethodName, http.NoBody)
-	must(t, err)
+	must.Succeed(t, err)
 	req.Header.Set("Content-Type", "application/grpc")
 	req.Header.Set("X-Trace", "1")
 	call, err := newCall(req)
-	must(t, err)
+	must.Succeed(t, err)
 	want.Set("x-trace", "1")
 	if got, _ := metadata.FromOutgoingContext(call.ctx); !reflect.DeepEqual(got, want) {
 		t.Errorf("the call sends the metadata %v, want %v", got, want)
@@ -204,11 +205,11 @@ func FuzzRequest(f *testing.F) {
 	f.Add([]byte{0, 0})
 	f.Fuzz(func(t *testing.T, body []byte) {
 		req, err := http.NewRequest(http.MethodPost, "http://any/acme.Greeter/Greet", bytes.NewReader(body))
-		must(t, err)
+		must.Succeed(t, err)
 		req.Header.Set("Content-Type", "application/grpc+proto")
 		req.Header.Set("Grpc-Encoding", "gzip")
 		c, err := newCall(req)
-		must(t, err)
+		must.Succeed(t, err)
 		var again []byte
 		compressed := false
 		for rest := body; ; {
@@ -253,11 +254,4 @@ func FuzzMetadata(f *testing.F) {
 			}
 		}
 	})
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

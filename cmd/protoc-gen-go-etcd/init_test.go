@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/quickstart"
 )
 
@@ -16,7 +17,7 @@ import (
 func checkout(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.Abs("../..")
-	must(t, err)
+	must.Succeed(t, err)
 	return dir
 }
 
@@ -32,9 +33,9 @@ func runInit(t *testing.T, want int, args ...string) (stdout, stderr string) {
 
 func TestInit(t *testing.T) {
 	t.Chdir(t.TempDir())
-	must(t, os.Mkdir("src", 0o750))
-	must(t, os.WriteFile("src/go.mod", []byte("module "+quickstart.Self+"\n"), 0o600))
-	must(t, os.WriteFile(".gitignore", []byte("mine"), 0o600))
+	must.Succeed(t, os.Mkdir("src", 0o750))
+	must.Succeed(t, os.WriteFile("src/go.mod", []byte("module "+quickstart.Self+"\n"), 0o600))
+	must.Succeed(t, os.WriteFile(".gitignore", []byte("mine"), 0o600))
 	stdout, _ := runInit(t, 0, "-replace=src", "example.com/hello")
 	wantText(t, "stdout", stdout, "Your .gitignore stays as it is")
 	_, stderr := runInit(t, 1, "-replace=src", "example.com/hello") // into the directory of the first run
@@ -64,9 +65,9 @@ func TestInitInAWorkspace(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
-			must(t, os.WriteFile(filepath.Join(dir, "go.work"), []byte("go 1.26.0\n"), 0o600))
-			must(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module example.com/around\n"), 0o600))
-			must(t, os.Mkdir(filepath.Join(dir, "hello"), 0o750))
+			must.Succeed(t, os.WriteFile(filepath.Join(dir, "go.work"), []byte("go 1.26.0\n"), 0o600))
+			must.Succeed(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module example.com/around\n"), 0o600))
+			must.Succeed(t, os.Mkdir(filepath.Join(dir, "hello"), 0o750))
 			t.Chdir(filepath.Join(dir, "hello"))
 			t.Setenv("GOWORK", tt.gowork)
 			stdout, _ := runInit(t, 0, "-replace", source, "example.com/hello")
@@ -117,7 +118,7 @@ func TestInitWithBufOnPath(t *testing.T) {
 func TestInitRefuses(t *testing.T) {
 	source := checkout(t)
 	other := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(other, "go.mod"), []byte("module example.com/other\n"), 0o600))
+	must.Succeed(t, os.WriteFile(filepath.Join(other, "go.mod"), []byte("module example.com/other\n"), 0o600))
 	tests := []struct {
 		name   string
 		args   []string
@@ -137,7 +138,7 @@ func TestInitRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Chdir(t.TempDir())
 			if tt.file != "" {
-				must(t, os.WriteFile(tt.file, []byte("mine"), 0o600))
+				must.Succeed(t, os.WriteFile(tt.file, []byte("mine"), 0o600))
 			}
 			stdout, stderr := runInit(t, 1, tt.args...)
 			wantText(t, "stdout", stdout, "")

@@ -11,13 +11,14 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	embedded "github.com/etcdrpc/protoc-gen-go-etcd/proto"
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
 func TestArguments(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
-	must(t, os.WriteFile(file, nil, 0o600))
+	must.Succeed(t, os.WriteFile(file, nil, 0o600))
 	tests := []struct {
 		name           string
 		args           []string
@@ -72,9 +73,9 @@ func TestExport(t *testing.T) {
 	}
 	const path = "etcd/discovery/v1/options.proto"
 	got, err := os.ReadFile(filepath.Join(dir, path))
-	must(t, err)
+	must.Succeed(t, err)
 	want, err := embedded.Files.ReadFile(path)
-	must(t, err)
+	must.Succeed(t, err)
 	if !bytes.Equal(got, want) {
 		t.Errorf("export writes %s with %d bytes, want the embedded file with %d", path, len(got), len(want))
 	}
@@ -114,7 +115,7 @@ func TestPlugin(t *testing.T) {
 			}
 			wantText(t, "stderr", stderr.String(), tt.stderr)
 			response := new(pluginpb.CodeGeneratorResponse)
-			must(t, proto.Unmarshal(stdout.Bytes(), response))
+			must.Succeed(t, proto.Unmarshal(stdout.Bytes(), response))
 			if code == 0 && (len(response.GetFile()) != 1 || response.GetFile()[0].GetName() != "greeter_etcd.pb.go") {
 				t.Errorf("response %v; want greeter_etcd.pb.go", response)
 			}
@@ -126,18 +127,11 @@ func TestPlugin(t *testing.T) {
 func stdin(t *testing.T, request *pluginpb.CodeGeneratorRequest) *os.File {
 	t.Helper()
 	wire, err := proto.Marshal(request)
-	must(t, err)
+	must.Succeed(t, err)
 	path := filepath.Join(t.TempDir(), "request")
-	must(t, os.WriteFile(path, wire, 0o600))
+	must.Succeed(t, os.WriteFile(path, wire, 0o600))
 	file, err := os.Open(path)
-	must(t, err)
+	must.Succeed(t, err)
 	t.Cleanup(func() { file.Close() })
 	return file
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
 
 var update = flag.Bool("update", false, "pack the files of the examples instead of comparing with them")
@@ -18,7 +20,7 @@ func (e example) source() string { return "../../" + strings.TrimPrefix(e.path, 
 // pack returns an archive of the example's files, except those that are generated.
 func (e example) pack(t *testing.T) (archive string) {
 	t.Helper()
-	must(t, fs.WalkDir(os.DirFS(e.source()), ".", func(name string, entry fs.DirEntry, err error) error {
+	must.Succeed(t, fs.WalkDir(os.DirFS(e.source()), ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			if slices.Contains([]string{"bin", "gen", "third_party"}, name) {
 				return fs.SkipDir
@@ -37,11 +39,11 @@ func TestFilesAreTheExamples(t *testing.T) {
 	for archive, e := range map[string]example{"grpc.txtar": grpcExample, "connect.txtar": connectExample} {
 		packed := e.pack(t)
 		if *update {
-			must(t, os.WriteFile(archive, []byte(packed), 0o600))
+			must.Succeed(t, os.WriteFile(archive, []byte(packed), 0o600))
 			continue
 		}
 		got, err := Project{Module: e.path, Key: "acme/greeter", Replace: "../..", Connect: len(e.needs) > 1}.Files()
-		must(t, err)
+		must.Succeed(t, err)
 		for name, text := range got {
 			content, err := os.ReadFile(filepath.Join(e.source(), name))
 			if err != nil || text != string(content) {
@@ -69,7 +71,7 @@ func TestProject(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			files, err := tt.project.Files()
-			must(t, err)
+			must.Succeed(t, err)
 			gomod := files["go.mod"]
 			if !strings.HasPrefix(gomod, "module zoo.example/shop\n") || !strings.Contains(gomod, tt.has) || strings.Contains(gomod, tt.lacks) {
 				t.Errorf("go.mod should have %q and not %q, and is\n%s", tt.has, tt.lacks, gomod)
@@ -122,12 +124,5 @@ func TestNames(t *testing.T) {
 		if got != tt.want && (err == nil || !strings.Contains(got, tt.want)) {
 			t.Errorf("module %q, key %q: %s, want %s", tt.module, tt.key, got, tt.want)
 		}
-	}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
 
 const (
@@ -24,7 +26,7 @@ const (
 func listen(t testing.TB, n *Network, addr string) net.Listener {
 	t.Helper()
 	lis, err := n.Listen(addr)
-	must(t, err)
+	must.Succeed(t, err)
 	t.Cleanup(func() { lis.Close() })
 	return lis
 }
@@ -33,9 +35,9 @@ func listen(t testing.TB, n *Network, addr string) net.Listener {
 func connect(t testing.TB, n *Network, lis net.Listener) (dialled, accepted net.Conn) {
 	t.Helper()
 	dialled, err := n.Dialer(client)(t.Context(), lis.Addr().String())
-	must(t, err)
+	must.Succeed(t, err)
 	accepted, err = lis.Accept()
-	must(t, err)
+	must.Succeed(t, err)
 	t.Cleanup(func() { dialled.Close(); accepted.Close() })
 	return dialled, accepted
 }
@@ -73,9 +75,9 @@ func wantWriteErr(t testing.TB, c net.Conn, want error) {
 // wantNothing fails the test if anything arrives within d, even the end of the connection.
 func wantNothing(t testing.TB, c net.Conn, d time.Duration) {
 	t.Helper()
-	must(t, c.SetReadDeadline(time.Now().Add(d)))
+	must.Succeed(t, c.SetReadDeadline(time.Now().Add(d)))
 	wantReadErr(t, c, os.ErrDeadlineExceeded)
-	must(t, c.SetReadDeadline(time.Time{}))
+	must.Succeed(t, c.SetReadDeadline(time.Time{}))
 }
 
 func wantElapsed(t testing.TB, since time.Time, want time.Duration) {
@@ -108,7 +110,7 @@ func TestListen(t *testing.T) {
 	}
 
 	waiting, err := n.Dialer(client)(t.Context(), serverAddr)
-	must(t, err)
+	must.Succeed(t, err)
 	lis.Close()
 	wantReadErr(t, waiting, syscall.ECONNRESET)
 	if _, err := lis.Accept(); !errors.Is(err, net.ErrClosed) {
@@ -155,7 +157,7 @@ func TestBytes(t *testing.T) {
 		}()
 	}
 	for range 4 {
-		must(t, <-errs)
+		must.Succeed(t, <-errs)
 	}
 }
 
@@ -178,9 +180,9 @@ func TestWriterWaits(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		must(t, <-done)
+		must.Succeed(t, <-done)
 
-		must(t, a.SetWriteDeadline(time.Now().Add(time.Second)))
+		must.Succeed(t, a.SetWriteDeadline(time.Now().Add(time.Second)))
 		if _, err := a.Write(make([]byte, window)); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatalf("Write past the deadline: %v, want a timeout", err)
 		}
@@ -217,7 +219,7 @@ func TestDeadline(t *testing.T) {
 			t.Errorf("Write past the deadline: %v, want a timeout", err)
 		}
 
-		must(t, b.SetDeadline(time.Time{}))
+		must.Succeed(t, b.SetDeadline(time.Time{}))
 		write(t, a, "x")
 		wantRead(t, b, "x")
 	})
@@ -418,12 +420,5 @@ func TestRemove(t *testing.T) {
 	}
 	if _, err := n.Dialer("10.0.0.3")(t.Context(), serverAddr); err != nil {
 		t.Errorf("dial from another host: %v, want success", err)
-	}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }

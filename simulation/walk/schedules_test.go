@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
@@ -177,10 +178,10 @@ func (x *explorer) explain(promise string, f failure) {
 		}
 		return false
 	})
-	must(x.t, os.MkdirAll(kept, 0o755))
+	must.Succeed(x.t, os.MkdirAll(kept, 0o755))
 	name := absolute(x.t, filepath.Join(kept, fmt.Sprintf("%d-%s", small.Seed, strings.ReplaceAll(promise, " ", "-"))))
 	save(x.t, name+".json", small)
-	must(x.t, os.WriteFile(name+".txt", []byte(trace), 0o644))
+	must.Succeed(x.t, os.WriteFile(name+".txt", []byte(trace), 0o644))
 	x.explained = append(x.explained, fmt.Sprintf("\n%s\n%v%s\nShrunk from %d steps to %d in %d tries:\n%v\nThe events are in %s.txt. To run the schedule again:\n\tmake simulate SCHEDULE=%s.json\n",
 		promise, f.schedule, lines(f.problems), len(f.schedule.Steps), len(small.Steps), tried, small, name, name))
 }
@@ -220,13 +221,13 @@ func run(ctx context.Context, t *testing.T, args ...string) (reports []report, c
 func save(t *testing.T, name string, s schedule.Schedule) {
 	t.Helper()
 	text, err := json.MarshalIndent(s, "", "\t")
-	must(t, err)
-	must(t, os.WriteFile(name, append(text, '\n'), 0o644))
+	must.Succeed(t, err)
+	must.Succeed(t, os.WriteFile(name, append(text, '\n'), 0o644))
 }
 
 func absolute(t *testing.T, name string) string {
 	t.Helper()
 	path, err := filepath.Abs(name)
-	must(t, err)
+	must.Succeed(t, err)
 	return path
 }

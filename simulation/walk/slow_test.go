@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
@@ -37,9 +38,9 @@ func inDistance(t *testing.T, roundTrip time.Duration, f func(*testing.T, *dista
 		net := network.New()
 		net.Set(here, there, network.Link{Delay: roundTrip / 2})
 		cluster, err := etcd.New(net, []string{there + ":2379"})
-		must(t, err)
+		must.Succeed(t, err)
 		d := &distant{etcd: cluster, calls: map[string]int{}}
-		defer func() { must(t, d.etcd.Close()) }()
+		defer func() { must.Succeed(t, d.etcd.Close()) }()
 		d.etcd.Intercept(func(c etcd.Call) etcd.Verdict {
 			d.mu.Lock()
 			defer d.mu.Unlock()
@@ -49,7 +50,7 @@ func inDistance(t *testing.T, roundTrip time.Duration, f func(*testing.T, *dista
 		client, err := clientv3.New(clientv3.Config{
 			Endpoints: []string{there + ":2379"}, Logger: zap.NewNop(), DialOptions: []grpc.DialOption{grpc.WithContextDialer(net.Dialer(here))},
 		})
-		must(t, err)
+		must.Succeed(t, err)
 		defer client.Close()
 		d.Registry = runtime.NewRegistry(client, runtime.WithLogger(slog.New(slog.NewTextHandler(&d.log, nil))))
 		defer d.Close(t.Context())
@@ -79,7 +80,7 @@ func TestK13_ManyKeysOfADistantEtcd(t *testing.T) {
 				seen := make(map[int]int) // number of endpoints by key
 				put := func(name string) {
 					for i := range keys {
-						must(t, d.etcd.Put(fmt.Sprintf("service-%d/%s", i, name), `{"Addr":"10.1.1.1:`+name+`"}`, 0))
+						must.Succeed(t, d.etcd.Put(fmt.Sprintf("service-%d/%s", i, name), `{"Addr":"10.1.1.1:`+name+`"}`, 0))
 					}
 				}
 				current := func() (n int) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/harness"
@@ -59,16 +60,16 @@ func TestWalk(t *testing.T) {
 // add appends the report to a file.
 func (r report) add(t *testing.T, file string) {
 	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	must(t, err)
-	must(t, json.NewEncoder(f).Encode(r))
-	must(t, f.Close())
+	must.Succeed(t, err)
+	must.Succeed(t, json.NewEncoder(f).Encode(r))
+	must.Succeed(t, f.Close())
 }
 
 // TestKept runs the kept schedules. Each once found a defect.
 func TestKept(t *testing.T) {
 	skipUnlessAsked(t)
 	files, err := filepath.Glob("testdata/*.json")
-	must(t, err)
+	must.Succeed(t, err)
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			s := load(t, file)
@@ -104,15 +105,8 @@ func dump(seed uint64) {
 func load(t *testing.T, file string) schedule.Schedule {
 	t.Helper()
 	s, err := schedule.Load(file)
-	must(t, err)
+	must.Succeed(t, err)
 	return s
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func lines(problems []check.Problem) string {

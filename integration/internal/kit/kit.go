@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -131,12 +132,7 @@ func (l *Logs) Count(text string) int {
 }
 
 // Must fails and ends the test if err is not nil.
-func Must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var Must = must.Succeed
 
 // OnEtcd starts an etcd for all tests of a package, runs the tests, and returns the exit code for TestMain. Each test uses
 // its own namespace.

@@ -8,12 +8,14 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
 
 // CloseSilent closes connections without incoming data, and no others. The server gets connections of package net.
 func TestConns(t *testing.T) {
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	must.Succeed(t, err)
 	lis, conns := Watch(tcp)
 	defer lis.Close()
 	accept := func() (client net.Conn, server *net.TCPConn) { return accept(t, lis) }
@@ -29,16 +31,16 @@ func TestConns(t *testing.T) {
 	_, silent := accept()
 	client, spoken := accept()
 	_, err = client.Write([]byte("ab"))
-	must(t, err)
+	must.Succeed(t, err)
 	if ended(spoken) {
 		t.Error("reading incoming data failed")
 	}
 	late, timely := accept()
-	must(t, timely.SetReadDeadline(time.Now()))
+	must.Succeed(t, timely.SetReadDeadline(time.Now()))
 	if _, err := timely.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a read after its deadline returned %v, want os.ErrDeadlineExceeded", err)
 	}
-	must(t, late.Close())
+	must.Succeed(t, late.Close())
 	conns.CloseSilent()
 	_, last := accept()
 	if !ended(silent) || !ended(last) || ended(spoken) {
@@ -56,7 +58,7 @@ func TestConns(t *testing.T) {
 // Close of a connection does not block while its first data comes in.
 func TestClose_WhileDataComesIn(t *testing.T) {
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	must.Succeed(t, err)
 	for range 100 {
 		lis, conns := Watch(tcp)
 		var writers sync.WaitGroup
@@ -68,22 +70,15 @@ func TestClose_WhileDataComesIn(t *testing.T) {
 		conns.Close()
 		writers.Wait()
 	}
-	must(t, tcp.Close())
+	must.Succeed(t, tcp.Close())
 }
 
 func accept(t *testing.T, lis net.Listener) (client net.Conn, server *net.TCPConn) {
 	t.Helper()
 	client, err := net.Dial("tcp", lis.Addr().String())
-	must(t, err)
+	must.Succeed(t, err)
 	t.Cleanup(func() { client.Close() })
 	accepted, err := lis.Accept()
-	must(t, err)
+	must.Succeed(t, err)
 	return client, accepted.(*net.TCPConn)
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

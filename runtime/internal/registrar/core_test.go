@@ -7,21 +7,14 @@ import (
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
-
-// must fails the test on an error.
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // published returns the entry of a service, with the default layout and TTL.
 func published(t *testing.T, service, key string, layouts ...endpoint.Layout) Entry {
 	t.Helper()
 	e, err := NewEntry(key, layouts, 15*time.Second, endpoint.Endpoint{}, Details{}, service)
-	must(t, err)
+	must.Succeed(t, err)
 	return e
 }
 

@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -61,7 +62,7 @@ func TestDetails(t *testing.T) {
 func TestItems(t *testing.T) {
 	layouts := []endpoint.Layout{endpoint.EndpointJSON, endpoint.Kitex, endpoint.GoZero, endpoint.LeaseSuffix}
 	items, err := at("a", "i", "h:1", 15, layouts...).items("ns/")
-	must(t, err)
+	must.Succeed(t, err)
 	for i, want := range []string{"ns/a/i", "ns/a/h:1", "ns/a/7", "ns/a7"} {
 		if got := items[i].Key(clientv3.LeaseID(7)); got != want {
 			t.Errorf("layout %s: key %q, want %q", layouts[i], got, want)

@@ -16,6 +16,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/healthcheck"
@@ -26,7 +27,7 @@ import (
 func offline(t *testing.T) *Registrar {
 	t.Helper()
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
-	must(t, err)
+	must.Succeed(t, err)
 	r := New(Config{Client: client, Options: lease.Options{Logger: slog.New(slog.DiscardHandler)}})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
@@ -41,7 +42,7 @@ func offline(t *testing.T) *Registrar {
 func group(t *testing.T, r *Registrar) *Group {
 	t.Helper()
 	g := r.NewGroup()
-	must(t, g.Publish(published(t, "a.A", "a"), Details{}))
+	must.Succeed(t, g.Publish(published(t, "a.A", "a"), Details{}))
 	return g
 }
 
@@ -99,8 +100,8 @@ func TestWithdraw_WaitsForEarlierEntries(t *testing.T) {
 	var left []*Registration
 	for _, listen := range []string{"127.0.0.1:80", "127.0.0.1:81"} {
 		run, err := g.begin(announce)
-		must(t, err)
-		must(t, run.announce(within(t), RunConfig{Listen: listen}, false))
+		must.Succeed(t, err)
+		must.Succeed(t, run.announce(within(t), RunConfig{Listen: listen}, false))
 		g.with(func(*core) { clear(g.registrar.registrations) }) // so that drop does nothing, as if etcd did not answer
 		_, left = g.step(event{kind: withdraw, why: errWithdrawn})
 	}
@@ -114,7 +115,7 @@ func TestAnnounceOvertakesWithdraw(t *testing.T) {
 	g := offline(t).NewGroup()
 	a := here
 	a.Report = func(bool) { _, _ = g.begin(announce) } // which fails until the server is withdrawn
-	must(t, g.Announce(within(t), a))
+	must.Succeed(t, g.Announce(within(t), a))
 	if err := g.Withdraw(within(t)); err == nil || !strings.Contains(err.Error(), "announced again before") {
 		t.Errorf("Withdraw: %v, want an error that names the later announcement", err)
 	}
@@ -125,7 +126,7 @@ func TestADedicatedSessionIsClosed(t *testing.T) {
 	r := offline(t)
 	e := at("b", "i", "h:1", 15, endpoint.GoZero)
 	_, err := r.start(at("b", "i", "h:2", 15, endpoint.GoZero))
-	must(t, err)
+	must.Succeed(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := r.Register(ctx, e); !errors.Is(err, context.Canceled) {
@@ -142,9 +143,9 @@ func TestADedicatedSessionIsClosed(t *testing.T) {
 func TestCloseEndsAnnouncements(t *testing.T) {
 	r := offline(t)
 	g, serving := group(t, r), r.NewGroup()
-	must(t, serving.Publish(published(t, "b.B", "c"), Details{}))
+	must.Succeed(t, serving.Publish(published(t, "b.B", "c"), Details{}))
 	run, err := serving.Begin()
-	must(t, err)
+	must.Succeed(t, err)
 	announced, served := make(chan error, 1), make(chan error, 1)
 	go func() { announced <- g.Announce(within(t), here) }()
 	go func() { served <- run.Announce(within(t), here, time.Minute) }()
@@ -175,7 +176,7 @@ func TestCloseEndsAnnouncements(t *testing.T) {
 func TestUnhealthyEntryIsPaused(t *testing.T) {
 	g := group(t, offline(t))
 	run, err := g.Begin()
-	must(t, err)
+	must.Succeed(t, err)
 	state := func() lease.State { return g.Status()[0].State }
 	run.hear(0, healthcheck.Health{})
 	run.made[0].entry = at("a", "i", "h:1", 15)
@@ -195,9 +196,9 @@ func TestUnhealthyEntryIsPaused(t *testing.T) {
 func TestAnnounceAllOrNothing(t *testing.T) {
 	r := offline(t)
 	_, err := r.start(at("b", "127.0.0.1:80", "h:1", 20))
-	must(t, err)
+	must.Succeed(t, err)
 	g := group(t, r)
-	must(t, g.Publish(published(t, "b.B", "b"), Details{}))
+	must.Succeed(t, g.Publish(published(t, "b.B", "b"), Details{}))
 	if err := g.Announce(within(t), here); err == nil || !strings.Contains(err.Error(), "already registered by this process") {
 		t.Errorf("Announce: %v, want an error about the second entry", err)
 	}
@@ -248,9 +249,9 @@ func TestMissingAnnouncementIsLogged(t *testing.T) {
 	var g *Group
 	r := New(Config{Options: lease.Options{Logger: slog.New(slog.NewTextHandler(lockFree{&logs, func() { g.Status(); g.registrar.Status() }}, nil))}})
 	g = r.NewGroup()
-	must(t, g.Announce(t.Context(), here))
+	must.Succeed(t, g.Announce(t.Context(), here))
 	g.Fault(g.Publish(published(t, "a.A", "a"), Details{}))
-	must(t, g.Withdraw(t.Context()))
+	must.Succeed(t, g.Withdraw(t.Context()))
 	if _, err := g.begin(announce); err != nil {
 		t.Errorf("the next announcement: %v, want nil", err)
 	}

@@ -10,6 +10,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
@@ -24,12 +25,12 @@ func TestCore_RejectsTooManyNames(t *testing.T) {
 	if err := c.Request(Request{Listeners, names, "", "", false}); err == nil || !strings.Contains(err.Error(), "10001 resources") {
 		t.Errorf("Request with %d names: %v, want an error with \"10001 resources\"", len(names), err)
 	}
-	must(t, c.Request(Request{Listeners, names[1:], "", "", false}))
+	must.Succeed(t, c.Request(Request{Listeners, names[1:], "", "", false}))
 	answers, waits := c.Answers(time.Time{}, none)
 	if len(answers) != 1 || len(answers[0].Resources) != 0 || waits {
 		t.Fatalf("Answers to names that do not exist: %v, waits %v; want one empty answer, waits false", answers, waits)
 	}
-	must(t, c.Request(Request{Listeners, names[1:], answers[0].Nonce, "", false}))
+	must.Succeed(t, c.Request(Request{Listeners, names[1:], answers[0].Nonce, "", false}))
 	if again, _ := c.Answers(time.Time{}, none); again != nil {
 		t.Errorf("after the acknowledgement, Answers to names that do not exist: %v, want none", again)
 	}
@@ -44,7 +45,7 @@ func TestCore_SplitsLargeAnswers(t *testing.T) {
 		var c Core
 		var got []string
 		for nonce := ""; ; {
-			must(t, c.Request(Request{Kind: Kind(k), Names: []string{"a", "b", "c"}, Nonce: nonce}))
+			must.Succeed(t, c.Request(Request{Kind: Kind(k), Names: []string{"a", "b", "c"}, Nonce: nonce}))
 			answers, _ := c.Answers(time.Time{}, find)
 			if answers == nil {
 				break
@@ -75,7 +76,7 @@ func TestCore_SendsDroppedResourceAgain(t *testing.T) {
 		var c Core
 		ask := func(nonce string, names ...string) (received []string) {
 			t.Helper()
-			must(t, c.Request(Request{Kind: k, Names: names, Nonce: nonce}))
+			must.Succeed(t, c.Request(Request{Kind: k, Names: names, Nonce: nonce}))
 			answers, _ := c.Answers(time.Time{}, find)
 			for _, a := range answers {
 				for _, r := range a.Resources {
@@ -116,13 +117,13 @@ func TestCore_WaitsForPendingResource(t *testing.T) {
 			for _, r := range a.Resources {
 				got = append(got, r.Name)
 			}
-			must(t, c.Request(Request{Clusters, []string{"a", "b", "c"}, a.Nonce, "", false}))
+			must.Succeed(t, c.Request(Request{Clusters, []string{"a", "b", "c"}, a.Nonce, "", false}))
 		}
 		if fmt.Sprint(got) != fmt.Sprint(names) {
 			t.Errorf("with %v known, the client receives %v, want %v", known, got, names)
 		}
 	}
-	must(t, c.Request(Request{Clusters, []string{"a", "b"}, "", "", true}))
+	must.Succeed(t, c.Request(Request{Clusters, []string{"a", "b"}, "", "", true}))
 	known["a"] = true
 	receives()
 	known["b"] = true
@@ -134,7 +135,7 @@ func TestCore_WaitsForPendingResource(t *testing.T) {
 
 	clear(known)
 	c = Core{}
-	must(t, c.Request(Request{Clusters, []string{"a", "b"}, "", "", false}))
+	must.Succeed(t, c.Request(Request{Clusters, []string{"a", "b"}, "", "", false}))
 	receives()
 	known["a"] = true
 	receives("a") // the client also asks for c
@@ -149,7 +150,7 @@ func TestCore_KeepsProvisionalFromReturningClient(t *testing.T) {
 	for k := range kinds {
 		found := Found{Resource: &mapping.Resource{Name: "a", Hash: 1}, Provisional: true}
 		receives := func(returns bool, c *Core) bool {
-			must(t, c.Request(Request{Kind: k, Names: []string{"a"}, Returns: returns}))
+			must.Succeed(t, c.Request(Request{Kind: k, Names: []string{"a"}, Returns: returns}))
 			answers, _ := c.Answers(time.Time{}, func(Kind, string) Found { return found })
 			return len(answers) == 1
 		}
@@ -177,7 +178,7 @@ func TestIdentify_CutsLongTexts(t *testing.T) {
 func TestCore_WaitsForDroppedCluster(t *testing.T) {
 	state, c := 2, new(Core)
 	ask := func(k Kind, nonce string, names ...string) (routes []string) {
-		must(t, c.Request(Request{Kind: k, Names: names, Nonce: nonce}))
+		must.Succeed(t, c.Request(Request{Kind: k, Names: names, Nonce: nonce}))
 		answers, _ := c.Answers(time.Unix(1000, 0), func(k Kind, name string) Found { return Lookup(snapshots[state], k, name) })
 		if n := len(answers); n > 0 && answers[n-1].Kind == Routes {
 			routes = answers[n-1].Resources[0].Clusters
@@ -193,12 +194,5 @@ func TestCore_WaitsForDroppedCluster(t *testing.T) {
 	state = 0
 	if before, after := ask(Routes, "1", "a"), ask(Clusters, "1", split...); before != nil || !slices.Contains(after, "a") {
 		t.Errorf("routes to %v before the client has dropped the cluster, want none; to %v afterwards, want \"a\" in them", before, after)
-	}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }

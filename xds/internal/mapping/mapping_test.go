@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -67,7 +68,7 @@ const twoGroups = `"split":[{"match":{"version":"v1"},"weight":90},{"match":{"ve
 // Each line of the list in docs/xds.md has a golden file.
 func TestRows(t *testing.T) {
 	first, err := ReadPolicy(`{"loadBalancingConfig":[{"pick_first":{}}]}`)
-	must(t, err)
+	must.Succeed(t, err)
 	three, named := ends("a v1 z1", "b v2 z2", "c v1 z2"), []endpoint.Endpoint{{Instance: "a", Addr: "db.example:80"}}
 	for _, tt := range []struct {
 		name      string
@@ -122,7 +123,7 @@ func TestRows(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			policy, err := ReadPolicy(tt.config)
-			must(t, err)
+			must.Succeed(t, err)
 			h := tt.host
 			h.Authority, h.Endpoints = "acme.echo", tt.endpoints
 			if h.Services == nil {
@@ -130,7 +131,7 @@ func TestRows(t *testing.T) {
 			}
 			h.Services[0].Name, h.Services[0].Policy = "acme.Echo", policy
 			s, err := Map(&h, tt.client)
-			must(t, err)
+			must.Succeed(t, err)
 			compare(t, tt.name, s)
 		})
 	}
@@ -147,7 +148,7 @@ func isSound(t *testing.T, s *Snapshot) {
 	}
 	for name, r := range s.Loads {
 		load := new(endpointv3.ClusterLoadAssignment)
-		must(t, r.Body.UnmarshalTo(load))
+		must.Succeed(t, r.Body.UnmarshalTo(load))
 		highest, seen, names := -1, map[int]bool{}, map[string]bool{}
 		for _, l := range load.GetEndpoints() {
 			names[l.GetLocality().GetSubZone()] = true
@@ -169,15 +170,15 @@ func compare(t *testing.T, name string, s *Snapshot) {
 	var out bytes.Buffer
 	write := func(r *Resource) {
 		m, err := r.Body.UnmarshalNew()
-		must(t, err)
+		must.Succeed(t, err)
 		raw, err := protojson.Marshal(m)
-		must(t, err)
+		must.Succeed(t, err)
 		var v any
 		if err := json.Unmarshal(raw, &v); err != nil { // protojson's spaces are random
 			t.Fatal(err)
 		}
 		text, err := json.MarshalIndent(v, "", " ")
-		must(t, err)
+		must.Succeed(t, err)
 		fmt.Fprintf(&out, "%s %s\n", m.ProtoReflect().Descriptor().Name(), text)
 	}
 	write(s.Route)
@@ -191,11 +192,11 @@ func compare(t *testing.T, name string, s *Snapshot) {
 	}
 	file := filepath.Join("testdata", name+".txt")
 	if *update {
-		must(t, os.WriteFile(file, out.Bytes(), 0o644))
+		must.Succeed(t, os.WriteFile(file, out.Bytes(), 0o644))
 		return
 	}
 	want, err := os.ReadFile(file)
-	must(t, err)
+	must.Succeed(t, err)
 	if !bytes.Equal(out.Bytes(), want) {
 		t.Errorf("%s is out of date: go test ./internal/mapping -update, and look at the difference\n%s", file, out.Bytes())
 	}
@@ -236,7 +237,7 @@ func TestMap_Bounds(t *testing.T) {
 		}
 		isSound(t, s)
 		config, names, bytes := new(routev3.RouteConfiguration), map[string]bool{}, 0
-		must(t, s.Route.Body.UnmarshalTo(config))
+		must.Succeed(t, s.Route.Body.UnmarshalTo(config))
 		routes := config.GetVirtualHosts()[0].GetRoutes()
 		for _, r := range routes {
 			for _, h := range r.GetMatch().GetHeaders() {
@@ -261,12 +262,12 @@ func TestLoad_Bounds(t *testing.T) {
 		etcdPolicy(twoGroups + `,"route":[{"label":"lane"}],"childPolicy":[{"etcd_weighted":{}}]`): 2*maxConnections + 100*8, // eight in each lane
 	} {
 		s, err := mapped(t, config, 4300, func(i int) string { return fmt.Sprintf("%d v1 - - lane=%d", i, i%200*(i%2)) })
-		must(t, err)
+		must.Succeed(t, err)
 		isSound(t, s)
 		addresses, bytes := make(map[string]bool), 0
 		for _, r := range s.Loads {
 			load := new(endpointv3.ClusterLoadAssignment)
-			must(t, r.Body.UnmarshalTo(load))
+			must.Succeed(t, r.Body.UnmarshalTo(load))
 			bytes += len(r.Body.GetValue())
 			for _, l := range load.GetEndpoints() {
 				for _, e := range l.GetLbEndpoints() {
@@ -304,18 +305,11 @@ func listOf(n int, field, element string) string {
 func mapped(t *testing.T, config string, endpoints int, spec func(i int) string) (*Snapshot, error) {
 	t.Helper()
 	policy, err := ReadPolicy(config)
-	must(t, err)
+	must.Succeed(t, err)
 	h := &Host{Authority: "a", Services: []Service{{Policy: policy}}}
 	for i := range endpoints {
 		h.Endpoints = append(h.Endpoints, ends(spec(i))...)
 		h.Endpoints[i].Addr = fmt.Sprintf("10.0.%d.%d:1", i/250, i%250)
 	}
 	return Map(h, Client{})
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -5,18 +5,20 @@ import (
 	"testing"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
 
 // Calls to clusters that a client does not know go to a cluster that it knows, except calls in strict lanes and to the leader.
 func TestDetour(t *testing.T) {
 	policy, err := ReadPolicy(etcdPolicy(`"route":[{"lane":"new","match":{"version":"new"},"strict":true},{"label":"lane"}],` + twoGroups))
-	must(t, err)
+	must.Succeed(t, err)
 	s, err := Map(&Host{Authority: "a", Leader: "s0", Services: []Service{{Name: "S", Policy: policy, Leading: []string{"/S/Lead"}}},
 		Endpoints: ends("s0 v1", "s1 v2", "s2 new", "s3 v1 - - lane=known", "s4 v1 - - lane=fresh")}, Client{})
-	must(t, err)
+	must.Succeed(t, err)
 	targets := func(r *Resource) map[string][]string { // the clusters of each lane's calls
 		config, all := new(routev3.RouteConfiguration), map[string][]string{}
-		must(t, r.Body.UnmarshalTo(config))
+		must.Succeed(t, r.Body.UnmarshalTo(config))
 		for _, route := range config.GetVirtualHosts()[0].GetRoutes() {
 			calls := route.GetMatch().GetPath()
 			if headers := route.GetMatch().GetHeaders(); headers != nil {
@@ -36,7 +38,7 @@ func TestDetour(t *testing.T) {
 	all := targets(s.Route)
 	known := []string{"a/only:nobody", all["known"][0], all[""][0]}
 	detour, err := Detour(known, s.Route)
-	must(t, err)
+	must.Succeed(t, err)
 	got := targets(detour)
 	for calls, want := range map[string][]string{
 		"/S/Lead": {"a/only:leader"}, "new": all["new"], "known": all["known"], "fresh": known[2:], "": all[""][:1],

@@ -11,6 +11,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
 
 // leases answers the renewals on one stream after another.
@@ -55,9 +57,7 @@ func TestRenewer(t *testing.T) {
 	const elections = 50
 	l := &leases{streams: make(chan pb.Lease_LeaseKeepAliveServer, elections)}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	server := grpc.NewServer()
 	pb.RegisterLeaseServer(server, l)
 	var serving, renewals sync.WaitGroup
@@ -66,9 +66,7 @@ func TestRenewer(t *testing.T) {
 		Endpoints:   []string{listener.Addr().String(), listener.Addr().String()},
 		DialOptions: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	client.Lease = elsewhere{client.Lease}
 	life, end := context.WithCancel(t.Context())
 	r := New(life, client)
@@ -87,9 +85,7 @@ func TestRenewer(t *testing.T) {
 	renewals.Wait()
 	renew(1)
 	request, err := first.Recv()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	renew(1)
 	second := <-l.streams
 	l.answer(t, second, 1)

@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
 
 // feedingStream is a stream whose caller sends message when the channel sent is closed.
@@ -31,9 +33,7 @@ func (s *feedingStream) RecvMsg(m any) error {
 func feed(t *testing.T, message proto.Message) *feedingStream {
 	t.Helper()
 	b, err := proto.Marshal(message)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return &feedingStream{asked: make(chan struct{}, 10), sent: make(chan struct{}), message: b}
 }
 
@@ -65,19 +65,13 @@ func TestLeaderStream_EndsWithTheLeadership(t *testing.T) {
 // RecvMsg replaces the whole content of the handler's message.
 func TestLeaderStream_ReplacesWholeMessages(t *testing.T) {
 	sent, err := structpb.NewStruct(map[string]any{"a": []any{1, "b"}, "c": map[string]any{"d": true}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	sent.ProtoReflect().SetUnknown([]byte{0x98, 0x06, 0x01}) // field 99
 	m, err := structpb.NewStruct(map[string]any{"a": "before", "e": nil})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	below := feed(t, sent)
 	close(below.sent)
-	if err := (leaderStream{below, t.Context()}).RecvMsg(m); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, (leaderStream{below, t.Context()}).RecvMsg(m))
 	if !proto.Equal(m, sent) {
 		t.Errorf("received %v, want %v", m, sent)
 	}

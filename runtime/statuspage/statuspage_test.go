@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -31,13 +32,9 @@ var status = runtime.RegistryStatus{
 
 func TestJSON(t *testing.T) {
 	shown, err := show(status, now)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	var text bytes.Buffer
-	if err := json.Compact(&text, shown); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, json.Compact(&text, shown))
 	const want = `{"time":"2026-01-02T03:04:05Z","etcd":{"endpoints":["10.0.0.9:2379"],"error":"connection \u003crefused\u003e"},"keys":[` +
 		`{"key":"acme/user","state":"following","connections":2,"held":1,"age":"1m30s","serviceConfig":{"x":1},"endpoints":[{"instance":"a","addr":"10.0.0.1:1","version":"v1","weight":3,"metadata":{"k":"\u003cscript\u003ealert(1)\u003c/script\u003e"}},{"instance":"b","addr":"10.0.0.2:1","held":true},{"instance":"c","addr":"10.0.0.3:1","drained":true}],"leaving":[{"instance":"d","addr":"10.0.0.4:1"}]},` +
 		`{"key":"acme/late","state":"unknown","error":"etcd is \u003caway\u003e","connections":0,"endpoints":[]},` +
@@ -74,9 +71,7 @@ func TestHostileTexts(t *testing.T) {
 			Keys:          []runtime.KeyStatus{{Key: evil, Err: errors.New(evil), ConfigErr: errors.New(evil), Endpoints: endpoints, Leaving: endpoints}},
 			Registrations: []runtime.Status{{Key: evil, State: runtime.StateLost, Since: now, Err: errors.New(evil)}},
 		}, now)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		return string(shown)
 	}
 	lines := strings.Split(hostile(evil), "\n")

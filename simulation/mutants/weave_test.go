@@ -1,12 +1,13 @@
 package main
 
 import (
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
 
 // doors holds mutants of the program in testdata, with the output of the program under each.
@@ -41,21 +42,16 @@ var misfitting = []struct{ edits, want string }{
 
 func TestWeave(t *testing.T) {
 	root := t.TempDir()
-	if err := errors.Join(os.CopyFS(root, os.DirFS("testdata")), os.WriteFile(filepath.Join(root, "go.mod"), []byte("module example.com/door\n\ngo 1.26\n"), 0o644)); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, os.CopyFS(root, os.DirFS("testdata")))
+	must.Succeed(t, os.WriteFile(filepath.Join(root, "go.mod"), []byte("module example.com/door\n\ngo 1.26\n"), 0o644))
 	var all []*mutant
 	for _, edits := range append(doors, misfitting...) {
 		m, err := read("room", "dir .\n== "+strings.NewReplacer(" ", "_", "\n", "_").Replace(edits.edits)+" [D1]\nout x\n"+edits.edits)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		all = append(all, m...)
 	}
 	overlay, err := weave(t.Context(), root, t.TempDir(), all)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	binary := filepath.Join(t.TempDir(), "door")
 	build := exec.CommandContext(t.Context(), "go", "build", "-overlay="+overlay, "-o", binary, ".")
 	build.Dir = root
@@ -66,9 +62,7 @@ func TestWeave(t *testing.T) {
 		run := exec.CommandContext(t.Context(), binary)
 		run.Env = []string{inForce + "=" + id}
 		out, err := run.CombinedOutput()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		return strings.TrimSpace(string(out))
 	}
 	if got, want := prints(""), "shut shut open 7 6"; got != want {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
@@ -46,9 +47,7 @@ func TestDisk_KeepsTheLastOfEachKey(t *testing.T) {
 	}
 	d.close()                              // before the delay is over
 	killed := filepath.Join(dir, ".tmp-1") // of a process that was killed while it wrote
-	if err := errors.Join(os.WriteFile(killed, nil, 0o600), os.Chtimes(killed, time.Time{}, time.Now().Add(-2*time.Hour))); err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, errors.Join(os.WriteFile(killed, nil, 0o600), os.Chtimes(killed, time.Time{}, time.Now().Add(-2*time.Hour))))
 	d.save(keys[0], &saved{set: set("z")})
 	d.close()
 	for i, p := range keys {
@@ -142,9 +141,7 @@ func TestDisk_RetriesFailedWrites(t *testing.T) {
 			d.save(p, &saved{set: set("ab")})
 			time.Sleep(2*saveDelay + lasts)
 			synctest.Wait()
-			if err := os.Remove(mount); err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, os.Remove(mount))
 			if lasts > 0 {
 				time.Sleep(saveRetry)
 				synctest.Wait()

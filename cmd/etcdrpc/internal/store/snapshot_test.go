@@ -13,14 +13,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
 
 func put(t *testing.T, etcd *etcdtest.Cluster, keys ...string) {
 	t.Helper()
 	for _, key := range keys {
-		if _, err := etcd.Admin().Put(t.Context(), key, "10.0.0.7:9000"); err != nil {
-			t.Fatal(err)
-		}
+		_, err := etcd.Admin().Put(t.Context(), key, "10.0.0.7:9000")
+		must.Succeed(t, err)
 	}
 }
 
@@ -29,9 +29,7 @@ func TestFollow(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t)
 	s, err := Open(etcd.Config(), output.Commands{}, testTimeout)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	defer s.Close()
 	counts, away := make(chan int, 100), make(chan struct{}, 100)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -70,9 +68,8 @@ func TestFollow(t *testing.T) {
 	put(t, etcd, "acme/user/10.0.0.7:9000", "acme/order/10.0.0.7:9000", "other/user/10.0.0.7:9000")
 	await(2)
 	cut.Store(true)
-	if _, err := etcd.Admin().Delete(t.Context(), "acme/user/10.0.0.7:9000"); err != nil {
-		t.Fatal(err)
-	}
+	_, err = etcd.Admin().Delete(t.Context(), "acme/user/10.0.0.7:9000")
+	must.Succeed(t, err)
 	select {
 	case <-away:
 	case <-time.After(testTimeout):
@@ -148,9 +145,7 @@ func TestAt_OneRevision(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	put(t, etcd, "acme/user/a")
 	s, err := Open(etcd.Config(), output.Commands{}, testTimeout)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	defer s.Close()
 	kv := &hookedKV{KV: s.kv.KV}
 	kv.hook = func() { put(t, etcd, "acme/user/b", "_grpc_config/acme/user") }

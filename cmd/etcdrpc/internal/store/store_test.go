@@ -13,6 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
 
 // testTimeout bounds waits that would hang.
@@ -32,14 +33,11 @@ func TestReplace_Unknown(t *testing.T) {
 		"silent":     {etcd.Endpoints(), etcd.Pause, true},
 	} {
 		s, err := Open(clientv3.Config{Endpoints: c.endpoints}, output.Commands{}, testTimeout)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, err)
 		if name == "silent" { // the connection is up
 			put(t, etcd, "b")
-			if _, err := s.GetAt(t.Context(), "b", 0); err != nil {
-				t.Fatal(err)
-			}
+			_, err := s.GetAt(t.Context(), "b", 0)
+			must.Succeed(t, err)
 			s.timeout = 300 * time.Millisecond
 		}
 		c.before()
@@ -58,16 +56,13 @@ func TestScan_LargeValues(t *testing.T) {
 	const values, size = 12, 1_400_000
 	etcd := etcdtest.Start(t)
 	for n := range values {
-		if _, err := etcd.Admin().Put(t.Context(), fmt.Sprintf("acme/user/%02d", n), strings.Repeat("x", size)); err != nil {
-			t.Fatal(err)
-		}
+		_, err := etcd.Admin().Put(t.Context(), fmt.Sprintf("acme/user/%02d", n), strings.Repeat("x", size))
+		must.Succeed(t, err)
 	}
 	cfg := etcd.Config()
 	cfg.MaxCallRecvMsgSize = 8 << 20
 	s, err := Open(cfg, output.Commands{}, testTimeout)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	defer s.Close()
 	entries, _, err := s.Scan(t.Context(), listwatch.Prefix(""), 0)
 	if err != nil || len(entries) != values {
@@ -85,9 +80,7 @@ func TestTwoClusters(t *testing.T) {
 	t.Parallel()
 	one, two := etcdtest.Start(t), etcdtest.Start(t)
 	s, err := Open(clientv3.Config{Endpoints: append(one.Endpoints(), two.Endpoints()...)}, output.Commands{}, testTimeout)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	defer s.Close()
 	if _, err := s.Replace(t.Context(), "a", nil, "x"); !errors.Is(err, errClusters) {
 		t.Errorf("a write returned %v, want %v", err, errClusters)
@@ -109,7 +102,5 @@ func TestLeaderFirst(t *testing.T) {
 	for got := []string{""}; err == nil && got[0] != leader.Endpoint(); leader, err = etcd.Leader(t.Context()) { // it may change
 		got = leaderFirst(clientv3.Config{Endpoints: etcd.Endpoints()})
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 }

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
 
 // TestConfig_Renewed checks that each handshake rereads the files, and that a server keeps the last good ones.
@@ -21,9 +23,7 @@ func TestConfig_Renewed(t *testing.T) {
 	issue(t, 1, f.Cert, f.Key)
 	var logs strings.Builder
 	cfg, err := f.Server(slog.New(slog.NewTextHandler(&logs, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	first, _ := cfg.GetConfigForClient(nil)
 	issue(t, 2, f.Cert, f.Key)
 	client, err := first.GetClientCertificate(nil)
@@ -44,21 +44,13 @@ func TestConfig_Renewed(t *testing.T) {
 func issue(t *testing.T, serial int64, certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	template := &x509.Certificate{SerialNumber: big.NewInt(serial)}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: cert}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, os.WriteFile(file, pem.EncodeToMemory(block), 0o600))
 	}
 }

@@ -35,9 +35,9 @@ type walked struct {
 	unseen   bool     // etcd was restored behind a proxy or a member, and has answered no list or probe since
 	certain  bool     // a linearizable list was answered
 	last     *Update[string]
-	had      string // the items of last, when it was published
-	resume   *page  // the page with which the next list must resume; nil for any
-	broken   string // the rule that the last step broke
+	had      string             // the items of last, when it was published
+	resume   *page              // the page with which the next list must resume; nil for any
+	broken   modelcheck.Verdict // the rule that the last step broke
 }
 
 // history is the content of etcd at each revision since first.
@@ -161,14 +161,14 @@ func (w *walked) step(e event) {
 	}
 	w.do = d.action
 	if w.do.call == callWatch && w.watching {
-		w.breaks("two watches are open")
+		w.broken.Record("two watches are open")
 	}
 	if e.err != nil && (failed.call == callList || failed.call == callWatch) && w.do.call != callPause && w.do.call != callListLocal {
-		w.breaks("no pause after a failure, but %v", w.do)
+		w.broken.Record("no pause after a failure, but %v", w.do)
 	}
 	if w.do.call == callList && w.resume != nil {
 		if w.do.page.from != w.resume.from || w.do.page.revision != w.resume.revision {
-			w.breaks("a list resumed with %+v, want %+v", w.do.page, *w.resume)
+			w.broken.Record("a list resumed with %+v, want %+v", w.do.page, *w.resume)
 		}
 		w.resume = nil
 	}
@@ -187,12 +187,6 @@ func (w *walked) oldest() int64 {
 	return oldest
 }
 
-func (w *walked) breaks(format string, args ...any) {
-	if w.broken == "" {
-		w.broken = fmt.Sprintf(format, args...)
-	}
-}
-
 // judge records a rule that an update breaks.
 func (w *walked) judge(u *Update[string]) {
 	var before *Snapshot[string]
@@ -204,23 +198,23 @@ func (w *walked) judge(u *Update[string]) {
 	case before == nil && now == nil:
 		return
 	case now == nil:
-		w.breaks("a known snapshot became unknown")
+		w.broken.Record("a known snapshot became unknown")
 		return
 	case before != nil && now.Provisional && !before.Provisional:
-		w.breaks("a certain snapshot became provisional")
+		w.broken.Record("a certain snapshot became provisional")
 	case !now.Provisional && !w.certain:
-		w.breaks("the snapshot of a member without a leader is not provisional")
+		w.broken.Record("the snapshot of a member without a leader is not provisional")
 	case before != nil && now.Revision < before.Revision && !before.Provisional && !w.restored:
-		w.breaks("an older revision replaced a newer one: %d after %d", now.Revision, before.Revision)
+		w.broken.Record("an older revision replaced a newer one: %d after %d", now.Revision, before.Revision)
 	}
 	if !w.restored {
-		if got, want := describeItems(now.Items), w.etcd.at(now.Revision).String(); got != want {
-			w.breaks("a snapshot has %q at revision %d, and etcd had %q", got, now.Revision, want)
+		if got, want := text(now.Items), w.etcd.at(now.Revision).String(); got != want {
+			w.broken.Record("a snapshot has %q at revision %d, and etcd had %q", got, now.Revision, want)
 		}
 	}
 	if before != nil {
 		if got := itemsOf(w.last); got != w.had {
-			w.breaks("the items of the snapshot before changed from %q to %q", w.had, got)
+			w.broken.Record("the items of the snapshot before changed from %q to %q", w.had, got)
 		}
 		w.judgeRemoved(before, now)
 	}
@@ -234,7 +228,7 @@ func (w *walked) judgeRemoved(before, now *Snapshot[string]) {
 			return slices.ContainsFunc(items, func(i *Item[string]) bool { return i.Key == old.Key })
 		}
 		if !has(now.Items) && !has(now.Removed) {
-			w.breaks("the removal of %s is not reported", old.Key)
+			w.broken.Record("the removal of %s is not reported", old.Key)
 		}
 	}
 }
@@ -243,15 +237,7 @@ func itemsOf(u *Update[string]) string {
 	if u.Snapshot == nil {
 		return ""
 	}
-	return describeItems(u.Snapshot.Items)
-}
-
-func describeItems(items []*Item[string]) string {
-	var all []string
-	for _, i := range items {
-		all = append(all, i.Key+"="+i.Value)
-	}
-	return strings.Join(all, " ")
+	return text(u.Snapshot.Items)
 }
 
 // String describes what the keys hold.
@@ -414,7 +400,7 @@ func (w *walked) settle() string {
 func (w *walked) well() bool {
 	u := w.last
 	return u != nil && u.Err == nil && u.Snapshot != nil && !u.Snapshot.Provisional && !w.check && w.do.call == callWait &&
-		w.watching && (w.dead || w.next == w.etcd.rev+1) && describeItems(u.Snapshot.Items) == w.etcd.at(w.etcd.rev).String()
+		w.watching && (w.dead || w.next == w.etcd.rev+1) && text(u.Snapshot.Items) == w.etcd.at(w.etcd.rev).String()
 }
 
 var walkEvents = []modelcheck.Event[walked]{
@@ -493,7 +479,7 @@ var walkEvents = []modelcheck.Event[walked]{
 func watchWalk(start func() *walked) modelcheck.World[walked] {
 	return modelcheck.World[walked]{
 		Start:  start,
-		Rules:  []modelcheck.Rule[walked]{{Name: "each step is allowed", Broken: func(w *walked) string { return w.broken }}},
+		Rules:  []modelcheck.Rule[walked]{{Name: "each step is allowed", Broken: func(w *walked) string { return string(w.broken) }}},
 		Events: walkEvents, Settle: (*walked).settle, Within: 40,
 	}
 }

@@ -39,6 +39,16 @@ type Rule[S any] struct {
 	Broken func(*S) string // how a state breaks the rule, "" if it does not
 }
 
+// Verdict is how a transition broke a rule, "" if none did.
+type Verdict string
+
+// Record records how a transition breaks a rule, unless an earlier one broke a rule, too.
+func (v *Verdict) Record(format string, args ...any) {
+	if *v == "" {
+		*v = Verdict(fmt.Sprintf(format, args...))
+	}
+}
+
 // Walk walks n random sequences of at most events events, the same ones each time. It fails the test with a sequence that breaks
 // a rule, panics, or leads to a state that does not recover.
 //

@@ -29,7 +29,7 @@ type walked struct {
 	health map[*conn]bool // true if the health of the connection is watched
 	wake   time.Time
 	asks   bool // a call has opened a view
-	broken string
+	broken modelcheck.Verdict
 }
 
 // walks has the configs and the possible events of walks.
@@ -101,7 +101,7 @@ func (w *walked) happen(event int) bool {
 	}
 	for _, conn := range had {
 		if conn.state == connectivity.Ready && !slices.Contains(w.core.plan.conns, conn) {
-			w.breaks("an endpoint that has left stays a last resort while it is connected: %s is not in the plan", conn.addr)
+			w.broken.Record("an endpoint that has left stays a last resort while it is connected: %s is not in the plan", conn.addr)
 		}
 	}
 	for i, c := range before {
@@ -118,16 +118,10 @@ func (w *walked) happen(event int) bool {
 			continue
 		}
 		if update && after.conn == nil && c.conn.is(ready) && !strict && !lazy && !moved {
-			w.breaks("a change of plan loses no call: %v was served by %s, and now gets the error %v", walkedCalls[i], c.conn.addr, after.err)
+			w.broken.Record("a change of plan loses no call: %v was served by %s, and now gets the error %v", walkedCalls[i], c.conn.addr, after.err)
 		}
 	}
 	return true
-}
-
-func (w *walked) breaks(format string, args ...any) {
-	if w.broken == "" {
-		w.broken = fmt.Sprintf(format, args...)
-	}
 }
 
 // picked is the result of a pick.
@@ -146,7 +140,7 @@ func (w *walked) pickBy(before *picker) {
 		info, _ := infoOf(i)
 		result, err := before.Pick(info)
 		if err == nil && result.SubConn == nil || err != nil && !errors.Is(err, balancer.ErrNoSubConnAvailable) && before.epoch < w.core.epoch.Load() {
-			w.breaks("a call that the next picker may serve waits for that picker: %v gets the error %v", walkedCalls[i], err)
+			w.broken.Record("a call that the next picker may serve waits for that picker: %v gets the error %v", walkedCalls[i], err)
 		}
 	}
 }
@@ -296,12 +290,12 @@ func (w *walked) tell(conn *conn, what string) bool {
 	case what == "ready" && connecting:
 		w.core.changed(conn, balancer.SubConnState{ConnectivityState: connectivity.Ready}, w.now)
 		if conn.is(ready) {
-			w.breaks("%s gets calls before its health is known", conn.addr)
+			w.broken.Record("%s gets calls before its health is known", conn.addr)
 		}
 	case what == "fails" && connecting:
 		w.core.changed(conn, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("refused")}, w.now)
 		if again && w.core.epoch.Load() > epoch {
-			w.breaks("while others serve, a connection that fails again makes no new picker due: %s does", conn.addr)
+			w.broken.Record("while others serve, a connection that fails again makes no new picker due: %s does", conn.addr)
 		}
 	case what == "ends" && conn.state == connectivity.Ready, what == "idle" && conn.state == connectivity.TransientFailure:
 		delete(w.health, conn)
@@ -337,7 +331,7 @@ func (w *walked) carryOut() {
 				}
 				sc := conn.subConn.(*walkedSubConn)
 				if sc.busy {
-					w.breaks("%s is connected to twice", conn.addr)
+					w.broken.Record("%s is connected to twice", conn.addr)
 				}
 				sc.busy = true
 			case watch:
@@ -405,7 +399,7 @@ func (w *walked) settle() string {
 }
 
 var coreRules = []modelcheck.Rule[walked]{
-	{Name: "always", Broken: func(w *walked) string { return w.broken }},
+	{Name: "always", Broken: func(w *walked) string { return string(w.broken) }},
 	{Name: "P1, P2: a call goes to an endpoint that may be called and serves the method", Broken: func(w *walked) string {
 		for i, c := range w.picks() {
 			if c.conn == nil {

@@ -38,7 +38,7 @@ type walked struct {
 	orderly   map[string]bool  // the withdrawn addresses
 	heldSince map[string]time.Time
 	knownAt   time.Time // when the first endpoints came after following began; zero before
-	broken    string
+	broken    modelcheck.Verdict
 }
 
 // walkedEntries are the entries in the walks, by name: their layouts, addresses and leases.
@@ -93,14 +93,14 @@ func startRead(names ...string) *walked {
 func (w *walked) take(e effects) bool {
 	switch {
 	case e.follow && w.following, e.unfollow && !w.following, e.unfollow && w.core.readers > 0:
-		w.breaks("a key is followed twice, or not while it has readers: %+v", e)
+		w.broken.Record("a key is followed twice, or not while it has readers: %+v", e)
 	case e.wake.IsZero() && len(w.core.state.Held) > 0 && !e.unfollow:
-		w.breaks("endpoints are held, and no tick is due")
+		w.broken.Record("endpoints are held, and no tick is due")
 	}
 	s, before := w.core.state, w.state
 	w.state = s
 	if before.Live != "" && s.Live == "" && w.config != nil {
-		w.breaks("K6: a config is gone without a deletion: %s, and etcd has %v", before.Live, w.config)
+		w.broken.Record("K6: a config is gone without a deletion: %s, and etcd has %v", before.Live, w.config)
 	}
 	vanished := w.following && before.Known && len(before.Backends) > 0 && len(before.Held) == 0 && len(s.Backends) == 0
 	w.following = w.following && !e.unfollow || e.follow
@@ -120,7 +120,7 @@ func (w *walked) take(e effects) bool {
 	}
 	for _, b := range before.Backends {
 		if vanished && !w.orderly[b.Endpoint.Addr] {
-			w.breaks("a published endpoint vanishes at once, and its owner has not withdrawn it: %s", b.Endpoint.Addr)
+			w.broken.Record("a published endpoint vanishes at once, and its owner has not withdrawn it: %s", b.Endpoint.Addr)
 		}
 	}
 	for addr := range w.heldSince {
@@ -133,19 +133,13 @@ func (w *walked) take(e effects) bool {
 			w.heldSince[addr] = w.now
 		}
 		if !e.unfollow && e.wake.After(w.heldSince[addr].Add(w.core.hold.grace)) {
-			w.breaks("the next tick is %v after the hold began, later than its end", e.wake.Sub(w.heldSince[addr]))
+			w.broken.Record("the next tick is %v after the hold began, later than its end", e.wake.Sub(w.heldSince[addr]))
 		}
 	}
 	if w.core.entries.known && w.following && w.knownAt.IsZero() {
 		w.knownAt = w.now
 	}
 	return true
-}
-
-func (w *walked) breaks(format string, args ...any) {
-	if w.broken == "" {
-		w.broken = fmt.Sprintf(format, args...)
-	}
 }
 
 // put puts an entry without a mark.
@@ -334,7 +328,7 @@ func shown(s *State) string {
 }
 
 var keyRules = []modelcheck.Rule[walked]{
-	{Name: "events are handled", Broken: func(w *walked) string { return w.broken }},
+	{Name: "events are handled", Broken: func(w *walked) string { return string(w.broken) }},
 	{Name: "K3: a withdrawn endpoint is not published", Broken: func(w *walked) string {
 		for _, b := range w.core.state.Backends {
 			if w.orderly[b.Endpoint.Addr] {

@@ -35,8 +35,8 @@ type walked struct {
 	newer    map[string]bool // keys that another process has put after ours
 	tampered bool            // another process has changed keys
 	restored bool
-	rested   bool   // a settled session was checked
-	broken   string // how the first broken rule was broken
+	rested   bool               // a settled session was checked
+	broken   modelcheck.Verdict // how the first broken rule was broken
 
 	lateCreate bool // a put of a key that was absent, or another process's, arrived late
 }
@@ -160,9 +160,9 @@ func (w *walked) judge(o Op) {
 		puts := st.kind == put
 		switch {
 		case st.lease == 0 || !w.core.isOwn(st.lease):
-			w.breaks("a write to a key that is not on a lease of this session: %s", describe(writes))
+			w.broken.Record("a write to a key that is not on a lease of this session: %s", describe(writes))
 		case puts && (st.r.e.desired != present || st.value != st.r.value()):
-			w.breaks("a put of a value that is not desired: %s", describe(writes))
+			w.broken.Record("a put of a value that is not desired: %s", describe(writes))
 		}
 	}
 }
@@ -179,12 +179,6 @@ func concerns(o Op, e *Entry) bool {
 		steps = o.steps
 	}
 	return slices.ContainsFunc(steps, func(st step) bool { return st.r.e == e })
-}
-
-func (w *walked) breaks(format string, args ...any) {
-	if w.broken == "" {
-		w.broken = fmt.Sprintf(format, args...)
-	}
 }
 
 // end ends the call under way, or else the next one.
@@ -235,10 +229,10 @@ func (w *walked) hang(o Op) Answer {
 func (w *walked) observe() {
 	for _, c := range w.core.changes {
 		if c.State == Conflict && c.Err == nil {
-			w.breaks("%s is in conflict without an error", c.Key)
+			w.broken.Record("%s is in conflict without an error", c.Key)
 		}
 		if c.From == c.State {
-			w.breaks("a change of %s from %s to the same state", c.Key, c.State)
+			w.broken.Record("a change of %s from %s to the same state", c.Key, c.State)
 		}
 	}
 	w.core.changes = nil
@@ -255,7 +249,7 @@ func (w *walked) arrive(o Op) (a Answer) {
 	}
 	a = w.etcd.do(o, w.now)
 	if a.Made && len(taken) > 0 && !w.restored {
-		w.breaks("the keys %q of a newer process were taken", taken)
+		w.broken.Record("the keys %q of a newer process were taken", taken)
 	}
 	return a
 }
@@ -318,12 +312,12 @@ func (w *walked) settleAndRest() string {
 	rev := w.etcd.rev
 	w.rest(3 * time.Minute)
 	if why := w.wrong(); why != "" || w.etcd.rev > rev {
-		w.breaks("a settled session made %d writes: %s", w.etcd.rev-rev, why)
+		w.broken.Record("a settled session made %d writes: %s", w.etcd.rev-rev, why)
 	}
 	w.core.Close(w.now)
 	w.rest(time.Second)
 	if left := w.core.Leftover(nil); !w.core.Finished() || len(w.etcd.kvs)+len(w.etcd.leases) > 0 || left != nil {
-		w.breaks("Close left the keys %v and the leases %v: %v", w.etcd.kvs, w.etcd.leases, left)
+		w.broken.Record("Close left the keys %v and the leases %v: %v", w.etcd.kvs, w.etcd.leases, left)
 	}
 	return "time passes, and it is closed"
 }
@@ -402,7 +396,7 @@ func (w *walked) all() []*Entry {
 }
 
 var leaseRules = []modelcheck.Rule[walked]{
-	{Name: "calls", Broken: func(w *walked) string { return w.broken }},
+	{Name: "calls", Broken: func(w *walked) string { return string(w.broken) }},
 	{Name: "a withdrawn entry stays out of etcd", Broken: func(w *walked) string {
 		for _, e := range w.all() {
 			if w.restored || w.lateCreate || e.state != Paused && e.state != Closed {

@@ -225,12 +225,6 @@ func (w *world) calling(names ...string) *grpc.ClientConn {
 	return conn
 }
 
-// tag puts a server's entry with metadata.
-func (w *world) tag(s *server, metadata string) {
-	w.t.Helper()
-	w.put(key+"/"+s.name, fmt.Sprintf(`{"Addr":%q,"Metadata":%s}`, s.addr, metadata))
-}
-
 func ids(endpoints []runtime.Endpoint) string {
 	var all []string
 	for _, e := range endpoints {

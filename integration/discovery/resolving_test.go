@@ -150,7 +150,7 @@ func TestOrderlyLeave_IsNotHeld(t *testing.T) {
 	first := w.register(w.serve("a"))
 	conn := w.conn()
 	reached(t, conn, kit.Soon, "a")
-	w.tag(first, `{"grpc_leaving":"true"}`)
+	w.put(key+"/a", fmt.Sprintf(`{"Addr":%q,"Metadata":{"grpc_leaving":"true"}}`, first.addr))
 	w.delete(key + "/a")
 	kit.Eventually(t, kit.Soon, "the deletion of the entry is known", func() bool { return w.status().Known && len(w.status().Endpoints) == 0 })
 	if _, err := within(conn, kit.Soon); err != nil {

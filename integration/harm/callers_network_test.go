@@ -2,7 +2,9 @@ package harm
 
 import (
 	"context"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 )
@@ -62,19 +64,12 @@ func (l *link) lead(target string) {
 
 // reset resets all connections over the link.
 func (l *link) reset() {
-	for _, c := range l.open() {
+	l.mu.Lock()
+	open := slices.Collect(maps.Keys(l.conns)) // a reset removes a connection from conns
+	l.mu.Unlock()
+	for _, c := range open {
 		c.reset()
 	}
-}
-
-func (l *link) open() []*conn {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var open []*conn
-	for c := range l.conns {
-		open = append(open, c)
-	}
-	return open
 }
 
 func (l *link) now() (quality, string, <-chan struct{}) {

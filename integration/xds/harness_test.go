@@ -222,9 +222,9 @@ func languages(t *testing.T) (all []language) {
 		case "go":
 			all = append(all, language{name, (*world).goClient})
 		case "js":
-			all = append(all, language{name, (*world).jsClient})
+			all = append(all, language{name, func(w *world, zone string) caller { return w.process(zone, "node", "clients/client.js") }})
 		case "python":
-			all = append(all, language{name, (*world).pythonClient})
+			all = append(all, language{name, func(w *world, zone string) caller { return w.process(zone, "/usr/bin/python3", "clients/client.py") }})
 		default:
 			t.Fatalf("XDS_CLIENTS names %q: want go, js or python", name)
 		}

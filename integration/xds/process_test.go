@@ -22,14 +22,7 @@ type processCaller struct {
 	wait   func() error
 }
 
-// jsClient returns an xDS client of grpc-js in a zone.
-func (w *world) jsClient(zone string) caller { return w.process(zone, "node", "clients/client.js") }
-
-// pythonClient returns an xDS client of gRPC for Python in a zone.
-func (w *world) pythonClient(zone string) caller {
-	return w.process(zone, "/usr/bin/python3", "clients/client.py")
-}
-
+// process returns an xDS client in a zone: of grpc-js, or of gRPC for Python.
 func (w *world) process(zone string, command ...string) caller {
 	w.t.Helper()
 	cmd := exec.Command(command[0], append(command[1:], "xds:///"+w.desc.Authority)...)

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/examples/kubernetes"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -29,9 +30,7 @@ func TestExamples(t *testing.T) {
 			var out strings.Builder
 			err := example.Run(t.Context(), &out)
 			t.Logf("output:\n%s", out.String())
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Succeed(t, err)
 			if len(said[example.Name]) == 0 {
 				t.Errorf("the map said has no expected output for %s", example.Name)
 			}
@@ -48,9 +47,7 @@ func TestExamples(t *testing.T) {
 // compares them with the server's behaviour.
 func TestManifests(t *testing.T) {
 	manifests, err := os.ReadFile("kubernetes/greeter.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	var deployment appsv1.Deployment
 	var budget policyv1.PodDisruptionBudget
 	documents := bytes.Split(manifests, []byte("\n---\n"))
@@ -59,9 +56,7 @@ func TestManifests(t *testing.T) {
 		t.Fatalf("%d manifests, want %d", len(documents), len(into))
 	}
 	for i, document := range documents {
-		if err := yaml.UnmarshalStrict(document, into[i]); err != nil {
-			t.Fatal(err)
-		}
+		must.Succeed(t, yaml.UnmarshalStrict(document, into[i]))
 	}
 	if deployment.Kind != "Deployment" || deployment.APIVersion != "apps/v1" || budget.Kind != "PodDisruptionBudget" || budget.APIVersion != "policy/v1" {
 		t.Errorf("the manifests are a %s and a %s, want a Deployment of apps/v1 and a PodDisruptionBudget of policy/v1", deployment.Kind, budget.Kind)

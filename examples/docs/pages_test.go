@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
 
 const repository = "../.."
@@ -48,9 +50,7 @@ func pages(t *testing.T, patterns ...string) (all []page) {
 func read(t *testing.T, file string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return string(text)
 }
 
@@ -197,9 +197,7 @@ func sources(t *testing.T, suffix, dir string) string {
 		}
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return text.String()
 }
 

@@ -57,9 +57,8 @@ var failures = []failure{
 		[]string{"user name is empty"}},
 	{"a wrong password", []etcdtest.Option{caller}, func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client {
 		client := etcd.Client(t, etcdtest.As("caller", "p"))
-		if _, err := etcd.Admin().UserChangePassword(kit.Bounded(t, kit.Soon), "caller", "another"); err != nil {
-			t.Fatal(err)
-		}
+		_, err := etcd.Admin().UserChangePassword(kit.Bounded(t, kit.Soon), "caller", "another")
+		kit.Must(t, err)
 		return client
 	}, []string{"authentication failed, invalid user ID or password", `etcd user "caller"`}},
 	{"a member that is never reached", nil, func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client {
@@ -69,9 +68,8 @@ var failures = []failure{
 	}, []string{"127.0.0.1", "does not answer"}},
 	{"a member that hangs", nil, func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client {
 		client := etcd.Client(t)
-		if _, err := client.Get(kit.Bounded(t, kit.Soon), "x"); err != nil {
-			t.Fatal(err)
-		}
+		_, err := client.Get(kit.Bounded(t, kit.Soon), "x")
+		kit.Must(t, err)
 		etcd.Pause()
 		t.Cleanup(etcd.Resume)
 		return client

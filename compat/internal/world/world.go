@@ -22,6 +22,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/migrationtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -76,9 +77,8 @@ func (w *World) Context() context.Context {
 // Put puts a value, like an operator with etcdctl.
 func (w *World) Put(key, value string) {
 	w.t.Helper()
-	if _, err := w.Etcd.Admin().Put(w.Context(), key, value); err != nil {
-		w.t.Fatal(err)
-	}
+	_, err := w.Etcd.Admin().Put(w.Context(), key, value)
+	Must(w.t, err)
 }
 
 // Remove deletes a key, like an operator with etcdctl.
@@ -152,12 +152,7 @@ func (g *Greeter) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloRe
 }
 
 // Must ends the test if err is not nil.
-func Must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var Must = must.Succeed
 
 // Check ends a program if err is not nil.
 func Check(err error) {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/serviceconfig"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
@@ -18,9 +19,7 @@ import (
 func TestPolicy_MarshalsItsConfig(t *testing.T) {
 	c := mustConfig(t, `{"minHealthyPercent":2,"drain":["x"],"childPolicy":[{"nope":{}},{"pick_first":{}}]}`)
 	text, err := json.Marshal(c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	if again := mustConfig(t, string(text)); !again.policy.Traits().Single || again.MinHealthyPercent != 2 || !slices.Equal(again.Drain, c.Drain) {
 		t.Errorf("the config became %s when it was marshalled, want the same policy, percentage and drain", text)
 	}
@@ -110,9 +109,7 @@ func TestPick_AllocatesNothing(t *testing.T) {
 			info := balancer.PickInfo{Ctx: ctx, FullMethodName: "/s.A/" + method}
 			pick := func() {
 				result, err := stateOf(r.fakeConn).Picker.Pick(info)
-				if err != nil {
-					t.Fatal(err)
-				}
+				must.Succeed(t, err)
 				if result.Done != nil {
 					result.Done(balancer.DoneInfo{BytesReceived: true})
 				}

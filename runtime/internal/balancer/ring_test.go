@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
@@ -40,14 +41,11 @@ func ofGRPC(t *testing.T, config string, fleet []*attr.Backend) *fakeConn {
 	t.Helper()
 	builder, cc := balancer.Get(ringhash.Name), &fakeConn{}
 	parsed, err := builder.(balancer.ConfigParser).ParseConfig(json.RawMessage(config))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	b := builder.Build(cc, balancer.BuildOptions{})
 	t.Cleanup(b.Close)
-	if err := b.UpdateClientConnState(balancer.ClientConnState{ResolverState: resolver.State{Endpoints: attr.GRPC(fleet)}, BalancerConfig: parsed}); err != nil {
-		t.Fatal(err)
-	}
+	state := resolver.State{Endpoints: attr.GRPC(fleet)}
+	must.Succeed(t, b.UpdateClientConnState(balancer.ClientConnState{ResolverState: state, BalancerConfig: parsed}))
 	cc.pump(func() {})
 	return cc
 }

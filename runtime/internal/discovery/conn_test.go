@@ -21,6 +21,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
@@ -55,9 +56,7 @@ func (s *side) Close()                                {}
 func newSide(t testing.TB, opts ...grpc.DialOption) *side {
 	s := new(side)
 	cc, err := grpc.NewClient("side:///x", append(opts, grpc.WithResolvers(s), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	t.Cleanup(func() { _ = cc.Close() })
 	cc.Connect()
 	return s
@@ -72,9 +71,7 @@ func silentKeys(t testing.TB) *Keys {
 // defaultOf returns the default service config that NewClient passes to gRPC.
 func defaultOf(t testing.TB, text string) serviceconfig.Wrapped {
 	w, err := serviceconfig.Wrap(text, grpccheck.Registered)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Succeed(t, err)
 	return w
 }
 

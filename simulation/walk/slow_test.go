@@ -1,3 +1,7 @@
+//go:build !race
+
+// The race detector of go1.26 ends about one run in eight of these: golang/go#78156. make simulate runs them without it.
+
 package walk
 
 import (

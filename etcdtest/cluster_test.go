@@ -108,6 +108,27 @@ func TestMember_PausePeersElectsNewLeader(t *testing.T) {
 	wantValue(t, cluster.Client(t, func(cfg *clientv3.Config) { cfg.Endpoints = []string{old.Endpoint()} }), "k", "v")
 }
 
+// A restarted member posts its first messages. While they are withheld, it does not become ready.
+func TestMember_PausePeersWithholdsPosts(t *testing.T) {
+	cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
+	leader, err := cluster.Leader(t.Context())
+	must(t, err)
+	member := cluster.Member(0)
+	if member == leader {
+		member = cluster.Member(1)
+	}
+	member.PausePeers()
+	restarted := make(chan error, 1)
+	go func() { restarted <- member.Restart() }()
+	select {
+	case err := <-restarted:
+		t.Errorf("Restart of a paused member returns %v, want that it waits", err)
+	case <-time.After(time.Second):
+		member.ResumePeers()
+		must(t, <-restarted)
+	}
+}
+
 func TestWithMaxConcurrentStreams(t *testing.T) {
 	cluster := etcdtest.Start(t, etcdtest.WithMaxConcurrentStreams(1))
 	client := cluster.Client(t)

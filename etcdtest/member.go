@@ -60,8 +60,9 @@ func (m *Member) Pause() { m.clients.setPaused(true) }
 // Resume ends Pause.
 func (m *Member) Resume() { m.clients.setPaused(false) }
 
-// PausePeers withholds all messages from the member to the others, and all bytes on the connections that they opened to it. They
-// elect another leader if it was theirs. With [Member.Pause] the member hangs for everybody. ResumePeers delivers the withheld bytes.
+// PausePeers withholds all raft messages from the member to the others, and all bytes on the connections that they opened to it. They
+// elect another leader if it was theirs. Renewals of leases that it forwards to the leader arrive. A member that restarts meanwhile is
+// not ready before ResumePeers. With [Member.Pause] the member hangs for everybody. ResumePeers delivers the withheld bytes.
 func (m *Member) PausePeers() { m.peers.setPaused(true) }
 
 // ResumePeers ends PausePeers.

@@ -146,10 +146,13 @@ func (p *proxy) serve(l *link, client net.Conn) {
 
 // copy forwards bytes from src to dst, except while the proxy is paused. In the end it forwards the end of the stream.
 func (p *proxy) copy(l *link, dst, src net.Conn) {
-	buf := make([]byte, 32<<10)
+	buf, from := make([]byte, 32<<10), p
 	for {
 		n, err := src.Read(buf)
-		if !p.flow(l) || !p.poster(buf[:n]).flow(l) {
+		if from == p { // else a member posts on this connection
+			from = p.poster(buf[:n])
+		}
+		if !p.flow(l) || !from.flow(l) {
 			return
 		}
 		if n > 0 {

@@ -25,7 +25,7 @@ func TestDrawn(t *testing.T) {
 	w := newWorld(t, "")
 	lis, err := net.Listen("tcp", "0.0.0.0:0") // for several addresses
 	kit.Must(t, err)
-	t.Cleanup(kit.Serve(t, grpc.NewServer(grpc.UnknownServiceHandler((&instance{name: "a"}).handle)), lis))
+	kit.Serve(t, grpc.NewServer(grpc.UnknownServiceHandler((&instance{name: "a"}).handle)), lis)
 	good := fmt.Sprintf(`{"Addr":"127.0.0.%%d:%d","Metadata":{%%s}}`, lis.Addr().(*net.TCPAddr).Port)
 	for name, value := range map[string]string{
 		"0": fmt.Sprintf(good, 1, ""), "1": fmt.Sprintf(good, 2, `"version":"v1","weight":4294967295`), "2": fmt.Sprintf(good, 3, `"zone":"z","lane":"blue","weight":4294967295`),

@@ -128,7 +128,7 @@ func (w *world) addEntry(name, metadata string) {
 	w.t.Helper()
 	g := grpc.NewServer(grpc.UnknownServiceHandler((&instance{name: name}).handle))
 	lis := kit.Listen(w.t)
-	w.t.Cleanup(kit.Serve(w.t, g, lis))
+	kit.Serve(w.t, g, lis)
 	value := fmt.Sprintf(`{"Addr":%q,"Metadata":{%s}}`, lis.Addr(), metadata)
 	_, err := etcd.Admin().Put(kit.Bounded(w.t, kit.Soon), w.namespace+w.desc.Key+"/"+name, value)
 	kit.Must(w.t, err)

@@ -3,6 +3,7 @@ package kit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -69,14 +70,18 @@ func Listen(t testing.TB) net.Listener {
 	return lis
 }
 
-// Serve serves until the test ends or stop is called. It is an error of the test if the server ends with one.
+// Serve serves until the test ends or stop is called. The test fails if Serve of the server does.
 func Serve(t testing.TB, g *grpc.Server, lis net.Listener) (stop func()) {
-	t.Helper()
 	end := Run(t, func(ctx context.Context) error {
 		context.AfterFunc(ctx, g.Stop)
 		return g.Serve(lis)
 	})
-	stop = func() { Must(t, end()) }
+	stop = func() {
+		t.Helper()
+		if err := end(); err != nil && !errors.Is(err, grpc.ErrServerStopped) { // it may be stopped before it serves
+			t.Errorf("serve at %s: %v", lis.Addr(), err)
+		}
+	}
 	t.Cleanup(stop)
 	return stop
 }

@@ -1,4 +1,4 @@
-// Package must ends a test whose set-up fails.
+// Package must ends a test at an error.
 package must
 
 import "testing"

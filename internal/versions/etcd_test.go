@@ -14,6 +14,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
 
 // etcd is a member of a cluster, in a process of its own.
@@ -118,7 +120,7 @@ func (e *etcd) client(opts ...func(*clientv3.Config)) *clientv3.Client {
 		opt(&config)
 	}
 	client, err := clientv3.New(config)
-	must(e.t, err)
+	must.Succeed(e.t, err)
 	e.t.Cleanup(func() { client.Close() })
 	return client
 }

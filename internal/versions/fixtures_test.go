@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -41,13 +42,6 @@ func newRegistry(t *testing.T, client *clientv3.Client) *runtime.Registry {
 	return registry
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func bounded(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), soon)
 	t.Cleanup(cancel)
@@ -68,7 +62,7 @@ func (g greeter) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloRep
 func serve(t *testing.T, registry *runtime.Registry) (addr string, stop func()) {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	must.Succeed(t, err)
 	addr = lis.Addr().String()
 	server := registry.NewServer(grpc.NewServer())
 	basic.RegisterGreeterServerToEtcd(server, greeter{addr: addr})
@@ -95,7 +89,7 @@ func registered(server *runtime.Server) bool {
 func newCaller(t *testing.T, registry *runtime.Registry) basic.GreeterClient {
 	t.Helper()
 	client, err := basic.NewGreeterClientFromEtcd(registry, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(t, err)
+	must.Succeed(t, err)
 	return client
 }
 
@@ -105,7 +99,7 @@ func call(t *testing.T, client basic.GreeterClient) string {
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
 	reply, err := client.SayHello(ctx, &basic.HelloRequest{}, grpc.WaitForReady(true))
-	must(t, err)
+	must.Succeed(t, err)
 	return reply.GetMessage()
 }
 
@@ -169,7 +163,7 @@ func follow(t *testing.T, registry *runtime.Registry, key string) (addrs func() 
 func leaseOf(t *testing.T, client *clientv3.Client) clientv3.LeaseID {
 	t.Helper()
 	resp, err := client.Get(bounded(t), key+"/", clientv3.WithPrefix())
-	must(t, err)
+	must.Succeed(t, err)
 	if len(resp.Kvs) != 1 {
 		return 0
 	}
@@ -185,7 +179,7 @@ func put(t *testing.T, client *clientv3.Client, key string, n int) {
 	}
 	for batch := range slices.Chunk(ops, 100) {
 		_, err := client.Txn(bounded(t)).Then(batch...).Commit()
-		must(t, err)
+		must.Succeed(t, err)
 	}
 }
 
@@ -210,7 +204,7 @@ func enableAuth(t *testing.T, client *clientv3.Client) {
 	note(client.UserAdd(ctx, "root", "root"))
 	note(client.UserGrantRole(ctx, "root", "root"))
 	note(client.AuthEnable(ctx))
-	must(t, failed)
+	must.Succeed(t, failed)
 }
 
 // eventually polls until ok returns true. It fails the test if that takes too long.

@@ -9,6 +9,8 @@ import (
 	"go.etcd.io/etcd/api/v3/version"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
 
 // TestVersions checks that client, server and gRPC have the requested versions.
@@ -16,7 +18,7 @@ func TestVersions(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
 	status, err := e.client().Status(bounded(t), e.endpoint())
-	must(t, err)
+	must.Succeed(t, err)
 	for _, tt := range []struct{ name, got, want string }{
 		{"client", version.Version, os.Getenv("TEST_CLIENT_VERSION")},
 		{"server", status.Version, os.Getenv("TEST_ETCD_VERSION")},
@@ -42,9 +44,9 @@ func TestCalls(t *testing.T) {
 	second, _ := serve(t, registry)
 	awaitCalls(t, client, first, second)
 	ctx := bounded(t)
-	must(t, registry.SetServiceConfig(ctx, key, fmt.Sprintf(`{"loadBalancingConfig": [{"etcd": {"drain": [%q]}}]}`, first)))
+	must.Succeed(t, registry.SetServiceConfig(ctx, key, fmt.Sprintf(`{"loadBalancingConfig": [{"etcd": {"drain": [%q]}}]}`, first)))
 	awaitCalls(t, client, second)
-	must(t, registry.SetServiceConfig(ctx, key, ""))
+	must.Succeed(t, registry.SetServiceConfig(ctx, key, ""))
 	awaitCalls(t, client, first, second)
 	stopFirst()
 	awaitCalls(t, client, second)
@@ -53,10 +55,10 @@ func TestCalls(t *testing.T) {
 	admin := e.client()
 	old := leaseOf(t, admin)
 	_, err := admin.Revoke(ctx, old)
-	must(t, err)
+	must.Succeed(t, err)
 	eventually(t, "the server is registered under another lease", func() bool { l := leaseOf(t, admin); return l != 0 && l != old })
 	_, err = admin.Delete(ctx, key+"/", clientv3.WithPrefix())
-	must(t, err)
+	must.Succeed(t, err)
 	eventually(t, "the server is registered after its key was deleted", func() bool { return leaseOf(t, admin) != 0 })
 	e.kill()
 	e.start()
@@ -79,7 +81,7 @@ func TestWiped(t *testing.T) {
 
 	stop := keepCalling(t, client)
 	e.kill()
-	must(t, os.RemoveAll(e.dir))
+	must.Succeed(t, os.RemoveAll(e.dir))
 	e.start()
 	e.await()
 	admin := e.client()

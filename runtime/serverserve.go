@@ -26,8 +26,8 @@ const handlerTimeout = time.Second
 // When ctx ends, Serve drains. The health service turns NOT_SERVING until Serve returns. A leader finishes the unary
 // leader calls that its guard has admitted. Serve withdraws the services within 5 s, and waits for the drain delay, so that
 // callers notice. Calls, leader calls included, may finish within the stop timeout, and are then cut. Serve returns nil
-// after a clean drain, and otherwise an error that says which steps were cut short. If the gRPC server fails, Serve drains
-// without the delay, and returns that error.
+// after a clean drain, and otherwise an error that says which steps or calls were cut short. If the gRPC server fails, Serve
+// drains without the delay, and returns that error.
 //
 // A server is served once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {

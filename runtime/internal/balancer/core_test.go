@@ -110,7 +110,7 @@ func (w *walked) happen(event int) bool {
 		if c.conn == nil || walkedCalls[i].method == "New" && c.conn.endpoint.Endpoint.Version == "v1" { // v1 lacks the method
 			continue
 		}
-		lazy := walkedCalls[i].lane != "" && w.core.plan.picksSome() || w.core.plan.traits.Rings // endpoints connect on their first call
+		lazy := walkedCalls[i].lane != "" && w.core.plan.picksSome() || w.core.plan.traits.Rings // the first call of a lane, or to an endpoint of a ring, connects
 		p := w.core.plan
 		at := slices.Index(p.conns, c.conn)
 		moved := at >= 0 && at < p.Live && !w.mayServe(c.conn, i)                                                                     // the endpoint moved into a lane, or out of one

@@ -39,7 +39,7 @@ type State struct {
 // Refused reports whether Err is etcd's own answer, such as a missing permission.
 func (s *State) Refused() bool { return Refused(s.Err) }
 
-// NameOf returns the id that an instance has in Backends. An instance may have several ids, such as its address. NameOf
+// NameOf returns the id that an instance has in Backends. An instance may have several ids, and its address is always one. NameOf
 // returns instance itself if the Backends do not have it.
 func (s *State) NameOf(instance string) string {
 	if instance == "" {

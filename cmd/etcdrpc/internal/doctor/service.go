@@ -173,7 +173,7 @@ func (p *examination) readZones() {
 func (x *subject) mistypedZones() {
 	for _, i := range x.clients.Instances {
 		usual := x.usual[spelling(i.Zone)]
-		rare := 4*x.zones[i.Zone] <= x.zones[usual] // so not us-east1 of one cloud when us-east-1 of another is in use
+		rare := 4*x.zones[i.Zone] <= x.zones[usual] // so not us-east1 of one cloud if about as many are in us-east-1 of another
 		if i.Zone != "" && usual != i.Zone && (rare || strings.EqualFold(strings.TrimSpace(i.Zone), strings.TrimSpace(usual))) {
 			x.reportGrouped(x.Key+" "+i.Zone, Finding{
 				Problem: fmt.Sprintf("the zone %q (%s) is spelled almost as %q (%s): clients that prefer their own zone treat them as two",

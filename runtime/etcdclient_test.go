@@ -11,17 +11,24 @@ import (
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 )
 
-// Status shows the client's endpoints without their passwords.
-func TestEndpointsWithAPassword(t *testing.T) {
+// Status shows the client's endpoints without their passwords. A server finds its address by the endpoints that the client had at
+// first: a member advertises http://localhost:2379 by default, and the client's AutoSync then uses that.
+func TestEndpoints(t *testing.T) {
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"http://root:s3cret@127.0.0.1:1"}})
 	must(t, err)
 	defer client.Close()
 	registry := NewRegistry(client)
 	defer registry.Close(t.Context())
-	if got := registry.Status().Etcd.Endpoints; !slices.Equal(got, []string{"http://127.0.0.1:1"}) {
-		t.Errorf("the endpoints in Status are %q, want %q", got, "http://127.0.0.1:1")
+	want := []string{"http://127.0.0.1:1"}
+	if got := registry.Status().Etcd.Endpoints; !slices.Equal(got, want) {
+		t.Errorf("the endpoints in Status are %q, want %q", got, want)
+	}
+	client.SetEndpoints("http://localhost:2379") // as AutoSync does
+	if got := registry.NewServer(grpc.NewServer()).announcement("[::]:1", "tcp").Advertise.Etcd; !slices.Equal(got, want) {
+		t.Errorf("a server finds its address by %q, want %q", got, want)
 	}
 }
 

@@ -38,6 +38,8 @@ type Registry struct {
 	err     error        // the error of NewRegistry, which every use returns
 	seed    maphash.Seed // differs between processes, for WithSubset
 
+	configured []string // the etcd client's endpoints before AutoSync replaces them by the URLs that the members advertise
+
 	etcd      *etcdconn.Conn
 	keys      *discovery.Keys      // nil without a client
 	published *registrar.Registrar // nil without a client
@@ -80,6 +82,7 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 		return r
 	}
 	silenceDefaultLogger(client)
+	r.configured = r.endpoints()
 	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{
 		Endpoints: r.endpoints, User: client.Username, Logger: r.opts.logger, Changed: r.connChanged,
 	})

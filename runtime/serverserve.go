@@ -45,15 +45,13 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer s.group.Ended()
-	from := s.advertised()
-	from.Network = lis.Addr().Network()
-	listen := lis.Addr().String()
+	listen, network := lis.Addr().String(), lis.Addr().Network()
 	served := make(chan error, 1)
 	lis, conns := listener.Watch(lis)
 	go func() { served <- s.grpc.Serve(lis) }() // the goroutine is abandoned if a handler does not end
 	failed := make(chan error, 1)
 	background.Go(func() { // ends with ctx or the run
-		if err := run.Announce(ctx, s.announcement(listen, from), s.opts.announceTimeout); err != nil {
+		if err := run.Announce(ctx, s.announcement(listen, network), s.opts.announceTimeout); err != nil {
 			failed <- err
 		}
 	})
@@ -76,16 +74,11 @@ func (s *Server) Announce(ctx context.Context, addr string) error {
 	if err := s.group.Faults(); err != nil {
 		return err
 	}
-	return s.group.Announce(ctx, s.announcement(addr, s.advertised()))
+	return s.group.Announce(ctx, s.announcement(addr, ""))
 }
 
-// advertised returns the configuration of the address to announce, without the listener's network.
-func (s *Server) advertised() advertise.Config {
-	return advertise.Config{Option: s.opts.advertise, Env: os.Getenv(advertise.EnvName), Etcd: s.registry.endpoints()}
-}
-
-// announcement returns the configuration of an announcement for a server that listens on listen.
-func (s *Server) announcement(listen string, config advertise.Config) registrar.RunConfig {
+// announcement returns the configuration of an announcement for a server that listens on listen. network is "" if it is not known.
+func (s *Server) announcement(listen, network string) registrar.RunConfig {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	methods := make(map[string][]string)
@@ -97,8 +90,8 @@ func (s *Server) announcement(listen string, config advertise.Config) registrar.
 		methods[service] = names
 	}
 	return registrar.RunConfig{
-		Listen: listen, Advertise: config, Methods: methods, Health: s.health.given, Problem: s.health.problem(methods),
-		Report: s.health.reporter(),
+		Listen: listen, Methods: methods, Health: s.health.given, Problem: s.health.problem(methods), Report: s.health.reporter(),
+		Advertise: advertise.Config{Option: s.opts.advertise, Env: os.Getenv(advertise.EnvName), Etcd: s.registry.configured, Network: network},
 	}
 }
 

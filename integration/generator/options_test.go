@@ -28,8 +28,8 @@ func TestFeatures(t *testing.T) {
 	}
 }
 
-// TestImportOption checks that the plugin reads the options of a request without options.proto, which compilers
-// leave out after an import option of edition 2024.
+// TestImportOption checks that the plugin reads the options of a request without options.proto, which buf
+// leaves out after an import option of edition 2024. The golden files come from requests with it, as protoc's are.
 func TestImportOption(t *testing.T) {
 	files := sources{}
 	files.readDir(t, dataDir+"/edition2024", "edition2024")

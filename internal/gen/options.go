@@ -35,7 +35,7 @@ func importersOf(files []*descriptorpb.FileDescriptorProto) map[string]bool {
 	importers, public := make(map[string]bool), make(map[string]bool)
 	options := discoveryv1.File_etcd_discovery_v1_options_proto
 	shows := func(path string) bool {
-		_, sent := importers[path] // in edition 2024, plugins do not receive files imported only for options
+		_, sent := importers[path] // buf leaves out files that are imported only for options, protoc does not
 		return public[path] || !sent && strings.HasSuffix("/"+path, "/"+options.Path())
 	}
 	for _, file := range files {

@@ -19,9 +19,9 @@ const (
 	// most pageGrowth times as many keys. Smaller pages would cost more: etcd counts the keys of the range for each page.
 	firstPage  = 32
 	minPage    = 8 // the fewest keys of a page, after pages that were too slow
-	maxPage    = 4096
+	maxPage    = 1 << 16
 	pageGrowth = 32 // so that two pages are enough for 1,000 small entries
-	pageBytes  = 512 << 10
+	pageBytes  = 2 << 20
 )
 
 // page is a part of a range that one read requests.

@@ -33,7 +33,7 @@ func TestCoreListsInPages(t *testing.T) {
 	c := kv("c", "1", 5)
 	for name, rules := range map[string][]rule{
 		"all pages are read at the revision of the first": with(first,
-			rule{0, more(12, c), `list 4096 from "c\x00" at 10 within 1s`},
+			rule{0, more(12, c), `list 32768 from "c\x00" at 10 within 1s`},
 			rule{0, read(list(13, kv("d", "1", 5))), "publish [a=1 b=1 c=1 d=1], watch from 11 within 5s"},
 		),
 		"a page that fails is read again, and is smaller": with(first,
@@ -81,9 +81,9 @@ func TestPageSizes(t *testing.T) {
 		want        int64
 	}{
 		{"small entries after the first page", firstPage, 100, 32 * firstPage},
-		{"small entries after a large page", 1000, 100, 4096},
-		{"entries of 1,000 bytes make a page of 512 KiB", 1000, 1000, 521},
-		{"larger entries", firstPage, 100_000, 5},
+		{"the smallest entries", 4000, 10, maxPage},
+		{"entries of 1,000 bytes make a page of 2 MiB", 1000, 1000, 2084},
+		{"larger entries", firstPage, 100_000, 20},
 		{"an entry larger than a page", firstPage, 3 << 20, 1},
 		{"small entries after a page of one key", 1, 100, 32},
 	} {

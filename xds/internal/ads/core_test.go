@@ -123,7 +123,8 @@ func TestCore_WaitsForPendingResource(t *testing.T) {
 			t.Errorf("with %v known, the client receives %v, want %v", known, got, names)
 		}
 	}
-	must.Succeed(t, c.Request(Request{Clusters, []string{"a", "b"}, "", "", true}))
+	must.Succeed(t, c.Request(Request{Clusters, []string{"a"}, "7", "", true})) // with the nonce of an earlier stream
+	must.Succeed(t, c.Request(Request{Clusters, []string{"a", "b"}, "7", "", true}))
 	known["a"] = true
 	receives()
 	known["b"] = true

@@ -169,11 +169,15 @@ func calledBy(routes *mapping.Resource) (all []string) {
 	return all
 }
 
-// restart replaces the server. The client keeps its resources.
-func (w *walked) restart() {
+// restart replaces the server, unless the client has no routes. The client keeps its resources, and sends the nonces first.
+func (w *walked) restart(nonces [kinds]string) bool {
+	if !w.taken[Routes] {
+		return false
+	}
 	w.core, w.known, w.queue = Core{}, false, nil
-	w.nonce, w.asked = [kinds]string{}, [kinds][]string{}
+	w.nonce, w.asked = nonces, [kinds][]string{}
 	w.ask(kinds, "")
+	return true
 }
 
 // knows reports whether the client knows a cluster and its endpoints.
@@ -242,15 +246,10 @@ func TestWalk(t *testing.T) {
 				w.answer()
 				return true
 			}},
-			{Name: "the server is restarted", Do: func(w *walked) bool {
-				restarts := w.taken[Routes]
-				if restarts {
-					w.restart()
-				}
-				return restarts
-			}},
+			{Name: "the server is restarted", Do: func(w *walked) bool { return w.restart([kinds]string{}) }},
+			{Name: "the server is restarted, and the client keeps its nonces", Do: func(w *walked) bool { return w.restart(w.nonce) }},
 			{Name: "an old request comes", Do: func(w *walked) bool {
-				if w.nonce[Clusters] == "" {
+				if w.core.kinds[Clusters].nonce == 0 {
 					return false
 				}
 				if err := w.core.Request(Request{Clusters, nil, "0", "", false}); err != nil {

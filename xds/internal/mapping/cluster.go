@@ -122,18 +122,15 @@ func number(n *uint32) *wrapperspb.UInt32Value {
 }
 
 // parseAddresses sets m.addresses. It skips host names, because a client rejects all endpoints of a cluster if one has a host name.
-// If several endpoints share an address, only the endpoint with the first instance id gets the address.
 func (m *mapping) parseAddresses() {
 	m.addresses = make([]netip.AddrPort, len(m.Endpoints))
-	seen := make(map[netip.AddrPort]bool, len(m.Endpoints))
 	for i := range m.Endpoints {
-		switch at, err := netip.ParseAddrPort(m.Endpoints[i].Addr); {
-		case err != nil:
+		at, err := netip.ParseAddrPort(m.Endpoints[i].Addr)
+		if err != nil {
 			m.lacks("endpoints with a host name as their address: gRPC accepts only IP addresses in xDS, so clients do not call them")
-		case !seen[at]:
-			seen[at] = true
-			m.addresses[i] = at
+			continue
 		}
+		m.addresses[i] = netip.AddrPortFrom(at.Addr().Unmap(), at.Port()) // for gRPC-Java, ::ffff:10.0.0.7 is 10.0.0.7
 	}
 }
 

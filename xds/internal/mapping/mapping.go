@@ -126,7 +126,7 @@ type mapping struct {
 	client          Client
 	maxLanes        int
 	fewer           bool             // more lanes can be omitted
-	addresses       []netip.AddrPort // by endpoint; zero for a host name, or an address that an earlier endpoint has
+	addresses       []netip.AddrPort // by endpoint; zero for a host name
 	plans           []*plan          // by service
 	clusters, loads map[string]*Resource
 	clusterBytes    int

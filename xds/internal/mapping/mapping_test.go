@@ -116,7 +116,9 @@ func TestRows(t *testing.T) {
 		{name: "leaderdrained", config: etcdPolicy(`"drain":["b"]`), endpoints: three, host: Host{Leader: "b", Services: []Service{{Leading: []string{"/acme.Echo/Lead"}}}}},
 		{name: "subset", config: etcdPolicy(`"subset":2`), endpoints: three, client: Client{ID: "one"}},
 		{name: "zonedrained", config: etcdPolicy(`"preferZone":true,"subset":1,"drain":["a"]`), endpoints: three, client: Client{Zone: "z1", ID: "one"}},
-		{name: "names", config: "", endpoints: []endpoint.Endpoint{{Instance: "a", Addr: "db.example:80"}, {Instance: "b", Addr: "[::1]:80"}, {Instance: "c", Addr: "[0:0::1]:80"}}},
+		// A cluster has an address once, and each cluster has the address of its own instances.
+		{name: "names", config: "", endpoints: []endpoint.Endpoint{{Instance: "a", Addr: "db.example:80"}, {Instance: "b", Addr: "10.0.0.7:80"}, {Instance: "c", Addr: "[0::ffff:10.0.0.7]:80"}},
+			host: Host{Leader: "c", Services: []Service{{Leading: []string{"/acme.Echo/Lead"}}}}},
 		{name: "nothing", config: "", endpoints: nil},
 		{name: "pairs", config: etcdPolicy(twoGroups + `,"preferZone":true,"route":[{"label":"lane"}],"drain":["c"],"childPolicy":[{"etcd_weighted":{}}]`),
 			endpoints: ends("a v1 z1 3", "b v2 z2", "c v1 z1", "d v2 z1 - lane=blue"), client: Client{Zone: "z1"}},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"hash/maphash"
+	"net/netip"
 	"net/url"
 	"slices"
 
@@ -160,13 +161,13 @@ const (
 
 // tiers returns the endpoints of a group's cluster by priority. First come its own endpoints. The endpoints of the other groups and
 // of fallback, which may be nil, take the calls while no own endpoint is reachable: without them the calls would fail, see
-// grpc/grpc-go#8383.
+// grpc/grpc-go#8383. Of endpoints with one address, only the first is used, because clients reject duplicates.
 func (p *plan) tiers(s, fallback *set, g int) (tiers [][]int) {
 	groups := slices.Concat(s.groups[g:g+1], s.groups[:g], s.groups[g+1:])
 	if fallback != nil {
 		groups = append(groups, fallback.groups...)
 	}
-	left, has := p.spare, make(map[int]bool)
+	left, has := p.spare, make(map[netip.AddrPort]bool)
 	for n, source := range groups[:min(len(groups), maxGroups)] {
 		for _, tier := range source.tiers {
 			var members []int
@@ -175,10 +176,10 @@ func (p *plan) tiers(s, fallback *set, g int) (tiers [][]int) {
 					p.lacks("more than %d endpoints that stand in for others: clients do not know the last ones", maxSpare)
 					break
 				}
-				if has[i] {
+				if has[p.addresses[i]] {
 					continue
 				}
-				has[i], members = true, append(members, i)
+				has[p.addresses[i]], members = true, append(members, i)
 				if n > 0 {
 					left--
 				}

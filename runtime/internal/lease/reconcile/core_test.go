@@ -194,6 +194,7 @@ func TestSynced(t *testing.T) {
 		{"an entry is lost when its lease is not renewed", "have a; down; run 30s", Lost, false, `read "a": context deadline exceeded`},
 		{"an entry is lost when its lease expires, though another failure is reported first", "have a; later 30; failed; refresh", Lost, false, "lease 1 was not renewed in time"},
 		{"an entry is lost when its lease expires before etcd answers a pause", "have a; down; pause a; run 30s", Lost, false, "context deadline exceeded"},
+		{"an entry that is being removed is not lost with its lease", "have a; drop a; next; timeout; lost 1", Registered, false, "closed"},
 		{"G16: an entry is lost when etcd is back at a lower revision", "have a; ahead; check-soon; settle", Lost, false, "it was restored from a backup or wiped"},
 		{"G24: not synced while the deletion after a pause is under way", "have a; pause a; next; answered; next; resume a", Registered, false, ""},
 	} {

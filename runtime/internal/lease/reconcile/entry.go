@@ -210,7 +210,7 @@ func (c *Core) stateOf(now time.Time, e *Entry) State {
 		return Closed
 	case e.desired == paused && out:
 		return Paused
-	case e.desired != present && e.state == Registered && !c.alive(now, c.leaseOf(e)):
+	case e.desired != present && e.state == Registered && c.leaseOf(e) != 0 && !c.alive(now, c.leaseOf(e)):
 		return Lost // etcd has yet to confirm the loss
 	case e.desired != present:
 		return e.state

@@ -14,7 +14,7 @@ const (
 	conflictEvery = 2 * time.Second
 	// refusedMin and refusedMax bound the backoff of a key whose write or read etcd refuses.
 	refusedMin = 2 * time.Second
-	refusedMax = time.Minute
+	refusedMax = 10 * time.Second
 	// noDoubt is the unansweredRev of a key that is as observed.
 	noDoubt = -1
 )

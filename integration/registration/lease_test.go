@@ -154,6 +154,18 @@ func TestHundredsOfServices(t *testing.T) {
 	w.nothing("after Close")
 }
 
+// Close takes 0.1 s to remove the entries even if its context has ended, as that of a signal has. A busy machine may need more.
+func TestClose_EndedContext(t *testing.T) {
+	w := newWorld(t, nil)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	kit.Eventually(t, kit.Soon, "nothing is left by a Close", func() bool {
+		registry := w.newRegistry(w.client)
+		register(t, registry, key, addr(0))
+		return registry.Close(ended) == nil
+	})
+}
+
 // TestUpdateKeepsKeyAndLease also checks that an Update that changes nothing writes nothing (G13).
 func TestUpdateKeepsKeyAndLease(t *testing.T) {
 	w := newWorld(t, nil)

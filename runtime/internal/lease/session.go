@@ -163,9 +163,7 @@ func (s *Session) Close(ctx context.Context) error {
 	if !s.close() {
 		return nil
 	}
-	select {
-	case <-s.done:
-	case <-ctx.Done():
+	if !bounded.Wait(ctx, s.done) { // an etcd that answers has time for the revocation, even if ctx has ended before
 		s.cancel()
 		bounded.Wait(ctx, s.done)
 	}

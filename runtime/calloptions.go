@@ -58,18 +58,18 @@ func CarryLane(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler gr
 // CarryLaneStream is [CarryLane] for streams.
 func CarryLaneStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	if ctx, ok := incomingLane(stream.Context()); ok {
-		stream = laneStream{stream, ctx}
+		stream = serverStream{stream, ctx}
 	}
 	return handler(srv, stream)
 }
 
-// laneStream is a stream whose context has a lane.
-type laneStream struct {
+// serverStream is a stream with a context of its own.
+type serverStream struct {
 	grpc.ServerStream
 	ctx context.Context
 }
 
-func (s laneStream) Context() context.Context { return s.ctx }
+func (s serverStream) Context() context.Context { return s.ctx }
 
 // incomingLane adds the lane that the caller of a call has sent to the call's context. ok is false without a valid lane.
 func incomingLane(ctx context.Context) (_ context.Context, ok bool) {

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -53,6 +54,7 @@ type Server struct {
 // calls either [Server.Serve], which serves and stops s, or [Server.Announce], and serves and stops s itself.
 func (r *Registry) NewServer(s GRPCServer, opts ...ServerOption) *Server {
 	server := &Server{registry: r, grpc: s, opts: newServerOptions(opts)}
+	server.health.stopping, server.health.endWatch = context.WithCancel(context.Background())
 	err := r.startLeasing()
 	if err == nil {
 		server.group = r.published.NewGroup()
@@ -79,11 +81,12 @@ func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 		s.group.Fault(err)
 		return
 	}
-	s.grpc.RegisterService(desc, impl)
 	if health, ok := impl.(healthpb.HealthServer); ok && desc.ServiceName == healthpb.Health_ServiceDesc.ServiceName {
 		s.health.given = health
 		s.health.setter, _ = impl.(statusSetter)
+		desc = s.health.ending(desc)
 	}
+	s.grpc.RegisterService(desc, impl)
 }
 
 // checkService returns an error if registering the service would make gRPC end the process.

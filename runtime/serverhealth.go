@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -25,6 +26,9 @@ type serverHealth struct {
 	given  healthpb.HealthServer // registered by the application, or nil
 	own    *health.Server        // gRPC's own, registered by the method serve, or nil
 	setter statusSetter          // given or own; nil if no status can be set
+
+	stopping context.Context // whose end ends the Watch streams of the server
+	endWatch context.CancelFunc
 }
 
 // problem returns a message if the health service is registered on the gRPC server, not on the Server, and "" otherwise.
@@ -49,8 +53,23 @@ func (h *serverHealth) serve(s grpc.ServiceRegistrar, info map[string]grpc.Servi
 	for _, name := range checked {
 		h.own.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
 	}
-	healthpb.RegisterHealthServer(s, h.own)
+	s.RegisterService(h.ending(&healthpb.Health_ServiceDesc), h.own)
 	h.setter = h.own
+}
+
+// ending returns desc, the description of the health service, with handlers of Watch that end with h.stopping. Without that,
+// a stopping server would wait for its Watch streams for the whole stop timeout: gRPC's own health service never ends them.
+func (h *serverHealth) ending(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
+	ending := *desc
+	ending.Streams = slices.Clone(desc.Streams)
+	for i, watch := range desc.Streams {
+		ending.Streams[i].Handler = func(service any, stream grpc.ServerStream) error {
+			ctx, cancel := context.WithCancel(stream.Context())
+			defer context.AfterFunc(h.stopping, cancel)() // gRPC cancels ctx if h.stopping does not
+			return watch.Handler(service, serverStream{stream, ctx})
+		}
+	}
+	return &ending
 }
 
 // reporter returns a function that sets the status of [RegistrationHealth], or nil if no status can be set.

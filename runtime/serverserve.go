@@ -140,6 +140,7 @@ const stopWithin = 100 * time.Millisecond
 // that is longer. Then it cuts the calls. GracefulStop and Stop may never return: both wait for connections without a
 // handshake, and for handlers.
 func (s *Server) stop(served <-chan error, conns *listener.Conns, left time.Duration) error {
+	s.health.endWatch()
 	conns.CloseSilent()
 	stopped := make(chan error, 1)
 	go func() {

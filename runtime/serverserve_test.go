@@ -101,16 +101,30 @@ func TestServeLateMisuse(t *testing.T) {
 	_ = stop() // an error, because etcd cannot be reached
 }
 
-// A server without published services serves and, when it drains, does not wait for the drain delay.
+// A server without published services serves and, when it drains, waits neither for the drain delay nor for a Watch of a health
+// service, gRPC's own or the application's.
 func TestServeNothing(t *testing.T) {
-	s := offline(t).NewServer(grpc.NewServer(), WithDrainDelay(time.Hour))
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if err := s.Serve(ctx, listen(t)); err != nil {
-		t.Errorf("Serve without services returned %v, want nil", err)
-	}
-	if err := s.Serve(ctx, nil); err == nil {
-		t.Error("Serve of a nil listener returned no error")
+	for _, given := range []bool{false, true} {
+		s := offline(t).NewServer(grpc.NewServer(), WithDrainDelay(time.Hour), WithStopTimeout(10*time.Second))
+		if given {
+			healthpb.RegisterHealthServer(s, health.NewServer())
+		}
+		lis, served := listen(t), make(chan error, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { served <- s.Serve(ctx, lis) }()
+		client, _ := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		defer client.Close()
+		watch, err := healthpb.NewHealthClient(client).Watch(t.Context(), &healthpb.HealthCheckRequest{Service: "a.Unknown"})
+		must(t, err)
+		_, err = watch.Recv()
+		must(t, err)
+		cancel()
+		if err := <-served; err != nil {
+			t.Errorf("Serve without services returned %v, want nil (the health service is given: %v)", err, given)
+		}
+		if err := s.Serve(ctx, nil); err == nil {
+			t.Error("Serve of a nil listener returned no error")
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -20,6 +21,7 @@ import (
 // httpServer adapts an HTTP server to runtime.GRPCServer, the interface of the servers that a runtime.Server serves.
 type httpServer struct {
 	http     *http.Server
+	starting sync.Map   // of net.Conn: the connections that have not sent a complete preface of HTTP/2, or header of HTTP/1
 	mu       sync.Mutex // guards the fields below
 	services map[string]grpc.ServiceInfo
 	faults   []error // of NewServer, Register and HandleHealth; Serve and Announce return them
@@ -72,6 +74,17 @@ func (s *httpServer) Serve(lis net.Listener) error {
 		config.NextProtos = append(slices.Clone(config.NextProtos), "h2") // so that net/http speaks HTTP/2
 		s.http.TLSConfig, lis = config, tlsListener{lis, config}
 	}
+	given := s.http.ConnState
+	s.http.ConnState = func(conn net.Conn, state http.ConnState) {
+		if key := reflect.ValueOf(conn); state == http.StateNew && key.Comparable() {
+			s.starting.Store(conn, nil)
+		} else if key.Comparable() {
+			s.starting.Delete(conn)
+		}
+		if given != nil {
+			given(conn, state)
+		}
+	}
 	err := s.http.Serve(lis)
 	if errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("connectetcd: the http.Server was shut down before the context of Serve ended: %w (%w)", err, grpc.ErrServerStopped)
@@ -79,8 +92,15 @@ func (s *httpServer) Serve(lis net.Listener) error {
 	return err
 }
 
-// GracefulStop returns when all calls have ended, or Stop has cut them.
-func (s *httpServer) GracefulStop() { _ = s.http.Shutdown(context.Background()) } // Shutdown fails if a listener is already closed
+// GracefulStop returns when all calls have ended, or Stop has cut them. It closes connections that are only starting: Shutdown
+// would not tell their clients to leave, and would wait until they do.
+func (s *httpServer) GracefulStop() {
+	s.starting.Range(func(conn, _ any) bool {
+		_ = conn.(net.Conn).Close() // fails only if it is closed
+		return true
+	})
+	_ = s.http.Shutdown(context.Background()) // fails if a listener is already closed
+}
 
 func (s *httpServer) Stop() { _ = s.http.Close() } // Close fails if a listener is already closed
 

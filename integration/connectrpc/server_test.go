@@ -133,11 +133,14 @@ func TestNoCallFails(t *testing.T) {
 func TestDrain_IgnoresSilentConnections(t *testing.T) {
 	w := newWorld(t)
 	s := w.serve(h2c(), registerLibrary, runtime.WithStopTimeout(time.Second))
-	silent, err := net.Dial("tcp", s.addr)
-	kit.Must(t, err)
-	defer silent.Close()
-	_, err = connectconnect.NewLibraryClient(http.DefaultClient, "http://"+s.addr).Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
-	kit.Must(t, err) // the server has accepted the silent connection, which was the first
+	for _, sent := range []string{"", "PRI * HTTP/2.0"} { // HTTP/2's preface is longer
+		conn, err := net.Dial("tcp", s.addr)
+		kit.Must(t, err)
+		defer conn.Close()
+		fmt.Fprint(conn, sent)
+	}
+	_, err := connectconnect.NewLibraryClient(http.DefaultClient, "http://"+s.addr).Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+	kit.Must(t, err) // the server has accepted the other connections, which were the first
 	defer http.DefaultClient.CloseIdleConnections()
 	if err := s.stop(); err != nil {
 		t.Errorf("Serve: %v, want nil: no call is open", err)

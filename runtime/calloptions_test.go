@@ -17,13 +17,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-type fakeStream struct {
-	grpc.ServerStream
-	ctx context.Context
-}
-
-func (s fakeStream) Context() context.Context { return s.ctx }
-
 // TestCarryLane checks that both interceptors pass on valid lanes and no others.
 func TestCarryLane(t *testing.T) {
 	for _, tt := range []struct{ sent, want string }{
@@ -41,7 +34,7 @@ func TestCarryLane(t *testing.T) {
 			unary, _ = Lane(ctx)
 			return nil, nil
 		})
-		_ = CarryLaneStream(nil, fakeStream{ctx: ctx}, nil, func(_ any, s grpc.ServerStream) error {
+		_ = CarryLaneStream(nil, serverStream{ctx: ctx}, nil, func(_ any, s grpc.ServerStream) error {
 			stream, _ = Lane(s.Context())
 			return nil
 		})
@@ -60,7 +53,7 @@ type contextOfOthers struct {
 func TestCarryLaneStreamTakesAnyContext(t *testing.T) {
 	sent := metadata.NewIncomingContext(context.Background(), metadata.Pairs("etcd-lane", "pr-7"))
 	for want, ctx := range map[string]context.Context{"": context.Background(), "pr-7": sent} {
-		_ = CarryLaneStream(nil, fakeStream{ctx: contextOfOthers{Context: ctx}}, nil, func(_ any, s grpc.ServerStream) error {
+		_ = CarryLaneStream(nil, serverStream{ctx: contextOfOthers{Context: ctx}}, nil, func(_ any, s grpc.ServerStream) error {
 			if got, _ := Lane(s.Context()); got != want {
 				t.Errorf("the lane of a stream with an uncomparable context is %q, want %q", got, want)
 			}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 // offline returns a registry whose etcd cannot be reached.
@@ -100,20 +101,29 @@ func TestServerMisuse(t *testing.T) {
 	}
 }
 
-// serveAnnounced starts Serve, and returns once s has begun to announce. stop ends Serve and returns its result.
-func serveAnnounced(t *testing.T, s *Server) (ctx context.Context, stop func() error) {
+// serve starts Serve, and returns a connection to s. stop ends Serve and returns its result.
+func serve(t *testing.T, s *Server) (client *grpc.ClientConn, stop func() error) {
 	t.Helper()
-	lis := listen(t)
+	lis, served := listen(t), make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx, lis) }()
-	for len(s.Status()) == 0 {
-		goruntime.Gosched()
-	}
-	return ctx, func() error {
+	client, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	must(t, err)
+	t.Cleanup(func() { _ = client.Close() })
+	return client, func() error {
 		cancel()
 		return <-served
 	}
+}
+
+// serveAnnounced starts Serve, and returns once s has begun to announce.
+func serveAnnounced(t *testing.T, s *Server) (stop func() error) {
+	t.Helper()
+	_, stop = serve(t, s)
+	for len(s.Status()) == 0 {
+		goruntime.Gosched()
+	}
+	return stop
 }
 
 func must(t testing.TB, err error) {

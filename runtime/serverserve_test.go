@@ -86,10 +86,10 @@ func TestServeLateMisuse(t *testing.T) {
 	h := health.NewServer()
 	healthpb.RegisterHealthServer(s, h)
 	s.Publish(service("a.A", "a"))
-	ctx, stop := serveAnnounced(t, s)
+	stop := serveAnnounced(t, s)
 	s.Publish(service("a.B", "b"))
 	s.RegisterService(&handler, impl{})
-	if err := s.Announce(ctx, "127.0.0.1:80"); err == nil {
+	if err := s.Announce(t.Context(), "127.0.0.1:80"); err == nil {
 		t.Error("Announce during Serve returned no error")
 	}
 	if err := s.group.Faults(); err != nil || len(s.Status()) != 1 {
@@ -109,20 +109,15 @@ func TestServeNothing(t *testing.T) {
 		if given {
 			healthpb.RegisterHealthServer(s, health.NewServer())
 		}
-		lis, served := listen(t), make(chan error, 1)
-		ctx, cancel := context.WithCancel(t.Context())
-		go func() { served <- s.Serve(ctx, lis) }()
-		client, _ := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-		defer client.Close()
+		client, stop := serve(t, s)
 		watch, err := healthpb.NewHealthClient(client).Watch(t.Context(), &healthpb.HealthCheckRequest{Service: "a.Unknown"})
 		must(t, err)
 		_, err = watch.Recv()
 		must(t, err)
-		cancel()
-		if err := <-served; err != nil {
+		if err := stop(); err != nil {
 			t.Errorf("Serve without services returned %v, want nil (the health service is given: %v)", err, given)
 		}
-		if err := s.Serve(ctx, nil); err == nil {
+		if err := s.Serve(t.Context(), nil); err == nil {
 			t.Error("Serve of a nil listener returned no error")
 		}
 	}
@@ -217,22 +212,16 @@ func TestServe_IsNotServingUntilItReturns(t *testing.T) {
 	s := offline(t).NewServer(g, WithDrainDelay(0), WithStopTimeout(0))
 	healthpb.RegisterHealthServer(s, h)
 	s.Publish(service("a.A", "a"))
-	lis := listen(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx, lis) }()
-	client, _ := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	defer client.Close()
+	client, stop := serve(t, s)
 	if _, err := client.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true}, "/a.Other/Call"); err != nil {
 		t.Fatal(err)
 	}
 	<-began
-	cancel()
+	if stop() == nil {
+		t.Error("Serve returned nil, want an error, because etcd cannot be reached")
+	}
 	if got := <-ended; got != "NOT_SERVING NOT_SERVING" {
 		t.Errorf("when the call is cut, the server and the service are %s, want both NOT_SERVING", got)
-	}
-	if <-served == nil {
-		t.Error("Serve returned nil, want an error, because etcd cannot be reached")
 	}
 	if got := statuses(); got != "SERVING SERVING" {
 		t.Errorf("after Serve, the server and the service are %s, want both SERVING, as before", got)
@@ -245,15 +234,14 @@ func TestServeLeavesTheCallersHealthServiceAlone(t *testing.T) {
 	h := &recordingHealth{Server: health.NewServer()}
 	h.Server.SetServingStatus("a.A", healthpb.HealthCheckResponse_SERVING)
 	registry := offline(t)
-	serve := func() (stop func() error) {
+	start := func() (stop func() error) {
 		s := registry.NewServer(grpc.NewServer(), WithDrainDelay(0))
 		healthpb.RegisterHealthServer(s, h)
 		s.Publish(service("a.A", "a"))
 		s.Publish(service("a.B", "b"))
-		_, stop = serveAnnounced(t, s)
-		return stop
+		return serveAnnounced(t, s)
 	}
-	first, second := serve(), serve()
+	first, second := start(), start()
 	_ = first() // an error, because etcd cannot be reached
 	h.statuses = append(h.statuses, "then")
 	_ = second()

@@ -94,9 +94,14 @@ func (c *call) options() []grpc.CallOption {
 	return opts
 }
 
-// onlyMessage returns the only message of the request, and closes the body.
+// onlyMessage returns the only message of the request, and closes the body, also if the client has not ended it when the context ends.
 func (c *call) onlyMessage() ([]byte, error) {
-	defer c.body.Close()
+	unwatch := context.AfterFunc(c.ctx, func() { _ = c.body.Close() })
+	defer func() {
+		if unwatch() {
+			_ = c.body.Close()
+		}
+	}()
 	message, err := c.nextMessage()
 	if errors.Is(err, io.EOF) {
 		return nil, status.Errorf(codes.Internal, "connectetcd: the request of %s has no message: send one", c.method)
@@ -119,6 +124,8 @@ func (c *call) nextMessage() ([]byte, error) {
 	switch {
 	case errors.Is(err, io.EOF):
 		return nil, io.EOF
+	case c.ctx.Err() != nil:
+		return nil, status.FromContextError(c.ctx.Err()).Err()
 	case err != nil:
 		return nil, status.Errorf(codes.Internal, "connectetcd: read the request of %s: %v", c.method, err)
 	case !compressed:

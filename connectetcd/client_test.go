@@ -38,6 +38,9 @@ func (b body) Close() error {
 	default:
 		close(b.closed)
 	}
+	if pipe, ok := b.Reader.(*io.PipeReader); ok {
+		return pipe.Close()
+	}
 	return nil
 }
 
@@ -60,6 +63,7 @@ func TestDo_RefusesInvalidRequests(t *testing.T) {
 		other  = "/acme.Unknown/Method" // unknown, so called as a bidirectional stream
 	)
 	one := frame(0, []byte("one"))
+	open, _ := io.Pipe()
 	for name, c := range map[string]struct {
 		conn        grpc.ClientConnInterface
 		method      string // GET or POST
@@ -80,6 +84,7 @@ func TestDo_RefusesInvalidRequests(t *testing.T) {
 		"no message":        {refusing{}, "POST", unary, "application/grpc", bytes.NewReader(nil), "has no message"},
 		"a broken end":      {refusing{}, "POST", unary, "application/grpc", io.MultiReader(bytes.NewReader(one), iotest.ErrReader(errors.New("broken"))), "broken"},
 		"two messages":      {refusing{}, "POST", server, "application/grpc", bytes.NewReader(append(one, one...)), "more than one message"},
+		"an open request":   {refusing{}, "POST", unary, "application/grpc", open, "context canceled"},
 		"a short message":   {refusing{}, "POST", unary, "application/grpc", bytes.NewReader(one[:7]), "unexpected EOF"},
 		"a broken body":     {refusing{}, "POST", unary, "application/grpc", iotest.ErrReader(errors.New("broken")), "broken"},
 		"unknown flags":     {refusing{}, "POST", unary, "application/grpc", bytes.NewReader(frame(4, nil)), "the flags 0x4"},
@@ -89,7 +94,12 @@ func TestDo_RefusesInvalidRequests(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			sent := body{c.body, make(chan struct{})}
-			req, err := http.NewRequestWithContext(t.Context(), c.method, "http://any"+c.path, sent)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if c.body == open {
+				cancel()
+			}
+			req, err := http.NewRequestWithContext(ctx, c.method, "http://any"+c.path, sent)
 			must.Succeed(t, err)
 			req.Header.Set("Content-Type", c.contentType)
 			resp, err := NewHTTPClient(c.conn).Do(req)

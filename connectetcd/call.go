@@ -197,15 +197,6 @@ func (c *call) errorResponse(err error) *http.Response {
 	return response
 }
 
-// streamResponse waits for the headers or the end of a call, and returns the call's response.
-func (c *call) streamResponse(ctx context.Context, stream grpc.ClientStream, cancel context.CancelCauseFunc) *http.Response {
-	header, _ := stream.Header() // if it fails, RecvMsg returns the error
-	body := &streamBody{ctx: ctx, stream: stream, cancel: cancel}
-	response := c.response(header, body)
-	body.trailer = response.Trailer
-	return response
-}
-
 // setTrailers sets the trailers of a call that has ended with err, nil for OK.
 func setTrailers(header http.Header, trailer metadata.MD, err error) {
 	addMetadata(header, trailer)

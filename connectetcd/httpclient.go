@@ -45,7 +45,10 @@ func (c httpClient) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if call.desc.ClientStreams {
-		return c.stream(call), nil
+		return c.stream(call, func(stream grpc.ClientStream, cancel context.CancelCauseFunc) error {
+			go call.send(stream, cancel)
+			return nil
+		}), nil
 	}
 	// A method that does not stream requests has its only message in the body already.
 	message, err := call.onlyMessage()
@@ -53,16 +56,24 @@ func (c httpClient) Do(req *http.Request) (*http.Response, error) {
 	case err != nil:
 		return call.errorResponse(err), nil
 	case call.desc.ServerStreams:
-		return c.serverStream(call, message), nil
+		return c.stream(call, func(stream grpc.ClientStream, _ context.CancelCauseFunc) error {
+			if err := stream.SendMsg(message); err != nil {
+				return err
+			}
+			return stream.CloseSend()
+		}, repeatable), nil
 	}
 	return c.unary(call, message), nil
 }
 
+// repeatable lets gRPC repeat a call of any size if a net/http server, when it stops, has not begun the call. Its only message is in
+// memory anyway.
+var repeatable = grpc.MaxRetryRPCBufferSize(math.MaxInt)
+
 func (c httpClient) unary(call *call, message []byte) *http.Response {
 	var header, trailer metadata.MD
 	var reply envelope
-	// The message is in memory anyway. So gRPC may repeat a call of any size if a net/http server, when it stops, has not begun the call.
-	opts := append(call.options(), grpc.MaxRetryRPCBufferSize(math.MaxInt), grpc.Header(&header), grpc.Trailer(&trailer))
+	opts := append(call.options(), repeatable, grpc.Header(&header), grpc.Trailer(&trailer))
 	err := c.conn.Invoke(call.ctx, call.method, message, &reply, opts...)
 	if err != nil {
 		reply = nil
@@ -72,33 +83,22 @@ func (c httpClient) unary(call *call, message []byte) *http.Response {
 	return response
 }
 
-// serverStream makes a call with one request, message, and a stream of replies.
-func (c httpClient) serverStream(call *call, message []byte) *http.Response {
+// stream makes a call with a stream of replies. send sends the requests, or starts to.
+func (c httpClient) stream(call *call, send func(grpc.ClientStream, context.CancelCauseFunc) error, opts ...grpc.CallOption) *http.Response {
 	ctx, cancel := context.WithCancelCause(call.ctx)
-	stream, err := c.conn.NewStream(ctx, &call.desc, call.method, append(call.options(), grpc.MaxRetryRPCBufferSize(math.MaxInt))...)
+	// At the end of the call, Close unblocks the writer of the body, and the goroutine that reads and sends the body, if any.
+	context.AfterFunc(ctx, func() { _ = call.body.Close() })
+	stream, err := c.conn.NewStream(ctx, &call.desc, call.method, append(call.options(), opts...)...)
 	if err == nil {
-		err = stream.SendMsg(message)
-	}
-	if err == nil {
-		err = stream.CloseSend()
+		err = send(stream, cancel)
 	}
 	if err != nil && !errors.Is(err, io.EOF) { // io.EOF means that the call has ended: RecvMsg returns its status
 		cancel(nil)
 		return call.errorResponse(err)
 	}
-	return call.streamResponse(ctx, stream, cancel)
-}
-
-// stream makes a call that sends requests and receives replies at the same time.
-func (c httpClient) stream(call *call) *http.Response {
-	ctx, cancel := context.WithCancelCause(call.ctx)
-	// At the end of the call, Close unblocks the writer of the body, and the goroutine that reads and sends the body.
-	context.AfterFunc(ctx, func() { _ = call.body.Close() })
-	stream, err := c.conn.NewStream(ctx, &call.desc, call.method, call.options()...)
-	if err != nil {
-		cancel(nil)
-		return call.errorResponse(err)
-	}
-	go call.send(stream, cancel)
-	return call.streamResponse(ctx, stream, cancel)
+	header, _ := stream.Header() // if it fails, RecvMsg returns the error
+	body := &streamBody{ctx: ctx, stream: stream, cancel: cancel}
+	response := call.response(header, body)
+	body.trailer = response.Trailer
+	return response
 }

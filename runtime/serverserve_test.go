@@ -174,9 +174,8 @@ func served(t *testing.T, g *grpc.Server) *grpc.Server {
 func TestServe_AnotherListener(t *testing.T) {
 	own := grpc.NewServer()
 	healthpb.RegisterHealthServer(own, health.NewServer())
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if err := offline(t).NewServer(served(t, own), WithDrainDelay(0)).Serve(ctx, listen(t)); err != nil {
+	_, stop := serve(t, offline(t).NewServer(served(t, own)))
+	if err := stop(); err != nil {
 		t.Errorf("Serve on another listener, with a health service, returned %v, want nil", err)
 	}
 }

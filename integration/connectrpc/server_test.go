@@ -209,25 +209,21 @@ func TestOtherRoutes(t *testing.T) {
 func TestTLS(t *testing.T) {
 	unstarted := httptest.NewUnstartedServer(nil)
 	unstarted.StartTLS() // makes a certificate for example.com
-	certificate := unstarted.TLS.Certificates[0]
 	roots := x509.NewCertPool()
 	roots.AddCert(unstarted.Certificate())
 	unstarted.Close()
 	creds := grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots, ServerName: "example.com"}))
-	t.Run("the server's", func(t *testing.T) {
-		w := newWorld(t)
-		w.serve(&http.Server{TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}}}, registerLibrary)
-		client, err := connectconnect.NewLibraryClientFromEtcd(w.registry, creds)
-		kit.Must(t, err)
-		callAll(t, client)
-	})
-	config := &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2"}}
-	for name, httpServer := range map[string]*http.Server{"the listener's": {}, "both": {TLSConfig: config}} {
+	config := &tls.Config{Certificates: unstarted.TLS.Certificates, NextProtos: []string{"h2"}}
+	own := &tls.Config{Certificates: config.Certificates}
+	for name, httpServer := range map[string]*http.Server{"the server's": {TLSConfig: own}, "the listener's": {}, "both": {TLSConfig: config}} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			server := connectetcd.NewServer(w.newRegistry(), httpServer, runtime.WithDrainDelay(0))
 			registerLibrary(server)
-			lis := struct{ net.Listener }{tls.NewListener(kit.Listen(t), config)} // as a program wraps it
+			lis := kit.Listen(t)
+			if name != "the server's" {
+				lis = struct{ net.Listener }{tls.NewListener(lis, config)} // as a program wraps it
+			}
 			stop := kit.Run(t, func(ctx context.Context) error { return server.Serve(ctx, lis) })
 			client, err := connectconnect.NewLibraryClientFromEtcd(w.registry, creds)
 			kit.Must(t, err)

@@ -135,7 +135,7 @@ func (k *Key) event(epoch int, event func(now time.Time) effects) {
 		k.event(epoch, func(now time.Time) effects { return k.core.loaded(s, now) })
 	}
 	if w := e.warn; w.err != nil {
-		k.keys.cfg.Logger.Warn("bad live service config in etcd; the last good one stays in force", loglimit.Attrs(w.missed, "key", ConfigKey(k.keys.cfg.Namespace, k.Name), "error", w.err)...)
+		k.keys.cfg.Logger.Warn("bad live service config in etcd; the config in force does not change", loglimit.Attrs(w.missed, "key", ConfigKey(k.keys.cfg.Namespace, k.Name), "error", w.err)...)
 	}
 }
 

@@ -20,12 +20,13 @@ func WithAffinity(ctx context.Context, key string) context.Context {
 
 // Affinity returns the key that was given to [WithAffinity]. ok is false if ctx has none.
 func Affinity(ctx context.Context) (key string, ok bool) {
-	key = calloptions.Of(ctx).Affinity.Text
+	key = calloptions.Of(ctx, "").Affinity.Text
 	return key, key != ""
 }
 
 // WithTarget sends the calls made with the returned context to the service's instance with the given id, and to no
-// other instance. While that instance is not registered, the calls end with Unavailable.
+// other instance. While that instance is not registered, the calls end with Unavailable. The context of a call's stream, which is also
+// that of its credentials, names the instance only for calls to the same service.
 // WithTarget works on connections made by [Registry.NewClient], as generated clients have them. Under a load balancing policy of another
 // package, such as weighted_round_robin, the calls end with Unavailable.
 func WithTarget(ctx context.Context, instance string) context.Context {
@@ -42,7 +43,7 @@ func WithLane(ctx context.Context, lane string) context.Context {
 
 // Lane returns the lane that [WithLane] or [CarryLane] gave to ctx. ok is false if ctx has no lane.
 func Lane(ctx context.Context) (lane string, ok bool) {
-	lane = calloptions.Of(ctx).Lane
+	lane = calloptions.Of(ctx, "").Lane
 	return lane, lane != ""
 }
 

@@ -17,6 +17,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
+// contextOfOthers is a context of a type that == panics on, such as another interceptor may make.
+type contextOfOthers struct {
+	context.Context
+	_ []any
+}
+
 // TestCarryLane checks that both interceptors pass on valid lanes and no others.
 func TestCarryLane(t *testing.T) {
 	for _, tt := range []struct{ sent, want string }{
@@ -34,7 +40,7 @@ func TestCarryLane(t *testing.T) {
 			unary, _ = Lane(ctx)
 			return nil, nil
 		})
-		_ = CarryLaneStream(nil, serverStream{ctx: ctx}, nil, func(_ any, s grpc.ServerStream) error {
+		_ = CarryLaneStream(nil, serverStream{ctx: contextOfOthers{Context: ctx}}, nil, func(_ any, s grpc.ServerStream) error {
 			stream, _ = Lane(s.Context())
 			return nil
 		})
@@ -44,37 +50,39 @@ func TestCarryLane(t *testing.T) {
 	}
 }
 
-// contextOfOthers is a context of a type that == panics on, such as another interceptor may make.
-type contextOfOthers struct {
-	context.Context
-	_ []any
-}
-
-func TestCarryLaneStreamTakesAnyContext(t *testing.T) {
-	sent := metadata.NewIncomingContext(context.Background(), metadata.Pairs("etcd-lane", "pr-7"))
-	for want, ctx := range map[string]context.Context{"": context.Background(), "pr-7": sent} {
-		_ = CarryLaneStream(nil, serverStream{ctx: contextOfOthers{Context: ctx}}, nil, func(_ any, s grpc.ServerStream) error {
-			if got, _ := Lane(s.Context()); got != want {
-				t.Errorf("the lane of a stream with an uncomparable context is %q, want %q", got, want)
-			}
-			return nil
-		})
-	}
-}
-
 func TestSendLane(t *testing.T) {
 	for _, tt := range []struct {
 		lane string
 		want codes.Code
 	}{{"", codes.OK}, {"a/b.c:1_2-3", codes.OK}, {"a b", codes.InvalidArgument}, {"ä", codes.InvalidArgument}, {strings.Repeat("x", 10<<10), codes.InvalidArgument}} {
-		ctx, _, err := (&clientBuilder{client: new(attr.Client)}).addressed(WithLane(context.Background(), tt.lane), "", nil)
+		ctx, _, err := (&clientBuilder{client: new(attr.Client)}).addressed(WithLane(context.Background(), tt.lane), "", false, nil)
 		md, _ := metadata.FromOutgoingContext(ctx)
 		if status.Code(err) != tt.want || tt.want == codes.OK && strings.Join(md.Get("etcd-lane"), ",") != tt.lane {
 			t.Errorf("addressed with the lane %.20q returned %v and the metadata %v, want the code %v and, for OK, the lane in the metadata", tt.lane, err, md, tt.want)
 		}
 	}
-	if lane, ok := Lane(WithLane(WithLane(context.Background(), "a"), "")); ok {
-		t.Errorf("after WithLane(ctx, \"\") the lane is %q, want none", lane)
+}
+
+// TestContextOfAnotherCall makes calls with the context of a stream, which is also that of its credentials.
+func TestContextOfAnotherCall(t *testing.T) {
+	users, orders := &clientBuilder{service: "users", client: new(attr.Client)}, &clientBuilder{service: "orders", client: new(attr.Client)}
+	outer, _, _ := users.addressed(WithLane(WithTarget(t.Context(), "u"), "pr-7"), "", true, nil)
+	for _, tt := range []struct {
+		by   *clientBuilder
+		ctx  context.Context
+		want string // target, lane and lane header
+	}{
+		{users, outer, `"u" "pr-7" ["pr-7"]`},
+		{orders, outer, `"" "pr-7" ["pr-7"]`},
+		{orders, WithLane(outer, "pr-8"), `"" "pr-8" ["pr-8"]`},
+		{orders, WithLane(WithTarget(outer, "o"), ""), `"o" "" []`},
+	} {
+		ctx, _, _ := tt.by.addressed(tt.ctx, "", false, nil)
+		md, _ := metadata.FromOutgoingContext(ctx)
+		o := calloptions.Of(ctx, tt.by.service)
+		if got := fmt.Sprintf("%q %q %q", o.Target.Instance, o.Lane, md["etcd-lane"]); got != tt.want || o.Stream {
+			t.Errorf("a call of %s has the options %s, stream: %v, want %s, false", tt.by.service, got, o.Stream, tt.want)
+		}
 	}
 }
 
@@ -93,11 +101,11 @@ func TestUnlessAlone(t *testing.T) {
 	b.client.Alone.Store(&serviceconfig.Alone{Name: "some_policy"})
 	picked := metadata.NewOutgoingContext(t.Context(), metadata.Pairs(calloptions.PickedHeader, ""))
 	own := []grpc.CallOption{grpc.PerRPCCredentials(ownCredentials{}), grpc.WaitForReady(true)}
-	if _, opts, err := b.addressed(t.Context(), "/s.A/M", own); err != nil || len(opts) != len(own) {
+	if _, opts, err := b.addressed(t.Context(), "/s.A/M", false, own); err != nil || len(opts) != len(own) {
 		t.Errorf("a call to any instance got the options %v, error %v, want its own", opts, err)
 	}
 	for want, given := range map[string][]grpc.CallOption{"map[] false": nil, "map[own:x] true": own} {
-		_, opts, _ := b.addressed(t.Context(), "/s.A/Lead", given)
+		_, opts, _ := b.addressed(t.Context(), "/s.A/Lead", false, given)
 		c := opts[len(given)].(grpc.PerRPCCredsCallOption).Creds
 		data, err := c.GetRequestMetadata(picked)
 		if got := fmt.Sprint(data, " ", c.RequireTransportSecurity()); err != nil || got != want {
@@ -108,7 +116,7 @@ func TestUnlessAlone(t *testing.T) {
 		}
 	}
 	b.client.Stands.Store(true)
-	if _, _, err := b.addressed(t.Context(), "/s.A/Lead", nil); status.Code(err) != codes.Unavailable {
+	if _, _, err := b.addressed(t.Context(), "/s.A/Lead", false, nil); status.Code(err) != codes.Unavailable {
 		t.Errorf("while another policy is in force, the error before the pick is %v, want Unavailable", err)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
 
@@ -38,6 +37,7 @@ type clientOptions struct {
 type clientBuilder struct {
 	registry  *Registry
 	desc      *ServiceDesc
+	service   string // the key with the namespace
 	authority string
 	client    *attr.Client
 
@@ -52,7 +52,7 @@ type clientBuilder struct {
 }
 
 func newClientBuilder(r *Registry, desc *ServiceDesc, opts clientOptions, authority string, config serviceconfig.Wrapped) *clientBuilder {
-	b := &clientBuilder{registry: r, desc: desc, authority: authority, config: config}
+	b := &clientBuilder{registry: r, desc: desc, service: r.full(desc.Key), authority: authority, config: config}
 	b.client = &attr.Client{
 		Client: plan.Client{Zone: r.opts.zone, Subset: opts.subset, Most: r.opts.limits.Connections, Seed: r.seed}, TargetsOnly: opts.targetsOnly,
 		Stats: new(picking.Memory), Report: b.report,
@@ -84,7 +84,7 @@ func (b *clientBuilder) report(problem string) {
 	b.mu.Unlock()
 	if ok {
 		b.registry.opts.logger.Warn("questionable load balancing policy",
-			loglimit.Attrs(missed, "service", b.desc.Name, "key", b.registry.full(b.desc.Key), "problem", problem)...)
+			loglimit.Attrs(missed, "service", b.desc.Name, "key", b.service, "problem", problem)...)
 	}
 }
 
@@ -139,26 +139,26 @@ type targetOption struct {
 
 // addressed returns the context and the options of a call as the policy and the server need them: with the target among the call's
 // options, and with the lane as request metadata.
-func (b *clientBuilder) addressed(ctx context.Context, method string, opts []grpc.CallOption) (context.Context, []grpc.CallOption, error) {
+func (b *clientBuilder) addressed(ctx context.Context, method string, stream bool, opts []grpc.CallOption) (context.Context, []grpc.CallOption, error) {
 	for _, opt := range opts {
 		if to, ok := opt.(targetOption); ok {
 			ctx = calloptions.WithTarget(ctx, to.Target)
 		}
 	}
-	if (calloptions.Of(ctx).Named || b.client.Routed[method]) && !b.client.TargetsOnly {
+	ctx, o := calloptions.ForCall(ctx, b.service, stream)
+	if (o.Named || b.client.Routed[method]) && !b.client.TargetsOnly {
 		if b.client.Stands.Load() {
 			return ctx, opts, b.errAlone()
 		}
 		opts = b.unlessAlone(opts)
 	}
-	lane, ok := Lane(ctx)
 	switch {
-	case !ok:
+	case o.Lane == "":
 		return ctx, opts, nil
-	case !serviceconfig.ValidLane(lane):
-		return ctx, opts, status.Errorf(codes.InvalidArgument, "etcd: %.40q is not a lane: want %s", lane, serviceconfig.WantLane)
+	case !serviceconfig.ValidLane(o.Lane):
+		return ctx, opts, status.Errorf(codes.InvalidArgument, "etcd: %.40q is not a lane: want %s", o.Lane, serviceconfig.WantLane)
 	}
-	return metadata.AppendToOutgoingContext(ctx, serviceconfig.LaneHeader, lane), opts, nil
+	return calloptions.WithHeader(ctx, serviceconfig.LaneHeader, o.Lane), opts, nil // the context of a stream has the header already
 }
 
 // errAlone is the error of a call to one instance under a policy of another package.
@@ -204,7 +204,7 @@ func (c unlessAlone) RequireTransportSecurity() bool {
 
 // unary intercepts the unary calls of the connection, and stream intercepts the streaming calls.
 func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	ctx, opts, err := b.addressed(ctx, method, opts)
+	ctx, opts, err := b.addressed(ctx, method, false, opts)
 	if err != nil {
 		return err
 	}
@@ -212,11 +212,11 @@ func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any
 }
 
 func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	ctx, opts, err := b.addressed(ctx, method, opts)
+	ctx, opts, err := b.addressed(ctx, method, true, opts)
 	if err != nil {
 		return nil, err
 	}
-	stream, err := streamer(calloptions.WithStream(ctx), desc, cc, method, opts...)
+	stream, err := streamer(ctx, desc, cc, method, opts...)
 	return stream, b.explain(err)
 }
 

@@ -67,18 +67,14 @@ func (r *router) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 
 // has reports whether a call goes to the leader. A call made with [runtime.WithTarget] goes to its target instead.
 func (r *router) has(ctx context.Context, method string) bool {
-	return r.methods[method] && !calloptions.Of(ctx).Named
+	return r.methods[method] && !calloptions.Of(ctx, r.key).Named
 }
 
 // forLeader returns the context and the options of a call to the leader, which waits while the leader cannot be reached.
 // It removes a leader token and a call id from the metadata: a handler may have copied them from the call that it handles.
 // The load balancing policy adds the leader's token.
 func forLeader(ctx context.Context, opts []grpc.CallOption) (context.Context, []grpc.CallOption) {
-	if md, ok := metadata.FromOutgoingContext(ctx); ok && len(md[TokenHeader])+len(md[callHeader]) > 0 {
-		delete(md, TokenHeader) // md is a copy
-		delete(md, callHeader)
-		ctx = metadata.NewOutgoingContext(ctx, md)
-	}
+	ctx = calloptions.WithHeader(calloptions.WithHeader(ctx, TokenHeader, ""), callHeader, "")
 	return ctx, append(opts[:len(opts):len(opts)], grpc.WaitForReady(true))
 }
 

@@ -212,7 +212,7 @@ func infoOf(call int) (balancer.PickInfo, *calloptions.Options) {
 	if c.lane != "" {
 		ctx = calloptions.WithLane(ctx, c.lane)
 	}
-	return balancer.PickInfo{Ctx: ctx, FullMethodName: "/s.A/" + c.method}, calloptions.Of(ctx)
+	return balancer.PickInfo{Ctx: ctx, FullMethodName: "/s.A/" + c.method}, calloptions.Of(ctx, "")
 }
 
 var walkedClient = planning.Client{Zone: "x", Seed: seedOfTests}

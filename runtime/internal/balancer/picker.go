@@ -49,7 +49,7 @@ func pickedMetadata(client *attr.Client) metadata.MD {
 }
 
 func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	o := calloptions.Of(info.Ctx)
+	o := calloptions.Of(info.Ctx, p.plan.in.state.Name)
 	switch {
 	case o.Named:
 		result, err := p.targets.pick(o.Target, "")

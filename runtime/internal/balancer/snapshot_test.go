@@ -96,7 +96,7 @@ func TestShares_UsersStayInTheirGroups(t *testing.T) {
 			}
 		}
 		for user := range 10_000 {
-			group, _ := s.chooseGroup(&calloptions.Options{Affinity: calloptions.Of(keyed(user)).Affinity}, new(picking.Sequence))
+			group, _ := s.chooseGroup(&calloptions.Options{Affinity: calloptions.Of(keyed(user), "").Affinity}, new(picking.Sequence))
 			of = append(of, int(s.groups[group].ID))
 		}
 		return of

@@ -18,9 +18,11 @@ import (
 type Options struct {
 	Target   Target
 	Named    bool // Target is set
+	Stream   bool // the call is a stream, whose duration does not measure the server's latency
 	Lane     string
 	Affinity Key
-	Stream   bool // the call is a stream, whose duration does not measure the server's latency
+	// Service is the full key of the service for which Target, Named and Stream hold, or "" for any service.
+	Service string
 }
 
 // Target names the instance that a call goes to.
@@ -41,35 +43,54 @@ type contextKey struct{}
 
 var none Options
 
-// Of returns the options of the calls made with ctx, which must not be written to.
-func Of(ctx context.Context) *Options {
+// stored returns the options in ctx, whichever service they are for.
+func stored(ctx context.Context) *Options {
 	if o, ok := ctx.Value(contextKey{}).(*Options); ok {
 		return o
 	}
 	return &none
 }
 
+// Of returns the options of the calls to a service made with ctx, which must not be written to.
+func Of(ctx context.Context, service string) *Options {
+	o := stored(ctx)
+	if o.Service != "" && o.Service != service {
+		return &Options{Lane: o.Lane, Affinity: o.Affinity}
+	}
+	return o
+}
+
+// ForCall returns the context and the options of one call to a service. gRPC passes the context to credentials, and returns it from
+// ClientStream.Context. Calls to other services with this context do not have the call's target.
+func ForCall(ctx context.Context, service string, stream bool) (context.Context, *Options) {
+	o := Of(ctx, service)
+	if o.Stream == stream && (!o.Named || o.Service != "") {
+		return ctx, o
+	}
+	next := *o
+	next.Service, next.Stream = service, stream
+	return context.WithValue(ctx, contextKey{}, &next), &next
+}
+
 // with returns ctx with its options changed.
 func with(ctx context.Context, change func(*Options)) context.Context {
-	o := *Of(ctx)
+	o := *stored(ctx)
 	change(&o)
 	return context.WithValue(ctx, contextKey{}, &o)
 }
 
 // WithTarget sends the calls made with ctx to an instance.
 func WithTarget(ctx context.Context, to Target) context.Context {
-	return with(ctx, func(o *Options) { o.Target, o.Named = to, true })
-}
-
-// WithStream marks the calls made with ctx as streams.
-func WithStream(ctx context.Context) context.Context {
-	return with(ctx, func(o *Options) { o.Stream = true })
+	return with(ctx, func(o *Options) { *o = Options{Target: to, Named: true, Lane: o.Lane, Affinity: o.Affinity} })
 }
 
 // WithLane sends the calls made with ctx to the instances of a lane. "" removes the lane.
 func WithLane(ctx context.Context, lane string) context.Context {
-	if Of(ctx).Lane == lane {
+	switch {
+	case stored(ctx).Lane == lane:
 		return ctx
+	case lane == "":
+		ctx = WithHeader(ctx, serviceconfig.LaneHeader, "") // the context of a stream has the header
 	}
 	return with(ctx, func(o *Options) { o.Lane = lane })
 }
@@ -100,19 +121,25 @@ func LaneOf(ctx context.Context, o *Options, header string) string {
 
 // WithAffinity gives the calls made with ctx the affinity key. An empty key removes an affinity.
 func WithAffinity(ctx context.Context, key string) context.Context {
-	md, _ := metadata.FromOutgoingContext(ctx) // md is a copy
 	var k Key
-	if key == "" {
-		md.Delete(serviceconfig.AffinityHeader)
-	} else {
+	header := ""
+	if key != "" {
 		sum := sha256.Sum256([]byte(key))
 		hash := binary.BigEndian.Uint64(sum[:])
-		header := fmt.Sprintf("%016x", hash)
+		header = fmt.Sprintf("%016x", hash)
 		k = Key{key, hash, xxhash.Sum64String(header)}
-		if md == nil {
-			md = metadata.MD{}
-		}
-		md.Set(serviceconfig.AffinityHeader, header)
 	}
-	return metadata.NewOutgoingContext(with(ctx, func(o *Options) { o.Affinity = k }), md)
+	return WithHeader(with(ctx, func(o *Options) { o.Affinity = k }), serviceconfig.AffinityHeader, header)
+}
+
+// WithHeader sets the request metadata name, in lower case, of the calls made with ctx. An empty value removes the metadata.
+func WithHeader(ctx context.Context, name, value string) context.Context {
+	if md, _ := metadata.FromOutgoingContext(ctx); len(md[name]) > 0 {
+		delete(md, name) // md is a copy
+		ctx = metadata.NewOutgoingContext(ctx, md)
+	}
+	if value == "" {
+		return ctx
+	}
+	return metadata.AppendToOutgoingContext(ctx, name, value)
 }

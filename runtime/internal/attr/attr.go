@@ -155,6 +155,8 @@ type KeyState struct {
 	// to replace the last known ones. They are shared and must not be written to.
 	Endpoints []*Backend
 	Held      map[string]struct{} // the addresses of Endpoints that etcd no longer has; may be nil
+	// Left are the last endpoints of the key, if there are none now and the owners have just withdrawn these.
+	Left []*Backend
 }
 
 // State is the part of a resolver's state that gRPC has no fields for. It is immutable.
@@ -178,7 +180,7 @@ func (s *State) Pending() bool { return !s.Known && s.Err == nil || s.Away != ni
 // Input returns the input of a plan for a connection. Its endpoints are shared, unless a fallback has some of the same addresses.
 func (s *State) Input(config *plan.Config, client *plan.Client) plan.Input[*Backend] {
 	in := plan.Input[*Backend]{
-		Service: s.Name, Config: config, Client: client, Endpoints: s.Endpoints, Held: s.Held, Err: s.Err,
+		Service: s.Name, Config: config, Client: client, Endpoints: s.primary(), Held: s.Held, Err: s.Err,
 		Of: func(b **Backend) *endpoint.Endpoint { return &(*b).Endpoint },
 	}
 	if s.Away == nil {
@@ -192,12 +194,21 @@ func (s *State) Input(config *plan.Config, client *plan.Client) plan.Input[*Back
 	return in
 }
 
-// All returns the endpoints of both clusters.
+// All returns the endpoints of both clusters that calls may go to.
 func (s *State) All() []*Backend {
 	if s.Away == nil || len(s.Away.Endpoints) == 0 {
-		return s.Endpoints
+		return s.primary()
 	}
 	return slices.Concat(s.Endpoints, s.Away.Endpoints)
+}
+
+// primary returns the endpoints of the primary cluster that calls may go to. Only while neither cluster has any, these are the ones
+// that have left: their servers still take calls during the drain delay, or are soon back.
+func (s *State) primary() []*Backend {
+	if len(s.Endpoints) == 0 && (s.Away == nil || len(s.Away.Endpoints) == 0) {
+		return s.Left
+	}
+	return s.Endpoints
 }
 
 // String describes the state in gRPC's logs and channelz. The text is short, because gRPC calls String at each update.

@@ -464,9 +464,6 @@ var coreRules = []modelcheck.Rule[walked]{
 			if (w.core.isSelected(conn) && conn.inPlan || conn.named) && conn.state == connectivity.Idle {
 				return conn.addr + " is wanted, but not connected"
 			}
-			if known := w.fleet[conn.addr[0]-'a'] > 0; !known && !w.core.isUsed(conn) && conn.subConn != nil && conn.closeAt.IsZero() {
-				return conn.addr + " has no entry, but is open, with no time to close it"
-			}
 			if !w.core.isUsed(conn) && conn.subConn != nil && conn.closeAt.IsZero() {
 				return conn.addr + " is not wanted, but is open, with no time to close it"
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,6 +51,27 @@ func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 		if want := map[bool]string{true: none.Error(), false: "waits"}[s.Err != nil]; got != want || a.connects != 1 {
 			t.Errorf("%s: after the end of the connection to a, a call gets %q, want %q, and Connect was called %d times, want 1", tt.name, got, want, a.connects)
 		}
+	}
+}
+
+// TestLastResort_OfANewPolicy starts a policy, as gRPC does after idleness, when the server a has just left.
+func TestLastResort_OfANewPolicy(t *testing.T) {
+	none, left := errors.New("etcd: no endpoint is registered"), attr.KeyState{Known: true, Left: endpointsOf("a")}
+	for _, tt := range []struct {
+		state      attr.State
+		want, down string // where calls go at first, and once that server is down
+	}{
+		{attr.State{KeyState: left, Err: none}, "a", none.Error()},
+		{attr.State{KeyState: left, Err: none, Away: &attr.State{KeyState: known("z")}}, "z", none.Error() + "; nor in the cluster to fall back on: refused"},
+	} {
+		r := newRig(t)
+		r.updateState(``, tt.state)
+		r.expect(t.Context(), "at first", tt.want)
+		if got := r.where(named("a")); !strings.HasSuffix(got, none.Error()) {
+			t.Errorf("a call that names a gets %q, want the error %q", got, none)
+		}
+		r.refuse(tt.want)
+		r.expect(t.Context(), tt.want+" is down", tt.down)
 	}
 }
 

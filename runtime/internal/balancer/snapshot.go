@@ -211,7 +211,7 @@ func (n *counts) addAll(o counts) {
 // failure returns the error of calls that none of the counted connections can take, or nil if the plan has live endpoints and none
 // has failed.
 func (v *view) failure(n *counts) error {
-	home := cmp.Or(n.err, v.plan.Empty)
+	home := cmp.Or(v.plan.Err, n.err, v.plan.Empty)
 	if home == nil || n.awayErr == nil {
 		return cmp.Or(home, n.awayErr)
 	}

@@ -20,6 +20,9 @@ const (
 	// silentGrace is how long calls wait for etcd. After that, they use the default service config, and the last known
 	// endpoints of a key that was followed before.
 	silentGrace = 100 * time.Millisecond
+
+	// leftGrace is how long the last endpoints of a key may be called after their owners have withdrawn them.
+	leftGrace = 5 * time.Second
 )
 
 // core holds the state of one key. Each of its methods handles an event: it updates the state and returns the effects.
@@ -84,7 +87,7 @@ func (c *core) joined(now time.Time) effects {
 		if next.Known {
 			next.Sequence++
 		}
-		next.Known, next.Provisional, next.Held, next.Endpoints, next.Changed = false, false, nil, nil, time.Time{}
+		next.Known, next.Provisional, next.Held, next.Endpoints, next.Left, next.Changed = false, false, nil, nil, nil, time.Time{}
 		c.state = &next
 		if len(next.Backends) > 0 {
 			c.configDeadline = now.Add(silentGrace)
@@ -153,6 +156,9 @@ func (c *core) tick(now time.Time) effects {
 		return c.stop()
 	}
 	next := *c.state
+	if !now.Before(next.leftUntil()) {
+		next.Left = nil
+	}
 	warn := c.config.settle(&next, now)
 	e := c.update(next, nil, now)
 	e.warn = warn
@@ -179,7 +185,7 @@ func (c *core) due(e effects) effects {
 	if c.state.Known || c.state.Provisional && !c.entries.known {
 		configDeadline = time.Time{} // nothing waits
 	}
-	for _, at := range []time.Time{c.unfollow, c.hold.next(), c.config.due(), configDeadline} {
+	for _, at := range []time.Time{c.unfollow, c.hold.next(), c.config.due(), configDeadline, c.state.leftUntil()} {
 		if !at.IsZero() && (e.wake.IsZero() || at.Before(e.wake)) {
 			e.wake = at
 		}
@@ -198,8 +204,8 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 		next.Provisional, next.Endpoints = true, next.Backends
 	}
 	configSettled := next.LiveConfirmed || next.LiveKnown && next.Provisional // provisional endpoints need no confirmed config
+	var published []*Backend
 	if c.entries.known && (old.Known || configSettled || !now.Before(c.configDeadline)) {
-		var published []*Backend
 		if old.Known {
 			published = old.Backends
 		}
@@ -211,10 +217,10 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 	if same {
 		next.Backends = old.Backends
 	} else {
-		next.Endpoints, next.Changed = next.Backends, now
+		next.Endpoints, next.Left, next.Changed = next.Backends, lastLeft(published, next.Backends, withdrawn), now
 	}
 	news := !etcderr.Same(next.Err, old.Err)
-	matters := !same || !maps.Equal(next.Held, old.Held) || !maps.Equal(next.names, old.names) ||
+	matters := !same || len(next.Left) < len(old.Left) || !maps.Equal(next.Held, old.Held) || !maps.Equal(next.names, old.names) ||
 		next.Live != old.Live || next.LiveKnown != old.LiveKnown || !c.entries.known && next.Provisional != old.Provisional ||
 		(!next.Known || len(next.Backends) == 0) && news // calls fail with Err
 	if matters {
@@ -227,6 +233,16 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 		e.save = &saved{next.Backends, next.Live}
 	}
 	return c.due(e)
+}
+
+// lastLeft returns the endpoints of published that their owners have withdrawn, if next has no endpoints.
+func lastLeft(published, next []*Backend, withdrawn map[string]struct{}) (left []*Backend) {
+	for _, b := range published {
+		if _, orderly := withdrawn[b.Endpoint.Addr]; orderly && len(next) == 0 {
+			left = append(left, b)
+		}
+	}
+	return left
 }
 
 // Refused reports whether err is a refusal by etcd itself, not the lack of an answer.

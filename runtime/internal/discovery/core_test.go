@@ -133,6 +133,7 @@ func (d *driven) describe(e effects) string {
 	}
 	slices.Sort(held)
 	word(len(held) > 0, "held=%s", strings.Join(held, ""))
+	word(len(s.Left) > 0, "left=%s", names(s.Left))
 	word(s.Provisional, "provisional")
 	word(s.Live != "", "live=%s", s.Live)
 	word(s.LiveErr != nil, "badlive")
@@ -203,6 +204,11 @@ func TestCore(t *testing.T) {
 		},
 		"K3: an endpoint that was marked before the first list is not published": {
 			{"join", "? | follow"}, {"list <a>", "? | wake=200ms"}, {"noconfig", "empty | notify save"},
+		},
+		"the endpoints that leave last in order are known for 5 s, or until there are others": {
+			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"list abc", "abc | notify save"}, {"list <a>bc", "bc | notify save"},
+			{"list <bc>", "empty left=bc | notify save wake=5s"}, {"wait 4s", "empty left=bc | wake=1s"}, {"list ", "empty left=bc | wake=1s"}, {"wait 1s", "empty | notify"},
+			{"list a", "a | notify save"}, {"list <a>", "empty left=a | notify save wake=5s"}, {"list b", "b | notify save"},
 		},
 		"K6: only a deletion deletes a config": {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | notify save"},

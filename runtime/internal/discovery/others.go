@@ -17,18 +17,18 @@ var errPending = errors.New("the endpoints are not known yet")
 
 // endpointsBare returns the endpoints for a policy that is above ours, and for the policy of a bare resolver.
 func (c *conn) endpointsBare(s *attr.State) ([]resolver.Endpoint, error) {
-	source := s
-	if len(s.Endpoints) == 0 && s.Away != nil {
-		source = s.Away
+	endpoints := s.Endpoints
+	if len(endpoints) == 0 {
+		endpoints = s.All()
 	}
 	switch {
-	case !source.Known && source.Err == nil:
+	case len(endpoints) == 0 && s.Pending():
 		return nil, errPending
-	case len(source.Endpoints) == 0 && !c.served:
+	case len(endpoints) == 0 && !c.served:
 		// Before the first state, calls fail with this error under any policy. After that, such a policy returns its own error.
 		return nil, s.Err
 	}
-	return attr.GRPC(source.Endpoints), nil
+	return attr.GRPC(endpoints), nil
 }
 
 // endpointsAlone returns the endpoints for a policy of another package: those that pass selector and drain or, if there are none,

@@ -61,6 +61,14 @@ func (s *State) NameOf(instance string) string {
 	return instance
 }
 
+// leftUntil returns when Left ends, zero if it is empty.
+func (s *State) leftUntil() time.Time {
+	if len(s.Left) == 0 {
+		return time.Time{}
+	}
+	return s.Changed.Add(leftGrace)
+}
+
 // Drained returns the endpoints that a policy drains.
 func (s *State) Drained(policy *serviceconfig.Etcd) map[*endpoint.Endpoint]bool {
 	config, all := plan.NewConfig(policy), make([]*endpoint.Endpoint, len(s.Backends))

@@ -324,7 +324,7 @@ func (w *walked) settle() string {
 
 // shown returns the part of a state that a reader sees.
 func shown(s *State) string {
-	return fmt.Sprint(s.Known, names(s.Backends), slices.Sorted(maps.Keys(s.Held)), s.Live, s.LiveKnown, s.Err)
+	return fmt.Sprint(s.Known, names(s.Backends), slices.Sorted(maps.Keys(s.Held)), names(s.Left), s.Live, s.LiveKnown, s.Err)
 }
 
 var keyRules = []modelcheck.Rule[walked]{

@@ -30,6 +30,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 )
 
 var errClosed = errors.New("etcdtest: the cluster is closed")
@@ -189,31 +190,12 @@ func (c *Cluster) Resume() { c.onAll((*Member).Resume) }
 func (c *Cluster) Stop() { c.onAll((*Member).Stop) }
 
 // Restart stops every member that runs, starts all on their data, and returns when they serve.
-func (c *Cluster) Restart() error {
-	c.starting.Lock()
-	defer c.starting.Unlock()
-	c.Stop()
-	return c.run()
-}
+func (c *Cluster) Restart() error { return c.restartAfter(func(*Member) error { return nil }, nil) }
 
 // Wipe restarts every member without data, at the same address. There are no keys and leases, and the revision starts at 1 again.
 // With [WithAuth], Wipe creates the users again, and earlier clients become unusable: a request with a token from a higher raft
 // index hangs in etcd.
-func (c *Cluster) Wipe() error {
-	c.starting.Lock()
-	defer c.starting.Unlock()
-	c.Stop()
-	if err := c.tryAll((*Member).wipe); err != nil {
-		return err
-	}
-	if err := c.run(); err != nil {
-		return err
-	}
-	if c.settings.auth == nil {
-		return nil
-	}
-	return c.connectAdmin()
-}
+func (c *Cluster) Wipe() error { return c.restartAfter((*Member).wipe, c.connectAdmin) }
 
 // Compact removes the history before the current revision, which it returns.
 func (c *Cluster) Compact(ctx context.Context) (revision int64, err error) {
@@ -272,6 +254,20 @@ func (c *Cluster) lockDir() error {
 	return nil
 }
 
+// restartAfter stops all members, calls change for each, and starts them again. With [WithAuth] it then calls reconnect, if not nil.
+func (c *Cluster) restartAfter(change func(*Member) error, reconnect func() error) error {
+	c.starting.Lock()
+	defer c.starting.Unlock()
+	c.Stop()
+	if err := c.tryAll(change); err != nil {
+		return err
+	}
+	if err := c.run(); err != nil || c.settings.auth == nil || reconnect == nil {
+		return err
+	}
+	return reconnect()
+}
+
 // run starts all members and waits until they serve.
 func (c *Cluster) run() error {
 	if c.closed.Load() {
@@ -311,7 +307,7 @@ func (c *Cluster) adminConfig() clientv3.Config {
 	for i, m := range c.members {
 		cfg.Endpoints[i] = c.clientURL(m.admin).String()
 	}
-	cfg.DialOptions = markAdmin()
+	cfg.DialOptions = []grpc.DialOption{grpc.WithPerRPCCredentials(adminMark{})}
 	return cfg
 }
 

@@ -203,19 +203,11 @@ func fromAdmin(ctx context.Context) bool {
 	return len(metadata.ValueFromIncomingContext(ctx, adminHeader)) > 0
 }
 
-// markAdmin marks a client's requests as those of [Cluster.Admin].
-func markAdmin() []grpc.DialOption {
-	mark := func(ctx context.Context) context.Context {
-		return metadata.AppendToOutgoingContext(ctx, adminHeader, "1")
-	}
-	return []grpc.DialOption{
-		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any,
-			conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-			return invoke(mark(ctx), method, req, reply, conn, opts...)
-		}),
-		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc,
-			conn *grpc.ClientConn, method string, stream grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-			return stream(mark(ctx), desc, conn, method, opts...)
-		}),
-	}
+// adminMark, as the credentials of a client, marks its requests as those of [Cluster.Admin].
+type adminMark struct{}
+
+func (adminMark) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{adminHeader: "1"}, nil
 }
+
+func (adminMark) RequireTransportSecurity() bool { return false }

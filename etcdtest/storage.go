@@ -19,18 +19,12 @@ type Backup struct {
 
 // Backup copies the data of every member, for [Cluster.RestoreBackup]. It stops the members, and then starts all of them.
 func (c *Cluster) Backup() (*Backup, error) {
-	c.starting.Lock()
-	defer c.starting.Unlock()
 	dir, err := os.MkdirTemp(c.dir, "backup")
 	if err != nil {
 		return nil, fmt.Errorf("etcdtest: make a directory for a backup: %w", err)
 	}
 	b := &Backup{cluster: c, dir: dir}
-	c.Stop()
-	if err := c.tryAll(func(m *Member) error { return copyData(b.of(m), m.dir) }); err != nil {
-		return nil, fmt.Errorf("etcdtest: back up: %w", err)
-	}
-	return b, c.run()
+	return b, c.restartAfter(func(m *Member) error { return copyData(b.of(m), m.dir) }, nil)
 }
 
 // RestoreBackup restarts every member on the data of a backup of this cluster. Addresses and members stay the same. The revision
@@ -40,25 +34,12 @@ func (c *Cluster) RestoreBackup(b *Backup) error {
 	if b.cluster != c {
 		return fmt.Errorf("etcdtest: the backup in %s is of another cluster: want one of this cluster", b.dir)
 	}
-	c.starting.Lock()
-	defer c.starting.Unlock()
-	c.Stop()
-	err := c.tryAll(func(m *Member) error {
+	return c.restartAfter(func(m *Member) error {
 		if err := m.wipe(); err != nil {
 			return err
 		}
 		return copyData(m.dir, b.of(m))
-	})
-	if err != nil {
-		return fmt.Errorf("etcdtest: restore a backup: %w", err)
-	}
-	if err := c.run(); err != nil {
-		return err
-	}
-	if c.settings.auth == nil {
-		return nil
-	}
-	return c.replaceAdmin()
+	}, c.replaceAdmin)
 }
 
 // of returns the directory with the copy of a member's data.
@@ -70,7 +51,10 @@ func copyData(dst, src string) error {
 	for _, file := range preallocated {
 		err = errors.Join(err, os.Remove(file))
 	}
-	return errors.Join(err, os.MkdirAll(dst, fileutil.PrivateDirMode), os.CopyFS(dst, os.DirFS(src)))
+	if err = errors.Join(err, os.MkdirAll(dst, fileutil.PrivateDirMode), os.CopyFS(dst, os.DirFS(src))); err != nil {
+		return fmt.Errorf("etcdtest: copy %s to %s: %w", src, dst, err)
+	}
+	return nil
 }
 
 // SetNoSpace raises the NOSPACE alarm for the leader, or disarms it for every member. etcd raises the alarm when a database has

@@ -2,6 +2,7 @@ package serviceconfig
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 )
 
@@ -52,9 +53,7 @@ func Merge(configs ...string) (string, error) {
 		if byConfig {
 			delete(layer, policyField)
 		}
-		for field, v := range layer {
-			merged[field] = v
-		}
+		maps.Copy(merged, layer)
 	}
 	out, err := marshal(merged)
 	return string(out), err

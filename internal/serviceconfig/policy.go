@@ -96,9 +96,6 @@ type Policy struct {
 // MarshalJSON implements [json.Marshaler].
 func (p Policy) MarshalJSON() ([]byte, error) { return marshal(map[string]any{p.Name: p.Config}) }
 
-// ConfigJSON returns the policy's own config.
-func (p Policy) ConfigJSON() (json.RawMessage, error) { return marshal(p.Config) }
-
 // children returns the list of child policies, nil if the policy has none.
 func (p Policy) children() []Policy {
 	switch c := p.Config.(type) {
@@ -250,15 +247,17 @@ func (p *PolicyName) decode(at place, v any) {
 // policy decodes the config of a policy.
 func (p place) policy(name string, config any) Policy {
 	rule, ok := policyRules[name]
+	names := slices.Sorted(maps.Keys(policyRules))
 	switch {
-	case !ok && p.custom && !isDescribed(name):
+	case !ok && p.custom && !slices.ContainsFunc(names, func(known string) bool { return strings.EqualFold(name, known) }):
+		// The case does not matter, because gRPC can be configured to ignore it.
 		raw, err := marshal(config)
 		if err != nil {
 			p.in(name).fault("%v", err)
 		}
 		return Policy{name, json.RawMessage(raw)}
 	case !ok:
-		p.fault("no policy is named %.80q: want %s", name, strings.Join(slices.Sorted(maps.Keys(policyRules)), ", "))
+		p.fault("no policy is named %.80q: want %s", name, strings.Join(names, ", "))
 		return Policy{}
 	case !slices.Contains(rule.below, p.parent):
 		p.misplaced(name, p.parent)
@@ -277,16 +276,6 @@ func (p place) misplaced(name, parent string) {
 		return
 	}
 	p.fault("the policy %q must not stand below %q", name, parent)
-}
-
-// isDescribed reports whether name is a known policy. It ignores case, because gRPC can be configured to do so.
-func isDescribed(name string) bool {
-	for known := range policyRules {
-		if strings.EqualFold(name, known) {
-			return true
-		}
-	}
-	return false
 }
 
 // ReadPolicy decodes the config of a policy in a proto file, in protobuf's JSON, and returns all faults.
@@ -338,14 +327,9 @@ func FirstLinked(policies []Policy, registered func(name string) bool) (Policy, 
 	if len(policies) == 0 {
 		return Policy{}, errors.New("the list of policies is empty")
 	}
-	name := policies[0].Name
-	return Policy{}, fmt.Errorf("the policy %.80q is not linked%s", name, hint(name))
-}
-
-// hint returns the end of an error's text, which says how to link a policy.
-func hint(policy string) string {
-	if pkg := policyRules[policy].pkg; pkg != "" {
-		return fmt.Sprintf(" in this binary: import _ %q", pkg)
+	name, hint := policies[0].Name, ""
+	if pkg := policyRules[name].pkg; pkg != "" {
+		hint = fmt.Sprintf(" in this binary: import _ %q", pkg)
 	}
-	return ""
+	return Policy{}, fmt.Errorf("the policy %.80q is not linked%s", name, hint)
 }

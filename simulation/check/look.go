@@ -95,13 +95,8 @@ func (l Look) under(prefix string) []etcd.Entry {
 }
 
 // at returns the entries of a service that have an address.
-func (l Look) at(key, addr string) (at []etcd.Entry) {
-	for _, e := range l.of(key) {
-		if fixtures.Read(e).Addr == addr {
-			at = append(at, e)
-		}
-	}
-	return at
+func (l Look) at(key, addr string) []etcd.Entry {
+	return slices.DeleteFunc(l.of(key), func(e etcd.Entry) bool { return fixtures.Read(e).Addr != addr })
 }
 
 // of returns the entries of a service.

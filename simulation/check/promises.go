@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -178,12 +179,7 @@ func (h *History) disturbed(process string, from, to time.Time) bool {
 			broken[[2]string{l.A, l.B}] = l.Broken
 		}
 	}
-	for _, is := range broken {
-		if is {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(slices.Collect(maps.Values(broken)), true)
 }
 
 // answered reports whether an incarnation has answered an earlier call on the same connection, after the last change of the link.

@@ -9,6 +9,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"go/types"
 	"maps"
 	"os"
 	"os/exec"
@@ -169,14 +170,8 @@ func nameOf(f *ast.FuncDecl) string {
 	if f.Recv == nil {
 		return f.Name.Name
 	}
-	recv := f.Recv.List[0].Type
-	if star, ok := recv.(*ast.StarExpr); ok {
-		recv = star.X
-	}
-	if generic, ok := recv.(*ast.IndexExpr); ok {
-		recv = generic.X
-	}
-	return fmt.Sprint(recv) + "." + f.Name.Name
+	recv, _, _ := strings.Cut(strings.TrimPrefix(types.ExprString(f.Recv.List[0].Type), "*"), "[")
+	return recv + "." + f.Name.Name
 }
 
 // values holds, by operation, the text that replaces a value, for which $ stands. The text uses all names in the value, so that

@@ -169,28 +169,22 @@ func (e *end) Write(b []byte) (int, error) {
 // Close lets the other side read the bytes already written, and then EOF.
 func (e *end) Close() error {
 	c := e.connection
-	over, err := func() (bool, error) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if e.closed {
-			return false, e.failed("close", net.ErrClosed)
-		}
-		e.closed = true
-		over := e.peer.closed || c.broken
-		if over {
-			e.in, e.peer.in = stream{}, stream{}
-		} else {
-			e.peer.incoming(segment{last: true})
-		}
-		c.wakeAll()
-		return over, nil
-	}()
-	if over {
-		c.network.mu.Lock()
-		defer c.network.mu.Unlock()
-		delete(c.network.connections, c)
+	c.network.mu.Lock()
+	defer c.network.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e.closed {
+		return e.failed("close", net.ErrClosed)
 	}
-	return err
+	e.closed = true
+	if e.peer.closed || c.broken {
+		e.in, e.peer.in = stream{}, stream{}
+		delete(c.network.connections, c)
+	} else {
+		e.peer.incoming(segment{last: true})
+	}
+	c.wakeAll()
+	return nil
 }
 
 // incoming sends s to this end, behind the earlier segments, after the delay of the link. The connection's lock is held.

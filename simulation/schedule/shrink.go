@@ -74,31 +74,26 @@ var simplifications = []func(Schedule) Schedule{
 	withoutOther, withoutAuth, withOneMember,
 	func(s Schedule) Schedule { s.Line = 0; return s },
 	func(s Schedule) Schedule { s.TTL = 0; return s },
-	plainServers("Unready"), plainServers("Second"), plainServers("Parts"), plainCallers("Parts"), plainCallers("Own"),
-	plainServers("Both"), plainServers("Newer"), plainServers("Layouts"), plainServers("Version", "Zone", "Weight"),
-	plainCallers("Subset", "Zone"), plainCallers("Policy"),
+	plain("Servers", "Unready"), plain("Servers", "Second"), plain("Servers", "Parts"), plain("Callers", "Parts"), plain("Callers", "Own"),
+	plain("Servers", "Both"), plain("Servers", "Newer"), plain("Servers", "Layouts"), plain("Servers", "Version", "Zone", "Weight"),
+	plain("Callers", "Subset", "Zone"), plain("Callers", "Policy"),
 	func(s Schedule) Schedule {
 		if needs(s, CallerAlone, DiskFails, DiskDamaged) {
 			return s
 		}
-		return plainCallers("Snapshots")(s)
+		return plain("Callers", "Snapshots")(s)
 	},
 }
 
-// plainServers and plainCallers clear some fields of all servers, or of all callers.
-func plainServers(fields ...string) func(Schedule) Schedule {
-	return func(s Schedule) Schedule { plain(s.Servers, fields); return s }
-}
-
-func plainCallers(fields ...string) func(Schedule) Schedule {
-	return func(s Schedule) Schedule { plain(s.Callers, fields); return s }
-}
-
-func plain[P any](processes []P, fields []string) {
-	for i := range processes {
-		for _, field := range fields {
-			reflect.ValueOf(&processes[i]).Elem().FieldByName(field).SetZero()
+// plain returns a change that clears some fields of all Servers, or of all Callers.
+func plain(processes string, fields ...string) func(Schedule) Schedule {
+	return func(s Schedule) Schedule {
+		for _, process := range reflect.ValueOf(s).FieldByName(processes).Seq2() {
+			for _, field := range fields {
+				process.FieldByName(field).SetZero()
+			}
 		}
+		return s
 	}
 }
 

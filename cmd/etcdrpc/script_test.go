@@ -71,6 +71,9 @@ func TestScripts(t *testing.T) {
 			"seen":    seenCmd,
 			"paste":   pasteCmd,
 			"cutetcd": func(ts *testscript.TestScript, _ bool, _ []string) { in(ts).etcd.Cut() },
+			"nospace": func(ts *testscript.TestScript, _ bool, _ []string) {
+				ts.Check(in(ts).etcd.SetNoSpace(context.Background(), true))
+			},
 			"restore": func(ts *testscript.TestScript, _ bool, _ []string) { // etcd compacts the missed revisions
 				_, err := in(ts).etcd.Compact(context.Background())
 				ts.Check(err)

@@ -14,6 +14,7 @@ import (
 // The kinds of faults that this package refers to outside of checks.
 const (
 	kindPermission   = "permission"
+	kindNoSpace      = "no-space"
 	kindEmpty        = "empty"
 	kindUnreachable  = "unreachable"
 	kindLocalAddress = "local-address"
@@ -37,7 +38,7 @@ const (
 var Severities = []string{string(Error), string(Warning)}
 
 // check is a kind of fault and the functions that find it in a service. Each function does no I/O, and reports only faults of
-// this kind, with a remedy. TestDoctor_Faults of cmd/etcdrpc causes each kind.
+// this kind, with a remedy. The tests of cmd/etcdrpc cause each kind.
 type check struct {
 	kind        string
 	severity    Severity
@@ -51,6 +52,7 @@ type finders = []func(x *subject)
 var checks = []check{
 	{kindPermission, Error, "etcd denies the user a permission that doctor needs", nil},
 	{kindEmpty, Error, "nothing that can be called is registered", finders{(*subject).empty}},
+	{kindNoSpace, Warning, "an etcd that refuses writes, because its database is full", nil},
 	{"malformed", Error, "an entry that no client can read", finders{(*subject).malformed}},
 	{"no-lease", Warning, "an entry that stays when its server dies, for a day or for ever", finders{(*subject).noLease}},
 	{"expiring", Warning, "a lease that is not renewed any more, or a live policy on a lease", finders{(*subject).expiringLease, (*subject).leasedPolicy}},

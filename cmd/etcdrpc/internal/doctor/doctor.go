@@ -147,6 +147,10 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string, note
 	if n.Denied != nil {
 		p.add(kindPermission, Error, n.Denied.Error()+", so live policies and drains are not checked", "run doctor with an operator's role (docs/security.md), or one that may read the live policies")
 	}
+	full, err := s.NoSpace(ctx)
+	if full {
+		p.add(kindNoSpace, Warning, "etcd's database is full: no server that starts can register, and no live policy can be set", store.MakeSpace)
+	}
 	if n.Within != "" {
 		output.Sayf(notes, "%s\n", n.Note)
 	}
@@ -154,7 +158,7 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string, note
 	if len(p.services) == 0 {
 		p.add(kindEmpty, Error, "nothing is registered there", "if servers are running, compare their etcd, namespace and key with these, and look at their logs", key)
 	}
-	return nil
+	return err
 }
 
 // readEarlier reads the instances at the revision of each live policy that drains instances registered since. etcd may have

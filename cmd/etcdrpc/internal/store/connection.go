@@ -73,6 +73,9 @@ func (c *connection) why(err error, user string, endpoints []string) error {
 	return known.Why(err)
 }
 
+// MakeSpace is the remedy for a full database.
+const MakeSpace = "compact etcd (etcdctl compaction), free the space (etcdctl defrag --cluster), and end the alarm (etcdctl alarm disarm)"
+
 // remedy returns the remedy for a cause, "" if none is known.
 func remedy(cause string) string {
 	for _, r := range []struct{ cause, remedy string }{

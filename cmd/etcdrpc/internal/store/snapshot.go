@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
 
@@ -215,6 +216,17 @@ func (s *Store) Leases(ctx context.Context, ids []int64) (map[int64]inventory.Le
 		})
 	}
 	return left, group.Wait()
+}
+
+// NoSpace reports whether etcd refuses writes because its database is full.
+func (s *Store) NoSpace(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	resp, err := s.client.AlarmList(ctx)
+	if err != nil {
+		return false, s.explain("read etcd's alarms", err)
+	}
+	return slices.ContainsFunc(resp.Alarms, func(a *etcdserverpb.AlarmMember) bool { return a.Alarm == etcdserverpb.AlarmType_NOSPACE }), nil
 }
 
 // AddLeases sets the time left on the leases of entries.

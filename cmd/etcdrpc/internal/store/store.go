@@ -164,6 +164,8 @@ func (s *Store) explain(doing string, err error) error {
 func (s *Store) explainTimeout(timeout time.Duration, doing string, err error) error {
 	why := s.conn.why(err, s.User, s.Endpoints)
 	switch {
+	case errors.Is(err, rpctypes.ErrNoSpace):
+		return UnansweredError{fmt.Errorf("%s: %w: %s", doing, err, MakeSpace)}
 	case why == nil:
 		return UnansweredError{fmt.Errorf("%s: %w", doing, err)}
 	case errors.As(err, new(downError)):

@@ -87,7 +87,7 @@ other things as well.`,
 // summary is what ls --services says of a service.
 type summary struct {
 	Key      string         `json:"key"`
-	Live     bool           `json:"livePolicy"` // the service has a live config
+	Live     *bool          `json:"livePolicy"` // the service has a live config; null if that could not be read
 	States   map[string]int `json:"states"`     // numbers of entries
 	Versions map[string]int `json:"versions"`
 	Zones    map[string]int `json:"zones"`
@@ -100,7 +100,7 @@ func summariesOf(services []*inventory.Service) []summary {
 		for _, i := range entries {
 			states[string(i.State)]++
 		}
-		all[n] = summary{s.Key, s.Config != nil, states, inventory.Count(entries, "version"), inventory.Count(entries, "zone")}
+		all[n] = summary{s.Key, s.IfRead(s.Config != nil), states, inventory.Count(entries, "version"), inventory.Count(entries, "zone")}
 	}
 	return all
 }
@@ -116,7 +116,7 @@ func printSummaries(out io.Writer, all []summary) {
 	var rows [][]string
 	for _, s := range all {
 		policy := ""
-		if s.Live {
+		if s.Live != nil && *s.Live {
 			policy = "live"
 		}
 		rows = append(rows, []string{s.Key, counted(s.Versions), counted(s.Zones), policy, counted(s.States)})
@@ -128,7 +128,7 @@ func printSummaries(out io.Writer, all []summary) {
 type (
 	serviceJSON struct {
 		Key       string           `json:"key"`
-		Live      bool             `json:"livePolicy"` // the service has a live config
+		Live      *bool            `json:"livePolicy"` // the service has a live config; null if that could not be read
 		Instances []inventory.JSON `json:"instances"`
 		Malformed []malformedJSON  `json:"malformed"`
 	}
@@ -141,9 +141,9 @@ type (
 func servicesJSON(services []*inventory.Service) []serviceJSON {
 	all := make([]serviceJSON, len(services))
 	for n, s := range services {
-		all[n] = serviceJSON{Key: s.Key, Live: s.Config != nil, Instances: []inventory.JSON{}, Malformed: []malformedJSON{}}
-		for _, i := range s.Instances {
-			all[n].Instances = append(all[n].Instances, i.JSON(s.Namespace))
+		all[n] = serviceJSON{Key: s.Key, Live: s.IfRead(s.Config != nil), Instances: []inventory.JSON{}, Malformed: []malformedJSON{}}
+		for i := range s.Instances {
+			all[n].Instances = append(all[n].Instances, s.JSON(&s.Instances[i]))
 		}
 		for _, i := range s.Malformed {
 			all[n].Malformed = append(all[n].Malformed, malformedJSON{s.Namespace + i.Entry.Key, i.Err.Error()})
@@ -349,7 +349,7 @@ func entriesOf(s *inventory.Service) (all []change) {
 			c.Malformed = &malformedJSON{c.etcdKey, e.Err.Error()}
 			c.text = c.etcdKey + ": malformed: " + c.Malformed.Error
 		} else {
-			i := e.JSON(s.Namespace)
+			i := s.JSON(e)
 			c.Instance, c.text, c.methods = &i, describe(&i), i.Metadata[endpoint.MethodsName]
 		}
 		all = append(all, c)
@@ -408,6 +408,6 @@ func describe(i *inventory.JSON) string {
 	}
 	add(i.Lease == nil, "no lease")
 	add(i.Leader, "leader")
-	add(i.Drained, "drained")
+	add(i.Drained != nil && *i.Drained, "drained")
 	return fmt.Sprintf("%s at %s (%s)", i.Instance, i.Addr, strings.Join(parts, ", "))
 }

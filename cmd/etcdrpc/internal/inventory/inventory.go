@@ -42,7 +42,8 @@ type Service struct {
 	Key        string
 	Instances  []Instance // well-formed, sorted by instance, address and etcd key
 	Malformed  []Instance
-	Config     *Entry      // live service config; nil if there is none
+	Config     *Entry      // live service config; nil if there is none, or Denied is not nil
+	Denied     error       // why the live config could not be read; nil if it was read
 	Candidates []Candidate // the candidates for the leadership, sorted; the first leads
 
 	output.Commands // for the etcd that was read; Namespace is not part of Key
@@ -50,6 +51,14 @@ type Service struct {
 
 // InUse reports whether the service has an entry, readable or not.
 func (s *Service) InUse() bool { return len(s.Instances)+len(s.Malformed) > 0 }
+
+// IfRead returns a statement on the live config, or nil if the live config could not be read.
+func (s *Service) IfRead(statement bool) *bool {
+	if s.Denied != nil {
+		return nil
+	}
+	return &statement
+}
 
 // Entries returns all entries of the services.
 func Entries(services []*Service) (all []*Instance) {
@@ -226,7 +235,7 @@ type JSON struct {
 	Metadata map[string]string `json:"metadata,omitempty"`
 	Layout   string            `json:"layout"`
 	State    State             `json:"state"`
-	Drained  bool              `json:"drained"`
+	Drained  *bool             `json:"drained"` // null if the live config could not be read
 	Leader   bool              `json:"leader,omitempty"`
 	EtcdKey  string            `json:"etcdKey"`
 	Lease    *LeaseJSON        `json:"lease"` // null without a lease
@@ -240,11 +249,11 @@ type LeaseJSON struct {
 	LeaseTime
 }
 
-// JSON returns the JSON output of an instance. namespace is the prefix of its key in etcd.
-func (i *Instance) JSON(namespace string) JSON {
+// JSON returns the JSON output of an instance of the service.
+func (s *Service) JSON(i *Instance) JSON {
 	out := JSON{
 		Instance: i.Instance, Addr: i.Addr, Version: i.Version, Zone: i.Zone, Weight: i.Weight, Metadata: i.Metadata,
-		Layout: i.Layout.String(), State: i.State, Drained: i.Drained, Leader: i.Leads, EtcdKey: namespace + i.Entry.Key,
+		Layout: i.Layout.String(), State: i.State, Drained: s.IfRead(i.Drained), Leader: i.Leads, EtcdKey: s.Namespace + i.Entry.Key,
 	}
 	if i.Entry.Lease != 0 {
 		out.Lease = &LeaseJSON{ID: LeaseName(i.Entry.Lease)}

@@ -32,7 +32,7 @@ type Explanation struct {
 	generalFrom int // index of the first note that does not depend on the instances
 	etcd        *serviceconfig.Etcd
 	plan        *inventory.Plan
-	namespace   string
+	service     *inventory.Service
 }
 
 // Explain computes the shares of a client's calls, as if every instance were ready: under the live policy or, if that does not set
@@ -40,6 +40,8 @@ type Explanation struct {
 func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 	config, err := s.Live()
 	switch {
+	case s.Denied != nil:
+		return nil, s.Denied
 	case err != nil:
 		return nil, fmt.Errorf(refused+"%w", err)
 	case s.Config == nil && len(s.Instances) == 0:
@@ -62,7 +64,7 @@ func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 		x.note("%s", note)
 	}
 	x.addLeader(s.Candidates)
-	x.Instances, x.namespace = s.WithUncalled(called), s.Namespace
+	x.Instances, x.service = s.WithUncalled(called), s
 	return x, nil
 }
 
@@ -246,7 +248,7 @@ func (x *Explanation) Show(out io.Writer, f output.Format) error {
 		Instances []inventory.JSON `json:"instances"`
 	}{Explanation: x}
 	for n := range x.Instances {
-		shown.Instances = append(shown.Instances, x.Instances[n].JSON(x.namespace))
+		shown.Instances = append(shown.Instances, x.service.JSON(&x.Instances[n]))
 	}
 	return output.Show(out, f, shown, x.print)
 }

@@ -117,7 +117,7 @@ func (s *Store) read(ctx context.Context, key string, parts [][]listwatch.Range,
 	}
 	n.Services = decode(slices.Collect(maps.Values(byKey)))
 	for _, found := range n.Services {
-		found.Commands = s.Commands
+		found.Commands, found.Denied = s.Commands, n.Denied
 		if _, err := found.Live(); err != nil && found.InUse() {
 			n.Note = fmt.Sprintf("Clients refuse the live policy of %s, and running ones keep the last valid one, so %s.", s.Full(found.Key), drainUnseen)
 		}

@@ -62,6 +62,9 @@ func Of(services []*inventory.Service, prefix string, port Port) []Group {
 			continue // the entries may be settings with an address
 		}
 		for _, i := range s.Merged().Instances {
+			if s.Denied != nil { // the instance may be drained
+				i.State = ""
+			}
 			target, ok := port.of(&i.Endpoint)
 			if !ok {
 				continue

@@ -255,8 +255,9 @@ func (e *Edit) checkOutcome() error {
 	}
 	calls := 0
 	for n := range x.Instances {
-		if x.Instances[n].Share.Percent > 0 {
+		if i := &x.Instances[n]; i.Share.Percent > 0 {
 			calls++
+			e.lastResort = e.lastResort || slices.Contains(e.addrs, i.Addr)
 		}
 	}
 	if !e.perhapsUnread() {

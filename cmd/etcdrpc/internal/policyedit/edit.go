@@ -62,6 +62,7 @@ type Edit struct {
 	Written int64              // the revision of the write; 0 if nothing was written
 
 	addrs                []string           // the addresses of the instances to drain
+	lastResort           bool               // some of these get calls all the same, because no others are left
 	oldConfig, newConfig *liveconfig.Config // empty if clients refuse it
 }
 
@@ -257,6 +258,9 @@ func (e *Edit) outcome() string {
 	case Remove:
 		return "The live policy of " + e.Key + " is removed: its clients use the generated one again."
 	case Drain:
+		if e.lastResort {
+			return "The live policy of " + e.Key + " drains " + strings.Join(names, ", ") + ", but calls go to drained instances while no others are left."
+		}
 		return "Clients of " + e.Key + " send no new calls to " + strings.Join(names, ", ") + "."
 	case Undrain:
 		return "The live policy of " + e.Key + " no longer drains " + strings.Join(names, ", ") + "."

@@ -175,30 +175,7 @@ func (w *policyWrite) run(ctx context.Context, cmd *cobra.Command, s *store.Stor
 	if err != nil {
 		return fmt.Errorf("%s: %w", w.target(s), err)
 	}
-	if w.written && w.output == output.FormatTable {
-		output.Sayf(cmd.OutOrStdout(), "%s\n", wayBack(e))
-	}
 	return nil
-}
-
-// wayBack returns the revision of a write, and a command. The command undoes the write unless the policy has changed since or, if clients
-// refuse the old policy, shows that policy.
-func wayBack(e *policyedit.Edit) string {
-	after, text, set := *e.Service, fmt.Sprintf("Revision %d. To go back: ", e.Written), "policy set"
-	if after.Config = nil; e.New != "" {
-		after.Config = &inventory.Entry{ModRevision: e.Written}
-	}
-	if e.Service.Config == nil {
-		return text + after.Guarded("policy rm")
-	}
-	err := e.CheckBack(false)
-	if errors.Is(err, policyedit.ErrNoRoutes) {
-		set, err = "policy set --no-routes", e.CheckBack(true)
-	}
-	if err != nil {
-		return fmt.Sprintf("Revision %d. The old policy, which policy set would refuse: %s", e.Written, e.Service.Guarded("policy get"))
-	}
-	return text + after.Guarded(set, fmt.Sprint(revisionMark, e.Service.ConfigRevision()))
 }
 
 // target returns the description of the edit for errors.
@@ -243,17 +220,14 @@ proto file: routes, zones, the subset, slow start and the rest. set warns of thi
 	})
 }
 
-// revisionMark begins an argument that stands for the live policy of a revision.
-const revisionMark = "@"
-
 // readConfig returns the service config in an argument, in a file, on standard input, or in etcd at an earlier revision.
 func (a *app) readConfig(ctx context.Context, s *store.Store, key, arg string) (text string, err error) {
 	var raw []byte
-	number, isRevision := strings.CutPrefix(arg, revisionMark)
+	number, isRevision := strings.CutPrefix(arg, policyedit.RevisionMark)
 	revision, _ := strconv.ParseInt(number, 10, 64)
 	switch {
 	case isRevision && revision <= 0:
-		return "", usage.Mistake(fmt.Errorf("invalid revision %.80q: want %s and a number, such as @42; for a file whose name begins with @, give ./ before it", arg, revisionMark))
+		return "", usage.Mistake(fmt.Errorf("invalid revision %.80q: want %s and a number, such as @42; for a file whose name begins with @, give ./ before it", arg, policyedit.RevisionMark))
 	case isRevision:
 		live, err := policyAt(ctx, s, key, revision)
 		if err != nil {

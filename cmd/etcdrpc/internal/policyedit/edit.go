@@ -164,8 +164,8 @@ func (e *Edit) Apply(ctx context.Context, s *store.Store) (err error) {
 	return err
 }
 
-// CheckBack returns an error if a [Put] of the old config would be refused after the edit.
-func (e *Edit) CheckBack(noRoutes bool) error {
+// checkBack returns an error if a [Put] of the old config would be refused after the edit.
+func (e *Edit) checkBack(noRoutes bool) error {
 	return (&Edit{Request: Request{Key: e.Key, Kind: Put, Config: e.OldText(), NoRoutes: noRoutes}, Service: e.withNewConfig()}).plan()
 }
 
@@ -193,7 +193,16 @@ func Do(ctx context.Context, s *store.Store, request Request, out io.Writer, f o
 		if err != nil {
 			return e, err
 		}
-		return e, output.Show(out, f, e.json(), func(out io.Writer) { output.Sayf(out, "%s\n", e.outcome()) })
+		j := e.json()
+		return e, output.Show(out, f, j, func(out io.Writer) {
+			output.Sayf(out, "%s\n", e.outcome())
+			switch {
+			case j.Undo != "":
+				output.Sayf(out, "Revision %d. To go back: %s\n", j.Revision, j.Undo)
+			case j.Revision != 0:
+				output.Sayf(out, "Revision %d. The old policy, which policy set would refuse: %s\n", j.Revision, e.Service.Guarded("policy get"))
+			}
+		})
 	}
 }
 
@@ -268,20 +277,47 @@ func (e *Edit) outcome() string {
 	return "The live policy of " + e.Key + " is in force."
 }
 
+// RevisionMark begins an argument of policy set that stands for the live policy of a revision.
+const RevisionMark = "@"
+
+// undo returns a command that undoes the edit unless the live policy has changed since. It returns "" if nothing was written, or if
+// policy set would refuse the old policy.
+func (e *Edit) undo() string {
+	after, set := *e.Service, "policy set"
+	if after.Config = nil; e.New != "" {
+		after.Config = &inventory.Entry{ModRevision: e.Written}
+	}
+	switch {
+	case e.Written == 0:
+		return ""
+	case e.Service.Config == nil:
+		return after.Guarded("policy rm")
+	}
+	err := e.checkBack(false)
+	if errors.Is(err, ErrNoRoutes) {
+		set, err = "policy set --no-routes", e.checkBack(true)
+	}
+	if err != nil {
+		return ""
+	}
+	return after.Guarded(set, fmt.Sprint(RevisionMark, e.Service.ConfigRevision()))
+}
+
 // EditJSON is the JSON output of an edit.
 type EditJSON struct {
 	Key      string   `json:"key"`
 	Changed  bool     `json:"changed"`
 	DryRun   bool     `json:"dryRun"`
-	Revision int64    `json:"revision"` // the revision of the write; 0 if nothing was written
-	Old      any      `json:"old"`      // null if there was no live policy
-	New      any      `json:"new"`      // null if the edit removes the live policy
+	Revision int64    `json:"revision"`       // the revision of the write; 0 if nothing was written
+	Old      any      `json:"old"`            // null if there was no live policy
+	New      any      `json:"new"`            // null if the edit removes the live policy
+	Undo     string   `json:"undo,omitempty"` // a command, unless nothing was written, or policy set would refuse the old policy
 	Notes    []string `json:"notes,omitempty"`
 }
 
 func (e *Edit) json() EditJSON {
 	warnings := e.warnings(func(names []string) string { return strings.Join(names, ", ") })
-	j := EditJSON{Key: e.Key, Changed: e.Changes(), DryRun: e.DryRun, Revision: e.Written, Notes: slices.Concat(warnings, e.Notes)}
+	j := EditJSON{Key: e.Key, Changed: e.Changes(), DryRun: e.DryRun, Revision: e.Written, Undo: e.undo(), Notes: slices.Concat(warnings, e.Notes)}
 	if e.Service.Config != nil {
 		j.Old = liveconfig.AsJSON(e.OldText())
 	}

@@ -232,10 +232,9 @@ func (r *Registry) followed() []*discovery.Key {
 // again when such an endpoint serves. An endpoint that neither accepts nor refuses a connection counts as not serving after 1
 // s. Clients connect to the fallback when the primary cannot serve some kind of call.
 //
-// A primary etcd that does not answer does not count as empty: clients keep its last endpoints, and the calls of a client
-// without endpoints wait. Live service configs, splits and drains come from the primary. Leaders, calls that name their
-// instance, [Instances], [Registry.Watch] and [Registry.Follow] use the primary alone. If both clusters have an
-// address, the primary's entry counts. If other has a fallback, that is not used.
+// While the primary's etcd does not answer, clients keep its last endpoints. Live service configs, splits and drains come from
+// the primary. Leaders, calls that name their instance, [Instances], [Registry.Watch] and [Registry.Follow] use the primary
+// alone. If both clusters have an address, the primary's entry counts. If other has a fallback, that is not used.
 //
 // other has its own namespace, limits and allowed addresses. The caller closes other, preferably after the registry, because
 // its endpoints are not used once it is closed. [KeyStatus.Away], a metric and log lines report the use of the fallback. If

@@ -169,8 +169,8 @@ type State struct {
 	Err     error  // tells callers why the key has no endpoints; nil if the key has some, or if they are unknown
 	InState bool   // the resolver's state has Endpoints, too, which a parent policy may have filtered
 
-	// Away is the state of the key in the fallback cluster, nil without a fallback, or while the primary's
-	// endpoints are unknown.
+	// Away is the state of the key in the fallback cluster, nil without a fallback, or while the primary's etcd has neither
+	// answered nor failed to answer.
 	Away *State
 }
 

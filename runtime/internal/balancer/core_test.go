@@ -441,12 +441,7 @@ var coreRules = []modelcheck.Rule[walked]{
 		}
 		return ""
 	}},
-	{Name: "the core wakes when a connection must be closed or becomes late", Broken: func(w *walked) string {
-		for _, conn := range w.conns() {
-			if !conn.closeAt.IsZero() && w.wake.IsZero() {
-				return conn.addr + " is to be closed, but no wake-up is set"
-			}
-		}
+	{Name: "the core wakes when a connection becomes late", Broken: func(w *walked) string {
 		late := slices.ContainsFunc(w.conns(), func(conn *conn) bool {
 			return conn.isAwaited() && (w.wake.IsZero() || w.wake.After(conn.triedAt.Add(readyTimeout)))
 		})

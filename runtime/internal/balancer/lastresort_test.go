@@ -54,7 +54,8 @@ func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 	}
 }
 
-// TestLastResort_OfANewPolicy starts a policy, as gRPC does after idleness, when the server a has just left.
+// TestLastResort_OfANewPolicy starts a policy, as gRPC does after idleness, when the server a has just left. Then it starts
+// one while the primary's endpoints are not known.
 func TestLastResort_OfANewPolicy(t *testing.T) {
 	none, left := errors.New("etcd: no endpoint is registered"), attr.KeyState{Known: true, Left: endpointsOf("a")}
 	for _, tt := range []struct {
@@ -63,11 +64,12 @@ func TestLastResort_OfANewPolicy(t *testing.T) {
 	}{
 		{attr.State{KeyState: left, Err: none}, "a", none.Error()},
 		{attr.State{KeyState: left, Err: none, Away: &attr.State{KeyState: known("z")}}, "z", none.Error() + "; nor in the cluster to fall back on: refused"},
+		{attr.State{Away: &attr.State{KeyState: known("z")}}, "z", "waits"},
 	} {
 		r := newRig(t)
 		r.updateState(``, tt.state)
 		r.expect(t.Context(), "at first", tt.want)
-		if got := r.where(named("a")); !strings.HasSuffix(got, none.Error()) {
+		if got := r.where(named("a")); !strings.HasSuffix(got, none.Error()) && tt.down != "waits" {
 			t.Errorf("a call that names a gets %q, want the error %q", got, none)
 		}
 		r.refuse(tt.want)

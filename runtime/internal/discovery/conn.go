@@ -162,8 +162,8 @@ func (c *conn) send(s *State) {
 		KeyState: s.KeyState, Client: c.opts.Client, Name: c.key.Full(), Err: s.emptyErr(c.key.Full()), Route: c.route,
 	}
 	state.Route.Instance = s.NameOf(c.route.Instance)
-	if away := c.away; s.Known && away != nil {
-		state.Away = &attr.State{KeyState: away.KeyState, Err: away.Err} // calls do not wait for an etcd in trouble
+	if away := c.away; away != nil && (s.Known || s.Err != nil && !s.Provisional) { // calls do not wait for an etcd in trouble
+		state.Away = &attr.State{KeyState: away.KeyState, Err: away.Err}
 	}
 	config := c.config(s)
 	if c.wrapped(config).Alone == nil {

@@ -227,6 +227,7 @@ func TestConn_AloneGetsWhatMayBeCalled(t *testing.T) {
 	const alone = `{"loadBalancingConfig":[{"etcd":{"drain":["b"],"childPolicy":[{"another":{}}]}}]}`
 	for _, tt := range []struct{ when, live, home, away, want string }{
 		{"nothing may be called yet", alone, "h", "", "ours"},
+		{"home's etcd does not answer", alone, "", "w", "another: w at w:1"},
 		{"an endpoint comes", alone, "abh", "w", "another: a at a:1"},
 		{"a method's config changes", `{"methodConfig":[],` + alone[1:], "abh", "w", "another: a at a:1"},
 		{"one more comes", alone, "abch", "w", "another: a at a:1 c at c:1"},
@@ -239,7 +240,8 @@ func TestConn_AloneGetsWhatMayBeCalled(t *testing.T) {
 	} {
 		s.states, s.errs, c.away = nil, nil, &State{KeyState: attr.KeyState{Known: true, Endpoints: set(tt.away)}}
 		home := set(tt.home)
-		c.send(&State{KeyState: attr.KeyState{Known: true, Endpoints: home}, LiveKnown: true, Live: tt.live, Backends: home})
+		known := attr.KeyState{Known: tt.home != "", Endpoints: home}
+		c.send(&State{KeyState: known, LiveKnown: true, Live: tt.live, Backends: home, Err: context.DeadlineExceeded})
 		got := "ours"
 		switch alone := c.wrapped(c.opts.Given.Load()).Alone; {
 		case len(s.errs) > 0:
@@ -257,8 +259,8 @@ func TestConn_AloneGetsWhatMayBeCalled(t *testing.T) {
 	if strings.Count(told, `WithSubset has no effect with the policy "another", which connects to all endpoints; `) != 2 {
 		t.Errorf("the reports are %q, want two that WithSubset has no effect: one each time the policy begins to stand alone", told)
 	}
-	if c.Close(); leaves != "true false true false " {
-		t.Errorf("CallsLeave was called with %q, want with true and false, twice", leaves)
+	if c.Close(); leaves != "true false true false true false " {
+		t.Errorf("CallsLeave was called with %q, want with true and false, three times", leaves)
 	}
 }
 

@@ -48,7 +48,7 @@ func (c *conn) endpointsAlone(s *attr.State, alone *serviceconfig.Alone) (endpoi
 		c.told = p.Reports
 	}
 	switch endpoints := p.Choose(); {
-	case p.Live == 0 && s.Pending():
+	case p.Live == 0 && s.Pending() && len(p.Fallback()) == 0:
 		return nil, false, errPending
 	case len(endpoints) > 0:
 		return attr.GRPC(endpoints), p.Live == 0 && len(p.Fallback()) > 0, nil

@@ -15,6 +15,8 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
@@ -39,7 +41,7 @@ type group struct {
 	namespace  string
 	store      store
 	logs       kit.Logs
-	etcdClient *clientv3.Client // etcd client of all registries; nil: each registry has its own
+	etcdClient *clientv3.Client // of all registries
 }
 
 // groups counts the groups. The count is part of the namespace of a group.
@@ -48,16 +50,12 @@ var groups atomic.Int64
 func newGroup(t *testing.T) *group {
 	t.Helper()
 	t.Parallel()
-	return &group{t: t, namespace: fmt.Sprintf("%s_%d/", strings.ReplaceAll(t.Name(), "/", "_"), groups.Add(1))}
+	return &group{t: t, etcdClient: etcd.Admin(), namespace: fmt.Sprintf("%s_%d/", strings.ReplaceAll(t.Name(), "/", "_"), groups.Add(1))}
 }
 
 func (g *group) registry() *runtime.Registry {
 	g.t.Helper()
-	client := g.etcdClient
-	if client == nil {
-		client = etcd.Client(g.t)
-	}
-	return kit.Registry(g.t, &g.logs, client, runtime.WithNamespace(g.namespace))
+	return kit.Registry(g.t, &g.logs, g.etcdClient, runtime.WithNamespace(g.namespace))
 }
 
 // store adds numbers, and rejects those with a stale token.
@@ -86,6 +84,7 @@ type instance struct {
 	registry *runtime.Registry
 	server   *runtime.Server
 	grpc     *grpc.Server
+	health   *health.Server
 	leads    *leader.Leadership
 	addr     string
 	serves   bool         // uses Serve instead of Announce
@@ -112,6 +111,8 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 	i.grpc = grpc.NewServer(leader.Guard(i.registry, desc)...)
 	i.server = i.registry.NewServer(i.grpc)
 	leaderpb.RegisterCounterServer(i.server, i)
+	i.health = health.NewServer()
+	healthpb.RegisterHealthServer(i.server, i.health)
 	i.server.Publish(desc, runtime.WithInstance(name))
 	i.leads = leader.Of(i.server, desc)
 	lis := kit.Listen(g.t)
@@ -126,14 +127,11 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 	return i
 }
 
-// announce announces the instance. If the group uses the shared etcd, announce waits until the instance is a candidate.
+// announce announces the instance, and waits until it is a candidate.
 func (i *instance) announce() {
 	g := i.group
 	g.t.Helper()
 	kit.Must(g.t, i.server.Announce(kit.Bounded(g.t, kit.Soon), i.addr))
-	if g.etcdClient != nil {
-		return
-	}
 	kit.Eventually(g.t, kit.Soon, "the instance to be a candidate", func() bool {
 		return slices.ContainsFunc(g.candidatesOf(i.key), func(kv *mvccpb.KeyValue) bool { return string(kv.Value) == i.name || string(kv.Value) == i.addr })
 	})
@@ -184,7 +182,7 @@ func (g *group) candidates() []*mvccpb.KeyValue {
 
 func (g *group) candidatesOf(key string) []*mvccpb.KeyValue {
 	g.t.Helper()
-	resp, err := etcd.Admin().Get(kit.Bounded(g.t, kit.Soon), g.namespace+"_grpc_leader/"+key+"//", clientv3.WithPrefix())
+	resp, err := g.etcdClient.Get(kit.Bounded(g.t, kit.Soon), g.namespace+"_grpc_leader/"+key+"//", clientv3.WithPrefix())
 	kit.Must(g.t, err)
 	return resp.Kvs
 }

@@ -22,7 +22,7 @@ import (
 
 func TestCallsGoToTheLeader(t *testing.T) {
 	g := newGroup(t)
-	a := g.start("a")
+	g.start("a")
 	g.start("b")
 	client := g.client()
 	for range 20 {
@@ -46,9 +46,6 @@ func TestCallsGoToTheLeader(t *testing.T) {
 	targeted := runtime.WithTarget(kit.Bounded(t, kit.Soon), "a")
 	if _, err := client.Add(targeted, &leaderpb.AddRequest{}); status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("Add with WithTarget: %v, want FailedPrecondition", err)
-	}
-	if token, ok := a.leads.Token(); !ok || token <= 0 || !a.leads.Holds() {
-		t.Errorf("Token of the leader = %d, %v, want a positive token, true", token, ok)
 	}
 }
 
@@ -182,9 +179,6 @@ func TestDrained_Resigns(t *testing.T) {
 	g := newGroup(t)
 	a, b := g.start("a"), g.start("b")
 	client := g.client()
-	if who := g.leader(client); who != "a" {
-		t.Fatalf("%s leads, want a", who)
-	}
 	drain := func(names string) { g.configure(`{"loadBalancingConfig":[{"etcd":{"drain":[` + names + `]}}]}`) }
 	drain(`"a"`)
 	kit.Eventually(t, kit.Soon, "b to lead", func() bool { return b.leads.Holds() && g.leader(client) == "b" })

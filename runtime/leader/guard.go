@@ -19,7 +19,8 @@ import (
 // unary calls. Calls of other methods pass.
 //
 // A leader that resigns in order admits no more leader calls, and leads until its unary leader calls have finished: see
-// [runtime.Server.Serve], [runtime.Server.Withdraw] and [Leadership.Resign].
+// [runtime.Server.Serve], [runtime.Server.Withdraw] and [Leadership.Resign]. When it is drained or paused, or its entry is taken over,
+// it waits for up to 5 s.
 //
 // The handlers of the leader's methods get contexts that end with the leadership, with the cause [ErrEnded]. After
 // that, the error of a unary handler becomes UNAVAILABLE, and a stream ends with UNAVAILABLE whatever its handler returns.

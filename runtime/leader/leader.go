@@ -16,10 +16,11 @@
 //	})
 //	err := server.Serve(ctx, listener)
 //
-// A leader resigns on [Leadership.Resign], when its work fails, when it is withdrawn or paused, and when its server drains or
-// its registry is closed. It steps down when it could not renew its lease for nine tenths of the TTL. So two instances never
-// lead at once, unless a candidate's key is deleted by force or etcd is restored from a backup. But code that ignores its
-// context goes on, and a request to a store may arrive late: a store that two leaders must not write to needs a fence.
+// A leader resigns on [Leadership.Resign], when its work fails, when it is drained, withdrawn or paused, when another process takes
+// its entry over, and when its server drains or its registry is closed. It steps down when it could not renew its lease for nine
+// tenths of the TTL. So two instances never lead at once, unless a candidate's key is deleted by force or etcd is restored from a
+// backup. But code that ignores its context goes on, and a request to a store may arrive late: a store that two leaders must not
+// write to needs a fence.
 package leader
 
 import (
@@ -30,7 +31,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -204,9 +204,6 @@ func (l *Leadership) Resign(ctx context.Context) error {
 	return nil
 }
 
-// finishTimeout bounds the time that Run waits for calls under way after the work has failed.
-const finishTimeout = 5 * time.Second
-
 // Run calls f whenever an instance of the process begins to lead, with the token and a context that ends with the
 // leadership. If f returns during its leadership, Run returns f's error. If the error is not nil, Run first
 // resigns, as [Leadership.Resign] does, within 5 s. Run returns the cause when ctx ends. It returns an error when no instance
@@ -242,7 +239,7 @@ func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token 
 			continue
 		}
 		if err != nil {
-			ctx, cancel := context.WithTimeout(ctx, finishTimeout)
+			ctx, cancel := context.WithTimeout(ctx, election.FinishTimeout)
 			defer cancel()
 			_ = e.Resign(ctx, token) // after an error, the callers of unfinished calls get an error, too
 		}

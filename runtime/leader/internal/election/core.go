@@ -23,6 +23,8 @@ const (
 	marginOf = 10
 	// revokeAgain is the time without an answer after which a lease is revoked again, perhaps by another member of etcd.
 	revokeAgain = time.Second
+	// FinishTimeout bounds the time in which a drained or paused leader finishes the calls under way.
+	FinishTimeout = 5 * time.Second
 	// renewalsIn is the number of renewals within one TTL.
 	renewalsIn = 4
 )
@@ -62,6 +64,7 @@ type core struct {
 	highest int64 // the highest create revision of all candidates seen
 	blind   bool  // etcd denies the watch of the candidates, and the instance does not lead
 	yielded bool  // the instance has led, and yields to other candidates
+	begun   bool  // the instance led after the last event
 
 	phase  phase
 	number uint64 // counts our candidates; answers about earlier ones are ignored
@@ -80,6 +83,7 @@ type effects struct {
 	stand        time.Duration    // grant a lease and put a candidate on it, with this timeout for each call; the event stood follows
 	renew        clientv3.LeaseID // renew this lease; the event renewed follows
 	revoke       clientv3.LeaseID // revoke this lease; the event revoked follows
+	resign       int64            // finish the calls of the term with this token, 0 for none; the event resign follows
 	restoredFrom int64            // log that our candidate was created below this revision, so that tokens repeat; 0 to log nothing
 	wake         time.Time        // when the event tick is due, zero for never
 }
@@ -105,6 +109,12 @@ func (c *core) resign(now time.Time, token int64) effects {
 		c.leave(now)
 	}
 	return c.due(now)
+}
+
+// end withdraws the candidate for good, and does not wait for calls.
+func (c *core) end(now time.Time) effects {
+	c.wanted = false
+	return c.resign(now, c.term(now).Token)
 }
 
 // outcome is the result of an attempt to stand, or of a renewal.
@@ -214,8 +224,13 @@ func (c *core) due(now time.Time) (e effects) {
 	c.yielded = c.view.Yields && (c.yielded || leads)
 	stands := c.wanted && c.view.Known && !c.blind && !c.yielded
 	if c.phase == placed && !stands {
-		c.leave(now)
+		if leads && c.begun {
+			e.resign = c.own.Created
+		} else {
+			c.leave(now)
+		}
 	}
+	c.begun = leads && c.phase == placed
 	switch c.phase {
 	case absent:
 		if !stands {

@@ -48,16 +48,22 @@ func TestCore(t *testing.T) {
 		{"an answer about another candidate is ignored", func(c *core) effects { return c.renewed(after(s), c.number-1, outcome{gone: true}) }, 5, false, false, 5 * s / 2},
 		{"a renewal is due at once when the candidate is missing", func(c *core) effects { return c.hear(after(s), View{Known: true}) }, 0, true, false, 7 * s / 2},
 		{"the lease of a deleted candidate is revoked", func(c *core) effects { return c.renewed(after(s), c.number, outcome{gone: true}) }, 0, false, true, 2 * s},
-		{"a leader resigns with its token", func(c *core) effects { return c.resign(after(s), 5) }, 0, false, true, 2 * s},
 		{"a revocation without an answer is made again after a second", func(c *core) effects { c.resign(after(s), 5); return c.tick(after(2 * s)) }, 0, false, true, 3 * s},
 		{"a leader does not resign with another token", func(c *core) effects { return c.resign(after(s), 4) }, 5, false, false, 5 * s / 2},
-		{"the leadership ends when the entry leaves", func(c *core) effects { return c.want(after(s), false) }, 0, false, true, 2 * s},
+		{"the leadership ends when the calls have finished after the entry left", func(c *core) effects { return c.resign(after(s), c.want(after(s), false).resign) }, 0, false, true, 2 * s},
+		{"a candidate whose entry leaves while it stands does not begin to lead", func(c *core) effects {
+			c.resign(after(s), 5)
+			c.revoked(last, c.number, true)
+			c.want(last, false)
+			return c.stood(last, c.number, outcome{own: view.First, lease: 7, life: 10 * s, sent: last})
+		}, 0, false, true, 2 * s},
+		{"the leadership ends at once when the registration is closed", func(c *core) effects { return c.end(after(s)) }, 0, false, true, 2 * s},
 		{"a leader leads on when etcd denies it the candidates", func(c *core) effects { return c.hear(after(s), blind) }, 5, false, false, 5 * s / 2},
 		{"a candidate that does not lead is revoked when etcd denies it the candidates", func(c *core) effects {
 			blind.First = First{Key: "b", Created: 4}
 			return c.hear(after(s), blind)
 		}, 0, false, true, 2 * s},
-		{"a drained leader yields to another candidate", func(c *core) effects { return c.hear(after(s), drained) }, 0, false, true, 2 * s},
+		{"a drained leader yields when its calls have finished", func(c *core) effects { return c.resign(after(s), c.hear(after(s), drained).resign) }, 0, false, true, 2 * s},
 	} {
 		c := leading()
 		e, wake := row.do(c), time.Duration(0)

@@ -13,8 +13,10 @@
 // When a put was not answered, or the key or its lease is gone, the lease is revoked, and the instance stands again with another
 // lease and another key. Candidates are never repaired. A put that arrives late fails without its lease. A candidate is also revoked
 // when its entry leaves, when it resigns, when its lease is renewed late, or when etcd denies it the watch, so that it does not
-// keep others from leading. A lease that lives although it was not renewed in time may be from a backup of etcd: others may have led
-// since, with higher tokens. It is not revoked before a renewal is answered: each call to an etcd that is back may need a login.
+// keep others from leading. A leader whose entry leaves, or which is drained, first finishes its unary calls.
+//
+// A lease that lives although it was not renewed in time may be from a backup of etcd: others may have led since, with higher
+// tokens. It is not revoked before a renewal is answered: each call to an etcd that is back may need a login.
 //
 // # Why two never lead at a time
 //

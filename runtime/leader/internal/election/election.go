@@ -60,7 +60,7 @@ type Election struct {
 	lastID     uint64            // the last key in contexts
 	serving    int               // unary calls under way that Enter admitted
 	idle       chan struct{}     // closed when serving is 0 again; nil before the first call
-	finishing  bool              // Finish was called in this term: Enter refuses calls
+	finishing  bool              // Finish or Resign was called in this term: Enter refuses calls
 	failed     error             // why the last attempt to stand failed, nil if it succeeded
 	unread     error             // why the candidates cannot be followed now, nil while they are
 	closeErr   error             // the error of the first Close
@@ -134,6 +134,13 @@ func (e *Election) call(do effects) {
 			if o.err == nil && !o.gone && e.calls.deleted(e.ctx, key, lease) {
 				e.event(func(now time.Time) effects { return e.core.renewed(now, number, outcome{gone: true}) })
 			}
+		})
+	}
+	if do.resign != 0 && !e.finishing {
+		e.tasks.Go(func() {
+			ctx, cancel := context.WithTimeout(e.ctx, FinishTimeout)
+			defer cancel()
+			_ = e.Resign(ctx, do.resign) // after an error, the callers of unfinished calls get an error, too
 		})
 	}
 	if lease := do.revoke; lease != clientv3.NoLease {
@@ -331,7 +338,7 @@ func (e *Election) End() {
 	e.turn(0)
 	e.TermChanged() // wakes those who wait, even if the instance did not lead
 	e.mu.Unlock()
-	e.Registered(false)
+	e.event(e.core.end)
 	e.tasks.Go(e.stop) // it may wait for a notification under way
 }
 

@@ -68,15 +68,18 @@ func fromStatus(err error) error {
 }
 
 // CheckLeader returns an error unless this process leads now, with the token that the call carries. leads is a *leader.Leadership of
-// package runtime/leader: see its Check. ctx is the context that Connect passes to a handler. Call CheckLeader first in the handlers of the
-// leader's methods: callers repeat a refused unary call, because the handler has done nothing yet. Later in a handler
-// call leads.Check, which needs [NewLaneInterceptor].
-func CheckLeader(ctx context.Context, leads interface{ Check(context.Context) error }) error {
+// package runtime/leader: see its Enter. ctx is the context that Connect passes to a handler. Call CheckLeader first in the handlers of the
+// leader's methods: callers repeat a refused unary call, because the handler has done nothing yet. A leader that resigns in order waits
+// for the handlers of unary calls. Later in a handler call leads.Check, which needs [NewLaneInterceptor].
+func CheckLeader(ctx context.Context, leads interface {
+	Enter(context.Context, bool) error
+}) error {
 	var header http.Header
+	unary := false
 	if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
-		header = info.RequestHeader()
+		header, unary = info.RequestHeader(), info.Spec().StreamType == connect.StreamTypeUnary
 	}
-	err := fromStatus(leads.Check(incoming(ctx, header)))
+	err := fromStatus(leads.Enter(incoming(ctx, header), unary))
 	if refusal := new(connect.Error); errors.As(err, &refusal) && refusal.Code() == connect.CodeUnavailable {
 		refusal.Meta()["Etcd-Leader-Refused"] = header["Etcd-Leader-Call"] // as leader.Guard does
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"testing"
+	"time"
 
 	connectgo "connectrpc.com/connect"
 	"google.golang.org/grpc"
@@ -164,9 +165,18 @@ type desk struct {
 	leads *leader.Leadership
 }
 
-func (d desk) Register(ctx context.Context, _ *connectgo.Request[connect.BorrowRequest]) (*connectgo.Response[connect.BorrowReply], error) {
+func (d desk) Register(ctx context.Context, req *connectgo.Request[connect.BorrowRequest]) (*connectgo.Response[connect.BorrowReply], error) {
 	if err := connectetcd.CheckLeader(ctx, d.leads); err != nil {
 		return nil, err
+	}
+	if req.Msg.GetTitle() == "resign" {
+		go func() { _ = d.leads.Resign(context.WithoutCancel(ctx)) }() // ends after this call
+		for connectetcd.CheckLeader(ctx, d.leads) == nil {
+			time.Sleep(time.Millisecond)
+		}
+		if !d.leads.Holds() {
+			return nil, errors.New("the leadership has ended before the call")
+		}
 	}
 	return connectgo.NewResponse(&connect.BorrowReply{Server: d.name}), nil
 }
@@ -193,7 +203,7 @@ func (w *world) desk(name string) (*running, *leader.Leadership) {
 // Calls for the leader reach the leader. An instance that does not lead rejects them, unary calls and streams.
 func TestLeader(t *testing.T) {
 	w := newWorld(t)
-	a, leads := w.desk("a")
+	_, leads := w.desk("a")
 	kit.Eventually(t, kit.Soon, "a to lead", leads.Holds)
 	b, _ := w.desk("b")
 	client, err := connectconnect.NewDeskClientFromEtcd(w.registry, kit.Insecure)
@@ -237,7 +247,8 @@ func TestLeader(t *testing.T) {
 	}
 	_, err = follow(direct, req)
 	wantCode(t, err, connectgo.CodeUnavailable, "follow: ")
-	kit.Must(t, a.Withdraw(ctx)) // a resigns
+	_, err = client.Register(ctx, connectgo.NewRequest(&connect.BorrowRequest{Title: "resign"}))
+	kit.Must(t, err)
 	if got, err := register(ctx); err != nil || got != "b" {
 		t.Errorf("Register after a has resigned: answered by %q, error %v, want b", got, err)
 	}

@@ -81,6 +81,16 @@ func (g guard) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServer
 	return err
 }
 
+// Enter is [Leadership.Check] for servers that no guard protects, before their handler does anything. It also refuses calls while
+// the leader resigns. A leader that resigns in order waits for an admitted unary call until ctx ends, so ctx must end with the handler.
+func (l *Leadership) Enter(ctx context.Context, unary bool) error {
+	_, done, err := l.enter(ctx, unary)
+	if err == nil {
+		context.AfterFunc(ctx, done)
+	}
+	return err
+}
+
 // enter admits a call if this process leads with the call's token, and returns a context that ends with the leadership. It
 // refuses any other call with an error.
 func (l *Leadership) enter(ctx context.Context, unary bool) (leading context.Context, done context.CancelFunc, err error) {

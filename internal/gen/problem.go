@@ -124,8 +124,10 @@ func (p position) fault(f *serviceconfig.Fault, policy string) {
 	}
 	text := f.Text
 	switch {
-	case f.Want != "" && f.Missing:
+	case f.Want != "" && f.Missing && (field.HasPresence() || field.IsList()):
 		text = "is missing: give it " + f.Want
+	case f.Want != "" && f.Missing:
+		text = "is missing or 0: give it " + f.Want
 	case f.Want != "" && field.Kind() == protoreflect.MessageKind: // a duration
 		text = "is " + strings.Trim(f.Got, `"`) + ": give it " + f.Want
 	case f.Want != "":

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"go/format"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -12,7 +11,6 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
-	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
 
@@ -64,7 +62,7 @@ func optionsFile(service, method []byte, file, pkg, name, rpc string) *descripto
 	other := &descriptorpb.ServiceOptions{}
 	proto.SetExtension(other, discoveryv1.E_Service, &discoveryv1.ServiceOptions{Key: "acme/other"})
 	return &descriptorpb.FileDescriptorProto{
-		Name: &file, Package: &pkg, Syntax: proto.String("proto3"), Dependency: []string{optionsProto},
+		Name: &file, Package: &pkg, Syntax: proto.String("proto3"),
 		Options: &descriptorpb.FileOptions{GoPackage: proto.String("example.com/hello;hello")},
 		MessageType: []*descriptorpb.DescriptorProto{{
 			Name: proto.String("Request"),
@@ -96,18 +94,6 @@ func option(content []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(nil, discoveryv1.E_Service.TypeDescriptor().Number(), protowire.BytesType), content)
 }
 
-// linked appends the descriptors of a file that the test links, and of its imports, unless files has that file.
-func linked(files []*descriptorpb.FileDescriptorProto, path string) []*descriptorpb.FileDescriptorProto {
-	file, err := protoregistry.GlobalFiles.FindFileByPath(path)
-	if err != nil || slices.ContainsFunc(files, func(f *descriptorpb.FileDescriptorProto) bool { return f.GetName() == path }) {
-		return files
-	}
-	for i := range file.Imports().Len() {
-		files = linked(files, file.Imports().Get(i).Path())
-	}
-	return append(files, protodesc.ToFileDescriptorProto(file))
-}
-
 // place matches the start of an error line: the file and, if the request has positions, line and column.
 // Errors about the parameter module have no file.
 var place = regexp.MustCompile(`^.+(:[1-9][0-9]*:[1-9][0-9]*)?: \S|generated file does not match prefix`)
@@ -115,8 +101,9 @@ var place = regexp.MustCompile(`^.+(:[1-9][0-9]*:[1-9][0-9]*)?: \S|generated fil
 // checkAnswer checks that a request for one file is answered by lines that begin with a place, or by formatted Go source.
 func checkAnswer(t *testing.T, file *descriptorpb.FileDescriptorProto, parameter string) {
 	t.Helper()
+	options := protodesc.ToFileDescriptorProto(discoveryv1.File_etcd_discovery_v1_options_proto)
 	request := &pluginpb.CodeGeneratorRequest{
-		Parameter: &parameter, FileToGenerate: []string{file.GetName()}, ProtoFile: append(linked(nil, optionsProto), file),
+		Parameter: &parameter, FileToGenerate: []string{file.GetName()}, ProtoFile: []*descriptorpb.FileDescriptorProto{options, file},
 	}
 	wire, err := proto.Marshal(request)
 	if err != nil {

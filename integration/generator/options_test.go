@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
 
@@ -28,17 +30,30 @@ func TestFeatures(t *testing.T) {
 	}
 }
 
-// TestImportOption checks that the plugin reads the options of a request without options.proto, which buf
-// leaves out after an import option of edition 2024. The golden files come from requests with it, as protoc's are.
+// TestImportOption checks that import option, directly or by a public import, gives the same code in requests of protoc, which have
+// the imported files in any order, of buf, which leaves them out, and of images, which leave out the imports, too.
 func TestImportOption(t *testing.T) {
-	files := sources{}
-	files.readDir(t, dataDir+"/edition2024", "edition2024")
-	request := files.compile(t, everyField, "paths=source_relative")
-	request.ProtoFile = slices.DeleteFunc(request.ProtoFile, func(file *descriptorpb.FileDescriptorProto) bool {
-		return file.GetName() == optionsProto
-	})
-	if _, ok := generated(t, request)["edition2024/service_etcd.pb.go"]; !ok {
-		t.Error("no file service_etcd.pb.go for a request without options.proto, want one")
+	const shared, service = "shared.proto", "edition2024/service.proto"
+	for _, path := range []string{optionsProto, shared} {
+		files := sources{shared: `edition = "2023"; package shared; import public "` + optionsProto + `"; option go_package = "example.com/shared";`}
+		files.readDir(t, dataDir+"/edition2024", "edition2024")
+		files[service] = strings.Replace(files[service], optionsProto, path, 1)
+		request := files.compile(t, everyField, "paths=source_relative", service)
+		check := func(where string) {
+			if diff := cmp.Diff(committed(t, "edition2024"), generated(t, request)); diff != "" {
+				t.Errorf("import option of %s, in %s (-want +got):\n%s", path, where, diff)
+			}
+		}
+		check("a request of protoc")
+		needed := []string{service, "google/protobuf/empty.proto"}
+		slices.SortStableFunc(request.ProtoFile, func(a, b *descriptorpb.FileDescriptorProto) int {
+			return slices.Index(needed, b.GetName()) - slices.Index(needed, a.GetName())
+		})
+		check("a request of protoc with the imported files at the end")
+		request.ProtoFile = request.ProtoFile[:len(needed)]
+		check("a request of buf")
+		request.ProtoFile[1].OptionDependency = nil
+		check("an image of buf")
 	}
 }
 
@@ -122,18 +137,16 @@ func TestPlainProgram(t *testing.T) {
 }
 
 // TestOptionsOfOthers checks that services with other projects' options, which have the same number as ours, get neither code
-// nor an error, while a file in the same request that imports our options indirectly gets code.
+// nor an error, unless the request declares ours, too, or none, and they could be ours.
 func TestOptionsOfOthers(t *testing.T) {
-	files := sources{
+	request := sources{
 		"acme.proto": `syntax = "proto3";
 package acme;
 import "google/protobuf/descriptor.proto";
 option go_package = "example.com/acme";
-extend google.protobuf.ServiceOptions {
-  string owner = 52379;
-}
-extend google.protobuf.MethodOptions {
-  double cost = 52379;
+message Options {
+  extend google.protobuf.ServiceOptions { string owner = 52379; }
+  extend google.protobuf.MethodOptions { double cost = 52379; }
 }
 `,
 		"theirs.proto": `edition = "2024";
@@ -142,32 +155,28 @@ import option "acme.proto";
 option go_package = "example.com/theirs";
 message Request {}
 service Text {
-  option (acme.owner) = "the platform team";
+  option (acme.Options.owner) = "the platform team";
   rpc Get(Request) returns (Request) {
-    option (acme.cost) = 1.5;
+    option (acme.Options.cost) = 1.5;
   }
 }
 service MayBeOurs {
-  option (acme.owner) = "\n\004demo";
+  option (acme.Options.owner) = "\n\001/";
 }
 `,
-	}
-	request := files.compile(t, everyField, "paths=source_relative", "theirs.proto")
+	}.compile(t, everyField, "paths=source_relative", "theirs.proto")
 	if all := generated(t, request); len(all) > 0 {
 		t.Errorf("a request with foreign options alone: %d generated files, want 0", len(all))
 	}
-	ours := sources{
-		"public.proto": `syntax = "proto3"; package shared; import public "` + optionsProto + `"; option go_package = "example.com/shared";`,
-		"ours.proto": `syntax = "proto3"; package ours; import "public.proto"; option go_package = "example.com/ours";
-			service Demo { option (etcd.discovery.v1.service).key = "acme/user"; }`,
-	}.compile(t, everyField, "paths=source_relative", "ours.proto")
-	for _, file := range request.GetProtoFile() {
-		if name := file.GetName(); name == "acme.proto" || name == "theirs.proto" {
-			ours.ProtoFile = append(ours.ProtoFile, file)
+	options := protodesc.ToFileDescriptorProto(discoveryv1.File_etcd_discovery_v1_options_proto)
+	for hint, files := range map[string][]*descriptorpb.FileDescriptorProto{
+		"": append(request.ProtoFile, options),
+		"\nno file in the request declares these options: if they are not from " + optionsProto + `, replace "import option" by "import"`: request.ProtoFile[2:],
+	} {
+		request.ProtoFile = files
+		want := `theirs.proto:13:3: theirs.MayBeOurs: key "/" is a slash alone: name at least one segment after it` + hint
+		if got := generate(t, request).GetError(); got != want {
+			t.Errorf("a request with %d files: error %q, want %q", len(files), got, want)
 		}
-	}
-	ours.FileToGenerate = append(ours.FileToGenerate, "theirs.proto")
-	if all := generated(t, ours); len(all) != 1 || !strings.Contains(all["ours_etcd.pb.go"], "NewDemoClientFromEtcd") {
-		t.Errorf("a request with foreign options and ours: %d generated files, want ours_etcd.pb.go alone", len(all))
 	}
 }

@@ -19,6 +19,7 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/authority"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/edition2024"
 	lanespb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/lanes"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/layouts"
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
@@ -31,6 +32,7 @@ import (
 var generated = []*runtime.ServiceDesc{
 	&authority.Host_EtcdServiceDesc, &authority.Port_EtcdServiceDesc, &authority.V4_EtcdServiceDesc,
 	&authority.V6_EtcdServiceDesc,
+	&edition2024.Edition2024_EtcdServiceDesc,
 	&lanespb.Labelled_EtcdServiceDesc, &lanespb.Named_EtcdServiceDesc,
 	&layouts.Unspecified_EtcdServiceDesc, &layouts.EndpointJson_EtcdServiceDesc, &layouts.Plain_EtcdServiceDesc,
 	&layouts.LeaseSuffix_EtcdServiceDesc, &layouts.GoZero_EtcdServiceDesc, &layouts.Kratos_EtcdServiceDesc,
@@ -41,7 +43,7 @@ var generated = []*runtime.ServiceDesc{
 	&outlier.Failures_EtcdServiceDesc, &outlier.Everything_EtcdServiceDesc, &outlier.Defaults_EtcdServiceDesc,
 }
 
-// image returns an image: the encoded descriptors of the files of some services, with their imports.
+// image returns an image of some services as buf builds it: all files, encoded, and no imports of files only for options.
 func image(t *testing.T, services ...string) []byte {
 	t.Helper()
 	set := new(descriptorpb.FileDescriptorSet)
@@ -56,7 +58,9 @@ func image(t *testing.T, services ...string) []byte {
 			add(file.Imports().Get(i).FileDescriptor)
 		}
 		set.File = append(set.File, protodesc.ToFileDescriptorProto(file))
+		set.File[len(set.File)-1].OptionDependency = nil
 	}
+	add(discoveryv1.File_etcd_discovery_v1_options_proto)
 	for _, name := range services {
 		found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
 		kit.Must(t, err)

@@ -28,14 +28,14 @@ type method struct {
 
 // A reader reads the options of files.
 type reader struct {
-	importers map[string]bool // paths of the files that import our options
-	problems  *problems
+	ours, others bool // whether the request declares our options, and options of others that have their numbers
+	problems     *problems
 }
 
 // readServices returns the services with the option, by file.
 func readServices(plugin *protogen.Plugin, problems *problems) map[*protogen.File][]*service {
 	services := make(map[*protogen.File][]*service)
-	reader := &reader{importersOf(plugin.Request.GetProtoFile()), problems}
+	reader := newReader(plugin.Request.GetProtoFile(), problems)
 	for _, file := range plugin.Files {
 		if found := reader.read(file); len(found) > 0 {
 			services[file] = found

@@ -14,9 +14,11 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// Options of other plugins may have the numbers of our options, and a request identifies options only by number. So the request
-// is parsed without our options, and this file parses them in files that import our proto file. No compiler accepts a file that
-// imports two options with one number.
+// Another project's option may have the number of one of ours, and a request identifies options only by number. So the request
+// is parsed without our options, and this file parses them. If the request declares only another project's, they are not ours.
+// buf leaves out files that are imported only for options, and images also lack these imports. So an option that no file
+// declares is parsed as ours, which must not be ignored. If a request declares both, which buf refuses and protoc warns
+// of, all are parsed as ours.
 
 // unparsed resolves every linked extension except our options.
 type unparsed struct{ *protoregistry.Types }
@@ -29,33 +31,32 @@ func (r unparsed) FindExtensionByNumber(message protoreflect.FullName, number pr
 	return xt, err
 }
 
-// importersOf returns the paths of the files that import our options, directly or by public imports, or that import
-// nothing. files must have each file after its imports, as every request does.
-func importersOf(files []*descriptorpb.FileDescriptorProto) map[string]bool {
-	importers, public := make(map[string]bool), make(map[string]bool)
-	options := discoveryv1.File_etcd_discovery_v1_options_proto
-	shows := func(path string) bool {
-		_, sent := importers[path] // buf leaves out files that are imported only for options, protoc does not
-		return public[path] || !sent && strings.HasSuffix("/"+path, "/"+options.Path())
-	}
+func newReader(files []*descriptorpb.FileDescriptorProto, problems *problems) *reader {
+	r := &reader{problems: problems}
 	for _, file := range files {
-		path, imports, unsent := file.GetName(), file.GetDependency(), file.GetOptionDependency()
-		if file.GetPackage() == string(options.Package()) {
-			public[path] = true
-		}
-		importers[path] = len(imports)+len(unsent) == 0 || slices.ContainsFunc(imports, shows) || slices.ContainsFunc(unsent, shows)
-		for _, i := range file.GetPublicDependency() {
-			if i := int(i); 0 <= i && i < len(imports) && shows(imports[i]) {
-				public[path] = true
-			}
+		if declares(file.GetExtension(), file.GetMessageType()) {
+			ours := file.GetPackage() == string(discoveryv1.File_etcd_discovery_v1_options_proto.Package())
+			r.ours, r.others = r.ours || ours, r.others || !ours
 		}
 	}
-	return importers
+	problems.undeclared = !r.ours && !r.others
+	return r
+}
+
+// declares reports whether one of the extensions, or one in the messages, has the number of one of our options.
+func declares(extensions []*descriptorpb.FieldDescriptorProto, messages []*descriptorpb.DescriptorProto) bool {
+	return slices.ContainsFunc(extensions, func(x *descriptorpb.FieldDescriptorProto) bool {
+		extendee := protoreflect.FullName(strings.TrimPrefix(x.GetExtendee(), "."))
+		xt, _ := protoregistry.GlobalTypes.FindExtensionByNumber(extendee, protowire.Number(x.GetNumber()))
+		return xt == discoveryv1.E_Service || xt == discoveryv1.E_Method
+	}) || slices.ContainsFunc(messages, func(m *descriptorpb.DescriptorProto) bool {
+		return declares(m.GetExtension(), m.GetNestedType())
+	})
 }
 
 // parseOption reads one of our options from the options of a service or method.
 func (r *reader) parseOption(at position, options proto.Message, ours protoreflect.ExtensionType) (option proto.Message, found bool) {
-	if !r.importers[at.file.Desc.Path()] {
+	if r.others && !r.ours {
 		return nil, false
 	}
 	wire, found := rawOption(options.ProtoReflect(), ours.TypeDescriptor().Number())
@@ -64,7 +65,7 @@ func (r *reader) parseOption(at position, options proto.Message, ours protorefle
 	}
 	option = ours.New().Message().Interface()
 	if err := proto.Unmarshal(wire, option); err != nil {
-		if at.file.Generate {
+		if at.file.Generate && r.ours && !r.others {
 			at.at(ours.TypeDescriptor()).problem("has an option (%s) that cannot be read: %v", ours.TypeDescriptor().FullName(), err)
 		}
 		return nil, true

@@ -18,8 +18,9 @@ import (
 
 // problems collects the problems of a request, to report them together.
 type problems struct {
-	list   []problem
-	places map[*protogen.File]places // of the files with problems
+	list       []problem
+	places     map[*protogen.File]places // of the files with problems
+	undeclared bool                      // whether no file declares an option that has the number of ours
 }
 
 // A problem is one mistake in a file.
@@ -52,6 +53,9 @@ func (p *problems) err(order []*protogen.File) error {
 			seen[problem] = true
 			lines = append(lines, problem.String())
 		}
+	}
+	if p.undeclared {
+		lines = append(lines, `no file in the request declares these options: if they are not from etcd/discovery/v1/options.proto, replace "import option" by "import"`)
 	}
 	return errors.New(strings.Join(lines, "\n"))
 }

@@ -9,6 +9,7 @@ package edition2024
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	emptypb "google.golang.org/protobuf/types/known/emptypb"
 	reflect "reflect"
 	unsafe "unsafe"
 )
@@ -20,103 +21,22 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-type Request struct {
-	state                  protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_Id          *string                `protobuf:"bytes,1,opt,name=id"`
-	XXX_raceDetectHookData protoimpl.RaceDetectHookData
-	XXX_presence           [1]uint32
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
-}
-
-func (x *Request) Reset() {
-	*x = Request{}
-	mi := &file_edition2024_service_proto_msgTypes[0]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Request) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Request) ProtoMessage() {}
-
-func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_edition2024_service_proto_msgTypes[0]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-func (x *Request) GetId() string {
-	if x != nil {
-		if x.xxx_hidden_Id != nil {
-			return *x.xxx_hidden_Id
-		}
-		return ""
-	}
-	return ""
-}
-
-func (x *Request) SetId(v string) {
-	x.xxx_hidden_Id = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 1)
-}
-
-func (x *Request) HasId() bool {
-	if x == nil {
-		return false
-	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
-}
-
-func (x *Request) ClearId() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
-	x.xxx_hidden_Id = nil
-}
-
-type Request_builder struct {
-	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
-
-	Id *string
-}
-
-func (b0 Request_builder) Build() *Request {
-	m0 := &Request{}
-	b, x := &b0, m0
-	_, _ = b, x
-	if b.Id != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 1)
-		x.xxx_hidden_Id = b.Id
-	}
-	return m0
-}
-
 var File_edition2024_service_proto protoreflect.FileDescriptor
 
 const file_edition2024_service_proto_rawDesc = "" +
 	"\n" +
-	"\x19edition2024/service.proto\x12\vedition2024\"\x19\n" +
-	"\aRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id2]\n" +
-	"\vEdition2024\x12;\n" +
-	"\x03Get\x12\x14.edition2024.Request\x1a\x14.edition2024.Request\"\b\xda\xc9\x19\x04\n" +
+	"\x19edition2024/service.proto\x12\vedition2024\x1a\x1bgoogle/protobuf/empty.proto2a\n" +
+	"\vEdition2024\x12?\n" +
+	"\x03Get\x12\x16.google.protobuf.Empty\x1a\x16.google.protobuf.Empty\"\b\xda\xc9\x19\x04\n" +
 	"\x02\b\x01\x1a\x11\xda\xc9\x19\r\n" +
 	"\vedition2024B<Z:github.com/etcdrpc/protoc-gen-go-etcd/testdata/edition2024b\beditionsp\xe9\az\x1fetcd/discovery/v1/options.proto"
 
-var file_edition2024_service_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
 var file_edition2024_service_proto_goTypes = []any{
-	(*Request)(nil), // 0: edition2024.Request
+	(*emptypb.Empty)(nil), // 0: google.protobuf.Empty
 }
 var file_edition2024_service_proto_depIdxs = []int32{
-	0, // 0: edition2024.Edition2024.Get:input_type -> edition2024.Request
-	0, // 1: edition2024.Edition2024.Get:output_type -> edition2024.Request
+	0, // 0: edition2024.Edition2024.Get:input_type -> google.protobuf.Empty
+	0, // 1: edition2024.Edition2024.Get:output_type -> google.protobuf.Empty
 	1, // [1:2] is the sub-list for method output_type
 	0, // [0:1] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
@@ -135,13 +55,12 @@ func file_edition2024_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_edition2024_service_proto_rawDesc), len(file_edition2024_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   1,
+			NumMessages:   0,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_edition2024_service_proto_goTypes,
 		DependencyIndexes: file_edition2024_service_proto_depIdxs,
-		MessageInfos:      file_edition2024_service_proto_msgTypes,
 	}.Build()
 	File_edition2024_service_proto = out.File
 	file_edition2024_service_proto_goTypes = nil

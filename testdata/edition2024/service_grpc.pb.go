@@ -11,6 +11,7 @@ import (
 	grpc "google.golang.org/grpc"
 	codes "google.golang.org/grpc/codes"
 	status "google.golang.org/grpc/status"
+	emptypb "google.golang.org/protobuf/types/known/emptypb"
 )
 
 // This is a compile-time assertion to ensure that this generated file
@@ -26,9 +27,9 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// The options' file is imported for its options alone, so that plugins do not see it.
+// The options' file is imported for its options alone, so that plugins may not receive it.
 type Edition2024Client interface {
-	Get(ctx context.Context, in *Request, opts ...grpc.CallOption) (*Request, error)
+	Get(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*emptypb.Empty, error)
 }
 
 type edition2024Client struct {
@@ -39,9 +40,9 @@ func NewEdition2024Client(cc grpc.ClientConnInterface) Edition2024Client {
 	return &edition2024Client{cc}
 }
 
-func (c *edition2024Client) Get(ctx context.Context, in *Request, opts ...grpc.CallOption) (*Request, error) {
+func (c *edition2024Client) Get(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*emptypb.Empty, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(Request)
+	out := new(emptypb.Empty)
 	err := c.cc.Invoke(ctx, Edition2024_Get_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
@@ -53,9 +54,9 @@ func (c *edition2024Client) Get(ctx context.Context, in *Request, opts ...grpc.C
 // All implementations must embed UnimplementedEdition2024Server
 // for forward compatibility.
 //
-// The options' file is imported for its options alone, so that plugins do not see it.
+// The options' file is imported for its options alone, so that plugins may not receive it.
 type Edition2024Server interface {
-	Get(context.Context, *Request) (*Request, error)
+	Get(context.Context, *emptypb.Empty) (*emptypb.Empty, error)
 	mustEmbedUnimplementedEdition2024Server()
 }
 
@@ -66,7 +67,7 @@ type Edition2024Server interface {
 // pointer dereference when methods are called.
 type UnimplementedEdition2024Server struct{}
 
-func (UnimplementedEdition2024Server) Get(context.Context, *Request) (*Request, error) {
+func (UnimplementedEdition2024Server) Get(context.Context, *emptypb.Empty) (*emptypb.Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method Get not implemented")
 }
 func (UnimplementedEdition2024Server) mustEmbedUnimplementedEdition2024Server() {}
@@ -91,7 +92,7 @@ func RegisterEdition2024Server(s grpc.ServiceRegistrar, srv Edition2024Server) {
 }
 
 func _Edition2024_Get_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(Request)
+	in := new(emptypb.Empty)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
@@ -103,7 +104,7 @@ func _Edition2024_Get_Handler(srv interface{}, ctx context.Context, dec func(int
 		FullMethod: Edition2024_Get_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(Edition2024Server).Get(ctx, req.(*Request))
+		return srv.(Edition2024Server).Get(ctx, req.(*emptypb.Empty))
 	}
 	return interceptor(ctx, in, info, handler)
 }

@@ -51,11 +51,11 @@ func TestQuorumLost_CallsGoOn(t *testing.T) {
 		}
 		asked[c.Key] = asked[c.Key] || c.Op == etcdtest.Range
 	}
-	load := underLoad(t, conn, 2)
+	load := underLoad(t, conn)
 	w.etcd.Member(0).Stop()
 	w.etcd.Member(1).Stop()
 	kit.Eventually(t, kit.Soon, "the interrupted watch is logged", func() bool { return w.logs.Count("interrupted") > 0 })
-	load.more(t, 100)
+	load.More(100)
 	knowsNothing := dial(t, w.newRegistry(w.etcd.Client(t)), greeterAt(key))
 	reached(t, knowsNothing, kit.Soon, "a")
 	kit.Must(t, errors.Join(w.etcd.Member(0).Restart(), w.etcd.Member(1).Restart()))
@@ -64,7 +64,7 @@ func TestQuorumLost_CallsGoOn(t *testing.T) {
 	w.registerAll("b")
 	reached(t, conn, 2*kit.Soon, "a", "b")
 	reached(t, knowsNothing, 2*kit.Soon, "a", "b")
-	load.none(t)
+	load.Stop()
 }
 
 // Without read permission each call fails with an error that names the key. Permission for the service's entries is enough (D8, D9).

@@ -4,7 +4,6 @@
 package discovery
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -23,6 +22,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loadtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -300,69 +300,10 @@ func (c counting) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// load makes calls until it is stopped.
-type load struct {
-	calls  atomic.Int64
-	failed atomic.Int64
-	stop   func()
-
-	mu    sync.Mutex
-	first error
-}
-
-// pause is the time between two calls of a caller, which leaves a processor for the code under test.
-const pause = time.Millisecond
-
-// underLoad starts callers that make calls on conn with an affinity, which some policies need.
-func underLoad(t *testing.T, conn grpc.ClientConnInterface, callers int) *load {
+// underLoad starts a caller on conn, with an affinity, which some policies need.
+func underLoad(t *testing.T, conn grpc.ClientConnInterface) *loadtest.Caller {
 	t.Helper()
-	l := &load{}
-	done := make(chan struct{})
-	var running sync.WaitGroup
-	for range callers {
-		running.Go(func() {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-				}
-				l.call(conn)
-				time.Sleep(pause)
-			}
-		})
-	}
-	l.stop = sync.OnceFunc(func() { close(done); running.Wait() })
-	t.Cleanup(l.stop)
-	return l
-}
-
-func (l *load) call(conn grpc.ClientConnInterface) {
-	ctx, cancel := context.WithTimeout(context.Background(), kit.Soon)
-	defer cancel()
-	if _, err := call(runtime.WithAffinity(ctx, "k"), conn); err != nil {
-		l.failed.Add(1)
-		l.mu.Lock()
-		l.first = cmp.Or(l.first, err)
-		l.mu.Unlock()
-	}
-	l.calls.Add(1)
-}
-
-// none stops the load and requires that no call failed.
-func (l *load) none(t *testing.T) {
-	t.Helper()
-	l.stop()
-	if n := l.failed.Load(); n > 0 {
-		t.Errorf("%d of %d calls failed, want none; the first error: %v", n, l.calls.Load(), l.first)
-	}
-}
-
-// more waits until n more calls have ended.
-func (l *load) more(t *testing.T, n int64) {
-	t.Helper()
-	target := l.calls.Load() + n
-	kit.Eventually(t, kit.Soon, fmt.Sprintf("%d more calls are made", n), func() bool { return l.calls.Load() >= target })
+	return loadtest.Start(t, "the caller", func(ctx context.Context) (string, error) { return call(runtime.WithAffinity(ctx, "k"), conn) })
 }
 
 // instances returns Instances of the service, which calls each of them.

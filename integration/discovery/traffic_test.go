@@ -209,11 +209,11 @@ func TestFallback_OnlyWithoutPrimary(t *testing.T) {
 	kit.Must(t, err)
 	reached(t, conn, kit.Soon, "h1")
 	kit.Eventually(t, kit.Soon, "the status says that calls are back", func() bool { return home.status().Away == 0 && awayConns() == 0 })
-	load := underLoad(t, conn, 2)
-	load.more(t, 100)
+	load := underLoad(t, conn)
+	load.More(100)
 	kit.Must(t, registration.Close(kit.Bounded(t, kit.Soon)))
 	reached(t, conn, kit.Soon, "a1")
-	load.none(t)
+	load.Stop()
 	if left, back := home.logs.Count("calls go to the cluster to fall back on"), home.logs.Count("calls are back"); left != 2 || back != 1 {
 		t.Errorf("%d log lines say that calls leave and %d that they are back, want 2 and 1: %s", left, back, home.logs.Lines())
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/candidate"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loadtest"
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection" // registers the policy outlier detection
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
@@ -33,8 +34,8 @@ type victim struct {
 	trap  *trap
 	dir   string // of the snapshots of the process
 	other *grpc.ClientConn
-	load  *load  // calls to the other service
-	calls func() // stops calling the hostile service
+	load  *loadtest.Caller // calls to the other service
+	calls func()           // stops calling the hostile service
 }
 
 // cost is what a victim uses of each resource, or a bound of that.
@@ -72,7 +73,7 @@ var hostileWays = []struct {
 		v.trap.silent.Store(true)
 		v.fill(500, func(i int) string { return v.entry(i) })
 		kit.Eventually(v.t, kit.Soon, "more than 60 connections are open", func() bool { open, _ := v.trap.opened(); return open > 60 })
-		v.load.more(v.t, 500)
+		v.load.More(500)
 	}},
 	{name: "large pieces of metadata", most: large, write: func(v *victim) {
 		v.fill(80, func(i int) string { return v.entry(i, "m", strings.Repeat("m", 60<<10)) })
@@ -202,7 +203,7 @@ func (v *victim) begin(config string) {
 	v.registry = v.newRegistry(v.etcd.Client(v.t), runtime.WithLimits(limited), runtime.WithSnapshotDir(v.dir), runtime.WithZone("z1"))
 	v.other = dial(v.t, v.registry, greeterAt("acme/other"))
 	reached(v.t, v.other, kit.Soon, "a")
-	v.load = underLoad(v.t, v.other, 2)
+	v.load = underLoad(v.t, v.other)
 	desc := greeterAt(key)
 	desc.Extension = leader.Methods{basic.Greeter_SayHello_FullMethodName}
 	var all []*grpc.ClientConn
@@ -232,10 +233,10 @@ func (v *victim) begin(config string) {
 // end ends the process, and fails the test if a cost exceeds its bound.
 func (v *victim) end(when string, bound cost) {
 	v.t.Helper()
-	v.load.more(v.t, 100)
+	v.load.More(100)
 	v.put("acme/other/b", v.serve("b").addr)
 	reached(v.t, v.other, kit.Soon, "a", "b")
-	v.load.none(v.t)
+	v.load.Stop()
 	v.delete("acme/other/b")
 	v.calls()
 	got := cost{lines: len(v.logs.Lines()), disk: v.disk()}

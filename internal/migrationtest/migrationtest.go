@@ -5,8 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
-	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loadtest"
 )
 
 var leastCalls = flag.Int("road.calls", 1000, "the minimum number of `calls` in each order of steps; with 20,000 and more callers do not pause")
@@ -14,6 +16,9 @@ var leastCalls = flag.Int("road.calls", 1000, "the minimum number of `calls` in 
 // Full reports whether the run measures: callers do not pause, orders run one after the other, and
 // frameworks use their default intervals.
 func Full() bool { return *leastCalls >= 20_000 }
+
+// Call makes a call, and returns the name of the server that answered.
+type Call = loadtest.Call
 
 // Kind is what servers and callers migrate from or to: a framework, or this project.
 type Kind struct {
@@ -87,14 +92,19 @@ type fleet struct {
 	t        *testing.T
 	old, new *kind
 	servers  []server
-	callers  []*caller
+	callers  []caller
 	started  int // servers started so far
-	gone     counts
+	calls    int // made by callers that have ended
 }
 
 type kind struct {
 	Kind
 	name string
+}
+
+type caller struct {
+	*loadtest.Caller
+	hangUp func()
 }
 
 type server struct {
@@ -113,7 +123,10 @@ func (f *fleet) serve(k *kind) {
 
 func (f *fleet) dial(k *kind) {
 	f.t.Helper()
-	f.callers = append(f.callers, newCaller(f.t, k))
+	call, hangUp := k.Dial()
+	hangUp = sync.OnceFunc(hangUp)
+	f.t.Cleanup(hangUp)
+	f.callers = append(f.callers, caller{loadtest.Start(f.t, k.name, call), hangUp})
 }
 
 // replace starts a server or caller of one kind, waits until calls reach all servers, and stops a server or caller of the other kind.
@@ -126,7 +139,7 @@ func (f *fleet) replace(s step) {
 	if s.caller {
 		f.dial(to)
 		f.settle(0)
-		f.hangUp(slices.IndexFunc(f.callers, func(c *caller) bool { return c.kind == from }))
+		f.hangUp(slices.IndexFunc(f.callers, func(c caller) bool { return c.Name == from.name }))
 		return
 	}
 	f.serve(to)
@@ -151,13 +164,8 @@ func (f *fleet) hangUp(i int) {
 	f.t.Helper()
 	c := f.callers[i]
 	f.callers = slices.Delete(f.callers, i, i+1)
-	c.stop()
-	made := c.counts()
-	f.gone.calls += made.calls
-	f.gone.failed += made.failed
-	if made.failed > 0 {
-		f.t.Errorf("the %s caller: %d of %d calls failed, the first with %v", c.kind.name, made.failed, made.calls, made.first)
-	}
+	f.calls += c.Stop()
+	c.hangUp()
 }
 
 func (f *fleet) end() {
@@ -171,7 +179,7 @@ func (f *fleet) end() {
 		}
 		s.stop()
 	}
-	f.t.Logf("%s: %d calls, %d failed", f.t.Name(), f.gone.calls, f.gone.failed)
+	f.t.Logf("%s: %d calls", f.t.Name(), f.calls)
 }
 
 // settle waits until each caller reaches exactly the running servers, and all callers together have made this number of further calls.
@@ -181,33 +189,10 @@ func (f *fleet) settle(calls int) {
 	for i, s := range f.servers {
 		names[i] = s.name
 	}
-	slices.Sort(names)
 	for _, c := range f.callers {
-		c.reaches(names)
+		c.Reaches(names...)
 	}
-	calls += f.made()
-	eventually(f.t, func() string { return fmt.Sprintf("%d of %d calls are made", f.made(), calls) }, func() bool { return f.made() >= calls })
-}
-
-// made returns the number of calls of the present callers.
-func (f *fleet) made() (calls int) {
 	for _, c := range f.callers {
-		calls += c.counts().calls
-	}
-	return calls
-}
-
-// patience bounds a wait on a busy machine.
-const patience = 30 * time.Second
-
-// eventually polls until ok returns true, at most for patience.
-func eventually(t *testing.T, what func() string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !ok(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", patience, what())
-		}
+		c.More(calls / len(f.callers))
 	}
 }

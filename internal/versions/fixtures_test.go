@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loadtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
@@ -85,56 +86,15 @@ func registered(server *runtime.Server) bool {
 	return len(all) > 0 && !slices.ContainsFunc(all, func(s runtime.Status) bool { return s.State != runtime.StateRegistered })
 }
 
-// newCaller returns a client of the greeters that the registry finds.
-func newCaller(t *testing.T, registry *runtime.Registry) basic.GreeterClient {
+// newCaller starts a caller of the greeters that the registry finds. The test must stop it before the last of them.
+func newCaller(t *testing.T, registry *runtime.Registry) *loadtest.Caller {
 	t.Helper()
 	client, err := basic.NewGreeterClientFromEtcd(registry, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	must.Succeed(t, err)
-	return client
-}
-
-// call returns the address of the greeter that answers.
-func call(t *testing.T, client basic.GreeterClient) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), soon)
-	defer cancel()
-	reply, err := client.SayHello(ctx, &basic.HelloRequest{}, grpc.WaitForReady(true))
-	must.Succeed(t, err)
-	return reply.GetMessage()
-}
-
-// awaitCalls calls until ten calls in a row are answered by all of addrs and no other server.
-func awaitCalls(t *testing.T, client basic.GreeterClient, addrs ...string) {
-	t.Helper()
-	slices.Sort(addrs)
-	eventually(t, fmt.Sprintf("calls are answered by %v alone", addrs), func() bool {
-		var seen []string
-		for range 10 {
-			seen = append(seen, call(t, client))
-		}
-		slices.Sort(seen)
-		return slices.Equal(slices.Compact(seen), addrs)
+	return loadtest.Start(t, "the caller", func(ctx context.Context) (string, error) {
+		reply, err := client.SayHello(ctx, &basic.HelloRequest{})
+		return reply.GetMessage(), err
 	})
-}
-
-// keepCalling calls until stop is called or the test ends. A call that fails is an error of the test.
-func keepCalling(t *testing.T, client basic.GreeterClient) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var calling sync.WaitGroup
-	calling.Go(func() {
-		for ctx.Err() == nil {
-			bounded, cancel := context.WithTimeout(context.Background(), soon)
-			_, err := client.SayHello(bounded, &basic.HelloRequest{})
-			cancel()
-			if err != nil && ctx.Err() == nil {
-				t.Errorf("call: %v", err)
-				return
-			}
-		}
-	})
-	stop = func() { cancel(); calling.Wait() }
-	t.Cleanup(stop)
-	return stop
 }
 
 // follow watches a key as long as the test runs. addrs returns the present addresses.

@@ -5,12 +5,10 @@ import (
 	"errors"
 	"net"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -79,41 +77,7 @@ func TestWithdraw_IsBounded(t *testing.T) {
 	}
 }
 
-// child is the environment variable with the etcd endpoint. If it is set, the test binary is a server instead of a test.
-const child = "REGISTRATION_TEST_ETCD"
-
-func TestMain(m *testing.M) {
-	endpoint := os.Getenv(child)
-	if endpoint == "" {
-		os.Exit(leak.Main(4, m.Run))
-	}
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}})
-	if err != nil {
-		panic(err)
-	}
-	s := runtime.NewRegistry(client, runtime.WithLeaseTTL(5*time.Second)).NewServer(grpc.NewServer())
-	basic.RegisterGreeterServerToEtcd(s, greeter{})
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	panic(s.Serve(context.Background(), lis))
-}
-
-// process starts a server in a child process and returns the process and the key of its entry.
-func (w *world) process() (*os.Process, string) {
-	w.t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), child+"="+w.etcd.Endpoints()[0])
-	cmd.Stderr = os.Stderr
-	kit.Must(w.t, cmd.Start())
-	w.t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	kit.Eventually(w.t, kit.Soon, "registered", func() bool { return len(w.keys(key)) == 1 })
-	return cmd.Process, w.keys(key)[0]
-}
+func TestMain(m *testing.M) { os.Exit(leak.Main(4, m.Run)) }
 
 func TestSteadyStateIsSilent(t *testing.T) {
 	leak.Parallel(t)

@@ -148,13 +148,3 @@ func hearNothing(t *testing.T, conn net.Conn) {
 		t.Errorf("read %d bytes, %v during a pause; want a timeout", n, err)
 	}
 }
-
-func TestProxy_ClosesDuringPause(t *testing.T) {
-	p, conn := proxied(t)
-	p.setPaused(true)
-	say(t, conn, "held")
-	p.close()
-	if _, err := conn.Read(make([]byte, 1)); err == nil {
-		t.Error("the connection stays open after the proxy is closed, want an error")
-	}
-}

@@ -11,9 +11,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loadtest"
 )
 
-var leastCalls = flag.Int("road.calls", 1000, "the minimum number of `calls` in each order of steps; with 20,000 and more callers do not pause")
+var leastCalls = flag.Int("road.calls", 1000, "the minimum number of `calls` in each order of steps; with 20,000 and more, orders run one after the other")
 
-// Full reports whether the run measures: callers do not pause, orders run one after the other, and
+// Full reports whether the run measures: orders run one after the other, and
 // frameworks use their default intervals.
 func Full() bool { return *leastCalls >= 20_000 }
 

@@ -11,6 +11,7 @@ import (
 	"iter"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,18 +81,15 @@ func TestK13_ManyKeysOfADistantEtcd(t *testing.T) {
 				ctx, stop := context.WithCancel(t.Context())
 				defer following.Wait()
 				defer stop()
-				var mu sync.Mutex
-				seen := make(map[int]int) // number of endpoints by key
+				var seen [keys]atomic.Int64 // number of endpoints by key
 				put := func(name string) {
 					for i := range keys {
 						must.Succeed(t, d.etcd.Put(fmt.Sprintf("service-%d/%s", i, name), `{"Addr":"10.1.1.1:`+name+`"}`, 0))
 					}
 				}
 				current := func() (n int) {
-					mu.Lock()
-					defer mu.Unlock()
-					for _, endpoints := range seen {
-						n += endpoints
+					for i := range seen {
+						n += int(seen[i].Load())
 					}
 					return n
 				}
@@ -102,9 +100,7 @@ func TestK13_ManyKeysOfADistantEtcd(t *testing.T) {
 							if err != nil {
 								t.Error(err)
 							}
-							mu.Lock()
-							seen[i] = len(endpoints)
-							mu.Unlock()
+							seen[i].Store(int64(len(endpoints)))
 						}
 					})
 				}

@@ -16,7 +16,7 @@ type conn struct {
 	addr    string
 	stats   *picking.Stats            // the address's statistics in the policy's Memory
 	current atomic.Pointer[condition] // the condition as picks see it
-	reached atomic.Bool               // under ring_hash, whether a call has reached the endpoint
+	reached atomic.Bool               // under ring_hash, whether a call has reached the endpoint, and its connection has not ended since
 
 	subConn balancer.SubConn // set by the shell; nil before the dial and after the shutdown
 

@@ -275,10 +275,14 @@ func (c *core) changed(conn *conn, s balancer.SubConnState, now time.Time) {
 	case connectivity.TransientFailure:
 		c.set(conn, &condition{readiness: failing, err: s.ConnectionError})
 	case connectivity.Idle:
+		ended := was == connectivity.Ready && c.plan.traits.Rings
+		if ended {
+			conn.reached.Store(false) // as in gRPC, the next call that reaches the endpoint connects
+		}
 		if was != connectivity.TransientFailure { // a failed connection fails calls until it is ready, as in gRPC's policies
 			c.set(conn, untried)
 		}
-		if c.isUsed(conn) {
+		if conn.named || c.isSelected(conn) && !ended {
 			c.connect(conn, false, now)
 		}
 	}

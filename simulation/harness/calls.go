@@ -80,12 +80,7 @@ func calling(method string) way {
 
 // traffic makes calls until ctx ends, each in a random way.
 func (c *caller) traffic(ctx context.Context, via clients, r *rand.Rand) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(time.Duration(r.Int64N(int64(2 * betweenCalls)))):
-		}
+	for pause(ctx, time.Duration(r.Int64N(int64(2*betweenCalls)))) {
 		if call := ways[r.IntN(len(ways))]; !c.idle.Load() {
 			call(c, ctx, via, r)
 		}

@@ -41,14 +41,7 @@ const sampling = 250 * time.Millisecond
 
 // sample checks until ctx ends that no function of a leader runs after the leadership.
 func (w *world) sample(ctx context.Context) {
-	tick := time.NewTicker(sampling)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for pause(ctx, sampling) {
 		for _, c := range w.candidates() {
 			token := c.runs()
 			if token == 0 || c.leadsWith() == token {
@@ -167,10 +160,7 @@ func (c *candidate) lead(ctx context.Context, token int64) error {
 	c.w.note("%s leads with the token %d", c.id, token)
 	for ctx.Err() == nil {
 		c.write(token)
-		select {
-		case <-ctx.Done():
-		case <-time.After(betweenWrites):
-		}
+		pause(ctx, betweenWrites)
 	}
 	c.endTerm()
 	if !c.ending.Load() && !errors.Is(context.Cause(ctx), leader.ErrEnded) {

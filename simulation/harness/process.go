@@ -163,6 +163,8 @@ func (p *process) setLinks(from string, l network.Link) {
 
 // incarnationLog is a slog.Handler that records the lines of one incarnation of a process.
 type incarnationLog struct {
+	slog.Handler // nil: the runtime does not call WithAttrs and WithGroup
+
 	p        process                          // a copy of the process at the start of the incarnation
 	registry atomic.Pointer[runtime.Registry] // its status is read at each log line, which hangs if a lock is held
 }
@@ -217,7 +219,3 @@ func (l *incarnationLog) ask() {
 
 // Enabled returns true for all levels.
 func (l *incarnationLog) Enabled(context.Context, slog.Level) bool { return true }
-
-// WithAttrs and WithGroup return the log itself: the runtime does not call them.
-func (l *incarnationLog) WithAttrs([]slog.Attr) slog.Handler { return l }
-func (l *incarnationLog) WithGroup(string) slog.Handler      { return l }

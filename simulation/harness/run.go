@@ -127,13 +127,8 @@ func (w *world) watchOver() (stop func()) {
 
 // tally records the counts of all processes, one window at a time. The last window is shorter.
 func (w *world) tally(ctx context.Context) {
-	tick := time.NewTicker(check.Width)
-	defer tick.Stop()
 	for ctx.Err() == nil {
-		select {
-		case <-ctx.Done():
-		case <-tick.C:
-		}
+		pause(ctx, check.Width)
 		w.record(func(h *check.History) {
 			for i, counts := range w.counts {
 				h.Windows = append(h.Windows, check.Window{End: time.Now(), Process: w.plan.Name(i), Counts: counts})

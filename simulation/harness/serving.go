@@ -131,10 +131,8 @@ func (s *server) attempt(what string) (retry func(call func(context.Context) err
 			if err == nil {
 				return nil
 			}
-			select {
-			case <-ctx.Done():
+			if !pause(ctx, again) {
 				return ctx.Err()
-			case <-time.After(again):
 			}
 		}
 	}

@@ -34,8 +34,12 @@ var faults map[schedule.Kind]fault
 func init() {
 	faults = map[schedule.Kind]fault{
 		schedule.MemberStops:    func(w *world, s schedule.Step) func() { return w.stopMember(s.Who) },
-		schedule.MemberIsolated: func(w *world, s schedule.Step) func() { return w.isolate(s.Who) },
-		schedule.QuorumLost:     func(w *world, _ schedule.Step) func() { return w.isolate(0, 1, 2) },
+		schedule.MemberIsolated: during(func(w *world, s schedule.Step, on bool) { w.etcd.Isolate(s.Who, on) }),
+		schedule.QuorumLost: during(func(w *world, _ schedule.Step, on bool) {
+			for i := range w.plan.Members {
+				w.etcd.Isolate(i, on)
+			}
+		}),
 		schedule.MemberLags: func(w *world, s schedule.Step) func() {
 			w.etcd.Lag(s.Who, s.Milliseconds())
 			return func() { w.etcd.Lag(s.Who, 0) }
@@ -44,10 +48,7 @@ func init() {
 		schedule.Compaction:    once(func(w *world, _ schedule.Step) { w.operated(w.etcd.Compact()) }),
 		schedule.Restore:       once((*world).restore),
 		schedule.Wipe:          once(func(w *world, s schedule.Step) { w.reset(s.For, w.etcd.Wipe, true) }),
-		schedule.NoSpace: func(w *world, _ schedule.Step) func() {
-			w.operated(w.etcd.Alarm(true))
-			return func() { w.operated(w.etcd.Alarm(false)) }
-		},
+		schedule.NoSpace:       during(func(w *world, _ schedule.Step, on bool) { w.operated(w.etcd.Alarm(on)) }),
 		schedule.RightsRefused: func(w *world, s schedule.Step) func() { return w.refuse(s.Who, s.Text) },
 		schedule.TokensExpire:  once(func(w *world, _ schedule.Step) { w.operated(w.etcd.ExpireTokens()) }),
 
@@ -85,20 +86,11 @@ func init() {
 		schedule.ConfigDeleted:    once(func(w *world, _ schedule.Step) { w.operated(w.etcd.Delete(fixtures.ConfigKey)) }),
 		schedule.BadConfigPut:     once(func(w *world, s schedule.Step) { w.put(fixtures.ConfigKey, s.Text, fixtures.NoLease) }),
 
-		schedule.ServerKilled: func(w *world, s schedule.Step) func() {
-			w.servers[s.Who].kill()
-			return func() { w.startAgain(s) }
-		},
-		schedule.ServerRestarts: func(w *world, s schedule.Step) func() {
-			w.servers[s.Who].stop(false)
-			return func() { w.startAgain(s) }
-		},
-		schedule.ServerFails: func(w *world, s schedule.Step) func() {
-			w.servers[s.Who].stop(true)
-			return func() { w.startAgain(s) }
-		},
-		schedule.ServerPauses:  once(func(w *world, s schedule.Step) { w.servers[s.Who].pause(s.For, s.Text == schedule.ForGood) }),
-		schedule.ServerUpdates: once(func(w *world, s schedule.Step) { w.servers[s.Who].update(uint32(s.N)) }),
+		schedule.ServerKilled:   restarts((*server).kill),
+		schedule.ServerRestarts: restarts(func(s *server) { s.stop(false) }),
+		schedule.ServerFails:    restarts(func(s *server) { s.stop(true) }),
+		schedule.ServerPauses:   once(func(w *world, s schedule.Step) { w.servers[s.Who].pause(s.For, s.Text == schedule.ForGood) }),
+		schedule.ServerUpdates:  once(func(w *world, s schedule.Step) { w.servers[s.Who].update(uint32(s.N)) }),
 		schedule.TwinStarts: func(w *world, s schedule.Step) func() { // the twin has the instance id of a server
 			w.twins[s.Who].start()
 			return func() { w.twins[s.Who].stop(false) }
@@ -116,11 +108,8 @@ func init() {
 		},
 		schedule.DiskFails:   (*world).diskFails,
 		schedule.DiskDamaged: once(func(w *world, s schedule.Step) { w.caller(s.Who).do(w.caller(s.Who).snapshots.damage) }),
-		schedule.CallerIdles: func(w *world, s schedule.Step) func() {
-			w.caller(s.Who).idle.Store(true)
-			return func() { w.caller(s.Who).idle.Store(false) }
-		},
-		schedule.HomeGoes: once((*world).homeGoes),
+		schedule.CallerIdles: during(func(w *world, s schedule.Step, on bool) { w.caller(s.Who).idle.Store(on) }),
+		schedule.HomeGoes:    once((*world).homeGoes),
 		schedule.WriterDies: func(w *world, s schedule.Step) func() {
 			w.writer(s.Who).kill()
 			return w.writer(s.Who).start
@@ -133,15 +122,12 @@ func once(do func(*world, schedule.Step)) fault {
 	return func(w *world, s schedule.Step) func() { do(w, s); return nil }
 }
 
-// isolate cuts members of etcd off from each other.
-func (w *world) isolate(members ...int) (end func()) {
-	set := func(on bool) {
-		for _, i := range members {
-			w.etcd.Isolate(i, on)
-		}
+// during returns a fault that set turns on, and off after the time of the step.
+func during(set func(w *world, s schedule.Step, on bool)) fault {
+	return func(w *world, s schedule.Step) func() {
+		set(w, s, true)
+		return func() { set(w, s, false) }
 	}
-	set(true)
-	return func() { set(false) }
 }
 
 // bump is more than the number of revisions in a world.
@@ -170,18 +156,23 @@ func meddle(verdict func(schedule.Step) etcd.Verdict) fault {
 	return func(w *world, s schedule.Step) func() { return w.addRule(s.Who, s.Text, verdict(s)) }
 }
 
-// startAgain starts a stopped server with the changes of the step.
-func (w *world) startAgain(s schedule.Step) {
-	server := w.servers[s.Who]
-	server.do(func() {
-		if s.N == 1 {
-			server.port++
+// restarts returns a fault that stops a server, and then starts the server with the changes of the step.
+func restarts(stop func(*server)) fault {
+	return func(w *world, s schedule.Step) func() {
+		server := w.servers[s.Who]
+		stop(server)
+		return func() {
+			server.do(func() {
+				if s.N == 1 {
+					server.port++
+				}
+				if s.Text != "" {
+					server.spec.Newer = s.Text == schedule.WithNewer
+				}
+			})
+			server.start()
 		}
-		if s.Text != "" {
-			server.spec.Newer = s.Text == schedule.WithNewer
-		}
-	})
-	server.start()
+	}
 }
 
 // homeGoes makes all servers leave etcd, stop, or be killed at the same time. After the time of the step they are back.

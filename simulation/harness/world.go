@@ -268,6 +268,15 @@ func (w *world) leases(from string) []int64 {
 	return leases
 }
 
+// pause waits for a time or until ctx ends, and reports whether ctx goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+	return ctx.Err() == nil
+}
+
 // must panics on an error of the simulation itself.
 func must(err error) {
 	if err != nil {

@@ -60,10 +60,7 @@ func (o *writer) start() {
 		o.running.Go(func() {
 			for ctx.Err() == nil {
 				o.keep(ctx, client)
-				select {
-				case <-ctx.Done():
-				case <-time.After(startOver):
-				}
+				pause(ctx, startOver)
 			}
 		})
 	})

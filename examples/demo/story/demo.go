@@ -236,7 +236,7 @@ func (d *demo) conclude(out io.Writer) error {
 // end stops the calls, waits for the last call, and stops the watch and the screen.
 func (d *demo) end() {
 	d.stopLoad()
-	d.load.wait()
+	d.load.done.Wait()
 	d.stopRest()
 	d.rest.Wait()
 }

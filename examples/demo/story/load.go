@@ -50,9 +50,6 @@ func (l *load) run(ctx context.Context, client greeterv1.GreeterServiceClient, r
 	})
 }
 
-// wait returns when the last call is done.
-func (l *load) wait() { l.done.Wait() }
-
 func (l *load) call(ctx context.Context) {
 	start := time.Now()
 	reply, err := l.client.SayHello(ctx, &greeterv1.SayHelloRequest{Name: "demo"})

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/examples/internal/show"
 	greeterv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1"
 )
 
@@ -113,7 +114,7 @@ func (d *demo) loseLeader(ctx context.Context) error {
 // forget waits until the killed server's lease has expired.
 func (d *demo) forget(ctx context.Context) error {
 	victim := d.servers[0]
-	err := d.waitFor(ctx, victim.Name+" to leave etcd with its lease", func() bool { return !d.listed(victim) })
+	err := show.Until(ctx, victim.Name+" leaves etcd with its lease", func(context.Context) (bool, error) { return !d.listed(victim), nil })
 	if err != nil {
 		return err
 	}
@@ -124,24 +125,8 @@ func (d *demo) forget(ctx context.Context) error {
 
 // waitCalled waits until the server has answered a call.
 func (d *demo) waitCalled(ctx context.Context, server *server) error {
-	return d.waitFor(ctx, server.Name+" to be called", func() bool {
+	return show.Until(ctx, server.Name+" is called", func(context.Context) (bool, error) {
 		servers, _, _ := d.load.snapshot()
-		return servers[server.Addr].answered > 0
+		return servers[server.Addr].answered > 0, nil
 	})
-}
-
-// waitFor waits until done returns true, for at most patience.
-func (d *demo) waitFor(ctx context.Context, what string, done func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	poll := time.NewTicker(5 * time.Millisecond)
-	defer poll.Stop()
-	for !done() {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waited for %s: %w", what, ctx.Err())
-		case <-poll.C:
-		}
-	}
-	return nil
 }

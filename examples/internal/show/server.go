@@ -44,7 +44,7 @@ func (s *Stage) Greeter(ctx context.Context, name string, registry *runtime.Regi
 		return nil
 	})
 	s.Later(stop)
-	return stop, s.Until(ctx, name+" is in etcd", func(context.Context) (bool, error) {
+	return stop, Until(ctx, name+" is in etcd", func(context.Context) (bool, error) {
 		entries := server.Status()
 		return len(entries) > 0 && !slices.ContainsFunc(entries, func(entry runtime.Status) bool {
 			return entry.State != runtime.StateRegistered

@@ -88,7 +88,7 @@ func (s *Stage) close() error {
 }
 
 // Until waits until ok returns true, for at most 15 s.
-func (s *Stage) Until(ctx context.Context, what string, ok func(context.Context) (bool, error)) error {
+func Until(ctx context.Context, what string, ok func(context.Context) (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	poll := time.NewTicker(5 * time.Millisecond)
@@ -100,7 +100,7 @@ func (s *Stage) Until(ctx context.Context, what string, ok func(context.Context)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("timeout after %v, want: %s", patience, what)
+			return fmt.Errorf("%w, want: %s", ctx.Err(), what)
 		case <-poll.C:
 		}
 	}
@@ -167,7 +167,7 @@ func (l *Load) Total() int {
 
 // Reach waits until exactly these servers answer the calls made within 50 ms.
 func (s *Stage) Reach(ctx context.Context, calls *Load, servers ...string) error {
-	return s.Until(ctx, fmt.Sprintf("calls reach %v", servers), func(ctx context.Context) (bool, error) {
+	return Until(ctx, fmt.Sprintf("calls reach %v", servers), func(ctx context.Context) (bool, error) {
 		if _, err := calls.take(); err != nil {
 			return false, err
 		}

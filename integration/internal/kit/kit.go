@@ -154,24 +154,19 @@ func OnEtcd(m *testing.M, etcd **etcdtest.Cluster) int {
 	return m.Run()
 }
 
-// AskingLogger returns a logger whose handler calls a function at each new message, as a program's handler may do. If the
-// runtime logs while it holds a lock that the function takes, the test deadlocks. ask sets the function.
-func AskingLogger(w io.Writer) (logger *slog.Logger, ask func(func())) {
-	h := asking{slog.NewTextHandler(w, nil), new(atomic.Pointer[func()]), new(sync.Map)}
-	return slog.New(h), func(f func()) { h.ask.Store(&f) }
-}
-
+// asking is a handler that asks a registry for its status at each new message, as a program's handler may do. If the runtime
+// logs while it holds a lock that Status takes, the test deadlocks.
 type asking struct {
 	slog.Handler
-	ask  *atomic.Pointer[func()]
-	seen *sync.Map // messages that were logged before
+	registry atomic.Pointer[runtime.Registry]
+	seen     sync.Map // messages that were logged before
 }
 
 // Handle implements slog.Handler.
-func (a asking) Handle(ctx context.Context, r slog.Record) error {
+func (a *asking) Handle(ctx context.Context, r slog.Record) error {
 	_, seen := a.seen.LoadOrStore(r.Message, true)
-	if ask := a.ask.Load(); ask != nil && !seen {
-		(*ask)()
+	if registry := a.registry.Load(); registry != nil && !seen {
+		registry.Status()
 	}
 	return a.Handler.Handle(ctx, r)
 }
@@ -180,9 +175,9 @@ func (a asking) Handle(ctx context.Context, r slog.Record) error {
 // logged, because etcd may be down by then.
 func Registry(t testing.TB, logs io.Writer, client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
 	t.Helper()
-	logger, ask := AskingLogger(logs)
-	registry := runtime.NewRegistry(client, append([]runtime.Option{runtime.WithLogger(logger)}, opts...)...)
-	ask(func() { registry.Status() })
+	handler := &asking{Handler: slog.NewTextHandler(logs, nil)}
+	registry := runtime.NewRegistry(client, append([]runtime.Option{runtime.WithLogger(slog.New(handler))}, opts...)...)
+	handler.registry.Store(registry)
 	t.Cleanup(func() {
 		if err := registry.Close(Bounded(t, time.Second)); err != nil {
 			t.Logf("close the registry: %v", err)

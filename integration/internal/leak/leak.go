@@ -5,7 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -94,13 +94,10 @@ func Ours() []string {
 
 // In returns the stacks of the goroutines whose stack contains one of these texts, such as the start of a function's name.
 func In(functions ...string) []string {
-	buf := make([]byte, 1<<20)
-	n := runtime.Stack(buf, true)
-	for ; n == len(buf); n = runtime.Stack(buf, true) {
-		buf = make([]byte, 2*len(buf))
-	}
+	var all strings.Builder
+	_ = pprof.Lookup("goroutine").WriteTo(&all, 2) // as a panic prints them; the writer does not fail
 	var found []string
-	for stack := range strings.SplitSeq(string(buf[:n]), "\n\n") {
+	for stack := range strings.SplitSeq(all.String(), "\n\n") {
 		if slices.ContainsFunc(functions, func(function string) bool { return strings.Contains(stack, function) }) {
 			found = append(found, stack)
 		}

@@ -11,7 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/clipperhouse/displaywidth"
@@ -221,34 +221,30 @@ func Lines(text string) []string {
 // Checked writes to a writer, and keeps the first error. Concurrent use is safe if that writer allows it.
 type Checked struct {
 	to     io.Writer
-	failed func() // called once, at the first error
-
-	mu  sync.Mutex
-	err error
+	failed func()
+	err    atomic.Pointer[error] // the first
 }
 
-// Check returns a writer to w that calls failed once, at the first error.
+// Check returns a writer to w that calls failed at each error.
 func Check(w io.Writer, failed func()) *Checked { return &Checked{to: w, failed: failed} }
 
 // Write implements [io.Writer].
 func (c *Checked) Write(text []byte) (int, error) {
 	n, err := c.to.Write(text)
 	if err != nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.err == nil {
-			c.err = fmt.Errorf("write the output: %w", err)
-			c.failed()
-		}
+		failure := fmt.Errorf("write the output: %w", err)
+		c.err.CompareAndSwap(nil, &failure)
+		c.failed()
 	}
 	return n, err
 }
 
 // Err returns the first error.
 func (c *Checked) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
+	if failure := c.err.Load(); failure != nil {
+		return *failure
+	}
+	return nil
 }
 
 // unread is a writer of lines that never waits for its reader: it drops lines while too many are queued.

@@ -36,7 +36,6 @@ func TestConnection_Record(t *testing.T) {
 		{"dial tcp 10.0.0.1:2379: connection refused", "dial tcp 10.0.0.1:2379: connection refused"},
 		{"dial tcp 10.0.0.2:2379: connection refused", "dial tcp 10.0.0.1:2379: connection refused"},
 		{"read tcp 10.0.0.9:41234->10.0.0.1:2379: EOF", "read tcp 10.0.0.9:41234->10.0.0.1:2379: EOF"},
-		{"read tcp 10.0.0.9:41235->10.0.0.1:2379: EOF", "read tcp 10.0.0.9:41234->10.0.0.1:2379: EOF"},
 	} {
 		if got := c.record(connectivity.TransientFailure, errors.New(tt.cause)); got.Error() != tt.want {
 			t.Errorf("record(%q) = %q, want %q", tt.cause, got, tt.want)
@@ -60,16 +59,13 @@ func TestExposed(t *testing.T) {
 		{nil, false, nil},
 		{list("http://10.0.0.1:2379"), false, list("10.0.0.1:2379")},
 		{list("HTTP://etcd.example:2379"), false, list("etcd.example:2379")},
-		{list("10.0.0.1:2379"), false, list("10.0.0.1:2379")},
 		{list("http://[2001:db8::1]"), false, list("[2001:db8::1]")},
 		{list("http://user:secret@10.0.0.1:2379/path"), false, list("10.0.0.1:2379")},
 		{list("dns:///etcd.example:2379"), false, list("etcd.example:2379")},
 		{list("http://%zz"), false, list("http://%zz")},
-		{list("http://root:%zz@etcd:1"), false, list("etcd:1")},
 
 		{list("https://10.0.0.1:2379"), false, nil},
 		{list("10.0.0.1:2379"), true, nil},
-		{list("dns:///etcd.example:2379"), true, nil},
 		{list("unix:///run/etcd.sock"), false, nil},
 		{list("unixs:///run/etcd.sock"), false, nil},
 

@@ -52,26 +52,31 @@ func EntryOf(kv *mvccpb.KeyValue) inventory.Entry {
 // Open connects to etcd. commands has the namespace and the files of cfg's TLS. timeout bounds each request.
 func Open(cfg clientv3.Config, commands output.Commands, timeout time.Duration) (*Store, error) {
 	commands.Endpoints = cfg.Endpoints
-	cfg.Endpoints = leaderFirst(cfg)
+	cfg.Endpoints = leaderFirst(cfg, time.Second)
 	// By itself, etcd's client takes the endpoints in turn, so an edit could read one etcd and write another.
 	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithDisableServiceConfig(), grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"pick_first":{}}]}`))
 	return open(cfg, commands, timeout)
 }
 
 // leaderFirst returns the endpoints, first the leader if another endpoint names it, too. A member that is cut off from the others
-// answers no requests, but may name a leader, even itself.
-func leaderFirst(cfg clientv3.Config) []string {
+// answers no requests, but may name a leader, even itself. leaderFirst waits for wait at most, and not long after
+// the first answer.
+func leaderFirst(cfg clientv3.Config, wait time.Duration) []string {
 	if len(cfg.Endpoints) < 2 {
 		return cfg.Endpoints
 	}
-	cfg.Username, cfg.Password = "", "" // a status needs no user
+	cfg.Username, cfg.Password = "", "" // a login takes long, and older versions of etcd show the status to everyone
+	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithChainUnaryInterceptor(new(connection).intercept))
 	client, err := clientv3.New(cfg)
 	if err != nil {
 		return cfg.Endpoints // another client will get the same error
 	}
 	defer client.Close()
 	first, leaders, named := cfg.Endpoints[0], make(map[uint64]string), make(map[uint64]int)
-	for m := range members(client.Ctx(), client, cfg.Endpoints) {
+	for m := range members(client.Ctx(), client, cfg.Endpoints, wait, 250*time.Millisecond) {
+		if m.id == 0 {
+			break // etcd shows the status only to its users
+		}
 		if m.id == m.leader {
 			leaders[m.leader] = m.endpoint
 		}
@@ -85,30 +90,35 @@ func leaderFirst(cfg clientv3.Config) []string {
 	return append([]string{first}, others...)
 }
 
-// member is an endpoint that answers.
+// member is an endpoint that answers. All numbers are 0 if etcd denies the client its status.
 type member struct {
 	endpoint            string
 	id, leader, cluster uint64 // leader: 0 for none
 }
 
-// members yields the endpoints that answer within a second.
-func members(ctx context.Context, client *clientv3.Client, endpoints []string) iter.Seq[member] {
+// members yields the endpoints that answer within wait, and within grace after the first answer.
+func members(ctx context.Context, client *clientv3.Client, endpoints []string, wait, grace time.Duration) iter.Seq[member] {
 	return func(yield func(member) bool) {
-		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		ctx, cancel := context.WithTimeout(ctx, wait)
 		defer cancel()
 		answers := make(chan member, len(endpoints))
 		for _, endpoint := range endpoints {
 			go func() {
+				m := member{}
 				if status, err := client.Status(ctx, endpoint); err == nil {
-					answers <- member{endpoint, status.Header.MemberId, status.Leader, status.Header.ClusterId}
-				} else {
-					answers <- member{}
+					m = member{endpoint, status.Header.MemberId, status.Leader, status.Header.ClusterId}
+				} else if _, denied := etcderr.Answer(err); denied {
+					m.endpoint = endpoint
 				}
+				answers <- m
 			}()
 		}
 		for range endpoints {
-			if m := <-answers; m.endpoint != "" && !yield(m) {
-				return
+			if m := <-answers; m.endpoint != "" {
+				time.AfterFunc(grace, cancel)
+				if !yield(m) {
+					return
+				}
 			}
 		}
 	}
@@ -293,8 +303,8 @@ func (s *Store) checkClusters(ctx context.Context) error {
 		return nil
 	}
 	first := uint64(0)
-	for m := range members(ctx, s.client, s.Endpoints) {
-		if first = cmp.Or(first, m.cluster); m.cluster != first {
+	for m := range members(ctx, s.client, s.Endpoints, time.Second, time.Second) {
+		if first = cmp.Or(first, m.cluster); m.cluster != 0 && m.cluster != first {
 			return errClusters
 		}
 	}

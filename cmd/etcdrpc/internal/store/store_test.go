@@ -2,8 +2,10 @@ package store
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
 )
 
 // testTimeout bounds waits that would hang.
@@ -95,12 +98,23 @@ func TestTwoClusters(t *testing.T) {
 	}
 }
 
+// Reads are from the leader. Nothing waits long for endpoints that do not answer.
 func TestLeaderFirst(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t, etcdtest.WithMembers(3))
 	leader, err := etcd.Leader(t.Context())
 	for got := []string{""}; err == nil && got[0] != leader.Endpoint(); leader, err = etcd.Leader(t.Context()) { // it may change
-		got = leaderFirst(clientv3.Config{Endpoints: etcd.Endpoints()})
+		got = leaderFirst(clientv3.Config{Endpoints: etcd.Endpoints()}, testTimeout)
 	}
 	must.Succeed(t, err)
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	must.Succeed(t, err)
+	defer silent.Close()
+	guarded, hangs, refuses := etcdtest.Start(t, etcdtest.WithAuth("secret")).Endpoints()[0], silent.Addr().String(), porttest.Refusing(t)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout/2) // gRPC gives up after 20 s
+	defer cancel()
+	for _, endpoints := range [][]string{{refuses, refuses}, {leader.Endpoint(), hangs}, {guarded, hangs}} {
+		leaderFirst(clientv3.Config{Context: ctx, Endpoints: endpoints}, time.Hour)
+	}
+	must.Succeed(t, ctx.Err())
 }

@@ -180,9 +180,6 @@ func TestRing_ConnectsToWhatCallsReach(t *testing.T) {
 	update := func(config string, specs ...string) func() {
 		return func() { r.update(ring+config, specs...) }
 	}
-	fail := func(names ...string) func() {
-		return func() { r.refuse(names...); _ = r.soonBy(ctx, "/s.A/M") }
-	}
 	for _, step := range []struct {
 		what         string
 		do           func()
@@ -191,13 +188,13 @@ func TestRing_ConnectsToWhatCallsReach(t *testing.T) {
 	}{
 		{"at first", update("", "a", "b", "c"), "waits", "b", "b"},
 		{"the connection ends", func() { r.set("b", connectivity.Idle) }, "waits", "b", "b"},
-		{"a call finds that the instance fails", fail("b"), "waits", "c", "bc"},
+		{"a call finds that the instance fails", func() { r.refuse("b"); _ = r.soonBy(ctx, "/s.A/M") }, "waits", "c", "bc"},
 		{"it is back", func() { clear(r.down); r.set("b", connectivity.Idle) }, "b", "b", "bc"},
 		{"a rollout", update("", "d", "e", "f"), "b", "d", "bcd"},
 		{"the old connections end", func() { r.pass(linger) }, "d", "d", "d"},
 		{"a subset", update(`,"subset":2`, "d", "e", "f"), "d", "d", "d"},
 		{"another zone", update(`,"preferZone":true`, "d - y", "e - x", "f - x"), "d", "f", "df"},
-		{"no instance in the zone is ready", fail("e", "f"), "d", "d", "def"},
+		{"no instance in the zone is ready", func() { r.refuse("e", "f"); _ = r.soonBy(ctx, "/s.A/M") }, "d", "d", "def"},
 		{"a split", update(`,`+byVersion, "d v1", "g v1", "h v2"), "d", "d", "d"},
 	} {
 		step.do()

@@ -91,11 +91,8 @@ func startRead(names ...string) *walked {
 
 // take applies effects.
 func (w *walked) take(e effects) bool {
-	switch {
-	case e.follow && w.following, e.unfollow && !w.following, e.unfollow && w.core.readers > 0:
+	if e.follow && w.following || e.unfollow && (!w.following || w.core.readers > 0) {
 		w.broken.Record("a key is followed twice, or not while it has readers: %+v", e)
-	case e.wake.IsZero() && len(w.core.state.Held) > 0 && !e.unfollow:
-		w.broken.Record("endpoints are held, and no tick is due")
 	}
 	s, before := w.core.state, w.state
 	w.state = s
@@ -131,9 +128,6 @@ func (w *walked) take(e effects) bool {
 	for addr := range s.Held {
 		if _, known := w.heldSince[addr]; !known {
 			w.heldSince[addr] = w.now
-		}
-		if !e.unfollow && e.wake.After(w.heldSince[addr].Add(w.core.hold.grace)) {
-			w.broken.Record("the next tick is %v after the hold began, later than its end", e.wake.Sub(w.heldSince[addr]))
 		}
 	}
 	if w.core.entries.known && w.following && w.knownAt.IsZero() {

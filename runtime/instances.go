@@ -31,7 +31,7 @@ type Instances struct {
 type Instance struct {
 	Endpoint
 
-	// Conn calls this instance and no other. Calls fail with Unavailable once the instance has left.
+	// Conn calls this instance and no other. Calls fail with Unavailable once the instance has left, and its connection has ended.
 	Conn grpc.ClientConnInterface
 }
 

@@ -47,11 +47,12 @@ func TestAffinityTravelsAsAHash(t *testing.T) {
 // A call with WithTarget reaches that instance or fails. grpc.WithDefaultServiceConfig has no effect (P5).
 func TestTarget(t *testing.T) {
 	w := newWorld(t, nil, runtime.WithEmptyGrace(0))
-	w.registerAll("a", "b")
+	a := w.register(w.serve("a"))
+	w.registerAll("b")
 	conn := w.conn(grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"pick_first":{}}],"methodConfig":[{"name":[{}],"timeout":"0s"}]}`))
 	reached(t, conn, kit.Soon, "a", "b")
-	to := func(name string, opts ...grpc.CallOption) (string, error) {
-		return call(runtime.WithTarget(kit.Bounded(t, kit.Soon), name), conn, opts...)
+	to := func(name string) (string, error) {
+		return call(runtime.WithTarget(kit.Bounded(t, kit.Soon), name), conn)
 	}
 	for _, name := range []string{"a", "b", "a", "b"} {
 		if got, err := to(name); got != name || err != nil {
@@ -59,8 +60,9 @@ func TestTarget(t *testing.T) {
 		}
 	}
 	w.delete(key + "/a")
-	kit.Eventually(t, kit.Soon, "calls to the deleted instance fail", func() bool {
-		name, err := to("a", grpc.WaitForReady(true))
+	a.stop()
+	kit.Eventually(t, kit.Soon, "calls to the instance that has left fail", func() bool {
+		name, err := to("a")
 		if err == nil && name != "a" {
 			t.Fatalf("a call to a: answered by %q, want a or an error", name)
 		}
@@ -113,7 +115,8 @@ func TestInstances_OneConnectionEach(t *testing.T) {
 		servers = append(servers, w.register(w.serve(name)))
 	}
 	i := w.instances()
-	if all, err := i.All(kit.Bounded(t, kit.Soon)); err != nil || len(all) != 3 || servers[0].made.Load() != 0 {
+	all, err := i.All(kit.Bounded(t, kit.Soon))
+	if err != nil || len(all) != 3 || servers[0].made.Load() != 0 {
 		t.Fatalf("All: instances %v, error %v, %d connections, want three instances and no connection", all, err, servers[0].made.Load())
 	}
 	for range 20 {
@@ -129,15 +132,14 @@ func TestInstances_OneConnectionEach(t *testing.T) {
 	if connections != 3 {
 		t.Errorf("20 times Each made %d connections, want 3", connections)
 	}
-	all, err := i.All(kit.Bounded(t, kit.Soon))
-	kit.Must(t, err)
 	servers[1].stop()
 	names, err := ask(kit.Bounded(t, kit.Soon), i)
 	if strings.Join(names, "") != "ac" || err == nil || !strings.Contains(err.Error(), `"b"`) || strings.Contains(err.Error(), `"a"`) {
 		t.Errorf("Each with b stopped: answers of %q, error %v, want answers of a and c, and an error that names b alone", names, err)
 	}
 	w.delete(key + "/a")
-	kit.Eventually(t, kit.Soon, "a call to the deleted instance fails with Unavailable and names a", func() bool {
+	servers[0].stop()
+	kit.Eventually(t, kit.Soon, "a call to the instance that has left fails with Unavailable and names a", func() bool {
 		_, err := within(all[0].Conn, kit.Soon)
 		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), `"a"`)
 	})

@@ -93,6 +93,7 @@ var leaving = []row{
 	{name: "the one server leaves in order, and is back", servers: 1, serve: registered(time.Second), script: leaveAndReturn},
 	{name: "the one server leaves in order while clients are idle, and is back", servers: 1, serve: registered(time.Second),
 		dial: idle, calls: bursts, script: leaveAndReturn},
+	named(row{name: "by name, all leave in order, and are back", serve: registered(time.Second), script: leaveAndReturn}),
 	{name: "a rollout of one, whose successor is reached a second later", servers: 2, unlisted: 1, serve: registered(1500 * ms), script: func(w *world) {
 		next := w.servers[1]
 		next.link.set(silent)

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
@@ -111,10 +112,7 @@ func (r *router) await(ctx context.Context, token int64, pause time.Duration) bo
 	changed := make(chan struct{}, 1)
 	stop := r.Read(func() {
 		if r.Leader().Created != token {
-			select {
-			case changed <- struct{}{}:
-			default:
-			}
+			listwatch.Signal(changed)
 		}
 	})
 	defer stop()

@@ -76,8 +76,11 @@ func (c *core) keepUnused(conn *conn, kept *int, now time.Time) bool {
 	return false
 }
 
-// isUsed reports whether the plan uses conn, or calls have named its instance.
-func (c *core) isUsed(conn *conn) bool { return c.isSelected(conn) || conn.named }
+// isUsed reports whether the plan uses conn, or calls have named its instance. The connection to an instance that has left is not renewed.
+func (c *core) isUsed(conn *conn) bool {
+	left := conn.left.Load()
+	return c.isSelected(conn) || conn.named && (left == nil || left == conn.current.Load())
+}
 
 func (c *core) isSelected(conn *conn) bool { return conn.always || conn.selected == c.selection }
 

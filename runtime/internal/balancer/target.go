@@ -23,7 +23,7 @@ type targets struct {
 	now   func() time.Time
 
 	known atomic.Pointer[input] // the last input of the policy; nil before the first input
-	conns sync.Map              // from targetKey to *conn; an entry stays until its instance leaves
+	conns sync.Map              // from targetKey to *conn; an entry stays until its instance leaves: see conn.left
 	named atomic.Int64          // the size of conns
 }
 
@@ -38,7 +38,9 @@ func (t *targets) pick(target calloptions.Target, role string) (balancer.PickRes
 		return balancer.PickResult{}, t.open(target, role)
 	}
 	c := x.(*conn)
-	switch now := c.current.Load(); {
+	switch now, left := c.current.Load(), c.left.Load(); {
+	case left != nil && (left != now || role != ""): // a leader that has left gets no calls
+		return balancer.PickResult{}, t.open(target, role)
 	case now.subConn != nil:
 		return t.underLimit(target.Instance, c, now.subConn)
 	case now.readiness == failing:
@@ -70,13 +72,18 @@ func (t *targets) open(target calloptions.Target, role string) error {
 	if _, err := in.find(target, role); err != nil {
 		return err
 	}
-	if limit := in.Client.Most; limit > 0 && role == "" && t.named.Load() >= int64(limit) {
+	if role == "" && t.atLimit(in) {
 		return status.Errorf(codes.Unavailable,
-			"etcd: calls have named %d instances of %q, the limit of one client: see runtime.WithLimits", limit, in.Service)
+			"etcd: calls have named %d instances of %q, the limit of one client: see runtime.WithLimits", in.Client.Most, in.Service)
 	}
 	// An event makes the connection, because gRPC takes locks to make a SubConn, and a pick must not wait for locks.
 	t.queue.put(func() { t.connect(target) })
 	return balancer.ErrNoSubConnAvailable
+}
+
+// atLimit reports whether calls have named as many instances as the client may connect to.
+func (t *targets) atLimit(in *input) bool {
+	return in.Client.Most > 0 && t.named.Load() >= int64(in.Client.Most)
 }
 
 // connect handles the event of targets.open: it makes the connection.
@@ -91,7 +98,7 @@ func (t *targets) connect(target calloptions.Target) {
 	}
 }
 
-// find returns the endpoint of an instance, or the error for a call to it.
+// find returns the endpoint of an instance, or the error for a call to it. For an instance that is not selected, it returns both.
 func (in *input) find(target calloptions.Target, role string) (*attr.Backend, error) {
 	var found *attr.Backend
 	all := in.state.Endpoints
@@ -103,7 +110,7 @@ func (in *input) find(target calloptions.Target, role string) (*attr.Backend, er
 	}
 	switch {
 	case found != nil && in.Client.Selector != nil && !in.Client.Selector(&found.Endpoint):
-		return nil, status.Errorf(codes.Unavailable, "etcd: instance %.200q of %q is not selected for this connection", target.Instance, in.Service)
+		return found, status.Errorf(codes.Unavailable, "etcd: instance %.200q of %q is not selected for this connection", target.Instance, in.Service)
 	case found != nil:
 		return found, nil
 	case in.state.Pending() || in.state.Sequence < target.Sequence:
@@ -112,27 +119,48 @@ func (in *input) find(target calloptions.Target, role string) (*attr.Backend, er
 		return nil, fmt.Errorf("etcd: the %s %.200q of %q is not known: %w", role, target.Instance, in.Service, in.Err)
 	case role != "":
 		return nil, fmt.Errorf("etcd: the %s %.200q of %q is not registered", role, target.Instance, in.Service)
-	case in.Err != nil:
-		return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q of %q is known: %v", target.Instance, in.Service, in.Err)
 	}
-	return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q is registered under %q at an address of its own", target.Instance, in.Service)
+	err := fmt.Errorf("etcd: no instance %.200q is registered under %q at an address of its own", target.Instance, in.Service)
+	if in.Err != nil {
+		err = fmt.Errorf("etcd: no instance %.200q of %q is known: %v", target.Instance, in.Service, in.Err)
+	}
+	if target.Addr != "" { // a status error, as calls on the Conn of an Instance do not wait for its return
+		err = status.Error(codes.Unavailable, err.Error())
+	}
+	return nil, err
 }
 
-// update handles a new input. It removes the targets whose instances have left or moved. Calls under way finish.
+// update handles a new input. It removes the targets whose instances have moved, or have left and are not connected. An address that
+// another instance has may lead to that instance. Calls under way finish.
 func (t *targets) update(in *input) {
 	t.known.Store(in)
 	now := t.now()
+	taken := sync.OnceValue(func() map[string]bool { // made only if an instance has left
+		all := make(map[string]bool)
+		for _, b := range in.state.All() {
+			all[b.Endpoint.Addr] = true
+		}
+		return all
+	})
 	remaining := make(map[*conn]*attr.Backend) // pinned only after all unpins: two targets may have the same connection
 	t.conns.Range(func(key, x any) bool {
 		id := key.(targetKey)
 		ep, err := in.find(calloptions.Target{Instance: id.instance, Addr: id.addr}, "")
 		c := x.(*conn)
-		if err == nil && ep.Endpoint.Addr == c.addr {
+		current, left := c.current.Load(), c.left.Load()
+		switch {
+		case left != nil && left != current: // the connection has ended
+		case err == nil && ep.Endpoint.Addr == c.addr:
+			c.left.Store(nil)
 			remaining[c] = ep
+			return true
+		case ep == nil && current.subConn != nil && !t.atLimit(in) && !taken()[c.addr]:
+			c.left.Store(current)
 			return true
 		}
 		t.conns.Delete(key)
 		t.named.Add(-1)
+		c.left.Store(nil)
 		t.core.unpin(c)
 		return true
 	})

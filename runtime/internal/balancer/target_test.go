@@ -17,12 +17,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// whereNamed makes a call to an instance, and a second call once the instance is connected. It returns what the second call got.
+// whereNamed makes a call to an instance and, if that starts a connection, another call once the instance is connected.
 func (r *rig) whereNamed(to calloptions.Target) string {
-	ctx := calloptions.WithTarget(r.t.Context(), to)
-	_ = r.where(ctx)
-	r.settle()
-	return r.where(ctx)
+	return r.soonBy(calloptions.WithTarget(r.t.Context(), to), "/s.A/M")
 }
 
 // TestNamed_ReachesTheInstanceOrNone follows calls that name an instance as endpoints change (K2).
@@ -38,29 +35,40 @@ func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 		}
 	}
 	moved := append(endpointsOf("a"), backend(endpoint.Endpoint{Instance: "b", Addr: "b2:1"}))
+	other := backend(endpoint.Endpoint{Instance: "c", Addr: "b2:1", Version: "hidden"})
+	end := func() {
+		if r.set("b2", connectivity.Idle); r.last("b2:1").state != connectivity.Idle {
+			t.Error("the connection to an instance that has left is renewed")
+		}
+	}
 	for _, tt := range []struct {
 		when     string
 		do       func()
-		instance string
+		to       string // the instance or, if an Instance makes the call, instance@address
 		sequence uint64 // the number of the state that the call waits for
-		want     string // a part of the answer or the error, or "waits"
+		want     string // how the answer or the error begins, or "waits"
 		open     string // the connections that are open after linger
 	}{
 		{"nothing is known", func() { r.updateState("", attr.State{}) }, "a", 0, "waits", ""},
 		{"the instance is registered", update(7, endpointsOf("a", "b", "h hidden")), "a", 0, "a", "a"},
 		{"the instance is drained", nil, "b", 0, "b", "ab"},
-		{"the instance is not selected", nil, "h", 7, `code = Unavailable desc = etcd: instance "h" of "" is not selected`, "ab"},
-		{"no instance has that id", nil, "x", 7, `code = Unavailable desc = etcd: no instance "x" is registered`, "ab"},
+		{"the instance is not selected", nil, "h", 7, `rpc error: code = Unavailable desc = etcd: instance "h" of "" is not selected`, "ab"},
+		{"no instance has that id", nil, "x", 7, `etcd: no instance "x" is registered`, "ab"},
+		{"an Instance has left", nil, "x@x:1", 7, `rpc error: code = Unavailable desc = etcd: no instance "x" is registered`, "ab"},
 		{"the state is still to come", nil, "x", 8, "waits", "ab"},
 		{"the instance moves, and is down", func() { r.refuse("b2"); update(8, moved)() }, "b", 0, `etcd: instance "b" at "b2:1": refused`, "ab2"},
 		{"the instance is up again", r.revive, "b", 0, "b2", "ab2"},
-		{"the instance has left", update(9, endpointsOf("a")), "b", 0, `code = Unavailable desc = etcd: no instance "b"`, "a"},
+		{"the instance has left, and is connected", update(9, endpointsOf("a")), "b", 0, "b2", "ab2"},
+		{"its connection has ended", end, "b", 0, `etcd: no instance "b"`, "ab2"},
+		{"the instance is back", update(10, moved), "b", 0, "b2", "ab2"},
+		{"another instance has the address", update(11, append(endpointsOf("a"), other)), "b", 0, `etcd: no instance "b"`, "a"},
 	} {
 		if tt.do != nil {
 			tt.do()
 		}
-		if got := r.whereNamed(calloptions.Target{Instance: tt.instance, Sequence: tt.sequence}); !strings.Contains(got, tt.want) {
-			t.Errorf("%s: a call to the instance %s got %q, want %q", tt.when, tt.instance, got, tt.want)
+		instance, addr, _ := strings.Cut(tt.to, "@")
+		if got := r.whereNamed(calloptions.Target{Instance: instance, Addr: addr, Sequence: tt.sequence}); !strings.HasPrefix(got, tt.want) {
+			t.Errorf("%s: a call to the instance %s got %q, want %q", tt.when, tt.to, got, tt.want)
 		}
 		if r.pass(linger); addrs(r.open()) != tt.open {
 			t.Errorf("%s: the open connections are %s, want %s", tt.when, addrs(r.open()), tt.open)
@@ -85,6 +93,11 @@ func TestNamed_OnTheConnectionOfAnInstances(t *testing.T) {
 		r.expect(named("b"), connection+" connection", "b")
 		r.last("b:1").set(connectivity.Idle, nil) // the connection is lost
 	}
+	r.update("", "a")
+	r.update("", "a", "b")
+	_ = r.where(named("b"))
+	r.settle()
+	r.expect(named("b"), "the instance has left, its connection has ended, and it is back", "b")
 	if got := addrs(r.open()); got != "b" {
 		t.Errorf("the open connections are %s, want b", got)
 	}
@@ -104,9 +117,7 @@ func TestNamed_InstancesAreBounded(t *testing.T) {
 	if got := to("c"); !strings.Contains(got, "code = Unavailable") || !strings.Contains(got, "runtime.WithLimits") {
 		t.Errorf("a call to a third instance got %q, want Unavailable by runtime.WithLimits", got)
 	}
-	_ = r.whereBy(t.Context(), method)
-	r.settle()
-	if got := r.whereBy(t.Context(), method); got != "d" {
+	if got := r.soonBy(t.Context(), method); got != "d" {
 		t.Errorf("a call to the leader got %q, want d", got)
 	}
 	update("b", "c", "d")
@@ -117,9 +128,14 @@ func TestNamed_InstancesAreBounded(t *testing.T) {
 	if got := to("c"); got != "c" {
 		t.Errorf("after b has left, a call to c got %q, want c", got)
 	}
+	update("d")
+	update()
+	if got := r.whereBy(t.Context(), method); !strings.Contains(got, `the leader "d" of "" is not registered`) {
+		t.Errorf("after the leader has left, a call to it got %q, want an error", got)
+	}
 }
 
-// TestNamed_CallsDoNotWaitForThePolicy makes calls while the policy handles 10,000 targets that leave (P10).
+// TestNamed_CallsDoNotWaitForThePolicy makes calls while the policy handles that 10,000 targets are deselected (P10).
 func TestNamed_CallsDoNotWaitForThePolicy(t *testing.T) {
 	r := newRig(t)
 	r.client.TargetsOnly = true
@@ -146,7 +162,8 @@ func TestNamed_CallsDoNotWaitForThePolicy(t *testing.T) {
 		}
 	})
 	r.policy.do(call) // the call is made with the policy's lock held
-	r.update("", "i0000")
+	r.client.Selector = func(e *endpoint.Endpoint) bool { return e.Instance == "i0000" }
+	r.update("", fleet...)
 	r.pass(linger)
 	leaving.Store(false)
 	calls.Wait()

@@ -33,25 +33,32 @@ func (c *child) openProbed() *group {
 func installProbe(service string, s *stub) {
 	for _, name := range []string{roundrobin.Name, policyOf[peerGoZero]} {
 		if policy := balancer.Get(name); policy != nil {
-			balancer.Register(probeBuilder{policy, service, s})
+			balancer.Register(probeBuilder{policy, service, func(cc balancer.ClientConn, _ balancer.BuildOptions) balancer.Balancer {
+				return &probing{cc: cc, stub: s}
+			}})
 		}
 	}
 	ours := balancer.Get("etcd")
-	balancer.Register(plannedBuilder{probeBuilder{ours, service, s}, ours.(balancer.ConfigParser)})
+	balancer.Register(struct {
+		probeBuilder
+		balancer.ConfigParser
+	}{probeBuilder{ours, service, func(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
+		return planned{ours.Build(connections{cc}, opts), s} // with fake connections
+	}}, ours.(balancer.ConfigParser)})
 }
 
 // probeBuilder replaces a policy for one service. Other targets keep the policy: the etcd client also uses round_robin.
 type probeBuilder struct {
 	balancer.Builder
 	service string
-	stub    *stub
+	probe   func(balancer.ClientConn, balancer.BuildOptions) balancer.Balancer
 }
 
 func (b probeBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
 	if opts.Target.Endpoint() != b.service {
 		return b.Builder.Build(cc, opts)
 	}
-	return &probing{cc: cc, stub: b.stub}
+	return b.probe(cc, opts)
 }
 
 // probing is the policy that records the states.
@@ -74,19 +81,6 @@ func (*probing) ResolverError(error)                                        {}
 func (*probing) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 func (*probing) ExitIdle()                                                  {}
 func (*probing) Close()                                                     {}
-
-// plannedBuilder builds this project's policy with fake connections and a probe.
-type plannedBuilder struct {
-	probeBuilder
-	balancer.ConfigParser
-}
-
-func (b plannedBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
-	if opts.Target.Endpoint() != b.service {
-		return b.Builder.Build(cc, opts)
-	}
-	return planned{b.Builder.Build(connections{cc}, opts), b.stub}
-}
 
 // planned is this project's policy with a probe. A change has arrived once the policy uses it for calls, even if connections to removed
 // endpoints still exist.

@@ -191,10 +191,14 @@ func (c *caller) serverStream(ctx context.Context) error {
 }
 
 // send sends the request's messages until the call has ended, and then records how many were not sent.
-func (c *caller) send(send func(*anypb.Any) error, sent func() bool) error {
+func send[Req any, P message[Req]](c *caller, send func(P) error, sent func() bool) error {
 	for i, m := range c.GetRequestMessages() {
 		time.Sleep(time.Duration(c.GetRequestDelayMs()) * time.Millisecond)
-		err := send(m)
+		req := P(new(Req))
+		if err := m.UnmarshalTo(req); err != nil {
+			return err
+		}
+		err := send(req)
 		if errors.Is(err, io.EOF) {
 			c.result.NumUnsentRequests = int32(len(c.GetRequestMessages()) - i)
 			return nil // Receive returns why the call ended
@@ -214,13 +218,7 @@ func (c *caller) clientStream(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = c.send(func(m *anypb.Any) error {
-		req := new(conformancev1.ClientStreamRequest)
-		if err := m.UnmarshalTo(req); err != nil {
-			return err
-		}
-		return stream.Send(req)
-	}, func() bool { return true })
+	err = send(c, stream.Send, func() bool { return true })
 	c.cancelBeforeCloseSend()
 	c.cancelAfterCloseSend()
 	resp, callErr := stream.CloseAndReceive()
@@ -239,13 +237,7 @@ func (c *caller) bidiStream(ctx context.Context) error {
 		more = c.received(resp, err)
 		return more
 	}
-	err = c.send(func(m *anypb.Any) error {
-		req := new(conformancev1.BidiStreamRequest)
-		if err := m.UnmarshalTo(req); err != nil {
-			return err
-		}
-		return stream.Send(req)
-	}, func() bool {
+	err = send(c, stream.Send, func() bool {
 		return c.GetStreamType() != conformancev1.StreamType_STREAM_TYPE_FULL_DUPLEX_BIDI_STREAM || receive()
 	})
 	c.cancelBeforeCloseSend()

@@ -7,10 +7,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
@@ -56,18 +56,18 @@ func (w *world) isWell(ctx context.Context) error {
 	if err := w.has(ctx, want); err != nil {
 		return err
 	}
-	return w.eachClient(func(c *client) error {
-		reached, err := c.reach(ctx)
-		if err == nil && len(reached) != len(want) {
-			err = fmt.Errorf("a client reached %v, want the running servers %v", slices.Sorted(maps.Keys(reached)), slices.Sorted(maps.Keys(want)))
-		}
-		for addr := range reached {
-			if _, known := want[addr]; err == nil && !known {
-				err = fmt.Errorf("a client reached %s, want only running servers", addr)
+	var all errgroup.Group
+	for _, c := range w.clients {
+		all.Go(func() error {
+			reached, err := c.reach(ctx)
+			has, wants := slices.Sorted(maps.Keys(reached)), slices.Sorted(maps.Keys(want))
+			if err == nil && !slices.Equal(has, wants) {
+				err = fmt.Errorf("a client reached %v, want the running servers %v", has, wants)
 			}
-		}
-		return err
-	})
+			return err
+		})
+	}
+	return all.Wait()
 }
 
 // has returns an error unless etcd has exactly the entries of these addresses on these leases, and no other key or lease.
@@ -87,27 +87,17 @@ func (w *world) has(ctx context.Context, want map[string]clientv3.LeaseID) error
 	return err
 }
 
-// eachClient runs do for all clients at once and joins the errors.
-func (w *world) eachClient(do func(*client) error) error {
-	errs := make([]error, len(w.clients))
-	var all sync.WaitGroup
-	for i, c := range w.clients {
-		all.Go(func() { errs[i] = do(c) })
-	}
-	all.Wait()
-	return errors.Join(errs...)
-}
-
 // end drains the servers, closes the clients, and returns an error if a key or lease is left in etcd.
 func (w *world) end() error {
-	var errs [servers]error
-	var all sync.WaitGroup
+	var all errgroup.Group
 	for i := range w.servers {
-		all.Go(func() { errs[i] = w.servers[i].drain() })
+		all.Go(w.servers[i].drain)
 	}
-	err := w.eachClient((*client).close)
-	all.Wait()
+	for _, c := range w.clients {
+		all.Go(c.close)
+	}
+	err := all.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	return errors.Join(err, errors.Join(errs[:]...), w.has(ctx, nil))
+	return errors.Join(err, w.has(ctx, nil))
 }

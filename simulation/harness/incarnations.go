@@ -130,10 +130,13 @@ func (s *server) stop(fails bool) {
 		}
 		for _, one := range s.all() {
 			one.want(false)
+			one.leaving.Store(s.abrupt())
 			one.candidate.ending.Store(true)
 		}
 		if s.abrupt() {
-			s.closeFirst()
+			ctx, cancel := s.w.timeToLeave()
+			s.closeRegistry(ctx, closing) // removes the servers of the process from etcd
+			cancel()
 		}
 		var ending sync.WaitGroup
 		for _, one := range s.all() {

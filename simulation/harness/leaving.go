@@ -87,16 +87,6 @@ func (s *server) closeEntry(ctx context.Context, entry *runtime.Registration) {
 // abrupt reports whether the process leaves etcd only by closing its registry.
 func (s *server) abrupt() bool { return s.spec.Mode != schedule.Serve && s.index%2 == 1 }
 
-// closeFirst closes the registry, which removes the servers of the process from etcd.
-func (s *server) closeFirst() {
-	ctx, cancel := s.w.timeToLeave()
-	defer cancel()
-	for _, one := range s.all() {
-		one.leaving.Store(true)
-	}
-	s.closeRegistry(ctx, closing)
-}
-
 // registered returns the registrations that Register has returned.
 func (s *server) registered() []*runtime.Registration {
 	s.mu.Lock()

@@ -1,13 +1,13 @@
 package etcdtest
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
 )
@@ -130,14 +130,12 @@ func (m *Member) waitReady() error {
 	if etcd == nil {
 		return fmt.Errorf("etcdtest: member %d was stopped while it started", m.index)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
 	select {
 	case <-etcd.Server.ReadyNotify():
 		return nil
 	case <-etcd.Server.StopNotify():
 		return fmt.Errorf("etcdtest: member %d stopped while it started", m.index)
-	case <-ctx.Done():
+	case <-time.After(startTimeout):
 		return fmt.Errorf("etcdtest: member %d is not ready after %v", m.index, startTimeout)
 	}
 }

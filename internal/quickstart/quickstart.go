@@ -135,7 +135,10 @@ func (p Project) render(name, text string) (string, error) {
 	case name == "go.mod":
 		return p.requireSelf(text)
 	case name == "generate.go" && p.BufOnPath:
-		return useBufOnPath(text)
+		if !strings.Contains(text, ownBuf) {
+			return "", fmt.Errorf("the quickstart's generate.go lacks %q", ownBuf)
+		}
+		return strings.Replace(text, ownBuf, "//go:generate buf generate\n", 1), nil
 	case path.Ext(name) == ".go":
 		// The imports have new paths, and so a new order.
 		formatted, err := format.Source([]byte(text))
@@ -149,14 +152,6 @@ func (p Project) render(name, text string) (string, error) {
 
 // ownBuf builds and runs, in generate.go, the buf that tools/go.mod pins.
 const ownBuf = "//go:generate go -C tools build -o ../bin/ github.com/bufbuild/buf/cmd/buf\n//go:generate bin/buf generate\n"
-
-// useBufOnPath returns generate.go with the buf on the PATH in place of the project's own buf.
-func useBufOnPath(text string) (string, error) {
-	if !strings.Contains(text, ownBuf) {
-		return "", fmt.Errorf("the quickstart's generate.go lacks %q", ownBuf)
-	}
-	return strings.Replace(text, ownBuf, "//go:generate buf generate\n", 1), nil
-}
 
 // requireSelf returns go.mod with the project's requirements of this repository's modules.
 func (p Project) requireSelf(text string) (string, error) {

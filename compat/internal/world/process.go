@@ -36,7 +36,6 @@ type Process struct {
 	w      *World
 	name   string
 	cmd    *exec.Cmd
-	stdin  io.Closer
 	output string // the file with its output
 	wait   func() error
 }
@@ -59,11 +58,10 @@ func (w *World) Start(program string, args ...string) *Process {
 	p.cmd.Stdout, p.cmd.Stderr = output, output
 	stdin, err := p.cmd.StdinPipe()
 	Must(w.t, err)
-	p.stdin = stdin
 	Must(w.t, p.cmd.Start())
 	p.wait = sync.OnceValue(p.cmd.Wait)
 	w.t.Cleanup(func() {
-		_ = p.stdin.Close()
+		_ = stdin.Close()
 		_ = p.wait() // another call of wait was checked, or the test has failed
 		if w.t.Failed() {
 			w.t.Logf("%s: %s", p.name, p.Output())

@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -97,26 +96,15 @@ func newCaller(t *testing.T, registry *runtime.Registry) *loadtest.Caller {
 	})
 }
 
-// follow watches a key as long as the test runs. addrs returns the present addresses.
-func follow(t *testing.T, registry *runtime.Registry, key string) (addrs func() []string) {
-	var running sync.WaitGroup
-	ctx, cancel := context.WithCancel(context.Background())
-	t.Cleanup(func() { cancel(); running.Wait() })
-	var last atomic.Pointer[[]string]
-	last.Store(new([]string))
-	running.Go(func() {
-		for endpoints, err := range registry.Watch(ctx, key) {
-			if err != nil {
-				continue
-			}
-			var now []string
-			for _, ep := range endpoints {
-				now = append(now, ep.Addr)
-			}
-			last.Store(&now)
+// watchUntil watches a key until its endpoints are as wanted.
+func watchUntil(t *testing.T, registry *runtime.Registry, key, what string, ok func([]runtime.Endpoint) bool) {
+	t.Helper()
+	for endpoints, err := range registry.Watch(bounded(t), key) {
+		if err == nil && ok(endpoints) {
+			return
 		}
-	})
-	return func() []string { return *last.Load() }
+	}
+	t.Fatalf("not within %v: the watch has %s", soon, what)
 }
 
 // leaseOf returns the lease of the only key of the service, 0 without a key.

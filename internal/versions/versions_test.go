@@ -3,7 +3,6 @@ package versions
 import (
 	"fmt"
 	"os"
-	"slices"
 	"testing"
 
 	"go.etcd.io/etcd/api/v3/version"
@@ -11,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 // TestVersions checks that client, server and gRPC have the requested versions.
@@ -38,7 +38,7 @@ func TestCalls(t *testing.T) {
 	registry := newRegistry(t, e.client())
 	first, stopFirst := serve(t, registry)
 	callers := newRegistry(t, e.client())
-	caller, addrs := newCaller(t, callers), follow(t, callers, key)
+	caller := newCaller(t, callers)
 	caller.Reaches(first)
 	second, _ := serve(t, registry)
 	caller.Reaches(first, second)
@@ -49,7 +49,7 @@ func TestCalls(t *testing.T) {
 	caller.Reaches(first, second)
 	stopFirst()
 	caller.Reaches(second)
-	eventually(t, "the watch has only the second server", func() bool { return slices.Equal(addrs(), []string{second}) })
+	watchUntil(t, callers, key, "only the second server", func(all []runtime.Endpoint) bool { return len(all) == 1 && all[0].Addr == second })
 
 	admin := e.client()
 	old := leaseOf(t, admin)
@@ -65,8 +65,7 @@ func TestCalls(t *testing.T) {
 	caller.Reaches(second, third)
 	caller.Stop()
 	put(t, admin, "many", 2500)
-	many := follow(t, callers, "many")
-	eventually(t, "the watch has all pages", func() bool { return len(many()) == 2500 })
+	watchUntil(t, callers, "many", "all pages", func(all []runtime.Endpoint) bool { return len(all) == 2500 })
 }
 
 // TestWiped restarts etcd without data, at a lower revision. Different versions of etcd show that in different ways.

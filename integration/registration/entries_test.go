@@ -17,14 +17,14 @@ import (
 // service returns the key of service i, below 100. No such key is a prefix of another one.
 func service(i int) string { return fmt.Sprintf("svc/%02d", i) }
 
-// services registers n services and returns the registrations and the contents that etcd should have.
-func (w *world) services(r *runtime.Registry, n int) ([]*runtime.Registration, contents) {
+// services registers n services, whose entries have a text by opt, and returns the registrations and the contents that etcd should have.
+func (w *world) services(r *runtime.Registry, n int, text string, opt runtime.RegisterOption) ([]*runtime.Registration, contents) {
 	w.t.Helper()
 	var all []*runtime.Registration
 	want := make(contents)
 	for i := range n {
-		all = append(all, register(w.t, r, service(i), addr(0), runtime.WithVersion("v1")))
-		want[service(i)+"/"+addr(0)] = "v1"
+		all = append(all, register(w.t, r, service(i), addr(0), opt))
+		want[service(i)+"/"+addr(0)] = text
 	}
 	return all, want
 }
@@ -37,7 +37,7 @@ func TestUnreadableKey(t *testing.T) {
 	user := etcdtest.User{Name: "svc", Password: "p", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("svc/"), {Prefix: "blind/", Write: true}}}
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", user)})
 	registry := w.newRegistry(w.etcd.Client(t, etcdtest.As("svc", "p")))
-	_, want := w.services(registry, n)
+	_, want := w.services(registry, n, "v1", runtime.WithVersion("v1"))
 	for _, name := range []string{"blind", "forbidden"} {
 		_, err := registry.Register(kit.Bounded(t, kit.Soon), name, runtime.Endpoint{Addr: addr(0)})
 		if err == nil || !strings.Contains(err.Error(), "permission denied") || !strings.Contains(err.Error(), name+"/") {
@@ -71,12 +71,7 @@ func TestMessageLimit(t *testing.T) {
 	client := w.etcd.Client(t, func(cfg *clientv3.Config) { cfg.MaxCallSendMsgSize = 64 << 10 })
 	r := w.newRegistry(client)
 	large := strings.Repeat("x", 8<<10)
-	var all []*runtime.Registration
-	want := make(contents)
-	for i := range 20 {
-		all = append(all, register(t, r, service(i), addr(0), runtime.WithMetadata("m", large)))
-		want[service(i)+"/"+addr(0)] = large
-	}
+	all, want := w.services(r, 20, large, runtime.WithMetadata("m", large))
 	w.revoke(all[0].Status().LeaseID)
 	w.becomes("svc/", want, "after the lease was revoked")
 }

@@ -22,7 +22,7 @@ func TestEntries_AreRestored(t *testing.T) {
 	leak.Parallel(t)
 	for _, n := range []int{1, 20} {
 		w := newWorld(t, nil)
-		all, want := w.services(w.registry, n)
+		all, want := w.services(w.registry, n, "v1", runtime.WithVersion("v1"))
 		first := service(0) + "/" + addr(0)
 		w.put(first, `{"Addr":"10.6.6.6:666"}`, clientv3.WithIgnoreLease())
 		w.becomes("svc/", want, "after the key was overwritten")

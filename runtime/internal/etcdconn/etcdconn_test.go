@@ -20,11 +20,7 @@ const soon = 30 * time.Second
 
 // A connection that is refused has a cause until it is up (K11).
 func TestConnKnowsTheCause(t *testing.T) {
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	must.Succeed(t, err)
-	addr := lis.Addr().String()
-	porttest.Hold(t, lis)
-	lis.Close()
+	addr := porttest.Refusing(t)
 	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	must.Succeed(t, err)
 	defer conn.Close()
@@ -41,9 +37,8 @@ func TestConnKnowsTheCause(t *testing.T) {
 		t.Errorf("the cause is %q, want a connection error that says that it was refused", text)
 	}
 
-	if lis, err = net.Listen("tcp", addr); err != nil {
-		t.Fatal(err)
-	}
+	lis, err := net.Listen("tcp", addr)
+	must.Succeed(t, err)
 	server := grpc.NewServer()
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(lis) }()

@@ -48,8 +48,6 @@ type Calls struct {
 	changed chan struct{} // closed and replaced at each call
 }
 
-func newCalls() *Calls { return &Calls{changed: make(chan struct{})} }
-
 // Count returns the number of requests of the kind op whose key begins with prefix. Requests without a key, such as those for
 // leases, count if prefix is "".
 func (c *Calls) Count(op Op, prefix string) int {

@@ -34,7 +34,7 @@ func main() {
 	}
 	w := &world{start: time.Now()}
 	w.logf("seed %d, for %v", *seed, *duration)
-	if err := w.run(newPlan(*seed), *duration); err != nil {
+	if err := w.run(&plan{rng: rand.New(rand.NewPCG(*seed, 0))}, *duration); err != nil {
 		w.logf("FAILED with seed %d: %v", *seed, err)
 		os.Exit(1)
 	}

@@ -52,8 +52,6 @@ type plan struct {
 	down [servers]bool
 }
 
-func newPlan(seed uint64) *plan { return &plan{rng: rand.New(rand.NewPCG(seed, 0))} }
-
 // next returns the faults of a storm, sorted by their times. A storm has at most one cut or pause, and at most one halt or wipe,
 // because the end of one could end the other. A storm stops or starts each server at most once.
 func (p *plan) next() (storm []fault) {

@@ -47,10 +47,6 @@ type clients struct {
 	follows    *manual.Resolver   // the resolver of plain
 }
 
-func newCaller(w *world, index int, spec schedule.Caller) *caller {
-	return &caller{process: newProcess(w, index, spec.Parts), spec: spec, snapshots: newSnapshots(spec)}
-}
-
 const (
 	// betweenCalls is the mean pause of a caller between calls.
 	betweenCalls = time.Second

@@ -61,7 +61,7 @@ func newWorld(plan schedule.Schedule, network *network.Network) *world {
 		w.servers = append(w.servers, newServer(w, i, spec))
 	}
 	for i, spec := range plan.Callers {
-		w.callers = append(w.callers, newCaller(w, len(w.servers)+i, spec))
+		w.callers = append(w.callers, &caller{process: newProcess(w, len(w.servers)+i, spec.Parts), spec: spec, snapshots: newSnapshots(spec)})
 	}
 	for i, spec := range plan.Writers {
 		w.writers = append(w.writers, &writer{process: newProcess(w, len(w.servers)+len(w.callers)+i, false), spec: spec})
@@ -197,7 +197,7 @@ func (w *world) line() time.Duration { return time.Duration(w.plan.Line) * time.
 func (w *world) memberAddrs() []string {
 	var addrs []string
 	for i := range w.plan.Members {
-		addrs = append(addrs, w.plan.MemberAddr(i))
+		addrs = append(addrs, w.plan.MemberHost(i)+":2379")
 	}
 	return addrs
 }

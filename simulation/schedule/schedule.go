@@ -157,9 +157,6 @@ func (s Schedule) MemberHost(member int) string {
 	return fmt.Sprintf("10.1.%d.%d", s.region(), member+1)
 }
 
-// MemberAddr returns the address of a member of etcd.
-func (s Schedule) MemberAddr(member int) string { return s.MemberHost(member) + ":2379" }
-
 // Host returns the host of a process.
 func (s Schedule) Host(process int) string {
 	return fmt.Sprintf("10.2.%d.%d", s.region(), process+1)

@@ -207,7 +207,7 @@ var message = regexp.MustCompile("(?m)^\\| (?:(\\w+): )?`(.+?)` \\|")
 // TestMessages finds the messages of the troubleshooting page in the source, where names and values are verbs of package fmt.
 func TestMessages(t *testing.T) {
 	source := map[string]string{"": sources(t, ".go", repository+"/runtime") + sources(t, ".go", repository+"/internal")}
-	for from, module := range map[string]string{"gRPC": "google.golang.org/grpc", "protobuf": "google.golang.org/protobuf"} {
+	for from, module := range map[string]string{"gRPC": "google.golang.org/grpc", "protobuf": "google.golang.org/protobuf", "etcd": "go.etcd.io/etcd/api/v3"} {
 		source[from] = moduleSource(t, module)
 	}
 	messages := message.FindAllStringSubmatch(read(t, filepath.Join(repository, "docs", "troubleshooting.md")), -1)

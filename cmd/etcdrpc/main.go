@@ -124,8 +124,8 @@ func newRoot(a *app) *cobra.Command {
 		Long: `etcdrpc shows and edits what gRPC services keep in etcd: the instances of each
 service, its live service config, and the faults of both.
 
-The flags of the connection to etcd and their environment variables are etcdctl's:
---cacert is also ETCDCTL_CACERT, and so on.
+The flags of the connection to etcd and their environment variables are named as
+etcdctl's: --cacert is also ETCDCTL_CACERT, and so on.
 
 Exit codes: 0 success; 1 an error, or doctor found faults; 2 invalid usage;
 3 etcd is unavailable or denies access, or the output cannot be written.`,

@@ -198,15 +198,11 @@ func Diff(oldText, newText string) []string {
 		tail++
 	}
 	var out []string
-	add := func(mark string, lines []string) {
+	for n, lines := range [][]string{a[:head], a[head : len(a)-tail], b[head : len(b)-tail], a[len(a)-tail:]} {
 		for _, line := range lines {
-			out = append(out, mark+line)
+			out = append(out, []string{"  ", "- ", "+ ", "  "}[n]+line)
 		}
 	}
-	add("  ", a[:head])
-	add("- ", a[head:len(a)-tail])
-	add("+ ", b[head:len(b)-tail])
-	add("  ", a[len(a)-tail:])
 	return out
 }
 

@@ -24,14 +24,23 @@ const (
 
 // connect makes an etcd client: by clientv3.New or, if parts is set, by partsOf.
 func (p *process) connect() {
-	options := []grpc.DialOption{grpc.WithContextDialer(p.dialEtcd()), grpc.WithChainUnaryInterceptor(requestsOf{*p}.call)}
+	dial := p.w.network.Dialer(p.from)
+	options := []grpc.DialOption{grpc.WithChainUnaryInterceptor(requestsOf{*p}.call), grpc.WithContextDialer(
+		func(ctx context.Context, addr string) (net.Conn, error) {
+			p.w.count(p.index, func(c *check.Counts) { c.Dials++ })
+			return dial(ctx, addr)
+		})}
 	if p.parts { // gRPC retries late, so this process must retry soon
 		options = append(options, grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{BaseDelay: time.Second, Multiplier: 1, MaxDelay: time.Second}, MinConnectTimeout: dialTimeout,
 		}))
 	}
+	config := clientConfig(p.w.memberAddrs(), options...)
+	if p.w.plan.Auth {
+		config.Username, config.Password = p.name(), password
+	}
 	for {
-		client, err := p.w.client(clientConfig(p.w.memberAddrs(), options...), p.name())
+		client, err := clientv3.New(config)
 		if err != nil {
 			// With a password, New sends a request to etcd, which may be down.
 			time.Sleep(connectAgain)
@@ -69,15 +78,6 @@ func partsOf(base *clientv3.Client) *clientv3.Client {
 	c.Watcher = clientv3.NewWatchFromWatchClient(pb.NewWatchClient(conn), base)
 	c.Lease = clientv3.NewLeaseFromLeaseClient(pb.NewLeaseClient(conn), base, dialTimeout+time.Second)
 	return c
-}
-
-// dialEtcd returns a function that dials etcd from the present incarnation and counts the dials.
-func (p *process) dialEtcd() func(context.Context, string) (net.Conn, error) {
-	dial := p.w.network.Dialer(p.from)
-	return func(ctx context.Context, addr string) (net.Conn, error) {
-		p.w.count(p.index, func(c *check.Counts) { c.Dials++ })
-		return dial(ctx, addr)
-	}
 }
 
 // requestsOf checks the requests of an incarnation before they are sent.

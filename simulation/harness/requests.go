@@ -100,11 +100,3 @@ func rightsWithout(what string) []etcd.Right {
 		right(fixtures.Configs, what != schedule.ReadConfig, false),
 	}
 }
-
-// client makes a client of etcd under the name of a process.
-func (w *world) client(config clientv3.Config, name string) (*clientv3.Client, error) {
-	if w.plan.Auth {
-		config.Username, config.Password = name, password
-	}
-	return clientv3.New(config)
-}

@@ -220,18 +220,13 @@ func (e *end) arrive() {
 	for now := time.Now(); !e.connection.link.Stalled && len(e.in.flight) > 0 && !e.in.flight[0].at.After(now); {
 		s := e.in.flight[0]
 		e.in.flight = e.in.flight[1:]
-		e.land(s)
+		e.in.arrived += s.bytes
+		if s.last {
+			e.peerGone = true
+			e.peer.wake.Broadcast() // wakes writers at this end, whose bytes have no reader
+		}
+		e.wake.Broadcast()
 	}
-}
-
-// land makes s readable. The connection's lock is held.
-func (e *end) land(s segment) {
-	e.in.arrived += s.bytes
-	if s.last {
-		e.peerGone = true
-		e.peer.wake.Broadcast() // wakes writers at this end, whose bytes have no reader
-	}
-	e.wake.Broadcast()
 }
 
 func (e *end) LocalAddr() net.Addr  { return e.local }

@@ -195,7 +195,7 @@ func (p *Plan[E]) Rank(members []int32) []int32 {
 	for i, m := range members {
 		ranking[i] = ranked{m, maphash.String(p.Client.Seed, p.Of(&p.All[m]).Instance)}
 	}
-	slices.SortStableFunc(ranking, func(a, b ranked) int { return cmp.Compare(b.score, a.score) })
+	slices.SortFunc(ranking, func(a, b ranked) int { return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.member, b.member)) })
 	order := make([]int32, len(members))
 	for i, r := range ranking {
 		order[i] = r.member

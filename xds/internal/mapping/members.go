@@ -198,14 +198,14 @@ func (p *plan) chosen(members []int, most int) []int {
 	if most == 0 {
 		return members
 	}
-	score := make(map[int]uint64, len(members))
+	score := make([]uint64, len(p.Endpoints))
 	for _, i := range members {
 		score[i] = xxhash.Sum64String(p.client.ID+"\x00"+p.Endpoints[i].Instance) >> 1
 		if _, held := p.Held[p.Endpoints[i].Addr]; !held {
 			score[i] |= 1 << 63
 		}
 	}
-	slices.SortStableFunc(members, func(a, b int) int { return cmp.Compare(score[b], score[a]) })
+	slices.SortFunc(members, func(a, b int) int { return cmp.Compare(score[b], score[a]) })
 	members = members[:min(len(members), most)]
 	slices.Sort(members)
 	return members

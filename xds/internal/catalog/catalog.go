@@ -113,7 +113,6 @@ type host struct {
 	throttle    throttle                             // of mappings
 	followed    []*runtime.Followed                  // by service; nil until a client asks
 	input       *mapping.Host                        // its services have the last valid policies, which at first are those of descs
-	known       bool                                 // etcd has answered
 	provisional bool                                 // input may be out of date
 	graceEnds   time.Time                            // until then, a host without endpoints is provisional; zero until etcd has answered
 	made        map[mapping.Client]*mapping.Snapshot // nil until etcd has answered
@@ -228,7 +227,6 @@ func (h *host) refresh() {
 	if err != nil {
 		trouble, next.Services = err, h.input.Services
 	}
-	h.known = true
 	h.input, h.made = next, make(map[mapping.Client]*mapping.Snapshot)
 	if err == nil {
 		h.made[mapping.Client{}] = s
@@ -240,9 +238,9 @@ func (h *host) refresh() {
 	h.report(trouble)
 }
 
-// pauseFactor is the length of the pause after a mapping, as a multiple of the mapping's own time. So mappings of a host take at most
-// a tenth of a core, however fast etcd changes.
-const pauseFactor = 9
+// A pause after a mapping lasts pauseFactor times as long as the mapping, so a host takes at most a tenth of a core for its mappings. If
+// many clients have mappings of their own, their pauses add up to maxPause at most, so that clients learn of changes in time.
+const pauseFactor, maxPause = 9, time.Second
 
 // throttle bounds the share of time that a host spends on mappings.
 type throttle struct {
@@ -253,7 +251,7 @@ type throttle struct {
 // spent extends the pause for work that began at the given time.
 func (t *throttle) spent(began time.Time) {
 	now := time.Now()
-	t.until = now.Add(max(0, t.until.Sub(now)) + pauseFactor*now.Sub(began))
+	t.until = now.Add(min(max(0, t.until.Sub(now))+pauseFactor*now.Sub(began), maxPause))
 }
 
 // wait reports whether the pause is on. If so, it calls ended when the pause is over. ended must be the same in each call.
@@ -296,5 +294,5 @@ func (h *host) status() (_ Host, used bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.refresh() // the state may be old: a stalled client does not cause lookups
-	return Host{h.authority, h.descs[0].Key, h.known, len(h.input.Endpoints), h.unsupported, h.err}, h.followed != nil
+	return Host{h.authority, h.descs[0].Key, h.made != nil, len(h.input.Endpoints), h.unsupported, h.err}, h.followed != nil
 }

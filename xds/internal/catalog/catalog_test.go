@@ -12,24 +12,25 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
-// Under changes without end, a host is mapped for a tenth of the time.
+// Under changes without end, a host is mapped for a tenth of the time, and at least every second.
 func TestThrottle(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var h throttle
-		mapped, changed := 0, make(chan struct{}, 1)
-		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
-			if h.wait(func() { changed <- struct{}{} }) {
-				<-changed
+	for takes, want := range map[time.Duration]int{40 * time.Millisecond: 26, 400 * time.Millisecond: 8} {
+		synctest.Test(t, func(t *testing.T) {
+			var h throttle
+			mapped, changed := 0, make(chan struct{}, 1)
+			for end := time.Now().Add(10 * time.Second); time.Now().Before(end); mapped++ {
+				if h.wait(func() { changed <- struct{}{} }) {
+					<-changed
+				}
+				began := time.Now()
+				time.Sleep(takes)
+				h.spent(began)
 			}
-			began := time.Now()
-			time.Sleep(40 * time.Millisecond) // of mapping 20,000 endpoints
-			h.spent(began)
-			mapped++
-		}
-		if mapped != 26 {
-			t.Errorf("%d mappings of 40 ms in 10 s, want 26", mapped)
-		}
-	})
+			if mapped != want {
+				t.Errorf("%d mappings of %v in 10 s, want %d", mapped, takes, want)
+			}
+		})
+	}
 }
 
 // A mistyped name is in the log, since its client only waits.

@@ -14,7 +14,6 @@ import (
 	roundrobinv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
 	localityv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/wrr_locality/v3"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
@@ -82,13 +81,6 @@ func (p *plan) policies(configs ...proto.Message) *clusterv3.LoadBalancingPolicy
 	return list
 }
 
-func optionalDuration(d *serviceconfig.Duration) *durationpb.Duration {
-	if d == nil {
-		return nil
-	}
-	return duration(*d)
-}
-
 // outlierDetection returns the config of the policy outlier_detection, nil for none. Unset fields have the same defaults in gRPC
 // and in xDS, except the enforcement percentages: see https://github.com/grpc/proposal/blob/master/A50-xds-outlier-detection.md.
 func (p *plan) outlierDetection() *clusterv3.OutlierDetection {
@@ -97,8 +89,8 @@ func (p *plan) outlierDetection() *clusterv3.OutlierDetection {
 		return nil
 	}
 	o := &clusterv3.OutlierDetection{
-		Interval: optionalDuration(c.Interval), BaseEjectionTime: optionalDuration(c.BaseEjectionTime),
-		MaxEjectionTime: optionalDuration(c.MaxEjectionTime), MaxEjectionPercent: number(c.MaxEjectionPercent),
+		Interval: duration(c.Interval), BaseEjectionTime: duration(c.BaseEjectionTime),
+		MaxEjectionTime: duration(c.MaxEjectionTime), MaxEjectionPercent: number(c.MaxEjectionPercent),
 		EnforcingSuccessRate: wrapperspb.UInt32(0), EnforcingFailurePercentage: wrapperspb.UInt32(0),
 	}
 	if s := c.SuccessRate; s != nil {

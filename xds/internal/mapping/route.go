@@ -187,7 +187,7 @@ func (p *plan) route(at path, t target) *routev3.Route {
 	// The most specific config applies, as in gRPC.
 	if method := cmp.Or(p.policy.methods[at], p.policy.methods[path{service: at.service}], p.policy.methods[path{}]); method != nil {
 		if method.Timeout != nil {
-			action.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: duration(*method.Timeout)}
+			action.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: duration(method.Timeout)}
 		}
 		action.RetryPolicy = p.retryPolicy(method.Retry)
 	}
@@ -223,7 +223,12 @@ func present(header string, want bool) *routev3.HeaderMatcher {
 	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true}, InvertMatch: !want}
 }
 
-func duration(d serviceconfig.Duration) *durationpb.Duration { return durationpb.New(time.Duration(d)) }
+func duration(d *serviceconfig.Duration) *durationpb.Duration {
+	if d == nil {
+		return nil
+	}
+	return durationpb.New(time.Duration(*d))
+}
 
 // retried has the status codes after which gRPC's xDS clients can retry, and the name of each code in xDS:
 // https://github.com/grpc/proposal/blob/master/A44-xds-retry.md.
@@ -252,7 +257,7 @@ func (p *plan) retryPolicy(r *serviceconfig.Retry) *routev3.RetryPolicy {
 	}
 	return &routev3.RetryPolicy{
 		RetryOn: strings.Join(on, ","), NumRetries: wrapperspb.UInt32(r.MaxAttempts - 1),
-		RetryBackOff: &routev3.RetryPolicy_RetryBackOff{BaseInterval: duration(r.InitialBackoff), MaxInterval: duration(r.MaxBackoff)},
+		RetryBackOff: &routev3.RetryPolicy_RetryBackOff{BaseInterval: duration(&r.InitialBackoff), MaxInterval: duration(&r.MaxBackoff)},
 	}
 }
 

@@ -122,7 +122,7 @@ func (in *input) find(target calloptions.Target, role string) (*attr.Backend, er
 	}
 	err := fmt.Errorf("etcd: no instance %.200q is registered under %q at an address of its own", target.Instance, in.Service)
 	if in.Err != nil {
-		err = fmt.Errorf("etcd: no instance %.200q of %q is known: %v", target.Instance, in.Service, in.Err)
+		err = fmt.Errorf("etcd: no instance %.200q of %q is known: %w", target.Instance, in.Service, in.Err)
 	}
 	if target.Addr != "" { // a status error, as calls on the Conn of an Instance do not wait for its return
 		err = status.Error(codes.Unavailable, err.Error())

@@ -63,7 +63,7 @@ type View struct {
 	// Provisional reports whether part of the view has not been read from etcd yet: the endpoints, the live service config and
 	// Routed may come from a snapshot, or be missing. A program with a view from another source keeps using that view.
 	Provisional bool
-	// Endpoints are the service's, sorted by instance, without endpoints that their owners are withdrawing.
+	// Endpoints are the service's, sorted by instance, without endpoints that their owners are withdrawing unless all are.
 	Endpoints []Endpoint
 	// Held are the addresses of Endpoints that have vanished from etcd, and are kept for a grace: see [WithEmptyGrace].
 	Held map[string]struct{}
@@ -88,7 +88,7 @@ func (f *Followed) View() View {
 	v := View{
 		Known: s.Known && (routed || unrouted != nil), Provisional: s.Provisional || !s.LiveConfirmed || !routed,
 		Held: s.Held, Routed: s.NameOf(to), Err: cmp.Or(s.Err, unrouted, s.LiveErr), Refused: s.Refused(),
-		Endpoints: endpointsOf(s.Backends),
+		Endpoints: endpointsOf(s.Callable()),
 	}
 	v.ServiceConfig, _ = serviceconfig.Merge(f.desc.ServiceConfig, s.Live) // no error: both configs were checked
 	return v

@@ -13,29 +13,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 )
 
-// follow calls Follow for the service. until waits for a view for which ok returns true.
-func (w *world) follow(r *runtime.Registry) (f *runtime.Followed, until func(what string, ok func(v runtime.View) bool)) {
-	w.t.Helper()
-	changed := make(chan struct{}, 1)
-	f, err := r.Follow(w.desc, func() {
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
-	})
-	kit.Must(w.t, err)
-	return f, func(what string, ok func(v runtime.View) bool) {
-		w.t.Helper()
-		for ctx := kit.Bounded(w.t, kit.Soon); !ok(f.View()); {
-			select {
-			case <-changed:
-			case <-ctx.Done():
-				w.t.Fatalf("timeout, want: %s; the view is %+v", what, f.View())
-			}
-		}
-	}
-}
-
 // A view is Known only with its leader. If two entries have one address, its endpoint and its leader have the same instance id.
 func TestFollow_KnowsTheLeader(t *testing.T) {
 	w := newWorld(t, "")
@@ -52,8 +29,16 @@ func TestFollow_KnowsTheLeader(t *testing.T) {
 			_, err := etcd.Admin().Put(kit.Bounded(t, kit.Soon), w.namespace+w.desc.Key+"/z", entry)
 			kit.Must(t, err)
 		}
-		f, until := w.follow(w.newRegistry())
-		until("a known view", func(v runtime.View) bool { return v.Known })
+		changed := make(chan struct{}, 100)
+		f, err := w.newRegistry().Follow(w.desc, func() { changed <- struct{}{} })
+		kit.Must(t, err)
+		for ctx := kit.Bounded(t, kit.Soon); !f.View().Known; {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				t.Fatalf("timeout, want a known view: %+v", f.View())
+			}
+		}
 		if v := f.View(); v.Routed != want || len(v.Endpoints) != 1 || v.Endpoints[0].Instance != want || v.Provisional {
 			t.Errorf("the first known view: %+v, want the leader %s as its only endpoint", v, want)
 		}

@@ -124,15 +124,22 @@ func (w *world) add(name string, opts ...runtime.RegisterOption) *instance {
 }
 
 // addEntry starts a server without registration, and puts an entry with the metadata.
-func (w *world) addEntry(name, metadata string) {
+func (w *world) addEntry(name, metadata string) *instance {
 	w.t.Helper()
-	g := grpc.NewServer(grpc.UnknownServiceHandler((&instance{name: name}).handle))
 	lis := kit.Listen(w.t)
-	kit.Serve(w.t, g, lis)
-	value := fmt.Sprintf(`{"Addr":%q,"Metadata":{%s}}`, lis.Addr(), metadata)
-	_, err := etcd.Admin().Put(kit.Bounded(w.t, kit.Soon), w.namespace+w.desc.Key+"/"+name, value)
-	kit.Must(w.t, err)
+	i := &instance{name: name, addr: lis.Addr().String()}
+	kit.Serve(w.t, grpc.NewServer(grpc.UnknownServiceHandler(i.handle)), lis)
+	w.put(i, metadata)
 	w.await(name)
+	return i
+}
+
+// put puts an entry of an instance with the metadata.
+func (w *world) put(i *instance, metadata string) {
+	w.t.Helper()
+	value := fmt.Sprintf(`{"Addr":%q,"Metadata":{%s}}`, i.addr, metadata)
+	_, err := etcd.Admin().Put(kit.Bounded(w.t, kit.Soon), w.namespace+w.desc.Key+"/"+i.name, value)
+	kit.Must(w.t, err)
 }
 
 func (w *world) addAt(lis net.Listener, name string, opts ...runtime.RegisterOption) *instance {

@@ -21,7 +21,7 @@ func TestRows(t *testing.T) {
 			test func(w *world, dial dialer)
 		}{
 			{"round robin", roundRobin}, {"weights", weights}, {"split", split}, {"dead group", deadGroup}, {"drain", drain},
-			{"zone", zone}, {"affinity", affinity}, {"least request", leastRequest}, {"pick first", pickFirst}, {"timeout", timeout},
+			{"leaving", leaving}, {"zone", zone}, {"affinity", affinity}, {"least request", leastRequest}, {"pick first", pickFirst}, {"timeout", timeout},
 			{"retry", retry}, {"lanes", lanes}, {"leader", toLeader}, {"subset", subset}, {"outliers", outliers}, {"many at a time", manyAtATime},
 		} {
 			t.Run(language.name+"/"+row.name, func(t *testing.T) {
@@ -111,6 +111,16 @@ func drain(w *world, dial dialer) {
 	eventually(w.t, c, calls(20), "b drained", only("a"))
 	w.set(policy(`"drain":["a","b"]`))
 	eventually(w.t, c, calls(20), "no drain, as it would leave no instance", only("a", "b"))
+}
+
+// While all instances leave, they get the calls.
+func leaving(w *world, dial dialer) {
+	a, c := w.addEntry("a", ""), dial("")
+	w.noFailure(c, calls(200), 800, func() { w.put(a, `"grpc_leaving":"true"`) })
+	b := w.add("b")
+	eventually(w.t, c, calls(20), "the successor", only("b"))
+	w.noFailure(c, calls(200), 800, b.stop)
+	eventually(w.t, c, calls(20), "the one that leaves later", only("a"))
 }
 
 func zone(w *world, dial dialer) {

@@ -36,6 +36,15 @@ type State struct {
 	names map[string]string
 }
 
+// Callable returns the Backends. Without any, it returns the endpoints that their owners are withdrawing or, if etcd has none, have
+// just withdrawn: calls have no others.
+func (s *State) Callable() []*Backend {
+	if len(s.Backends) == 0 && len(s.Leaving) > 0 {
+		return valuesOf(s.Leaving)
+	}
+	return slices.Concat(s.Backends, s.Left) // one of them is empty
+}
+
 // Refused reports whether Err is etcd's own answer, such as a missing permission.
 func (s *State) Refused() bool { return Refused(s.Err) }
 

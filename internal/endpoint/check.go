@@ -78,7 +78,7 @@ func splitAddr(addr string, needPort bool) (bare string, err error) {
 	}
 	if addr[0] == '[' {
 		if !servicekey.IsIPv6(host) {
-			return "", errors.New("want an IPv6 address in the brackets")
+			return "", errors.New("want an IPv6 address in the brackets, without a zone: other hosts have other interfaces")
 		}
 		return "", nil
 	}

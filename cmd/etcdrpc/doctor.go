@@ -37,10 +37,7 @@ It connects to each address from its own host, and sends nothing without --deep.
 			if err := r.Show(cmd.OutOrStdout(), a.output); err != nil {
 				return err
 			}
-			switch {
-			case r.Blind():
-				return exitCode(exitUnable)
-			case d.Fails(r):
+			if d.Fails(r) {
 				return errFound
 			}
 			return nil

@@ -168,11 +168,6 @@ func (p *examination) diagnose() *Report {
 	return r
 }
 
-// Blind reports whether etcd denied reading any service.
-func (r *Report) Blind() bool {
-	return r.Services == 0 && len(r.Findings) == 1 && r.Findings[0].Kind == kindPermission
-}
-
 // Fails reports whether a fault is at least as severe as --fail-on.
 func (d *Options) Fails(r *Report) bool {
 	return len(r.Findings) > 0 && (d.failOn == Warning || r.Findings[0].Severity == Error)

@@ -137,11 +137,10 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string, note
 	if err == nil && (len(n.Services) == 0 || !n.Services[0].InUse() && n.Services[0].Config == nil) {
 		n, err = s.Under(ctx, key)
 	}
-	switch {
-	case errors.Is(err, store.ErrDenied):
-		p.add(kindPermission, Error, err.Error()+", so no service can be found", "run doctor on a KEY that this user may read, or grant the user a role that may read more (docs/security.md)")
-		return nil
-	case err != nil:
+	if errors.Is(err, store.ErrDenied) {
+		return fmt.Errorf("%w: run doctor on a KEY that this user may read, or grant the user a role that may read more (docs/security.md)", err)
+	}
+	if err != nil {
 		return err
 	}
 	if n.Denied != nil {

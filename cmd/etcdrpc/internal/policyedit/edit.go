@@ -208,16 +208,13 @@ func Do(ctx context.Context, s *store.Store, request Request, out io.Writer, f o
 
 // Warnings returns what the user must know before the diff: which instances are undrained, and that a first live policy
 // replaces the load balancing of the proto file.
-func (e *Edit) Warnings() []string { return e.warnings(output.SomeOf) }
-
-// warnings returns the warnings. list prints names.
-func (e *Edit) warnings(list func(names []string) string) (all []string) {
+func (e *Edit) Warnings() (all []string) {
 	if !e.Changes() {
 		return nil
 	}
 	all = append(all, Unlinked(e.newConfig.Config)...)
 	if _, removed := e.Listed(); len(removed) > 0 && e.Kind != Undrain { // a concurrent edit may have drained them
-		all = append(all, "It undrains: "+list(removed))
+		all = append(all, "It undrains: "+output.SomeOf(removed))
 	}
 	if e.oldConfig.Balances() || !e.newConfig.Balances() {
 		return all
@@ -230,7 +227,7 @@ func (e *Edit) warnings(list func(names []string) string) (all []string) {
 		"and every option that it does not repeat. etcdrpc cannot copy them: etcd has no proto file. "+
 		"The live policy balances by %s.", policyNames(picks)))
 	if names := laneNames(e.Service.Merged()); policy.Route == nil && len(names) > 0 {
-		all = append(all, "It has no routes, so calls without a lane also reach the instances in lanes: "+list(names))
+		all = append(all, "It has no routes, so calls without a lane also reach the instances in lanes: "+output.SomeOf(names))
 	}
 	return all
 }
@@ -316,8 +313,7 @@ type EditJSON struct {
 }
 
 func (e *Edit) json() EditJSON {
-	warnings := e.warnings(func(names []string) string { return strings.Join(names, ", ") })
-	j := EditJSON{Key: e.Key, Changed: e.Changes(), DryRun: e.DryRun, Revision: e.Written, Undo: e.undo(), Notes: slices.Concat(warnings, e.Notes)}
+	j := EditJSON{Key: e.Key, Changed: e.Changes(), DryRun: e.DryRun, Revision: e.Written, Undo: e.undo(), Notes: slices.Concat(e.Warnings(), e.Notes)}
 	if e.Service.Config != nil {
 		j.Old = liveconfig.AsJSON(e.OldText())
 	}

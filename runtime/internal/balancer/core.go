@@ -282,7 +282,7 @@ func (c *core) changed(conn *conn, s balancer.SubConnState, now time.Time) {
 		if was != connectivity.TransientFailure { // a failed connection fails calls until it is ready, as in gRPC's policies
 			c.set(conn, untried)
 		}
-		if conn.named || c.isSelected(conn) && !ended {
+		if c.isUsed(conn) && (conn.named || !ended) {
 			c.connect(conn, false, now)
 		}
 	}

@@ -53,7 +53,8 @@ type Server struct {
 // NewServer returns a server on s, and does not start s. The application makes s, with credentials and interceptors. It then
 // calls either [Server.Serve], which serves and stops s, or [Server.Announce], and serves and stops s itself.
 func (r *Registry) NewServer(s GRPCServer, opts ...ServerOption) *Server {
-	server := &Server{registry: r, grpc: s, opts: newServerOptions(opts)}
+	server := &Server{registry: r, grpc: s, opts: serverOptions{drainDelay: defaultDrainDelay, stopTimeout: defaultStopTimeout}}
+	apply(&server.opts, opts)
 	server.health.stopping, server.health.endWatch = context.WithCancel(context.Background())
 	err := r.startLeasing()
 	if err == nil {
@@ -172,12 +173,6 @@ type serverOptions struct {
 	drainDelay      time.Duration
 	stopTimeout     time.Duration
 	announceTimeout time.Duration
-}
-
-func newServerOptions(opts []ServerOption) serverOptions {
-	o := serverOptions{drainDelay: defaultDrainDelay, stopTimeout: defaultStopTimeout}
-	apply(&o, opts)
-	return o
 }
 
 // WithAdvertiseAddress sets the address that is announced to callers: "host:port", or a host alone, which gets the listener's

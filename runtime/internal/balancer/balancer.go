@@ -191,7 +191,9 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 		p.store(s.ResolverState, c)
 		p.targets.update(p.in)
 		p.replan()
-		p.forget()
+		if !p.in.state.Pending() && p.memory.Len() != len(p.core.conns) { // if they are equal, there is nothing to forget
+			p.memory.Keep(func(addr string) bool { return p.core.conns[addr] != nil })
+		}
 	})
 	return nil
 }
@@ -218,25 +220,11 @@ func (p *policy) replan() {
 	}
 	next.opened = func() { p.queue.put(func() { p.core.opened() }) }
 	if !in.state.Pending() { // otherwise the drain list and the lanes would seem to name endpoints that do not exist
-		p.report(next.Reports)
+		client, before := in.state.Client, p.reported
+		p.after = append(p.after, func() { client.Tell(next.Reports, before) })
+		p.reported = next.Reports
 	}
 	p.core.update(next, p.now())
-}
-
-// forget drops the statistics of addresses outside the plan, unless they have calls under way or a connection.
-// If each address has a connection, all statistics stay, so that updates need not visit all addresses.
-func (p *policy) forget() {
-	if p.in.state.Pending() || p.memory.Len() == len(p.core.conns) {
-		return
-	}
-	p.memory.Keep(func(addr string) bool { return p.core.conns[addr] != nil })
-}
-
-// report passes on the problems of a plan that the previous plan did not have.
-func (p *policy) report(reports []string) {
-	client, before := p.in.state.Client, p.reported
-	p.after = append(p.after, func() { client.Tell(reports, before) })
-	p.reported = reports
 }
 
 // ResolverError implements [balancer.Balancer]. It does nothing if endpoints are known.

@@ -141,11 +141,6 @@ func (p *plan) called() []*view {
 	return p.open[:len(p.open):len(p.open)]
 }
 
-// isBest reports whether class c, which is not live, is the most preferred class with endpoints.
-func (p *plan) isBest(c planning.Class) bool {
-	return p.Live == 0 && (c == planning.Away || len(p.Fallback()) == 0)
-}
-
 // picksSome reports whether a connection may use only some of the live endpoints.
 func (p *plan) picksSome() bool { return p.traits.Single || p.traits.Rings || p.Chooses() }
 

@@ -153,7 +153,8 @@ func (v *view) stateWith(tiers []*tier, lacking []string, ejected bool) readyGro
 		if t.Class == planning.Away {
 			n.err, n.awayErr = nil, n.err
 		}
-		waits := t.Class.IsLive() || t.Class != planning.Left && (lacking == nil || v.plan.isBest(t.Class))
+		first := v.plan.Live == 0 && (t.Class == planning.Away || len(v.plan.Fallback()) == 0) // nothing precedes the tier, which is not live
+		waits := t.Class.IsLive() || t.Class != planning.Left && (lacking == nil || first)
 		if waits { // calls may wait for an endpoint of the tier
 			g.addAll(n)
 		}

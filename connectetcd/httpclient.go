@@ -90,9 +90,11 @@ func (c httpClient) stream(call *call, send func(grpc.ClientStream, context.Canc
 	context.AfterFunc(ctx, func() { _ = call.body.Close() })
 	stream, err := c.conn.NewStream(ctx, &call.desc, call.method, append(call.options(), opts...)...)
 	if err == nil {
-		err = send(stream, cancel)
+		if err = send(stream, cancel); errors.Is(err, io.EOF) {
+			err = nil // the call has ended: RecvMsg returns its status
+		}
 	}
-	if err != nil && !errors.Is(err, io.EOF) { // io.EOF means that the call has ended: RecvMsg returns its status
+	if err != nil {
 		cancel(nil)
 		return call.errorResponse(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -21,7 +22,8 @@ import (
 // httpServer adapts an HTTP server to runtime.GRPCServer, the interface of the servers that a runtime.Server serves.
 type httpServer struct {
 	http     *http.Server
-	starting sync.Map   // of net.Conn: the connections that have not sent a complete preface of HTTP/2, or header of HTTP/1
+	starting sync.Map // of net.Conn: the connections that have not sent a complete preface of HTTP/2, or header of HTTP/1
+	stopping atomic.Bool
 	mu       sync.Mutex // guards the fields below
 	services map[string]grpc.ServiceInfo
 	faults   []error // of NewServer, Register and HandleHealth; Serve and Announce return them
@@ -78,6 +80,9 @@ func (s *httpServer) Serve(lis net.Listener) error {
 	s.http.ConnState = func(conn net.Conn, state http.ConnState) {
 		if key := reflect.ValueOf(conn); state == http.StateNew && key.Comparable() {
 			s.starting.Store(conn, nil)
+			if s.stopping.Load() {
+				_ = conn.Close() // as in GracefulStop
+			}
 		} else if key.Comparable() {
 			s.starting.Delete(conn)
 		}
@@ -95,6 +100,7 @@ func (s *httpServer) Serve(lis net.Listener) error {
 // GracefulStop returns when all calls have ended, or Stop has cut them. It closes connections that are only starting: Shutdown
 // would not tell their clients to leave, and would wait until they do.
 func (s *httpServer) GracefulStop() {
+	s.stopping.Store(true)
 	s.starting.Range(func(conn, _ any) bool {
 		_ = conn.(net.Conn).Close() // fails only if it is closed
 		return true

@@ -100,6 +100,11 @@ func TestResign_FailsNoCall(t *testing.T) {
 			if _, err := client.Add(kit.Bounded(t, 100*time.Millisecond), &leaderpb.AddRequest{}); status.Code(err) != codes.DeadlineExceeded {
 				t.Errorf("Add during Resign: %v, want DeadlineExceeded", err)
 			}
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(100*time.Millisecond, cancel)
+			if _, err := client.Add(ctx, &leaderpb.AddRequest{}); status.Code(err) != codes.Canceled {
+				t.Errorf("cancelled Add during Resign: %v, want Canceled", err)
+			}
 			call(t, &all, client, 20, "b")
 			close(h.let)
 			kit.Must(t, await(t, ended))

@@ -61,6 +61,7 @@ type Election struct {
 	serving    int               // unary calls under way that Enter admitted
 	idle       chan struct{}     // closed when serving is 0 again; nil before the first call
 	finishing  bool              // Finish or Resign was called in this term: Enter refuses calls
+	givesWay   int64             // the token of the last term that the core has asked to resign
 	failed     error             // why the last attempt to stand failed, nil if it succeeded
 	unread     error             // why the candidates cannot be followed now, nil while they are
 	closeErr   error             // the error of the first Close
@@ -136,7 +137,8 @@ func (e *Election) call(do effects) {
 			}
 		})
 	}
-	if do.resign != 0 && !e.finishing {
+	if do.resign != 0 && do.resign != e.givesWay {
+		e.givesWay = do.resign
 		e.tasks.Go(func() {
 			ctx, cancel := context.WithTimeout(e.ctx, FinishTimeout)
 			defer cancel()

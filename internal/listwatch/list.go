@@ -16,9 +16,11 @@ import (
 const (
 	// firstPage is the number of keys in the first page of a list. It is small, because an entry may have 1.5 MiB by default, and
 	// the etcd client may accept answers of any size. A later page has about pageBytes, as estimated from the previous one, but at
-	// most pageGrowth times as many keys. Smaller pages would cost more: etcd counts the keys of the range for each page.
+	// most pageGrowth times as many keys. Smaller pages would cost more: etcd counts the rest of the range for each page. So a page
+	// has at most smallRange keys or, in a large range, a sixteenth of the keys.
 	firstPage  = 32
 	minPage    = 8 // the fewest keys of a page, after pages that were too slow
+	smallRange = 4096
 	maxPage    = 1 << 16
 	pageGrowth = 32 // so that two pages are enough for 1,000 small entries
 	pageBytes  = 2 << 20
@@ -83,7 +85,8 @@ func (l *listing[T]) following(kvs []*mvccpb.KeyValue) int64 {
 	for _, kv := range kvs {
 		bytes += len(kv.Key) + len(kv.Value)
 	}
-	return min(max(int64(pageBytes*n/bytes), 1), pageGrowth*l.page().limit, maxPage)
+	fill := max(int64(pageBytes*n/bytes), 1)
+	return min(fill, pageGrowth*l.page().limit, max(smallRange, min(l.total/16, maxPage)))
 }
 
 // failed handles the error of a page, and makes the next page smaller if that may help. again reports whether to read

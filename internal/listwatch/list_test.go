@@ -33,7 +33,7 @@ func TestCoreListsInPages(t *testing.T) {
 	c := kv("c", "1", 5)
 	for name, rules := range map[string][]rule{
 		"all pages are read at the revision of the first": with(first,
-			rule{0, more(12, c), `list 32768 from "c\x00" at 10 within 1s`},
+			rule{0, more(12, c), `list 4096 from "c\x00" at 10 within 1s`},
 			rule{0, read(list(13, kv("d", "1", 5))), "publish [a=1 b=1 c=1 d=1], watch from 11 within 5s"},
 		),
 		"a page that fails is read again, and is smaller": with(first,
@@ -78,16 +78,19 @@ func TestPageSizes(t *testing.T) {
 	for _, row := range []struct {
 		rule        string
 		asked, size int // the keys of the previous page, and the bytes of each value
+		total       int64
 		want        int64
 	}{
-		{"small entries after the first page", firstPage, 100, 32 * firstPage},
-		{"the smallest entries", 4000, 10, maxPage},
-		{"entries of 1,000 bytes make a page of 2 MiB", 1000, 1000, 2084},
-		{"larger entries", firstPage, 100_000, 20},
-		{"an entry larger than a page", firstPage, 3 << 20, 1},
-		{"small entries after a page of one key", 1, 100, 32},
+		{"small entries after the first page", firstPage, 100, 0, 32 * firstPage},
+		{"the smallest entries", 4000, 10, 10_000, 4096},
+		{"the smallest entries of a large range", 4000, 10, 160_000, 10_000},
+		{"the smallest entries of a huge range", 4000, 10, 10 << 20, maxPage},
+		{"entries of 1,000 bytes make a page of 2 MiB", 1000, 1000, 0, 2084},
+		{"larger entries", firstPage, 100_000, 0, 20},
+		{"an entry larger than a page", firstPage, 3 << 20, 0, 1},
+		{"small entries after a page of one key", 1, 100, 0, 32},
 	} {
-		l := listing[string]{next: page{limit: int64(row.asked)}}
+		l := listing[string]{next: page{limit: int64(row.asked)}, total: row.total}
 		kvs := []*mvccpb.KeyValue{kv("12345", strings.Repeat("x", row.size), 5)}
 		if got := l.following(kvs); got != row.want {
 			t.Errorf("%s: asks for %d keys, want %d", row.rule, got, row.want)

@@ -228,7 +228,7 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 	}
 	c.state = &next
 	settled := next.Known && (next.Provisional != old.Provisional || next.LiveConfirmed != old.LiveConfirmed)
-	leaving := next.Known && len(next.Backends)+len(next.Left) == 0 && len(next.Leaving) != len(old.Leaving)
+	leaving := next.Known && len(next.Backends) == 0 && len(next.Leaving) != len(old.Leaving)
 	e := effects{changed: matters || settled || news || leaving || !etcderr.Same(next.LiveErr, old.LiveErr)}
 	if next.Known && !next.Provisional && (!same || next.Live != old.Live || old.Provisional) {
 		e.save = &saved{next.Backends, next.Live}

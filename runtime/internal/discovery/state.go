@@ -40,7 +40,8 @@ type State struct {
 // just withdrawn: calls have no others.
 func (s *State) Callable() []*Backend {
 	if len(s.Backends) == 0 && len(s.Leaving) > 0 {
-		return valuesOf(s.Leaving)
+		merged, _ := new(merger).merge(s.Leaving) // as other entries: one endpoint for each address
+		return merged
 	}
 	return slices.Concat(s.Backends, s.Left) // one of them is empty
 }

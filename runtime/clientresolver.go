@@ -230,7 +230,9 @@ func (b *clientBuilder) explain(err error) error {
 	if key == nil || status.Code(err) == codes.Canceled {
 		return err // canceled by the caller, or by the connection's end
 	}
-	if state := key.State(); state.Known || state.Refused() || state.Provisional && status.Code(err) != codes.DeadlineExceeded {
+	state := key.State()
+	mayArrive := state.Provisional || key.Away() > 0 // by the last known endpoints, or in the other region
+	if state.Known || state.Refused() || mayArrive && status.Code(err) != codes.DeadlineExceeded {
 		return err
 	}
 	return annotate(err, b.registry.unknown(key))

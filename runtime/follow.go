@@ -63,7 +63,8 @@ type View struct {
 	// Provisional reports whether part of the view has not been read from etcd yet: the endpoints, the live service config and
 	// Routed may come from a snapshot, or be missing. A program with a view from another source keeps using that view.
 	Provisional bool
-	// Endpoints are the service's, sorted by instance, without endpoints that their owners are withdrawing unless all are.
+	// Endpoints are the service's, sorted by instance, without endpoints that their owners are withdrawing, unless there are no
+	// others. Those that left last stay for 5 s.
 	Endpoints []Endpoint
 	// Held are the addresses of Endpoints that have vanished from etcd, and are kept for a grace: see [WithEmptyGrace].
 	Held map[string]struct{}

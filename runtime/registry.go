@@ -111,9 +111,9 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 }
 
 // Close withdraws the registrations of the process and revokes their leases. Then it closes the connections that the
-// registry made, and stops watching. It waits for etcd only to withdraw. If ctx ends earlier, the rest is done in the background, and
-// the error says so; remaining entries expire with their lease. Servers go on serving without entries. A call of Announce or
-// Register that is under way returns an error. A second Close waits for the first, and returns the same error.
+// registry made, and stops watching. It waits for etcd only to withdraw. If ctx ends earlier, etcd has 0.1 s more; the error names
+// the leases that are left to expire, and connections and watches are closed in the background. Servers go on serving without entries.
+// A call of Announce or Register that is under way returns an error. A second Close waits for the first, and returns the same error.
 func (r *Registry) Close(ctx context.Context) error {
 	r.mu.Lock()
 	if r.closed || r.client == nil {

@@ -24,7 +24,7 @@ const handlerTimeout = time.Second
 // announces the services in the background, so that it serves even while etcd cannot be reached.
 //
 // When ctx ends, Serve drains. The health service turns NOT_SERVING until Serve returns. A leader finishes the unary
-// leader calls that its guard has admitted. Serve withdraws the services within 5 s, and waits for the drain delay, so that
+// leader calls that its guard or connectetcd.CheckLeader has admitted. Serve withdraws the services within 5 s, and waits for the drain delay, so that
 // callers notice. Calls, leader calls included, may finish within the stop timeout, and are then cut. Serve returns nil
 // after a clean drain, and otherwise an error that says which steps or calls were cut short. If the gRPC server fails, Serve
 // drains without the delay, and returns that error.
@@ -96,7 +96,7 @@ func (s *Server) announcement(listen, network string) registrar.RunConfig {
 }
 
 // Withdraw removes the services from etcd, and returns when they are removed. A leader first finishes the unary leader
-// calls that its guard has admitted, within the stop timeout and 5 s. If ctx ends or another 5 s pass first, the
+// calls that have been admitted, within the stop timeout and 5 s. If ctx ends or another 5 s pass first, the
 // error names the entries that are left to expire. The server goes on serving calls. Announce may be called again
 // after Withdraw. If it is called during Withdraw, Withdraw returns an error.
 func (s *Server) Withdraw(ctx context.Context) error {

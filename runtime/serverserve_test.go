@@ -121,6 +121,11 @@ func TestServeNothing(t *testing.T) {
 			t.Error("Serve of a nil listener returned no error")
 		}
 	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := offline(t).NewServer(grpc.NewServer(), WithDrainDelay(time.Hour)).Serve(ended, listen(t)); err != nil {
+		t.Errorf("Serve with a context that has ended returned %v, want nil", err)
+	}
 }
 
 // A listener that fails leaves the connections that it has accepted. Serve ends the calls on them before it returns.

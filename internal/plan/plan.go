@@ -68,7 +68,7 @@ type Input[E any] struct {
 	Left      []E // no longer under the key, but still connected
 	Of        func(*E) *endpoint.Endpoint
 	Held      map[string]struct{} // addresses of Endpoints that vanished from etcd
-	Err       error               // why there are no Endpoints; nil if the reason is not known
+	Err       error               // why etcd has no endpoints; nil if it has some, or if the reason is not known
 }
 
 // Class is a level of preference.

@@ -135,7 +135,8 @@ func withListenerPort(addr, listen string) (host, port string, err error) {
 
 // listener splits a listener's address. If the listener is on all addresses, the host is the local address of the route to etcd.
 func (c Config) listener(ctx context.Context, listen string) (host, port string, err error) {
-	if isSocket(c.Network, listen) {
+	// The address of a Unix socket may be a path, abstract, or unnamed.
+	if strings.HasPrefix(c.Network, "unix") || strings.HasPrefix(listen, "@") || strings.Contains(listen, "/") {
 		return "", "", fmt.Errorf("the server listens on a Unix socket, %q, which callers on other hosts cannot dial: listen on TCP, or name a TCP address that leads to the socket", listen)
 	}
 	host, port, err = net.SplitHostPort(listen)
@@ -161,11 +162,6 @@ func (c Config) listener(ctx context.Context, listen string) (host, port string,
 		return "", "", fmt.Errorf("the listener's %w", err)
 	}
 	return host, port, nil
-}
-
-// isSocket reports whether a listener's address is a Unix socket, which may be a path, abstract, or unnamed.
-func isSocket(network, listen string) bool {
-	return strings.HasPrefix(network, "unix") || strings.HasPrefix(listen, "@") || strings.Contains(listen, "/")
 }
 
 // towardsEtcd returns the local address of the route to etcd.

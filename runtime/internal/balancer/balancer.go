@@ -191,7 +191,8 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 		p.store(s.ResolverState, c)
 		p.targets.update(p.in)
 		p.replan()
-		if !p.in.state.Pending() && p.memory.Len() != len(p.core.conns) { // if they are equal, there is nothing to forget
+		// Statistics of calls under way stay. If each address has a connection, all stay, so that updates need not visit all addresses.
+		if !p.in.state.Pending() && p.memory.Len() != len(p.core.conns) {
 			p.memory.Keep(func(addr string) bool { return p.core.conns[addr] != nil })
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
@@ -179,7 +180,8 @@ func (c *core) left(next *input) (left []*attr.Backend) {
 
 // renew replaces the endpoint of conn with ep, the newest one at its address.
 func (c *core) renew(conn *conn, ep *attr.Backend, now time.Time) {
-	if hasRestarted(conn.endpoint, ep) {
+	started := ep.Endpoint.Metadata[endpoint.StartedName]
+	if conn.endpoint != nil && started != "" && started != conn.endpoint.Endpoint.Metadata[endpoint.StartedName] {
 		c.restart(conn)
 	}
 	conn.endpoint = ep

@@ -277,9 +277,3 @@ func commonLengths(a, b []*attr.Backend) (prefix, suffix int) {
 	}
 	return prefix, suffix
 }
-
-// hasRestarted reports whether a server has restarted between two reads of its endpoint. previous may be nil.
-func hasRestarted(previous, next *attr.Backend) bool {
-	started := next.Endpoint.Metadata[endpoint.StartedName]
-	return previous != nil && started != "" && previous.Endpoint.Metadata[endpoint.StartedName] != started
-}

@@ -209,8 +209,8 @@ func (n *counts) addAll(o counts) {
 	n.awaited, n.err, n.awayErr = n.awaited+o.awaited, cmp.Or(n.err, o.err), cmp.Or(n.awayErr, o.awayErr)
 }
 
-// failure returns the error of calls that none of the counted connections can take, or nil if the plan has live endpoints and none
-// has failed.
+// failure returns the error of calls that none of the counted connections can take, or nil if the key has endpoints, some are
+// live, and none has failed.
 func (v *view) failure(n *counts) error {
 	home := cmp.Or(v.plan.Err, n.err, v.plan.Empty)
 	if home == nil || n.awayErr == nil {

@@ -135,6 +135,13 @@ func (in *input) find(target calloptions.Target, role string) (*attr.Backend, er
 func (t *targets) update(in *input) {
 	t.known.Store(in)
 	now := t.now()
+	taken := sync.OnceValue(func() map[string]bool { // made only if an instance has left
+		all := make(map[string]bool, len(in.state.Endpoints))
+		for _, b := range in.state.Endpoints {
+			all[b.Endpoint.Addr] = true
+		}
+		return all
+	})
 	remaining := make(map[*conn]*attr.Backend) // pinned only after all unpins: two targets may have the same connection
 	t.conns.Range(func(key, x any) bool {
 		id := key.(targetKey)
@@ -147,8 +154,7 @@ func (t *targets) update(in *input) {
 			c.left.Store(nil)
 			remaining[c] = ep
 			return true
-		case ep == nil && current.subConn != nil && !t.atLimit(in) &&
-			!slices.ContainsFunc(in.state.Endpoints, func(b *attr.Backend) bool { return b.Endpoint.Addr == c.addr }):
+		case ep == nil && current.subConn != nil && !t.atLimit(in) && !taken()[c.addr]:
 			c.left.Store(current)
 			return true
 		}

@@ -86,7 +86,10 @@ func WithTarget(ctx context.Context, to Target) context.Context {
 
 // WithLane sends the calls made with ctx to the instances of a lane. "" removes the lane.
 func WithLane(ctx context.Context, lane string) context.Context {
-	if lane == "" {
+	switch {
+	case stored(ctx).Lane == lane:
+		return ctx
+	case lane == "":
 		ctx = WithHeader(ctx, serviceconfig.LaneHeader, "") // the context of a stream has the header
 	}
 	return with(ctx, func(o *Options) { o.Lane = lane })

@@ -268,7 +268,11 @@ func (s *Session) report() {
 		}
 	}
 	for _, c := range warnings {
-		s.logWarning(c)
+		attrs := []slog.Attr{slog.String("key", c.Key), slog.Any("error", c.Err)}
+		if c.Others > 0 {
+			attrs = append(attrs, slog.Int("others", c.Others))
+		}
+		s.opts.Logger.LogAttrs(context.Background(), slog.LevelWarn, "etcd registration failing", attrs...)
 	}
 }
 
@@ -292,12 +296,4 @@ func (s *Session) logChange(c reconcile.Change) {
 		attrs = append(attrs, "error", c.Err)
 	}
 	s.opts.Logger.Log(context.Background(), level, "etcd registration "+c.State.String(), loglimit.Attrs(missed, attrs...)...)
-}
-
-func (s *Session) logWarning(c reconcile.Warning) {
-	attrs := []slog.Attr{slog.String("key", c.Key), slog.Any("error", c.Err)}
-	if c.Others > 0 {
-		attrs = append(attrs, slog.Int("others", c.Others))
-	}
-	s.opts.Logger.LogAttrs(context.Background(), slog.LevelWarn, "etcd registration failing", attrs...)
 }

@@ -89,7 +89,7 @@ func (s *Stage) close() error {
 
 // Until waits until ok returns true, for at most 15 s.
 func Until(ctx context.Context, what string, ok func(context.Context) (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("timeout after %v", patience))
 	defer cancel()
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
@@ -100,7 +100,7 @@ func Until(ctx context.Context, what string, ok func(context.Context) (bool, err
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w, want: %s", ctx.Err(), what)
+			return fmt.Errorf("%w, want: %s", context.Cause(ctx), what)
 		case <-poll.C:
 		}
 	}

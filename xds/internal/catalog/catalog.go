@@ -238,8 +238,8 @@ func (h *host) refresh() {
 	h.report(trouble)
 }
 
-// A pause after a mapping lasts pauseFactor times as long as the mapping, so a host takes at most a tenth of a core for its mappings. If
-// many clients have mappings of their own, their pauses add up to maxPause at most, so that clients learn of changes in time.
+// A pause after a mapping lasts pauseFactor times as long as the mapping, but at most maxPause, so that clients learn of changes in
+// time. So a host takes a tenth of a core for its mappings, and more only if they take over 0.1 s together.
 const pauseFactor, maxPause = 9, time.Second
 
 // throttle bounds the share of time that a host spends on mappings.

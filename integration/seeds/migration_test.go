@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loadtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/migrationtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -31,7 +32,14 @@ func (s system) road(t *testing.T) (from, to migrationtest.Kind) {
 			old := w.serve(name)
 			return s.register(w, s.desc.Key, old.addr), old.stop
 		},
-		Dial: func() (migrationtest.Call, func()) { return calls(s.dial(w)) },
+		Dial: func() (migrationtest.Call, func()) {
+			conn := s.dial(w)
+			kit.Eventually(w.t, kit.Soon, "a call of their client succeeds", func() bool { // go-zero's client fails until it has read etcd
+				_, err := sayHello(bounded(t), conn)
+				return err == nil
+			})
+			return calls(conn)
+		},
 	}
 	to = migrationtest.Kind{
 		Serve: func(name string) (leave, stop func()) { return nil, w.publish(name, s.desc).stop },

@@ -5,21 +5,20 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/resolver"
-	"google.golang.org/grpc/resolver/manual"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
 // dialReader returns a connection whose resolver lists the keys with a prefix and then follows changes, as many
 // systems do. address returns an entry's address, or "" to skip the entry.
 func (w *world) dialReader(target, prefix string, address func(*mvccpb.KeyValue) string) *grpc.ClientConn {
 	w.t.Helper()
-	return w.dialFollowing(target, func(ctx context.Context, update func([]string)) error {
+	scheme, _, _ := strings.Cut(strings.ToLower(target), ":") // gRPC looks up resolvers by the scheme in lower case
+	return w.dial(target, peerResolver{scheme, func(ctx context.Context, _ resolver.Target, update func([]resolver.Address)) error {
 		known := map[string]string{} // addresses of entries, by key
 		return followPrefix(ctx, w.theirs, prefix, func(events []*clientv3.Event) {
 			for _, event := range events {
@@ -29,35 +28,57 @@ func (w *world) dialReader(target, prefix string, address func(*mvccpb.KeyValue)
 					known[string(event.Kv.Key)] = addr
 				}
 			}
-			update(slices.Compact(slices.Sorted(maps.Values(known))))
+			update(bare(slices.Compact(slices.Sorted(maps.Values(known)))))
 		})
-	})
+	}})
 }
 
 // valueOf returns the value of an entry, which is its address.
 func valueOf(kv *mvccpb.KeyValue) string { return string(kv.Value) }
 
-// dialFollowing returns a connection whose resolver is follow, which differs by registry. follow calls update with the addresses of
-// the service, and again at each change until ctx ends, which is when the connection is closed.
-func (w *world) dialFollowing(target string, follow func(ctx context.Context, update func(addrs []string)) error) *grpc.ClientConn {
-	w.t.Helper()
-	scheme, _, _ := strings.Cut(strings.ToLower(target), ":") // gRPC looks up resolvers by the scheme in lower case
-	builder := manual.NewBuilderWithScheme(scheme)
-	stop := kit.Run(w.t, func(ctx context.Context) error {
-		err := follow(ctx, func(addrs []string) {
-			state := resolver.State{Addresses: make([]resolver.Address, len(addrs))}
-			for i, addr := range addrs {
-				state.Addresses[i].Addr = addr
-			}
-			builder.UpdateState(state)
+// peerResolver is a gRPC resolver for clients of earlier registries. follow, which differs by registry, calls update with the
+// addresses of a target, and again at each change until ctx ends.
+type peerResolver struct {
+	scheme string
+	follow func(ctx context.Context, target resolver.Target, update func([]resolver.Address)) error
+}
+
+func (p peerResolver) Scheme() string { return p.scheme }
+
+func (p peerResolver) Build(target resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &runningResolver{cancel: cancel}
+	r.running.Go(func() {
+		err := p.follow(ctx, target, func(addrs []resolver.Address) {
+			// The tests make calls, which show whether gRPC has accepted the state.
+			_ = cc.UpdateState(resolver.State{Addresses: addrs})
 		})
-		if ctx.Err() == nil {
-			w.t.Errorf("the resolver of %s ended: %v", target, err)
+		if err != nil && ctx.Err() == nil {
+			cc.ReportError(err)
 		}
-		return err
 	})
-	builder.CloseCallback = func() { _ = stop() }
-	return w.dial(target, builder)
+	return r, nil
+}
+
+// bare converts addresses to gRPC's type, without attributes.
+func bare(addrs []string) []resolver.Address {
+	all := make([]resolver.Address, len(addrs))
+	for i, addr := range addrs {
+		all[i].Addr = addr
+	}
+	return all
+}
+
+type runningResolver struct {
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+func (*runningResolver) ResolveNow(resolver.ResolveNowOptions) {}
+
+func (r *runningResolver) Close() {
+	r.cancel()
+	r.running.Wait()
 }
 
 // followPrefix calls apply with a put event for each key with a prefix, and then with later events until ctx ends.

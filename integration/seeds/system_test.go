@@ -19,6 +19,7 @@ import (
 	"go.etcd.io/etcd/client/v3/naming/endpoints"
 	etcdresolver "go.etcd.io/etcd/client/v3/naming/resolver"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -250,8 +251,8 @@ func (w *world) goZeroPublish(key, addr string, opts ...discov.PubOption) *disco
 // goZeroConn returns a connection whose resolver uses go-zero's subscriber, as go-zero's zrpc does.
 func (w *world) goZeroConn(key string) *grpc.ClientConn {
 	w.t.Helper()
-	return w.dialFollowing("discov:///"+key, func(ctx context.Context, update func([]string)) error {
-		subscriber, err := discov.NewSubscriber(w.etcd.Endpoints(), key)
+	return w.dial("discov:///"+key, peerResolver{"discov", func(ctx context.Context, target resolver.Target, update func([]resolver.Address)) error {
+		subscriber, err := discov.NewSubscriber(w.etcd.Endpoints(), target.Endpoint())
 		if err != nil {
 			return err
 		}
@@ -264,14 +265,14 @@ func (w *world) goZeroConn(key string) *grpc.ClientConn {
 			}
 		})
 		for {
-			update(slices.Sorted(slices.Values(subscriber.Values())))
+			update(bare(slices.Sorted(slices.Values(subscriber.Values()))))
 			select {
 			case <-changed:
 			case <-ctx.Done():
 				return nil
 			}
 		}
-	})
+	}})
 }
 
 // grpcEtcd is a registry with the scheme grpcEtcd. Its entries are /grpcEtcd/<name>/<addr> → <addr>. Readers take the

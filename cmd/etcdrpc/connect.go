@@ -152,7 +152,8 @@ var unsupportedVariables = []struct{ name, harmless, flag, instead string }{
 	{"AUTH_JWT_TOKEN", "", "user", "give --user"},
 }
 
-// fromEnvironment sets flags of the connection and the output that are not on the command line from environment variables. An unsupported variable is an error.
+// fromEnvironment sets flags of the connection and the output that are not on the command line from environment variables. An
+// unsupported variable is an error.
 func fromEnvironment(flags *pflag.FlagSet, getenv func(string) string) error {
 	var errs []error
 	for _, f := range unsupportedVariables {

@@ -135,7 +135,7 @@ func (c *Core) Request(r Request) error {
 	// The client has dropped the resources that it no longer names, and may ask for them again later.
 	maps.DeleteFunc(s.sent, func(name string, _ *mapping.Resource) bool { return lacks(names, name) })
 	switch {
-	case s.nonce == 0, r.Nonce == "": // before the first answer, a nonce is of an earlier stream, as with Envoy 1.27
+	case s.nonce == 0, r.Nonce == "": // before the first answer, a nonce is of an earlier stream, as old Envoys send it
 		*s = subscription{
 			asked: true, returns: r.Returns, nonce: s.nonce, sent: make(map[string]*mapping.Resource), upcoming: make(map[string]*upcoming),
 		}

@@ -103,9 +103,9 @@ func (c *core) hear(now time.Time, view View) effects {
 	return c.due(now)
 }
 
-// resign withdraws the candidate if it leads with token. The instance's next candidate comes after all others.
+// resign withdraws the candidate that was created at the revision token. The instance's next candidate comes after all others.
 func (c *core) resign(now time.Time, token int64) effects {
-	if term := c.term(now); term != (Term{}) && term.Token == token {
+	if c.phase == placed && c.own.Created == token {
 		c.leave(now)
 	}
 	return c.due(now)
@@ -114,7 +114,7 @@ func (c *core) resign(now time.Time, token int64) effects {
 // end withdraws the candidate for good, and does not wait for calls.
 func (c *core) end(now time.Time) effects {
 	c.wanted = false
-	return c.resign(now, c.term(now).Token)
+	return c.resign(now, c.own.Created)
 }
 
 // outcome is the result of an attempt to stand, or of a renewal.
@@ -171,7 +171,7 @@ func (c *core) renewed(now time.Time, number uint64, o outcome) effects {
 		return c.due(now)
 	}
 	switch {
-	case o.gone || o.err == nil && expired(now, c.until):
+	case o.gone, o.err == nil && !now.Before(c.until), o.err != nil && c.doubts(now):
 		c.leave(now)
 	case o.err != nil:
 		if soon := now.Add(failedMax); soon.Before(c.callAt) {
@@ -217,9 +217,15 @@ func (c *core) term(now time.Time) Term {
 	return Term{c.own.Created, c.until}
 }
 
+// doubts reports whether only the wall clock has ended the leadership. Either the clock was set, or the machine has slept, while the
+// monotonic clock may stop. No call begins until the outcome of a renewal decides, and those under way go on.
+func (c *core) doubts(now time.Time) bool {
+	return c.phase == placed && c.view.First == c.own && now.Before(c.until) && expired(now, c.until)
+}
+
 // due returns the effects that are due, and changes the phase accordingly.
 func (c *core) due(now time.Time) (e effects) {
-	leads := c.term(now) != Term{}
+	leads := c.term(now) != Term{} || c.doubts(now)
 	c.blind = c.view.Blind && !leads
 	c.yielded = c.view.Yields && (c.yielded || leads)
 	stands := c.wanted && c.view.Known && !c.blind && !c.yielded
@@ -241,7 +247,7 @@ func (c *core) due(now time.Time) (e effects) {
 			c.phase, e.stand, e.wake = standing, min(standTimeout+standLonger*c.pause, callTimeout), time.Time{}
 		}
 	case placed:
-		if expired(now, c.callAt) { // also after a step of the wall clock, which ends a term
+		if expired(now, c.callAt) { // also after a step of the wall clock
 			e.renew, c.callAt = c.lease, now.Add(c.life/renewalsIn)
 		}
 		if e.wake = c.callAt; leads && c.until.Before(c.callAt) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
 )
@@ -83,6 +84,34 @@ func TestExpired(t *testing.T) {
 	asleep := now.Round(0).Add(time.Hour) // without a monotonic reading, so that wall clocks are compared
 	if expired(now, now.Add(time.Second)) || !expired(now, now) || !expired(asleep, now.Add(time.Second)) {
 		t.Error("expired ignores the wall clock or the monotonic clock")
+	}
+}
+
+// forward returns t as it is once the wall clock has been set an hour forward, or the machine has slept for an hour.
+func forward(t time.Time) time.Time {
+	*(*uint64)(unsafe.Pointer(&t)) += 3600 << 30 // package time keeps the seconds of the wall clock above 30 bits of nanoseconds
+	return t
+}
+
+// While only the wall clock has ended a leadership, a renewal decides: no call begins, and those under way go on.
+func TestDoubt(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		outcome outcome
+		leads   bool
+	}{{"is renewed", outcome{}, true}, {"gets no answer", outcome{err: errLost}, false}, {"is gone", outcome{gone: true}, false}} {
+		now, life := time.Now(), time.Minute
+		own := First{Key: "a", Created: 5}
+		c := &core{phase: placed, own: own, view: View{Known: true, First: own}, wanted: true, lease: 7, life: life, until: now.Add(life / 2), callAt: now.Add(life)}
+		later := forward(now.Add(time.Second))
+		if e := c.tick(later); e.renew != 7 || c.term(later) != (Term{}) || !c.doubts(later) {
+			t.Fatalf("the term is %+v, in doubt: %v, and lease %d is renewed, want no term, a doubt, and lease 7", c.term(later), c.doubts(later), e.renew)
+		}
+		tt.outcome.sent, tt.outcome.life = later, life
+		c.renewed(later, c.number, tt.outcome)
+		if leads := c.term(later).Token == 5; leads != tt.leads || c.doubts(later) {
+			t.Errorf("a leader whose lease %s: leads: %v, in doubt: %v, want %v and no doubt", tt.name, leads, c.doubts(later), tt.leads)
+		}
 	}
 }
 

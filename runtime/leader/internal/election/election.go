@@ -98,7 +98,7 @@ func (e *Election) event(event func(now time.Time) effects) {
 	}
 	now := time.Now()
 	do := event(now)
-	if !e.ended {
+	if !e.ended && !e.core.doubts(now) {
 		e.turn(e.core.term(now).Token)
 	}
 	e.call(do)
@@ -132,6 +132,7 @@ func (e *Election) call(do effects) {
 		e.tasks.Go(func() {
 			o := e.calls.renew(e.ctx, lease)
 			e.event(func(now time.Time) effects { return e.core.renewed(now, number, o) })
+			e.TermChanged() // for those who have asked while the core was in doubt
 			if o.err == nil && !o.gone && e.calls.deleted(e.ctx, key, lease) {
 				e.event(func(now time.Time) effects { return e.core.renewed(now, number, outcome{gone: true}) })
 			}

@@ -20,18 +20,27 @@ import (
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
 
-// held makes calls of Add wait in the handler until let is closed or the context of the call ends.
+// held makes calls of Add wait in the handler until let is closed or the context of the call ends. Then the handler calls next.
 type held struct {
-	under atomic.Int64 // calls that have reached the handler
-	let   chan struct{}
+	next   func(context.Context, *leaderpb.AddRequest, ...grpc.CallOption) (*leaderpb.AddResponse, error)
+	under  atomic.Int64 // calls that have reached the handler
+	let    chan struct{}
+	hung   chan struct{} // closed when the handlers of calls with the metadata "hang" return, whose contexts they ignore
 }
 
 func (h *held) of(i *instance) {
 	i.add = func(ctx context.Context) (*leaderpb.AddResponse, error) {
+		switch sent, _ := metadata.FromIncomingContext(ctx); {
+		case sent.Get("etcd-leader-within") != nil: // from the handler below
+			return &leaderpb.AddResponse{Server: i.name}, nil
+		case sent.Get("hang") != nil:
+			<-h.hung
+			return nil, ctx.Err()
+		}
 		h.under.Add(1)
 		select {
 		case <-h.let:
-			return &leaderpb.AddResponse{Server: i.name}, nil
+			return h.next(ctx, &leaderpb.AddRequest{})
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
@@ -71,7 +80,7 @@ func (i *instance) refuses(t *testing.T) {
 }
 
 // While a leader ends without a loss, no unary call for the leader fails. Calls under way finish before the leadership
-// ends, and later calls wait for the next leader.
+// ends, even if their handlers call the leader, and later calls wait for the next leader. A handler whose call has ended delays nothing.
 func TestResign_FailsNoCall(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, i *instance) error{
 		"Serve ends": func(_ *testing.T, i *instance) error { return i.stop() },
@@ -85,11 +94,21 @@ func TestResign_FailsNoCall(t *testing.T) {
 		"a takeover by the next process": func(_ *testing.T, i *instance) error { i.group.start("a"); return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
-			g, h := newGroup(t), &held{let: make(chan struct{})}
+			g := newGroup(t)
+			client := g.client()
+			h := &held{next: client.Add, let: make(chan struct{}), hung: make(chan struct{})}
+			if name == "NOT_SERVING" || strings.HasPrefix(name, "a takeover") { // the leader's entry has left, so calls wait
+				h.next = func(context.Context, *leaderpb.AddRequest, ...grpc.CallOption) (*leaderpb.AddResponse, error) {
+					return &leaderpb.AddResponse{Server: "a"}, nil
+				}
+			}
 			a := g.start("a", h.of, func(i *instance) { i.serves = name == "Serve ends" })
 			kit.Eventually(t, kit.Soon, "a to lead", a.leads.Holds)
 			b := g.start("b")
-			client := g.client()
+			hang := metadata.AppendToOutgoingContext(kit.Bounded(t, 100*time.Millisecond), "hang", "")
+			if _, err := client.Add(hang, &leaderpb.AddRequest{}); status.Code(err) != codes.DeadlineExceeded {
+				t.Errorf("Add whose handler hangs: %v, want DeadlineExceeded", err)
+			}
 			var all sync.WaitGroup
 			call(t, &all, client, 60, "a")
 			kit.Eventually(t, kit.Soon, "60 calls to be under way", func() bool { return h.under.Load() == 60 })
@@ -107,9 +126,10 @@ func TestResign_FailsNoCall(t *testing.T) {
 			}
 			call(t, &all, client, 20, "b")
 			close(h.let)
+			kit.Eventually(t, kit.Soon, "b to lead", b.leads.Holds)
+			close(h.hung)
 			kit.Must(t, await(t, ended))
 			all.Wait()
-			kit.Eventually(t, kit.Soon, "b to lead", b.leads.Holds)
 		})
 	}
 }

@@ -3,6 +3,8 @@ package leader
 import (
 	"context"
 	"errors"
+	"slices"
+	"strconv"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -18,9 +20,8 @@ import (
 // refuses them, before later interceptors and the handlers run. Callers then wait for the leader, and repeat
 // unary calls. Calls of other methods pass.
 //
-// A leader that resigns in order admits no more leader calls, and leads until its unary leader calls have finished: see
-// [runtime.Server.Serve], [runtime.Server.Withdraw] and [Leadership.Resign]. When it is drained or paused, or its entry is taken over,
-// it waits for up to 5 s.
+// A leader that resigns in order admits no more leader calls, except those that the handlers of such calls make with their contexts.
+// It leads until its unary leader calls have finished or, except in [Leadership.Resign], for 5 s.
 //
 // The handlers of the leader's methods get contexts that end with the leadership, with the cause [ErrEnded]. After
 // that, the error of a unary handler becomes UNAVAILABLE, and a stream ends with UNAVAILABLE whatever its handler returns.
@@ -97,8 +98,10 @@ func (l *Leadership) enter(ctx context.Context, unary bool) (leading context.Con
 	e, token, err := l.check(ctx)
 	if err == nil {
 		var ok bool
-		if leading, done, ok = e.Enter(ctx, token, unary); ok {
-			return leading, done, nil
+		within := metadata.ValueFromIncomingContext(ctx, withinHeader)
+		text := strconv.FormatInt(token, 10)
+		if leading, done, ok = e.Enter(ctx, token, unary, slices.Contains(within, text)); ok {
+			return metadata.AppendToOutgoingContext(leading, withinHeader, text), done, nil
 		}
 		err = l.notLeader()
 	}

@@ -11,16 +11,16 @@
 //
 //	server := registry.NewServer(grpc.NewServer(leader.Guard(registry, desc)...))
 //	counterpb.RegisterCounterServerToEtcd(server, counter)
-//	go leader.Of(server, desc).Run(ctx, func(ctx context.Context, token int64) error {
+//	go leader.Of(server, desc).Run(context.Background(), func(ctx context.Context, token int64) error {
 //		return store.Compact(ctx, token) // ends when ctx does: this instance no longer leads
 //	})
 //	err := server.Serve(ctx, listener)
 //
 // A leader resigns on [Leadership.Resign], when its work fails, when it is drained, withdrawn or paused, when another process takes
 // its entry over, and when its server drains or its registry is closed. It steps down when it could not renew its lease for nine
-// tenths of the TTL. So two instances never lead at once, unless a candidate's key is deleted by force or etcd is restored from a
-// backup. But code that ignores its context goes on, and a request to a store may arrive late: a store that two leaders must not
-// write to needs a fence.
+// tenths of the TTL. When its machine has slept, it admits no call before etcd has answered. So two instances never lead at once,
+// unless a candidate's key is deleted by force or etcd is restored from a backup. But code that ignores its context goes on, and
+// a request to a store may arrive late: a store that two leaders must not write to needs a fence.
 package leader
 
 import (
@@ -51,6 +51,10 @@ const refusedTrailer = "etcd-leader-refused"
 
 // callHeader is the request metadata by which a caller distinguishes a refusal of its own call from a refusal that was passed on.
 const callHeader = "etcd-leader-call"
+
+// withinHeader is the request metadata of the calls that the handler of a leader call makes with its context: the token of that call. A
+// leader that resigns waits for the handler, and so admits them.
+const withinHeader = "etcd-leader-within"
 
 // ErrEnded is the cause with which the contexts from [Leadership.Run] and [Guard] end when the leadership ends.
 var ErrEnded = election.ErrEnded
@@ -211,7 +215,8 @@ func (l *Leadership) Resign(ctx context.Context) error {
 // Run ignores what f returns after the end of its leadership. It calls f again only once f has returned. This or another
 // instance may lead before f has returned, because resigning does not wait for f.
 //
-// Run may be called before the server is announced.
+// Run may be called before the server is announced. Do not pass the context of [runtime.Server.Serve] if handlers of leader calls wait
+// for f: when that context ends, the leader waits for the handlers first.
 func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token int64) error) error {
 	for {
 		e, token, _, changed, err := l.now()

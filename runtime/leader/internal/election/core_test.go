@@ -172,7 +172,7 @@ func TestResign_OfATermThatHasEnded(t *testing.T) {
 	if err := e.Resign(t.Context(), 4); err != nil {
 		t.Error(err)
 	}
-	if _, _, ok := e.Enter(t.Context(), 5, true); !ok {
+	if _, _, ok := e.Enter(t.Context(), 5, true, false); !ok {
 		t.Error("Enter refuses a call in the next leadership")
 	}
 }

@@ -264,11 +264,12 @@ func (e *Election) lead(parent context.Context, token int64) (ctx context.Contex
 	}, true
 }
 
-// Enter is Lead for a call. It refuses calls once Finish or Resign was called: these wait until no unary call is under way.
-func (e *Election) Enter(parent context.Context, token int64, unary bool) (ctx context.Context, done context.CancelFunc, ok bool) {
+// Enter is Lead for a call, whose context is parent. It refuses calls once Finish or Resign was called: these wait until no unary call
+// is under way. A call that the handler of such a call has made is within it, and is not refused.
+func (e *Election) Enter(parent context.Context, token int64, unary, within bool) (ctx context.Context, done context.CancelFunc, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.finishing {
+	if e.finishing && !(within && e.serving > 0) {
 		return nil, nil, false
 	}
 	ctx, end, ok := e.lead(parent, token)
@@ -278,14 +279,15 @@ func (e *Election) Enter(parent context.Context, token int64, unary bool) (ctx c
 	if e.serving++; e.serving == 1 {
 		e.idle = make(chan struct{})
 	}
-	return ctx, func() {
-		end()
+	leave := sync.OnceFunc(func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		if e.serving--; e.serving == 0 {
 			close(e.idle)
 		}
-	}, true
+	})
+	stop := context.AfterFunc(parent, leave) // nobody waits for the reply of a call that has ended
+	return ctx, func() { end(); stop(); leave() }, true
 }
 
 // Finish is like End. If the instance leads, Enter first refuses calls, and Finish waits until no unary call is under way. It returns

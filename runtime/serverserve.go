@@ -24,9 +24,9 @@ const handlerTimeout = time.Second
 // announces the services in the background, so that it serves even while etcd cannot be reached.
 //
 // When ctx ends, Serve drains. The health service turns NOT_SERVING until Serve returns. A leader finishes the unary leader calls
-// that its guard or connectetcd.CheckLeader has admitted. Serve withdraws the services within 5 s, and waits for the drain delay,
-// so that callers notice. Calls, leader calls included, may finish within the stop timeout, and are then cut. Serve returns nil
-// after a clean drain, and otherwise an error that says which steps or calls were cut short. If the gRPC server fails, Serve
+// that its guard or connectetcd.CheckLeader has admitted, within 5 s or half of the stop timeout. Serve withdraws the services within
+// 5 s, and waits for the drain delay, so that callers notice. Calls may finish within the stop timeout, and are then cut. Serve
+// returns nil after a clean drain, and otherwise an error that says which steps or calls were cut short. If the gRPC server fails, Serve
 // drains without the delay, and returns that error.
 //
 // A server is served once.
@@ -96,17 +96,17 @@ func (s *Server) announcement(listen, network string) registrar.RunConfig {
 }
 
 // Withdraw removes the services from etcd, and returns when they are removed. A leader first finishes the unary leader
-// calls that have been admitted, within the stop timeout and 5 s. If ctx ends or another 5 s pass first, the
+// calls that have been admitted, within 5 s or half of the stop timeout. If ctx ends or another 5 s pass first, the
 // error names the entries that are left to expire. The server goes on serving calls. Announce may be called again
 // after Withdraw. If it is called during Withdraw, Withdraw returns an error.
 func (s *Server) Withdraw(ctx context.Context) error {
-	_ = s.finish(ctx, min(s.opts.stopTimeout, lease.CloseTimeout)) // after an error, the callers of unfinished calls get an error, too
+	_ = s.finish(ctx) // after an error, the callers of unfinished calls get an error, too
 	return s.group.Withdraw(ctx)
 }
 
-// finish waits until the companions of the entries have finished, or timeout has passed.
-func (s *Server) finish(ctx context.Context, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+// finish waits until the companions of the entries have finished, at most for 5 s. Half of the stop timeout is left for other calls.
+func (s *Server) finish(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, min(s.opts.stopTimeout/2, lease.CloseTimeout))
 	defer cancel()
 	return s.group.Finish(ctx)
 }
@@ -117,7 +117,7 @@ func (s *Server) drain(ctx context.Context, served chan error, conns *listener.C
 	defer s.health.drain(s.group)()
 	began := time.Now()
 	ctx = context.WithoutCancel(ctx) // which has ended
-	errs := []error{s.finish(ctx, s.opts.stopTimeout)}
+	errs := []error{s.finish(ctx)}
 	left := s.opts.stopTimeout - time.Since(began)
 	errs = append(errs, s.group.Withdraw(ctx))
 	if len(s.Status()) > 0 {
@@ -154,7 +154,7 @@ func (s *Server) stop(served <-chan error, conns *listener.Conns, left time.Dura
 	case err = <-stopped:
 	case <-timeout.C:
 		cut = fmt.Errorf("etcd: connections or calls that were open %v after the server stopped taking new ones were cut: %w",
-			left.Round(time.Millisecond), context.DeadlineExceeded)
+			max(left, stopWithin).Round(time.Millisecond), context.DeadlineExceeded)
 		conns.Close()
 		go s.grpc.Stop() // makes GracefulStop return, too, unless a handler does not end with its context
 		handlers := time.NewTimer(handlerTimeout)

@@ -15,7 +15,9 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listener"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
 
 func TestStopTimeoutOfZero(t *testing.T) {
@@ -151,6 +153,38 @@ func TestServeFailsBesideACall(t *testing.T) {
 	}
 	if err := <-answered; err == nil {
 		t.Error("the open call returned nil, want an error")
+	}
+}
+
+// companion is an extension, and the companion of the entries of its services.
+type companion struct{ finish chan time.Duration } // the time that Finish is given
+
+func (c companion) Extend(string) (extension.Hooks, error) {
+	return extension.Hooks{Companion: func(*extension.Host, registrar.Entry, func()) (registrar.Companion, error) { return c, nil }}, nil
+}
+
+func (c companion) Finish(ctx context.Context) error {
+	deadline, _ := ctx.Deadline()
+	c.finish <- time.Until(deadline)
+	return nil
+}
+
+func (companion) Registered(bool)             {}
+func (companion) End()                        {}
+func (companion) Wait(context.Context) error  { return nil }
+func (companion) Close(context.Context) error { return nil }
+func (companion) Err() error                  { return nil }
+
+// A leader whose calls take long leaves half of the stop timeout, or more, to the other calls of its server.
+func TestServe_LeavesTimeToOtherCalls(t *testing.T) {
+	for timeout, want := range map[time.Duration]time.Duration{time.Minute: 5 * time.Second, 4 * time.Second: 2 * time.Second} {
+		c := companion{finish: make(chan time.Duration, 1)}
+		s := offline(t).NewServer(grpc.NewServer(), WithDrainDelay(0), WithStopTimeout(timeout))
+		s.Publish(&ServiceDesc{Name: "a.A", Key: "a", Extension: c})
+		_ = serveAnnounced(t, s)() // an error, because etcd cannot be reached
+		if got := <-c.finish; got > want {
+			t.Errorf("with a stop timeout of %v, the leader's calls may take %v, want at most %v", timeout, got, want)
+		}
 	}
 }
 

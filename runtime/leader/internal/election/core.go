@@ -23,7 +23,7 @@ const (
 	marginOf = 10
 	// revokeAgain is the time without an answer after which a lease is revoked again, perhaps by another member of etcd.
 	revokeAgain = time.Second
-	// FinishTimeout bounds how long a leader finishes its unary calls, except in Resign, Withdraw and Serve, which have their own bounds.
+	// FinishTimeout bounds how long a leader finishes its unary calls, except in Resign, whose context bounds it.
 	FinishTimeout = 5 * time.Second
 	// renewalsIn is the number of renewals within one TTL.
 	renewalsIn = 4

@@ -100,10 +100,12 @@ func (s *httpServer) Serve(lis net.Listener) error {
 // GracefulStop returns when all calls have ended, or Stop has cut them. It closes connections that are only starting: Shutdown
 // would not tell their clients to leave, and would wait until they do.
 func (s *httpServer) GracefulStop() {
-	s.stopping.Store(true)
-	s.starting.Range(func(conn, _ any) bool {
-		_ = conn.(net.Conn).Close() // fails only if it is closed
-		return true
+	s.http.RegisterOnShutdown(func() { // called when the listener is closed: until then, clients' connections would be accepted, and reset
+		s.stopping.Store(true)
+		s.starting.Range(func(conn, _ any) bool {
+			_ = conn.(net.Conn).Close() // fails only if it is closed
+			return true
+		})
 	})
 	_ = s.http.Shutdown(context.Background()) // fails if a listener is already closed
 }

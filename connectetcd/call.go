@@ -121,7 +121,7 @@ func (c *call) onlyMessage() ([]byte, error) {
 
 // nextMessage returns the next message of the request, uncompressed, or io.EOF.
 func (c *call) nextMessage() ([]byte, error) {
-	message, compressed, err := readEnvelope(c.body, c.request.ContentLength)
+	message, compressed, err := readEnvelope(c.body)
 	switch {
 	case errors.Is(err, io.EOF):
 		return nil, io.EOF
@@ -224,28 +224,26 @@ type streamBody struct {
 	cancel  context.CancelCauseFunc
 	trailer http.Header // filled at the end of the call
 
-	rest  envelope // the unread part of the last message
+	rest  io.Reader // the unread part of the last message
 	ended bool
 }
 
 // Read returns io.EOF after the last message, also if the call fails: the status is in the trailers.
 func (b *streamBody) Read(p []byte) (int, error) {
-	for len(b.rest) == 0 {
-		if b.ended {
-			return 0, io.EOF
+	for !b.ended {
+		if n, err := b.rest.Read(p); n > 0 || err == nil {
+			return n, nil
 		}
 		if err := b.stream.RecvMsg(&b.rest); err != nil {
 			b.end(err)
 		}
 	}
-	n := copy(p, b.rest)
-	b.rest = b.rest[n:]
-	return n, nil
+	return 0, io.EOF
 }
 
 // end sets the trailers of the call, whose RecvMsg has returned err.
 func (b *streamBody) end(err error) {
-	b.ended, b.rest = true, nil
+	b.ended = true
 	if errors.Is(err, io.EOF) {
 		err = nil
 	} else if failed := (sendError{}); errors.As(context.Cause(b.ctx), &failed) {
@@ -268,11 +266,8 @@ const prefixLen = 5
 // compressedFlag marks a message as compressed.
 const compressedFlag = 1
 
-// An envelope is a message with its prefix.
-type envelope []byte
-
-// readEnvelope reads a message from a body. length is the body's length, -1 or 0 if unknown. It returns io.EOF at the end of the body.
-func readEnvelope(body io.Reader, length int64) (message []byte, compressed bool, err error) {
+// readEnvelope reads a message with its prefix from a body. It returns io.EOF at the end of the body.
+func readEnvelope(body io.Reader) (message []byte, compressed bool, err error) {
 	var prefix [prefixLen]byte
 	if _, err := io.ReadFull(body, prefix[:]); err != nil {
 		return nil, false, err
@@ -280,17 +275,14 @@ func readEnvelope(body io.Reader, length int64) (message []byte, compressed bool
 	if prefix[0]&^compressedFlag != 0 {
 		return nil, false, fmt.Errorf("a message has the flags %#x, which gRPC does not define", prefix[0])
 	}
-	size := int64(binary.BigEndian.Uint32(prefix[1:]))
-	var read bytes.Buffer
-	// Without a length, allocate at most 4 MiB before the bytes arrive. ReadFrom needs MinRead free bytes even at the end.
-	read.Grow(int(min(size, max(length, 4<<20))) + bytes.MinRead)
-	if _, err := io.CopyN(&read, body, size); err != nil {
+	message = make([]byte, binary.BigEndian.Uint32(prefix[1:])) // not bounded: this process has the message in memory
+	if _, err := io.ReadFull(body, message); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
-		return nil, false, fmt.Errorf("a message of %d bytes: %w", size, err)
+		return nil, false, fmt.Errorf("a message of %d bytes: %w", len(message), err)
 	}
-	return read.Bytes(), prefix[0] == compressedFlag, nil
+	return message, prefix[0] == compressedFlag, nil
 }
 
 // A codec passes messages through unchanged, because Connect has encoded them. Its value is the name of Connect's codec, which
@@ -304,11 +296,9 @@ func (codec) Marshal(message any) (mem.BufferSlice, error) {
 	return mem.BufferSlice{mem.SliceBuffer(message.([]byte))}, nil
 }
 
+// Unmarshal makes message, an *io.Reader, read the message with its prefix.
 func (codec) Unmarshal(data mem.BufferSlice, message any) error {
-	size := data.Len()
-	e := make(envelope, prefixLen+size)
-	binary.BigEndian.PutUint32(e[1:], uint32(size)) // gRPC's length field has 32 bits
-	data.CopyTo(e[prefixLen:])
-	*message.(*envelope) = e
+	prefix := binary.BigEndian.AppendUint32([]byte{0}, uint32(data.Len())) // gRPC's length field has 32 bits
+	*message.(*io.Reader) = io.MultiReader(bytes.NewReader(prefix), data.Reader())
 	return nil
 }

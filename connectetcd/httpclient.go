@@ -1,7 +1,6 @@
 package connectetcd
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -72,13 +71,13 @@ var repeatable = grpc.MaxRetryRPCBufferSize(math.MaxInt)
 
 func (c httpClient) unary(call *call, message []byte) *http.Response {
 	var header, trailer metadata.MD
-	var reply envelope
+	var reply io.Reader = http.NoBody
 	opts := append(call.options(), repeatable, grpc.Header(&header), grpc.Trailer(&trailer))
 	err := c.conn.Invoke(call.ctx, call.method, message, &reply, opts...)
 	if err != nil {
-		reply = nil
+		reply = http.NoBody
 	}
-	response := call.response(header, io.NopCloser(bytes.NewReader(reply)))
+	response := call.response(header, io.NopCloser(reply))
 	setTrailers(response.Trailer, trailer, err)
 	return response
 }
@@ -99,7 +98,7 @@ func (c httpClient) stream(call *call, send func(grpc.ClientStream, context.Canc
 		return call.errorResponse(err)
 	}
 	header, _ := stream.Header() // if it fails, RecvMsg returns the error
-	body := &streamBody{ctx: ctx, stream: stream, cancel: cancel}
+	body := &streamBody{ctx: ctx, stream: stream, cancel: cancel, rest: http.NoBody}
 	response := call.response(header, body)
 	body.trailer = response.Trailer
 	return response

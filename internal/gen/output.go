@@ -87,7 +87,7 @@ func checkPackages(files []*protogen.File, services map[*protogen.File][]*servic
 func checkNames(files []*protogen.File, services map[*protogen.File][]*service, to target) {
 	declared := make(map[protogen.GoIdent]protoreflect.Descriptor)
 	for _, file := range files {
-		declare(declared, file.Enums, file.Messages)
+		declare(declared, file.Enums, file.Messages, file.Extensions)
 	}
 	register := registerName
 	if to.connect {
@@ -108,8 +108,11 @@ func checkNames(files []*protogen.File, services map[*protogen.File][]*service, 
 	}
 }
 
-// declare adds the Go types and constants of enums and messages.
-func declare(all map[protogen.GoIdent]protoreflect.Descriptor, enums []*protogen.Enum, messages []*protogen.Message) {
+// declare adds the Go types, constants and variables of enums, messages and extensions.
+func declare(all map[protogen.GoIdent]protoreflect.Descriptor, enums []*protogen.Enum, messages []*protogen.Message, extensions []*protogen.Extension) {
+	for _, x := range extensions {
+		all[protogen.GoIdent{GoName: "E_" + x.GoIdent.GoName, GoImportPath: x.GoIdent.GoImportPath}] = x.Desc
+	}
 	for _, e := range enums {
 		all[e.GoIdent] = e.Desc
 		for _, v := range e.Values {
@@ -123,7 +126,7 @@ func declare(all map[protogen.GoIdent]protoreflect.Descriptor, enums []*protogen
 				all[f.GoIdent] = f.Desc
 			}
 		}
-		declare(all, m.Enums, m.Messages)
+		declare(all, m.Enums, m.Messages, m.Extensions)
 	}
 }
 

@@ -57,7 +57,7 @@ func (s *settings) open(ctx context.Context, warnings io.Writer) (*store.Store, 
 	if err != nil {
 		return nil, err
 	}
-	if hosts := store.Exposed(cfg.Endpoints, cfg.TLS != nil); len(hosts) > 0 && cfg.Password != "" {
+	if hosts := store.Remote(cfg.Endpoints); len(hosts) > 0 && cfg.Password != "" && !store.Secured(cfg.Endpoints[0], cfg.TLS != nil) {
 		output.Sayf(warnings, "etcdrpc: warning: the password of %s is sent without TLS to %s\n", cfg.Username, strings.Join(hosts, ", "))
 	}
 	commands := output.Commands{CAFile: s.files.CA, CertFile: s.files.Cert, KeyFile: s.files.Key, Namespace: s.namespace}

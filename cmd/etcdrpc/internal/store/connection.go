@@ -95,16 +95,8 @@ func remedy(cause string) string {
 	return ""
 }
 
-// Exposed returns the hosts, with their ports, that an etcd client reaches over a network without TLS. Loopback addresses and
-// Unix sockets do not count. withTLS reports whether the client has a TLS configuration. Names are not resolved.
-func Exposed(endpoints []string, withTLS bool) []string {
-	if len(endpoints) == 0 || Secured(endpoints[0], withTLS) {
-		return nil
-	}
-	return Remote(endpoints)
-}
-
-// Remote returns the hosts, with their ports, that an etcd client reaches over a network.
+// Remote returns the hosts, with their ports, that an etcd client reaches over a network. Loopback addresses and Unix sockets do not
+// count. Names are not resolved.
 func Remote(endpoints []string) (remote []string) {
 	for _, e := range etcdcause.Shown(endpoints) {
 		if addr := address(e); addr != "" && !Local(addr) {

@@ -66,11 +66,6 @@ func (e Entry) checkSize() error {
 // Name returns the part of the key after its last slash.
 func (e Entry) Name() string { return e.Key[strings.LastIndexByte(e.Key, '/')+1:] }
 
-// namesLease reports whether the key ends in the id of the entry's lease.
-func (e Entry) namesLease() bool {
-	return e.Lease != 0 && strings.HasSuffix(e.Key, strconv.FormatInt(e.Lease, 10))
-}
-
 // OwnerOf returns the key of the service that an entry belongs to: the part of the etcd key before the last slash. If the key ends in
 // the id of the entry's lease, with no mark such as "-" before the id, it returns the part before the id.
 func OwnerOf(e Entry) string {
@@ -139,7 +134,7 @@ func isServerEntry(i Instance) bool {
 	e := i.Entry
 	if i.Err != nil {
 		ofLayout := strings.Contains(i.Err.Error(), " entry: ") || !json.Valid(e.Value) && addressField.Match(e.Value)
-		return e.namesLease() || e.Lease != 0 && (ofLayout || strings.Contains(string(e.Value), `"Addr"`))
+		return e.Lease != 0 && (strings.HasSuffix(e.Key, strconv.FormatInt(e.Lease, 10)) || ofLayout || strings.Contains(string(e.Value), `"Addr"`))
 	}
 	return e.Lease != 0 || i.Layout != endpoint.GoFrame && endpoint.CheckAddr(e.Name(), true) == nil
 }

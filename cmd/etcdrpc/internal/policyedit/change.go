@@ -309,14 +309,6 @@ func (e *Edit) withNewConfig() *inventory.Service {
 	return &service
 }
 
-// addLeader sets the leader of the service, and notes that the leader gets the calls for the leader.
-func (x *Explanation) addLeader(all []inventory.Candidate) {
-	if len(all) > 0 {
-		x.Leader = all[0].Instance
-		x.note("%s leads %s: it gets the calls for the leader, independent of the shares.", x.Leader, x.Key)
-	}
-}
-
 // addLeader notes what the leader will do if the edit drains it.
 func (e *Edit) addLeader(all []inventory.Candidate) {
 	drain, find := inventory.ListOf(e.newConfig.Policy().Drain), e.Service.Finder()

@@ -63,7 +63,10 @@ func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 	if note := x.policyNote(); note != "" {
 		x.note("%s", note)
 	}
-	x.addLeader(s.Candidates)
+	if len(s.Candidates) > 0 {
+		x.Leader = s.Candidates[0].Instance
+		x.note("%s leads %s: it gets the calls for the leader, independent of the shares.", x.Leader, x.Key)
+	}
 	x.Instances, x.service = s.WithUncalled(called), s
 	return x, nil
 }

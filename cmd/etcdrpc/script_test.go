@@ -20,6 +20,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/pflag"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
@@ -71,8 +72,10 @@ func TestScripts(t *testing.T) {
 			"seen":    seenCmd,
 			"paste":   pasteCmd,
 			"cutetcd": func(ts *testscript.TestScript, _ bool, _ []string) { in(ts).etcd.Cut() },
-			"nospace": func(ts *testscript.TestScript, _ bool, _ []string) {
-				ts.Check(in(ts).etcd.SetNoSpace(context.Background(), true))
+			"alarm": func(ts *testscript.TestScript, _ bool, args []string) {
+				etcd := pb.NewMaintenanceClient(in(ts).etcd.Admin().ActiveConnection())
+				_, err := etcd.Alarm(context.Background(), &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType(pb.AlarmType_value[args[0]])})
+				ts.Check(err)
 			},
 			"restore": func(ts *testscript.TestScript, _ bool, _ []string) { // etcd compacts the missed revisions
 				_, err := in(ts).etcd.Compact(context.Background())

@@ -15,6 +15,7 @@ import (
 const (
 	kindPermission   = "permission"
 	kindNoSpace      = "no-space"
+	kindCorrupt      = "corrupt"
 	kindEmpty        = "empty"
 	kindUnreachable  = "unreachable"
 	kindLocalAddress = "local-address"
@@ -52,6 +53,7 @@ type finders = []func(x *subject)
 var checks = []check{
 	{kindPermission, Error, "etcd denies the user a permission that doctor needs", nil},
 	{kindEmpty, Error, "nothing that can be called is registered", finders{(*subject).empty}},
+	{kindCorrupt, Error, "an etcd that refuses writes, because the data of its members differ", nil},
 	{kindNoSpace, Warning, "an etcd that refuses writes, because its database is full", nil},
 	{"malformed", Error, "an entry that no client can read", finders{(*subject).malformed}},
 	{"no-lease", Warning, "an entry that stays when its server dies, for a day or for ever", finders{(*subject).noLease}},

@@ -73,12 +73,17 @@ func (c *connection) why(err error, user string, endpoints []string) error {
 	return known.Why(err)
 }
 
-// MakeSpace is the remedy for a full database.
-const MakeSpace = "compact etcd (etcdctl compaction), free the space (etcdctl defrag --cluster), and end the alarm (etcdctl alarm disarm)"
+// The remedies for etcd's alarms.
+const (
+	MakeSpace     = "compact etcd (etcdctl compaction), free the space (etcdctl defrag --cluster), and end the alarm (etcdctl alarm disarm)"
+	ReplaceMember = "find the member that differs (etcdctl endpoint hashkv --cluster), replace it (etcdctl member), and only then end the alarm (etcdctl alarm disarm)"
+)
 
 // remedy returns the remedy for a cause, "" if none is known.
 func remedy(cause string) string {
 	for _, r := range []struct{ cause, remedy string }{
+		{"etcdserver: mvcc: database space exceeded", MakeSpace},
+		{"etcdserver: corrupt cluster", ReplaceMember},
 		{"certificate signed by unknown authority", "give the CA of its certificate by --cacert"},
 		{"certificate has expired or is not yet valid", "renew its certificate, or set this host's clock"},
 		{"x509: ", "compare the names in its certificate with --endpoints"},

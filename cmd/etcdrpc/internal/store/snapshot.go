@@ -218,15 +218,18 @@ func (s *Store) Leases(ctx context.Context, ids []int64) (map[int64]inventory.Le
 	return left, group.Wait()
 }
 
-// NoSpace reports whether etcd refuses writes because its database is full.
-func (s *Store) NoSpace(ctx context.Context) (bool, error) {
+// Alarms reports why etcd refuses writes: its database is full, or the data of its members differ.
+func (s *Store) Alarms(ctx context.Context) (full, corrupt bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	resp, err := s.client.AlarmList(ctx)
 	if err != nil {
-		return false, s.explain("read etcd's alarms", err)
+		return false, false, s.explain("read etcd's alarms", err)
 	}
-	return slices.ContainsFunc(resp.Alarms, func(a *etcdserverpb.AlarmMember) bool { return a.Alarm == etcdserverpb.AlarmType_NOSPACE }), nil
+	for _, a := range resp.Alarms {
+		full, corrupt = full || a.Alarm == etcdserverpb.AlarmType_NOSPACE, corrupt || a.Alarm == etcdserverpb.AlarmType_CORRUPT
+	}
+	return full, corrupt, nil
 }
 
 // AddLeases sets the time left on the leases of entries.

@@ -172,12 +172,8 @@ func (s *Store) explain(doing string, err error) error {
 
 // explainTimeout is explain for errors other than denied permissions.
 func (s *Store) explainTimeout(timeout time.Duration, doing string, err error) error {
-	why := s.conn.why(err, s.User, s.Endpoints)
+	why := cmp.Or(s.conn.why(err, s.User, s.Endpoints), err)
 	switch {
-	case errors.Is(err, rpctypes.ErrNoSpace):
-		return UnansweredError{fmt.Errorf("%s: %w: %s", doing, err, MakeSpace)}
-	case why == nil:
-		return UnansweredError{fmt.Errorf("%s: %w", doing, err)}
 	case errors.As(err, new(downError)):
 		err = fmt.Errorf("etcd at %s: %w", strings.Join(s.Endpoints, ","), err)
 	case errors.Is(err, context.DeadlineExceeded):

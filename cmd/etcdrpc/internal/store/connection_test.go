@@ -13,9 +13,11 @@ import (
 func TestRemedy(t *testing.T) {
 	const handshake = `connection error: desc = "transport: authentication handshake failed: `
 	for cause, want := range map[string]string{
-		`connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused"`: "check --endpoints",
-		`connection error: desc = "error reading server preface: EOF"`:                                                 "if it speaks TLS, give --cacert, or https:// in --endpoints",
-		`connection error: desc = "error reading server preface: remote error: tls: certificate required"`:             "give a client certificate that it trusts by --cert and --key",
+		`connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused"`:               "check --endpoints",
+		`connection error: desc = "error reading server preface: EOF"`:                                                               "if it speaks TLS, give --cacert, or https:// in --endpoints",
+		`connection error: desc = "error reading server preface: remote error: tls: certificate required"`:                           "give a client certificate that it trusts by --cert and --key",
+		`connection error: desc = "error reading server preface: read tcp 127.0.0.1:9->127.0.0.1:1: read: connection reset by peer"`: "if it asks for client certificates, give --cert and --key",
+		`write tcp 127.0.0.1:9->127.0.0.1:1: write: broken pipe`:                                                                     "if it asks for client certificates, give --cert and --key",
 		handshake + `EOF"`: "if it does not speak TLS, leave out --cacert, --cert, --key and https://",
 		handshake + `tls: failed to verify certificate: x509: certificate signed by unknown authority"`:                   "give the CA of its certificate by --cacert",
 		handshake + `tls: failed to verify certificate: x509: certificate is valid for a, not b"`:                         "compare the names in its certificate with --endpoints",

@@ -278,7 +278,7 @@ func (a *authority) file(t testing.TB) string {
 
 // issue returns a certificate for a name.
 func (a *authority) issue(name string, until time.Time) (*tls.Certificate, error) {
-	template := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{name}, NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: until,
+	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: until,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	raw, err := x509.CreateCertificate(rand.Reader, template, a.cert, a.key.Public(), a.key)
 	if err != nil {

@@ -234,7 +234,7 @@ func candidates(ctx context.Context, s *store.Store, args []string, typed string
 // listServices reads the services under the prefix in args, if any, and prints what could not be read.
 func listServices(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (*store.Snapshot, error) {
 	n, err := s.Under(ctx, strings.Join(args, ""))
-	if errors.Is(err, store.ErrDenied) && s.User != "" {
+	if errors.Is(err, store.ErrDenied) && s.User+s.CertFile != "" {
 		err = fmt.Errorf("%w: give a KEY or PREFIX that this user may read", err)
 	}
 	if err == nil {

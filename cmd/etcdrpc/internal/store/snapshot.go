@@ -102,7 +102,7 @@ func (s *Store) read(ctx context.Context, key string, parts [][]listwatch.Range,
 			return nil, err
 		case i == 1:
 			n.Denied = err
-			n.Note = fmt.Sprintf("Live policies under %q are not readable by %s, so %s.", s.fullStart(ranges[0].From), s.userName(), drainUnseen)
+			n.Note = fmt.Sprintf("Live policies under %q are not readable by %s, so %s.", s.fullStart(ranges[0].From), s.who, drainUnseen)
 		}
 		for _, e := range entries {
 			byKey[e.Key] = e

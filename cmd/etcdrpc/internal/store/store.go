@@ -42,6 +42,7 @@ type Store struct {
 	kv      timedKV
 	watcher clientv3.Watcher
 	timeout time.Duration // of one request
+	who     string        // describes the user that etcd authenticates
 }
 
 // EntryOf converts a key and value of etcd.
@@ -127,7 +128,7 @@ func members(ctx context.Context, client *clientv3.Client, endpoints []string, w
 // open is Open with the endpoints in turn.
 func open(cfg clientv3.Config, commands output.Commands, timeout time.Duration) (*Store, error) {
 	commands.User = cfg.Username
-	s := &Store{Commands: commands, conn: new(connection), timeout: timeout}
+	s := &Store{Commands: commands, conn: new(connection), timeout: timeout, who: userName(cfg)}
 	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithChainUnaryInterceptor(s.conn.intercept))
 	var err error
 	if s.client, err = clientv3.New(cfg); err != nil {
@@ -155,17 +156,20 @@ func (s *Store) Close() { s.client.Close() }
 func (s *Store) Full(key string) string { return s.Namespace + key }
 
 // userName describes the user that etcd authenticates.
-func (s *Store) userName() string {
-	if s.User == "" {
-		return "a client without --user"
+func userName(cfg clientv3.Config) string {
+	switch {
+	case cfg.Username != "":
+		return fmt.Sprintf("the user %q", cfg.Username)
+	case cfg.TLS != nil && len(cfg.TLS.Certificates) > 0:
+		return fmt.Sprintf("the user of the certificate %q", cfg.TLS.Certificates[0].Leaf.Subject.CommonName)
 	}
-	return fmt.Sprintf("the user %q", s.User)
+	return "a client without --user"
 }
 
 // explain wraps the error of a request with its purpose, its cause and the remedy.
 func (s *Store) explain(doing string, err error) error {
 	if etcderr.Code(err) == codes.PermissionDenied || errors.Is(err, rpctypes.ErrUserEmpty) {
-		return fmt.Errorf("%s: %w to %s", doing, ErrDenied, s.userName())
+		return fmt.Errorf("%s: %w to %s", doing, ErrDenied, s.who)
 	}
 	return s.explainTimeout(s.timeout, doing, err)
 }

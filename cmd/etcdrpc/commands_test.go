@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
@@ -90,7 +92,8 @@ func TestDrain_ConcurrentChanges(t *testing.T) {
 	}
 }
 
-// TestCauses checks the causes in docs/observability.md. Causes that are certain are reported before the request times out.
+// TestCauses checks the causes in docs/observability.md. Causes that are certain are reported before the request times out, and
+// completion does not wait for it.
 func TestCauses(t *testing.T) {
 	t.Parallel()
 	etcd, secured := etcdtest.Start(t), etcdtest.Start(t, etcdtest.WithTLS())
@@ -131,6 +134,16 @@ func TestCauses(t *testing.T) {
 			}
 		})
 	}
+	t.Run("completion", func(t *testing.T) {
+		t.Parallel()
+		ctx, cancel := context.WithTimeout(t.Context(), soon/2) // gRPC gives up after 20 s
+		defer cancel()
+		a := newApp()
+		a.completionTimeout = 100 * time.Millisecond
+		if code := a.execute(ctx, at(hanging, "__complete", "drain", "--user", "a:b", ""), io.Discard, io.Discard); code != exitFine || ctx.Err() != nil {
+			t.Errorf("exit code %d, %v, want %d in time", code, ctx.Err(), exitFine)
+		}
+	})
 }
 
 // bare returns the address of the first member, without a scheme.

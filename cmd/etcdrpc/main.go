@@ -29,6 +29,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -59,13 +60,14 @@ const errFound = exitCode(exitWrong)
 
 // app is the state shared by the commands.
 type app struct {
-	settings settings
-	output   output.Format
-	stdin    io.Reader
-	getenv   func(name string) string
-	dial     transport.DialFunc // connects to instances
-	written  bool               // a live config was written
-	running  bool               // the command line was valid
+	settings          settings
+	output            output.Format
+	stdin             io.Reader
+	getenv            func(name string) string
+	dial              transport.DialFunc // connects to instances
+	written           bool               // a live config was written
+	running           bool               // the command line was valid
+	completionTimeout time.Duration      // a shell waits for a completion
 }
 
 func main() { os.Exit(run()) }
@@ -74,7 +76,7 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // so that a second signal kills the process
-	a := &app{stdin: os.Stdin, getenv: os.Getenv, dial: new(net.Dialer).DialContext}
+	a := &app{stdin: os.Stdin, getenv: os.Getenv, dial: new(net.Dialer).DialContext, completionTimeout: time.Second}
 	return a.execute(ctx, os.Args[1:], os.Stdout, os.Stderr)
 }
 
@@ -199,12 +201,15 @@ func (a *app) completion(list func(*inventory.Service) []string) cobra.Completio
 		if len(args) > 1 || len(args) == 1 && list == nil {
 			return nil, noFiles
 		}
-		a.settings.noPrompt = true // a shell waits for the output
+		a.settings.noPrompt = true
+		ctx, cancel := context.WithTimeout(cmd.Context(), a.completionTimeout)
+		defer cancel()
+		cmd.SetContext(ctx)
 		var found []string
 		s, err := a.open(cmd, io.Discard)
 		if err == nil {
 			defer s.Close()
-			found, err = candidates(cmd.Context(), s, args, typed, list)
+			found, err = candidates(ctx, s, args, typed, list)
 		}
 		if err != nil {
 			cobra.CompDebugln(printable.Short(err.Error(), output.MaxText), false)

@@ -259,7 +259,7 @@ func startFollower(a *app, args []string) *follower {
 }
 
 func newApp() *app {
-	return &app{stdin: strings.NewReader(""), getenv: os.Getenv, dial: new(net.Dialer).DialContext}
+	return &app{stdin: strings.NewReader(""), getenv: os.Getenv, dial: new(net.Dialer).DialContext, completionTimeout: soon}
 }
 
 // pasteCmd runs the command line that the last command printed, in a shell for another etcd.

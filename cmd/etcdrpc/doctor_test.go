@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"go.etcd.io/etcd/client/v3/concurrency"
@@ -188,6 +191,18 @@ func TestDoctor_OtherTLS(t *testing.T) {
 		f.instance("acme/user", fmt.Sprintf("user-%d:9000", n+1), server)
 	}
 	f.wantFaults([]string{"--deep", "--plaintext"}, fault{"TLS", "transport", "1 of 3 instances speak TLS: clients that use plaintext cannot call them", "acme/user/user-1:9000", nil})
+}
+
+// TestDoctor_OpenFiles checks that findings in etcd are shown if there are too few file descriptors to connect to the instances.
+func TestDoctor_OpenFiles(t *testing.T) {
+	t.Parallel()
+	etcd, a := etcdtest.Start(t), newApp()
+	putKey(t, etcd, "acme/user/a", "10.0.0.7:9000")
+	a.dial = func(context.Context, string, string) (net.Conn, error) { return nil, syscall.EMFILE }
+	out, stderr, code := executed(t, a, at(etcd, "doctor", "--deep")...)
+	if code != exitWrong || strings.Count(out, "too many open files") != 1 || !strings.Contains(out, "ulimit -n") || !strings.Contains(out, "warning no-lease: ") {
+		t.Errorf("exit code %d, output %s%s, want %d, the limit of open files, and the entry without a lease", code, out, stderr, exitWrong)
+	}
 }
 
 // TestDoctor_Remedies pastes the commands in remedies. Each must be accepted, and each that changes something must remove its fault.

@@ -89,11 +89,13 @@ func (d *Options) Examine(ctx context.Context, dial transport.DialFunc, s *store
 		p.dialErrors = d.connectAll(ctx, dial, p.addresses())
 		for addr, err := range p.dialErrors {
 			if errors.Is(err, syscall.EMFILE) { // the address may be reachable
-				return nil, fmt.Errorf("connect to %s: %w", addr, err)
+				p.add(kindUnreachable, Error, fmt.Sprintf("the instances are not checked: connect to %s: %v", addr, err), "raise the limit of open files (ulimit -n), or give --no-dial")
+				p.probed, p.dialErrors = false, nil
+				break
 			}
 		}
 	}
-	if d.deep {
+	if d.deep && p.probed {
 		p.checkHealth(ctx, dial)
 	}
 	err := p.dropGone(ctx, s)

@@ -47,8 +47,8 @@ func (d *Options) connectAll(ctx context.Context, dial transport.DialFunc, addre
 	return failed
 }
 
-// maxConns bounds concurrent connections.
-const maxConns = 256
+// maxConns bounds concurrent connections. A process may have only 256 files open, and the lookup of a name opens two.
+const maxConns = 100
 
 // forEach calls do for 0 to n-1, maxConns at a time, and waits for all of them.
 func forEach(n int, do func(int)) {

@@ -179,31 +179,3 @@ func TestRegister_EtcdAway(t *testing.T) {
 		}
 	}
 }
-
-// TestRegister_Refuses checks that entries that callers cannot use are rejected.
-func TestRegister_Refuses(t *testing.T) {
-	t.Parallel()
-	for _, tc := range []struct {
-		args []string
-		says string
-	}{
-		{nil, "--address is missing"},
-		{[]string{"--address", ":9000"}, `--address: address ":9000": the host is empty`},
-		{[]string{"--address", "10.0.0.7"}, "want host:port"},
-		{[]string{"--address", "0.0.0.0:9000"}, "nobody can dial 0.0.0.0"},
-		{[]string{"--address", "10.0.0.7:9000", "--probe", "x"}, "--probe: "},
-		{[]string{"--address", "10.0.0.7:9000", "--tcp", "--tls"}, "--tcp excludes"},
-		{[]string{"--address", "10.0.0.7:9000", "--metadata", "x"}, `"x" is not name=value`},
-		{[]string{"--address", "10.0.0.7:9000", "--metadata", "zone=x"}, `"zone"`},
-		{[]string{"--address", "10.0.0.7:9000", "--layout", "x"}, `--layout: unknown layout "x"`},
-		{[]string{"--address", "10.0.0.7:9000", "--layout", "plain", "--layout", "endpoint_json"}, "acme/user"},
-		{[]string{"--address", "10.0.0.7:9000", "--lease-ttl", "1ms"}, "want whole seconds"},
-		{[]string{"--address", "10.0.0.7:9000", "--drain-delay", "-1s"}, "must not be below zero"},
-		{[]string{"--address", "10.0.0.7:9000", "--authority", "a b"}, "--authority: "},
-	} {
-		_, errs, code := executed(t, newApp(), append([]string{"register", "acme/user"}, tc.args...)...)
-		if code != exitUsage || !strings.Contains(errs, tc.says) {
-			t.Errorf("register %q: exit code %d, message %s, want %d and %q", tc.args, code, errs, exitUsage, tc.says)
-		}
-	}
-}

@@ -219,7 +219,7 @@ func TestConn_AloneGetsWhatMayBeCalled(t *testing.T) {
 	c := &conn{key: silentKeys(t).Key("acme/user", endpoint.Reader{}), cc: s, opts: Options{
 		Given: new(Given), Away: silentKeys(t).Key("acme/user", endpoint.Reader{}), Default: defaultOf(t, ""),
 		Client: &attr.Client{
-			Client:     plan.Client{Subset: 1, Selector: func(e *endpoint.Endpoint) bool { return e.Instance != "h" }},
+			Client:     plan.Client{Subset: 1, Most: 1, Selector: func(e *endpoint.Endpoint) bool { return e.Instance != "h" }},
 			Report:     func(problem string) { told += problem + "; " },
 			CallsLeave: func(leave bool) { leaves += fmt.Sprint(leave, " ") },
 		},

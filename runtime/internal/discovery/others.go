@@ -32,12 +32,12 @@ func (c *conn) endpointsBare(s *attr.State) ([]resolver.Endpoint, error) {
 }
 
 // endpointsAlone returns the endpoints for a policy of another package: those that pass selector and drain or, if there are none,
-// the fallback's or else the drained ones. WithSubset has no effect, because such a policy does not replace the dead endpoints of a
-// subset. The error says why endpoints is empty.
+// the fallback's or else the drained ones. They are not limited by WithSubset or Limits.Connections, because such a policy does not
+// replace the dead endpoints of a subset. The error says why endpoints is empty.
 func (c *conn) endpointsAlone(s *attr.State, alone *serviceconfig.Alone) (endpoints []resolver.Endpoint, leaves bool, err error) {
 	given := cmp.Or(c.opts.Client, new(attr.Client)) // a bare resolver has none
 	client := given.Client
-	client.Subset = 0
+	client.Subset, client.Most = 0, 0
 	in := s.Input(plan.NewConfig(alone.Etcd), &client)
 	p := plan.Make(&in)
 	if given.Subset > 0 {

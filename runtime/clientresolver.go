@@ -232,7 +232,7 @@ func (b *clientBuilder) explain(err error) error {
 	}
 	state := key.State()
 	mayArrive := state.Provisional || key.Away() > 0 // by the last known endpoints, or in the other region
-	if state.Known || state.Refused() || mayArrive && status.Code(err) != codes.DeadlineExceeded {
+	if state.Known || discovery.Refused(state.Err) || mayArrive && status.Code(err) != codes.DeadlineExceeded {
 		return err
 	}
 	return annotate(err, b.registry.unknown(key))

@@ -88,7 +88,7 @@ func (f *Followed) View() View {
 	}
 	v := View{
 		Known: s.Known && (routed || unrouted != nil), Provisional: s.Provisional || !s.LiveConfirmed || !routed,
-		Held: s.Held, Routed: s.NameOf(to), Err: cmp.Or(s.Err, unrouted, s.LiveErr), Refused: s.Refused(),
+		Held: s.Held, Routed: s.NameOf(to), Err: cmp.Or(s.Err, unrouted, s.LiveErr), Refused: discovery.Refused(s.Err),
 		Endpoints: endpointsOf(s.Callable()),
 	}
 	v.ServiceConfig, _ = serviceconfig.Merge(f.desc.ServiceConfig, s.Live) // no error: both configs were checked

@@ -97,7 +97,7 @@ func (i *Instances) state(ctx context.Context) (*discovery.State, error) {
 		switch s := i.key.State(); {
 		case s.Known:
 			return s, nil
-		case s.Refused():
+		case discovery.Refused(s.Err):
 			return nil, status.Error(codes.Unavailable, s.Err.Error())
 		}
 	}

@@ -123,7 +123,7 @@ func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
 		c.entries.known, next.Provisional = true, true
 	}
 	e := c.update(next, withdrawn, now)
-	if !c.entries.known && u.Err != nil && !next.Refused() && !c.diskRead {
+	if !c.entries.known && u.Err != nil && !Refused(u.Err) && !c.diskRead {
 		c.diskRead, e.load = true, true
 	}
 	return e
@@ -246,7 +246,7 @@ func lastLeft(published, next []*Backend, withdrawn map[string]struct{}) (left [
 	return left
 }
 
-// Refused reports whether err is a refusal by etcd itself, not the lack of an answer.
+// Refused reports whether err is a refusal by etcd itself, such as for a missing permission, not the lack of an answer.
 func Refused(err error) bool {
 	_, ok := etcderr.Answer(err)
 	return ok && etcderr.Refused(err)

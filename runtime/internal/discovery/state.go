@@ -46,9 +46,6 @@ func (s *State) Callable() []*Backend {
 	return slices.Concat(s.Backends, s.Left) // one of them is empty
 }
 
-// Refused reports whether Err is etcd's own answer, such as a missing permission.
-func (s *State) Refused() bool { return Refused(s.Err) }
-
 // NameOf returns the id that an instance has in Backends. An instance may have several ids, and its address is always one. NameOf
 // returns instance itself if the Backends do not have it.
 func (s *State) NameOf(instance string) string {
@@ -92,7 +89,7 @@ func (s *State) Drained(policy *serviceconfig.Etcd) map[*endpoint.Endpoint]bool 
 // call to etcd: the application's calls would end with that status.
 func (s *State) emptyErr(key string) error {
 	switch {
-	case !s.Known && s.Refused():
+	case !s.Known && Refused(s.Err):
 		return errors.New(s.Err.Error())
 	case !s.Known || len(s.Backends) > 0:
 		return nil

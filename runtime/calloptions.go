@@ -25,7 +25,7 @@ func Affinity(ctx context.Context) (key string, ok bool) {
 }
 
 // WithTarget sends the calls made with the returned context to the service's instance with the given id, and to no
-// other instance. An instance that has left gets the calls until its connection ends or its health changes. Then they fail with
+// other instance. An instance that has left gets the calls while it is connected and healthy. Otherwise they fail with
 // Unavailable, or wait if they are wait-for-ready. In the contexts that gRPC derives from it, for the call's credentials and by
 // ClientStream.Context, the target holds only for calls to the same service.
 // WithTarget works on connections made by [Registry.NewClient], as generated clients have them. Under a load balancing policy of another

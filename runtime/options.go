@@ -120,9 +120,9 @@ type Limits struct {
 	// key's candidates, and the entries under a prefix of [Registry.Services].
 	Bytes int
 	// Connections is how many endpoints of a key one client connects to. If there are more, the client uses a subset, as with
-	// [WithSubset], and replaces unreachable members. While endpoints do not respond, it tries up to Connections further ones,
-	// or 32 if that is more. While addresses change, it keeps up to Connections old connections. The limit applies to each zone and each group
-	// of a split. It also bounds how many instances the calls of one client may name, not counting the leader. It does not apply to
+	// [WithSubset], and replaces unreachable members. While endpoints do not respond, it tries up to Connections further ones, or 32 if
+	// that is more. While addresses change, it keeps up to Connections old connections. The limit applies to each zone and each group of a
+	// split. It also bounds how many registered instances the calls of one client may name, not counting the leader. It does not apply to
 	// a bare Resolver or a policy of another package. Default: a quarter of the file descriptors that the process may open, at least 16.
 	Connections int
 }

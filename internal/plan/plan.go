@@ -112,7 +112,7 @@ func Make[E any](in *Input[E]) *Plan[E] {
 	p.followDrain()
 	live, drained := p.undrained(in.Endpoints)
 	away, more := p.undrained(in.Away)
-	p.divide(p.selected(live), p.selected(away), p.selected(in.Left), p.selected(slices.Concat(drained, more)))
+	p.Divide(p.selected(live), p.selected(away), p.selected(in.Left), p.selected(slices.Concat(drained, more)))
 	if p.Live == 0 {
 		p.Empty = p.whyEmpty(len(live))
 	}
@@ -132,8 +132,8 @@ func (p *Plan[E]) pointers(endpoints []E) []*endpoint.Endpoint {
 	return all
 }
 
-// divide sets All, Live and ends.
-func (p *Plan[E]) divide(live, away, left, drained []E) {
+// Divide sets All, Live and ends.
+func (p *Plan[E]) Divide(live, away, left, drained []E) {
 	p.All, p.Live = live, len(live)
 	if len(away)+len(left)+len(drained) > 0 {
 		p.All = slices.Concat(live, away, left, drained)

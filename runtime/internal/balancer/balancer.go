@@ -189,7 +189,6 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	}
 	p.do(func() {
 		p.store(s.ResolverState, c)
-		p.targets.update(p.in)
 		p.replan()
 		// Statistics of calls under way stay. If each address has a connection, all stay, so that updates need not visit all addresses.
 		if !p.in.state.Pending() && p.memory.Len() != len(p.core.conns) {
@@ -209,14 +208,15 @@ func (p *policy) store(s resolver.State, c *config) {
 	p.in = in
 }
 
-// replan makes a plan of p.in and passes the plan to the core.
+// replan makes a plan of p.in and passes the plan to the core, and then p.in to the targets: the plan has the connections to targets that
+// have left.
 func (p *policy) replan() {
 	var next *plan
 	in := *p.in
+	in.Left = p.core.left(&in)
 	if in.state.Client.TargetsOnly || in.config.err != nil {
 		next = targetsOnly(&in, cmp.Or(in.config.err, errTargetsOnly))
 	} else {
-		in.Left = p.core.left(&in)
 		next = makePlan(&in)
 	}
 	next.opened = func() { p.queue.put(func() { p.core.opened() }) }
@@ -226,6 +226,7 @@ func (p *policy) replan() {
 		p.reported = next.Reports
 	}
 	p.core.update(next, p.now())
+	p.targets.update(p.in)
 }
 
 // ResolverError implements [balancer.Balancer]. It does nothing if endpoints are known.
@@ -241,7 +242,6 @@ func (p *policy) ResolverError(err error) {
 		in, state := *p.in, *p.in.state
 		in.Err, state.Err, in.state = err, err, &state
 		p.in = &in
-		p.targets.update(p.in)
 		p.replan()
 	})
 }

@@ -17,7 +17,6 @@ type conn struct {
 	stats   *picking.Stats            // the address's statistics in the policy's Memory
 	current atomic.Pointer[condition] // the condition as picks see it
 	reached atomic.Bool               // under ring_hash, whether a call has reached the endpoint, and its connection has not ended since
-	left    atomic.Pointer[condition] // current when the named instance left: calls may name it until current changes; otherwise nil
 
 	subConn balancer.SubConn // set by the shell; nil before the dial and after the shutdown
 
@@ -25,10 +24,12 @@ type conn struct {
 	endpoint *attr.Backend
 	state    connectivity.State // the state of the SubConn; Connecting from the dial on
 	inPlan   bool               // the endpoint is in the plan, and has not left
+	left     bool               // the plan has the endpoint, which has left
 	always   bool               // the plan uses the endpoint, whichever endpoints are ready
 	selected uint64             // the number of the last selection of connections that includes conn
 	loose    bool               // conn is in core.loose
-	named    bool               // a call has named the instance: conn stays open while the instance exists: see isUsed
+	named    bool               // a call has named the instance: conn stays open while the instance is registered
+	outlasts bool               // a call had named the instance before it left: see keepUnused
 	triedAt  time.Time          // when conn was last dialed, or its health became unknown
 	closeAt  time.Time          // when to close the unused conn; zero means never
 }

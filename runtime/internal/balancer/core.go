@@ -97,12 +97,13 @@ func (c *core) update(next *plan, now time.Time) {
 	next.differ = next.methodsDiffer(previous, prefix, suffix)
 	if previous != nil {
 		for i := range previous.outside(prefix, suffix) {
-			c.mark(previous.conns[i], false, false)
+			c.mark(previous.conns[i], false, false, false)
 		}
 		c.restartHeld(previous.in, next.in)
 	}
 	for i := range next.outside(prefix, suffix) {
-		c.mark(next.conns[i], next.ClassOf(i) != planning.Left, i < next.Live && !next.picksSome())
+		left := next.ClassOf(i) == planning.Left
+		c.mark(next.conns[i], !left, left, i < next.Live && !next.picksSome())
 	}
 	c.plan = next
 	next.adopt(previous)
@@ -133,10 +134,10 @@ func (c *core) connsOf(next *plan, prefix, suffix int, now time.Time) []*conn {
 	return slices.Concat(begin, changed[:middle], end, changed[middle:])
 }
 
-// mark sets whether conn is in the plan, and whether the plan always uses it.
-func (c *core) mark(conn *conn, inPlan, always bool) {
+// mark sets whether the endpoint of conn is in the plan, or has left, and whether the plan always uses it.
+func (c *core) mark(conn *conn, inPlan, left, always bool) {
 	was := c.isSelected(conn)
-	conn.inPlan, conn.always = inPlan, always
+	conn.inPlan, conn.left, conn.always = inPlan, left, always
 	switch is := c.isSelected(conn); {
 	case is && !was:
 		c.counts[conn.readiness()]++
@@ -204,6 +205,7 @@ func (c *core) restart(conn *conn) {
 	if conn.state == connectivity.Connecting || conn.state == connectivity.TransientFailure {
 		c.close(conn)
 		c.loosen(conn)
+		c.stale = true
 	}
 }
 
@@ -253,9 +255,9 @@ func (c *core) pin(conn *conn, ep *attr.Backend, now time.Time) {
 	}
 }
 
-// unpin handles the removal of the instance for which conn is pinned.
-func (c *core) unpin(conn *conn) {
-	conn.named, c.stale = false, true
+// unpin handles the removal of the instance for which conn is pinned. left reports whether the instance has left, not moved.
+func (c *core) unpin(conn *conn, left bool) {
+	conn.named, conn.outlasts, c.stale = false, left, true
 	c.loosen(conn)
 }
 

@@ -271,7 +271,7 @@ func (w *walked) do(event string) (could bool) {
 		if could = conn != nil && conn.named; !could {
 			return false
 		}
-		w.core.unpin(conn)
+		w.core.unpin(conn, false)
 	default:
 		before := w.picker()
 		if conn == nil || conn.subConn == nil || !w.tell(conn, verb) {

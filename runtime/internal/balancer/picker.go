@@ -52,11 +52,11 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	o := calloptions.Of(info.Ctx, p.plan.in.state.Name)
 	switch {
 	case o.Named:
-		result, err := p.targets.pick(o.Target, "")
+		result, err := p.targets.pick(p.plan, o.Target, "")
 		result.Metadata = pickedMetadata(p.plan.in.state.Client)
 		return result, err
 	case len(p.routed) > 0 && p.routed[info.FullMethodName]:
-		return p.targets.follow(p.plan.in)
+		return p.targets.follow(p.plan)
 	}
 	v, err := p.plan.viewOf(&info, o)
 	if err != nil {

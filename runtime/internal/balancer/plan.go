@@ -110,9 +110,10 @@ func makePlan(in *input) *plan {
 var errTargetsOnly = status.Error(codes.Unavailable,
 	"etcd: the call names no instance: make it on the Conn of an Instance, with the context that Each passes")
 
-// targetsOnly returns a plan without endpoints. It serves only calls that name their instance.
+// targetsOnly returns a plan whose base has no endpoints. It serves only calls that name their instance.
 func targetsOnly(in *input, empty error) *plan {
 	p := &plan{in: in, Plan: &planning.Plan[*attr.Backend]{Input: &in.Input, Base: new(planning.Lane), Empty: empty}}
+	p.Divide(nil, nil, in.Left, nil)
 	p.base = &view{plan: p, Lane: p.Base}
 	return p
 }

@@ -53,7 +53,8 @@ func (c *core) countLate(conn *conn, now time.Time) {
 	c.set(conn, &next)
 }
 
-// keepUnused closes conn once it has been unused for linger, and reports whether conn stays open until then. kept counts the unused
+// keepUnused closes conn once it has been unused for linger, and reports whether conn stays open until then. If a call had named its
+// instance before that left, conn stays longer, as long as the client has no more connections than its limit. kept counts the unused
 // connections that stay open. At the client's limit, conn is closed at once, because addresses may change fast. A conn that is not
 // connected is also closed at once, so that its next use waits for no backoff. It stays, though, if it is in the plan and the policy
 // is not pick_first: otherwise a subset would try it again and again.
@@ -63,9 +64,13 @@ func (c *core) keepUnused(conn *conn, kept *int, now time.Time) bool {
 			conn.closeAt = now.Add(linger)
 		}
 		useful := conn.state == connectivity.Ready || conn.inPlan && !c.plan.traits.Single
-		if limit := c.plan.in.Client.Most; useful && now.Before(conn.closeAt) && (limit == 0 || *kept < limit) {
+		limit, lingers := c.plan.in.Client.Most, now.Before(conn.closeAt)
+		outlasts := conn.left && conn.outlasts && (limit == 0 || len(c.conns) <= limit)
+		if useful && (lingers || outlasts) && (limit == 0 || *kept < limit) {
 			*kept++
-			c.lookAt = earliest(c.lookAt, conn.closeAt)
+			if lingers {
+				c.lookAt = earliest(c.lookAt, conn.closeAt)
+			}
 			return true
 		}
 		c.close(conn)
@@ -76,11 +81,8 @@ func (c *core) keepUnused(conn *conn, kept *int, now time.Time) bool {
 	return false
 }
 
-// isUsed reports whether the plan uses conn, or calls have named its instance. The connection to an instance that has left is not renewed.
-func (c *core) isUsed(conn *conn) bool {
-	left := conn.left.Load()
-	return c.isSelected(conn) || conn.named && (left == nil || left == conn.current.Load())
-}
+// isUsed reports whether the plan uses conn, or calls have named its instance.
+func (c *core) isUsed(conn *conn) bool { return c.isSelected(conn) || conn.named }
 
 func (c *core) isSelected(conn *conn) bool { return conn.always || conn.selected == c.selection }
 

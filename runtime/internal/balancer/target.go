@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
@@ -23,7 +24,7 @@ type targets struct {
 	now   func() time.Time
 
 	known atomic.Pointer[input] // the last input of the policy; nil before the first input
-	conns sync.Map              // from targetKey to *conn; an entry stays until its instance leaves: see conn.left
+	conns sync.Map              // from targetKey to *conn; an entry stays while its instance is registered at the address
 	named atomic.Int64          // the size of conns
 }
 
@@ -32,15 +33,13 @@ type targetKey struct{ instance, addr string }
 
 // pick picks the connection to the instance of target. role is that of a route, "" for a call that names its instance. A routed call waits
 // while the instance is not registered.
-func (t *targets) pick(target calloptions.Target, role string) (balancer.PickResult, error) {
+func (t *targets) pick(p *plan, target calloptions.Target, role string) (balancer.PickResult, error) {
 	x, ok := t.conns.Load(targetKey{target.Instance, target.Addr})
 	if !ok {
-		return balancer.PickResult{}, t.open(target, role)
+		return t.open(p, target, role)
 	}
 	c := x.(*conn)
-	switch now, left := c.current.Load(), c.left.Load(); {
-	case left != nil && (left != now || role != ""): // a leader that has left gets no calls
-		return balancer.PickResult{}, t.open(target, role)
+	switch now := c.current.Load(); {
 	case now.subConn != nil:
 		return t.underLimit(target.Instance, c, now.subConn)
 	case now.readiness == failing:
@@ -63,27 +62,41 @@ func (t *targets) underLimit(instance string, conn *conn, subConn balancer.SubCo
 		"etcd: instance %.200q of %q has %d calls under way, the limit by max_concurrent_requests", instance, in.Service, limit)
 }
 
-// open queues an event that connects to an instance, and returns the error for the call that named the instance.
-func (t *targets) open(target calloptions.Target, role string) error {
+// open queues an event that connects to an instance, and returns the error for the call that named the instance. If the instance has
+// left, but is still connected, open picks that connection. A leader that has left gets no calls.
+func (t *targets) open(p *plan, target calloptions.Target, role string) (none balancer.PickResult, err error) {
 	in := t.known.Load()
 	if in == nil {
-		return balancer.ErrNoSubConnAvailable
+		return none, balancer.ErrNoSubConnAvailable
 	}
-	if _, err := in.find(target, role); err != nil {
-		return err
+	if ep, err := in.find(target, role); err != nil {
+		if conn, subConn := p.leftAt(target); ep == nil && role == "" && subConn != nil {
+			return t.underLimit(target.Instance, conn, subConn)
+		}
+		return none, err
 	}
-	if role == "" && t.atLimit(in) {
-		return status.Errorf(codes.Unavailable,
-			"etcd: calls have named %d instances of %q, the limit of one client: see runtime.WithLimits", in.Client.Most, in.Service)
+	if most := in.Client.Most; role == "" && most > 0 && t.named.Load() >= int64(most) {
+		return none, status.Errorf(codes.Unavailable,
+			"etcd: calls have named %d instances of %q, the limit of one client: see runtime.WithLimits", most, in.Service)
 	}
 	// An event makes the connection, because gRPC takes locks to make a SubConn, and a pick must not wait for locks.
 	t.queue.put(func() { t.connect(target) })
-	return balancer.ErrNoSubConnAvailable
+	return none, balancer.ErrNoSubConnAvailable
 }
 
-// atLimit reports whether calls have named as many instances as the client may connect to.
-func (t *targets) atLimit(in *input) bool {
-	return in.Client.Most > 0 && t.named.Load() >= int64(in.Client.Most)
+// leftAt returns the connection to a target that has left, and its SubConn, which is nil unless it takes calls.
+func (p *plan) leftAt(target calloptions.Target) (*conn, balancer.SubConn) {
+	begin := p.Live
+	if len(p.in.state.Endpoints) == 0 { // those that have left last are live
+		begin = 0
+	}
+	for i := begin; i < len(p.All); i++ {
+		e := &p.All[i].Endpoint
+		if e.Instance == target.Instance && (target.Addr == "" || target.Addr == e.Addr) && p.ClassOf(i) != planning.Away {
+			return p.conns[i], p.conns[i].current.Load().subConn
+		}
+	}
+	return nil, nil
 }
 
 // connect handles the event of targets.open: it makes the connection.
@@ -130,38 +143,21 @@ func (in *input) find(target calloptions.Target, role string) (*attr.Backend, er
 	return nil, err
 }
 
-// update handles a new input. It removes the targets whose instances have moved, or have left and are not connected. An address that
-// another instance has may lead to that instance. Calls under way finish.
+// update handles a new input. It removes the targets whose instances have left or moved. Calls under way finish.
 func (t *targets) update(in *input) {
 	t.known.Store(in)
 	now := t.now()
-	taken := sync.OnceValue(func() map[string]bool { // made only if an instance has left
-		all := make(map[string]bool, len(in.state.Endpoints))
-		for _, b := range in.state.Endpoints {
-			all[b.Endpoint.Addr] = true
-		}
-		return all
-	})
 	remaining := make(map[*conn]*attr.Backend) // pinned only after all unpins: two targets may have the same connection
 	t.conns.Range(func(key, x any) bool {
-		id := key.(targetKey)
+		id, c := key.(targetKey), x.(*conn)
 		ep, err := in.find(calloptions.Target{Instance: id.instance, Addr: id.addr}, "")
-		c := x.(*conn)
-		current, left := c.current.Load(), c.left.Load()
-		switch {
-		case left != nil && left != current: // the connection has ended
-		case err == nil && ep.Endpoint.Addr == c.addr:
-			c.left.Store(nil)
+		if err == nil && ep.Endpoint.Addr == c.addr {
 			remaining[c] = ep
-			return true
-		case ep == nil && current.subConn != nil && !t.atLimit(in) && !taken()[c.addr]:
-			c.left.Store(current)
 			return true
 		}
 		t.conns.Delete(key)
 		t.named.Add(-1)
-		c.left.Store(nil)
-		t.core.unpin(c)
+		t.core.unpin(c, ep == nil)
 		return true
 	})
 	for conn, ep := range remaining {
@@ -171,14 +167,14 @@ func (t *targets) update(in *input) {
 
 // follow picks the connection to the instance of a route. Without one, the call waits. Routed calls are wait-for-ready, so that they also
 // wait for an unreachable instance. At their deadline they end with the error of the last pick.
-func (t *targets) follow(in *input) (balancer.PickResult, error) {
-	route := in.state.Route
+func (t *targets) follow(p *plan) (balancer.PickResult, error) {
+	route := p.in.state.Route
 	if route.Instance == "" {
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	}
-	result, err := t.pick(calloptions.Target{Instance: route.Instance}, route.Role)
+	result, err := t.pick(p, calloptions.Target{Instance: route.Instance}, route.Role)
 	if err == nil {
-		result.Metadata = in.route
+		result.Metadata = p.in.route
 	}
 	return result, err
 }

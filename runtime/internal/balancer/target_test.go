@@ -26,7 +26,7 @@ func (r *rig) whereNamed(to calloptions.Target) string {
 func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 	r := newRig(t)
 	r.client.Selector = func(e *endpoint.Endpoint) bool { return e.Version != "hidden" }
-	if !errors.Is(r.policy.targets.open(calloptions.Target{Instance: "a"}, ""), balancer.ErrNoSubConnAvailable) {
+	if _, err := r.policy.targets.open(nil, calloptions.Target{Instance: "a"}, ""); !errors.Is(err, balancer.ErrNoSubConnAvailable) {
 		t.Error("a call to a target does not wait before the first state")
 	}
 	update := func(sequence uint64, endpoints []*attr.Backend) func() {
@@ -36,11 +36,7 @@ func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 	}
 	moved := append(endpointsOf("a"), backend(endpoint.Endpoint{Instance: "b", Addr: "b2:1"}))
 	other := backend(endpoint.Endpoint{Instance: "c", Addr: "b2:1", Version: "hidden"})
-	end := func() {
-		if r.set("b2", connectivity.Idle); r.last("b2:1").state != connectivity.Idle {
-			t.Error("the connection to an instance that has left is renewed")
-		}
-	}
+	end := func() { r.set("b2", connectivity.Idle) }
 	for _, tt := range []struct {
 		when     string
 		do       func()
@@ -59,9 +55,11 @@ func TestNamed_ReachesTheInstanceOrNone(t *testing.T) {
 		{"the instance moves, and is down", func() { r.refuse("b2"); update(8, moved)() }, "b", 0, `etcd: instance "b" at "b2:1": refused`, "ab2"},
 		{"the instance is up again", r.revive, "b", 0, "b2", "ab2"},
 		{"the instance has left, and is connected", update(9, endpointsOf("a")), "b", 0, "b2", "ab2"},
-		{"its connection has ended", end, "b", 0, `etcd: no instance "b"`, "ab2"},
+		{"its connection has ended", end, "b", 0, `etcd: no instance "b"`, "a"},
 		{"the instance is back", update(10, moved), "b", 0, "b2", "ab2"},
-		{"another instance has the address", update(11, append(endpointsOf("a"), other)), "b", 0, `etcd: no instance "b"`, "a"},
+		{"an instance has left that no call has named", func() { update(11, append(moved, endpointsOf("n")...))(); update(12, moved)() }, "n", 0, "n", "ab2"},
+		{"its connection is closed after 5 s", nil, "n", 0, `etcd: no instance "n"`, "ab2"},
+		{"another instance has the address", update(13, append(endpointsOf("a"), other)), "b", 0, `etcd: no instance "b"`, "a"},
 	} {
 		if tt.do != nil {
 			tt.do()
@@ -93,7 +91,10 @@ func TestNamed_OnTheConnectionOfAnInstances(t *testing.T) {
 		r.expect(named("b"), connection+" connection", "b")
 		r.last("b:1").set(connectivity.Idle, nil) // the connection is lost
 	}
+	r.settle()
 	r.update("", "a")
+	r.expect(named("b"), "the instance has left, and is connected", "b")
+	r.last("b:1").set(connectivity.Idle, nil)
 	r.update("", "a", "b")
 	_ = r.where(named("b"))
 	r.settle()
@@ -128,8 +129,15 @@ func TestNamed_InstancesAreBounded(t *testing.T) {
 	if got := to("c"); got != "c" {
 		t.Errorf("after b has left, a call to c got %q, want c", got)
 	}
-	update("d")
-	update()
+	update("e", "f")
+	for _, name := range []string{"e", "f"} {
+		if got := to(name); got != name {
+			t.Errorf("after all instances have been replaced, a call to %s got %q, want it to be reached", name, got)
+		}
+	}
+	if r.pass(linger); addrs(r.open()) != "ef" {
+		t.Errorf("the open connections are %s, want e and f, as many as the limit", addrs(r.open()))
+	}
 	if got := r.whereBy(t.Context(), method); !strings.Contains(got, `the leader "d" of "" is not registered`) {
 		t.Errorf("after the leader has left, a call to it got %q, want an error", got)
 	}
@@ -151,6 +159,9 @@ func TestNamed_CallsDoNotWaitForThePolicy(t *testing.T) {
 	call := func() {
 		if got := r.where(named("i0000")); got != "i0000" {
 			t.Errorf("a call to i0000 got %q, want i0000", got)
+		}
+		if got := r.where(named("i9999")); got != "i9999" && got != "waits" { // it leaves, and stays connected
+			t.Errorf("a call to i9999 got %q, want i9999, or that it waits for the next picker", got)
 		}
 	}
 	var leaving atomic.Bool

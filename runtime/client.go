@@ -3,8 +3,8 @@ package runtime
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/url"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
@@ -71,17 +71,18 @@ func (r *Registry) newClient(desc *ServiceDesc, mine clientOptions, opts []grpc.
 	return b, conn, nil
 }
 
-// track adds conn to the connections that Registry.Close closes, and drops those that the caller has closed.
+// track adds conn to the connections that Registry.Close closes. When their number has doubled, it drops those that the caller has closed.
 func (r *Registry) track(conn *grpc.ClientConn) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return errClosed
 	}
-	maps.DeleteFunc(r.conns, func(conn *grpc.ClientConn, _ struct{}) bool {
-		return conn.GetState() == connectivity.Shutdown
-	})
-	r.conns[conn] = struct{}{}
+	if len(r.conns) == cap(r.conns) {
+		open := slices.DeleteFunc(r.conns, func(conn *grpc.ClientConn) bool { return conn.GetState() == connectivity.Shutdown })
+		r.conns = slices.Grow(open, len(open)+1)
+	}
+	r.conns = append(r.conns, conn)
 	return nil
 }
 

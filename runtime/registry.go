@@ -47,7 +47,7 @@ type Registry struct {
 
 	mu     sync.Mutex
 	closed bool
-	conns  map[*grpc.ClientConn]struct{} // made by NewClient
+	conns  []*grpc.ClientConn // made by NewClient
 
 	closeDone chan struct{} // closed when the first Close has returned
 	closeErr  error         // the result of the first Close
@@ -70,7 +70,6 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	r := &Registry{
 		client: client,
 		opts:   newOptions(opts),
-		conns:  make(map[*grpc.ClientConn]struct{}),
 		seed:   maphash.MakeSeed(),
 
 		closeDone: make(chan struct{}),
@@ -129,7 +128,7 @@ func (r *Registry) Close(ctx context.Context) error {
 	r.cancel() // not earlier: until then, a lost connection to etcd is retried soon
 	ended := bounded.Run(ctx, func() {
 		var closing sync.WaitGroup
-		for conn := range conns { // only now: until the entries are withdrawn, calls arrive, and their handlers may use conns
+		for _, conn := range conns { // only now: until the entries are withdrawn, calls arrive, and their handlers may use conns
 			closing.Go(func() { _ = conn.Close() }) // fails only if it is closed
 		}
 		closing.Wait()

@@ -71,7 +71,7 @@ func fromStatus(err error) error {
 // package runtime/leader: see its Enter. ctx is the context that Connect passes to a handler. Call CheckLeader first in the handlers of the
 // leader's methods: callers repeat a refused unary call, because the handler has done nothing yet. A leader that resigns in order waits
 // for unary calls until their contexts end: when the handler returns, or earlier if the caller cancels or the deadline passes. Later
-// in a handler call leads.Check, which needs [NewLaneInterceptor].
+// in a handler call leads.Check, which needs [NewLaneInterceptor], as do handlers that make leader calls themselves.
 func CheckLeader(ctx context.Context, leads interface {
 	Enter(context.Context, bool) error
 }) error {

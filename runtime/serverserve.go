@@ -23,8 +23,8 @@ const handlerTimeout = time.Second
 // Serve serves on lis until ctx ends, and keeps the published services in etcd until then. It closes lis. It
 // announces the services in the background, so that it serves even while etcd cannot be reached.
 //
-// When ctx ends, Serve drains. The health service turns NOT_SERVING until Serve returns. A leader finishes the unary leader calls
-// that its guard or connectetcd.CheckLeader has admitted, within 5 s or half of the stop timeout. Serve withdraws the services within
+// When ctx ends, Serve drains. A leader finishes the unary leader calls that its guard or connectetcd.CheckLeader has admitted, for at
+// most 5 s and half of the stop timeout. The health service turns NOT_SERVING until Serve returns. Serve withdraws the services within
 // 5 s, and waits for the drain delay, so that callers notice. Calls may finish within the stop timeout, and are then cut. Serve
 // returns nil after a clean drain, and otherwise an error that says which steps or calls were cut short. If the gRPC server fails, Serve
 // drains without the delay, and returns that error.
@@ -96,7 +96,7 @@ func (s *Server) announcement(listen, network string) registrar.RunConfig {
 }
 
 // Withdraw removes the services from etcd, and returns when they are removed. A leader first finishes the unary leader
-// calls that have been admitted, within 5 s or half of the stop timeout. If ctx ends or another 5 s pass first, the
+// calls that have been admitted, for at most 5 s and half of the stop timeout. If ctx ends or another 5 s pass first, the
 // error names the entries that are left to expire. The server goes on serving calls. Announce may be called again
 // after Withdraw. If it is called during Withdraw, Withdraw returns an error.
 func (s *Server) Withdraw(ctx context.Context) error {
@@ -104,7 +104,7 @@ func (s *Server) Withdraw(ctx context.Context) error {
 	return s.group.Withdraw(ctx)
 }
 
-// finish waits until the companions of the entries have finished, at most for 5 s. Half of the stop timeout is left for other calls.
+// finish waits until the companions of the entries have finished, for at most 5 s and half of the stop timeout, to leave time to others.
 func (s *Server) finish(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, min(s.opts.stopTimeout/2, lease.CloseTimeout))
 	defer cancel()
@@ -114,10 +114,10 @@ func (s *Server) finish(ctx context.Context) error {
 // drain withdraws the services, and stops the gRPC server.
 func (s *Server) drain(ctx context.Context, served chan error, conns *listener.Conns) error {
 	s.group.End() // precedes health.drain, so that its NOT_SERVING does not pause the entries
-	defer s.health.drain(s.group)()
 	began := time.Now()
 	ctx = context.WithoutCancel(ctx) // which has ended
 	errs := []error{s.finish(ctx)}
+	defer s.health.drain(s.group)() // only now: clients with health checks reach the leader until its calls have finished
 	left := s.opts.stopTimeout - time.Since(began)
 	errs = append(errs, s.group.Withdraw(ctx))
 	if len(s.Status()) > 0 {

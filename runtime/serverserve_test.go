@@ -157,7 +157,10 @@ func TestServeFailsBesideACall(t *testing.T) {
 }
 
 // companion is an extension, and the companion of the entries of its services.
-type companion struct{ finish chan time.Duration } // the time that Finish is given
+type companion struct {
+	registrar.Companion                    // nil: a test calls only the methods below
+	finish              chan time.Duration // the time that Finish is given
+}
 
 func (c companion) Extend(string) (extension.Hooks, error) {
 	return extension.Hooks{Companion: func(*extension.Host, registrar.Entry, func()) (registrar.Companion, error) { return c, nil }}, nil
@@ -171,9 +174,9 @@ func (c companion) Finish(ctx context.Context) error {
 
 func (companion) Registered(bool)             {}
 func (companion) End()                        {}
+func (companion) Err() error                  { return nil }
 func (companion) Wait(context.Context) error  { return nil }
 func (companion) Close(context.Context) error { return nil }
-func (companion) Err() error                  { return nil }
 
 // A leader whose calls take long leaves half of the stop timeout, or more, to the other calls of its server.
 func TestServe_LeavesTimeToOtherCalls(t *testing.T) {

@@ -22,16 +22,16 @@ import (
 
 // held makes calls of Add wait in the handler until let is closed or the context of the call ends. Then the handler calls next.
 type held struct {
-	next   func(context.Context, *leaderpb.AddRequest, ...grpc.CallOption) (*leaderpb.AddResponse, error)
-	under  atomic.Int64 // calls that have reached the handler
-	let    chan struct{}
-	hung   chan struct{} // closed when the handlers of calls with the metadata "hang" return, whose contexts they ignore
+	next  func(context.Context, *leaderpb.AddRequest, ...grpc.CallOption) (*leaderpb.AddResponse, error)
+	under atomic.Int64 // calls that have reached the handler
+	let   chan struct{}
+	hung  chan struct{} // closed when the handlers of calls with the metadata "hang" return, whose contexts they ignore
 }
 
 func (h *held) of(i *instance) {
 	i.add = func(ctx context.Context) (*leaderpb.AddResponse, error) {
 		switch sent, _ := metadata.FromIncomingContext(ctx); {
-		case sent.Get("etcd-leader-within") != nil: // from the handler below
+		case sent.Get("etcd-leader-nested") != nil: // from the handler below
 			return &leaderpb.AddResponse{Server: i.name}, nil
 		case sent.Get("hang") != nil:
 			<-h.hung
@@ -40,7 +40,7 @@ func (h *held) of(i *instance) {
 		h.under.Add(1)
 		select {
 		case <-h.let:
-			return h.next(ctx, &leaderpb.AddRequest{})
+			return h.next(metadata.NewOutgoingContext(ctx, metadata.Pairs("x", "")), &leaderpb.AddRequest{})
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}

@@ -51,6 +51,7 @@ func (r *router) Route() attr.Route {
 
 // unary intercepts the unary calls of the connection, and stream intercepts the streaming calls.
 func (r *router) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	ctx = markNested(ctx)
 	if !r.has(ctx, method) {
 		return invoker(ctx, method, req, reply, cc, opts...)
 	}
@@ -58,12 +59,22 @@ func (r *router) unary(ctx context.Context, method string, req, reply any, cc *g
 }
 
 func (r *router) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	ctx = markNested(ctx)
 	if !r.has(ctx, method) {
 		return streamer(ctx, desc, cc, method, opts...)
 	}
 	ctx, opts = forLeader(ctx, opts)
 	stream, err := streamer(ctx, desc, cc, method, opts...)
 	return stream, r.explain(err)
+}
+
+// markNested adds nestedHeader if ctx is from the handler of a unary leader call, or of a call that has the header. A leader does not
+// wait for streams, so their calls are not marked.
+func markNested(ctx context.Context) context.Context {
+	if len(metadata.ValueFromIncomingContext(ctx, callHeader))+len(metadata.ValueFromIncomingContext(ctx, nestedHeader)) == 0 {
+		return ctx
+	}
+	return calloptions.WithHeader(ctx, nestedHeader, "true")
 }
 
 // has reports whether a call goes to the leader. A call made with [runtime.WithTarget] goes to its target instead.

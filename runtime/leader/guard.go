@@ -3,8 +3,6 @@ package leader
 import (
 	"context"
 	"errors"
-	"slices"
-	"strconv"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -20,8 +18,10 @@ import (
 // refuses them, before later interceptors and the handlers run. Callers then wait for the leader, and repeat
 // unary calls. Calls of other methods pass.
 //
-// A leader that resigns in order admits no more leader calls, except those that the handlers of such calls make with their contexts.
-// It leads until its unary leader calls have finished or, except in [Leadership.Resign], for 5 s.
+// A leader that resigns in order admits no more leader calls. It leads until its unary leader calls have finished, for at most 5 s,
+// and at most half of the stop timeout when its server stops or is withdrawn; [Leadership.Resign] has its own bound. It does not wait
+// for handlers whose call has ended. It admits the leader calls that the handler of a unary leader call makes with its context,
+// directly or in calls of other methods of services with a leader. But they do not reach a leader whose entry has left.
 //
 // The handlers of the leader's methods get contexts that end with the leadership, with the cause [ErrEnded]. After
 // that, the error of a unary handler becomes UNAVAILABLE, and a stream ends with UNAVAILABLE whatever its handler returns.
@@ -98,10 +98,9 @@ func (l *Leadership) enter(ctx context.Context, unary bool) (leading context.Con
 	e, token, err := l.check(ctx)
 	if err == nil {
 		var ok bool
-		within := metadata.ValueFromIncomingContext(ctx, withinHeader)
-		text := strconv.FormatInt(token, 10)
-		if leading, done, ok = e.Enter(ctx, token, unary, slices.Contains(within, text)); ok {
-			return metadata.AppendToOutgoingContext(leading, withinHeader, text), done, nil
+		nested := len(metadata.ValueFromIncomingContext(ctx, nestedHeader)) > 0
+		if leading, done, ok = e.Enter(ctx, token, unary, nested); ok {
+			return leading, done, nil
 		}
 		err = l.notLeader()
 	}
@@ -148,7 +147,10 @@ func (s leaderStream) RecvMsg(m any) error {
 	if hasEnded(s.leading) {
 		return ErrEnded
 	}
-	own := emptyOf(m)
+	own := m // the codec of a message that is not protobuf may not accept an empty one
+	if message, ok := m.(proto.Message); ok {
+		own = message.ProtoReflect().New().Interface()
+	}
 	var reason any // of a panic, for example of a codec
 	var err error
 	received := make(chan struct{})
@@ -175,16 +177,7 @@ func (s leaderStream) RecvMsg(m any) error {
 	return err
 }
 
-// emptyOf returns an empty message of the type of m. It returns m itself if m is not a protobuf message, because the codec
-// of m may not accept an empty message.
-func emptyOf(m any) any {
-	if m, ok := m.(proto.Message); ok {
-		return m.ProtoReflect().New().Interface()
-	}
-	return m
-}
-
-// moveContent moves the content of own, a message that emptyOf made, to m, without a deep copy.
+// moveContent moves the content of own, a new protobuf message, to m, without a deep copy. It does nothing for other messages.
 func moveContent(own, m any) {
 	to, ok := m.(proto.Message)
 	if !ok {

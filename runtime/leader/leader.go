@@ -18,9 +18,9 @@
 //
 // A leader resigns on [Leadership.Resign], when its work fails, when it is drained, withdrawn or paused, when another process takes
 // its entry over, and when its server drains or its registry is closed. It steps down when it could not renew its lease for nine
-// tenths of the TTL. When its machine has slept, it admits no call before etcd has answered. So two instances never lead at once,
-// unless a candidate's key is deleted by force or etcd is restored from a backup. But code that ignores its context goes on, and
-// a request to a store may arrive late: a store that two leaders must not write to needs a fence.
+// tenths of the TTL. After a sleep of its machine, calls wait for etcd's answer, which also ends contexts. So two instances never
+// admit calls at once, unless a candidate's key is deleted by force or etcd is restored from a backup. But code that ignores its
+// context goes on, and a request to a store may arrive late: a store that two leaders must not write to needs a fence.
 package leader
 
 import (
@@ -52,9 +52,9 @@ const refusedTrailer = "etcd-leader-refused"
 // callHeader is the request metadata by which a caller distinguishes a refusal of its own call from a refusal that was passed on.
 const callHeader = "etcd-leader-call"
 
-// withinHeader is the request metadata of the calls that the handler of a leader call makes with its context: the token of that call. A
-// leader that resigns waits for the handler, and so admits them.
-const withinHeader = "etcd-leader-within"
+// nestedHeader is the request metadata of calls that the handler of a unary leader call makes with its context. A leader that resigns
+// waits for the handler, so it must not refuse them.
+const nestedHeader = "etcd-leader-nested"
 
 // ErrEnded is the cause with which the contexts from [Leadership.Run] and [Guard] end when the leadership ends.
 var ErrEnded = election.ErrEnded
@@ -145,7 +145,7 @@ func (l *Leadership) now() (e *election.Election, token int64, standing bool, ch
 
 // Check returns an error unless this process leads now, and the call with ctx carries the token of this leadership. The
 // error is a status: FAILED_PRECONDITION if the call has no token, because its caller does not send it to the leader, and
-// UNAVAILABLE otherwise. A handler may call Check again before its effects.
+// UNAVAILABLE otherwise, also after a step of the clock until etcd has answered. A handler may call Check again before its effects.
 func (l *Leadership) Check(ctx context.Context) error {
 	_, _, err := l.check(ctx)
 	return err
@@ -215,8 +215,8 @@ func (l *Leadership) Resign(ctx context.Context) error {
 // Run ignores what f returns after the end of its leadership. It calls f again only once f has returned. This or another
 // instance may lead before f has returned, because resigning does not wait for f.
 //
-// Run may be called before the server is announced. Do not pass the context of [runtime.Server.Serve] if handlers of leader calls wait
-// for f: when that context ends, the leader waits for the handlers first.
+// Run may be called before the server is announced. Its context should outlive that of [runtime.Server.Serve] if handlers of leader
+// calls wait for f: a server that stops waits for these handlers first.
 func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token int64) error) error {
 	for {
 		e, token, _, changed, err := l.now()

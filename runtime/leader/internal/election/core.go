@@ -23,7 +23,7 @@ const (
 	marginOf = 10
 	// revokeAgain is the time without an answer after which a lease is revoked again, perhaps by another member of etcd.
 	revokeAgain = time.Second
-	// FinishTimeout bounds how long a leader finishes its unary calls, except in Resign, whose context bounds it.
+	// FinishTimeout bounds how long a leader finishes its unary calls when it is drained or paused, or its entry is taken over.
 	FinishTimeout = 5 * time.Second
 	// renewalsIn is the number of renewals within one TTL.
 	renewalsIn = 4
@@ -171,7 +171,7 @@ func (c *core) renewed(now time.Time, number uint64, o outcome) effects {
 		return c.due(now)
 	}
 	switch {
-	case o.gone, o.err == nil && !now.Before(c.until), o.err != nil && c.doubts(now):
+	case o.gone, o.err == nil && !now.Before(c.until), o.err != nil && c.inDoubt(now) && expired(o.sent, c.until):
 		c.leave(now)
 	case o.err != nil:
 		if soon := now.Add(failedMax); soon.Before(c.callAt) {
@@ -217,15 +217,15 @@ func (c *core) term(now time.Time) Term {
 	return Term{c.own.Created, c.until}
 }
 
-// doubts reports whether only the wall clock has ended the leadership. Either the clock was set, or the machine has slept, while the
-// monotonic clock may stop. No call begins until the outcome of a renewal decides, and those under way go on.
-func (c *core) doubts(now time.Time) bool {
+// inDoubt reports whether the leadership has ended by the wall clock alone: the clock was set, or the machine has slept while its
+// monotonic clock stood still. Until a renewal is answered, no call begins, and calls under way go on.
+func (c *core) inDoubt(now time.Time) bool {
 	return c.phase == placed && c.view.First == c.own && now.Before(c.until) && expired(now, c.until)
 }
 
 // due returns the effects that are due, and changes the phase accordingly.
 func (c *core) due(now time.Time) (e effects) {
-	leads := c.term(now) != Term{} || c.doubts(now)
+	leads := c.term(now) != Term{} || c.inDoubt(now)
 	c.blind = c.view.Blind && !leads
 	c.yielded = c.view.Yields && (c.yielded || leads)
 	stands := c.wanted && c.view.Known && !c.blind && !c.yielded
@@ -236,7 +236,7 @@ func (c *core) due(now time.Time) (e effects) {
 			c.leave(now)
 		}
 	}
-	c.begun = leads && c.phase == placed
+	c.begun = c.phase == placed && (c.term(now) != Term{} || c.begun && leads) // a term does not begin in doubt
 	switch c.phase {
 	case absent:
 		if !stands {

@@ -78,39 +78,34 @@ func TestCore(t *testing.T) {
 	}
 }
 
-// The wall clock, which runs while the machine sleeps, ends a leadership, too.
-func TestExpired(t *testing.T) {
-	now := time.Now()
-	asleep := now.Round(0).Add(time.Hour) // without a monotonic reading, so that wall clocks are compared
-	if expired(now, now.Add(time.Second)) || !expired(now, now) || !expired(asleep, now.Add(time.Second)) {
-		t.Error("expired ignores the wall clock or the monotonic clock")
-	}
-}
-
 // forward returns t as it is once the wall clock has been set an hour forward, or the machine has slept for an hour.
 func forward(t time.Time) time.Time {
 	*(*uint64)(unsafe.Pointer(&t)) += 3600 << 30 // package time keeps the seconds of the wall clock above 30 bits of nanoseconds
 	return t
 }
 
-// While only the wall clock has ended a leadership, a renewal decides: no call begins, and those under way go on.
+// While only the wall clock has ended a leadership, a renewal decides: no call begins, and those under way go on. No leadership begins.
 func TestDoubt(t *testing.T) {
-	for _, tt := range []struct {
-		name    string
-		outcome outcome
-		leads   bool
-	}{{"is renewed", outcome{}, true}, {"gets no answer", outcome{err: errLost}, false}, {"is gone", outcome{gone: true}, false}} {
-		now, life := time.Now(), time.Minute
-		own := First{Key: "a", Created: 5}
-		c := &core{phase: placed, own: own, view: View{Known: true, First: own}, wanted: true, lease: 7, life: life, until: now.Add(life / 2), callAt: now.Add(life)}
-		later := forward(now.Add(time.Second))
-		if e := c.tick(later); e.renew != 7 || c.term(later) != (Term{}) || !c.doubts(later) {
-			t.Fatalf("the term is %+v, in doubt: %v, and lease %d is renewed, want no term, a doubt, and lease 7", c.term(later), c.doubts(later), e.renew)
-		}
-		tt.outcome.sent, tt.outcome.life = later, life
-		c.renewed(later, c.number, tt.outcome)
-		if leads := c.term(later).Token == 5; leads != tt.leads || c.doubts(later) {
-			t.Errorf("a leader whose lease %s: leads: %v, in doubt: %v, want %v and no doubt", tt.name, leads, c.doubts(later), tt.leads)
+	own, life := First{Key: "a", Created: 5}, time.Minute
+	for name, o := range map[string]outcome{"is renewed": {}, "gets no answer": {err: errLost}, "is gone": {gone: true}} {
+		for _, led := range []bool{true, false} {
+			now := time.Now()
+			later := forward(now.Add(time.Second))
+			c := &core{phase: placed, own: own, view: View{Known: true}, wanted: true, lease: 7, life: life, until: now.Add(life / 2), callAt: now.Add(life)}
+			if led {
+				c.hear(now, View{Known: true, First: own})
+			}
+			if e := c.hear(later, View{Known: true, First: own}); e.renew != 7 || c.term(later) != (Term{}) || !c.inDoubt(later) {
+				t.Fatalf("the term is %+v, in doubt: %v, and lease %d is renewed, want no term, a doubt, and lease 7", c.term(later), c.inDoubt(later), e.renew)
+			}
+			left := *c
+			if e := left.want(later, false); (e.resign != 0) != led {
+				t.Errorf("an entry leaves in doubt, after a leadership: %v; its calls are to finish: %v", led, e.resign != 0)
+			}
+			c.renewed(later, c.number, outcome{sent: later, life: life, err: o.err, gone: o.gone})
+			if leads, want := c.term(later).Token == 5, o == (outcome{}); leads != want || c.inDoubt(later) {
+				t.Errorf("a leader whose lease %s: leads: %v, in doubt: %v, want %v and no doubt", name, leads, c.inDoubt(later), want)
+			}
 		}
 	}
 }

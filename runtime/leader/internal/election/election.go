@@ -55,7 +55,8 @@ type Election struct {
 	timer      *time.Timer
 	ended      bool              // End was called
 	over       bool              // gone is closed
-	token      int64             // the token of the term at the last event, 0 without a term
+	token      int64             // the token of the term at the last event, 0 without a term; does not change in doubt
+	doubted    bool              // the core was in doubt at the last event
 	contexts   map[uint64]func() // functions that end the contexts of the term
 	lastID     uint64            // the last key in contexts
 	serving    int               // unary calls under way that Enter admitted
@@ -98,8 +99,12 @@ func (e *Election) event(event func(now time.Time) effects) {
 	}
 	now := time.Now()
 	do := event(now)
-	if !e.ended && !e.core.doubts(now) {
+	doubted := e.doubted
+	if e.doubted = e.core.inDoubt(now); !e.ended && !e.doubted {
 		e.turn(e.core.term(now).Token)
+		if doubted {
+			e.TermChanged() // for those who asked meanwhile, although the term may be the same
+		}
 	}
 	e.call(do)
 	e.log(do)
@@ -132,7 +137,6 @@ func (e *Election) call(do effects) {
 		e.tasks.Go(func() {
 			o := e.calls.renew(e.ctx, lease)
 			e.event(func(now time.Time) effects { return e.core.renewed(now, number, o) })
-			e.TermChanged() // for those who have asked while the core was in doubt
 			if o.err == nil && !o.gone && e.calls.deleted(e.ctx, key, lease) {
 				e.event(func(now time.Time) effects { return e.core.renewed(now, number, outcome{gone: true}) })
 			}
@@ -252,6 +256,13 @@ func (e *Election) lead(parent context.Context, token int64) (ctx context.Contex
 	if e.ended || e.core.term(time.Now()).Token != token {
 		return nil, nil, false
 	}
+	ctx, done = e.inTerm(parent)
+	return ctx, done, true
+}
+
+// inTerm returns a context that ends with parent or with the present term, in the latter case with the cause ErrEnded. It must be
+// called with mu held.
+func (e *Election) inTerm(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
 	e.lastID++
 	id := e.lastID
@@ -261,15 +272,15 @@ func (e *Election) lead(parent context.Context, token int64) (ctx context.Contex
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		delete(e.contexts, id)
-	}, true
+	}
 }
 
 // Enter is Lead for a call, whose context is parent. It refuses calls once Finish or Resign was called: these wait until no unary call
-// is under way. A call that the handler of such a call has made is within it, and is not refused.
-func (e *Election) Enter(parent context.Context, token int64, unary, within bool) (ctx context.Context, done context.CancelFunc, ok bool) {
+// is under way. A nested call, which the handler of such a call has made, is not refused.
+func (e *Election) Enter(parent context.Context, token int64, unary, nested bool) (ctx context.Context, done context.CancelFunc, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.finishing && !(within && e.serving > 0) {
+	if e.finishing && !(nested && e.serving > 0) {
 		return nil, nil, false
 	}
 	ctx, end, ok := e.lead(parent, token)
@@ -279,15 +290,15 @@ func (e *Election) Enter(parent context.Context, token int64, unary, within bool
 	if e.serving++; e.serving == 1 {
 		e.idle = make(chan struct{})
 	}
-	leave := sync.OnceFunc(func() {
+	finished := sync.OnceFunc(func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		if e.serving--; e.serving == 0 {
 			close(e.idle)
 		}
 	})
-	stop := context.AfterFunc(parent, leave) // nobody waits for the reply of a call that has ended
-	return ctx, func() { end(); stop(); leave() }, true
+	stop := context.AfterFunc(parent, finished) // nobody waits for the reply of a call that has ended
+	return ctx, func() { end(); stop(); finished() }, true
 }
 
 // Finish is like End. If the instance leads, Enter first refuses calls, and Finish waits until no unary call is under way. It returns
@@ -306,17 +317,21 @@ func (e *Election) Finish(ctx context.Context) (err error) {
 // mu held, and unlocks it.
 func (e *Election) finish(ctx context.Context) error {
 	e.finishing = true
+	term, done := e.inTerm(ctx)
 	n, idle := e.serving, e.idle
 	e.mu.Unlock()
+	defer done()
 	if n == 0 {
 		return nil
 	}
 	select {
 	case <-idle:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("calls for the leader were under way when it resigned: %w", context.Cause(ctx))
+	case <-term.Done():
+		if ctx.Err() != nil { // otherwise the term has ended, and these calls with it
+			return fmt.Errorf("calls for the leader were under way when it resigned: %w", context.Cause(ctx))
+		}
 	}
+	return nil
 }
 
 // Resign waits as Finish does, and then ends the leadership with token. The instance stands again as the last candidate. Resign does

@@ -208,8 +208,8 @@ func (p *policy) store(s resolver.State, c *config) {
 	p.in = in
 }
 
-// replan makes a plan of p.in and passes the plan to the core, and then p.in to the targets: the plan has the connections to targets that
-// have left.
+// replan makes a plan of p.in and passes the plan to the core. The targets come last: core.update raises the epoch, so a call that finds
+// its target gone waits for the next picker, whose plan has the connections to instances that have left.
 func (p *policy) replan() {
 	var next *plan
 	in := *p.in

@@ -92,7 +92,7 @@ func (p *plan) leftAt(target calloptions.Target) (*conn, balancer.SubConn) {
 	}
 	for i := begin; i < len(p.All); i++ {
 		e := &p.All[i].Endpoint
-		if e.Instance == target.Instance && (target.Addr == "" || target.Addr == e.Addr) && p.ClassOf(i) != planning.Away {
+		if e.Instance == target.Instance && (target.Addr == "" || target.Addr == e.Addr) && (i < p.Live || p.ClassOf(i) == planning.Left) {
 			return p.conns[i], p.conns[i].current.Load().subConn
 		}
 	}

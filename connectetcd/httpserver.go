@@ -100,7 +100,7 @@ func (s *httpServer) Serve(lis net.Listener) error {
 // GracefulStop returns when all calls have ended, or Stop has cut them. It closes connections that are only starting: Shutdown
 // would not tell their clients to leave, and would wait until they do.
 func (s *httpServer) GracefulStop() {
-	s.http.RegisterOnShutdown(func() { // called when the listener is closed: until then, clients' connections would be accepted, and reset
+	s.http.RegisterOnShutdown(func() { // runs once the listener is closed: before that, further connections would be accepted, and reset
 		s.stopping.Store(true)
 		s.starting.Range(func(conn, _ any) bool {
 			_ = conn.(net.Conn).Close() // fails only if it is closed

@@ -101,7 +101,7 @@ func TestCauses(t *testing.T) {
 		"only etcdrpc speaks TLS": {[]string{"--endpoints", https}, []string{"authentication handshake failed", "if it does not speak TLS, leave out --cacert"}},
 		"another CA":              {[]string{"--endpoints", bare(secured), "--cacert", newAuthority(t).file(t)}, []string{"certificate signed by unknown authority", "by --cacert"}},
 		"a wrong password":        {[]string{"--endpoints", bare(guarded), "--user", "caller:q"}, []string{"authentication failed, invalid user ID or password", `etcd user "caller"`}},
-		"a certificate's user":    {[]string{"--endpoints", bare(users), "--cacert", users.CAFile(), "--cert", cert, "--key", key}, []string{`denies permission to the user of the certificate "localhost"`}},
+		"an ignored certificate":  {[]string{"--endpoints", bare(users), "--cacert", users.CAFile(), "--cert", cert, "--key", key}, []string{"denies permission to a client without --user"}},
 		"a member that hangs":     {[]string{"--endpoints", bare(hanging), "--command-timeout", "200ms"}, []string{"not within 200ms", bare(hanging), "does not answer"}},
 		"a member hangs, user":    {[]string{"--endpoints", bare(hanging), "--dial-timeout", "200ms", "--user", "a:b"}, []string{"not within 200ms", bare(hanging), "does not answer"}},
 	} {

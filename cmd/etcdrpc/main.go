@@ -67,7 +67,7 @@ type app struct {
 	dial              transport.DialFunc // connects to instances
 	written           bool               // a live config was written
 	running           bool               // the command line was valid
-	completionTimeout time.Duration      // a shell waits for a completion
+	completionTimeout time.Duration      // bounds a completion, for which a shell waits
 }
 
 func main() { os.Exit(run()) }
@@ -201,7 +201,7 @@ func (a *app) completion(list func(*inventory.Service) []string) cobra.Completio
 		if len(args) > 1 || len(args) == 1 && list == nil {
 			return nil, noFiles
 		}
-		a.settings.noPrompt = true
+		a.settings.noPrompt = true // a shell waits for the output
 		ctx, cancel := context.WithTimeout(cmd.Context(), a.completionTimeout)
 		defer cancel()
 		cmd.SetContext(ctx)

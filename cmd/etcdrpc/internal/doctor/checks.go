@@ -18,6 +18,7 @@ const (
 	kindCorrupt      = "corrupt"
 	kindEmpty        = "empty"
 	kindUnreachable  = "unreachable"
+	kindOpenFiles    = "open-files"
 	kindLocalAddress = "local-address"
 	kindDrain        = "drain"
 	kindNotServing   = "not-serving"
@@ -60,6 +61,7 @@ var checks = []check{
 	{"expiring", Warning, "a lease that is not renewed any more, or a live policy on a lease", finders{(*subject).expiringLease, (*subject).leasedPolicy}},
 	{"leaving", Warning, "an entry that is marked as being withdrawn, and stays", finders{(*subject).keptLeaving}},
 	{kindUnreachable, Error, "an address that accepts no connection", finders{(*subject).unreachableAddress}},
+	{kindOpenFiles, Error, "too few open files to connect to the instances", nil},
 	{kindLocalAddress, Error, "an address that means another host to each caller", finders{(*subject).misleadingAddress}},
 	{"duplicate-address", Error, "several instances with one address", finders{(*subject).duplicates}},
 	{"mixed-layouts", Warning, "a service written in several layouts", finders{(*subject).mixedLayouts}},

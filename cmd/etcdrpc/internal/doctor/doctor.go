@@ -89,7 +89,7 @@ func (d *Options) Examine(ctx context.Context, dial transport.DialFunc, s *store
 		p.dialErrors = d.connectAll(ctx, dial, p.addresses())
 		for addr, err := range p.dialErrors {
 			if errors.Is(err, syscall.EMFILE) { // the address may be reachable
-				p.add(kindUnreachable, Error, fmt.Sprintf("the instances are not checked: connect to %s: %v", addr, err), "raise the limit of open files (ulimit -n), or give --no-dial")
+				p.add(kindOpenFiles, Error, fmt.Sprintf("the instances are not checked: connect to %s: %v", addr, err), "raise the limit of open files (ulimit -n), or give --no-dial")
 				p.probed, p.dialErrors = false, nil
 				break
 			}

@@ -284,9 +284,12 @@ func (h *handshakeRecorder) ClientHandshake(ctx context.Context, authority strin
 	return conn, info, err
 }
 
-// checkChains warns if the longest-lived chain of certificates ends soon.
+// checkChains warns if the longest-lived chain of certificates ends within 30 days or, if that is less, a third of a certificate's lifetime.
 func checkChains(chains [][]*x509.Certificate) *healthResult {
 	chain := slices.MaxFunc(chains, func(a, b []*x509.Certificate) int { return firstEnd(a).Compare(firstEnd(b)) })
+	endsSoon := func(c *x509.Certificate) bool {
+		return time.Until(c.NotAfter) < min(30*24*time.Hour, c.NotAfter.Sub(c.NotBefore)/3)
+	}
 	if n := slices.IndexFunc(chain, endsSoon); n >= 0 {
 		return &healthResult{kind: kindCertificate, severity: Warning, problem: "its certificate chain ends at " + chain[n].NotAfter.Format(time.RFC3339)}
 	}
@@ -296,11 +299,6 @@ func checkChains(chains [][]*x509.Certificate) *healthResult {
 // firstEnd returns when the first certificate of a chain ends.
 func firstEnd(chain []*x509.Certificate) time.Time {
 	return slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
-}
-
-// endsSoon reports whether a certificate ends within 30 days or, if that is less, a third of its lifetime.
-func endsSoon(cert *x509.Certificate) bool {
-	return time.Until(cert.NotAfter) < min(30*24*time.Hour, cert.NotAfter.Sub(cert.NotBefore)/3)
 }
 
 // otherTransport finds instances that do not speak the transport of the flags. If all speak the same other transport, it only notes

@@ -89,8 +89,8 @@ func remedy(cause string) string {
 		{"x509: ", "compare the names in its certificate with --endpoints"},
 		{"remote error: tls: ", "give a client certificate that it trusts by --cert and --key"},
 		{"authentication handshake failed", "if it does not speak TLS, leave out --cacert, --cert, --key and https://"},
-		{"write: ", "if it asks for client certificates, give --cert and --key"}, // a TLS server closed the connection after the handshake
-		{"read: connection reset by peer", "if it asks for client certificates, give --cert and --key"},
+		{"write: ", "if it speaks TLS, give --cacert; if it asks for client certificates, also --cert and --key"},
+		{"connection reset by peer", "if it speaks TLS, give --cacert; if it asks for client certificates, also --cert and --key"},
 		{"error reading server preface", "if it speaks TLS, give --cacert, or https:// in --endpoints"},
 		{"connection error: ", "check --endpoints"},
 		{"there is no connection", "check --endpoints, and whether etcd hangs"},

@@ -168,7 +168,10 @@ func userName(cfg clientv3.Config) string {
 
 // explain wraps the error of a request with its purpose, its cause and the remedy.
 func (s *Store) explain(doing string, err error) error {
-	if etcderr.Code(err) == codes.PermissionDenied || errors.Is(err, rpctypes.ErrUserEmpty) {
+	switch {
+	case errors.Is(err, rpctypes.ErrUserEmpty): // etcd may not take the names in certificates for users
+		return fmt.Errorf("%s: %w to a client without --user", doing, ErrDenied)
+	case etcderr.Code(err) == codes.PermissionDenied:
 		return fmt.Errorf("%s: %w to %s", doing, ErrDenied, s.who)
 	}
 	return s.explainTimeout(s.timeout, doing, err)

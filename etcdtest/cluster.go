@@ -73,7 +73,11 @@ func Start(t testing.TB, opts ...Option) *Cluster {
 // New runs a cluster, for programs other than tests. The caller closes it. Its data is in dir, which must be empty; New creates
 // dir if necessary, and Close does not remove it. New fails if another cluster uses dir.
 func New(dir string, opts ...Option) (*Cluster, error) {
-	c := &Cluster{dir: dir, settings: newSettings(opts), calls: &Calls{changed: make(chan struct{})}}
+	c := &Cluster{dir: dir, calls: &Calls{changed: make(chan struct{})}}
+	c.settings = settings{members: 1, addr: anyPort, logger: zap.NewNop(), tokenTTL: 5 * time.Minute}
+	for _, opt := range opts {
+		opt(&c.settings)
+	}
 	if err := c.start(); err != nil {
 		c.Close()
 		return nil, err

@@ -21,14 +21,6 @@ type settings struct {
 	streams  uint32 // 0: etcd's default
 }
 
-func newSettings(opts []Option) settings {
-	s := settings{members: 1, addr: anyPort, logger: zap.NewNop(), tokenTTL: 5 * time.Minute}
-	for _, opt := range opts {
-		opt(&s)
-	}
-	return s
-}
-
 func (s settings) check() error {
 	if s.members < 1 {
 		return fmt.Errorf("etcdtest: WithMembers(%d): want at least 1", s.members)

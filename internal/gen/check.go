@@ -25,21 +25,17 @@ func checkOptions(files []*protogen.File, services map[*protogen.File][]*service
 	var keyed []*service // services with keys that are valid by themselves
 	for _, file := range files {
 		for _, s := range services[file] {
-			if checkOne(s) {
+			valid := validKey
+			if s.file.Generate {
+				valid = checkService
+			}
+			if valid(s) {
 				keyed = append(keyed, s)
 			}
 		}
 	}
 	checkKeys(keyed)
 	checkTLSNames(keyed)
-}
-
-// checkOne checks one service alone, and reports whether its key is valid.
-func checkOne(s *service) (keyOK bool) {
-	if !s.file.Generate {
-		return validKey(s)
-	}
-	return checkService(s)
 }
 
 // checkServiceConfigs reports service configs that clients would reject. The options have been checked.

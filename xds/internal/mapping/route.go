@@ -91,16 +91,13 @@ func (p *plan) paths() []path {
 		service, name := methods.Split(method)
 		all = append(all, path{service, name})
 	}
-	all = slices.DeleteFunc(all, func(at path) bool { return p.ownerOf(at) != p.service })
+	all = slices.DeleteFunc(all, func(at path) bool { // paths to which the policy of another service of the host applies
+		return p.service != &p.Services[max(0, slices.IndexFunc(p.Services, func(s Service) bool { return s.Name == at.service }))]
+	})
 	if p.service == &p.Services[0] {
 		return append(all, path{})
 	}
 	return append(all, path{service: p.service.Name})
-}
-
-// ownerOf returns the service of the host whose policy applies to a path.
-func (p *plan) ownerOf(at path) *Service {
-	return &p.Services[max(0, slices.IndexFunc(p.Services, func(s Service) bool { return s.Name == at.service }))]
 }
 
 // target has the clusters that calls with certain headers go to.

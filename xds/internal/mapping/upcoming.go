@@ -30,7 +30,9 @@ func (s *Snapshot) Substitute(name string) (cluster, load *Resource) {
 // until the client knows their clusters. Detour returns nil if the client knows all clusters in next, or no cluster of the base.
 func Detour(asked []string, next *Resource) (*Resource, error) {
 	unknown := func(cluster string) bool { return !slices.Contains(asked, cluster) }
-	base := slices.IndexFunc(asked, isBase)
+	base := slices.IndexFunc(asked, func(cluster string) bool {
+		return !strings.Contains(cluster, laneMark) && !strings.Contains(cluster, onlyMark)
+	})
 	if base < 0 || !slices.ContainsFunc(next.Clusters, unknown) {
 		return nil, nil
 	}
@@ -54,11 +56,6 @@ func Detour(asked []string, next *Resource) (*Resource, error) {
 		}
 	}
 	return routeResource(config)
-}
-
-// isBase reports whether a cluster is for calls without a lane.
-func isBase(cluster string) bool {
-	return !strings.Contains(cluster, laneMark) && !strings.Contains(cluster, onlyMark)
 }
 
 // AddUpcoming returns a copy of routes with one more route, which matches no call. That route names the clusters that are in next

@@ -59,10 +59,7 @@ func (s *Session) send(ctx context.Context, o reconcile.Op) (a reconcile.Answer)
 	case reconcile.GrantOp:
 		return s.grant(ctx)
 	case reconcile.RevokeOp:
-		resp, err := s.client.Lease.Revoke(ctx, o.Lease)
-		if a.Err = err; err == nil {
-			a.Revision = resp.Header.GetRevision()
-		}
+		_, a.Err = s.client.Lease.Revoke(ctx, o.Lease)
 	case reconcile.AttachedOp:
 		resp, err := s.client.Lease.TimeToLive(ctx, o.Lease, clientv3.WithAttachedKeys())
 		if a.Err = err; err == nil {

@@ -57,7 +57,7 @@ type Core struct {
 
 	check    check
 	health   health
-	revision int64 // the revision of etcd's last answer
+	revision int64 // the revision of the last transaction's answer
 	hurry    bool  // an entry was withdrawn since the last call began, so that a call which removes nothing gives way
 
 	warnAt   time.Time // the earliest time of the next warning
@@ -388,8 +388,9 @@ func (c *Core) failed(now time.Time, err error) {
 	c.warn(now, err, unregistered)
 }
 
-// atRevision records the revision of an answer of etcd. If it is lower than an earlier answer's, etcd was restored from a backup
-// or replaced. 0 is ignored: an answer through a caller's wrapper of the client may lack the revision.
+// atRevision records the revision of a transaction's answer. If it is lower than an earlier one's, etcd was restored from a backup
+// or replaced. Answers to revocations do not count: no call waits for them, so another answer may overtake them.
+// 0 is ignored: an answer through a caller's wrapper of the client may lack the revision.
 func (c *Core) atRevision(revision int64) {
 	if revision == 0 {
 		return

@@ -58,6 +58,7 @@ func TestCalls(t *testing.T) {
 		{"a deletion that a watch reports is repaired at once", "have a; run 1m; forget; delete a; event a; run 200ms", "put a"},
 		{"a renewal at an earlier revision starts a check", "have a; run 2500ms; forget; renewed-behind 1", "check a"},
 		{"G16: a lower revision moves all keys to another lease", "have a; ahead; run 2500ms", "check a, grant, put a, put a, revoke 1"},
+		{"G16: a revocation's answer that overtakes an earlier call's shows no restore", "have a; revoked-ahead; check-soon; run 300ms", "check a"},
 		{"G4: a key that was left to another process is not taken back after a restore", "have a b; another a; check-soon; forget; ahead; run 2500ms",
 			"read a, grant, put b, put b, revoke 1"},
 		{"an older put of another process is no conflict", "another a; backup; have a; restore; written; run 3s", "check a, revoke 1, grant, put a"},

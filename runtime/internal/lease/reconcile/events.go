@@ -21,7 +21,7 @@ type Answer struct {
 	Keys     []string         // the keys on a lease
 	Made     bool             // the comparison of a transaction held
 	KVs      []*KeyValue      // what a transaction read, nil for a key that is absent
-	Revision int64
+	Revision int64            // of a transaction
 }
 
 // OnAnswer records the outcome of a call.
@@ -39,7 +39,6 @@ func (c *Core) OnAnswer(now time.Time, o Op, a Answer) {
 	case GrantOp:
 		c.onGrant(now, a.Lease, a.TTL)
 	case RevokeOp:
-		c.atRevision(a.Revision)
 		c.onLeaseLost(now, o.Lease, nil)
 	case AttachedOp:
 		c.onAttachedKeys(now, o.Lease, a.Keys)

@@ -170,7 +170,7 @@ var keyVerbs = map[string]func(s *script, key, value string){
 	"resume":     func(s *script, key, _ string) { s.want(key, present) },
 	"drop":       func(s *script, key, _ string) { s.want(key, gone) },
 	"unmark":     func(s *script, key, _ string) { s.entries[key].items[0].Leaving = "" }, // its layout has no room for a mark
-	"hide":       func(s *script, key, _ string) { s.etcd.unreadable[key] = !s.etcd.unreadable[key] },
+	"hide":       func(s *script, key, _ string) { flip(s.etcd.unreadable, key) },
 	"forbid":     func(s *script, key, _ string) { s.etcd.unwritable[key] = true },
 	"two":        func(s *script, key, _ string) { s.items(key, append(item(key, "v"), item(key+"2", "v")...)) },
 	"plus-named": func(s *script, key, _ string) { s.items(key, plusNamed(key, "v")) },
@@ -199,6 +199,7 @@ var sessionVerbs = map[string]func(s *script, id clientv3.LeaseID){
 	"written":            func(s *script, _ clientv3.LeaseID) { s.etcd.rev += 1000 },     // other clients write 1000 times
 	"ahead":              func(s *script, _ clientv3.LeaseID) { s.core.revision += 100 }, // as if etcd had been restored
 	"renewed-behind":     func(s *script, id clientv3.LeaseID) { s.core.OnRenewal(s.now, id, ttl, 1) },
+	"revoked-ahead":      func(s *script, _ clientv3.LeaseID) { s.core.OnAnswer(s.now, RevokeOp{}, Answer{Revision: 1000}) },
 	"later":              func(s *script, seconds clientv3.LeaseID) { s.now = s.now.Add(time.Duration(seconds) * time.Second) },
 	"failed":             func(s *script, _ clientv3.LeaseID) { s.core.failed(s.now, errors.New("no answer")) },
 	"refresh":            func(s *script, _ clientv3.LeaseID) { s.core.refresh(s.now) },

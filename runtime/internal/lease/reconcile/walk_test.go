@@ -569,10 +569,8 @@ func (w *walked) restore() bool {
 }
 
 func flip(m map[string]bool, key string) {
-	if m[key] {
+	if m[key] = !m[key]; !m[key] {
 		delete(m, key)
-	} else {
-		m[key] = true
 	}
 }
 

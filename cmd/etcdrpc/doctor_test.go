@@ -190,7 +190,7 @@ func TestDoctor_OtherTLS(t *testing.T) {
 	for n, server := range []string{"healthy", "plain", "plain"} {
 		f.instance("acme/user", fmt.Sprintf("user-%d:9000", n+1), server)
 	}
-	f.wantFaults([]string{"--deep", "--plaintext"}, fault{"TLS", "transport", "1 of 3 instances speak TLS: clients that use plaintext cannot call them", "acme/user/user-1:9000", nil})
+	f.wantFaults([]string{"--deep", "--plaintext", "--probe-timeout", "1m"}, fault{"TLS", "transport", "1 of 3 instances speak TLS: clients that use plaintext cannot call them", "acme/user/user-1:9000", nil})
 }
 
 // TestDoctor_OpenFiles checks that findings in etcd are shown if there are too few file descriptors to connect to the instances.

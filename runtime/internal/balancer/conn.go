@@ -17,6 +17,7 @@ type conn struct {
 	stats   *picking.Stats            // the address's statistics in the policy's Memory
 	current atomic.Pointer[condition] // the condition as picks see it
 	reached atomic.Bool               // under ring_hash, whether a call has reached the endpoint, and its connection has not ended since
+	spare   atomic.Bool               // unused for linger: if the instance has left, only calls that name it use conn
 
 	subConn balancer.SubConn // set by the shell; nil before the dial and after the shutdown
 

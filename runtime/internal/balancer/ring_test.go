@@ -187,15 +187,15 @@ func TestRing_ConnectsToWhatCallsReach(t *testing.T) {
 		open         string
 	}{
 		{"at first", update("", "a", "b", "c"), "waits", "b", "b"},
-		{"the connection ends", func() { r.set("b", connectivity.Idle) }, "waits", "b", "b"},
 		{"a call finds that the instance fails", func() { r.refuse("b"); _ = r.soonBy(ctx, "/s.A/M") }, "waits", "c", "bc"},
-		{"it is back", func() { clear(r.down); r.set("b", connectivity.Idle) }, "b", "b", "bc"},
+		{"it is back", func() { clear(r.down); r.set("b", connectivity.Idle); _ = r.where(named("b")) }, "b", "b", "bc"},
 		{"a rollout", update("", "d", "e", "f"), "b", "d", "bcd"},
-		{"the old connections end", func() { r.pass(linger) }, "d", "d", "d"},
-		{"a subset", update(`,"subset":2`, "d", "e", "f"), "d", "d", "d"},
-		{"another zone", update(`,"preferZone":true`, "d - y", "e - x", "f - x"), "d", "f", "df"},
-		{"no instance in the zone is ready", func() { r.refuse("e", "f"); _ = r.soonBy(ctx, "/s.A/M") }, "d", "d", "def"},
-		{"a split", update(`,`+byVersion, "d v1", "g v1", "h v2"), "d", "d", "d"},
+		{"the old connections end, but for one that a call has named", func() { r.pass(linger) }, "d", "d", "bd"},
+		{"the connection ends, twice", func() { r.set("d", connectivity.Idle); _ = r.soonBy(ctx, "/s.A/M"); r.set("d", connectivity.Idle) }, "waits", "d", "bd"},
+		{"a subset", update(`,"subset":2`, "d", "e", "f"), "d", "d", "bd"},
+		{"another zone", update(`,"preferZone":true`, "d - y", "e - x", "f - x"), "d", "f", "bdf"},
+		{"no instance in the zone is ready", func() { r.refuse("e", "f"); _ = r.soonBy(ctx, "/s.A/M") }, "d", "d", "bdef"},
+		{"a split", update(`,`+byVersion, "d v1", "g v1", "h v2"), "d", "d", "bd"},
 	} {
 		step.do()
 		first := r.where(ctx)

@@ -14,6 +14,7 @@ import (
 func (c *core) selectConns(now time.Time, joins bool) {
 	c.stale, c.leaves, c.lookAt = false, false, time.Time{}
 	for _, conn := range c.loose {
+		conn.spare.Store(!conn.closeAt.IsZero() && !now.Before(conn.closeAt))
 		c.countLate(conn, now)
 	}
 	c.unselect()
@@ -54,8 +55,8 @@ func (c *core) countLate(conn *conn, now time.Time) {
 }
 
 // keepUnused closes conn once it has been unused for linger, and reports whether conn stays open until then. If a call had named its
-// instance before that left, conn stays longer, as long as the client has no more connections than its limit. kept counts the unused
-// connections that stay open. At the client's limit, conn is closed at once, because addresses may change fast. A conn that is not
+// instance before that left, conn stays longer for such calls, as long as the client has no more connections than its limit. kept counts
+// the unused connections that stay open. At the client's limit, conn is closed at once, because addresses may change fast. A conn that is not
 // connected is also closed at once, so that its next use waits for no backoff. It stays, though, if it is in the plan and the policy
 // is not pick_first: otherwise a subset would try it again and again.
 func (c *core) keepUnused(conn *conn, kept *int, now time.Time) bool {
@@ -123,7 +124,7 @@ func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
 			continue
 		case t.Class == planning.Left:
 			for _, m := range t.used.Load().Members {
-				if conn := c.plan.conns[m]; conn.state == connectivity.Ready { // healthy or not
+				if conn := c.plan.conns[m]; conn.state == connectivity.Ready && !conn.spare.Load() { // healthy or not
 					c.markSelected(conn)
 				}
 			}

@@ -231,11 +231,11 @@ func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n cou
 	}
 	first := t.first.Load()
 	for i, m := range used.Members {
-		if lacking != nil && slices.Contains(lacking, p.All[m].Methods) {
+		member := p.conns[m]
+		if slices.Contains(lacking, p.All[m].Methods) || t.Class == planning.Left && member.spare.Load() {
 			s.LeaveOut(false)
 			continue
 		}
-		member := p.conns[m]
 		c := member.current.Load()
 		if ejected && c.isEjected() {
 			c = &condition{readiness: ready}

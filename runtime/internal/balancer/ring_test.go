@@ -188,14 +188,14 @@ func TestRing_ConnectsToWhatCallsReach(t *testing.T) {
 	}{
 		{"at first", update("", "a", "b", "c"), "waits", "b", "b"},
 		{"a call finds that the instance fails", func() { r.refuse("b"); _ = r.soonBy(ctx, "/s.A/M") }, "waits", "c", "bc"},
-		{"it is back", func() { clear(r.down); r.set("b", connectivity.Idle); _ = r.where(named("b")) }, "b", "b", "bc"},
-		{"a rollout", update("", "d", "e", "f"), "b", "d", "bcd"},
-		{"the old connections end, but for one that a call has named", func() { r.pass(linger) }, "d", "d", "bd"},
-		{"the connection ends, twice", func() { r.set("d", connectivity.Idle); _ = r.soonBy(ctx, "/s.A/M"); r.set("d", connectivity.Idle) }, "waits", "d", "bd"},
-		{"a subset", update(`,"subset":2`, "d", "e", "f"), "d", "d", "bd"},
-		{"another zone", update(`,"preferZone":true`, "d - y", "e - x", "f - x"), "d", "f", "bdf"},
-		{"no instance in the zone is ready", func() { r.refuse("e", "f"); _ = r.soonBy(ctx, "/s.A/M") }, "d", "d", "bdef"},
-		{"a split", update(`,`+byVersion, "d v1", "g v1", "h v2"), "d", "d", "bd"},
+		{"it is back", func() { clear(r.down); r.set("b", connectivity.Idle); _ = r.where(named("c")); r.reachAll() }, "b", "b", "abc"},
+		{"a rollout, and an old connection ends", func() { update("", "d", "e", "f")(); r.set("b", connectivity.Idle) }, "c", "d", "acd"},
+		{"the old connections end, but for one that a call has named", func() { r.pass(linger) }, "d", "d", "cd"},
+		{"the connection ends, twice", func() { r.set("d", connectivity.Idle); _ = r.soonBy(ctx, "/s.A/M"); r.set("d", connectivity.Idle) }, "waits", "d", "cd"},
+		{"a subset", update(`,"subset":2`, "d", "e", "f"), "d", "d", "cd"},
+		{"another zone", update(`,"preferZone":true`, "d - y", "e - x", "f - x"), "d", "f", "cdf"},
+		{"no instance in the zone is ready", func() { r.refuse("e", "f"); _ = r.soonBy(ctx, "/s.A/M") }, "d", "d", "cdef"},
+		{"a split", update(`,`+byVersion, "d v1", "g v1", "h v2"), "d", "d", "cd"},
 	} {
 		step.do()
 		first := r.where(ctx)

@@ -242,7 +242,7 @@ func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n cou
 		}
 		n.add(c)
 		if c.readiness != ready {
-			s.LeaveOut(c.readiness == trying)
+			s.LeaveOut(c.readiness == trying && t.Class != planning.Left)
 			if c.readiness == trying && member.reached.Load() {
 				s.Connects.Store(true)
 			}

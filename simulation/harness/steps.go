@@ -130,9 +130,6 @@ func during(set func(w *world, s schedule.Step, on bool)) fault {
 	}
 }
 
-// bump is more than the number of revisions in a world.
-const bump = 1_000_000
-
 // restore restores a backup made at the start of the step.
 func (w *world) restore(s schedule.Step) {
 	backup, err := w.etcd.Backup()
@@ -142,7 +139,7 @@ func (w *world) restore(s schedule.Step) {
 	time.Sleep(s.For - s.Milliseconds())
 	by := uint64(0)
 	if s.Text == schedule.Bumped {
-		by = bump
+		by = uint64(w.now()) // more than the number of revisions, and more than at an earlier restore, whose backup may be newer
 	}
 	w.reset(s.Milliseconds(), func() error { return w.etcd.Restore(backup, s.Text != "", by) }, by == 0)
 	noSpace := slices.ContainsFunc(w.plan.Steps, func(s schedule.Step) bool {

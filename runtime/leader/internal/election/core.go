@@ -225,7 +225,8 @@ func (c *core) inDoubt(now time.Time) bool {
 
 // due returns the effects that are due, and changes the phase accordingly.
 func (c *core) due(now time.Time) (e effects) {
-	leads := c.term(now) != Term{} || c.inDoubt(now)
+	certain := c.term(now) != Term{}
+	leads := certain || c.inDoubt(now)
 	c.blind = c.view.Blind && !leads
 	c.yielded = c.view.Yields && (c.yielded || leads)
 	stands := c.wanted && c.view.Known && !c.blind && !c.yielded
@@ -236,7 +237,7 @@ func (c *core) due(now time.Time) (e effects) {
 			c.leave(now)
 		}
 	}
-	c.begun = c.phase == placed && (c.term(now) != Term{} || c.begun && leads) // a term does not begin in doubt
+	c.begun = c.phase == placed && (certain || c.begun && leads) // a term does not begin in doubt
 	switch c.phase {
 	case absent:
 		if !stands {

@@ -103,7 +103,7 @@ func (e *Election) event(event func(now time.Time) effects) {
 	if e.doubted = e.core.inDoubt(now); !e.ended && !e.doubted {
 		e.turn(e.core.term(now).Token)
 		if doubted {
-			e.TermChanged() // for those who asked meanwhile, although the term may be the same
+			e.TermChanged() // for those who asked during the doubt, although the term may be the same
 		}
 	}
 	e.call(do)

@@ -32,6 +32,7 @@ type stream struct {
 	grpc     pb.Lease_LeaseKeepAliveClient // nil until the stream is open
 	end      context.CancelFunc
 	waiting  map[clientv3.LeaseID][]answers // a channel for each renewal without an answer, the earliest first
+	queued   []clientv3.LeaseID             // of waiting, those to send once the stream is open or, if it is, has answered
 	answered bool                           // etcd has answered a renewal
 	err      error                          // why the stream has failed
 }
@@ -106,19 +107,25 @@ func (r *Renewer) send(lease clientv3.LeaseID) (*stream, answers) {
 	}
 	a := make(answers, 1)
 	s.waiting[lease] = append(s.waiting[lease], a)
-	if s.grpc != nil {
+	if s.answered {
 		s.send(lease)
+	} else {
+		s.queued = append(s.queued, lease)
 	}
 	return s, a
 }
 
-// send sends a renewal. After an error, Recv fails, too.
-func (s *stream) send(lease clientv3.LeaseID) {
-	_ = s.grpc.Send(&pb.LeaseKeepAliveRequest{ID: int64(lease)})
+// send sends renewals. After an error, Recv fails, too.
+func (s *stream) send(leases ...clientv3.LeaseID) {
+	for _, lease := range leases {
+		_ = s.grpc.Send(&pb.LeaseKeepAliveRequest{ID: int64(lease)})
+	}
 }
 
 // receive passes an answer to the waiter for the earliest renewal of its lease: later renewals may never have reached etcd.
 func (s *stream) receive(resp *pb.LeaseKeepAliveResponse) {
+	s.send(s.queued...)
+	s.queued, s.answered = nil, true
 	lease := clientv3.LeaseID(resp.ID)
 	if all := s.waiting[lease]; len(all) > 0 {
 		all[0] <- &clientv3.LeaseKeepAliveResponse{ResponseHeader: resp.Header, ID: lease, TTL: resp.TTL}
@@ -127,22 +134,21 @@ func (s *stream) receive(resp *pb.LeaseKeepAliveResponse) {
 	if len(s.waiting[lease]) == 0 {
 		delete(s.waiting, lease)
 	}
-	s.answered = true
 }
 
-// run opens a stream, and receives the answers until the stream fails, or until another is current and all answers have come.
+// run opens a stream, and receives the answers until the stream fails, or until another is current and all answers have come. Only run
+// sends before the first answer: until then, gRPC may move the stream to another connection, and Send may have to wait for one.
 func (r *Renewer) run(ctx context.Context, s *stream) {
 	defer s.end()
 	grpc, err := clientv3.RetryLeaseClient(r.client).LeaseKeepAlive(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil {
-		s.grpc = grpc
-		for lease, all := range s.waiting {
-			for range all {
-				s.send(lease)
-			}
-		}
+		first := s.queued
+		s.grpc, s.queued = grpc, nil
+		r.mu.Unlock()
+		s.send(first...)
+		r.mu.Lock()
 	}
 	for err == nil && (r.current == s || len(s.waiting) > 0) {
 		r.mu.Unlock()

@@ -102,14 +102,28 @@ func TestRenewer(t *testing.T) {
 	serving.Wait()
 }
 
-// A stream that is being opened is not replaced: it may be logging in. An answer is for one renewal.
+// sent counts what is sent.
+type sent struct {
+	pb.Lease_LeaseKeepAliveClient
+	n int
+}
+
+func (s *sent) Send(*pb.LeaseKeepAliveRequest) error { s.n++; return nil }
+
+// A stream that is being opened is not replaced: it may be logging in. Before it answers, sending could block all renewals. An answer is
+// for one renewal.
 func TestOpening(t *testing.T) {
+	sent := new(sent)
 	opening := &stream{waiting: make(map[clientv3.LeaseID][]answers)}
 	r := &Renewer{current: opening}
 	for range 2 {
 		if s, _ := r.send(1); s != opening {
 			t.Error("another stream is opened meanwhile")
 		}
+	}
+	opening.grpc = sent
+	if r.send(2); sent.n > 0 {
+		t.Error("a renewal is sent before the first answer, want none")
 	}
 	if opening.receive(&pb.LeaseKeepAliveResponse{ID: 1, TTL: 1}); len(opening.waiting[1]) != 1 {
 		t.Errorf("an answer leaves %d of 2 renewals of a lease, want the later", len(opening.waiting[1]))

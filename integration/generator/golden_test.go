@@ -144,7 +144,9 @@ func testGolden(t *testing.T, name string) {
 		}
 	}
 	if *update {
-		clean(t, name)
+		for _, path := range output(t, name, ".pb.go", ".connect.go") {
+			kit.Must(t, os.Remove(path))
+		}
 		writeFiles(t, dataDir, got)
 		writeOthers(t, name, files)
 	}
@@ -193,14 +195,6 @@ func committed(t *testing.T, name string) map[string]string {
 		files[filepath.ToSlash(inData)] = string(content)
 	}
 	return files
-}
-
-// clean removes the generated files of all plugins from the folder of a case.
-func clean(t *testing.T, name string) {
-	t.Helper()
-	for _, path := range output(t, name, ".pb.go", ".connect.go") {
-		kit.Must(t, os.Remove(path))
-	}
 }
 
 // output returns the paths of files whose names end with a suffix, in the folder of a case and one level below.

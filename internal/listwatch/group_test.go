@@ -42,8 +42,9 @@ func (f *fakeEtcd) Get(ctx context.Context, key string, opts ...clientv3.OpOptio
 
 func (f *fakeEtcd) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clientv3.WatchChan {
 	f.mu.Lock()
-	f.watches = append(f.watches, streamOf(ctx))
-	if md, _ := metadata.FromOutgoingContext(ctx); len(md.Get(rpctypes.MetadataRequireLeaderKey)) == 0 {
+	md, _ := metadata.FromOutgoingContext(ctx)
+	f.watches = append(f.watches, strings.Join(md.Get(streamKey), ","))
+	if len(md.Get(rpctypes.MetadataRequireLeaderKey)) == 0 {
 		f.anyMember++
 	}
 	answers, opening := f.answers, f.opening
@@ -59,12 +60,6 @@ func (f *fakeEtcd) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) 
 		f.early++
 	}
 	return answers
-}
-
-// streamOf returns the stream of a context.
-func streamOf(ctx context.Context) string {
-	md, _ := metadata.FromOutgoingContext(ctx)
-	return strings.Join(md.Get(streamKey), ",")
 }
 
 // answering sets the answer of reads, and returns the channel of the watches' answers.

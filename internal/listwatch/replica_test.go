@@ -12,11 +12,6 @@ import (
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func newReplica() (*replica[string], *[]string) {
-	malformed := &[]string{}
-	return &replica[string]{set: newSet(malformed)}, malformed
-}
-
 func header(cluster, term, revision int) *etcdserverpb.ResponseHeader {
 	return &etcdserverpb.ResponseHeader{ClusterId: uint64(cluster), RaftTerm: uint64(term), Revision: int64(revision)}
 }
@@ -91,7 +86,7 @@ func TestReplicaProbed(t *testing.T) {
 		{"an earlier term", header(1, 0, 50), 2, kv("b", "", 12), nil, errReplaced},
 		{"another cluster", header(2, 1, 50), 2, kv("b", "", 12), nil, errCluster},
 	} {
-		r, _ := newReplica()
+		r := &replica[string]{set: newSet(new([]string))}
 		r.listed(whole(r, list(10, kv("a", "1", 5), kv("c", "other", 5))), false)
 		r.resetLiveness(start)
 		// c is deleted; b is created, malformed, and then changed.

@@ -124,7 +124,9 @@ func (l *load[T]) add(kvs []*mvccpb.KeyValue) {
 			continue
 		}
 		key := string(kv.Key)
-		l.pass(key)
+		for len(l.rest) > 0 && l.rest[0].Key < key { // not in the list
+			l.gone, l.rest = append(l.gone, l.rest[0]), l.rest[1:]
+		}
 		var old *Item[T]
 		if len(l.rest) > 0 && l.rest[0].Key == key {
 			old, l.rest = l.rest[0], l.rest[1:]
@@ -150,14 +152,6 @@ func (l *load[T]) take(item *Item[T]) bool {
 	}
 	l.items, l.used = append(l.items, item), used
 	return true
-}
-
-// pass marks as gone the earlier entries before key that the list does not include.
-func (l *load[T]) pass(key string) {
-	for len(l.rest) > 0 && l.rest[0].Key < key {
-		l.gone = append(l.gone, l.rest[0])
-		l.rest = l.rest[1:]
-	}
 }
 
 // finish makes the listed entries the content of the set.

@@ -62,18 +62,14 @@ func (s *Session) watch(key string) *watch {
 				return
 			}
 			if w.heard = u.Err == nil; w.heard {
-				c.OnWatch(now, key, valueOf(u.Snapshot), u.Snapshot.Revision)
+				var observed *reconcile.KeyValue // nil if the key is absent
+				if items := u.Snapshot.Items; len(items) > 0 {
+					observed = &items[0].Value
+				}
+				c.OnWatch(now, key, observed, u.Snapshot.Revision)
 			}
 		})
 		s.poke()
 	})
 	return w
-}
-
-// valueOf returns the value of a snapshot's only key, nil if it is absent.
-func valueOf(snapshot *listwatch.Snapshot[reconcile.KeyValue]) *reconcile.KeyValue {
-	if len(snapshot.Items) == 0 {
-		return nil
-	}
-	return &snapshot.Items[0].Value
 }

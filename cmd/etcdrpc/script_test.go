@@ -62,15 +62,23 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"etcd":    etcdCmd,
-			"put":     putCmd,
-			"del":     delCmd,
-			"value":   valueCmd,
-			"listen":  listenCmd,
-			"exits":   exitsCmd,
-			"follow":  followCmd,
-			"seen":    seenCmd,
-			"paste":   pasteCmd,
+			"etcd":   etcdCmd,
+			"put":    putCmd,
+			"del":    func(ts *testscript.TestScript, _ bool, args []string) { deleteKey(in(ts).t, in(ts).etcd, args[0]) },
+			"value":  valueCmd,
+			"listen": listenCmd,
+			"exits":  exitsCmd,
+			"follow": followCmd,
+			"seen": func(ts *testscript.TestScript, _ bool, args []string) { // waits until the running command has written a text
+				ts.Check(in(ts).follow.wait("(?m)" + args[0]))
+			},
+			"paste": func(ts *testscript.TestScript, _ bool, _ []string) { // runs the last printed command line, in a shell for another etcd
+				w := in(ts)
+				if w.paste == nil {
+					w.paste = otherShell(w.t, ts.MkAbs("."))
+				}
+				fmt.Fprint(ts.Stdout(), w.paste(pasted.FindString(ts.ReadFile("stdout")+ts.ReadFile("stderr"))))
+			},
 			"cutetcd": func(ts *testscript.TestScript, _ bool, _ []string) { in(ts).etcd.Cut() },
 			"alarm": func(ts *testscript.TestScript, _ bool, args []string) {
 				etcd := pb.NewMaintenanceClient(in(ts).etcd.Admin().ActiveConnection())
@@ -145,10 +153,6 @@ func putCmd(ts *testscript.TestScript, _ bool, args []string) {
 		value = strings.TrimSpace(string(text))
 	}
 	putKey(w.t, w.etcd, key, value, lease)
-}
-
-func delCmd(ts *testscript.TestScript, _ bool, args []string) {
-	deleteKey(in(ts).t, in(ts).etcd, args[0])
 }
 
 // valueCmd prints the value at a key.
@@ -262,15 +266,6 @@ func newApp() *app {
 	return &app{stdin: strings.NewReader(""), getenv: os.Getenv, dial: new(net.Dialer).DialContext, completionTimeout: soon}
 }
 
-// pasteCmd runs the command line that the last command printed, in a shell for another etcd.
-func pasteCmd(ts *testscript.TestScript, _ bool, _ []string) {
-	w := in(ts)
-	if w.paste == nil {
-		w.paste = otherShell(w.t, ts.MkAbs("."))
-	}
-	fmt.Fprint(ts.Stdout(), w.paste(pasted.FindString(ts.ReadFile("stdout")+ts.ReadFile("stderr"))))
-}
-
 // followCmd starts a long-running command line of etcdrpc. "follow stop" ends it, and sets stdout to its output.
 func followCmd(ts *testscript.TestScript, _ bool, args []string) {
 	w := in(ts)
@@ -286,9 +281,4 @@ func followCmd(ts *testscript.TestScript, _ bool, args []string) {
 	if code != 0 {
 		ts.Fatalf("the command ends with exit code %d, want 0", code)
 	}
-}
-
-// seenCmd waits until the running command has written a text.
-func seenCmd(ts *testscript.TestScript, _ bool, args []string) {
-	ts.Check(in(ts).follow.wait("(?m)" + args[0]))
 }

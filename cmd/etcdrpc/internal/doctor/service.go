@@ -46,7 +46,12 @@ func (p *examination) subject(s *inventory.Service) *subject {
 
 // check runs all checks.
 func (p *examination) check() {
-	p.readZones()
+	p.zones, p.usual = inventory.Count(inventory.Entries(p.services), "zone"), make(map[string]string)
+	for _, zone := range slices.Sorted(maps.Keys(p.zones)) {
+		if s := spelling(zone); p.zones[zone] >= p.zones[p.usual[s]] {
+			p.usual[s] = zone
+		}
+	}
 	for _, s := range p.services {
 		x := p.subject(s)
 		for _, c := range checks {
@@ -158,16 +163,6 @@ func (x *subject) mixedLayouts() {
 
 // deleteCommand returns the command that deletes a key.
 func (x *subject) deleteCommand(key string) string { return x.EtcdctlDel(x.full(key)) }
-
-// readZones counts the entries of each zone, and finds the most frequent of the zones with one spelling.
-func (p *examination) readZones() {
-	p.zones, p.usual = inventory.Count(inventory.Entries(p.services), "zone"), make(map[string]string)
-	for _, zone := range slices.Sorted(maps.Keys(p.zones)) {
-		if s := spelling(zone); p.zones[zone] >= p.zones[p.usual[s]] {
-			p.usual[s] = zone
-		}
-	}
-}
 
 // mistypedZones finds instances whose zone is probably mistyped.
 func (x *subject) mistypedZones() {

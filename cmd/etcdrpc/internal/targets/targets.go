@@ -86,7 +86,12 @@ func targetLabels(i *inventory.Instance) map[string]string {
 		labels["weight"] = strconv.FormatUint(uint64(i.Weight), 10)
 	}
 	for _, name := range slices.Sorted(maps.Keys(i.Metadata)) {
-		label := "metadata_" + labelName(name)
+		label := "metadata_" + strings.Map(func(r rune) rune { // replaces what label names may not have, as Prometheus does
+			if r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
+				return r
+			}
+			return '_'
+		}, name)
 		labels[label] = cmp.Or(labels[label], i.Metadata[name])
 	}
 	out := make(map[string]string, len(labels))
@@ -96,16 +101,6 @@ func targetLabels(i *inventory.Instance) map[string]string {
 		}
 	}
 	return out
-}
-
-// labelName replaces characters that label names may not have, as Prometheus does.
-func labelName(name string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
-			return r
-		}
-		return '_'
-	}, name)
 }
 
 // Follower keeps the targets under a prefix up to date with etcd, and serves them to Prometheus.

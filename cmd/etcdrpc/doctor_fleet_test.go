@@ -44,11 +44,12 @@ type planted struct {
 	namespace string
 	yard      *yard
 	routes    map[string]string  // the server's address by the advertised address; "" refuses connections
+	stops     map[string]func()  // what the server at an advertised address does to its entry when it is dialled
 	worn      []clientv3.LeaseID // leases that are not renewed
 }
 
 func newFleet(t *testing.T, etcd *etcdtest.Cluster, y *yard, namespace string) *planted {
-	return &planted{t: t, etcd: etcd, namespace: namespace, yard: y, routes: make(map[string]string)}
+	return &planted{t: t, etcd: etcd, namespace: namespace, yard: y, routes: make(map[string]string), stops: make(map[string]func())}
 }
 
 func (f *planted) put(key, value string) { f.putOn(key, value, 0) }
@@ -108,9 +109,11 @@ func (f *planted) route(addr, server string) {
 
 // dial connects addresses of the fleet to servers of the test, and an address without a route to the healthy server.
 func (f *planted) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	if stop := f.stops[addr]; stop != nil {
+		stop()
+	}
 	switch to, routed := f.routes[addr]; {
 	case routed && to == "":
-		deleteKey(f.t, f.etcd, f.namespace+"acme/stopping/"+addr) // its server deletes the entry before it stops
 		return nil, &net.OpError{Op: "dial", Net: network, Err: fmt.Errorf("connection refused")}
 	case routed:
 		return new(net.Dialer).DialContext(ctx, network, to)

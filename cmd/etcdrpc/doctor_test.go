@@ -83,7 +83,16 @@ var healthy = []struct {
 		f.says("acme/user", "10.2.8.2:9000", `{"grpc_leaving":"true"}`, "notServing")
 		f.lease("acme/user/a", `{"Addr":"10.2.8.3:9000","Metadata":{"grpc_leaving":"true"}}`)
 		f.lease("acme/user/b", `{"Addr":"10.2.8.3:9000"}`)
-		f.instance("acme/stopping", "10.2.8.4:9000", "") // deleted during the examination
+	}},
+	{"servers that stop while they are asked", "", func(f *planted) {
+		f.instance("acme/user", "10.2.17.1:9000", "")
+		f.stops["10.2.17.1:9000"] = func() { deleteKey(f.t, f.etcd, f.namespace+"acme/user/10.2.17.1:9000") }
+		lease := f.putOn("acme/user/10.2.17.2:9000", `{"Addr":"10.2.17.2:9000"}`, 3600)
+		f.route("10.2.17.2:9000", "notServing")
+		f.lease("_grpc_leader/acme/user//one", "10.2.17.2:9000")
+		f.stops["10.2.17.2:9000"] = func() {
+			putKey(f.t, f.etcd, f.namespace+"acme/user/10.2.17.2:9000", `{"Addr":"10.2.17.2:9000","Metadata":`+leaving+`}`, lease)
+		}
 	}},
 	{"a server that is drained, registers again after an outage of etcd, and stops", "", func(f *planted) {
 		f.says("acme/user", "10.2.9.1:9000", `{"grpc_started":"1767225600"}`, "notServing")

@@ -80,9 +80,6 @@ func (d *Options) Examine(ctx context.Context, dial transport.DialFunc, s *store
 	p.services = slices.DeleteFunc(p.services, func(s *inventory.Service) bool {
 		return slices.ContainsFunc(d.exclude, func(prefix string) bool { return strings.HasPrefix(s.Key+"/", prefix) })
 	})
-	if err := p.readLeases(ctx, s); err != nil {
-		return nil, err
-	}
 	p.readEarlier(ctx, s)
 	if d.deep || !d.noDial && !slices.Contains(d.skip, kindUnreachable) {
 		p.probed = true
@@ -98,7 +95,7 @@ func (d *Options) Examine(ctx context.Context, dial transport.DialFunc, s *store
 	if d.deep && p.probed {
 		p.checkHealth(ctx, dial)
 	}
-	err := p.dropGone(ctx, s)
+	err := p.readLeases(ctx, s)
 	return p.diagnose(), cmp.Or(err, ctx.Err())
 }
 

@@ -8,8 +8,8 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
@@ -155,23 +155,20 @@ func TestReport_Many(t *testing.T) {
 	}
 }
 
-// TestCheckHealth_AllAtOnce checks that instances of all services are asked at the same time, so that hung ones do not add up.
+// TestCheckHealth_AllAtOnce checks that instances of all services are asked at the same time, so that hung ones do not add up, and
+// that servers that stop have time to withdraw their entries.
 func TestCheckHealth_AllAtOnce(t *testing.T) {
 	p := examinationOf(inventory.All([]inventory.Entry{{Key: "acme/order/a", Value: []byte("10.0.0.7:1")}, {Key: "acme/user/b", Value: []byte("10.0.0.8:1")}}))
-	p.probeTimeout, p.plaintext = time.Minute, true
-	var both sync.WaitGroup
-	both.Add(2)
-	met := make(chan struct{})
-	go func() { both.Wait(); close(met) }()
-	asked := map[string]func(){"10.0.0.7:1": sync.OnceFunc(both.Done), "10.0.0.8:1": sync.OnceFunc(both.Done)}
-	p.checkHealth(t.Context(), func(ctx context.Context, _, addr string) (net.Conn, error) {
-		asked[addr]()
-		select {
-		case <-met:
-		case <-ctx.Done():
-			t.Errorf("%s is asked alone", addr)
+	p.probeTimeout = 10 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		p.checkHealth(t.Context(), func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		if took := time.Since(began); took != p.probeTimeout+recheckDelay {
+			t.Errorf("checkHealth of two that hang takes %v, want %v", took, p.probeTimeout+recheckDelay)
 		}
-		return nil, errors.New("refused")
 	})
 }
 

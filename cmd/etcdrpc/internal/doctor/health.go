@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/transport"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
@@ -79,7 +80,11 @@ type healthResult struct {
 	unknown   []string // published services that the health service does not know
 }
 
-// checkHealth checks the health of the instances that accept connections, as a gRPC client does.
+// failed reports whether the check found that clients cannot call the instance.
+func (r healthResult) failed() bool { return r.kind != "" && r.severity == "" }
+
+// checkHealth checks the health of the instances that accept connections, as a gRPC client does. A server that stops fails the
+// check before its entry leaves, so checkHealth waits after a failure: dropGone then sees that the entry has left.
 func (p *examination) checkHealth(ctx context.Context, dial transport.DialFunc) {
 	var targets []healthTarget
 	for _, s := range p.services {
@@ -101,6 +106,9 @@ func (p *examination) checkHealth(ctx context.Context, dial transport.DialFunc) 
 	p.health = make(map[serviceAddr]healthResult)
 	for n, t := range targets {
 		p.health[serviceAddr{t.Service, t.Addr}] = results[n]
+	}
+	if slices.ContainsFunc(results, healthResult.failed) {
+		store.Pause(ctx, recheckDelay)
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// recheckDelay is the wait before a lease with little time left is read again. Unless the lease is renewed meanwhile, its
-	// time left shrinks by at least a second. etcd's clients renew after a third of the TTL.
+	// recheckDelay is the wait before a lease with little time left, or the entry of a server that fails its health check, is read
+	// again. A lease that is not renewed meanwhile shrinks by at least a second. etcd's clients renew after a third of the TTL.
 	recheckDelay = 1500 * time.Millisecond
 	// maxRecheckDelay bounds the wait for a lease to be renewed.
 	maxRecheckDelay = 7 * time.Second
@@ -123,19 +123,24 @@ func (p *examination) suspectLeases() (leaving, replaced map[int64]bool) {
 	return leaving, replaced
 }
 
-// dropGone removes entries that were deleted since they were read. It rereads only entries that seem dead or leaving.
+// dropGone removes entries that were deleted or marked as leaving since they were read, and their candidates. It rereads only
+// entries that seem dead or leaving.
 func (p *examination) dropGone(ctx context.Context, s *store.Store) (err error) {
-	gone := func(i inventory.Instance) bool {
-		health := p.health[serviceAddr{i.Service, i.Addr}]
-		dead := p.leases[i.Entry.Lease].Expired() || p.dialErrors[i.Addr] != nil || health.kind != "" && health.severity == ""
-		if err != nil || i.Entry.Lease == 0 || !dead && !i.Leaving() {
-			return false
-		}
-		var found *inventory.Entry
-		found, err = s.GetAt(ctx, i.Entry.Key, 0)
-		return err == nil && (found == nil || found.Lease != i.Entry.Lease)
-	}
 	for _, service := range p.services {
+		gone := func(i inventory.Instance) bool {
+			dead := p.leases[i.Entry.Lease].Expired() || p.dialErrors[i.Addr] != nil || p.health[serviceAddr{i.Service, i.Addr}].failed()
+			if err != nil || i.Entry.Lease == 0 || !dead && !i.Leaving() {
+				return false
+			}
+			var found *inventory.Entry
+			found, err = s.GetAt(ctx, i.Entry.Key, 0)
+			kept := found != nil && found.Lease == i.Entry.Lease
+			if err != nil || kept && (i.Leaving() || len(inventory.Of(i.Service, []inventory.Entry{*found}).Merged().Instances) > 0) {
+				return false
+			}
+			service.Candidates = slices.DeleteFunc(service.Candidates, func(c inventory.Candidate) bool { return c.Instance == i.Instance })
+			return true
+		}
 		service.Instances = slices.DeleteFunc(service.Instances, gone)
 		service.Malformed = slices.DeleteFunc(service.Malformed, gone)
 	}

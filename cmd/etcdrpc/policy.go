@@ -244,7 +244,7 @@ func (a *app) readConfig(ctx context.Context, s *store.Store, key, arg string) (
 	if err != nil {
 		return "", fmt.Errorf("read the service config: %w", err)
 	}
-	text = strings.TrimSpace(string(raw))
+	text = strings.TrimSpace(strings.TrimPrefix(string(raw), "\ufeff")) // without the byte order mark of Windows' editors
 	if text == "" {
 		return "", errors.New("the service config is empty: to remove the live policy use policy rm")
 	}

@@ -11,8 +11,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // Each row is a rule: the statements of do make the session make the calls of want.
@@ -101,6 +99,8 @@ func TestCalls(t *testing.T) {
 			"check a, put a, attached 1, attached 1, put a, attached 1, put a, attached 1"},
 		{"a batch that a proxy refuses as too large is written key by key", "proxied; add a b; run 1s", "grant, put a b, put a, put b, attached 1"},
 		{"a write that a proxy makes twice counts as made", "have a b; twice; pause a", "mark a, delete a"},
+		{"failing writes back off, though the reads between them succeed", "have a b; unmark a; failing; drop a; run 1s",
+			"delete a, read a, delete a, read a, delete a, read a, delete a, read a, delete a"},
 		{"requests are spaced while etcd has too many", "add a; forget; busy; update a=w; run 1s", "put a, put a, put a, put a, put a"},
 		{"a retired lease keeps the keys that cannot be moved", "have a b; forbid a; ended 1; run 5s",
 			"grant, put a b, put a, put b, attached 2, attached 2, check b, put a, attached 2, check b"},
@@ -134,30 +134,6 @@ func TestBatches(t *testing.T) {
 	}
 	if !slices.Equal(sizes, []int{100, 100, 51, 1}) {
 		t.Errorf("the batches have %v keys, want 100, 100, 51 and 1", sizes)
-	}
-}
-
-// Failing writes back off, though the reads between them succeed.
-func TestFailingWritesWait(t *testing.T) {
-	s := newScript(t)
-	s.have("a", "b")
-	s.entries["a"].items[0].Leaving = ""
-	s.want("a", gone)
-	writes := 0
-	for end := s.now.Add(5 * time.Second); s.now.Before(end); {
-		o, wait := s.core.Next(s.now)
-		switch o := o.(type) {
-		case writeOp:
-			writes++
-			s.core.onWriteFailed(s.now, o.steps, status.Error(codes.Unavailable, "no"))
-		case nil:
-			s.now = s.now.Add(wait)
-		default:
-			s.call(o, wait)
-		}
-	}
-	if writes > 20 {
-		t.Errorf("%d writes in 5 s, want at most 20", writes)
 	}
 }
 

@@ -24,6 +24,7 @@ type model struct {
 	down       bool                      // nothing is answered
 	silent     bool                      // no renewal is answered
 	busy       bool                      // reads and writes are refused as too many requests
+	failing    bool                      // every write fails
 	full       bool                      // the NOSPACE alarm
 	limit      int                       // the maximum number of operations in a transaction
 	large      bool                      // every write counts as too large
@@ -114,6 +115,9 @@ func (m *model) get(key string) *KeyValue {
 func (m *model) write(steps []step) (made bool, kvs []*KeyValue, err error) {
 	if m.busy {
 		return false, nil, rpctypes.ErrTooManyRequests
+	}
+	if m.failing {
+		return false, nil, status.Error(codes.Unavailable, "no")
 	}
 	if m.large {
 		return false, nil, rpctypes.ErrRequestTooLarge

@@ -190,6 +190,7 @@ var sessionVerbs = map[string]func(s *script, id clientv3.LeaseID){
 	"watched":            func(s *script, _ clientv3.LeaseID) { s.core.check.watched = true },
 	"full":               func(s *script, _ clientv3.LeaseID) { s.etcd.full = !s.etcd.full },
 	"busy":               func(s *script, _ clientv3.LeaseID) { s.etcd.busy = !s.etcd.busy },
+	"failing":            func(s *script, _ clientv3.LeaseID) { s.etcd.failing = true },
 	"proxied":            func(s *script, _ clientv3.LeaseID) { s.etcd.proxied = true },
 	"twice":              func(s *script, _ clientv3.LeaseID) { s.etcd.twice = true },
 	"large":              func(s *script, _ clientv3.LeaseID) { s.etcd.large = true },

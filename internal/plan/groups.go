@@ -204,41 +204,33 @@ func (p *Plan[E]) Rank(members []int32) []int32 {
 }
 
 // Choose returns the live endpoints for a client without connections, which cannot see which endpoints are reachable. Held
-// endpoints are added to the subset, because they may be dead. Without live endpoints, Choose returns those of the fallback
-// cluster or, if it has none, the drained ones.
+// endpoints may be dead, so they are added to the subset. If no other endpoint is live, those of the fallback cluster are
+// added, too. Without any of these, Choose returns the drained ones.
 func (p *Plan[E]) Choose() []E {
-	switch away := p.Fallback(); {
-	case p.Live > 0:
-	case len(away) > 0:
-		return away
-	default:
+	inEtcd := func(e E) bool { _, held := p.Held[p.Of(&e).Addr]; return !held }
+	switch {
+	case p.ends[Away] == 0:
 		return p.All[p.ends[Left]:]
+	case !slices.ContainsFunc(p.All[:p.Live], inEtcd):
+		return p.All[:p.ends[Away]]
 	}
 	limit := p.limitOf(1)
 	if limit == 0 || limit >= p.Live {
 		return p.All[:p.Live]
 	}
-	chosen := prefix(p.Rank(p.indexes(0, p.Live)), limit, func(m int32) bool {
-		_, held := p.Held[p.Of(&p.All[m]).Addr]
-		return !held
-	})
+	var chosen []int32
+	for _, m := range p.Rank(p.indexes(0, p.Live)) {
+		if limit == 0 {
+			break
+		}
+		if chosen = append(chosen, m); inEtcd(p.All[m]) {
+			limit--
+		}
+	}
 	slices.Sort(chosen)
 	endpoints := make([]E, len(chosen))
 	for i, m := range chosen {
 		endpoints[i] = p.All[m]
 	}
 	return endpoints
-}
-
-// prefix returns the shortest prefix of a ranking that has n members which satisfy test. It calls test once for each member, in order.
-func prefix(ranking []int32, n int, test func(m int32) bool) []int32 {
-	for i, m := range ranking {
-		if n == 0 {
-			return ranking[:i:i]
-		}
-		if test(m) {
-			n--
-		}
-	}
-	return ranking[:len(ranking):len(ranking)]
 }

@@ -278,9 +278,13 @@ func TestSubset_FollowsAllSteps(t *testing.T) {
 			}
 		}
 		in := input(t, `{}`)
-		in.Client, in.Held = client, held(first)
+		in.Client, in.Held, in.Away = client, held(first), ends("w")
 		if got := instances(Make(in).Choose()); len(got) != 2 || !strings.Contains(got, first) || !strings.Contains(got, best(others)) || got[0] > got[1] {
 			t.Errorf("Choose = %s, want the held %s and %s", got, first, best(others))
+		}
+		in.Held = held("abcde")
+		if got := instances(Make(in).Choose()); got != "abcdew" {
+			t.Errorf("Choose = %s while all are held, want these and the fallback's", got)
 		}
 	}
 }

@@ -169,17 +169,19 @@ func TestEndpointsForAPolicyAbove(t *testing.T) {
 	key := silentKeys(t).Key("acme/user", endpoint.Reader{})
 	known := &State{KeyState: attr.KeyState{Known: true, Endpoints: set("a")}, LiveKnown: true}
 	for top, want := range map[string]string{
-		serviceconfig.EtcdName:             "pending:0 empty:0 known:0",
-		serviceconfig.OutlierDetectionName: "pending:0,given empty:0,given known:1,given",
-		"random_subsetting_experimental":   "error known:1,given",
+		serviceconfig.EtcdName:             "pending:0 empty:0 known:0 lost:0",
+		serviceconfig.OutlierDetectionName: "pending:0,given empty:0,given known:1,given lost:2,given",
+		"random_subsetting_experimental":   "error known:1,given lost:2,given",
 	} {
 		s := newSide(t)
 		c := &conn{key: key, cc: s, opts: Options{Client: new(attr.Client), Given: new(Given), Default: serviceconfig.Wrapped{JSON: "{}", Top: top}}}
 		c.send(&State{})
 		c.send(&State{Err: rpctypes.ErrPermissionDenied})
 		c.send(known)
+		c.away = &State{KeyState: attr.KeyState{Known: true, Endpoints: set("w")}}
+		c.send(&State{KeyState: attr.KeyState{Known: true, Endpoints: set("a"), Held: map[string]struct{}{"a:1": {}}}, LiveKnown: true})
 		var got []string
-		names := []string{"pending", "empty", "known"}
+		names := []string{"pending", "empty", "known", "lost"}
 		for range s.errs {
 			got, names = append(got, "error"), names[2:]
 		}
@@ -193,8 +195,8 @@ func TestEndpointsForAPolicyAbove(t *testing.T) {
 		if text := strings.Join(got, " "); text != want {
 			t.Errorf("under the policy %s gRPC got %s, want %s", top, text, want)
 		}
-		if a := s.last().Addresses; strings.HasPrefix(want, "error") && (len(a) != 1 || a[0].Addr != "a:1") {
-			t.Errorf("under %s gRPC got the addresses %v, want a:1", top, a)
+		if a := s.last().Addresses; strings.HasPrefix(want, "error") && (len(a) != 2 || a[0].Addr != "a:1") {
+			t.Errorf("under %s gRPC got the addresses %v, want a:1 and w:1", top, a)
 		}
 	}
 	// A connection that ignores service configs has the default one in force, whatever the live config.
@@ -225,22 +227,24 @@ func TestConn_AloneGetsWhatMayBeCalled(t *testing.T) {
 		},
 	}}
 	const alone = `{"loadBalancingConfig":[{"etcd":{"drain":["b"],"childPolicy":[{"another":{}}]}}]}`
-	for _, tt := range []struct{ when, live, home, away, want string }{
-		{"nothing may be called yet", alone, "h", "", "ours"},
-		{"home's etcd does not answer", alone, "", "w", "another: w at w:1"},
-		{"an endpoint comes", alone, "abh", "w", "another: a at a:1"},
-		{"a method's config changes", `{"methodConfig":[],` + alone[1:], "abh", "w", "another: a at a:1"},
-		{"one more comes", alone, "abch", "w", "another: a at a:1 c at c:1"},
-		{"only the fallback has some", alone, "bh", "bhw", "another: w at w:1"},
-		{"only a drained one is left", alone, "bh", "", "another: b at b:1"},
-		{"nothing may be called", alone, "h", "", `etcd: none of the 1 endpoints of "acme/user" is selected for this connection`},
-		{"one is back", alone, "ab", "", "another: a at a:1"},
-		{"our policy is back", "", "ab", "", "ours"},
-		{"only the fallback has some again", alone, "bh", "w", "another: w at w:1"},
+	for _, tt := range []struct{ when, live, home, held, away, want string }{
+		{"nothing may be called yet", alone, "h", "", "", "ours"},
+		{"home's etcd does not answer", alone, "", "", "w", "another: w at w:1"},
+		{"an endpoint comes", alone, "abh", "", "w", "another: a at a:1"},
+		{"a method's config changes", `{"methodConfig":[],` + alone[1:], "abh", "", "w", "another: a at a:1"},
+		{"one more comes", alone, "abch", "", "w", "another: a at a:1 c at c:1"},
+		{"only the fallback has some", alone, "bh", "", "bhw", "another: w at w:1"},
+		{"only a drained one is left", alone, "bh", "", "", "another: b at b:1"},
+		{"nothing may be called", alone, "h", "", "", `etcd: none of the 1 endpoints of "acme/user" is selected for this connection`},
+		{"one is back", alone, "ab", "", "", "another: a at a:1"},
+		{"its server has crashed", alone, "abh", "a:1", "w", "another: a at a:1 w at w:1"},
+		{"one of two is lost", alone, "ac", "a:1", "w", "another: a at a:1 c at c:1"},
+		{"our policy is back", "", "ab", "", "", "ours"},
+		{"only the fallback has some again", alone, "bh", "", "w", "another: w at w:1"},
 	} {
 		s.states, s.errs, c.away = nil, nil, &State{KeyState: attr.KeyState{Known: true, Endpoints: set(tt.away)}}
 		home := set(tt.home)
-		known := attr.KeyState{Known: tt.home != "", Endpoints: home}
+		known := attr.KeyState{Known: tt.home != "", Endpoints: home, Held: map[string]struct{}{tt.held: {}}}
 		c.send(&State{KeyState: known, LiveKnown: true, Live: tt.live, Backends: home, Err: context.DeadlineExceeded})
 		got := "ours"
 		switch alone := c.wrapped(c.opts.Given.Load()).Alone; {
@@ -259,8 +263,8 @@ func TestConn_AloneGetsWhatMayBeCalled(t *testing.T) {
 	if strings.Count(told, `WithSubset has no effect with the policy "another", which connects to all endpoints; `) != 2 {
 		t.Errorf("the reports are %q, want two that WithSubset has no effect: one each time the policy begins to stand alone", told)
 	}
-	if c.Close(); leaves != "true false true false true false " {
-		t.Errorf("CallsLeave was called with %q, want with true and false, three times", leaves)
+	if c.Close(); leaves != "true false true false true false true false " {
+		t.Errorf("CallsLeave was called with %q, want with true and false, four times", leaves)
 	}
 }
 

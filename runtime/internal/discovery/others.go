@@ -15,10 +15,11 @@ import (
 // errPending is the error of calls while the endpoints are not known yet.
 var errPending = errors.New("the endpoints are not known yet")
 
-// endpointsBare returns the endpoints for a policy that is above ours, and for the policy of a bare resolver.
+// endpointsBare returns the endpoints for a policy that is above ours, and for the policy of a bare resolver. If all of them are held,
+// and so may be dead, the fallback's are added.
 func (c *conn) endpointsBare(s *attr.State) ([]resolver.Endpoint, error) {
 	endpoints := s.Endpoints
-	if len(endpoints) == 0 {
+	if len(endpoints) <= len(s.Held) {
 		endpoints = s.All()
 	}
 	switch {
@@ -31,9 +32,9 @@ func (c *conn) endpointsBare(s *attr.State) ([]resolver.Endpoint, error) {
 	return attr.GRPC(endpoints), nil
 }
 
-// endpointsAlone returns the endpoints for a policy of another package: those that pass selector and drain or, if there are none,
-// the fallback's or else the drained ones. They are not limited by WithSubset or Limits.Connections, because such a policy does not
-// replace the dead endpoints of a subset. The error says why endpoints is empty.
+// endpointsAlone returns the endpoints for a policy of another package, those of [plan.Plan.Choose], and whether the fallback's are among
+// them. They are not limited by WithSubset or Limits.Connections, because such a policy does not replace the dead endpoints of a
+// subset. The error says why endpoints is empty.
 func (c *conn) endpointsAlone(s *attr.State, alone *serviceconfig.Alone) (endpoints []resolver.Endpoint, leaves bool, err error) {
 	given := cmp.Or(c.opts.Client, new(attr.Client)) // a bare resolver has none
 	client := given.Client
@@ -51,7 +52,7 @@ func (c *conn) endpointsAlone(s *attr.State, alone *serviceconfig.Alone) (endpoi
 	case p.Live == 0 && s.Pending() && len(p.Fallback()) == 0:
 		return nil, false, errPending
 	case len(endpoints) > 0:
-		return attr.GRPC(endpoints), p.Live == 0 && len(p.Fallback()) > 0, nil
+		return attr.GRPC(endpoints), len(p.Fallback()) > 0 && len(endpoints) != p.Live, nil
 	}
 	return nil, false, p.Empty
 }

@@ -11,6 +11,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"errors"
 	"iter"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 )
 
 const (
@@ -29,7 +31,7 @@ const (
 	CheckWatched   = 5 * time.Minute
 	checkUnwatched = 2 * time.Second
 	checkMin       = 200 * time.Millisecond
-	// warnEvery is the minimum time between two warnings.
+	// warnEvery is the time between two warnings of the same failures.
 	warnEvery = time.Minute
 	// MaxWatches is the maximum number of keys that a session watches, so that a process with a hundred services does not
 	// have a hundred watches. With more keys, the watched ones show when the lease is lost, and all keys are checked often.
@@ -60,7 +62,8 @@ type Core struct {
 	revision int64 // the revision of the last transaction's answer
 	hurry    bool  // an entry was withdrawn since the last call began, so that a call which removes nothing gives way
 
-	warnAt   time.Time // the earliest time of the next warning
+	warned   time.Time        // the time of the last warning
+	lines    loglimit.Limiter // limits warnings
 	changes  []Change
 	warnings []Warning
 }
@@ -350,22 +353,24 @@ type Warning struct {
 	Err    error
 }
 
-// warn records a warning that etcd does not have the affected entries as desired, at most once in warnEvery.
+// warn records a warning that etcd does not have the affected entries as desired. It names the entry whose state changed last: at
+// once if that was after the last warning, otherwise at most once in warnEvery. err is the cause unless etcd has refused that entry.
 func (c *Core) warn(now time.Time, err error, affected func(*Entry) bool) {
-	if now.Before(c.warnAt) {
-		return
-	}
-	var out []*Entry
+	others, last := -1, (*Entry)(nil)
 	for _, e := range c.entries {
 		if e.desired == present && affected(e) {
-			out = append(out, e)
+			if others++; last == nil || e.since.After(last.since) {
+				last = e
+			}
 		}
 	}
-	if len(out) == 0 {
+	if last == nil || !last.since.After(c.warned) && now.Before(c.warned.Add(warnEvery)) {
 		return
 	}
-	c.warnAt = now.Add(warnEvery)
-	c.warnings = append(c.warnings, Warning{out[0].key(), len(out) - 1, err})
+	if ok, _ := c.lines.Allow(now); ok {
+		c.warned = now
+		c.warnings = append(c.warnings, Warning{last.key(), others, cmp.Or(last.refused, err)})
+	}
 }
 
 func unregistered(e *Entry) bool { return e.state != Registered }

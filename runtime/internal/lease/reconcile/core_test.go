@@ -251,15 +251,22 @@ func TestClose(t *testing.T) {
 
 // G26: the first failure to register is reported, later ones rarely.
 func TestWarnings(t *testing.T) {
-	refused := `%s and 0 others: key "%[1]s": etcdserver: permission denied (a registration needs permission to read and to write its keys)`
+	const full = "a and 0 others: grant a lease: etcdserver: mvcc: database space exceeded"
+	refused := func(key string, others int) string {
+		return fmt.Sprintf(`%s and %d others: key %[1]q: etcdserver: permission denied (a registration needs permission to read and to write its keys)`, key, others)
+	}
+	forbid := "forbid " + strings.Join(numbered(30), " ") + "; add "
 	for _, row := range []struct {
 		rule, do string
 		want     []string // the warnings at first
 		late     int      // the maximum number of warnings in the next ten minutes
 	}{
 		{"no answer", "down; add a b c", []string{`a and 2 others: grant a lease: context deadline exceeded`}, 10},
-		{"refusals of many keys", "forbid " + strings.Join(numbered(30), " ") + "; add " + strings.Join(numbered(30), " "), []string{fmt.Sprintf(refused, "k0000")}, 10},
-		{"a full etcd", "full; add a", []string{"a and 0 others: grant a lease: etcdserver: mvcc: database space exceeded"}, 10},
+		{"refusals of many keys", forbid + strings.Join(numbered(30), " "), []string{refused("k0000", 29)}, 10},
+		{"refusals of many keys, one after the other", forbid + strings.Join(numbered(30), "; run 10ms; add "),
+			[]string{refused("k0000", 0), refused("k0001", 1), refused("k0002", 2), refused("k0003", 3), refused("k0004", 4)}, 11},
+		{"a full etcd", "full; add a", []string{full}, 10},
+		{"a full etcd, once more", "full; add a; run 5s; full; run 5s; full; revoke 1; renewal-unknown 1", []string{full, full}, 10},
 		{"all is well", "add a", nil, 0},
 	} {
 		t.Run(row.rule, func(t *testing.T) {

@@ -255,9 +255,9 @@ func (c *Core) reportRefusals(now time.Time) {
 	for r := range c.records() {
 		if r.refused != nil {
 			r.e.refused = r.refused
-			c.warn(now, r.refused, wasRefused)
 		}
 	}
+	c.warn(now, nil, wasRefused)
 }
 
 // onWriteFailed records that a transaction failed or got no answer.
@@ -344,7 +344,7 @@ func (c *Core) onFull(now time.Time, steps []step, err error) {
 		}
 		st.r.e.refused = fmt.Errorf("put %q: %w", st.r.key, err)
 	}
-	c.warn(now, err, wasRefused)
+	c.warn(now, nil, wasRefused)
 }
 
 func isLeaseNotFound(err error) bool { return errors.Is(err, rpctypes.ErrLeaseNotFound) }

@@ -36,10 +36,6 @@ func newScript(t *testing.T) *script {
 	}
 }
 
-func (s *script) note(format string, args ...any) {
-	s.log = append(s.log, fmt.Sprintf("%8.3f rev %d: ", s.now.Sub(s.start).Seconds(), s.etcd.rev)+fmt.Sprintf(format, args...))
-}
-
 // run lets the session make calls for d of virtual time.
 func (s *script) run(d time.Duration) {
 	for end := s.now.Add(d); s.now.Before(end); {
@@ -79,7 +75,7 @@ func (s *script) call(o Op, timeout time.Duration) {
 	if f == answered || f == unanswered {
 		a = s.etcd.do(o, s.now)
 	}
-	s.note("%s, fate %d: %v %v", describe(o), f, a.Made, a.Err)
+	s.log = append(s.log, fmt.Sprintf("%8.3f rev %d: %s, fate %d: %v %v", s.now.Sub(s.start).Seconds(), s.etcd.rev, describe(o), f, a.Made, a.Err))
 	if _, revokes := o.(RevokeOp); revokes && f != answered {
 		return // the session does not wait for it
 	}

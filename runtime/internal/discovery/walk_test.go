@@ -431,17 +431,13 @@ var keyEvents = []modelcheck.Event[walked]{
 	{Name: "10 s pass", Do: func(w *walked) bool { return w.pass(10 * time.Second) }},
 }
 
-func keyWalk(start func() *walked, events ...string) modelcheck.World[walked] {
-	w := modelcheck.World[walked]{Start: start, Rules: keyRules, Settle: (*walked).settle, Within: 20}
-	for _, name := range events {
-		w.Events = append(w.Events, keyEvents[slices.IndexFunc(keyEvents, func(e modelcheck.Event[walked]) bool { return e.Name == name })])
-	}
-	return w
-}
-
 func TestWalk(t *testing.T) {
 	walk := func(name string, start func() *walked, events ...string) {
-		t.Run(name, func(t *testing.T) { modelcheck.Walk(t, 10000, 24, keyWalk(start, events...)) })
+		w := modelcheck.World[walked]{Start: start, Rules: keyRules, Settle: (*walked).settle, Within: 20}
+		for _, name := range events {
+			w.Events = append(w.Events, keyEvents[slices.IndexFunc(keyEvents, func(e modelcheck.Event[walked]) bool { return e.Name == name })])
+		}
+		t.Run(name, func(t *testing.T) { modelcheck.Walk(t, 10000, 24, w) })
 	}
 	reading := func(names ...string) func() *walked { return func() *walked { return startRead(names...) } }
 	walk("endpoints come and go", reading("a", "b", "c"), "a is put", "a is marked", "a is deleted",

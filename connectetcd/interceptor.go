@@ -70,17 +70,17 @@ func fromStatus(err error) error {
 // CheckLeader returns an error unless this process leads now, with the token that the call carries. leads is a *leader.Leadership of
 // package runtime/leader: see its Enter. ctx is the context that Connect passes to a handler. Call CheckLeader first in the handlers of the
 // leader's methods: callers repeat a refused unary call, because the handler has done nothing yet. A leader that resigns in order waits
-// for unary calls until their contexts end: when the handler returns, or earlier if the caller cancels or the deadline passes. Later
+// for calls until their contexts end: when the handler returns, or earlier if the caller cancels or the deadline passes. Later
 // in a handler call leads.Check, which needs [NewLaneInterceptor], as do handlers that make leader calls themselves.
 func CheckLeader(ctx context.Context, leads interface {
-	Enter(context.Context, bool) error
+	Enter(context.Context) (leading context.Context, err error)
 }) error {
 	var header http.Header
-	unary := false
 	if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
-		header, unary = info.RequestHeader(), info.Spec().StreamType == connect.StreamTypeUnary
+		header = info.RequestHeader()
 	}
-	err := fromStatus(leads.Enter(incoming(ctx, header), unary))
+	_, err := leads.Enter(incoming(ctx, header))
+	err = fromStatus(err)
 	if refusal := new(connect.Error); errors.As(err, &refusal) && refusal.Code() == connect.CodeUnavailable {
 		refusal.Meta()["Etcd-Leader-Refused"] = header["Etcd-Leader-Call"] // as leader.Guard does
 	}

@@ -83,13 +83,14 @@ func (g guard) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServer
 }
 
 // Enter is [Leadership.Check] for servers that no guard protects, before their handler does anything. It also refuses calls while
-// the leader resigns. A leader that resigns in order waits for an admitted unary call until ctx ends, so ctx must end with the handler.
-func (l *Leadership) Enter(ctx context.Context, unary bool) error {
-	_, done, err := l.enter(ctx, unary)
+// the leader resigns. It returns a context that is derived from ctx, and ends with the leadership as in [Guard]. A leader that resigns
+// in order waits for an admitted call until ctx ends, so ctx must end with the handler.
+func (l *Leadership) Enter(ctx context.Context) (leading context.Context, err error) {
+	leading, done, err := l.enter(ctx, true)
 	if err == nil {
 		context.AfterFunc(ctx, done)
 	}
-	return err
+	return leading, err
 }
 
 // enter admits a call if this process leads with the call's token, and returns a context that ends with the leadership. It

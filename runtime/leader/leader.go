@@ -7,13 +7,17 @@
 //   - [Leadership.Check] and [Leadership.Token] are for handlers;
 //   - [Fence] is for a store that successive leaders write to.
 //
-// For example, with desc as the description in generated code, and a store whose writes call [Fence.Admit] with the token:
+// For example, with desc as the description in generated code, and a store that calls [Fence.Admit] with the token:
 //
 //	server := registry.NewServer(grpc.NewServer(leader.Guard(registry, desc)...))
 //	counterpb.RegisterCounterServerToEtcd(server, counter)
-//	go leader.Of(server, desc).Run(context.Background(), func(ctx context.Context, token int64) error {
-//		return store.Compact(ctx, token) // ends when ctx does: this instance no longer leads
-//	})
+//	go func() {
+//		for ctx.Err() == nil { // again after the work has failed
+//			err := leader.Of(server, desc).Run(context.WithoutCancel(ctx), store.Compact) // returns when its context ends
+//			log.Print(err)
+//			time.Sleep(time.Second)
+//		}
+//	}()
 //	err := server.Serve(ctx, listener)
 //
 // A leader resigns on [Leadership.Resign], when its work fails, when it is drained, withdrawn or paused, when another process takes
@@ -31,6 +35,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -209,11 +214,11 @@ func (l *Leadership) Resign(ctx context.Context) error {
 }
 
 // Run calls f whenever an instance of the process begins to lead, with the token and a context that ends with the
-// leadership. If f returns during its leadership, Run returns f's error. If the error is not nil, Run first
-// resigns, as [Leadership.Resign] does, within 5 s. Run returns the cause when ctx ends. It returns an error when no instance
-// of the process can be a candidate any more: the server has ended, or the registry is closed or cannot be used.
-// Run ignores what f returns after the end of its leadership. It calls f again only once f has returned. This or another
-// instance may lead before f has returned, because resigning does not wait for f.
+// leadership. If f returns during its leadership, Run returns f's error. If the error is not nil, or f panics, Run first
+// resigns, as [Leadership.Resign] does, within a second. The instance may lead again, so call Run again. Run returns the cause
+// when ctx ends. It returns an error when no instance of the process can be a candidate any more: the server has ended, or the
+// registry is closed or cannot be used. Run ignores what f returns after the end of its leadership. It calls f again only once f
+// has returned. This or another instance may lead before f has returned, because resigning does not wait for f.
 //
 // Run may be called before the server is announced. Its context should outlive that of [runtime.Server.Serve] if handlers of leader
 // calls wait for f: a server that stops waits for these handlers first.
@@ -233,23 +238,29 @@ func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token 
 			}
 			continue
 		}
-		leading, done, ok := e.Lead(ctx, token)
-		if !ok {
-			continue
+		if leading, done, ok := e.Lead(ctx, token); ok {
+			ended, err := work(leading, e, token, f)
+			if done(); !ended {
+				return err
+			}
 		}
-		err = f(leading, token)
-		ended := leading.Err() != nil
-		done()
-		if ended {
-			continue
-		}
-		if err != nil {
-			ctx, cancel := context.WithTimeout(ctx, election.FinishTimeout)
+	}
+}
+
+// work calls f, whose context is leading, in a term of e. If f fails or panics, work resigns.
+func work(leading context.Context, e *election.Election, token int64, f func(context.Context, int64) error) (ended bool, err error) {
+	failed := true
+	defer func() {
+		if failed {
+			ctx, cancel := context.WithTimeout(leading, time.Second)
 			defer cancel()
 			_ = e.Resign(ctx, token) // after an error, the callers of unfinished calls get an error, too
 		}
-		return err
-	}
+	}()
+	err = f(leading, token)
+	ended = leading.Err() != nil
+	failed = err != nil && !ended
+	return ended, err
 }
 
 // Fence refuses the tokens of earlier leaders. A store that several leaders may write to calls Admit before each write,

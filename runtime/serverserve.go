@@ -95,8 +95,8 @@ func (s *Server) announcement(listen, network string) registrar.RunConfig {
 	}
 }
 
-// Withdraw removes the services from etcd, and returns when they are removed. A leader first finishes the unary leader
-// calls that have been admitted, for at most 5 s and half of the stop timeout. If ctx ends or another 5 s pass first, the
+// Withdraw removes the services from etcd, and returns when they are removed. A leader first finishes its
+// leader calls, for at most 5 s and half of the stop timeout. If ctx ends or another 5 s pass first, the
 // error names the entries that are left to expire. The server goes on serving calls. Announce may be called again
 // after Withdraw. If it is called during Withdraw, Withdraw returns an error.
 func (s *Server) Withdraw(ctx context.Context) error {

@@ -3,7 +3,7 @@ package leader
 import (
 	"context"
 	"errors"
-	"strconv"
+	"io"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,101 +20,102 @@ import (
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
 
-// held makes calls of Add wait in the handler until let is closed or the context of the call ends. Then the handler calls next.
+type add = func(context.Context, *leaderpb.AddRequest, ...grpc.CallOption) (*leaderpb.AddResponse, error)
+
+// held makes calls of Add and Watch wait in the handler until let is closed or the context of the call ends. Then the handler of Add
+// calls next, with its context and with another one. The metadata "does" makes a handler do something else.
 type held struct {
-	next  func(context.Context, *leaderpb.AddRequest, ...grpc.CallOption) (*leaderpb.AddResponse, error)
+	next  add
 	under atomic.Int64 // calls that have reached the handler
 	let   chan struct{}
-	hung  chan struct{} // closed when the handlers of calls with the metadata "hang" return, whose contexts they ignore
+	hung  chan struct{} // closed when the handlers that hang return, which ignore their contexts
+}
+
+// does returns ctx for a call whose handler does what.
+func does(ctx context.Context, what string) context.Context {
+	return metadata.NewOutgoingContext(ctx, metadata.Pairs("does", what))
 }
 
 func (h *held) of(i *instance) {
-	i.add = func(ctx context.Context) (*leaderpb.AddResponse, error) {
-		switch sent, _ := metadata.FromIncomingContext(ctx); {
-		case sent.Get("etcd-leader-nested") != nil: // from the handler below
-			return &leaderpb.AddResponse{Server: i.name}, nil
-		case sent.Get("hang") != nil:
-			<-h.hung
-			return nil, ctx.Err()
-		}
+	hold := func(ctx context.Context) error {
 		h.under.Add(1)
 		select {
 		case <-h.let:
-			return h.next(metadata.NewOutgoingContext(ctx, metadata.Pairs("x", "")), &leaderpb.AddRequest{})
+			return nil
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 	}
-}
-
-// call makes n calls for the leader in the background, which the instance named want must answer.
-func call(t *testing.T, all *sync.WaitGroup, client leaderpb.CounterClient, n int, want string) {
-	for range n {
-		all.Go(func() {
-			if reply, err := client.Add(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{}); err != nil || reply.GetServer() != want {
-				t.Errorf("Add to the leader: answered by %q, error %v, want an answer of %s", reply.GetServer(), err, want)
+	i.watch = func(stream leaderpb.Counter_WatchServer) error { return hold(stream.Context()) }
+	i.add = func(ctx context.Context) (_ *leaderpb.AddResponse, err error) {
+		sent, _ := metadata.FromIncomingContext(ctx)
+		switch what := append(sent.Get("does"), "")[0]; {
+		case what == "hang":
+			<-h.hung
+			err = ctx.Err()
+		case what == "let":
+			close(h.let)
+		case what == "resign":
+			err = i.leads.Resign(ctx)
+		case what == "" && sent.Get("etcd-leader-nested") == nil:
+			if err = hold(ctx); err == nil && h.next != nil {
+				_, nested := h.next(metadata.NewOutgoingContext(ctx, metadata.Pairs("x", "")), &leaderpb.AddRequest{})
+				_, other := h.next(does(context.WithoutCancel(i.group.t.Context()), "reply"), &leaderpb.AddRequest{})
+				err = errors.Join(nested, other)
 			}
-		})
-	}
-}
-
-// refuses waits until the instance rejects calls for the leader, which it must do while it still leads.
-func (i *instance) refuses(t *testing.T) {
-	t.Helper()
-	conn, err := grpc.NewClient(i.addr, kit.Insecure)
-	kit.Must(t, err)
-	defer conn.Close()
-	kit.Eventually(t, kit.Soon, "the instance rejects a call", func() bool {
-		token, _ := i.leads.Token()
-		ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(t.Context(), leader.TokenHeader, strconv.FormatInt(token, 10)))
-		defer cancel()
-		stream, err := leaderpb.NewCounterClient(conn).Watch(ctx, &leaderpb.AddRequest{})
-		if err == nil {
-			_, err = stream.Recv()
 		}
-		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), "does not lead")
-	})
-	if !i.leads.Holds() {
-		t.Error("the leadership ended while calls were under way, want it to end after them")
+		return &leaderpb.AddResponse{Server: i.name}, err
 	}
 }
 
-// While a leader ends without a loss, no unary call for the leader fails. Calls under way finish before the leadership
-// ends, even if their handlers call the leader, and later calls wait for the next leader. A handler whose call has ended delays nothing.
+// While a leader ends without a loss, no call under way fails, nor a later unary call. Handlers may wait for later calls, their own or
+// those of other callers. A handler whose call has ended delays nothing.
 func TestResign_FailsNoCall(t *testing.T) {
-	for name, end := range map[string]func(t *testing.T, i *instance) error{
-		"Serve ends": func(_ *testing.T, i *instance) error { return i.stop() },
-		"Withdraw":   func(t *testing.T, i *instance) error { return i.server.Withdraw(kit.Bounded(t, kit.Soon)) },
-		"Resign":     func(t *testing.T, i *instance) error { return i.leads.Resign(kit.Bounded(t, kit.Soon)) },
-		"a drain": func(_ *testing.T, i *instance) error {
+	for name, end := range map[string]func(t *testing.T, i *instance, call add) error{
+		"Serve ends": func(_ *testing.T, i *instance, _ add) error { return i.stop() },
+		"Withdraw":   func(t *testing.T, i *instance, _ add) error { return i.server.Withdraw(kit.Bounded(t, kit.Soon)) },
+		"Resign":     func(t *testing.T, i *instance, _ add) error { return i.leads.Resign(kit.Bounded(t, kit.Soon)) },
+		"a handler calls Resign": func(t *testing.T, _ *instance, call add) error {
+			_, err := call(does(kit.Bounded(t, kit.Soon), "resign"), &leaderpb.AddRequest{})
+			return err
+		},
+		"a drain": func(_ *testing.T, i *instance, _ add) error {
 			i.group.configure(`{"loadBalancingConfig":[{"etcd":{"drain":["a"]}}]}`)
 			return nil
 		},
-		"NOT_SERVING":                    func(_ *testing.T, i *instance) error { i.health.Shutdown(); return nil },
-		"a takeover by the next process": func(_ *testing.T, i *instance) error { i.group.start("a"); return nil },
+		"NOT_SERVING":                    func(_ *testing.T, i *instance, _ add) error { i.health.Shutdown(); return nil },
+		"a takeover by the next process": func(_ *testing.T, i *instance, _ add) error { i.group.start("a"); return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGroup(t)
 			client := g.client()
 			h := &held{next: client.Add, let: make(chan struct{}), hung: make(chan struct{})}
-			if name == "NOT_SERVING" || strings.HasPrefix(name, "a takeover") { // the leader's entry has left, so calls wait
-				h.next = func(context.Context, *leaderpb.AddRequest, ...grpc.CallOption) (*leaderpb.AddResponse, error) {
-					return &leaderpb.AddResponse{Server: "a"}, nil
-				}
+			entryLeaves := name == "NOT_SERVING" || strings.HasPrefix(name, "a takeover") // so calls wait for the next leader
+			if entryLeaves {
+				h.next = nil
 			}
 			a := g.start("a", h.of, func(i *instance) { i.serves = name == "Serve ends" })
 			kit.Eventually(t, kit.Soon, "a to lead", a.leads.Holds)
 			b := g.start("b")
-			hang := metadata.AppendToOutgoingContext(kit.Bounded(t, 100*time.Millisecond), "hang", "")
-			if _, err := client.Add(hang, &leaderpb.AddRequest{}); status.Code(err) != codes.DeadlineExceeded {
+			if _, err := client.Add(does(kit.Bounded(t, 100*time.Millisecond), "hang"), &leaderpb.AddRequest{}); status.Code(err) != codes.DeadlineExceeded {
 				t.Errorf("Add whose handler hangs: %v, want DeadlineExceeded", err)
 			}
 			var all sync.WaitGroup
-			call(t, &all, client, 60, "a")
-			kit.Eventually(t, kit.Soon, "60 calls to be under way", func() bool { return h.under.Load() == 60 })
+			call := func(n int, what string) {
+				for range n {
+					all.Go(func() {
+						if _, err := client.Add(does(kit.Bounded(t, kit.Soon), what), &leaderpb.AddRequest{}); err != nil {
+							t.Errorf("Add to the leader: %v", err)
+						}
+					})
+				}
+			}
+			call(60, "")
+			stream, err := client.Watch(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{})
+			kit.Must(t, err)
+			kit.Eventually(t, kit.Soon, "61 calls to be under way", func() bool { return h.under.Load() == 61 })
 			ended := make(chan error, 1)
-			go func() { ended <- end(t, a) }()
-			a.refuses(t)
+			go func() { ended <- end(t, a, client.Add) }()
 			// If the context of a waiting call ends, the call returns the context's error.
 			if _, err := client.Add(kit.Bounded(t, 100*time.Millisecond), &leaderpb.AddRequest{}); status.Code(err) != codes.DeadlineExceeded {
 				t.Errorf("Add during Resign: %v, want DeadlineExceeded", err)
@@ -124,8 +125,18 @@ func TestResign_FailsNoCall(t *testing.T) {
 			if _, err := client.Add(ctx, &leaderpb.AddRequest{}); status.Code(err) != codes.Canceled {
 				t.Errorf("cancelled Add during Resign: %v, want Canceled", err)
 			}
-			call(t, &all, client, 20, "b")
-			close(h.let)
+			call(20, "")
+			if entryLeaves {
+				close(h.let)
+			} else {
+				call(1, "let")
+			}
+			for err == nil {
+				_, err = stream.Recv()
+			}
+			if !errors.Is(err, io.EOF) {
+				t.Errorf("a stream under way ended with %v, want EOF", err)
+			}
 			kit.Eventually(t, kit.Soon, "b to lead", b.leads.Holds)
 			close(h.hung)
 			kit.Must(t, await(t, ended))

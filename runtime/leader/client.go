@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -63,18 +64,15 @@ func (r *router) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 	if !r.has(ctx, method) {
 		return streamer(ctx, desc, cc, method, opts...)
 	}
-	ctx, opts = forLeader(ctx, opts)
+	ctx, _, opts = forLeader(ctx, opts)
 	stream, err := streamer(ctx, desc, cc, method, opts...)
 	return stream, r.explain(err)
 }
 
-// markNested adds nestedHeader if ctx is from the handler of a unary leader call, or of a call that has the header. A leader does not
-// wait for streams, so their calls are not marked.
+// markNested adds the nested header if ctx is from the handler of a leader call, or of a call that has the header.
 func markNested(ctx context.Context) context.Context {
-	if len(metadata.ValueFromIncomingContext(ctx, callHeader))+len(metadata.ValueFromIncomingContext(ctx, nestedHeader)) == 0 {
-		return ctx
-	}
-	return calloptions.WithHeader(ctx, nestedHeader, "true")
+	id := cmp.Or(election.Header(ctx, election.NestedHeader), election.Header(ctx, election.CallHeader))
+	return calloptions.WithHeader(ctx, election.NestedHeader, id)
 }
 
 // has reports whether a call goes to the leader. A call made with [runtime.WithTarget] goes to its target instead.
@@ -84,18 +82,17 @@ func (r *router) has(ctx context.Context, method string) bool {
 
 // forLeader returns the context and the options of a call to the leader, which waits while the leader cannot be reached.
 // It removes a leader token and a call id from the metadata: a handler may have copied them from the call that it handles.
-// The load balancing policy adds the leader's token.
-func forLeader(ctx context.Context, opts []grpc.CallOption) (context.Context, []grpc.CallOption) {
-	ctx = calloptions.WithHeader(calloptions.WithHeader(ctx, TokenHeader, ""), callHeader, "")
-	return ctx, append(opts[:len(opts):len(opts)], grpc.WaitForReady(true))
+// It adds the call's own id. The load balancing policy adds the leader's token.
+func forLeader(ctx context.Context, opts []grpc.CallOption) (_ context.Context, id string, _ []grpc.CallOption) {
+	id = rand.Text()
+	ctx = calloptions.WithHeader(calloptions.WithHeader(ctx, TokenHeader, ""), election.CallHeader, id)
+	return ctx, id, append(opts[:len(opts):len(opts)], grpc.WaitForReady(true))
 }
 
 // invoke makes a unary call to the leader. An instance that does not lead refuses the call before the handler runs. After
 // a refusal, invoke tries again, within the call's deadline and the method's timeout.
 func (r *router) invoke(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
-	ctx, opts = forLeader(ctx, opts)
-	id := rand.Text()
-	ctx = metadata.AppendToOutgoingContext(ctx, callHeader, id)
+	ctx, id, opts := forLeader(ctx, opts)
 	began, bounded := time.Now(), false
 	for pause := refusedMin; ; pause = min(2*pause, refusedMax) {
 		// The method's timeout covers all attempts together. gRPC may not know the timeout before a connection's first attempt.

@@ -12,16 +12,18 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader/internal/election"
 )
 
 // Guard returns options for a gRPC server that make it refuse calls of the leader's methods if [Leadership.Check]
 // refuses them, before later interceptors and the handlers run. Callers then wait for the leader, and repeat
 // unary calls. Calls of other methods pass.
 //
-// A leader that resigns in order admits no more leader calls. It leads until its unary leader calls have finished, for at most 5 s,
-// and at most half of the stop timeout when its server stops or is withdrawn; [Leadership.Resign] has its own bound. It does not wait
-// for handlers whose call has ended. It admits the leader calls that the handler of a unary leader call makes with its context,
-// directly or in calls of other methods of services with a leader. But they do not reach a leader whose entry has left.
+// A leader that resigns in order first finishes its leader calls, for at most 5 s, and at most half of the stop timeout when its server
+// stops or is withdrawn. It refuses further ones for up to 250 ms. If that is not enough, it admits them again until the earlier ones
+// have finished, and at last refuses them for up to 2 s. It does not wait for handlers whose call has ended. It always admits the leader
+// calls that the handler of a leader call makes with its context, directly or in calls of other methods of services with a leader.
+// But they do not reach a leader whose entry has left.
 //
 // The handlers of the leader's methods get contexts that end with the leadership, with the cause [ErrEnded]. After
 // that, the error of a unary handler becomes UNAVAILABLE, and a stream ends with UNAVAILABLE whatever its handler returns.
@@ -53,7 +55,7 @@ func (g guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 	if l == nil {
 		return handler(ctx, req)
 	}
-	leading, done, err := l.enter(ctx, true)
+	leading, done, err := l.enter(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +72,7 @@ func (g guard) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServer
 	if l == nil {
 		return handler(srv, stream)
 	}
-	leading, done, err := l.enter(stream.Context(), false)
+	leading, done, err := l.enter(stream.Context())
 	if err != nil {
 		return err
 	}
@@ -82,11 +84,11 @@ func (g guard) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServer
 	return err
 }
 
-// Enter is [Leadership.Check] for servers that no guard protects, before their handler does anything. It also refuses calls while
-// the leader resigns. It returns a context that is derived from ctx, and ends with the leadership as in [Guard]. A leader that resigns
-// in order waits for an admitted call until ctx ends, so ctx must end with the handler.
+// Enter is [Leadership.Check] for servers that no guard protects, before their handler does anything. It admits calls as [Guard] does,
+// and returns a context that is derived from ctx, and ends with the leadership. The call is under way until ctx ends, so ctx must
+// end with the handler.
 func (l *Leadership) Enter(ctx context.Context) (leading context.Context, err error) {
-	leading, done, err := l.enter(ctx, true)
+	leading, done, err := l.enter(ctx)
 	if err == nil {
 		context.AfterFunc(ctx, done)
 	}
@@ -95,19 +97,17 @@ func (l *Leadership) Enter(ctx context.Context) (leading context.Context, err er
 
 // enter admits a call if this process leads with the call's token, and returns a context that ends with the leadership. It
 // refuses any other call with an error.
-func (l *Leadership) enter(ctx context.Context, unary bool) (leading context.Context, done context.CancelFunc, err error) {
+func (l *Leadership) enter(ctx context.Context) (leading context.Context, done context.CancelFunc, err error) {
 	e, token, err := l.check(ctx)
 	if err == nil {
 		var ok bool
-		nested := len(metadata.ValueFromIncomingContext(ctx, nestedHeader)) > 0
-		if leading, done, ok = e.Enter(ctx, token, unary, nested); ok {
+		if leading, done, ok = e.Enter(ctx, token); ok {
 			return leading, done, nil
 		}
 		err = l.notLeader()
 	}
 	if status.Code(err) == codes.Unavailable {
-		refusal := metadata.MD{refusedTrailer: metadata.ValueFromIncomingContext(ctx, callHeader)}
-		_ = grpc.SetTrailer(ctx, refusal) // fails if the caller is gone
+		_ = grpc.SetTrailer(ctx, metadata.Pairs(refusedTrailer, election.Header(ctx, election.CallHeader))) // fails if the caller is gone
 	}
 	return nil, nil, err
 }

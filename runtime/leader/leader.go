@@ -50,16 +50,9 @@ import (
 const TokenHeader = "etcd-leader-token"
 
 // refusedTrailer is the response metadata of a call that an instance has refused, before its handler ran, because the instance does
-// not lead with the token that the call is for. The trailer's value is that of the call's callHeader: a handler may pass on the
+// not lead with the token that the call is for. The trailer's value is the call's id: a handler may pass on the
 // trailer of a call that it made.
 const refusedTrailer = "etcd-leader-refused"
-
-// callHeader is the request metadata by which a caller distinguishes a refusal of its own call from a refusal that was passed on.
-const callHeader = "etcd-leader-call"
-
-// nestedHeader is the request metadata of calls that the handler of a unary leader call makes with its context. A leader that resigns
-// waits for the handler, so it must not refuse them.
-const nestedHeader = "etcd-leader-nested"
 
 // ErrEnded is the cause with which the contexts from [Leadership.Run] and [Guard] end when the leadership ends.
 var ErrEnded = election.ErrEnded
@@ -194,11 +187,10 @@ func tokenOf(ctx context.Context) (int64, error) {
 	return token, nil
 }
 
-// Resign ends the leadership of the process, whose entries stay in etcd. The guard admits no more leader calls. When
-// the unary leader calls under way have finished, or ctx has ended, the leadership ends, and the next candidate takes
-// over. This instance becomes the last candidate, so it leads again at once if it is alone. Resign returns an error if no
-// instance of the process leads. If ctx ends before the calls, Resign ends the leadership all the same, and returns an error.
-// A handler of a leader call must not wait for Resign, because Resign waits for the handler.
+// Resign ends the leadership of the process, whose entries stay in etcd, and the next candidate takes over. Resign first waits for
+// leader calls as [Guard] says, but not for the one whose handler calls Resign with its context. This instance becomes the last
+// candidate, so it leads again at once if it is alone. Resign returns an error if no instance of the process leads. If ctx ends
+// before the calls, Resign ends the leadership all the same, and returns an error.
 func (l *Leadership) Resign(ctx context.Context) error {
 	e, token, _, _, err := l.now()
 	switch {

@@ -23,8 +23,11 @@ const (
 	marginOf = 10
 	// revokeAgain is the time without an answer after which a lease is revoked again, perhaps by another member of etcd.
 	revokeAgain = time.Second
-	// FinishTimeout bounds how long a leader finishes its unary calls when it is drained or paused, or its entry is taken over.
-	FinishTimeout = 5 * time.Second
+	// finishTimeout bounds how long a leader that resigns finishes its calls. Callers may have deadlines of a few seconds, so the leader
+	// refuses calls for firstClose at first, and for lastClose at last.
+	finishTimeout = 5 * time.Second
+	firstClose    = 250 * time.Millisecond
+	lastClose     = 2 * time.Second
 	// renewalsIn is the number of renewals within one TTL.
 	renewalsIn = 4
 )

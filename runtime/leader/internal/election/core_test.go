@@ -2,12 +2,16 @@ package election
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unsafe"
+
+	"google.golang.org/grpc/metadata"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
 )
@@ -160,15 +164,81 @@ func TestRepeatedTokens(t *testing.T) {
 	}
 }
 
+// elected returns an election whose instance leads with the token 5 for an hour.
+func elected(t *testing.T) *Election {
+	e := &Election{ctx: t.Context(), contexts: make(map[uint64]func()), under: make(map[string]*group), calls: calls{TermChanged: func() {}}}
+	own, now := First{Key: "a", Created: 5}, time.Now()
+	e.core = core{wanted: true, begun: true, phase: placed, own: own, view: View{Known: true, First: own}, until: now.Add(time.Hour), callAt: now.Add(time.Hour)}
+	e.turn(5)
+	return e
+}
+
 // Resign with an earlier token does not affect the next leadership of the same instance.
 func TestResign_OfATermThatHasEnded(t *testing.T) {
-	own := First{Key: "a", Created: 5}
-	e := &Election{ctx: t.Context(), core: core{phase: placed, own: own, view: View{First: own}, until: time.Now().Add(time.Hour)}, token: 5, contexts: make(map[uint64]func())}
+	e := elected(t)
 	if err := e.Resign(t.Context(), 4); err != nil {
 		t.Error(err)
 	}
-	if _, _, ok := e.Enter(t.Context(), 5, true, false); !ok {
+	if _, _, ok := e.Enter(t.Context(), 5); !ok {
 		t.Error("Enter refuses a call in the next leadership")
+	}
+}
+
+// A leader that finishes its calls refuses others for no longer than callers wait, and never a nested call of one under way.
+func TestFinish(t *testing.T) {
+	const ms, endless = time.Millisecond, time.Hour
+	for name, row := range map[string]struct {
+		under, beside  time.Duration // how long a call under way takes, and how long calls take that are made every 10 ms
+		within         time.Duration // of the context of finish
+		takes, refuses time.Duration // the whole, and the longest time in which calls are refused
+		late           bool          // the context ends first
+	}{
+		"a short call":                         {50 * ms, 30 * ms, endless, 50 * ms, 50 * ms, false},
+		"a long call":                          {time.Second, 30 * ms, endless, 1020 * ms, firstClose, false},
+		"a call without end":                   {endless, 30 * ms, endless, finishTimeout - lastClose + 20*ms, firstClose, false},
+		"no call ends":                         {endless, endless, endless, finishTimeout, lastClose, false},
+		"no call ends that began later":        {time.Second, endless, endless, time.Second + lastClose, lastClose, false},
+		"no call ends until the context ends":  {endless, endless, time.Second, time.Second, time.Second, true},
+		"a call without end, with little time": {endless, 30 * ms, 2500 * ms, 520 * ms, firstClose, false},
+		"its handler calls finish":             {0, 30 * ms, endless, 0, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := elected(t)
+				enter := func(header string, lasts time.Duration) (context.Context, bool) {
+					call, done, ok := e.Enter(metadata.NewIncomingContext(t.Context(), metadata.Pairs(header, "id")), 5)
+					if ok && lasts > 0 {
+						time.AfterFunc(lasts, done)
+					}
+					return call, ok
+				}
+				call, _ := enter(CallHeader, row.under)
+				if row.under > 0 {
+					call = t.Context()
+				}
+				ctx, cancel := context.WithTimeout(call, row.within)
+				defer cancel()
+				over, began := make(chan error, 2), time.Now()
+				admitted, longest := began, time.Duration(0)
+				go func() { over <- e.finish(ctx, 5) }()
+				for synctest.Wait(); len(over) == 0; synctest.Wait() {
+					if time.Since(began) < row.under {
+						if _, ok := enter(NestedHeader, ms); !ok {
+							t.Fatalf("a nested call is refused after %v", time.Since(began))
+						}
+					}
+					_, ok := enter("", row.beside)
+					if longest = max(longest, time.Since(admitted)); ok {
+						admitted = time.Now()
+					}
+					time.Sleep(10 * ms)
+				}
+				longest = max(longest, time.Since(admitted))
+				if takes, err := time.Since(began), <-over; takes != row.takes || longest > row.refuses+10*ms || (err != nil) != row.late {
+					t.Errorf("finish took %v, refused calls for up to %v, and returned %v; want %v, at most %v, an error: %v", takes, longest, err, row.takes, row.refuses, row.late)
+				}
+			})
+		})
 	}
 }
 

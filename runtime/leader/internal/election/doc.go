@@ -4,6 +4,7 @@
 //	candidates.go  the candidates for a service key, and how an instance sees them
 //	calls.go       the calls to etcd: stand, renew, revoke
 //	election.go    the core's shell: its timer, and the waiters for the leadership
+//	finish.go      the calls for the leader, and their end when it resigns
 //
 // An instance whose entry is registered has a candidate in etcd: a key with a random name under the service key's segment,
 // alone on its own lease. The candidate with the lowest create revision leads, and that revision is the token of its
@@ -13,7 +14,7 @@
 // When a put was not answered, or the key or its lease is gone, the lease is revoked, and the instance stands again with another
 // lease and another key. Candidates are never repaired. A put that arrives late fails without its lease. A candidate is also revoked
 // when its entry leaves, when it resigns, when its lease is renewed late, or when etcd denies it the watch, so that it does not
-// keep others from leading. A leader whose entry leaves, or which is drained, first finishes its unary calls.
+// keep others from leading. A leader whose entry leaves, or which is drained, first finishes its calls.
 //
 // A lease that lives although it was not renewed in time may be from a backup of etcd: others may have led since, with higher
 // tokens. It is not revoked before a renewal is answered: each call to an etcd that is back may need a login.

@@ -59,9 +59,10 @@ type Election struct {
 	doubted    bool              // the core was in doubt at the last event
 	contexts   map[uint64]func() // functions that end the contexts of the term
 	lastID     uint64            // the last key in contexts
-	serving    int               // unary calls under way that Enter admitted
-	idle       chan struct{}     // closed when serving is 0 again; nil before the first call
-	finishing  bool              // Finish or Resign was called in this term: Enter refuses calls
+	group      *group            // of the calls that Enter admits now; nil before the first term
+	under      map[string]*group // the groups of the calls under way, by the calls' ids
+	finishing  bool              // Finish or Resign was called in this term
+	closed     bool              // Enter refuses calls now
 	givesWay   int64             // the token of the last term that the core has asked to resign
 	failed     error             // why the last attempt to stand failed, nil if it succeeded
 	unread     error             // why the candidates cannot be followed now, nil while they are
@@ -71,7 +72,7 @@ type Election struct {
 
 // New returns the election of an instance. It does no I/O. Registered begins and ends the candidacy, until End ends it for good.
 func New(cfg Config) *Election {
-	e := &Election{calls: calls(cfg), gone: make(chan struct{}), contexts: make(map[uint64]func())}
+	e := &Election{calls: calls(cfg), gone: make(chan struct{}), contexts: make(map[uint64]func()), under: make(map[string]*group)}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.stop = cfg.Candidates.Read(e.hear)
 	return e
@@ -144,11 +145,7 @@ func (e *Election) call(do effects) {
 	}
 	if do.resign != 0 && do.resign != e.givesWay {
 		e.givesWay = do.resign
-		e.tasks.Go(func() {
-			ctx, cancel := context.WithTimeout(e.ctx, FinishTimeout)
-			defer cancel()
-			_ = e.Resign(ctx, do.resign) // after an error, the callers of unfinished calls get an error, too
-		})
+		e.tasks.Go(func() { _ = e.Resign(e.ctx, do.resign) }) // after an error, the callers of unfinished calls get an error, too
 	}
 	if lease := do.revoke; lease != clientv3.NoLease {
 		e.tasks.Go(func() {
@@ -209,7 +206,8 @@ func (e *Election) turn(token int64) {
 		end()
 	}
 	clear(e.contexts)
-	e.token, e.finishing = token, false
+	e.token, e.finishing, e.closed = token, false, false
+	e.group = &group{1, make(chan struct{})}
 	e.TermChanged()
 }
 
@@ -273,78 +271,6 @@ func (e *Election) inTerm(parent context.Context) (context.Context, context.Canc
 		defer e.mu.Unlock()
 		delete(e.contexts, id)
 	}
-}
-
-// Enter is Lead for a call, whose context is parent. It refuses calls once Finish or Resign was called: these wait until no unary call
-// is under way. A nested call, which the handler of such a call has made, is not refused.
-func (e *Election) Enter(parent context.Context, token int64, unary, nested bool) (ctx context.Context, done context.CancelFunc, ok bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.finishing && !(nested && e.serving > 0) {
-		return nil, nil, false
-	}
-	ctx, end, ok := e.lead(parent, token)
-	if !ok || !unary {
-		return ctx, end, ok
-	}
-	if e.serving++; e.serving == 1 {
-		e.idle = make(chan struct{})
-	}
-	finished := sync.OnceFunc(func() {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		if e.serving--; e.serving == 0 {
-			close(e.idle)
-		}
-	})
-	stop := context.AfterFunc(parent, finished) // nobody waits for the reply of a call that has ended
-	return ctx, func() { end(); stop(); finished() }, true
-}
-
-// Finish is like End. If the instance leads, Enter first refuses calls, and Finish waits until no unary call is under way. It returns
-// an error if ctx ends first.
-func (e *Election) Finish(ctx context.Context) (err error) {
-	defer e.End()
-	e.mu.Lock()
-	if e.token != 0 {
-		return e.finish(ctx)
-	}
-	e.mu.Unlock()
-	return nil
-}
-
-// finish makes Enter refuse calls for the rest of the term, and waits until no unary call is under way. It must be called with
-// mu held, and unlocks it.
-func (e *Election) finish(ctx context.Context) error {
-	e.finishing = true
-	term, done := e.inTerm(ctx)
-	n, idle := e.serving, e.idle
-	e.mu.Unlock()
-	defer done()
-	if n == 0 {
-		return nil
-	}
-	select {
-	case <-idle:
-	case <-term.Done():
-		if ctx.Err() != nil { // otherwise the term has ended, and these calls with it
-			return fmt.Errorf("calls for the leader were under way when it resigned: %w", context.Cause(ctx))
-		}
-	}
-	return nil
-}
-
-// Resign waits as Finish does, and then ends the leadership with token. The instance stands again as the last candidate. Resign does
-// not affect a later leadership, which may have begun by then.
-func (e *Election) Resign(ctx context.Context, token int64) error {
-	e.mu.Lock()
-	if e.token != token {
-		e.mu.Unlock()
-		return nil
-	}
-	err := e.finish(ctx)
-	e.event(func(now time.Time) effects { return e.core.resign(now, token) })
-	return err
 }
 
 // End ends the leadership for good, and removes the candidate from etcd in the background. Wait returns when that is done.

@@ -1,0 +1,161 @@
+package election
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/metadata"
+)
+
+// CallHeader is the request metadata with the id of a leader call. By it, a caller distinguishes a refusal of its own call from a
+// refusal that was passed on.
+const CallHeader = "etcd-leader-call"
+
+// NestedHeader is the request metadata of calls that the handler of a leader call makes with its context: the id of the leader call.
+// A leader that resigns waits for the handler, so it must not refuse them.
+const NestedHeader = "etcd-leader-nested"
+
+// Header returns the value of a header of the call that ctx is from, "" if it has none.
+func Header(ctx context.Context, name string) string {
+	return strings.Join(metadata.ValueFromIncomingContext(ctx, name), "")
+}
+
+// group counts calls under way.
+type group struct {
+	n    int           // the calls, and 1 while Enter admits further ones
+	idle chan struct{} // closed when n is 0
+}
+
+// Enter is Lead for a call, whose context is parent. Finish and Resign wait for the call, unless its handler calls them with the
+// call's metadata. They make Enter refuse calls for a while, unless the caller is the handler of a call under way.
+func (e *Election) Enter(parent context.Context, token int64) (ctx context.Context, done context.CancelFunc, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	g, id := e.group, Header(parent, CallHeader)
+	if e.closed {
+		g = e.under[Header(parent, NestedHeader)]
+	}
+	if g != nil {
+		ctx, done, ok = e.lead(parent, token)
+	}
+	if !ok {
+		return nil, nil, false
+	}
+	if id == "" || e.under[id] != nil { // the call of another client, or repeated by gRPC
+		id = rand.Text()
+	}
+	g.add(1)
+	e.under[id] = g
+	stop := context.AfterFunc(parent, func() { e.exit(id) }) // nobody waits for the reply of a call that has ended
+	end := done
+	return ctx, func() {
+		if end(); stop() {
+			e.exit(id)
+		}
+	}, true
+}
+
+// exit makes Finish and Resign no longer wait for a call.
+func (e *Election) exit(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if g := e.under[id]; g != nil {
+		delete(e.under, id)
+		g.add(-1)
+	}
+}
+
+func (g *group) add(n int) {
+	if g.n += n; g.n == 0 {
+		close(g.idle)
+	}
+}
+
+// Finish is like End, but first waits for calls as Resign does.
+func (e *Election) Finish(ctx context.Context) error {
+	defer e.End()
+	e.mu.Lock()
+	token := e.token
+	e.mu.Unlock()
+	return e.finish(ctx, token)
+}
+
+// Resign waits until no call is under way, for at most finishTimeout, and then ends the leadership with token. It returns an error if
+// ctx ends first. The instance stands again as the last candidate. A later leadership, which may have begun by then, goes on.
+func (e *Election) Resign(ctx context.Context, token int64) error {
+	err := e.finish(ctx, token)
+	e.event(func(now time.Time) effects { return e.core.resign(now, token) })
+	return err
+}
+
+func (e *Election) finish(ctx context.Context, token int64) error {
+	e.exit(Header(ctx, CallHeader)) // the handlers of these calls wait for finish
+	e.exit(Header(ctx, NestedHeader))
+	bound, cancel := context.WithTimeout(ctx, finishTimeout)
+	defer cancel()
+	e.mu.Lock()
+	if token == 0 || token != e.token {
+		e.mu.Unlock()
+		return nil
+	}
+	term, done := e.inTerm(bound)
+	defer done()
+	second := e.finishing
+	e.finishing = true
+	e.mu.Unlock()
+	if second {
+		<-term.Done()
+	} else {
+		e.endCalls(term, token)
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("calls for the leader were under way when it resigned: %w", context.Cause(ctx))
+	}
+	return nil
+}
+
+// endCalls makes Enter refuse calls, and waits until none is under way. A call may last, or wait for a call that Enter refuses. So
+// Enter soon admits calls again until the earlier ones have ended. Then it refuses calls again, until the later ones have ended.
+func (e *Election) endCalls(term context.Context, token int64) {
+	end, _ := term.Deadline()
+	calls := e.admit(token, false)
+	if wait(term, calls.idle, firstClose) {
+		return
+	}
+	if open := time.Until(end) - lastClose; open > 0 {
+		e.admit(token, true)
+		wait(term, nil, min(open, firstClose)) // for callers, which pause after a refusal
+		wait(term, calls.idle, open-firstClose)
+		calls = e.admit(token, false)
+	}
+	wait(term, calls.idle, lastClose)
+}
+
+// admit makes Enter admit calls or refuse them for the rest of the term with token. It returns the group of the calls until now.
+func (e *Election) admit(token int64, calls bool) *group {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	until := e.group
+	if token == e.token { // otherwise the next term may have begun
+		if e.closed = !calls; calls {
+			e.group = &group{1, make(chan struct{})}
+		} else {
+			until.add(-1)
+		}
+	}
+	return until
+}
+
+// wait waits until c is closed, for at most d and until ctx ends, and reports whether c is closed.
+func wait(ctx context.Context, c <-chan struct{}, d time.Duration) bool {
+	select {
+	case <-c:
+		return true
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+	return false
+}

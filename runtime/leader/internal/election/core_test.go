@@ -205,14 +205,15 @@ func TestFinish(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				e := elected(t)
-				enter := func(header string, lasts time.Duration) (context.Context, bool) {
-					call, done, ok := e.Enter(metadata.NewIncomingContext(t.Context(), metadata.Pairs(header, "id")), 5)
+				enter := func(sent metadata.MD, lasts time.Duration) (context.Context, bool) {
+					call, done, ok := e.Enter(metadata.NewIncomingContext(t.Context(), sent), 5)
 					if ok && lasts > 0 {
 						time.AfterFunc(lasts, done)
 					}
 					return call, ok
 				}
-				call, _ := enter(CallHeader, row.under)
+				call, _ := enter(metadata.Pairs(CallHeader, "id"), row.under)
+				nested, _ := metadata.FromOutgoingContext(call)
 				if row.under > 0 {
 					call = t.Context()
 				}
@@ -223,11 +224,11 @@ func TestFinish(t *testing.T) {
 				go func() { over <- e.finish(ctx, 5) }()
 				for synctest.Wait(); len(over) == 0; synctest.Wait() {
 					if time.Since(began) < row.under {
-						if _, ok := enter(NestedHeader, ms); !ok {
+						if _, ok := enter(nested, ms); !ok {
 							t.Fatalf("a nested call is refused after %v", time.Since(began))
 						}
 					}
-					_, ok := enter("", row.beside)
+					_, ok := enter(nil, row.beside)
 					if longest = max(longest, time.Since(admitted)); ok {
 						admitted = time.Now()
 					}

@@ -51,7 +51,7 @@ func (e *Election) Enter(parent context.Context, token int64) (ctx context.Conte
 	e.under[id] = g
 	stop := context.AfterFunc(parent, func() { e.exit(id) }) // nobody waits for the reply of a call that has ended
 	end := done
-	return ctx, func() {
+	return metadata.AppendToOutgoingContext(ctx, NestedHeader, id), func() {
 		if end(); stop() {
 			e.exit(id)
 		}

@@ -197,9 +197,9 @@ func TestFinish(t *testing.T) {
 		"a long call":                          {time.Second, 30 * ms, endless, 1020 * ms, firstClose, false},
 		"a call without end":                   {endless, 30 * ms, endless, finishTimeout - lastClose + 20*ms, firstClose, false},
 		"no call ends":                         {endless, endless, endless, finishTimeout, lastClose, false},
-		"no call ends that began later":        {time.Second, endless, endless, time.Second + lastClose, lastClose, false},
+		"no call ends that began later":        {time.Second, endless, endless, finishTimeout, lastClose, false},
 		"no call ends until the context ends":  {endless, endless, time.Second, time.Second, time.Second, true},
-		"a call without end, with little time": {endless, 30 * ms, 2500 * ms, 520 * ms, firstClose, false},
+		"a call without end, with little time": {endless, 30 * ms, 3 * time.Second, 1020 * ms, firstClose, false},
 		"its handler calls finish":             {0, 30 * ms, endless, 0, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {

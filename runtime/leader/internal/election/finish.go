@@ -118,20 +118,23 @@ func (e *Election) finish(ctx context.Context, token int64) error {
 }
 
 // endCalls makes Enter refuse calls, and waits until none is under way. A call may last, or wait for a call that Enter refuses. So
-// Enter soon admits calls again until the earlier ones have ended. Then it refuses calls again, until the later ones have ended.
+// Enter soon admits calls again until the earlier ones have ended. Then endCalls tries again, and at last for longer.
 func (e *Election) endCalls(term context.Context, token int64) {
 	end, _ := term.Deadline()
-	calls := e.admit(token, false)
-	if wait(term, calls.idle, firstClose) {
-		return
-	}
-	if open := time.Until(end) - lastClose; open > 0 {
+	for term.Err() == nil {
+		calls := e.admit(token, false)
+		open := time.Until(end) - lastClose - 2*firstClose
+		if open <= 0 {
+			wait(term, calls.idle, lastClose)
+			return
+		}
+		if wait(term, calls.idle, firstClose) {
+			return
+		}
 		e.admit(token, true)
-		wait(term, nil, min(open, firstClose)) // for callers, which pause after a refusal
-		wait(term, calls.idle, open-firstClose)
-		calls = e.admit(token, false)
+		wait(term, nil, firstClose) // for callers, which pause after a refusal
+		wait(term, calls.idle, open)
 	}
-	wait(term, calls.idle, lastClose)
 }
 
 // admit makes Enter admit calls or refuse them for the rest of the term with token. It returns the group of the calls until now.

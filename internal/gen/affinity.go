@@ -140,12 +140,13 @@ func resultType(g *protogen.GeneratedFile, s *service, m *method) string {
 
 // renderAffinityOf writes statements that use the value at the end of the path as an affinity, if it is set. use writes a
 // statement with the value's Go expression, key. The generated code follows the path by getters, which accept nil messages. From
-// the first field whose getter may have another name, it uses reflection.
+// the first field whose getter may have another name, it uses reflection: in the opaque API, and the request does not say which API a
+// message is generated for.
 func renderAffinityOf(g *protogen.GeneratedFile, fields []*protogen.Field, use func(key string)) {
 	value, end := "in", fields[len(fields)-1].Desc
 	reflected := false
 	for i, field := range fields {
-		if !reflected && !hasOneGetter(field) {
+		if !reflected && field.GoName != field.BuilderFieldName() {
 			reflected = true
 			g.P("message := ", value, ".ProtoReflect()")
 		}
@@ -165,12 +166,6 @@ func renderAffinityOf(g *protogen.GeneratedFile, fields []*protogen.Field, use f
 	}
 	use(spelling(g, end, reflected))
 	g.P("}")
-}
-
-// hasOneGetter reports whether the field's getter has the same name in the open, the hybrid and the opaque API. The
-// request does not say which API a message is generated for: parameters of protoc-gen-go and build tags can change it.
-func hasOneGetter(field *protogen.Field) bool {
-	return field.GoName == field.BuilderFieldName()
 }
 
 // byNumber returns the expression for a field of a message by reflection.

@@ -12,15 +12,8 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// check reports every problem of the files to generate. Checks across services include imported files, whose own problems are
-// reported when those files are generated. protoc and buf report colliding files.
-func check(files []*protogen.File, services map[*protogen.File][]*service, to target) {
-	checkOptions(files, services)
-	checkPackages(files, services, to)
-	checkNames(files, services, to)
-}
-
-// checkOptions reports what check reports, except problems with the packages of generated code.
+// checkOptions reports problems of the options in the files to generate. Checks across services include imported files, whose own
+// problems are reported when those files are generated.
 func checkOptions(files []*protogen.File, services map[*protogen.File][]*service) {
 	var keyed []*service // services with keys that are valid by themselves
 	for _, file := range files {
@@ -42,8 +35,11 @@ func checkOptions(files []*protogen.File, services map[*protogen.File][]*service
 func checkServiceConfigs(files []*protogen.File, services map[*protogen.File][]*service) {
 	for _, file := range files {
 		for _, s := range services[file] {
-			if file.Generate {
-				checkServiceConfig(s)
+			if !file.Generate {
+				continue
+			}
+			if _, err := serviceconfig.Parse(serviceConfigOf(s).JSON()); err != nil {
+				s.option.problem("gives a service config that clients refuse: %v", err)
 			}
 		}
 	}
@@ -58,27 +54,27 @@ func checkService(s *service) (keyOK bool) {
 	checkLeaseTTL(s.option.in("lease_ttl"), s.options.GetLeaseTtl())
 	checkLoadBalancing(s)
 	if options := s.options.GetDefaultMethod(); options != nil {
-		checkDefaultMethod(s, options)
+		at := s.option.in("default_method")
+		s.methodConfig(at, "", options)
+		if options.GetAffinity() != "" {
+			at.in("affinity").problem("belongs to one method, because it names a field of its request: leave it out here")
+		}
 	}
-	checkThrottling(s)
+	s.throttling()
+	ratio := strconv.FormatFloat(s.options.GetRetryThrottling().GetTokenRatio(), 'f', -1, 64)
+	if _, decimals, _ := strings.Cut(ratio, "."); len(decimals) > 3 { // gRPC's specification allows three
+		s.option.in("retry_throttling").in("token_ratio").problem("is %s: give it at most three decimals, more may be ignored", ratio)
+	}
 	if s.options.GetHealthCheck() && s.options.GetLoadBalancing().GetPickFirst() != nil {
 		s.option.in("health_check").problem("has no effect with pick_first: leave one of them out")
 	}
 	for _, m := range s.methods {
-		checkMethod(s, m)
+		s.newer = checkNewer(m.option, m.options.ProtoReflect()) || s.newer
+		s.methodConfig(m.option, "", m.options)
 		checkAffinity(m, s.options.GetLoadBalancing())
 	}
 	checkLeader(s)
 	return keyOK
-}
-
-// checkThrottling reports values that gRPC would reject or ignore. gRPC's specification allows three decimals.
-func checkThrottling(s *service) {
-	s.throttling()
-	text := strconv.FormatFloat(s.options.GetRetryThrottling().GetTokenRatio(), 'f', -1, 64)
-	if _, decimals, _ := strings.Cut(text, "."); len(decimals) > 3 {
-		s.option.in("retry_throttling").in("token_ratio").problem("is %s: give it at most three decimals, more may be ignored", text)
-	}
 }
 
 func checkJSONLayout(s *service) {

@@ -6,12 +6,6 @@ import (
 	"google.golang.org/protobuf/compiler/protogen"
 )
 
-// renderConnect writes the functions of a service, in the package of protoc-gen-connect-go's code.
-func renderConnect(g *protogen.GeneratedFile, s *service, out output) {
-	renderConnectClient(g, s, out)
-	renderConnectRegister(g, s, out)
-}
-
 func renderConnectClient(g *protogen.GeneratedFile, s *service, out output) {
 	name := newClientName(s.proto)
 	describeNewClient(g, s)

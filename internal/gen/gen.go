@@ -82,7 +82,9 @@ func Respond(raw []byte) (*pluginpb.CodeGeneratorResponse, error) {
 func generate(plugin *protogen.Plugin, to target) error {
 	var problems problems
 	services := readServices(plugin, &problems)
-	check(plugin.Files, services, to)
+	checkOptions(plugin.Files, services) // protoc and buf report colliding files
+	checkPackages(plugin.Files, services, to)
+	checkNames(plugin.Files, services, to)
 	if err := problems.err(plugin.Files); err != nil {
 		return err
 	}

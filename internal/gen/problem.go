@@ -87,19 +87,13 @@ type position struct {
 
 // at returns the position of one of our options on the service or method at p.
 func (p position) at(option protoreflect.ExtensionTypeDescriptor) position {
-	p.option = protoreflect.SourcePath{optionsField(p.element), int32(option.Number())}
+	options := int32(4) // the number of the field "options" in a method's descriptor, which has the path (6, i, 2, j)
+	if len(p.element) == 2 {
+		options = 3 // in a service's descriptor
+	}
+	p.option = protoreflect.SourcePath{options, int32(option.Number())}
 	p.message = option.Message()
 	return p
-}
-
-// optionsField returns the number of the field "options" in the descriptor of a service, which has the path (6, i), or of a
-// method, which has the path (6, i, 2, j).
-func optionsField(element protoreflect.SourcePath) int32 {
-	const service, method = 3, 4
-	if len(element) == 2 {
-		return service
-	}
-	return method
 }
 
 // in returns the position of a field of the message at p.

@@ -38,7 +38,8 @@ func render(plugin *protogen.Plugin, file *protogen.File, services []*service, t
 	for _, s := range services {
 		renderDesc(g, s)
 		if to.connect {
-			renderConnect(g, s, out)
+			renderConnectClient(g, s, out)
+			renderConnectRegister(g, s, out)
 			continue
 		}
 		renderNewClient(g, s)
@@ -63,14 +64,10 @@ func renderHeader(g *protogen.GeneratedFile, file *protogen.File, packageName pr
 // renderPin writes a declaration that does not compile with an old version of a package.
 func renderPin(g *protogen.GeneratedFile, pkg protogen.GoImportPath) {
 	g.P("// This fails to compile if the ", path.Base(string(pkg)), " package is too old for this file.")
-	g.P("// To upgrade it: go get ", modulePath(pkg), "@latest")
+	module := strings.TrimSuffix(string(pkg), "/runtime") // the other packages have the paths of their modules
+	g.P("// To upgrade it: go get ", module, "@latest")
 	g.P("const _ = ", pkg.Ident("SupportPackageIsVersion1"))
 	g.P()
-}
-
-// modulePath returns the module of a package of this repository.
-func modulePath(pkg protogen.GoImportPath) string {
-	return strings.TrimSuffix(string(pkg), "/runtime") // the other packages have the paths of their modules
 }
 
 func renderDesc(g *protogen.GeneratedFile, s *service) {

@@ -26,13 +26,6 @@ func serviceConfigOf(s *service) *serviceconfig.Config {
 	return config
 }
 
-// checkServiceConfig reports a service config that clients would reject although each option is valid.
-func checkServiceConfig(s *service) {
-	if _, err := serviceconfig.Parse(serviceConfigOf(s).JSON()); err != nil {
-		s.option.problem("gives a service config that clients refuse: %v", err)
-	}
-}
-
 // methodConfigs returns the method configs of a service. gRPC uses only the most specific config of
 // a method, so each config repeats the values of default_method.
 func methodConfigs(s *service) []serviceconfig.Method {
@@ -159,8 +152,8 @@ func (s *service) throttling() *serviceconfig.RetryThrottling {
 func (s *service) methodConfig(at position, name string, options *discoveryv1.MethodOptions) (config serviceconfig.Method) {
 	fields := fieldsOf(&discoveryv1.MethodOptions{Timeout: options.GetTimeout(), WaitForReady: options.GetWaitForReady()})
 	fields["name"] = []serviceconfig.MethodName{{Service: string(s.proto.Desc.FullName()), Method: name}}
-	byDefault := s.options.GetDefaultMethod()
-	if retry := options.GetRetry(); retry != nil && (options == byDefault || byDefault.GetRetry() == nil || !takesRetryBack(retry)) {
+	byDefault, off := s.options.GetDefaultMethod(), &discoveryv1.Retry{MaxAttempts: 1} // turns off the retry of default_method
+	if retry := options.GetRetry(); retry != nil && (options == byDefault || byDefault.GetRetry() == nil || !proto.Equal(retry, off)) {
 		fields["retryPolicy"] = retryFields(retry)
 	}
 	s.report(at, serviceconfig.Read(&config, fields))

@@ -59,7 +59,7 @@ func (e *Etcd) checkOptions(p place) {
 		}
 		for _, child := range e.ChildPolicy {
 			switch policy := child.Name; {
-			case policy == "" || !o.idleBeside(policy):
+			case policy == "" || !(o.Own && !Ours(policy) || slices.Contains(o.NotBeside, policy)): // has an effect
 			case Ours(policy):
 				p.in(o.Name).fault("has no effect with %.80q: leave one of them out", policy)
 			default:
@@ -67,9 +67,4 @@ func (e *Etcd) checkOptions(p place) {
 			}
 		}
 	}
-}
-
-// idleBeside reports whether the option has no effect with a picking policy.
-func (o *Option) idleBeside(policy string) bool {
-	return o.Own && !Ours(policy) || slices.Contains(o.NotBeside, policy)
 }

@@ -23,9 +23,12 @@ func CheckAuthority(authority string) error {
 			return fmt.Errorf(`has the character %q: give it a host or host:port, such as "user.acme.com"`, r)
 		}
 	}
-	host, port, found := cutPort(authority)
-	if found && !IsPort(port) {
-		return fmt.Errorf("has the port %.20q: give it one from 1 to 65535, or none", port)
+	host := authority
+	if i := strings.LastIndexByte(authority, ':'); i >= 0 && !strings.HasSuffix(authority, "]") {
+		host = authority[:i]
+		if port := authority[i+1:]; !IsPort(port) {
+			return fmt.Errorf("has the port %.20q: give it one from 1 to 65535, or none", port)
+		}
 	}
 	if inner, ok := strings.CutPrefix(host, "["); ok {
 		inner, ok = strings.CutSuffix(inner, "]")
@@ -35,15 +38,6 @@ func CheckAuthority(authority string) error {
 		return nil
 	}
 	return checkHost(strings.TrimSuffix(host, "."))
-}
-
-// cutPort splits an authority at the host's colon.
-func cutPort(authority string) (host, port string, found bool) {
-	if strings.HasSuffix(authority, "]") || !strings.Contains(authority, ":") {
-		return authority, "", false
-	}
-	i := strings.LastIndexByte(authority, ':')
-	return authority[:i], authority[i+1:], true
 }
 
 // checkHost accepts IPv4 addresses and names that certificates can be issued for.

@@ -160,7 +160,9 @@ func (m *Metrics) observe(meter metric.Meter, keys func() []*discovery.Key) erro
 		all, away := make(map[string]*discovery.State), make(map[string]int64)
 		for _, k := range keys() {
 			name, s := k.Full(), k.State()
-			if all[name] == nil || isWorse(s, all[name]) {
+			// A key that is read in several layouts has several states. The metrics show the worst one, or of these the one with most endpoints.
+			if worst := all[name]; worst == nil || cmp.Or(cmp.Compare(slices.Index(states, stateOf(s)), slices.Index(states, stateOf(worst))),
+				cmp.Compare(len(s.Backends), len(worst.Backends))) > 0 {
 				all[name] = s
 			}
 			away[name] += int64(k.Away())
@@ -202,13 +204,6 @@ const (
 
 // states are the states of a key, the worst last.
 var states = []string{following, stale, unknown}
-
-// isWorse reports whether state a is worse than state b or, if both are equally bad, has more endpoints. A key that is read in several
-// layouts has several states, and the metrics show the worst one.
-func isWorse(a, b *discovery.State) bool {
-	byState := cmp.Compare(slices.Index(states, stateOf(a)), slices.Index(states, stateOf(b)))
-	return cmp.Or(byState, cmp.Compare(len(a.Backends), len(b.Backends))) > 0
-}
 
 func stateOf(s *discovery.State) string {
 	switch {

@@ -95,7 +95,13 @@ func (run *Run) prepare(ctx context.Context, config RunConfig) error {
 	}
 	run.followHealth(ctx, config)
 	r, started, items := run.group.registrar, time.Now(), make([][]lease.Item, len(run.made))
-	defer run.closeUnplaced()
+	defer func() {
+		for _, reg := range run.made {
+			if reg.companion != nil && reg.handle == nil {
+				_ = reg.companion.Close(context.Background()) // it has nothing in etcd yet
+			}
+		}
+	}()
 	for i, reg := range run.made { // before any of them is placed
 		if config.Advertise.EnvIsFullAddress() {
 			reg.entry.listen = config.Listen

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
 // Companion is what an extension adds to an entry. Its methods are safe for concurrent use.
@@ -27,24 +25,6 @@ type Companion interface {
 	Close(ctx context.Context) error
 	// Err returns the companion's present problem, nil if there is none.
 	Err() error
-}
-
-// closeUnplaced closes the companions of entries that were not placed.
-func (run *Run) closeUnplaced() {
-	for _, reg := range run.made {
-		if reg.companion != nil && reg.handle == nil {
-			_ = reg.companion.Close(context.Background()) // it has nothing in etcd yet
-		}
-	}
-}
-
-// tellCompanions tells each companion whether its entry is in etcd. It must be called with mu held.
-func (r *Registrar) tellCompanions() {
-	for reg := range r.accompanied {
-		if state := reg.handle.Status().State; state != lease.Lost {
-			reg.companion.Registered(state == lease.Registered)
-		}
-	}
 }
 
 // endCompanion ends the companion of a registration, and removes it from etcd in the background. It must be called with mu held.

@@ -190,7 +190,11 @@ func (r *Registrar) changed(from lease.State, now lease.Status) {
 		r.config.Changed(from, now)
 	}
 	r.mu.Lock()
-	r.tellCompanions()
+	for reg := range r.accompanied {
+		if state := reg.handle.Status().State; state != lease.Lost {
+			reg.companion.Registered(state == lease.Registered)
+		}
+	}
 	groups := slices.Collect(maps.Keys(r.groups))
 	r.mu.Unlock()
 	for _, g := range groups {

@@ -1,6 +1,7 @@
 package election
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,12 +50,12 @@ type Election struct {
 	tasks  sync.WaitGroup
 	stop   func()        // stops reading the candidates
 	gone   chan struct{} // closed after End, when nothing is left in etcd
+	leave  func()        // closes gone
 
 	mu         sync.Mutex
 	core       core
 	timer      *time.Timer
 	ended      bool              // End was called
-	over       bool              // gone is closed
 	token      int64             // the token of the term at the last event, 0 without a term; does not change in doubt
 	doubted    bool              // the core was in doubt at the last event
 	contexts   map[uint64]func() // functions that end the contexts of the term
@@ -73,6 +74,7 @@ type Election struct {
 // New returns the election of an instance. It does no I/O. Registered begins and ends the candidacy, until End ends it for good.
 func New(cfg Config) *Election {
 	e := &Election{calls: calls(cfg), gone: make(chan struct{}), contexts: make(map[uint64]func()), under: make(map[string]*group)}
+	e.leave = sync.OnceFunc(func() { close(e.gone) })
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.stop = cfg.Candidates.Read(e.hear)
 	return e
@@ -296,22 +298,12 @@ func (e *Election) Wait(ctx context.Context) error {
 	return nil
 }
 
-// leave closes gone. It must be called with mu held.
-func (e *Election) leave() {
-	if !e.over {
-		e.over = true
-		close(e.gone)
-	}
-}
-
 // Close is End, and returns when the candidate is out of etcd. If ctx ends first, Close gives up and returns an error.
 func (e *Election) Close(ctx context.Context) error {
 	e.End()
 	err := e.Wait(ctx)
 	e.mu.Lock()
-	if !e.over {
-		e.closeErr = err
-	}
+	e.closeErr = cmp.Or(e.closeErr, err)
 	e.leave()
 	e.cancel() // no event counts any more
 	err = e.closeErr

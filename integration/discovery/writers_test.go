@@ -173,7 +173,10 @@ func TestHostileWriters(t *testing.T) {
 	}
 	for _, way := range hostileWays {
 		t.Run(way.name, func(t *testing.T) {
-			v := newVictim(t)
+			w := newWorld(t, nil)
+			v := &victim{world: w, dir: t.TempDir(), trap: newTrap(w)}
+			v.put(honest, v.serve("first").addr)
+			v.put("acme/other/a", v.serve("a").addr)
 			v.begin(way.config)
 			way.write(v)
 			v.put(honest, v.serve("last").addr)
@@ -187,14 +190,6 @@ func TestHostileWriters(t *testing.T) {
 
 // honest is the key of the entry of an honest server. It sorts before the hostile keys.
 const honest = key + "/a"
-
-func newVictim(t *testing.T) *victim {
-	w := newWorld(t, nil)
-	v := &victim{world: w, dir: t.TempDir(), trap: newTrap(w)}
-	v.put(honest, v.serve("first").addr)
-	v.put("acme/other/a", v.serve("a").addr)
-	return v
-}
 
 // begin starts the process, and returns once it calls the other service and knows the endpoints of the hostile service.
 func (v *victim) begin(config string) {

@@ -97,11 +97,15 @@ func (s sources) compile(t *testing.T, where positions, parameter string, genera
 	})
 	kit.Must(t, err)
 	failIfWrong(t, diagnostics)
-	return overWire(t, &pluginpb.CodeGeneratorRequest{
+	wire, err := protobuf.MarshalOptions{Deterministic: true}.Marshal(&pluginpb.CodeGeneratorRequest{
 		FileToGenerate: generate,
 		Parameter:      &parameter,
 		ProtoFile:      results[0].Value.GetFile(),
 	})
+	kit.Must(t, err)
+	seen := new(pluginpb.CodeGeneratorRequest) // as a plugin without the Go code of the options decodes it
+	kit.Must(t, (protobuf.UnmarshalOptions{Resolver: new(protoregistry.Types)}).Unmarshal(wire, seen))
+	return seen
 }
 
 func failIfWrong(t *testing.T, diagnostics *report.Report) {
@@ -114,14 +118,4 @@ func failIfWrong(t *testing.T, diagnostics *report.Report) {
 	if t.Failed() {
 		t.FailNow()
 	}
-}
-
-// overWire encodes a request, and decodes it as a plugin without the Go code of the options does.
-func overWire(t *testing.T, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorRequest {
-	t.Helper()
-	wire, err := protobuf.MarshalOptions{Deterministic: true}.Marshal(request)
-	kit.Must(t, err)
-	seen := new(pluginpb.CodeGeneratorRequest)
-	kit.Must(t, (protobuf.UnmarshalOptions{Resolver: new(protoregistry.Types)}).Unmarshal(wire, seen))
-	return seen
 }

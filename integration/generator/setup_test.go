@@ -38,7 +38,10 @@ func TestSetups(t *testing.T) {
 	var tested []string
 	for _, section := range strings.Split(string(text), "\n## ")[1:] {
 		name, body, _ := strings.Cut(section, "\n")
-		steps := setupSteps(body)
+		var steps []setupStep
+		for _, match := range setupBlock.FindAllStringSubmatch(body, -1) {
+			steps = append(steps, setupStep{file: match[1], text: match[2]})
+		}
 		if len(steps) == 0 {
 			continue
 		}
@@ -54,13 +57,6 @@ func TestSetups(t *testing.T) {
 type setupStep struct{ file, text string }
 
 var setupBlock = regexp.MustCompile("(?ms)(?:^`([^`\n]+)`:\n\n)?^```(?:sh setup|proto setup|yaml)\n(.*?)^```$")
-
-func setupSteps(section string) (steps []setupStep) {
-	for _, match := range setupBlock.FindAllStringSubmatch(section, -1) {
-		steps = append(steps, setupStep{file: match[1], text: match[2]})
-	}
-	return steps
-}
 
 func testSetup(t *testing.T, steps []setupStep) {
 	dir := newProject(t)
@@ -90,27 +86,21 @@ func newProject(t *testing.T) string {
 	return dir
 }
 
-// inProject runs a command in the directory of a project, with protoc in PATH.
+// inProject runs a command in the directory of a project, with a protoc in PATH for machines that have none: buf with the same arguments.
 func inProject(t *testing.T, dir, name string, args ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
+	bin := t.TempDir()
+	const protoc = "#!/bin/sh\nexec go tool -modfile=tools/go.mod buf alpha protoc \"$@\"\n"
+	kit.Must(t, os.WriteFile(filepath.Join(bin, "protoc"), []byte(protoc), 0o700))
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
 	cmd.WaitDelay = 5 * time.Second
-	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=", "PATH="+os.Getenv("PATH")+string(filepath.ListSeparator)+standIn(t))
+	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=", "PATH="+os.Getenv("PATH")+string(filepath.ListSeparator)+bin)
 	if output, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("run %s %s: %v\n%s", name, strings.Join(args, " "), err, output)
 	}
-}
-
-// standIn returns a directory with a protoc for machines that have none. It runs buf with the same arguments.
-func standIn(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	const protoc = "#!/bin/sh\nexec go tool -modfile=tools/go.mod buf alpha protoc \"$@\"\n"
-	kit.Must(t, os.WriteFile(filepath.Join(dir, "protoc"), []byte(protoc), 0o700))
-	return dir
 }
 
 // checkGenerated checks that the project has generated code for the service and none for options.proto.

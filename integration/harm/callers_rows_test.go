@@ -48,9 +48,12 @@ var ending = []row{
 	}},
 	{name: "calls wait, MaxConnectionAge 0.2 s", calls: calls{wait: true}, opts: ages(200 * ms)},
 	named(row{name: "by name, MaxConnectionAge 0.2 s", opts: ages(200 * ms)}),
-	led(row{name: "by the leader, MaxConnectionAge 0.2 s", opts: ages(200 * ms)}),
-	zoned(row{name: "in a zone, MaxConnectionAge 0.2 s", servers: 4, opts: ages(200 * ms)}),
-	laned(row{name: "in a lane, MaxConnectionAge 0.2 s", servers: 4, opts: ages(200 * ms)}),
+	{name: "by the leader, MaxConnectionAge 0.2 s", opts: ages(200 * ms), serve: registered(100 * ms),
+		way: way{leader: true, allowed: func(s *server, _ int) bool { return s == s.w.leading() }}},
+	row{name: "in a zone, MaxConnectionAge 0.2 s", servers: 4, opts: ages(200 * ms), ours: `{"etcd":{"preferZone":true}}`,
+		registry: []runtime.Option{runtime.WithZone("a")}}.tagged("zone", "a"),
+	row{name: "in a lane, MaxConnectionAge 0.2 s", servers: 4, opts: ages(200 * ms), ours: `{"etcd":{"route":[{"label":"lane"}]}}`,
+		way: way{ours: func(ctx context.Context, _ int) context.Context { return runtime.WithLane(ctx, "pr-7") }}}.tagged("lane", "pr-7"),
 	affine(row{name: "by affinity, resets after 0.5 s", servers: 4, script: resets}),
 }
 
@@ -219,19 +222,6 @@ func (r row) tagged(name, value string) row {
 	return r
 }
 
-// zoned makes our client prefer zone a, which every second server is in.
-func zoned(r row) row {
-	r.ours, r.registry = `{"etcd":{"preferZone":true}}`, []runtime.Option{runtime.WithZone("a")}
-	return r.tagged("zone", "a")
-}
-
-// laned makes calls for the lane pr-7, which every second server is in.
-func laned(r row) row {
-	r.ours = `{"etcd":{"route":[{"label":"lane"}]}}`
-	r.way.ours = func(ctx context.Context, _ int) context.Context { return runtime.WithLane(ctx, "pr-7") }
-	return r.tagged("lane", "pr-7")
-}
-
 // named makes calls that name one of three servers.
 func named(r row) row {
 	r.way = way{
@@ -255,12 +245,5 @@ func affine(r row) row {
 			return metadata.AppendToOutgoingContext(ctx, "etcd-affinity", fmt.Sprintf("%x", sum[:8]))
 		},
 	}
-	return r
-}
-
-// led makes calls for the leader.
-func led(r row) row {
-	r.serve = registered(100 * ms)
-	r.way = way{leader: true, allowed: func(s *server, _ int) bool { return s == s.w.leading() }}
 	return r
 }

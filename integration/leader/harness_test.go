@@ -123,18 +123,11 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 		return i
 	}
 	kit.Serve(g.t, i.grpc, lis)
-	i.announce()
-	return i
-}
-
-// announce announces the instance, and waits until it is a candidate.
-func (i *instance) announce() {
-	g := i.group
-	g.t.Helper()
 	kit.Must(g.t, i.server.Announce(kit.Bounded(g.t, kit.Soon), i.addr))
 	kit.Eventually(g.t, kit.Soon, "the instance to be a candidate", func() bool {
 		return slices.ContainsFunc(g.candidatesOf(i.key), func(kv *mvccpb.KeyValue) bool { return string(kv.Value) == i.name || string(kv.Value) == i.addr })
 	})
+	return i
 }
 
 func (i *instance) Add(ctx context.Context, req *leaderpb.AddRequest) (*leaderpb.AddResponse, error) {

@@ -18,16 +18,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// nothingOf waits until etcd has no key that begins with prefix. It then makes other writes, and checks that there still is none.
-func (w *world) nothingOf(prefix, when string) {
-	w.t.Helper()
-	kit.Eventually(w.t, kit.Soon, "no key begins with "+prefix+" "+when, func() bool { return len(w.keys(prefix)) == 0 })
-	kit.Must(w.t, w.register("barrier", addr(99)).Close(kit.Bounded(w.t, kit.Soon)))
-	if keys := w.keys(prefix); len(keys) > 0 {
-		w.t.Errorf("%s: etcd has the keys %v, want none that begins with %s", when, keys, prefix)
-	}
-}
-
 // TestContextEnds ends the context of calls that etcd does not answer. Once etcd answers, no entry and no lease is left.
 func TestContextEnds(t *testing.T) {
 	leak.Parallel(t)
@@ -54,7 +44,11 @@ func TestContextEnds(t *testing.T) {
 	ends("Close", g.Close)
 	w.etcd.Resume()
 	for _, prefix := range []string{key, "other"} {
-		w.nothingOf(prefix, "once etcd is back")
+		kit.Eventually(t, kit.Soon, "no key begins with "+prefix+" once etcd is back", func() bool { return len(w.keys(prefix)) == 0 })
+		kit.Must(t, w.register("barrier", addr(99)).Close(kit.Bounded(t, kit.Soon))) // makes other writes
+		if keys := w.keys(prefix); len(keys) > 0 {
+			t.Errorf("once etcd is back, it has the keys %v, want none that begins with %s", keys, prefix)
+		}
 	}
 	kit.Eventually(t, kit.Soon, "no lease is left", func() bool { return len(w.leases()) == 0 })
 }

@@ -2,7 +2,6 @@ package worstday
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,13 +29,6 @@ func (m *meter) recover() { m.mu.Lock(); defer m.mu.Unlock(); m.hang = 0 }
 
 // sum is how many messages the client has sent since the fault began.
 func (m *meter) sum() int { m.mu.Lock(); defer m.mu.Unlock(); return m.count }
-
-// granted returns the leases that the client asked for, even if the answer was lost.
-func (m *meter) granted() []clientv3.LeaseID {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.Clone(m.leases)
-}
 
 // leaseIDs counts leases. Clients choose the ids, so that meters know them.
 var leaseIDs atomic.Int64

@@ -3,6 +3,7 @@ package worstday
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -231,7 +232,10 @@ func (c *cell) left(all []*process) (keys, leases int) {
 		resp, err := c.judge.Get(kit.Bounded(c.t, kit.Soon), p.prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
 		kit.Must(c.t, err)
 		keys += int(resp.Count)
-		for _, id := range p.meter.granted() {
+		p.meter.mu.Lock()
+		granted := slices.Clone(p.meter.leases) // those that the client asked for, even if the answer was lost
+		p.meter.mu.Unlock()
+		for _, id := range granted {
 			ttl, err := c.judge.TimeToLive(kit.Bounded(c.t, kit.Soon), id)
 			if kit.Must(c.t, err); ttl.TTL > 0 {
 				leases++

@@ -20,15 +20,6 @@ func list(revision int, kvs ...*mvccpb.KeyValue) *clientv3.GetResponse {
 	return &clientv3.GetResponse{Header: header(1, 1, revision), Kvs: kvs}
 }
 
-// whole returns a list of one page.
-func whole(r *replica[string], resp *clientv3.GetResponse) *listing[string] {
-	var l listing[string]
-	if more, err := l.take(resp, &r.set); more || err != nil {
-		panic("not one page")
-	}
-	return &l
-}
-
 func kv(key, value string, modified int) *mvccpb.KeyValue {
 	return &mvccpb.KeyValue{Key: []byte(key), Value: []byte(value), CreateRevision: 1, ModRevision: int64(modified)}
 }
@@ -87,7 +78,11 @@ func TestReplicaProbed(t *testing.T) {
 		{"another cluster", header(2, 1, 50), 2, kv("b", "", 12), nil, errCluster},
 	} {
 		r := &replica[string]{set: newSet(new([]string))}
-		r.listed(whole(r, list(10, kv("a", "1", 5), kv("c", "other", 5))), false)
+		var l listing[string]
+		if more, err := l.take(list(10, kv("a", "1", 5), kv("c", "other", 5)), &r.set); more || err != nil {
+			t.Fatal("not one page")
+		}
+		r.listed(&l, false)
 		r.resetLiveness(start)
 		// c is deleted; b is created, malformed, and then changed.
 		for _, events := range []*clientv3.WatchResponse{events(12, del("c", 11), create("b", "bad", 11), put("b", "1", 12)), events(14, tt.heard...)} {

@@ -99,15 +99,6 @@ func newBounded(malformed *[]string) set[string] {
 
 func value(name string, size int) string { return name + strings.Repeat("x", size-len(name)) }
 
-// short formats entries, each as the key and the first byte of the value.
-func short(items []*Item[string]) string {
-	var parts []string
-	for _, item := range items {
-		parts = append(parts, item.Key+"="+item.Value[:1])
-	}
-	return strings.Join(parts, " ")
-}
-
 // TestSetIsBounded checks that a set takes as much of a range as the bounds allow.
 func TestSetIsBounded(t *testing.T) {
 	big := 2000
@@ -143,7 +134,11 @@ func TestSetIsBounded(t *testing.T) {
 			s := newBounded(new([]string))
 			s.replace(known)
 			tt.do(&s)
-			if got := short(s.commit()); got != tt.want || s.truncated != tt.left {
+			var parts []string
+			for _, item := range s.commit() {
+				parts = append(parts, item.Key+"="+item.Value[:1])
+			}
+			if got := strings.Join(parts, " "); got != tt.want || s.truncated != tt.left {
 				t.Errorf("the set has %q, truncated is %v, want %q and %v", got, s.truncated, tt.want, tt.left)
 			}
 		})
@@ -179,17 +174,13 @@ func TestSet_BoundsReportedValues(t *testing.T) {
 	}
 }
 
-func boundedCore(entries int) *core[string] {
-	c := testCore(testSpec())
-	c.replica.set.size, c.replica.set.bounds = func(v string) int { return len(v) }, Bounds{Entries: entries}
-	return c
-}
-
 // The log says that entries begin to be left out, and later that all fit again.
 func TestCore_LogsTruncation(t *testing.T) {
 	const said, again = "etcd has more under the key than is kept", "all that etcd has under the key is kept again"
 	a, b, c := created("a", "1", 5), created("b", "1", 6), created("c", "1", 7)
-	boundedCore(2).follow(t,
+	core := testCore(testSpec())
+	core.replica.set.size, core.replica.set.bounds = func(v string) int { return len(v) }, Bounds{Entries: 2}
+	core.follow(t,
 		rule{0, ok, "list within 1s"},
 		rule{0, read(list(10, a, b, c)), said + ", publish [a=1 b=1], watch from 11 within 5s"},
 		rule{0, ok, "wait 4s"},

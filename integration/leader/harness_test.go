@@ -167,12 +167,7 @@ func (g *group) clientOf(desc *runtime.ServiceDesc, opts ...grpc.DialOption) lea
 	return leaderpb.NewCounterClient(conn)
 }
 
-// candidates returns the candidates of the service in etcd.
-func (g *group) candidates() []*mvccpb.KeyValue {
-	g.t.Helper()
-	return g.candidatesOf(entries)
-}
-
+// candidatesOf returns the candidates of a service in etcd.
 func (g *group) candidatesOf(key string) []*mvccpb.KeyValue {
 	g.t.Helper()
 	resp, err := g.etcdClient.Get(kit.Bounded(g.t, kit.Soon), g.namespace+"_grpc_leader/"+key+"//", clientv3.WithPrefix())

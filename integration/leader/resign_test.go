@@ -3,6 +3,7 @@ package leader
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -157,7 +158,7 @@ func TestResign_RotatesTheLeader(t *testing.T) {
 	}
 	client := g.client()
 	for range 3 {
-		kit.Eventually(t, kit.Soon, "two candidates", func() bool { return len(g.candidates()) == 2 })
+		kit.Eventually(t, kit.Soon, "two candidates", func() bool { return len(g.candidatesOf(entries)) == 2 })
 		kit.Must(t, a.leads.Resign(kit.Bounded(t, kit.Soon)))
 		if got := g.leader(client); got != b.name {
 			t.Errorf("leader after %s resigned: %s, want %s", a.name, got, b.name)
@@ -170,7 +171,8 @@ func TestResign_RotatesTheLeader(t *testing.T) {
 	}
 }
 
-// If the work of a leader fails, the leader resigns and another instance runs its own work, until its registry closes.
+// If the work of a leader fails, the leader resigns and another instance runs its own work, until its registry closes. A leader whose
+// work panics resigns, too.
 func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 	g, broken := newGroup(t), errors.New("the disk is full")
 	a := g.start("a")
@@ -190,7 +192,7 @@ func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 		t.Errorf("Run of a: %v, want %v, the error of its work", err, broken)
 	}
 	await(t, works)
-	kit.Eventually(t, kit.Soon, "a to be a candidate again", func() bool { return len(g.candidates()) == 2 })
+	kit.Eventually(t, kit.Soon, "a to be a candidate again", func() bool { return len(g.candidatesOf(entries)) == 2 })
 	if a.leads.Holds() || !b.leads.Holds() {
 		t.Errorf("a leads: %v, b leads: %v; want only b to lead, as the work of a has failed", a.leads.Holds(), b.leads.Holds())
 	}
@@ -200,6 +202,14 @@ func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 	}
 	if err := await(t, ran); err == nil {
 		t.Error("Run of b returned nil after Close of its registry, want an error")
+	}
+	func() {
+		defer func() { ended <- recover().(error) }()
+		_ = a.leads.Run(t.Context(), func(_ context.Context, token int64) error { panic(fmt.Errorf("%w: %d", broken, token)) })
+	}()
+	kit.Eventually(t, kit.Soon, "a to lead again", a.leads.Holds)
+	if token, _ := a.leads.Token(); strings.HasSuffix((<-ended).Error(), fmt.Sprint(": ", token)) {
+		t.Error("a has not resigned after its work panicked")
 	}
 }
 

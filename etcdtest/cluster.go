@@ -19,7 +19,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -370,13 +369,4 @@ func (c *Cluster) scheme() string {
 
 func (c *Cluster) clientURL(p *proxy) *url.URL {
 	return &url.URL{Scheme: c.scheme(), Host: p.addr()}
-}
-
-// initialCluster returns the members' names and peer addresses, in the form of etcd's --initial-cluster.
-func (c *Cluster) initialCluster() string {
-	peers := make([]string, len(c.members))
-	for i, m := range c.members {
-		peers[i] = m.name() + "=" + m.peerURL().String()
-	}
-	return strings.Join(peers, ",")
 }

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -162,7 +163,11 @@ func (m *Member) config() *embed.Config {
 	anywhere := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
 	cfg.ListenPeerUrls = []url.URL{anywhere}
 	cfg.AdvertisePeerUrls = []url.URL{*m.peerURL()}
-	cfg.InitialCluster = m.cluster.initialCluster()
+	peers := make([]string, len(m.cluster.members))
+	for i, m := range m.cluster.members {
+		peers[i] = m.name() + "=" + m.peerURL().String()
+	}
+	cfg.InitialCluster = strings.Join(peers, ",")
 	anywhere.Scheme = m.cluster.scheme()
 	cfg.ListenClientUrls = []url.URL{anywhere}
 	cfg.AdvertiseClientUrls = []url.URL{*m.cluster.clientURL(m.clients)}

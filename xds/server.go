@@ -117,12 +117,6 @@ type BootstrapOptions struct {
 	CA, Cert, Key string
 }
 
-// isLoopback reports whether host is a loopback address, or the name localhost.
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(host, "localhost")
-}
-
 // Bootstrap returns the configuration with which gRPC's clients find management servers, as JSON. Clients read it from the file
 // that the variable GRPC_XDS_BOOTSTRAP names, or from GRPC_XDS_BOOTSTRAP_CONFIG. Bootstrap does not read the files in o.
 func Bootstrap(o BootstrapOptions) ([]byte, error) {
@@ -143,7 +137,7 @@ func Bootstrap(o BootstrapOptions) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("xds: the server %q is not host:port", server)
 		}
-		if o.CA == "" && !isLoopback(host) {
+		if ip, _ := netip.ParseAddr(host); o.CA == "" && !ip.Unmap().IsLoopback() && !strings.EqualFold(host, "localhost") {
 			return nil, fmt.Errorf("xds: the server %s is not on this host, so it needs TLS: give its CA, and the client's certificate and key if it asks for them", server)
 		}
 	}

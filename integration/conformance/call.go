@@ -58,7 +58,11 @@ func call(ctx context.Context, req *conformancev1.ClientCompatRequest) (*conform
 		defer end()
 	}
 	ctx, info := connect.NewClientContext(ctx)
-	addHeaders(info.RequestHeader(), req.GetRequestHeaders())
+	for _, h := range req.GetRequestHeaders() {
+		for _, value := range h.GetValue() {
+			info.RequestHeader().Add(h.GetName(), value)
+		}
+	}
 	c := caller{
 		ClientCompatRequest: req,
 		client:              conformancev1connect.NewConformanceServiceClient(connectetcd.NewHTTPClient(conn), "http://any", opts...),
@@ -249,14 +253,6 @@ func (c *caller) bidiStream(ctx context.Context) error {
 		receive()
 	}
 	return errors.Join(err, stream.CloseResponse())
-}
-
-func addHeaders(into http.Header, headers []*conformancev1.Header) {
-	for _, h := range headers {
-		for _, value := range h.GetValue() {
-			into.Add(h.GetName(), value)
-		}
-	}
 }
 
 func toHeaders(from http.Header) (headers []*conformancev1.Header) {

@@ -43,10 +43,13 @@ func answerAll(ctx context.Context, in io.Reader, out io.Writer) error {
 		free <- struct{}{}
 		answering.Go(func() {
 			defer func() { <-free }()
-			resp := answer(ctx, req)
+			data, err := proto.Marshal(answer(ctx, req))
 			writing.Lock()
 			defer writing.Unlock()
-			if err := write(out, resp); err != nil {
+			if err == nil {
+				_, err = out.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(data))), data...))
+			}
+			if err != nil {
 				log.Print(err)
 			}
 		})
@@ -75,13 +78,4 @@ func read(in io.Reader, m proto.Message) error {
 		return fmt.Errorf("read a request: %w", io.ErrUnexpectedEOF)
 	}
 	return proto.Unmarshal(data, m)
-}
-
-func write(out io.Writer, m proto.Message) error {
-	data, err := proto.Marshal(m)
-	if err != nil {
-		return err
-	}
-	_, err = out.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(data))), data...))
-	return err
 }

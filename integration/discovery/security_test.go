@@ -189,7 +189,3 @@ func asking(c *clientv3.Client, lease clientv3.LeaseID, opts ...clientv3.LeaseOp
 		return err
 	}}
 }
-
-func listingLeases(c *clientv3.Client) attempt {
-	return attempt{"list the leases", func(ctx context.Context) error { _, err := c.Leases(ctx); return err }}
-}

@@ -85,7 +85,11 @@ func writeOthers(t *testing.T, name string, files sources) {
 	request := files.compile(t, everyField, parameter)
 	writeFiles(t, dataDir, runTool(t, "protoc-gen-go", request))
 	if !isConnect || c.beside {
-		writeFiles(t, dataDir, runTool(t, grpcPlugin(name), request))
+		plugin := "protoc-gen-go-grpc"
+		if name == "oldgrpc" {
+			plugin = "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.3.0" // the oldest supported version
+		}
+		writeFiles(t, dataDir, runTool(t, plugin, request))
 	}
 	if isConnect {
 		told := parameter + c.suffix + c.simple
@@ -96,14 +100,6 @@ func writeOthers(t *testing.T, name string, files sources) {
 
 // ownPackage is the parameter of this plugin alone that puts its code into a separate package.
 const ownPackage = ",package_suffix=etcd"
-
-// grpcPlugin returns gRPC's plugin for a case, as a name for answer.
-func grpcPlugin(name string) string {
-	if name == "oldgrpc" {
-		return "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.3.0" // the oldest supported version
-	}
-	return "protoc-gen-go-grpc"
-}
 
 // TestGolden generates the code of each case and compares it with the committed files.
 func TestGolden(t *testing.T) {

@@ -55,9 +55,19 @@ func (c *Cluster) startProcess(member int) (*process, error) {
 	p.events = c.mirror.watch(s.Watchable())
 	s.Start()
 	p.grpc = v3rpc.Server(s, nil, nil, p.serverOptions()...)
-	p.tasks.Go(p.feed)
+	p.tasks.Go(func() {
+		for r := range p.events.Chan() {
+			p.c.mirror.take(r)
+		}
+	})
 	p.tasks.Go(p.receive)
-	p.tasks.Go(p.serve)
+	p.tasks.Go(func() {
+		select {
+		case <-p.etcd.ReadyNotify(): // as etcd does
+			_ = p.grpc.Serve(p.listener) // Serve returns when the process stops
+		case <-p.ctx.Done():
+		}
+	})
 	return p, nil
 }
 
@@ -105,22 +115,6 @@ func (p *process) serverOptions() []grpc.ServerOption {
 		grpc.UnaryInterceptor(p.interceptUnary),
 		grpc.StreamInterceptor(p.interceptStream),
 		grpc.WaitForHandlers(true), // a handler must not read a closed database
-	}
-}
-
-// serve serves clients as soon as the member is ready, as etcd does.
-func (p *process) serve() {
-	select {
-	case <-p.etcd.ReadyNotify():
-		_ = p.grpc.Serve(p.listener) // Serve returns when the process stops
-	case <-p.ctx.Done():
-	}
-}
-
-// feed passes to the mirror the changes that the member applies.
-func (p *process) feed() {
-	for r := range p.events.Chan() {
-		p.c.mirror.take(r)
 	}
 }
 

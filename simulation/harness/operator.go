@@ -67,10 +67,3 @@ func (w *world) deleteOperators(prefix string) {
 		}
 	}
 }
-
-// undo clears the alarm and deletes the entries of operators, which a restored backup may have brought back.
-func (w *world) undo() {
-	w.operated(w.etcd.Alarm(false))
-	w.deleteOperators(fixtures.ShopKey + "/")
-	w.deleteOperators(fixtures.UserKey + "/")
-}

@@ -63,13 +63,6 @@ func newServer(w *world, index int, spec schedule.Server) *server {
 	return s
 }
 
-// newTwin makes a server with the instance id of another server.
-func newTwin(w *world, original int) *server {
-	spec := w.plan.Servers[original]
-	spec.Mode, spec.Second, spec.Parts = schedule.Register, false, false
-	return newServer(w, w.plan.Processes()+original, spec)
-}
-
 // all returns the servers of the process.
 func (s *server) all() []*server {
 	if s.second == nil {

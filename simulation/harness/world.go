@@ -66,8 +66,9 @@ func newWorld(plan schedule.Schedule, network *network.Network) *world {
 	for i, spec := range plan.Writers {
 		w.writers = append(w.writers, &writer{process: newProcess(w, len(w.servers)+len(w.callers)+i, false), spec: spec})
 	}
-	for i := range plan.Servers {
-		w.twins = append(w.twins, newTwin(w, i))
+	for i, spec := range plan.Servers { // with the instance ids of the servers
+		spec.Mode, spec.Second, spec.Parts = schedule.Register, false, false
+		w.twins = append(w.twins, newServer(w, plan.Processes()+i, spec))
 	}
 	return w
 }

@@ -238,19 +238,14 @@ func (t *tree) write(dir string) (overlay string, err error) {
 	for dir, files := range t.packages {
 		add(filepath.Join(dir, "mutant_in_force.go"), fmt.Sprintf(helper, files[0].file.Name.Name, inForce))
 		for _, s := range files {
-			add(s.path, s.woven())
+			text, done := "", 0
+			for _, at := range slices.Sorted(maps.Keys(s.inserts)) {
+				text, done = text+s.text[done:at]+s.inserts[at], at
+			}
+			add(s.path, text+s.text[done:])
 		}
 	}
 	list, _ := json.Marshal(map[string]any{"Replace": replace}) // Marshal of strings never fails
 	overlay = filepath.Join(dir, "overlay.json")
 	return overlay, cmp.Or(err, os.WriteFile(overlay, list, 0o644))
-}
-
-// woven returns the text of the file with all mutants.
-func (s *source) woven() string {
-	text, done := "", 0
-	for _, at := range slices.Sorted(maps.Keys(s.inserts)) {
-		text, done = text+s.text[done:at]+s.inserts[at], at
-	}
-	return text + s.text[done:]
 }

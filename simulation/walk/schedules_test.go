@@ -58,7 +58,9 @@ func TestSchedules(t *testing.T) {
 		}
 		all.Wait()
 	}
-	if fmt.Println(x.summary()); x.done == 0 {
+	fmt.Printf("%d schedules, %d faults, %v of virtual time, %.1f schedules a CPU second, %d promises broken\n",
+		x.done, x.faults, x.virtual.Round(time.Minute), float64(x.done)/x.cpu.Seconds(), len(x.failed))
+	if x.done == 0 {
 		t.Error("no schedule was run, want at least one")
 	}
 	for promise, failures := range x.failed {
@@ -150,11 +152,6 @@ func (x *explorer) fail(s schedule.Schedule, r report) {
 			fmt.Printf("Seed %d breaks the promise: %s: %s\n", s.Seed, p.Promise, p.Text)
 		}
 	}
-}
-
-func (x *explorer) summary() string {
-	return fmt.Sprintf("%d schedules, %d faults, %v of virtual time, %.1f schedules a CPU second, %d promises broken",
-		x.done, x.faults, x.virtual.Round(time.Minute), float64(x.done)/x.cpu.Seconds(), len(x.failed))
 }
 
 // explain shrinks and keeps a schedule that has broken a promise.

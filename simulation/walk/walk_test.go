@@ -49,20 +49,15 @@ func TestWalk(t *testing.T) {
 		for range *times {
 			r := walk(t, s)
 			if *out != "" {
-				r.add(t, *out)
+				f, err := os.OpenFile(*out, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+				must.Succeed(t, err)
+				must.Succeed(t, json.NewEncoder(f).Encode(r))
+				must.Succeed(t, f.Close())
 			} else if len(r.Problems) > 0 {
 				t.Errorf("broken promises: %s\n%v", lines(r.Problems), s)
 			}
 		}
 	}
-}
-
-// add appends the report to a file.
-func (r report) add(t *testing.T, file string) {
-	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	must.Succeed(t, err)
-	must.Succeed(t, json.NewEncoder(f).Encode(r))
-	must.Succeed(t, f.Close())
 }
 
 // TestKept runs the kept schedules. Each once found a defect.
@@ -82,7 +77,13 @@ func TestKept(t *testing.T) {
 
 // walk runs a schedule.
 func walk(t *testing.T, s schedule.Schedule) report {
-	stop := time.AfterFunc(*longest, func() { dump(s.Seed) }).Stop
+	// The timer runs outside the bubble, as virtual time stops while a goroutine runs, or waits for something outside.
+	stop := time.AfterFunc(*longest, func() {
+		all := make([]byte, 64<<20)
+		all = all[:runtime.Stack(all, true)]
+		fmt.Fprintf(os.Stderr, "panic: seed %d hangs: it has taken %v\n\n%s", s.Seed, *longest, all)
+		os.Exit(2)
+	}).Stop
 	defer stop()
 	var r harness.Result
 	etcd.Bubble(t, func(t *testing.T) { r = harness.Run(s) })
@@ -91,15 +92,6 @@ func walk(t *testing.T, s schedule.Schedule) report {
 		outcome.Trace = string(r.Trace)
 	}
 	return outcome
-}
-
-// dump prints the hanging seed and all goroutines, and ends the process. It must run outside the bubble, as
-// virtual time stops while a goroutine runs, or waits for something outside.
-func dump(seed uint64) {
-	all := make([]byte, 64<<20)
-	all = all[:runtime.Stack(all, true)]
-	fmt.Fprintf(os.Stderr, "panic: seed %d hangs: it has taken %v\n\n%s", seed, *longest, all)
-	os.Exit(2)
 }
 
 func load(t *testing.T, file string) schedule.Schedule {

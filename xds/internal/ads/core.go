@@ -289,21 +289,14 @@ func (s *subscription) answer(k Kind, find func(name string) Found) *Answer {
 }
 
 func (s *subscription) send(k Kind, resources []*mapping.Resource) *Answer {
+	version := xxhash.New() // the same in every process
 	for _, r := range resources {
 		s.sent[r.Name] = r
+		_, _ = fmt.Fprintf(version, "%q%x", r.Name, r.Hash) // writing to a hash returns no error
 	}
 	s.nonce++
-	s.fresh, s.pending, s.version = false, true, versionOf(resources)
+	s.fresh, s.pending, s.version = false, true, strconv.FormatUint(version.Sum64(), 16)
 	return &Answer{k, resources, s.version, strconv.Itoa(s.nonce)}
-}
-
-// versionOf returns a version of the resources, which is the same in every process.
-func versionOf(resources []*mapping.Resource) string {
-	hash := xxhash.New()
-	for _, r := range resources {
-		_, _ = fmt.Fprintf(hash, "%q%x", r.Name, r.Hash) // writing to a hash returns no error
-	}
-	return strconv.FormatUint(hash.Sum64(), 16)
 }
 
 // Authorities returns the authorities of the resources that the client asks for, sorted.

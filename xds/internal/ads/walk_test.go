@@ -185,12 +185,6 @@ func (w *walked) knows(name string) bool {
 	return w.has[Clusters][name] != nil && w.has[Loads][name] != nil
 }
 
-func startWalked() *walked {
-	w := &walked{now: time.Unix(1000, 0)}
-	w.ask(kinds, "")
-	return w
-}
-
 // step does the next step without faults and returns its name, "" if the client has all current resources.
 func (w *walked) step() string {
 	switch {
@@ -223,7 +217,11 @@ func (w *walked) step() string {
 // and has the current resources in the end.
 func TestWalk(t *testing.T) {
 	world := modelcheck.World[walked]{
-		Start: startWalked,
+		Start: func() *walked {
+			w := &walked{now: time.Unix(1000, 0)}
+			w.ask(kinds, "")
+			return w
+		},
 		Events: []modelcheck.Event[walked]{
 			{Name: "etcd answers", Do: func(w *walked) bool {
 				if w.known {

@@ -224,7 +224,7 @@ func TestMap_Bounds(t *testing.T) {
 		{"methods", methodsNamed("s", 5100, splitOf(1)), 1, func(int) string { return "e" }, -1},
 		{"methods and groups", methodsNamed("s", 1000, splitOf(250)), 250, func(i int) string { return fmt.Sprintf("e%d v%d", i, i) }, -1},
 		{"a long name of a group", methodsNamed("s", 700, `"split":[{"match":{"`+strings.Repeat(`\"`, 30<<10)+`":""},"weight":1}]`), 10, lane, 0},
-		{"strict lanes", methodsNamed("s", 100, strictLanes(60)), 10, func(i int) string { return fmt.Sprintf("e%d", i) }, -1},
+		{"strict lanes", methodsNamed("s", 100, listOf(60, "route", `{"lane":"strict#","match":{"version":"s#"},"strict":true}`)), 10, func(i int) string { return fmt.Sprintf("e%d", i) }, -1},
 	} {
 		s, err := mapped(t, tt.config, tt.endpoints, tt.spec)
 		if tt.lanes < 0 {
@@ -289,10 +289,6 @@ func methodsNamed(prefix string, n int, options string) string {
 }
 
 func splitOf(n int) string { return listOf(n, "split", `{"match":{"version":"v#"},"weight":1}`) }
-
-func strictLanes(n int) string {
-	return listOf(n, "route", `{"lane":"strict#","match":{"version":"s#"},"strict":true}`)
-}
 
 // listOf returns a field with a list of n elements, whose number is # in element.
 func listOf(n int, field, element string) string {

@@ -134,7 +134,10 @@ func (p *plan) setTargets() {
 			add(toLanes[i], append(others, exactly(header, s.lane))...)
 		}
 		if p.closed {
-			add(p.single(nobody, nil), namesLane(header))
+			// any valid name of a lane, by the rule of serviceconfig.ValidLane
+			lane := &matcherv3.RegexMatcher{Regex: fmt.Sprintf("[-_.:/0-9A-Za-z]{1,%d}", serviceconfig.MaxLane)}
+			match := &routev3.HeaderMatcher_SafeRegexMatch{SafeRegexMatch: lane} //nolint:staticcheck // as in exactly
+			add(p.single(nobody, nil), &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: match})
 		}
 	}
 	addLanes(serviceconfig.LaneHeader)
@@ -180,7 +183,11 @@ func (p *plan) routesOf(at path) (routes []*routev3.Route) {
 func (p *plan) route(at path, t target) *routev3.Route {
 	match := at.match()
 	match.Headers = t.headers
-	action := &routev3.RouteAction{HashPolicy: p.hashPolicy(), ClusterSpecifier: weighted(t.to)}
+	action := &routev3.RouteAction{ClusterSpecifier: weighted(t.to)}
+	if p.ring != nil {
+		header := &routev3.RouteAction_HashPolicy_Header{HeaderName: p.ring.RequestHashHeader}
+		action.HashPolicy = []*routev3.RouteAction_HashPolicy{{PolicySpecifier: &routev3.RouteAction_HashPolicy_Header_{Header: header}}}
+	}
 	// The most specific config applies, as in gRPC.
 	if method := cmp.Or(p.policy.methods[at], p.policy.methods[path{service: at.service}], p.policy.methods[path{}]); method != nil {
 		if method.Timeout != nil {
@@ -206,13 +213,6 @@ func weighted(to []share) *routev3.RouteAction_WeightedClusters {
 // exactly matches a header's value. It uses a deprecated field, because gRPC's C core supports string_match only since 1.56.
 func exactly(header, value string) *routev3.HeaderMatcher {
 	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_ExactMatch{ExactMatch: value}} //nolint:staticcheck // see above
-}
-
-// namesLane matches a header with any valid name of a lane, by the rule of [serviceconfig.ValidLane]. It uses a deprecated field
-// for the same reason as exactly.
-func namesLane(header string) *routev3.HeaderMatcher {
-	lane := &matcherv3.RegexMatcher{Regex: fmt.Sprintf("[-_.:/0-9A-Za-z]{1,%d}", serviceconfig.MaxLane)}
-	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_SafeRegexMatch{SafeRegexMatch: lane}} //nolint:staticcheck // see above
 }
 
 // present matches calls that have a header or, if want is false, calls without it.
@@ -256,16 +256,6 @@ func (p *plan) retryPolicy(r *serviceconfig.Retry) *routev3.RetryPolicy {
 		RetryOn: strings.Join(on, ","), NumRetries: wrapperspb.UInt32(r.MaxAttempts - 1),
 		RetryBackOff: &routev3.RetryPolicy_RetryBackOff{BaseInterval: duration(&r.InitialBackoff), MaxInterval: duration(&r.MaxBackoff)},
 	}
-}
-
-// hashPolicy returns the policy that hashes calls by a header, nil without a ring.
-func (p *plan) hashPolicy() []*routev3.RouteAction_HashPolicy {
-	if p.ring == nil {
-		return nil
-	}
-	return []*routev3.RouteAction_HashPolicy{{PolicySpecifier: &routev3.RouteAction_HashPolicy_Header_{
-		Header: &routev3.RouteAction_HashPolicy_Header{HeaderName: p.ring.RequestHashHeader},
-	}}}
 }
 
 // destination adds the clusters of a set, and returns them with their shares. While no endpoint of the set is reachable, the

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -25,6 +26,7 @@ type httpServer struct {
 	starting sync.Map // of net.Conn: the connections that have not sent a complete preface of HTTP/2, or header of HTTP/1
 	stopping atomic.Bool
 	mu       sync.Mutex // guards the fields below
+	refuse   func()     // makes Serve return, without an end of the connections; nil before Serve
 	services map[string]grpc.ServiceInfo
 	faults   []error // of NewServer, Register and HandleHealth; Serve and Announce return them
 }
@@ -80,9 +82,6 @@ func (s *httpServer) Serve(lis net.Listener) error {
 	s.http.ConnState = func(conn net.Conn, state http.ConnState) {
 		if key := reflect.ValueOf(conn); state == http.StateNew && key.Comparable() {
 			s.starting.Store(conn, nil)
-			if s.stopping.Load() {
-				_ = conn.Close() // as in GracefulStop
-			}
 		} else if key.Comparable() {
 			s.starting.Delete(conn)
 		}
@@ -90,23 +89,41 @@ func (s *httpServer) Serve(lis net.Listener) error {
 			given(conn, state)
 		}
 	}
+	served := make(chan struct{})
+	defer close(served)
+	s.mu.Lock()
+	s.refuse = func() { _ = lis.Close(); <-served }
+	s.mu.Unlock()
 	err := s.http.Serve(lis)
-	if errors.Is(err, http.ErrServerClosed) {
+	if s.stopping.Load() || errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("connectetcd: the http.Server was shut down before the context of Serve ended: %w (%w)", err, grpc.ErrServerStopped)
 	}
 	return err
 }
 
-// GracefulStop returns when all calls have ended, or Stop has cut them. It closes connections that are only starting: Shutdown
-// would not tell their clients to leave, and would wait until they do.
+// startingTime is how long a server that stops leaves connections that are starting.
+const startingTime = 500 * time.Millisecond
+
+// GracefulStop returns when all calls have ended, or Stop has cut them. It closes the listener, and calls Shutdown once no connection is
+// starting: after Shutdown, net/http drops the first request of HTTP/1, does not tell clients of HTTP/2 to leave, and waits for silent ones.
 func (s *httpServer) GracefulStop() {
-	s.http.RegisterOnShutdown(func() { // runs once the listener is closed: before that, further connections would be accepted, and reset
-		s.stopping.Store(true)
+	s.stopping.Store(true)
+	s.mu.Lock()
+	refuse := s.refuse
+	s.mu.Unlock()
+	if refuse != nil {
+		refuse()
+	}
+	for end, left := time.Now().Add(startingTime), true; left; time.Sleep(time.Millisecond) {
+		left = false
+		early := time.Now().Before(end)
 		s.starting.Range(func(conn, _ any) bool {
-			_ = conn.(net.Conn).Close() // fails only if it is closed
+			if left = early; !early {
+				_ = conn.(net.Conn).Close() // fails only if it is closed
+			}
 			return true
 		})
-	})
+	}
 	_ = s.http.Shutdown(context.Background()) // fails if a listener is already closed
 }
 

@@ -1,37 +1,47 @@
 package connectetcd
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
 
-// stopsEarly is a listener that records whether its server closes starting connections when it closes the listener.
-type stopsEarly struct {
-	net.Listener
-	server *httpServer
-	closed chan bool
-}
-
-func (l stopsEarly) Close() error {
-	l.closed <- l.server.stopping.Load()
-	return l.Listener.Close()
-}
-
-// A server that stops closes its listener before the connections that are starting. Otherwise it would accept further ones, and reset them.
-func TestGracefulStop_ClosesTheListenerFirst(t *testing.T) {
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	must.Succeed(t, err)
-	s := &httpServer{http: new(http.Server)}
-	closed := make(chan bool, 9)
-	go func() { _ = s.Serve(stopsEarly{lis, s, closed}) }()
-	answer, err := http.Head("http://" + lis.Addr().String())
-	must.Succeed(t, err)
-	must.Succeed(t, answer.Body.Close())
-	s.GracefulStop()
-	if <-closed {
-		t.Error("starting connections were closed while the listener was open")
-	}
+// A server that stops serves a connection that is starting, and tells it to leave, as it tells others.
+func TestGracefulStop_ServesStartingConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lis := bufconn.Listen(1 << 16)
+		var protocols http.Protocols
+		protocols.SetUnencryptedHTTP2(true)
+		slow := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(startingTime) })
+		s := &httpServer{http: &http.Server{Protocols: &protocols, Handler: slow}}
+		go func() { _ = s.Serve(lis) }()
+		conn, err := lis.Dial()
+		must.Succeed(t, err)
+		synctest.Wait()
+		stopped := make(chan struct{})
+		go func() { s.GracefulStop(); close(stopped) }()
+		time.Sleep(startingTime - 1) // a slow network
+		client := http.Client{Transport: &http.Transport{Protocols: &protocols, DialContext: func(context.Context, string, string) (net.Conn, error) {
+			defer func() { conn, err = lis.Dial() }()
+			return conn, err
+		}}}
+		for _, left := range []bool{false, true} {
+			answer, err := client.Head("http://any")
+			if err == nil {
+				must.Succeed(t, answer.Body.Close())
+			}
+			if left != (err != nil) {
+				t.Errorf("a call on a connection that was starting returned %v, want an error: %v", err, left)
+			}
+			synctest.Wait() // the client has read that it is to leave
+		}
+		<-stopped
+	})
 }

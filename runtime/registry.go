@@ -83,7 +83,13 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	silenceDefaultLogger(client)
 	r.configured = r.endpoints()
 	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{
-		Endpoints: r.endpoints, User: client.Username, Logger: r.opts.logger, Changed: r.connChanged,
+		Endpoints: r.endpoints, User: client.Username, Logger: r.opts.logger,
+		Changed: func(back bool) {
+			r.keys.ConnChanged()
+			if back {
+				r.published.Reconnected()
+			}
+		},
 	})
 	allowed, err := r.opts.addressCheck()
 	r.metrics, r.err = metrics.New(r.opts.meters, r.followed)
@@ -142,14 +148,6 @@ func (r *Registry) Close(ctx context.Context) error {
 	r.closeErr = errors.Join(errs...)
 	close(r.closeDone)
 	return r.closeErr
-}
-
-// connChanged handles the return of the connection to etcd, or its loss.
-func (r *Registry) connChanged(back bool) {
-	r.keys.ConnChanged()
-	if back {
-		r.published.Reconnected()
-	}
 }
 
 // awaitClose waits for the first Close and returns its result.

@@ -141,20 +141,22 @@ const stopWithin = 100 * time.Millisecond
 // handshake, and for handlers.
 func (s *Server) stop(served <-chan error, conns *listener.Conns, left time.Duration) error {
 	s.health.endWatch()
-	conns.CloseSilent()
+	bound := max(left, stopWithin)
+	silent := time.AfterFunc(min(bound/2, 500*time.Millisecond), conns.CloseSilent) // not at once: first calls may be on their way
+	defer silent.Stop()
 	stopped := make(chan error, 1)
 	go func() {
 		s.grpc.GracefulStop()
 		stopped <- <-served
 	}()
-	timeout := time.NewTimer(max(left, stopWithin))
+	timeout := time.NewTimer(bound)
 	defer timeout.Stop()
 	var err, cut error
 	select {
 	case err = <-stopped:
 	case <-timeout.C:
 		cut = fmt.Errorf("etcd: connections or calls that were open %v after the server stopped taking new ones were cut: %w",
-			max(left, stopWithin).Round(time.Millisecond), context.DeadlineExceeded)
+			bound.Round(time.Millisecond), context.DeadlineExceeded)
 		conns.Close()
 		go s.grpc.Stop() // makes GracefulStop return, too, unless a handler does not end with its context
 		handlers := time.NewTimer(handlerTimeout)

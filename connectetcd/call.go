@@ -52,7 +52,10 @@ func newCall(req *http.Request) (*call, error) {
 	if strings.Count(c.method, "/") != 2 || !strings.HasPrefix(c.method, "/") {
 		return nil, connect.NewError(connect.CodeInternal, fmt.Errorf("connectetcd: the path %q is not a method: want /package.Service/Method, and no path in the client's base URL", c.method))
 	}
-	c.desc = streamDesc(c.method)
+	name := protoreflect.FullName(strings.Replace(c.method[1:], "/", ".", 1))
+	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(name) // an error means no descriptor
+	desc, ok := found.(protoreflect.MethodDescriptor)
+	c.desc = grpc.StreamDesc{ServerStreams: !ok || desc.IsStreamingServer(), ClientStreams: !ok || desc.IsStreamingClient()}
 	md, err := toMetadata(req.Header)
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInternal, err)
@@ -73,17 +76,6 @@ func checkProtocol(req *http.Request) (codec string, err error) {
 		}
 	}
 	return "", fmt.Errorf("connectetcd: a %.10s request with the content type %.100q is of another protocol than gRPC: make the client with connect.WithGRPC, without another protocol's option after it", req.Method, contentType)
-}
-
-// streamDesc reports whether a method streams requests and replies. Both count as streams if the method's descriptor is not
-// linked into the program.
-func streamDesc(method string) grpc.StreamDesc {
-	name := protoreflect.FullName(strings.Replace(method[1:], "/", ".", 1))
-	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(name) // an error means no descriptor
-	if desc, ok := found.(protoreflect.MethodDescriptor); ok {
-		return grpc.StreamDesc{ServerStreams: desc.IsStreamingServer(), ClientStreams: desc.IsStreamingClient()}
-	}
-	return grpc.StreamDesc{ServerStreams: true, ClientStreams: true}
 }
 
 // options returns the call options for the gRPC connection.
@@ -234,23 +226,20 @@ func (b *streamBody) Read(p []byte) (int, error) {
 		if n, err := b.rest.Read(p); n > 0 || err == nil {
 			return n, nil
 		}
-		if err := b.stream.RecvMsg(&b.rest); err != nil {
-			b.end(err)
+		err := b.stream.RecvMsg(&b.rest)
+		if err == nil {
+			continue
 		}
+		if errors.Is(err, io.EOF) {
+			err = nil
+		} else if failed := (sendError{}); errors.As(context.Cause(b.ctx), &failed) {
+			err = failed.error
+		}
+		setTrailers(b.trailer, b.stream.Trailer(), err)
+		b.ended = true
+		b.cancel(nil)
 	}
 	return 0, io.EOF
-}
-
-// end sets the trailers of the call, whose RecvMsg has returned err.
-func (b *streamBody) end(err error) {
-	b.ended = true
-	if errors.Is(err, io.EOF) {
-		err = nil
-	} else if failed := (sendError{}); errors.As(context.Cause(b.ctx), &failed) {
-		err = failed.error
-	}
-	setTrailers(b.trailer, b.stream.Trailer(), err)
-	b.cancel(nil)
 }
 
 // Close ends the call if it has not ended.

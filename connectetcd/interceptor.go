@@ -1,6 +1,7 @@
 package connectetcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -22,8 +23,12 @@ func NewLaneInterceptor() connect.Interceptor {
 			if req.Spec().IsClient {
 				return next(ctx, req)
 			}
-			resp, err := next(incoming(ctx, req.Header()), req)
-			return resp, fromStatus(err)
+			ctx = handling(ctx, req.Header())
+			resp, err := next(ctx, req)
+			if err != nil {
+				err = cmp.Or(ended(ctx), fromStatus(err))
+			}
+			return resp, err
 		}
 	}}
 }
@@ -32,8 +37,45 @@ type laneInterceptor struct{ connect.UnaryInterceptorFunc }
 
 func (laneInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		return fromStatus(next(incoming(ctx, conn.RequestHeader()), conn))
+		ctx = handling(ctx, conn.RequestHeader())
+		err := next(ctx, leaderConn{conn, ctx})
+		return cmp.Or(ended(ctx), fromStatus(err))
 	}
+}
+
+// endKey is the key of the function that ends a handler's context.
+type endKey struct{}
+
+// handling returns the context of a handler, which CheckLeader ends with the leadership. The cause is then an error of Connect.
+func handling(ctx context.Context, header http.Header) context.Context {
+	ctx, end := context.WithCancelCause(incoming(ctx, header)) // ends with the call at the latest
+	return context.WithValue(ctx, endKey{}, end)
+}
+
+// ended returns the error of a call whose leadership has ended, and otherwise nil.
+func ended(ctx context.Context) error {
+	if cause := new(connect.Error); errors.As(context.Cause(ctx), &cause) {
+		return cause
+	}
+	return nil
+}
+
+// leaderConn is a stream whose Send and Receive return an error after the end of the leadership. Unlike leader.Guard, it does not
+// interrupt a Receive under way: that needs a goroutine for each, which may outlive the handler.
+type leaderConn struct {
+	connect.StreamingHandlerConn
+	ctx context.Context
+}
+
+func (c leaderConn) Send(message any) error    { return c.do(c.StreamingHandlerConn.Send, message) }
+func (c leaderConn) Receive(message any) error { return c.do(c.StreamingHandlerConn.Receive, message) }
+
+func (c leaderConn) do(sendOrReceive func(any) error, message any) error {
+	err := ended(c.ctx)
+	if err == nil {
+		err = sendOrReceive(message)
+	}
+	return cmp.Or(ended(c.ctx), err)
 }
 
 // incoming returns ctx with a request's metadata and lane. It omits binary metadata that is not valid base64.
@@ -71,15 +113,24 @@ func fromStatus(err error) error {
 // package runtime/leader: see its Enter. ctx is the context that Connect passes to a handler. Call CheckLeader first in the handlers of the
 // leader's methods: callers repeat a refused unary call, because the handler has done nothing yet. A leader that resigns in order waits
 // for calls until their contexts end: when the handler returns, or earlier if the caller cancels or the deadline passes. Later
-// in a handler call leads.Check, which needs [NewLaneInterceptor], as do handlers that make leader calls themselves.
+// in a handler call leads.Check, which needs [NewLaneInterceptor], as do handlers that make leader calls themselves. With the
+// interceptor, the end of the leadership ends ctx with the cause leader.ErrEnded, and makes a stream, and the error of a unary handler,
+// UNAVAILABLE, as behind leader.Guard.
 func CheckLeader(ctx context.Context, leads interface {
-	Enter(context.Context) (leading context.Context, err error)
+	Enter(ctx context.Context) (leading context.Context, err error)
 }) error {
 	var header http.Header
 	if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
 		header = info.RequestHeader()
 	}
-	_, err := leads.Enter(incoming(ctx, header))
+	leading, err := leads.Enter(incoming(ctx, header))
+	if end, ok := ctx.Value(endKey{}).(context.CancelCauseFunc); ok && err == nil {
+		context.AfterFunc(leading, func() {
+			if ctx.Err() == nil { // otherwise leading has ended with ctx
+				end(connect.NewError(connect.CodeUnavailable, context.Cause(leading)))
+			}
+		})
+	}
 	err = fromStatus(err)
 	if refusal := new(connect.Error); errors.As(err, &refusal) && refusal.Code() == connect.CodeUnavailable {
 		refusal.Meta()["Etcd-Leader-Refused"] = header["Etcd-Leader-Call"] // as leader.Guard does

@@ -1,6 +1,7 @@
 package connectrpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -161,6 +162,7 @@ func TestLanes(t *testing.T) {
 // desk is a server that stands for election.
 type desk struct {
 	connectconnect.UnimplementedDeskHandler
+	t     *testing.T
 	name  string
 	leads *leader.Leadership
 }
@@ -178,14 +180,32 @@ func (d desk) Register(ctx context.Context, req *connectgo.Request[connect.Borro
 			return nil, errors.New("the leadership has ended before the call")
 		}
 	}
+	if req.Msg.GetTitle() == "resign at once" {
+		now, end := context.WithTimeout(ctx, 0)
+		defer end()
+		_ = d.leads.Resign(now) // an error, because calls are under way
+		<-ctx.Done()
+		return nil, errors.New("late")
+	}
 	return connectgo.NewResponse(&connect.BorrowReply{Server: d.name}), nil
 }
 
-func (d desk) Follow(ctx context.Context, _ *connectgo.Request[connect.BorrowRequest], stream *connectgo.ServerStream[connect.BorrowReply]) error {
-	if err := d.leads.Check(ctx); err != nil {
+func (d desk) Follow(ctx context.Context, req *connectgo.Request[connect.BorrowRequest], stream *connectgo.ServerStream[connect.BorrowReply]) error {
+	if err := cmp.Or(d.leads.Check(ctx), connectetcd.CheckLeader(ctx, d.leads)); err != nil {
 		return fmt.Errorf("follow: %w", err)
 	}
-	return stream.Send(&connect.BorrowReply{Server: d.name})
+	reply := &connect.BorrowReply{Server: d.name}
+	err := stream.Send(reply)
+	if req.Msg.GetTitle() == "" {
+		return err
+	}
+	<-ctx.Done()
+	for _, err := range []error{context.Cause(ctx), stream.Send(reply), stream.Conn().Receive(reply)} {
+		if !errors.Is(err, leader.ErrEnded) {
+			d.t.Errorf("at the end of the leadership, the cause of the context, or the error of Send or Receive, is %v, want ErrEnded", err)
+		}
+	}
+	return nil
 }
 
 func (w *world) desk(name string) (*running, *leader.Leadership) {
@@ -193,14 +213,15 @@ func (w *world) desk(name string) (*running, *leader.Leadership) {
 	var leads *leader.Leadership
 	s := w.serve(h2c(), func(s *connectetcd.Server) {
 		leads = leader.Of(s.Unwrap(), &connectconnect.Desk_EtcdServiceDesc)
-		d := desk{name: name, leads: leads}
+		d := desk{t: w.t, name: name, leads: leads}
 		connectconnect.RegisterDeskHandlerToEtcd(s, d, connectetcd.WithRegisterOptions(runtime.WithInstance(name)),
 			connectgo.WithInterceptors(connectetcd.NewLaneInterceptor()))
 	})
 	return s, leads
 }
 
-// Calls for the leader reach the leader. An instance that does not lead rejects them, unary calls and streams.
+// Calls for the leader reach the leader. An instance that does not lead rejects them, unary calls and streams. The end of the leadership
+// ends them.
 func TestLeader(t *testing.T) {
 	w := newWorld(t)
 	_, leads := w.desk("a")
@@ -252,4 +273,12 @@ func TestLeader(t *testing.T) {
 	if got, err := register(ctx); err != nil || got != "b" {
 		t.Errorf("Register after a has resigned: answered by %q, error %v, want b", got, err)
 	}
+	stream, err := client.Follow(ctx, connectgo.NewRequest(&connect.BorrowRequest{Title: "to the end"}))
+	kit.Must(t, err)
+	stream.Receive()
+	_, err = client.Register(ctx, connectgo.NewRequest(&connect.BorrowRequest{Title: "resign at once"}))
+	wantCode(t, err, connectgo.CodeUnavailable, "no longer leads")
+	stream.Receive()
+	wantCode(t, stream.Err(), connectgo.CodeUnavailable, "no longer leads")
+	kit.Must(t, stream.Close())
 }

@@ -56,7 +56,7 @@ func (r *Renewer) Renew(ctx context.Context, lease clientv3.LeaseID, timeout tim
 	if r.client.ActiveConnection() == nil {
 		return renewOnce(ctx, r.client.Lease, lease)
 	}
-	for {
+	for again := true; ; again = false {
 		s, answers := r.send(lease)
 		select {
 		case answer, ok := <-answers:
@@ -65,7 +65,7 @@ func (r *Renewer) Renew(ctx context.Context, lease clientv3.LeaseID, timeout tim
 				return answer, nil
 			case ok:
 				return renewOnce(ctx, r.client.Lease, lease) // Lease may be a wrapper that reaches another etcd
-			case !s.answered || ctx.Err() != nil:
+			case !again || !s.answered || ctx.Err() != nil:
 				return nil, s.err
 			}
 		case <-ctx.Done():

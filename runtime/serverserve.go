@@ -23,7 +23,7 @@ const handlerTimeout = time.Second
 // Serve serves on lis until ctx ends, and keeps the published services in etcd until then. It closes lis. It
 // announces the services in the background, so that it serves even while etcd cannot be reached.
 //
-// When ctx ends, Serve drains. A leader finishes the unary leader calls that its guard or connectetcd.CheckLeader has admitted, for at
+// When ctx ends, Serve drains. A leader finishes the leader calls that its guard or connectetcd.CheckLeader has admitted, for at
 // most 5 s and half of the stop timeout. The health service turns NOT_SERVING until Serve returns. Serve withdraws the services within
 // 5 s, and waits for the drain delay, so that callers notice. Calls may finish within the stop timeout, and are then cut. Serve
 // returns nil after a clean drain, and otherwise an error that says which steps or calls were cut short. If the gRPC server fails, Serve

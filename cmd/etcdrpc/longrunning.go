@@ -38,7 +38,12 @@ func (a *app) withRegistry(cmd *cobra.Command, do func(*runtime.Registry, io.Wri
 	defer client.Close()
 	notes, end := startNotes(cmd.ErrOrStderr())
 	defer end()
-	logger := slog.New(slog.NewTextHandler(lines{notes}, &slog.HandlerOptions{ReplaceAttr: dropTime}))
+	logger := slog.New(slog.NewTextHandler(lines{notes}, &slog.HandlerOptions{ReplaceAttr: func(_ []string, attr slog.Attr) slog.Attr {
+		if attr.Key == slog.TimeKey { // journald and container runtimes add their own
+			return slog.Attr{}
+		}
+		return attr
+	}}))
 	registry := runtime.NewRegistry(client, append(opts, runtime.WithNamespace(a.settings.namespace), runtime.WithLogger(logger))...)
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), revokeTimeout)
@@ -59,14 +64,6 @@ type lines struct{ io.Writer }
 
 func (l lines) Write(line []byte) (int, error) {
 	return len(line), output.Writef(l.Writer, "etcdrpc: %s\n", strings.TrimSuffix(string(line), "\n"))
-}
-
-// dropTime drops the time of a log record, because journald and container runtimes add their own.
-func dropTime(_ []string, attr slog.Attr) slog.Attr {
-	if attr.Key == slog.TimeKey {
-		return slog.Attr{}
-	}
-	return attr
 }
 
 // servePages serves until ctx ends, and then closes all connections.

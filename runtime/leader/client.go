@@ -1,7 +1,6 @@
 package leader
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -52,7 +51,7 @@ func (r *router) Route() attr.Route {
 
 // unary intercepts the unary calls of the connection, and stream intercepts the streaming calls.
 func (r *router) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	ctx = markNested(ctx)
+	ctx = election.Mark(ctx)
 	if !r.has(ctx, method) {
 		return invoker(ctx, method, req, reply, cc, opts...)
 	}
@@ -60,19 +59,13 @@ func (r *router) unary(ctx context.Context, method string, req, reply any, cc *g
 }
 
 func (r *router) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	ctx = markNested(ctx)
+	ctx = election.Mark(ctx)
 	if !r.has(ctx, method) {
 		return streamer(ctx, desc, cc, method, opts...)
 	}
 	ctx, _, opts = forLeader(ctx, opts)
 	stream, err := streamer(ctx, desc, cc, method, opts...)
 	return stream, r.explain(err)
-}
-
-// markNested adds the nested header if ctx is from the handler of a leader call, or of a call that has the header.
-func markNested(ctx context.Context) context.Context {
-	id := cmp.Or(election.Header(ctx, election.NestedHeader), election.Header(ctx, election.CallHeader))
-	return calloptions.WithHeader(ctx, election.NestedHeader, id)
 }
 
 // has reports whether a call goes to the leader. A call made with [runtime.WithTarget] goes to its target instead.

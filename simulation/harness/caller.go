@@ -129,7 +129,8 @@ func (c *caller) stop(killed bool) {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
 		act := check.Act{What: "ending calls and watches", Who: c.name(), Longest: endsWithin}
-		c.noteKnown()
+		s, status := &c.snapshots, keyStatus(c.registry, fixtures.ShopKey)
+		s.knew, s.exact = fixtures.Addrs(status.Endpoints), c.w.calmSince(time.Now()) && status.Changed.After(s.spoilt)
 		if killed {
 			c.snapshots.leaveBehind()
 		}

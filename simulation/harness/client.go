@@ -22,7 +22,7 @@ const (
 	dialTimeout = 5 * time.Second
 )
 
-// connect makes an etcd client: by clientv3.New or, if parts is set, by partsOf.
+// connect makes an etcd client: by clientv3.New or, if parts is set, from separate parts over its connection.
 func (p *process) connect() {
 	dial := p.w.network.Dialer(p.from)
 	options := []grpc.DialOption{grpc.WithChainUnaryInterceptor(requestsOf{*p}.call), grpc.WithContextDialer(
@@ -48,7 +48,10 @@ func (p *process) connect() {
 		}
 		p.client, p.disconnect = client, func() { client.Close() }
 		if p.parts {
-			put := partsOf(client)
+			put, conn := clientv3.NewCtxClient(client.Ctx()), client.ActiveConnection()
+			put.KV = clientv3.NewKVFromKVClient(pb.NewKVClient(conn), client)
+			put.Watcher = clientv3.NewWatchFromWatchClient(pb.NewWatchClient(conn), client)
+			put.Lease = clientv3.NewLeaseFromLeaseClient(pb.NewLeaseClient(conn), client, dialTimeout+time.Second)
 			p.client, p.disconnect = put, func() {
 				put.Close()
 				client.Close()
@@ -68,16 +71,6 @@ func clientConfig(endpoints []string, options ...grpc.DialOption) clientv3.Confi
 		DialOptions:          options,
 		Logger:               zap.NewNop(),
 	}
-}
-
-// partsOf makes a client from separate parts over another client's connection.
-func partsOf(base *clientv3.Client) *clientv3.Client {
-	c := clientv3.NewCtxClient(base.Ctx())
-	conn := base.ActiveConnection()
-	c.KV = clientv3.NewKVFromKVClient(pb.NewKVClient(conn), base)
-	c.Watcher = clientv3.NewWatchFromWatchClient(pb.NewWatchClient(conn), base)
-	c.Lease = clientv3.NewLeaseFromLeaseClient(pb.NewLeaseClient(conn), base, dialTimeout+time.Second)
-	return c
 }
 
 // requestsOf checks the requests of an incarnation before they are sent.

@@ -35,12 +35,6 @@ func newSnapshots(spec schedule.Caller) snapshots {
 	return snapshots{temp: temp, dir: filepath.Join(temp, "snapshots")}
 }
 
-// noteKnown records the addresses that an ending incarnation knows, and whether the directory must have them.
-func (c *caller) noteKnown() {
-	s, status := &c.snapshots, keyStatus(c.registry, fixtures.ShopKey)
-	s.knew, s.exact = fixtures.Addrs(status.Endpoints), c.w.calmSince(time.Now()) && status.Changed.After(s.spoilt)
-}
-
 // fail replaces the directory by a file. The directory is back once end was called for each call of fail.
 func (s *snapshots) fail() (end func()) {
 	away := s.dir + ".away"

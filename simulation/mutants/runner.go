@@ -111,21 +111,15 @@ type runner struct {
 	sound    memo[test, result]   // the result of each test without a mutant
 }
 
-// candidates returns the tests that may notice a mutant, in this order: the tests that the mutant names,
-// the tests of its package, schedules.
-func (r *runner) candidates(m *mutant) []test {
-	own := m.edits[0].dir
+// try returns the result of the first test that fails with a mutant: of the tests that the mutant names, those of its package, and
+// schedules. Its error explains failures that do not count.
+func (r *runner) try(ctx context.Context, m *mutant) (result, error) {
+	own, errs := m.edits[0].dir, []error(nil)
 	all := append(slices.Clone(m.tests), test{room: unit, dir: own, name: ".*"}, test{room: unit, dir: own, name: ".*Walk.*"})
 	for seed := range r.seeds {
 		all = append(all, scheduleOf(seed+1))
 	}
-	return all
-}
-
-// try returns the result of the first test that fails with a mutant. Its error explains failures that do not count.
-func (r *runner) try(ctx context.Context, m *mutant) (result, error) {
-	var errs []error
-	for _, t := range r.candidates(m) {
+	for _, t := range all {
 		got, err := r.notices(ctx, t, m.id)
 		if ctx.Err() != nil || err == nil && got.failed != nil {
 			return got, err

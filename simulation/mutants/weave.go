@@ -131,7 +131,16 @@ func (t *tree) find(dir, name string) (f function, err error) {
 	n := 0
 	for _, s := range t.packages[dir] {
 		for _, d := range s.file.Decls {
-			if d, ok := d.(*ast.FuncDecl); ok && nameOf(d) == name {
+			d, ok := d.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			full := d.Name.Name
+			if d.Recv != nil {
+				recv, _, _ := strings.Cut(strings.TrimPrefix(types.ExprString(d.Recv.List[0].Type), "*"), "[")
+				full = recv + "." + full
+			}
+			if full == name {
 				f, n = function{s, d}, n+1
 			}
 		}
@@ -163,15 +172,6 @@ func (t *tree) load(dir string) error {
 		t.packages[dir] = append(t.packages[dir], &source{filepath.Join(dir, filepath.Base(name)), string(text), file, make(map[int]string)})
 	}
 	return nil
-}
-
-// nameOf returns the name of a function, or receiver.method.
-func nameOf(f *ast.FuncDecl) string {
-	if f.Recv == nil {
-		return f.Name.Name
-	}
-	recv, _, _ := strings.Cut(strings.TrimPrefix(types.ExprString(f.Recv.List[0].Type), "*"), "[")
-	return recv + "." + f.Name.Name
 }
 
 // values holds, by operation, the text that replaces a value, for which $ stands. The text uses all names in the value, so that

@@ -166,7 +166,13 @@ func (d *Options) checkServices(ctx context.Context, conn *grpc.ClientConn, p pr
 		result.kind, result.problem = kind, fmt.Sprintf(format, args...)
 		return result
 	}
-	for _, service := range slices.Compact(append([]string{"", t.service}, servicesOf(t.Instance)...)) {
+	services := []string{"", t.service}
+	for method := range inventory.DeclaredMethods(&t.Instance.Endpoint) {
+		if method.Service != "" && !inventory.IsInfrastructure(method.Service) {
+			services = append(services, method.Service)
+		}
+	}
+	for _, service := range slices.Compact(services) {
 		resp, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: service})
 		code, text := status.Code(err), status.Convert(err).Message()
 		if code != codes.Unavailable && code != codes.DeadlineExceeded {
@@ -225,16 +231,6 @@ func (x *subject) unknownHealth() {
 func isUnknownService(ctx context.Context, conn *grpc.ClientConn, service string) bool {
 	err := conn.Invoke(ctx, "/"+service+"/EtcdrpcDoctorAsksWhoServesThis", &healthpb.HealthCheckRequest{}, &healthpb.HealthCheckResponse{})
 	return status.Code(err) == codes.Unimplemented && status.Convert(err).Message() == "unknown service "+service
-}
-
-// servicesOf returns the gRPC services that an instance publishes.
-func servicesOf(i *inventory.Instance) (names []string) {
-	for method := range inventory.DeclaredMethods(&i.Endpoint) {
-		if name := method.Service; name != "" && !inventory.IsInfrastructure(name) {
-			names = append(names, name)
-		}
-	}
-	return slices.Compact(names)
 }
 
 // The transports of servers.

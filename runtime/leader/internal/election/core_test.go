@@ -193,14 +193,14 @@ func TestFinish(t *testing.T) {
 		takes, refuses time.Duration // the whole, and the longest time in which calls are refused
 		late           bool          // the context ends first
 	}{
-		"a short call":                         {50 * ms, 30 * ms, endless, 50 * ms, 50 * ms, false},
-		"a long call":                          {time.Second, 30 * ms, endless, 1020 * ms, firstClose, false},
-		"a call without end":                   {endless, 30 * ms, endless, finishTimeout - lastClose + 20*ms, firstClose, false},
-		"no call ends":                         {endless, endless, endless, finishTimeout, lastClose, false},
-		"no call ends that began later":        {time.Second, endless, endless, finishTimeout, lastClose, false},
-		"no call ends until the context ends":  {endless, endless, time.Second, time.Second, time.Second, true},
-		"a call without end, with little time": {endless, 30 * ms, 3 * time.Second, 1020 * ms, firstClose, false},
-		"its handler calls finish":             {0, 30 * ms, endless, 0, 0, false},
+		"a short call":                        {50 * ms, 30 * ms, endless, 50 * ms, 50 * ms, false},
+		"a long call":                         {time.Second, 30 * ms, endless, 1020 * ms, firstClose, false},
+		"a call of 4 s":                       {4 * time.Second, 30 * ms, endless, 4 * time.Second, time.Second, false},
+		"a call without end":                  {endless, 30 * ms, endless, finishTimeout, lastClose, false},
+		"no call ends":                        {endless, endless, endless, finishTimeout, lastClose, false},
+		"no call ends that began later":       {time.Second, endless, endless, finishTimeout, lastClose, false},
+		"no call ends until the context ends": {endless, endless, time.Second, time.Second, time.Second, true},
+		"its handler calls finish":            {0, 30 * ms, endless, 0, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -209,7 +209,7 @@ func (e *Election) turn(token int64) {
 	}
 	clear(e.contexts)
 	e.token, e.finishing, e.closed = token, false, false
-	e.group = &group{1, make(chan struct{})}
+	e.group = &group{n: 1, idle: make(chan struct{})}
 	e.TermChanged()
 }
 

@@ -1,9 +1,11 @@
 package election
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,9 +16,27 @@ import (
 // refusal that was passed on.
 const CallHeader = "etcd-leader-call"
 
-// NestedHeader is the request metadata of calls that the handler of a leader call makes with its context: the id of the leader call.
-// A leader that resigns waits for the handler, so it must not refuse them.
+// NestedHeader is the request metadata of calls that the handler of a leader call makes with its context: the ids of the leader call and
+// of those that it is nested in. A leader that resigns waits for their handlers, so it must not refuse the calls that these wait for.
 const NestedHeader = "etcd-leader-nested"
+
+// maxNested bounds the ids. The nearest ones stay.
+const maxNested = 8
+
+// Mark adds the nested header to the calls made with ctx if ctx is from the handler of a leader call, or of a call that has the header.
+func Mark(ctx context.Context) context.Context {
+	sent, _ := metadata.FromOutgoingContext(ctx)
+	ids := sent[NestedHeader]
+	for _, name := range [...]string{CallHeader, NestedHeader} {
+		for _, id := range metadata.ValueFromIncomingContext(ctx, name) {
+			if len(ids) < maxNested && !slices.Contains(ids, id) {
+				ids = append(ids, id)
+				ctx = metadata.AppendToOutgoingContext(ctx, NestedHeader, id)
+			}
+		}
+	}
+	return ctx
+}
 
 // Header returns the value of a header of the call that ctx is from, "" if it has none.
 func Header(ctx context.Context, name string) string {
@@ -25,8 +45,9 @@ func Header(ctx context.Context, name string) string {
 
 // group counts calls under way.
 type group struct {
-	n    int           // the calls, and 1 while Enter admits further ones
+	n    int           // the calls, 1 while Enter admits further ones, and 1 for an earlier group with calls
 	idle chan struct{} // closed when n is 0
+	next *group        // the later group that counts this one; may be nil
 }
 
 // Enter is Lead for a call, whose context is parent. Finish and Resign wait for the call, unless its handler calls them with the
@@ -36,7 +57,10 @@ func (e *Election) Enter(parent context.Context, token int64) (ctx context.Conte
 	defer e.mu.Unlock()
 	g, id := e.group, Header(parent, CallHeader)
 	if e.closed {
-		g = e.under[Header(parent, NestedHeader)]
+		g = nil
+		for _, caller := range metadata.ValueFromIncomingContext(parent, NestedHeader) {
+			g = cmp.Or(g, e.under[caller])
+		}
 	}
 	if g != nil {
 		ctx, done, ok = e.lead(parent, token)
@@ -51,7 +75,7 @@ func (e *Election) Enter(parent context.Context, token int64) (ctx context.Conte
 	e.under[id] = g
 	stop := context.AfterFunc(parent, func() { e.exit(id) }) // nobody waits for the reply of a call that has ended
 	end := done
-	return metadata.AppendToOutgoingContext(ctx, NestedHeader, id), func() {
+	return Mark(metadata.AppendToOutgoingContext(ctx, NestedHeader, id)), func() {
 		if end(); stop() {
 			e.exit(id)
 		}
@@ -69,8 +93,11 @@ func (e *Election) exit(id string) {
 }
 
 func (g *group) add(n int) {
-	if g.n += n; g.n == 0 {
-		close(g.idle)
+	if g.n += n; g.n > 0 {
+		return
+	}
+	if close(g.idle); g.next != nil {
+		g.next.add(-1)
 	}
 }
 
@@ -92,15 +119,21 @@ func (e *Election) Resign(ctx context.Context, token int64) error {
 }
 
 func (e *Election) finish(ctx context.Context, token int64) error {
-	e.exit(Header(ctx, CallHeader)) // the handlers of these calls wait for finish
-	e.exit(Header(ctx, NestedHeader))
-	bound, cancel := context.WithTimeout(ctx, finishTimeout)
-	defer cancel()
+	md, _ := metadata.FromOutgoingContext(Mark(ctx))
+	for _, id := range md[NestedHeader] {
+		e.exit(id) // the handler of this call waits for finish
+	}
 	e.mu.Lock()
 	if token == 0 || token != e.token {
 		e.mu.Unlock()
 		return nil
 	}
+	timeout := finishTimeout
+	if !e.core.wanted {
+		timeout = lastClose // calls no longer reach this leader, nor yet another
+	}
+	bound, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	term, done := e.inTerm(bound)
 	defer done()
 	second := e.finishing
@@ -123,8 +156,7 @@ func (e *Election) endCalls(term context.Context, token int64) {
 	end, _ := term.Deadline()
 	for term.Err() == nil {
 		calls := e.admit(token, false)
-		open := time.Until(end) - lastClose - 2*firstClose
-		if open <= 0 {
+		if time.Until(end) <= lastClose {
 			wait(term, calls.idle, lastClose)
 			return
 		}
@@ -133,7 +165,7 @@ func (e *Election) endCalls(term context.Context, token int64) {
 		}
 		e.admit(token, true)
 		wait(term, nil, firstClose) // for callers, which pause after a refusal
-		wait(term, calls.idle, open)
+		wait(term, calls.idle, time.Until(end)-lastClose)
 	}
 }
 
@@ -144,7 +176,11 @@ func (e *Election) admit(token int64, calls bool) *group {
 	until := e.group
 	if token == e.token { // otherwise the next term may have begun
 		if e.closed = !calls; calls {
-			e.group = &group{1, make(chan struct{})}
+			e.group = &group{n: 1, idle: make(chan struct{})}
+			if until.n > 0 {
+				until.next = e.group
+				e.group.add(1)
+			}
 		} else {
 			until.add(-1)
 		}

@@ -66,7 +66,6 @@ type core struct {
 	view    View
 	highest int64 // the highest create revision of all candidates seen
 	blind   bool  // etcd denies the watch of the candidates, and the instance does not lead
-	yielded bool  // the instance has led, and yields to other candidates
 	begun   bool  // the instance led after the last event
 
 	phase  phase
@@ -231,8 +230,7 @@ func (c *core) due(now time.Time) (e effects) {
 	certain := c.term(now) != Term{}
 	leads := certain || c.inDoubt(now)
 	c.blind = c.view.Blind && !leads
-	c.yielded = c.view.Yields && (c.yielded || leads)
-	stands := c.wanted && c.view.Known && !c.blind && !c.yielded
+	stands := c.wanted && c.view.Known && !c.blind && !c.view.Yields
 	if c.phase == placed && !stands {
 		if leads && c.begun {
 			e.resign = c.own.Created

@@ -69,6 +69,10 @@ func TestCore(t *testing.T) {
 			return c.hear(after(s), blind)
 		}, 0, false, true, 2 * s},
 		{"a drained leader yields when its calls have finished", func(c *core) effects { return c.resign(after(s), c.hear(after(s), drained).resign) }, 0, false, true, 2 * s},
+		{"a drained candidate that does not lead is revoked", func(c *core) effects {
+			drained.First = First{Key: "b", Created: 4}
+			return c.hear(after(s), drained)
+		}, 0, false, true, 2 * s},
 	} {
 		c := leading()
 		e, wake := row.do(c), time.Duration(0)

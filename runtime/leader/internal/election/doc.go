@@ -13,7 +13,7 @@
 //
 // When a put was not answered, or the key or its lease is gone, the lease is revoked, and the instance stands again with another
 // lease and another key. Candidates are never repaired. A put that arrives late fails without its lease. A candidate is also revoked
-// when its entry leaves, when it resigns, when its lease is renewed late, or when etcd denies it the watch, so that it does not
+// when its entry leaves, when it resigns or is drained, when its lease is renewed late, or when etcd denies it the watch, so that it does not
 // keep others from leading. A leader whose entry leaves, or which is drained, first finishes its calls.
 //
 // A lease that lives although it was not renewed in time may be from a backup of etcd: others may have led since, with higher

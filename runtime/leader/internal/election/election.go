@@ -193,7 +193,7 @@ func (e *Election) why() error {
 		return nil
 	case e.core.blind:
 		return fmt.Errorf("its candidates, under %q, cannot be read: %w", e.Prefix, e.unread)
-	case e.core.yielded:
+	case e.core.view.Yields:
 		return errDrained
 	}
 	return e.failed

@@ -13,17 +13,10 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader/internal/election"
-)
-
-// refusedMin and refusedMax bound the pause between attempts of a call that the supposed leader refuses.
-const (
-	refusedMin = 20 * time.Millisecond
-	refusedMax = 500 * time.Millisecond
 )
 
 // router makes the leader calls of one connection.
@@ -87,7 +80,7 @@ func forLeader(ctx context.Context, opts []grpc.CallOption) (_ context.Context, 
 func (r *router) invoke(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
 	ctx, id, opts := forLeader(ctx, opts)
 	began, bounded := time.Now(), false
-	for pause := refusedMin; ; pause = min(2*pause, refusedMax) {
+	for pause := time.Duration(0); ; {
 		// The method's timeout covers all attempts together. gRPC may not know the timeout before a connection's first attempt.
 		if timeout := cc.GetMethodConfig(method).Timeout; timeout != nil && !bounded {
 			var cancel context.CancelFunc
@@ -101,30 +94,11 @@ func (r *router) invoke(ctx context.Context, method string, req, reply any, cc *
 		if err == nil || !slices.Contains(trailer.Get(refusedTrailer), id) {
 			return err
 		}
-		if !r.await(ctx, leader.Created, pause) {
+		if pause = r.Await(ctx, leader.Created, pause); ctx.Err() != nil {
 			ended := status.FromContextError(ctx.Err())
 			return status.Errorf(ended.Code(), "%s: %s", ended.Message(), status.Convert(err).Message())
 		}
 	}
-}
-
-// await waits until the leader's token differs from token, or until pause has passed. It returns false if ctx has ended.
-func (r *router) await(ctx context.Context, token int64, pause time.Duration) bool {
-	changed := make(chan struct{}, 1)
-	stop := r.Read(func() {
-		if r.Leader().Created != token {
-			listwatch.Signal(changed)
-		}
-	})
-	defer stop()
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-changed:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	return ctx.Err() == nil
 }
 
 // explain adds that no leader is known to the error of a leader call, if that may be why it failed. err may be nil.

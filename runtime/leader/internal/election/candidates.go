@@ -1,10 +1,12 @@
 package election
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
@@ -15,6 +17,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
+)
+
+// repeatMin and repeatMax bound the pause between attempts of a call that the supposed leader refuses.
+const (
+	repeatMin = 20 * time.Millisecond
+	repeatMax = 500 * time.Millisecond
 )
 
 // Leader is the candidate that precedes all others.
@@ -87,6 +95,28 @@ func (c *Candidates) Read(notify func()) (stop func()) {
 			c.seen.Store(&seen{}) // the next reader must not see an old state
 		}
 	})
+}
+
+// Await waits before a call that the leader with token has refused is repeated: until another leads or ctx ends, at most for a pause. last
+// is the result of the call's last Await, or 0. The next leader may refuse the call, too, until it knows that it leads.
+func (c *Candidates) Await(ctx context.Context, token int64, last time.Duration) (pause time.Duration) {
+	pause = min(max(2*last, repeatMin), repeatMax)
+	changed := make(chan struct{}, 1)
+	stop := c.Read(func() {
+		if c.Leader().Created != token {
+			listwatch.Signal(changed)
+		}
+	})
+	defer stop()
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-changed:
+		return 0
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return pause
 }
 
 // follow starts to follow the candidates. It must be called with mu held.

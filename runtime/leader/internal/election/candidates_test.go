@@ -2,6 +2,8 @@ package election
 
 import (
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
@@ -45,4 +47,22 @@ func TestYields_ToEffectiveDrain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A call that was refused for long pauses briefly again after its first attempt at the next leader.
+func TestAwait_BeginsAnewWithEachLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &Candidates{readers: map[*func()]struct{}{new(func()): {}}, stop: func() {}}
+		c.seen.Store(&seen{Leader: Leader{First: First{Created: 2}}, known: true})
+		pause := time.Duration(0)
+		for _, row := range []struct {
+			refuser int64
+			want    time.Duration
+		}{{2, repeatMin}, {2, 2 * repeatMin}, {1, 0}, {2, repeatMin}} {
+			began := time.Now()
+			if pause = c.Await(t.Context(), row.refuser, pause); pause != row.want || time.Since(began) != row.want {
+				t.Errorf("after a refusal by the leader %d a call waits %v, which counts as %v; want %v", row.refuser, time.Since(began), pause, row.want)
+			}
+		}
+	})
 }

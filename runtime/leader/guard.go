@@ -21,9 +21,9 @@ import (
 //
 // A leader that resigns in order first finishes its leader calls, for at most 5 s, and at most half of the stop timeout when its server
 // stops or is withdrawn. It refuses further ones for up to 250 ms. If that is not enough, it admits them until the earlier ones have
-// finished, and tries again, at last for up to 2 s. It does not wait for handlers whose call has ended. It always admits the leader
-// calls that the handler of a leader call makes with its context, or the handler of a call made with that context. But no call
-// reaches a leader whose entry has left: it finishes its calls for 2 s.
+// finished, and tries again, at last for half a second, or for 2 s if the further ones last. It does not wait for handlers whose call
+// has ended. It always admits the leader calls that the handler of a leader call makes with its context, or the handler of a call made
+// with that context. But no call reaches a leader whose entry has left: it finishes its calls for 2 s.
 //
 // The handlers of the leader's methods get contexts that end with the leadership, with the cause [ErrEnded]. After
 // that, the error of a unary handler becomes UNAVAILABLE, and a stream ends with UNAVAILABLE whatever its handler returns.

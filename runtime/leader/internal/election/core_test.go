@@ -199,11 +199,11 @@ func TestFinish(t *testing.T) {
 	}{
 		"a short call":                        {50 * ms, 30 * ms, endless, 50 * ms, 50 * ms, false},
 		"a long call":                         {time.Second, 30 * ms, endless, 1020 * ms, firstClose, false},
-		"a call of 4 s":                       {4 * time.Second, 30 * ms, endless, 4 * time.Second, time.Second, false},
-		"a call without end":                  {endless, 30 * ms, endless, finishTimeout, lastClose, false},
+		"a call of 4 s":                       {4 * time.Second, 30 * ms, endless, 4020 * ms, firstClose, false},
+		"a call without end":                  {endless, 30 * ms, endless, finishTimeout, 2 * firstClose, false},
 		"no call ends":                        {endless, endless, endless, finishTimeout, lastClose, false},
 		"no call ends that began later":       {time.Second, endless, endless, finishTimeout, lastClose, false},
-		"no call ends until the context ends": {endless, endless, time.Second, time.Second, time.Second, true},
+		"no call ends until the context ends": {endless, endless, time.Second, time.Second, 2 * firstClose, true},
 		"its handler calls finish":            {0, 30 * ms, endless, 0, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -151,22 +151,39 @@ func (e *Election) finish(ctx context.Context, token int64) error {
 }
 
 // endCalls makes Enter refuse calls, and waits until none is under way. A call may last, or wait for a call that Enter refuses. So
-// Enter soon admits calls again until the earlier ones have ended. Then endCalls tries again, and at last for longer.
+// Enter soon admits calls again until the earlier ones have ended. Then endCalls tries again, and at last for longer if later calls
+// need it: the first ones may be streams without end.
 func (e *Election) endCalls(term context.Context, token int64) {
 	end, _ := term.Deadline()
-	for term.Err() == nil {
+	var first *group
+	for last := lastClose; term.Err() == nil; {
 		calls := e.admit(token, false)
-		if time.Until(end) <= lastClose {
-			wait(term, calls.idle, lastClose)
-			return
-		}
+		first = cmp.Or(first, calls)
 		if wait(term, calls.idle, firstClose) {
 			return
 		}
+		if left := time.Until(end); left < lastClose {
+			if last = 2 * firstClose; left < last || e.later(first) {
+				wait(term, calls.idle, lastClose)
+				return
+			}
+		}
 		e.admit(token, true)
 		wait(term, nil, firstClose) // for callers, which pause after a refusal
-		wait(term, calls.idle, time.Until(end)-lastClose)
+		wait(term, calls.idle, time.Until(end)-last)
 	}
+}
+
+// later reports whether calls are under way that began after those of a group.
+func (e *Election) later(than *group) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, g := range e.under {
+		if g != than {
+			return true
+		}
+	}
+	return false
 }
 
 // admit makes Enter admit calls or refuse them for the rest of the term with token. It returns the group of the calls until now.

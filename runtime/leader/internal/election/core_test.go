@@ -170,7 +170,8 @@ func TestRepeatedTokens(t *testing.T) {
 
 // elected returns an election whose instance leads with the token 5 for an hour.
 func elected(t *testing.T) *Election {
-	e := &Election{ctx: t.Context(), contexts: make(map[uint64]func()), under: make(map[string]*group), calls: calls{TermChanged: func() {}}}
+	e := New(Config{Candidates: &silent{}, TermChanged: func() {}})
+	t.Cleanup(e.cancel)
 	own, now := First{Key: "a", Created: 5}, time.Now()
 	e.core = core{wanted: true, begun: true, phase: placed, own: own, view: View{Known: true, First: own}, until: now.Add(time.Hour), callAt: now.Add(time.Hour)}
 	e.turn(5)
@@ -186,6 +187,27 @@ func TestResign_OfATermThatHasEnded(t *testing.T) {
 	if _, _, ok := e.Enter(t.Context(), 5); !ok {
 		t.Error("Enter refuses a call in the next leadership")
 	}
+}
+
+// A leader that should not stand any more leads on if it should again before its calls have finished.
+func TestGiveWay_IsTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := elected(t)
+		call, _, _ := e.Enter(t.Context(), 5)
+		for _, want := range []bool{false, true, false, true} {
+			e.Registered(want)
+			synctest.Wait()
+			if _, done, ok := e.Enter(t.Context(), 5); ok != want {
+				t.Errorf("a call is admitted: %v, while the entry is registered: %v", ok, want)
+			} else if ok {
+				done()
+			}
+		}
+		time.Sleep(finishTimeout)
+		if call.Err() != nil || e.token != 5 || e.finishing {
+			t.Errorf("the call under way ended with %v, the token is %d, want nil and 5; it finishes: %v", context.Cause(call), e.token, e.finishing)
+		}
+	})
 }
 
 // A leader that finishes its calls refuses others for no longer than callers wait, and never a nested call of one under way.

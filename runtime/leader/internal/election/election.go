@@ -64,7 +64,8 @@ type Election struct {
 	under      map[string]*group // the groups of the calls under way, by the calls' ids
 	finishing  bool              // Finish or Resign was called in this term
 	closed     bool              // Enter refuses calls now
-	givesWay   int64             // the token of the last term that the core has asked to resign
+	givesWay   int64             // the token of the term that the core has asked to resign
+	stay       func()            // tells giveWay that the core does not ask any more
 	failed     error             // why the last attempt to stand failed, nil if it succeeded
 	unread     error             // why the candidates cannot be followed now, nil while they are
 	closeErr   error             // the error of the first Close
@@ -73,7 +74,7 @@ type Election struct {
 
 // New returns the election of an instance. It does no I/O. Registered begins and ends the candidacy, until End ends it for good.
 func New(cfg Config) *Election {
-	e := &Election{calls: calls(cfg), gone: make(chan struct{}), contexts: make(map[uint64]func()), under: make(map[string]*group)}
+	e := &Election{calls: calls(cfg), gone: make(chan struct{}), contexts: make(map[uint64]func()), under: make(map[string]*group), stay: func() {}}
 	e.leave = sync.OnceFunc(func() { close(e.gone) })
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.stop = cfg.Candidates.Read(e.hear)
@@ -145,9 +146,14 @@ func (e *Election) call(do effects) {
 			}
 		})
 	}
-	if do.resign != 0 && do.resign != e.givesWay {
+	switch {
+	case do.resign == 0:
+		e.stay()
+	case do.resign != e.givesWay:
+		var ctx context.Context
+		ctx, e.stay = context.WithCancel(e.ctx)
 		e.givesWay = do.resign
-		e.tasks.Go(func() { _ = e.Resign(e.ctx, do.resign) }) // after an error, the callers of unfinished calls get an error, too
+		e.tasks.Go(func() { e.giveWay(ctx, do.resign) })
 	}
 	if lease := do.revoke; lease != clientv3.NoLease {
 		e.tasks.Go(func() {

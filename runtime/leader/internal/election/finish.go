@@ -118,6 +118,24 @@ func (e *Election) Resign(ctx context.Context, token int64) error {
 	return err
 }
 
+// giveWay does what Resign does, unless ctx ends before the calls. Then the term goes on.
+func (e *Election) giveWay(ctx context.Context, token int64) {
+	_ = e.finish(ctx, token) // after an error, the callers of unfinished calls get an error, too
+	stays := ctx.Err() != nil
+	if stays {
+		e.admit(token, true)
+	}
+	e.event(func(now time.Time) effects {
+		if !stays {
+			return e.core.resign(now, token)
+		}
+		if e.givesWay = 0; token == e.token {
+			e.finishing = false
+		}
+		return e.core.tick(now)
+	})
+}
+
 func (e *Election) finish(ctx context.Context, token int64) error {
 	md, _ := metadata.FromOutgoingContext(Mark(ctx))
 	for _, id := range md[NestedHeader] {
@@ -191,7 +209,7 @@ func (e *Election) admit(token int64, calls bool) *group {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	until := e.group
-	if token == e.token { // otherwise the next term may have begun
+	if token == e.token && e.closed == calls { // otherwise the next term may have begun
 		if e.closed = !calls; calls {
 			e.group = &group{n: 1, idle: make(chan struct{})}
 			if until.n > 0 {

@@ -102,10 +102,13 @@ func TestResign_FailsNoCall(t *testing.T) {
 				t.Errorf("Add whose handler hangs: %v, want DeadlineExceeded", err)
 			}
 			var all sync.WaitGroup
+			var open atomic.Int64
+			finish := grpc.OnFinish(func(error) { open.Add(-1) })
 			call := func(n int, what string) {
+				open.Add(int64(n))
 				for range n {
 					all.Go(func() {
-						if _, err := client.Add(does(kit.Bounded(t, kit.Soon), what), &leaderpb.AddRequest{}); err != nil {
+						if _, err := client.Add(does(kit.Bounded(t, kit.Soon), what), &leaderpb.AddRequest{}, finish); err != nil {
 							t.Errorf("Add to the leader: %v", err)
 						}
 					})
@@ -141,7 +144,9 @@ func TestResign_FailsNoCall(t *testing.T) {
 			kit.Eventually(t, kit.Soon, "b to lead", b.leads.Holds)
 			close(h.hung)
 			kit.Must(t, await(t, ended))
-			all.Wait()
+			if all.Wait(); open.Load() != 0 {
+				t.Errorf("by OnFinish, %d calls have not finished, want none", open.Load())
+			}
 		})
 	}
 }

@@ -77,8 +77,21 @@ func forLeader(ctx context.Context, opts []grpc.CallOption) (_ context.Context, 
 
 // invoke makes a unary call to the leader. An instance that does not lead refuses the call before the handler runs. After
 // a refusal, invoke tries again, within the call's deadline and the method's timeout.
-func (r *router) invoke(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
+func (r *router) invoke(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) (err error) {
 	ctx, id, opts := forLeader(ctx, opts)
+	var finish []func(error)
+	opts = slices.DeleteFunc(opts, func(o grpc.CallOption) bool { // gRPC would call it after each attempt
+		f, is := o.(grpc.OnFinishCallOption)
+		if is {
+			finish = append(finish, f.OnFinish)
+		}
+		return is
+	})
+	defer func() {
+		for _, f := range finish {
+			f(err)
+		}
+	}()
 	began, bounded := time.Now(), false
 	for pause := time.Duration(0); ; {
 		// The method's timeout covers all attempts together. gRPC may not know the timeout before a connection's first attempt.
@@ -90,7 +103,7 @@ func (r *router) invoke(ctx context.Context, method string, req, reply any, cc *
 		}
 		leader := r.Leader()
 		var trailer metadata.MD
-		err := invoker(ctx, method, req, reply, cc, append(opts[:len(opts):len(opts)], grpc.Trailer(&trailer))...)
+		err = invoker(ctx, method, req, reply, cc, append(opts[:len(opts):len(opts)], grpc.Trailer(&trailer))...)
 		if err == nil || !slices.Contains(trailer.Get(refusedTrailer), id) {
 			return err
 		}

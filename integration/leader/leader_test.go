@@ -11,9 +11,11 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
@@ -86,6 +88,24 @@ func TestGuard(t *testing.T) {
 	none := leader.Of(registry, &runtime.ServiceDesc{Name: "a.B", Key: "a"})
 	if err := none.Run(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "no call of service a.B goes to a leader") {
 		t.Errorf("Run for a service without methods for a leader: %v, want an error that names the service a.B", err)
+	}
+}
+
+// A connection that was idle calls the last known leader while etcd does not answer.
+func TestLeader_IsCalledAfterIdle(t *testing.T) {
+	g, own := newGroup(t), etcdtest.Start(t)
+	g.etcdClient = own.Client(t)
+	g.start("a")
+	conn, err := g.registry().NewClient(&leaderpb.Counter_EtcdServiceDesc, kit.Insecure, grpc.WithIdleTimeout(50*time.Millisecond))
+	kit.Must(t, err)
+	g.leader(leaderpb.NewCounterClient(conn))
+	for conn.GetState() != connectivity.Idle {
+		conn.WaitForStateChange(t.Context(), conn.GetState())
+	}
+	own.Pause()
+	defer own.Resume()
+	if _, err := leaderpb.NewCounterClient(conn).Add(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{}); err != nil {
+		t.Errorf("a call to the leader after idle, without etcd: %v", err)
 	}
 }
 

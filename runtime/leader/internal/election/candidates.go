@@ -35,8 +35,9 @@ type Leader struct {
 type seen struct {
 	Leader
 	all   []*listwatch.Item[string]
-	known bool  // etcd has shown the candidates, or has refused to
-	err   error // why the candidates cannot be followed now
+	since time.Time // when following began; zero if it has not
+	known bool      // etcd has shown the candidates since, or has refused to
+	err   error     // why the candidates cannot be followed now
 }
 
 // Candidates follows the candidates for one service key. All of its readers share one watch. It is safe for
@@ -64,8 +65,15 @@ func CandidatesOf(h *extension.Host, name string) *Candidates {
 	return one.(*Candidates)
 }
 
-// Leader returns the first candidate, the zero value if none is known.
-func (c *Candidates) Leader() Leader { return c.seen.Load().Leader }
+// Leader returns the first candidate, the zero value if none is known. While etcd does not answer when following begins, the last
+// known one counts, as for endpoints.
+func (c *Candidates) Leader() Leader {
+	s := c.seen.Load()
+	if !s.known && time.Since(s.since) < discovery.SilentGrace {
+		return Leader{}
+	}
+	return s.Leader
+}
 
 // Known reports whether etcd has shown the candidates, or refused to.
 func (c *Candidates) Known() bool { return c.seen.Load().known }
@@ -92,7 +100,7 @@ func (c *Candidates) Read(notify func()) (stop func()) {
 			c.stop()
 			c.stop = nil
 			c.epoch++
-			c.seen.Store(&seen{}) // the next reader must not see an old state
+			c.seen.Store(&seen{Leader: c.seen.Load().Leader})
 		}
 	})
 }
@@ -122,6 +130,7 @@ func (c *Candidates) Await(ctx context.Context, token int64, last time.Duration)
 // follow starts to follow the candidates. It must be called with mu held.
 func (c *Candidates) follow() {
 	epoch := c.epoch
+	c.seen.Store(&seen{Leader: c.Leader(), since: time.Now()})
 	c.stop = c.keys.Ranges.Follow(listwatch.Spec[string]{
 		Range: listwatch.Prefix(c.Prefix), Decode: func(entry *mvccpb.KeyValue) (string, bool, error) {
 			instance, err := candidate.InstanceOf(c.Prefix, entry)

@@ -210,6 +210,22 @@ func TestGiveWay_IsTakenBack(t *testing.T) {
 	})
 }
 
+// A wiped etcd gives a token again.
+func TestGiveWay_InATermWithTheSameToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := elected(t)
+		leads := e.core
+		for range 2 {
+			e.core = leads
+			e.Registered(true)
+			e.Registered(false)
+			if synctest.Wait(); e.token != 0 {
+				t.Errorf("the token is %d after the entry has left, want 0", e.token)
+			}
+		}
+	})
+}
+
 // A leader that finishes its calls refuses others for no longer than callers wait, and never a nested call of one under way.
 func TestFinish(t *testing.T) {
 	const ms, endless = time.Millisecond, time.Hour

@@ -64,7 +64,7 @@ type Election struct {
 	under      map[string]*group // the groups of the calls under way, by the calls' ids
 	finishing  bool              // Finish or Resign was called in this term
 	closed     bool              // Enter refuses calls now
-	givesWay   int64             // the token of the term that the core has asked to resign
+	givesWay   bool              // the core has asked to resign in this term
 	stay       func()            // tells giveWay that the core does not ask any more
 	failed     error             // why the last attempt to stand failed, nil if it succeeded
 	unread     error             // why the candidates cannot be followed now, nil while they are
@@ -149,10 +149,10 @@ func (e *Election) call(do effects) {
 	switch {
 	case do.resign == 0:
 		e.stay()
-	case do.resign != e.givesWay:
+	case !e.givesWay:
 		var ctx context.Context
 		ctx, e.stay = context.WithCancel(e.ctx)
-		e.givesWay = do.resign
+		e.givesWay = true
 		e.tasks.Go(func() { e.giveWay(ctx, do.resign) })
 	}
 	if lease := do.revoke; lease != clientv3.NoLease {
@@ -215,6 +215,7 @@ func (e *Election) turn(token int64) {
 	}
 	clear(e.contexts)
 	e.token, e.finishing, e.closed = token, false, false
+	e.givesWay = false
 	e.group = &group{n: 1, idle: make(chan struct{})}
 	e.TermChanged()
 }

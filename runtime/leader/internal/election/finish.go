@@ -129,8 +129,8 @@ func (e *Election) giveWay(ctx context.Context, token int64) {
 		if !stays {
 			return e.core.resign(now, token)
 		}
-		if e.givesWay = 0; token == e.token {
-			e.finishing = false
+		if token == e.token {
+			e.givesWay, e.finishing = false, false
 		}
 		return e.core.tick(now)
 	})

@@ -59,7 +59,7 @@ func (i *Instances) Close() error {
 }
 
 // All returns the registered instances that [WithSelector] and [WithSubset] select, sorted by instance id.
-// It leaves out instances that have vanished from etcd and are only held for a grace. All opens no connections. Until ctx
+// It leaves out instances that are no longer in etcd, even while calls may still go to them. All opens no connections. Until ctx
 // ends, it waits while the endpoints are not known. If etcd refuses the read, the error is Unavailable, as for calls. The caller may
 // change the slice, but not the maps in it, which are shared.
 func (i *Instances) All(ctx context.Context) ([]Instance, error) {
@@ -69,7 +69,7 @@ func (i *Instances) All(ctx context.Context) ([]Instance, error) {
 	}
 	var list []Instance
 	all, client := attr.State{KeyState: s.KeyState}, i.builder.client.Client
-	client.Most = 0
+	client.Most, all.Left = 0, nil
 	in := all.Input(new(plan.Config), &client)
 	for _, b := range plan.Make(&in).Choose() {
 		e := &b.Endpoint

@@ -144,7 +144,7 @@ func TestHeld_EveryReaderSeesOneState(t *testing.T) {
 	}
 }
 
-// An instance that has marked its entry as leaving is not held, and may return at another address (K3).
+// An instance that has marked its entry as leaving is not held, nor is it one of Instances.All. It may return at another address (K3).
 func TestOrderlyLeave_IsNotHeld(t *testing.T) {
 	w := newWorld(t, nil)
 	first := w.register(w.serve("a"))
@@ -153,8 +153,9 @@ func TestOrderlyLeave_IsNotHeld(t *testing.T) {
 	w.put(key+"/a", fmt.Sprintf(`{"Addr":%q,"Metadata":{"grpc_leaving":"true"}}`, first.addr))
 	w.delete(key + "/a")
 	kit.Eventually(t, kit.Soon, "the deletion of the entry is known", func() bool { return w.status().Known && len(w.status().Endpoints) == 0 })
-	if _, err := within(conn, kit.Soon); err != nil {
-		t.Errorf("a call while the instance still serves: %v, want success", err)
+	all, allErr := w.instances().All(kit.Bounded(t, kit.Soon))
+	if _, err := within(conn, kit.Soon); err != nil || allErr != nil || len(all) != 0 {
+		t.Errorf("a call while the instance still serves: %v, want success; All: instances %v, error %v, want none", err, all, allErr)
 	}
 	first.stop()
 	kit.Eventually(t, kit.Soon, "calls fail at once, naming the key", func() bool {

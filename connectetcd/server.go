@@ -32,9 +32,9 @@ type Server struct {
 
 // NewServer returns a server that will serve s. Services are registered on the Handler of s: an *http.ServeMux, whose other routes stay,
 // or nil, which NewServer replaces by a new one. To put middleware around the services, wrap the Handler after NewServer. If TLSNextProto
-// is nil, NewServer replaces zeros in HTTP2, because all calls of a caller share one connection: by 10,000 streams, and by receive
-// buffers of 256 KiB a stream and 4 MiB a connection, so that a slow upload does not block other calls. Call Serve and Shutdown of s only
-// with [Server.Announce]. The options are as in [runtime.Registry.NewServer]. Serve and Announce report invalid arguments.
+// is nil, NewServer replaces zeros in HTTP2, because all calls of a caller share one connection: by 10,000 streams, and by a receive
+// buffer of 4 MiB a connection, so that a slow upload, which may fill net/http's 1 MiB a stream, does not block other calls. Call Serve and
+// Shutdown of s only with [Server.Announce]. The options are as in [runtime.Registry.NewServer]. Serve and Announce report invalid arguments.
 func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.ServerOption) *Server {
 	below := &httpServer{http: s, services: make(map[string]grpc.ServiceInfo)}
 	if s == nil {
@@ -42,9 +42,8 @@ func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.Serve
 		below.fault(errors.New("connectetcd: NewServer was given a nil http.Server"))
 	}
 	if below.http.TLSNextProto == nil {
-		http2 := *cmp.Or(below.http.HTTP2, new(http.HTTP2Config))               // a copy: other servers may share it
-		http2.MaxConcurrentStreams = cmp.Or(http2.MaxConcurrentStreams, 10_000) // net/http also limits resets of streams by this value
-		http2.MaxReceiveBufferPerStream = cmp.Or(http2.MaxReceiveBufferPerStream, 256<<10)
+		http2 := *cmp.Or(below.http.HTTP2, new(http.HTTP2Config))                                  // a copy: other servers may share it
+		http2.MaxConcurrentStreams = cmp.Or(http2.MaxConcurrentStreams, 10_000)                    // net/http also limits resets of streams by this value
 		http2.MaxReceiveBufferPerConnection = cmp.Or(http2.MaxReceiveBufferPerConnection, 4<<20-1) // the most that net/http accepts
 		below.http.HTTP2 = &http2
 	}

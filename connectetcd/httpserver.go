@@ -23,7 +23,8 @@ import (
 // httpServer adapts an HTTP server to runtime.GRPCServer, the interface of the servers that a runtime.Server serves.
 type httpServer struct {
 	http     *http.Server
-	starting sync.Map // of net.Conn: the connections that have not sent a complete preface of HTTP/2, or header of HTTP/1
+	starting sync.Map     // of net.Conn: the connections that have not sent a complete preface of HTTP/2, or header of HTTP/1
+	calls    sync.RWMutex // locked for reading by each handler of a call that runs
 	stopping atomic.Bool
 	mu       sync.Mutex // guards the fields below
 	refuse   func()     // makes Serve return, without an end of the connections; nil before Serve
@@ -104,7 +105,7 @@ func (s *httpServer) Serve(lis net.Listener) error {
 // startingTime is how long a server that stops leaves connections that are starting.
 const startingTime = 500 * time.Millisecond
 
-// GracefulStop returns when all calls have ended, or Stop has cut them. It closes the listener, and calls Shutdown once no connection is
+// GracefulStop returns when the handlers of all calls have returned. It closes the listener, and calls Shutdown once no connection is
 // starting: after Shutdown, net/http drops the first request of HTTP/1, does not tell clients of HTTP/2 to leave, and waits for silent ones.
 func (s *httpServer) GracefulStop() {
 	s.stopping.Store(true)
@@ -125,6 +126,8 @@ func (s *httpServer) GracefulStop() {
 		})
 	}
 	_ = s.http.Shutdown(context.Background()) // fails if a listener is already closed
+	s.calls.Lock()                            // not with a WaitGroup: a call that Stop has cut may be starting
+	defer s.calls.Unlock()
 }
 
 func (s *httpServer) Stop() { _ = s.http.Close() } // Close fails if a listener is already closed

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,4 +45,23 @@ func TestGracefulStop_ServesStartingConnections(t *testing.T) {
 		}
 		<-stopped
 	})
+}
+
+// A server that stops waits for the handlers of calls, even if the connections have ended.
+func TestGracefulStop_WaitsForHandlers(t *testing.T) {
+	s, stopped := &Server{routes: http.NewServeMux(), below: &httpServer{http: new(http.Server)}}, make(chan struct{})
+	s.handle("/", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		go func() { s.below.GracefulStop(); close(stopped) }()
+		for s.below.calls.TryRLock() { // until GracefulStop waits
+			s.below.calls.RUnlock()
+			select {
+			case <-stopped:
+				t.Error("GracefulStop returned before the handler of a call")
+				return
+			default:
+			}
+		}
+	}))
+	s.routes.ServeHTTP(nil, httptest.NewRequest(http.MethodPost, "/", nil))
+	<-stopped
 }

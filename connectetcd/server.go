@@ -86,14 +86,18 @@ func Register[H any](s *Server, desc *runtime.ServiceDesc, newHandler func(H, ..
 	s.below.add(desc.Name)
 }
 
-// handle registers a handler on the ServeMux. If the pattern is invalid, the ServeMux panics, and handle records an error.
+// handle registers a handler of calls on the ServeMux. If the pattern is invalid, the ServeMux panics, and handle records an error.
 func (s *Server) handle(pattern string, handler http.Handler) {
 	defer func() {
 		if reason := recover(); reason != nil {
 			s.below.fault(fmt.Errorf("connectetcd: register %s: %v", pattern, reason))
 		}
 	}()
-	s.routes.Handle(pattern, handler)
+	s.routes.Handle(pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.below.calls.RLock()
+		defer s.below.calls.RUnlock()
+		handler.ServeHTTP(w, r)
+	}))
 }
 
 // HandleHealth registers gRPC's health service on the server, with the statuses of checker, and asks checker every second.

@@ -121,10 +121,8 @@ func (s *Server) drain(ctx context.Context, served chan error, conns *listener.C
 	left := s.opts.stopTimeout - time.Since(began)
 	errs = append(errs, s.group.Withdraw(ctx))
 	if len(s.Status()) > 0 {
-		delay := time.NewTimer(s.opts.drainDelay)
-		defer delay.Stop()
 		select {
-		case <-delay.C:
+		case <-time.After(s.opts.drainDelay):
 		case err := <-served: // the gRPC server has ended, so no client can connect
 			served <- nil
 			errs = append(errs, err)
@@ -149,21 +147,17 @@ func (s *Server) stop(served <-chan error, conns *listener.Conns, left time.Dura
 		s.grpc.GracefulStop()
 		stopped <- <-served
 	}()
-	timeout := time.NewTimer(bound)
-	defer timeout.Stop()
 	var err, cut error
 	select {
 	case err = <-stopped:
-	case <-timeout.C:
+	case <-time.After(bound):
 		cut = fmt.Errorf("etcd: connections or calls that were open %v after the server stopped taking new ones were cut: %w",
 			bound.Round(time.Millisecond), context.DeadlineExceeded)
 		conns.Close()
 		go s.grpc.Stop() // makes GracefulStop return, too, unless a handler does not end with its context
-		handlers := time.NewTimer(handlerTimeout)
-		defer handlers.Stop()
 		select {
 		case err = <-stopped:
-		case <-handlers.C:
+		case <-time.After(handlerTimeout):
 		}
 	}
 	if errors.Is(err, grpc.ErrServerStopped) {

@@ -123,7 +123,14 @@ func TestHostileTexts_AreShownHarmlessly(t *testing.T) {
 		_, err := call(runtime.WithTarget(kit.Bounded(t, kit.Soon), layout+hostile[0]), conn)
 		harmlessError(t, "a call to an instance", err)
 	}
-	w.readConfigs(hostile[0])
+	evil := hostile[0]
+	w.putJSON(configKey, object{"loadBalancingConfig": []object{{evil: object{}}}, evil: evil})
+	kit.Eventually(t, kit.Soon, "the bad live config is seen", func() bool { return w.status().ConfigErr != nil })
+	harmlessError(t, "Status", w.status().ConfigErr)
+	w.putJSON(configKey, object{"loadBalancingConfig": []object{{"etcd": object{
+		"drain": []string{"json" + evil, evil}, "split": []object{{"match": object{"version": evil}, "weight": 1}, {"match": object{"version": evil, "zone": evil}, "weight": 1}},
+		"childPolicy": []object{{"round_robin": object{}}}}}}})
+	kit.Eventually(t, kit.Soon, "the good live config is seen", func() bool { return w.status().ConfigErr == nil })
 	calls()
 	w.readErrors()
 	for line := range strings.SplitSeq(strings.TrimSuffix(strings.Join(w.logs.Lines(), ""), "\n"), "\n") {
@@ -135,18 +142,6 @@ func TestHostileTexts_AreShownHarmlessly(t *testing.T) {
 	if w.logs.Count("malformed value in etcd skipped") == 0 {
 		t.Error("no log line about malformed values, want at least one")
 	}
-}
-
-// readConfigs puts a bad live config with a hostile text, then a good one, and checks the error in Status.
-func (w *world) readConfigs(evil string) {
-	w.t.Helper()
-	w.putJSON(configKey, object{"loadBalancingConfig": []object{{evil: object{}}}, evil: evil})
-	kit.Eventually(w.t, kit.Soon, "the bad live config is seen", func() bool { return w.status().ConfigErr != nil })
-	harmlessError(w.t, "Status", w.status().ConfigErr)
-	w.putJSON(configKey, object{"loadBalancingConfig": []object{{"etcd": object{
-		"drain": []string{"json" + evil, evil}, "split": []object{{"match": object{"version": evil}, "weight": 1}, {"match": object{"version": evil, "zone": evil}, "weight": 1}},
-		"childPolicy": []object{{"round_robin": object{}}}}}}})
-	kit.Eventually(w.t, kit.Soon, "the good live config is seen", func() bool { return w.status().ConfigErr == nil })
 }
 
 // readErrors passes hostile texts to the methods of the registry, calls each instance, and checks the errors.

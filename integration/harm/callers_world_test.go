@@ -274,10 +274,8 @@ func (w *world) resolve() {
 
 // sleep sleeps for d, and returns false if the calls end before that.
 func (w *world) sleep(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 		return true
 	case <-w.ctx.Done():
 		return false

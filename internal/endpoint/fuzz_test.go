@@ -181,7 +181,13 @@ func checkDecoded(t *testing.T, reader Reader, key, etcdKey string, value []byte
 		return
 	}
 	checkDialable(t, e.Addr)
-	checkSize(t, value, e)
+	size := len(e.Version) + len(e.Zone)
+	for name, text := range e.Metadata {
+		size += len(name) + len(text)
+	}
+	if size > len(value)+len("metadata") || len(value) > MaxValue {
+		t.Fatalf("a value of %d bytes gives an endpoint of %d bytes", len(value), size)
+	}
 	if layout == Dubbo {
 		return // the layout is not written
 	}
@@ -217,18 +223,6 @@ func checkDialable(t *testing.T, addr string) {
 	}
 	if net.JoinHostPort(host, port) != addr {
 		t.Fatalf("accepted the address %q, whose canonical form is %q", addr, net.JoinHostPort(host, port))
-	}
-}
-
-// checkSize checks that an endpoint is not much larger than the value it was read from.
-func checkSize(t *testing.T, value []byte, e Endpoint) {
-	t.Helper()
-	size := len(e.Version) + len(e.Zone)
-	for name, text := range e.Metadata {
-		size += len(name) + len(text)
-	}
-	if size > len(value)+len("metadata") || len(value) > MaxValue {
-		t.Fatalf("a value of %d bytes gives an endpoint of %d bytes", len(value), size)
 	}
 }
 

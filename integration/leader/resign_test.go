@@ -75,7 +75,19 @@ func TestResign_FailsNoCall(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, i *instance, call add) error{
 		"Serve ends": func(_ *testing.T, i *instance, _ add) error { return i.stop() },
 		"Withdraw":   func(t *testing.T, i *instance, _ add) error { return i.server.Withdraw(kit.Bounded(t, kit.Soon)) },
-		"Resign":     func(t *testing.T, i *instance, _ add) error { return i.leads.Resign(kit.Bounded(t, kit.Soon)) },
+		"Withdraw, overtaken by Announce": func(t *testing.T, i *instance, _ add) error {
+			withdrawn := make(chan error, 1)
+			go func() { withdrawn <- i.server.Withdraw(kit.Bounded(t, kit.Soon)) }()
+			err := errors.New("is announced")
+			for err != nil && strings.Contains(err.Error(), "is announced") { // until Withdraw has begun
+				err = i.server.Announce(kit.Bounded(t, kit.Soon), i.addr)
+			}
+			if overtaken := <-withdrawn; overtaken == nil {
+				t.Error("Withdraw returned nil during Announce, want an error")
+			}
+			return err
+		},
+		"Resign": func(t *testing.T, i *instance, _ add) error { return i.leads.Resign(kit.Bounded(t, kit.Soon)) },
 		"a handler calls Resign": func(t *testing.T, _ *instance, call add) error {
 			_, err := call(does(kit.Bounded(t, kit.Soon), "resign"), &leaderpb.AddRequest{})
 			return err

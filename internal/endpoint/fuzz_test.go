@@ -180,7 +180,19 @@ func checkDecoded(t *testing.T, reader Reader, key, etcdKey string, value []byte
 	if checkError(t, err); err != nil || !ok {
 		return
 	}
-	checkDialable(t, e.Addr)
+	host, port, err := net.SplitHostPort(e.Addr) // all parsers must find the same host and port
+	if err != nil || host == "" || strings.EqualFold(host, "unix") {
+		t.Fatalf("accepted the address %q: host %q, %v", e.Addr, host, err)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || strconv.Itoa(n) != port {
+		t.Fatalf("accepted the address %q, with the port %q", e.Addr, port)
+	}
+	if u, err := url.Parse("grpc://" + e.Addr); err != nil || u.Host != e.Addr || u.Port() != port || u.User != nil {
+		t.Fatalf("accepted the address %q, which net/url parses as %+v, %v", e.Addr, u, err)
+	}
+	if net.JoinHostPort(host, port) != e.Addr {
+		t.Fatalf("accepted the address %q, whose canonical form is %q", e.Addr, net.JoinHostPort(host, port))
+	}
 	size := len(e.Version) + len(e.Zone)
 	for name, text := range e.Metadata {
 		size += len(name) + len(text)
@@ -205,24 +217,6 @@ func checkDecoded(t *testing.T, reader Reader, key, etcdKey string, value []byte
 	got, gotLayout, ok, err := reader.Decode(key, etcdKey, again, lease)
 	if err != nil || !ok || gotLayout != layout || !got.Equal(e) {
 		t.Fatalf("%s %+v\nencoded %s\ndecoded %s %+v, ok %v, error %v", layout, e, again, gotLayout, got, ok, err)
-	}
-}
-
-// checkDialable parses an accepted address with other parsers: all must find the same host and port.
-func checkDialable(t *testing.T, addr string) {
-	t.Helper()
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil || host == "" || strings.EqualFold(host, "unix") {
-		t.Fatalf("accepted the address %q: host %q, %v", addr, host, err)
-	}
-	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || strconv.Itoa(n) != port {
-		t.Fatalf("accepted the address %q, with the port %q", addr, port)
-	}
-	if u, err := url.Parse("grpc://" + addr); err != nil || u.Host != addr || u.Port() != port || u.User != nil {
-		t.Fatalf("accepted the address %q, which net/url parses as %+v, %v", addr, u, err)
-	}
-	if net.JoinHostPort(host, port) != addr {
-		t.Fatalf("accepted the address %q, whose canonical form is %q", addr, net.JoinHostPort(host, port))
 	}
 }
 

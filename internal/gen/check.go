@@ -51,7 +51,9 @@ func checkService(s *service) (keyOK bool) {
 	keyOK = checkKey(s)
 	checkAuthority(s, keyOK)
 	checkJSONLayout(s)
-	checkLeaseTTL(s.option.in("lease_ttl"), s.options.GetLeaseTtl())
+	if at, ttl := s.option.in("lease_ttl"), s.options.GetLeaseTtl(); isDuration(at, ttl) && !validTTL(ttl) {
+		at.problem("is %s: give it whole seconds, from 1s to 24h (86400s)", durationJSON(ttl))
+	}
 	checkLoadBalancing(s)
 	if options := s.options.GetDefaultMethod(); options != nil {
 		at := s.option.in("default_method")
@@ -88,12 +90,6 @@ func checkJSONLayout(s *service) {
 	}
 	if err := s.jsonLayout().Check(); err != nil && complete(layout) {
 		at.problem("%v", err)
-	}
-}
-
-func checkLeaseTTL(at position, ttl *durationpb.Duration) {
-	if isDuration(at, ttl) && !validTTL(ttl) {
-		at.problem("is %s: give it whole seconds, from 1s to 24h (86400s)", durationJSON(ttl))
 	}
 }
 

@@ -134,17 +134,6 @@ func (w *walked) picker() *picker {
 	return &picker{targets: &targets{}, epoch: w.core.epoch.Load(), newest: &w.core.epoch, plan: w.core.plan}
 }
 
-// pickBy makes a call of each kind with before, a picker that is about to be replaced.
-func (w *walked) pickBy(before *picker) {
-	for i := range walkedCalls {
-		info, _ := infoOf(i)
-		result, err := before.Pick(info)
-		if err == nil && result.SubConn == nil || err != nil && !errors.Is(err, balancer.ErrNoSubConnAvailable) && before.epoch < w.core.epoch.Load() {
-			w.broken.Record("a call that the next picker may serve waits for that picker: %v gets the error %v", walkedCalls[i], err)
-		}
-	}
-}
-
 // picks makes a call of each kind.
 func (w *walked) picks() (all []picked) {
 	p := w.picker()
@@ -277,7 +266,13 @@ func (w *walked) do(event string) (could bool) {
 		if conn == nil || conn.subConn == nil || !w.tell(conn, verb) {
 			return false
 		}
-		w.pickBy(before)
+		for i := range walkedCalls { // a call of each kind with the picker that is about to be replaced
+			info, _ := infoOf(i)
+			result, err := before.Pick(info)
+			if err == nil && result.SubConn == nil || err != nil && !errors.Is(err, balancer.ErrNoSubConnAvailable) && before.epoch < w.core.epoch.Load() {
+				w.broken.Record("a call that the next picker may serve waits for that picker: %v gets the error %v", walkedCalls[i], err)
+			}
+		}
 	}
 	w.carryOut()
 	return true

@@ -34,7 +34,7 @@ var (
 	// ErrClosed is the error of a session's methods after its Close.
 	ErrClosed = errors.New("the registry is closed")
 	// ErrSuperseded is the error of a wait for a SetPaused once a later SetPaused has requested the opposite.
-	ErrSuperseded = errors.New("superseded by a later call")
+	ErrSuperseded = errors.New("a later call has requested the opposite")
 )
 
 type (

@@ -77,11 +77,9 @@ func (r *Registrar) companions(of iter.Seq[*Registration], key string) (all []Co
 	return all, r.companionsChanged.next(), nil
 }
 
-// Finish finishes all companions of the group at once. It returns an error if ctx ends first.
+// Finish ends the announcement, and then finishes all companions of the group at once. It returns an error if ctx ends first.
 func (g *Group) Finish(ctx context.Context) error {
-	g.registrar.mu.Lock()
-	registrations := slices.Clone(g.registrations)
-	g.registrar.mu.Unlock()
+	_, registrations := g.step(event{kind: finish, why: errWithdrawn})
 	errs := make([]error, len(registrations))
 	var finishing sync.WaitGroup
 	for i, reg := range registrations {

@@ -66,7 +66,7 @@ func TestWithdrawEndsAnnounce(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
-	_ = g.Withdraw(ctx) // ctx is over, so this does not wait for etcd
+	_ = errors.Join(g.Finish(ctx), g.Withdraw(ctx)) // ctx is over, so this does not wait for etcd
 	if err := <-announced; !errors.Is(err, errWithdrawn) {
 		t.Errorf("Announce: %v, want %v", err, errWithdrawn)
 	}
@@ -103,7 +103,7 @@ func TestWithdraw_WaitsForEarlierEntries(t *testing.T) {
 		must.Succeed(t, err)
 		must.Succeed(t, run.announce(within(t), RunConfig{Listen: listen}, false))
 		g.with(func(*core) { clear(g.registrar.registrations) }) // so that drop does nothing, as if etcd did not answer
-		_, left = g.step(event{kind: withdraw, why: errWithdrawn})
+		_, left = g.step(event{kind: withdraw, run: run.number, why: errWithdrawn})
 	}
 	if len(left) != 2 {
 		t.Errorf("Withdraw waits for %d entries, want one of each announcement", len(left))
@@ -113,10 +113,9 @@ func TestWithdraw_WaitsForEarlierEntries(t *testing.T) {
 // Withdraw returns an error if the server is announced again before its end (G24).
 func TestAnnounceOvertakesWithdraw(t *testing.T) {
 	g := offline(t).NewGroup()
-	a := here
-	a.Report = func(bool) { _, _ = g.begin(announce) } // which fails until the server is withdrawn
+	a := RunConfig{Listen: here.Listen, Report: func(bool) { _, _ = g.begin(announce) }} // which fails until the server is withdrawn
 	must.Succeed(t, g.Announce(within(t), a))
-	if err := g.Withdraw(within(t)); err == nil || !strings.Contains(err.Error(), "announced again before") {
+	if err := errors.Join(g.Finish(within(t)), g.Withdraw(within(t))); err == nil || !strings.Contains(err.Error(), "announced again before") {
 		t.Errorf("Withdraw: %v, want an error that names the later announcement", err)
 	}
 }
@@ -167,7 +166,7 @@ func TestCloseEndsAnnouncements(t *testing.T) {
 	if _, err := r.Register(within(t), at("b", "i", "h:1", 15)); !errors.Is(err, ErrClosed) {
 		t.Errorf("Register after Close: %v, want %v", err, ErrClosed)
 	}
-	if err := g.Withdraw(within(t)); err != nil {
+	if err := errors.Join(g.Finish(within(t)), g.Withdraw(within(t))); err != nil {
 		t.Errorf("Withdraw after Close: %v, want nil", err)
 	}
 }
@@ -215,7 +214,7 @@ func TestCallsInAnyOrder(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
 		calls := []func(){
 			func() { _ = g.Announce(ctx, here) },
-			func() { _ = g.Withdraw(ctx) },
+			func() { _ = errors.Join(g.Finish(ctx), g.Withdraw(ctx)) },
 			func() {
 				run, err := g.Begin()
 				if err != nil {
@@ -251,7 +250,7 @@ func TestMissingAnnouncementIsLogged(t *testing.T) {
 	g = r.NewGroup()
 	must.Succeed(t, g.Announce(t.Context(), here))
 	g.Fault(g.Publish(published(t, "a.A", "a"), Details{}))
-	must.Succeed(t, g.Withdraw(t.Context()))
+	must.Succeed(t, errors.Join(g.Finish(t.Context()), g.Withdraw(t.Context())))
 	if _, err := g.begin(announce); err != nil {
 		t.Errorf("the next announcement: %v, want nil", err)
 	}

@@ -78,13 +78,7 @@ func (reg *Registration) SetPaused(ctx context.Context, pause bool) error {
 	if err == nil {
 		err = wait(ctx)
 	}
-	if !errors.Is(err, lease.ErrSuperseded) {
-		return err
-	}
-	if pause {
-		return fmt.Errorf("resumed before the pause took effect: %w", err)
-	}
-	return fmt.Errorf("paused before the resume took effect: %w", err)
+	return err
 }
 
 // Drop removes the entry from etcd for good, in the background, and frees its keys for another registration.

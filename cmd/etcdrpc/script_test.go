@@ -85,10 +85,10 @@ func TestScripts(t *testing.T) {
 				_, err := etcd.Alarm(context.Background(), &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType(pb.AlarmType_value[args[0]])})
 				ts.Check(err)
 			},
-			"restore": func(ts *testscript.TestScript, _ bool, _ []string) { // etcd compacts the missed revisions
+			"restore": func(ts *testscript.TestScript, _ bool, _ []string) { in(ts).etcd.Restore() },
+			"compact": func(ts *testscript.TestScript, _ bool, _ []string) {
 				_, err := in(ts).etcd.Compact(context.Background())
 				ts.Check(err)
-				in(ts).etcd.Restore()
 			},
 		},
 	})

@@ -200,7 +200,7 @@ func Do(ctx context.Context, s *store.Store, request Request, out io.Writer, f o
 			case j.Undo != "":
 				output.Sayf(out, "Revision %d. To go back: %s\n", j.Revision, j.Undo)
 			case j.Revision != 0:
-				output.Sayf(out, "Revision %d. The old policy, which policy set would refuse: %s\n", j.Revision, e.Service.Guarded("policy get"))
+				output.Sayf(out, "Revision %d. The old policy, which policy set would refuse: %s\n", j.Revision, e.Service.Command(fmt.Sprintf("policy get --revision %d", j.Revision-1)))
 			}
 		})
 	}
@@ -278,7 +278,7 @@ func (e *Edit) outcome() string {
 const RevisionMark = "@"
 
 // undo returns a command that undoes the edit unless the live policy has changed since. It returns "" if nothing was written, or if
-// policy set would refuse the old policy.
+// policy set would refuse the old policy. It names the last revision before the edit: etcd may have compacted that of the old policy.
 func (e *Edit) undo() string {
 	after, set := *e.Service, "policy set"
 	if after.Config = nil; e.New != "" {
@@ -297,7 +297,7 @@ func (e *Edit) undo() string {
 	if err != nil {
 		return ""
 	}
-	return after.Guarded(set, fmt.Sprint(RevisionMark, e.Service.ConfigRevision()))
+	return after.Guarded(set, fmt.Sprint(RevisionMark, e.Written-1))
 }
 
 // EditJSON is the JSON output of an edit.

@@ -147,15 +147,17 @@ func (s *Store) Follow(ctx context.Context, read func(context.Context) (*Snapsho
 		every := readEvery
 		if err == nil {
 			every = max(every, min(relist, 20*time.Since(began))) // a prefix may have many keys of other programs, which change often
-			s.await(ctx, n.parts, n.Revision)
+			s.await(ctx, relist, n.parts, n.Revision)
+		} else { // opening a watch logs in again: a restored etcd may not answer requests with the old token
+			s.await(ctx, readEvery, []listwatch.Range{{From: "_"}}, 0)
 		}
 		Pause(ctx, max(settle, every-time.Since(began)))
 	}
 }
 
-// await waits until one of the ranges changes after a revision, a watch fails, or the longest time between reads is over.
-func (s *Store) await(ctx context.Context, parts []listwatch.Range, revision int64) {
-	ctx, cancel := context.WithTimeout(ctx, relist)
+// await waits until one of the ranges changes after a revision, a watch fails, or the longest time is over.
+func (s *Store) await(ctx context.Context, longest time.Duration, parts []listwatch.Range, revision int64) {
+	ctx, cancel := context.WithTimeout(ctx, longest)
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	for _, r := range parts {

@@ -42,9 +42,10 @@ func Refused(err error) bool {
 	return code == codes.PermissionDenied || code == codes.Unauthenticated || code == codes.InvalidArgument
 }
 
-// TimedOut reports whether an error is an expired deadline.
+// TimedOut reports whether an error is an expired deadline. If the deadline expires first in etcd, the code is Unknown.
 func TimedOut(err error) bool {
-	return errors.Is(err, context.DeadlineExceeded) || Code(err) == codes.DeadlineExceeded
+	return errors.Is(err, context.DeadlineExceeded) || Code(err) == codes.DeadlineExceeded ||
+		Code(err) == codes.Unknown && strings.HasSuffix(err.Error(), context.DeadlineExceeded.Error())
 }
 
 // With adds the cause why to an error, unless why is nil or the error has its text already.

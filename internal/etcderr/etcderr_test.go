@@ -17,15 +17,18 @@ func TestCode(t *testing.T) {
 		code     codes.Code
 		answered bool
 		refused  bool
+		timedOut bool
 	}{
-		{nil, codes.OK, false, false},
-		{rpctypes.ErrPermissionDenied, codes.PermissionDenied, true, true},
-		{rpctypes.Error(errors.New(rpctypes.ErrGRPCPermissionDenied.Error())), codes.PermissionDenied, true, true}, // the error of a denied watch
-		{fmt.Errorf("list: %w", rpctypes.ErrLeaseNotFound), codes.NotFound, true, false},
-		{status.Error(codes.Unauthenticated, "x"), codes.Unauthenticated, false, true},
-		{fmt.Errorf("list: %w", status.Error(codes.InvalidArgument, "x")), codes.InvalidArgument, false, true},
-		{context.DeadlineExceeded, codes.Unknown, false, false},
-		{errors.New("x"), codes.Unknown, false, false},
+		{nil, codes.OK, false, false, false},
+		{rpctypes.ErrPermissionDenied, codes.PermissionDenied, true, true, false},
+		{rpctypes.Error(errors.New(rpctypes.ErrGRPCPermissionDenied.Error())), codes.PermissionDenied, true, true, false}, // the error of a denied watch
+		{fmt.Errorf("list: %w", rpctypes.ErrLeaseNotFound), codes.NotFound, true, false, false},
+		{status.Error(codes.Unauthenticated, "x"), codes.Unauthenticated, false, true, false},
+		{fmt.Errorf("list: %w", status.Error(codes.InvalidArgument, "x")), codes.InvalidArgument, false, true, false},
+		{context.DeadlineExceeded, codes.Unknown, false, false, true},
+		{fmt.Errorf("list: %w", status.Error(codes.DeadlineExceeded, "x")), codes.DeadlineExceeded, false, false, true},
+		{status.Error(codes.Unknown, "context deadline exceeded"), codes.Unknown, false, false, true},
+		{errors.New("x"), codes.Unknown, false, false, false},
 	} {
 		if code := Code(tt.err); code != tt.code {
 			t.Errorf("Code(%v) = %v, want %v", tt.err, code, tt.code)
@@ -35,6 +38,9 @@ func TestCode(t *testing.T) {
 		}
 		if refused := Refused(tt.err); refused != tt.refused {
 			t.Errorf("Refused(%v) = %v, want %v", tt.err, refused, tt.refused)
+		}
+		if timedOut := TimedOut(tt.err); timedOut != tt.timedOut {
+			t.Errorf("TimedOut(%v) = %v, want %v", tt.err, timedOut, tt.timedOut)
 		}
 	}
 }

@@ -6,8 +6,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/status"
 )
 
 func TestRemedy(t *testing.T) {
@@ -46,8 +49,11 @@ func TestConnection_Record(t *testing.T) {
 	if got := c.record(connectivity.Ready, nil); got != nil {
 		t.Errorf("record(Ready, nil) = %v, want nil", got)
 	}
-	if why := c.why(context.DeadlineExceeded, "", []string{"a:1"}); why == nil || !strings.Contains(why.Error(), "though the connection is up") {
-		t.Errorf("why() of a timeout on a ready connection = %v, want that the connection is up", why)
+	s := &Store{conn: &c, timeout: 2 * time.Second}
+	for _, late := range []error{context.DeadlineExceeded, status.Error(codes.Unknown, context.DeadlineExceeded.Error())} {
+		if got := s.explain("read", late).Error(); !strings.HasPrefix(got, "read: not within 2s: etcd [] does not answer, though the connection is up") {
+			t.Errorf("explain(%v) = %s, want the timeout, and that the connection is up", late, got)
+		}
 	}
 }
 

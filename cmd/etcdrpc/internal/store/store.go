@@ -183,7 +183,7 @@ func (s *Store) explainTimeout(timeout time.Duration, doing string, err error) e
 	switch {
 	case errors.As(err, new(downError)):
 		err = fmt.Errorf("etcd at %s: %w", strings.Join(s.Endpoints, ","), err)
-	case errors.Is(err, context.DeadlineExceeded):
+	case etcderr.TimedOut(err):
 		err = fmt.Errorf("not within %v", timeout)
 	}
 	err = etcderr.With(err, why)

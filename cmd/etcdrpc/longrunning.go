@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -66,8 +67,13 @@ func (l lines) Write(line []byte) (int, error) {
 	return len(line), output.Writef(l.Writer, "etcdrpc: %s\n", strings.TrimSuffix(string(line), "\n"))
 }
 
-// servePages serves until ctx ends, and then closes all connections.
-func servePages(ctx context.Context, listener net.Listener, pages http.Handler, notes io.Writer) error {
+// servePages serves until ctx ends, and then closes all connections. Meanwhile it runs follow, which keeps the pages up to date.
+func servePages(ctx context.Context, listener net.Listener, pages http.Handler, notes io.Writer, follow func(context.Context)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	defer following.Wait()
+	defer cancel()
+	following.Go(func() { follow(ctx) })
 	server := &http.Server{
 		Handler: localOnly(listener.Addr(), pages), ErrorLog: log.New(notes, "etcdrpc: ", 0), MaxHeaderBytes: 32 << 10,
 		ReadTimeout: 15 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -85,13 +84,8 @@ func (o *sdOptions) serve(ctx context.Context, s *store.Store, prefix string, st
 		return fmt.Errorf("--listen: %w", err)
 	}
 	output.Sayf(notes, "Serving the targets under %q at %ssd\n", s.Full(prefix), urlOf(listener))
-	ctx, cancel := context.WithCancel(ctx)
-	var following sync.WaitGroup
-	defer following.Wait()
-	defer cancel()
 	f, pages := &targets.Follower{Prefix: prefix, Port: o.port}, http.NewServeMux()
 	pages.Handle("GET /{$}", f)
 	pages.Handle("GET /sd", f)
-	following.Go(func() { f.Run(ctx, s, notes) })
-	return servePages(ctx, listener, pages, notes)
+	return servePages(ctx, listener, pages, notes, func(ctx context.Context) { f.Run(ctx, s, notes) })
 }

@@ -6,7 +6,6 @@ import (
 	"log"
 	"net"
 	"strings"
-	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -43,13 +42,8 @@ address that others than this host reach needs --read-only.`,
 				return usage.Mistake(fmt.Errorf("--listen %s: anyone who reaches that address could change live configs: give --read-only, or an address of this host alone such as 127.0.0.1:8080", listen))
 			}
 			c := console.New(s, strings.Join(args, ""), etcdText(s), readOnly, log.New(cmd.ErrOrStderr(), "etcdrpc: ", 0))
-			ctx, cancel := context.WithCancel(ctx)
-			var following sync.WaitGroup
-			defer following.Wait()
-			defer cancel()
-			following.Go(func() { c.Run(ctx) })
 			output.Sayf(cmd.OutOrStdout(), "The console is at %s\n", urlOf(listener))
-			return servePages(ctx, listener, c, cmd.ErrOrStderr())
+			return servePages(ctx, listener, c, cmd.ErrOrStderr(), c.Run)
 		}),
 	}
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "serve at this `address`; anyone who reaches it may read what it serves, and change it unless it is --read-only")

@@ -149,7 +149,7 @@ func (o *xdsOptions) serve(ctx context.Context, server *xds.Server, creds creden
 	})
 	serving.Go(func() error {
 		defer g.Stop() // clients keep their resources
-		return servePages(ctx, page, xdspage.Handler(server.Status), notes)
+		return servePages(ctx, page, xdspage.Handler(server.Status), notes, func(context.Context) {})
 	})
 	return serving.Wait()
 }

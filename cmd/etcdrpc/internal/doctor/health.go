@@ -185,9 +185,11 @@ func (d *Options) checkServices(ctx context.Context, conn *grpc.ClientConn, p pr
 			return fault(kindNotServing, "it did not answer gRPC's health check within %v", d.probeTimeout)
 		case code == codes.NotFound && service != "" && service == t.service:
 			return fault(kindNotServing, "its health service does not know %q, for which the live policy has clients ask, so they do not call it", service)
-		case code == codes.NotFound && service != "" && isUnknownService(ctx, conn, service):
-			return fault(kindWrongService, "it does not serve %q, which its entry publishes: another server may be there now", service)
 		case code == codes.NotFound && service != "":
+			err := conn.Invoke(ctx, "/"+service+"/EtcdrpcDoctorAsksWhoServesThis", &healthpb.HealthCheckRequest{}, &healthpb.HealthCheckResponse{})
+			if status.Code(err) == codes.Unimplemented && status.Convert(err).Message() == "unknown service "+service { // the text of grpc-go
+				return fault(kindWrongService, "it does not serve %q, which its entry publishes: another server may be there now", service)
+			}
 			result.unknown = append(result.unknown, service)
 		case code == codes.OK, code == codes.NotFound, code == codes.Unauthenticated, code == codes.PermissionDenied: // the server is healthy
 		case code == codes.Unimplemented && !strings.Contains(text, "HTTP status"):
@@ -225,12 +227,6 @@ func (x *subject) unknownHealth() {
 			}
 		}
 	}
-}
-
-// isUnknownService reports whether a server does not have a service, by the error text of grpc-go.
-func isUnknownService(ctx context.Context, conn *grpc.ClientConn, service string) bool {
-	err := conn.Invoke(ctx, "/"+service+"/EtcdrpcDoctorAsksWhoServesThis", &healthpb.HealthCheckRequest{}, &healthpb.HealthCheckResponse{})
-	return status.Code(err) == codes.Unimplemented && status.Convert(err).Message() == "unknown service "+service
 }
 
 // The transports of servers.

@@ -87,7 +87,7 @@ func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 	if cfg.TLS, err = s.tls(); err != nil {
 		return cfg, err
 	}
-	cfg.Username, cfg.Password, err = s.credentials()
+	cfg.Username, cfg.Password, err = s.credentials(ctx)
 	return cfg, err
 }
 
@@ -106,7 +106,7 @@ func (s *settings) tls() (*tls.Config, error) {
 }
 
 // credentials returns the user and the password. Both are "" if no user is given.
-func (s *settings) credentials() (user, password string, err error) {
+func (s *settings) credentials(ctx context.Context) (user, password string, err error) {
 	user, password, given := strings.Cut(s.user, ":")
 	switch {
 	case s.user == "" && s.password != "":
@@ -119,9 +119,15 @@ func (s *settings) credentials() (user, password string, err error) {
 		return user, password, nil
 	}
 	stdin := int(os.Stdin.Fd())
-	if !s.noPrompt && term.IsTerminal(stdin) {
+	if terminal, notTerminal := term.GetState(stdin); !s.noPrompt && notTerminal == nil {
 		output.Sayf(os.Stderr, "Password of %s: ", user)
+		stop := context.AfterFunc(ctx, func() { // ReadPassword has turned off the echo, and does not end with ctx
+			_ = term.Restore(stdin, terminal)
+			output.Sayf(os.Stderr, "\n")
+			os.Exit(exitWrong)
+		})
 		typed, err := term.ReadPassword(stdin)
+		stop()
 		output.Sayf(os.Stderr, "\n")
 		if err != nil {
 			return "", "", fmt.Errorf("read the password: %w", err)

@@ -215,8 +215,11 @@ func (c *Cluster) Compact(ctx context.Context) (revision int64, err error) {
 }
 
 func (c *Cluster) start() error {
-	if err := c.settings.check(); err != nil {
-		return err
+	if c.settings.members < 1 {
+		return fmt.Errorf("etcdtest: WithMembers(%d): want at least 1", c.settings.members)
+	}
+	if c.settings.tokenTTL < time.Second {
+		return fmt.Errorf("etcdtest: WithTokenTTL(%v): want at least 1s, etcd's minimum", c.settings.tokenTTL)
 	}
 	if err := c.lockDir(); err != nil {
 		return err

@@ -89,20 +89,17 @@ func (m *Member) Stop() {
 // Restart stops the member if it runs, and starts it on its data. It returns when the member serves or, while too few members run
 // for a quorum, when the member has started.
 func (m *Member) Restart() error {
-	if err := m.stopAndStart(); err != nil {
+	m.cluster.starting.Lock()
+	m.Stop()
+	err := m.start()
+	m.cluster.starting.Unlock()
+	if err != nil {
 		return err
 	}
 	if m.cluster.running() <= len(m.cluster.members)/2 {
 		return nil
 	}
 	return m.waitReady()
-}
-
-func (m *Member) stopAndStart() error {
-	m.cluster.starting.Lock()
-	defer m.cluster.starting.Unlock()
-	m.Stop()
-	return m.start()
 }
 
 // start starts the member. It does nothing if a concurrent call has started the member.

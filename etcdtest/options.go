@@ -2,7 +2,6 @@ package etcdtest
 
 import (
 	"cmp"
-	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -19,16 +18,6 @@ type settings struct {
 	auth     *auth
 	tokenTTL time.Duration
 	streams  uint32 // 0: etcd's default
-}
-
-func (s settings) check() error {
-	if s.members < 1 {
-		return fmt.Errorf("etcdtest: WithMembers(%d): want at least 1", s.members)
-	}
-	if s.tokenTTL < time.Second {
-		return fmt.Errorf("etcdtest: WithTokenTTL(%v): want at least 1s, etcd's minimum", s.tokenTTL)
-	}
-	return nil
 }
 
 // WithMembers sets the number of members, 1 by default. With 3, a cluster tolerates the loss of one.

@@ -126,7 +126,12 @@ func (p *proxy) admit(conn net.Conn) *link {
 }
 
 func (p *proxy) serve(l *link, client net.Conn) {
-	defer p.forget(l)
+	defer func() {
+		p.mu.Lock()
+		delete(p.links, l)
+		p.mu.Unlock()
+		l.end(false)
+	}()
 	if !p.flow(l) {
 		return
 	}
@@ -199,13 +204,6 @@ func (p *proxy) poster(data []byte) *proxy {
 		}
 	}
 	return p
-}
-
-func (p *proxy) forget(l *link) {
-	p.mu.Lock()
-	delete(p.links, l)
-	p.mu.Unlock()
-	l.end(false)
 }
 
 // add adds a connection, which is closed with the link. If the link has ended, it closes conn and returns false.

@@ -2,9 +2,7 @@ package harness
 
 import (
 	"slices"
-	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
@@ -39,12 +37,6 @@ func onEntries(do func(*world, etcd.Entry)) fault {
 			do(w, e)
 		}
 	})
-}
-
-// revoke revokes the lease of an entry.
-func (w *world) revoke(e etcd.Entry) {
-	w.record(func(h *check.History) { h.Forced = append(h.Forced, time.Now()) })
-	w.operated(w.etcd.Revoke(e.Lease))
 }
 
 func (w *world) entryOverwritten(s schedule.Step) (end func()) {

@@ -90,12 +90,6 @@ const (
 	aloneTime = recalls + time.Second
 )
 
-// callerAlone stops or kills a caller, and restarts it without a link to etcd for a time.
-func (w *world) callerAlone(s schedule.Step) {
-	w.caller(s.Who).stop(s.N == 1)
-	w.caller(s.Who).startAlone(s.For)
-}
-
 // startAlone starts a stopped caller without a link to etcd for a time.
 func (c *caller) startAlone(d time.Duration) {
 	if !c.start(true) {
@@ -149,12 +143,4 @@ func (w *world) liveAlone() {
 		all.Go(func() { c.startAlone(aloneTime) })
 	}
 	all.Wait()
-}
-
-// diskFails makes the snapshot directory of a caller fail.
-func (w *world) diskFails(s schedule.Step) (end func()) {
-	c := w.caller(s.Who)
-	var back func()
-	c.do(func() { back = c.snapshots.fail() })
-	return func() { c.do(back) }
 }

@@ -65,26 +65,39 @@ func init() {
 		schedule.CutFromEtcd:       links((*world).toEtcd, cut),
 		schedule.StalledFromEtcd:   links((*world).toEtcd, stalled),
 		schedule.SlowToEtcd:        links((*world).toEtcd, slow),
-		schedule.StalledFromMember: links((*world).toMember, stalled),
-		schedule.ResetFromEtcd:     once((*world).resetFromEtcd),
+		schedule.StalledFromMember: links(func(w *world, s schedule.Step, from string, l network.Link) { w.setLink(from, s.Whom, l) }, stalled),
+		schedule.ResetFromEtcd: once(func(w *world, s schedule.Step) {
+			_, from := w.processes[s.Who].current()
+			for i := range w.plan.Members {
+				w.network.Reset(from, w.plan.MemberHost(i))
+			}
+		}),
 		schedule.CutFromServer:     links((*world).toServer, cut),
 		schedule.StalledFromServer: links((*world).toServer, stalled),
-		schedule.ResetFromServer:   once((*world).resetFromServer),
-		schedule.SlowToServers:     links((*world).toServers, slow),
-		schedule.CutFromAway:       links((*world).toAway, cut),
-		schedule.StalledFromAway:   links((*world).toAway, stalled),
+		schedule.ResetFromServer: once(func(w *world, s schedule.Step) {
+			p := w.processes[s.Who]
+			_, from := p.current()
+			p.noteLink(from, s.Whom, check.Link{Reset: true})
+			w.network.Reset(from, w.plan.Host(s.Whom))
+		}),
+		schedule.SlowToServers:   links(func(w *world, s schedule.Step, from string, l network.Link) { w.processes[s.Who].setLinks(from, l) }, slow),
+		schedule.CutFromAway:     links((*world).toAway, cut),
+		schedule.StalledFromAway: links((*world).toAway, stalled),
 
 		schedule.EntryDeleted:     onEntries(func(w *world, e etcd.Entry) { w.operated(w.etcd.Delete(e.Key)) }),
 		schedule.EntriesDeleted:   once(func(w *world, _ schedule.Step) { w.operated(w.etcd.DeletePrefix(fixtures.ShopKey + "/")) }),
 		schedule.EntryOverwritten: (*world).entryOverwritten,
 		schedule.EntryReplaced:    onEntries(func(w *world, e etcd.Entry) { w.put(e.Key, fixtures.Nobody, etcd.SameLease) }),
-		schedule.LeaseRevoked:     onEntries((*world).revoke),
-		schedule.EntryAdded:       func(w *world, _ schedule.Step) func() { return w.add(fixtures.NobodyKey, fixtures.Nobody) },
-		schedule.BadEntryAdded:    func(w *world, s schedule.Step) func() { return w.add(fixtures.BadKey, s.Text) },
-		schedule.NeighbourAdded:   once(func(w *world, s schedule.Step) { w.put(s.Text, fixtures.Nobody, fixtures.NoLease) }),
-		schedule.ConfigPut:        once(func(w *world, s schedule.Step) { w.put(fixtures.ConfigKey, s.Text, fixtures.NoLease) }),
-		schedule.ConfigDeleted:    once(func(w *world, _ schedule.Step) { w.operated(w.etcd.Delete(fixtures.ConfigKey)) }),
-		schedule.BadConfigPut:     once(func(w *world, s schedule.Step) { w.put(fixtures.ConfigKey, s.Text, fixtures.NoLease) }),
+		schedule.LeaseRevoked: onEntries(func(w *world, e etcd.Entry) {
+			w.record(func(h *check.History) { h.Forced = append(h.Forced, time.Now()) })
+			w.operated(w.etcd.Revoke(e.Lease))
+		}),
+		schedule.EntryAdded:     func(w *world, _ schedule.Step) func() { return w.add(fixtures.NobodyKey, fixtures.Nobody) },
+		schedule.BadEntryAdded:  func(w *world, s schedule.Step) func() { return w.add(fixtures.BadKey, s.Text) },
+		schedule.NeighbourAdded: once(func(w *world, s schedule.Step) { w.put(s.Text, fixtures.Nobody, fixtures.NoLease) }),
+		schedule.ConfigPut:      once(func(w *world, s schedule.Step) { w.put(fixtures.ConfigKey, s.Text, fixtures.NoLease) }),
+		schedule.ConfigDeleted:  once(func(w *world, _ schedule.Step) { w.operated(w.etcd.Delete(fixtures.ConfigKey)) }),
+		schedule.BadConfigPut:   once(func(w *world, s schedule.Step) { w.put(fixtures.ConfigKey, s.Text, fixtures.NoLease) }),
 
 		schedule.ServerKilled:   restarts((*server).kill),
 		schedule.ServerRestarts: restarts(func(s *server) { s.stop(false) }),
@@ -99,14 +112,22 @@ func init() {
 			w.caller(s.Who).stop(false)
 			w.caller(s.Who).start(false)
 		}),
-		schedule.CallerAlone: once((*world).callerAlone),
+		schedule.CallerAlone: once(func(w *world, s schedule.Step) {
+			w.caller(s.Who).stop(s.N == 1)
+			w.caller(s.Who).startAlone(s.For)
+		}),
 		schedule.CallerRefused: func(w *world, s schedule.Step) func() {
 			w.caller(s.Who).stop(false)
 			restore := w.refuse(s.Who, s.Text)
 			w.caller(s.Who).start(false)
 			return restore
 		},
-		schedule.DiskFails:   (*world).diskFails,
+		schedule.DiskFails: func(w *world, s schedule.Step) func() {
+			c := w.caller(s.Who)
+			var back func()
+			c.do(func() { back = c.snapshots.fail() })
+			return func() { c.do(back) }
+		},
 		schedule.DiskDamaged: once(func(w *world, s schedule.Step) { w.caller(s.Who).do(w.caller(s.Who).snapshots.damage) }),
 		schedule.CallerIdles: during(func(w *world, s schedule.Step, on bool) { w.caller(s.Who).idle.Store(on) }),
 		schedule.HomeGoes:    once((*world).homeGoes),
@@ -199,26 +220,8 @@ func stalled(schedule.Step) network.Link { return network.Link{Stalled: true} }
 func slow(s schedule.Step) network.Link  { return network.Link{Delay: s.Milliseconds()} }
 
 // The links that steps change.
-func (w *world) toEtcd(_ schedule.Step, from string, l network.Link)   { w.setLine(from, l) }
-func (w *world) toAway(_ schedule.Step, from string, l network.Link)   { w.other.setLine(from, l) }
-func (w *world) toMember(s schedule.Step, from string, l network.Link) { w.setLink(from, s.Whom, l) }
+func (w *world) toEtcd(_ schedule.Step, from string, l network.Link) { w.setLine(from, l) }
+func (w *world) toAway(_ schedule.Step, from string, l network.Link) { w.other.setLine(from, l) }
 func (w *world) toServer(s schedule.Step, from string, l network.Link) {
 	w.processes[s.Who].setLink(from, s.Whom, l)
-}
-func (w *world) toServers(s schedule.Step, from string, l network.Link) {
-	w.processes[s.Who].setLinks(from, l)
-}
-
-func (w *world) resetFromEtcd(s schedule.Step) {
-	_, from := w.processes[s.Who].current()
-	for i := range w.plan.Members {
-		w.network.Reset(from, w.plan.MemberHost(i))
-	}
-}
-
-func (w *world) resetFromServer(s schedule.Step) {
-	p := w.processes[s.Who]
-	_, from := p.current()
-	p.noteLink(from, s.Whom, check.Link{Reset: true})
-	w.network.Reset(from, w.plan.Host(s.Whom))
 }

@@ -148,29 +148,9 @@ func (d *demo) setState(server *server, state string) {
 	server.state = state
 }
 
-func (d *demo) setDown(member *etcdtest.Member) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.down[d.number(member)] = true
-}
-
 // number returns the index of an etcd member, from 1.
 func (d *demo) number(member *etcdtest.Member) int {
 	return slices.Index(d.cluster.Members(), member) + 1
-}
-
-// listed reports whether the server is in etcd.
-func (d *demo) listed(server *server) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.inEtcd[server.Addr]
-}
-
-// listedFor returns the time from the server's death until etcd lost it.
-func (d *demo) listedFor(server *server) time.Duration {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.left[server.Addr].Sub(server.diedAt)
 }
 
 // row is a line of the table.

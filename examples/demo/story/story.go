@@ -105,7 +105,9 @@ func (d *demo) loseLeader(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.setDown(leader)
+	d.mu.Lock()
+	d.down[d.number(leader)] = true
+	d.mu.Unlock()
 	d.happens("etcd member %d, the leader, was stopped. Member %d led on after %v.",
 		d.number(leader), d.number(next), time.Since(stopped).Round(time.Millisecond))
 	return nil
@@ -114,12 +116,18 @@ func (d *demo) loseLeader(ctx context.Context) error {
 // forget waits until the killed server's lease has expired.
 func (d *demo) forget(ctx context.Context) error {
 	victim := d.servers[0]
-	err := show.Until(ctx, victim.Name+" leaves etcd with its lease", func(context.Context) (bool, error) { return !d.listed(victim), nil })
+	var left time.Time
+	err := show.Until(ctx, victim.Name+" leaves etcd with its lease", func(context.Context) (bool, error) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		left = d.left[victim.Addr]
+		return !d.inEtcd[victim.Addr], nil
+	})
 	if err != nil {
 		return err
 	}
 	d.happens("%s left etcd %v after it was killed, for nobody renewed its lease of %v.", victim.Name,
-		d.listedFor(victim).Round(time.Millisecond), greeterv1.GreeterService_EtcdServiceDesc.LeaseTTL)
+		left.Sub(victim.diedAt).Round(time.Millisecond), greeterv1.GreeterService_EtcdServiceDesc.LeaseTTL)
 	return nil
 }
 

@@ -34,7 +34,15 @@ func FuzzLiveConfig(f *testing.F) {
 		if len(text) > serviceconfig.MaxSize {
 			return
 		}
-		checkText(t, text)
+		shown := liveconfig.Pretty(text)
+		if again := liveconfig.Pretty([]byte(shown)); again != shown || len(shown) > 100*(len(text)+1) {
+			t.Fatalf("%q is printed as %d bytes %q, which is printed again as %q", text, len(shown), shown, again)
+		}
+		var out bytes.Buffer
+		err := output.WriteJSON(&out, policyJSON{"acme/user", "_grpc_config/acme/user", 1, liveconfig.AsJSON(string(text))})
+		if err != nil || out.Len() > 100*(len(text)+10) || !json.Valid(out.Bytes()) {
+			t.Fatalf("%q is printed as JSON of %d bytes, error %v", text, out.Len(), err)
+		}
 		c, err := liveconfig.Parse(string(text))
 		if err != nil {
 			if checkShown(t, "the error", err.Error()); len(err.Error()) > 1000 || strings.Contains(err.Error(), "\n") {
@@ -68,20 +76,6 @@ func FuzzLiveConfig(f *testing.F) {
 			t.Fatalf("%s is edited to %s, want all but load balancing unchanged", text, edited)
 		}
 	})
-}
-
-// checkText checks that printing a text keeps its meaning, and does not make it much longer.
-func checkText(t *testing.T, text []byte) {
-	t.Helper()
-	shown := liveconfig.Pretty(text)
-	if again := liveconfig.Pretty([]byte(shown)); again != shown || len(shown) > 100*(len(text)+1) {
-		t.Fatalf("%q is printed as %d bytes %q, which is printed again as %q", text, len(shown), shown, again)
-	}
-	var out bytes.Buffer
-	err := output.WriteJSON(&out, policyJSON{"acme/user", "_grpc_config/acme/user", 1, liveconfig.AsJSON(string(text))})
-	if err != nil || out.Len() > 100*(len(text)+10) || !json.Valid(out.Bytes()) {
-		t.Fatalf("%q is printed as JSON of %d bytes, error %v", text, out.Len(), err)
-	}
 }
 
 // FuzzDiff checks that a diff contains both texts.

@@ -39,20 +39,6 @@ func (s *stalled) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// callByXDS calls a service with an xDS client and a bootstrap.
-func callByXDS(t *testing.T, authority, bootstrap string) {
-	t.Helper()
-	builder, err := grpcxds.NewXDSResolverWithConfigForTesting([]byte(bootstrap))
-	must(t, err)
-	conn, err := grpc.NewClient("xds:///"+authority, grpc.WithResolvers(builder), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(t, err)
-	t.Cleanup(func() { conn.Close() })
-	ctx, cancel := context.WithTimeout(t.Context(), soon)
-	defer cancel()
-	_, err = healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true))
-	must(t, err)
-}
-
 // TestXDS checks that clients with a certificate, and the status page, are served even while the reader of the log stalls.
 func TestXDS(t *testing.T) {
 	t.Parallel()
@@ -82,7 +68,15 @@ func TestXDS(t *testing.T) {
 	if exit != exitFine {
 		t.Fatal(errs)
 	}
-	callByXDS(t, "acme.user", bootstrap)
+	builder, err := grpcxds.NewXDSResolverWithConfigForTesting([]byte(bootstrap))
+	must(t, err)
+	client, err := grpc.NewClient("xds:///acme.user", grpc.WithResolvers(builder), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	must(t, err)
+	t.Cleanup(func() { client.Close() })
+	calling, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	_, err = healthpb.NewHealthClient(client).Check(calling, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true))
+	must(t, err)
 	<-stderr.stalls
 	page := browser{t, found[2]}
 	for path, want := range map[string]string{"/": "client client-7  gRPC Go", "/healthz": "ok", "/metrics": `etcdrpc_xds_endpoints{authority="acme.user"} 1`} {

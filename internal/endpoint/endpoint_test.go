@@ -66,7 +66,11 @@ var (
 )
 
 func TestEncode(t *testing.T) {
-	checkWritten(t, []written{
+	for _, tt := range []struct { // the entry of an endpoint under the service key a/svc and the lease 42
+		layout     Layout
+		e          Endpoint
+		key, value string
+	}{
 		{EndpointJSON, full, "a/svc/i", `{"Op":0,"Addr":"h:1","Metadata":{"any":"other","version":"v2","weight":100,"zone":"z"}}`},
 		{EndpointJSON, bare, "a/svc/i", `{"Op":0,"Addr":"h:1"}`},
 		{EndpointJSON, Endpoint{Instance: "1.2.3.4", Addr: "1.2.3.4"}, "a/svc/1.2.3.4", `{"Op":0,"Addr":"1.2.3.4"}`},
@@ -87,19 +91,7 @@ func TestEncode(t *testing.T) {
 		{MappedJSON(JSONFields{Host: "ip", Port: "port", Instance: "id", Metadata: "meta"}), full, "a/svc/i",
 			`{"id":"i","ip":"h","meta":{"any":"other","version":"v2","weight":"100","zone":"z"},"port":1}`},
 		{Kitex, bare, "a/svc/h:1", `{"network":"tcp","address":"h:1","weight":0,"tags":null}`},
-	})
-}
-
-// written is the entry of an endpoint under the service key a/svc and the lease 42.
-type written struct {
-	layout     Layout
-	e          Endpoint
-	key, value string
-}
-
-func checkWritten(t *testing.T, all []written) {
-	t.Helper()
-	for _, tt := range all {
+	} {
 		value, err := tt.layout.Encode("a/svc", tt.e)
 		if err != nil {
 			t.Errorf("%s: Encode(%+v): %v", tt.layout, tt.e, err)

@@ -79,13 +79,6 @@ func (h *history) set(i int, value string) bool {
 	return true
 }
 
-// trim drops the revisions that no call can request any more.
-func (h *history) trim(oldest int64) {
-	if n := min(oldest, h.rev-1) - h.first; n > 0 {
-		h.states, h.first = h.states[n:], h.first+n
-	}
-}
-
 func (h *history) header() *etcdserverpb.ResponseHeader { return header(1, 1, int(h.rev)) }
 
 // read answers a read of one page, at the latest revision or at an earlier one.
@@ -172,7 +165,9 @@ func (w *walked) step(e event) {
 		}
 		w.resume = nil
 	}
-	w.etcd.trim(w.oldest())
+	if n := min(w.oldest(), w.etcd.rev-1) - w.etcd.first; n > 0 { // no call can request these revisions any more
+		w.etcd.states, w.etcd.first = w.etcd.states[n:], w.etcd.first+n
+	}
 }
 
 // oldest returns the oldest revision that a call can still request.
@@ -216,19 +211,12 @@ func (w *walked) judge(u *Update[string]) {
 		if got := itemsOf(w.last); got != w.had {
 			w.broken.Record("the items of the snapshot before changed from %q to %q", w.had, got)
 		}
-		w.judgeRemoved(before, now)
-	}
-}
-
-// judgeRemoved requires that entries which vanish from one snapshot to the next are in Removed: the mark of
-// the owner may be in the last value alone.
-func (w *walked) judgeRemoved(before, now *Snapshot[string]) {
-	for _, old := range before.Items {
-		has := func(items []*Item[string]) bool {
-			return slices.ContainsFunc(items, func(i *Item[string]) bool { return i.Key == old.Key })
-		}
-		if !has(now.Items) && !has(now.Removed) {
-			w.broken.Record("the removal of %s is not reported", old.Key)
+		// Entries that vanish must be in Removed: the mark of the owner may be in the last value alone.
+		for _, old := range before.Items {
+			has := func(i *Item[string]) bool { return i.Key == old.Key }
+			if !slices.ContainsFunc(now.Items, has) && !slices.ContainsFunc(now.Removed, has) {
+				w.broken.Record("the removal of %s is not reported", old.Key)
+			}
 		}
 	}
 }

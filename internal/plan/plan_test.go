@@ -28,9 +28,6 @@ func ends(specs ...string) (all endpoints) {
 	return all
 }
 
-// five returns five endpoints in two zones.
-func five() endpoints { return ends("a v1 x", "b v1 y", "c v2 x", "d v2 y", "e - x") }
-
 func config(t *testing.T, text string) *Config {
 	t.Helper()
 	e, err := serviceconfig.ParseEtcd(json.RawMessage(text))
@@ -40,12 +37,12 @@ func config(t *testing.T, text string) *Config {
 	return NewConfig(e)
 }
 
-// input returns the input of tests: a client in zone x, and five endpoints.
+// input returns the input of tests: a client in zone x, and five endpoints in two zones.
 func input(t *testing.T, text string) *Input[*endpoint.Endpoint] {
 	t.Helper()
 	return &Input[*endpoint.Endpoint]{
-		Service: "acme/user", Config: config(t, text), Client: &Client{Zone: "x", Seed: seed}, Endpoints: five(),
-		Of: func(e **endpoint.Endpoint) *endpoint.Endpoint { return *e },
+		Service: "acme/user", Config: config(t, text), Client: &Client{Zone: "x", Seed: seed},
+		Endpoints: ends("a v1 x", "b v1 y", "c v2 x", "d v2 y", "e - x"), Of: func(e **endpoint.Endpoint) *endpoint.Endpoint { return *e },
 	}
 }
 

@@ -214,10 +214,10 @@ var refused = []struct{ row, text, want string }{
 	{"", etcdOf(`"route":[{"lane":"a","label":"lane"}]`), `loadBalancingConfig[0].etcd.route[0].label: is set together with lane or match: an instance's lane is either named here or by the instance`},
 	{"", etcdOf(`"route":[{"lane":"` + strings.Repeat("a", 10<<10) + `","match":{"a":"1"}}]`), `loadBalancingConfig[0].etcd.route[0].lane: "` + strings.Repeat("a", 60) + `" is not a lane: want at most 128 letters, digits and "-_.:/"`},
 	{"", etcdOf(`"route":[{"lane":"a","match":{"a":"1"}},{"lane":"a","match":{"a":"2"}}]`), `loadBalancingConfig[0].etcd.route[1].lane: is that of an earlier route`},
-	{"", etcdOf(`"route":[` + strings.TrimSuffix(numberedRoutes(65), ",") + `]`), `loadBalancingConfig[0].etcd.route[64]: is one too many: want at most 64 routes`},
+	{"", etcdOf(`"route":[` + listOf(65, `{"lane":"%[1]d","match":{"version":"%[1]d"}}`) + `]`), `loadBalancingConfig[0].etcd.route[64]: is one too many: want at most 64 routes`},
 	{"S7", etcdOf(`"split":[{"match":{"1":"","2":"","3":"","4":"","5":"","6":"","7":"","8":"","9":""},"weight":1}]`), `loadBalancingConfig[0].etcd.split[0].match: has one too many: want at most 8 names`},
-	{"S7", etcdOf(`"split":[` + splits(257, func(i int) string { return fmt.Sprintf(`"a":"%d"`, i) }) + `]`), `loadBalancingConfig[0].etcd.split[256]: is one too many: want at most 256 groups`},
-	{"S7", etcdOf(`"split":[` + splits(17, func(i int) string { return fmt.Sprintf(`"a%d":""`, i) }) + `]`), `loadBalancingConfig[0].etcd.split[16].match: has one name too many: want at most 16 different names in all groups`},
+	{"S7", etcdOf(`"split":[` + listOf(257, `{"match":{"a":"%d"},"weight":1}`) + `]`), `loadBalancingConfig[0].etcd.split[256]: is one too many: want at most 256 groups`},
+	{"S7", etcdOf(`"split":[` + listOf(17, `{"match":{"a%d":""},"weight":1}`) + `]`), `loadBalancingConfig[0].etcd.split[16].match: has one name too many: want at most 16 different names in all groups`},
 }
 
 // etcdNames lists the options as errors do.
@@ -238,18 +238,11 @@ const (
 	badHeader   = `want the name of a header, of letters, digits, ".", "-" and "_", that does not end in "-bin", not `
 )
 
-func numberedRoutes(n int) string {
-	var all strings.Builder
-	for i := range n {
-		fmt.Fprintf(&all, `{"lane":"%d","match":{"version":"%d"}},`, i, i)
-	}
-	return all.String()
-}
-
-func splits(n int, match func(i int) string) string {
+// listOf returns the elements of a list, each with its number.
+func listOf(n int, format string) string {
 	all := make([]string, n)
 	for i := range all {
-		all[i] = `{"match":{` + match(i) + `},"weight":1}`
+		all[i] = fmt.Sprintf(format, i)
 	}
 	return strings.Join(all, ",")
 }

@@ -76,13 +76,11 @@ func serve(t *testing.T, registry *runtime.Registry) (addr string, stop func()) 
 		}
 	})
 	t.Cleanup(stop)
-	eventually(t, addr+" is in etcd", func() bool { return registered(server) })
+	eventually(t, addr+" is in etcd", func() bool {
+		all := server.Status()
+		return len(all) > 0 && !slices.ContainsFunc(all, func(s runtime.Status) bool { return s.State != runtime.StateRegistered })
+	})
 	return addr, stop
-}
-
-func registered(server *runtime.Server) bool {
-	all := server.Status()
-	return len(all) > 0 && !slices.ContainsFunc(all, func(s runtime.Status) bool { return s.State != runtime.StateRegistered })
 }
 
 // newCaller starts a caller of the greeters that the registry finds. The test must stop it before the last of them.

@@ -204,7 +204,11 @@ var message = regexp.MustCompile("(?m)^\\| (?:(\\w+): )?`(.+?)` \\|")
 func TestMessages(t *testing.T) {
 	source := map[string]string{"": sources(t, ".go", repository+"/runtime") + sources(t, ".go", repository+"/internal")}
 	for from, module := range map[string]string{"gRPC": "google.golang.org/grpc", "protobuf": "google.golang.org/protobuf", "etcd": "go.etcd.io/etcd/api/v3"} {
-		source[from] = moduleSource(t, module)
+		output, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+		if err != nil {
+			t.Fatalf("go list -m %s: %v", module, err)
+		}
+		source[from] = sources(t, ".go", strings.TrimSpace(string(output)))
 	}
 	messages := message.FindAllStringSubmatch(read(t, filepath.Join(repository, "docs", "troubleshooting.md")), -1)
 	if len(messages) < 35 {
@@ -228,14 +232,4 @@ func TestMessages(t *testing.T) {
 			t.Errorf("the source has no message %q", match[2])
 		}
 	}
-}
-
-// moduleSource returns the source of a module's packages.
-func moduleSource(t *testing.T, module string) string {
-	t.Helper()
-	output, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
-	if err != nil {
-		t.Fatalf("go list -m %s: %v", module, err)
-	}
-	return sources(t, ".go", strings.TrimSpace(string(output)))
 }

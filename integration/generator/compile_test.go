@@ -96,7 +96,14 @@ func (s sources) compile(t *testing.T, where positions, parameter string, genera
 		Options:   options,
 	})
 	kit.Must(t, err)
-	failIfWrong(t, diagnostics)
+	for _, diagnostic := range diagnostics.Diagnostics {
+		if diagnostic.Level() <= report.Error {
+			t.Errorf("compile %s: %s", diagnostic.File(), diagnostic.Message())
+		}
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
 	wire, err := protobuf.MarshalOptions{Deterministic: true}.Marshal(&pluginpb.CodeGeneratorRequest{
 		FileToGenerate: generate,
 		Parameter:      &parameter,
@@ -106,16 +113,4 @@ func (s sources) compile(t *testing.T, where positions, parameter string, genera
 	seen := new(pluginpb.CodeGeneratorRequest) // as a plugin without the Go code of the options decodes it
 	kit.Must(t, (protobuf.UnmarshalOptions{Resolver: new(protoregistry.Types)}).Unmarshal(wire, seen))
 	return seen
-}
-
-func failIfWrong(t *testing.T, diagnostics *report.Report) {
-	t.Helper()
-	for _, diagnostic := range diagnostics.Diagnostics {
-		if diagnostic.Level() <= report.Error {
-			t.Errorf("compile %s: %s", diagnostic.File(), diagnostic.Message())
-		}
-	}
-	if t.Failed() {
-		t.FailNow()
-	}
 }

@@ -82,8 +82,23 @@ var faults = []fault{
 		}},
 	{name: "token expired", user: true, opts: []etcdtest.Option{etcdtest.WithTokenTTL(time.Second)}, lasts: 3 * time.Second,
 		prepare: func(*bed) { time.Sleep(2 * time.Second) }},
-	{name: "lease lost", held: true, lasts: time.Second, begin: (*bed).revokeLeases},
-	{name: "keys deleted", held: true, lasts: time.Second, begin: (*bed).deleteLeased},
+	{name: "lease lost", held: true, lasts: time.Second, begin: func(b *bed) {
+		resp, err := b.judge.Leases(background)
+		b.must(err)
+		for _, l := range resp.Leases {
+			_, err := b.judge.Revoke(background, l.ID)
+			b.must(err)
+		}
+	}},
+	{name: "keys deleted", held: true, lasts: time.Second, begin: func(b *bed) {
+		resp, err := b.judge.Get(background, "", clientv3.WithPrefix())
+		b.must(err)
+		for _, kv := range resp.Kvs {
+			if kv.Lease != 0 {
+				b.write(string(kv.Key), "")
+			}
+		}
+	}},
 	{name: "wiped", lasts: 3 * time.Second, begin: func(b *bed) { b.hold(); b.must(b.cluster.Wipe()) }, end: (*bed).rewrite},
 	{name: "restored", lasts: 3 * time.Second, prepare: (*bed).save, begin: func(b *bed) { b.hold(); b.must(b.cluster.RestoreBackup(b.backup)) }, end: (*bed).rewrite},
 	outage("compacted while cut", 2, cut, func(b *bed) {
@@ -171,24 +186,5 @@ func (b *bed) save() {
 	b.must(err)
 	for range 50 {
 		b.write("junk", "x")
-	}
-}
-
-func (b *bed) revokeLeases() {
-	resp, err := b.judge.Leases(background)
-	b.must(err)
-	for _, l := range resp.Leases {
-		_, err := b.judge.Revoke(background, l.ID)
-		b.must(err)
-	}
-}
-
-func (b *bed) deleteLeased() {
-	resp, err := b.judge.Get(background, "", clientv3.WithPrefix())
-	b.must(err)
-	for _, kv := range resp.Kvs {
-		if kv.Lease != 0 {
-			b.write(string(kv.Key), "")
-		}
 	}
 }

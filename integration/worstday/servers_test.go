@@ -81,17 +81,6 @@ type process struct {
 	quit   func() // ends the updates
 }
 
-func (c *cell) newProcess(side string, number int) *process {
-	client, meter := c.client()
-	p := &process{prefix: c.prefix(fmt.Sprint(side, number)), meter: meter, quit: func() {}, writes: &policy{20, 3 * time.Second}}
-	if side == "ours" {
-		p.party = c.newOurs(client, p.prefix)
-	} else {
-		p.party = &plain{client: client, prefix: p.prefix, batch: c.fault.batch(), writes: p.writes, ends: c.fault.ends()}
-	}
-	return p
-}
-
 // run does the operation with some pairs of processes, and compares the worst of each side.
 func (op operation) run(c *cell) {
 	pairs := 1
@@ -100,7 +89,16 @@ func (op operation) run(c *cell) {
 	}
 	var all []*process
 	for i := range 2 * pairs {
-		all = append(all, c.newProcess([]string{"ours", "plain"}[i/pairs], i))
+		client, meter := c.client()
+		p := &process{meter: meter, quit: func() {}, writes: &policy{20, 3 * time.Second}}
+		if i < pairs {
+			p.prefix = c.prefix(fmt.Sprint("ours", i))
+			p.party = c.newOurs(client, p.prefix)
+		} else {
+			p.prefix = c.prefix(fmt.Sprint("plain", i))
+			p.party = &plain{client: client, prefix: p.prefix, batch: c.fault.batch(), writes: p.writes, ends: c.fault.ends()}
+		}
+		all = append(all, p)
 	}
 	together(all, func(p *process) { op.prepare(c, p) })
 	if c.t.Failed() {

@@ -37,7 +37,14 @@ type row struct {
 // TestWorstDay runs the cells of each column on one etcd, several columns at once, since a cell mostly waits. Then it runs cells with
 // complaints again, each on an etcd of its own.
 func TestWorstDay(t *testing.T) {
-	columns, beside := everyCell(), 3
+	columns, beside := make([][]pair, len(faults)), 3
+	for i, f := range faults {
+		for _, r := range slices.Concat(serverRows, callerRows) {
+			if (!f.held || r.held) && r.without != f.name {
+				columns[i] = append(columns[i], pair{r, f})
+			}
+		}
+	}
 	if testing.Short() {
 		columns, beside = diagonal(columns), 10
 	}
@@ -60,19 +67,6 @@ type pair struct {
 }
 
 func (p pair) name() string { return p.row.name + " under " + p.fault.name }
-
-// everyCell returns the cells of each fault.
-func everyCell() [][]pair {
-	columns := make([][]pair, len(faults))
-	for i, f := range faults {
-		for _, r := range slices.Concat(serverRows, callerRows) {
-			if (!f.held || r.held) && r.without != f.name {
-				columns[i] = append(columns[i], pair{r, f})
-			}
-		}
-	}
-	return columns
-}
 
 // diagonal returns few of the cells: each column has the first row that no column before has, or any, and then again.
 func diagonal(columns [][]pair) [][]pair {

@@ -81,9 +81,8 @@ func newWalks(t *testing.T, texts ...string) *walks {
 	return w
 }
 
-func noStats(string) *picking.Stats { return new(picking.Stats) }
-
 func (ws *walks) start() *walked {
+	noStats := func(string) *picking.Stats { return new(picking.Stats) }
 	w := &walked{walks: ws, core: newCore(noStats), now: time.Now(), fleet: [3]int{1, 1, 0}, health: make(map[*conn]bool)}
 	w.update()
 	for _, addr := range []string{"a:1", "b:1"} {

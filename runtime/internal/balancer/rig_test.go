@@ -156,15 +156,6 @@ func (r *rig) expect(ctx context.Context, when, want string) {
 	}
 }
 
-// shares makes n calls, and counts them by instance.
-func (r *rig) shares(ctx context.Context, n int) map[string]int {
-	all := make(map[string]int)
-	for range n {
-		all[r.where(ctx)]++
-	}
-	return all
-}
-
 // all returns the instances, or error texts, of 60 calls of a method. The first call may start a connection.
 func (r *rig) all(ctx context.Context, method string) string {
 	seen := make(map[string]bool)

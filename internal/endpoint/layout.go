@@ -172,16 +172,12 @@ func (l Layout) Encode(key string, e Endpoint) ([]byte, error) {
 		return nil, err
 	}
 	if len(value) > MaxValue {
-		return nil, fmt.Errorf("the value would be %d bytes, more than %d: shorten the metadata, %.80q above all", len(value), MaxValue, e.longest())
+		longest := slices.MaxFunc(append(slices.Sorted(maps.Keys(e.Metadata)), ""), func(a, b string) int {
+			return cmp.Compare(len(a)+len(e.Metadata[a]), len(b)+len(e.Metadata[b]))
+		})
+		return nil, fmt.Errorf("the value would be %d bytes, more than %d: shorten the metadata, %.80q above all", len(value), MaxValue, longest)
 	}
 	return value, nil
-}
-
-// longest returns the name of the longest piece of metadata.
-func (e Endpoint) longest() string {
-	return slices.MaxFunc(append(slices.Sorted(maps.Keys(e.Metadata)), ""), func(a, b string) int {
-		return cmp.Compare(len(a)+len(e.Metadata[a]), len(b)+len(e.Metadata[b]))
-	})
 }
 
 // lastSegment returns the last segment of a service key, which other frameworks use as the service's name.

@@ -18,11 +18,11 @@ func checkOptions(files []*protogen.File, services map[*protogen.File][]*service
 	var keyed []*service // services with keys that are valid by themselves
 	for _, file := range files {
 		for _, s := range services[file] {
-			valid := validKey
+			valid := servicekey.Check(s.options.GetKey()) == nil
 			if s.file.Generate {
-				valid = checkService
+				valid = checkService(s)
 			}
-			if valid(s) {
+			if valid {
 				keyed = append(keyed, s)
 			}
 		}

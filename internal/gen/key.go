@@ -24,11 +24,6 @@ func checkKey(s *service) bool {
 	return true
 }
 
-// validKey reports whether a key is valid by itself.
-func validKey(s *service) bool {
-	return servicekey.Check(s.options.GetKey()) == nil
-}
-
 // checkKeys reports keys that are valid alone, but not together. The check includes imported files,
 // but reports problems only in files to generate.
 func checkKeys(services []*service) {

@@ -21,7 +21,8 @@ func (c *Config) FollowDrain(all, away []*endpoint.Endpoint, placed *Placement, 
 	d := &Drain{Drained: make(map[*endpoint.Endpoint]bool)}
 	known := make(map[string]bool)
 	for _, e := range slices.Concat(all, away) {
-		if c.drains(e) {
+		_, byInstance := c.drained[e.Instance]
+		if _, byAddr := c.drained[e.Addr]; byAddr || byInstance {
 			d.Drained[e], known[e.Instance], known[e.Addr] = true, true, true
 		}
 	}
@@ -46,13 +47,6 @@ func (c *Config) FollowDrain(all, away []*endpoint.Endpoint, placed *Placement, 
 		}
 	}
 	return d
-}
-
-// drains reports whether the config names an endpoint in drain.
-func (c *Config) drains(e *endpoint.Endpoint) bool {
-	_, byInstance := c.drained[e.Instance]
-	_, byAddr := c.drained[e.Addr]
-	return byInstance || byAddr
 }
 
 // followDrain sets Drain, and reports its problems.

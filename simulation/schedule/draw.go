@@ -45,20 +45,14 @@ func New(seed uint64) Schedule {
 		s.Writers = append(s.Writers, Writer{pick(r, endpoint.Layouts()).String()})
 	}
 	if oneIn(r, 5) {
-		other := newOther(r, seed)
+		other := Schedule{Seed: seed, Away: true, Members: 1}
+		for range 1 + r.IntN(2) {
+			other.Servers = append(other.Servers, newServer(r))
+		}
+		other.Steps = draw(r, other, r.IntN(mostAway+1))
 		s.Other = &other
 	}
 	s.Steps = draw(r, s, fewest+r.IntN(most-fewest+1))
-	return s
-}
-
-// newOther returns the other region of a schedule.
-func newOther(r *rand.Rand, seed uint64) Schedule {
-	s := Schedule{Seed: seed, Away: true, Members: 1}
-	for range 1 + r.IntN(2) {
-		s.Servers = append(s.Servers, newServer(r))
-	}
-	s.Steps = draw(r, s, r.IntN(mostAway+1))
 	return s
 }
 

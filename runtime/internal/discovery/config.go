@@ -17,8 +17,6 @@ type liveConfig struct {
 	size int    // the number of bytes of the whole value
 }
 
-func (l liveConfig) equal(o liveConfig) bool { return l == o }
-
 // configCore decides which live service config of a key is in force, and puts it into the key's state.
 type configCore struct {
 	read func(liveConfig) (json string, err error) // checks a value and returns it as canonical JSON
@@ -90,6 +88,3 @@ func (c *configCore) recall(s *State, json string) {
 		c.latest, s.Live, s.LiveKnown = c.value, json, true
 	}
 }
-
-// drop discards an unchecked value when the config is no longer followed.
-func (c *configCore) drop() { c.latest = c.value }

@@ -172,7 +172,7 @@ func (c *core) stop() effects {
 	c.diskRead = false
 	c.hold = hold{grace: c.hold.grace}
 	c.marks = marks{}
-	c.config.drop()
+	c.config.latest = c.config.value // an unchecked value is discarded
 	next := *c.state
 	next.Provisional, next.LiveConfirmed, next.Err, next.Leaving = next.Known, false, nil, nil
 	c.state = &next

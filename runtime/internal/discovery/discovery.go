@@ -105,7 +105,7 @@ func NewKeys(cfg Config) *Keys {
 			Why: cfg.Why, Down: cfg.Down, MaxRefusedPause: 5 * time.Second,
 		}),
 		configs: listwatch.NewGroup(listwatch.Config[liveConfig]{
-			Client: cfg.Client, Streams: cfg.Streams, Equal: liveConfig.equal, Logger: cfg.Logger, Hooks: cfg.ConfigHooks,
+			Client: cfg.Client, Streams: cfg.Streams, Equal: func(a, b liveConfig) bool { return a == b }, Logger: cfg.Logger, Hooks: cfg.ConfigHooks,
 			Why: cfg.Why, Down: cfg.Down, MaxRefusedPause: time.Minute,
 		}),
 		Ranges: listwatch.NewGroup(listwatch.Config[string]{
@@ -156,7 +156,11 @@ func (ks *Keys) Services(prefix string) (changed <-chan struct{}, list func() (k
 	var mu sync.Mutex // guards last, whose items are valid until the next update
 	var last listwatch.Update[string]
 	c := make(chan struct{}, 1)
-	spec := listwatch.Spec[string]{Range: listwatch.Prefix(ks.Full(prefix)), Decode: ks.isEntry}
+	spec := listwatch.Spec[string]{Range: listwatch.Prefix(ks.Full(prefix)), Decode: func(entry *mvccpb.KeyValue) (string, bool, error) {
+		service := ks.serviceOf(string(entry.Key))
+		b, _, _ := ks.decode(service, endpoint.Reader{}, entry)
+		return "", b != nil && endpoint.CheckKey(service) == nil, nil // the entry is kept, without its value, if clients use it
+	}}
 	stop = ks.Ranges.Follow(spec, func(u listwatch.Update[string]) {
 		mu.Lock()
 		last = u
@@ -186,13 +190,6 @@ func (ks *Keys) Services(prefix string) (changed <-chan struct{}, list func() (k
 func (ks *Keys) serviceOf(key string) string {
 	key = strings.TrimPrefix(key, ks.cfg.Namespace)
 	return key[:max(strings.LastIndexByte(key, '/'), 0)]
-}
-
-// isEntry decodes an entry for Services: it keeps the entry if clients use it, without a value.
-func (ks *Keys) isEntry(entry *mvccpb.KeyValue) (_ string, ok bool, _ error) {
-	service := ks.serviceOf(string(entry.Key))
-	b, _, _ := ks.decode(service, endpoint.Reader{}, entry)
-	return "", b != nil && endpoint.CheckKey(service) == nil, nil
 }
 
 // Full returns a key with the namespace, as in etcd.

@@ -76,7 +76,13 @@ func (d *disk) flush() {
 			pause = saveRetry
 		}
 	}
-	d.sweep()
+	// Killed processes leave temporary files. Younger ones may be of other processes that share the directory.
+	files, _ := filepath.Glob(filepath.Join(d.cfg.SnapshotDir, ".tmp-*"))
+	for _, file := range files {
+		if info, err := os.Lstat(file); err == nil && time.Since(info.ModTime()) > time.Hour {
+			_ = os.Remove(file) // it may be gone
+		}
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.timer, d.next = nil, time.Now().Add(max(pause, 50*time.Since(began)))
@@ -141,16 +147,6 @@ func (d *disk) write(p place, s *saved) error {
 		return err
 	}
 	return os.Rename(temp.Name(), d.path(p))
-}
-
-// sweep removes the temporary files of processes that were killed. Younger ones may be of other processes that share the directory.
-func (d *disk) sweep() {
-	files, _ := filepath.Glob(filepath.Join(d.cfg.SnapshotDir, ".tmp-*"))
-	for _, file := range files {
-		if info, err := os.Lstat(file); err == nil && time.Since(info.ModTime()) > time.Hour {
-			_ = os.Remove(file) // it may be gone
-		}
-	}
 }
 
 // load returns the content of a key's file, without endpoints if the file is missing or unusable. It checks addresses and the config

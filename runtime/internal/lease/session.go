@@ -9,6 +9,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -96,9 +97,14 @@ type Session struct {
 func New(client *clientv3.Client, opts Options) *Session {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Session{
-		client: client, opts: opts, group: newWatches(client, opts.Streams), ctx: ctx, cancel: cancel,
-		wake: make(chan struct{}, 1), done: make(chan struct{}),
-		core: reconcile.New(jitter), watches: make(map[string]*watch),
+		client: client, opts: opts, ctx: ctx, cancel: cancel,
+		// Failures of watches are not logged: checks find the same changes.
+		group: listwatch.NewGroup(listwatch.Config[reconcile.KeyValue]{
+			Client: client, Streams: cmp.Or(opts.Streams, listwatch.NewStreams()), Equal: func(a, b reconcile.KeyValue) bool { return a == b },
+			Logger: slog.New(slog.DiscardHandler), MaxRefusedPause: time.Minute, ProbeEvery: reconcile.CheckWatched,
+		}),
+		wake: make(chan struct{}, 1), done: make(chan struct{}), watches: make(map[string]*watch),
+		core: reconcile.New(func(d time.Duration) time.Duration { return d - rand.N(d/4+1) }),
 	}
 }
 
@@ -127,9 +133,6 @@ func (s *Session) explained(err error) error {
 	}
 	return etcderr.With(err, s.opts.Why(err))
 }
-
-// jitter returns d, shortened at random by up to a quarter.
-func jitter(d time.Duration) time.Duration { return d - rand.N(d/4+1) }
 
 // Start adds an entry under a service key, and puts it in etcd in the background unless pause is set. It takes over keys that another
 // process holds: this process is the newer one.
@@ -211,7 +214,12 @@ func (s *Session) run() {
 	for {
 		op, wait, finished := s.next()
 		if finished || s.ctx.Err() != nil {
-			s.end()
+			s.mu.Lock()
+			s.cancel() // with the lock held, so that no renewal begins later
+			s.renewal.Stop()
+			s.core.End(time.Now())
+			s.mu.Unlock()
+			s.report()
 			return
 		}
 		if op != nil {
@@ -238,16 +246,6 @@ func (s *Session) next() (reconcile.Op, time.Duration, bool) {
 	s.mu.Unlock()
 	s.report()
 	return op, wait, finished
-}
-
-// end closes the entries that are left. It cancels the calls with the lock held, so that no renewal begins later.
-func (s *Session) end() {
-	s.mu.Lock()
-	s.cancel()
-	s.renewal.Stop()
-	s.core.End(time.Now())
-	s.mu.Unlock()
-	s.report()
 }
 
 // report logs and counts the changes of state since the last report.

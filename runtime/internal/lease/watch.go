@@ -1,13 +1,10 @@
 package lease
 
 import (
-	"cmp"
-	"log/slog"
 	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease/reconcile"
@@ -17,14 +14,6 @@ import (
 type watch struct {
 	stop  func()
 	heard bool // the value of the key is known
-}
-
-// newWatches returns the group of a session's watches. Failures of watches are not logged: checks find the same changes.
-func newWatches(client *clientv3.Client, streams *listwatch.Streams) *listwatch.Group[reconcile.KeyValue] {
-	return listwatch.NewGroup(listwatch.Config[reconcile.KeyValue]{
-		Client: client, Streams: cmp.Or(streams, listwatch.NewStreams()), Equal: func(a, b reconcile.KeyValue) bool { return a == b },
-		Logger: slog.New(slog.DiscardHandler), MaxRefusedPause: time.Minute, ProbeEvery: reconcile.CheckWatched,
-	})
 }
 
 // watchKeys starts and stops watches so that the keys of registered entries are watched. It must be called with mu held.

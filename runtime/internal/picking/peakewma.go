@@ -39,11 +39,11 @@ func (s *Set) cheapest(now time.Duration) int {
 		return s.picked(j, now)
 	}
 	a, b := s.members[i], s.members[j]
-	wins := a.cheaper(b)
+	mine, others := a.costs(b)
 	if t.grows(i) {
-		wins = !a.costlier(b)
+		others *= muchCostlier
 	}
-	if !wins {
+	if mine > others {
 		i, j, b = j, i, a
 	}
 	if b.peak.retry(now, rand.Uint64()) {
@@ -109,18 +109,6 @@ func (x *Stats) costs(o *Stats) (mine, others float64) {
 		others = mine
 	}
 	return x.cost(mine), o.cost(others)
-}
-
-// cheaper reports whether a call to x costs at most as much as one to o.
-func (x *Stats) cheaper(o *Stats) bool {
-	mine, others := x.costs(o)
-	return mine <= others
-}
-
-// costlier reports whether a call to x costs much more than one to o.
-func (x *Stats) costlier(o *Stats) bool {
-	mine, others := x.costs(o)
-	return mine > muchCostlier*others
 }
 
 const (

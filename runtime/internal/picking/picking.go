@@ -67,7 +67,7 @@ func (roundRobin) Traits() Traits { return Traits{} }
 
 func (roundRobin) Pick(_ context.Context, _ *calloptions.Options, s *Set) int {
 	if s.SlowStart == nil {
-		return s.free(nil, s.tier.sequence.turn(len(s.members)))
+		return s.free(nil, int(uint32(s.tier.sequence.i.Add(1))%uint32(len(s.members))))
 	}
 	t := s.current()
 	return s.free(t, t.find(s.tier.sequence.Next()))
@@ -119,6 +119,3 @@ func (s *Sequence) Shuffle() { s.i.Store(rand.Uint64()) }
 
 // Next returns the next number.
 func (s *Sequence) Next() uint64 { return s.i.Add(1) * 0x9e3779b97f4a7c15 }
-
-// turn returns the next of the indexes 0 to n-1, round robin.
-func (s *Sequence) turn(n int) int { return int(uint32(s.i.Add(1)) % uint32(n)) }

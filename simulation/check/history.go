@@ -243,16 +243,6 @@ func (h *History) replay(visit func(c *etcd.Change, was etcd.Entry, puts []*etcd
 	}
 }
 
-// repeats counts the resets up to a moment that have Repeats set.
-func (h *History) repeats(until time.Time) (n int) {
-	for _, r := range h.Resets {
-		if r.Repeats && !r.At.After(until) {
-			n++
-		}
-	}
-	return n
-}
-
 // See records a problem that the harness finds now.
 func (h *History) See(now time.Time, promise, format string, args ...any) {
 	h.Seen = append(h.Seen, Problem{promise, now.Sub(h.Began), fmt.Sprintf(format, args...)})

@@ -3,7 +3,6 @@ package check
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -49,9 +48,6 @@ type Reader struct {
 	Instances []string
 	ListErr   error
 }
-
-// keys returns the services under which callers should find the server, sorted.
-func (s Server) keys() []string { return slices.Sorted(maps.Keys(s.Wants)) }
 
 // Lacks describes the entries of the server for a service that are missing in etcd or have wrong content.
 func (s Server) Lacks(l Look, key string) string {

@@ -241,7 +241,13 @@ func unfencedWrites(h *History, broken report) {
 	store, users, resets := new(leader.Fence), make(map[int64]string), 0
 	highest := int64(0)
 	for _, w := range h.Writes {
-		if n := h.repeats(w.At); n > resets {
+		n := 0
+		for _, r := range h.Resets {
+			if r.Repeats && !r.At.After(w.At) {
+				n++
+			}
+		}
+		if n > resets {
 			if !h.Calm(w.At, w.At) {
 				continue
 			}
@@ -387,7 +393,7 @@ func failedActs(h *History, broken report) {
 func wrongEntries(l Look, wrong complaint) {
 	expected := make(map[string]int) // by service and address: the number of entries
 	for _, s := range l.Servers {
-		for _, key := range s.keys() {
+		for _, key := range slices.Sorted(maps.Keys(s.Wants)) {
 			if lacks := s.Lacks(l, key); s.In && lacks != "" {
 				wrong("%s", lacks)
 			}

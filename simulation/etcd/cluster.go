@@ -64,9 +64,11 @@ func New(network *network.Network, addrs []string) (*Cluster, error) {
 		return nil, err
 	}
 	c := &Cluster{
-		network: network, addrs: addrs, dir: dir, mirror: newMirror(), changing: make(chan struct{}, 1), token: "simulation",
+		network: network, addrs: addrs, dir: dir, mirror: &mirror{observer: func(*Change) {}}, changing: make(chan struct{}, 1), token: "simulation",
 		members: make([]member, len(addrs)), users: map[string]User{},
 	}
+	c.mirror.advanced.L = &c.mirror.mu
+	c.mirror.reset(nil, firstRevision)
 	for i := range addrs {
 		if err := c.Start(i); err != nil {
 			return nil, errors.Join(err, c.Close())

@@ -51,13 +51,6 @@ type mirror struct {
 	observer func(*Change)
 }
 
-func newMirror() *mirror {
-	m := &mirror{observer: func(*Change) {}}
-	m.advanced.L = &m.mu
-	m.reset(nil, firstRevision)
-	return m
-}
-
 // Revision returns the last committed revision.
 func (c *Cluster) Revision() int64 {
 	c.mirror.mu.Lock()

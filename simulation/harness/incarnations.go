@@ -50,7 +50,9 @@ func (s *server) serveIncarnation() {
 	switch s.spec.Mode {
 	case schedule.Serve:
 		s.beginUnready()
-		s.serve()
+		s.publish()
+		ctx, server := s.ctx, s.server
+		s.entering = newTask(func() error { return server.Serve(ctx, listener) })
 	case schedule.Announce:
 		s.publish()
 		s.serveGRPC()
@@ -60,8 +62,12 @@ func (s *server) serveIncarnation() {
 		s.serveGRPC()
 		s.register()
 	}
-	if s.elects() {
-		s.candidate.start(s.ctx, s.leadership())
+	switch {
+	case !s.elects():
+	case s.index%2 == 0 || s.spec.Second:
+		s.candidate.start(s.ctx, leader.Of(s.server, fixtures.Shop("")))
+	default: // half of the processes with one server ask the registry
+		s.candidate.start(s.ctx, leader.Of(s.registry, fixtures.Shop("")))
 	}
 }
 

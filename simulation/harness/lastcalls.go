@@ -101,26 +101,24 @@ const callsOfOne = 3
 
 // callAffine checks that calls of one affinity reach one instance, if the policy uses affinities.
 func (w *world) callAffine(c *caller) {
-	if p, known := w.policy(c); known && p.Tied {
-		w.atLast(check.Affine, c.name(), func() string { return c.scattered() })
+	if p, known := w.policy(c); !known || !p.Tied {
+		return
 	}
-}
-
-// scattered describes an affinity whose calls reach several instances, or "".
-func (c *caller) scattered() string {
-	for _, affinity := range affinities {
-		first := ""
-		for n := range callsOfOne {
-			from := c.call(runtime.WithAffinity(context.Background(), affinity), c.clients, fixtures.Who, "")
-			if n == 0 {
-				first = from
-			}
-			if from != first || from == "" {
-				return fmt.Sprintf("calls with the affinity %s were answered by %q and %q, want one instance", affinity, first, from)
+	w.atLast(check.Affine, c.name(), func() string {
+		for _, affinity := range affinities {
+			first := ""
+			for n := range callsOfOne {
+				from := c.call(runtime.WithAffinity(context.Background(), affinity), c.clients, fixtures.Who, "")
+				if n == 0 {
+					first = from
+				}
+				if from != first || from == "" {
+					return fmt.Sprintf("calls with the affinity %s were answered by %q and %q, want one instance", affinity, first, from)
+				}
 			}
 		}
-	}
-	return ""
+		return ""
+	})
 }
 
 // wrongOne describes a call to one instance that another one answered, or "". Under a policy of another package, none may answer.

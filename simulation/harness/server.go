@@ -15,7 +15,6 @@ import (
 	"google.golang.org/grpc/health"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/fixtures"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
@@ -73,14 +72,6 @@ func (s *server) all() []*server {
 
 // elects reports whether the server is a candidate. Registry.Register makes no candidates.
 func (s *server) elects() bool { return s.spec.Mode != schedule.Register }
-
-// leadership returns the leadership of this incarnation. Half of the processes with one server ask the registry instead.
-func (s *server) leadership() *leader.Leadership {
-	if s.index%2 == 0 || s.spec.Second {
-		return leader.Of(s.server, fixtures.Shop(""))
-	}
-	return leader.Of(s.registry, fixtures.Shop(""))
-}
 
 // keys returns the services under which callers should find the server.
 func (s *server) keys() []string {

@@ -69,13 +69,6 @@ func (s *server) options() []runtime.RegisterOption {
 	return options
 }
 
-// serve starts the mode serve.
-func (s *server) serve() {
-	s.publish()
-	ctx, server, listener := s.ctx, s.server, s.listener
-	s.entering = newTask(func() error { return server.Serve(ctx, listener) })
-}
-
 // serveGRPC serves with the gRPC server alone, in the modes announce and register.
 func (s *server) serveGRPC() {
 	server, listener := s.grpc, s.listener

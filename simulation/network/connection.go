@@ -128,10 +128,11 @@ func (e *end) Read(b []byte) (int, error) {
 		case len(b) == 0:
 			return 0, nil
 		case e.in.arrived > 0:
-			n, wasFull := e.in.read(b)
-			if wasFull {
+			if e.in.buffer.Len() == window { // writers may wait
 				e.wake.Broadcast()
 			}
+			n := copy(b, e.in.buffer.Next(min(len(b), e.in.arrived)))
+			e.in.arrived -= n
 			return n, nil
 		case e.peerGone:
 			return 0, io.EOF
@@ -289,12 +290,4 @@ type segment struct {
 func (s *stream) write(b []byte) int {
 	n, _ := s.buffer.Write(b[:min(len(b), window-s.buffer.Len())]) // Write never fails
 	return n
-}
-
-// read takes the arrived bytes that fit into b, and reports whether the buffer was full before.
-func (s *stream) read(b []byte) (n int, wasFull bool) {
-	wasFull = s.buffer.Len() == window
-	n = copy(b, s.buffer.Next(min(len(b), s.arrived)))
-	s.arrived -= n
-	return n, wasFull
 }

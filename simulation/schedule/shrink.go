@@ -46,32 +46,25 @@ func fewer[E any](from []E, fails func([]E) bool) []E {
 	return from
 }
 
-// withoutOther leaves out the other region and the steps that need it.
-func withoutOther(s Schedule) Schedule {
-	s.Other = nil
-	s.Steps = slices.DeleteFunc(s.Steps, func(step Step) bool {
-		return slices.Contains([]Kind{HomeGoes, CutFromAway, StalledFromAway}, step.Kind)
-	})
-	return s
-}
-
-// withoutAuth turns passwords off, if no step needs them.
-func withoutAuth(s Schedule) Schedule {
-	s.Auth = s.Auth && needs(s, RightsRefused, CallerRefused, TokensExpire)
-	return s
-}
-
-// withOneMember leaves one member of etcd, if no step needs more.
-func withOneMember(s Schedule) Schedule {
-	if !needs(s, MemberIsolated, QuorumLost, MemberLags, LeaderChanges, StalledFromMember) {
-		s.Members = 1
-	}
-	return s
-}
-
 // simplifications holds changes that Shrink tries in order.
 var simplifications = []func(Schedule) Schedule{
-	withoutOther, withoutAuth, withOneMember,
+	func(s Schedule) Schedule { // without the other region, and the steps that need it
+		s.Other = nil
+		s.Steps = slices.DeleteFunc(s.Steps, func(step Step) bool {
+			return slices.Contains([]Kind{HomeGoes, CutFromAway, StalledFromAway}, step.Kind)
+		})
+		return s
+	},
+	func(s Schedule) Schedule { // without passwords, if no step needs them
+		s.Auth = s.Auth && needs(s, RightsRefused, CallerRefused, TokensExpire)
+		return s
+	},
+	func(s Schedule) Schedule { // with one member of etcd, if no step needs more
+		if !needs(s, MemberIsolated, QuorumLost, MemberLags, LeaderChanges, StalledFromMember) {
+			s.Members = 1
+		}
+		return s
+	},
 	func(s Schedule) Schedule { s.Line = 0; return s },
 	func(s Schedule) Schedule { s.TTL = 0; return s },
 	plain("Servers", "Unready"), plain("Servers", "Second"), plain("Servers", "Parts"), plain("Callers", "Parts"), plain("Callers", "Own"),

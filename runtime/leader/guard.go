@@ -21,9 +21,9 @@ import (
 //
 // A leader that resigns in order first finishes its leader calls, for at most 5 s, and at most half of the stop timeout when its server
 // stops or is withdrawn. It refuses further ones for up to 250 ms. If that is not enough, it admits them until the earlier ones have
-// finished, and tries again, at last for half a second, or for 2 s if the further ones last. It does not wait for handlers whose call
-// has ended. It always admits the leader calls that the handler of a leader call makes with its context, or the handler of a call made
-// with that context. But no call reaches a leader whose entry has left: it finishes its calls for 2 s.
+// finished, and tries again, at last for up to 2 s, before which it ends streams. It does not wait for handlers whose call has ended.
+// It always admits the leader calls that the handler of a leader call makes with its context, or the handler of a call made with that
+// context. But no call reaches a leader whose entry has left: it finishes its calls for 2 s.
 //
 // The handlers of the leader's methods get contexts that end with the leadership, with the cause [ErrEnded]. After
 // that, the error of a unary handler becomes UNAVAILABLE, and a stream ends with UNAVAILABLE whatever its handler returns.
@@ -55,7 +55,7 @@ func (g guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 	if l == nil {
 		return handler(ctx, req)
 	}
-	leading, done, err := l.enter(ctx)
+	leading, done, err := l.enter(ctx, false)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func (g guard) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServer
 	if l == nil {
 		return handler(srv, stream)
 	}
-	leading, done, err := l.enter(stream.Context())
+	leading, done, err := l.enter(stream.Context(), true)
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (g guard) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServer
 // and returns a context that is derived from ctx, and ends with the leadership. The call is under way until ctx ends, so ctx must
 // end with the handler.
 func (l *Leadership) Enter(ctx context.Context) (leading context.Context, err error) {
-	leading, done, err := l.enter(ctx)
+	leading, done, err := l.enter(ctx, false)
 	if err == nil {
 		context.AfterFunc(ctx, done)
 	}
@@ -97,11 +97,11 @@ func (l *Leadership) Enter(ctx context.Context) (leading context.Context, err er
 
 // enter admits a call if this process leads with the call's token, and returns a context that ends with the leadership. It
 // refuses any other call with an error.
-func (l *Leadership) enter(ctx context.Context) (leading context.Context, done context.CancelFunc, err error) {
+func (l *Leadership) enter(ctx context.Context, stream bool) (leading context.Context, done context.CancelFunc, err error) {
 	e, token, err := l.check(ctx)
 	if err == nil {
 		var ok bool
-		if leading, done, ok = e.Enter(ctx, token); ok {
+		if leading, done, ok = e.Enter(ctx, token, stream); ok {
 			return leading, done, nil
 		}
 		err = l.notLeader()

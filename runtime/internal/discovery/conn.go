@@ -80,14 +80,14 @@ func Resolve(key *Key, cc resolver.ClientConn, opts Options) resolver.Resolver {
 	c := &conn{key: key, cc: cc, opts: opts}
 	key.connections.Add(1)
 	c.ends = append(c.ends, key.Read(c.notify))
-	if opts.Router != nil {
-		c.ends = append(c.ends, opts.Router.Read(c.notify))
-	}
 	if opts.Client != nil {
 		// Calls that wait for etcd need the timeouts of the default config. The live config may have other timeouts, so etcd gets
-		// SilentGrace to answer first. Then the last known route counts, too.
-		timer := time.AfterFunc(SilentGrace, c.notify)
+		// silentGrace to answer first.
+		timer := time.AfterFunc(silentGrace, c.notify)
 		c.ends = append(c.ends, func() { timer.Stop() })
+	}
+	if opts.Router != nil {
+		c.ends = append(c.ends, opts.Router.Read(c.notify))
 	}
 	if opts.Away != nil {
 		c.ends = append(c.ends, opts.Away.Read(c.notify))

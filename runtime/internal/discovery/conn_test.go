@@ -83,7 +83,7 @@ func TestAStateBeforeTheFirstList(t *testing.T) {
 		ks := silentKeys(t)
 		k := ks.Key("acme/user", endpoint.Reader{})
 		r := Resolve(k, cc, Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, "")})
-		time.Sleep(SilentGrace - 1)
+		time.Sleep(silentGrace - 1)
 		synctest.Wait()
 		early := len(cc.given)
 		time.Sleep(time.Nanosecond)

@@ -17,9 +17,9 @@ const (
 	// under one policy and change to another soon after.
 	configGrace = 200 * time.Millisecond
 
-	// SilentGrace is how long calls wait for etcd. After that, they use the default service config, and the last known
+	// silentGrace is how long calls wait for etcd. After that, they use the default service config, and the last known
 	// endpoints of a key that was followed before.
-	SilentGrace = 100 * time.Millisecond
+	silentGrace = 100 * time.Millisecond
 
 	// leftGrace is how long the last endpoints of a key may be called after their owners have withdrawn them.
 	leftGrace = 5 * time.Second
@@ -75,7 +75,7 @@ func newCore(grace time.Duration, read func(liveConfig) (string, error)) *core {
 	return &core{hold: hold{grace: grace}, state: &State{}, config: configCore{read: read}}
 }
 
-// joined adds a reader. If the key was not followed, its last endpoints may be out of date: calls use them only after SilentGrace, and
+// joined adds a reader. If the key was not followed, its last endpoints may be out of date: calls use them only after silentGrace, and
 // they do not count as known until etcd has answered, or has failed to answer.
 func (c *core) joined(now time.Time) effects {
 	e := effects{follow: !c.followed()}
@@ -90,7 +90,7 @@ func (c *core) joined(now time.Time) effects {
 		next.Known, next.Provisional, next.Held, next.Endpoints, next.Left, next.Changed = false, false, nil, nil, nil, time.Time{}
 		c.state = &next
 		if len(next.Backends) > 0 {
-			c.configDeadline = now.Add(SilentGrace)
+			c.configDeadline = now.Add(silentGrace)
 		}
 	}
 	return c.due(e)

@@ -35,9 +35,8 @@ type Leader struct {
 type seen struct {
 	Leader
 	all   []*listwatch.Item[string]
-	since time.Time // when following began; zero if it has not
-	known bool      // etcd has shown the candidates since, or has refused to
-	err   error     // why the candidates cannot be followed now
+	known bool  // etcd has shown the candidates since following began, or has refused to
+	err   error // why the candidates cannot be followed now
 }
 
 // Candidates follows the candidates for one service key. All of its readers share one watch. It is safe for
@@ -65,14 +64,13 @@ func CandidatesOf(h *extension.Host, name string) *Candidates {
 	return one.(*Candidates)
 }
 
-// Leader returns the first candidate, the zero value if none is known. While etcd does not answer when following begins, the last
-// known one counts, as for endpoints.
+// Leader returns the first candidate, the zero value if none is known. If the candidates cannot be read when following begins, the
+// last known one counts.
 func (c *Candidates) Leader() Leader {
-	s := c.seen.Load()
-	if !s.known && time.Since(s.since) < discovery.SilentGrace {
-		return Leader{}
+	if s := c.seen.Load(); s.known || s.err != nil {
+		return s.Leader
 	}
-	return s.Leader
+	return Leader{}
 }
 
 // Known reports whether etcd has shown the candidates, or refused to.
@@ -130,7 +128,6 @@ func (c *Candidates) Await(ctx context.Context, token int64, last time.Duration)
 // follow starts to follow the candidates. It must be called with mu held.
 func (c *Candidates) follow() {
 	epoch := c.epoch
-	c.seen.Store(&seen{Leader: c.Leader(), since: time.Now()})
 	c.stop = c.keys.Ranges.Follow(listwatch.Spec[string]{
 		Range: listwatch.Prefix(c.Prefix), Decode: func(entry *mvccpb.KeyValue) (string, bool, error) {
 			instance, err := candidate.InstanceOf(c.Prefix, entry)

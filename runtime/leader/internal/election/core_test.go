@@ -184,28 +184,40 @@ func TestResign_OfATermThatHasEnded(t *testing.T) {
 	if err := e.Resign(t.Context(), 4); err != nil {
 		t.Error(err)
 	}
-	if _, _, ok := e.Enter(t.Context(), 5); !ok {
+	if _, _, ok := e.Enter(t.Context(), 5, false); !ok {
 		t.Error("Enter refuses a call in the next leadership")
 	}
 }
 
-// A leader that should not stand any more leads on if it should again before its calls have finished.
+// A leader that should not stand any more leads on if it should again before its calls have finished, but not after Resign.
 func TestGiveWay_IsTakenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := elected(t)
-		call, _, _ := e.Enter(t.Context(), 5)
+		call, end, _ := e.Enter(t.Context(), 5, false)
 		for _, want := range []bool{false, true, false, true} {
 			e.Registered(want)
 			synctest.Wait()
-			if _, done, ok := e.Enter(t.Context(), 5); ok != want {
+			if _, done, ok := e.Enter(t.Context(), 5, false); ok != want {
 				t.Errorf("a call is admitted: %v, while the entry is registered: %v", ok, want)
 			} else if ok {
 				done()
 			}
 		}
 		time.Sleep(finishTimeout)
-		if call.Err() != nil || e.token != 5 || e.finishing {
-			t.Errorf("the call under way ended with %v, the token is %d, want nil and 5; it finishes: %v", context.Cause(call), e.token, e.finishing)
+		if call.Err() != nil || e.token != 5 || e.finishes {
+			t.Errorf("the call under way ended with %v, the token is %d, want nil and 5; it finishes: %v", context.Cause(call), e.token, e.finishes)
+		}
+		e.Registered(false)
+		resigned := make(chan error, 1)
+		go func() { resigned <- e.Resign(t.Context(), 5) }()
+		synctest.Wait()
+		e.Registered(true)
+		if _, _, ok := e.Enter(t.Context(), 5, false); ok {
+			t.Error("a call is admitted after Resign")
+		}
+		end()
+		if err := <-resigned; err != nil || e.token != 0 {
+			t.Errorf("Resign: %v, then the token is %d, want nil and 0", err, e.token)
 		}
 	})
 }
@@ -228,7 +240,7 @@ func TestGiveWay_InATermWithTheSameToken(t *testing.T) {
 
 // A leader that finishes its calls refuses others for no longer than callers wait, and never a nested call of one under way.
 func TestFinish(t *testing.T) {
-	const ms, endless = time.Millisecond, time.Hour
+	const ms, endless, stream = time.Millisecond, time.Hour, 2 * time.Hour // a stream lasts until its context ends
 	for name, row := range map[string]struct {
 		under, beside  time.Duration // how long a call under way takes, and how long calls take that are made every 10 ms
 		within         time.Duration // of the context of finish
@@ -237,35 +249,38 @@ func TestFinish(t *testing.T) {
 	}{
 		"a short call":                        {50 * ms, 30 * ms, endless, 50 * ms, 50 * ms, false},
 		"a long call":                         {time.Second, 30 * ms, endless, 1020 * ms, firstClose, false},
-		"a call of 4 s":                       {4 * time.Second, 30 * ms, endless, 4020 * ms, firstClose, false},
-		"a call without end":                  {endless, 30 * ms, endless, finishTimeout, 2 * firstClose, false},
+		"a call of 4 s":                       {4 * time.Second, 30 * ms, endless, 4 * time.Second, time.Second, false},
+		"a call without end":                  {endless, 30 * ms, endless, finishTimeout, lastClose, false},
+		"a stream without end":                {stream, 30 * ms, endless, finishTimeout - lastClose + 20*ms, firstClose, false},
 		"no call ends":                        {endless, endless, endless, finishTimeout, lastClose, false},
 		"no call ends that began later":       {time.Second, endless, endless, finishTimeout, lastClose, false},
-		"no call ends until the context ends": {endless, endless, time.Second, time.Second, 2 * firstClose, true},
+		"no call ends until the context ends": {endless, endless, time.Second, time.Second, time.Second, true},
 		"its handler calls finish":            {0, 30 * ms, endless, 0, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				e := elected(t)
 				enter := func(sent metadata.MD, lasts time.Duration) (context.Context, bool) {
-					call, done, ok := e.Enter(metadata.NewIncomingContext(t.Context(), sent), 5)
+					call, done, ok := e.Enter(metadata.NewIncomingContext(t.Context(), sent), 5, lasts == stream)
 					if ok && lasts > 0 {
 						time.AfterFunc(lasts, done)
+						context.AfterFunc(call, done)
 					}
 					return call, ok
 				}
 				call, _ := enter(metadata.Pairs(CallHeader, "id"), row.under)
 				nested, _ := metadata.FromOutgoingContext(call)
+				ctx := call
 				if row.under > 0 {
-					call = t.Context()
+					ctx = t.Context()
 				}
-				ctx, cancel := context.WithTimeout(call, row.within)
+				ctx, cancel := context.WithTimeout(ctx, row.within)
 				defer cancel()
 				over, began := make(chan error, 2), time.Now()
 				admitted, longest := began, time.Duration(0)
 				go func() { over <- e.finish(ctx, 5) }()
 				for synctest.Wait(); len(over) == 0; synctest.Wait() {
-					if _, ok := enter(nested, ms); !ok && time.Since(began) < row.under {
+					if _, ok := enter(nested, ms); !ok && call.Err() == nil && row.under > 0 {
 						t.Fatalf("a nested call is refused after %v", time.Since(began))
 					}
 					_, ok := enter(nil, row.beside)

@@ -61,11 +61,10 @@ type Election struct {
 	contexts   map[uint64]func() // functions that end the contexts of the term
 	lastID     uint64            // the last key in contexts
 	group      *group            // of the calls that Enter admits now; nil before the first term
-	under      map[string]*group // the groups of the calls under way, by the calls' ids
-	finishing  bool              // Finish or Resign was called in this term
+	under      map[string]call   // the calls under way, by their ids
+	finishes   bool              // the calls of this term are being finished
 	closed     bool              // Enter refuses calls now
-	givesWay   bool              // the core has asked to resign in this term
-	stay       func()            // tells giveWay that the core does not ask any more
+	stay       func()            // ends a giveWay under way, unless Finish or Resign was called
 	failed     error             // why the last attempt to stand failed, nil if it succeeded
 	unread     error             // why the candidates cannot be followed now, nil while they are
 	closeErr   error             // the error of the first Close
@@ -74,7 +73,7 @@ type Election struct {
 
 // New returns the election of an instance. It does no I/O. Registered begins and ends the candidacy, until End ends it for good.
 func New(cfg Config) *Election {
-	e := &Election{calls: calls(cfg), gone: make(chan struct{}), contexts: make(map[uint64]func()), under: make(map[string]*group), stay: func() {}}
+	e := &Election{calls: calls(cfg), gone: make(chan struct{}), contexts: make(map[uint64]func()), under: make(map[string]call), stay: func() {}}
 	e.leave = sync.OnceFunc(func() { close(e.gone) })
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.stop = cfg.Candidates.Read(e.hear)
@@ -149,11 +148,8 @@ func (e *Election) call(do effects) {
 	switch {
 	case do.resign == 0:
 		e.stay()
-	case !e.givesWay:
-		var ctx context.Context
-		ctx, e.stay = context.WithCancel(e.ctx)
-		e.givesWay = true
-		e.tasks.Go(func() { e.giveWay(ctx, do.resign) })
+	case !e.finishes:
+		e.giveWay(do.resign)
 	}
 	if lease := do.revoke; lease != clientv3.NoLease {
 		e.tasks.Go(func() {
@@ -214,8 +210,7 @@ func (e *Election) turn(token int64) {
 		end()
 	}
 	clear(e.contexts)
-	e.token, e.finishing, e.closed = token, false, false
-	e.givesWay = false
+	e.token, e.finishes, e.closed, e.stay = token, false, false, func() {}
 	e.group = &group{n: 1, idle: make(chan struct{})}
 	e.TermChanged()
 }

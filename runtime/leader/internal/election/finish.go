@@ -50,16 +50,22 @@ type group struct {
 	next *group        // the later group that counts this one; may be nil
 }
 
+// call is a call under way.
+type call struct {
+	*group
+	endStream func() // ends the context of a streaming call; nil for a unary one
+}
+
 // Enter is Lead for a call, whose context is parent. Finish and Resign wait for the call, unless its handler calls them with the
 // call's metadata. They make Enter refuse calls for a while, unless the caller is the handler of a call under way.
-func (e *Election) Enter(parent context.Context, token int64) (ctx context.Context, done context.CancelFunc, ok bool) {
+func (e *Election) Enter(parent context.Context, token int64, stream bool) (ctx context.Context, done context.CancelFunc, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	g, id := e.group, Header(parent, CallHeader)
 	if e.closed {
 		g = nil
 		for _, caller := range metadata.ValueFromIncomingContext(parent, NestedHeader) {
-			g = cmp.Or(g, e.under[caller])
+			g = cmp.Or(g, e.under[caller].group)
 		}
 	}
 	if g != nil {
@@ -68,11 +74,15 @@ func (e *Election) Enter(parent context.Context, token int64) (ctx context.Conte
 	if !ok {
 		return nil, nil, false
 	}
-	if id == "" || e.under[id] != nil { // the call of another client, or repeated by gRPC
+	if id == "" || e.under[id].group != nil { // the call of another client, or repeated by gRPC
 		id = rand.Text()
 	}
 	g.add(1)
-	e.under[id] = g
+	c := call{group: g}
+	if stream {
+		c.endStream = e.contexts[e.lastID]
+	}
+	e.under[id] = c
 	stop := context.AfterFunc(parent, func() { e.exit(id) }) // nobody waits for the reply of a call that has ended
 	end := done
 	return Mark(metadata.AppendToOutgoingContext(ctx, NestedHeader, id)), func() {
@@ -86,9 +96,9 @@ func (e *Election) Enter(parent context.Context, token int64) (ctx context.Conte
 func (e *Election) exit(id string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if g := e.under[id]; g != nil {
+	if c := e.under[id]; c.group != nil {
 		delete(e.under, id)
-		g.add(-1)
+		c.add(-1)
 	}
 }
 
@@ -118,21 +128,38 @@ func (e *Election) Resign(ctx context.Context, token int64) error {
 	return err
 }
 
-// giveWay does what Resign does, unless ctx ends before the calls. Then the term goes on.
-func (e *Election) giveWay(ctx context.Context, token int64) {
-	_ = e.finish(ctx, token) // after an error, the callers of unfinished calls get an error, too
-	stays := ctx.Err() != nil
-	if stays {
-		e.admit(token, true)
+// finishing begins to finish the calls of the present term. It returns the context for that, which ends with parent, with the term, or
+// when the calls are cut. It must be called with mu held.
+func (e *Election) finishing(parent context.Context) (term context.Context, done func()) {
+	timeout := finishTimeout
+	if !e.core.wanted {
+		timeout = lastClose // calls no longer reach this leader, nor yet another
 	}
-	e.event(func(now time.Time) effects {
-		if !stays {
+	bound, cancel := context.WithTimeout(parent, timeout)
+	term, end := e.inTerm(bound)
+	e.finishes = true
+	return term, func() { cancel(); end() }
+}
+
+// giveWay does what Resign does, unless stay is called before the calls have ended. It must be called with mu held.
+func (e *Election) giveWay(token int64) {
+	ctx, cancel := context.WithCancel(e.ctx)
+	term, done := e.finishing(ctx)
+	e.stay = func() {
+		cancel()
+		e.admit(true)
+		e.finishes, e.stay = false, func() {}
+	}
+	e.tasks.Go(func() {
+		defer done()
+		e.endCalls(term) // the callers of unfinished calls get an error
+		e.event(func(now time.Time) effects {
+			if ctx.Err() != nil { // by stay
+				return e.core.tick(now)
+			}
 			return e.core.resign(now, token)
-		}
-		if token == e.token {
-			e.givesWay, e.finishing = false, false
-		}
-		return e.core.tick(now)
+		})
+		cancel()
 	})
 }
 
@@ -146,21 +173,15 @@ func (e *Election) finish(ctx context.Context, token int64) error {
 		e.mu.Unlock()
 		return nil
 	}
-	timeout := finishTimeout
-	if !e.core.wanted {
-		timeout = lastClose // calls no longer reach this leader, nor yet another
-	}
-	bound, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	term, done := e.inTerm(bound)
+	first := !e.finishes
+	term, done := e.finishing(ctx)
 	defer done()
-	second := e.finishing
-	e.finishing = true
+	e.stay = func() {} // the term ends in any case
 	e.mu.Unlock()
-	if second {
-		<-term.Done()
+	if first {
+		e.endCalls(term)
 	} else {
-		e.endCalls(term, token)
+		<-term.Done()
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("calls for the leader were under way when it resigned: %w", context.Cause(ctx))
@@ -169,57 +190,56 @@ func (e *Election) finish(ctx context.Context, token int64) error {
 }
 
 // endCalls makes Enter refuse calls, and waits until none is under way. A call may last, or wait for a call that Enter refuses. So
-// Enter soon admits calls again until the earlier ones have ended. Then endCalls tries again, and at last for longer if later calls
-// need it: the first ones may be streams without end.
-func (e *Election) endCalls(term context.Context, token int64) {
+// Enter soon admits calls again until the earlier ones have ended. Then endCalls tries again, and at last for longer. Before that it
+// ends streams, which may have no end of their own.
+func (e *Election) endCalls(term context.Context) {
 	end, _ := term.Deadline()
-	var first *group
-	for last := lastClose; term.Err() == nil; {
-		calls := e.admit(token, false)
-		first = cmp.Or(first, calls)
+	for again := false; term.Err() == nil; again = true {
+		last := time.Until(end) <= lastClose
+		calls := e.try(term, false, again && last)
+		if last {
+			wait(term, calls.idle, lastClose)
+			return
+		}
 		if wait(term, calls.idle, firstClose) {
 			return
 		}
-		if left := time.Until(end); left < lastClose {
-			if last = 2 * firstClose; left < last || e.later(first) {
-				wait(term, calls.idle, lastClose)
-				return
-			}
-		}
-		e.admit(token, true)
+		e.try(term, true, false)
 		wait(term, nil, firstClose) // for callers, which pause after a refusal
-		wait(term, calls.idle, time.Until(end)-last)
+		wait(term, calls.idle, time.Until(end)-lastClose)
 	}
 }
 
-// later reports whether calls are under way that began after those of a group.
-func (e *Election) later(than *group) bool {
+// try is admit and, if endStreams is set, ends the streams under way. It does nothing after the end of term.
+func (e *Election) try(term context.Context, calls, endStreams bool) (until *group) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, g := range e.under {
-		if g != than {
-			return true
+	if term.Err() != nil {
+		return e.group
+	}
+	for _, c := range e.under {
+		if endStreams && c.endStream != nil {
+			c.endStream()
 		}
 	}
-	return false
+	return e.admit(calls)
 }
 
-// admit makes Enter admit calls or refuse them for the rest of the term with token. It returns the group of the calls until now.
-func (e *Election) admit(token int64, calls bool) *group {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	until := e.group
-	if token == e.token && e.closed == calls { // otherwise the next term may have begun
-		if e.closed = !calls; calls {
-			e.group = &group{n: 1, idle: make(chan struct{})}
-			if until.n > 0 {
-				until.next = e.group
-				e.group.add(1)
-			}
-		} else {
-			until.add(-1)
+// admit makes Enter admit calls or refuse them. It returns the group of the calls until now. It must be called with mu held.
+func (e *Election) admit(calls bool) (until *group) {
+	until = e.group
+	switch {
+	case e.closed != calls: // nothing changes
+	case calls:
+		e.group = &group{n: 1, idle: make(chan struct{})}
+		if until.n > 0 {
+			until.next = e.group
+			e.group.add(1)
 		}
+	default:
+		until.add(-1)
 	}
+	e.closed = !calls
 	return until
 }
 

@@ -149,7 +149,13 @@ func TestOutage_CauseIsNamed(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			etcd := etcdtest.Start(t, f.cluster...)
-			o := newOutage(t, f.client(t, etcd))
+			o := &outage{t: t, log: &kit.Logs{}}
+			o.registry = kit.Registry(t, o.log, f.client(t, etcd))
+			o.conn = dial(t, o.registry, &runtime.ServiceDesc{Name: "acme.User", Key: failing})
+			o.conn.Connect()
+			o.server = newServer(o.registry, failing+"/served", runtime.WithDrainDelay(0))
+			lis := kit.Listen(t)
+			kit.Run(t, func(ctx context.Context) error { return o.server.Serve(ctx, lis) }) // fails as etcd does
 			for place, look := range places {
 				if i > 0 && place != "the status of the key" {
 					continue
@@ -171,19 +177,6 @@ func TestOutage_CauseIsNamed(t *testing.T) {
 func names(text string, causes []string) bool {
 	text = strings.ReplaceAll(text, "\\", "")
 	return !slices.ContainsFunc(causes, func(cause string) bool { return !strings.Contains(text, cause) })
-}
-
-// newOutage starts a process with a connection and a server that serves until the test ends.
-func newOutage(t *testing.T, client *clientv3.Client) *outage {
-	t.Helper()
-	o := &outage{t: t, log: &kit.Logs{}}
-	o.registry = kit.Registry(t, o.log, client)
-	o.conn = dial(t, o.registry, &runtime.ServiceDesc{Name: "acme.User", Key: failing})
-	o.conn.Connect()
-	o.server = newServer(o.registry, failing+"/served", runtime.WithDrainDelay(0))
-	lis := kit.Listen(t)
-	kit.Run(t, func(ctx context.Context) error { return o.server.Serve(ctx, lis) }) // fails as etcd does
-	return o
 }
 
 // newServer returns a server that publishes gRPC's health service under a key.

@@ -174,7 +174,12 @@ func TestHostileWriters(t *testing.T) {
 	for _, way := range hostileWays {
 		t.Run(way.name, func(t *testing.T) {
 			w := newWorld(t, nil)
-			v := &victim{world: w, dir: t.TempDir(), trap: newTrap(w)}
+			lis, err := net.Listen("tcp4", "0.0.0.0:0")
+			kit.Must(t, err)
+			g := grpc.NewServer()
+			basic.RegisterGreeterServer(g, &server{name: "trap"})
+			v := &victim{world: w, dir: t.TempDir(), trap: &trap{Listener: lis}}
+			kit.Serve(t, g, v.trap)
 			v.put(honest, v.serve("first").addr)
 			v.put("acme/other/a", v.serve("a").addr)
 			v.begin(way.config)
@@ -332,17 +337,6 @@ type trap struct {
 type trapped struct {
 	net.Conn
 	closed func()
-}
-
-func newTrap(w *world) *trap {
-	w.t.Helper()
-	lis, err := net.Listen("tcp4", "0.0.0.0:0")
-	kit.Must(w.t, err)
-	t := &trap{Listener: lis}
-	g := grpc.NewServer()
-	basic.RegisterGreeterServer(g, &server{name: "trap"})
-	kit.Serve(w.t, g, t)
-	return t
 }
 
 func (t *trap) Accept() (net.Conn, error) {

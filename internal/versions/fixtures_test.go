@@ -3,7 +3,6 @@ package versions
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -114,19 +113,6 @@ func leaseOf(t *testing.T, client *clientv3.Client) clientv3.LeaseID {
 		return 0
 	}
 	return clientv3.LeaseID(resp.Kvs[0].Lease)
-}
-
-// put puts n entries of servers that do not exist.
-func put(t *testing.T, client *clientv3.Client, key string, n int) {
-	t.Helper()
-	var ops []clientv3.Op
-	for i := range n {
-		ops = append(ops, clientv3.OpPut(fmt.Sprintf("%s/%d", key, i), fmt.Sprintf(`{"Op":0,"Addr":"127.0.0.1:%d"}`, i+1)))
-	}
-	for batch := range slices.Chunk(ops, 100) {
-		_, err := client.Txn(bounded(t)).Then(batch...).Commit()
-		must.Succeed(t, err)
-	}
 }
 
 // enableAuth makes etcd require passwords. It adds the user "server", who may write below the key, and the

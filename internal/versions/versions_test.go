@@ -3,6 +3,7 @@ package versions
 import (
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 
 	"go.etcd.io/etcd/api/v3/version"
@@ -64,7 +65,14 @@ func TestCalls(t *testing.T) {
 	third, _ := serve(t, registry)
 	caller.Reaches(second, third)
 	caller.Stop()
-	put(t, admin, "many", 2500)
+	var entries []clientv3.Op // of servers that do not exist
+	for i := range 2500 {
+		entries = append(entries, clientv3.OpPut(fmt.Sprintf("many/%d", i), fmt.Sprintf(`{"Op":0,"Addr":"127.0.0.1:%d"}`, i+1)))
+	}
+	for batch := range slices.Chunk(entries, 100) {
+		_, err := admin.Txn(bounded(t)).Then(batch...).Commit()
+		must.Succeed(t, err)
+	}
 	watchUntil(t, callers, "many", "all pages", func(all []runtime.Endpoint) bool { return len(all) == 2500 })
 }
 

@@ -148,14 +148,14 @@ func (s *Store) Follow(ctx context.Context, read func(context.Context) (*Snapsho
 		if err == nil {
 			every = max(every, min(relist, 20*time.Since(began))) // a prefix may have many keys of other programs, which change often
 			s.await(ctx, relist, n.parts, n.Revision)
-		} else { // opening a watch logs in again: a restored etcd may not answer requests with the old token
+		} else if !errors.Is(err, ErrDenied) { // opening a watch logs in again: a restored etcd may not answer requests with the old token
 			s.await(ctx, readEvery, []listwatch.Range{{From: "_"}}, 0)
 		}
 		Pause(ctx, max(settle, every-time.Since(began)))
 	}
 }
 
-// await waits until one of the ranges changes after a revision, a watch fails, or the longest time is over.
+// await waits until one of the ranges changes after a revision, a watch fails, or longest is over.
 func (s *Store) await(ctx context.Context, longest time.Duration, parts []listwatch.Range, revision int64) {
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	var watching sync.WaitGroup

@@ -96,7 +96,9 @@ func (s *Server) handle(pattern string, handler http.Handler) {
 	s.routes.Handle(pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.below.calls.RLock()
 		defer s.below.calls.RUnlock()
-		handler.ServeHTTP(w, r)
+		if r.Context().Err() == nil { // otherwise Stop has cut the call, and GracefulStop may have returned
+			handler.ServeHTTP(w, r)
+		}
 	}))
 }
 

@@ -21,11 +21,11 @@ import (
 //
 // A leader that resigns in order first finishes its leader calls, for at most 5 s, and at most half of the stop timeout when its server
 // stops or is withdrawn. It refuses further ones for up to 250 ms. If that is not enough, it admits them until the earlier ones have
-// finished, and tries again, at last for up to 2 s, before which it ends streams. It does not wait for handlers whose call has ended.
+// finished, and tries again. Before its last try, for up to 2 s, it ends streams. It does not wait for handlers whose call has ended.
 // It always admits the leader calls that the handler of a leader call makes with its context, or the handler of a call made with that
 // context. But no call reaches a leader whose entry has left: it finishes its calls for 2 s.
 //
-// The handlers of the leader's methods get contexts that end with the leadership, with the cause [ErrEnded]. After
+// The handlers of the leader's methods get contexts that end with the leadership, or as above, with the cause [ErrEnded]. After
 // that, the error of a unary handler becomes UNAVAILABLE, and a stream ends with UNAVAILABLE whatever its handler returns.
 // The stream's SendMsg and RecvMsg return [ErrEnded], a RecvMsg under way included. Then the handler must not reuse a
 // message that is not protobuf, because the stream may still write to the message. A handler that ignores its context
@@ -112,12 +112,12 @@ func (l *Leadership) enter(ctx context.Context, stream bool) (leading context.Co
 	return nil, nil, err
 }
 
-// hasEnded reports whether a context from enter has ended because the leadership has.
+// hasEnded reports whether a context from enter has ended because the leadership ends.
 func hasEnded(leading context.Context) bool {
 	return errors.Is(context.Cause(leading), ErrEnded)
 }
 
-// endedWith returns the error of a call whose leadership has ended. err is the handler's error.
+// endedWith returns the error of a call that the leadership's end cuts. err is the handler's error.
 func (l *Leadership) endedWith(err error) error {
 	text := ""
 	if s := status.Convert(err); err != nil && s.Code() != codes.Canceled && !errors.Is(err, context.Canceled) && !errors.Is(err, ErrEnded) {

@@ -54,7 +54,7 @@ const TokenHeader = "etcd-leader-token"
 // trailer of a call that it made.
 const refusedTrailer = "etcd-leader-refused"
 
-// ErrEnded is the cause with which the contexts from [Leadership.Run] and [Guard] end when the leadership ends.
+// ErrEnded is the cause with which contexts from [Leadership.Run] and [Guard] end with the leadership, a stream's perhaps earlier.
 var ErrEnded = election.ErrEnded
 
 // Methods are the methods of a service whose calls go to the leader, such as "/helloworld.Greeter/SayHello". They are the Extension of

@@ -64,8 +64,8 @@ func CandidatesOf(h *extension.Host, name string) *Candidates {
 	return one.(*Candidates)
 }
 
-// Leader returns the first candidate, the zero value if none is known. If the candidates cannot be read when following begins, the
-// last known one counts.
+// Leader returns the first candidate, the zero value if none is known or nothing is followed. While the candidates cannot be read, it
+// returns the last known one.
 func (c *Candidates) Leader() Leader {
 	if s := c.seen.Load(); s.known || s.err != nil {
 		return s.Leader
@@ -103,8 +103,8 @@ func (c *Candidates) Read(notify func()) (stop func()) {
 	})
 }
 
-// Await waits before a call that the leader with token has refused is repeated: until another leads or ctx ends, at most for a pause. last
-// is the result of the call's last Await, or 0. The next leader may refuse the call, too, until it knows that it leads.
+// Await waits before a refused call is repeated: until another than the leader with token leads, ctx ends, or a pause is over. last is the
+// call's last result of Await, or 0. The result is 0 if another leads: it may refuse the call, too, until it knows that it leads.
 func (c *Candidates) Await(ctx context.Context, token int64, last time.Duration) (pause time.Duration) {
 	pause = min(max(2*last, repeatMin), repeatMax)
 	changed := make(chan struct{}, 1)

@@ -204,8 +204,8 @@ func TestGiveWay_IsTakenBack(t *testing.T) {
 			}
 		}
 		time.Sleep(finishTimeout)
-		if call.Err() != nil || e.token != 5 || e.finishes {
-			t.Errorf("the call under way ended with %v, the token is %d, want nil and 5; it finishes: %v", context.Cause(call), e.token, e.finishes)
+		if call.Err() != nil || e.token != 5 || e.isFinishing {
+			t.Errorf("the call under way ended with %v, the token is %d, want nil and 5; it finishes: %v", context.Cause(call), e.token, e.isFinishing)
 		}
 		e.Registered(false)
 		resigned := make(chan error, 1)

@@ -13,8 +13,9 @@
 //
 // When a put was not answered, or the key or its lease is gone, the lease is revoked, and the instance stands again with another
 // lease and another key. Candidates are never repaired. A put that arrives late fails without its lease. A candidate is also revoked
-// when its entry leaves, when it resigns or is drained, when its lease is renewed late, or when etcd denies it the watch, so that it does not
-// keep others from leading. A leader whose entry leaves, or which is drained, first finishes its calls.
+// when its entry leaves, when it resigns or yields as a drained one, when its lease is renewed late, or when etcd denies it the watch,
+// so that it does not keep others from leading. A leader whose entry leaves, or which yields, first finishes its calls, and leads on if
+// the cause goes before.
 //
 // A lease that lives although it was not renewed in time may be from a backup of etcd: others may have led since, with higher
 // tokens. It is not revoked before a renewal is answered: each call to an etcd that is back may need a login.

@@ -15,7 +15,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
 )
 
-// ErrEnded is the cause of a context of [Election.Lead] once the leadership has ended.
+// ErrEnded is the cause of a context that has ended with the leadership, or because a leader that resigns ends streams.
 var ErrEnded = errors.New("etcd: this instance no longer leads")
 
 // ErrClosed is the error of a closed election.
@@ -52,28 +52,28 @@ type Election struct {
 	gone   chan struct{} // closed after End, when nothing is left in etcd
 	leave  func()        // closes gone
 
-	mu         sync.Mutex
-	core       core
-	timer      *time.Timer
-	ended      bool              // End was called
-	token      int64             // the token of the term at the last event, 0 without a term; does not change in doubt
-	doubted    bool              // the core was in doubt at the last event
-	contexts   map[uint64]func() // functions that end the contexts of the term
-	lastID     uint64            // the last key in contexts
-	group      *group            // of the calls that Enter admits now; nil before the first term
-	under      map[string]call   // the calls under way, by their ids
-	finishes   bool              // the calls of this term are being finished
-	closed     bool              // Enter refuses calls now
-	stay       func()            // ends a giveWay under way, unless Finish or Resign was called
-	failed     error             // why the last attempt to stand failed, nil if it succeeded
-	unread     error             // why the candidates cannot be followed now, nil while they are
-	closeErr   error             // the error of the first Close
-	lastLogged string            // why the instance does not stand, as last logged
+	mu          sync.Mutex
+	core        core
+	timer       *time.Timer
+	ended       bool              // End was called
+	token       int64             // the token of the term at the last event, 0 without a term; does not change in doubt
+	doubted     bool              // the core was in doubt at the last event
+	contexts    map[uint64]func() // functions that end the contexts of the term
+	lastID      uint64            // the last key in contexts
+	group       *group            // of the calls that Enter admits now; nil before the first term
+	underWay    map[string]call   // the calls under way, by their ids
+	isFinishing bool              // the calls of this term are being finished
+	closed      bool              // Enter refuses calls now
+	takeBack    func()            // takes a giveWay back; does nothing without one, or after Finish or Resign
+	failed      error             // why the last attempt to stand failed, nil if it succeeded
+	unread      error             // why the candidates cannot be followed now, nil while they are
+	closeErr    error             // the error of the first Close
+	lastLogged  string            // why the instance does not stand, as last logged
 }
 
 // New returns the election of an instance. It does no I/O. Registered begins and ends the candidacy, until End ends it for good.
 func New(cfg Config) *Election {
-	e := &Election{calls: calls(cfg), gone: make(chan struct{}), contexts: make(map[uint64]func()), under: make(map[string]call), stay: func() {}}
+	e := &Election{calls: calls(cfg), gone: make(chan struct{}), contexts: make(map[uint64]func()), underWay: make(map[string]call), takeBack: func() {}}
 	e.leave = sync.OnceFunc(func() { close(e.gone) })
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.stop = cfg.Candidates.Read(e.hear)
@@ -147,8 +147,8 @@ func (e *Election) call(do effects) {
 	}
 	switch {
 	case do.resign == 0:
-		e.stay()
-	case !e.finishes:
+		e.takeBack()
+	case !e.isFinishing:
 		e.giveWay(do.resign)
 	}
 	if lease := do.revoke; lease != clientv3.NoLease {
@@ -210,7 +210,7 @@ func (e *Election) turn(token int64) {
 		end()
 	}
 	clear(e.contexts)
-	e.token, e.finishes, e.closed, e.stay = token, false, false, func() {}
+	e.token, e.isFinishing, e.closed, e.takeBack = token, false, false, func() {}
 	e.group = &group{n: 1, idle: make(chan struct{})}
 	e.TermChanged()
 }

@@ -53,11 +53,11 @@ type group struct {
 // call is a call under way.
 type call struct {
 	*group
-	endStream func() // ends the context of a streaming call; nil for a unary one
+	endStream func() // ends the context of a stream that Guard admitted; nil for other calls
 }
 
 // Enter is Lead for a call, whose context is parent. Finish and Resign wait for the call, unless its handler calls them with the
-// call's metadata. They make Enter refuse calls for a while, unless the caller is the handler of a call under way.
+// call's metadata. They make Enter refuse calls for a while, unless the caller is the handler of a call under way, and may end a stream.
 func (e *Election) Enter(parent context.Context, token int64, stream bool) (ctx context.Context, done context.CancelFunc, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -65,7 +65,7 @@ func (e *Election) Enter(parent context.Context, token int64, stream bool) (ctx 
 	if e.closed {
 		g = nil
 		for _, caller := range metadata.ValueFromIncomingContext(parent, NestedHeader) {
-			g = cmp.Or(g, e.under[caller].group)
+			g = cmp.Or(g, e.underWay[caller].group)
 		}
 	}
 	if g != nil {
@@ -74,15 +74,15 @@ func (e *Election) Enter(parent context.Context, token int64, stream bool) (ctx 
 	if !ok {
 		return nil, nil, false
 	}
-	if id == "" || e.under[id].group != nil { // the call of another client, or repeated by gRPC
+	if id == "" || e.underWay[id].group != nil { // the call of another client, or repeated by gRPC
 		id = rand.Text()
 	}
 	g.add(1)
 	c := call{group: g}
 	if stream {
-		c.endStream = e.contexts[e.lastID]
+		c.endStream = e.contexts[e.lastID] // from lead
 	}
-	e.under[id] = c
+	e.underWay[id] = c
 	stop := context.AfterFunc(parent, func() { e.exit(id) }) // nobody waits for the reply of a call that has ended
 	end := done
 	return Mark(metadata.AppendToOutgoingContext(ctx, NestedHeader, id)), func() {
@@ -96,8 +96,8 @@ func (e *Election) Enter(parent context.Context, token int64, stream bool) (ctx 
 func (e *Election) exit(id string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if c := e.under[id]; c.group != nil {
-		delete(e.under, id)
+	if c := e.underWay[id]; c.group != nil {
+		delete(e.underWay, id)
 		c.add(-1)
 	}
 }
@@ -137,24 +137,24 @@ func (e *Election) finishing(parent context.Context) (term context.Context, done
 	}
 	bound, cancel := context.WithTimeout(parent, timeout)
 	term, end := e.inTerm(bound)
-	e.finishes = true
+	e.isFinishing = true
 	return term, func() { cancel(); end() }
 }
 
-// giveWay does what Resign does, unless stay is called before the calls have ended. It must be called with mu held.
+// giveWay resigns in the background, unless takeBack is called before the calls have ended. It must be called with mu held.
 func (e *Election) giveWay(token int64) {
 	ctx, cancel := context.WithCancel(e.ctx)
 	term, done := e.finishing(ctx)
-	e.stay = func() {
+	e.takeBack = func() {
 		cancel()
 		e.admit(true)
-		e.finishes, e.stay = false, func() {}
+		e.isFinishing, e.takeBack = false, func() {}
 	}
 	e.tasks.Go(func() {
 		defer done()
 		e.endCalls(term) // the callers of unfinished calls get an error
 		e.event(func(now time.Time) effects {
-			if ctx.Err() != nil { // by stay
+			if ctx.Err() != nil { // by takeBack
 				return e.core.tick(now)
 			}
 			return e.core.resign(now, token)
@@ -173,10 +173,10 @@ func (e *Election) finish(ctx context.Context, token int64) error {
 		e.mu.Unlock()
 		return nil
 	}
-	first := !e.finishes
+	first := !e.isFinishing
 	term, done := e.finishing(ctx)
 	defer done()
-	e.stay = func() {} // the term ends in any case
+	e.takeBack = func() {} // the term ends in any case
 	e.mu.Unlock()
 	if first {
 		e.endCalls(term)
@@ -190,57 +190,57 @@ func (e *Election) finish(ctx context.Context, token int64) error {
 }
 
 // endCalls makes Enter refuse calls, and waits until none is under way. A call may last, or wait for a call that Enter refuses. So
-// Enter soon admits calls again until the earlier ones have ended. Then endCalls tries again, and at last for longer. Before that it
-// ends streams, which may have no end of their own.
+// Enter soon admits calls again until the earlier ones have ended. Then endCalls tries again, and at last for longer. Before a
+// last try that is not the first, it ends streams, which may have no end of their own.
 func (e *Election) endCalls(term context.Context) {
 	end, _ := term.Deadline()
 	for again := false; term.Err() == nil; again = true {
 		last := time.Until(end) <= lastClose
-		calls := e.try(term, false, again && last)
+		before := e.try(term, false, again && last)
 		if last {
-			wait(term, calls.idle, lastClose)
+			wait(term, before.idle, lastClose)
 			return
 		}
-		if wait(term, calls.idle, firstClose) {
+		if wait(term, before.idle, firstClose) {
 			return
 		}
 		e.try(term, true, false)
 		wait(term, nil, firstClose) // for callers, which pause after a refusal
-		wait(term, calls.idle, time.Until(end)-lastClose)
+		wait(term, before.idle, time.Until(end)-lastClose)
 	}
 }
 
 // try is admit and, if endStreams is set, ends the streams under way. It does nothing after the end of term.
-func (e *Election) try(term context.Context, calls, endStreams bool) (until *group) {
+func (e *Election) try(term context.Context, open, endStreams bool) (before *group) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if term.Err() != nil {
 		return e.group
 	}
-	for _, c := range e.under {
+	for _, c := range e.underWay {
 		if endStreams && c.endStream != nil {
 			c.endStream()
 		}
 	}
-	return e.admit(calls)
+	return e.admit(open)
 }
 
-// admit makes Enter admit calls or refuse them. It returns the group of the calls until now. It must be called with mu held.
-func (e *Election) admit(calls bool) (until *group) {
-	until = e.group
+// admit makes Enter admit calls or refuse them. It returns the group of the calls before. It must be called with mu held.
+func (e *Election) admit(open bool) (before *group) {
+	before = e.group
 	switch {
-	case e.closed != calls: // nothing changes
-	case calls:
+	case e.closed != open: // nothing changes
+	case open:
 		e.group = &group{n: 1, idle: make(chan struct{})}
-		if until.n > 0 {
-			until.next = e.group
+		if before.n > 0 {
+			before.next = e.group
 			e.group.add(1)
 		}
 	default:
-		until.add(-1)
+		before.add(-1)
 	}
-	e.closed = !calls
-	return until
+	e.closed = !open
+	return before
 }
 
 // wait waits until c is closed, for at most d and until ctx ends, and reports whether c is closed.

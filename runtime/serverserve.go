@@ -98,7 +98,8 @@ func (s *Server) announcement(listen, network string) registrar.RunConfig {
 // Withdraw removes the services from etcd, and returns when they are removed. A leader first finishes its
 // leader calls, for at most 5 s and half of the stop timeout. If ctx ends or another 5 s pass first, the
 // error names the entries that are left to expire. The server goes on serving calls. Announce may be called again
-// after Withdraw. If it is called during Withdraw, it waits for the leader calls, and Withdraw returns an error.
+// after Withdraw. If it is called during Withdraw, it waits for the leader calls, and Withdraw returns an error, as does one that is
+// called in that wait.
 func (s *Server) Withdraw(ctx context.Context) error {
 	_ = s.finish(ctx) // after an error, the callers of unfinished calls get an error, too
 	return s.group.Withdraw(ctx)

@@ -74,7 +74,7 @@ type effects struct {
 	wait  bool   // wait for the entries of all announcements: for their calls to finish or, after leave, until they are out of etcd
 }
 
-// step handles an event, unless it concerns an announcement that has ended. It returns an error if an announcement cannot begin.
+// step handles an event, unless its announcement has ended or, for Withdraw, a later one has begun. It returns an error if none can begin.
 func (c *core) step(e event) (do effects, err error) {
 	if e.kind == announce || e.kind == serve {
 		return do, c.begin(e.kind)

@@ -1,6 +1,7 @@
 package etcdtest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -11,6 +12,9 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // Member is one etcd server of a cluster. It keeps its addresses in every fault. It is safe for concurrent use.
@@ -23,8 +27,24 @@ type Member struct {
 	admin   *proxy // for Cluster.Admin; Cut and Pause do not break it
 	peers   *proxy // for other members; PausePeers breaks it. Its address is in etcd's data, so it must not change
 
-	mu   sync.Mutex
-	etcd *embed.Etcd // nil while stopped
+	mu       sync.Mutex
+	etcd     *embed.Etcd // nil while stopped
+	handlers *handlers   // of etcd
+}
+
+// handlers lets a stop wait for the handlers of requests: one that reads after etcd's end ends the process, in bbolt.
+type handlers struct {
+	sync.RWMutex // held for reading by each handler
+	ended        bool
+}
+
+func (h *handlers) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	h.RLock()
+	defer h.RUnlock()
+	if h.ended {
+		return nil, status.Error(codes.Unavailable, "etcd has stopped")
+	}
+	return handle(ctx, req)
 }
 
 func newMember(c *Cluster, index int) (*Member, error) {
@@ -81,7 +101,10 @@ func (m *Member) Stop() {
 	for _, p := range []*proxy{m.clients, m.admin, m.peers} {
 		p.setUpstream("")
 	}
+	m.handlers.Lock()
+	m.handlers.ended = true
 	m.etcd.Server.HardStop()
+	m.handlers.Unlock()
 	m.etcd.Close() // Close must not be called twice
 	m.etcd = nil
 }
@@ -154,7 +177,8 @@ func (m *Member) config() *embed.Config {
 	cfg.UnsafeNoFsync = true
 	cfg.EnableGRPCGateway = false
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(m.cluster.settings.logger)
-	cfg.GRPCAdditionalServerOptions = m.cluster.calls.serverOptions(m.index)
+	m.handlers = new(handlers)
+	cfg.GRPCAdditionalServerOptions = append(m.cluster.calls.serverOptions(m.index), grpc.ChainUnaryInterceptor(m.handlers.unary))
 
 	// The member listens on free ports, and advertises the addresses of its proxies.
 	anywhere := url.URL{Scheme: "http", Host: "127.0.0.1:0"}

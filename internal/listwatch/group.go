@@ -163,7 +163,7 @@ func (w *watcher[T]) read(ctx context.Context, a action, opts ...clientv3.OpOpti
 	return event{read: resp, err: err}
 }
 
-// probe reads the number of keys and the key changed last. Any other event ends the probe, and becomes its outcome.
+// probe reads the number of keys and the entry changed last. Any other event ends the probe, and becomes its outcome.
 func (w *watcher[T]) probe(ctx context.Context, a action) event {
 	ctx, cancel := context.WithCancel(ctx)
 	meanwhile := make(chan event, 1)
@@ -171,7 +171,7 @@ func (w *watcher[T]) probe(ctx context.Context, a action) event {
 		meanwhile <- w.wait(ctx, 2*a.timeout, w.answers)
 		cancel()
 	}()
-	probed := w.read(ctx, a, w.spec.Range.opts(clientv3.WithLimit(1), clientv3.WithKeysOnly(),
+	probed := w.read(ctx, a, w.spec.Range.opts(clientv3.WithLimit(1),
 		clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))...)
 	cancel()
 	if e := <-meanwhile; e != (event{}) {

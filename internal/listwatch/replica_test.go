@@ -58,24 +58,25 @@ func watchAnswer(h *etcdserverpb.ResponseHeader) *clientv3.WatchResponse {
 }
 
 func TestReplicaProbed(t *testing.T) {
-	again := kv("b", "", 12)
+	again := kv("b", "1", 12)
 	again.CreateRevision = 12
 	for _, tt := range []struct {
 		name   string
 		header *etcdserverpb.ResponseHeader
 		count  int               // keys in the range
-		last   *mvccpb.KeyValue  // the key changed last
+		last   *mvccpb.KeyValue  // the entry changed last
 		heard  []*clientv3.Event // what the watch delivers before the probe
 		want   error
 	}{
-		{"nothing missed", header(1, 1, 50), 2, kv("b", "", 12), nil, nil},
-		{"a deletion missed", header(1, 1, 50), 1, kv("b", "", 12), nil, errMissed},
-		{"another history, where the last change is older", header(1, 1, 50), 2, kv("b", "", 11), nil, errMissed},
+		{"nothing missed", header(1, 1, 50), 2, kv("b", "1", 12), nil, nil},
+		{"a deletion missed", header(1, 1, 50), 1, kv("b", "1", 12), nil, errMissed},
+		{"another history, where the last change is older", header(1, 1, 50), 2, kv("b", "1", 11), nil, errMissed},
 		{"another history, with another entry", header(1, 1, 50), 2, again, nil, errMissed},
-		{"another history, with another key", header(1, 1, 50), 2, kv("d", "", 12), nil, errMissed},
-		{"the key changed last is gone", header(1, 1, 50), 1, kv("a", "", 5), []*clientv3.Event{del("b", 14)}, nil},
-		{"an earlier term", header(1, 0, 50), 2, kv("b", "", 12), nil, errReplaced},
-		{"another cluster", header(2, 1, 50), 2, kv("b", "", 12), nil, errCluster},
+		{"another history, with another value", header(1, 1, 50), 2, kv("b", "2", 12), nil, errMissed},
+		{"another history, with another key", header(1, 1, 50), 2, kv("d", "1", 12), nil, errMissed},
+		{"the key changed last is gone", header(1, 1, 50), 1, kv("a", "1", 5), []*clientv3.Event{del("b", 14)}, nil},
+		{"an earlier term", header(1, 0, 50), 2, kv("b", "1", 12), nil, errReplaced},
+		{"another cluster", header(2, 1, 50), 2, kv("b", "1", 12), nil, errCluster},
 	} {
 		r := &replica[string]{set: newSet(new([]string))}
 		var l listing[string]

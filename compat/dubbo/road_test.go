@@ -86,24 +86,20 @@ var greeterInfo = &server.ServiceInfo{
 
 var user = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/services/user"}
 
-// process starts a server in its own process and waits until it is in etcd. SIGTERM stops the server before its entry is deleted, so call
-// leave before stop.
-func process(t *testing.T, w *world.World, name string) (leave, stop func()) {
-	addr := world.FreeAddr()
-	p, key := w.StartServer(user.Key, "server", w.EtcdAddr(), addr, name)
-	conn, err := grpc.NewClient(addr, world.Plaintext())
-	world.Must(t, err)
-	defer func() { _ = conn.Close() }()
-	w.Reaches(conn, name) // the server is in etcd before it answers
-	return func() { w.Remove(key) }, p.Terminate
-}
-
 // The servers of a service move from dubbo-go to this project under load. Its callers have moved before, because dubbo-go's callers do not
 // find our servers.
 func TestRoad(t *testing.T) {
 	migrationtest.Run(t, func(t *testing.T) (from, to migrationtest.Kind) {
 		w := world.New(t)
 		to = w.Ours(user)
-		return migrationtest.Kind{Serve: func(name string) (leave, stop func()) { return process(t, w, name) }, Dial: to.Dial}, to
+		return migrationtest.Kind{Dial: to.Dial, Serve: func(name string) (leave, stop func()) {
+			addr := world.FreeAddr()
+			p, key := w.StartServer(user.Key, "server", w.EtcdAddr(), addr, name)
+			conn, err := grpc.NewClient(addr, world.Plaintext())
+			world.Must(t, err)
+			defer func() { _ = conn.Close() }()
+			w.Reaches(conn, name)                        // the server is in etcd before it answers
+			return func() { w.Remove(key) }, p.Terminate // SIGTERM stops the server before its entry is deleted, so leave comes first
+		}}, to
 	})
 }

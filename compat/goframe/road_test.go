@@ -27,7 +27,17 @@ func TestMain(m *testing.M) {
 	world.Main(m, map[string]func([]string){
 		"server":         func(args []string) { run(args[0], &world.Greeter{Name: args[1]}) },
 		"failing server": func(args []string) { run(args[0], failing{}) },
-		"caller":         func(args []string) { call(args[0]) },
+		"caller": func(args []string) { // calls until it is killed, and prints each server once
+			g.Log().SetStdoutPrint(true)
+			grpcx.Resolver.Register(etcd.New(args[0]))
+			conn := grpcx.Client.MustNewGrpcClientConn("user")
+			for printed := make(map[string]bool); ; {
+				if name, err := world.SayHello(context.Background(), conn); err == nil && !printed[name] {
+					printed[name] = true
+					println("answered by", name)
+				}
+			}
+		},
 	})
 }
 
@@ -55,19 +65,6 @@ func newConn(w *world.World) *grpc.ClientConn {
 		grpcx.Client.ChainUnary(grpcx.Client.UnaryTracing, grpcx.Client.UnaryError),
 		grpcx.Client.ChainStream(grpcx.Client.StreamTracing),
 	)
-}
-
-// call is the main function of a GoFrame caller. It calls until it is killed, and prints each server once.
-func call(etcdAddrs string) {
-	g.Log().SetStdoutPrint(true)
-	grpcx.Resolver.Register(etcd.New(etcdAddrs))
-	conn := grpcx.Client.MustNewGrpcClientConn("user")
-	for printed := make(map[string]bool); ; {
-		if name, err := world.SayHello(context.Background(), conn); err == nil && !printed[name] {
-			printed[name] = true
-			println("answered by", name)
-		}
-	}
 }
 
 // dialTheirs returns a connection of GoFrame's own client.

@@ -24,8 +24,12 @@ import (
 
 func TestMain(m *testing.M) {
 	world.Main(m, map[string]func([]string){
-		"server":           func(args []string) { run(newService(args[0]), &Greeter{args[1]}) },
-		"announced server": func(args []string) { announce(args[0], &Greeter{args[1]}) },
+		"server": func(args []string) { run(newService(args[0]), &Greeter{args[1]}) },
+		"announced server": func(args []string) { // a go-micro server that this project announces
+			service, err := announced(context.Background(), world.RegistryAt(args[0]), args[0])
+			world.Check(err)
+			run(service, &Greeter{args[1]})
+		},
 	})
 }
 
@@ -54,13 +58,6 @@ func newService(etcdAddr string, opts ...micro.Option) micro.Service {
 func run(s micro.Service, impl *Greeter) {
 	world.Check(micro.RegisterHandler(s.Server(), impl))
 	world.Check(s.Run())
-}
-
-// announce is the main function of a go-micro server that this project announces.
-func announce(etcdAddr string, impl *Greeter) {
-	service, err := announced(context.Background(), world.RegistryAt(etcdAddr), etcdAddr)
-	world.Check(err)
-	run(service, impl)
 }
 
 // announced returns a go-micro server that this project announces. docs/migration.md sends readers here.

@@ -30,16 +30,17 @@ import (
 func TestMain(m *testing.M) {
 	klog.SetOutput(io.Discard)
 	world.Main(m, map[string]func([]string){
-		"server":           func(args []string) { run(newRegistry(args[0]), &world.Greeter{Name: args[1]}) },
-		"announced server": func(args []string) { run(newAnnouncer(args[0]), &world.Greeter{Name: args[1]}) },
+		"server": func(args []string) {
+			theirs, err := etcd.NewEtcdRegistry(args[:1])
+			world.Check(err)
+			run(theirs, &world.Greeter{Name: args[1]})
+		},
+		"announced server": func(args []string) {
+			announced := world.RegistryAt(args[0]).NewServer(grpc.NewServer()) // this gRPC server serves nothing: kitex' server does
+			announced.Publish(user)
+			run(announcer{announced}, &world.Greeter{Name: args[1]})
+		},
 	})
-}
-
-// newRegistry returns kitex' registry.
-func newRegistry(etcdAddr string) registry.Registry {
-	theirs, err := etcd.NewEtcdRegistry([]string{etcdAddr})
-	world.Check(err)
-	return theirs
 }
 
 // announcer lets this project announce a kitex server. docs/migration.md sends readers here.
@@ -54,14 +55,6 @@ func (a announcer) Register(info *registry.Info) error {
 func (a announcer) Deregister(*registry.Info) error {
 	defer time.Sleep(6 * time.Second) // until kitex' callers, which list every 5 s, have noticed
 	return a.Withdraw(context.Background())
-}
-
-// newAnnouncer returns a kitex registry that uses ours.
-func newAnnouncer(etcdAddr string) registry.Registry {
-	registry := world.RegistryAt(etcdAddr)
-	announced := registry.NewServer(grpc.NewServer()) // this gRPC server serves nothing: kitex' server does
-	announced.Publish(user)
-	return announcer{announced}
 }
 
 // run is the main function of a kitex server.

@@ -29,26 +29,21 @@ import (
 func TestMain(m *testing.M) {
 	log.SetLogger(log.NewStdLogger(io.Discard))
 	world.Main(m, map[string]func([]string){
-		"server":           func(args []string) { runTheirs(args[0], &world.Greeter{Name: args[1]}) },
-		"announced server": func(args []string) { runAnnounced(args[0], &world.Greeter{Name: args[1]}) },
+		"server": func(args []string) {
+			client, err := clientv3.New(clientv3.Config{Endpoints: args[:1]})
+			world.Check(err)
+			app := kratos.New(kratos.Name("user"), kratos.Server(serverOf(args[1])), kratos.Registrar(etcd.New(client)))
+			world.Check(app.Run())
+		},
+		"announced server": func(args []string) { world.Check(newApp(world.RegistryAt(args[0]), serverOf(args[1])).Run()) },
 	})
 }
 
-// runTheirs is the main function of a kratos application.
-func runTheirs(etcdAddr string, impl basic.GreeterServer) {
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{etcdAddr}})
-	world.Check(err)
+// serverOf returns the server of a kratos application.
+func serverOf(name string) *kgrpc.Server {
 	server := kgrpc.NewServer(kgrpc.Address("127.0.0.1:0"), kgrpc.Middleware(recovery.Recovery()))
-	basic.RegisterGreeterServer(server, impl)
-	app := kratos.New(kratos.Name("user"), kratos.Server(server), kratos.Registrar(etcd.New(client)))
-	world.Check(app.Run())
-}
-
-// runAnnounced is the main function of a kratos application that this project announces.
-func runAnnounced(etcdAddr string, impl basic.GreeterServer) {
-	server := kgrpc.NewServer(kgrpc.Address("127.0.0.1:0"), kgrpc.Middleware(recovery.Recovery()))
-	basic.RegisterGreeterServer(server, impl)
-	world.Check(newApp(world.RegistryAt(etcdAddr), server).Run())
+	basic.RegisterGreeterServer(server, &world.Greeter{Name: name})
+	return server
 }
 
 // newApp returns a kratos application that this project announces, without a registrar. docs/migration.md sends readers here.

@@ -120,7 +120,8 @@ func CheckLeader(ctx context.Context, leads interface {
 	Enter(ctx context.Context) (leading context.Context, err error)
 }) error {
 	var header http.Header
-	if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
+	info, ok := connect.CallInfoForHandlerContext(ctx)
+	if ok {
 		header = info.RequestHeader()
 	}
 	leading, err := leads.Enter(incoming(ctx, header))
@@ -132,8 +133,13 @@ func CheckLeader(ctx context.Context, leads interface {
 		})
 	}
 	err = fromStatus(err)
-	if refusal := new(connect.Error); errors.As(err, &refusal) && refusal.Code() == connect.CodeUnavailable {
-		refusal.Meta()["Etcd-Leader-Refused"] = header["Etcd-Leader-Call"] // as leader.Guard does
+	id := header["Etcd-Leader-Call"]
+	if refusal := new(connect.Error); errors.As(err, &refusal) && refusal.Code() == connect.CodeUnavailable && id != nil {
+		if info.Spec().StreamType == connect.StreamTypeUnary { // as in leader.Guard
+			refusal = connect.NewError(connect.CodeFailedPrecondition, errors.New(refusal.Message()))
+		}
+		refusal.Meta()["Etcd-Leader-Refused"] = id
+		return refusal
 	}
 	return err
 }

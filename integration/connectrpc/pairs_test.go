@@ -11,6 +11,7 @@ import (
 
 	connectgo "connectrpc.com/connect"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/connectetcd"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
@@ -172,9 +173,15 @@ func (d desk) Register(ctx context.Context, req *connectgo.Request[connect.Borro
 		return nil, err
 	}
 	if req.Msg.GetTitle() == "resign" {
-		go func() { _ = d.leads.Resign(context.WithoutCancel(ctx)) }() // ends after this call
-		for connectetcd.CheckLeader(ctx, d.leads) == nil {
-			time.Sleep(time.Millisecond)
+		go func() { _ = d.leads.Resign(context.Background()) }() // ends after this call
+		for err := error(nil); err == nil; { // until other calls wait
+			sent := metadata.Pairs(leader.TokenHeader, req.Header().Get(leader.TokenHeader))
+			other, cancel := context.WithTimeout(metadata.NewIncomingContext(ctx, sent), 5*time.Millisecond)
+			_, err = d.leads.Enter(other)
+			cancel()
+		}
+		if err := connectetcd.CheckLeader(ctx, d.leads); err != nil {
+			return nil, err // this call is under way, and must not wait
 		}
 		if !d.leads.Holds() {
 			return nil, errors.New("the leadership has ended before the call")
@@ -262,7 +269,7 @@ func TestLeader(t *testing.T) {
 	req.Header().Set(leader.TokenHeader, "1")
 	req.Header().Set("etcd-leader-call", "this")
 	_, err = direct.Register(ctx, req)
-	wantCode(t, err, connectgo.CodeUnavailable, "does not lead")
+	wantCode(t, err, connectgo.CodeFailedPrecondition, "does not lead") // a code that no retry policy has
 	if failed := new(connectgo.Error); !errors.As(err, &failed) || failed.Meta().Get("Etcd-Leader-Refused") != "this" {
 		t.Errorf("metadata of the error of b: %v, want Etcd-Leader-Refused with \"this\"", failed.Meta())
 	}

@@ -69,7 +69,7 @@ func (h *held) of(i *instance) {
 	}
 }
 
-// While a leader ends without a loss, no call under way fails, nor a later unary call. Handlers may wait for later calls, their own or
+// While a leader ends without a loss, no call under way fails, nor a later unary call, whatever its retry policy. Handlers may wait for later calls, their own or
 // those of other callers. A handler whose call has ended delays nothing.
 func TestResign_FailsNoCall(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, i *instance, call add) error{
@@ -103,7 +103,9 @@ func TestResign_FailsNoCall(t *testing.T) {
 			g := newGroup(t)
 			desc := under(entries, nil)
 			desc.ServiceConfig = `{"methodConfig":[{"name":[{"service":"leader.Counter","method":"Watch"}],"retryPolicy":{"maxAttempts":5,
-				"initialBackoff":"0.1s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]}`
+				"initialBackoff":"0.1s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}},
+				{"name":[{"service":"leader.Counter"}],"retryPolicy":{"maxAttempts":2,
+				"initialBackoff":"99s","maxBackoff":"99s","backoffMultiplier":1,"retryableStatusCodes":["UNAVAILABLE"]}}]}`
 			client := g.clientOf(desc)
 			h := &held{next: client.Add, let: make(chan struct{}), hung: make(chan struct{})}
 			entryLeaves := name == "NOT_SERVING" || strings.HasPrefix(name, "a takeover") // so calls wait for the next leader

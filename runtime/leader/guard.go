@@ -20,9 +20,9 @@ import (
 // unary calls. Calls of other methods pass.
 //
 // A leader that resigns in order first finishes its leader calls, for at most 5 s, and at most half of the stop timeout when its server
-// stops or is withdrawn. It refuses further ones for up to 250 ms. If that is not enough, it admits them until the earlier ones have
+// stops or is withdrawn. Further ones wait for up to 250 ms. If that is not enough, it admits them until the earlier ones have
 // finished, and tries again. Before its last try, for up to 2 s, it ends streams. It does not wait for handlers whose call has ended.
-// It always admits the leader calls that the handler of a leader call makes with its context, or the handler of a call made with that
+// It admits at once the leader calls that the handler of a leader call makes with its context, or the handler of a call made with that
 // context. But no call reaches a leader whose entry has left: it finishes its calls for 2 s.
 //
 // The handlers of the leader's methods get contexts that end with the leadership, or as above, with the cause [ErrEnded]. After
@@ -56,6 +56,10 @@ func (g guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 		return handler(ctx, req)
 	}
 	leading, done, err := l.enter(ctx, false)
+	if status.Code(err) == codes.Unavailable && election.Header(ctx, election.CallHeader) != "" {
+		// The client repeats the call sooner than a retry policy, which must not take the refusal, nor count it for its throttling.
+		err = status.Error(codes.FailedPrecondition, status.Convert(err).Message())
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -194,13 +194,27 @@ func TestGiveWay_IsTakenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := elected(t)
 		call, end, _ := e.Enter(t.Context(), 5, false)
-		for _, want := range []bool{false, true, false, true} {
-			e.Registered(want)
+		enter := func() <-chan bool {
+			entered := make(chan bool, 1)
 			synctest.Wait()
-			if _, done, ok := e.Enter(t.Context(), 5, false); ok != want {
-				t.Errorf("a call is admitted: %v, while the entry is registered: %v", ok, want)
-			} else if ok {
-				done()
+			go func() {
+				_, done, ok := e.Enter(t.Context(), 5, false)
+				if ok {
+					done()
+				}
+				entered <- ok
+			}()
+			if synctest.Wait(); len(entered) > 0 {
+				t.Error("Enter returns while the entry is not registered, or after Resign")
+			}
+			return entered
+		}
+		for range 2 {
+			e.Registered(false)
+			entered := enter()
+			e.Registered(true)
+			if !<-entered {
+				t.Error("a call that waited is refused, though the leader leads on")
 			}
 		}
 		time.Sleep(finishTimeout)
@@ -212,12 +226,10 @@ func TestGiveWay_IsTakenBack(t *testing.T) {
 		go func() { resigned <- e.Resign(t.Context(), 5) }()
 		synctest.Wait()
 		e.Registered(true)
-		if _, _, ok := e.Enter(t.Context(), 5, false); ok {
-			t.Error("a call is admitted after Resign")
-		}
+		entered := enter()
 		end()
-		if err := <-resigned; err != nil || e.token != 0 {
-			t.Errorf("Resign: %v, then the token is %d, want nil and 0", err, e.token)
+		if err := <-resigned; err != nil || e.token != 0 || <-entered {
+			t.Errorf("Resign: %v, then the token is %d, want nil and 0, and a call that waited is refused", err, e.token)
 		}
 	})
 }
@@ -238,14 +250,14 @@ func TestGiveWay_InATermWithTheSameToken(t *testing.T) {
 	})
 }
 
-// A leader that finishes its calls refuses others for no longer than callers wait, and never a nested call of one under way.
+// A leader that finishes its calls lets others wait no longer than callers do, refuses none, and never holds up a nested call.
 func TestFinish(t *testing.T) {
 	const ms, endless, stream = time.Millisecond, time.Hour, 2 * time.Hour // a stream lasts until its context ends
 	for name, row := range map[string]struct {
-		under, beside  time.Duration // how long a call under way takes, and how long calls take that are made every 10 ms
-		within         time.Duration // of the context of finish
-		takes, refuses time.Duration // the whole, and the longest time in which calls are refused
-		late           bool          // the context ends first
+		under, beside time.Duration // how long a call under way takes, and how long calls take that are made every 10 ms
+		within        time.Duration // of the context of finish
+		takes, waits  time.Duration // the whole, and the longest time in which calls wait
+		late          bool          // the context ends first
 	}{
 		"a short call":                        {50 * ms, 30 * ms, endless, 50 * ms, 50 * ms, false},
 		"a long call":                         {time.Second, 30 * ms, endless, 1020 * ms, firstClose, false},
@@ -276,22 +288,26 @@ func TestFinish(t *testing.T) {
 				}
 				ctx, cancel := context.WithTimeout(ctx, row.within)
 				defer cancel()
-				over, began := make(chan error, 2), time.Now()
+				over, entered, began := make(chan error, 2), make(chan bool, finishTimeout/(10*ms)+1), time.Now()
 				admitted, longest := began, time.Duration(0)
 				go func() { over <- e.finish(ctx, 5) }()
 				for synctest.Wait(); len(over) == 0; synctest.Wait() {
-					if _, ok := enter(nested, ms); !ok && call.Err() == nil && row.under > 0 {
-						t.Fatalf("a nested call is refused after %v", time.Since(began))
+					if call.Err() == nil && row.under > 0 {
+						enter(nested, ms) // not held up
 					}
-					_, ok := enter(nil, row.beside)
-					if longest = max(longest, time.Since(admitted)); ok {
-						admitted = time.Now()
+					go func() { _, ok := enter(nil, row.beside); entered <- ok }()
+					for synctest.Wait(); len(entered) > 0; admitted = time.Now() {
+						if !<-entered {
+							t.Error("a call is refused before the term ends")
+						}
 					}
+					longest = max(longest, time.Since(admitted))
 					time.Sleep(10 * ms)
 				}
-				if takes, err := time.Since(began), <-over; takes != row.takes || longest > row.refuses+10*ms || (err != nil) != row.late {
-					t.Errorf("finish took %v, refused calls for up to %v, and returned %v; want %v, at most %v, an error: %v", takes, longest, err, row.takes, row.refuses, row.late)
+				if takes, err := time.Since(began), <-over; takes != row.takes || longest > row.waits+10*ms || (err != nil) != row.late {
+					t.Errorf("finish took %v, calls waited for up to %v, and it returned %v; want %v, at most %v, an error: %v", takes, longest, err, row.takes, row.waits, row.late)
 				}
+				e.End()
 			})
 		})
 	}

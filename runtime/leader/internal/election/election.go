@@ -63,7 +63,7 @@ type Election struct {
 	group       *group            // of the calls that Enter admits now; nil before the first term
 	underWay    map[string]call   // the calls under way, by their ids
 	isFinishing bool              // the calls of this term are being finished
-	closed      bool              // Enter refuses calls now
+	opened      chan struct{}     // closed when Enter admits calls again; nil while it does
 	takeBack    func()            // takes a giveWay back; does nothing without one, or after Finish or Resign
 	failed      error             // why the last attempt to stand failed, nil if it succeeded
 	unread      error             // why the candidates cannot be followed now, nil while they are
@@ -210,7 +210,8 @@ func (e *Election) turn(token int64) {
 		end()
 	}
 	clear(e.contexts)
-	e.token, e.isFinishing, e.closed, e.takeBack = token, false, false, func() {}
+	e.admit(true)
+	e.token, e.isFinishing, e.takeBack = token, false, func() {}
 	e.group = &group{n: 1, idle: make(chan struct{})}
 	e.TermChanged()
 }

@@ -1,7 +1,6 @@
 package election
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -17,7 +16,7 @@ import (
 const CallHeader = "etcd-leader-call"
 
 // NestedHeader is the request metadata of calls that the handler of a leader call makes with its context: the ids of the leader call and
-// of those that it is nested in. A leader that resigns waits for their handlers, so it must not refuse the calls that these wait for.
+// of those that it is nested in. A leader that resigns waits for their handlers, so it must not hold up the calls that these wait for.
 const NestedHeader = "etcd-leader-nested"
 
 // maxNested bounds the ids. The nearest ones stay.
@@ -57,17 +56,11 @@ type call struct {
 }
 
 // Enter is Lead for a call, whose context is parent. Finish and Resign wait for the call, unless its handler calls them with the
-// call's metadata. They make Enter refuse calls for a while, unless the caller is the handler of a call under way, and may end a stream.
+// call's metadata. They make Enter wait for a while, unless the caller is the handler of a call under way, and may end a stream.
 func (e *Election) Enter(parent context.Context, token int64, stream bool) (ctx context.Context, done context.CancelFunc, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	g, id := e.group, Header(parent, CallHeader)
-	if e.closed {
-		g = nil
-		for _, caller := range metadata.ValueFromIncomingContext(parent, NestedHeader) {
-			g = cmp.Or(g, e.underWay[caller].group)
-		}
-	}
+	g, id := e.admitted(parent, token), Header(parent, CallHeader)
 	if g != nil {
 		ctx, done, ok = e.lead(parent, token)
 	}
@@ -90,6 +83,29 @@ func (e *Election) Enter(parent context.Context, token int64, stream bool) (ctx 
 			e.exit(id)
 		}
 	}, true
+}
+
+// admitted waits until a call of the term with token is admitted, or the term has ended. A call under way, and one nested in it, is
+// admitted at once. admitted returns the call's group, or nil if ctx ends first. It must be called with mu held, which it releases while
+// it waits.
+func (e *Election) admitted(ctx context.Context, token int64) *group {
+	for e.opened != nil && token == e.token {
+		for _, id := range append(metadata.ValueFromIncomingContext(ctx, NestedHeader), Header(ctx, CallHeader)) {
+			if c := e.underWay[id]; c.group != nil {
+				return c.group
+			}
+		}
+		opened := e.opened
+		e.mu.Unlock()
+		select {
+		case <-opened:
+		case <-ctx.Done():
+		}
+		if e.mu.Lock(); ctx.Err() != nil {
+			return nil
+		}
+	}
+	return e.group
 }
 
 // exit makes Finish and Resign no longer wait for a call.
@@ -189,7 +205,7 @@ func (e *Election) finish(ctx context.Context, token int64) error {
 	return nil
 }
 
-// endCalls makes Enter refuse calls, and waits until none is under way. A call may last, or wait for a call that Enter refuses. So
+// endCalls makes Enter wait, and waits until no call is under way. A call may last, or wait for a call that waits in Enter. So
 // Enter soon admits calls again until the earlier ones have ended. Then endCalls tries again, and at last for longer. Before a
 // last try that is not the first, it ends streams, which may have no end of their own.
 func (e *Election) endCalls(term context.Context) {
@@ -205,7 +221,7 @@ func (e *Election) endCalls(term context.Context) {
 			return
 		}
 		e.try(term, true, false)
-		wait(term, nil, firstClose) // for callers, which pause after a refusal
+		wait(term, nil, firstClose) // so that calls do not wait for most of the time
 		wait(term, before.idle, time.Until(end)-lastClose)
 	}
 }
@@ -225,21 +241,23 @@ func (e *Election) try(term context.Context, open, endStreams bool) (before *gro
 	return e.admit(open)
 }
 
-// admit makes Enter admit calls or refuse them. It returns the group of the calls before. It must be called with mu held.
+// admit makes Enter admit calls or wait. It returns the group of the calls before. It must be called with mu held.
 func (e *Election) admit(open bool) (before *group) {
 	before = e.group
 	switch {
-	case e.closed != open: // nothing changes
+	case (e.opened == nil) == open: // nothing changes
 	case open:
+		close(e.opened)
+		e.opened = nil
 		e.group = &group{n: 1, idle: make(chan struct{})}
 		if before.n > 0 {
 			before.next = e.group
 			e.group.add(1)
 		}
 	default:
+		e.opened = make(chan struct{})
 		before.add(-1)
 	}
-	e.closed = !open
 	return before
 }
 

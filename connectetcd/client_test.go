@@ -55,7 +55,31 @@ func (refusing) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.Cal
 	return nil, status.Error(codes.Unavailable, "no server")
 }
 
-// The error of Do names the fault in the request. Do closes the request's body.
+// panicking is a connection that panics in NewStream, as credentials and interceptors may, or whose streams panic in SendMsg.
+type panicking struct{ refusing }
+
+type panickingStream struct {
+	grpc.ClientStream
+	ctx context.Context
+}
+
+func (panicking) NewStream(ctx context.Context, _ *grpc.StreamDesc, method string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+	if strings.HasSuffix(method, "NewStream") {
+		panic("no credentials")
+	}
+	return panickingStream{ctx: ctx}, nil
+}
+
+func (s panickingStream) Header() (metadata.MD, error) { return nil, nil }
+func (s panickingStream) Trailer() metadata.MD         { return nil }
+func (s panickingStream) SendMsg(any) error            { panic("bad message") }
+
+func (s panickingStream) RecvMsg(any) error {
+	<-s.ctx.Done()
+	return s.ctx.Err()
+}
+
+// The error of Do names the fault in the request, or the panic of a call. Do closes the request's body.
 func TestDo_RefusesInvalidRequests(t *testing.T) {
 	const (
 		unary  = grpc_health_v1.Health_Check_FullMethodName
@@ -91,6 +115,8 @@ func TestDo_RefusesInvalidRequests(t *testing.T) {
 		"no server":         {refusing{}, "POST", unary, "application/grpc", bytes.NewReader(one), "no server"},
 		"no reply stream":   {refusing{}, "POST", server, "application/grpc", bytes.NewReader(one), "no server"},
 		"no stream":         {refusing{}, "POST", other, "application/grpc", bytes.NewReader(one), "no server"},
+		"no credentials":    {panicking{}, "POST", "/acme.Unknown/NewStream", "application/grpc", bytes.NewReader(one), "panicked: no credentials"},
+		"a bad message":     {panicking{}, "POST", other, "application/grpc", bytes.NewReader(one), "panicked: bad message"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sent := body{c.body, make(chan struct{})}
@@ -120,41 +146,6 @@ func TestDo_RefusesInvalidRequests(t *testing.T) {
 			}
 			<-sent.closed
 		})
-	}
-}
-
-// panicking is a connection whose streams panic in SendMsg, as those of an interceptor may.
-type panicking struct{ refusing }
-
-type panickingStream struct {
-	grpc.ClientStream
-	ctx context.Context
-}
-
-func (panicking) NewStream(ctx context.Context, _ *grpc.StreamDesc, _ string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
-	return panickingStream{ctx: ctx}, nil
-}
-
-func (s panickingStream) Header() (metadata.MD, error) { return nil, nil }
-func (s panickingStream) Trailer() metadata.MD         { return nil }
-func (s panickingStream) SendMsg(any) error            { panic("bad message") }
-
-func (s panickingStream) RecvMsg(any) error {
-	<-s.ctx.Done()
-	return s.ctx.Err()
-}
-
-// A panic while a stream of requests is sent ends the call, and not the process.
-func TestDo_PanicsOfSendMsgEndTheCall(t *testing.T) {
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://any/acme.Unknown/Method", bytes.NewReader(frame(0, nil)))
-	must.Succeed(t, err)
-	req.Header.Set("Content-Type", "application/grpc")
-	resp, err := NewHTTPClient(panicking{}).Do(req)
-	must.Succeed(t, err)
-	defer resp.Body.Close()
-	_, err = io.ReadAll(resp.Body)
-	if code := resp.Trailer.Get("Grpc-Status"); err != nil || code != "13" { // INTERNAL
-		t.Errorf("the call ended with status %s and error %v, want status 13", code, err)
 	}
 }
 

@@ -83,10 +83,13 @@ func (c httpClient) unary(call *call, message []byte) *http.Response {
 }
 
 // stream makes a call with a stream of replies. send sends the requests, or starts to.
-func (c httpClient) stream(call *call, send func(grpc.ClientStream, context.CancelCauseFunc) error, opts ...grpc.CallOption) *http.Response {
+func (c httpClient) stream(call *call, send func(grpc.ClientStream, context.CancelCauseFunc) error, opts ...grpc.CallOption) (response *http.Response) {
 	ctx, cancel := context.WithCancelCause(call.ctx)
 	// At the end of the call, Close unblocks the writer of the body, and the goroutine that reads and sends the body, if any.
 	context.AfterFunc(ctx, func() { _ = call.body.Close() })
+	if call.desc.ClientStreams {
+		defer call.recovered(func(err error) { cancel(nil); response = call.errorResponse(err) }) //nolint:bodyclose // the caller closes it
+	}
 	stream, err := c.conn.NewStream(ctx, &call.desc, call.method, append(call.options(), opts...)...)
 	if err == nil {
 		if err = send(stream, cancel); errors.Is(err, io.EOF) {
@@ -99,7 +102,7 @@ func (c httpClient) stream(call *call, send func(grpc.ClientStream, context.Canc
 	}
 	header, _ := stream.Header() // if it fails, RecvMsg returns the error
 	body := &streamBody{ctx: ctx, stream: stream, cancel: cancel, rest: http.NoBody}
-	response := call.response(header, body)
+	response = call.response(header, body)
 	body.trailer = response.Trailer
 	return response
 }

@@ -24,7 +24,7 @@ import (
 type httpServer struct {
 	http     *http.Server
 	starting sync.Map     // of net.Conn: the connections that have not sent a complete preface of HTTP/2, or header of HTTP/1
-	calls    sync.RWMutex // held for reading by each running handler of a call
+	calls    sync.RWMutex // held for reading by each running handler of a call, and locked for good by GracefulStop
 	stopping atomic.Bool
 	mu       sync.Mutex // guards the fields below
 	refuse   func()     // makes Serve return, without an end of the connections; nil before Serve
@@ -127,7 +127,6 @@ func (s *httpServer) GracefulStop() {
 	}
 	_ = s.http.Shutdown(context.Background()) // fails if a listener is already closed
 	s.calls.Lock()                            // no WaitGroup, whose Add must not meet Wait: a call that Stop has cut may be starting
-	defer s.calls.Unlock()
 }
 
 func (s *httpServer) Stop() { _ = s.http.Close() } // Close fails if a listener is already closed

@@ -47,7 +47,7 @@ func TestGracefulStop_ServesStartingConnections(t *testing.T) {
 	})
 }
 
-// A server that stops waits for the handlers of calls, even if the connections have ended.
+// A server that stops waits for the handlers of calls, even if their contexts and connections have ended. Then it runs no other.
 func TestGracefulStop_WaitsForHandlers(t *testing.T) {
 	s, stopped := &Server{routes: http.NewServeMux(), below: &httpServer{http: new(http.Server)}}, make(chan struct{})
 	s.handle("/", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -62,6 +62,13 @@ func TestGracefulStop_WaitsForHandlers(t *testing.T) {
 			}
 		}
 	}))
-	s.routes.ServeHTTP(nil, httptest.NewRequest(http.MethodPost, "/", nil))
+	ended, end := context.WithCancel(t.Context())
+	end()
+	call := httptest.NewRequestWithContext(ended, http.MethodPost, "/", nil)
+	s.routes.ServeHTTP(nil, call)
+	if s.below.calls.TryRLock() {
+		t.Fatal("the handler of a call whose context had ended did not run, want it to run until GracefulStop waits")
+	}
 	<-stopped
+	s.routes.ServeHTTP(nil, call) // its handler would stop the server again
 }

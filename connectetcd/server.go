@@ -94,9 +94,8 @@ func (s *Server) handle(pattern string, handler http.Handler) {
 		}
 	}()
 	s.routes.Handle(pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.below.calls.RLock()
-		defer s.below.calls.RUnlock()
-		if r.Context().Err() == nil { // otherwise Stop has cut the call, and GracefulStop may have returned
+		if s.below.calls.TryRLock() { // fails after all connections have ended, also this call's
+			defer s.below.calls.RUnlock()
 			handler.ServeHTTP(w, r)
 		}
 	}))

@@ -104,6 +104,8 @@ var malformed = map[string]string{
 	`{"Host":"h","Port":0}`:                                             `dubbo entry: address "h:0": want a port`,
 	`{"id":"x","ip":"h","port":80}`:                                     "JSON that names no address",
 	`{"Addr":"h:1"`:                                                     "malformed JSON",
+	`{"endpoints":[` + strings.Repeat(`"grpc://%",`, 1024) + `"grpc://h:1"]}`: `kratos entry: endpoint "grpc://%" is not a URL`,
+	`{` + strings.Repeat(`"\u0061":1,`, 1024) + `"Addr":"h:1"}`:               "JSON that names no address",
 }
 
 func TestDecodeMalformed(t *testing.T) {

@@ -31,10 +31,13 @@ func Depth(text []byte, limit int) int {
 	return deepest
 }
 
-// Members calls yield for each member of an object until yield returns false. object must be valid.
+// most bounds the members of an object and the elements of an array that are read. Others write the values, and each costs time.
+const most = 1024
+
+// Members calls yield for each of the first 1,024 members of an object until yield returns false. object must be valid.
 // Names are unescaped; values are slices of object.
 func Members(object []byte, yield func(name, value []byte) bool) {
-	for rest := next(SkipSpace(object)[1:]); rest != nil; rest = next(rest) {
+	for rest, left := next(SkipSpace(object)[1:]), most; rest != nil && left > 0; rest, left = next(rest), left-1 {
 		n := valueLen(rest)
 		name := rest[1 : n-1]
 		if bytes.IndexByte(name, '\\') >= 0 {
@@ -49,9 +52,9 @@ func Members(object []byte, yield func(name, value []byte) bool) {
 	}
 }
 
-// Elements calls yield for each element of an array until yield returns false. array must be valid.
+// Elements calls yield for each of the first 1,024 elements of an array until yield returns false. array must be valid.
 func Elements(array []byte, yield func(value []byte) bool) {
-	for rest := next(SkipSpace(array)[1:]); rest != nil; {
+	for rest, left := next(SkipSpace(array)[1:]), most; rest != nil && left > 0; left-- {
 		n := valueLen(rest)
 		if !yield(rest[:n:n]) {
 			return

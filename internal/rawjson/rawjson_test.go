@@ -70,7 +70,7 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		Depth(text, 32)
 		var want any
-		if json.Unmarshal(text, &want) != nil {
+		if json.Unmarshal(text, &want) != nil || bytes.Count(text, []byte{','}) >= most {
 			return
 		}
 		if got := decode(text); !reflect.DeepEqual(got, want) && !strings.Contains(string(text), "\\u") && !slices.Contains([]byte(strings.ToValidUTF8(string(text), "\xff")), 0xff) {

@@ -18,9 +18,9 @@ import (
 // Make the client with connect.WithGRPC: requests of other protocols fail with connect.CodeUnimplemented. The scheme and
 // host of the base URL are ignored, and the URL must have no path. connect.IsWireError returns true for every error of a call.
 //
-// Headers that HTTP or gRPC set themselves, such as User-Agent and Grpc-Timeout, are not sent: use grpc.WithUserAgent and
-// the context's deadline. The limit of a reply message is 4 MiB, or grpc.MaxCallRecvMsgSize; connect.WithReadMaxBytes applies
-// as well. A compressed request needs a gRPC compressor of the same name; gzip is registered.
+// Headers that HTTP or gRPC set themselves, such as User-Agent and Grpc-Timeout, are not sent: use grpc.WithUserAgent and the
+// context's deadline. A reply message may have 4 MiB, or grpc.MaxCallRecvMsgSize; connect.WithReadMaxBytes applies as well. A
+// compressed request needs a gRPC compressor of that name; gzip is registered. connect.WithAcceptCompression has no effect.
 //
 // Unary calls pass through the connection's unary interceptors, all others through its stream interceptors. A method whose
 // descriptor is not linked into the program is called as a bidirectional stream.

@@ -188,15 +188,11 @@ func text(what string, raw json.RawMessage) (string, error) {
 }
 
 // elements returns the values of an array, which errors call by the name in what.
-func elements(what string, raw json.RawMessage) (all []json.RawMessage, err error) {
+func elements(what string, raw json.RawMessage) ([]json.RawMessage, error) {
 	if raw[0] != '[' {
 		return nil, fmt.Errorf("%s is %s, not an array", what, printable.Short(string(raw), 20))
 	}
-	rawjson.Elements(raw, func(value []byte) bool {
-		all = append(all, value)
-		return true
-	})
-	return all, nil
+	return rawjson.Elements(raw), nil
 }
 
 // given reports whether a field is present, even as null.

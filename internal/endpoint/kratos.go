@@ -44,11 +44,8 @@ func (d document) kratos(string) (Endpoint, error) {
 	var firstErr error
 	for _, raw := range endpoints {
 		addr, err := kratosAddr(raw)
-		if err != nil {
-			firstErr = cmp.Or(firstErr, err)
-			continue
-		}
-		if addr == "" {
+		firstErr = cmp.Or(firstErr, err)
+		if err != nil || addr == "" {
 			continue
 		}
 		e := Endpoint{Addr: addr}

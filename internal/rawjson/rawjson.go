@@ -52,15 +52,14 @@ func Members(object []byte, yield func(name, value []byte) bool) {
 	}
 }
 
-// Elements calls yield for each of the first 1,024 elements of an array until yield returns false. array must be valid.
-func Elements(array []byte, yield func(value []byte) bool) {
-	for rest, left := next(SkipSpace(array)[1:]), most; rest != nil && left > 0; left-- {
+// Elements returns the first 1,024 elements of an array, which must be valid.
+func Elements(array []byte) (all []json.RawMessage) {
+	for rest := next(SkipSpace(array)[1:]); rest != nil && len(all) < most; {
 		n := valueLen(rest)
-		if !yield(rest[:n:n]) {
-			return
-		}
+		all = append(all, rest[:n:n])
 		rest = next(rest[n:])
 	}
+	return all
 }
 
 // next returns rest from the next member or element on, nil if there is none.
@@ -84,9 +83,7 @@ func Text(value []byte) string {
 		return string(value[1 : len(value)-1])
 	}
 	var s string
-	if json.Unmarshal(value, &s) != nil {
-		return string(value) // not reached: value is valid
-	}
+	_ = json.Unmarshal(value, &s) // value is valid
 	return s
 }
 

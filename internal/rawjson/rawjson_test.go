@@ -45,10 +45,9 @@ func decode(text []byte) any {
 		return object
 	case '[':
 		list := []any{}
-		Elements(text, func(value []byte) bool {
+		for _, value := range Elements(text) {
 			list = append(list, decode(value))
-			return true
-		})
+		}
 		return list
 	case '"':
 		return Text(text)

@@ -155,8 +155,13 @@ func (w *watcher[T]) do(ctx context.Context, a action) event {
 	}
 }
 
-// read reads keys of the range within the action's timeout.
+// read reads keys of the range within the action's timeout. A connection that is being made has as much time of its own.
 func (w *watcher[T]) read(ctx context.Context, a action, opts ...clientv3.OpOption) event {
+	connecting, stop := context.WithTimeout(ctx, a.timeout)
+	defer stop()
+	if !w.cfg.Streams.connected(connecting) {
+		return event{err: connecting.Err()}
+	}
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	resp, err := w.cfg.Client.Get(ctx, cmp.Or(a.page.from, w.spec.Range.From), opts...)

@@ -111,10 +111,12 @@ func TestGroupFollows(t *testing.T) {
 		f.hanging()
 		g := newGroup(f, h, log)
 		defer g.Close()
+		up := time.Now().Add(firstListTimeout - 1) // etcd is far away
+		g.cfg.Streams.connected = func(context.Context) bool { time.Sleep(time.Until(up)); return true }
 		var last Update[string]
 		stop := g.Follow(testSpec(), func(u Update[string]) { last = u })
 		defer stop()
-		time.Sleep(firstListTimeout + localListTimeout)
+		time.Sleep(time.Until(up) + firstListTimeout + localListTimeout)
 		synctest.Wait()
 		if last.Snapshot != nil || last.Err == nil || !strings.Contains(last.Err.Error(), "no route to host") {
 			t.Fatalf("without etcd: the update is %+v, want no snapshot, and an error with the cause no route to host", last)

@@ -9,6 +9,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 )
 
@@ -50,9 +51,11 @@ type Streams struct {
 	used   atomic.Uint64 // the number of slots in use
 	// room reports whether the client's connection allows n more streams. It is nil if the client has no such connection. Then the
 	// number of slots in use does not grow, and nothing calls Group.ConnChanged.
-	room    func(ctx context.Context, n int) bool
-	growing sync.Mutex // held while the number may grow
-	full    time.Time  // when room last returned false
+	room func(ctx context.Context, n int) bool
+	// connected waits until the client is connected or cannot connect. It returns false if ctx ends first.
+	connected func(ctx context.Context) bool
+	growing   sync.Mutex // held while the number may grow
+	full      time.Time  // when room last returned false
 
 	mu     sync.Mutex
 	ranges map[chan<- struct{}]struct{} // the doubt channel of each range
@@ -80,13 +83,17 @@ func StreamsOf(c *clientv3.Client) *Streams {
 	s := NewStreams()
 	if conn := c.ActiveConnection(); conn != nil {
 		s.room = func(ctx context.Context, n int) bool { return hasRoom(ctx, etcdserverpb.NewWatchClient(conn), n) }
+		s.connected = func(ctx context.Context) bool {
+			conn.Connect() // an unused client is idle
+			return conn.WaitForStateChange(ctx, connectivity.Connecting)
+		}
 	}
 	return s
 }
 
 // NewStreams returns the streams of a client without a connection.
 func NewStreams() *Streams {
-	s := &Streams{number: numbers.Add(1), ranges: make(map[chan<- struct{}]struct{})}
+	s := &Streams{number: numbers.Add(1), ranges: make(map[chan<- struct{}]struct{}), connected: func(context.Context) bool { return true }}
 	for i := range s.slots {
 		s.slots[i].opening = make(chan struct{}, 1)
 	}

@@ -3,7 +3,9 @@ package discovery
 import (
 	"context"
 	"fmt"
+	goruntime "runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -88,13 +90,25 @@ func TestInstances_TargetOneCall(t *testing.T) {
 	}
 }
 
-// A panic of a selector excludes the endpoint. A panic in a call of Each reaches the caller of Each.
+// A panic of a selector excludes the endpoint. A panic in a call of Each reaches the caller of Each. Calls of a selector do not overlap.
 func TestPanics_AreContained(t *testing.T) {
 	w := newWorld(t, nil)
 	w.registerAll("a", "b")
-	i := w.instances(runtime.WithSelector(func(e runtime.Endpoint) bool { return e.Instance == "a" || e.Metadata["none"][0] == 'x' }))
-	if names, err := ask(kit.Bounded(t, kit.Soon), i); err != nil || strings.Join(names, "") != "a" {
-		t.Errorf("a selector that panics for b: answers of %q, error %v, want the answer of a", names, err)
+	selecting, most := 0, 0
+	i := w.instances(runtime.WithSelector(func(e runtime.Endpoint) bool {
+		selecting++
+		most = max(most, selecting)
+		goruntime.Gosched()
+		selecting--
+		return e.Instance == "a" || e.Metadata["none"][0] == 'x'
+	}))
+	var calls sync.WaitGroup
+	for range 100 {
+		calls.Go(func() { _, _ = ask(t.Context(), i) })
+	}
+	calls.Wait()
+	if names, err := ask(kit.Bounded(t, kit.Soon), i); err != nil || strings.Join(names, "") != "a" || most != 1 {
+		t.Errorf("a selector that panics for b: answers of %q, error %v, up to %d calls of it at once; want the answer of a, and 1", names, err, most)
 	}
 	if w.logs.Count("the selector of WithSelector panics") == 0 {
 		t.Error("no log line names the panic of the selector")

@@ -36,20 +36,6 @@ func bare(addr string) resolver.Endpoint {
 	return resolver.Endpoint{Addresses: []resolver.Address{{Addr: addr}}}
 }
 
-// ofGRPC returns a fake connection with gRPC's own ring_hash as its policy.
-func ofGRPC(t *testing.T, config string, fleet []*attr.Backend) *fakeConn {
-	t.Helper()
-	builder, cc := balancer.Get(ringhash.Name), &fakeConn{}
-	parsed, err := builder.(balancer.ConfigParser).ParseConfig(json.RawMessage(config))
-	must.Succeed(t, err)
-	b := builder.Build(cc, balancer.BuildOptions{})
-	t.Cleanup(b.Close)
-	state := resolver.State{Endpoints: attr.GRPC(fleet)}
-	must.Succeed(t, b.UpdateClientConnState(balancer.ClientConnState{ResolverState: state, BalancerConfig: parsed}))
-	cc.pump(func() {})
-	return cc
-}
-
 // pickSoon repeats a pick until the connection that the pick needs is ready.
 func (c *fakeConn) pickSoon(ctx context.Context) string {
 	for {
@@ -96,7 +82,14 @@ func TestRing_EqualsThatOfGRPC(t *testing.T) {
 			config := strings.Replace(strings.Replace(tt.config, "{", `{"requestHashHeader":"`+header+`",`, 1), ",}", "}", 1)
 			r := newRig(t)
 			r.updateState(`"childPolicy":[{"ring_hash_experimental":`+config+`}]`, attr.State{KeyState: attr.KeyState{Known: true, Endpoints: tt.fleet}})
-			theirs := ofGRPC(t, config, tt.fleet)
+			builder, theirs := balancer.Get(ringhash.Name), &fakeConn{}
+			parsed, err := builder.(balancer.ConfigParser).ParseConfig(json.RawMessage(config))
+			must.Succeed(t, err)
+			b := builder.Build(theirs, balancer.BuildOptions{})
+			t.Cleanup(b.Close)
+			state := resolver.State{Endpoints: attr.GRPC(tt.fleet)}
+			must.Succeed(t, b.UpdateClientConnState(balancer.ClientConnState{ResolverState: state, BalancerConfig: parsed}))
+			theirs.pump(func() {})
 			for key := range 1000 {
 				want := theirs.pickSoon(ctxOf(key))
 				if got := r.pickSoon(ctxOf(key)); got != want {

@@ -25,22 +25,6 @@ func TestShares_StayingInAZone(t *testing.T) {
 	}
 }
 
-// snapshotOf returns a plan's snapshot for calls without options. The instances in readyOnes are ready, and the others fail.
-func snapshotOf(p *plan, readyOnes string) *snapshot {
-	p.conns = nil
-	for i := range p.All {
-		conn := newConn(p.All[i].Endpoint.Addr, new(picking.Stats))
-		is := condition{readiness: failing, err: errRefused}
-		if strings.Contains(readyOnes, p.All[i].Endpoint.Instance) {
-			is = condition{readiness: ready}
-		}
-		conn.current.Store(&is)
-		p.conns = append(p.conns, conn)
-	}
-	p.base.open()
-	return p.base.refresh(1, nil)
-}
-
 // TestShares_OfZonesAndSplitsAreExact checks that each group of a split keeps its share while a part of the group's calls leaves
 // the zone.
 func TestShares_OfZonesAndSplitsAreExact(t *testing.T) {
@@ -60,7 +44,18 @@ func TestShares_OfZonesAndSplitsAreExact(t *testing.T) {
 		{"defh", map[string]int{"d": 7500, "h": 2500}},
 		{"abh", map[string]int{"a": 9000, "h": 1000}},
 	} {
-		s := snapshotOf(p, tt.ready)
+		p.conns = nil
+		for i := range p.All {
+			conn := newConn(p.All[i].Endpoint.Addr, new(picking.Stats))
+			is := condition{readiness: failing, err: errRefused}
+			if strings.Contains(tt.ready, p.All[i].Endpoint.Instance) {
+				is = condition{readiness: ready}
+			}
+			conn.current.Store(&is)
+			p.conns = append(p.conns, conn)
+		}
+		p.base.open()
+		s := p.base.refresh(1, nil)
 		got, ofKey := map[string]int{}, map[string]int{}
 		count := func(in map[string]int, w *calloptions.Options) {
 			group, leaves := s.chooseGroup(w, &p.sequence)

@@ -16,7 +16,7 @@ import (
 type fault struct {
 	name    string
 	kind    string
-	problem string // a part of the finding's problem
+	problem string // a part of the finding's severity, problem and remedy
 	where   string // the end of one of the finding's keys
 	plant   plant  // creates the fault
 }
@@ -109,10 +109,10 @@ var faults = []fault{
 	{"a policy without a service", "orphan-policy", "acme/whiskey, but no instance", "_grpc_config/acme/whiskey", unleased(noPolicy)},
 	{"a timeout for a service that is not served", "unserved-method", `"acme.Xrai"`, "_grpc_config/acme/xray",
 		policy(`{"methodConfig":[{"name":[{"service":"acme.Xrai"}],"timeout":"1s"},{"name":[{"service":"acme.Xray","method":"Get"}],"timeout":"1s"}]}`, `{"grpc_methods":"acme.Xray/Get,List"}`)},
-	{"a timeout for a method that is not served", "unserved-method", `"acme.Xylo/Gte"`, "_grpc_config/acme/xylo",
+	{"a timeout for a method that is not served", "unserved-method", `warning methodConfig of the live policy names what no instance serves: ["acme.Xylo/Gte"]`, "_grpc_config/acme/xylo",
 		policy(`{"methodConfig":[{"name":[{"service":"acme.Xylo","method":"Gte"}],"timeout":"1s"},{"name":[{}],"timeout":"2s"}]}`, `{"grpc_methods":"acme.Xylo/Get,List"}`)},
 	{"a lane without an instance", "no-match", "matches no endpoint", "_grpc_config/acme/yankee", etcdPolicy(`"route":[{"lane":"beta","match":{"version":"v2"}}]`)},
-	{"a drain of a strict lane", "lane", `every instance of the lane "pr-7" is drained, and it is strict, so its calls fail`, "_grpc_config/acme/yucca",
+	{"a drain of a strict lane", "lane", `error every instance of the lane "pr-7" is drained, and it is strict, so its calls fail`, "_grpc_config/acme/yucca",
 		etcdPolicy(`"route":[{"label":"lane","strict":true}],"drain":["yucca-2:9000","yucca-3:9000","yucca-4:9000"]`, `{}`, `{"lane":"pr-7"}`, `{"lane":"pr-7"}`, `{"lane":"pr-8"}`, `{"lane":"pr-8"}`)},
 	{"a group of a split that is in a lane", "no-match", `the group version="v2" of the split matches only endpoints that are in a lane`, "_grpc_config/acme/yam",
 		etcdPolicy(`"route":[{"label":"lane"}],"split":[{"match":{"version":"v1"},"weight":9},{"match":{"version":"v2"},"weight":1}]`, `{"version":"v1"}`, `{"version":"v2","lane":"pr-7"}`)},
@@ -160,11 +160,11 @@ var faults = []fault{
 	{"a live policy for a key that is spelled otherwise", "orphan-policy", "acme/pop-lar, but no instance", "_grpc_config/acme/pop-lar", unleased(noPolicy).with("acme/poplar")},
 	{"a live policy on a lease", "expiring", "the live policy is on a lease", "_grpc_config/acme/rose", entry(noPolicy).with("acme/rose")},
 	{"a live policy that is too large", "bad-policy", "clients refuse the live policy", "_grpc_config/acme/sage", policy(`{"methodConfig":[{"name":[{"service":"` + strings.Repeat("s", 256<<10) + `"}]}]}`)},
-	{"the health of a service that is not there", "unserved-method", `"acme.Vyne"`, "_grpc_config/acme/vine",
+	{"the health of a service that is not there", "unserved-method", `error every call fails: healthCheckConfig of the live policy names what no instance serves: ["acme.Vyne"]`, "_grpc_config/acme/vine",
 		policy(`{"healthCheckConfig":{"serviceName":"acme.Vyne"}}`, `{"grpc_methods":"acme.Vine/Get"}`)},
-	{"that service, of which the health service does not know", "not-serving", `does not know "acme.Vyne"`, "acme/vine/vine-1:9000", func(*planted, string) {}},
+	{"that service, of which the health service does not know", "not-serving", "so they do not call it: if the name is mistyped, correct the live policy: etcdrpc policy set ", "acme/vine/vine-1:9000", func(*planted, string) {}},
 	{"a start in the future", "metadata", `start time "7767225600"`, "acme/ilex/10.1.56.2:9000", says(`{"grpc_started":"7767225600"}`)},
-	{"a lane without routes", "lane", "1 instance has a lane, and the live policy has no routes", "acme/walnut/walnut-2:9000", etcdPolicy(`"drain":[]`, "null", `{"lane":"pr-7"}`)},
+	{"a lane without routes", "lane", "warning 1 instance has a lane, and the live policy has no routes", "acme/walnut/walnut-2:9000", etcdPolicy(`"drain":[]`, "null", `{"lane":"pr-7"}`)},
 	{"a candidate of a service without entries", "leader", `"nobody", which has no entry`, "_grpc_leader/acme/yew//one", entry("nobody")},
 	{"a leader whose entry is leaving", "leader", `"cypress-1:9000", which has no entry that clients call`, "_grpc_leader/acme/cypress//one", entry("cypress-1:9000").with("acme/cypress", leaving, "null")},
 	{"versions in no group of a split", "no-match", "4 instances are in no group of the split", "acme/birch2/birch2-5:9000",
@@ -242,7 +242,7 @@ func (f *planted) wantFaults(args []string, faults ...fault) {
 // matches reports whether a finding reports the fault.
 func (f fault) matches(found doctor.Finding) bool {
 	at := func(key string) bool { return strings.HasSuffix(key, f.where) }
-	return found.Kind == f.kind && strings.Contains(found.Problem, f.problem) && slices.ContainsFunc(found.Where, at)
+	return found.Kind == f.kind && strings.Contains(fmt.Sprint(found.Severity, " ", found.Problem, ": ", found.Fix), f.problem) && slices.ContainsFunc(found.Where, at)
 }
 
 // checkRemedies fails if a remedy deletes the entry of a living server or lacks the namespace, or a problem shows Go types.

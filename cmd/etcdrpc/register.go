@@ -200,7 +200,7 @@ func (o *registerOptions) server(registry *runtime.Registry, key string, details
 }
 
 const (
-	probeInterval = time.Second // between two probes
+	probeInterval = time.Second // between two probes, or two logins to etcd
 	probeTimeout  = 5 * time.Second
 )
 

@@ -129,11 +129,12 @@ func (s *Service) Evident() bool {
 var addressField = regexp.MustCompile(`(?s)^\s*\{.*"(address|endpoints|nodes|Host)"`)
 
 // isServerEntry reports whether an entry is likely a server's: it is on a lease, or its name is an address. A malformed entry must be named
-// by its lease, or be on a lease and in the layout of a framework, or damaged JSON with an address.
+// by its lease, or be on a lease and in the layout of a framework, damaged JSON with an address, or JSON with metadata of this project.
 func isServerEntry(i Instance) bool {
 	e := i.Entry
 	if i.Err != nil {
-		ofLayout := strings.Contains(i.Err.Error(), " entry: ") || !json.Valid(e.Value) && addressField.Match(e.Value)
+		ofLayout := strings.Contains(i.Err.Error(), " entry: ") || !json.Valid(e.Value) && addressField.Match(e.Value) ||
+			strings.Contains(string(e.Value), endpoint.StartedName) || strings.Contains(string(e.Value), endpoint.MethodsName)
 		return e.Lease != 0 && (strings.HasSuffix(e.Key, strconv.FormatInt(e.Lease, 10)) || ofLayout || strings.Contains(string(e.Value), `"Addr"`))
 	}
 	return e.Lease != 0 || i.Layout != endpoint.GoFrame && endpoint.CheckAddr(e.Name(), true) == nil

@@ -111,6 +111,7 @@ func TestEvident(t *testing.T) {
 		{"a go-micro entry without nodes", true, map[string]string{"acme/user/a": `{"name":"user","nodes":[]}`}},
 		{"a cut kitex entry", true, map[string]string{"acme/user/a": `{"network":"tcp","address":"10.0`}},
 		{"another program's cut JSON, or JSON within which an address is", false, map[string]string{"acme/a": `{"state":"runn`, "acme/b": `{"conn":{"address":"x"}}`}},
+		{"a json_layout's entry by this project's server", true, map[string]string{"acme/user/a": `{"endpoint":"10.0.0.1:80","labels":{"grpc_started":"1767225600"}}`}},
 		{"a live config", true, map[string]string{"_grpc_config/acme/user": "{}"}},
 		{"a candidate for the leader", true, map[string]string{"_grpc_leader/acme/user//a": "a"}},
 	} {

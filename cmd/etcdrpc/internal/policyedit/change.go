@@ -217,10 +217,9 @@ var ErrNoRoutes = errors.New("the new live policy has no routes")
 // checkOutcome notes where calls will go. It refuses an edit by which calls would newly fail, or newly enter lanes.
 func (e *Edit) checkOutcome() error {
 	clients, oldPolicy, newPolicy := e.Service.Merged(), e.oldConfig.Policy(), e.newConfig.Policy()
-	if health := e.newConfig.HealthCheck; health != nil && !reflect.DeepEqual(health, e.oldConfig.HealthCheck) {
-		if len(clients.Unserved([]serviceconfig.MethodName{{Service: health.ServiceName}})) > 0 {
-			return fmt.Errorf("every call would fail: healthCheckConfig names %q, which no instance serves: name a service in full as the proto does", health.ServiceName)
-		}
+	if health := e.newConfig.HealthCheck; health != nil && !reflect.DeepEqual(health, e.oldConfig.HealthCheck) &&
+		len(clients.Unserved([]serviceconfig.MethodName{{Service: health.ServiceName}})) > 0 {
+		return fmt.Errorf("every call would fail: healthCheckConfig names %q, which no instance serves: name a service in full as the proto does", health.ServiceName)
 	}
 	if e.Kind == Undrain || !e.newConfig.Balances() {
 		return nil

@@ -100,6 +100,11 @@ var healthy = []struct {
 		f.etcdPolicy("acme/user", `"drain":["10.2.9.1:9000"]`)
 		deleteKey(f.t, f.etcd, f.namespace+"acme/user/10.2.9.1:9000")
 		f.says("acme/user", "10.2.9.1:9000", `{"grpc_started":"1767225600"}`)
+		suffix := f.putOn("hello@", "10.2.9.3:9000", 3600) // LEASE_SUFFIX has no start time
+		f.etcdPolicy("hello", `"drain":["10.2.9.3:9000"]`)
+		deleteKey(f.t, f.etcd, fmt.Sprint(f.namespace, "hello", suffix))
+		f.lease("hello@", "10.2.9.3:9000")
+		f.lease("hello@", "10.2.9.4:9000")
 	}},
 	{"a canary that is drained", "", func(f *planted) {
 		f.says("acme/user", "10.2.11.1:9000", `{"version":"v1"}`)

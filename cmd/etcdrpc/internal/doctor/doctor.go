@@ -163,7 +163,7 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string, note
 }
 
 // readEarlier reads the instances at the revision of each live policy that drains instances registered since. etcd may have
-// compacted that revision.
+// compacted that revision. Not every user may read the range of LEASE_SUFFIX, so it is read only if an instance is in that layout.
 func (p *examination) readEarlier(ctx context.Context, s *store.Store) {
 	p.earlier = make(map[serviceAddr]string)
 	for _, service := range p.services {
@@ -172,7 +172,8 @@ func (p *examination) readEarlier(ctx context.Context, s *store.Store) {
 		}) {
 			continue
 		}
-		entries, _, err := s.Scan(ctx, store.EntriesOf(endpoint.Reader{}, service.Key), service.Config.ModRevision)
+		reader := endpoint.Reader{LeaseSuffix: slices.ContainsFunc(service.Instances, func(i inventory.Instance) bool { return i.Layout == endpoint.LeaseSuffix })}
+		entries, _, err := s.Scan(ctx, store.EntriesOf(reader, service.Key), service.Config.ModRevision)
 		if err != nil {
 			p.add(kindDrain, Note, fmt.Sprintf("%s: cannot tell drained instances that only registered again from new servers: %v", service.Key, err),
 				"compare the start times of the drained instances with the time of the drain", service.Config.Key)

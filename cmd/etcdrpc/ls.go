@@ -263,8 +263,8 @@ func newWatch(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "watch KEY",
 		Short: "Follow the instances of a service",
-		Long: `watch shows the instances of the service at KEY and follows them until it is
-interrupted. It writes a line for each change: "+" came, "-" left, "~" changed.`,
+		Long: `watch shows the instances of the service at KEY and follows them until it is interrupted.
+It writes a line for each change, with the local time: "+" came, "-" left, "~" changed.`,
 		Args:              keyArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completion(nil),
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
@@ -338,7 +338,7 @@ func (w *watch) write(c change) error {
 		return output.WriteJSONLine(w.out, c)
 	}
 	sign := map[string]string{"added": "+", "changed": "~", "removed": "-"}[c.Change]
-	return output.Writef(w.out, "%s %s %s\n", c.Time.Format("15:04:05.000"), sign, c.text)
+	return output.Writef(w.out, "%s %s %s\n", c.Time.Local().Format("15:04:05.000"), sign, c.text)
 }
 
 // entriesOf returns the entries of a service.

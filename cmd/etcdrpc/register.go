@@ -30,7 +30,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// advertiseEnv names the variable with the address that servers announce.
+// advertiseEnv names the variable with the address that servers announce. Servers also accept an IP address or a network.
 const advertiseEnv = "GRPC_ADVERTISE_ADDR"
 
 type registerOptions struct {
@@ -72,7 +72,7 @@ trying.`,
 }
 
 func (o *registerOptions) addTo(flags *pflag.FlagSet) {
-	flags.StringVar(&o.address, "address", "", "the `address` that callers are told, host:port (default: "+advertiseEnv+")")
+	flags.StringVar(&o.address, "address", "", "the `address` that callers are told, host:port (default: "+advertiseEnv+", which must then have a port)")
 	flags.StringVar(&o.probe, "probe", "", "ask the server at this `address` (default: --address)")
 	flags.StringVar(&o.health, "health", "", "the `service` whose grpc.health.v1.Health counts; \"\": the server's as a whole")
 	flags.BoolVar(&o.tcp, "tcp", false, "ask for no health: the server serves while its port accepts connections")

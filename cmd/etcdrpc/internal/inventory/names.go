@@ -64,7 +64,7 @@ func (s *Service) Finder() func(name string) (*Instance, error) {
 // errUnknown returns the error for a name that no instance has.
 func (s *Service) errUnknown() error {
 	if len(s.Instances) == 0 {
-		return errors.New("no instance is registered under this key")
+		return errors.New("no instance that etcdrpc can read is registered under this key")
 	}
 	return fmt.Errorf("no such instance is registered: want one of %s", output.SomeOf(slices.Compact(s.Names())))
 }

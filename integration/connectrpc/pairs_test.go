@@ -180,10 +180,7 @@ func (d desk) Register(ctx context.Context, req *connectgo.Request[connect.Borro
 			_, err = d.leads.Enter(other)
 			cancel()
 		}
-		if err := connectetcd.CheckLeader(ctx, d.leads); err != nil {
-			return nil, err // this call is under way, and must not wait
-		}
-		if !d.leads.Holds() {
+		if connectetcd.CheckLeader(ctx, d.leads) != nil || !d.leads.Holds() { // this call is under way, and does not wait
 			return nil, errors.New("the leadership has ended before the call")
 		}
 	}

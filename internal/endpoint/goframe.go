@@ -88,6 +88,9 @@ func checkGoFrame(key, instance string, object []byte) error {
 	return nil
 }
 
+// addrNames are parts of the lower-case names under which home-made JSON may have an address.
+var addrNames = []string{"addr", "endpoint", "grpc", "rpc", "host", "listen", "target"}
+
 // lookInto returns the name of a field that holds an object or an array, and the values that could be the address of home-made JSON.
 func lookInto(object []byte) (nested string, addrs []string) {
 	var host, port string
@@ -100,18 +103,11 @@ func lookInto(object []byte) (nested string, addrs []string) {
 			host = value
 		case name == "port":
 			port = value
-		case namesAddr(name):
+		case slices.ContainsFunc(addrNames, func(part string) bool { return strings.Contains(name, part) }):
 			addrs = append(addrs, value)
 		}
 		return true
 	})
 	addrs = append(addrs, host, net.JoinHostPort(host, port))
 	return nested, slices.DeleteFunc(addrs, func(addr string) bool { return CheckAddr(addr, true) != nil })
-}
-
-// namesAddr reports whether home-made JSON may have an address under this lower-case name.
-func namesAddr(name string) bool {
-	return slices.ContainsFunc([]string{"addr", "endpoint", "grpc", "rpc", "host", "listen", "target"}, func(part string) bool {
-		return strings.Contains(name, part)
-	})
 }

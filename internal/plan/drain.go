@@ -21,8 +21,7 @@ func (c *Config) FollowDrain(all, away []*endpoint.Endpoint, placed *Placement, 
 	d := &Drain{Drained: make(map[*endpoint.Endpoint]bool)}
 	known := make(map[string]bool)
 	for _, e := range slices.Concat(all, away) {
-		_, byInstance := c.drained[e.Instance]
-		if _, byAddr := c.drained[e.Addr]; byAddr || byInstance {
+		if c.drained[e.Instance] || c.drained[e.Addr] {
 			d.Drained[e], known[e.Instance], known[e.Addr] = true, true, true
 		}
 	}

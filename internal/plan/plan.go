@@ -26,15 +26,15 @@ import (
 // Config is a policy's config in the form that plans need. It is immutable.
 type Config struct {
 	serviceconfig.Etcd
-	drained map[string]struct{} // instance ids and addresses
-	splits  *matcher            // finds the groups of Split that an endpoint matches
-	routes  *matcher            // finds the routes of Route that an endpoint matches
-	groups  []uint64            // the ids of the groups of Split, by their matches
+	drained map[string]bool // instance ids and addresses
+	splits  *matcher        // finds the groups of Split that an endpoint matches
+	routes  *matcher        // finds the routes of Route that an endpoint matches
+	groups  []uint64        // the ids of the groups of Split, by their matches
 }
 
 // NewConfig returns the Config of a policy.
 func NewConfig(e *serviceconfig.Etcd) *Config {
-	c := &Config{Etcd: *e, drained: make(map[string]struct{}, len(e.Drain))}
+	c := &Config{Etcd: *e, drained: make(map[string]bool, len(e.Drain))}
 	var splits, routes []map[string]string
 	for _, s := range e.Split {
 		splits, c.groups = append(splits, s.Match), append(c.groups, xxhash.Sum64String(s.Key()))
@@ -44,7 +44,7 @@ func NewConfig(e *serviceconfig.Etcd) *Config {
 	}
 	c.splits, c.routes = newMatcher(splits), newMatcher(routes)
 	for _, name := range e.Drain {
-		c.drained[name] = struct{}{}
+		c.drained[name] = true
 	}
 	return c
 }

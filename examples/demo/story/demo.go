@@ -88,7 +88,9 @@ func setUp(ctx context.Context, out *os.File, cfg config, dir string) (d *demo, 
 		return nil, err
 	}
 	d.start = time.Now()
-	d.screen = newScreen(out, d)
+	info, err := out.Stat()
+	live := err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
+	d.screen = &screen{out: out, demo: d, live: live, answered: make(map[string]int), drawn: d.start}
 	d.rest.Go(func() { d.watch(ctx, instances) })
 	d.rest.Go(func() { d.screen.run(ctx) })
 	d.load.run(loadCtx, greeter, cfg.rate)
@@ -183,13 +185,6 @@ func (d *demo) etcdLine() string {
 		fmt.Fprintf(&line, " member %d %s", i+1, state)
 	}
 	return line.String()
-}
-
-// eventsSince returns the events after the first n.
-func (d *demo) eventsSince(n int) []event {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return slices.Clone(d.events[n:])
 }
 
 // conclude prints a summary in plain words. It returns an error if a call failed.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"text/tabwriter"
 	"time"
 )
@@ -20,12 +21,6 @@ type screen struct {
 	tall     int            // lines of the table on the terminal
 	answered map[string]int // by server, when the table was last drawn
 	drawn    time.Time
-}
-
-func newScreen(out *os.File, d *demo) *screen {
-	info, err := out.Stat()
-	live := err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
-	return &screen{out: out, demo: d, live: live, answered: make(map[string]int), drawn: time.Now()}
 }
 
 // run draws until ctx ends, and then once more.
@@ -63,7 +58,10 @@ func (s *screen) draw(table kind) {
 		fmt.Fprintf(&page, "\x1b[%dA\x1b[J", s.tall) // up to the table's first line, clear the rest
 		s.tall = 0
 	}
-	for _, event := range s.demo.eventsSince(s.shown) {
+	s.demo.mu.Lock()
+	events := slices.Clone(s.demo.events[s.shown:])
+	s.demo.mu.Unlock()
+	for _, event := range events {
 		fmt.Fprintf(&page, "%5.1f s  %s\n", event.after.Seconds(), event.text)
 		s.shown++
 	}

@@ -144,7 +144,7 @@ func (w *walked) read(refuse bool) bool {
 func (w *walked) checkRoutes(next *mapping.Resource) {
 	called, last := calledBy(next), w.has[Routes]["a"]
 	for _, name := range called {
-		listed := last != nil && slices.Contains(last.Clusters, name) && w.knows(name)
+		listed := last != nil && slices.Contains(last.Clusters, name) && w.has[Clusters][name] != nil && w.has[Loads][name] != nil
 		if last != nil && !listed && !slices.Contains(w.routed, name) && !w.late && !w.refuses { // before the first routes, calls wait
 			w.broken = fmt.Sprintf("calls go to %q, which was not in the client's earlier routes", name)
 		}
@@ -178,11 +178,6 @@ func (w *walked) restart(nonces [kinds]string) bool {
 	w.nonce, w.asked = nonces, [kinds][]string{}
 	w.ask(kinds, "")
 	return true
-}
-
-// knows reports whether the client knows a cluster and its endpoints.
-func (w *walked) knows(name string) bool {
-	return w.has[Clusters][name] != nil && w.has[Loads][name] != nil
 }
 
 // step does the next step without faults and returns its name, "" if the client has all current resources.

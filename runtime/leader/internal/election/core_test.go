@@ -86,19 +86,15 @@ func TestCore(t *testing.T) {
 	}
 }
 
-// forward returns t as it is once the wall clock has been set an hour forward, or the machine has slept for an hour.
-func forward(t time.Time) time.Time {
-	*(*uint64)(unsafe.Pointer(&t)) += 3600 << 30 // package time keeps the seconds of the wall clock above 30 bits of nanoseconds
-	return t
-}
-
 // While only the wall clock has ended a leadership, a renewal decides: no call begins, and those under way go on. No leadership begins.
 func TestDoubt(t *testing.T) {
 	own, life := First{Key: "a", Created: 5}, time.Minute
 	for name, o := range map[string]outcome{"is renewed": {}, "gets no answer": {err: errLost}, "is gone": {gone: true}} {
 		for _, led := range []bool{true, false} {
 			now := time.Now()
-			later := forward(now.Add(time.Second))
+			later := now.Add(time.Second)
+			// Package time keeps the seconds of the wall clock above 30 bits of nanoseconds.
+			*(*uint64)(unsafe.Pointer(&later)) += 3600 << 30
 			c := &core{phase: placed, own: own, view: View{Known: true}, wanted: true, lease: 7, life: life, until: now.Add(life / 2), callAt: now.Add(life)}
 			if led {
 				c.hear(now, View{Known: true, First: own})

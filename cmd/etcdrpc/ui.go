@@ -41,7 +41,14 @@ address that others than this host reach needs --read-only.`,
 			if !readOnly && !isLocal(listener.Addr().String()) {
 				return usage.Mistake(fmt.Errorf("--listen %s: anyone who reaches that address could change live configs: give --read-only, or an address of this host alone such as 127.0.0.1:8080", listen))
 			}
-			c := console.New(s, strings.Join(args, ""), etcdText(s), readOnly, log.New(cmd.ErrOrStderr(), "etcdrpc: ", 0))
+			etcd := "etcd " + strings.Join(s.Endpoints, ",")
+			if s.Namespace != "" {
+				etcd += " · namespace " + s.Namespace
+			}
+			if s.User != "" {
+				etcd += " · user " + s.User
+			}
+			c := console.New(s, strings.Join(args, ""), etcd, readOnly, log.New(cmd.ErrOrStderr(), "etcdrpc: ", 0))
 			output.Sayf(cmd.OutOrStdout(), "The console is at %s\n", urlOf(listener))
 			return servePages(ctx, listener, c, cmd.ErrOrStderr(), c.Run)
 		}),
@@ -49,16 +56,4 @@ address that others than this host reach needs --read-only.`,
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "serve at this `address`; anyone who reaches it may read what it serves, and change it unless it is --read-only")
 	cmd.Flags().BoolVar(&readOnly, "read-only", false, "serve no forms, and refuse all changes")
 	return cmd
-}
-
-// etcdText describes the etcd of a console, and its user.
-func etcdText(s *store.Store) string {
-	text := "etcd " + strings.Join(s.Endpoints, ",")
-	if s.Namespace != "" {
-		text += " · namespace " + s.Namespace
-	}
-	if s.User != "" {
-		text += " · user " + s.User
-	}
-	return text
 }

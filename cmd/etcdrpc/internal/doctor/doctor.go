@@ -145,6 +145,9 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string, note
 	if n.Denied != nil {
 		p.add(kindPermission, Error, n.Denied.Error()+", so live policies and drains are not checked", "run doctor with an operator's role (docs/security.md), or one that may read the live policies")
 	}
+	for _, endpoint := range s.Silent(ctx) {
+		output.Sayf(notes, "etcd does not answer at %s.\n", endpoint)
+	}
 	full, corrupt, err := s.Alarms(ctx)
 	if corrupt {
 		p.add(kindCorrupt, Error, "the data of etcd's members differ, so it refuses writes: no server that starts can register, and the entries of dead ones stay", store.ReplaceMember)

@@ -87,8 +87,7 @@ func leaderFirst(cfg clientv3.Config, wait time.Duration) []string {
 			break
 		}
 	}
-	others := slices.DeleteFunc(slices.Clone(cfg.Endpoints), func(endpoint string) bool { return endpoint == first })
-	return append([]string{first}, others...)
+	return append([]string{first}, slices.DeleteFunc(slices.Clone(cfg.Endpoints), func(endpoint string) bool { return endpoint == first })...)
 }
 
 // member is an endpoint that answers. All numbers are 0 if etcd denies the client its status.
@@ -279,8 +278,11 @@ func (s *Store) Replace(ctx context.Context, key string, old *inventory.Entry, v
 		ops[0] = clientv3.OpPut(key, value)
 	}
 	what := fmt.Sprintf("write %q", s.Full(key))
-	if err := s.checkClusters(ctx); err != nil {
-		return 0, s.explain(what, err)
+	first := uint64(0)
+	for _, m := range s.members(ctx) {
+		if first = cmp.Or(first, m.cluster); m.cluster != 0 && m.cluster != first {
+			return 0, s.explain(what, errClusters)
+		}
 	}
 	resp, err := s.kv.Txn(ctx).If(unchanged...).Then(ops...).Commit()
 	if err != nil {
@@ -299,19 +301,20 @@ func (s *Store) Replace(ctx context.Context, key string, old *inventory.Entry, v
 // errClusters says that it is not known which etcd is meant.
 var errClusters = errors.New("the endpoints are of two clusters of etcd: give --endpoints of one cluster")
 
-// checkClusters returns errClusters if the endpoints are of two clusters. Endpoints that do not answer within a second are left out:
-// the write goes where the reads went.
-func (s *Store) checkClusters(ctx context.Context) error {
+// members returns those of several endpoints that answer within a second.
+func (s *Store) members(ctx context.Context) []member {
 	if len(s.Endpoints) == 1 {
 		return nil
 	}
-	first := uint64(0)
-	for m := range members(ctx, s.client, s.Endpoints, time.Second, time.Second) {
-		if first = cmp.Or(first, m.cluster); m.cluster != 0 && m.cluster != first {
-			return errClusters
-		}
-	}
-	return nil
+	return slices.Collect(members(ctx, s.client, s.Endpoints, time.Second, time.Second))
+}
+
+// Silent returns the endpoints that do not answer within a second while others do.
+func (s *Store) Silent(ctx context.Context) []string {
+	all := s.members(ctx)
+	return slices.DeleteFunc(slices.Clone(s.Endpoints), func(endpoint string) bool {
+		return len(all) == 0 || slices.ContainsFunc(all, func(m member) bool { return m.endpoint == endpoint })
+	})
 }
 
 // EntriesOf returns the range where reader finds the entries of a service.

@@ -174,7 +174,7 @@ func (d desk) Register(ctx context.Context, req *connectgo.Request[connect.Borro
 	}
 	if req.Msg.GetTitle() == "resign" {
 		go func() { _ = d.leads.Resign(context.Background()) }() // ends after this call
-		for err := error(nil); err == nil; { // until other calls wait
+		for err := error(nil); err == nil; {                     // until other calls wait
 			sent := metadata.Pairs(leader.TokenHeader, req.Header().Get(leader.TokenHeader))
 			other, cancel := context.WithTimeout(metadata.NewIncomingContext(ctx, sent), 5*time.Millisecond)
 			_, err = d.leads.Enter(other)

@@ -135,7 +135,7 @@ func CheckLeader(ctx context.Context, leads interface {
 	err = fromStatus(err)
 	id := header["Etcd-Leader-Call"]
 	if refusal := new(connect.Error); errors.As(err, &refusal) && refusal.Code() == connect.CodeUnavailable && id != nil {
-		if info.Spec().StreamType == connect.StreamTypeUnary { // as in leader.Guard
+		if info.Spec().StreamType == connect.StreamTypeUnary { // so that no retry policy takes the refusal: see leader.Guard
 			refusal = connect.NewError(connect.CodeFailedPrecondition, errors.New(refusal.Message()))
 		}
 		refusal.Meta()["Etcd-Leader-Refused"] = id

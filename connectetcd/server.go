@@ -94,9 +94,11 @@ func (s *Server) handle(pattern string, handler http.Handler) {
 		}
 	}()
 	s.routes.Handle(pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.below.calls.TryRLock() { // fails after all connections have ended, also this call's
+		if s.below.calls.TryRLock() { // fails after all connections of this server have ended
 			defer s.below.calls.RUnlock()
 			handler.ServeHTTP(w, r)
+		} else {
+			http.Error(w, "the server has stopped", http.StatusServiceUnavailable)
 		}
 	}))
 }

@@ -107,7 +107,7 @@ var faults = []fault{
 		f.etcdPolicy("acme/violet", `"drain":["n1"]`)
 	}},
 	{"a policy without a service", "orphan-policy", "acme/whiskey, but no instance", "_grpc_config/acme/whiskey", unleased(noPolicy)},
-	{"timeouts for a service and a method that are not served", "unserved-method", `warning methodConfig of the live policy names what no instance serves: ["acme.Xrai" "acme.Xray/Gte"]`, "_grpc_config/acme/xray",
+	{"timeouts for a service and a method that are not served", "unserved-method", `warning methodConfig or healthCheckConfig of the live policy names what no instance serves: ["acme.Xrai" "acme.Xray/Gte"]`, "_grpc_config/acme/xray",
 		policy(`{"methodConfig":[{"name":[{"service":"acme.Xrai"}],"timeout":"1s"},{"name":[{"service":"acme.Xray","method":"Get"},{"service":"acme.Xray","method":"Gte"}],"timeout":"1s"},{"name":[{}],"timeout":"2s"}]}`, `{"grpc_methods":"acme.Xray/Get,List"}`)},
 	{"a lane without an instance", "no-match", "matches no endpoint", "_grpc_config/acme/yankee", etcdPolicy(`"route":[{"lane":"beta","match":{"version":"v2"}}]`)},
 	{"a drain of a strict lane", "lane", `error every instance of the lane "pr-7" is drained, and it is strict, so its calls fail`, "_grpc_config/acme/yucca",
@@ -156,7 +156,7 @@ var faults = []fault{
 	{"a live policy for a key that is spelled otherwise", "orphan-policy", "acme/pop-lar, but no instance", "_grpc_config/acme/pop-lar", unleased(noPolicy).with("acme/poplar")},
 	{"a live policy on a lease", "expiring", "the live policy is on a lease", "_grpc_config/acme/rose", entry(noPolicy).with("acme/rose")},
 	{"a live policy that is too large", "bad-policy", "clients refuse the live policy", "_grpc_config/acme/sage", policy(`{"methodConfig":[{"name":[{"service":"` + strings.Repeat("s", 256<<10) + `"}]}]}`)},
-	{"the health of a service that is not there", "unserved-method", `error every call fails: healthCheckConfig of the live policy names what no instance serves: ["acme.Vyne"]`, "_grpc_config/acme/vine",
+	{"the health of a service that is not there", "unserved-method", `warning methodConfig or healthCheckConfig of the live policy names what no instance serves: ["acme.Vyne"]`, "_grpc_config/acme/vine",
 		policy(`{"healthCheckConfig":{"serviceName":"acme.Vyne"}}`, `{"grpc_methods":"acme.Vine/Get"}`)},
 	{"that service, of which the health service does not know", "not-serving", "so they do not call it: if the name is mistyped, correct the live policy: etcdrpc policy set ", "acme/vine/vine-1:9000", func(*planted, string) {}},
 	{"a start in the future", "metadata", `start time "7767225600"`, "acme/ilex/10.1.56.2:9000", says(`{"grpc_started":"7767225600"}`)},

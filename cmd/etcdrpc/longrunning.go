@@ -41,10 +41,11 @@ func (a *app) withRegistry(cmd *cobra.Command, do func(*runtime.Registry, io.Wri
 		if cfg.Username == "" || etcderr.Refused(err) {
 			return err
 		}
-		note(fmt.Sprintf("etcdrpc: %v; trying again", err))
-		if store.Pause(cfg.Context, probeInterval); cfg.Context.Err() != nil {
+		if cfg.Context.Err() != nil {
 			return nil
 		}
+		note(fmt.Sprintf("etcdrpc: %v; trying again", err))
+		store.Pause(cfg.Context, probeInterval)
 	}
 	defer client.Close()
 	logger := slog.New(slog.NewTextHandler(lines{notes}, &slog.HandlerOptions{ReplaceAttr: func(_ []string, attr slog.Attr) slog.Attr {

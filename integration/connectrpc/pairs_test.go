@@ -174,7 +174,7 @@ func (d desk) Register(ctx context.Context, req *connectgo.Request[connect.Borro
 	}
 	if req.Msg.GetTitle() == "resign" {
 		go func() { _ = d.leads.Resign(context.Background()) }() // ends after this call
-		for err := error(nil); err == nil; {                     // until other calls wait
+		for err := error(nil); err == nil; {                     // until other calls are refused
 			sent := metadata.Pairs(leader.TokenHeader, req.Header().Get(leader.TokenHeader))
 			other, cancel := context.WithTimeout(metadata.NewIncomingContext(ctx, sent), 5*time.Millisecond)
 			_, err = d.leads.Enter(other)
@@ -266,7 +266,7 @@ func TestLeader(t *testing.T) {
 	req.Header().Set(leader.TokenHeader, "1")
 	req.Header().Set("etcd-leader-call", "this")
 	_, err = direct.Register(ctx, req)
-	wantCode(t, err, connectgo.CodeFailedPrecondition, "does not lead") // a code that no retry policy has
+	wantCode(t, err, connectgo.CodeFailedPrecondition, "does not lead") // not UNAVAILABLE, which retry policies name
 	if failed := new(connectgo.Error); !errors.As(err, &failed) || failed.Meta().Get("Etcd-Leader-Refused") != "this" {
 		t.Errorf("metadata of the error of b: %v, want Etcd-Leader-Refused with \"this\"", failed.Meta())
 	}

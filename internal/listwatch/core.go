@@ -52,7 +52,7 @@ const (
 	callWatch                 // open a watch that starts at a revision
 	callWait                  // wait until a time, an answer of the watch, or trouble
 	callVerify                // read a page of the range while the watch is open
-	callProbe                 // read the number of keys and the entry changed last
+	callProbe                 // read the number of keys and the key changed last
 )
 
 // event is the outcome of a call. The zero value means that a pause is over, a time is reached, or a watch is open.

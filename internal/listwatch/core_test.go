@@ -33,7 +33,7 @@ func read(resp *clientv3.GetResponse) event       { return event{read: resp} }
 func answered(resp *clientv3.WatchResponse) event { return event{answer: resp} }
 func because(e event, cause string) event         { e.why = errors.New(cause); return e }
 
-// keys returns the answer of a probe: the range has n keys, and the entry changed last has the mod revision last.
+// keys returns the answer of a probe: the range has n keys, and the key changed last has the mod revision last.
 func keys(revision, n, last int) event {
 	return read(&clientv3.GetResponse{Header: header(1, 1, revision), Count: int64(n), Kvs: list(0, kv("a", "1", last)).Kvs})
 }

@@ -155,7 +155,7 @@ func (w *watcher[T]) do(ctx context.Context, a action) event {
 	}
 }
 
-// read reads keys of the range within the action's timeout. A connection that is being made has as much time of its own.
+// read reads keys of the range. It waits for a connection that is being made, and then for etcd, each within the action's timeout.
 func (w *watcher[T]) read(ctx context.Context, a action, opts ...clientv3.OpOption) event {
 	connecting, stop := context.WithTimeout(ctx, a.timeout)
 	defer stop()
@@ -168,7 +168,7 @@ func (w *watcher[T]) read(ctx context.Context, a action, opts ...clientv3.OpOpti
 	return event{read: resp, err: err}
 }
 
-// probe reads the number of keys and the entry changed last. Any other event ends the probe, and becomes its outcome.
+// probe reads the number of keys and the key changed last. Any other event ends the probe, and becomes its outcome.
 func (w *watcher[T]) probe(ctx context.Context, a action) event {
 	ctx, cancel := context.WithCancel(ctx)
 	meanwhile := make(chan event, 1)
@@ -176,8 +176,11 @@ func (w *watcher[T]) probe(ctx context.Context, a action) event {
 		meanwhile <- w.wait(ctx, 2*a.timeout, w.answers)
 		cancel()
 	}()
-	probed := w.read(ctx, a, w.spec.Range.opts(clientv3.WithLimit(1),
-		clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))...)
+	var newest []clientv3.OpOption // a range of one key is read with its value
+	if w.spec.Range.End != "" {
+		newest = []clientv3.OpOption{clientv3.WithLimit(1), clientv3.WithKeysOnly(), clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend)}
+	}
+	probed := w.read(ctx, a, w.spec.Range.opts(newest...)...)
 	cancel()
 	if e := <-meanwhile; e != (event{}) {
 		return e

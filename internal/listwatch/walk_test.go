@@ -265,7 +265,7 @@ func (w *walked) answer() bool {
 	return true
 }
 
-// probe returns the number of keys, and the entry changed last.
+// probe returns the number of keys, and the key changed last.
 func (w *walked) probe() *clientv3.GetResponse {
 	resp := &clientv3.GetResponse{Header: w.etcd.header()}
 	for i, e := range w.etcd.at(w.etcd.rev) {

@@ -17,10 +17,10 @@ import (
 
 // Guard returns options for a gRPC server that make it refuse calls of the leader's methods if [Leadership.Check]
 // refuses them, before later interceptors and the handlers run. Callers then wait for the leader, and repeat
-// unary calls. Calls of other methods pass.
+// unary calls: their refusals are FAILED_PRECONDITION, which no retry policy should name. Calls of other methods pass.
 //
 // A leader that resigns in order first finishes its leader calls, for at most 5 s, and at most half of the stop timeout when its server
-// stops or is withdrawn. Further ones wait for up to 250 ms. If that is not enough, it admits them until the earlier ones have
+// stops or is withdrawn. It refuses further ones, or lets streams wait, for up to 250 ms. If that is not enough, it admits them until the earlier ones have
 // finished, and tries again. Before its last try, for up to 2 s, it ends streams. It does not wait for handlers whose call has ended.
 // It admits at once the leader calls that the handler of a leader call makes with its context, or the handler of a call made with that
 // context. But no call reaches a leader whose entry has left: it finishes its calls for 2 s.
@@ -57,7 +57,7 @@ func (g guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 	}
 	leading, done, err := l.enter(ctx, false)
 	if status.Code(err) == codes.Unavailable && election.Header(ctx, election.CallHeader) != "" {
-		// The client repeats the call sooner than a retry policy, which must not take the refusal, nor count it for its throttling.
+		// The client repeats the call itself. A retry policy would take UNAVAILABLE, pause for longer, and count it for its throttling.
 		err = status.Error(codes.FailedPrecondition, status.Convert(err).Message())
 	}
 	if err != nil {

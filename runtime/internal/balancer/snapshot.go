@@ -23,7 +23,7 @@ import (
 type snapshot struct {
 	epoch   uint64 // the epoch of the picker
 	groups  []readyGroup
-	err     error                                // the error of calls if groups is empty, or if all endpoints are full
+	err     error                                // the error of calls if groups is empty, or none of them takes calls
 	toBase  bool                                 // no group is ready or soon will be, so calls of a lane that is not strict go to the base
 	methods atomic.Pointer[map[string]*snapshot] // by method, if endpoints serve different methods
 }

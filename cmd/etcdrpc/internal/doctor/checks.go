@@ -71,7 +71,7 @@ var checks = []check{
 	{"no-match", Warning, "a split, drain, route or zone of a live policy that does not fit the instances",
 		finders{(*subject).misfits, (*subject).outsideGroups, (*subject).missingZones}},
 	{kindDrain, Warning, "an old drain that applies to an instance registered since", finders{(*subject).drainedSince}},
-	{"unserved-method", Error, "a live policy that configures a service or method that no instance serves", finders{(*subject).unserved}},
+	{"unserved-method", Warning, "a live policy that configures a service or method that no instance serves", finders{(*subject).unserved}},
 	{"orphan-policy", Warning, "a live policy for a service without instances", finders{(*subject).orphanPolicy}},
 	{"lane", Error, "lanes without routes in the live policy, or a strict one that is drained", finders{(*subject).missingRoutes, (*subject).drainedLanes}},
 	{"leader", Error, "a leader that no caller can reach", finders{(*subject).leader}},

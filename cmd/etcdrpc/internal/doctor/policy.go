@@ -59,23 +59,20 @@ func (x *subject) unserved() {
 	if x.live == nil {
 		return
 	}
-	find := func(severity Severity, field string, named ...serviceconfig.MethodName) {
-		var absent []string
-		for _, name := range x.clients.Unserved(named) {
-			absent = append(absent, strings.TrimSuffix(name.Service+"/"+name.Method, "/"))
-		}
-		if len(absent) > 0 {
-			x.add(x.check.kind, severity, fmt.Sprintf("%s of the live policy names what no instance serves: %q", field, absent),
-				"name services and methods in full as the proto does: "+x.setCommand(), x.Config.Key)
-		}
-	}
 	var named []serviceconfig.MethodName
 	for _, method := range x.live.Methods {
 		named = append(named, method.Name...)
 	}
-	find(Warning, "methodConfig", named...)
 	if health := x.live.HealthCheck; health != nil {
-		find(Error, "every call fails: healthCheckConfig", serviceconfig.MethodName{Service: health.ServiceName})
+		named = append(named, serviceconfig.MethodName{Service: health.ServiceName})
+	}
+	var absent []string
+	for _, name := range x.clients.Unserved(named) {
+		absent = append(absent, strings.TrimSuffix(name.Service+"/"+name.Method, "/"))
+	}
+	if len(absent) > 0 {
+		x.reportPolicy(fmt.Sprintf("methodConfig or healthCheckConfig of the live policy names what no instance serves: %q", absent),
+			"name services and methods in full as the proto does: "+x.setCommand())
 	}
 }
 

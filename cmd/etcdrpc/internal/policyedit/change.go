@@ -219,7 +219,7 @@ func (e *Edit) checkOutcome() error {
 	clients, oldPolicy, newPolicy := e.Service.Merged(), e.oldConfig.Policy(), e.newConfig.Policy()
 	if health := e.newConfig.HealthCheck; health != nil && !reflect.DeepEqual(health, e.oldConfig.HealthCheck) &&
 		len(clients.Unserved([]serviceconfig.MethodName{{Service: health.ServiceName}})) > 0 {
-		return fmt.Errorf("every call would fail: healthCheckConfig names %q, which no instance serves: name a service in full as the proto does", health.ServiceName)
+		e.note("No instance publishes the service %q: every call fails unless their health services know this name.", health.ServiceName)
 	}
 	if e.Kind == Undrain || !e.newConfig.Balances() {
 		return nil

@@ -158,7 +158,7 @@ func (s *Store) atRevision(ctx context.Context, revision int64) bool {
 	return err == nil && resp.Header.GetRevision() == revision
 }
 
-// await waits until one of the ranges changes after a revision, or a watch fails. It returns true if longest is over before that.
+// await waits until one of the ranges changes after a revision, or a watch fails. It returns true if neither happens within longest.
 func (s *Store) await(ctx context.Context, longest time.Duration, parts []listwatch.Range, revision int64) (quiet bool) {
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	var watching sync.WaitGroup

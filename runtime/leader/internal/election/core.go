@@ -23,8 +23,8 @@ const (
 	marginOf = 10
 	// revokeAgain is the time without an answer after which a lease is revoked again, perhaps by another member of etcd.
 	revokeAgain = time.Second
-	// finishTimeout bounds how long a leader that resigns finishes its calls. Callers may have deadlines of a few seconds, so other calls
-	// wait for firstClose at a time, and for lastClose at last.
+	// finishTimeout bounds how long a leader that resigns finishes its calls. Callers may have deadlines of a few seconds, so the leader
+	// refuses calls for firstClose at a time, and for lastClose at last.
 	finishTimeout = 5 * time.Second
 	firstClose    = 250 * time.Millisecond
 	lastClose     = 2 * time.Second

@@ -194,7 +194,7 @@ func TestGiveWay_IsTakenBack(t *testing.T) {
 			entered := make(chan bool, 1)
 			synctest.Wait()
 			go func() {
-				_, done, ok := e.Enter(t.Context(), 5, false)
+				_, done, ok := e.Enter(t.Context(), 5, true)
 				if ok {
 					done()
 				}
@@ -210,7 +210,7 @@ func TestGiveWay_IsTakenBack(t *testing.T) {
 			entered := enter()
 			e.Registered(true)
 			if !<-entered {
-				t.Error("a call that waited is refused, though the leader leads on")
+				t.Error("a stream that waited is refused, though the leader leads on")
 			}
 		}
 		time.Sleep(finishTimeout)
@@ -224,8 +224,8 @@ func TestGiveWay_IsTakenBack(t *testing.T) {
 		e.Registered(true)
 		entered := enter()
 		end()
-		if err := <-resigned; err != nil || e.token != 0 || <-entered {
-			t.Errorf("Resign: %v, then the token is %d, want nil and 0, and a call that waited is refused", err, e.token)
+		if err, ok := <-resigned, <-entered; err != nil || e.token != 0 || ok {
+			t.Errorf("Resign: %v, then the token is %d, and a stream that waited is admitted: %v; want nil, 0, false", err, e.token, ok)
 		}
 	})
 }
@@ -246,14 +246,14 @@ func TestGiveWay_InATermWithTheSameToken(t *testing.T) {
 	})
 }
 
-// A leader that finishes its calls lets others wait no longer than callers do, refuses none, and never holds up a nested call.
+// A leader that finishes its calls refuses others for no longer than callers wait, and never a nested call of one under way.
 func TestFinish(t *testing.T) {
 	const ms, endless, stream = time.Millisecond, time.Hour, 2 * time.Hour // a stream lasts until its context ends
 	for name, row := range map[string]struct {
-		under, beside time.Duration // how long a call under way takes, and how long calls take that are made every 10 ms
-		within        time.Duration // of the context of finish
-		takes, waits  time.Duration // the whole, and the longest time in which calls wait
-		late          bool          // the context ends first
+		under, beside  time.Duration // how long a call under way takes, and how long calls take that are made every 10 ms
+		within         time.Duration // of the context of finish
+		takes, refuses time.Duration // the whole, and the longest time in which calls are refused
+		late           bool          // the context ends first
 	}{
 		"a short call":                        {50 * ms, 30 * ms, endless, 50 * ms, 50 * ms, false},
 		"a long call":                         {time.Second, 30 * ms, endless, 1020 * ms, firstClose, false},
@@ -284,26 +284,22 @@ func TestFinish(t *testing.T) {
 				}
 				ctx, cancel := context.WithTimeout(ctx, row.within)
 				defer cancel()
-				over, entered, began := make(chan error, 2), make(chan bool, finishTimeout/(10*ms)+1), time.Now()
+				over, began := make(chan error, 2), time.Now()
 				admitted, longest := began, time.Duration(0)
 				go func() { over <- e.finish(ctx, 5) }()
 				for synctest.Wait(); len(over) == 0; synctest.Wait() {
-					if call.Err() == nil && row.under > 0 {
-						enter(nested, ms) // not held up
+					if _, ok := enter(nested, ms); !ok && call.Err() == nil && row.under > 0 {
+						t.Fatalf("a nested call is refused after %v", time.Since(began))
 					}
-					go func() { _, ok := enter(nil, row.beside); entered <- ok }()
-					for synctest.Wait(); len(entered) > 0; admitted = time.Now() {
-						if !<-entered {
-							t.Error("a call is refused before the term ends")
-						}
+					_, ok := enter(nil, row.beside)
+					if longest = max(longest, time.Since(admitted)); ok {
+						admitted = time.Now()
 					}
-					longest = max(longest, time.Since(admitted))
 					time.Sleep(10 * ms)
 				}
-				if takes, err := time.Since(began), <-over; takes != row.takes || longest > row.waits+10*ms || (err != nil) != row.late {
-					t.Errorf("finish took %v, calls waited for up to %v, and it returned %v; want %v, at most %v, an error: %v", takes, longest, err, row.takes, row.waits, row.late)
+				if takes, err := time.Since(began), <-over; takes != row.takes || longest > row.refuses+10*ms || (err != nil) != row.late {
+					t.Errorf("finish took %v, refused calls for up to %v, and returned %v; want %v, at most %v, an error: %v", takes, longest, err, row.takes, row.refuses, row.late)
 				}
-				e.End()
 			})
 		})
 	}

@@ -16,7 +16,7 @@ import (
 const CallHeader = "etcd-leader-call"
 
 // NestedHeader is the request metadata of calls that the handler of a leader call makes with its context: the ids of the leader call and
-// of those that it is nested in. A leader that resigns waits for their handlers, so it must not hold up the calls that these wait for.
+// of those that it is nested in. A leader that resigns waits for their handlers, so it must not refuse the calls that these wait for.
 const NestedHeader = "etcd-leader-nested"
 
 // maxNested bounds the ids. The nearest ones stay.
@@ -56,11 +56,12 @@ type call struct {
 }
 
 // Enter is Lead for a call, whose context is parent. Finish and Resign wait for the call, unless its handler calls them with the
-// call's metadata. They make Enter wait for a while, unless the caller is the handler of a call under way, and may end a stream.
+// call's metadata. They make Enter refuse calls, or streams wait, for a while, unless the caller is the handler of a call under way, and may
+// end a stream.
 func (e *Election) Enter(parent context.Context, token int64, stream bool) (ctx context.Context, done context.CancelFunc, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	g, id := e.admitted(parent, token), Header(parent, CallHeader)
+	g, id := e.admitted(parent, token, stream), Header(parent, CallHeader)
 	if g != nil {
 		ctx, done, ok = e.lead(parent, token)
 	}
@@ -85,15 +86,18 @@ func (e *Election) Enter(parent context.Context, token int64, stream bool) (ctx 
 	}, true
 }
 
-// admitted waits until a call of the term with token is admitted, or the term has ended. A call under way, and one nested in it, is
-// admitted at once. admitted returns the call's group, or nil if ctx ends first. It must be called with mu held, which it releases while
-// it waits.
-func (e *Election) admitted(ctx context.Context, token int64) *group {
+// admitted returns the group of a call, nil to refuse it. A call under way, and one nested in it, is admitted at once. A stream waits until
+// calls are admitted, the term with token has ended, or ctx ends. Other calls do not: waiting, they could fill the server's limits, so that
+// a nested call could not begin. admitted must be called with mu held, which it releases while it waits.
+func (e *Election) admitted(ctx context.Context, token int64, stream bool) *group {
 	for e.opened != nil && token == e.token {
 		for _, id := range append(metadata.ValueFromIncomingContext(ctx, NestedHeader), Header(ctx, CallHeader)) {
 			if c := e.underWay[id]; c.group != nil {
 				return c.group
 			}
+		}
+		if !stream {
+			return nil
 		}
 		opened := e.opened
 		e.mu.Unlock()
@@ -205,7 +209,7 @@ func (e *Election) finish(ctx context.Context, token int64) error {
 	return nil
 }
 
-// endCalls makes Enter wait, and waits until no call is under way. A call may last, or wait for a call that waits in Enter. So
+// endCalls makes Enter refuse calls, and waits until none is under way. A call may last, or wait for a call that Enter refuses. So
 // Enter soon admits calls again until the earlier ones have ended. Then endCalls tries again, and at last for longer. Before a
 // last try that is not the first, it ends streams, which may have no end of their own.
 func (e *Election) endCalls(term context.Context) {
@@ -221,7 +225,7 @@ func (e *Election) endCalls(term context.Context) {
 			return
 		}
 		e.try(term, true, false)
-		wait(term, nil, firstClose) // so that calls do not wait for most of the time
+		wait(term, nil, firstClose) // for callers, which pause after a refusal
 		wait(term, before.idle, time.Until(end)-lastClose)
 	}
 }
@@ -241,7 +245,7 @@ func (e *Election) try(term context.Context, open, endStreams bool) (before *gro
 	return e.admit(open)
 }
 
-// admit makes Enter admit calls or wait. It returns the group of the calls before. It must be called with mu held.
+// admit makes Enter admit calls or refuse them. It returns the group of the calls before. It must be called with mu held.
 func (e *Election) admit(open bool) (before *group) {
 	before = e.group
 	switch {

@@ -189,15 +189,6 @@ func TestRing_ConnectsToWhatCallsReach(t *testing.T) {
 		{"another zone", update(`,"preferZone":true`, "d - y", "e - x", "f - x"), "d", "f", "cdf"},
 		{"no instance in the zone is ready", func() { r.refuse("e", "f"); _ = r.soonBy(ctx, "/s.A/M") }, "d", "d", "cdef"},
 		{"a split", update(`,`+byVersion, "d v1", "g v1", "h v2"), "d", "d", "cd"},
-		{"the connection takes long", func() {
-			update("", "d", "e", "f")()
-			r.hangs["d:1"] = true
-			r.set("d", connectivity.Idle)
-			_ = r.where(ctx)
-			r.settle()
-			r.pass(readyTimeout - 1)
-		}, "waits", "waits", "cd"},
-		{"it takes too long", func() { clear(r.down); r.pass(1) }, "waits", "f", "cdf"},
 	} {
 		step.do()
 		first := r.where(ctx)
@@ -205,6 +196,15 @@ func TestRing_ConnectsToWhatCallsReach(t *testing.T) {
 		if later := r.where(ctx); first != step.first || later != step.later || addrs(r.open()) != step.open {
 			t.Errorf("%s: calls go to %q, then to %q, and the open connections are %s; want %q, %q and %s", step.what, first, later, addrs(r.open()), step.first, step.later, step.open)
 		}
+	}
+	r = newRig(t)
+	r.hangs["a:1"], r.hangs["b:1"] = true, true
+	r.update(ring+`,"preferZone":true`, "a - x", "b - x", "d - y")
+	_ = r.where(ctx)
+	r.settle()
+	r.pass(attemptDelay)
+	if who := r.where(ctx); who != "d" || addrs(r.open()) != "abd" {
+		t.Errorf("while the zone hangs, a call goes to %q and the open connections are %s, want d and abd", who, addrs(r.open()))
 	}
 	r = newRig(t)
 	r.update(ring, "a", "b", "c")

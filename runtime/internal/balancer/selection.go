@@ -20,8 +20,9 @@ func (c *core) selectConns(now time.Time, joins bool) {
 	c.unselect()
 	if c.plan.selectsByReadiness() {
 		for _, v := range c.plan.called() {
+			whole := !c.plan.traits.Rings || c.isStuck(v, now)
 			for _, tiers := range v.groups {
-				c.selectTiers(v, tiers, now)
+				c.selectTiers(v, tiers, whole, now)
 			}
 		}
 	}
@@ -108,9 +109,9 @@ func (c *core) unselect() {
 }
 
 // selectTiers selects a group's connections, tier by tier. Under pick_first, this is one connection for all calls: while none is
-// ready, each tier is tried after all members of the previous tier. Under ring_hash, the group uses only connections that calls
-// have reached. A tier of endpoints that are not live is selected only while no earlier tier can take calls.
-func (c *core) selectTiers(v *view, tiers []*tier, now time.Time) {
+// ready, each tier is tried after all members of the previous tier. Unless whole is set, the group uses only connections that
+// calls have reached. A tier of endpoints that are not live is selected only while no earlier tier can take calls.
+func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
 	next := true    // under pick_first, whether the next tier of live endpoints may be tried, too
 	served := false // under pick_first, whether a tier takes the calls; later tiers then only serve methods that this tier lacks
 	for _, t := range tiers {
@@ -138,13 +139,33 @@ func (c *core) selectTiers(v *view, tiers []*tier, now time.Time) {
 			served = true
 		case !single || next || !t.Class.IsLive():
 			for _, m := range members {
-				if conn := c.plan.conns[m]; !c.plan.traits.Rings || conn.reached.Load() {
+				if conn := c.plan.conns[m]; whole || conn.reached.Load() {
 					c.markSelected(conn)
 				}
 			}
 			next = short
 		}
 	}
+}
+
+// isStuck reports whether a live endpoint that a call has reached under ring_hash does not answer within attemptDelay. Then all
+// endpoints are tried at once: otherwise, if others do not answer either, calls would wait for one after the other.
+func (c *core) isStuck(v *view, now time.Time) bool {
+	for _, tiers := range v.groups {
+		for _, t := range tiers {
+			for _, m := range t.used.Load().Members {
+				conn := c.plan.conns[m]
+				switch at := conn.triedAt.Add(attemptDelay); {
+				case !conn.reached.Load() || !conn.is(late) && !conn.isAwaited():
+				case !now.Before(at):
+					return true
+				default:
+					c.lookAt = earliest(c.lookAt, at)
+				}
+			}
+		}
+	}
+	return false
 }
 
 // isDue reports whether a tier may be used: its endpoints are live, or no earlier tier can take calls. A tier in use stays in

@@ -45,7 +45,6 @@ type readySet struct {
 	*picking.Set
 	class planning.Class
 	conns []*conn // the connections of Set's members
-	late  bool    // some member of the tier is late
 }
 
 // asOf returns the snapshot of a method for the picker of an epoch. The method "" stands for all methods. The first call that
@@ -119,7 +118,7 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 	}
 	if len(s.groups) > 0 {
 		s.err = errFull
-		if !anyServes || v.plan.Config.MaxConcurrentRequests > 0 && v.anyBefore(planning.Away, trying, joining) {
+		if v.plan.Config.MaxConcurrentRequests > 0 && v.anyBefore(planning.Away, trying, joining) {
 			s.err = balancer.ErrNoSubConnAvailable // calls wait for an endpoint that may soon be ready
 		}
 		return s
@@ -244,7 +243,6 @@ func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n cou
 		n.add(c)
 		if c.readiness != ready {
 			s.LeaveOut(c.readiness == trying && t.Class != planning.Left)
-			s.late = s.late || c.readiness == late
 			if c.readiness == trying && member.reached.Load() {
 				s.Connects.Store(true)
 			}
@@ -288,8 +286,7 @@ var (
 )
 
 // pickFrom picks by a snapshot. If calls are counted, it counts the call. passOn reports whether the base may take the call. If
-// all endpoints of a set have yet to connect, the call goes to another set that serves or, without one, waits. Once one is late, the
-// call also starts a connection in the next set, or goes to the base.
+// all endpoints of a set have yet to connect, the call goes to another set that serves or, without one, waits.
 func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot) (conn *conn, passOn bool, err error) {
 	chosen, leaves := s.chooseGroup(o, &p.sequence)
 	waits := false
@@ -309,7 +306,7 @@ func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot
 			if len(set.conns) > 0 && !errors.Is(err, errFull) {
 				return conn, false, err
 			}
-			waits = waits || len(set.conns) == 0 && !set.late
+			waits = waits || len(set.conns) == 0
 		}
 	}
 	if waits {

@@ -94,12 +94,7 @@ func (s *Store) read(ctx context.Context, key string, parts [][]listwatch.Range,
 	n := &Snapshot{}
 	byKey := make(map[string]inventory.Entry)
 	for i, ranges := range parts {
-		r := ranges[0]
-		entries, revision, err := s.Scan(ctx, r, n.Revision)
-		for next := 1; next < len(ranges) && errors.Is(err, ErrDenied); next++ {
-			r = ranges[next]
-			entries, revision, err = s.Scan(ctx, r, n.Revision)
-		}
+		r, entries, revision, err := s.scanFirst(ctx, ranges, n.Revision)
 		switch {
 		case err == nil:
 			n.parts, n.Revision = append(n.parts, r), cmp.Or(n.Revision, revision)
@@ -130,8 +125,17 @@ func (s *Store) read(ctx context.Context, key string, parts [][]listwatch.Range,
 	return n, nil
 }
 
-// Follow reads at once, soon after each change, and at intervals, unless a read would surely find the same. It passes each result to
-// deliver until ctx ends.
+// scanFirst lists the keys of one range: the first that the user may read.
+func (s *Store) scanFirst(ctx context.Context, ranges []listwatch.Range, at int64) (r listwatch.Range, entries []inventory.Entry, revision int64, err error) {
+	for _, r = range ranges {
+		if entries, revision, err = s.Scan(ctx, r, at); !errors.Is(err, ErrDenied) {
+			break
+		}
+	}
+	return r, entries, revision, err
+}
+
+// Follow reads at once, soon after each change, and at intervals. It passes each result to deliver until ctx ends.
 func (s *Store) Follow(ctx context.Context, read func(context.Context) (*Snapshot, error), deliver func(*Snapshot, error)) {
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -143,8 +147,7 @@ func (s *Store) Follow(ctx context.Context, read func(context.Context) (*Snapsho
 		every := readEvery
 		if err == nil {
 			every = max(every, min(relist, 20*time.Since(began))) // a prefix may have many keys of other programs, which change often
-			for s.await(ctx, relist, n.parts, n.Revision) && n.parts[0] == listwatch.Prefix("") && s.atRevision(ctx, n.Revision) {
-			}
+			s.await(ctx, relist, n.parts, n.Revision)
 		} else if !errors.Is(err, ErrDenied) { // opening a watch logs in again: a restored etcd may not answer requests with the old token
 			s.await(ctx, readEvery, []listwatch.Range{{From: "_"}}, 0)
 		}
@@ -152,14 +155,8 @@ func (s *Store) Follow(ctx context.Context, read func(context.Context) (*Snapsho
 	}
 }
 
-// atRevision reports whether nothing was written to etcd after a revision.
-func (s *Store) atRevision(ctx context.Context, revision int64) bool {
-	resp, err := s.kv.Get(ctx, "_", clientv3.WithCountOnly())
-	return err == nil && resp.Header.GetRevision() == revision
-}
-
-// await waits until one of the ranges changes after a revision, or a watch fails. It returns true if neither happens within longest.
-func (s *Store) await(ctx context.Context, longest time.Duration, parts []listwatch.Range, revision int64) (quiet bool) {
+// await waits until one of the ranges changes after a revision, a watch fails, or longest is over.
+func (s *Store) await(ctx context.Context, longest time.Duration, parts []listwatch.Range, revision int64) {
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	var watching sync.WaitGroup
 	defer watching.Wait()
@@ -175,7 +172,6 @@ func (s *Store) await(ctx context.Context, longest time.Duration, parts []listwa
 	}
 	<-ctx.Done()
 	cancel()
-	return errors.Is(ctx.Err(), context.DeadlineExceeded)
 }
 
 // Pause waits for d, or until ctx ends.

@@ -158,7 +158,7 @@ var faults = []fault{
 	{"a live policy that is too large", "bad-policy", "clients refuse the live policy", "_grpc_config/acme/sage", policy(`{"methodConfig":[{"name":[{"service":"` + strings.Repeat("s", 256<<10) + `"}]}]}`)},
 	{"the health of a service that is not there", "unserved-method", `warning methodConfig or healthCheckConfig of the live policy names what no instance serves: ["acme.Vyne"]`, "_grpc_config/acme/vine",
 		policy(`{"healthCheckConfig":{"serviceName":"acme.Vyne"}}`, `{"grpc_methods":"acme.Vine/Get"}`)},
-	{"that service, of which the health service does not know", "not-serving", "so they do not call it: if the name is mistyped, correct the live policy: etcdrpc policy set ", "acme/vine/vine-1:9000", func(*planted, string) {}},
+	{"that service, of which the health service does not know", "not-serving", `does not know "acme.Vyne"`, "acme/vine/vine-1:9000", func(*planted, string) {}},
 	{"a start in the future", "metadata", `start time "7767225600"`, "acme/ilex/10.1.56.2:9000", says(`{"grpc_started":"7767225600"}`)},
 	{"a lane without routes", "lane", "warning 1 instance has a lane, and the live policy has no routes", "acme/walnut/walnut-2:9000", etcdPolicy(`"drain":[]`, "null", `{"lane":"pr-7"}`)},
 	{"a candidate of a service without entries", "leader", `"nobody", which has no entry`, "_grpc_leader/acme/yew//one", entry("nobody")},

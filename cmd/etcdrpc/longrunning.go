@@ -20,34 +20,25 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 // revokeTimeout bounds how long a command that ends waits for etcd to revoke its lease.
 const revokeTimeout = time.Second
 
-// withRegistry runs a long-running command on a registry of package runtime. It repeats a login to etcd until etcd answers.
+// withRegistry runs a long-running command on a registry of package runtime.
 func (a *app) withRegistry(cmd *cobra.Command, do func(*runtime.Registry, io.Writer, *slog.Logger) error, opts ...runtime.Option) error {
 	cfg, err := a.settings.config(cmd.Context())
 	if err != nil {
 		return err
 	}
-	notes, end := startNotes(cmd.ErrOrStderr())
-	defer end()
-	note := output.Once(notes)
 	client, err := store.Connect(cfg)
-	for ; err != nil; client, err = store.Connect(cfg) {
-		if cfg.Username == "" || etcderr.Refused(err) {
-			return err
-		}
-		if cfg.Context.Err() != nil {
-			return nil
-		}
-		note(fmt.Sprintf("etcdrpc: %v; trying again", err))
-		store.Pause(cfg.Context, probeInterval)
+	if err != nil {
+		return err
 	}
 	defer client.Close()
+	notes, end := startNotes(cmd.ErrOrStderr())
+	defer end()
 	logger := slog.New(slog.NewTextHandler(lines{notes}, &slog.HandlerOptions{ReplaceAttr: func(_ []string, attr slog.Attr) slog.Attr {
 		if attr.Key == slog.TimeKey { // journald and container runtimes add their own
 			return slog.Attr{}

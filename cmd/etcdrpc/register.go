@@ -200,7 +200,7 @@ func (o *registerOptions) server(registry *runtime.Registry, key string, details
 }
 
 const (
-	probeInterval = time.Second // between two probes, or two logins to etcd
+	probeInterval = time.Second // between two probes
 	probeTimeout  = 5 * time.Second
 )
 

@@ -161,14 +161,13 @@ func TestRegister_Servers(t *testing.T) {
 // TestRegister_EtcdAway checks that a server is registered once etcd is reachable, and that register ends normally while etcd is away.
 func TestRegister_EtcdAway(t *testing.T) {
 	t.Parallel()
-	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret"))
+	etcd := etcdtest.Start(t)
 	_, addr := healthServer(t)
 	etcd.Cut()
-	for line, says := range map[string]string{"acme/cart --user=": `of "acme/cart" serves`, "acme/order --user=root:secret": "trying again", "acme/user --user=root:secret": "trying again"} {
-		key, user, _ := strings.Cut(line, " ")
-		f := startFollower(newApp(), at(etcd, "register", key, "--address", addr, "--drain-delay", "1ms", user))
+	for _, key := range []string{"acme/cart", "acme/user"} {
+		f := startFollower(newApp(), at(etcd, "register", key, "--address", addr, "--drain-delay", "1ms"))
 		defer f.stop()
-		must(t, f.wait(says))
+		must(t, f.wait(`of "`+key+`" serves`))
 		if key == "acme/user" {
 			etcd.Restore()
 			awaitEntry(t, etcd, key, true)

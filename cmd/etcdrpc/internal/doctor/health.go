@@ -78,7 +78,6 @@ type healthResult struct {
 	problem   string
 	transport string   // "" if unknown
 	unknown   []string // published services that the health service does not know
-	ofPolicy  bool     // the live policy is the cause: it has clients ask for a service that the health service does not know
 }
 
 // failed reports whether the check found that clients cannot call the instance.
@@ -185,7 +184,6 @@ func (d *Options) checkServices(ctx context.Context, conn *grpc.ClientConn, p pr
 		case code == codes.DeadlineExceeded:
 			return fault(kindNotServing, "it did not answer gRPC's health check within %v", d.probeTimeout)
 		case code == codes.NotFound && service != "" && service == t.service:
-			result.ofPolicy = true
 			return fault(kindNotServing, "its health service does not know %q, for which the live policy has clients ask, so they do not call it", service)
 		case code == codes.NotFound && service != "":
 			err := conn.Invoke(ctx, "/"+service+"/EtcdrpcDoctorAsksWhoServesThis", &healthpb.HealthCheckRequest{}, &healthpb.HealthCheckResponse{})
@@ -211,10 +209,6 @@ func ofHealth(fix string) finders {
 	return finders{func(x *subject) {
 		for _, i := range x.clients.Instances {
 			if a := x.health[serviceAddr{x.Key, i.Addr}]; a.kind == x.check.kind {
-				fix := fix
-				if a.ofPolicy {
-					fix = "if the name is mistyped, correct the live policy: " + x.setCommand() + "; if not, have the server set the service's status (docs/traffic.md)"
-				}
 				x.reportGrouped(x.Key+" "+a.problem, Finding{Severity: a.severity, Problem: i.Addr + ": " + a.problem, Fix: fix}, i.Entry.Key)
 			}
 		}

@@ -96,16 +96,10 @@ func (e *Election) admitted(ctx context.Context, token int64, stream bool) *grou
 				return c.group
 			}
 		}
-		if !stream {
-			return nil
-		}
 		opened := e.opened
 		e.mu.Unlock()
-		select {
-		case <-opened:
-		case <-ctx.Done():
-		}
-		if e.mu.Lock(); ctx.Err() != nil {
+		admits := stream && wait(ctx, opened, finishTimeout)
+		if e.mu.Lock(); !admits {
 			return nil
 		}
 	}

@@ -70,5 +70,8 @@ func TestGracefulStop_WaitsForHandlers(t *testing.T) {
 		t.Fatal("the handler of a call whose context had ended did not run, want it to run until GracefulStop waits")
 	}
 	<-stopped
-	s.routes.ServeHTTP(nil, call) // its handler would stop the server again
+	w := httptest.NewRecorder()
+	if s.routes.ServeHTTP(w, call); w.Code != http.StatusServiceUnavailable { // the handler would stop the server again
+		t.Errorf("a call after GracefulStop: status %d, want 503", w.Code)
+	}
 }

@@ -287,7 +287,7 @@ func TestYieldChanges_SetAfterError(t *testing.T) {
 		}
 		var got []string
 		one, failed, changed, began := []string{"a"}, errors.New("away"), make(chan struct{}, 1), time.Now() // virtual time
-		states := []state{{err: failed}, {}, {true, one, nil}, {true, one, nil}, {true, one, failed}, {true, nil, failed}, {true, nil, nil}, {true, nil, nil}}
+		states := []state{{err: failed}, {}, {true, one, nil}, {true, one, nil}, {true, one, failed}, {true, one, failed}, {true, nil, failed}, {true, nil, nil}, {true, nil, nil}}
 		ctx, cancel := context.WithCancel(t.Context())
 		changed <- struct{}{}
 		yieldChanges(ctx, t.Context(), changed, time.Second, func() (bool, []string, error) {
@@ -302,7 +302,7 @@ func TestYieldChanges_SetAfterError(t *testing.T) {
 			return true
 		})
 		got = append(got, fmt.Sprintf("%v: end", time.Since(began)))
-		if want := []string{"0s: 0 away", "2s: 1 <nil>", "4s: 0 away", "5s: 0 <nil>", "5s: 0 away", "6s: 0 <nil>", "7s: end"}; !slices.Equal(got, want) {
+		if want := []string{"0s: 0 away", "2s: 1 <nil>", "4s: 0 away", "6s: 0 <nil>", "6s: 0 away", "7s: 0 <nil>", "8s: end"}; !slices.Equal(got, want) {
 			t.Errorf("yielded %q, want %q", got, want)
 		}
 	})

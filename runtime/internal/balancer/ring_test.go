@@ -151,6 +151,7 @@ func TestRing_KeyedCallsWaitForTheirInstance(t *testing.T) {
 		r := newRig(t)
 		r.hangs["a:1"], r.silent["a:1"] = tt.hangs, tt.silent
 		r.update(ring, "a v1", "b v1")
+		_ = r.soonBy(keyed("everybody"), "/s.A/M") // to b, so that it is connected
 		if tt.then != nil {
 			_ = r.soonBy(ctx, "/s.A/M") // to a
 			r.pass(time.Second)

@@ -26,8 +26,8 @@ const (
 	leaveTimeout = 3 * time.Second
 	// registrationCloses bounds the close of a registration.
 	registrationCloses = 5 * time.Second
-	// serveEnds bounds the return of Serve after its context has ended.
-	serveEnds = 7 * time.Second
+	// serveEnds bounds the return of Serve after its context has ended: the withdrawal has 5 s.
+	serveEnds = 5*time.Second + drainDelay + stopTimeout
 )
 
 // timeToLeave returns a context for a call that removes a server from etcd or puts it back.
@@ -157,7 +157,8 @@ func (s *server) update(weight uint32) {
 			changed := s.expect(r.Status().Key, func(said *fixtures.Said) { said.Weight, said.Tier = weight, tier })
 			other := newTask(func() error { return r.Update(ctx, runtime.WithMetadata("tier", tier)) })
 			err = r.Update(ctx, runtime.WithWeight(weight))
-			return changed && s.marks(), errors.Join(err, other.wait())
+			holds := !slices.ContainsFunc(s.spec.Layouts, func(name string) bool { return !schedule.LayoutNamed(name).Metadata() })
+			return changed && holds, errors.Join(err, other.wait())
 		})
 	})
 }

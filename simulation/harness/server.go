@@ -144,11 +144,6 @@ func (s *server) layouts() []string {
 	return s.spec.Layouts
 }
 
-// marks reports whether the server's entries can hold metadata, and so the mark of leaving.
-func (s *server) marks() bool {
-	return !slices.ContainsFunc(s.spec.Layouts, func(name string) bool { return !schedule.LayoutNamed(name).Metadata() })
-}
-
 // seen returns the expected state of the server in etcd.
 func (s *server) seen() check.Server {
 	s.mu.Lock()

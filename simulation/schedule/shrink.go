@@ -96,7 +96,6 @@ func needs(s Schedule, kinds ...Kind) bool {
 }
 
 func clone(s Schedule) Schedule {
-	s.Servers, s.Callers, s.Writers = slices.Clone(s.Servers), slices.Clone(s.Callers), slices.Clone(s.Writers)
-	s.Steps = slices.Clone(s.Steps)
+	s.Servers, s.Callers, s.Writers, s.Steps = slices.Clone(s.Servers), slices.Clone(s.Callers), slices.Clone(s.Writers), slices.Clone(s.Steps)
 	return s
 }

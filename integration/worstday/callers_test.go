@@ -301,7 +301,7 @@ func (x *news) wrong(source string) string {
 }
 
 // closed closes the registry 0.7 s into the fault, while each of n clients has a stream and makes calls without a pause. Close must return
-// when its context ends, and then all must end.
+// when its context ends, and then all must end. How soon is tested in virtual time.
 func closed(c *callers, n int) {
 	c.servers(1)
 	var conns []*grpc.ClientConn
@@ -352,8 +352,8 @@ func closed(c *callers, n int) {
 		c.complain("Close with a context of 20 ms takes %v of %v", took.Round(ms), limit.Round(ms))
 	}
 	left := func() int { return goroutines(c.t.Name()) }
-	if !until(start.Add(took+5*time.Second), func() bool { return streams.Load()+calls.Load() == 0 && left() == 0 }) {
-		c.complain("5 s after Close, %d streams and %d calls have not ended, and %d goroutines of the registry are left", streams.Load(), calls.Load(), left())
+	if !until(start.Add(kit.Soon), func() bool { return streams.Load()+calls.Load() == 0 && left() == 0 }) {
+		c.complain("%v after Close, %d streams and %d calls have not ended, and %d goroutines of the registry are left", kit.Soon, streams.Load(), calls.Load(), left())
 	}
 	running.Wait()
 	<-c.over

@@ -171,7 +171,7 @@ else
 endif
 
 .PHONY: weight
-weight: ## Count lines, words and what a user imports, and fail where a figure is over its budget in tools/budgets
+weight: ## Count tokens of Go, words and what a user imports, and fail where a figure is over its budget in tools/budgets
 	@tools/weight
 
 # The modules that users fetch, each after those that it requires, and the licences that what they import may have.

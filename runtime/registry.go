@@ -82,21 +82,22 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	}
 	silenceDefaultLogger(client)
 	r.configured = r.endpoints()
+	conversation := listwatch.ConversationOf(client)
 	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{
 		Endpoints: r.endpoints, User: client.Username, Logger: r.opts.logger,
 		Changed: func(back bool) {
-			r.keys.ConnChanged()
 			if back {
+				conversation.Login.Reconnected()
 				r.published.Reconnected()
 			}
+			r.keys.ConnChanged()
 		},
 	})
 	allowed, err := r.opts.addressCheck()
 	r.metrics, r.err = metrics.New(r.opts.meters, r.followed)
 	r.err = errors.Join(r.err, err, requirePart("KV", client.KV == nil), requirePart("Watcher", client.Watcher == nil), r.checkFallback())
-	streams := listwatch.StreamsOf(client)
 	r.keys = discovery.NewKeys(discovery.Config{
-		Client: client, Streams: streams, Why: r.etcd.Why, Down: r.etcd.Down, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
+		Conversation: conversation, Why: r.etcd.Why, Down: r.etcd.Down, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
 		Bounds:      listwatch.Bounds{Entries: r.opts.limits.Entries, Bytes: r.opts.limits.Bytes},
 		SnapshotDir: r.opts.snapshotDir, LoadBalancingOnly: r.opts.loadBalancingOnly, Allowed: allowed, Logger: r.opts.logger,
 		EndpointHooks: r.metrics.ListwatchHooks(metrics.Endpoints), ConfigHooks: r.metrics.ListwatchHooks(metrics.ServiceConfig),
@@ -105,7 +106,7 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	r.published = registrar.New(registrar.Config{
 		Client: client, Namespace: r.opts.namespace,
 		Options: lease.Options{
-			Streams: streams, Logger: r.opts.logger, Why: r.etcd.Why, Changed: func(from lease.State, now lease.Status) {
+			Conversation: conversation, Logger: r.opts.logger, Why: r.etcd.Why, Changed: func(from lease.State, now lease.Status) {
 				r.metrics.RegistrationChanged(from, now.State)
 				r.opts.onStatus(now)
 			},

@@ -13,6 +13,14 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/login"
+)
+
+const (
+	// openTimeout bounds the opening of a stream.
+	openTimeout = 80 * time.Second
+	// loginWait is how long a stream waits for another call that may log in. It is short, since a lease does not wait.
+	loginWait = time.Second
 )
 
 // Renewer renews leases on one stream, because each stream is a login at etcd, and a connection may allow few streams. The etcd
@@ -20,6 +28,7 @@ import (
 // KeepAliveOnce opens a stream for each renewal. Its methods are safe for concurrent use.
 type Renewer struct {
 	client  *clientv3.Client
+	login   *login.Login
 	life    context.Context // ends the streams
 	streams sync.WaitGroup
 
@@ -30,19 +39,24 @@ type Renewer struct {
 // stream is a stream of renewals.
 type stream struct {
 	grpc     pb.Lease_LeaseKeepAliveClient // nil until the stream is open
+	since    time.Time                     // when opening began or, once the stream is open, ended
 	end      context.CancelFunc
-	waiting  map[clientv3.LeaseID][]answers // a channel for each renewal without an answer, the earliest first
-	queued   []clientv3.LeaseID             // of waiting, those to send once the stream is open or, if it is, has answered
-	answered bool                           // etcd has answered a renewal
-	err      error                          // why the stream has failed
+	waiting  map[clientv3.LeaseID][]*renewal // the renewals without an answer, the earliest first
+	queued   []clientv3.LeaseID              // of waiting, those to send once the stream is open or, if it is, has answered
+	answered bool                            // etcd has answered a renewal
+	err      error                           // why the stream has failed
 }
 
-// answers is closed if the stream fails.
-type answers chan *clientv3.LeaseKeepAliveResponse
+// renewal is one renewal of a lease, for which several callers may wait.
+type renewal struct {
+	once   func() (*clientv3.LeaseKeepAliveResponse, error) // what renewOnce returns, for all callers
+	done   chan struct{}                                    // closed after the answer, or after the stream has failed
+	answer *clientv3.LeaseKeepAliveResponse                 // nil if the stream has failed
+}
 
-// New returns the Renewer of a client. Its streams end with life.
-func New(life context.Context, client *clientv3.Client) *Renewer {
-	return &Renewer{client: client, life: life}
+// New returns the Renewer of a client. Its streams end with life. login is that of the client's other calls, which may be nil.
+func New(life context.Context, client *clientv3.Client, login *login.Login) *Renewer {
+	return &Renewer{client: client, login: login, life: life}
 }
 
 // Wait returns when all streams have ended.
@@ -57,23 +71,36 @@ func (r *Renewer) Renew(ctx context.Context, lease clientv3.LeaseID, timeout tim
 		return renewOnce(ctx, r.client.Lease, lease)
 	}
 	for again := true; ; again = false {
-		s, answers := r.send(lease)
+		s, renewal := r.send(ctx, lease)
 		select {
-		case answer, ok := <-answers:
+		case <-renewal.done:
 			switch {
-			case ok && answer.TTL > 0:
-				return answer, nil
-			case ok:
-				return renewOnce(ctx, r.client.Lease, lease) // Lease may be a wrapper that reaches another etcd
+			case renewal.answer != nil && renewal.answer.TTL > 0:
+				return renewal.answer, nil
+			case renewal.answer != nil:
+				return renewal.once() // Lease may be a wrapper that reaches another etcd
 			case !again || !s.answered || ctx.Err() != nil:
 				return nil, s.err
 			}
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				s.end()
+				r.onSilence(s, timeout)
 			}
 			return nil, ctx.Err()
 		}
+	}
+}
+
+// onSilence ends a stream on which etcd has not answered a renewal for the timeout. Opening a stream may be a login, which an overloaded
+// etcd would have to begin again, so it has more time.
+func (r *Renewer) onSilence(s *stream, timeout time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.grpc == nil {
+		timeout = openTimeout
+	}
+	if time.Since(s.since) >= timeout {
+		s.end()
 	}
 }
 
@@ -95,24 +122,29 @@ func renewOnce(ctx context.Context, leases clientv3.Lease, lease clientv3.LeaseI
 // send sends a renewal on the current stream. It opens a new one, which may lead to another member, if there is none or if etcd has
 // not answered the lease's last renewal there. While one stream is being opened, send opens no other: more logins would keep an
 // overloaded etcd overloaded.
-func (r *Renewer) send(lease clientv3.LeaseID) (*stream, answers) {
+func (r *Renewer) send(ctx context.Context, lease clientv3.LeaseID) (*stream, *renewal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.current
 	if s == nil || s.grpc != nil && s.waiting[lease] != nil && len(r.client.Endpoints()) > 1 {
 		ctx, end := context.WithCancel(r.life)
-		s = &stream{end: end, waiting: make(map[clientv3.LeaseID][]answers)}
+		s = &stream{since: time.Now(), end: end, waiting: make(map[clientv3.LeaseID][]*renewal)}
 		r.current = s
 		r.streams.Go(func() { r.run(ctx, s) })
 	}
-	a := make(answers, 1)
-	s.waiting[lease] = append(s.waiting[lease], a)
+	all := s.waiting[lease]
+	if !s.answered && len(all) > 0 {
+		return s, all[0] // a second message would say nothing more
+	}
+	next := &renewal{done: make(chan struct{})}
+	next.once = sync.OnceValues(func() (*clientv3.LeaseKeepAliveResponse, error) { return renewOnce(ctx, r.client.Lease, lease) })
+	s.waiting[lease] = append(all, next)
 	if s.answered {
 		s.send(lease)
 	} else {
 		s.queued = append(s.queued, lease)
 	}
-	return s, a
+	return s, next
 }
 
 // send sends renewals. After an error, Recv fails, too.
@@ -128,7 +160,8 @@ func (s *stream) receive(resp *pb.LeaseKeepAliveResponse) {
 	s.queued, s.answered = nil, true
 	lease := clientv3.LeaseID(resp.ID)
 	if all := s.waiting[lease]; len(all) > 0 {
-		all[0] <- &clientv3.LeaseKeepAliveResponse{ResponseHeader: resp.Header, ID: lease, TTL: resp.TTL}
+		all[0].answer = &clientv3.LeaseKeepAliveResponse{ResponseHeader: resp.Header, ID: lease, TTL: resp.TTL}
+		close(all[0].done)
 		s.waiting[lease] = all[1:]
 	}
 	if len(s.waiting[lease]) == 0 {
@@ -140,12 +173,14 @@ func (s *stream) receive(resp *pb.LeaseKeepAliveResponse) {
 // sends before the first answer: until then, gRPC may move the stream to another connection, and Send may have to wait for one.
 func (r *Renewer) run(ctx context.Context, s *stream) {
 	defer s.end()
+	_, done := r.login.Turn(ctx, loginWait, 0)
 	grpc, err := clientv3.RetryLeaseClient(r.client).LeaseKeepAlive(ctx)
+	done(err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil {
 		first := s.queued
-		s.grpc, s.queued = grpc, nil
+		s.grpc, s.since, s.queued = grpc, time.Now(), nil
 		r.mu.Unlock()
 		s.send(first...)
 		r.mu.Lock()
@@ -164,8 +199,8 @@ func (r *Renewer) run(ctx context.Context, s *stream) {
 	}
 	s.err = err
 	for _, all := range s.waiting {
-		for _, a := range all {
-			close(a)
+		for _, renewal := range all {
+			close(renewal.done)
 		}
 	}
 }

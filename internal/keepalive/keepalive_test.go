@@ -69,7 +69,7 @@ func TestRenewer(t *testing.T) {
 	must.Succeed(t, err)
 	client.Lease = elsewhere{client.Lease}
 	life, end := context.WithCancel(t.Context())
-	r := New(life, client)
+	r := New(life, client, nil)
 	renew := func(lease clientv3.LeaseID) {
 		renewals.Go(func() {
 			if answer, err := r.Renew(life, lease, time.Minute); err != nil || answer.TTL != int64(lease) {
@@ -110,22 +110,35 @@ type sent struct {
 
 func (s *sent) Send(*pb.LeaseKeepAliveRequest) error { s.n++; return nil }
 
-// A stream that is being opened is not replaced: it may be logging in. Before it answers, sending could block all renewals. An answer is
-// for one renewal.
+// A stream that is being opened is not replaced: it may be logging in. Before it answers, sending could block all renewals, and one
+// message is enough for a lease. Later, an answer is for one renewal.
 func TestOpening(t *testing.T) {
 	sent := new(sent)
-	opening := &stream{waiting: make(map[clientv3.LeaseID][]answers)}
-	r := &Renewer{current: opening}
-	for range 2 {
-		if s, _ := r.send(1); s != opening {
-			t.Error("another stream is opened meanwhile")
-		}
+	ended := false
+	opening := &stream{since: time.Now(), end: func() { ended = true }, waiting: make(map[clientv3.LeaseID][]*renewal)}
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
+	must.Succeed(t, err)
+	defer client.Close()
+	r := &Renewer{client: client, current: opening}
+	s, first := r.send(t.Context(), 1)
+	again, second := r.send(t.Context(), 1)
+	if s != opening || again != opening || first != second || len(opening.queued) != 1 {
+		t.Errorf("two renewals before the stream is open: %d messages, want 1 on the same stream", len(opening.queued))
 	}
+	r.onSilence(opening, 0)
 	opening.grpc = sent
-	if r.send(2); sent.n > 0 {
+	if r.onSilence(opening, time.Hour); ended {
+		t.Error("the stream is ended before it is open, or just after")
+	}
+	if r.send(t.Context(), 2); sent.n > 0 {
 		t.Error("a renewal is sent before the first answer, want none")
 	}
-	if opening.receive(&pb.LeaseKeepAliveResponse{ID: 1, TTL: 1}); len(opening.waiting[1]) != 1 {
+	answer := &pb.LeaseKeepAliveResponse{ID: 1, TTL: 1}
+	opening.receive(answer)
+	for range 2 {
+		r.send(t.Context(), 1)
+	}
+	if opening.receive(answer); len(opening.waiting[1]) != 1 {
 		t.Errorf("an answer leaves %d of 2 renewals of a lease, want the later", len(opening.waiting[1]))
 	}
 }

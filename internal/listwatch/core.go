@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -19,53 +18,48 @@ import (
 )
 
 const (
-	// The timeout of a list's pages starts at firstListTimeout, so that soon one member's own view is read instead. It doubles up to
-	// maxListTimeout.
-	firstListTimeout = time.Second
-	maxListTimeout   = 10 * time.Second
-	localListTimeout = 500 * time.Millisecond
-	probeTimeout     = 5 * time.Second // more if a list took longer
-	watchTimeout     = 5 * time.Second
+	// silentAfter is how long a range of which nothing is known waits for etcd before it says so.
+	silentAfter = 2 * time.Second
+
+	// loginPause is the time from a reconnect to a proof if the client has a password: its streams log in first, and the proof need not.
+	loginPause = time.Second
 
 	// If a watch older than steadyAfter fails, its range is listed again after the shortest pause, 25 to 50 ms.
 	steadyAfter = 5 * time.Second
 
-	// firstRetryPause bounds the pause after a first failure, and firstRefusedPause the pause after a first refusal.
+	// firstRebuildPause bounds the pause after a first failed watch, and firstRefusedPause the pause after a first refusal.
 	// A refusal usually lasts until someone changes the configuration.
-	firstRetryPause   = 50 * time.Millisecond
-	maxListPause      = time.Second
-	maxWatchPause     = 5 * time.Second
+	firstRebuildPause = 50 * time.Millisecond
+	maxRebuildPause   = 5 * time.Second
 	firstRefusedPause = 500 * time.Millisecond
-	lostPause         = time.Hour // bounds the pause of a range that waits for the connection
+	never             = time.Hour // bounds a pause or a wait that an event ends
 )
 
-// errNotOpened is the outcome of callWatch if etcd has not answered in time.
+// errNotOpened is the outcome of opening a watch if etcd has not answered in time.
 var errNotOpened = errors.New("etcd did not open the watch")
 
-// call is a step of the shell that takes time. The shell reports the outcome as the next event.
+// call is what the shell waits for. The shell reports the outcome as the next event.
 type call int
 
 const (
-	callPause     call = iota // wait for half of the timeout or longer, or until the connection to etcd is back
-	callList                  // read a page of the range
-	callListLocal             // read a page from one member, without a leader
-	callWatch                 // open a watch that starts at a revision
-	callWait                  // wait until a time, an answer of the watch, or trouble
-	callVerify                // read a page of the range while the watch is open
-	callProbe                 // read the number of keys and the key changed last
+	callPause call = iota // the end of a pause, or until the connection to etcd is back
+	callList              // a page of the range
+	callWait              // a time, the opening or an answer of the watch, a proof, or trouble
 )
 
-// event is the outcome of a call. The zero value means that a pause is over, a time is reached, or a watch is open.
+// event is what the shell has waited for. The zero value means that a pause is over, or a time is reached.
 type event struct {
-	read   *clientv3.GetResponse   // callList, callListLocal, callVerify, callProbe
-	answer *clientv3.WatchResponse // callWait, callProbe
-	doubt  bool                    // callWait, callProbe: another range of the client doubts etcd
-	back   bool                    // callPause, callWatch, callWait, callProbe: the connection to etcd is back
+	read   *clientv3.GetResponse   // callList, and callWait if proof is set
+	proof  bool                    // callWait: read or err is the outcome of a proof
+	took   time.Duration           // how long etcd took for read
+	opened bool                    // callWait: the watch is open
+	answer *clientv3.WatchResponse // callWait
+	doubt  bool                    // callWait: another range of the client doubts etcd
+	back   bool                    // the connection to etcd is back
 	lost   error                   // why etcd is not connected; set instead of back
-	err    error                   // the call failed or, during callWait and callProbe, the watch ended
+	err    error                   // the read failed or, during callWait, the watch did not open, or ended
+	again  bool                    // the read goes on, or is repeated, in spite of err
 	why    error                   // the cause of err, such as why the connection to etcd is down
-
-	ranges int // the number of ranges followed through the etcd client
 }
 
 // step is the next step of the shell: apply the effects, in the order of their fields, and then make the call.
@@ -82,6 +76,7 @@ type effects[T any] struct {
 	malformed  []string   // count the malformed values of these keys
 	notes      []note     // log these lines
 	update     *Update[T] // publish this update, none if it is nil
+	open       int64      // open a watch that starts at this revision, none if it is 0
 }
 
 // note is a log line.
@@ -93,35 +88,36 @@ type note struct {
 
 // action is a call with its arguments.
 type action struct {
-	call     call
-	timeout  time.Duration // the longest time of the call; for callPause, of the pause
-	page     page          // for callList, callListLocal and callVerify
-	revision int64         // for callWatch, the first revision
-	until    time.Time     // for callWait, its end
+	call  call
+	pause time.Duration // for callPause, bounds the pause
+	until time.Time     // for the other calls, when the wait ends without another event
+	wish  wish          // what the range wants to read meanwhile
 }
 
-// core follows one range of etcd keys: it decides which call to make, interprets the answers, and decides when to publish an update.
+// core follows one range of etcd keys: it decides what to read, interprets the answers, and decides when to publish an update.
 //
-//	list ──▶ watch ──▶ wait ◀──▶ verify, probe
-//	 ▲ │       │        │          │
-//	 │ ▼       ▼        ▼          │
-//	pause ◀────────────────────────┘
+//	list ◀──▶ wait
+//	 ▲ │       │
+//	 │ ▼       │
+//	pause ◀────┘
 //
-// It does no I/O and reads no clock: step takes an event and the time, and returns the next step.
+// While it waits, a watch is open or being opened, and the range is proven. It does no I/O and reads no clock: step takes an event and
+// the time, and returns the next step.
 type core[T any] struct {
 	name    string // the first key of the range, for logs and errors
 	replica replica[T]
-	doing   call
+	doing   action
 	effects effects[T] // for the shell, in this step
 
-	listing     listing[T]      // the list in progress, made by callList, callListLocal or callVerify
-	listTimeout time.Duration   // the timeout of the next page
-	slowest     time.Duration   // the longest timeout of a page that etcd answered in time
-	listErr     error           // why callList failed, during the callListLocal that follows it
-	retries     backoff.Backoff // the pauses after failed lists
-	refusals    backoff.Backoff // the pauses after refused lists
-	rebuilds    backoff.Backoff // the pauses after failed watches
+	listing  listing[T]      // the list in progress
+	listErr  error           // why the last list failed, during the list of one member's own view that follows it
+	tried    bool            // a list has failed since the last one that succeeded
+	refusals backoff.Backoff // the pauses after refused lists
+	rebuilds backoff.Backoff // the pauses after failed watches
 
+	loginPause time.Duration // from a reconnect to a proof
+
+	watching bool      // a watch is open or being opened
 	openedAt time.Time // when the watch was opened, zero while none is open
 
 	unpublished     bool          // the content changed since the last update
@@ -133,7 +129,6 @@ type core[T any] struct {
 	failureLogged   bool          // a failure was logged, but not its end
 	truncatedLogged bool          // a truncation was logged, but not its end
 
-	every time.Duration    // how long a watch may be silent before a probe, if the client follows few ranges
 	now   time.Time        // of this step
 	lines loglimit.Limiter // for log lines that writers of the range can cause
 	fails loglimit.Limiter // for log lines about failed lists
@@ -141,17 +136,18 @@ type core[T any] struct {
 
 func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 	c := &core[T]{
-		name:        spec.Range.From,
-		listTimeout: firstListTimeout,
-		retries:     backoff.Backoff{Base: firstRetryPause, Max: maxListPause},
-		refusals:    backoff.Backoff{Base: firstRefusedPause, Max: max(cfg.MaxRefusedPause, firstRefusedPause)},
-		rebuilds:    backoff.Backoff{Base: firstRetryPause, Max: maxWatchPause},
+		name:     spec.Range.From,
+		refusals: backoff.Backoff{Base: firstRefusedPause, Max: max(cfg.MaxRefusedPause, firstRefusedPause)},
+		rebuilds: backoff.Backoff{Base: firstRebuildPause, Max: maxRebuildPause},
 	}
-	c.every = cmp.Or(cfg.ProbeEvery, probeEvery)
-	if cfg.Streams.room == nil { // no event reports a reconnect, after which etcd may be another one
-		c.every = probeSoon
+	c.replica.every = cmp.Or(cfg.ProveEvery, proveEvery)
+	if cfg.Conversation.blind { // no event reports a reconnect, after which etcd may be another one
+		c.replica.every = proveSoon
 	}
-	c.replica.spread = uint8(maphash.String(seed, spec.Range.From))
+	c.replica.spread = cfg.Conversation.spread
+	if cfg.Conversation.Login != nil {
+		c.loginPause = loginPause
+	}
 	c.replica.set = set[T]{decode: spec.Decode, equal: cfg.Equal, malformed: c.malformed, size: cfg.Size, bounds: cfg.Bounds}
 	c.replica.set.maxKey = len(spec.Range.From) + endpoint.MaxInstance
 	return c
@@ -160,11 +156,9 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 // step takes the outcome of the last call, and returns the next step. The first event is the zero value.
 func (c *core[T]) step(e event, now time.Time) step[T] {
 	c.effects, c.now = effects[T]{}, now
-	c.replica.every = max(c.every, time.Duration(e.ranges)*probeSpacing)
-	next := c.act(e)
+	c.doing = c.act(e)
 	c.noteTruncated()
-	c.doing = next.call
-	return step[T]{c.effects, next}
+	return step[T]{c.effects, c.doing}
 }
 
 // published records how long the user took to handle the last update, and when the user returned.
@@ -174,32 +168,58 @@ func (c *core[T]) published(took time.Duration, at time.Time) {
 }
 
 func (c *core[T]) act(e event) action {
-	if e.lost != nil {
+	switch {
+	case e.lost != nil:
 		return c.lost(e.lost)
-	}
-	switch c.doing {
-	case callList:
-		return c.listed(e)
-	case callListLocal:
-		return c.listedLocal(e)
-	case callWatch:
-		return c.opened(e)
-	case callWait:
+	case c.doing.call == callWait:
 		return c.woken(e)
-	case callVerify:
-		return c.verified(e)
-	case callProbe:
-		return c.probed(e)
+	case e.back: // the list may have begun with another etcd
+		c.listing = listing[T]{}
+		return c.list()
+	case c.doing.call == callPause:
+		return c.list()
 	}
-	if e.back {
-		c.listing = listing[T]{} // the list may have begun with another etcd
-	}
-	return c.list(callList, c.listTimeout) // a pause is over, or the connection is back
+	return c.listed(e)
 }
 
 // list reads the next page of the current list.
-func (c *core[T]) list(call call, timeout time.Duration) action {
-	return action{call: call, timeout: timeout, page: c.listing.page()}
+func (c *core[T]) list() action {
+	a := action{call: callList, until: c.now.Add(never), wish: wish{page: c.listing.page()}}
+	a.wish.page.local = c.listErr != nil
+	if !c.replica.known && !c.tried {
+		a.until = c.now.Add(silentAfter)
+	}
+	return a
+}
+
+// listed handles the outcome of reading a page. After the last page it opens a watch, unless the list was made beside one.
+func (c *core[T]) listed(e event) action {
+	local := c.listErr != nil
+	more, err := c.page(e)
+	switch {
+	case more:
+		return c.list()
+	case local:
+		return c.listedLocal(e, err)
+	case err != nil:
+		return c.retry(e, err)
+	}
+	c.tried = false
+	c.refusals.Reset()
+	if c.watching {
+		err := c.replica.verified(c.listDone(), c.now)
+		if err != nil {
+			return c.rebuild(c.errorOf("watch", err, nil))
+		}
+		c.unpublished = true
+		return c.wait()
+	}
+	c.replica.listed(c.listDone(), false)
+	c.replica.resetLiveness(c.now)
+	c.publish(nil) // even the same content: between the lists, it may have been different in a restored etcd
+	c.watching = true
+	c.effects.open = c.replica.applied + 1
+	return c.wait()
 }
 
 // page handles the outcome of reading a page, and reports whether to read another page now. After
@@ -215,27 +235,6 @@ func (c *core[T]) page(e event) (more bool, err error) {
 	return more, err
 }
 
-// listed follows a list with a watch. If nothing is known and etcd does not answer the list, it reads one member's view instead.
-func (c *core[T]) listed(e event) action {
-	more, err := c.page(e)
-	switch {
-	case more:
-		return c.list(callList, c.listTimeout)
-	case err == nil:
-	case e.err == nil || c.replica.known || c.listing.header != nil || etcderr.Refused(err):
-		return c.retry(err, e.why)
-	default:
-		c.listErr = etcderr.With(err, e.why)
-		return c.list(callListLocal, localListTimeout)
-	}
-	c.slowest, c.listTimeout = max(c.slowest, c.listTimeout), firstListTimeout
-	c.retries.Reset()
-	c.refusals.Reset()
-	c.replica.listed(c.listDone(), false)
-	c.publish(nil) // even the same content: between the lists, it may have been different in a restored etcd
-	return action{call: callWatch, timeout: watchTimeout, revision: c.replica.applied + 1}
-}
-
 // listDone ends the current list, which is complete, and returns it.
 func (c *core[T]) listDone() *listing[T] {
 	done := c.listing
@@ -243,17 +242,16 @@ func (c *core[T]) listDone() *listing[T] {
 	return &done
 }
 
-func (c *core[T]) listedLocal(e event) action {
-	more, err := c.page(e)
-	if more {
-		return c.list(callListLocal, localListTimeout)
-	}
+// listedLocal publishes one member's own view, which may be behind etcd, with the reason why etcd itself was not read.
+func (c *core[T]) listedLocal(e event, err error) action {
 	if err == nil {
 		c.replica.listed(c.listDone(), true)
 		c.unpublished = true
 	}
+	c.fail(c.listErr)
+	c.listErr = nil
 	c.listing = listing[T]{}
-	return c.retry(c.listErr, e.why)
+	return c.listAgain(e, err)
 }
 
 // fail publishes and logs an error that differs from the last one.
@@ -264,22 +262,41 @@ func (c *core[T]) fail(err error) {
 	}
 	silent := etcdcause.Silent("")
 	begun := c.replica.known && !c.replica.provisional
-	soon := !begun && c.listTimeout == firstListTimeout && errors.As(err, &silent) // etcd may be far away
+	soon := !begun && !c.tried && errors.As(err, &silent) // etcd may be far away
 	if !soon && !(same && c.failureLogged) {
 		c.failureLogged = true
 		c.limited(&c.fails, "etcd list failed; trying again", "key", c.name, "error", err)
 	}
 }
 
-// retry repeats a failed list after a pause.
-func (c *core[T]) retry(err, why error) action {
-	err = c.errorOf("list", err, why)
-	c.fail(err)
-	c.listTimeout = min(2*c.listTimeout, maxListTimeout)
-	if etcderr.Refused(err) {
-		return action{call: callPause, timeout: c.refusals.Bound()}
+// retry repeats a failed list. If nothing is known and etcd does not answer, it reads
+// one member's own view next: etcd may be without a leader. A list beside a watch is left to the next proof.
+func (c *core[T]) retry(e event, err error) action {
+	err = c.errorOf("list", err, e.why)
+	if e.again && c.tried && !c.replica.known && c.listing.header == nil {
+		c.listErr = err
+		return c.list()
 	}
-	return action{call: callPause, timeout: c.retries.Bound()}
+	c.fail(err)
+	c.tried = true
+	if c.watching {
+		c.listing = listing[T]{}
+		c.proveLater()
+		return c.wait()
+	}
+	return c.listAgain(e, err)
+}
+
+// listAgain begins the next list, after a pause unless the conversation makes one.
+func (c *core[T]) listAgain(e event, err error) action {
+	switch {
+	case err == nil, e.again:
+		return c.list()
+	case etcderr.Refused(err):
+		return action{call: callPause, pause: c.refusals.Bound()}
+	default:
+		return action{call: callPause, pause: c.rebuilds.Bound()}
+	}
 }
 
 // rebuild closes the watch, and lists the range again after a pause: 25 to 50 ms if the watch was open for longer
@@ -289,48 +306,61 @@ func (c *core[T]) rebuild(err error) action {
 		c.failureLogged = true
 		c.note(true, "etcd watch interrupted; listing again", "key", c.name, "error", err)
 	}
-	c.effects.closeWatch, c.effects.relisted = true, relistCause(err)
 	if !c.openedAt.IsZero() && c.now.Sub(c.openedAt) > steadyAfter {
 		c.rebuilds.Reset()
 	}
-	c.openedAt, c.listing = time.Time{}, listing[T]{}
-	return action{call: callPause, timeout: c.rebuilds.Bound()}
+	c.closeWatch()
+	c.effects.relisted = relistCause(err)
+	return action{call: callPause, pause: c.rebuilds.Bound()}
 }
 
-// lost publishes the reason why the connection to etcd is down. The range makes no call until an event reports that the
-// connection is back.
+func (c *core[T]) closeWatch() {
+	c.effects.closeWatch = true
+	c.watching = false
+	c.openedAt = time.Time{}
+	c.listing = listing[T]{}
+}
+
+// lost publishes the reason why the connection to etcd is down. The range reads nothing until an event reports that the
+// connection is back. A watch that is being opened is given up, and an open one is left to the etcd client.
 func (c *core[T]) lost(down error) action {
 	if err := c.errorOf("watch", down, nil); !etcderr.Same(err, c.lastErr) {
 		c.publish(err)
 	}
-	if c.openedAt.IsZero() {
-		return action{call: callPause, timeout: lostPause}
+	c.listing = listing[T]{}
+	c.listErr = nil
+	if !c.openedAt.IsZero() {
+		c.replica.prove(c.now.Add(never))
+		return c.wait()
 	}
-	c.replica.due = c.now.Add(lostPause)
-	return c.wait()
-}
-
-func (c *core[T]) opened(e event) action {
-	if e.back { // it is not open yet
-		return c.list(callList, c.listTimeout)
+	if c.watching {
+		c.closeWatch()
 	}
-	if e.err != nil {
-		return c.rebuild(c.errorOf("watch", e.err, e.why))
-	}
-	c.replica.resetLiveness(c.now)
-	c.openedAt = c.now
-	return c.wait()
+	return action{call: callPause, pause: never}
 }
 
 // woken handles the event that ended a wait.
 func (c *core[T]) woken(e event) action {
-	if e.answer != nil {
+	switch {
+	case e.proof:
+		return c.proven(e)
+	case e.opened:
+		c.replica.resetLiveness(c.now)
+		c.openedAt = c.now
+	case e.answer != nil:
 		var changed bool
-		if changed, e.err = c.replica.heard(e.answer, c.now); changed {
+		changed, e.err = c.replica.heard(e.answer, c.now)
+		if changed {
 			c.unpublished = true
 			c.gathered++
 			c.quiet = c.now.Add(max(minQuiet, quietCosts*c.cost))
 		}
+	case e.back:
+		c.replica.calm = false
+		c.replica.prove(c.now.Add(c.loginPause))
+	case e.doubt && c.replica.calm:
+		c.replica.calm = false
+		c.replica.prove(c.now)
 	}
 	if e.err != nil {
 		return c.rebuild(c.errorOf("watch", e.err, e.why))
@@ -338,61 +368,45 @@ func (c *core[T]) woken(e event) action {
 	if e.answer != nil {
 		c.recovered()
 	}
-	if e.back || e.doubt && c.replica.calm {
-		c.flush()
-		return c.list(callVerify, maxListTimeout)
-	}
 	return c.wait()
 }
 
-// wait waits for the watch, or probes the range if a probe is due.
+// proveLater schedules the next proof after one without an answer.
+func (c *core[T]) proveLater() { c.replica.prove(c.now.Add(min(proveAgain, c.replica.every))) }
+
+// wait waits for the watch, and for a proof when it is due.
 func (c *core[T]) wait() action {
 	c.flush()
-	until := c.replica.due
-	if !until.After(c.now) {
-		return action{call: callProbe, timeout: max(probeTimeout, c.slowest)}
+	a := action{call: callWait, until: c.now.Add(never), wish: wish{early: c.replica.early, due: c.replica.due}}
+	if c.unpublished {
+		a.until = c.due()
 	}
-	if due := c.due(); c.unpublished && due.Before(until) {
-		until = due
-	}
-	return action{call: callWait, until: until}
+	return a
 }
 
-func (c *core[T]) verified(e event) action {
-	more, err := c.page(e)
-	switch {
-	case more:
-		return c.list(callVerify, maxListTimeout)
-	case err != nil:
-		return c.rebuild(c.errorOf("list", err, e.why))
-	}
-	if err := c.replica.verified(c.listDone(), c.now); err != nil {
-		return c.rebuild(c.errorOf("watch", err, e.why))
-	}
-	c.unpublished = true
-	return c.wait()
-}
-
-// probed handles the outcome of a probe. A failed probe says nothing about the watch: etcd is silent, overloaded, or now refuses
+// proven handles the outcome of a proof. A failed proof says nothing about the watch: etcd is silent, overloaded, or now refuses
 // reads. Then etcd would not open another watch either, while it continues the open one even without permission to read.
-func (c *core[T]) probed(e event) action {
-	switch {
-	case e.read == nil && (e.err == nil || errors.Is(e.err, errClosed)): // another event ended the probe
-		return c.woken(e)
-	case e.err != nil:
-		c.replica.due = c.now.Add(min(probeAgain, c.replica.every))
+func (c *core[T]) proven(e event) action {
+	if e.err != nil {
+		c.proveLater()
 		c.fail(c.errorOf("list", e.err, e.why))
 		return c.wait()
 	}
-	if err := c.replica.probed(e.read, c.now); err != nil {
+	opened := !c.openedAt.IsZero()
+	if !opened && !c.replica.agrees(e.read) {
+		return c.list() // etcd is slow to open the watch, which has nothing to do with what it would report
+	}
+	if err := c.replica.proven(e.read, c.now, e.took); err != nil {
 		c.effects.doubt = true
 		return c.rebuild(c.errorOf("watch", err, e.why))
 	}
-	if c.replica.calm {
+	switch {
+	case c.replica.set.hasRoom():
+		return c.list()
+	case !opened:
+		c.proveLater()
+	case c.replica.calm:
 		c.recovered()
-	}
-	if c.replica.set.hasRoom() {
-		return c.list(callVerify, maxListTimeout)
 	}
 	return c.wait()
 }

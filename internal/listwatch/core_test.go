@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -19,23 +20,37 @@ const ms = time.Millisecond
 // These are events as the shell reports them.
 var (
 	ok      = event{}
+	opened  = event{opened: true}
 	doubt   = event{doubt: true}
 	back    = event{back: true}
 	lost    = event{lost: errors.New("no route to host")}
 	closed  = failed(errClosed)
-	late    = failed(context.DeadlineExceeded)
-	slow    = event{err: context.DeadlineExceeded, why: etcdcause.Silent("etcd does not answer")}
+	late    = event{err: context.DeadlineExceeded, again: true}
+	slow    = event{err: context.DeadlineExceeded, again: true, why: etcdcause.Silent("etcd does not answer")}
 	refused = failed(rpctypes.ErrPermissionDenied)
 )
+
+// unproven makes an event the outcome of a proof.
+func unproven(e event) event { e.proof = true; return e }
+
+func proof(resp *clientv3.GetResponse) event { return unproven(read(resp)) }
+
+// after makes an event the outcome of a read that took some time.
+func after(took time.Duration, e event) event { e.took = took; return e }
 
 func failed(err error) event                      { return event{err: err} }
 func read(resp *clientv3.GetResponse) event       { return event{read: resp} }
 func answered(resp *clientv3.WatchResponse) event { return event{answer: resp} }
 func because(e event, cause string) event         { e.why = errors.New(cause); return e }
 
-// keys returns the answer of a probe: the range has n keys, and the key changed last has the mod revision last.
+// keys returns the answer of a proof: the range has n keys, and the key changed last has the mod revision last.
 func keys(revision, n, last int) event {
-	return read(&clientv3.GetResponse{Header: header(1, 1, revision), Count: int64(n), Kvs: list(0, kv("a", "1", last)).Kvs})
+	return proof(&clientv3.GetResponse{Header: header(1, 1, revision), Count: int64(n), Kvs: list(0, kv("a", "1", last)).Kvs})
+}
+
+// keysOf returns the answer of a proof of a range with these keys, the last of which has changed last.
+func keysOf(revision int, kvs ...*mvccpb.KeyValue) event {
+	return proof(&clientv3.GetResponse{Header: header(1, 1, revision), Count: int64(len(kvs)), Kvs: kvs[len(kvs)-1:]})
 }
 
 // rule is an event, its time, and the step that must follow.
@@ -48,7 +63,7 @@ type rule struct {
 // text formats a step as the field want of a rule has it.
 func (d step[T]) text(now time.Time) string {
 	var parts []string
-	if d.closeWatch {
+	if d.closeWatch && d.relisted != "" {
 		parts = append(parts, "close the watch: "+d.relisted)
 	}
 	if d.doubt {
@@ -78,20 +93,23 @@ func (d step[T]) text(now time.Time) string {
 		}
 		parts = append(parts, text)
 	}
-	name := [...]string{"pause ", "list ", "list locally ", "watch ", "wait ", "verify ", "probe "}[d.call]
+	if d.open > 0 {
+		parts = append(parts, fmt.Sprintf("watch from %d", d.open))
+	}
+	name := [...]string{"pause ", "list ", "wait "}[d.call]
 	switch d.call {
 	case callPause:
-		name += d.timeout.String()
+		name += d.pause.String()
 	case callWait:
-		name += d.until.Sub(now).String()
-	case callWatch:
-		name += fmt.Sprintf("from %d within %v", d.revision, d.timeout)
-	case callProbe:
-		name += fmt.Sprint("within ", d.timeout)
+		at := d.until
+		if at.After(d.wish.due) {
+			at = d.wish.due
+		}
+		name += at.Sub(now).String()
 	default:
-		name += fmt.Sprint(d.page, "within ", d.timeout)
+		name += d.wish.page.String()
 	}
-	return strings.Join(append(parts, name), ", ")
+	return strings.Join(append(parts, strings.TrimSpace(name)), ", ")
 }
 
 // String formats a page as the field want of a rule has it: "" for the first page of a list with the default limit.
@@ -106,6 +124,9 @@ func (p page) String() string {
 	if p.revision != 0 {
 		text += fmt.Sprintf("at %d ", p.revision)
 	}
+	if p.local {
+		text += "locally"
+	}
 	return text
 }
 
@@ -115,13 +136,12 @@ func testSpec() Spec[string] {
 
 // testCore returns a core of a client with a connection. The core's first probe comes at the latest possible time.
 func testCore(spec Spec[string]) *core[string] {
-	streams := NewStreams()
-	streams.room = func(context.Context, int) bool { return false }
-	c := newCore(spec, &Config[string]{
-		Equal: func(a, b string) bool { return a == b }, MaxRefusedPause: 5 * time.Second, Streams: streams,
+	conversation := NewConversation(nil)
+	conversation.blind = false
+	conversation.spread = 0
+	return newCore(spec, &Config[string]{
+		Equal: func(a, b string) bool { return a == b }, MaxRefusedPause: 5 * time.Second, Conversation: conversation,
 	})
-	c.replica.spread = 0
-	return c
 }
 
 // follow applies the rules, and returns the last update.
@@ -142,9 +162,9 @@ func (c *core[T]) follow(t *testing.T, rules ...rule) (last *Update[T]) {
 
 // watching has the rules after which a range with one entry is watched, all at time 0.
 var watching = []rule{
-	{0, ok, "list within 1s"},
-	{0, read(list(10, kv("a", "1", 5))), "publish [a=1], watch from 11 within 5s"},
-	{0, ok, "wait 4s"},
+	{0, ok, "list"},
+	{0, read(list(10, kv("a", "1", 5))), "publish [a=1], watch from 11, wait 4s"},
+	{0, opened, "wait 4s"},
 }
 
 // ended returns the last answer of a watch. If compacted is not 0, etcd has compacted its history up to that revision.
@@ -166,68 +186,56 @@ func TestCoreFollows(t *testing.T) {
 			rule{4 * time.Second, answered(events(14, del("x", 14))), "wait 30s"},
 		),
 		"a watch that has missed a put": with(watching,
-			rule{4 * time.Second, ok, "probe within 5s"},
 			rule{4 * time.Second, keys(20, 1, 15), "wait 1s"},
-			rule{5 * time.Second, ok, "probe within 5s"},
 			rule{5 * time.Second, keys(20, 1, 15), "close the watch: missed, doubt etcd, etcd watch interrupted, pause 50ms"},
-			rule{5 * time.Second, ok, "list within 1s"},
+			rule{5 * time.Second, ok, "list"},
 		),
-		"a watch that delivers the change after a probe has seen it": with(watching,
-			rule{4 * time.Second, ok, "probe within 5s"},
+		"a watch that delivers the change after a proof has seen it": with(watching,
 			rule{4 * time.Second, keys(13, 2, 13), "wait 1s"},
 			rule{4500 * ms, answered(events(11, create("b", "1", 11))), "publish [a=1 b=1], wait 500ms"},
 			rule{4600 * ms, answered(events(13, put("b", "2", 13))), "publish [a=1 b=2], wait 30s"},
 		),
-		"probes without an answer": with(watching, // the watch stays open
-			rule{4 * time.Second, ok, "probe within 5s"},
-			rule{9 * time.Second, late, "etcd list failed, publish [a=1] with the error, wait 10s"},
-			rule{19 * time.Second, ok, "probe within 5s"},
-			rule{24 * time.Second, late, "wait 10s"},
-			rule{34 * time.Second, ok, "probe within 5s"},
+		"proofs without an answer": with(watching, // the watch stays open
+			rule{9 * time.Second, unproven(late), "etcd list failed, publish [a=1] with the error, wait 10s"},
+			rule{24 * time.Second, unproven(late), "wait 10s"},
 			rule{34 * time.Second, keys(11, 1, 5), "etcd watch restored, publish [a=1], wait 30s"},
 		),
-		"a lost connection, which is not probed": with(watching,
+		"a lost connection, which is not asked for a proof": with(watching,
 			rule{1 * time.Second, lost, "publish [a=1] with the error, wait 1h0m0s"},
 			rule{2 * time.Second, lost, "wait 1h0m0s"},
 			rule{3 * time.Second, event{lost: errors.New("refused")}, "publish [a=1] with the error, wait 1h0m0s"},
-			rule{4 * time.Second, back, "verify within 10s"},
-			rule{4 * time.Second, read(list(11, kv("a", "1", 5))), "publish [a=1], wait 4s"},
+			rule{4 * time.Second, back, "wait 0s"},
+			rule{4 * time.Second, keys(11, 1, 5), "publish [a=1], wait 30s"},
 		),
-		"a connection that is lost during a probe": with(watching,
-			rule{4 * time.Second, ok, "probe within 5s"},
+		"a connection that is lost during a proof": with(watching,
 			rule{5 * time.Second, lost, "publish [a=1] with the error, wait 1h0m0s"},
 			rule{6 * time.Second, answered(events(11, put("a", "2", 11))), "publish [a=2], wait 30s"},
 		),
-		"a probe that is refused": with(watching,
-			rule{4 * time.Second, ok, "probe within 5s"},
-			rule{4 * time.Second, refused, "etcd list failed, publish [a=1] with the error, wait 10s"}, // etcd goes on with the watch
+		"a proof that is refused": with(watching,
+			rule{4 * time.Second, unproven(refused), "etcd list failed, publish [a=1] with the error, wait 10s"}, // etcd goes on with the watch
 			rule{5 * time.Second, answered(events(11, put("a", "2", 11))), "etcd watch restored, publish [a=2], wait 30s"},
-			rule{35 * time.Second, ok, "probe within 5s"},
-			rule{35 * time.Second, refused, "etcd list failed, publish [a=2] with the error, wait 10s"},
+			rule{35 * time.Second, unproven(refused), "etcd list failed, publish [a=2] with the error, wait 10s"},
 			rule{36 * time.Second, closed, "close the watch: closed, pause 50ms"},
-			rule{37 * time.Second, ok, "list within 1s"},
+			rule{37 * time.Second, ok, "list"},
 			rule{38 * time.Second, refused, "pause 500ms"},
 		),
-		"a probe that shows another etcd": with(watching,
-			rule{4 * time.Second, ok, "probe within 5s"},
+		"a proof that shows another etcd": with(watching,
 			rule{4 * time.Second, keys(9, 1, 5), "close the watch: replaced, doubt etcd, etcd watch interrupted, pause 50ms"},
 		),
 		"another range doubts etcd": with(watching,
-			rule{4 * time.Second, ok, "probe within 5s"},
 			rule{4 * time.Second, keys(11, 1, 5), "wait 30s"},
-			rule{5 * time.Second, doubt, "verify within 10s"},
-			rule{5 * time.Second, read(list(11, kv("a", "1", 5))), "publish [a=1], wait 4s"},
-			rule{6 * time.Second, doubt, "wait 3s"},
+			rule{5 * time.Second, doubt, "wait 0s"},
+			rule{6 * time.Second, doubt, "wait -1s"},
+			rule{6 * time.Second, keys(11, 1, 5), "wait 30s"},
 		),
 		"compacted": with(watching, rule{1 * time.Second, answered(ended(50, 40)), "close the watch: compacted, etcd watch interrupted, pause 50ms"}),
 		"no leader": with(watching, rule{1 * time.Second, failed(rpctypes.ErrNoLeader), "close the watch: no_leader, etcd watch interrupted, pause 50ms"}),
 		"canceled":  with(watching, rule{1 * time.Second, answered(ended(50, 0)), "close the watch: watch_error, etcd watch interrupted, pause 50ms"}),
 		"an earlier term": with(watching,
 			rule{1 * time.Second, answered(watchAnswer(header(1, 0, 100))), "wait 1s"},
-			rule{2 * time.Second, ok, "probe within 5s"},
-			rule{2 * time.Second, read(&clientv3.GetResponse{Header: header(1, 0, 100)}), "close the watch: replaced, doubt etcd, etcd watch interrupted, pause 50ms"},
-			rule{2 * time.Second, ok, "list within 1s"},
-			rule{2 * time.Second, read(list(5, kv("b", "1", 3))), "publish [b=1] without a=1, watch from 6 within 5s"}, // the list wins, despite its revision
+			rule{2 * time.Second, proof(&clientv3.GetResponse{Header: header(1, 0, 100)}), "close the watch: replaced, doubt etcd, etcd watch interrupted, pause 50ms"},
+			rule{2 * time.Second, ok, "list"},
+			rule{2 * time.Second, read(list(5, kv("b", "1", 3))), "publish [b=1] without a=1, watch from 6, wait 4s"}, // the list wins, despite its revision
 		),
 		"a member that lags for a moment": with(watching,
 			rule{1 * time.Second, answered(events(9)), "wait 1s"},
@@ -240,9 +248,12 @@ func TestCoreFollows(t *testing.T) {
 			rule{1 * time.Second, answered(events(13, create("d", "1", 12), del("c", 13))), "close the watch: missed, etcd watch interrupted, pause 50ms"},
 		),
 		"another connection, which shows what the watch has missed": with(watching,
-			rule{1 * time.Second, back, "verify within 10s"},
-			rule{1 * time.Second, read(list(12, kv("b", "1", 12))), "publish [b=1] without a=1, wait 4s"},
-			rule{1 * time.Second, answered(events(12, put("a", "2", 11), put("b", "1", 12))), "publish [b=1] without a=2, wait 30s"}, // the last value of a
+			rule{1 * time.Second, back, "wait 0s"},
+			rule{1 * time.Second, keys(12, 2, 12), "wait 1s"},
+			rule{1 * time.Second, answered(events(12, put("a", "2", 11), create("b", "1", 12))), "publish [a=2 b=1], wait 30s"},
+			rule{2 * time.Second, back, "wait 0s"},
+			rule{5 * time.Second, after(3*time.Second, keys(14, 2, 14)), "wait 6s"}, // so slow an etcd has longer
+			rule{11 * time.Second, keys(14, 2, 14), "close the watch: missed, doubt etcd, etcd watch interrupted, pause 50ms"},
 		),
 		"a proxy, which leaves headers empty": with(watching, rule{1 * time.Second, answered(watchAnswer(header(0, 0, 0))), "wait 30s"}),
 	} {
@@ -254,47 +265,47 @@ func TestCoreListsAgain(t *testing.T) {
 	interrupted := with(watching, rule{time.Second, closed, "close the watch: closed, etcd watch interrupted, pause 50ms"})
 	for name, rules := range map[string][]rule{
 		"a change while the watch was closed": with(interrupted,
-			rule{time.Second, ok, "list within 1s"},
-			rule{time.Second, read(list(12, kv("b", "1", 12))), "publish [b=1] without a=1, watch from 13 within 5s"},
-			rule{time.Second, ok, "wait 4s"},
+			rule{time.Second, ok, "list"},
+			rule{time.Second, read(list(12, kv("b", "1", 12))), "publish [b=1] without a=1, watch from 13, wait 4s"},
+			rule{time.Second, opened, "wait 4s"},
 			rule{2 * time.Second, answered(events(13, create("c", "1", 13))), "etcd watch restored, publish [b=1 c=1], wait 30s"},
-			rule{3 * time.Second, back, "verify within 10s"},
-			rule{3 * time.Second, read(list(14, created("c", "1", 13))), "publish [c=1] without b=1, wait 4s"},
 		),
 		"etcd stays away": with(interrupted,
-			rule{1000 * ms, ok, "list within 1s"},
-			rule{2000 * ms, late, "etcd list failed, publish [a=1] with the error, pause 50ms"},
-			rule{2050 * ms, ok, "list within 2s"},
-			rule{4050 * ms, late, "pause 100ms"},
-			rule{4150 * ms, ok, "list within 4s"},
-			rule{8150 * ms, late, "pause 200ms"},
-			rule{8350 * ms, ok, "list within 8s"},
-			rule{8350 * ms, read(list(10, kv("a", "1", 5))), "publish [a=1], watch from 11 within 5s"},
-			rule{8350 * ms, ok, "wait 4s"},
+			rule{1000 * ms, ok, "list"},
+			rule{2000 * ms, late, "etcd list failed, publish [a=1] with the error, list"},
+			rule{4050 * ms, late, "list"},
+			rule{8150 * ms, late, "list"},
+			rule{8350 * ms, read(list(10, kv("a", "1", 5))), "publish [a=1], watch from 11, wait 4s"},
+			rule{8350 * ms, opened, "wait 4s"},
 			rule{8350 * ms, answered(events(10)), "etcd watch restored, wait 30s"},
-			// After a recovery, the timeout and the pause of lists start short again.
 			rule{9 * time.Second, closed, "close the watch: closed, etcd watch interrupted, pause 100ms"},
-			rule{9 * time.Second, ok, "list within 1s"},
-			rule{10 * time.Second, late, "etcd list failed, publish [a=1] with the error, pause 50ms"},
+			rule{9 * time.Second, ok, "list"},
+			rule{10 * time.Second, late, "etcd list failed, publish [a=1] with the error, list"},
 		),
 		"the connection is lost and back while the watch waits to be opened": with(watching[:2],
 			rule{1 * time.Second, lost, "publish [a=1] with the error, pause 1h0m0s"},
-			rule{2 * time.Second, back, "list within 1s"},
-			rule{2 * time.Second, read(list(10, kv("a", "1", 5))), "publish [a=1], watch from 11 within 5s"},
-			rule{3 * time.Second, back, "list within 1s"},
+			rule{2 * time.Second, back, "list"},
+			rule{2 * time.Second, read(list(10, kv("a", "1", 5))), "publish [a=1], watch from 11, wait 4s"},
+			rule{3 * time.Second, back, "wait 0s"},
+			rule{3 * time.Second, keys(11, 1, 5), "wait 10s"},
+			rule{4 * time.Second, keys(12, 2, 12), "list"}, // etcd is slow to open the watch
+			rule{5 * time.Second, read(list(12, kv("a", "1", 5), kv("b", "1", 12))), "publish [a=1 b=1], wait 4s"},
+			rule{6 * time.Second, keys(14, 3, 14), "list"},
+			rule{7 * time.Second, late, "etcd list failed, publish [a=1 b=1] with the error, wait 10s"},
+			rule{8 * time.Second, opened, "wait 4s"},
 		),
-		"a reconnect ends a pause": with(interrupted, rule{time.Second, back, "list within 1s"}),
+		"a reconnect ends a pause": with(interrupted, rule{time.Second, back, "list"}),
 		"watches that break at once, and one that was steady": with(interrupted,
-			rule{1 * time.Second, ok, "list within 1s"},
-			rule{1 * time.Second, read(list(10, kv("a", "1", 5))), "publish [a=1], watch from 11 within 5s"}, // between, a restored etcd may have had another content
+			rule{1 * time.Second, ok, "list"},
+			rule{1 * time.Second, read(list(10, kv("a", "1", 5))), "publish [a=1], watch from 11, wait 4s"}, // between, a restored etcd may have had another content
 			rule{6 * time.Second, failed(errNotOpened), "close the watch: watch_error, pause 100ms"},
-			rule{6 * time.Second, ok, "list within 1s"},
-			rule{6 * time.Second, read(list(10, kv("a", "1", 5))), "publish [a=1], watch from 11 within 5s"},
-			rule{6 * time.Second, ok, "wait 4s"},
+			rule{6 * time.Second, ok, "list"},
+			rule{6 * time.Second, read(list(10, kv("a", "1", 5))), "publish [a=1], watch from 11, wait 4s"},
+			rule{6 * time.Second, opened, "wait 4s"},
 			rule{11 * time.Second, closed, "close the watch: closed, pause 200ms"},
-			rule{11 * time.Second, ok, "list within 1s"},
-			rule{11 * time.Second, read(list(10, kv("a", "1", 5))), "publish [a=1], watch from 11 within 5s"},
-			rule{11 * time.Second, ok, "wait 4s"},
+			rule{11 * time.Second, ok, "list"},
+			rule{11 * time.Second, read(list(10, kv("a", "1", 5))), "publish [a=1], watch from 11, wait 4s"},
+			rule{11 * time.Second, opened, "wait 4s"},
 			rule{17 * time.Second, closed, "close the watch: closed, pause 50ms"},
 		),
 	} {
@@ -305,27 +316,32 @@ func TestCoreListsAgain(t *testing.T) {
 func TestCoreStarts(t *testing.T) {
 	for name, rules := range map[string][]rule{
 		"far from etcd": {
-			{0, ok, "list within 1s"},
-			{1 * time.Second, slow, "list locally within 500ms"},
-			{2 * time.Second, read(list(9, kv("a", "1", 5))), "publish [a=1] provisionally with the error, pause 50ms"},
-			{2 * time.Second, ok, "list within 2s"},
-			{3 * time.Second, read(list(9, kv("a", "1", 5))), "publish [a=1], watch from 10 within 5s"},
+			{0, ok, "list"},
+			{2 * time.Second, slow, "publish nothing known with the error, list"},
+			{3 * time.Second, read(list(9, kv("a", "1", 5))), "publish [a=1], watch from 10, wait 4s"},
 		},
-		"an etcd that is slow, which probes allow for": {
-			{0, ok, "list within 1s"},
-			{1 * time.Second, slow, "list locally within 500ms"},
-			{2 * time.Second, slow, "publish nothing known with the error, pause 50ms"},
-			{2 * time.Second, ok, "list within 2s"},
-			{4 * time.Second, slow, "list locally within 500ms"},
-			{4 * time.Second, slow, "etcd list failed, pause 100ms"},
-			{5 * time.Second, ok, "list within 4s"},
-			{9 * time.Second, slow, "list locally within 500ms"},
-			{9 * time.Second, slow, "pause 200ms"},
-			{10 * time.Second, ok, "list within 8s"},
-			{17 * time.Second, read(list(9, kv("a", "1", 5))), "publish [a=1], watch from 10 within 5s"},
-			{18 * time.Second, ok, "wait 4s"},
-			{22 * time.Second, ok, "probe within 8s"},
-			{29 * time.Second, keys(11, 1, 5), "etcd watch restored, wait 30s"},
+		"an etcd without a leader": {
+			{0, ok, "list"},
+			{2 * time.Second, slow, "publish nothing known with the error, list"},
+			{4 * time.Second, slow, "list locally"},
+			{4 * time.Second, read(list(9, kv("a", "1", 5))), "etcd list failed, publish [a=1] provisionally with the error, list"},
+			{12 * time.Second, slow, "list"},
+			{12 * time.Second, lost, "publish [a=1] provisionally with the error, pause 1h0m0s"},
+			{13 * time.Second, back, "list"},
+			{13 * time.Second, read(list(9, kv("a", "1", 5))), "publish [a=1], watch from 10, wait 4s"},
+		},
+		"an etcd that is slow": {
+			{0, ok, "list"},
+			{2 * time.Second, slow, "publish nothing known with the error, list"},
+			{4 * time.Second, slow, "list locally"},
+			{12 * time.Second, slow, "etcd list failed, list"},
+			{12 * time.Second, back, "list"},
+			{20 * time.Second, read(list(9, kv("a", "1", 5))), "publish [a=1], watch from 10, wait 4s"},
+			{25 * time.Second, failed(errNotOpened), "close the watch: watch_error, pause 50ms"},
+			{25 * time.Second, ok, "list"},
+			{26 * time.Second, read(list(9, kv("a", "1", 5))), "publish [a=1], watch from 10, wait 4s"},
+			{35 * time.Second, opened, "wait 4s"},
+			{39 * time.Second, keys(11, 1, 5), "etcd watch restored, wait 30s"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) { testCore(testSpec()).follow(t, rules...) })
@@ -335,28 +351,27 @@ func TestCoreStarts(t *testing.T) {
 // A refused list is repeated at growing intervals (K9).
 func TestCoreBacksOffFromRefusals(t *testing.T) {
 	testCore(testSpec()).follow(t,
-		rule{0, ok, "list within 1s"},
+		rule{0, ok, "list"},
 		rule{0, refused, "etcd list failed, publish nothing known with the error, pause 500ms"},
-		rule{1 * time.Second, ok, "list within 2s"},
+		rule{1 * time.Second, ok, "list"},
 		rule{1 * time.Second, refused, "pause 1s"},
-		rule{2 * time.Second, ok, "list within 4s"},
+		rule{2 * time.Second, ok, "list"},
 		rule{2 * time.Second, refused, "pause 2s"},
-		rule{4 * time.Second, ok, "list within 8s"},
+		rule{4 * time.Second, ok, "list"},
 		rule{4 * time.Second, refused, "pause 4s"},
-		rule{8 * time.Second, ok, "list within 10s"},
+		rule{8 * time.Second, ok, "list"},
 		rule{8 * time.Second, refused, "pause 5s"}, // the longest pause that the configuration allows
-		rule{9 * time.Second, back, "list within 10s"},
+		rule{9 * time.Second, back, "list"},
 		rule{9 * time.Second, refused, "pause 5s"},
-		// A failure other than a refusal, in between, has its own pauses.
-		rule{14 * time.Second, ok, "list within 10s"},
-		rule{24 * time.Second, late, "list locally within 500ms"},
-		rule{24 * time.Second, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
-		rule{25 * time.Second, ok, "list within 10s"},
-		rule{25 * time.Second, read(list(10)), "publish [], watch from 11 within 5s"},
-		rule{25 * time.Second, ok, "wait 4s"},
+		// Other failures have the pauses of the conversation.
+		rule{14 * time.Second, ok, "list"},
+		rule{24 * time.Second, late, "list locally"},
+		rule{25 * time.Second, late, "etcd list failed, publish nothing known with the error, list"},
+		rule{25 * time.Second, read(list(10)), "publish [], watch from 11, wait 4s"},
+		rule{25 * time.Second, opened, "wait 4s"},
 		rule{25 * time.Second, answered(events(10)), "etcd watch restored, wait 30s"},
 		rule{26 * time.Second, closed, "close the watch: closed, etcd watch interrupted, pause 50ms"},
-		rule{26 * time.Second, ok, "list within 1s"},
+		rule{26 * time.Second, ok, "list"},
 		rule{26 * time.Second, refused, "etcd list failed, publish [] with the error, pause 500ms"},
 	)
 }
@@ -364,12 +379,10 @@ func TestCoreBacksOffFromRefusals(t *testing.T) {
 // A group may have its silent ranges probed less often, but not those of a client without a connection.
 func TestCore_ProbesAsOftenAsItsGroupSays(t *testing.T) {
 	for want, connected := range map[string]bool{"wait 5m0s": true, "wait 4s": false} {
-		streams := NewStreams()
-		if connected {
-			streams.room = func(context.Context, int) bool { return false }
-		}
-		c := newCore(testSpec(), &Config[string]{Streams: streams, ProbeEvery: 5 * time.Minute})
-		c.replica.spread = 0
+		conversation := NewConversation(nil)
+		conversation.blind = !connected
+		conversation.spread = 0
+		c := newCore(testSpec(), &Config[string]{Conversation: conversation, ProveEvery: 5 * time.Minute})
 		c.follow(t, with(watching, rule{time.Second, answered(events(10)), want})...)
 	}
 }
@@ -391,23 +404,22 @@ func TestCorePaces(t *testing.T) {
 	c.follow(t,
 		rule{1100 * ms, answered(events(14, put("a", "4", 14))), "wait 400ms"},
 		rule{1200 * ms, closed, "close the watch: closed, etcd watch interrupted, pause 50ms"},
-		rule{1200 * ms, ok, "list within 1s"},
-		rule{1200 * ms, read(list(14, kv("a", "4", 14))), "publish [a=4], watch from 15 within 5s"},
-		rule{1200 * ms, ok, "wait 4s"},
+		rule{1200 * ms, ok, "list"},
+		rule{1200 * ms, read(list(14, kv("a", "4", 14))), "publish [a=4], watch from 15, wait 4s"},
+		rule{1200 * ms, opened, "wait 4s"},
 	)
 	c.published(time.Hour, start.Add(1200*ms))
 	c.follow(t,
 		rule{1300 * ms, answered(events(15, put("a", "5", 15))), "etcd watch restored, wait 400ms"},
 		rule{1400 * ms, closed, "close the watch: closed, etcd watch interrupted, pause 100ms"},
-		rule{1400 * ms, ok, "list within 1s"},
-		rule{2400 * ms, late, "etcd list failed, publish [a=5] with the error, pause 50ms"},
+		rule{1400 * ms, ok, "list"},
+		rule{2400 * ms, late, "etcd list failed, publish [a=5] with the error, list"},
 	)
 	c.published(time.Hour, start.Add(2400*ms))
 	c.follow(t,
-		rule{2500 * ms, ok, "list within 2s"},
 		// The end of an error is published without delay.
-		rule{2500 * ms, read(list(15, kv("a", "5", 15))), "publish [a=5], watch from 16 within 5s"},
-		rule{2500 * ms, ok, "wait 4s"},
+		rule{2500 * ms, read(list(15, kv("a", "5", 15))), "publish [a=5], watch from 16, wait 4s"},
+		rule{2500 * ms, opened, "wait 4s"},
 	)
 	// The last of many changes is published before the pause of 400 ms is over.
 	c.gathered = 20
@@ -430,14 +442,14 @@ func TestCoreNamesTheCause(t *testing.T) {
 		wait string
 		want string
 	}{
-		{"a list", because(late, cause), "50ms", `etcd: list "k/": context deadline exceeded: ` + cause},
-		{"a list whose error has the cause", because(failed(unavailable), cause), "50ms", `etcd: list "k/": ` + unavailable.Error()},
-		{"connected", late, "50ms", `etcd: list "k/": context deadline exceeded`},
-		{"refused", refused, "500ms", `etcd: list "k/": etcdserver: permission denied (the etcd user's role lacks READ permission for this range)`},
+		{"a list", because(late, cause), "list", `etcd: list "k/": context deadline exceeded: ` + cause},
+		{"a list whose error has the cause", because(failed(unavailable), cause), "pause 50ms", `etcd: list "k/": ` + unavailable.Error()},
+		{"connected", late, "list", `etcd: list "k/": context deadline exceeded`},
+		{"refused", refused, "pause 500ms", `etcd: list "k/": etcdserver: permission denied (the etcd user's role lacks READ permission for this range)`},
 	} {
 		c := testCore(testSpec())
 		c.replica.known = true // no local list
-		u := c.follow(t, rule{0, ok, "list within 1s"}, rule{0, tt.e, "etcd list failed, publish [] with the error, pause " + tt.wait})
+		u := c.follow(t, rule{0, ok, "list"}, rule{0, tt.e, "etcd list failed, publish [] with the error, " + tt.wait})
 		if u.Err.Error() != tt.want || !errors.Is(u.Err, tt.e.err) {
 			t.Errorf("%s:\n got %v\nwant %s, wrapping %v", tt.name, u.Err, tt.want, tt.e.err)
 		}
@@ -446,27 +458,22 @@ func TestCoreNamesTheCause(t *testing.T) {
 	c := testCore(testSpec())
 	c.follow(t, with(watching, rule{0, closed, "close the watch: closed, etcd watch interrupted, pause 50ms"})...)
 	c.follow(t,
-		rule{0, ok, "list within 1s"},
-		rule{0, because(late, fmt.Sprintf(refusedPort, 2379)), "etcd list failed, publish [a=1] with the error, pause 50ms"},
-		rule{0, ok, "list within 2s"},
+		rule{0, ok, "list"},
+		rule{0, because(late, fmt.Sprintf(refusedPort, 2379)), "etcd list failed, publish [a=1] with the error, list"},
 		// The same cause at a different member is not published, but a different cause is.
-		rule{0, because(late, fmt.Sprintf(refusedPort, 22379)), "pause 100ms"},
-		rule{0, ok, "list within 4s"},
-		rule{0, because(late, "no route to host"), "etcd list failed, publish [a=1] with the error, pause 200ms"},
+		rule{0, because(late, fmt.Sprintf(refusedPort, 22379)), "list"},
+		rule{0, because(late, "no route to host"), "etcd list failed, publish [a=1] with the error, list"},
 	)
 
 	// A cause that becomes known later is logged and published once.
 	c = testCore(testSpec())
 	u := c.follow(t,
-		rule{0, ok, "list within 1s"},
-		rule{0, late, "list locally within 500ms"},
-		rule{0, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
-		rule{0, ok, "list within 2s"},
-		rule{0, because(late, cause), "list locally within 500ms"}, // the error of the local list does not hide the cause
-		rule{0, late, "etcd list failed, publish nothing known with the error, pause 100ms"},
-		rule{0, ok, "list within 4s"},
-		rule{0, late, "list locally within 500ms"},
-		rule{0, because(late, cause), "pause 200ms"},
+		rule{0, ok, "list"},
+		rule{0, late, "etcd list failed, publish nothing known with the error, list"},
+		rule{0, because(late, cause), "list locally"}, // the error of the local list does not hide the cause
+		rule{0, late, "etcd list failed, publish nothing known with the error, list"},
+		rule{0, because(late, cause), "list locally"},
+		rule{0, late, "list"},
 	)
 	if !strings.HasSuffix(u.Err.Error(), cause) {
 		t.Errorf("the error is %v, want it to end with %s", u.Err, cause)

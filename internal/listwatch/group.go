@@ -1,7 +1,6 @@
 package listwatch
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -41,9 +40,20 @@ func (g *Group[T]) Follow(spec Spec[T], sink func(Update[T])) (stop func()) {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(g.ctx)
-	w := &watcher[T]{cfg: &g.cfg, spec: spec, sink: sink, doubt: make(chan struct{}, 1), conn: make(chan struct{}, 1), core: newCore(spec, &g.cfg)}
+	w := &watcher[T]{
+		cfg:   &g.cfg,
+		spec:  spec,
+		sink:  sink,
+		doubt: make(chan struct{}, 1),
+		conn:  make(chan struct{}, 1),
+		asker: &asker{in: spec.Range, answer: make(chan event, 1)},
+		core:  newCore(spec, &g.cfg),
+	}
 	g.watchers[w] = struct{}{}
-	g.running.Go(func() { w.run(ctx) })
+	g.cfg.Conversation.join(w.asker, w.doubt)
+	first := w.core.step(event{}, time.Now()).action
+	g.cfg.Conversation.want(w.asker, first.wish) // now, so that ranges followed one after the other share a request
+	g.running.Go(func() { w.run(ctx, first) })
 	return func() {
 		cancel()
 		g.mu.Lock()
@@ -80,47 +90,64 @@ type watcher[T any] struct {
 	doubt chan struct{} // a signal that another range doubts etcd
 	conn  chan struct{} // a signal that the connection to etcd is back or lost
 
+	asker *asker // the range in the conversation
+
 	// Only run and the methods that it calls use these fields.
 	core    *core[T]
 	timer   *time.Timer
+	watch   watch              // the zero value while no watch is open
+	opening <-chan watch       // receives the watch once it is open; nil while none is being opened
+	giveUp  context.CancelFunc // ends the opening
+}
+
+// watch is a watch that is open or, with err, was not opened.
+type watch struct {
 	answers clientv3.WatchChan
-	cancel  context.CancelFunc // closes the watch
-	stream  *stream            // the stream of the watch, nil without a watch
+	stream  *stream
+	close   context.CancelFunc
+	err     error
 }
 
 // run lists and follows the range until ctx ends.
-func (w *watcher[T]) run(ctx context.Context) {
+func (w *watcher[T]) run(ctx context.Context, do action) {
 	w.timer = time.NewTimer(0)
 	defer w.timer.Stop()
 	defer w.closeWatch()
-	defer w.cfg.Streams.join(w.doubt)()
-	for e := (event{}); ctx.Err() == nil; {
-		now := time.Now()
-		next := w.core.step(e, now)
-		w.carryOut(ctx, next.effects)
-		if next.update != nil && ctx.Err() == nil {
-			w.sink(*next.update)
-			w.core.published(time.Since(now), time.Now())
+	defer w.cfg.Conversation.leave(w.asker)
+	for ctx.Err() == nil {
+		e := w.wait(ctx, do)
+		if ctx.Err() != nil {
+			return
 		}
-		e = w.do(ctx, next.action)
-		e.ranges = w.cfg.Streams.following()
 		if e.err != nil && w.cfg.Why != nil {
 			e.why = w.cfg.Why(e.err)
 		}
+		now := time.Now()
+		next := w.core.step(e, now)
+		w.carryOut(ctx, next.effects)
+		if next.update != nil {
+			w.sink(*next.update)
+			w.core.published(time.Since(now), time.Now())
+		}
+		do = next.action
+		w.cfg.Conversation.want(w.asker, do.wish)
 	}
 }
 
 func (w *watcher[T]) carryOut(ctx context.Context, e effects[T]) {
 	if e.closeWatch {
-		if w.stream != nil {
-			w.stream.retire()
+		if w.watch.stream != nil {
+			w.watch.stream.retire()
 		}
 		w.closeWatch()
 	}
-	if e.doubt {
-		w.cfg.Streams.doubt()
+	if e.open > 0 {
+		w.openWatch(ctx, e.open)
 	}
-	if e.relisted != "" && w.cfg.Hooks.Relisted != nil && ctx.Err() == nil {
+	if e.doubt {
+		w.cfg.Conversation.doubt()
+	}
+	if e.relisted != "" && w.cfg.Hooks.Relisted != nil {
 		w.cfg.Hooks.Relisted(e.relisted)
 	}
 	for _, key := range e.malformed {
@@ -137,90 +164,40 @@ func (w *watcher[T]) carryOut(ctx context.Context, e effects[T]) {
 	}
 }
 
-// do makes a call and returns its outcome. It returns early when ctx ends.
-func (w *watcher[T]) do(ctx context.Context, a action) event {
-	switch a.call {
-	case callList, callVerify:
-		return w.read(ctx, a, a.page.opts(w.spec.Range)...)
-	case callListLocal:
-		return w.read(ctx, a, append(a.page.opts(w.spec.Range), clientv3.WithSerializable())...)
-	case callProbe:
-		return w.probe(ctx, a)
-	case callWatch:
-		return w.openWatch(ctx, a)
-	case callWait:
-		return w.wait(ctx, time.Until(a.until), w.answers)
-	default:
-		return w.wait(ctx, backoff.Jitter(a.timeout), nil)
-	}
-}
-
-// read reads keys of the range. It waits for a connection that is being made, and then for etcd, each within the action's timeout.
-func (w *watcher[T]) read(ctx context.Context, a action, opts ...clientv3.OpOption) event {
-	connecting, stop := context.WithTimeout(ctx, a.timeout)
-	defer stop()
-	if !w.cfg.Streams.connected(connecting) {
-		return event{err: connecting.Err()}
-	}
-	ctx, cancel := context.WithTimeout(ctx, a.timeout)
-	defer cancel()
-	resp, err := w.cfg.Client.Get(ctx, cmp.Or(a.page.from, w.spec.Range.From), opts...)
-	return event{read: resp, err: err}
-}
-
-// probe reads the number of keys and the key changed last. Any other event ends the probe, and becomes its outcome.
-func (w *watcher[T]) probe(ctx context.Context, a action) event {
-	ctx, cancel := context.WithCancel(ctx)
-	meanwhile := make(chan event, 1)
+// openWatch begins to open a watch, once no other watch is being opened. The etcd client then blocks until etcd has answered, at most
+// for the timeout. A watch that is given up is closed only once it is open: the etcd client keeps the stream of a watch that is closed
+// before.
+func (w *watcher[T]) openWatch(ctx context.Context, revision int64) {
+	ctx, w.giveUp = context.WithCancel(ctx)
+	opened := make(chan watch)
+	w.opening = opened
 	go func() {
-		meanwhile <- w.wait(ctx, 2*a.timeout, w.answers)
-		cancel()
-	}()
-	var newest []clientv3.OpOption // a range of one key is read with its value
-	if w.spec.Range.End != "" {
-		newest = []clientv3.OpOption{clientv3.WithLimit(1), clientv3.WithKeysOnly(), clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend)}
-	}
-	probed := w.read(ctx, a, w.spec.Range.opts(newest...)...)
-	cancel()
-	if e := <-meanwhile; e != (event{}) {
-		return e
-	}
-	return probed
-}
-
-// openWatch opens the watch once no other watch is being opened on the same stream. The etcd client then blocks
-// until etcd has answered, at most for the timeout. If ctx ends first, another goroutine still opens the watch
-// and then closes it: the etcd client keeps the stream of a watch that is closed before it is open.
-func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
-	stream := w.cfg.Streams.open(ctx, w.conn)
-	if stream == nil {
-		return w.connChanged()
-	}
-	watchCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	overdue := time.AfterFunc(a.timeout, cancel)
-	answers := make(chan clientv3.WatchChan)
-	go func() {
-		opts := w.spec.Range.opts(clientv3.WithRev(a.revision), clientv3.WithCreatedNotify(), clientv3.WithProgressNotify())
+		stream := w.cfg.Conversation.streams.open(ctx)
+		if stream == nil {
+			return
+		}
+		now := w.openOn(context.WithoutCancel(ctx), stream, revision)
 		select {
-		case answers <- w.cfg.Client.Watch(stream.context(watchCtx), w.spec.Range.From, opts...):
+		case opened <- now:
 		case <-ctx.Done():
-			overdue.Stop()
-			cancel()
-			stream.opened()
+			now.close()
 		}
 	}()
-	select {
-	case w.answers = <-answers:
-	case <-ctx.Done():
-		return event{err: ctx.Err()}
-	}
-	defer stream.opened()
-	w.stream, w.cancel = stream, cancel
+}
+
+// openOn opens a watch on a stream.
+func (w *watcher[T]) openOn(ctx context.Context, stream *stream, revision int64) watch {
+	ctx, cancel := context.WithCancel(ctx)
+	overdue := time.AfterFunc(openTimeout, cancel)
+	opts := w.spec.Range.opts(clientv3.WithRev(revision), clientv3.WithCreatedNotify(), clientv3.WithProgressNotify())
+	answers := w.cfg.Conversation.client.Watch(stream.context(ctx), w.spec.Range.From, opts...)
+	var err error
 	if !overdue.Stop() {
-		stream.retire() // before stream.opened lets the next watch in
-		return event{err: fmt.Errorf("%w within %v", errNotOpened, a.timeout)}
+		stream.retire() // before opened lets the next watch in
+		err = fmt.Errorf("%w within %v", errNotOpened, openTimeout)
 	}
-	return event{}
+	stream.opened()
+	return watch{answers, stream, cancel, err}
 }
 
 // connChanged returns the event of the signal conn.
@@ -233,19 +210,26 @@ func (w *watcher[T]) connChanged() event {
 	return event{back: true}
 }
 
+// closeWatch closes the watch, or gives up its opening.
 func (w *watcher[T]) closeWatch() {
-	if w.stream == nil {
-		return
+	if w.giveUp != nil {
+		w.giveUp()
 	}
-	w.cancel()
-	w.cancel, w.answers, w.stream = nil, nil, nil
+	if w.watch.close != nil {
+		w.watch.close()
+	}
+	w.giveUp, w.opening, w.watch = nil, nil, watch{}
 }
 
-func (w *watcher[T]) wait(ctx context.Context, d time.Duration, answers clientv3.WatchChan) event {
-	w.timer.Reset(d)
-	doubt := w.doubt
-	if answers == nil {
-		doubt = nil // a doubt does not shorten a pause
+// wait returns the next event that the action waits for. It returns early when ctx ends.
+func (w *watcher[T]) wait(ctx context.Context, do action) event {
+	if do.call == callPause {
+		do.until = time.Now().Add(backoff.Jitter(do.pause))
+	}
+	w.timer.Reset(time.Until(do.until))
+	doubt, opening, answers := w.doubt, w.opening, w.watch.answers
+	if do.call != callWait {
+		doubt, opening, answers = nil, nil, nil
 	}
 	select {
 	case answer, ok := <-answers:
@@ -253,11 +237,19 @@ func (w *watcher[T]) wait(ctx context.Context, d time.Duration, answers clientv3
 			return event{err: errClosed}
 		}
 		return event{answer: &answer}
+	case w.watch = <-opening:
+		w.opening = nil
+		return event{opened: w.watch.err == nil, err: w.watch.err}
+	case e := <-w.asker.answer:
+		return e
 	case <-doubt:
 		return event{doubt: true}
 	case <-w.conn:
 		return w.connChanged()
 	case <-w.timer.C:
+		if do.call == callList {
+			return event{err: context.DeadlineExceeded, again: true}
+		}
 	case <-ctx.Done():
 	}
 	return event{}

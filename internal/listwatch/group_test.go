@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/metadata"
@@ -24,6 +25,7 @@ type fakeEtcd struct {
 	get       func(ctx context.Context, op clientv3.Op) (*clientv3.GetResponse, error)
 	answers   chan clientv3.WatchResponse // what watches receive; nil if watches do not open
 	gets      []clientv3.Op
+	txns      int
 	watches   []string      // the streams on which watches were opened
 	opening   time.Duration // how long opening a watch takes
 	anyMember int           // the number of watches that do not require a member with a leader
@@ -38,6 +40,39 @@ func (f *fakeEtcd) Get(ctx context.Context, key string, opts ...clientv3.OpOptio
 	get := f.get
 	f.mu.Unlock()
 	return get(ctx, op)
+}
+
+// fakeTxn reads one range after the other.
+type fakeTxn struct {
+	clientv3.Txn
+	f   *fakeEtcd
+	ctx context.Context
+	ops []clientv3.Op
+}
+
+func (f *fakeEtcd) Txn(ctx context.Context) clientv3.Txn { return &fakeTxn{f: f, ctx: ctx} }
+
+func (t *fakeTxn) Then(ops ...clientv3.Op) clientv3.Txn {
+	t.ops = ops
+	return t
+}
+
+func (t *fakeTxn) Commit() (*clientv3.TxnResponse, error) {
+	t.f.mu.Lock()
+	t.f.txns++
+	get := t.f.get
+	t.f.mu.Unlock()
+	resp := &clientv3.TxnResponse{}
+	for _, op := range t.ops {
+		answer, err := get(t.ctx, op)
+		if err != nil {
+			return nil, err
+		}
+		one := *answer
+		resp.Header = one.Header
+		resp.Responses = append(resp.Responses, &etcdserverpb.ResponseOp{Response: &etcdserverpb.ResponseOp_ResponseRange{ResponseRange: (*etcdserverpb.RangeResponse)(&one)}})
+	}
+	return resp, nil
 }
 
 func (f *fakeEtcd) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clientv3.WatchChan {
@@ -86,14 +121,14 @@ func (f *fakeEtcd) hanging() {
 func (f *fakeEtcd) counts() [2]int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return [2]int{len(f.gets), len(f.watches)}
+	return [2]int{len(f.gets) + f.txns, len(f.watches)}
 }
 
 type hooks struct{ relisted, malformed []string }
 
 func newGroup(f *fakeEtcd, h *hooks, log *bytes.Buffer) *Group[string] {
 	return NewGroup(Config[string]{
-		Client: f, Streams: NewStreams(), Equal: func(a, b string) bool { return a == b },
+		Conversation: NewConversation(f), Equal: func(a, b string) bool { return a == b },
 		Logger: slog.New(slog.NewTextHandler(log, nil)),
 		Hooks: Hooks{
 			Relisted:  func(cause string) { h.relisted = append(h.relisted, cause) },
@@ -111,12 +146,12 @@ func TestGroupFollows(t *testing.T) {
 		f.hanging()
 		g := newGroup(f, h, log)
 		defer g.Close()
-		up := time.Now().Add(firstListTimeout - 1) // etcd is far away
-		g.cfg.Streams.connected = func(context.Context) bool { time.Sleep(time.Until(up)); return true }
+		up := time.Now().Add(firstTimeout - 1) // etcd is far away
+		g.cfg.Conversation.connected = func(context.Context) bool { time.Sleep(time.Until(up)); return true }
 		var last Update[string]
 		stop := g.Follow(testSpec(), func(u Update[string]) { last = u })
 		defer stop()
-		time.Sleep(time.Until(up) + firstListTimeout + localListTimeout)
+		time.Sleep(time.Until(up) + firstTimeout + firstRetryPause)
 		synctest.Wait()
 		if last.Snapshot != nil || last.Err == nil || !strings.Contains(last.Err.Error(), "no route to host") {
 			t.Fatalf("without etcd: the update is %+v, want no snapshot, and an error with the cause no route to host", last)
@@ -126,7 +161,7 @@ func TestGroupFollows(t *testing.T) {
 		}
 
 		answers := f.answering(list(10, kv("a", "1", 5), kv("b", "bad", 5)), nil)
-		time.Sleep(firstRetryPause)
+		time.Sleep(2*firstTimeout + 2*firstRetryPause) // the serializable list hangs, too
 		synctest.Wait()
 		if last.Err != nil || text(last.Snapshot.Items) != "a=1" || len(h.malformed) != 1 {
 			t.Fatalf("with etcd: %+v, malformed %v, want a=1 and one malformed", last, h.malformed)
@@ -140,20 +175,20 @@ func TestGroupFollows(t *testing.T) {
 			t.Errorf("after a change: %q, want a=1 c=1", text(last.Snapshot.Items))
 		}
 
-		// A silent watch is probed, and the probe finds no difference.
+		// A range whose watch is silent is proven, and the proof finds no difference.
 		f.mu.Lock()
 		f.get = func(context.Context, clientv3.Op) (*clientv3.GetResponse, error) {
 			return keys(11, 2, 11).read, nil
 		}
 		asked := len(f.gets)
 		f.mu.Unlock()
-		time.Sleep(probeEvery + time.Second)
+		time.Sleep(proveEvery + time.Second)
 		synctest.Wait()
-		if probes := f.counts()[0] - asked; probes == 0 || len(h.relisted) != 0 {
-			t.Errorf("a silent watch: %d probes, relisted %q, want a probe and no list", probes, h.relisted)
+		if proofs := f.counts()[0] - asked; proofs == 0 || len(h.relisted) != 0 {
+			t.Errorf("a silent watch: %d proofs, relisted %q, want a proof and no list", proofs, h.relisted)
 		}
 
-		// A change during a hanging probe is published at once.
+		// A change during a hanging proof is published at once.
 		f.hanging()
 		for asked = f.counts()[0]; f.counts()[0] == asked; {
 			time.Sleep(time.Second)
@@ -161,7 +196,7 @@ func TestGroupFollows(t *testing.T) {
 		answers <- *events(12, put("c", "2", 12))
 		synctest.Wait()
 		if text(last.Snapshot.Items) != "a=1 c=2" {
-			t.Errorf("after a change while a probe hangs: %q, want a=1 c=2", text(last.Snapshot.Items))
+			t.Errorf("after a change while a proof hangs: %q, want a=1 c=2", text(last.Snapshot.Items))
 		}
 
 		// A broken watch is reopened on another stream.
@@ -182,7 +217,7 @@ func TestGroupFollows(t *testing.T) {
 		f.answers = nil
 		f.mu.Unlock()
 		close(again)
-		time.Sleep(watchTimeout + 120*time.Millisecond) // until the pause after the failure
+		time.Sleep(openTimeout + 120*time.Millisecond) // until the pause after the failure
 		synctest.Wait()
 		if n := len(h.relisted); n != 3 || h.relisted[2] != "watch_error" {
 			t.Errorf("a watch that does not open: relisted %q, want 3 causes, watch_error last", h.relisted)
@@ -200,7 +235,7 @@ func quiet(t *testing.T, ranges int, test func(f *fakeEtcd, relisted *atomic.Int
 		f.answering(list(100), nil)
 		g := newGroup(f, &hooks{}, &bytes.Buffer{})
 		g.cfg.Hooks.Relisted = func(string) { relisted.Add(1) }
-		g.cfg.Streams.room = func(context.Context, int) bool { return false }
+		g.cfg.Conversation.blind = false
 		defer g.Close()
 		for i := range ranges {
 			spec := testSpec()
@@ -211,24 +246,25 @@ func quiet(t *testing.T, ranges int, test func(f *fakeEtcd, relisted *atomic.Int
 	})
 }
 
-// TestRequestsAtRest checks that etcd receives at most 60 requests a minute while nothing changes (D14), and that each range is probed.
+// TestRequestsAtRest checks that etcd receives at most 60 requests a minute while nothing changes (D14), and that each range is proven.
 func TestRequestsAtRest(t *testing.T) {
 	for _, tt := range []struct{ ranges, atLeast, atMost int }{
-		{4, 476, 484}, // 480 in an hour, each range every 30 s, and one more or less for each
-		{200, 2800, 2900},
+		{4, 119, 121}, // a request every 30 s
+		{50, 119, 121},
+		{200, 476, 484},
 	} {
 		quiet(t, tt.ranges, func(f *fakeEtcd, relisted *atomic.Int64) {
 			time.Sleep(10 * time.Minute)
 			before := f.counts()
 			time.Sleep(time.Hour)
 			if asked := f.counts()[0] - before[0]; asked < tt.atLeast || asked > tt.atMost || relisted.Load() > 0 {
-				t.Errorf("%d ranges: %d probes in an hour, want %d to %d; %d lists, want 0", tt.ranges, asked, tt.atLeast, tt.atMost, relisted.Load())
+				t.Errorf("%d ranges: %d proofs in an hour, want %d to %d; %d lists, want 0", tt.ranges, asked, tt.atLeast, tt.atMost, relisted.Load())
 			}
 		})
 	}
 }
 
-// TestGroup_SharesDoubt checks that all of many rarely probed ranges react to a restored etcd soon after the first range does.
+// TestGroup_SharesDoubt checks that all of many rarely proven ranges react to a restored etcd soon after the first range does.
 func TestGroup_SharesDoubt(t *testing.T) {
 	const ranges = 200
 	quiet(t, ranges, func(f *fakeEtcd, relisted *atomic.Int64) {
@@ -237,7 +273,7 @@ func TestGroup_SharesDoubt(t *testing.T) {
 		for relisted.Load() == 0 {
 			time.Sleep(time.Second)
 		}
-		time.Sleep(probeSoon + maxListTimeout)
+		time.Sleep(proveSoon + 10*time.Second)
 		if n := relisted.Load(); n < ranges {
 			t.Errorf("%d of %d ranges are listed again soon after the first, want all", n, ranges)
 		}
@@ -261,7 +297,7 @@ func TestGroup_TellsOfALoss(t *testing.T) {
 		}
 		synctest.Wait()
 		g.ConnChanged()
-		time.Sleep(watchTimeout + firstRetryPause)
+		time.Sleep(openTimeout + firstRebuildPause)
 		synctest.Wait()
 		for i, err := range last {
 			if !errors.Is(err, down) {

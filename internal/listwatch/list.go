@@ -31,11 +31,16 @@ type page struct {
 	from     string // the first key of the page, "" for the first key of the range
 	limit    int64
 	revision int64 // 0 for the latest
+	local    bool  // one member's own view, without a leader
 }
 
 // opts returns the options of a read of the page.
 func (p page) opts(r Range) []clientv3.OpOption {
-	return r.opts(clientv3.WithLimit(p.limit), clientv3.WithRev(p.revision))
+	opts := r.opts(clientv3.WithLimit(p.limit), clientv3.WithRev(p.revision))
+	if p.local {
+		opts = append(opts, clientv3.WithSerializable())
+	}
+	return opts
 }
 
 // listing is a list in progress: page after page, all at the revision of the first page. After a failed

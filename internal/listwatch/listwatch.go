@@ -7,9 +7,14 @@
 //	list.go     part of the core: a list, page by page
 //	set.go      part of the core: the entries of the range, and how many of them are kept
 //	group.go    the ranges that are followed, and the shell of each core: a goroutine
-//	streams.go  the gRPC streams of the watches
 //
-// The first four do no I/O, start no goroutine and read no clock.
+// The ranges of an etcd client share one conversation with etcd:
+//
+//	queue.go         its core: which ranges the next request reads
+//	conversation.go  its shell: makes the requests, and passes the answers to the ranges
+//	streams.go       the gRPC stream of the watches
+//
+// The cores do no I/O, start no goroutine and read no clock.
 package listwatch
 
 import (
@@ -73,6 +78,7 @@ type Update[T any] struct {
 // interfaces, which users may have wrapped.
 type Client interface {
 	Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error)
+	Txn(ctx context.Context) clientv3.Txn
 	Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan
 }
 
@@ -84,8 +90,7 @@ type Spec[T any] struct {
 
 // Config is the configuration that the ranges of a group share.
 type Config[T any] struct {
-	Client  Client
-	Streams *Streams // the streams that all groups of the client share
+	Conversation *Conversation // that of the etcd client, which all its groups share
 	// Equal reports whether the new value of an entry equals the old value, which is then kept.
 	Equal func(a, b T) bool
 	// Size returns the approximate memory of a value in bytes. It may be nil without Bounds.
@@ -99,7 +104,7 @@ type Config[T any] struct {
 	Down func() error
 	// MaxRefusedPause bounds the pause before a refused list is repeated.
 	MaxRefusedPause time.Duration
-	ProbeEvery      time.Duration // the time without an answer of a watch after which its range is probed; 0: 30 s
+	ProveEvery      time.Duration // the time without an answer of a watch after which its range is proven; 0: 30 s
 }
 
 // Hooks count events. A hook must not block, and may be nil.

@@ -8,17 +8,15 @@ import (
 )
 
 const (
-	// lagAllowed is the time from a probe that differs to the second probe: the watch may lag that long.
+	// lagAllowed is the time from a proof that differs to the second proof: the watch may lag that long, or twice as long as the
+	// proof took.
 	lagAllowed = time.Second
-	// probeAgain is the time from a probe without an answer to the next one. An etcd that is slow must not get many more reads.
-	probeAgain = 10 * time.Second
-	// probeSoon is the time from trouble to a probe. It is also the interval of probes if no event reports that the connection is back.
-	probeSoon = 4 * time.Second
-	// probeEvery is the time without an answer of the watch after which a range is probed.
-	probeEvery = 30 * time.Second
-	// probeSpacing is the minimum mean interval between two probes of an etcd client without trouble. It gives 48 probes a
-	// minute, and rarely more than 60.
-	probeSpacing = 1250 * time.Millisecond
+	// proveAgain is the time from a proof without an answer to the next one. An etcd that is slow must not get many more reads.
+	proveAgain = 10 * time.Second
+	// proveSoon is the time from trouble to a proof. It is also the interval of proofs if no event reports that the connection is back.
+	proveSoon = 4 * time.Second
+	// proveEvery is the time without an answer of the watch after which a range is proven.
+	proveEvery = 30 * time.Second
 )
 
 // These are reasons to list again, as they appear in logs. relistCause names them for metrics.
@@ -33,8 +31,8 @@ var (
 // If an answer contradicts it, they return an error, and the range must be listed again.
 //
 // A watch can be dead without an error: the stream hangs, its member lags, or etcd was restored and has yet to reach the start
-// revision of the watch. So a range whose watch is silent is probed. A probe reads the number of keys and the key changed last, which costs etcd
-// some 4 ms of a processor for 10,000 keys. If they differ from the replica's, the watch has a second to deliver the difference.
+// revision of the watch. So a range whose watch is silent is proven. A proof reads the number of keys and the key changed last, which costs
+// etcd some 4 ms of a processor for 10,000 keys. If they differ from the replica's, the watch has a second to deliver the difference.
 //
 // The content stays known through every error, until a list replaces it.
 type replica[T any] struct {
@@ -50,12 +48,13 @@ type replica[T any] struct {
 	last        int64  // the mod revision of the key changed last
 	deleted     bool   // a key was deleted since the revision last: perhaps that which changed last
 
-	due     time.Time // the time of the next probe
+	early   time.Time // from when on a proof is of use
+	due     time.Time // when a proof is due
 	calm    bool      // an answer has agreed with the content since the last trouble
 	awaited int64     // the revision that the watch must reach; 0 for none
 
-	every  time.Duration // the time without an answer after which the range is probed
-	spread uint8         // shortens the first intervals after trouble, so that ranges are not probed all at once
+	every  time.Duration // the time without an answer after which the range is proven
+	spread uint8         // shortens the first intervals after trouble, so that the processes of a fleet do not ask all at once
 }
 
 // listed applies a list. A linearizable list wins even if its revision is lower than the known one: etcd's history was replaced.
@@ -67,9 +66,8 @@ func (r *replica[T]) listed(l *listing[T], provisional bool) {
 	l.load.finish()
 }
 
-// verified applies a list that was made next to a running watch. If etcd's history was replaced by another that has reached the
-// same revision, the watch continues without an error, and only a list shows the difference. An error means that a different
-// cluster answered, or that the watch is at a revision or term that etcd has yet to reach.
+// verified applies a list that was made next to a watch. An error means that a different cluster answered, or that the watch is at a
+// revision or term that etcd has yet to reach.
 func (r *replica[T]) verified(l *listing[T], now time.Time) error {
 	if l.header.GetClusterId() != r.cluster {
 		return errCluster
@@ -82,9 +80,18 @@ func (r *replica[T]) verified(l *listing[T], now time.Time) error {
 	return nil
 }
 
-// resetLiveness schedules a probe soon: the connection of the watch may be new.
+// resetLiveness schedules a proof soon: the connection of the watch may be new.
 func (r *replica[T]) resetLiveness(now time.Time) {
-	r.due, r.calm, r.awaited = now.Add(probeSoon-probeSoon/512*time.Duration(r.spread)), false, 0
+	r.prove(now.Add(proveSoon - proveSoon/512*time.Duration(r.spread)))
+	r.early = now.Add(proveSoon / 2)
+	r.calm = false
+	r.awaited = 0
+}
+
+// prove sets the time of the next proof.
+func (r *replica[T]) prove(at time.Time) {
+	r.early = at
+	r.due = at
 }
 
 // heard applies an answer of the watch, and reports whether the snapshot changed.
@@ -122,8 +129,8 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed
 	case r.total < int64(r.set.used.entries): // entries without a deletion belong to another history
 		return changed, errMissed
 	case behind:
-		r.suspect(r.revision, now)
-	case r.set.truncated && r.calm && r.awaited == 0: // the probe that checks for room must not be delayed
+		r.suspect(r.revision, now, lagAllowed)
+	case r.set.truncated && r.calm && r.awaited == 0: // the proof that checks for room must not be delayed
 	case !resp.Created && max(r.revision, r.applied) >= r.awaited: // the first answer of a watch proves little
 		r.fits(now)
 	}
@@ -131,7 +138,7 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed
 }
 
 // fence compares the header of an answer of the watch with the known one. A lower revision or term
-// comes from a member that lags, or from an etcd that was restored: a probe distinguishes the two.
+// comes from a member that lags, or from an etcd that was restored: a proof distinguishes the two.
 func (r *replica[T]) fence(cluster, term uint64, revision int64) (behind bool, err error) {
 	switch {
 	case cluster == 0: // etcd's gRPC proxy leaves some headers empty
@@ -145,25 +152,30 @@ func (r *replica[T]) fence(cluster, term uint64, revision int64) (behind bool, e
 	return false, nil
 }
 
-// fits records that the watch or a probe agreed with the content.
+// fits records that the watch or a proof agreed with the content.
 func (r *replica[T]) fits(now time.Time) {
+	r.early = now.Add(r.every / 2)
+	r.due = now.Add(r.every)
 	if !r.calm {
-		now = now.Add(-r.every / 256 * time.Duration(r.spread))
+		r.due = r.due.Add(-r.every / 512 * time.Duration(r.spread))
 	}
-	r.due, r.calm, r.awaited = now.Add(r.every), true, 0
+	r.calm = true
+	r.awaited = 0
 }
 
-// suspect requires the watch to reach a revision. It does nothing, and returns true, if the watch already has to reach one.
-func (r *replica[T]) suspect(revision int64, now time.Time) (already bool) {
+// suspect requires the watch to reach a revision before the next proof. It does nothing, and returns true, if the watch already has to
+// reach one.
+func (r *replica[T]) suspect(revision int64, now time.Time, lag time.Duration) (already bool) {
 	if r.awaited != 0 {
 		return true
 	}
-	r.awaited, r.due = revision, now.Add(lagAllowed)
+	r.awaited = revision
+	r.prove(now.Add(lag))
 	return false
 }
 
-// probed checks the answer of a probe. An error means that the watch has missed changes, or that etcd was replaced.
-func (r *replica[T]) probed(resp *clientv3.GetResponse, now time.Time) error {
+// proven checks the answer of a proof, which took some time. An error means that the watch has missed changes, or that etcd was replaced.
+func (r *replica[T]) proven(resp *clientv3.GetResponse, now time.Time, took time.Duration) error {
 	switch revision := resp.Header.GetRevision(); {
 	case resp.Header.GetClusterId() != r.cluster:
 		return errCluster
@@ -174,25 +186,24 @@ func (r *replica[T]) probed(resp *clientv3.GetResponse, now time.Time) error {
 			r.last, r.deleted = kv.ModRevision, false
 		}
 		r.fits(now)
-	case r.suspect(revision, now):
+	case r.suspect(revision, now, max(lagAllowed, 2*took)):
 		return errMissed
 	}
 	return nil
 }
 
-// agrees reports whether a probe matches the content of the replica.
+// agrees reports whether a proof matches the content of the replica.
 func (r *replica[T]) agrees(resp *clientv3.GetResponse) bool {
 	if resp.Count != r.total {
 		return false
 	}
 	for _, kv := range resp.Kvs {
 		key := string(kv.Key)
-		known := r.set.get(key) // kv has no value and, since etcd 3.7, no lease, unless the range is one key
+		known := r.set.get(key)
 		switch {
 		case kv.ModRevision > r.last, kv.ModRevision < r.last && !r.deleted,
 			known == nil && r.total == int64(r.set.used.entries), // all keys are in the set
-			known != nil && known.CreateRevision != kv.CreateRevision,
-			known != nil && kv.Value != nil && known != r.set.read(key, kv, known): // another history's write at the same revision
+			known != nil && known != r.set.read(key, kv, known):  // another history's write at the same revision
 			return false
 		}
 	}

@@ -57,7 +57,7 @@ func watchAnswer(h *etcdserverpb.ResponseHeader) *clientv3.WatchResponse {
 	return resp
 }
 
-func TestReplicaProbed(t *testing.T) {
+func TestReplicaProven(t *testing.T) {
 	again := kv("b", "1", 12)
 	again.CreateRevision = 12
 	for _, tt := range []struct {
@@ -65,7 +65,7 @@ func TestReplicaProbed(t *testing.T) {
 		header *etcdserverpb.ResponseHeader
 		count  int               // keys in the range
 		last   *mvccpb.KeyValue  // the entry changed last
-		heard  []*clientv3.Event // what the watch delivers before the probe
+		heard  []*clientv3.Event // what the watch delivers before the proof
 		want   error
 	}{
 		{"nothing missed", header(1, 1, 50), 2, kv("b", "1", 12), nil, nil},
@@ -92,11 +92,11 @@ func TestReplicaProbed(t *testing.T) {
 			}
 		}
 		resp := &clientv3.GetResponse{Header: tt.header, Count: int64(tt.count), Kvs: []*mvccpb.KeyValue{tt.last}}
-		if err := r.probed(resp, start); errors.Is(tt.want, errMissed) && err != nil {
-			t.Errorf("%s: the first probe returns %v, want nil: the watch may deliver the change soon", tt.name, err)
+		if err := r.proven(resp, start, 0); errors.Is(tt.want, errMissed) && err != nil {
+			t.Errorf("%s: the first proof returns %v, want nil: the watch may deliver the change soon", tt.name, err)
 		}
-		if err := r.probed(resp, start.Add(lagAllowed)); !errors.Is(err, tt.want) {
-			t.Errorf("%s: the second probe returns %v, want %v", tt.name, err, tt.want)
+		if err := r.proven(resp, start.Add(lagAllowed), 0); !errors.Is(err, tt.want) {
+			t.Errorf("%s: the second proof returns %v, want %v", tt.name, err, tt.want)
 		}
 	}
 }

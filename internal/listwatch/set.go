@@ -302,7 +302,7 @@ func (b Bounds) within(u usage) bool {
 }
 
 // hasRoom reports whether entries were left out and half of the bounds is free. If a smaller part sufficed, a
-// full range whose entries come and go would be listed at each probe.
+// full range whose entries come and go would be listed at each proof.
 func (s *set[T]) hasRoom() bool { return s.truncated && s.bounds.within(s.used.plus(s.used)) }
 
 // usageOf returns the usage of an entry, which may be nil.

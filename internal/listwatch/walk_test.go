@@ -25,6 +25,7 @@ type walked struct {
 	do   action // the call that the core waits for
 	etcd history
 
+	opening  bool
 	watching bool
 	dead     bool  // the watch no longer delivers answers
 	next     int64 // the first revision that the watch has not delivered yet
@@ -145,7 +146,13 @@ func (w *walked) step(e event) {
 	failed := w.do
 	d := w.core.step(e, w.now)
 	if d.closeWatch {
-		w.watching = false
+		w.watching, w.opening = false, false
+	}
+	if d.open > 0 {
+		if w.watching || w.opening {
+			w.broken.Record("two watches are open")
+		}
+		w.opening, w.next = true, d.open
 	}
 	if d.update != nil {
 		w.judge(d.update)
@@ -153,15 +160,12 @@ func (w *walked) step(e event) {
 		w.core.published(0, w.now)
 	}
 	w.do = d.action
-	if w.do.call == callWatch && w.watching {
-		w.broken.Record("two watches are open")
-	}
-	if e.err != nil && (failed.call == callList || failed.call == callWatch) && w.do.call != callPause && w.do.call != callListLocal {
+	if e.err != nil && !e.again && failed.call == callList && !w.opening && !w.watching && w.do.call != callPause {
 		w.broken.Record("no pause after a failure, but %v", w.do)
 	}
 	if w.do.call == callList && w.resume != nil {
-		if w.do.page.from != w.resume.from || w.do.page.revision != w.resume.revision {
-			w.broken.Record("a list resumed with %+v, want %+v", w.do.page, *w.resume)
+		if page := w.do.wish.page; page.from != w.resume.from || page.revision != w.resume.revision {
+			w.broken.Record("a list resumed with %+v, want %+v", page, *w.resume)
 		}
 		w.resume = nil
 	}
@@ -176,7 +180,7 @@ func (w *walked) oldest() int64 {
 	if l := w.core.listing.header; l != nil {
 		oldest = min(oldest, l.GetRevision())
 	}
-	if w.watching {
+	if w.watching || w.opening {
 		oldest = min(oldest, w.next-1)
 	}
 	return oldest
@@ -239,29 +243,48 @@ func (c content) String() string {
 	return strings.Join(all, " ")
 }
 
-// answer makes the pending call succeed, or the pending pause or wait end.
+// answer makes the pending call or the opening of the watch succeed, or the pending pause or wait end.
 func (w *walked) answer() bool {
 	switch w.do.call {
 	case callPause:
-		w.now = w.now.Add(w.do.timeout)
+		w.now = w.now.Add(w.do.pause)
 		w.step(event{})
-	case callList, callListLocal, callVerify:
-		resp, err := w.etcd.read(w.do.page)
-		w.certain = w.certain || w.do.call != callListLocal && err == nil && !resp.More
+	case callList:
+		resp, err := w.etcd.read(w.do.wish.page)
+		w.certain = w.certain || !w.do.wish.page.local && err == nil && !resp.More
 		w.unseen = w.unseen && err != nil
 		w.step(event{read: resp, err: err})
-	case callWatch:
-		w.watching, w.dead, w.next = true, false, w.do.revision
-		w.step(event{})
 	case callWait:
-		if w.do.until.After(w.now) {
-			w.now = w.do.until
+		if w.opening {
+			w.opening, w.watching, w.dead = false, true, false
+			w.step(event{opened: true})
+			break
 		}
-		w.step(event{})
-	case callProbe:
-		w.unseen = false
-		w.step(event{read: w.probe()})
+		if w.do.until.Before(w.do.wish.due) {
+			w.now = later(w.now, w.do.until)
+			w.step(event{})
+			break
+		}
+		w.now, w.unseen = later(w.now, w.do.wish.due), false
+		w.step(event{read: w.probe(), proof: true})
 	}
+	return true
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// prove answers a proof earlier than it is due, next to that of another range.
+func (w *walked) prove() bool {
+	if w.do.call != callWait || w.do.wish.early.After(w.now.Add(w.do.wish.due.Sub(w.do.wish.early))) {
+		return false
+	}
+	w.now, w.unseen = later(w.now, w.do.wish.early), false
+	w.step(event{read: w.probe(), proof: true})
 	return true
 }
 
@@ -283,16 +306,28 @@ func (w *walked) probe() *clientv3.GetResponse {
 // fail makes the pending call fail.
 func (w *walked) fail(err error) bool {
 	switch w.do.call {
-	case callPause, callWait:
+	case callPause:
 		return false
+	case callWait:
+		if w.opening {
+			w.opening, w.now = false, w.now.Add(openTimeout)
+			if errors.Is(err, context.DeadlineExceeded) {
+				err = errNotOpened
+			}
+			w.step(event{err: err})
+			return true
+		}
+		w.now = later(w.now, w.do.wish.due)
+		w.step(event{err: err, proof: true, again: errors.Is(err, context.DeadlineExceeded)})
+		return true
 	case callList:
-		if w.do.page.from != "" && errors.Is(err, context.DeadlineExceeded) && !w.check {
-			resume := w.do.page
+		if w.do.wish.page.from != "" && errors.Is(err, context.DeadlineExceeded) && !w.check && !w.opening && !w.watching && !w.do.wish.page.local {
+			resume := w.do.wish.page
 			w.resume = &resume
 		}
 	}
-	w.now = w.now.Add(w.do.timeout)
-	w.step(event{err: err})
+	w.now = w.now.Add(firstTimeout)
+	w.step(event{err: err, again: errors.Is(err, context.DeadlineExceeded)})
 	return true
 }
 
@@ -324,8 +359,8 @@ func (w *walked) lag() bool {
 		return false
 	}
 	switch {
-	case w.do.call == callListLocal:
-		resp, err := behind.read(w.do.page)
+	case w.do.call == callList && w.do.wish.page.local:
+		resp, err := behind.read(w.do.wish.page)
 		w.step(event{read: resp, err: err})
 	case w.do.call == callWait && w.watching && !w.dead && w.next == w.etcd.rev+1:
 		w.step(event{answer: watchAnswer(behind.header())})
@@ -361,9 +396,6 @@ func (w *walked) change(i int, deleted bool) bool {
 
 // notice reports to the core that the connection to etcd is back.
 func (w *walked) notice() bool {
-	if w.do.call != callPause && w.do.call != callWatch && w.do.call != callWait {
-		return false
-	}
 	w.check, w.resume = false, nil
 	w.step(event{back: true})
 	return true
@@ -395,6 +427,7 @@ var walkEvents = []modelcheck.Event[walked]{
 	{Name: "the call is answered", Do: (*walked).answer},
 	{Name: "the call times out", Do: func(w *walked) bool { return w.fail(context.DeadlineExceeded) }},
 	{Name: "the call is denied", Do: func(w *walked) bool { return w.fail(rpctypes.ErrPermissionDenied) }},
+	{Name: "a proof comes early", Do: (*walked).prove},
 	{Name: "the watch sends all changes", Do: func(w *walked) bool { return w.send(math.MaxInt32) }},
 	{Name: "the watch sends one change", Do: func(w *walked) bool { return w.etcd.rev > w.next && w.send(1) }},
 	{Name: "a lagging member answers", Do: (*walked).lag},
@@ -448,12 +481,9 @@ var walkEvents = []modelcheck.Event[walked]{
 	}},
 	{Name: "the connection is back", Do: (*walked).notice},
 	{Name: "the connection is lost", Do: func(w *walked) bool {
-		could := w.do.call == callPause || w.do.call == callWatch || w.do.call == callWait || w.do.call == callProbe
-		if could {
-			w.check = true
-			w.step(event{lost: errors.New("no route to host")})
-		}
-		return could
+		w.check, w.resume = true, nil
+		w.step(event{lost: errors.New("no route to host")})
+		return true
 	}},
 	{Name: "the last update took long", Do: func(w *walked) bool {
 		if w.core.next.After(w.now) {

@@ -63,7 +63,7 @@ func newSide(t testing.TB, opts ...grpc.DialOption) *side {
 }
 
 func silentKeys(t testing.TB) *Keys {
-	ks := NewKeys(Config{Client: silent{}, Streams: listwatch.NewStreams(), Logger: slog.New(slog.DiscardHandler)})
+	ks := NewKeys(Config{Conversation: listwatch.NewConversation(silent{}), Logger: slog.New(slog.DiscardHandler)})
 	t.Cleanup(ks.Close)
 	return ks
 }
@@ -275,6 +275,18 @@ func (silent) Get(ctx context.Context, _ string, _ ...clientv3.OpOption) (*clien
 	return nil, ctx.Err()
 }
 func (silent) Watch(context.Context, string, ...clientv3.OpOption) clientv3.WatchChan { return nil }
+func (silent) Txn(ctx context.Context) clientv3.Txn                                   { return silentTxn{ctx: ctx} }
+
+type silentTxn struct {
+	clientv3.Txn
+	ctx context.Context
+}
+
+func (t silentTxn) Then(...clientv3.Op) clientv3.Txn { return t }
+func (t silentTxn) Commit() (*clientv3.TxnResponse, error) {
+	<-t.ctx.Done()
+	return nil, t.ctx.Err()
+}
 
 // TestKeys_KeepARequestedKey requests another key between Keys.Key and Key.Read of one reader, in a
 // process with many keys: two readers of one key must share its state (K1).

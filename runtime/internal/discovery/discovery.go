@@ -43,10 +43,9 @@ const aboutToRead = time.Second
 
 // Config is the shared configuration of a registry's keys.
 type Config struct {
-	Client            listwatch.Client
-	Streams           *listwatch.Streams // the watch streams of Client
-	Why               func(error) error  // explains the error of a call to etcd; may be nil
-	Down              func() error       // see [listwatch.Config]
+	Conversation      *listwatch.Conversation // that of the etcd client
+	Why               func(error) error       // explains the error of a call to etcd; may be nil
+	Down              func() error            // see [listwatch.Config]
 	Namespace         string
 	EmptyGrace        time.Duration // how long endpoints that vanished suspiciously are held; 0 for not at all
 	SnapshotDir       string        // "" to keep nothing on disk
@@ -101,15 +100,15 @@ func NewKeys(cfg Config) *Keys {
 	return &Keys{
 		cfg: cfg,
 		endpoints: listwatch.NewGroup(listwatch.Config[*Backend]{
-			Client: cfg.Client, Streams: cfg.Streams, Equal: (*Backend).Equal, Size: sizeOf, Bounds: cfg.Bounds, Logger: cfg.Logger, Hooks: cfg.EndpointHooks,
+			Conversation: cfg.Conversation, Equal: (*Backend).Equal, Size: sizeOf, Bounds: cfg.Bounds, Logger: cfg.Logger, Hooks: cfg.EndpointHooks,
 			Why: cfg.Why, Down: cfg.Down, MaxRefusedPause: 5 * time.Second,
 		}),
 		configs: listwatch.NewGroup(listwatch.Config[liveConfig]{
-			Client: cfg.Client, Streams: cfg.Streams, Equal: func(a, b liveConfig) bool { return a == b }, Logger: cfg.Logger, Hooks: cfg.ConfigHooks,
+			Conversation: cfg.Conversation, Equal: func(a, b liveConfig) bool { return a == b }, Logger: cfg.Logger, Hooks: cfg.ConfigHooks,
 			Why: cfg.Why, Down: cfg.Down, MaxRefusedPause: time.Minute,
 		}),
 		Ranges: listwatch.NewGroup(listwatch.Config[string]{
-			Client: cfg.Client, Streams: cfg.Streams, Equal: func(a, b string) bool { return a == b },
+			Conversation: cfg.Conversation, Equal: func(a, b string) bool { return a == b },
 			Size: func(s string) int { return len(s) }, Bounds: listwatch.Bounds{Bytes: cfg.Bounds.Bytes}, Logger: cfg.Logger, Hooks: cfg.RangeHooks,
 			Why: cfg.Why, Down: cfg.Down, MaxRefusedPause: 5 * time.Second,
 		}),

@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/login"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease/reconcile"
 )
 
@@ -23,17 +24,24 @@ func (s *Session) do(o reconcile.Op, timeout time.Duration) {
 
 // finish is do, but returns when the call has ended.
 func (s *Session) finish(o reconcile.Op, timeout time.Duration) {
-	ctx, cancel := context.WithTimeout(s.ctx, timeout)
+	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
+	done := func(error) {}
 	start, removes := time.Now(), reconcile.Removes(o)
 	if !removes {
 		s.locked(func(c *reconcile.Core, _ time.Time) {
 			s.giveWay = func() { time.AfterFunc(time.Until(start.Add(c.Patience())), cancel) }
 			s.hurry()
 		})
+		timeout, done = s.opts.Conversation.Login.Turn(ctx, login.Wait, timeout)
 	}
+	sent := time.Now()
+	ctx, end := context.WithTimeout(ctx, timeout)
+	defer end()
 	a := s.send(ctx, o)
-	if a.Took = time.Since(start); a.Err != nil && s.ctx.Err() == nil && errors.Is(ctx.Err(), context.Canceled) {
+	done(a.Err)
+	a.Took = time.Since(sent)
+	if a.Err != nil && s.ctx.Err() == nil && errors.Is(ctx.Err(), context.Canceled) {
 		a.Err = reconcile.ErrGaveWay
 	}
 	a.Err = s.explained(a.Err)
@@ -77,35 +85,34 @@ func (s *Session) send(ctx context.Context, o reconcile.Op) (a reconcile.Answer)
 	return a
 }
 
-// grant requests a lease, and waits for it until ctx ends. The call continues for longer, so that a lease that etcd grants late can be
-// revoked: only the answer has the lease's id.
+// grant requests a lease, and waits until ctx ends for it or for one that was requested before.
 func (s *Session) grant(ctx context.Context) reconcile.Answer {
-	answer := make(chan reconcile.Answer)
-	s.wg.Go(func() {
-		longer, cancel := context.WithTimeout(s.ctx, reconcile.MaxTimeout)
-		defer cancel()
-		resp, err := s.client.Lease.Grant(longer, max(1, int64(s.opts.TTL/time.Second)))
-		if err == nil && (resp.ID == clientv3.NoLease || resp.TTL <= 0) {
-			err = fmt.Errorf("etcd granted lease %x with a TTL of %d s: want an id and a TTL above 0", int64(resp.ID), resp.TTL)
-		}
-		a := reconcile.Answer{Err: err}
-		if err == nil {
-			a.Lease, a.TTL = resp.ID, time.Duration(resp.TTL)*time.Second
-		}
-		select {
-		case answer <- a:
-		case <-ctx.Done():
-			if err == nil {
-				s.locked(func(c *reconcile.Core, now time.Time) { c.Hold(now, a.Lease, a.TTL) })
-				s.poke()
-			}
-		}
-	})
+	s.wg.Go(s.request)
 	select {
-	case a := <-answer:
+	case a := <-s.granted:
 		return a
 	case <-ctx.Done():
 		return reconcile.Answer{Err: ctx.Err()}
+	}
+}
+
+// request requests a lease, and passes it to grant or, if that no longer waits, to run. An etcd that is slow grants a lease all the same,
+// and only the answer has its id.
+func (s *Session) request() {
+	ctx, cancel := context.WithTimeout(s.ctx, reconcile.MaxTimeout)
+	defer cancel()
+	resp, err := s.client.Lease.Grant(ctx, max(1, int64(s.opts.TTL/time.Second)))
+	if err == nil && (resp.ID == clientv3.NoLease || resp.TTL <= 0) {
+		err = fmt.Errorf("etcd granted lease %x with a TTL of %d s: want an id and a TTL above 0", int64(resp.ID), resp.TTL)
+	}
+	a := reconcile.Answer{Err: err}
+	if err == nil {
+		a.Lease = resp.ID
+		a.TTL = time.Duration(resp.TTL) * time.Second
+	}
+	select {
+	case s.granted <- a:
+	case <-s.ctx.Done():
 	}
 }
 

@@ -9,7 +9,6 @@
 package lease
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,9 +64,9 @@ type Options struct {
 	// Changed is called after each change of an entry's state, in order. now.Key is the service key. It may be nil.
 	Changed func(from State, now Status)
 	// Why explains the error of a call to etcd, or returns nil. It may be nil.
-	Why     func(error) error
-	Streams *listwatch.Streams // the client's watch streams, see [listwatch.Config]; if nil, the session makes its own
-	Renewer *keepalive.Renewer
+	Why          func(error) error
+	Conversation *listwatch.Conversation // that of the client
+	Renewer      *keepalive.Renewer
 }
 
 // Session keeps entries on one lease. The lease is granted when the first entry needs it, and revoked when no entry
@@ -77,11 +76,12 @@ type Session struct {
 	opts   Options
 	group  *listwatch.Group[reconcile.KeyValue] // follows the keys of watches
 
-	ctx    context.Context
-	cancel context.CancelFunc
-	wake   chan struct{}
-	done   chan struct{} // closed when run and all goroutines that it started have ended
-	wg     sync.WaitGroup
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wake    chan struct{}
+	granted chan reconcile.Answer // the outcomes of requests for a lease
+	done    chan struct{}         // closed when run and all goroutines that it started have ended
+	wg      sync.WaitGroup
 
 	mu       sync.Mutex
 	core     *reconcile.Core
@@ -100,10 +100,10 @@ func New(client *clientv3.Client, opts Options) *Session {
 		client: client, opts: opts, ctx: ctx, cancel: cancel,
 		// Failures of watches are not logged: checks find the same changes.
 		group: listwatch.NewGroup(listwatch.Config[reconcile.KeyValue]{
-			Client: client, Streams: cmp.Or(opts.Streams, listwatch.NewStreams()), Equal: func(a, b reconcile.KeyValue) bool { return a == b },
-			Logger: slog.New(slog.DiscardHandler), MaxRefusedPause: time.Minute, ProbeEvery: reconcile.CheckWatched,
+			Conversation: opts.Conversation, Equal: func(a, b reconcile.KeyValue) bool { return a == b },
+			Logger: slog.New(slog.DiscardHandler), MaxRefusedPause: time.Minute, ProveEvery: reconcile.CheckWatched,
 		}),
-		wake: make(chan struct{}, 1), done: make(chan struct{}), watches: make(map[string]*watch),
+		wake: make(chan struct{}, 1), granted: make(chan reconcile.Answer), done: make(chan struct{}), watches: make(map[string]*watch),
 		core: reconcile.New(func(d time.Duration) time.Duration { return d - rand.N(d/4+1) }),
 	}
 }
@@ -118,11 +118,11 @@ func (s *Session) locked(f func(c *reconcile.Core, now time.Time)) {
 // poke makes run call the core again. It never blocks.
 func (s *Session) poke() { listwatch.Signal(s.wake) }
 
-// Reconnected checks the keys and verifies their watches at once: the connection may lead to an etcd that was restored
+// Reconnected checks the keys at once, or has their watches proven: the connection may lead to an etcd that was restored
 // from a backup.
 func (s *Session) Reconnected() {
 	s.group.ConnChanged()
-	s.locked(func(c *reconcile.Core, now time.Time) { c.CheckSoon(now) })
+	s.locked(func(c *reconcile.Core, now time.Time) { c.OnReconnect(now) })
 	s.poke()
 }
 
@@ -230,6 +230,8 @@ func (s *Session) run() {
 		began := time.Now().Round(0) // by the wall clock: the monotonic clock may stop while the machine sleeps
 		select {
 		case <-s.wake:
+		case a := <-s.granted:
+			s.locked(func(c *reconcile.Core, now time.Time) { c.OnLateGrant(now, a) })
 		case <-timer.C:
 		case <-s.ctx.Done():
 		}

@@ -283,6 +283,19 @@ func (c *Core) CheckSoon(now time.Time) {
 	}
 }
 
+// OnReconnect makes renewals due, and the checks that no watch makes superfluous: the connection may lead to another etcd. Watched keys
+// are proven.
+func (c *Core) OnReconnect(now time.Time) {
+	for _, h := range c.held {
+		h.renewAt = now
+	}
+	due := c.check.due
+	c.CheckSoon(now)
+	if c.check.watched {
+		c.check.due = due
+	}
+}
+
 func (c *Core) scheduleCheck(now time.Time) {
 	every := checkUnwatched
 	if c.check.watched {

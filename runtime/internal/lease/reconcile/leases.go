@@ -62,8 +62,20 @@ func (c *Core) alive(now time.Time, id clientv3.LeaseID) bool {
 // isOwn reports whether a lease was ever granted to this session.
 func (c *Core) isOwn(id clientv3.LeaseID) bool { return id != 0 && slices.Contains(c.everGranted, id) }
 
-// Hold adds a granted lease. A lease that is granted after the timeout is never the current one, so it is revoked.
-func (c *Core) Hold(now time.Time, id clientv3.LeaseID, life time.Duration) {
+// OnLateGrant records the outcome of a request for a lease that has timed out before. The lease becomes the current one if one is still
+// needed. Otherwise it is held, and so revoked.
+func (c *Core) OnLateGrant(now time.Time, a Answer) {
+	switch {
+	case a.Err != nil: // the timeout was reported
+	case c.lease == 0 && !c.closing && c.leaseNeeded(present):
+		c.onGrant(now, a.Lease, a.TTL)
+	default:
+		c.hold(now, a.Lease, a.TTL)
+	}
+}
+
+// hold adds a granted lease.
+func (c *Core) hold(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.held = append(c.held, &heldLease{id: id, life: life, expires: now.Add(life), renewAt: now.Add(life / renewAfter)})
 	c.everGranted = append(c.everGranted, id)
 }
@@ -71,7 +83,7 @@ func (c *Core) Hold(now time.Time, id clientv3.LeaseID, life time.Duration) {
 // onGrant makes a granted lease the current one.
 func (c *Core) onGrant(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.succeeded()
-	c.Hold(now, id, life)
+	c.hold(now, id, life)
 	c.lease = id
 	c.grants.shut(now, c.jitter) // should the lease be lost before its first renewal
 	c.scheduleCheck(now)

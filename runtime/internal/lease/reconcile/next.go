@@ -24,7 +24,7 @@ const (
 	// markTimeout bounds the time for marking keys as leaving: marking delays their deletion.
 	markTimeout = 500 * time.Millisecond
 	// MaxTimeout bounds the timeout of a call, and the wait for a grant that has timed out.
-	MaxTimeout = 30 * time.Second
+	MaxTimeout = 80 * time.Second
 	// shortTime is how long a call may take, in addition to the time of etcd's last answer, when a removal waits for it.
 	shortTime = 500 * time.Millisecond
 )
@@ -140,7 +140,7 @@ func (c *Core) timeoutOf(now time.Time, o Op) time.Duration {
 			return o.steps[0].r.e.markUntil.Sub(now)
 		}
 	}
-	return min((callTimeout+c.health.took)<<min(max(c.health.hung-1, 0), 3), MaxTimeout)
+	return min((callTimeout+c.health.took)<<min(max(c.health.hung-1, 0), 6), MaxTimeout)
 }
 
 // Patience returns how long a call that removes nothing may take when a removal waits for it.

@@ -26,7 +26,7 @@ type walked struct {
 	call  Op            // the call under way; may be nil
 	limit time.Duration // the timeout of call
 	began time.Time     // when call began
-	lates [][]step      // writes that timed out, and may arrive late
+	lates []Op          // writes and grants that timed out, and may arrive late
 	past  *model        // a backup
 	hangs bool          // calls may hang, but nothing refuses or delays the removal of a key
 
@@ -188,9 +188,9 @@ func (w *walked) end(f fate) bool {
 	}
 	o, a := w.call, Answer{}
 	switch o := o.(type) {
-	case writeOp:
+	case writeOp, GrantOp:
 		if f == delayed {
-			w.lates = append(w.lates, o.steps)
+			w.lates = append(w.lates, o)
 		}
 	case readOp, AttachedOp:
 		if f == delayed || f == unanswered {
@@ -254,20 +254,27 @@ func (w *walked) arrive(o Op) (a Answer) {
 	return a
 }
 
-// arriveLate applies the oldest write that timed out.
+// arriveLate applies the oldest write or grant that timed out. The session gets the answer of a grant alone.
 func (w *walked) arriveLate() bool {
 	if len(w.lates) == 0 {
 		return false
 	}
-	steps := w.lates[0]
+	late := w.lates[0]
 	w.lates = w.lates[1:]
+	if _, grants := late.(GrantOp); grants {
+		w.core.OnLateGrant(w.now, w.arrive(late))
+		w.core.warnings = nil
+		w.observe()
+		return true
+	}
+	steps := late.(writeOp).steps
 	creates := slices.ContainsFunc(steps, func(st step) bool {
 		kv := w.etcd.get(st.r.key)
 		return kv == nil || kv.Lease == theirs
 	})
-	if a := w.arrive(writeOp{steps}); a.Made && creates {
+	if a := w.arrive(late); a.Made && creates {
 		w.lateCreate = true
-	} // the session does not get its answer
+	}
 	return true
 }
 
@@ -291,7 +298,7 @@ func (w *walked) settle() string {
 	}
 	if w.wrong() == "" {
 		if w.arriveLate() {
-			return "a late write arrives"
+			return "a late call arrives"
 		}
 		return ""
 	}
@@ -555,7 +562,7 @@ var leaseEvents = []modelcheck.Event[walked]{
 	{Name: "etcd is backed up", Do: func(w *walked) bool { w.past = w.etcd.clone(); return true }},
 	{Name: "etcd is restored", Do: (*walked).restore},
 	{Name: "etcd is restored, and others have written since", Do: func(w *walked) bool { could := w.restore(); w.etcd.rev += 1000; return could }},
-	{Name: "the connection is back", Do: func(w *walked) bool { w.core.CheckSoon(w.now); return true }},
+	{Name: "the connection is back", Do: func(w *walked) bool { w.core.OnReconnect(w.now); return true }},
 }
 
 func (w *walked) restore() bool {

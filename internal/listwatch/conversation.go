@@ -1,0 +1,221 @@
+package listwatch
+
+import (
+	"cmp"
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/login"
+)
+
+// Conversation is what the ranges of an etcd client share, so that a fleet of processes asks etcd little: one request at a time for
+// pages of all ranges, one for proofs, one stream for all watches, and doubts about etcd. It is safe for concurrent use.
+type Conversation struct {
+	Login *login.Login // that of the client, which its other calls share
+
+	client Client
+	blind  bool  // the client has no connection, so no event reports a reconnect
+	spread uint8 // spreads the proofs of a fleet: processes differ in it
+	// connected waits until the client is connected or cannot connect. It returns false if ctx ends first.
+	connected func(ctx context.Context) bool
+	streams   *streams
+
+	mu            sync.Mutex
+	pages, proofs queue
+	ranges        map[*asker]chan<- struct{} // the doubt channel of each range
+	timer         *time.Timer                // calls advance
+	ctx           context.Context            // of the requests; ends once no range is left
+	cancel        context.CancelFunc
+}
+
+// ConversationOf returns the conversation of a client, which does no I/O until a range is followed. A client without a connection,
+// such as one of clientv3.NewCtxClient, does not report that it has reconnected, perhaps to another etcd. So its ranges are proven often.
+func ConversationOf(c *clientv3.Client) *Conversation {
+	conversation := NewConversation(c)
+	if conn := c.ActiveConnection(); conn != nil {
+		conversation.blind = false
+		conversation.connected = func(ctx context.Context) bool {
+			conn.Connect() // an unused client is idle
+			return conn.WaitForStateChange(ctx, connectivity.Connecting)
+		}
+	}
+	conversation.Login = login.Of(c)
+	return conversation
+}
+
+// NewConversation returns the conversation of a client without a connection.
+func NewConversation(client Client) *Conversation {
+	return &Conversation{
+		client:    client,
+		blind:     true,
+		spread:    uint8(rand.N(256)),
+		connected: func(context.Context) bool { return true },
+		streams:   newStreams(),
+		pages:     newQueue(),
+		proofs:    newQueue(),
+		ranges:    make(map[*asker]chan<- struct{}),
+	}
+}
+
+// join adds a range, whose channel doubt receives a signal when another range doubts etcd.
+func (c *Conversation) join(a *asker, doubt chan<- struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.ranges) == 0 {
+		c.ctx, c.cancel = context.WithCancel(context.Background())
+	}
+	c.ranges[a] = doubt
+}
+
+// leave removes a range. Without ranges, no request is under way.
+func (c *Conversation) leave(a *asker) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.replace(a, wish{})
+	delete(c.ranges, a)
+	if len(c.ranges) == 0 {
+		c.cancel()
+	}
+}
+
+// doubt makes all ranges of the client compare what they know with etcd.
+func (c *Conversation) doubt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, doubt := range c.ranges {
+		Signal(doubt)
+	}
+}
+
+// want replaces what a range wants to read. A range that goes on wanting the same keeps its place in the request under way.
+func (c *Conversation) want(a *asker, w wish) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if w != a.wish {
+		c.replace(a, w)
+		c.schedule()
+	}
+}
+
+// replace replaces what a range wants to read, and drops answers to what it wanted before.
+func (c *Conversation) replace(a *asker, w wish) {
+	c.pages.remove(a)
+	c.proofs.remove(a)
+	a.want(w)
+	a.forget()
+	switch {
+	case w.page != (page{}):
+		c.pages.add(a)
+	case w != (wish{}):
+		c.proofs.add(a)
+	}
+}
+
+// schedule sets the timer for the next request. It must be called with mu held.
+func (c *Conversation) schedule() {
+	at, ok := c.pages.next()
+	if proof, due := c.proofs.next(); due && (!ok || proof.Before(at)) {
+		at, ok = proof, true
+	}
+	switch {
+	case !ok:
+	case c.timer == nil:
+		c.timer = time.AfterFunc(time.Until(at), c.advance)
+	default:
+		c.timer.Reset(time.Until(at))
+	}
+}
+
+// advance begins the requests that are due.
+func (c *Conversation) advance() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	for _, q := range []*queue{&c.pages, &c.proofs} {
+		if at, ok := q.next(); ok && !at.After(now) {
+			q.request(now)
+			go c.ask(c.ctx, q, q.asked, q.timeout)
+		}
+	}
+	c.schedule()
+}
+
+// ask makes a request, and passes the answers to the ranges.
+func (c *Conversation) ask(ctx context.Context, q *queue, asked []ask, timeout time.Duration) {
+	answers, err := c.read(ctx, asked, timeout)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, since := time.Now(), q.since
+	told, again := q.answered(err, now)
+	for i, a := range asked {
+		if a.stale() || !told {
+			continue
+		}
+		e := event{err: err, again: again, proof: a.wish.page == (page{}), took: now.Sub(since)}
+		if err == nil {
+			e.read = answers[i]
+		}
+		if !again {
+			a.want(wish{})
+		}
+		a.forget() // what the range has not heard yet
+		a.answer <- e
+	}
+	c.schedule()
+}
+
+// read waits for a connection that is being made, and then for etcd, each within the timeout.
+func (c *Conversation) read(ctx context.Context, asked []ask, timeout time.Duration) ([]*clientv3.GetResponse, error) {
+	connecting, stop := context.WithTimeout(ctx, timeout)
+	defer stop()
+	if !c.connected(connecting) {
+		return nil, connecting.Err()
+	}
+	timeout, done := c.Login.Turn(ctx, login.Wait, timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	answers, err := c.get(ctx, asked)
+	done(err)
+	return answers, err
+}
+
+// get reads all ranges of a request at one revision.
+func (c *Conversation) get(ctx context.Context, asked []ask) ([]*clientv3.GetResponse, error) {
+	if len(asked) == 1 {
+		key, opts := asked[0].get()
+		resp, err := c.client.Get(ctx, key, opts...)
+		return []*clientv3.GetResponse{resp}, err
+	}
+	reads := make([]clientv3.Op, len(asked))
+	for i, a := range asked {
+		key, opts := a.get()
+		reads[i] = clientv3.OpGet(key, opts...)
+	}
+	resp, err := c.client.Txn(ctx).Then(reads...).Commit()
+	if err != nil {
+		return nil, err
+	}
+	answers := make([]*clientv3.GetResponse, len(asked))
+	for i, answer := range resp.Responses {
+		answers[i] = (*clientv3.GetResponse)(answer.GetResponseRange())
+		answers[i].Header = resp.Header // its own has only the revision
+	}
+	return answers, nil
+}
+
+// get returns the read of a page or, for a proof, of the number of keys and the key changed last.
+func (a ask) get() (key string, opts []clientv3.OpOption) {
+	switch {
+	case a.wish.page != (page{}):
+		return cmp.Or(a.wish.page.from, a.in.From), a.wish.page.opts(a.in)
+	case a.in.End == "":
+		return a.in.From, nil
+	default:
+		return a.in.From, a.in.opts(clientv3.WithLimit(1), clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))
+	}
+}

@@ -1,0 +1,170 @@
+package listwatch
+
+import (
+	"slices"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
+)
+
+const (
+	// maxReads bounds the ranges of a request. By default, etcd allows 128 operations in a transaction.
+	maxReads = 50
+	// The timeout of a request starts at firstTimeout. It is twice the time that etcd took for the last answer, if that is longer,
+	// and doubles without an answer, up to maxTimeout. So a slow etcd is hardly asked again for what it is still working on.
+	firstTimeout = 4 * time.Second
+	maxTimeout   = 80 * time.Second
+	// firstRetryPause bounds the pause after a first failed request, and maxRetryPause all pauses.
+	firstRetryPause = 50 * time.Millisecond
+	maxRetryPause   = time.Second
+)
+
+// wish is what a range wants to read next. The zero value is nothing.
+type wish struct {
+	page page // this page, at once; zero for a proof
+
+	// A proof is due at a time. From early on, it goes along with the proof of another range.
+	early, due time.Time
+}
+
+// asker is a range in the conversation with etcd. The conversation's lock guards it.
+type asker struct {
+	in     Range
+	answer chan event // has the outcome of the wish
+
+	wish  wish
+	epoch int  // counts the wishes: an answer to an earlier one is dropped
+	alone bool // etcd has refused a request of this range alone, so others would be refused with it
+}
+
+// want replaces the wish.
+func (a *asker) want(w wish) {
+	a.epoch++
+	a.wish = w
+}
+
+// forget drops an answer that the range has not received.
+func (a *asker) forget() {
+	select {
+	case <-a.answer:
+	default:
+	}
+}
+
+// apart reports whether the range must not share a request. Pages after the first are large.
+func (a *asker) apart() bool { return a.alone || a.wish.page.revision != 0 }
+
+// ask is a wish in a request.
+type ask struct {
+	*asker
+	wish  wish
+	epoch int
+}
+
+// stale reports whether the range wants something else by now.
+func (a ask) stale() bool { return a.epoch != a.asker.epoch }
+
+// queue is the core of a client's requests of one kind: for pages or for proofs. There is at most one request under way, and the next one
+// has all ranges that are waiting by then. It does no I/O and reads no clock.
+//
+// etcd refuses a request as a whole if the user lacks the right to one of its ranges. Then the next request has half as many ranges, and
+// so on; after an answer, twice as many. A range that is refused alone stays alone until etcd has answered it.
+type queue struct {
+	waiting []*asker
+	limit   int // the most ranges of the next request
+	timeout time.Duration
+	pauses  backoff.Backoff
+	from    time.Time // no request before
+
+	asked []ask // by the request under way, nil without one
+	since time.Time
+}
+
+func newQueue() queue {
+	return queue{limit: maxReads, timeout: firstTimeout, pauses: backoff.Backoff{Base: firstRetryPause, Max: maxRetryPause}}
+}
+
+func (q *queue) add(a *asker) { q.waiting = append(q.waiting, a) }
+
+func (q *queue) remove(a *asker) {
+	q.waiting = slices.DeleteFunc(q.waiting, func(b *asker) bool { return a == b })
+}
+
+// next returns when to make the next request. ok is false if there is nothing to ask now.
+func (q *queue) next() (at time.Time, ok bool) {
+	if q.asked != nil || len(q.waiting) == 0 {
+		return at, false
+	}
+	first := slices.MinFunc(q.waiting, func(a, b *asker) int { return a.wish.due.Compare(b.wish.due) })
+	if first.wish.due.Before(q.from) {
+		return q.from, true
+	}
+	return first.wish.due, true
+}
+
+// request begins the next request.
+func (q *queue) request(now time.Time) {
+	for _, a := range q.waiting {
+		if a.wish.early.After(now) || len(q.asked) == q.limit {
+			continue
+		}
+		if len(q.asked) > 0 {
+			first := q.asked[0]
+			if first.apart() || a.apart() || first.wish.page.local != a.wish.page.local {
+				continue
+			}
+		}
+		q.asked = append(q.asked, ask{a, a.wish, a.epoch})
+	}
+	for _, a := range q.asked {
+		q.remove(a.asker)
+	}
+	q.since = now
+}
+
+// answered handles the end of the request under way. told reports whether the ranges learn of the outcome; otherwise the request was
+// split. again reports whether they are asked again, so that the outcome is only news.
+func (q *queue) answered(err error, now time.Time) (told, again bool) {
+	asked := q.asked
+	q.asked = nil
+	switch {
+	case err == nil:
+		q.limit = min(2*q.limit, maxReads)
+		q.timeout = min(max(firstTimeout, 2*now.Sub(q.since)), maxTimeout)
+		q.pauses.Reset()
+		for _, a := range asked {
+			a.alone = false
+		}
+		return true, false
+	case !refusedAsAWhole(err):
+		if etcderr.TimedOut(err) {
+			q.timeout = min(2*q.timeout, maxTimeout)
+		}
+		q.from = now.Add(backoff.Jitter(q.pauses.Bound()))
+		q.requeue(asked)
+		return true, true
+	case len(asked) == 1:
+		asked[0].alone = true
+		return true, false
+	default:
+		q.limit = len(asked) / 2
+		q.requeue(asked)
+		return false, true
+	}
+}
+
+func (q *queue) requeue(asked []ask) {
+	for _, a := range asked {
+		if !a.stale() {
+			q.add(a.asker)
+		}
+	}
+}
+
+// refusedAsAWhole reports whether one range may be why a request for several ranges failed.
+func refusedAsAWhole(err error) bool {
+	return etcderr.Refused(err) || tooLarge(err) || etcderr.Code(err) == codes.OutOfRange
+}

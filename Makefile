@@ -118,7 +118,7 @@ SCHEDULE ?=
 
 .PHONY: simulate
 simulate: ## Walk random schedules of faults in virtual time (FIRST=0 MINUTES=30 for others, SEED=17 or SCHEDULE=FILE for one)
-	cd simulation && go test -count=1 -timeout 0 -v -run 'TestSchedules|TestK' ./walk $(if $(SCHEDULE),-schedule '$(abspath $(SCHEDULE))', \
+	cd simulation && go test -count=1 -timeout 0 -v -run 'TestSchedules|TestFleet|TestK' ./walk $(if $(SCHEDULE),-schedule '$(abspath $(SCHEDULE))', \
 		$(if $(filter-out file,$(origin SEED)),-first $(SEED) -seeds 1 -times 10,-first $(FIRST) $(if $(MINUTES),-minutes $(MINUTES),-seeds $(SEEDS))))
 
 # A regular expression on room/name: which mutants to try.

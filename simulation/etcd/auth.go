@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"reflect"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -80,6 +81,17 @@ func (a admin) setRight(role string, r Right) error {
 		return except(errOf(a.RoleRevokePermission(a.root(), revoke)), auth.ErrPermissionNotGranted)
 	}
 	return errOf(a.RoleGrantPermission(a.root(), &pb.AuthRoleGrantPermissionRequest{Name: role, Perm: p}))
+}
+
+// SetTokenTTL restarts all members. From then on, tokens last for a time without use, in whole seconds.
+func (c *Cluster) SetTokenTTL(ttl time.Duration) error {
+	c.stopAll()
+	c.tokenTTL = ttl
+	var errs []error
+	for i := range c.members {
+		errs = append(errs, c.Start(i))
+	}
+	return errors.Join(errs...)
 }
 
 // ExpireTokens makes all tokens invalid. It sets the password of each user to the same value again, which ends the user's tokens.

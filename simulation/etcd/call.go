@@ -37,17 +37,19 @@ func (c *Cluster) Intercept(f func(Call) Verdict) {
 	c.intercept = f
 }
 
-// judge returns the verdict on a call.
+// judge returns the verdict on a call, with the time that the call waits in the queue.
 func (p *process) judge(ctx context.Context, method string, message any) Verdict {
 	p.c.mu.Lock()
 	intercept := p.c.intercept
 	p.c.mu.Unlock()
-	if intercept == nil {
-		return Verdict{}
-	}
 	call := Call{Client: client(ctx), Member: p.member, Method: path.Base(method)}
 	call.Keys, call.Write = about(message)
-	return intercept(call)
+	var v Verdict
+	if intercept != nil {
+		v = intercept(call)
+	}
+	v.Before += p.enqueue(call.Method)
+	return v
 }
 
 // client returns the host of the client that made the request.
@@ -126,8 +128,11 @@ func (p *process) interceptUnary(ctx context.Context, message any, info *grpc.Un
 	return answer, err
 }
 
-// interceptStream applies the verdicts on keepalives and watches.
+// interceptStream applies the verdicts on keepalives and watches. The opening of a stream waits in the queue, too.
 func (p *process) interceptStream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, etcd grpc.StreamHandler) error {
+	if err := sleep(p.ctx, p.enqueue(opening)); err != nil {
+		return err
+	}
 	switch info.FullMethod {
 	case pb.Lease_LeaseKeepAlive_FullMethodName, pb.Watch_Watch_FullMethodName:
 		s = &stream{ServerStream: s, p: p, method: info.FullMethod}

@@ -5,6 +5,7 @@
 //	process.go   one run of a member; peers.go: what members send each other
 //	operator.go  what an operator does; auth.go: users and rights
 //	mirror.go    a copy of the committed keys, and who asked for each change
+//	queue.go     a member that serves one request at a time
 //	call.go      verdicts on requests, keepalives and watches
 //	unsafe.go    access to unexported variables of etcd
 //
@@ -34,10 +35,12 @@ type Cluster struct {
 	mirror   *mirror
 	changing chan struct{} // holds a value during a start, a stop, or a read or replacement of data
 	token    string        // the initial cluster token; guarded by changing
+	tokenTTL time.Duration // guarded by changing
 
 	mu        sync.Mutex
 	members   []member
 	intercept func(Call) Verdict
+	queue     queue
 	users     map[string]User // the users that Protect has set
 }
 
@@ -64,7 +67,7 @@ func New(network *network.Network, addrs []string) (*Cluster, error) {
 		return nil, err
 	}
 	c := &Cluster{
-		network: network, addrs: addrs, dir: dir, mirror: &mirror{observer: func(*Change) {}}, changing: make(chan struct{}, 1), token: "simulation",
+		network: network, addrs: addrs, dir: dir, mirror: &mirror{observer: func(*Change) {}}, changing: make(chan struct{}, 1), token: "simulation", tokenTTL: time.Duration(defaults.AuthTokenTTL) * time.Second,
 		members: make([]member, len(addrs)), users: map[string]User{},
 	}
 	c.mirror.advanced.L = &c.mirror.mu

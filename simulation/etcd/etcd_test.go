@@ -167,6 +167,18 @@ func TestIntercept_Unary(t *testing.T) {
 	})
 }
 
+func TestQueue(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, w *world) {
+		c := w.client("10.0.0.1", "")
+		w.Queue(time.Second, 0)
+		began := time.Now()
+		w.Hang(0, time.Second)
+		_ = w.put(c, time.Millisecond, "a", "") // stays in the queue
+		w.check(w.put(c, time.Minute, "b", ""))
+		expect(t, "time of two puts after a hang", time.Since(began), 3*time.Second)
+	})
+}
+
 func TestIntercept_Streams(t *testing.T) {
 	inBubble(t, 1, func(t *testing.T, w *world) {
 		c := w.client("10.0.0.1", "")

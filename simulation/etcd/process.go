@@ -32,6 +32,7 @@ type process struct {
 	inbox    chan letter  // raft messages from peers
 	handler  http.Handler // serves the requests of peers
 	events   mvcc.WatchStream
+	free     time.Time // when the process has served its queue; guarded by c.mu
 
 	ctx    context.Context // ends with the process
 	cancel context.CancelFunc
@@ -89,7 +90,7 @@ func (c *Cluster) newServer(member int) (*etcdserver.EtcdServer, error) {
 		TickMs: defaults.TickMs, ElectionTicks: defaults.ElectionTicks(), PreVote: defaults.PreVote,
 		InitialElectionTickAdvance: defaults.InitialElectionTickAdvance, BootstrapTimeout: time.Second,
 		MaxTxnOps: defaults.MaxTxnOps, MaxRequestBytes: defaults.MaxRequestBytes, MaxConcurrentStreams: defaults.MaxConcurrentStreams,
-		CompactionBatchLimit: defaults.CompactionBatchLimit, AuthToken: defaults.AuthToken, TokenTTL: defaults.AuthTokenTTL,
+		CompactionBatchLimit: defaults.CompactionBatchLimit, AuthToken: defaults.AuthToken, TokenTTL: uint(c.tokenTTL / time.Second),
 		WatchProgressNotifyInterval: defaults.WatchProgressNotifyInterval, WarningApplyDuration: defaults.WarningApplyDuration,
 		V2Deprecation: defaults.V2DeprecationEffective(), ServerFeatureGate: defaults.ServerFeatureGate,
 		BcryptCost: 4, UnsafeNoFsync: true, Logger: logger,

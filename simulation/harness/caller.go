@@ -157,7 +157,7 @@ func (c *caller) fallBack() []runtime.Option {
 	if c.w.other == nil {
 		return nil
 	}
-	client, err := clientv3.New(clientConfig(c.w.other.memberAddrs(), grpc.WithContextDialer(c.w.network.Dialer(c.from))))
+	client, err := clientv3.New(ClientConfig(c.w.other.memberAddrs(), grpc.WithContextDialer(c.w.network.Dialer(c.from))))
 	must(err) // without a password, New makes no request, so it does not fail
 	disconnect := c.disconnect
 	c.disconnect = func() { // this client stays open as long as the client of the own region

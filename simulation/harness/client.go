@@ -35,34 +35,38 @@ func (p *process) connect() {
 			Backoff: backoff.Config{BaseDelay: time.Second, Multiplier: 1, MaxDelay: time.Second}, MinConnectTimeout: dialTimeout,
 		}))
 	}
-	config := clientConfig(p.w.memberAddrs(), options...)
+	config := ClientConfig(p.w.memberAddrs(), options...)
 	if p.w.plan.Auth {
 		config.Username, config.Password = p.name(), password
 	}
+	client := Connect(config)
+	p.client, p.disconnect = client, func() { client.Close() }
+	if p.parts {
+		put, conn := clientv3.NewCtxClient(client.Ctx()), client.ActiveConnection()
+		put.KV = clientv3.NewKVFromKVClient(pb.NewKVClient(conn), client)
+		put.Watcher = clientv3.NewWatchFromWatchClient(pb.NewWatchClient(conn), client)
+		put.Lease = clientv3.NewLeaseFromLeaseClient(pb.NewLeaseClient(conn), client, dialTimeout+time.Second)
+		p.client, p.disconnect = put, func() {
+			put.Close()
+			client.Close()
+		}
+	}
+	p.client.Lease = lessee{p.client.Lease, p.w, p.from}
+}
+
+// Connect makes an etcd client. It tries again after an error: with a password, clientv3.New sends a request to etcd, which may be down.
+func Connect(config clientv3.Config) *clientv3.Client {
 	for {
 		client, err := clientv3.New(config)
-		if err != nil {
-			// With a password, New sends a request to etcd, which may be down.
-			time.Sleep(connectAgain)
-			continue
+		if err == nil {
+			return client
 		}
-		p.client, p.disconnect = client, func() { client.Close() }
-		if p.parts {
-			put, conn := clientv3.NewCtxClient(client.Ctx()), client.ActiveConnection()
-			put.KV = clientv3.NewKVFromKVClient(pb.NewKVClient(conn), client)
-			put.Watcher = clientv3.NewWatchFromWatchClient(pb.NewWatchClient(conn), client)
-			put.Lease = clientv3.NewLeaseFromLeaseClient(pb.NewLeaseClient(conn), client, dialTimeout+time.Second)
-			p.client, p.disconnect = put, func() {
-				put.Close()
-				client.Close()
-			}
-		}
-		p.client.Lease = lessee{p.client.Lease, p.w, p.from}
-		return
+		time.Sleep(connectAgain)
 	}
 }
 
-func clientConfig(endpoints []string, options ...grpc.DialOption) clientv3.Config {
+// ClientConfig returns the configuration of the etcd client of a process.
+func ClientConfig(endpoints []string, options ...grpc.DialOption) clientv3.Config {
 	return clientv3.Config{
 		Endpoints:            endpoints,
 		DialTimeout:          dialTimeout,

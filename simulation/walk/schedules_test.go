@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,11 +36,8 @@ const (
 // prints them in words, and keeps them in simulation/failures.
 func TestSchedules(t *testing.T) {
 	skipUnlessAsked(t)
-	x := &explorer{t: t, next: *first, left: *seeds, failed: make(map[string][]failure)}
+	x := &explorer{t: t, next: firstSeed(), left: *seeds, failed: make(map[string][]failure)}
 	ctx := t.Context()
-	if x.next == 0 {
-		x.next = rand.Uint64N(1_000_000_000) + 1
-	}
 	if *minutes > 0 {
 		x.left = math.MaxInt
 		bounded, cancel := context.WithTimeout(ctx, time.Duration(*minutes*float64(time.Minute)))

@@ -16,13 +16,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/harness"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 )
 
@@ -42,7 +41,7 @@ func inDistance(t *testing.T, roundTrip time.Duration, f func(*testing.T, *dista
 	etcd.Bubble(t, func(t *testing.T) {
 		net := network.New()
 		net.Set(here, there, network.Link{Delay: roundTrip / 2})
-		cluster, err := etcd.New(net, []string{there + ":2379"})
+		cluster, err := etcd.New(net, etcdAddrs)
 		must.Succeed(t, err)
 		d := &distant{etcd: cluster, calls: map[string]int{}}
 		defer func() { must.Succeed(t, d.etcd.Close()) }()
@@ -52,10 +51,7 @@ func inDistance(t *testing.T, roundTrip time.Duration, f func(*testing.T, *dista
 			d.calls[c.Method]++
 			return etcd.Verdict{}
 		})
-		client, err := clientv3.New(clientv3.Config{
-			Endpoints: []string{there + ":2379"}, Logger: zap.NewNop(), DialOptions: []grpc.DialOption{grpc.WithContextDialer(net.Dialer(here))},
-		})
-		must.Succeed(t, err)
+		client := harness.Connect(harness.ClientConfig(etcdAddrs, grpc.WithContextDialer(net.Dialer(here))))
 		defer client.Close()
 		d.Registry = runtime.NewRegistry(client, runtime.WithLogger(slog.New(slog.NewTextHandler(&d.log, nil))))
 		defer d.Close(t.Context())

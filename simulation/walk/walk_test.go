@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -28,6 +29,9 @@ var (
 	longest = flag.Duration("longest", 45*time.Second, "how long a schedule may take before it counts as hanging")
 	out     = flag.String("out", "", "append a line of JSON for each schedule to this file, and let no schedule fail the test")
 )
+
+// etcdAddrs holds the address of a single member of etcd.
+var etcdAddrs = []string{"10.0.0.2:2379"}
 
 // report is the outcome of a schedule.
 type report struct {
@@ -77,14 +81,7 @@ func TestKept(t *testing.T) {
 
 // walk runs a schedule.
 func walk(t *testing.T, s schedule.Schedule) report {
-	// The timer runs outside the bubble, as virtual time stops while a goroutine runs, or waits for something outside.
-	stop := time.AfterFunc(*longest, func() {
-		all := make([]byte, 64<<20)
-		all = all[:runtime.Stack(all, true)]
-		fmt.Fprintf(os.Stderr, "panic: seed %d hangs: it has taken %v\n\n%s", s.Seed, *longest, all)
-		os.Exit(2)
-	}).Stop
-	defer stop()
+	defer exitIfHanging(s.Seed)()
 	var r harness.Result
 	etcd.Bubble(t, func(t *testing.T) { r = harness.Run(s) })
 	outcome := report{s.Seed, r.Virtual, len(s.Steps), r.Problems, ""}
@@ -92,6 +89,25 @@ func walk(t *testing.T, s schedule.Schedule) report {
 		outcome.Trace = string(r.Trace)
 	}
 	return outcome
+}
+
+// exitIfHanging ends this process if stop is not called in time. The timer runs outside the bubble, as virtual time stops while a
+// goroutine runs, or waits for something outside.
+func exitIfHanging(seed uint64) (stop func() bool) {
+	return time.AfterFunc(*longest, func() {
+		all := make([]byte, 64<<20)
+		all = all[:runtime.Stack(all, true)]
+		fmt.Fprintf(os.Stderr, "panic: seed %d hangs: it has taken %v\n\n%s", seed, *longest, all)
+		os.Exit(2)
+	}).Stop
+}
+
+// firstSeed returns the first seed, which the flag gives or is random.
+func firstSeed() uint64 {
+	if *first > 0 {
+		return *first
+	}
+	return rand.Uint64N(1_000_000_000) + 1
 }
 
 func load(t *testing.T, file string) schedule.Schedule {

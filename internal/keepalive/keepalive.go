@@ -17,11 +17,14 @@ import (
 )
 
 const (
-	// openTimeout bounds the opening of a stream.
+	// openTimeout bounds the opening of a stream, which may be a login: an overloaded etcd would have to begin again.
 	openTimeout = 80 * time.Second
 	// loginWait is how long a stream waits for another call that may log in. It is short, since a lease does not wait.
 	loginWait = time.Second
 )
+
+// errOpening is the error of a renewal beside another one of the same lease that waits for a stream.
+var errOpening = errors.New("a renewal waits for a stream that is being opened")
 
 // Renewer renews leases on one stream, because each stream is a login at etcd, and a connection may allow few streams. The etcd
 // client's methods do not suffice: KeepAlive does not report when a renewal was sent, nor repeats it when etcd does not answer, and
@@ -41,18 +44,14 @@ type stream struct {
 	grpc     pb.Lease_LeaseKeepAliveClient // nil until the stream is open
 	since    time.Time                     // when opening began or, once the stream is open, ended
 	end      context.CancelFunc
-	waiting  map[clientv3.LeaseID][]*renewal // the renewals without an answer, the earliest first
-	queued   []clientv3.LeaseID              // of waiting, those to send once the stream is open or, if it is, has answered
-	answered bool                            // etcd has answered a renewal
-	err      error                           // why the stream has failed
+	waiting  map[clientv3.LeaseID][]answers // a channel for each renewal without an answer, the earliest first
+	queued   []clientv3.LeaseID             // of waiting, those to send once the stream is open or, if it is, has answered
+	answered bool                           // etcd has answered a renewal
+	err      error                          // why the stream has failed
 }
 
-// renewal is one renewal of a lease, for which several callers may wait.
-type renewal struct {
-	once   func() (*clientv3.LeaseKeepAliveResponse, error) // what renewOnce returns, for all callers
-	done   chan struct{}                                    // closed after the answer, or after the stream has failed
-	answer *clientv3.LeaseKeepAliveResponse                 // nil if the stream has failed
-}
+// answers is closed if the stream fails.
+type answers chan *clientv3.LeaseKeepAliveResponse
 
 // New returns the Renewer of a client. Its streams end with life. login is that of the client's other calls, which may be nil.
 func New(life context.Context, client *clientv3.Client, login *login.Login) *Renewer {
@@ -71,14 +70,17 @@ func (r *Renewer) Renew(ctx context.Context, lease clientv3.LeaseID, timeout tim
 		return renewOnce(ctx, r.client.Lease, lease)
 	}
 	for again := true; ; again = false {
-		s, renewal := r.send(ctx, lease)
+		s, answers := r.send(lease)
+		if s == nil {
+			return nil, errOpening
+		}
 		select {
-		case <-renewal.done:
+		case answer, ok := <-answers:
 			switch {
-			case renewal.answer != nil && renewal.answer.TTL > 0:
-				return renewal.answer, nil
-			case renewal.answer != nil:
-				return renewal.once() // Lease may be a wrapper that reaches another etcd
+			case ok && answer.TTL > 0:
+				return answer, nil
+			case ok:
+				return renewOnce(ctx, r.client.Lease, lease) // Lease may be a wrapper that reaches another etcd
 			case !again || !s.answered || ctx.Err() != nil:
 				return nil, s.err
 			}
@@ -91,8 +93,7 @@ func (r *Renewer) Renew(ctx context.Context, lease clientv3.LeaseID, timeout tim
 	}
 }
 
-// onSilence ends a stream on which etcd has not answered a renewal for the timeout. Opening a stream may be a login, which an overloaded
-// etcd would have to begin again, so it has more time.
+// onSilence ends a stream on which etcd has not answered a renewal for the timeout.
 func (r *Renewer) onSilence(s *stream, timeout time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -121,30 +122,28 @@ func renewOnce(ctx context.Context, leases clientv3.Lease, lease clientv3.LeaseI
 
 // send sends a renewal on the current stream. It opens a new one, which may lead to another member, if there is none or if etcd has
 // not answered the lease's last renewal there. While one stream is being opened, send opens no other: more logins would keep an
-// overloaded etcd overloaded.
-func (r *Renewer) send(ctx context.Context, lease clientv3.LeaseID) (*stream, *renewal) {
+// overloaded etcd overloaded. It returns nil if a renewal of the lease waits for that stream.
+func (r *Renewer) send(lease clientv3.LeaseID) (*stream, answers) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.current
 	if s == nil || s.grpc != nil && s.waiting[lease] != nil && len(r.client.Endpoints()) > 1 {
 		ctx, end := context.WithCancel(r.life)
-		s = &stream{since: time.Now(), end: end, waiting: make(map[clientv3.LeaseID][]*renewal)}
+		s = &stream{since: time.Now(), end: end, waiting: make(map[clientv3.LeaseID][]answers)}
 		r.current = s
 		r.streams.Go(func() { r.run(ctx, s) })
 	}
-	all := s.waiting[lease]
-	if !s.answered && len(all) > 0 {
-		return s, all[0] // a second message would say nothing more
+	if s.grpc == nil && s.waiting[lease] != nil {
+		return nil, nil
 	}
-	next := &renewal{done: make(chan struct{})}
-	next.once = sync.OnceValues(func() (*clientv3.LeaseKeepAliveResponse, error) { return renewOnce(ctx, r.client.Lease, lease) })
-	s.waiting[lease] = append(all, next)
+	a := make(answers, 1)
+	s.waiting[lease] = append(s.waiting[lease], a)
 	if s.answered {
 		s.send(lease)
 	} else {
 		s.queued = append(s.queued, lease)
 	}
-	return s, next
+	return s, a
 }
 
 // send sends renewals. After an error, Recv fails, too.
@@ -160,8 +159,7 @@ func (s *stream) receive(resp *pb.LeaseKeepAliveResponse) {
 	s.queued, s.answered = nil, true
 	lease := clientv3.LeaseID(resp.ID)
 	if all := s.waiting[lease]; len(all) > 0 {
-		all[0].answer = &clientv3.LeaseKeepAliveResponse{ResponseHeader: resp.Header, ID: lease, TTL: resp.TTL}
-		close(all[0].done)
+		all[0] <- &clientv3.LeaseKeepAliveResponse{ResponseHeader: resp.Header, ID: lease, TTL: resp.TTL}
 		s.waiting[lease] = all[1:]
 	}
 	if len(s.waiting[lease]) == 0 {
@@ -199,8 +197,8 @@ func (r *Renewer) run(ctx context.Context, s *stream) {
 	}
 	s.err = err
 	for _, all := range s.waiting {
-		for _, renewal := range all {
-			close(renewal.done)
+		for _, a := range all {
+			close(a)
 		}
 	}
 }

@@ -199,6 +199,9 @@ func (m *Member) config() *embed.Config {
 	}
 	cfg.BcryptCost = 4 // bcrypt's minimum, for speed: the passwords are not secret
 	cfg.AuthTokenTTL = uint(m.cluster.settings.tokenTTL.Seconds())
+	for _, change := range m.cluster.settings.changes {
+		change(cfg)
+	}
 	return cfg
 }
 

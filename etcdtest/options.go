@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"time"
 
+	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 )
 
@@ -18,6 +19,7 @@ type settings struct {
 	auth     *auth
 	tokenTTL time.Duration
 	streams  uint32 // 0: etcd's default
+	changes  []func(*embed.Config)
 }
 
 // WithMembers sets the number of members, 1 by default. With 3, a cluster tolerates the loss of one.
@@ -48,3 +50,9 @@ func WithTokenTTL(ttl time.Duration) Option { return func(s *settings) { s.token
 // WithMaxConcurrentStreams sets how many streams each connection of a client may have open at once: further calls and watches
 // wait. etcd's default allows more than any client opens.
 func WithMaxConcurrentStreams(n uint32) Option { return func(s *settings) { s.streams = n } }
+
+// WithConfig lets change adjust etcd's configuration of each member, whenever it starts, for what has no option of its own. The
+// names, addresses and directories must stay.
+func WithConfig(change func(*embed.Config)) Option {
+	return func(s *settings) { s.changes = append(s.changes, change) }
+}

@@ -98,6 +98,13 @@ CELL ?=
 worstday: ## Run each operation of a process under each fault of etcd, beside plain code, in a quarter of an hour (CELL=cut_2s/close_10)
 	cd integration && go test -count=1 -timeout 60m -v $(TESTFLAGS) -run 'TestWorstDay//$(CELL)' ./worstday
 
+# How many processes a fleet has, in twenties.
+N ?= 200
+
+.PHONY: fleet
+fleet: ## Run all that happens to etcd with a fleet of processes, beside plain code, in an hour (CELL=cut for a row, N=60)
+	cd integration && go test -count=1 -timeout 110m -v $(TESTFLAGS) -run 'TestFleet/^($(or $(CELL),.*))$$' ./fleet -processes $(N)
+
 # How long a soak takes, and the seed of its faults; 0 chooses one.
 DURATION ?= 2m
 SEED     ?= 0

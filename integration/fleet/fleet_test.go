@@ -1,0 +1,60 @@
+//go:build unix
+
+// Package fleet holds a table: what happens to etcd, or to all processes that use it at once, is a row. A fleet of processes with our
+// runtime, and one with plain code, are each on an etcd that runs in a process of its own, where each message and the CPU time count.
+// Ours must not ask much more of etcd than plain code: the load of a fleet keeps a slow etcd slow. So the bounds of a row are ratios
+// of counts, ours over plain. How long it takes until the last process is current and registered must only be below a limit.
+//
+// A process follows five keys of 20 endpoints, or all keys if they are fewer, and registers one entry.
+//
+// To add a row, add a literal to rows: its steps are what happens, and its bounds are what is judged. A new step is a function of a
+// [cell]. What only etcd's process can do is an order in obey.
+//
+// go test -short runs some rows. One row with 200 processes: make fleet CELL=cut N=200
+package fleet
+
+import (
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
+)
+
+var processes = flag.Int("processes", 60, "how many processes a fleet has, in twenties")
+
+// TestMain runs the tests, or etcd if a test has started this process for that.
+func TestMain(m *testing.M) {
+	dir := os.Getenv(dirEnv)
+	if dir != "" {
+		log.Fatal("etcd's process ends: ", runEtcd(dir))
+	}
+	os.Exit(leak.Main(len(sides), m.Run))
+}
+
+// TestFleet runs the rows, and prints the table.
+func TestFleet(t *testing.T) {
+	table := "| ours / plain = ratio | " + columns + " |\n|---|---|---|---|---|---|---|---|---|\n"
+	for _, r := range rows {
+		if testing.Short() && !r.short {
+			continue
+		}
+		t.Run(r.name, func(t *testing.T) {
+			var all [len(sides)]figures
+			t.Run("sides", func(t *testing.T) {
+				for i, s := range sides {
+					t.Run(s.name, func(t *testing.T) {
+						if r.speed == 0 && r.tokens == "" && *processes <= 60 { // else one side would slow down the other
+							t.Parallel()
+						}
+						all[i] = newCell(t, r, s).measure()
+					})
+				}
+			})
+			table += r.judge(t, all[0], all[1])
+		})
+	}
+	fmt.Print(table)
+}

@@ -70,8 +70,8 @@ type run struct {
 	etcd    *server // shared by the peers
 }
 
-// part returns n divided by the divisor, at least 2.
-func (r *run) part(n int) int { return max(2, n/r.divisor) }
+// part returns n divided by the divisor, but at least 2 of several.
+func (r *run) part(n int) int { return max(min(n, 2), n/r.divisor) }
 
 // lasting returns d divided by the divisor.
 func (r *run) lasting(d time.Duration) time.Duration { return d / time.Duration(r.divisor) }

@@ -17,6 +17,8 @@ func TestMain(m *testing.M) {
 func BenchmarkChange(b *testing.B)   { benchmark(b, change) }
 func BenchmarkSequence(b *testing.B) { benchmark(b, sequence) }
 func BenchmarkRollout(b *testing.B)  { benchmark(b, rollout) }
+func BenchmarkRollouts(b *testing.B) { benchmark(b, rollouts) }
+func BenchmarkChurn(b *testing.B)    { benchmark(b, churn) }
 func BenchmarkCold(b *testing.B)     { benchmark(b, cold) }
 func BenchmarkConns(b *testing.B)    { benchmark(b, conns) }
 func BenchmarkRPC(b *testing.B)      { benchmark(b, rpc) }
@@ -50,7 +52,7 @@ func report(b *testing.B, values figures) {
 
 // TestScenarios runs each scenario with a hundredth of its size and duration.
 func TestScenarios(t *testing.T) {
-	for _, all := range []*scenario{change, sequence, rollout, cold, conns, rpc, slow, calls, rest} {
+	for _, all := range []*scenario{change, sequence, rollout, rollouts, churn, cold, conns, rpc, slow, calls, rest} {
 		t.Run(all.name, func(t *testing.T) {
 			t.Parallel()
 			s := *all

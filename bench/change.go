@@ -74,34 +74,51 @@ func childSequence(c *child) figures {
 // received all changes.
 const marks = 100
 
-// rollout replaces each endpoint by a new one, as fast as etcd accepts changes. The figures cover the time from the first change
-// until the process has received the last change.
+// rollout replaces each endpoint by a new one, as fast as etcd accepts changes.
 var rollout = &scenario{"Rollout", "endpoints", []int{3000}, finders, func(r *run) (map[string]figures, error) {
+	return r.replace(r.size, 1, r.size, 0)
+}}
+
+// rollouts is a rollout with several connections. churn replaces endpoints at 500 changes a second. With them, etcd's resolver and
+// go-zero take minutes.
+var (
+	rollouts = &scenario{"Rollouts", "conns", []int{20}, finders[:2], func(r *run) (map[string]figures, error) {
+		size := r.part(5000)
+		return r.replace(size, r.size, size, 0)
+	}}
+	churn = &scenario{"Churn", "conns", []int{1, 20}, finders[:2], func(r *run) (map[string]figures, error) {
+		return r.replace(r.part(1000), r.size, r.part(1500), 2*time.Millisecond)
+	}}
+)
+
+// replace adds and deletes endpoints as server.rollout does. The figures cover the time from the first change until all connections of the
+// process have received the last change.
+func (r *run) replace(size, conns, replaced int, pace time.Duration) (map[string]figures, error) {
 	return r.measureEach(1, func(peer string) (figures, error) {
 		if err := r.etcd.clear(); err != nil {
 			return nil, err
 		}
-		p, err := r.ready(params{Role: "rollout", Peer: peer, Key: serviceKey, Size: r.size})
+		p, err := r.ready(params{Role: "rollout", Peer: peer, Key: serviceKey, Size: size, Conns: conns})
 		if err != nil {
 			return nil, err
 		}
 		defer p.end()
 		style := styleOf(peer, serviceKey)
-		if err := r.etcd.rollout(style, r.size, r.size, 0); err != nil {
+		if err := r.etcd.rollout(style, size, replaced, pace); err != nil {
 			return nil, err
 		}
-		if err := r.etcd.putAll(style, 2*r.size, 2*r.size+marks); err != nil {
+		if err := r.etcd.putAll(style, size+replaced, size+replaced+marks); err != nil {
 			return nil, err
 		}
 		var values figures
 		err = p.hear(&values)
 		return values, err
 	})
-}}
+}
 
 func childRollout(c *child) figures {
 	g := &group{}
-	c.open()(g, c.Key, 1, c.Size)
+	c.open()(g, c.Key, c.Conns, c.Size)
 	arrived := g.expect(c.Size + marks)
 	runtime.GC()
 	before := used()
@@ -113,7 +130,7 @@ func childRollout(c *child) figures {
 
 // cold measures the start of a resolver on a connected etcd client, until its first state. The figure kept-B is the heap that stays in
 // use; the floor keeps only decoded values.
-var cold = &scenario{"Cold", "endpoints", []int{10_000}, finders, func(r *run) (map[string]figures, error) {
+var cold = &scenario{"Cold", "endpoints", []int{10, 1000, 10_000}, finders, func(r *run) (map[string]figures, error) {
 	return r.measureEach(1, func(peer string) (figures, error) {
 		return r.alone(params{Role: "cold", Peer: peer, Key: serviceKey, Size: r.size})
 	})

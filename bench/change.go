@@ -74,46 +74,40 @@ func childSequence(c *child) figures {
 // received all changes.
 const marks = 100
 
-// rollout replaces each endpoint by a new one, as fast as etcd accepts changes.
-var rollout = &scenario{"Rollout", "endpoints", []int{3000}, finders, func(r *run) (map[string]figures, error) {
-	return r.replace(r.size, 1, r.size, 0)
-}}
-
-// rollouts is a rollout with several connections. churn replaces endpoints at 500 changes a second. With them, etcd's resolver and
-// go-zero take minutes.
+// rollout and rollouts replace each endpoint as fast as etcd accepts changes, and churn makes 500 changes a second. With many connections
+// or changes, etcd's resolver and go-zero would take minutes.
 var (
-	rollouts = &scenario{"Rollouts", "conns", []int{20}, finders[:2], func(r *run) (map[string]figures, error) {
-		size := r.part(5000)
-		return r.replace(size, r.size, size, 0)
-	}}
-	churn = &scenario{"Churn", "conns", []int{1, 20}, finders[:2], func(r *run) (map[string]figures, error) {
-		return r.replace(r.part(1000), r.size, r.part(1500), 2*time.Millisecond)
-	}}
+	rollout  = replacing("Rollout", finders, 3000, 0, 1)
+	rollouts = replacing("Rollouts", finders[:2], 5000, 0, 20)
+	churn    = replacing("Churn", finders[:2], 1000, 2*time.Millisecond, 1, 20)
 )
 
-// replace adds and deletes endpoints as server.rollout does. The figures cover the time from the first change until all connections of the
-// process have received the last change.
-func (r *run) replace(size, conns, replaced int, pace time.Duration) (map[string]figures, error) {
-	return r.measureEach(1, func(peer string) (figures, error) {
-		if err := r.etcd.clear(); err != nil {
-			return nil, err
-		}
-		p, err := r.ready(params{Role: "rollout", Peer: peer, Key: serviceKey, Size: size, Conns: conns})
-		if err != nil {
-			return nil, err
-		}
-		defer p.end()
-		style := styleOf(peer, serviceKey)
-		if err := r.etcd.rollout(style, size, replaced, pace); err != nil {
-			return nil, err
-		}
-		if err := r.etcd.putAll(style, size+replaced, size+replaced+marks); err != nil {
-			return nil, err
-		}
-		var values figures
-		err = p.hear(&values)
-		return values, err
-	})
+// replacing returns a scenario that replaces each endpoint by a new one, at a pace as of server.rollout. The figures cover the time from
+// the first change until all connections of the process have received the last change.
+func replacing(name string, peers []string, size int, pace time.Duration, conns ...int) *scenario {
+	return &scenario{name, "conns", conns, peers, func(r *run) (map[string]figures, error) {
+		return r.measureEach(1, func(peer string) (figures, error) {
+			if err := r.etcd.clear(); err != nil {
+				return nil, err
+			}
+			size := r.part(size)
+			p, err := r.ready(params{Role: "rollout", Peer: peer, Key: serviceKey, Size: size, Conns: r.size})
+			if err != nil {
+				return nil, err
+			}
+			defer p.end()
+			style := styleOf(peer, serviceKey)
+			if err := r.etcd.rollout(style, size, size, pace); err != nil {
+				return nil, err
+			}
+			if err := r.etcd.putAll(style, 2*size, 2*size+marks); err != nil {
+				return nil, err
+			}
+			var values figures
+			err = p.hear(&values)
+			return values, err
+		})
+	}}
 }
 
 func childRollout(c *child) figures {

@@ -238,8 +238,11 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 
 // lastLeft returns the endpoints of published that their owners have withdrawn, if next has no endpoints.
 func lastLeft(published, next []*Backend, withdrawn map[string]struct{}) (left []*Backend) {
+	if len(next) > 0 {
+		return nil
+	}
 	for _, b := range published {
-		if _, orderly := withdrawn[b.Endpoint.Addr]; orderly && len(next) == 0 {
+		if _, orderly := withdrawn[b.Endpoint.Addr]; orderly {
 			left = append(left, b)
 		}
 	}

@@ -28,7 +28,8 @@ const Scheme = "etcd"
 // The service config is gRPC's default one until etcd has a live one, which replaces the whole default for the rest of the
 // connection. For round robin use
 // grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`). Give each connection its own
-// Resolver, because a Resolver remembers whether its connection has had a live config.
+// Resolver, because a Resolver remembers whether its connection has had a live config. All connections to a key get the same lists of
+// endpoints, and wait 20 µs for each endpoint before the next list.
 //
 // Generated code uses [Registry.NewClient], which does more.
 func (r *Registry) Resolver() resolver.Builder {

@@ -120,15 +120,15 @@ func Of(ep resolver.Endpoint) *Backend {
 	return given
 }
 
-// Addresses returns endpoints as addresses, for policies that do not read resolver.State.Endpoints, such as those on gRPC's
-// balancer/base.
-func Addresses(endpoints []resolver.Endpoint) []resolver.Address {
-	addresses := make([]resolver.Address, len(endpoints))
-	for i, ep := range endpoints {
+// Lists returns a state with GRPC(backends), and with the same as addresses, for policies that do not read resolver.State.Endpoints, such as
+// those on gRPC's balancer/base.
+func Lists(backends []*Backend) resolver.State {
+	s := resolver.State{Endpoints: GRPC(backends), Addresses: make([]resolver.Address, len(backends))}
+	for i, ep := range s.Endpoints {
 		//nolint:staticcheck // such policies read BalancerAttributes
-		addresses[i] = resolver.Address{Addr: ep.Addresses[0].Addr, BalancerAttributes: ep.Attributes}
+		s.Addresses[i] = resolver.Address{Addr: ep.Addresses[0].Addr, BalancerAttributes: ep.Attributes}
 	}
-	return addresses
+	return s
 }
 
 // Except returns the backends whose addresses are not among others.

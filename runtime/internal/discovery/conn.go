@@ -63,7 +63,8 @@ type conn struct {
 	missed  bool // notify was called since the last call of deliver began
 	closed  bool
 
-	// Only deliver uses the fields below.
+	// Only deliver, and rested after it, use the fields below.
+	list   *list            // the key's last list; nil unless the resolver is bare
 	begun  bool             // a state was sent
 	sent   uint64           // the sequence number of the last state sent
 	route  attr.Route       // the route sent with the last state
@@ -127,25 +128,31 @@ func (c *conn) notify() {
 	}
 }
 
-// deliver gives gRPC the current state, if it is new. Then it begins a pause as long as the delivery took. One goroutine at a time
-// calls deliver.
+// deliver gives gRPC the current state, if it is new. Then it begins a pause as long as the delivery took. A bare resolver gives gRPC the
+// state of the key's last list, and its pause lasts until the key may make the next list. One goroutine at a time calls deliver.
 func (c *conn) deliver() {
 	began, to := time.Now(), attr.Route{}
 	if c.opts.Router != nil {
 		to = c.opts.Router.Route()
 	}
-	if s, away := c.key.State(), c.opts.Away.offered(); !c.begun || s.Sequence != c.sent || to != c.route || away != c.away {
+	s, away := c.key.State(), c.opts.Away.offered()
+	var until time.Time
+	if c.opts.Client == nil {
+		c.list = c.key.listed()
+		s, until = c.list.State, c.list.until
+	}
+	if !c.begun || s.Sequence != c.sent || to != c.route || away != c.away {
 		c.begun, c.sent, c.route, c.away = true, s.Sequence, to, away
 		c.send(s)
 	}
-	time.AfterFunc(listwatch.Pause(time.Since(began), 1), c.rested)
+	time.AfterFunc(max(listwatch.Pause(time.Since(began), 1), time.Until(until)), c.rested)
 }
 
-// rested ends the pause after a delivery. It delivers again if notify was called since that delivery began.
+// rested ends the pause after a delivery. It delivers again if there is a newer state.
 func (c *conn) rested() {
 	c.mu.Lock()
 	closed := c.closed
-	again := c.missed && !closed
+	again := (c.missed || c.sent != c.key.State().Sequence) && !closed
 	c.running, c.missed = again, false
 	c.mu.Unlock()
 	switch {
@@ -209,25 +216,22 @@ func (c *conn) wrapped(config *effectiveConfig) *serviceconfig.Wrapped {
 // another package gets the fallback's endpoints. Without endpoints, such a policy gets the error, not an empty list.
 func (c *conn) update(s *attr.State, config *effectiveConfig) (update resolver.State, leaves bool, err error) {
 	w := c.wrapped(config)
-	if config != nil {
-		update.ServiceConfig = config.parsed
-	}
 	s.Health, s.InState = w.Health, w.Top != serviceconfig.EtcdName || w.Alone != nil
 	switch {
 	case w.Alone != nil:
-		update.Endpoints, leaves, err = c.endpointsAlone(s, w.Alone)
+		update, leaves, err = c.endpointsAlone(s, w.Alone)
 	case w.Top == serviceconfig.EtcdName:
 		// The policy reads the endpoints from the attribute. gRPC before 1.84 formats each state for a log line, even if it does
 		// not print the line: some 3 KB for each endpoint.
 		update.Endpoints = []resolver.Endpoint{}
-		return update, false, nil
 	case w.Top == serviceconfig.OutlierDetectionName: // our policy, below outlier detection, gets all endpoints
 		update.Endpoints = attr.GRPC(s.All())
-		return update, false, nil
 	default:
-		update.Endpoints, err = c.endpointsBare(s)
+		update, err = c.endpointsBare(s)
 	}
-	update.Addresses = attr.Addresses(update.Endpoints)
+	if config != nil {
+		update.ServiceConfig = config.parsed
+	}
 	return update, leaves, err
 }
 

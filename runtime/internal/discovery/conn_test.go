@@ -132,6 +132,39 @@ func TestConn_DeliversTheLastChange(t *testing.T) {
 	})
 }
 
+// observer is gRPC's side of a bare resolver.
+type observer struct {
+	resolver.ClientConn
+	given chan resolver.State
+}
+
+func (o observer) UpdateState(s resolver.State) error {
+	o.given <- s
+	return nil
+}
+
+// TestConn_SharesLists changes the state of a key with two bare resolvers. A resolver that asks during the pause gets the last list, and
+// after the pause both get one list of the last state (D15).
+func TestConn_SharesLists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, o, began := &Key{keys: &Keys{}}, observer{given: make(chan resolver.State)}, time.Now()
+		for i, letters := range []string{"ab", "abc"} {
+			k.state.Store(&State{KeyState: attr.KeyState{Sequence: uint64(i), Known: true, Endpoints: set(letters)}})
+			(&conn{key: k, cc: o, opts: Options{Given: new(Given)}}).notify()
+			synctest.Wait()
+		}
+		for i, want := range []int{2, 3} {
+			a, b := <-o.given, <-o.given
+			if len(a.Endpoints) != want || &a.Endpoints[0] != &b.Endpoints[0] || &a.Addresses[0] != &b.Addresses[0] {
+				t.Errorf("gRPC got %v and %v, want the same lists of %d endpoints", a, b, want)
+			}
+			if after := time.Since(began); after != time.Duration(i)*2*listPause {
+				t.Errorf("gRPC got the lists of %d endpoints after %v, want them after the pause", want, after)
+			}
+		}
+	})
+}
+
 // TestConn_ParsesALiveConfigOnce sends a live config several times: it is parsed once, and stays in force after an invalid one.
 func TestConn_ParsesALiveConfigOnce(t *testing.T) {
 	s := newSide(t)

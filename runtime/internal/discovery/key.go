@@ -6,9 +6,11 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 // Key is one service key, with a state that all of its readers share. It passes events to its core and applies the core's effects.
@@ -25,6 +27,7 @@ type Key struct {
 
 	mu      sync.Mutex
 	core    *core
+	list    *list // the last one; nil before listed is called
 	readers map[*reader]struct{}
 	timer   *time.Timer
 	epoch   int    // counts subscriptions: events of older ones are dropped
@@ -39,6 +42,27 @@ func (k *Key) Full() string { return k.keys.Full(k.Name) }
 
 // State returns the current state.
 func (k *Key) State() *State { return k.state.Load() }
+
+// listPause is the shortest time from one list of a key to the next, for each endpoint of the first. A list of 1,000 endpoints has 96 KB,
+// and gRPC's policies read all of it.
+const listPause = 20 * time.Microsecond
+
+// list is a state with its endpoints in gRPC's forms. All bare resolvers of a key give gRPC the same lists, which policies do not modify.
+type list struct {
+	*State
+	lists resolver.State
+	until time.Time // when the next list may be made
+}
+
+// listed returns a list of the current state or, until the pause after the last list is over, that list.
+func (k *Key) listed() *list {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if s := k.State(); k.list == nil || k.list.State != s && !time.Now().Before(k.list.until) {
+		k.list = &list{s, attr.Lists(s.Endpoints), time.Now().Add(listPause * time.Duration(len(s.Endpoints)))}
+	}
+	return k.list
+}
 
 // offered returns the state for connections that fall back on the key. It returns nil for a nil key, and once the registry is
 // closed, since the state no longer changes.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"google.golang.org/grpc/resolver"
 
@@ -17,25 +18,25 @@ var errPending = errors.New("the endpoints are not known yet")
 
 // endpointsBare returns the endpoints for a policy that is above ours, and for the policy of a bare resolver. If all of them are held,
 // and so may be dead, the fallback's are added.
-func (c *conn) endpointsBare(s *attr.State) ([]resolver.Endpoint, error) {
+func (c *conn) endpointsBare(s *attr.State) (update resolver.State, err error) {
 	endpoints := s.Endpoints
 	if len(endpoints) <= len(s.Held) {
 		endpoints = s.All()
 	}
 	switch {
 	case len(endpoints) == 0 && s.Pending():
-		return nil, errPending
+		return update, errPending
 	case len(endpoints) == 0 && !c.served:
 		// Before the first state, calls fail with this error under any policy. After that, such a policy returns its own error.
-		return nil, s.Err
+		return update, s.Err
 	}
-	return attr.GRPC(endpoints), nil
+	return c.lists(endpoints), nil
 }
 
 // endpointsAlone returns the endpoints for a policy of another package, those of [plan.Plan.Choose], and whether the fallback's are among
 // them. They are not limited by WithSubset or Limits.Connections, because such a policy does not replace the dead endpoints of a
-// subset. The error says why endpoints is empty.
-func (c *conn) endpointsAlone(s *attr.State, alone *serviceconfig.Alone) (endpoints []resolver.Endpoint, leaves bool, err error) {
+// subset. The error says why there are none.
+func (c *conn) endpointsAlone(s *attr.State, alone *serviceconfig.Alone) (update resolver.State, leaves bool, err error) {
 	given := cmp.Or(c.opts.Client, new(attr.Client)) // a bare resolver has none
 	client := given.Client
 	client.Subset, client.Most = 0, 0
@@ -50,11 +51,19 @@ func (c *conn) endpointsAlone(s *attr.State, alone *serviceconfig.Alone) (endpoi
 	}
 	switch endpoints := p.Choose(); {
 	case p.Live == 0 && s.Pending() && len(p.Fallback()) == 0:
-		return nil, false, errPending
+		return update, false, errPending
 	case len(endpoints) > 0:
-		return attr.GRPC(endpoints), len(p.Fallback()) > 0 && len(endpoints) != p.Live, nil
+		return c.lists(endpoints), len(p.Fallback()) > 0 && len(endpoints) != p.Live, nil
 	}
-	return nil, false, p.Empty
+	return update, false, p.Empty
+}
+
+// lists returns endpoints in gRPC's forms: those of the key's last list, if the endpoints are the same.
+func (c *conn) lists(endpoints []*Backend) resolver.State {
+	if c.list != nil && slices.Equal(endpoints, c.list.Endpoints) {
+		return c.list.lists
+	}
+	return attr.Lists(endpoints)
 }
 
 // tellLeaves calls Client.CallsLeave when a policy of another package gets the fallback's endpoints, or no longer has them.

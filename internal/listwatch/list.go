@@ -14,15 +14,16 @@ import (
 )
 
 const (
-	// firstPage is the number of keys in the first page of a list. It is small, because an entry may have 1.5 MiB by default, and
-	// the etcd client may accept answers of any size. A later page has about pageBytes, as estimated from the previous one, but at
-	// most pageGrowth times as many keys. Smaller pages would cost more: etcd counts the rest of the range for each page. So a page
-	// has at most smallRange keys or, in a large range, a sixteenth of the keys.
-	firstPage  = 32
+	// firstPage is the number of keys in the first page of a list, so that one page is enough for most services. A later page has about
+	// pageBytes, as estimated from the previous one, but at most pageGrowth times as many keys. Smaller pages would cost more: etcd
+	// counts the rest of the range for each page.
+	//
+	// None of this bounds the bytes of an answer: an entry may have 1.5 MiB by default, and large entries may follow small ones. That is
+	// up to MaxCallRecvMsgSize of the etcd client. A page with more bytes is read in parts.
+	firstPage  = 1024
 	minPage    = 8 // the fewest keys of a page, after pages that were too slow
-	smallRange = 4096
 	maxPage    = 1 << 16
-	pageGrowth = 32 // so that two pages are enough for 1,000 small entries
+	pageGrowth = 32
 	pageBytes  = 2 << 20
 )
 
@@ -91,7 +92,7 @@ func (l *listing[T]) following(kvs []*mvccpb.KeyValue) int64 {
 		bytes += len(kv.Key) + len(kv.Value)
 	}
 	fill := max(int64(pageBytes*n/bytes), 1)
-	return min(fill, pageGrowth*l.page().limit, max(smallRange, min(l.total/16, maxPage)))
+	return min(fill, pageGrowth*l.page().limit, maxPage)
 }
 
 // failed handles the error of a page, and makes the next page smaller if that may help. again reports whether to read

@@ -28,23 +28,24 @@ func of(cluster int, e event) event { e.read.Header.ClusterId = uint64(cluster);
 func TestCoreListsInPages(t *testing.T) {
 	first := []rule{
 		{0, ok, "list"},
-		{0, more(10, kv("a", "1", 5), kv("b", "1", 5)), `list 1024 from "b\x00" at 10`},
+		{0, more(10, kv("a", "1", 5), kv("b", "1", 5)), `list 32768 from "b\x00" at 10`},
 	}
 	c := kv("c", "1", 5)
 	for name, rules := range map[string][]rule{
 		"all pages are read at the revision of the first": with(first,
-			rule{0, more(12, c), `list 4096 from "c\x00" at 10`},
+			rule{0, more(12, c), `list 65536 from "c\x00" at 10`},
 			rule{0, read(list(13, kv("d", "1", 5))), "publish [a=1 b=1 c=1 d=1], watch from 11, wait 4s"},
 		),
 		"a page that fails is read again, and is smaller": with(first,
-			rule{1 * time.Second, late, `etcd list failed, publish nothing known with the error, list 512 from "b\x00" at 10`},
-			rule{3 * time.Second, late, `list 256 from "b\x00" at 10`},
+			rule{1 * time.Second, late, `etcd list failed, publish nothing known with the error, list 16384 from "b\x00" at 10`},
+			rule{3 * time.Second, late, `list 8192 from "b\x00" at 10`},
 			rule{3 * time.Second, read(list(14, c)), "publish [a=1 b=1 c=1], watch from 11, wait 4s"},
 		),
 		"a page that is too large is read in parts at once, unless it is one entry": with(first,
-			rule{0, large, `list 128 from "b\x00" at 10`},
-			rule{0, large, `list 16 from "b\x00" at 10`},
-			rule{0, large, `list 2 from "b\x00" at 10`},
+			rule{0, large, `list 4096 from "b\x00" at 10`},
+			rule{0, large, `list 512 from "b\x00" at 10`},
+			rule{0, large, `list 64 from "b\x00" at 10`},
+			rule{0, large, `list 8 from "b\x00" at 10`},
 			rule{0, large, `list 1 from "b\x00" at 10`},
 			rule{0, more(12, c), `list 32 from "c\x00" at 10`},
 			rule{0, large, `list 4 from "c\x00" at 10`},
@@ -61,7 +62,7 @@ func TestCoreListsInPages(t *testing.T) {
 			rule{0, ok, "list"},
 		),
 		"the list begins again after a reconnect": with(first,
-			rule{0, late, `etcd list failed, publish nothing known with the error, list 512 from "b\x00" at 10`},
+			rule{0, late, `etcd list failed, publish nothing known with the error, list 16384 from "b\x00" at 10`},
 			rule{0, back, "list"},
 		),
 	} {
@@ -74,19 +75,16 @@ func TestPageSizes(t *testing.T) {
 	for _, row := range []struct {
 		rule        string
 		asked, size int // the keys of the previous page, and the bytes of each value
-		total       int64
 		want        int64
 	}{
-		{"small entries after the first page", firstPage, 100, 0, 32 * firstPage},
-		{"the smallest entries", 4000, 10, 10_000, 4096},
-		{"the smallest entries of a large range", 4000, 10, 160_000, 10_000},
-		{"the smallest entries of a huge range", 4000, 10, 10 << 20, maxPage},
-		{"entries of 1,000 bytes make a page of 2 MiB", 1000, 1000, 0, 2084},
-		{"larger entries", firstPage, 100_000, 0, 20},
-		{"an entry larger than a page", firstPage, 3 << 20, 0, 1},
-		{"small entries after a page of one key", 1, 100, 0, 32},
+		{"small entries after the first page", firstPage, 100, 19784},
+		{"the smallest entries", 4000, 10, maxPage},
+		{"entries of 1,000 bytes make a page of 2 MiB", 1000, 1000, 2084},
+		{"larger entries", firstPage, 100_000, 20},
+		{"an entry larger than a page", firstPage, 3 << 20, 1},
+		{"small entries after a page of one key", 1, 100, 32},
 	} {
-		l := listing[string]{next: page{limit: int64(row.asked)}, total: row.total}
+		l := listing[string]{next: page{limit: int64(row.asked)}}
 		kvs := []*mvccpb.KeyValue{kv("12345", strings.Repeat("x", row.size), 5)}
 		if got := l.following(kvs); got != row.want {
 			t.Errorf("%s: asks for %d keys, want %d", row.rule, got, row.want)

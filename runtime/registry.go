@@ -12,6 +12,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/login"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcdconn"
@@ -82,12 +83,13 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	}
 	silenceDefaultLogger(client)
 	r.configured = r.endpoints()
-	conversation := listwatch.ConversationOf(client)
+	logins := login.Of(client)
+	conversation := listwatch.ConversationOf(client, logins)
 	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{
 		Endpoints: r.endpoints, User: client.Username, Logger: r.opts.logger,
 		Changed: func(back bool) {
 			if back {
-				conversation.Login.Reconnected()
+				logins.Reconnected()
 				r.published.Reconnected()
 			}
 			r.keys.ConnChanged()
@@ -106,7 +108,7 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	r.published = registrar.New(registrar.Config{
 		Client: client, Namespace: r.opts.namespace,
 		Options: lease.Options{
-			Conversation: conversation, Logger: r.opts.logger, Why: r.etcd.Why, Changed: func(from lease.State, now lease.Status) {
+			Conversation: conversation, Login: logins, Logger: r.opts.logger, Why: r.etcd.Why, Changed: func(from lease.State, now lease.Status) {
 				r.metrics.RegistrationChanged(from, now.State)
 				r.opts.onStatus(now)
 			},

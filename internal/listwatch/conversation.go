@@ -16,9 +16,8 @@ import (
 // Conversation is what the ranges of an etcd client share, so that a fleet of processes asks etcd little: one request at a time for
 // pages of all ranges, one for proofs, one stream for all watches, and doubts about etcd. It is safe for concurrent use.
 type Conversation struct {
-	Login *login.Login // that of the client, which its other calls share
-
 	client Client
+	login  *login.Login
 	blind  bool  // the client has no connection, so no event reports a reconnect
 	spread uint8 // spreads the proofs of a fleet: processes differ in it
 	// connected waits until the client is connected or cannot connect. It returns false if ctx ends first.
@@ -33,9 +32,9 @@ type Conversation struct {
 	cancel        context.CancelFunc
 }
 
-// ConversationOf returns the conversation of a client, which does no I/O until a range is followed. A client without a connection,
+// ConversationOf returns the conversation of a client, which does no I/O until a range is followed. Its calls log in by l. A client without a connection,
 // such as one of clientv3.NewCtxClient, does not report that it has reconnected, perhaps to another etcd. So its ranges are proven often.
-func ConversationOf(c *clientv3.Client) *Conversation {
+func ConversationOf(c *clientv3.Client, l *login.Login) *Conversation {
 	conversation := NewConversation(c)
 	if conn := c.ActiveConnection(); conn != nil {
 		conversation.blind = false
@@ -44,7 +43,7 @@ func ConversationOf(c *clientv3.Client) *Conversation {
 			return conn.WaitForStateChange(ctx, connectivity.Connecting)
 		}
 	}
-	conversation.Login = login.Of(c)
+	conversation.login = l
 	return conversation
 }
 
@@ -176,7 +175,7 @@ func (c *Conversation) read(ctx context.Context, asked []ask, timeout time.Durat
 	if !c.connected(connecting) {
 		return nil, connecting.Err()
 	}
-	timeout, done := c.Login.Turn(ctx, login.Wait, timeout)
+	timeout, done := c.login.Turn(ctx, login.Wait, timeout)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	answers, err := c.get(ctx, asked)

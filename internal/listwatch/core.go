@@ -145,7 +145,7 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 		c.replica.every = proveSoon
 	}
 	c.replica.spread = cfg.Conversation.spread
-	if cfg.Conversation.Login != nil {
+	if cfg.Conversation.login != nil {
 		c.loginPause = loginPause
 	}
 	c.replica.set = set[T]{decode: spec.Decode, equal: cfg.Equal, malformed: c.malformed, size: cfg.Size, bounds: cfg.Bounds}

@@ -33,7 +33,7 @@ func (s *Session) finish(o reconcile.Op, timeout time.Duration) {
 			s.giveWay = func() { time.AfterFunc(time.Until(start.Add(c.Patience())), cancel) }
 			s.hurry()
 		})
-		timeout, done = s.opts.Conversation.Login.Turn(ctx, login.Wait, timeout)
+		timeout, done = s.opts.Login.Turn(ctx, login.Wait, timeout)
 	}
 	sent := time.Now()
 	ctx, end := context.WithTimeout(ctx, timeout)

@@ -10,8 +10,6 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 )
 
 var items = []Item{{Key: func(clientv3.LeaseID) string { return "a" }, Value: "v", Leaving: "v!"}}
@@ -43,7 +41,7 @@ func TestGrant_SlowEtcd(t *testing.T) {
 	for after, tries := range map[time.Duration]int64{time.Second: 1, 3500 * time.Millisecond: 2, 12 * time.Second: 4} {
 		synctest.Test(t, func(t *testing.T) {
 			leases := &slowLease{answersAfter: after}
-			s := New(&clientv3.Client{Lease: leases}, Options{TTL: 15 * time.Second, Conversation: listwatch.NewConversation(nil)})
+			s := New(&clientv3.Client{Lease: leases}, Options{TTL: 15 * time.Second})
 			e := s.core.Add(time.Now(), &Handle{}, items, false)
 			began := time.Now()
 			step := func() {
@@ -80,7 +78,7 @@ func TestClose_GrantUnderWay(t *testing.T) {
 	for after, lost := range map[time.Duration]bool{300 * time.Millisecond: false, 8 * time.Second: true} {
 		synctest.Test(t, func(t *testing.T) {
 			leases := &slowLease{answersAfter: after}
-			s := New(&clientv3.Client{Lease: leases}, Options{TTL: 15 * time.Second, Logger: slog.New(slog.DiscardHandler), Conversation: listwatch.NewConversation(nil)})
+			s := New(&clientv3.Client{Lease: leases}, Options{TTL: 15 * time.Second, Logger: slog.New(slog.DiscardHandler)})
 			if _, err := s.Start("a", items, false); err != nil {
 				t.Fatal(err)
 			}

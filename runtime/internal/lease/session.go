@@ -22,6 +22,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/keepalive"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/login"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease/reconcile"
@@ -66,6 +67,7 @@ type Options struct {
 	// Why explains the error of a call to etcd, or returns nil. It may be nil.
 	Why          func(error) error
 	Conversation *listwatch.Conversation // that of the client
+	Login        *login.Login            // that of the client; nil without a password
 	Renewer      *keepalive.Renewer
 }
 

@@ -9,7 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease/reconcile"
 )
 
@@ -18,7 +17,7 @@ import (
 func TestLogChange_IsLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		s := New(nil, Options{Logger: slog.New(slog.NewTextHandler(&out, nil)), Conversation: listwatch.NewConversation(nil)})
+		s := New(nil, Options{Logger: slog.New(slog.NewTextHandler(&out, nil))})
 		defer s.cancel()
 		h, lines := &Handle{}, map[State]int{}
 		change := func(from, to State) {

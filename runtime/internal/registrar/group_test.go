@@ -16,7 +16,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
@@ -29,7 +28,7 @@ func offline(t *testing.T) *Registrar {
 	t.Helper()
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
 	must.Succeed(t, err)
-	r := New(Config{Client: client, Options: lease.Options{Logger: slog.New(slog.DiscardHandler), Conversation: listwatch.NewConversation(client)}})
+	r := New(Config{Client: client, Options: lease.Options{Logger: slog.New(slog.DiscardHandler)}})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 		defer cancel()
@@ -76,7 +75,7 @@ func TestWithdrawEndsAnnounce(t *testing.T) {
 // Announce retries to find the address of a host without a network (G7).
 func TestTheNetworkComesUpLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := group(t, New(Config{Options: lease.Options{Logger: slog.New(slog.DiscardHandler), Conversation: listwatch.NewConversation(nil)}}))
+		g := group(t, New(Config{Options: lease.Options{Logger: slog.New(slog.DiscardHandler)}}))
 		up := time.Now().Add(2 * addressPause)
 		a := RunConfig{Listen: ":80", Advertise: advertise.Config{Etcd: []string{"10.0.0.1"}, Local: func(context.Context, string, string) (netip.Addr, error) {
 			if time.Now().Before(up) {
@@ -248,7 +247,7 @@ func TestMissingAnnouncementIsLogged(t *testing.T) {
 	var logs bytes.Buffer
 	var g *Group
 	logger := slog.New(slog.NewTextHandler(lockFree{&logs, func() { g.Status(); g.registrar.Status() }}, nil))
-	r := New(Config{Options: lease.Options{Logger: logger, Conversation: listwatch.NewConversation(nil)}})
+	r := New(Config{Options: lease.Options{Logger: logger}})
 	g = r.NewGroup()
 	must.Succeed(t, g.Announce(t.Context(), here))
 	g.Fault(g.Publish(published(t, "a.A", "a"), Details{}))

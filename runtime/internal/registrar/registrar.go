@@ -81,7 +81,7 @@ func New(config Config) *Registrar {
 	}
 	r.companionsChanged.notify() // makes the first channel
 	r.life, r.end = context.WithCancelCause(context.Background())
-	r.Renewer = keepalive.New(r.life, config.Client, config.Conversation.Login)
+	r.Renewer = keepalive.New(r.life, config.Client, config.Login)
 	return r
 }
 

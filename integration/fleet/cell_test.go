@@ -15,11 +15,11 @@ import (
 )
 
 const (
-	prefix = "fleet/"          // of all keys
-	perKey = 20                // processes that register at the same key
-	calm   = 4 * time.Second   // after a start, before something happens
-	tail   = 13 * time.Second  // after the last step, until when messages count at least; no multiple of the renewals' 5 s
-	limit  = 100 * time.Second // after the last step, until when all processes must be current and registered
+	prefix   = "fleet/"          // of all keys
+	followed = 5                 // keys that a process follows
+	calm     = 4 * time.Second   // after a start, before something happens
+	tail     = 13 * time.Second  // after the last step, until when messages count at least; no multiple of the renewals' 5 s
+	limit    = 100 * time.Second // after the last step, until when all processes must be current and registered
 )
 
 // cell is a row with one of the sides, on an etcd of its own.
@@ -44,12 +44,12 @@ type cell struct {
 func newCell(t *testing.T, r row, s side) *cell {
 	c := &cell{t: t, row: r, side: s}
 	c.startEtcd()
-	for i := range *processes / perKey {
+	for i := range max(followed, *processes/20) {
 		c.keys = append(c.keys, fmt.Sprint(prefix, i))
 	}
-	for i := range len(c.keys) * perKey {
+	for i := range *processes {
 		p := &process{cell: c, addr: fmt.Sprintf("10.1.%d.%d:80", i/250, 1+i%250)}
-		for j := range min(5, len(c.keys)) {
+		for j := range followed {
 			p.keys = append(p.keys, c.keys[(i+j)%len(c.keys)])
 		}
 		c.fleet = append(c.fleet, p)

@@ -5,7 +5,7 @@
 // Ours must not ask much more of etcd than plain code: the load of a fleet keeps a slow etcd slow. So the bounds of a row are ratios
 // of counts, ours over plain. How long it takes until the last process is current and registered must only be below a limit.
 //
-// A process follows five keys of 20 endpoints, or all keys if they are fewer, and registers one entry.
+// A process follows five keys, of 20 endpoints in a large fleet, and registers one entry.
 //
 // To add a row, add a literal to rows: its steps are what happens, and its bounds are what is judged. A new step is a function of a
 // [cell]. What only etcd's process can do is an order in obey.
@@ -23,7 +23,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 )
 
-var processes = flag.Int("processes", 60, "how many processes a fleet has, in twenties")
+var processes = flag.Int("processes", 60, "how many processes a fleet has: a multiple of 20")
 
 // TestMain runs the tests, or etcd if a test has started this process for that.
 func TestMain(m *testing.M) {

@@ -70,7 +70,7 @@ func (p *process) start() {
 func (p *process) current() bool {
 	for i := range p.views {
 		addrs := p.views[i].addrs.Load()
-		if addrs == nil || len(*addrs) != perKey+1 || !slices.Contains(*addrs, p.cell.marker) {
+		if addrs == nil || len(*addrs) != *processes/len(p.cell.keys)+1 || !slices.Contains(*addrs, p.cell.marker) {
 			return false
 		}
 	}

@@ -16,15 +16,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/login"
 )
 
-const (
-	// openTimeout bounds the opening of a stream, which may be a login: an overloaded etcd would have to begin again.
-	openTimeout = 80 * time.Second
-	// loginWait is how long a stream waits for another call that may log in. It is short, since a lease does not wait.
-	loginWait = time.Second
-)
+// openTimeout bounds the opening of a stream, which may be a login: an overloaded etcd would have to begin again.
+const openTimeout = 80 * time.Second
 
-// errOpening is the error of a renewal beside another one of the same lease that waits for a stream.
-var errOpening = errors.New("a renewal waits for a stream that is being opened")
+// errOpening is the error of a renewal while an earlier one of the lease waits for a stream.
+var errOpening = errors.New("an earlier renewal still waits for a stream to open")
 
 // Renewer renews leases on one stream, because each stream is a login at etcd, and a connection may allow few streams. The etcd
 // client's methods do not suffice: KeepAlive does not report when a renewal was sent, nor repeats it when etcd does not answer, and
@@ -42,7 +38,7 @@ type Renewer struct {
 // stream is a stream of renewals.
 type stream struct {
 	grpc     pb.Lease_LeaseKeepAliveClient // nil until the stream is open
-	since    time.Time                     // when opening began or, once the stream is open, ended
+	since    time.Time                     // when the stream was opened
 	end      context.CancelFunc
 	waiting  map[clientv3.LeaseID][]answers // a channel for each renewal without an answer, the earliest first
 	queued   []clientv3.LeaseID             // of waiting, those to send once the stream is open or, if it is, has answered
@@ -53,9 +49,9 @@ type stream struct {
 // answers is closed if the stream fails.
 type answers chan *clientv3.LeaseKeepAliveResponse
 
-// New returns the Renewer of a client. Its streams end with life. login is that of the client's other calls, which may be nil.
-func New(life context.Context, client *clientv3.Client, login *login.Login) *Renewer {
-	return &Renewer{client: client, login: login, life: life}
+// New returns the Renewer of a client. Its streams end with life, and log in by l, which is nil for a client without a password.
+func New(life context.Context, client *clientv3.Client, l *login.Login) *Renewer {
+	return &Renewer{client: client, login: l, life: life}
 }
 
 // Wait returns when all streams have ended.
@@ -93,14 +89,13 @@ func (r *Renewer) Renew(ctx context.Context, lease clientv3.LeaseID, timeout tim
 	}
 }
 
-// onSilence ends a stream on which etcd has not answered a renewal for the timeout.
+// onSilence ends a stream on which etcd has not answered a renewal within the timeout, unless the stream has just been opened. A stream
+// that is being opened has openTimeout.
 func (r *Renewer) onSilence(s *stream, timeout time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if s.grpc == nil {
-		timeout = openTimeout
-	}
-	if time.Since(s.since) >= timeout {
+	replaced := s != r.current
+	if s.grpc != nil && (replaced || time.Since(s.since) >= timeout) {
 		s.end()
 	}
 }
@@ -129,7 +124,7 @@ func (r *Renewer) send(lease clientv3.LeaseID) (*stream, answers) {
 	s := r.current
 	if s == nil || s.grpc != nil && s.waiting[lease] != nil && len(r.client.Endpoints()) > 1 {
 		ctx, end := context.WithCancel(r.life)
-		s = &stream{since: time.Now(), end: end, waiting: make(map[clientv3.LeaseID][]answers)}
+		s = &stream{end: end, waiting: make(map[clientv3.LeaseID][]answers)}
 		r.current = s
 		r.streams.Go(func() { r.run(ctx, s) })
 	}
@@ -171,9 +166,11 @@ func (s *stream) receive(resp *pb.LeaseKeepAliveResponse) {
 // sends before the first answer: until then, gRPC may move the stream to another connection, and Send may have to wait for one.
 func (r *Renewer) run(ctx context.Context, s *stream) {
 	defer s.end()
-	_, done := r.login.Turn(ctx, loginWait, 0)
+	overdue := time.AfterFunc(openTimeout, s.end)
+	done := r.login.Stream(ctx)
 	grpc, err := clientv3.RetryLeaseClient(r.client).LeaseKeepAlive(ctx)
 	done(err)
+	overdue.Stop()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil {

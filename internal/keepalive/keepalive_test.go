@@ -115,7 +115,7 @@ func (s *sent) Send(*pb.LeaseKeepAliveRequest) error { s.n++; return nil }
 func TestOpening(t *testing.T) {
 	sent := new(sent)
 	ended := false
-	opening := &stream{since: time.Now(), end: func() { ended = true }, waiting: make(map[clientv3.LeaseID][]answers)}
+	opening := &stream{end: func() { ended = true }, waiting: make(map[clientv3.LeaseID][]answers)}
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
 	must.Succeed(t, err)
 	defer client.Close()
@@ -126,7 +126,7 @@ func TestOpening(t *testing.T) {
 		t.Errorf("two renewals before the stream is open: %d messages, want 1", len(opening.queued))
 	}
 	r.onSilence(opening, 0)
-	opening.grpc = sent
+	opening.grpc, opening.since = sent, time.Now()
 	if r.onSilence(opening, time.Hour); ended {
 		t.Error("the stream is ended before it is open, or just after")
 	}

@@ -32,8 +32,8 @@ type Conversation struct {
 	cancel        context.CancelFunc
 }
 
-// ConversationOf returns the conversation of a client, which does no I/O until a range is followed. Its calls log in by l. A client without a connection,
-// such as one of clientv3.NewCtxClient, does not report that it has reconnected, perhaps to another etcd. So its ranges are proven often.
+// ConversationOf returns the conversation of a client, whose calls log in by l. If the client has no connection, such as one of
+// clientv3.NewCtxClient, nothing reports a reconnect, perhaps to another etcd. So its ranges are proven often.
 func ConversationOf(c *clientv3.Client, l *login.Login) *Conversation {
 	conversation := NewConversation(c)
 	if conn := c.ActiveConnection(); conn != nil {
@@ -71,7 +71,7 @@ func (c *Conversation) join(a *asker, doubt chan<- struct{}) {
 	c.ranges[a] = doubt
 }
 
-// leave removes a range. Without ranges, no request is under way.
+// leave removes a range. The requests under way end with the last range.
 func (c *Conversation) leave(a *asker) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -138,29 +138,25 @@ func (c *Conversation) advance() {
 	for _, q := range []*queue{&c.pages, &c.proofs} {
 		if at, ok := q.next(); ok && !at.After(now) {
 			q.request(now)
-			go c.ask(c.ctx, q, q.asked, q.timeout)
+			go c.request(c.ctx, q, q.asked, q.timeout)
 		}
 	}
 	c.schedule()
 }
 
-// ask makes a request, and passes the answers to the ranges.
-func (c *Conversation) ask(ctx context.Context, q *queue, asked []ask, timeout time.Duration) {
-	answers, err := c.read(ctx, asked, timeout)
+// request makes a request, and passes the answers to the ranges.
+func (c *Conversation) request(ctx context.Context, q *queue, asked []ask, timeout time.Duration) {
+	answers, took, err := c.read(ctx, asked, timeout)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now, since := time.Now(), q.since
-	told, again := q.answered(err, now)
+	told, again := q.answered(err, took, time.Now())
 	for i, a := range asked {
 		if a.stale() || !told {
 			continue
 		}
-		e := event{err: err, again: again, proof: a.wish.page == (page{}), took: now.Sub(since)}
+		e := event{err: err, again: again, proof: a.wish.page == (page{}), took: took}
 		if err == nil {
 			e.read = answers[i]
-		}
-		if !again {
-			a.want(wish{})
 		}
 		a.forget() // what the range has not heard yet
 		a.answer <- e
@@ -168,31 +164,32 @@ func (c *Conversation) ask(ctx context.Context, q *queue, asked []ask, timeout t
 	c.schedule()
 }
 
-// read waits for a connection that is being made, and then for etcd, each within the timeout.
-func (c *Conversation) read(ctx context.Context, asked []ask, timeout time.Duration) ([]*clientv3.GetResponse, error) {
+// read waits for a connection that is being made, for a turn to log in, and for etcd, and returns how long etcd took.
+func (c *Conversation) read(ctx context.Context, asked []ask, timeout time.Duration) (answers []*clientv3.GetResponse, took time.Duration, err error) {
 	connecting, stop := context.WithTimeout(ctx, timeout)
 	defer stop()
 	if !c.connected(connecting) {
-		return nil, connecting.Err()
+		return nil, 0, connecting.Err()
 	}
-	timeout, done := c.login.Turn(ctx, login.Wait, timeout)
+	timeout, done := c.login.Turn(ctx, timeout)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	answers, err := c.get(ctx, asked)
+	began := time.Now()
+	answers, err = c.get(ctx, asked)
 	done(err)
-	return answers, err
+	return answers, time.Since(began), err
 }
 
 // get reads all ranges of a request at one revision.
 func (c *Conversation) get(ctx context.Context, asked []ask) ([]*clientv3.GetResponse, error) {
 	if len(asked) == 1 {
-		key, opts := asked[0].get()
+		key, opts := asked[0].read()
 		resp, err := c.client.Get(ctx, key, opts...)
 		return []*clientv3.GetResponse{resp}, err
 	}
 	reads := make([]clientv3.Op, len(asked))
 	for i, a := range asked {
-		key, opts := a.get()
+		key, opts := a.read()
 		reads[i] = clientv3.OpGet(key, opts...)
 	}
 	resp, err := c.client.Txn(ctx).Then(reads...).Commit()
@@ -207,8 +204,8 @@ func (c *Conversation) get(ctx context.Context, asked []ask) ([]*clientv3.GetRes
 	return answers, nil
 }
 
-// get returns the read of a page or, for a proof, of the number of keys and the key changed last.
-func (a ask) get() (key string, opts []clientv3.OpOption) {
+// read returns the read of a page or, for a proof, of the number of keys and the key changed last.
+func (a ask) read() (key string, opts []clientv3.OpOption) {
 	switch {
 	case a.wish.page != (page{}):
 		return cmp.Or(a.wish.page.from, a.in.From), a.wish.page.opts(a.in)

@@ -18,16 +18,17 @@ import (
 )
 
 const (
-	// silentAfter is how long a range of which nothing is known waits for etcd before it says so.
+	// silentAfter is the time after which a first list without an answer is published as an error.
 	silentAfter = 2 * time.Second
 
-	// loginPause is the time from a reconnect to a proof if the client has a password: its streams log in first, and the proof need not.
+	// loginPause delays the proof after a reconnect if the client has a password: until then a stream has logged in, and the proof need not.
 	loginPause = time.Second
 
 	// If a watch older than steadyAfter fails, its range is listed again after the shortest pause, 25 to 50 ms.
 	steadyAfter = 5 * time.Second
 
-	// firstRebuildPause bounds the pause after a first failed watch, and firstRefusedPause the pause after a first refusal.
+	// firstRebuildPause bounds the pause after a first failed watch, or list that nothing else repeats, and firstRefusedPause the pause
+	// after a first refusal.
 	// A refusal usually lasts until someone changes the configuration.
 	firstRebuildPause = 50 * time.Millisecond
 	maxRebuildPause   = 5 * time.Second
@@ -58,7 +59,7 @@ type event struct {
 	back   bool                    // the connection to etcd is back
 	lost   error                   // why etcd is not connected; set instead of back
 	err    error                   // the read failed or, during callWait, the watch did not open, or ended
-	again  bool                    // the read goes on, or is repeated, in spite of err
+	again  bool                    // the wish stays: etcd is late, or the conversation repeats the read
 	why    error                   // the cause of err, such as why the connection to etcd is down
 }
 
@@ -186,7 +187,7 @@ func (c *core[T]) act(e event) action {
 func (c *core[T]) list() action {
 	a := action{call: callList, until: c.now.Add(never), wish: wish{page: c.listing.page()}}
 	a.wish.page.local = c.listErr != nil
-	if !c.replica.known && !c.tried {
+	if !c.replica.known && !c.tried && c.listing.header == nil {
 		a.until = c.now.Add(silentAfter)
 	}
 	return a
@@ -269,8 +270,8 @@ func (c *core[T]) fail(err error) {
 	}
 }
 
-// retry repeats a failed list. If nothing is known and etcd does not answer, it reads
-// one member's own view next: etcd may be without a leader. A list beside a watch is left to the next proof.
+// retry repeats a failed list. After a second try without an answer, while nothing is known,
+// it reads one member's own view: etcd may be without a leader. A list beside a watch is left to the next proof.
 func (c *core[T]) retry(e event, err error) action {
 	err = c.errorOf("list", err, e.why)
 	if e.again && c.tried && !c.replica.known && c.listing.header == nil {
@@ -287,7 +288,7 @@ func (c *core[T]) retry(e event, err error) action {
 	return c.listAgain(e, err)
 }
 
-// listAgain begins the next list, after a pause unless the conversation makes one.
+// listAgain begins the next list: at once if the conversation repeats it or this was a local one, else after a pause.
 func (c *core[T]) listAgain(e event, err error) action {
 	switch {
 	case err == nil, e.again:

@@ -134,7 +134,7 @@ func testSpec() Spec[string] {
 	return Spec[string]{Range: Range{"k/", "k0"}, Decode: newSet(new([]string)).decode}
 }
 
-// testCore returns a core of a client with a connection. The core's first probe comes at the latest possible time.
+// testCore returns a core of a client with a connection. The core's first proof comes at the latest possible time.
 func testCore(spec Spec[string]) *core[string] {
 	conversation := NewConversation(nil)
 	conversation.blind = false
@@ -376,8 +376,8 @@ func TestCoreBacksOffFromRefusals(t *testing.T) {
 	)
 }
 
-// A group may have its silent ranges probed less often, but not those of a client without a connection.
-func TestCore_ProbesAsOftenAsItsGroupSays(t *testing.T) {
+// A group may have its silent ranges proven less often, but not those of a client without a connection.
+func TestCore_ProvesAsOftenAsItsGroupSays(t *testing.T) {
 	for want, connected := range map[string]bool{"wait 5m0s": true, "wait 4s": false} {
 		conversation := NewConversation(nil)
 		conversation.blind = !connected

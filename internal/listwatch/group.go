@@ -63,8 +63,8 @@ func (g *Group[T]) Follow(spec Spec[T], sink func(Update[T])) (stop func()) {
 }
 
 // ConnChanged reports that the connection to etcd is back or, if Config.Down returns an error, lost. The etcd client hides both.
-// While the connection is lost, every range has that error, and makes no calls. Once the connection is back, etcd may have been
-// replaced: a watched range is compared with a list, and a range that pauses before a list is listed at once.
+// While the connection is lost, every range has that error, and reads nothing. Once it is back, etcd may have been replaced: a
+// watched range is proven, and a pause before a list ends.
 func (g *Group[T]) ConnChanged() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -1,9 +1,11 @@
 package listwatch
 
 import (
+	"errors"
 	"slices"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
@@ -57,6 +59,11 @@ func (a *asker) forget() {
 // apart reports whether the range must not share a request. Pages after the first are large.
 func (a *asker) apart() bool { return a.alone || a.wish.page.revision != 0 }
 
+// fits reports whether the range may share a request with another one.
+func (a *asker) fits(other ask) bool {
+	return !a.apart() && !other.apart() && a.wish.page.local == other.wish.page.local
+}
+
 // ask is a wish in a request.
 type ask struct {
 	*asker
@@ -67,8 +74,8 @@ type ask struct {
 // stale reports whether the range wants something else by now.
 func (a ask) stale() bool { return a.epoch != a.asker.epoch }
 
-// queue is the core of a client's requests of one kind: for pages or for proofs. There is at most one request under way, and the next one
-// has all ranges that are waiting by then. It does no I/O and reads no clock.
+// queue is the core of a client's requests of one kind: for pages or for proofs. There is at most one request under way. The next one
+// reads the ranges that wait by then, at most limit, or one that must be apart. It does no I/O and reads no clock.
 //
 // etcd refuses a request as a whole if the user lacks the right to one of its ranges. Then the next request has half as many ranges, and
 // so on; after an answer, twice as many. A range that is refused alone stays alone until etcd has answered it.
@@ -80,7 +87,6 @@ type queue struct {
 	from    time.Time // no request before
 
 	asked []ask // by the request under way, nil without one
-	since time.Time
 }
 
 func newQueue() queue {
@@ -107,39 +113,36 @@ func (q *queue) next() (at time.Time, ok bool) {
 
 // request begins the next request.
 func (q *queue) request(now time.Time) {
-	for _, a := range q.waiting {
+	q.waiting = slices.DeleteFunc(q.waiting, func(a *asker) bool {
 		if a.wish.early.After(now) || len(q.asked) == q.limit {
-			continue
+			return false
 		}
-		if len(q.asked) > 0 {
-			first := q.asked[0]
-			if first.apart() || a.apart() || first.wish.page.local != a.wish.page.local {
-				continue
-			}
+		if len(q.asked) > 0 && !a.fits(q.asked[0]) {
+			return false
 		}
 		q.asked = append(q.asked, ask{a, a.wish, a.epoch})
-	}
-	for _, a := range q.asked {
-		q.remove(a.asker)
-	}
-	q.since = now
+		return true
+	})
 }
 
-// answered handles the end of the request under way. told reports whether the ranges learn of the outcome; otherwise the request was
-// split. again reports whether they are asked again, so that the outcome is only news.
-func (q *queue) answered(err error, now time.Time) (told, again bool) {
+// answered handles the end of the request under way, for which etcd took a time. told reports whether to pass the outcome to the ranges;
+// after a split it is false. again reports whether the queue repeats the request.
+func (q *queue) answered(err error, took time.Duration, now time.Time) (told, again bool) {
 	asked := q.asked
 	q.asked = nil
+	code := etcderr.Code(err)
 	switch {
 	case err == nil:
 		q.limit = min(2*q.limit, maxReads)
-		q.timeout = min(max(firstTimeout, 2*now.Sub(q.since)), maxTimeout)
+		q.timeout = min(max(firstTimeout, 2*took), maxTimeout)
 		q.pauses.Reset()
 		for _, a := range asked {
 			a.alone = false
 		}
 		return true, false
-	case !refusedAsAWhole(err):
+	case code == codes.Unauthenticated, errors.Is(err, rpctypes.ErrAuthFailed):
+		return true, false
+	case !etcderr.Refused(err) && code != codes.OutOfRange && !tooLarge(err):
 		if etcderr.TimedOut(err) {
 			q.timeout = min(2*q.timeout, maxTimeout)
 		}
@@ -149,7 +152,7 @@ func (q *queue) answered(err error, now time.Time) (told, again bool) {
 	case len(asked) == 1:
 		asked[0].alone = true
 		return true, false
-	default:
+	default: // one of the ranges may be the reason
 		q.limit = len(asked) / 2
 		q.requeue(asked)
 		return false, true
@@ -162,9 +165,4 @@ func (q *queue) requeue(asked []ask) {
 			q.add(a.asker)
 		}
 	}
-}
-
-// refusedAsAWhole reports whether one range may be why a request for several ranges failed.
-func refusedAsAWhole(err error) bool {
-	return etcderr.Refused(err) || tooLarge(err) || etcderr.Code(err) == codes.OutOfRange
 }

@@ -18,7 +18,9 @@ type asking struct {
 	queue    queue
 	ranges   []*asked
 	requests int
-	splits   int // requests in a row of which the ranges do not learn the outcome
+	most     int           // the ranges that etcd allows in a request
+	took     time.Duration // for the next answer
+	splits   int           // requests in a row of which the ranges do not learn the outcome
 	broken   modelcheck.Verdict
 }
 
@@ -30,7 +32,7 @@ type asked struct {
 }
 
 func startAsking(ranges int) *asking {
-	w := &asking{now: start, queue: newQueue()}
+	w := &asking{now: start, queue: newQueue(), most: maxReads}
 	for range ranges {
 		r := &asked{}
 		w.ranges = append(w.ranges, r)
@@ -85,7 +87,10 @@ func (w *asking) answer(err error) bool {
 			err = rpctypes.ErrPermissionDenied
 		}
 	}
-	told, again := w.queue.answered(err, w.now)
+	if err == nil && len(under) > w.most {
+		err = rpctypes.ErrTooManyOps
+	}
+	told, again := w.queue.answered(err, w.took, w.now)
 	w.splits++
 	if told {
 		w.splits = 0
@@ -159,6 +164,10 @@ func TestQueueWalk(t *testing.T) {
 		add("the next request, or time passes", (*asking).advance)
 		add("etcd answers", func(w *asking) bool { return w.answer(nil) })
 	}
+	add("etcd allows few operations", func(w *asking) bool {
+		w.most = 2
+		return true
+	})
 	add("the request times out", func(w *asking) bool {
 		w.now = w.now.Add(w.queue.timeout)
 		return w.answer(context.DeadlineExceeded)
@@ -235,7 +244,7 @@ func TestQueue_WaitsForWhatIsSlow(t *testing.T) {
 	for _, took := range []time.Duration{10, 1} {
 		w.want(w.ranges[0], wish{page: page{limit: 1}})
 		w.advance()
-		w.now = w.now.Add(took * time.Second)
+		w.took = took * time.Second
 		w.answer(nil)
 		if got, want := w.queue.timeout, max(firstTimeout, 2*took*time.Second); got != want {
 			t.Errorf("after an answer in %v s, a request has %v, want %v", int(took), got, want)

@@ -48,7 +48,7 @@ type replica[T any] struct {
 	last        int64  // the mod revision of the key changed last
 	deleted     bool   // a key was deleted since the revision last: perhaps that which changed last
 
-	early   time.Time // from when on a proof is of use
+	early   time.Time // from when on the range joins a proof of others
 	due     time.Time // when a proof is due
 	calm    bool      // an answer has agreed with the content since the last trouble
 	awaited int64     // the revision that the watch must reach; 0 for none

@@ -23,7 +23,7 @@ const (
 
 // streams chooses the gRPC stream on which the etcd client opens a watch.
 //
-// There is one stream at a time: a connection may allow as few as three streams, and each stream is a login. So the watches open one
+// New watches share one stream: a connection may allow as few as three streams, and each stream is a login. So the watches open one
 // after the other, each in a round trip, as those of the etcd client do. Until then, their ranges are proven.
 //
 // A stream authenticates once, so a fault such as an expired token lasts as long as the stream: after a failure, another stream is

@@ -33,7 +33,7 @@ type walked struct {
 
 	past     *history // a backup to restore, nil for none
 	restored bool     // etcd was restored at least once
-	unseen   bool     // etcd was restored behind a proxy or a member, and has answered no list or probe since
+	unseen   bool     // etcd was restored behind a proxy or a member, and has answered no list or proof since
 	certain  bool     // a linearizable list was answered
 	last     *Update[string]
 	had      string             // the items of last, when it was published
@@ -160,6 +160,10 @@ func (w *walked) step(e event) {
 		w.core.published(0, w.now)
 	}
 	w.do = d.action
+	final := e.read != nil || e.err != nil && !e.again && failed.call == callList
+	if final && w.do.wish == failed.wish && w.do.wish != (wish{}) {
+		w.broken.Record("a range wants again what it has just got, and would not be asked: %+v", w.do.wish)
+	}
 	if e.err != nil && !e.again && failed.call == callList && !w.opening && !w.watching && w.do.call != callPause {
 		w.broken.Record("no pause after a failure, but %v", w.do)
 	}
@@ -416,7 +420,7 @@ func (w *walked) settle() string {
 	return fmt.Sprintf("call %d is answered", call)
 }
 
-// well reports whether the last update is complete, and a watch or a probe will report the next change.
+// well reports whether the last update is complete, and a watch or a proof will report the next change.
 func (w *walked) well() bool {
 	u := w.last
 	return u != nil && u.Err == nil && u.Snapshot != nil && !u.Snapshot.Provisional && !w.check && w.do.call == callWait &&

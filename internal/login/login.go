@@ -1,86 +1,108 @@
 // Package login keeps the calls of an etcd client with a password from logging in all at once.
 //
 // etcd's client logs in for each stream that it opens, and for each call that meets an expired token. A login costs etcd some 60 ms of a
-// processor, so that a fleet whose calls each log in keeps an etcd overloaded that has just restarted.
+// processor, so a fleet whose calls all log in keeps an etcd overloaded that has just restarted.
 package login
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
 const (
 	// trusted is how long a token that etcd has accepted is trusted. etcd forgets a token that was not used for --auth-token-ttl.
 	trusted = 5 * time.Second
-	// timeout is the least that a call has which may log in: a login that is given up is begun again, behind all others.
+	// timeout is the least timeout of a call that may log in. etcd puts a login that is begun again behind all others.
 	timeout = 16 * time.Second
-	// Wait is how long calls wait for their turn, which an etcd that hangs may not give up.
-	Wait = 30 * time.Second
+	// maxWait bounds the wait of a call for its turn: a call that etcd does not answer keeps the turn.
+	maxWait = 30 * time.Second
+	// maxStreamWait bounds the wait of a stream. It is short, since a lease does not wait.
+	maxStreamWait = time.Second
 )
 
-// Login lets one call at a time find out whether the client's token is still valid. It is safe for concurrent use.
+// Login lets one call or stream of a client log in at a time. It is safe for concurrent use. A nil Login does nothing.
 type Login struct {
-	turn chan time.Time // has the time when etcd last accepted the token; empty while a call finds out
+	turn        chan struct{} // full while a call or a stream may log in
+	accepted    atomic.Int64  // when etcd last accepted the token, in Unix nanoseconds
+	reconnected atomic.Int64  // when the client last reconnected
 }
 
-// Of returns the Login of a client that has just logged in, nil for a client without a password.
+// Of returns the Login of a client, whose token is trusted at first. It returns nil for a client without a password.
 func Of(c *clientv3.Client) *Login {
 	if c.Username == "" {
 		return nil
 	}
-	l := &Login{turn: make(chan time.Time, 1)}
-	l.turn <- time.Now()
+	l := &Login{turn: make(chan struct{}, 1)}
+	l.accepted.Store(time.Now().UnixNano())
 	return l
 }
 
-// Turn waits while another call finds out whether the token is valid, at most for a time. It returns the timeout for the caller's call, and
-// a function to call with the outcome. A nil Login does nothing.
-func (l *Login) Turn(ctx context.Context, wait, call time.Duration) (_ time.Duration, done func(error)) {
+// Reconnected ends the trust in the token: etcd forgets all tokens when it restarts.
+func (l *Login) Reconnected() {
+	if l != nil {
+		l.reconnected.Store(time.Now().UnixNano())
+	}
+}
+
+// Turn waits while another call finds out whether the token is valid, or a stream logs in. It returns the timeout of the caller's call,
+// which is longer if the call may log in. The caller must call done with the call's error.
+func (l *Login) Turn(ctx context.Context, call time.Duration) (_ time.Duration, done func(error)) {
 	if l == nil {
 		return call, func(error) {}
 	}
-	waiting := time.NewTimer(wait)
-	defer waiting.Stop()
-	select {
-	case accepted := <-l.turn:
-		if time.Since(accepted) < trusted {
-			l.turn <- accepted
-			return call, l.accepted
-		}
-		return max(call, timeout), func(err error) {
-			if err == nil {
-				accepted = time.Now()
-			}
-			l.turn <- accepted
-		}
-	case <-waiting.C:
-	case <-ctx.Done():
+	release := func() {}
+	if !l.isTrusted() {
+		release = l.take(ctx, maxWait)
 	}
-	return call, func(error) {}
-}
-
-// accepted records the outcome of a call beside others.
-func (l *Login) accepted(err error) {
-	if err != nil {
-		return
+	if l.isTrusted() {
+		release()
+		release = func() {}
+	} else {
+		call = max(call, timeout)
 	}
-	select {
-	case <-l.turn:
-		l.turn <- time.Now()
-	default: // another call finds out
+	began := time.Now().UnixNano()
+	return call, func(err error) {
+		known := err == nil || etcderr.Code(err) == codes.PermissionDenied
+		if known && began > l.reconnected.Load() {
+			l.accepted.Store(time.Now().UnixNano())
+		}
+		release()
 	}
 }
 
-// Reconnected makes the next call find out whether the token is valid: etcd forgets all tokens when it restarts.
-func (l *Login) Reconnected() {
+// Stream waits shortly for the turn to open a stream, which logs in. The caller must call done with the outcome.
+func (l *Login) Stream(ctx context.Context) (done func(error)) {
 	if l == nil {
-		return
+		return func(error) {}
 	}
+	release := l.take(ctx, maxStreamWait)
+	return func(err error) {
+		if err == nil {
+			l.accepted.Store(time.Now().UnixNano())
+		}
+		release()
+	}
+}
+
+func (l *Login) isTrusted() bool {
+	accepted := l.accepted.Load()
+	return accepted > l.reconnected.Load() && time.Since(time.Unix(0, accepted)) < trusted
+}
+
+// take takes the turn, or gives up after a time. release gives the turn back.
+func (l *Login) take(ctx context.Context, most time.Duration) (release func()) {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
 	select {
-	case <-l.turn:
-		l.turn <- time.Time{}
-	default:
+	case l.turn <- struct{}{}:
+		return func() { <-l.turn }
+	case <-ctx.Done():
+		return func() {}
 	}
 }

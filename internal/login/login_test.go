@@ -1,57 +1,65 @@
 package login
 
 import (
-	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Calls wait for one that finds out whether the token is valid. Once etcd has accepted it, they go on together.
+// Calls wait for one that finds out whether the token is valid, or for a stream. Once etcd has accepted the token, they go on together.
 func TestTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := Of(&clientv3.Client{Username: "u"})
-		began := time.Now()
-		turn := func() (time.Duration, func(error)) { return l.Turn(t.Context(), Wait, time.Second) }
-		expect := func(what string, call, waited time.Duration, took time.Duration) {
+		// turn checks how long the next call waits, and its timeout.
+		turn := func(what string, waited, want time.Duration) (done func(error)) {
 			t.Helper()
-			if since := time.Since(began); call != took || since != waited {
-				t.Errorf("%s: the call may take %v, after %v, want %v after %v", what, call, since, took, waited)
+			began := time.Now()
+			call, done := l.Turn(t.Context(), time.Second)
+			if call != want || time.Since(began) != waited {
+				t.Errorf("%s: a timeout of %v after %v, want %v after %v", what, call, time.Since(began), want, waited)
 			}
-			began = time.Now()
+			return done
 		}
-		call, done := turn()
-		expect("after the login", call, 0, time.Second)
-		done(nil)
-
+		turn("a new client", 0, time.Second)(nil)
 		time.Sleep(trusted)
-		began = time.Now()
-		call, hung := turn()
-		expect("a token that may have expired", call, 0, timeout)
-		call, _ = turn()
-		expect("beside a call that hangs", call, Wait, time.Second)
-		ended, cancel := context.WithCancel(t.Context())
-		cancel()
-		call, _ = l.Turn(ended, Wait, time.Second)
-		expect("with a context that has ended", call, 0, time.Second)
-		hung(errors.New("no answer"))
-		call, done = turn()
-		expect("after a failure", call, 0, timeout)
-		time.AfterFunc(time.Second, func() { done(nil) })
-		call, other := turn()
-		expect("after another call", call, time.Second, time.Second)
+		hangs := turn("a token that may have expired", 0, timeout)
+		turn("beside a call that hangs", maxWait, timeout)
+		hangs(errors.New("no answer"))
+		denied := turn("after a failure", 0, timeout)
+		denied(rpctypes.ErrPermissionDenied)
+		turn("after a refusal, which tells that the token is valid", 0, time.Second)
 
+		before := turn("a call before a restart of etcd", 0, time.Second)
+		time.Sleep(time.Second)
 		l.Reconnected()
-		other(nil) // an answer from before
-		time.Sleep(trusted)
-		began = time.Now()
-		call, _ = turn()
-		expect("after a reconnect", call, 0, timeout)
+		before(nil)
+		stream := l.Stream(t.Context())
+		time.AfterFunc(time.Second, func() { stream(nil) })
+		turn("while a stream logs in after a reconnect", time.Second, time.Second)
 	})
-	if call, _ := Of(&clientv3.Client{}).Turn(t.Context(), Wait, time.Second); call != time.Second {
-		t.Errorf("without a password: the call may take %v, want 1s", call)
+	call, _ := Of(&clientv3.Client{}).Turn(t.Context(), time.Second)
+	if call != time.Second {
+		t.Errorf("without a password: a timeout of %v, want 1s", call)
 	}
+}
+
+// A stream does not wait long: its lease would end.
+func TestStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := Of(&clientv3.Client{Username: "u"})
+		l.Reconnected()
+		l.Turn(t.Context(), time.Second)
+		began := time.Now()
+		l.Stream(t.Context())(errors.New("no answer"))
+		if waited := time.Since(began); waited != maxStreamWait {
+			t.Errorf("a stream waits %v for a call that hangs, want %v", waited, maxStreamWait)
+		}
+		if l.isTrusted() {
+			t.Error("the token is trusted after a stream that was not opened")
+		}
+	})
 }

@@ -26,15 +26,16 @@ func (s *Session) do(o reconcile.Op, timeout time.Duration) {
 func (s *Session) finish(o reconcile.Op, timeout time.Duration) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
-	done := func(error) {}
+	var logins *login.Login // a removal waits for nothing
 	start, removes := time.Now(), reconcile.Removes(o)
 	if !removes {
 		s.locked(func(c *reconcile.Core, _ time.Time) {
 			s.giveWay = func() { time.AfterFunc(time.Until(start.Add(c.Patience())), cancel) }
 			s.hurry()
 		})
-		timeout, done = s.opts.Login.Turn(ctx, login.Wait, timeout)
+		logins = s.opts.Login
 	}
+	timeout, done := logins.Turn(ctx, timeout)
 	sent := time.Now()
 	ctx, end := context.WithTimeout(ctx, timeout)
 	defer end()
@@ -87,10 +88,15 @@ func (s *Session) send(ctx context.Context, o reconcile.Op) (a reconcile.Answer)
 
 // grant requests a lease, and waits until ctx ends for it or for one that was requested before.
 func (s *Session) grant(ctx context.Context) reconcile.Answer {
-	s.wg.Go(s.request)
+	failed := make(chan error, 1)
+	if ctx.Err() == nil {
+		s.wg.Go(func() { s.request(failed) })
+	}
 	select {
 	case a := <-s.granted:
 		return a
+	case err := <-failed:
+		return reconcile.Answer{Err: err}
 	case <-ctx.Done():
 		return reconcile.Answer{Err: ctx.Err()}
 	}
@@ -98,20 +104,19 @@ func (s *Session) grant(ctx context.Context) reconcile.Answer {
 
 // request requests a lease, and passes it to grant or, if that no longer waits, to run. An etcd that is slow grants a lease all the same,
 // and only the answer has its id.
-func (s *Session) request() {
+func (s *Session) request(failed chan<- error) {
 	ctx, cancel := context.WithTimeout(s.ctx, reconcile.MaxTimeout)
 	defer cancel()
 	resp, err := s.client.Lease.Grant(ctx, max(1, int64(s.opts.TTL/time.Second)))
 	if err == nil && (resp.ID == clientv3.NoLease || resp.TTL <= 0) {
 		err = fmt.Errorf("etcd granted lease %x with a TTL of %d s: want an id and a TTL above 0", int64(resp.ID), resp.TTL)
 	}
-	a := reconcile.Answer{Err: err}
-	if err == nil {
-		a.Lease = resp.ID
-		a.TTL = time.Duration(resp.TTL) * time.Second
+	if err != nil {
+		failed <- err
+		return
 	}
 	select {
-	case s.granted <- a:
+	case s.granted <- reconcile.Answer{Lease: resp.ID, TTL: time.Duration(resp.TTL) * time.Second}:
 	case <-s.ctx.Done():
 	}
 }

@@ -51,7 +51,7 @@ func TestGrant_SlowEtcd(t *testing.T) {
 				}
 				select {
 				case a := <-s.granted:
-					s.core.OnLateGrant(time.Now(), a)
+					s.core.OnLateGrant(time.Now(), a.Lease, a.TTL)
 				case <-time.After(100 * time.Millisecond):
 				}
 			}

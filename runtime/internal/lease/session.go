@@ -81,7 +81,7 @@ type Session struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	wake    chan struct{}
-	granted chan reconcile.Answer // the outcomes of requests for a lease
+	granted chan reconcile.Answer // has each lease that etcd grants
 	done    chan struct{}         // closed when run and all goroutines that it started have ended
 	wg      sync.WaitGroup
 
@@ -120,7 +120,7 @@ func (s *Session) locked(f func(c *reconcile.Core, now time.Time)) {
 // poke makes run call the core again. It never blocks.
 func (s *Session) poke() { listwatch.Signal(s.wake) }
 
-// Reconnected checks the keys at once, or has their watches proven: the connection may lead to an etcd that was restored
+// Reconnected checks the keys at once. Watched keys are proven instead: the connection may lead to an etcd that was restored
 // from a backup.
 func (s *Session) Reconnected() {
 	s.group.ConnChanged()
@@ -233,7 +233,7 @@ func (s *Session) run() {
 		select {
 		case <-s.wake:
 		case a := <-s.granted:
-			s.locked(func(c *reconcile.Core, now time.Time) { c.OnLateGrant(now, a) })
+			s.locked(func(c *reconcile.Core, now time.Time) { c.OnLateGrant(now, a.Lease, a.TTL) })
 		case <-timer.C:
 		case <-s.ctx.Done():
 		}

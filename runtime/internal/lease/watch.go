@@ -6,6 +6,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease/reconcile"
 )
@@ -50,7 +51,10 @@ func (s *Session) watch(key string) *watch {
 			if s.watches[key] != w {
 				return
 			}
-			if w.heard = u.Err == nil; w.heard {
+			if u.Err != nil { // a read that failed tells nothing of the watch, but a refusal that there is none
+				w.heard = w.heard && !etcderr.Refused(u.Err)
+			} else {
+				w.heard = true
 				var observed *reconcile.KeyValue // nil if the key is absent
 				if items := u.Snapshot.Items; len(items) > 0 {
 					observed = &items[0].Value

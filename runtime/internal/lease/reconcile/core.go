@@ -283,7 +283,7 @@ func (c *Core) CheckSoon(now time.Time) {
 	}
 }
 
-// OnReconnect makes renewals due, and the checks that no watch makes superfluous: the connection may lead to another etcd. Watched keys
+// OnReconnect makes renewals and checks due: the connection may lead to another etcd. Watched keys are not checked, since their watches
 // are proven.
 func (c *Core) OnReconnect(now time.Time) {
 	for _, h := range c.held {

@@ -62,16 +62,15 @@ func (c *Core) alive(now time.Time, id clientv3.LeaseID) bool {
 // isOwn reports whether a lease was ever granted to this session.
 func (c *Core) isOwn(id clientv3.LeaseID) bool { return id != 0 && slices.Contains(c.everGranted, id) }
 
-// OnLateGrant records the outcome of a request for a lease that has timed out before. The lease becomes the current one if one is still
-// needed. Otherwise it is held, and so revoked.
-func (c *Core) OnLateGrant(now time.Time, a Answer) {
-	switch {
-	case a.Err != nil: // the timeout was reported
-	case c.lease == 0 && !c.closing && c.leaseNeeded(present):
-		c.onGrant(now, a.Lease, a.TTL)
-	default:
-		c.hold(now, a.Lease, a.TTL)
+// OnLateGrant records a grant that came after its call had timed out. The lease becomes the current one if one is still needed, and is
+// renewed at once. Otherwise it is held, and so revoked.
+func (c *Core) OnLateGrant(now time.Time, id clientv3.LeaseID, life time.Duration) {
+	if c.lease != 0 || c.closing || !c.leaseNeeded(present) {
+		c.hold(now, id, life)
+		return
 	}
+	c.onGrant(now, id, life)
+	c.get(id).renewAt = now
 }
 
 // hold adds a granted lease.

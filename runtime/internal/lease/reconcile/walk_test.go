@@ -262,9 +262,11 @@ func (w *walked) arriveLate() bool {
 	late := w.lates[0]
 	w.lates = w.lates[1:]
 	if _, grants := late.(GrantOp); grants {
-		w.core.OnLateGrant(w.now, w.arrive(late))
-		w.core.warnings = nil
-		w.observe()
+		if a := w.arrive(late); a.Err == nil {
+			w.core.OnLateGrant(w.now, a.Lease, a.TTL)
+			w.core.warnings = nil
+			w.observe()
+		}
 		return true
 	}
 	steps := late.(writeOp).steps

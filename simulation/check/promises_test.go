@@ -66,26 +66,10 @@ func TestAlways(t *testing.T) {
 		{"nothing", func(*History) {}, ""},
 		{"a call fails", func(h *History) { h.Calls = append(h.Calls, call(10, codes.Unavailable)) }, "no call fails"},
 		{"a call that is refused", func(h *History) { h.Calls = append(h.Calls, call(10, codes.Internal)) }, "no call fails"},
-		{"a call fails over a link that was reset", func(h *History) {
-			h.Links = append(h.Links, Link{At: at(9.9), A: "caller", B: "server first", Reset: true})
-			h.Calls = append(h.Calls, call(10, codes.Unavailable))
-		}, ""},
-		{"a call fails over a link that is cut", func(h *History) {
-			h.Links = append(h.Links, Link{At: at(5), A: "caller", B: "server second", Broken: true}, Link{At: at(6), A: "caller", B: "server second", Reset: true})
-			h.Calls = append(h.Calls, call(10, codes.Unavailable))
-		}, ""},
 		{"a call fails after its caller has begun again", func(h *History) {
 			h.Links = append(h.Links, Link{At: at(5), A: "caller", B: "server first", Broken: true}, Link{At: at(6), A: "caller"})
 			h.Calls = append(h.Calls, call(10, codes.Unavailable))
 		}, "no call fails"},
-		{"a call of an instance that leaves fails", func(h *History) {
-			h.Incarnations[0].Moves = append(h.Incarnations[0].Moves, Move{at(9), false})
-			h.Calls = append(h.Calls, call(10, codes.Unavailable))
-		}, ""},
-		{"a call of a killed instance fails", func(h *History) {
-			h.Incarnations[0].Down, h.Incarnations[0].Killed = at(9.9), true
-			h.Calls = append(h.Calls, call(10, codes.Unavailable))
-		}, ""},
 		{"a call leaves for another region", calls(func(c *Call) { c.From, c.Abroad = "away", true }), "no call leaves"},
 		{"a stopped server answers", func(h *History) {
 			h.Incarnations[0].Down = at(9)
@@ -107,28 +91,15 @@ func TestAlways(t *testing.T) {
 		{"a store refuses a leader", func(h *History) {
 			h.Writes = append(h.Writes, &Write{At: at(8), Incarnation: "second", Token: 7}, &Write{At: at(9), Incarnation: "first", Token: 6, Leads: true})
 		}, "a store accepts"},
-		{"tokens start again at a low number", func(h *History) {
-			h.Resets = append(h.Resets, Reset{At: at(8.5), Repeats: true})
-			h.Writes = append(h.Writes, &Write{At: at(8), Incarnation: "second", Token: 7}, &Write{At: at(9), Incarnation: "first", Token: 6, Leads: true})
-		}, ""},
 		{"two servers lead", func(h *History) {
 			h.Terms = append(h.Terms, &Term{"first", 5, at(5), at(9)}, &Term{"second", 6, at(8), time.Time{}})
 		}, "one instance leads"},
-		{"two servers lead after a lease was revoked", func(h *History) {
-			h.Forced, h.Terms = []time.Time{at(7.5)}, []*Term{{"first", 5, at(5), at(9)}, {"second", 6, at(8), time.Time{}}}
-		}, ""},
 		{"a server leads without a candidate", func(h *History) {
 			h.Commit(&etcd.Change{At: at(4), Key: fixtures.Candidates + "a", Revision: 5})
 			h.Terms = append(h.Terms, &Term{"first", 5, at(5), at(9)})
 			h.Commit(&etcd.Change{At: at(8), Key: fixtures.Candidates + "a", Delete: true, Revision: 6})
 		}, "one instance leads"},
-		{"a process deletes its own key", func(h *History) { h.Commit(&etcd.Change{Client: "10.101.0.1", Key: ours, Delete: true}) }, ""},
 		{"a process deletes the key of another process", func(h *History) { h.Commit(&etcd.Change{Client: "10.101.0.2", Key: ours, Delete: true}) }, "no process deletes"},
-		{"the next incarnation deletes the key", func(h *History) {
-			h.Hosts["10.102.0.1"] = "server first"
-			h.Commit(&etcd.Change{Client: "10.102.0.1", Key: ours, Delete: true})
-		}, ""},
-		{"an operator deletes the key", func(h *History) { h.Commit(&etcd.Change{Key: ours, Delete: true}) }, ""},
 		{"a process deletes the key that another has put", func(h *History) {
 			h.Commit(&etcd.Change{Client: "10.101.0.2", Key: ours, Lease: 2})
 			h.Commit(&etcd.Change{Client: "10.101.0.1", Key: ours, Delete: true})
@@ -146,7 +117,6 @@ func TestAlways(t *testing.T) {
 		{"a call of the runtime hangs", acts(Act{Ended: at(9), Longest: time.Second}), "no call of the runtime"},
 		{"a call fails in a calm", acts(Act{Ended: at(2), Soon: time.Second, Err: errors.New("no")}), "in a calm, a call"},
 		{"a call takes long in a calm", acts(Act{Ended: at(3), Soon: time.Second}), "in a calm, a call"},
-		{"a process logs too much", func(h *History) { h.Windows = []Window{{Counts: Counts{Lines: mostLines + 1}}} }, "processes send"},
 		{"a call returns a wrong result", acts(Act{Ended: at(2), Soon: time.Second, Wrong: "no entry"}), "in a calm, a call"},
 	} {
 		h := world()

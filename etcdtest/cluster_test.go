@@ -75,11 +75,9 @@ func TestNew_RefusesInvalidOptions(t *testing.T) {
 	}
 }
 
-func TestMember_StopElectsNewLeader(t *testing.T) {
+func TestMember_StopsAndRestarts(t *testing.T) {
 	cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
 	client := cluster.Client(t)
-	put(t, client, "k", "before")
-
 	leader, err := cluster.Leader(t.Context())
 	must(t, err)
 	leader.Stop()
@@ -88,11 +86,16 @@ func TestMember_StopElectsNewLeader(t *testing.T) {
 	if err != nil || next == leader {
 		t.Fatalf("the next leader is %v, %v; want another member than %v", next, err, leader)
 	}
-	put(t, client, "k", "after")
-
-	must(t, leader.Restart())
+	put(t, client, "k", "v")
+	next.Stop()
+	if _, err := client.Put(within(t, time.Second), "k", "w"); err == nil {
+		t.Fatal("one running member of three accepts a write, want an error")
+	}
+	cluster.Stop()
+	must(t, leader.Restart()) // without a quorum
+	must(t, next.Restart())
 	alone := cluster.Client(t, func(cfg *clientv3.Config) { cfg.Endpoints = []string{leader.Endpoint()} })
-	wantValue(t, alone, "k", "after")
+	put(t, alone, "k", "x")
 }
 
 func TestMember_PausePeersElectsNewLeader(t *testing.T) {
@@ -154,21 +157,6 @@ func TestWithMaxConcurrentStreams(t *testing.T) {
 	wantValue(t, client, "k", "v")
 }
 
-func TestMember_RestartRestoresQuorum(t *testing.T) {
-	cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
-	client := cluster.Client(t)
-	put(t, client, "k", "v")
-	cluster.Member(0).Stop()
-	cluster.Member(1).Stop()
-	if _, err := client.Put(within(t, time.Second), "k", "w"); err == nil {
-		t.Fatal("one running member of three accepts a write, want an error")
-	}
-	cluster.Member(2).Stop()
-	must(t, cluster.Member(2).Restart()) // without a quorum
-	must(t, cluster.Member(0).Restart())
-	put(t, client, "k", "x")
-}
-
 func TestCluster_RestartKeepsDataAndWipeResetsRevision(t *testing.T) {
 	for _, members := range []int{1, 3} {
 		cluster := etcdtest.Start(t, etcdtest.WithMembers(members))
@@ -223,11 +211,15 @@ func TestCutAndPause(t *testing.T) {
 func second[T any](_ T, err error) error { return err }
 
 func TestCalls(t *testing.T) {
-	cluster := etcdtest.Start(t)
-	client, calls := cluster.Client(t), cluster.Calls()
+	cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
+	client, calls := cluster.Client(t, func(cfg *clientv3.Config) { cfg.Endpoints = []string{cluster.Member(2).Endpoint()} }), cluster.Calls()
 	ctx := within(t, soon)
 
-	get(t, client, "user/a")
+	must(t, second(client.Get(ctx, "user/", clientv3.WithPrefix(), clientv3.WithSerializable())))
+	first := etcdtest.Call{Op: etcdtest.Range, Member: 2, Key: "user/", End: "user0", Serializable: true}
+	if all := calls.All(); len(all) != 1 || all[0] != first {
+		t.Errorf("calls %+v, want only %+v", all, first)
+	}
 	get(t, client, "user-admin/a")
 	put(t, cluster.Admin(), "user/a", "v")
 	lease, err := client.Grant(ctx, 60)
@@ -267,17 +259,6 @@ func TestCalls(t *testing.T) {
 	short := within(t, 10*time.Millisecond)
 	if err := calls.Wait(short, etcdtest.Put, "", 1); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("waiting for a request that is not sent: %v, want %v", err, context.DeadlineExceeded)
-	}
-}
-
-func TestCalls_RecordOptions(t *testing.T) {
-	cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
-	client := cluster.Client(t, func(cfg *clientv3.Config) { cfg.Endpoints = []string{cluster.Member(2).Endpoint()} })
-	_, err := client.Get(within(t, soon), "user/", clientv3.WithPrefix(), clientv3.WithSerializable())
-	must(t, err)
-	want := etcdtest.Call{Op: etcdtest.Range, Member: 2, Key: "user/", End: "user0", Serializable: true}
-	if all := cluster.Calls().All(); len(all) != 1 || all[0] != want {
-		t.Errorf("calls %+v, want only %+v", all, want)
 	}
 }
 

@@ -71,15 +71,6 @@ func hear(t *testing.T, conn net.Conn, want string) {
 	}
 }
 
-func TestProxy_PassesEndOfOneDirection(t *testing.T) {
-	_, conn := proxied(t)
-	say(t, conn, "hello")
-	must(t, conn.(*net.TCPConn).CloseWrite())
-	if got, err := io.ReadAll(conn); string(got) != "hello" || err != nil {
-		t.Errorf("received %q, %v after the end of one direction, want \"hello\"", got, err)
-	}
-}
-
 func TestProxy_CutResetsConnections(t *testing.T) {
 	p, conn := proxied(t)
 	say(t, conn, "hello")
@@ -121,24 +112,6 @@ func TestProxy_PauseWithholdsBytes(t *testing.T) {
 	hear(t, before, "held")
 	before.Close() // the echo serves one connection at a time
 	hear(t, during, "held")
-}
-
-func TestProxy_PauseWithholdsPosts(t *testing.T) {
-	other, _ := proxied(t)
-	p, _ := proxied(t)
-	p.others = []*proxy{other}
-	p.setUpstream(echo(t))
-	conn := dial(t, p)
-	stream, post := "GET /raft", "POST /raft HTTP/1.1\r\nX-Peerurls: http://"+other.addr()+"\r\n"
-	say(t, conn, stream)
-	hear(t, conn, stream)
-	for _, text := range []string{post, "the rest of its body"} {
-		other.setPaused(true)
-		say(t, conn, text)
-		hearNothing(t, conn)
-		other.setPaused(false)
-		hear(t, conn, text)
-	}
 }
 
 func hearNothing(t *testing.T, conn net.Conn) {

@@ -31,14 +31,13 @@ func TestAuth(t *testing.T) {
 		etcdtest.User{Name: "reader", Password: "r", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("greeter/")}},
 		etcdtest.User{Name: "writer", Password: "w", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("greeter/")}},
 		etcdtest.User{Name: "auditor", Password: "a", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("")}}, // "" stands for all keys
-		etcdtest.User{Name: "operator", Password: "o", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("")}},
 		etcdtest.User{Name: "nobody", Password: "n", Permissions: []etcdtest.Permission{{}}},
 	))
 	reader := cluster.Client(t, etcdtest.As("reader", "r"))
 	writer := cluster.Client(t, etcdtest.As("writer", "w"))
 
 	auditor := cluster.Client(t, etcdtest.As("auditor", "a"))
-	put(t, cluster.Client(t, etcdtest.As("operator", "o")), "other/a", "v")
+	put(t, cluster.Admin(), "other/a", "v")
 	wantValue(t, auditor, "other/a", "v")
 	put(t, writer, "greeter/a", "v")
 	wantValue(t, reader, "greeter/a", "v")
@@ -54,9 +53,13 @@ func TestAuth(t *testing.T) {
 		}
 	}
 
+	backup, err := cluster.Backup()
+	must(t, err)
 	must(t, cluster.Wipe())
 	wantValue(t, cluster.Client(t, etcdtest.As("reader", "r")), "greeter/a", "")
-	wantValue(t, cluster.Admin(), "greeter/a", "")
+	must(t, cluster.RestoreBackup(backup))
+	wantValue(t, cluster.Client(t, etcdtest.As("reader", "r")), "greeter/a", "v")
+	wantValue(t, cluster.Admin(), "greeter/a", "v")
 }
 
 func TestTokenExpires(t *testing.T) {

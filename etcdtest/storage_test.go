@@ -43,17 +43,6 @@ func TestRestoreBackup(t *testing.T) {
 	}
 }
 
-func TestRestoreBackupWithAuth(t *testing.T) {
-	cluster := etcdtest.Start(t, etcdtest.WithAuth("secret"))
-	put(t, cluster.Admin(), "k", "then")
-	backup, err := cluster.Backup()
-	must(t, err)
-	put(t, cluster.Client(t), "k", "later")
-	must(t, cluster.RestoreBackup(backup))
-	wantValue(t, cluster.Admin(), "k", "then")
-	wantValue(t, cluster.Client(t), "k", "then")
-}
-
 func TestBackupOfAnotherCluster(t *testing.T) {
 	backup, err := etcdtest.Start(t).Backup()
 	must(t, err)

@@ -3,9 +3,12 @@ package etcdtest_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -192,7 +195,13 @@ func TestCutAndPause(t *testing.T) {
 	cluster := etcdtest.Start(t)
 	client := cluster.Client(t)
 	put(t, client, "k", "v")
+	open, err := net.Dial("tcp", strings.TrimPrefix(cluster.Member(0).Endpoint(), "http://"))
+	must(t, err)
+	defer open.Close()
 	cluster.Cut()
+	if _, err := io.ReadAll(open); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("a connection from before the cut: %v, want a reset", err)
+	}
 	if _, err := client.Get(within(t, 200*time.Millisecond), "k"); err == nil {
 		t.Error("a get during a cut succeeds, want an error")
 	}
@@ -200,8 +209,10 @@ func TestCutAndPause(t *testing.T) {
 	cluster.Restore()
 	wantValue(t, client, "k", "v")
 	cluster.Pause()
-	if _, err := client.Get(within(t, 200*time.Millisecond), "k"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("a get during a pause: %v, want %v", err, context.DeadlineExceeded)
+	for name, client := range map[string]*clientv3.Client{"an old": client, "a new": cluster.Client(t)} {
+		if _, err := client.Get(within(t, 200*time.Millisecond), "k"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a get of %s client during a pause: %v, want %v", name, err, context.DeadlineExceeded)
+		}
 	}
 	cluster.Resume()
 	wantValue(t, client, "k", "v")

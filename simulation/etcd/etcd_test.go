@@ -367,23 +367,6 @@ func TestThreeMembers(t *testing.T) {
 	})
 }
 
-// A proposal that waits at a member without a leader delays no other message.
-func TestThreeMembers_WaitingProposalDelaysNothing(t *testing.T) {
-	for range 5 {
-		inBubble(t, 3, func(t *testing.T, w *world) {
-			old := w.leads()
-			c := w.client("10.0.0.1", "")
-			w.Lag(old, 3*time.Second)
-			for range 250 { // through one member after the other
-				_ = w.put(c, 20*time.Millisecond, "a", "1") // many fail
-			}
-			w.Lag(old, 0)
-			time.Sleep(10 * time.Second)
-			w.check(w.put(w.client("10.0.0.2", "", old), time.Second, "a", "2"))
-		})
-	}
-}
-
 func TestUnsafe_ChecksVersionAndType(t *testing.T) {
 	if err := checkVersion("3.7.4"); err == nil {
 		t.Error("checkVersion of an unknown version: got nil, want an error")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -25,29 +24,7 @@ func TestAllMutantsFit(t *testing.T) {
 	}
 }
 
-func TestRead(t *testing.T) {
-	got, err := read("room", `# a comment
-dir a/b
-== first [D1, D2]
-out  what is gone
-unit TestA
-unit c/d TestB
-etcd leader TestC
-in   core.step
-drop call x y
-in   e/f g
-change default
-to   a $ b
-`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := &mutant{id: "room/first", row: "D1, D2", out: "what is gone",
-		tests: []test{{unit, "a/b", "TestA", false}, {unit, "c/d", "TestB", false}, {etcd, "integration/leader", "TestC", false}},
-		edits: []edit{{"a/b", "core.step", "drop", "call", []string{"x", "y"}, ""}, {"e/f", "g", "change", "default", []string{}, "a $ b"}}}
-	if len(got) != 1 || !reflect.DeepEqual(got[0], want) {
-		t.Errorf("read = %+v, want %+v", got[0], want)
-	}
+func TestRead_Refuses(t *testing.T) {
 	for _, bad := range []string{
 		"== no-row\nout x\nin f\ndrop call", "== no-edit [D1]\nout x\nin f",
 		"== unknown-field [D1]\nout x\nin f\ndrop call\nsees y",

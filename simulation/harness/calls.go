@@ -65,13 +65,21 @@ type way func(c *caller, ctx context.Context, via clients, r *rand.Rand)
 
 // ways holds the ways to call, each repeated by its frequency.
 var ways = append([]way{
-	calling(fixtures.UserWho), calling(fixtures.WhoNewer), (*caller).callOne, (*caller).callEach, (*caller).callAffine, (*caller).callInLane,
+	calling(fixtures.UserWho), calling(fixtures.WhoNewer), (*caller).callOne, (*caller).callEach, marking(runtime.WithAffinity, affinities), marking(runtime.WithLane, lanes),
 	calling(fixtures.Lead), calling(fixtures.WhoNewer), calling(fixtures.WhoNewer),
 }, slices.Repeat([]way{(*caller).callPlain}, plainCalls)...)
 
 // calling returns a way to call a method of any instance.
 func calling(method string) way {
 	return func(c *caller, ctx context.Context, via clients, _ *rand.Rand) { c.call(ctx, via, method, "") }
+}
+
+// marking returns a way to call the shop with one of the marks, an affinity or a lane. Calls of a strict lane may fail more often than
+// other calls.
+func marking(mark func(context.Context, string) context.Context, marks []string) way {
+	return func(c *caller, ctx context.Context, via clients, r *rand.Rand) {
+		c.call(mark(ctx, marks[r.IntN(len(marks))]), via, fixtures.Who, "")
+	}
 }
 
 // traffic makes calls until ctx ends, each in a random way.
@@ -88,11 +96,6 @@ func (c *caller) callOne(ctx context.Context, via clients, r *rand.Rand) {
 	if known := keyStatus(via.registry, fixtures.ShopKey).Endpoints; len(known) > 0 {
 		c.call(ctx, via, fixtures.Who, known[r.IntN(len(known))].Instance)
 	}
-}
-
-// callAffine calls the shop with an affinity.
-func (c *caller) callAffine(ctx context.Context, via clients, r *rand.Rand) {
-	c.call(runtime.WithAffinity(ctx, affinities[r.IntN(len(affinities))]), via, fixtures.Who, "")
 }
 
 // call makes a call and returns the incarnation that answered, or "".
@@ -121,11 +124,6 @@ func (c *caller) callPlain(ctx context.Context, via clients, _ *rand.Rand) {
 		return err
 	})
 	c.ask(ctx, via.shop, call, beside)
-}
-
-// callInLane calls the shop in a lane. Calls of a strict lane may fail more often than other calls.
-func (c *caller) callInLane(ctx context.Context, via clients, r *rand.Rand) {
-	c.call(runtime.WithLane(ctx, lanes[r.IntN(len(lanes))]), via, fixtures.Who, "")
 }
 
 // callEach calls every instance of the shop.

@@ -24,6 +24,13 @@ func (w *world) add(key, value string) (remove func()) {
 	return func() { w.operated(w.etcd.Delete(key)) }
 }
 
+func (w *world) putConfig(s schedule.Step) { w.put(fixtures.ConfigKey, s.Text, fixtures.NoLease) }
+
+// operates returns a fault that makes one request as an operator.
+func operates(request func(*etcd.Cluster) error) fault {
+	return once(func(w *world, _ schedule.Step) { w.operated(request(w.etcd)) })
+}
+
 // entriesOf returns the entries that name the address of a server.
 func (w *world) entriesOf(server int) []etcd.Entry {
 	addr := w.servers[server].seen().Addr

@@ -45,12 +45,12 @@ func init() {
 			return func() { w.etcd.Lag(s.Who, 0) }
 		},
 		schedule.LeaderChanges: once(func(w *world, s schedule.Step) { w.etcd.Elect(s.Who) }),
-		schedule.Compaction:    once(func(w *world, _ schedule.Step) { w.operated(w.etcd.Compact()) }),
+		schedule.Compaction:    operates((*etcd.Cluster).Compact),
 		schedule.Restore:       once((*world).restore),
 		schedule.Wipe:          once(func(w *world, s schedule.Step) { w.reset(s.For, w.etcd.Wipe, true) }),
 		schedule.NoSpace:       during(func(w *world, _ schedule.Step, on bool) { w.operated(w.etcd.Alarm(on)) }),
 		schedule.RightsRefused: func(w *world, s schedule.Step) func() { return w.refuse(s.Who, s.Text) },
-		schedule.TokensExpire:  once(func(w *world, _ schedule.Step) { w.operated(w.etcd.ExpireTokens()) }),
+		schedule.TokensExpire:  operates((*etcd.Cluster).ExpireTokens),
 
 		schedule.AnswersLost:  meddle(func(schedule.Step) etcd.Verdict { return etcd.Verdict{Lose: true} }),
 		schedule.AnswersLate:  meddle(func(s schedule.Step) etcd.Verdict { return etcd.Verdict{After: s.Milliseconds()} }),
@@ -85,7 +85,7 @@ func init() {
 		schedule.StalledFromAway: links((*world).toAway, stalled),
 
 		schedule.EntryDeleted:     onEntries(func(w *world, e etcd.Entry) { w.operated(w.etcd.Delete(e.Key)) }),
-		schedule.EntriesDeleted:   once(func(w *world, _ schedule.Step) { w.operated(w.etcd.DeletePrefix(fixtures.ShopKey + "/")) }),
+		schedule.EntriesDeleted:   operates(func(c *etcd.Cluster) error { return c.DeletePrefix(fixtures.ShopKey + "/") }),
 		schedule.EntryOverwritten: (*world).entryOverwritten,
 		schedule.EntryReplaced:    onEntries(func(w *world, e etcd.Entry) { w.put(e.Key, fixtures.Nobody, etcd.SameLease) }),
 		schedule.LeaseRevoked: onEntries(func(w *world, e etcd.Entry) {
@@ -95,9 +95,9 @@ func init() {
 		schedule.EntryAdded:     func(w *world, _ schedule.Step) func() { return w.add(fixtures.NobodyKey, fixtures.Nobody) },
 		schedule.BadEntryAdded:  func(w *world, s schedule.Step) func() { return w.add(fixtures.BadKey, s.Text) },
 		schedule.NeighbourAdded: once(func(w *world, s schedule.Step) { w.put(s.Text, fixtures.Nobody, fixtures.NoLease) }),
-		schedule.ConfigPut:      once(func(w *world, s schedule.Step) { w.put(fixtures.ConfigKey, s.Text, fixtures.NoLease) }),
-		schedule.ConfigDeleted:  once(func(w *world, _ schedule.Step) { w.operated(w.etcd.Delete(fixtures.ConfigKey)) }),
-		schedule.BadConfigPut:   once(func(w *world, s schedule.Step) { w.put(fixtures.ConfigKey, s.Text, fixtures.NoLease) }),
+		schedule.ConfigPut:      once((*world).putConfig),
+		schedule.ConfigDeleted:  operates(func(c *etcd.Cluster) error { return c.Delete(fixtures.ConfigKey) }),
+		schedule.BadConfigPut:   once((*world).putConfig),
 
 		schedule.ServerKilled:   restarts((*server).kill),
 		schedule.ServerRestarts: restarts(func(s *server) { s.stop(false) }),

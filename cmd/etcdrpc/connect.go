@@ -40,9 +40,8 @@ const maxAnswer = 8 << 20
 func (s *settings) flags() *pflag.FlagSet {
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	flags.StringSliceVar(&s.endpoints, "endpoints", []string{"127.0.0.1:2379"}, "`addresses` of etcd, separated by commas")
-	flags.StringVar(&s.files.CA, "cacert", "", "verify etcd's certificate with the CA bundle in this `file`")
-	flags.StringVar(&s.files.Cert, "cert", "", "identify to etcd by the TLS certificate in this `file`")
-	flags.StringVar(&s.files.Key, "key", "", "the TLS key `file` of --cert")
+	s.files.AddTo(flags, "", "verify etcd's certificate with the CA bundle in this `file`",
+		"identify to etcd by the TLS certificate in this `file`", "the TLS key `file` of --cert")
 	flags.StringVar(&s.user, "user", "", "`name[:password]` of etcd's user; the password is asked for if it is not given")
 	flags.StringVar(&s.password, "password", "", "`password` of --user, which then is the name alone")
 	flags.DurationVar(&s.dialTimeout, "dial-timeout", 2*time.Second, "how long to try to connect")

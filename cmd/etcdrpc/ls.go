@@ -260,18 +260,16 @@ func unknownNames(entries []*inventory.Instance, filters []filter) (names []stri
 }
 
 func newWatch(a *app) *cobra.Command {
-	return &cobra.Command{
+	return a.ofService(&cobra.Command{
 		Use:   "watch KEY",
 		Short: "Follow the instances of a service",
 		Long: `watch shows the instances of the service at KEY and follows them until it is interrupted.
 It writes a line for each change, with the local time: "+" came, "-" left, "~" changed.`,
-		Args:              keyArgs(cobra.ExactArgs(1)),
-		ValidArgsFunction: a.completion(nil),
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			w := &watch{out: cmd.OutOrStdout(), notes: cmd.ErrOrStderr(), format: a.output}
 			return w.run(ctx, s, args[0])
 		}),
-	}
+	})
 }
 
 // watch prints a line for each difference between successive snapshots of a service.

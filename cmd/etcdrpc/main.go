@@ -193,6 +193,12 @@ func keyArgs(numbers cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
+// ofService makes cmd take the key of a service as its only argument.
+func (a *app) ofService(cmd *cobra.Command) *cobra.Command {
+	cmd.Args, cmd.ValidArgsFunction = keyArgs(cobra.ExactArgs(1)), a.completion(nil)
+	return cmd
+}
+
 const noFiles = cobra.ShellCompDirectiveNoFileComp
 
 // completion completes a service key from etcd, and then a name that list returns for the service. A nil list completes only the key.

@@ -40,13 +40,11 @@ the config that was generated from the proto file.`,
 
 func newPolicyGet(a *app) *cobra.Command {
 	revision := int64(0)
-	cmd := &cobra.Command{
+	cmd := a.ofService(&cobra.Command{
 		Use:   "get KEY",
 		Short: "Show the live policy",
 		Long: `get shows the live policy and its revision. policy set --revision replaces only that
 revision.`,
-		Args:              keyArgs(cobra.ExactArgs(1)),
-		ValidArgsFunction: a.completion(nil),
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			if revision < 0 {
 				return usage.Mistake(errors.New("--revision must not be below zero"))
@@ -67,7 +65,7 @@ revision.`,
 			}
 			return err
 		}),
-	}
+	})
 	cmd.Flags().Int64Var(&revision, "revision", 0, "show it as of a `revision` of etcd; 0: the current one")
 	return cmd
 }
@@ -94,7 +92,7 @@ type policyJSON struct {
 
 func newPolicyExplain(a *app) *cobra.Command {
 	var caller policyedit.Caller
-	cmd := &cobra.Command{
+	cmd := a.ofService(&cobra.Command{
 		Use:   "explain KEY",
 		Short: "Show where calls go under the live policy, and why",
 		Long: `explain shows which share of a client's calls each instance gets under the live policy or,
@@ -105,8 +103,6 @@ It assumes that every instance is ready and serves the method called, and ignore
 client's own WithSelector and WithSubset.`,
 		Example: `  etcdrpc policy explain acme/user
   etcdrpc policy explain acme/user --lane pr-7 --zone eu-1a`,
-		Args:              keyArgs(cobra.ExactArgs(1)),
-		ValidArgsFunction: a.completion(nil),
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			if caller.Lane != "" && !serviceconfig.ValidLane(caller.Lane) {
 				return usage.Mistake(fmt.Errorf("--lane: %.60q is not a lane: want %s", caller.Lane, serviceconfig.WantLane))
@@ -124,7 +120,7 @@ client's own WithSelector and WithSubset.`,
 			}
 			return x.Show(cmd.OutOrStdout(), a.output)
 		}),
-	}
+	})
 	cmd.Flags().StringVar(&caller.Lane, "lane", "", "the `lane` of the calls (default: calls without a lane)")
 	cmd.Flags().StringVar(&caller.Zone, "zone", "", "the `zone` of the client (default: a client that does not say its zone)")
 	a.completeFields(cmd, "zone")
@@ -253,12 +249,10 @@ func (a *app) readConfig(ctx context.Context, s *store.Store, key, arg string) (
 
 func newPolicyRm(a *app) *cobra.Command {
 	w := &policyWrite{app: a, Request: policyedit.Request{Kind: policyedit.Remove}}
-	return w.command(&cobra.Command{
-		Use:               "rm KEY",
-		Short:             "Remove the live policy, which restores the generated one",
-		Args:              keyArgs(cobra.ExactArgs(1)),
-		ValidArgsFunction: a.completion(nil),
-	}, w.run)
+	return w.command(a.ofService(&cobra.Command{
+		Use:   "rm KEY",
+		Short: "Remove the live policy, which restores the generated one",
+	}), w.run)
 }
 
 func newPolicySplit(a *app) *cobra.Command {

@@ -46,7 +46,7 @@ type registerOptions struct {
 
 func newRegister(a *app) *cobra.Command {
 	var o registerOptions
-	cmd := &cobra.Command{
+	cmd := a.ofService(&cobra.Command{
 		Use:   "register KEY --address HOST:PORT",
 		Short: "Keep a server that something else runs in etcd while it serves",
 		Long: `register keeps a server in etcd under KEY while it serves: a server in any language, that
@@ -62,10 +62,8 @@ hear of that, and exits with 0. End the server after it. While etcd is away it g
 trying.`,
 		Example: `  etcdrpc register acme/user --address 10.0.0.7:9000
   etcdrpc register acme/user --address 10.0.0.7:9000 --health acme.user.v1.Users --version v2 --drain-delay 5s`,
-		Args:              keyArgs(cobra.ExactArgs(1)),
-		ValidArgsFunction: a.completion(nil),
-		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(a, cmd, args[0]) },
-	}
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(a, cmd, args[0]) },
+	})
 	o.addTo(cmd.Flags())
 	_ = cmd.RegisterFlagCompletionFunc("layout", cobra.FixedCompletions(layoutNames(), noFiles))
 	return cmd

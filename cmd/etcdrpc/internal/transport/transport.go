@@ -36,10 +36,8 @@ type Transport struct {
 
 // AddTo adds the flags of TLS.
 func (t *Transport) AddTo(flags *pflag.FlagSet) {
-	t.Files.Prefix = "service-"
-	flags.StringVar(&t.Files.CA, "service-cacert", "", "verify the service's certificate with the CA bundle in this `file` (default: the system's)")
-	flags.StringVar(&t.Files.Cert, "service-cert", "", "identify to the service by the TLS certificate in this `file`")
-	flags.StringVar(&t.Files.Key, "service-key", "", "the TLS key `file` of --service-cert")
+	t.Files.AddTo(flags, "service-", "verify the service's certificate with the CA bundle in this `file` (default: the system's)",
+		"identify to the service by the TLS certificate in this `file`", "the TLS key `file` of --service-cert")
 	flags.StringVar(&t.Authority, "authority", "", "the authority that the proto sets, a `name` of the service's certificate (default: KEY with . for /)")
 }
 
@@ -121,6 +119,14 @@ type Files struct {
 	Prefix        string // of the flags
 	CA, Cert, Key string
 	ClientCA      string // a server accepts only clients with certificates of these CAs
+}
+
+// AddTo adds the flags of a client, whose names begin with prefix, with the help of each.
+func (f *Files) AddTo(flags *pflag.FlagSet, prefix, ca, cert, key string) {
+	f.Prefix = prefix
+	flags.StringVar(&f.CA, prefix+"cacert", "", ca)
+	flags.StringVar(&f.Cert, prefix+"cert", "", cert)
+	flags.StringVar(&f.Key, prefix+"key", "", key)
 }
 
 // Config returns the TLS configuration. A client rereads the certificate and the key at each handshake, which fails if they do not match.

@@ -67,34 +67,33 @@ func hostOf(addr net.Addr) string { return addr.(*net.TCPAddr).IP.String() }
 func about(message any) (keys []string, write bool) {
 	switch m := message.(type) {
 	case *pb.CompactionRequest, *pb.LeaseGrantRequest, *pb.LeaseRevokeRequest, *pb.LeaseKeepAliveRequest:
-		write = true
+		return nil, true
+	case *pb.RangeRequest:
+		return []string{string(m.Key)}, false
+	case *pb.PutRequest:
+		return []string{string(m.Key)}, true
+	case *pb.DeleteRangeRequest:
+		return []string{string(m.Key)}, true
 	case *pb.WatchRequest:
-		keys = append(keys, string(m.GetCreateRequest().GetKey()))
-	}
-	for _, op := range opsOf(message) {
-		switch r := op.Request.(type) {
-		case *pb.RequestOp_RequestRange:
-			keys = append(keys, string(r.RequestRange.Key))
-		case *pb.RequestOp_RequestPut:
-			keys, write = append(keys, string(r.RequestPut.Key)), true
-		case *pb.RequestOp_RequestDeleteRange:
-			keys, write = append(keys, string(r.RequestDeleteRange.Key)), true
+		return []string{string(m.GetCreateRequest().GetKey())}, false
+	case *pb.TxnRequest:
+		for _, op := range slices.Concat(m.Success, m.Failure) {
+			more, writes := about(operation(op))
+			keys, write = append(keys, more...), write || writes
 		}
 	}
 	return keys, write
 }
 
-// opsOf returns the operations on keys that a message asks for.
-func opsOf(message any) []*pb.RequestOp {
-	switch m := message.(type) {
-	case *pb.RangeRequest:
-		return []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: m}}}
-	case *pb.PutRequest:
-		return []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: m}}}
-	case *pb.DeleteRangeRequest:
-		return []*pb.RequestOp{{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: m}}}
-	case *pb.TxnRequest:
-		return slices.Concat(m.Success, m.Failure)
+// operation returns the request in an operation of a transaction, nil for a transaction in a transaction.
+func operation(op *pb.RequestOp) any {
+	switch r := op.Request.(type) {
+	case *pb.RequestOp_RequestRange:
+		return r.RequestRange
+	case *pb.RequestOp_RequestPut:
+		return r.RequestPut
+	case *pb.RequestOp_RequestDeleteRange:
+		return r.RequestDeleteRange
 	}
 	return nil
 }

@@ -61,7 +61,7 @@ reflection what the method takes and returns.`,
   etcdrpc call acme/user acme.user.v1.Cache/Flush --each --plaintext`,
 		Args:              keyArgs(cobra.RangeArgs(2, 3)),
 		ValidArgsFunction: a.completion((*inventory.Service).Methods),
-		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
+		RunE: a.connected(func(ctx context.Context, s *store.Store, args []string) error {
 			if c.key, c.method = args[0], args[1]; len(args) == 3 {
 				c.request = args[2]
 			}
@@ -77,9 +77,9 @@ reflection what the method takes and returns.`,
 				return fmt.Errorf("call %s of %q: %w", c.method, s.Full(c.key), err)
 			}
 			if c.each {
-				return c.callEach(ctx, chosen, cmd.OutOrStdout(), cmd.ErrOrStderr())
+				return c.callEach(ctx, chosen, a.out, a.notes)
 			}
-			return c.callOne(ctx, n, &chosen[0], cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return c.callOne(ctx, n, &chosen[0], a.out, a.notes)
 		}),
 	}
 	flags := cmd.Flags()

@@ -26,15 +26,15 @@ The kinds of faults and their highest severity:
 It connects to each address from its own host, and sends nothing without --deep.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completion(nil),
-		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
+		RunE: a.connected(func(ctx context.Context, s *store.Store, args []string) error {
 			if err := d.Check(); err != nil {
 				return usage.Mistake(err)
 			}
-			r, err := d.Examine(ctx, a.dial, s, strings.Join(args, ""), cmd.ErrOrStderr())
+			r, err := d.Examine(ctx, a.dial, s, strings.Join(args, ""), a.notes)
 			if err != nil {
 				return err
 			}
-			if err := r.Show(cmd.OutOrStdout(), a.output); err != nil {
+			if err := r.Show(a.out, a.output); err != nil {
 				return err
 			}
 			if d.Fails(r) {

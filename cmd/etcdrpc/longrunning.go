@@ -37,7 +37,7 @@ func (a *app) withRegistry(cmd *cobra.Command, do func(*runtime.Registry, io.Wri
 		return err
 	}
 	defer client.Close()
-	notes, end := startNotes(cmd.ErrOrStderr())
+	notes, end := startNotes(a.notes)
 	defer end()
 	logger := slog.New(slog.NewTextHandler(lines{notes}, &slog.HandlerOptions{ReplaceAttr: func(_ []string, attr slog.Attr) slog.Attr {
 		if attr.Key == slog.TimeKey { // journald and container runtimes add their own

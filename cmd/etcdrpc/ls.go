@@ -43,12 +43,12 @@ other things as well.`,
   etcdrpc ls --where 'version!=v1.8.*'`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completion(nil),
-		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
+		RunE: a.connected(func(ctx context.Context, s *store.Store, args []string) error {
 			filters, err := parseFilters(where)
 			if err != nil {
 				return usage.Mistake(err)
 			}
-			n, err := listServices(ctx, cmd, s, args)
+			n, err := a.listServices(ctx, s, args)
 			if err != nil {
 				return err
 			}
@@ -58,23 +58,23 @@ other things as well.`,
 				return err
 			}
 			if names := unknownNames(all, filters); len(names) > 0 {
-				output.Sayf(cmd.ErrOrStderr(), "No instance has %s.\n", output.SomeOf(names))
+				output.Sayf(a.notes, "No instance has %s.\n", output.SomeOf(names))
 			}
 			services := filtered(n.Services, filters)
 			switch {
 			case a.output == output.FormatJSON && summary:
-				return output.WriteJSON(cmd.OutOrStdout(), summariesOf(services))
+				return output.WriteJSON(a.out, summariesOf(services))
 			case a.output == output.FormatJSON:
-				return output.WriteJSON(cmd.OutOrStdout(), servicesJSON(services))
+				return output.WriteJSON(a.out, servicesJSON(services))
 			case len(all) == 0:
-				output.Sayf(cmd.ErrOrStderr(), "No services are registered under \"%s\".\n", s.Full(strings.Join(args, "")))
+				output.Sayf(a.notes, "No services are registered under \"%s\".\n", s.Full(strings.Join(args, "")))
 			case len(services) == 0:
-				output.Sayf(cmd.ErrOrStderr(), "No instance under \"%s\" matches --where.\n", s.Full(strings.Join(args, "")))
+				output.Sayf(a.notes, "No instance under \"%s\" matches --where.\n", s.Full(strings.Join(args, "")))
 			case summary:
-				printSummaries(cmd.OutOrStdout(), summariesOf(services))
+				printSummaries(a.out, summariesOf(services))
 			default:
 				head, cells := table(inventory.Entries(services))
-				output.Table(cmd.OutOrStdout(), head, cells)
+				output.Table(a.out, head, cells)
 			}
 			return nil
 		}),
@@ -265,8 +265,8 @@ func newWatch(a *app) *cobra.Command {
 		Short: "Follow the instances of a service",
 		Long: `watch shows the instances of the service at KEY and follows them until it is interrupted.
 It writes a line for each change, with the local time: "+" came, "-" left, "~" changed.`,
-		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
-			w := &watch{out: cmd.OutOrStdout(), notes: cmd.ErrOrStderr(), format: a.output}
+		RunE: a.connected(func(ctx context.Context, s *store.Store, args []string) error {
+			w := &watch{out: a.out, notes: a.notes, format: a.output}
 			return w.run(ctx, s, args[0])
 		}),
 	})

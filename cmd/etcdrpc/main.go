@@ -63,6 +63,7 @@ type app struct {
 	settings          settings
 	output            output.Format
 	stdin             io.Reader
+	out, notes        io.Writer
 	getenv            func(name string) string
 	dial              transport.DialFunc // connects to instances
 	written           bool               // a live config was written
@@ -85,6 +86,7 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	out := output.Check(stdout, cancel) // the command stops when its output fails
+	a.out, a.notes = out, stderr
 	root := newRoot(a)
 	root.SetArgs(args)
 	root.SetIn(a.stdin)
@@ -148,17 +150,17 @@ Exit codes: 0 success; 1 an error, or doctor found faults; 2 invalid usage;
 }
 
 // action runs a command that is connected to etcd.
-type action func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error
+type action func(ctx context.Context, s *store.Store, args []string) error
 
 // connected returns the RunE of a cobra command that connects to etcd and runs do.
 func (a *app) connected(do action) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		s, err := a.open(cmd, cmd.ErrOrStderr())
+		s, err := a.open(cmd, a.notes)
 		if err != nil {
 			return err
 		}
 		defer s.Close()
-		return do(cmd.Context(), cmd, s, args)
+		return do(cmd.Context(), s, args)
 	}
 }
 
@@ -243,13 +245,13 @@ func candidates(ctx context.Context, s *store.Store, args []string, typed string
 }
 
 // listServices reads the services under the prefix in args, if any, and prints what could not be read.
-func listServices(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (*store.Snapshot, error) {
+func (a *app) listServices(ctx context.Context, s *store.Store, args []string) (*store.Snapshot, error) {
 	n, err := s.Under(ctx, strings.Join(args, ""))
 	if errors.Is(err, store.ErrDenied) && s.User+s.CertFile != "" {
 		err = fmt.Errorf("%w: give a KEY or PREFIX that this user may read", err)
 	}
 	if err == nil {
-		output.Once(cmd.ErrOrStderr())(n.Note)
+		output.Once(a.notes)(n.Note)
 	}
 	return n, err
 }
@@ -274,7 +276,7 @@ func newVersion(a *app) *cobra.Command {
 		Use:   "version",
 		Short: "Show the version of this command",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(*cobra.Command, []string) error {
 			a.running = true
 			v := struct {
 				Version string `json:"version"`
@@ -283,7 +285,7 @@ func newVersion(a *app) *cobra.Command {
 			if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 				v.Version = info.Main.Version
 			}
-			return output.Show(cmd.OutOrStdout(), a.output, v, func(out io.Writer) { output.Sayf(out, "etcdrpc %s (%s)\n", v.Version, v.Go) })
+			return output.Show(a.out, a.output, v, func(out io.Writer) { output.Sayf(out, "etcdrpc %s (%s)\n", v.Version, v.Go) })
 		},
 	}
 }

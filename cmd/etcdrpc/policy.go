@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
@@ -45,7 +46,7 @@ func newPolicyGet(a *app) *cobra.Command {
 		Short: "Show the live policy",
 		Long: `get shows the live policy and its revision. policy set --revision replaces only that
 revision.`,
-		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
+		RunE: a.connected(func(ctx context.Context, s *store.Store, args []string) error {
 			if revision < 0 {
 				return usage.Mistake(errors.New("--revision must not be below zero"))
 			}
@@ -53,12 +54,11 @@ revision.`,
 			if err != nil {
 				return err
 			}
-			out := cmd.OutOrStdout()
 			if a.output == output.FormatJSON {
-				err = output.WriteJSON(out, policyJSON{args[0], s.Full(live.Key), live.ModRevision, liveconfig.AsJSON(string(live.Value))})
+				err = output.WriteJSON(a.out, policyJSON{args[0], s.Full(live.Key), live.ModRevision, liveconfig.AsJSON(string(live.Value))})
 			} else {
-				output.SayLines(out, liveconfig.Pretty(live.Value))
-				output.Sayf(cmd.ErrOrStderr(), "Revision %d.\n", live.ModRevision)
+				output.SayLines(a.out, liveconfig.Pretty(live.Value))
+				output.Sayf(a.notes, "Revision %d.\n", live.ModRevision)
 			}
 			if _, refusal := serviceconfig.ParseLive(string(live.Value)); err == nil && refusal != nil {
 				err = fmt.Errorf("clients refuse this live policy: %w", refusal)
@@ -103,7 +103,7 @@ It assumes that every instance is ready and serves the method called, and ignore
 client's own WithSelector and WithSubset.`,
 		Example: `  etcdrpc policy explain acme/user
   etcdrpc policy explain acme/user --lane pr-7 --zone eu-1a`,
-		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
+		RunE: a.connected(func(ctx context.Context, s *store.Store, args []string) error {
 			if caller.Lane != "" && !serviceconfig.ValidLane(caller.Lane) {
 				return usage.Mistake(fmt.Errorf("--lane: %.60q is not a lane: want %s", caller.Lane, serviceconfig.WantLane))
 			}
@@ -118,7 +118,7 @@ client's own WithSelector and WithSubset.`,
 			if config, _ := e.Service.Live(); config != nil {
 				x.Notes = append(x.Notes, policyedit.Unlinked(config)...)
 			}
-			return x.Show(cmd.OutOrStdout(), a.output)
+			return x.Show(a.out, a.output)
 		}),
 	})
 	cmd.Flags().StringVar(&caller.Lane, "lane", "", "the `lane` of the calls (default: calls without a lane)")
@@ -132,12 +132,14 @@ type policyWrite struct {
 	*app
 	policyedit.Request
 	revision int64
+	flags    *pflag.FlagSet
 }
 
 // command makes cmd run do, and adds the common flags.
 func (w *policyWrite) command(cmd *cobra.Command, do action) *cobra.Command {
 	cmd.RunE = w.connected(do)
 	flags := cmd.Flags()
+	w.flags = flags
 	flags.BoolVar(&w.DryRun, "dry-run", false, "show what would change, and write nothing")
 	if w.Kind.Drains() {
 		cmd.Args = w.instanceArgs
@@ -155,18 +157,18 @@ func (w *policyWrite) command(cmd *cobra.Command, do action) *cobra.Command {
 }
 
 // run edits the live policy of the service whose key is the first argument.
-func (w *policyWrite) run(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
+func (w *policyWrite) run(ctx context.Context, s *store.Store, args []string) error {
 	w.Key = args[0]
 	if _, err := liveconfig.ChildPolicy(w.Child); w.Child != "" && err != nil {
 		return usage.Mistake(fmt.Errorf("--child-policy: %w", err))
 	}
-	if cmd.Flags().Changed("revision") {
+	if w.flags.Changed("revision") {
 		w.Revision = &w.revision
 	}
-	e, err := policyedit.Do(ctx, s, w.Request, cmd.OutOrStdout(), w.output)
+	e, err := policyedit.Do(ctx, s, w.Request, w.out, w.output)
 	w.written = e != nil && e.Written != 0
 	if e != nil && len(e.Service.Instances) == 0 && !w.Kind.Drains() { // the key may be mistyped
-		output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(w.Key))
+		output.Sayf(w.notes, "Note: no instance is registered under \"%s\" now.\n", s.Full(w.Key))
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", w.target(s), err)
@@ -208,11 +210,11 @@ proto file: routes, zones, the subset, slow start and the rest. set warns of thi
 			}
 			return a.completion(nil)(cmd, args, typed)
 		},
-	}, func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (err error) {
+	}, func(ctx context.Context, s *store.Store, args []string) (err error) {
 		if w.Config, err = a.readConfig(ctx, s, args[0], args[1]); err != nil {
 			return err
 		}
-		return w.run(ctx, cmd, s, args)
+		return w.run(ctx, s, args)
 	})
 }
 
@@ -278,11 +280,11 @@ metadata name. --end removes the split.`,
 			return nil
 		},
 		ValidArgsFunction: a.completion(nil),
-	}, func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (err error) {
+	}, func(ctx context.Context, s *store.Store, args []string) (err error) {
 		if w.Groups, err = readGroups(name, args[1:]); err != nil {
 			return usage.Mistake(err)
 		}
-		return w.run(ctx, cmd, s, args)
+		return w.run(ctx, s, args)
 	})
 	cmd.Flags().StringVar(&name, "by", "version", "the `name` of the metadata whose values are the groups")
 	cmd.Flags().BoolVar(&end, "end", false, "remove the split")

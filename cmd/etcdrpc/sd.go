@@ -40,21 +40,21 @@ setting, such as one of Registry.Add, unless PREFIX is the key of the service.`,
   etcdrpc sd --once --port 9100 acme/ > targets.json`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completion(nil),
-		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
-			prefix := strings.Join(args, "")
-			if err := opts.check(cmd); err != nil {
-				return usage.Mistake(err)
-			}
-			if !opts.once {
-				return opts.serve(ctx, s, prefix, cmd.ErrOrStderr())
-			}
-			n, err := listServices(ctx, cmd, s, args)
-			if err != nil {
-				return err
-			}
-			return output.WriteJSON(cmd.OutOrStdout(), targets.Of(n.Services, prefix, opts.port))
-		}),
 	}
+	cmd.RunE = a.connected(func(ctx context.Context, s *store.Store, args []string) error {
+		prefix := strings.Join(args, "")
+		if err := opts.check(cmd); err != nil {
+			return usage.Mistake(err)
+		}
+		if !opts.once {
+			return opts.serve(ctx, s, prefix, a.notes)
+		}
+		n, err := a.listServices(ctx, s, args)
+		if err != nil {
+			return err
+		}
+		return output.WriteJSON(a.out, targets.Of(n.Services, prefix, opts.port))
+	})
 	flags := cmd.Flags()
 	flags.StringVar(&opts.listen, "listen", "127.0.0.1:9469", "serve at this `address`; everyone who can reach it can read the targets")
 	flags.BoolVar(&opts.once, "once", false, "write the targets to standard output in the format of file_sd, and exit")

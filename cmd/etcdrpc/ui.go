@@ -32,7 +32,7 @@ address that others than this host reach needs --read-only.`,
   etcdrpc ui --read-only --listen 0.0.0.0:8080`,
 		Args:              keyArgs(cobra.MaximumNArgs(1)),
 		ValidArgsFunction: a.completion(nil),
-		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
+		RunE: a.connected(func(ctx context.Context, s *store.Store, args []string) error {
 			listener, err := net.Listen("tcp", listen)
 			if err != nil {
 				return fmt.Errorf("--listen: %w", err)
@@ -48,9 +48,9 @@ address that others than this host reach needs --read-only.`,
 			if s.User != "" {
 				etcd += " · user " + s.User
 			}
-			c := console.New(s, strings.Join(args, ""), etcd, readOnly, log.New(cmd.ErrOrStderr(), "etcdrpc: ", 0))
-			output.Sayf(cmd.OutOrStdout(), "The console is at %s\n", urlOf(listener))
-			return servePages(ctx, listener, c, cmd.ErrOrStderr(), c.Run)
+			c := console.New(s, strings.Join(args, ""), etcd, readOnly, log.New(a.notes, "etcdrpc: ", 0))
+			output.Sayf(a.out, "The console is at %s\n", urlOf(listener))
+			return servePages(ctx, listener, c, a.notes, c.Run)
 		}),
 	}
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "serve at this `address`; anyone who reaches it may read what it serves, and change it unless it is --read-only")

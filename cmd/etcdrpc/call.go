@@ -100,7 +100,7 @@ func (c *call) prepare(a *app) (err error) {
 	for _, line := range c.headers {
 		name, value, ok := strings.Cut(line, ":")
 		if !ok || strings.TrimSpace(name) == "" {
-			return usage.Mistake(fmt.Errorf("--header: %q is not 'name: value'", line))
+			return usage.Mistakef("--header: %q is not 'name: value'", line)
 		}
 		c.header.Append(strings.TrimSpace(name), strings.TrimSpace(value))
 	}
@@ -220,7 +220,7 @@ func (c *call) at(ctx context.Context, addr string, show func(json.RawMessage) e
 	types := dynamicpb.NewTypes(known.Files)
 	request := dynamicpb.NewMessage(method.Input())
 	if err := (protojson.UnmarshalOptions{Resolver: types}).Unmarshal([]byte(c.request), request); err != nil {
-		return usage.Mistake(fmt.Errorf("the request is not a valid %s: %w", method.Input().FullName(), err))
+		return usage.Mistakef("the request is not a valid %s: %w", method.Input().FullName(), err)
 	}
 	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/"+schema.Path(method))
 	if err != nil {

@@ -80,7 +80,7 @@ func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 		Logger:             zap.NewNop(), // failures are returned as errors
 	}
 	if s.dialTimeout <= 0 || s.commandTimeout <= 0 {
-		return cfg, usage.Mistake(errors.New("--dial-timeout and --command-timeout must be above zero"))
+		return cfg, usage.Mistakef("--dial-timeout and --command-timeout must be above zero")
 	}
 	var err error
 	if cfg.TLS, err = s.tls(); err != nil {
@@ -99,7 +99,7 @@ func (s *settings) tls() (*tls.Config, error) {
 	case s.files == (transport.Files{}) && !slices.ContainsFunc(s.endpoints, https):
 		return nil, nil
 	case slices.ContainsFunc(s.endpoints, http):
-		return nil, usage.Mistake(errors.New("--endpoints: http:// turns TLS off, but --cacert, --cert, --key or https:// turns it on: leave out either"))
+		return nil, usage.Mistakef("--endpoints: http:// turns TLS off, but --cacert, --cert, --key or https:// turns it on: leave out either")
 	}
 	return s.files.Config()
 }
@@ -109,9 +109,9 @@ func (s *settings) credentials(ctx context.Context) (user, password string, err 
 	user, password, given := strings.Cut(s.user, ":")
 	switch {
 	case s.user == "" && s.password != "":
-		return "", "", usage.Mistake(errors.New("--password needs --user"))
+		return "", "", usage.Mistakef("--password needs --user")
 	case given && s.password != "":
-		return "", "", usage.Mistake(errors.New("--user has a password, and --password is also given: omit one of them"))
+		return "", "", usage.Mistakef("--user has a password, and --password is also given: omit one of them")
 	case s.user == "" || s.password != "":
 		return s.user, s.password, nil
 	case password != "":
@@ -134,7 +134,7 @@ func (s *settings) credentials(ctx context.Context) (user, password string, err 
 		password = string(typed)
 	}
 	if password == "" { // etcd's client would connect without a user
-		return "", "", usage.Mistake(fmt.Errorf("no password for the user %q: give --password, --user %s:PASSWORD or %sPASSWORD", user, user, environment))
+		return "", "", usage.Mistakef("no password for the user %q: give --password, --user %s:PASSWORD or %sPASSWORD", user, user, environment)
 	}
 	return user, password, nil
 }

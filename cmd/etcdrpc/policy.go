@@ -32,7 +32,7 @@ the service at KEY applies it within moments. Its top-level fields override thos
 the config that was generated from the proto file.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return usage.Mistake(errors.New("policy needs one of get, set, split, rm and explain"))
+			return usage.Mistakef("policy needs one of get, set, split, rm and explain")
 		},
 	}
 	policy.AddCommand(newPolicyGet(a), newPolicySet(a), newPolicySplit(a), newPolicyRm(a), newPolicyExplain(a))
@@ -48,7 +48,7 @@ func newPolicyGet(a *app) *cobra.Command {
 revision.`,
 		RunE: a.connected(func(ctx context.Context, s *store.Store, args []string) error {
 			if revision < 0 {
-				return usage.Mistake(errors.New("--revision must not be below zero"))
+				return usage.Mistakef("--revision must not be below zero")
 			}
 			live, err := policyAt(ctx, s, args[0], revision)
 			if err != nil {
@@ -105,7 +105,7 @@ client's own WithSelector and WithSubset.`,
   etcdrpc policy explain acme/user --lane pr-7 --zone eu-1a`,
 		RunE: a.connected(func(ctx context.Context, s *store.Store, args []string) error {
 			if caller.Lane != "" && !serviceconfig.ValidLane(caller.Lane) {
-				return usage.Mistake(fmt.Errorf("--lane: %.60q is not a lane: want %s", caller.Lane, serviceconfig.WantLane))
+				return usage.Mistakef("--lane: %.60q is not a lane: want %s", caller.Lane, serviceconfig.WantLane)
 			}
 			var x *policyedit.Explanation
 			e, err := policyedit.Propose(ctx, s, policyedit.Request{Key: args[0], Kind: policyedit.Remove}) // its error explains a missing policy
@@ -160,7 +160,7 @@ func (w *policyWrite) command(cmd *cobra.Command, do action) *cobra.Command {
 func (w *policyWrite) run(ctx context.Context, s *store.Store, args []string) error {
 	w.Key = args[0]
 	if _, err := liveconfig.ChildPolicy(w.Child); w.Child != "" && err != nil {
-		return usage.Mistake(fmt.Errorf("--child-policy: %w", err))
+		return usage.Mistakef("--child-policy: %w", err)
 	}
 	if w.flags.Changed("revision") {
 		w.Revision = &w.revision
@@ -225,7 +225,7 @@ func (a *app) readConfig(ctx context.Context, s *store.Store, key, arg string) (
 	revision, _ := strconv.ParseInt(number, 10, 64)
 	switch {
 	case isRevision && revision <= 0:
-		return "", usage.Mistake(fmt.Errorf("invalid revision %.80q: want %s and a number, such as @42; for a file whose name begins with @, give ./ before it", arg, policyedit.RevisionMark))
+		return "", usage.Mistakef("invalid revision %.80q: want %s and a number, such as @42; for a file whose name begins with @, give ./ before it", arg, policyedit.RevisionMark)
 	case isRevision:
 		live, err := policyAt(ctx, s, key, revision)
 		if err != nil {

@@ -125,7 +125,7 @@ func (o *registerOptions) run(a *app, cmd *cobra.Command, key string) error {
 		err := server.Serve(ctx, bufconn.Listen(0)) // not a real listener: callers connect to o.address
 		switch {
 		case err != nil && ctx.Err() == nil: // a flag is wrong: failures of etcd do not end Serve
-			return usage.Mistake(fmt.Errorf("register %s: %w", o.address, err))
+			return usage.Mistakef("register %s: %w", o.address, err)
 		case err != nil:
 			logger.Error("registration not ended cleanly", "error", err)
 		}

@@ -39,7 +39,7 @@ address that others than this host reach needs --read-only.`,
 			}
 			defer listener.Close()
 			if !readOnly && !isLocal(listener.Addr().String()) {
-				return usage.Mistake(fmt.Errorf("--listen %s: anyone who reaches that address could change live configs: give --read-only, or an address of this host alone such as 127.0.0.1:8080", listen))
+				return usage.Mistakef("--listen %s: anyone who reaches that address could change live configs: give --read-only, or an address of this host alone such as 127.0.0.1:8080", listen)
 			}
 			etcd := "etcd " + strings.Join(s.Endpoints, ",")
 			if s.Namespace != "" {

@@ -95,7 +95,7 @@ func (o *xdsOptions) run(a *app, cmd *cobra.Command) error {
 
 func (o *xdsOptions) read() (all []*runtime.ServiceDesc, err error) {
 	if len(o.schemas) == 0 && len(o.services) == 0 {
-		return nil, usage.Mistake(errors.New("--schema or --service is missing: name the services to serve"))
+		return nil, usage.Mistakef("--schema or --service is missing: name the services to serve")
 	}
 	for _, name := range o.schemas {
 		image, err := os.ReadFile(name)
@@ -112,7 +112,7 @@ func (o *xdsOptions) read() (all []*runtime.ServiceDesc, err error) {
 		key, authority, _ := strings.Cut(text, "=")
 		desc, err := xds.ServiceAt(key, authority)
 		if err != nil {
-			return nil, usage.Mistake(fmt.Errorf("--service %s: %w", text, err))
+			return nil, usage.Mistakef("--service %s: %w", text, err)
 		}
 		all = append(all, desc)
 	}
@@ -127,7 +127,7 @@ func (o *xdsOptions) serve(ctx context.Context, server *xds.Server, creds creden
 	}
 	defer listener.Close()
 	if o.files.ClientCA == "" && !isLocal(listener.Addr().String()) {
-		return usage.Mistake(errors.New("--listen: beyond this host, xDS needs TLS with client certificates: give --server-cert, --server-key and --client-cacert"))
+		return usage.Mistakef("--listen: beyond this host, xDS needs TLS with client certificates: give --server-cert, --server-key and --client-cacert")
 	}
 	page, err := config.Listen(ctx, "tcp", o.http)
 	if err != nil {
@@ -171,7 +171,7 @@ others use the first.`,
 			if opts.ID == "" {
 				host, err := os.Hostname()
 				if err != nil {
-					return usage.Mistake(fmt.Errorf("--id is missing, and the host has no name: %w", err))
+					return usage.Mistakef("--id is missing, and the host has no name: %w", err)
 				}
 				opts.ID = fmt.Sprintf("%s/%d", host, os.Getppid())
 			}

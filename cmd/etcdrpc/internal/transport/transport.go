@@ -132,7 +132,7 @@ func (f *Files) AddTo(flags *pflag.FlagSet, prefix, ca, cert, key string) {
 // Config returns the TLS configuration. A client rereads the certificate and the key at each handshake, which fails if they do not match.
 func (f Files) Config() (cfg *tls.Config, err error) {
 	if (f.Cert == "") != (f.Key == "") {
-		return nil, usage.Mistake(fmt.Errorf("--%[1]scert and --%[1]skey must be given together", f.Prefix))
+		return nil, usage.Mistakef("--%[1]scert and --%[1]skey must be given together", f.Prefix)
 	}
 	cfg = &tls.Config{MinVersion: tls.VersionTLS12}
 	if f.CA != "" {

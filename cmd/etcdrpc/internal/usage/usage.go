@@ -1,6 +1,8 @@
 // Package usage marks errors that are mistakes in how a command was called.
 package usage
 
+import "fmt"
+
 // Error is such a mistake.
 type Error struct{ error }
 
@@ -8,3 +10,6 @@ func (e Error) Unwrap() error { return e.error }
 
 // Mistake marks err as a mistake of the caller.
 func Mistake(err error) error { return Error{err} }
+
+// Mistakef is Mistake with an error of [fmt.Errorf].
+func Mistakef(format string, args ...any) error { return Mistake(fmt.Errorf(format, args...)) }

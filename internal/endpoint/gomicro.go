@@ -36,8 +36,8 @@ func encodeGoMicro(_ Layout, key string, e Endpoint) ([]byte, error) {
 	if err := checkMicroProtocol(e.Metadata[microProtocol]); err != nil {
 		return nil, fmt.Errorf("readers would not accept the endpoint as a gRPC server: %w", err)
 	}
-	metadata := e.strings()
-	e.addWeight(metadata)
+	other := e
+	other.Version = ""
 	return json.Marshal(struct {
 		Name      string            `json:"name"`
 		Version   string            `json:"version"`
@@ -46,7 +46,7 @@ func encodeGoMicro(_ Layout, key string, e Endpoint) ([]byte, error) {
 		Nodes     []microNode       `json:"nodes"`
 	}{
 		Name: lastSegment(key), Version: e.Version, Endpoints: []struct{}{},
-		Nodes: []microNode{{metadata, e.Instance, e.Addr}},
+		Nodes: []microNode{{other.strings(), e.Instance, e.Addr}},
 	})
 }
 

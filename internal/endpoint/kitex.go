@@ -23,10 +23,9 @@ var (
 // encodeKitex writes the value of kitex' registry-etcd with every field, as kitex' own writer does.
 // Kitex' reader replaces a weight of 0 by kitex' default.
 func encodeKitex(_ Layout, _ string, e Endpoint) ([]byte, error) {
-	tags := e.strings()
-	if e.Version != "" {
-		tags[nameVersion] = e.Version
-	}
+	other := e
+	other.Weight = 0
+	tags := other.strings()
 	if len(tags) == 0 {
 		tags = nil
 	}

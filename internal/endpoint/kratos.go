@@ -21,8 +21,8 @@ var fieldEndpoints = named("endpoints")
 // encodeKratos writes a kratos ServiceInstance. Kratos' reader skips an entry with the name of another service. It
 // looks for a grpc or for a grpcs endpoint, depending on the caller's dial options, so the value has both.
 func encodeKratos(_ Layout, key string, e Endpoint) ([]byte, error) {
-	metadata := e.strings()
-	e.addWeight(metadata)
+	other := e
+	other.Version = ""
 	return json.Marshal(struct {
 		ID        string            `json:"id"`
 		Name      string            `json:"name"`
@@ -31,7 +31,7 @@ func encodeKratos(_ Layout, key string, e Endpoint) ([]byte, error) {
 		Endpoints []string          `json:"endpoints"`
 	}{
 		ID: e.Instance, Name: lastSegment(key), Version: e.Version,
-		Metadata: metadata, Endpoints: []string{"grpc://" + e.Addr, "grpcs://" + e.Addr},
+		Metadata: other.strings(), Endpoints: []string{"grpc://" + e.Addr, "grpcs://" + e.Addr},
 	})
 }
 

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -99,18 +98,16 @@ func encodeMapped(l Layout, key string, e Endpoint) ([]byte, error) {
 
 // metadata returns the metadata of e, and the version, zone and weight if they have no field of their own.
 func (f JSONFields) metadata(e Endpoint) map[string]string {
-	all := make(map[string]string, len(e.Metadata)+3)
-	maps.Copy(all, e.Metadata)
-	if f.Version == "" && e.Version != "" {
-		all[nameVersion] = e.Version
+	if f.Version != "" {
+		e.Version = ""
 	}
-	if f.Zone == "" && e.Zone != "" {
-		all[nameZone] = e.Zone
+	if f.Zone != "" {
+		e.Zone = ""
 	}
-	if f.Weight == "" {
-		e.addWeight(all)
+	if f.Weight != "" {
+		e.Weight = 0
 	}
-	return all
+	return e.strings()
 }
 
 // mappedDocument holds the raw fields of home-made JSON.

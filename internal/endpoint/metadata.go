@@ -117,19 +117,19 @@ func (e Endpoint) members() map[string]any {
 	return all
 }
 
-// strings returns the metadata with the zone, for layouts with string metadata and no field for a zone.
+// strings returns the metadata with the version, zone and weight, for layouts with string metadata. A layout that has fields for some of
+// these sets them to zero before.
 func (e Endpoint) strings() map[string]string {
 	all := make(map[string]string, len(e.Metadata)+3)
 	maps.Copy(all, e.Metadata)
+	if e.Version != "" {
+		all[nameVersion] = e.Version
+	}
 	if e.Zone != "" {
 		all[nameZone] = e.Zone
 	}
-	return all
-}
-
-// addWeight adds the weight to string metadata.
-func (e Endpoint) addWeight(metadata map[string]string) {
 	if e.Weight != 0 {
-		metadata[nameWeight] = strconv.FormatUint(uint64(e.Weight), 10)
+		all[nameWeight] = strconv.FormatUint(uint64(e.Weight), 10)
 	}
+	return all
 }

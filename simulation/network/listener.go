@@ -20,11 +20,15 @@ func (n *Network) Listen(addr string) (net.Listener, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.listeners[at] != nil {
-		return nil, &net.OpError{Op: "listen", Net: "tcp", Addr: net.TCPAddrFromAddrPort(at), Err: os.NewSyscallError("bind", syscall.EADDRINUSE)}
+		return nil, failed("listen", at, os.NewSyscallError("bind", syscall.EADDRINUSE))
 	}
 	l := &listener{network: n, at: at, wake: sync.NewCond(&n.mu)}
 	n.listeners[at] = l
 	return l, nil
+}
+
+func failed(op string, at netip.AddrPort, err error) error {
+	return &net.OpError{Op: op, Net: "tcp", Addr: net.TCPAddrFromAddrPort(at), Err: err}
 }
 
 // A listener is a net.Listener, guarded by the lock of its network.
@@ -41,7 +45,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	defer l.network.mu.Unlock()
 	for {
 		if l.closed {
-			return nil, &net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed}
+			return nil, failed("accept", l.at, net.ErrClosed)
 		}
 		if len(l.backlog) > 0 {
 			e := l.backlog[0]
@@ -57,7 +61,7 @@ func (l *listener) Close() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if l.closed {
-		return &net.OpError{Op: "close", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed}
+		return failed("close", l.at, net.ErrClosed)
 	}
 	l.closed = true
 	delete(n.listeners, l.at)
@@ -84,7 +88,7 @@ func (n *Network) Dialer(host string) func(ctx context.Context, addr string) (ne
 		}
 		e, err := n.dial(ctx, from, to)
 		if err != nil {
-			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(to), Err: err}
+			return nil, failed("dial", to, err)
 		}
 		return e, nil
 	}

@@ -44,7 +44,7 @@ It connects to each address from its own host, and sends nothing without --deep.
 		}),
 	}
 	d.AddTo(cmd.Flags())
-	_ = cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions(doctor.Severities, noFiles))
-	_ = cmd.RegisterFlagCompletionFunc("skip", cobra.FixedCompletions(doctor.KindNames(), noFiles))
+	offer(cmd, "fail-on", doctor.Severities)
+	offer(cmd, "skip", doctor.KindNames())
 	return cmd
 }

@@ -143,8 +143,8 @@ Exit codes: 0 success; 1 an error, or doctor found faults; 2 invalid usage;
 	flags.AddFlagSet(a.settings.flags())
 	flags.StringVarP((*string)(&a.output), "output", "o", string(output.FormatTable), "`format` of the output: table or json")
 	flags.StringVarP((*string)(&a.output), "write-out", "w", string(output.FormatTable), "the same as --output, as etcdctl spells it")
-	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(output.Formats, noFiles))
-	_ = root.RegisterFlagCompletionFunc("write-out", cobra.FixedCompletions(output.Formats, noFiles))
+	offer(root, "output", output.Formats)
+	offer(root, "write-out", output.Formats)
 	root.AddCommand(newLs(a), newWatch(a), newPolicy(a), newDrain(a), newUndrain(a), newRegister(a), newCall(a), newDoctor(a), newSD(a), newUI(a), newXDS(a), newVersion(a))
 	return root
 }
@@ -202,6 +202,11 @@ func (a *app) ofService(cmd *cobra.Command) *cobra.Command {
 }
 
 const noFiles = cobra.ShellCompDirectiveNoFileComp
+
+// offer completes the values of a flag.
+func offer(cmd *cobra.Command, flag string, values []string) {
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, noFiles))
+}
 
 // completion completes a service key from etcd, and then a name that list returns for the service. A nil list completes only the key.
 func (a *app) completion(list func(*inventory.Service) []string) cobra.CompletionFunc {

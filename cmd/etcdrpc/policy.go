@@ -135,6 +135,10 @@ type policyWrite struct {
 	flags    *pflag.FlagSet
 }
 
+func (a *app) writes(kind policyedit.Kind) *policyWrite {
+	return &policyWrite{app: a, Request: policyedit.Request{Kind: kind}}
+}
+
 // command makes cmd run do, and adds the common flags.
 func (w *policyWrite) command(cmd *cobra.Command, do action) *cobra.Command {
 	cmd.RunE = w.connected(do)
@@ -188,7 +192,7 @@ func (w *policyWrite) target(s *store.Store) string {
 }
 
 func newPolicySet(a *app) *cobra.Command {
-	w := &policyWrite{app: a, Request: policyedit.Request{Kind: policyedit.Put}}
+	w := a.writes(policyedit.Put)
 	return w.command(&cobra.Command{
 		Use:   "set KEY FILE|-|JSON|@REVISION",
 		Short: "Write a live policy",
@@ -250,7 +254,7 @@ func (a *app) readConfig(ctx context.Context, s *store.Store, key, arg string) (
 }
 
 func newPolicyRm(a *app) *cobra.Command {
-	w := &policyWrite{app: a, Request: policyedit.Request{Kind: policyedit.Remove}}
+	w := a.writes(policyedit.Remove)
 	return w.command(a.ofService(&cobra.Command{
 		Use:   "rm KEY",
 		Short: "Remove the live policy, which restores the generated one",
@@ -260,7 +264,7 @@ func newPolicyRm(a *app) *cobra.Command {
 func newPolicySplit(a *app) *cobra.Command {
 	var name string
 	var end bool
-	w := &policyWrite{app: a, Request: policyedit.Request{Kind: policyedit.Split}}
+	w := a.writes(policyedit.Split)
 	cmd := w.command(&cobra.Command{
 		Use:   "split KEY VERSION=WEIGHT...",
 		Short: "Divide the calls among versions",
@@ -319,7 +323,7 @@ func (w *policyWrite) instanceArgs(_ *cobra.Command, args []string) error {
 }
 
 func newDrain(a *app) *cobra.Command {
-	w := &policyWrite{app: a, Request: policyedit.Request{Kind: policyedit.Drain}}
+	w := a.writes(policyedit.Drain)
 	cmd := w.command(&cobra.Command{
 		Use:   "drain KEY INSTANCE...",
 		Short: "Keep new calls from instances",
@@ -346,12 +350,12 @@ retries are not changed.`,
 	cmd.Flags().BoolVar(&w.PreferZone, "prefer-zone", false, "let a new live policy prefer the client's own zone, as prefer_zone in the proto file does")
 	cmd.Flags().BoolVar(&w.NoRoutes, "no-routes", false, "create a live policy without routes even if instances have the metadata \"lane\"")
 	cmd.Flags().BoolVar(&w.Force, "force", false, "drain even if the service, a group of a split, a strict lane or clients without LAYOUT_LEASE_SUFFIX are left without an instance, or KEY seems to be in a namespace")
-	_ = cmd.RegisterFlagCompletionFunc("child-policy", cobra.FixedCompletions(liveconfig.PolicyNames(), noFiles))
+	offer(cmd, "child-policy", liveconfig.PolicyNames())
 	return cmd
 }
 
 func newUndrain(a *app) *cobra.Command {
-	w := &policyWrite{app: a, Request: policyedit.Request{Kind: policyedit.Undrain}}
+	w := a.writes(policyedit.Undrain)
 	return w.command(&cobra.Command{
 		Use:   "undrain KEY INSTANCE...",
 		Short: "Send calls to instances again",

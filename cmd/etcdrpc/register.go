@@ -65,7 +65,7 @@ trying.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(a, cmd, args[0]) },
 	})
 	o.addTo(cmd.Flags())
-	_ = cmd.RegisterFlagCompletionFunc("layout", cobra.FixedCompletions(layoutNames(), noFiles))
+	offer(cmd, "layout", layoutNames())
 	return cmd
 }
 

@@ -128,10 +128,8 @@ func (c *caller) callPlain(ctx context.Context, via clients, _ *rand.Rand) {
 
 // callEach calls every instance of the shop.
 func (c *caller) callEach(ctx context.Context, via clients, _ *rand.Rand) {
-	bounded, cancel := context.WithTimeout(ctx, check.Deadline)
 	known := keyStatus(via.registry, fixtures.ShopKey).Known
-	all, err := via.instances.All(bounded)
-	cancel()
+	all, err := via.list(ctx, check.Deadline)
 	if err != nil && known && ctx.Err() == nil {
 		c.w.report(check.Listed, "%s: Instances.All returned %v, want the known instances", c.name(), err)
 	}
@@ -140,6 +138,13 @@ func (c *caller) callEach(ctx context.Context, via clients, _ *rand.Rand) {
 			c.ask(ctx, i.Conn, c.prepare("instances", fixtures.Who, i.Instance), nil)
 		}
 	}
+}
+
+// list lists the instances of the shop, within a time.
+func (c clients) list(ctx context.Context, within time.Duration) ([]runtime.Instance, error) {
+	bounded, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	return c.instances.All(bounded)
 }
 
 func keyStatus(registry *runtime.Registry, key string) runtime.KeyStatus {

@@ -142,9 +142,7 @@ func (w *world) callTargets(c *caller) {
 
 // wrongTarget describes the failure of a call to the instance at an address, or "".
 func (w *world) wrongTarget(c *caller, addr string) string {
-	bounded, cancel := context.WithTimeout(context.Background(), check.Deadline)
-	defer cancel()
-	all, err := c.clients.instances.All(bounded)
+	all, err := c.clients.list(context.Background(), check.Deadline)
 	if err != nil {
 		return fmt.Sprintf("Instances.All returned %v, want the instances", err)
 	}

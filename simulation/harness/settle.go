@@ -79,9 +79,7 @@ func (w *world) look() check.Look {
 
 // look returns a snapshot of the caller.
 func (c *caller) look() check.Reader {
-	bounded, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	all, err := c.clients.instances.All(bounded)
+	all, err := c.clients.list(context.Background(), time.Second)
 	var instances []runtime.Endpoint
 	for _, i := range all {
 		instances = append(instances, i.Endpoint)
@@ -150,9 +148,7 @@ func (w *world) listHeld() {
 	time.Sleep(2*w.line() + 100*time.Millisecond)
 	for _, c := range w.callers {
 		had, held := w.entries().Registered(), keyStatus(c.registry, fixtures.ShopKey).Held // held is 0 until the deletion is seen
-		bounded, cancel := context.WithTimeout(context.Background(), time.Millisecond)
-		all, err := c.clients.instances.All(bounded)
-		cancel()
+		all, err := c.clients.list(context.Background(), time.Millisecond)
 		has := append(had, w.entries().Registered()...)
 		for _, i := range all {
 			if err == nil && held > 0 && !slices.Contains(has, i.Addr) {

@@ -60,16 +60,16 @@ other things as well.`,
 			if names := unknownNames(all, filters); len(names) > 0 {
 				output.Sayf(a.notes, "No instance has %s.\n", output.SomeOf(names))
 			}
-			services := filtered(n.Services, filters)
+			services, prefix := filtered(n.Services, filters), s.Full(strings.Join(args, ""))
 			switch {
 			case a.output == output.FormatJSON && summary:
 				return output.WriteJSON(a.out, summariesOf(services))
 			case a.output == output.FormatJSON:
 				return output.WriteJSON(a.out, servicesJSON(services))
 			case len(all) == 0:
-				output.Sayf(a.notes, "No services are registered under \"%s\".\n", s.Full(strings.Join(args, "")))
+				output.Sayf(a.notes, "No services are registered under \"%s\".\n", prefix)
 			case len(services) == 0:
-				output.Sayf(a.notes, "No instance under \"%s\" matches --where.\n", s.Full(strings.Join(args, "")))
+				output.Sayf(a.notes, "No instance under \"%s\" matches --where.\n", prefix)
 			case summary:
 				printSummaries(a.out, summariesOf(services))
 			default:

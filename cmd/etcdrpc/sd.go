@@ -66,7 +66,7 @@ setting, such as one of Registry.Add, unless PREFIX is the key of the service.`,
 }
 
 func (o *sdOptions) check(cmd *cobra.Command) error {
-	given := func(name string) bool { return cmd.Flags().Changed(name) }
+	given := cmd.Flags().Changed
 	switch {
 	case given("port") && (o.port.Number < 1 || o.port.Number > 65535):
 		return errors.New("--port must be from 1 to 65535")

@@ -134,13 +134,13 @@ func (c *caller) stop(killed bool) {
 		if killed {
 			c.snapshots.leaveBehind()
 		}
-		if c.incarnation%2 == 0 { // so that both orders of closing are used
+		fallbackFirst := c.incarnation%2 == 0 // so that both orders of closing are used
+		if fallbackFirst {
 			c.closeFallback(ctx)
-			act.Began = time.Now()
-			c.closeRegistry(ctx, closesWithin)
-		} else {
-			act.Began = time.Now()
-			c.closeRegistry(ctx, closesWithin)
+		}
+		act.Began = time.Now()
+		c.closeRegistry(ctx, closesWithin)
+		if !fallbackFirst {
 			c.closeFallback(ctx)
 		}
 		c.under.Wait()

@@ -138,14 +138,14 @@ func (x *subject) report(problem, fix string, keys ...string) {
 }
 
 // reportGrouped adds a finding of the check that runs or, if one has the same group, a key to it. Severity "" is the check's.
-func (x *subject) reportGrouped(group string, f Finding, key string) {
+func (x *subject) reportGrouped(group string, severity Severity, problem, fix, key string) {
 	id := [2]string{x.check.kind, group}
 	if at, ok := x.groups[id]; ok {
 		x.findings[at].Where = append(x.findings[at].Where, x.full(key))
 		return
 	}
 	x.groups[id] = len(x.findings)
-	x.add(x.check.kind, cmp.Or(f.Severity, x.check.severity), f.Problem, f.Fix, key)
+	x.add(x.check.kind, cmp.Or(severity, x.check.severity), problem, fix, key)
 }
 
 // diagnose runs the checks, and returns a report that lists the worst findings first.

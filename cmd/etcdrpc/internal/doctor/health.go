@@ -209,7 +209,7 @@ func ofHealth(fix string) finders {
 	return finders{func(x *subject) {
 		for _, i := range x.clients.Instances {
 			if a := x.health[serviceAddr{x.Key, i.Addr}]; a.kind == x.check.kind {
-				x.reportGrouped(x.Key+" "+a.problem, Finding{Severity: a.severity, Problem: i.Addr + ": " + a.problem, Fix: fix}, i.Entry.Key)
+				x.reportGrouped(x.Key+" "+a.problem, a.severity, i.Addr+": "+a.problem, fix, i.Entry.Key)
 			}
 		}
 	}}
@@ -221,9 +221,9 @@ func (x *subject) unknownHealth() {
 	for _, i := range x.clients.Instances {
 		for _, service := range x.health[serviceAddr{x.Key, i.Addr}].unknown {
 			if x.live == nil || x.live.HealthCheck == nil {
-				x.reportGrouped(x.Key+" "+service, Finding{
-					Problem: fmt.Sprintf("the health service does not know %q, so clients whose proto has health_check do not call the instance", service),
-					Fix:     fmt.Sprintf("if the proto has health_check, have the server call healthServer.SetServingStatus(%q, healthpb.HealthCheckResponse_SERVING)", service)}, i.Entry.Key)
+				x.reportGrouped(x.Key+" "+service, "",
+					fmt.Sprintf("the health service does not know %q, so clients whose proto has health_check do not call the instance", service),
+					fmt.Sprintf("if the proto has health_check, have the server call healthServer.SetServingStatus(%q, healthpb.HealthCheckResponse_SERVING)", service), i.Entry.Key)
 			}
 		}
 	}

@@ -93,9 +93,9 @@ func (x *subject) unreachableAddress() {
 		if op, ok := errors.AsType[*net.OpError](err); ok { // has the address
 			err = op.Err
 		}
-		x.reportGrouped(group, Finding{
-			Problem: fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, err, x.leaseState(i.Entry.Lease)),
-			Fix:     fix + "look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at the network in between; if only this host cannot reach it: --no-dial"}, i.Entry.Key)
+		x.reportGrouped(group, "",
+			fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, err, x.leaseState(i.Entry.Lease)),
+			fix+"look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at the network in between; if only this host cannot reach it: --no-dial", i.Entry.Key)
 	}
 }
 
@@ -185,9 +185,9 @@ func (x *subject) misleads(i *inventory.Instance) string {
 func (x *subject) misleadingAddress() {
 	for _, i := range x.Instances {
 		if means := x.misleads(&i); means != "" {
-			x.reportGrouped(x.Key+" "+means, Finding{
-				Problem: fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing", i.Addr, means),
-				Fix:     "have its server advertise an address that callers reach: servers of this project detect theirs, or take it from GRPC_ADVERTISE_ADDR; if all callers are on this host, look at the other entries"}, i.Entry.Key)
+			x.reportGrouped(x.Key+" "+means, "",
+				fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing", i.Addr, means),
+				"have its server advertise an address that callers reach: servers of this project detect theirs, or take it from GRPC_ADVERTISE_ADDR; if all callers are on this host, look at the other entries", i.Entry.Key)
 		}
 	}
 }

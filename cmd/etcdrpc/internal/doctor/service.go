@@ -170,10 +170,10 @@ func (x *subject) mistypedZones() {
 		usual := x.usual[spelling(i.Zone)]
 		rare := 4*x.zones[i.Zone] <= x.zones[usual] // so not us-east1 of one cloud if about as many are in us-east-1 of another
 		if i.Zone != "" && usual != i.Zone && (rare || strings.EqualFold(strings.TrimSpace(i.Zone), strings.TrimSpace(usual))) {
-			x.reportGrouped(x.Key+" "+i.Zone, Finding{
-				Problem: fmt.Sprintf("the zone %q (%s) is spelled almost as %q (%s): clients that prefer their own zone treat them as two",
+			x.reportGrouped(x.Key+" "+i.Zone, "",
+				fmt.Sprintf("the zone %q (%s) is spelled almost as %q (%s): clients that prefer their own zone treat them as two",
 					i.Zone, output.Counted(x.zones[i.Zone], "entry"), usual, output.Counted(x.zones[usual], "entry")),
-				Fix: "if they are one zone, give the servers the same name by runtime.WithZone; else --skip zone"}, i.Entry.Key)
+				"if they are one zone, give the servers the same name by runtime.WithZone; else --skip zone", i.Entry.Key)
 		}
 	}
 }

@@ -248,30 +248,32 @@ func (e *Edit) Diff() []string {
 
 // outcome returns what the edit has done.
 func (e *Edit) outcome() string {
+	policy := "The live policy of " + e.Key
 	switch {
 	case !e.Changes():
-		return "The live policy of " + e.Key + " already says this; nothing was written."
+		return policy + " already says this; nothing was written."
 	case e.DryRun:
 		return "Dry run: nothing was written."
 	case e.perhapsUnread(): // what clients do is unknown
-		return "The live policy of " + e.Key + " is changed."
+		return policy + " is changed."
 	}
 	names := e.Names
 	if len(names) == 0 {
 		names = slices.Concat(e.Listed())
 	}
+	listed := strings.Join(names, ", ")
 	switch e.Kind {
 	case Remove:
-		return "The live policy of " + e.Key + " is removed: its clients use the generated one again."
+		return policy + " is removed: its clients use the generated one again."
 	case Drain:
 		if e.lastResort {
-			return "The live policy of " + e.Key + " drains " + strings.Join(names, ", ") + ", but calls go to drained instances while no others are left."
+			return policy + " drains " + listed + ", but calls go to drained instances while no others are left."
 		}
-		return "Clients of " + e.Key + " send no new calls to " + strings.Join(names, ", ") + "."
+		return "Clients of " + e.Key + " send no new calls to " + listed + "."
 	case Undrain:
-		return "The live policy of " + e.Key + " no longer drains " + strings.Join(names, ", ") + "."
+		return policy + " no longer drains " + listed + "."
 	}
-	return "The live policy of " + e.Key + " is in force."
+	return policy + " is in force."
 }
 
 // RevisionMark begins an argument of policy set that stands for the live policy of a revision.

@@ -14,7 +14,6 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/goleak"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
@@ -133,14 +132,6 @@ func TestMember_PausePeersWithholdsPosts(t *testing.T) {
 	case <-time.After(time.Second):
 		member.ResumePeers()
 		must(t, <-restarted)
-	}
-}
-
-func TestWithConfig(t *testing.T) {
-	cluster := etcdtest.Start(t, etcdtest.WithConfig(func(cfg *embed.Config) { cfg.MaxRequestBytes = 1000 }))
-	_, err := cluster.Client(t).Put(within(t, soon), "a", strings.Repeat("x", 1000))
-	if !errors.Is(err, rpctypes.ErrRequestTooLarge) {
-		t.Errorf("a put of 1000 bytes: %v, want %v", err, rpctypes.ErrRequestTooLarge)
 	}
 }
 

@@ -194,9 +194,6 @@ func (m *Member) config() *embed.Config {
 	cfg.AdvertiseClientUrls = []url.URL{*m.cluster.clientURL(m.clients)}
 	cfg.ClientTLSInfo = m.cluster.certificate
 
-	if n := m.cluster.settings.streams; n > 0 {
-		cfg.MaxConcurrentStreams = n
-	}
 	cfg.BcryptCost = 4 // bcrypt's minimum, for speed: the passwords are not secret
 	cfg.AuthTokenTTL = uint(m.cluster.settings.tokenTTL.Seconds())
 	for _, change := range m.cluster.settings.changes {

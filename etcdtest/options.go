@@ -18,7 +18,6 @@ type settings struct {
 	tls      bool
 	auth     *auth
 	tokenTTL time.Duration
-	streams  uint32 // 0: etcd's default
 	changes  []func(*embed.Config)
 }
 
@@ -49,7 +48,9 @@ func WithTokenTTL(ttl time.Duration) Option { return func(s *settings) { s.token
 
 // WithMaxConcurrentStreams sets how many streams each connection of a client may have open at once: further calls and watches
 // wait. etcd's default allows more than any client opens.
-func WithMaxConcurrentStreams(n uint32) Option { return func(s *settings) { s.streams = n } }
+func WithMaxConcurrentStreams(n uint32) Option {
+	return WithConfig(func(cfg *embed.Config) { cfg.MaxConcurrentStreams = n })
+}
 
 // WithConfig lets change adjust etcd's configuration of each member, whenever it starts, for what has no option of its own. The
 // names, addresses and directories must stay.

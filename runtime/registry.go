@@ -92,14 +92,15 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 				logins.Reconnected()
 				r.published.Reconnected()
 			}
-			r.keys.ConnChanged()
+			conversation.ConnChanged()
 		},
 	})
+	conversation.Why, conversation.Down = r.etcd.Why, r.etcd.Down
 	allowed, err := r.opts.addressCheck()
 	r.metrics, r.err = metrics.New(r.opts.meters, r.followed)
 	r.err = errors.Join(r.err, err, requirePart("KV", client.KV == nil), requirePart("Watcher", client.Watcher == nil), r.checkFallback())
 	r.keys = discovery.NewKeys(discovery.Config{
-		Conversation: conversation, Why: r.etcd.Why, Down: r.etcd.Down, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
+		Conversation: conversation, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
 		Bounds:      listwatch.Bounds{Entries: r.opts.limits.Entries, Bytes: r.opts.limits.Bytes},
 		SnapshotDir: r.opts.snapshotDir, LoadBalancingOnly: r.opts.loadBalancingOnly, Allowed: allowed, Logger: r.opts.logger,
 		EndpointHooks: r.metrics.ListwatchHooks(metrics.Endpoints), ConfigHooks: r.metrics.ListwatchHooks(metrics.ServiceConfig),

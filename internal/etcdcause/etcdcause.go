@@ -54,11 +54,6 @@ func (s Standing) Why(err error) error {
 	return s.unanswered()
 }
 
-// Silent is the cause of an error if etcd has not answered, and nothing else is known. etcd may be far away.
-type Silent string
-
-func (s Silent) Error() string { return string(s) }
-
 var errClosed = errors.New("the etcd client was closed: close it after its users")
 
 // unanswered returns why etcd does not answer.
@@ -69,9 +64,9 @@ func (s Standing) unanswered() error {
 	case s.Cause != nil:
 		return s.Cause
 	case s.State == connectivity.Ready:
-		return Silent(fmt.Sprintf("etcd %q does not answer, though the connection is up: it hangs, has no leader, or allows too few streams", s.Endpoints))
+		return fmt.Errorf("etcd %q does not answer, though the connection is up: it hangs, has no leader, or allows too few streams", s.Endpoints)
 	}
-	return Silent(fmt.Sprintf("etcd %q does not answer: there is no connection to it", s.Endpoints))
+	return fmt.Errorf("etcd %q does not answer: there is no connection to it", s.Endpoints)
 }
 
 // Down returns why the connection is down, nil if it is up or was never attempted.

@@ -94,8 +94,7 @@ func (r *Renewer) Renew(ctx context.Context, lease clientv3.LeaseID, timeout tim
 func (r *Renewer) onSilence(s *stream, timeout time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	replaced := s != r.current
-	if s.grpc != nil && (replaced || time.Since(s.since) >= timeout) {
+	if s.grpc != nil && (s != r.current || time.Since(s.since) >= timeout) {
 		s.end()
 	}
 }

@@ -18,17 +18,22 @@ import (
 type Conversation struct {
 	client Client
 	login  *login.Login
-	blind  bool  // the client has no connection, so no event reports a reconnect
 	spread uint8 // spreads the proofs of a fleet: processes differ in it
-	// connected waits until the client is connected or cannot connect. It returns false if ctx ends first.
+	// connected waits until the client is connected or cannot connect. It returns false if ctx ends first. It is nil for a client without
+	// a connection.
 	connected func(ctx context.Context) bool
 	streams   *streams
 
+	// Why returns a cause to add to the error of a call, nil for none. It may be nil.
+	Why func(error) error
+	// Down returns why etcd is not connected, nil if it is. Without Down, losses are not reported.
+	Down func() error
+
 	mu            sync.Mutex
 	pages, proofs queue
-	ranges        map[*asker]chan<- struct{} // the doubt channel of each range
-	timer         *time.Timer                // calls advance
-	ctx           context.Context            // of the requests; ends once no range is left
+	ranges        map[*asker]struct{}
+	timer         *time.Timer     // calls advance
+	ctx           context.Context // of the requests; ends once no range is left
 	cancel        context.CancelFunc
 }
 
@@ -37,7 +42,6 @@ type Conversation struct {
 func ConversationOf(c *clientv3.Client, l *login.Login) *Conversation {
 	conversation := NewConversation(c)
 	if conn := c.ActiveConnection(); conn != nil {
-		conversation.blind = false
 		conversation.connected = func(ctx context.Context) bool {
 			conn.Connect() // an unused client is idle
 			return conn.WaitForStateChange(ctx, connectivity.Connecting)
@@ -50,35 +54,43 @@ func ConversationOf(c *clientv3.Client, l *login.Login) *Conversation {
 // NewConversation returns the conversation of a client without a connection.
 func NewConversation(client Client) *Conversation {
 	return &Conversation{
-		client:    client,
-		blind:     true,
-		spread:    uint8(rand.N(256)),
-		connected: func(context.Context) bool { return true },
-		streams:   newStreams(),
-		pages:     newQueue(),
-		proofs:    newQueue(),
-		ranges:    make(map[*asker]chan<- struct{}),
+		client:  client,
+		spread:  uint8(rand.N(256)),
+		streams: newStreams(),
+		pages:   newQueue(),
+		proofs:  newQueue(),
+		ranges:  make(map[*asker]struct{}),
 	}
 }
 
-// join adds a range, whose channel doubt receives a signal when another range doubts etcd.
-func (c *Conversation) join(a *asker, doubt chan<- struct{}) {
+func (c *Conversation) join(a *asker) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.ranges) == 0 {
 		c.ctx, c.cancel = context.WithCancel(context.Background())
 	}
-	c.ranges[a] = doubt
+	c.ranges[a] = struct{}{}
 }
 
 // leave removes a range. The requests under way end with the last range.
 func (c *Conversation) leave(a *asker) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.replace(a, wish{})
+	c.replace(a, nil)
 	delete(c.ranges, a)
 	if len(c.ranges) == 0 {
 		c.cancel()
+	}
+}
+
+// ConnChanged reports that the connection to etcd is back or, if Down returns an error, lost. The etcd client hides both. While the
+// connection is lost, every range has that error, and reads nothing. Once it is back, etcd may have been replaced: a watched range is
+// proven, and a pause before a list ends.
+func (c *Conversation) ConnChanged() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for a := range c.ranges {
+		Signal(a.conn)
 	}
 }
 
@@ -86,31 +98,33 @@ func (c *Conversation) leave(a *asker) {
 func (c *Conversation) doubt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, doubt := range c.ranges {
-		Signal(doubt)
+	for a := range c.ranges {
+		Signal(a.doubt)
 	}
 }
 
-// want replaces what a range wants to read. A range that goes on wanting the same keeps its place in the request under way.
-func (c *Conversation) want(a *asker, w wish) {
+// want replaces what a range wants to read, which is nothing if w is nil. A range that goes on wanting the same keeps its place in the
+// request under way.
+func (c *Conversation) want(a *asker, w *wish) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if w != a.wish {
+	if w == nil || a.wish == nil || *w != *a.wish {
 		c.replace(a, w)
 		c.schedule()
 	}
 }
 
 // replace replaces what a range wants to read, and drops answers to what it wanted before.
-func (c *Conversation) replace(a *asker, w wish) {
+func (c *Conversation) replace(a *asker, w *wish) {
 	c.pages.remove(a)
 	c.proofs.remove(a)
-	a.want(w)
+	a.wish = w
 	a.forget()
 	switch {
+	case w == nil:
 	case w.page != (page{}):
 		c.pages.add(a)
-	case w != (wish{}):
+	default:
 		c.proofs.add(a)
 	}
 }
@@ -168,7 +182,7 @@ func (c *Conversation) request(ctx context.Context, q *queue, asked []ask, timeo
 func (c *Conversation) read(ctx context.Context, asked []ask, timeout time.Duration) (answers []*clientv3.GetResponse, took time.Duration, err error) {
 	connecting, stop := context.WithTimeout(ctx, timeout)
 	defer stop()
-	if !c.connected(connecting) {
+	if c.connected != nil && !c.connected(connecting) {
 		return nil, 0, connecting.Err()
 	}
 	timeout, done := c.login.Turn(ctx, timeout)
@@ -206,12 +220,8 @@ func (c *Conversation) get(ctx context.Context, asked []ask) ([]*clientv3.GetRes
 
 // read returns the read of a page or, for a proof, of the number of keys and the key changed last.
 func (a ask) read() (key string, opts []clientv3.OpOption) {
-	switch {
-	case a.wish.page != (page{}):
+	if a.wish.page != (page{}) {
 		return cmp.Or(a.wish.page.from, a.in.From), a.wish.page.opts(a.in)
-	case a.in.End == "":
-		return a.in.From, nil
-	default:
-		return a.in.From, a.in.opts(clientv3.WithLimit(1), clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))
 	}
+	return a.in.From, a.in.opts(clientv3.WithLimit(1), clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))
 }

@@ -1,7 +1,6 @@
 package listwatch
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 )
@@ -21,8 +19,9 @@ const (
 	// silentAfter is the time after which a first list without an answer is published as an error.
 	silentAfter = 2 * time.Second
 
-	// loginPause delays the proof after a reconnect if the client has a password: until then a stream has logged in, and the proof need not.
-	loginPause = time.Second
+	// reconnectPause is the time from a reconnect to a proof. Until then, the watch has probably told of all changes, and a stream of a
+	// client with a password has logged in, so that the proof need not.
+	reconnectPause = time.Second
 
 	// If a watch older than steadyAfter fails, its range is listed again after the shortest pause, 25 to 50 ms.
 	steadyAfter = 5 * time.Second
@@ -37,7 +36,7 @@ const (
 )
 
 // errNotOpened is the outcome of opening a watch if etcd has not answered in time.
-var errNotOpened = errors.New("etcd did not open the watch")
+var errNotOpened = errors.New("etcd did not open the watch in time")
 
 // call is what the shell waits for. The shell reports the outcome as the next event.
 type call int
@@ -92,7 +91,7 @@ type action struct {
 	call  call
 	pause time.Duration // for callPause, bounds the pause
 	until time.Time     // for the other calls, when the wait ends without another event
-	wish  wish          // what the range wants to read meanwhile
+	wish  *wish         // what the range wants to read meanwhile, nil for nothing
 }
 
 // core follows one range of etcd keys: it decides what to read, interprets the answers, and decides when to publish an update.
@@ -111,12 +110,9 @@ type core[T any] struct {
 	effects effects[T] // for the shell, in this step
 
 	listing  listing[T]      // the list in progress
-	listErr  error           // why the last list failed, during the list of one member's own view that follows it
 	tried    bool            // a list has failed since the last one that succeeded
 	refusals backoff.Backoff // the pauses after refused lists
 	rebuilds backoff.Backoff // the pauses after failed watches
-
-	loginPause time.Duration // from a reconnect to a proof
 
 	watching bool      // a watch is open or being opened
 	openedAt time.Time // when the watch was opened, zero while none is open
@@ -141,13 +137,13 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 		refusals: backoff.Backoff{Base: firstRefusedPause, Max: max(cfg.MaxRefusedPause, firstRefusedPause)},
 		rebuilds: backoff.Backoff{Base: firstRebuildPause, Max: maxRebuildPause},
 	}
-	c.replica.every = cmp.Or(cfg.ProveEvery, proveEvery)
-	if cfg.Conversation.blind { // no event reports a reconnect, after which etcd may be another one
+	c.replica.every = proveEvery
+	if cfg.Conversation.connected == nil { // no event reports a reconnect, after which etcd may be another one
 		c.replica.every = proveSoon
 	}
 	c.replica.spread = cfg.Conversation.spread
-	if cfg.Conversation.login != nil {
-		c.loginPause = loginPause
+	if cfg.Equal == nil {
+		cfg.Equal = func(a, b T) bool { return any(a) == any(b) }
 	}
 	c.replica.set = set[T]{decode: spec.Decode, equal: cfg.Equal, malformed: c.malformed, size: cfg.Size, bounds: cfg.Bounds}
 	c.replica.set.maxKey = len(spec.Range.From) + endpoint.MaxInstance
@@ -176,17 +172,17 @@ func (c *core[T]) act(e event) action {
 		return c.woken(e)
 	case e.back: // the list may have begun with another etcd
 		c.listing = listing[T]{}
-		return c.list()
+		return c.list(false)
 	case c.doing.call == callPause:
-		return c.list()
+		return c.list(false)
 	}
 	return c.listed(e)
 }
 
-// list reads the next page of the current list.
-func (c *core[T]) list() action {
-	a := action{call: callList, until: c.now.Add(never), wish: wish{page: c.listing.page()}}
-	a.wish.page.local = c.listErr != nil
+// list reads the next page of the current list, by one member alone if local.
+func (c *core[T]) list(local bool) action {
+	a := action{call: callList, until: c.now.Add(never), wish: &wish{page: c.listing.page()}}
+	a.wish.page.local = local
 	if !c.replica.known && !c.tried && c.listing.header == nil {
 		a.until = c.now.Add(silentAfter)
 	}
@@ -195,11 +191,11 @@ func (c *core[T]) list() action {
 
 // listed handles the outcome of reading a page. After the last page it opens a watch, unless the list was made beside one.
 func (c *core[T]) listed(e event) action {
-	local := c.listErr != nil
+	local := c.doing.wish.page.local
 	more, err := c.page(e)
 	switch {
 	case more:
-		return c.list()
+		return c.list(local)
 	case local:
 		return c.listedLocal(e, err)
 	case err != nil:
@@ -249,8 +245,7 @@ func (c *core[T]) listedLocal(e event, err error) action {
 		c.replica.listed(c.listDone(), true)
 		c.unpublished = true
 	}
-	c.fail(c.listErr)
-	c.listErr = nil
+	c.fail(c.lastErr)
 	c.listing = listing[T]{}
 	return c.listAgain(e, err)
 }
@@ -261,9 +256,8 @@ func (c *core[T]) fail(err error) {
 	if c.unpublished || !same {
 		c.publish(err)
 	}
-	silent := etcdcause.Silent("")
 	begun := c.replica.known && !c.replica.provisional
-	soon := !begun && !c.tried && errors.As(err, &silent) // etcd may be far away
+	soon := !begun && !c.tried && etcderr.TimedOut(err) // etcd may be far away
 	if !soon && !(same && c.failureLogged) {
 		c.failureLogged = true
 		c.limited(&c.fails, "etcd list failed; trying again", "key", c.name, "error", err)
@@ -273,12 +267,10 @@ func (c *core[T]) fail(err error) {
 // retry repeats a failed list. After a second try without an answer, while nothing is known,
 // it reads one member's own view: etcd may be without a leader. A list beside a watch is left to the next proof.
 func (c *core[T]) retry(e event, err error) action {
-	err = c.errorOf("list", err, e.why)
+	c.fail(c.errorOf("list", err, e.why))
 	if e.again && c.tried && !c.replica.known && c.listing.header == nil {
-		c.listErr = err
-		return c.list()
+		return c.list(true)
 	}
-	c.fail(err)
 	c.tried = true
 	if c.watching {
 		c.listing = listing[T]{}
@@ -292,7 +284,7 @@ func (c *core[T]) retry(e event, err error) action {
 func (c *core[T]) listAgain(e event, err error) action {
 	switch {
 	case err == nil, e.again:
-		return c.list()
+		return c.list(false)
 	case etcderr.Refused(err):
 		return action{call: callPause, pause: c.refusals.Bound()}
 	default:
@@ -329,7 +321,6 @@ func (c *core[T]) lost(down error) action {
 		c.publish(err)
 	}
 	c.listing = listing[T]{}
-	c.listErr = nil
 	if !c.openedAt.IsZero() {
 		c.replica.prove(c.now.Add(never))
 		return c.wait()
@@ -358,7 +349,7 @@ func (c *core[T]) woken(e event) action {
 		}
 	case e.back:
 		c.replica.calm = false
-		c.replica.prove(c.now.Add(c.loginPause))
+		c.replica.prove(c.now.Add(reconnectPause))
 	case e.doubt && c.replica.calm:
 		c.replica.calm = false
 		c.replica.prove(c.now)
@@ -378,7 +369,7 @@ func (c *core[T]) proveLater() { c.replica.prove(c.now.Add(min(proveAgain, c.rep
 // wait waits for the watch, and for a proof when it is due.
 func (c *core[T]) wait() action {
 	c.flush()
-	a := action{call: callWait, until: c.now.Add(never), wish: wish{early: c.replica.early, due: c.replica.due}}
+	a := action{call: callWait, until: c.now.Add(never), wish: &wish{early: c.replica.early, due: c.replica.due}}
 	if c.unpublished {
 		a.until = c.due()
 	}
@@ -395,7 +386,7 @@ func (c *core[T]) proven(e event) action {
 	}
 	opened := !c.openedAt.IsZero()
 	if !opened && !c.replica.agrees(e.read) {
-		return c.list() // etcd is slow to open the watch, which has nothing to do with what it would report
+		return c.list(false) // etcd is slow to open the watch, which has nothing to do with what it would report
 	}
 	if err := c.replica.proven(e.read, c.now, e.took); err != nil {
 		c.effects.doubt = true
@@ -403,7 +394,7 @@ func (c *core[T]) proven(e event) action {
 	}
 	switch {
 	case c.replica.set.hasRoom():
-		return c.list()
+		return c.list(false)
 	case !opened:
 		c.proveLater()
 	case c.replica.calm:

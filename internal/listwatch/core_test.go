@@ -11,8 +11,6 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
 )
 
 const ms = time.Millisecond
@@ -26,7 +24,7 @@ var (
 	lost    = event{lost: errors.New("no route to host")}
 	closed  = failed(errClosed)
 	late    = event{err: context.DeadlineExceeded, again: true}
-	slow    = event{err: context.DeadlineExceeded, again: true, why: etcdcause.Silent("etcd does not answer")}
+	slow    = event{err: context.DeadlineExceeded, again: true, why: errors.New("etcd does not answer")}
 	refused = failed(rpctypes.ErrPermissionDenied)
 )
 
@@ -137,10 +135,10 @@ func testSpec() Spec[string] {
 // testCore returns a core of a client with a connection. The core's first proof comes at the latest possible time.
 func testCore(spec Spec[string]) *core[string] {
 	conversation := NewConversation(nil)
-	conversation.blind = false
+	conversation.connected = func(context.Context) bool { return true }
 	conversation.spread = 0
 	return newCore(spec, &Config[string]{
-		Equal: func(a, b string) bool { return a == b }, MaxRefusedPause: 5 * time.Second, Conversation: conversation,
+		MaxRefusedPause: 5 * time.Second, Conversation: conversation,
 	})
 }
 
@@ -204,7 +202,7 @@ func TestCoreFollows(t *testing.T) {
 			rule{1 * time.Second, lost, "publish [a=1] with the error, wait 1h0m0s"},
 			rule{2 * time.Second, lost, "wait 1h0m0s"},
 			rule{3 * time.Second, event{lost: errors.New("refused")}, "publish [a=1] with the error, wait 1h0m0s"},
-			rule{4 * time.Second, back, "wait 0s"},
+			rule{4 * time.Second, back, "wait 1s"},
 			rule{4 * time.Second, keys(11, 1, 5), "publish [a=1], wait 30s"},
 		),
 		"a connection that is lost during a proof": with(watching,
@@ -248,10 +246,10 @@ func TestCoreFollows(t *testing.T) {
 			rule{1 * time.Second, answered(events(13, create("d", "1", 12), del("c", 13))), "close the watch: missed, etcd watch interrupted, pause 50ms"},
 		),
 		"another connection, which shows what the watch has missed": with(watching,
-			rule{1 * time.Second, back, "wait 0s"},
+			rule{1 * time.Second, back, "wait 1s"},
 			rule{1 * time.Second, keys(12, 2, 12), "wait 1s"},
 			rule{1 * time.Second, answered(events(12, put("a", "2", 11), create("b", "1", 12))), "publish [a=2 b=1], wait 30s"},
-			rule{2 * time.Second, back, "wait 0s"},
+			rule{2 * time.Second, back, "wait 1s"},
 			rule{5 * time.Second, after(3*time.Second, keys(14, 2, 14)), "wait 6s"}, // so slow an etcd has longer
 			rule{11 * time.Second, keys(14, 2, 14), "close the watch: missed, doubt etcd, etcd watch interrupted, pause 50ms"},
 		),
@@ -286,13 +284,15 @@ func TestCoreListsAgain(t *testing.T) {
 			rule{1 * time.Second, lost, "publish [a=1] with the error, pause 1h0m0s"},
 			rule{2 * time.Second, back, "list"},
 			rule{2 * time.Second, read(list(10, kv("a", "1", 5))), "publish [a=1], watch from 11, wait 4s"},
-			rule{3 * time.Second, back, "wait 0s"},
+			rule{3 * time.Second, back, "wait 1s"},
 			rule{3 * time.Second, keys(11, 1, 5), "wait 10s"},
 			rule{4 * time.Second, keys(12, 2, 12), "list"}, // etcd is slow to open the watch
 			rule{5 * time.Second, read(list(12, kv("a", "1", 5), kv("b", "1", 12))), "publish [a=1 b=1], wait 4s"},
 			rule{6 * time.Second, keys(14, 3, 14), "list"},
 			rule{7 * time.Second, late, "etcd list failed, publish [a=1 b=1] with the error, wait 10s"},
 			rule{8 * time.Second, opened, "wait 4s"},
+			// The list has what the watch, which begins earlier, tells now.
+			rule{9 * time.Second, answered(events(12, create("b", "0", 12))), "etcd watch restored, publish [a=1 b=1], wait 30s"},
 		),
 		"a reconnect ends a pause": with(interrupted, rule{time.Second, back, "list"}),
 		"watches that break at once, and one that was steady": with(interrupted,
@@ -323,8 +323,8 @@ func TestCoreStarts(t *testing.T) {
 		"an etcd without a leader": {
 			{0, ok, "list"},
 			{2 * time.Second, slow, "publish nothing known with the error, list"},
-			{4 * time.Second, slow, "list locally"},
-			{4 * time.Second, read(list(9, kv("a", "1", 5))), "etcd list failed, publish [a=1] provisionally with the error, list"},
+			{4 * time.Second, slow, "etcd list failed, list locally"},
+			{4 * time.Second, read(list(9, kv("a", "1", 5))), "publish [a=1] provisionally with the error, list"},
 			{12 * time.Second, slow, "list"},
 			{12 * time.Second, lost, "publish [a=1] provisionally with the error, pause 1h0m0s"},
 			{13 * time.Second, back, "list"},
@@ -333,8 +333,8 @@ func TestCoreStarts(t *testing.T) {
 		"an etcd that is slow": {
 			{0, ok, "list"},
 			{2 * time.Second, slow, "publish nothing known with the error, list"},
-			{4 * time.Second, slow, "list locally"},
-			{12 * time.Second, slow, "etcd list failed, list"},
+			{4 * time.Second, slow, "etcd list failed, list locally"},
+			{12 * time.Second, slow, "list"},
 			{12 * time.Second, back, "list"},
 			{20 * time.Second, read(list(9, kv("a", "1", 5))), "publish [a=1], watch from 10, wait 4s"},
 			{25 * time.Second, failed(errNotOpened), "close the watch: watch_error, pause 50ms"},
@@ -365,8 +365,8 @@ func TestCoreBacksOffFromRefusals(t *testing.T) {
 		rule{9 * time.Second, refused, "pause 5s"},
 		// Other failures have the pauses of the conversation.
 		rule{14 * time.Second, ok, "list"},
-		rule{24 * time.Second, late, "list locally"},
-		rule{25 * time.Second, late, "etcd list failed, publish nothing known with the error, list"},
+		rule{24 * time.Second, late, "etcd list failed, publish nothing known with the error, list locally"},
+		rule{25 * time.Second, late, "list"},
 		rule{25 * time.Second, read(list(10)), "publish [], watch from 11, wait 4s"},
 		rule{25 * time.Second, opened, "wait 4s"},
 		rule{25 * time.Second, answered(events(10)), "etcd watch restored, wait 30s"},
@@ -376,15 +376,12 @@ func TestCoreBacksOffFromRefusals(t *testing.T) {
 	)
 }
 
-// A group may have its silent ranges proven less often, but not those of a client without a connection.
-func TestCore_ProvesAsOftenAsItsGroupSays(t *testing.T) {
-	for want, connected := range map[string]bool{"wait 5m0s": true, "wait 4s": false} {
-		conversation := NewConversation(nil)
-		conversation.blind = !connected
-		conversation.spread = 0
-		c := newCore(testSpec(), &Config[string]{Conversation: conversation, ProveEvery: 5 * time.Minute})
-		c.follow(t, with(watching, rule{time.Second, answered(events(10)), want})...)
-	}
+// A client without a connection does not report a reconnect, so its ranges are proven often.
+func TestCore_ProvesOftenWithoutAConnection(t *testing.T) {
+	conversation := NewConversation(nil)
+	conversation.spread = 0
+	c := newCore(testSpec(), &Config[string]{Conversation: conversation})
+	c.follow(t, with(watching, rule{time.Second, answered(events(10)), "wait 4s"})...)
 }
 
 // TestCorePaces makes changes after updates of different durations. The next update waits as long, or longer after several changes.
@@ -469,9 +466,9 @@ func TestCoreNamesTheCause(t *testing.T) {
 	c = testCore(testSpec())
 	u := c.follow(t,
 		rule{0, ok, "list"},
-		rule{0, late, "etcd list failed, publish nothing known with the error, list"},
-		rule{0, because(late, cause), "list locally"}, // the error of the local list does not hide the cause
-		rule{0, late, "etcd list failed, publish nothing known with the error, list"},
+		rule{0, late, "publish nothing known with the error, list"},
+		rule{0, because(late, cause), "etcd list failed, publish nothing known with the error, list locally"},
+		rule{0, late, "list"}, // the error of the local list does not hide the cause
 		rule{0, because(late, cause), "list locally"},
 		rule{0, late, "list"},
 	)

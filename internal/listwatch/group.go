@@ -2,7 +2,6 @@ package listwatch
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -18,14 +17,13 @@ type Group[T any] struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	mu       sync.Mutex
-	watchers map[*watcher[T]]struct{}
+	mu sync.Mutex // held by Follow and Close
 }
 
 // NewGroup returns a group that follows nothing yet and does no I/O.
 func NewGroup[T any](cfg Config[T]) *Group[T] {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Group[T]{cfg: cfg, ctx: ctx, cancel: cancel, watchers: make(map[*watcher[T]]struct{})}
+	return &Group[T]{cfg: cfg, ctx: ctx, cancel: cancel}
 }
 
 // Follow passes the updates of a range to sink until stop is called. It starts a goroutine, which alone calls
@@ -44,51 +42,30 @@ func (g *Group[T]) Follow(spec Spec[T], sink func(Update[T])) (stop func()) {
 		cfg:   &g.cfg,
 		spec:  spec,
 		sink:  sink,
-		doubt: make(chan struct{}, 1),
-		conn:  make(chan struct{}, 1),
-		asker: &asker{in: spec.Range, answer: make(chan event, 1)},
+		asker: newAsker(spec.Range),
 		core:  newCore(spec, &g.cfg),
 	}
-	g.watchers[w] = struct{}{}
-	g.cfg.Conversation.join(w.asker, w.doubt)
+	g.cfg.Conversation.join(w.asker)
 	first := w.core.step(event{}, time.Now()).action
 	g.cfg.Conversation.want(w.asker, first.wish) // now, so that ranges followed one after the other share a request
 	g.running.Go(func() { w.run(ctx, first) })
-	return func() {
-		cancel()
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		delete(g.watchers, w)
-	}
-}
-
-// ConnChanged reports that the connection to etcd is back or, if Config.Down returns an error, lost. The etcd client hides both.
-// While the connection is lost, every range has that error, and reads nothing. Once it is back, etcd may have been replaced: a
-// watched range is proven, and a pause before a list ends.
-func (g *Group[T]) ConnChanged() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for w := range g.watchers {
-		Signal(w.conn)
-	}
+	return cancel
 }
 
 // Close ends all watchers, and waits for their goroutines. It does not wait for etcd, nor for goroutines that are opening watches.
 func (g *Group[T]) Close() {
 	g.mu.Lock()
 	g.cancel()
-	clear(g.watchers)
 	g.mu.Unlock()
 	g.running.Wait()
 }
 
 // watcher is the shell of a core: it follows one range in its own goroutine.
 type watcher[T any] struct {
-	cfg   *Config[T]
-	spec  Spec[T]
-	sink  func(Update[T])
-	doubt chan struct{} // a signal that another range doubts etcd
-	conn  chan struct{} // a signal that the connection to etcd is back or lost
+	cfg  *Config[T]
+	spec Spec[T]
+	sink func(Update[T])
+	conn chan struct{} // a signal that the connection to etcd is back or lost
 
 	asker *asker // the range in the conversation
 
@@ -119,8 +96,8 @@ func (w *watcher[T]) run(ctx context.Context, do action) {
 		if ctx.Err() != nil {
 			return
 		}
-		if e.err != nil && w.cfg.Why != nil {
-			e.why = w.cfg.Why(e.err)
+		if e.err != nil && w.cfg.Conversation.Why != nil {
+			e.why = w.cfg.Conversation.Why(e.err)
 		}
 		now := time.Now()
 		next := w.core.step(e, now)
@@ -194,7 +171,7 @@ func (w *watcher[T]) openOn(ctx context.Context, stream *stream, revision int64)
 	var err error
 	if !overdue.Stop() {
 		stream.retire() // before opened lets the next watch in
-		err = fmt.Errorf("%w within %v", errNotOpened, openTimeout)
+		err = errNotOpened
 	}
 	stream.opened()
 	return watch{answers, stream, cancel, err}
@@ -202,8 +179,8 @@ func (w *watcher[T]) openOn(ctx context.Context, stream *stream, revision int64)
 
 // connChanged returns the event of the signal conn.
 func (w *watcher[T]) connChanged() event {
-	if w.cfg.Down != nil {
-		if down := w.cfg.Down(); down != nil {
+	if w.cfg.Conversation.Down != nil {
+		if down := w.cfg.Conversation.Down(); down != nil {
 			return event{lost: down}
 		}
 	}
@@ -227,7 +204,7 @@ func (w *watcher[T]) wait(ctx context.Context, do action) event {
 		do.until = time.Now().Add(backoff.Jitter(do.pause))
 	}
 	w.timer.Reset(time.Until(do.until))
-	doubt, opening, answers := w.doubt, w.opening, w.watch.answers
+	doubt, opening, answers := w.asker.doubt, w.opening, w.watch.answers
 	if do.call != callWait {
 		doubt, opening, answers = nil, nil, nil
 	}
@@ -244,7 +221,7 @@ func (w *watcher[T]) wait(ctx context.Context, do action) event {
 		return e
 	case <-doubt:
 		return event{doubt: true}
-	case <-w.conn:
+	case <-w.asker.conn:
 		return w.connChanged()
 	case <-w.timer.C:
 		if do.call == callList {

@@ -91,20 +91,15 @@ type Spec[T any] struct {
 // Config is the configuration that the ranges of a group share.
 type Config[T any] struct {
 	Conversation *Conversation // that of the etcd client, which all its groups share
-	// Equal reports whether the new value of an entry equals the old value, which is then kept.
+	// Equal reports whether the new value of an entry equals the old value, which is then kept. If nil, values are compared by ==.
 	Equal func(a, b T) bool
 	// Size returns the approximate memory of a value in bytes. It may be nil without Bounds.
 	Size   func(T) int
 	Bounds Bounds
 	Logger *slog.Logger
 	Hooks  Hooks
-	// Why returns a cause to add to the error of a call, nil for none. Without Why, no cause is added.
-	Why func(error) error
-	// Down returns why etcd is not connected, nil if it is. Without Down, losses are not reported.
-	Down func() error
 	// MaxRefusedPause bounds the pause before a refused list is repeated.
 	MaxRefusedPause time.Duration
-	ProveEvery      time.Duration // the time without an answer of a watch after which its range is proven; 0: 30 s
 }
 
 // Hooks count events. A hook must not block, and may be nil.

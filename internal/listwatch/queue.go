@@ -14,7 +14,7 @@ import (
 
 const (
 	// maxReads bounds the ranges of a request. By default, etcd allows 128 operations in a transaction.
-	maxReads = 50
+	maxReads = 100
 	// The timeout of a request starts at firstTimeout. It is twice the time that etcd took for the last answer, if that is longer,
 	// and doubles without an answer, up to maxTimeout. So a slow etcd is hardly asked again for what it is still working on.
 	firstTimeout = 4 * time.Second
@@ -24,7 +24,7 @@ const (
 	maxRetryPause   = time.Second
 )
 
-// wish is what a range wants to read next. The zero value is nothing.
+// wish is what a range wants to read next.
 type wish struct {
 	page page // this page, at once; zero for a proof
 
@@ -35,17 +35,16 @@ type wish struct {
 // asker is a range in the conversation with etcd. The conversation's lock guards it.
 type asker struct {
 	in     Range
-	answer chan event // has the outcome of the wish
+	answer chan event    // has the outcome of the wish
+	doubt  chan struct{} // has a signal after another range has doubted etcd
+	conn   chan struct{} // has a signal after the connection to etcd is back or lost
 
-	wish  wish
-	epoch int  // counts the wishes: an answer to an earlier one is dropped
-	alone bool // etcd has refused a request of this range alone, so others would be refused with it
+	wish  *wish // nil for nothing; a pointer, so that an answer to an earlier wish can be told
+	alone bool  // etcd has refused a request of this range alone, so others would be refused with it
 }
 
-// want replaces the wish.
-func (a *asker) want(w wish) {
-	a.epoch++
-	a.wish = w
+func newAsker(in Range) *asker {
+	return &asker{in: in, answer: make(chan event, 1), doubt: make(chan struct{}, 1), conn: make(chan struct{}, 1)}
 }
 
 // forget drops an answer that the range has not received.
@@ -67,12 +66,11 @@ func (a *asker) fits(other ask) bool {
 // ask is a wish in a request.
 type ask struct {
 	*asker
-	wish  wish
-	epoch int
+	wish *wish
 }
 
 // stale reports whether the range wants something else by now.
-func (a ask) stale() bool { return a.epoch != a.asker.epoch }
+func (a ask) stale() bool { return a.wish != a.asker.wish }
 
 // queue is the core of a client's requests of one kind: for pages or for proofs. There is at most one request under way. The next one
 // reads the ranges that wait by then, at most limit, or one that must be apart. It does no I/O and reads no clock.
@@ -120,7 +118,7 @@ func (q *queue) request(now time.Time) {
 		if len(q.asked) > 0 && !a.fits(q.asked[0]) {
 			return false
 		}
-		q.asked = append(q.asked, ask{a, a.wish, a.epoch})
+		q.asked = append(q.asked, ask{a, a.wish})
 		return true
 	})
 }

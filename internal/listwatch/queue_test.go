@@ -43,8 +43,9 @@ func startAsking(ranges int) *asking {
 
 func (w *asking) want(r *asked, next wish) {
 	w.queue.remove(&r.asker)
-	r.want(next)
+	r.wish = nil
 	if next != (wish{}) {
+		r.wish = &next
 		w.queue.add(&r.asker)
 	}
 }
@@ -65,7 +66,7 @@ func (w *asking) advance() bool {
 		w.broken.Record("a request has %d ranges and a timeout of %v", len(under), w.queue.timeout)
 	}
 	for _, a := range under {
-		if a.apart() && len(under) > 1 {
+		if (a.alone || a.wish.page.revision != 0) && len(under) > 1 {
 			w.broken.Record("a range that must be alone shares a request")
 		}
 		if a.wish.early.After(w.now) {
@@ -130,7 +131,7 @@ func (w *asking) of(a ask) *asked {
 // well reports whether every range is proven, or knows that it is denied.
 func (w *asking) well() bool {
 	for _, r := range w.ranges {
-		if r.told != r.denied || !r.denied && !r.wish.early.After(w.now) {
+		if r.told != r.denied || !r.denied && (r.wish == nil || !r.wish.early.After(w.now)) {
 			return false
 		}
 	}
@@ -145,7 +146,7 @@ func (w *asking) settle() string {
 		return "etcd answers"
 	}
 	for _, r := range w.ranges {
-		if r.told && !r.denied && r.wish == (wish{}) { // the pause is over
+		if r.told && !r.denied && r.wish == nil { // the pause is over
 			w.want(r, wish{page: page{limit: 1}})
 		}
 	}

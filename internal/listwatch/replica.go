@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -69,11 +70,9 @@ func (r *replica[T]) listed(l *listing[T], provisional bool) {
 // verified applies a list that was made next to a watch. An error means that a different cluster answered, or that the watch is at a
 // revision or term that etcd has yet to reach.
 func (r *replica[T]) verified(l *listing[T], now time.Time) error {
-	if l.header.GetClusterId() != r.cluster {
-		return errCluster
-	}
-	if l.header.GetRaftTerm() < r.term || l.header.GetRevision() < r.revision {
-		return errReplaced
+	err := r.precedes(l.header)
+	if err != nil {
+		return err
 	}
 	r.listed(l, false)
 	r.resetLiveness(now)
@@ -174,19 +173,29 @@ func (r *replica[T]) suspect(revision int64, now time.Time, lag time.Duration) (
 	return false
 }
 
+// precedes returns an error if an answer is from another cluster, or from a time before the known one.
+func (r *replica[T]) precedes(h *etcdserverpb.ResponseHeader) error {
+	switch {
+	case h.GetClusterId() != r.cluster:
+		return errCluster
+	case h.GetRaftTerm() < r.term, h.GetRevision() < r.revision:
+		return errReplaced
+	}
+	return nil
+}
+
 // proven checks the answer of a proof, which took some time. An error means that the watch has missed changes, or that etcd was replaced.
 func (r *replica[T]) proven(resp *clientv3.GetResponse, now time.Time, took time.Duration) error {
-	switch revision := resp.Header.GetRevision(); {
-	case resp.Header.GetClusterId() != r.cluster:
-		return errCluster
-	case resp.Header.GetRaftTerm() < r.term || revision < r.revision:
-		return errReplaced
+	err := r.precedes(resp.Header)
+	switch {
+	case err != nil:
+		return err
 	case r.agrees(resp):
 		for _, kv := range resp.Kvs {
 			r.last, r.deleted = kv.ModRevision, false
 		}
 		r.fits(now)
-	case r.suspect(revision, now, max(lagAllowed, 2*took)):
+	case r.suspect(resp.Header.GetRevision(), now, max(lagAllowed, 2*took)):
 		return errMissed
 	}
 	return nil

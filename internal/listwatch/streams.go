@@ -33,7 +33,6 @@ const (
 // One watch is opened at a time. If etcd denied one watch just as another ended, the etcd client could keep a stream that
 // never ends, and its Close would never return. Watches that the etcd client resumes by itself can still cause that.
 type streams struct {
-	number  uint64        // distinguishes the streams from those of other conversations of the same etcd client
 	opening chan struct{} // full while a watch is being opened
 	version atomic.Uint64 // the number of changes to another stream
 }
@@ -45,19 +44,14 @@ type stream struct {
 	name    string // the value of streamKey
 }
 
-// numbers counts the conversations of the process.
-var numbers atomic.Uint64
-
-func newStreams() *streams {
-	return &streams{number: numbers.Add(1), opening: make(chan struct{}, 1)}
-}
+func newStreams() *streams { return &streams{opening: make(chan struct{}, 1)} }
 
 // open returns a stream once no other watch is being opened, or nil if ctx ends first. The caller must call opened.
 func (s *streams) open(ctx context.Context) *stream {
 	select {
 	case s.opening <- struct{}{}:
 		version := s.version.Load()
-		return &stream{s, version, fmt.Sprintf("%d/%d", s.number, version%streamVersions)}
+		return &stream{s, version, fmt.Sprintf("%p/%d", s, version%streamVersions)} // the client may have other conversations
 	case <-ctx.Done():
 		return nil
 	}

@@ -161,7 +161,7 @@ func (w *walked) step(e event) {
 	}
 	w.do = d.action
 	final := e.read != nil || e.err != nil && !e.again && failed.call == callList
-	if final && w.do.wish == failed.wish && w.do.wish != (wish{}) {
+	if final && w.do.wish != nil && *w.do.wish == *failed.wish {
 		w.broken.Record("a range wants again what it has just got, and would not be asked: %+v", w.do.wish)
 	}
 	if e.err != nil && !e.again && failed.call == callList && !w.opening && !w.watching && w.do.call != callPause {

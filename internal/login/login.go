@@ -60,10 +60,7 @@ func (l *Login) Turn(ctx context.Context, call time.Duration) (_ time.Duration, 
 	if !l.isTrusted() {
 		release = l.take(ctx, maxWait)
 	}
-	if l.isTrusted() {
-		release()
-		release = func() {}
-	} else {
+	if !l.isTrusted() {
 		call = max(call, timeout)
 	}
 	began := time.Now().UnixNano()

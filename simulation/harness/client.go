@@ -81,7 +81,7 @@ func ClientConfig(endpoints []string, options ...grpc.DialOption) clientv3.Confi
 type requestsOf struct{ process }
 
 // longestRequest bounds the timeouts of requests to etcd.
-const longestRequest = 30 * time.Second
+const longestRequest = 80 * time.Second
 
 func (r requestsOf) call(
 	ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption,

@@ -77,32 +77,6 @@ func wantElapsed(t testing.TB, since time.Time, want time.Duration) {
 	}
 }
 
-func TestDelay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := New()
-		n.Set(client, server, Link{Delay: time.Second})
-		start := time.Now()
-		a, b := connect(t, n, listen(t, n, serverAddr))
-		wantElapsed(t, start, 2*time.Second)
-
-		start = time.Now()
-		write(t, a, "one ")
-		time.Sleep(100 * time.Millisecond)
-		write(t, a, "two ")
-		n.Set(client, server, Link{Delay: 10 * time.Millisecond})
-		write(t, a, "three ")
-		n.Set(client, server, Link{})
-		write(t, a, "four")
-		a.Close()
-		wantElapsed(t, start, 100*time.Millisecond)
-		wantRead(t, b, "one ")
-		wantElapsed(t, start, time.Second)
-		wantRead(t, b, "two three four")
-		wantReadErr(t, b, io.EOF)
-		wantElapsed(t, start, 1100*time.Millisecond)
-	})
-}
-
 func TestStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := New()
@@ -158,18 +132,6 @@ func TestStalledReset(t *testing.T) {
 }
 
 // A host that writes more than a connection buffers waits for the reader.
-func TestWriterWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := New()
-		a, _ := connect(t, n, listen(t, n, serverAddr))
-		must.Succeed(t, a.SetWriteDeadline(time.Now().Add(time.Second)))
-		if written, err := a.Write(make([]byte, 2*window)); written != window || !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Fatalf("Write = %d, %v; want %d bytes and a timeout", written, err, window)
-		}
-	})
-}
-
-// Each fault breaks the connections of its hosts, and no others.
 func TestBreaks(t *testing.T) {
 	for name, fault := range map[string]struct {
 		breaks        func(n *Network, a, b string)

@@ -107,12 +107,17 @@ func TestK13_ManyKeysOfADistantEtcd(t *testing.T) {
 				if requests := d.asked("Range") + d.asked("Watch"); requests > 4*keys+5 {
 					t.Errorf("%d requests for %d keys, want at most %d", requests, keys, 4*keys+5)
 				}
-				time.Sleep(20 * time.Second) // watches open 16 at a time, in one round trip
 				put("2")
+				time.Sleep(11 * time.Second) // while watches open, proofs show changes
+				if n := current(); n != 2*keys {
+					t.Errorf("%[2]d of %[1]d changes were seen while watches open, want all", keys, n-keys)
+				}
+				time.Sleep(2 * keys * roundTrip) // watches open one after the other, each in a round trip
+				put("3")
 				time.Sleep(roundTrip/2 + 10*time.Millisecond)
 				synctest.Wait()
-				if n := current(); n != 2*keys {
-					t.Errorf("%[2]d of %[1]d changes were seen, want all", keys, n-keys)
+				if n := current(); n != 3*keys {
+					t.Errorf("%[2]d of %[1]d changes were seen by watches, want all", keys, n-2*keys)
 				}
 				time.Sleep(time.Minute)
 				synctest.Wait()

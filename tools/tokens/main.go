@@ -14,7 +14,6 @@ import (
 )
 
 func main() {
-	log.SetFlags(0)
 	names := bufio.NewScanner(os.Stdin)
 	for names.Scan() {
 		name := names.Text()

@@ -44,8 +44,6 @@ const aboutToRead = time.Second
 // Config is the shared configuration of a registry's keys.
 type Config struct {
 	Conversation      *listwatch.Conversation // that of the etcd client
-	Why               func(error) error       // explains the error of a call to etcd; may be nil
-	Down              func() error            // see [listwatch.Config]
 	Namespace         string
 	EmptyGrace        time.Duration // how long endpoints that vanished suspiciously are held; 0 for not at all
 	SnapshotDir       string        // "" to keep nothing on disk
@@ -101,16 +99,16 @@ func NewKeys(cfg Config) *Keys {
 		cfg: cfg,
 		endpoints: listwatch.NewGroup(listwatch.Config[*Backend]{
 			Conversation: cfg.Conversation, Equal: (*Backend).Equal, Size: sizeOf, Bounds: cfg.Bounds, Logger: cfg.Logger, Hooks: cfg.EndpointHooks,
-			Why: cfg.Why, Down: cfg.Down, MaxRefusedPause: 5 * time.Second,
+			MaxRefusedPause: 5 * time.Second,
 		}),
 		configs: listwatch.NewGroup(listwatch.Config[liveConfig]{
-			Conversation: cfg.Conversation, Equal: func(a, b liveConfig) bool { return a == b }, Logger: cfg.Logger, Hooks: cfg.ConfigHooks,
-			Why: cfg.Why, Down: cfg.Down, MaxRefusedPause: time.Minute,
+			Conversation: cfg.Conversation, Logger: cfg.Logger, Hooks: cfg.ConfigHooks,
+			MaxRefusedPause: time.Minute,
 		}),
 		Ranges: listwatch.NewGroup(listwatch.Config[string]{
-			Conversation: cfg.Conversation, Equal: func(a, b string) bool { return a == b },
-			Size: func(s string) int { return len(s) }, Bounds: listwatch.Bounds{Bytes: cfg.Bounds.Bytes}, Logger: cfg.Logger, Hooks: cfg.RangeHooks,
-			Why: cfg.Why, Down: cfg.Down, MaxRefusedPause: 5 * time.Second,
+			Conversation: cfg.Conversation,
+			Size:         func(s string) int { return len(s) }, Bounds: listwatch.Bounds{Bytes: cfg.Bounds.Bytes}, Logger: cfg.Logger, Hooks: cfg.RangeHooks,
+			MaxRefusedPause: 5 * time.Second,
 		}),
 		disk: newDisk(cfg),
 		keys: make(map[place]*Key),
@@ -203,13 +201,6 @@ func (ks *Keys) all() []*Key {
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
 	return slices.Collect(maps.Values(ks.keys))
-}
-
-// ConnChanged handles the return of the connection to etcd, or its loss, see [listwatch.Group.ConnChanged].
-func (ks *Keys) ConnChanged() {
-	ks.endpoints.ConnChanged()
-	ks.configs.ConnChanged()
-	ks.Ranges.ConnChanged()
 }
 
 // Close stops following all keys, without waiting for etcd, and writes unsaved states. It waits for the

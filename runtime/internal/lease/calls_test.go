@@ -10,6 +10,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease/reconcile"
 )
 
 var items = []Item{{Key: func(clientv3.LeaseID) string { return "a" }, Value: "v", Leaving: "v!"}}
@@ -45,23 +47,28 @@ func TestGrant_SlowEtcd(t *testing.T) {
 			e := s.core.Add(time.Now(), &Handle{}, items, false)
 			began := time.Now()
 			step := func() {
-				if o, d := s.core.Next(time.Now()); o != nil {
+				var o reconcile.Op
+				var d time.Duration
+				s.locked(func(c *reconcile.Core, now time.Time) { o, d = c.Next(now) })
+				if o != nil {
 					s.do(o, d)
 					return
 				}
 				select {
 				case a := <-s.granted:
-					s.core.OnLateGrant(time.Now(), a.Lease, a.TTL)
+					s.locked(func(c *reconcile.Core, now time.Time) { c.OnLateGrant(now, a.Lease, a.TTL) })
 				case <-time.After(100 * time.Millisecond):
 				}
 			}
-			for s.core.Status(time.Now(), e).Lease == 0 {
+			leased := false
+			for !leased {
 				step()
+				s.locked(func(c *reconcile.Core, now time.Time) { leased = c.Status(now, e).Lease != 0 })
 			}
 			if took := time.Since(began); took > after+200*time.Millisecond {
 				t.Errorf("etcd answers after %v: the session has a lease after %v, want the first that etcd grants", after, took)
 			}
-			s.core.Drop(time.Now(), e)
+			s.locked(func(c *reconcile.Core, now time.Time) { c.Drop(now, e) })
 			for leases.revoked.Load() < tries && time.Since(began) < time.Minute {
 				step()
 			}

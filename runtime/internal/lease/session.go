@@ -102,8 +102,8 @@ func New(client *clientv3.Client, opts Options) *Session {
 		client: client, opts: opts, ctx: ctx, cancel: cancel,
 		// Failures of watches are not logged: checks find the same changes.
 		group: listwatch.NewGroup(listwatch.Config[reconcile.KeyValue]{
-			Conversation: opts.Conversation, Equal: func(a, b reconcile.KeyValue) bool { return a == b },
-			Logger: slog.New(slog.DiscardHandler), MaxRefusedPause: time.Minute, ProveEvery: reconcile.CheckWatched,
+			Conversation: opts.Conversation,
+			Logger:       slog.New(slog.DiscardHandler), MaxRefusedPause: time.Minute,
 		}),
 		wake: make(chan struct{}, 1), granted: make(chan reconcile.Answer), done: make(chan struct{}), watches: make(map[string]*watch),
 		core: reconcile.New(func(d time.Duration) time.Duration { return d - rand.N(d/4+1) }),
@@ -120,10 +120,9 @@ func (s *Session) locked(f func(c *reconcile.Core, now time.Time)) {
 // poke makes run call the core again. It never blocks.
 func (s *Session) poke() { listwatch.Signal(s.wake) }
 
-// Reconnected checks the keys at once. Watched keys are proven instead: the connection may lead to an etcd that was restored
+// Reconnected renews the leases at once, and checks the keys that are not watched: the connection may lead to an etcd that was restored
 // from a backup.
 func (s *Session) Reconnected() {
-	s.group.ConnChanged()
 	s.locked(func(c *reconcile.Core, now time.Time) { c.OnReconnect(now) })
 	s.poke()
 }

@@ -26,9 +26,9 @@ import (
 const (
 	// tick is the longest time that the session's goroutine waits.
 	tick = time.Second
-	// CheckWatched and checkUnwatched bound the pause between checks of our keys. CheckWatched applies while every key is watched:
+	// checkWatched and checkUnwatched bound the pause between checks of our keys. checkWatched applies while every key is watched:
 	// checks go on, since a watch may be silently broken. checkMin is the shortest pause.
-	CheckWatched   = 5 * time.Minute
+	checkWatched   = 5 * time.Minute
 	checkUnwatched = 2 * time.Second
 	checkMin       = 200 * time.Millisecond
 	// warnEvery is the time between two warnings of the same failures.
@@ -289,17 +289,15 @@ func (c *Core) OnReconnect(now time.Time) {
 	for _, h := range c.held {
 		h.renewAt = now
 	}
-	due := c.check.due
-	c.CheckSoon(now)
-	if c.check.watched {
-		c.check.due = due
+	if !c.check.watched {
+		c.CheckSoon(now)
 	}
 }
 
 func (c *Core) scheduleCheck(now time.Time) {
 	every := checkUnwatched
 	if c.check.watched {
-		every = CheckWatched
+		every = checkWatched
 	}
 	c.check.due = now.Add(c.jitter(every))
 }

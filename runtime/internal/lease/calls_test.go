@@ -40,7 +40,7 @@ func (l *slowLease) Revoke(context.Context, clientv3.LeaseID) (*clientv3.LeaseRe
 
 // A session waits longer for each further grant, uses the first lease that etcd grants, and revokes those that it grants later.
 func TestGrant_SlowEtcd(t *testing.T) {
-	for after, tries := range map[time.Duration]int64{time.Second: 1, 3500 * time.Millisecond: 2, 12 * time.Second: 4} {
+	for after, tries := range map[time.Duration]int64{time.Second: 1, 2010 * time.Millisecond: 1, 3500 * time.Millisecond: 2, 12 * time.Second: 4} {
 		synctest.Test(t, func(t *testing.T) {
 			leases := &slowLease{answersAfter: after}
 			s := New(&clientv3.Client{Lease: leases}, Options{TTL: 15 * time.Second})

@@ -55,7 +55,7 @@ func ConversationOf(c *clientv3.Client, l *login.Login) *Conversation {
 func NewConversation(client Client) *Conversation {
 	return &Conversation{
 		client:  client,
-		spread:  uint8(rand.N(256)),
+		spread:  uint8(rand.Uint32()),
 		streams: newStreams(),
 		pages:   newQueue(),
 		proofs:  newQueue(),

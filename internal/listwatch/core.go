@@ -377,16 +377,20 @@ func (c *core[T]) wait() action {
 }
 
 // proven handles the outcome of a proof. A failed proof says nothing about the watch: etcd is silent, overloaded, or now refuses
-// reads. Then etcd would not open another watch either, while it continues the open one even without permission to read.
+// reads. Then etcd would not open another watch either, while it continues the open one even without permission to read. A proof that was
+// only cut off is repeated.
 func (c *core[T]) proven(e event) action {
-	if e.err != nil {
+	switch {
+	case e.again && !etcderr.TimedOut(e.err):
+		return c.wait()
+	case e.err != nil:
 		c.proveLater()
 		c.fail(c.errorOf("list", e.err, e.why))
 		return c.wait()
 	}
-	opened := !c.openedAt.IsZero()
-	if !opened && !c.replica.agrees(e.read) {
-		return c.list(false) // etcd is slow to open the watch, which has nothing to do with what it would report
+	opening := c.openedAt.IsZero()
+	if opening && !c.replica.agrees(e.read) {
+		return c.list(false) // the watch, which etcd is slow to open, would report it
 	}
 	if err := c.replica.proven(e.read, c.now, e.took); err != nil {
 		c.effects.doubt = true
@@ -395,7 +399,7 @@ func (c *core[T]) proven(e event) action {
 	switch {
 	case c.replica.set.hasRoom():
 		return c.list(false)
-	case !opened:
+	case opening:
 		c.proveLater()
 	case c.replica.calm:
 		c.recovered()

@@ -194,6 +194,7 @@ func TestCoreFollows(t *testing.T) {
 			rule{4600 * ms, answered(events(13, put("b", "2", 13))), "publish [a=1 b=2], wait 30s"},
 		),
 		"proofs without an answer": with(watching, // the watch stays open
+			rule{4 * time.Second, unproven(event{err: rpctypes.ErrLeaderChanged, again: true}), "wait 0s"}, // which the conversation repeats
 			rule{9 * time.Second, unproven(late), "etcd list failed, publish [a=1] with the error, wait 10s"},
 			rule{24 * time.Second, unproven(late), "wait 10s"},
 			rule{34 * time.Second, keys(11, 1, 5), "etcd watch restored, publish [a=1], wait 30s"},

@@ -65,7 +65,6 @@ type watcher[T any] struct {
 	cfg  *Config[T]
 	spec Spec[T]
 	sink func(Update[T])
-	conn chan struct{} // a signal that the connection to etcd is back or lost
 
 	asker *asker // the range in the conversation
 

@@ -87,11 +87,11 @@ func (a admin) setRight(role string, r Right) error {
 func (c *Cluster) SetTokenTTL(ttl time.Duration) error {
 	c.stopAll()
 	c.tokenTTL = ttl
-	var errs []error
+	var err error
 	for i := range c.members {
-		errs = append(errs, c.Start(i))
+		err = errors.Join(err, c.Start(i))
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 // ExpireTokens makes all tokens invalid. It sets the password of each user to the same value again, which ends the user's tokens.

@@ -10,14 +10,13 @@ import (
 	"go/token"
 	"log"
 	"os"
-	"path/filepath"
 )
 
 func main() {
 	names := bufio.NewScanner(os.Stdin)
 	for names.Scan() {
 		name := names.Text()
-		src, err := os.ReadFile(filepath.Join(os.Args[1], name))
+		src, err := os.ReadFile(os.Args[1] + "/" + name)
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -14,7 +14,7 @@ import (
 )
 
 // Conversation is what the ranges of an etcd client share, so that a fleet of processes asks etcd little: one request at a time for
-// pages of all ranges, one for proofs, one stream for all watches, and doubts about etcd. It is safe for concurrent use.
+// pages of all ranges, one for proofs, and one stream for all watches. It is safe for concurrent use.
 type Conversation struct {
 	client Client
 	login  *login.Login
@@ -91,15 +91,6 @@ func (c *Conversation) ConnChanged() {
 	defer c.mu.Unlock()
 	for a := range c.ranges {
 		Signal(a.conn)
-	}
-}
-
-// doubt makes all ranges of the client compare what they know with etcd.
-func (c *Conversation) doubt() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for a := range c.ranges {
-		Signal(a.doubt)
 	}
 }
 

@@ -54,8 +54,7 @@ type event struct {
 	took   time.Duration           // how long etcd took for read
 	opened bool                    // callWait: the watch is open
 	answer *clientv3.WatchResponse // callWait
-	doubt  bool                    // callWait: another range of the client doubts etcd
-	back   bool                    // the connection to etcd is back
+	back   bool                    // the connection to etcd is back, or another range of the client has found another etcd
 	lost   error                   // why etcd is not connected; set instead of back
 	err    error                   // the read failed or, during callWait, the watch did not open, or ended
 	again  bool                    // the wish stays: etcd is late, or the conversation repeats the read
@@ -71,7 +70,7 @@ type step[T any] struct {
 // effects are actions of the shell that do not wait.
 type effects[T any] struct {
 	closeWatch bool       // close the watch, and open later watches on another stream
-	doubt      bool       // make the other ranges of the client list again
+	doubt      bool       // make all ranges of the client compare what they know with etcd
 	relisted   string     // count a repeated list under this cause, none if it is ""
 	malformed  []string   // count the malformed values of these keys
 	notes      []note     // log these lines
@@ -114,6 +113,7 @@ type core[T any] struct {
 	refusals backoff.Backoff // the pauses after refused lists
 	rebuilds backoff.Backoff // the pauses after failed watches
 
+	resumed  bool      // the connection is back, and the range is not proven since
 	watching bool      // a watch is open or being opened
 	openedAt time.Time // when the watch was opened, zero while none is open
 
@@ -202,6 +202,7 @@ func (c *core[T]) listed(e event) action {
 		return c.retry(e, err)
 	}
 	c.tried = false
+	c.resumed = false
 	c.refusals.Reset()
 	if c.watching {
 		err := c.replica.verified(c.listDone(), c.now)
@@ -341,24 +342,29 @@ func (c *core[T]) woken(e event) action {
 		c.openedAt = c.now
 	case e.answer != nil:
 		var changed bool
+		due := c.replica.due
 		changed, e.err = c.replica.heard(e.answer, c.now)
+		if c.resumed { // etcd may be another one, whatever the watch tells
+			c.replica.prove(due)
+		}
 		if changed {
 			c.unpublished = true
 			c.gathered++
 			c.quiet = c.now.Add(max(minQuiet, quietCosts*c.cost))
 		}
 	case e.back:
+		c.resumed = true
 		c.replica.calm = false
 		c.replica.prove(c.now.Add(reconnectPause))
-	case e.doubt && c.replica.calm:
-		c.replica.calm = false
-		c.replica.prove(c.now)
 	}
 	if e.err != nil {
 		return c.rebuild(c.errorOf("watch", e.err, e.why))
 	}
 	if e.answer != nil {
 		c.recovered()
+		if c.resumed && !c.replica.due.After(c.now) {
+			return c.list(false) // a range that changes all the time is never proven
+		}
 	}
 	return c.wait()
 }
@@ -389,9 +395,10 @@ func (c *core[T]) proven(e event) action {
 		return c.wait()
 	}
 	opening := c.openedAt.IsZero()
-	if opening && !c.replica.agrees(e.read) {
-		return c.list(false) // the watch, which etcd is slow to open, would report it
+	if (opening || c.resumed) && !c.replica.agrees(e.read) {
+		return c.list(false) // the watch, which etcd is slow to open or to resume, would report it
 	}
+	c.resumed = false
 	if err := c.replica.proven(e.read, c.now, e.took); err != nil {
 		c.effects.doubt = true
 		return c.rebuild(c.errorOf("watch", err, e.why))

@@ -121,7 +121,7 @@ func (w *watcher[T]) carryOut(ctx context.Context, e effects[T]) {
 		w.openWatch(ctx, e.open)
 	}
 	if e.doubt {
-		w.cfg.Conversation.doubt()
+		w.cfg.Conversation.ConnChanged()
 	}
 	if e.relisted != "" && w.cfg.Hooks.Relisted != nil {
 		w.cfg.Hooks.Relisted(e.relisted)
@@ -203,9 +203,9 @@ func (w *watcher[T]) wait(ctx context.Context, do action) event {
 		do.until = time.Now().Add(backoff.Jitter(do.pause))
 	}
 	w.timer.Reset(time.Until(do.until))
-	doubt, opening, answers := w.asker.doubt, w.opening, w.watch.answers
+	opening, answers := w.opening, w.watch.answers
 	if do.call != callWait {
-		doubt, opening, answers = nil, nil, nil
+		opening, answers = nil, nil
 	}
 	select {
 	case answer, ok := <-answers:
@@ -218,8 +218,6 @@ func (w *watcher[T]) wait(ctx context.Context, do action) event {
 		return event{opened: w.watch.err == nil, err: w.watch.err}
 	case e := <-w.asker.answer:
 		return e
-	case <-doubt:
-		return event{doubt: true}
 	case <-w.asker.conn:
 		return w.connChanged()
 	case <-w.timer.C:

@@ -277,7 +277,7 @@ func TestGroup_SharesDoubt(t *testing.T) {
 		answers := f.answers
 		f.answering(list(99), nil)
 		answers <- *events(99)
-		time.Sleep(lagAllowed + time.Second)
+		time.Sleep(lagAllowed + reconnectPause + time.Second)
 		synctest.Wait()
 		if n := relisted.Load(); n != ranges {
 			t.Errorf("%d of %d ranges are listed again, want all", n, ranges)

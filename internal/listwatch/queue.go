@@ -36,15 +36,14 @@ type wish struct {
 type asker struct {
 	in     Range
 	answer chan event    // has the outcome of the wish
-	doubt  chan struct{} // has a signal after another range has doubted etcd
-	conn   chan struct{} // has a signal after the connection to etcd is back or lost
+	conn   chan struct{} // has a signal after the connection to etcd is back or lost, or another range has found another etcd
 
 	wish  *wish // nil for nothing; a pointer, so that an answer to an earlier wish can be told
 	alone bool  // etcd has refused a request of this range alone, so others would be refused with it
 }
 
 func newAsker(in Range) *asker {
-	return &asker{in: in, answer: make(chan event, 1), doubt: make(chan struct{}, 1), conn: make(chan struct{}, 1)}
+	return &asker{in: in, answer: make(chan event, 1), conn: make(chan struct{}, 1)}
 }
 
 // forget drops an answer that the range has not received.

@@ -447,13 +447,6 @@ var walkEvents = []modelcheck.Event[walked]{
 		w.dead = w.watching
 		return could
 	}},
-	{Name: "another range doubts etcd", Do: func(w *walked) bool {
-		could := w.do.call == callWait
-		if could {
-			w.step(event{doubt: true})
-		}
-		return could
-	}},
 	{Name: "a changes", Do: func(w *walked) bool { return w.change(0, false) }},
 	{Name: "a is deleted", Do: func(w *walked) bool { return w.change(0, true) }},
 	{Name: "b changes", Do: func(w *walked) bool { return w.change(1, false) }},

@@ -69,7 +69,8 @@ type step[T any] struct {
 
 // effects are actions of the shell that do not wait.
 type effects[T any] struct {
-	closeWatch bool       // close the watch, and open later watches on another stream
+	closeWatch bool       // close the watch
+	retire     bool       // before that, have later watches opened on another stream
 	doubt      bool       // make all ranges of the client compare what they know with etcd
 	relisted   string     // count a repeated list under this cause, none if it is ""
 	malformed  []string   // count the malformed values of these keys
@@ -300,9 +301,12 @@ func (c *core[T]) rebuild(err error) action {
 		c.failureLogged = true
 		c.note(true, "etcd watch interrupted; listing again", "key", c.name, "error", err)
 	}
-	if !c.openedAt.IsZero() && c.now.Sub(c.openedAt) > steadyAfter {
+	steady := !c.openedAt.IsZero() && c.now.Sub(c.openedAt) > steadyAfter
+	if steady {
 		c.rebuilds.Reset()
 	}
+	alone := etcderr.Refused(err) || errors.Is(err, rpctypes.ErrCompacted) // etcd has ended this watch, not its stream
+	c.effects.retire = !alone || !steady
 	c.closeWatch()
 	c.effects.relisted = relistCause(err)
 	return action{call: callPause, pause: c.rebuilds.Bound()}

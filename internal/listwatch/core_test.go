@@ -63,6 +63,9 @@ func (d step[T]) text(now time.Time) string {
 	if d.closeWatch && d.relisted != "" {
 		parts = append(parts, "close the watch: "+d.relisted)
 	}
+	if d.relisted != "" && !d.retire {
+		parts = append(parts, "keep the stream")
+	}
 	if d.doubt {
 		parts = append(parts, "doubt etcd")
 	}
@@ -228,9 +231,8 @@ func TestCoreFollows(t *testing.T) {
 			rule{16 * time.Second, answered(events(14, put("a", "5", 14))), "list"},
 			rule{16 * time.Second, read(list(14, kv("b", "1", 14))), "publish [b=1] without a=5, wait 4s"},
 		),
-		"compacted": with(watching, rule{1 * time.Second, answered(ended(50, 40)), "close the watch: compacted, etcd watch interrupted, pause 50ms"}),
+		"compacted": with(watching, rule{6 * time.Second, answered(ended(50, 40)), "close the watch: compacted, keep the stream, etcd watch interrupted, pause 50ms"}),
 		"no leader": with(watching, rule{1 * time.Second, failed(rpctypes.ErrNoLeader), "close the watch: no_leader, etcd watch interrupted, pause 50ms"}),
-		"canceled":  with(watching, rule{1 * time.Second, answered(ended(50, 0)), "close the watch: watch_error, etcd watch interrupted, pause 50ms"}),
 		"an earlier term": with(watching,
 			rule{1 * time.Second, answered(watchAnswer(header(1, 0, 100))), "wait 1s"},
 			rule{2 * time.Second, proof(&clientv3.GetResponse{Header: header(1, 0, 100)}), "close the watch: replaced, doubt etcd, etcd watch interrupted, pause 50ms"},

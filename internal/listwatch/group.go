@@ -111,10 +111,10 @@ func (w *watcher[T]) run(ctx context.Context, do action) {
 }
 
 func (w *watcher[T]) carryOut(ctx context.Context, e effects[T]) {
+	if e.retire && w.watch.stream != nil {
+		w.watch.stream.retire()
+	}
 	if e.closeWatch {
-		if w.watch.stream != nil {
-			w.watch.stream.retire()
-		}
 		w.closeWatch()
 	}
 	if e.open > 0 {

@@ -26,12 +26,9 @@ const (
 	// If a watch older than steadyAfter fails, its range is listed again after the shortest pause, 25 to 50 ms.
 	steadyAfter = 5 * time.Second
 
-	// firstRebuildPause bounds the pause after a first failed watch, or list that nothing else repeats, and firstRefusedPause the pause
-	// after a first refusal.
-	// A refusal usually lasts until someone changes the configuration.
+	// firstRebuildPause bounds the pause after a first failed watch, or list that nothing else repeats.
 	firstRebuildPause = 50 * time.Millisecond
 	maxRebuildPause   = 5 * time.Second
-	firstRefusedPause = 500 * time.Millisecond
 	never             = time.Hour // bounds a pause or a wait that an event ends
 )
 
@@ -135,7 +132,7 @@ type core[T any] struct {
 func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 	c := &core[T]{
 		name:     spec.Range.From,
-		refusals: backoff.Backoff{Base: firstRefusedPause, Max: max(cfg.MaxRefusedPause, firstRefusedPause)},
+		refusals: backoff.Backoff{Base: cfg.MaxRefusedPause / 10, Max: cfg.MaxRefusedPause},
 		rebuilds: backoff.Backoff{Base: firstRebuildPause, Max: maxRebuildPause},
 	}
 	c.replica.every = proveEvery
@@ -305,8 +302,8 @@ func (c *core[T]) rebuild(err error) action {
 	if steady {
 		c.rebuilds.Reset()
 	}
-	alone := etcderr.Refused(err) || errors.Is(err, rpctypes.ErrCompacted) // etcd has ended this watch, not its stream
-	c.effects.retire = !alone || !steady
+	ended := etcderr.Refused(err) || errors.Is(err, rpctypes.ErrCompacted) // this watch alone, not its stream
+	c.effects.retire = !ended || !steady
 	c.closeWatch()
 	c.effects.relisted = relistCause(err)
 	return action{call: callPause, pause: c.rebuilds.Bound()}
@@ -395,6 +392,9 @@ func (c *core[T]) proven(e event) action {
 		return c.wait()
 	case e.err != nil:
 		c.proveLater()
+		if etcderr.Refused(e.err) {
+			c.replica.prove(c.now.Add(proveEvery))
+		}
 		c.fail(c.errorOf("list", e.err, e.why))
 		return c.wait()
 	}

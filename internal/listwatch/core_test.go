@@ -212,9 +212,9 @@ func TestCoreFollows(t *testing.T) {
 			rule{6 * time.Second, answered(events(11, put("a", "2", 11))), "publish [a=2], wait 30s"},
 		),
 		"a proof that is refused": with(watching,
-			rule{4 * time.Second, unproven(refused), "etcd list failed, publish [a=1] with the error, wait 10s"}, // etcd goes on with the watch
+			rule{4 * time.Second, unproven(refused), "etcd list failed, publish [a=1] with the error, wait 30s"}, // etcd goes on with the watch
 			rule{5 * time.Second, answered(events(11, put("a", "2", 11))), "etcd watch restored, publish [a=2], wait 30s"},
-			rule{35 * time.Second, unproven(refused), "etcd list failed, publish [a=2] with the error, wait 10s"},
+			rule{35 * time.Second, unproven(refused), "etcd list failed, publish [a=2] with the error, wait 30s"},
 			rule{36 * time.Second, closed, "close the watch: closed, pause 50ms"},
 			rule{37 * time.Second, ok, "list"},
 			rule{38 * time.Second, refused, "pause 500ms"},

@@ -164,7 +164,7 @@ func (w *watcher[T]) openWatch(ctx context.Context, revision int64) {
 // openOn opens a watch on a stream.
 func (w *watcher[T]) openOn(ctx context.Context, stream *stream, revision int64) watch {
 	ctx, cancel := context.WithCancel(ctx)
-	overdue := time.AfterFunc(openTimeout, cancel)
+	overdue := time.AfterFunc(maxTimeout, cancel) // long, since a new stream may be a login, and until then the range is proven
 	opts := w.spec.Range.opts(clientv3.WithRev(revision), clientv3.WithCreatedNotify(), clientv3.WithProgressNotify())
 	answers := w.cfg.Conversation.client.Watch(stream.context(ctx), w.spec.Range.From, opts...)
 	var err error

@@ -218,7 +218,7 @@ func TestGroupFollows(t *testing.T) {
 		f.answers = nil
 		f.mu.Unlock()
 		close(again)
-		time.Sleep(openTimeout + 120*time.Millisecond) // until the pause after the failure
+		time.Sleep(maxTimeout + 120*time.Millisecond) // until the pause after the failure
 		synctest.Wait()
 		if n := len(h.relisted); n != 3 || h.relisted[2] != "watch_error" {
 			t.Errorf("a watch that does not open: relisted %q, want 3 causes, watch_error last", h.relisted)
@@ -302,7 +302,7 @@ func TestGroup_TellsOfALoss(t *testing.T) {
 		}
 		synctest.Wait()
 		g.cfg.Conversation.ConnChanged()
-		time.Sleep(openTimeout + firstRebuildPause)
+		time.Sleep(maxTimeout + firstRebuildPause)
 		synctest.Wait()
 		for i, err := range last {
 			if !errors.Is(err, down) {

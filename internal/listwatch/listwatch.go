@@ -98,7 +98,8 @@ type Config[T any] struct {
 	Bounds Bounds
 	Logger *slog.Logger
 	Hooks  Hooks
-	// MaxRefusedPause bounds the pause before a refused list is repeated.
+	// MaxRefusedPause bounds the pause before a refused list is repeated: a refusal usually lasts until someone changes the configuration.
+	// The first pause is a tenth of it.
 	MaxRefusedPause time.Duration
 }
 

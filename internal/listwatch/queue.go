@@ -1,11 +1,9 @@
 package listwatch
 
 import (
-	"errors"
 	"slices"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
@@ -17,7 +15,7 @@ const (
 	maxReads = 100
 	// The timeout of a request starts at firstTimeout. It is twice the time that etcd took for the last answer, if that is longer,
 	// and doubles without an answer, up to maxTimeout. So a slow etcd is hardly asked again for what it is still working on.
-	firstTimeout = 4 * time.Second
+	firstTimeout = 5 * time.Second
 	maxTimeout   = 80 * time.Second
 	// firstRetryPause bounds the pause after a first failed request, and maxRetryPause all pauses.
 	firstRetryPause = 50 * time.Millisecond
@@ -137,7 +135,7 @@ func (q *queue) answered(err error, took time.Duration, now time.Time) (told, ag
 			a.alone = false
 		}
 		return true, false
-	case code == codes.Unauthenticated, errors.Is(err, rpctypes.ErrAuthFailed):
+	case code == codes.Unauthenticated:
 		return true, false
 	case !etcderr.Refused(err) && code != codes.OutOfRange && !tooLarge(err):
 		if etcderr.TimedOut(err) {

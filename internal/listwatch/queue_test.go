@@ -234,7 +234,7 @@ func TestQueue_CountsRequests(t *testing.T) {
 // A request has longer after one that took long, and a request that etcd does not answer is followed by a longer one.
 func TestQueue_WaitsForWhatIsSlow(t *testing.T) {
 	w := startAsking(1)
-	for i, want := range []time.Duration{4, 8, 16, 32, 64, 80, 80} {
+	for i, want := range []time.Duration{5, 10, 20, 40, 80, 80} {
 		w.advance()
 		if got := w.queue.timeout; got != want*time.Second {
 			t.Errorf("request %d has %v, want %v s", i, got, int(want))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/metadata"
@@ -16,9 +15,6 @@ const (
 	streamKey = "etcd-discovery-stream"
 	// streamVersions is the number of streams that are used in turn. After a failed watch, the next stream is used.
 	streamVersions = 4
-	// openTimeout bounds the opening of a watch. It is long, since a new stream may be a login, which an overloaded etcd would have to
-	// begin again. Until the watch is open, the range is proven.
-	openTimeout = 80 * time.Second
 )
 
 // streams chooses the gRPC stream on which the etcd client opens a watch.

@@ -15,7 +15,7 @@ func TestStream_OpensOneWatchAtATime(t *testing.T) {
 		one := list(10, kv("a", "1", 5))
 		one.Count = 1
 		f.answering(one, nil)
-		f.opening = openTimeout - time.Second
+		f.opening = maxTimeout - time.Second
 		conversation := NewConversation(f)
 		for range 2 {
 			g := newGroup(f, &hooks{}, log)

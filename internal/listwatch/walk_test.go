@@ -314,7 +314,7 @@ func (w *walked) fail(err error) bool {
 		return false
 	case callWait:
 		if w.opening {
-			w.opening, w.now = false, w.now.Add(openTimeout)
+			w.opening, w.now = false, w.now.Add(maxTimeout)
 			if errors.Is(err, context.DeadlineExceeded) {
 				err = errNotOpened
 			}

@@ -103,7 +103,7 @@ func NewKeys(cfg Config) *Keys {
 		}),
 		configs: listwatch.NewGroup(listwatch.Config[liveConfig]{
 			Conversation: cfg.Conversation, Logger: cfg.Logger, Hooks: cfg.ConfigHooks,
-			MaxRefusedPause: time.Minute,
+			MaxRefusedPause: 5 * time.Minute, // many roles have no right to live configs
 		}),
 		Ranges: listwatch.NewGroup(listwatch.Config[string]{
 			Conversation: cfg.Conversation,

@@ -156,6 +156,9 @@ func (r row) judge(t *testing.T, ours, plain figures) string {
 			line += fmt.Sprintf(" = %.2f", a/b)
 		}
 		bound := bounds[column]
+		if testing.Short() { // other tests run beside, so that fewer ranges share a request
+			bound *= 1.2
+		}
 		if bound > 0 && a > bound*b {
 			t.Errorf("%s: %.0f, plain code %.0f: the ratio is %.2f, want at most %.2f", column, a, b, a/b, bound)
 		}

@@ -82,7 +82,7 @@ func (r *replica[T]) verified(l *listing[T], now time.Time) error {
 // resetLiveness schedules a proof soon: the connection of the watch may be new.
 func (r *replica[T]) resetLiveness(now time.Time) {
 	r.prove(now.Add(proveSoon - proveSoon/512*time.Duration(r.spread)))
-	r.early = now.Add(proveSoon / 2)
+	r.early = now.Add(proveSoon / 8) // so that ranges whose watches open one after the other share a proof
 	r.calm = false
 	r.awaited = 0
 }

@@ -78,8 +78,8 @@ func TestResign_FailsNoCall(t *testing.T) {
 		"Withdraw, overtaken by Announce": func(t *testing.T, i *instance, _ add) error {
 			withdrawn := make(chan error, 1)
 			go func() { withdrawn <- i.server.Withdraw(kit.Bounded(t, kit.Soon)) }()
-			err := errors.New("is announced")
-			for err != nil && strings.Contains(err.Error(), "is announced") { // until Withdraw has begun
+			err := errors.New("the server is announced")
+			for err != nil && strings.Contains(err.Error(), "the server is") { // until Withdraw has begun to remove the entries
 				err = i.server.Announce(kit.Bounded(t, kit.Soon), i.addr)
 			}
 			if overtaken := <-withdrawn; overtaken == nil {

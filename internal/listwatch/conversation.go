@@ -24,9 +24,9 @@ type Conversation struct {
 	connected func(ctx context.Context) bool
 	streams   *streams
 
-	// Why returns a cause to add to the error of a call, nil for none. It may be nil.
+	// Why returns a cause to add to the error of a call, nil for none.
 	Why func(error) error
-	// Down returns why etcd is not connected, nil if it is. Without Down, losses are not reported.
+	// Down returns why etcd is not connected, nil if it is.
 	Down func() error
 
 	mu            sync.Mutex
@@ -55,6 +55,8 @@ func ConversationOf(c *clientv3.Client, l *login.Login) *Conversation {
 func NewConversation(client Client) *Conversation {
 	return &Conversation{
 		client:  client,
+		Why:     func(error) error { return nil },
+		Down:    func() error { return nil },
 		spread:  uint8(rand.Uint32()),
 		streams: newStreams(),
 		pages:   newQueue(),

@@ -51,7 +51,8 @@ type event struct {
 	took   time.Duration           // how long etcd took for read
 	opened bool                    // callWait: the watch is open
 	answer *clientv3.WatchResponse // callWait
-	back   bool                    // the connection to etcd is back, or another range of the client has found another etcd
+	moved  bool                    // callWait: the watch must move to another stream
+	back   bool                    // the connection to etcd is back
 	lost   error                   // why etcd is not connected; set instead of back
 	err    error                   // the read failed or, during callWait, the watch did not open, or ended
 	again  bool                    // the wish stays: etcd is late, or the conversation repeats the read
@@ -67,8 +68,7 @@ type step[T any] struct {
 // effects are actions of the shell that do not wait.
 type effects[T any] struct {
 	closeWatch bool       // close the watch
-	retire     bool       // before that, have later watches opened on another stream
-	doubt      bool       // make all ranges of the client compare what they know with etcd
+	retire     bool       // before that, have all watches of the client move to another stream
 	relisted   string     // count a repeated list under this cause, none if it is ""
 	malformed  []string   // count the malformed values of these keys
 	notes      []note     // log these lines
@@ -111,7 +111,7 @@ type core[T any] struct {
 	refusals backoff.Backoff // the pauses after refused lists
 	rebuilds backoff.Backoff // the pauses after failed watches
 
-	resumed  bool      // the connection is back, and the range is not proven since
+	resumed  bool      // the connection is back, or the watch has moved, and the range is not proven since
 	watching bool      // a watch is open or being opened
 	openedAt time.Time // when the watch was opened, zero while none is open
 
@@ -202,19 +202,20 @@ func (c *core[T]) listed(e event) action {
 	c.tried = false
 	c.resumed = false
 	c.refusals.Reset()
+	done := c.listDone()
 	if c.watching {
-		err := c.replica.verified(c.listDone(), c.now)
-		if err != nil {
+		if err := c.replica.precedes(done.header); err != nil {
 			return c.rebuild(c.errorOf("watch", err, nil))
 		}
+	}
+	c.replica.listed(done, false)
+	c.replica.resetLiveness(c.now)
+	if c.watching {
 		c.unpublished = true
 		return c.wait()
 	}
-	c.replica.listed(c.listDone(), false)
-	c.replica.resetLiveness(c.now)
 	c.publish(nil) // even the same content: between the lists, it may have been different in a restored etcd
-	c.watching = true
-	c.effects.open = c.replica.applied + 1
+	c.open()
 	return c.wait()
 }
 
@@ -309,6 +310,11 @@ func (c *core[T]) rebuild(err error) action {
 	return action{call: callPause, pause: c.rebuilds.Bound()}
 }
 
+func (c *core[T]) open() {
+	c.watching = true
+	c.effects.open = c.replica.applied + 1
+}
+
 func (c *core[T]) closeWatch() {
 	c.effects.closeWatch = true
 	c.watching = false
@@ -322,19 +328,18 @@ func (c *core[T]) lost(down error) action {
 	if err := c.errorOf("watch", down, nil); !etcderr.Same(err, c.lastErr) {
 		c.publish(err)
 	}
-	c.listing = listing[T]{}
 	if !c.openedAt.IsZero() {
+		c.listing = listing[T]{}
 		c.replica.prove(c.now.Add(never))
 		return c.wait()
 	}
-	if c.watching {
-		c.closeWatch()
-	}
+	c.closeWatch()
 	return action{call: callPause, pause: never}
 }
 
 // woken handles the event that ended a wait.
 func (c *core[T]) woken(e event) action {
+	due := c.replica.due
 	switch {
 	case e.proof:
 		return c.proven(e)
@@ -343,20 +348,23 @@ func (c *core[T]) woken(e event) action {
 		c.openedAt = c.now
 	case e.answer != nil:
 		var changed bool
-		due := c.replica.due
 		changed, e.err = c.replica.heard(e.answer, c.now)
-		if c.resumed { // etcd may be another one, whatever the watch tells
-			c.replica.prove(due)
-		}
 		if changed {
 			c.unpublished = true
 			c.gathered++
 			c.quiet = c.now.Add(max(minQuiet, quietCosts*c.cost))
 		}
-	case e.back:
+	case e.moved, e.back:
+		if e.moved {
+			c.closeWatch()
+			c.open()
+		}
 		c.resumed = true
 		c.replica.calm = false
-		c.replica.prove(c.now.Add(reconnectPause))
+		due = c.now.Add(reconnectPause)
+	}
+	if c.resumed { // etcd may be another one, whatever the watch tells
+		c.replica.prove(due)
 	}
 	if e.err != nil {
 		return c.rebuild(c.errorOf("watch", e.err, e.why))
@@ -404,7 +412,6 @@ func (c *core[T]) proven(e event) action {
 	}
 	c.resumed = false
 	if err := c.replica.proven(e.read, c.now, e.took); err != nil {
-		c.effects.doubt = true
 		return c.rebuild(c.errorOf("watch", err, e.why))
 	}
 	switch {

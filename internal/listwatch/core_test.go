@@ -66,9 +66,6 @@ func (d step[T]) text(now time.Time) string {
 	if d.relisted != "" && !d.retire {
 		parts = append(parts, "keep the stream")
 	}
-	if d.doubt {
-		parts = append(parts, "doubt etcd")
-	}
 	for _, n := range d.notes {
 		first, _, _ := strings.Cut(n.text, ";")
 		parts = append(parts, first)
@@ -187,7 +184,7 @@ func TestCoreFollows(t *testing.T) {
 		),
 		"a watch that has missed a put": with(watching,
 			rule{4 * time.Second, keys(20, 1, 15), "wait 1s"},
-			rule{5 * time.Second, keys(20, 1, 15), "close the watch: missed, doubt etcd, etcd watch interrupted, pause 50ms"},
+			rule{5 * time.Second, keys(20, 1, 15), "close the watch: missed, etcd watch interrupted, pause 50ms"},
 			rule{5 * time.Second, ok, "list"},
 		),
 		"a watch that delivers the change after a proof has seen it": with(watching,
@@ -220,7 +217,7 @@ func TestCoreFollows(t *testing.T) {
 			rule{38 * time.Second, refused, "pause 500ms"},
 		),
 		"a proof that shows another etcd": with(watching,
-			rule{4 * time.Second, keys(9, 1, 5), "close the watch: replaced, doubt etcd, etcd watch interrupted, pause 50ms"},
+			rule{4 * time.Second, keys(9, 1, 5), "close the watch: replaced, etcd watch interrupted, pause 50ms"},
 		),
 		"a busy range, which is listed after a reconnect": with(watching,
 			rule{5 * time.Second, back, "wait 1s"},
@@ -235,7 +232,7 @@ func TestCoreFollows(t *testing.T) {
 		"no leader": with(watching, rule{1 * time.Second, failed(rpctypes.ErrNoLeader), "close the watch: no_leader, etcd watch interrupted, pause 50ms"}),
 		"an earlier term": with(watching,
 			rule{1 * time.Second, answered(watchAnswer(header(1, 0, 100))), "wait 1s"},
-			rule{2 * time.Second, proof(&clientv3.GetResponse{Header: header(1, 0, 100)}), "close the watch: replaced, doubt etcd, etcd watch interrupted, pause 50ms"},
+			rule{2 * time.Second, proof(&clientv3.GetResponse{Header: header(1, 0, 100)}), "close the watch: replaced, etcd watch interrupted, pause 50ms"},
 			rule{2 * time.Second, ok, "list"},
 			rule{2 * time.Second, read(list(5, kv("b", "1", 3))), "publish [b=1] without a=1, watch from 6, wait 4s"}, // the list wins, despite its revision
 		),
@@ -255,7 +252,7 @@ func TestCoreFollows(t *testing.T) {
 			rule{2 * time.Second, read(list(12, kv("a", "2", 11), created("b", "1", 12))), "publish [a=2 b=1], wait 4s"},
 			rule{2 * time.Second, answered(events(12, put("a", "2", 11), create("b", "1", 12))), "wait 30s"},
 			rule{32 * time.Second, after(3*time.Second, keys(14, 2, 14)), "wait 6s"}, // so slow an etcd has longer
-			rule{38 * time.Second, keys(14, 2, 14), "close the watch: missed, doubt etcd, etcd watch interrupted, pause 50ms"},
+			rule{38 * time.Second, keys(14, 2, 14), "close the watch: missed, etcd watch interrupted, pause 50ms"},
 		),
 		"a proxy, which leaves headers empty": with(watching, rule{1 * time.Second, answered(watchAnswer(header(0, 0, 0))), "wait 30s"}),
 	} {

@@ -95,7 +95,7 @@ func (w *watcher[T]) run(ctx context.Context, do action) {
 		if ctx.Err() != nil {
 			return
 		}
-		if e.err != nil && w.cfg.Conversation.Why != nil {
+		if e.err != nil {
 			e.why = w.cfg.Conversation.Why(e.err)
 		}
 		now := time.Now()
@@ -119,9 +119,6 @@ func (w *watcher[T]) carryOut(ctx context.Context, e effects[T]) {
 	}
 	if e.open > 0 {
 		w.openWatch(ctx, e.open)
-	}
-	if e.doubt {
-		w.cfg.Conversation.ConnChanged()
 	}
 	if e.relisted != "" && w.cfg.Hooks.Relisted != nil {
 		w.cfg.Hooks.Relisted(e.relisted)
@@ -176,16 +173,6 @@ func (w *watcher[T]) openOn(ctx context.Context, stream *stream, revision int64)
 	return watch{answers, stream, cancel, err}
 }
 
-// connChanged returns the event of the signal conn.
-func (w *watcher[T]) connChanged() event {
-	if w.cfg.Conversation.Down != nil {
-		if down := w.cfg.Conversation.Down(); down != nil {
-			return event{lost: down}
-		}
-	}
-	return event{back: true}
-}
-
 // closeWatch closes the watch, or gives up its opening.
 func (w *watcher[T]) closeWatch() {
 	if w.giveUp != nil {
@@ -203,9 +190,13 @@ func (w *watcher[T]) wait(ctx context.Context, do action) event {
 		do.until = time.Now().Add(backoff.Jitter(do.pause))
 	}
 	w.timer.Reset(time.Until(do.until))
+	var retired chan struct{}
 	opening, answers := w.opening, w.watch.answers
-	if do.call != callWait {
+	switch {
+	case do.call != callWait:
 		opening, answers = nil, nil
+	case w.watch.stream != nil:
+		retired = w.watch.stream.retired
 	}
 	select {
 	case answer, ok := <-answers:
@@ -216,10 +207,13 @@ func (w *watcher[T]) wait(ctx context.Context, do action) event {
 	case w.watch = <-opening:
 		w.opening = nil
 		return event{opened: w.watch.err == nil, err: w.watch.err}
+	case <-retired:
+		return event{moved: true}
 	case e := <-w.asker.answer:
 		return e
 	case <-w.asker.conn:
-		return w.connChanged()
+		down := w.cfg.Conversation.Down()
+		return event{lost: down, back: down == nil}
 	case <-w.timer.C:
 		if do.call == callList {
 			return event{err: context.DeadlineExceeded, again: true}

@@ -224,7 +224,7 @@ func TestGroupFollows(t *testing.T) {
 			t.Errorf("a watch that does not open: relisted %q, want 3 causes, watch_error last", h.relisted)
 		}
 		if f.anyMember > 0 {
-			t.Errorf("%d of %d watches do not require a member with a leader", f.anyMember, len(f.watches))
+			t.Errorf("%d watches do not require a member with a leader", f.anyMember)
 		}
 	})
 }
@@ -251,8 +251,7 @@ func quiet(t *testing.T, ranges int, test func(f *fakeEtcd, relisted *atomic.Int
 // TestRequestsAtRest checks that etcd receives at most 60 requests a minute while nothing changes (D14), and that each range is proven.
 func TestRequestsAtRest(t *testing.T) {
 	for _, tt := range []struct{ ranges, atLeast, atMost int }{
-		{4, 119, 121}, // a request every 30 s
-		{100, 119, 121},
+		{100, 119, 121}, // a request every 30 s
 		{200, 238, 242},
 	} {
 		quiet(t, tt.ranges, func(f *fakeEtcd, relisted *atomic.Int64) {
@@ -266,8 +265,8 @@ func TestRequestsAtRest(t *testing.T) {
 	}
 }
 
-// TestGroup_SharesDoubt checks that all ranges react to a restored etcd soon after the watch of one of them has shown it.
-func TestGroup_SharesDoubt(t *testing.T) {
+// TestGroup_SharesTrouble checks that all ranges react to a restored etcd soon after the watch of one of them has shown it.
+func TestGroup_SharesTrouble(t *testing.T) {
 	const ranges = 20
 	quiet(t, ranges, func(f *fakeEtcd, relisted *atomic.Int64) {
 		time.Sleep(10 * time.Minute)

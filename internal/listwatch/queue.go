@@ -34,7 +34,7 @@ type wish struct {
 type asker struct {
 	in     Range
 	answer chan event    // has the outcome of the wish
-	conn   chan struct{} // has a signal after the connection to etcd is back or lost, or another range has found another etcd
+	conn   chan struct{} // has a signal after the connection to etcd is back or lost
 
 	wish  *wish // nil for nothing; a pointer, so that an answer to an earlier wish can be told
 	alone bool  // etcd has refused a request of this range alone, so others would be refused with it
@@ -52,13 +52,8 @@ func (a *asker) forget() {
 	}
 }
 
-// apart reports whether the range must not share a request. Pages after the first are large.
-func (a *asker) apart() bool { return a.alone || a.wish.page.revision != 0 }
-
-// fits reports whether the range may share a request with another one.
-func (a *asker) fits(other ask) bool {
-	return !a.apart() && !other.apart() && a.wish.page.local == other.wish.page.local
-}
+// apart reports whether the range must not share a request. Pages after the first are large, and one member's own view is for each range.
+func (a *asker) apart() bool { return a.alone || a.wish.page.revision != 0 || a.wish.page.local }
 
 // ask is a wish in a request.
 type ask struct {
@@ -112,7 +107,7 @@ func (q *queue) request(now time.Time) {
 		if a.wish.early.After(now) || len(q.asked) == q.limit {
 			return false
 		}
-		if len(q.asked) > 0 && !a.fits(q.asked[0]) {
+		if len(q.asked) > 0 && (a.apart() || q.asked[0].apart()) {
 			return false
 		}
 		q.asked = append(q.asked, ask{a, a.wish})
@@ -140,6 +135,7 @@ func (q *queue) answered(err error, took time.Duration, now time.Time) (told, ag
 	case !etcderr.Refused(err) && code != codes.OutOfRange && !tooLarge(err):
 		if etcderr.TimedOut(err) {
 			q.timeout = min(2*q.timeout, maxTimeout)
+			q.limit = max(len(asked)/2, 1) // perhaps the answer is large, and the link slow
 		}
 		q.from = now.Add(backoff.Jitter(q.pauses.Bound()))
 		q.requeue(asked)

@@ -67,18 +67,6 @@ func (r *replica[T]) listed(l *listing[T], provisional bool) {
 	l.load.finish()
 }
 
-// verified applies a list that was made next to a watch. An error means that a different cluster answered, or that the watch is at a
-// revision or term that etcd has yet to reach.
-func (r *replica[T]) verified(l *listing[T], now time.Time) error {
-	err := r.precedes(l.header)
-	if err != nil {
-		return err
-	}
-	r.listed(l, false)
-	r.resetLiveness(now)
-	return nil
-}
-
 // resetLiveness schedules a proof soon: the connection of the watch may be new.
 func (r *replica[T]) resetLiveness(now time.Time) {
 	r.prove(now.Add(proveSoon - proveSoon/512*time.Duration(r.spread)))

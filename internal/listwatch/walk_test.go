@@ -355,6 +355,15 @@ func (w *walked) send(limit int64) bool {
 	return true
 }
 
+// lose makes an open watch end.
+func (w *walked) lose(e event) bool {
+	could := w.do.call == callWait && w.watching
+	if could {
+		w.step(e)
+	}
+	return could
+}
+
 // lag delivers the answer of a member that is behind by one revision.
 func (w *walked) lag() bool {
 	behind := w.etcd
@@ -435,13 +444,8 @@ var walkEvents = []modelcheck.Event[walked]{
 	{Name: "the watch sends all changes", Do: func(w *walked) bool { return w.send(math.MaxInt32) }},
 	{Name: "the watch sends one change", Do: func(w *walked) bool { return w.etcd.rev > w.next && w.send(1) }},
 	{Name: "a lagging member answers", Do: (*walked).lag},
-	{Name: "the watch ends", Do: func(w *walked) bool {
-		could := w.do.call == callWait && w.watching
-		if could {
-			w.step(event{err: errClosed})
-		}
-		return could
-	}},
+	{Name: "the watch ends", Do: func(w *walked) bool { return w.lose(event{err: errClosed}) }},
+	{Name: "the watch moves to another stream", Do: func(w *walked) bool { return w.lose(event{moved: true}) }},
 	{Name: "the watch dies in silence", Do: func(w *walked) bool {
 		could := w.watching && !w.dead
 		w.dead = w.watching

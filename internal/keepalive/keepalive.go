@@ -16,7 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/login"
 )
 
-// openTimeout bounds the opening of a stream, which may be a login: an overloaded etcd would have to begin again.
+// openTimeout bounds the opening of a stream, which may be a login. It is long: if given up, an overloaded etcd begins again.
 const openTimeout = 80 * time.Second
 
 // errOpening is the error of a renewal while an earlier one of the lease waits for a stream.
@@ -41,7 +41,7 @@ type stream struct {
 	since    time.Time                     // when the stream was opened
 	end      context.CancelFunc
 	waiting  map[clientv3.LeaseID][]answers // a channel for each renewal without an answer, the earliest first
-	queued   []clientv3.LeaseID             // of waiting, those to send once the stream is open or, if it is, has answered
+	queued   []clientv3.LeaseID             // to renew once the stream is open or, if it is open, after its first answer
 	answered bool                           // etcd has answered a renewal
 	err      error                          // why the stream has failed
 }
@@ -183,10 +183,10 @@ func (r *Renewer) run(ctx context.Context, s *stream) {
 		r.mu.Unlock()
 		var resp *pb.LeaseKeepAliveResponse
 		resp, err = grpc.Recv()
-		if r.mu.Lock(); err != nil {
-			break
+		r.mu.Lock()
+		if err == nil {
+			s.receive(resp)
 		}
-		s.receive(resp)
 	}
 	if r.current == s {
 		r.current = nil

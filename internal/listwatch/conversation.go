@@ -156,9 +156,9 @@ func (c *Conversation) request(ctx context.Context, q *queue, asked []ask, timeo
 	answers, took, err := c.read(ctx, asked, timeout)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	told, again := q.answered(err, took, time.Now())
+	report, again := q.answered(err, took, time.Now())
 	for i, a := range asked {
-		if a.stale() || !told {
+		if a.stale() || !report {
 			continue
 		}
 		e := event{err: err, again: again, proof: a.wish.page == (page{}), took: took}
@@ -173,10 +173,8 @@ func (c *Conversation) request(ctx context.Context, q *queue, asked []ask, timeo
 
 // read waits for a connection that is being made, for a turn to log in, and for etcd, and returns how long etcd took.
 func (c *Conversation) read(ctx context.Context, asked []ask, timeout time.Duration) (answers []*clientv3.GetResponse, took time.Duration, err error) {
-	connecting, stop := context.WithTimeout(ctx, timeout)
-	defer stop()
-	if c.connected != nil && !c.connected(connecting) {
-		return nil, 0, connecting.Err()
+	if c.connected != nil && !c.connected(ctx) {
+		return nil, 0, ctx.Err()
 	}
 	timeout, done := c.login.Turn(ctx, timeout)
 	ctx, cancel := context.WithTimeout(ctx, timeout)

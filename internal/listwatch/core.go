@@ -19,8 +19,8 @@ const (
 	// silentAfter is the time after which a first list without an answer is published as an error.
 	silentAfter = 2 * time.Second
 
-	// reconnectPause is the time from a reconnect to a proof. Until then, the watch has probably told of all changes, and a stream of a
-	// client with a password has logged in, so that the proof need not.
+	// reconnectPause is the time from a reconnect to a proof. By then the watch has usually delivered all changes, and its stream has renewed
+	// the token of a client with a password.
 	reconnectPause = time.Second
 
 	// If a watch older than steadyAfter fails, its range is listed again after the shortest pause, 25 to 50 ms.
@@ -67,13 +67,13 @@ type step[T any] struct {
 
 // effects are actions of the shell that do not wait.
 type effects[T any] struct {
+	retire     bool       // make all watches of the client move to another stream
 	closeWatch bool       // close the watch
-	retire     bool       // before that, have all watches of the client move to another stream
+	open       int64      // open a watch that starts at this revision, none if it is 0
 	relisted   string     // count a repeated list under this cause, none if it is ""
 	malformed  []string   // count the malformed values of these keys
 	notes      []note     // log these lines
 	update     *Update[T] // publish this update, none if it is nil
-	open       int64      // open a watch that starts at this revision, none if it is 0
 }
 
 // note is a log line.
@@ -111,7 +111,7 @@ type core[T any] struct {
 	refusals backoff.Backoff // the pauses after refused lists
 	rebuilds backoff.Backoff // the pauses after failed watches
 
-	resumed  bool      // the connection is back, or the watch has moved, and the range is not proven since
+	resumed  bool      // a proof is owed since the connection came back, or the watch moved
 	watching bool      // a watch is open or being opened
 	openedAt time.Time // when the watch was opened, zero while none is open
 
@@ -303,7 +303,8 @@ func (c *core[T]) rebuild(err error) action {
 	if steady {
 		c.rebuilds.Reset()
 	}
-	ended := etcderr.Refused(err) || errors.Is(err, rpctypes.ErrCompacted) // this watch alone, not its stream
+	// etcd ended this watch alone. But if it was young, its stream's token may have expired.
+	ended := etcderr.Refused(err) || errors.Is(err, rpctypes.ErrCompacted)
 	c.effects.retire = !ended || !steady
 	c.closeWatch()
 	c.effects.relisted = relistCause(err)
@@ -363,7 +364,7 @@ func (c *core[T]) woken(e event) action {
 		c.replica.calm = false
 		due = c.now.Add(reconnectPause)
 	}
-	if c.resumed { // etcd may be another one, whatever the watch tells
+	if c.resumed { // what the watch tells does not delay the proof: etcd may be another one
 		c.replica.prove(due)
 	}
 	if e.err != nil {
@@ -372,7 +373,7 @@ func (c *core[T]) woken(e event) action {
 	if e.answer != nil {
 		c.recovered()
 		if c.resumed && !c.replica.due.After(c.now) {
-			return c.list(false) // a range that changes all the time is never proven
+			return c.list(false) // while the range keeps changing, no proof agrees
 		}
 	}
 	return c.wait()

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -43,11 +42,6 @@ func because(e event, cause string) event         { e.why = errors.New(cause); r
 // keys returns the answer of a proof: the range has n keys, and the key changed last has the mod revision last.
 func keys(revision, n, last int) event {
 	return proof(&clientv3.GetResponse{Header: header(1, 1, revision), Count: int64(n), Kvs: list(0, kv("a", "1", last)).Kvs})
-}
-
-// keysOf returns the answer of a proof of a range with these keys, the last of which has changed last.
-func keysOf(revision int, kvs ...*mvccpb.KeyValue) event {
-	return proof(&clientv3.GetResponse{Header: header(1, 1, revision), Count: int64(len(kvs)), Kvs: kvs[len(kvs)-1:]})
 }
 
 // rule is an event, its time, and the step that must follow.
@@ -215,9 +209,6 @@ func TestCoreFollows(t *testing.T) {
 			rule{36 * time.Second, closed, "close the watch: closed, pause 50ms"},
 			rule{37 * time.Second, ok, "list"},
 			rule{38 * time.Second, refused, "pause 500ms"},
-		),
-		"a proof that shows another etcd": with(watching,
-			rule{4 * time.Second, keys(9, 1, 5), "close the watch: replaced, etcd watch interrupted, pause 50ms"},
 		),
 		"a busy range, which is listed after a reconnect": with(watching,
 			rule{5 * time.Second, back, "wait 1s"},

@@ -42,7 +42,7 @@ func (g *Group[T]) Follow(spec Spec[T], sink func(Update[T])) (stop func()) {
 		cfg:   &g.cfg,
 		spec:  spec,
 		sink:  sink,
-		asker: newAsker(spec.Range),
+		asker: &asker{in: spec.Range, answer: make(chan event, 1), conn: make(chan struct{}, 1)},
 		core:  newCore(spec, &g.cfg),
 	}
 	g.cfg.Conversation.join(w.asker)
@@ -138,7 +138,7 @@ func (w *watcher[T]) carryOut(ctx context.Context, e effects[T]) {
 }
 
 // openWatch begins to open a watch, once no other watch is being opened. The etcd client then blocks until etcd has answered, at most
-// for the timeout. A watch that is given up is closed only once it is open: the etcd client keeps the stream of a watch that is closed
+// for maxTimeout. A watch that is given up is closed only once it is open: the etcd client keeps the stream of a watch that is closed
 // before.
 func (w *watcher[T]) openWatch(ctx context.Context, revision int64) {
 	ctx, w.giveUp = context.WithCancel(ctx)

@@ -36,12 +36,8 @@ type asker struct {
 	answer chan event    // has the outcome of the wish
 	conn   chan struct{} // has a signal after the connection to etcd is back or lost
 
-	wish  *wish // nil for nothing; a pointer, so that an answer to an earlier wish can be told
+	wish  *wish // nil for nothing; its address tells whether an answer is for this wish
 	alone bool  // etcd has refused a request of this range alone, so others would be refused with it
-}
-
-func newAsker(in Range) *asker {
-	return &asker{in: in, answer: make(chan event, 1), conn: make(chan struct{}, 1)}
 }
 
 // forget drops an answer that the range has not received.
@@ -52,7 +48,7 @@ func (a *asker) forget() {
 	}
 }
 
-// apart reports whether the range must not share a request. Pages after the first are large, and one member's own view is for each range.
+// apart reports whether the range needs a request of its own: etcd refused it alone, the page is large, or it is one member's own view.
 func (a *asker) apart() bool { return a.alone || a.wish.page.revision != 0 || a.wish.page.local }
 
 // ask is a wish in a request.
@@ -115,9 +111,9 @@ func (q *queue) request(now time.Time) {
 	})
 }
 
-// answered handles the end of the request under way, for which etcd took a time. told reports whether to pass the outcome to the ranges;
-// after a split it is false. again reports whether the queue repeats the request.
-func (q *queue) answered(err error, took time.Duration, now time.Time) (told, again bool) {
+// answered handles the end of the request under way, for which etcd took a time. report says whether to pass the outcome to the ranges: if
+// not, one of them may be the reason, and the queue asks again in halves. again says whether the queue repeats the request.
+func (q *queue) answered(err error, took time.Duration, now time.Time) (report, again bool) {
 	asked := q.asked
 	q.asked = nil
 	code := etcderr.Code(err)

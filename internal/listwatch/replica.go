@@ -1,6 +1,7 @@
 package listwatch
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -12,7 +13,7 @@ const (
 	// lagAllowed is the time from a proof that differs to the second proof: the watch may lag that long, or twice as long as the
 	// proof took.
 	lagAllowed = time.Second
-	// proveAgain is the time from a proof without an answer to the next one. An etcd that is slow must not get many more reads.
+	// proveAgain is the time from a proof without an answer to the next one. More reads would slow a slow etcd.
 	proveAgain = 10 * time.Second
 	// proveSoon is the time from trouble to a proof. It is also the interval of proofs if no event reports that the connection is back.
 	proveSoon = 4 * time.Second
@@ -172,19 +173,20 @@ func (r *replica[T]) precedes(h *etcdserverpb.ResponseHeader) error {
 	return nil
 }
 
-// proven checks the answer of a proof, which took some time. An error means that the watch has missed changes, or that etcd was replaced.
+// proven checks the answer of a proof, which took some time. An error means that the watch has missed changes, or that etcd was replaced. A
+// slow answer may be older than what the watch has told meanwhile, so the first one that differs is only suspect.
 func (r *replica[T]) proven(resp *clientv3.GetResponse, now time.Time, took time.Duration) error {
 	err := r.precedes(resp.Header)
 	switch {
-	case err != nil:
+	case errors.Is(err, errCluster):
 		return err
-	case r.agrees(resp):
+	case err == nil && r.agrees(resp):
 		for _, kv := range resp.Kvs {
 			r.last, r.deleted = kv.ModRevision, false
 		}
 		r.fits(now)
-	case r.suspect(resp.Header.GetRevision(), now, max(lagAllowed, 2*took)):
-		return errMissed
+	case r.suspect(max(r.revision, resp.Header.GetRevision()), now, max(lagAllowed, 2*took)):
+		return cmp.Or(err, errMissed)
 	}
 	return nil
 }

@@ -19,15 +19,14 @@ const (
 
 // streams chooses the gRPC stream on which the etcd client opens a watch.
 //
-// New watches share one stream: a connection may allow as few as three streams, and each stream is a login. So the watches open one
-// after the other, each in a round trip, as those of the etcd client do. Until then, their ranges are proven.
+// New watches share one stream: a proxy may allow as few as three streams on a connection, and each is a login. A stream authenticates
+// once, so a fault such as an expired token lasts as long as the stream: after a failed watch, all watches move to the next stream. The etcd
+// client may keep a stream whose last watch was closed while it was opened or resumed, until another watch on it is closed. So
+// few names are used in turn, and no stream is kept for good.
 //
-// A stream authenticates once, so a fault such as an expired token lasts as long as the stream: after a failed watch, all watches move to
-// another stream. If the last watch of a stream is closed while being opened or resumed, the etcd client keeps the stream until another
-// watch on it is closed. So few streams are used in turn, and no stream is kept for good.
-//
-// One watch is opened at a time. If etcd denied one watch just as another ended, the etcd client could keep a stream that
-// never ends, and its Close would never return. Watches that the etcd client resumes by itself can still cause that.
+// One watch is opened at a time, in a round trip each, and meanwhile their ranges are proven. If etcd denied one watch just as another ended,
+// the etcd client could keep a stream that never ends, and its Close would never return. Watches that the etcd client resumes by itself can
+// still cause that.
 type streams struct {
 	opening chan struct{} // full while a watch is being opened
 	current atomic.Pointer[stream]

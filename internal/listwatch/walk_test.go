@@ -270,7 +270,7 @@ func (w *walked) answer() bool {
 			break
 		}
 		w.now, w.unseen = later(w.now, w.do.wish.due), false
-		w.step(event{read: w.probe(), proof: true})
+		w.step(event{read: w.proofOf(), proof: true})
 	}
 	return true
 }
@@ -288,12 +288,12 @@ func (w *walked) prove() bool {
 		return false
 	}
 	w.now, w.unseen = later(w.now, w.do.wish.early), false
-	w.step(event{read: w.probe(), proof: true})
+	w.step(event{read: w.proofOf(), proof: true})
 	return true
 }
 
-// probe returns the number of keys, and the key changed last.
-func (w *walked) probe() *clientv3.GetResponse {
+// proofOf returns the number of keys, and the key changed last.
+func (w *walked) proofOf() *clientv3.GetResponse {
 	resp := &clientv3.GetResponse{Header: w.etcd.header()}
 	for i, e := range w.etcd.at(w.etcd.rev) {
 		if e.value == "" {

@@ -18,15 +18,15 @@ import (
 const (
 	// trusted is how long a token that etcd has accepted is trusted. etcd forgets a token that was not used for --auth-token-ttl.
 	trusted = 5 * time.Second
-	// timeout is the least timeout of a call that may log in. etcd puts a login that is begun again behind all others.
-	timeout = 16 * time.Second
+	// callTimeout is the shortest timeout of a call that may log in. A login that is given up and begun again goes to the end of etcd's queue.
+	callTimeout = 16 * time.Second
 	// maxWait bounds the wait of a call for its turn: a call that etcd does not answer keeps the turn.
 	maxWait = 30 * time.Second
 	// maxStreamWait bounds the wait of a stream. It is short, since a lease does not wait.
 	maxStreamWait = time.Second
 )
 
-// Login lets one call or stream of a client log in at a time. It is safe for concurrent use. A nil Login does nothing.
+// Login lets one call or stream of renewals log in at a time. Streams of watches do not wait for it, and there is hardly more than one. It is safe for concurrent use. A nil Login does nothing.
 type Login struct {
 	turn        chan struct{} // full while a call or a stream may log in
 	accepted    atomic.Int64  // when etcd last accepted the token, in Unix nanoseconds
@@ -50,27 +50,21 @@ func (l *Login) Reconnected() {
 	}
 }
 
-// Turn waits while another call finds out whether the token is valid, or a stream logs in. It returns the timeout of the caller's call,
-// which is longer if the call may log in. The caller must call done with the call's error.
-func (l *Login) Turn(ctx context.Context, call time.Duration) (_ time.Duration, done func(error)) {
+// Turn returns when a call may begin: at once if the token is trusted, otherwise after the call or stream that has the turn. It returns
+// the call's timeout, which is longer if the call may log in. The caller must call done with the call's error.
+func (l *Login) Turn(ctx context.Context, timeout time.Duration) (_ time.Duration, done func(error)) {
 	if l == nil {
-		return call, func(error) {}
+		return timeout, func(error) {}
 	}
 	release := func() {}
 	if !l.isTrusted() {
 		release = l.take(ctx, maxWait)
 	}
-	if !l.isTrusted() {
-		call = max(call, timeout)
-	}
-	began := time.Now().UnixNano()
-	return call, func(err error) {
-		known := err == nil || etcderr.Code(err) == codes.PermissionDenied
-		if known && began > l.reconnected.Load() {
-			l.accepted.Store(time.Now().UnixNano())
-		}
+	if l.isTrusted() { // also those who wait go on together
 		release()
+		return timeout, l.done(func() {})
 	}
+	return max(timeout, callTimeout), l.done(release)
 }
 
 // Stream waits shortly for the turn to open a stream, which logs in. The caller must call done with the outcome.
@@ -78,9 +72,15 @@ func (l *Login) Stream(ctx context.Context) (done func(error)) {
 	if l == nil {
 		return func(error) {}
 	}
-	release := l.take(ctx, maxStreamWait)
+	return l.done(l.take(ctx, maxStreamWait))
+}
+
+// done returns the end of a call or stream that begins now: if etcd has accepted its token, the token is trusted.
+func (l *Login) done(release func()) func(error) {
+	began := time.Now().UnixNano()
 	return func(err error) {
-		if err == nil {
+		known := err == nil || etcderr.Code(err) == codes.PermissionDenied
+		if known && began >= l.reconnected.Load() {
 			l.accepted.Store(time.Now().UnixNano())
 		}
 		release()

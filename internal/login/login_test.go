@@ -26,10 +26,10 @@ func TestTurn(t *testing.T) {
 		}
 		turn("a new client", 0, time.Second)(nil)
 		time.Sleep(trusted)
-		hangs := turn("a token that may have expired", 0, timeout)
-		turn("beside a call that hangs", maxWait, timeout)
+		hangs := turn("a token that may have expired", 0, callTimeout)
+		turn("beside a call that hangs", maxWait, callTimeout)
 		hangs(errors.New("no answer"))
-		denied := turn("after a failure", 0, timeout)
+		denied := turn("after a failure", 0, callTimeout)
 		denied(rpctypes.ErrPermissionDenied)
 		turn("after a refusal, which tells that the token is valid", 0, time.Second)
 
@@ -39,7 +39,9 @@ func TestTurn(t *testing.T) {
 		before(nil)
 		stream := l.Stream(t.Context())
 		time.AfterFunc(time.Second, func() { stream(nil) })
-		turn("while a stream logs in after a reconnect", time.Second, time.Second)
+		go turn("while a stream logs in after a reconnect", time.Second, time.Second)
+		turn("beside it", time.Second, time.Second)
+		synctest.Wait()
 	})
 	call, _ := Of(&clientv3.Client{}).Turn(t.Context(), time.Second)
 	if call != time.Second {

@@ -51,8 +51,8 @@ type event struct {
 	took   time.Duration           // how long etcd took for read
 	opened bool                    // callWait: the watch is open
 	answer *clientv3.WatchResponse // callWait
-	moved  bool                    // callWait: the watch must move to another stream
-	back   bool                    // the connection to etcd is back
+	back   bool                    // the connection to etcd is back, or must be taken for that
+	moved  bool                    // besides, the watch must move to another stream
 	lost   error                   // why etcd is not connected; set instead of back
 	err    error                   // the read failed or, during callWait, the watch did not open, or ended
 	again  bool                    // the wish stays: etcd is late, or the conversation repeats the read
@@ -163,6 +163,10 @@ func (c *core[T]) published(took time.Duration, at time.Time) {
 }
 
 func (c *core[T]) act(e event) action {
+	if e.moved {
+		c.closeWatch()
+		c.open()
+	}
 	switch {
 	case e.lost != nil:
 		return c.lost(e.lost)
@@ -256,8 +260,7 @@ func (c *core[T]) fail(err error) {
 	if c.unpublished || !same {
 		c.publish(err)
 	}
-	begun := c.replica.known && !c.replica.provisional
-	soon := !begun && !c.tried && etcderr.TimedOut(err) // etcd may be far away
+	soon := (!c.replica.known || c.replica.provisional) && !c.tried && etcderr.TimedOut(err) // etcd may be far away
 	if !soon && !(same && c.failureLogged) {
 		c.failureLogged = true
 		c.limited(&c.fails, "etcd list failed; trying again", "key", c.name, "error", err)
@@ -303,11 +306,11 @@ func (c *core[T]) rebuild(err error) action {
 	if steady {
 		c.rebuilds.Reset()
 	}
-	// etcd ended this watch alone. But if it was young, its stream's token may have expired.
-	ended := etcderr.Refused(err) || errors.Is(err, rpctypes.ErrCompacted)
-	c.effects.retire = !ended || !steady
 	c.closeWatch()
-	c.effects.relisted = relistCause(err)
+	cause := relistCause(err)
+	c.effects.relisted = cause
+	// A stream that hides changes is useless. If etcd denies a young watch, the token of its stream may have expired.
+	c.effects.retire = cause == "missed" || cause == "replaced" || cause == "denied" && !steady
 	return action{call: callPause, pause: c.rebuilds.Bound()}
 }
 
@@ -329,8 +332,8 @@ func (c *core[T]) lost(down error) action {
 	if err := c.errorOf("watch", down, nil); !etcderr.Same(err, c.lastErr) {
 		c.publish(err)
 	}
+	c.listing = listing[T]{}
 	if !c.openedAt.IsZero() {
-		c.listing = listing[T]{}
 		c.replica.prove(c.now.Add(never))
 		return c.wait()
 	}
@@ -355,11 +358,7 @@ func (c *core[T]) woken(e event) action {
 			c.gathered++
 			c.quiet = c.now.Add(max(minQuiet, quietCosts*c.cost))
 		}
-	case e.moved, e.back:
-		if e.moved {
-			c.closeWatch()
-			c.open()
-		}
+	case e.back:
 		c.resumed = true
 		c.replica.calm = false
 		due = c.now.Add(reconnectPause)

@@ -57,8 +57,8 @@ func (d step[T]) text(now time.Time) string {
 	if d.closeWatch && d.relisted != "" {
 		parts = append(parts, "close the watch: "+d.relisted)
 	}
-	if d.relisted != "" && !d.retire {
-		parts = append(parts, "keep the stream")
+	if d.retire {
+		parts = append(parts, "leave the stream")
 	}
 	for _, n := range d.notes {
 		first, _, _ := strings.Cut(n.text, ";")
@@ -178,7 +178,7 @@ func TestCoreFollows(t *testing.T) {
 		),
 		"a watch that has missed a put": with(watching,
 			rule{4 * time.Second, keys(20, 1, 15), "wait 1s"},
-			rule{5 * time.Second, keys(20, 1, 15), "close the watch: missed, etcd watch interrupted, pause 50ms"},
+			rule{5 * time.Second, keys(20, 1, 15), "close the watch: missed, leave the stream, etcd watch interrupted, pause 50ms"},
 			rule{5 * time.Second, ok, "list"},
 		),
 		"a watch that delivers the change after a proof has seen it": with(watching,
@@ -219,11 +219,13 @@ func TestCoreFollows(t *testing.T) {
 			rule{16 * time.Second, answered(events(14, put("a", "5", 14))), "list"},
 			rule{16 * time.Second, read(list(14, kv("b", "1", 14))), "publish [b=1] without a=5, wait 4s"},
 		),
-		"compacted": with(watching, rule{6 * time.Second, answered(ended(50, 40)), "close the watch: compacted, keep the stream, etcd watch interrupted, pause 50ms"}),
-		"no leader": with(watching, rule{1 * time.Second, failed(rpctypes.ErrNoLeader), "close the watch: no_leader, etcd watch interrupted, pause 50ms"}),
+		"compacted":      with(watching, rule{6 * time.Second, answered(ended(50, 40)), "close the watch: compacted, etcd watch interrupted, pause 50ms"}),
+		"denied":         with(watching, rule{6 * time.Second, refused, "close the watch: denied, etcd watch interrupted, pause 50ms"}),
+		"denied at once": with(watching, rule{1 * time.Second, refused, "close the watch: denied, leave the stream, etcd watch interrupted, pause 50ms"}),
+		"no leader":      with(watching, rule{1 * time.Second, failed(rpctypes.ErrNoLeader), "close the watch: no_leader, etcd watch interrupted, pause 50ms"}),
 		"an earlier term": with(watching,
 			rule{1 * time.Second, answered(watchAnswer(header(1, 0, 100))), "wait 1s"},
-			rule{2 * time.Second, proof(&clientv3.GetResponse{Header: header(1, 0, 100)}), "close the watch: replaced, etcd watch interrupted, pause 50ms"},
+			rule{2 * time.Second, proof(&clientv3.GetResponse{Header: header(1, 0, 100)}), "close the watch: replaced, leave the stream, etcd watch interrupted, pause 50ms"},
 			rule{2 * time.Second, ok, "list"},
 			rule{2 * time.Second, read(list(5, kv("b", "1", 3))), "publish [b=1] without a=1, watch from 6, wait 4s"}, // the list wins, despite its revision
 		),
@@ -235,7 +237,7 @@ func TestCoreFollows(t *testing.T) {
 			rule{2600 * ms, answered(events(11)), "wait 30s"},
 		),
 		"a deletion of an unknown key": with(watching, // etcd was restored, and the revision is as high again
-			rule{1 * time.Second, answered(events(13, create("d", "1", 12), del("c", 13))), "close the watch: missed, etcd watch interrupted, pause 50ms"},
+			rule{1 * time.Second, answered(events(13, create("d", "1", 12), del("c", 13))), "close the watch: missed, leave the stream, etcd watch interrupted, pause 50ms"},
 		),
 		"another connection, which shows what the watch has missed": with(watching,
 			rule{1 * time.Second, back, "wait 1s"},
@@ -243,7 +245,7 @@ func TestCoreFollows(t *testing.T) {
 			rule{2 * time.Second, read(list(12, kv("a", "2", 11), created("b", "1", 12))), "publish [a=2 b=1], wait 4s"},
 			rule{2 * time.Second, answered(events(12, put("a", "2", 11), create("b", "1", 12))), "wait 30s"},
 			rule{32 * time.Second, after(3*time.Second, keys(14, 2, 14)), "wait 6s"}, // so slow an etcd has longer
-			rule{38 * time.Second, keys(14, 2, 14), "close the watch: missed, etcd watch interrupted, pause 50ms"},
+			rule{38 * time.Second, keys(14, 2, 14), "close the watch: missed, leave the stream, etcd watch interrupted, pause 50ms"},
 		),
 		"a proxy, which leaves headers empty": with(watching, rule{1 * time.Second, answered(watchAnswer(header(0, 0, 0))), "wait 30s"}),
 	} {

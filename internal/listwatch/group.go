@@ -166,10 +166,10 @@ func (w *watcher[T]) openOn(ctx context.Context, stream *stream, revision int64)
 	answers := w.cfg.Conversation.client.Watch(stream.context(ctx), w.spec.Range.From, opts...)
 	var err error
 	if !overdue.Stop() {
-		stream.retire() // before opened lets the next watch in
+		stream.retire() // before the next watch is let in
 		err = errNotOpened
 	}
-	stream.opened()
+	<-stream.of.opening
 	return watch{answers, stream, cancel, err}
 }
 
@@ -191,12 +191,12 @@ func (w *watcher[T]) wait(ctx context.Context, do action) event {
 	}
 	w.timer.Reset(time.Until(do.until))
 	var retired chan struct{}
-	opening, answers := w.opening, w.watch.answers
-	switch {
-	case do.call != callWait:
-		opening, answers = nil, nil
-	case w.watch.stream != nil:
+	if w.watch.stream != nil {
 		retired = w.watch.stream.retired
+	}
+	opening, answers := w.opening, w.watch.answers
+	if do.call != callWait {
+		opening, answers = nil, nil
 	}
 	select {
 	case answer, ok := <-answers:
@@ -208,7 +208,7 @@ func (w *watcher[T]) wait(ctx context.Context, do action) event {
 		w.opening = nil
 		return event{opened: w.watch.err == nil, err: w.watch.err}
 	case <-retired:
-		return event{moved: true}
+		return event{back: true, moved: true}
 	case e := <-w.asker.answer:
 		return e
 	case <-w.asker.conn:

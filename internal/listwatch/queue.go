@@ -100,10 +100,8 @@ func (q *queue) next() (at time.Time, ok bool) {
 // request begins the next request.
 func (q *queue) request(now time.Time) {
 	q.waiting = slices.DeleteFunc(q.waiting, func(a *asker) bool {
-		if a.wish.early.After(now) || len(q.asked) == q.limit {
-			return false
-		}
-		if len(q.asked) > 0 && (a.apart() || q.asked[0].apart()) {
+		fits := len(q.asked) == 0 || len(q.asked) < q.limit && !a.apart() && !q.asked[0].apart()
+		if !fits || a.wish.early.After(now) {
 			return false
 		}
 		q.asked = append(q.asked, ask{a, a.wish})
@@ -131,7 +129,7 @@ func (q *queue) answered(err error, took time.Duration, now time.Time) (report, 
 	case !etcderr.Refused(err) && code != codes.OutOfRange && !tooLarge(err):
 		if etcderr.TimedOut(err) {
 			q.timeout = min(2*q.timeout, maxTimeout)
-			q.limit = max(len(asked)/2, 1) // perhaps the answer is large, and the link slow
+			q.limit = (len(asked) + 1) / 2 // perhaps the answer is large, and the link slow
 		}
 		q.from = now.Add(backoff.Jitter(q.pauses.Bound()))
 		q.requeue(asked)

@@ -178,12 +178,12 @@ func (r *replica[T]) precedes(h *etcdserverpb.ResponseHeader) error {
 func (r *replica[T]) proven(resp *clientv3.GetResponse, now time.Time, took time.Duration) error {
 	err := r.precedes(resp.Header)
 	switch {
-	case errors.Is(err, errCluster):
-		return err
 	case err == nil && r.agrees(resp):
 		for _, kv := range resp.Kvs {
 			r.last, r.deleted = kv.ModRevision, false
 		}
+		r.revision = resp.Header.GetRevision()
+		r.applied = max(r.applied, r.revision) // so that etcd has hardly compacted it when the watch opens again
 		r.fits(now)
 	case r.suspect(max(r.revision, resp.Header.GetRevision()), now, max(lagAllowed, 2*took)):
 		return cmp.Or(err, errMissed)

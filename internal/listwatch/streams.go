@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/metadata"
@@ -36,6 +37,7 @@ type streams struct {
 type stream struct {
 	of      *streams
 	number  int
+	since   time.Time
 	retired chan struct{} // closed once watches must move to the next stream
 }
 
@@ -45,7 +47,8 @@ func newStreams() *streams {
 	return s
 }
 
-// open returns the stream for a watch once no other watch is being opened, or nil if ctx ends first. The caller must call opened.
+// open returns the stream for a watch once no other watch is being opened, or nil if ctx ends first. The caller must then empty
+// opening.
 func (s *streams) open(ctx context.Context) *stream {
 	select {
 	case s.opening <- struct{}{}:
@@ -55,19 +58,16 @@ func (s *streams) open(ctx context.Context) *stream {
 	}
 }
 
-// opened allows the next watch to be opened.
-func (s *stream) opened() { <-s.of.opening }
-
-// retire makes all watches move to another stream, because a watch on the stream s has failed.
+// retire makes all watches move to another stream, because a watch on the stream s has failed. A young stream is not the reason, and its
+// watches have hardly moved there.
 func (s *stream) retire() {
-	next := &stream{s.of, s.number + 1, make(chan struct{})}
-	if s.of.current.CompareAndSwap(s, next) {
+	if time.Since(s.since) > steadyAfter && s.of.current.CompareAndSwap(s, &stream{s.of, s.number + 1, time.Now(), make(chan struct{})}) {
 		close(s.retired)
 	}
 }
 
-// context returns the context for watches on the stream. It requires a member that has a leader.
+// context returns the context for watches on the stream. It requires a member that has a leader. The stream's name has the address of
+// streams, since the etcd client may have other conversations.
 func (s *stream) context(ctx context.Context) context.Context {
-	name := fmt.Sprintf("%p/%d", s.of, s.number%streamNames) // the client may have other conversations
-	return metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx), streamKey, name)
+	return metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx), streamKey, fmt.Sprintf("%p/%d", s.of, s.number%streamNames))
 }

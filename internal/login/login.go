@@ -79,8 +79,7 @@ func (l *Login) Stream(ctx context.Context) (done func(error)) {
 func (l *Login) done(release func()) func(error) {
 	began := time.Now().UnixNano()
 	return func(err error) {
-		known := err == nil || etcderr.Code(err) == codes.PermissionDenied
-		if known && began >= l.reconnected.Load() {
+		if (err == nil || etcderr.Code(err) == codes.PermissionDenied) && began >= l.reconnected.Load() {
 			l.accepted.Store(time.Now().UnixNano())
 		}
 		release()

@@ -109,22 +109,24 @@ func fromStatus(err error) error {
 	return converted
 }
 
-// CheckLeader returns an error unless this process leads now, with the token that the call carries. leads is a *leader.Leadership of
-// package runtime/leader: see its Enter. ctx is the context that Connect passes to a handler. Call CheckLeader first in the handlers of the
-// leader's methods: callers repeat a refused unary call, because the handler has done nothing yet. A leader that resigns in order waits
-// for calls until their contexts end: when the handler returns, or earlier if the caller cancels or the deadline passes. Later
-// in a handler call leads.Check, which needs [NewLaneInterceptor], as do handlers that make leader calls themselves. With the
-// interceptor, the end of the leadership ends ctx with the cause leader.ErrEnded, and makes a stream, and the error of a unary handler,
-// UNAVAILABLE, as behind leader.Guard.
+// CheckLeader returns an error unless this process leads now, with the token that the call carries. leads is a
+// *leader.Leadership of package runtime/leader: see its Enter. ctx is the context that Connect passes to a handler.
+// Call CheckLeader first in the handlers of the leader's methods: callers repeat a refused unary call, because the
+// handler has done nothing yet. A leader that resigns in order waits for unary calls until their contexts end: when the
+// handler returns, or earlier if the caller cancels or the deadline passes. So a handler that resigns must do so in
+// another goroutine. Later in a handler call leads.Check, which
+// needs [NewLaneInterceptor]. With the interceptor, the end of the leadership ends ctx with the cause leader.ErrEnded,
+// and makes a stream, and the error of a unary handler, UNAVAILABLE, as behind leader.Guard.
 func CheckLeader(ctx context.Context, leads interface {
-	Enter(ctx context.Context) (leading context.Context, err error)
+	Enter(ctx context.Context, stream bool) (leading context.Context, err error)
 }) error {
 	var header http.Header
 	info, ok := connect.CallInfoForHandlerContext(ctx)
 	if ok {
 		header = info.RequestHeader()
 	}
-	leading, err := leads.Enter(incoming(ctx, header))
+	stream := ok && info.Spec().StreamType != connect.StreamTypeUnary
+	leading, err := leads.Enter(incoming(ctx, header), stream)
 	if end, ok := ctx.Value(endKey{}).(context.CancelCauseFunc); ok && err == nil {
 		context.AfterFunc(leading, func() {
 			if ctx.Err() == nil { // otherwise leading has ended with ctx
@@ -135,7 +137,7 @@ func CheckLeader(ctx context.Context, leads interface {
 	err = fromStatus(err)
 	id := header["Etcd-Leader-Call"]
 	if refusal := new(connect.Error); errors.As(err, &refusal) && refusal.Code() == connect.CodeUnavailable && id != nil {
-		if info.Spec().StreamType == connect.StreamTypeUnary { // so that no retry policy takes the refusal: see leader.Guard
+		if !stream { // so that no retry policy takes the refusal: see leader.Guard
 			refusal = connect.NewError(connect.CodeFailedPrecondition, errors.New(refusal.Message()))
 		}
 		refusal.Meta()["Etcd-Leader-Refused"] = id

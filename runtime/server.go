@@ -145,7 +145,7 @@ func (s *Server) publish(desc *ServiceDesc, opts []RegisterOption) error {
 	}
 	if hooks := desc.hooks(); hooks.Companion != nil {
 		entry.Companion = func(e registrar.Entry, changed func()) (registrar.Companion, error) {
-			return hooks.Companion(s.registry.host, e, changed)
+			return hooks.Companion(s.registry.host, e, s.opts.stopTimeout/2, changed) // the other half is left to other calls
 		}
 	}
 	if config, err := serviceconfig.Parse(desc.ServiceConfig); err == nil && config.HealthCheck != nil { // clients report an invalid config

@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listener"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
@@ -23,11 +22,11 @@ const handlerTimeout = time.Second
 // Serve serves on lis until ctx ends, and keeps the published services in etcd until then. It closes lis. It
 // announces the services in the background, so that it serves even while etcd cannot be reached.
 //
-// When ctx ends, Serve drains. A leader finishes the leader calls that its guard or connectetcd.CheckLeader has admitted, for at
-// most 5 s and half of the stop timeout. The health service turns NOT_SERVING until Serve returns. Serve withdraws the services within
-// 5 s, and waits for the drain delay, so that callers notice. Calls may finish within the stop timeout, and are then cut. Serve
-// returns nil after a clean drain, and otherwise an error that says which steps or calls were cut short. If the gRPC server fails, Serve
-// drains without the delay, and returns that error.
+// When ctx ends, Serve drains. The health service turns NOT_SERVING until Serve returns. Serve withdraws the services
+// within 5 s, and waits for the drain delay, so that callers notice. A leader refuses leader calls, and resigns when
+// those under way have ended, after 4 s or half of the stop timeout at the latest. Calls may finish within the stop
+// timeout, and are then cut. Serve returns nil after a clean drain, and otherwise an error that says which steps or
+// calls were cut short. If the gRPC server fails, Serve drains without the delay, and returns that error.
 //
 // A server is served once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
@@ -95,32 +94,16 @@ func (s *Server) announcement(listen, network string) registrar.RunConfig {
 	}
 }
 
-// Withdraw removes the services from etcd, and returns when they are removed. A leader first finishes its
-// leader calls, for at most 5 s and half of the stop timeout. If ctx ends or another 5 s pass first, the
-// error names the entries that are left to expire. The server goes on serving calls. Announce may be called again
-// after Withdraw. If it is called during Withdraw, it waits for the leader calls, and Withdraw returns an error, as does one that is
-// called in that wait.
-func (s *Server) Withdraw(ctx context.Context) error {
-	_ = s.finish(ctx) // after an error, the callers of unfinished calls get an error, too
-	return s.group.Withdraw(ctx)
-}
-
-// finish waits until the companions of the entries have finished, for at most 5 s and half of the stop timeout, to leave time to others.
-func (s *Server) finish(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, min(s.opts.stopTimeout/2, lease.CloseTimeout))
-	defer cancel()
-	return s.group.Finish(ctx)
-}
+// Withdraw removes the services from etcd, and returns when they are removed. A leader resigns as when Serve drains. If
+// ctx ends or 5 s pass first, the error names the entries that are left to expire. The server goes on serving calls.
+// Announce may be called again after Withdraw. If it is called during Withdraw, Withdraw returns an error.
+func (s *Server) Withdraw(ctx context.Context) error { return s.group.Withdraw(ctx) }
 
 // drain withdraws the services, and stops the gRPC server.
 func (s *Server) drain(ctx context.Context, served chan error, conns *listener.Conns) error {
 	s.group.End() // precedes health.drain, so that its NOT_SERVING does not pause the entries
-	began := time.Now()
-	ctx = context.WithoutCancel(ctx) // which has ended
-	errs := []error{s.finish(ctx)}
-	defer s.health.drain(s.group)() // only now: clients with health checks reach the leader until its calls have finished
-	left := s.opts.stopTimeout - time.Since(began)
-	errs = append(errs, s.group.Withdraw(ctx))
+	defer s.health.drain(s.group)()
+	errs := []error{s.group.Withdraw(context.WithoutCancel(ctx))} // ctx has ended
 	if len(s.Status()) > 0 {
 		select {
 		case <-time.After(s.opts.drainDelay):
@@ -129,18 +112,18 @@ func (s *Server) drain(ctx context.Context, served chan error, conns *listener.C
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(append(errs, s.stop(served, conns, left))...)
+	return errors.Join(append(errs, s.stop(served, conns))...)
 }
 
 // stopWithin is the time in which a server without open calls stops.
 const stopWithin = 100 * time.Millisecond
 
-// stop waits until open calls have finished, but only for left, which is the rest of the stop timeout, or for stopWithin if
-// that is longer. Then it cuts the calls. GracefulStop and Stop may never return: both wait for connections without a
-// handshake, and for handlers.
-func (s *Server) stop(served <-chan error, conns *listener.Conns, left time.Duration) error {
+// stop waits until open calls have finished, but only for the stop timeout, or for stopWithin if that is longer. Then
+// it cuts the calls. GracefulStop and Stop may never return: both wait for connections without a handshake, and for
+// handlers.
+func (s *Server) stop(served <-chan error, conns *listener.Conns) error {
 	s.health.endWatch()
-	bound := max(left, stopWithin)
+	bound := max(s.opts.stopTimeout, stopWithin)
 	silent := time.AfterFunc(min(bound/2, 500*time.Millisecond), conns.CloseSilent) // not at once: first calls may be on their way
 	defer silent.Stop()
 	stopped := make(chan error, 1)

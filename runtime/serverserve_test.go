@@ -24,7 +24,7 @@ func TestStopTimeoutOfZero(t *testing.T) {
 	for range 20 {
 		served := make(chan error, 1)
 		served <- grpc.ErrServerStopped
-		if err := offline(t).NewServer(grpc.NewServer()).stop(served, new(listener.Conns), 0); err != nil {
+		if err := offline(t).NewServer(grpc.NewServer(), WithStopTimeout(0)).stop(served, new(listener.Conns)); err != nil {
 			t.Fatalf("stop without open calls returned %v, want nil", err)
 		}
 	}
@@ -74,7 +74,7 @@ func TestStopIsBounded(t *testing.T) {
 				release()
 			}()
 		}
-		err = offline(t).NewServer(g).stop(served, conns, timeout)
+		err = offline(t).NewServer(g, WithStopTimeout(timeout)).stop(served, conns)
 		call, clean := <-answered, sent == ""
 		if clean != (err == nil) || clean != (call == nil) {
 			t.Errorf("with a connection that has sent %q, stop returned %v and the call %v, want no errors: %v", sent, err, call, clean)
@@ -159,17 +159,14 @@ func TestServeFailsBesideACall(t *testing.T) {
 // companion is an extension, and the companion of the entries of its services.
 type companion struct {
 	registrar.Companion                    // nil: a test calls only the methods below
-	finish              chan time.Duration // the time that Finish is given
+	grace               chan time.Duration // the time that End may take
 }
 
 func (c companion) Extend(string) (extension.Hooks, error) {
-	return extension.Hooks{Companion: func(*extension.Host, registrar.Entry, func()) (registrar.Companion, error) { return c, nil }}, nil
-}
-
-func (c companion) Finish(ctx context.Context) error {
-	deadline, _ := ctx.Deadline()
-	c.finish <- time.Until(deadline)
-	return nil
+	return extension.Hooks{Companion: func(_ *extension.Host, _ registrar.Entry, grace time.Duration, _ func()) (registrar.Companion, error) {
+		c.grace <- grace
+		return c, nil
+	}}, nil
 }
 
 func (companion) Registered(bool)             {}
@@ -178,15 +175,15 @@ func (companion) Err() error                  { return nil }
 func (companion) Wait(context.Context) error  { return nil }
 func (companion) Close(context.Context) error { return nil }
 
-// A leader whose calls take long leaves half of the stop timeout, or more, to the other calls of its server.
+// A leader's calls may take half of the stop timeout.
 func TestServe_LeavesTimeToOtherCalls(t *testing.T) {
-	for timeout, want := range map[time.Duration]time.Duration{time.Minute: 5 * time.Second, 4 * time.Second: 2 * time.Second} {
-		c := companion{finish: make(chan time.Duration, 1)}
+	for timeout, want := range map[time.Duration]time.Duration{time.Minute: 30 * time.Second, 4 * time.Second: 2 * time.Second} {
+		c := companion{grace: make(chan time.Duration, 1)}
 		s := offline(t).NewServer(grpc.NewServer(), WithDrainDelay(0), WithStopTimeout(timeout))
 		s.Publish(&ServiceDesc{Name: "a.A", Key: "a", Extension: c})
 		_ = serveAnnounced(t, s)() // an error, because etcd cannot be reached
-		if got := <-c.finish; got > want {
-			t.Errorf("with a stop timeout of %v, the leader's calls may take %v, want at most %v", timeout, got, want)
+		if got := <-c.grace; got != want {
+			t.Errorf("with a stop timeout of %v, the leader's calls may take %v, want %v", timeout, got, want)
 		}
 	}
 }

@@ -177,10 +177,10 @@ func (d desk) Register(ctx context.Context, req *connectgo.Request[connect.Borro
 		for err := error(nil); err == nil; {                     // until other calls are refused
 			sent := metadata.Pairs(leader.TokenHeader, req.Header().Get(leader.TokenHeader))
 			other, cancel := context.WithTimeout(metadata.NewIncomingContext(ctx, sent), 5*time.Millisecond)
-			_, err = d.leads.Enter(other)
+			_, err = d.leads.Enter(other, false)
 			cancel()
 		}
-		if connectetcd.CheckLeader(ctx, d.leads) != nil || !d.leads.Holds() { // this call is under way, and does not wait
+		if !d.leads.Holds() { // the leader waits for this call
 			return nil, errors.New("the leadership has ended before the call")
 		}
 	}

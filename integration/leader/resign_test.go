@@ -23,10 +23,9 @@ import (
 
 type add = func(context.Context, *leaderpb.AddRequest, ...grpc.CallOption) (*leaderpb.AddResponse, error)
 
-// held makes calls of Add and Watch wait in the handler until let is closed or the context of the call ends. Then the handler of Add
-// calls next, with its context and with another one. The metadata "does" makes a handler do something else.
+// held makes calls of Add and Watch wait in the handler until let is closed or the context of the call ends. The
+// metadata "does" makes a handler of Add do something else.
 type held struct {
-	next  add
 	under atomic.Int64 // calls that have reached the handler
 	let   chan struct{}
 	hung  chan struct{} // closed when the handlers that hang return, which ignore their contexts
@@ -54,24 +53,18 @@ func (h *held) of(i *instance) {
 		case what == "hang":
 			<-h.hung
 			err = ctx.Err()
-		case what == "let":
-			close(h.let)
 		case what == "resign":
 			err = i.leads.Resign(ctx)
-		case what == "" && sent.Get("etcd-leader-nested") == nil:
-			if err = hold(ctx); err == nil && h.next != nil {
-				_, nested := h.next(metadata.NewOutgoingContext(ctx, metadata.Pairs("x", "")), &leaderpb.AddRequest{})
-				_, other := h.next(does(context.WithoutCancel(i.group.t.Context()), "reply"), &leaderpb.AddRequest{})
-				err = errors.Join(nested, other)
-			}
+		case what == "":
+			err = hold(ctx)
 		}
 		return &leaderpb.AddResponse{Server: i.name}, err
 	}
 }
 
-// While a leader ends without a loss, no call under way fails, nor a later unary call, whatever its retry policy. Handlers may wait for later calls, their own or
-// those of other callers. A handler whose call has ended delays nothing.
-func TestResign_FailsNoCall(t *testing.T) {
+// While a leader ends without a loss, no unary call fails, neither one under way nor a later one, whatever its retry
+// policy. Streams under way end at once. A handler whose call has ended delays nothing.
+func TestResign_FailsNoUnaryCall(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, i *instance, call add) error{
 		"Serve ends": func(_ *testing.T, i *instance, _ add) error { return i.stop() },
 		"Withdraw":   func(t *testing.T, i *instance, _ add) error { return i.server.Withdraw(kit.Bounded(t, kit.Soon)) },
@@ -107,11 +100,7 @@ func TestResign_FailsNoCall(t *testing.T) {
 				{"name":[{"service":"leader.Counter"}],"retryPolicy":{"maxAttempts":2,
 				"initialBackoff":"99s","maxBackoff":"99s","backoffMultiplier":1,"retryableStatusCodes":["UNAVAILABLE"]}}]}`
 			client := g.clientOf(desc)
-			h := &held{next: client.Add, let: make(chan struct{}), hung: make(chan struct{})}
-			entryLeaves := name == "NOT_SERVING" || strings.HasPrefix(name, "a takeover") // so calls wait for the next leader
-			if entryLeaves {
-				h.next = nil
-			}
+			h := &held{let: make(chan struct{}), hung: make(chan struct{})}
 			a := g.start("a", h.of, func(i *instance) { i.serves = name == "Serve ends" })
 			kit.Eventually(t, kit.Soon, "a to lead", a.leads.Holds)
 			b := g.start("b")
@@ -131,17 +120,18 @@ func TestResign_FailsNoCall(t *testing.T) {
 					})
 				}
 			}
-			watch := func() {
+			watch := func(want error) {
 				stream, err := client.Watch(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{})
 				for err == nil {
 					_, err = stream.Recv()
 				}
-				if !errors.Is(err, io.EOF) {
-					t.Errorf("a stream to the leader ended with %v, want EOF", err)
+				if !errors.Is(err, want) && status.Code(err) != status.Code(want) {
+					t.Errorf("a stream to the leader ended with %v, want %v", err, want)
 				}
 			}
 			call(60, "")
-			all.Go(watch)
+			cut := make(chan struct{})
+			all.Go(func() { watch(status.Error(codes.Unavailable, "")); close(cut) })
 			kit.Eventually(t, kit.Soon, "61 calls to be under way", func() bool { return h.under.Load() == 61 })
 			ended := make(chan error, 1)
 			go func() { ended <- end(t, a, client.Add) }()
@@ -155,12 +145,9 @@ func TestResign_FailsNoCall(t *testing.T) {
 				t.Errorf("cancelled Add during Resign: %v, want Canceled", err)
 			}
 			call(20, "")
-			all.Go(watch) // with retries, gRPC repeats a stream that is refused before it begins
-			if entryLeaves {
-				close(h.let)
-			} else {
-				call(1, "let")
-			}
+			await(t, cut)
+			all.Go(func() { watch(io.EOF) }) // with retries, gRPC repeats a stream that is refused before it begins
+			close(h.let)
 			kit.Eventually(t, kit.Soon, "b to lead", b.leads.Holds)
 			close(h.hung)
 			kit.Must(t, await(t, ended))

@@ -44,7 +44,6 @@ func (r *router) Route() attr.Route {
 
 // unary intercepts the unary calls of the connection, and stream intercepts the streaming calls.
 func (r *router) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	ctx = election.Mark(ctx)
 	if !r.has(ctx, method) {
 		return invoker(ctx, method, req, reply, cc, opts...)
 	}
@@ -52,7 +51,6 @@ func (r *router) unary(ctx context.Context, method string, req, reply any, cc *g
 }
 
 func (r *router) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	ctx = election.Mark(ctx)
 	if !r.has(ctx, method) {
 		return streamer(ctx, desc, cc, method, opts...)
 	}
@@ -71,7 +69,7 @@ func (r *router) has(ctx context.Context, method string) bool {
 // It adds the call's own id. The load balancing policy adds the leader's token.
 func forLeader(ctx context.Context, opts []grpc.CallOption) (_ context.Context, id string, _ []grpc.CallOption) {
 	id = rand.Text()
-	ctx = calloptions.WithHeader(calloptions.WithHeader(ctx, TokenHeader, ""), election.CallHeader, id)
+	ctx = calloptions.WithHeader(calloptions.WithHeader(ctx, TokenHeader, ""), callHeader, id)
 	return ctx, id, append(opts[:len(opts):len(opts)], grpc.WaitForReady(true))
 }
 
@@ -101,6 +99,7 @@ func (r *router) invoke(ctx context.Context, method string, req, reply any, cc *
 			defer cancel()
 			bounded = true
 		}
+		election.Exit(ctx, r.Prefix) // no leader admits this call while the one that runs its caller resigns
 		leader := r.Leader()
 		var trailer metadata.MD
 		err = invoker(ctx, method, req, reply, cc, append(opts[:len(opts):len(opts)], grpc.Trailer(&trailer))...)

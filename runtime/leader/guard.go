@@ -8,28 +8,25 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader/internal/election"
 )
 
 // Guard returns options for a gRPC server that make it refuse calls of the leader's methods if [Leadership.Check]
 // refuses them, before later interceptors and the handlers run. Callers then wait for the leader, and repeat
 // unary calls: their refusals are FAILED_PRECONDITION, which no retry policy should name. Calls of other methods pass.
 //
-// A leader that resigns in order first finishes its leader calls, for at most 5 s, and at most half of the stop timeout when its server
-// stops or is withdrawn. It refuses further ones, or lets streams wait, for up to 250 ms. If that is not enough, it admits them until the earlier ones have
-// finished, and tries again. Before its last try, for up to 2 s, it ends streams. It does not wait for handlers whose call has ended.
-// It admits at once the leader calls that the handler of a leader call makes with its context, or the handler of a call made with that
-// context. But no call reaches a leader whose entry has left: it finishes its calls for 2 s.
+// A leader that resigns in order refuses further leader calls, too, ends its streams, and waits until its unary calls
+// have ended: for at most 4 s, and half of its server's stop timeout. It does not wait for handlers whose call has
+// ended. A handler that calls its own leader through a client fails then, because the next leader leads only after it:
+// call such a method directly.
 //
-// The handlers of the leader's methods get contexts that end with the leadership, or as above, with the cause [ErrEnded]. After
-// that, the error of a unary handler becomes UNAVAILABLE, and a stream ends with UNAVAILABLE whatever its handler returns.
-// The stream's SendMsg and RecvMsg return [ErrEnded], a RecvMsg under way included. Then the handler must not reuse a
-// message that is not protobuf, because the stream may still write to the message. A handler that ignores its context
-// goes on, and the reply of a unary call is sent.
+// The handlers of the leader's methods get contexts that end with the leadership, or as above, with the cause
+// [ErrEnded]. From then on, the error of a unary handler becomes UNAVAILABLE. A stream ends with UNAVAILABLE at once,
+// even if its handler ignores its context. Later interceptors and the handler of a stream run in a goroutine of their
+// own. If they panic, the earlier interceptors recover the panic, without the handler's stack, but not after the stream's end:
+// then it is lost. An earlier interceptor that keeps state of a stream must guard it by a lock: the handler may still
+// receive when the stream has ended.
 func Guard(registry *runtime.Registry, descs ...*runtime.ServiceDesc) []grpc.ServerOption {
 	unary, stream := Interceptors(registry, descs...)
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(unary), grpc.ChainStreamInterceptor(stream)}
@@ -55,8 +52,8 @@ func (g guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 	if l == nil {
 		return handler(ctx, req)
 	}
-	leading, done, err := l.enter(ctx, false)
-	if status.Code(err) == codes.Unavailable && election.Header(ctx, election.CallHeader) != "" {
+	leading, done, err := l.enter(ctx, true)
+	if status.Code(err) == codes.Unavailable && callID(ctx) != "" {
 		// The client repeats the call itself. A retry policy would take UNAVAILABLE, pause for longer, and count it for its throttling.
 		err = status.Error(codes.FailedPrecondition, status.Convert(err).Message())
 	}
@@ -76,23 +73,49 @@ func (g guard) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServer
 	if l == nil {
 		return handler(srv, stream)
 	}
-	leading, done, err := l.enter(stream.Context(), true)
+	leading, done, err := l.enter(stream.Context(), false)
 	if err != nil {
 		return err
 	}
 	defer done()
-	err = handler(srv, leaderStream{stream, leading})
+	err = untilEnded(leading, func() error { return handler(srv, leaderStream{stream, leading}) })
 	if hasEnded(leading) {
 		return l.endedWith(err)
 	}
 	return err
 }
 
-// Enter is [Leadership.Check] for servers that no guard protects, before their handler does anything. It admits calls as [Guard] does,
-// and returns a context that is derived from ctx, and ends with the leadership. The call is under way until ctx ends, so ctx must
-// end with the handler.
-func (l *Leadership) Enter(ctx context.Context) (leading context.Context, err error) {
-	leading, done, err := l.enter(ctx, false)
+// untilEnded returns what handler returns, or panics as handler does. If the leadership ends first, it returns
+// ErrEnded, so that gRPC ends the stream: nothing else ends a RecvMsg under way.
+func untilEnded(leading context.Context, handler func() error) error {
+	err, reason := errExited, any(nil)
+	returned := make(chan struct{})
+	go func() {
+		defer func() { reason = recover(); close(returned) }()
+		err = handler()
+	}()
+	select {
+	case <-returned:
+	case <-leading.Done():
+		if hasEnded(leading) {
+			return ErrEnded
+		}
+		<-returned // the call has ended, and so will the handler
+	}
+	if reason != nil {
+		panic(reason) // where the interceptors before Guard recover
+	}
+	return err
+}
+
+// errExited is the error of a handler that calls runtime.Goexit.
+var errExited = status.Error(codes.Internal, "etcd: the handler of the stream has ended its goroutine")
+
+// Enter is [Leadership.Check] for servers that no guard protects, before their handler does anything. It admits calls
+// as [Guard] does, and returns a context that is derived from ctx, and ends with the leadership or, for a stream, when
+// the leader begins to resign. The call is under way until ctx ends, so ctx must end with the handler.
+func (l *Leadership) Enter(ctx context.Context, stream bool) (leading context.Context, err error) {
+	leading, done, err := l.enter(ctx, !stream)
 	if err == nil {
 		context.AfterFunc(ctx, done)
 	}
@@ -101,17 +124,17 @@ func (l *Leadership) Enter(ctx context.Context) (leading context.Context, err er
 
 // enter admits a call if this process leads with the call's token, and returns a context that ends with the leadership. It
 // refuses any other call with an error.
-func (l *Leadership) enter(ctx context.Context, stream bool) (leading context.Context, done context.CancelFunc, err error) {
+func (l *Leadership) enter(ctx context.Context, unary bool) (leading context.Context, done context.CancelFunc, err error) {
 	e, token, err := l.check(ctx)
 	if err == nil {
 		var ok bool
-		if leading, done, ok = e.Enter(ctx, token, stream); ok {
+		if leading, done, ok = e.Enter(ctx, token, unary); ok {
 			return leading, done, nil
 		}
 		err = l.notLeader()
 	}
 	if status.Code(err) == codes.Unavailable {
-		_ = grpc.SetTrailer(ctx, metadata.Pairs(refusedTrailer, election.Header(ctx, election.CallHeader))) // fails if the caller is gone
+		_ = grpc.SetTrailer(ctx, metadata.Pairs(refusedTrailer, callID(ctx))) // fails if the caller is gone
 	}
 	return nil, nil, err
 }
@@ -138,61 +161,11 @@ type leaderStream struct {
 
 func (s leaderStream) Context() context.Context { return s.leading }
 
-func (s leaderStream) SendMsg(m any) error {
-	if hasEnded(s.leading) {
-		return ErrEnded
-	}
-	return s.ServerStream.SendMsg(m)
-}
-
-// RecvMsg returns when the leadership ends, even if the underlying stream's RecvMsg is under way. That call ends with the
-// handler, and no further one is made, since a stream allows one at a time. It fills the message own, because the handler
-// may reuse m by then. If that call panics, RecvMsg panics, unless the leadership has ended.
+// RecvMsg receives no message after the stream's end: the caller may have sent it to the next leader, too.
 func (s leaderStream) RecvMsg(m any) error {
+	err := s.ServerStream.RecvMsg(m)
 	if hasEnded(s.leading) {
 		return ErrEnded
-	}
-	own := m // the codec of a message that is not protobuf may not accept an empty one
-	if message, ok := m.(proto.Message); ok {
-		own = message.ProtoReflect().New().Interface()
-	}
-	var reason any // of a panic, for example of a codec
-	var err error
-	received := make(chan struct{})
-	go func() {
-		defer func() { reason = recover(); close(received) }()
-		err = s.ServerStream.RecvMsg(own)
-	}()
-	select {
-	case <-received:
-	case <-s.leading.Done():
-		if !hasEnded(s.leading) { // the call has ended, not the leadership
-			<-received
-		}
-	}
-	if hasEnded(s.leading) {
-		return ErrEnded
-	}
-	if reason != nil {
-		panic(reason) // in the handler's goroutine, where interceptors recover
-	}
-	if err == nil {
-		moveContent(own, m)
 	}
 	return err
-}
-
-// moveContent moves the content of own, a new protobuf message, to m, without a deep copy. It does nothing for other messages.
-func moveContent(own, m any) {
-	to, ok := m.(proto.Message)
-	if !ok {
-		return
-	}
-	proto.Reset(to)
-	from, into := own.(proto.Message).ProtoReflect(), to.ProtoReflect()
-	from.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		into.Set(field, v)
-		return true
-	})
-	into.SetUnknown(from.GetUnknown())
 }

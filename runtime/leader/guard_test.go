@@ -3,92 +3,63 @@ package leader
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
-	"testing/synctest"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/structpb"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
-// feedingStream is a stream whose caller sends message when the channel sent is closed.
-type feedingStream struct {
-	grpc.ServerStream
-	asked   chan struct{} // each RecvMsg adds an item
-	sent    chan struct{}
-	message []byte
-}
-
-func (s *feedingStream) RecvMsg(m any) error {
-	s.asked <- struct{}{}
-	<-s.sent
-	if m, ok := m.(proto.Message); ok {
-		return proto.Unmarshal(s.message, m)
-	}
-	return nil // m belongs to another codec
-}
-
-func feed(t *testing.T, message proto.Message) *feedingStream {
-	t.Helper()
-	b, err := proto.Marshal(message)
-	must.Succeed(t, err)
-	return &feedingStream{asked: make(chan struct{}, 10), sent: make(chan struct{}), message: b}
-}
-
-// A stream gets one RecvMsg at a time, even if its handler calls RecvMsg after the end of the leadership. The handler may reuse its
-// message once RecvMsg has returned, before the caller's next message arrives.
-func TestLeaderStream_EndsWithTheLeadership(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		leading, end := context.WithCancelCause(t.Context())
-		below := feed(t, structpb.NewStringValue("late"))
-		go func() {
-			<-below.asked
-			end(ErrEnded)
-		}()
-		stream, m := leaderStream{below, leading}, structpb.NewStringValue("")
-		for range 5 {
-			if err := stream.RecvMsg(m); !errors.Is(err, ErrEnded) {
-				t.Errorf("RecvMsg at the end of the leadership, or later, returned %v, want ErrEnded", err)
-			}
-		}
-		m.Kind = &structpb.Value_StringValue{StringValue: "reused"}
-		close(below.sent)
-		synctest.Wait()
-		if n, got := len(below.asked), m.GetStringValue(); n > 0 || got != "reused" {
-			t.Errorf("the underlying stream got %d further calls of RecvMsg, and the reused message is %q, want none and %q", n, got, "reused")
-		}
+// A stream ends with the leadership, even if its handler does not return, for example because it waits in RecvMsg.
+func TestUntilEnded_DoesNotWaitForTheHandler(t *testing.T) {
+	leading, end := context.WithCancelCause(t.Context())
+	returns := make(chan struct{})
+	err := untilEnded(leading, func() error {
+		end(ErrEnded)
+		<-returns
+		return errors.New("late")
 	})
-}
-
-// RecvMsg replaces the whole content of the handler's message.
-func TestLeaderStream_ReplacesWholeMessages(t *testing.T) {
-	sent, err := structpb.NewStruct(map[string]any{"a": []any{1, "b"}, "c": map[string]any{"d": true}})
-	must.Succeed(t, err)
-	sent.ProtoReflect().SetUnknown([]byte{0x98, 0x06, 0x01}) // field 99
-	m, err := structpb.NewStruct(map[string]any{"a": "before", "e": nil})
-	must.Succeed(t, err)
-	below := feed(t, sent)
-	close(below.sent)
-	must.Succeed(t, (leaderStream{below, t.Context()}).RecvMsg(m))
-	if !proto.Equal(m, sent) {
-		t.Errorf("received %v, want %v", m, sent)
+	close(returns)
+	if !errors.Is(err, ErrEnded) {
+		t.Errorf("a stream ended with %v, want ErrEnded", err)
 	}
 }
 
-// panickingStream is a stream whose RecvMsg panics, as that of an interceptor may.
-type panickingStream struct{ grpc.ServerStream }
+// The result of a handler is that of its stream, also after the call has ended, or the handler its goroutine.
+func TestUntilEnded_ReturnsWhatTheHandlerDoes(t *testing.T) {
+	leading, end := context.WithCancel(t.Context())
+	end() // the call has ended, not the leadership
+	why := errors.New("why")
+	if err := untilEnded(leading, func() error { return why }); !errors.Is(err, why) {
+		t.Errorf("the stream of a handler that fails ended with %v, want its error", err)
+	}
+	if err := untilEnded(leading, func() error { runtime.Goexit(); return nil }); status.Code(err) != codes.Internal {
+		t.Errorf("the stream of a handler that calls Goexit ended with %v, want INTERNAL", err)
+	}
+}
 
-func (panickingStream) RecvMsg(any) error { panic("bad message") }
-
-// A panic of the underlying stream reaches the handler's goroutine, where interceptors recover.
-func TestLeaderStream_PanicsInTheHandler(t *testing.T) {
+// A panic of the handler reaches the goroutine of the interceptors before Guard, which may recover.
+func TestUntilEnded_PanicsWhereInterceptorsRecover(t *testing.T) {
 	defer func() {
 		if got := recover(); got != "bad message" {
-			t.Errorf("recovered %v, want the stream's panic", got)
+			t.Errorf("recovered %v, want the handler's panic", got)
 		}
 	}()
-	err := (leaderStream{panickingStream{}, t.Context()}).RecvMsg(new(structpb.Value))
-	t.Errorf("RecvMsg returned %v, want a panic", err)
+	err := untilEnded(t.Context(), func() error { panic("bad message") })
+	t.Errorf("untilEnded returned %v, want a panic", err)
+}
+
+// sendingStream is a stream whose caller has sent messages.
+type sendingStream struct{ grpc.ServerStream }
+
+func (sendingStream) RecvMsg(any) error { return nil }
+
+// A handler receives no message after the end of its stream: the caller may send it to the next leader, too.
+func TestLeaderStream_ReceivesNothingAfterItsEnd(t *testing.T) {
+	leading, end := context.WithCancelCause(t.Context())
+	end(ErrEnded)
+	if err := (leaderStream{sendingStream{}, leading}).RecvMsg(nil); !errors.Is(err, ErrEnded) {
+		t.Errorf("RecvMsg after the end of the stream: %v, want ErrEnded", err)
+	}
 }

@@ -49,6 +49,10 @@ import (
 // TokenHeader is the request metadata with the token of the leader that a call is for, in decimal.
 const TokenHeader = "etcd-leader-token"
 
+// callHeader is the request metadata with the id of a leader call. By it, a caller distinguishes a refusal of its own
+// call from a refusal that was passed on.
+const callHeader = "etcd-leader-call"
+
 // refusedTrailer is the response metadata of a call that an instance has refused, before its handler ran, because the instance does
 // not lead with the token that the call is for. The trailer's value is the call's id: a handler may pass on the
 // trailer of a call that it made.
@@ -174,6 +178,11 @@ func (l *Leadership) notLeader() error {
 	return status.Errorf(codes.Unavailable, "etcd: this instance does not lead %q", l.key)
 }
 
+// callID returns the id of the leader call that ctx is from, "" if it has none.
+func callID(ctx context.Context) string {
+	return strings.Join(metadata.ValueFromIncomingContext(ctx, callHeader), "")
+}
+
 // tokenOf returns the token of a call.
 func tokenOf(ctx context.Context) (int64, error) {
 	tokens := metadata.ValueFromIncomingContext(ctx, TokenHeader)
@@ -187,10 +196,10 @@ func tokenOf(ctx context.Context) (int64, error) {
 	return token, nil
 }
 
-// Resign ends the leadership of the process, whose entries stay in etcd, and the next candidate takes over. Resign first waits for
-// leader calls as [Guard] says, but not for the one whose handler calls Resign with its context. This instance becomes the last
-// candidate, so it leads again at once if it is alone. Resign returns an error if no instance of the process leads. If ctx ends
-// before the calls, Resign ends the leadership all the same, and returns an error.
+// Resign ends the leadership of the process, whose entries stay in etcd, and the next candidate takes over. Resign
+// first waits for unary calls as [Guard] says, but not for the one whose handler calls Resign with its context. This
+// instance becomes the last candidate, so it leads again at once if it is alone. Resign returns an error if no instance
+// of the process leads. If ctx ends before the calls, Resign ends the leadership at once, and returns an error.
 func (l *Leadership) Resign(ctx context.Context) error {
 	e, token, _, _, err := l.now()
 	switch {
@@ -223,18 +232,18 @@ func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token 
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if e == nil {
-			select {
-			case <-changed:
-			case <-ctx.Done():
+		if e != nil {
+			if leading, done, ok := e.Lead(ctx, token); ok {
+				ended, err := work(leading, e, token, f)
+				if done(); !ended {
+					return err
+				}
+				continue
 			}
-			continue
 		}
-		if leading, done, ok := e.Lead(ctx, token); ok {
-			ended, err := work(leading, e, token, f)
-			if done(); !ended {
-				return err
-			}
+		select { // also while the leader resigns
+		case <-changed:
+		case <-ctx.Done():
 		}
 	}
 }

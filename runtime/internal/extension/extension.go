@@ -5,6 +5,7 @@ package extension
 import (
 	"log/slog"
 	"sync"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
@@ -23,8 +24,9 @@ type Extender interface {
 // Hooks are what an extension adds to a service. Each may be nil.
 type Hooks struct {
 	Methods []string // the full names of the methods that the extension handles
-	// Companion makes the companion of an entry: see [registrar.Entry].
-	Companion func(h *Host, e registrar.Entry, changed func()) (registrar.Companion, error)
+	// Companion makes the companion of an entry: see [registrar.Entry]. grace is how long the companion's End may take at
+	// most.
+	Companion func(h *Host, e registrar.Entry, grace time.Duration, changed func()) (registrar.Companion, error)
 	// Route returns the routing of a new connection to a service key.
 	Route func(h *Host, key string) Routing
 }

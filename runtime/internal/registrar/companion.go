@@ -3,11 +3,9 @@ package registrar
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"maps"
 	"slices"
-	"sync"
 	"sync/atomic"
 )
 
@@ -15,13 +13,12 @@ import (
 type Companion interface {
 	// Registered notifies the companion whether the entry is in etcd. It is not called while that is unknown, and must not block.
 	Registered(bool)
-	// Finish waits for calls under way that need the companion, and then does what End does. It returns an error if ctx ends first.
-	Finish(ctx context.Context) error
-	// End ends the companion for good, before its entry leaves. It does not wait for etcd.
+	// End ends the companion for good, before its entry leaves. It does not wait: calls under way that need the companion
+	// end first.
 	End()
 	// Wait returns once the companion has ended and nothing of it is left in etcd. It returns an error if ctx ends first.
 	Wait(ctx context.Context) error
-	// Close does what End and Wait do. If ctx ends first, the companion gives up.
+	// Close does what End and Wait do, but ends calls at once. If ctx ends first, the companion gives up.
 	Close(ctx context.Context) error
 	// Err returns the companion's present problem, nil if there is none.
 	Err() error
@@ -36,7 +33,8 @@ func (r *Registrar) endCompanion(reg *Registration) {
 		return
 	}
 	r.tasks.Go(func() {
-		_ = reg.companion.Close(context.Background()) // returns once nothing of it is left
+		ctx := context.Background()
+		_ = errors.Join(reg.companion.Wait(ctx), reg.companion.Close(ctx)) // no error without an end of ctx
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		delete(r.accompanied, reg)
@@ -75,25 +73,6 @@ func (r *Registrar) companions(of iter.Seq[*Registration], key string) (all []Co
 		}
 	}
 	return all, r.companionsChanged.next(), nil
-}
-
-// Finish ends the announcement, and then finishes all companions of the group at once. It returns an error if ctx ends first.
-func (g *Group) Finish(ctx context.Context) error {
-	_, registrations := g.step(event{kind: finish, why: errWithdrawn})
-	errs := make([]error, len(registrations))
-	var finishing sync.WaitGroup
-	for i, reg := range registrations {
-		if reg.companion == nil {
-			continue
-		}
-		finishing.Go(func() {
-			if err := reg.companion.Finish(ctx); err != nil {
-				errs[i] = fmt.Errorf("etcd: withdraw %q: %w", reg.Full(), err)
-			}
-		})
-	}
-	finishing.Wait()
-	return errors.Join(errs...)
 }
 
 // notifier wakes those that wait for a change. It takes no lock, since companions call notify with theirs held.

@@ -46,7 +46,7 @@ type event struct {
 	kind kind
 	run  int // the announcement in which it happens, 0 for a call of the server's own methods
 
-	why    error              // for finish, withdraw, end and drained: the error that waiting callers return
+	why    error              // for withdraw, end and drained: the error that waiting callers return
 	entry  int                // for heard: the index of the entry
 	health healthcheck.Health // for heard
 }
@@ -58,8 +58,7 @@ const (
 	serve                // Serve is called
 	located              // the address of the entries is known, and their first health
 	heard                // the health of an entry is known
-	finish               // Withdraw is called, and waits for calls under way
-	withdraw             // these calls have finished, or the entries cannot be announced
+	withdraw             // Withdraw is called, or the entries cannot be announced
 	end                  // the context of Serve ends, or the gRPC server fails
 	drained              // Serve returns
 )
@@ -71,15 +70,15 @@ type effects struct {
 	warn  string // log the fault of the health service of the entry with this key
 	end   bool   // end the announcement; its events are then ignored, and its waits end
 	leave bool   // remove the placed entries from etcd
-	wait  bool   // wait for the entries of all announcements: for their calls to finish or, after leave, until they are out of etcd
+	wait  bool   // wait until the entries of all announcements are out of etcd
 }
 
-// step handles an event, unless its announcement has ended or, for Withdraw, a later one has begun. It returns an error if none can begin.
+// step handles an event, unless its announcement has ended. It returns an error if none can begin.
 func (c *core) step(e event) (do effects, err error) {
 	if e.kind == announce || e.kind == serve {
 		return do, c.begin(e.kind)
 	}
-	if c.run == 0 || e.run != 0 && (e.run != c.run || c.phase != announced) || e.kind == withdraw && e.run == 0 && c.phase == announced {
+	if c.run == 0 || e.run != 0 && (e.run != c.run || c.phase != announced) {
 		return do, nil
 	}
 	switch e.kind {
@@ -92,8 +91,6 @@ func (c *core) step(e event) (do effects, err error) {
 		}
 	case withdraw:
 		do.leave, c.placed = c.placed, false
-		fallthrough
-	case finish:
 		if do.end, do.wait = true, true; c.phase == announced {
 			c.phase = withdrawn
 		}
@@ -114,7 +111,7 @@ func (c *core) begin(on kind) error {
 	if len(c.faults) > 0 {
 		return errors.Join(c.faults...)
 	}
-	if !c.takes() || c.placed || on == serve && c.phase != idle {
+	if !c.takes() || on == serve && c.phase != idle {
 		return fmt.Errorf("etcd: the server is %s: Serve needs a server that is idle, Announce one that is idle or withdrawn; make another server if this one has stopped", c.phase)
 	}
 	c.phase = announced

@@ -11,7 +11,6 @@ import (
 
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
@@ -107,15 +106,8 @@ func (g *Group) Status() (all []lease.Status) {
 }
 
 // Announce puts the entries in etcd, and returns when they are there, except unhealthy ones. After an error it removes
-// them, in the background if ctx has ended. It overtakes a withdrawal under way once calls that need companions have finished.
+// them, in the background if ctx has ended. It overtakes a withdrawal under way.
 func (g *Group) Announce(ctx context.Context, config RunConfig) error {
-	var leaving bool
-	if g.with(func(c *core) { leaving = c.phase == withdrawn && c.placed }); leaving {
-		if !bounded.Run(ctx, func() { _ = g.Finish(context.WithoutCancel(ctx)) }) {
-			return fmt.Errorf("etcd: announce: %w", context.Cause(ctx))
-		}
-		g.step(event{kind: withdraw, why: errWithdrawn})
-	}
 	run, err := g.begin(announce)
 	if err != nil {
 		return err
@@ -154,7 +146,7 @@ func (g *Group) begin(on kind) (*Run, error) {
 	return run, nil
 }
 
-// Withdraw removes the entries from etcd after Finish, and returns when they are out. If ctx ends or 5 s pass
+// Withdraw removes the entries from etcd, and returns when they and their companions are out. If ctx ends or 5 s pass
 // first, the error names the entries that may be left. The group can be announced again, unless its server is ending.
 func (g *Group) Withdraw(ctx context.Context) (err error) {
 	_, left := g.step(event{kind: withdraw, why: errWithdrawn})
@@ -169,8 +161,8 @@ func (g *Group) Withdraw(ctx context.Context) (err error) {
 	return err
 }
 
-// End begins the shutdown of a serving server. From then on the health of its entries is ignored. Call Finish and Withdraw
-// next, and Ended when the server has stopped.
+// End begins the shutdown of a serving server. From then on the health of its entries is ignored. Call Withdraw next,
+// and Ended when the server has stopped.
 func (g *Group) End() { g.step(event{kind: end, why: errEnding}) }
 
 // Ended ends the group, whose server has stopped.

@@ -66,7 +66,7 @@ func TestWithdrawEndsAnnounce(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
-	_ = errors.Join(g.Finish(ctx), g.Withdraw(ctx)) // ctx is over, so this does not wait for etcd
+	_ = g.Withdraw(ctx) // ctx is over, so this does not wait for etcd
 	if err := <-announced; !errors.Is(err, errWithdrawn) {
 		t.Errorf("Announce: %v, want %v", err, errWithdrawn)
 	}
@@ -115,7 +115,7 @@ func TestAnnounceOvertakesWithdraw(t *testing.T) {
 	g := offline(t).NewGroup()
 	a := RunConfig{Listen: here.Listen, Report: func(bool) { _, _ = g.begin(announce) }} // which fails until the server is withdrawn
 	must.Succeed(t, g.Announce(within(t), a))
-	if err := errors.Join(g.Finish(within(t)), g.Withdraw(within(t))); err == nil || !strings.Contains(err.Error(), "announced again before") {
+	if err := g.Withdraw(within(t)); err == nil || !strings.Contains(err.Error(), "announced again before") {
 		t.Errorf("Withdraw: %v, want an error that names the later announcement", err)
 	}
 }
@@ -166,7 +166,7 @@ func TestCloseEndsAnnouncements(t *testing.T) {
 	if _, err := r.Register(within(t), at("b", "i", "h:1", 15)); !errors.Is(err, ErrClosed) {
 		t.Errorf("Register after Close: %v, want %v", err, ErrClosed)
 	}
-	if err := errors.Join(g.Finish(within(t)), g.Withdraw(within(t))); err != nil {
+	if err := g.Withdraw(within(t)); err != nil {
 		t.Errorf("Withdraw after Close: %v, want nil", err)
 	}
 }
@@ -214,7 +214,7 @@ func TestCallsInAnyOrder(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
 		calls := []func(){
 			func() { _ = g.Announce(ctx, here) },
-			func() { _ = errors.Join(g.Finish(ctx), g.Withdraw(ctx)) },
+			func() { _ = g.Withdraw(ctx) },
 			func() {
 				run, err := g.Begin()
 				if err != nil {
@@ -251,7 +251,7 @@ func TestMissingAnnouncementIsLogged(t *testing.T) {
 	g = r.NewGroup()
 	must.Succeed(t, g.Announce(t.Context(), here))
 	g.Fault(g.Publish(published(t, "a.A", "a"), Details{}))
-	must.Succeed(t, errors.Join(g.Finish(t.Context()), g.Withdraw(t.Context())))
+	must.Succeed(t, g.Withdraw(t.Context()))
 	if _, err := g.begin(announce); err != nil {
 		t.Errorf("the next announcement: %v, want nil", err)
 	}

@@ -236,7 +236,6 @@ func (r *Registrar) Close(ctx context.Context) error {
 	r.end(ErrClosed)
 	var calls []func(context.Context) error
 	for reg := range r.accompanied {
-		reg.companion.End() // before the entry leaves
 		calls = append(calls, reg.companion.Close)
 	}
 	for _, session := range r.sessions {

@@ -39,7 +39,7 @@ func (w *walked) rule(rule string, holds bool) {
 // step passes an event to the core, and carries out its effects.
 func (w *walked) step(e event) {
 	first := w.core.run == 0
-	late := first && e.kind > serve || e.run != 0 && (e.run != w.core.run || !w.announcing) || e.kind == withdraw && e.run == 0 && w.announcing
+	late := first && e.kind > serve || e.run != 0 && (e.run != w.core.run || !w.announcing)
 	do, err := w.core.step(e)
 	switch {
 	case late:
@@ -56,8 +56,8 @@ func (w *walked) step(e event) {
 		faulty := e.health.Problem != ""
 		w.rule("a fault of the health service is logged once for each entry", (do.warn != "") == (faulty && !w.warned[e.entry]))
 		w.heard[e.entry], w.warned[e.entry] = e.health, w.warned[e.entry] || faulty
-	case e.kind == finish || e.kind == withdraw:
-		w.announcing, w.withdrawn = false, w.withdrawn || e.kind == withdraw
+	case e.kind == withdraw:
+		w.announcing, w.withdrawn = false, true
 		w.rule("a withdrawal ends the announcement, and waits", do.end && do.wait)
 	case e.kind == end:
 		w.announcing, w.ending = false, true
@@ -99,8 +99,7 @@ func events() (all []modelcheck.Event[walked]) {
 	})
 	add("Announce", always, func(w *walked) { w.step(event{kind: announce}) })
 	add("Serve", always, func(w *walked) { w.step(event{kind: serve}) })
-	add("Withdraw", always, func(w *walked) { w.step(event{kind: finish}) })
-	add("calls have finished", always, func(w *walked) { w.step(event{kind: withdraw}) })
+	add("Withdraw", always, func(w *walked) { w.step(event{kind: withdraw}) })
 	add("the end", always, func(w *walked) { w.step(event{kind: end}) })
 	add("Serve returns", func(w *walked) bool { return w.ending }, func(w *walked) { w.step(event{kind: drained}) })
 	for back, of := range []string{"", "of an earlier announcement: "} {
@@ -162,7 +161,6 @@ func TestWalkServer(t *testing.T) {
 			if w.withdrawn || w.core.run == 0 {
 				return ""
 			}
-			w.step(event{kind: finish})
 			w.step(event{kind: withdraw})
 			return "Withdraw"
 		},

@@ -179,8 +179,8 @@ type livePolicy struct {
 	state func() *discovery.State // has the endpoints that decide whether Drain is in force
 }
 
-// Of returns the election of an entry's instance. changed is called when the term has changed.
-func Of(h *extension.Host, e registrar.Entry, changed func()) (registrar.Companion, error) {
+// Of returns the election of an entry's instance. grace is that of Config. changed is called when the term has changed.
+func Of(h *extension.Host, e registrar.Entry, grace time.Duration, changed func()) (registrar.Companion, error) {
 	one := e.Layouts[0]
 	instance := one.Instance(e.Endpoint)
 	if len(instance) > candidate.MaxInstance {
@@ -193,7 +193,9 @@ func Of(h *extension.Host, e registrar.Entry, changed func()) (registrar.Compani
 	}
 	reader, _ := endpoint.NewReader(e.Layouts...) // fails for two JSON layouts: then no instance counts as drained
 	s := &Standing{Candidates: CandidatesOf(h, e.Key), instance: instance, reader: reader}
-	return New(Config{Host: h, Prefix: s.Prefix, Instance: instance, TTL: e.TTL, Candidates: s, TermChanged: changed}), nil
+	return New(Config{
+		Host: h, Prefix: s.Prefix, Instance: instance, TTL: e.TTL, Grace: grace, Candidates: s, TermChanged: changed,
+	}), nil
 }
 
 // Read does what Candidates.Read does, and also notifies of a change of the drain.

@@ -23,11 +23,9 @@ const (
 	marginOf = 10
 	// revokeAgain is the time without an answer after which a lease is revoked again, perhaps by another member of etcd.
 	revokeAgain = time.Second
-	// finishTimeout bounds how long a leader that resigns finishes its calls. Callers may have deadlines of a few seconds, so the leader
-	// refuses calls for firstClose at a time, and for lastClose at last.
-	finishTimeout = 5 * time.Second
-	firstClose    = 250 * time.Millisecond
-	lastClose     = 2 * time.Second
+	// maxGrace bounds how long a leader that resigns waits for unary calls. Meanwhile other calls find no leader, and wait. It leaves a
+	// second of the 5 s in which a registration is withdrawn to the revocation.
+	maxGrace = 4 * time.Second
 	// renewalsIn is the number of renewals within one TTL.
 	renewalsIn = 4
 )
@@ -62,7 +60,8 @@ const (
 // core decides whether the instance has a candidate, and whether it leads. Its methods are events: each takes the present time,
 // and returns the effects.
 type core struct {
-	wanted  bool // the instance should be a candidate if it can
+	grace   time.Duration // how long a leader that resigns waits for unary calls under way
+	wanted  bool          // the instance should be a candidate if it can
 	view    View
 	highest int64 // the highest create revision of all candidates seen
 	blind   bool  // etcd denies the watch of the candidates, and the instance does not lead
@@ -75,6 +74,8 @@ type core struct {
 	life   time.Duration // the TTL of the lease
 	until  time.Time     // the time until which etcd keeps lease for sure, less a margin for clocks
 	callAt time.Time     // when to renew the lease next or, in phase leaving, to revoke it
+	calls  int           // the unary calls under way that enter has admitted with own
+	endAt  time.Time     // when a leader that resigns leaves, unless its calls end earlier; zero if it does not resign
 
 	retryAt time.Time // the earliest time of the next attempt to stand
 	pause   time.Duration
@@ -85,7 +86,7 @@ type effects struct {
 	stand        time.Duration    // grant a lease and put a candidate on it, with this timeout for each call; the event stood follows
 	renew        clientv3.LeaseID // renew this lease; the event renewed follows
 	revoke       clientv3.LeaseID // revoke this lease; the event revoked follows
-	resign       int64            // finish the calls of the term with this token, 0 for none; the event resign follows
+	cut          bool             // the leader resigns: end its streams
 	restoredFrom int64            // log that our candidate was created below this revision, so that tokens repeat; 0 to log nothing
 	wake         time.Time        // when the event tick is due, zero for never
 }
@@ -105,10 +106,10 @@ func (c *core) hear(now time.Time, view View) effects {
 	return c.due(now)
 }
 
-// resign withdraws the candidate that was created at the revision token. The instance's next candidate comes after all others.
-func (c *core) resign(now time.Time, token int64) effects {
-	if c.phase == placed && c.own.Created == token {
-		c.leave(now)
+// resign ends the leadership with the token within a grace. The instance's next candidate comes after all others.
+func (c *core) resign(now time.Time, token int64, grace time.Duration) effects {
+	if at := now.Add(grace); c.phase == placed && c.own.Created == token && (c.endAt.IsZero() || at.Before(c.endAt)) {
+		c.endAt = at
 	}
 	return c.due(now)
 }
@@ -116,7 +117,25 @@ func (c *core) resign(now time.Time, token int64) effects {
 // end withdraws the candidate for good, and does not wait for calls.
 func (c *core) end(now time.Time) effects {
 	c.wanted = false
-	return c.resign(now, c.own.Created)
+	return c.resign(now, c.own.Created, 0)
+}
+
+// enter reports whether a call with the token may begin, which is not the case once the leader resigns. After a unary
+// call, exit follows.
+func (c *core) enter(now time.Time, token int64, unary bool) bool {
+	ok := c.term(now).Token == token && c.endAt.IsZero()
+	if ok && unary {
+		c.calls++
+	}
+	return ok
+}
+
+// exit handles the end of a unary call that the candidate with this number has admitted.
+func (c *core) exit(now time.Time, number uint64) effects {
+	if number == c.number {
+		c.calls--
+	}
+	return c.due(now)
 }
 
 // outcome is the result of an attempt to stand, or of a renewal.
@@ -231,10 +250,12 @@ func (c *core) due(now time.Time) (e effects) {
 	leads := certain || c.inDoubt(now)
 	c.blind = c.view.Blind && !leads
 	stands := c.wanted && c.view.Known && !c.blind && !c.view.Yields
-	if c.phase == placed && !stands {
-		if leads && c.begun {
-			e.resign = c.own.Created
-		} else {
+	if c.phase == placed && !stands && c.endAt.IsZero() {
+		c.endAt = now.Add(c.grace)
+	}
+	if c.phase == placed && !c.endAt.IsZero() {
+		e.cut = true
+		if !leads || !c.begun || c.calls == 0 || !now.Before(c.endAt) {
 			c.leave(now)
 		}
 	}
@@ -246,14 +267,18 @@ func (c *core) due(now time.Time) (e effects) {
 		}
 		if e.wake = c.retryAt; !now.Before(c.retryAt) {
 			c.number++
+			c.calls, c.endAt = 0, time.Time{}
 			c.phase, e.stand, e.wake = standing, min(standTimeout+standLonger*c.pause, callTimeout), time.Time{}
 		}
 	case placed:
 		if expired(now, c.callAt) { // also after a step of the wall clock
 			e.renew, c.callAt = c.lease, now.Add(c.life/renewalsIn)
 		}
-		if e.wake = c.callAt; leads && c.until.Before(c.callAt) {
+		if e.wake = c.callAt; leads && c.until.Before(e.wake) {
 			e.wake = c.until
+		}
+		if !c.endAt.IsZero() && c.endAt.Before(e.wake) {
+			e.wake = c.endAt
 		}
 	case leaving:
 		if !now.Before(c.callAt) {

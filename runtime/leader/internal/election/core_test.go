@@ -11,14 +11,12 @@ import (
 	"time"
 	"unsafe"
 
-	"google.golang.org/grpc/metadata"
-
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
 )
 
 // leading returns the core of an instance that leads with the token 5, on a lease of 10 s, since begin.
 func leading() *core {
-	c := new(core)
+	c := &core{grace: grace}
 	c.hear(begin, View{Known: true})
 	c.want(begin, true)
 	own := First{Key: "a", Created: 5}
@@ -53,11 +51,41 @@ func TestCore(t *testing.T) {
 		{"an answer about another candidate is ignored", func(c *core) effects { return c.renewed(after(s), c.number-1, outcome{gone: true}) }, 5, false, false, 5 * s / 2},
 		{"a renewal is due at once when the candidate is missing", func(c *core) effects { return c.hear(after(s), View{Known: true}) }, 0, true, false, 7 * s / 2},
 		{"the lease of a deleted candidate is revoked", func(c *core) effects { return c.renewed(after(s), c.number, outcome{gone: true}) }, 0, false, true, 2 * s},
-		{"a revocation without an answer is made again after a second", func(c *core) effects { c.resign(after(s), 5); return c.tick(after(2 * s)) }, 0, false, true, 3 * s},
-		{"a leader does not resign with another token", func(c *core) effects { return c.resign(after(s), 4) }, 5, false, false, 5 * s / 2},
-		{"the leadership ends when the calls have finished after the entry left", func(c *core) effects { return c.resign(after(s), c.want(after(s), false).resign) }, 0, false, true, 2 * s},
+		{"a revocation without an answer is made again after a second", func(c *core) effects { c.resign(after(s), 5, grace); return c.tick(after(2 * s)) }, 0, false, true, 3 * s},
+		{"a leader does not resign with another token", func(c *core) effects { return c.resign(after(s), 4, grace) }, 5, false, false, 5 * s / 2},
+		{"the leadership ends when the entry leaves and no call is under way", func(c *core) effects { return c.want(after(s), false) }, 0, false, true, 2 * s},
+		{"a call under way delays the end by the grace at most", func(c *core) effects {
+			c.enter(after(s/2), 5, true)
+			return c.want(after(s), false)
+		}, 5, false, false, 5 * s / 2},
+		{"the grace is shorter than a renewal", func(c *core) effects {
+			c.enter(after(s/4), 5, true)
+			return c.resign(after(s/4), 5, s)
+		}, 5, false, false, 5 * s / 4},
+		{"after the grace the leadership ends", func(c *core) effects {
+			c.enter(after(s), 5, true)
+			c.resign(after(s), 5, s)
+			return c.tick(after(2 * s))
+		}, 0, false, true, 3 * s},
+		{"a second resignation may shorten the grace, but not prolong it", func(c *core) effects {
+			c.enter(after(s), 5, true)
+			c.resign(after(s), 5, s)
+			c.resign(after(s), 5, 2*s)
+			return c.resign(after(s), 5, 0)
+		}, 0, false, true, 2 * s},
+		{"the leadership ends with its last call", func(c *core) effects {
+			c.enter(after(s), 5, true)
+			c.want(after(s), false)
+			return c.exit(after(s), c.number)
+		}, 0, false, true, 2 * s},
+		{"a leader that resigns goes on to resign if the entry is back", func(c *core) effects {
+			c.enter(after(s), 5, true)
+			c.want(after(s), false)
+			c.want(after(s), true)
+			return c.exit(after(s), c.number)
+		}, 0, false, true, 2 * s},
 		{"a candidate whose entry leaves while it stands does not begin to lead", func(c *core) effects {
-			c.resign(after(s), 5)
+			c.resign(after(s), 5, grace)
 			c.revoked(last, c.number, true)
 			c.want(last, false)
 			return c.stood(last, c.number, outcome{own: view.First, lease: 7, life: 10 * s, sent: last})
@@ -68,7 +96,7 @@ func TestCore(t *testing.T) {
 			blind.First = First{Key: "b", Created: 4}
 			return c.hear(after(s), blind)
 		}, 0, false, true, 2 * s},
-		{"a drained leader yields when its calls have finished", func(c *core) effects { return c.resign(after(s), c.hear(after(s), drained).resign) }, 0, false, true, 2 * s},
+		{"a drained leader yields", func(c *core) effects { return c.hear(after(s), drained) }, 0, false, true, 2 * s},
 		{"a drained candidate that does not lead is revoked", func(c *core) effects {
 			drained.First = First{Key: "b", Created: 4}
 			return c.hear(after(s), drained)
@@ -103,8 +131,9 @@ func TestDoubt(t *testing.T) {
 				t.Fatalf("the term is %+v, in doubt: %v, and lease %d is renewed, want no term, a doubt, and lease 7", c.term(later), c.inDoubt(later), e.renew)
 			}
 			left := *c
-			if e := left.want(later, false); (e.resign != 0) != led {
-				t.Errorf("an entry leaves in doubt, after a leadership: %v; its calls are to finish: %v", led, e.resign != 0)
+			left.calls, left.grace = 1, grace
+			if e := left.want(later, false); (e.revoke == 0) != led {
+				t.Errorf("an entry leaves in doubt with a call, after a leadership: %v; lease %d is revoked, want that without a leadership", led, e.revoke)
 			}
 			c.renewed(later, c.number, outcome{sent: later, life: life, err: o.err, gone: o.gone})
 			if leads, want := c.term(later).Token == 5, o == (outcome{}); leads != want || c.inDoubt(later) {
@@ -166,10 +195,12 @@ func TestRepeatedTokens(t *testing.T) {
 
 // elected returns an election whose instance leads with the token 5 for an hour.
 func elected(t *testing.T) *Election {
-	e := New(Config{Candidates: &silent{}, TermChanged: func() {}})
+	e := New(Config{Candidates: &silent{}, TermChanged: func() {}, Grace: time.Minute})
 	t.Cleanup(e.cancel)
 	own, now := First{Key: "a", Created: 5}, time.Now()
-	e.core = core{wanted: true, begun: true, phase: placed, own: own, view: View{Known: true, First: own}, until: now.Add(time.Hour), callAt: now.Add(time.Hour)}
+	e.core = core{
+		grace: e.core.grace, wanted: true, begun: true, phase: placed, own: own, view: View{Known: true, First: own}, until: now.Add(time.Hour), callAt: now.Add(time.Hour),
+	}
 	e.turn(5)
 	return e
 }
@@ -180,125 +211,50 @@ func TestResign_OfATermThatHasEnded(t *testing.T) {
 	if err := e.Resign(t.Context(), 4); err != nil {
 		t.Error(err)
 	}
-	if _, _, ok := e.Enter(t.Context(), 5, false); !ok {
+	if _, _, ok := e.Enter(t.Context(), 5, true); !ok {
 		t.Error("Enter refuses a call in the next leadership")
 	}
 }
 
-// A leader that should not stand any more leads on if it should again before its calls have finished, but not after Resign.
-func TestGiveWay_IsTakenBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		e := elected(t)
-		call, end, _ := e.Enter(t.Context(), 5, false)
-		enter := func() <-chan bool {
-			entered := make(chan bool, 1)
-			synctest.Wait()
-			go func() {
-				_, done, ok := e.Enter(t.Context(), 5, true)
-				if ok {
-					done()
-				}
-				entered <- ok
-			}()
-			if synctest.Wait(); len(entered) > 0 {
-				t.Error("Enter returns while the entry is not registered, or after Resign")
-			}
-			return entered
-		}
-		for range 2 {
-			e.Registered(false)
-			entered := enter()
-			e.Registered(true)
-			if !<-entered {
-				t.Error("a stream that waited is refused, though the leader leads on")
-			}
-		}
-		time.Sleep(finishTimeout)
-		if call.Err() != nil || e.token != 5 || e.isFinishing {
-			t.Errorf("the call under way ended with %v, the token is %d, want nil and 5; it finishes: %v", context.Cause(call), e.token, e.isFinishing)
-		}
-		e.Registered(false)
-		resigned := make(chan error, 1)
-		go func() { resigned <- e.Resign(t.Context(), 5) }()
-		synctest.Wait()
-		e.Registered(true)
-		entered := enter()
-		end()
-		if err, ok := <-resigned, <-entered; err != nil || e.token != 0 || ok {
-			t.Errorf("Resign: %v, then the token is %d, and a stream that waited is admitted: %v; want nil, 0, false", err, e.token, ok)
-		}
-	})
-}
-
-// A wiped etcd gives a token again.
-func TestGiveWay_InATermWithTheSameToken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		e := elected(t)
-		leads := e.core
-		for range 2 {
-			e.core = leads
-			e.Registered(true)
-			e.Registered(false)
-			if synctest.Wait(); e.token != 0 {
-				t.Errorf("the token is %d after the entry has left, want 0", e.token)
-			}
-		}
-	})
-}
-
-// A leader that finishes its calls refuses others for no longer than callers wait, and never a nested call of one under way.
-func TestFinish(t *testing.T) {
-	const ms, endless, stream = time.Millisecond, time.Hour, 2 * time.Hour // a stream lasts until its context ends
+// A leader that resigns refuses calls, ends streams at once, and waits for unary calls under way, within its grace.
+func TestResign_WaitsForUnaryCalls(t *testing.T) {
+	const endless = time.Hour
 	for name, row := range map[string]struct {
-		under, beside  time.Duration // how long a call under way takes, and how long calls take that are made every 10 ms
-		within         time.Duration // of the context of finish
-		takes, refuses time.Duration // the whole, and the longest time in which calls are refused
-		late           bool          // the context ends first
+		call, within time.Duration // how long the call under way takes, and how long Resign may wait
+		takes        time.Duration
+		late         bool // the context of Resign ends first
 	}{
-		"a short call":                        {50 * ms, 30 * ms, endless, 50 * ms, 50 * ms, false},
-		"a long call":                         {time.Second, 30 * ms, endless, 1020 * ms, firstClose, false},
-		"a call of 4 s":                       {4 * time.Second, 30 * ms, endless, 4 * time.Second, time.Second, false},
-		"a call without end":                  {endless, 30 * ms, endless, finishTimeout, lastClose, false},
-		"a stream without end":                {stream, 30 * ms, endless, finishTimeout - lastClose + 20*ms, firstClose, false},
-		"no call ends":                        {endless, endless, endless, finishTimeout, lastClose, false},
-		"no call ends that began later":       {time.Second, endless, endless, finishTimeout, lastClose, false},
-		"no call ends until the context ends": {endless, endless, time.Second, time.Second, time.Second, true},
-		"its handler calls finish":            {0, 30 * ms, endless, 0, 0, false},
+		"a short call":                     {50 * time.Millisecond, endless, 50 * time.Millisecond, false},
+		"a call without end":               {endless, endless, maxGrace, false},
+		"the context of Resign ends first": {endless, time.Second, time.Second, true},
+		"its handler calls Resign":         {0, endless, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				e := elected(t)
-				enter := func(sent metadata.MD, lasts time.Duration) (context.Context, bool) {
-					call, done, ok := e.Enter(metadata.NewIncomingContext(t.Context(), sent), 5, lasts == stream)
-					if ok && lasts > 0 {
-						time.AfterFunc(lasts, done)
-						context.AfterFunc(call, done)
-					}
-					return call, ok
+				stream, _, _ := e.Enter(t.Context(), 5, false)
+				call, done, _ := e.Enter(t.Context(), 5, true)
+				abandoned, abandon := context.WithCancel(t.Context())
+				_, _, _ = e.Enter(abandoned, 5, true) // its handler ignores that its call ends
+				abandon()
+				from := t.Context()
+				if row.call == 0 {
+					from = call
+				} else {
+					time.AfterFunc(row.call, done)
 				}
-				call, _ := enter(metadata.Pairs(CallHeader, "id"), row.under)
-				nested, _ := metadata.FromOutgoingContext(call)
-				ctx := call
-				if row.under > 0 {
-					ctx = t.Context()
-				}
-				ctx, cancel := context.WithTimeout(ctx, row.within)
+				ctx, cancel := context.WithTimeout(from, row.within)
 				defer cancel()
-				over, began := make(chan error, 2), time.Now()
-				admitted, longest := began, time.Duration(0)
-				go func() { over <- e.finish(ctx, 5) }()
-				for synctest.Wait(); len(over) == 0; synctest.Wait() {
-					if _, ok := enter(nested, ms); !ok && call.Err() == nil && row.under > 0 {
-						t.Fatalf("a nested call is refused after %v", time.Since(began))
-					}
-					_, ok := enter(nil, row.beside)
-					if longest = max(longest, time.Since(admitted)); ok {
-						admitted = time.Now()
-					}
-					time.Sleep(10 * ms)
+				began, resigned := time.Now(), make(chan error, 1)
+				go func() { resigned <- e.Resign(ctx, 5) }()
+				if synctest.Wait(); !errors.Is(context.Cause(stream), ErrEnded) || row.call > 0 && call.Err() != nil {
+					t.Errorf("the cause of the stream's end is %v, and the call has ended with %v; want ErrEnded and nil", context.Cause(stream), call.Err())
 				}
-				if takes, err := time.Since(began), <-over; takes != row.takes || longest > row.refuses+10*ms || (err != nil) != row.late {
-					t.Errorf("finish took %v, refused calls for up to %v, and returned %v; want %v, at most %v, an error: %v", takes, longest, err, row.takes, row.refuses, row.late)
+				if _, _, ok := e.Enter(t.Context(), 5, true); ok {
+					t.Error("a leader that resigns admits a call")
+				}
+				if err := <-resigned; time.Since(began) != row.takes || (err != nil) != row.late || call.Err() == nil || e.token != 0 {
+					t.Errorf("Resign returned %v after %v, the call ended with %v; want an error: %v, after %v, and the call's end", err, time.Since(began), call.Err(), row.late, row.takes)
 				}
 			})
 		})
@@ -340,4 +296,20 @@ func TestErr_OfAPausedEntry(t *testing.T) {
 	if err := e.Err(); err != nil || strings.Count(logs.String(), "\n") != 1 {
 		t.Errorf("the error of a paused entry is %v, want nil; the log is %s, want one line", err, logs.String())
 	}
+}
+
+// A handler that calls the leader of another service does not make its own leader stop waiting.
+func TestExit_OfAnotherElection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := elected(t)
+		call, _, _ := e.Enter(t.Context(), 5, true)
+		go func() { _ = e.Resign(t.Context(), 5) }()
+		synctest.Wait()
+		if Exit(call, "another"); call.Err() != nil {
+			t.Error("the call has ended with a call for another leader")
+		}
+		if Exit(call, e.Prefix); call.Err() == nil {
+			t.Error("the call goes on, though its handler waits for the next leader")
+		}
+	})
 }

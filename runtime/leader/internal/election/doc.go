@@ -3,19 +3,19 @@
 //	core.go        decides whether the instance has a candidate, and whether it leads
 //	candidates.go  the candidates for a service key, and how an instance sees them
 //	calls.go       the calls to etcd: stand, renew, revoke
-//	election.go    the core's shell: its timer, and the waiters for the leadership
-//	finish.go      the calls for the leader, and their end when it resigns
+//	election.go    the core's shell: its timer, the calls for the leader, and the waiters for the leadership
 //
 // An instance whose entry is registered has a candidate in etcd: a key with a random name under the service key's segment,
 // alone on its own lease. The candidate with the lowest create revision leads, and that revision is the token of its
 // leadership. Each candidate is put in its own transaction, so this package never creates two at one revision. If an earlier
 // version or another program did, the lower key leads. [candidate.First] defines the order.
 //
-// When a put was not answered, or the key or its lease is gone, the lease is revoked, and the instance stands again with another
-// lease and another key. Candidates are never repaired. A put that arrives late fails without its lease. A candidate is also revoked
-// when its entry leaves, when it resigns or yields as a drained one, when its lease is renewed late, or when etcd denies it the watch,
-// so that it does not keep others from leading. A leader whose entry leaves, or which yields, first finishes its calls, and leads on if
-// the cause goes before.
+// When a put was not answered, or the key or its lease is gone, the lease is revoked, and the instance stands again
+// with another lease and another key. Candidates are never repaired. A put that arrives late fails without its lease. A
+// candidate is also revoked when its entry leaves, when it resigns or yields as a drained one, when its lease is
+// renewed late, or when etcd denies it the watch, so that it does not keep others from leading. A leader that is
+// withdrawn, resigns or yields refuses calls at once, and is revoked when its unary calls have ended, after a grace at
+// the latest.
 //
 // A lease that lives although it was not renewed in time may be from a backup of etcd: others may have led since, with higher
 // tokens. It is not revoked before a renewal is answered: each call to an etcd that is back may need a login.

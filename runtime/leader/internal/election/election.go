@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -15,7 +16,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/extension"
 )
 
-// ErrEnded is the cause of a context that has ended with the leadership, or because a leader that resigns ends streams.
+// ErrEnded is the cause of a context that has ended with the leadership or, if it is a stream's, when the leader began
+// to resign.
 var ErrEnded = errors.New("etcd: this instance no longer leads")
 
 // ErrClosed is the error of a closed election.
@@ -37,8 +39,9 @@ type Config struct {
 	Prefix      string // the prefix of the candidates' etcd keys
 	Instance    string // the id of the instance
 	TTL         time.Duration
-	Candidates  viewer // a Standing, except in tests
-	TermChanged func() // called when the term has changed; it must neither block nor call the election
+	Grace       time.Duration // how long a leader that resigns waits for unary calls, up to maxGrace
+	Candidates  viewer        // a Standing, except in tests
+	TermChanged func()        // called when the term has changed; it must neither block nor call the election
 }
 
 // Election is an instance's part in an election. Its methods are safe for concurrent use.
@@ -52,29 +55,34 @@ type Election struct {
 	gone   chan struct{} // closed after End, when nothing is left in etcd
 	leave  func()        // closes gone
 
-	mu          sync.Mutex
-	core        core
-	timer       *time.Timer
-	ended       bool              // End was called
-	token       int64             // the token of the term at the last event, 0 without a term; does not change in doubt
-	doubted     bool              // the core was in doubt at the last event
-	contexts    map[uint64]func() // functions that end the contexts of the term
-	lastID      uint64            // the last key in contexts
-	group       *group            // of the calls that Enter admits now; nil before the first term
-	underWay    map[string]call   // the calls under way, by their ids
-	isFinishing bool              // the calls of this term are being finished
-	opened      chan struct{}     // closed when Enter admits calls again; nil while it does
-	takeBack    func()            // takes a giveWay back; does nothing without one, or after Finish or Resign
-	failed      error             // why the last attempt to stand failed, nil if it succeeded
-	unread      error             // why the candidates cannot be followed now, nil while they are
-	closeErr    error             // the error of the first Close
-	lastLogged  string            // why the instance does not stand, as last logged
+	mu         sync.Mutex
+	core       core
+	timer      *time.Timer
+	ended      bool                   // End or Close was called
+	token      int64                  // the token of the term at the last event, 0 without a term; does not change in doubt
+	doubted    bool                   // the core was in doubt at the last event
+	contexts   map[uint64]termContext // the contexts of the term
+	lastID     uint64                 // the last key in contexts
+	failed     error                  // why the last attempt to stand failed, nil if it succeeded
+	unread     error                  // why the candidates cannot be followed now, nil while they are
+	closeErr   error                  // the error of the first Close
+	lastLogged string                 // why the instance does not stand, as last logged
+}
+
+// termContext is a context that ends with the term.
+type termContext struct {
+	end    func()
+	stream bool // it ends when the leader begins to resign
 }
 
 // New returns the election of an instance. It does no I/O. Registered begins and ends the candidacy, until End ends it for good.
 func New(cfg Config) *Election {
-	e := &Election{calls: calls(cfg), gone: make(chan struct{}), contexts: make(map[uint64]func()), underWay: make(map[string]call), takeBack: func() {}}
-	e.leave = sync.OnceFunc(func() { close(e.gone) })
+	e := &Election{calls: calls(cfg), gone: make(chan struct{}), contexts: make(map[uint64]termContext)}
+	e.core.grace = min(cfg.Grace, maxGrace)
+	e.leave = sync.OnceFunc(func() {
+		close(e.gone)
+		e.tasks.Go(e.stop) // it may wait for a notification under way
+	})
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.stop = cfg.Candidates.Read(e.hear)
 	return e
@@ -103,11 +111,14 @@ func (e *Election) event(event func(now time.Time) effects) {
 	now := time.Now()
 	do := event(now)
 	doubted := e.doubted
-	if e.doubted = e.core.inDoubt(now); !e.ended && !e.doubted {
+	if e.doubted = e.core.inDoubt(now); !e.doubted {
 		e.turn(e.core.term(now).Token)
 		if doubted {
 			e.TermChanged() // for those who asked during the doubt, although the term may be the same
 		}
+	}
+	if do.cut {
+		e.endContexts(func(c termContext) bool { return c.stream })
 	}
 	e.call(do)
 	e.log(do)
@@ -144,12 +155,6 @@ func (e *Election) call(do effects) {
 				e.event(func(now time.Time) effects { return e.core.renewed(now, number, outcome{gone: true}) })
 			}
 		})
-	}
-	switch {
-	case do.resign == 0:
-		e.takeBack()
-	case !e.isFinishing:
-		e.giveWay(do.resign)
 	}
 	if lease := do.revoke; lease != clientv3.NoLease {
 		e.tasks.Go(func() {
@@ -206,21 +211,27 @@ func (e *Election) turn(token int64) {
 	if token == e.token {
 		return
 	}
-	for _, end := range e.contexts {
-		end()
-	}
-	clear(e.contexts)
-	e.admit(true)
-	e.token, e.isFinishing, e.takeBack = token, false, func() {}
-	e.group = &group{n: 1, idle: make(chan struct{})}
+	e.endContexts(func(termContext) bool { return true })
+	e.token = token
 	e.TermChanged()
+}
+
+// endContexts ends some contexts of the term. It must be called with mu held.
+func (e *Election) endContexts(which func(termContext) bool) {
+	maps.DeleteFunc(e.contexts, func(_ uint64, c termContext) bool {
+		ends := which(c)
+		if ends {
+			c.end()
+		}
+		return ends
+	})
 }
 
 // Term returns the leadership now, the zero value if the instance does not lead, and ErrClosed once the election is closed.
 func (e *Election) Term() (term Term, err error) {
 	e.mu.Lock()
 	term = e.core.term(time.Now())
-	ended, late := e.ended, term.Token != e.token
+	ended, late := e.ended && term == (Term{}), term.Token != e.token
 	e.mu.Unlock()
 	switch {
 	case ended:
@@ -248,28 +259,24 @@ func (e *Election) Err() error {
 }
 
 // Lead returns a context that ends with parent or with the leadership, in the latter case with the cause ErrEnded. ok is
-// false if the instance does not lead with token.
+// false if the instance does not lead with token, or resigns.
 func (e *Election) Lead(parent context.Context, token int64) (ctx context.Context, done context.CancelFunc, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.lead(parent, token)
-}
-
-func (e *Election) lead(parent context.Context, token int64) (ctx context.Context, done context.CancelFunc, ok bool) {
-	if e.ended || e.core.term(time.Now()).Token != token {
+	if !e.core.enter(time.Now(), token, false) {
 		return nil, nil, false
 	}
-	ctx, done = e.inTerm(parent)
+	ctx, done = e.inTerm(parent, false)
 	return ctx, done, true
 }
 
 // inTerm returns a context that ends with parent or with the present term, in the latter case with the cause ErrEnded. It must be
 // called with mu held.
-func (e *Election) inTerm(parent context.Context) (context.Context, context.CancelFunc) {
+func (e *Election) inTerm(parent context.Context, stream bool) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
 	e.lastID++
 	id := e.lastID
-	e.contexts[id] = func() { cancel(ErrEnded) }
+	e.contexts[id] = termContext{func() { cancel(ErrEnded) }, stream}
 	return ctx, func() {
 		cancel(nil)
 		e.mu.Lock()
@@ -278,19 +285,83 @@ func (e *Election) inTerm(parent context.Context) (context.Context, context.Canc
 	}
 }
 
-// End ends the leadership for good, and removes the candidate from etcd in the background. Wait returns when that is done.
-func (e *Election) End() {
-	e.mu.Lock()
-	if e.ended {
-		e.mu.Unlock()
-		return
+// exitKey is the key of the function that Exit calls, for the election with the candidates' prefix.
+type exitKey struct{ prefix string }
+
+// Exit makes a leader that resigns no longer wait for the call that ctx is from, because its handler waits for the end
+// of the leadership. prefix is that of the candidates.
+func Exit(ctx context.Context, prefix string) {
+	if exit, ok := ctx.Value(exitKey{prefix}).(func()); ok {
+		exit()
 	}
-	e.ended = true
-	e.turn(0)
-	e.TermChanged() // wakes those who wait, even if the instance did not lead
+}
+
+// Enter is Lead for a call, whose context is parent. When the leader resigns, it refuses further calls, and ends the
+// contexts of streams at once. For a grace, it waits until unary calls are done or their contexts have ended: then
+// nobody waits for the reply.
+func (e *Election) Enter(parent context.Context, token int64, unary bool) (ctx context.Context, done context.CancelFunc, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.core.enter(time.Now(), token, unary) {
+		return nil, nil, false
+	}
+	ctx, done = e.inTerm(parent, !unary)
+	if !unary {
+		return ctx, done, true
+	}
+	number, end := e.core.number, done
+	exit := sync.OnceFunc(func() { e.event(func(now time.Time) effects { return e.core.exit(now, number) }) })
+	stop := context.AfterFunc(parent, exit)
+	exitIfResigning := func() {
+		e.mu.Lock()
+		resigns := !e.core.endAt.IsZero()
+		e.mu.Unlock()
+		if resigns {
+			exit()
+		}
+	}
+	return context.WithValue(ctx, exitKey{e.Prefix}, exitIfResigning), func() { end(); stop(); exit() }, true
+}
+
+// Resign ends the leadership with token, and returns when it has ended. It waits for calls as Enter says, but not for
+// one whose handler calls Resign with its context. If ctx ends first, Resign ends the leadership at once, and returns
+// an error. The instance stands again as the last candidate.
+func (e *Election) Resign(ctx context.Context, token int64) error {
+	e.mu.Lock()
+	if token == 0 || token != e.token {
+		e.mu.Unlock()
+		return nil
+	}
+	term, done := e.inTerm(ctx, false)
 	e.mu.Unlock()
-	e.event(e.core.end)
-	e.tasks.Go(e.stop) // it may wait for a notification under way
+	defer done()
+	e.event(func(now time.Time) effects { return e.core.resign(now, token, e.core.grace) })
+	Exit(ctx, e.Prefix)
+	e.mu.Lock()
+	ended := e.token != token
+	e.mu.Unlock()
+	if ended {
+		return nil
+	}
+	<-term.Done()
+	if why := context.Cause(term); !errors.Is(why, ErrEnded) {
+		e.event(func(now time.Time) effects { return e.core.resign(now, token, 0) })
+		return fmt.Errorf("calls for the leader were under way when it resigned: %w", why)
+	}
+	return nil
+}
+
+// End ends the leadership for good, as Resign does, and removes the candidate from etcd. It does not wait. Wait returns
+// when that is done.
+func (e *Election) End() { e.finish(func(now time.Time) effects { return e.core.want(now, false) }) }
+
+// finish ends the candidacy for good by an event.
+func (e *Election) finish(event func(now time.Time) effects) {
+	e.event(func(now time.Time) effects {
+		e.ended = true
+		return event(now)
+	})
+	e.TermChanged() // wakes those who wait, even if the instance did not lead
 }
 
 // Wait returns after End once the candidate is out of etcd, or Close has given up. It returns an error if ctx ends first.
@@ -301,9 +372,10 @@ func (e *Election) Wait(ctx context.Context) error {
 	return nil
 }
 
-// Close is End, and returns when the candidate is out of etcd. If ctx ends first, Close gives up and returns an error.
+// Close is End, but does not wait for calls. It returns when the candidate is out of etcd. If ctx ends first, Close
+// gives up and returns an error.
 func (e *Election) Close(ctx context.Context) error {
-	e.End()
+	e.finish(e.core.end)
 	err := e.Wait(ctx)
 	e.mu.Lock()
 	e.closeErr = cmp.Or(e.closeErr, err)

@@ -1,6 +1,7 @@
 package election
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,7 +18,10 @@ var errLost = errors.New("no answer")
 
 var begin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-const ttl = 4 * time.Second
+const (
+	ttl   = 4 * time.Second
+	grace = 2 * time.Second
+)
 
 // record is an attempt to stand: its state in etcd, and its messages on their way to etcd.
 type record struct {
@@ -43,8 +47,8 @@ type process struct {
 	sent    time.Time // when the attempt began
 	pending View      // the last view that etcd has sent, perhaps not handled yet
 	renewal renewal
-	revoke  int   // 0 for none, 1 for one on its way to etcd, 2 for one that etcd has executed
-	resign  int64 // the token of the term whose calls are to finish
+	revoke  int    // 0 for none, 1 for one on its way to etcd, 2 for one that etcd has executed
+	call    uint64 // the number of the candidate that has admitted the call under way, 0 without a call
 	drained bool
 	removed bool // its candidate was deleted by hand
 }
@@ -56,7 +60,7 @@ type world struct {
 	processes [2]process
 	led       int64  // the highest token of a leader
 	late      string // how a term with a lower token began; "" if none did
-	cut       string // the event that ended a term with calls under way, although nothing was lost; "" if none did
+	cut       string // the event that ended a term before its call and the grace had ended, although nothing was lost; "" if none did
 }
 
 func (w *world) key(i int) string { return fmt.Sprint(i, " ", w.processes[i].core.number) }
@@ -90,7 +94,6 @@ func (w *world) do(i int, e effects) {
 	if e.revoke != clientv3.NoLease {
 		p.revoke = 1
 	}
-	p.resign = max(p.resign, e.resign)
 }
 
 // stood passes the outcome of an attempt to its instance.
@@ -169,10 +172,10 @@ var goesOn = []happening{
 		p.revoke = 0
 		w.do(i, p.core.revoked(w.now, p.core.number, true))
 	}},
-	{"has finished its calls", func(_ *world, _ int, p *process) bool { return p.resign != 0 }, func(w *world, i int, p *process) {
-		token := p.resign
-		p.resign = 0
-		w.do(i, p.core.resign(w.now, token))
+	{"its call ends", func(_ *world, _ int, p *process) bool { return p.call != 0 }, func(w *world, i int, p *process) {
+		number := p.call
+		p.call = 0
+		w.do(i, p.core.exit(w.now, number))
 	}},
 	{"etcd sends it the candidates", always, func(w *world, i int, p *process) { p.pending = w.view(i) }},
 	{
@@ -221,8 +224,13 @@ var goesWrong = []happening{
 	},
 	{
 		"is asked to resign", func(w *world, _ int, p *process) bool { return p.core.term(w.now).Token != 0 },
-		func(w *world, _ int, p *process) { p.resign = p.core.term(w.now).Token },
+		func(w *world, i int, p *process) { w.do(i, p.core.resign(w.now, p.core.term(w.now).Token, grace)) },
 	},
+	{"gets a call", func(_ *world, _ int, p *process) bool { return p.call == 0 }, func(w *world, _ int, p *process) {
+		if token := p.core.term(w.now).Token; token != 0 && p.core.enter(w.now, token, true) {
+			p.call = p.core.number
+		}
+	}},
 	{"is drained, or no longer", always, func(_ *world, _ int, p *process) { p.drained = !p.drained }},
 	{"is refused the candidates", func(_ *world, _ int, p *process) bool { return !p.core.view.Blind }, func(w *world, i int, p *process) {
 		blind := p.core.view
@@ -230,9 +238,6 @@ var goesWrong = []happening{
 		w.do(i, p.core.hear(w.now, blind))
 	}},
 }
-
-// ends are the events that may end a leadership whose candidate is still the first one known.
-var ends = []string{"has finished its calls", "hears of the renewal"}
 
 // begun records the tokens of the terms that have begun since before.
 func (w *world) begun(before *world) {
@@ -260,8 +265,9 @@ func TestWalk(t *testing.T) {
 						return false
 					}
 					w.begun(&before)
-					c := &w.processes[i].core
-					if before.processes[i].core.term(w.now).Token != 0 && c.phase == leaving && c.view.First == c.own && !slices.Contains(ends, h.name) {
+					c, was := &w.processes[i].core, &before.processes[i]
+					waits := w.processes[i].call == c.number && w.now.Before(cmp.Or(was.core.endAt, w.now.Add(grace)))
+					if was.core.term(w.now).Token != 0 && c.phase == leaving && c.view.First == c.own && waits && h.name != "hears of the renewal" {
 						w.cut = h.name
 					}
 					return true
@@ -276,7 +282,7 @@ func TestWalk(t *testing.T) {
 			w := &world{now: begin}
 			for i := range w.processes {
 				p := &w.processes[i]
-				p.pending = View{Known: true}
+				p.pending, p.core.grace = View{Known: true}, grace
 				p.core.hear(w.now, p.pending)
 				w.do(i, p.core.want(w.now, true))
 			}
@@ -315,7 +321,17 @@ func TestWalk(t *testing.T) {
 				}
 				return ""
 			}},
-			{Name: "a drain and a pause leave a leader its calls", Broken: func(w *world) string { return w.cut }},
+			{Name: "a leader that resigns waits for its call, within the grace", Broken: func(w *world) string { return w.cut }},
+			{Name: "a leader that resigns without a call ends, and admits none", Broken: func(w *world) string {
+				for i := range w.processes {
+					p := &w.processes[i]
+					c := p.core
+					if c.phase == placed && !c.endAt.IsZero() && (p.call != c.number || c.enter(w.now, c.own.Created, true)) {
+						return fmt.Sprintf("instance %d leads on, or admits a call", i)
+					}
+				}
+				return ""
+			}},
 			{Name: "a new leader has the highest token", Broken: func(w *world) string { return w.late }},
 		},
 		Settle: func(w *world) string {

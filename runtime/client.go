@@ -108,7 +108,7 @@ func splitDialOptions(opts []grpc.DialOption) (mine clientOptions, rest []grpc.D
 
 // WithSelector restricts a connection to the endpoints for which selector returns true. selector is called at each change of the
 // endpoints, by calls that name an instance, and by [Instances.All], but not concurrently for one connection. It must return
-// quickly and must not change the metadata. An endpoint for which it panics is not called. If there are several WithSelector
+// quickly, must not change the metadata, and must not panic: gRPC's goroutines do not recover. If there are several WithSelector
 // options, the last is in force. It works with [Registry.NewClient] and generated constructors, and is ignored elsewhere. Default:
 // all endpoints.
 func WithSelector(selector func(Endpoint) bool) grpc.DialOption {

@@ -63,12 +63,7 @@ func newClientBuilder(r *Registry, desc *ServiceDesc, opts clientOptions, author
 	}
 	if opts.selector != nil {
 		var calling sync.Mutex
-		b.client.Selector = func(e *endpoint.Endpoint) (selected bool) {
-			defer func() {
-				if reason := recover(); reason != nil { // gRPC does not recover in its goroutines
-					b.report(fmt.Sprintf("the selector of WithSelector panics, so instance %.200q is not called: %v", e.Instance, reason))
-				}
-			}()
+		b.client.Selector = func(e *endpoint.Endpoint) bool {
 			calling.Lock()
 			defer calling.Unlock()
 			return opts.selector(Endpoint(*e))

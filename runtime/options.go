@@ -69,10 +69,11 @@ func WithNamespace(prefix string) Option { return func(o *options) { o.namespace
 // ServiceDesc sets no LeaseTTL. d is a whole number of seconds from 1 s to 24 h. etcd may grant a longer TTL. Default: 15 s.
 func WithLeaseTTL(d time.Duration) Option { return func(o *options) { o.leaseTTL = d } }
 
-// WithLogger sets where the registry reports changes of state; in steady state it logs nothing. Default: slog.Default().
+// WithLogger sets where the registry reports changes of state; in steady state it logs nothing. The handler must not block, panic
+// or call the registry. Default: slog.Default().
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
-// WithMeterProvider turns on OpenTelemetry metrics. Default: none.
+// WithMeterProvider turns on OpenTelemetry metrics. The meters must not block, panic or call the registry. Default: none.
 func WithMeterProvider(mp metric.MeterProvider) Option { return func(o *options) { o.meters = mp } }
 
 // WithZone names the zone that this process runs in. Its registrations carry the zone unless [WithZoneTag] says otherwise, and

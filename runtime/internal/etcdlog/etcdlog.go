@@ -1,17 +1,13 @@
 // Package etcdlog makes a logger safe for text from etcd. Otherwise a writer of one key could forge lines, move the
-// cursor of a terminal that shows the log, or fill the disk. It also contains faults of the logger's handler: most lines are
-// logged in goroutines of this module, where a panic would end the process, and a line that hangs would keep the goroutine from
-// its work.
+// cursor of a terminal that shows the log, or fill the disk.
 package etcdlog
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 )
 
 const (
@@ -22,57 +18,28 @@ const (
 // Wrap returns a logger that escapes and cuts texts before they reach l's handler. Texts are messages, names,
 // strings, and values that print as text, such as errors, Stringers and others of slog.KindAny. Levels, times,
 // numbers and the structure of groups stay as they are.
-//
-// l's handler gets no further line while one takes longer than 0.1 s.
-func Wrap(l *slog.Logger) *slog.Logger { return slog.New(handler{l.Handler(), new(atomic.Int32)}) }
+func Wrap(l *slog.Logger) *slog.Logger { return slog.New(handler{l.Handler()}) }
 
-type handler struct {
-	slog.Handler
-	late *atomic.Int32 // the number of lines that nobody waits for any more
-}
-
-// Enabled implements [slog.Handler].
-func (h handler) Enabled(ctx context.Context, level slog.Level) bool {
-	defer func() { _ = recover() }()
-	return h.Handler.Enabled(ctx, level)
-}
+type handler struct{ slog.Handler }
 
 // Handle implements [slog.Handler].
 func (h handler) Handle(ctx context.Context, r slog.Record) error {
-	if h.late.Load() > 0 {
-		return nil
-	}
 	out := slog.NewRecord(r.Time, r.Level, text(r.Message), r.PC)
 	r.Attrs(func(a slog.Attr) bool {
 		out.AddAttrs(attr(a))
 		return true
 	})
-	var err error
-	var over atomic.Bool // the line is written, or late
-	if !bounded.Briefly(func() {
-		defer func() {
-			if over.Swap(true) {
-				h.late.Add(-1)
-			}
-		}()
-		err = h.Handler.Handle(ctx, out)
-	}) {
-		if h.late.Add(1); over.Swap(true) {
-			h.late.Add(-1) // it is written by now
-		}
-		return nil
-	}
-	return err
+	return h.Handler.Handle(ctx, out)
 }
 
 // WithAttrs implements [slog.Handler].
 func (h handler) WithAttrs(all []slog.Attr) slog.Handler {
-	return handler{h.Handler.WithAttrs(attrs(all)), h.late}
+	return handler{h.Handler.WithAttrs(attrs(all))}
 }
 
 // WithGroup implements [slog.Handler].
 func (h handler) WithGroup(name string) slog.Handler {
-	return handler{h.Handler.WithGroup(text(name)), h.late}
+	return handler{h.Handler.WithGroup(text(name))}
 }
 
 // text returns s, escaped and cut.

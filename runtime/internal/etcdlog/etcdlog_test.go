@@ -9,10 +9,8 @@ import (
 	"io"
 	"log/slog"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/slogtest"
-	"testing/synctest"
 	"unicode"
 )
 
@@ -141,47 +139,4 @@ func TestHandler(t *testing.T) {
 		}
 		return m
 	})
-}
-
-// A panic of the handler loses the line, and not the process.
-func TestHandler_PanicsAreContained(t *testing.T) {
-	Wrap(slog.New(struct{ slog.Handler }{})).Warn("in Enabled")
-	Wrap(slog.New(panicking{slog.DiscardHandler})).With("a", 1).Warn("in Handle")
-}
-
-type panicking struct{ slog.Handler }
-
-func (panicking) Enabled(context.Context, slog.Level) bool  { return true }
-func (panicking) Handle(context.Context, slog.Record) error { panic("no disk") }
-func (p panicking) WithAttrs([]slog.Attr) slog.Handler      { return p }
-
-// A line that hangs holds nobody up, and the handler gets no further line until it returns.
-func TestHandler_LinesThatHang(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := &hanging{Handler: slog.DiscardHandler, release: make(chan struct{})}
-		log := Wrap(slog.New(h))
-		for range 3 {
-			log.With("a", 1).Warn("it hangs")
-		}
-		close(h.release)
-		synctest.Wait()
-		log.Warn("it is back")
-		if n := h.lines.Load(); n != 2 {
-			t.Errorf("the handler got %d lines, want the first one and the last one", n)
-		}
-	})
-}
-
-type hanging struct {
-	slog.Handler
-	release chan struct{}
-	lines   atomic.Int32
-}
-
-func (h *hanging) Enabled(context.Context, slog.Level) bool { return true }
-func (h *hanging) WithAttrs([]slog.Attr) slog.Handler       { return h }
-func (h *hanging) Handle(context.Context, slog.Record) error {
-	h.lines.Add(1)
-	<-h.release
-	return nil
 }

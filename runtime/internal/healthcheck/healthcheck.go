@@ -1,5 +1,5 @@
 // Package healthcheck follows the health of services at a gRPC health service of this process. It calls Check once a
-// second, and at once after a message of Watch. The health service is code of the library's user, which may hang or panic.
+// second, and at once after a message of Watch. The health service is code of the library's user, which may hang.
 package healthcheck
 
 import (
@@ -80,7 +80,6 @@ func (f *Follower) reportDue() {
 func (f *Follower) poll(ctx context.Context, service string, first func()) {
 	request, sent := &healthpb.HealthCheckRequest{Service: service}, make(chan struct{}, 1)
 	go func() {
-		defer func() { _ = recover() }() // after a panic of Watch, the loop below goes on without it
 		_ = f.server.Watch(request, watch{nil, ctx, sent})
 	}()
 	for ctx.Err() == nil {
@@ -101,11 +100,6 @@ func (f *Follower) poll(ctx context.Context, service string, first func()) {
 func (f *Follower) check(ctx context.Context, request *healthpb.HealthCheckRequest) (got servingStatus, problem string) {
 	ctx, cancel := context.WithTimeout(ctx, interval)
 	defer cancel()
-	defer func() {
-		if r := recover(); r != nil {
-			problem = fmt.Sprint("panics: ", r)
-		}
-	}()
 	resp, err := f.server.Check(ctx, request)
 	if err != nil && status.Code(err) != codes.NotFound {
 		return 0, fmt.Sprint("fails: ", err)

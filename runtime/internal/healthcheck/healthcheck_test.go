@@ -20,7 +20,6 @@ import (
 type fake struct {
 	healthpb.UnimplementedHealthServer
 	check  func(service string) (*healthpb.HealthCheckResponse, error) // nil: not implemented
-	watch  func() error                                                // nil: not implemented
 	checks atomic.Int64
 }
 
@@ -30,13 +29,6 @@ func (f *fake) Check(ctx context.Context, req *healthpb.HealthCheckRequest) (*he
 		return f.UnimplementedHealthServer.Check(ctx, req)
 	}
 	return f.check(req.Service)
-}
-
-func (f *fake) Watch(req *healthpb.HealthCheckRequest, stream healthpb.Health_WatchServer) error {
-	if f.watch == nil {
-		return f.UnimplementedHealthServer.Watch(req, stream)
-	}
-	return f.watch()
 }
 
 func response(s healthpb.HealthCheckResponse_ServingStatus) *healthpb.HealthCheckResponse {
@@ -101,17 +93,14 @@ func TestHealth_FaultyServices(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		check func(string) (*healthpb.HealthCheckResponse, error)
-		watch func() error
 		want  string
 	}{
-		"Check panics":    {func(string) (*healthpb.HealthCheckResponse, error) { panic("no") }, nil, said("panics: no")},
-		"Check fails":     {func(string) (*healthpb.HealthCheckResponse, error) { return nil, errors.New("no") }, nil, said("fails: no")},
-		"nil response":    {func(string) (*healthpb.HealthCheckResponse, error) { return nil, nil }, nil, "a up, b up"},
-		"unknown status":  {func(string) (*healthpb.HealthCheckResponse, error) { return response(77), nil }, nil, "a up, b up"},
-		"not implemented": {nil, nil, said("fails: rpc error: code = Unimplemented desc = method Check not implemented")},
-		"Watch panics":    {func(string) (*healthpb.HealthCheckResponse, error) { return response(up), nil }, func() error { panic("no") }, "a up, b up"},
+		"Check fails":     {func(string) (*healthpb.HealthCheckResponse, error) { return nil, errors.New("no") }, said("fails: no")},
+		"nil response":    {func(string) (*healthpb.HealthCheckResponse, error) { return nil, nil }, "a up, b up"},
+		"unknown status":  {func(string) (*healthpb.HealthCheckResponse, error) { return response(77), nil }, "a up, b up"},
+		"not implemented": {nil, said("fails: rpc error: code = Unimplemented desc = method Check not implemented")},
 	} {
-		f := &fake{check: tt.check, watch: tt.watch}
+		f := &fake{check: tt.check}
 		follow(t, f, func(expect func(when, want string)) {
 			time.Sleep(time.Minute)
 			expect(name+" for a minute", tt.want)

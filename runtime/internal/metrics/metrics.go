@@ -102,22 +102,16 @@ func (m *Metrics) ListwatchHooks(keys Range) listwatch.Hooks {
 	kind := rangeAttr.String(string(keys))
 	return listwatch.Hooks{
 		Relisted: func(cause string) {
-			defer contain()
 			m.relists.Add(context.Background(), 1, metric.WithAttributes(kind, causeAttr.String(cause)))
 		},
 		Malformed: func(string) {
-			defer contain()
 			m.malformedValues.Add(context.Background(), 1, metric.WithAttributes(kind))
 		},
 	}
 }
 
-// contain contains a panic of the application's meter, which is called in goroutines of this module.
-func contain() { _ = recover() }
-
 // RegistrationChanged moves a registration from the count of its old state to that of its new state.
 func (m *Metrics) RegistrationChanged(from, to lease.State) {
-	defer contain()
 	if from != lease.Initial {
 		m.register(-1, from)
 	}

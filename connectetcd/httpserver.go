@@ -9,11 +9,8 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"reflect"
 	"slices"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -23,11 +20,7 @@ import (
 // httpServer adapts an HTTP server to runtime.GRPCServer, the interface of the servers that a runtime.Server serves.
 type httpServer struct {
 	http     *http.Server
-	starting sync.Map     // of net.Conn: the connections that have not sent a complete preface of HTTP/2, or header of HTTP/1
-	calls    sync.RWMutex // held for reading by each running handler of a call, and locked for good by GracefulStop
-	stopping atomic.Bool
 	mu       sync.Mutex // guards the fields below
-	refuse   func()     // makes Serve return, without an end of the connections; nil before Serve
 	services map[string]grpc.ServiceInfo
 	faults   []error // of NewServer, Register and HandleHealth; Serve and Announce return them
 }
@@ -79,57 +72,17 @@ func (s *httpServer) Serve(lis net.Listener) error {
 		config.NextProtos = append(slices.Clone(config.NextProtos), "h2") // so that net/http speaks HTTP/2
 		s.http.TLSConfig, lis = config, tlsListener{lis, config}
 	}
-	given := s.http.ConnState
-	s.http.ConnState = func(conn net.Conn, state http.ConnState) {
-		if key := reflect.ValueOf(conn); state == http.StateNew && key.Comparable() {
-			s.starting.Store(conn, nil)
-		} else if key.Comparable() {
-			s.starting.Delete(conn)
-		}
-		if given != nil {
-			given(conn, state)
-		}
-	}
-	served := make(chan struct{})
-	defer close(served)
-	s.mu.Lock()
-	s.refuse = func() { _ = lis.Close(); <-served }
-	s.mu.Unlock()
 	err := s.http.Serve(lis)
-	if s.stopping.Load() || errors.Is(err, http.ErrServerClosed) {
+	if errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("connectetcd: the http.Server was shut down before the context of Serve ended: %w (%w)", err, grpc.ErrServerStopped)
 	}
 	return err
 }
 
-// startingTime is how long a server that stops leaves connections that are starting.
-const startingTime = 500 * time.Millisecond
+// GracefulStop waits for the calls that net/http's own Shutdown waits for.
+func (s *httpServer) GracefulStop() { _ = s.http.Shutdown(context.Background()) } // fails if a listener is already closed
 
-// GracefulStop returns when the handlers of all calls have returned. It closes the listener, and calls Shutdown once no connection is
-// starting: after Shutdown, net/http drops the first request of HTTP/1, does not tell clients of HTTP/2 to leave, and waits for silent ones.
-func (s *httpServer) GracefulStop() {
-	s.stopping.Store(true)
-	s.mu.Lock()
-	refuse := s.refuse
-	s.mu.Unlock()
-	if refuse != nil {
-		refuse()
-	}
-	for end, left := time.Now().Add(startingTime), true; left; time.Sleep(time.Millisecond) {
-		left = false
-		early := time.Now().Before(end)
-		s.starting.Range(func(conn, _ any) bool {
-			if left = early; !early {
-				_ = conn.(net.Conn).Close() // fails only if it is closed
-			}
-			return true
-		})
-	}
-	_ = s.http.Shutdown(context.Background()) // fails if a listener is already closed
-	s.calls.Lock()                            // no WaitGroup, whose Add must not meet Wait: a call that Stop has cut may be starting
-}
-
-func (s *httpServer) Stop() { _ = s.http.Close() } // Close fails if a listener is already closed
+func (s *httpServer) Stop() { _ = s.http.Close() } // fails if a listener is already closed
 
 // checkHTTP2 returns an error if the server will surely not speak HTTP/2 on a listener.
 func checkHTTP2(s *http.Server, lis net.Listener) error {

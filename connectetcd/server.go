@@ -93,14 +93,7 @@ func (s *Server) handle(pattern string, handler http.Handler) {
 			s.below.fault(fmt.Errorf("connectetcd: register %s: %v", pattern, reason))
 		}
 	}()
-	s.routes.Handle(pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.below.calls.TryRLock() { // fails after all connections of this server have ended
-			defer s.below.calls.RUnlock()
-			handler.ServeHTTP(w, r)
-		} else {
-			http.Error(w, "the server has stopped", http.StatusServiceUnavailable)
-		}
-	}))
+	s.routes.Handle(pattern, handler)
 }
 
 // HandleHealth registers gRPC's health service on the server, with the statuses of checker, and asks checker every second.
@@ -117,8 +110,8 @@ func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.Handle
 }
 
 // Serve serves on lis until ctx ends, and keeps the registered services in etcd until then, as [runtime.Server.Serve] does.
-// It announces them in the background. When ctx ends it withdraws them, waits for the drain delay (1 s by default), and shuts
-// down the HTTP server within the stop timeout (20 s), after which it cuts open calls. Serve closes lis, and returns nil after a
+// It announces them in the background. When ctx ends it withdraws them, waits for the drain delay (1 s by default), and calls
+// the HTTP server's Shutdown and, after the stop timeout (20 s), its Close, which cuts open calls. Serve closes lis, and returns nil after a
 // clean drain. It serves TLS if the TLSConfig has a certificate and lis accepts no *tls.Conn. It can be called once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	if lis != nil {

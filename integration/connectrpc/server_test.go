@@ -129,24 +129,6 @@ func TestNoCallFails(t *testing.T) {
 	calling.Wait()
 }
 
-// A drain does not wait for connections on which no call was made.
-func TestDrain_IgnoresSilentConnections(t *testing.T) {
-	w := newWorld(t)
-	s := w.serve(h2c(), registerLibrary, runtime.WithStopTimeout(3*time.Second)) // net/http alone would wait for 5 s
-	for _, sent := range []string{"", "PRI * HTTP/2.0"} {                        // HTTP/2's preface is longer
-		conn, err := net.Dial("tcp", s.addr)
-		kit.Must(t, err)
-		defer conn.Close()
-		fmt.Fprint(conn, sent)
-	}
-	_, err := connectconnect.NewLibraryClient(http.DefaultClient, "http://"+s.addr).Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
-	kit.Must(t, err) // the server has accepted the other connections, which were the first
-	defer http.DefaultClient.CloseIdleConnections()
-	if err := s.stop(); err != nil {
-		t.Errorf("Serve: %v, want nil: no call is open", err)
-	}
-}
-
 // The stop timeout ends calls whose handler does not return.
 func TestDrain_CutsHangingHandlers(t *testing.T) {
 	w := newWorld(t)

@@ -235,7 +235,7 @@ func (c *Core) addUpcoming(now time.Time, name string, found Found, waits *bool)
 
 // hasAll reports whether the client has clusters and their endpoints, and has acknowledged them.
 func (c *Core) hasAll(clusters []string) bool {
-	for _, s := range []*subscription{&c.kinds[Clusters], &c.kinds[Loads]} {
+	for _, s := range c.kinds[:Listeners] { // the clusters and the loads
 		if s.pending || slices.ContainsFunc(clusters, func(name string) bool { return s.sent[name] == nil }) {
 			return false
 		}

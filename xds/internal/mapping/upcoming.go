@@ -10,10 +10,11 @@ import (
 )
 
 // Substitute returns a copy of the base's cluster and of its endpoints, under the name of a removed cluster. A client that reconnects
-// asks for the clusters in its old routes; without the copy, its calls to the removed cluster would fail.
+// asks for the clusters in its old routes; without the copy, its calls to the removed cluster would fail. A cluster without fallback
+// has no substitute: its calls fail.
 func (s *Snapshot) Substitute(name string) (cluster, load *Resource) {
 	c, l := new(clusterv3.Cluster), new(endpointv3.ClusterLoadAssignment)
-	if s.Clusters[s.base].Body.UnmarshalTo(c) != nil || s.Loads[s.base].Body.UnmarshalTo(l) != nil {
+	if strings.Contains(name, onlyMark) || s.Clusters[s.base].Body.UnmarshalTo(c) != nil || s.Loads[s.base].Body.UnmarshalTo(l) != nil {
 		return nil, nil
 	}
 	c.Name, c.EdsClusterConfig.ServiceName, l.ClusterName = name, name, name

@@ -35,6 +35,9 @@ func TestDetour(t *testing.T) {
 		}
 		return all
 	}
+	if c, _ := s.Substitute("a/only:lane=gone"); c != nil {
+		t.Errorf("the substitute of a strict lane is %v, want none", c)
+	}
 	all := targets(s.Route)
 	known := []string{"a/only:nobody", all["known"][0], all[""][0]}
 	detour, err := Detour(known, s.Route)

@@ -168,8 +168,8 @@ func additions(project *quickstart.Project, key string) error {
 	return fmt.Errorf(toAdd, get, key, beside, opt)
 }
 
-// moduleLine matches the module path in a go.mod.
-var moduleLine = regexp.MustCompile(`(?m)^module\s+"?([^\s"]+)"?`)
+// moduleLine matches the go.mod of this module.
+var moduleLine = regexp.MustCompile(`(?m)^module\s+"?` + regexp.QuoteMeta(quickstart.Self) + `(["\s]|$)`)
 
 // replacement checks the directory of -replace, and returns it in the form of go.mod. A relative path stays relative, so that the two
 // directories can be moved together.
@@ -178,7 +178,7 @@ func replacement(dir string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("-replace %s: want a checkout of %s: %w", dir, quickstart.Self, err)
 	}
-	if match := moduleLine.FindSubmatch(gomod); match == nil || string(match[1]) != quickstart.Self {
+	if !moduleLine.Match(gomod) {
 		return "", fmt.Errorf("-replace %s: want a checkout of %s, but its go.mod is of another module", dir, quickstart.Self)
 	}
 	if dir = filepath.ToSlash(filepath.Clean(dir)); filepath.IsLocal(dir) {

@@ -19,6 +19,7 @@ import (
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/proto"
 )
 
@@ -74,8 +75,12 @@ func (p Project) example() example {
 	return grpcExample
 }
 
-// modulePath matches the paths of modules, except for rules that the go command reports by itself.
+// modulePath matches the paths of modules, and also some that the go command refuses: see reserved.
 var modulePath = regexp.MustCompile(`^[a-z0-9][-a-z0-9]*(\.[-a-z0-9]+)+(/[_~A-Za-z0-9][-_~A-Za-z0-9]*(\.[-_~A-Za-z0-9]+)*)*$`)
+
+// reserved matches the directories that the go command does not let programs import, or does not list, and the paths that it refuses
+// because Windows has no such files: see module.CheckPath of golang.org/x/mod.
+var reserved = regexp.MustCompile(`^(internal|vendor|testdata)$|(?i)(^|/)(con|prn|aux|nul|com[1-9]|lpt[1-9]|[^/.]*~[0-9]+)(\.|/|$)`)
 
 // majorVersion matches the end of a path that names a major version, as in example.com/shop/v2 and gopkg.in/shop.v1.
 var majorVersion = regexp.MustCompile(`[/.]v[0-9]+$`)
@@ -83,27 +88,27 @@ var majorVersion = regexp.MustCompile(`[/.]v[0-9]+$`)
 // packageName matches the names that the proto package may have. Files are named after it, hence the limit.
 var packageName = regexp.MustCompile(`^[a-z][a-z0-9]{0,62}$`)
 
-// reserved are the directories that the go command does not let programs import, or does not list.
-var reserved = []string{"internal", "vendor", "testdata"}
-
 // Names are the names of a project's service: for example.com/web-shop, service WebShopService of package webshop, key web-shop.
 type Names struct{ Service, Package, Key string }
 
 // Names returns the names that the last element of the key or, without a key, of the module path gives.
 func (p Project) Names() (Names, error) {
-	if !modulePath.MatchString(p.Module) {
-		return Names{}, fmt.Errorf("%.80q cannot be the path of the new module: want a host name with a dot, then names between slashes, as in example.com/greeter", p.Module)
+	if !modulePath.MatchString(p.Module) || reserved.MatchString(p.Module) {
+		return Names{}, fmt.Errorf("%.80q cannot be the path of the new module: want a host name with a dot, then names between slashes that Windows does not reserve, as in example.com/greeter", p.Module)
 	}
 	last := path.Base(majorVersion.ReplaceAllString(cmp.Or(p.Key, p.Module), ""))
 	words := strings.FieldsFunc(last, func(r rune) bool { return strings.ContainsRune("-_.~", r) })
 	n := Names{Package: strings.ToLower(strings.Join(words, "")), Key: cmp.Or(p.Key, strings.ToLower(strings.Join(words, "-")))}
-	if !packageName.MatchString(n.Package) || slices.Contains(reserved, n.Package) {
+	if !packageName.MatchString(n.Package) || reserved.MatchString(n.Package) {
 		return Names{}, fmt.Errorf("%.80q cannot name a service: give a KEY that ends in a short word of letters, as in: init %.80s acme/shop", last, p.Module)
 	}
 	for _, word := range words {
 		n.Service += strings.ToUpper(word[:1]) + word[1:]
 	}
 	n.Service = strings.TrimSuffix(n.Service, "Service") + "Service"
+	if _, ok := servicekey.Authority(n.Key); !ok {
+		return n, fmt.Errorf("KEY %.80q gives no authority: want a host name with slashes for its dots, as in acme/shop", n.Key)
+	}
 	return n, endpoint.CheckKey(n.Key)
 }
 
@@ -133,7 +138,7 @@ func (p Project) Files() (map[string]string, error) {
 func (p Project) render(name, text string) (string, error) {
 	switch {
 	case name == "go.mod":
-		return p.requireSelf(text)
+		return p.requireSelf(text), nil
 	case name == "generate.go" && p.BufOnPath:
 		if !strings.Contains(text, ownBuf) {
 			return "", fmt.Errorf("the quickstart's generate.go lacks %q", ownBuf)
@@ -154,12 +159,9 @@ func (p Project) render(name, text string) (string, error) {
 const ownBuf = "//go:generate go -C tools build -o ../bin/ github.com/bufbuild/buf/cmd/buf\n//go:generate bin/buf generate\n"
 
 // requireSelf returns go.mod with the project's requirements of this repository's modules.
-func (p Project) requireSelf(text string) (string, error) {
+func (p Project) requireSelf(text string) string {
 	for _, below := range p.example().needs {
 		requirement, replacement := Self+below+" v0.0.0\n", "replace "+Self+below+" => ../.."+below+"\n"
-		if !strings.Contains(text, replacement+"\n") || !strings.Contains(text, requirement) {
-			return "", fmt.Errorf("the quickstart's go.mod lacks %q or %q", replacement, requirement)
-		}
 		if p.Replace != "" {
 			text = strings.Replace(text, replacement, "replace "+Self+below+" => "+quote(p.Replace+below)+"\n", 1)
 			continue
@@ -167,7 +169,7 @@ func (p Project) requireSelf(text string) (string, error) {
 		text = strings.Replace(text, replacement+"\n", "", 1)
 		text = strings.Replace(text, requirement, Self+below+" "+p.Version+"\n", 1)
 	}
-	return text, nil
+	return text
 }
 
 // quote quotes a path for go.mod if necessary.

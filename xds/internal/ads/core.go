@@ -61,21 +61,17 @@ type Found struct {
 	// it keeps its own. Provisional listeners and clusters are sent, because one answer contains those of all hosts, and the other
 	// hosts would wait.
 	Provisional bool
-	// Substitute replaces a removed resource for a client that may have it from an earlier stream. It may be nil.
-	Substitute *mapping.Resource
+	// Substitute makes a replacement of a removed resource for a client that may have it from an earlier stream. It and its result may
+	// be nil.
+	Substitute func() *mapping.Resource
 }
 
 // Lookup looks up a resource of a snapshot.
 func Lookup(s *mapping.Snapshot, k Kind, name string) (f Found) {
 	switch {
-	case k == Clusters:
-		if f.Resource = s.Clusters[name]; f.Resource == nil {
-			f.Substitute, _ = s.Substitute(name)
-		}
-	case k == Loads:
-		if f.Resource = s.Loads[name]; f.Resource == nil {
-			_, f.Substitute = s.Substitute(name)
-		}
+	case k <= Loads:
+		of := [...]map[string]*mapping.Resource{s.Clusters, s.Loads}[k]
+		f = Found{Resource: of[name], Substitute: func() *mapping.Resource { return s.Substitute(name, of) }}
 	case name != s.Listener.Name: // the routes have the listener's name
 	case k == Listeners:
 		f.Resource = s.Listener
@@ -263,8 +259,8 @@ func (s *subscription) answer(k Kind, find func(name string) Found) *Answer {
 			continue
 		case found.Resource == nil:
 			// A client asks for a removed cluster as long as it has calls to the cluster. These calls must not fail.
-			if found.Resource = last; last == nil {
-				found.Resource = found.Substitute
+			if found.Resource = last; last == nil && found.Substitute != nil {
+				found.Resource = found.Substitute()
 			}
 		}
 		if found.Resource == nil {

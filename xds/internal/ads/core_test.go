@@ -22,13 +22,16 @@ func TestCore_RejectsTooManyNames(t *testing.T) {
 	for i := range names {
 		names[i] = fmt.Sprint("no.such.", i)
 	}
-	if err := c.Request(Request{Listeners, names, "", "", false}); err == nil || !strings.Contains(err.Error(), "10001 resources") {
+	if err := c.Request(Request{Kind: Listeners, Names: names}); err == nil || !strings.Contains(err.Error(), "10001 resources") {
 		t.Errorf("Request with %d names: %v, want an error with \"10001 resources\"", len(names), err)
 	}
-	must.Succeed(t, c.Request(Request{Listeners, names[1:], "", "", false}))
+	must.Succeed(t, c.Request(Request{Kind: Listeners, Names: names[1:]}))
 	answers, waits := c.Answers(time.Time{}, none)
 	if len(answers) != 1 || len(answers[0].Resources) != 0 || waits {
 		t.Fatalf("Answers to names that do not exist: %v, waits %v; want one empty answer, waits false", answers, waits)
+	}
+	if testing.AllocsPerRun(1, func() { Lookup(snapshots[0], Clusters, "a/gone") }) > 2 {
+		t.Error("a lookup makes a substitute, want none before it is sent")
 	}
 	must.Succeed(t, c.Request(Request{Listeners, names[1:], answers[0].Nonce, "", false}))
 	if again, _ := c.Answers(time.Time{}, none); again != nil {
@@ -71,7 +74,6 @@ func TestCore_SendsDroppedResourceAgain(t *testing.T) {
 		}
 		var c Core
 		ask := func(nonce string, names ...string) (received []string) {
-			t.Helper()
 			must.Succeed(t, c.Request(Request{Kind: k, Names: names, Nonce: nonce}))
 			answers, _ := c.Answers(time.Time{}, find)
 			for _, a := range answers {
@@ -115,7 +117,7 @@ func TestCore_WaitsForPendingResource(t *testing.T) {
 			}
 			must.Succeed(t, c.Request(Request{Clusters, []string{"a", "b", "c"}, a.Nonce, "", false}))
 		}
-		if fmt.Sprint(got) != fmt.Sprint(names) {
+		if !slices.Equal(got, names) {
 			t.Errorf("with %v known, the client receives %v, want %v", known, got, names)
 		}
 	}
@@ -132,7 +134,7 @@ func TestCore_WaitsForPendingResource(t *testing.T) {
 
 	clear(known)
 	c = Core{}
-	must.Succeed(t, c.Request(Request{Clusters, []string{"a", "b"}, "", "", false}))
+	must.Succeed(t, c.Request(Request{Kind: Clusters, Names: []string{"a", "b"}}))
 	receives()
 	known["a"] = true
 	receives("a") // the client also asks for c
@@ -173,12 +175,14 @@ func TestIdentify_CutsLongTexts(t *testing.T) {
 
 // A client that still has old calls to a cluster receives new routes to the cluster only after it has dropped the cluster.
 func TestCore_WaitsForDroppedCluster(t *testing.T) {
-	state, c := 2, new(Core)
+	w := walked{known: true, state: 2}
 	ask := func(k Kind, nonce string, names ...string) (routes []string) {
-		must.Succeed(t, c.Request(Request{Kind: k, Names: names, Nonce: nonce}))
-		answers, _ := c.Answers(time.Unix(1000, 0), func(k Kind, name string) Found { return Lookup(snapshots[state], k, name) })
-		if n := len(answers); n > 0 && answers[n-1].Kind == Routes {
-			routes = answers[n-1].Resources[0].Clusters
+		must.Succeed(t, w.core.Request(Request{Kind: k, Names: names, Nonce: nonce}))
+		answers, _ := w.core.Answers(time.Unix(1000, 0), w.find)
+		for _, a := range answers {
+			if a.Kind == Routes {
+				routes = a.Resources[0].Clusters
+			}
 		}
 		return routes
 	}
@@ -188,7 +192,7 @@ func TestCore_WaitsForDroppedCluster(t *testing.T) {
 		ask(Clusters, nonce, append(split, "a")...)
 		ask(Loads, nonce, append(split, "a")...)
 	}
-	state = 0
+	w.state = 0
 	if before, after := ask(Routes, "1", "a"), ask(Clusters, "1", split...); before != nil || !slices.Contains(after, "a") {
 		t.Errorf("routes to %v before the client has dropped the cluster, want none; to %v afterwards, want \"a\" in them", before, after)
 	}

@@ -9,21 +9,25 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 )
 
-// Substitute returns a copy of the base's cluster and of its endpoints, under the name of a removed cluster. A client that reconnects
-// asks for the clusters in its old routes; without the copy, its calls to the removed cluster would fail. A cluster without fallback
-// has no substitute: its calls fail.
-func (s *Snapshot) Substitute(name string) (cluster, load *Resource) {
-	c, l := new(clusterv3.Cluster), new(endpointv3.ClusterLoadAssignment)
-	if strings.Contains(name, onlyMark) || s.Clusters[s.base].Body.UnmarshalTo(c) != nil || s.Loads[s.base].Body.UnmarshalTo(l) != nil {
-		return nil, nil
+// Substitute returns a copy of the base's cluster or of its endpoints, under the name of a removed cluster. of is s.Clusters or s.Loads.
+// A client that reconnects asks for the clusters in its old routes; without the copy, its calls to the removed cluster would fail.
+// Substitute returns nil for a cluster without fallback: its calls fail.
+func (s *Snapshot) Substitute(name string, of map[string]*Resource) *Resource {
+	message, err := of[s.base].Body.UnmarshalNew()
+	if err != nil || strings.Contains(name, onlyMark) {
+		return nil
 	}
-	c.Name, c.EdsClusterConfig.ServiceName, l.ClusterName = name, name, name
-	cluster, err := newResource(name, c)
-	load, errLoad := newResource(name, l)
-	if err != nil || errLoad != nil {
-		return nil, nil
+	switch m := message.(type) {
+	case *clusterv3.Cluster:
+		m.Name, m.EdsClusterConfig.ServiceName = name, name
+	case *endpointv3.ClusterLoadAssignment:
+		m.ClusterName = name
 	}
-	return cluster, load
+	r, err := newResource(name, message)
+	if err != nil {
+		return nil
+	}
+	return r
 }
 
 // Detour returns temporary routes for a client that has reconnected, whose current routes are unknown. The client knows the clusters in

@@ -25,17 +25,17 @@ func TestDetour(t *testing.T) {
 				calls = headers[0].GetExactMatch() //nolint:staticcheck // see exactly
 			}
 			all[calls] = clustersOf(route.GetRoute())
-			sum := uint32(0)
-			for _, c := range route.GetRoute().GetWeightedClusters().GetClusters() {
+			sum, w := uint32(0), route.GetRoute().GetWeightedClusters()
+			for _, c := range w.GetClusters() {
 				sum += c.GetWeight().GetValue()
 			}
-			if total := route.GetRoute().GetWeightedClusters().GetTotalWeight().GetValue(); total != sum { //nolint:staticcheck // see weighted
+			if total := w.GetTotalWeight().GetValue(); total != sum { //nolint:staticcheck // see weighted
 				t.Errorf("calls of %q: the total weight is %d, want the sum %d", calls, total, sum)
 			}
 		}
 		return all
 	}
-	if c, _ := s.Substitute("a/only:lane=gone"); c != nil {
+	if c := s.Substitute("a/only:lane=gone", s.Clusters); c != nil {
 		t.Errorf("the substitute of a strict lane is %v, want none", c)
 	}
 	all := targets(s.Route)

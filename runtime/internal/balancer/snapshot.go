@@ -118,9 +118,6 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 	}
 	if len(s.groups) > 0 {
 		s.err = errFull
-		if v.plan.Config.MaxConcurrentRequests > 0 && v.anyBefore(planning.Away, trying, joining) {
-			s.err = balancer.ErrNoSubConnAvailable // calls wait for an endpoint that may soon be ready
-		}
 		return s
 	}
 	s.toBase = all.awaited == 0 || v.plan.picksSome() && v.anyBefore(planning.Away, late)

@@ -143,7 +143,8 @@ func (v *view) stateWith(tiers []*tier, lacking []string, ejected bool) readyGro
 	g := readyGroup{Group: tiers[0].group, stay: 1}
 	percent := v.plan.Config.ZoneMinPercent
 	for _, t := range tiers {
-		if !t.Class.IsLive() && g.serves {
+		// The base precedes the endpoints of a lane that have left, unless the lane awaits a live one, or none is live at all.
+		if !t.Class.IsLive() && (g.serves || v.base != nil && v.plan.Live > 0 && !v.anyBefore(planning.Left, trying, joining)) {
 			break
 		}
 		set, n := v.setOf(t, lacking, ejected)

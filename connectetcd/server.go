@@ -171,14 +171,9 @@ func (h health) Check(ctx context.Context, req *healthpb.HealthCheckRequest) (*h
 
 // SetServingStatus sets the status of a service if the checker has a method for that, as *grpchealth.StaticChecker has.
 func (h health) SetServingStatus(service string, status healthpb.HealthCheckResponse_ServingStatus) {
-	setter, ok := h.checker.(interface {
+	if setter, ok := h.checker.(interface {
 		SetStatus(service string, status grpchealth.Status)
-	})
-	if !ok {
-		return
+	}); ok {
+		setter.SetStatus(service, grpchealth.Status(status))
 	}
-	if status == healthpb.HealthCheckResponse_SERVICE_UNKNOWN {
-		status = healthpb.HealthCheckResponse_UNKNOWN
-	}
-	setter.SetStatus(service, grpchealth.Status(status))
 }

@@ -83,7 +83,9 @@ func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 		return
 	}
 	if health, ok := impl.(healthpb.HealthServer); ok && desc.ServiceName == healthpb.Health_ServiceDesc.ServiceName {
-		s.health.given = health
+		if s.health.given = health; !reflect.ValueOf(impl).Comparable() {
+			s.health.given = &struct{ healthpb.HealthServer }{health}
+		}
 		s.health.setter, _ = impl.(statusSetter)
 		desc = s.health.ending(desc)
 	}

@@ -23,7 +23,7 @@ type statusSetter interface {
 
 // serverHealth is the health service of a server, if it has one.
 type serverHealth struct {
-	given  healthpb.HealthServer // registered by the application, or nil
+	given  healthpb.HealthServer // registered by the application, or nil; comparable
 	own    *health.Server        // gRPC's own, registered by the method serve, or nil
 	setter statusSetter          // given or own; nil if no status can be set
 
@@ -41,16 +41,21 @@ func (h *serverHealth) problem(services map[string][]string) string {
 }
 
 // serve registers gRPC's own health service on s, unless info, the services of s, has a health service. Only serverHealth
-// sets the statuses of gRPC's own, so they are not watched.
-func (h *serverHealth) serve(s grpc.ServiceRegistrar, info map[string]grpc.ServiceInfo, checked []string) {
+// sets the statuses of gRPC's own, so they are not watched. In the application's, serve sets what another server has drained to SERVING.
+func (h *serverHealth) serve(s grpc.ServiceRegistrar, info map[string]grpc.ServiceInfo, group *registrar.Group) {
 	if _, ok := info[healthpb.Health_ServiceDesc.ServiceName]; ok {
+		if h.setter != nil {
+			for _, service := range group.Resume(h.given) {
+				h.setter.SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
+			}
+		}
 		return
 	}
 	h.own = health.NewServer()
 	for service := range info {
 		h.own.SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
 	}
-	for _, name := range checked {
+	for _, name := range group.Checked() {
 		h.own.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
 	}
 	s.RegisterService(h.ending(&healthpb.Health_ServiceDesc), h.own)
@@ -91,42 +96,16 @@ func (h *serverHealth) reporter() func(registered bool) {
 	}
 }
 
-// drain shuts down gRPC's own health service. It does not shut down the application's health service, which other servers
-// may use: there, it sets the services that only this server has to NOT_SERVING until drained is called.
-func (h *serverHealth) drain(group *registrar.Group) (drained func()) {
+// drain shuts down gRPC's own health service. It does not shut down the application's, which other servers may use: there, it sets
+// the services that only this server has to NOT_SERVING. They stay so until a server serves them again.
+func (h *serverHealth) drain(group *registrar.Group) {
 	if h.own != nil {
 		h.own.Shutdown()
 	}
 	if h.given == nil || h.setter == nil {
-		return func() {}
+		return
 	}
-	before := make(chan map[string]healthpb.HealthCheckResponse_ServingStatus, 1)
-	bounded.Briefly(func() {
-		turned := make(map[string]healthpb.HealthCheckResponse_ServingStatus)
-		defer func() { before <- turned }()
-		for _, service := range group.Unshared(h.given) {
-			if status := h.status(service); status != healthpb.HealthCheckResponse_NOT_SERVING {
-				turned[service] = status
-				h.setter.SetServingStatus(service, healthpb.HealthCheckResponse_NOT_SERVING)
-			}
-		}
-	})
-	return func() {
-		bounded.Briefly(func() {
-			for service, status := range <-before {
-				if h.status(service) == healthpb.HealthCheckResponse_NOT_SERVING { // the application has not changed it
-					h.setter.SetServingStatus(service, status)
-				}
-			}
-		})
+	for _, service := range group.Drain(h.given) {
+		h.setter.SetServingStatus(service, healthpb.HealthCheckResponse_NOT_SERVING)
 	}
-}
-
-// status returns the status of a service in the application's health service.
-func (h *serverHealth) status(service string) healthpb.HealthCheckResponse_ServingStatus {
-	resp, err := h.given.Check(context.Background(), &healthpb.HealthCheckRequest{Service: service})
-	if err != nil {
-		return healthpb.HealthCheckResponse_SERVICE_UNKNOWN
-	}
-	return resp.GetStatus()
 }

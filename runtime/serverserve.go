@@ -22,8 +22,8 @@ const handlerTimeout = time.Second
 // Serve serves on lis until ctx ends, and keeps the published services in etcd until then. It closes lis. It
 // announces the services in the background, so that it serves even while etcd cannot be reached.
 //
-// When ctx ends, Serve drains. The health service turns NOT_SERVING until Serve returns. Serve withdraws the services
-// within 5 s, and waits for the drain delay, so that callers notice. A leader refuses leader calls, and resigns when
+// When ctx ends, Serve drains. The health service turns NOT_SERVING for good: only the next Serve of the registry with the same
+// health service sets what it serves to SERVING. Serve withdraws the services within 5 s, and waits for the drain delay, so that callers notice. A leader refuses leader calls, and resigns when
 // those under way have ended, after 4 s or half of the stop timeout at the latest. Calls may finish within the stop
 // timeout, and are then cut. Serve returns nil after a clean drain, and otherwise an error that says which steps or
 // calls were cut short. If the gRPC server fails, Serve drains without the delay, and returns that error.
@@ -39,7 +39,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		return err
 	}
 	s.mu.Lock()
-	s.health.serve(s.grpc, s.grpc.GetServiceInfo(), s.group.Checked())
+	s.health.serve(s.grpc, s.grpc.GetServiceInfo(), s.group)
 	s.mu.Unlock()
 	var background sync.WaitGroup
 	defer background.Wait()
@@ -102,7 +102,7 @@ func (s *Server) Withdraw(ctx context.Context) error { return s.group.Withdraw(c
 // drain withdraws the services, and stops the gRPC server.
 func (s *Server) drain(ctx context.Context, served chan error, conns *listener.Conns) error {
 	s.group.End() // precedes health.drain, so that its NOT_SERVING does not pause the entries
-	defer s.health.drain(s.group)()
+	s.health.drain(s.group)
 	errs := []error{s.group.Withdraw(context.WithoutCancel(ctx))} // ctx has ended
 	if len(s.Status()) > 0 {
 		select {

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -219,73 +219,38 @@ func TestServe_AnotherListener(t *testing.T) {
 	}
 }
 
-// recordingHealth is a health service that records each status that is set.
-type recordingHealth struct {
-	*health.Server
-	statuses []string
-}
-
-func (n *recordingHealth) SetServingStatus(service string, status healthpb.HealthCheckResponse_ServingStatus) {
-	if service != RegistrationHealth {
-		n.statuses = append(n.statuses, service+" "+status.String())
-	}
-	n.Server.SetServingStatus(service, status)
-}
-
-// The health service of the application reports NOT_SERVING, also for the whole server, until the open calls of a drain have ended.
-func TestServe_IsNotServingUntilItReturns(t *testing.T) {
-	h, began, ended := health.NewServer(), make(chan struct{}), make(chan string, 1)
-	h.SetServingStatus("a.A", healthpb.HealthCheckResponse_SERVING)
-	statuses := func() string {
-		server, _ := h.Check(t.Context(), &healthpb.HealthCheckRequest{})
-		service, _ := h.Check(t.Context(), &healthpb.HealthCheckRequest{Service: "a.A"})
-		return fmt.Sprint(server.GetStatus(), service.GetStatus())
-	}
-	g := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
-		close(began)
-		<-stream.Context().Done() // the call is cut
-		ended <- statuses()
-		return nil
-	}))
-	s := offline(t).NewServer(g, WithDrainDelay(0), WithStopTimeout(0))
-	healthpb.RegisterHealthServer(s, h)
-	s.Publish(service("a.A", "a"))
-	client, stop := serve(t, s)
-	if _, err := client.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true}, "/a.Other/Call"); err != nil {
-		t.Fatal(err)
-	}
-	<-began
-	if stop() == nil {
-		t.Error("Serve returned nil, want an error, because etcd cannot be reached")
-	}
-	if got := <-ended; got != "NOT_SERVING NOT_SERVING" {
-		t.Errorf("when the call is cut, the server and the service are %s, want both NOT_SERVING", got)
-	}
-	if got := statuses(); got != "SERVING SERVING" {
-		t.Errorf("after Serve, the server and the service are %s, want both SERVING, as before", got)
-	}
-}
-
-// Several servers may use one health service. A draining server changes only the statuses of services that no other server
-// has, and restores these statuses when it has ended.
-func TestServeLeavesTheCallersHealthServiceAlone(t *testing.T) {
-	h := &recordingHealth{Server: health.NewServer()}
-	h.Server.SetServingStatus("a.A", healthpb.HealthCheckResponse_SERVING)
-	registry := offline(t)
-	start := func() (stop func() error) {
+// Of the servers that share a health service, one that drains sets only what no other has to NOT_SERVING, and for good. The next
+// server sets what it serves to SERVING.
+func TestServe_SharesAHealthService(t *testing.T) {
+	h, registry := health.NewServer(), offline(t)
+	start := func(services ...string) (stop func() error) {
 		s := registry.NewServer(grpc.NewServer(), WithDrainDelay(0))
 		healthpb.RegisterHealthServer(s, h)
-		s.Publish(service("a.A", "a"))
-		s.Publish(service("a.B", "b"))
+		for _, name := range services {
+			s.Publish(service(name, name))
+		}
 		return serveAnnounced(t, s)
 	}
-	first, second := start(), start()
-	_ = first() // an error, because etcd cannot be reached
-	h.statuses = append(h.statuses, "then")
-	_ = second()
-	slices.Sort(h.statuses[1:])
-	want := []string{"then", " NOT_SERVING", " SERVING", "a.A NOT_SERVING", "a.A SERVING", "a.B NOT_SERVING", "a.B SERVICE_UNKNOWN"}
-	if !slices.Equal(h.statuses, want) {
-		t.Errorf("the statuses that were set are %q, want %q", h.statuses, want)
+	for _, name := range []string{"a.A", "a.B", "a.C"} {
+		h.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
 	}
+	first, second := start("a.A", "a.B"), start("a.B", "a.C")
+	want := func(when, want string) {
+		t.Helper()
+		var got []string
+		for _, name := range []string{"", "a.A", "a.B", "a.C"} {
+			resp, _ := h.Check(t.Context(), &healthpb.HealthCheckRequest{Service: name})
+			got = append(got, resp.GetStatus().String())
+		}
+		if got := strings.Join(got, " "); got != want {
+			t.Errorf("%s, the server and the services are %s, want %s", when, got, want)
+		}
+	}
+	_ = first() // an error, because etcd cannot be reached
+	want("after the first server", "SERVING NOT_SERVING SERVING SERVING")
+	_ = second()
+	want("after both", "NOT_SERVING NOT_SERVING NOT_SERVING NOT_SERVING")
+	third := start("a.B")
+	want("when the next serves", "SERVING NOT_SERVING SERVING NOT_SERVING")
+	_ = third()
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"slices"
 	"sync"
 
@@ -84,15 +83,31 @@ func (g *Group) Checked() (names []string) {
 	return names
 }
 
-// Unshared returns the published services, and "" for the whole server, except those that another announced group with the same
-// health service has, too.
-func (g *Group) Unshared(server healthpb.HealthServer) (services []string) {
+// Drain returns the published services, and "" for the whole server, except those that another announced group with the same
+// health service has, too. They count as drained there.
+func (g *Group) Drain(server healthpb.HealthServer) (services []string) {
 	g.with(func(c *core) {
 		services = append(c.services(), "")
 		for other := range g.registrar.groups {
-			if other != g && reflect.ValueOf(server).Comparable() && other.config.Health == server {
+			if other != g && other.config.Health == server {
 				theirs := append(other.core.services(), "")
 				services = slices.DeleteFunc(services, func(service string) bool { return slices.Contains(theirs, service) })
+			}
+		}
+		for _, service := range services {
+			g.registrar.drained[[2]any{server, service}] = true
+		}
+	})
+	return services
+}
+
+// Resume returns those of the published services, and "", that another group has drained there. They no longer count as drained.
+func (g *Group) Resume(server healthpb.HealthServer) (services []string) {
+	g.with(func(c *core) {
+		for _, service := range append(c.services(), "") {
+			if key := [2]any{server, service}; g.registrar.drained[key] {
+				delete(g.registrar.drained, key)
+				services = append(services, service)
 			}
 		}
 	})

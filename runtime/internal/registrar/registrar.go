@@ -59,6 +59,7 @@ type Registrar struct {
 	sessions      map[sessionKey]*lease.Session // including dedicated ones that are closing
 	groups        map[*Group]struct{}           // those whose entries were placed, and have not left
 	accompanied   map[*Registration]struct{}    // those with a companion, until nothing of it is left in etcd
+	drained       map[[2]any]bool               // the health services, each with a service that is NOT_SERVING there since a drain
 	tasks         sync.WaitGroup                // background tasks; none begins after Close
 
 	companionsChanged notifier // notifies when a companion comes, ends or changes
@@ -78,6 +79,7 @@ func New(config Config) *Registrar {
 	r := &Registrar{
 		config: config, claims: newClaims(), registrations: make(map[*Registration]struct{}), sessions: make(map[sessionKey]*lease.Session),
 		groups: make(map[*Group]struct{}), accompanied: make(map[*Registration]struct{}),
+		drained: make(map[[2]any]bool),
 	}
 	r.companionsChanged.notify() // makes the first channel
 	r.life, r.end = context.WithCancelCause(context.Background())

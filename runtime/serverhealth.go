@@ -8,12 +8,12 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
 
 // RegistrationHealth is the name under which gRPC's health service reports whether a server's entries
-// are in etcd. A health service that several servers share reports the last change of any of them.
+// are in etcd. A health service that several servers share reports the last change of any of them. Its method SetServingStatus must
+// not block.
 const RegistrationHealth = "etcd"
 
 // statusSetter is a health service whose statuses can be set, such as gRPC's own.
@@ -88,11 +88,10 @@ func (h *serverHealth) reporter() func(registered bool) {
 		if registered {
 			status = healthpb.HealthCheckResponse_SERVING
 		}
-		if status == last {
-			return
+		if status != last {
+			last = status
+			h.setter.SetServingStatus(RegistrationHealth, status)
 		}
-		last = status
-		bounded.Briefly(func() { h.setter.SetServingStatus(RegistrationHealth, status) })
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -253,4 +254,29 @@ func TestServe_SharesAHealthService(t *testing.T) {
 	third := start("a.B")
 	want("when the next serves", "SERVING NOT_SERVING SERVING NOT_SERVING")
 	_ = third()
+}
+
+// slowHealth takes long to set NOT_SERVING.
+type slowHealth struct{ *health.Server }
+
+func (s slowHealth) SetServingStatus(service string, status healthpb.HealthCheckResponse_ServingStatus) {
+	if status == healthpb.HealthCheckResponse_NOT_SERVING {
+		time.Sleep(time.Second)
+	}
+	s.Server.SetServingStatus(service, status)
+}
+
+// The last reported status of RegistrationHealth stays, though the one before was slow to set.
+func TestReporter_TheLastStatusStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := slowHealth{health.NewServer()}
+		report := (&serverHealth{setter: h}).reporter()
+		report(false)
+		report(true)
+		time.Sleep(time.Minute) // for what is under way
+		resp, _ := h.Check(t.Context(), &healthpb.HealthCheckRequest{Service: RegistrationHealth})
+		if got := resp.GetStatus(); got != healthpb.HealthCheckResponse_SERVING {
+			t.Errorf("the status is %s, want SERVING", got)
+		}
+	})
 }

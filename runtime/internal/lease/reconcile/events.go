@@ -297,9 +297,6 @@ func (c *Core) onWriteFailed(now time.Time, steps []step, err error) {
 func (c *Core) onUnanswered(now time.Time, steps []step) {
 	for _, st := range steps {
 		st.r.unansweredRev = max(st.r.unansweredRev, st.rev)
-		if st.kind == remove {
-			st.r.observed = nil // probably deleted; a read finds out
-		}
 		if h := c.get(st.lease); h != nil && st.kind == put && st.rev == 0 {
 			c.ask(now, h, askMin)
 		}

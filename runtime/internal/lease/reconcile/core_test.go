@@ -40,6 +40,8 @@ func TestCalls(t *testing.T) {
 		{"a pause that is resumed at once makes no call", "have a; pause a; resume a", ""},
 		{"a resume after the mark puts the key", "have a b; pause a; run 1us; resume a", "mark a, put a"},
 		{"a resume during an unanswered mark puts the key, since the mark may arrive late", "have a b; pause a; next; resume a; timeout; run 100ms", "put a"},
+		{"a deletion is tried again soon, though etcd has not answered for long", "have a b; down; update a=w; run 5s; pause a; run 4s",
+			"put a, put a, put a, mark a, delete a, delete a"},
 		{"a mark is tried once", "have a b; fate 1; drop a; run 2s", "mark a, delete a, check b"},
 		{"the mark of a key that another process took fails, and is not repeated", "have a b; another a; drop a", "mark a"},
 		{"a denied mark is skipped", "have a b; poison 1; drop a", "mark a, delete a"},

@@ -18,8 +18,8 @@ const (
 	// A wait that has taken longer than sleepGap shows that the machine slept: Next never asks for a wait longer than a tick.
 	sleepGap = 4 * tick
 	// callTimeout bounds a call, because the next try may reach another member. The time that etcd took for its last answer is added
-	// to it, and it is doubled after two calls without an answer. So the outcome of a write is often unknown; the next write of the
-	// key, with the same guard, settles it.
+	// to it, and it is doubled after two calls without an answer, but not for removals: callers wait for those. So the outcome of a
+	// write is often unknown; the next write of the key, with the same guard, settles it.
 	callTimeout = 2 * time.Second
 	// markTimeout bounds the time for marking keys as leaving: marking delays their deletion.
 	markTimeout = 500 * time.Millisecond
@@ -140,7 +140,11 @@ func (c *Core) timeoutOf(now time.Time, o Op) time.Duration {
 			return o.steps[0].r.e.markUntil.Sub(now)
 		}
 	}
-	return min((callTimeout+c.health.took)<<min(max(c.health.hung-1, 0), 6), MaxTimeout)
+	timeout := callTimeout + c.health.took
+	if Removes(o) {
+		return timeout
+	}
+	return min(timeout<<min(max(c.health.hung-1, 0), 6), MaxTimeout)
 }
 
 // Patience returns how long a call that removes nothing may take when a removal waits for it.

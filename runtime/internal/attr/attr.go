@@ -31,6 +31,8 @@ type Backend struct {
 	Leaving  bool            // the entry is marked as leaving
 	Methods  string          // the method list in the entry, or ""
 
+	Lease, Created int64 // of the entry: its lease, and the revision that created it; 0 if etcd did not say
+
 	grpc atomic.Pointer[resolver.Endpoint] // see GRPC; nil until that is called
 }
 
@@ -43,9 +45,15 @@ func New(e endpoint.Endpoint, layout endpoint.Layout) *Backend {
 	return b
 }
 
-// Equal reports whether b and o have equal endpoints and the same layout.
+// Equal reports whether b and o have equal endpoints and layouts, and are of one server process.
 func (b *Backend) Equal(o *Backend) bool {
-	return b == o || b.Layout == o.Layout && b.Endpoint.Equal(o.Endpoint)
+	return b == o || b.Layout == o.Layout && b.Endpoint.Equal(o.Endpoint) && !b.Restarted(o)
+}
+
+// Restarted reports whether the server of b has registered again since o was read. Few layouts record when a server has started.
+func (b *Backend) Restarted(o *Backend) bool {
+	started := b.Endpoint.Metadata[endpoint.StartedName]
+	return started != "" && started != o.Endpoint.Metadata[endpoint.StartedName] || b.Lease != o.Lease || b.Created != o.Created
 }
 
 // Compare orders backends by instance, then by address.

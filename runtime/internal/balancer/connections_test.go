@@ -97,11 +97,16 @@ func TestConnections_WatchHealthAgain(t *testing.T) {
 }
 
 // TestConnections_RetriesRestartedServersAtOnce registers a failed server again at its address: gRPC's backoff of up to two minutes
-// concerns the previous server. If entries have no start times, the return of a held entry counts as a restart.
+// concerns the previous server. If entries have no start times, a new entry or lease counts as a restart.
 func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
 	started := func(at string) attr.State {
 		a := endpoint.Endpoint{Instance: "a", Addr: "a:1", Metadata: map[string]string{endpoint.StartedName: at}}
 		return attr.State{KeyState: attr.KeyState{Known: true, Endpoints: append([]*attr.Backend{backend(a)}, endpointsOf("b")...)}}
+	}
+	entered := func(lease, created int64) attr.State {
+		s := started("")
+		s.Endpoints[0].Lease, s.Endpoints[0].Created = lease, created
+		return s
 	}
 	for name, tt := range map[string]struct {
 		config        string
@@ -112,7 +117,8 @@ func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
 		"a server in the plan": {``, false, started("1"), started("2"), false},
 		"only named instances": {``, true, started("1"), started("2"), false},
 		"a drained server":     {`"drain":["a"]`, false, started("1"), started("2"), false},
-		"a held entry":         {``, false, attr.State{KeyState: attr.KeyState{Known: true, Endpoints: endpointsOf("a", "b"), Held: map[string]struct{}{"a:1": {}}}}, attr.State{KeyState: known("a", "b")}, false},
+		"a new entry":          {``, false, entered(1, 1), entered(1, 2), false},
+		"a new lease":          {``, false, entered(1, 1), entered(2, 1), false},
 		"a removed entry":      {``, false, started(""), started(""), true},
 	} {
 		r := newRig(t)

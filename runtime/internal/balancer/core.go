@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
@@ -99,7 +98,6 @@ func (c *core) update(next *plan, now time.Time) {
 		for i := range previous.outside(prefix, suffix) {
 			c.mark(previous.conns[i], false, false, false)
 		}
-		c.restartHeld(previous.in, next.in)
 	}
 	for i := range next.outside(prefix, suffix) {
 		left := next.ClassOf(i) == planning.Left
@@ -181,22 +179,12 @@ func (c *core) left(next *input) (left []*attr.Backend) {
 
 // renew replaces the endpoint of conn with ep, the newest one at its address.
 func (c *core) renew(conn *conn, ep *attr.Backend, now time.Time) {
-	started := ep.Endpoint.Metadata[endpoint.StartedName]
-	if conn.endpoint != nil && started != "" && started != conn.endpoint.Endpoint.Metadata[endpoint.StartedName] {
+	if conn.endpoint != nil && ep.Restarted(conn.endpoint) {
 		c.restart(conn)
 	}
 	conn.endpoint = ep
 	if conn.is(ready) {
 		conn.stats.Ready(&ep.Endpoint, now)
-	}
-}
-
-// restartHeld treats a server whose held entry has reappeared in etcd as restarted: some layouts cannot record a start time.
-func (c *core) restartHeld(previous, next *input) {
-	for addr := range previous.Held {
-		if _, held := next.Held[addr]; !held && c.conns[addr] != nil {
-			c.restart(c.conns[addr])
-		}
 	}
 }
 

@@ -279,7 +279,9 @@ func (ks *Keys) decode(name string, reader endpoint.Reader, entry *mvccpb.KeyVal
 	if err != nil || !ok {
 		return nil, ok, err
 	}
-	return attr.New(e, layout), true, nil
+	b := attr.New(e, layout)
+	b.Lease, b.Created = entry.Lease, entry.CreateRevision
+	return b, true, nil
 }
 
 // read parses a live service config, and returns it as canonical JSON.

@@ -309,8 +309,9 @@ func (c *core[T]) rebuild(err error) action {
 	c.closeWatch()
 	cause := relistCause(err)
 	c.effects.relisted = cause
-	// A stream that hides changes is useless. If etcd denies a young watch, the token of its stream may have expired.
-	c.effects.retire = cause == "missed" || cause == "replaced" || cause == "denied" && !steady
+	// A stream that hides changes is useless. If etcd refuses a young watch, the token of its stream may have expired.
+	refused := cause == "denied" || cause == "watch_error"
+	c.effects.retire = cause == "missed" || cause == "replaced" || refused && !steady
 	return action{call: callPause, pause: c.rebuilds.Bound()}
 }
 

@@ -23,10 +23,10 @@ const handlerTimeout = time.Second
 // announces the services in the background, so that it serves even while etcd cannot be reached.
 //
 // When ctx ends, Serve drains. The health service turns NOT_SERVING for good: only the next Serve of the registry with the same
-// health service sets what it serves to SERVING. Serve withdraws the services within 5 s, and waits for the drain delay, so that callers notice. A leader refuses leader calls, and resigns when
-// those under way have ended, after 4 s or half of the stop timeout at the latest. Calls may finish within the stop
-// timeout, and are then cut. Serve returns nil after a clean drain, and otherwise an error that says which steps or
-// calls were cut short. If the gRPC server fails, Serve drains without the delay, and returns that error.
+// health service sets what it serves to SERVING. Serve withdraws the services within 5 s, and waits for the drain delay, so that
+// callers notice. A leader refuses leader calls, and resigns when those under way have ended, after 4 s or half of the stop timeout
+// at the latest. Calls may finish within the stop timeout, and are then cut. Serve returns nil after a clean drain, and otherwise an
+// error that says which steps or calls were cut short. If the gRPC server fails, Serve drains without the delay, and returns that error.
 //
 // A server is served once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {

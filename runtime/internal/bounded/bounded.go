@@ -1,5 +1,4 @@
-// Package bounded limits how long this module waits for code of the application that may ignore contexts: a log handler, a
-// health service, or a wrapper of the etcd client.
+// Package bounded limits how long this module waits for what may ignore contexts, such as a wrapper of the etcd client.
 package bounded
 
 import (
@@ -18,17 +17,6 @@ func Run(ctx context.Context, f func()) bool {
 		f()
 	}()
 	return Wait(ctx, done)
-}
-
-// Briefly calls f, code of the application that may hang or panic, in a goroutine. It returns true when f has returned or panicked,
-// or false after grace.
-func Briefly(f func()) bool {
-	ended, end := context.WithCancel(context.Background())
-	end()
-	return Run(ended, func() {
-		defer func() { _ = recover() }()
-		f()
-	})
 }
 
 // Wait returns true when done is closed, or false when grace has passed after the end of ctx.

@@ -28,8 +28,7 @@ func Affinity(ctx context.Context) (key string, ok bool) {
 // other instance. An instance that has left gets the calls while it is connected and healthy. Otherwise they fail with
 // Unavailable, or wait if they are wait-for-ready. In the contexts that gRPC derives from it, for the call's credentials and by
 // ClientStream.Context, the target holds only for calls to the same service.
-// WithTarget works on connections made by [Registry.NewClient], as generated clients have them. Under a load balancing policy of another
-// package, such as weighted_round_robin, the calls end with Unavailable.
+// WithTarget works on connections made by [Registry.NewClient], as generated clients have them.
 func WithTarget(ctx context.Context, instance string) context.Context {
 	return calloptions.WithTarget(ctx, calloptions.Target{Instance: instance})
 }

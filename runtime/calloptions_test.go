@@ -8,11 +8,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
@@ -52,7 +50,7 @@ func TestSendLane(t *testing.T) {
 		lane string
 		want codes.Code
 	}{{"", codes.OK}, {"a/b.c:1_2-3", codes.OK}, {"a b", codes.InvalidArgument}, {"ä", codes.InvalidArgument}, {strings.Repeat("x", 10<<10), codes.InvalidArgument}} {
-		ctx, _, err := (&clientBuilder{client: new(attr.Client)}).addressed(WithLane(context.Background(), tt.lane), "", false, nil)
+		ctx, err := (&clientBuilder{client: new(attr.Client)}).addressed(WithLane(context.Background(), tt.lane), false, nil)
 		md, _ := metadata.FromOutgoingContext(ctx)
 		if status.Code(err) != tt.want || tt.want == codes.OK && strings.Join(md.Get("etcd-lane"), ",") != tt.lane {
 			t.Errorf("addressed with the lane %.20q returned %v and the metadata %v, want the code %v and, for OK, the lane in the metadata", tt.lane, err, md, tt.want)
@@ -63,7 +61,7 @@ func TestSendLane(t *testing.T) {
 // TestContextOfAnotherCall makes calls with the context of a stream, which is also that of its credentials.
 func TestContextOfAnotherCall(t *testing.T) {
 	users, orders := &clientBuilder{service: "users", client: new(attr.Client)}, &clientBuilder{service: "orders", client: new(attr.Client)}
-	outer, _, _ := users.addressed(WithLane(WithTarget(t.Context(), "u"), "pr-7"), "", true, nil)
+	outer, _ := users.addressed(WithLane(WithTarget(t.Context(), "u"), "pr-7"), true, nil)
 	for _, tt := range []struct {
 		by   *clientBuilder
 		ctx  context.Context
@@ -74,46 +72,11 @@ func TestContextOfAnotherCall(t *testing.T) {
 		{orders, WithLane(outer, "pr-8"), `"" "pr-8" ["pr-8"]`},
 		{orders, WithLane(WithTarget(outer, "o"), ""), `"o" "" []`},
 	} {
-		ctx, _, _ := tt.by.addressed(tt.ctx, "", false, nil)
+		ctx, _ := tt.by.addressed(tt.ctx, false, nil)
 		md, _ := metadata.FromOutgoingContext(ctx)
 		o := calloptions.Of(ctx, tt.by.service)
 		if got := fmt.Sprintf("%q %q %q", o.Target.Instance, o.Lane, md["etcd-lane"]); got != tt.want || o.Stream {
 			t.Errorf("a call of %s has the options %s, stream: %v, want %s, false", tt.by.service, got, o.Stream, tt.want)
 		}
-	}
-}
-
-// ownCredentials are a caller's credentials of a call.
-type ownCredentials struct{ credentials.PerRPCCredentials }
-
-func (ownCredentials) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	return map[string]string{"own": "x"}, nil
-}
-
-func (ownCredentials) RequireTransportSecurity() bool { return true }
-
-// TestUnlessAlone checks that an attempt for which our policy has not picked is refused, and that a call keeps its own credentials.
-func TestUnlessAlone(t *testing.T) {
-	b := &clientBuilder{desc: &ServiceDesc{Key: "acme/user"}, client: &attr.Client{Routed: map[string]bool{"/s.A/Lead": true}}}
-	b.client.Alone.Store(&serviceconfig.Alone{Name: "some_policy"})
-	picked := metadata.NewOutgoingContext(t.Context(), metadata.Pairs(calloptions.PickedHeader, ""))
-	own := []grpc.CallOption{grpc.PerRPCCredentials(ownCredentials{}), grpc.WaitForReady(true)}
-	if _, opts, err := b.addressed(t.Context(), "/s.A/M", false, own); err != nil || len(opts) != len(own) {
-		t.Errorf("a call to any instance got the options %v, error %v, want its own", opts, err)
-	}
-	for want, given := range map[string][]grpc.CallOption{"map[] false": nil, "map[own:x] true": own} {
-		_, opts, _ := b.addressed(t.Context(), "/s.A/Lead", false, given)
-		c := opts[len(given)].(grpc.PerRPCCredsCallOption).Creds
-		data, err := c.GetRequestMetadata(picked)
-		if got := fmt.Sprint(data, " ", c.RequireTransportSecurity()); err != nil || got != want {
-			t.Errorf("the credentials are %s, error %v, want %s", got, err, want)
-		}
-		if _, err := c.GetRequestMetadata(t.Context()); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), `"some_policy"`) {
-			t.Errorf("if another policy has picked, the error is %v, want Unavailable by some_policy", err)
-		}
-	}
-	b.client.Stands.Store(true)
-	if _, _, err := b.addressed(t.Context(), "/s.A/Lead", false, nil); status.Code(err) != codes.Unavailable {
-		t.Errorf("while another policy is in force, the error before the pick is %v, want Unavailable", err)
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer" // the policy "etcd"
 
-	// Policies that a service config may name in place of "etcd", in addition to those that gRPC registers itself.
+	// Policies whose names a service config may have at the top, in addition to those that gRPC registers itself.
 	_ "google.golang.org/grpc/balancer/leastrequest"
 	_ "google.golang.org/grpc/balancer/ringhash"
 
@@ -48,7 +48,7 @@ func (r *Registry) newClient(desc *ServiceDesc, mine clientOptions, opts []grpc.
 	if err != nil {
 		return nil, nil, err
 	}
-	config, err := clientConfig(mine.targetsOnly, desc.ServiceConfig, mine.serviceConfig)
+	config, err := clientConfig(desc.ServiceConfig, mine.serviceConfig)
 	if err != nil {
 		return nil, nil, fmt.Errorf("etcd: service %q: %w", desc.Name, err)
 	}
@@ -59,7 +59,7 @@ func (r *Registry) newClient(desc *ServiceDesc, mine clientOptions, opts []grpc.
 	all = append(all, b.routing.Options...)
 	// Our interceptors are last, so that they are innermost and see the connection's own errors. Our default service config is
 	// last, so that it replaces one in the caller's options: of these, gRPC uses the last, and we cannot read them.
-	all = append(all, grpc.WithChainUnaryInterceptor(b.unary), grpc.WithChainStreamInterceptor(b.stream), grpc.WithDefaultServiceConfig(config.ForGRPC()))
+	all = append(all, grpc.WithChainUnaryInterceptor(b.unary), grpc.WithChainStreamInterceptor(b.stream), grpc.WithDefaultServiceConfig(config.JSON))
 	target := url.URL{Scheme: Scheme, Path: "/" + desc.Key}
 	conn, err := grpc.NewClient(target.String(), all...)
 	if err != nil {
@@ -119,15 +119,16 @@ func WithSelector(selector func(Endpoint) bool) grpc.DialOption {
 // endpoints of each part. The choice depends only on the process and the instances, so that over many clients the load on the instances
 // is even, and few connections move when an instance comes or goes. n below 1 means all endpoints, which is the default.
 // If the service config also limits the subset, the smaller limit applies. The option works with [Registry.NewClient] and
-// generated constructors. It is ignored elsewhere, and under a policy of another package, which connects to all endpoints.
+// generated constructors, and is ignored elsewhere.
 func WithSubset(n int) grpc.DialOption {
 	return dialOption{apply: func(o *clientOptions) { o.subset = n }}
 }
 
 // WithDefaultServiceConfig sets a gRPC service config, as JSON. Its top-level fields replace those of the generated config,
 // and the fields of a live config in etcd replace both. The constructor returns an error if gRPC refuses the
-// config. The option works with [Registry.NewClient] and generated constructors, where gRPC's own option of this
-// name has no effect. Elsewhere it is ignored.
+// config, or if the config names a load balancing policy of another package: such a policy picks on connections with
+// [Registry.Resolver]. The option works with [Registry.NewClient] and generated constructors, where gRPC's own option of
+// this name has no effect. Elsewhere it is ignored.
 func WithDefaultServiceConfig(json string) grpc.DialOption {
 	return dialOption{apply: func(o *clientOptions) { o.serviceConfig = json }}
 }

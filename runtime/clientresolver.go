@@ -9,7 +9,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
 
@@ -115,17 +114,13 @@ func (b *clientBuilder) reader() endpoint.Reader {
 }
 
 // clientConfig returns the default service config of a connection. It merges the layers, so that later ones override earlier
-// ones, and puts our own load balancing policy into the result, as [serviceconfig.Wrap] does. If each call names its instance, no
-// policy of another package takes the place of ours.
-func clientConfig(targetsOnly bool, layers ...string) (config serviceconfig.Wrapped, err error) {
+// ones, and puts our own load balancing policy into the result, as [serviceconfig.Wrap] does.
+func clientConfig(layers ...string) (config serviceconfig.Wrapped, err error) {
 	merged, err := serviceconfig.Merge(layers...)
 	if err != nil {
 		return config, err
 	}
-	if config, err = serviceconfig.Wrap(merged, grpccheck.Registered); targetsOnly {
-		config.Alone = nil
-	}
-	return config, err
+	return serviceconfig.Wrap(merged, grpccheck.Registered)
 }
 
 // targetOption passes the target of a call to our interceptors. It is not in the context, because the caller's interceptors
@@ -135,74 +130,27 @@ type targetOption struct {
 	calloptions.Target
 }
 
-// addressed returns the context and the options of a call as the policy and the server need them: with the target among the call's
-// options, and with the lane as request metadata.
-func (b *clientBuilder) addressed(ctx context.Context, method string, stream bool, opts []grpc.CallOption) (context.Context, []grpc.CallOption, error) {
+// addressed returns the context of a call as the policy and the server need it: with the target among the call's options, and with
+// the lane as request metadata.
+func (b *clientBuilder) addressed(ctx context.Context, stream bool, opts []grpc.CallOption) (context.Context, error) {
 	for _, opt := range opts {
 		if to, ok := opt.(targetOption); ok {
 			ctx = calloptions.WithTarget(ctx, to.Target)
 		}
 	}
 	ctx, o := calloptions.ForCall(ctx, b.service, stream)
-	if (o.Named || b.client.Routed[method]) && !b.client.TargetsOnly {
-		if b.client.Stands.Load() {
-			return ctx, opts, b.errAlone()
-		}
-		opts = b.unlessAlone(opts)
-	}
 	switch {
 	case o.Lane == "":
-		return ctx, opts, nil
+		return ctx, nil
 	case !serviceconfig.ValidLane(o.Lane):
-		return ctx, opts, status.Errorf(codes.InvalidArgument, "etcd: %.40q is not a lane: want %s", o.Lane, serviceconfig.WantLane)
+		return ctx, status.Errorf(codes.InvalidArgument, "etcd: %.40q is not a lane: want %s", o.Lane, serviceconfig.WantLane)
 	}
-	return calloptions.WithHeader(ctx, serviceconfig.LaneHeader, o.Lane), opts, nil // the context of a stream has the header already
-}
-
-// errAlone is the error of a call to one instance under a policy of another package.
-func (b *clientBuilder) errAlone() error {
-	return status.Errorf(codes.Unavailable, "etcd: the policy %.80q picks for %q, and cannot send a call to one instance or to the leader: "+
-		"use a policy of ours such as round_robin, or NewInstances", b.client.Alone.Load().Name, b.desc.Key)
-}
-
-// unlessAlone fails an attempt of a call to one instance if a policy of another package has picked. It works because gRPC asks for a
-// call's credentials after each pick, before it sends anything. The check before the pick is not enough: while a live config changes the
-// policy, either policy may pick. But without it, gRPC would count each such attempt as a failure of the endpoint.
-type unlessAlone struct {
-	credentials.PerRPCCredentials // the call's own; may be nil
-	builder                       *clientBuilder
-}
-
-// unlessAlone adds an unlessAlone to the options of a call.
-func (b *clientBuilder) unlessAlone(opts []grpc.CallOption) []grpc.CallOption {
-	c := unlessAlone{builder: b}
-	for _, opt := range opts {
-		if own, ok := opt.(grpc.PerRPCCredsCallOption); ok {
-			c.PerRPCCredentials = own.Creds
-		}
-	}
-	return append(opts[:len(opts):len(opts)], grpc.PerRPCCredentials(c))
-}
-
-// GetRequestMetadata implements [credentials.PerRPCCredentials].
-func (c unlessAlone) GetRequestMetadata(ctx context.Context, uri ...string) (map[string]string, error) {
-	switch {
-	case c.builder.client.Alone.Load() != nil && !calloptions.IsPicked(ctx):
-		return nil, c.builder.errAlone()
-	case c.PerRPCCredentials == nil:
-		return nil, nil
-	}
-	return c.PerRPCCredentials.GetRequestMetadata(ctx, uri...)
-}
-
-// RequireTransportSecurity implements [credentials.PerRPCCredentials].
-func (c unlessAlone) RequireTransportSecurity() bool {
-	return c.PerRPCCredentials != nil && c.PerRPCCredentials.RequireTransportSecurity()
+	return calloptions.WithHeader(ctx, serviceconfig.LaneHeader, o.Lane), nil // the context of a stream has the header already
 }
 
 // unary intercepts the unary calls of the connection, and stream intercepts the streaming calls.
 func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	ctx, opts, err := b.addressed(ctx, method, false, opts)
+	ctx, err := b.addressed(ctx, false, opts)
 	if err != nil {
 		return err
 	}
@@ -210,7 +158,7 @@ func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any
 }
 
 func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	ctx, opts, err := b.addressed(ctx, method, true, opts)
+	ctx, err := b.addressed(ctx, true, opts)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -68,14 +69,15 @@ func (i *Instances) All(ctx context.Context) ([]Instance, error) {
 		return nil, err
 	}
 	var list []Instance
-	all, client := attr.State{KeyState: s.KeyState}, i.builder.client.Client
-	client.Most, all.Left = 0, nil
-	in := all.Input(new(plan.Config), &client)
+	inEtcd, client := attr.State{KeyState: s.KeyState}, i.builder.client.Client
+	client.Most, inEtcd.Left = 0, nil
+	inEtcd.Endpoints = slices.DeleteFunc(slices.Clone(s.Endpoints), func(b *attr.Backend) bool {
+		_, held := s.Held[b.Endpoint.Addr]
+		return held
+	})
+	in := inEtcd.Input(new(plan.Config), &client)
 	for _, b := range plan.Make(&in).Choose() {
 		e := &b.Endpoint
-		if _, held := s.Held[e.Addr]; held {
-			continue
-		}
 		list = append(list, Instance{Endpoint(*e), instanceConn{i.conn, targetOption{Target: calloptions.Target{Instance: e.Instance, Addr: e.Addr, Sequence: s.Sequence}}}})
 	}
 	return list, nil

@@ -184,8 +184,14 @@ func TestBadDescriptions(t *testing.T) {
 			t.Errorf("NewClient(%+v) = %v, %v, want an error with %q", desc, conn, err, want)
 		}
 	}
-	if _, err := r.NewClient(&ServiceDesc{Key: "a"}, plaintext, WithDefaultServiceConfig("{")); err == nil {
-		t.Error("NewClient accepted an invalid WithDefaultServiceConfig")
+	for config, want := range map[string]string{
+		"{": "service config",
+		`{"loadBalancingConfig":[{"grpclb":{}}]}`:                              `not "grpclb"; for any other, call grpc.NewClient("etcd:///KEY"`,
+		`{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"weighted":{}}]}}]}`: `childPolicy[0]: want one of the policies`,
+	} {
+		if conn, err := r.NewClient(&ServiceDesc{Key: "a"}, plaintext, WithDefaultServiceConfig(config)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("NewClient with the default service config %s = %v, %v, want an error with %q", config, conn, err, want)
+		}
 	}
 }
 

@@ -93,7 +93,7 @@ var faults = []fault{
 	{"a value at the service key itself", "bad-key", "clients of acme/iris read only keys below it", "acme/iris", entry("10.1.60.1:9000").with("acme/iris")},
 	{"a live policy with a slash before its key", "bad-key", "reserved", "/_grpc_config/acme/isatis", unleased(noPolicy).with("acme/isatis")},
 	{"a live policy for a bad key", "bad-key", "white space", "_grpc_config/acme/a b", unleased(noPolicy)},
-	{"a policy that does not exist", "bad-policy", `no policy is named "round_robbin"`, "_grpc_config/acme/papa", policy(`{"loadBalancingConfig":[{"round_robbin":{}}]}`)},
+	{"a policy that does not exist", "bad-policy", `round_robin, not "round_robbin"`, "_grpc_config/acme/papa", policy(`{"loadBalancingConfig":[{"round_robbin":{}}]}`)},
 	{"a drain of everything", "no-match", "drain leaves no endpoint", "_grpc_config/acme/sierra", etcdPolicy(`"drain":["sierra-1:9000"]`)},
 	{"a policy that clients do not link", "unlinked-policy", "outlierdetection", "_grpc_config/acme/tango", policy(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}}]}`)},
 	{"a split with an empty group", "no-match", `the group version="v2" of the split matches no endpoint`, "_grpc_config/acme/uniform",

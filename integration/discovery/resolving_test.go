@@ -21,6 +21,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	_ "google.golang.org/grpc/balancer/weightedroundrobin" // a policy of another package
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
@@ -307,6 +308,19 @@ func TestResolver_RefusesQuestionableTargets(t *testing.T) {
 			t.Errorf("%s: %v, want Unavailable with %q", target, err, want)
 		}
 	}
+}
+
+// A policy of another package picks on a connection of gRPC's own. Without service configs, a live config does not replace it (P4).
+func TestResolver_ForPoliciesOfOthers(t *testing.T) {
+	w := newWorld(t, nil)
+	w.registerAll("a", "b")
+	w.put(configKey, `{"loadBalancingConfig":[{"etcd":{"drain":["a"]}}]}`)
+	reached(t, w.conn(), kit.Soon, "b")
+	conn, err := grpc.NewClient("etcd:///"+key, kit.Insecure, grpc.WithResolvers(w.registry.Resolver()), grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"weighted_round_robin":{}}]}`))
+	kit.Must(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	reached(t, conn, kit.Soon, "a", "b")
 }
 
 // A resolver in the dial options of NewClient does not replace NewClient's own resolver, which knows the service's authority.

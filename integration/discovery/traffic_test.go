@@ -12,7 +12,6 @@ import (
 
 	"go.opentelemetry.io/otel/sdk/metric"
 	"google.golang.org/grpc"
-	_ "google.golang.org/grpc/balancer/weightedroundrobin" // a policy that stands alone
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -229,15 +228,6 @@ func TestFallback_OnlyWithoutPrimary(t *testing.T) {
 	if left, back := home.logs.Count("calls go to the cluster to fall back on"), home.logs.Count("calls are back"); left != 2 || back != 1 {
 		t.Errorf("%d log lines say that calls leave and %d that they are back, want 2 and 1: %s", left, back, home.logs.Lines())
 	}
-
-	h2 := home.serve("h2") // home's only server, which crashes: a policy that cannot see this gets its held endpoint and the fallback's
-	home.put("east/"+key+"/h2", h2.addr)
-	patient := home.newRegistry(home.client, runtime.WithNamespace("east/"), runtime.WithEmptyGrace(time.Hour), runtime.WithFallback(away.registry))
-	alone := dial(t, patient, greeterAt(key), runtime.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"weighted_round_robin":{}}]}`))
-	reached(t, alone, kit.Soon, "h2")
-	home.delete("east/" + key + "/h2")
-	h2.stop()
-	reached(t, alone, kit.Soon, "a1")
 
 	fails := func(why string) {
 		t.Helper()

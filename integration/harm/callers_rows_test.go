@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	_ "google.golang.org/grpc/balancer/weightedroundrobin" // a policy that stands alone
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -157,8 +156,6 @@ var options = []row{
 	})},
 	{name: "subset of 2 of 10, whose two swallow SYNs", servers: 10, ours: `{"etcd":{"subset":2}}`, swallow: 2, cold: true, lasts: 6 * time.Second},
 	{name: "four connections, and the first four swallow SYNs", servers: 5, swallow: 4, cold: true, lasts: 6 * time.Second, registry: fourConnections},
-	{name: "four connections under weighted_round_robin, and the first four swallow SYNs", servers: 5, ours: weighted, grpcs: weighted, swallow: 4,
-		cold: true, lasts: 6 * time.Second, registry: fourConnections},
 	{name: "peak_ewma, one of three becomes a black hole", ours: peakEwma, calls: hasty, script: after(500*ms, first(1, hole))},
 }
 
@@ -209,7 +206,6 @@ const (
 	leastRequest = `{"least_request_experimental":{"choiceCount":2}}`
 	ringHash     = `{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}`
 	peakEwma     = `{"etcd_peak_ewma":{}}`
-	weighted     = `{"weighted_round_robin":{}}`
 	checked      = `{"round_robin":{}}],"healthCheckConfig":{"serviceName":"leader.Counter"},"methodConfig":[` // in serviceConfig
 )
 

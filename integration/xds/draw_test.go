@@ -60,7 +60,7 @@ var texts = map[string][]string{
 var configs = map[string]any{
 	"etcd": serviceconfig.Etcd{}, "outlier_detection_experimental": serviceconfig.OutlierDetection{}, "round_robin": serviceconfig.RoundRobin{},
 	"pick_first": serviceconfig.PickFirst{}, "least_request_experimental": serviceconfig.LeastRequest{}, "ring_hash_experimental": serviceconfig.RingHash{},
-	"etcd_weighted": serviceconfig.Weighted{}, "etcd_peak_ewma": serviceconfig.PeakEwma{}, "weighted_round_robin": serviceconfig.WeightedRoundRobin{},
+	"etcd_weighted": serviceconfig.Weighted{}, "etcd_peak_ewma": serviceconfig.PeakEwma{},
 }
 
 // value draws a value of a type for a field.

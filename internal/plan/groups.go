@@ -203,30 +203,13 @@ func (p *Plan[E]) Rank(members []int32) []int32 {
 	return order
 }
 
-// Choose returns the live endpoints for a client without connections, which cannot see which endpoints are reachable. Held
-// endpoints may be dead, so they are added to the subset. If no other endpoint is live, those of the fallback cluster are
-// added, too. Without any of these, Choose returns the drained ones.
+// Choose returns the live endpoints for a client without connections, which cannot see which endpoints are reachable.
 func (p *Plan[E]) Choose() []E {
-	inEtcd := func(e E) bool { _, held := p.Held[p.Of(&e).Addr]; return !held }
-	switch {
-	case p.ends[Away] == 0:
-		return p.All[p.ends[Left]:]
-	case !slices.ContainsFunc(p.All[:p.Live], inEtcd):
-		return p.All[:p.ends[Away]]
-	}
 	limit := p.limitOf(1)
 	if limit == 0 || limit >= p.Live {
 		return p.All[:p.Live]
 	}
-	var chosen []int32
-	for _, m := range p.Rank(p.indexes(0, p.Live)) {
-		if limit == 0 {
-			break
-		}
-		if chosen = append(chosen, m); inEtcd(p.All[m]) {
-			limit--
-		}
-	}
+	chosen := p.Rank(p.indexes(0, p.Live))[:limit]
 	slices.Sort(chosen)
 	endpoints := make([]E, len(chosen))
 	for i, m := range chosen {

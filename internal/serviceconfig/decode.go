@@ -67,7 +67,6 @@ type place struct {
 	parent string // the policy around this place, or top
 	faults *faults
 	live   bool // the limits of live configs apply
-	custom bool // unknown policies are accepted: the config comes from the caller's own code
 }
 
 // checker is a struct that checks itself once its fields are decoded. Fields with faults are zero then.

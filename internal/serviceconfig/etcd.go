@@ -62,11 +62,10 @@ type SlowStart struct {
 // String returns the window.
 func (s *SlowStart) String() string { return time.Duration(s.Window).String() }
 
-// ParseEtcd parses the config of the policy "etcd" that gRPC passes to the policy. The config may come from
-// the caller's own code, so child policies may be unknown here. Their configs are kept unchanged.
+// ParseEtcd parses the config of the policy "etcd" that gRPC passes to the policy.
 func ParseEtcd(text json.RawMessage) (*Etcd, error) {
 	e := new(Etcd)
-	if err := decode(string(text), e, place{parent: EtcdName, custom: true}); err != nil {
+	if err := decode(string(text), e, place{parent: EtcdName}); err != nil {
 		return nil, fmt.Errorf("policy %q: %w", EtcdName, err)
 	}
 	return e, nil

@@ -43,7 +43,7 @@ func FuzzParseLive(f *testing.F) {
 		if err != nil {
 			t.Fatalf("Wrap rejects the merged config %s: %v", merged, err)
 		}
-		for _, text := range []string{written, merged, wrapped.JSON, wrapped.ForGRPC()} {
+		for _, text := range []string{written, merged, wrapped.JSON} {
 			if _, err := Parse(text); err != nil {
 				t.Fatalf("Parse rejects %s, made from %s: %v", text, written, err)
 			}
@@ -51,7 +51,7 @@ func FuzzParseLive(f *testing.F) {
 				t.Fatalf("gRPC rejects %s, made from %s: %v", text, written, err)
 			}
 		}
-		if again, err := Wrap(wrapped.JSON, unless("")); err != nil || again.JSON != wrapped.JSON || again.ForGRPC() != wrapped.ForGRPC() || again.Top != wrapped.Top {
+		if again, err := Wrap(wrapped.JSON, unless("")); err != nil || again.JSON != wrapped.JSON || again.Top != wrapped.Top {
 			t.Fatalf("%+v is wrapped again as %+v, error %v, want no change", wrapped, again, err)
 		}
 	})

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// object is a JSON object. It may hold fields and policies that are unknown here, because callers may pass any config.
+// object is a JSON object. It may hold fields that are unknown here, because callers may pass any config.
 type object = map[string]any
 
 // parseLayer parses the fields of a config. Like gRPC, it accepts top-level names in any case, which it corrects, and ignores nulls.
@@ -64,33 +64,18 @@ type Wrapped struct {
 	JSON   string
 	Top    string // the policy at the top: "etcd", or one that has "etcd" as its child
 	Health string // the healthCheckConfig; "" if there is none
-	Alone  *Alone // nil if a policy of [Ours] picks
-}
-
-// Alone is a policy of another package. It takes the place of "etcd", because it makes connections of its own.
-type Alone struct {
-	Name string
-	JSON string // the service config with the policy in the place of "etcd"
-	Etcd *Etcd  // the config of "etcd", whose drain the resolver follows
-}
-
-// ForGRPC returns the config with the policy that picks: that of Alone or, if Alone is nil, "etcd".
-func (w *Wrapped) ForGRPC() string {
-	if w.Alone != nil {
-		return w.Alone.JSON
-	}
-	return w.JSON
 }
 
 // Wrap puts a config's load balancing policies, or round_robin if it has none, under the policy "etcd", as its childPolicy. An
 // "etcd" at the top keeps its config. Outlier detection stays above "etcd", and so does a policy whose childPolicy names "etcd".
-// Only one policy remains at the top: the first of the list that is registered.
+// Only one policy remains at the top: the first of the list that is registered. gRPC then lets "etcd" refuse a childPolicy that is not
+// one of [Picking].
 func Wrap(text string, registered func(policy string) bool) (w Wrapped, err error) {
 	layer, err := parseLayer(text)
 	if err != nil {
 		return Wrapped{}, err
 	}
-	p := place{faults: new(faults), custom: true}
+	p := place{faults: new(faults)}
 	top, config := p.in(configField).wrap(p.policies(layer), registered)
 	if err := p.err(); err != nil {
 		return Wrapped{}, err
@@ -104,44 +89,10 @@ func Wrap(text string, registered func(policy string) bool) (w Wrapped, err erro
 		}
 		w.Health = string(text)
 	}
-	entry := object{top: config}
-	if w.JSON, err = withPolicy(layer, entry); err != nil {
-		return Wrapped{}, err
-	}
-	if w.Alone = standAlone(entry, top, registered); w.Alone != nil {
-		w.Alone.JSON, err = withPolicy(layer, entry)
-	}
-	return w, err
-}
-
-// withPolicy returns the JSON of a config with entry as its only policy.
-func withPolicy(layer, entry object) (string, error) {
-	layer[configField] = []object{entry}
+	layer[configField] = []object{{top: config}}
 	out, err := marshal(layer)
-	return string(out), err
-}
-
-// standAlone returns the policy below "etcd", put in the place of "etcd", if it is of another package, and nil otherwise. entry has
-// only the policy top, which is "etcd" or has "etcd" in its childPolicy. A config with faults is left to gRPC, which reports them.
-func standAlone(entry object, top string, registered func(policy string) bool) *Alone {
-	if top != EtcdName {
-		entry = entry[top].(object)[childField].([]object)[0]
-	}
-	text, err := marshal(entry[EtcdName])
-	if err != nil {
-		return nil
-	}
-	etcd, err := ParseEtcd(text)
-	if err != nil {
-		return nil
-	}
-	child, err := FirstLinked(etcd.ChildPolicy, registered)
-	if err != nil || Ours(child.Name) {
-		return nil
-	}
-	delete(entry, EtcdName)
-	entry[child.Name] = child.Config
-	return &Alone{Name: child.Name, Etcd: etcd}
+	w.JSON = string(out)
+	return w, err
 }
 
 // policies returns the load balancing policies of a config, round_robin if it has none.

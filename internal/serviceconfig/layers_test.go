@@ -53,12 +53,12 @@ var wrapped = []struct{ in, want string }{
 	{`{"loadBalancingConfig":[{"etcd":{"x":1}},{"b":{}}]}`, `{"loadBalancingConfig":[{"etcd":{"x":1}}]}`},
 	{`{"loadBalancingConfig":[{"etcd":null}]}`, `{"loadBalancingConfig":[{"etcd":{}}]}`},
 	{`{"loadBalancingPolicy":"etcd","methodConfig":[]}`, `{"loadBalancingConfig":[{"etcd":{}}],"methodConfig":[]}`},
-	{`{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"1s","childPolicy":[{"a":{}}]}},{"b":{}}]}`,
-		`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"etcd":{"childPolicy":[{"a":{}}]}}],"interval":"1s"}}]}`},
+	{`{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"1s","childPolicy":[{"round_robin":{}}]}},{"b":{}}]}`,
+		`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"etcd":{"childPolicy":[{"round_robin":{}}]}}],"interval":"1s"}}]}`},
 	{`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"etcd":{"drain":["x"]}}]}}]}`,
 		`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"etcd":{"drain":["x"]}}]}}]}`},
-	{`{"loadBalancingConfig":[{"absent":{}},{"outlier_detection_experimental":{"childPolicy":[{"a":{}}]}}]}`,
-		`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"etcd":{"childPolicy":[{"a":{}}]}}]}}]}`},
+	{`{"loadBalancingConfig":[{"absent":{}},{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}}]}`,
+		`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"etcd":{"childPolicy":[{"round_robin":{}}]}}]}}]}`},
 	{`{"loadBalancingConfig":[{"absent":{"childPolicy":[{"etcd":{}}]}}]}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"absent":{"childPolicy":[{"etcd":{}}]}}]}}]}`},
 	{`{"loadBalancingConfig":[{"a":{"size":2,"childPolicy":[{"etcd":{}}]}},{"b":{}}]}`, `{"loadBalancingConfig":[{"a":{"childPolicy":[{"etcd":{}}],"size":2}}]}`},
 	{`{"loadBalancingConfig":[{"a":{"childPolicy":[{"b":{}}]}}]}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"a":{"childPolicy":[{"b":{}}]}}]}}]}`},
@@ -67,30 +67,6 @@ var wrapped = []struct{ in, want string }{
 // unless reports policies as registered, except one.
 func unless(absent string) func(string) bool {
 	return func(policy string) bool { return policy != absent }
-}
-
-// TestWrap_OthersStandAlone checks which policies take the place of "etcd", and which endpoints the resolver drains for them.
-func TestWrap_OthersStandAlone(t *testing.T) {
-	for _, tt := range []struct{ in, policies, alone, drain string }{
-		{`[{"pick_first":{}}]`, `{"etcd":{"childPolicy":[{"pick_first":{}}]}}`, "", ""},
-		{`[{"b":{"x":1}}]`, `{"b":{"x":1}}`, "b", ""},
-		{`[{"absent":{}},{"weighted_round_robin":{"blackoutPeriod":"1s"}}]`, `{"weighted_round_robin":{"blackoutPeriod":"1s"}}`, "weighted_round_robin", ""},
-		{`[{"etcd":{"drain":["d"],"childPolicy":[{"absent":{}},{"b":{"x":1}}]}}]`, `{"b":{"x":1}}`, "b", "d"},
-		{`[{"etcd":{"drain":["d"],"childPolicy":[{"round_robin":{}},{"b":{}}]}}]`, `{"etcd":{"childPolicy":[{"round_robin":{}},{"b":{}}],"drain":["d"]}}`, "", ""},
-		{`[{"outlier_detection_experimental":{"childPolicy":[{"etcd":{"drain":["d"],"childPolicy":[{"b":{}}]}}]}}]`,
-			`{"outlier_detection_experimental":{"childPolicy":[{"b":{}}]}}`, "b", "d"},
-		{`[{"a":{"childPolicy":[{"etcd":{"childPolicy":[{"b":{}}]}}]}}]`, `{"a":{"childPolicy":[{"b":{}}]}}`, "b", ""},
-		{`[{"etcd":{"subset":3,"childPolicy":[{"b":{}}]}}]`, `{"etcd":{"childPolicy":[{"b":{}}],"subset":3}}`, "", ""}, // gRPC reports the fault
-	} {
-		w, err := Wrap(`{"loadBalancingConfig":`+tt.in+`}`, unless("absent"))
-		alone, drain := "", ""
-		if w.Alone != nil {
-			alone, drain = w.Alone.Name, strings.Join(w.Alone.Etcd.Drain, " ")
-		}
-		if want := `{"loadBalancingConfig":[` + tt.policies + `]}`; err != nil || w.ForGRPC() != want || alone != tt.alone || drain != tt.drain {
-			t.Errorf("Wrap(%s) gives gRPC %s with %q alone, draining %q, error %v\nwant %s with %q alone, draining %q", tt.in, w.ForGRPC(), alone, drain, err, want, tt.alone, tt.drain)
-		}
-	}
 }
 
 // TestWrap_PutsEtcdOnTop checks that gRPC never sees the deprecated field. If that field names "etcd", gRPC uses pick_first.
@@ -115,7 +91,7 @@ func TestWrap_PutsEtcdOnTop(t *testing.T) {
 		{`{"loadBalancingConfig":[{"ETCD":{}}]}`, `loadBalancingConfig[0]: no policy is named "ETCD": want "etcd"`},
 		{`{"loadBalancingConfig":7}`, `loadBalancingConfig: want a list of policies, not 7`},
 		{`{"loadBalancingPolicy":7}`, `loadBalancingPolicy: want a string, not 7`},
-		{`{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"0s","childPolicy":[{"a":{}}]}}]}`,
+		{`{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"0s","childPolicy":[{"round_robin":{}}]}}]}`,
 			`loadBalancingConfig[0].outlier_detection_experimental.interval: want at least 0.100s, not "0s"`},
 		{`{"loadBalancingConfig":[{"a":{"childPolicy":[{"b":{}},{"etcd":{}}]}}]}`,
 			`loadBalancingConfig[0].a.childPolicy[1]: the policy "etcd" must be the first of the list, alone in its entry`},

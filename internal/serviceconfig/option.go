@@ -11,24 +11,23 @@ import (
 type Option struct {
 	Name     string // the JSON name of the field in Etcd, and in LoadBalancing of options.proto
 	LiveOnly bool   // proto files have no such field
-	Own      bool   // works only with policies of [Ours], which implement the option
 	// Needs names the option without which this option has no effect.
 	Needs string
-	// NotBeside lists policies of [Ours] with which the option has no effect.
+	// NotBeside lists policies of [Picking] with which the option has no effect.
 	NotBeside []string
 }
 
 // Options are the options of the policy "etcd", one for each field of [Etcd]. A new option needs a
 // row here, a field in Etcd and in LoadBalancing of options.proto, and an implementation.
 var Options = []Option{
-	{Name: splitField, LiveOnly: true, Own: true},
-	{Name: "preferZone", Own: true},
-	{Name: "zoneMinPercent", Own: true, Needs: "preferZone", NotBeside: []string{PickFirstName, RingHashName}},
-	{Name: "subset", Own: true},
-	{Name: "slowStart", Own: true, NotBeside: []string{PickFirstName, LeastRequestName, RingHashName}},
-	{Name: routeField, Own: true},
-	{Name: "laneHeader", Own: true, Needs: routeField},
-	{Name: "maxConcurrentRequests", Own: true, NotBeside: []string{PickFirstName}},
+	{Name: splitField, LiveOnly: true},
+	{Name: "preferZone"},
+	{Name: "zoneMinPercent", Needs: "preferZone", NotBeside: []string{PickFirstName, RingHashName}},
+	{Name: "subset"},
+	{Name: "slowStart", NotBeside: []string{PickFirstName, LeastRequestName, RingHashName}},
+	{Name: routeField},
+	{Name: "laneHeader", Needs: routeField},
+	{Name: "maxConcurrentRequests", NotBeside: []string{PickFirstName}},
 	{Name: "minHealthyPercent"},
 	{Name: drainField, LiveOnly: true},
 	{Name: childField, LiveOnly: true},
@@ -58,12 +57,8 @@ func (e *Etcd) checkOptions(p place) {
 			p.in(o.Name).fault("has no effect without %s: set that too", o.Needs)
 		}
 		for _, child := range e.ChildPolicy {
-			switch policy := child.Name; {
-			case policy == "" || !(o.Own && !Ours(policy) || slices.Contains(o.NotBeside, policy)): // has an effect
-			case Ours(policy):
-				p.in(o.Name).fault("has no effect with %.80q: leave one of them out", policy)
-			default:
-				p.in(o.Name).fault("has no effect with %.80q, which replaces the policy \"etcd\": leave it out, or choose a policy of ours such as round_robin", policy)
+			if slices.Contains(o.NotBeside, child.Name) {
+				p.in(o.Name).fault("has no effect with %.80q: leave one of them out", child.Name)
 			}
 		}
 	}

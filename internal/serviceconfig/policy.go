@@ -2,7 +2,6 @@ package serviceconfig
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,15 +13,14 @@ import (
 
 // These are gRPC's names of the policies that a config may hold.
 const (
-	RoundRobinName         = "round_robin"
-	PickFirstName          = "pick_first"
-	LeastRequestName       = "least_request_experimental"
-	RingHashName           = "ring_hash_experimental"
-	WeightedRoundRobinName = "weighted_round_robin"
-	OutlierDetectionName   = "outlier_detection_experimental"
-	EtcdName               = "etcd"           // ours, selects the instances that a call may go to
-	WeightedName           = "etcd_weighted"  // ours, picks by the endpoints' static weights
-	PeakEwmaName           = "etcd_peak_ewma" // ours, picks by latency times active calls
+	RoundRobinName       = "round_robin"
+	PickFirstName        = "pick_first"
+	LeastRequestName     = "least_request_experimental"
+	RingHashName         = "ring_hash_experimental"
+	OutlierDetectionName = "outlier_detection_experimental"
+	EtcdName             = "etcd"           // ours, selects the instances that a call may go to
+	WeightedName         = "etcd_weighted"  // ours, picks by the endpoints' static weights
+	PeakEwmaName         = "etcd_peak_ewma" // ours, picks by latency times active calls
 )
 
 // gRPC's defaults.
@@ -53,18 +51,15 @@ var Picking = []PolicyRule{
 	{Proto: "round_robin", Name: RoundRobinName, config: reflect.TypeFor[RoundRobin](), below: anywhere},
 	// Outlier detection has no effect on pick_first, which ignores its health reports.
 	{Proto: "pick_first", Name: PickFirstName, config: reflect.TypeFor[PickFirst](), below: []string{top, EtcdName}},
-	{Proto: "least_request", Name: LeastRequestName, config: reflect.TypeFor[LeastRequest](), below: anywhere,
-		pkg: "google.golang.org/grpc/balancer/leastrequest"},
+	{Proto: "least_request", Name: LeastRequestName, config: reflect.TypeFor[LeastRequest](), below: anywhere},
 	{Proto: "ring_hash", Name: RingHashName, config: reflect.TypeFor[RingHash](), below: anywhere,
-		pkg: "google.golang.org/grpc/balancer/ringhash", Given: map[string]any{"requestHashHeader": AffinityHeader}},
+		Given: map[string]any{"requestHashHeader": AffinityHeader}},
 	{Proto: "weighted", Name: WeightedName, config: reflect.TypeFor[Weighted](), below: anywhere},
 	{Proto: "peak_ewma", Name: PeakEwmaName, config: reflect.TypeFor[PeakEwma](), below: anywhere},
 }
 
 // policyRules has the rule of every policy that a config may name: those in Picking and these.
 var policyRules = rulesWith(Picking, []PolicyRule{
-	{Name: WeightedRoundRobinName, config: reflect.TypeFor[WeightedRoundRobin](), below: anywhere,
-		pkg: "google.golang.org/grpc/balancer/weightedroundrobin"},
 	{Name: OutlierDetectionName, config: reflect.TypeFor[OutlierDetection](), below: []string{top},
 		pkg: "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"},
 	{Name: EtcdName, config: reflect.TypeFor[Etcd](), below: []string{top, OutlierDetectionName}},
@@ -78,8 +73,7 @@ func rulesWith(lists ...[]PolicyRule) map[string]PolicyRule {
 	return rules
 }
 
-// Ours reports whether "etcd" implements a policy itself, over its own connections. Any other policy takes the place of "etcd":
-// see [Alone].
+// Ours reports whether "etcd" implements a policy itself, over its own connections.
 func Ours(policy string) bool { return policyRules[policy].Proto != "" }
 
 // Known reports whether a config may name a policy.
@@ -87,10 +81,8 @@ func Known(policy string) bool { return policyRules[policy].Name != "" }
 
 // Policy is an entry in a list of policies.
 type Policy struct {
-	Name string
-	// Config is a pointer to one of the types below or to Etcd. It is a json.RawMessage for a policy
-	// unknown here, which only [ParseEtcd] accepts.
-	Config any
+	Name   string
+	Config any // a pointer to one of the types below or to Etcd
 }
 
 // MarshalJSON implements [json.Marshaler].
@@ -141,16 +133,6 @@ type RingHash struct {
 	MaxRingSize uint64 `json:"maxRingSize,omitempty" min:"1" max:"8388608"`
 	// RequestHashHeader is required: without it gRPC fails all calls.
 	RequestHashHeader string `json:"requestHashHeader" required:"true" header:"true"`
-}
-
-// WeightedRoundRobin is the config of weighted_round_robin, which weighs endpoints by the load they report.
-type WeightedRoundRobin struct {
-	EnableOOBLoadReport     *bool     `json:"enableOobLoadReport,omitempty"`
-	OOBReportingPeriod      *Duration `json:"oobReportingPeriod,omitempty" min:"0.1s"`
-	BlackoutPeriod          *Duration `json:"blackoutPeriod,omitempty"`
-	WeightExpirationPeriod  *Duration `json:"weightExpirationPeriod,omitempty" positive:"true"`
-	WeightUpdatePeriod      *Duration `json:"weightUpdatePeriod,omitempty" min:"0.1s"`
-	ErrorUtilizationPenalty *float64  `json:"errorUtilizationPenalty,omitempty"`
 }
 
 // OutlierDetection is the config of outlier_detection_experimental, which ejects failing endpoints.
@@ -247,17 +229,10 @@ func (p *PolicyName) decode(at place, v any) {
 // policy decodes the config of a policy.
 func (p place) policy(name string, config any) Policy {
 	rule, ok := policyRules[name]
-	names := slices.Sorted(maps.Keys(policyRules))
 	switch {
-	case !ok && p.custom && !slices.ContainsFunc(names, func(known string) bool { return strings.EqualFold(name, known) }):
-		// The case does not matter, because gRPC can be configured to ignore it.
-		raw, err := marshal(config)
-		if err != nil {
-			p.in(name).fault("%v", err)
-		}
-		return Policy{name, json.RawMessage(raw)}
 	case !ok:
-		p.fault("no policy is named %.80q: want %s", name, strings.Join(names, ", "))
+		names := slices.Sorted(maps.Keys(policyRules))
+		p.fault("want one of the policies %s, not %.80q; %s", strings.Join(names, ", "), name, forOthers)
 		return Policy{}
 	case !slices.Contains(rule.below, p.parent):
 		p.misplaced(name, p.parent)
@@ -268,6 +243,9 @@ func (p place) policy(name string, config any) Policy {
 	p.in(name).decode(config, to.Elem(), "")
 	return Policy{name, to.Interface()}
 }
+
+// forOthers says how a program uses a policy of another package, which picks in the place of "etcd".
+const forOthers = `for any other, call grpc.NewClient("etcd:///KEY", grpc.WithResolvers(registry.Resolver()))`
 
 // misplaced adds the fault that a policy must not be a child of its parent. If it may be the parent instead, the text shows how.
 func (p place) misplaced(name, parent string) {
@@ -303,18 +281,13 @@ func read(to any, part object, p place) []*Fault {
 	return nil
 }
 
-// Linked returns an error if a list of policies has no registered policy. gRPC and the policy "etcd" use
-// the first registered policy of a list, so the child policies of the other policies do not matter.
+// Linked returns an error if a config names policies, but no registered one. Each program that links "etcd" has all child policies.
 func (c *Config) Linked(registered func(name string) bool) error {
-	policies := c.LoadBalancing
-	for len(policies) > 0 {
-		p, err := FirstLinked(policies, registered)
-		if err != nil {
-			return err
-		}
-		policies = p.children()
+	if len(c.LoadBalancing) == 0 {
+		return nil
 	}
-	return nil
+	_, err := FirstLinked(c.LoadBalancing, registered)
+	return err
 }
 
 // FirstLinked returns the first registered policy of a list. If there is none, the error says how to link the first policy.

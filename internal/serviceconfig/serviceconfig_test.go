@@ -19,7 +19,7 @@ import (
 // init registers fakes of policies that other packages register: the runtime, and packages with
 // dependencies that this module lacks. The module integration tests the real policies.
 func init() {
-	for _, name := range []string{EtcdName, WeightedName, PeakEwmaName, WeightedRoundRobinName, OutlierDetectionName, "custom"} {
+	for _, name := range []string{EtcdName, WeightedName, PeakEwmaName, OutlierDetectionName, "custom"} {
 		balancer.Register(fake(name))
 	}
 }
@@ -89,19 +89,18 @@ var accepted = []struct{ text, json string }{
 	{policyOf(`{"pick_first":{"shuffleAddressList":true}}`), ``},
 	{policyOf(`{"ring_hash_experimental":{"minRingSize":1,"maxRingSize":8388608,"requestHashHeader":"etcd-affinity"}}`), ``},
 	{policyOf(`{"ring_hash_experimental":{"requestHashHeader":"User-ID"}}`), policyOf(`{"ring_hash_experimental":{"requestHashHeader":"user-id"}}`)},
-	{policyOf(`{"weighted_round_robin":{"enableOobLoadReport":true,"oobReportingPeriod":"0.100s","blackoutPeriod":"0s","weightExpirationPeriod":"1s","weightUpdatePeriod":"0.100s","errorUtilizationPenalty":0}}`), ``},
 	{outlierOf(`"interval":"0.100s","baseEjectionTime":"0s","maxEjectionTime":"0s","maxEjectionPercent":100,` +
 		`"successRateEjection":{"stdevFactor":0,"enforcementPercentage":0,"minimumHosts":0,"requestVolume":4294967295},` +
 		`"failurePercentageEjection":{"threshold":100,"enforcementPercentage":0,"minimumHosts":0,"requestVolume":0},` + outlierChild), ``},
 	{policyOf(`{"outlier_detection_experimental":{` + outlierChild + `}},{"round_robin":{}}`), ``},
 	{etcdOf(``), etcdOf(outlierChild)},
-	{outlierOf(`"childPolicy":[{"etcd":{"preferZone":true,"childPolicy":[{"etcd_weighted":{}},{"round_robin":{}}]}},{"weighted_round_robin":{}}]`), ``},
+	{outlierOf(`"childPolicy":[{"etcd":{"preferZone":true,"childPolicy":[{"etcd_weighted":{}},{"round_robin":{}}]}},{"round_robin":{}}]`), ``},
 	{etcdOf(`"drain":["a","10.0.0.1:80"],"preferZone":true`), etcdOf(`"preferZone":true,"drain":["a","10.0.0.1:80"],` + outlierChild)},
 	{etcdOf(`"split":[{"match":{"version":"v2","zone":""},"weight":1},{"match":{"version":"v1"}}]`),
 		etcdOf(`"split":[{"match":{"version":"v2","zone":""},"weight":1},{"match":{"version":"v1"},"weight":0}],` + outlierChild)},
 	{etcdOf(`"preferZone":true,"zoneMinPercent":70,"subset":20,"maxConcurrentRequests":100,` + outlierChild), ``},
 	{etcdOf(`"slowStart":{"window":"3600s","minPercent":100},"childPolicy":[{"etcd_weighted":{}}]`), ``},
-	{etcdOf(`"minHealthyPercent":50,"drain":["a"],"childPolicy":[{"weighted_round_robin":{}}]`), ``},
+	{etcdOf(`"minHealthyPercent":50,"drain":["a"],"childPolicy":[{"etcd_weighted":{}}]`), ``},
 	{etcdOf(`"route":[{"lane":"a/b","match":{"version":"v2"}},{"label":"lane","strict":true}],"laneHeader":"x-lane",` + outlierChild), ``},
 }
 
@@ -142,7 +141,7 @@ var refused = []struct{ row, text, want string }{
 	{"", `{"loadBalancingConfig":[]}`, `loadBalancingConfig: the list is empty: name policies, or leave the field out`},
 	{"", `{"loadBalancingPolicy":"round_robin","loadBalancingConfig":[{"round_robin":{}}]}`,
 		`loadBalancingPolicy: is set together with loadBalancingConfig, which gRPC prefers: leave it out`},
-	{"P9", `{"loadBalancingPolicy":"grpclb"}`, `loadBalancingPolicy: no policy is named "grpclb": want ` + policyNames},
+	{"P9", `{"loadBalancingPolicy":"grpclb"}`, `loadBalancingPolicy: ` + noPolicy("grpclb")},
 	{"S1", `{"loadBalancingPolicy":"outlier_detection_experimental"}`, `loadBalancingPolicy.outlier_detection_experimental.childPolicy: is missing`},
 	{"S16", `{"loadBalancingPolicy":"ring_hash_experimental"}`, `loadBalancingPolicy.ring_hash_experimental.requestHashHeader: is missing`},
 	{"", `{"retryThrottling":{"maxTokens":10}}`, `retryThrottling.tokenRatio: is missing`},
@@ -168,7 +167,9 @@ var refused = []struct{ row, text, want string }{
 	{"", retryOf("retryableStatusCodes", `[14,null]`), `methodConfig[0].retryPolicy.retryableStatusCodes[1]: want a status code such as "UNAVAILABLE", not null`},
 	{"", retryOf("retryableStatusCodes", `["OK"]`), `methodConfig[0].retryPolicy.retryableStatusCodes[0]: is OK, which is not a failure: name the codes to retry after`},
 	// Policies, by name and place.
-	{"S16", policyOf(`{"Round_Robin":{}}`), `loadBalancingConfig[0]: no policy is named "Round_Robin": want ` + policyNames},
+	{"S16", policyOf(`{"Round_Robin":{}}`), `loadBalancingConfig[0]: ` + noPolicy("Round_Robin")},
+	{"P4", policyOf(`{"weighted_round_robin":{}}`), `loadBalancingConfig[0]: ` + noPolicy("weighted_round_robin")},
+	{"P4", etcdOf(`"childPolicy":[{"round_robin":{}},{"rls_experimental":{}}]`), `loadBalancingConfig[0].etcd.childPolicy[1]: ` + noPolicy("rls_experimental")},
 	{"", policyOf(`{}`), `loadBalancingConfig[0]: the entry names no policy`},
 	{"", policyOf(`{"round_robin":{},"pick_first":{}}`), `loadBalancingConfig[0]: want one policy an entry, not more`},
 	{"S1", policyOf(`{"round_robin":null}`), `loadBalancingConfig[0].round_robin: want an object, not null`},
@@ -204,9 +205,6 @@ var refused = []struct{ row, text, want string }{
 	{"", etcdOf(`"slowStart":{"window":"1s","minPercent":101}`), `loadBalancingConfig[0].etcd.slowStart.minPercent: want a whole number from 1 to 100, not 101`},
 	{"", etcdOf(`"slowStart":{"window":"1s"},"childPolicy":[{"least_request_experimental":{}}]`), `loadBalancingConfig[0].etcd.slowStart: has no effect with "least_request_experimental": leave one of them out`},
 	{"", etcdOf(`"preferZone":true,"zoneMinPercent":50,"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"a"}}]`), `loadBalancingConfig[0].etcd.zoneMinPercent: has no effect with "ring_hash_experimental": leave one of them out`},
-	{"", etcdOf(`"split":[{"match":{"a":"1"},"weight":1}],` + others), `loadBalancingConfig[0].etcd.split: ` + byItself},
-	{"", etcdOf(`"subset":2,` + others), `loadBalancingConfig[0].etcd.subset: ` + byItself},
-	{"", etcdOf(`"route":[{"label":"lane"}],"laneHeader":"x-lane",` + others), `loadBalancingConfig[0].etcd.route: ` + byItself},
 	{"", etcdOf(`"laneHeader":"x-lane"`), `loadBalancingConfig[0].etcd.laneHeader: has no effect without route: set that too`},
 	{"", etcdOf(`"laneHeader":"x lane","route":[{"label":"lane"}]`), `loadBalancingConfig[0].etcd.laneHeader: ` + badHeader + `"x lane"`},
 	{"", etcdOf(`"route":[{}]`), `loadBalancingConfig[0].etcd.route[0].lane: is missing: name the lane and what its instances match, or the label that holds each instance's lane`},
@@ -231,12 +229,15 @@ var etcdNames = func() string {
 }()
 
 const (
-	policyNames = "etcd, etcd_peak_ewma, etcd_weighted, least_request_experimental, outlier_detection_experimental, pick_first, ring_hash_experimental, round_robin, weighted_round_robin"
-	belowEtcd   = `the policy "outlier_detection_experimental" must not stand below "etcd" but above it: {"outlier_detection_experimental": {..., "childPolicy": [{"etcd": {...}}]}}`
-	others      = `"childPolicy":[{"round_robin":{}},{"weighted_round_robin":{}}]`
-	byItself    = `has no effect with "weighted_round_robin", which replaces the policy "etcd": leave it out, or choose a policy of ours such as round_robin`
-	badHeader   = `want the name of a header, of letters, digits, ".", "-" and "_", that does not end in "-bin", not `
+	belowEtcd = `the policy "outlier_detection_experimental" must not stand below "etcd" but above it: {"outlier_detection_experimental": {..., "childPolicy": [{"etcd": {...}}]}}`
+	badHeader = `want the name of a header, of letters, digits, ".", "-" and "_", that does not end in "-bin", not `
 )
+
+// noPolicy is the error for a policy of another package.
+func noPolicy(name string) string {
+	return `want one of the policies etcd, etcd_peak_ewma, etcd_weighted, least_request_experimental, outlier_detection_experimental, pick_first, ring_hash_experimental, round_robin, not "` +
+		name + `"; for any other, call grpc.NewClient("etcd:///KEY", grpc.WithResolvers(registry.Resolver()))`
+}
 
 // listOf returns the elements of a list, each with its number.
 func listOf(n int, format string) string {
@@ -264,9 +265,6 @@ func TestReadPolicy(t *testing.T) {
 	}{
 		RoundRobinName: {},
 		RingHashName:   {map[string]any{"maxRingSize": 8<<20 + 1}, "maxRingSize: want a whole number from 1 to 8388608, not 8388609; requestHashHeader: is missing"},
-		WeightedRoundRobinName: {map[string]any{"weightUpdatePeriod": "1e3s", "oobReportingPeriod": "0.09s", "blackoutPeriod": "-1s", "weightExpirationPeriod": "0s", "enableOobLoadReport": 1, "errorUtilizationPenalty": "1"},
-			`enableOobLoadReport: want true or false, not 1; oobReportingPeriod: want at least 0.100s, not "0.09s"; blackoutPeriod: want at least 0s, not "-1s"; ` +
-				`weightExpirationPeriod: want more than 0, not "0s"; weightUpdatePeriod: want seconds such as "1.5s", at most 9223372035s, not "1e3s"; errorUtilizationPenalty: want a number, 0 or more, not "1"`},
 		OutlierDetectionName: {map[string]any{"baseEjectionTime": 1, "maxEjectionTime": "1s", "successRateEjection": []any{}, "failurePercentageEjection": percent},
 			`baseEjectionTime: want a duration such as "1.5s", not 1; successRateEjection: want an object, not []; ` +
 				"failurePercentageEjection.threshold: want a whole number from 0 to 100, not 101; failurePercentageEjection.enforcementPercentage: want a whole number from 0 to 100, not 101; " +
@@ -348,10 +346,8 @@ func TestLinked(t *testing.T) {
 	for _, tt := range []struct{ text, linked, want string }{
 		{`{"methodConfig":[]}`, ``, `<nil>`},
 		{outlierOf(outlierChild), `round_robin`, `the policy "outlier_detection_experimental" is not linked in this binary: import _ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"`},
-		{outlierOf(outlierChild), `outlier_detection_experimental`, `the policy "round_robin" is not linked`},
 		{policyOf(`{"outlier_detection_experimental":{` + outlierChild + `}},{"pick_first":{}}`), `pick_first round_robin`, `<nil>`},
-		{outlierOf(`"childPolicy":[{"etcd":{"childPolicy":[{"etcd_weighted":{}}]}}]`), `etcd outlier_detection_experimental`, `the policy "etcd_weighted" is not linked`},
-		{outlierOf(`"childPolicy":[{"etcd":{"childPolicy":[{"etcd_weighted":{}},{"round_robin":{}}]}}]`), `etcd outlier_detection_experimental round_robin`, `<nil>`},
+		{outlierOf(`"childPolicy":[{"etcd":{"childPolicy":[{"etcd_weighted":{}}]}}]`), `outlier_detection_experimental`, `<nil>`},
 	} {
 		c, err := Parse(tt.text)
 		if err != nil {

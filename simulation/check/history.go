@@ -251,7 +251,7 @@ func (h *History) See(now time.Time, promise, format string, args ...any) {
 // Plain reports whether, under each policy that a caller may use, every instance that serves a method may answer.
 func (h *History) Plain(c schedule.Caller) bool {
 	return c.Subset == 0 && !h.ever(c, func(p fixtures.Policy) bool {
-		return len(p.Routes)+len(p.Drain)+p.Subset+p.Most+p.ZoneLeast > 0 || p.Others || p.Ejects
+		return len(p.Routes)+len(p.Drain)+p.Subset+p.Most+p.ZoneLeast > 0 || p.Ejects
 	})
 }
 

@@ -49,8 +49,6 @@ func Subset(c schedule.Caller, p fixtures.Policy) int {
 	switch {
 	case p.First:
 		return 1
-	case p.Others:
-		return 0 // such a policy uses all, also if the caller has a subset
 	case p.Subset == 0 || c.Subset > 0 && c.Subset < p.Subset:
 		return c.Subset
 	}

@@ -9,7 +9,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
-	_ "google.golang.org/grpc/balancer/weightedroundrobin" // registers the policy
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 

@@ -121,10 +121,10 @@ func (w *world) callAffine(c *caller) {
 	})
 }
 
-// wrongOne describes a call to one instance that another one answered, or "". Under a policy of another package, none may answer.
+// wrongOne describes a call to one instance that another one answered, or "".
 func (w *world) wrongOne(c *caller, what, from, want string) string {
-	p, known := w.policy(c)
-	if p.Others || !known && from == "" {
+	_, known := w.policy(c)
+	if !known && from == "" {
 		want = ""
 	}
 	if from != want {

@@ -17,7 +17,6 @@ type Way struct {
 	Weighs bool // calls are distributed by weight
 	First  bool // all calls of a group go to one instance
 	Tied   bool // calls of one affinity go to one instance
-	Others bool // a policy of another package, which takes the place of "etcd"
 
 	bounds, grows, spills bool // the policy has a concurrency limit, slow start, proportional zone spillover
 }
@@ -32,7 +31,6 @@ var ways = []Way{
 	{Name: "pick_first", config: `"shuffleAddressList":true`, First: true},
 	{Name: "ring_hash_experimental", config: `"requestHashHeader":"etcd-affinity"`, Tied: true, bounds: true},
 	{Name: "ring_hash_experimental", config: `"requestHashHeader":"acme-user"`, bounds: true},
-	{Name: "weighted_round_robin", Exact: true, Others: true},
 }
 
 // features holds fields that may surround a policy. On average one in oneIn configs has the field, in one of its forms.
@@ -44,15 +42,17 @@ var features = []struct {
 	{3, func(w Way) bool { return w.bounds }, []string{`"maxConcurrentRequests":2`, `"maxConcurrentRequests":1`}},
 	{3, func(w Way) bool { return w.grows }, []string{`"slowStart":{"window":"2s"}`, `"slowStart":{"window":"4s","minPercent":20}`}},
 	{3, func(w Way) bool { return w.spills }, []string{`"preferZone":true`, `"preferZone":true,"zoneMinPercent":60`}},
-	{3, func(w Way) bool { return !w.spills && !w.Others }, []string{`"preferZone":true`}},
-	{4, func(w Way) bool { return !w.Others }, []string{`"subset":2`, `"subset":3`}},
-	{2, func(w Way) bool { return !w.Others }, []string{
+	{3, func(w Way) bool { return !w.spills }, []string{`"preferZone":true`}},
+	{4, anyWay, []string{`"subset":2`, `"subset":3`}},
+	{2, anyWay, []string{
 		`"split":[{"match":{"version":"v2"},"weight":30},{"match":{"version":"v1"},"weight":70}]`,
 		`"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":""},"weight":1},{"match":{"version":"v2"},"weight":0}]`,
 		routes + `{"label":"version"}]`,
 		routes + `{"lane":"v2","match":{"version":"v2"}},{"lane":"v1","match":{"version":"v1"},"strict":true}]`,
 	}},
 }
+
+func anyWay(Way) bool { return true }
 
 const routes = `"route":[`
 

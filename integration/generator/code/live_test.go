@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	_ "google.golang.org/grpc/balancer/weightedroundrobin"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
@@ -40,7 +39,6 @@ var lively = []string{
 	`{"loadBalancingConfig":[{"pick_first":{"shuffleAddressList":true}}]}`,
 	`{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":10}}]}`,
 	`{"loadBalancingConfig":[{"ring_hash_experimental":{"minRingSize":1,"maxRingSize":8388608,"requestHashHeader":"etcd-affinity"}}]}`,
-	`{"loadBalancingConfig":[{"weighted_round_robin":{"enableOobLoadReport":true,"oobReportingPeriod":"0.1s","blackoutPeriod":"0s","weightExpirationPeriod":"0.000000001s","weightUpdatePeriod":"0.1s","errorUtilizationPenalty":1e308}}]}`,
 	`{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"0.1s","baseEjectionTime":"9223372035s","maxEjectionTime":"9223372035s","maxEjectionPercent":100,` +
 		`"successRateEjection":{"stdevFactor":4294967295,"enforcementPercentage":100,"minimumHosts":0,"requestVolume":0},` +
 		`"failurePercentageEjection":{"threshold":0,"enforcementPercentage":100,"minimumHosts":0,"requestVolume":0},"childPolicy":[{"round_robin":{}}]}}]}`,
@@ -97,7 +95,7 @@ func (l live) try(text string) error {
 	if err != nil {
 		return err
 	}
-	for _, text := range []string{config.JSON(), wrapped.ForGRPC()} {
+	for _, text := range []string{config.JSON(), wrapped.JSON} {
 		if err := l.call(text); err != nil {
 			return err
 		}

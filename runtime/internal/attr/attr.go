@@ -20,7 +20,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -242,9 +241,6 @@ type Client struct {
 	Stats       *picking.Memory      // statistics of addresses in both clusters, kept while gRPC is idle; nil: each policy has its own
 	Report      func(problem string) // called with each problem of the service config; may be nil
 	CallsLeave  func(bool)           // called with true when calls go to the fallback, and false when none do; may be nil
-
-	Alone  atomic.Pointer[serviceconfig.Alone] // the last policy that stood alone, set before gRPC gets it; nil if there was none
-	Stands atomic.Bool                         // Alone is in force; for a moment after a change, the previous policy may still pick
 }
 
 // Tell calls Report with each problem that is not in before.

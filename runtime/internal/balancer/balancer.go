@@ -214,8 +214,8 @@ func (p *policy) replan() {
 	var next *plan
 	in := *p.in
 	in.Left = p.core.left(&in)
-	if in.state.Client.TargetsOnly || in.config.err != nil {
-		next = targetsOnly(&in, cmp.Or(in.config.err, errTargetsOnly))
+	if in.state.Client.TargetsOnly {
+		next = targetsOnly(&in)
 	} else {
 		next = makePlan(&in)
 	}

@@ -8,9 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/codes"
 	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
-	"google.golang.org/grpc/status"
 
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
@@ -25,8 +23,7 @@ type config struct {
 	grpcserviceconfig.LoadBalancingConfig `json:"-"`
 	planning.Config
 
-	policy picking.Policy // nil if err is not
-	err    error          // the error of calls that name no instance, if the child policy is of another package
+	policy picking.Policy
 }
 
 // defaultConfig returns the policy's config for gRPC service configs that have no config for the policy.
@@ -37,24 +34,7 @@ func parseConfig(text json.RawMessage) (*config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &config{Config: *planning.NewConfig(e)}
-	if err := c.parseChild(); err != nil {
-		return nil, fmt.Errorf("policy %q: childPolicy: %w", Name, err)
-	}
-	return c, nil
-}
-
-// parseChild selects the policy that picks: the first child policy that is ours, or that the program links. A policy of another
-// package cannot be a child of "etcd": package discovery puts it in the place of "etcd".
-func (c *config) parseChild() error {
-	policy, err := serviceconfig.FirstLinked(c.ChildPolicy, func(name string) bool { return serviceconfig.Ours(name) || balancer.Get(name) != nil })
-	if err != nil {
-		return err
-	}
-	if c.policy = picking.Of(policy); c.policy == nil {
-		c.err = status.Errorf(codes.Unavailable, "etcd: the policy %.80q cannot be a child of %q: name it in the place of %[2]q", policy.Name, Name)
-	}
-	return nil
+	return &config{Config: *planning.NewConfig(e), policy: picking.Of(e.ChildPolicy[0])}, nil
 }
 
 // configOf returns given as the policy's config, or the default config if given is nil.

@@ -8,10 +8,8 @@ import (
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
@@ -38,23 +36,11 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	return result, err
 }
 
-var pickedMark = metadata.Pairs(calloptions.PickedHeader, "")
-
-// pickedMetadata returns metadata that marks an attempt as picked by our policy, or nil if no other policy can pick for the client.
-func pickedMetadata(client *attr.Client) metadata.MD {
-	if client.Alone.Load() == nil {
-		return nil
-	}
-	return pickedMark
-}
-
 func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	o := calloptions.Of(info.Ctx, p.plan.in.state.Name)
 	switch {
 	case o.Named:
-		result, err := p.targets.pick(p.plan, o.Target, "")
-		result.Metadata = pickedMetadata(p.plan.in.state.Client)
-		return result, err
+		return p.targets.pick(p.plan, o.Target, "")
 	case len(p.routed) > 0 && p.routed[info.FullMethodName]:
 		return p.targets.follow(p.plan)
 	}

@@ -30,7 +30,7 @@ type input struct {
 func newInput(s *attr.State, c *config) *input {
 	in := &input{Input: s.Input(&c.Config, &s.Client.Client), config: c, state: s}
 	if s.Route.Header != "" {
-		in.route = metadata.Join(metadata.Pairs(s.Route.Header, s.Route.Value), pickedMetadata(s.Client))
+		in.route = metadata.Pairs(s.Route.Header, s.Route.Value)
 	}
 	return in
 }
@@ -111,8 +111,8 @@ var errTargetsOnly = status.Error(codes.Unavailable,
 	"etcd: the call names no instance: make it on the Conn of an Instance, with the context that Each passes")
 
 // targetsOnly returns a plan whose base has no endpoints. It serves only calls that name their instance.
-func targetsOnly(in *input, empty error) *plan {
-	p := &plan{in: in, Plan: &planning.Plan[*attr.Backend]{Input: &in.Input, Base: new(planning.Lane), Empty: empty}}
+func targetsOnly(in *input) *plan {
+	p := &plan{in: in, Plan: &planning.Plan[*attr.Backend]{Input: &in.Input, Base: new(planning.Lane), Empty: errTargetsOnly}}
 	p.Divide(nil, nil, in.Left, nil)
 	p.base = &view{plan: p, Lane: p.Base}
 	return p

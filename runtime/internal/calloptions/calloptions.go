@@ -95,16 +95,6 @@ func WithLane(ctx context.Context, lane string) context.Context {
 	return with(ctx, func(o *Options) { o.Lane = lane })
 }
 
-// PickedHeader is metadata that our policy adds to an attempt of a call to one instance, to mark it as picked by our policy. gRPC sends no
-// metadata whose name begins with a colon.
-const PickedHeader = ":etcd-picked"
-
-// IsPicked reports whether our policy has picked for the attempt with the context ctx.
-func IsPicked(ctx context.Context) bool {
-	md, _ := metadata.FromOutgoingContext(ctx)
-	return len(md[PickedHeader]) > 0
-}
-
 // LaneOf returns the lane of a call with options o, or "". If o has no lane, LaneOf reads the lane from the request metadata
 // named header, unless header is "". It ignores an invalid lane in the metadata, which may come from another process. It
 // allocates only if header is set.

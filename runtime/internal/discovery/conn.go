@@ -3,7 +3,6 @@ package discovery
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
@@ -70,8 +68,6 @@ type conn struct {
 	route  attr.Route       // the route sent with the last state
 	away   *State           // the fallback's state sent with the last state; nil without a fallback
 	served bool             // a state with known endpoints was sent
-	told   []string         // the problems of the last plan for a policy of another package
-	leaves bool             // such a policy has the fallback's endpoints, and Client.CallsLeave was called with true
 	bad    string           // the last unusable live config, "" if there is none
 	lines  loglimit.Limiter // limits log lines about unusable live configs
 }
@@ -103,11 +99,7 @@ func (c *conn) ResolveNow(resolver.ResolveNowOptions) {}
 func (c *conn) Close() {
 	c.mu.Lock()
 	c.closed = true
-	running := c.running
 	c.mu.Unlock()
-	if !running {
-		c.tellLeaves(false)
-	}
 	c.key.connections.Add(-1)
 	for _, end := range c.ends {
 		end()
@@ -151,15 +143,11 @@ func (c *conn) deliver() {
 // rested ends the pause after a delivery. It delivers again if there is a newer state.
 func (c *conn) rested() {
 	c.mu.Lock()
-	closed := c.closed
-	again := (c.missed || c.sent != c.key.State().Sequence) && !closed
+	again := (c.missed || c.sent != c.key.State().Sequence) && !c.closed
 	c.running, c.missed = again, false
 	c.mu.Unlock()
-	switch {
-	case again:
+	if again {
 		c.deliver()
-	case closed:
-		c.tellLeaves(false)
 	}
 }
 
@@ -173,14 +161,7 @@ func (c *conn) send(s *State) {
 		state.Away = &attr.State{KeyState: away.KeyState, Err: away.Err}
 	}
 	config := c.config(s)
-	if c.wrapped(config).Alone == nil {
-		c.told = nil
-	}
-	update, leaves, err := c.update(state, config)
-	if last := c.opts.Given.Load(); err != nil && c.wrapped(config).Alone != nil && c.wrapped(last).Alone == nil {
-		config = last // the policy in force stays until a new one of another package has an endpoint
-		update, leaves, err = c.update(state, config)
-	}
+	update, err := c.update(state, config)
 	switch {
 	case errors.Is(err, errPending):
 		return // calls wait for the first state, under any policy
@@ -192,14 +173,7 @@ func (c *conn) send(s *State) {
 		update = attr.SetState(update, state)
 	}
 	c.served = c.served || s.Known
-	c.tellLeaves(leaves)
 	c.opts.Given.Store(config)
-	if client, alone := c.opts.Client, c.wrapped(config).Alone; client != nil {
-		if alone != nil {
-			client.Alone.Store(alone)
-		}
-		client.Stands.Store(alone != nil)
-	}
 	// An error of UpdateState requests another resolution, which would find nothing new: the watch is current.
 	_ = c.cc.UpdateState(update)
 }
@@ -212,19 +186,16 @@ func (c *conn) wrapped(config *effectiveConfig) *serviceconfig.Wrapped {
 	return &config.Wrapped
 }
 
-// update returns the update for gRPC under a config, and sets the fields of s that depend on the config. leaves reports whether a policy of
-// another package gets the fallback's endpoints. Without endpoints, such a policy gets the error, not an empty list.
-func (c *conn) update(s *attr.State, config *effectiveConfig) (update resolver.State, leaves bool, err error) {
+// update returns the update for gRPC under a config, and sets the fields of s that depend on the config.
+func (c *conn) update(s *attr.State, config *effectiveConfig) (update resolver.State, err error) {
 	w := c.wrapped(config)
-	s.Health, s.InState = w.Health, w.Top != serviceconfig.EtcdName || w.Alone != nil
-	switch {
-	case w.Alone != nil:
-		update, leaves, err = c.endpointsAlone(s, w.Alone)
-	case w.Top == serviceconfig.EtcdName:
+	s.Health, s.InState = w.Health, w.Top != serviceconfig.EtcdName
+	switch w.Top {
+	case serviceconfig.EtcdName:
 		// The policy reads the endpoints from the attribute. gRPC before 1.84 formats each state for a log line, even if it does
 		// not print the line: some 3 KB for each endpoint.
 		update.Endpoints = []resolver.Endpoint{}
-	case w.Top == serviceconfig.OutlierDetectionName: // our policy, below outlier detection, gets all endpoints
+	case serviceconfig.OutlierDetectionName: // our policy, below outlier detection, gets all endpoints
 		update.Endpoints = attr.GRPC(s.All())
 	default:
 		update, err = c.endpointsBare(s)
@@ -232,7 +203,7 @@ func (c *conn) update(s *attr.State, config *effectiveConfig) (update resolver.S
 	if config != nil {
 		update.ServiceConfig = config.parsed
 	}
-	return update, leaves, err
+	return update, err
 }
 
 // config returns the service config to give to gRPC, nil for gRPC's default one. While the live config is unknown or unusable,
@@ -274,28 +245,12 @@ func (c *conn) merge(live string) (*effectiveConfig, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := &effectiveConfig{live: live}
-	next.Wrapped, err = serviceconfig.Wrap(merged, grpccheck.Registered)
-	switch {
-	case err != nil:
-		return nil, err
-	case c.opts.Default.JSON == "" && next.Alone == nil:
-		next.Wrapped = serviceconfig.Wrapped{JSON: merged} // gRPC's own policies pick for a bare resolver
-	case c.opts.Client != nil && c.opts.Client.TargetsOnly:
-		next.Alone = nil
-	}
-	if next.parsed, err = parse(c.cc, next.ForGRPC()); err == nil {
-		err = next.parsed.Err
-	}
-	return next, err
-}
-
-// parse lets gRPC parse a config. It returns an error if a policy panics.
-func parse(cc resolver.ClientConn, json string) (result *grpcserviceconfig.ParseResult, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("a load balancing policy panicked: %s", printable.Short(fmt.Sprint(p), 200))
+	next := &effectiveConfig{live: live, Wrapped: serviceconfig.Wrapped{JSON: merged}}
+	if c.opts.Default.JSON != "" { // otherwise gRPC's own policies pick, for a bare resolver
+		if next.Wrapped, err = serviceconfig.Wrap(merged, grpccheck.Registered); err != nil {
+			return nil, err
 		}
-	}()
-	return cc.ParseServiceConfig(json), nil
+	}
+	next.parsed = c.cc.ParseServiceConfig(next.JSON)
+	return next, next.parsed.Err
 }

@@ -13,7 +13,6 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver"
@@ -22,7 +21,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
@@ -238,66 +236,6 @@ func TestEndpointsForAPolicyAbove(t *testing.T) {
 	c.send(&State{KeyState: attr.KeyState{Known: true}, LiveKnown: true, Live: `{"healthCheckConfig":{"serviceName":"x"}}`})
 	if state := attr.StateOf(s.last()); state.Health != "" || s.last().ServiceConfig != nil {
 		t.Errorf("a connection that ignores live configs got the state %+v, want no health check and no config", state)
-	}
-}
-
-// another stands for a policy of another package.
-type another struct{ balancer.Builder }
-
-func (another) Name() string { return "another" }
-
-// TestConn_AloneGetsWhatMayBeCalled gives gRPC states under a policy that stands alone: its endpoints are those that drain and selector
-// leave, then those of the fallback, then the drained, and never none (P4, P8).
-func TestConn_AloneGetsWhatMayBeCalled(t *testing.T) {
-	balancer.Register(another{})
-	s, told, leaves := newSide(t), "", ""
-	c := &conn{key: silentKeys(t).Key("acme/user", endpoint.Reader{}), cc: s, opts: Options{
-		Given: new(Given), Away: silentKeys(t).Key("acme/user", endpoint.Reader{}), Default: defaultOf(t, ""),
-		Client: &attr.Client{
-			Client:     plan.Client{Subset: 1, Most: 1, Selector: func(e *endpoint.Endpoint) bool { return e.Instance != "h" }},
-			Report:     func(problem string) { told += problem + "; " },
-			CallsLeave: func(leave bool) { leaves += fmt.Sprint(leave, " ") },
-		},
-	}}
-	const alone = `{"loadBalancingConfig":[{"etcd":{"drain":["b"],"childPolicy":[{"another":{}}]}}]}`
-	for _, tt := range []struct{ when, live, home, held, away, want string }{
-		{"nothing may be called yet", alone, "h", "", "", "ours"},
-		{"home's etcd does not answer", alone, "", "", "w", "another: w at w:1"},
-		{"an endpoint comes", alone, "abh", "", "w", "another: a at a:1"},
-		{"a method's config changes", `{"methodConfig":[],` + alone[1:], "abh", "", "w", "another: a at a:1"},
-		{"one more comes", alone, "abch", "", "w", "another: a at a:1 c at c:1"},
-		{"only the fallback has some", alone, "bh", "", "bhw", "another: w at w:1"},
-		{"only a drained one is left", alone, "bh", "", "", "another: b at b:1"},
-		{"nothing may be called", alone, "h", "", "", `etcd: none of the 1 endpoints of "acme/user" is selected for this connection`},
-		{"one is back", alone, "ab", "", "", "another: a at a:1"},
-		{"its server has crashed", alone, "abh", "a:1", "w", "another: a at a:1 w at w:1"},
-		{"one of two is lost", alone, "ac", "a:1", "w", "another: a at a:1 c at c:1"},
-		{"our policy is back", "", "ab", "", "", "ours"},
-		{"only the fallback has some again", alone, "bh", "", "w", "another: w at w:1"},
-	} {
-		s.states, s.errs, c.away = nil, nil, &State{KeyState: attr.KeyState{Known: true, Endpoints: set(tt.away)}}
-		home := set(tt.home)
-		known := attr.KeyState{Known: tt.home != "", Endpoints: home, Held: map[string]struct{}{tt.held: {}}}
-		c.send(&State{KeyState: known, LiveKnown: true, Live: tt.live, Backends: home, Err: context.DeadlineExceeded})
-		got := "ours"
-		switch alone := c.wrapped(c.opts.Given.Load()).Alone; {
-		case len(s.errs) > 0:
-			got = s.errs[0].Error()
-		case alone != nil:
-			got = alone.Name + ":"
-			for i, ep := range s.last().Endpoints {
-				got += fmt.Sprint(" ", attr.Of(ep).Endpoint.Instance, " at ", s.last().Addresses[i].Addr)
-			}
-		}
-		if len(s.states)+len(s.errs) != 1 || got != tt.want {
-			t.Errorf("%s: gRPC got %d states and %d errors, the last %q, want one, %q", tt.when, len(s.states), len(s.errs), got, tt.want)
-		}
-	}
-	if strings.Count(told, `WithSubset has no effect with the policy "another", which connects to all endpoints; `) != 2 {
-		t.Errorf("the reports are %q, want two that WithSubset has no effect: one each time the policy begins to stand alone", told)
-	}
-	if c.Close(); leaves != "true false true false true false true false " {
-		t.Errorf("CallsLeave was called with %q, want with true and false, four times", leaves)
 	}
 }
 

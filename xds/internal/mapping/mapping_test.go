@@ -101,7 +101,6 @@ func TestRows(t *testing.T) {
 		{name: "leastrequest", config: `{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":3}}]}`, endpoints: three},
 		{name: "peakewma", config: `{"loadBalancingConfig":[{"etcd_peak_ewma":{}}]}`, endpoints: three},
 		{name: "pickfirst", config: `{"loadBalancingConfig":[{"pick_first":{"shuffleAddressList":true}}]}`, endpoints: three},
-		{name: "byload", config: `{"loadBalancingConfig":[{"weighted_round_robin":{"blackoutPeriod":"1s"}}]}`, endpoints: three},
 		{name: "outliers", config: `{"loadBalancingConfig":[{"outlier_detection_experimental":{"failurePercentageEjection":{"threshold":50},
 			"childPolicy":[{"round_robin":{}}]}}]}`, endpoints: three},
 		{name: "methods", config: `{"methodConfig":[{"name":[{}],"timeout":"10s"},{"name":[{"service":"acme.Echo","method":"Slow"}],"timeout":"1.5s",

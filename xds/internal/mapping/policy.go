@@ -44,9 +44,7 @@ func ReadPolicy(text string) (*Policy, error) {
 		return nil, fmt.Errorf("the policy %.80q cannot be expressed in xDS", top.Name)
 	}
 	p.etcd = planning.NewConfig(etcd)
-	if p.child, err = serviceconfig.FirstLinked(p.etcd.ChildPolicy, serviceconfig.Known); err != nil {
-		return nil, err
-	}
+	p.child = etcd.ChildPolicy[0]
 	p.limitValues()
 	return p, nil
 }
@@ -74,7 +72,6 @@ func (p *plan) noteUnsupported() {
 		{e.MaxConcurrentRequests > 0, "maxConcurrentRequests: xDS limits the calls of a cluster, not those of an endpoint, so there is no limit"},
 		{e.SlowStart != nil, "slowStart: a new endpoint has its full share at once"},
 		{e.ZoneMinPercent > 0, "zoneMinPercent: calls leave a zone only if none of its endpoints is ready"},
-		{p.policy.child.Name == serviceconfig.WeightedRoundRobinName, "weighted_round_robin: clients use round robin"},
 		{p.policy.child.Name == serviceconfig.PeakEwmaName, "etcd_peak_ewma: clients use least_request instead"},
 		{len(e.Split) > 0 && p.policy.ringHash() != nil, "an affinity does not choose the group of a split: calls with an affinity are split like others"},
 		{len(e.Split) > 2, "a split with more than two groups: the calls of an unreachable group go to the group with the greatest share"},

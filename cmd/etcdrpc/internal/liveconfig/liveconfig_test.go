@@ -73,7 +73,7 @@ func TestConfig_String(t *testing.T) {
 
 // TestLinkedPolicies compares isLinked with the policies that the runtime registers in this binary.
 func TestLinkedPolicies(t *testing.T) {
-	names := []string{serviceconfig.EtcdName, serviceconfig.WeightedRoundRobinName, serviceconfig.OutlierDetectionName}
+	names := []string{serviceconfig.EtcdName, serviceconfig.OutlierDetectionName}
 	for _, p := range serviceconfig.Picking {
 		names = append(names, p.Name)
 	}

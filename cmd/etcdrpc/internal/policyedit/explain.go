@@ -237,11 +237,7 @@ func (x *Explanation) policyNote() string {
 	case serviceconfig.RoundRobinName, serviceconfig.WeightedName:
 		return ""
 	}
-	note := x.Policy + " picks by the measured load of the instances: the shares assume equal load."
-	if !serviceconfig.Ours(x.Policy) {
-		note += " It stands alone: calls that name an instance or go to the leader fail."
-	}
-	return note
+	return x.Policy + " picks by the measured load of the instances: the shares assume equal load."
 }
 
 // Show writes the explanation.

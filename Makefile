@@ -181,6 +181,10 @@ endif
 weight: ## Count tokens of Go, words and what a user imports, and fail where a figure is over its budget in tools/budgets
 	@tools/weight
 
+.PHONY: mends
+mends: ## Print how often each package was mended (SINCE=REVISION: after that)
+	@tools/mends $(SINCE)
+
 # The modules that users fetch, each after those that it requires, and the licences that what they import may have.
 PUBLISHED := . etcdtest outlierdetection connectetcd xds cmd/etcdrpc
 ALLOWED   := Apache-2.0,BSD-2-Clause,BSD-3-Clause,ISC,MIT

@@ -9,6 +9,11 @@
 //	lanes.go   the lanes, which the routes assign endpoints to, and the base, for calls without a lane
 //	drain.go   the endpoints that the config drains
 //	groups.go  a lane's groups by split, their tiers by zone, and the subset of each
+//
+// # How an endpoint ends
+//
+// An endpoint that has left in order is the last resort of each view alike: it takes calls only while nothing else of the view, or of
+// its base, can take them or soon will. TestWalkCore of package balancer checks this after each event.
 package plan
 
 import (

@@ -11,6 +11,12 @@
 //	store.go         entries without a lease
 //
 // The first three only decide.
+//
+// # How a server ends
+//
+// Its services are NOT_SERVING, for good: only the next server that serves with the same health service says SERVING again. Its
+// entries are marked as leaving, then removed, in tries of one to two seconds. It serves on for the drain delay, and then stops
+// within its stop timeout. TestWalkServer walks through the orders in which it may be paused, withdrawn and closed.
 package registrar
 
 import (

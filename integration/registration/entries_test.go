@@ -79,7 +79,9 @@ func TestMessageLimit(t *testing.T) {
 func TestAddRemove(t *testing.T) {
 	w := newWorld(t, nil, runtime.WithNamespace("ns/"))
 	ctx := kit.Bounded(t, kit.Soon)
-	kit.Must(t, w.registry.Add(ctx, "svc", runtime.Endpoint{Addr: "1.2.3.4"}))
+	for range 2 {
+		kit.Must(t, w.registry.Add(ctx, "svc", runtime.Endpoint{Addr: "1.2.3.4"}))
+	}
 	kit.Must(t, w.registry.Add(ctx, "svc", runtime.Endpoint{Addr: addr(1), Instance: "i"}, runtime.WithLayouts(runtime.Kratos, runtime.Kitex)))
 	w.put("ns/svc/bad", "garbage")
 	w.put("ns/svc-admin/i", "10.0.0.2:9000")
@@ -90,25 +92,26 @@ func TestAddRemove(t *testing.T) {
 	if n := len(w.keys("ns/svc")); n != 6 {
 		t.Errorf("keys in etcd: %v, want 6 keys", w.keys("ns/svc"))
 	}
-	if err := w.registry.Add(ctx, "svc", runtime.Endpoint{Addr: addr(1)}, runtime.WithLayouts(runtime.GoZero)); err == nil {
-		t.Error("Add in the layout GO_ZERO, whose keys need a lease: got nil, want an error")
-	}
 	kit.Must(t, w.registry.Remove(ctx, "svc", "1.2.3.4"))
 	kit.Must(t, w.registry.Remove(ctx, "svc", "bad"))
 	kit.Must(t, w.registry.Remove(ctx, "svc", addr(1)))
 	if got, want := w.keys("ns/"), []string{"ns/svc-admin/i", "ns/svc/nested/i"}; !slices.Equal(got, want) {
 		t.Errorf("keys after Remove: %v, want %v", got, want)
 	}
-	if err := w.registry.Remove(ctx, "svc", "nested/i"); err == nil {
-		t.Error("Remove of the entry of a nested key: got nil, want an error")
+	g := w.register("svc", addr(2), runtime.WithLayouts(runtime.LeaseSuffix, runtime.Plain))
+	for part, err := range map[string]error{
+		"go_zero needs a lease":                           w.registry.Add(ctx, "svc", runtime.Endpoint{Addr: addr(1)}, runtime.WithLayouts(runtime.GoZero)),
+		`"ns/svc/10.0.0.3:9000"] has an entry on a lease`: w.registry.Add(ctx, "svc", runtime.Endpoint{Addr: addr(2)}),
+		"nested/i": w.registry.Remove(ctx, "svc", "nested/i"), // the entry of another key
+		addr(1):    w.registry.Remove(ctx, "svc", addr(1)),    // a missing entry
+	} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("Add or Remove: %v, want an error with %q", err, part)
+		}
 	}
-	if err := w.registry.Remove(ctx, "svc", addr(1)); err == nil || !strings.Contains(err.Error(), addr(1)) {
-		t.Errorf("Remove of a missing entry: %v, want an error with %q", err, addr(1))
-	}
-	g := w.register("svc", addr(2), runtime.WithLayouts(runtime.LeaseSuffix))
 	kit.Must(t, w.registry.Remove(ctx, "svc", addr(2)))
 	w.state(g, runtime.StateRegistered)
-	kit.Eventually(t, kit.Soon, "the live owner has put its entry back", func() bool { return len(w.keys("ns/svc")) == 3 })
+	kit.Eventually(t, kit.Soon, "the live owner has put its entry back", func() bool { return len(w.keys("ns/svc")) == 4 })
 }
 
 // TestRemoveReadsPages removes instances of a service whose entries have 4 MB, with a client that may receive 1 MB in

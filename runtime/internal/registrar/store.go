@@ -3,6 +3,7 @@ package registrar
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -13,7 +14,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 )
 
-// Add puts an entry without a lease in etcd.
+// Add puts an entry without a lease in etcd. It returns an error if one of the entry's keys is on a lease: a put would take the key off
+// the lease, so that the entry of a server would stay for good, also when the server has gone.
 func (r *Registrar) Add(ctx context.Context, e Entry) error {
 	e = e.complete()
 	items, err := e.items(r.config.Namespace)
@@ -21,11 +23,19 @@ func (r *Registrar) Add(ctx context.Context, e Entry) error {
 		return err
 	}
 	r.warn(e)
-	puts := make([]clientv3.Op, len(items))
-	for i, item := range items {
-		puts[i] = clientv3.OpPut(item.Key(clientv3.NoLease), item.Value)
+	var unleased []clientv3.Cmp
+	var puts []clientv3.Op
+	var keys []string
+	for _, item := range items {
+		key := item.Key(clientv3.NoLease)
+		unleased = append(unleased, clientv3.Compare(clientv3.LeaseValue(key), "=", 0)) // holds for a missing key, too
+		puts = append(puts, clientv3.OpPut(key, item.Value))
+		keys = append(keys, key)
 	}
-	_, err = r.config.Client.KV.Txn(ctx).Then(puts...).Commit()
+	resp, err := r.config.Client.KV.Txn(ctx).If(unleased...).Then(puts...).Commit()
+	if err == nil && !resp.Succeeded {
+		err = fmt.Errorf("%q has an entry on a lease: stop the server that announces it or, if that has gone, remove the entry first", keys)
+	}
 	return err
 }
 

@@ -79,26 +79,16 @@ func endpointsOf(backends []*discovery.Backend) []Endpoint {
 
 // drained returns the addresses of the endpoints that get no new calls by the live config, sorted.
 func drained(state *discovery.State) (addrs []string) {
-	policy := etcdOf(state.Live)
-	if policy == nil {
-		return nil
+	config, err := serviceconfig.Parse(state.Live)
+	if err != nil {
+		return nil // there is no live config: one in force can be parsed
 	}
-	for e := range state.Drained(policy) {
-		addrs = append(addrs, e.Addr)
+	policy, _ := serviceconfig.FirstLinked(config.LoadBalancing, grpccheck.Registered) // fails if the config has no policy
+	if etcd := policy.Etcd(); etcd != nil {
+		for e := range state.Drained(etcd) {
+			addrs = append(addrs, e.Addr)
+		}
 	}
 	slices.Sort(addrs)
 	return addrs
-}
-
-// etcdOf returns the policy "etcd" of a live config, or nil if the config does not select that policy.
-func etcdOf(live string) *serviceconfig.Etcd {
-	config, err := serviceconfig.Parse(live)
-	if err != nil {
-		return nil // live is "": a config in force can be parsed
-	}
-	policy, err := serviceconfig.FirstLinked(config.LoadBalancing, grpccheck.Registered)
-	if err != nil {
-		return nil // the config has no load balancing policy
-	}
-	return policy.Etcd()
 }

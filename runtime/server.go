@@ -179,10 +179,10 @@ type serverOptions struct {
 
 // WithAdvertiseAddress sets the address that is announced to callers: "host:port", or a host alone, which gets the listener's
 // port. A network, such as "10.0.0.0/8" or "fd00::/8", stands for this host's address in it, also with the listener's port.
-// Loopback addresses count only in a loopback network, and link-local IPv6 addresses never. If the host has no address there, the
-// announcement tries again each second; several are an error. The default is the environment variable GRPC_ADVERTISE_ADDR. If that
-// is not set, the default is the address of the listener or, if the listener listens on all addresses, the local address that this
-// host uses to reach etcd.
+// Loopback addresses count only in a loopback network, and link-local IPv6 addresses and those of interfaces that are down never. If
+// the host has no address there, the announcement tries again each second; several are an error. The default is the environment
+// variable GRPC_ADVERTISE_ADDR. If that is not set, the default is the address of the listener or, if the listener listens on all
+// addresses, the local address that this host uses to reach etcd.
 func WithAdvertiseAddress(addr string) ServerOption {
 	return func(o *serverOptions) { o.advertise = addr }
 }

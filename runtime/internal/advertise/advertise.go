@@ -47,7 +47,7 @@ func (c Config) Address(ctx context.Context, listen string) (addr, warning strin
 			continue
 		}
 		var host, port string
-		found, err := inNetwork(given.addr, net.InterfaceAddrs)
+		found, err := inNetwork(given.addr, net.Interfaces, (*net.Interface).Addrs)
 		if err == nil {
 			host, port, err = withListenerPort(found, listen)
 		}
@@ -71,7 +71,7 @@ func (c Config) Address(ctx context.Context, listen string) (addr, warning strin
 // etcd are loopback.
 func (c Config) warning(source, host string) string {
 	elsewhere := slices.ContainsFunc(hostPorts(c.Etcd), func(target string) bool {
-		host, _, _ := net.SplitHostPort(target) // no error: hostPorts adds a missing port
+		host, _, _ := net.SplitHostPort(target) // "" if the etcd client cannot dial the target
 		return !isLoopback(host)
 	})
 	if !isLoopback(host) || !elsewhere {
@@ -87,13 +87,22 @@ func (c Config) EnvIsFullAddress() bool {
 }
 
 // inNetwork returns addr itself or, if addr is a network such as 10.0.0.0/8, the one of the host's own addresses there that others can
-// dial. Loopback addresses count only in a loopback network.
-func inNetwork(addr string, interfaceAddrs func() ([]net.Addr, error)) (string, error) {
+// dial. Loopback addresses count only in a loopback network, and addresses of interfaces that are down never.
+func inNetwork(addr string, interfaces func() ([]net.Interface, error), addrsOf func(*net.Interface) ([]net.Addr, error)) (string, error) {
 	_, network, err := net.ParseCIDR(addr)
 	if err != nil {
 		return addr, nil
 	}
-	own, err := interfaceAddrs()
+	all, err := interfaces()
+	var own []net.Addr
+	for _, i := range all {
+		if i.Flags&net.FlagRunning == 0 { // FlagUp is also set without a carrier
+			continue
+		}
+		addrs, failed := addrsOf(&i)
+		own = append(own, addrs...)
+		err = errors.Join(err, failed)
+	}
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
@@ -108,7 +117,7 @@ func inNetwork(addr string, interfaceAddrs func() ([]net.Addr, error)) (string, 
 	}
 	switch len(in) {
 	case 0:
-		return "", fmt.Errorf("%w: none of this host's addresses %.500s can be announced for %s", ErrUnknown, fmt.Sprint(own), network)
+		return "", fmt.Errorf("%w: none of the addresses %.500s of interfaces that are up can be announced for %s", ErrUnknown, fmt.Sprint(own), network)
 	case 1:
 		return in[0], nil
 	}
@@ -226,9 +235,6 @@ func hostPorts(endpoints []string) []string {
 		}
 		if _, _, err := net.SplitHostPort(host); err != nil {
 			host = net.JoinHostPort(strings.Trim(host, "[]"), "2379")
-			if _, _, err := net.SplitHostPort(host); err != nil {
-				continue // the etcd client cannot dial it, either
-			}
 		}
 		all = append(all, host)
 	}

@@ -67,12 +67,8 @@ func (h *Handle) Drop() {
 	_ = h.change(func(now time.Time) { h.s.core.Drop(now, h.e) }) // fails only if the entry is dropped already
 }
 
-// Close removes the entry from etcd for good, and returns when it is out. If ctx ends or 5 s pass first,
-// it returns an error, and the session keeps trying.
+// Close returns when a dropped entry is out of etcd. If ctx ends first, it returns an error, and the session keeps trying.
 func (h *Handle) Close(ctx context.Context) error {
-	h.Drop()
-	ctx, cancel := context.WithTimeout(ctx, CloseTimeout)
-	defer cancel()
 	err := h.wait(ctx, (*reconcile.Entry).Ended)
 	if err == nil || errors.Is(err, ErrClosed) { // a closed session has ended the entry
 		return h.Status().Err // a key may be left

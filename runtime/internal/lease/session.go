@@ -28,9 +28,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease/reconcile"
 )
 
-// CloseTimeout bounds the Close methods, in addition to their contexts.
-const CloseTimeout = 5 * time.Second
-
 var (
 	// ErrClosed is the error of a session's methods after its Close.
 	ErrClosed = errors.New("the registry is closed")
@@ -159,11 +156,9 @@ func (s *Session) Start(service string, items []Item, pause bool) (*Handle, erro
 	return h, nil
 }
 
-// Close removes everything from etcd by revoking the lease, and returns when that is done. If ctx ends or 5 s
-// pass first, the error names the leases that are left to expire. The session has stopped in either case.
+// Close removes everything from etcd by revoking the lease, and returns when that is done. If ctx ends first, the error names the
+// leases that are left to expire. The session has stopped in either case.
 func (s *Session) Close(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, CloseTimeout)
-	defer cancel()
 	if !s.close() {
 		return nil
 	}

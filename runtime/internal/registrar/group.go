@@ -239,7 +239,7 @@ func (g *Group) states(yield func(lease.State) bool) {
 
 // closeAll waits until dropped registrations are out of etcd.
 func closeAll(ctx context.Context, registrations []*Registration) error {
-	ctx, cancel := context.WithTimeout(ctx, lease.CloseTimeout)
+	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
 	var errs []error
 	for _, reg := range registrations {

@@ -38,6 +38,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
+// closeTimeout bounds what removes entries from etcd, in addition to its context.
+const closeTimeout = 5 * time.Second
+
 // ErrClosed is the error of a Registrar, its groups and its registrations after its Close.
 var ErrClosed = lease.ErrClosed
 
@@ -238,7 +241,7 @@ func statuses(registrations iter.Seq[*Registration]) (all []lease.Status) {
 // Close removes all entries from etcd and revokes the leases, all at once. It returns when that is done. If ctx ends or 5 s
 // pass first, the error names the leases that are left to expire.
 func (r *Registrar) Close(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, lease.CloseTimeout)
+	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
 	r.mu.Lock()
 	r.end(ErrClosed)

@@ -92,7 +92,7 @@ func (reg *Registration) Drop() {
 // first, the error names the keys that may be left.
 func (reg *Registration) Close(ctx context.Context) error {
 	reg.Drop()
-	ctx, cancel := context.WithTimeout(ctx, lease.CloseTimeout)
+	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
 	if err := reg.handle.Close(ctx); err != nil {
 		return err

@@ -109,28 +109,28 @@ func (f *Followed) View() View {
 // Watch and the connections to the same key share one watch of etcd.
 func (r *Registry) Watch(ctx context.Context, key string, layouts ...Layout) iter.Seq2[[]Endpoint, error] {
 	return func(yield func([]Endpoint, error) bool) {
-		err := r.start()
-		if err == nil {
-			err = endpoint.CheckKey(key)
-		}
-		var reader endpoint.Reader
-		if err == nil {
-			reader, err = readerOf(layouts...)
-		}
-		if err != nil {
+		reader, err := readerOf(layouts...)
+		if err = cmp.Or(r.start(), endpoint.CheckKey(key), err); err != nil {
 			yield(nil, fmt.Errorf("watch %q: %w", r.full(key), err))
 			return
 		}
 		k := r.keys.Key(key, reader)
 		changed, stop := k.Changes()
 		defer stop()
-		read := func() (known bool, set []*discovery.Backend, err error) {
+		var set []*discovery.Backend // the last one that differed
+		read := func() (bool, []*discovery.Backend, error) {
 			s := k.State()
-			return s.Known, s.Backends, s.Err
+			if !slices.EqualFunc(set, s.Backends, sameEndpoint) {
+				set = s.Backends
+			}
+			return s.Known, set, s.Err
 		}
 		yieldChanges(ctx, r.ctx, changed, 0, read, endpointsOf, yield)
 	}
 }
+
+// sameEndpoint reports whether users see no difference between two backends. Their entries may differ, such as in their leases.
+func sameEndpoint(a, b *discovery.Backend) bool { return a == b || a.Endpoint.Equal(b.Endpoint) }
 
 // Services yields the keys under a prefix that have endpoints in etcd, sorted: first the current list, and then the whole new list
 // after a change, at most one a second. It is for gateways. prefix is a text, such as "acme/"; "" means all keys of the namespace.

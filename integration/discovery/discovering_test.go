@@ -122,6 +122,9 @@ func TestNeighbours_AreIgnored(t *testing.T) {
 			t.Errorf("Watch yields %v, want the endpoint a alone", set)
 		}
 	}
+	for range 5 {
+		w.put(key+"/a", *w.get(key + "/a"), clientv3.WithLease(w.grant())) // no update
+	}
 	w.commit(ops)
 	if set := <-changes; len(set) != 101 {
 		t.Errorf("the first update has %d endpoints, want all 101", len(set))

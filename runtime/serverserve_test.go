@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -221,39 +220,43 @@ func TestServe_AnotherListener(t *testing.T) {
 }
 
 // Of the servers that share a health service, one that drains sets only what no other has to NOT_SERVING, and for good. The next
-// server sets what it serves to SERVING.
+// server sets what it serves to SERVING. No server has an entry yet, since none has found its address.
 func TestServe_SharesAHealthService(t *testing.T) {
 	h, registry := health.NewServer(), offline(t)
 	start := func(services ...string) (stop func() error) {
-		s := registry.NewServer(grpc.NewServer(), WithDrainDelay(0))
+		s := registry.NewServer(grpc.NewServer(), WithAdvertiseAddress("203.0.113.9/32"))
 		healthpb.RegisterHealthServer(s, h)
 		for _, name := range services {
 			s.Publish(service(name, name))
 		}
-		return serveAnnounced(t, s)
+		client, stop := serve(t, s)
+		_, err := healthpb.NewHealthClient(client).Check(t.Context(), &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true))
+		must(t, err)
+		return stop
 	}
-	for _, name := range []string{"a.A", "a.B", "a.C"} {
+	names := []string{"", "a.A", "a.B", "a.C"}
+	for _, name := range names {
 		h.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
 	}
 	first, second := start("a.A", "a.B"), start("a.B", "a.C")
 	want := func(when, want string) {
 		t.Helper()
-		var got []string
-		for _, name := range []string{"", "a.A", "a.B", "a.C"} {
+		got := ""
+		for _, name := range names {
 			resp, _ := h.Check(t.Context(), &healthpb.HealthCheckRequest{Service: name})
-			got = append(got, resp.GetStatus().String())
+			got += " " + resp.GetStatus().String()
 		}
-		if got := strings.Join(got, " "); got != want {
-			t.Errorf("%s, the server and the services are %s, want %s", when, got, want)
+		if got != " "+want {
+			t.Errorf("%s, the server and the services are%s, want %s", when, got, want)
 		}
 	}
-	_ = first() // an error, because etcd cannot be reached
+	must(t, first())
 	want("after the first server", "SERVING NOT_SERVING SERVING SERVING")
-	_ = second()
+	must(t, second())
 	want("after both", "NOT_SERVING NOT_SERVING NOT_SERVING NOT_SERVING")
 	third := start("a.B")
 	want("when the next serves", "SERVING NOT_SERVING SERVING NOT_SERVING")
-	_ = third()
+	must(t, third())
 }
 
 // slowHealth takes long to set NOT_SERVING.

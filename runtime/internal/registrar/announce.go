@@ -135,7 +135,6 @@ func (run *Run) place(items [][]lease.Item) (err error) {
 				return
 			}
 			g.registrations = append(g.registrations, reg)
-			g.registrar.groups[g] = struct{}{}
 		}
 	})
 	return err

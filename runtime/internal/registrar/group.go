@@ -83,13 +83,13 @@ func (g *Group) Checked() (names []string) {
 	return names
 }
 
-// Drain returns the published services, and "" for the whole server, except those that another announced group with the same
-// health service has, too. They count as drained there.
+// Drain returns the published services, and "" for the whole server, except those that an announced group with the same health
+// service has, too. They count as drained there. The group itself must have ended.
 func (g *Group) Drain(server healthpb.HealthServer) (services []string) {
 	g.with(func(c *core) {
 		services = append(c.services(), "")
 		for other := range g.registrar.groups {
-			if other != g && other.config.Health == server {
+			if other.config.Health == server {
 				theirs := append(other.core.services(), "")
 				services = slices.DeleteFunc(services, func(service string) bool { return slices.Contains(theirs, service) })
 			}
@@ -101,9 +101,11 @@ func (g *Group) Drain(server healthpb.HealthServer) (services []string) {
 	return services
 }
 
-// Resume returns those of the published services, and "", that another group has drained there. They no longer count as drained.
+// Resume returns those of the published services, and "", that another group has drained there. They no longer count as drained, and
+// no other group drains them while this one is announced.
 func (g *Group) Resume(server healthpb.HealthServer) (services []string) {
 	g.with(func(c *core) {
+		g.config.Health = server
 		for _, service := range append(c.services(), "") {
 			if key := [2]any{server, service}; g.registrar.drained[key] {
 				delete(g.registrar.drained, key)
@@ -152,6 +154,7 @@ func (g *Group) begin(on kind) (*Run, error) {
 	g.earlier = slices.DeleteFunc(append(g.earlier, g.registrations...), func(reg *Registration) bool {
 		return reg.handle.Status().State == lease.Closed
 	})
+	g.registrar.groups[g] = struct{}{}
 	g.registrations, g.config = nil, RunConfig{}
 	g.life, g.end = context.WithCancelCause(g.registrar.life)
 	run := &Run{group: g, number: g.core.run, life: g.life}
@@ -197,10 +200,10 @@ func (g *Group) step(e event) (do effects, left []*Registration) {
 			_, _ = reg.handle.SetPaused(!e.health.OK) // fails only once the registrar is closed
 		}
 		if do.end {
+			delete(g.registrar.groups, g)
 			g.end(e.why) // before the entries leave, so that waiting callers return the reason
 		}
 		if do.leave {
-			delete(g.registrar.groups, g)
 			for _, reg := range g.registrations {
 				g.registrar.drop(reg) // returns at once, so that all leave together
 			}

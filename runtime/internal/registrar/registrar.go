@@ -66,7 +66,7 @@ type Registrar struct {
 	claims        claims
 	registrations map[*Registration]struct{}    // those that were placed, until they are dropped
 	sessions      map[sessionKey]*lease.Session // including dedicated ones that are closing
-	groups        map[*Group]struct{}           // those whose entries were placed, and have not left
+	groups        map[*Group]struct{}           // those that are announced
 	accompanied   map[*Registration]struct{}    // those with a companion, until nothing of it is left in etcd
 	drained       map[[2]any]bool               // the health services, each with a service that is NOT_SERVING there since a drain
 	tasks         sync.WaitGroup                // background tasks; none begins after Close

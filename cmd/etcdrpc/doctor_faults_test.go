@@ -136,8 +136,6 @@ var faults = []fault{
 	{"a certificate that ends soon", "certificate", "its certificate chain ends at ", "acme/guava/10.1.33.2:9000", instance("ending")},
 	{"a certificate for another name", "certificate", "not acme.hazel", "acme/hazel/10.1.34.1:9000", instance("misnamed")},
 	{"a certificate of another authority", "certificate", "unknown authority", "acme/iroko/10.1.35.1:9000", instance("foreign")},
-	{"an address of another service's server", "wrong-service", `does not serve "acme.Aspen"`, "acme/aspen/10.1.50.1:9000",
-		says(`{"grpc_methods":"acme.Aspen/Get"}`, "other")},
 	{"a version in no group of a split", "no-match", "1 instance is in no group of the split", "acme/birch/birch-2:9000",
 		etcdPolicy(`"split":[{"match":{"version":"v1"},"weight":1}]`, `{"version":"v1"}`, `{"version":"v2"}`)},
 	{"a group that an earlier one takes all of", "no-match", `the group version="v1",zone="a" of the split matches no endpoint`, "_grpc_config/acme/box",

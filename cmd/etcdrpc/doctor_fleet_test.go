@@ -187,14 +187,11 @@ func newYard(t *testing.T) *yard {
 			return handle(ctx, in)
 		})
 	}
-	other := grpc.NewServer(grpc.Creds(credentials.NewTLS(good)))
-	says("acme.Other", grpc_health_v1.HealthCheckResponse_SERVING)(other)
 	y.servers = map[string]string{
 		"healthy": y.serve(good, serving),
 		"plain":   y.serve(nil, serving),
 		"plainly": y.serve(nil, says("acme.Jarrah", no)),
 		"bare":    y.serve(good, nil), // without a health service
-		"other":   serveUntilEnd(t, other),
 		"mutual":  y.serve(secure(func(config *tls.Config) { config.ClientAuth = tls.RequireAnyClientCert }), serving),
 
 		"notServing": y.serve(good, says("", no)),
@@ -227,9 +224,6 @@ func newYard(t *testing.T) *yard {
 // serve runs a gRPC server. It uses no TLS if config is nil, and has no services if register is nil.
 func (y *yard) serve(config *tls.Config, register func(*grpc.Server), opts ...grpc.ServerOption) string {
 	y.t.Helper()
-	opts = append([]grpc.ServerOption{grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { // as if it had all services
-		return status.Error(codes.Unimplemented, "unknown method")
-	})}, opts...)
 	if config != nil {
 		opts = append(opts, grpc.Creds(credentials.NewTLS(config)))
 	}

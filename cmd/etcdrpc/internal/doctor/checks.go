@@ -22,7 +22,6 @@ const (
 	kindLocalAddress = "local-address"
 	kindDrain        = "drain"
 	kindNotServing   = "not-serving"
-	kindWrongService = "wrong-service"
 	kindCertificate  = "certificate"
 )
 
@@ -79,8 +78,6 @@ var checks = []check{
 	{"zone", Warning, "a zone that is spelled almost as another", finders{(*subject).mistypedZones}},
 	{kindNotServing, Error, "a server whose health check says that it is not serving, fails, or hangs (--deep)",
 		ofHealth("look at its server's log, and at the address that it advertises (GRPC_ADVERTISE_ADDR)")},
-	{kindWrongService, Error, "an address at which another service's server is now (--deep)",
-		ofHealth("look at which server is there, and at the address that the service's own server advertises (GRPC_ADVERTISE_ADDR)")},
 	{kindCertificate, Error, "a server certificate that clients refuse, or that ends soon (--deep)",
 		ofHealth("renew or replace it, or say what clients trust and expect: --service-cacert FILE, --service-authority KEY=NAME")},
 	{"transport", Error, "servers that speak plaintext, TLS or mutual TLS beside others of their service that do not (--deep)", finders{(*subject).otherTransport}},

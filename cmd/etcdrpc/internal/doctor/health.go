@@ -162,8 +162,8 @@ func (d *Options) checkOver(ctx context.Context, p probe, t healthTarget) health
 
 // checkServices checks the health of a server, of each service that its entry publishes, and of the target's service.
 func (d *Options) checkServices(ctx context.Context, conn *grpc.ClientConn, p probe, t healthTarget) (result healthResult) {
-	fault := func(kind, format string, args ...any) healthResult {
-		result.kind, result.problem = kind, fmt.Sprintf(format, args...)
+	fault := func(format string, args ...any) healthResult {
+		result.kind, result.problem = kindNotServing, fmt.Sprintf(format, args...)
 		return result
 	}
 	services := []string{"", t.service}
@@ -180,16 +180,12 @@ func (d *Options) checkServices(ctx context.Context, conn *grpc.ClientConn, p pr
 		}
 		switch {
 		case code == codes.OK && resp.GetStatus() != healthpb.HealthCheckResponse_SERVING:
-			return fault(kindNotServing, "its health check reports %v for %q", resp.GetStatus(), service)
+			return fault("its health check reports %v for %q", resp.GetStatus(), service)
 		case code == codes.DeadlineExceeded:
-			return fault(kindNotServing, "it did not answer gRPC's health check within %v", d.probeTimeout)
+			return fault("it did not answer gRPC's health check within %v", d.probeTimeout)
 		case code == codes.NotFound && service != "" && service == t.service:
-			return fault(kindNotServing, "its health service does not know %q, for which the live policy has clients ask, so they do not call it", service)
+			return fault("its health service does not know %q, for which the live policy has clients ask, so they do not call it", service)
 		case code == codes.NotFound && service != "":
-			err := conn.Invoke(ctx, "/"+service+"/EtcdrpcDoctorAsksWhoServesThis", &healthpb.HealthCheckRequest{}, &healthpb.HealthCheckResponse{})
-			if status.Code(err) == codes.Unimplemented && status.Convert(err).Message() == "unknown service "+service { // the text of grpc-go
-				return fault(kindWrongService, "it does not serve %q, which its entry publishes: another server may be there now", service)
-			}
 			result.unknown = append(result.unknown, service)
 		case code == codes.OK, code == codes.NotFound, code == codes.Unauthenticated, code == codes.PermissionDenied: // the server is healthy
 		case code == codes.Unimplemented && !strings.Contains(text, "HTTP status"):
@@ -198,7 +194,7 @@ func (d *Options) checkServices(ctx context.Context, conn *grpc.ClientConn, p pr
 			result.transport = speaksMutualTLS
 			return result
 		default:
-			return fault(kindNotServing, "%s", text)
+			return fault("%s", text)
 		}
 	}
 	return result

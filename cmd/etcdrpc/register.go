@@ -202,8 +202,8 @@ const (
 	probeTimeout  = 5 * time.Second
 )
 
-// prober returns the probe that the flags select, which returns why a server does not serve. Unless strict is set, a server without
-// a health status counts as serving. The connection to the server ends with ctx.
+// prober returns the probe that the flags select, which returns why a server does not serve. Unless strict is set, a gRPC server
+// without a health status counts as serving. The connection to the server ends with ctx.
 func (o *registerOptions) prober(ctx context.Context, dial transport.DialFunc, key string) (func(context.Context) error, error) {
 	if o.tcp {
 		return func(ctx context.Context) error {
@@ -225,8 +225,8 @@ func (o *registerOptions) prober(ctx context.Context, dial transport.DialFunc, k
 	}
 	context.AfterFunc(ctx, func() { conn.Close() })
 	return func(ctx context.Context) error {
-		resp, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: o.health})
-		return problemOf(resp.GetStatus(), status.Convert(err), o.strict)
+		health, isGRPC, err := transport.CheckHealth(ctx, conn, o.health)
+		return problemOf(health, status.Convert(err), o.strict || !isGRPC)
 	}, nil
 }
 
@@ -240,7 +240,7 @@ func problemOf(health healthpb.HealthCheckResponse_ServingStatus, answer *status
 		return fmt.Errorf("its health is %v", health)
 	case code == codes.OK, code == codes.ResourceExhausted: // a server at its limit of calls serves
 		return nil
-	case !strict && noHealth[code] && !strings.Contains(answer.Message(), "HTTP status"): // proxies send that text, gRPC servers do not
+	case !strict && noHealth[code]:
 		return nil
 	default:
 		return fmt.Errorf("%v: %s%s", code, answer.Message(), transport.Hint(answer.Message(), "give --tls; if it does not speak gRPC, --tcp", "leave out --tls"))

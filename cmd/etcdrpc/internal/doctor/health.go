@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -173,14 +172,14 @@ func (d *Options) checkServices(ctx context.Context, conn *grpc.ClientConn, p pr
 		}
 	}
 	for _, service := range slices.Compact(services) {
-		resp, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: service})
+		health, isGRPC, err := transport.CheckHealth(ctx, conn, service)
 		code, text := status.Code(err), status.Convert(err).Message()
 		if code != codes.Unavailable && code != codes.DeadlineExceeded {
 			result.transport = p.transport
 		}
 		switch {
-		case code == codes.OK && resp.GetStatus() != healthpb.HealthCheckResponse_SERVING:
-			return fault("its health check reports %v for %q", resp.GetStatus(), service)
+		case code == codes.OK && health != healthpb.HealthCheckResponse_SERVING:
+			return fault("its health check reports %v for %q", health, service)
 		case code == codes.DeadlineExceeded:
 			return fault("it did not answer gRPC's health check within %v", d.probeTimeout)
 		case code == codes.NotFound && service != "" && service == t.service:
@@ -188,7 +187,7 @@ func (d *Options) checkServices(ctx context.Context, conn *grpc.ClientConn, p pr
 		case code == codes.NotFound && service != "":
 			result.unknown = append(result.unknown, service)
 		case code == codes.OK, code == codes.NotFound, code == codes.Unauthenticated, code == codes.PermissionDenied: // the server is healthy
-		case code == codes.Unimplemented && !strings.Contains(text, "HTTP status"):
+		case code == codes.Unimplemented && isGRPC:
 			return result // the server has no health service
 		case code == codes.Unavailable && p.wantsCertificate.Load(): // the text of the alert depends on the version of TLS
 			result.transport = speaksMutualTLS

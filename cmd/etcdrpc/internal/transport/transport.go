@@ -18,6 +18,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
@@ -80,6 +82,14 @@ func (t *Transport) Split(key string, dial DialFunc) ([]grpc.DialOption, credent
 		return nil, nil, err
 	}
 	return opts, credentials.NewTLS(cfg), nil
+}
+
+// CheckHealth asks a server for the health of a service, "" for the whole server. isGRPC reports whether gRPC has answered: gRPC makes
+// an error with a code of the answer of a web server, too, but gives it no metadata.
+func CheckHealth(ctx context.Context, conn *grpc.ClientConn, service string) (health healthpb.HealthCheckResponse_ServingStatus, isGRPC bool, err error) {
+	var header, trailer metadata.MD
+	resp, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: service}, grpc.Header(&header), grpc.Trailer(&trailer))
+	return resp.GetStatus(), len(header)+len(trailer) > 0, err
 }
 
 // Hint returns advice on the failure of a connection, "" if none is known. secure and plaintext

@@ -2,12 +2,14 @@ package store
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"net/url"
 	"strings"
 	"sync/atomic"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 
@@ -79,11 +81,15 @@ const (
 	ReplaceMember = "find the member that differs (etcdctl endpoint hashkv --cluster), replace it (etcdctl member), and only then end the alarm (etcdctl alarm disarm)"
 )
 
-// remedy returns the remedy for a cause, "" if none is known.
-func remedy(cause string) string {
+// remedy returns the remedy for a cause, "" if none is known. gRPC passes on only the text of an error of TLS or the network.
+func remedy(cause error) string {
+	switch {
+	case errors.Is(cause, rpctypes.ErrNoSpace):
+		return MakeSpace
+	case errors.Is(cause, rpctypes.ErrCorrupt):
+		return ReplaceMember
+	}
 	for _, r := range []struct{ cause, remedy string }{
-		{"etcdserver: mvcc: database space exceeded", MakeSpace},
-		{"etcdserver: corrupt cluster", ReplaceMember},
 		{"certificate signed by unknown authority", "give the CA of its certificate by --cacert"},
 		{"certificate has expired or is not yet valid", "renew its certificate, or set this host's clock"},
 		{"x509: ", "compare the names in its certificate with --endpoints"},
@@ -95,7 +101,7 @@ func remedy(cause string) string {
 		{"connection error: ", "check --endpoints"},
 		{"there is no connection", "check --endpoints, and whether etcd hangs"},
 	} {
-		if strings.Contains(cause, r.cause) {
+		if strings.Contains(cause.Error(), r.cause) {
 			return r.remedy
 		}
 	}

@@ -28,7 +28,7 @@ func TestRemedy(t *testing.T) {
 		`etcd ["a:1"] does not answer: there is no connection to it`:                                                      "check --endpoints, and whether etcd hangs",
 		`etcd ["a:1"] does not answer, though the connection is up: it hangs, has no leader, or allows too few streams`:   "", `etcd user "connection"`: "",
 	} {
-		if got := remedy(cause); got != want {
+		if got := remedy(errors.New(cause)); got != want {
 			t.Errorf("remedy(%q) = %q, want %q", cause, got, want)
 		}
 	}

@@ -186,7 +186,7 @@ func (s *Store) explainTimeout(timeout time.Duration, doing string, err error) e
 		err = fmt.Errorf("not within %v", timeout)
 	}
 	err = etcderr.With(err, why)
-	if help := remedy(why.Error()); help != "" {
+	if help := remedy(why); help != "" {
 		return UnansweredError{fmt.Errorf("%s: %w: %s", doing, err, help)}
 	}
 	return UnansweredError{fmt.Errorf("%s: %w", doing, err)}

@@ -18,8 +18,7 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/encoding"
-	_ "google.golang.org/grpc/encoding/gzip" // Connect's clients accept gzip, and can be configured to send it
+	_ "google.golang.org/grpc/encoding/gzip" // Connect's clients accept gzip
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -32,23 +31,26 @@ import (
 
 // A call is a request of a Connect client in the form that gRPC needs.
 type call struct {
-	ctx      context.Context // carries the metadata to send
-	request  *http.Request
-	body     io.ReadCloser
-	method   string          // "/acme.user.v1.UserService/GetUser"
-	desc     grpc.StreamDesc // describes a bidirectional stream if the method is unknown
-	codec    codec
-	encoding string // name of the compressor for messages with the compressed flag, "" for none
+	ctx     context.Context // carries the metadata to send
+	request *http.Request
+	body    io.ReadCloser
+	method  string          // "/acme.user.v1.UserService/GetUser"
+	desc    grpc.StreamDesc // describes a bidirectional stream if the method is unknown
+	codec   codec
 }
 
-// newCall converts an HTTP request to a gRPC call. It fails if the protocol, the path or a header is not valid in gRPC.
+// newCall converts an HTTP request to a gRPC call. It fails if the protocol, the path or a header is not valid in gRPC, or if Connect
+// has compressed the request: gRPC would send that as a message.
 func newCall(req *http.Request) (*call, error) {
 	subtype, err := checkProtocol(req)
 	if err != nil {
 		return nil, connect.NewError(connect.CodeUnimplemented, err)
 	}
+	if name := req.Header.Get("Grpc-Encoding"); name != "" {
+		return nil, connect.NewError(connect.CodeUnimplemented, fmt.Errorf("connectetcd: gRPC compresses requests: replace connect.WithSendCompression by grpc.WithDefaultCallOptions(grpc.UseCompressor(%q))", name))
+	}
 	body := cmp.Or[io.ReadCloser](req.Body, http.NoBody)
-	c := &call{request: req, body: body, method: req.URL.Path, codec: codec(subtype), encoding: req.Header.Get("Grpc-Encoding")}
+	c := &call{request: req, body: body, method: req.URL.Path, codec: codec(subtype)}
 	if strings.Count(c.method, "/") != 2 || !strings.HasPrefix(c.method, "/") {
 		return nil, connect.NewError(connect.CodeInternal, fmt.Errorf("connectetcd: the path %q is not a method: want /package.Service/Method, and no path in the client's base URL", c.method))
 	}
@@ -78,15 +80,6 @@ func checkProtocol(req *http.Request) (codec string, err error) {
 	return "", fmt.Errorf("connectetcd: a %.10s request with the content type %.100q is of another protocol than gRPC: make the client with connect.WithGRPC, without another protocol's option after it", req.Method, contentType)
 }
 
-// options returns the call options for the gRPC connection.
-func (c *call) options() []grpc.CallOption {
-	opts := []grpc.CallOption{grpc.ForceCodecV2(c.codec)}
-	if encoding.GetCompressor(c.encoding) != nil {
-		opts = append(opts, grpc.UseCompressor(c.encoding))
-	}
-	return opts
-}
-
 // onlyMessage returns the only message of the request, and closes the body, also if the client has not ended it when the context ends.
 func (c *call) onlyMessage() ([]byte, error) {
 	unwatch := context.AfterFunc(c.ctx, func() { _ = c.body.Close() })
@@ -111,9 +104,9 @@ func (c *call) onlyMessage() ([]byte, error) {
 	return nil, status.Errorf(codes.Internal, "connectetcd: the request of %s has more than one message: send one", c.method)
 }
 
-// nextMessage returns the next message of the request, uncompressed, or io.EOF.
+// nextMessage returns the next message of the request, or io.EOF.
 func (c *call) nextMessage() ([]byte, error) {
-	message, compressed, err := readEnvelope(c.body)
+	message, err := readEnvelope(c.body)
 	switch {
 	case errors.Is(err, io.EOF):
 		return nil, io.EOF
@@ -121,21 +114,6 @@ func (c *call) nextMessage() ([]byte, error) {
 		return nil, status.FromContextError(c.ctx.Err()).Err()
 	case err != nil:
 		return nil, status.Errorf(codes.Internal, "connectetcd: read the request of %s: %v", c.method, err)
-	case !compressed:
-		return message, nil
-	}
-	compressor := encoding.GetCompressor(c.encoding)
-	if compressor == nil {
-		return nil, status.Errorf(codes.Unimplemented,
-			"connectetcd: gRPC has no compressor %q: register one with google.golang.org/grpc/encoding, or do not use connect.WithSendCompression", c.encoding)
-	}
-	// No size limit is needed: the message comes from this process.
-	unpacked, err := compressor.Decompress(bytes.NewReader(message))
-	if err == nil {
-		message, err = io.ReadAll(unpacked)
-	}
-	if err != nil {
-		return nil, status.Errorf(codes.Internal, "connectetcd: decompress a message of %s with %q: %v", c.method, c.encoding, err)
 	}
 	return message, nil
 }
@@ -255,26 +233,20 @@ func (b *streamBody) Close() error {
 // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md.
 const prefixLen = 5
 
-// compressedFlag marks a message as compressed.
-const compressedFlag = 1
-
 // readEnvelope reads a message with its prefix from a body. It returns io.EOF at the end of the body.
-func readEnvelope(body io.Reader) (message []byte, compressed bool, err error) {
+func readEnvelope(body io.Reader) (message []byte, err error) {
 	var prefix [prefixLen]byte
 	if _, err := io.ReadFull(body, prefix[:]); err != nil {
-		return nil, false, err
-	}
-	if prefix[0]&^compressedFlag != 0 {
-		return nil, false, fmt.Errorf("a message has the flags %#x, which gRPC does not define", prefix[0])
+		return nil, err
 	}
 	message = make([]byte, binary.BigEndian.Uint32(prefix[1:])) // not bounded: this process has the message in memory
 	if _, err := io.ReadFull(body, message); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
-		return nil, false, fmt.Errorf("a message of %d bytes: %w", len(message), err)
+		return nil, fmt.Errorf("a message of %d bytes: %w", len(message), err)
 	}
-	return message, prefix[0] == compressedFlag, nil
+	return message, nil
 }
 
 // A codec passes messages through unchanged, because Connect has encoded them. Its value is the name of Connect's codec, which

@@ -2,7 +2,6 @@ package connectetcd
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -86,7 +85,7 @@ func TestDo_RefusesInvalidRequests(t *testing.T) {
 		server = grpc_health_v1.Health_Watch_FullMethodName
 		other  = "/acme.Unknown/Method" // unknown, so called as a bidirectional stream
 	)
-	one := frame(0, []byte("one"))
+	one := frame([]byte("one"))
 	open, _ := io.Pipe()
 	for name, c := range map[string]struct {
 		conn        grpc.ClientConnInterface
@@ -111,7 +110,6 @@ func TestDo_RefusesInvalidRequests(t *testing.T) {
 		"an open request":   {refusing{}, "POST", unary, "application/grpc", open, "context canceled"},
 		"a short message":   {refusing{}, "POST", unary, "application/grpc", bytes.NewReader(one[:7]), "unexpected EOF"},
 		"a broken body":     {refusing{}, "POST", unary, "application/grpc", iotest.ErrReader(errors.New("broken")), "broken"},
-		"unknown flags":     {refusing{}, "POST", unary, "application/grpc", bytes.NewReader(frame(4, nil)), "the flags 0x4"},
 		"no server":         {refusing{}, "POST", unary, "application/grpc", bytes.NewReader(one), "no server"},
 		"no reply stream":   {refusing{}, "POST", server, "application/grpc", bytes.NewReader(one), "no server"},
 		"no stream":         {refusing{}, "POST", other, "application/grpc", bytes.NewReader(one), "no server"},
@@ -167,8 +165,8 @@ func TestNewCall_PrefersAffinityOfContext(t *testing.T) {
 }
 
 // frame returns a message with its prefix, as in a body.
-func frame(flags byte, message []byte) []byte {
-	return append(binary.BigEndian.AppendUint32([]byte{flags}, uint32(len(message))), message...)
+func frame(message []byte) []byte {
+	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...)
 }
 
 // FuzzKey checks that the base URL of any key, with a method appended, is a valid URL whose path is the method.
@@ -181,51 +179,6 @@ func FuzzKey(f *testing.F) {
 		got, err := url.ParseRequestURI(baseURL(key) + method)
 		if err != nil || got.Path != method || got.RawQuery != "" {
 			t.Fatalf("the URL of the key %q is %v (error %v), want the path %q and no query", key, got, err, method)
-		}
-	})
-}
-
-// FuzzRequest reads the messages of any body. If the body is uncompressed, encoding its messages again gives the same bytes.
-func FuzzRequest(f *testing.F) {
-	var packed bytes.Buffer
-	writer := gzip.NewWriter(&packed)
-	if _, err := writer.Write([]byte("message")); err != nil {
-		f.Fatal(err)
-	}
-	if err := writer.Close(); err != nil {
-		f.Fatal(err)
-	}
-	f.Add(frame(0, nil))
-	f.Add(frame(0, []byte("message")))
-	f.Add(append(frame(0, []byte("one")), frame(0, []byte("two"))...))
-	f.Add(frame(compressedFlag, packed.Bytes()))
-	f.Add(frame(compressedFlag, []byte("no gzip")))
-	f.Add(frame(2, []byte("end of a stream")))
-	f.Add([]byte{0, 255, 255, 255, 255, 1})
-	f.Add([]byte{0, 0})
-	f.Fuzz(func(t *testing.T, body []byte) {
-		req, err := http.NewRequest(http.MethodPost, "http://any/acme.Greeter/Greet", bytes.NewReader(body))
-		must.Succeed(t, err)
-		req.Header.Set("Content-Type", "application/grpc+proto")
-		req.Header.Set("Grpc-Encoding", "gzip")
-		c, err := newCall(req)
-		must.Succeed(t, err)
-		var again []byte
-		compressed := false
-		for rest := body; ; {
-			message, err := c.nextMessage()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				return
-			}
-			compressed = compressed || rest[0] == compressedFlag
-			rest = rest[prefixLen+int(binary.BigEndian.Uint32(rest[1:])):]
-			again = append(again, frame(0, message)...)
-		}
-		if !compressed && !bytes.Equal(again, body) {
-			t.Errorf("the messages of the body %q are encoded as %q, want the same", body, again)
 		}
 	})
 }

@@ -19,8 +19,8 @@ import (
 // host of the base URL are ignored, and the URL must have no path. connect.IsWireError returns true for every error of a call.
 //
 // Headers that HTTP or gRPC set themselves, such as User-Agent and Grpc-Timeout, are not sent: use grpc.WithUserAgent and the
-// context's deadline. A reply message may have 4 MiB, or grpc.MaxCallRecvMsgSize; connect.WithReadMaxBytes applies as well. A
-// compressed request needs a gRPC compressor of that name; gzip is registered. connect.WithAcceptCompression has no effect.
+// context's deadline. A reply message may have 4 MiB, or grpc.MaxCallRecvMsgSize; connect.WithReadMaxBytes applies as well. gRPC
+// compresses requests, by grpc.UseCompressor: calls with connect.WithSendCompression fail. connect.WithAcceptCompression has no effect.
 //
 // Unary calls pass through the connection's unary interceptors, all others through its stream interceptors. A method whose
 // descriptor is not linked into the program is called as a bidirectional stream.
@@ -72,8 +72,7 @@ var repeatable = grpc.MaxRetryRPCBufferSize(math.MaxInt)
 func (c httpClient) unary(call *call, message []byte) *http.Response {
 	var header, trailer metadata.MD
 	var reply io.Reader = http.NoBody
-	opts := append(call.options(), repeatable, grpc.Header(&header), grpc.Trailer(&trailer))
-	err := c.conn.Invoke(call.ctx, call.method, message, &reply, opts...)
+	err := c.conn.Invoke(call.ctx, call.method, message, &reply, grpc.ForceCodecV2(call.codec), repeatable, grpc.Header(&header), grpc.Trailer(&trailer))
 	if err != nil {
 		reply = http.NoBody
 	}
@@ -90,7 +89,7 @@ func (c httpClient) stream(call *call, send func(grpc.ClientStream, context.Canc
 	if call.desc.ClientStreams {
 		defer call.recovered(func(err error) { cancel(nil); response = call.errorResponse(err) }) //nolint:bodyclose // the caller closes it
 	}
-	stream, err := c.conn.NewStream(ctx, &call.desc, call.method, append(call.options(), opts...)...)
+	stream, err := c.conn.NewStream(ctx, &call.desc, call.method, append(opts, grpc.ForceCodecV2(call.codec))...)
 	if err == nil {
 		if err = send(stream, cancel); errors.Is(err, io.EOF) {
 			err = nil // the call has ended: RecvMsg returns its status

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -43,9 +44,6 @@ func call(ctx context.Context, req *conformancev1.ClientCompatRequest) (*conform
 	opts := []connect.ClientOption{connect.WithGRPC()}
 	if req.GetCodec() == conformancev1.Codec_CODEC_JSON {
 		opts = append(opts, connect.WithProtoJSON())
-	}
-	if req.GetCompression() == conformancev1.Compression_COMPRESSION_GZIP {
-		opts = append(opts, connect.WithSendGzip())
 	}
 	if limit := req.GetMessageReceiveLimit(); limit > 0 {
 		opts = append(opts, connect.WithReadMaxBytes(int(limit)))
@@ -95,8 +93,12 @@ func dial(req *conformancev1.ClientCompatRequest) (*grpc.ClientConn, error) {
 		}
 		creds = credentials.NewTLS(config)
 	}
+	opts := []grpc.DialOption{grpc.WithTransportCredentials(creds)}
+	if req.GetCompression() == conformancev1.Compression_COMPRESSION_GZIP {
+		opts = append(opts, grpc.WithDefaultCallOptions(grpc.UseCompressor(gzip.Name)))
+	}
 	addr := net.JoinHostPort(req.GetHost(), strconv.FormatUint(uint64(req.GetPort()), 10))
-	return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(creds))
+	return grpc.NewClient("passthrough:///"+addr, opts...)
 }
 
 func (c *caller) make(ctx context.Context) error {

@@ -1,7 +1,6 @@
 package connectrpc
 
 import (
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 	connectgo "connectrpc.com/connect"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -279,18 +279,15 @@ func TestEnds(t *testing.T) {
 	})
 }
 
-// A client option for a protocol other than gRPC, or for a compressor that gRPC lacks, makes calls fail. Any host, JSON and
-// gzip work.
+// A client option for a protocol other than gRPC, or for compression by Connect, makes calls fail. Any host, JSON and gRPC's gzip work.
 func TestOtherProtocols(t *testing.T) {
 	w := newWorld(t)
 	w.libraries("a")
-	unknown := []connectgo.ClientOption{connectgo.WithSendCompression("unknown"), connectgo.WithAcceptCompression("unknown",
-		func() connectgo.Decompressor { return new(gzip.Reader) }, func() connectgo.Compressor { return gzip.NewWriter(io.Discard) })}
-	for want, opts := range map[string][]connectgo.ClientOption{
-		"is of another protocol than gRPC": {connectgo.WithGRPCWeb()},
-		`gRPC has no compressor "unknown"`: unknown,
+	for want, opt := range map[string]connectgo.ClientOption{
+		"is of another protocol than gRPC": connectgo.WithGRPCWeb(),
+		`grpc.UseCompressor("gzip")`:       connectgo.WithSendGzip(),
 	} {
-		client := w.client(connectetcd.WithClientOptions(opts...))
+		client := w.client(connectetcd.WithClientOptions(opt))
 		_, err := client.Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
 		wantCode(t, err, connectgo.CodeUnimplemented, want)
 		chat := client.Chat(kit.Bounded(t, kit.Soon))
@@ -299,10 +296,10 @@ func TestOtherProtocols(t *testing.T) {
 		wantCode(t, err, connectgo.CodeUnimplemented, want)
 		_ = chat.CloseResponse()
 	}
-	conn, err := w.registry.NewClient(&connectconnect.Library_EtcdServiceDesc, kit.Insecure)
+	conn, err := w.registry.NewClient(&connectconnect.Library_EtcdServiceDesc, kit.Insecure, grpc.WithDefaultCallOptions(grpc.UseCompressor(gzip.Name)))
 	kit.Must(t, err)
 	http := connectetcd.NewHTTPClient(conn)
-	callAll(t, connectconnect.NewLibraryClient(http, "https://elsewhere.example.com:1", connectgo.WithGRPC(), connectgo.WithProtoJSON(), connectgo.WithSendGzip()))
+	callAll(t, connectconnect.NewLibraryClient(http, "https://elsewhere.example.com:1", connectgo.WithGRPC(), connectgo.WithProtoJSON()))
 }
 
 // The unary interceptor of a gRPC connection sees Connect's unary calls, and its stream interceptor sees Connect's streams.

@@ -118,17 +118,8 @@ func (c *call) nextMessage() ([]byte, error) {
 	return message, nil
 }
 
-// recovered is deferred, and passes a panic of an interceptor, of credentials or of a compressor to end as an error. A call that
-// streams requests runs in goroutines of Connect and of this package, in which a panic would end the process.
-func (c *call) recovered(end func(error)) {
-	if reason := recover(); reason != nil {
-		end(status.Errorf(codes.Internal, "connectetcd: the call of %s panicked: %v", c.method, reason))
-	}
-}
-
 // send sends the messages of the request's body. It returns at the end of the body or of the call.
 func (c *call) send(stream grpc.ClientStream, cancel context.CancelCauseFunc) {
-	defer c.recovered(func(err error) { cancel(sendError{err}) })
 	for {
 		message, err := c.nextMessage()
 		switch {

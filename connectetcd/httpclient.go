@@ -23,7 +23,8 @@ import (
 // compresses requests, by grpc.UseCompressor: calls with connect.WithSendCompression fail. connect.WithAcceptCompression has no effect.
 //
 // Unary calls pass through the connection's unary interceptors, all others through its stream interceptors. A method whose
-// descriptor is not linked into the program is called as a bidirectional stream.
+// descriptor is not linked into the program is called as a bidirectional stream. Connect and this package run the interceptors of a
+// call that streams requests in goroutines of their own, so a panic in one ends the process.
 func NewHTTPClient(conn grpc.ClientConnInterface) connect.HTTPClient { return httpClient{conn} }
 
 type httpClient struct {
@@ -82,13 +83,10 @@ func (c httpClient) unary(call *call, message []byte) *http.Response {
 }
 
 // stream makes a call with a stream of replies. send sends the requests, or starts to.
-func (c httpClient) stream(call *call, send func(grpc.ClientStream, context.CancelCauseFunc) error, opts ...grpc.CallOption) (response *http.Response) {
+func (c httpClient) stream(call *call, send func(grpc.ClientStream, context.CancelCauseFunc) error, opts ...grpc.CallOption) *http.Response {
 	ctx, cancel := context.WithCancelCause(call.ctx)
 	// At the end of the call, Close unblocks the writer of the body, and the goroutine that reads and sends the body, if any.
 	context.AfterFunc(ctx, func() { _ = call.body.Close() })
-	if call.desc.ClientStreams {
-		defer call.recovered(func(err error) { cancel(nil); response = call.errorResponse(err) }) //nolint:bodyclose // the caller closes it
-	}
 	stream, err := c.conn.NewStream(ctx, &call.desc, call.method, append(opts, grpc.ForceCodecV2(call.codec))...)
 	if err == nil {
 		if err = send(stream, cancel); errors.Is(err, io.EOF) {
@@ -101,7 +99,7 @@ func (c httpClient) stream(call *call, send func(grpc.ClientStream, context.Canc
 	}
 	header, _ := stream.Header() // if it fails, RecvMsg returns the error
 	body := &streamBody{ctx: ctx, stream: stream, cancel: cancel, rest: http.NoBody}
-	response = call.response(header, body)
+	response := call.response(header, body)
 	body.trailer = response.Trailer
 	return response
 }

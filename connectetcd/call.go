@@ -2,7 +2,6 @@ package connectetcd
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -17,7 +16,6 @@ import (
 
 	"connectrpc.com/connect"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	_ "google.golang.org/grpc/encoding/gzip" // Connect's clients accept gzip
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
@@ -39,29 +37,23 @@ type call struct {
 	codec   codec
 }
 
-// newCall converts an HTTP request to a gRPC call. It fails if the protocol, the path or a header is not valid in gRPC, or if Connect
-// has compressed the request: gRPC would send that as a message.
+// newCall converts an HTTP request to a gRPC call. It fails if the protocol or a header is not valid in gRPC.
 func newCall(req *http.Request) (*call, error) {
-	subtype, err := checkProtocol(req)
+	codec, err := codecOf(req.Header)
 	if err != nil {
 		return nil, connect.NewError(connect.CodeUnimplemented, err)
 	}
-	if name := req.Header.Get("Grpc-Encoding"); name != "" {
-		return nil, connect.NewError(connect.CodeUnimplemented, fmt.Errorf("connectetcd: gRPC compresses requests: replace connect.WithSendCompression by grpc.WithDefaultCallOptions(grpc.UseCompressor(%q))", name))
-	}
-	body := cmp.Or[io.ReadCloser](req.Body, http.NoBody)
-	c := &call{request: req, body: body, method: req.URL.Path, codec: codec(subtype)}
-	if strings.Count(c.method, "/") != 2 || !strings.HasPrefix(c.method, "/") {
-		return nil, connect.NewError(connect.CodeInternal, fmt.Errorf("connectetcd: the path %q is not a method: want /package.Service/Method, and no path in the client's base URL", c.method))
-	}
-	name := protoreflect.FullName(strings.Replace(c.method[1:], "/", ".", 1))
-	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(name) // an error means no descriptor
-	desc, ok := found.(protoreflect.MethodDescriptor)
-	c.desc = grpc.StreamDesc{ServerStreams: !ok || desc.IsStreamingServer(), ClientStreams: !ok || desc.IsStreamingClient()}
 	md, err := toMetadata(req.Header)
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInternal, err)
 	}
+
+	c := &call{request: req, body: req.Body, method: req.URL.Path, codec: codec}
+	name := protoreflect.FullName(strings.Replace(c.method[1:], "/", ".", 1))
+	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(name) // an error means no descriptor
+	desc, ok := found.(protoreflect.MethodDescriptor)
+	c.desc = grpc.StreamDesc{ServerStreams: !ok || desc.IsStreamingServer(), ClientStreams: !ok || desc.IsStreamingClient()}
+
 	c.ctx = metadata.NewOutgoingContext(req.Context(), md)
 	if key := affinityOf(req.Context()); key != "" {
 		c.ctx = runtime.WithAffinity(c.ctx, key)
@@ -69,76 +61,41 @@ func newCall(req *http.Request) (*call, error) {
 	return c, nil
 }
 
-// checkProtocol returns the name of the request's codec, or an error unless the request uses the gRPC protocol.
-func checkProtocol(req *http.Request) (codec string, err error) {
-	contentType, _, _ := strings.Cut(req.Header.Get("Content-Type"), ";")
-	if subtype, ok := strings.CutPrefix(contentType, "application/grpc"); ok && req.Method == http.MethodPost {
-		if codec, ok := strings.CutPrefix(subtype, "+"); ok || subtype == "" {
-			return cmp.Or(codec, "proto"), nil
-		}
+// codecOf returns the codec of a request with the given header. It fails unless the request uses the gRPC protocol, without
+// compression by Connect: gRPC would send compressed bytes as a message.
+func codecOf(header http.Header) (codec, error) {
+	if name := header.Get("Grpc-Encoding"); name != "" {
+		return "", fmt.Errorf("connectetcd: gRPC compresses requests: replace connect.WithSendCompression by grpc.WithDefaultCallOptions(grpc.UseCompressor(%q))", name)
 	}
-	return "", fmt.Errorf("connectetcd: a %.10s request with the content type %.100q is of another protocol than gRPC: make the client with connect.WithGRPC, without another protocol's option after it", req.Method, contentType)
+	contentType := header.Get("Content-Type")
+	if contentType == "application/grpc" {
+		return "proto", nil
+	}
+	if name, ok := strings.CutPrefix(contentType, "application/grpc+"); ok {
+		return codec(name), nil
+	}
+	return "", fmt.Errorf("connectetcd: the content type %.100q is of another protocol than gRPC: make the client with connect.WithGRPC, without another protocol's option after it", contentType)
 }
 
-// onlyMessage returns the only message of the request, and closes the body, also if the client has not ended it when the context ends.
-func (c *call) onlyMessage() ([]byte, error) {
-	unwatch := context.AfterFunc(c.ctx, func() { _ = c.body.Close() })
-	defer func() {
-		if unwatch() {
-			_ = c.body.Close()
-		}
-	}()
-	message, err := c.nextMessage()
-	if errors.Is(err, io.EOF) {
-		return nil, status.Errorf(codes.Internal, "connectetcd: the request of %s has no message: send one", c.method)
-	}
-	if err != nil || c.request.ContentLength == int64(prefixLen+len(message)) { // the content length leaves no room for a second message
-		return message, err
-	}
-	switch _, err := c.nextMessage(); {
-	case errors.Is(err, io.EOF):
-		return message, nil
-	case err != nil:
-		return nil, err
-	}
-	return nil, status.Errorf(codes.Internal, "connectetcd: the request of %s has more than one message: send one", c.method)
-}
-
-// nextMessage returns the next message of the request, or io.EOF.
-func (c *call) nextMessage() ([]byte, error) {
-	message, err := readEnvelope(c.body)
-	switch {
-	case errors.Is(err, io.EOF):
-		return nil, io.EOF
-	case c.ctx.Err() != nil:
-		return nil, status.FromContextError(c.ctx.Err()).Err()
-	case err != nil:
-		return nil, status.Errorf(codes.Internal, "connectetcd: read the request of %s: %v", c.method, err)
-	}
-	return message, nil
-}
-
-// send sends the messages of the request's body. It returns at the end of the body or of the call.
-func (c *call) send(stream grpc.ClientStream, cancel context.CancelCauseFunc) {
+// send sends the messages of the body. It returns at the end of the body or of the call.
+func (c *call) send(stream grpc.ClientStream, cancel context.CancelFunc) {
 	for {
-		message, err := c.nextMessage()
+		message, err := readMessage(c.body)
 		switch {
 		case errors.Is(err, io.EOF):
 			_ = stream.CloseSend() // if it fails, RecvMsg returns the error
 			return
 		case err != nil:
-			cancel(sendError{err})
+			cancel()
 			return
 		}
+
 		if stream.SendMsg(message) != nil { // RecvMsg returns the error
 			_ = c.body.Close()
 			return
 		}
 	}
 }
-
-// sendError is the cancellation cause of a call whose request could not be read.
-type sendError struct{ error }
 
 // response returns the response to a call. The caller sets its trailers once the call has ended.
 func (c *call) response(header metadata.MD, body io.ReadCloser) *http.Response {
@@ -183,10 +140,9 @@ func setTrailers(header http.Header, trailer metadata.MD, err error) {
 
 // A streamBody is the body of a response that receives messages as it is read.
 type streamBody struct {
-	ctx     context.Context // of the call
 	stream  grpc.ClientStream
-	cancel  context.CancelCauseFunc
-	trailer http.Header // filled at the end of the call
+	cancel  context.CancelFunc // ends the call
+	trailer http.Header        // filled at the end of the call
 
 	rest  io.Reader // the unread part of the last message
 	ended bool
@@ -202,40 +158,34 @@ func (b *streamBody) Read(p []byte) (int, error) {
 		if err == nil {
 			continue
 		}
+
 		if errors.Is(err, io.EOF) {
 			err = nil
-		} else if failed := (sendError{}); errors.As(context.Cause(b.ctx), &failed) {
-			err = failed.error
 		}
 		setTrailers(b.trailer, b.stream.Trailer(), err)
 		b.ended = true
-		b.cancel(nil)
+		b.cancel()
 	}
 	return 0, io.EOF
 }
 
 // Close ends the call if it has not ended.
 func (b *streamBody) Close() error {
-	b.cancel(nil)
+	b.cancel()
 	return nil
 }
 
-// prefixLen is the length of a message's prefix: one byte of flags and four bytes of length. See
-// https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md.
-const prefixLen = 5
-
-// readEnvelope reads a message with its prefix from a body. It returns io.EOF at the end of the body.
-func readEnvelope(body io.Reader) (message []byte, err error) {
-	var prefix [prefixLen]byte
+// readMessage reads a message from a body, after its prefix: a byte of flags and four of length. It returns io.EOF at the end of the
+// body. See https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md.
+func readMessage(body io.Reader) ([]byte, error) {
+	var prefix [5]byte
 	if _, err := io.ReadFull(body, prefix[:]); err != nil {
 		return nil, err
 	}
-	message = make([]byte, binary.BigEndian.Uint32(prefix[1:])) // not bounded: this process has the message in memory
+
+	message := make([]byte, binary.BigEndian.Uint32(prefix[1:])) // not bounded: this process has the message in memory
 	if _, err := io.ReadFull(body, message); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return nil, fmt.Errorf("a message of %d bytes: %w", len(message), err)
+		return nil, fmt.Errorf("a message of %d bytes: %w", len(message), io.ErrUnexpectedEOF)
 	}
 	return message, nil
 }

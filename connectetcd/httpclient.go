@@ -2,14 +2,15 @@ package connectetcd
 
 import (
 	"context"
-	"errors"
 	"io"
 	"math"
 	"net/http"
 
 	"connectrpc.com/connect"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 )
 
 // NewHTTPClient returns an HTTP client that makes the calls of Connect clients on conn, usually a connection of
@@ -35,45 +36,30 @@ type httpClient struct {
 // successful or not, is in the trailers of the response.
 func (c httpClient) Do(req *http.Request) (*http.Response, error) {
 	call, err := newCall(req)
-	if conn, ok := c.conn.(*grpc.ClientConn); c.conn == nil || ok && conn == nil {
-		err = connect.NewError(connect.CodeInternal, errors.New("connectetcd: NewHTTPClient was given a nil connection"))
-	}
 	if err != nil {
-		if req.Body != nil {
-			_ = req.Body.Close() // as http.RoundTripper requires, also after an error
-		}
+		_ = req.Body.Close() // as http.RoundTripper requires, also after an error
 		return nil, err
 	}
-	if call.desc.ClientStreams {
-		return c.stream(call, func(stream grpc.ClientStream, cancel context.CancelCauseFunc) error {
-			go call.send(stream, cancel)
-			return nil
-		}), nil
+	if call.desc.ClientStreams || call.desc.ServerStreams {
+		return c.stream(call), nil
 	}
-	// A method that does not stream requests has its only message in the body already.
-	message, err := call.onlyMessage()
-	switch {
-	case err != nil:
-		return call.errorResponse(err), nil
-	case call.desc.ServerStreams:
-		return c.stream(call, func(stream grpc.ClientStream, _ context.CancelCauseFunc) error {
-			if err := stream.SendMsg(message); err != nil {
-				return err
-			}
-			return stream.CloseSend()
-		}, repeatable), nil
-	}
-	return c.unary(call, message), nil
+	return c.unary(call), nil
 }
 
 // repeatable lets gRPC repeat a call of any size if a net/http server, when it stops, has not begun the call. Its only message is in
 // memory anyway.
 var repeatable = grpc.MaxRetryRPCBufferSize(math.MaxInt)
 
-func (c httpClient) unary(call *call, message []byte) *http.Response {
+func (c httpClient) unary(call *call) *http.Response {
+	defer call.body.Close()
+	message, err := readMessage(call.body)
+	if err != nil {
+		return call.errorResponse(status.Errorf(codes.Internal, "connectetcd: read the request of %s: %v", call.method, err))
+	}
+
 	var header, trailer metadata.MD
 	var reply io.Reader = http.NoBody
-	err := c.conn.Invoke(call.ctx, call.method, message, &reply, grpc.ForceCodecV2(call.codec), repeatable, grpc.Header(&header), grpc.Trailer(&trailer))
+	err = c.conn.Invoke(call.ctx, call.method, message, &reply, grpc.ForceCodecV2(call.codec), repeatable, grpc.Header(&header), grpc.Trailer(&trailer))
 	if err != nil {
 		reply = http.NoBody
 	}
@@ -82,23 +68,29 @@ func (c httpClient) unary(call *call, message []byte) *http.Response {
 	return response
 }
 
-// stream makes a call with a stream of replies. send sends the requests, or starts to.
-func (c httpClient) stream(call *call, send func(grpc.ClientStream, context.CancelCauseFunc) error, opts ...grpc.CallOption) *http.Response {
-	ctx, cancel := context.WithCancelCause(call.ctx)
-	// At the end of the call, Close unblocks the writer of the body, and the goroutine that reads and sends the body, if any.
+// stream makes a call that streams its requests, its replies, or both.
+func (c httpClient) stream(call *call) *http.Response {
+	ctx, cancel := context.WithCancel(call.ctx)
+	// At the end of the call, Close unblocks the writer of the body, and send.
 	context.AfterFunc(ctx, func() { _ = call.body.Close() })
-	stream, err := c.conn.NewStream(ctx, &call.desc, call.method, append(opts, grpc.ForceCodecV2(call.codec))...)
-	if err == nil {
-		if err = send(stream, cancel); errors.Is(err, io.EOF) {
-			err = nil // the call has ended: RecvMsg returns its status
-		}
+
+	opts := []grpc.CallOption{grpc.ForceCodecV2(call.codec)}
+	if !call.desc.ClientStreams {
+		opts = append(opts, repeatable)
 	}
+	stream, err := c.conn.NewStream(ctx, &call.desc, call.method, opts...)
 	if err != nil {
-		cancel(nil)
+		cancel()
 		return call.errorResponse(err)
 	}
+	if call.desc.ClientStreams {
+		go call.send(stream, cancel)
+	} else {
+		call.send(stream, cancel) // the body has the only message already
+	}
+
 	header, _ := stream.Header() // if it fails, RecvMsg returns the error
-	body := &streamBody{ctx: ctx, stream: stream, cancel: cancel, rest: http.NoBody}
+	body := &streamBody{stream: stream, cancel: cancel, rest: http.NoBody}
 	response := call.response(header, body)
 	body.trailer = response.Trailer
 	return response

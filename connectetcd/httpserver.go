@@ -6,11 +6,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"slices"
-	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -20,49 +18,25 @@ import (
 // httpServer adapts an HTTP server to runtime.GRPCServer, the interface of the servers that a runtime.Server serves.
 type httpServer struct {
 	http     *http.Server
-	mu       sync.Mutex // guards the fields below
-	services map[string]grpc.ServiceInfo
-	faults   []error // of NewServer, Register and HandleHealth; Serve and Announce return them
+	services map[string]grpc.ServiceInfo // the lock of the runtime.Server guards it
 }
 
-// add records a service with the methods of its descriptor. It ignores a service without a linked descriptor: callers then
-// assume that the service has every method.
-func (s *httpServer) add(service string) {
-	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service)) // an error means no descriptor
-	desc, ok := found.(protoreflect.ServiceDescriptor)
+// RegisterService records a service with the methods of its descriptor. The ServeMux serves it. RegisterService ignores a service without
+// a linked descriptor: callers then assume that the service has every method.
+func (s *httpServer) RegisterService(desc *grpc.ServiceDesc, _ any) {
+	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(desc.ServiceName)) // an error means no descriptor
+	service, ok := found.(protoreflect.ServiceDescriptor)
 	if !ok {
 		return
 	}
 	var info grpc.ServiceInfo
-	for i := range desc.Methods().Len() {
-		info.Methods = append(info.Methods, grpc.MethodInfo{Name: string(desc.Methods().Get(i).Name())})
+	for i := range service.Methods().Len() {
+		info.Methods = append(info.Methods, grpc.MethodInfo{Name: string(service.Methods().Get(i).Name())})
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.services[service] = info
+	s.services[desc.ServiceName] = info
 }
 
-func (s *httpServer) fault(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults = append(s.faults, err)
-}
-
-// err returns the faults as one error, nil if there are none.
-func (s *httpServer) err() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return errors.Join(s.faults...)
-}
-
-// RegisterService records gRPC's health service, the only one that runtime.Server registers. HandleHealth serves it.
-func (s *httpServer) RegisterService(desc *grpc.ServiceDesc, _ any) { s.add(desc.ServiceName) }
-
-func (s *httpServer) GetServiceInfo() map[string]grpc.ServiceInfo {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.services)
-}
+func (s *httpServer) GetServiceInfo() map[string]grpc.ServiceInfo { return s.services }
 
 // Serve serves on lis, and closes it. runtime.Server ignores grpc.ErrServerStopped after it has stopped the server itself.
 func (s *httpServer) Serve(lis net.Listener) error {

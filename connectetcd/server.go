@@ -31,37 +31,33 @@ type Server struct {
 }
 
 // NewServer returns a server that will serve s. Services are registered on the Handler of s: an *http.ServeMux, whose other routes stay,
-// or nil, which NewServer replaces by a new one. To put middleware around the services, wrap the Handler after NewServer. If TLSNextProto
-// is nil, NewServer replaces zeros in HTTP2, because all calls of a caller share one connection: by 10,000 streams, and by a receive
-// buffer of 4 MiB a connection, so that a slow upload, which may fill net/http's 1 MiB a stream, does not block other calls. Call Serve and
-// Shutdown of s only with [Server.Announce]. The options are as in [runtime.Registry.NewServer]. Serve and Announce report invalid arguments.
+// or nil, which NewServer replaces by a new one. It panics for another Handler. To put middleware around the services, wrap the Handler
+// after NewServer. If TLSNextProto is nil, NewServer replaces zeros in HTTP2, because all calls of a caller share one connection: by
+// 10,000 streams, and by a receive buffer of 4 MiB a connection, so that a slow upload, which may fill net/http's 1 MiB a stream, does not
+// block other calls. Call Serve and Shutdown of s only with [Server.Announce]. The options are as in [runtime.Registry.NewServer].
 func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.ServerOption) *Server {
-	below := &httpServer{http: s, services: make(map[string]grpc.ServiceInfo)}
-	if s == nil {
-		below.http = new(http.Server)
-		below.fault(errors.New("connectetcd: NewServer was given a nil http.Server"))
+	if s.Handler == nil {
+		s.Handler = http.NewServeMux()
 	}
-	if below.http.TLSNextProto == nil {
-		http2 := *cmp.Or(below.http.HTTP2, new(http.HTTP2Config))                                  // a copy: other servers may share it
+	routes, ok := s.Handler.(*http.ServeMux)
+	if !ok { // services would be registered on routes, which is not served
+		panic(fmt.Sprintf("connectetcd: the Handler of the http.Server is a %T, in which no service can be registered: give NewServer an *http.ServeMux, and wrap it afterwards", s.Handler))
+	}
+
+	if s.TLSNextProto == nil {
+		http2 := *cmp.Or(s.HTTP2, new(http.HTTP2Config))                                           // a copy: other servers may share it
 		http2.MaxConcurrentStreams = cmp.Or(http2.MaxConcurrentStreams, 10_000)                    // net/http also limits resets of streams by this value
 		http2.MaxReceiveBufferPerConnection = cmp.Or(http2.MaxReceiveBufferPerConnection, 4<<20-1) // the most that net/http accepts
-		below.http.HTTP2 = &http2
+		s.HTTP2 = &http2
 	}
-	routes := http.NewServeMux()
-	switch handler := below.http.Handler.(type) {
-	case nil:
-		below.http.Handler = routes
-	case *http.ServeMux:
-		routes = handler
-	default: // services would be registered on routes, which is not served
-		below.fault(fmt.Errorf("connectetcd: the Handler of the http.Server is a %T, in which no service can be registered: give NewServer an *http.ServeMux, and wrap it afterwards", handler))
-	}
+	below := &httpServer{s, make(map[string]grpc.ServiceInfo)}
 	return &Server{routes, below, registry.NewServer(below, opts...)}
 }
 
 // Register registers a service on a server, as generated code does. newHandler is a constructor of protoc-gen-connect-go,
 // such as greeterv1connect.NewGreeterServiceHandler. The options are those of newHandler, and [WithRegisterOptions].
-// Serve and Announce return the error if an argument is invalid.
+// Serve and Announce return an error if desc or an option of the entry is invalid. A service that is registered twice makes the
+// ServeMux panic.
 func Register[H any](s *Server, desc *runtime.ServiceDesc, newHandler func(H, ...connect.HandlerOption) (string, http.Handler),
 	impl H, opts ...connect.HandlerOption,
 ) {
@@ -78,22 +74,8 @@ func Register[H any](s *Server, desc *runtime.ServiceDesc, newHandler func(H, ..
 	if desc == nil {
 		return // Serve and Announce return Publish's error
 	}
-	if any(impl) == nil {
-		s.below.fault(fmt.Errorf("connectetcd: service %s is registered with a nil implementation", desc.Name))
-		return
-	}
-	s.handle(newHandler(impl, handlerOpts...))
-	s.below.add(desc.Name)
-}
-
-// handle registers a handler of calls on the ServeMux. If the pattern is invalid, the ServeMux panics, and handle records an error.
-func (s *Server) handle(pattern string, handler http.Handler) {
-	defer func() {
-		if reason := recover(); reason != nil {
-			s.below.fault(fmt.Errorf("connectetcd: register %s: %v", pattern, reason))
-		}
-	}()
-	s.routes.Handle(pattern, handler)
+	s.routes.Handle(newHandler(impl, handlerOpts...))
+	s.server.RegisterService(&grpc.ServiceDesc{ServiceName: desc.Name}, impl)
 }
 
 // HandleHealth registers gRPC's health service on the server, with the statuses of checker, and asks checker every second.
@@ -101,11 +83,7 @@ func (s *Server) handle(pattern string, handler http.Handler) {
 // the whole server, named "", counts. If checker has the method SetStatus of *grpchealth.StaticChecker, its services are not serving
 // while the server drains. Without a health service, entries are in etcd as long as the server is announced.
 func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.HandlerOption) {
-	if checker == nil {
-		s.below.fault(errors.New("connectetcd: HandleHealth was given a nil checker"))
-		return
-	}
-	s.handle(grpchealth.NewHandler(checker, opts...))
+	s.routes.Handle(grpchealth.NewHandler(checker, opts...))
 	s.server.RegisterService(&healthpb.Health_ServiceDesc, health{checker: checker})
 }
 
@@ -115,7 +93,7 @@ func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.Handle
 // clean drain. It serves TLS if the TLSConfig has a certificate and lis accepts no *tls.Conn. It can be called once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	if lis != nil {
-		if err := cmp.Or(s.below.err(), checkHTTP2(s.below.http, lis)); err != nil {
+		if err := checkHTTP2(s.below.http, lis); err != nil {
 			return errors.Join(err, lis.Close())
 		}
 	}
@@ -125,9 +103,6 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 // Announce puts the registered services in etcd for a server that the caller serves: see [runtime.Server.Announce]. That
 // server must speak HTTP/2. addr is the address of its listener, host:port.
 func (s *Server) Announce(ctx context.Context, addr string) error {
-	if err := s.below.err(); err != nil {
-		return err
-	}
 	return s.server.Announce(ctx, addr)
 }
 

@@ -226,15 +226,10 @@ func TestServeRefuses(t *testing.T) {
 		register func(*connectetcd.Server)
 		want     string
 	}{
-		"no HTTP/2":         {new(http.Server), registerLibrary, "speaks no HTTP/2"},
-		"HTTP/1 alone":      {&http.Server{Protocols: &protocols}, registerLibrary, "call SetUnencryptedHTTP2(true)"},
-		"HTTP/1 over TLS":   {&http.Server{Protocols: &protocols, TLSConfig: &tls.Config{Certificates: make([]tls.Certificate, 1)}}, registerLibrary, "speaks no HTTP/2"},
-		"TLSNextProto":      {&http.Server{TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}, TLSConfig: &tls.Config{Certificates: make([]tls.Certificate, 1)}}, registerLibrary, "TLSNextProto"},
-		"another handler":   {&http.Server{Handler: http.NotFoundHandler()}, registerLibrary, "the Handler of the http.Server is a http.HandlerFunc"},
-		"no server":         {nil, registerLibrary, "a nil http.Server"},
-		"twice":             {h2c(), func(s *connectetcd.Server) { registerLibrary(s); registerLibrary(s) }, "register /connect.Library/"},
-		"no implementation": {h2c(), func(s *connectetcd.Server) { connectconnect.RegisterLibraryHandlerToEtcd(s, nil) }, "connect.Library is registered with a nil implementation"},
-		"no checker":        {h2c(), func(s *connectetcd.Server) { s.HandleHealth(nil) }, "a nil checker"},
+		"no HTTP/2":       {new(http.Server), registerLibrary, "speaks no HTTP/2"},
+		"HTTP/1 alone":    {&http.Server{Protocols: &protocols}, registerLibrary, "call SetUnencryptedHTTP2(true)"},
+		"HTTP/1 over TLS": {&http.Server{Protocols: &protocols, TLSConfig: &tls.Config{Certificates: make([]tls.Certificate, 1)}}, registerLibrary, "speaks no HTTP/2"},
+		"TLSNextProto":    {&http.Server{TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}, TLSConfig: &tls.Config{Certificates: make([]tls.Certificate, 1)}}, registerLibrary, "TLSNextProto"},
 		"a bad option": {h2c(), func(s *connectetcd.Server) {
 			connectconnect.RegisterLibraryHandlerToEtcd(s, library{}, connectetcd.WithRegisterOptions(runtime.WithMetadata("zone", "x")))
 		}, "zone"},
@@ -242,16 +237,12 @@ func TestServeRefuses(t *testing.T) {
 			Certificates: make([]tls.Certificate, 1), CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384},
 		}}, registerLibrary, "HTTP/2-required"},
 		"a TLS listener without HTTP/2": {&http.Server{TLSConfig: withoutH2}, registerLibrary, `add "h2" to the NextProtos`},
-		"two health services": {h2c(), func(s *connectetcd.Server) {
-			s.HandleHealth(grpchealth.NewStaticChecker())
-			s.HandleHealth(grpchealth.NewStaticChecker())
-		}, "/grpc.health.v1.Health/"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := connectetcd.NewServer(w.registry, c.server)
 			c.register(server)
 			lis := kit.Listen(t)
-			if c.server != nil && c.server.TLSConfig == withoutH2 {
+			if c.server.TLSConfig == withoutH2 {
 				lis = tls.NewListener(lis, withoutH2)
 			}
 			if err := server.Serve(kit.Bounded(t, kit.Soon), lis); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -265,6 +256,12 @@ func TestServeRefuses(t *testing.T) {
 	if all := w.entries(); len(all) > 0 {
 		t.Errorf("etcd has %q, want no entry", all)
 	}
+	defer func() {
+		if reason := fmt.Sprint(recover()); !strings.Contains(reason, "is a http.HandlerFunc") {
+			t.Errorf("NewServer with another Handler: panic %q, want one that names its type", reason)
+		}
+	}()
+	connectetcd.NewServer(w.registry, &http.Server{Handler: http.NotFoundHandler()})
 }
 
 // A service has an entry while its status in Connect's health service is SERVING. A drain sets NOT_SERVING.

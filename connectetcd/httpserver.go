@@ -1,14 +1,12 @@
 package connectetcd
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -40,13 +38,14 @@ func (s *httpServer) GetServiceInfo() map[string]grpc.ServiceInfo { return s.ser
 
 // Serve serves on lis, and closes it. runtime.Server ignores grpc.ErrServerStopped after it has stopped the server itself.
 func (s *httpServer) Serve(lis net.Listener) error {
-	defer lis.Close() // http.Server.Serve leaves it open if HTTP/2 cannot be configured
-	if config := s.http.TLSConfig; hasCertificate(config) {
-		config = config.Clone()
-		config.NextProtos = append(slices.Clone(config.NextProtos), "h2") // so that net/http speaks HTTP/2
-		s.http.TLSConfig, lis = config, tlsListener{lis, config}
+	defer lis.Close() // http.Server leaves it open if HTTP/2 cannot be configured
+
+	var err error
+	if hasCertificate(s.http.TLSConfig) {
+		err = s.http.ServeTLS(lis, "", "")
+	} else {
+		err = s.http.Serve(lis)
 	}
-	err := s.http.Serve(lis)
 	if errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("connectetcd: the http.Server was shut down before the context of Serve ended: %w (%w)", err, grpc.ErrServerStopped)
 	}
@@ -58,40 +57,15 @@ func (s *httpServer) GracefulStop() { _ = s.http.Shutdown(context.Background()) 
 
 func (s *httpServer) Stop() { _ = s.http.Close() } // fails if a listener is already closed
 
-// checkHTTP2 returns an error if the server will surely not speak HTTP/2 on a listener.
+// checkHTTP2 returns an error if the server would serve only HTTP/1 on a listener without TLS.
 func checkHTTP2(s *http.Server, lis net.Listener) error {
-	var remedy string
 	_, plain := lis.(*net.TCPListener) // others may hide a TLS listener
-	protocols := cmp.Or(s.Protocols, new(http.Protocols))
-	switch certificate := hasCertificate(s.TLSConfig); {
-	case !certificate && protocols.UnencryptedHTTP2():
-		return nil
-	case plain && !certificate:
-		remedy = "set a certificate in its TLSConfig or, without TLS, call SetUnencryptedHTTP2(true) on its Protocols instead of h2c.NewHandler"
-	case !protocols.HTTP2() && (s.Protocols != nil || s.TLSNextProto != nil && s.TLSNextProto["h2"] == nil): // by the rules of net/http
-		remedy = "call SetHTTP2(true) on its Protocols, or leave Protocols and TLSNextProto nil"
-	case !certificate && s.TLSConfig != nil && !slices.Contains(s.TLSConfig.NextProtos, "h2"): // net/http adds h2 only if TLSConfig is nil
-		remedy = `add "h2" to the NextProtos of its TLSConfig and of the listener's, or give Serve a listener without TLS`
-	default:
+	if !plain || hasCertificate(s.TLSConfig) || s.Protocols != nil && s.Protocols.UnencryptedHTTP2() {
 		return nil
 	}
-	return errors.New("connectetcd: the http.Server speaks no HTTP/2, which the gRPC protocol needs: " + remedy)
+	return errors.New("connectetcd: the http.Server speaks no HTTP/2, which the gRPC protocol needs: set a certificate in its TLSConfig or, without TLS, call SetUnencryptedHTTP2(true) on its Protocols instead of h2c.NewHandler")
 }
 
 func hasCertificate(c *tls.Config) bool {
 	return c != nil && (len(c.Certificates) > 0 || c.GetCertificate != nil || c.GetConfigForClient != nil)
-}
-
-// tlsListener adds TLS to the connections that have none.
-type tlsListener struct {
-	net.Listener
-	config *tls.Config
-}
-
-func (l tlsListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if _, has := conn.(*tls.Conn); !has && err == nil {
-		conn = tls.Server(conn, l.config)
-	}
-	return conn, err
 }

@@ -90,12 +90,10 @@ func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.Handle
 // Serve serves on lis until ctx ends, and keeps the registered services in etcd until then, as [runtime.Server.Serve] does.
 // It announces them in the background. When ctx ends it withdraws them, waits for the drain delay (1 s by default), and calls
 // the HTTP server's Shutdown and, after the stop timeout (20 s), its Close, which cuts open calls. Serve closes lis, and returns nil after a
-// clean drain. It serves TLS if the TLSConfig has a certificate and lis accepts no *tls.Conn. It can be called once.
+// clean drain. It serves TLS if the TLSConfig has a certificate: lis must not do so, too. It can be called once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
-	if lis != nil {
-		if err := checkHTTP2(s.below.http, lis); err != nil {
-			return errors.Join(err, lis.Close())
-		}
+	if err := checkHTTP2(s.below.http, lis); err != nil {
+		return errors.Join(err, lis.Close())
 	}
 	return s.server.Serve(ctx, lis)
 }

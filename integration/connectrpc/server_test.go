@@ -197,7 +197,7 @@ func TestTLS(t *testing.T) {
 	creds := grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots, ServerName: "example.com"}))
 	config := &tls.Config{Certificates: unstarted.TLS.Certificates, NextProtos: []string{"h2"}}
 	own := &tls.Config{Certificates: config.Certificates}
-	for name, httpServer := range map[string]*http.Server{"the server's": {TLSConfig: own}, "the listener's": {}, "both": {TLSConfig: config}} {
+	for name, httpServer := range map[string]*http.Server{"the server's": {TLSConfig: own}, "the listener's": {}} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			server := connectetcd.NewServer(w.newRegistry(), httpServer, runtime.WithDrainDelay(0))
@@ -220,31 +220,24 @@ func TestServeRefuses(t *testing.T) {
 	w := newWorld(t)
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
-	withoutH2 := &tls.Config{NextProtos: []string{"http/1.1"}}
 	for name, c := range map[string]struct {
 		server   *http.Server
 		register func(*connectetcd.Server)
 		want     string
 	}{
-		"no HTTP/2":       {new(http.Server), registerLibrary, "speaks no HTTP/2"},
-		"HTTP/1 alone":    {&http.Server{Protocols: &protocols}, registerLibrary, "call SetUnencryptedHTTP2(true)"},
-		"HTTP/1 over TLS": {&http.Server{Protocols: &protocols, TLSConfig: &tls.Config{Certificates: make([]tls.Certificate, 1)}}, registerLibrary, "speaks no HTTP/2"},
-		"TLSNextProto":    {&http.Server{TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}, TLSConfig: &tls.Config{Certificates: make([]tls.Certificate, 1)}}, registerLibrary, "TLSNextProto"},
+		"no HTTP/2":    {new(http.Server), registerLibrary, "speaks no HTTP/2"},
+		"HTTP/1 alone": {&http.Server{Protocols: &protocols}, registerLibrary, "call SetUnencryptedHTTP2(true)"},
 		"a bad option": {h2c(), func(s *connectetcd.Server) {
 			connectconnect.RegisterLibraryHandlerToEtcd(s, library{}, connectetcd.WithRegisterOptions(runtime.WithMetadata("zone", "x")))
 		}, "zone"},
 		"cipher suites": {&http.Server{TLSConfig: &tls.Config{
 			Certificates: make([]tls.Certificate, 1), CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384},
 		}}, registerLibrary, "HTTP/2-required"},
-		"a TLS listener without HTTP/2": {&http.Server{TLSConfig: withoutH2}, registerLibrary, `add "h2" to the NextProtos`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := connectetcd.NewServer(w.registry, c.server)
 			c.register(server)
 			lis := kit.Listen(t)
-			if c.server.TLSConfig == withoutH2 {
-				lis = tls.NewListener(lis, withoutH2)
-			}
 			if err := server.Serve(kit.Bounded(t, kit.Soon), lis); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("Serve: %v, want an error with %q", err, c.want)
 			}

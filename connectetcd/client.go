@@ -19,8 +19,6 @@ package connectetcd
 
 import (
 	"context"
-	"regexp"
-	"strings"
 
 	"connectrpc.com/connect"
 	"google.golang.org/grpc"
@@ -36,7 +34,8 @@ const SupportPackageIsVersion1 = true
 // must have transport credentials, and [WithClientOptions]. NewClient does no I/O, and returns an error if registry.NewClient does. The
 // client is safe for concurrent use; closing the registry closes the client's connection.
 //
-// The client speaks the gRPC protocol. [NewHTTPClient] describes its calls and their limits.
+// The client speaks the gRPC protocol. [NewHTTPClient] describes its calls and their limits. Connect's interceptors see the service's
+// name as the peer's address.
 func NewClient[C any](registry *runtime.Registry, desc *runtime.ServiceDesc,
 	newClient func(connect.HTTPClient, string, ...connect.ClientOption) C, opts ...grpc.DialOption,
 ) (C, error) {
@@ -53,16 +52,7 @@ func NewClient[C any](registry *runtime.Registry, desc *runtime.ServiceDesc,
 	if err != nil {
 		return *new(C), err
 	}
-	return newClient(NewHTTPClient(conn), baseURL(desc.Key), clientOpts...), nil
-}
-
-// notInHosts matches the characters of keys that no host may have.
-var notInHosts = regexp.MustCompile(`[^A-Za-z0-9._]`)
-
-// baseURL returns the URL of a key, such as "etcd://acme.user". Connect's interceptors see the host as the peer's address.
-func baseURL(key string) string {
-	host := strings.ReplaceAll(strings.Trim(key, "/"), "/", ".")
-	return runtime.Scheme + "://" + notInHosts.ReplaceAllLiteralString(host, "-")
+	return newClient(NewHTTPClient(conn), runtime.Scheme+"://"+desc.Name, clientOpts...), nil
 }
 
 // clientOptions is a grpc.DialOption that gRPC ignores and NewClient applies.

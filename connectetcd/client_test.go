@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -114,20 +113,6 @@ func TestNewCall_PrefersAffinityOfContext(t *testing.T) {
 	if got, _ := metadata.FromOutgoingContext(call.ctx); !reflect.DeepEqual(got, want) {
 		t.Errorf("the call sends the metadata %v, want %v", got, want)
 	}
-}
-
-// FuzzKey checks that the base URL of any key, with a method appended, is a valid URL whose path is the method.
-func FuzzKey(f *testing.F) {
-	for _, key := range []string{"acme/user", "/acme/user/", "", "acme/library:v2", "acme/library@eu", "acme/100%", "a#b", "a?b", "a/[x", "acme/Bücherei", "a|b"} {
-		f.Add(key)
-	}
-	f.Fuzz(func(t *testing.T, key string) {
-		const method = grpc_health_v1.Health_Check_FullMethodName
-		got, err := url.ParseRequestURI(baseURL(key) + method)
-		if err != nil || got.Path != method || got.RawQuery != "" {
-			t.Fatalf("the URL of the key %q is %v (error %v), want the path %q and no query", key, got, err, method)
-		}
-	})
 }
 
 // FuzzMetadata converts any header of a request to metadata and back, with a second header that must not change.

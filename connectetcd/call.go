@@ -55,8 +55,12 @@ func newCall(req *http.Request) (*call, error) {
 	c.desc = grpc.StreamDesc{ServerStreams: !ok || desc.IsStreamingServer(), ClientStreams: !ok || desc.IsStreamingClient()}
 
 	c.ctx = metadata.NewOutgoingContext(req.Context(), md)
-	if key := affinityOf(req.Context()); key != "" {
-		c.ctx = runtime.WithAffinity(c.ctx, key)
+	key, given := runtime.Affinity(c.ctx)
+	if ofRequest, ok := c.ctx.Value(affinityKey{}).(*string); ok && !given {
+		key = *ofRequest
+	}
+	if key != "" {
+		c.ctx = runtime.WithAffinity(c.ctx, key) // again, because md has no header of the context's affinity
 	}
 	return c, nil
 }

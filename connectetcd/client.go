@@ -90,8 +90,8 @@ type affinity struct {
 
 func (a affinity) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		if req.Spec().Procedure == a.procedure {
-			ctx = context.WithValue(ctx, affinityKey{}, &affinityValue{a.keyOf(req.Any())})
+		if _, given := runtime.Affinity(ctx); !given && req.Spec().Procedure == a.procedure {
+			ctx = runtime.WithAffinity(ctx, a.keyOf(req.Any()))
 		}
 		return next(ctx, req)
 	}
@@ -104,34 +104,21 @@ func (a affinity) WrapStreamingClient(next connect.StreamingClientFunc) connect.
 		if spec.Procedure != a.procedure {
 			return next(ctx, spec)
 		}
-		value := new(affinityValue)
-		return affinityConn{next(context.WithValue(ctx, affinityKey{}, value), spec), a.keyOf, value}
+		key := new(string)
+		return affinityConn{next(context.WithValue(ctx, affinityKey{}, key), spec), a.keyOf, key}
 	}
 }
+
+// affinityKey is the context key of a *string: the affinity of a stream's request, which is set before the request is sent.
+type affinityKey struct{}
 
 type affinityConn struct {
 	connect.StreamingClientConn
 	keyOf func(request any) string
-	value *affinityValue
+	key   *string
 }
 
 func (c affinityConn) Send(message any) error {
-	c.value.key = c.keyOf(message)
+	*c.key = c.keyOf(message)
 	return c.StreamingClientConn.Send(message)
-}
-
-type affinityKey struct{}
-
-// affinityValue holds the affinity of a call. It is set before the request is sent.
-type affinityValue struct{ key string }
-
-// affinityOf returns the affinity that the caller has set in the context, or else that of the request.
-func affinityOf(ctx context.Context) string {
-	if key, given := runtime.Affinity(ctx); given {
-		return key
-	}
-	if value, ok := ctx.Value(affinityKey{}).(*affinityValue); ok {
-		return value.key
-	}
-	return ""
 }

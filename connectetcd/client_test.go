@@ -102,7 +102,8 @@ func TestDo_RefusesInvalidRequests(t *testing.T) {
 func TestNewCall_PrefersAffinityOfContext(t *testing.T) {
 	ctx := runtime.WithAffinity(t.Context(), "user-4711")
 	want, _ := metadata.FromOutgoingContext(ctx)
-	ctx = context.WithValue(ctx, affinityKey{}, &affinityValue{"of the request"})
+	ofRequest := "of the request"
+	ctx = context.WithValue(ctx, affinityKey{}, &ofRequest)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://any"+grpc_health_v1.Health_Check_FullMethodName, http.NoBody)
 	must.Succeed(t, err)
 	req.Header.Set("Content-Type", "application/grpc")

@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"connectrpc.com/connect"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -26,7 +27,7 @@ func NewLaneInterceptor() connect.Interceptor {
 			ctx = handling(ctx, req.Header())
 			resp, err := next(ctx, req)
 			if err != nil {
-				err = cmp.Or(ended(ctx), fromStatus(err))
+				err = cmp.Or(ended(ctx), fromStatus(err, nil))
 			}
 			return resp, err
 		}
@@ -39,7 +40,7 @@ func (laneInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) c
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
 		ctx = handling(ctx, conn.RequestHeader())
 		err := next(ctx, leaderConn{conn, ctx})
-		return cmp.Or(ended(ctx), fromStatus(err))
+		return cmp.Or(ended(ctx), fromStatus(err, nil))
 	}
 }
 
@@ -90,9 +91,9 @@ func incoming(ctx context.Context, header http.Header) context.Context {
 	return ctx
 }
 
-// fromStatus converts a gRPC status to an error of Connect with the same code: gRPC and Connect number the codes alike. It
+// fromStatus converts a gRPC status and a trailer to an error of Connect with the same code: gRPC and Connect number the codes alike. It
 // returns other errors unchanged: calls may share them, and interceptors may inspect the errors that they wrap.
-func fromStatus(err error) error {
+func fromStatus(err error, trailer metadata.MD) error {
 	if coded := new(connect.Error); err == nil || errors.As(err, &coded) {
 		return err
 	}
@@ -101,6 +102,7 @@ func fromStatus(err error) error {
 		return err
 	}
 	converted := connect.NewError(connect.Code(s.Code()), errors.New(s.Message()))
+	addMetadata(converted.Meta(), trailer)
 	for _, value := range s.Proto().GetDetails() {
 		if detail, err := connect.NewErrorDetail(value); err == nil {
 			converted.AddDetail(detail)
@@ -109,14 +111,13 @@ func fromStatus(err error) error {
 	return converted
 }
 
-// CheckLeader returns an error unless this process leads now, with the token that the call carries. leads is a
-// *leader.Leadership of package runtime/leader: see its Enter. ctx is the context that Connect passes to a handler.
-// Call CheckLeader first in the handlers of the leader's methods: callers repeat a refused unary call, because the
-// handler has done nothing yet. A leader that resigns in order waits for unary calls until their contexts end: when the
-// handler returns, or earlier if the caller cancels or the deadline passes. So a handler that resigns must do so in
-// another goroutine. Later in a handler call leads.Check, which
-// needs [NewLaneInterceptor]. With the interceptor, the end of the leadership ends ctx with the cause leader.ErrEnded,
-// and makes a stream, and the error of a unary handler, UNAVAILABLE, as behind leader.Guard.
+// CheckLeader returns an error unless this process leads now, with the token that the call carries. leads is a *leader.Leadership of
+// package runtime/leader, which only programs with a leader link: see its Enter. ctx is the context that Connect passes to a handler.
+// Call CheckLeader first in the handlers of the leader's methods: callers repeat a refused unary call, because the handler has done
+// nothing yet. A leader that resigns in order waits for unary calls until their contexts end: when the handler returns, or earlier if the
+// caller cancels or the deadline passes. So a handler that resigns must do so in another goroutine. Later in a handler call leads.Check,
+// which needs [NewLaneInterceptor]. With the interceptor, the end of the leadership ends ctx with the cause leader.ErrEnded, and makes a
+// stream, and the error of a unary handler, UNAVAILABLE, as behind leader.Guard.
 func CheckLeader(ctx context.Context, leads interface {
 	Enter(ctx context.Context, stream bool) (leading context.Context, err error)
 }) error {
@@ -126,22 +127,29 @@ func CheckLeader(ctx context.Context, leads interface {
 		header = info.RequestHeader()
 	}
 	stream := ok && info.Spec().StreamType != connect.StreamTypeUnary
-	leading, err := leads.Enter(incoming(ctx, header), stream)
-	if end, ok := ctx.Value(endKey{}).(context.CancelCauseFunc); ok && err == nil {
+
+	trailer := new(trailer)
+	leading, err := leads.Enter(grpc.NewContextWithServerTransportStream(incoming(ctx, header), trailer), stream)
+	if err != nil {
+		return fromStatus(err, trailer.md)
+	}
+	if end, ok := ctx.Value(endKey{}).(context.CancelCauseFunc); ok {
 		context.AfterFunc(leading, func() {
 			if ctx.Err() == nil { // otherwise leading has ended with ctx
 				end(connect.NewError(connect.CodeUnavailable, context.Cause(leading)))
 			}
 		})
 	}
-	err = fromStatus(err)
-	id := header["Etcd-Leader-Call"]
-	if refusal := new(connect.Error); errors.As(err, &refusal) && refusal.Code() == connect.CodeUnavailable && id != nil {
-		if !stream { // so that no retry policy takes the refusal: see leader.Guard
-			refusal = connect.NewError(connect.CodeFailedPrecondition, errors.New(refusal.Message()))
-		}
-		refusal.Meta()["Etcd-Leader-Refused"] = id
-		return refusal
-	}
-	return err
+	return nil
+}
+
+// trailer is the stream of a call in which package leader sets the trailer of a refusal.
+type trailer struct {
+	grpc.ServerTransportStream
+	md metadata.MD
+}
+
+func (t *trailer) SetTrailer(md metadata.MD) error {
+	t.md = md
+	return nil
 }

@@ -53,10 +53,6 @@ func (g guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 		return handler(ctx, req)
 	}
 	leading, done, err := l.enter(ctx, true)
-	if status.Code(err) == codes.Unavailable && callID(ctx) != "" {
-		// The client repeats the call itself. A retry policy would take UNAVAILABLE, pause for longer, and count it for its throttling.
-		err = status.Error(codes.FailedPrecondition, status.Convert(err).Message())
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -133,8 +129,15 @@ func (l *Leadership) enter(ctx context.Context, unary bool) (leading context.Con
 		}
 		err = l.notLeader()
 	}
-	if status.Code(err) == codes.Unavailable {
-		_ = grpc.SetTrailer(ctx, metadata.Pairs(refusedTrailer, callID(ctx))) // fails if the caller is gone
+	id := callID(ctx)
+	if status.Code(err) != codes.Unavailable || id == "" {
+		return nil, nil, err
+	}
+
+	_ = grpc.SetTrailer(ctx, metadata.Pairs(refusedTrailer, id)) // fails if the caller is gone
+	if unary {
+		// The client repeats the call itself. A retry policy would take UNAVAILABLE, pause for longer, and count it for its throttling.
+		err = status.Error(codes.FailedPrecondition, status.Convert(err).Message())
 	}
 	return nil, nil, err
 }

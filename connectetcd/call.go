@@ -10,7 +10,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -123,20 +122,16 @@ func (c *call) errorResponse(err error) *http.Response {
 	return response
 }
 
-// escaped matches the bytes that gRPC escapes in a message. Connect's clients show the header as it is.
-var escaped = regexp.MustCompile(`[^ -$&-~]+`)
-
 // setTrailers sets the trailers of a call that has ended with err, nil for OK.
 func setTrailers(header http.Header, trailer metadata.MD, err error) {
 	addMetadata(header, trailer)
 	s := status.Convert(err)
 	header.Set("Grpc-Status", strconv.Itoa(int(s.Code())))
-	if s.Message() != "" {
-		header.Set("Grpc-Message", escaped.ReplaceAllStringFunc(s.Message(), url.PathEscape))
-	}
-	if len(s.Proto().GetDetails()) == 0 {
+	if err == nil {
 		return
 	}
+
+	header.Set("Grpc-Message", url.PathEscape(s.Message()))
 	if details, err := proto.Marshal(s.Proto()); err == nil { // omits details that cannot be encoded
 		header.Set("Grpc-Status-Details-Bin", base64.RawStdEncoding.EncodeToString(details))
 	}

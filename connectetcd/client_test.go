@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -86,7 +87,7 @@ func TestDo_RefusesInvalidRequests(t *testing.T) {
 				if rest, err := io.ReadAll(resp.Body); len(rest) > 0 || err != nil {
 					t.Errorf("the response has the body %q (read error %v), want no body and no error", rest, err)
 				}
-				if resp.Trailer.Get("Grpc-Status") == "0" || !strings.Contains(resp.Trailer.Get("Grpc-Message"), c.want) {
+				if resp.Trailer.Get("Grpc-Status") == "0" || !strings.Contains(resp.Trailer.Get("Grpc-Message"), url.PathEscape(c.want)) {
 					t.Errorf("the response has the trailers %v, want an error with %q", resp.Trailer, c.want)
 				}
 				if err := resp.Body.Close(); err != nil {

@@ -17,14 +17,14 @@ import (
 // NewLaneInterceptor returns an interceptor for handlers, to pass to connect.WithInterceptors. It puts the lane of the handled
 // call into the handler's context, and so into the calls that the handler makes: see [runtime.CarryLane]. The context also has
 // the request's metadata, as in a gRPC server. If a handler returns a gRPC status as its error, the caller gets the status's
-// code. In clients the interceptor does nothing.
+// code. [CheckLeader] needs the interceptor. In clients it does nothing.
 func NewLaneInterceptor() connect.Interceptor {
 	return laneInterceptor{func(next connect.UnaryFunc) connect.UnaryFunc {
 		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 			if req.Spec().IsClient {
 				return next(ctx, req)
 			}
-			ctx = handling(ctx, req.Header())
+			ctx = handling(ctx, req.Header(), false)
 			resp, err := next(ctx, req)
 			if err != nil {
 				err = cmp.Or(ended(ctx), fromStatus(err, nil))
@@ -38,19 +38,32 @@ type laneInterceptor struct{ connect.UnaryInterceptorFunc }
 
 func (laneInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		ctx = handling(ctx, conn.RequestHeader())
+		ctx = handling(ctx, conn.RequestHeader(), true)
 		err := next(ctx, leaderConn{conn, ctx})
 		return cmp.Or(ended(ctx), fromStatus(err, nil))
 	}
 }
 
-// endKey is the key of the function that ends a handler's context.
-type endKey struct{}
+// handled is a call that has passed the interceptor.
+type handled struct {
+	stream bool
+	end    context.CancelCauseFunc // of the handler's context
+}
 
-// handling returns the context of a handler, which CheckLeader ends with the leadership. The cause is then an error of Connect.
-func handling(ctx context.Context, header http.Header) context.Context {
-	ctx, end := context.WithCancelCause(incoming(ctx, header)) // ends with the call at the latest
-	return context.WithValue(ctx, endKey{}, end)
+type handledKey struct{}
+
+// handling returns the context of a handler, with the request's metadata and lane. It omits binary metadata that is not valid base64.
+// CheckLeader ends the context with the leadership: the cause is then an error of Connect.
+func handling(ctx context.Context, header http.Header, stream bool) context.Context {
+	md, _ := toMetadata(header)
+	ctx, end := context.WithCancelCause(metadata.NewIncomingContext(ctx, md)) // ends with the call at the latest
+
+	// CarryLane puts the call's lane into the handler's context. This handler returns no error, so CarryLane returns none.
+	_, _ = runtime.CarryLane(ctx, nil, nil, func(carried context.Context, _ any) (any, error) {
+		ctx = carried
+		return nil, nil
+	})
+	return context.WithValue(ctx, handledKey{}, handled{stream, end})
 }
 
 // ended returns the error of a call whose leadership has ended, and otherwise nil.
@@ -79,18 +92,6 @@ func (c leaderConn) do(sendOrReceive func(any) error, message any) error {
 	return cmp.Or(ended(c.ctx), err)
 }
 
-// incoming returns ctx with a request's metadata and lane. It omits binary metadata that is not valid base64.
-func incoming(ctx context.Context, header http.Header) context.Context {
-	md, _ := toMetadata(header)
-	ctx = metadata.NewIncomingContext(ctx, md)
-	// CarryLane puts the call's lane into the handler's context. This handler returns no error, so CarryLane returns none.
-	_, _ = runtime.CarryLane(ctx, nil, nil, func(carried context.Context, _ any) (any, error) {
-		ctx = carried
-		return nil, nil
-	})
-	return ctx
-}
-
 // fromStatus converts a gRPC status and a trailer to an error of Connect with the same code: gRPC and Connect number the codes alike. It
 // returns other errors unchanged: calls may share them, and interceptors may inspect the errors that they wrap.
 func fromStatus(err error, trailer metadata.MD) error {
@@ -111,35 +112,32 @@ func fromStatus(err error, trailer metadata.MD) error {
 	return converted
 }
 
-// CheckLeader returns an error unless this process leads now, with the token that the call carries. leads is a *leader.Leadership of
-// package runtime/leader, which only programs with a leader link: see its Enter. ctx is the context that Connect passes to a handler.
-// Call CheckLeader first in the handlers of the leader's methods: callers repeat a refused unary call, because the handler has done
-// nothing yet. A leader that resigns in order waits for unary calls until their contexts end: when the handler returns, or earlier if the
-// caller cancels or the deadline passes. So a handler that resigns must do so in another goroutine. Later in a handler call leads.Check,
-// which needs [NewLaneInterceptor]. With the interceptor, the end of the leadership ends ctx with the cause leader.ErrEnded, and makes a
-// stream, and the error of a unary handler, UNAVAILABLE, as behind leader.Guard.
+// CheckLeader returns an error unless this process leads now, with the token that the call carries. It needs [NewLaneInterceptor] among
+// the interceptors of the handler. leads is a *leader.Leadership of package runtime/leader, which only programs with a leader link: see its
+// Enter. ctx is the context that Connect passes to a handler. Call CheckLeader first in the handlers of the leader's methods: callers repeat
+// a refused unary call, because the handler has done nothing yet. The end of the leadership ends ctx with the cause leader.ErrEnded, and
+// makes a stream, and the error of a unary handler, UNAVAILABLE, as behind leader.Guard.
+//
+// A leader that resigns in order waits for unary calls until their contexts end: when the handler returns, or earlier if the caller cancels
+// or the deadline passes. So a handler that resigns must do so in another goroutine. Later in a handler call leads.Check.
 func CheckLeader(ctx context.Context, leads interface {
 	Enter(ctx context.Context, stream bool) (leading context.Context, err error)
 }) error {
-	var header http.Header
-	info, ok := connect.CallInfoForHandlerContext(ctx)
-	if ok {
-		header = info.RequestHeader()
+	call, ok := ctx.Value(handledKey{}).(handled)
+	if !ok {
+		return connect.NewError(connect.CodeInternal, errors.New("connectetcd: CheckLeader needs NewLaneInterceptor: register the handler with it"))
 	}
-	stream := ok && info.Spec().StreamType != connect.StreamTypeUnary
 
 	trailer := new(trailer)
-	leading, err := leads.Enter(grpc.NewContextWithServerTransportStream(incoming(ctx, header), trailer), stream)
+	leading, err := leads.Enter(grpc.NewContextWithServerTransportStream(ctx, trailer), call.stream)
 	if err != nil {
 		return fromStatus(err, trailer.md)
 	}
-	if end, ok := ctx.Value(endKey{}).(context.CancelCauseFunc); ok {
-		context.AfterFunc(leading, func() {
-			if ctx.Err() == nil { // otherwise leading has ended with ctx
-				end(connect.NewError(connect.CodeUnavailable, context.Cause(leading)))
-			}
-		})
-	}
+	context.AfterFunc(leading, func() {
+		if ctx.Err() == nil { // otherwise leading has ended with ctx
+			call.end(connect.NewError(connect.CodeUnavailable, context.Cause(leading)))
+		}
+	})
 	return nil
 }
 

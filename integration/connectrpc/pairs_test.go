@@ -230,6 +230,7 @@ func TestLeader(t *testing.T) {
 	w := newWorld(t)
 	_, leads := w.desk("a")
 	kit.Eventually(t, kit.Soon, "a to lead", leads.Holds)
+	wantCode(t, connectetcd.CheckLeader(t.Context(), leads), connectgo.CodeInternal, "needs NewLaneInterceptor")
 	b, _ := w.desk("b")
 	client, err := connectconnect.NewDeskClientFromEtcd(w.registry, kit.Insecure)
 	kit.Must(t, err)

@@ -69,15 +69,10 @@ func WithClientOptions(opts ...connect.ClientOption) grpc.DialOption {
 
 // WithAffinity sends calls of a method to the same instance if their requests have the same key: see [runtime.WithAffinity].
 // An affinity in the context takes precedence. Generated code passes this option if a method's proto names an affinity field.
-// procedure is the method's name, such as "/acme.user.v1.UserService/GetUser". The method must not stream requests. key returns
-// "" for a request without affinity. WithAffinity works with [NewClient], and is ignored elsewhere.
+// procedure is the method's name, such as "/acme.user.v1.UserService/GetUser". The method must not stream requests, which are of type
+// *Req. key returns "" for a request without affinity. WithAffinity works with [NewClient], and is ignored elsewhere.
 func WithAffinity[Req any](procedure string, key func(*Req) string) grpc.DialOption {
-	keyOf := func(message any) string {
-		if req, ok := message.(*Req); ok {
-			return key(req)
-		}
-		return ""
-	}
+	keyOf := func(message any) string { return key(message.(*Req)) }
 	return WithClientOptions(connect.WithInterceptors(affinity{procedure: procedure, keyOf: keyOf}))
 }
 

@@ -105,20 +105,18 @@ func (c httpClient) stream(call *call) *http.Response {
 	}
 
 	header, _ := stream.Header() // if it fails, RecvMsg returns the error
-	body := &streamBody{stream: stream, cancel: cancel, rest: http.NoBody}
-	response := call.response(header, body)
-	body.trailer = response.Trailer
+	response := call.response(header, nil)
+	response.Body = &streamBody{stream: stream, cancel: cancel, trailer: response.Trailer, rest: http.NoBody}
 	return response
 }
 
 // A call is a request of a Connect client in the form that gRPC needs.
 type call struct {
-	ctx     context.Context // carries the metadata to send
-	request *http.Request
-	body    io.ReadCloser
-	method  string          // "/acme.user.v1.UserService/GetUser"
-	desc    grpc.StreamDesc // describes a bidirectional stream if the method is unknown
-	codec   codec
+	ctx    context.Context // carries the metadata to send
+	body   io.ReadCloser
+	method string          // "/acme.user.v1.UserService/GetUser"
+	desc   grpc.StreamDesc // describes a bidirectional stream if the method is unknown
+	codec  codec
 }
 
 // newCall converts an HTTP request to a gRPC call. It fails if the protocol or a header is not valid in gRPC.
@@ -132,7 +130,7 @@ func newCall(req *http.Request) (*call, error) {
 		return nil, connect.NewError(connect.CodeInternal, err)
 	}
 
-	c := &call{request: req, body: req.Body, method: req.URL.Path, codec: codec}
+	c := &call{body: req.Body, method: req.URL.Path, codec: codec}
 	name := protoreflect.FullName(strings.Replace(c.method[1:], "/", ".", 1))
 	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(name) // an error means no descriptor
 	desc, ok := found.(protoreflect.MethodDescriptor)
@@ -194,10 +192,7 @@ func (c *call) response(header metadata.MD, body io.ReadCloser) *http.Response {
 	} else { // the call has failed before the server sent headers
 		h.Set("Content-Type", "application/grpc+"+string(c.codec))
 	}
-	return &http.Response{
-		Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/2.0", ProtoMajor: 2,
-		Header: h, Body: body, Trailer: make(http.Header), ContentLength: -1, Request: c.request,
-	}
+	return &http.Response{StatusCode: http.StatusOK, ProtoMajor: 2, Header: h, Body: body, Trailer: make(http.Header)}
 }
 
 // errorResponse returns the response to a call that no server has answered.

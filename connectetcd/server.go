@@ -59,8 +59,7 @@ func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.Serve
 
 // Register registers a service on a server, as generated code does. newHandler is a constructor of protoc-gen-connect-go,
 // such as greeterv1connect.NewGreeterServiceHandler. The options are those of newHandler, and [WithRegisterOptions].
-// Serve and Announce return an error if desc or an option of the entry is invalid. A service that is registered twice makes the
-// ServeMux panic.
+// Serve and Announce return an error if an option is invalid. A service that is registered twice makes the ServeMux panic.
 func Register[H any](s *Server, desc *runtime.ServiceDesc, newHandler func(H, ...connect.HandlerOption) (string, http.Handler),
 	impl H, opts ...connect.HandlerOption,
 ) {
@@ -74,9 +73,6 @@ func Register[H any](s *Server, desc *runtime.ServiceDesc, newHandler func(H, ..
 		}
 	}
 	s.server.Publish(desc, registerOpts...)
-	if desc == nil {
-		return // Serve and Announce return Publish's error
-	}
 	s.routes.Handle(newHandler(impl, handlerOpts...))
 	s.server.RegisterService(&grpc.ServiceDesc{ServiceName: desc.Name}, impl)
 }

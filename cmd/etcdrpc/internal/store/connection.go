@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/peer"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
 )
@@ -40,7 +41,8 @@ func (c *connection) intercept(ctx context.Context, method string, req, reply an
 	if c.passthrough.Load() {
 		return invoke(ctx, method, req, reply, conn, opts...)
 	}
-	err := invoke(ctx, method, req, reply, conn, append(opts, grpc.WaitForReady(false))...)
+	var reached peer.Peer // empty if gRPC had no connection for the request
+	err := invoke(ctx, method, req, reply, conn, append(opts, grpc.WaitForReady(false), grpc.Peer(&reached))...)
 	if err == nil {
 		c.last.Store(nil)
 		return nil
@@ -51,8 +53,7 @@ func (c *connection) intercept(ctx context.Context, method string, req, reply an
 		return err
 	}
 	conn.ResetConnectBackoff()
-	// gRPC prefixes the errors of requests that it could not send with this text.
-	return downError{cause, !strings.Contains(err.Error(), "connection error:")}
+	return downError{cause, reached.Addr != nil}
 }
 
 // record records the state of the connection. It returns why the connection is down, nil if it is up or unknown.

@@ -3,14 +3,20 @@ package store
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
 
 func TestRemedy(t *testing.T) {
@@ -53,6 +59,37 @@ func TestConnection_Record(t *testing.T) {
 	for _, late := range []error{context.DeadlineExceeded, status.Error(codes.Unknown, context.DeadlineExceeded.Error())} {
 		if got := s.explain("read", late).Error(); !strings.HasPrefix(got, "read: not within 2s: etcd [] does not answer, though the connection is up") {
 			t.Errorf("explain(%v) = %s, want the timeout, and that the connection is up", late, got)
+		}
+	}
+}
+
+// TestConnection_Sent checks that only a request without a connection counts as never sent.
+func TestConnection_Sent(t *testing.T) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	must.Succeed(t, err)
+	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	must.Succeed(t, err)
+	defer conn.Close()
+	var server *grpc.Server
+	server = grpc.NewServer(grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { // like an etcd that stops
+		go server.GracefulStop()
+		conn.WaitForStateChange(t.Context(), connectivity.Ready)
+		server.Stop()
+		return nil
+	}))
+	go func() { _ = server.Serve(lis) }() // returns nil after Stop
+	untilDown := func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, opts ...grpc.CallOption) error {
+		err := conn.Invoke(ctx, method, req, reply, opts...)
+		for state := conn.GetState(); state != connectivity.TransientFailure; state = conn.GetState() {
+			conn.Connect()
+			conn.WaitForStateChange(ctx, state)
+		}
+		return err
+	}
+	for _, want := range []bool{true, false} {
+		err := new(connection).intercept(t.Context(), "/a/b", new(emptypb.Empty), new(emptypb.Empty), conn, untilDown)
+		if down, ok := errors.AsType[downError](err); !ok || down.sent != want {
+			t.Errorf("intercept() = %v, want a downError with sent = %v", err, want)
 		}
 	}
 }

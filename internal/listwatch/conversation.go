@@ -101,7 +101,7 @@ func (c *Conversation) ConnChanged() {
 func (c *Conversation) want(a *asker, w *wish) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if w == nil || a.wish == nil || *w != *a.wish {
+	if w == nil || a.wish == nil || !w.same(a.wish) {
 		c.replace(a, w)
 		c.schedule()
 	}
@@ -161,7 +161,7 @@ func (c *Conversation) request(ctx context.Context, q *queue, asked []ask, timeo
 		if a.stale() || !report {
 			continue
 		}
-		e := event{err: err, again: again, proof: a.wish.page == (page{}), took: took}
+		e := event{err: err, again: again, proof: a.wish.page == (page{}), told: a.wish.told, took: took}
 		if err == nil {
 			e.read = answers[i]
 		}

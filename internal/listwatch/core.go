@@ -48,6 +48,7 @@ const (
 type event struct {
 	read   *clientv3.GetResponse   // callList, and callWait if proof is set
 	proof  bool                    // callWait: read or err is the outcome of a proof
+	told   int64                   // the revision that was known before read was asked for
 	took   time.Duration           // how long etcd took for read
 	opened bool                    // callWait: the watch is open
 	answer *clientv3.WatchResponse // callWait
@@ -111,7 +112,7 @@ type core[T any] struct {
 	refusals backoff.Backoff // the pauses after refused lists
 	rebuilds backoff.Backoff // the pauses after failed watches
 
-	resumed  bool      // a proof is owed since the connection came back, or the watch moved
+	resumed  int64     // where the watch went on when the connection came back, or the watch moved, if a proof is owed since; 0 for none
 	watching bool      // a watch is open or being opened
 	openedAt time.Time // when the watch was opened, zero while none is open
 
@@ -204,7 +205,7 @@ func (c *core[T]) listed(e event) action {
 		return c.retry(e, err)
 	}
 	c.tried = false
-	c.resumed = false
+	c.resumed = 0
 	c.refusals.Reset()
 	done := c.listDone()
 	if c.watching {
@@ -298,16 +299,17 @@ func (c *core[T]) listAgain(e event, err error) action {
 // rebuild closes the watch, and lists the range again after a pause: 25 to 50 ms if the watch was open for longer
 // than steadyAfter. It publishes no error: the published content is current, as far as known.
 func (c *core[T]) rebuild(err error) action {
-	if !c.failureLogged {
+	cause := relistCause(err)
+	steady := !c.openedAt.IsZero() && c.now.Sub(c.openedAt) > steadyAfter
+	late := cause == "compacted" && !steady // the watch of a quiet range has moved: it was not interrupted
+	if !c.failureLogged && !late {
 		c.failureLogged = true
 		c.note(true, "etcd watch interrupted; listing again", "key", c.name, "error", err)
 	}
-	steady := !c.openedAt.IsZero() && c.now.Sub(c.openedAt) > steadyAfter
 	if steady {
 		c.rebuilds.Reset()
 	}
 	c.closeWatch()
-	cause := relistCause(err)
 	c.effects.relisted = cause
 	// A stream that hides changes is useless. If etcd refuses a young watch, the token of its stream may have expired.
 	refused := cause == "denied" || cause == "watch_error"
@@ -317,7 +319,7 @@ func (c *core[T]) rebuild(err error) action {
 
 func (c *core[T]) open() {
 	c.watching = true
-	c.effects.open = c.replica.applied + 1
+	c.effects.open = c.replica.next()
 }
 
 func (c *core[T]) closeWatch() {
@@ -360,11 +362,11 @@ func (c *core[T]) woken(e event) action {
 			c.quiet = c.now.Add(max(minQuiet, quietCosts*c.cost))
 		}
 	case e.back:
-		c.resumed = true
+		c.resumed = c.replica.next()
 		c.replica.calm = false
 		due = c.now.Add(reconnectPause)
 	}
-	if c.resumed { // what the watch tells does not delay the proof: etcd may be another one
+	if c.resumed != 0 { // what the watch tells does not delay the proof: etcd may be another one
 		c.replica.prove(due)
 	}
 	if e.err != nil {
@@ -372,7 +374,7 @@ func (c *core[T]) woken(e event) action {
 	}
 	if e.answer != nil {
 		c.recovered()
-		if c.resumed && !c.replica.due.After(c.now) {
+		if c.resumed != 0 && !c.replica.due.After(c.now) {
 			return c.list(false) // while the range keeps changing, no proof agrees
 		}
 	}
@@ -385,7 +387,7 @@ func (c *core[T]) proveLater() { c.replica.prove(c.now.Add(min(proveAgain, c.rep
 // wait waits for the watch, and for a proof when it is due.
 func (c *core[T]) wait() action {
 	c.flush()
-	a := action{call: callWait, until: c.now.Add(never), wish: &wish{early: c.replica.early, due: c.replica.due}}
+	a := action{call: callWait, until: c.now.Add(never), wish: &wish{early: c.replica.early, due: c.replica.due, told: c.replica.revision}}
 	if c.unpublished {
 		a.until = c.due()
 	}
@@ -408,11 +410,12 @@ func (c *core[T]) proven(e event) action {
 		return c.wait()
 	}
 	opening := c.openedAt.IsZero()
-	if (opening || c.resumed) && !c.replica.agrees(e.read) {
+	changed := c.resumed != 0 && c.replica.applied >= c.resumed // so the proof does not show that etcd is the same as before
+	if changed || (opening || c.resumed != 0) && !c.replica.agrees(e.read) {
 		return c.list(false) // the watch, which etcd is slow to open or to resume, would report it
 	}
-	c.resumed = false
-	if err := c.replica.proven(e.read, c.now, e.took); err != nil {
+	c.resumed = 0
+	if err := c.replica.proven(e.read, e.told, c.now, e.took); err != nil {
 		return c.rebuild(c.errorOf("watch", err, e.why))
 	}
 	switch {

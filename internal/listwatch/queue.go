@@ -28,7 +28,11 @@ type wish struct {
 
 	// A proof is due at a time. From early on, it goes along with the proof of another range.
 	early, due time.Time
+	told       int64 // the revision that the range knew when it began to want this
 }
+
+// same reports whether two wishes are for the same read.
+func (w *wish) same(o *wish) bool { return w.page == o.page && w.early == o.early && w.due == o.due }
 
 // asker is a range in the conversation with etcd. The conversation's lock guards it.
 type asker struct {

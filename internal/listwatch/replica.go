@@ -45,7 +45,8 @@ type replica[T any] struct {
 	cluster     uint64
 	term        uint64 // the raft term in the last list or watch answer
 	revision    int64  // the highest in the last list and the watch answers since
-	applied     int64  // events up to this revision are in set
+	applied     int64  // the revision of the list or, if that is later, of the last event in set
+	agreed      int64  // the revision of the last proof that agreed with set
 	total       int64  // the number of keys in the range, malformed ones included
 	last        int64  // the mod revision of the key changed last
 	deleted     bool   // a key was deleted since the revision last: perhaps that which changed last
@@ -64,7 +65,7 @@ func (r *replica[T]) listed(l *listing[T], provisional bool) {
 	r.known, r.provisional = true, provisional
 	r.cluster, r.term = l.header.GetClusterId(), l.header.GetRaftTerm()
 	r.revision = l.header.GetRevision()
-	r.applied, r.total, r.last, r.deleted = r.revision, l.total, l.last, false
+	r.applied, r.agreed, r.total, r.last, r.deleted = r.revision, r.revision, l.total, l.last, false
 	l.load.finish()
 }
 
@@ -125,6 +126,9 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed
 	return changed, nil
 }
 
+// next returns the revision at which a watch goes on: after the last proof that agreed, so that etcd has hardly compacted it.
+func (r *replica[T]) next() int64 { return max(r.applied, r.agreed) + 1 }
+
 // fence compares the header of an answer of the watch with the known one. A lower revision or term
 // comes from a member that lags, or from an etcd that was restored: a proof distinguishes the two.
 func (r *replica[T]) fence(cluster, term uint64, revision int64) (behind bool, err error) {
@@ -174,16 +178,19 @@ func (r *replica[T]) precedes(h *etcdserverpb.ResponseHeader) error {
 }
 
 // proven checks the answer of a proof, which took some time. An error means that the watch has missed changes, or that etcd was replaced. A
-// slow answer may be older than what the watch has told meanwhile, so the first one that differs is only suspect.
-func (r *replica[T]) proven(resp *clientv3.GetResponse, now time.Time, took time.Duration) error {
+// slow answer may be older than what the watch has told meanwhile, so the first one that differs is only suspect. But it is not older than
+// the revision that was told before.
+func (r *replica[T]) proven(resp *clientv3.GetResponse, told int64, now time.Time, took time.Duration) error {
 	err := r.precedes(resp.Header)
 	switch {
+	case resp.Header.GetRevision() < told:
+		return errReplaced
 	case err == nil && r.agrees(resp):
 		for _, kv := range resp.Kvs {
 			r.last, r.deleted = kv.ModRevision, false
 		}
 		r.revision = resp.Header.GetRevision()
-		r.applied = max(r.applied, r.revision) // so that etcd has hardly compacted it when the watch opens again
+		r.agreed = r.revision
 		r.fits(now)
 	case r.suspect(max(r.revision, resp.Header.GetRevision()), now, max(lagAllowed, 2*took)):
 		return cmp.Or(err, errMissed)

@@ -92,10 +92,10 @@ func TestReplicaProven(t *testing.T) {
 			}
 		}
 		resp := &clientv3.GetResponse{Header: tt.header, Count: int64(tt.count), Kvs: []*mvccpb.KeyValue{tt.last}}
-		if err := r.proven(resp, start, 0); err != nil {
+		if err := r.proven(resp, 0, start, 0); err != nil {
 			t.Errorf("%s: the first proof returns %v, want nil: the watch may deliver the change soon", tt.name, err)
 		}
-		if err := r.proven(resp, start.Add(lagAllowed), 0); !errors.Is(err, tt.want) {
+		if err := r.proven(resp, 0, start.Add(lagAllowed), 0); !errors.Is(err, tt.want) {
 			t.Errorf("%s: the second proof returns %v, want %v", tt.name, err, tt.want)
 		}
 	}

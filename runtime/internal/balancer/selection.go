@@ -202,8 +202,9 @@ func (c *core) chooseMembers(v *view, t *tier, now time.Time) (members []int32, 
 
 // reach returns the shortest prefix of a ranking that has wanted members which are ready or may soon be. So later members of the ranking
 // replace unreachable ones. Ready members behind the prefix stay until wanted members are ready. Under pick_first they always stay, since
-// one may be the connection in use. The prefix also ends after max(wanted, minSilent) members that do not respond: each holds a
-// socket until gRPC gives up. short reports whether the prefix has fewer members than wanted that are ready or may soon be.
+// one may be the connection in use. The prefix also ends after max(wanted, minSilent) members that do not respond within readyTimeout:
+// each holds a socket until gRPC gives up. A failed member is not among these while it is tried again and soon fails again. short reports
+// whether the prefix has fewer members than wanted that are ready or may soon be.
 func (c *core) reach(ranking []int32, wanted int, now time.Time) (chosen []int32, short bool) {
 	served, missing, silent := 0, wanted+c.extraAttempts(ranking, now), 0
 	for _, m := range ranking {
@@ -219,7 +220,7 @@ func (c *core) reach(ranking []int32, wanted int, now time.Time) (chosen []int32
 		if missing > 0 && state.isExpected() {
 			missing--
 		}
-		if c.plan.conns[m].state == connectivity.Connecting && !state.isExpected() {
+		if conn := c.plan.conns[m]; conn.state == connectivity.Connecting && now.Sub(conn.triedAt) >= readyTimeout {
 			silent++
 		}
 	}

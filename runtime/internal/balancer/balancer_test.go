@@ -41,8 +41,9 @@ func TestPolicy_WithoutEndpoints(t *testing.T) {
 		{"nothing is known again", attr.State{}, "waits", connectivity.Connecting},
 	} {
 		r.updateState(``, tt.state)
-		if r.expect(t.Context(), tt.when, tt.want); stateOf(r.fakeConn).ConnectivityState != tt.in {
-			t.Errorf("%s: the policy is %v, want %v", tt.when, stateOf(r.fakeConn).ConnectivityState, tt.in)
+		r.expect(t.Context(), tt.when, tt.want)
+		if got := stateOf(r.fakeConn).ConnectivityState; got != tt.in {
+			t.Errorf("%s: the policy is %v, want %v", tt.when, got, tt.in)
 		}
 	}
 	r.policy.ResolverError(none)

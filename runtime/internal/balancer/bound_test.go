@@ -51,10 +51,7 @@ func (r *rig) fill(ctx context.Context) (end func(), at map[string]int) {
 func TestBound_Holds(t *testing.T) {
 	for _, child := range boundable {
 		r := newRig(t)
-		var specs []string
-		for i := range 10 {
-			specs = append(specs, fmt.Sprintf("%d", i))
-		}
+		specs := strings.Split("0123456789", "")
 		var ends []func()
 		for _, tt := range []struct{ bound, room int }{{1, 1}, {3, 2}, {2, 0}} {
 			r.update(bound(tt.bound, child), specs...)

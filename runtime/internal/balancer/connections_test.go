@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/balancer"
@@ -147,9 +148,10 @@ func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
 // TestConnections_SubsetSkipsUnreachable makes the first endpoints of a subset, or within a client's limit, fail or hang. The next
 // endpoints replace them, and stay while the first ones are tried again.
 func TestConnections_SubsetSkipsUnreachable(t *testing.T) {
-	fleet := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
+	fleet := strings.Split("abcdefgh", "")
 	for name, client := range map[string]planning.Client{"subset": {Subset: 2, Seed: seedOfTests}, "bound": {Most: 2, Seed: seedOfTests}} {
-		ranking := makePlan(inputOf(mustConfig(t, `{}`), client, endpointsOf(fleet...))).Rank([]int32{0, 1, 2, 3, 4, 5, 6, 7})
+		p := makePlan(inputOf(mustConfig(t, `{}`), client, endpointsOf(fleet...)))
+		ranking := p.Rank(p.Base.Members)
 		at := func(i int) string { return fleet[ranking[i]] }
 		for what, bad := range map[string]func(r *rig, addr string){
 			"refuses":      func(r *rig, addr string) { r.down[addr] = errRefused },

@@ -60,8 +60,8 @@ func TestPickFirst_ForgetsBackoffs(t *testing.T) {
 // instance is tried in parallel, so that calls do not wait for one instance after another.
 func TestPickFirst_NextIsTriedInParallel(t *testing.T) {
 	r := newRig(t)
-	for _, name := range []string{"a", "b", "c", "d", "e"} {
-		r.hangs[name+":1"] = true
+	for _, name := range "abcde" {
+		r.hangs[string(name)+":1"] = true
 	}
 	r.update(firstOne+`,`+looseRed, "base v1", "a v2", "b v2", "c v2", "d v2", "e v2", "f v2")
 	r.expect(lane("red"), "at first", "waits")

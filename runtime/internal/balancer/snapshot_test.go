@@ -45,10 +45,10 @@ func TestShares_OfZonesAndSplitsAreExact(t *testing.T) {
 		{"abh", map[string]int{"a": 9000, "h": 1000}},
 	} {
 		p.conns = nil
-		for i := range p.All {
-			conn := newConn(p.All[i].Endpoint.Addr, new(picking.Stats))
+		for _, b := range p.All {
+			conn := newConn(b.Endpoint.Addr, new(picking.Stats))
 			is := condition{readiness: failing, err: errRefused}
-			if strings.Contains(tt.ready, p.All[i].Endpoint.Instance) {
+			if strings.Contains(tt.ready, b.Endpoint.Instance) {
 				is = condition{readiness: ready}
 			}
 			conn.current.Store(&is)

@@ -60,6 +60,13 @@ func TestLanes_TakeTheirCalls(t *testing.T) {
 	for _, value := range []string{"", "no lane", strings.Repeat("x", serviceconfig.MaxLane+1)} {
 		expect("a header that is no lane", byHeader(value), "e")
 	}
+	for down, up := range map[string]string{"c": "d", "d": "c"} { // one of them is the first member of the subset
+		update(``)
+		r.revive()
+		r.refuse(down)
+		update(`"subset":1,` + looseRed)
+		expect("a lane with a subset", lane("red"), up)
+	}
 }
 
 // TestLanes_CallsWaitForNewLanes makes calls of a lane while the lane's endpoints connect and fail, under several plans. The calls

@@ -178,7 +178,8 @@ type view struct {
 	groups [][]*tier // the tiers of each group, in order of preference; set by open
 	texts  []string  // distinct method lists of the endpoints, set by open; nil if all are equal, or there are too many
 
-	making sync.Mutex // held while the next snapshot is made
+	chosen atomic.Bool // the core has chosen the members that each tier uses
+	making sync.Mutex  // held while the next snapshot is made
 	last   atomic.Pointer[snapshot]
 }
 

@@ -24,6 +24,7 @@ func (c *core) selectConns(now time.Time, joins bool) {
 			for _, tiers := range v.groups {
 				c.selectTiers(v, tiers, whole, now)
 			}
+			v.chosen.Store(true)
 		}
 	}
 	unused := 0

@@ -96,6 +96,10 @@ func (v *view) forMethod(s *snapshot, method string) *snapshot {
 // refresh makes a snapshot. It leaves out the endpoints whose method lists are in lacking.
 func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 	s, groups := &snapshot{epoch: epoch}, make([]readyGroup, len(v.groups))
+	if v.plan.picksSome() && !v.chosen.Load() { // the core soon chooses, and then publishes a picker
+		s.err = balancer.ErrNoSubConnAvailable
+		return s
+	}
 	heaviest, served, all := uint32(0), false, counts{}
 	for i, tiers := range v.groups {
 		groups[i] = v.stateOf(tiers, lacking)

@@ -31,7 +31,7 @@ type conn struct {
 	loose    bool               // conn is in core.loose
 	named    bool               // a call has named the instance: conn stays open while the instance is registered
 	outlasts bool               // a call had named the instance before it left: see keepUnused
-	triedAt  time.Time          // when conn was last dialed, or its health became unknown
+	triedAt  time.Time          // when conn was dialed, or its health became unknown, for the first time since it was ready or failing
 	closeAt  time.Time          // when to close the unused conn; zero means never
 }
 

@@ -135,7 +135,9 @@ func (c *core) connsOf(next *plan, prefix, suffix int, now time.Time) []*conn {
 // mark sets whether the endpoint of conn is in the plan, or has left, and whether the plan always uses it.
 func (c *core) mark(conn *conn, inPlan, left, always bool) {
 	was := c.isSelected(conn)
-	conn.inPlan, conn.left, conn.always = inPlan, left, always
+	conn.inPlan = inPlan
+	conn.left = left
+	conn.always = always
 	switch is := c.isSelected(conn); {
 	case is && !was:
 		c.counts[conn.readiness()]++
@@ -148,7 +150,8 @@ func (c *core) mark(conn *conn, inPlan, left, always bool) {
 // loosen makes the next selection look at conn.
 func (c *core) loosen(conn *conn) {
 	if !conn.loose {
-		conn.loose, c.loose = true, append(c.loose, conn)
+		conn.loose = true
+		c.loose = append(c.loose, conn)
 	}
 }
 
@@ -211,17 +214,19 @@ func (c *core) connect(conn *conn, joins bool, now time.Time) {
 	c.do(dial, conn)
 }
 
-// await starts the timeout after which conn is late.
+// await starts the timeout after which conn is late, unless an earlier attempt to get conn ready has started it, and has not failed.
 func (c *core) await(conn *conn, now time.Time) {
-	conn.triedAt = now
+	conn.triedAt = cmp.Or(conn.triedAt, now)
 	c.loosen(conn)
-	c.lookAt = earliest(c.lookAt, now.Add(readyTimeout))
+	c.lookAt = earliest(c.lookAt, conn.triedAt.Add(readyTimeout))
 }
 
 // close closes conn and resets it.
 func (c *core) close(conn *conn) {
 	c.do(shutDown, conn)
-	conn.state, conn.closeAt = connectivity.Idle, time.Time{}
+	conn.state = connectivity.Idle
+	conn.closeAt = time.Time{}
+	conn.triedAt = time.Time{}
 	c.set(conn, untried)
 }
 
@@ -245,7 +250,9 @@ func (c *core) pin(conn *conn, ep *attr.Backend, now time.Time) {
 
 // unpin handles the removal of the instance for which conn is pinned. left reports whether the instance has left, not moved.
 func (c *core) unpin(conn *conn, left bool) {
-	conn.named, conn.outlasts, c.stale = false, left, true
+	conn.named = false
+	conn.outlasts = left
+	c.stale = true
 	c.loosen(conn)
 }
 
@@ -335,7 +342,9 @@ func (c *core) closeAll() {
 	for _, conn := range c.conns {
 		c.do(shutDown, conn)
 	}
-	c.conns, c.loose, c.plan = nil, nil, nil
+	c.conns = nil
+	c.loose = nil
+	c.plan = nil
 }
 
 // publish makes a new picker due. When gRPC gets the picker, it picks again for waiting calls.
@@ -356,6 +365,9 @@ func (c *core) set(conn *conn, next *condition) {
 	// No new picker is due if a failing connection fails again while others are ready.
 	if was != is || is == ready || c.counts[ready] == 0 {
 		c.publish()
+	}
+	if is >= ready { // or failing
+		conn.triedAt = time.Time{}
 	}
 	conn.current.Store(next)
 }

@@ -95,6 +95,7 @@ func TestLanes_CallsWaitForNewLanes(t *testing.T) {
 		{"time passes", pass, "c"},
 		{"the lane reconnects", set(connectivity.Idle), "waits"},
 		{"the lane hangs while it reconnects", pass, "a"},
+		{"the attempt ends, and the next one hangs", set(connectivity.Idle), "a"},
 		{"another plan", update(another, "a v1", "c v2"), "a"},
 		{"the entry changes", update(another, "a v1", "c v2 - s.A/M"), "a"},
 		{"the lane is ready again", set(connectivity.Ready), "c"},

@@ -12,7 +12,9 @@ import (
 // selectConns selects the connections that the plan uses, connects them, and closes the rest. It sets the time of the next selection. If
 // joins is set, other endpoints already serve, so calls do not wait for connections dialed for the first time.
 func (c *core) selectConns(now time.Time, joins bool) {
-	c.stale, c.leaves, c.lookAt = false, false, time.Time{}
+	c.stale = false
+	c.leaves = false
+	c.lookAt = time.Time{}
 	for _, conn := range c.loose {
 		conn.spare.Store(!conn.closeAt.IsZero() && !now.Before(conn.closeAt))
 		c.countLate(conn, now)
@@ -91,7 +93,8 @@ func (c *core) isSelected(conn *conn) bool { return conn.always || conn.selected
 // markSelected adds conn to the selection.
 func (c *core) markSelected(conn *conn) {
 	if !c.isSelected(conn) {
-		conn.selected, c.chosen = c.selection, append(c.chosen, conn)
+		conn.selected = c.selection
+		c.chosen = append(c.chosen, conn)
 		c.counts[conn.readiness()]++
 		c.loosen(conn)
 	}

@@ -207,8 +207,13 @@ func (n *counts) add(c *condition) {
 }
 
 func (n *counts) addAll(o counts) {
-	n.members, n.ready, n.ejected, n.trying = n.members+o.members, n.ready+o.ready, n.ejected+o.ejected, n.trying+o.trying
-	n.awaited, n.err, n.awayErr = n.awaited+o.awaited, cmp.Or(n.err, o.err), cmp.Or(n.awayErr, o.awayErr)
+	n.members += o.members
+	n.ready += o.ready
+	n.ejected += o.ejected
+	n.trying += o.trying
+	n.awaited += o.awaited
+	n.err = cmp.Or(n.err, o.err)
+	n.awayErr = cmp.Or(n.awayErr, o.awayErr)
 }
 
 // failure returns the error of calls that none of the counted connections can take, or nil if the key has endpoints, some are

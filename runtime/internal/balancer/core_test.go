@@ -109,8 +109,8 @@ func (w *walked) happen(event int) bool {
 		if c.conn == nil || walkedCalls[i].method == "New" && c.conn.endpoint.Endpoint.Version == "v1" { // v1 lacks the method
 			continue
 		}
-		lazy := walkedCalls[i].lane != "" && w.core.plan.picksSome() || w.core.plan.traits.Rings // the first call of a lane, or to an endpoint of a ring, connects
 		p := w.core.plan
+		lazy := walkedCalls[i].lane != "" && p.picksSome() || p.traits.Rings || p.base.awaitsZone() // the first call of a lane, or to an endpoint of a ring, connects, and calls wait for their zone
 		at := slices.Index(p.conns, c.conn)
 		moved := at >= 0 && at < p.Live && !w.mayServe(c.conn, i)                                                                     // the endpoint moved into a lane, or out of one
 		if v := p.views[p.Lane(walkedCalls[i].lane)]; v != nil && v != p.base && v.anyBefore(planning.Away, trying, joining, ready) { // a call of a lane waits while the lane's endpoints connect
@@ -171,13 +171,18 @@ func (w *walked) mayServe(conn *conn, call int) bool {
 			return false
 		}
 		if v.calls(conn) {
-			return true
+			return conn.endpoint.Endpoint.Zone == "x" || !v.awaitsZone()
 		}
 		if !v.refresh(1, lacking).toBase {
 			return false
 		}
 	}
 	return false
+}
+
+// awaitsZone reports whether calls may wait for an endpoint of the client's zone while other zones serve.
+func (v *view) awaitsZone() bool {
+	return v.plan.HasZones() && v.anyBefore(planning.OtherZones, trying)
 }
 
 // calls reports whether a live tier of a view uses a connection.

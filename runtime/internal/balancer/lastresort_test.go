@@ -1,7 +1,6 @@
 package balancer
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -75,19 +74,22 @@ func TestLastResort_OfANewPolicy(t *testing.T) {
 	}
 }
 
-// Calls wait for endpoints that hang, and for those that take their places in a subset, for one readyTimeout in all.
+// Calls wait for endpoints that hang, and for those that take their places in a subset, for one readyTimeout in all. Meanwhile none
+// goes to what comes after them: another zone, an endpoint without a share of the split, the base of a lane, a drained endpoint.
 func TestLastResort_WhileOthersHang(t *testing.T) {
-	for config, ctx := range map[string]context.Context{`"drain":["a"]`: t.Context(), `"subset":1,"drain":["a"]`: t.Context(), `"subset":1,` + looseRed: lane("red")} {
+	for _, config := range []string{
+		`"drain":["a"]`, `"preferZone":true`, `"split":[{"match":{"version":"v2"},"weight":1}]`,
+		`"subset":1,"drain":["a"]`, `"subset":1,"preferZone":true`, `"subset":1,"split":[{"match":{"version":"v2"},"weight":1}]`, `"subset":1,` + looseRed,
+	} {
 		r := newRig(t)
 		r.hangs["b:1"], r.hangs["c:1"] = true, true
-		r.update(config, "a v1", "b v2", "c v2")
-		got := []string{r.all(ctx, "/s.A/M")}
+		r.update(config, "a v1 y", "b v2 x", "c v2 x")
+		r.expect(lane("red"), config+": while b connects", "waits")
+		r.settle()
 		r.pass(readyTimeout)
-		got = append(got, r.all(ctx, "/s.A/M"))
+		r.expect(lane("red"), config+": while b hangs", "a")
 		r.set("b", connectivity.Ready)
-		if got = append(got, r.all(ctx, "/s.A/M")); !slices.Equal(got, []string{"", "a", "b"}) {
-			t.Errorf("with %s calls go to %q, want to none while b connects, to a while it hangs, and then to b", config, got)
-		}
+		r.expect(lane("red"), config+": once b is ready", "b")
 	}
 }
 

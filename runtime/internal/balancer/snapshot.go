@@ -33,9 +33,11 @@ type readyGroup struct {
 	*planning.Group
 	counts
 	serves bool       // some endpoint is ready
+	live   bool       // the first of sets is of live endpoints
 	sets   []readySet // one for each tier with ready endpoints or, under ring_hash, with endpoints that calls may reach
 	stay   float64    // the part of the calls that stays in the client's zone
 	rest   int        // the index of the set for calls that leave the zone
+	waits  bool       // calls wait for an endpoint of the client's zone, though others are ready
 	upTo   uint64     // the sum of the weights up to and including this group's
 	stayTo uint64     // the sum of the weights up to which calls stay in the client's zone
 }
@@ -100,23 +102,25 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 		s.err = balancer.ErrNoSubConnAvailable
 		return s
 	}
-	heaviest, served, all := uint32(0), false, counts{}
+	serves, served, weighted, all := false, false, false, counts{}
+	waited := v.plan.picksSome() && v.anyBefore(planning.Away, late) // in a subset, calls wait once, and not for each replacement
 	for i, tiers := range v.groups {
-		groups[i] = v.stateOf(tiers, lacking)
-		all.addAll(groups[i].counts)
-	}
-	anyServes := slices.ContainsFunc(groups, func(g readyGroup) bool { return g.serves })
-	for _, g := range groups {
-		if len(g.sets) > 0 && g.serves == anyServes {
-			heaviest = max(heaviest, g.Weight)
-			served = served || g.sets[0].class.IsLive()
+		g := v.stateOf(tiers, lacking)
+		if waited {
+			g.awaited = 0
+			g.waits = false
 		}
+		groups[i] = g
+		serves = serves || g.serves
+		all.addAll(g.counts)
 	}
 	for _, g := range groups {
-		if len(g.sets) == 0 || served && !g.sets[0].class.IsLive() {
-			continue
-		}
-		if g.Weight > 0 || heaviest == 0 { // if the weight of each group is 0, all have equal shares
+		served = served || g.live && g.serves == serves
+		weighted = weighted || g.Weight > 0 && (g.live || g.awaited > 0)
+	}
+	for _, g := range groups {
+		// Calls rather wait for a group with a weight than go to one without. If no group has a weight, all have equal shares.
+		if g.live && (g.Weight > 0 || !weighted) || len(g.sets) > 0 && !served {
 			s.add(max(1, g.Weight), g)
 		}
 	}
@@ -124,7 +128,7 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 		s.err = errFull
 		return s
 	}
-	s.toBase = all.awaited == 0 || v.plan.picksSome() && v.anyBefore(planning.Away, late)
+	s.toBase = all.awaited == 0
 	if s.err = v.failure(&all); all.trying > 0 || s.err == nil {
 		s.err = balancer.ErrNoSubConnAvailable
 	}
@@ -164,11 +168,14 @@ func (v *view) stateWith(tiers []*tier, lacking []string, ejected bool) readyGro
 			continue
 		}
 		g.serves = g.serves || n.ready > 0
+		g.live = g.live || t.Class.IsLive()
 		g.sets = append(g.sets, set)
 		switch {
+		case t.Class == planning.OtherZones && len(g.sets) == 1:
+			g.waits = g.awaited > n.awaited // the client's zone has awaited endpoints
 		case percent == 0 || !v.plan.HasZones():
 		case len(g.sets) == 1 && t.Class == planning.OwnZone:
-			g.stay = staying(percent, n.ready, n.members)
+			g.stay = staying(percent, n.ready+n.awaited, n.members)
 		case g.sets[0].class == planning.OwnZone && t.Class == planning.OtherZones && g.rest == 0:
 			g.rest = len(g.sets) - 1
 		}
@@ -293,12 +300,16 @@ var (
 )
 
 // pickFrom picks by a snapshot. If calls are counted, it counts the call. passOn reports whether the base may take the call. If
-// all endpoints of a set have yet to connect, the call goes to another set that serves or, without one, waits.
+// all endpoints of a set have yet to connect, the call goes to another set that serves or, without one, waits. It also waits if its
+// group waits for the client's zone: other groups would get more than their shares.
 func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot) (conn *conn, passOn bool, err error) {
 	chosen, leaves := s.chooseGroup(o, &p.sequence)
 	waits := false
 	for n := range s.groups {
 		g := &s.groups[(chosen+n)%len(s.groups)]
+		if n == 0 && g.waits {
+			return nil, false, balancer.ErrNoSubConnAvailable
+		}
 		if n == 0 && leaves {
 			if conn, err := p.pickIn(ctx, o, &g.sets[g.rest]); !errors.Is(err, errFull) {
 				return conn, false, err

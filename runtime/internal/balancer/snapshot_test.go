@@ -43,13 +43,17 @@ func TestShares_OfZonesAndSplitsAreExact(t *testing.T) {
 		{"cdefh", map[string]int{"c": 9000, "d": 750, "h": 250}},
 		{"defh", map[string]int{"d": 7500, "h": 2500}},
 		{"abh", map[string]int{"a": 9000, "h": 1000}},
+		{"aBcdEFGh", map[string]int{"a": 9000, "d": 1000}}, // those in upper case connect
 	} {
 		p.conns = nil
 		for _, b := range p.All {
 			conn := newConn(b.Endpoint.Addr, new(picking.Stats))
 			is := condition{readiness: failing, err: errRefused}
-			if strings.Contains(tt.ready, b.Endpoint.Instance) {
+			switch name := b.Endpoint.Instance; {
+			case strings.Contains(tt.ready, name):
 				is = condition{readiness: ready}
+			case strings.Contains(tt.ready, strings.ToUpper(name)):
+				is = *untried
 			}
 			conn.current.Store(&is)
 			p.conns = append(p.conns, conn)
@@ -77,6 +81,20 @@ func TestShares_OfZonesAndSplitsAreExact(t *testing.T) {
 		if tt.ready == "acdefh" && (len(ofKey) != 2 || math.Abs(float64(ofKey["a"]-n/2)) > 5) {
 			t.Errorf("calls with one affinity key go to %v, want half to a and half to c, in the two zones of one group", ofKey)
 		}
+	}
+}
+
+// TestShares_WhileAZoneConnects has a group whose calls wait for the client's zone. The other group gets no more than its share.
+func TestShares_WhileAZoneConnects(t *testing.T) {
+	r := newRig(t)
+	r.hangs["b:1"] = true
+	r.update(`"preferZone":true,`+byVersion, "a v1 y", "b v1 x", "c v2 x")
+	got := make(map[string]int)
+	for range 100 {
+		got[r.where(t.Context())]++
+	}
+	if got["waits"]+got["c"] != 100 || got["c"] > 20 {
+		t.Errorf("calls go to %v, want about 90 to wait, and 10 to go to c", got)
 	}
 }
 

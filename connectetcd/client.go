@@ -15,6 +15,8 @@
 //	server := connectetcd.NewServer(registry, &http.Server{Protocols: &protocols})
 //	greeterv1connect.RegisterGreeterServiceHandlerToEtcd(server, impl)
 //	err = server.Serve(ctx, listener)
+//
+// When ctx ends, the services leave etcd. Then the server ends as net/http's own does: by Shutdown and, after the stop timeout, by Close.
 package connectetcd
 
 import (

@@ -25,6 +25,7 @@ func NewLaneInterceptor() connect.Interceptor {
 				return next(ctx, req)
 			}
 			ctx = handling(ctx, req.Header(), false)
+			defer ctx.Value(handledKey{}).(handled).end(nil)
 			resp, err := next(ctx, req)
 			if err != nil {
 				err = cmp.Or(ended(ctx), fromStatus(err, nil))
@@ -39,6 +40,7 @@ type laneInterceptor struct{ connect.UnaryInterceptorFunc }
 func (laneInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
 		ctx = handling(ctx, conn.RequestHeader(), true)
+		defer ctx.Value(handledKey{}).(handled).end(nil)
 		err := next(ctx, leaderConn{conn, ctx})
 		return cmp.Or(ended(ctx), fromStatus(err, nil))
 	}

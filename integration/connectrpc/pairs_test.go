@@ -231,6 +231,15 @@ func TestLeader(t *testing.T) {
 	_, leads := w.desk("a")
 	kit.Eventually(t, kit.Soon, "a to lead", leads.Holds)
 	wantCode(t, connectetcd.CheckLeader(t.Context(), leads), connectgo.CodeInternal, "needs NewLaneInterceptor")
+
+	var handled context.Context
+	handle := connectetcd.NewLaneInterceptor().WrapUnary(func(ctx context.Context, _ connectgo.AnyRequest) (connectgo.AnyResponse, error) {
+		handled = ctx
+		return nil, nil
+	})
+	if _, err := handle(t.Context(), connectgo.NewRequest(&connect.BorrowRequest{})); err != nil || handled.Err() == nil {
+		t.Errorf("a handler has returned, error %v, but its call is still under way: the leader would wait for it", err)
+	}
 	b, _ := w.desk("b")
 	client, err := connectconnect.NewDeskClientFromEtcd(w.registry, kit.Insecure)
 	kit.Must(t, err)

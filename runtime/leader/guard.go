@@ -18,8 +18,8 @@ import (
 //
 // A leader that resigns in order refuses further leader calls, too, ends its streams, and waits until its unary calls
 // have ended: for at most 4 s, and half of its server's stop timeout. It does not wait for handlers whose call has
-// ended. A handler that calls its own leader through a client fails then, because the next leader leads only after it:
-// call such a method directly.
+// ended, nor does the server's end wait for the handlers of such streams. A handler that calls its own leader through a client, or
+// Withdraw or Pause of its own server, fails or waits then, because the next leader leads only after it.
 //
 // The handlers of the leader's methods get contexts that end with the leadership, or as above, with the cause
 // [ErrEnded]. From then on, the error of a unary handler becomes UNAVAILABLE. A stream ends with UNAVAILABLE at once,

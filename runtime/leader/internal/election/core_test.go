@@ -223,11 +223,13 @@ func TestResign_WaitsForUnaryCalls(t *testing.T) {
 		call, within time.Duration // how long the call under way takes, and how long Resign may wait
 		takes        time.Duration
 		late         bool // the context of Resign ends first
+		stream       bool // the handler of a stream calls Resign
 	}{
-		"a short call":                     {50 * time.Millisecond, endless, 50 * time.Millisecond, false},
-		"a call without end":               {endless, endless, maxGrace, false},
-		"the context of Resign ends first": {endless, time.Second, time.Second, true},
-		"its handler calls Resign":         {0, endless, 0, false},
+		"a short call":                     {50 * time.Millisecond, endless, 50 * time.Millisecond, false, false},
+		"a call without end":               {endless, endless, maxGrace, false, false},
+		"the context of Resign ends first": {endless, time.Second, time.Second, true, false},
+		"its handler calls Resign":         {0, endless, 0, false, false},
+		"a stream's handler calls Resign":  {50 * time.Millisecond, endless, 50 * time.Millisecond, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -242,6 +244,9 @@ func TestResign_WaitsForUnaryCalls(t *testing.T) {
 					from = call
 				} else {
 					time.AfterFunc(row.call, done)
+				}
+				if row.stream {
+					from = stream
 				}
 				ctx, cancel := context.WithTimeout(from, row.within)
 				defer cancel()

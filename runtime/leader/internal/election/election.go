@@ -332,7 +332,7 @@ func (e *Election) Resign(ctx context.Context, token int64) error {
 		e.mu.Unlock()
 		return nil
 	}
-	term, done := e.inTerm(ctx, false)
+	term, done := e.inTerm(context.WithoutCancel(ctx), false)
 	e.mu.Unlock()
 	defer done()
 	e.event(func(now time.Time) effects { return e.core.resign(now, token, e.core.grace) })
@@ -343,10 +343,16 @@ func (e *Election) Resign(ctx context.Context, token int64) error {
 	if ended {
 		return nil
 	}
-	<-term.Done()
-	if why := context.Cause(term); !errors.Is(why, ErrEnded) {
+	select {
+	case <-term.Done():
+	case <-ctx.Done():
+		if errors.Is(context.Cause(ctx), ErrEnded) { // of a stream, which has ended already
+			<-term.Done()
+		}
+	}
+	if term.Err() == nil {
 		e.event(func(now time.Time) effects { return e.core.resign(now, token, 0) })
-		return fmt.Errorf("calls for the leader were under way when it resigned: %w", why)
+		return fmt.Errorf("calls for the leader were under way when it resigned: %w", context.Cause(ctx))
 	}
 	return nil
 }

@@ -161,7 +161,7 @@ func (c *Conversation) request(ctx context.Context, q *queue, asked []ask, timeo
 		if a.stale() || !report {
 			continue
 		}
-		e := event{err: err, again: again, proof: a.wish.page == (page{}), told: a.wish.told, took: took}
+		e := event{err: err, again: again, proof: a.wish.page == (page{}), asOf: a.wish.asOf, took: took}
 		if err == nil {
 			e.read = answers[i]
 		}

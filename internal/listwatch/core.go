@@ -48,7 +48,7 @@ const (
 type event struct {
 	read   *clientv3.GetResponse   // callList, and callWait if proof is set
 	proof  bool                    // callWait: read or err is the outcome of a proof
-	told   int64                   // the revision that was known before read was asked for
+	asOf   int64                   // the highest revision that was known before the request for read
 	took   time.Duration           // how long etcd took for read
 	opened bool                    // callWait: the watch is open
 	answer *clientv3.WatchResponse // callWait
@@ -112,7 +112,7 @@ type core[T any] struct {
 	refusals backoff.Backoff // the pauses after refused lists
 	rebuilds backoff.Backoff // the pauses after failed watches
 
-	resumed  int64     // where the watch went on when the connection came back, or the watch moved, if a proof is owed since; 0 for none
+	resumed  int64     // where the watch continued after the connection came back or the watch moved; 0 if no proof is owed since then
 	watching bool      // a watch is open or being opened
 	openedAt time.Time // when the watch was opened, zero while none is open
 
@@ -387,7 +387,7 @@ func (c *core[T]) proveLater() { c.replica.prove(c.now.Add(min(proveAgain, c.rep
 // wait waits for the watch, and for a proof when it is due.
 func (c *core[T]) wait() action {
 	c.flush()
-	a := action{call: callWait, until: c.now.Add(never), wish: &wish{early: c.replica.early, due: c.replica.due, told: c.replica.revision}}
+	a := action{call: callWait, until: c.now.Add(never), wish: &wish{early: c.replica.early, due: c.replica.due, asOf: c.replica.revision}}
 	if c.unpublished {
 		a.until = c.due()
 	}
@@ -410,12 +410,12 @@ func (c *core[T]) proven(e event) action {
 		return c.wait()
 	}
 	opening := c.openedAt.IsZero()
-	changed := c.resumed != 0 && c.replica.applied >= c.resumed // so the proof does not show that etcd is the same as before
+	changed := c.resumed != 0 && c.replica.applied >= c.resumed // so that a proof which agrees does not show that etcd is the same as before
 	if changed || (opening || c.resumed != 0) && !c.replica.agrees(e.read) {
 		return c.list(false) // the watch, which etcd is slow to open or to resume, would report it
 	}
 	c.resumed = 0
-	if err := c.replica.proven(e.read, e.told, c.now, e.took); err != nil {
+	if err := c.replica.proven(e.read, e.asOf, c.now, e.took); err != nil {
 		return c.rebuild(c.errorOf("watch", err, e.why))
 	}
 	switch {

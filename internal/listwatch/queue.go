@@ -28,7 +28,7 @@ type wish struct {
 
 	// A proof is due at a time. From early on, it goes along with the proof of another range.
 	early, due time.Time
-	told       int64 // the revision that the range knew when it began to want this
+	asOf       int64 // the highest revision that the range knew when it began to want this
 }
 
 // same reports whether two wishes are for the same read.

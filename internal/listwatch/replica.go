@@ -126,7 +126,7 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed
 	return changed, nil
 }
 
-// next returns the revision at which a watch goes on: after the last proof that agreed, so that etcd has hardly compacted it.
+// next returns the revision from which a watch continues. It is after the last proof that agreed, so that etcd has hardly compacted it.
 func (r *replica[T]) next() int64 { return max(r.applied, r.agreed) + 1 }
 
 // fence compares the header of an answer of the watch with the known one. A lower revision or term
@@ -178,12 +178,12 @@ func (r *replica[T]) precedes(h *etcdserverpb.ResponseHeader) error {
 }
 
 // proven checks the answer of a proof, which took some time. An error means that the watch has missed changes, or that etcd was replaced. A
-// slow answer may be older than what the watch has told meanwhile, so the first one that differs is only suspect. But it is not older than
-// the revision that was told before.
-func (r *replica[T]) proven(resp *clientv3.GetResponse, told int64, now time.Time, took time.Duration) error {
+// slow answer may be older than the watch's last answers, so the first one that differs is only suspect. But no answer of the same etcd is
+// older than asOf, the highest revision that was known before the request.
+func (r *replica[T]) proven(resp *clientv3.GetResponse, asOf int64, now time.Time, took time.Duration) error {
 	err := r.precedes(resp.Header)
 	switch {
-	case resp.Header.GetRevision() < told:
+	case resp.Header.GetRevision() < asOf:
 		return errReplaced
 	case err == nil && r.agrees(resp):
 		for _, kv := range resp.Kvs {

@@ -178,17 +178,12 @@ func (c *conn) send(s *State) {
 	_ = c.cc.UpdateState(update)
 }
 
-// wrapped returns the service config of a connection that was given config.
-func (c *conn) wrapped(config *effectiveConfig) *serviceconfig.Wrapped {
-	if config == nil {
-		return &c.opts.Default
-	}
-	return &config.Wrapped
-}
-
 // update returns the update for gRPC under a config, and sets the fields of s that depend on the config.
 func (c *conn) update(s *attr.State, config *effectiveConfig) (update resolver.State, err error) {
-	w := c.wrapped(config)
+	w := &c.opts.Default
+	if config != nil {
+		w = &config.Wrapped
+	}
 	s.Health, s.InState = w.Health, w.Top != serviceconfig.EtcdName
 	switch w.Top {
 	case serviceconfig.EtcdName:

@@ -214,7 +214,7 @@ func (c *core) connect(conn *conn, joins bool, now time.Time) {
 	c.do(dial, conn)
 }
 
-// await starts the timeout after which conn is late, unless an earlier attempt to get conn ready has started it, and has not failed.
+// await starts the timeout after which conn is late. An attempt that neither succeeded nor failed has started it already.
 func (c *core) await(conn *conn, now time.Time) {
 	conn.triedAt = cmp.Or(conn.triedAt, now)
 	c.loosen(conn)
@@ -366,7 +366,7 @@ func (c *core) set(conn *conn, next *condition) {
 	if was != is || is == ready || c.counts[ready] == 0 {
 		c.publish()
 	}
-	if is >= ready { // or failing
+	if is == ready || is == failing {
 		conn.triedAt = time.Time{}
 	}
 	conn.current.Store(next)

@@ -33,7 +33,7 @@ type readyGroup struct {
 	*planning.Group
 	counts
 	serves bool       // some endpoint is ready
-	live   bool       // the first of sets is of live endpoints
+	live   bool       // some of sets have live endpoints
 	sets   []readySet // one for each tier with ready endpoints or, under ring_hash, with endpoints that calls may reach
 	stay   float64    // the part of the calls that stays in the client's zone
 	rest   int        // the index of the set for calls that leave the zone
@@ -102,7 +102,7 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 		s.err = balancer.ErrNoSubConnAvailable
 		return s
 	}
-	serves, served, weighted, all := false, false, false, counts{}
+	anyServes, anyLive, weighted, all := false, false, false, counts{}
 	waited := v.plan.picksSome() && v.anyBefore(planning.Away, late) // in a subset, calls wait once, and not for each replacement
 	for i, tiers := range v.groups {
 		g := v.stateOf(tiers, lacking)
@@ -111,16 +111,16 @@ func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
 			g.waits = false
 		}
 		groups[i] = g
-		serves = serves || g.serves
+		anyServes = anyServes || g.serves
 		all.addAll(g.counts)
 	}
 	for _, g := range groups {
-		served = served || g.live && g.serves == serves
+		anyLive = anyLive || g.live && g.serves == anyServes
 		weighted = weighted || g.Weight > 0 && (g.live || g.awaited > 0)
 	}
 	for _, g := range groups {
 		// Calls rather wait for a group with a weight than go to one without. If no group has a weight, all have equal shares.
-		if g.live && (g.Weight > 0 || !weighted) || len(g.sets) > 0 && !served {
+		if g.live && (g.Weight > 0 || !weighted) || len(g.sets) > 0 && !anyLive {
 			s.add(max(1, g.Weight), g)
 		}
 	}

@@ -22,7 +22,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// body is the body of a request, and is closed once.
+// body is the body of a request. Its Close closes the channel.
 type body struct {
 	io.Reader
 	closed chan struct{}

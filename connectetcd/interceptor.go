@@ -130,10 +130,10 @@ func CheckLeader(ctx context.Context, leads interface {
 		return connect.NewError(connect.CodeInternal, errors.New("connectetcd: CheckLeader needs NewLaneInterceptor: register the handler with it"))
 	}
 
-	trailer := new(trailer)
-	leading, err := leads.Enter(grpc.NewContextWithServerTransportStream(ctx, trailer), call.stream)
+	stream := new(trailerStream)
+	leading, err := leads.Enter(grpc.NewContextWithServerTransportStream(ctx, stream), call.stream)
 	if err != nil {
-		return fromStatus(err, trailer.md)
+		return fromStatus(err, stream.trailer)
 	}
 	context.AfterFunc(leading, func() {
 		if ctx.Err() == nil { // otherwise leading has ended with ctx
@@ -143,13 +143,13 @@ func CheckLeader(ctx context.Context, leads interface {
 	return nil
 }
 
-// trailer is the stream of a call in which package leader sets the trailer of a refusal.
-type trailer struct {
+// trailerStream keeps the trailer that package leader sets for a refused call.
+type trailerStream struct {
 	grpc.ServerTransportStream
-	md metadata.MD
+	trailer metadata.MD
 }
 
-func (t *trailer) SetTrailer(md metadata.MD) error {
-	t.md = md
+func (s *trailerStream) SetTrailer(md metadata.MD) error {
+	s.trailer = md
 	return nil
 }

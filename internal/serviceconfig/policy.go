@@ -281,7 +281,7 @@ func read(to any, part object, p place) []*Fault {
 	return nil
 }
 
-// Linked returns an error if a config names policies, but no registered one. Each program that links "etcd" has all child policies.
+// Linked returns an error if a config names policies, but no registered one. Child policies need no check: "etcd" has all of them.
 func (c *Config) Linked(registered func(name string) bool) error {
 	if len(c.LoadBalancing) == 0 {
 		return nil

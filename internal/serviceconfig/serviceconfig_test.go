@@ -19,7 +19,7 @@ import (
 // init registers fakes of policies that other packages register: the runtime, and packages with
 // dependencies that this module lacks. The module integration tests the real policies.
 func init() {
-	for _, name := range []string{EtcdName, WeightedName, PeakEwmaName, OutlierDetectionName, "custom"} {
+	for _, name := range []string{EtcdName, WeightedName, PeakEwmaName, OutlierDetectionName} {
 		balancer.Register(fake(name))
 	}
 }

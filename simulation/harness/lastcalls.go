@@ -123,14 +123,10 @@ func (w *world) callAffine(c *caller) {
 
 // wrongOne describes a call to one instance that another one answered, or "".
 func (w *world) wrongOne(c *caller, what, from, want string) string {
-	_, known := w.policy(c)
-	if !known && from == "" {
-		want = ""
+	if _, known := w.policy(c); from == want || !known && from == "" {
+		return ""
 	}
-	if from != want {
-		return fmt.Sprintf("a call to %s was answered by %q, want %q", what, from, want)
-	}
-	return ""
+	return fmt.Sprintf("a call to %s was answered by %q, want %q", what, from, want)
 }
 
 // callTargets checks that each instance of the shop is reached by its name.

@@ -11,7 +11,7 @@ import (
 
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer" // the policy "etcd"
 
-	// Policies whose names a service config may have at the top, in addition to those that gRPC registers itself.
+	// Policies that a service config may name at the top, in addition to those that gRPC registers itself.
 	_ "google.golang.org/grpc/balancer/leastrequest"
 	_ "google.golang.org/grpc/balancer/ringhash"
 

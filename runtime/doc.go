@@ -19,8 +19,8 @@
 //
 // The etcd client is the caller's: the registry never closes it, and it must outlive the registry.
 // Connections, watches and registrations that the registry made end with [Registry.Close] at the
-// latest. One bound holds for all of that, its context's, and removals from etcd come first. Everything in this package is safe for concurrent use unless its documentation says
-// otherwise.
+// latest. Close first removes the entries from etcd, and its context bounds how long Close takes.
+// Everything in this package is safe for concurrent use unless its documentation says otherwise.
 //
 // # Trust
 //

@@ -258,7 +258,7 @@ func WithLayouts(layouts ...Layout) RegisterOption {
 
 // Add puts ep in etcd under the service key, without a lease. The entry stays until [Registry.Remove], whether or not the
 // endpoint is alive. Add is for endpoints that cannot register themselves. It is an error if the key of a layout contains
-// the lease id, or if the entry of a server is there, on a lease. etcd's user needs permission to read and to write the key.
+// the lease id, or if a key has the entry of a server, which is on a lease. etcd's user needs permission to read and to write the key.
 func (r *Registry) Add(ctx context.Context, key string, ep Endpoint, opts ...RegisterOption) error {
 	if err := r.start(); err != nil {
 		return err

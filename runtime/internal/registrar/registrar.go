@@ -14,7 +14,7 @@
 //
 // # How a server ends
 //
-// Its services are NOT_SERVING, for good: only the next server that serves with the same health service says SERVING again. Its
+// Its services are NOT_SERVING, for good: only the next server of the registrar with the same health service says SERVING again. Its
 // entries are marked as leaving, then removed, in tries of one to two seconds. It serves on for the drain delay, and then stops
 // within its stop timeout. TestWalkServer walks through the orders in which it may be paused, withdrawn and closed.
 package registrar
@@ -66,7 +66,7 @@ type Registrar struct {
 	claims        claims
 	registrations map[*Registration]struct{}    // those that were placed, until they are dropped
 	sessions      map[sessionKey]*lease.Session // including dedicated ones that are closing
-	groups        map[*Group]struct{}           // those that are announced
+	groups        map[*Group]struct{}           // those that are announced: from the start of Serve or Announce, until they are withdrawn or drain
 	accompanied   map[*Registration]struct{}    // those with a companion, until nothing of it is left in etcd
 	drained       map[[2]any]bool               // the health services, each with a service that is NOT_SERVING there since a drain
 	tasks         sync.WaitGroup                // background tasks; none begins after Close

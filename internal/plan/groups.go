@@ -203,7 +203,7 @@ func (p *Plan[E]) Rank(members []int32) []int32 {
 	return order
 }
 
-// Choose returns the live endpoints for a client without connections, which cannot see which endpoints are reachable.
+// Choose returns the live endpoints or, if a limit applies, the first of their ranking, whether or not they are reachable.
 func (p *Plan[E]) Choose() []E {
 	limit := p.limitOf(1)
 	if limit == 0 || limit >= p.Live {

@@ -12,7 +12,7 @@
 //
 // # How an endpoint ends
 //
-// An endpoint that has left in order is the last resort of each view alike: it takes calls only while nothing else of the view, or of
+// An endpoint that has left in order is the last resort of each view: it takes calls only while nothing else of the view, or of
 // its base, can take them or soon will. TestWalkCore of package balancer checks this after each event.
 package plan
 

@@ -1,7 +1,6 @@
 package mapping
 
 import (
-	"errors"
 	"fmt"
 
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
@@ -28,21 +27,15 @@ func ReadPolicy(text string) (*Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(config.LoadBalancing) == 0 {
-		return nil, errors.New("the service config names no policy")
-	}
 	p := &Policy{config: config, methods: make(map[path]*serviceconfig.Method)}
 	for i := range config.Methods {
 		for _, name := range config.Methods[i].Name {
 			p.methods[path{name.Service, name.Method}] = &config.Methods[i]
 		}
 	}
-	top := config.LoadBalancing[0]
+	top := config.LoadBalancing[0] // Wrap leaves only "etcd", or outlier detection with "etcd" below it
 	p.outlier, _ = top.Config.(*serviceconfig.OutlierDetection)
 	etcd := top.Etcd()
-	if etcd == nil {
-		return nil, fmt.Errorf("the policy %.80q cannot be expressed in xDS", top.Name)
-	}
 	p.etcd = planning.NewConfig(etcd)
 	p.child = etcd.ChildPolicy[0]
 	p.limitValues()

@@ -43,7 +43,7 @@ func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.Serve
 		s.Handler = http.NewServeMux()
 	}
 	routes, ok := s.Handler.(*http.ServeMux)
-	if !ok { // services would be registered on routes, which is not served
+	if !ok {
 		panic(fmt.Sprintf("connectetcd: the Handler of the http.Server is a %T, in which no service can be registered: give NewServer an *http.ServeMux, and wrap it afterwards", s.Handler))
 	}
 

@@ -72,7 +72,7 @@ func (c Config) Address(ctx context.Context, listen string) (addr, warning strin
 func (c Config) warning(source, host string) string {
 	elsewhere := slices.ContainsFunc(hostPorts(c.Etcd), func(target string) bool {
 		host, _, _ := net.SplitHostPort(target) // "" if the etcd client cannot dial the target
-		return !isLoopback(host)
+		return host != "" && !isLoopback(host)
 	})
 	if !isLoopback(host) || !elsewhere {
 		return ""

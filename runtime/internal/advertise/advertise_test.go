@@ -39,6 +39,7 @@ func TestAddress(t *testing.T) {
 		{"then listener", Config{}, "10.0.0.1:3", "10.0.0.9", "10.0.0.1:3", ""},
 		{"listener loopback", Config{}, "[::1]:3", "10.0.0.9", "[::1]:3", "the listener: only this host can dial ::1, but etcd is on another host; set another address by WithAdvertiseAddress"},
 		{"listener loopback, and etcd", Config{Etcd: local}, "127.0.0.1:3", "127.0.0.1", "127.0.0.1:3", ""},
+		{"listener loopback, and etcd at an unreadable endpoint, too", Config{Etcd: append(local, "a]b")}, "127.0.0.1:3", "127.0.0.1", "127.0.0.1:3", ""},
 		{"any, and etcd on loopback", Config{Etcd: local}, ":3", "127.0.0.1", "127.0.0.1:3", "etcd is reached over loopback, and only this host can dial 127.0.0.1; set another address by WithAdvertiseAddress"},
 		{"any, and etcd on a socket", Config{Etcd: []string{"unix:///x"}}, ":3", "10.0.0.9", "", "no TCP endpoint"},
 		{"option loopback, and etcd", Config{Etcd: local, Option: "a.localhost:1"}, ":3", "127.0.0.1", "a.localhost:1", ""},

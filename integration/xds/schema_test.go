@@ -166,7 +166,7 @@ func TestBadImages(t *testing.T) {
 		{"has no Authority", []*runtime.ServiceDesc{{Name: "a.B", Key: "a/b"}}},
 		{"servers of one could pose as the other's", []*runtime.ServiceDesc{{Key: "a", Authority: "x.example"}, {Key: "b", Authority: "X.example:1"}}},
 		{"two different descriptions", []*runtime.ServiceDesc{{Key: "a", Authority: "x"}, {Key: "a", Authority: "x", ServiceConfig: "{}"}}},
-		{"no policy is named", []*runtime.ServiceDesc{{Key: "a", Authority: "x", ServiceConfig: `{"loadBalancingConfig":[{"nope":{}}]}`}}},
+		{`not "nope"`, []*runtime.ServiceDesc{{Key: "a", Authority: "x", ServiceConfig: `{"loadBalancingConfig":[{"nope":{}}]}`}}},
 	} {
 		if _, err := xds.NewServer(runtime.NewRegistry(nil), tt.services); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("NewServer: %v, want an error with %q", err, tt.want)

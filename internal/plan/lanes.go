@@ -81,7 +81,7 @@ func (p *Plan[E]) placeAll() {
 func (p *Plan[E]) addTo(name string, i int) {
 	l, strict := p.lanes[name], p.Config.Strict(name)
 	switch class := p.ClassOf(i); {
-	case class == Away && !strict, class == Left && l == nil && (p.Live > 0 || strict), class == Drained:
+	case class == Away && !strict, class == Left && l == nil && p.Live > 0 && !strict, class == Drained:
 		return
 	case l == nil:
 		l = &Lane{Name: name, Strict: strict}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
@@ -142,6 +143,25 @@ func TestConnections_RetriesRestartedServersAtOnce(t *testing.T) {
 		if !reached(tt.after) {
 			t.Errorf("%s: after the restart, the call did not reach the server, want it to connect at once", name)
 		}
+	}
+}
+
+// TestConnections_ManyRestarts registers a server that hangs again and again. That does not make calls wait for it again, nor does it end
+// a young attempt to connect.
+func TestConnections_ManyRestarts(t *testing.T) {
+	r := newRig(t)
+	r.hangs["h:1"] = true
+	for lease := range 10 {
+		s := attr.State{KeyState: known("h", "o")}
+		s.Endpoints[0].Lease = int64(lease)
+		r.updateState(`"drain":["o"]`, s)
+		r.pass(200 * time.Millisecond)
+		if lease == 3 && len(r.made) != 1 {
+			t.Errorf("%d attempts to connect were made in 0.8 s, want the first to go on", len(r.made))
+		}
+	}
+	if got := r.where(t.Context()); got != "o" {
+		t.Errorf("after 2 s, a call gets %q, want the drained o", got)
 	}
 }
 

@@ -183,7 +183,7 @@ func (c *core) left(next *input) (left []*attr.Backend) {
 // renew replaces the endpoint of conn with ep, the newest one at its address.
 func (c *core) renew(conn *conn, ep *attr.Backend, now time.Time) {
 	if conn.endpoint != nil && ep.Restarted(conn.endpoint) {
-		c.restart(conn)
+		c.restart(conn, now)
 	}
 	conn.endpoint = ep
 	if conn.is(ready) {
@@ -192,9 +192,10 @@ func (c *core) renew(conn *conn, ep *attr.Backend, now time.Time) {
 }
 
 // restart handles a restart of the server of conn. It ends an attempt to connect or a backoff, which concerns the old server.
-func (c *core) restart(conn *conn) {
-	if conn.state == connectivity.Connecting || conn.state == connectivity.TransientFailure {
-		c.close(conn)
+func (c *core) restart(conn *conn, now time.Time) {
+	if conn.state == connectivity.TransientFailure || conn.state == connectivity.Connecting && now.Sub(conn.triedAt) >= readyTimeout {
+		c.do(shutDown, conn)
+		conn.state = connectivity.Idle
 		c.loosen(conn)
 		c.stale = true
 	}

@@ -71,6 +71,11 @@ func newConn(addr string, stats *picking.Stats) *conn {
 
 func (conn *conn) readiness() readiness { return conn.current.Load().readiness }
 
+// isSilent reports whether conn has been connecting for readyTimeout.
+func (conn *conn) isSilent(now time.Time) bool {
+	return conn.state == connectivity.Connecting && now.Sub(conn.triedAt) >= readyTimeout
+}
+
 func (conn *conn) is(r readiness) bool { return conn.readiness() == r }
 
 // isAwaited reports whether conn is connecting or has not reported its health yet, and is not late.

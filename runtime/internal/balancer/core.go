@@ -193,7 +193,7 @@ func (c *core) renew(conn *conn, ep *attr.Backend, now time.Time) {
 
 // restart handles a restart of the server of conn. It ends an attempt to connect or a backoff, which concerns the old server.
 func (c *core) restart(conn *conn, now time.Time) {
-	if conn.state == connectivity.TransientFailure || conn.state == connectivity.Connecting && now.Sub(conn.triedAt) >= readyTimeout {
+	if conn.state == connectivity.TransientFailure || conn.isSilent(now) {
 		c.do(shutDown, conn)
 		conn.state = connectivity.Idle
 		c.loosen(conn)

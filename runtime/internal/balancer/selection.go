@@ -224,7 +224,7 @@ func (c *core) reach(ranking []int32, wanted int, now time.Time) (chosen []int32
 		if missing > 0 && state.isExpected() {
 			missing--
 		}
-		if conn := c.plan.conns[m]; conn.state == connectivity.Connecting && now.Sub(conn.triedAt) >= readyTimeout {
+		if c.plan.conns[m].isSilent(now) {
 			silent++
 		}
 	}

@@ -62,7 +62,7 @@ func (p *Plan[E]) placeAll() {
 	p.lanes = make(map[string]*Lane, len(p.Placed.Made))
 	for i := range p.All {
 		e := p.Of(&p.All[i])
-		if p.Placed.IsBase(e) || p.ClassOf(i) == Left {
+		if p.Placed.IsBase(e) || p.ClassOf(i) == Left && (p.Live == 0 || !slices.ContainsFunc(p.Placed.Of[e], p.Config.Strict)) {
 			p.Base.Members = append(p.Base.Members, int32(i))
 		}
 		for _, name := range p.Placed.Of[e] {
@@ -75,8 +75,8 @@ func (p *Plan[E]) placeAll() {
 	p.standIn()
 }
 
-// addTo adds an endpoint to a lane if the lane takes the endpoint. Endpoints that have left are added to a lane with endpoints,
-// and to an empty one only if it is not strict and no endpoint is live. Endpoints of the fallback cluster are added only to a
+// addTo adds an endpoint to a lane if the lane takes the endpoint. Endpoints that have left are added to a lane that is strict
+// or has endpoints, and to any lane if no endpoint is live. Endpoints of the fallback cluster are added only to a
 // strict lane: calls of other lanes reach them by the base. No lane takes drained endpoints.
 func (p *Plan[E]) addTo(name string, i int) {
 	l, strict := p.lanes[name], p.Config.Strict(name)
@@ -110,19 +110,8 @@ func (p *Plan[E]) standIn() {
 	slices.Sort(p.Base.Members)
 }
 
-// ascending holds the indexes from 0 on, so that most plans need no lists of their own.
-var ascending = func() (all [1 << 12]int32) {
-	for i := range all {
-		all[i] = int32(i)
-	}
-	return all
-}()
-
-// indexes returns the indexes of some endpoints of All. The list is shared.
+// indexes returns the indexes of some endpoints of All.
 func (p *Plan[E]) indexes(begin, end int) []int32 {
-	if end <= len(ascending) {
-		return ascending[begin:end:end]
-	}
 	all := make([]int32, end-begin)
 	for i := range all {
 		all[i] = int32(begin + i)

@@ -169,7 +169,7 @@ func TestAwayAndLeft(t *testing.T) {
 		{"a strict lane may have only endpoints of the fallback cluster", `{"route":[{"lane":"red","match":{"version":"v2"},"strict":true}]}`, "a", "b v2,d", "", "1: a > d", "1: b"},
 		{"a loose lane reaches the fallback cluster by the base", `{"route":[{"lane":"red","match":{"version":"v2"}}]}`, "a,c v2", "b v2", "", "1: a > b", "1: c, else the base"},
 		{"an endpoint that left stays in a lane with live endpoints", `{"route":[{"lane":"red","match":{"version":"v2"}}]}`, "a,c v2", "", "d v2", "1: a > d", "1: c > d, else the base"},
-		{"an endpoint that left stays in its strict lane", `{"route":[{"lane":"red","match":{"version":"v2"},"strict":true}]}`, "a", "", "d v2", "1: a > d", "1: d"},
+		{"an endpoint that left stays in its strict lane", `{"route":[{"lane":"red","match":{"version":"v2"},"strict":true}]}`, "a", "", "d v2", "1: a", "1: d"},
 		{"an endpoint that left goes to the base if its lane has no live one", `{"route":[{"lane":"red","match":{"version":"v2"}}]}`, "a", "", "d v2", "1: a > d", "1: a > d"},
 	} {
 		in := input(t, tt.config)

@@ -112,7 +112,7 @@ func (w *walked) happen(event int) bool {
 		p := w.core.plan
 		lazy := walkedCalls[i].lane != "" && p.picksSome() || p.traits.Rings || p.base.awaitsZone() // the first call of a lane, or to an endpoint of a ring, connects, and calls wait for their zone
 		at := slices.Index(p.conns, c.conn)
-		moved := at >= 0 && at < p.Live && !w.mayServe(c.conn, i)                                                                     // the endpoint moved into a lane, or out of one
+		moved := at >= 0 && !w.mayServe(c.conn, i)                                                                                    // the endpoint moved into a lane, or out of one
 		if v := p.views[p.Lane(walkedCalls[i].lane)]; v != nil && v != p.base && v.anyBefore(planning.Away, trying, joining, ready) { // a call of a lane waits while the lane's endpoints connect
 			continue
 		}

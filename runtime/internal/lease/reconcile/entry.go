@@ -100,7 +100,7 @@ func (e *Entry) setDesired(now time.Time, w desired) {
 	e.retry()
 	for _, r := range e.records {
 		if r.claimed() && revOf(r.observed) != r.putRev {
-			r.doubt() // another process's key may be gone by now, or a restore may have brought ours back
+			r.doubted = true // another process's key may be gone by now, or a restore may have brought ours back
 		}
 	}
 }
@@ -282,7 +282,7 @@ func (c *Core) Synced(e *Entry) (bool, error) {
 	switch r := c.conflict(e); {
 	case e.desired == gone:
 		return false, ErrDropped
-	case r != nil && e.desired == present && !slices.ContainsFunc(e.records, (*record).doubted):
+	case r != nil && e.desired == present && !slices.ContainsFunc(e.records, isDoubted):
 		return false, r.conflict()
 	}
 	return c.upToDate(e), e.refused

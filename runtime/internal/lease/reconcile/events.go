@@ -67,7 +67,7 @@ func (c *Core) onFailed(now time.Time, o Op, err error) {
 // onRead records the values of the steps' keys. kvs is nil if all keys are as observed.
 func (c *Core) onRead(now time.Time, steps []step, kvs []*KeyValue, revision int64) {
 	c.health.since = time.Time{}
-	if !c.some((*record).doubted) { // a doubt may be from a failed write: a successful read does not mean that the next write will succeed
+	if !c.some(isDoubted) { // a doubt may be from a failed write: a successful read does not mean that the next write will succeed
 		c.calls.open()
 		c.health.err = nil
 	}
@@ -93,9 +93,7 @@ func (c *Core) observe(now time.Time, r *record, kv *KeyValue) {
 	if r.observed = kv; was != nil && !c.isOwn(was.Lease) && !c.foreign(r) {
 		r.gate.at = time.Time{} // another process no longer holds the key
 	}
-	if kv == nil || kv.Rev != r.unansweredRev || c.foreign(r) {
-		r.unansweredRev = noDoubt // a late write fails its guard, or its key is found on the lease
-	}
+	r.doubted = false // a late write fails its guard, or its key is found on the lease
 	if c.foreign(r) {
 		if r.claimed() && e.desired == present {
 			r.gate.at = now.Add(conflictEvery)
@@ -153,7 +151,7 @@ func (c *Core) onReadRefused(now time.Time, r *record, err error) {
 		c.reportRefusals(now)
 		return
 	}
-	r.observed, r.unansweredRev = nil, noDoubt
+	r.observed, r.doubted = nil, false
 	c.onForeignKeyOnLease(now, c.lease, err)
 }
 
@@ -208,7 +206,7 @@ func (c *Core) onAttachedKeys(now time.Time, id clientv3.LeaseID, keys []string)
 		}
 		strays = strays || r.e.owner == nil
 		if !r.on(id) {
-			r.doubt()
+			r.doubted = true
 			c.markDirty(r.e)
 		}
 	}
@@ -284,7 +282,7 @@ func (c *Core) onWriteFailed(now time.Time, steps []step, err error) {
 		c.succeeded()
 		for _, st := range steps {
 			st.r.unbatched = true
-			st.r.doubt() // etcd may have applied the write: gRPC returns the same error for too large a response
+			st.r.doubted = true // etcd may have applied the write: gRPC returns the same error for too large a response
 		}
 	default:
 		c.succeeded()
@@ -296,7 +294,7 @@ func (c *Core) onWriteFailed(now time.Time, steps []step, err error) {
 // onUnanswered records that steps may have been applied, or may be applied later.
 func (c *Core) onUnanswered(now time.Time, steps []step) {
 	for _, st := range steps {
-		st.r.unansweredRev = max(st.r.unansweredRev, st.rev)
+		st.r.doubted = true
 		if h := c.get(st.lease); h != nil && st.kind == put && st.rev == 0 {
 			c.ask(now, h, askMin)
 		}

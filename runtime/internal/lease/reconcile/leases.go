@@ -166,7 +166,7 @@ func (c *Core) Renewals(now time.Time) (due map[clientv3.LeaseID]time.Duration, 
 func (c *Core) needed(id clientv3.LeaseID) bool {
 	return slices.ContainsFunc(c.dirty, func(e *Entry) bool {
 		return e.desired == present && !c.placedOn(e, c.lease) &&
-			slices.ContainsFunc(e.records, func(r *record) bool { return r.on(id) || r.doubted() })
+			slices.ContainsFunc(e.records, func(r *record) bool { return r.on(id) || r.doubted })
 	})
 }
 
@@ -225,7 +225,7 @@ func (c *Core) onRestored() {
 		if !c.foreign(r) { // another process keeps its key
 			r.observed, r.putRev = nil, 0
 		}
-		r.putRev, r.unansweredRev = min(r.putRev, 1), 0
+		r.putRev, r.doubted = min(r.putRev, 1), true
 	}
 }
 

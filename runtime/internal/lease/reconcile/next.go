@@ -274,7 +274,7 @@ func (c *Core) nextPut(w *wait, r *record) *write {
 func (c *Core) nextRead(w *wait, r *record) *write {
 	ours := r.observed != nil && !c.foreign(r)
 	conflict := r.claimed() && c.foreign(r) && r.e.desired == present
-	due := r.doubted() && !ours && c.mustLeave(r) || conflict
+	due := r.doubted && !ours && c.mustLeave(r) || conflict
 	if !due || c.closing || w.until(r.gate.at) {
 		return nil
 	}

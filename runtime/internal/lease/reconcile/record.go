@@ -15,8 +15,6 @@ const (
 	// refusedMin and refusedMax bound the backoff of a key whose write or read etcd refuses.
 	refusedMin = 2 * time.Second
 	refusedMax = 10 * time.Second
-	// noDoubt is the unansweredRev of a key that is as observed.
-	noDoubt = -1
 )
 
 // KeyValue is the value of a key in etcd.
@@ -65,10 +63,10 @@ type record struct {
 	item    int
 	retired bool // the key contains the id of an earlier lease
 
-	observed      *KeyValue // the last known value; nil if the key is absent
-	putRev        int64     // the mod revision of our last put, 0 if there is none; 1 if etcd was restored since
-	busy          bool      // a write of the key is under way
-	unansweredRev int64     // noDoubt, or the highest guard of the unanswered writes, or 0 if the key is otherwise in doubt
+	observed *KeyValue // the last known value; nil if the key is absent
+	putRev   int64     // the mod revision of our last put, 0 if there is none; 1 if etcd was restored since
+	busy     bool      // a write of the key is under way
+	doubted  bool      // the key may not be as observed, so that a call writes or reads it
 
 	gate      gate  // of reads and writes
 	refused   error // etcd's refusal of the last write or read
@@ -76,7 +74,7 @@ type record struct {
 }
 
 func newRecord(e *Entry, item int, key string) *record {
-	return &record{e: e, key: key, item: item, unansweredRev: noDoubt, gate: gateOf(refusedMin, refusedMax)}
+	return &record{e: e, key: key, item: item, gate: gateOf(refusedMin, refusedMax)}
 }
 
 // value returns the desired value, and leaving the value that marks the key as leaving.
@@ -95,14 +93,10 @@ func (r *record) retry() {
 	r.gate.open()
 }
 
-// doubt records that the key may not be as observed, so that a call reads or writes it.
-func (r *record) doubt() { r.unansweredRev = max(r.unansweredRev, 0) }
-
-// doubted reports whether the key may not be as observed.
-func (r *record) doubted() bool { return r.unansweredRev != noDoubt }
+func isDoubted(r *record) bool { return r.doubted }
 
 // sure reports whether no write is under way, and the key is as observed.
-func (r *record) sure() bool { return !r.busy && !r.doubted() }
+func (r *record) sure() bool { return !r.busy && !r.doubted }
 
 // asDesired reports whether etcd has the key with the desired value, and no pending write may change it.
 func (r *record) asDesired() bool {
@@ -112,7 +106,7 @@ func (r *record) asDesired() bool {
 // made records that a write was made, at a revision. If another process deletes or overwrites the key, it is put back at most once
 // in restoreEvery.
 func (r *record) made(now time.Time, w write, revision int64) {
-	r.unansweredRev = noDoubt
+	r.doubted = false
 	if w.kind == remove {
 		r.observed, r.refused = nil, nil
 		return

@@ -172,7 +172,7 @@ func concerns(o Op, e *Entry) bool {
 	var steps []step
 	switch o := o.(type) {
 	case RevokeOp:
-		return slices.ContainsFunc(e.records, func(r *record) bool { return r.on(o.Lease) || r.doubted() })
+		return slices.ContainsFunc(e.records, func(r *record) bool { return r.on(o.Lease) || r.doubted })
 	case readOp:
 		steps = o.steps
 	case writeOp:
@@ -714,8 +714,8 @@ func named(prefix, value string) []Item {
 	return []Item{{Key: func(id clientv3.LeaseID) string { return fmt.Sprintf("%s/%d", prefix, id) }, Value: value}}
 }
 
-// A later unanswered put does not replace the doubt of an unanswered deletion that may arrive late.
-func TestDoubt_HighestGuardCounts(t *testing.T) {
+// An unanswered deletion that arrives late fails its guard, though the put after it had no answer either.
+func TestDoubt_LateDeletionFails(t *testing.T) {
 	w := startRegistered(2, item)
 	w.setDesired(0, paused)
 	w.end(lost)    // the mark

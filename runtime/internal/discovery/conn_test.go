@@ -77,7 +77,7 @@ func defaultOf(t testing.TB, text string) serviceconfig.Wrapped {
 // comes first with its live config. Once the registry and the connection are closed, no timer is left (K10).
 func TestAStateBeforeTheFirstList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cc := &slowConn{given: make(chan uint64, 4)}
+		cc := &slowConn{given: make(chan string, 4)}
 		ks := silentKeys(t)
 		k := ks.Key("acme/user", endpoint.Reader{})
 		r := Resolve(k, cc, Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, "")})
@@ -99,22 +99,31 @@ func TestAStateBeforeTheFirstList(t *testing.T) {
 type slowConn struct {
 	resolver.ClientConn
 	takes time.Duration
-	given chan uint64 // the sequences of the states
+	given chan string // the values of the routes
 }
 
 func (c *slowConn) UpdateState(s resolver.State) error {
-	c.given <- attr.StateOf(s).Sequence
+	c.given <- attr.StateOf(s).Route.Value
 	time.Sleep(c.takes)
 	return nil
 }
 
+// valued routes to no instance, with a value.
+type valued struct {
+	Router
+	value string
+}
+
+func (v *valued) Route() attr.Route { return attr.Route{Value: v.value} }
+
 // TestConn_DeliversTheLastChange makes changes while a connection handles the first one. It gets only the last one, after a pause (D15).
 func TestConn_DeliversTheLastChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k, cc := &Key{keys: &Keys{}}, &slowConn{takes: time.Second, given: make(chan uint64, 4)}
-		c := &conn{key: k, cc: cc, opts: Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, "")}}
-		for i := range 4 {
-			k.state.Store(&State{KeyState: attr.KeyState{Sequence: uint64(i), Known: true}})
+		k, cc, router := &Key{keys: &Keys{}}, &slowConn{takes: time.Second, given: make(chan string, 4)}, new(valued)
+		k.state.Store(&State{KeyState: attr.KeyState{Known: true}})
+		c := &conn{key: k, cc: cc, opts: Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, ""), Router: router}}
+		for range 4 {
+			router.value += "x"
 			c.notify()
 			synctest.Wait()
 		}
@@ -124,7 +133,7 @@ func TestConn_DeliversTheLastChange(t *testing.T) {
 		}
 		time.Sleep(2 * cc.takes)
 		synctest.Wait()
-		if len(cc.given) != 2 || <-cc.given != 0 || <-cc.given != 3 {
+		if len(cc.given) != 2 || <-cc.given != "x" || <-cc.given != "xxxx" {
 			t.Error("the connection was given other states than the first and the last one")
 		}
 	})

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 )
 
@@ -83,8 +82,7 @@ func drained(state *discovery.State) (addrs []string) {
 	if err != nil {
 		return nil // there is no live config: one in force can be parsed
 	}
-	policy, _ := serviceconfig.FirstLinked(config.LoadBalancing, grpccheck.Registered) // fails if the config has no policy
-	if etcd := policy.Etcd(); etcd != nil {
+	if etcd := config.Etcd(); etcd != nil {
 		for e := range state.Drained(etcd) {
 			addrs = append(addrs, e.Addr)
 		}

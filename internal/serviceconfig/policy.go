@@ -281,28 +281,16 @@ func read(to any, part object, p place) []*Fault {
 	return nil
 }
 
-// Linked returns an error if a config names policies, but no registered one. Child policies need no check: "etcd" has all of them.
+// Linked returns an error if a config names policies, but no registered one. The error says how to link the first policy. Child
+// policies need no check: "etcd" has all of them.
 func (c *Config) Linked(registered func(name string) bool) error {
-	if len(c.LoadBalancing) == 0 {
+	is := func(p Policy) bool { return registered(p.Name) }
+	if len(c.LoadBalancing) == 0 || slices.ContainsFunc(c.LoadBalancing, is) {
 		return nil
 	}
-	_, err := FirstLinked(c.LoadBalancing, registered)
-	return err
-}
-
-// FirstLinked returns the first registered policy of a list. If there is none, the error says how to link the first policy.
-func FirstLinked(policies []Policy, registered func(name string) bool) (Policy, error) {
-	for _, p := range policies {
-		if registered(p.Name) {
-			return p, nil
-		}
-	}
-	if len(policies) == 0 {
-		return Policy{}, errors.New("the list of policies is empty")
-	}
-	name, hint := policies[0].Name, ""
+	name, hint := c.LoadBalancing[0].Name, ""
 	if pkg := policyRules[name].pkg; pkg != "" {
 		hint = fmt.Sprintf(" in this binary: import _ %q", pkg)
 	}
-	return Policy{}, fmt.Errorf("the policy %.80q is not linked%s", name, hint)
+	return fmt.Errorf("the policy %.80q is not linked%s", name, hint)
 }

@@ -60,6 +60,14 @@ type Config struct {
 	HealthCheck     *HealthCheck     `json:"healthCheckConfig,omitempty"`
 }
 
+// Etcd returns the config of the policy "etcd" in the first policy, nil if that has none.
+func (c *Config) Etcd() *Etcd {
+	if len(c.LoadBalancing) == 0 {
+		return nil
+	}
+	return c.LoadBalancing[0].Etcd()
+}
+
 // HealthCheck turns client-side health checks on.
 type HealthCheck struct {
 	ServiceName string `json:"serviceName"` // "" selects the whole server

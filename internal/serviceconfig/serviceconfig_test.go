@@ -358,9 +358,6 @@ func TestLinked(t *testing.T) {
 			t.Errorf("Linked() of %s with the policies %s = %v, want %s", tt.text, tt.linked, err, tt.want)
 		}
 	}
-	if _, err := FirstLinked(nil, nil); err == nil {
-		t.Error("FirstLinked(nil) has no error, want one")
-	}
 }
 
 func gRPCParse(text string) error {

@@ -255,9 +255,7 @@ func (ks *Keys) FollowPolicy(name string, sink func(*serviceconfig.Etcd)) (stop 
 			if err != nil {
 				return
 			}
-			if list := config.LoadBalancing; len(list) > 0 {
-				policy = list[0].Etcd()
-			}
+			policy = config.Etcd()
 		}
 		sink(policy)
 	})

@@ -726,7 +726,7 @@ func TestDoubt_LateDeletionFails(t *testing.T) {
 		w.end(answered)
 	}
 	w.arriveLate()
-	if kv := w.etcd.get("a"); kv == nil {
+	if w.etcd.get("a") == nil {
 		t.Error("the late deletion was applied, want it refused by its guard after the put")
 	}
 }

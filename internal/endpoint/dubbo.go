@@ -8,7 +8,7 @@ import (
 
 // Dubbo is the layout of dubbo-go, which is read but not written.
 var Dubbo = layout(format{
-	name: "dubbo", entry: "dubbo entry", json: true, metadata: true,
+	name: "dubbo", entry: "dubbo entry", json: true,
 	dialect: dialect{
 		where: "Host and Port (dubbo)", address: []field{fieldHost, fieldPort}, claims: []field{fieldHost, fieldEnable}, read: document.dubbo,
 	},

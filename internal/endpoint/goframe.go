@@ -12,7 +12,7 @@ import (
 
 // GoFrame is the layout of GoFrame.
 var GoFrame = layout(format{
-	number: 7, name: "go_frame", constant: "GoFrame", ends: atAddr, encode: encodeGoFrame, needPort: true, json: true, metadata: true,
+	name: "go_frame", constant: "GoFrame", ends: atAddr, encode: encodeGoFrame, json: true,
 	dialect: dialect{where: "key that ends in host:port (GoFrame)", readAt: goFrame}, onJSON: goFrameFails, onBare: goFrameFails,
 })
 

@@ -13,7 +13,7 @@ import (
 
 // GoMicro is the layout of go-micro.
 var GoMicro = layout(format{
-	number: 8, name: "go_micro", constant: "GoMicro", entry: "go-micro entry", ends: atInstance, encode: encodeGoMicro, needPort: true, json: true, metadata: true,
+	name: "go_micro", constant: "GoMicro", entry: "go-micro entry", ends: atInstance, encode: encodeGoMicro, json: true,
 	// In an object with nodes, endpoints are methods, and an address is not that of a node.
 	dialect: dialect{
 		where: "nodes (go-micro)", address: []field{fieldNodes}, array: true, hides: []field{named("endpoints"), named("address")},

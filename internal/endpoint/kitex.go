@@ -9,7 +9,7 @@ import (
 
 // Kitex is the layout of kitex.
 var Kitex = layout(format{
-	number: 6, name: "kitex", constant: "Kitex", entry: "kitex entry", ends: atAddr, encode: encodeKitex, needPort: true, json: true, metadata: true,
+	name: "kitex", constant: "Kitex", entry: "kitex entry", ends: atAddr, encode: encodeKitex, json: true,
 	dialect: dialect{where: "address (kitex)", address: []field{fieldAddress}, read: document.kitex},
 	onJSON:  "kitex' own reader adds an instance without an address for other JSON",
 })

@@ -11,7 +11,7 @@ import (
 
 // Kratos is the layout of kratos.
 var Kratos = layout(format{
-	number: 5, name: "kratos", constant: "Kratos", entry: "kratos entry", ends: atInstance, encode: encodeKratos, needPort: true, json: true, metadata: true,
+	name: "kratos", constant: "Kratos", entry: "kratos entry", ends: atInstance, encode: encodeKratos, json: true,
 	dialect: dialect{where: "endpoints (kratos)", address: []field{fieldEndpoints}, array: true, read: document.kratos},
 	onBare:  "kratos' own reader gives up on the whole list because of an entry that is not JSON",
 })

@@ -18,16 +18,14 @@ type Layout struct {
 
 // format is a row of the table: the properties that all layouts of a kind share.
 type format struct {
-	number   int32  // the number in the enum of the proto option; 0 if the enum lacks the layout
 	name     string // the name in gRPC targets
 	constant string // the variable of package runtime
 	entry    string // names an entry in errors; "" if no error is about an entry
 	ends     *place // where the keys end; nil if the layout is read but not written
 	// encode writes the value of a checked endpoint.
 	encode   func(l Layout, key string, e Endpoint) ([]byte, error)
-	needPort bool
-	json     bool // values are JSON
-	metadata bool // values can carry metadata
+	bareHost bool // an address may lack the port
+	json     bool // values are JSON and, unless it is home-made, can carry metadata
 	dialect       // how JSON is read
 	// These say how the framework's own readers fail on entries in other layouts, "" if they accept the entries.
 	onJSON, onBare string
@@ -46,18 +44,16 @@ var (
 	atAddr     = &place{"<key>/<address>", false, func(e Endpoint, _ int64) string { return "/" + e.Addr }}
 )
 
-// table has all layouts except home-made JSON, ordered by number, the unnumbered ones last. The files of the layouts fill it.
+// table has all layouts except home-made JSON: those of the proto enum in its order, then those that are only read. It is filled by
+// init because GoFrame's functions search it: as the value of the variable, it would depend on itself.
 var table []Layout
 
-// layout adds a row to the table.
-func layout(f format) Layout {
-	l := Layout{format: &f}
-	at, _ := slices.BinarySearchFunc(table, l, func(a, b Layout) int {
-		return cmp.Compare(uint32(a.number-1), uint32(b.number-1)) // 0 comes last
-	})
-	table = slices.Insert(table, at, l)
-	return l
+func init() {
+	table = []Layout{EndpointJSON, Plain, LeaseSuffix, GoZero, Kratos, Kitex, GoFrame, GoMicro, Dubbo}
 }
+
+// layout returns the layout of a row.
+func layout(f format) Layout { return Layout{format: &f} }
 
 // find returns the first layout in the table that satisfies test.
 func find(test func(Layout) bool) (Layout, bool) {
@@ -76,7 +72,7 @@ func Layouts() []Layout {
 var Public func(Layout) any
 
 // mappedJSON is the format of all layouts of home-made JSON.
-var mappedJSON = &format{name: "json_layout", entry: "json_layout entry", ends: atInstance, encode: encodeMapped, needPort: true, json: true}
+var mappedJSON = &format{name: "json_layout", entry: "json_layout entry", ends: atInstance, encode: encodeMapped, json: true}
 
 // MappedJSON returns the layout of home-made JSON with these fields. Equal fields give equal layouts.
 func MappedJSON(fields JSONFields) Layout {
@@ -92,11 +88,6 @@ func LayoutByName(name string) (Layout, error) {
 		return Layout{}, fmt.Errorf("unknown layout %.80q: want one of %v", name, Layouts())
 	}
 	return l, nil
-}
-
-// LayoutNumbered returns the layout with a number in the enum of the proto option.
-func LayoutNumbered(number int32) (Layout, bool) {
-	return find(func(l Layout) bool { return l.number == number && l.Written() })
 }
 
 // IsZero reports whether l is the zero Layout.
@@ -137,7 +128,7 @@ func (l Layout) Metadata() bool {
 	if l.mapped() {
 		return l.fields.Value().Metadata != ""
 	}
-	return l.metadata
+	return l.json
 }
 
 // Key returns the etcd key, without a namespace, of e under the service key.
@@ -161,7 +152,7 @@ func (l Layout) Encode(key string, e Endpoint) ([]byte, error) {
 	if err := l.Check(); err != nil {
 		return nil, err
 	}
-	if err := CheckAddr(e.Addr, l.needPort); err != nil {
+	if err := CheckAddr(e.Addr, !l.bareHost); err != nil {
 		return nil, err
 	}
 	if err := e.check(); err != nil {

@@ -13,12 +13,12 @@ import (
 // TestTable checks that each layout of the proto enum is in the table, in package runtime and in docs/layouts.md.
 func TestTable(t *testing.T) {
 	variables, page := read(t, "../../runtime/layout.go"), read(t, "../../docs/layouts.md")
-	for _, l := range Layouts() {
+	for i, l := range Layouts() {
 		if named, err := LayoutByName(l.String()); err != nil || named != l {
 			t.Errorf("LayoutByName(%q) = %v, error %v, want the same layout", l, named, err)
 		}
 		name := strings.ToUpper(l.String())
-		if got := discoveryv1.Layout_name[l.number]; got != "LAYOUT_"+name {
+		if got := discoveryv1.Layout_name[int32(i+1)]; got != "LAYOUT_"+name {
 			t.Errorf("layout %v has the number of %s, want LAYOUT_%s", l, got, name)
 		}
 		if want := fmt.Sprintf("\t%s Layout = sealed{endpoint.%[1]s}\n", l.Constant()); !strings.Contains(variables, want) {

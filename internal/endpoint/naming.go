@@ -9,8 +9,8 @@ import (
 
 // EndpointJSON is the format of etcd's naming package.
 var EndpointJSON = layout(format{
-	number: 1, name: "endpoint_json", constant: "EndpointJSON", entry: "etcd's naming entry", ends: atInstance,
-	encode: encodeNaming, json: true, metadata: true,
+	name: "endpoint_json", constant: "EndpointJSON", entry: "etcd's naming entry", ends: atInstance,
+	encode: encodeNaming, bareHost: true, json: true,
 	dialect: dialect{where: "Addr (etcd)", address: []field{fieldAddr}, read: document.naming},
 })
 

@@ -6,17 +6,17 @@ import (
 )
 
 // Plain is the bare address under the instance id.
-var Plain = layout(format{number: 2, name: "plain", constant: "Plain", ends: atInstance, encode: encodePlain, needPort: true})
+var Plain = layout(format{name: "plain", constant: "Plain", ends: atInstance, encode: encodePlain})
 
 // LeaseSuffix is the bare address under the lease id, without a slash between it and the service key.
 var LeaseSuffix = layout(format{
-	number: 3, name: "lease_suffix", constant: "LeaseSuffix", encode: encodePlain, needPort: true,
+	name: "lease_suffix", constant: "LeaseSuffix", encode: encodePlain,
 	ends: &place{"<key><lease id>", true, func(_ Endpoint, lease int64) string { return strconv.FormatInt(lease, 10) }},
 })
 
 // GoZero is the layout of go-zero: the bare address under the lease id.
 var GoZero = layout(format{
-	number: 4, name: "go_zero", constant: "GoZero", encode: encodePlain, needPort: true,
+	name: "go_zero", constant: "GoZero", encode: encodePlain,
 	ends: &place{"<key>/<lease id>", true, func(_ Endpoint, lease int64) string { return "/" + strconv.FormatInt(lease, 10) }},
 })
 

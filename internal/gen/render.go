@@ -95,7 +95,8 @@ func renderDesc(g *protogen.GeneratedFile, s *service) {
 }
 
 func renderLayout(g *protogen.GeneratedFile, s *service) {
-	if layout, ok := endpoint.LayoutNumbered(int32(s.options.GetLayout())); ok {
+	name := strings.ToLower(strings.TrimPrefix(s.options.GetLayout().String(), "LAYOUT_"))
+	if layout, err := endpoint.LayoutByName(name); err == nil {
 		g.P("Layout: ", runtimePackage.Ident(layout.Constant()), ",")
 	}
 	if s.options.GetJsonLayout() == nil {

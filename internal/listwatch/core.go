@@ -72,7 +72,7 @@ type effects[T any] struct {
 	closeWatch bool       // close the watch
 	open       int64      // open a watch that starts at this revision, none if it is 0
 	relisted   string     // count a repeated list under this cause, none if it is ""
-	malformed  []string   // count the malformed values of these keys
+	malformed  int        // count this many malformed values
 	notes      []note     // log these lines
 	update     *Update[T] // publish this update, none if it is nil
 }
@@ -130,9 +130,9 @@ type core[T any] struct {
 	fails loglimit.Limiter // for log lines about failed lists
 }
 
-func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
+func newCore[T any](in Range, decode Decode[T], cfg *Config[T]) *core[T] {
 	c := &core[T]{
-		name:     spec.Range.From,
+		name:     in.From,
 		refusals: backoff.Backoff{Base: cfg.MaxRefusedPause / 10, Max: cfg.MaxRefusedPause},
 		rebuilds: backoff.Backoff{Base: firstRebuildPause, Max: maxRebuildPause},
 	}
@@ -144,8 +144,8 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 	if cfg.Equal == nil {
 		cfg.Equal = func(a, b T) bool { return any(a) == any(b) }
 	}
-	c.replica.set = set[T]{decode: spec.Decode, equal: cfg.Equal, malformed: c.malformed, size: cfg.Size, bounds: cfg.Bounds}
-	c.replica.set.maxKey = len(spec.Range.From) + endpoint.MaxInstance
+	c.replica.set = set[T]{decode: decode, equal: cfg.Equal, malformed: c.malformed, size: cfg.Size, bounds: cfg.Bounds}
+	c.replica.set.maxKey = len(in.From) + endpoint.MaxInstance
 	return c
 }
 
@@ -461,7 +461,7 @@ func (c *core[T]) publish(err error) {
 }
 
 func (c *core[T]) malformed(key string, err error) {
-	c.effects.malformed = append(c.effects.malformed, key)
+	c.effects.malformed++
 	c.limited(&c.lines, "malformed value in etcd skipped", "key", key, "error", err)
 }
 

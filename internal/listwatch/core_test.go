@@ -121,16 +121,14 @@ func (p page) String() string {
 	return text
 }
 
-func testSpec() Spec[string] {
-	return Spec[string]{Range: Range{"k/", "k0"}, Decode: newSet(new([]string)).decode}
-}
+var testRange = Range{"k/", "k0"}
 
 // testCore returns a core of a client with a connection. The core's first proof comes at the latest possible time.
-func testCore(spec Spec[string]) *core[string] {
+func testCore() *core[string] {
 	conversation := NewConversation(nil)
 	conversation.connected = func(context.Context) bool { return true }
 	conversation.spread = 0
-	return newCore(spec, &Config[string]{
+	return newCore(testRange, decodeText, &Config[string]{
 		MaxRefusedPause: 5 * time.Second, Conversation: conversation,
 	})
 }
@@ -265,7 +263,7 @@ func TestCoreFollows(t *testing.T) {
 		),
 		"a proxy, which leaves headers empty": with(watching, rule{1 * time.Second, answered(watchAnswer(header(0, 0, 0))), "wait 30s"}),
 	} {
-		t.Run(name, func(t *testing.T) { testCore(testSpec()).follow(t, rules...) })
+		t.Run(name, func(t *testing.T) { testCore().follow(t, rules...) })
 	}
 }
 
@@ -319,7 +317,7 @@ func TestCoreListsAgain(t *testing.T) {
 			rule{17 * time.Second, closed, "close the watch: closed, pause 50ms"},
 		),
 	} {
-		t.Run(name, func(t *testing.T) { testCore(testSpec()).follow(t, rules...) })
+		t.Run(name, func(t *testing.T) { testCore().follow(t, rules...) })
 	}
 }
 
@@ -353,13 +351,13 @@ func TestCoreStarts(t *testing.T) {
 			{39 * time.Second, keys(11, 1, 5), "etcd watch restored, wait 30s"},
 		},
 	} {
-		t.Run(name, func(t *testing.T) { testCore(testSpec()).follow(t, rules...) })
+		t.Run(name, func(t *testing.T) { testCore().follow(t, rules...) })
 	}
 }
 
 // A refused list is repeated at growing intervals (K9).
 func TestCoreBacksOffFromRefusals(t *testing.T) {
-	testCore(testSpec()).follow(t,
+	testCore().follow(t,
 		rule{0, ok, "list"},
 		rule{0, refused, "etcd list failed, publish nothing known with the error, pause 500ms"},
 		rule{1 * time.Second, ok, "list"},
@@ -389,13 +387,13 @@ func TestCoreBacksOffFromRefusals(t *testing.T) {
 func TestCore_ProvesOftenWithoutAConnection(t *testing.T) {
 	conversation := NewConversation(nil)
 	conversation.spread = 0
-	c := newCore(testSpec(), &Config[string]{Conversation: conversation})
+	c := newCore(testRange, decodeText, &Config[string]{Conversation: conversation})
 	c.follow(t, with(watching, rule{time.Second, answered(events(10)), "wait 4s"})...)
 }
 
 // TestCorePaces makes changes after updates of different durations. The next update waits as long, or longer after several changes.
 func TestCorePaces(t *testing.T) {
-	c := testCore(testSpec())
+	c := testCore()
 	c.follow(t, watching...)
 	c.published(200*ms, start)
 	c.follow(t,
@@ -453,7 +451,7 @@ func TestCoreNamesTheCause(t *testing.T) {
 		{"connected", late, "list", `etcd: list "k/": context deadline exceeded`},
 		{"refused", refused, "pause 500ms", `etcd: list "k/": etcdserver: permission denied (the etcd user's role lacks READ permission for this range)`},
 	} {
-		c := testCore(testSpec())
+		c := testCore()
 		c.replica.known = true // no local list
 		u := c.follow(t, rule{0, ok, "list"}, rule{0, tt.e, "etcd list failed, publish [] with the error, " + tt.wait})
 		if u.Err.Error() != tt.want || !errors.Is(u.Err, tt.e.err) {
@@ -461,7 +459,7 @@ func TestCoreNamesTheCause(t *testing.T) {
 		}
 	}
 
-	c := testCore(testSpec())
+	c := testCore()
 	c.follow(t, with(watching, rule{0, closed, "close the watch: closed, etcd watch interrupted, pause 50ms"})...)
 	c.follow(t,
 		rule{0, ok, "list"},
@@ -472,7 +470,7 @@ func TestCoreNamesTheCause(t *testing.T) {
 	)
 
 	// A cause that becomes known later is logged and published once.
-	c = testCore(testSpec())
+	c = testCore()
 	u := c.follow(t,
 		rule{0, ok, "list"},
 		rule{0, late, "publish nothing known with the error, list"},

@@ -26,12 +26,12 @@ func NewGroup[T any](cfg Config[T]) *Group[T] {
 	return &Group[T]{cfg: cfg, ctx: ctx, cancel: cancel}
 }
 
-// Follow passes the updates of a range to sink until stop is called. It starts a goroutine, which alone calls
+// Follow passes the updates of a range, whose entries decode reads, to sink until stop is called. It starts a goroutine, which alone calls
 // sink, and does no I/O itself. The first update is the outcome of the first list, or the first error.
 //
 // stop returns at once: it does not wait for a call of sink under way, and it may be called from
 // sink, and more than once. Nothing is followed after Close.
-func (g *Group[T]) Follow(spec Spec[T], sink func(Update[T])) (stop func()) {
+func (g *Group[T]) Follow(in Range, decode Decode[T], sink func(Update[T])) (stop func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ctx.Err() != nil {
@@ -40,10 +40,9 @@ func (g *Group[T]) Follow(spec Spec[T], sink func(Update[T])) (stop func()) {
 	ctx, cancel := context.WithCancel(g.ctx)
 	w := &watcher[T]{
 		cfg:   &g.cfg,
-		spec:  spec,
 		sink:  sink,
-		asker: &asker{in: spec.Range, answer: make(chan event, 1), conn: make(chan struct{}, 1)},
-		core:  newCore(spec, &g.cfg),
+		asker: &asker{in: in, answer: make(chan event, 1), conn: make(chan struct{}, 1)},
+		core:  newCore(in, decode, &g.cfg),
 	}
 	g.cfg.Conversation.join(w.asker)
 	first := w.core.step(event{}, time.Now()).action
@@ -63,7 +62,6 @@ func (g *Group[T]) Close() {
 // watcher is the shell of a core: it follows one range in its own goroutine.
 type watcher[T any] struct {
 	cfg  *Config[T]
-	spec Spec[T]
 	sink func(Update[T])
 
 	asker *asker // the range in the conversation
@@ -123,9 +121,9 @@ func (w *watcher[T]) carryOut(ctx context.Context, e effects[T]) {
 	if e.relisted != "" && w.cfg.Hooks.Relisted != nil {
 		w.cfg.Hooks.Relisted(e.relisted)
 	}
-	for _, key := range e.malformed {
+	for range e.malformed {
 		if w.cfg.Hooks.Malformed != nil {
-			w.cfg.Hooks.Malformed(key)
+			w.cfg.Hooks.Malformed()
 		}
 	}
 	for _, n := range e.notes {
@@ -162,8 +160,8 @@ func (w *watcher[T]) openWatch(ctx context.Context, revision int64) {
 func (w *watcher[T]) openOn(ctx context.Context, stream *stream, revision int64) watch {
 	ctx, cancel := context.WithCancel(ctx)
 	overdue := time.AfterFunc(maxTimeout, cancel) // long, since a new stream may be a login, and until then the range is proven
-	opts := w.spec.Range.opts(clientv3.WithRev(revision), clientv3.WithCreatedNotify(), clientv3.WithProgressNotify())
-	answers := w.cfg.Conversation.client.Watch(stream.context(ctx), w.spec.Range.From, opts...)
+	opts := w.asker.in.opts(clientv3.WithRev(revision), clientv3.WithCreatedNotify(), clientv3.WithProgressNotify())
+	answers := w.cfg.Conversation.client.Watch(stream.context(ctx), w.asker.in.From, opts...)
 	var err error
 	if !overdue.Stop() {
 		stream.retire() // before the next watch is let in

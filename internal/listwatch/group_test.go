@@ -124,7 +124,10 @@ func (f *fakeEtcd) counts() [2]int {
 	return [2]int{len(f.gets) + f.txns, len(f.watches)}
 }
 
-type hooks struct{ relisted, malformed []string }
+type hooks struct {
+	relisted  []string
+	malformed int
+}
 
 func newGroup(f *fakeEtcd, h *hooks, log *bytes.Buffer) *Group[string] {
 	conversation := NewConversation(f)
@@ -134,7 +137,7 @@ func newGroup(f *fakeEtcd, h *hooks, log *bytes.Buffer) *Group[string] {
 		Logger:       slog.New(slog.NewTextHandler(log, nil)),
 		Hooks: Hooks{
 			Relisted:  func(cause string) { h.relisted = append(h.relisted, cause) },
-			Malformed: func(key string) { h.malformed = append(h.malformed, key) },
+			Malformed: func() { h.malformed++ },
 		},
 		MaxRefusedPause: time.Minute,
 	})
@@ -150,7 +153,7 @@ func TestGroupFollows(t *testing.T) {
 		up := time.Now().Add(firstTimeout - 1) // etcd is far away
 		g.cfg.Conversation.connected = func(context.Context) bool { time.Sleep(time.Until(up)); return true }
 		var last Update[string]
-		stop := g.Follow(testSpec(), func(u Update[string]) { last = u })
+		stop := g.Follow(testRange, decodeText, func(u Update[string]) { last = u })
 		defer stop()
 		time.Sleep(time.Until(up) + firstTimeout + firstRetryPause)
 		synctest.Wait()
@@ -164,8 +167,8 @@ func TestGroupFollows(t *testing.T) {
 		answers := f.answering(list(10, kv("a", "1", 5), kv("b", "bad", 5)), nil)
 		time.Sleep(2*firstTimeout + 2*firstRetryPause) // the serializable list hangs, too
 		synctest.Wait()
-		if last.Err != nil || text(last.Snapshot.Items) != "a=1" || len(h.malformed) != 1 {
-			t.Fatalf("with etcd: %+v, malformed %v, want a=1 and one malformed", last, h.malformed)
+		if last.Err != nil || text(last.Snapshot.Items) != "a=1" || h.malformed != 1 {
+			t.Fatalf("with etcd: %+v, %d malformed, want a=1 and one malformed", last, h.malformed)
 		}
 		created := watchAnswer(header(1, 1, 10))
 		created.Created = true
@@ -239,9 +242,7 @@ func quiet(t *testing.T, ranges int, test func(f *fakeEtcd, relisted *atomic.Int
 		g.cfg.Conversation.connected = func(context.Context) bool { return true }
 		defer g.Close()
 		for i := range ranges {
-			spec := testSpec()
-			spec.Range = Prefix(fmt.Sprintf("k%d/", i))
-			g.Follow(spec, func(Update[string]) {})
+			g.Follow(Prefix(fmt.Sprintf("k%d/", i)), decodeText, func(Update[string]) {})
 			time.Sleep(50 * time.Millisecond) // so that ranges differ in their times
 		}
 		test(f, relisted)
@@ -297,7 +298,7 @@ func TestGroup_TellsOfALoss(t *testing.T) {
 		defer g.Close()
 		var last [ranges]error
 		for i := range ranges {
-			defer g.Follow(testSpec(), func(u Update[string]) { last[i] = u.Err })()
+			defer g.Follow(testRange, decodeText, func(u Update[string]) { last[i] = u.Err })()
 		}
 		synctest.Wait()
 		g.cfg.Conversation.ConnChanged()

@@ -66,7 +66,7 @@ func TestCoreListsInPages(t *testing.T) {
 			rule{0, back, "list"},
 		),
 	} {
-		t.Run(name, func(t *testing.T) { testCore(testSpec()).follow(t, rules...) })
+		t.Run(name, func(t *testing.T) { testCore().follow(t, rules...) })
 	}
 }
 

@@ -82,12 +82,6 @@ type Client interface {
 	Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan
 }
 
-// Spec describes a range to follow.
-type Spec[T any] struct {
-	Range  Range
-	Decode Decode[T]
-}
-
 // Config is the configuration that the ranges of a group share.
 type Config[T any] struct {
 	Conversation *Conversation // that of the etcd client, which all its groups share
@@ -106,7 +100,7 @@ type Config[T any] struct {
 // Hooks count events. A hook must not block, and may be nil.
 type Hooks struct {
 	Relisted  func(cause string) // a range had to be listed again
-	Malformed func(key string)   // a value was skipped
+	Malformed func()             // a value was skipped
 }
 
 // Pages reads a range at one revision, and returns that revision. It calls yield with the entries of each page, sorted by key.

@@ -10,19 +10,22 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// newSet returns a set whose values are strings; "bad" is malformed, "other" does not belong to the range.
+// decodeText decodes texts; "bad" is malformed, "other" does not belong to the range.
+func decodeText(entry *mvccpb.KeyValue) (string, bool, error) {
+	switch v := string(entry.Value); {
+	case strings.HasPrefix(v, "bad"):
+		return "", true, errors.New("malformed")
+	case v == "other":
+		return "", false, nil
+	default:
+		return v, true, nil
+	}
+}
+
+// newSet returns a set whose values are texts.
 func newSet(malformed *[]string) set[string] {
 	return set[string]{
-		decode: func(entry *mvccpb.KeyValue) (string, bool, error) {
-			switch v := string(entry.Value); {
-			case strings.HasPrefix(v, "bad"):
-				return "", true, errors.New("malformed")
-			case v == "other":
-				return "", false, nil
-			default:
-				return v, true, nil
-			}
-		},
+		decode:    decodeText,
 		equal:     func(a, b string) bool { return a == b },
 		malformed: func(key string, _ error) { *malformed = append(*malformed, key) },
 	}
@@ -178,7 +181,7 @@ func TestSet_BoundsReportedValues(t *testing.T) {
 func TestCore_LogsTruncation(t *testing.T) {
 	const said, again = "etcd has more under the key than is kept", "all that etcd has under the key is kept again"
 	a, b, c := created("a", "1", 5), created("b", "1", 6), created("c", "1", 7)
-	core := testCore(testSpec())
+	core := testCore()
 	core.replica.set.size, core.replica.set.bounds = func(v string) int { return len(v) }, Bounds{Entries: 2}
 	core.follow(t,
 		rule{0, ok, "list"},
@@ -193,7 +196,7 @@ func TestCore_LogsTruncation(t *testing.T) {
 
 // Writers of the range cause few log lines.
 func TestCore_LimitsLogLines(t *testing.T) {
-	c, lines := testCore(testSpec()), 0
+	c, lines := testCore(), 0
 	c.follow(t, watching...)
 	for n := range 100 {
 		lines += len(c.step(answered(events(11+n, put("x", fmt.Sprint("bad", n), 11+n))), start).notes)

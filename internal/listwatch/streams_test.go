@@ -23,7 +23,7 @@ func TestStream_OpensOneWatchAtATime(t *testing.T) {
 			g := newGroup(f, &hooks{}, log)
 			g.cfg.Conversation = conversation
 			defer g.Close()
-			defer g.Follow(testSpec(), func(Update[string]) {})()
+			defer g.Follow(testRange, decodeText, func(Update[string]) {})()
 		}
 		for _, want := range []int{1, 2} {
 			synctest.Wait()
@@ -49,7 +49,7 @@ func TestStream_ClosesWatchAfterOpening(t *testing.T) {
 		f.opening = time.Second
 		g := newGroup(f, &hooks{}, &bytes.Buffer{})
 		defer g.Close()
-		stop := g.Follow(testSpec(), func(Update[string]) {})
+		stop := g.Follow(testRange, decodeText, func(Update[string]) {})
 		synctest.Wait()
 		stop()
 		time.Sleep(time.Second)

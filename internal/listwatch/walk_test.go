@@ -136,7 +136,7 @@ func (h *history) events(from, to int64) []*clientv3.Event {
 func startWalk() *walked {
 	w := &walked{now: start, etcd: history{first: 10, rev: 10, states: make([]content, 1)}}
 	w.etcd.set(0, "1")
-	w.core = testCore(testSpec())
+	w.core = testCore()
 	w.step(event{})
 	return w
 }

@@ -153,12 +153,12 @@ func (ks *Keys) Services(prefix string) (changed <-chan struct{}, list func() (k
 	var mu sync.Mutex // guards last, whose items are valid until the next update
 	var last listwatch.Update[string]
 	c := make(chan struct{}, 1)
-	spec := listwatch.Spec[string]{Range: listwatch.Prefix(ks.Full(prefix)), Decode: func(entry *mvccpb.KeyValue) (string, bool, error) {
+	decode := func(entry *mvccpb.KeyValue) (string, bool, error) {
 		service := ks.serviceOf(string(entry.Key))
 		b, _, _ := ks.decode(service, endpoint.Reader{}, entry)
 		return "", b != nil && endpoint.CheckKey(service) == nil, nil // the entry is kept, without its value, if clients use it
-	}}
-	stop = ks.Ranges.Follow(spec, func(u listwatch.Update[string]) {
+	}
+	stop = ks.Ranges.Follow(listwatch.Prefix(ks.Full(prefix)), decode, func(u listwatch.Update[string]) {
 		mu.Lock()
 		last = u
 		mu.Unlock()
@@ -239,7 +239,7 @@ func ConfigKey(namespace, name string) string {
 // followConfig passes the live service config of a key to sink until stop is called.
 func (ks *Keys) followConfig(name string, sink func(listwatch.Update[liveConfig])) (stop func()) {
 	key := ConfigKey(ks.cfg.Namespace, name)
-	return ks.configs.Follow(listwatch.Spec[liveConfig]{Range: listwatch.Range{From: key}, Decode: decodeConfig}, sink)
+	return ks.configs.Follow(listwatch.Range{From: key}, decodeConfig, sink)
 }
 
 // FollowPolicy passes our policy in a key's live service config to sink, nil if there is none, until stop is called. An invalid config

@@ -134,9 +134,10 @@ func (k *Key) apply(e effects) {
 func (k *Key) follow() {
 	k.epoch++
 	epoch := k.epoch
-	stopEndpoints := k.keys.endpoints.Follow(listwatch.Spec[*Backend]{Range: k.place.Range, Decode: func(entry *mvccpb.KeyValue) (*Backend, bool, error) {
+	decode := func(entry *mvccpb.KeyValue) (*Backend, bool, error) {
 		return k.keys.decode(k.Name, k.place.reader, entry)
-	}}, func(u listwatch.Update[*Backend]) {
+	}
+	stopEndpoints := k.keys.endpoints.Follow(k.place.Range, decode, func(u listwatch.Update[*Backend]) {
 		k.event(epoch, func(now time.Time) effects { return k.core.listed(u, now) })
 	})
 	stopConfig := k.keys.followConfig(k.Name, func(u listwatch.Update[liveConfig]) {

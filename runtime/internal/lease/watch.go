@@ -45,8 +45,7 @@ func (s *Session) watchKeys() {
 func (s *Session) watch(key string) *watch {
 	w := &watch{}
 	read := func(kv *mvccpb.KeyValue) (reconcile.KeyValue, bool, error) { return *keyValueOf(kv), true, nil }
-	spec := listwatch.Spec[reconcile.KeyValue]{Range: listwatch.Range{From: key}, Decode: read}
-	w.stop = s.group.Follow(spec, func(u listwatch.Update[reconcile.KeyValue]) {
+	w.stop = s.group.Follow(listwatch.Range{From: key}, read, func(u listwatch.Update[reconcile.KeyValue]) {
 		s.locked(func(c *reconcile.Core, now time.Time) {
 			if s.watches[key] != w {
 				return

@@ -104,7 +104,7 @@ func (m *Metrics) ListwatchHooks(keys Range) listwatch.Hooks {
 		Relisted: func(cause string) {
 			m.relists.Add(context.Background(), 1, metric.WithAttributes(kind, causeAttr.String(cause)))
 		},
-		Malformed: func(string) {
+		Malformed: func() {
 			m.malformedValues.Add(context.Background(), 1, metric.WithAttributes(kind))
 		},
 	}

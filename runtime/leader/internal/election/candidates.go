@@ -128,12 +128,11 @@ func (c *Candidates) Await(ctx context.Context, token int64, last time.Duration)
 // follow starts to follow the candidates. It must be called with mu held.
 func (c *Candidates) follow() {
 	epoch := c.epoch
-	c.stop = c.keys.Ranges.Follow(listwatch.Spec[string]{
-		Range: listwatch.Prefix(c.Prefix), Decode: func(entry *mvccpb.KeyValue) (string, bool, error) {
-			instance, err := candidate.InstanceOf(c.Prefix, entry)
-			return instance, true, err
-		},
-	}, func(u listwatch.Update[string]) {
+	decode := func(entry *mvccpb.KeyValue) (string, bool, error) {
+		instance, err := candidate.InstanceOf(c.Prefix, entry)
+		return instance, true, err
+	}
+	c.stop = c.keys.Ranges.Follow(listwatch.Prefix(c.Prefix), decode, func(u listwatch.Update[string]) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if epoch != c.epoch {

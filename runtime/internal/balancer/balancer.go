@@ -25,7 +25,6 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -37,14 +36,13 @@ type policy struct {
 	opts    balancer.BuildOptions
 	targets targets
 	queue   *queue
-	spawn   func(func())     // runs a function in a new goroutine
 	now     func() time.Time // the clock
 
 	// mu guards the fields below. No pick and no callback of gRPC takes it.
 	mu       sync.Mutex
 	core     core
 	memory   *picking.Memory // the statistics of calls: those of attr.Client, if it has them
-	in       *input          // the input of the last plan; nil before the first plan
+	in       *input          // the input of the last plan; without endpoints before the first plan
 	waking   *time.Timer     // for the core's next selection
 	reported []string        // problems of the last plan, passed to Client.Report
 	leaves   bool            // calls go to the fallback, and Client.CallsLeave was called with true
@@ -172,12 +170,8 @@ func (p *policy) wake(at time.Time) {
 
 // publish gives gRPC a new picker.
 func (p *policy) publish() {
-	if p.core.plan == nil {
-		return
-	}
 	p.cc.UpdateState(balancer.State{ConnectivityState: p.core.state(), Picker: &picker{
-		targets: &p.targets, epoch: p.core.epoch.Load(), newest: &p.core.epoch, plan: p.core.plan,
-		routed: p.core.plan.in.state.Client.Routed,
+		targets: &p.targets, epoch: p.core.epoch.Load(), plan: p.core.plan,
 	}})
 }
 
@@ -201,7 +195,7 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 // store keeps the resolver's state and the config.
 func (p *policy) store(s resolver.State, c *config) {
 	in := inputFrom(s, c, p.opts.Target.Endpoint())
-	if p.in != nil && in.state.Health != p.in.state.Health {
+	if in.state.Health != p.in.state.Health {
 		p.core.watchAgain()
 	}
 	p.memory = cmp.Or(in.state.Client.Stats, p.memory)
@@ -232,16 +226,12 @@ func (p *policy) replan() {
 // ResolverError implements [balancer.Balancer]. It does nothing if endpoints are known.
 func (p *policy) ResolverError(err error) {
 	p.do(func() {
-		if p.in != nil && len(p.in.Endpoints) > 0 {
+		if len(p.in.Endpoints) > 0 {
 			return
 		}
-		if p.in == nil {
-			c, _ := defaultConfig() // its policies are always linked
-			p.in = newInput(&attr.State{Client: bareClient, Name: p.opts.Target.Endpoint()}, c)
-		}
-		in, state := *p.in, *p.in.state
-		in.Err, state.Err, in.state = err, err, &state
-		p.in = &in
+		state := *p.in.state
+		state.Err = err
+		p.in = newInput(&state, p.in.config)
 		p.replan()
 	})
 }

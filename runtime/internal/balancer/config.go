@@ -12,6 +12,7 @@ import (
 
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
@@ -71,10 +72,12 @@ func (builder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balance
 }
 
 func newPolicy(cc balancer.ClientConn, opts balancer.BuildOptions) *policy {
-	p := &policy{cc: cc, opts: opts, spawn: func(f func()) { go f() }, now: time.Now, memory: new(picking.Memory)}
-	p.queue = &queue{start: func() { p.spawn(func() { p.do(func() {}) }) }}
+	p := &policy{cc: cc, opts: opts, now: time.Now, memory: new(picking.Memory)}
+	p.queue = &queue{start: func() { go p.do(func() {}) }}
 	p.core = newCore(func(addr string) *picking.Stats { return p.memory.Of(addr) })
 	p.targets = targets{core: &p.core, queue: p.queue, now: func() time.Time { return p.now() }}
+	c, _ := defaultConfig() // its policies are always linked
+	p.in = newInput(&attr.State{Client: bareClient, Name: opts.Target.Endpoint()}, c)
 	return p
 }
 

@@ -130,7 +130,7 @@ type picked struct {
 }
 
 func (w *walked) picker() *picker {
-	return &picker{targets: &targets{}, epoch: w.core.epoch.Load(), newest: &w.core.epoch, plan: w.core.plan}
+	return &picker{targets: &targets{core: &w.core}, epoch: w.core.epoch.Load(), plan: w.core.plan}
 }
 
 // picks makes a call of each kind.

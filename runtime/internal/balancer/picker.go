@@ -22,15 +22,13 @@ type epoch struct{ atomic.Uint64 }
 type picker struct {
 	targets *targets
 	epoch   uint64
-	newest  *epoch
 	plan    *plan
-	routed  map[string]bool // of the plan's client
 }
 
 // Pick implements [balancer.Picker].
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	result, err := p.pick(info)
-	if err != nil && (p.plan.in.state.Pending() || p.epoch != p.newest.Load()) {
+	if err != nil && (p.plan.in.state.Pending() || p.epoch != p.targets.core.epoch.Load()) {
 		err = balancer.ErrNoSubConnAvailable // gRPC picks again with the next picker
 	}
 	return result, err
@@ -41,7 +39,7 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	switch {
 	case o.Named:
 		return p.targets.pick(p.plan, o.Target, "")
-	case len(p.routed) > 0 && p.routed[info.FullMethodName]:
+	case p.plan.in.state.Client.Routed[info.FullMethodName]:
 		return p.targets.follow(p.plan)
 	}
 	v, err := p.plan.viewOf(&info, o)

@@ -50,7 +50,7 @@ func newRig(t testing.TB) *rig {
 	cc := &fakeConn{down: make(map[string]error), hangs: make(map[string]bool), silent: make(map[string]bool), unwell: make(map[string]error)}
 	r := &rig{fakeConn: cc, t: t, policy: newPolicy(cc, balancer.BuildOptions{}), client: &attr.Client{Client: planning.Client{Zone: "x", Seed: seedOfTests}}, now: time.Now().Add(24 * time.Hour)}
 	r.policy.now = func() time.Time { return r.now }
-	r.policy.spawn = cc.queue
+	r.policy.queue.start = func() { cc.queue(func() { r.policy.do(func() {}) }) }
 	t.Cleanup(r.policy.Close)
 	return r
 }

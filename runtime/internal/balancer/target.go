@@ -23,9 +23,8 @@ type targets struct {
 	queue *queue
 	now   func() time.Time
 
-	known atomic.Pointer[input] // the last input of the policy; nil before the first input
-	conns sync.Map              // from targetKey to *conn; an entry stays while its instance is registered at the address
-	named atomic.Int64          // the size of conns
+	conns sync.Map     // from targetKey to *conn; an entry stays while its instance is registered at the address
+	named atomic.Int64 // the size of conns
 }
 
 // targetKey identifies an instance that calls have named.
@@ -41,7 +40,7 @@ func (t *targets) pick(p *plan, target calloptions.Target, role string) (balance
 	c := x.(*conn)
 	switch now := c.current.Load(); {
 	case now.subConn != nil:
-		return t.underLimit(target.Instance, c, now.subConn)
+		return p.underLimit(target.Instance, c, now.subConn)
 	case now.readiness == failing:
 		return balancer.PickResult{}, fmt.Errorf("etcd: instance %.200q at %q: %w", target.Instance, c.addr, now.err)
 	}
@@ -49,9 +48,8 @@ func (t *targets) pick(p *plan, target calloptions.Target, role string) (balance
 }
 
 // underLimit returns the connection to an instance, or an error if the instance has max_concurrent_requests calls under way.
-func (t *targets) underLimit(instance string, conn *conn, subConn balancer.SubConn) (balancer.PickResult, error) {
-	in := t.known.Load()
-	limit := int64(in.Config.MaxConcurrentRequests)
+func (p *plan) underLimit(instance string, conn *conn, subConn balancer.SubConn) (balancer.PickResult, error) {
+	limit := int64(p.Config.MaxConcurrentRequests)
 	switch {
 	case limit == 0:
 		return balancer.PickResult{SubConn: subConn}, nil
@@ -59,25 +57,21 @@ func (t *targets) underLimit(instance string, conn *conn, subConn balancer.SubCo
 		return balancer.PickResult{SubConn: subConn, Done: conn.stats.End(false, false)}, nil
 	}
 	return balancer.PickResult{}, status.Errorf(codes.Unavailable,
-		"etcd: instance %.200q of %q has %d calls under way, the limit by max_concurrent_requests", instance, in.Service, limit)
+		"etcd: instance %.200q of %q has %d calls under way, the limit by max_concurrent_requests", instance, p.Service, limit)
 }
 
 // open queues an event that connects to an instance, and returns the error for the call that named the instance. If the instance has
 // left, but is still connected, open picks that connection. A leader that has left gets no calls.
 func (t *targets) open(p *plan, target calloptions.Target, role string) (none balancer.PickResult, err error) {
-	in := t.known.Load()
-	if in == nil {
-		return none, balancer.ErrNoSubConnAvailable
-	}
-	if ep, err := in.find(target, role); err != nil {
+	if ep, err := p.in.find(target, role); err != nil {
 		if conn, subConn := p.leftAt(target); ep == nil && role == "" && subConn != nil {
-			return t.underLimit(target.Instance, conn, subConn)
+			return p.underLimit(target.Instance, conn, subConn)
 		}
 		return none, err
 	}
-	if most := in.Client.Most; role == "" && most > 0 && t.named.Load() >= int64(most) {
+	if most := p.Client.Most; role == "" && most > 0 && t.named.Load() >= int64(most) {
 		return none, status.Errorf(codes.Unavailable,
-			"etcd: calls have named %d instances of %q, the limit of one client: see runtime.WithLimits", most, in.Service)
+			"etcd: calls have named %d instances of %q, the limit of one client: see runtime.WithLimits", most, p.Service)
 	}
 	// An event makes the connection, because gRPC takes locks to make a SubConn, and a pick must not wait for locks.
 	t.queue.put(func() { t.connect(target) })
@@ -105,7 +99,7 @@ func (t *targets) connect(target calloptions.Target) {
 	if _, ok := t.conns.Load(key); ok {
 		return
 	}
-	if ep, err := t.known.Load().find(target, ""); err == nil { // an error: the instance has left, and a newer picker follows
+	if ep, err := t.core.plan.in.find(target, ""); err == nil { // an error: the instance has left, and a newer picker follows
 		t.conns.Store(key, t.core.pinTarget(ep, t.now()))
 		t.named.Add(1)
 	}
@@ -145,7 +139,6 @@ func (in *input) find(target calloptions.Target, role string) (*attr.Backend, er
 
 // update handles a new input. It removes the targets whose instances have left or moved. Calls under way finish.
 func (t *targets) update(in *input) {
-	t.known.Store(in)
 	now := t.now()
 	remaining := make(map[*conn]*attr.Backend) // pinned only after all unpins: two targets may have the same connection
 	t.conns.Range(func(key, x any) bool {

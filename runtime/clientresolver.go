@@ -116,7 +116,7 @@ func (b *clientBuilder) reader() endpoint.Reader {
 // clientConfig returns the default service config of a connection. It merges the layers, so that later ones override earlier
 // ones, and puts our own load balancing policy into the result, as [serviceconfig.Wrap] does.
 func clientConfig(layers ...string) (config serviceconfig.Wrapped, err error) {
-	merged, err := serviceconfig.Merge(layers...)
+	merged, err := serviceconfig.Merge(grpccheck.Registered, layers...)
 	if err != nil {
 		return config, err
 	}

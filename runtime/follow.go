@@ -35,7 +35,7 @@ func (r *Registry) Follow(desc *ServiceDesc, notify func()) (*Followed, error) {
 	if err := desc.Check(); err != nil {
 		return nil, err
 	}
-	if _, err := serviceconfig.Merge(desc.ServiceConfig); err != nil {
+	if _, err := serviceconfig.Merge(serviceconfig.Known, desc.ServiceConfig); err != nil {
 		return nil, fmt.Errorf("etcd: service %q: %w", desc.Name, err)
 	}
 	reader, err := readerOf(desc.layout())
@@ -91,7 +91,7 @@ func (f *Followed) View() View {
 		Held: s.Held, Routed: s.NameOf(to), Err: cmp.Or(s.Err, unrouted, s.LiveErr), Refused: discovery.Refused(s.Err),
 		Endpoints: endpointsOf(s.Callable()),
 	}
-	v.ServiceConfig, _ = serviceconfig.Merge(f.desc.ServiceConfig, s.Live) // no error: both configs were checked
+	v.ServiceConfig, _ = serviceconfig.Merge(serviceconfig.Known, f.desc.ServiceConfig, s.Live) // no error: both configs were checked
 	return v
 }
 

@@ -158,7 +158,7 @@ var faults = []fault{
 		policy(`{"healthCheckConfig":{"serviceName":"acme.Vyne"}}`, `{"grpc_methods":"acme.Vine/Get"}`)},
 	{"that service, of which the health service does not know", "not-serving", `does not know "acme.Vyne"`, "acme/vine/vine-1:9000", func(*planted, string) {}},
 	{"a start in the future", "metadata", `start time "7767225600"`, "acme/ilex/10.1.56.2:9000", says(`{"grpc_started":"7767225600"}`)},
-	{"a lane without routes", "lane", "warning 1 instance has a lane, and the live policy has no routes", "acme/walnut/walnut-2:9000", etcdPolicy(`"drain":[]`, "null", `{"lane":"pr-7"}`)},
+	{"a lane without routes", "lane", "warning 1 instance has a lane, and the live policy has no routes", "acme/walnut/walnut-2:9000", etcdPolicy(`"childPolicy":[{"etcd_weighted":{}}]`, "null", `{"lane":"pr-7"}`)},
 	{"a candidate of a service without entries", "leader", `"nobody", which has no entry`, "_grpc_leader/acme/yew//one", entry("nobody")},
 	{"a leader whose entry is leaving", "leader", `"cypress-1:9000", which has no entry that clients call`, "_grpc_leader/acme/cypress//one", entry("cypress-1:9000").with("acme/cypress", leaving, "null")},
 	{"versions in no group of a split", "no-match", "4 instances are in no group of the split", "acme/birch2/birch2-5:9000",

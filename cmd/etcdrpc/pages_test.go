@@ -121,7 +121,7 @@ func TestConsole_Pages(t *testing.T) {
 		"/?q=nobody":                  `No service is found`,
 		"/?q=bad-policy":              `acme/order</a>`,
 		"/service?key=acme/order":     `(?s)<b>error: bad-policy</b>.*<td data-label="Lease">none</td>.*Clients do not go by it`,
-		"/service?key=acme/user":      `(?s)10\.0\.0\.7:9000.*No live policy sets load balancing.*value="v2" selected>v2: 1 instance`,
+		"/service?key=acme/user":      `(?s)10\.0\.0\.7:9000.*Clients use load_balancing of the proto file.*value="v2" selected>v2: 1 instance`,
 		"/service?key=acme/user&q=v2": `10\.0\.0\.8:9000`,
 	} {
 		resp, page := b.await(path, want)
@@ -208,7 +208,7 @@ func TestConsole_Edits(t *testing.T) {
 		}
 		write(path, says, want)
 	}
-	writeTwice(edit+"drain&name=10.0.0.1:1&name=10.0.0.2:1", `(?s)Warning:.*etcdrpc drain [^\n]* acme/user 10\.0\.0\.1:1 10\.0\.0\.2:1.*2 of 4 instances`, `"drain":["10.0.0.1:1","10.0.0.2:1"]`)
+	writeTwice(edit+"drain&name=10.0.0.1:1&name=10.0.0.2:1", `(?s)etcdrpc drain [^\n]* acme/user 10\.0\.0\.1:1 10\.0\.0\.2:1.*2 of 4 instances`, `"drain":["10.0.0.1:1","10.0.0.2:1"]`)
 	writeTwice(edit+"undrain&name=10.0.0.2:1", `etcdrpc undrain .* acme/user 10\.0\.0\.2:1`, `"drain":["10.0.0.1:1"]`)
 	writeTwice(edit+"split&version=v3&percent=10", "v3=30 v1=180 v2=90", `"weight":180`)
 	_, page := b.await(edit+"split&version=v3&percent=20", `policy split --revision \d+ .* acme/user v3=60 v1=160 v2=80`)

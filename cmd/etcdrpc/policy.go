@@ -29,7 +29,8 @@ func newPolicy(a *app) *cobra.Command {
 		Short: "Show and change the live service config of a service",
 		Long: `A live policy is a gRPC service config in etcd, at _grpc_config/KEY. Every client of
 the service at KEY applies it within moments. Its top-level fields override those of
-the config that was generated from the proto file.`,
+the config that was generated from the proto file. A policy "etcd" without a childPolicy
+changes only what it names.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			return usage.Mistakef("policy needs one of get, set, split, rm and explain")
@@ -154,8 +155,8 @@ func (w *policyWrite) command(cmd *cobra.Command, do action) *cobra.Command {
 		return cmd
 	}
 	flags.Int64Var(&w.revision, "revision", 0, "replace only the live policy of this `revision`, as policy get shows it; 0: only if there is none")
-	if w.Kind != policyedit.Remove {
-		flags.BoolVar(&w.NoRoutes, "no-routes", false, `write a live policy without routes even if instances have the metadata "lane"`)
+	if w.Kind == policyedit.Put {
+		flags.BoolVar(&w.NoRoutes, "no-routes", false, `replace the routes of the proto file by none even if instances have the metadata "lane"`)
 	}
 	return cmd
 }
@@ -163,9 +164,6 @@ func (w *policyWrite) command(cmd *cobra.Command, do action) *cobra.Command {
 // run edits the live policy of the service whose key is the first argument.
 func (w *policyWrite) run(ctx context.Context, s *store.Store, args []string) error {
 	w.Key = args[0]
-	if _, err := liveconfig.ChildPolicy(w.Child); w.Child != "" && err != nil {
-		return usage.Mistakef("--child-policy: %w", err)
-	}
 	if w.flags.Changed("revision") {
 		w.Revision = &w.revision
 	}
@@ -203,8 +201,9 @@ would make calls fail, as drain does. It shows the difference from the current l
 and writes nothing if that is changed concurrently. With --revision it replaces only the
 revision that you started from.
 
-The first live policy that sets load balancing replaces all of load_balancing in the
-proto file: routes, zones, the subset, slow start and the rest. set warns of this.`,
+A policy "etcd" without a childPolicy changes only what it names in load_balancing of the
+proto file. Any other loadBalancingConfig replaces all of it: the policy, routes, zones
+and the rest. set warns of this.`,
 		Example: `  etcdrpc policy set acme/user '{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":3}}]}'
   etcdrpc policy set acme/user canary.json --dry-run`,
 		Args: keyArgs(cobra.ExactArgs(2)),
@@ -268,9 +267,9 @@ func newPolicySplit(a *app) *cobra.Command {
 	cmd := w.command(&cobra.Command{
 		Use:   "split KEY VERSION=WEIGHT...",
 		Short: "Divide the calls among versions",
-		Long: `split divides the calls among groups of instances by their weights, and keeps the
-rest of the live policy. Groups are versions, or with --by the values of another
-metadata name. --end removes the split.`,
+		Long: `split divides the calls among groups of instances by their weights, and changes nothing
+else. Groups are versions, or with --by the values of another metadata name. --end
+removes the split.`,
 		Example: `  etcdrpc policy split acme/user v1=90 v2=10
   etcdrpc policy split acme/user blue=1 green=1 --by team
   etcdrpc policy split acme/user --end`,
@@ -292,7 +291,6 @@ metadata name. --end removes the split.`,
 	})
 	cmd.Flags().StringVar(&name, "by", "version", "the `name` of the metadata whose values are the groups")
 	cmd.Flags().BoolVar(&end, "end", false, "remove the split")
-	cmd.Flags().StringVar(&w.Child, "child-policy", "", "the `policy` that a new live policy balances by, as for drain; none: "+liveconfig.DefaultPolicy)
 	return cmd
 }
 
@@ -332,25 +330,16 @@ addresses, or chosen by --zone, --version and --host among the instances registe
 now. Calls in progress continue, and the instances stay registered. A leader resigns
 if another instance can lead.
 
-It adds them to the list "drain" of the live policy, and keeps the rest of the policy.
-It shows where calls will go, and refuses to leave the service, a group of a split, a
-strict lane, or clients that do not read the layout LEASE_SUFFIX without an instance,
-unless --force is given: calls then go to drained instances as a last resort, except
-those in the strict lane, which fail. If no live policy sets load balancing, drain creates
-one from its flags. That policy replaces all of load_balancing in the proto file. If the
-file sets more than the flags can set, such as routes, use policy set first. Timeouts and
-retries are not changed.`,
+It adds them to the list "drain" of the live config, and changes nothing else: the
+policy and its options stay as the proto file has them. It shows where calls will go, and
+refuses to leave the service, a group of a split, a strict lane, or clients that do not
+read the layout LEASE_SUFFIX without an instance, unless --force is given: calls then go
+to drained instances as a last resort, except those in the strict lane, which fail.`,
 		Example: `  etcdrpc drain acme/user 10.0.0.7:9000
-  etcdrpc drain acme/user --zone eu-1a
-  etcdrpc drain acme/user 10.0.0.7:9000 --child-policy ring_hash`,
+  etcdrpc drain acme/user --zone eu-1a`,
 		ValidArgsFunction: a.completion((*inventory.Service).Names),
 	}, w.run)
-	cmd.Flags().StringVar(&w.Child, "child-policy", "",
-		"the `policy` that a new live policy balances by, as the proto file has it: "+strings.Join(liveconfig.PolicyNames(), ", ")+", or gRPC's JSON; none: "+liveconfig.DefaultPolicy)
-	cmd.Flags().BoolVar(&w.PreferZone, "prefer-zone", false, "let a new live policy prefer the client's own zone, as prefer_zone in the proto file does")
-	cmd.Flags().BoolVar(&w.NoRoutes, "no-routes", false, "create a live policy without routes even if instances have the metadata \"lane\"")
 	cmd.Flags().BoolVar(&w.Force, "force", false, "drain even if the service, a group of a split, a strict lane or clients without LAYOUT_LEASE_SUFFIX are left without an instance, or KEY seems to be in a namespace")
-	offer(cmd, "child-policy", liveconfig.PolicyNames())
 	return cmd
 }
 
@@ -360,8 +349,8 @@ func newUndrain(a *app) *cobra.Command {
 		Use:   "undrain KEY INSTANCE...",
 		Short: "Send calls to instances again",
 		Long: `undrain takes instances, named by their ids or addresses, or chosen by --zone,
---version and --host, off the list "drain" of the live policy, and keeps the rest of
-it. A named instance need not be registered.`,
+--version and --host, off the list "drain" of the live config, and changes nothing
+else. A named instance need not be registered.`,
 		ValidArgsFunction: a.completion(func(s *inventory.Service) []string {
 			if policy := s.Policy(); policy != nil {
 				return policy.Drain

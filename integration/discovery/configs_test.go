@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,7 +15,7 @@ import (
 )
 
 // drainA is a live config that drains instance a.
-const drainA = `{"loadBalancingConfig":[{"etcd":{"drain":["a"],"childPolicy":[{"round_robin":{}}]}}]}`
+const drainA = `{"loadBalancingConfig":[{"etcd":{"drain":["a"]}}]}`
 
 // hasty is a live config that fails every call at once.
 const hasty = `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`
@@ -66,6 +67,32 @@ func TestLiveConfig_Overrides(t *testing.T) {
 	kit.Must(t, err)
 	defer bare.Close()
 	inForce(bare, 50) // the deleted live config is forgotten (K18)
+}
+
+// A drain keeps the policy, the affinity and min_healthy_percent of the generated config.
+func TestLiveConfig_ChangesWhatItNames(t *testing.T) {
+	leak.Parallel(t)
+	w := newWorld(t, nil)
+	w.registerAll("a", "b", "c")
+	desc := basic.Greeter_EtcdServiceDesc
+	desc.ServiceConfig = `{"loadBalancingConfig":[{"etcd":{"minHealthyPercent":60,"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}}]}`
+	conn := dial(t, w.registry, &desc)
+	serve := func() (servers []string) {
+		for user := range 30 {
+			name, err := call(runtime.WithAffinity(kit.Bounded(t, kit.Soon), fmt.Sprint(user)), conn)
+			kit.Must(t, err)
+			servers = append(servers, name)
+		}
+		return servers
+	}
+	before := serve()
+	w.put(configKey, drainA)
+	kit.Eventually(t, kit.Soon, "no user has a, and each has one server", func() bool {
+		servers := serve()
+		return !slices.Contains(servers, "a") && slices.Equal(servers, serve())
+	})
+	w.put(configKey, `{"loadBalancingConfig":[{"etcd":{"drain":["a","b"]}}]}`)
+	kit.Eventually(t, kit.Soon, "a drain that leaves too few is ignored", func() bool { return slices.Equal(serve(), before) })
 }
 
 // With WithLiveLoadBalancingOnly, a live config that sets more than load balancing has no effect (S10).

@@ -141,7 +141,7 @@ func (p *Plan[E]) byClass(members []int32) (byClass [classes][]int32) {
 }
 
 // HasZones reports whether the client prefers its own zone.
-func (p *Plan[E]) HasZones() bool { return p.Config.PreferZone && p.Client.Zone != "" }
+func (p *Plan[E]) HasZones() bool { return p.Config.PrefersZone() && p.Client.Zone != "" }
 
 // tier returns the tier of the given members. limit bounds the members that the client uses, 0 for all.
 func (p *Plan[E]) tier(class Class, members []int32, limit int) Tier {

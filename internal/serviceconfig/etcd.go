@@ -25,7 +25,7 @@ type Etcd struct {
 	// matches. Endpoints in no group get calls only while no group has a ready endpoint.
 	Split []Split `json:"split,omitempty" of:"groups" max:"256"`
 	// PreferZone sends the calls to the client's own zone while an endpoint there is ready.
-	PreferZone bool `json:"preferZone,omitempty"`
+	PreferZone *bool `json:"preferZone,omitempty"`
 	// ZoneMinPercent is the percentage of the zone's endpoints that must be ready for all calls to stay in the
 	// zone. If it is 0, calls leave the zone only when none of its endpoints is ready.
 	ZoneMinPercent uint32 `json:"zoneMinPercent,omitempty" min:"1" max:"100"`
@@ -43,10 +43,10 @@ type Etcd struct {
 	// MinHealthyPercent is the percentage of the endpoints in etcd that a drain must leave. Clients ignore a drain that leaves fewer.
 	MinHealthyPercent uint32 `json:"minHealthyPercent,omitempty" min:"1" max:"100"`
 	// Drain names instances, or addresses, that get no new calls.
-	Drain []string `json:"drain,omitempty" of:"instances or addresses" min:"0"`
+	Drain []string `json:"drain,omitzero" of:"instances or addresses" min:"0"`
 	// ChildPolicy lists policies. The first one that is linked picks among the remaining endpoints.
-	// The default is round_robin, so the list is never empty once parsed.
-	ChildPolicy []Policy `json:"childPolicy" of:"policies"`
+	// The default is round_robin, so the list is empty only in a live config, which then is an overlay: see [Merge].
+	ChildPolicy []Policy `json:"childPolicy,omitempty" of:"policies"`
 }
 
 // DefaultSlowStartPercent is the default of a slow start's MinPercent.
@@ -71,19 +71,28 @@ func ParseEtcd(text json.RawMessage) (*Etcd, error) {
 	return e, nil
 }
 
-func (e *Etcd) check(p place) {
+// complete sets the default of ChildPolicy.
+func (e *Etcd) complete() {
 	if e.ChildPolicy == nil {
 		e.ChildPolicy = []Policy{{RoundRobinName, &RoundRobin{}}}
 	}
-	if len(e.Drain) == 0 {
-		e.Drain = nil // undrain leaves an empty list
+}
+
+// PrefersZone reports whether calls prefer the client's own zone.
+func (e *Etcd) PrefersZone() bool { return e.PreferZone != nil && *e.PreferZone }
+
+func (e *Etcd) check(p place) {
+	if !p.live {
+		e.complete()
 	}
 	if i := slices.Index(e.Drain, ""); i >= 0 {
 		p.in(drainField, index(i)).fault("want an instance or an address, not an empty name")
 	}
 	checkSplit(p.in(splitField), e.Split)
 	checkRoutes(p.in(routeField), e.Route)
-	e.checkOptions(p)
+	if e.ChildPolicy != nil {
+		e.checkOptions(p)
+	}
 }
 
 // These bound a split, whose matches are compared with each endpoint at each update.

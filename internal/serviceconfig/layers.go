@@ -35,13 +35,23 @@ func parseLayer(text string) (object, error) {
 	return layer, nil
 }
 
-// Merge merges configs: each top-level field is taken as a whole from the last config that has it. "" is a config without fields.
-func Merge(configs ...string) (string, error) {
+// Merge merges configs: each top-level field is taken as a whole from the last config that has it, except from an overlay. An overlay
+// changes only the fields of "etcd" that it names, in the load balancing of the configs before it. "" is a config without fields. Of a
+// list of policies, gRPC uses the first that is registered.
+func Merge(registered func(policy string) bool, configs ...string) (string, error) {
 	merged := object{}
 	for _, text := range configs {
 		layer, err := parseLayer(text)
 		if err != nil {
 			return "", err
+		}
+		if fields := overlay(layer); fields != nil {
+			top, config, etcd, err := wrap(merged, registered)
+			if err != nil {
+				return "", err
+			}
+			maps.Copy(etcd, fields)
+			layer[configField] = []any{object{top: config}}
 		}
 		// policyField and configField mean the same. If one layer has both, gRPC uses configField.
 		_, byName := layer[policyField]
@@ -59,6 +69,20 @@ func Merge(configs ...string) (string, error) {
 	return string(out), err
 }
 
+// overlay returns the fields of "etcd" that a config changes, nil if its load balancing replaces all.
+func overlay(layer object) object {
+	policies, _ := objects(layer[configField])
+	if len(policies) == 0 {
+		return nil
+	}
+	first, _ := policies[0].(object)
+	etcd, _ := first[EtcdName].(object)
+	if _, whole := etcd[childField]; whole || len(first) > 1 {
+		return nil
+	}
+	return etcd
+}
+
 // Wrapped is a service config that contains the policy "etcd".
 type Wrapped struct {
 	JSON   string
@@ -67,17 +91,15 @@ type Wrapped struct {
 }
 
 // Wrap puts a config's load balancing policies, or round_robin if it has none, under the policy "etcd", as its childPolicy. An
-// "etcd" at the top keeps its config. Outlier detection stays above "etcd", and so does a policy whose childPolicy names "etcd".
-// Only one policy remains at the top: the first of the list that is registered. gRPC then lets "etcd" refuse a childPolicy that is not
-// one of [Picking].
+// "etcd" at the top keeps its config. Outlier detection stays above "etcd". Only one policy remains at the top. gRPC then lets "etcd"
+// refuse a childPolicy that is not one of [Picking].
 func Wrap(text string, registered func(policy string) bool) (w Wrapped, err error) {
 	layer, err := parseLayer(text)
 	if err != nil {
 		return Wrapped{}, err
 	}
-	p := place{faults: new(faults)}
-	top, config := p.in(configField).wrap(p.policies(layer), registered)
-	if err := p.err(); err != nil {
+	top, config, _, err := wrap(layer, registered)
+	if err != nil {
 		return Wrapped{}, err
 	}
 	w.Top = top
@@ -89,14 +111,22 @@ func Wrap(text string, registered func(policy string) bool) (w Wrapped, err erro
 		}
 		w.Health = string(text)
 	}
-	layer[configField] = []object{{top: config}}
+	layer[configField] = []any{object{top: config}}
 	out, err := marshal(layer)
 	w.JSON = string(out)
 	return w, err
 }
 
+// wrap returns the name and the config of the policy at the top of a wrapped config, and the config of "etcd" in it.
+func wrap(layer object, registered func(policy string) bool) (top string, config, etcd object, err error) {
+	p := place{faults: new(faults)}
+	policies := p.policies(layer)
+	top, config, etcd = p.in(configField).wrap(policies, registered)
+	return top, config, etcd, p.err()
+}
+
 // policies returns the load balancing policies of a config, round_robin if it has none.
-func (p place) policies(layer object) []object {
+func (p place) policies(layer object) []any {
 	if v, ok := layer[configField]; ok {
 		policies, ok := objects(v)
 		if !ok {
@@ -110,63 +140,59 @@ func (p place) policies(layer object) []object {
 	if v, ok := layer[policyField]; ok {
 		store(p.in(policyField), &name, v, "a string")
 	}
-	return []object{{name: object{}}}
+	return []any{object{name: object{}}}
 }
 
-// objects returns the elements of a list of objects.
-func objects(v any) (list []object, ok bool) {
-	elements, ok := v.([]any)
-	for _, element := range elements {
-		o, isObject := element.(object)
-		list, ok = append(list, o), ok && isObject
+// objects returns a list, and whether its elements are objects.
+func objects(v any) (list []any, ok bool) {
+	list, ok = v.([]any)
+	for _, element := range list {
+		_, isObject := element.(object)
+		ok = ok && isObject
 	}
 	return list, ok
 }
 
-// wrap returns the name and the config of the policy at the top of a wrapped config.
-func (p place) wrap(policies []object, registered func(policy string) bool) (top string, config any) {
-	if config := p.findEtcd(policies); config != nil {
-		return EtcdName, config
+func (p place) wrap(policies []any, registered func(policy string) bool) (top string, config, etcd object) {
+	if etcd = p.findEtcd(policies); etcd != nil {
+		return EtcdName, etcd, etcd
 	}
-	for i, entry := range policies {
+	for i, v := range policies {
+		entry, _ := v.(object)
 		for name, config := range entry {
-			if len(entry) > 1 || !registered(name) {
-				continue
+			switch {
+			case len(entry) > 1 || !registered(name):
+			case name == OutlierDetectionName:
+				return p.in(index(i)).below(config)
+			default:
+				etcd = object{childField: policies[i : i+1]}
+				return EtcdName, etcd, etcd
 			}
-			if config := p.in(index(i)).above(name, config); config != nil {
-				return name, config
-			}
-			return EtcdName, object{childField: policies[i : i+1]}
 		}
 	}
-	return EtcdName, object{childField: policies} // gRPC will report that no entry can be used
+	etcd = object{childField: policies} // gRPC will report that no entry can be used
+	return EtcdName, etcd, etcd
 }
 
-// above returns the config of a policy that stays above "etcd", with "etcd" in its childPolicy; nil if the policy does not stay.
-func (p place) above(policy string, config any) any {
-	if policy == OutlierDetectionName {
-		// The config is decoded as strictly as in a live config.
-		p.policy(policy, config)
-	}
-	o, _ := config.(object)
-	children, ok := objects(o[childField])
+// below puts "etcd" below outlier detection, whose config is decoded as strictly as in a live config.
+func (p place) below(detection any) (top string, config, etcd object) {
+	p.policy(OutlierDetectionName, detection)
+	config, _ = detection.(object)
+	children, ok := objects(config[childField])
 	if !ok {
-		return nil // the policy itself checks its config
+		return OutlierDetectionName, nil, nil // a fault
 	}
-	switch found := p.in(policy, childField).findEtcd(children); {
-	case found != nil:
-		o[childField] = []object{{EtcdName: found}}
-		return config
-	case policy == OutlierDetectionName:
-		o[childField] = []object{{EtcdName: object{childField: children}}}
-		return config
+	if etcd = p.in(OutlierDetectionName, childField).findEtcd(children); etcd == nil {
+		etcd = object{childField: children}
 	}
-	return nil
+	config[childField] = []any{object{EtcdName: etcd}}
+	return OutlierDetectionName, config, etcd
 }
 
 // findEtcd returns the config of the policy "etcd" in a list, nil if there is none. "etcd" must be first, and alone in its entry.
-func (p place) findEtcd(policies []object) (config any) {
-	for i, entry := range policies {
+func (p place) findEtcd(policies []any) (config object) {
+	for i, v := range policies {
+		entry, _ := v.(object)
 		for name, v := range entry {
 			switch {
 			case !strings.EqualFold(name, EtcdName):
@@ -177,7 +203,7 @@ func (p place) findEtcd(policies []object) (config any) {
 			case v == nil:
 				config = object{}
 			default:
-				config = v
+				store(p.in(index(i), EtcdName), &config, v, "an object")
 			}
 		}
 	}

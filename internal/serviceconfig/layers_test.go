@@ -32,13 +32,28 @@ func TestMerge(t *testing.T) {
 		{"names in any case are accepted", []string{
 			`{"loadBalancingConfig":[{"round_robin":{}}]}`, `{"LoadBalancingConfig":[{"pick_first":{}}]}`,
 		}, `{"loadBalancingConfig":[{"pick_first":{}}]}`},
+		{"an overlay keeps the policy", []string{
+			`{"loadBalancingConfig":[{"absent":{}},{"a":{"x":1}}],"methodConfig":[]}`, `{"loadBalancingConfig":[{"etcd":{"drain":["x"]}}]}`,
+		}, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"a":{"x":1}}],"drain":["x"]}}],"methodConfig":[]}`},
+		{"an overlay changes the fields that it names", []string{
+			`{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"a":{}}],"preferZone":true,"subset":5}}]}`, `{"loadBalancingConfig":[{"etcd":{"preferZone":false,"zoneMinPercent":50}}]}`,
+		}, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"a":{}}],"preferZone":false,"subset":5,"zoneMinPercent":50}}]}`},
+		{"overlays over a policy by name", []string{`{"loadBalancingPolicy":"pick_first"}`, `{"loadBalancingConfig":[{"etcd":{"subset":5}}]}`, `{"loadBalancingConfig":[{"etcd":{"drain":["x"]}}]}`},
+			`{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"pick_first":{}}],"drain":["x"],"subset":5}}]}`},
+		{"an overlay over nothing", []string{`{"loadBalancingConfig":[{"etcd":{"subset":5}}]}`}, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"subset":5}}]}`},
+		{"overlays below outlier detection", []string{
+			`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"etcd_weighted":{}}]}}]}`, `{"loadBalancingConfig":[{"etcd":{"subset":5}}]}`, `{"loadBalancingConfig":[{"etcd":{}}]}`,
+		}, `{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"etcd":{"childPolicy":[{"etcd_weighted":{}}],"subset":5}}]}}]}`},
+		{"with a childPolicy, the last config replaces all", []string{
+			`{"loadBalancingConfig":[{"etcd":{"subset":5}}]}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"a":{}}]}}]}`,
+		}, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"a":{}}]}}]}`},
 	} {
-		if got, err := Merge(tt.configs...); err != nil || got != tt.want {
+		if got, err := Merge(unless("absent"), tt.configs...); err != nil || got != tt.want {
 			t.Errorf("%s: Merge = %s, %v, want %s", tt.name, got, err, tt.want)
 		}
 	}
 	for _, bad := range []string{"null", "[]", "{", `"x"`, `{"methodConfig":[],"MethodConfig":[]}`, strings.Repeat("[", 100)} {
-		if got, err := Merge("{}", bad); err == nil {
+		if got, err := Merge(unless(""), "{}", bad); err == nil {
 			t.Errorf("Merge({}, %s) = %s, want an error", bad, got)
 		}
 	}
@@ -60,8 +75,6 @@ var wrapped = []struct{ in, want string }{
 	{`{"loadBalancingConfig":[{"absent":{}},{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}}]}`,
 		`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"etcd":{"childPolicy":[{"round_robin":{}}]}}]}}]}`},
 	{`{"loadBalancingConfig":[{"absent":{"childPolicy":[{"etcd":{}}]}}]}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"absent":{"childPolicy":[{"etcd":{}}]}}]}}]}`},
-	{`{"loadBalancingConfig":[{"a":{"size":2,"childPolicy":[{"etcd":{}}]}},{"b":{}}]}`, `{"loadBalancingConfig":[{"a":{"childPolicy":[{"etcd":{}}],"size":2}}]}`},
-	{`{"loadBalancingConfig":[{"a":{"childPolicy":[{"b":{}}]}}]}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"a":{"childPolicy":[{"b":{}}]}}]}}]}`},
 }
 
 // unless reports policies as registered, except one.
@@ -93,8 +106,7 @@ func TestWrap_PutsEtcdOnTop(t *testing.T) {
 		{`{"loadBalancingPolicy":7}`, `loadBalancingPolicy: want a string, not 7`},
 		{`{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"0s","childPolicy":[{"round_robin":{}}]}}]}`,
 			`loadBalancingConfig[0].outlier_detection_experimental.interval: want at least 0.100s, not "0s"`},
-		{`{"loadBalancingConfig":[{"a":{"childPolicy":[{"b":{}},{"etcd":{}}]}}]}`,
-			`loadBalancingConfig[0].a.childPolicy[1]: the policy "etcd" must be the first of the list, alone in its entry`},
+		{`{"loadBalancingConfig":[{"etcd":7}]}`, `loadBalancingConfig[0].etcd: want an object, not 7`},
 		{`null`, `the service config is null: want a JSON object`},
 	} {
 		if got, err := Wrap(tt.in, unless("absent")); err == nil || err.Error() != tt.want {

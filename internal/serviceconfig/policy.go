@@ -190,6 +190,9 @@ func (c *OutlierDetection) check(p place) {
 			*c.MaxEjectionTime, base, DefaultBaseEjection)
 	}
 	for i, child := range c.ChildPolicy {
+		if etcd, ok := child.Config.(*Etcd); ok {
+			etcd.complete()
+		}
 		for j, below := range child.children() {
 			if below.Name == PickFirstName {
 				p.in(childField, index(i), child.Name, childField, index(j)).misplaced(PickFirstName, OutlierDetectionName)

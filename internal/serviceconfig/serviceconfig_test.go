@@ -72,7 +72,7 @@ func outlierOf(fields string) string {
 var accepted = []struct{ text, json string }{
 	{`{}`, ``},
 	// The document.
-	{`{"loadBalancingPolicy":"etcd"}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}]}}]}`},
+	{`{"loadBalancingPolicy":"etcd"}`, etcdOf(``)},
 	{`{"methodConfig":[]}`, ``},
 	{`{"retryThrottling":{"maxTokens":1e1,"tokenRatio":0.10}}`, `{"retryThrottling":{"maxTokens":10,"tokenRatio":0.1}}`},
 	{`{"healthCheckConfig":{}}`, `{"healthCheckConfig":{"serviceName":""}}`},
@@ -93,11 +93,10 @@ var accepted = []struct{ text, json string }{
 		`"successRateEjection":{"stdevFactor":0,"enforcementPercentage":0,"minimumHosts":0,"requestVolume":4294967295},` +
 		`"failurePercentageEjection":{"threshold":100,"enforcementPercentage":0,"minimumHosts":0,"requestVolume":0},` + outlierChild), ``},
 	{policyOf(`{"outlier_detection_experimental":{` + outlierChild + `}},{"round_robin":{}}`), ``},
-	{etcdOf(``), etcdOf(outlierChild)},
 	{outlierOf(`"childPolicy":[{"etcd":{"preferZone":true,"childPolicy":[{"etcd_weighted":{}},{"round_robin":{}}]}},{"round_robin":{}}]`), ``},
-	{etcdOf(`"drain":["a","10.0.0.1:80"],"preferZone":true`), etcdOf(`"preferZone":true,"drain":["a","10.0.0.1:80"],` + outlierChild)},
+	{etcdOf(`"drain":[],"preferZone":false`), etcdOf(`"preferZone":false,"drain":[]`)},
 	{etcdOf(`"split":[{"match":{"version":"v2","zone":""},"weight":1},{"match":{"version":"v1"}}]`),
-		etcdOf(`"split":[{"match":{"version":"v2","zone":""},"weight":1},{"match":{"version":"v1"},"weight":0}],` + outlierChild)},
+		etcdOf(`"split":[{"match":{"version":"v2","zone":""},"weight":1},{"match":{"version":"v1"},"weight":0}]`)},
 	{etcdOf(`"preferZone":true,"zoneMinPercent":70,"subset":20,"maxConcurrentRequests":100,` + outlierChild), ``},
 	{etcdOf(`"slowStart":{"window":"3600s","minPercent":100},"childPolicy":[{"etcd_weighted":{}}]`), ``},
 	{etcdOf(`"minHealthyPercent":50,"drain":["a"],"childPolicy":[{"etcd_weighted":{}}]`), ``},
@@ -205,7 +204,7 @@ var refused = []struct{ row, text, want string }{
 	{"", etcdOf(`"slowStart":{"window":"1s","minPercent":101}`), `loadBalancingConfig[0].etcd.slowStart.minPercent: want a whole number from 1 to 100, not 101`},
 	{"", etcdOf(`"slowStart":{"window":"1s"},"childPolicy":[{"least_request_experimental":{}}]`), `loadBalancingConfig[0].etcd.slowStart: has no effect with "least_request_experimental": leave one of them out`},
 	{"", etcdOf(`"preferZone":true,"zoneMinPercent":50,"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"a"}}]`), `loadBalancingConfig[0].etcd.zoneMinPercent: has no effect with "ring_hash_experimental": leave one of them out`},
-	{"", etcdOf(`"laneHeader":"x-lane"`), `loadBalancingConfig[0].etcd.laneHeader: has no effect without route: set that too`},
+	{"", etcdOf(`"laneHeader":"x-lane",` + outlierChild), `loadBalancingConfig[0].etcd.laneHeader: has no effect without route: set that too`},
 	{"", etcdOf(`"laneHeader":"x lane","route":[{"label":"lane"}]`), `loadBalancingConfig[0].etcd.laneHeader: ` + badHeader + `"x lane"`},
 	{"", etcdOf(`"route":[{}]`), `loadBalancingConfig[0].etcd.route[0].lane: is missing: name the lane and what its instances match, or the label that holds each instance's lane`},
 	{"", etcdOf(`"route":[{"lane":"a"}]`), `loadBalancingConfig[0].etcd.route[0].match: is missing: name what the instances of the lane have in common`},

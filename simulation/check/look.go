@@ -123,13 +123,10 @@ func (l Look) InForce(config string) bool {
 // the policy is unknown: the caller uses the last good config that it has read.
 func (l Look) Policy(generated string) (p fixtures.Policy, known bool) {
 	config, live := l.Config()
-	switch {
-	case live && schedule.BadConfig(config):
+	if live && schedule.BadConfig(config) {
 		return p, false
-	case !strings.Contains(config, "loadBalancingConfig"):
-		config = generated // a live config without this field does not change the policy
 	}
-	p = fixtures.ParsePolicy(config)
+	p = fixtures.ParsePolicy(config, generated)
 	return p, p.Name != ""
 }
 

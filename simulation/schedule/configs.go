@@ -21,6 +21,12 @@ type Way struct {
 	bounds, grows, spills bool // the policy has a concurrency limit, slow start, proportional zone spillover
 }
 
+// Fits reports whether the policy has a use for the options of "etcd", which would be refused otherwise.
+func (w Way) Fits(options map[string]json.RawMessage) bool {
+	return (w.bounds || options["maxConcurrentRequests"] == nil) && (w.grows || options["slowStart"] == nil) &&
+		(w.spills || options["zoneMinPercent"] == nil)
+}
+
 // ways holds the policies of callers, the default first.
 var ways = []Way{
 	{Name: "round_robin", Exact: true, bounds: true, grows: true, spills: true},
@@ -73,7 +79,9 @@ func drawPolicy(r *rand.Rand, drained string) string {
 	if drained != "" && !strings.Contains(text, routes) {
 		fields = append(fields, pick(r, []string{"", `"minHealthyPercent":60,`, `"minHealthyPercent":70,`})+fmt.Sprintf(`"drain":[%q]`, drained))
 	}
-	fields = append(fields, fmt.Sprintf(`"childPolicy":[{%q:{%s}}]`, way.Name, way.config))
+	if r.IntN(3) > 0 {
+		fields = append(fields, fmt.Sprintf(`"childPolicy":[{%q:{%s}}]`, way.Name, way.config))
+	}
 	policy := `{"etcd":{` + strings.Join(fields, ",") + `}}`
 	if !way.First && r.IntN(4) == 0 {
 		policy = fmt.Sprintf(outliers, policy)

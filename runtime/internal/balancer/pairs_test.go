@@ -66,14 +66,14 @@ type pair struct {
 
 func pairOf(r *rig, a, b feature) (p pair) {
 	p = pair{on: make(map[string]bool), ctx: context.Background(), method: cmp.Or(a.method, b.method, "/s.A/M")}
-	var fields []string
+	var layers []string
 	for _, f := range []feature{a, b} {
 		if p.on[f.name] {
 			continue
 		}
 		p.on[f.name] = true
 		if f.config != "" {
-			fields = append(fields, f.config)
+			layers = append(layers, `{"loadBalancingConfig":[{"etcd":{`+f.config+`}}]}`)
 		}
 		if f.client != nil {
 			f.client(r.client)
@@ -82,7 +82,9 @@ func pairOf(r *rig, a, b feature) (p pair) {
 			p.ctx = f.call(p.ctx)
 		}
 	}
-	p.config, p.named = strings.Join(fields, ","), p.on["target"] || p.on["route"]
+	merged, _ := serviceconfig.Merge(serviceconfig.Known, layers...) // b over a, and a policy is below
+	_, merged, _ = strings.Cut(merged, `{"etcd":{`)
+	p.config, p.named = strings.TrimSuffix(merged, "}}]}"), p.on["target"] || p.on["route"]
 	return p
 }
 

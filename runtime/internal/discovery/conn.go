@@ -236,7 +236,7 @@ type effectiveConfig struct {
 // merge merges a live config into the default config, and lets gRPC parse the result. A bare resolver does not know gRPC's default
 // config. If the result names no policy, the policy is round_robin, not gRPC's pick_first. live is "" if the live config was deleted.
 func (c *conn) merge(live string) (*effectiveConfig, error) {
-	merged, err := serviceconfig.Merge(cmp.Or(c.opts.Default.JSON, `{"loadBalancingConfig":[{"round_robin":{}}]}`), live)
+	merged, err := serviceconfig.Merge(grpccheck.Registered, cmp.Or(c.opts.Default.JSON, `{"loadBalancingConfig":[{"round_robin":{}}]}`), live)
 	if err != nil {
 		return nil, err
 	}

@@ -70,7 +70,7 @@ func (h *Host) Client(c Client) Client {
 	anyPolicy := func(has func(p *Policy) bool) bool {
 		return slices.ContainsFunc(h.Services, func(s Service) bool { return has(s.Policy) })
 	}
-	if !anyPolicy(func(p *Policy) bool { return p.etcd.PreferZone }) {
+	if !anyPolicy(func(p *Policy) bool { return p.etcd.PrefersZone() }) {
 		c.Zone = ""
 	}
 	if len(h.Endpoints) <= maxConnections && !anyPolicy(func(p *Policy) bool { return p.etcd.Subset > 0 }) {

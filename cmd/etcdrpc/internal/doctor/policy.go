@@ -109,7 +109,7 @@ func (x *subject) missingZones() {
 			without = append(without, i.Entry.Key)
 		}
 	}
-	if x.plan.Config.PreferZone && len(without) > 0 {
+	if x.plan.Config.PrefersZone() && len(without) > 0 {
 		x.reportPolicy(fmt.Sprintf("the live policy prefers the client's own zone, and %d of %d instances have none: clients with instances in their own zone do not call these", len(without), len(x.clients.Instances)),
 			"set the zone of the servers by runtime.WithZone; or use a live policy without preferZone: "+x.setCommand(), without...)
 	}
@@ -137,7 +137,7 @@ func (x *subject) missingRoutes() {
 	for _, i := range inventory.WithLane(x.clients.Instances) {
 		inLanes = append(inLanes, i.Entry.Key)
 	}
-	if x.live != nil && len(x.live.LoadBalancing) > 0 && !x.plan.HasLanes() && len(inLanes) > 0 {
+	if x.live != nil && liveconfig.Replaces(x.live) && !x.plan.HasLanes() && len(inLanes) > 0 {
 		x.add(x.check.kind, Warning, output.CountedIs(len(inLanes), "instance", "has a lane", "have lanes")+", and the live policy has no routes, so calls without a lane also reach them",
 			"give the live policy the routes of the proto file (docs/lanes.md): "+x.setCommand(), append([]string{x.Config.Key}, inLanes...)...)
 	}

@@ -89,10 +89,10 @@ func (s *Service) ConfigRevision() int64 {
 // Policy returns the policy "etcd" of the live config, nil if there is none or clients refuse it.
 func (s *Service) Policy() *serviceconfig.Etcd {
 	live, err := s.Live()
-	if err != nil || live == nil || len(live.LoadBalancing) == 0 {
+	if err != nil || live == nil {
 		return nil
 	}
-	return live.LoadBalancing[0].Etcd()
+	return live.Etcd()
 }
 
 // Plan is a client's selection of the instances to call.

@@ -3,10 +3,11 @@ package liveconfig
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
@@ -37,14 +38,6 @@ func Parse(text string) (*Config, error) {
 // Balances reports whether the config sets load balancing, and so overrides the load balancing of the generated config.
 func (c *Config) Balances() bool { return len(c.LoadBalancing) > 0 }
 
-// Etcd returns the policy "etcd", nil if there is none.
-func (c *Config) Etcd() *serviceconfig.Etcd {
-	if !c.Balances() {
-		return nil
-	}
-	return c.LoadBalancing[0].Etcd()
-}
-
 // Policy returns the policy "etcd", or an empty one if there is none.
 func (c *Config) Policy() serviceconfig.Etcd {
 	if policy := c.Etcd(); policy != nil {
@@ -53,9 +46,14 @@ func (c *Config) Policy() serviceconfig.Etcd {
 	return serviceconfig.Etcd{}
 }
 
+// Replaces reports whether a config replaces all of the load balancing of the proto file. An overlay changes only what it names.
+func Replaces(c *serviceconfig.Config) bool {
+	return len(c.LoadBalancing) > 0 && (c.LoadBalancing[0].Name != serviceconfig.EtcdName || c.Etcd().ChildPolicy != nil)
+}
+
 // EnsureEtcd returns the policy "etcd". If there is none, it adds one above the present policies, but below outlier detection.
-// Without present policies, child is its child policy.
-func (c *Config) EnsureEtcd(child []serviceconfig.Policy) (*serviceconfig.Etcd, error) {
+// Without present policies, it is an overlay.
+func (c *Config) EnsureEtcd() (*serviceconfig.Etcd, error) {
 	if policy := c.Etcd(); policy != nil {
 		return policy, nil
 	}
@@ -69,19 +67,9 @@ func (c *Config) EnsureEtcd(child []serviceconfig.Policy) (*serviceconfig.Etcd, 
 			above = &detection.ChildPolicy
 		}
 	}
-	if c.Balances() {
-		child = *above
-	}
-	policy := &serviceconfig.Etcd{ChildPolicy: child}
+	policy := &serviceconfig.Etcd{ChildPolicy: *above}
 	*above = []serviceconfig.Policy{{Name: serviceconfig.EtcdName, Config: policy}}
 	return policy, nil
-}
-
-// IsMinimal reports whether the config has no fields but a policy "etcd" that only sets its child policy.
-func (c *Config) IsMinimal() bool {
-	policy := c.Etcd()
-	return policy != nil && reflect.DeepEqual(*policy, serviceconfig.Etcd{ChildPolicy: policy.ChildPolicy}) &&
-		reflect.DeepEqual(*c.Config, serviceconfig.Config{LoadBalancing: c.LoadBalancing})
 }
 
 // balancing returns the load balancing part of the config as normalized text.
@@ -90,16 +78,27 @@ func (c *Config) balancing() string {
 	return text
 }
 
+// String returns the edited text. It leaves out an overlay that changes nothing, and returns "" if nothing is left.
 func (c *Config) String() string {
-	balancing := c.balancing()
-	if balancing == c.oldBalancing {
+	if c.balancing() == c.oldBalancing {
 		return c.text
 	}
-	text, err := serviceconfig.Merge(c.text, balancing)
+	if !Replaces(c.Config) && reflect.DeepEqual(c.Policy(), serviceconfig.Etcd{}) {
+		c.LoadBalancing = nil
+	}
+	fields := make(map[string]json.RawMessage)
+	err := json.Unmarshal([]byte(cmp.Or(c.text, "{}")), &fields)
+	delete(fields, "loadBalancingPolicy")
+	delete(fields, "loadBalancingConfig")
+	err = errors.Join(err, json.Unmarshal([]byte(c.balancing()), &fields))
 	if err != nil {
 		panic(err) // impossible, because both were parsed before
 	}
-	return text
+	if len(fields) == 0 {
+		return ""
+	}
+	text, _ := output.Marshal(fields, "")
+	return string(text)
 }
 
 // Linked returns an error if a config names a policy that clients do not link by default. Generated code also imports the policies
@@ -109,39 +108,6 @@ func Linked(c *serviceconfig.Config) error { return c.Linked(isLinked) }
 // isLinked reports whether every client of this project links a policy.
 func isLinked(policy string) bool {
 	return policy == serviceconfig.EtcdName || serviceconfig.Ours(policy)
-}
-
-// DefaultPolicy is the child policy of a new live config if no other policy is requested.
-const DefaultPolicy = "round_robin"
-
-// PolicyNames returns the names that [ChildPolicy] accepts, the default first.
-func PolicyNames() (names []string) {
-	for _, p := range serviceconfig.Picking {
-		names = append(names, p.Proto)
-	}
-	return names
-}
-
-// ChildPolicy parses a child policy: its name in the proto option, or JSON of one policy or of a list of policies.
-func ChildPolicy(text string) ([]serviceconfig.Policy, error) {
-	text = strings.TrimSpace(text)
-	for _, p := range serviceconfig.Picking {
-		if p.Proto == text {
-			policy, _ := serviceconfig.ReadPolicy(p.Name, p.Given)
-			return []serviceconfig.Policy{policy}, nil
-		}
-	}
-	if !json.Valid([]byte(text)) {
-		return nil, fmt.Errorf(`want %s, or JSON such as {"least_request_experimental":{"choiceCount":3}}`, strings.Join(PolicyNames(), ", "))
-	}
-	if !strings.HasPrefix(text, "[") {
-		text = "[" + text + "]"
-	}
-	c, err := Parse(`{"loadBalancingConfig":[{"etcd":{"childPolicy":` + text + `}}]}`)
-	if err != nil {
-		return nil, err
-	}
-	return c.Etcd().ChildPolicy, nil
 }
 
 // TooDeep reports whether JSON is nested deeper than a live config may be. Indented, such JSON would grow to hundreds of

@@ -51,54 +51,15 @@ func (e *Edit) buildConfig() error {
 	return err
 }
 
-// ensurePolicy returns the policy "etcd" of a config, and adds it if there is none. It returns an error if an existing policy
-// differs from the options of the edit.
-func (e *Edit) ensurePolicy(c *liveconfig.Config) (*serviceconfig.Etcd, error) {
-	child, err := liveconfig.ChildPolicy(cmp.Or(e.Child, liveconfig.DefaultPolicy))
-	if err != nil {
-		return nil, err
-	}
-	isNew, conflict := !c.Balances(), ""
-	policy, err := c.EnsureEtcd(child)
-	switch {
-	case err != nil:
-		return nil, err
-	case isNew:
-		policy.PreferZone = e.PreferZone
-	case e.Child != "" && !reflect.DeepEqual(policy.ChildPolicy, child):
-		conflict = "it balances by " + policyNames(policy.ChildPolicy)
-	case e.Kind != Drain: // an edit of the split keeps preferZone and the routes
-	case e.PreferZone && !policy.PreferZone:
-		conflict = "it has no preferZone"
-	case e.NoRoutes && policy.Route != nil:
-		conflict = "it has routes"
-	}
-	if conflict != "" {
-		return nil, fmt.Errorf("the live policy already sets load balancing, and is not overwritten: %s. Omit --child-policy, --prefer-zone and --no-routes, or change it: %s", conflict, e.Service.Guarded("policy set", "FILE"))
-	}
-	return policy, nil
-}
-
-func policyNames(policies []serviceconfig.Policy) string {
-	names := make([]string, len(policies))
-	for n, p := range policies {
-		names[n] = p.Name
-	}
-	return strings.Join(names, ", ")
-}
-
 func (e *Edit) split(c *liveconfig.Config) error {
 	if len(e.Groups) == 0 && len(c.Policy().Split) == 0 {
 		return errors.New("calls are not split")
 	}
-	policy, err := e.ensurePolicy(c)
-	if err != nil {
-		return err
+	policy, err := c.EnsureEtcd()
+	if err == nil {
+		policy.Split = e.Groups
 	}
-	if policy.Split = e.Groups; len(e.Groups) == 0 {
-		e.noteLeftover(c, "split")
-	}
-	return nil
+	return err
 }
 
 // drain adds instances to the list "drain".
@@ -123,7 +84,7 @@ func (e *Edit) drain(c *liveconfig.Config) error {
 			list, listed[name] = append(list, name), true
 		}
 	}
-	policy, err := e.ensurePolicy(c)
+	policy, err := c.EnsureEtcd()
 	if err == nil {
 		policy.Drain = list
 	}
@@ -160,18 +121,11 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 	if len(left) == len(policy.Drain) {
 		return errors.New("none of these instances is drained; drained are: " + strings.Join(left, ", "))
 	}
-	if policy.Drain = left; len(left) == 0 {
+	policy.Drain = left
+	if len(left) == 0 {
 		policy.Drain = nil
-		e.noteLeftover(c, "drained")
 	}
 	return nil
-}
-
-// noteLeftover notes that a policy without effect still replaces the generated one.
-func (e *Edit) noteLeftover(c *liveconfig.Config, done string) {
-	if c.IsMinimal() {
-		e.note("Nothing is %s any more, but this policy still replaces the generated one; policy rm removes it.", done)
-	}
 }
 
 // Choice selects instances by their fields: those with one of the values of each list. An empty list matches every instance.
@@ -224,13 +178,9 @@ func (e *Edit) checkOutcome() error {
 	if e.Kind == Undrain || !e.newConfig.Balances() {
 		return nil
 	}
-	routed := !e.oldConfig.Balances() || oldPolicy.Route != nil // without a live policy, the proto file may have routes
-	if names := laneNames(clients); routed && newPolicy.Route == nil && len(names) > 0 && !e.NoRoutes {
-		err := fmt.Errorf("%w: calls without a lane would reach instances in lanes (%s): if that is intended, give --no-routes", ErrNoRoutes, output.SomeOf(names))
-		if e.Kind == Put {
-			return err
-		}
-		return fmt.Errorf("%w; if the proto file has routes, first write a policy with them: %s", err, e.Service.Guarded("policy set", "FILE"))
+	routed := !liveconfig.Replaces(e.oldConfig.Config) || oldPolicy.Route != nil // the proto file may have routes
+	if names := laneNames(clients); routed && liveconfig.Replaces(e.newConfig.Config) && newPolicy.Route == nil && len(names) > 0 && !e.NoRoutes {
+		return fmt.Errorf("%w: calls without a lane would reach instances in lanes (%s): if that is intended, give --no-routes", ErrNoRoutes, output.SomeOf(names))
 	}
 	before, after := clients.Plan(&oldPolicy, ""), clients.Plan(&newPolicy, "")
 	called := func(i *inventory.Instance) bool {
@@ -247,7 +197,7 @@ func (e *Edit) checkOutcome() error {
 		emptied = append(newReports(before, after, "the group "), emptied...)
 	}
 	if len(emptied) > 0 && !e.Force {
-		err := fmt.Errorf("no instance would be left: %s: register another instance first", strings.Join(emptied, "; "))
+		err := fmt.Errorf("%s: register another instance first", strings.Join(emptied, "; "))
 		if e.Kind == Drain {
 			return fmt.Errorf("%w, or give --force", err)
 		}
@@ -282,7 +232,7 @@ func emptiedLanes(before, after *inventory.Plan) (all []string) {
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
 		if fails(after, name) && !fails(before, name) {
-			all = append(all, fmt.Sprintf("the lane %q is strict", name))
+			all = append(all, fmt.Sprintf("no instance of the strict lane %q would be left", name))
 		}
 	}
 	return all

@@ -45,12 +45,8 @@ type Request struct {
 	Names  []string              // the instances to drain or undrain; if empty, Choice selects them
 	Choice Choice
 
-	// Options of a new policy, where no live config sets load balancing:
-	Child      string // child policy, in the format of [liveconfig.ChildPolicy]; "" selects the default
-	PreferZone bool
-	NoRoutes   bool // allows a policy without routes although instances have lanes
-
-	Force bool // allows groups and lanes to become empty, and a key in a namespace
+	NoRoutes bool // allows a Put of a policy without routes although instances have lanes
+	Force    bool // allows groups and lanes to become empty, and a key in a namespace
 }
 
 // Edit is a change of a live config, and its effects.
@@ -109,7 +105,7 @@ func (e *Edit) plan() error {
 		e.New = e.OldText()
 	}
 	e.oldConfig, e.newConfig = parsed(e.OldText()), parsed(e.New)
-	if err == nil && e.Kind != Remove {
+	if err == nil && (e.New != "" || e.Kind == Put) {
 		_, err = serviceconfig.ParseLive(e.New)
 	}
 	if err == nil {
@@ -206,8 +202,8 @@ func Do(ctx context.Context, s *store.Store, request Request, out io.Writer, f o
 	}
 }
 
-// Warnings returns what the user must know before the diff: which instances are undrained, and that a first live policy
-// replaces the load balancing of the proto file.
+// Warnings returns what the user must know before the diff: which instances are undrained, and that the live policy
+// now replaces the load balancing of the proto file.
 func (e *Edit) Warnings() (all []string) {
 	if !e.Changes() {
 		return nil
@@ -216,18 +212,8 @@ func (e *Edit) Warnings() (all []string) {
 	if _, removed := e.Listed(); len(removed) > 0 && e.Kind != Undrain { // a concurrent edit may have drained them
 		all = append(all, "It undrains: "+output.SomeOf(removed))
 	}
-	if e.oldConfig.Balances() || !e.newConfig.Balances() {
-		return all
-	}
-	policy, picks := e.newConfig.Policy(), e.newConfig.LoadBalancing
-	if len(policy.ChildPolicy) > 0 {
-		picks = policy.ChildPolicy
-	}
-	all = append(all, fmt.Sprintf("The live policy replaces all of load_balancing in the proto file: the policy, the routes (lanes) "+
-		"and every option that it does not repeat. etcdrpc cannot copy them: etcd has no proto file. "+
-		"The live policy balances by %s.", policyNames(picks)))
-	if names := laneNames(e.Service.Merged()); policy.Route == nil && len(names) > 0 {
-		all = append(all, "It has no routes, so calls without a lane also reach the instances in lanes: "+output.SomeOf(names))
+	if liveconfig.Replaces(e.newConfig.Config) && !liveconfig.Replaces(e.oldConfig.Config) {
+		all = append(all, `It replaces all of load_balancing in the proto file. Without a childPolicy in "etcd", it would change only what it names.`)
 	}
 	return all
 }
@@ -263,8 +249,6 @@ func (e *Edit) outcome() string {
 	}
 	listed := strings.Join(names, ", ")
 	switch e.Kind {
-	case Remove:
-		return policy + " is removed: its clients use the generated one again."
 	case Drain:
 		if e.lastResort {
 			return policy + " drains " + listed + ", but calls go to drained instances while no others are left."
@@ -272,6 +256,9 @@ func (e *Edit) outcome() string {
 		return "Clients of " + e.Key + " send no new calls to " + listed + "."
 	case Undrain:
 		return policy + " no longer drains " + listed + "."
+	}
+	if e.New == "" {
+		return policy + " is removed: its clients use the generated one again."
 	}
 	return policy + " is in force."
 }

@@ -24,7 +24,7 @@ type Caller struct {
 type Explanation struct {
 	Key string `json:"key"`
 	Caller
-	Policy    string               `json:"policy"`           // child policy that picks an instance of a group
+	Policy    string               `json:"policy"`           // child policy that picks an instance of a group; "" for that of the proto file
 	Leader    string               `json:"leader,omitempty"` // instance that gets the calls for the leader; "" if unknown
 	Instances []inventory.Instance `json:"-"`                // with shares, sorted
 	Notes     []string             `json:"notes"`
@@ -48,12 +48,7 @@ func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 		return nil, ErrNoPolicy
 	}
 	x := &Explanation{Key: s.Key, Caller: caller, Notes: []string{}}
-	if config != nil && len(config.LoadBalancing) > 0 {
-		x.unwrapPolicy(config.LoadBalancing[0])
-	} else {
-		x.unwrapPolicy(serviceconfig.Policy{Name: serviceconfig.RoundRobinName})
-		x.note("No live policy sets load balancing. Clients use the policy of the proto file, which is not in etcd; the shares are those of its default, round_robin.")
-	}
+	x.readPolicy(cmp.Or(config, new(serviceconfig.Config)))
 	called := s.Merged()
 	x.plan = called.Plan(x.etcd, caller.Zone)
 	x.Notes = append(x.Notes, x.plan.Reports...)
@@ -71,16 +66,19 @@ func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 	return x, nil
 }
 
-// unwrapPolicy sets the policy "etcd" and the name of its child policy, and skips outlier detection above it.
-func (x *Explanation) unwrapPolicy(policy serviceconfig.Policy) {
-	if detection, ok := policy.Config.(*serviceconfig.OutlierDetection); ok {
-		x.note("An instance that fails more often than the others gets no calls for a while: the shares assume that none does.")
-		policy = detection.ChildPolicy[0]
+// readPolicy sets the policy "etcd" and the name of its child policy, and skips outlier detection above it.
+func (x *Explanation) readPolicy(config *serviceconfig.Config) {
+	policies := config.LoadBalancing
+	for _, p := range policies[:min(1, len(policies))] {
+		if detection, ok := p.Config.(*serviceconfig.OutlierDetection); ok {
+			x.note("An instance that fails more often than the others gets no calls for a while: the shares assume that none does.")
+			policies = detection.ChildPolicy
+		}
 	}
-	if x.etcd = policy.Etcd(); x.etcd == nil {
-		x.etcd = &serviceconfig.Etcd{ChildPolicy: []serviceconfig.Policy{policy}}
+	x.etcd = cmp.Or(config.Etcd(), &serviceconfig.Etcd{ChildPolicy: policies})
+	if len(x.etcd.ChildPolicy) > 0 {
+		x.Policy = x.etcd.ChildPolicy[0].Name
 	}
-	x.Policy = x.etcd.ChildPolicy[0].Name
 }
 
 func (x *Explanation) note(format string, args ...any) {
@@ -216,7 +214,7 @@ func (x *Explanation) noteOptions() {
 			x.note(format, args...)
 		}
 	}
-	when(e.PreferZone && x.Zone == "", "These are the shares of a client without a zone; others prefer the instances of their own.")
+	when(e.PrefersZone() && x.Zone == "", "These are the shares of a client without a zone; others prefer the instances of their own.")
 	when(e.ZoneMinPercent > 0 && x.Zone != "",
 		"While less than %d %% of the zone's instances are ready, calls go to other zones in proportion to what is missing.", e.ZoneMinPercent)
 	when(e.Subset > 0, "Each client uses %s of a set, different ones in each process; the shares are those over many clients.", output.Counted(int(e.Subset), "instance"))
@@ -230,6 +228,8 @@ func (x *Explanation) noteOptions() {
 // policyNote explains how the child policy divides calls among instances. It returns "" for even and for weighted shares.
 func (x *Explanation) policyNote() string {
 	switch x.Policy {
+	case "":
+		return "Clients use load_balancing of the proto file where the live config says nothing. It is not in etcd: the shares are those of its default, round_robin."
 	case serviceconfig.PickFirstName:
 		return "pick_first keeps each client to one instance of a set: the shares are averages over many clients that shuffle."
 	case serviceconfig.RingHashName:

@@ -138,8 +138,8 @@ func Lists(backends []*Backend) resolver.State {
 	return s
 }
 
-// Except returns the backends whose addresses are not among others.
-func Except(backends, others []*Backend) []*Backend {
+// except returns the backends whose addresses are not among others.
+func except(backends, others []*Backend) []*Backend {
 	both := make(map[string]bool, len(backends)) // addresses of backends; true if others has the address, too
 	for _, b := range backends {
 		both[b.Endpoint.Addr] = false
@@ -174,7 +174,7 @@ type State struct {
 	Health  string // the service config's healthCheckConfig, which gRPC passes to no policy
 	Route   Route  // of the calls of Client.Routed
 	Err     error  // tells callers why the key has no endpoints; nil if the key has some, or if they are unknown
-	InState bool   // the resolver's state has Endpoints, too, which a parent policy may have filtered
+	InState bool   // the resolver's state has Endpoints, too, for outlier detection above the policy
 
 	// Away is the state of the key in the fallback cluster, nil without a fallback, or while the primary's etcd has neither
 	// answered nor failed to answer.
@@ -193,7 +193,7 @@ func (s *State) Input(config *plan.Config, client *plan.Client) plan.Input[*Back
 	if s.Away == nil {
 		return in
 	}
-	in.Away = Except(s.Away.Endpoints, s.Endpoints)
+	in.Away = except(s.Away.Endpoints, s.Endpoints)
 	if len(s.Away.Held) > 0 {
 		in.Held = maps.Clone(s.Away.Held)
 		maps.Copy(in.Held, s.Held)

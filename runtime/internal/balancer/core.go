@@ -117,7 +117,7 @@ func (c *core) connsOf(next *plan, prefix, suffix int, now time.Time) []*conn {
 		conn := c.connTo(next.All[i])
 		c.renew(conn, next.All[i], now)
 		if next.in.state.InState && !conn.inPlan && next.ClassOf(i) != planning.Left {
-			c.close(conn) // the parent policy has forgotten the SubConn of an endpoint that had left
+			c.close(conn) // outlier detection has forgotten the SubConn of an endpoint that had left
 		}
 		changed = append(changed, conn)
 		same = same && conn == previous.conns[i]
@@ -240,13 +240,10 @@ func (c *core) pinTarget(ep *attr.Backend, now time.Time) *conn {
 	return conn
 }
 
-// pin keeps conn open while calls may name its instance. It replaces the endpoint of conn by ep only if the entry has
-// changed, because a parent policy may have changed the plan's form of the address.
+// pin keeps conn open while calls may name its instance, whose endpoint is ep.
 func (c *core) pin(conn *conn, ep *attr.Backend, now time.Time) {
 	conn.named, conn.closeAt = true, time.Time{}
-	if conn.endpoint == nil || !conn.endpoint.Equal(ep) {
-		c.renew(conn, ep, now)
-	}
+	c.renew(conn, ep, now)
 }
 
 // unpin handles the removal of the instance for which conn is pinned. left reports whether the instance has left, not moved.

@@ -44,11 +44,7 @@ func inputFrom(s resolver.State, c *config, target string) *input {
 	if state == nil {
 		state = &attr.State{KeyState: attr.KeyState{Known: true, Endpoints: distinct(s.Endpoints)}, Client: bareClient, Name: target}
 	}
-	in := newInput(state, c)
-	if state.InState && !slices.EqualFunc(s.Endpoints, state.All(), func(ep resolver.Endpoint, b *attr.Backend) bool { return attr.Of(ep) == b }) {
-		in.Endpoints = attr.Except(distinct(s.Endpoints), in.Away) // a parent policy has chosen these
-	}
-	return in
+	return newInput(state, c)
 }
 
 // distinct returns the backends of endpoints, sorted, without those that have no address or an earlier endpoint's address.

@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"errors"
 	"slices"
 
 	"google.golang.org/grpc/resolver"
@@ -9,24 +8,22 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// errPending is the error of calls while the endpoints are not known yet.
-var errPending = errors.New("the endpoints are not known yet")
-
-// endpointsBare returns the endpoints for a policy that is above ours, and for the policy of a bare resolver. If all of them are held,
-// and so may be dead, the fallback's are added.
-func (c *conn) endpointsBare(s *attr.State) (update resolver.State, err error) {
+// bare returns the update with the endpoints for the policy of a bare resolver. If all of them are held, and so may be dead, the fallback's
+// are added. ok is false if no update is due: calls wait for the first state or, if that has no endpoints, fail with the error that bare
+// reports. Later, the policy returns its own error.
+func (c *conn) bare(s *attr.State) (update resolver.State, ok bool) {
 	endpoints := s.Endpoints
 	if len(endpoints) <= len(s.Held) {
 		endpoints = s.All()
 	}
 	switch {
 	case len(endpoints) == 0 && s.Pending():
-		return update, errPending
+		return update, false
 	case len(endpoints) == 0 && !c.served:
-		// Before the first state, calls fail with this error under any policy. After that, such a policy returns its own error.
-		return update, s.Err
-	case c.list != nil && slices.Equal(endpoints, c.list.Endpoints):
-		return c.list.lists, nil
+		c.cc.ReportError(s.Err)
+		return update, false
+	case slices.Equal(endpoints, c.list.Endpoints):
+		return c.list.lists, true
 	}
-	return attr.Lists(endpoints), nil
+	return attr.Lists(endpoints), true
 }

@@ -2,7 +2,6 @@ package discovery
 
 import (
 	"cmp"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -161,16 +160,15 @@ func (c *conn) send(s *State) {
 		state.Away = &attr.State{KeyState: away.KeyState, Err: away.Err}
 	}
 	config := c.config(s)
-	update, err := c.update(state, config)
-	switch {
-	case errors.Is(err, errPending):
-		return // calls wait for the first state, under any policy
-	case err != nil:
-		c.cc.ReportError(err)
+	update, ok := c.update(state, config), true
+	if c.opts.Client == nil {
+		update, ok = c.bare(state)
+	}
+	if !ok {
 		return
 	}
-	if c.opts.Client != nil {
-		update = attr.SetState(update, state)
+	if config != nil {
+		update.ServiceConfig = config.parsed
 	}
 	c.served = c.served || s.Known
 	c.opts.Given.Store(config)
@@ -178,27 +176,20 @@ func (c *conn) send(s *State) {
 	_ = c.cc.UpdateState(update)
 }
 
-// update returns the update for gRPC under a config, and sets the fields of s that depend on the config.
-func (c *conn) update(s *attr.State, config *effectiveConfig) (update resolver.State, err error) {
+// update returns the update for our policy under a config, and sets the fields of s that depend on the config.
+func (c *conn) update(s *attr.State, config *effectiveConfig) resolver.State {
 	w := &c.opts.Default
 	if config != nil {
 		w = &config.Wrapped
 	}
-	s.Health, s.InState = w.Health, w.Top != serviceconfig.EtcdName
-	switch w.Top {
-	case serviceconfig.EtcdName:
-		// The policy reads the endpoints from the attribute. gRPC before 1.84 formats each state for a log line, even if it does
-		// not print the line: some 3 KB for each endpoint.
-		update.Endpoints = []resolver.Endpoint{}
-	case serviceconfig.OutlierDetectionName: // our policy, below outlier detection, gets all endpoints
+	s.Health, s.InState = w.Health, w.Top == serviceconfig.OutlierDetectionName
+	// The policy reads the endpoints from the attribute. gRPC before 1.84 formats each state for a log line, even if it does not
+	// print the line: some 3 KB for each endpoint.
+	update := resolver.State{Endpoints: []resolver.Endpoint{}}
+	if s.InState {
 		update.Endpoints = attr.GRPC(s.All())
-	default:
-		update, err = c.endpointsBare(s)
 	}
-	if config != nil {
-		update.ServiceConfig = config.parsed
-	}
-	return update, err
+	return attr.SetState(update, s)
 }
 
 // config returns the service config to give to gRPC, nil for gRPC's default one. While the live config is unknown or unusable,

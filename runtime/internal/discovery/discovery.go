@@ -10,7 +10,7 @@
 //	discovery.go  the keys of a registry, and where they are in etcd
 //	disk.go       the last known endpoints and live config of each key, in files
 //	conn.go       the resolver of one gRPC connection, and the service config that it gives to gRPC
-//	bare.go       ... the endpoints that it gives to policies of other packages, above or without ours
+//	bare.go       ... the endpoints that it gives to policies of other packages
 //
 // The files down to state.go do no I/O, hold no lock and read no clock.
 package discovery

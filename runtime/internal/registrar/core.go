@@ -30,8 +30,7 @@ type core struct {
 	phase   phase
 	faults  []error // errors of methods that cannot return them
 	entries []publishedEntry
-	run     int  // the number of the last announcement, 0 before the first
-	placed  bool // the entries were placed, and have not left
+	run     int // the number of the last announcement, 0 before the first
 }
 
 // publishedEntry is an entry without its address, and its health in the last announcement.
@@ -66,11 +65,10 @@ const (
 // effects are what the shell does after an event.
 type effects struct {
 	place bool   // place the entries, each paused if it is unhealthy
-	pause bool   // pause the event's entry if it is unhealthy, resume it if not
+	pause bool   // pause the event's entry if it was placed and is unhealthy, resume it if it is healthy
 	warn  string // log the fault of the health service of the entry with this key
 	end   bool   // end the announcement; its events are then ignored, and its waits end
-	leave bool   // remove the placed entries from etcd
-	wait  bool   // wait until the entries of all announcements are out of etcd
+	leave bool   // remove the placed entries from etcd, and wait until those of all announcements are out of it
 }
 
 // step handles an event, unless its announcement has ended. It returns an error if none can begin.
@@ -83,15 +81,18 @@ func (c *core) step(e event) (do effects, err error) {
 	}
 	switch e.kind {
 	case located:
-		do.place, c.placed = true, true
+		do.place = true
 	case heard:
 		entry := &c.entries[e.entry]
-		if entry.health, do.pause = e.health, c.placed; e.health.Problem != "" && !entry.warned {
+		entry.health = e.health
+		do.pause = true
+		if e.health.Problem != "" && !entry.warned {
 			entry.warned, do.warn = true, entry.Key
 		}
 	case withdraw:
-		do.leave, c.placed = c.placed, false
-		if do.end, do.wait = true, true; c.phase == announced {
+		do.end = true
+		do.leave = true
+		if c.phase == announced {
 			c.phase = withdrawn
 		}
 	case end:
@@ -131,7 +132,7 @@ func (c *core) registered(states iter.Seq[lease.State]) bool {
 			return false
 		}
 	}
-	return c.phase == announced && c.placed && n == len(c.entries)
+	return c.phase == announced && n == len(c.entries)
 }
 
 // takes reports whether services can be published for the next announcement.

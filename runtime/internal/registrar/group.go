@@ -189,12 +189,12 @@ func (g *Group) Ended() {
 	g.registrar.companionsChanged.notify()
 }
 
-// step passes an event to the core, and carries out its effects, except place, warn and wait, which are the caller's. left are the
-// registrations to wait for.
+// step passes an event to the core, and carries out its effects, except place and warn, which are the caller's. The caller also waits
+// until the registrations in left are out of etcd.
 func (g *Group) step(e event) (do effects, left []*Registration) {
 	g.with(func(c *core) {
 		do, _ = c.step(e)
-		if do.pause && e.entry < len(g.registrations) { // otherwise an earlier entry could not be placed
+		if do.pause && e.entry < len(g.registrations) { // otherwise the entry is not placed yet, or could not be
 			reg := g.registrations[e.entry]
 			reg.problem = e.health.Problem
 			_, _ = reg.handle.SetPaused(!e.health.OK) // fails only once the registrar is closed
@@ -207,8 +207,6 @@ func (g *Group) step(e event) (do effects, left []*Registration) {
 			for _, reg := range g.registrations {
 				g.registrar.drop(reg) // returns at once, so that all leave together
 			}
-		}
-		if do.wait {
 			left = slices.Concat(g.earlier, g.registrations)
 		}
 	})

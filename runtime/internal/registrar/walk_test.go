@@ -13,7 +13,7 @@ import (
 // kept is an entry that was placed.
 type kept struct {
 	paused bool
-	left   int // how often it was told to leave
+	left   bool
 	state  lease.State
 }
 
@@ -58,7 +58,7 @@ func (w *walked) step(e event) {
 		w.heard[e.entry], w.warned[e.entry] = e.health, w.warned[e.entry] || faulty
 	case e.kind == withdraw:
 		w.announcing, w.withdrawn = false, true
-		w.rule("a withdrawal ends the announcement, and waits", do.end && do.wait)
+		w.rule("a withdrawal ends the announcement, and waits", do.end && do.leave)
 	case e.kind == end:
 		w.announcing, w.ending = false, true
 		w.rule("the end of a server ends the announcement", do.end)
@@ -70,13 +70,11 @@ func (w *walked) step(e event) {
 			w.kept = append(w.kept, kept{paused: !of.health.OK})
 		}
 	}
-	if do.pause {
+	if do.pause && w.located {
 		w.kept[e.entry].paused = !e.health.OK
 	}
 	for i := range w.kept {
-		if do.leave {
-			w.kept[i].left++
-		}
+		w.kept[i].left = w.kept[i].left || do.leave
 	}
 }
 
@@ -139,8 +137,8 @@ func TestWalkServer(t *testing.T) {
 		Events: events(),
 		Rules: []modelcheck.Rule[walked]{
 			{Name: "a rule of an event", Broken: func(w *walked) string { return w.fault }},
-			{Name: "an entry leaves once, at the latest when the server is withdrawn", Broken: func(w *walked) string {
-				return every(w, func(_ int, k kept) bool { return k.left == 1 || k.left == 0 && !w.withdrawn })
+			{Name: "an entry leaves at the latest when the server is withdrawn", Broken: func(w *walked) string {
+				return every(w, func(_ int, k kept) bool { return k.left || !w.withdrawn })
 			}},
 			{Name: "an entry is paused while it is unhealthy, until the announcement ends", Broken: func(w *walked) string {
 				return every(w, func(i int, k kept) bool { return !w.announcing || k.paused != w.heard[i].OK })
@@ -151,7 +149,7 @@ func TestWalkServer(t *testing.T) {
 					states = append(states, k.state)
 				}
 				all := every(w, func(_ int, k kept) bool { return k.state == lease.Registered }) == ""
-				if got := w.core.registered(slices.Values(states)); got != (w.announcing && w.located && all) || len(states) > 0 && w.core.registered(slices.Values(states[1:])) {
+				if got := w.core.registered(slices.Values(states)); got != (w.announcing && len(w.kept) == len(w.core.entries) && all) || len(states) > 0 && w.core.registered(slices.Values(states[1:])) {
 					return fmt.Sprintf("registered with the states %v: %v", states, got)
 				}
 				return ""

@@ -83,7 +83,7 @@ func (l Layout) mapped() bool { return l.format == mappedJSON }
 
 // LayoutByName returns the layout whose String is name.
 func LayoutByName(name string) (Layout, error) {
-	l, ok := find(func(l Layout) bool { return l.name == name && l.Written() })
+	l, ok := find(func(l Layout) bool { return l.name == name && l.encode != nil })
 	if !ok {
 		return Layout{}, fmt.Errorf("unknown layout %.80q: want one of %v", name, Layouts())
 	}
@@ -119,9 +119,6 @@ func (l Layout) LeaseInKey() bool { return l.ends.lease }
 
 // Constant is the name of the layout's variable in package runtime, "" for home-made JSON and layouts that are not written.
 func (l Layout) Constant() string { return l.constant }
-
-// Written reports whether servers write the layout.
-func (l Layout) Written() bool { return !l.IsZero() && l.encode != nil }
 
 // Metadata reports whether values can carry metadata, and so the mark of leaving.
 func (l Layout) Metadata() bool {

@@ -102,14 +102,8 @@ func parseWeight(s string) (uint32, bool) {
 // members returns the metadata with the version, zone and weight, for layouts whose metadata is any JSON.
 func (e Endpoint) members() map[string]any {
 	all := make(map[string]any, len(e.Metadata)+3)
-	for name, value := range e.Metadata {
+	for name, value := range e.strings() {
 		all[name] = value
-	}
-	if e.Version != "" {
-		all[nameVersion] = e.Version
-	}
-	if e.Zone != "" {
-		all[nameZone] = e.Zone
 	}
 	if e.Weight != 0 {
 		all[nameWeight] = e.Weight

@@ -237,9 +237,9 @@ func (v *view) failure(n *counts) error {
 // condition of each connection once, because a condition may change at any time. If ejected is set, ejected members count as ready.
 func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n counts) {
 	p, used := v.plan, t.used.Load()
-	s = readySet{class: t.Class, Set: used.NewSet(p.traits, picking.Settings{
-		MaxCalls: int64(p.Config.MaxConcurrentRequests), SlowStart: p.Config.SlowStart,
-	})}
+	s = readySet{class: t.Class, Set: used.NewSet(p.traits)}
+	s.MaxCalls = int64(p.Config.MaxConcurrentRequests)
+	s.SlowStart = p.Config.SlowStart
 	if p.traits.Rings {
 		s.Reach = func(member int) { p.reach(p.conns[used.Members[member]]) }
 	}

@@ -13,7 +13,8 @@ import (
 
 // setOf returns a set of ready endpoints with weights.
 func setOf(policy Policy, slow *serviceconfig.SlowStart, weights ...uint32) *Set {
-	s := tierOf(new(Rings), weights...).NewSet(policy.Traits(), Settings{SlowStart: slow})
+	s := tierOf(new(Rings), weights...).NewSet(policy.Traits())
+	s.SlowStart = slow
 	s.Reach = func(int) {}
 	for _, weight := range weights {
 		if !policy.Traits().Weighs {
@@ -78,7 +79,7 @@ func TestRing_IsBounded(t *testing.T) {
 	}
 	for range 2 {
 		for _, x := range tiers {
-			s := x.NewSet(by.Traits(), Settings{})
+			s := x.NewSet(by.Traits())
 			if made := s.ring(by); len(made) == 0 || &made[0] != &s.ring(by)[0] {
 				t.Fatalf("two successive calls of ring returned different rings, or rings without points (the first has %d points)", len(made))
 			}

@@ -23,29 +23,24 @@ func NewTier(members []int32, rings *Rings, ringInput func() (names []string, we
 	return t
 }
 
-// Settings are the options that apply to every policy.
-type Settings struct {
-	MaxCalls  int64                    // the limit of calls under way at one endpoint; 0 means no limit
-	SlowStart *serviceconfig.SlowStart // nil if new endpoints get their full share of the calls at once
-}
-
 // Set is the ready members of a tier.
 type Set struct {
-	Settings
-	First    int              // under pick_first, the index of the member that gets all calls
-	Reach    func(member int) // under ring_hash, called when a call reaches a member of the tier
-	Connects atomic.Bool      // under ring_hash, whether a member connects, or soon will
-	tier     *Tier
-	members  []*Stats
-	weights  []uint64 // of the members; nil if the policy does not use weights
-	at       []int32  // for each endpoint of the tier, its index in members, notReady or connecting; nil without Traits.Rings
+	MaxCalls  int64                    // the limit of calls under way at one endpoint; 0 means no limit
+	SlowStart *serviceconfig.SlowStart // nil if new endpoints get their full share of the calls at once
+	First     int                      // under pick_first, the index of the member that gets all calls
+	Reach     func(member int)         // under ring_hash, called when a call reaches a member of the tier
+	Connects  atomic.Bool              // under ring_hash, whether a member connects, or soon will
+	tier      *Tier
+	members   []*Stats
+	weights   []uint64 // of the members; nil if the policy does not use weights
+	at        []int32  // for each endpoint of the tier, its index in members, notReady or connecting; nil without Traits.Rings
 
 	table atomic.Pointer[table]
 }
 
 // NewSet returns a set of a tier. The caller calls Add or LeaveOut for each member, in order.
-func (t *Tier) NewSet(traits Traits, settings Settings) *Set {
-	s := &Set{Settings: settings, tier: t}
+func (t *Tier) NewSet(traits Traits) *Set {
+	s := &Set{tier: t}
 	if traits.Rings {
 		s.at = make([]int32, 0, len(t.Members))
 	}

@@ -144,11 +144,11 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// addressCheck returns the function that returns an error for addresses that may not be dialed, or nil if all are allowed. It replaces
-// a prefix of IPv4 addresses mapped into IPv6 by the prefix of the IPv4 addresses.
+// addressCheck returns the function that returns an error for addresses that may not be dialed. It replaces a prefix of IPv4 addresses
+// mapped into IPv6 by the prefix of the IPv4 addresses.
 func (o *options) addressCheck() (check func(addr string) error, err error) {
 	if o.allowed == nil {
-		return nil, nil
+		return func(string) error { return nil }, nil
 	}
 	allowed := slices.Clone(o.allowed)
 	for i, p := range allowed {

@@ -210,11 +210,8 @@ func init() {
 	extension.CompanionsOf = func(of any, key string) ([]registrar.Companion, <-chan struct{}, error) {
 		switch of := of.(type) {
 		case *Registry:
-			switch {
-			case of == nil:
-				return nil, nil, errNil
-			case of.err != nil:
-				return nil, nil, of.err
+			if err := of.start(); err != nil {
+				return nil, nil, err
 			}
 			return of.published.Companions(key)
 		case *Server:

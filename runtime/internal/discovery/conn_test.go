@@ -290,7 +290,7 @@ func TestKeys_KeepARequestedKey(t *testing.T) {
 func TestEntriesInANamespace(t *testing.T) {
 	const service, instance = "/service/default/default/user/latest", "127.0.0.1:1"
 	for _, namespace := range []string{"", "prod/", "/prod"} {
-		ks := NewKeys(Config{Namespace: namespace, Logger: slog.New(slog.DiscardHandler)})
+		ks := NewKeys(Config{Namespace: namespace, Allowed: func(string) error { return nil }, Logger: slog.New(slog.DiscardHandler)})
 		entry := &mvccpb.KeyValue{Key: []byte(namespace + service + "/" + instance), Value: []byte(`{"metrics_addr":"10.0.0.7:9100"}`)}
 		if b, _, err := ks.decode(service, endpoint.Reader{}, entry); err != nil || b.Endpoint.Addr != instance {
 			t.Errorf("decode in the namespace %q = %+v, %v, want the address %s", namespace, b, err, instance)

@@ -49,7 +49,7 @@ type Config struct {
 	SnapshotDir       string        // "" to keep nothing on disk
 	LoadBalancingOnly bool          // refuse live service configs with more than load balancing
 	Bounds            listwatch.Bounds
-	Allowed           func(addr string) error // returns why an address may not be dialed; nil allows all
+	Allowed           func(addr string) error // returns why an address may not be dialed
 	Logger            *slog.Logger
 
 	// The hooks count events. They must not block.
@@ -92,9 +92,6 @@ type Keys struct {
 
 // NewKeys returns an empty Keys. It does no I/O.
 func NewKeys(cfg Config) *Keys {
-	if cfg.Allowed == nil {
-		cfg.Allowed = func(string) error { return nil }
-	}
 	return &Keys{
 		cfg: cfg,
 		endpoints: listwatch.NewGroup(listwatch.Config[*Backend]{

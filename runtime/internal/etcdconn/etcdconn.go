@@ -27,7 +27,7 @@ type Client struct {
 	Logger    *slog.Logger
 	// Changed is called when the connection is back after a loss or a failed attempt, when it has been down for lostAfter,
 	// and when the error that Down returns changes. back is true in the first case. Changed must return
-	// at once. It may be nil.
+	// at once.
 	Changed func(back bool)
 }
 
@@ -64,7 +64,7 @@ func (c *Conn) Run(ctx context.Context) {
 		if next.restored {
 			c.client.Logger.Info("etcd is connected again")
 		}
-		if (c.lost() || next.reconnected) && c.client.Changed != nil {
+		if c.lost() || next.reconnected {
 			c.client.Changed(next.reconnected)
 		}
 		c.await(ctx, state, next.retry)

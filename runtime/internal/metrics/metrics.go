@@ -91,7 +91,7 @@ func (m *Metrics) initCounters() {
 
 // Close unregisters the callbacks of the observed instruments.
 func (m *Metrics) Close() error {
-	if m == nil || m.observing == nil {
+	if m.observing == nil {
 		return nil
 	}
 	return m.observing.Unregister()

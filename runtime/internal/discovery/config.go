@@ -34,20 +34,19 @@ type warning struct {
 	missed int   // the number of lines suppressed since the last one
 }
 
-// take handles an update of the config in etcd. A config that etcd denies us counts as absent.
-func (c *configCore) take(s *State, u listwatch.Update[liveConfig], now time.Time) warning {
+// take handles an update of the config in etcd, which settle then checks. A config that etcd denies us counts as absent.
+func (c *configCore) take(s *State, u listwatch.Update[liveConfig]) {
 	if u.Snapshot == nil {
 		if Refused(u.Err) {
 			s.LiveKnown, s.LiveConfirmed = true, true
 		}
-		return warning{}
+		return
 	}
 	s.LiveKnown, s.LiveConfirmed = true, true
 	c.latest = nil
 	if len(u.Snapshot.Items) > 0 {
 		c.latest = &u.Snapshot.Items[0].Value
 	}
-	return c.settle(s, now)
 }
 
 // due returns when to check the latest value, zero if it was checked.

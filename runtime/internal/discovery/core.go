@@ -144,10 +144,8 @@ func (c *core) loaded(s saved, now time.Time) effects {
 // configured handles an update of the key's live service config.
 func (c *core) configured(u listwatch.Update[liveConfig], now time.Time) effects {
 	next := *c.state
-	warn := c.config.take(&next, u, now)
-	e := c.update(next, nil, now)
-	e.warn = warn
-	return e
+	c.config.take(&next, u)
+	return c.update(next, nil, now)
 }
 
 // tick handles the arrival of the time effects.wake.
@@ -159,10 +157,7 @@ func (c *core) tick(now time.Time) effects {
 	if !now.Before(next.leftUntil()) {
 		next.Left = nil
 	}
-	warn := c.config.settle(&next, now)
-	e := c.update(next, nil, now)
-	e.warn = warn
-	return e
+	return c.update(next, nil, now)
 }
 
 // stop stops following the key. The last state stays, as provisional. Endpoints that vanish before the key is followed
@@ -197,6 +192,7 @@ func (c *core) due(e effects) effects {
 // endpoints that their owners have withdrawn since the last update.
 func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) effects {
 	old := c.state
+	warn := c.config.settle(&next, now)
 	switch {
 	case c.entries.known && c.configDeadline.IsZero():
 		c.configDeadline = now.Add(configGrace)
@@ -229,7 +225,7 @@ func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) 
 	c.state = &next
 	settled := next.Known && (next.Provisional != old.Provisional || next.LiveConfirmed != old.LiveConfirmed)
 	leaving := next.Known && len(next.Backends) == 0 && len(next.Leaving) != len(old.Leaving)
-	e := effects{changed: matters || settled || news || leaving || !etcderr.Same(next.LiveErr, old.LiveErr)}
+	e := effects{changed: matters || settled || news || leaving || !etcderr.Same(next.LiveErr, old.LiveErr), warn: warn}
 	if next.Known && !next.Provisional && (!same || next.Live != old.Live || old.Provisional) {
 		e.save = &saved{next.Backends, next.Live}
 	}

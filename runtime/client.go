@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer" // the policy "etcd"
 
 	// Policies that a service config may name at the top, in addition to those that gRPC registers itself.
@@ -52,9 +51,6 @@ func (r *Registry) newClient(desc *ServiceDesc, mine clientOptions, opts []grpc.
 	config, err := clientConfig(desc.ServiceConfig, mine.serviceConfig)
 	if err != nil {
 		return nil, nil, fmt.Errorf("etcd: service %q: %w", desc.Name, err)
-	}
-	if top := config.Top; top != serviceconfig.EtcdName && top != serviceconfig.OutlierDetectionName {
-		return nil, nil, fmt.Errorf("etcd: service %q: the policy %.80q must not stand above %q", desc.Name, top, serviceconfig.EtcdName)
 	}
 	b := newClientBuilder(r, desc, mine, authority, config)
 	// Our resolver precedes the caller's options, because gRPC uses the first resolver of a scheme.

@@ -188,7 +188,7 @@ func TestBadDescriptions(t *testing.T) {
 		"{": "service config",
 		`{"loadBalancingConfig":[{"grpclb":{}}]}`:                                 `not "grpclb"; for any other, call grpc.NewClient("etcd:///KEY"`,
 		`{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"weighted":{}}]}}]}`:    `childPolicy[0]: want one of the policies`,
-		`{"loadBalancingConfig":[{"round_robin":{"childPolicy":[{"etcd":{}}]}}]}`: `"round_robin" must not stand above "etcd"`,
+		`{"loadBalancingConfig":[{"round_robin":{"childPolicy":[{"etcd":{}}]}}]}`: `round_robin: unknown field "childPolicy"`,
 	} {
 		if conn, err := r.NewClient(&ServiceDesc{Key: "a"}, plaintext, WithDefaultServiceConfig(config)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("NewClient with the default service config %s = %v, %v, want an error with %q", config, conn, err, want)

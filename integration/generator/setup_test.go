@@ -22,7 +22,7 @@ const setupPage = "../../docs/setup.md"
 
 // setupSections lists the sections that TestSetups must find.
 var setupSections = []string{
-	"buf and the plugins", "Managed mode", "Protos at the root of the repository", "Several buf modules",
+	"buf and the plugins", "Managed mode", "Protos at the root of the repository", "A second service", "Several buf modules",
 	"protoc without buf", "`module=` instead of `paths=source_relative`", "In a workspace", "With a vendor directory",
 }
 

@@ -157,7 +157,7 @@ var unsupportedVariables = []struct{ name, harmless, flag, instead string }{
 	{"AUTH_JWT_TOKEN", "", "user", "give --user"},
 }
 
-// fromEnvironment sets flags of the connection and the output that are not on the command line from environment variables. An
+// fromEnvironment sets flags of the connection that are not on the command line from environment variables. An
 // unsupported variable is an error.
 func fromEnvironment(flags *pflag.FlagSet, getenv func(string) string) error {
 	var errs []error
@@ -165,9 +165,6 @@ func fromEnvironment(flags *pflag.FlagSet, getenv func(string) string) error {
 		if value := getenv(environment + f.name); value != "" && value != f.harmless && !flags.Changed(f.flag) {
 			errs = append(errs, fmt.Errorf("environment variable %s%s is not supported: unset it, and %s", environment, f.name, f.instead))
 		}
-	}
-	if text := getenv(environment + "WRITE_OUT"); text == string(output.FormatJSON) && !flags.Changed("output") && !flags.Changed("write-out") {
-		errs = append(errs, flags.Set("write-out", text)) // etcdctl's other formats are not for services
 	}
 	user, named := flags.Lookup("user").Value.String(), flags.Changed("user")
 	new(settings).flags().VisitAll(func(flag *pflag.Flag) {

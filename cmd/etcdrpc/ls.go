@@ -24,9 +24,8 @@ func newLs(a *app) *cobra.Command {
 	var where []string
 	var summary bool
 	cmd := &cobra.Command{
-		Use:     "ls [PREFIX]",
-		Aliases: []string{"list"},
-		Short:   "List services and their instances",
+		Use:   "ls [PREFIX]",
+		Short: "List services and their instances",
 		Long: `ls lists the services whose keys begin with PREFIX, and their instances: address,
 version, zone, weight, the layout of the entry in etcd and the time left on its
 lease. The state is "registered", "drained" by a live policy that clients accept,
@@ -56,9 +55,6 @@ other things as well.`,
 			all := inventory.Entries(n.Services)
 			if err := s.AddLeases(ctx, all); err != nil {
 				return err
-			}
-			if names := unknownNames(all, filters); len(names) > 0 {
-				output.Sayf(a.notes, "No instance has %s.\n", output.SomeOf(names))
 			}
 			services, prefix := filtered(n.Services, filters), s.Full(strings.Join(args, ""))
 			switch {
@@ -246,17 +242,6 @@ func filtered(services []*inventory.Service, filters []filter) []*inventory.Serv
 		s.Instances, s.Malformed = slices.DeleteFunc(s.Instances, fails), slices.DeleteFunc(s.Malformed, fails)
 		return !s.InUse()
 	})
-}
-
-// unknownNames returns, in quotes, the names in filters that no entry has a value for, such as mistyped names.
-func unknownNames(entries []*inventory.Instance, filters []filter) (names []string) {
-	for _, f := range filters {
-		has := func(i *inventory.Instance) bool { return fieldOf(i, f.name) != "" }
-		if name := strconv.Quote(f.name); len(entries) > 0 && !slices.ContainsFunc(entries, has) && !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	return names
 }
 
 func newWatch(a *app) *cobra.Command {

@@ -142,9 +142,7 @@ Exit codes: 0 success; 1 an error, or doctor found faults; 2 invalid usage;
 	flags := root.PersistentFlags()
 	flags.AddFlagSet(a.settings.flags())
 	flags.StringVarP((*string)(&a.output), "output", "o", string(output.FormatTable), "`format` of the output: table or json")
-	flags.StringVarP((*string)(&a.output), "write-out", "w", string(output.FormatTable), "the same as --output, as etcdctl spells it")
 	offer(root, "output", output.Formats)
-	offer(root, "write-out", output.Formats)
 	root.AddCommand(newLs(a), newWatch(a), newPolicy(a), newDrain(a), newUndrain(a), newRegister(a), newCall(a), newDoctor(a), newSD(a), newUI(a), newXDS(a), newVersion(a))
 	return root
 }

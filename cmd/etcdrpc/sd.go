@@ -66,12 +66,8 @@ setting, such as one of Registry.Add, unless PREFIX is the key of the service.`,
 }
 
 func (o *sdOptions) check(cmd *cobra.Command) error {
-	given := cmd.Flags().Changed
-	switch {
-	case given("port") && (o.port.Number < 1 || o.port.Number > 65535):
+	if cmd.Flags().Changed("port") && (o.port.Number < 1 || o.port.Number > 65535) {
 		return errors.New("--port must be from 1 to 65535")
-	case given("port-metadata") && o.port.Metadata == "":
-		return errors.New("--port-metadata must not be empty")
 	}
 	return nil
 }

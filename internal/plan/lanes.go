@@ -52,11 +52,11 @@ func (p *Plan[E]) makeLanes() {
 		p.placeAll()
 	}
 	if m := p.Base.Members; len(m) > 0 && !p.ClassOf(int(m[0])).IsLive() && p.ClassOf(int(m[len(m)-1])) == Drained {
-		without := ""
+		text := "drain leaves no endpoint, so calls go to drained ones"
 		if p.HasLanes() {
-			without = " without a lane"
+			text = "drain leaves no endpoint for calls without a lane, which go to drained ones"
 		}
-		p.report("drain leaves no endpoint for calls%s, which go to drained ones", without)
+		p.report("%s", text)
 	}
 }
 

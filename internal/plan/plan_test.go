@@ -190,7 +190,7 @@ func TestSelector(t *testing.T) {
 		{`{"split":[{"match":{"version":"v2"},"weight":1},{"match":{"version":"v1"},"weight":1}]}`, "ab", "1: ab",
 			`the group version="v2" of the split matches no endpoint that is selected for this connection: the other groups have its share`},
 		{`{}`, "", `etcd: none of the 5 endpoints of "acme/user" is selected for this connection`, ""},
-		{`{"drain":["a"]}`, "a", `etcd: none of the 4 endpoints of "acme/user" is selected for this connection (1 more are drained)`, "drain leaves no endpoint for calls, which go to drained ones"},
+		{`{"drain":["a"]}`, "a", `etcd: none of the 4 endpoints of "acme/user" is selected for this connection (1 more are drained)`, "drain leaves no endpoint, so calls go to drained ones"},
 		{`{` + loose + `}`, "cd", "1: cd", "every endpoint that may be called is in a lane: calls without a lane go to all of them"},
 		{`{"drain":["b"],` + loose + `}`, "bd", "1: b", noneLeft},                      // no selected endpoint is left in the base
 		{`{"drain":["b"],"minHealthyPercent":60,` + loose + `}`, "be", "1: e > b", ""}, // the percentage is of all endpoints in no lane

@@ -55,8 +55,8 @@ from standard input. METHOD is package.Service/Method or, where only one service
 Service/Method or, but for gRPC's own services, Method. It may return a stream, and not
 take one.
 
-It calls one of the instances that clients call, at random, over TLS, and asks it by gRPC's
-reflection what the method takes and returns.`,
+It calls one of the instances that clients call and that have the method, at random, over
+TLS, and asks it by gRPC's reflection what the method takes and returns.`,
 		Example: `  etcdrpc call acme/user GetUser '{"id": "7"}'
   etcdrpc call acme/user acme.user.v1.Cache/Flush --each --plaintext`,
 		Args:              keyArgs(cobra.RangeArgs(2, 3)),
@@ -84,7 +84,7 @@ reflection what the method takes and returns.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&c.instance, "instance", "", "call the instance with this `id` or address, be it drained or not")
-	flags.BoolVar(&c.each, "each", false, "call each instance, drained ones too, one after the other, and write each response on a line that names the instance")
+	flags.BoolVar(&c.each, "each", false, "call each instance that has the method, drained ones too, one after the other, and write each response on a line that names the instance")
 	flags.StringVar(&c.image, "schema", "", "take the descriptors from this `file`, an image as buf build -o or protoc --descriptor_set_out writes it")
 	flags.StringArrayVarP(&c.headers, "header", "H", nil, "`'name: value'` to send; may be repeated")
 	flags.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long the call of an instance may take")
@@ -126,7 +126,8 @@ func (c *call) prepare(a *app) (err error) {
 	return nil
 }
 
-// choose returns the instances to call: the instance of --instance, all instances with --each, or a random one that clients call.
+// choose returns the instances to call: the instance of --instance, all instances with --each, or a random one that clients call. If
+// any of them publish the method, it leaves out those that publish only others.
 func (c *call) choose(s *inventory.Service) ([]inventory.Instance, error) {
 	if c.instance != "" {
 		i, err := s.Finder()(c.instance)
@@ -138,6 +139,13 @@ func (c *call) choose(s *inventory.Service) ([]inventory.Instance, error) {
 	all := slices.DeleteFunc(s.Merged().Instances, func(i inventory.Instance) bool { return !c.each && i.State != inventory.Registered })
 	if len(all) == 0 {
 		return nil, errors.New("no instance that clients call is registered: see " + s.Command("ls"))
+	}
+	able := slices.DeleteFunc(slices.Clone(all), func(i inventory.Instance) bool {
+		methods := (&inventory.Service{Instances: []inventory.Instance{i}}).Methods()
+		return len(methods) > 0 && !slices.ContainsFunc(methods, func(full string) bool { return schema.Named(full, c.method) })
+	})
+	if len(able) > 0 { // else the answer of a server says more
+		all = able
 	}
 	if c.each {
 		return all, nil

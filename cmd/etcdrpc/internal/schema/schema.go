@@ -153,7 +153,7 @@ func (s *Schema) Find(name string) (protoreflect.MethodDescriptor, error) {
 			if full == name {
 				return method, nil
 			}
-			if strings.HasSuffix("."+full, "."+name) || strings.HasSuffix(full, "/"+name) {
+			if Named(full, name) {
 				found = append(found, method)
 			}
 		}
@@ -165,6 +165,11 @@ func (s *Schema) Find(name string) (protoreflect.MethodDescriptor, error) {
 		return found[0], nil
 	}
 	return nil, fmt.Errorf("%s may be %s or %s: name the service", name, Path(found[0]), Path(found[1]))
+}
+
+// Named reports whether name, with or without its package and service, may be that of a method with this full name.
+func Named(full, name string) bool {
+	return strings.HasSuffix("."+full, "."+name) || strings.HasSuffix(full, "/"+name)
 }
 
 // Path returns a method as "package.Service/Method".

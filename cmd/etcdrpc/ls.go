@@ -28,7 +28,7 @@ func newLs(a *app) *cobra.Command {
 		Short: "List services and their instances",
 		Long: `ls lists the services whose keys begin with PREFIX, and their instances: address,
 version, zone, weight, the layout of the entry in etcd and the time left on its
-lease. The state is "registered", "drained" by a live policy that clients accept,
+lease. The state is "registered", "drained" by a live config that clients accept,
 "leaving" while its owner withdraws the entry, or "malformed". The column LEADER is
 shown if an instance leads its service.
 
@@ -83,7 +83,7 @@ other things as well.`,
 // summary is what ls --services says of a service.
 type summary struct {
 	Key      string         `json:"key"`
-	Live     *bool          `json:"livePolicy"` // the service has a live config; null if that could not be read
+	Config   *string        `json:"liveConfig"` // its state; null if it could not be read
 	States   map[string]int `json:"states"`     // numbers of entries
 	Versions map[string]int `json:"versions"`
 	Zones    map[string]int `json:"zones"`
@@ -96,35 +96,28 @@ func summariesOf(services []*inventory.Service) []summary {
 		for _, i := range entries {
 			states[string(i.State)]++
 		}
-		all[n] = summary{s.Key, s.IfRead(s.Config != nil), states, inventory.Count(entries, "version"), inventory.Count(entries, "zone")}
+		all[n] = summary{s.Key, inventory.IfRead(s, s.ConfigState()), states, inventory.Count(entries, "version"), inventory.Count(entries, "zone")}
 	}
 	return all
 }
 
 func printSummaries(out io.Writer, all []summary) {
-	counted := func(counts map[string]int) string {
-		names := slices.SortedFunc(maps.Keys(counts), inventory.CompareNames)
-		for n, name := range names {
-			names[n] = fmt.Sprintf("%d %s", counts[name], name)
-		}
-		return strings.Join(names, ", ")
-	}
 	var rows [][]string
 	for _, s := range all {
-		policy := ""
-		if s.Live != nil && *s.Live {
-			policy = "live"
+		config := ""
+		if s.Config != nil {
+			config = *s.Config
 		}
-		rows = append(rows, []string{s.Key, counted(s.Versions), counted(s.Zones), policy, counted(s.States)})
+		rows = append(rows, []string{s.Key, inventory.Counted(s.Versions), inventory.Counted(s.Zones), config, inventory.Counted(s.States)})
 	}
-	output.Table(out, []string{"SERVICE", "VERSIONS", "ZONES", "POLICY", "STATES"}, rows)
+	output.Table(out, []string{"SERVICE", "VERSIONS", "ZONES", "LIVE CONFIG", "STATES"}, rows)
 }
 
 // This is the JSON output of services.
 type (
 	serviceJSON struct {
 		Key       string           `json:"key"`
-		Live      *bool            `json:"livePolicy"` // the service has a live config; null if that could not be read
+		Config    *string          `json:"liveConfig"` // its state; null if it could not be read
 		Instances []inventory.JSON `json:"instances"`
 		Malformed []malformedJSON  `json:"malformed"`
 	}
@@ -137,7 +130,7 @@ type (
 func servicesJSON(services []*inventory.Service) []serviceJSON {
 	all := make([]serviceJSON, len(services))
 	for n, s := range services {
-		all[n] = serviceJSON{Key: s.Key, Live: s.IfRead(s.Config != nil), Instances: []inventory.JSON{}, Malformed: []malformedJSON{}}
+		all[n] = serviceJSON{Key: s.Key, Config: inventory.IfRead(s, s.ConfigState()), Instances: []inventory.JSON{}, Malformed: []malformedJSON{}}
 		for i := range s.Instances {
 			all[n].Instances = append(all[n].Instances, s.JSON(&s.Instances[i]))
 		}

@@ -45,12 +45,7 @@ func (c *Console) linesOf(n *store.Snapshot) []line {
 }
 
 func newLine(s *inventory.Service, findings []doctor.Finding) line {
-	l := line{Key: s.Key, Counts: make(map[inventory.State]int), findings: findings}
-	if _, err := s.Live(); err != nil {
-		l.Config = "refused"
-	} else if s.Config != nil {
-		l.Config = "in force"
-	}
+	l := line{Key: s.Key, Config: s.ConfigState(), Counts: make(map[inventory.State]int), findings: findings}
 	if len(s.Candidates) > 0 {
 		l.Leader = s.Candidates[0].Instance
 	}
@@ -130,9 +125,10 @@ func (c *Console) service(w http.ResponseWriter, r *http.Request) {
 	for _, other := range k.lines() {
 		if other.Key == s.Key {
 			l = other
-		} else if other.Config == "refused" {
-			p.Note = "" // the note is for the page of other
 		}
+	}
+	if k.Denied == nil && k.Within == "" {
+		p.Note = "" // the note is on live configs that clients refuse: this page has the reason
 	}
 	p.Findings = l.findings[:min(len(l.findings), maxRows)]
 	p.Unfound = len(l.findings) - len(p.Findings)

@@ -78,6 +78,20 @@ func (s *Service) Live() (*serviceconfig.Config, error) {
 	return serviceconfig.ParseLive(string(s.Config.Value))
 }
 
+// Refused is the state of a live config that clients refuse.
+const Refused = "refused"
+
+// ConfigState returns the state of the live config, "" if there is none.
+func (s *Service) ConfigState() string {
+	if _, err := s.Live(); err != nil {
+		return Refused
+	}
+	if s.Config != nil {
+		return "in force"
+	}
+	return ""
+}
+
 // ConfigRevision returns the revision of the live config, 0 if there is none.
 func (s *Service) ConfigRevision() int64 {
 	if s.Config == nil {

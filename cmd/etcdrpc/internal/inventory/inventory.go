@@ -4,6 +4,7 @@ package inventory
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -52,8 +53,8 @@ type Service struct {
 // InUse reports whether the service has an entry, readable or not.
 func (s *Service) InUse() bool { return len(s.Instances)+len(s.Malformed) > 0 }
 
-// IfRead returns a statement on the live config, or nil if the live config could not be read.
-func (s *Service) IfRead(statement bool) *bool {
+// IfRead returns a statement on the live config of a service, or nil if the live config could not be read.
+func IfRead[T any](s *Service, statement T) *T {
 	if s.Denied != nil {
 		return nil
 	}
@@ -81,6 +82,15 @@ func Count(all []*Instance, field string) map[string]int {
 		}
 	}
 	return counts
+}
+
+// Counted returns counts as text, sorted by name: "1 v1, 2 v2".
+func Counted(counts map[string]int) string {
+	names := slices.SortedFunc(maps.Keys(counts), CompareNames)
+	for n, name := range names {
+		names[n] = fmt.Sprintf("%d %s", counts[name], name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // LeaseIDs returns the ids of the leases of the entries, sorted and without duplicates.
@@ -253,7 +263,7 @@ type LeaseJSON struct {
 func (s *Service) JSON(i *Instance) JSON {
 	out := JSON{
 		Instance: i.Instance, Addr: i.Addr, Version: i.Version, Zone: i.Zone, Weight: i.Weight, Metadata: i.Metadata,
-		Layout: i.Layout.String(), State: i.State, Drained: s.IfRead(i.Drained), Leader: i.Leads, EtcdKey: s.Namespace + i.Entry.Key,
+		Layout: i.Layout.String(), State: i.State, Drained: IfRead(s, i.Drained), Leader: i.Leads, EtcdKey: s.Namespace + i.Entry.Key,
 	}
 	if i.Entry.Lease != 0 {
 		out.Lease = &LeaseJSON{ID: LeaseName(i.Entry.Lease)}

@@ -22,7 +22,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
-// drainUnseen describes, for the user, the effect of a live policy that is unreadable or refused.
+// drainUnseen describes, for the user, the effect of a live config that is unreadable or refused.
 const drainUnseen = "drained instances are shown as registered"
 
 const (
@@ -39,8 +39,8 @@ type Snapshot struct {
 	Services []*inventory.Service // sorted by key
 	Revision int64
 	Note     string // what could not be read; "" if everything was read
-	Denied   error  // why live policies could not be read; nil if they were read
-	Within   string // the namespace with live policies that the key or prefix begins with; "" if there is none
+	Denied   error  // why live configs could not be read; nil if they were read
+	Within   string // the namespace with live configs that the key or prefix begins with; "" if there is none
 
 	parts []listwatch.Range // ranges that were read
 }
@@ -93,6 +93,7 @@ func (s *Store) At(ctx context.Context, key string) (*Snapshot, error) {
 func (s *Store) read(ctx context.Context, key string, parts [][]listwatch.Range, decode func([]inventory.Entry) []*inventory.Service) (*Snapshot, error) {
 	n := &Snapshot{}
 	byKey := make(map[string]inventory.Entry)
+	var refused []string
 	for i, ranges := range parts {
 		r, entries, revision, err := s.scanFirst(ctx, ranges, n.Revision)
 		switch {
@@ -101,8 +102,8 @@ func (s *Store) read(ctx context.Context, key string, parts [][]listwatch.Range,
 		case i == 0 || !errors.Is(err, ErrDenied):
 			return nil, err
 		case i == 1:
-			n.Denied = err
-			n.Note = fmt.Sprintf("Live policies under %q are not readable by %s, so %s.", s.fullStart(ranges[0].From), s.who, drainUnseen)
+			n.Denied = byOperator(err)
+			n.Note = fmt.Sprintf("Live configs under %q are not readable by %s, so %s.", s.fullStart(ranges[0].From), s.who, drainUnseen)
 		}
 		for _, e := range entries {
 			byKey[e.Key] = e
@@ -113,14 +114,17 @@ func (s *Store) read(ctx context.Context, key string, parts [][]listwatch.Range,
 		return nil, err
 	}
 	if n.Within = within; within != "" {
-		n.Note = fmt.Sprintf("%q is a namespace with live policies: to read them, give it by --namespace.", s.Full(within))
+		n.Note = fmt.Sprintf("%q is a namespace with live configs: to read them, give it by --namespace.", s.Full(within))
 	}
 	n.Services = decode(slices.Collect(maps.Values(byKey)))
 	for _, found := range n.Services {
 		found.Commands, found.Denied = s.Commands, n.Denied
-		if _, err := found.Live(); err != nil && found.InUse() {
-			n.Note = fmt.Sprintf("Clients refuse the live policy of %s, and running ones keep the last valid one, so %s.", s.Full(found.Key), drainUnseen)
+		if found.ConfigState() == inventory.Refused && found.InUse() {
+			refused = append(refused, s.Full(found.Key))
 		}
+	}
+	if len(refused) > 0 {
+		n.Note = strings.TrimSpace(fmt.Sprintf("%s Clients refuse the live config of %s, and running ones keep the last valid one, so %s.", n.Note, strings.Join(refused, ", "), drainUnseen))
 	}
 	return n, nil
 }

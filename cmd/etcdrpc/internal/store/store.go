@@ -29,7 +29,7 @@ import (
 // Errors of requests.
 var (
 	ErrDenied       = errors.New("etcd denies permission")
-	ErrChanged      = errors.New("the live policy was changed concurrently: read it again")
+	ErrChanged      = errors.New("the live config was changed concurrently: read it again")
 	ErrMaybeWritten = errors.New("it may have been written: check before you retry") // there was no answer
 )
 
@@ -176,6 +176,14 @@ func (s *Store) explain(doing string, err error) error {
 	return s.explainTimeout(s.timeout, doing, err)
 }
 
+// byOperator adds who may read or write live configs to the error of a denied request.
+func byOperator(err error) error {
+	if errors.Is(err, ErrDenied) {
+		return fmt.Errorf("%w: an operator's role permits it (docs/security.md)", err)
+	}
+	return err
+}
+
 // explainTimeout is explain for errors other than denied permissions.
 func (s *Store) explainTimeout(timeout time.Duration, doing string, err error) error {
 	why := cmp.Or(s.conn.why(err, s.User, s.Endpoints), err)
@@ -286,7 +294,7 @@ func (s *Store) Replace(ctx context.Context, key string, old *inventory.Entry, v
 	}
 	resp, err := s.kv.Txn(ctx).If(unchanged...).Then(ops...).Commit()
 	if err != nil {
-		explained := s.explain(what, err)
+		explained := byOperator(s.explain(what, err))
 		if mayBeApplied(err) {
 			explained = fmt.Errorf("%w; %w", explained, ErrMaybeWritten)
 		}

@@ -15,13 +15,13 @@ func newDoctor(a *app) *cobra.Command {
 	d := new(doctor.Options)
 	cmd := &cobra.Command{
 		Use:   "doctor [KEY|PREFIX]",
-		Short: "Find faults, and show their remedies",
+		Short: "Find what is wrong, and show the remedies",
 		Long: `doctor examines all services, or the service at KEY or, if there is none, those whose
-keys begin with PREFIX. It shows each fault with its keys and a remedy, the worst
-faults first. It changes nothing. It exits with 1 if it found a fault at least as
-severe as --fail-on, by default any fault, and with 3 if it could not read etcd.
+keys begin with PREFIX. It counts its findings by kind, and shows each with its keys and
+a remedy, the worst first. It changes nothing. It exits with 1 if a finding is at least
+as severe as --fail-on, by default any finding, and with 3 if it could not read etcd.
 
-The kinds of faults and their highest severity:
+The kinds of findings and their highest severity:
 ` + doctor.KindsHelp() + `
 It connects to each address from its own host, and sends nothing without --deep.`,
 		Args:              cobra.MaximumNArgs(1),

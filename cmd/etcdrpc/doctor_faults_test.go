@@ -46,7 +46,7 @@ func says(metadata string, server ...string) plant {
 	}
 }
 
-// policy plants a live policy, and an instance for each element of metadata. The second instance of acme/user has the address user-2:9000.
+// policy plants a live config, and an instance for each element of metadata. The second instance of acme/user has the address user-2:9000.
 func policy(config string, metadata ...string) plant {
 	return func(f *planted, at string) {
 		key, addr := path.Split(strings.TrimPrefix(at, inventory.ConfigPrefix))
@@ -58,7 +58,7 @@ func policy(config string, metadata ...string) plant {
 	}
 }
 
-// etcdPolicy is like policy, for a live policy with these fields of the policy "etcd".
+// etcdPolicy is like policy, for a live config with these fields of the policy "etcd".
 func etcdPolicy(fields string, metadata ...string) plant {
 	return policy(`{"loadBalancingConfig":[{"etcd":{`+fields+`}}]}`, metadata...)
 }
@@ -91,9 +91,9 @@ var faults = []fault{
 		f.lease(f.namespace+"acme/indigo/n", `{"Addr":"10.1.62.1:9000"}`)
 	}},
 	{"a value at the service key itself", "bad-key", "clients of acme/iris read only keys below it", "acme/iris", entry("10.1.60.1:9000").with("acme/iris")},
-	{"a live policy with a slash before its key", "bad-key", "reserved", "/_grpc_config/acme/isatis", unleased(noPolicy).with("acme/isatis")},
-	{"a live policy for a bad key", "bad-key", "white space", "_grpc_config/acme/a b", unleased(noPolicy)},
-	{"a policy that does not exist", "bad-policy", `round_robin, not "round_robbin"`, "_grpc_config/acme/papa", policy(`{"loadBalancingConfig":[{"round_robbin":{}}]}`)},
+	{"a live config with a slash before its key", "bad-key", "reserved", "/_grpc_config/acme/isatis", unleased(noPolicy).with("acme/isatis")},
+	{"a live config for a bad key", "bad-key", "white space", "_grpc_config/acme/a b", unleased(noPolicy)},
+	{"a policy that does not exist", "bad-config", `round_robin, not "round_robbin"`, "_grpc_config/acme/papa", policy(`{"loadBalancingConfig":[{"round_robbin":{}}]}`)},
 	{"a drain of everything", "no-match", "drain leaves no endpoint", "_grpc_config/acme/sierra", etcdPolicy(`"drain":["sierra-1:9000"]`)},
 	{"a policy that clients do not link", "unlinked-policy", "outlierdetection", "_grpc_config/acme/tango", policy(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}}]}`)},
 	{"a split with an empty group", "no-match", `the group version="v2" of the split matches no endpoint`, "_grpc_config/acme/uniform",
@@ -106,8 +106,8 @@ var faults = []fault{
 		}
 		f.etcdPolicy("acme/violet", `"drain":["n1"]`)
 	}},
-	{"a policy without a service", "orphan-policy", "acme/whiskey, but no instance", "_grpc_config/acme/whiskey", unleased(noPolicy)},
-	{"timeouts for a service and a method that are not served", "unserved-method", `warning methodConfig or healthCheckConfig of the live policy names what no instance serves: ["acme.Xrai" "acme.Xray/Gte"]`, "_grpc_config/acme/xray",
+	{"a policy without a service", "orphan-config", "acme/whiskey, but no instance", "_grpc_config/acme/whiskey", unleased(noPolicy)},
+	{"timeouts for a service and a method that are not served", "unserved-method", `warning methodConfig or healthCheckConfig of the live config names what no instance serves: ["acme.Xrai" "acme.Xray/Gte"]`, "_grpc_config/acme/xray",
 		policy(`{"methodConfig":[{"name":[{"service":"acme.Xrai"}],"timeout":"1s"},{"name":[{"service":"acme.Xray","method":"Get"},{"service":"acme.Xray","method":"Gte"}],"timeout":"1s"},{"name":[{}],"timeout":"2s"}]}`, `{"grpc_methods":"acme.Xray/Get,List"}`)},
 	{"a lane without an instance", "no-match", "matches no endpoint", "_grpc_config/acme/yankee", etcdPolicy(`"route":[{"lane":"beta","match":{"version":"v2"}}]`)},
 	{"a drain of a strict lane", "lane", `error every instance of the lane "pr-7" is drained, and it is strict, so its calls fail`, "_grpc_config/acme/yucca",
@@ -149,16 +149,16 @@ var faults = []fault{
 	{"a start that is no time", "metadata", `start time "1767225600000"`, "acme/ivy/10.1.56.1:9000", says(`{"grpc_started":"1767225600000"}`)},
 	{"a weight that is no whole number", "metadata", `weight "9.5"`, "acme/kauri/10.1.58.1:9000", says(`{"weight":9.5}`)},
 	{"a list of methods that is too long", "metadata", "more than the 16384 that callers read", "acme/larch/10.1.59.1:9000", says(`{"grpc_methods":"acme.Larch/` + strings.Repeat("Get,", 5000) + `List"}`)},
-	{"an instance without a zone beside preferZone", "no-match", "1 of 2 instances have none", "acme/oak/oak-2:9000", etcdPolicy(`"preferZone":true`, `{"zone":"eu-1a"}`, "null")},
-	{"a live policy with a slash behind it", "bad-key", "slash", "_grpc_config/acme/pear/", unleased(noPolicy).with("acme/pear")},
-	{"a live policy for a key that is spelled otherwise", "orphan-policy", "acme/pop-lar, but no instance", "_grpc_config/acme/pop-lar", unleased(noPolicy).with("acme/poplar")},
-	{"a live policy on a lease", "expiring", "the live policy is on a lease", "_grpc_config/acme/rose", entry(noPolicy).with("acme/rose")},
-	{"a live policy that is too large", "bad-policy", "clients refuse the live policy", "_grpc_config/acme/sage", policy(`{"methodConfig":[{"name":[{"service":"` + strings.Repeat("s", 256<<10) + `"}]}]}`)},
-	{"the health of a service that is not there", "unserved-method", `warning methodConfig or healthCheckConfig of the live policy names what no instance serves: ["acme.Vyne"]`, "_grpc_config/acme/vine",
+	{"an instance without a zone beside preferZone", "no-match", "1 instance has no zone", "acme/oak/oak-2:9000", etcdPolicy(`"preferZone":true`, `{"zone":"eu-1a"}`, "null")},
+	{"a live config with a slash behind it", "bad-key", "slash", "_grpc_config/acme/pear/", unleased(noPolicy).with("acme/pear")},
+	{"a live config for a key that is spelled otherwise", "orphan-config", "acme/pop-lar, but no instance", "_grpc_config/acme/pop-lar", unleased(noPolicy).with("acme/poplar")},
+	{"a live config on a lease", "expiring", "the live config is on a lease", "_grpc_config/acme/rose", entry(noPolicy).with("acme/rose")},
+	{"a live config that is too large", "bad-config", "clients refuse the live config", "_grpc_config/acme/sage", policy(`{"methodConfig":[{"name":[{"service":"` + strings.Repeat("s", 256<<10) + `"}]}]}`)},
+	{"the health of a service that is not there", "unserved-method", `warning methodConfig or healthCheckConfig of the live config names what no instance serves: ["acme.Vyne"]`, "_grpc_config/acme/vine",
 		policy(`{"healthCheckConfig":{"serviceName":"acme.Vyne"}}`, `{"grpc_methods":"acme.Vine/Get"}`)},
 	{"that service, of which the health service does not know", "not-serving", `does not know "acme.Vyne"`, "acme/vine/vine-1:9000", func(*planted, string) {}},
 	{"a start in the future", "metadata", `start time "7767225600"`, "acme/ilex/10.1.56.2:9000", says(`{"grpc_started":"7767225600"}`)},
-	{"a lane without routes", "lane", "warning 1 instance has a lane, and the live policy has no routes", "acme/walnut/walnut-2:9000", etcdPolicy(`"childPolicy":[{"etcd_weighted":{}}]`, "null", `{"lane":"pr-7"}`)},
+	{"a lane without routes", "lane", "warning 1 instance has a lane, and the live config has no routes", "acme/walnut/walnut-2:9000", etcdPolicy(`"childPolicy":[{"etcd_weighted":{}}]`, "null", `{"lane":"pr-7"}`)},
 	{"a candidate of a service without entries", "leader", `"nobody", which has no entry`, "_grpc_leader/acme/yew//one", entry("nobody")},
 	{"a leader whose entry is leaving", "leader", `"cypress-1:9000", which has no entry that clients call`, "_grpc_leader/acme/cypress//one", entry("cypress-1:9000").with("acme/cypress", leaving, "null")},
 	{"versions in no group of a split", "no-match", "4 instances are in no group of the split", "acme/birch2/birch2-5:9000",

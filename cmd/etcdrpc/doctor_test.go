@@ -214,7 +214,7 @@ func TestDoctor_OpenFiles(t *testing.T) {
 	putKey(t, etcd, "acme/user/a", "10.0.0.7:9000")
 	a.dial = func(context.Context, string, string) (net.Conn, error) { return nil, syscall.EMFILE }
 	out, stderr, code := executed(t, a, at(etcd, "doctor", "--deep")...)
-	if code != exitWrong || strings.Count(out, "too many open files") != 1 || !strings.Contains(out, "ulimit -n") || !strings.Contains(out, "warning no-lease: ") {
+	if code != exitWrong || strings.Count(out, "too many open files") != 1 || !strings.Contains(out, "ulimit -n") || !strings.Contains(out, "warning no-lease at ") {
 		t.Errorf("exit code %d, output %s%s, want %d, the limit of open files, and the entry without a lease", code, out, stderr, exitWrong)
 	}
 }

@@ -1,12 +1,12 @@
 // Command etcdrpc shows and edits the data of gRPC services in etcd: the instances of each service,
-// its live service config, and the faults of both. See docs/etcdrpc.md.
+// its live config, and what is wrong with both. See docs/etcdrpc.md.
 //
 // The commands are here, with their flags and their help. Packages below internal implement them:
 //
 //	store       reads snapshots of etcd, follows it and writes live configs
 //	inventory   decodes the entries of a snapshot into services and instances
-//	policyedit  explains where calls go, and edits live policies
-//	doctor      finds faults in a snapshot, and probes instances
+//	policyedit  explains where calls go, and edits live configs
+//	doctor      finds what is wrong in a snapshot, and probes instances
 //	targets     lists a snapshot as Prometheus targets
 //	console     shows snapshots as web pages
 //	liveconfig  edits the text of live configs
@@ -45,7 +45,7 @@ import (
 // Exit codes.
 const (
 	exitFine   = 0
-	exitWrong  = 1 // an error, or doctor found faults
+	exitWrong  = 1 // an error, or doctor has findings
 	exitUsage  = 2 // the command line is invalid
 	exitUnable = 3 // etcd is unavailable or denies access, or the output cannot be written
 )
@@ -55,7 +55,7 @@ type exitCode int
 
 func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
-// errFound is returned by a command that has printed faults or failures.
+// errFound is returned by a command that has printed findings or failures.
 const errFound = exitCode(exitWrong)
 
 // app is the state shared by the commands.
@@ -126,12 +126,12 @@ func newRoot(a *app) *cobra.Command {
 		Use:   "etcdrpc",
 		Short: "Look after gRPC services in etcd",
 		Long: `etcdrpc shows and edits what gRPC services keep in etcd: the instances of each
-service, its live service config, and the faults of both.
+service, its live config, and what is wrong with both.
 
 The flags of the connection to etcd and their environment variables are named as
 etcdctl's: --cacert is also ETCDCTL_CACERT, and so on.
 
-Exit codes: 0 success; 1 an error, or doctor found faults; 2 invalid usage;
+Exit codes: 0 success; 1 an error, or doctor has findings; 2 invalid usage;
 3 etcd is unavailable or denies access, or the output cannot be written.`,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.output.Check() },
 		SilenceUsage:      true,

@@ -119,8 +119,8 @@ func TestConsole_Pages(t *testing.T) {
 	for path, want := range map[string]string{
 		"/?q=v2+10.0.0.8":             `acme/user</a>`,
 		"/?q=nobody":                  `No service is found`,
-		"/?q=bad-policy":              `acme/order</a>`,
-		"/service?key=acme/order":     `(?s)<b>error: bad-policy</b>.*<td data-label="Lease">none</td>.*Clients do not go by it`,
+		"/?q=bad-config":              `acme/order</a>`,
+		"/service?key=acme/order":     `(?s)<b>error: bad-config</b>.*<td data-label="Lease">none</td>.*Clients do not go by it`,
 		"/service?key=acme/user":      `(?s)10\.0\.0\.7:9000.*Clients use load_balancing of the proto file.*value="v2" selected>v2: 1 instance`,
 		"/service?key=acme/user&q=v2": `10\.0\.0\.8:9000`,
 	} {

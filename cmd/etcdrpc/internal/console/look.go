@@ -83,8 +83,9 @@ func (c *Console) overview(w http.ResponseWriter, r *http.Request) {
 		Doctor string
 	}{frame: c.frame("Services", k, r), Doctor: c.store.Etcdrpc("doctor")}
 	p.Lines = slices.DeleteFunc(slices.Clone(k.lines()), func(l line) bool { return !p.finds(l.text) })
-	worst := map[doctor.Severity]int{doctor.Error: -2, doctor.Warning: -1}
-	slices.SortStableFunc(p.Lines, func(a, b line) int { return worst[a.Severity] - worst[b.Severity] })
+	slices.SortStableFunc(p.Lines, func(a, b line) int {
+		return cmp.Compare(cmp.Or(a.Severity, doctor.Note), cmp.Or(b.Severity, doctor.Note))
+	})
 	p.Lines = cut(&p.frame, p.Lines)
 	c.show(w, r, http.StatusOK, "overview", p)
 }

@@ -4,14 +4,14 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 )
 
-// The kinds of faults that this package refers to outside of checks.
+// The kinds of findings that this package refers to outside of checks.
 const (
 	kindPermission   = "permission"
 	kindNoSpace      = "no-space"
@@ -20,31 +20,30 @@ const (
 	kindUnreachable  = "unreachable"
 	kindOpenFiles    = "open-files"
 	kindLocalAddress = "local-address"
-	kindDrain        = "drain"
 	kindNotServing   = "not-serving"
 	kindCertificate  = "certificate"
 )
 
-// Severity is the severity of a fault.
+// Severity is the severity of a finding.
 type Severity string
 
 // The severities, the worst first.
 const (
 	Error   Severity = "error"   // calls fail, or go to other instances than configured
 	Warning Severity = "warning" // calls work now, but may fail after another event
-	Note    Severity = "note"    // information, not a fault
+	Note    Severity = "note"    // information, which no exit code counts
 )
 
-// Severities are the severities of faults.
+// Severities are the severities that --fail-on takes.
 var Severities = []string{string(Error), string(Warning)}
 
-// check is a kind of fault and the functions that find it in a service. Each function does no I/O, and reports only faults of
+// check is a kind of finding and the functions that find it in a service. Each function does no I/O, and adds only findings of
 // this kind, with a remedy. The tests of cmd/etcdrpc cause each kind.
 type check struct {
 	kind        string
 	severity    Severity
 	description string
-	find        []func(x *subject) // empty if the fault is found while etcd is read
+	find        []func(x *subject) // empty if it is found while etcd is read
 }
 
 type finders = []func(x *subject)
@@ -57,22 +56,22 @@ var checks = []check{
 	{kindNoSpace, Warning, "an etcd that refuses writes, because its database is full", nil},
 	{"malformed", Error, "an entry that no client can read", finders{(*subject).malformed}},
 	{"no-lease", Warning, "an entry that stays when its server dies, for a day or for ever", finders{(*subject).noLease}},
-	{"expiring", Warning, "a lease that is not renewed any more, or a live policy on a lease", finders{(*subject).expiringLease, (*subject).leasedPolicy}},
+	{"expiring", Warning, "a lease that is not renewed any more, or a live config on a lease", finders{(*subject).expiringLease, (*subject).leasedConfig}},
 	{"leaving", Warning, "an entry that is marked as being withdrawn, and stays", finders{(*subject).keptLeaving}},
 	{kindUnreachable, Error, "an address that accepts no connection", finders{(*subject).unreachableAddress}},
 	{kindOpenFiles, Error, "too few open files to connect to the instances", nil},
 	{kindLocalAddress, Error, "an address that means another host to each caller", finders{(*subject).misleadingAddress}},
 	{"duplicate-address", Error, "several instances with one address", finders{(*subject).duplicates}},
 	{"mixed-layouts", Warning, "a service written in several layouts", finders{(*subject).mixedLayouts}},
+	{"disjoint-methods", Warning, "servers of one key that serve no method in common", finders{(*subject).disjointMethods}},
 	{"bad-key", Error, "a service key that clients refuse, or that is likely mistaken", finders{(*subject).badKey}},
-	{"bad-policy", Error, "a live policy that clients refuse", finders{(*subject).refusedPolicy}},
-	{"unlinked-policy", Warning, "a live policy that needs a package that clients do not link by default", finders{(*subject).unlinkedPolicy}},
-	{"no-match", Warning, "a split, drain, route or zone of a live policy that does not fit the instances",
-		finders{(*subject).misfits, (*subject).outsideGroups, (*subject).missingZones}},
-	{kindDrain, Warning, "an old drain that applies to an instance registered since", finders{(*subject).drainedSince}},
-	{"unserved-method", Warning, "a live policy that configures a service or method that no instance serves", finders{(*subject).unserved}},
-	{"orphan-policy", Warning, "a live policy for a service without instances", finders{(*subject).orphanPolicy}},
-	{"lane", Error, "lanes without routes in the live policy, or a strict one that is drained", finders{(*subject).missingRoutes, (*subject).drainedLanes}},
+	{"bad-config", Error, "a live config that clients refuse", finders{(*subject).refusedConfig}},
+	{"unlinked-policy", Warning, "a live config that needs a package that clients do not link by default", finders{(*subject).unlinkedPolicy}},
+	{"no-match", Warning, "a split, drain, route or zone of a live config that does not fit the instances", finders{(*subject).misfits}},
+	{"drain", Warning, "an old drain that applies to an instance registered since", finders{(*subject).drainedSince}},
+	{"unserved-method", Warning, "a live config that names a service or method that no instance serves", finders{(*subject).unserved}},
+	{"orphan-config", Warning, "a live config for a service without instances", finders{(*subject).orphanConfig}},
+	{"lane", Error, "lanes without routes in the live config, or a strict one that is drained", finders{(*subject).missingRoutes, (*subject).drainedLanes}},
 	{"leader", Error, "a leader that no caller can reach", finders{(*subject).leader}},
 	{"metadata", Warning, "metadata of an instance that callers cannot read", finders{(*subject).metadata}},
 	{"zone", Warning, "a zone that is spelled almost as another", finders{(*subject).mistypedZones}},
@@ -101,7 +100,7 @@ func KindsHelp() string {
 	return help.String()
 }
 
-// Finding is a fault that was found.
+// Finding is a fault, or a note.
 type Finding struct {
 	Kind     string   `json:"kind"`
 	Severity Severity `json:"severity"`
@@ -120,29 +119,27 @@ type Report struct {
 	notChecked string // names skipped checks in the text output; may be ""
 }
 
-// add adds a finding at keys, which lack the namespace.
-func (p *examination) add(kind string, severity Severity, problem, fix string, keys ...string) {
-	f := Finding{Kind: kind, Severity: severity, Where: []string{}, Problem: problem, Fix: fix}
+// add adds a finding at keys, which lack the namespace. A finding of the same cause gets the keys instead.
+func (p *examination) add(cause, kind string, severity Severity, problem, fix string, keys ...string) {
+	at, known := p.causes[kind+cause]
+	if !known {
+		at = len(p.findings)
+		p.causes[kind+cause] = at
+		p.findings = append(p.findings, Finding{Kind: kind, Severity: severity, Where: []string{}, Problem: problem, Fix: fix})
+	}
 	for _, key := range keys {
-		f.Where = append(f.Where, p.full(key))
+		p.findings[at].Where = append(p.findings[at].Where, p.full(key))
 	}
-	p.findings = append(p.findings, f)
 }
 
-// report adds a finding of the check that runs, with its severity.
+// report adds a finding of the check that runs, with its severity. Findings with the same text have one cause.
 func (x *subject) report(problem, fix string, keys ...string) {
-	x.add(x.check.kind, x.check.severity, problem, fix, keys...)
+	x.reportAs(x.check.severity, problem, fix, keys...)
 }
 
-// reportGrouped adds a finding of the check that runs or, if one has the same group, a key to it. Severity "" is the check's.
-func (x *subject) reportGrouped(group string, severity Severity, problem, fix, key string) {
-	id := [2]string{x.check.kind, group}
-	if at, ok := x.groups[id]; ok {
-		x.findings[at].Where = append(x.findings[at].Where, x.full(key))
-		return
-	}
-	x.groups[id] = len(x.findings)
-	x.add(x.check.kind, cmp.Or(severity, x.check.severity), problem, fix, key)
+// reportAs is report with another severity.
+func (x *subject) reportAs(severity Severity, problem, fix string, keys ...string) {
+	x.add(problem+fix, x.check.kind, severity, problem, fix, keys...)
 }
 
 // diagnose runs the checks, and returns a report that lists the worst findings first.
@@ -156,7 +153,9 @@ func (p *examination) diagnose() *Report {
 		r.Services++
 		r.Instances += len(s.Instances) + len(s.Malformed)
 	}
-	slices.SortStableFunc(p.findings, func(a, b Finding) int { return cmp.Compare(a.Severity, b.Severity) })
+	slices.SortStableFunc(p.findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Severity, b.Severity), cmp.Compare(a.Kind, b.Kind))
+	})
 	for _, f := range p.findings {
 		switch {
 		case slices.Contains(p.skip, f.Kind):
@@ -169,7 +168,7 @@ func (p *examination) diagnose() *Report {
 	return r
 }
 
-// Fails reports whether a fault is at least as severe as --fail-on.
+// Fails reports whether a finding is at least as severe as --fail-on.
 func (d *Options) Fails(r *Report) bool {
 	return len(r.Findings) > 0 && (d.failOn == Warning || r.Findings[0].Severity == Error)
 }
@@ -179,41 +178,28 @@ func (r *Report) Show(out io.Writer, f output.Format) error {
 	return output.Show(out, f, r, r.print)
 }
 
-// Bounds of the text: findings of one kind, and keys of one finding.
-const (
-	maxOfKind = 10
-	maxWhere  = 4
-)
+// maxOfKind bounds the findings of one kind in the text.
+const maxOfKind = 10
 
 func (r *Report) print(out io.Writer) {
 	counts := make(map[string]int)
+	for _, f := range r.Findings {
+		counts[f.Kind]++
+	}
+	summary := r.notChecked
+	if len(counts) > 0 {
+		summary = fmt.Sprintf(" By kind, at most %d of each below: %s.", maxOfKind, inventory.Counted(counts))
+	}
+	output.Sayf(out, "%s in %s with %s.%s\n", output.Counted(len(r.Findings), "finding"), output.Counted(r.Services, "service"), output.Counted(r.Instances, "instance"), summary)
+	shown := make(map[string]int)
 	for _, f := range slices.Concat(r.Findings, r.Notes) {
-		if counts[f.Kind]++; counts[f.Kind] <= maxOfKind {
-			f.Show(out)
+		shown[f.Kind]++
+		if shown[f.Kind] > maxOfKind {
+			continue
 		}
-	}
-	for _, kind := range slices.Sorted(maps.Keys(counts)) {
-		if more := counts[kind] - maxOfKind; more > 0 {
-			output.Sayf(out, "There are %d more faults of the kind %s: -o json lists all.\n\n", more, kind)
+		if at := output.SomeOf(f.Where); at != "" {
+			f.Kind += " at " + at
 		}
+		output.Sayf(out, "%s %s: %s\n  do  %s\n", f.Severity, f.Kind, f.Problem, f.Fix)
 	}
-	looked := output.Counted(r.Services, "service") + " with " + output.Counted(r.Instances, "instance")
-	if len(r.Findings) == 0 {
-		output.Sayf(out, "Found no faults in %s.%s\n", looked, r.notChecked)
-		return
-	}
-	output.Sayf(out, "Found %s in %s.\n", output.Counted(len(r.Findings), "fault"), looked)
-}
-
-// Show prints the finding as text.
-func (f Finding) Show(out io.Writer) {
-	output.Sayf(out, "%s %s: %s\n", f.Severity, f.Kind, f.Problem)
-	shown := f.Where[:min(len(f.Where), maxWhere)]
-	for _, key := range shown {
-		output.Sayf(out, "  at  %s\n", cmp.Or(key, `""`))
-	}
-	if more := len(f.Where) - len(shown); more > 0 {
-		output.Sayf(out, "  at  %d more keys: -o json lists all\n", more)
-	}
-	output.Sayf(out, "  do  %s\n\n", f.Fix)
 }

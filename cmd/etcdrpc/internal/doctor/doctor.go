@@ -1,4 +1,4 @@
-// Package doctor finds faults of the services in etcd, with a remedy for each. Its checks do no I/O: etcd is read, and the
+// Package doctor examines the services in etcd, and has a remedy for each finding. Its checks do no I/O: etcd is read, and the
 // instances are contacted, before they run.
 package doctor
 
@@ -36,8 +36,8 @@ type Options struct {
 
 // AddTo adds the flags.
 func (d *Options) AddTo(flags *pflag.FlagSet) {
-	flags.StringSliceVar(&d.skip, "skip", nil, "`kinds` of faults to skip, separated by commas")
-	flags.StringVar((*string)(&d.failOn), "fail-on", string(Warning), "the least `severity` of a fault that makes the exit code 1: error or warning")
+	flags.StringSliceVar(&d.skip, "skip", nil, "`kinds` of findings to skip, separated by commas")
+	flags.StringVar((*string)(&d.failOn), "fail-on", string(Warning), "the least `severity` of a finding that makes the exit code 1: error or warning")
 	flags.StringSliceVar(&d.exclude, "exclude", nil, "`prefixes` of keys to skip, separated by commas")
 	flags.BoolVar(&d.noDial, "no-dial", false, "do not connect to the instances")
 	flags.DurationVar(&d.probeTimeout, "probe-timeout", 2*time.Second, "how long an instance may take to accept a connection, and to answer")
@@ -52,7 +52,7 @@ func (d *Options) AddTo(flags *pflag.FlagSet) {
 func (d *Options) Check() (err error) {
 	for _, name := range d.skip {
 		if !slices.Contains(KindNames(), name) {
-			return fmt.Errorf("--skip: no kind of fault is named %q: want one of %s", name, strings.Join(KindNames(), ", "))
+			return fmt.Errorf("--skip: no kind of finding is named %q: want one of %s", name, strings.Join(KindNames(), ", "))
 		}
 	}
 	switch {
@@ -69,7 +69,7 @@ func (d *Options) Check() (err error) {
 	return err
 }
 
-// Examine reads etcd, contacts the instances, and reports the faults of the service at key or of the services below key.
+// Examine reads etcd, contacts the instances, and returns the findings on the service at key or on the services below key.
 func (d *Options) Examine(ctx context.Context, dial transport.DialFunc, s *store.Store, key string, notes io.Writer) (*Report, error) {
 	p := d.newExamination(&store.Snapshot{}, s.Full, s.Endpoints)
 	if err := p.read(ctx, s, key, notes); err != nil {
@@ -84,7 +84,7 @@ func (d *Options) Examine(ctx context.Context, dial transport.DialFunc, s *store
 		p.dialErrors = d.connectAll(ctx, dial, p.addresses())
 		for addr, err := range p.dialErrors {
 			if errors.Is(err, syscall.EMFILE) { // the address may be reachable
-				p.add(kindOpenFiles, Error, fmt.Sprintf("the instances are not checked: connect to %s: %v", addr, err), "raise the limit of open files (ulimit -n), or give --no-dial")
+				p.add("", kindOpenFiles, Error, fmt.Sprintf("the instances are not checked: connect to %s: %v", addr, err), "raise the limit of open files (ulimit -n), or give --no-dial")
 				p.probed, p.dialErrors = false, nil
 				break
 			}
@@ -97,7 +97,7 @@ func (d *Options) Examine(ctx context.Context, dial transport.DialFunc, s *store
 	return p.diagnose(), cmp.Or(err, ctx.Err())
 }
 
-// Glance finds the faults that are visible without reading leases and without contacting instances. full adds the namespace to
+// Glance returns the findings that are visible without reading leases and without contacting instances. full adds the namespace to
 // a key, and endpoints are etcd's addresses.
 func Glance(n *store.Snapshot, full func(key string) string, endpoints []string) *Report {
 	return new(Options).newExamination(n, full, endpoints).diagnose()
@@ -105,7 +105,7 @@ func Glance(n *store.Snapshot, full func(key string) string, endpoints []string)
 
 // newExamination returns an examination of the services of a snapshot.
 func (d *Options) newExamination(n *store.Snapshot, full func(key string) string, endpoints []string) *examination {
-	return &examination{Options: d, full: full, services: n.Services, remoteEtcd: len(store.Remote(endpoints)) > 0, groups: make(map[[2]string]int)}
+	return &examination{Options: d, full: full, services: n.Services, remoteEtcd: len(store.Remote(endpoints)) > 0, causes: make(map[string]int)}
 }
 
 // examination is the data that doctor examines, and its findings.
@@ -118,10 +118,9 @@ type examination struct {
 	probed     bool                         // connections to the addresses were tried
 	dialErrors map[string]error             // by address
 	health     map[serviceAddr]healthResult // of the instances that were checked
-	earlier    map[serviceAddr]string       // the start times of instances when the live policy was written
+	earlier    map[serviceAddr]string       // the start times of instances when the live config was written
 	zones      map[string]int               // numbers of entries
-	usual      map[string]string            // the most frequent zone of each spelling
-	groups     map[[2]string]int            // indices into findings, by kind and group
+	causes     map[string]int               // indices into findings, by kind and cause
 	findings   []Finding
 }
 
@@ -141,29 +140,29 @@ func (p *examination) read(ctx context.Context, s *store.Store, key string, note
 		return err
 	}
 	if n.Denied != nil {
-		p.add(kindPermission, Error, n.Denied.Error()+", so live policies and drains are not checked", "run doctor with an operator's role (docs/security.md), or one that may read the live policies")
+		p.add("", kindPermission, Error, "live configs and drains are not checked: "+n.Denied.Error(), "run doctor with this role, or with another that may read live configs")
 	}
 	for _, endpoint := range s.Silent(ctx) {
 		output.Sayf(notes, "etcd does not answer at %s.\n", endpoint)
 	}
 	full, corrupt, err := s.Alarms(ctx)
 	if corrupt {
-		p.add(kindCorrupt, Error, "the data of etcd's members differ, so it refuses writes: no server that starts can register, and the entries of dead ones stay", store.ReplaceMember)
+		p.add("", kindCorrupt, Error, "the data of etcd's members differ, so it refuses writes: no server that starts can register, and the entries of dead ones stay", store.ReplaceMember)
 	}
 	if full {
-		p.add(kindNoSpace, Warning, "etcd's database is full: no server that starts can register, and no live policy can be set", store.MakeSpace)
+		p.add("", kindNoSpace, Warning, "etcd's database is full: no server that starts can register, and no live config can be set", store.MakeSpace)
 	}
 	if n.Within != "" {
 		output.Sayf(notes, "%s\n", n.Note)
 	}
 	p.services = n.Services
 	if len(p.services) == 0 {
-		p.add(kindEmpty, Error, "nothing is registered there", "if servers are running, compare their etcd, namespace and key with these, and look at their logs", key)
+		p.add("", kindEmpty, Error, "nothing is registered there", "if servers are running, compare their etcd, namespace and key with these, and look at their logs", key)
 	}
 	return err
 }
 
-// readEarlier reads the instances at the revision of each live policy that drains instances registered since. etcd may have
+// readEarlier reads the instances at the revision of each live config that drains instances registered since. etcd may have
 // compacted that revision. Not every user may read the range of LEASE_SUFFIX, so it is read only if an instance is in that layout.
 func (p *examination) readEarlier(ctx context.Context, s *store.Store) {
 	p.earlier = make(map[serviceAddr]string)
@@ -174,11 +173,7 @@ func (p *examination) readEarlier(ctx context.Context, s *store.Store) {
 			continue
 		}
 		reader := endpoint.Reader{LeaseSuffix: slices.ContainsFunc(service.Instances, func(i inventory.Instance) bool { return i.Layout == endpoint.LeaseSuffix })}
-		entries, _, err := s.Scan(ctx, store.EntriesOf(reader, service.Key), service.Config.ModRevision)
-		if err != nil {
-			p.add(kindDrain, Note, fmt.Sprintf("%s: cannot tell drained instances that only registered again from new servers: %v", service.Key, err),
-				"compare the start times of the drained instances with the time of the drain", service.Config.Key)
-		}
+		entries, _, _ := s.Scan(ctx, store.EntriesOf(reader, service.Key), service.Config.ModRevision) // after an error, all may be new servers
 		for _, i := range inventory.Of(service.Key, entries).Instances {
 			p.earlier[serviceAddr{service.Key, i.Addr}] = i.Metadata[endpoint.StartedName]
 		}

@@ -67,12 +67,12 @@ type serviceAddr struct{ key, addr string }
 type healthTarget struct {
 	*inventory.Instance
 	probes  []probe
-	service string // that the live policy has clients check; may be ""
+	service string // that the live config has clients check; may be ""
 }
 
 // healthResult is the result of an instance's health check.
 type healthResult struct {
-	kind      string // of the fault; "" if the check finds no fault
+	kind      string // of the finding; "" if there is none
 	severity  Severity
 	problem   string
 	transport string   // "" if unknown
@@ -183,7 +183,7 @@ func (d *Options) checkServices(ctx context.Context, conn *grpc.ClientConn, p pr
 		case code == codes.DeadlineExceeded:
 			return fault("it did not answer gRPC's health check within %v", d.probeTimeout)
 		case code == codes.NotFound && service != "" && service == t.service:
-			return fault("its health service does not know %q, for which the live policy has clients ask, so they do not call it", service)
+			return fault("its health service does not know %q, for which the live config has clients ask, so they do not call it", service)
 		case code == codes.NotFound && service != "":
 			result.unknown = append(result.unknown, service)
 		case code == codes.OK, code == codes.NotFound, code == codes.Unauthenticated, code == codes.PermissionDenied: // the server is healthy
@@ -199,12 +199,12 @@ func (d *Options) checkServices(ctx context.Context, conn *grpc.ClientConn, p pr
 	return result
 }
 
-// ofHealth returns the finder for the results of the check's kind. It reports a finding for each problem, by the address of the first instance.
+// ofHealth returns the finder for the results of the check's kind. Instances of a service with the same problem share a finding.
 func ofHealth(fix string) finders {
 	return finders{func(x *subject) {
 		for _, i := range x.clients.Instances {
 			if a := x.health[serviceAddr{x.Key, i.Addr}]; a.kind == x.check.kind {
-				x.reportGrouped(x.Key+" "+a.problem, a.severity, i.Addr+": "+a.problem, fix, i.Entry.Key)
+				x.add(x.Key+" "+a.problem, a.kind, cmp.Or(a.severity, x.check.severity), a.problem, fix, i.Entry.Key)
 			}
 		}
 	}}
@@ -216,7 +216,7 @@ func (x *subject) unknownHealth() {
 	for _, i := range x.clients.Instances {
 		for _, service := range x.health[serviceAddr{x.Key, i.Addr}].unknown {
 			if x.live == nil || x.live.HealthCheck == nil {
-				x.reportGrouped(x.Key+" "+service, "",
+				x.report(
 					fmt.Sprintf("the health service does not know %q, so clients whose proto has health_check do not call the instance", service),
 					fmt.Sprintf("if the proto has health_check, have the server call healthServer.SetServingStatus(%q, healthpb.HealthCheckResponse_SERVING)", service), i.Entry.Key)
 			}
@@ -316,7 +316,7 @@ func (x *subject) otherTransport() {
 			severity, fix = Note, fmt.Sprintf("if its clients use %s, check it over that: %s; else give its servers %s", t.name, x.Command("doctor --deep"+t.flags), wanted)
 		}
 		if t.name != wanted && len(keys[t.name]) > 0 {
-			x.add(x.check.kind, severity, fmt.Sprintf("%d of %d instances speak %s: clients that use %s cannot call them", len(keys[t.name]), known, t.name, wanted), fix, keys[t.name]...)
+			x.reportAs(severity, fmt.Sprintf("%d of %d instances speak %s: clients that use %s cannot call them", len(keys[t.name]), known, t.name, wanted), fix, keys[t.name]...)
 		}
 	}
 }

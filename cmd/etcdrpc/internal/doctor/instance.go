@@ -22,21 +22,19 @@ const longLease = 24 * 60 * 60
 // longWait is the time left on a lease, in seconds, from which nobody should wait until it removes a dead server.
 const longWait = 60
 
-// noLease finds entries that outlive their server. The remedy does not delete entries of servers that accept connections.
+// noLease finds entries that outlive their server, except those of unreachable servers: see unreachableAddress.
 func (x *subject) noLease() {
 	for _, i := range x.Instances {
-		problem := "the entry has no lease, so it stays when its server dies"
-		fix := "have its server register itself, unless the entry is kept on purpose, as by Registry.Add"
-		if granted := x.leases[i.Entry.Lease].Granted; granted >= longLease {
-			problem = fmt.Sprintf("the entry is on a lease of %s, so it stays that long when its server dies", output.Seconds(granted))
-			fix = "give its server a shorter lease: lease_ttl in the proto, runtime.WithLeaseTTL, or --lease-ttl of etcdrpc register"
-		} else if i.Entry.Lease != 0 {
-			continue
+		granted := x.leases[i.Entry.Lease].Granted
+		switch {
+		case x.isUnreachable(&i):
+		case granted >= longLease:
+			x.report(fmt.Sprintf("the entry is on a lease of %s, so it stays that long when its server dies", output.Seconds(granted)),
+				"give its server a shorter lease: lease_ttl in the proto, runtime.WithLeaseTTL, or --lease-ttl of etcdrpc register", i.Entry.Key)
+		case i.Entry.Lease == 0:
+			x.report("the entry has no lease, so it stays when its server dies",
+				"have its server register itself, unless the entry is kept on purpose, as by Registry.Add; if its server is gone, delete the entry", i.Entry.Key)
 		}
-		if !x.probed || x.dialErrors[i.Addr] != nil {
-			fix += "; if it has no server any more: " + x.deleteCommand(i.Entry.Key)
-		}
-		x.report(problem, fix, i.Entry.Key)
 	}
 }
 
@@ -77,23 +75,27 @@ func (p *examination) leaseState(id int64) string {
 	return fmt.Sprintf(state, inventory.LeaseName(id), output.Seconds(max(l.Left, 0)), output.Seconds(l.Granted))
 }
 
+// isUnreachable reports whether the address of an instance accepts no connection, unless it means another host to this caller.
+func (x *subject) isUnreachable(i *inventory.Instance) bool {
+	return !i.Leaving() && x.dialErrors[i.Addr] != nil && (x.misleads(i) == "" || slices.Contains(x.skip, kindLocalAddress))
+}
+
 // unreachableAddress finds addresses that accept no connection. Entries with the same address share a finding, except those whose
-// remedy is to delete them. It reports no address that means another host to this caller.
+// remedy is to delete them.
 func (x *subject) unreachableAddress() {
 	for _, i := range x.Instances {
-		misleads := x.misleads(&i) != "" && !slices.Contains(x.skip, kindLocalAddress)
-		if i.Leaving() || x.dialErrors[i.Addr] == nil || misleads {
+		if !x.isUnreachable(&i) {
 			continue
 		}
-		group, fix := i.Addr, "if the lease expires, the server is dead and the entry is deleted with it; if it is renewed, the server lives: "
+		cause, fix := i.Addr, "if the lease expires, the server is dead and the entry is deleted with it; if it is renewed, the server lives: "
 		if i.Entry.Lease == 0 || x.leases[i.Entry.Lease].Left > longWait {
-			group, fix = i.Entry.Key, fmt.Sprintf("if the server is dead: %s; else ", x.deleteCommand(i.Entry.Key))
+			cause, fix = i.Entry.Key, fmt.Sprintf("if the server is dead: %s; else ", x.deleteCommand(i.Entry.Key))
 		}
 		err := x.dialErrors[i.Addr]
 		if op, ok := errors.AsType[*net.OpError](err); ok { // has the address
 			err = op.Err
 		}
-		x.reportGrouped(group, "",
+		x.add(cause, x.check.kind, x.check.severity,
 			fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, err, x.leaseState(i.Entry.Lease)),
 			fix+"look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at the network in between; if only this host cannot reach it: --no-dial", i.Entry.Key)
 	}
@@ -141,7 +143,7 @@ func (x *subject) malformed() {
 		} else if !isObject {
 			fix += "; if nobody writes it any more: " + x.deleteCommand(i.Entry.Key)
 		}
-		x.add(x.check.kind, severity, problem+": "+i.Err.Error(), fix, i.Entry.Key)
+		x.reportAs(severity, problem+": "+i.Err.Error(), fix, i.Entry.Key)
 	}
 }
 
@@ -185,7 +187,7 @@ func (x *subject) misleads(i *inventory.Instance) string {
 func (x *subject) misleadingAddress() {
 	for _, i := range x.Instances {
 		if means := x.misleads(&i); means != "" {
-			x.reportGrouped(x.Key+" "+means, "",
+			x.add(x.Key+" "+means, x.check.kind, x.check.severity,
 				fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing", i.Addr, means),
 				"have its server advertise an address that callers reach: servers of this project detect theirs, or take it from GRPC_ADVERTISE_ADDR; if all callers are on this host, look at the other entries", i.Entry.Key)
 		}

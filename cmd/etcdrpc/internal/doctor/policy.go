@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
@@ -11,49 +12,49 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// reportPolicy reports a fault of the live policy, at the policy's key and at the keys of some entries.
-func (x *subject) reportPolicy(problem, fix string, entries ...string) {
+// reportConfig adds a finding at the key of the live config, and at the keys of some entries.
+func (x *subject) reportConfig(problem, fix string, entries ...string) {
 	x.report(problem, fix, append([]string{x.Config.Key}, entries...)...)
 }
 
-// setCommand returns the command that replaces the live policy.
+// setCommand returns the command that replaces the live config.
 func (x *subject) setCommand() string { return x.Guarded("policy set", "FILE") }
 
-// refusedPolicy finds live policies that clients refuse.
-func (x *subject) refusedPolicy() {
+// refusedConfig finds live configs that clients refuse.
+func (x *subject) refusedConfig() {
 	if x.refusal != nil {
-		x.reportPolicy("clients refuse the live policy: "+x.refusal.Error(),
+		x.reportConfig("clients refuse the live config: "+x.refusal.Error(),
 			fmt.Sprintf("to replace it: %s; to restore the generated one: %s", x.setCommand(), x.Guarded("policy rm")))
 	}
 }
 
-func (x *subject) leasedPolicy() {
-	if x.hasPolicy && x.Config.Lease != 0 {
-		x.reportPolicy("the live policy is on a lease, and is deleted when the lease expires",
+func (x *subject) leasedConfig() {
+	if x.hasConfig && x.Config.Lease != 0 {
+		x.reportConfig("the live config is on a lease, and is deleted when the lease expires",
 			fmt.Sprintf("put it without a lease: %s; and with what that shows: %s", x.Command("policy get"), x.setCommand()))
 	}
 }
 
-// orphanPolicy finds live policies of services without entries.
-func (x *subject) orphanPolicy() {
-	if x.hasPolicy && !x.InUse() && x.refusal == nil {
-		x.reportPolicy(fmt.Sprintf("there is a live policy for %s, but no instance", x.Key),
+// orphanConfig finds live configs of services without entries.
+func (x *subject) orphanConfig() {
+	if x.hasConfig && !x.InUse() && x.refusal == nil {
+		x.reportConfig(fmt.Sprintf("there is a live config for %s, but no instance", x.Key),
 			"if the key is mistyped or the service gone: "+x.Guarded("policy rm"))
 	}
 }
 
-// unlinkedPolicy finds policies that not every client links.
+// unlinkedPolicy finds live configs with a policy that not every client links.
 func (x *subject) unlinkedPolicy() {
 	if x.live == nil {
 		return
 	}
 	if err := liveconfig.Linked(x.live); err != nil {
-		x.reportPolicy("clients that do not link its policies refuse the live policy, and keep the last valid one: "+err.Error(),
+		x.reportConfig("clients that do not link its policies refuse the live config, and keep the last valid one: "+err.Error(),
 			fmt.Sprintf("have every client of %s link it, as generated code does if its proto names it, and then --skip %s; or use another: %s", x.Key, x.check.kind, x.setCommand()))
 	}
 }
 
-// unserved finds services and methods that a live policy configures and no instance serves. If an instance does not declare its
+// unserved finds services and methods that a live config names and no instance serves. If an instance does not declare its
 // methods, it may serve all, and unserved finds none.
 func (x *subject) unserved() {
 	if x.live == nil {
@@ -71,51 +72,38 @@ func (x *subject) unserved() {
 		absent = append(absent, strings.TrimSuffix(name.Service+"/"+name.Method, "/"))
 	}
 	if len(absent) > 0 {
-		x.reportPolicy(fmt.Sprintf("methodConfig or healthCheckConfig of the live policy names what no instance serves: %q", absent),
+		x.reportConfig(fmt.Sprintf("methodConfig or healthCheckConfig of the live config names what no instance serves: %q", absent),
 			"name services and methods in full as the proto does: "+x.setCommand())
 	}
 }
 
-// misfits finds parts of the live policy that have no effect on these instances, and describes them as clients' logs do. It does
-// not report that all of a split's group is drained, which is intended.
+// misfits finds live configs that do not fit the instances, and describes the effect as clients' logs do. That all of a split's
+// group is drained is intended.
 func (x *subject) misfits() {
-	for _, report := range x.plan.Reports {
-		if !strings.Contains(report, "only endpoints that are drained") {
-			x.reportPolicy("the live policy does not fit the instances: "+report,
-				fmt.Sprintf("compare the instances with the live policy: %s; then correct the instances, undrain, or replace the policy: %s", x.Command("ls -o json"), x.setCommand()))
-		}
-	}
-}
-
-// outsideGroups finds instances in no group of a split.
-func (x *subject) outsideGroups() {
-	var outside []string
-	for _, m := range x.plan.Base.Members {
-		if i := x.plan.All[m]; !i.Drained && x.plan.Config.Group(&i.Endpoint) == len(x.plan.Config.Split) {
+	parts := slices.DeleteFunc(slices.Clone(x.plan.Reports), func(report string) bool { return strings.Contains(report, "only endpoints that are drained") })
+	var outside, zoneless []string
+	config := x.plan.Config
+	for _, i := range x.plan.All {
+		if split := len(config.Split); split > 0 && !i.Drained && x.plan.Placed.IsBase(&i.Endpoint) && config.Group(&i.Endpoint) == split {
 			outside = append(outside, i.Entry.Key)
 		}
-	}
-	if len(x.plan.Config.Split) > 0 && len(outside) > 0 {
-		x.reportPolicy(output.CountedIs(len(outside), "instance", "is", "are")+" in no group of the split, and called only while no group has a ready one",
-			"if they should be called, give them a group; if not, give them a group of weight 0: "+x.setCommand(), outside...)
-	}
-}
-
-// missingZones finds instances without a zone, if the policy prefers the client's zone.
-func (x *subject) missingZones() {
-	var without []string
-	for _, i := range x.clients.Instances {
-		if i.Zone == "" {
-			without = append(without, i.Entry.Key)
+		if config.PrefersZone() && i.Zone == "" {
+			zoneless = append(zoneless, i.Entry.Key)
 		}
 	}
-	if x.plan.Config.PrefersZone() && len(without) > 0 {
-		x.reportPolicy(fmt.Sprintf("the live policy prefers the client's own zone, and %d of %d instances have none: clients with instances in their own zone do not call these", len(without), len(x.clients.Instances)),
-			"set the zone of the servers by runtime.WithZone; or use a live policy without preferZone: "+x.setCommand(), without...)
+	if n := len(outside); n > 0 {
+		parts = append(parts, output.CountedIs(n, "instance", "is", "are")+" in no group of the split, and called only while no group has a ready one")
+	}
+	if n := len(zoneless); n > 0 {
+		parts = append(parts, output.CountedIs(n, "instance", "has", "have")+" no zone (runtime.WithZone): preferZone keeps calls from them while the client's own zone has instances")
+	}
+	if len(parts) > 0 {
+		x.reportConfig("the live config does not fit the instances: "+strings.Join(parts, "; "),
+			fmt.Sprintf("compare them: %s; then correct the instances, undrain, or replace the live config: %s", x.Command("ls -o json"), x.setCommand()), append(outside, zoneless...)...)
 	}
 }
 
-// drainedSince finds instances that registered after the policy that drains them was written, except servers that only
+// drainedSince finds instances that registered after the live config that drains them was written, except servers that only
 // registered again, as after an outage of etcd.
 func (x *subject) drainedSince() {
 	var where, names []string
@@ -126,20 +114,20 @@ func (x *subject) drainedSince() {
 		}
 	}
 	if len(names) > 0 {
-		x.reportPolicy(fmt.Sprintf("an earlier drain applies to instances registered since, which may be other servers: %q", names),
+		x.reportConfig(fmt.Sprintf("an earlier drain applies to instances registered since, which may be other servers: %q", names),
 			"if it should be called: "+x.Command("undrain", names[0]), where...)
 	}
 }
 
-// missingRoutes finds instances in lanes if the live policy sets load balancing without routes.
+// missingRoutes finds instances in lanes if the live config sets load balancing without routes.
 func (x *subject) missingRoutes() {
 	var inLanes []string
 	for _, i := range inventory.WithLane(x.clients.Instances) {
 		inLanes = append(inLanes, i.Entry.Key)
 	}
 	if x.live != nil && liveconfig.Replaces(x.live) && !x.plan.HasLanes() && len(inLanes) > 0 {
-		x.add(x.check.kind, Warning, output.CountedIs(len(inLanes), "instance", "has a lane", "have lanes")+", and the live policy has no routes, so calls without a lane also reach them",
-			"give the live policy the routes of the proto file (docs/lanes.md): "+x.setCommand(), append([]string{x.Config.Key}, inLanes...)...)
+		x.reportAs(Warning, output.CountedIs(len(inLanes), "instance", "has a lane", "have lanes")+", and the live config has no routes, so calls without a lane also reach them",
+			"give the live config the routes of the proto file (docs/lanes.md): "+x.setCommand(), append([]string{x.Config.Key}, inLanes...)...)
 	}
 }
 
@@ -150,8 +138,8 @@ func (x *subject) drainedLanes() {
 	}
 	for _, lane := range x.plan.Placed.Made {
 		if x.plan.Lane(lane) == nil {
-			x.reportPolicy(fmt.Sprintf("every instance of the lane %q is drained, and it is strict, so its calls fail", lane),
-				"undrain one, or use another live policy: "+x.setCommand())
+			x.reportConfig(fmt.Sprintf("every instance of the lane %q is drained, and it is strict, so its calls fail", lane),
+				"undrain one, or use another live config: "+x.setCommand())
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
@@ -20,9 +21,9 @@ type subject struct {
 	check     *check                // the check that runs
 	elsewhere string                // an address that means the same host to all callers; "" if there is none
 	clients   *inventory.Service    // the service merged, as clients see it
-	hasPolicy bool                  // there is a live policy at a valid key
-	live      *serviceconfig.Config // live policy; nil if clients refuse it, or without instances
-	refusal   error                 // why clients refuse the live policy
+	hasConfig bool                  // there is a live config at a valid key
+	live      *serviceconfig.Config // live config; nil if clients refuse it, or without instances
+	refusal   error                 // why clients refuse the live config
 	plan      *inventory.Plan       // the instances that a client calls under live
 }
 
@@ -31,7 +32,7 @@ func (p *examination) subject(s *inventory.Service) *subject {
 	if n := slices.IndexFunc(s.Instances, func(i inventory.Instance) bool { return !i.Leaving() && meaning(i.Addr) == "" }); n >= 0 {
 		x.elsewhere = s.Instances[n].Addr
 	}
-	if x.hasPolicy = s.Config != nil && endpoint.CheckKey(s.Key) == nil; x.hasPolicy {
+	if x.hasConfig = s.Config != nil && endpoint.CheckKey(s.Key) == nil; x.hasConfig {
 		x.live, x.refusal = s.Live()
 	}
 	var policy *serviceconfig.Etcd
@@ -46,12 +47,7 @@ func (p *examination) subject(s *inventory.Service) *subject {
 
 // check runs all checks.
 func (p *examination) check() {
-	p.zones, p.usual = inventory.Count(inventory.Entries(p.services), "zone"), make(map[string]string)
-	for _, zone := range slices.Sorted(maps.Keys(p.zones)) {
-		if s := spelling(zone); p.zones[zone] >= p.zones[p.usual[s]] {
-			p.usual[s] = zone
-		}
-	}
+	p.zones = inventory.Count(inventory.Entries(p.services), "zone")
 	for _, s := range p.services {
 		x := p.subject(s)
 		for _, c := range checks {
@@ -73,13 +69,26 @@ func (p *examination) inUse(key string) bool {
 func (x *subject) badKey() {
 	bare, doubled := strings.CutPrefix(x.Key, strings.TrimSuffix(x.Namespace, "/")+"/")
 	if doubled && x.Namespace != "" && x.InUse() && x.inUse(bare) { // without a service there, the key may be meant
-		x.add(x.check.kind, Warning, "the key begins with the namespace, which is added to each key: clients with the key "+bare+" do not find this",
+		x.reportAs(Warning, "the key begins with the namespace, which is added to each key: clients with the key "+bare+" do not find this",
 			"have its servers leave the namespace out of the key", x.Key)
 	}
+	strays := 0
 	for _, i := range x.Instances {
 		if x.inUse(i.Entry.Key) {
-			x.add(x.check.kind, Warning, fmt.Sprintf("clients of %s read only keys below it: the entry counts as an instance of %s", i.Entry.Key, x.Key),
+			strays++
+			x.reportAs(Warning, fmt.Sprintf("clients of %s read only keys below it: the entry counts as an instance of %s", i.Entry.Key, x.Key),
 				"if its server is of that service, have it register below the key", i.Entry.Key)
+		}
+	}
+	for _, s := range x.services {
+		switch {
+		case !s.InUse() || strays == len(x.Instances):
+		case s.Key < x.Key && strings.EqualFold(s.Key, x.Key):
+			x.reportAs(Warning, fmt.Sprintf("the keys %s and %s differ only by case: clients of one do not find the instances of the other", s.Key, x.Key),
+				"if they are one service, give its servers one key", s.Key, x.Key)
+		case strings.HasPrefix(s.Key, x.Key+"/"):
+			x.reportAs(Warning, "the key is nested under the key "+x.Key+": other frameworks' readers of that key take its instances for theirs",
+				"rename one of them, such as acme/user-admin in place of acme/user/admin", s.Key)
 		}
 	}
 	err := endpoint.CheckKey(x.Key)
@@ -89,7 +98,7 @@ func (x *subject) badKey() {
 	where, fix := x.Key, "have its servers use another key: this one is refused by clients and when code is generated"
 	if x.Config != nil && !x.InUse() {
 		where = x.Config.Key
-		fix = "no client can be given this key, so the live policy for it has no effect: " + x.deleteCommand(where)
+		fix = "no client can be given this key, so the live config for it has no effect: " + x.deleteCommand(where)
 	}
 	x.report(err.Error(), fix, where)
 }
@@ -142,44 +151,87 @@ func (x *subject) duplicates() {
 
 // mixedLayouts finds services with servers that are not written in every layout, so that readers of one layout miss some.
 func (x *subject) mixedLayouts() {
-	entries := make(map[string][]string) // keys by layout
+	counts, first := make(map[string]int), make(map[string]string) // by layout: the number of entries, and a key
 	addrs, written := make(map[string]bool), make(map[location]bool)
 	for _, i := range x.Instances {
 		layout := i.Layout.String()
-		entries[layout] = append(entries[layout], i.Entry.Key)
+		counts[layout]++
+		first[layout] = cmp.Or(first[layout], i.Entry.Key)
 		addrs[i.Addr], written[locationOf(&i)] = true, true
 	}
-	if len(written) == len(addrs)*len(entries) {
-		return
+	if len(written) != len(addrs)*len(counts) {
+		x.report(fmt.Sprintf("%s is written in %d layouts: %s; clients of this project read all of them, lease_suffix only if configured; other clients may not", x.Key, len(counts), inventory.Counted(counts)),
+			"finish the migration, if this is one (docs/layouts.md); else give all servers of the service one layout", slices.Sorted(maps.Values(first))...)
 	}
-	var parts, where []string
-	for _, layout := range slices.Sorted(maps.Keys(entries)) {
-		parts = append(parts, fmt.Sprintf("%s (%d)", layout, len(entries[layout])))
-		where = append(where, entries[layout][0])
-	}
-	x.report(fmt.Sprintf("%s is written in %d layouts: %s; clients of this project read all of them, lease_suffix only if configured; other clients may not", x.Key, len(parts), strings.Join(parts, ", ")),
-		"finish the migration, if this is one (docs/layouts.md); else give all servers of the service one layout", where...)
 }
 
-// deleteCommand returns the command that deletes a key.
-func (x *subject) deleteCommand(key string) string { return x.EtcdctlDel(x.full(key)) }
+// disjointMethods finds servers of one key that share no method, even by way of others: they are probably of several services.
+func (x *subject) disjointMethods() {
+	sets := make(map[serviceconfig.MethodName]string) // the key of an entry for each set of servers that share methods
+	for _, i := range x.clients.Instances {
+		for method := range inventory.DeclaredMethods(&i.Endpoint) {
+			was := sets[method]
+			sets[method] = i.Entry.Key
+			if was == "" || was == i.Entry.Key {
+				continue
+			}
+			for other, key := range sets {
+				if key == was {
+					sets[other] = i.Entry.Key
+				}
+			}
+		}
+	}
+	where := slices.Compact(slices.Sorted(maps.Values(sets)))
+	if len(where) > 1 {
+		x.report(fmt.Sprintf("servers with the key %s serve %d sets of methods that have none in common", x.Key, len(where)),
+			"if they are of several services, give each service a key", where...)
+	}
+}
+
+// deleteCommand returns the command that deletes a key, and who may run it.
+func (x *subject) deleteCommand(key string) string {
+	line := x.EtcdctlDel(x.full(key))
+	if x.User != "" { // an operator's role does not permit it
+		return "as root, or as a user with its server's role: " + line
+	}
+	return line
+}
 
 // mistypedZones finds instances whose zone is probably mistyped.
 func (x *subject) mistypedZones() {
 	for _, i := range x.clients.Instances {
-		usual := x.usual[spelling(i.Zone)]
-		rare := 4*x.zones[i.Zone] <= x.zones[usual] // so not us-east1 of one cloud if about as many are in us-east-1 of another
-		if i.Zone != "" && usual != i.Zone && (rare || strings.EqualFold(strings.TrimSpace(i.Zone), strings.TrimSpace(usual))) {
-			x.reportGrouped(x.Key+" "+i.Zone, "",
-				fmt.Sprintf("the zone %q (%s) is spelled almost as %q (%s): clients that prefer their own zone treat them as two",
-					i.Zone, output.Counted(x.zones[i.Zone], "entry"), usual, output.Counted(x.zones[usual], "entry")),
+		if usual := x.usualZone(i.Zone); i.Zone != "" && i.Zone != usual {
+			x.report(fmt.Sprintf("the zone %q (%s) is spelled almost as %q (%s): clients that prefer their own zone treat them as two",
+				i.Zone, output.Counted(x.zones[i.Zone], "entry"), usual, output.Counted(x.zones[usual], "entry")),
 				"if they are one zone, give the servers the same name by runtime.WithZone; else --skip zone", i.Entry.Key)
 		}
 	}
 }
 
-// notLetters matches the numbers of zones, and what stands between words.
-var notLetters = regexp.MustCompile(`(\pN+)|[^\pL\pN]+`)
+// usualZone returns the most frequent zone that a zone is probably meant to be, or the zone itself.
+func (p *examination) usualZone(zone string) (usual string) {
+	lines := strings.NewReplacer("", "\n") // a character each
+	for other, n := range p.zones {
+		times := 4 // so not us-east1 of one cloud if about as many are in us-east-1 of another
+		if strings.EqualFold(strings.TrimSpace(zone), strings.TrimSpace(other)) {
+			times = 1
+		}
+		best := p.zones[usual]
+		if times*p.zones[zone] <= n && (n > best || n == best && other > usual) && (spelling(zone) == spelling(other) || mistake.MatchString(strings.Join(output.Diff(lines.Replace(zone), lines.Replace(other)), ""))) {
+			usual = other
+		}
+	}
+	return usual
+}
+
+var (
+	// notLetters matches the numbers of zones, and what stands between words.
+	notLetters = regexp.MustCompile(`(\pN+)|[^\pL\pN]+`)
+	// mistake matches the difference of two zones, by character, if one has a letter in place of a digit, or lacks or changes a letter of a
+	// word of at least four, but the last. Numbers and last letters, as in eu-1a and eu-2b, tell zones apart.
+	mistake = regexp.MustCompile(strings.ReplaceAll(`^  (  .)*(- \pL\+ \d|- \d\+ \pL|(  \pL){2}%  \pL|  \pL%(  \pL){2}|%(  \pL){3})(  .)*$`, "%", `(- \pL)?(\+ \pL)?`))
+)
 
 // spelling returns a zone without case, blanks and punctuation, but with its numbers apart: eu-1-1 becomes eu<1><1>, not eu<11>.
 func spelling(zone string) string {

@@ -22,7 +22,9 @@ func TestProcessSleeps(t *testing.T) {
 	if endpoint := os.Getenv(sleeper); endpoint != "" {
 		client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}})
 		kit.Must(t, err)
-		register(t, runtime.NewRegistry(client, runtime.WithLeaseTTL(5*time.Second)), key, addr(0))
+		registry := runtime.NewRegistry(client, runtime.WithLeaseTTL(5*time.Second))
+		_, err = registry.Register(kit.Bounded(t, kit.Soon), key, runtime.Endpoint{Addr: addr(0)}) // may be stopped before it returns
+		kit.Must(t, err)
 		select {} // until the process is killed
 	}
 	leak.Parallel(t)

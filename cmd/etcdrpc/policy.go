@@ -27,7 +27,7 @@ func newPolicy(a *app) *cobra.Command {
 	policy := &cobra.Command{
 		Use:   "policy",
 		Short: "Show and change the live service config of a service",
-		Long: `A live policy is a gRPC service config in etcd, at _grpc_config/KEY. Every client of
+		Long: `A live config is a gRPC service config in etcd, at _grpc_config/KEY. Every client of
 the service at KEY applies it within moments. Its top-level fields override those of
 the config that was generated from the proto file. A policy "etcd" without a childPolicy
 changes only what it names.`,
@@ -44,8 +44,8 @@ func newPolicyGet(a *app) *cobra.Command {
 	revision := int64(0)
 	cmd := a.ofService(&cobra.Command{
 		Use:   "get KEY",
-		Short: "Show the live policy",
-		Long: `get shows the live policy and its revision. policy set --revision replaces only that
+		Short: "Show the live config",
+		Long: `get shows the live config and its revision. policy set --revision replaces only that
 revision.`,
 		RunE: a.connected(func(ctx context.Context, s *store.Store, args []string) error {
 			if revision < 0 {
@@ -62,7 +62,7 @@ revision.`,
 				output.Sayf(a.notes, "Revision %d.\n", live.ModRevision)
 			}
 			if _, refusal := serviceconfig.ParseLive(string(live.Value)); err == nil && refusal != nil {
-				err = fmt.Errorf("clients refuse this live policy: %w", refusal)
+				err = fmt.Errorf("clients refuse this live config: %w", refusal)
 			}
 			return err
 		}),
@@ -71,12 +71,12 @@ revision.`,
 	return cmd
 }
 
-// policyAt returns the live policy of a service as of a revision; 0 means the current revision. It is an error if there is none.
+// policyAt returns the live config of a service as of a revision; 0 means the current revision. It is an error if there is none.
 func policyAt(ctx context.Context, s *store.Store, key string, revision int64) (*inventory.Entry, error) {
 	live, err := s.GetAt(ctx, store.ConfigOf(key).From, revision)
 	switch {
 	case err == nil && live == nil && revision != 0:
-		err = fmt.Errorf("policy of %q: there was no live policy at revision %d; policy rm goes back to that", s.Full(key), revision)
+		err = fmt.Errorf("policy of %q: there was no live config at revision %d; policy rm goes back to that", s.Full(key), revision)
 	case err == nil && live == nil:
 		_, err = policyedit.Propose(ctx, s, policyedit.Request{Key: key, Kind: policyedit.Remove}) // err says why there is none
 		err = fmt.Errorf("policy of %q: %w", s.Full(key), cmp.Or(err, policyedit.ErrNoPolicy))
@@ -95,8 +95,8 @@ func newPolicyExplain(a *app) *cobra.Command {
 	var caller policyedit.Caller
 	cmd := a.ofService(&cobra.Command{
 		Use:   "explain KEY",
-		Short: "Show where calls go under the live policy, and why",
-		Long: `explain shows which share of a client's calls each instance gets under the live policy or,
+		Short: "Show where calls go under the live config, and why",
+		Long: `explain shows which share of a client's calls each instance gets under the live config or,
 without one, under the default of generated code, and why: for the calls with the lane that
 --lane names, or without one, of a client in the zone that --zone names.
 
@@ -128,7 +128,7 @@ client's own WithSelector and WithSubset.`,
 	return cmd
 }
 
-// policyWrite is the common part of the commands that write a live policy.
+// policyWrite is the common part of the commands that write a live config.
 type policyWrite struct {
 	*app
 	policyedit.Request
@@ -154,14 +154,14 @@ func (w *policyWrite) command(cmd *cobra.Command, do action) *cobra.Command {
 		w.completeFields(cmd, "zone", "version")
 		return cmd
 	}
-	flags.Int64Var(&w.revision, "revision", 0, "replace only the live policy of this `revision`, as policy get shows it; 0: only if there is none")
+	flags.Int64Var(&w.revision, "revision", 0, "replace only the live config of this `revision`, as policy get shows it; 0: only if there is none")
 	if w.Kind == policyedit.Put {
 		flags.BoolVar(&w.NoRoutes, "no-routes", false, `replace the routes of the proto file by none even if instances have the metadata "lane"`)
 	}
 	return cmd
 }
 
-// run edits the live policy of the service whose key is the first argument.
+// run edits the live config of the service whose key is the first argument.
 func (w *policyWrite) run(ctx context.Context, s *store.Store, args []string) error {
 	w.Key = args[0]
 	if w.flags.Changed("revision") {
@@ -193,11 +193,11 @@ func newPolicySet(a *app) *cobra.Command {
 	w := a.writes(policyedit.Put)
 	return w.command(&cobra.Command{
 		Use:   "set KEY FILE|-|JSON|@REVISION",
-		Short: "Write a live policy",
-		Long: `set writes a live policy: the service config in a file, on standard input (-), or in
-the argument itself, if that begins with "{"; or, as @REVISION, the live policy that KEY
+		Short: "Write a live config",
+		Long: `set writes a live config: the service config in a file, on standard input (-), or in
+the argument itself, if that begins with "{"; or, as @REVISION, the live config that KEY
 had at a revision of etcd. It refuses a config that gRPC would refuse or misread, or that
-would make calls fail, as drain does. It shows the difference from the current live policy,
+would make calls fail, as drain does. It shows the difference from the current live config,
 and writes nothing if that is changed concurrently. With --revision it replaces only the
 revision that you started from.
 
@@ -247,7 +247,7 @@ func (a *app) readConfig(ctx context.Context, s *store.Store, key, arg string) (
 	}
 	text = strings.TrimSpace(strings.TrimPrefix(string(raw), "\ufeff")) // without the byte order mark of Windows' editors
 	if text == "" {
-		return "", errors.New("the service config is empty: to remove the live policy use policy rm")
+		return "", errors.New("the service config is empty: to remove the live config use policy rm")
 	}
 	return text, nil
 }
@@ -256,7 +256,7 @@ func newPolicyRm(a *app) *cobra.Command {
 	w := a.writes(policyedit.Remove)
 	return w.command(a.ofService(&cobra.Command{
 		Use:   "rm KEY",
-		Short: "Remove the live policy, which restores the generated one",
+		Short: "Remove the live config, which restores the generated one",
 	}), w.run)
 }
 

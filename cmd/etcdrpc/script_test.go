@@ -107,8 +107,8 @@ type world struct {
 func in(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
 
 // etcdCmd starts an etcd: etcd [tls] [auth]. With auth, these users have the password secret: root; reader, who
-// may read only acme/user/; read, who may also read the live policy of acme/user, and whose role is named like
-// a right; and owner, who may read and write acme/ and its live policies.
+// may read only acme/user/; read, who may also read the live config of acme/user, and whose role is named like
+// a right; and owner, who may read and write acme/ and its live configs.
 func etcdCmd(ts *testscript.TestScript, _ bool, args []string) {
 	w := in(ts)
 	var opts []etcdtest.Option

@@ -62,7 +62,7 @@ func (c *Config) EnsureEtcd() (*serviceconfig.Etcd, error) {
 		detection, ok := p.Config.(*serviceconfig.OutlierDetection)
 		switch {
 		case ok && len(c.LoadBalancing) > 1:
-			return nil, fmt.Errorf("the live policy lists %q and other policies, so %q cannot be added below it: write that policy with policy set", p.Name, serviceconfig.EtcdName)
+			return nil, fmt.Errorf("the live config lists %q and other policies, so %q cannot be added below it: write that policy with policy set", p.Name, serviceconfig.EtcdName)
 		case ok:
 			above = &detection.ChildPolicy
 		}

@@ -15,10 +15,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-const refused = "clients refuse the live policy, and running ones keep the last valid one: "
+const refused = "clients refuse the live config, and running ones keep the last valid one: "
 
-// ErrNoPolicy is returned for a service without a live policy.
-var ErrNoPolicy = errors.New("there is no live policy: clients use the generated config")
+// ErrNoPolicy is returned for a service without a live config.
+var ErrNoPolicy = errors.New("there is no live config: clients use the generated config")
 
 // buildConfig sets the new config.
 func (e *Edit) buildConfig() error {
@@ -166,7 +166,7 @@ func (e *Edit) instances() (names []string, err error) {
 }
 
 // ErrNoRoutes refuses an edit by which calls without a lane would reach instances in lanes.
-var ErrNoRoutes = errors.New("the new live policy has no routes")
+var ErrNoRoutes = errors.New("the new live config has no routes")
 
 // checkOutcome notes where calls will go. It refuses an edit by which calls would newly fail, or newly enter lanes.
 func (e *Edit) checkOutcome() error {
@@ -273,7 +273,7 @@ func (e *Edit) addLeader(all []inventory.Candidate) {
 	switch {
 	case len(all) == 0 || stays(all[0]):
 	case slices.ContainsFunc(all, stays):
-		e.note("%s leads %s. If its server may read the live policy, it resigns, and the next leader gets the calls for the leader.", all[0].Instance, e.Key)
+		e.note("%s leads %s. If its server may read the live config, it resigns, and the next leader gets the calls for the leader.", all[0].Instance, e.Key)
 	default:
 		e.note("%s leads %s. It keeps leading, and gets the calls for the leader, until there is a candidate that is not drained.", all[0].Instance, e.Key)
 	}

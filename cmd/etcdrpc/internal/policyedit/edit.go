@@ -81,10 +81,10 @@ func Propose(ctx context.Context, s *store.Store, request Request) (*Edit, error
 		return e, fmt.Errorf("revision is %d, not %d: %w", found, *e.Revision, store.ErrChanged)
 	}
 	if n.Within != "" && e.Service.Config == nil && !e.Force {
-		return e, fmt.Errorf("%q is a namespace with live policies, and its clients do not read a live policy of %q: give %s", s.Full(n.Within), e.Key, output.Within(s.Full(n.Within), e.Key[len(n.Within):]))
+		return e, fmt.Errorf("%q is a namespace with live configs, and its clients do not read a live config of %q: give %s", s.Full(n.Within), e.Key, output.Within(s.Full(n.Within), e.Key[len(n.Within):]))
 	}
 	if e.perhapsUnread() {
-		e.note("Clients with a namespace do not read this live policy: give their namespace by --namespace, not in KEY.")
+		e.note("Clients with a namespace do not read this live config: give their namespace by --namespace, not in KEY.")
 	}
 	err = e.plan()
 	if err == nil && e.Kind == Drain && e.Changes() {
@@ -93,7 +93,7 @@ func Propose(ctx context.Context, s *store.Store, request Request) (*Edit, error
 	return e, err
 }
 
-// perhapsUnread reports whether the key may begin with a namespace, so that no client reads its live policy.
+// perhapsUnread reports whether the key may begin with a namespace, so that no client reads its live config.
 func (e *Edit) perhapsUnread() bool {
 	return e.Service.Namespace == "" && strings.Count(strings.TrimPrefix(e.Key, "/"), "/") > 1
 }
@@ -196,13 +196,13 @@ func Do(ctx context.Context, s *store.Store, request Request, out io.Writer, f o
 			case j.Undo != "":
 				output.Sayf(out, "Revision %d. To go back: %s\n", j.Revision, j.Undo)
 			case j.Revision != 0:
-				output.Sayf(out, "Revision %d. The old policy, which policy set would refuse: %s\n", j.Revision, e.Service.Command(fmt.Sprintf("policy get --revision %d", j.Revision-1)))
+				output.Sayf(out, "Revision %d. The old config, which policy set would refuse: %s\n", j.Revision, e.Service.Command(fmt.Sprintf("policy get --revision %d", j.Revision-1)))
 			}
 		})
 	}
 }
 
-// Warnings returns what the user must know before the diff: which instances are undrained, and that the live policy
+// Warnings returns what the user must know before the diff: which instances are undrained, and that the live config
 // now replaces the load balancing of the proto file.
 func (e *Edit) Warnings() (all []string) {
 	if !e.Changes() {
@@ -234,7 +234,7 @@ func (e *Edit) Diff() []string {
 
 // outcome returns what the edit has done.
 func (e *Edit) outcome() string {
-	policy := "The live policy of " + e.Key
+	policy := "The live config of " + e.Key
 	switch {
 	case !e.Changes():
 		return policy + " already says this; nothing was written."
@@ -263,11 +263,11 @@ func (e *Edit) outcome() string {
 	return policy + " is in force."
 }
 
-// RevisionMark begins an argument of policy set that stands for the live policy of a revision.
+// RevisionMark begins an argument of policy set that stands for the live config of a revision.
 const RevisionMark = "@"
 
-// undo returns a command that undoes the edit unless the live policy has changed since. It returns "" if nothing was written, or if
-// policy set would refuse the old policy. It names the last revision before the edit: etcd may have compacted that of the old policy.
+// undo returns a command that undoes the edit unless the live config has changed since. It returns "" if nothing was written, or if
+// policy set would refuse the old config. It names the last revision before the edit: etcd may have compacted that of the old policy.
 func (e *Edit) undo() string {
 	after, set := *e.Service, "policy set"
 	if after.Config = nil; e.New != "" {
@@ -295,9 +295,9 @@ type EditJSON struct {
 	Changed  bool     `json:"changed"`
 	DryRun   bool     `json:"dryRun"`
 	Revision int64    `json:"revision"`       // the revision of the write; 0 if nothing was written
-	Old      any      `json:"old"`            // null if there was no live policy
-	New      any      `json:"new"`            // null if the edit removes the live policy
-	Undo     string   `json:"undo,omitempty"` // a command, unless nothing was written, or policy set would refuse the old policy
+	Old      any      `json:"old"`            // null if there was no live config
+	New      any      `json:"new"`            // null if the edit removes the live config
+	Undo     string   `json:"undo,omitempty"` // a command, unless nothing was written, or policy set would refuse the old config
 	Notes    []string `json:"notes,omitempty"`
 }
 

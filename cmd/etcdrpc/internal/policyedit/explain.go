@@ -1,4 +1,4 @@
-// Package policyedit edits the live policy of a service, and explains which instances clients call under it.
+// Package policyedit edits the live config of a service, and explains which instances clients call under it.
 package policyedit
 
 import (
@@ -35,7 +35,7 @@ type Explanation struct {
 	service     *inventory.Service
 }
 
-// Explain computes the shares of a client's calls, as if every instance were ready: under the live policy or, if that does not set
+// Explain computes the shares of a client's calls, as if every instance were ready: under the live config or, if that does not set
 // load balancing, under the default of generated code.
 func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 	config, err := s.Live()

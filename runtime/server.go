@@ -210,8 +210,11 @@ func init() {
 	extension.CompanionsOf = func(of any, key string) ([]registrar.Companion, <-chan struct{}, error) {
 		switch of := of.(type) {
 		case *Registry:
-			if err := of.start(); err != nil {
-				return nil, nil, err
+			switch {
+			case of == nil:
+				return nil, nil, errNil
+			case of.err != nil:
+				return nil, nil, of.err
 			}
 			return of.published.Companions(key)
 		case *Server:

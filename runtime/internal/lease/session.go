@@ -175,12 +175,15 @@ func (s *Session) Close(ctx context.Context) error {
 	return s.closeErr
 }
 
-// Finish is Close without a time limit. It returns when everything is out of etcd, or when Close gives up.
-func (s *Session) Finish() error {
+// Finish is Close without a time limit for etcd. It returns when everything is out of etcd, or when Close gives up. If ctx ends first, it
+// returns an error, and the session goes on.
+func (s *Session) Finish(ctx context.Context) error {
 	if !s.close() {
 		return nil
 	}
-	<-s.done
+	if !bounded.Wait(ctx, s.done) {
+		return fmt.Errorf("the lease may not be revoked yet: %w", context.Cause(ctx))
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.closeErr

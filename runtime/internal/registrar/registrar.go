@@ -181,7 +181,7 @@ func (r *Registrar) drop(reg *Registration) {
 		return
 	}
 	r.tasks.Go(func() {
-		_ = reg.dedicated.Finish()
+		_ = reg.dedicated.Finish(context.Background())
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		delete(r.sessions, sessionKey{reg.entry.TTL, reg})

@@ -3,10 +3,8 @@ package registrar
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
@@ -105,9 +103,5 @@ func (reg *Registration) Close(ctx context.Context) error {
 	if reg.dedicated == nil {
 		return nil
 	}
-	finished := make(chan error, 1)
-	if !bounded.Run(ctx, func() { finished <- reg.dedicated.Finish() }) {
-		return fmt.Errorf("the lease of the registration may not be revoked yet: %w", context.Cause(ctx))
-	}
-	return <-finished
+	return reg.dedicated.Finish(ctx)
 }

@@ -42,7 +42,7 @@ type policy struct {
 	mu       sync.Mutex
 	core     core
 	memory   *picking.Memory // the statistics of calls: those of attr.Client, if it has them
-	in       *input          // the input of the last plan; without endpoints before the first plan
+	in       *input          // the input of the last plan; without endpoints at first
 	waking   *time.Timer     // for the core's next selection
 	reported []string        // problems of the last plan, passed to Client.Report
 	leaves   bool            // calls go to the fallback, and Client.CallsLeave was called with true

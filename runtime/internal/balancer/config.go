@@ -72,12 +72,12 @@ func (builder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balance
 }
 
 func newPolicy(cc balancer.ClientConn, opts balancer.BuildOptions) *policy {
-	p := &policy{cc: cc, opts: opts, now: time.Now, memory: new(picking.Memory)}
-	p.queue = &queue{start: func() { go p.do(func() {}) }}
-	p.core = newCore(func(addr string) *picking.Stats { return p.memory.Of(addr) })
-	p.targets = targets{core: &p.core, queue: p.queue, now: func() time.Time { return p.now() }}
 	c, _ := defaultConfig() // its policies are always linked
-	p.in = newInput(&attr.State{Client: bareClient, Name: opts.Target.Endpoint()}, c)
+	in := newInput(&attr.State{Client: bareClient, Name: opts.Target.Endpoint()}, c)
+	p := &policy{cc: cc, opts: opts, now: time.Now, memory: new(picking.Memory), in: in}
+	p.queue = &queue{start: func() { go p.do(func() {}) }}
+	p.core = newCore(func(addr string) *picking.Stats { return p.memory.Of(addr) }, targetsOnly(in))
+	p.targets = targets{core: &p.core, queue: p.queue, now: func() time.Time { return p.now() }}
 	return p
 }
 

@@ -37,7 +37,7 @@ var errUnhealthy = errors.New("etcd: the endpoint is not healthy, or outlier det
 type core struct {
 	statsOf func(addr string) *picking.Stats // returns the statistics of an address
 	conns   map[string]*conn                 // by address
-	plan    *plan
+	plan    *plan                            // nil once the policy is closed
 
 	selection uint64            // the number of the last selection of connections
 	chosen    []*conn           // the connections of the last selection, without those with conn.always set
@@ -71,8 +71,8 @@ const (
 	shutDown               // close
 )
 
-func newCore(statsOf func(addr string) *picking.Stats) core {
-	return core{statsOf: statsOf, conns: make(map[string]*conn), selection: 1} // conn.selected of a new conn is 0
+func newCore(statsOf func(addr string) *picking.Stats, first *plan) core {
+	return core{statsOf: statsOf, conns: make(map[string]*conn), plan: first, selection: 1} // conn.selected of a new conn is 0
 }
 
 // connTo returns the connection to the address of an endpoint.
@@ -89,15 +89,13 @@ func (c *core) connTo(ep *attr.Backend) *conn {
 // update puts a new plan in force. It looks only at the endpoints outside the common prefix and suffix of both plans.
 func (c *core) update(next *plan, now time.Time) {
 	previous, prefix, suffix, serving := c.plan, 0, 0, c.counts[ready] > 0
-	if previous != nil && previous.picksSome() == next.picksSome() {
+	if previous.picksSome() == next.picksSome() {
 		prefix, suffix = commonLengths(previous.All[:previous.Live], next.All[:next.Live])
 	}
 	next.conns = c.connsOf(next, prefix, suffix, now)
 	next.differ = next.methodsDiffer(previous, prefix, suffix)
-	if previous != nil {
-		for i := range previous.outside(prefix, suffix) {
-			c.mark(previous.conns[i], false, false, false)
-		}
+	for i := range previous.outside(prefix, suffix) {
+		c.mark(previous.conns[i], false, false, false)
 	}
 	for i := range next.outside(prefix, suffix) {
 		left := next.ClassOf(i) == planning.Left
@@ -112,7 +110,7 @@ func (c *core) update(next *plan, now time.Time) {
 // connsOf returns the connections to the endpoints of the next plan. Connections outside its prefix and suffix get new endpoints.
 func (c *core) connsOf(next *plan, prefix, suffix int, now time.Time) []*conn {
 	previous, changed := c.plan, []*conn(nil)
-	same := previous != nil && len(next.All) == len(previous.All) && next.Live == previous.Live
+	same := len(next.All) == len(previous.All) && next.Live == previous.Live
 	for i := range next.outside(prefix, suffix) {
 		conn := c.connTo(next.All[i])
 		c.renew(conn, next.All[i], now)
@@ -122,10 +120,7 @@ func (c *core) connsOf(next *plan, prefix, suffix int, now time.Time) []*conn {
 		changed = append(changed, conn)
 		same = same && conn == previous.conns[i]
 	}
-	switch {
-	case previous == nil:
-		return changed
-	case same:
+	if same {
 		return previous.conns
 	}
 	begin, end, middle := previous.conns[:prefix], previous.conns[previous.Live-suffix:previous.Live], next.Live-suffix-prefix
@@ -157,9 +152,6 @@ func (c *core) loosen(conn *conn) {
 
 // left returns the connected endpoints of the current plan that the next input no longer has.
 func (c *core) left(next *input) (left []*attr.Backend) {
-	if c.plan == nil {
-		return nil
-	}
 	previous := c.plan.in
 	prefix, suffix := commonLengths(previous.Endpoints, next.Endpoints)
 	known := make(map[string]bool)

@@ -83,7 +83,8 @@ func newWalks(t *testing.T, texts ...string) *walks {
 
 func (ws *walks) start() *walked {
 	noStats := func(string) *picking.Stats { return new(picking.Stats) }
-	w := &walked{walks: ws, core: newCore(noStats), now: time.Now(), fleet: [3]int{1, 1, 0}, health: make(map[*conn]bool)}
+	c, _ := defaultConfig()
+	w := &walked{walks: ws, core: newCore(noStats, targetsOnly(inputOf(c, planning.Client{}, nil))), now: time.Now(), fleet: [3]int{1, 1, 0}, health: make(map[*conn]bool)}
 	w.update()
 	for _, addr := range []string{"a:1", "b:1"} {
 		w.do("ready " + addr)

@@ -114,13 +114,10 @@ func targetsOnly(in *input) *plan {
 	return p
 }
 
-// adopt opens the base view, and the views of those lanes that calls used in the previous plan, which may be nil. It also
-// copies the methods that calls need.
+// adopt opens the base view, and the views of those lanes that calls used in the previous plan. It also copies the methods that calls
+// need.
 func (p *plan) adopt(previous *plan) {
 	p.base.open()
-	if previous == nil {
-		return
-	}
 	for _, v := range previous.called() {
 		if v := p.views[p.Lane(v.Name)]; v != nil {
 			v.open()

@@ -253,7 +253,7 @@ func (e *Edit) outcome() string {
 		if e.lastResort {
 			return policy + " drains " + listed + ", but calls go to drained instances while no others are left."
 		}
-		return "Clients of " + e.Key + " send no new calls to " + listed + "."
+		return policy + " drains " + listed + ": no new calls go there."
 	case Undrain:
 		return policy + " no longer drains " + listed + "."
 	}

@@ -221,8 +221,11 @@ func (x *Explanation) noteOptions() {
 	when(e.SlowStart != nil, "An instance that has just started has less: its share grows for %v.", e.SlowStart)
 	when(len(e.Route) > 0 && x.Lane == "", "These are the shares of calls without a lane.")
 	when(e.MaxConcurrentRequests > 0, "While a client has %d calls under way at an instance, its calls go to others.", e.MaxConcurrentRequests)
-	when(e.MinHealthyPercent > 0,
-		"A drain is followed while it leaves at least %d %% of the instances, or of those in no lane where there are lanes.", e.MinHealthyPercent)
+	counted := "instances"
+	if x.plan.HasLanes() {
+		counted = "instances in no lane"
+	}
+	when(e.MinHealthyPercent > 0, "A drain is followed while it leaves at least %d %% of the %s.", e.MinHealthyPercent, counted)
 }
 
 // policyNote explains how the child policy divides calls among instances. It returns "" for even and for weighted shares.

@@ -78,29 +78,27 @@ func TestInitInAWorkspace(t *testing.T) {
 	}
 }
 
-// TestInitWithBufOnPath checks that a recent buf on the PATH generates the code.
-func TestInitWithBufOnPath(t *testing.T) {
+// TestInitOnPath checks that a recent buf on the PATH generates the code or, without one, a protoc with protobuf's own files.
+func TestInitOnPath(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("the buf of this test is a shell script")
+		t.Skip("the programs of this test are shell scripts")
 	}
 	source := checkout(t)
-	const own, onPath = "go:generate bin/buf generate\n", "go:generate buf generate\n"
-	for _, tt := range []struct{ name, script, generates, says string }{
-		{"none", "", own, "it downloads buf and its plugins, 110 MB"},
-		{"too old", "echo 1.31.0", own, "it downloads buf and its plugins, 110 MB"},
-		{"the first that is new enough", "echo 1.32.0", onPath, "the buf that is on the PATH, 1.32.0, "},
-		{"a later one", "echo 2.0.0-rc1", onPath, "the buf that is on the PATH, 2.0.0-rc1, "},
-		{"a buf that fails", "echo 1.50.0; exit 1", own, "it downloads buf and its plugins, 110 MB"},
-		{"another program", "echo buffer 1.50.0", own, "it downloads buf and its plugins, 110 MB"},
+	const own, buf, protoc = "go:generate bin/buf generate\n", "go:generate buf generate\n", " proto/hello/v1/hello.proto\n"
+	for _, tt := range []struct{ program, script, generates, says string }{
+		{"cat", "", own, "go generate builds buf"},
+		{"buf", "echo 1.31.0", own, "go generate builds buf"},
+		{"buf", "echo 1.32.0", buf, "the buf that is on the PATH, 1.32.0. "},
+		{"buf", "echo 2.0.0-rc1", buf, "the buf that is on the PATH, 2.0.0-rc1. "},
+		{"buf", "echo 1.50.0; exit 1", own, "go generate builds buf"},
+		{"buf", "echo buffer 1.50.0", own, "go generate builds buf"},
+		{"protoc", "echo libprotoc 29.3", protoc, "the protoc that is on the PATH, libprotoc 29.3. "},
+		{"protoc", `[ "$*" = --version ] && echo libprotoc 29.3`, own, "go generate builds buf"},
 	} {
 		for _, flags := range [][]string{{}, {"-connect"}} {
-			t.Run(tt.name+strings.Join(flags, ""), func(t *testing.T) {
+			t.Run(tt.program+" "+tt.script+strings.Join(flags, ""), func(t *testing.T) {
 				bin := t.TempDir()
-				if tt.script != "" {
-					if err := os.WriteFile(filepath.Join(bin, "buf"), []byte("#!/bin/sh\n"+tt.script+"\n"), 0o700); err != nil { //nolint:gosec // the script must be executable
-						t.Fatal(err)
-					}
-				}
+				must.Succeed(t, os.WriteFile(filepath.Join(bin, tt.program), []byte("#!/bin/sh\n"+tt.script+"\n"), 0o700)) //nolint:gosec // the script must be executable
 				t.Setenv("PATH", bin)
 				t.Chdir(t.TempDir())
 				stdout, _ := runInit(t, 0, slices.Concat(flags, []string{"-replace", source, "example.com/hello"})...)

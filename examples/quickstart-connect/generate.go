@@ -3,6 +3,6 @@ package generate
 
 // The first command adds to go.sum the checksums of the plugin and the runtime, which init cannot know.
 //go:generate go mod download github.com/etcdrpc/protoc-gen-go-etcd github.com/etcdrpc/protoc-gen-go-etcd/connectetcd
-//go:generate go -C tools build -o ../bin/ github.com/bufbuild/buf/cmd/buf
+//go:generate go -C tools build -v -o ../bin/ github.com/bufbuild/buf/cmd/buf
 //go:generate bin/buf generate
-//go:generate go build -o bin/ ./server ./client
+//go:generate go build -v -o bin/ ./server ./client

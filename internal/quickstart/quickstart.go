@@ -31,6 +31,7 @@ type example struct {
 	archive string   // its files, each after a line "-- NAME --"
 	path    string   // its module path
 	needs   []string // the modules of this repository that it requires and replaces, as paths below this module
+	protoc  string   // what generate.go has in place of ownBuf to run protoc
 }
 
 // "go test ./internal/quickstart -update" writes the archives.
@@ -40,8 +41,8 @@ var (
 	//go:embed connect.txtar
 	connectArchive string
 
-	grpcExample    = example{grpcArchive, Self + "/examples/quickstart", []string{""}}
-	connectExample = example{connectArchive, Self + "/examples/quickstart-connect", []string{"", "/connectetcd"}}
+	grpcExample    = example{grpcArchive, Self + "/examples/quickstart", []string{""}, grpcProtoc}
+	connectExample = example{connectArchive, Self + "/examples/quickstart-connect", []string{"", "/connectetcd"}, connectProtoc}
 )
 
 // files returns the content of the example's files by name.
@@ -65,7 +66,7 @@ type Project struct {
 	Replace string // a directory to use in place of this repository's module
 	Connect bool   // whether it is for connect-go instead of gRPC
 
-	BufOnPath bool // whether the project uses the buf on the PATH instead of the buf in its tools/go.mod
+	OnPath string // the program on the PATH that generates the code, buf or protoc; "" for the buf in the project's tools/go.mod
 }
 
 func (p Project) example() example {
@@ -125,8 +126,9 @@ func (p Project) Files() (map[string]string, error) {
 	rename := strings.NewReplacer(p.example().path, p.Module, `"acme/greeter"`, strconv.Quote(names.Key),
 		"GreeterService", names.Service, "greeter", names.Package)
 	all := map[string]string{"third_party/etcd/" + options: string(text)}
+	compile := map[string]string{"": ownBuf, "buf": "//go:generate buf generate\n", "protoc": p.example().protoc}[p.OnPath]
 	for name, text := range p.example().files() {
-		name = rename.Replace(name)
+		name, text = rename.Replace(name), strings.Replace(text, ownBuf, compile, 1)
 		if all[name], err = p.render(name, rename.Replace(text)); err != nil {
 			return nil, err
 		}
@@ -139,11 +141,6 @@ func (p Project) render(name, text string) (string, error) {
 	switch {
 	case name == "go.mod":
 		return p.requireSelf(text), nil
-	case name == "generate.go" && p.BufOnPath:
-		if !strings.Contains(text, ownBuf) {
-			return "", fmt.Errorf("the quickstart's generate.go lacks %q", ownBuf)
-		}
-		return strings.Replace(text, ownBuf, "//go:generate buf generate\n", 1), nil
 	case path.Ext(name) == ".go":
 		// The imports have new paths, and so a new order.
 		formatted, err := format.Source([]byte(text))
@@ -155,8 +152,22 @@ func (p Project) render(name, text string) (string, error) {
 	return text, nil
 }
 
-// ownBuf builds and runs, in generate.go, the buf that tools/go.mod pins.
-const ownBuf = "//go:generate go -C tools build -o ../bin/ github.com/bufbuild/buf/cmd/buf\n//go:generate bin/buf generate\n"
+// ownBuf builds and runs, in generate.go, the buf that tools/go.mod pins. With -v it prints what it compiles, which takes minutes.
+const ownBuf = "//go:generate go -C tools build -v -o ../bin/ github.com/bufbuild/buf/cmd/buf\n//go:generate bin/buf generate\n"
+
+// These build the plugins and run protoc. The directory gen does not exist before, so each plugin writes below the module's.
+const (
+	grpcProtoc = `// protoc generates code for the files at the end of its line: add yours there.
+//go:generate go -C tools build -v -o ../bin/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
+//go:generate go build -v -o bin/ github.com/etcdrpc/protoc-gen-go-etcd/cmd/protoc-gen-go-etcd
+//go:generate protoc -I proto -I third_party/etcd --plugin=bin/protoc-gen-go --go_out=module=github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart:. --plugin=bin/protoc-gen-go-grpc --go-grpc_out=module=github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart:. --plugin=bin/protoc-gen-go-etcd --go-etcd_out=module=github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart:. proto/greeter/v1/greeter.proto
+`
+	connectProtoc = `// protoc generates code for the files at the end of its line: add yours there.
+//go:generate go -C tools build -v -o ../bin/ google.golang.org/protobuf/cmd/protoc-gen-go connectrpc.com/connect/cmd/protoc-gen-connect-go
+//go:generate go build -v -o bin/ github.com/etcdrpc/protoc-gen-go-etcd/cmd/protoc-gen-go-etcd
+//go:generate protoc -I proto -I third_party/etcd --plugin=bin/protoc-gen-go --go_out=module=github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart-connect:. --plugin=bin/protoc-gen-connect-go --connect-go_out=module=github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart-connect,simple:. --plugin=bin/protoc-gen-go-etcd --go-etcd_out=module=github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart-connect,connect=true:. proto/greeter/v1/greeter.proto
+`
+)
 
 // requireSelf returns go.mod with the project's requirements of this repository's modules.
 func (p Project) requireSelf(text string) string {

@@ -43,6 +43,7 @@ and in the files
   buf.yaml       modules:  - path: third_party/etcd
   buf.gen.yaml   inputs:   - directory: proto           # where your proto files are, and not third_party/etcd
                  plugins:  - local: [go, tool, protoc-gen-go-etcd]
+                             strategy: all      # it compares the keys of all packages
                              out: gen                   # the out and opt that %[3]s has
                              opt: %[4]s
   *.proto        import "etcd/discovery/v1/options.proto";

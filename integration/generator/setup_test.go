@@ -130,6 +130,10 @@ var brokenSetups = map[string]string{
 	"executable file not found in $PATH":                      "sed -i 's/\\[go, tool, \\(protoc-gen-go-etcd\\)\\]/\\1/' buf.gen.yaml",
 	"unable to determine Go import path for …":                "sed -i '/go_package/d' proto/greeter/v1/greeter.proto",
 	"no required module provides package …/etcd/discovery/v1": "sed -i '1a managed:\\n  enabled: true\\n  override:\\n    - {file_option: go_package_prefix, value: example.com/greeter/gen}' buf.gen.yaml",
+
+	// Keys in two directories, which the plugin sees at once.
+	`admin/v1/admin.proto:11:5: admin.v1.GreeterService: key "greeter/admin" lies under the key "greeter" of …(greeter/v1/greeter.proto:11:5)`: `mkdir -p proto/admin/v1; sed 's|greeter/v1;greeter|admin/v1;admin|; s|greeter.v1|admin.v1|; s|"greeter"|"greeter/admin"|' proto/greeter/v1/greeter.proto >proto/admin/v1/admin.proto`,
+	`other/v1/other.proto:11:5: other.v1.GreeterService: key "/greeter" gives the TLS name "greeter", and so does`:                             `mkdir -p proto/other/v1; sed 's|greeter/v1;greeter|other/v1;other|; s|greeter.v1|other.v1|; s|"greeter"|"/greeter"|' proto/greeter/v1/greeter.proto >proto/other/v1/other.proto`,
 }
 
 // bufMessage matches a row of docs/troubleshooting.md that quotes a message of buf or of a plugin.

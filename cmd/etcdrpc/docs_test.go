@@ -169,6 +169,7 @@ var changing = []struct {
 }{
 	{regexp.MustCompile(`\b\d+s of 15s`), "14s of 15s"},
 	{regexp.MustCompile(`"ttl": \d+`), `"ttl": 14`},
+	{regexp.MustCompile(`"(at|by)": ".*"`), `"$1": ""`},
 	{regexp.MustCompile(`([Rr]evision"?:? |'@)\d+`), "${1}12"},
 	{regexp.MustCompile(`--endpoints=\S+`), "--endpoints=etcd"},
 	{regexp.MustCompile(`\b[0-9a-f]{11,16}\b`), "lease"},

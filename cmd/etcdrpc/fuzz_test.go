@@ -50,10 +50,10 @@ func FuzzLiveConfig(f *testing.F) {
 			t.Fatalf("%s becomes %s without an edit, want the same", text, same)
 		}
 		policy, err := c.EnsureEtcd()
-		if err != nil || name == "" || !utf8.ValidString(name) || slices.Contains(policy.Drain, name) {
+		if err != nil || name == "" || !utf8.ValidString(name) || slices.Contains(policy.Drain, serviceconfig.Drained{Instance: name}) {
 			return
 		}
-		want := append(slices.Clone(policy.Drain), name)
+		want := append(slices.Clone(policy.Drain), serviceconfig.Drained{Instance: name})
 		policy.Drain = want
 		edited := c.String()
 		if len(edited) > serviceconfig.MaxSize {

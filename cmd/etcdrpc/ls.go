@@ -158,6 +158,9 @@ func rowOf(i *inventory.Instance) []string {
 	if i.Leads {
 		leader = "leader"
 	}
+	if i.State == inventory.Drained && i.Drain.Until != "" {
+		state += " until " + i.Drain.Until
+	}
 	return []string{i.Service, i.Instance, i.Addr, i.Version, i.Zone, weight, layout, leaseOf(i), leader, state}
 }
 

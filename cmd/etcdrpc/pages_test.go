@@ -208,8 +208,8 @@ func TestConsole_Edits(t *testing.T) {
 		}
 		write(path, says, want)
 	}
-	writeTwice(edit+"drain&name=10.0.0.1:1&name=10.0.0.2:1", `(?s)etcdrpc drain [^\n]* acme/user 10\.0\.0\.1:1 10\.0\.0\.2:1.*2 of 4 instances`, `"drain":["10.0.0.1:1","10.0.0.2:1"]`)
-	writeTwice(edit+"undrain&name=10.0.0.2:1", `etcdrpc undrain .* acme/user 10\.0\.0\.2:1`, `"drain":["10.0.0.1:1"]`)
+	writeTwice(edit+"drain&name=10.0.0.1:1&name=10.0.0.2:1", `(?s)etcdrpc drain [^\n]* acme/user 10\.0\.0\.1:1 10\.0\.0\.2:1.*2 of 4 instances`, `"instance":"10.0.0.1:1"},{`)
+	writeTwice(edit+"undrain&name=10.0.0.2:1", `etcdrpc undrain .* acme/user 10\.0\.0\.2:1`, `"instance":"10.0.0.1:1"}]`)
 	writeTwice(edit+"split&version=v3&percent=10", "v3=30 v1=180 v2=90", `"weight":180`)
 	_, page := b.await(edit+"split&version=v3&percent=20", `policy split --revision \d+ .* acme/user v3=60 v1=160 v2=80`)
 	otherShell(t, t.TempDir())(pasted.FindString(html.UnescapeString(strings.ReplaceAll(page, "</pre>", "\n"))))

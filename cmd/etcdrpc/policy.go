@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -133,6 +134,7 @@ type policyWrite struct {
 	*app
 	policyedit.Request
 	revision int64
+	lasts    time.Duration
 	flags    *pflag.FlagSet
 }
 
@@ -164,6 +166,10 @@ func (w *policyWrite) command(cmd *cobra.Command, do action) *cobra.Command {
 // run edits the live config of the service whose key is the first argument.
 func (w *policyWrite) run(ctx context.Context, s *store.Store, args []string) error {
 	w.Key = args[0]
+	if w.lasts < 0 {
+		return usage.Mistakef("--for must not be below zero")
+	}
+	w.Entry = policyedit.Signed(time.Now(), w.lasts)
 	if w.flags.Changed("revision") {
 		w.Revision = &w.revision
 	}
@@ -336,9 +342,11 @@ refuses to leave the service, a group of a split, a strict lane, or clients that
 read the layout LEASE_SUFFIX without an instance, unless --force is given: calls then go
 to drained instances as a last resort, except those in the strict lane, which fail.`,
 		Example: `  etcdrpc drain acme/user 10.0.0.7:9000
-  etcdrpc drain acme/user --zone eu-1a`,
+  etcdrpc drain acme/user --zone eu-1a
+  etcdrpc drain acme/user 10.0.0.7:9000 --for 1h`,
 		ValidArgsFunction: a.completion((*inventory.Service).Names),
 	}, w.run)
+	cmd.Flags().DurationVar(&w.lasts, "for", 0, "end the drain by itself after this `time`, by the clocks of the clients; 0: until undrain")
 	cmd.Flags().BoolVar(&w.Force, "force", false, "drain even if the service, a group of a split, a strict lane or clients without LAYOUT_LEASE_SUFFIX are left without an instance, or KEY seems to be in a namespace")
 	return cmd
 }
@@ -353,7 +361,7 @@ func newUndrain(a *app) *cobra.Command {
 else. A named instance need not be registered.`,
 		ValidArgsFunction: a.completion(func(s *inventory.Service) []string {
 			if policy := s.Policy(); policy != nil {
-				return policy.Drain
+				return inventory.DrainedNames(policy)
 			}
 			return nil
 		}),

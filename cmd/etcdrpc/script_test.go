@@ -156,6 +156,11 @@ func putCmd(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // valueCmd prints the value at a key.
+var (
+	signature = regexp.MustCompile(`"at":"[^"]*","by":"[^"]*",`)
+	nameAlone = regexp.MustCompile(`\{"instance":("[^"]*")\}`)
+)
+
 func valueCmd(ts *testscript.TestScript, neg bool, args []string) {
 	resp, err := in(ts).etcd.Admin().Get(context.Background(), args[0])
 	ts.Check(err)
@@ -163,7 +168,8 @@ func valueCmd(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("key %s has %d values, want a value: %v", args[0], len(resp.Kvs), !neg)
 	}
 	for _, kv := range resp.Kvs {
-		fmt.Fprintf(ts.Stdout(), "%s\n", kv.Value)
+		unsigned := signature.ReplaceAll(kv.Value, nil)
+		fmt.Fprintf(ts.Stdout(), "%s\n", nameAlone.ReplaceAll(unsigned, []byte("$1")))
 	}
 }
 

@@ -25,7 +25,11 @@ func (c *Config) FollowDrain(all, away []*endpoint.Endpoint, placed *Placement, 
 			d.Drained[e], known[e.Instance], known[e.Addr] = true, true, true
 		}
 	}
-	d.Unknown = slices.DeleteFunc(slices.Clone(c.Drain), func(name string) bool { return known[name] })
+	for _, entry := range c.Drain {
+		if !known[entry.Instance] {
+			d.Unknown = append(d.Unknown, entry.Instance)
+		}
+	}
 	counted := all
 	if slices.ContainsFunc(all, placed.IsBase) {
 		counted = slices.DeleteFunc(slices.Clone(all), func(e *endpoint.Endpoint) bool { return !placed.IsBase(e) })

@@ -32,7 +32,11 @@ func TestFollowDrain(t *testing.T) {
 		{"half of the base and a lane, with a minimum over half", "acd", lanes, "", 51, "cd", 2},
 		{"one too many while all are in lanes", "a", []serviceconfig.Route{{Label: "everyone"}}, "", 80, "", 4},
 	} {
-		c := NewConfig(&serviceconfig.Etcd{Route: tt.routes, Drain: strings.Split(tt.list, ""), MinHealthyPercent: tt.least})
+		var list []serviceconfig.Drained
+		for _, name := range strings.Split(tt.list, "") {
+			list = append(list, serviceconfig.Drained{Instance: name})
+		}
+		c := NewConfig(&serviceconfig.Etcd{Route: tt.routes, Drain: list, MinHealthyPercent: tt.least})
 		var all endpoints
 		for _, instance := range strings.Split("abcd", "") {
 			lane := ""

@@ -48,8 +48,8 @@ func NewConfig(e *serviceconfig.Etcd) *Config {
 		routes = append(routes, r.Match)
 	}
 	c.splits, c.routes = newMatcher(splits), newMatcher(routes)
-	for _, name := range e.Drain {
-		c.drained[name] = true
+	for _, d := range e.Drain {
+		c.drained[d.Instance] = true
 	}
 	return c
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,7 +44,7 @@ type Etcd struct {
 	// MinHealthyPercent is the percentage of the endpoints in etcd that a drain must leave. Clients ignore a drain that leaves fewer.
 	MinHealthyPercent uint32 `json:"minHealthyPercent,omitempty" min:"1" max:"100"`
 	// Drain names instances, or addresses, that get no new calls.
-	Drain []string `json:"drain,omitzero" of:"instances or addresses" min:"0"`
+	Drain []Drained `json:"drain,omitzero" of:"instances or addresses" min:"0"`
 	// ChildPolicy lists policies. The first one that is linked picks among the remaining endpoints.
 	// The default is round_robin, so the list is empty only in a live config, which then is an overlay: see [Merge].
 	ChildPolicy []Policy `json:"childPolicy,omitempty" of:"policies"`
@@ -85,14 +86,67 @@ func (e *Etcd) check(p place) {
 	if !p.live {
 		e.complete()
 	}
-	if i := slices.Index(e.Drain, ""); i >= 0 {
-		p.in(drainField, index(i)).fault("want an instance or an address, not an empty name")
-	}
 	checkSplit(p.in(splitField), e.Split)
 	checkRoutes(p.in(routeField), e.Route)
 	if e.ChildPolicy != nil {
 		e.checkOptions(p)
 	}
+}
+
+// Drained names an instance, or an address, that gets no new calls. Its JSON is the name alone, or an object.
+type Drained struct {
+	Instance string `json:"instance" required:"true"`
+	Until    string `json:"until,omitempty"` // when the drain ends by itself, as in RFC 3339; "" for never
+	By       string `json:"by,omitempty"`    // who wrote it, for operators
+	At       string `json:"at,omitempty"`    // when it was written, for operators
+}
+
+// drainFields has no methods, so that its JSON is that of the struct.
+type drainFields Drained
+
+// MarshalJSON implements [json.Marshaler].
+func (d Drained) MarshalJSON() ([]byte, error) {
+	if d == (Drained{Instance: d.Instance}) {
+		return marshal(d.Instance)
+	}
+	return marshal(drainFields(d))
+}
+
+func (d *Drained) decode(p place, v any) {
+	name, ok := v.(string)
+	if d.Instance = name; !ok {
+		p.decode(v, reflect.ValueOf((*drainFields)(d)).Elem(), "")
+	}
+	switch {
+	case d.Instance == "":
+		p.fault("want an instance or an address, not an empty name")
+	case d.Until != "" && d.End().IsZero():
+		p.in("until").wants("a time such as 2026-12-01T09:00:00Z", d.Until)
+	}
+}
+
+// End returns when the drain ends by itself, zero for never.
+func (d Drained) End() time.Time {
+	if d.Until == "" {
+		return time.Time{}
+	}
+	end, _ := time.Parse(time.RFC3339, d.Until) // zero after an error, which decode has reported
+	return end
+}
+
+// EndDrains drops the drains that have ended by now, and returns when the next one ends, zero for never.
+func (e *Etcd) EndDrains(now time.Time) (next time.Time) {
+	if e == nil {
+		return next
+	}
+	e.Drain = slices.DeleteFunc(slices.Clone(e.Drain), func(d Drained) bool {
+		end := d.End()
+		if end.After(now) && (next.IsZero() || end.Before(next)) {
+			next = end
+		}
+		return !end.IsZero() && !end.After(now)
+	})
+	return next
 }
 
 // These bound a split, whose matches are compared with each endpoint at each update.

@@ -1,9 +1,11 @@
 package serviceconfig
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 )
 
 // Different matches have different keys, even if fmt prints them alike.
@@ -21,6 +23,21 @@ func TestSplit_KeysDiffer(t *testing.T) {
 	a, b := Split{Match: map[string]string{"a": "1", "b": "2"}, Weight: 1}, Split{Match: map[string]string{"b": "2", "a": "1"}, Weight: 2}
 	if a.Key() != b.Key() {
 		t.Errorf("equal matches have the keys %s and %s, want equal keys", a.Key(), b.Key())
+	}
+}
+
+// A drain ends at its time, in any zone of clocks.
+func TestEtcd_EndDrains(t *testing.T) {
+	drains := []Drained{{Instance: "a"}, {Instance: "b", Until: "2026-12-01T10:00:00Z"}, {Instance: "c", Until: "2026-12-01T10:00:00+01:00"}}
+	noon := time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
+	for hour, want := range map[int]string{-4: "3, next -3h0m0s", -3: "2, next -2h0m0s", -2: "1, next 0s", 0: "1, next 0s"} {
+		e, next := &Etcd{Drain: drains}, noon
+		if at := e.EndDrains(noon.Add(time.Duration(hour) * time.Hour)); !at.IsZero() {
+			next = at
+		}
+		if got := fmt.Sprintf("%d, next %v", len(e.Drain), next.Sub(noon)); got != want {
+			t.Errorf("%d hours from noon: %s, want %s", hour, got, want)
+		}
 	}
 }
 

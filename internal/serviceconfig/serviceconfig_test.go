@@ -94,6 +94,8 @@ var accepted = []struct{ text, json string }{
 		`"failurePercentageEjection":{"threshold":100,"enforcementPercentage":0,"minimumHosts":0,"requestVolume":0},` + outlierChild), ``},
 	{policyOf(`{"outlier_detection_experimental":{` + outlierChild + `}},{"round_robin":{}}`), ``},
 	{outlierOf(`"childPolicy":[{"etcd":{"preferZone":true,"childPolicy":[{"etcd_weighted":{}},{"round_robin":{}}]}},{"round_robin":{}}]`), ``},
+	{etcdOf(`"drain":["a",{"instance":"b"},{"instance":"c","until":"2026-12-01T10:00:00+01:00","by":"x","at":"x"}]`),
+		etcdOf(`"drain":["a","b",{"instance":"c","until":"2026-12-01T10:00:00+01:00","by":"x","at":"x"}]`)},
 	{etcdOf(`"drain":[],"preferZone":false`), etcdOf(`"preferZone":false,"drain":[]`)},
 	{etcdOf(`"split":[{"match":{"version":"v2","zone":""},"weight":1},{"match":{"version":"v1"}}]`),
 		etcdOf(`"split":[{"match":{"version":"v2","zone":""},"weight":1},{"match":{"version":"v1"},"weight":0}]`)},
@@ -192,6 +194,8 @@ var refused = []struct{ row, text, want string }{
 	// The policy "etcd".
 	{"", etcdOf(`"drian":[]`), `loadBalancingConfig[0].etcd: unknown field "drian": want ` + etcdNames},
 	{"", etcdOf(`"drain":[""]`), `loadBalancingConfig[0].etcd.drain[0]: want an instance or an address, not an empty name`},
+	{"", etcdOf(`"drain":[{"until":"2026-12-01T10:00:00Z"}]`), `loadBalancingConfig[0].etcd.drain[0].instance: is missing`},
+	{"", etcdOf(`"drain":[{"instance":"a","until":"soon"}]`), `loadBalancingConfig[0].etcd.drain[0].until: want a time such as 2026-12-01T09:00:00Z, not "soon"`},
 	{"", etcdOf(`"split":[{"weight":1}]`), `loadBalancingConfig[0].etcd.split[0].match: is missing`},
 	{"", etcdOf(`"split":[{"match":{},"weight":1}]`), `loadBalancingConfig[0].etcd.split[0].match: is empty: name what the endpoints of the group have in common`},
 	{"", etcdOf(`"split":[{"match":{"version":2},"weight":1}]`), `loadBalancingConfig[0].etcd.split[0].match["version"]: want a string, not 2`},

@@ -19,11 +19,13 @@ type liveConfig struct {
 
 // configCore decides which live service config of a key is in force, and puts it into the key's state.
 type configCore struct {
-	read func(liveConfig) (json string, err error) // checks a value and returns it as canonical JSON
+	// read checks a value, and returns it as canonical JSON without the drains that have ended, and when the next one ends.
+	read func(v liveConfig, now time.Time) (json string, until time.Time, err error)
 
 	latest  *liveConfig // the value in etcd; nil if there is none
 	value   *liveConfig // the value that was checked last; nil if there is none
 	checked time.Time   // when value was checked
+	until   time.Time   // when to check it again, zero for never
 
 	lines loglimit.Limiter // limits log lines about invalid values
 }
@@ -49,10 +51,10 @@ func (c *configCore) take(s *State, u listwatch.Update[liveConfig]) {
 	}
 }
 
-// due returns when to check the latest value, zero if it was checked.
+// due returns when to check the latest value, zero for never.
 func (c *configCore) due() time.Time {
 	if c.latest == c.value || c.latest != nil && c.value != nil && *c.latest == *c.value {
-		return time.Time{}
+		return c.until
 	}
 	return c.checked.Add(configSpacing)
 }
@@ -63,12 +65,13 @@ func (c *configCore) settle(s *State, now time.Time) warning {
 	if due := c.due(); due.IsZero() || now.Before(due) {
 		return warning{}
 	}
-	c.value, c.checked = c.latest, now
+	c.value, c.checked, c.until = c.latest, now, time.Time{}
 	if c.value == nil {
 		s.Live, s.LiveErr = "", nil
 		return warning{}
 	}
-	json, err := c.read(*c.value)
+	json, until, err := c.read(*c.value, now)
+	c.until = until
 	s.LiveErr = err
 	if err == nil {
 		s.Live = json
@@ -80,10 +83,12 @@ func (c *configCore) settle(s *State, now time.Time) warning {
 	return warning{}
 }
 
-// recall puts a config from the disk, in canonical JSON, in force until etcd answers.
-func (c *configCore) recall(s *State, json string) {
-	if !s.LiveKnown && json != "" {
-		c.value = &liveConfig{json, len(json)}
-		c.latest, s.Live, s.LiveKnown = c.value, json, true
+// recall puts a config from the disk in force until etcd answers. The first value in etcd is then checked at once.
+func (c *configCore) recall(s *State, json string, now time.Time) {
+	if s.LiveKnown || json == "" {
+		return
 	}
+	c.latest, s.LiveKnown = &liveConfig{json, len(json)}, true
+	c.settle(s, now)
+	c.checked = time.Time{}
 }

@@ -70,8 +70,8 @@ type saved struct {
 	live string // see State.Live
 }
 
-// newCore returns the core of a key without readers. read checks a live service config, and returns it as canonical JSON.
-func newCore(grace time.Duration, read func(liveConfig) (string, error)) *core {
+// newCore returns the core of a key without readers. read is that of configCore.
+func newCore(grace time.Duration, read func(liveConfig, time.Time) (string, time.Time, error)) *core {
 	return &core{hold: hold{grace: grace}, state: &State{}, config: configCore{read: read}}
 }
 
@@ -137,7 +137,7 @@ func (c *core) loaded(s saved, now time.Time) effects {
 	c.entries = entries{known: true, set: s.set}
 	next := *c.state
 	next.Provisional = true
-	c.config.recall(&next, s.live)
+	c.config.recall(&next, s.live, now)
 	return c.update(next, nil, now)
 }
 

@@ -29,11 +29,17 @@ func drive() *driven {
 }
 
 // readTest accepts every live config except those that begin with "bad".
-func readTest(l liveConfig) (string, error) {
+func readTest(l liveConfig, now time.Time) (json string, until time.Time, err error) {
 	if strings.HasPrefix(l.raw, "bad") {
-		return "", errors.New("bad")
+		return "", until, errors.New("bad")
 	}
-	return l.raw, nil
+	if end, ok := strings.CutPrefix(l.raw, "until "); ok {
+		after, _ := time.ParseDuration(end)
+		if until = start.Add(after); !now.Before(until) {
+			return "ended", time.Time{}, nil
+		}
+	}
+	return l.raw, until, nil
 }
 
 // snapshot returns a snapshot with an entry for each letter. Entries in angle brackets are leaving.
@@ -170,6 +176,10 @@ func TestCore(t *testing.T) {
 			{"wait 1m", "ab provisional | unfollow"}, {"join", "? | follow wake=100ms"},
 			{"wait 100ms", "?ab provisional | notify"}, {"wait 1s", "?ab provisional"}, {"lost refused", "ab provisional lost | notify"},
 			{"config x", "ab provisional live=x lost | notify"}, {"list b", "b live=x | notify save"},
+		},
+		"a config is checked again when a drain of it ends": {
+			{"join", "? | follow"}, {"config until 1m", "? live=until 1m | notify wake=1m0s"}, {"list a", "a live=until 1m | notify save wake=1m0s"},
+			{"wait 1m", "a live=ended | notify save"},
 		},
 		"a denied config counts as absent": {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"deniedconfig", "a | notify save"},

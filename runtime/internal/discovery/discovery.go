@@ -279,13 +279,14 @@ func (ks *Keys) decode(name string, reader endpoint.Reader, entry *mvccpb.KeyVal
 	return b, true, nil
 }
 
-// read parses a live service config, and returns it as canonical JSON.
-func (c *Config) read(l liveConfig) (json string, err error) {
+// read implements configCore.read.
+func (c *Config) read(l liveConfig, now time.Time) (json string, until time.Time, err error) {
 	config, err := c.parse(l, grpccheck.Live)
 	if err != nil {
-		return "", err
+		return "", until, err
 	}
-	return config.JSON(), nil
+	until = config.Etcd().EndDrains(now)
+	return config.JSON(), until, nil
 }
 
 // parse parses a live service config with parser. After an error, the config must not be used.

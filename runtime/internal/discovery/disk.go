@@ -168,7 +168,7 @@ func (d *disk) load(p place) saved {
 		d.cfg.Logger.Warn("endpoints saved on disk are left out: their addresses are not allowed", "key", p.From, "endpoints", n)
 	}
 	if s.live != "" {
-		if s.live, err = d.cfg.read(liveConfig{s.live, len(s.live)}); err != nil {
+		if s.live, _, err = d.cfg.read(liveConfig{s.live, len(s.live)}, time.Now()); err != nil {
 			d.cfg.Logger.Warn("the live service config saved on disk cannot be used", "key", p.From, "error", err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/inventory"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
@@ -45,8 +46,11 @@ func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Not written: the form cannot be read: "+err.Error(), http.StatusBadRequest)
 		return
 	}
+	entry := policyedit.Signed(time.Now(), 0)
+	r.Form.Set("at", cmp.Or(r.Form.Get("at"), entry.At)) // as on the page that the reader has seen
 	p, k := editPage{Form: r.Form, Guard: r.Form.Get("guard")}, c.now.Load()
 	request, err := c.parseRequest(r.Context(), r.Form, k)
+	request.Entry = serviceconfig.Drained{By: entry.By, At: r.Form.Get("at")}
 	var e *policyedit.Edit
 	if err == nil {
 		e, err = policyedit.Propose(r.Context(), c.store, request)

@@ -168,7 +168,7 @@ func (p *examination) readEarlier(ctx context.Context, s *store.Store) {
 	p.earlier = make(map[serviceAddr]string)
 	for _, service := range p.services {
 		if !slices.ContainsFunc(service.Instances, func(i inventory.Instance) bool {
-			return i.Drained && i.Entry.CreateRevision > service.Config.ModRevision
+			return i.Drain != nil && i.Entry.CreateRevision > service.Config.ModRevision
 		}) {
 			continue
 		}

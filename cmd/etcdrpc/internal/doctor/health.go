@@ -95,7 +95,7 @@ func (p *examination) checkHealth(ctx context.Context, dial transport.DialFunc) 
 			service = live.HealthCheck.ServiceName
 		}
 		for n := range instances {
-			if i := &instances[n]; p.dialErrors[i.Addr] == nil && !i.Drained {
+			if i := &instances[n]; p.dialErrors[i.Addr] == nil && i.Drain == nil {
 				targets = append(targets, healthTarget{i, probes, service})
 			}
 		}

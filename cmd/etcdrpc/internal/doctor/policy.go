@@ -84,7 +84,7 @@ func (x *subject) misfits() {
 	var outside, zoneless []string
 	config := x.plan.Config
 	for _, i := range x.plan.All {
-		if split := len(config.Split); split > 0 && !i.Drained && x.plan.Placed.IsBase(&i.Endpoint) && config.Group(&i.Endpoint) == split {
+		if split := len(config.Split); split > 0 && i.Drain == nil && x.plan.Placed.IsBase(&i.Endpoint) && config.Group(&i.Endpoint) == split {
 			outside = append(outside, i.Entry.Key)
 		}
 		if config.PrefersZone() && i.Zone == "" {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
+	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
@@ -75,7 +76,11 @@ func (s *Service) Live() (*serviceconfig.Config, error) {
 	if err := s.Config.checkSize(); err != nil {
 		return nil, fmt.Errorf("the service config has %w", err)
 	}
-	return serviceconfig.ParseLive(string(s.Config.Value))
+	config, err := serviceconfig.ParseLive(string(s.Config.Value))
+	if err == nil {
+		config.Etcd().EndDrains(time.Now())
+	}
+	return config, err
 }
 
 // Refused is the state of a live config that clients refuse.

@@ -88,7 +88,7 @@ func TestDrained(t *testing.T) {
 		s.setStates()
 		drained := make(map[string]bool)
 		for _, i := range s.Instances {
-			if i.Drained {
+			if i.Drain != nil {
 				drained[i.Addr] = true
 			}
 		}

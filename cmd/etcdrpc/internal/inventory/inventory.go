@@ -12,6 +12,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // AnyLayout reads all layouts except custom JSON.
@@ -25,11 +26,11 @@ type Instance struct {
 	Entry             Entry
 	Err               error // why the entry is malformed; nil if it is well-formed
 
-	State   State
-	Drained bool       // the live config drains the instance, even if State is Leaving
-	Leads   bool       // the instance is the leader of the service
-	Lease   *LeaseTime // nil if the entry has no lease or the lease was not read
-	Share   *Share     // nil if not computed
+	State State
+	Drain *serviceconfig.Drained // the entry of the live config that drains the instance, even if State is Leaving; nil for none
+	Leads bool                   // the instance is the leader of the service
+	Lease *LeaseTime             // nil if the entry has no lease or the lease was not read
+	Share *Share                 // nil if not computed
 }
 
 // Share is the share of the calls that an instance gets.
@@ -198,11 +199,15 @@ const (
 
 // setStates sets the state of each entry, and marks the leader.
 func (s *Service) setStates() {
-	clients, drained := s.Merged(), make(map[string]bool)
+	clients, drained := s.Merged(), make(map[string]*serviceconfig.Drained)
 	called := clients.ByAddr()
 	if policy := s.Policy(); policy != nil && len(policy.Drain) > 0 {
+		named := make(map[string]*serviceconfig.Drained)
+		for n, d := range policy.Drain {
+			named[d.Instance] = &policy.Drain[n]
+		}
 		for e := range clients.Plan(policy, "").Drain.Drained {
-			drained[e.Addr] = true // all entries of the address
+			drained[e.Addr] = cmp.Or(named[e.Instance], named[e.Addr]) // all entries of the address
 		}
 	}
 	for n := range s.Malformed {
@@ -211,11 +216,11 @@ func (s *Service) setStates() {
 	for n := range s.Instances {
 		i := &s.Instances[n]
 		i.Leads = len(s.Candidates) > 0 && s.Candidates[0].Instance == i.Instance
-		i.Drained = drained[i.Addr]
+		i.Drain = drained[i.Addr]
 		switch {
 		case i.Leaving() || called[i.Addr] == nil:
 			i.State = Leaving
-		case i.Drained:
+		case i.Drain != nil:
 			i.State = Drained
 		default:
 			i.State = Registered
@@ -237,20 +242,23 @@ func (t LeaseTime) RunsOut() bool { return t.Left*3 <= t.Granted }
 
 // JSON is the JSON output of an instance.
 type JSON struct {
-	Instance string            `json:"instance"`
-	Addr     string            `json:"addr"`
-	Version  string            `json:"version"`
-	Zone     string            `json:"zone"`
-	Weight   uint32            `json:"weight"`
-	Metadata map[string]string `json:"metadata,omitempty"`
-	Layout   string            `json:"layout"`
-	State    State             `json:"state"`
-	Drained  *bool             `json:"drained"` // null if the live config could not be read
-	Leader   bool              `json:"leader,omitempty"`
-	EtcdKey  string            `json:"etcdKey"`
-	Lease    *LeaseJSON        `json:"lease"` // null without a lease
-	Share    *float64          `json:"share,omitempty"`
-	Why      string            `json:"why,omitempty"`
+	Instance     string            `json:"instance"`
+	Addr         string            `json:"addr"`
+	Version      string            `json:"version"`
+	Zone         string            `json:"zone"`
+	Weight       uint32            `json:"weight"`
+	Metadata     map[string]string `json:"metadata,omitempty"`
+	Layout       string            `json:"layout"`
+	State        State             `json:"state"`
+	Drained      *bool             `json:"drained"` // null if the live config could not be read
+	DrainedUntil string            `json:"drainedUntil,omitempty"`
+	DrainedBy    string            `json:"drainedBy,omitempty"`
+	DrainedAt    string            `json:"drainedAt,omitempty"`
+	Leader       bool              `json:"leader,omitempty"`
+	EtcdKey      string            `json:"etcdKey"`
+	Lease        *LeaseJSON        `json:"lease"` // null without a lease
+	Share        *float64          `json:"share,omitempty"`
+	Why          string            `json:"why,omitempty"`
 }
 
 // LeaseJSON is the lease of an instance.
@@ -263,7 +271,10 @@ type LeaseJSON struct {
 func (s *Service) JSON(i *Instance) JSON {
 	out := JSON{
 		Instance: i.Instance, Addr: i.Addr, Version: i.Version, Zone: i.Zone, Weight: i.Weight, Metadata: i.Metadata,
-		Layout: i.Layout.String(), State: i.State, Drained: IfRead(s, i.Drained), Leader: i.Leads, EtcdKey: s.Namespace + i.Entry.Key,
+		Layout: i.Layout.String(), State: i.State, Drained: IfRead(s, i.Drain != nil), Leader: i.Leads, EtcdKey: s.Namespace + i.Entry.Key,
+	}
+	if i.Drain != nil {
+		out.DrainedUntil, out.DrainedBy, out.DrainedAt = i.Drain.Until, i.Drain.By, i.Drain.At
 	}
 	if i.Entry.Lease != 0 {
 		out.Lease = &LeaseJSON{ID: LeaseName(i.Entry.Lease)}

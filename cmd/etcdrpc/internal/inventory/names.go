@@ -27,6 +27,17 @@ func (s *Service) Guarded(name string, more ...string) string {
 // List is a set of instance ids and addresses.
 type List map[string]bool
 
+// DrainedNames returns the names in the list "drain" of a policy, which may be nil.
+func DrainedNames(policy *serviceconfig.Etcd) (names []string) {
+	if policy == nil {
+		return nil
+	}
+	for _, d := range policy.Drain {
+		names = append(names, d.Instance)
+	}
+	return names
+}
+
 // ListOf returns names as a List.
 func ListOf(names []string) List {
 	l := make(List, len(names))

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"time"
 	"unicode/utf8"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
@@ -30,6 +31,7 @@ func Parse(text string) (*Config, error) {
 		if c.Config, err = serviceconfig.ParseLive(text); err != nil {
 			return nil, err
 		}
+		c.Etcd().EndDrains(time.Now())
 	}
 	c.oldBalancing = c.balancing()
 	return c, nil

@@ -37,7 +37,7 @@ func TestConfig_String(t *testing.T) {
 			}
 			continue
 		}
-		policy.Drain = append(policy.Drain, "a")
+		policy.Drain = append(policy.Drain, serviceconfig.Drained{Instance: "a"})
 		if got := c.String(); got != want {
 			t.Errorf("%s becomes %s, want %s", text, got, want)
 		}

@@ -69,19 +69,23 @@ func (e *Edit) drain(c *liveconfig.Config) error {
 		return err
 	}
 	find, byAddr, list := e.Service.Finder(), e.Service.Merged().ByAddr(), c.Policy().Drain
-	listed := inventory.ListOf(list)
 	for _, name := range names {
 		i, err := find(name)
 		if err != nil {
 			return err
 		}
 		e.addrs = append(e.addrs, i.Addr)
-		if called := cmp.Or(byAddr[i.Addr], i); !listed.Has(called) {
-			name := i.Instance
-			if called.Instance != name { // clients use another id for the address
-				name = i.Addr
-			}
-			list, listed[name] = append(list, name), true
+		called, entry := cmp.Or(byAddr[i.Addr], i), e.Entry
+		entry.Instance = i.Instance
+		if called.Instance != i.Instance { // clients use another id for the address
+			entry.Instance = i.Addr
+		}
+		at := slices.IndexFunc(list, func(d serviceconfig.Drained) bool { return d.Instance == called.Instance || d.Instance == called.Addr })
+		switch {
+		case at < 0:
+			list = append(list, entry)
+		case list[at].Until != entry.Until:
+			list[at] = entry
 		}
 	}
 	policy, err := c.EnsureEtcd()
@@ -101,12 +105,12 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 	if policy == nil || len(policy.Drain) == 0 {
 		return errors.New("no instance is drained: the list is empty")
 	}
-	find, undrained := e.Service.Finder(), inventory.ListOf(names)
+	find, undrained, drained := e.Service.Finder(), inventory.ListOf(names), inventory.ListOf(inventory.DrainedNames(policy))
 	for _, name := range names {
 		found, err := find(name)
 		if err != nil {
-			if !e.Force && !slices.Contains(policy.Drain, name) {
-				return fmt.Errorf("instance %q is not registered and not drained; drained are: %s", name, strings.Join(policy.Drain, ", "))
+			if !e.Force && !drained[name] {
+				return fmt.Errorf("instance %q is not registered and not drained; drained are: %s", name, strings.Join(inventory.DrainedNames(policy), ", "))
 			}
 			continue
 		}
@@ -117,9 +121,9 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 			undrained[i.Instance] = true
 		}
 	}
-	left := slices.DeleteFunc(slices.Clone(policy.Drain), func(d string) bool { return undrained[d] })
+	left := slices.DeleteFunc(slices.Clone(policy.Drain), func(d serviceconfig.Drained) bool { return undrained[d.Instance] })
 	if len(left) == len(policy.Drain) {
-		return errors.New("none of these instances is drained; drained are: " + strings.Join(left, ", "))
+		return errors.New("none of these instances is drained; drained are: " + strings.Join(inventory.DrainedNames(policy), ", "))
 	}
 	policy.Drain = left
 	if len(left) == 0 {
@@ -265,7 +269,7 @@ func (e *Edit) withNewConfig() *inventory.Service {
 
 // addLeader notes what the leader will do if the edit drains it.
 func (e *Edit) addLeader(all []inventory.Candidate) {
-	drain, find := inventory.ListOf(e.newConfig.Policy().Drain), e.Service.Finder()
+	drain, find := inventory.ListOf(inventory.DrainedNames(e.newConfig.Etcd())), e.Service.Finder()
 	stays := func(c inventory.Candidate) bool {
 		i, err := find(c.Instance)
 		return !drain[c.Instance] && (err != nil || !drain.Has(i))

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/user"
 	"slices"
 	"strings"
 	"time"
@@ -44,9 +46,26 @@ type Request struct {
 	Groups []serviceconfig.Split // for Split; empty removes the split
 	Names  []string              // the instances to drain or undrain; if empty, Choice selects them
 	Choice Choice
+	Entry  serviceconfig.Drained // for Drain: what the entries say beside the instance; see [Signed]
 
 	NoRoutes bool // allows a Put of a policy without routes although instances have lanes
 	Force    bool // allows groups and lanes to become empty, and a key in a namespace
+}
+
+// Signed returns an entry of the list "drain" that says who writes it, this process, and when. It ends after a time, if that is not 0.
+func Signed(now time.Time, after time.Duration) serviceconfig.Drained {
+	name := "unknown"
+	if by, err := user.Current(); err == nil {
+		name = by.Username
+	}
+	if host, err := os.Hostname(); err == nil {
+		name += "@" + host
+	}
+	entry := serviceconfig.Drained{By: name, At: now.UTC().Format(time.RFC3339)}
+	if after != 0 {
+		entry.Until = now.Add(after).UTC().Format(time.RFC3339)
+	}
+	return entry
 }
 
 // Edit is a change of a live config, and its effects.
@@ -148,7 +167,7 @@ func (e *Edit) Listed() (added, removed []string) {
 	without := func(all, others []string) []string {
 		return slices.DeleteFunc(slices.Clone(all), func(name string) bool { return slices.Contains(others, name) })
 	}
-	oldDrain, newDrain := e.oldConfig.Policy().Drain, e.newConfig.Policy().Drain
+	oldDrain, newDrain := inventory.DrainedNames(e.oldConfig.Etcd()), inventory.DrainedNames(e.newConfig.Etcd())
 	return without(newDrain, oldDrain), without(oldDrain, newDrain)
 }
 

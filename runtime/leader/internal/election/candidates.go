@@ -212,7 +212,19 @@ func (s *Standing) Read(notify func()) (stop func()) {
 			return
 		}
 		key := s.keys.Key(s.name, s.reader)
-		stopKey = key.Read(notify)
+		stopRead := key.Read(notify)
+		var ends []*time.Timer
+		for _, d := range policy.Drain {
+			if end := d.End(); !end.IsZero() {
+				ends = append(ends, time.AfterFunc(time.Until(end), notify))
+			}
+		}
+		stopKey = func() {
+			stopRead()
+			for _, end := range ends {
+				end.Stop()
+			}
+		}
 		s.live.Store(&livePolicy{policy, key.State})
 	}
 	stopConfig := s.keys.FollowPolicy(s.name, func(policy *serviceconfig.Etcd) {
@@ -242,7 +254,9 @@ func (s *Standing) yields(all []*listwatch.Item[string]) bool {
 		return false
 	}
 	state := live.state()
-	drainedEndpoints := state.Drained(live.Etcd)
+	policy := *live.Etcd
+	policy.EndDrains(time.Now())
+	drainedEndpoints := state.Drained(&policy)
 	drained := func(instance string) bool {
 		id := state.NameOf(instance)
 		i := slices.IndexFunc(state.Backends, func(b *discovery.Backend) bool { return b.Endpoint.Instance == id })

@@ -20,12 +20,13 @@ func TestYields_ToEffectiveDrain(t *testing.T) {
 		unknown bool
 		want    bool
 	}{
-		"enough instances are left":     {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 60}, want: true},
-		"too few instances are left":    {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 70}},
-		"an instance in a lane is left": {policy: serviceconfig.Etcd{Drain: []string{"a", "b"}, Route: lane}, want: true},
-		"no instance is left":           {policy: serviceconfig.Etcd{Drain: []string{"10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"}}},
-		"the endpoints are not known":   {policy: serviceconfig.Etcd{Drain: []string{"a"}, MinHealthyPercent: 60}, unknown: true},
-		"the drain names a's address":   {policy: serviceconfig.Etcd{Drain: []string{"10.0.0.1:1"}, MinHealthyPercent: 60}, want: true},
+		"enough instances are left":     {policy: serviceconfig.Etcd{Drain: []serviceconfig.Drained{{Instance: "a"}}, MinHealthyPercent: 60}, want: true},
+		"too few instances are left":    {policy: serviceconfig.Etcd{Drain: []serviceconfig.Drained{{Instance: "a"}}, MinHealthyPercent: 70}},
+		"an instance in a lane is left": {policy: serviceconfig.Etcd{Drain: []serviceconfig.Drained{{Instance: "a"}, {Instance: "b"}}, Route: lane}, want: true},
+		"no instance is left":           {policy: serviceconfig.Etcd{Drain: []serviceconfig.Drained{{Instance: "10.0.0.1:1"}, {Instance: "10.0.0.2:1"}, {Instance: "10.0.0.3:1"}}}},
+		"the endpoints are not known":   {policy: serviceconfig.Etcd{Drain: []serviceconfig.Drained{{Instance: "a"}}, MinHealthyPercent: 60}, unknown: true},
+		"the drain has ended":           {policy: serviceconfig.Etcd{Drain: []serviceconfig.Drained{{Instance: "a", Until: "2026-01-01T00:00:00Z"}}}},
+		"the drain names a's address":   {policy: serviceconfig.Etcd{Drain: []serviceconfig.Drained{{Instance: "10.0.0.1:1"}}, MinHealthyPercent: 60}, want: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &Standing{Candidates: new(Candidates), instance: "a"}

@@ -24,9 +24,6 @@ func (s *Service) Guarded(name string, more ...string) string {
 	return s.Command(fmt.Sprintf("%s --revision %d", name, s.ConfigRevision()), more...)
 }
 
-// List is a set of instance ids and addresses.
-type List map[string]bool
-
 // DrainedNames returns the names in the list "drain" of a policy, which may be nil.
 func DrainedNames(policy *serviceconfig.Etcd) (names []string) {
 	if policy == nil {
@@ -38,17 +35,14 @@ func DrainedNames(policy *serviceconfig.Etcd) (names []string) {
 	return names
 }
 
-// ListOf returns names as a List.
-func ListOf(names []string) List {
-	l := make(List, len(names))
+// SetOf returns the set of some names.
+func SetOf(names []string) map[string]bool {
+	set := make(map[string]bool, len(names))
 	for _, name := range names {
-		l[name] = true
+		set[name] = true
 	}
-	return l
+	return set
 }
-
-// Has reports whether the list contains the id or the address of an instance.
-func (l List) Has(i *Instance) bool { return l[i.Instance] || l[i.Addr] }
 
 // Finder returns a function that returns the instance whose id or address is name or, if there is none, whose etcd key ends in name.
 func (s *Service) Finder() func(name string) (*Instance, error) {

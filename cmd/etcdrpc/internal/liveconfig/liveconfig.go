@@ -37,9 +37,6 @@ func Parse(text string) (*Config, error) {
 	return c, nil
 }
 
-// Balances reports whether the config sets load balancing, and so overrides the load balancing of the generated config.
-func (c *Config) Balances() bool { return len(c.LoadBalancing) > 0 }
-
 // Policy returns the policy "etcd", or an empty one if there is none.
 func (c *Config) Policy() serviceconfig.Etcd {
 	if policy := c.Etcd(); policy != nil {

@@ -105,7 +105,7 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 	if policy == nil || len(policy.Drain) == 0 {
 		return errors.New("no instance is drained: the list is empty")
 	}
-	find, undrained, drained := e.Service.Finder(), inventory.ListOf(names), inventory.ListOf(inventory.DrainedNames(policy))
+	find, undrained, drained := e.Service.Finder(), inventory.SetOf(names), inventory.SetOf(inventory.DrainedNames(policy))
 	for _, name := range names {
 		found, err := find(name)
 		if err != nil {
@@ -179,7 +179,7 @@ func (e *Edit) checkOutcome() error {
 		len(clients.Unserved([]serviceconfig.MethodName{{Service: health.ServiceName}})) > 0 {
 		e.note("No instance publishes the service %q: every call fails unless their health services know this name.", health.ServiceName)
 	}
-	if e.Kind == Undrain || !e.newConfig.Balances() {
+	if e.Kind == Undrain || len(e.newConfig.LoadBalancing) == 0 {
 		return nil
 	}
 	routed := !liveconfig.Replaces(e.oldConfig.Config) || oldPolicy.Route != nil // the proto file may have routes
@@ -269,10 +269,10 @@ func (e *Edit) withNewConfig() *inventory.Service {
 
 // addLeader notes what the leader will do if the edit drains it.
 func (e *Edit) addLeader(all []inventory.Candidate) {
-	drain, find := inventory.ListOf(inventory.DrainedNames(e.newConfig.Etcd())), e.Service.Finder()
+	drain, find := inventory.SetOf(inventory.DrainedNames(e.newConfig.Etcd())), e.Service.Finder()
 	stays := func(c inventory.Candidate) bool {
 		i, err := find(c.Instance)
-		return !drain[c.Instance] && (err != nil || !drain.Has(i))
+		return !drain[c.Instance] && (err != nil || !drain[i.Instance] && !drain[i.Addr])
 	}
 	switch {
 	case len(all) == 0 || stays(all[0]):

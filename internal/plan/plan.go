@@ -31,6 +31,7 @@ import (
 // Config is a policy's config in the form that plans need. It is immutable.
 type Config struct {
 	serviceconfig.Etcd
+	dropped []string        // reports of the options without effect
 	drained map[string]bool // instance ids and addresses
 	splits  *matcher        // finds the groups of Split that an endpoint matches
 	routes  *matcher        // finds the routes of Route that an endpoint matches
@@ -40,6 +41,7 @@ type Config struct {
 // NewConfig returns the Config of a policy.
 func NewConfig(e *serviceconfig.Etcd) *Config {
 	c := &Config{Etcd: *e, drained: make(map[string]bool, len(e.Drain))}
+	c.dropped = c.DropUseless()
 	var splits, routes []map[string]string
 	for _, s := range e.Split {
 		splits, c.groups = append(splits, s.Match), append(c.groups, xxhash.Sum64String(s.Key()))
@@ -110,7 +112,7 @@ type Plan[E any] struct {
 
 // Make makes a plan.
 func Make[E any](in *Input[E]) *Plan[E] {
-	p := &Plan[E]{Input: in, Drain: new(Drain)}
+	p := &Plan[E]{Input: in, Drain: new(Drain), Reports: slices.Clip(in.Config.dropped)}
 	if len(in.Config.Route) > 0 {
 		p.Placed = in.Config.Place(slices.Concat(p.pointers(in.Endpoints), p.pointers(in.Away), p.pointers(in.Left)))
 	}

@@ -67,6 +67,8 @@ type place struct {
 	parent string // the policy around this place, or top
 	faults *faults
 	live   bool // the limits of live configs apply
+	// written says that somebody has written the config as it is, so that options without effect are faults.
+	written bool
 }
 
 // checker is a struct that checks itself once its fields are decoded. Fields with faults are zero then.

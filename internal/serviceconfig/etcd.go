@@ -88,8 +88,8 @@ func (e *Etcd) check(p place) {
 	}
 	checkSplit(p.in(splitField), e.Split)
 	checkRoutes(p.in(routeField), e.Route)
-	if e.ChildPolicy != nil {
-		e.checkOptions(p)
+	if p.written && e.ChildPolicy != nil {
+		e.useless(func(o *Option, why string) { p.in(o.Name).fault("%s", why) })
 	}
 }
 

@@ -1,6 +1,7 @@
 package serviceconfig
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -33,10 +34,13 @@ var Options = []Option{
 	{Name: childField, LiveOnly: true},
 }
 
-// isSet reports whether the option's field is set.
-func (o *Option) isSet(e *Etcd) bool {
-	return !reflect.ValueOf(e).Elem().FieldByName(strings.ToUpper(o.Name[:1]) + o.Name[1:]).IsZero()
+// field returns the option's field.
+func (o *Option) field(e *Etcd) reflect.Value {
+	return reflect.ValueOf(e).Elem().FieldByName(strings.ToUpper(o.Name[:1]) + o.Name[1:])
 }
+
+// isSet reports whether the option's field is set.
+func (o *Option) isSet(e *Etcd) bool { return !o.field(e).IsZero() }
 
 // OptionNamed returns the option with a JSON name, nil if there is none.
 func OptionNamed(name string) *Option {
@@ -46,20 +50,30 @@ func OptionNamed(name string) *Option {
 	return nil
 }
 
-// checkOptions rejects options that have no effect together with the others.
-func (e *Etcd) checkOptions(p place) {
+// useless calls visit for each option that has no effect together with the others, and says why.
+func (e *Etcd) useless(visit func(o *Option, why string)) {
 	for i := range Options {
 		o := &Options[i]
 		if !o.isSet(e) {
 			continue
 		}
 		if o.Needs != "" && !OptionNamed(o.Needs).isSet(e) {
-			p.in(o.Name).fault("has no effect without %s: set that too", o.Needs)
+			visit(o, fmt.Sprintf("has no effect without %s: set that too", o.Needs))
 		}
 		for _, child := range e.ChildPolicy {
 			if slices.Contains(o.NotBeside, child.Name) {
-				p.in(o.Name).fault("has no effect with %.80q: leave one of them out", child.Name)
+				visit(o, fmt.Sprintf("has no effect with %.80q: leave one of them out", child.Name))
 			}
 		}
 	}
+}
+
+// DropUseless unsets the options that have no effect together with the others, and says why. An overlay may cause such options, although
+// each layer is valid.
+func (e *Etcd) DropUseless() (dropped []string) {
+	e.useless(func(o *Option, why string) {
+		dropped = append(dropped, o.Name+" "+why)
+		o.field(e).SetZero()
+	})
+	return dropped
 }

@@ -262,7 +262,7 @@ func (p place) misplaced(name, parent string) {
 // ReadPolicy decodes the config of a policy in a proto file, in protobuf's JSON, and returns all faults.
 func ReadPolicy(name string, config map[string]any) (Policy, []*Fault) {
 	to := reflect.New(policyRules[name].config).Interface()
-	return Policy{name, to}, read(to, config, place{parent: name})
+	return Policy{name, to}, read(to, config, place{parent: name, written: true})
 }
 
 // Read decodes another part of a config in a proto file into a struct of this package, and returns all faults.

@@ -81,6 +81,9 @@ func (c *Config) check(p place) {
 		p.in(policyField).fault("is set together with %s, which gRPC prefers: leave it out", configField)
 	default:
 		c.LoadBalancing, c.ByName = []Policy{Policy(*c.ByName)}, nil
+		if etcd, ok := c.LoadBalancing[0].Config.(*Etcd); ok {
+			etcd.complete() // no overlay
+		}
 	}
 	seen := map[MethodName]bool{}
 	for i, m := range c.Methods {
@@ -102,7 +105,7 @@ func ParseLive(text string) (*Config, error) {
 	if len(text) > MaxSize {
 		return nil, fmt.Errorf("the service config has %d bytes, more than %d", len(text), MaxSize)
 	}
-	return parse(text, place{live: true})
+	return parse(text, place{live: true, written: true})
 }
 
 func parse(text string, p place) (*Config, error) {

@@ -72,7 +72,7 @@ func outlierOf(fields string) string {
 var accepted = []struct{ text, json string }{
 	{`{}`, ``},
 	// The document.
-	{`{"loadBalancingPolicy":"etcd"}`, etcdOf(``)},
+	{`{"loadBalancingPolicy":"etcd"}`, etcdOf(outlierChild)},
 	{`{"methodConfig":[]}`, ``},
 	{`{"retryThrottling":{"maxTokens":1e1,"tokenRatio":0.10}}`, `{"retryThrottling":{"maxTokens":10,"tokenRatio":0.1}}`},
 	{`{"healthCheckConfig":{}}`, `{"healthCheckConfig":{"serviceName":""}}`},

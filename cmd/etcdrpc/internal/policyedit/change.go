@@ -174,7 +174,9 @@ var ErrNoRoutes = errors.New("the new live config has no routes")
 
 // checkOutcome notes where calls will go. It refuses an edit by which calls would newly fail, or newly enter lanes.
 func (e *Edit) checkOutcome() error {
-	clients, oldPolicy, newPolicy := e.Service.Merged(), e.oldConfig.Policy(), e.newConfig.Policy()
+	clients := e.Service.Merged()
+	strict := e.Kind == Drain // the lanes of the proto file may be strict
+	oldPolicy, newPolicy := assumed(e.oldConfig.Config, clients, strict), assumed(e.newConfig.Config, clients, strict)
 	if health := e.newConfig.HealthCheck; health != nil && !reflect.DeepEqual(health, e.oldConfig.HealthCheck) &&
 		len(clients.Unserved([]serviceconfig.MethodName{{Service: health.ServiceName}})) > 0 {
 		e.note("No instance publishes the service %q: every call fails unless their health services know this name.", health.ServiceName)
@@ -186,7 +188,7 @@ func (e *Edit) checkOutcome() error {
 	if names := laneNames(clients); routed && liveconfig.Replaces(e.newConfig.Config) && newPolicy.Route == nil && len(names) > 0 && !e.NoRoutes {
 		return fmt.Errorf("%w: calls without a lane would reach instances in lanes (%s): if that is intended, give --no-routes", ErrNoRoutes, output.SomeOf(names))
 	}
-	before, after := clients.Plan(&oldPolicy, ""), clients.Plan(&newPolicy, "")
+	before, after := clients.Plan(oldPolicy, ""), clients.Plan(newPolicy, "")
 	called := func(i *inventory.Instance) bool {
 		return slices.Contains(e.addrs, i.Addr) && !after.Drain.Drained[&i.Endpoint]
 	}
@@ -219,10 +221,27 @@ func (e *Edit) checkOutcome() error {
 		}
 	}
 	if !e.perhapsUnread() {
-		e.note("%d of %d instances get calls then.", calls, len(clients.Instances))
+		unless := ""
+		if e.Kind == Drain && !liveconfig.Replaces(e.newConfig.Config) && newPolicy.MinHealthyPercent == 0 {
+			unless = ", unless min_healthy_percent of the proto file forbids the drain"
+		}
+		e.note("%d of %d instances get calls then%s.", calls, len(clients.Instances), unless)
 	}
 	e.Notes = append(e.Notes, x.Notes[:x.generalFrom]...)
 	return nil
+}
+
+// assumed returns the policy of a config for plans. The routes of the proto file are not in etcd: if instances have the metadata "lane", it
+// is assumed that they are in these lanes.
+func assumed(config *serviceconfig.Config, clients *inventory.Service, strict bool) *serviceconfig.Etcd {
+	policy := serviceconfig.Etcd{}
+	if etcd := config.Etcd(); etcd != nil {
+		policy = *etcd
+	}
+	if !liveconfig.Replaces(config) && policy.Route == nil && len(inventory.WithLane(clients.Instances)) > 0 {
+		policy.Route = []serviceconfig.Route{{Label: "lane", Strict: strict}}
+	}
+	return &policy
 }
 
 // emptiedLanes describes the strict lanes whose calls do not fail before the edit, and fail after it.

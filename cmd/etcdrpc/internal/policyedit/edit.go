@@ -272,7 +272,7 @@ func (e *Edit) outcome() string {
 		if e.lastResort {
 			return policy + " drains " + listed + ", but calls go to drained instances while no others are left."
 		}
-		return policy + " drains " + listed + ": no new calls go there."
+		return policy + " drains " + listed + "."
 	case Undrain:
 		return policy + " no longer drains " + listed + "."
 	}

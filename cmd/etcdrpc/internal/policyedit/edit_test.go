@@ -43,7 +43,8 @@ func TestDrain(t *testing.T) {
 		{"a strict lane", lanes, "c", `no instance of the strict lane "two" would be left`, []string{"2 of 4 instances get calls then."}},
 		{"a zone", zones, "a", "", []string{"3 of 4 instances get calls then."}},
 		{"some of a zone", zones, "b c", "", []string{"2 of 4 instances get calls then."}},
-		{"no live config", "", "a", "", []string{"3 of 4 instances get calls then."}},
+		{"no live config", "", "a", "", []string{"2 of 4 instances get calls then, unless "}},
+		{"a lane of the proto file", "", "d", `no instance of the strict lane "pr" would be left`, []string{"3 of 4 instances get calls then"}},
 		{"an instance that is drained already", zones[:len(zones)-4] + `,"drain":["a"]}}]}`, "a", "", nil},
 	} {
 		for _, force := range []bool{false, true} {

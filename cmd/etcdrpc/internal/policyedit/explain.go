@@ -47,7 +47,7 @@ func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 	case s.Config == nil && len(s.Instances) == 0:
 		return nil, ErrNoPolicy
 	}
-	x := &Explanation{Key: s.Key, Caller: caller, Notes: []string{}}
+	x := &Explanation{Key: s.Key, Caller: caller, Notes: []string{}, service: s}
 	x.readPolicy(cmp.Or(config, new(serviceconfig.Config)))
 	called := s.Merged()
 	x.plan = called.Plan(x.etcd, caller.Zone)
@@ -62,7 +62,7 @@ func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 		x.Leader = s.Candidates[0].Instance
 		x.note("%s leads %s: it gets the calls for the leader, independent of the shares.", x.Leader, x.Key)
 	}
-	x.Instances, x.service = s.WithUncalled(called), s
+	x.Instances = s.WithUncalled(called)
 	return x, nil
 }
 
@@ -75,7 +75,9 @@ func (x *Explanation) readPolicy(config *serviceconfig.Config) {
 			policies = detection.ChildPolicy
 		}
 	}
-	x.etcd = cmp.Or(config.Etcd(), &serviceconfig.Etcd{ChildPolicy: policies})
+	if x.etcd = assumed(config, x.service, false); config.Etcd() == nil {
+		x.etcd.ChildPolicy = policies
+	}
 	if len(x.etcd.ChildPolicy) > 0 {
 		x.Policy = x.etcd.ChildPolicy[0].Name
 	}
@@ -232,7 +234,11 @@ func (x *Explanation) noteOptions() {
 func (x *Explanation) policyNote() string {
 	switch x.Policy {
 	case "":
-		return "Clients use load_balancing of the proto file where the live config says nothing. It is not in etcd: the shares are those of its default, round_robin."
+		text := "Clients use load_balancing of the proto file where the live config says nothing. It is not in etcd: the shares are those of its default, round_robin"
+		if x.plan.HasLanes() {
+			text += ", in the lanes of the metadata \"lane\""
+		}
+		return text + "."
 	case serviceconfig.PickFirstName:
 		return "pick_first keeps each client to one instance of a set: the shares are averages over many clients that shuffle."
 	case serviceconfig.RingHashName:

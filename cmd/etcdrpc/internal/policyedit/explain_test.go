@@ -24,18 +24,20 @@ func TestExplain(t *testing.T) {
 	const split = `"split":[{"match":{"version":"v1"},"weight":3},{"match":{"version":"v2"},"weight":1}]`
 	const outliers = `{"outlier_detection_experimental":{"childPolicy":[{"etcd_weighted":{}}]}}`
 	const lanes = `"route":[{"label":"lane","strict":true},{"lane":"two","match":{"version":"v2"}}]`
+	const rr = `"childPolicy":[{"round_robin":{}}],`
 	for _, tt := range []struct{ policy, lane, zone, want string }{
-		{`{"etcd":{}}`, "", "", "a20 b20 c20 d20 e20"},
+		{`{"etcd":{}}`, "", "", "a33 b33 c33"}, // the proto file may have lanes
+		{`{"round_robin":{}}`, "", "", "a20 b20 c20 d20 e20"},
 		{`{"etcd_weighted":{}}`, "", "", "a14 b43 c14 d14 e14"},
 		{outliers, "", "", "a14 b43 c14 d14 e14"},
 		{`{"outlier_detection_experimental":{"childPolicy":[{"etcd":{"drain":["b"],"childPolicy":[{"etcd_weighted":{}}]}}]}}`, "", "", "a25 c25 d25 e25"},
-		{`{"etcd":{"preferZone":true}}`, "", "x", "a33 c33 e33"},
-		{`{"etcd":{"preferZone":true}}`, "", "z", "a20 b20 c20 d20 e20"},
-		{`{"etcd":{` + split + `}}`, "", "", "a38 b38 c13 d13"},
-		{`{"etcd":{"preferZone":true,` + split + `}}`, "", "y", "b75 d25"},
-		{`{"etcd":{"split":[{"match":{"version":"v9"},"weight":3},{"match":{"version":"v2"},"weight":0}]}}`, "", "", "a17 b17 c25 d25 e17"},
-		{`{"etcd":{"drain":["a","b:1"]}}`, "", "", "c33 d33 e33"},
-		{`{"etcd":{"drain":["a","b","c","d","e"]}}`, "", "", "a20 b20 c20 d20 e20"},
+		{`{"etcd":{` + rr + `"preferZone":true}}`, "", "x", "a33 c33 e33"},
+		{`{"etcd":{` + rr + `"preferZone":true}}`, "", "z", "a20 b20 c20 d20 e20"},
+		{`{"etcd":{` + rr + `` + split + `}}`, "", "", "a38 b38 c13 d13"},
+		{`{"etcd":{` + rr + `"preferZone":true,` + split + `}}`, "", "y", "b75 d25"},
+		{`{"etcd":{` + rr + `"split":[{"match":{"version":"v9"},"weight":3},{"match":{"version":"v2"},"weight":0}]}}`, "", "", "a17 b17 c25 d25 e17"},
+		{`{"etcd":{` + rr + `"drain":["a","b:1"]}}`, "", "", "c33 d33 e33"},
+		{`{"etcd":{` + rr + `"drain":["a","b","c","d","e"]}}`, "", "", "a20 b20 c20 d20 e20"},
 		{`{"etcd":{` + lanes + `}}`, "", "", "a50 b50"},
 		{`{"etcd":{` + lanes + `}}`, "pr", "", "d50 e50"},
 		{`{"etcd":{` + lanes + `}}`, "two", "", "c50 d50"},

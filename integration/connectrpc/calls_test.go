@@ -356,7 +356,7 @@ func TestRegistryCloses(t *testing.T) {
 	_, err = chat.Receive()
 	kit.Must(t, err)
 	kit.Must(t, w.registry.Close(kit.Bounded(t, kit.Soon)))
-	kit.Eventually(t, kit.Soon, "Send returns EOF", func() bool { return errors.Is(chat.Send(&connect.Book{}), io.EOF) })
+	kit.Eventually(t, "Send returns EOF", func() bool { return errors.Is(chat.Send(&connect.Book{}), io.EOF) })
 	if _, err := chat.Receive(); connectgo.CodeOf(err) != connectgo.CodeCanceled && connectgo.CodeOf(err) != connectgo.CodeUnavailable {
 		t.Errorf("Receive after Close: %v, want Canceled or Unavailable", err)
 	}

@@ -229,7 +229,7 @@ func (w *world) desk(name string) (*running, *leader.Leadership) {
 func TestLeader(t *testing.T) {
 	w := newWorld(t)
 	_, leads := w.desk("a")
-	kit.Eventually(t, kit.Soon, "a to lead", leads.Holds)
+	kit.Eventually(t, "a to lead", leads.Holds)
 	wantCode(t, connectetcd.CheckLeader(t.Context(), leads), connectgo.CodeInternal, "needs NewLaneInterceptor")
 
 	var handled context.Context

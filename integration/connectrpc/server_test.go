@@ -83,7 +83,7 @@ func TestDrain(t *testing.T) {
 	stopped := make(chan error, 1)
 	began := time.Now()
 	go func() { stopped <- s.stop() }()
-	kit.Eventually(t, kit.Soon, "the entry has left etcd", func() bool { return len(w.entries()) == 0 })
+	kit.Eventually(t, "the entry has left etcd", func() bool { return len(w.entries()) == 0 })
 	if _, err := behind.Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{Title: "late"})); err != nil && time.Since(began) < delay {
 		t.Errorf("a call within the drain delay: %v, want success", err)
 	}
@@ -116,7 +116,7 @@ func TestNoCallFails(t *testing.T) {
 	}
 	goOn := func() {
 		before := made.Load()
-		kit.Eventually(t, kit.Soon, "12 more calls are answered", func() bool { return made.Load() >= before+12 })
+		kit.Eventually(t, "12 more calls are answered", func() bool { return made.Load() >= before+12 })
 	}
 	for i, s := range servers {
 		goOn()
@@ -271,9 +271,9 @@ func TestHealth(t *testing.T) {
 				s.HandleHealth(wrap(checker))
 			}, runtime.WithDrainDelay(300*time.Millisecond))
 			checker.SetStatus(connectconnect.LibraryName, grpchealth.StatusNotServing)
-			kit.Eventually(t, kit.Soon, "the entry has left etcd", func() bool { return len(w.entries()) == 0 })
+			kit.Eventually(t, "the entry has left etcd", func() bool { return len(w.entries()) == 0 })
 			checker.SetStatus(connectconnect.LibraryName, grpchealth.StatusServing)
-			kit.Eventually(t, kit.Soon, "the entry is in etcd again", func() bool { return len(w.entries()) == 1 })
+			kit.Eventually(t, "the entry is in etcd again", func() bool { return len(w.entries()) == 1 })
 
 			conn, err := grpc.NewClient(s.addr, kit.Insecure)
 			kit.Must(t, err)
@@ -294,7 +294,7 @@ func TestHealth(t *testing.T) {
 			want := grpchealth.StatusServing
 			if name == "settable" {
 				want = grpchealth.StatusNotServing
-				kit.Eventually(t, kit.Soon, "the drain is seen", func() bool { return is(want) })
+				kit.Eventually(t, "the drain is seen", func() bool { return is(want) })
 			}
 			kit.Must(t, <-stopped)
 			if !is(want) {
@@ -313,7 +313,7 @@ func TestHealthOfAnUnknownService(t *testing.T) {
 		s.HandleHealth(checker)
 	})
 	checker.SetStatus("", grpchealth.StatusNotServing)
-	kit.Eventually(t, kit.Soon, "the entry has left etcd", func() bool { return len(w.entries()) == 0 })
+	kit.Eventually(t, "the entry has left etcd", func() bool { return len(w.entries()) == 0 })
 	if n := w.logs.Count("health service"); n > 0 {
 		t.Errorf("%d log lines about the health service, want none", n)
 	}
@@ -379,7 +379,7 @@ func TestForeignShutdown(t *testing.T) {
 	server := h2c()
 	running := w.serve(server, registerLibrary)
 	kit.Must(t, server.Shutdown(t.Context()))
-	kit.Eventually(t, kit.Soon, "the entry has left etcd", func() bool { return len(w.entries()) == 0 })
+	kit.Eventually(t, "the entry has left etcd", func() bool { return len(w.entries()) == 0 })
 	if err := running.stop(); !errors.Is(err, http.ErrServerClosed) {
 		t.Errorf("Shutdown during Serve: %v, want ErrServerClosed", err)
 	}

@@ -162,7 +162,7 @@ func TestOutage_CauseIsNamed(t *testing.T) {
 				}
 				t.Run(place, func(t *testing.T) {
 					t.Parallel()
-					kit.Eventually(t, kit.Soon, fmt.Sprintf("%q is named", f.want), func() bool {
+					kit.Eventually(t, fmt.Sprintf("%q is named", f.want), func() bool {
 						ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 						defer cancel()
 						return names(look(ctx, o), f.want)

@@ -32,7 +32,7 @@ func TestLiveConfig_Overrides(t *testing.T) {
 	}
 	inForce := func(conn *grpc.ClientConn, want int) {
 		t.Helper()
-		kit.Eventually(t, kit.Soon, fmt.Sprintf("a limit of %d bytes", want), func() bool {
+		kit.Eventually(t, fmt.Sprintf("a limit of %d bytes", want), func() bool {
 			_, err := basic.NewGreeterClient(conn).SayHello(kit.Bounded(t, kit.Soon), &basic.HelloRequest{Name: strings.Repeat("x", 1000)})
 			return strings.Contains(fmt.Sprint(err), fmt.Sprintf(" vs. %d)", want))
 		})
@@ -48,8 +48,8 @@ func TestLiveConfig_Overrides(t *testing.T) {
 	inForce(generated, 60)
 	inForce(callers, 60)
 	inForce(disabled, 10)
-	reached(t, callers, kit.Soon, "a", "b") // a live config without a policy leaves round robin in force
-	reached(t, w.bare(w.registry, "etcd:///"+key), kit.Soon, "a", "b")
+	reached(t, callers, "a", "b") // a live config without a policy leaves round robin in force
+	reached(t, w.bare(w.registry, "etcd:///"+key), "a", "b")
 
 	for want, bad := range map[string]string{"nope": `{"loadBalancingConfig":[{"nope":{}}]}`, "maxResponseMessageBytes": `{"methodConfig":[{"name":[{}],"maxResponseMessageBytes":67108864}]}`} {
 		if err := w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, bad); err == nil || !strings.Contains(err.Error(), want) {
@@ -57,7 +57,7 @@ func TestLiveConfig_Overrides(t *testing.T) {
 		}
 	}
 	w.put(configKey, "") // bypasses the check of SetServiceConfig
-	kit.Eventually(t, kit.Soon, "the bad config is reported", func() bool { return w.logs.Count("bad live service config") > 0 && w.status().ConfigErr != nil })
+	kit.Eventually(t, "the bad config is reported", func() bool { return w.logs.Count("bad live service config") > 0 && w.status().ConfigErr != nil })
 	inForce(callers, 60)
 
 	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, ""))
@@ -87,12 +87,12 @@ func TestLiveConfig_ChangesWhatItNames(t *testing.T) {
 	}
 	before := serve()
 	w.put(configKey, drainA)
-	kit.Eventually(t, kit.Soon, "no user has a, and each has one server", func() bool {
+	kit.Eventually(t, "no user has a, and each has one server", func() bool {
 		servers := serve()
 		return !slices.Contains(servers, "a") && slices.Equal(servers, serve())
 	})
 	w.put(configKey, `{"loadBalancingConfig":[{"etcd":{"drain":["a","b"]}}]}`)
-	kit.Eventually(t, kit.Soon, "a drain that leaves too few is ignored", func() bool { return slices.Equal(serve(), before) })
+	kit.Eventually(t, "a drain that leaves too few is ignored", func() bool { return slices.Equal(serve(), before) })
 }
 
 // With WithLiveLoadBalancingOnly, a live config that sets more than load balancing has no effect (S10).
@@ -101,8 +101,8 @@ func TestLiveConfig_LoadBalancingOnly(t *testing.T) {
 	w := newWorld(t, nil, runtime.WithLiveLoadBalancingOnly())
 	conn := w.calling("a", "b")
 	w.put(configKey, strings.TrimSuffix(drainA, "}")+`,"methodConfig":[{"name":[{}],"timeout":"1s"}]}`)
-	kit.Eventually(t, kit.Soon, "the config is refused", func() bool { return w.status().ConfigErr != nil })
-	reached(t, conn, kit.Soon, "a", "b")
+	kit.Eventually(t, "the config is refused", func() bool { return w.status().ConfigErr != nil })
+	reached(t, conn, "a", "b")
 	w.put(configKey, drainA)
-	reached(t, conn, kit.Soon, "b")
+	reached(t, conn, "b")
 }

@@ -33,7 +33,7 @@ func TestDisconnected_Converges(t *testing.T) {
 	}
 	w.registerAll("b")
 	w.etcd.Restore()
-	reached(t, conn, 2*kit.Soon, "b")
+	reached(t, conn, "b")
 }
 
 // While two of three members are down, calls go on (D5, R6), and a new caller reads the third, whose content may be stale (D13).
@@ -54,16 +54,16 @@ func TestQuorumLost_CallsGoOn(t *testing.T) {
 	load := underLoad(t, conn)
 	w.etcd.Member(0).Stop()
 	w.etcd.Member(1).Stop()
-	kit.Eventually(t, kit.Soon, "the interrupted watch is logged", func() bool { return w.logs.Count("interrupted") > 0 })
+	kit.Eventually(t, "the interrupted watch is logged", func() bool { return w.logs.Count("interrupted") > 0 })
 	load.More(100)
 	knowsNothing := dial(t, w.newRegistry(w.etcd.Client(t)), greeterAt(key))
-	reached(t, knowsNothing, kit.Soon, "a")
+	reached(t, knowsNothing, "a")
 	kit.Must(t, errors.Join(w.etcd.Member(0).Restart(), w.etcd.Member(1).Restart()))
 	_, err := w.etcd.Leader(kit.Bounded(t, kit.Soon))
 	kit.Must(t, err)
 	w.registerAll("b")
-	reached(t, conn, 2*kit.Soon, "a", "b")
-	reached(t, knowsNothing, 2*kit.Soon, "a", "b")
+	reached(t, conn, "a", "b")
+	reached(t, knowsNothing, "a", "b")
 	load.Stop()
 }
 
@@ -75,7 +75,7 @@ func TestPermission_MayComeLater(t *testing.T) {
 	w.registry = w.newRegistry(w.etcd.Client(t, etcdtest.As("caller", "p")))
 	w.registerAll("a")
 	conn, i := w.conn(), w.instances()
-	_, plain := within(conn, kit.Soon)
+	_, plain := once(conn)
 	_, target := call(runtime.WithTarget(kit.Bounded(t, kit.Soon), "a"), conn)
 	_, all := i.All(kit.Bounded(t, kit.Soon))
 	_, each := ask(kit.Bounded(t, kit.Soon), i)
@@ -89,17 +89,17 @@ func TestPermission_MayComeLater(t *testing.T) {
 	_, err2 := admin.RoleGrantPermission(kit.Bounded(t, kit.Soon), "reader", key+"/", clientv3.GetPrefixRangeEnd(key+"/"), clientv3.PermissionType(clientv3.PermRead))
 	_, err3 := admin.UserGrantRole(kit.Bounded(t, kit.Soon), "caller", "reader")
 	kit.Must(t, errors.Join(err1, err2, err3))
-	reached(t, conn, kit.Soon, "a")
+	reached(t, conn, "a")
 	w.registerAll("b")
-	reached(t, conn, kit.Soon, "a", "b")
+	reached(t, conn, "a", "b")
 
 	_, err := admin.RoleRevokePermission(kit.Bounded(t, kit.Soon), "reader", key+"/", clientv3.GetPrefixRangeEnd(key+"/"))
 	kit.Must(t, err)
-	kit.Eventually(t, kit.Soon, "the status says that a probe was denied", func() bool {
+	kit.Eventually(t, "the status says that a probe was denied", func() bool {
 		return strings.Contains(fmt.Sprint(w.status().Err), "permission denied")
 	})
 	w.registerAll("c")
-	reached(t, conn, kit.Soon, "a", "b", "c")
+	reached(t, conn, "a", "b", "c")
 	if n := w.logs.Count("interrupted"); n > 0 {
 		t.Errorf("%d watches were closed, want none: %s", n, w.logs.Lines())
 	}
@@ -157,7 +157,7 @@ func TestBadValues_AreSkipped(t *testing.T) {
 		w.put(key+"/zero", "10.0.0.1:0")
 	}
 	w.registerAll("b")
-	reached(t, conn, kit.Soon, "a", "b")
+	reached(t, conn, "a", "b")
 	if n := w.logs.Count(key + "/zero"); n > 1 {
 		t.Errorf("a malformed value was logged %d times, want at most once", n)
 	}
@@ -167,7 +167,7 @@ func TestBadValues_AreSkipped(t *testing.T) {
 		}
 	}
 	w.put(key+"/b", "{")
-	reached(t, conn, kit.Soon, "a") // a malformed value also replaces the good value of b
+	reached(t, conn, "a") // a malformed value also replaces the good value of b
 }
 
 // The registry uses the KV, Watcher and Lease of the etcd client, which a program may replace with wrappers (D12).
@@ -182,9 +182,9 @@ func TestWrappedClient_IsUsed(t *testing.T) {
 	w.put("tenant/"+key+"/a", a.addr)
 	w.put(key+"/wrong", "10.0.0.1:1")
 	conn := w.conn()
-	reached(t, conn, kit.Soon, "a")
+	reached(t, conn, "a")
 	w.put("tenant/"+key+"/b", b.addr)
-	reached(t, conn, kit.Soon, "a", "b")
+	reached(t, conn, "a", "b")
 	registration, err := w.registry.Register(kit.Bounded(t, kit.Soon), "other", runtime.Endpoint{Addr: a.addr})
 	kit.Must(t, err)
 	if w.get("tenant/other/"+a.addr) == nil {
@@ -202,9 +202,9 @@ func TestHundredConnections_OneListAndWatch(t *testing.T) {
 		w.conn().Connect()
 	}
 	conn := w.conn()
-	reached(t, conn, kit.Soon, "a")
+	reached(t, conn, "a")
 	w.registerAll("b")
-	reached(t, conn, kit.Soon, "a", "b")
+	reached(t, conn, "a", "b")
 	for _, watched := range []string{key, configKey, "_grpc_config/"} {
 		if n := w.etcd.Calls().Count(etcdtest.Watch, watched); n != 1 {
 			t.Errorf("%d watches of %s, want 1", n, watched)
@@ -238,9 +238,9 @@ func TestFewStreams(t *testing.T) {
 	}
 	change(1, "1")
 	w.etcd.Cut()
-	kit.Eventually(t, kit.Soon, "the connection is lost", func() bool { return w.registry.Status().Etcd.Err != nil })
+	kit.Eventually(t, "the connection is lost", func() bool { return w.registry.Status().Etcd.Err != nil })
 	w.etcd.Restore()
-	kit.Eventually(t, kit.Soon, "the server is registered", func() bool { return g.Status().State == runtime.StateRegistered })
+	kit.Eventually(t, "the server is registered", func() bool { return g.Status().State == runtime.StateRegistered })
 	change(2, "1 2")
 	w.etcd.Calls().Reset()
 	kit.Must(t, w.etcd.Calls().Wait(kit.Bounded(t, kit.Soon), etcdtest.LeaseKeepAlive, "", 1))

@@ -221,7 +221,7 @@ func (w *world) calling(names ...string) *grpc.ClientConn {
 	w.t.Helper()
 	w.registerAll(names...)
 	conn := w.conn()
-	reached(w.t, conn, kit.Soon, names...)
+	reached(w.t, conn, names...)
 	return conn
 }
 
@@ -254,17 +254,17 @@ func call(ctx context.Context, conn grpc.ClientConnInterface, opts ...grpc.CallO
 	return reply.GetMessage(), err
 }
 
-// within makes one call that ends after d at the latest.
-func within(conn grpc.ClientConnInterface, d time.Duration) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), d)
+// once makes one call that ends soon.
+func once(conn grpc.ClientConnInterface) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), kit.Soon)
 	defer cancel()
 	return call(ctx, conn)
 }
 
 // reached makes rounds of calls until exactly the named servers answer a round.
-func reached(t *testing.T, conn grpc.ClientConnInterface, bound time.Duration, names ...string) {
+func reached(t *testing.T, conn grpc.ClientConnInterface, names ...string) {
 	t.Helper()
-	kit.Eventually(t, bound, fmt.Sprintf("calls reach %q and no others", names), func() bool {
+	kit.EventuallyOr(t, 2*kit.Soon, func() string { return fmt.Sprintf("calls reach %q and no others", names) }, func() bool {
 		seen, err := round(conn, 3*len(names))
 		return err == nil && slices.Equal(seen, names)
 	})
@@ -274,7 +274,7 @@ func reached(t *testing.T, conn grpc.ClientConnInterface, bound time.Duration, n
 func round(conn grpc.ClientConnInterface, n int) ([]string, error) {
 	var seen []string
 	for range n {
-		name, err := within(conn, kit.Soon)
+		name, err := once(conn)
 		if err != nil {
 			return nil, err
 		}

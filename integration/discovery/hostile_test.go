@@ -113,24 +113,24 @@ func TestHostileTexts_AreShownHarmlessly(t *testing.T) {
 	other := dial(t, w.registry, greeterAt("acme/other"))
 	calls := func() {
 		t.Helper()
-		_, err := within(conn, kit.Soon)
+		_, err := once(conn)
 		harmlessError(t, "a call", err)
-		reached(t, other, kit.Soon, "other")
+		reached(t, other, "other")
 	}
 	calls()
-	kit.Eventually(t, kit.Soon, "the endpoints of the service are known", func() bool { return w.status().Known })
+	kit.Eventually(t, "the endpoints of the service are known", func() bool { return w.status().Known })
 	for _, layout := range []string{"json", "plain", "op"} {
 		_, err := call(runtime.WithTarget(kit.Bounded(t, kit.Soon), layout+hostile[0]), conn)
 		harmlessError(t, "a call to an instance", err)
 	}
 	evil := hostile[0]
 	w.putJSON(configKey, object{"loadBalancingConfig": []object{{evil: object{}}}, evil: evil})
-	kit.Eventually(t, kit.Soon, "the bad live config is seen", func() bool { return w.status().ConfigErr != nil })
+	kit.Eventually(t, "the bad live config is seen", func() bool { return w.status().ConfigErr != nil })
 	harmlessError(t, "Status", w.status().ConfigErr)
 	w.putJSON(configKey, object{"loadBalancingConfig": []object{{"etcd": object{
 		"drain": []string{"json" + evil, evil}, "split": []object{{"match": object{"version": evil}, "weight": 1}, {"match": object{"version": evil, "zone": evil}, "weight": 1}},
 		"childPolicy": []object{{"round_robin": object{}}}}}}})
-	kit.Eventually(t, kit.Soon, "the good live config is seen", func() bool { return w.status().ConfigErr == nil })
+	kit.Eventually(t, "the good live config is seen", func() bool { return w.status().ConfigErr == nil })
 	calls()
 	w.readErrors()
 	for line := range strings.SplitSeq(strings.TrimSuffix(strings.Join(w.logs.Lines(), ""), "\n"), "\n") {

@@ -117,7 +117,7 @@ func TestMetrics(t *testing.T) {
 	}
 	is := func(name string, want float64, attrs ...attribute.KeyValue) {
 		t.Helper()
-		kit.Eventually(t, kit.Soon, name, func() bool { got, _ := value(t, reader, name, attrs...); return got == want })
+		kit.Eventually(t, name, func() bool { got, _ := value(t, reader, name, attrs...); return got == want })
 	}
 	state := func(s runtime.State) attribute.KeyValue {
 		return attribute.String("etcdrpc.registration.state", s.String())
@@ -152,7 +152,7 @@ func TestMetrics(t *testing.T) {
 	leased := greeterAt("acme/user")
 	leased.Layout = runtime.LeaseSuffix
 	dial(t, w.registry, leased).Connect() // reads the same key in another layout; the metrics count it once
-	kit.Eventually(t, kit.Soon, "the key is known in two layouts", func() bool {
+	kit.Eventually(t, "the key is known in two layouts", func() bool {
 		keys := w.registry.Status().Keys
 		return len(keys) == 2 && keys[0].Known && keys[1].Known
 	})
@@ -164,7 +164,7 @@ func TestMetrics(t *testing.T) {
 	_, err = w.etcd.Compact(kit.Bounded(t, kit.Soon))
 	kit.Must(t, err)
 	w.etcd.Restore()
-	kit.Eventually(t, kit.Soon, "a relist for compaction", func() bool {
+	kit.Eventually(t, "a relist for compaction", func() bool {
 		n, _ := value(t, reader, "etcdrpc.discovery.relists", attribute.String("error.type", "compacted"))
 		return n > 0
 	})

@@ -41,11 +41,11 @@ func TestEtcdDown_SnapshotServes(t *testing.T) {
 	w := newWorld(t, nil, runtime.WithSnapshotDir(dir))
 	w.registerAll("a", "drained")
 	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, `{"loadBalancingConfig":[{"etcd":{"drain":["drained"]}}]}`))
-	reached(t, w.conn(), kit.Soon, "a")
+	reached(t, w.conn(), "a")
 	kit.Must(t, w.registry.Close(kit.Bounded(t, kit.Soon)))
 	w.etcd.Cut()
 	w.registry = w.newRegistry(w.etcd.Client(t), runtime.WithSnapshotDir(dir))
-	reached(t, w.conn(), kit.Soon, "a")
+	reached(t, w.conn(), "a")
 	if seen, err := round(w.conn(), 10); !slices.Equal(seen, []string{"a"}) {
 		t.Errorf("calls reach %v, error %v, want only a, as the other is drained", seen, err)
 	}
@@ -66,9 +66,9 @@ func TestEtcdDown_SnapshotServes(t *testing.T) {
 			t.Errorf("a call, or All, with a corrupt snapshot: %v, want DeadlineExceeded with \"etcd\" and %q", err, key)
 		}
 	}
-	kit.Eventually(t, kit.Soon, "the corrupt file is reported", func() bool { return w.logs.Count("cannot be used") == 1 })
+	kit.Eventually(t, "the corrupt file is reported", func() bool { return w.logs.Count("cannot be used") == 1 })
 	w.etcd.Restore()
-	reached(t, w.conn(), kit.Soon, "a")
+	reached(t, w.conn(), "a")
 }
 
 // While etcd hangs, Close of a registry without entries returns, and leaves no goroutine (R3). If the registry has an entry, calls
@@ -80,19 +80,19 @@ func TestClose_WhileEtcdHangs(t *testing.T) {
 	_, err := registry.Register(kit.Bounded(t, kit.Soon), "acme/front", runtime.Endpoint{Addr: "127.0.0.1:1"})
 	kit.Must(t, err)
 	conn := dial(t, registry, greeterAt(key))
-	reached(t, conn, kit.Soon, "a")
+	reached(t, conn, "a")
 	w.etcd.Pause()
 	unknown := w.newRegistry(w.etcd.Client(t))
 	dial(t, unknown, greeterAt(key)).Connect() // starts a list that etcd does not answer
 	kit.Must(t, unknown.Close(kit.Bounded(t, kit.Soon)))
 	closed := make(chan error, 1)
 	go func() { closed <- registry.Close(kit.Bounded(t, kit.Soon)) }()
-	kit.Eventually(t, kit.Soon, "the registry is being closed", func() bool {
+	kit.Eventually(t, "the registry is being closed", func() bool {
 		_, err := registry.NewClient(greeterAt(key), kit.Insecure)
 		return err != nil
 	})
 	for range 100 {
-		if _, err := within(conn, kit.Soon); err != nil {
+		if _, err := once(conn); err != nil {
 			t.Fatalf("a call while the entry is in etcd: %v, want success", err)
 		}
 	}
@@ -102,7 +102,7 @@ func TestClose_WhileEtcdHangs(t *testing.T) {
 	if entry := w.get("acme/front/127.0.0.1:1"); entry != nil {
 		t.Errorf("etcd has the entry %s after Close, want none", *entry)
 	}
-	if _, err := within(conn, kit.Soon); status.Code(err) != codes.Canceled {
+	if _, err := once(conn); status.Code(err) != codes.Canceled {
 		t.Errorf("a call after Close: %v, want Canceled", err)
 	}
 }
@@ -118,7 +118,7 @@ func TestHeld_EveryReaderSeesOneState(t *testing.T) {
 	}
 	brief := w.newRegistry(w.client, runtime.WithEmptyGrace(2*time.Second))
 	conn, sets, briefly, instances := w.conn(), w.watch(key), w.watchAs(brief, key), w.instances()
-	reached(t, conn, kit.Soon, "a", "b")
+	reached(t, conn, "a", "b")
 	for _, c := range []<-chan []runtime.Endpoint{sets, briefly} {
 		if got := ids(<-c); got != "a b" {
 			t.Fatalf("a watch yields %q, want \"a b\"", got)
@@ -130,14 +130,14 @@ func TestHeld_EveryReaderSeesOneState(t *testing.T) {
 		t.Errorf("Watch yields %q after a grace of 2 s, want an empty set", got)
 	}
 	// The default grace is 30 s.
-	kit.Eventually(t, kit.Soon, "both endpoints are held", func() bool { return w.status().Held == 2 })
+	kit.Eventually(t, "both endpoints are held", func() bool { return w.status().Held == 2 })
 	if got := ids(w.status().Endpoints); got != "a b" {
 		t.Errorf("the status has the endpoints %q, want \"a b\"", got)
 	}
 	if all, err := instances.All(kit.Bounded(t, kit.Soon)); err != nil || len(all) != 0 {
 		t.Errorf("All: instances %v, error %v, want none while all are held", all, err)
 	}
-	reached(t, conn, kit.Soon, "a", "b")
+	reached(t, conn, "a", "b")
 	select {
 	case set := <-sets:
 		t.Errorf("Watch yields %q within a grace of 30 s, want nothing", ids(set))
@@ -150,21 +150,21 @@ func TestOrderlyLeave_IsNotHeld(t *testing.T) {
 	w := newWorld(t, nil)
 	first := w.register(w.serve("a"))
 	conn := w.conn()
-	reached(t, conn, kit.Soon, "a")
+	reached(t, conn, "a")
 	w.put(key+"/a", fmt.Sprintf(`{"Addr":%q,"Metadata":{"grpc_leaving":"true"}}`, first.addr))
 	w.delete(key + "/a")
-	kit.Eventually(t, kit.Soon, "the deletion of the entry is known", func() bool { return w.status().Known && len(w.status().Endpoints) == 0 })
+	kit.Eventually(t, "the deletion of the entry is known", func() bool { return w.status().Known && len(w.status().Endpoints) == 0 })
 	all, allErr := w.instances().All(kit.Bounded(t, kit.Soon))
-	if _, err := within(conn, kit.Soon); err != nil || allErr != nil || len(all) != 0 {
+	if _, err := once(conn); err != nil || allErr != nil || len(all) != 0 {
 		t.Errorf("a call while the instance still serves: %v, want success; All: instances %v, error %v, want none", err, all, allErr)
 	}
 	first.stop()
-	kit.Eventually(t, kit.Soon, "calls fail at once, naming the key", func() bool {
-		_, err := within(conn, kit.Soon)
+	kit.Eventually(t, "calls fail at once, naming the key", func() bool {
+		_, err := once(conn)
 		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), key)
 	})
 	w.registerAll("a")
-	reached(t, conn, kit.Soon, "a")
+	reached(t, conn, "a")
 }
 
 // A call under way finishes after the entry of its server was deleted (R13).
@@ -180,7 +180,7 @@ func TestWithdrawn_CallsUnderWayFinish(t *testing.T) {
 		return nil
 	}}))
 	conn := w.conn()
-	reached(t, conn, kit.Soon, "a", "b")
+	reached(t, conn, "a", "b")
 	held := make(chan error, 1)
 	go func() {
 		ctx := metadata.AppendToOutgoingContext(runtime.WithTarget(kit.Bounded(t, kit.Soon), "b"), "hold", "1")
@@ -192,7 +192,7 @@ func TestWithdrawn_CallsUnderWayFinish(t *testing.T) {
 	}()
 	<-holding
 	w.delete(key + "/b")
-	reached(t, conn, kit.Soon, "a")
+	reached(t, conn, "a")
 	close(release)
 	if err := <-held; err != nil {
 		t.Errorf("the call under way: %v, want success", err)
@@ -217,7 +217,7 @@ func TestProxy_IsNotUsed(t *testing.T) {
 		dialled <- addr
 		return (&net.Dialer{}).DialContext(ctx, "tcp", listen.addr)
 	}))
-	reached(t, conn, kit.Soon, "a")
+	reached(t, conn, "a")
 	if addr := <-dialled; addr != "greeter.invalid:80" {
 		t.Errorf("dialled %q, want \"greeter.invalid:80\"", addr)
 	}
@@ -252,7 +252,7 @@ func TestTLS_IgnoresEtcd(t *testing.T) {
 	thief := func(context.Context) error { stolen.Add(1); return nil }
 	honest := w.register(w.serve("honest", certified(t, roots, "helloworld.greeter")))
 	conn := w.conn(grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12})))
-	reached(t, conn, kit.Soon, "honest")
+	reached(t, conn, "honest")
 	for i, impostor := range []*server{w.start(&server{do: thief}, certified(t, roots, "evil.example")), w.start(&server{do: thief})} {
 		for j, more := range []string{``, `,"ServerName":"evil.example"`,
 			`,"Metadata":{"ServerName":"evil.example","authority":"evil.example","insecure":true,"weight":4294967295}`} {
@@ -260,14 +260,14 @@ func TestTLS_IgnoresEtcd(t *testing.T) {
 		}
 	}
 	for range 200 {
-		if name, err := within(conn, kit.Soon); err != nil || name != "honest" {
+		if name, err := once(conn); err != nil || name != "honest" {
 			t.Fatalf("a call with impostors in etcd: answered by %q, error %v, want \"honest\"", name, err)
 		}
 	}
 	w.delete(key + "/honest")
 	honest.stop()
-	kit.Eventually(t, kit.Soon, "calls fail with \"authentication handshake failed\"", func() bool {
-		_, err := within(conn, kit.Soon)
+	kit.Eventually(t, "calls fail with \"authentication handshake failed\"", func() bool {
+		_, err := once(conn)
 		return err != nil && strings.Contains(err.Error(), "authentication handshake failed")
 	})
 	if n := stolen.Load(); n > 0 {
@@ -304,7 +304,7 @@ func TestResolver_RefusesQuestionableTargets(t *testing.T) {
 		"etcd:///a%20b?layout=endpoint":                      "white space",
 		"etcd:///x?layout=endpoint&a=%zz":                    "invalid URL escape",
 	} {
-		if _, err := within(w.bare(w.registry, target), kit.Soon); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), want) {
+		if _, err := once(w.bare(w.registry, target)); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want Unavailable with %q", target, err, want)
 		}
 	}
@@ -315,12 +315,12 @@ func TestResolver_ForPoliciesOfOthers(t *testing.T) {
 	w := newWorld(t, nil)
 	w.registerAll("a", "b")
 	w.put(configKey, `{"loadBalancingConfig":[{"etcd":{"drain":["a"]}}]}`)
-	reached(t, w.conn(), kit.Soon, "b")
+	reached(t, w.conn(), "b")
 	conn, err := grpc.NewClient("etcd:///"+key, kit.Insecure, grpc.WithResolvers(w.registry.Resolver()), grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"weighted_round_robin":{}}]}`))
 	kit.Must(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	reached(t, conn, kit.Soon, "a", "b")
+	reached(t, conn, "a", "b")
 }
 
 // A resolver in the dial options of NewClient does not replace NewClient's own resolver, which knows the service's authority.
@@ -329,7 +329,7 @@ func TestResolverAmongTheOptions(t *testing.T) {
 	s := w.register(w.serve("a"))
 	desc := basic.Greeter_EtcdServiceDesc
 	desc.Authority = "greeter.example"
-	reached(t, dial(t, w.registry, &desc, grpc.WithResolvers(w.registry.Resolver())), kit.Soon, "a")
+	reached(t, dial(t, w.registry, &desc, grpc.WithResolvers(w.registry.Resolver())), "a")
 	if got := s.headers.Load().(metadata.MD).Get(":authority"); len(got) != 1 || got[0] != "greeter.example" {
 		t.Errorf("the request had the authority %v, want greeter.example", got)
 	}

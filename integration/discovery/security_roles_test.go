@@ -30,14 +30,14 @@ func TestRolesAreEnough(t *testing.T) {
 	w.announced(as("greeter-server"), greeterAt(guardedKey))
 	callers := as("greeter-caller")
 	conn := dial(t, callers, greeterAt(guardedKey))
-	reached(t, conn, kit.Soon, "server")
+	reached(t, conn, "server")
 	if set := <-w.watchAs(callers, guardedKey); ids(set) != "server" {
 		t.Errorf("Watch of the caller yields %v, want the endpoint \"server\"", set)
 	}
 	// The operator's config has a timeout that no call can meet.
 	kit.Must(t, as("greeter-operator").SetServiceConfig(kit.Bounded(t, kit.Soon), guardedKey, `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`))
-	kit.Eventually(t, kit.Soon, "the live config is in force", func() bool {
-		_, err := within(conn, kit.Soon)
+	kit.Eventually(t, "the live config is in force", func() bool {
+		_, err := once(conn)
 		return status.Code(err) == codes.DeadlineExceeded
 	})
 	sets := w.watchAs(as("legacy-caller"), legacy, runtime.LeaseSuffix)
@@ -159,8 +159,8 @@ func TestAllowedAddresses(t *testing.T) {
 		t.Errorf("Watch yields %v, want the endpoint \"honest\" alone", set)
 	}
 	client := dial(t, registry, greeterAt(guardedKey))
-	reached(t, client, kit.Soon, "honest")
-	reached(t, w.bare(registry, "etcd:///"+guardedKey), kit.Soon, "honest")
+	reached(t, client, "honest")
+	reached(t, w.bare(registry, "etcd:///"+guardedKey), "honest")
 	if _, err := call(runtime.WithTarget(kit.Bounded(t, kit.Soon), "evil-0"), client); err == nil {
 		t.Error("a call to evil-0, whose address is not allowed, succeeded, want an error")
 	}

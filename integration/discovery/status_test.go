@@ -44,7 +44,7 @@ func TestStatus_ShowsDrainedHeldLeaving(t *testing.T) {
 	w.conn().Connect()
 	is := func(what string, ok func(runtime.KeyStatus) bool) {
 		t.Helper()
-		kit.Eventually(t, kit.Soon, what, func() bool { return ok(w.status()) })
+		kit.Eventually(t, what, func() bool { return ok(w.status()) })
 	}
 	is("two of three endpoints are drained", func(k runtime.KeyStatus) bool {
 		return len(k.Endpoints) == 3 && slices.Equal(k.DrainedAddrs, []string{"10.0.0.1:98", "10.0.0.1:99"})
@@ -59,7 +59,7 @@ func TestStatus_ShowsDrainedHeldLeaving(t *testing.T) {
 		t.Errorf("status of etcd: %+v, want no error and the endpoints %v", s.Etcd, w.etcd.Endpoints())
 	}
 	w.etcd.Cut()
-	kit.Eventually(t, kit.Soon, "the page shows that etcd is down", func() bool {
+	kit.Eventually(t, "the page shows that etcd is down", func() bool {
 		text := page(t, w.registry)
 		return strings.Contains(text, `"error": "`) && strings.Count(text, `"held": true`) == 3 && strings.Count(text, `"drained": true`) == 2
 	})
@@ -96,7 +96,7 @@ func TestServersAnswerHealth(t *testing.T) {
 	}
 	registered := func(want healthpb.HealthCheckResponse_ServingStatus) {
 		t.Helper()
-		kit.Eventually(t, kit.Soon, want.String(), func() bool {
+		kit.Eventually(t, want.String(), func() bool {
 			got, err := check(runtime.RegistrationHealth)
 			return err == nil && got == want
 		})

@@ -53,7 +53,7 @@ func TestTarget(t *testing.T) {
 	a := w.register(w.serve("a"))
 	w.registerAll("b")
 	conn := w.conn(grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"pick_first":{}}],"methodConfig":[{"name":[{}],"timeout":"0s"}]}`))
-	reached(t, conn, kit.Soon, "a", "b")
+	reached(t, conn, "a", "b")
 	to := func(name string) (string, error) {
 		return call(runtime.WithTarget(kit.Bounded(t, kit.Soon), name), conn)
 	}
@@ -64,7 +64,7 @@ func TestTarget(t *testing.T) {
 	}
 	w.delete(key + "/a")
 	a.stop()
-	kit.Eventually(t, kit.Soon, "calls to the instance that has left fail", func() bool {
+	kit.Eventually(t, "calls to the instance that has left fail", func() bool {
 		name, err := to("a")
 		if err == nil && name != "a" {
 			t.Fatalf("a call to a: answered by %q, want a or an error", name)
@@ -148,8 +148,8 @@ func TestInstances_OneConnectionEach(t *testing.T) {
 	}
 	w.delete(key + "/a")
 	servers[0].stop()
-	kit.Eventually(t, kit.Soon, "a call to the instance that has left fails with Unavailable and names a", func() bool {
-		_, err := within(all[0].Conn, kit.Soon)
+	kit.Eventually(t, "a call to the instance that has left fails with Unavailable and names a", func() bool {
+		_, err := once(all[0].Conn)
 		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), `"a"`)
 	})
 	kit.Must(t, i.Close())
@@ -167,12 +167,12 @@ func TestBound_RejectedCallsDoNotHideFailures(t *testing.T) {
 	w.register(hangs)
 	w.registerAll("b", "c")
 	conn := w.conn()
-	_, _ = within(conn, 50*time.Millisecond) // the registry follows the key from now on
+	_, _ = call(kit.Bounded(t, 50*time.Millisecond), conn) // the registry follows the key from now on
 	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, `{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"1s","baseEjectionTime":"60s","maxEjectionPercent":100,`+
 		`"failurePercentageEjection":{"threshold":50,"enforcementPercentage":100,"minimumHosts":1,"requestVolume":1},"childPolicy":[{"etcd":{"maxConcurrentRequests":1}}]}}]}`))
-	kit.Eventually(t, kit.Soon, "20 calls in a row succeed at once", func() bool {
+	kit.Eventually(t, "20 calls in a row succeed at once", func() bool {
 		for range 20 {
-			if _, err := within(conn, 500*time.Millisecond); err != nil {
+			if _, err := call(kit.Bounded(t, 500*time.Millisecond), conn); err != nil {
 				if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Unavailable {
 					t.Fatal(err)
 				}
@@ -195,10 +195,10 @@ func TestFallback_OnlyWithoutPrimary(t *testing.T) {
 	a1 := away.serve("a1")
 	away.put("west/"+key+"/a1", a1.addr)
 	conn, instances := home.conn(), home.instances()
-	if got, err := within(conn, kit.Soon); got != "a1" {
+	if got, err := once(conn); got != "a1" {
 		t.Errorf("the first call, with no instance in the primary: answered by %q, error %v, want \"a1\"", got, err)
 	}
-	kit.Eventually(t, kit.Soon, "the status says that calls have left", func() bool { return home.status().Away == 1 })
+	kit.Eventually(t, "the status says that calls have left", func() bool { return home.status().Away == 1 })
 	if n := awayConns(); n != 1 {
 		t.Errorf("etcdrpc.discovery.away = %v, want 1", n)
 	}
@@ -212,18 +212,18 @@ func TestFallback_OnlyWithoutPrimary(t *testing.T) {
 		t.Errorf("a call to the instance a1 of the fallback: %v, want Unavailable", err)
 	}
 	kit.Must(t, away.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, hasty))
-	kit.Eventually(t, kit.Soon, "the fallback registry has the config", func() bool { return away.status().ServiceConfig != "" })
-	reached(t, conn, kit.Soon, "a1")
+	kit.Eventually(t, "the fallback registry has the config", func() bool { return away.status().ServiceConfig != "" })
+	reached(t, conn, "a1")
 
 	h1 := home.serve("h1")
 	registration, err := home.registry.Register(kit.Bounded(t, kit.Soon), key, runtime.Endpoint{Instance: "h1", Addr: h1.addr})
 	kit.Must(t, err)
-	reached(t, conn, kit.Soon, "h1")
-	kit.Eventually(t, kit.Soon, "the status says that calls are back", func() bool { return home.status().Away == 0 && awayConns() == 0 })
+	reached(t, conn, "h1")
+	kit.Eventually(t, "the status says that calls are back", func() bool { return home.status().Away == 0 && awayConns() == 0 })
 	load := underLoad(t, conn)
 	load.More(100)
 	kit.Must(t, registration.Close(kit.Bounded(t, kit.Soon)))
-	reached(t, conn, kit.Soon, "a1")
+	reached(t, conn, "a1")
 	load.Stop()
 	if left, back := home.logs.Count("calls go to the cluster to fall back on"), home.logs.Count("calls are back"); left != 2 || back != 1 {
 		t.Errorf("%d log lines say that calls leave and %d that they are back, want 2 and 1: %s", left, back, home.logs.Lines())
@@ -231,8 +231,8 @@ func TestFallback_OnlyWithoutPrimary(t *testing.T) {
 
 	fails := func(why string) {
 		t.Helper()
-		kit.Eventually(t, kit.Soon, "calls fail: "+why, func() bool {
-			_, err := within(conn, kit.Soon)
+		kit.Eventually(t, "calls fail: "+why, func() bool {
+			_, err := once(conn)
 			return status.Code(err) == codes.Unavailable && strings.Contains(fmt.Sprint(err), why)
 		})
 	}

@@ -72,7 +72,7 @@ var hostileWays = []struct {
 	{name: "servers that say nothing", most: usual, write: func(v *victim) {
 		v.trap.silent.Store(true)
 		v.fill(500, func(i int) string { return v.entry(i) })
-		kit.Eventually(v.t, kit.Soon, "more than 60 connections are open", func() bool { open, _ := v.trap.opened(); return open > 60 })
+		kit.Eventually(v.t, "more than 60 connections are open", func() bool { open, _ := v.trap.opened(); return open > 60 })
 		v.load.More(500)
 	}},
 	{name: "large pieces of metadata", most: large, write: func(v *victim) {
@@ -143,9 +143,9 @@ var hostileWays = []struct {
 				v.put(configKey, fmt.Sprintf(`{"unknown%d":true}`, n*10+i))
 			}
 		}
-		kit.Eventually(v.t, kit.Soon, "the last config is refused", func() bool { return strings.Contains(fmt.Sprint(v.status().ConfigErr), "unknown69") })
+		kit.Eventually(v.t, "the last config is refused", func() bool { return strings.Contains(fmt.Sprint(v.status().ConfigErr), "unknown69") })
 		v.put(configKey, wrong[0])
-		kit.Eventually(v.t, kit.Soon, "the large config is refused", func() bool { return !strings.Contains(fmt.Sprint(v.status().ConfigErr), "unknown") })
+		kit.Eventually(v.t, "the large config is refused", func() bool { return !strings.Contains(fmt.Sprint(v.status().ConfigErr), "unknown") })
 	}},
 	{name: "the largest split, over entries that change", most: usual, write: func(v *victim) {
 		var groups, drained []string
@@ -156,7 +156,7 @@ var hostileWays = []struct {
 			drained = append(drained, fmt.Sprintf("%q", v.trap.addr(i)))
 		}
 		v.put(configKey, policyOf(`{"etcd":{"split":[`+strings.Join(groups, ",")+`],"drain":[`+strings.Join(drained, ",")+`],"preferZone":true}}`))
-		kit.Eventually(v.t, kit.Soon, "the config is in force", func() bool { return v.status().ServiceConfig != "" })
+		kit.Eventually(v.t, "the config is in force", func() bool { return v.status().ServiceConfig != "" })
 		for n := range 2 {
 			v.fill(1000, func(i int) string {
 				return v.entry(i, "version", fmt.Sprintf("v%d", (n+i)%300), "zone", fmt.Sprintf("z%d", i%7))
@@ -185,7 +185,7 @@ func TestHostileWriters(t *testing.T) {
 			v.begin(way.config)
 			way.write(v)
 			v.put(honest, v.serve("last").addr)
-			kit.Eventually(t, kit.Soon, "the last entry is followed", func() bool { return v.status().Known && v.addr(honest) == *v.get(honest) })
+			kit.Eventually(t, "the last entry is followed", func() bool { return v.status().Known && v.addr(honest) == *v.get(honest) })
 			v.end("while the writer writes", way.most)
 			v.begin(way.config)
 			v.end("after a restart", way.most)
@@ -202,7 +202,7 @@ func (v *victim) begin(config string) {
 	v.logs = &kit.Logs{}
 	v.registry = v.newRegistry(v.etcd.Client(v.t), runtime.WithLimits(limited), runtime.WithSnapshotDir(v.dir), runtime.WithZone("z1"))
 	v.other = dial(v.t, v.registry, greeterAt("acme/other"))
-	reached(v.t, v.other, kit.Soon, "a")
+	reached(v.t, v.other, "a")
 	v.load = underLoad(v.t, v.other)
 	desc := greeterAt(key)
 	desc.Extension = leader.Methods{basic.Greeter_SayHello_FullMethodName}
@@ -227,7 +227,7 @@ func (v *victim) begin(config string) {
 	}
 	v.calls = sync.OnceFunc(func() { cancel(); calling.Wait() })
 	v.t.Cleanup(v.calls)
-	kit.Eventually(v.t, kit.Soon, "the service is known", func() bool { return v.status().Known })
+	kit.Eventually(v.t, "the service is known", func() bool { return v.status().Known })
 }
 
 // end ends the process, and fails the test if a cost exceeds its bound.
@@ -235,7 +235,7 @@ func (v *victim) end(when string, bound cost) {
 	v.t.Helper()
 	v.load.More(100)
 	v.put("acme/other/b", v.serve("b").addr)
-	reached(v.t, v.other, kit.Soon, "a", "b")
+	reached(v.t, v.other, "a", "b")
 	v.load.Stop()
 	v.delete("acme/other/b")
 	v.calls()
@@ -246,7 +246,7 @@ func (v *victim) end(when string, bound cost) {
 		with = min(with, v.heap())
 	}
 	kit.Must(v.t, v.registry.Close(kit.Bounded(v.t, kit.Soon)))
-	kit.Eventually(v.t, kit.Soon, "the trap notices the end of the connections", func() bool { open, _ := v.trap.opened(); return open == 0 })
+	kit.Eventually(v.t, "the trap notices the end of the connections", func() bool { open, _ := v.trap.opened(); return open == 0 })
 	got.heap = with - v.heap()
 	v.t.Logf("%s: %+v", when, got)
 	if !got.within(bound) {

@@ -42,7 +42,7 @@ func TestStreamEndsWithTheLeadership(t *testing.T) {
 		t.Run(does, func(t *testing.T) {
 			g := newGroup(t)
 			a := g.start("a", func(i *instance) { i.watch = watch })
-			kit.Eventually(t, kit.Soon, "a to lead", a.leads.Holds)
+			kit.Eventually(t, "a to lead", a.leads.Holds)
 			stream, err := g.client().Watch(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{})
 			kit.Must(t, err)
 			_, err = stream.Recv()

@@ -124,7 +124,7 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 	}
 	kit.Serve(g.t, i.grpc, lis)
 	kit.Must(g.t, i.server.Announce(kit.Bounded(g.t, kit.Soon), i.addr))
-	kit.Eventually(g.t, kit.Soon, "the instance to be a candidate", func() bool {
+	kit.Eventually(g.t, "the instance to be a candidate", func() bool {
 		return slices.ContainsFunc(g.candidatesOf(i.key), func(kv *mvccpb.KeyValue) bool { return string(kv.Value) == i.name || string(kv.Value) == i.addr })
 	})
 	return i

@@ -38,7 +38,7 @@ func TestCallsGoToTheLeader(t *testing.T) {
 		t.Errorf("Watch: reply %v, error %v, want a reply of the leader a", reply, err)
 	}
 	var others []string
-	kit.Eventually(t, kit.Soon, "calls of Peek to reach both instances", func() bool {
+	kit.Eventually(t, "calls of Peek to reach both instances", func() bool {
 		reply, err := client.Peek(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{})
 		if err == nil && !slices.Contains(others, reply.GetServer()) {
 			others = append(others, reply.GetServer())
@@ -113,7 +113,7 @@ func TestLeader_IsCalledAfterIdle(t *testing.T) {
 func TestNoLeader(t *testing.T) {
 	g := newGroup(t)
 	client := g.client()
-	kit.Eventually(t, kit.Soon, "the error says that there is no leader", func() bool { // earlier errors say that the key is not known
+	kit.Eventually(t, "the error says that there is no leader", func() bool { // earlier errors say that the key is not known
 		_, err := client.Add(kit.Bounded(t, 300*time.Millisecond), &leaderpb.AddRequest{})
 		if status.Code(err) != codes.DeadlineExceeded {
 			t.Fatalf("Add without a leader: %v, want DeadlineExceeded", err)
@@ -130,7 +130,7 @@ func TestNoLeader(t *testing.T) {
 		t.Errorf("Add that waits for the leader: %v, want success", err)
 	}
 	a.grpc.Stop()
-	kit.Eventually(t, kit.Soon, "the error names the server that refused the connection", func() bool {
+	kit.Eventually(t, "the error names the server that refused the connection", func() bool {
 		_, err := client.Add(kit.Bounded(t, 200*time.Millisecond), &leaderpb.AddRequest{})
 		if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Unavailable {
 			t.Fatalf("Add to a stopped leader: %v, want DeadlineExceeded or Unavailable", err)
@@ -191,7 +191,7 @@ func TestForeignCandidates_AreIgnored(t *testing.T) {
 		kit.Must(t, err)
 	}
 	a := g.start("a")
-	kit.Eventually(t, kit.Soon, "a to lead", a.leads.Holds)
+	kit.Eventually(t, "a to lead", a.leads.Holds)
 }
 
 // A drained leader resigns if an instance that is not drained can lead, and calls reach the new leader (E9).
@@ -201,13 +201,13 @@ func TestDrained_Resigns(t *testing.T) {
 	client := g.client()
 	drain := func(names string) { g.configure(`{"loadBalancingConfig":[{"etcd":{"drain":[` + names + `]}}]}`) }
 	drain(`"a"`)
-	kit.Eventually(t, kit.Soon, "b to lead", func() bool { return b.leads.Holds() && g.leader(client) == "b" })
+	kit.Eventually(t, "b to lead", func() bool { return b.leads.Holds() && g.leader(client) == "b" })
 	if status := a.server.Status()[0]; status.State != runtime.StateRegistered || status.Err != nil || g.logs.Count("drains it") != 1 {
 		t.Errorf("status of a: %+v, log: %v; want registered without an error, and one line with \"drains it\"", status, g.logs.Lines())
 	}
 	drain(`"a", "` + b.addr + `"`) // drains all candidates, so b leads on
 	kit.Must(t, b.server.Withdraw(kit.Bounded(t, kit.Soon)))
-	kit.Eventually(t, kit.Soon, "a, the only candidate, to lead", func() bool { return g.leader(client) == "a" })
+	kit.Eventually(t, "a, the only candidate, to lead", func() bool { return g.leader(client) == "a" })
 	if n := g.logs.Count("etcd registration lost"); n > 0 {
 		t.Errorf("%d log lines with \"etcd registration lost\", want none: %v", n, g.logs.Lines())
 	}

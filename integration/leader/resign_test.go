@@ -102,7 +102,7 @@ func TestResign_FailsNoUnaryCall(t *testing.T) {
 			client := g.clientOf(desc)
 			h := &held{let: make(chan struct{}), hung: make(chan struct{})}
 			a := g.start("a", h.of, func(i *instance) { i.serves = name == "Serve ends" })
-			kit.Eventually(t, kit.Soon, "a to lead", a.leads.Holds)
+			kit.Eventually(t, "a to lead", a.leads.Holds)
 			b := g.start("b")
 			if _, err := client.Add(does(kit.Bounded(t, 100*time.Millisecond), "hang"), &leaderpb.AddRequest{}); status.Code(err) != codes.DeadlineExceeded {
 				t.Errorf("Add whose handler hangs: %v, want DeadlineExceeded", err)
@@ -132,7 +132,7 @@ func TestResign_FailsNoUnaryCall(t *testing.T) {
 			call(60, "")
 			cut := make(chan struct{})
 			all.Go(func() { watch(status.Error(codes.Unavailable, "")); close(cut) })
-			kit.Eventually(t, kit.Soon, "61 calls to be under way", func() bool { return h.under.Load() == 61 })
+			kit.Eventually(t, "61 calls to be under way", func() bool { return h.under.Load() == 61 })
 			ended := make(chan error, 1)
 			go func() { ended <- end(t, a, client.Add) }()
 			// If the context of a waiting call ends, the call returns the context's error.
@@ -148,7 +148,7 @@ func TestResign_FailsNoUnaryCall(t *testing.T) {
 			await(t, cut)
 			all.Go(func() { watch(io.EOF) }) // with retries, gRPC repeats a stream that is refused before it begins
 			close(h.let)
-			kit.Eventually(t, kit.Soon, "b to lead", b.leads.Holds)
+			kit.Eventually(t, "b to lead", b.leads.Holds)
 			close(h.hung)
 			kit.Must(t, await(t, ended))
 			if all.Wait(); open.Load() != 0 {
@@ -162,7 +162,7 @@ func TestResign_FailsNoUnaryCall(t *testing.T) {
 func TestResign_RotatesTheLeader(t *testing.T) {
 	g := newGroup(t)
 	a := g.start("a")
-	kit.Eventually(t, kit.Soon, "a to lead", a.leads.Holds)
+	kit.Eventually(t, "a to lead", a.leads.Holds)
 	last, _ := a.leads.Token()
 	b := g.start("b")
 	if err := b.leads.Resign(t.Context()); err == nil || !strings.Contains(err.Error(), "no instance of the process holds it") {
@@ -170,7 +170,7 @@ func TestResign_RotatesTheLeader(t *testing.T) {
 	}
 	client := g.client()
 	for range 3 {
-		kit.Eventually(t, kit.Soon, "two candidates", func() bool { return len(g.candidatesOf(entries)) == 2 })
+		kit.Eventually(t, "two candidates", func() bool { return len(g.candidatesOf(entries)) == 2 })
 		kit.Must(t, a.leads.Resign(kit.Bounded(t, kit.Soon)))
 		if got := g.leader(client); got != b.name {
 			t.Errorf("leader after %s resigned: %s, want %s", a.name, got, b.name)
@@ -188,7 +188,7 @@ func TestResign_RotatesTheLeader(t *testing.T) {
 func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 	g, broken := newGroup(t), errors.New("the disk is full")
 	a := g.start("a")
-	kit.Eventually(t, kit.Soon, "a to lead", a.leads.Holds)
+	kit.Eventually(t, "a to lead", a.leads.Holds)
 	b := g.start("b")
 	works, ended := make(chan struct{}), make(chan error, 1)
 	ran := make(chan error, 1)
@@ -204,7 +204,7 @@ func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 		t.Errorf("Run of a: %v, want %v, the error of its work", err, broken)
 	}
 	await(t, works)
-	kit.Eventually(t, kit.Soon, "a to be a candidate again", func() bool { return len(g.candidatesOf(entries)) == 2 })
+	kit.Eventually(t, "a to be a candidate again", func() bool { return len(g.candidatesOf(entries)) == 2 })
 	if a.leads.Holds() || !b.leads.Holds() {
 		t.Errorf("a leads: %v, b leads: %v; want only b to lead, as the work of a has failed", a.leads.Holds(), b.leads.Holds())
 	}
@@ -219,7 +219,7 @@ func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 		defer func() { ended <- recover().(error) }()
 		_ = a.leads.Run(t.Context(), func(_ context.Context, token int64) error { panic(fmt.Errorf("%w: %d", broken, token)) })
 	}()
-	kit.Eventually(t, kit.Soon, "a to lead again", a.leads.Holds)
+	kit.Eventually(t, "a to lead again", a.leads.Holds)
 	if token, _ := a.leads.Token(); strings.HasSuffix((<-ended).Error(), fmt.Sprint(": ", token)) {
 		t.Error("a has not resigned after its work panicked")
 	}

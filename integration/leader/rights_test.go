@@ -64,15 +64,15 @@ func TestServers_WithEveryCombinationOfRights(t *testing.T) {
 			server := announced(t, registry, desc)
 			stands := may.read && may.write
 			if stands { // before the other server stands
-				kit.Eventually(t, kit.Soon, "the server leads", leader.Of(server, desc).Holds)
+				kit.Eventually(t, "the server leads", leader.Of(server, desc).Holds)
 			}
 			other := announced(t, registryAs(t, etcd, "all"), desc)
 			if !stands {
-				kit.Eventually(t, kit.Soon, "the other server leads", leader.Of(other, desc).Holds)
+				kit.Eventually(t, "the other server leads", leader.Of(other, desc).Holds)
 			}
-			kit.Eventually(t, kit.Soon, "the status has an error exactly if the server is no candidate", func() bool { return (server.Status()[0].Err == nil) == stands })
+			kit.Eventually(t, "the status has an error exactly if the server is no candidate", func() bool { return (server.Status()[0].Err == nil) == stands })
 			kit.Must(t, registry.Close(kit.Bounded(t, kit.Soon)))
-			kit.Eventually(t, kit.Soon, "the other server leads after the first one is closed", leader.Of(other, desc).Holds)
+			kit.Eventually(t, "the other server leads after the first one is closed", leader.Of(other, desc).Holds)
 			for _, prefix := range []string{key + "/", "_grpc_leader/" + key + "//"} {
 				left, err := etcd.Admin().Get(kit.Bounded(t, kit.Soon), prefix, clientv3.WithPrefix())
 				kit.Must(t, err)
@@ -117,7 +117,7 @@ func TestCallers_WithEveryCombinationOfRights(t *testing.T) {
 				kit.Must(t, call(kit.Soon))
 				return
 			}
-			kit.Eventually(t, kit.Soon, "the error says that etcd denied a read", func() bool {
+			kit.Eventually(t, "the error says that etcd denied a read", func() bool {
 				err = call(time.Second)
 				return err == nil || strings.Contains(err.Error(), "permission denied")
 			})

@@ -111,7 +111,7 @@ func TestAddRemove(t *testing.T) {
 	}
 	kit.Must(t, w.registry.Remove(ctx, "svc", addr(2)))
 	w.state(g, runtime.StateRegistered)
-	kit.Eventually(t, kit.Soon, "the live owner has put its entry back", func() bool { return len(w.keys("ns/svc")) == 4 })
+	kit.Eventually(t, "the live owner has put its entry back", func() bool { return len(w.keys("ns/svc")) == 4 })
 }
 
 // TestRemoveReadsPages removes instances of a service whose entries have 4 MB, with a client that may receive 1 MB in

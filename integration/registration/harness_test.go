@@ -125,7 +125,7 @@ func (w *world) revoke(id clientv3.LeaseID) {
 // there waits until the key is in etcd on a lease other than before.
 func (w *world) there(etcdKey string, before clientv3.LeaseID) {
 	w.t.Helper()
-	kit.Eventually(w.t, kit.Soon, etcdKey+" is in etcd on a new lease", func() bool {
+	kit.Eventually(w.t, etcdKey+" is in etcd on a new lease", func() bool {
 		got := w.get(etcdKey)
 		return got != nil && got.lease != 0 && got.lease != before
 	})
@@ -133,7 +133,7 @@ func (w *world) there(etcdKey string, before clientv3.LeaseID) {
 
 func (w *world) state(g *runtime.Registration, state runtime.State) {
 	w.t.Helper()
-	kit.Eventually(w.t, kit.Soon, "state "+state.String(), func() bool { return g.Status().State == state })
+	kit.Eventually(w.t, "state "+state.String(), func() bool { return g.Status().State == state })
 }
 
 func addr(i int) string { return fmt.Sprintf("10.0.%d.%d:9000", i/250, i%250+1) }
@@ -169,5 +169,5 @@ func (w *world) becomes(prefix string, want contents, when string) {
 			w.is(prefix, want, when)
 		}
 	}()
-	kit.Eventually(w.t, kit.Soon, "etcd has the wanted contents "+when, func() bool { return maps.EqualFunc(w.values(prefix), want, strings.Contains) })
+	kit.Eventually(w.t, "etcd has the wanted contents "+when, func() bool { return maps.EqualFunc(w.values(prefix), want, strings.Contains) })
 }

@@ -35,7 +35,7 @@ func TestEntries_AreRestored(t *testing.T) {
 		for _, g := range all {
 			w.state(g, runtime.StateRegistered)
 		}
-		kit.Eventually(t, kit.Soon, "one lease", func() bool { return len(w.leases()) == 1 })
+		kit.Eventually(t, "one lease", func() bool { return len(w.leases()) == 1 })
 	}
 }
 
@@ -52,7 +52,7 @@ func TestClose_Retries(t *testing.T) {
 		t.Error("Close while etcd is down: got nil, want an error")
 	}
 	w.etcd.Restore()
-	kit.Eventually(t, kit.Soon, "only the entry of the other registration is in etcd", func() bool { return maps.Equal(w.values("acme/legacy"), kept) })
+	kit.Eventually(t, "only the entry of the other registration is in etcd", func() bool { return maps.Equal(w.values("acme/legacy"), kept) })
 }
 
 // TestNewerProcessTakesOver runs two processes with one instance id. The newer process has the entry until it closes
@@ -67,7 +67,7 @@ func TestNewerProcessTakesOver(t *testing.T) {
 	if st := older.Status(); st.Err == nil || !strings.Contains(st.Err.Error(), entry) || !strings.Contains(st.Err.Error(), who) {
 		t.Errorf("status in a conflict: %v, want an error with %s and %q", st.Err, entry, who)
 	}
-	kit.Eventually(t, kit.Soon, "each log line about the conflict to have "+who, func() bool {
+	kit.Eventually(t, "each log line about the conflict to have "+who, func() bool {
 		return w.logs.Count(who) >= max(1, w.logs.Count("etcd registration conflict"))
 	})
 	rev := w.get(entry).rev
@@ -142,7 +142,7 @@ func TestHundredsOfServices(t *testing.T) {
 	for range 300 {
 		kit.Must(t, <-errs)
 	}
-	kit.Eventually(t, kit.Soon, "at most 10 goroutines of the runtime", func() bool { return len(leak.Ours()) <= 10 })
+	kit.Eventually(t, "at most 10 goroutines of the runtime", func() bool { return len(leak.Ours()) <= 10 })
 	if n := len(w.leases()); n != 1 {
 		t.Errorf("%d leases, want 1", n)
 	}
@@ -159,7 +159,7 @@ func TestClose_EndedContext(t *testing.T) {
 	w := newWorld(t, nil)
 	ended, end := context.WithCancel(t.Context())
 	end()
-	kit.Eventually(t, kit.Soon, "nothing is left by a Close", func() bool {
+	kit.Eventually(t, "nothing is left by a Close", func() bool {
 		registry := w.newRegistry(w.client)
 		register(t, registry, key, addr(0))
 		return registry.Close(ended) == nil

@@ -194,7 +194,7 @@ func TestReconnectsLeaveNoWatch(t *testing.T) {
 	}
 	watching()
 	one := 0
-	kit.Eventually(t, kit.Soon, "the client serves a watch stream", func() bool { one = watchStreams(); return one > 0 })
+	kit.Eventually(t, "the client serves a watch stream", func() bool { one = watchStreams(); return one > 0 })
 	const reconnects = 12
 	for i := range reconnects {
 		calls.Reset()
@@ -212,7 +212,7 @@ func TestReconnectsLeaveNoWatch(t *testing.T) {
 		watching()
 	}
 	w.state(g, runtime.StateRegistered)
-	kit.Eventually(t, kit.Soon, "the goroutines of earlier watch streams have ended", func() bool { return watchStreams() <= one })
+	kit.Eventually(t, "the goroutines of earlier watch streams have ended", func() bool { return watchStreams() <= one })
 	w.delete(entry)
-	kit.Eventually(t, kit.Soon, "the entry is put back", func() bool { return w.get(entry) != nil })
+	kit.Eventually(t, "the entry is put back", func() bool { return w.get(entry) != nil })
 }

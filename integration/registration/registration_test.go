@@ -44,13 +44,13 @@ func TestContextEnds(t *testing.T) {
 	ends("Close", g.Close)
 	w.etcd.Resume()
 	for _, prefix := range []string{key, "other"} {
-		kit.Eventually(t, kit.Soon, "no key begins with "+prefix+" once etcd is back", func() bool { return len(w.keys(prefix)) == 0 })
+		kit.Eventually(t, "no key begins with "+prefix+" once etcd is back", func() bool { return len(w.keys(prefix)) == 0 })
 		kit.Must(t, w.register("barrier", addr(99)).Close(kit.Bounded(t, kit.Soon))) // makes other writes
 		if keys := w.keys(prefix); len(keys) > 0 {
 			t.Errorf("once etcd is back, it has the keys %v, want none that begins with %s", keys, prefix)
 		}
 	}
-	kit.Eventually(t, kit.Soon, "no lease is left", func() bool { return len(w.leases()) == 0 })
+	kit.Eventually(t, "no lease is left", func() bool { return len(w.leases()) == 0 })
 }
 
 // leavingMark is in the value of an entry that its process is about to delete.

@@ -85,13 +85,13 @@ func TestSteadyStateIsSilent(t *testing.T) {
 	g := w.register(key, addr(0))
 	since := g.Status().Since
 	// Register may return just before the line is logged.
-	kit.Eventually(t, kit.Soon, "one log line for one registration", func() bool { return w.logs.Count("msg=") == 1 })
+	kit.Eventually(t, "one log line for one registration", func() bool { return w.logs.Count("msg=") == 1 })
 	kit.Must(t, w.etcd.Calls().Wait(kit.Bounded(t, kit.Soon), "Txn", "", 2)) // the put, and then a check of the key
 	if n := w.logs.Count("msg="); n != 1 || g.Status().Since != since {
 		t.Errorf("%d log lines, registered since %v; want 1 line and %v: %v", n, g.Status().Since, since, w.logs.Lines())
 	}
 	w.revoke(g.Status().LeaseID)
-	kit.Eventually(t, kit.Soon, "the second registration is logged", func() bool { return w.logs.Count("state=registered") == 2 })
+	kit.Eventually(t, "the second registration is logged", func() bool { return w.logs.Count("state=registered") == 2 })
 	if w.logs.Count("level=WARN") != 1 || w.logs.Count("state=lost") != 1 || w.logs.Count(entry) != 3 {
 		t.Errorf("log of a lost lease: %v, want one warning, one line with state=lost, and three with %s", w.logs.Lines(), entry)
 	}
@@ -118,9 +118,9 @@ func TestQuestionableHealthService_Warns(t *testing.T) {
 		}
 		if strings.HasPrefix(cure, "Set") {
 			h.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVING)
-			kit.Eventually(t, kit.Soon, "the error is gone", func() bool { return s.Status()[0].Err == nil })
+			kit.Eventually(t, "the error is gone", func() bool { return s.Status()[0].Err == nil })
 			h.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVICE_UNKNOWN)
-			kit.Eventually(t, kit.Soon, "the error is back", func() bool { return s.Status()[0].Err != nil })
+			kit.Eventually(t, "the error is back", func() bool { return s.Status()[0].Err != nil })
 		}
 		if n := w.logs.Count("questionable health service"); n != 1 {
 			t.Errorf("%d warnings, want 1", n)

@@ -40,7 +40,7 @@ func TestProcessSleeps(t *testing.T) {
 	w.there(entry, 0)
 	was := w.get(entry).lease
 	kit.Must(t, cmd.Process.Signal(syscall.SIGSTOP))
-	kit.Eventually(t, kit.Soon, "expired", func() bool { return w.get(entry) == nil })
+	kit.Eventually(t, "expired", func() bool { return w.get(entry) == nil })
 	kit.Must(t, cmd.Process.Signal(syscall.SIGCONT))
 	w.there(entry, was)
 }

@@ -98,7 +98,7 @@ func (w *world) entryOf(s *server) entry {
 	var found []entry
 	// In some layouts other characters than ":" separate host and port.
 	has := regexp.MustCompile(strings.Replace(regexp.QuoteMeta(s.addr), ":", `\b\D{1,12}`, 1) + `\b`)
-	kit.Eventually(w.t, kit.Soon, "one entry has "+s.addr, func() bool {
+	kit.Eventually(w.t, "one entry has "+s.addr, func() bool {
 		found = slices.DeleteFunc(w.entries(""), func(e entry) bool { return !has.MatchString(e.key + " " + e.value) })
 		return len(found) == 1
 	})

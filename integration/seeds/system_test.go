@@ -73,7 +73,7 @@ func (s system) theirWriterOurClient(t *testing.T) {
 	if s.returns {
 		lost := w.entryOf(c).lease
 		w.revoke(lost)
-		kit.Eventually(w.t, kit.Soon, "c is on another lease", func() bool { return w.entryOf(c).lease != lost })
+		kit.Eventually(w.t, "c is on another lease", func() bool { return w.entryOf(c).lease != lost })
 		reach("a", "b", "c")
 	}
 	leave()
@@ -95,7 +95,7 @@ func (s system) ourWriterTheirReader(t *testing.T) {
 	}
 	lost := b.lease()
 	w.revoke(lost)
-	kit.Eventually(w.t, kit.Soon, "b is on another lease", func() bool { return b.lease() != lost && b.lease() != 0 })
+	kit.Eventually(w.t, "b is on another lease", func() bool { return b.lease() != lost && b.lease() != 0 })
 	w.balanced(conn, "a", "b", "c")
 	c.stop()
 	w.balanced(conn, "a", "b")
@@ -241,7 +241,7 @@ func (w *world) goZeroPublish(key, addr string, opts ...discov.PubOption) *disco
 	kit.Must(w.t, publisher.KeepAlive())
 	w.t.Cleanup(func() {
 		publisher.Stop()
-		kit.Eventually(w.t, kit.Soon, "go-zero has unregistered "+addr, func() bool {
+		kit.Eventually(w.t, "go-zero has unregistered "+addr, func() bool {
 			return !slices.ContainsFunc(w.entries(key+"/"), func(e entry) bool { return e.value == addr })
 		})
 	})

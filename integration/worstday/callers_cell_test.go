@@ -157,7 +157,7 @@ func (c *callers) warm(n int, every time.Duration, use usage, opts ...grpc.DialO
 	all, stop = c.load(n, every, use, opts...)
 	names := slices.Sorted(maps.Keys(c.listed))
 	for side, y := range all {
-		kit.Eventually(c.t, 30*time.Second, sides[side]+" to reach the servers", func() bool {
+		kit.Eventually(c.t, sides[side]+" to reach the servers", func() bool {
 			_, missing := y.since(time.Time{}, names...)
 			return missing <= max(0, len(names)-n)
 		})

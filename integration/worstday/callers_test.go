@@ -318,7 +318,7 @@ func closed(c *callers, n int) {
 		y := &tally{times: newTimes()}
 		streams.Add(1)
 		running.Go(func() { _ = oneStream(background, conn, y); streams.Add(-1) })
-		kit.Eventually(c.t, kit.Soon, "a stream", func() bool { _, missing := y.since(time.Time{}, anyServer); return missing == 0 })
+		kit.Eventually(c.t, "a stream", func() bool { _, missing := y.since(time.Time{}, anyServer); return missing == 0 })
 	}
 	c.meet()
 	time.Sleep(600 * ms)

@@ -25,7 +25,7 @@ func handOver(c *cell) {
 	var first, second [2]candidate
 	for side, stand := range []func(string) candidate{c.ourCandidate, c.plainCandidate} {
 		first[side] = stand("a")
-		kit.Eventually(c.t, kit.Soon, "the first candidate to lead", first[side].leads)
+		kit.Eventually(c.t, "the first candidate to lead", first[side].leads)
 		second[side] = stand("b")
 	}
 	c.meet()

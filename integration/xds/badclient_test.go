@@ -51,7 +51,7 @@ func TestBadClients(t *testing.T) {
 	silent.ask("endpoint.v3.ClusterLoadAssignment", "acme.echo")
 	first := silent.read()
 	w.add("c")
-	kit.Eventually(t, kit.Soon, "the status has an endpoint that no client was sent", func() bool { return w.bridges[0].Status().Hosts[0].Endpoints == 2 })
+	kit.Eventually(t, "the status has an endpoint that no client was sent", func() bool { return w.bridges[0].Status().Hosts[0].Endpoints == 2 })
 	refuses.ask("endpoint.v3.ClusterLoadAssignment", "acme.echo")
 	for i := range 3 {
 		r := refuses.read()

@@ -31,7 +31,7 @@ func (w *world) restart(opts ...runtime.Option) {
 // acknowledged waits until a client has acknowledged routes and endpoints.
 func (w *world) acknowledged() {
 	w.t.Helper()
-	kit.Eventually(w.t, 2*kit.Soon, "the client reconnects", func() bool {
+	kit.EventuallyOr(w.t, 2*kit.Soon, func() string { return "the client reconnects" }, func() bool {
 		return slices.ContainsFunc(w.bridges[0].Status().Clients, func(c xds.Client) bool {
 			return len(c.Types) == 4 && c.Types[1].Acked != "" && c.Types[3].Acked != ""
 		})
@@ -60,7 +60,7 @@ func TestNoCallFails(t *testing.T) {
 				func() {
 					reached := w.reached()
 					w.set(policy(halves))
-					kit.Eventually(w.t, kit.Soon, "the client receives a response", reached)
+					kit.Eventually(w.t, "the client receives a response", reached)
 					w.restart() // clients know the new clusters, and may not have connected to them
 					w.acknowledged()
 				},
@@ -87,7 +87,7 @@ func (w *world) change(config string) {
 	w.t.Helper()
 	reached := w.reached()
 	w.set(config)
-	kit.Eventually(w.t, kit.Soon, "the clients have the policy", func() bool {
+	kit.Eventually(w.t, "the clients have the policy", func() bool {
 		_, all := w.acked()
 		return all && reached()
 	})
@@ -97,7 +97,7 @@ func (w *world) change(config string) {
 func (w *world) reached() func() bool {
 	w.t.Helper()
 	var before string
-	kit.Eventually(w.t, kit.Soon, "clients have acknowledged all", func() (all bool) {
+	kit.Eventually(w.t, "clients have acknowledged all", func() (all bool) {
 		before, all = w.acked()
 		return all
 	})
@@ -169,7 +169,7 @@ func TestServiceConfigTooLarge(t *testing.T) {
 	}
 	large := `{"methodConfig":[{"name":[` + strings.Join(names, ",") + `],"timeout":"1s"}]}`
 	w.set(large)
-	kit.Eventually(t, kit.Soon, "the config is refused", func() bool {
+	kit.Eventually(t, "the config is refused", func() bool {
 		err := w.bridges[0].Status().Hosts[0].Err
 		return err != nil && strings.Contains(err.Error(), "configure fewer methods")
 	})
@@ -246,7 +246,7 @@ func TestRestart_WithoutEndpoints(t *testing.T) {
 	w.bridges[0].stop()
 	kit.Must(t, w.registry.Remove(kit.Bounded(t, kit.Soon), w.desc.Key, "a"))
 	w.restart()
-	kit.Eventually(t, kit.Soon, "the client has reconnected to the bridge", func() bool {
+	kit.Eventually(t, "the client has reconnected to the bridge", func() bool {
 		hosts, clients := w.bridges[0].Status().Hosts, w.bridges[0].Status().Clients
 		return len(hosts) == 1 && hosts[0].Known && len(clients) == 1 && len(clients[0].Types) == 4
 	})
@@ -269,7 +269,7 @@ func TestRestart_SnapshotsAreForNewClients(t *testing.T) {
 	c := w.goClient("")
 	eventually(t, c, calls(20), "the instance that is not drained", only("leader"))
 	eventually(t, c, calls(20).to("/acme.Echo/Lead"), "the leader", only("leader"))
-	kit.Eventually(t, kit.Soon, "there is a snapshot", func() bool {
+	kit.Eventually(t, "there is a snapshot", func() bool {
 		files, err := os.ReadDir(dir)
 		return err == nil && len(files) > 0
 	})
@@ -277,7 +277,7 @@ func TestRestart_SnapshotsAreForNewClients(t *testing.T) {
 	defer etcd.Members()[0].Restore()
 	w.restart(runtime.WithSnapshotDir(dir))
 	eventually(t, w.goClient(""), calls(20), "a new client's calls are answered", func(o outcome) bool { return len(o.Errors) == 0 })
-	kit.Eventually(t, kit.Soon, "the client reconnects to the bridge", func() bool { return len(w.bridges[0].Status().Clients) > 1 })
+	kit.Eventually(t, "the client reconnects to the bridge", func() bool { return len(w.bridges[0].Status().Clients) > 1 })
 	for _, method := range []string{"/acme.Echo/Say", "/acme.Echo/Lead"} {
 		if o := c.call(calls(20).to(method)); !only("leader")(o) {
 			t.Errorf("calls of %s: %+v, want all answered by leader", method, o)

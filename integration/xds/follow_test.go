@@ -18,7 +18,7 @@ func TestFollow_KnowsTheLeader(t *testing.T) {
 	w := newWorld(t, "")
 	w.desc.Extension = leader.Methods{"/acme.Echo/Lead"}
 	a, want := w.add("a"), "a"
-	kit.Eventually(t, kit.Soon, "the candidate of the leader is in etcd", func() bool {
+	kit.Eventually(t, "the candidate of the leader is in etcd", func() bool {
 		resp, err := etcd.Admin().Get(t.Context(), w.namespace+"_grpc_leader/"+w.desc.Key, clientv3.WithPrefix())
 		return err == nil && resp.Count == 1
 	})

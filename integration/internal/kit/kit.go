@@ -39,13 +39,13 @@ func Bounded(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
-// Eventually polls ok until it returns true. After timeout it fails the test, and prints what.
-func Eventually(t *testing.T, timeout time.Duration, what string, ok func() bool) {
+// Eventually polls ok until it returns true. Soon after it began, it fails the test, and prints what.
+func Eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	EventuallyOr(t, timeout, func() string { return what }, ok)
+	EventuallyOr(t, Soon, func() string { return what }, ok)
 }
 
-// EventuallyOr is Eventually with a text that is made after the timeout.
+// EventuallyOr is Eventually with a timeout of its own, and a text that is made after the timeout.
 func EventuallyOr(t *testing.T, timeout time.Duration, what func() string, ok func() bool) {
 	t.Helper()
 	start := time.Now()

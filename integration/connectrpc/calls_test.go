@@ -33,7 +33,7 @@ func TestKinds(t *testing.T) {
 	w := newWorld(t)
 	t.Run("Connect's server", func(t *testing.T) {
 		w.libraries("a")
-		client, ctx := w.client(), kit.Bounded(t, kit.Soon)
+		client, ctx := w.client(), kit.Context(t)
 		for range 300 { // net/http's default limit of streams is 250
 			chat := client.Chat(ctx)
 			kit.Must(t, chat.Send(&connect.Book{}))
@@ -49,7 +49,7 @@ func TestKinds(t *testing.T) {
 		stop := kit.Run(t, func(ctx context.Context) error { return s.Serve(ctx, lis) })
 		t.Cleanup(func() { kit.Must(t, stop()) })
 		large := &connect.BorrowRequest{Title: strings.Repeat("a", 1<<20)} // gRPC's default is to repeat no more than 256 KiB
-		reply, err := w.client().Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(large))
+		reply, err := w.client().Borrow(kit.Context(t), connectgo.NewRequest(large))
 		kit.Must(t, err)
 		if reply.Msg.GetServer() != "1" {
 			t.Errorf("Borrow: answered after %s repetitions, want 1", reply.Msg.GetServer())
@@ -58,7 +58,7 @@ func TestKinds(t *testing.T) {
 	t.Run("gRPC's client", func(t *testing.T) {
 		client, err := connect.NewLibraryClientFromEtcd(w.registry, kit.Insecure)
 		kit.Must(t, err)
-		reply, err := client.Borrow(kit.Bounded(t, kit.Soon), &connect.BorrowRequest{})
+		reply, err := client.Borrow(kit.Context(t), &connect.BorrowRequest{})
 		kit.Must(t, err)
 		if reply.GetServer() != "a" {
 			t.Errorf("Borrow: answered by %q, want \"a\"", reply.GetServer())
@@ -82,7 +82,7 @@ func (grpcLibrary) Borrow(ctx context.Context, _ *connect.BorrowRequest) (*conne
 // callAll makes a call of each kind of method to the server "a".
 func callAll(t *testing.T, client connectconnect.LibraryClient) {
 	t.Helper()
-	server, err := callEach(kit.Bounded(t, kit.Soon), client)
+	server, err := callEach(kit.Context(t), client)
 	kit.Must(t, err)
 	if server != "a" {
 		t.Errorf("Borrow: answered by %q, want \"a\"", server)
@@ -186,7 +186,7 @@ func TestMetadata(t *testing.T) {
 	for _, fails := range []int32{0, 1} {
 		req := connectgo.NewRequest(&connect.SearchRequest{Shelf: fails})
 		maps.Copy(req.Header(), asked)
-		found, err := client.Search(kit.Bounded(t, kit.Soon), req)
+		found, err := client.Search(kit.Context(t), req)
 		kit.Must(t, err)
 		for found.Receive() {
 			if found.Msg().GetTitle() == "" {
@@ -254,7 +254,7 @@ func TestEnds(t *testing.T) {
 		over()
 	})
 	t.Run("cancel", func(t *testing.T) {
-		ctx, cancel := context.WithCancel(kit.Bounded(t, kit.Soon))
+		ctx, cancel := context.WithCancel(kit.Context(t))
 		found, err := client.Search(ctx, connectgo.NewRequest(&connect.SearchRequest{}))
 		kit.Must(t, err)
 		if !found.Receive() {
@@ -269,7 +269,7 @@ func TestEnds(t *testing.T) {
 		_ = found.Close()
 	})
 	t.Run("a body that is never read", func(t *testing.T) {
-		chat := client.Chat(kit.Bounded(t, kit.Soon))
+		chat := client.Chat(kit.Context(t))
 		kit.Must(t, chat.Send(&connect.Book{}))
 		kit.Must(t, chat.CloseResponse()) // the echoed message is not read
 		over()
@@ -288,9 +288,9 @@ func TestOtherProtocols(t *testing.T) {
 		`grpc.UseCompressor("gzip")`:       connectgo.WithSendGzip(),
 	} {
 		client := w.client(connectetcd.WithClientOptions(opt))
-		_, err := client.Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+		_, err := client.Borrow(kit.Context(t), connectgo.NewRequest(&connect.BorrowRequest{}))
 		wantCode(t, err, connectgo.CodeUnimplemented, want)
-		chat := client.Chat(kit.Bounded(t, kit.Soon))
+		chat := client.Chat(kit.Context(t))
 		_ = chat.Send(&connect.Book{})
 		_, err = chat.Receive()
 		wantCode(t, err, connectgo.CodeUnimplemented, want)
@@ -326,7 +326,7 @@ func TestInterceptorsOfTheConnection(t *testing.T) {
 	}
 	req := connectgo.NewRequest(&connect.BorrowRequest{})
 	req.Header().Set("Refuse", "1")
-	_, err := client.Borrow(kit.Bounded(t, kit.Soon), req)
+	_, err := client.Borrow(kit.Context(t), req)
 	wantCode(t, err, connectgo.CodePermissionDenied, "refused")
 }
 
@@ -346,16 +346,16 @@ func TestRegistryCloses(t *testing.T) {
 		chat: library{}.Chat,
 	})
 	client := w.client()
-	unread, err := client.Search(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.SearchRequest{}))
+	unread, err := client.Search(kit.Context(t), connectgo.NewRequest(&connect.SearchRequest{}))
 	kit.Must(t, err)
 	if !unread.Receive() {
 		t.Fatal(unread.Err())
 	}
-	chat := client.Chat(kit.Bounded(t, kit.Soon))
+	chat := client.Chat(kit.Context(t))
 	kit.Must(t, chat.Send(&connect.Book{}))
 	_, err = chat.Receive()
 	kit.Must(t, err)
-	kit.Must(t, w.registry.Close(kit.Bounded(t, kit.Soon)))
+	kit.Must(t, w.registry.Close(kit.Context(t)))
 	kit.Eventually(t, "Send returns EOF", func() bool { return errors.Is(chat.Send(&connect.Book{}), io.EOF) })
 	if _, err := chat.Receive(); connectgo.CodeOf(err) != connectgo.CodeCanceled && connectgo.CodeOf(err) != connectgo.CodeUnavailable {
 		t.Errorf("Receive after Close: %v, want Canceled or Unavailable", err)
@@ -365,6 +365,6 @@ func TestRegistryCloses(t *testing.T) {
 	if unread.Err() == nil {
 		t.Error("the unread stream ended without an error, want one")
 	}
-	_, err = client.Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+	_, err = client.Borrow(kit.Context(t), connectgo.NewRequest(&connect.BorrowRequest{}))
 	wantCode(t, err, connectgo.CodeCanceled, "closing")
 }

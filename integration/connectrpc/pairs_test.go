@@ -27,7 +27,7 @@ func TestAffinity(t *testing.T) {
 	w := newWorld(t)
 	w.libraries("a", "b", "c", "d")
 	client := w.client()
-	ctx := kit.Bounded(t, kit.Soon)
+	ctx := kit.Context(t)
 	borrow := func(ctx context.Context, reader string) string {
 		t.Helper()
 		borrowed, err := client.Borrow(ctx, connectgo.NewRequest(&connect.BorrowRequest{Reader: &connect.Reader{Id: reader}}))
@@ -93,7 +93,7 @@ func TestAffinityOfSimpleClients(t *testing.T) {
 	}
 	client, err := connectsame.NewGreeterClientFromEtcd(w.registry, kit.Insecure)
 	kit.Must(t, err)
-	ctx := kit.Bounded(t, kit.Soon)
+	ctx := kit.Context(t)
 	for i := range 10 {
 		hello, err := client.Hello(runtime.WithAffinity(ctx, fmt.Sprint(i)), &connectsame.Request{})
 		kit.Must(t, err)
@@ -110,8 +110,8 @@ func TestAffinityOfSimpleClients(t *testing.T) {
 func TestLanes(t *testing.T) {
 	w := newWorld(t)
 	const route = `{"loadBalancingConfig":[{"etcd":{"route":[{"label":"lane"}]}}],"methodConfig":[]}`
-	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), "connect/library", route))
-	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), "connectsame", route))
+	kit.Must(t, w.registry.SetServiceConfig(kit.Context(t), "connect/library", route))
+	kit.Must(t, w.registry.SetServiceConfig(kit.Context(t), "connectsame", route))
 	for _, lane := range []string{"", "red"} {
 		var opts []runtime.RegisterOption
 		if lane != "" {
@@ -142,7 +142,7 @@ func TestLanes(t *testing.T) {
 	kit.Must(t, err)
 	for range 2 {
 		for lane, want := range map[string]string{"": "greeter ", "red": "greeter red", "none": "greeter "} {
-			ctx := runtime.WithLane(kit.Bounded(t, kit.Soon), lane)
+			ctx := runtime.WithLane(kit.Context(t), lane)
 			borrowed, err := client.Borrow(ctx, connectgo.NewRequest(&connect.BorrowRequest{}))
 			kit.Must(t, err)
 			reply, err := byGRPC.Borrow(ctx, &connect.BorrowRequest{})
@@ -156,7 +156,7 @@ func TestLanes(t *testing.T) {
 			}
 		}
 	}
-	_, err = client.Borrow(runtime.WithLane(kit.Bounded(t, kit.Soon), "no lane"), connectgo.NewRequest(&connect.BorrowRequest{}))
+	_, err = client.Borrow(runtime.WithLane(kit.Context(t), "no lane"), connectgo.NewRequest(&connect.BorrowRequest{}))
 	wantCode(t, err, connectgo.CodeInvalidArgument, "is not a lane")
 }
 
@@ -251,7 +251,7 @@ func TestLeader(t *testing.T) {
 		return reply.Msg.GetServer(), nil
 	}
 	follow := func(client connectconnect.DeskClient, req *connectgo.Request[connect.BorrowRequest]) (string, error) {
-		stream, err := client.Follow(kit.Bounded(t, kit.Soon), req)
+		stream, err := client.Follow(kit.Context(t), req)
 		kit.Must(t, err)
 		stream.Receive()
 		return stream.Msg().GetServer(), errors.Join(stream.Err(), stream.Close())

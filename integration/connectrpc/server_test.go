@@ -73,7 +73,7 @@ func TestDrain(t *testing.T) {
 
 	finished := make(chan error, 1)
 	go func() {
-		borrowed, err := w.client().Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+		borrowed, err := w.client().Borrow(kit.Context(t), connectgo.NewRequest(&connect.BorrowRequest{}))
 		if err == nil && borrowed.Msg.GetServer() != "finished" {
 			err = fmt.Errorf("Borrow answered %q, want \"finished\"", borrowed.Msg.GetServer())
 		}
@@ -84,7 +84,7 @@ func TestDrain(t *testing.T) {
 	began := time.Now()
 	go func() { stopped <- s.stop() }()
 	kit.Eventually(t, "the entry has left etcd", func() bool { return len(w.entries()) == 0 })
-	if _, err := behind.Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{Title: "late"})); err != nil && time.Since(began) < delay {
+	if _, err := behind.Borrow(kit.Context(t), connectgo.NewRequest(&connect.BorrowRequest{Title: "late"})); err != nil && time.Since(began) < delay {
 		t.Errorf("a call within the drain delay: %v, want success", err)
 	}
 	select {
@@ -107,7 +107,7 @@ func TestNoCallFails(t *testing.T) {
 	for range 4 {
 		calling.Go(func() {
 			for ctx.Err() == nil {
-				if _, err := callEach(kit.Bounded(t, kit.Soon), client); err != nil {
+				if _, err := callEach(kit.Context(t), client); err != nil {
 					t.Error(err)
 				}
 				made.Add(1)
@@ -141,7 +141,7 @@ func TestDrain_CutsHangingHandlers(t *testing.T) {
 			return nil
 		}})
 	}, runtime.WithStopTimeout(100*time.Millisecond))
-	chat := w.client(runtime.WithDefaultServiceConfig(`{"methodConfig":[]}`)).Chat(kit.Bounded(t, kit.Soon)) // do not retry the call
+	chat := w.client(runtime.WithDefaultServiceConfig(`{"methodConfig":[]}`)).Chat(kit.Context(t)) // do not retry the call
 	kit.Must(t, chat.Send(&connect.Book{}))
 	<-arrived
 	if err := s.stop(); !errors.Is(err, context.DeadlineExceeded) {
@@ -175,12 +175,12 @@ func TestOtherRoutes(t *testing.T) {
 	if string(text) != "a page" || resp.Header.Get("Middleware") != "yes" {
 		t.Errorf("GET of the page: %q, header %v, want \"a page\" through the middleware", text, resp.Header)
 	}
-	borrowed, err := connectconnect.NewLibraryClient(http.DefaultClient, "http://"+s.addr).Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+	borrowed, err := connectconnect.NewLibraryClient(http.DefaultClient, "http://"+s.addr).Borrow(kit.Context(t), connectgo.NewRequest(&connect.BorrowRequest{}))
 	kit.Must(t, err)
 	if borrowed.Msg.GetServer() != "a" {
 		t.Errorf("Borrow over the Connect protocol: %v, want an answer of a", borrowed.Msg)
 	}
-	borrowed, err = w.client().Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+	borrowed, err = w.client().Borrow(kit.Context(t), connectgo.NewRequest(&connect.BorrowRequest{}))
 	kit.Must(t, err)
 	if borrowed.Header().Get("Middleware") != "yes" {
 		t.Errorf("headers of Borrow: %v, want Middleware: yes", borrowed.Header())
@@ -238,7 +238,7 @@ func TestServeRefuses(t *testing.T) {
 			server := connectetcd.NewServer(w.registry, c.server)
 			c.register(server)
 			lis := kit.Listen(t)
-			if err := server.Serve(kit.Bounded(t, kit.Soon), lis); err == nil || !strings.Contains(err.Error(), c.want) {
+			if err := server.Serve(kit.Context(t), lis); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("Serve: %v, want an error with %q", err, c.want)
 			}
 			if _, err := lis.Accept(); !errors.Is(err, net.ErrClosed) {
@@ -279,7 +279,7 @@ func TestHealth(t *testing.T) {
 			kit.Must(t, err)
 			defer conn.Close()
 			health := grpchealth.NewClient(connectetcd.NewHTTPClient(conn), "http://any", connectgo.WithGRPC())
-			resp, err := health.Check(kit.Bounded(t, kit.Soon), &grpchealth.CheckRequest{Service: connectconnect.LibraryName})
+			resp, err := health.Check(kit.Context(t), &grpchealth.CheckRequest{Service: connectconnect.LibraryName})
 			kit.Must(t, err)
 			if resp.Status != grpchealth.StatusServing {
 				t.Errorf("health status: %v, want SERVING", resp.Status)
@@ -354,9 +354,9 @@ func TestAnnounce(t *testing.T) {
 	registerLibrary(s)
 	lis, served := kit.Listen(t), make(chan error, 1)
 	go func() { served <- httpServer.Serve(lis) }()
-	kit.Must(t, s.Announce(kit.Bounded(t, kit.Soon), lis.Addr().String()))
+	kit.Must(t, s.Announce(kit.Context(t), lis.Addr().String()))
 	callAll(t, w.client())
-	kit.Must(t, s.Withdraw(kit.Bounded(t, kit.Soon)))
+	kit.Must(t, s.Withdraw(kit.Context(t)))
 	if all := w.entries(); len(all) > 0 {
 		t.Errorf("etcd has %q, want no entry", all)
 	}
@@ -373,7 +373,7 @@ func TestForeignShutdown(t *testing.T) {
 	kit.Must(t, before.Shutdown(t.Context()))
 	s := connectetcd.NewServer(w.newRegistry(), before)
 	registerLibrary(s)
-	if err := s.Serve(kit.Bounded(t, kit.Soon), kit.Listen(t)); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.Serve(kit.Context(t), kit.Listen(t)); !errors.Is(err, http.ErrServerClosed) {
 		t.Errorf("Serve after Shutdown: %v, want ErrServerClosed", err)
 	}
 	server := h2c()
@@ -399,13 +399,13 @@ func TestLanesLeaveErrorsAlone(t *testing.T) {
 	ended := make(chan error, 4)
 	for range cap(ended) { // the race detector finds a modification
 		go func() {
-			_, err := client.Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+			_, err := client.Borrow(kit.Context(t), connectgo.NewRequest(&connect.BorrowRequest{}))
 			ended <- err
 		}()
 	}
 	for range cap(ended) {
 		wantCode(t, <-ended, connectgo.CodeNotFound, "shared")
 	}
-	_, err := client.Borrow(kit.Bounded(t, kit.Soon), connectgo.NewRequest(&connect.BorrowRequest{Title: "deadline"}))
+	_, err := client.Borrow(kit.Context(t), connectgo.NewRequest(&connect.BorrowRequest{Title: "deadline"}))
 	wantCode(t, err, connectgo.CodeDeadlineExceeded, "")
 }

@@ -57,7 +57,7 @@ var failures = []failure{
 		[]string{"user name is empty"}},
 	{"a wrong password", []etcdtest.Option{caller}, func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client {
 		client := etcd.Client(t, etcdtest.As("caller", "p"))
-		_, err := etcd.Admin().UserChangePassword(kit.Bounded(t, kit.Soon), "caller", "another")
+		_, err := etcd.Admin().UserChangePassword(kit.Context(t), "caller", "another")
 		kit.Must(t, err)
 		return client
 	}, []string{"authentication failed, invalid user ID or password", `etcd user "caller"`}},
@@ -68,7 +68,7 @@ var failures = []failure{
 	}, []string{"127.0.0.1", "does not answer"}},
 	{"a member that hangs", nil, func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client {
 		client := etcd.Client(t)
-		_, err := client.Get(kit.Bounded(t, kit.Soon), "x")
+		_, err := client.Get(kit.Context(t), "x")
 		kit.Must(t, err)
 		etcd.Pause()
 		t.Cleanup(etcd.Resume)

@@ -33,7 +33,7 @@ func TestLiveConfig_Overrides(t *testing.T) {
 	inForce := func(conn *grpc.ClientConn, want int) {
 		t.Helper()
 		kit.Eventually(t, fmt.Sprintf("a limit of %d bytes", want), func() bool {
-			_, err := basic.NewGreeterClient(conn).SayHello(kit.Bounded(t, kit.Soon), &basic.HelloRequest{Name: strings.Repeat("x", 1000)})
+			_, err := basic.NewGreeterClient(conn).SayHello(kit.Context(t), &basic.HelloRequest{Name: strings.Repeat("x", 1000)})
 			return strings.Contains(fmt.Sprint(err), fmt.Sprintf(" vs. %d)", want))
 		})
 	}
@@ -44,7 +44,7 @@ func TestLiveConfig_Overrides(t *testing.T) {
 	inForce(generated, 10)
 	inForce(callers, 30)
 
-	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, limit(60)))
+	kit.Must(t, w.registry.SetServiceConfig(kit.Context(t), key, limit(60)))
 	inForce(generated, 60)
 	inForce(callers, 60)
 	inForce(disabled, 10)
@@ -52,7 +52,7 @@ func TestLiveConfig_Overrides(t *testing.T) {
 	reached(t, w.bare(w.registry, "etcd:///"+key), "a", "b")
 
 	for want, bad := range map[string]string{"nope": `{"loadBalancingConfig":[{"nope":{}}]}`, "maxResponseMessageBytes": `{"methodConfig":[{"name":[{}],"maxResponseMessageBytes":67108864}]}`} {
-		if err := w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, bad); err == nil || !strings.Contains(err.Error(), want) {
+		if err := w.registry.SetServiceConfig(kit.Context(t), key, bad); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("SetServiceConfig(%s): %v, want an error with %q", bad, err, want)
 		}
 	}
@@ -60,7 +60,7 @@ func TestLiveConfig_Overrides(t *testing.T) {
 	kit.Eventually(t, "the bad config is reported", func() bool { return w.logs.Count("bad live service config") > 0 && w.status().ConfigErr != nil })
 	inForce(callers, 60)
 
-	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, ""))
+	kit.Must(t, w.registry.SetServiceConfig(kit.Context(t), key, ""))
 	inForce(generated, 10)
 	inForce(callers, 30)
 	bare, err := grpc.NewClient("etcd:///"+key, kit.Insecure, grpc.WithResolvers(w.registry.Resolver()), grpc.WithDefaultServiceConfig(limit(50)))
@@ -79,7 +79,7 @@ func TestLiveConfig_ChangesWhatItNames(t *testing.T) {
 	conn := dial(t, w.registry, &desc)
 	serve := func() (servers []string) {
 		for user := range 30 {
-			name, err := call(runtime.WithAffinity(kit.Bounded(t, kit.Soon), fmt.Sprint(user)), conn)
+			name, err := call(runtime.WithAffinity(kit.Context(t), fmt.Sprint(user)), conn)
 			kit.Must(t, err)
 			servers = append(servers, name)
 		}

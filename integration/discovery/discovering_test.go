@@ -59,7 +59,7 @@ func TestQuorumLost_CallsGoOn(t *testing.T) {
 	knowsNothing := dial(t, w.newRegistry(w.etcd.Client(t)), greeterAt(key))
 	reached(t, knowsNothing, "a")
 	kit.Must(t, errors.Join(w.etcd.Member(0).Restart(), w.etcd.Member(1).Restart()))
-	_, err := w.etcd.Leader(kit.Bounded(t, kit.Soon))
+	_, err := w.etcd.Leader(kit.Context(t))
 	kit.Must(t, err)
 	w.registerAll("b")
 	reached(t, conn, "a", "b")
@@ -76,24 +76,24 @@ func TestPermission_MayComeLater(t *testing.T) {
 	w.registerAll("a")
 	conn, i := w.conn(), w.instances()
 	_, plain := once(conn)
-	_, target := call(runtime.WithTarget(kit.Bounded(t, kit.Soon), "a"), conn)
-	_, all := i.All(kit.Bounded(t, kit.Soon))
-	_, each := ask(kit.Bounded(t, kit.Soon), i)
+	_, target := call(runtime.WithTarget(kit.Context(t), "a"), conn)
+	_, all := i.All(kit.Context(t))
+	_, each := ask(kit.Context(t), i)
 	for what, err := range map[string]error{"a call": plain, "WithTarget": target, "All": all, "Each": each} {
 		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), "permission denied") {
 			t.Errorf("%s: %v, want Unavailable with %q and \"permission denied\"", what, err, key)
 		}
 	}
 	admin := w.etcd.Admin()
-	_, err1 := admin.RoleAdd(kit.Bounded(t, kit.Soon), "reader")
-	_, err2 := admin.RoleGrantPermission(kit.Bounded(t, kit.Soon), "reader", key+"/", clientv3.GetPrefixRangeEnd(key+"/"), clientv3.PermissionType(clientv3.PermRead))
-	_, err3 := admin.UserGrantRole(kit.Bounded(t, kit.Soon), "caller", "reader")
+	_, err1 := admin.RoleAdd(kit.Context(t), "reader")
+	_, err2 := admin.RoleGrantPermission(kit.Context(t), "reader", key+"/", clientv3.GetPrefixRangeEnd(key+"/"), clientv3.PermissionType(clientv3.PermRead))
+	_, err3 := admin.UserGrantRole(kit.Context(t), "caller", "reader")
 	kit.Must(t, errors.Join(err1, err2, err3))
 	reached(t, conn, "a")
 	w.registerAll("b")
 	reached(t, conn, "a", "b")
 
-	_, err := admin.RoleRevokePermission(kit.Bounded(t, kit.Soon), "reader", key+"/", clientv3.GetPrefixRangeEnd(key+"/"))
+	_, err := admin.RoleRevokePermission(kit.Context(t), "reader", key+"/", clientv3.GetPrefixRangeEnd(key+"/"))
 	kit.Must(t, err)
 	kit.Eventually(t, "the status says that a probe was denied", func() bool {
 		return strings.Contains(fmt.Sprint(w.status().Err), "permission denied")
@@ -185,12 +185,12 @@ func TestWrappedClient_IsUsed(t *testing.T) {
 	reached(t, conn, "a")
 	w.put("tenant/"+key+"/b", b.addr)
 	reached(t, conn, "a", "b")
-	registration, err := w.registry.Register(kit.Bounded(t, kit.Soon), "other", runtime.Endpoint{Addr: a.addr})
+	registration, err := w.registry.Register(kit.Context(t), "other", runtime.Endpoint{Addr: a.addr})
 	kit.Must(t, err)
 	if w.get("tenant/other/"+a.addr) == nil {
 		t.Errorf("etcd has no key tenant/other/%s, want the registration in the wrapper's namespace", a.addr)
 	}
-	kit.Must(t, registration.Close(kit.Bounded(t, kit.Soon)))
+	kit.Must(t, registration.Close(kit.Context(t)))
 }
 
 // A process with a hundred connections to a service makes one list and one watch of its entries, and of its live config. It does
@@ -221,7 +221,7 @@ func TestHundredConnections_OneListAndWatch(t *testing.T) {
 // renewals, and one for calls, also after the connection is lost.
 func TestFewStreams(t *testing.T) {
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMaxConcurrentStreams(3)}, runtime.WithLeaseTTL(6*time.Second))
-	g, err := w.registry.Register(kit.Bounded(t, kit.Soon), key, runtime.Endpoint{Addr: "10.0.0.1:1"})
+	g, err := w.registry.Register(kit.Context(t), key, runtime.Endpoint{Addr: "10.0.0.1:1"})
 	kit.Must(t, err)
 	many := make([]<-chan []runtime.Endpoint, 40)
 	for i := range many {
@@ -243,7 +243,7 @@ func TestFewStreams(t *testing.T) {
 	kit.Eventually(t, "the server is registered", func() bool { return g.Status().State == runtime.StateRegistered })
 	change(2, "1 2")
 	w.etcd.Calls().Reset()
-	kit.Must(t, w.etcd.Calls().Wait(kit.Bounded(t, kit.Soon), etcdtest.LeaseKeepAlive, "", 1))
+	kit.Must(t, w.etcd.Calls().Wait(kit.Context(t), etcdtest.LeaseKeepAlive, "", 1))
 	for _, k := range w.registry.Status().Keys {
 		if k.Err != nil {
 			t.Errorf("key %s: %v, want no error", k.Key, k.Err)

@@ -57,7 +57,7 @@ func (w *world) newRegistry(client *clientv3.Client, opts ...runtime.Option) *ru
 	w.t.Helper()
 	registry := kit.Registry(w.t, w.logs, client, opts...)
 	w.t.Cleanup(func() {
-		if err := registry.Close(kit.Bounded(w.t, kit.Soon)); err != nil {
+		if err := registry.Close(kit.Context(w.t)); err != nil {
 			w.t.Errorf("close the registry: %v, want nil", err)
 		}
 	})
@@ -88,14 +88,14 @@ func dial(t *testing.T, registry *runtime.Registry, desc *runtime.ServiceDesc, o
 // put writes to etcd directly.
 func (w *world) put(k, v string, opts ...clientv3.OpOption) {
 	w.t.Helper()
-	_, err := w.etcd.Admin().Put(kit.Bounded(w.t, kit.Soon), k, v, opts...)
+	_, err := w.etcd.Admin().Put(kit.Context(w.t), k, v, opts...)
 	kit.Must(w.t, err)
 }
 
 // get reads the value of a key from etcd directly. It returns nil if the key does not exist.
 func (w *world) get(k string) *string {
 	w.t.Helper()
-	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, kit.Soon), k)
+	resp, err := w.etcd.Admin().Get(kit.Context(w.t), k)
 	kit.Must(w.t, err)
 	if len(resp.Kvs) == 0 {
 		return nil
@@ -106,14 +106,14 @@ func (w *world) get(k string) *string {
 
 func (w *world) grant() clientv3.LeaseID {
 	w.t.Helper()
-	lease, err := w.etcd.Admin().Grant(kit.Bounded(w.t, kit.Soon), 60)
+	lease, err := w.etcd.Admin().Grant(kit.Context(w.t), 60)
 	kit.Must(w.t, err)
 	return lease.ID
 }
 
 func (w *world) delete(k string, opts ...clientv3.OpOption) {
 	w.t.Helper()
-	_, err := w.etcd.Admin().Delete(kit.Bounded(w.t, kit.Soon), k, opts...)
+	_, err := w.etcd.Admin().Delete(kit.Context(w.t), k, opts...)
 	kit.Must(w.t, err)
 }
 
@@ -122,7 +122,7 @@ func (w *world) commit(ops []clientv3.Op) {
 	w.t.Helper()
 	for len(ops) > 0 {
 		n := min(len(ops), 100)
-		_, err := w.etcd.Admin().Txn(kit.Bounded(w.t, kit.Soon)).Then(ops[:n]...).Commit()
+		_, err := w.etcd.Admin().Txn(kit.Context(w.t)).Then(ops[:n]...).Commit()
 		kit.Must(w.t, err)
 		ops = ops[n:]
 	}

@@ -120,7 +120,7 @@ func TestHostileTexts_AreShownHarmlessly(t *testing.T) {
 	calls()
 	kit.Eventually(t, "the endpoints of the service are known", func() bool { return w.status().Known })
 	for _, layout := range []string{"json", "plain", "op"} {
-		_, err := call(runtime.WithTarget(kit.Bounded(t, kit.Soon), layout+hostile[0]), conn)
+		_, err := call(runtime.WithTarget(kit.Context(t), layout+hostile[0]), conn)
 		harmlessError(t, "a call to an instance", err)
 	}
 	evil := hostile[0]

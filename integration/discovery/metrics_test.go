@@ -37,7 +37,7 @@ func metered(readers ...metric.Reader) runtime.Option {
 func collect(t *testing.T, reader *metric.ManualReader) (all []metricdata.Metrics) {
 	t.Helper()
 	var collected metricdata.ResourceMetrics
-	kit.Must(t, reader.Collect(kit.Bounded(t, kit.Soon), &collected))
+	kit.Must(t, reader.Collect(kit.Context(t), &collected))
 	for _, scope := range collected.ScopeMetrics {
 		if scope.Scope.Name != "github.com/etcdrpc/protoc-gen-go-etcd/runtime" {
 			t.Errorf("the scope is %+v, want package runtime", scope.Scope)
@@ -123,16 +123,16 @@ func TestMetrics(t *testing.T) {
 		return attribute.String("etcdrpc.registration.state", s.String())
 	}
 
-	registration, err := w.registry.Register(kit.Bounded(t, kit.Soon), "acme/user", runtime.Endpoint{Addr: "10.0.0.1:1"})
+	registration, err := w.registry.Register(kit.Context(t), "acme/user", runtime.Endpoint{Addr: "10.0.0.1:1"})
 	kit.Must(t, err)
 	is("etcdrpc.registration.count", 1, state(runtime.StateRegistered))
 	w.delete("prod/acme/user/10.0.0.1:1")
 	is("etcdrpc.registration.restorations", 1)
 	is("etcdrpc.registration.count", 1, state(runtime.StateRegistered))
 	is("etcdrpc.registration.count", 0, state(runtime.StateLost))
-	kit.Must(t, registration.Pause(kit.Bounded(t, kit.Soon)))
+	kit.Must(t, registration.Pause(kit.Context(t)))
 	is("etcdrpc.registration.count", 1, state(runtime.StatePaused))
-	kit.Must(t, registration.Resume(kit.Bounded(t, kit.Soon)))
+	kit.Must(t, registration.Resume(kit.Context(t)))
 
 	dial(t, w.registry, greeterAt("acme/user")).Connect()
 	key := attribute.String("etcdrpc.key", "prod/acme/user")
@@ -161,14 +161,14 @@ func TestMetrics(t *testing.T) {
 
 	w.etcd.Cut()
 	w.put("x", "y")
-	_, err = w.etcd.Compact(kit.Bounded(t, kit.Soon))
+	_, err = w.etcd.Compact(kit.Context(t))
 	kit.Must(t, err)
 	w.etcd.Restore()
 	kit.Eventually(t, "a relist for compaction", func() bool {
 		n, _ := value(t, reader, "etcdrpc.discovery.relists", attribute.String("error.type", "compacted"))
 		return n > 0
 	})
-	kit.Must(t, w.registry.Close(kit.Bounded(t, kit.Soon)))
+	kit.Must(t, w.registry.Close(kit.Context(t)))
 	if n, points := value(t, reader, "etcdrpc.endpoint.count"); points > 0 {
 		t.Errorf("a closed registry reports %d points with %v endpoints, want no point", points, n)
 	}

@@ -40,9 +40,9 @@ func TestEtcdDown_SnapshotServes(t *testing.T) {
 	dir := t.TempDir()
 	w := newWorld(t, nil, runtime.WithSnapshotDir(dir))
 	w.registerAll("a", "drained")
-	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, `{"loadBalancingConfig":[{"etcd":{"drain":["drained"]}}]}`))
+	kit.Must(t, w.registry.SetServiceConfig(kit.Context(t), key, `{"loadBalancingConfig":[{"etcd":{"drain":["drained"]}}]}`))
 	reached(t, w.conn(), "a")
-	kit.Must(t, w.registry.Close(kit.Bounded(t, kit.Soon)))
+	kit.Must(t, w.registry.Close(kit.Context(t)))
 	w.etcd.Cut()
 	w.registry = w.newRegistry(w.etcd.Client(t), runtime.WithSnapshotDir(dir))
 	reached(t, w.conn(), "a")
@@ -77,16 +77,16 @@ func TestClose_WhileEtcdHangs(t *testing.T) {
 	w := newWorld(t, nil)
 	w.registerAll("a")
 	registry := w.newRegistry(w.etcd.Client(t))
-	_, err := registry.Register(kit.Bounded(t, kit.Soon), "acme/front", runtime.Endpoint{Addr: "127.0.0.1:1"})
+	_, err := registry.Register(kit.Context(t), "acme/front", runtime.Endpoint{Addr: "127.0.0.1:1"})
 	kit.Must(t, err)
 	conn := dial(t, registry, greeterAt(key))
 	reached(t, conn, "a")
 	w.etcd.Pause()
 	unknown := w.newRegistry(w.etcd.Client(t))
 	dial(t, unknown, greeterAt(key)).Connect() // starts a list that etcd does not answer
-	kit.Must(t, unknown.Close(kit.Bounded(t, kit.Soon)))
+	kit.Must(t, unknown.Close(kit.Context(t)))
 	closed := make(chan error, 1)
-	go func() { closed <- registry.Close(kit.Bounded(t, kit.Soon)) }()
+	go func() { closed <- registry.Close(kit.Context(t)) }()
 	kit.Eventually(t, "the registry is being closed", func() bool {
 		_, err := registry.NewClient(greeterAt(key), kit.Insecure)
 		return err != nil
@@ -124,7 +124,7 @@ func TestHeld_EveryReaderSeesOneState(t *testing.T) {
 			t.Fatalf("a watch yields %q, want \"a b\"", got)
 		}
 	}
-	_, err := w.etcd.Admin().Revoke(kit.Bounded(t, kit.Soon), lease)
+	_, err := w.etcd.Admin().Revoke(kit.Context(t), lease)
 	kit.Must(t, err)
 	if got := ids(<-briefly); got != "" {
 		t.Errorf("Watch yields %q after a grace of 2 s, want an empty set", got)
@@ -134,7 +134,7 @@ func TestHeld_EveryReaderSeesOneState(t *testing.T) {
 	if got := ids(w.status().Endpoints); got != "a b" {
 		t.Errorf("the status has the endpoints %q, want \"a b\"", got)
 	}
-	if all, err := instances.All(kit.Bounded(t, kit.Soon)); err != nil || len(all) != 0 {
+	if all, err := instances.All(kit.Context(t)); err != nil || len(all) != 0 {
 		t.Errorf("All: instances %v, error %v, want none while all are held", all, err)
 	}
 	reached(t, conn, "a", "b")
@@ -154,7 +154,7 @@ func TestOrderlyLeave_IsNotHeld(t *testing.T) {
 	w.put(key+"/a", fmt.Sprintf(`{"Addr":%q,"Metadata":{"grpc_leaving":"true"}}`, first.addr))
 	w.delete(key + "/a")
 	kit.Eventually(t, "the deletion of the entry is known", func() bool { return w.status().Known && len(w.status().Endpoints) == 0 })
-	all, allErr := w.instances().All(kit.Bounded(t, kit.Soon))
+	all, allErr := w.instances().All(kit.Context(t))
 	if _, err := once(conn); err != nil || allErr != nil || len(all) != 0 {
 		t.Errorf("a call while the instance still serves: %v, want success; All: instances %v, error %v, want none", err, all, allErr)
 	}
@@ -183,7 +183,7 @@ func TestWithdrawn_CallsUnderWayFinish(t *testing.T) {
 	reached(t, conn, "a", "b")
 	held := make(chan error, 1)
 	go func() {
-		ctx := metadata.AppendToOutgoingContext(runtime.WithTarget(kit.Bounded(t, kit.Soon), "b"), "hold", "1")
+		ctx := metadata.AppendToOutgoingContext(runtime.WithTarget(kit.Context(t), "b"), "hold", "1")
 		name, err := call(ctx, conn)
 		if name != "b" && err == nil {
 			err = fmt.Errorf("answered by %q, want \"b\"", name)
@@ -202,7 +202,7 @@ func TestWithdrawn_CallsUnderWayFinish(t *testing.T) {
 // Calls ignore HTTPS_PROXY (R11). The test runs itself in a process with that variable, which net/http reads only once.
 func TestProxy_IsNotUsed(t *testing.T) {
 	if os.Getenv("HTTPS_PROXY") == "" {
-		cmd := exec.CommandContext(kit.Bounded(t, kit.Soon), os.Args[0], "-test.run=^"+t.Name()+"$")
+		cmd := exec.CommandContext(kit.Context(t), os.Args[0], "-test.run=^"+t.Name()+"$")
 		cmd.Env = append(os.Environ(), "HTTPS_PROXY=http://127.0.0.1:1", "NO_PROXY=")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("run this test in another process: %v\n%s", err, out)
@@ -222,7 +222,7 @@ func TestProxy_IsNotUsed(t *testing.T) {
 		t.Errorf("dialled %q, want \"greeter.invalid:80\"", addr)
 	}
 	// Without a custom dialer the connection goes to greeter.invalid, too.
-	_, err := call(kit.Bounded(t, kit.Soon), w.conn())
+	_, err := call(kit.Context(t), w.conn())
 	if err == nil || strings.Contains(err.Error(), "127.0.0.1:1") || strings.Contains(err.Error(), "proxy") {
 		t.Errorf("call: %v, want an error that does not name the proxy", err)
 	}

@@ -35,14 +35,14 @@ func TestRolesAreEnough(t *testing.T) {
 		t.Errorf("Watch of the caller yields %v, want the endpoint \"server\"", set)
 	}
 	// The operator's config has a timeout that no call can meet.
-	kit.Must(t, as("greeter-operator").SetServiceConfig(kit.Bounded(t, kit.Soon), guardedKey, `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`))
+	kit.Must(t, as("greeter-operator").SetServiceConfig(kit.Context(t), guardedKey, `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`))
 	kit.Eventually(t, "the live config is in force", func() bool {
 		_, err := once(conn)
 		return status.Code(err) == codes.DeadlineExceeded
 	})
 	sets := w.watchAs(as("legacy-caller"), legacy, runtime.LeaseSuffix)
 	await(t, sets, "")
-	_, err := as("legacy-server").Register(kit.Bounded(t, kit.Soon), legacy, runtime.Endpoint{Addr: "10.0.0.1:80"}, runtime.WithLayouts(runtime.LeaseSuffix))
+	_, err := as("legacy-server").Register(kit.Context(t), legacy, runtime.Endpoint{Addr: "10.0.0.1:80"}, runtime.WithLayouts(runtime.LeaseSuffix))
 	kit.Must(t, err)
 	await(t, sets, "10.0.0.1:80")
 	if n := w.logs.Count("permission denied"); n > 0 {
@@ -103,7 +103,7 @@ func TestReaderRights(t *testing.T) {
 	w.denied(hanging(reader, guardedKey+"/b", lease))
 	w.denied(ending(reader, lease)...)
 	w.denied(touching(reader, guardedKey+"2/x", "acme/other/x", "_grpc_config/acme/other")...)
-	_, err := w.newRegistry(reader).Register(kit.Bounded(t, kit.Soon), guardedKey, runtime.Endpoint{Addr: "10.6.6.6:80"})
+	_, err := w.newRegistry(reader).Register(kit.Context(t), guardedKey, runtime.Endpoint{Addr: "10.6.6.6:80"})
 	if err == nil || !strings.Contains(err.Error(), "permission denied") {
 		t.Errorf("Register as the reader: %v, want permission denied", err)
 	}
@@ -161,7 +161,7 @@ func TestAllowedAddresses(t *testing.T) {
 	client := dial(t, registry, greeterAt(guardedKey))
 	reached(t, client, "honest")
 	reached(t, w.bare(registry, "etcd:///"+guardedKey), "honest")
-	if _, err := call(runtime.WithTarget(kit.Bounded(t, kit.Soon), "evil-0"), client); err == nil {
+	if _, err := call(runtime.WithTarget(kit.Context(t), "evil-0"), client); err == nil {
 		t.Error("a call to evil-0, whose address is not allowed, succeeded, want an error")
 	}
 	if n := dialed.Load(); n > 0 {

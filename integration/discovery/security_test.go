@@ -50,7 +50,7 @@ var kinds = map[string]clientv3.PermissionType{
 // etcdctl does what etcdctl does for one of four commands about roles and users.
 func (w guarded) etcdctl(command string) {
 	w.t.Helper()
-	ctx, admin := kit.Bounded(w.t, kit.Soon), w.etcd.Admin()
+	ctx, admin := kit.Context(w.t), w.etcd.Admin()
 	prefix := strings.Contains(command, "--prefix=true")
 	args := slices.DeleteFunc(strings.Fields(command), func(arg string) bool { return strings.HasPrefix(arg, "--") })
 	var err error
@@ -78,7 +78,7 @@ func (w guarded) etcdctl(command string) {
 // as returns an etcd client of a user that has exactly these roles.
 func (w guarded) as(roles ...string) *clientv3.Client {
 	w.t.Helper()
-	ctx, admin, name := kit.Bounded(w.t, kit.Soon), w.etcd.Admin(), cmp.Or(strings.Join(roles, "+"), "without-a-role")
+	ctx, admin, name := kit.Context(w.t), w.etcd.Admin(), cmp.Or(strings.Join(roles, "+"), "without-a-role")
 	if _, err := admin.UserGet(ctx, name); err != nil {
 		_, err := admin.UserAdd(ctx, name, "secret")
 		kit.Must(w.t, err)
@@ -93,7 +93,7 @@ func (w guarded) as(roles ...string) *clientv3.Client {
 // enter puts an entry of the greeter, as a user with the servers' role.
 func (w guarded) enter(name, value string) {
 	w.t.Helper()
-	_, err := w.as("greeter-server").Put(kit.Bounded(w.t, kit.Soon), guardedKey+"/"+name, value)
+	_, err := w.as("greeter-server").Put(kit.Context(w.t), guardedKey+"/"+name, value)
 	kit.Must(w.t, err)
 }
 
@@ -107,7 +107,7 @@ type attempt struct {
 func (w guarded) allowed(all ...attempt) {
 	w.t.Helper()
 	for _, a := range all {
-		if err := a.do(kit.Bounded(w.t, kit.Soon)); err != nil {
+		if err := a.do(kit.Context(w.t)); err != nil {
 			w.t.Errorf("%s: %v, want success", a.what, err)
 		}
 	}
@@ -117,7 +117,7 @@ func (w guarded) allowed(all ...attempt) {
 func (w guarded) denied(all ...attempt) {
 	w.t.Helper()
 	for _, a := range all {
-		if err := a.do(kit.Bounded(w.t, kit.Soon)); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		if err := a.do(kit.Context(w.t)); err == nil || !strings.Contains(err.Error(), "permission denied") {
 			w.t.Errorf("%s: %v, want permission denied", a.what, err)
 		}
 	}

@@ -85,7 +85,7 @@ func TestServersAnswerHealth(t *testing.T) {
 	addr := w.announced(w.registry, greeterAt(key))
 	conn := w.conn()
 	check := func(service string) (healthpb.HealthCheckResponse_ServingStatus, error) {
-		reply, err := healthpb.NewHealthClient(conn).Check(kit.Bounded(t, kit.Soon), &healthpb.HealthCheckRequest{Service: service})
+		reply, err := healthpb.NewHealthClient(conn).Check(kit.Context(t), &healthpb.HealthCheckRequest{Service: service})
 		return reply.GetStatus(), err
 	}
 	for service, want := range map[string]codes.Code{"": codes.OK, "basic.Greeter": codes.OK, "nobody": codes.NotFound} {
@@ -114,7 +114,7 @@ func TestAnnounceTimeout(t *testing.T) {
 	w.etcd.Cut()
 	s := w.registry.NewServer(grpc.NewServer(), runtime.WithAnnounceTimeout(200*time.Millisecond), runtime.WithDrainDelay(time.Millisecond))
 	basic.RegisterGreeterServerToEtcd(s, &server{})
-	if err := s.Serve(kit.Bounded(t, kit.Soon), kit.Listen(t)); err == nil || !strings.Contains(err.Error(), key) {
+	if err := s.Serve(kit.Context(t), kit.Listen(t)); err == nil || !strings.Contains(err.Error(), key) {
 		t.Errorf("Serve: %v, want an error that names %q", err, key)
 	}
 	w.etcd.Restore()

@@ -32,7 +32,7 @@ func TestAffinityTravelsAsAHash(t *testing.T) {
 	desc := greeterAt(key)
 	desc.ServiceConfig = ring
 	conn := dial(t, w.registry, desc)
-	ctx := metadata.AppendToOutgoingContext(kit.Bounded(t, kit.Soon), "mine", "kept")
+	ctx := metadata.AppendToOutgoingContext(kit.Context(t), "mine", "kept")
 	for _, name := range []string{"alice@example.com", "bob", ""} { // WithAffinity replaces the affinity; "" removes it
 		ctx = runtime.WithAffinity(ctx, name)
 		if got, ok := runtime.Affinity(ctx); got != name || ok != (name != "") {
@@ -55,7 +55,7 @@ func TestTarget(t *testing.T) {
 	conn := w.conn(grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"pick_first":{}}],"methodConfig":[{"name":[{}],"timeout":"0s"}]}`))
 	reached(t, conn, "a", "b")
 	to := func(name string) (string, error) {
-		return call(runtime.WithTarget(kit.Bounded(t, kit.Soon), name), conn)
+		return call(runtime.WithTarget(kit.Context(t), name), conn)
 	}
 	for _, name := range []string{"a", "b", "a", "b"} {
 		if got, err := to(name); got != name || err != nil {
@@ -85,7 +85,7 @@ func TestInstances_TargetOneCall(t *testing.T) {
 			}
 			return invoker(ctx, method, req, reply, cc, opts...)
 		}))
-	if names, err := ask(kit.Bounded(t, kit.Soon), i); err != nil || strings.Join(names, "") != "ab" {
+	if names, err := ask(kit.Context(t), i); err != nil || strings.Join(names, "") != "ab" {
 		t.Errorf("Each with calls in an interceptor: answers of %q, error %v, want answers of a and b", names, err)
 	}
 }
@@ -108,7 +108,7 @@ func TestInstances_UserCode(t *testing.T) {
 		calls.Go(func() { _, _ = ask(t.Context(), i) })
 	}
 	calls.Wait()
-	if names, err := ask(kit.Bounded(t, kit.Soon), i); err != nil || strings.Join(names, "") != "a" || most.Load() != 0 {
+	if names, err := ask(kit.Context(t), i); err != nil || strings.Join(names, "") != "a" || most.Load() != 0 {
 		t.Errorf("a selector of a: answers of %q, error %v, %d calls of it at once; want the answer of a, and 0", names, err, most.Load())
 	}
 	defer func() {
@@ -116,7 +116,7 @@ func TestInstances_UserCode(t *testing.T) {
 			t.Errorf("recovered %v, want the panic of the call", got)
 		}
 	}()
-	err := runtime.Each(kit.Bounded(t, kit.Soon), i, basic.NewGreeterClient, func(context.Context, runtime.Endpoint, basic.GreeterClient) error { panic("bad call") })
+	err := runtime.Each(kit.Context(t), i, basic.NewGreeterClient, func(context.Context, runtime.Endpoint, basic.GreeterClient) error { panic("bad call") })
 	t.Errorf("Each returned %v, want a panic", err)
 }
 
@@ -128,12 +128,12 @@ func TestInstances_OneConnectionEach(t *testing.T) {
 		servers = append(servers, w.register(w.serve(name)))
 	}
 	i := w.instances()
-	all, err := i.All(kit.Bounded(t, kit.Soon))
+	all, err := i.All(kit.Context(t))
 	if err != nil || len(all) != 3 || servers[0].made.Load() != 0 {
 		t.Fatalf("All: instances %v, error %v, %d connections, want three instances and no connection", all, err, servers[0].made.Load())
 	}
 	for range 20 {
-		names, err := ask(kit.Bounded(t, kit.Soon), i)
+		names, err := ask(kit.Context(t), i)
 		if err != nil || strings.Join(names, "") != "abc" {
 			t.Fatalf("Each: answers of %q, error %v, want answers of a, b and c", names, err)
 		}
@@ -142,7 +142,7 @@ func TestInstances_OneConnectionEach(t *testing.T) {
 		t.Errorf("20 times Each made %d, %d and %d connections, want 1 to each instance", a, b, c)
 	}
 	servers[1].stop()
-	names, err := ask(kit.Bounded(t, kit.Soon), i)
+	names, err := ask(kit.Context(t), i)
 	if strings.Join(names, "") != "ac" || err == nil || !strings.Contains(err.Error(), `"b"`) || strings.Contains(err.Error(), `"a"`) {
 		t.Errorf("Each with b stopped: answers of %q, error %v, want answers of a and c, and an error that names b alone", names, err)
 	}
@@ -154,7 +154,7 @@ func TestInstances_OneConnectionEach(t *testing.T) {
 	})
 	kit.Must(t, i.Close())
 	kit.Must(t, i.Close())
-	if _, err := i.All(kit.Bounded(t, kit.Soon)); status.Code(err) != codes.Canceled {
+	if _, err := i.All(kit.Context(t)); status.Code(err) != codes.Canceled {
 		t.Errorf("All after Close: %v, want Canceled", err)
 	}
 }
@@ -168,7 +168,7 @@ func TestBound_RejectedCallsDoNotHideFailures(t *testing.T) {
 	w.registerAll("b", "c")
 	conn := w.conn()
 	_, _ = call(kit.Bounded(t, 50*time.Millisecond), conn) // the registry follows the key from now on
-	kit.Must(t, w.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, `{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"1s","baseEjectionTime":"60s","maxEjectionPercent":100,`+
+	kit.Must(t, w.registry.SetServiceConfig(kit.Context(t), key, `{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"1s","baseEjectionTime":"60s","maxEjectionPercent":100,`+
 		`"failurePercentageEjection":{"threshold":50,"enforcementPercentage":100,"minimumHosts":1,"requestVolume":1},"childPolicy":[{"etcd":{"maxConcurrentRequests":1}}]}}]}`))
 	kit.Eventually(t, "20 calls in a row succeed at once", func() bool {
 		for range 20 {
@@ -205,24 +205,24 @@ func TestFallback_OnlyWithoutPrimary(t *testing.T) {
 	if n := away.status().Connections; n != 0 {
 		t.Errorf("the fallback's registry counts %d connections, want 0", n)
 	}
-	if all, err := instances.All(kit.Bounded(t, kit.Soon)); len(all) > 0 || err != nil {
+	if all, err := instances.All(kit.Context(t)); len(all) > 0 || err != nil {
 		t.Errorf("All of the primary: instances %v, error %v, want none", all, err)
 	}
-	if _, err := call(runtime.WithTarget(kit.Bounded(t, kit.Soon), "a1"), conn); status.Code(err) != codes.Unavailable {
+	if _, err := call(runtime.WithTarget(kit.Context(t), "a1"), conn); status.Code(err) != codes.Unavailable {
 		t.Errorf("a call to the instance a1 of the fallback: %v, want Unavailable", err)
 	}
-	kit.Must(t, away.registry.SetServiceConfig(kit.Bounded(t, kit.Soon), key, hasty))
+	kit.Must(t, away.registry.SetServiceConfig(kit.Context(t), key, hasty))
 	kit.Eventually(t, "the fallback registry has the config", func() bool { return away.status().ServiceConfig != "" })
 	reached(t, conn, "a1")
 
 	h1 := home.serve("h1")
-	registration, err := home.registry.Register(kit.Bounded(t, kit.Soon), key, runtime.Endpoint{Instance: "h1", Addr: h1.addr})
+	registration, err := home.registry.Register(kit.Context(t), key, runtime.Endpoint{Instance: "h1", Addr: h1.addr})
 	kit.Must(t, err)
 	reached(t, conn, "h1")
 	kit.Eventually(t, "the status says that calls are back", func() bool { return home.status().Away == 0 && awayConns() == 0 })
 	load := underLoad(t, conn)
 	load.More(100)
-	kit.Must(t, registration.Close(kit.Bounded(t, kit.Soon)))
+	kit.Must(t, registration.Close(kit.Context(t)))
 	reached(t, conn, "a1")
 	load.Stop()
 	if left, back := home.logs.Count("calls go to the cluster to fall back on"), home.logs.Count("calls are back"); left != 2 || back != 1 {
@@ -239,6 +239,6 @@ func TestFallback_OnlyWithoutPrimary(t *testing.T) {
 	h1.stop()
 	a1.stop()
 	fails(`under "east/helloworld/greeter"; nor in the cluster to fall back on: `)
-	kit.Must(t, away.registry.Close(kit.Bounded(t, kit.Soon)))
+	kit.Must(t, away.registry.Close(kit.Context(t)))
 	fails(`no endpoint is registered under "east/helloworld/greeter"`)
 }

@@ -121,7 +121,7 @@ var hostileWays = []struct {
 		for range 20 {
 			lease := v.grant()
 			v.fill(50, func(i int) string { return v.entry(i) }, clientv3.WithLease(lease))
-			_, err := v.etcd.Admin().Revoke(kit.Bounded(v.t, kit.Soon), lease)
+			_, err := v.etcd.Admin().Revoke(kit.Context(v.t), lease)
 			kit.Must(v.t, err)
 		}
 	}},
@@ -245,7 +245,7 @@ func (v *victim) end(when string, bound cost) {
 	for range 5 { // until values that are being read are freed
 		with = min(with, v.heap())
 	}
-	kit.Must(v.t, v.registry.Close(kit.Bounded(v.t, kit.Soon)))
+	kit.Must(v.t, v.registry.Close(kit.Context(v.t)))
 	kit.Eventually(v.t, "the trap notices the end of the connections", func() bool { open, _ := v.trap.opened(); return open == 0 })
 	got.heap = with - v.heap()
 	v.t.Logf("%s: %+v", when, got)
@@ -257,7 +257,7 @@ func (v *victim) end(when string, bound cost) {
 // heap returns the heap in use, in MiB. etcd, which runs in this process, first writes its data to disk.
 func (v *victim) heap() int {
 	v.t.Helper()
-	_, err := v.etcd.Admin().HashKV(kit.Bounded(v.t, kit.Soon), v.etcd.Endpoints()[0], 0) // etcd writes its data first
+	_, err := v.etcd.Admin().HashKV(kit.Context(v.t), v.etcd.Endpoints()[0], 0) // etcd writes its data first
 	kit.Must(v.t, err)
 	goruntime.GC()
 	goruntime.GC() // sync.Pool keeps objects for one collection

@@ -43,11 +43,11 @@ func TestStreamEndsWithTheLeadership(t *testing.T) {
 			g := newGroup(t)
 			a := g.start("a", func(i *instance) { i.watch = watch })
 			kit.Eventually(t, "a to lead", a.leads.Holds)
-			stream, err := g.client().Watch(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{})
+			stream, err := g.client().Watch(kit.Context(t), &leaderpb.AddRequest{})
 			kit.Must(t, err)
 			_, err = stream.Recv()
 			kit.Must(t, err)
-			kit.Must(t, a.server.Withdraw(kit.Bounded(t, kit.Soon)))
+			kit.Must(t, a.server.Withdraw(kit.Context(t)))
 			for err == nil {
 				_, err = stream.Recv()
 			}
@@ -62,7 +62,7 @@ func TestStreamEndsWithTheLeadership(t *testing.T) {
 // If the leadership ends during a unary call, as the registry is closed or Resign stops waiting, a reply of the handler
 // still reaches the caller. An error of the handler becomes one that says that the server no longer leads.
 func TestCallEndsWithTheLeadership(t *testing.T) {
-	closes := func(a *instance) error { return a.registry.Close(kit.Bounded(t, kit.Soon)) }
+	closes := func(a *instance) error { return a.registry.Close(kit.Context(t)) }
 	resigns := func(a *instance) error {
 		over, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -91,7 +91,7 @@ func TestCallEndsWithTheLeadership(t *testing.T) {
 			client := g.client()
 			ended := make(chan error, 1)
 			go func() {
-				reply, err := client.Add(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{})
+				reply, err := client.Add(kit.Context(t), &leaderpb.AddRequest{})
 				if err == nil && reply.GetServer() != "a" {
 					err = fmt.Errorf("answered by %q, want \"a\"", reply.GetServer())
 				}
@@ -143,7 +143,7 @@ func TestForwardedRefusal_IsNotRetried(t *testing.T) {
 			return nil, errors.Join(err, grpc.SetTrailer(ctx, trailer))
 		}
 	})
-	_, err = g.client().Add(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{N: 1})
+	_, err = g.client().Add(kit.Context(t), &leaderpb.AddRequest{N: 1})
 	if err == nil || !passed || runs != 1 {
 		t.Errorf("%d runs of the handler, trailer forwarded: %v, error of the call: %v; want 1 run, true and an error", runs, passed, err)
 	}

@@ -123,7 +123,7 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 		return i
 	}
 	kit.Serve(g.t, i.grpc, lis)
-	kit.Must(g.t, i.server.Announce(kit.Bounded(g.t, kit.Soon), i.addr))
+	kit.Must(g.t, i.server.Announce(kit.Context(g.t), i.addr))
 	kit.Eventually(g.t, "the instance to be a candidate", func() bool {
 		return slices.ContainsFunc(g.candidatesOf(i.key), func(kv *mvccpb.KeyValue) bool { return string(kv.Value) == i.name || string(kv.Value) == i.addr })
 	})
@@ -170,7 +170,7 @@ func (g *group) clientOf(desc *runtime.ServiceDesc, opts ...grpc.DialOption) lea
 // candidatesOf returns the candidates of a service in etcd.
 func (g *group) candidatesOf(key string) []*mvccpb.KeyValue {
 	g.t.Helper()
-	resp, err := g.etcdClient.Get(kit.Bounded(g.t, kit.Soon), g.namespace+"_grpc_leader/"+key+"//", clientv3.WithPrefix())
+	resp, err := g.etcdClient.Get(kit.Context(g.t), g.namespace+"_grpc_leader/"+key+"//", clientv3.WithPrefix())
 	kit.Must(g.t, err)
 	return resp.Kvs
 }
@@ -191,7 +191,7 @@ func calm(desc *runtime.ServiceDesc) *runtime.ServiceDesc {
 // leader returns the name of the instance that answers a call for the leader.
 func (g *group) leader(client leaderpb.CounterClient) string {
 	g.t.Helper()
-	ctx := kit.Bounded(g.t, kit.Soon)
+	ctx := kit.Context(g.t)
 	for {
 		reply, err := client.Add(ctx, &leaderpb.AddRequest{N: 1})
 		if err == nil {
@@ -210,7 +210,7 @@ func await[T any](t *testing.T, c <-chan T) T {
 	select {
 	case v := <-c:
 		return v
-	case <-kit.Bounded(t, kit.Soon).Done():
+	case <-kit.Context(t).Done():
 		t.Fatalf("no value in the channel after %v, want one", kit.Soon)
 		panic("unreachable")
 	}

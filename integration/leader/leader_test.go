@@ -32,20 +32,20 @@ func TestCallsGoToTheLeader(t *testing.T) {
 			t.Fatalf("%s leads, want a, the first candidate", who)
 		}
 	}
-	stream, err := client.Watch(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{})
+	stream, err := client.Watch(kit.Context(t), &leaderpb.AddRequest{})
 	kit.Must(t, err)
 	if reply, err := stream.Recv(); err != nil || reply.GetServer() != "a" {
 		t.Errorf("Watch: reply %v, error %v, want a reply of the leader a", reply, err)
 	}
 	var others []string
 	kit.Eventually(t, "calls of Peek to reach both instances", func() bool {
-		reply, err := client.Peek(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{})
+		reply, err := client.Peek(kit.Context(t), &leaderpb.AddRequest{})
 		if err == nil && !slices.Contains(others, reply.GetServer()) {
 			others = append(others, reply.GetServer())
 		}
 		return len(others) == 2
 	})
-	targeted := runtime.WithTarget(kit.Bounded(t, kit.Soon), "a")
+	targeted := runtime.WithTarget(kit.Context(t), "a")
 	if _, err := client.Add(targeted, &leaderpb.AddRequest{}); status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("Add with WithTarget: %v, want FailedPrecondition", err)
 	}
@@ -69,7 +69,7 @@ func TestGuard(t *testing.T) {
 	} {
 		conn, err := grpc.NewClient(row.to.addr, kit.Insecure)
 		kit.Must(t, err)
-		ctx := kit.Bounded(t, kit.Soon)
+		ctx := kit.Context(t)
 		if row.token != "" {
 			ctx = metadata.AppendToOutgoingContext(ctx, leader.TokenHeader, row.token)
 		}
@@ -104,7 +104,7 @@ func TestLeader_IsCalledAfterIdle(t *testing.T) {
 	}
 	own.Pause()
 	defer own.Resume()
-	if _, err := leaderpb.NewCounterClient(conn).Add(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{}); err != nil {
+	if _, err := leaderpb.NewCounterClient(conn).Add(kit.Context(t), &leaderpb.AddRequest{}); err != nil {
 		t.Errorf("a call to the leader after idle, without etcd: %v", err)
 	}
 }
@@ -122,7 +122,7 @@ func TestNoLeader(t *testing.T) {
 	})
 	waits := make(chan error, 1)
 	go func() {
-		_, err := client.Add(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{})
+		_, err := client.Add(kit.Context(t), &leaderpb.AddRequest{})
 		waits <- err
 	}()
 	a := g.start("a")
@@ -144,7 +144,7 @@ func TestForwardedMetadata(t *testing.T) {
 	g := newGroup(t)
 	g.start("a")
 	client := g.client()
-	ctx := metadata.AppendToOutgoingContext(kit.Bounded(t, kit.Soon), leader.TokenHeader, "7")
+	ctx := metadata.AppendToOutgoingContext(kit.Context(t), leader.TokenHeader, "7")
 	if _, err := client.Add(ctx, &leaderpb.AddRequest{N: 1}); err != nil {
 		t.Errorf("Add with a foreign token: %v, want success", err)
 	}
@@ -206,7 +206,7 @@ func TestDrained_Resigns(t *testing.T) {
 		t.Errorf("status of a: %+v, log: %v; want registered without an error, and one line with \"drains it\"", status, g.logs.Lines())
 	}
 	drain(`"a", "` + b.addr + `"`) // drains all candidates, so b leads on
-	kit.Must(t, b.server.Withdraw(kit.Bounded(t, kit.Soon)))
+	kit.Must(t, b.server.Withdraw(kit.Context(t)))
 	kit.Eventually(t, "a, the only candidate, to lead", func() bool { return g.leader(client) == "a" })
 	if n := g.logs.Count("etcd registration lost"); n > 0 {
 		t.Errorf("%d log lines with \"etcd registration lost\", want none: %v", n, g.logs.Lines())

@@ -67,22 +67,22 @@ func (h *held) of(i *instance) {
 func TestResign_FailsNoUnaryCall(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, i *instance, call add) error{
 		"Serve ends": func(_ *testing.T, i *instance, _ add) error { return i.stop() },
-		"Withdraw":   func(t *testing.T, i *instance, _ add) error { return i.server.Withdraw(kit.Bounded(t, kit.Soon)) },
+		"Withdraw":   func(t *testing.T, i *instance, _ add) error { return i.server.Withdraw(kit.Context(t)) },
 		"Withdraw, overtaken by Announce": func(t *testing.T, i *instance, _ add) error {
 			withdrawn := make(chan error, 1)
-			go func() { withdrawn <- i.server.Withdraw(kit.Bounded(t, kit.Soon)) }()
+			go func() { withdrawn <- i.server.Withdraw(kit.Context(t)) }()
 			err := errors.New("the server is announced")
 			for err != nil && strings.Contains(err.Error(), "the server is") { // until Withdraw has begun to remove the entries
-				err = i.server.Announce(kit.Bounded(t, kit.Soon), i.addr)
+				err = i.server.Announce(kit.Context(t), i.addr)
 			}
 			if overtaken := <-withdrawn; overtaken == nil {
 				t.Error("Withdraw returned nil during Announce, want an error")
 			}
 			return err
 		},
-		"Resign": func(t *testing.T, i *instance, _ add) error { return i.leads.Resign(kit.Bounded(t, kit.Soon)) },
+		"Resign": func(t *testing.T, i *instance, _ add) error { return i.leads.Resign(kit.Context(t)) },
 		"a handler calls Resign": func(t *testing.T, _ *instance, call add) error {
-			_, err := call(does(kit.Bounded(t, kit.Soon), "resign"), &leaderpb.AddRequest{})
+			_, err := call(does(kit.Context(t), "resign"), &leaderpb.AddRequest{})
 			return err
 		},
 		"a drain": func(_ *testing.T, i *instance, _ add) error {
@@ -114,14 +114,14 @@ func TestResign_FailsNoUnaryCall(t *testing.T) {
 				open.Add(int64(n))
 				for range n {
 					all.Go(func() {
-						if _, err := client.Add(does(kit.Bounded(t, kit.Soon), what), &leaderpb.AddRequest{}, finish); err != nil {
+						if _, err := client.Add(does(kit.Context(t), what), &leaderpb.AddRequest{}, finish); err != nil {
 							t.Errorf("Add to the leader: %v", err)
 						}
 					})
 				}
 			}
 			watch := func(want error) {
-				stream, err := client.Watch(kit.Bounded(t, kit.Soon), &leaderpb.AddRequest{})
+				stream, err := client.Watch(kit.Context(t), &leaderpb.AddRequest{})
 				for err == nil {
 					_, err = stream.Recv()
 				}
@@ -171,7 +171,7 @@ func TestResign_RotatesTheLeader(t *testing.T) {
 	client := g.client()
 	for range 3 {
 		kit.Eventually(t, "two candidates", func() bool { return len(g.candidatesOf(entries)) == 2 })
-		kit.Must(t, a.leads.Resign(kit.Bounded(t, kit.Soon)))
+		kit.Must(t, a.leads.Resign(kit.Context(t)))
 		if got := g.leader(client); got != b.name {
 			t.Errorf("leader after %s resigned: %s, want %s", a.name, got, b.name)
 		}
@@ -208,7 +208,7 @@ func TestRun_ResignsWhenItsWorkFails(t *testing.T) {
 	if a.leads.Holds() || !b.leads.Holds() {
 		t.Errorf("a leads: %v, b leads: %v; want only b to lead, as the work of a has failed", a.leads.Holds(), b.leads.Holds())
 	}
-	kit.Must(t, b.registry.Close(kit.Bounded(t, kit.Soon)))
+	kit.Must(t, b.registry.Close(kit.Context(t)))
 	if err := await(t, ended); !errors.Is(err, leader.ErrEnded) {
 		t.Errorf("cause of the end of the work's context: %v, want ErrEnded", err)
 	}

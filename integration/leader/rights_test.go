@@ -24,7 +24,7 @@ import (
 func registryAs(t *testing.T, etcd *etcdtest.Cluster, user string) *runtime.Registry {
 	t.Helper()
 	registry := runtime.NewRegistry(etcd.Client(t, etcdtest.As(user, "secret")), runtime.WithLogger(slog.New(slog.DiscardHandler)))
-	t.Cleanup(func() { _ = registry.Close(kit.Bounded(t, kit.Soon)) }) // etcd may deny a request of Close
+	t.Cleanup(func() { _ = registry.Close(kit.Context(t)) }) // etcd may deny a request of Close
 	return registry
 }
 
@@ -34,7 +34,7 @@ func announced(t *testing.T, registry *runtime.Registry, desc *runtime.ServiceDe
 	server := registry.NewServer(grpc.NewServer())
 	leaderpb.RegisterCounterServer(server, leaderpb.UnimplementedCounterServer{})
 	server.Publish(desc, runtime.WithInstance(rand.Text()))
-	kit.Must(t, server.Announce(kit.Bounded(t, kit.Soon), "127.0.0.1:1"))
+	kit.Must(t, server.Announce(kit.Context(t), "127.0.0.1:1"))
 	return server
 }
 
@@ -71,10 +71,10 @@ func TestServers_WithEveryCombinationOfRights(t *testing.T) {
 				kit.Eventually(t, "the other server leads", leader.Of(other, desc).Holds)
 			}
 			kit.Eventually(t, "the status has an error exactly if the server is no candidate", func() bool { return (server.Status()[0].Err == nil) == stands })
-			kit.Must(t, registry.Close(kit.Bounded(t, kit.Soon)))
+			kit.Must(t, registry.Close(kit.Context(t)))
 			kit.Eventually(t, "the other server leads after the first one is closed", leader.Of(other, desc).Holds)
 			for _, prefix := range []string{key + "/", "_grpc_leader/" + key + "//"} {
-				left, err := etcd.Admin().Get(kit.Bounded(t, kit.Soon), prefix, clientv3.WithPrefix())
+				left, err := etcd.Admin().Get(kit.Context(t), prefix, clientv3.WithPrefix())
 				kit.Must(t, err)
 				if len(left.Kvs) != 1 {
 					t.Errorf("%d keys under %s, want 1, of the other server", len(left.Kvs), prefix)

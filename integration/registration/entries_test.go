@@ -39,7 +39,7 @@ func TestUnreadableKey(t *testing.T) {
 	registry := w.newRegistry(w.etcd.Client(t, etcdtest.As("svc", "p")))
 	_, want := w.services(registry, n, "v1", runtime.WithVersion("v1"))
 	for _, name := range []string{"blind", "forbidden"} {
-		_, err := registry.Register(kit.Bounded(t, kit.Soon), name, runtime.Endpoint{Addr: addr(0)})
+		_, err := registry.Register(kit.Context(t), name, runtime.Endpoint{Addr: addr(0)})
 		if err == nil || !strings.Contains(err.Error(), "permission denied") || !strings.Contains(err.Error(), name+"/") {
 			t.Errorf("Register(%q): %v, want permission denied on %s/", name, err, name)
 		}
@@ -60,7 +60,7 @@ func TestForeignKeyOnLease(t *testing.T) {
 	g := register(t, w.newRegistry(w.etcd.Client(t, etcdtest.As("b", "p"))), "b/svc", addr(0), runtime.WithVersion("v1"))
 	was := g.Status().LeaseID
 	w.put("a/key", "x", clientv3.WithLease(was))
-	kit.Must(t, g.Update(kit.Bounded(t, kit.Soon), runtime.WithVersion("v2")))
+	kit.Must(t, g.Update(kit.Context(t), runtime.WithVersion("v2")))
 	w.is("b/", contents{"b/svc/" + addr(0): "v2"}, "after Update")
 	w.there("b/svc/"+addr(0), was)
 }
@@ -78,7 +78,7 @@ func TestMessageLimit(t *testing.T) {
 
 func TestAddRemove(t *testing.T) {
 	w := newWorld(t, nil, runtime.WithNamespace("ns/"))
-	ctx := kit.Bounded(t, kit.Soon)
+	ctx := kit.Context(t)
 	for range 2 {
 		kit.Must(t, w.registry.Add(ctx, "svc", runtime.Endpoint{Addr: "1.2.3.4"}))
 	}
@@ -124,13 +124,13 @@ func TestRemoveReadsPages(t *testing.T) {
 	}
 	w.put("svc/z", addr(1))
 	for _, instance := range []string{"00", addr(1)} {
-		kit.Must(t, registry.Remove(kit.Bounded(t, kit.Soon), "svc", instance))
+		kit.Must(t, registry.Remove(kit.Context(t), "svc", instance))
 	}
 	if keys := w.keys("svc/"); len(keys) != 39 || keys[0] != "svc/01" || keys[38] != "svc/39" {
 		t.Errorf("keys after Remove: %v, want svc/01 to svc/39", keys)
 	}
 	w.put("svc/large", strings.Repeat("x", 1<<20))
-	err := registry.Remove(kit.Bounded(t, kit.Soon), "svc", "large")
+	err := registry.Remove(kit.Context(t), "svc", "large")
 	for _, part := range []string{"svc/39", "MaxCallRecvMsgSize"} {
 		if !strings.Contains(fmt.Sprint(err), part) {
 			t.Errorf("Remove of an entry that is too large: %v, want an error with %q", err, part)

@@ -51,7 +51,7 @@ func (w *world) register(key, addr string, opts ...runtime.RegisterOption) *runt
 
 func register(t *testing.T, r *runtime.Registry, key, addr string, opts ...runtime.RegisterOption) *runtime.Registration {
 	t.Helper()
-	g, err := r.Register(kit.Bounded(t, kit.Soon), key, runtime.Endpoint{Addr: addr}, opts...)
+	g, err := r.Register(kit.Context(t), key, runtime.Endpoint{Addr: addr}, opts...)
 	kit.Must(t, err)
 	st := g.Status()
 	unread := st.Err != nil && strings.Contains(st.Err.Error(), "does not let this process read it")
@@ -70,7 +70,7 @@ type kv struct {
 
 func (w *world) get(etcdKey string) *kv {
 	w.t.Helper()
-	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, kit.Soon), etcdKey)
+	resp, err := w.etcd.Admin().Get(kit.Context(w.t), etcdKey)
 	kit.Must(w.t, err)
 	if len(resp.Kvs) == 0 {
 		return nil
@@ -86,7 +86,7 @@ func (w *world) keys(prefix string) []string {
 
 func (w *world) leases() []clientv3.LeaseID {
 	w.t.Helper()
-	resp, err := w.etcd.Admin().Leases(kit.Bounded(w.t, kit.Soon))
+	resp, err := w.etcd.Admin().Leases(kit.Context(w.t))
 	kit.Must(w.t, err)
 	var ids []clientv3.LeaseID
 	for _, l := range resp.Leases {
@@ -106,19 +106,19 @@ func (w *world) nothing(when string) {
 
 func (w *world) put(k, v string, opts ...clientv3.OpOption) {
 	w.t.Helper()
-	_, err := w.etcd.Admin().Put(kit.Bounded(w.t, kit.Soon), k, v, opts...)
+	_, err := w.etcd.Admin().Put(kit.Context(w.t), k, v, opts...)
 	kit.Must(w.t, err)
 }
 
 func (w *world) delete(k string) {
 	w.t.Helper()
-	_, err := w.etcd.Admin().Delete(kit.Bounded(w.t, kit.Soon), k)
+	_, err := w.etcd.Admin().Delete(kit.Context(w.t), k)
 	kit.Must(w.t, err)
 }
 
 func (w *world) revoke(id clientv3.LeaseID) {
 	w.t.Helper()
-	_, err := w.etcd.Admin().Revoke(kit.Bounded(w.t, kit.Soon), id)
+	_, err := w.etcd.Admin().Revoke(kit.Context(w.t), id)
 	kit.Must(w.t, err)
 }
 
@@ -144,7 +144,7 @@ type contents map[string]string
 // values returns the values of the keys in etcd that begin with prefix, by key.
 func (w *world) values(prefix string) map[string]string {
 	w.t.Helper()
-	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, kit.Soon), prefix, clientv3.WithPrefix())
+	resp, err := w.etcd.Admin().Get(kit.Context(w.t), prefix, clientv3.WithPrefix())
 	kit.Must(w.t, err)
 	values := make(map[string]string)
 	for _, kv := range resp.Kvs {

@@ -73,14 +73,14 @@ func TestNewerProcessTakesOver(t *testing.T) {
 	rev := w.get(entry).rev
 	// The older process makes requests every 2 s. None of them, not even that of Update, changes the key.
 	w.etcd.Calls().Reset()
-	if err := older.Update(kit.Bounded(t, kit.Soon), runtime.WithVersion("older")); err == nil {
+	if err := older.Update(kit.Context(t), runtime.WithVersion("older")); err == nil {
 		t.Error("Update of an entry that another process holds: got nil, want an error")
 	}
-	kit.Must(t, w.etcd.Calls().Wait(kit.Bounded(t, kit.Soon), "Txn", "", 3))
+	kit.Must(t, w.etcd.Calls().Wait(kit.Context(t), "Txn", "", 3))
 	if got := w.get(entry); got.rev != rev {
 		t.Errorf("entry of the newer process: %+v, want it unchanged at revision %d", got, rev)
 	}
-	kit.Must(t, newer.Close(kit.Bounded(t, kit.Soon)))
+	kit.Must(t, newer.Close(kit.Context(t)))
 	w.state(older, runtime.StateRegistered)
 	if got := w.get(entry); !strings.Contains(got.value, "older") {
 		t.Errorf("entry after the newer process left: %s, want \"older\" in it, from the Update", got.value)
@@ -120,7 +120,7 @@ func TestStaleOwner_CannotOverwrite(t *testing.T) {
 			register(t, deaf, "another", addr(0)) // a second entry, so that Close does not revoke the lease
 			newer := w.register(key, addr(0), runtime.WithLayouts(tt.layout))
 			want := *w.get(entry)
-			if err := tt.write(kit.Bounded(t, kit.Soon), older); (err != nil) != tt.refused {
+			if err := tt.write(kit.Context(t), older); (err != nil) != tt.refused {
 				t.Errorf("%s by the older process: %v, want an error: %v", tt.name, err, tt.refused)
 			}
 			if got := w.get(entry); got == nil || *got != want || newer.Status().State != runtime.StateRegistered {
@@ -135,7 +135,7 @@ func TestHundredsOfServices(t *testing.T) {
 	errs := make(chan error)
 	for i := range 300 {
 		go func() {
-			_, err := w.registry.Register(kit.Bounded(t, kit.Soon), key+addr(i), runtime.Endpoint{Addr: addr(i)})
+			_, err := w.registry.Register(kit.Context(t), key+addr(i), runtime.Endpoint{Addr: addr(i)})
 			errs <- err
 		}()
 	}
@@ -150,7 +150,7 @@ func TestHundredsOfServices(t *testing.T) {
 	if txns > 50 {
 		t.Errorf("%d transactions, want at most 50", txns)
 	}
-	kit.Must(t, w.registry.Close(kit.Bounded(t, kit.Soon)))
+	kit.Must(t, w.registry.Close(kit.Context(t)))
 	w.nothing("after Close")
 }
 
@@ -171,12 +171,12 @@ func TestUpdateKeepsKeyAndLease(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0), runtime.WithVersion("v1"))
 	before := w.get(entry)
-	kit.Must(t, g.Update(kit.Bounded(t, kit.Soon), runtime.WithVersion("v2"), runtime.WithWeight(7)))
+	kit.Must(t, g.Update(kit.Context(t), runtime.WithVersion("v2"), runtime.WithWeight(7)))
 	after := w.get(entry)
 	if after.lease != before.lease || after.value != `{"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"version":"v2","weight":7}}` {
 		t.Errorf("entry after Update: %+v, want v2 with weight 7 on lease %x", after, before.lease)
 	}
-	kit.Must(t, g.Update(kit.Bounded(t, kit.Soon), runtime.WithVersion("v2")))
+	kit.Must(t, g.Update(kit.Context(t), runtime.WithVersion("v2")))
 	if got := w.get(entry); got.rev != after.rev {
 		t.Errorf("revision after an Update without a change: %d, want %d", got.rev, after.rev)
 	}

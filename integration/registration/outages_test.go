@@ -60,7 +60,7 @@ func TestRestoredFromAPredecessorsBackup(t *testing.T) {
 	was := register(t, predecessor, key, addr(0), runtime.WithVersion("v1")).Status().LeaseID
 	backup, err := w.etcd.Backup()
 	kit.Must(t, err)
-	kit.Must(t, predecessor.Close(kit.Bounded(t, kit.Soon)))
+	kit.Must(t, predecessor.Close(kit.Context(t)))
 	g := w.register(key, addr(0), runtime.WithVersion("v2"))
 	w.etcd.Cut()
 	kit.Must(t, w.etcd.RestoreBackup(backup))
@@ -86,7 +86,7 @@ func TestOneMemberIsABlackHole(t *testing.T) {
 	}
 	check := w.untouched("svc/", clientv3.WithFilterPut())
 	calls := w.etcd.Calls()
-	kit.Must(t, calls.Wait(kit.Bounded(t, kit.Soon), etcdtest.LeaseKeepAlive, "", 2*processes))
+	kit.Must(t, calls.Wait(kit.Context(t), etcdtest.LeaseKeepAlive, "", 2*processes))
 	var member *etcdtest.Member
 	for _, call := range calls.All() {
 		if call.Op == etcdtest.LeaseKeepAlive {
@@ -131,7 +131,7 @@ func TestOtherEntries_AreUntouched(t *testing.T) {
 		"a stall of 4 s": func(w *world, other func() *runtime.Registration) {
 			g, written := other(), make(chan error, 1)
 			w.etcd.Pause()
-			go func() { written <- g.Update(kit.Bounded(w.t, kit.Soon), runtime.WithVersion("v2")) }()
+			go func() { written <- g.Update(kit.Context(w.t), runtime.WithVersion("v2")) }()
 			time.Sleep(4 * time.Second)
 			w.etcd.Resume()
 			if err := <-written; err != nil {
@@ -148,7 +148,7 @@ func TestOtherEntries_AreUntouched(t *testing.T) {
 		},
 		"another entry comes and goes": func(w *world, other func() *runtime.Registration) {
 			for range 150 {
-				kit.Must(w.t, other().Close(kit.Bounded(w.t, kit.Soon)))
+				kit.Must(w.t, other().Close(kit.Context(w.t)))
 			}
 		},
 	} {
@@ -175,7 +175,7 @@ func watchStreams() int { return len(leak.In("go.etcd.io/etcd/client/v3.(*watchG
 // connection waits until the connection is ready, or, if up is false, until it is not ready.
 func connection(t *testing.T, conn *grpc.ClientConn, up bool) {
 	t.Helper()
-	ctx := kit.Bounded(t, kit.Soon)
+	ctx := kit.Context(t)
 	for state := conn.GetState(); (state == connectivity.Ready) != up; state = conn.GetState() {
 		if !conn.WaitForStateChange(ctx, state) {
 			t.Fatalf("the state of the connection stays %s, want Ready: %v", state, up)
@@ -190,7 +190,7 @@ func TestReconnectsLeaveNoWatch(t *testing.T) {
 	calls := w.etcd.Calls()
 	watching := func() {
 		t.Helper()
-		kit.Must(t, calls.Wait(kit.Bounded(t, kit.Soon), etcdtest.Watch, "", 1))
+		kit.Must(t, calls.Wait(kit.Context(t), etcdtest.Watch, "", 1))
 	}
 	watching()
 	one := 0

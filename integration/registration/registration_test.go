@@ -45,7 +45,7 @@ func TestContextEnds(t *testing.T) {
 	w.etcd.Resume()
 	for _, prefix := range []string{key, "other"} {
 		kit.Eventually(t, "no key begins with "+prefix+" once etcd is back", func() bool { return len(w.keys(prefix)) == 0 })
-		kit.Must(t, w.register("barrier", addr(99)).Close(kit.Bounded(t, kit.Soon))) // makes other writes
+		kit.Must(t, w.register("barrier", addr(99)).Close(kit.Context(t))) // makes other writes
 		if keys := w.keys(prefix); len(keys) > 0 {
 			t.Errorf("once etcd is back, it has the keys %v, want none that begins with %s", keys, prefix)
 		}
@@ -90,7 +90,7 @@ func TestResumeDuringAPause(t *testing.T) {
 		<-writes
 	}
 	paused := make(chan error, 1)
-	go func() { paused <- g.Pause(kit.Bounded(t, kit.Soon)) }()
+	go func() { paused <- g.Pause(kit.Context(t)) }()
 	<-writes
 	if err := g.Resume(kit.Bounded(t, 300*time.Millisecond)); err == nil {
 		t.Error("Resume without etcd: got nil, want an error")
@@ -99,7 +99,7 @@ func TestResumeDuringAPause(t *testing.T) {
 	if <-paused == nil {
 		t.Error("Pause, undone by Resume: got nil, want an error")
 	}
-	kit.Must(t, g.Resume(kit.Bounded(t, kit.Soon)))
+	kit.Must(t, g.Resume(kit.Context(t)))
 	if got := w.get(entry); got == nil || strings.Contains(got.value, leavingMark) {
 		t.Errorf("entry after Resume: %+v, want one without %s", got, leavingMark)
 	}
@@ -114,7 +114,7 @@ func TestOnStatus(t *testing.T) {
 	w := newWorld(t, nil)
 	registry = w.newRegistry(w.client, runtime.WithOnStatus(func(s runtime.Status) {
 		if s.State == runtime.StateLost {
-			closed <- registry.Close(kit.Bounded(t, kit.Soon)) // while this hook runs, nobody receives changes
+			closed <- registry.Close(kit.Context(t)) // while this hook runs, nobody receives changes
 		}
 		changes <- s
 	}))
@@ -129,13 +129,13 @@ func TestOnStatus(t *testing.T) {
 	}
 	g := register(t, registry, key, addr(0)) // nobody receives changes yet
 	next(runtime.StateRegistering, runtime.StateRegistered)
-	kit.Must(t, errors.Join(g.Pause(kit.Bounded(t, kit.Soon)), g.Resume(kit.Bounded(t, kit.Soon)), g.Close(kit.Bounded(t, kit.Soon))))
+	kit.Must(t, errors.Join(g.Pause(kit.Context(t)), g.Resume(kit.Context(t)), g.Close(kit.Context(t))))
 	next(runtime.StatePaused, runtime.StateRegistering, runtime.StateRegistered, runtime.StateClosed)
 	server := registry.NewServer(grpc.NewServer())
 	basic.RegisterGreeterServerToEtcd(server, greeter{})
-	kit.Must(t, server.Announce(kit.Bounded(t, kit.Soon), addr(1)))
+	kit.Must(t, server.Announce(kit.Context(t), addr(1)))
 	lease := next(runtime.StateRegistering, runtime.StateRegistered).LeaseID
-	_, err := w.etcd.Admin().Revoke(kit.Bounded(t, kit.Soon), lease)
+	_, err := w.etcd.Admin().Revoke(kit.Context(t), lease)
 	kit.Must(t, errors.Join(err, <-closed))
 	if s := next(runtime.StateLost); s.Err == nil {
 		t.Error("WithOnStatus got a loss without an error")

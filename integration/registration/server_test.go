@@ -50,7 +50,7 @@ func TestAdvertisedAddress(t *testing.T) {
 	lis := kit.Listen(t)
 	second := w.registry.NewServer(grpc.NewServer())
 	second.Publish(&runtime.ServiceDesc{Name: "acme.Other", Key: "acme/other"})
-	err := second.Serve(kit.Bounded(t, kit.Soon), lis)
+	err := second.Serve(kit.Context(t), lis)
 	for _, text := range []string{"GRPC_ADVERTISE_ADDR", "10.1.2.3:9000", lis.Addr().String(), "WithAdvertiseAddress"} {
 		if err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("Serve of the second server: %v, want an error with %q", err, text)
@@ -69,7 +69,7 @@ func TestWithdraw_IsBounded(t *testing.T) {
 	s := w.registry.NewServer(grpc.NewServer())
 	basic.RegisterGreeterServerToEtcd(s, greeter{})
 	s.Publish(&runtime.ServiceDesc{Name: "acme.Other", Key: "acme/other"})
-	kit.Must(t, s.Announce(kit.Bounded(t, kit.Soon), addr(0)))
+	kit.Must(t, s.Announce(kit.Context(t), addr(0)))
 	w.etcd.Pause()
 	defer time.AfterFunc(8*time.Second, w.etcd.Resume).Stop() // the service for which Withdraw still waits then has no error
 	if err := s.Withdraw(t.Context()); !errors.Is(err, context.DeadlineExceeded) || strings.Count(err.Error(), "expires") != 2 {
@@ -86,7 +86,7 @@ func TestSteadyStateIsSilent(t *testing.T) {
 	since := g.Status().Since
 	// Register may return just before the line is logged.
 	kit.Eventually(t, "one log line for one registration", func() bool { return w.logs.Count("msg=") == 1 })
-	kit.Must(t, w.etcd.Calls().Wait(kit.Bounded(t, kit.Soon), "Txn", "", 2)) // the put, and then a check of the key
+	kit.Must(t, w.etcd.Calls().Wait(kit.Context(t), "Txn", "", 2)) // the put, and then a check of the key
 	if n := w.logs.Count("msg="); n != 1 || g.Status().Since != since {
 		t.Errorf("%d log lines, registered since %v; want 1 line and %v: %v", n, g.Status().Since, since, w.logs.Lines())
 	}
@@ -112,7 +112,7 @@ func TestQuestionableHealthService_Warns(t *testing.T) {
 		register(s, g)
 		basic.RegisterGreeterServer(s, greeter{})
 		s.Publish(&runtime.ServiceDesc{Name: "basic.Greeter", Key: key, ServiceConfig: `{"healthCheckConfig":{"serviceName":"basic.Greeter"}}`})
-		kit.Must(t, s.Announce(kit.Bounded(t, kit.Soon), addr(0)))
+		kit.Must(t, s.Announce(kit.Context(t), addr(0)))
 		if st := s.Status()[0]; st.State != runtime.StateRegistered || st.Err == nil || !strings.Contains(st.Err.Error(), cure) {
 			t.Errorf("state %s, error %v, want registered, and an error with %q", st.State, st.Err, cure)
 		}
@@ -125,6 +125,6 @@ func TestQuestionableHealthService_Warns(t *testing.T) {
 		if n := w.logs.Count("questionable health service"); n != 1 {
 			t.Errorf("%d warnings, want 1", n)
 		}
-		kit.Must(t, s.Withdraw(kit.Bounded(t, kit.Soon)))
+		kit.Must(t, s.Withdraw(kit.Context(t)))
 	}
 }

@@ -23,7 +23,7 @@ func TestProcessSleeps(t *testing.T) {
 		client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}})
 		kit.Must(t, err)
 		registry := runtime.NewRegistry(client, runtime.WithLeaseTTL(5*time.Second))
-		_, err = registry.Register(kit.Bounded(t, kit.Soon), key, runtime.Endpoint{Addr: addr(0)}) // may be stopped before it returns
+		_, err = registry.Register(kit.Context(t), key, runtime.Endpoint{Addr: addr(0)}) // may be stopped before it returns
 		kit.Must(t, err)
 		select {} // until the process is killed
 	}

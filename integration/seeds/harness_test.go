@@ -201,4 +201,4 @@ func (w *world) balanced(conn grpc.ClientConnInterface, names ...string) {
 	})
 }
 
-func bounded(t testing.TB) context.Context { return kit.Bounded(t, kit.Soon) }
+func bounded(t testing.TB) context.Context { return kit.Context(t) }

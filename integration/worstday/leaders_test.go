@@ -61,7 +61,7 @@ func (c *cell) ourCandidate(name string) candidate {
 	leaderpb.RegisterCounterServer(server, leaderpb.UnimplementedCounterServer{})
 	server.Publish(&desc)
 	leadership := leader.Of(server, &desc)
-	kit.Must(c.t, server.Announce(kit.Bounded(c.t, kit.Soon), name+":1"))
+	kit.Must(c.t, server.Announce(kit.Context(c.t), name+":1"))
 	return candidate{end: o.end, leads: func() bool { _, ok := leadership.Token(); return ok }}
 }
 

@@ -108,7 +108,7 @@ func (op operation) run(c *cell) {
 	together(all, func(p *process) { op.measure(c, p) })
 	<-c.over
 	if !op.ends {
-		together(all, func(p *process) { p.quit(); _ = p.end(kit.Bounded(c.t, kit.Soon)) })
+		together(all, func(p *process) { p.quit(); _ = p.end(kit.Context(c.t)) })
 	}
 	op.compare(c, c.sumUp(all[:pairs]), c.sumUp(all[pairs:]), pairs)
 }
@@ -125,7 +125,7 @@ func together(all []*process, do func(*process)) {
 func (op operation) prepare(c *cell, p *process) {
 	var err error
 	if op.before != nil {
-		err = op.before(p, kit.Bounded(c.t, kit.Soon))
+		err = op.before(p, kit.Context(c.t))
 	}
 	if err != nil || !until(time.Now().Add(kit.Soon), func() bool { return c.shows(p, op.held, "") }) {
 		c.t.Errorf("%s before the fault: %v, or etcd does not have %d keys", p.prefix, err, op.held)
@@ -227,14 +227,14 @@ func (c *cell) sumUp(all []*process) (o outcome) {
 // left counts the keys and leases that processes have in etcd.
 func (c *cell) left(all []*process) (keys, leases int) {
 	for _, p := range all {
-		resp, err := c.judge.Get(kit.Bounded(c.t, kit.Soon), p.prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
+		resp, err := c.judge.Get(kit.Context(c.t), p.prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
 		kit.Must(c.t, err)
 		keys += int(resp.Count)
 		p.meter.mu.Lock()
 		granted := slices.Clone(p.meter.leases) // those that the client asked for, even if the answer was lost
 		p.meter.mu.Unlock()
 		for _, id := range granted {
-			ttl, err := c.judge.TimeToLive(kit.Bounded(c.t, kit.Soon), id)
+			ttl, err := c.judge.TimeToLive(kit.Context(c.t), id)
 			if kit.Must(c.t, err); ttl.TTL > 0 {
 				leases++
 			}

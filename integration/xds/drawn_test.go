@@ -33,7 +33,7 @@ func TestDrawn(t *testing.T) {
 		"long": fmt.Sprintf(good, 4, `"x":"`+strings.Repeat("x", 100_000)+`"`), "bytes\xff\xfe": fmt.Sprintf(good, 5, `"version":"`+"\xff"+`"`),
 		"methods": fmt.Sprintf(good, 6, `"grpc_methods":"/;a/;;b//c,`+strings.Repeat("a/b;", 1000)+`"`), "mapped": strings.Replace(fmt.Sprintf(good, 7, ""), "127.0.0.7", "[::ffff:127.0.0.7]", 1),
 	} {
-		_, err := etcd.Admin().Put(kit.Bounded(t, kit.Soon), w.namespace+w.desc.Key+"/"+name, value)
+		_, err := etcd.Admin().Put(kit.Context(t), w.namespace+w.desc.Key+"/"+name, value)
 		kit.Must(t, err)
 	}
 	var drawn []*runtime.ServiceDesc

@@ -193,7 +193,7 @@ func TestManyLanes(t *testing.T) {
 		key := fmt.Sprintf("%s%s/pod-%d", w.namespace, w.desc.Key, i)
 		ops = append(ops, clientv3.OpPut(key, fmt.Sprintf(`{"Addr":"127.1.0.%d:1","Metadata":{"lane":"lane-%d"}}`, i, i)))
 	}
-	_, err := etcd.Admin().Txn(kit.Bounded(t, kit.Soon)).Then(ops...).Commit()
+	_, err := etcd.Admin().Txn(kit.Context(t)).Then(ops...).Commit()
 	kit.Must(t, err)
 	o := calls(5)
 	o.Wait, o.Timeout = true, int(time.Minute/time.Millisecond) // grpc-go takes some seconds
@@ -224,7 +224,7 @@ func TestRestart_CallsStayInTheirLane(t *testing.T) {
 	})
 	by := w.noFailure(c, led, 500, func() {
 		w.bridges[0].stop()
-		_, err := etcd.Admin().Put(kit.Bounded(t, kit.Soon), w.namespace+w.desc.Key+"/pr-1", `{"Addr":"127.9.9.1:1","Metadata":{"lane":"pr-1"}}`)
+		_, err := etcd.Admin().Put(kit.Context(t), w.namespace+w.desc.Key+"/pr-1", `{"Addr":"127.9.9.1:1","Metadata":{"lane":"pr-1"}}`)
 		kit.Must(t, err)
 		w.restart()
 		w.acknowledged()
@@ -244,7 +244,7 @@ func TestRestart_WithoutEndpoints(t *testing.T) {
 	c := w.goClient("")
 	eventually(t, c, calls(20), "a", only("a"))
 	w.bridges[0].stop()
-	kit.Must(t, w.registry.Remove(kit.Bounded(t, kit.Soon), w.desc.Key, "a"))
+	kit.Must(t, w.registry.Remove(kit.Context(t), w.desc.Key, "a"))
 	w.restart()
 	kit.Eventually(t, "the client has reconnected to the bridge", func() bool {
 		hosts, clients := w.bridges[0].Status().Hosts, w.bridges[0].Status().Clients

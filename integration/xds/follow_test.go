@@ -26,13 +26,13 @@ func TestFollow_KnowsTheLeader(t *testing.T) {
 		if i == 10 {
 			want = "z"
 			entry := fmt.Sprintf(`{"id":"z","name":"echo","version":"v1","metadata":{"env":"prod"},"endpoints":["grpc://%s"]}`, a.addr)
-			_, err := etcd.Admin().Put(kit.Bounded(t, kit.Soon), w.namespace+w.desc.Key+"/z", entry)
+			_, err := etcd.Admin().Put(kit.Context(t), w.namespace+w.desc.Key+"/z", entry)
 			kit.Must(t, err)
 		}
 		changed := make(chan struct{}, 100)
 		f, err := w.newRegistry().Follow(w.desc, func() { changed <- struct{}{} })
 		kit.Must(t, err)
-		for ctx := kit.Bounded(t, kit.Soon); !f.View().Known; {
+		for ctx := kit.Context(t); !f.View().Known; {
 			select {
 			case <-changed:
 			case <-ctx.Done():

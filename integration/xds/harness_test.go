@@ -67,7 +67,7 @@ func (w *world) newRegistry(opts ...runtime.Option) *runtime.Registry {
 // set puts the live service config of the service.
 func (w *world) set(config string) {
 	w.t.Helper()
-	kit.Must(w.t, w.registry.SetServiceConfig(kit.Bounded(w.t, kit.Soon), w.desc.Key, config))
+	kit.Must(w.t, w.registry.SetServiceConfig(kit.Context(w.t), w.desc.Key, config))
 }
 
 // policy returns a service config with options of the policy etcd.
@@ -138,7 +138,7 @@ func (w *world) addEntry(name, metadata string) *instance {
 func (w *world) put(i *instance, metadata string) {
 	w.t.Helper()
 	value := fmt.Sprintf(`{"Addr":%q,"Metadata":{%s}}`, i.addr, metadata)
-	_, err := etcd.Admin().Put(kit.Bounded(w.t, kit.Soon), w.namespace+w.desc.Key+"/"+i.name, value)
+	_, err := etcd.Admin().Put(kit.Context(w.t), w.namespace+w.desc.Key+"/"+i.name, value)
 	kit.Must(w.t, err)
 }
 
@@ -157,7 +157,7 @@ func (w *world) addAt(lis net.Listener, name string, opts ...runtime.RegisterOpt
 // await waits until an instance is in etcd.
 func (w *world) await(name string) {
 	w.t.Helper()
-	for set, err := range w.registry.Watch(kit.Bounded(w.t, kit.Soon), w.desc.Key) {
+	for set, err := range w.registry.Watch(kit.Context(w.t), w.desc.Key) {
 		if err == nil && slices.ContainsFunc(set, func(e runtime.Endpoint) bool { return e.Instance == name }) {
 			return
 		}

@@ -32,6 +32,9 @@ const Soon = time.Minute
 // Insecure is the dial option for connections without TLS.
 var Insecure = grpc.WithTransportCredentials(insecure.NewCredentials())
 
+// Context returns a context that ends after Soon, or with the test.
+func Context(t testing.TB) context.Context { return Bounded(t, Soon) }
+
 // Bounded returns a context that ends after d, or with the test.
 func Bounded(t testing.TB, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), d)

@@ -71,7 +71,7 @@ func TestQuorumLost_CallsGoOn(t *testing.T) {
 // If it is taken, the status says so, and callers see the changes that etcd still reports to an open watch.
 func TestPermission_MayComeLater(t *testing.T) {
 	leak.Parallel(t)
-	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret", etcdtest.User{Name: "caller", Password: "p"})})
+	w := newWorld(t, []etcdtest.Option{caller})
 	w.registry = w.newRegistry(w.etcd.Client(t, etcdtest.As("caller", "p")))
 	w.registerAll("a")
 	conn, i := w.conn(), w.instances()
@@ -254,7 +254,7 @@ func TestFewStreams(t *testing.T) {
 // Services yields the service keys under a prefix, and an error for a limit, a missing right, or an etcd that does not answer.
 func TestServices(t *testing.T) {
 	leak.Parallel(t)
-	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret", etcdtest.User{Name: "caller", Password: "p"})}, runtime.WithNamespace("prod/"))
+	w := newWorld(t, []etcdtest.Option{caller}, runtime.WithNamespace("prod/"))
 	for k, v := range map[string]string{
 		"acme/user/a": `{"Addr":"10.0.0.1:1"}`, "acme/user/b": "10.0.0.2:1", "acme/user-admin/a": "10.0.0.1:1", "acme/x/bad": "{", "acme/y": "z",
 		"/acme/user/a": "10.0.0.1:1", "_grpc_config/acme/z": `{"loadBalancingConfig":[{"round_robin":{}}]}`,

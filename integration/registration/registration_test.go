@@ -134,9 +134,8 @@ func TestOnStatus(t *testing.T) {
 	server := registry.NewServer(grpc.NewServer())
 	basic.RegisterGreeterServerToEtcd(server, greeter{})
 	kit.Must(t, server.Announce(kit.Context(t), addr(1)))
-	lease := next(runtime.StateRegistering, runtime.StateRegistered).LeaseID
-	_, err := w.etcd.Admin().Revoke(kit.Context(t), lease)
-	kit.Must(t, errors.Join(err, <-closed))
+	w.revoke(next(runtime.StateRegistering, runtime.StateRegistered).LeaseID)
+	kit.Must(t, <-closed)
 	if s := next(runtime.StateLost); s.Err == nil {
 		t.Error("WithOnStatus got a loss without an error")
 	}

@@ -148,9 +148,9 @@ func (r replying) Chat(ctx context.Context, stream *connectgo.BidiStream[connect
 	return r.chat(ctx, stream)
 }
 
-func (w *world) replying(r replying, opts ...connectgo.HandlerOption) *running {
+func (w *world) replying(r replying, opts ...connectgo.HandlerOption) {
 	w.t.Helper()
-	return w.serve(h2c(), func(s *connectetcd.Server) { connectconnect.RegisterLibraryHandlerToEtcd(s, r, opts...) })
+	w.serve(h2c(), func(s *connectetcd.Server) { connectconnect.RegisterLibraryHandlerToEtcd(s, r, opts...) })
 }
 
 // Text and binary headers and trailers arrive in both directions, and so does every part of an error.

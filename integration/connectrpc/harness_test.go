@@ -37,7 +37,7 @@ type world struct {
 	registry  *runtime.Registry
 }
 
-func newWorld(t *testing.T, opts ...runtime.Option) *world {
+func newWorld(t *testing.T) *world {
 	t.Helper()
 	t.Cleanup(func() {
 		if strings.Contains(t.Name(), "/") {
@@ -46,14 +46,14 @@ func newWorld(t *testing.T, opts ...runtime.Option) *world {
 		leak.None(t, "github.com/etcdrpc/protoc-gen-go-etcd/connectetcd.")
 	})
 	w := &world{t: t, namespace: t.Name() + "/"}
-	w.registry = w.newRegistry(opts...)
+	w.registry = w.newRegistry()
 	return w
 }
 
 // newRegistry returns a registry with its own etcd client, as another process has.
-func (w *world) newRegistry(opts ...runtime.Option) *runtime.Registry {
+func (w *world) newRegistry() *runtime.Registry {
 	w.t.Helper()
-	return kit.Registry(w.t, &w.logs, etcd.Client(w.t), append([]runtime.Option{runtime.WithNamespace(w.namespace)}, opts...)...)
+	return kit.Registry(w.t, &w.logs, etcd.Client(w.t), runtime.WithNamespace(w.namespace))
 }
 
 // client returns a client of the library.

@@ -249,8 +249,8 @@ func await(t *testing.T, sets <-chan []runtime.Endpoint, want string) {
 }
 
 // call makes one call and returns the name of the server that answered.
-func call(ctx context.Context, conn grpc.ClientConnInterface, opts ...grpc.CallOption) (string, error) {
-	reply, err := basic.NewGreeterClient(conn).SayHello(ctx, &basic.HelloRequest{}, opts...)
+func call(ctx context.Context, conn grpc.ClientConnInterface) (string, error) {
+	reply, err := basic.NewGreeterClient(conn).SayHello(ctx, &basic.HelloRequest{})
 	return reply.GetMessage(), err
 }
 

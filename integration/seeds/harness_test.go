@@ -62,15 +62,15 @@ func (w *world) newRegistry(opts ...runtime.Option) *runtime.Registry {
 
 // put and revoke do what an operator does with etcdctl.
 
-func (w *world) put(key, value string, opts ...clientv3.OpOption) {
+func (w *world) put(key, value string) {
 	w.t.Helper()
-	_, err := w.etcd.Admin().Put(bounded(w.t), key, value, opts...)
+	_, err := w.etcd.Admin().Put(kit.Context(w.t), key, value)
 	kit.Must(w.t, err)
 }
 
 func (w *world) revoke(lease clientv3.LeaseID) {
 	w.t.Helper()
-	_, err := w.etcd.Admin().Revoke(bounded(w.t), lease)
+	_, err := w.etcd.Admin().Revoke(kit.Context(w.t), lease)
 	kit.Must(w.t, err)
 }
 
@@ -83,7 +83,7 @@ type entry struct {
 // entries lists the entries whose keys begin with a prefix.
 func (w *world) entries(prefix string) []entry {
 	w.t.Helper()
-	response, err := w.etcd.Admin().Get(bounded(w.t), prefix, clientv3.WithPrefix())
+	response, err := w.etcd.Admin().Get(kit.Context(w.t), prefix, clientv3.WithPrefix())
 	kit.Must(w.t, err)
 	found := make([]entry, len(response.Kvs))
 	for i, kv := range response.Kvs {
@@ -164,10 +164,9 @@ func (w *world) conn(desc *runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.C
 }
 
 // dial returns a connection of grpc.NewClient with the given resolver.
-func (w *world) dial(target string, builder resolver.Builder, opts ...grpc.DialOption) *grpc.ClientConn {
+func (w *world) dial(target string, builder resolver.Builder) *grpc.ClientConn {
 	w.t.Helper()
-	defaults := []grpc.DialOption{kit.Insecure, grpc.WithResolvers(builder), grpc.WithDefaultServiceConfig(roundRobin)}
-	conn, err := grpc.NewClient(target, append(defaults, opts...)...)
+	conn, err := grpc.NewClient(target, kit.Insecure, grpc.WithResolvers(builder), grpc.WithDefaultServiceConfig(roundRobin))
 	kit.Must(w.t, err)
 	w.t.Cleanup(func() { _ = conn.Close() })
 	return conn
@@ -192,7 +191,7 @@ func (w *world) balanced(conn grpc.ClientConnInterface, names ...string) {
 		got, failure = map[string]int{}, nil
 		for range each * len(names) {
 			var name string
-			if name, failure = sayHello(bounded(w.t), conn); failure != nil {
+			if name, failure = sayHello(kit.Context(w.t), conn); failure != nil {
 				return false
 			}
 			got[name]++
@@ -200,5 +199,3 @@ func (w *world) balanced(conn grpc.ClientConnInterface, names ...string) {
 		return maps.Equal(got, want)
 	})
 }
-
-func bounded(t testing.TB) context.Context { return kit.Context(t) }

@@ -35,7 +35,7 @@ func (s system) road(t *testing.T) (from, to migrationtest.Kind) {
 		Dial: func() (migrationtest.Call, func()) {
 			conn := s.dial(w)
 			kit.Eventually(w.t, "a call of their client succeeds", func() bool { // go-zero's client fails until it has read etcd
-				_, err := sayHello(bounded(t), conn)
+				_, err := sayHello(kit.Context(t), conn)
 				return err == nil
 			})
 			return calls(conn)

@@ -127,10 +127,10 @@ func (w *world) besideTheirReader(s system, second layout) {
 		if byAddr {
 			endpoint.Instance = server.addr
 		}
-		registration, err := w.newRegistry().Register(bounded(w.t), s.desc.Key, endpoint, runtime.WithLayouts(first.Layout, second.Layout))
+		registration, err := w.newRegistry().Register(kit.Context(w.t), s.desc.Key, endpoint, runtime.WithLayouts(first.Layout, second.Layout))
 		kit.Must(w.t, err)
 		defer func() {
-			if err := registration.Close(bounded(w.t)); err != nil {
+			if err := registration.Close(kit.Context(w.t)); err != nil {
 				w.t.Error(err)
 			}
 		}()
@@ -154,7 +154,7 @@ func (w *world) keepEntry(key func(clientv3.LeaseID) string, value string) (leav
 		_, err = w.theirs.Put(ctx, key(lease), value, clientv3.WithLease(lease))
 		return err
 	}
-	kit.Must(w.t, put(bounded(w.t)))
+	kit.Must(w.t, put(kit.Context(w.t)))
 	stop := kit.Run(w.t, func(ctx context.Context) error {
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
@@ -187,8 +187,8 @@ var etcdNaming = system{
 	register: func(w *world, key, addr string) (leave func()) {
 		manager, err := endpoints.NewManager(w.theirs, key)
 		kit.Must(w.t, err)
-		kit.Must(w.t, manager.AddEndpoint(bounded(w.t), key+"/"+addr, endpoints.Endpoint{Addr: addr, Metadata: "..."}))
-		return func() { kit.Must(w.t, manager.DeleteEndpoint(bounded(w.t), key+"/"+addr)) }
+		kit.Must(w.t, manager.AddEndpoint(kit.Context(w.t), key+"/"+addr, endpoints.Endpoint{Addr: addr, Metadata: "..."}))
+		return func() { kit.Must(w.t, manager.DeleteEndpoint(kit.Context(w.t), key+"/"+addr)) }
 	},
 	dial: func(w *world) *grpc.ClientConn { return w.etcdNamingConn("my-service") },
 }
@@ -208,11 +208,11 @@ func TestEtcdNaming_InPlace(t *testing.T) {
 	etcdNaming.register(w, etcdNaming.desc.Key, old.addr)
 	server := w.newRegistry().NewServer(grpc.NewServer())
 	server.Publish(etcdNaming.desc)
-	kit.Must(t, server.Announce(bounded(t), old.addr))
+	kit.Must(t, server.Announce(kit.Context(t), old.addr))
 	if status, entry := server.Status()[0], w.entryOf(old); status.State != runtime.StateRegistered || entry.lease != status.LeaseID {
 		t.Errorf("status %+v, entry %+v, want registered, and both with the same lease", status, entry)
 	}
-	kit.Must(t, server.Withdraw(bounded(t)))
+	kit.Must(t, server.Withdraw(kit.Context(t)))
 	if left := w.entries(etcdNaming.desc.Key); len(left) > 0 {
 		t.Errorf("entries after Withdraw: %+v, want none", left)
 	}
@@ -235,9 +235,9 @@ func TestMain(m *testing.M) {
 }
 
 // goZeroPublish registers an address with go-zero's publisher. The end of the test unregisters the address.
-func (w *world) goZeroPublish(key, addr string, opts ...discov.PubOption) *discov.Publisher {
+func (w *world) goZeroPublish(key, addr string) *discov.Publisher {
 	w.t.Helper()
-	publisher := discov.NewPublisher(w.etcd.Endpoints(), key, addr, opts...)
+	publisher := discov.NewPublisher(w.etcd.Endpoints(), key, addr)
 	kit.Must(w.t, publisher.KeepAlive())
 	w.t.Cleanup(func() {
 		publisher.Stop()

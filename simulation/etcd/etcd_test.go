@@ -100,8 +100,8 @@ func (w *world) keys() string {
 }
 
 // put puts a key with a timeout.
-func (w *world) put(c *clientv3.Client, timeout time.Duration, key, value string) error {
-	return errOf(c.Put(w.within(timeout), key, value))
+func (w *world) put(c *clientv3.Client, timeout time.Duration, key string) error {
+	return errOf(c.Put(w.within(timeout), key, ""))
 }
 
 // within returns a context that is done after d.
@@ -157,7 +157,7 @@ func TestIntercept_Unary(t *testing.T) {
 				return tt.verdict
 			})
 			w.OnCommit(func(c *Change) { effects.add("put after %v", c.At.Sub(began)) })
-			err := w.put(c, 2*time.Second, tt.name, "")
+			err := w.put(c, 2*time.Second, tt.name)
 			expect(t, tt.name+": answer", time.Since(began), tt.after)
 			expect(t, fmt.Sprintf("%s: the error %v is %v", tt.name, err, tt.ends), errors.Is(err, tt.ends), true)
 			time.Sleep(5 * time.Second)
@@ -173,8 +173,8 @@ func TestQueue(t *testing.T) {
 		w.Queue(time.Second, 0)
 		began := time.Now()
 		w.Hang(0, time.Second)
-		_ = w.put(c, time.Millisecond, "a", "") // stays in the queue
-		w.check(w.put(c, time.Minute, "b", ""))
+		_ = w.put(c, time.Millisecond, "a") // stays in the queue
+		w.check(w.put(c, time.Minute, "b"))
 		expect(t, "time of two puts after a hang", time.Since(began), 3*time.Second)
 	})
 }
@@ -288,9 +288,9 @@ func TestOperator(t *testing.T) {
 		expect(t, "keys", w.keys(), "c=")
 		w.check(w.Alarm(true))
 		expect(t, "operator's put without space", errors.Is(w.Put("a", "", 0), etcderrors.ErrNoSpace), true)
-		expect(t, "client's put without space", w.put(c, time.Second, "a", ""), rpctypes.ErrNoSpace)
+		expect(t, "client's put without space", w.put(c, time.Second, "a"), rpctypes.ErrNoSpace)
 		w.check(w.Alarm(false))
-		w.check(w.put(c, time.Second, "a", ""))
+		w.check(w.put(c, time.Second, "a"))
 	})
 }
 
@@ -301,13 +301,13 @@ func TestAuth(t *testing.T) {
 		}
 		protect(true)
 		c := w.client("10.0.0.1", "u")
-		w.check(w.put(c, time.Second, "a", ""))
-		expect(t, "put of another key", w.put(c, time.Second, "b", ""), rpctypes.ErrPermissionDenied)
+		w.check(w.put(c, time.Second, "a"))
+		expect(t, "put of another key", w.put(c, time.Second, "b"), rpctypes.ErrPermissionDenied)
 		revision := w.newest().etcd.AuthStore().Revision()
 		protect(true)
 		expect(t, "revision of the rights, set again", w.newest().etcd.AuthStore().Revision(), revision)
 		protect(false)
-		expect(t, "put without the right", w.put(c, time.Second, "a", ""), rpctypes.ErrPermissionDenied)
+		expect(t, "put without the right", w.put(c, time.Second, "a"), rpctypes.ErrPermissionDenied)
 		w.check(errOf(c.Get(t.Context(), "a")))
 		protect(true)
 
@@ -316,9 +316,9 @@ func TestAuth(t *testing.T) {
 			calls.add("%s", c.Method)
 			return Verdict{}
 		})
-		w.check(w.put(c, time.Second, "a", ""))
+		w.check(w.put(c, time.Second, "a"))
 		w.check(w.ExpireTokens())
-		w.check(w.put(c, time.Second, "a", ""))
+		w.check(w.put(c, time.Second, "a"))
 		expect(t, "calls", calls.take(), "Put, Put, Authenticate, Put")
 	})
 }

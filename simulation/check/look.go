@@ -126,7 +126,7 @@ func (l Look) Policy(generated string) (p fixtures.Policy, known bool) {
 	if live && schedule.BadConfig(config) {
 		return p, false
 	}
-	p = fixtures.ParsePolicy(schedule.Over(generated, config))
+	p = fixtures.ParsePolicy(config, generated)
 	return p, p.Name != ""
 }
 

@@ -468,7 +468,7 @@ func wrongReaders(l Look, wrong complaint) {
 // wrongLeader requires one leader, and that a drained leader resigns if another candidate is not drained.
 func wrongLeader(l Look, wrong complaint) {
 	live, _ := l.Config()
-	p := fixtures.ParsePolicy(live)
+	p := fixtures.ParsePolicy(live, "")
 	var stand, elect, undrained, lead int
 	leadDrained := false
 	for _, s := range l.Servers {

@@ -1,7 +1,6 @@
 package schedule
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -122,60 +121,6 @@ func Layers(config string) (layers map[string]json.RawMessage, way Way) {
 		}
 	}
 	return layers, way
-}
-
-// Over returns a service config over another one: its fields replace those of the lower one, but an "etcd" without a childPolicy replaces
-// only the options that it names. A config that is no object is returned as it is.
-func Over(lower, upper string) string {
-	fields := make(map[string]json.RawMessage)
-	for _, config := range []string{lower, upper} {
-		if config != "" && json.Unmarshal([]byte(config), &fields) != nil {
-			return config
-		}
-	}
-	layers, _ := Layers(upper)
-	if etcd := layers["etcd"]; etcd != nil && len(layers) == 1 {
-		fields["loadBalancingConfig"] = overlay(cmp.Or(lower, "{}"), etcd)
-	}
-	return string(toJSON(fields))
-}
-
-// overlay returns the load balancing of a config with some options of "etcd" replaced.
-func overlay(lower string, etcd json.RawMessage) json.RawMessage {
-	layers, way := Layers(lower)
-	options := map[string]json.RawMessage{"childPolicy": list(way.Name, layers[way.Name])}
-	for _, layer := range []json.RawMessage{layers["etcd"], etcd} {
-		if layer != nil && json.Unmarshal(layer, &options) != nil {
-			return nil
-		}
-	}
-	policies := list("etcd", toJSON(options))
-	const outlier = "outlier_detection_experimental"
-	if layers[outlier] == nil {
-		return policies
-	}
-	around := make(map[string]json.RawMessage)
-	if json.Unmarshal(layers[outlier], &around) != nil {
-		return nil
-	}
-	around["childPolicy"] = policies
-	return list(outlier, toJSON(around))
-}
-
-// list returns a list of one policy.
-func list(name string, config json.RawMessage) json.RawMessage {
-	if config == nil {
-		config = json.RawMessage("{}")
-	}
-	return toJSON([]map[string]json.RawMessage{{name: config}})
-}
-
-func toJSON(v any) json.RawMessage {
-	text, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // impossible: all of it was parsed
-	}
-	return text
 }
 
 // policies holds service configs for callers and operators.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -102,6 +103,9 @@ func newCaller(r *rand.Rand) Caller {
 	}
 	if oneIn(r, 3) {
 		c.Own = pick(r, policies)
+		if !strings.Contains(c.Own, "childPolicy") { // the checks know no overlay but the live config
+			c.Own = strings.Replace(c.Own, `{"etcd":{`, `{"etcd":{"childPolicy":[{"round_robin":{}}],`, 1)
+		}
 	}
 	if oneIn(r, 4) {
 		c.Subset = 1 + r.IntN(3)

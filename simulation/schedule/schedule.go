@@ -72,7 +72,22 @@ type Caller struct {
 }
 
 // Config returns the service config that the caller uses while etcd has no live config.
-func (c Caller) Config() string { return Over(c.Policy, c.Own) }
+func (c Caller) Config() string {
+	if c.Own == "" || c.Policy == "" {
+		return c.Policy + c.Own
+	}
+	fields := make(map[string]json.RawMessage)
+	for _, config := range []string{c.Policy, c.Own} {
+		if err := json.Unmarshal([]byte(config), &fields); err != nil {
+			panic(err) // an invalid schedule
+		}
+	}
+	config, err := json.Marshal(fields)
+	if err != nil {
+		panic(err) // the config was parsed from JSON
+	}
+	return string(config)
+}
 
 // Writer is a server that uses etcd without the runtime: a lease, a put and keepalives.
 type Writer struct {

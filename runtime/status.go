@@ -31,7 +31,7 @@ type KeyStatus struct {
 	Endpoints     []Endpoint // the endpoints that clients use, sorted by instance
 	Held          int        // the number of Endpoints that have vanished from etcd and are kept for a grace
 	HeldAddrs     []string   // the addresses of the held endpoints, sorted
-	DrainedAddrs  []string   // the addresses of Endpoints that get no new calls by the live config, sorted
+	DrainedAddrs  []string   // the addresses of Endpoints that the live config drains, sorted; a min_healthy_percent in a proto file is not known here
 	Leaving       []Endpoint // in etcd, but not among Endpoints, because their owners are withdrawing them
 	Provisional   bool       // etcd may have newer endpoints
 	Changed       time.Time  // the time of the last change of Endpoints

@@ -10,7 +10,6 @@ import (
 	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
@@ -61,14 +60,13 @@ type conn struct {
 	closed  bool
 
 	// Only deliver, and rested after it, use the fields below.
-	list   *list            // the key's last list; nil unless the resolver is bare
-	begun  bool             // a state was sent
-	sent   uint64           // the sequence number of the last state sent
-	route  attr.Route       // the route sent with the last state
-	away   *State           // the fallback's state sent with the last state; nil without a fallback
-	served bool             // a state with known endpoints was sent
-	bad    string           // the last unusable live config, "" if there is none
-	lines  loglimit.Limiter // limits log lines about unusable live configs
+	list   *list      // the key's last list; nil unless the resolver is bare
+	begun  bool       // a state was sent
+	sent   uint64     // the sequence number of the last state sent
+	route  attr.Route // the route sent with the last state
+	away   *State     // the fallback's state sent with the last state; nil without a fallback
+	served bool       // a state with known endpoints was sent
+	bad    string     // the last unusable live config, "" if there is none
 }
 
 // Resolve starts the resolver of a connection. It does no I/O and returns at once.
@@ -209,11 +207,9 @@ func (c *conn) config(s *State) *effectiveConfig {
 	if err == nil {
 		return next
 	}
+	// Each of the two configs is valid, and so should be their merge.
 	c.bad = s.Live
-	if ok, missed := c.lines.Allow(time.Now()); ok { // each of the two configs is valid, but their merge is not
-		c.key.keys.cfg.Logger.Error("the merged service config is invalid; the last valid one stays in force",
-			loglimit.Attrs(missed, "key", c.key.Full(), "error", err)...)
-	}
+	c.key.keys.cfg.Logger.Error("the merged service config is invalid; the last valid one stays in force", "key", c.key.Full(), "error", err)
 	return last
 }
 

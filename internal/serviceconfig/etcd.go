@@ -88,7 +88,7 @@ func (e *Etcd) check(p place) {
 	}
 	checkSplit(p.in(splitField), e.Split)
 	checkRoutes(p.in(routeField), e.Route)
-	if p.written && e.ChildPolicy != nil {
+	if p.written {
 		e.useless(func(o *Option, why string) { p.in(o.Name).fault("%s", why) })
 	}
 }

@@ -50,11 +50,11 @@ func OptionNamed(name string) *Option {
 	return nil
 }
 
-// useless calls visit for each option that has no effect together with the others, and says why.
+// useless calls visit for each option that has no effect together with the others, and says why. What an overlay lacks is not known.
 func (e *Etcd) useless(visit func(o *Option, why string)) {
 	for i := range Options {
 		o := &Options[i]
-		if !o.isSet(e) {
+		if !o.isSet(e) || e.ChildPolicy == nil {
 			continue
 		}
 		if o.Needs != "" && !OptionNamed(o.Needs).isSet(e) {

@@ -121,7 +121,7 @@ func TestConsole_Pages(t *testing.T) {
 		"/?q=nobody":                  `No service is found`,
 		"/?q=bad-config":              `acme/order</a>`,
 		"/service?key=acme/order":     `(?s)<b>error: bad-config</b>.*<td data-label="Lease">none</td>.*Clients do not go by it`,
-		"/service?key=acme/user":      `(?s)10\.0\.0\.7:9000.*Clients use load_balancing of the proto file.*value="v2" selected>v2: 1 instance`,
+		"/service?key=acme/user":      `(?s)10\.0\.0\.7:9000.*clients use load_balancing of the proto file.*value="v2" selected>v2: 1 instance`,
 		"/service?key=acme/user&q=v2": `10\.0\.0\.8:9000`,
 	} {
 		resp, page := b.await(path, want)

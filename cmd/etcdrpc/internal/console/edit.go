@@ -121,12 +121,17 @@ func (c *Console) undo(ctx context.Context, request *policyedit.Request, written
 	if err != nil {
 		return fmt.Errorf("%.20q is not a revision", written)
 	}
-	old, err := c.store.GetAt(ctx, store.ConfigOf(request.Key).From, revision-1)
-	request.Kind, request.Revision, request.NoRoutes = policyedit.Remove, &revision, true
+	key, required := store.ConfigOf(request.Key).From, int64(0)
+	now, err := c.store.GetAt(ctx, key, revision)
+	if now != nil {
+		required = revision
+	}
+	old, failed := c.store.GetAt(ctx, key, revision-1)
+	request.Kind, request.Revision, request.NoRoutes = policyedit.Remove, &required, true
 	if old != nil {
 		request.Kind, request.Config = policyedit.Put, string(old.Value)
 	}
-	return err
+	return cmp.Or(err, failed)
 }
 
 func group(version string, weight int) serviceconfig.Split {

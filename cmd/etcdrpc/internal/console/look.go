@@ -100,6 +100,7 @@ type servicePage struct {
 	Text      []string // of the live config
 	Revision  int64    // of the live config; 0 if there is none
 	Refused   string   // why clients reject the live config
+	Undone    string   // the revision of the write that the reader has just submitted
 	Written   bool     // the reader has just submitted the form, and the live config is as it was then, or removed
 	Notes     []string
 	Printable bool // a form can contain the key
@@ -120,8 +121,8 @@ func (c *Console) service(w http.ResponseWriter, r *http.Request) {
 	p := servicePage{frame: c.frame(s.Key, k, r), Service: s, Printable: printable.Text(s.Key) == s.Key}
 	p.Editable, p.Of = !c.readOnly && k.Denied == nil && len(s.Instances) > 0 && endpoint.CheckKey(s.Key) == nil, s.Key
 	p.Revision = s.ConfigRevision()
-	written := r.FormValue("written")
-	p.Written = written == strconv.FormatInt(p.Revision, 10) || written != "" && p.Revision == 0
+	p.Undone = r.FormValue("written")
+	p.Written = p.Undone == strconv.FormatInt(p.Revision, 10) || p.Undone != "" && p.Revision == 0
 	var l line
 	for _, other := range k.lines() {
 		if other.Key == s.Key {

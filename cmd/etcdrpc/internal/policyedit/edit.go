@@ -272,6 +272,9 @@ func (e *Edit) outcome() string {
 		if e.lastResort {
 			return policy + " drains " + listed + ", but calls go to drained instances while no others are left."
 		}
+		if until := e.Entry.Until; until != "" {
+			listed += " until " + until
+		}
 		return policy + " drains " + listed + "."
 	case Undrain:
 		return policy + " no longer drains " + listed + "."

@@ -234,7 +234,7 @@ func (x *Explanation) noteOptions() {
 func (x *Explanation) policyNote() string {
 	switch x.Policy {
 	case "":
-		text := "Clients use load_balancing of the proto file where the live config says nothing. It is not in etcd: the shares are those of its default, round_robin"
+		text := "Where the live config says nothing, clients use load_balancing of the proto file, which is not in etcd: these shares are those of round_robin"
 		if x.plan.HasLanes() {
 			text += ", in the lanes of the metadata \"lane\""
 		}

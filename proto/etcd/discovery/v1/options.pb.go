@@ -624,8 +624,8 @@ type LoadBalancing struct {
 	MaxConcurrentRequests uint32 `protobuf:"varint,17,opt,name=max_concurrent_requests,json=maxConcurrentRequests,proto3" json:"max_concurrent_requests,omitempty"`
 	// Clients ignore a drain that would leave fewer than this share of the instances in
 	// etcd, in percent, 1 to 100, connected or not. If there are lanes, the share is that
-	// of the instances in no lane. Repeat it in a live config that drains, which overrides
-	// all of load_balancing. Default (0): a drain may name all instances.
+	// of the instances in no lane. It holds for each drain of a live config. Default (0): a
+	// drain may name all instances.
 	MinHealthyPercent uint32 `protobuf:"varint,18,opt,name=min_healthy_percent,json=minHealthyPercent,proto3" json:"min_healthy_percent,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache

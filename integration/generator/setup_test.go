@@ -41,8 +41,8 @@ func TestSetups(t *testing.T) {
 		tested++
 		t.Run(name, func(t *testing.T) { testSetup(t, steps) })
 	}
-	if tested != 8 {
-		t.Errorf("%d sections of the page have a setup, want 8", tested)
+	if tested != 9 {
+		t.Errorf("%d sections of the page have a setup, want 9", tested)
 	}
 	t.Run("protoc on the PATH", func(t *testing.T) {
 		dir := newProject(t, "protoc")

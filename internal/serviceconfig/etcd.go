@@ -114,7 +114,8 @@ func (d Drained) MarshalJSON() ([]byte, error) {
 
 func (d *Drained) decode(p place, v any) {
 	name, ok := v.(string)
-	if d.Instance = name; !ok {
+	d.Instance = name
+	if !ok {
 		p.decode(v, reflect.ValueOf((*drainFields)(d)).Elem(), "")
 	}
 	switch {
@@ -127,10 +128,7 @@ func (d *Drained) decode(p place, v any) {
 
 // End returns when the drain ends by itself, zero for never.
 func (d Drained) End() time.Time {
-	if d.Until == "" {
-		return time.Time{}
-	}
-	end, _ := time.Parse(time.RFC3339, d.Until) // zero after an error, which decode has reported
+	end, _ := time.Parse(time.RFC3339, d.Until) // zero after an error: Until is "", or decode has reported it
 	return end
 }
 

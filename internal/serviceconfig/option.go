@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// An Option describes a field of the policy "etcd". Clients use it to find options that exclude each other, and the generator to find
-// the fields of LoadBalancing that are options.
+// An Option describes a field of the policy "etcd". Clients and the generator use it to find options
+// without effect, and the generator to find the fields of LoadBalancing that are options.
 type Option struct {
 	Name     string // the JSON name of the field in Etcd, and in LoadBalancing of options.proto
 	LiveOnly bool   // proto files have no such field

@@ -78,10 +78,7 @@ func endpointsOf(backends []*discovery.Backend) []Endpoint {
 
 // drained returns the addresses of the endpoints that get no new calls by the live config, sorted.
 func drained(state *discovery.State) (addrs []string) {
-	config, err := serviceconfig.Parse(state.Live)
-	if err != nil {
-		return nil // there is no live config: one in force can be parsed
-	}
+	config, _ := serviceconfig.Parse(state.Live) // nil if there is no live config: one in force can be parsed
 	if etcd := config.Etcd(); etcd != nil {
 		for e := range state.Drained(etcd) {
 			addrs = append(addrs, e.Addr)

@@ -360,10 +360,7 @@ func newUndrain(a *app) *cobra.Command {
 --version and --host, off the list "drain" of the live config, and changes nothing
 else. A named instance need not be registered.`,
 		ValidArgsFunction: a.completion(func(s *inventory.Service) []string {
-			if policy := s.Policy(); policy != nil {
-				return inventory.DrainedNames(policy)
-			}
-			return nil
+			return inventory.DrainedNames(s.Policy())
 		}),
 	}, w.run)
 }

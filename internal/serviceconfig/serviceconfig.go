@@ -9,7 +9,7 @@
 //	method.go          methodConfig and retryThrottling
 //	policy.go          the policies, where each may stand, and which ones a binary lacks
 //	etcd.go            the policy "etcd", its groups (splits) and its lanes (routes)
-//	option.go          the options of "etcd", and which exclude each other
+//	option.go          the options of "etcd", and which have no effect together
 //	layers.go          configs over configs: Merge, Wrap
 //	decode.go          decoding JSON strictly into structs, and durations
 //
@@ -60,9 +60,9 @@ type Config struct {
 	HealthCheck     *HealthCheck     `json:"healthCheckConfig,omitempty"`
 }
 
-// Etcd returns the config of the policy "etcd" in the first policy, nil if that has none.
+// Etcd returns the config of the policy "etcd" in the first policy, nil if that has none or c is nil.
 func (c *Config) Etcd() *Etcd {
-	if len(c.LoadBalancing) == 0 {
+	if c == nil || len(c.LoadBalancing) == 0 {
 		return nil
 	}
 	return c.LoadBalancing[0].Etcd()

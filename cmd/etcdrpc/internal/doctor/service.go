@@ -35,13 +35,10 @@ func (p *examination) subject(s *inventory.Service) *subject {
 	if x.hasConfig = s.Config != nil && endpoint.CheckKey(s.Key) == nil; x.hasConfig {
 		x.live, x.refusal = s.Live()
 	}
-	var policy *serviceconfig.Etcd
 	if len(s.Instances) == 0 {
 		x.live = nil
-	} else if x.live != nil {
-		policy = s.Policy()
 	}
-	x.plan = x.clients.Plan(policy, "")
+	x.plan = x.clients.Plan(x.live.Etcd(), "")
 	return x
 }
 

@@ -77,9 +77,7 @@ func (s *Service) Live() (*serviceconfig.Config, error) {
 		return nil, fmt.Errorf("the service config has %w", err)
 	}
 	config, err := serviceconfig.ParseLive(string(s.Config.Value))
-	if err == nil {
-		config.Etcd().EndDrains(time.Now())
-	}
+	config.Etcd().EndDrains(time.Now())
 	return config, err
 }
 
@@ -107,10 +105,7 @@ func (s *Service) ConfigRevision() int64 {
 
 // Policy returns the policy "etcd" of the live config, nil if there is none or clients refuse it.
 func (s *Service) Policy() *serviceconfig.Etcd {
-	live, err := s.Live()
-	if err != nil || live == nil {
-		return nil
-	}
+	live, _ := s.Live()
 	return live.Etcd()
 }
 

@@ -47,10 +47,11 @@ func (c *Console) edit(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	entry := policyedit.Signed(time.Now(), 0)
-	r.Form.Set("at", cmp.Or(r.Form.Get("at"), entry.At)) // as on the page that the reader has seen
+	entry.At = cmp.Or(r.Form.Get("at"), entry.At) // as on the page that the reader has seen
+	r.Form.Set("at", entry.At)
 	p, k := editPage{Form: r.Form, Guard: r.Form.Get("guard")}, c.now.Load()
 	request, err := c.parseRequest(r.Context(), r.Form, k)
-	request.Entry = serviceconfig.Drained{By: entry.By, At: r.Form.Get("at")}
+	request.Entry = entry
 	var e *policyedit.Edit
 	if err == nil {
 		e, err = policyedit.Propose(r.Context(), c.store, request)

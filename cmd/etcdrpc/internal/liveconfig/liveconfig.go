@@ -41,12 +41,9 @@ func Parse(text string) (*Config, error) {
 	return c, nil
 }
 
-// Policy returns the policy "etcd", or an empty one if there is none.
-func (c *Config) Policy() serviceconfig.Etcd {
-	if policy := c.Etcd(); policy != nil {
-		return *policy
-	}
-	return serviceconfig.Etcd{}
+// Policy returns the policy "etcd" of a config, or an empty one if there is none.
+func Policy(c *serviceconfig.Config) serviceconfig.Etcd {
+	return *cmp.Or(c.Etcd(), new(serviceconfig.Etcd))
 }
 
 // Replaces reports whether a config replaces all of the load balancing of the proto file. An overlay changes only what it names.
@@ -86,7 +83,7 @@ func (c *Config) String() string {
 	if c.balancing() == c.oldBalancing {
 		return c.text
 	}
-	if !Replaces(c.Config) && reflect.DeepEqual(c.Policy(), serviceconfig.Etcd{}) {
+	if !Replaces(c.Config) && reflect.DeepEqual(Policy(c.Config), serviceconfig.Etcd{}) {
 		c.LoadBalancing = nil
 	}
 	fields := make(map[string]json.RawMessage)

@@ -52,7 +52,7 @@ func (e *Edit) buildConfig() error {
 }
 
 func (e *Edit) split(c *liveconfig.Config) error {
-	if len(e.Groups) == 0 && len(c.Policy().Split) == 0 {
+	if len(e.Groups) == 0 && len(liveconfig.Policy(c.Config).Split) == 0 {
 		return errors.New("calls are not split")
 	}
 	policy, err := c.EnsureEtcd()
@@ -62,13 +62,13 @@ func (e *Edit) split(c *liveconfig.Config) error {
 	return err
 }
 
-// drain adds instances to the list "drain".
+// drain adds instances to the list "drain". An instance that is there with another end gets the new one.
 func (e *Edit) drain(c *liveconfig.Config) error {
 	names, err := e.instances()
 	if err != nil {
 		return err
 	}
-	find, byAddr, list := e.Service.Finder(), e.Service.Merged().ByAddr(), c.Policy().Drain
+	find, byAddr, list := e.Service.Finder(), e.Service.Merged().ByAddr(), liveconfig.Policy(c.Config).Drain
 	for _, name := range names {
 		i, err := find(name)
 		if err != nil {
@@ -176,7 +176,7 @@ var ErrNoRoutes = errors.New("the new live config has no routes")
 func (e *Edit) checkOutcome() error {
 	clients := e.Service.Merged()
 	strict := e.Kind == Drain // the lanes of the proto file may be strict
-	oldPolicy, newPolicy := assumed(e.oldConfig.Config, clients, strict), assumed(e.newConfig.Config, clients, strict)
+	oldPolicy, newPolicy := assumedPolicy(e.oldConfig, clients, strict), assumedPolicy(e.newConfig, clients, strict)
 	if health := e.newConfig.HealthCheck; health != nil && !reflect.DeepEqual(health, e.oldConfig.HealthCheck) &&
 		len(clients.Unserved([]serviceconfig.MethodName{{Service: health.ServiceName}})) > 0 {
 		e.note("No instance publishes the service %q: every call fails unless their health services know this name.", health.ServiceName)
@@ -184,8 +184,8 @@ func (e *Edit) checkOutcome() error {
 	if e.Kind == Undrain || len(e.newConfig.LoadBalancing) == 0 {
 		return nil
 	}
-	routed := !liveconfig.Replaces(e.oldConfig.Config) || oldPolicy.Route != nil // the proto file may have routes
-	if names := laneNames(clients); routed && liveconfig.Replaces(e.newConfig.Config) && newPolicy.Route == nil && len(names) > 0 && !e.NoRoutes {
+	routed := !liveconfig.Replaces(e.oldConfig) || oldPolicy.Route != nil // the proto file may have routes
+	if names := laneNames(clients); routed && liveconfig.Replaces(e.newConfig) && newPolicy.Route == nil && len(names) > 0 && !e.NoRoutes {
 		return fmt.Errorf("%w: calls without a lane would reach instances in lanes (%s): if that is intended, give --no-routes", ErrNoRoutes, output.SomeOf(names))
 	}
 	before, after := clients.Plan(oldPolicy, ""), clients.Plan(newPolicy, "")
@@ -222,7 +222,7 @@ func (e *Edit) checkOutcome() error {
 	}
 	if !e.perhapsUnread() {
 		unless := ""
-		if e.Kind == Drain && !liveconfig.Replaces(e.newConfig.Config) && newPolicy.MinHealthyPercent == 0 {
+		if e.Kind == Drain && !liveconfig.Replaces(e.newConfig) && newPolicy.MinHealthyPercent == 0 {
 			unless = ", unless min_healthy_percent of the proto file forbids the drain"
 		}
 		e.note("%d of %d instances get calls then%s.", calls, len(clients.Instances), unless)
@@ -231,13 +231,10 @@ func (e *Edit) checkOutcome() error {
 	return nil
 }
 
-// assumed returns the policy of a config for plans. The routes of the proto file are not in etcd: if instances have the metadata "lane", it
-// is assumed that they are in these lanes.
-func assumed(config *serviceconfig.Config, clients *inventory.Service, strict bool) *serviceconfig.Etcd {
-	policy := serviceconfig.Etcd{}
-	if etcd := config.Etcd(); etcd != nil {
-		policy = *etcd
-	}
+// assumedPolicy returns the policy "etcd" of a config for plans. The routes of the proto file are not in etcd: it assumes that instances
+// are in the lanes of their metadata "lane". strict says whether these lanes are strict.
+func assumedPolicy(config *serviceconfig.Config, clients *inventory.Service, strict bool) *serviceconfig.Etcd {
+	policy := liveconfig.Policy(config)
 	if !liveconfig.Replaces(config) && policy.Route == nil && len(inventory.WithLane(clients.Instances)) > 0 {
 		policy.Route = []serviceconfig.Route{{Label: "lane", Strict: strict}}
 	}

@@ -76,9 +76,9 @@ type Edit struct {
 	Notes   []string           // for the user, shown after the diff
 	Written int64              // the revision of the write; 0 if nothing was written
 
-	addrs                []string           // the addresses of the instances to drain
-	lastResort           bool               // some of these get calls all the same, because no others are left
-	oldConfig, newConfig *liveconfig.Config // empty if clients refuse it
+	addrs                []string              // the addresses of the instances to drain
+	lastResort           bool                  // some of these get calls all the same, because no others are left
+	oldConfig, newConfig *serviceconfig.Config // empty if clients refuse it
 }
 
 // Propose computes an edit of the current live config. It refuses an edit that makes calls fail or go to wrong instances, and returns
@@ -134,11 +134,11 @@ func (e *Edit) plan() error {
 }
 
 // parsed returns the config in text, or an empty config if clients refuse text.
-func parsed(text string) *liveconfig.Config {
+func parsed(text string) *serviceconfig.Config {
 	if c, err := liveconfig.Parse(text); err == nil {
-		return c
+		return c.Config
 	}
-	return &liveconfig.Config{Config: new(serviceconfig.Config)}
+	return new(serviceconfig.Config)
 }
 
 func (e *Edit) note(format string, args ...any) {
@@ -221,17 +221,17 @@ func Do(ctx context.Context, s *store.Store, request Request, out io.Writer, f o
 	}
 }
 
-// Warnings returns what the user must know before the diff: which instances are undrained, and that the live config
-// now replaces the load balancing of the proto file.
+// Warnings returns what the user must know before the diff: that some clients may refuse the live config, which instances it undrains,
+// and that it newly replaces the load balancing of the proto file.
 func (e *Edit) Warnings() (all []string) {
 	if !e.Changes() {
 		return nil
 	}
-	all = append(all, Unlinked(e.newConfig.Config)...)
+	all = append(all, Unlinked(e.newConfig)...)
 	if _, removed := e.Listed(); len(removed) > 0 && e.Kind != Undrain { // a concurrent edit may have drained them
 		all = append(all, "It undrains: "+output.SomeOf(removed))
 	}
-	if liveconfig.Replaces(e.newConfig.Config) && !liveconfig.Replaces(e.oldConfig.Config) {
+	if liveconfig.Replaces(e.newConfig) && !liveconfig.Replaces(e.oldConfig) {
 		all = append(all, `It replaces all of load_balancing in the proto file. Without a childPolicy in "etcd", it would change only what it names.`)
 	}
 	return all

@@ -35,8 +35,8 @@ type Explanation struct {
 	service     *inventory.Service
 }
 
-// Explain computes the shares of a client's calls, as if every instance were ready: under the live config or, if that does not set
-// load balancing, under the default of generated code.
+// Explain computes the shares of a client's calls, as if every instance were ready: under the live config over the default of generated
+// code.
 func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 	config, err := s.Live()
 	switch {
@@ -75,7 +75,8 @@ func (x *Explanation) readPolicy(config *serviceconfig.Config) {
 			policies = detection.ChildPolicy
 		}
 	}
-	if x.etcd = assumed(config, x.service, false); config.Etcd() == nil {
+	x.etcd = assumedPolicy(config, x.service, false)
+	if config.Etcd() == nil {
 		x.etcd.ChildPolicy = policies
 	}
 	if len(x.etcd.ChildPolicy) > 0 {

@@ -33,7 +33,7 @@ func TestExplain(t *testing.T) {
 		{`{"outlier_detection_experimental":{"childPolicy":[{"etcd":{"drain":["b"],"childPolicy":[{"etcd_weighted":{}}]}}]}}`, "", "", "a25 c25 d25 e25"},
 		{`{"etcd":{` + rr + `"preferZone":true}}`, "", "x", "a33 c33 e33"},
 		{`{"etcd":{` + rr + `"preferZone":true}}`, "", "z", "a20 b20 c20 d20 e20"},
-		{`{"etcd":{` + rr + `` + split + `}}`, "", "", "a38 b38 c13 d13"},
+		{`{"etcd":{` + rr + split + `}}`, "", "", "a38 b38 c13 d13"},
 		{`{"etcd":{` + rr + `"preferZone":true,` + split + `}}`, "", "y", "b75 d25"},
 		{`{"etcd":{` + rr + `"split":[{"match":{"version":"v9"},"weight":3},{"match":{"version":"v2"},"weight":0}]}}`, "", "", "a17 b17 c25 d25 e17"},
 		{`{"etcd":{` + rr + `"drain":["a","b:1"]}}`, "", "", "c33 d33 e33"},

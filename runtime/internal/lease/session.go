@@ -175,8 +175,8 @@ func (s *Session) Close(ctx context.Context) error {
 	return s.closeErr
 }
 
-// Finish is Close without a time limit for etcd. It returns when everything is out of etcd, or when Close gives up. If ctx ends first, it
-// returns an error, and the session goes on.
+// Finish is Close, except that the session goes on closing if ctx ends first. It returns when everything is out of etcd, or when a call
+// of Close has given up.
 func (s *Session) Finish(ctx context.Context) error {
 	if !s.close() {
 		return nil

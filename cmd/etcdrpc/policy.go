@@ -97,9 +97,9 @@ func newPolicyExplain(a *app) *cobra.Command {
 	cmd := a.ofService(&cobra.Command{
 		Use:   "explain KEY",
 		Short: "Show where calls go under the live config, and why",
-		Long: `explain shows which share of a client's calls each instance gets under the live config or,
-without one, under the default of generated code, and why: for the calls with the lane that
---lane names, or without one, of a client in the zone that --zone names.
+		Long: `explain shows which share of a client's calls each instance gets under the live config and,
+where that says nothing, under the default of generated code, and why: for the calls with
+the lane that --lane names, or without one, of a client in the zone that --zone names.
 
 It assumes that every instance is ready and serves the method called, and ignores a
 client's own WithSelector and WithSubset.`,
@@ -158,7 +158,7 @@ func (w *policyWrite) command(cmd *cobra.Command, do action) *cobra.Command {
 	}
 	flags.Int64Var(&w.revision, "revision", 0, "replace only the live config of this `revision`, as policy get shows it; 0: only if there is none")
 	if w.Kind == policyedit.Put {
-		flags.BoolVar(&w.NoRoutes, "no-routes", false, `replace the routes of the proto file by none even if instances have the metadata "lane"`)
+		flags.BoolVar(&w.NoRoutes, "no-routes", false, `drop all routes even if instances have the metadata "lane"`)
 	}
 	return cmd
 }
@@ -202,10 +202,10 @@ func newPolicySet(a *app) *cobra.Command {
 		Short: "Write a live config",
 		Long: `set writes a live config: the service config in a file, on standard input (-), or in
 the argument itself, if that begins with "{"; or, as @REVISION, the live config that KEY
-had at a revision of etcd. It refuses a config that gRPC would refuse or misread, or that
-would make calls fail, as drain does. It shows the difference from the current live config,
-and writes nothing if that is changed concurrently. With --revision it replaces only the
-revision that you started from.
+had at a revision of etcd. It refuses a config that gRPC would refuse or misread and, as
+drain does, one that would make calls fail. It shows the difference from the current live
+config, and writes nothing if that is changed concurrently. With --revision it replaces
+only the revision that you started from.
 
 A policy "etcd" without a childPolicy changes only what it names in load_balancing of the
 proto file. Any other loadBalancingConfig replaces all of it: the policy, routes, zones
@@ -346,7 +346,7 @@ to drained instances as a last resort, except those in the strict lane, which fa
   etcdrpc drain acme/user 10.0.0.7:9000 --for 1h`,
 		ValidArgsFunction: a.completion((*inventory.Service).Names),
 	}, w.run)
-	cmd.Flags().DurationVar(&w.lasts, "for", 0, "end the drain by itself after this `time`, by the clocks of the clients; 0: until undrain")
+	cmd.Flags().DurationVar(&w.lasts, "for", 0, "let the drain end by itself after this `time`, by the clocks of the clients; 0: until undrain")
 	cmd.Flags().BoolVar(&w.Force, "force", false, "drain even if the service, a group of a split, a strict lane or clients without LAYOUT_LEASE_SUFFIX are left without an instance, or KEY seems to be in a namespace")
 	return cmd
 }

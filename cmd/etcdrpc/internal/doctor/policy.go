@@ -119,7 +119,7 @@ func (x *subject) drainedSince() {
 	}
 }
 
-// missingRoutes finds instances in lanes if the live config sets load balancing without routes.
+// missingRoutes finds instances in lanes if the live config replaces the load balancing of the proto file, and has no routes.
 func (x *subject) missingRoutes() {
 	var inLanes []string
 	for _, i := range inventory.WithLane(x.clients.Instances) {

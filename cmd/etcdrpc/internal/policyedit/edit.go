@@ -232,7 +232,7 @@ func (e *Edit) Warnings() (all []string) {
 		all = append(all, "It undrains: "+output.SomeOf(removed))
 	}
 	if liveconfig.Replaces(e.newConfig) && !liveconfig.Replaces(e.oldConfig) {
-		all = append(all, `It replaces all of load_balancing in the proto file. Without a childPolicy in "etcd", it would change only what it names.`)
+		all = append(all, `It replaces all of load_balancing in the proto file. A policy "etcd" without a childPolicy would change only what it names.`)
 	}
 	return all
 }

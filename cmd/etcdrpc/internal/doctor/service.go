@@ -215,7 +215,10 @@ func (p *examination) usualZone(zone string) (usual string) {
 			times = 1
 		}
 		best := p.zones[usual]
-		if times*p.zones[zone] <= n && (n > best || n == best && other > usual) && (spelling(zone) == spelling(other) || mistake.MatchString(strings.Join(output.Diff(lines.Replace(zone), lines.Replace(other)), ""))) {
+		if times*p.zones[zone] > n || n < best || n == best && other <= usual {
+			continue
+		}
+		if spelling(zone) == spelling(other) || mistake.MatchString(strings.Join(output.Diff(lines.Replace(zone), lines.Replace(other)), "")) {
 			usual = other
 		}
 	}

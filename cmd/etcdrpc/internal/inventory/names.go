@@ -35,15 +35,6 @@ func DrainedNames(policy *serviceconfig.Etcd) (names []string) {
 	return names
 }
 
-// SetOf returns the set of some names.
-func SetOf(names []string) map[string]bool {
-	set := make(map[string]bool, len(names))
-	for _, name := range names {
-		set[name] = true
-	}
-	return set
-}
-
 // Finder returns a function that returns the instance whose id or address is name or, if there is none, whose etcd key ends in name.
 func (s *Service) Finder() func(name string) (*Instance, error) {
 	named := make(map[string]*Instance, len(s.Instances))

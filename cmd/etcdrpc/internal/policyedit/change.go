@@ -102,15 +102,17 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 		return err
 	}
 	policy := c.Etcd()
-	if policy == nil || len(policy.Drain) == 0 {
+	drained := inventory.DrainedNames(policy)
+	if len(drained) == 0 {
 		return errors.New("no instance is drained: the list is empty")
 	}
-	find, undrained, drained := e.Service.Finder(), inventory.SetOf(names), inventory.SetOf(inventory.DrainedNames(policy))
+	find, undrained := e.Service.Finder(), make(map[string]bool)
 	for _, name := range names {
+		undrained[name] = true
 		found, err := find(name)
 		if err != nil {
-			if !e.Force && !drained[name] {
-				return fmt.Errorf("instance %q is not registered and not drained; drained are: %s", name, strings.Join(inventory.DrainedNames(policy), ", "))
+			if !e.Force && !slices.Contains(drained, name) {
+				return fmt.Errorf("instance %q is not registered and not drained; drained are: %s", name, strings.Join(drained, ", "))
 			}
 			continue
 		}
@@ -123,7 +125,7 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 	}
 	left := slices.DeleteFunc(slices.Clone(policy.Drain), func(d serviceconfig.Drained) bool { return undrained[d.Instance] })
 	if len(left) == len(policy.Drain) {
-		return errors.New("none of these instances is drained; drained are: " + strings.Join(inventory.DrainedNames(policy), ", "))
+		return errors.New("none of these instances is drained; drained are: " + strings.Join(drained, ", "))
 	}
 	policy.Drain = left
 	if len(left) == 0 {
@@ -285,10 +287,12 @@ func (e *Edit) withNewConfig() *inventory.Service {
 
 // addLeader notes what the leader will do if the edit drains it.
 func (e *Edit) addLeader(all []inventory.Candidate) {
-	drain, find := inventory.SetOf(inventory.DrainedNames(e.newConfig.Etcd())), e.Service.Finder()
+	drained, find := inventory.DrainedNames(e.newConfig.Etcd()), e.Service.Finder()
 	stays := func(c inventory.Candidate) bool {
 		i, err := find(c.Instance)
-		return !drain[c.Instance] && (err != nil || !drain[i.Instance] && !drain[i.Addr])
+		return !slices.ContainsFunc(drained, func(name string) bool {
+			return name == c.Instance || err == nil && (name == i.Instance || name == i.Addr)
+		})
 	}
 	switch {
 	case len(all) == 0 || stays(all[0]):

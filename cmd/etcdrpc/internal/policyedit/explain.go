@@ -69,8 +69,8 @@ func Explain(s *inventory.Service, caller Caller) (*Explanation, error) {
 // readPolicy sets the policy "etcd" and the name of its child policy, and skips outlier detection above it.
 func (x *Explanation) readPolicy(config *serviceconfig.Config) {
 	policies := config.LoadBalancing
-	for _, p := range policies[:min(1, len(policies))] {
-		if detection, ok := p.Config.(*serviceconfig.OutlierDetection); ok {
+	if len(policies) > 0 {
+		if detection, ok := policies[0].Config.(*serviceconfig.OutlierDetection); ok {
 			x.note("An instance that fails more often than the others gets no calls for a while: the shares assume that none does.")
 			policies = detection.ChildPolicy
 		}

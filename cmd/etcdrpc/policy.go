@@ -27,7 +27,7 @@ import (
 func newPolicy(a *app) *cobra.Command {
 	policy := &cobra.Command{
 		Use:   "policy",
-		Short: "Show and change the live service config of a service",
+		Short: "Show and change the live config of a service",
 		Long: `A live config is a gRPC service config in etcd, at _grpc_config/KEY. Every client of
 the service at KEY applies it within moments. Its top-level fields override those of
 the config that was generated from the proto file. A policy "etcd" without a childPolicy

@@ -1,4 +1,4 @@
-// Package liveconfig parses the text of live service configs, and edits their load balancing. It does not know the instances.
+// Package liveconfig parses the text of live configs, and edits their load balancing. It does not know the instances.
 package liveconfig
 
 import (

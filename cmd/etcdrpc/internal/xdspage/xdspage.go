@@ -86,7 +86,7 @@ var (
 	pending   = describe("unacked_clients", "Connections of clients that have neither acknowledged nor refused their last response of some type.")
 	hosts     = describe("authorities", "Names that clients ask for.")
 	endpoints = describe("endpoints", "Endpoints of a name that clients ask for.", "authority")
-	troubled  = describe("authority_trouble", "1 where a name cannot be followed in etcd now, or its live service config is not in force.", "authority")
+	troubled  = describe("authority_trouble", "1 where a name cannot be followed in etcd now, or its live config is not in force.", "authority")
 )
 
 func describe(name, help string, labels ...string) *prometheus.Desc {

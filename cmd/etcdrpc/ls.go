@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -104,11 +105,7 @@ func summariesOf(services []*inventory.Service) []summary {
 func printSummaries(out io.Writer, all []summary) {
 	var rows [][]string
 	for _, s := range all {
-		config := ""
-		if s.Config != nil {
-			config = *s.Config
-		}
-		rows = append(rows, []string{s.Key, inventory.Counted(s.Versions), inventory.Counted(s.Zones), config, inventory.Counted(s.States)})
+		rows = append(rows, []string{s.Key, inventory.Counted(s.Versions), inventory.Counted(s.Zones), *cmp.Or(s.Config, new(string)), inventory.Counted(s.States)})
 	}
 	output.Table(out, []string{"SERVICE", "VERSIONS", "ZONES", "LIVE CONFIG", "STATES"}, rows)
 }

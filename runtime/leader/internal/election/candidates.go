@@ -215,7 +215,7 @@ func (s *Standing) Read(notify func()) (stop func()) {
 		stopRead := key.Read(notify)
 		var ends []*time.Timer
 		for _, d := range policy.Drain {
-			if end := d.End(); !end.IsZero() {
+			if end := d.End(); !end.IsZero() { // View then changes, though nothing does in etcd
 				ends = append(ends, time.AfterFunc(time.Until(end), notify))
 			}
 		}

@@ -37,50 +37,48 @@ const (
 // Severities are the severities that --fail-on takes.
 var Severities = []string{string(Error), string(Warning)}
 
-// check is a kind of finding and the functions that find it in a service. Each function does no I/O, and adds only findings of
+// check is a kind of finding and the function that finds it in a service. The function does no I/O, and adds only findings of
 // this kind, with a remedy. The tests of cmd/etcdrpc cause each kind.
 type check struct {
 	kind        string
 	severity    Severity
 	description string
-	find        []func(x *subject) // empty if it is found while etcd is read
+	find        func(x *subject) // nil if it is found while etcd is read
 }
-
-type finders = []func(x *subject)
 
 // checks are all checks of doctor, in the order of its help.
 var checks = []check{
 	{kindPermission, Error, "etcd denies the user a permission that doctor needs", nil},
-	{kindEmpty, Error, "nothing that can be called is registered", finders{(*subject).empty}},
+	{kindEmpty, Error, "nothing that can be called is registered", (*subject).empty},
 	{kindCorrupt, Error, "an etcd that refuses writes, because the data of its members differ", nil},
 	{kindNoSpace, Warning, "an etcd that refuses writes, because its database is full", nil},
-	{"malformed", Error, "an entry that no client can read", finders{(*subject).malformed}},
-	{"no-lease", Warning, "an entry that stays when its server dies, for a day or for ever", finders{(*subject).noLease}},
-	{"expiring", Warning, "a lease that is not renewed any more, or a live config on a lease", finders{(*subject).expiringLease, (*subject).leasedConfig}},
-	{"leaving", Warning, "an entry that is marked as being withdrawn, and stays", finders{(*subject).keptLeaving}},
-	{kindUnreachable, Error, "an address that accepts no connection", finders{(*subject).unreachableAddress}},
+	{"malformed", Error, "an entry that no client can read", (*subject).malformed},
+	{"no-lease", Warning, "an entry that stays when its server dies, for a day or for ever", (*subject).noLease},
+	{"expiring", Warning, "a lease that is not renewed any more, or a live config on a lease", (*subject).expiring},
+	{"leaving", Warning, "an entry that is marked as being withdrawn, and stays", (*subject).keptLeaving},
+	{kindUnreachable, Error, "an address that accepts no connection", (*subject).unreachableAddress},
 	{kindOpenFiles, Error, "too few open files to connect to the instances", nil},
-	{kindLocalAddress, Error, "an address that means another host to each caller", finders{(*subject).misleadingAddress}},
-	{"duplicate-address", Error, "several instances with one address", finders{(*subject).duplicates}},
-	{"mixed-layouts", Warning, "a service written in several layouts", finders{(*subject).mixedLayouts}},
-	{"disjoint-methods", Warning, "servers of one key that serve no method in common", finders{(*subject).disjointMethods}},
-	{"bad-key", Error, "a service key that clients refuse, or that is likely mistaken", finders{(*subject).badKey}},
-	{"bad-config", Error, "a live config that clients refuse", finders{(*subject).refusedConfig}},
-	{"unlinked-policy", Warning, "a live config that needs a package that clients do not link by default", finders{(*subject).unlinkedPolicy}},
-	{"no-match", Warning, "a split, drain, route or zone of a live config that does not fit the instances", finders{(*subject).misfits}},
-	{"drain", Warning, "an old drain that applies to an instance registered since", finders{(*subject).drainedSince}},
-	{"unserved-method", Warning, "a live config that names a service or method that no instance serves", finders{(*subject).unserved}},
-	{"orphan-config", Warning, "a live config for a service without instances", finders{(*subject).orphanConfig}},
-	{"lane", Error, "lanes without routes in the live config, or a strict one that is drained", finders{(*subject).missingRoutes, (*subject).drainedLanes}},
-	{"leader", Error, "a leader that no caller can reach", finders{(*subject).leader}},
-	{"metadata", Warning, "metadata of an instance that callers cannot read", finders{(*subject).metadata}},
-	{"zone", Warning, "a zone that is spelled almost as another", finders{(*subject).mistypedZones}},
+	{kindLocalAddress, Error, "an address that means another host to each caller", (*subject).misleadingAddress},
+	{"duplicate-address", Error, "several instances with one address", (*subject).duplicates},
+	{"mixed-layouts", Warning, "a service written in several layouts", (*subject).mixedLayouts},
+	{"disjoint-methods", Warning, "servers of one key that serve no method in common", (*subject).disjointMethods},
+	{"bad-key", Error, "a service key that clients refuse, or that is likely mistaken", (*subject).badKey},
+	{"bad-config", Error, "a live config that clients refuse", (*subject).refusedConfig},
+	{"unlinked-policy", Warning, "a live config that needs a package that clients do not link by default", (*subject).unlinkedPolicy},
+	{"no-match", Warning, "a split, drain, route or zone of a live config that does not fit the instances", (*subject).misfits},
+	{"drain", Warning, "an old drain that applies to an instance registered since", (*subject).drainedSince},
+	{"unserved-method", Warning, "a live config that names a service or method that no instance serves", (*subject).unserved},
+	{"orphan-config", Warning, "a live config for a service without instances", (*subject).orphanConfig},
+	{"lane", Error, "lanes without routes in the live config, or a strict one that is drained", (*subject).lanes},
+	{"leader", Error, "a leader that no caller can reach", (*subject).leader},
+	{"metadata", Warning, "metadata of an instance that callers cannot read", (*subject).metadata},
+	{"zone", Warning, "a zone that is spelled almost as another", (*subject).mistypedZones},
 	{kindNotServing, Error, "a server whose health check says that it is not serving, fails, or hangs (--deep)",
 		ofHealth("look at its server's log, and at the address that it advertises (GRPC_ADVERTISE_ADDR)")},
 	{kindCertificate, Error, "a server certificate that clients refuse, or that ends soon (--deep)",
 		ofHealth("renew or replace it, or say what clients trust and expect: --service-cacert FILE, --service-authority KEY=NAME")},
-	{"transport", Error, "servers that speak plaintext, TLS or mutual TLS beside others of their service that do not (--deep)", finders{(*subject).otherTransport}},
-	{"health-unknown", Note, "a health service that does not know a service of its server, as clients with health_check require (--deep)", finders{(*subject).unknownHealth}},
+	{"transport", Error, "servers that speak plaintext, TLS or mutual TLS beside others of their service that do not (--deep)", (*subject).otherTransport},
+	{"health-unknown", Note, "a health service that does not know a service of its server, as clients with health_check require (--deep)", (*subject).unknownHealth},
 }
 
 // KindNames returns the names of all kinds.

@@ -200,14 +200,14 @@ func (d *Options) checkServices(ctx context.Context, conn *grpc.ClientConn, p pr
 }
 
 // ofHealth returns the finder for the results of the check's kind. Instances of a service with the same problem share a finding.
-func ofHealth(fix string) finders {
-	return finders{func(x *subject) {
+func ofHealth(fix string) func(x *subject) {
+	return func(x *subject) {
 		for _, i := range x.clients.Instances {
 			if a := x.health[serviceAddr{x.Key, i.Addr}]; a.kind == x.check.kind {
 				x.add(x.Key+" "+a.problem, a.kind, cmp.Or(a.severity, x.check.severity), a.problem, fix, i.Entry.Key)
 			}
 		}
-	}}
+	}
 }
 
 // unknownHealth notes published services that the health service does not know. gRPC's health server knows no service by default,

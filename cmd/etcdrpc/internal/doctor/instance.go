@@ -48,6 +48,12 @@ func (x *subject) keptLeaving() {
 	}
 }
 
+// expiring finds entries, and the live config, that expire with their lease.
+func (x *subject) expiring() {
+	x.expiringLease()
+	x.leasedConfig()
+}
+
 // expiringLease finds entries whose lease is not renewed, except those of unreachable servers: see unreachableAddress.
 func (x *subject) expiringLease() {
 	for _, i := range x.Instances {

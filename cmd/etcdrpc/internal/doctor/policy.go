@@ -119,6 +119,12 @@ func (x *subject) drainedSince() {
 	}
 }
 
+// lanes finds lanes that the live config does not serve.
+func (x *subject) lanes() {
+	x.missingRoutes()
+	x.drainedLanes()
+}
+
 // missingRoutes finds instances in lanes if the live config replaces the load balancing of the proto file, and has no routes.
 func (x *subject) missingRoutes() {
 	var inLanes []string

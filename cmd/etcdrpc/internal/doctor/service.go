@@ -48,9 +48,9 @@ func (p *examination) check() {
 	for _, s := range p.services {
 		x := p.subject(s)
 		for _, c := range checks {
-			for _, find := range c.find {
+			if c.find != nil {
 				x.check = &c
-				find(x)
+				c.find(x)
 			}
 		}
 	}

@@ -50,13 +50,8 @@ const (
 	exitUnable = 3 // etcd is unavailable or denies access, or the output cannot be written
 )
 
-// exitCode is an error that sets the exit code and is not printed: the command has printed the reason.
-type exitCode int
-
-func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
-
-// errFound is returned by a command that has printed findings or failures.
-const errFound = exitCode(exitWrong)
+// errFound is returned by a command that has printed findings or failures. It is not printed.
+var errFound = errors.New("something is wrong")
 
 // app is the state shared by the commands.
 type app struct {
@@ -93,7 +88,6 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 	root.SetOut(out)
 	root.SetErr(stderr)
 	cmd, err := root.ExecuteContextC(ctx)
-	code, isCode := errors.AsType[exitCode](err)
 	switch writeErr := out.Err(); {
 	case writeErr != nil:
 		if a.written {
@@ -103,8 +97,8 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 		return exitUnable
 	case err == nil:
 		return exitFine
-	case isCode:
-		return int(code)
+	case errors.Is(err, errFound):
+		return exitWrong
 	case !a.running || errors.As(err, new(usage.Error)):
 		if a.running {
 			output.Sayf(stderr, "etcdrpc: %s\n", err)

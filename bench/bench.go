@@ -101,7 +101,7 @@ func (r *run) measureEach(atOnce int, measure func(peer string) (figures, error)
 
 // inTurns starts all peers, each with its own service, and then calls measure for each peer, once in each of the turns. It
 // returns, by peer, the sum of the results of all turns.
-func inTurns[T any](r *run, p params, turns int, measure func(*proc) (T, error), sum func([]T) figures) (map[string]figures, error) {
+func inTurns[T any](r *run, p params, turns int, measure func(p *proc, turn int) (T, error), sum func([]T) figures) (map[string]figures, error) {
 	procs, measured := make([]*proc, len(r.peers)), make([][]T, len(r.peers))
 	for i, peer := range r.peers {
 		p.Peer, p.Key = peer, fmt.Sprint(serviceKey, i)
@@ -114,7 +114,7 @@ func inTurns[T any](r *run, p params, turns int, measure func(*proc) (T, error),
 	for turn := range turns {
 		for i := range procs {
 			i = (i + turn) % len(procs)
-			one, err := measure(procs[i])
+			one, err := measure(procs[i], turn)
 			if err != nil {
 				return nil, fmt.Errorf("turn %d: %w", turn, err)
 			}

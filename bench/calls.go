@@ -127,7 +127,7 @@ const (
 
 // rpc compares calls to servers in the caller's process. The peers take turns of a hundred calls.
 var rpc = &scenario{"RPC", "servers", []int{3}, finders, func(r *run) (map[string]figures, error) {
-	return inTurns(r, params{Role: "rpc", Conns: r.size}, r.part(80), (*proc).ask, medians)
+	return inTurns(r, params{Role: "rpc", Conns: r.size}, r.part(80), func(p *proc, _ int) (figures, error) { return p.ask() }, medians)
 }}
 
 // medians returns the median of each unit.

@@ -10,17 +10,12 @@ import (
 // batches them.
 var change = &scenario{"Change", "endpoints", []int{10, 1000}, finders, func(r *run) (map[string]figures, error) {
 	turns := r.part(140)
-	changers := make(map[string]*changer)
 	apart := (15*time.Millisecond + time.Duration(r.size)*25*time.Microsecond) / time.Duration(len(r.peers))
-	return inTurns(r, params{Role: "change", Size: r.size, Changes: turns}, turns, func(p *proc) (time.Duration, error) {
-		c, ok := changers[p.Peer]
-		if !ok {
-			c = &changer{client: r.etcd.client, style: styleOf(p.Peer, p.Key), size: r.size}
-			changers[p.Peer] = c
-		}
+	return inTurns(r, params{Role: "change", Size: r.size, Changes: turns}, turns, func(p *proc, turn int) (time.Duration, error) {
+		style := styleOf(p.Peer, p.Key)
 		time.Sleep(apart)
 		sent := time.Now()
-		if err := c.change(); err != nil {
+		if err := makeChange(r.etcd.client, style, r.size, turn); err != nil {
 			return 0, err
 		}
 		var arrived int64
@@ -55,13 +50,13 @@ var sequence = &scenario{"Sequence", "endpoints", []int{10, 100, 1000}, finders,
 
 func childSequence(c *child) figures {
 	g := c.openProbed()
-	changer := &changer{client: c.client(), style: styleOf(c.Peer, c.Key), size: c.Size}
+	client, style := c.client(), styleOf(c.Peer, c.Key)
 	c.meet("ready")
 	took := make([]time.Duration, c.Changes)
 	before := used()
 	for i := range took {
 		arrived, sent := g.expect(c.Size+(i+1)%2), time.Now()
-		must(changer.change())
+		must(makeChange(client, style, c.Size, i))
 		took[i] = within(arrived).Sub(sent)
 	}
 	cpu := before.since(len(took))["cpu-ns/op"]

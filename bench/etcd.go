@@ -136,22 +136,14 @@ func (s *server) rollout(style style, size, replaced int, pace time.Duration) er
 	return g.Wait()
 }
 
-// changer alternately adds an endpoint to a service of size endpoints and removes it.
-type changer struct {
-	client *clientv3.Client
-	style  style
-	size   int
-	added  bool
-}
-
-func (c *changer) change() (err error) {
-	key, value := c.style(c.size)
-	if c.added {
-		_, err = c.client.Delete(c.client.Ctx(), key)
+// makeChange makes the change with an index to a service of size endpoints: even ones add an endpoint, and odd ones remove it.
+func makeChange(client *clientv3.Client, style style, size, index int) (err error) {
+	key, value := style(size)
+	if index%2 == 0 {
+		_, err = client.Put(client.Ctx(), key, value)
 	} else {
-		_, err = c.client.Put(c.client.Ctx(), key, value)
+		_, err = client.Delete(client.Ctx(), key)
 	}
-	c.added = !c.added
 	return err
 }
 

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"sort"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
@@ -16,7 +15,7 @@ import (
 
 // Look is a snapshot of a world at one moment.
 type Look struct {
-	Entries []etcd.Entry // all keys in etcd
+	Entries []etcd.Entry // all keys in etcd, sorted
 	Servers []Server
 	Writers []string // the addresses of servers that use etcd without the runtime
 	Readers []Reader
@@ -75,19 +74,9 @@ func (s Server) Left(l Look, key string) string {
 
 // stands reports whether etcd has a candidate of the server.
 func (s Server) stands(l Look) bool {
-	return slices.ContainsFunc(l.under(fixtures.Candidates), func(e etcd.Entry) bool {
+	return slices.ContainsFunc(etcd.Under(l.Entries, fixtures.Candidates), func(e etcd.Entry) bool {
 		return slices.Contains(s.Leases, e.Lease) && e.Value == cmp.Or(s.Name, s.Addr)
 	})
-}
-
-// under returns the entries whose keys begin with a prefix.
-func (l Look) under(prefix string) []etcd.Entry {
-	from := sort.Search(len(l.Entries), func(i int) bool { return l.Entries[i].Key >= prefix })
-	n := slices.IndexFunc(l.Entries[from:], func(e etcd.Entry) bool { return !strings.HasPrefix(e.Key, prefix) })
-	if n < 0 {
-		return l.Entries[from:]
-	}
-	return l.Entries[from : from+n]
 }
 
 // at returns the entries of a service that have an address.
@@ -97,7 +86,7 @@ func (l Look) at(key, addr string) []etcd.Entry {
 
 // of returns the entries of a service.
 func (l Look) of(key string) []etcd.Entry {
-	return slices.DeleteFunc(slices.Clone(l.under(key)), func(e etcd.Entry) bool { return fixtures.Read(e).Service != key })
+	return slices.DeleteFunc(slices.Clone(etcd.Under(l.Entries, key)), func(e etcd.Entry) bool { return fixtures.Read(e).Service != key })
 }
 
 // Config returns the live config.

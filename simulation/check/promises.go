@@ -432,7 +432,7 @@ func wrongStatuses(l Look, wrong complaint) {
 func manyLeases(l Look, wrong complaint) {
 	for _, s := range l.Servers {
 		ofEntries := slices.DeleteFunc(slices.Clone(s.Leases), func(id int64) bool {
-			return slices.ContainsFunc(l.under(fixtures.Candidates), func(e etcd.Entry) bool { return e.Lease == id })
+			return slices.ContainsFunc(etcd.Under(l.Entries, fixtures.Candidates), func(e etcd.Entry) bool { return e.Lease == id })
 		})
 		if len(ofEntries) > 1 {
 			wrong("%s has the leases %x for entries, want at most one", s.ID, ofEntries)
@@ -490,7 +490,7 @@ func wrongLeader(l Look, wrong complaint) {
 			lead, leadDrained = lead+1, drained && p.Least == 0 // a leader may ignore a drain that has a minimum
 		}
 	}
-	if n := len(l.under(fixtures.Candidates)); n != stand {
+	if n := len(etcd.Under(l.Entries, fixtures.Candidates)); n != stand {
 		wrong("%d of %d servers have a candidate, but etcd has %d candidates", stand, elect, n)
 	}
 	if lead != min(elect, 1) || leadDrained && undrained > 0 {

@@ -62,12 +62,17 @@ func (c *Cluster) Revision() int64 {
 func (c *Cluster) Entries(prefix string) []Entry {
 	c.mirror.mu.Lock()
 	defer c.mirror.mu.Unlock()
-	from, _ := c.mirror.search(prefix)
+	return slices.Clone(Under(c.mirror.entries, prefix))
+}
+
+// Under returns the part of sorted entries whose keys begin with prefix.
+func Under(entries []Entry, prefix string) []Entry {
+	from, _ := search(entries, prefix)
 	to := from
-	for to < len(c.mirror.entries) && strings.HasPrefix(c.mirror.entries[to].Key, prefix) {
+	for to < len(entries) && strings.HasPrefix(entries[to].Key, prefix) {
 		to++
 	}
-	return slices.Clone(c.mirror.entries[from:to])
+	return entries[from:to]
 }
 
 // OnCommit sets the function that is called for each change, in the order of revisions, at the instant when the first member applies
@@ -121,7 +126,7 @@ func (m *mirror) commit(revision int64, events []*mvccpb.Event) {
 	m.revision = revision
 	for _, e := range events {
 		c := &Change{time.Now(), "", string(e.Kv.Key), string(e.Kv.Value), e.Kv.Lease, revision, e.Type == mvccpb.Event_DELETE}
-		at, found := m.search(c.Key)
+		at, found := search(m.entries, c.Key)
 		if found {
 			m.entries = slices.Delete(m.entries, at, at+1)
 		}
@@ -133,9 +138,9 @@ func (m *mirror) commit(revision int64, events []*mvccpb.Event) {
 	}
 }
 
-// search returns the index of a key, and whether the mirror has the key.
-func (m *mirror) search(key string) (int, bool) {
-	return slices.BinarySearchFunc(m.entries, key, func(e Entry, key string) int { return cmp.Compare(e.Key, key) })
+// search returns the index of a key in sorted entries, and whether they have the key.
+func search(entries []Entry, key string) (int, bool) {
+	return slices.BinarySearchFunc(entries, key, func(e Entry, key string) int { return cmp.Compare(e.Key, key) })
 }
 
 // await waits until the mirror has a revision that a member has applied. This takes no virtual time.

@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,6 +15,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/targets"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
 type sdOptions struct {
@@ -43,8 +44,8 @@ setting, such as one of Registry.Add, unless PREFIX is the key of the service.`,
 	}
 	cmd.RunE = a.connected(func(ctx context.Context, s *store.Store, args []string) error {
 		prefix := strings.Join(args, "")
-		if err := opts.check(cmd); err != nil {
-			return usage.Mistake(err)
+		if cmd.Flags().Changed("port") && !servicekey.IsPort(strconv.Itoa(opts.port.Number)) {
+			return usage.Mistakef("--port must be from 1 to 65535")
 		}
 		if !opts.once {
 			return opts.serve(ctx, s, prefix, a.notes)
@@ -63,13 +64,6 @@ setting, such as one of Registry.Add, unless PREFIX is the key of the service.`,
 	cmd.MarkFlagsMutuallyExclusive("port", "port-metadata")
 	cmd.MarkFlagsMutuallyExclusive("once", "listen")
 	return cmd
-}
-
-func (o *sdOptions) check(cmd *cobra.Command) error {
-	if cmd.Flags().Changed("port") && (o.port.Number < 1 || o.port.Number > 65535) {
-		return errors.New("--port must be from 1 to 65535")
-	}
-	return nil
 }
 
 func (o *sdOptions) serve(ctx context.Context, s *store.Store, prefix string, stderr io.Writer) error {

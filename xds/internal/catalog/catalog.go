@@ -40,7 +40,7 @@ func New(registry *runtime.Registry, services []*runtime.ServiceDesc, logger *sl
 			c.hosts[desc.Authority] = h
 		}
 		if err := h.add(desc); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("service %q: %w", desc.Name, err)
 		}
 	}
 	for authority, h := range c.hosts {
@@ -125,13 +125,13 @@ type host struct {
 func (h *host) add(desc *runtime.ServiceDesc) error {
 	p, err := mapping.ReadPolicy(desc.ServiceConfig)
 	if err != nil {
-		return fmt.Errorf("service %q: %w", desc.Name, err)
+		return err
 	}
 	service := mapping.Service{Name: desc.Name, Policy: p}
 	if desc.Extension != nil {
 		hooks, err := desc.Extension.Extend(desc.Name)
 		if err != nil {
-			return fmt.Errorf("service %q: %w", desc.Name, err)
+			return err
 		}
 		service.Leading = hooks.Methods
 	}

@@ -217,13 +217,12 @@ func (c *Core) addUpcoming(now time.Time, name string, found Found, waits *bool)
 		if !c.kinds[Clusters].asked || !c.hasAll(asked) {
 			return wait(Found{Pending: true})
 		}
-		var err error
-		if a.current, err = mapping.Detour(asked, next); err != nil || a.current == nil {
+		if a.current = mapping.Detour(asked, next); a.current == nil {
 			return found
 		}
 	}
-	extended, err := mapping.AddUpcoming(a.current, next)
-	if err != nil || extended == nil || extended.Equal(last) && c.hasAll(next.Clusters) {
+	extended := mapping.AddUpcoming(a.current, next)
+	if extended == nil || extended.Equal(last) && c.hasAll(next.Clusters) {
 		return found
 	}
 	return wait(Found{Resource: extended})

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"maps"
 	"reflect"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -81,17 +80,6 @@ func (a admin) setRight(role string, r Right) error {
 		return except(errOf(a.RoleRevokePermission(a.root(), revoke)), auth.ErrPermissionNotGranted)
 	}
 	return errOf(a.RoleGrantPermission(a.root(), &pb.AuthRoleGrantPermissionRequest{Name: role, Perm: p}))
-}
-
-// SetTokenTTL restarts all members. From then on, tokens last for a time without use, in whole seconds.
-func (c *Cluster) SetTokenTTL(ttl time.Duration) error {
-	c.stopAll()
-	c.tokenTTL = ttl
-	var err error
-	for i := range c.members {
-		err = errors.Join(err, c.Start(i))
-	}
-	return err
 }
 
 // ExpireTokens makes all tokens invalid. It sets the password of each user to the same value again, which ends the user's tokens.

@@ -35,7 +35,7 @@ type Cluster struct {
 	mirror   *mirror
 	changing chan struct{} // holds a value during a start, a stop, or a read or replacement of data
 	token    string        // the initial cluster token; guarded by changing
-	tokenTTL time.Duration // guarded by changing
+	tokenTTL time.Duration // does not change
 
 	mu        sync.Mutex
 	members   []member
@@ -55,8 +55,8 @@ type member struct {
 var smallWAL = sync.OnceFunc(func() { wal.SegmentSizeBytes = 256 << 10 })
 
 // New starts a cluster with a member at each client address, one or three, and returns when all of them serve. Each member must have
-// a host of its own.
-func New(network *network.Network, addrs []string) (*Cluster, error) {
+// a host of its own. tokenTTL is how long a token lasts without use, in whole seconds; 0 means etcd's default of 5 minutes.
+func New(network *network.Network, addrs []string, tokenTTL time.Duration) (*Cluster, error) {
 	smallWAL()
 	dir := "/dev/shm" // in memory
 	if _, err := os.Stat(dir); err != nil {
@@ -67,7 +67,7 @@ func New(network *network.Network, addrs []string) (*Cluster, error) {
 		return nil, err
 	}
 	c := &Cluster{
-		network: network, addrs: addrs, dir: dir, mirror: &mirror{observer: func(*Change) {}}, changing: make(chan struct{}, 1), token: "simulation", tokenTTL: time.Duration(defaults.AuthTokenTTL) * time.Second,
+		network: network, addrs: addrs, dir: dir, mirror: &mirror{observer: func(*Change) {}}, changing: make(chan struct{}, 1), token: "simulation", tokenTTL: tokenTTL,
 		members: make([]member, len(addrs)), users: map[string]User{},
 	}
 	c.mirror.advanced.L = &c.mirror.mu

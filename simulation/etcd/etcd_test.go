@@ -29,7 +29,7 @@ type world struct {
 func inBubble(t *testing.T, members int, f func(t *testing.T, w *world)) {
 	Bubble(t, func(t *testing.T) {
 		w := &world{t: t, net: network.New()}
-		c, err := New(w.net, []string{"10.0.1.1:2379", "10.0.1.2:2379", "10.0.1.3:2379"}[:members])
+		c, err := New(w.net, []string{"10.0.1.1:2379", "10.0.1.2:2379", "10.0.1.3:2379"}[:members], 0)
 		if err != nil {
 			t.Fatal(err)
 		}

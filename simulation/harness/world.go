@@ -44,7 +44,7 @@ func newWorld(plan schedule.Schedule, network *network.Network) *world {
 		plan: plan, network: network, changing: make(chan struct{}, 1), refused: make(map[int]string),
 		down: make([]int, plan.Members), counts: make(map[int]check.Counts),
 	}
-	cluster, err := etcd.New(network, w.memberAddrs())
+	cluster, err := etcd.New(network, w.memberAddrs(), 0)
 	must(err)
 	w.etcd, w.began = cluster, time.Now()
 	w.history = check.NewHistory(w.began)

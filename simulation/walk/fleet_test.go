@@ -112,11 +112,10 @@ func (f *fleet) run(t *testing.T) {
 // startEtcd starts etcd and its queue.
 func (f *fleet) startEtcd(t *testing.T) {
 	f.net = network.New()
-	cluster, err := etcd.New(f.net, etcdAddrs)
+	cluster, err := etcd.New(f.net, etcdAddrs, 2*f.work)
 	must.Succeed(t, err)
 	f.etcd = cluster
 	if f.login > 0 {
-		must.Succeed(t, cluster.SetTokenTTL(2*f.work))
 		must.Succeed(t, cluster.Protect(etcd.User{Name: "root", Password: "root"}))
 	}
 	cluster.OnCommit(func(c *etcd.Change) {

@@ -41,7 +41,7 @@ func inDistance(t *testing.T, roundTrip time.Duration, f func(*testing.T, *dista
 	etcd.Bubble(t, func(t *testing.T) {
 		net := network.New()
 		net.Set(here, there, network.Link{Delay: roundTrip / 2})
-		cluster, err := etcd.New(net, etcdAddrs)
+		cluster, err := etcd.New(net, etcdAddrs, 0)
 		must.Succeed(t, err)
 		d := &distant{etcd: cluster, calls: map[string]int{}}
 		defer func() { must.Succeed(t, d.etcd.Close()) }()

@@ -11,12 +11,9 @@ import (
 )
 
 // Listen listens on a host and a port, such as "10.0.0.1:9000". Closing the listener frees the address and resets connections that
-// were not accepted.
+// were not accepted. Listen panics if addr is invalid.
 func (n *Network) Listen(addr string) (net.Listener, error) {
-	at, err := netip.ParseAddrPort(addr)
-	if err != nil {
-		return nil, &net.OpError{Op: "listen", Net: "tcp", Err: err}
-	}
+	at := netip.MustParseAddrPort(addr)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.listeners[at] != nil {

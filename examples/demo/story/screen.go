@@ -30,29 +30,16 @@ func (s *screen) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			s.draw(lastTable)
+			s.draw(true)
 			return
 		case <-tick.C:
-			if s.live {
-				s.draw(liveTable)
-			} else {
-				s.draw(noTable)
-			}
+			s.draw(false)
 		}
 	}
 }
 
-// kind is the kind of table below the events.
-type kind int
-
-const (
-	noTable   kind = iota
-	liveTable      // replaced by the next table
-	lastTable
-)
-
-// draw writes the new events and a table, in place of the previous one.
-func (s *screen) draw(table kind) {
+// draw writes the new events and, on a terminal or at last, a table in place of the previous one.
+func (s *screen) draw(last bool) {
 	var page bytes.Buffer
 	if s.tall > 0 {
 		fmt.Fprintf(&page, "\x1b[%dA\x1b[J", s.tall) // up to the table's first line, clear the rest
@@ -65,29 +52,30 @@ func (s *screen) draw(table kind) {
 		fmt.Fprintf(&page, "%5.1f s  %s\n", event.after.Seconds(), event.text)
 		s.shown++
 	}
-	if table != noTable {
+	if s.live || last {
 		top := page.Len()
-		s.table(&page, table)
+		s.table(&page, last)
 		s.tall = bytes.Count(page.Bytes()[top:], []byte("\n"))
 	}
 	// If the terminal is gone, the demo goes on: its exit code still counts.
 	_, _ = s.out.Write(page.Bytes())
 }
 
-func (s *screen) table(w io.Writer, kind kind) {
+// table writes a table. All but the last one have a column for the rate of calls.
+func (s *screen) table(w io.Writer, last bool) {
 	servers, total, _ := s.demo.load.snapshot()
 	since := time.Since(s.drawn).Seconds()
 	s.drawn = time.Now()
 	columns := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprint(columns, "\ninstance\taddress\tstate\tin etcd\tcalls\terrors\t")
-	if kind == liveTable {
+	if !last {
 		fmt.Fprint(columns, "calls/s\t")
 	}
 	for _, row := range s.demo.rows() {
 		count := servers[row.addr]
 		fmt.Fprintf(columns, "\n%s\t%s\t%s\t%s\t%d\t%d\t",
 			row.name, row.addr, row.state, row.inEtcd, count.answered, count.broken)
-		if kind == liveTable {
+		if !last {
 			fmt.Fprintf(columns, "%.0f\t", float64(count.answered-s.answered[row.addr])/since)
 		}
 		s.answered[row.addr] = count.answered

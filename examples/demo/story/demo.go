@@ -13,7 +13,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/examples/internal/show"
@@ -79,11 +78,11 @@ func setUp(ctx context.Context, out *os.File, cfg config, dir string) (d *demo, 
 		}
 	}
 	greeter, err := greeterv1.NewGreeterServiceClientFromEtcd(d.registry,
-		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithStatsHandler(d.load))
+		show.Plaintext, grpc.WithStatsHandler(d.load))
 	if err != nil {
 		return nil, err
 	}
-	instances, err := d.registry.NewInstances(&greeterv1.GreeterService_EtcdServiceDesc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	instances, err := d.registry.NewInstances(&greeterv1.GreeterService_EtcdServiceDesc, show.Plaintext)
 	if err != nil {
 		return nil, err
 	}
@@ -175,16 +174,15 @@ func (d *demo) rows() []row {
 func (d *demo) etcdLine() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var line strings.Builder
-	line.WriteString("etcd:")
+	line := "etcd:"
 	for i := range d.cluster.Members() {
 		state := "up"
 		if d.down[i+1] {
 			state = "down"
 		}
-		fmt.Fprintf(&line, " member %d %s", i+1, state)
+		line += fmt.Sprintf(" member %d %s", i+1, state)
 	}
-	return line.String()
+	return line
 }
 
 // conclude prints a summary in plain words. It returns an error if a call failed.

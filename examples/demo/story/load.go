@@ -88,10 +88,7 @@ func (l *load) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context 
 
 // HandleRPC counts the attempts that end with an error.
 func (l *load) HandleRPC(ctx context.Context, event stats.RPCStats) {
-	try, ok := ctx.Value(attemptKey{}).(*attempt)
-	if !ok {
-		return
-	}
+	try := ctx.Value(attemptKey{}).(*attempt) // from TagRPC
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch event := event.(type) {

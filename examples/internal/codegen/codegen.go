@@ -25,7 +25,7 @@ func Request(ctx context.Context, sources *protocompile.SourceResolver, file str
 	}
 	return proto.Marshal(&pluginpb.CodeGeneratorRequest{
 		FileToGenerate: []string{file},
-		Parameter:      proto.String("paths=source_relative"),
+		Parameter:      new("paths=source_relative"),
 		ProtoFile:      withImports(compiled[0]),
 	})
 }

@@ -96,7 +96,7 @@ func StartProcess(ctx context.Context, name string, env []string, binary string,
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	lines := bufio.NewScanner(stdout)
-	said := lines.Scan()
+	lines.Scan() // without a line, the text is ""
 	addr, ok := strings.CutPrefix(lines.Text(), "serving on ")
 	go func() {
 		defer close(p.exited)
@@ -104,7 +104,7 @@ func StartProcess(ctx context.Context, name string, env []string, binary string,
 		}
 		p.err = p.cmd.Wait()
 	}()
-	if !said || !ok {
+	if !ok {
 		return nil, fmt.Errorf("%s does not print its address: %w", name, p.End(os.Kill, time.Minute))
 	}
 	p.Addr = addr

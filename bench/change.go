@@ -44,7 +44,7 @@ var sequence = &scenario{"Sequence", "endpoints", []int{10, 100, 1000}, finders,
 		if peer == peerEtcd || peer == peerGoZero { // they are slow
 			changes = r.part(300)
 		}
-		return r.alone(params{Role: "sequence", Peer: peer, Key: serviceKey, Size: r.size, Changes: changes})
+		return r.alone(params{Role: "sequence", Peer: peer, Size: r.size, Changes: changes})
 	})
 }}
 
@@ -121,7 +121,7 @@ func childRollout(c *child) figures {
 // use; the floor keeps only decoded values.
 var cold = &scenario{"Cold", "endpoints", []int{10, 1000, 10_000}, finders, func(r *run) (map[string]figures, error) {
 	return r.measureEach(1, func(peer string) (figures, error) {
-		return r.alone(params{Role: "cold", Peer: peer, Key: serviceKey, Size: r.size})
+		return r.alone(params{Role: "cold", Peer: peer, Size: r.size})
 	})
 }}
 

@@ -21,7 +21,7 @@ const (
 var conns = &scenario{"Conns", "conns", []int{100}, finders[1:], func(r *run) (map[string]figures, error) {
 	return r.measureEach(1, func(peer string) (figures, error) {
 		lists, watches := r.etcd.lists.Load(), r.etcd.watches.Load()
-		values, err := r.alone(params{Role: "conns", Peer: peer, Key: serviceKey, Size: r.part(connsEndpoints), Conns: r.size, Lasts: r.lasting(time.Second)})
+		values, err := r.alone(params{Role: "conns", Peer: peer, Size: r.part(connsEndpoints), Conns: r.size, Lasts: r.lasting(time.Second)})
 		if err != nil {
 			return nil, err
 		}

@@ -82,8 +82,9 @@ func (r *run) ready(p params) (*proc, error) {
 	return r.start(p, new(any))
 }
 
-// alone deletes all keys in etcd, runs one child on a new service, and returns the child's figures.
+// alone deletes all keys in etcd, runs one child on the service of serviceKey, and returns the child's figures.
 func (r *run) alone(p params) (figures, error) {
+	p.Key = serviceKey
 	if err := r.etcd.clear(); err != nil {
 		return nil, err
 	}

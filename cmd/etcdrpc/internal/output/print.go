@@ -78,7 +78,7 @@ func SayLines(w io.Writer, text string) {
 // Table prints rows in columns, by their width on a terminal. Empty cells are "-", except in the last column. A cell wider than
 // maxPad shifts only its own line.
 func Table(w io.Writer, head []string, rows [][]string) {
-	all := append([][]string{append([]string(nil), head...)}, rows...) // a copy: callers share heads
+	all := append([][]string{slices.Clone(head)}, rows...) // a copy: callers share heads
 	widths := make([]int, len(head))
 	for _, row := range all {
 		for i := range row {

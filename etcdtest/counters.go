@@ -45,7 +45,7 @@ type Call struct {
 type Calls struct {
 	mu      sync.Mutex
 	calls   []Call
-	changed chan struct{} // closed and replaced at each call
+	changed chan struct{} // closed and replaced at each request
 }
 
 // Count returns the number of requests of the kind op whose key begins with prefix. Requests without a key, such as those for
@@ -97,13 +97,9 @@ func (c *Calls) count(op Op, prefix string) (n int) {
 }
 
 func (c *Calls) add(member int, request any) {
-	calls := callsOf(request)
-	if len(calls) == 0 {
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, call := range calls {
+	for _, call := range callsOf(request) {
 		call.Member = member
 		c.calls = append(c.calls, call)
 	}

@@ -85,7 +85,6 @@ func (p *proxy) setPaused(paused bool) {
 func (p *proxy) close() {
 	p.setCut(true)
 	p.listener.Close()
-	p.reset()
 	p.done.Wait()
 }
 

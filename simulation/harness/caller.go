@@ -45,15 +45,15 @@ func (c *caller) start(offline bool) (begun bool) {
 			c.w.setLine(c.from, network.Link{Cut: true})
 		}
 		c.open(append(c.fallBack(), runtime.WithZone(c.spec.Zone), runtime.WithSnapshotDir(c.snapshots.dir))...)
-		clients := c.dial()
+		c.clients, c.under = c.dial(), new(sync.WaitGroup)
 		ctx, end := context.WithCancel(context.Background())
-		c.clients, c.end, c.under = clients, end, new(sync.WaitGroup)
+		c.end = end
 		c.mu.Lock()
 		c.watched, c.watchErr, c.live = nil, nil, c.registry
 		c.mu.Unlock()
 		random := rand.New(rand.NewPCG(c.w.plan.Seed, uint64(c.index)<<32+uint64(c.incarnation)))
-		c.under.Go(func() { c.watch(ctx, clients) })
-		c.under.Go(func() { c.traffic(ctx, clients, random) })
+		c.under.Go(func() { c.watch(ctx) })
+		c.under.Go(func() { c.traffic(ctx, random) })
 	})
 	return begun
 }
@@ -78,7 +78,7 @@ func (c *caller) dial() clients {
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))...)
 	must(err)
 	plain.Connect()
-	return clients{c.registry, shop, user, instances, plain, follows}
+	return clients{shop, user, instances, plain, follows}
 }
 
 // asked returns the layout that callers must request, nil if they read all entries by default.
@@ -96,8 +96,8 @@ func (w *world) read(desc *runtime.ServiceDesc) *runtime.ServiceDesc {
 }
 
 // watch follows the shop.
-func (c *caller) watch(ctx context.Context, via clients) {
-	for set, err := range via.registry.Watch(ctx, fixtures.ShopKey, c.w.asked()) {
+func (c *caller) watch(ctx context.Context) {
+	for set, err := range c.registry.Watch(ctx, fixtures.ShopKey, c.w.asked()) {
 		c.w.note("%s watches: %v %v", c.name(), fixtures.Addrs(set), err)
 		c.mu.Lock()
 		if c.watchErr = err; err == nil {
@@ -109,7 +109,7 @@ func (c *caller) watch(ctx context.Context, via clients) {
 			state.Addresses = append(state.Addresses, resolver.Address{Addr: addr})
 		}
 		if err == nil {
-			via.follows.UpdateState(state)
+			c.clients.follows.UpdateState(state)
 		}
 	}
 }

@@ -40,7 +40,6 @@ type caller struct {
 
 // clients are the clients of one incarnation of a caller.
 type clients struct {
-	registry   *runtime.Registry
 	shop, user *grpc.ClientConn
 	instances  *runtime.Instances // the instances of the shop
 	plain      *grpc.ClientConn   // a connection to the watched addresses, with gRPC's round_robin
@@ -61,7 +60,7 @@ var (
 )
 
 // way is a way to call.
-type way func(c *caller, ctx context.Context, via clients, r *rand.Rand)
+type way func(c *caller, ctx context.Context, r *rand.Rand)
 
 // ways holds the ways to call, each repeated by its frequency.
 var ways = append([]way{
@@ -71,39 +70,39 @@ var ways = append([]way{
 
 // calling returns a way to call a method of any instance.
 func calling(method string) way {
-	return func(c *caller, ctx context.Context, via clients, _ *rand.Rand) { c.call(ctx, via, method, "") }
+	return func(c *caller, ctx context.Context, _ *rand.Rand) { c.call(ctx, method, "") }
 }
 
 // marking returns a way to call the shop with one of the marks, an affinity or a lane. Calls of a strict lane may fail more often than
 // other calls.
 func marking(mark func(context.Context, string) context.Context, marks []string) way {
-	return func(c *caller, ctx context.Context, via clients, r *rand.Rand) {
-		c.call(mark(ctx, marks[r.IntN(len(marks))]), via, fixtures.Who, "")
+	return func(c *caller, ctx context.Context, r *rand.Rand) {
+		c.call(mark(ctx, marks[r.IntN(len(marks))]), fixtures.Who, "")
 	}
 }
 
 // traffic makes calls until ctx ends, each in a random way.
-func (c *caller) traffic(ctx context.Context, via clients, r *rand.Rand) {
+func (c *caller) traffic(ctx context.Context, r *rand.Rand) {
 	for pause(ctx, time.Duration(r.Int64N(int64(2*betweenCalls)))) {
 		if call := ways[r.IntN(len(ways))]; !c.idle.Load() {
-			call(c, ctx, via, r)
+			call(c, ctx, r)
 		}
 	}
 }
 
 // callOne calls one instance of the shop by its id.
-func (c *caller) callOne(ctx context.Context, via clients, r *rand.Rand) {
-	if known := keyStatus(via.registry, fixtures.ShopKey).Endpoints; len(known) > 0 {
-		c.call(ctx, via, fixtures.Who, known[r.IntN(len(known))].Instance)
+func (c *caller) callOne(ctx context.Context, r *rand.Rand) {
+	if known := keyStatus(c.registry, fixtures.ShopKey).Endpoints; len(known) > 0 {
+		c.call(ctx, fixtures.Who, known[r.IntN(len(known))].Instance)
 	}
 }
 
 // call makes a call and returns the incarnation that answered, or "".
-func (c *caller) call(ctx context.Context, via clients, method, target string) (from string) {
-	key, conn := fixtures.ShopKey, via.shop
+func (c *caller) call(ctx context.Context, method, target string) (from string) {
+	key, conn := fixtures.ShopKey, c.clients.shop
 	switch method {
 	case fixtures.UserWho:
-		key, conn = fixtures.UserKey, via.user
+		key, conn = fixtures.UserKey, c.clients.user
 	case fixtures.Lead:
 		key = "leader"
 	}
@@ -115,21 +114,21 @@ func (c *caller) call(ctx context.Context, via clients, method, target string) (
 }
 
 // callPlain makes a call that any instance may answer, and the same call under gRPC's round_robin.
-func (c *caller) callPlain(ctx context.Context, via clients, _ *rand.Rand) {
+func (c *caller) callPlain(ctx context.Context, _ *rand.Rand) {
 	call := c.prepare(fixtures.ShopKey, fixtures.Who, "")
 	beside := newTask(func() error {
 		bounded, cancel := context.WithTimeout(ctx, check.Deadline)
 		defer cancel()
-		_, err := fixtures.Ask(bounded, via.plain, fixtures.Who)
+		_, err := fixtures.Ask(bounded, c.clients.plain, fixtures.Who)
 		return err
 	})
-	c.ask(ctx, via.shop, call, beside)
+	c.ask(ctx, c.clients.shop, call, beside)
 }
 
 // callEach calls every instance of the shop.
-func (c *caller) callEach(ctx context.Context, via clients, _ *rand.Rand) {
-	known := keyStatus(via.registry, fixtures.ShopKey).Known
-	all, err := via.list(ctx, check.Deadline)
+func (c *caller) callEach(ctx context.Context, _ *rand.Rand) {
+	known := keyStatus(c.registry, fixtures.ShopKey).Known
+	all, err := c.clients.list(ctx, check.Deadline)
 	if err != nil && known && ctx.Err() == nil {
 		c.w.report(check.Listed, "%s: Instances.All returned %v, want the known instances", c.name(), err)
 	}

@@ -32,14 +32,14 @@ const reconnecting = 150 * time.Second
 
 // atLast runs look every second until it returns "" twice in a row. After the time reconnecting, atLast
 // reports the result of look.
-func (w *world) atLast(promise, who string, look func() string) {
+func (c *caller) atLast(promise string, look func() string) {
 	right := 0
 	for end := time.Now().Add(reconnecting); right < 2; time.Sleep(time.Second) {
 		right++
 		if wrong := look(); wrong != "" {
 			right = 0
 			if time.Now().After(end) {
-				w.report(promise, "%s: %s", who, wrong)
+				c.w.report(promise, "%s: %s", c.name(), wrong)
 				return
 			}
 		}
@@ -48,12 +48,12 @@ func (w *world) atLast(promise, who string, look func() string) {
 
 // callShared checks that calls are distributed as configured.
 func (w *world) callShared(c *caller) {
-	w.atLast(check.Shared, c.name(), func() string {
+	c.atLast(check.Shared, func() string {
 		l := w.look()
 		served := make(map[string]int)
 		n := check.Rounds * len(l.Registered())
 		for range n {
-			if from := c.call(context.Background(), c.clients, fixtures.Who, ""); from != "" {
+			if from := c.call(context.Background(), fixtures.Who, ""); from != "" {
 				served[w.addressOf(from)]++
 			}
 		}
@@ -65,7 +65,7 @@ func (w *world) callShared(c *caller) {
 func (w *world) callLanes(c *caller) {
 	if p, known := w.policy(c); known && len(p.Routes) > 0 {
 		for _, lane := range lanes {
-			w.atLast(check.Lanes, c.name(), func() string { return w.wrongLane(c, p, lane) })
+			c.atLast(check.Lanes, func() string { return w.wrongLane(c, p, lane) })
 		}
 	}
 }
@@ -104,11 +104,11 @@ func (w *world) callAffine(c *caller) {
 	if p, known := w.policy(c); !known || !p.Tied {
 		return
 	}
-	w.atLast(check.Affine, c.name(), func() string {
+	c.atLast(check.Affine, func() string {
 		for _, affinity := range affinities {
 			first := ""
 			for n := range callsOfOne {
-				from := c.call(runtime.WithAffinity(context.Background(), affinity), c.clients, fixtures.Who, "")
+				from := c.call(runtime.WithAffinity(context.Background(), affinity), fixtures.Who, "")
 				if n == 0 {
 					first = from
 				}
@@ -132,7 +132,7 @@ func (w *world) wrongOne(c *caller, what, from, want string) string {
 // callTargets checks that each instance of the shop is reached by its name.
 func (w *world) callTargets(c *caller) {
 	for _, addr := range w.entries().Registered() {
-		w.atLast(check.Reached, c.name(), func() string { return w.wrongTarget(c, addr) })
+		c.atLast(check.Reached, func() string { return w.wrongTarget(c, addr) })
 	}
 }
 
@@ -150,7 +150,7 @@ func (w *world) wrongTarget(c *caller, addr string) string {
 	if !w.entries().Named(name, addr) {
 		return fmt.Sprintf("the list has the instance id %q for %s, want one from an entry", name, addr)
 	}
-	return w.wrongOne(c, name, w.addressOf(c.call(context.Background(), c.clients, fixtures.Who, name)), addr)
+	return w.wrongOne(c, name, w.addressOf(c.call(context.Background(), fixtures.Who, name)), addr)
 }
 
 // callLeaders checks that calls for the leader reach the leader, if there is one.
@@ -159,8 +159,8 @@ func (w *world) callLeaders(c *caller) {
 	if leader == nil {
 		return
 	}
-	w.atLast(check.Led, c.name(), func() string {
-		return w.wrongOne(c, "the leader", c.call(context.Background(), c.clients, fixtures.Lead, ""), leader.id)
+	c.atLast(check.Led, func() string {
+		return w.wrongOne(c, "the leader", c.call(context.Background(), fixtures.Lead, ""), leader.id)
 	})
 }
 
@@ -207,7 +207,7 @@ func (w *world) callAtOnce(c *caller) {
 	if !known || p.Most == 0 {
 		return
 	}
-	w.atLast(check.Bounded, c.name(), func() (wrong string) {
+	c.atLast(check.Bounded, func() (wrong string) {
 		defer c.alone(network.Link{Delay: underWay})()
 		for range timesAtOnce {
 			wrong = cmp.Or(wrong, w.wrongBound(c, p))

@@ -122,7 +122,7 @@ func (c *caller) judgeRecalled() {
 	if len(knew) == 0 || !c.snapshots.exact || c.idle.Load() {
 		return
 	}
-	if from := c.call(context.Background(), c.clients, fixtures.Who, ""); from == "" {
+	if from := c.call(context.Background(), fixtures.Who, ""); from == "" {
 		c.w.report(check.Recalled, "%s cannot reach etcd but knows and reaches %v: a call failed, want success", c.name(), addrs)
 	}
 }

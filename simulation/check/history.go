@@ -195,8 +195,10 @@ func (h *History) SetCalm(now time.Time, calm bool) {
 
 // Incarnation returns the incarnation with an id, nil if there is none.
 func (h *History) Incarnation(id string) *Incarnation {
-	if i := slices.IndexFunc(h.Incarnations, func(l *Incarnation) bool { return l.ID == id }); i >= 0 {
-		return h.Incarnations[i]
+	for _, l := range h.Incarnations {
+		if l.ID == id {
+			return l
+		}
 	}
 	return nil
 }

@@ -147,9 +147,10 @@ func (c clients) list(ctx context.Context, within time.Duration) ([]runtime.Inst
 }
 
 func keyStatus(registry *runtime.Registry, key string) runtime.KeyStatus {
-	keys := registry.Status().Keys
-	if i := slices.IndexFunc(keys, func(k runtime.KeyStatus) bool { return k.Key == key }); i >= 0 {
-		return keys[i]
+	for _, k := range registry.Status().Keys {
+		if k.Key == key {
+			return k
+		}
 	}
 	return runtime.KeyStatus{}
 }

@@ -3,7 +3,6 @@ package harness
 import (
 	"context"
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,9 +28,10 @@ func (w *world) candidates() []*candidate {
 
 // leader returns the first candidate that claims to lead, or nil.
 func (w *world) leader() *candidate {
-	all := w.candidates()
-	if i := slices.IndexFunc(all, func(c *candidate) bool { return c.leadsWith() != 0 }); i >= 0 {
-		return all[i]
+	for _, c := range w.candidates() {
+		if c.leadsWith() != 0 {
+			return c
+		}
 	}
 	return nil
 }

@@ -166,8 +166,8 @@ func (w *policyWrite) command(cmd *cobra.Command, do action) *cobra.Command {
 // run edits the live config of the service whose key is the first argument.
 func (w *policyWrite) run(ctx context.Context, s *store.Store, args []string) error {
 	w.Key = args[0]
-	if w.lasts < 0 {
-		return usage.Mistakef("--for must not be below zero")
+	if w.lasts != 0 && w.lasts < time.Second {
+		return usage.Mistakef("--for must be at least 1s")
 	}
 	w.Entry = policyedit.Signed(time.Now(), w.lasts)
 	if w.flags.Changed("revision") {

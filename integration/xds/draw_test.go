@@ -52,7 +52,7 @@ func pick[T any](d drawer, from ...T) T { return from[d.IntN(len(from))] }
 
 // texts has texts for the fields of each name. One endpoint is in no lane, and the last one is not drained.
 var texts = map[string][]string{
-	"requestHashHeader": {"etcd-affinity", "x.y_z-1", strings.Repeat("h", 256)}, "laneHeader": {"x-lane", "te", "content-type"}, "serviceName": {"", "a"}, "drain": {"1", "127.0.0.3:1"},
+	"requestHashHeader": {"etcd-affinity", "x.y_z-1", strings.Repeat("h", 256)}, "laneHeader": {"x-lane", "te", "content-type"}, "serviceName": {"", "a"}, "instance": {"1", "127.0.0.3:1"}, "until": {"", "2126-01-01T00:00:00Z"}, "by": {"", "a"}, "at": {"", "a"},
 	"lane": {"blue", "-_.:/", strings.Repeat("l", serviceconfig.MaxLane)}, "label": {"lane", "version", "\u0000/"},
 }
 

@@ -71,10 +71,16 @@ func (c *configCore) settle(s *State, now time.Time) warning {
 		return warning{}
 	}
 	json, until, err := c.read(*c.value, now)
-	c.until = until
 	s.LiveErr = err
+	if err != nil && s.Live != "" {
+		json, until, _ = c.read(liveConfig{s.Live, len(s.Live)}, now) // it was valid, but its drains may have ended
+	}
+	s.Live = json
+	c.until = until
+	if soonest := now.Add(configSpacing); until.Before(soonest) && !until.IsZero() {
+		c.until = soonest
+	}
 	if err == nil {
-		s.Live = json
 		return warning{}
 	}
 	if ok, missed := c.lines.Allow(now); ok {

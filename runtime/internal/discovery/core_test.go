@@ -179,7 +179,8 @@ func TestCore(t *testing.T) {
 		},
 		"a config is checked again when a drain of it ends": {
 			{"join", "? | follow"}, {"config until 1m", "? live=until 1m | notify wake=1m0s"}, {"list a", "a live=until 1m | notify save wake=1m0s"},
-			{"wait 1m", "a live=ended | notify save"},
+			{"badconfig ", "a live=until 1m | wake=1s"}, {"wait 1s", "a live=until 1m badlive | notify warn wake=59s"},
+			{"wait 59s", "a live=ended badlive | notify save warn"},
 		},
 		"a denied config counts as absent": {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"deniedconfig", "a | notify save"},

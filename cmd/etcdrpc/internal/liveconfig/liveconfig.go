@@ -31,13 +31,13 @@ func Parse(text string) (*Config, error) {
 		if c.Config, err = serviceconfig.ParseLive(text); err != nil {
 			return nil, err
 		}
+		c.oldBalancing = c.balancing()
 		if etcd := c.Etcd(); etcd != nil && len(etcd.Drain) > 0 {
 			if etcd.EndDrains(time.Now()); len(etcd.Drain) == 0 {
 				etcd.Drain = nil
 			}
 		}
 	}
-	c.oldBalancing = c.balancing()
 	return c, nil
 }
 

@@ -103,8 +103,12 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 	}
 	policy := c.Etcd()
 	drained := inventory.DrainedNames(policy)
-	if len(drained) == 0 {
+	switch {
+	case len(drained) > 0:
+	case c.String() == e.OldText():
 		return errors.New("no instance is drained: the list is empty")
+	default:
+		return nil // the edit drops drains that have ended
 	}
 	find, undrained := e.Service.Finder(), make(map[string]bool)
 	for _, name := range names {

@@ -212,18 +212,10 @@ func (s *Standing) Read(notify func()) (stop func()) {
 			return
 		}
 		key := s.keys.Key(s.name, s.reader)
-		stopRead := key.Read(notify)
-		var ends []*time.Timer
-		for _, d := range policy.Drain {
-			if end := d.End(); !end.IsZero() { // View then changes, though nothing does in etcd
-				ends = append(ends, time.AfterFunc(time.Until(end), notify))
-			}
-		}
+		stopRead, stopEnds := key.Read(notify), notifyOfEnds(policy, notify)
 		stopKey = func() {
 			stopRead()
-			for _, end := range ends {
-				end.Stop()
-			}
+			stopEnds()
 		}
 		s.live.Store(&livePolicy{policy, key.State})
 	}
@@ -239,6 +231,26 @@ func (s *Standing) Read(notify func()) (stop func()) {
 		take(nil)
 		stopCandidates()
 	}
+}
+
+// notifyOfEnds calls notify after each end of a drain of the policy, when View changes, though nothing does in etcd.
+func notifyOfEnds(policy *serviceconfig.Etcd, notify func()) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wait func()
+	wait = func() {
+		left := *policy
+		next := left.EndDrains(time.Now())
+		if next.IsZero() {
+			return
+		}
+		end := time.AfterFunc(time.Until(next), func() {
+			notify()
+			wait() // also if the clock was set back meanwhile
+		})
+		context.AfterFunc(ctx, func() { end.Stop() })
+	}
+	wait()
+	return cancel
 }
 
 // View returns the state of the candidates as the instance sees it.

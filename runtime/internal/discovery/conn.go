@@ -158,8 +158,11 @@ func (c *conn) send(s *State) {
 		state.Away = &attr.State{KeyState: away.KeyState, Err: away.Err}
 	}
 	config := c.config(s)
-	update, ok := c.update(state, config), true
-	if c.opts.Client == nil {
+	var update resolver.State
+	ok := true
+	if c.opts.Client != nil {
+		update = c.update(state, config)
+	} else {
 		update, ok = c.bare(state)
 	}
 	if !ok {

@@ -69,6 +69,10 @@ func (e *Edit) drain(c *liveconfig.Config) error {
 		return err
 	}
 	find, byAddr, list := e.Service.Finder(), e.Service.Merged().ByAddr(), liveconfig.Policy(c.Config).Drain
+	places := make(map[string]int, len(list)+len(names))
+	for at, d := range slices.Backward(list) {
+		places[d.Instance] = at
+	}
 	for _, name := range names {
 		i, err := find(name)
 		if err != nil {
@@ -80,9 +84,13 @@ func (e *Edit) drain(c *liveconfig.Config) error {
 		if called.Instance != i.Instance { // clients use another id for the address
 			entry.Instance = i.Addr
 		}
-		at := slices.IndexFunc(list, func(d serviceconfig.Drained) bool { return d.Instance == called.Instance || d.Instance == called.Addr })
+		at, listed := places[called.Instance]
+		if !listed {
+			at, listed = places[called.Addr]
+		}
 		switch {
-		case at < 0:
+		case !listed:
+			places[entry.Instance] = len(list)
 			list = append(list, entry)
 		case list[at].Until != entry.Until:
 			list[at] = entry

@@ -5,17 +5,25 @@ import (
 	"testing"
 )
 
-// TestCheckInstance checks ids, and one key: package servicekey tests the rules of keys.
+// TestCheckInstance checks ids, and one key: package servicekey tests the rules
+// of keys.
 func TestCheckInstance(t *testing.T) {
-	if err := CheckKey("a/"); err == nil || !strings.HasPrefix(err.Error(), `service key "a/" ends in a slash`) || CheckKey("a/b") != nil {
+	err := CheckKey("a/")
+	if err == nil ||
+		!strings.HasPrefix(err.Error(), `service key "a/" ends in a slash`) ||
+		CheckKey("a/b") != nil {
 		t.Errorf("CheckKey(a/) = %v, want an error about the slash, and CheckKey(a/b) = nil", err)
 	}
-	for _, id := range []string{"a", "1.2.3.4:80", "[::1]:80", "host-1_x", strings.Repeat("x", MaxInstance)} {
+
+	for _, id := range []string{"a", "1.2.3.4:80", "[::1]:80", "host-1_x",
+		strings.Repeat("x", MaxInstance)} {
 		if err := CheckInstance(id); err != nil {
 			t.Errorf("CheckInstance(%q) = %v, want nil", id, err)
 		}
 	}
-	for _, id := range []string{"", "a/b", "a b", "a\n", "\xff", strings.Repeat("x", MaxInstance+1)} {
+
+	for _, id := range []string{"", "a/b", "a b", "a\n", "\xff",
+		strings.Repeat("x", MaxInstance+1)} {
 		if err := CheckInstance(id); err == nil {
 			t.Errorf("CheckInstance(%q) = nil, want an error", id)
 		}
@@ -60,6 +68,7 @@ func TestCheckAddr(t *testing.T) {
 		if err := CheckAddr(tt.addr, true); (err == nil) != tt.port {
 			t.Errorf("CheckAddr(%q, true) = %v, want success %v", tt.addr, err, tt.port)
 		}
+
 		if err := CheckAddr(tt.addr, false); (err == nil) != tt.bare {
 			t.Errorf("CheckAddr(%q, false) = %v, want success %v", tt.addr, err, tt.bare)
 		}

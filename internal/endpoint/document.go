@@ -14,14 +14,23 @@ import (
 
 // dialect describes the JSON of a layout. The zero value describes no JSON.
 type dialect struct {
-	where   string  // where the address is, for errors
-	address []field // the field that holds the address, or the two fields that hold host and port
-	array   bool    // the address is in an array; the fields of home-made JSON never are
-	hides   []field // fields that hold no address in an entry that has the address fields
-	claims  []field // fields that only entries in this layout have, even without an address
+	where string // where the address is, for errors
+
+	// the field that holds the address, or the two fields that hold host and
+	// port
+	address []field
+
+	array bool    // the address is in an array; the fields of home-made JSON never are
+	hides []field // fields that hold no address in an entry that has the address fields
+
+	// fields that only entries in this layout have, even without an address
+	claims []field
+
 	// read reads an entry. instance is the last segment of its etcd key.
 	read func(d document, instance string) (Endpoint, error)
-	// readAt reads an entry whose address is in its etcd key alone. ok is false if the key has none. One layout has such entries.
+
+	// readAt reads an entry whose address is in its etcd key alone. ok is false
+	// if the key has none. One layout has such entries.
 	readAt func(key, instance string, value []byte) (e Endpoint, ok bool, err error)
 }
 
@@ -31,8 +40,9 @@ type field int
 // maxFields bounds the fields of all dialects together.
 const maxFields = 24
 
-// document holds the fields of all dialects of JSON, which differ in the fields that hold the
-// address. The fields are raw, since dialects may give one name different types.
+// document holds the fields of all dialects of JSON, which differ in the fields
+// that hold the address. The fields are raw, since dialects may give one name
+// different types.
 type document [maxFields]json.RawMessage
 
 // fields maps the names of fields to their indexes in a document.
@@ -48,12 +58,15 @@ func named(names ...string) field {
 		f = field(len(spoken))
 		spoken = append(spoken, names[0])
 	}
+
 	if f >= maxFields {
 		panic("endpoint: maxFields is too small")
 	}
+
 	for _, name := range names {
 		fields[name] = f
 	}
+
 	return f
 }
 
@@ -66,11 +79,13 @@ var (
 	fieldWeight   = named("weight", "Weight")
 )
 
-// set sets a field. If the field has two names, such as Addr and addr, a null under one does not hide the value under the other.
+// set sets a field. If the field has two names, such as Addr and addr, a null
+// under one does not hide the value under the other.
 func (d *document) set(name, value []byte) bool {
 	if f, known := fields[string(name)]; known && (d[f] == nil || present(value)) {
 		d[f] = value
 	}
+
 	return true
 }
 
@@ -79,44 +94,58 @@ func (d *document) all(fields []field, test func(json.RawMessage) bool) bool {
 	return !slices.ContainsFunc(fields, func(f field) bool { return !test(d[f]) })
 }
 
-// decodeJSON reads a JSON object of any dialect, found under a service key. instance is the last segment of the entry's etcd key.
+// decodeJSON reads a JSON object of any dialect, found under a service key.
+// instance is the last segment of the entry's etcd key.
 func (r Reader) decodeJSON(key, instance string, value []byte) (Endpoint, Layout, error) {
 	if r.JSON.mapped() {
 		if own := r.JSON.fields.Value().document(value); own.located() {
 			return r.JSON.decodeMapped(own, instance, value)
 		}
 	}
+
 	var d document
 	rawjson.Members(value, d.set)
+
 	if layout, ok := d.layout(present); ok {
 		e, err := layout.read(d, instance)
 		return e, layout, inEntry(layout, err)
 	}
+
 	if layout, ok := d.claimed(); ok {
 		return Endpoint{}, layout, inEntry(layout, d.lacks(layout.address))
 	}
+
 	layout, _ := find(func(l Layout) bool { return l.readAt != nil })
 	if e, ok, err := layout.readAt(key, instance, value); ok {
 		return e, layout, err
 	}
+
 	return Endpoint{}, Layout{}, r.noAddress()
 }
 
-// layout returns the first layout whose address fields satisfy test and are not hidden.
+// layout returns the first layout whose address fields satisfy test and are not
+// hidden.
 func (d *document) layout(test func(json.RawMessage) bool) (Layout, bool) {
-	return find(func(l Layout) bool { return l.address != nil && d.all(l.address, test) && !d.hidden(l) })
+	return find(func(l Layout) bool {
+		return l.address != nil && d.all(l.address, test) && !d.hidden(l)
+	})
 }
 
-// hidden reports whether the document has fields of another layout, in which the address field of l has another meaning.
+// hidden reports whether the document has fields of another layout, in which
+// the address field of l has another meaning.
 func (d *document) hidden(l Layout) bool {
-	return slices.ContainsFunc(table, func(o Layout) bool { return slices.Contains(o.hides, l.address[0]) && d.all(o.address, given) })
+	return slices.ContainsFunc(table, func(o Layout) bool {
+		return slices.Contains(o.hides, l.address[0]) && d.all(o.address, given)
+	})
 }
 
-// claimed returns the layout whose fields are present, even if these give no address.
+// claimed returns the layout whose fields are present, even if these give no
+// address.
 func (d *document) claimed() (Layout, bool) {
 	if layout, ok := d.layout(given); ok {
 		return layout, true
 	}
+
 	return find(func(l Layout) bool { return l.claims != nil && d.all(l.claims, given) })
 }
 
@@ -127,6 +156,7 @@ func (d *document) lacks(address []field) error {
 			return fmt.Errorf("there is no %s", strings.ToLower(spoken[f]))
 		}
 	}
+
 	return errors.New("the address is null")
 }
 
@@ -135,6 +165,7 @@ func inEntry(layout Layout, err error) error {
 	if err == nil {
 		return nil
 	}
+
 	return fmt.Errorf("%s: %w", layout.entry, err)
 }
 
@@ -144,13 +175,16 @@ func (r Reader) noAddress() error {
 	if r.JSON.mapped() {
 		own = fmt.Sprintf("nothing where json_layout %.200s has it, ", r.JSON)
 	}
+
 	var places []string
 	for _, l := range table {
 		if l.where != "" {
 			places = append(places, l.where)
 		}
 	}
-	return fmt.Errorf("JSON that names no address: %sno %s", own, strings.Join(places, ", "))
+
+	return fmt.Errorf("JSON that names no address: %sno %s", own,
+		strings.Join(places, ", "))
 }
 
 // address reads an address from one field.
@@ -159,6 +193,7 @@ func address(raw json.RawMessage, needPort bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	return addr, CheckAddr(addr, needPort)
 }
 
@@ -168,11 +203,15 @@ func hostPort(rawHost, rawPort json.RawMessage) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	port := word(rawPort)
 	if port == "" {
-		return "", fmt.Errorf("the port is %s, neither a number nor a string with one", printable.Short(string(rawPort), 20))
+		return "", fmt.Errorf("the port is %s, neither a number nor a string with one",
+			printable.Short(string(rawPort), 20))
 	}
+
 	addr := net.JoinHostPort(host, port)
+
 	return addr, CheckAddr(addr, true)
 }
 
@@ -181,30 +220,42 @@ func text(what string, raw json.RawMessage) (string, error) {
 	if len(raw) == 0 {
 		return "", fmt.Errorf("there is no %s", what)
 	}
+
 	if raw[0] != '"' {
-		return "", fmt.Errorf("the %s is %s, not a string", what, printable.Short(string(raw), 20))
+		return "", fmt.Errorf("the %s is %s, not a string", what,
+			printable.Short(string(raw), 20))
 	}
+
 	return rawjson.Text(raw), nil
 }
 
-// elements returns the values of an array, which errors call by the name in what.
+// elements returns the values of an array, which errors call by the name in
+// what.
 func elements(what string, raw json.RawMessage) ([]json.RawMessage, error) {
 	if raw[0] != '[' {
-		return nil, fmt.Errorf("%s is %s, not an array", what, printable.Short(string(raw), 20))
+		return nil, fmt.Errorf("%s is %s, not an array", what,
+			printable.Short(string(raw), 20))
 	}
+
 	return rawjson.Elements(raw), nil
 }
 
 // given reports whether a field is present, even as null.
-func given(raw json.RawMessage) bool { return raw != nil }
+func given(raw json.RawMessage) bool {
+	return raw != nil
+}
 
 // present reports whether a field is present and not null.
-func present(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
+func present(raw json.RawMessage) bool {
+	return len(raw) > 0 && string(raw) != "null"
+}
 
-// word returns a string or the text of a number. It returns "" for any other value.
+// word returns a string or the text of a number. It returns "" for any other
+// value.
 func word(raw json.RawMessage) string {
 	if !present(raw) || raw[0] == '{' || raw[0] == '[' || raw[0] == 't' || raw[0] == 'f' {
 		return ""
 	}
+
 	return rawjson.Text(raw)
 }

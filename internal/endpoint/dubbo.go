@@ -10,7 +10,10 @@ import (
 var Dubbo = layout(format{
 	name: "dubbo", entry: "dubbo entry", json: true,
 	dialect: dialect{
-		where: "Host and Port (dubbo)", address: []field{fieldHost, fieldPort}, claims: []field{fieldHost, fieldEnable}, read: document.dubbo,
+		where:   "Host and Port (dubbo)",
+		address: []field{fieldHost, fieldPort},
+		claims:  []field{fieldHost, fieldEnable},
+		read:    document.dubbo,
 	},
 })
 
@@ -32,29 +35,38 @@ func (d document) dubbo(string) (Endpoint, error) {
 	case string(d[fieldHealthy]) == "false":
 		return Endpoint{}, errors.New("the instance is not healthy")
 	}
+
 	var e Endpoint
 	e.take(d[fieldMetadata])
+
 	port, err := dubboPort(e.Metadata["dubbo.endpoints"], d[fieldPort])
 	if err == nil {
 		e.Addr, err = hostPort(d[fieldHost], port)
 	}
+
 	return e, err
 }
 
-// dubboPort returns the port for gRPC calls: that of gRPC or of Triple, which accepts them. list has an instance's protocols, such as
-// [{"port":20000,"protocol":"tri"}]. Without a list, dubboPort returns the instance's port, which may speak another protocol.
+// dubboPort returns the port for gRPC calls: that of gRPC or of Triple, which
+// accepts them. list has an instance's protocols, such as
+// [{"port":20000,"protocol":"tri"}]. Without a list, dubboPort returns the
+// instance's port, which may speak another protocol.
 func dubboPort(list string, port json.RawMessage) (json.RawMessage, error) {
 	var all []struct {
 		Port     json.RawMessage
 		Protocol string
 	}
+
 	if list == "" || json.Unmarshal([]byte(list), &all) != nil || len(all) == 0 {
 		return port, nil
 	}
+
 	for _, e := range all {
 		if e.Protocol == "tri" || e.Protocol == "grpc" {
 			return e.Port, nil
 		}
 	}
-	return nil, fmt.Errorf("the instance's protocol is %.40q, neither tri nor grpc", all[0].Protocol)
+
+	return nil, fmt.Errorf("the instance's protocol is %.40q, neither tri nor grpc",
+		all[0].Protocol)
 }

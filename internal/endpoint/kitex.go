@@ -9,9 +9,18 @@ import (
 
 // Kitex is the layout of kitex.
 var Kitex = layout(format{
-	name: "kitex", constant: "Kitex", entry: "kitex entry", ends: atAddr, encode: encodeKitex, json: true,
-	dialect: dialect{where: "address (kitex)", address: []field{fieldAddress}, read: document.kitex},
-	onJSON:  "kitex' own reader adds an instance without an address for other JSON",
+	name:     "kitex",
+	constant: "Kitex",
+	entry:    "kitex entry",
+	ends:     atAddr,
+	encode:   encodeKitex,
+	json:     true,
+	dialect: dialect{
+		where:   "address (kitex)",
+		address: []field{fieldAddress},
+		read:    document.kitex,
+	},
+	onJSON: "kitex' own reader adds an instance without an address for other JSON",
 })
 
 var (
@@ -20,15 +29,18 @@ var (
 	fieldTags    = named("tags")
 )
 
-// encodeKitex writes the value of kitex' registry-etcd with every field, as kitex' own writer does.
-// Kitex' reader replaces a weight of 0 by kitex' default.
+// encodeKitex writes the value of kitex' registry-etcd with every field, as
+// kitex' own writer does. Kitex' reader replaces a weight of 0 by kitex'
+// default.
 func encodeKitex(_ Layout, _ string, e Endpoint) ([]byte, error) {
 	other := e
 	other.Weight = 0
+
 	tags := other.strings()
 	if len(tags) == 0 {
 		tags = nil
 	}
+
 	return json.Marshal(struct {
 		Network string            `json:"network"`
 		Address string            `json:"address"`
@@ -46,12 +58,15 @@ func (d document) kitex(string) (Endpoint, error) {
 			return Endpoint{}, fmt.Errorf("network %.20q is not tcp", network)
 		}
 	}
+
 	addr, err := address(d[fieldAddress], true)
 	if err != nil {
 		return Endpoint{}, err
 	}
+
 	e := Endpoint{Addr: addr}
 	e.take(d[fieldTags])
 	e.takeWeight(d[fieldWeight])
+
 	return e, nil
 }

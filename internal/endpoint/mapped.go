@@ -14,7 +14,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// JSONFields names the fields of home-made JSON. A field without a name is neither written nor read.
+// JSONFields names the fields of home-made JSON. A field without a name is
+// neither written nor read.
 type JSONFields struct {
 	Addr     string // holds "host:port"; excludes Host and Port
 	Host     string
@@ -24,17 +25,23 @@ type JSONFields struct {
 	Zone     string
 	Weight   string // a number, or a string with one
 	Metadata string // an object of strings
-	Name     string // the service's name: when written, the last segment of its key; when read, ignored
+
+	// the service's name: when written, the last segment of its key; when read,
+	// ignored
+	Name string
 }
 
 // MaxField bounds the name of a field, in bytes.
 const MaxField = 64
 
-// All iterates over the fields that have a name. option is the name of the field in json_layout.
+// All iterates over the fields that have a name. option is the name of the
+// field in json_layout.
 func (f JSONFields) All(yield func(option, name string) bool) {
 	for _, field := range []struct{ option, name string }{
-		{"addr", f.Addr}, {"host", f.Host}, {"port", f.Port}, {"instance", f.Instance}, {"version", f.Version},
-		{"zone", f.Zone}, {"weight", f.Weight}, {"metadata", f.Metadata}, {"name", f.Name},
+		{"addr", f.Addr}, {"host", f.Host}, {"port", f.Port}, {"instance", f.Instance}, {
+			"version", f.Version},
+		{"zone", f.Zone}, {"weight", f.Weight}, {"metadata", f.Metadata}, {"name",
+			f.Name},
 	} {
 		if field.name != "" && !yield(field.option, field.name) {
 			return
@@ -48,10 +55,12 @@ func (f JSONFields) String() string {
 	for option, name := range f.All {
 		parts = append(parts, fmt.Sprintf("%s: %q", option, name))
 	}
+
 	return "{" + strings.Join(parts, " ") + "}"
 }
 
-// Check returns an error if the fields are not a valid layout. Its text is a predicate: "names no address".
+// Check returns an error if the fields are not a valid layout. Its text is a
+// predicate: "names no address".
 func (f JSONFields) Check() error {
 	switch {
 	case f.Addr != "" && (f.Host != "" || f.Port != ""):
@@ -61,52 +70,74 @@ func (f JSONFields) Check() error {
 	case f.Addr == "" && f.Host == "":
 		return errors.New("names no address: set addr, or host and port")
 	}
+
 	options := make(map[string]string)
 	for option, name := range f.All {
 		if other, twice := options[name]; twice {
-			return fmt.Errorf("names the field %.80q for both %s and %s", name, other, option)
+			return fmt.Errorf("names the field %.80q for both %s and %s", name, other,
+				option)
 		}
+
 		if len(name) > MaxField || !utf8.ValidString(name) {
-			return fmt.Errorf("names for %s a field that is longer than %d bytes or not valid UTF-8", option, MaxField)
+			return fmt.Errorf(
+				"names for %s a field that is longer than %d bytes or not valid UTF-8",
+				option, MaxField)
 		}
+
 		options[name] = option
 	}
+
 	return nil
 }
 
 // encodeMapped writes home-made JSON.
 func encodeMapped(l Layout, key string, e Endpoint) ([]byte, error) {
 	f := l.fields.Value()
+
 	host, port, err := net.SplitHostPort(e.Addr)
 	if err != nil {
 		return nil, err
 	}
+
 	number, err := strconv.Atoi(port)
 	if err != nil {
 		return nil, err
 	}
+
 	all := map[string]any{ // all unnamed fields share the key ""
-		f.Addr: e.Addr, f.Host: host, f.Port: number, f.Instance: e.Instance, f.Version: e.Version, f.Zone: e.Zone, f.Weight: e.Weight,
+		f.Addr:     e.Addr,
+		f.Host:     host,
+		f.Port:     number,
+		f.Instance: e.Instance,
+		f.Version:  e.Version,
+		f.Zone:     e.Zone,
+		f.Weight:   e.Weight,
 		f.Metadata: f.metadata(e), f.Name: lastSegment(key),
 	}
 	if e.Weight == 0 { // other readers may send no calls to a weight of 0
 		delete(all, f.Weight)
 	}
+
 	delete(all, "")
+
 	return json.Marshal(all)
 }
 
-// metadata returns the metadata of e, and the version, zone and weight if they have no field of their own.
+// metadata returns the metadata of e, and the version, zone and weight if they
+// have no field of their own.
 func (f JSONFields) metadata(e Endpoint) map[string]string {
 	if f.Version != "" {
 		e.Version = ""
 	}
+
 	if f.Zone != "" {
 		e.Zone = ""
 	}
+
 	if f.Weight != "" {
 		e.Weight = 0
 	}
+
 	return e.strings()
 }
 
@@ -122,17 +153,22 @@ func (f JSONFields) document(value []byte) *mappedDocument {
 		name string
 		to   *json.RawMessage
 	}{
-		{f.Addr, &d.addr}, {f.Host, &d.host}, {f.Port, &d.port}, {f.Instance, &d.instance},
-		{f.Version, &d.version}, {f.Zone, &d.zone}, {f.Weight, &d.weight}, {f.Metadata, &d.metadata},
+		{f.Addr, &d.addr}, {f.Host, &d.host}, {f.Port, &d.port}, {f.Instance,
+			&d.instance},
+		{f.Version, &d.version}, {f.Zone, &d.zone}, {f.Weight, &d.weight}, {f.Metadata,
+			&d.metadata},
 	}
+
 	rawjson.Members(value, func(name, value []byte) bool {
 		for _, field := range fields {
 			if field.name != "" && field.name == string(name) {
 				*field.to = value
 			}
 		}
+
 		return true
 	})
+
 	return d
 }
 
@@ -141,34 +177,49 @@ func (d *mappedDocument) located() bool {
 	return present(d.addr) || present(d.host) && present(d.port)
 }
 
-// decodeMapped reads an entry with an address in the address fields of l. If a known layout has the same address fields, the entry is read
-// in that layout first, so that no field is lost that a reader without l would read. Then the fields of l override the result. Otherwise
-// the entry is read in l alone.
-func (l Layout) decodeMapped(own *mappedDocument, instance string, value []byte) (Endpoint, Layout, error) {
+// decodeMapped reads an entry with an address in the address fields of l. If a
+// known layout has the same address fields, the entry is read in that layout
+// first, so that no field is lost that a reader without l would read. Then the
+// fields of l override the result. Otherwise the entry is read in l alone.
+func (l Layout) decodeMapped(
+	own *mappedDocument,
+	instance string,
+	value []byte,
+) (Endpoint, Layout, error) {
 	fields := l.fields.Value()
 	d, layout, foreign := fields.shared(own, value)
 	if layout.IsZero() {
 		e, err := own.read()
 		return e, l, inEntry(l, err)
 	}
+
 	e, err := layout.read(d, instance)
 	if err != nil {
 		return Endpoint{}, layout, inEntry(layout, err)
 	}
+
 	own.overlay(&e)
+
 	// If the id is missing or invalid, the id is that in the key, as without l.
 	if id := word(own.instance); CheckInstance(id) == nil {
 		e.Instance = id
 	}
+
 	if _, err := own.address(); err == nil && !foreign {
 		layout = l
 	}
+
 	return e, layout, nil
 }
 
-// shared returns the known layout with the same address fields as f, or the zero value, and the fields of value in that layout,
-// except those to which f gives another meaning. foreign reports whether value has fields of the layout that f does not name.
-func (f JSONFields) shared(own *mappedDocument, value []byte) (d document, layout Layout, foreign bool) {
+// shared returns the known layout with the same address fields as f, or the
+// zero value, and the fields of value in that layout, except those to which f
+// gives another meaning. foreign reports whether value has fields of the layout
+// that f does not name.
+func (f JSONFields) shared(
+	own *mappedDocument,
+	value []byte,
+) (d document, layout Layout, foreign bool) {
 	var address []json.RawMessage
 	layout, ok := find(func(l Layout) bool {
 		address = l.addressIn(f, own)
@@ -177,37 +228,49 @@ func (f JSONFields) shared(own *mappedDocument, value []byte) (d document, layou
 	if !ok {
 		return d, layout, false
 	}
+
 	rawjson.Members(value, func(rawName, value []byte) bool {
 		name := string(rawName)
 		named := f.names(name)
 		_, known := fields[name]
 		foreign = foreign || !named && known
+
 		if !named || name == f.Metadata && (name == "Metadata" || name == "metadata") {
 			d.set(rawName, value)
 		}
+
 		return true
 	})
+
 	for i, raw := range address {
 		d[layout.address[i]] = raw
 	}
+
 	if other, ok := d.layout(present); ok && layout.array && d.hidden(layout) {
 		layout = other
 	}
+
 	return d, layout, foreign
 }
 
-// addressIn returns the values of the address in own if its fields are the address fields of the dialect, nil otherwise.
+// addressIn returns the values of the address in own if its fields are the
+// address fields of the dialect, nil otherwise.
 func (d dialect) addressIn(f JSONFields, own *mappedDocument) []json.RawMessage {
-	names, values := []string{f.Addr}, []json.RawMessage{own.addr}
+	names := []string{f.Addr}
+	values := []json.RawMessage{own.addr}
+
 	if f.Addr == "" {
-		names, values = []string{f.Host, f.Port}, []json.RawMessage{own.host, own.port}
+		names = []string{f.Host, f.Port}
+		values = []json.RawMessage{own.host, own.port}
 	}
+
 	if !slices.EqualFunc(names, d.address, func(name string, want field) bool {
 		at, known := fields[name]
 		return known && at == want
 	}) || d.array && values[0][0] != '[' {
 		return nil
 	}
+
 	return values
 }
 
@@ -218,26 +281,36 @@ func (f JSONFields) names(name string) bool {
 			return true
 		}
 	}
+
 	return false
 }
 
 func (d *mappedDocument) read() (e Endpoint, err error) {
-	if e.Addr, err = d.address(); err != nil {
+	e.Addr, err = d.address()
+	if err != nil {
 		return Endpoint{}, err
 	}
+
 	if present(d.instance) {
-		if e.Instance = word(d.instance); e.Instance == "" {
-			return Endpoint{}, fmt.Errorf("the instance id is %s, neither a string nor a number", printable.Short(string(d.instance), 20))
+		e.Instance = word(d.instance)
+		if e.Instance == "" {
+			return Endpoint{}, fmt.Errorf(
+				"the instance id is %s, neither a string nor a number",
+				printable.Short(string(d.instance), 20))
 		}
+
 		if err := CheckInstance(e.Instance); err != nil {
 			return Endpoint{}, err
 		}
 	}
+
 	d.overlay(&e)
+
 	return e, nil
 }
 
-// overlay sets the fields of e that d has, except the address and the instance id.
+// overlay sets the fields of e that d has, except the address and the instance
+// id.
 func (d *mappedDocument) overlay(e *Endpoint) {
 	e.take(d.metadata)
 	takeText(&e.Version, d.version)
@@ -249,5 +322,6 @@ func (d *mappedDocument) address() (string, error) {
 	if present(d.addr) {
 		return address(d.addr, true)
 	}
+
 	return hostPort(d.host, d.port)
 }

@@ -9,9 +9,16 @@ import (
 
 // EndpointJSON is the format of etcd's naming package.
 var EndpointJSON = layout(format{
-	name: "endpoint_json", constant: "EndpointJSON", entry: "etcd's naming entry", ends: atInstance,
-	encode: encodeNaming, bareHost: true, json: true,
-	dialect: dialect{where: "Addr (etcd)", address: []field{fieldAddr}, read: document.naming},
+	name:     "endpoint_json",
+	constant: "EndpointJSON",
+	entry:    "etcd's naming entry",
+	ends:     atInstance,
+	encode:   encodeNaming, bareHost: true, json: true,
+	dialect: dialect{
+		where:   "Addr (etcd)",
+		address: []field{fieldAddr},
+		read:    document.naming,
+	},
 })
 
 var (
@@ -28,19 +35,29 @@ func encodeNaming(_ Layout, _ string, e Endpoint) ([]byte, error) {
 	}{Addr: e.Addr, Metadata: e.members()})
 }
 
-// naming reads a value of etcd's naming package, or a similar one: many services write the names in
-// lower case, or the version, zone and weight next to the address. Metadata takes precedence.
+// naming reads a value of etcd's naming package, or a similar one: many
+// services write the names in lower case, or the version, zone and weight next
+// to the address. Metadata takes precedence.
 func (d document) naming(string) (Endpoint, error) {
 	if present(d[fieldOp]) && string(d[fieldOp]) != "0" {
-		return Endpoint{}, fmt.Errorf("the entry marks a deletion: Op is %s, not 0", printable.Short(string(d[fieldOp]), 20))
+		return Endpoint{}, fmt.Errorf("the entry marks a deletion: Op is %s, not 0",
+			printable.Short(string(d[fieldOp]), 20))
 	}
+
 	addr, err := address(d[fieldAddr], false)
 	if err != nil {
 		return Endpoint{}, err
 	}
-	e := Endpoint{Addr: withPort(addr), Version: word(d[fieldVersion]), Zone: word(d[fieldZone])}
+
+	e := Endpoint{
+		Addr:    withPort(addr),
+		Version: word(d[fieldVersion]),
+		Zone:    word(d[fieldZone]),
+	}
+
 	e.takeWeight(d[fieldWeight])
 	e.take(d[fieldLower])
 	e.take(d[fieldMetadata])
+
 	return e, nil
 }

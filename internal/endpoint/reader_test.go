@@ -24,39 +24,73 @@ var decoded = []struct {
 	layout  Layout
 }{
 	{"naming without port", "svc/1.2.3.4", `{"Addr":"1.2.3.4","Metadata":"..."}`, 0,
-		Endpoint{Instance: "1.2.3.4", Addr: "1.2.3.4:443", Metadata: map[string]string{"metadata": `"..."`}}, EndpointJSON},
+		Endpoint{
+			Instance: "1.2.3.4",
+			Addr:     "1.2.3.4:443",
+			Metadata: map[string]string{"metadata": `"..."`},
+		}, EndpointJSON},
 	{"naming IPv6 without port", "svc/a", `{"Addr":"fd00::1"}`, 0,
 		Endpoint{Instance: "a", Addr: "[fd00::1]:443"}, EndpointJSON},
 	{"naming with nested metadata", "svc/a",
 		`{"Addr":"h:1","Metadata":{"a":{"b":[1,2]},"n":5,"t":true,"z":null,"e":"\u00e9\n"}}`, 0,
-		Endpoint{Instance: "a", Addr: "h:1", Metadata: map[string]string{"a": `{"b":[1,2]}`, "n": "5", "t": "true", "z": "null", "e": "é\n"}}, EndpointJSON},
+		Endpoint{Instance: "a", Addr: "h:1", Metadata: map[string]string{
+			"a": `{"b":[1,2]}`,
+			"n": "5",
+			"t": "true",
+			"z": "null",
+			"e": "é\n",
+		}}, EndpointJSON},
 	{"naming with odd weight", "svc/a", `{"Addr":"h:1","Metadata":{"weight":-1.5}}`, 0,
-		Endpoint{Instance: "a", Addr: "h:1", Metadata: map[string]string{"weight": "-1.5"}}, EndpointJSON},
+		Endpoint{
+			Instance: "a",
+			Addr:     "h:1",
+			Metadata: map[string]string{"weight": "-1.5"},
+		}, EndpointJSON},
 	{"naming metadata is a number", "svc/a", `{"Addr":"h:1","Metadata":5}`, 0,
-		Endpoint{Instance: "a", Addr: "h:1", Metadata: map[string]string{"metadata": "5"}}, EndpointJSON},
+		Endpoint{
+			Instance: "a",
+			Addr:     "h:1",
+			Metadata: map[string]string{"metadata": "5"},
+		}, EndpointJSON},
 	{"naming-like, with upper-case names", "svc/a", `{"Addr":"h:1","Version":"v1","Zone":"z","Weight":"3","metadata":{"k":"v"}}`, 0,
-		Endpoint{Instance: "a", Addr: "h:1", Version: "v1", Zone: "z", Weight: 3, Metadata: map[string]string{"k": "v"}}, EndpointJSON},
+		Endpoint{
+			Instance: "a",
+			Addr:     "h:1",
+			Version:  "v1",
+			Zone:     "z",
+			Weight:   3,
+			Metadata: map[string]string{"k": "v"},
+		}, EndpointJSON},
 	{"naming, with upper case in the metadata", "svc/a", `{"Addr":"h:1","Metadata":{"Version":"v1","Zone":"z","Weight":3}}`, 0,
 		Endpoint{Instance: "a", Addr: "h:1", Version: "v1", Zone: "z", Weight: 3}, EndpointJSON},
 	{"naming, with fields next to the address and in the metadata", "svc/a", `{"Addr":"h:1","version":"v1","weight":3,"Metadata":{"version":"v2","weight":4}}`, 0,
 		Endpoint{Instance: "a", Addr: "h:1", Version: "v2", Weight: 4}, EndpointJSON},
 	{"naming with a weight that is too large", "svc/a", `{"addr":"h:1","weight":4294967296}`, 0,
 		Endpoint{Instance: "a", Addr: "h:1"}, EndpointJSON},
-	{"plain under another lease's id", "svc/1234", "h:1", 7587869, Endpoint{Instance: "1234", Addr: "h:1"}, Plain},
-	{"go-zero", "svc/7587869", "10.0.0.7:9000", 7587869, Endpoint{Instance: "10.0.0.7:9000", Addr: "10.0.0.7:9000"}, GoZero},
-	{"lease suffix", "svc7587869", "10.0.0.7:9000", 7587869, Endpoint{Instance: "10.0.0.7:9000", Addr: "10.0.0.7:9000"}, LeaseSuffix},
+	{"plain under another lease's id", "svc/1234", "h:1", 7587869,
+		Endpoint{Instance: "1234", Addr: "h:1"}, Plain},
+	{"go-zero", "svc/7587869", "10.0.0.7:9000", 7587869,
+		Endpoint{Instance: "10.0.0.7:9000", Addr: "10.0.0.7:9000"}, GoZero},
+	{"lease suffix", "svc7587869", "10.0.0.7:9000", 7587869,
+		Endpoint{Instance: "10.0.0.7:9000", Addr: "10.0.0.7:9000"}, LeaseSuffix},
 	{"kratos with TLS", "svc/id-1", `{"endpoints":["https://h:1","grpcs://[::1]:9000"],"metadata":null}`, 0,
 		Endpoint{Instance: "id-1", Addr: "[::1]:9000"}, Kratos},
-	{"GoFrame without metadata", "svc/h:1", ` {} `, 0, Endpoint{Instance: "h:1", Addr: "h:1"}, GoFrame},
+	{"GoFrame without metadata", "svc/h:1", ` {} `, 0, Endpoint{Instance: "h:1", Addr: "h:1"},
+		GoFrame},
 	{"go-micro with five nodes", "svc/a-3", `{"nodes":[{"id":"a/1","address":"h:1"},{"id":"a/2","address":"h:2"},{"id":"a/3","address":"h:3"},{"id":"a/4","address":"h:4"},{"id":"a/5","address":"h:5"}]}`, 0,
 		Endpoint{Instance: "a-3", Addr: "h:3"}, GoMicro},
-	{"go-micro under another name", "svc/x", `{"nodes":[{"id":"a/1","address":"h:1"}]}`, 0, Endpoint{Instance: "x", Addr: "h:1"}, GoMicro},
+	{"go-micro under another name", "svc/x", `{"nodes":[{"id":"a/1","address":"h:1"}]}`, 0,
+		Endpoint{Instance: "x", Addr: "h:1"}, GoMicro},
 	{"null beside the address", "svc/a", `{"addr":null,"Addr":"h:1","Metadata":{},"metadata":{"weight":5},"version":"v2","Version":null}`, 0,
 		Endpoint{Instance: "a", Addr: "h:1", Version: "v2", Weight: 5}, EndpointJSON},
 	{"null behind the address", "svc/a", `{"Addr":"h:1","addr":null,"metadata":{"weight":5},"Metadata":{},"Version":null,"version":"v2"}`, 0,
 		Endpoint{Instance: "a", Addr: "h:1", Version: "v2", Weight: 5}, EndpointJSON},
-	{"kratos with addresses that cannot be dialed", "svc/a", `{"endpoints":["grpc://:9000",5,"grpc://h:1"]}`, 0, Endpoint{Instance: "a", Addr: "h:1"}, Kratos},
-	{"a value of maximum length", "svc/a", `{"Addr":"h:1"` + strings.Repeat(" ", MaxValue-14) + "}", 0, Endpoint{Instance: "a", Addr: "h:1"}, EndpointJSON},
+	{"kratos with addresses that cannot be dialed", "svc/a",
+		`{"endpoints":["grpc://:9000",5,"grpc://h:1"]}`, 0, Endpoint{Instance: "a", Addr: "h:1"},
+		Kratos},
+	{"a value of maximum length", "svc/a",
+		`{"Addr":"h:1"` + strings.Repeat(" ", MaxValue-14) + "}", 0,
+		Endpoint{Instance: "a", Addr: "h:1"}, EndpointJSON},
 }
 
 func TestDecode(t *testing.T) {
@@ -66,6 +100,7 @@ func TestDecode(t *testing.T) {
 			if err != nil || !ok {
 				t.Fatalf("Decode = ok %v, error %v, want true and nil", ok, err)
 			}
+
 			if !got.Equal(tt.want) || layout != tt.layout {
 				t.Errorf("Decode = %+v, %v\nwant %+v, %v", got, layout, tt.want, tt.layout)
 			}
@@ -73,8 +108,9 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// malformed maps malformed values to part of the error, which names the format and the field.
-// TestCheckAddr tests addresses, and TestDecode_WrongTypes fields of wrong types.
+// malformed maps malformed values to part of the error, which names the format
+// and the field. TestCheckAddr tests addresses, and TestDecode_WrongTypes
+// fields of wrong types.
 var malformed = map[string]string{
 	"":                         "empty",
 	"1.2.3.4:80\n":             "want a port",
@@ -104,23 +140,30 @@ var malformed = map[string]string{
 	`{"Host":"h","Port":0}`:                                             `dubbo entry: address "h:0": want a port`,
 	`{"id":"x","ip":"h","port":80}`:                                     "JSON that names no address",
 	`{"Addr":"h:1"`:                                                     "malformed JSON",
-	`{"endpoints":[` + strings.Repeat(`"grpc://%",`, 1024) + `"grpc://h:1"]}`: `kratos entry: endpoint "grpc://%" is not a URL`,
-	`{` + strings.Repeat(`"\u0061":1,`, 1024) + `"Addr":"h:1"}`:               "JSON that names no address",
+	`{"endpoints":[` + strings.Repeat(
+		`"grpc://%",`, 1024) + `"grpc://h:1"]}`: `kratos entry: endpoint "grpc://%" is not a URL`,
+	`{` + strings.Repeat(`"\u0061":1,`, 1024) + `"Addr":"h:1"}`: "JSON that names no address",
 }
 
 func TestDecodeMalformed(t *testing.T) {
 	for value, want := range malformed {
 		e, _, ok, err := reader.Decode("svc", "svc/a", []byte(value), 0)
 		if !ok || err == nil || !strings.Contains(err.Error(), want) || len(err.Error()) > 400 {
-			t.Errorf("%.80s is %+v, ok %v, error %v, want an error with %q", value, e, ok, err, want)
+			t.Errorf("%.80s is %+v, ok %v, error %v, want an error with %q", value, e, ok, err,
+				want)
 		}
 	}
-	for _, etcdKey := range []string{"svc/", "svc/\xff", "svc/" + strings.Repeat("x", MaxInstance+1)} {
-		if _, _, ok, err := reader.Decode("svc", etcdKey, []byte("h:1"), 0); !ok || err == nil {
+
+	for _, etcdKey := range []string{"svc/", "svc/\xff",
+		"svc/" + strings.Repeat("x", MaxInstance+1)} {
+		_, _, ok, err := reader.Decode("svc", etcdKey, []byte("h:1"), 0)
+		if !ok || err == nil {
 			t.Errorf("Decode(%.80q) = ok %v, error %v; want an error", etcdKey, ok, err)
 		}
 	}
-	if _, _, ok, err := reader.Decode("svc", "svc12", []byte("garbage"), 12); !ok || err == nil {
+
+	_, _, ok, err := reader.Decode("svc", "svc12", []byte("garbage"), 12)
+	if !ok || err == nil {
 		t.Errorf("Decode of garbage with a lease suffix = ok %v, error %v; want an error", ok, err)
 	}
 }
@@ -141,8 +184,10 @@ func TestDecodeNotOurs(t *testing.T) {
 		{"hello", "hello012", 12},
 		{"hello", "hello12/a", 12},
 	} {
-		if _, _, ok, err := reader.Decode(tt.key, tt.etcdKey, []byte("h:1"), tt.lease); ok || err != nil {
-			t.Errorf("Decode(%q, %q, lease %d) = ok %v, error %v; want neither", tt.key, tt.etcdKey, tt.lease, ok, err)
+		_, _, ok, err := reader.Decode(tt.key, tt.etcdKey, []byte("h:1"), tt.lease)
+		if ok || err != nil {
+			t.Errorf("Decode(%q, %q, lease %d) = ok %v, error %v; want neither", tt.key,
+				tt.etcdKey, tt.lease, ok, err)
 		}
 	}
 }
@@ -154,21 +199,33 @@ func TestDecode_BoundsMetadata(t *testing.T) {
 		for i := range n {
 			m[fmt.Sprint("k", i)] = ""
 		}
+
 		return m
 	}
 	for _, layout := range []Layout{EndpointJSON, Kratos, Kitex} {
-		e := Endpoint{Instance: "10.0.0.1:9000", Addr: "10.0.0.1:9000", Metadata: pieces(MaxMetadata)}
+		e := Endpoint{
+			Instance: "10.0.0.1:9000",
+			Addr:     "10.0.0.1:9000",
+			Metadata: pieces(MaxMetadata),
+		}
+
 		value, err := layout.Encode("k", e)
 		if err != nil {
 			t.Fatalf("%v: %v", layout, err)
 		}
-		if got, _, _, err := reader.Decode("k", "k/10.0.0.1:9000", value, 0); err != nil || len(got.Metadata) != MaxMetadata {
-			t.Errorf("%v: Decode = %d pieces, error %v, want %d", layout, len(got.Metadata), err, MaxMetadata)
+
+		if got, _, _, err := reader.Decode("k", "k/10.0.0.1:9000", value, 0); err != nil ||
+			len(got.Metadata) != MaxMetadata {
+			t.Errorf("%v: Decode = %d pieces, error %v, want %d", layout, len(got.Metadata), err,
+				MaxMetadata)
 		}
+
 		e.Metadata = pieces(MaxMetadata + 1)
+
 		if _, err := layout.Encode("k", e); err == nil {
 			t.Errorf("%v: Encode accepts more than %d pieces", layout, MaxMetadata)
 		}
+
 		value = bytes.Replace(value, []byte(`"k0"`), []byte(`"more":"","k0"`), 1)
 		if got, _, _, err := reader.Decode("k", "k/10.0.0.1:9000", value, 0); err == nil {
 			t.Errorf("%v: Decode = %d pieces, want an error", layout, len(got.Metadata))
@@ -176,7 +233,8 @@ func TestDecode_BoundsMetadata(t *testing.T) {
 	}
 }
 
-// TestDecode_ForeignProtocols checks that instances of another protocol than gRPC are rejected.
+// TestDecode_ForeignProtocols checks that instances of another protocol than
+// gRPC are rejected.
 func TestDecode_ForeignProtocols(t *testing.T) {
 	const micro, dubbo = `{"nodes":[{"id":"a","address":"h:1","metadata":{"k":"v"PROTOCOL}}]}`,
 		`{"Host":"h","Port":1,"Metadata":{"k":"v"PROTOCOL}}`
@@ -188,8 +246,11 @@ func TestDecode_ForeignProtocols(t *testing.T) {
 		{dubbo, `,"dubbo.endpoints":"[]"`, ""},
 		{dubbo, `,"dubbo.endpoints":"[{\"port\":1,\"protocol\":\"tri\"}]"`, ""},
 		{dubbo, `,"dubbo.endpoints":"[{\"port\":2,\"protocol\":\"dubbo\"},{\"port\":1,\"protocol\":\"grpc\"}]"`, ""},
-		{strings.Replace(dubbo, "1", "2", 1), `,"dubbo.endpoints":"[{\"port\":2,\"protocol\":\"dubbo\"},{\"port\":1,\"protocol\":\"tri\"}]"`, ""},
-		{dubbo, `,"dubbo.endpoints":"[{\"port\":2,\"protocol\":\"dubbo\"}]"`, `dubbo entry: the instance's protocol is "dubbo", neither tri nor grpc`},
+		{strings.Replace(dubbo, "1", "2", 1),
+			`,"dubbo.endpoints":"[{\"port\":2,\"protocol\":\"dubbo\"},{\"port\":1,\"protocol\":\"tri\"}]"`,
+			""},
+		{dubbo, `,"dubbo.endpoints":"[{\"port\":2,\"protocol\":\"dubbo\"}]"`,
+			`dubbo entry: the instance's protocol is "dubbo", neither tri nor grpc`},
 	} {
 		value := strings.Replace(tt.value, "PROTOCOL", tt.protocol, 1)
 		e, _, _, err := reader.Decode("svc", "svc/a", []byte(value), 0)
@@ -202,26 +263,45 @@ func TestDecode_ForeignProtocols(t *testing.T) {
 	}
 }
 
-// sample is an entry at 10.0.0.7:9000, spelled as the writers of its format spell it.
+// sample is an entry at 10.0.0.7:9000, spelled as the writers of its format
+// spell it.
 type sample struct {
 	name, etcdKey, value string
 	reader               Reader
 	instance             string // the last segment of the key, or ""
 }
 
-// samples has an entry of each JSON layout. The test file of a layout may add to it in init.
+// samples has an entry of each JSON layout. The test file of a layout may add
+// to it in init.
 var samples = []sample{
-	{"etcd's naming entry", "svc/a", `{"Op":0,"Addr":"10.0.0.7:9000","Metadata":{"version":"v2","zone":"z","weight":7,"k":"v"}}`, reader, ""},
-	{"etcd's naming entry", "svc/a", `{"name":"svc","addr":"10.0.0.7:9000","version":"v2","zone":"z","weight":7,"metadata":{"k":"v"}}`, reader, ""},
-	{"kratos entry", "svc/a", `{"id":"a","name":"svc","version":"v2","metadata":{"zone":"z","weight":"7","k":"v"},"endpoints":["grpc://10.0.0.7:9000?isSecure=false"]}`, reader, ""},
-	{"kitex entry", "svc/10.0.0.7:9000", `{"network":"tcp","address":"10.0.0.7:9000","weight":7,"tags":{"version":"v2","zone":"z","k":"v"}}`, reader, ""},
-	{"GoFrame entry", "svc/10.0.0.7:9000", `{"version":"v2","zone":"z","weight":7,"k":"v"}`, reader, ""},
+	{"etcd's naming entry", "svc/a",
+		`{"Op":0,"Addr":"10.0.0.7:9000","Metadata":{"version":"v2","zone":"z","weight":7,"k":"v"}}`,
+		reader, ""},
+	{"etcd's naming entry", "svc/a",
+		`{"name":"svc","addr":"10.0.0.7:9000","version":"v2","zone":"z","weight":7,"metadata":{"k":"v"}}`,
+		reader, ""},
+	{"kratos entry", "svc/a",
+		`{"id":"a","name":"svc","version":"v2","metadata":{"zone":"z","weight":"7","k":"v"},"endpoints":["grpc://10.0.0.7:9000?isSecure=false"]}`,
+		reader, ""},
+	{"kitex entry", "svc/10.0.0.7:9000",
+		`{"network":"tcp","address":"10.0.0.7:9000","weight":7,"tags":{"version":"v2","zone":"z","k":"v"}}`,
+		reader, ""},
+	{"GoFrame entry", "svc/10.0.0.7:9000", `{"version":"v2","zone":"z","weight":7,"k":"v"}`,
+		reader, ""},
 	{"go-micro entry", "svc/a", `{"name":"svc","version":"v2","metadata":{"zone":"z"},"endpoints":[{"name":"A.B"}],` +
 		`"nodes":[{"id":"a","address":"10.0.0.7:9000","metadata":{"weight":"7","k":"v"}}]}`, reader, ""},
 	{"dubbo entry", "svc/10.0.0.7:9000", `{"ID":"a","ServiceName":"svc","Host":"10.0.0.7","Port":9000,"Enable":true,"Healthy":true,` +
 		`"Metadata":{"version":"v2","zone":"z","weight":"7","k":"v"}}`, reader, ""},
 	{"json_layout entry", "svc/a", `{"at":"10.0.0.7:9000","i":"a","ver":"v2","az":"z","w":7,"labels":{"k":"v"},"svc":"svc"}`,
-		Reader{JSON: MappedJSON(JSONFields{Addr: "at", Instance: "i", Version: "ver", Zone: "az", Weight: "w", Metadata: "labels", Name: "svc"})}, ""},
+		Reader{JSON: MappedJSON(JSONFields{
+			Addr:     "at",
+			Instance: "i",
+			Version:  "ver",
+			Zone:     "az",
+			Weight:   "w",
+			Metadata: "labels",
+			Name:     "svc",
+		})}, ""},
 	{"json_layout entry", "svc/a", `{"ip":"10.0.0.7","port":9000,"labels":{"version":"v2","zone":"z","weight":"7","k":"v"}}`,
 		Reader{JSON: MappedJSON(JSONFields{Host: "ip", Port: "port", Metadata: "labels"})}, ""},
 }
@@ -232,39 +312,63 @@ func (s sample) decode(value string) (Endpoint, error) {
 }
 
 // whole is the endpoint that each sample describes.
-var whole = Endpoint{Addr: "10.0.0.7:9000", Version: "v2", Zone: "z", Weight: 7, Metadata: map[string]string{"k": "v"}}
+var whole = Endpoint{
+	Addr:     "10.0.0.7:9000",
+	Version:  "v2",
+	Zone:     "z",
+	Weight:   7,
+	Metadata: map[string]string{"k": "v"},
+}
 
 func TestSamples(t *testing.T) {
 	for _, l := range table {
-		if l.address != nil && !slices.ContainsFunc(samples, func(s sample) bool { return s.name == l.entry }) {
+		if l.address != nil && !slices.ContainsFunc(samples, func(s sample) bool {
+			return s.name == l.entry
+		}) {
 			t.Errorf("layout %v has no sample", l)
 		}
 	}
+
 	for _, s := range samples {
 		want := whole
 		want.Instance = cmp.Or(s.instance, strings.TrimPrefix(s.etcdKey, "svc/"))
+
 		if e, err := s.decode(s.value); err != nil || !e.Equal(want) {
 			t.Errorf("%s: Decode(%s) = %+v, %v, want %+v", s.name, s.value, e, err, want)
 		}
 	}
 }
 
-// TestDecode_WrongTypes puts values of other types into the fields with the version, the zone and the metadata k. Either the other
-// fields of the entry are still read, or the error names the format.
+// TestDecode_WrongTypes puts values of other types into the fields with the
+// version, the zone and the metadata k. Either the other fields of the entry
+// are still read, or the error names the format.
 func TestDecode_WrongTypes(t *testing.T) {
-	fields := map[string]string{"version": whole.Version, "zone": whole.Zone, "k": whole.Metadata["k"]}
+	fields := map[string]string{
+		"version": whole.Version,
+		"zone":    whole.Zone,
+		"k":       whole.Metadata["k"],
+	}
 	for _, s := range samples {
 		for name, right := range fields {
-			for _, wrong := range []string{"null", "true", "-1.5", "1e300", `""`, `"h:1,h:2"`, "[[]]", `{"a":{}}`, `{"a":"` + strings.Repeat(`\n`, 300) + `"}`} {
+			for _, wrong := range []string{"null", "true", "-1.5", "1e300", `""`, `"h:1,h:2"`,
+				"[[]]", `{"a":{}}`, `{"a":"` + strings.Repeat(`\n`, 300) + `"}`} {
 				value := strings.Replace(s.value, strconv.Quote(right), wrong, 1)
 				e, err := s.decode(value)
-				if checkError(t, err); err != nil && (strings.HasPrefix(err.Error(), s.name+": ") || strings.HasPrefix(err.Error(), "JSON that names no address")) {
+				checkError(t, err)
+
+				if err != nil && (strings.HasPrefix(err.Error(), s.name+": ") ||
+					strings.HasPrefix(err.Error(), "JSON that names no address")) {
 					continue
 				}
+
 				got := map[string]string{"version": e.Version, "zone": e.Zone, "k": e.Metadata["k"]}
 				got[name] = right
-				if err != nil || e.Addr != whole.Addr || e.Weight != whole.Weight || !maps.Equal(got, fields) {
-					t.Errorf("%s: Decode(%s) = %+v, %v, want the fields other than %s", s.name, value, e, err, name)
+				if err != nil ||
+					e.Addr != whole.Addr ||
+					e.Weight != whole.Weight ||
+					!maps.Equal(got, fields) {
+					t.Errorf("%s: Decode(%s) = %+v, %v, want the fields other than %s", s.name,
+						value, e, err, name)
 				}
 			}
 		}

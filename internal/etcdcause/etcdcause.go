@@ -1,4 +1,5 @@
-// Package etcdcause explains failed calls to etcd, in the words that runtime and the command etcdrpc share.
+// Package etcdcause explains failed calls to etcd, in the words that runtime
+// and the command etcdrpc share.
 package etcdcause
 
 import (
@@ -15,42 +16,59 @@ import (
 
 // Standing is the state of the connection at the time of an error.
 type Standing struct {
-	State     connectivity.State
-	Cause     error    // why the connection is down; nil while it is up, or if the cause is unknown
-	User      string   // the client's user in etcd; "" for none, or if a certificate names the user
+	State connectivity.State
+
+	// why the connection is down; nil while it is up, or if the cause is
+	// unknown
+	Cause error
+
+	// the client's user in etcd; "" for none, or if a certificate names the
+	// user
+	User string
+
 	Endpoints []string // of the etcd client
 }
 
-// Met extracts the last error of a failing connection from the error of a call that did not wait for the connection. It returns
-// nil for any other error, or if the connection is no longer failing.
+// Met extracts the last error of a failing connection from the error of a call
+// that did not wait for the connection. It returns nil for any other error, or
+// if the connection is no longer failing.
 func Met(err error, state connectivity.State) error {
 	if status.Code(err) != codes.Unavailable || state != connectivity.TransientFailure {
 		return nil
 	}
-	return errors.New(strings.TrimPrefix(status.Convert(err).Message(), "last connection error: "))
+
+	return errors.New(strings.TrimPrefix(status.Convert(err).Message(),
+		"last connection error: "))
 }
 
-// Latest returns the current error, or the previous error if the two differ only in addresses: otherwise each attempt would
-// publish a different error.
+// Latest returns the current error, or the previous error if the two differ
+// only in addresses: otherwise each attempt would publish a different error.
 func Latest(previous, current error) error {
 	if etcderr.Same(previous, current) {
 		return previous
 	}
+
 	return current
 }
 
-// Why returns what the error of a call to etcd does not say: which user is denied, why the connection is down, or that etcd does
-// not answer. It returns nil if there is nothing to add.
+// Why returns what the error of a call to etcd does not say: which user is
+// denied, why the connection is down, or that etcd does not answer. It returns
+// nil if there is nothing to add.
 func (s Standing) Why(err error) error {
 	if code, ok := etcderr.Answer(err); ok {
-		if s.User != "" && (code == codes.PermissionDenied || code == codes.Unauthenticated || code == codes.InvalidArgument) {
+		if s.User != "" && (code == codes.PermissionDenied ||
+			code == codes.Unauthenticated ||
+			code == codes.InvalidArgument) {
 			return fmt.Errorf("etcd user %q", s.User)
 		}
+
 		return nil
 	}
+
 	if s.Cause == nil && !etcderr.TimedOut(err) && s.State != connectivity.Shutdown {
 		return nil
 	}
+
 	return s.unanswered()
 }
 
@@ -64,15 +82,20 @@ func (s Standing) unanswered() error {
 	case s.Cause != nil:
 		return s.Cause
 	case s.State == connectivity.Ready:
-		return fmt.Errorf("etcd %q does not answer, though the connection is up: it hangs, has no leader, or allows too few streams", s.Endpoints)
+		return fmt.Errorf("etcd %q does not answer, though the connection is up: it hangs, has no leader, or allows too few streams",
+			s.Endpoints)
 	}
-	return fmt.Errorf("etcd %q does not answer: there is no connection to it", s.Endpoints)
+
+	return fmt.Errorf("etcd %q does not answer: there is no connection to it",
+		s.Endpoints)
 }
 
-// Down returns why the connection is down, nil if it is up or was never attempted.
+// Down returns why the connection is down, nil if it is up or was never
+// attempted.
 func (s Standing) Down() error {
 	if s.State == connectivity.Ready || s.State == connectivity.Idle && s.Cause == nil {
 		return nil
 	}
+
 	return s.unanswered()
 }

@@ -21,24 +21,32 @@ func TestCode(t *testing.T) {
 	}{
 		{nil, codes.OK, false, false, false},
 		{rpctypes.ErrPermissionDenied, codes.PermissionDenied, true, true, false},
-		{rpctypes.Error(errors.New(rpctypes.ErrGRPCPermissionDenied.Error())), codes.PermissionDenied, true, true, false}, // the error of a denied watch
+		// the error of a denied watch
+		{rpctypes.Error(errors.New(rpctypes.ErrGRPCPermissionDenied.Error())),
+			codes.PermissionDenied, true, true, false},
 		{fmt.Errorf("list: %w", rpctypes.ErrLeaseNotFound), codes.NotFound, true, false, false},
 		{status.Error(codes.Unauthenticated, "x"), codes.Unauthenticated, false, true, false},
-		{fmt.Errorf("list: %w", status.Error(codes.InvalidArgument, "x")), codes.InvalidArgument, false, true, false},
+		{fmt.Errorf("list: %w", status.Error(codes.InvalidArgument, "x")), codes.InvalidArgument,
+			false, true, false},
 		{context.DeadlineExceeded, codes.Unknown, false, false, true},
-		{fmt.Errorf("list: %w", status.Error(codes.DeadlineExceeded, "x")), codes.DeadlineExceeded, false, false, true},
-		{status.Error(codes.Unknown, "context deadline exceeded"), codes.Unknown, false, false, true},
+		{fmt.Errorf("list: %w", status.Error(codes.DeadlineExceeded, "x")), codes.DeadlineExceeded,
+			false, false, true},
+		{status.Error(codes.Unknown, "context deadline exceeded"), codes.Unknown, false, false,
+			true},
 		{errors.New("x"), codes.Unknown, false, false, false},
 	} {
 		if code := Code(tt.err); code != tt.code {
 			t.Errorf("Code(%v) = %v, want %v", tt.err, code, tt.code)
 		}
+
 		if _, answered := Answer(tt.err); answered != tt.answered {
 			t.Errorf("Answer(%v): ok = %v, want %v", tt.err, answered, tt.answered)
 		}
+
 		if refused := Refused(tt.err); refused != tt.refused {
 			t.Errorf("Refused(%v) = %v, want %v", tt.err, refused, tt.refused)
 		}
+
 		if timedOut := TimedOut(tt.err); timedOut != tt.timedOut {
 			t.Errorf("TimedOut(%v) = %v, want %v", tt.err, timedOut, tt.timedOut)
 		}
@@ -46,14 +54,20 @@ func TestCode(t *testing.T) {
 }
 
 func TestWith(t *testing.T) {
-	late, refused := fmt.Errorf("list: %w", context.DeadlineExceeded), errors.New("connection refused")
+	late := fmt.Errorf("list: %w", context.DeadlineExceeded)
+	refused := errors.New("connection refused")
+
 	if got := With(late, nil); got.Error() != late.Error() {
 		t.Errorf("With(%v, nil) = %v, want the error alone", late, got)
 	}
+
 	got := With(late, refused)
-	if got.Error() != "list: context deadline exceeded: connection refused" || !errors.Is(got, late) || !errors.Is(got, refused) {
+	if got.Error() != "list: context deadline exceeded: connection refused" ||
+		!errors.Is(got, late) ||
+		!errors.Is(got, refused) {
 		t.Errorf("With(%v, %v) = %v, want both", late, refused, got)
 	}
+
 	if again := With(got, refused); again.Error() != got.Error() {
 		t.Errorf("With(%v, %v) = %v, want the cause once", got, refused, again)
 	}
@@ -71,11 +85,16 @@ func TestSame(t *testing.T) {
 		{errors.New("x"), errors.New("x"), true},
 		{errors.New("x"), errors.New("y"), false},
 		{fmt.Errorf(refused, "10.0.0.1:2379"), fmt.Errorf(refused, "[fd00::1]:2379"), true},
-		{fmt.Errorf(refused, "etcd-0.etcd.svc:2379"), fmt.Errorf(refused, "etcd-1.etcd.svc:2379"), true},
-		{errors.New("read tcp 10.0.0.9:41234->10.0.0.1:2379: EOF"), errors.New("read tcp 10.0.0.9:41235->10.0.0.1:2379: EOF"), true},
-		{errors.New("read tcp 10.0.0.9:41234->10.0.0.1:2379: EOF"), errors.New("dial tcp 10.0.0.1:2379: EOF"), false},
-		{errors.New("current time 2026-01-02T03:04:05Z is after"), errors.New("current time 2026-01-02T03:04:06Z is after"), true},
-		{errors.New("the watch did not answer for 8s"), errors.New("the watch did not answer for 9s"), false},
+		{fmt.Errorf(refused, "etcd-0.etcd.svc:2379"), fmt.Errorf(refused, "etcd-1.etcd.svc:2379"),
+			true},
+		{errors.New("read tcp 10.0.0.9:41234->10.0.0.1:2379: EOF"),
+			errors.New("read tcp 10.0.0.9:41235->10.0.0.1:2379: EOF"), true},
+		{errors.New("read tcp 10.0.0.9:41234->10.0.0.1:2379: EOF"),
+			errors.New("dial tcp 10.0.0.1:2379: EOF"), false},
+		{errors.New("current time 2026-01-02T03:04:05Z is after"),
+			errors.New("current time 2026-01-02T03:04:06Z is after"), true},
+		{errors.New("the watch did not answer for 8s"),
+			errors.New("the watch did not answer for 9s"), false},
 	} {
 		if got := Same(tt.a, tt.b); got != tt.same {
 			t.Errorf("Same(%v, %v) = %v, want %v", tt.a, tt.b, got, tt.same)

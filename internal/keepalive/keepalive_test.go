@@ -24,6 +24,7 @@ type leases struct {
 func (l *leases) LeaseKeepAlive(s pb.Lease_LeaseKeepAliveServer) error {
 	l.streams <- s
 	<-s.Context().Done()
+
 	return nil
 }
 
@@ -34,6 +35,7 @@ func (l *leases) answer(t *testing.T, s pb.Lease_LeaseKeepAliveServer, n int) {
 		if err == nil {
 			err = s.Send(&pb.LeaseKeepAliveResponse{ID: request.ID, TTL: request.ID})
 		}
+
 		if err != nil {
 			t.Error(err)
 		}
@@ -43,16 +45,24 @@ func (l *leases) answer(t *testing.T, s pb.Lease_LeaseKeepAliveServer, n int) {
 // elsewhere is a wrapper whose renewals reach another etcd, which has the lease 0.
 type elsewhere struct{ clientv3.Lease }
 
-func (elsewhere) TimeToLive(context.Context, clientv3.LeaseID, ...clientv3.LeaseOption) (*clientv3.LeaseTimeToLiveResponse, error) {
+func (elsewhere) TimeToLive(
+	context.Context,
+	clientv3.LeaseID,
+	...clientv3.LeaseOption,
+) (*clientv3.LeaseTimeToLiveResponse, error) {
 	return &clientv3.LeaseTimeToLiveResponse{}, nil
 }
 
-func (elsewhere) KeepAliveOnce(context.Context, clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {
+func (elsewhere) KeepAliveOnce(
+	context.Context,
+	clientv3.LeaseID,
+) (*clientv3.LeaseKeepAliveResponse, error) {
 	return &clientv3.LeaseKeepAliveResponse{}, nil
 }
 
-// All leases are renewed on one stream, which is one login. A stream on which etcd is silent is replaced, for it may lead to a dead
-// member, and ends when etcd has answered after all.
+// All leases are renewed on one stream, which is one login. A stream on which
+// etcd is silent is replaced, for it may lead to a dead member, and ends when
+// etcd has answered after all.
 func TestRenewer(t *testing.T) {
 	const elections = 50
 	l := &leases{streams: make(chan pb.Lease_LeaseKeepAliveServer, elections)}
@@ -62,17 +72,21 @@ func TestRenewer(t *testing.T) {
 	pb.RegisterLeaseServer(server, l)
 	var serving, renewals sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) }) // the test ends it
+
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:   []string{listener.Addr().String(), listener.Addr().String()},
 		DialOptions: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())},
 	})
+
 	must.Succeed(t, err)
 	client.Lease = elsewhere{client.Lease}
 	life, end := context.WithCancel(t.Context())
 	r := New(life, client, nil)
+
 	renew := func(lease clientv3.LeaseID) {
 		renewals.Go(func() {
-			if answer, err := r.Renew(life, lease, time.Minute); err != nil || answer.TTL != int64(lease) {
+			answer, err := r.Renew(life, lease, time.Minute)
+			if err != nil || answer.TTL != int64(lease) {
 				t.Errorf("lease %d: %+v, error %v, want a TTL of %d s", lease, answer, err, lease)
 			}
 		})
@@ -80,6 +94,7 @@ func TestRenewer(t *testing.T) {
 	for i := range elections {
 		renew(clientv3.LeaseID(i))
 	}
+
 	first := <-l.streams
 	l.answer(t, first, elections)
 	renewals.Wait()
@@ -89,9 +104,11 @@ func TestRenewer(t *testing.T) {
 	renew(1)
 	second := <-l.streams
 	l.answer(t, second, 1)
+
 	if err := first.Send(&pb.LeaseKeepAliveResponse{ID: request.ID, TTL: 1}); err != nil {
 		t.Error(err)
 	}
+
 	renewals.Wait()
 	<-first.Context().Done()
 	end()
@@ -108,37 +125,56 @@ type sent struct {
 	n int
 }
 
-func (s *sent) Send(*pb.LeaseKeepAliveRequest) error { s.n++; return nil }
+func (s *sent) Send(*pb.LeaseKeepAliveRequest) error {
+	s.n++
+	return nil
+}
 
-// A stream that is being opened is not replaced: it may be logging in. Before it answers, sending could block all renewals, and one
-// message is enough for a lease. Later, an answer is for one renewal.
+// A stream that is being opened is not replaced: it may be logging in. Before
+// it answers, sending could block all renewals, and one message is enough for a
+// lease. Later, an answer is for one renewal.
 func TestOpening(t *testing.T) {
 	sent := new(sent)
 	ended := false
 	opening := &stream{end: func() { ended = true }, waiting: make(map[clientv3.LeaseID][]answers)}
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
 	must.Succeed(t, err)
+
 	defer client.Close()
+
 	r := &Renewer{client: client, current: opening}
 	first, _ := r.send(1)
+
 	second, _ := r.send(1)
 	if first != opening || second != nil || len(opening.queued) != 1 {
 		t.Errorf("two renewals before the stream is open: %d messages, want 1", len(opening.queued))
 	}
+
 	r.onSilence(opening, 0)
 	opening.grpc, opening.since = sent, time.Now()
-	if r.onSilence(opening, time.Hour); ended {
+	r.onSilence(opening, time.Hour)
+
+	if ended {
 		t.Error("the stream is ended before it is open, or just after")
 	}
-	if r.send(2); sent.n > 0 {
+
+	r.send(2)
+
+	if sent.n > 0 {
 		t.Error("a renewal is sent before the first answer, want none")
 	}
+
 	answer := &pb.LeaseKeepAliveResponse{ID: 1, TTL: 1}
 	opening.receive(answer)
+
 	for range 2 {
 		r.send(1)
 	}
-	if opening.receive(answer); len(opening.waiting[1]) != 1 {
-		t.Errorf("an answer leaves %d of 2 renewals of a lease, want the later", len(opening.waiting[1]))
+
+	opening.receive(answer)
+
+	if len(opening.waiting[1]) != 1 {
+		t.Errorf("an answer leaves %d of 2 renewals of a lease, want the later",
+			len(opening.waiting[1]))
 	}
 }

@@ -13,19 +13,25 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/login"
 )
 
-// Conversation is what the ranges of an etcd client share, so that a fleet of processes asks etcd little: one request at a time for
-// pages of all ranges, one for proofs, and one stream for all watches. It is safe for concurrent use.
+// Conversation is what the ranges of an etcd client share, so that a fleet of
+// processes asks etcd little: one request at a time for pages of all ranges,
+// one for proofs, and one stream for all watches. It is safe for concurrent
+// use.
 type Conversation struct {
 	client Client
 	login  *login.Login
 	spread uint8 // spreads the proofs of a fleet: processes differ in it
-	// connected waits until the client is connected or cannot connect. It returns false if ctx ends first. It is nil for a client without
-	// a connection.
+
+	// connected waits until the client is connected or cannot connect. It
+	// returns false if ctx ends first. It is nil for a client without a
+	// connection.
 	connected func(ctx context.Context) bool
-	streams   *streams
+
+	streams *streams
 
 	// Why returns a cause to add to the error of a call, nil for none.
 	Why func(error) error
+
 	// Down returns why etcd is not connected, nil if it is.
 	Down func() error
 
@@ -37,8 +43,10 @@ type Conversation struct {
 	cancel        context.CancelFunc
 }
 
-// ConversationOf returns the conversation of a client, whose calls log in by l. If the client has no connection, such as one of
-// clientv3.NewCtxClient, nothing reports a reconnect, perhaps to another etcd. So its ranges are proven often.
+// ConversationOf returns the conversation of a client, whose calls log in by l.
+// If the client has no connection, such as one of clientv3.NewCtxClient,
+// nothing reports a reconnect, perhaps to another etcd. So its ranges are
+// proven often.
 func ConversationOf(c *clientv3.Client, l *login.Login) *Conversation {
 	conversation := NewConversation(c)
 	if conn := c.ActiveConnection(); conn != nil {
@@ -47,7 +55,9 @@ func ConversationOf(c *clientv3.Client, l *login.Login) *Conversation {
 			return conn.WaitForStateChange(ctx, connectivity.Connecting)
 		}
 	}
+
 	conversation.login = l
+
 	return conversation
 }
 
@@ -68,9 +78,11 @@ func NewConversation(client Client) *Conversation {
 func (c *Conversation) join(a *asker) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if len(c.ranges) == 0 {
 		c.ctx, c.cancel = context.WithCancel(context.Background())
 	}
+
 	c.ranges[a] = struct{}{}
 }
 
@@ -78,41 +90,48 @@ func (c *Conversation) join(a *asker) {
 func (c *Conversation) leave(a *asker) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.replace(a, nil)
 	delete(c.ranges, a)
+
 	if len(c.ranges) == 0 {
 		c.cancel()
 	}
 }
 
-// ConnChanged reports that the connection to etcd is back or, if Down returns an error, lost. The etcd client hides both. While the
-// connection is lost, every range has that error, and reads nothing. Once it is back, etcd may have been replaced: a watched range is
-// proven, and a pause before a list ends.
+// ConnChanged reports that the connection to etcd is back or, if Down returns
+// an error, lost. The etcd client hides both. While the connection is lost,
+// every range has that error, and reads nothing. Once it is back, etcd may have
+// been replaced: a watched range is proven, and a pause before a list ends.
 func (c *Conversation) ConnChanged() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	for a := range c.ranges {
 		Signal(a.conn)
 	}
 }
 
-// want replaces what a range wants to read, which is nothing if w is nil. A range that goes on wanting the same keeps its place in the
-// request under way.
+// want replaces what a range wants to read, which is nothing if w is nil. A
+// range that goes on wanting the same keeps its place in the request under way.
 func (c *Conversation) want(a *asker, w *wish) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if w == nil || a.wish == nil || !w.same(a.wish) {
 		c.replace(a, w)
 		c.schedule()
 	}
 }
 
-// replace replaces what a range wants to read, and drops answers to what it wanted before.
+// replace replaces what a range wants to read, and drops answers to what it
+// wanted before.
 func (c *Conversation) replace(a *asker, w *wish) {
 	c.pages.remove(a)
 	c.proofs.remove(a)
 	a.wish = w
 	a.forget()
+
 	switch {
 	case w == nil:
 	case w.page != (page{}):
@@ -126,8 +145,10 @@ func (c *Conversation) replace(a *asker, w *wish) {
 func (c *Conversation) schedule() {
 	at, ok := c.pages.next()
 	if proof, due := c.proofs.next(); due && (!ok || proof.Before(at)) {
-		at, ok = proof, true
+		at = proof
+		ok = true
 	}
+
 	switch {
 	case !ok:
 	case c.timer == nil:
@@ -141,6 +162,7 @@ func (c *Conversation) schedule() {
 func (c *Conversation) advance() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	now := time.Now()
 	for _, q := range []*queue{&c.pages, &c.proofs} {
 		if at, ok := q.next(); ok && !at.After(now) {
@@ -148,71 +170,106 @@ func (c *Conversation) advance() {
 			go c.request(c.ctx, q, q.asked, q.timeout)
 		}
 	}
+
 	c.schedule()
 }
 
 // request makes a request, and passes the answers to the ranges.
-func (c *Conversation) request(ctx context.Context, q *queue, asked []ask, timeout time.Duration) {
+func (c *Conversation) request(
+	ctx context.Context,
+	q *queue,
+	asked []ask,
+	timeout time.Duration,
+) {
 	answers, took, err := c.read(ctx, asked, timeout)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	report, again := q.answered(err, took, time.Now())
 	for i, a := range asked {
 		if a.stale() || !report {
 			continue
 		}
-		e := event{err: err, again: again, proof: a.wish.page == (page{}), asOf: a.wish.asOf, took: took}
+
+		e := event{
+			err:   err,
+			again: again,
+			proof: a.wish.page == (page{}),
+			asOf:  a.wish.asOf,
+			took:  took,
+		}
 		if err == nil {
 			e.read = answers[i]
 		}
+
 		a.forget() // what the range has not heard yet
 		a.answer <- e
 	}
+
 	c.schedule()
 }
 
-// read waits for a connection that is being made, for a turn to log in, and for etcd, and returns how long etcd took.
-func (c *Conversation) read(ctx context.Context, asked []ask, timeout time.Duration) (answers []*clientv3.GetResponse, took time.Duration, err error) {
+// read waits for a connection that is being made, for a turn to log in, and for
+// etcd, and returns how long etcd took.
+func (c *Conversation) read(
+	ctx context.Context,
+	asked []ask,
+	timeout time.Duration,
+) (answers []*clientv3.GetResponse, took time.Duration, err error) {
 	if c.connected != nil && !c.connected(ctx) {
 		return nil, 0, ctx.Err()
 	}
+
 	timeout, done := c.login.Turn(ctx, timeout)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+
 	began := time.Now()
 	answers, err = c.get(ctx, asked)
 	done(err)
+
 	return answers, time.Since(began), err
 }
 
 // get reads all ranges of a request at one revision.
-func (c *Conversation) get(ctx context.Context, asked []ask) ([]*clientv3.GetResponse, error) {
+func (c *Conversation) get(
+	ctx context.Context,
+	asked []ask,
+) ([]*clientv3.GetResponse, error) {
 	if len(asked) == 1 {
 		key, opts := asked[0].read()
 		resp, err := c.client.Get(ctx, key, opts...)
+
 		return []*clientv3.GetResponse{resp}, err
 	}
+
 	reads := make([]clientv3.Op, len(asked))
 	for i, a := range asked {
 		key, opts := a.read()
 		reads[i] = clientv3.OpGet(key, opts...)
 	}
+
 	resp, err := c.client.Txn(ctx).Then(reads...).Commit()
 	if err != nil {
 		return nil, err
 	}
+
 	answers := make([]*clientv3.GetResponse, len(asked))
 	for i, answer := range resp.Responses {
 		answers[i] = (*clientv3.GetResponse)(answer.GetResponseRange())
 		answers[i].Header = resp.Header // its own has only the revision
 	}
+
 	return answers, nil
 }
 
-// read returns the read of a page or, for a proof, of the number of keys and the key changed last.
+// read returns the read of a page or, for a proof, of the number of keys and
+// the key changed last.
 func (a ask) read() (key string, opts []clientv3.OpOption) {
 	if a.wish.page != (page{}) {
 		return cmp.Or(a.wish.page.from, a.in.From), a.wish.page.opts(a.in)
 	}
-	return a.in.From, a.in.opts(clientv3.WithLimit(1), clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))
+
+	return a.in.From, a.in.opts(clientv3.WithLimit(1),
+		clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))
 }

@@ -26,17 +26,25 @@ func NewGroup[T any](cfg Config[T]) *Group[T] {
 	return &Group[T]{cfg: cfg, ctx: ctx, cancel: cancel}
 }
 
-// Follow passes the updates of a range, whose entries decode reads, to sink until stop is called. It starts a goroutine, which alone calls
-// sink, and does no I/O itself. The first update is the outcome of the first list, or the first error.
+// Follow passes the updates of a range, whose entries decode reads, to sink
+// until stop is called. It starts a goroutine, which alone calls sink, and does
+// no I/O itself. The first update is the outcome of the first list, or the
+// first error.
 //
-// stop returns at once: it does not wait for a call of sink under way, and it may be called from
-// sink, and more than once. Nothing is followed after Close.
-func (g *Group[T]) Follow(in Range, decode Decode[T], sink func(Update[T])) (stop func()) {
+// stop returns at once: it does not wait for a call of sink under way, and it
+// may be called from sink, and more than once. Nothing is followed after Close.
+func (g *Group[T]) Follow(
+	in Range,
+	decode Decode[T],
+	sink func(Update[T]),
+) (stop func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+
 	if g.ctx.Err() != nil {
 		return func() {}
 	}
+
 	ctx, cancel := context.WithCancel(g.ctx)
 	w := &watcher[T]{
 		cfg:   &g.cfg,
@@ -44,18 +52,24 @@ func (g *Group[T]) Follow(in Range, decode Decode[T], sink func(Update[T])) (sto
 		asker: &asker{in: in, answer: make(chan event, 1), conn: make(chan struct{}, 1)},
 		core:  newCore(in, decode, &g.cfg),
 	}
+
 	g.cfg.Conversation.join(w.asker)
 	first := w.core.step(event{}, time.Now()).action
-	g.cfg.Conversation.want(w.asker, first.wish) // now, so that ranges followed one after the other share a request
+
+	// now, so that ranges followed one after the other share a request
+	g.cfg.Conversation.want(w.asker, first.wish)
 	g.running.Go(func() { w.run(ctx, first) })
+
 	return cancel
 }
 
-// Close ends all watchers, and waits for their goroutines. It does not wait for etcd, nor for goroutines that are opening watches.
+// Close ends all watchers, and waits for their goroutines. It does not wait for
+// etcd, nor for goroutines that are opening watches.
 func (g *Group[T]) Close() {
 	g.mu.Lock()
 	g.cancel()
 	g.mu.Unlock()
+
 	g.running.Wait()
 }
 
@@ -67,11 +81,15 @@ type watcher[T any] struct {
 	asker *asker // the range in the conversation
 
 	// Only run and the methods that it calls use these fields.
-	core    *core[T]
-	timer   *time.Timer
-	watch   watch              // the zero value while no watch is open
-	opening <-chan watch       // receives the watch once it is open; nil while none is being opened
-	giveUp  context.CancelFunc // ends the opening
+	core *core[T]
+
+	timer *time.Timer
+	watch watch // the zero value while no watch is open
+
+	// receives the watch once it is open; nil while none is being opened
+	opening <-chan watch
+
+	giveUp context.CancelFunc // ends the opening
 }
 
 // watch is a watch that is open or, with err, was not opened.
@@ -88,21 +106,27 @@ func (w *watcher[T]) run(ctx context.Context, do action) {
 	defer w.timer.Stop()
 	defer w.closeWatch()
 	defer w.cfg.Conversation.leave(w.asker)
+
 	for ctx.Err() == nil {
 		e := w.wait(ctx, do)
+
 		if ctx.Err() != nil {
 			return
 		}
+
 		if e.err != nil {
 			e.why = w.cfg.Conversation.Why(e.err)
 		}
+
 		now := time.Now()
 		next := w.core.step(e, now)
 		w.carryOut(ctx, next.effects)
+
 		if next.update != nil {
 			w.sink(*next.update)
 			w.core.published(time.Since(now), time.Now())
 		}
+
 		do = next.action
 		w.cfg.Conversation.want(w.asker, do.wish)
 	}
@@ -112,41 +136,50 @@ func (w *watcher[T]) carryOut(ctx context.Context, e effects[T]) {
 	if e.retire && w.watch.stream != nil {
 		w.watch.stream.retire()
 	}
+
 	if e.closeWatch {
 		w.closeWatch()
 	}
+
 	if e.open > 0 {
 		w.openWatch(ctx, e.open)
 	}
+
 	if e.relisted != "" && w.cfg.Hooks.Relisted != nil {
 		w.cfg.Hooks.Relisted(e.relisted)
 	}
+
 	for range e.malformed {
 		if w.cfg.Hooks.Malformed != nil {
 			w.cfg.Hooks.Malformed()
 		}
 	}
+
 	for _, n := range e.notes {
 		log := w.cfg.Logger.Info
 		if n.warn {
 			log = w.cfg.Logger.Warn
 		}
+
 		log(n.text, n.args...)
 	}
 }
 
-// openWatch begins to open a watch, once no other watch is being opened. The etcd client then blocks until etcd has answered, at most
-// for maxTimeout. A watch that is given up is closed only once it is open: the etcd client keeps the stream of a watch that is closed
-// before.
+// openWatch begins to open a watch, once no other watch is being opened. The
+// etcd client then blocks until etcd has answered, at most for maxTimeout. A
+// watch that is given up is closed only once it is open: the etcd client keeps
+// the stream of a watch that is closed before.
 func (w *watcher[T]) openWatch(ctx context.Context, revision int64) {
 	ctx, w.giveUp = context.WithCancel(ctx)
 	opened := make(chan watch)
 	w.opening = opened
+
 	go func() {
 		stream := w.cfg.Conversation.streams.open(ctx)
 		if stream == nil {
 			return
 		}
+
 		now := w.openOn(context.WithoutCancel(ctx), stream, revision)
 		select {
 		case opened <- now:
@@ -159,15 +192,23 @@ func (w *watcher[T]) openWatch(ctx context.Context, revision int64) {
 // openOn opens a watch on a stream.
 func (w *watcher[T]) openOn(ctx context.Context, stream *stream, revision int64) watch {
 	ctx, cancel := context.WithCancel(ctx)
-	overdue := time.AfterFunc(maxTimeout, cancel) // long, since a new stream may be a login, and until then the range is proven
-	opts := w.asker.in.opts(clientv3.WithRev(revision), clientv3.WithCreatedNotify(), clientv3.WithProgressNotify())
-	answers := w.cfg.Conversation.client.Watch(stream.context(ctx), w.asker.in.From, opts...)
+
+	// long, since a new stream may be a login, and until then the range is
+	// proven
+	overdue := time.AfterFunc(maxTimeout, cancel)
+	opts := w.asker.in.opts(clientv3.WithRev(revision), clientv3.WithCreatedNotify(),
+		clientv3.WithProgressNotify())
+	answers := w.cfg.Conversation.client.Watch(stream.context(ctx), w.asker.in.From,
+		opts...)
 	var err error
+
 	if !overdue.Stop() {
 		stream.retire() // before the next watch is let in
 		err = errNotOpened
 	}
+
 	<-stream.of.opening
+
 	return watch{answers, stream, cancel, err}
 }
 
@@ -176,32 +217,46 @@ func (w *watcher[T]) closeWatch() {
 	if w.giveUp != nil {
 		w.giveUp()
 	}
+
 	if w.watch.close != nil {
 		w.watch.close()
 	}
-	w.giveUp, w.opening, w.watch = nil, nil, watch{}
+
+	w.giveUp = nil
+	w.opening = nil
+	w.watch = watch{}
 }
 
-// wait returns the next event that the action waits for. It returns early when ctx ends.
+// wait returns the next event that the action waits for. It returns early when
+// ctx ends.
 func (w *watcher[T]) wait(ctx context.Context, do action) event {
 	if do.call == callPause {
 		do.until = time.Now().Add(backoff.Jitter(do.pause))
 	}
+
 	w.timer.Reset(time.Until(do.until))
+
 	var retired chan struct{}
 	if w.watch.stream != nil {
 		retired = w.watch.stream.retired
 	}
-	opening, answers := w.opening, w.watch.answers
+
+	opening := w.opening
+	answers := w.watch.answers
+
 	if do.call != callWait {
-		opening, answers = nil, nil
+		opening = nil
+		answers = nil
 	}
+
 	select {
 	case answer, ok := <-answers:
 		if !ok {
 			return event{err: errClosed}
 		}
+
 		return event{answer: &answer}
+
 	case w.watch = <-opening:
 		w.opening = nil
 		return event{opened: w.watch.err == nil, err: w.watch.err}
@@ -212,12 +267,15 @@ func (w *watcher[T]) wait(ctx context.Context, do action) event {
 	case <-w.asker.conn:
 		down := w.cfg.Conversation.Down()
 		return event{lost: down, back: down == nil}
+
 	case <-w.timer.C:
 		if do.call == callList {
 			return event{err: context.DeadlineExceeded, again: true}
 		}
+
 	case <-ctx.Done():
 	}
+
 	return event{}
 }
 

@@ -14,12 +14,16 @@ import (
 )
 
 const (
-	// firstPage is the number of keys in the first page of a list, so that one page is enough for most services. A later page has about
-	// pageBytes, as estimated from the previous one, but at most pageGrowth times as many keys. Smaller pages would cost more: etcd
-	// counts the rest of the range for each page.
+	// firstPage is the number of keys in the first page of a list, so that one
+	// page is enough for most services. A later page has about pageBytes, as
+	// estimated from the previous one, but at most pageGrowth times as many
+	// keys. Smaller pages would cost more: etcd counts the rest of the range
+	// for each page.
 	//
-	// None of this bounds the bytes of an answer: an entry may have 1.5 MiB by default, and large entries may follow small ones. That is
-	// up to MaxCallRecvMsgSize of the etcd client. A page with more bytes is read in parts.
+	// None of this bounds the bytes of an answer: an entry may have 1.5 MiB by
+	// default, and large entries may follow small ones. That is up to
+	// MaxCallRecvMsgSize of the etcd client. A page with more bytes is read in
+	// parts.
 	firstPage  = 1024
 	minPage    = 8 // the fewest keys of a page, after pages that were too slow
 	maxPage    = 1 << 16
@@ -41,17 +45,24 @@ func (p page) opts(r Range) []clientv3.OpOption {
 	if p.local {
 		opts = append(opts, clientv3.WithSerializable())
 	}
+
 	return opts
 }
 
-// listing is a list in progress: page after page, all at the revision of the first page. After a failed
-// page, the list can continue at that page. The zero value is a new list.
+// listing is a list in progress: page after page, all at the revision of the
+// first page. After a failed page, the list can continue at that page. The zero
+// value is a new list.
 type listing[T any] struct {
 	header *etcdserverpb.ResponseHeader // of the first page, nil before it was read
-	total  int64                        // the number of keys in the range, whatever the keys hold
-	last   int64                        // the highest mod revision of the keys read so far
-	load   *load[T]
-	next   page
+
+	// the number of keys in the range, whatever the keys hold
+	total int64
+
+	// the highest mod revision of the keys read so far
+	last int64
+
+	load *load[T]
+	next page
 }
 
 // page returns the next page to read.
@@ -60,8 +71,8 @@ func (l *listing[T]) page() page {
 	return l.next
 }
 
-// take adds the answer for a page, and reports whether there are more pages. An error means that
-// the page came from a different etcd than the page before.
+// take adds the answer for a page, and reports whether there are more pages. An
+// error means that the page came from a different etcd than the page before.
 func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err error) {
 	switch {
 	case l.header == nil:
@@ -71,32 +82,46 @@ func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err
 	case resp.Header.GetRevision() < l.header.GetRevision():
 		return false, errReplaced
 	}
+
 	l.total = max(l.total, resp.Count, int64(len(resp.Kvs)))
+
 	for _, kv := range resp.Kvs {
 		l.last = max(l.last, kv.ModRevision)
 	}
+
 	l.load.add(resp.Kvs)
+
 	n := len(resp.Kvs)
 	if !resp.More || n == 0 {
 		return false, nil
 	}
-	l.next = page{from: string(resp.Kvs[n-1].Key) + "\x00", revision: l.header.GetRevision(), limit: l.following(resp.Kvs)}
+
+	l.next = page{
+		from:     string(resp.Kvs[n-1].Key) + "\x00",
+		revision: l.header.GetRevision(),
+		limit:    l.following(resp.Kvs),
+	}
+
 	return true, nil
 }
 
-// following returns the number of keys in the next page, after a page with these entries.
+// following returns the number of keys in the next page, after a page with
+// these entries.
 func (l *listing[T]) following(kvs []*mvccpb.KeyValue) int64 {
 	n := len(kvs)
 	bytes := n
 	for _, kv := range kvs {
 		bytes += len(kv.Key) + len(kv.Value)
 	}
+
 	fill := max(int64(pageBytes*n/bytes), 1)
+
 	return min(fill, pageGrowth*l.page().limit, maxPage)
 }
 
-// failed handles the error of a page, and makes the next page smaller if that may help. again reports whether to read
-// the next page at once. The returned error names an entry that is too large. first is the first key of the range.
+// failed handles the error of a page, and makes the next page smaller if that
+// may help. again reports whether to read the next page at once. The returned
+// error names an entry that is too large. first is the first key of the range.
 func (l *listing[T]) failed(err error, first string) (again bool, _ error) {
 	limit := l.page().limit
 	switch {
@@ -104,17 +129,22 @@ func (l *listing[T]) failed(err error, first string) (again bool, _ error) {
 		l.next.limit = max(limit/8, 1)
 		return true, nil
 	case tooLarge(err): // a later revision may not have the entry
-		err = fmt.Errorf("%w: the entry at or after %q is too large: raise the etcd client's MaxCallRecvMsgSize, or delete the entry", err, cmp.Or(l.next.from, first))
+		err = fmt.Errorf("%w: the entry at or after %q is too large: raise the etcd client's MaxCallRecvMsgSize, or delete the entry",
+			err, cmp.Or(l.next.from, first))
 		*l = listing[T]{}
+
 	case etcderr.Code(err) == codes.OutOfRange: // etcd has compacted the revision of the first page
 		*l = listing[T]{}
 	case l.header != nil && etcderr.TimedOut(err) && limit > minPage:
 		l.next.limit = max(limit/2, minPage)
 	}
+
 	return false, err
 }
 
-// tooLarge reports whether err is about an answer with more bytes than the client accepts.
+// tooLarge reports whether err is about an answer with more bytes than the
+// client accepts.
 func tooLarge(err error) bool {
-	return etcderr.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "message larger than max")
+	return etcderr.Code(err) == codes.ResourceExhausted &&
+		strings.Contains(err.Error(), "message larger than max")
 }

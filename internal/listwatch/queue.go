@@ -11,13 +11,19 @@ import (
 )
 
 const (
-	// maxReads bounds the ranges of a request. By default, etcd allows 128 operations in a transaction.
+	// maxReads bounds the ranges of a request. By default, etcd allows 128
+	// operations in a transaction.
 	maxReads = 100
-	// The timeout of a request starts at firstTimeout. It is twice the time that etcd took for the last answer, if that is longer,
-	// and doubles without an answer, up to maxTimeout. So a slow etcd is hardly asked again for what it is still working on.
+
+	// The timeout of a request starts at firstTimeout. It is twice the time
+	// that etcd took for the last answer, if that is longer, and doubles
+	// without an answer, up to maxTimeout. So a slow etcd is hardly asked again
+	// for what it is still working on.
 	firstTimeout = 5 * time.Second
 	maxTimeout   = 80 * time.Second
-	// firstRetryPause bounds the pause after a first failed request, and maxRetryPause all pauses.
+
+	// firstRetryPause bounds the pause after a first failed request, and
+	// maxRetryPause all pauses.
 	firstRetryPause = 50 * time.Millisecond
 	maxRetryPause   = time.Second
 )
@@ -26,22 +32,31 @@ const (
 type wish struct {
 	page page // this page, at once; zero for a proof
 
-	// A proof is due at a time. From early on, it goes along with the proof of another range.
+	// A proof is due at a time. From early on, it goes along with the proof of
+	// another range.
 	early, due time.Time
-	asOf       int64 // the highest revision that the range knew when it began to want this
+
+	// the highest revision that the range knew when it began to want this
+	asOf int64
 }
 
 // same reports whether two wishes are for the same read.
-func (w *wish) same(o *wish) bool { return w.page == o.page && w.early == o.early && w.due == o.due }
+func (w *wish) same(o *wish) bool {
+	return w.page == o.page && w.early == o.early && w.due == o.due
+}
 
-// asker is a range in the conversation with etcd. The conversation's lock guards it.
+// asker is a range in the conversation with etcd. The conversation's lock
+// guards it.
 type asker struct {
 	in     Range
 	answer chan event    // has the outcome of the wish
 	conn   chan struct{} // has a signal after the connection to etcd is back or lost
 
-	wish  *wish // nil for nothing; its address tells whether an answer is for this wish
-	alone bool  // etcd has refused a request of this range alone, so others would be refused with it
+	wish *wish // nil for nothing; its address tells whether an answer is for this wish
+
+	// etcd has refused a request of this range alone, so others would be
+	// refused with it
+	alone bool
 }
 
 // forget drops an answer that the range has not received.
@@ -52,8 +67,11 @@ func (a *asker) forget() {
 	}
 }
 
-// apart reports whether the range needs a request of its own: etcd refused it alone, the page is large, or it is one member's own view.
-func (a *asker) apart() bool { return a.alone || a.wish.page.revision != 0 || a.wish.page.local }
+// apart reports whether the range needs a request of its own: etcd refused it
+// alone, the page is large, or it is one member's own view.
+func (a *asker) apart() bool {
+	return a.alone || a.wish.page.revision != 0 || a.wish.page.local
+}
 
 // ask is a wish in a request.
 type ask struct {
@@ -62,13 +80,19 @@ type ask struct {
 }
 
 // stale reports whether the range wants something else by now.
-func (a ask) stale() bool { return a.wish != a.asker.wish }
+func (a ask) stale() bool {
+	return a.wish != a.asker.wish
+}
 
-// queue is the core of a client's requests of one kind: for pages or for proofs. There is at most one request under way. The next one
-// reads the ranges that wait by then, at most limit, or one that must be apart. It does no I/O and reads no clock.
+// queue is the core of a client's requests of one kind: for pages or for
+// proofs. There is at most one request under way. The next one reads the ranges
+// that wait by then, at most limit, or one that must be apart. It does no I/O
+// and reads no clock.
 //
-// etcd refuses a request as a whole if the user lacks the right to one of its ranges. Then the next request has half as many ranges, and
-// so on; after an answer, twice as many. A range that is refused alone stays alone until etcd has answered it.
+// etcd refuses a request as a whole if the user lacks the right to one of its
+// ranges. Then the next request has half as many ranges, and so on; after an
+// answer, twice as many. A range that is refused alone stays alone until etcd
+// has answered it.
 type queue struct {
 	waiting []*asker
 	limit   int // the most ranges of the next request
@@ -80,42 +104,62 @@ type queue struct {
 }
 
 func newQueue() queue {
-	return queue{limit: maxReads, timeout: firstTimeout, pauses: backoff.Backoff{Base: firstRetryPause, Max: maxRetryPause}}
+	return queue{
+		limit:   maxReads,
+		timeout: firstTimeout,
+		pauses:  backoff.Backoff{Base: firstRetryPause, Max: maxRetryPause},
+	}
 }
 
-func (q *queue) add(a *asker) { q.waiting = append(q.waiting, a) }
+func (q *queue) add(a *asker) {
+	q.waiting = append(q.waiting, a)
+}
 
 func (q *queue) remove(a *asker) {
 	q.waiting = slices.DeleteFunc(q.waiting, func(b *asker) bool { return a == b })
 }
 
-// next returns when to make the next request. ok is false if there is nothing to ask now.
+// next returns when to make the next request. ok is false if there is nothing
+// to ask now.
 func (q *queue) next() (at time.Time, ok bool) {
 	if q.asked != nil || len(q.waiting) == 0 {
 		return at, false
 	}
-	first := slices.MinFunc(q.waiting, func(a, b *asker) int { return a.wish.due.Compare(b.wish.due) })
+
+	first := slices.MinFunc(q.waiting, func(a, b *asker) int {
+		return a.wish.due.Compare(b.wish.due)
+	})
 	if first.wish.due.Before(q.from) {
 		return q.from, true
 	}
+
 	return first.wish.due, true
 }
 
 // request begins the next request.
 func (q *queue) request(now time.Time) {
 	q.waiting = slices.DeleteFunc(q.waiting, func(a *asker) bool {
-		fits := len(q.asked) == 0 || len(q.asked) < q.limit && !a.apart() && !q.asked[0].apart()
+		fits := len(q.asked) == 0 ||
+			len(q.asked) < q.limit && !a.apart() && !q.asked[0].apart()
 		if !fits || a.wish.early.After(now) {
 			return false
 		}
+
 		q.asked = append(q.asked, ask{a, a.wish})
+
 		return true
 	})
 }
 
-// answered handles the end of the request under way, for which etcd took a time. report says whether to pass the outcome to the ranges: if
-// not, one of them may be the reason, and the queue asks again in halves. again says whether the queue repeats the request.
-func (q *queue) answered(err error, took time.Duration, now time.Time) (report, again bool) {
+// answered handles the end of the request under way, for which etcd took a
+// time. report says whether to pass the outcome to the ranges: if not, one of
+// them may be the reason, and the queue asks again in halves. again says
+// whether the queue repeats the request.
+func (q *queue) answered(
+	err error,
+	took time.Duration,
+	now time.Time,
+) (report, again bool) {
 	asked := q.asked
 	q.asked = nil
 	code := etcderr.Code(err)
@@ -124,26 +168,35 @@ func (q *queue) answered(err error, took time.Duration, now time.Time) (report, 
 		q.limit = min(2*q.limit, maxReads)
 		q.timeout = min(max(firstTimeout, 2*took), maxTimeout)
 		q.pauses.Reset()
+
 		for _, a := range asked {
 			a.alone = false
 		}
+
 		return true, false
+
 	case code == codes.Unauthenticated:
 		return true, false
 	case !etcderr.Refused(err) && code != codes.OutOfRange && !tooLarge(err):
 		if etcderr.TimedOut(err) {
 			q.timeout = min(2*q.timeout, maxTimeout)
-			q.limit = (len(asked) + 1) / 2 // perhaps the answer is large, and the link slow
+
+			// perhaps the answer is large, and the link slow
+			q.limit = (len(asked) + 1) / 2
 		}
+
 		q.from = now.Add(backoff.Jitter(q.pauses.Bound()))
 		q.requeue(asked)
+
 		return true, true
+
 	case len(asked) == 1:
 		asked[0].alone = true
 		return true, false
 	default: // one of the ranges may be the reason
 		q.limit = len(asked) / 2
 		q.requeue(asked)
+
 		return false, true
 	}
 }

@@ -12,7 +12,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
-// asking is a queue with some ranges, each of which wants a page, then a proof every 30 s, and after a refusal nothing for a while.
+// asking is a queue with some ranges, each of which wants a page, then a proof
+// every 30 s, and after a refusal nothing for a while.
 type asking struct {
 	now      time.Time
 	queue    queue
@@ -38,11 +39,13 @@ func startAsking(ranges int) *asking {
 		w.ranges = append(w.ranges, r)
 		w.want(r, wish{page: page{limit: 1}})
 	}
+
 	return w
 }
 
 func (w *asking) want(r *asked, next wish) {
 	w.queue.remove(&r.asker)
+
 	r.wish = nil
 	if next != (wish{}) {
 		r.wish = &next
@@ -56,23 +59,29 @@ func (w *asking) advance() bool {
 	if !ok {
 		return false
 	}
+
 	if at.After(w.now) {
 		w.now = at
 	}
+
 	w.queue.request(w.now)
 	w.requests++
+
 	under := w.queue.asked
 	if len(under) == 0 || len(under) > maxReads || w.queue.timeout > maxTimeout {
 		w.broken.Record("a request has %d ranges and a timeout of %v", len(under), w.queue.timeout)
 	}
+
 	for _, a := range under {
 		if (a.alone || a.wish.page.revision != 0) && len(under) > 1 {
 			w.broken.Record("a range that must be alone shares a request")
 		}
+
 		if a.wish.early.After(w.now) {
 			w.broken.Record("a range is proven too early")
 		}
 	}
+
 	return true
 }
 
@@ -82,25 +91,32 @@ func (w *asking) answer(err error) bool {
 	if under == nil {
 		return false
 	}
+
 	refused := func(a ask) bool { return w.of(a).denied }
 	for _, a := range under {
 		if err == nil && refused(a) {
 			err = rpctypes.ErrPermissionDenied
 		}
 	}
+
 	if err == nil && len(under) > w.most {
 		err = rpctypes.ErrTooManyOps
 	}
+
 	told, again := w.queue.answered(err, w.took, w.now)
+
 	w.splits++
 	if told {
 		w.splits = 0
 	}
+
 	if w.splits > 2*maxReads {
 		w.broken.Record("%d requests without an outcome", w.splits)
 	}
+
 	for _, a := range under {
 		r := w.of(a)
+
 		switch {
 		case a.stale() || !told:
 		case again && !errors.Is(err, context.DeadlineExceeded):
@@ -108,14 +124,17 @@ func (w *asking) answer(err error) bool {
 		case again:
 		case err != nil && !refused(a):
 			w.broken.Record("a range is refused for another")
+
 		default:
 			r.told = err != nil
 			w.want(r, wish{})
+
 			if err == nil {
 				w.want(r, wish{early: w.now.Add(proveEvery / 2), due: w.now.Add(proveEvery)})
 			}
 		}
 	}
+
 	return true
 }
 
@@ -125,6 +144,7 @@ func (w *asking) of(a ask) *asked {
 			return r
 		}
 	}
+
 	panic("an unknown range")
 }
 
@@ -135,6 +155,7 @@ func (w *asking) well() bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -142,20 +163,25 @@ func (w *asking) settle() string {
 	if w.well() {
 		return ""
 	}
+
 	if w.answer(nil) {
 		return "etcd answers"
 	}
+
 	for _, r := range w.ranges {
 		if r.told && !r.denied && r.wish == nil { // the pause is over
 			w.want(r, wish{page: page{limit: 1}})
 		}
 	}
+
 	w.advance()
+
 	return "the next request, or time passes"
 }
 
-// TestQueueWalk checks that a range is never refused for another's sake, that no request is too large, too long or too early, and that
-// every range has its answer soon after the last fault.
+// TestQueueWalk checks that a range is never refused for another's sake, that
+// no request is too large, too long or too early, and that every range has its
+// answer soon after the last fault.
 func TestQueueWalk(t *testing.T) {
 	var all []modelcheck.Event[asking]
 	add := func(name string, do func(w *asking) bool) {
@@ -165,14 +191,17 @@ func TestQueueWalk(t *testing.T) {
 		add("the next request, or time passes", (*asking).advance)
 		add("etcd answers", func(w *asking) bool { return w.answer(nil) })
 	}
+
 	add("etcd allows few operations", func(w *asking) bool {
 		w.most = 2
 		return true
 	})
+
 	add("the request times out", func(w *asking) bool {
 		w.now = w.now.Add(w.queue.timeout)
 		return w.answer(context.DeadlineExceeded)
 	})
+
 	for i := range 3 {
 		for _, denied := range []bool{true, false} {
 			add(fmt.Sprintf("range %d is denied: %v", i, denied), func(w *asking) bool {
@@ -180,6 +209,7 @@ func TestQueueWalk(t *testing.T) {
 				return true
 			})
 		}
+
 		for _, next := range []wish{
 			{page: page{limit: 1}},
 			{page: page{limit: 1, revision: 7}},
@@ -192,18 +222,23 @@ func TestQueueWalk(t *testing.T) {
 			})
 		}
 	}
+
 	for _, ranges := range []int{3, 7, 120} {
 		t.Run(fmt.Sprint(ranges, " ranges"), func(t *testing.T) {
 			modelcheck.Walk(t, 60000/ranges, 20, modelcheck.World[asking]{
-				Start:  func() *asking { return startAsking(ranges) },
-				Rules:  []modelcheck.Rule[asking]{{Name: "each step is allowed", Broken: func(w *asking) string { return string(w.broken) }}},
+				Start: func() *asking { return startAsking(ranges) },
+				Rules: []modelcheck.Rule[asking]{{
+					Name:   "each step is allowed",
+					Broken: func(w *asking) string { return string(w.broken) },
+				}},
 				Events: all, Settle: (*asking).settle, Within: 60 + 4*ranges,
 			})
 		})
 	}
 }
 
-// TestQueue_CountsRequests counts the requests until every range has its answer.
+// TestQueue_CountsRequests counts the requests until every range has its
+// answer.
 func TestQueue_CountsRequests(t *testing.T) {
 	for _, tt := range []struct {
 		ranges int
@@ -221,32 +256,41 @@ func TestQueue_CountsRequests(t *testing.T) {
 		for i, r := range w.ranges {
 			r.denied = tt.denied(i)
 		}
+
 		for !w.well() && w.requests < 1000 {
 			w.settle()
 		}
+
 		if w.requests > tt.most {
 			t.Errorf("%d ranges: %d requests, want at most %d", tt.ranges, w.requests, tt.most)
 		}
 	}
 }
 
-// A request has longer after one that took long, and a request that etcd does not answer is followed by a longer one.
+// A request has longer after one that took long, and a request that etcd does
+// not answer is followed by a longer one.
 func TestQueue_WaitsForWhatIsSlow(t *testing.T) {
 	w := startAsking(1)
 	for i, want := range []time.Duration{5, 10, 20, 40, 80, 80} {
 		w.advance()
+
 		if got := w.queue.timeout; got != want*time.Second {
 			t.Errorf("request %d has %v, want %v s", i, got, int(want))
 		}
+
 		w.now = w.now.Add(w.queue.timeout)
 		w.answer(context.DeadlineExceeded)
 	}
+
 	for _, took := range []time.Duration{10, 1} {
 		w.want(w.ranges[0], wish{page: page{limit: 1}})
 		w.advance()
 		w.took = took * time.Second
 		w.answer(nil)
-		if got, want := w.queue.timeout, max(firstTimeout, 2*took*time.Second); got != want {
+		got := w.queue.timeout
+
+		want := max(firstTimeout, 2*took*time.Second)
+		if got != want {
 			t.Errorf("after an answer in %v s, a request has %v, want %v", int(took), got, want)
 		}
 	}

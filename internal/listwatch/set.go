@@ -10,8 +10,9 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// set holds the decoded entries of a range: a sorted slice, and the changes made since the last commit. A change is cheap. A commit
-// copies the whole slice once, into the slice of the snapshot before the last one.
+// set holds the decoded entries of a range: a sorted slice, and the changes
+// made since the last commit. A change is cheap. A commit copies the whole
+// slice once, into the slice of the snapshot before the last one.
 type set[T any] struct {
 	decode    Decode[T]
 	equal     func(a, b T) bool
@@ -20,12 +21,23 @@ type set[T any] struct {
 	bounds    Bounds
 	maxKey    int // the maximum length of a key in bytes, 0 for no limit
 
-	items   []*Item[T]          // sorted by key; the next snapshot may have the slice, so it is not written to
-	shown   []*Item[T]          // the items of the last snapshot
-	spare   []*Item[T]          // the items of the snapshot before, which the next commit overwrites
-	removed []*Item[T]          // removed since takeRemoved, each with its last value
-	changes map[string]*Item[T] // the entries changed since items was built, by key; nil for a removed entry
-	bad     map[uint64]struct{} // the hashes of malformed keys and values that were reported
+	// sorted by key; the next snapshot may have the slice, so it is not written
+	// to
+	items []*Item[T]
+
+	shown []*Item[T] // the items of the last snapshot
+
+	// the items of the snapshot before, which the next commit overwrites
+	spare []*Item[T]
+
+	removed []*Item[T] // removed since takeRemoved, each with its last value
+
+	// the entries changed since items was built, by key; nil for a removed
+	// entry
+	changes map[string]*Item[T]
+
+	// the hashes of malformed keys and values that were reported
+	bad map[uint64]struct{}
 
 	used        usage // the usage of items and changes together
 	removedUsed usage // the usage of removed
@@ -41,19 +53,29 @@ func (s *set[T]) put(kv *mvccpb.KeyValue) bool {
 	if s.tooLong(kv.Key) {
 		return false
 	}
+
 	key := string(kv.Key)
 	old := s.get(key)
 	item := s.read(key, kv, old)
-	if used := s.used.minus(s.usageOf(old)).plus(s.usageOf(item)); item != nil && item != old && !s.bounds.within(used) {
-		item, s.truncated = nil, true // no room: drop the entry, because its earlier value is outdated
+
+	used := s.used.minus(s.usageOf(old)).plus(s.usageOf(item))
+	if item != nil && item != old && !s.bounds.within(used) {
+		item = nil
+
+		// no room: drop the entry, because its earlier value is outdated
+		s.truncated = true
 	}
+
 	if item == old {
 		return false
 	}
+
 	if item == nil {
 		s.gone(old)
 	}
+
 	s.change(key, item, old)
+
 	return true
 }
 
@@ -63,37 +85,46 @@ func (s *set[T]) remove(key string) bool {
 	if old == nil {
 		return false
 	}
+
 	s.gone(old)
 	s.change(key, nil, old)
+
 	return true
 }
 
-// overtaken handles an event that is older than the last list. It reports whether the list lacks the entry, which was then
-// removed after the event.
+// overtaken handles an event that is older than the last list. It reports
+// whether the list lacks the entry, which was then removed after the event.
 func (s *set[T]) overtaken(kv *mvccpb.KeyValue) bool {
 	key := string(kv.Key)
 	if s.tooLong(kv.Key) || s.get(key) != nil {
 		return false
 	}
+
 	item := s.read(key, kv, nil)
 	if item == nil {
 		return false
 	}
+
 	s.gone(item)
+
 	return true
 }
 
-// gone records a removed entry. Removed entries are bounded, too: entries may come and go faster than updates are published.
+// gone records a removed entry. Removed entries are bounded, too: entries may
+// come and go faster than updates are published.
 func (s *set[T]) gone(old *Item[T]) {
 	if used := s.removedUsed.plus(s.usageOf(old)); s.bounds.within(used) {
-		s.removed, s.removedUsed = append(s.removed, old), used
+		s.removed = append(s.removed, old)
+		s.removedUsed = used
 	}
 }
 
 // takeRemoved returns the entries removed since it was last called.
 func (s *set[T]) takeRemoved() []*Item[T] {
 	removed := s.removed
-	s.removed, s.removedUsed = nil, usage{}
+	s.removed = nil
+	s.removedUsed = usage{}
+
 	return removed
 }
 
@@ -113,44 +144,59 @@ func (s *set[T]) load() *load[T] {
 	return &load[T]{set: s, rest: s.commit()}
 }
 
-// add adds the next part of the list, sorted by key. It leaves out all entries from the first one that exceeds the bounds.
+// add adds the next part of the list, sorted by key. It leaves out all entries
+// from the first one that exceeds the bounds.
 func (l *load[T]) add(kvs []*mvccpb.KeyValue) {
 	s := l.set
+
 	if !l.truncated {
 		l.items = slices.Grow(l.items, len(kvs))
 	}
+
 	for _, kv := range kvs {
 		if s.tooLong(kv.Key) {
 			continue
 		}
+
 		key := string(kv.Key)
 		for len(l.rest) > 0 && l.rest[0].Key < key { // not in the list
-			l.gone, l.rest = append(l.gone, l.rest[0]), l.rest[1:]
+			l.gone = append(l.gone, l.rest[0])
+			l.rest = l.rest[1:]
 		}
+
 		var old *Item[T]
 		if len(l.rest) > 0 && l.rest[0].Key == key {
-			old, l.rest = l.rest[0], l.rest[1:]
+			old = l.rest[0]
+			l.rest = l.rest[1:]
 		}
+
 		var item *Item[T]
 		if !l.truncated {
 			item = s.read(key, kv, old)
 		}
+
 		if !l.take(item) && old != nil {
 			l.gone = append(l.gone, old)
 		}
 	}
 }
 
-// take adds an entry, unless it is nil or exceeds the bounds, and reports whether it did.
+// take adds an entry, unless it is nil or exceeds the bounds, and reports
+// whether it did.
 func (l *load[T]) take(item *Item[T]) bool {
 	if item == nil {
 		return false
 	}
+
 	used := l.used.plus(l.set.usageOf(item))
-	if l.truncated = l.truncated || !l.set.bounds.within(used); l.truncated {
+	l.truncated = l.truncated || !l.set.bounds.within(used)
+	if l.truncated {
 		return false
 	}
-	l.items, l.used = append(l.items, item), used
+
+	l.items = append(l.items, item)
+	l.used = used
+
 	return true
 }
 
@@ -159,10 +205,13 @@ func (l *load[T]) finish() {
 	s := l.set
 	l.gone = append(l.gone, l.rest...)
 	l.rest = nil
+
 	for _, item := range l.gone {
 		s.gone(item)
 	}
-	s.used, s.truncated = l.used, l.truncated
+
+	s.used = l.used
+	s.truncated = l.truncated
 	s.items = l.items
 }
 
@@ -172,34 +221,46 @@ func (s *set[T]) show() []*Item[T] {
 	if len(items) != len(s.shown) || len(items) > 0 && &items[0] != &s.shown[0] {
 		s.shown, s.spare = items, s.shown
 	}
+
 	return items
 }
 
-// commit applies the changes and returns the content. The result must not be written to.
+// commit applies the changes and returns the content. The result must not be
+// written to.
 func (s *set[T]) commit() []*Item[T] {
 	if len(s.changes) == 0 {
 		return s.items
 	}
+
 	keys := slices.Sorted(maps.Keys(s.changes))
-	items, rest := s.spare[:0], s.items
+	items := s.spare[:0]
+
+	rest := s.items
 	if size := len(rest) + len(keys); cap(items) < size || cap(items) > 2*size {
 		items = make([]*Item[T], 0, size+size/8)
 	}
+
 	s.spare = nil
+
 	for _, key := range keys {
 		n, found := search(rest, key)
 		items = append(items, rest[:n]...)
+
 		if found {
 			n++
 		}
+
 		rest = rest[n:]
+
 		if item := s.changes[key]; item != nil {
 			items = append(items, item)
 		}
 	}
+
 	s.items = append(items, rest...)
 	clear(s.items[len(s.items):cap(s.items)])
 	clear(s.changes)
+
 	return s.items
 }
 
@@ -207,65 +268,87 @@ func (s *set[T]) get(key string) *Item[T] {
 	if item, ok := s.changes[key]; ok {
 		return item
 	}
+
 	if n, found := search(s.items, key); found {
 		return s.items[n]
 	}
+
 	return nil
 }
 
 // change replaces the entry old of a key by item. nil means no entry.
 func (s *set[T]) change(key string, item, old *Item[T]) {
 	s.used = s.used.minus(s.usageOf(old)).plus(s.usageOf(item))
+
 	if item == nil {
 		if _, found := search(s.items, key); !found {
 			delete(s.changes, key)
 			return
 		}
 	}
+
 	if s.changes == nil {
 		s.changes = make(map[string]*Item[T])
 	}
+
 	s.changes[key] = item
 }
 
-// read decodes an entry. It returns old itself if the values are equal, and nil if the key has no valid entry.
+// read decodes an entry. It returns old itself if the values are equal, and nil
+// if the key has no valid entry.
 func (s *set[T]) read(key string, kv *mvccpb.KeyValue, old *Item[T]) *Item[T] {
 	value, ok, err := s.decode(kv)
 	if err != nil {
 		s.report(key, kv.Value, err)
 		return nil
 	}
+
 	if !ok {
 		return nil
 	}
+
 	if old != nil && s.equal(old.Value, value) {
 		if old.CreateRevision == kv.CreateRevision && old.Lease == kv.Lease {
 			return old
 		}
+
 		value = old.Value
 	}
-	return &Item[T]{Key: key, Value: value, Lease: kv.Lease, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision}
+
+	return &Item[T]{
+		Key:            key,
+		Value:          value,
+		Lease:          kv.Lease,
+		CreateRevision: kv.CreateRevision,
+		ModRevision:    kv.ModRevision,
+	}
 }
 
-// tooLong reports whether a key is too long, and reports such a key as malformed. The report has
-// only the beginning of the key, which may be as long as a request.
+// tooLong reports whether a key is too long, and reports such a key as
+// malformed. The report has only the beginning of the key, which may be as long
+// as a request.
 func (s *set[T]) tooLong(key []byte) bool {
 	if len(key) <= s.maxKey || s.maxKey == 0 {
 		return false
 	}
+
 	s.report(string(key[:s.maxKey]), nil, errLongKey)
+
 	return true
 }
 
-// report reports a malformed value of a key once. After maxBad different values, a value may be reported again.
+// report reports a malformed value of a key once. After maxBad different
+// values, a value may be reported again.
 func (s *set[T]) report(key string, value []byte, err error) {
 	hash := maphash.String(seed, key) ^ maphash.Bytes(seed, value)
 	if _, known := s.bad[hash]; known {
 		return
 	}
+
 	if s.bad == nil || len(s.bad) >= maxBad {
 		s.bad = make(map[uint64]struct{})
 	}
+
 	s.bad[hash] = struct{}{}
 	s.malformed(key, err)
 }
@@ -285,6 +368,7 @@ type Bounds struct {
 const (
 	// itemSize is roughly the memory of an entry without its key and its value.
 	itemSize = 128
+
 	// maxBad bounds the malformed values that are remembered as reported.
 	maxBad = 10_000
 )
@@ -292,18 +376,26 @@ const (
 // usage is how much entries use, in the units of Bounds.
 type usage struct{ entries, bytes int }
 
-func (u usage) plus(v usage) usage { return usage{u.entries + v.entries, u.bytes + v.bytes} }
+func (u usage) plus(v usage) usage {
+	return usage{u.entries + v.entries, u.bytes + v.bytes}
+}
 
-func (u usage) minus(v usage) usage { return usage{u.entries - v.entries, u.bytes - v.bytes} }
+func (u usage) minus(v usage) usage {
+	return usage{u.entries - v.entries, u.bytes - v.bytes}
+}
 
 // within reports whether a usage is within the bounds.
 func (b Bounds) within(u usage) bool {
-	return (b.Entries <= 0 || u.entries <= b.Entries) && (b.Bytes <= 0 || u.bytes <= b.Bytes)
+	return (b.Entries <= 0 || u.entries <= b.Entries) &&
+		(b.Bytes <= 0 || u.bytes <= b.Bytes)
 }
 
-// hasRoom reports whether entries were left out and half of the bounds is free. If a smaller part sufficed, a
-// full range whose entries come and go would be listed at each proof.
-func (s *set[T]) hasRoom() bool { return s.truncated && s.bounds.within(s.used.plus(s.used)) }
+// hasRoom reports whether entries were left out and half of the bounds is free.
+// If a smaller part sufficed, a full range whose entries come and go would be
+// listed at each proof.
+func (s *set[T]) hasRoom() bool {
+	return s.truncated && s.bounds.within(s.used.plus(s.used))
+}
 
 // usageOf returns the usage of an entry, which may be nil.
 func (s *set[T]) usageOf(item *Item[T]) usage {
@@ -313,5 +405,6 @@ func (s *set[T]) usageOf(item *Item[T]) usage {
 	case s.size == nil:
 		return usage{entries: 1}
 	}
+
 	return usage{1, itemSize + len(item.Key) + s.size(item.Value)}
 }

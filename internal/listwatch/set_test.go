@@ -10,7 +10,8 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// decodeText decodes texts; "bad" is malformed, "other" does not belong to the range.
+// decodeText decodes texts; "bad" is malformed, "other" does not belong to the
+// range.
 func decodeText(entry *mvccpb.KeyValue) (string, bool, error) {
 	switch v := string(entry.Value); {
 	case strings.HasPrefix(v, "bad"):
@@ -43,6 +44,7 @@ func text(items []*Item[string]) string {
 	for _, item := range items {
 		parts = append(parts, item.Key+"="+item.Value)
 	}
+
 	return strings.Join(parts, " ")
 }
 
@@ -52,17 +54,24 @@ func TestSetReportsAMalformedValueOnce(t *testing.T) {
 	s.replace([]*mvccpb.KeyValue{kv("a", "1", 1), kv("b", "bad", 1), kv("c", "other", 1)})
 	s.put(kv("b", "bad", 2))
 	s.replace([]*mvccpb.KeyValue{kv("a", "1", 1), kv("b", "bad", 2)})
+
 	if got := text(s.commit()); got != "a=1" || len(malformed) != 1 {
 		t.Errorf("the set has %q, and reported %q; want a=1, and one report", got, malformed)
 	}
-	if s.put(kv("b", "bad too", 3)); len(malformed) != 2 {
+
+	s.put(kv("b", "bad too", 3))
+
+	if len(malformed) != 2 {
 		t.Errorf("after a second malformed value: reported %q, want 2 reports", malformed)
 	}
+
 	if !s.put(kv("b", "2", 4)) || text(s.commit()) != "a=1 b=2" {
 		t.Errorf("after a valid value the set has %q, want a=1 b=2", text(s.commit()))
 	}
+
 	if !s.put(kv("b", "bad", 5)) || text(s.commit()) != "a=1" || len(malformed) != 2 {
-		t.Errorf("after the same malformed value again: the set has %q, reported %q, want a=1 and 2 reports", text(s.commit()), malformed)
+		t.Errorf("after the same malformed value again: the set has %q, reported %q, want a=1 and 2 reports",
+			text(s.commit()), malformed)
 	}
 }
 
@@ -74,14 +83,19 @@ func TestSet_KeepsUnchangedEntries(t *testing.T) {
 	s.put(kv("b", "2", 10))
 	moved := kv("c", "1", 11)
 	s.put(moved)
+
 	moved.Lease = 7
 	if !s.put(moved) || s.put(moved) || s.get("c").Lease != 7 {
-		t.Errorf("an entry put on lease 7 twice is %+v, want lease 7, and a change by the first put alone", s.get("c"))
+		t.Errorf("an entry put on lease 7 twice is %+v, want lease 7, and a change by the first put alone",
+			s.get("c"))
 	}
+
 	s.remove("c")
+
 	after := s.commit()
 	if before[0] != after[0] || before[1] == after[1] || text(before) != "a=1 b=1" {
-		t.Errorf("%q became %q: want a kept, b new, and the old snapshot as it was", text(before), text(after))
+		t.Errorf("%q became %q: want a kept, b new, and the old snapshot as it was", text(before),
+			text(after))
 	}
 }
 
@@ -89,23 +103,30 @@ func TestSet_KeepsUnchangedEntries(t *testing.T) {
 func created(key, value string, revision int) *mvccpb.KeyValue {
 	k := kv(key, value, revision)
 	k.CreateRevision = int64(revision)
+
 	return k
 }
 
-// newBounded returns a set with room for three entries, and in bytes for three entries with values of 2,000 bytes.
+// newBounded returns a set with room for three entries, and in bytes for three
+// entries with values of 2,000 bytes.
 func newBounded(malformed *[]string) set[string] {
 	s := newSet(malformed)
 	s.size = func(v string) int { return len(v) }
 	s.bounds = Bounds{Entries: 3, Bytes: 3 * (itemSize + 1 + 2000)}
+
 	return s
 }
 
-func value(name string, size int) string { return name + strings.Repeat("x", size-len(name)) }
+func value(name string, size int) string {
+	return name + strings.Repeat("x", size-len(name))
+}
 
-// TestSetIsBounded checks that a set takes as much of a range as the bounds allow.
+// TestSetIsBounded checks that a set takes as much of a range as the bounds
+// allow.
 func TestSetIsBounded(t *testing.T) {
 	big := 2000
 	type kvs = []*mvccpb.KeyValue
+
 	known := kvs{created("m", value("1", big), 5), created("n", value("1", big), 6)}
 	for _, tt := range []struct {
 		name string
@@ -130,19 +151,23 @@ func TestSetIsBounded(t *testing.T) {
 			s.replace(append(kvs{created("a", "1", 9), created("b", "1", 8)}, known...))
 		}, "a=1 b=1 m=1", true},
 		{"no key after the first that exceeds the bounds is kept", func(s *set[string]) {
-			s.replace(append(kvs{created("a", value("1", 2*big), 9), created("b", value("1", 2*big), 8)}, known...))
+			s.replace(append(kvs{created("a", value("1", 2*big), 9),
+				created("b", value("1", 2*big), 8)}, known...))
 		}, "a=1", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newBounded(new([]string))
 			s.replace(known)
 			tt.do(&s)
+
 			var parts []string
 			for _, item := range s.commit() {
 				parts = append(parts, item.Key+"="+item.Value[:1])
 			}
+
 			if got := strings.Join(parts, " "); got != tt.want || s.truncated != tt.left {
-				t.Errorf("the set has %q, truncated is %v, want %q and %v", got, s.truncated, tt.want, tt.left)
+				t.Errorf("the set has %q, truncated is %v, want %q and %v", got, s.truncated,
+					tt.want, tt.left)
 			}
 		})
 	}
@@ -155,40 +180,52 @@ func TestSet_BoundsRemovedEntries(t *testing.T) {
 		s.put(created(fmt.Sprint(n), value("1", 1500), n))
 		s.remove(fmt.Sprint(n))
 	}
+
 	if n := len(s.takeRemoved()); n != 3 || len(s.changes) != 0 {
 		t.Errorf("%d removed entries and %d changes are held, want 3 and 0", n, len(s.changes))
 	}
+
 	s.put(created("a", "1", 100))
 	s.remove("a")
+
 	if n := len(s.takeRemoved()); n != 1 {
 		t.Errorf("%d removed entries are published later, want 1", n)
 	}
 }
 
-// The set remembers at most maxBad malformed values as reported, and reports more of them all the same.
+// The set remembers at most maxBad malformed values as reported, and reports
+// more of them all the same.
 func TestSet_BoundsReportedValues(t *testing.T) {
 	reported := []string{}
 	s := newSet(&reported)
 	for n := range 2 * maxBad {
 		s.put(kv(fmt.Sprint(n), "bad", 1))
 	}
+
 	if len(s.bad) > maxBad || len(reported) != 2*maxBad {
-		t.Errorf("%d values are remembered and %d reported, want at most %d and %d", len(s.bad), len(reported), maxBad, 2*maxBad)
+		t.Errorf("%d values are remembered and %d reported, want at most %d and %d", len(s.bad),
+			len(reported), maxBad, 2*maxBad)
 	}
 }
 
 // The log says that entries begin to be left out, and later that all fit again.
 func TestCore_LogsTruncation(t *testing.T) {
 	const said, again = "etcd has more under the key than is kept", "all that etcd has under the key is kept again"
-	a, b, c := created("a", "1", 5), created("b", "1", 6), created("c", "1", 7)
+
+	a := created("a", "1", 5)
+	b := created("b", "1", 6)
+	c := created("c", "1", 7)
 	core := testCore()
-	core.replica.set.size, core.replica.set.bounds = func(v string) int { return len(v) }, Bounds{Entries: 2}
+	core.replica.set.size = func(v string) int { return len(v) }
+	core.replica.set.bounds = Bounds{Entries: 2}
+
 	core.follow(t,
 		rule{0, ok, "list"},
 		rule{0, read(list(10, a, b, c)), said + ", publish [a=1 b=1], watch from 11, wait 4s"},
 		rule{0, opened, "wait 4s"},
 		rule{1 * time.Second, answered(events(11, put("d", "1", 11))), "wait 30s"},
-		rule{2 * time.Second, answered(events(12, del("a", 12))), "publish [b=1] without a=1, wait 29s"},
+		rule{2 * time.Second, answered(events(12, del("a", 12))),
+			"publish [b=1] without a=1, wait 29s"},
 		rule{3 * time.Second, keys(13, 2, 13), "list"},
 		rule{3 * time.Second, read(list(13, b, c)), again + ", publish [b=1 c=1], wait 4s"},
 	)
@@ -196,11 +233,15 @@ func TestCore_LogsTruncation(t *testing.T) {
 
 // Writers of the range cause few log lines.
 func TestCore_LimitsLogLines(t *testing.T) {
-	c, lines := testCore(), 0
+	c := testCore()
+	lines := 0
 	c.follow(t, watching...)
+
 	for n := range 100 {
-		lines += len(c.step(answered(events(11+n, put("x", fmt.Sprint("bad", n), 11+n))), start).notes)
+		lines += len(
+			c.step(answered(events(11+n, put("x", fmt.Sprint("bad", n), 11+n))), start).notes)
 	}
+
 	if lines != 5 {
 		t.Errorf("%d lines for 100 malformed values, want 5", lines)
 	}

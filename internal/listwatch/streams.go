@@ -11,23 +11,27 @@ import (
 )
 
 const (
-	// streamKey is the metadata key of a watch's stream: the etcd client opens one gRPC stream for each
-	// distinct outgoing metadata.
+	// streamKey is the metadata key of a watch's stream: the etcd client opens
+	// one gRPC stream for each distinct outgoing metadata.
 	streamKey = "etcd-discovery-stream"
+
 	// streamNames is the number of names for streams, which are used in turn.
 	streamNames = 4
 )
 
 // streams chooses the gRPC stream on which the etcd client opens a watch.
 //
-// New watches share one stream: a proxy may allow as few as three streams on a connection, and each is a login. A stream authenticates
-// once, so a fault such as an expired token lasts as long as the stream: after a failed watch, all watches move to the next stream. The etcd
-// client may keep a stream whose last watch was closed while it was opened or resumed, until another watch on it is closed. So
-// few names are used in turn, and no stream is kept for good.
+// New watches share one stream: a proxy may allow as few as three streams on a
+// connection, and each is a login. A stream authenticates once, so a fault such
+// as an expired token lasts as long as the stream: after a failed watch, all
+// watches move to the next stream. The etcd client may keep a stream whose last
+// watch was closed while it was opened or resumed, until another watch on it is
+// closed. So few names are used in turn, and no stream is kept for good.
 //
-// One watch is opened at a time, in a round trip each, and meanwhile their ranges are proven. If etcd denied one watch just as another ended,
-// the etcd client could keep a stream that never ends, and its Close would never return. Watches that the etcd client resumes by itself can
-// still cause that.
+// One watch is opened at a time, in a round trip each, and meanwhile their
+// ranges are proven. If etcd denied one watch just as another ended, the etcd
+// client could keep a stream that never ends, and its Close would never return.
+// Watches that the etcd client resumes by itself can still cause that.
 type streams struct {
 	opening chan struct{} // full while a watch is being opened
 	current atomic.Pointer[stream]
@@ -44,11 +48,12 @@ type stream struct {
 func newStreams() *streams {
 	s := &streams{opening: make(chan struct{}, 1)}
 	s.current.Store(&stream{of: s, retired: make(chan struct{})})
+
 	return s
 }
 
-// open returns the stream for a watch once no other watch is being opened, or nil if ctx ends first. The caller must then empty
-// opening.
+// open returns the stream for a watch once no other watch is being opened, or
+// nil if ctx ends first. The caller must then empty opening.
 func (s *streams) open(ctx context.Context) *stream {
 	select {
 	case s.opening <- struct{}{}:
@@ -58,16 +63,20 @@ func (s *streams) open(ctx context.Context) *stream {
 	}
 }
 
-// retire makes all watches move to another stream, because a watch on the stream s has failed. A young stream is not the reason, and its
-// watches have hardly moved there.
+// retire makes all watches move to another stream, because a watch on the
+// stream s has failed. A young stream is not the reason, and its watches have
+// hardly moved there.
 func (s *stream) retire() {
-	if time.Since(s.since) > steadyAfter && s.of.current.CompareAndSwap(s, &stream{s.of, s.number + 1, time.Now(), make(chan struct{})}) {
+	if time.Since(s.since) > steadyAfter && s.of.current.CompareAndSwap(s,
+		&stream{s.of, s.number + 1, time.Now(), make(chan struct{})}) {
 		close(s.retired)
 	}
 }
 
-// context returns the context for watches on the stream. It requires a member that has a leader. The stream's name has the address of
-// streams, since the etcd client may have other conversations.
+// context returns the context for watches on the stream. It requires a member
+// that has a leader. The stream's name has the address of streams, since the
+// etcd client may have other conversations.
 func (s *stream) context(ctx context.Context) context.Context {
-	return metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx), streamKey, fmt.Sprintf("%p/%d", s.of, s.number%streamNames))
+	return metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx), streamKey,
+		fmt.Sprintf("%p/%d", s.of, s.number%streamNames))
 }

@@ -18,7 +18,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/modelcheck"
 )
 
-// walked is the core of a range and its etcd, which answers with one key a page.
+// walked is the core of a range and its etcd, which answers with one key a
+// page.
 type walked struct {
 	now  time.Time
 	core *core[string]
@@ -33,12 +34,16 @@ type walked struct {
 
 	past     *history // a backup to restore, nil for none
 	restored bool     // etcd was restored at least once
-	unseen   bool     // etcd was restored behind a proxy or a member, and has answered no list or proof since
-	certain  bool     // a linearizable list was answered
-	last     *Update[string]
-	had      string             // the items of last, when it was published
-	resume   *page              // the page with which the next list must resume; nil for any
-	broken   modelcheck.Verdict // the rule that the last step broke
+
+	// etcd was restored behind a proxy or a member, and has answered no list or
+	// proof since
+	unseen bool
+
+	certain bool // a linearizable list was answered
+	last    *Update[string]
+	had     string             // the items of last, when it was published
+	resume  *page              // the page with which the next list must resume; nil for any
+	broken  modelcheck.Verdict // the rule that the last step broke
 }
 
 // history is the content of etcd at each revision since first.
@@ -60,14 +65,18 @@ type entry struct {
 var keysWalked = [...]string{"k/a", "k/b"}
 
 // at returns the content at a kept revision.
-func (h *history) at(rev int64) content { return h.states[max(rev-h.first, 0)] }
+func (h *history) at(rev int64) content {
+	return h.states[max(rev-h.first, 0)]
+}
 
 func (h *history) set(i int, value string) bool {
 	now := h.at(h.rev)
 	if value == "" && now[i].value == "" {
 		return false
 	}
+
 	h.rev++
+
 	switch {
 	case value == "":
 		now[i] = entry{}
@@ -76,11 +85,15 @@ func (h *history) set(i int, value string) bool {
 	default:
 		now[i] = entry{value, now[i].create, h.rev}
 	}
+
 	h.states = append(h.states, now)
+
 	return true
 }
 
-func (h *history) header() *etcdserverpb.ResponseHeader { return header(1, 1, int(h.rev)) }
+func (h *history) header() *etcdserverpb.ResponseHeader {
+	return header(1, 1, int(h.rev))
+}
 
 // read answers a read of one page, at the latest revision or at an earlier one.
 func (h *history) read(p page) (*clientv3.GetResponse, error) {
@@ -88,12 +101,14 @@ func (h *history) read(p page) (*clientv3.GetResponse, error) {
 	if p.revision != 0 {
 		rev = p.revision
 	}
+
 	switch {
 	case rev > h.rev:
 		return nil, rpctypes.ErrFutureRev
 	case rev < h.compacted || rev < h.first:
 		return nil, rpctypes.ErrCompacted
 	}
+
 	resp := &clientv3.GetResponse{Header: h.header()}
 	for i, e := range h.at(rev) {
 		switch {
@@ -105,21 +120,30 @@ func (h *history) read(p page) (*clientv3.GetResponse, error) {
 			resp.Kvs = append(resp.Kvs, e.kv(i))
 		}
 	}
+
 	if len(resp.Kvs) > 1 {
-		resp.Kvs, resp.More = resp.Kvs[:1], true
+		resp.Kvs = resp.Kvs[:1]
+		resp.More = true
 	}
+
 	return resp, nil
 }
 
 func (e entry) kv(i int) *mvccpb.KeyValue {
-	return &mvccpb.KeyValue{Key: []byte(keysWalked[i]), Value: []byte(e.value), CreateRevision: e.create, ModRevision: e.mod}
+	return &mvccpb.KeyValue{
+		Key:            []byte(keysWalked[i]),
+		Value:          []byte(e.value),
+		CreateRevision: e.create,
+		ModRevision:    e.mod,
+	}
 }
 
 // events returns the changes from one revision to another.
 func (h *history) events(from, to int64) []*clientv3.Event {
 	var all []*clientv3.Event
 	for rev := max(from, h.first+1); rev <= to; rev++ {
-		before, after := h.at(rev-1), h.at(rev)
+		before := h.at(rev - 1)
+		after := h.at(rev)
 		for i := range after {
 			switch {
 			case before[i] == after[i]:
@@ -130,6 +154,7 @@ func (h *history) events(from, to int64) []*clientv3.Event {
 			}
 		}
 	}
+
 	return all
 }
 
@@ -138,43 +163,65 @@ func startWalk() *walked {
 	w.etcd.set(0, "1")
 	w.core = testCore()
 	w.step(event{})
+
 	return w
 }
 
 // step passes an event to the core, and keeps the step that the core returns.
 func (w *walked) step(e event) {
 	failed := w.do
+
 	d := w.core.step(e, w.now)
 	if d.closeWatch {
-		w.watching, w.opening = false, false
+		w.watching = false
+		w.opening = false
 	}
+
 	if d.open > 0 {
 		if w.watching || w.opening {
 			w.broken.Record("two watches are open")
 		}
-		w.opening, w.next = true, d.open
+
+		w.opening = true
+		w.next = d.open
 	}
+
 	if d.update != nil {
 		w.judge(d.update)
 		w.last, w.had = d.update, itemsOf(d.update)
 		w.core.published(0, w.now)
 	}
+
 	w.do = d.action
+
 	final := e.read != nil || e.err != nil && !e.again && failed.call == callList
 	if final && w.do.wish != nil && *w.do.wish == *failed.wish {
-		w.broken.Record("a range wants again what it has just got, and would not be asked: %+v", w.do.wish)
+		w.broken.Record("a range wants again what it has just got, and would not be asked: %+v",
+			w.do.wish)
 	}
-	if e.err != nil && !e.again && failed.call == callList && !w.opening && !w.watching && w.do.call != callPause {
+
+	if e.err != nil &&
+		!e.again &&
+		failed.call == callList &&
+		!w.opening &&
+		!w.watching &&
+		w.do.call != callPause {
 		w.broken.Record("no pause after a failure, but %v", w.do)
 	}
+
 	if w.do.call == callList && w.resume != nil {
-		if page := w.do.wish.page; page.from != w.resume.from || page.revision != w.resume.revision {
+		page := w.do.wish.page
+		if page.from != w.resume.from || page.revision != w.resume.revision {
 			w.broken.Record("a list resumed with %+v, want %+v", page, *w.resume)
 		}
+
 		w.resume = nil
 	}
-	if n := min(w.oldest(), w.etcd.rev-1) - w.etcd.first; n > 0 { // no call can request these revisions any more
-		w.etcd.states, w.etcd.first = w.etcd.states[n:], w.etcd.first+n
+
+	n := min(w.oldest(), w.etcd.rev-1) - w.etcd.first
+	if n > 0 { // no call can request these revisions any more
+		w.etcd.states = w.etcd.states[n:]
+		w.etcd.first = w.etcd.first + n
 	}
 }
 
@@ -184,9 +231,11 @@ func (w *walked) oldest() int64 {
 	if l := w.core.listing.header; l != nil {
 		oldest = min(oldest, l.GetRevision())
 	}
+
 	if w.watching || w.opening {
 		oldest = min(oldest, w.next-1)
 	}
+
 	return oldest
 }
 
@@ -196,6 +245,7 @@ func (w *walked) judge(u *Update[string]) {
 	if w.last != nil {
 		before = w.last.Snapshot
 	}
+
 	now := u.Snapshot
 	switch {
 	case before == nil && now == nil:
@@ -208,18 +258,24 @@ func (w *walked) judge(u *Update[string]) {
 	case !now.Provisional && !w.certain:
 		w.broken.Record("the snapshot of a member without a leader is not provisional")
 	case before != nil && now.Revision < before.Revision && !before.Provisional && !w.restored:
-		w.broken.Record("an older revision replaced a newer one: %d after %d", now.Revision, before.Revision)
+		w.broken.Record("an older revision replaced a newer one: %d after %d", now.Revision,
+			before.Revision)
 	}
+
 	if !w.restored {
 		if got, want := text(now.Items), w.etcd.at(now.Revision).String(); got != want {
-			w.broken.Record("a snapshot has %q at revision %d, and etcd had %q", got, now.Revision, want)
+			w.broken.Record("a snapshot has %q at revision %d, and etcd had %q", got, now.Revision,
+				want)
 		}
 	}
+
 	if before != nil {
 		if got := itemsOf(w.last); got != w.had {
 			w.broken.Record("the items of the snapshot before changed from %q to %q", w.had, got)
 		}
-		// Entries that vanish must be in Removed: the mark of the owner may be in the last value alone.
+
+		// Entries that vanish must be in Removed: the mark of the owner may be
+		// in the last value alone.
 		for _, old := range before.Items {
 			has := func(i *Item[string]) bool { return i.Key == old.Key }
 			if !slices.ContainsFunc(now.Items, has) && !slices.ContainsFunc(now.Removed, has) {
@@ -233,6 +289,7 @@ func itemsOf(u *Update[string]) string {
 	if u.Snapshot == nil {
 		return ""
 	}
+
 	return text(u.Snapshot.Items)
 }
 
@@ -244,10 +301,12 @@ func (c content) String() string {
 			all = append(all, keysWalked[i]+"="+e.value)
 		}
 	}
+
 	return strings.Join(all, " ")
 }
 
-// answer makes the pending call or the opening of the watch succeed, or the pending pause or wait end.
+// answer makes the pending call or the opening of the watch succeed, or the
+// pending pause or wait end.
 func (w *walked) answer() bool {
 	switch w.do.call {
 	case callPause:
@@ -258,20 +317,29 @@ func (w *walked) answer() bool {
 		w.certain = w.certain || !w.do.wish.page.local && err == nil && !resp.More
 		w.unseen = w.unseen && err != nil
 		w.step(event{read: resp, err: err})
+
 	case callWait:
 		if w.opening {
-			w.opening, w.watching, w.dead = false, true, false
+			w.opening = false
+			w.watching = true
+			w.dead = false
 			w.step(event{opened: true})
+
 			break
 		}
+
 		if w.do.until.Before(w.do.wish.due) {
 			w.now = later(w.now, w.do.until)
 			w.step(event{})
+
 			break
 		}
-		w.now, w.unseen = later(w.now, w.do.wish.due), false
+
+		w.now = later(w.now, w.do.wish.due)
+		w.unseen = false
 		w.step(event{read: w.proofOf(), proof: true})
 	}
+
 	return true
 }
 
@@ -279,16 +347,21 @@ func later(a, b time.Time) time.Time {
 	if b.After(a) {
 		return b
 	}
+
 	return a
 }
 
 // prove answers a proof earlier than it is due, next to that of another range.
 func (w *walked) prove() bool {
-	if w.do.call != callWait || w.do.wish.early.After(w.now.Add(w.do.wish.due.Sub(w.do.wish.early))) {
+	if w.do.call != callWait ||
+		w.do.wish.early.After(w.now.Add(w.do.wish.due.Sub(w.do.wish.early))) {
 		return false
 	}
-	w.now, w.unseen = later(w.now, w.do.wish.early), false
+
+	w.now = later(w.now, w.do.wish.early)
+	w.unseen = false
 	w.step(event{read: w.proofOf(), proof: true})
+
 	return true
 }
 
@@ -299,11 +372,14 @@ func (w *walked) proofOf() *clientv3.GetResponse {
 		if e.value == "" {
 			continue
 		}
+
 		resp.Count++
+
 		if len(resp.Kvs) == 0 || e.mod > resp.Kvs[0].ModRevision {
 			resp.Kvs = []*mvccpb.KeyValue{e.kv(i)}
 		}
 	}
+
 	return resp
 }
 
@@ -315,23 +391,36 @@ func (w *walked) fail(err error) bool {
 	case callWait:
 		if w.opening {
 			w.opening, w.now = false, w.now.Add(maxTimeout)
+
 			if errors.Is(err, context.DeadlineExceeded) {
 				err = errNotOpened
 			}
+
 			w.step(event{err: err})
+
 			return true
 		}
+
 		w.now = later(w.now, w.do.wish.due)
 		w.step(event{err: err, proof: true, again: errors.Is(err, context.DeadlineExceeded)})
+
 		return true
+
 	case callList:
-		if w.do.wish.page.from != "" && errors.Is(err, context.DeadlineExceeded) && !w.check && !w.opening && !w.watching && !w.do.wish.page.local {
+		if w.do.wish.page.from != "" &&
+			errors.Is(err, context.DeadlineExceeded) &&
+			!w.check &&
+			!w.opening &&
+			!w.watching &&
+			!w.do.wish.page.local {
 			resume := w.do.wish.page
 			w.resume = &resume
 		}
 	}
+
 	w.now = w.now.Add(firstTimeout)
 	w.step(event{err: err, again: errors.Is(err, context.DeadlineExceeded)})
+
 	return true
 }
 
@@ -340,18 +429,24 @@ func (w *walked) send(limit int64) bool {
 	if w.do.call != callWait || !w.watching || w.dead {
 		return false
 	}
+
 	resp := watchAnswer(w.etcd.header())
+
 	switch {
 	case w.next <= w.etcd.compacted:
-		resp.CompactRevision, resp.Canceled = w.etcd.compacted, true
+		resp.CompactRevision = w.etcd.compacted
+		resp.Canceled = true
 	case w.next <= w.etcd.rev:
 		last := min(w.etcd.rev, w.next+limit-1)
 		resp.Events = w.etcd.events(w.next, last)
 		w.next = last + 1
+
 	default:
 		return false
 	}
+
 	w.step(event{answer: resp})
+
 	return true
 }
 
@@ -361,6 +456,7 @@ func (w *walked) lose(e event) bool {
 	if could {
 		w.step(e)
 	}
+
 	return could
 }
 
@@ -371,6 +467,7 @@ func (w *walked) lag() bool {
 	if behind.rev < behind.first {
 		return false
 	}
+
 	switch {
 	case w.do.call == callList && w.do.wish.page.local:
 		resp, err := behind.read(w.do.wish.page)
@@ -380,6 +477,7 @@ func (w *walked) lag() bool {
 	default:
 		return false
 	}
+
 	return true
 }
 
@@ -387,8 +485,13 @@ func (w *walked) restore() bool {
 	if w.past == nil || w.past.rev == w.etcd.rev {
 		return false
 	}
+
 	w.etcd = *w.past
-	w.past, w.restored, w.check, w.resume = nil, true, true, nil
+	w.past = nil
+	w.restored = true
+	w.check = true
+	w.resume = nil
+
 	return true
 }
 
@@ -397,6 +500,7 @@ func (w *walked) change(i int, deleted bool) bool {
 	if w.unseen {
 		return false // with the change, the revision could be the known one, and hide the restore
 	}
+
 	value := "1"
 	switch {
 	case deleted:
@@ -404,13 +508,16 @@ func (w *walked) change(i int, deleted bool) bool {
 	case w.etcd.at(w.etcd.rev)[i].value == value:
 		value = "2"
 	}
+
 	return w.etcd.set(i, value)
 }
 
 // notice reports to the core that the connection to etcd is back.
 func (w *walked) notice() bool {
-	w.check, w.resume = false, nil
+	w.check = false
+	w.resume = nil
 	w.step(event{back: true})
+
 	return true
 }
 
@@ -424,31 +531,54 @@ func (w *walked) settle() string {
 	case w.send(math.MaxInt32):
 		return "the watch sends changes"
 	}
+
 	call := w.do.call
 	w.answer()
+
 	return fmt.Sprintf("call %d is answered", call)
 }
 
-// well reports whether the last update is complete, and a watch or a proof will report the next change.
+// well reports whether the last update is complete, and a watch or a proof will
+// report the next change.
 func (w *walked) well() bool {
 	u := w.last
-	return u != nil && u.Err == nil && u.Snapshot != nil && !u.Snapshot.Provisional && !w.check && w.do.call == callWait &&
-		w.watching && (w.dead || w.next == w.etcd.rev+1) && text(u.Snapshot.Items) == w.etcd.at(w.etcd.rev).String()
+
+	return u != nil &&
+		u.Err == nil &&
+		u.Snapshot != nil &&
+		!u.Snapshot.Provisional &&
+		!w.check &&
+		w.do.call == callWait &&
+
+		w.watching &&
+		(w.dead || w.next == w.etcd.rev+1) &&
+		text(u.Snapshot.Items) == w.etcd.at(w.etcd.rev).String()
 }
 
 var walkEvents = []modelcheck.Event[walked]{
 	{Name: "the call is answered", Do: (*walked).answer},
-	{Name: "the call times out", Do: func(w *walked) bool { return w.fail(context.DeadlineExceeded) }},
-	{Name: "the call is denied", Do: func(w *walked) bool { return w.fail(rpctypes.ErrPermissionDenied) }},
+	{Name: "the call times out", Do: func(w *walked) bool {
+		return w.fail(context.DeadlineExceeded)
+	}},
+	{Name: "the call is denied", Do: func(w *walked) bool {
+		return w.fail(rpctypes.ErrPermissionDenied)
+	}},
 	{Name: "a proof comes early", Do: (*walked).prove},
-	{Name: "the watch sends all changes", Do: func(w *walked) bool { return w.send(math.MaxInt32) }},
-	{Name: "the watch sends one change", Do: func(w *walked) bool { return w.etcd.rev > w.next && w.send(1) }},
+	{Name: "the watch sends all changes", Do: func(w *walked) bool {
+		return w.send(math.MaxInt32)
+	}},
+	{Name: "the watch sends one change", Do: func(w *walked) bool {
+		return w.etcd.rev > w.next && w.send(1)
+	}},
 	{Name: "a lagging member answers", Do: (*walked).lag},
 	{Name: "the watch ends", Do: func(w *walked) bool { return w.lose(event{err: errClosed}) }},
-	{Name: "the watch moves to another stream", Do: func(w *walked) bool { return w.lose(event{moved: true}) }},
+	{Name: "the watch moves to another stream", Do: func(w *walked) bool {
+		return w.lose(event{moved: true})
+	}},
 	{Name: "the watch dies in silence", Do: func(w *walked) bool {
 		could := w.watching && !w.dead
 		w.dead = w.watching
+
 		return could
 	}},
 	{Name: "a changes", Do: func(w *walked) bool { return w.change(0, false) }},
@@ -457,12 +587,14 @@ var walkEvents = []modelcheck.Event[walked]{
 	{Name: "etcd compacts", Do: func(w *walked) bool {
 		could := w.etcd.compacted < w.etcd.rev
 		w.etcd.compacted = w.etcd.rev
+
 		return could
 	}},
 	{Name: "etcd is backed up", Do: func(w *walked) bool {
 		past := w.etcd
 		past.states = slices.Clone(past.states)
 		w.past = &past
+
 		return true
 	}},
 	{Name: "etcd is restored", Do: (*walked).restore},
@@ -470,35 +602,48 @@ var walkEvents = []modelcheck.Event[walked]{
 		if w.past == nil || w.past.rev > w.etcd.rev || !w.restore() {
 			return false
 		}
-		w.check, w.unseen = false, true
+
+		w.check = false
+		w.unseen = true
+
 		return true
 	}},
 	{Name: "etcd is restored, and other members stay connected", Do: func(w *walked) bool {
 		if !w.watching || !w.restore() {
 			return false
 		}
-		w.check, w.unseen = false, true
+
+		w.check = false
+		w.unseen = true
+
 		return true
 	}},
 	{Name: "the connection is back", Do: (*walked).notice},
 	{Name: "the connection is lost", Do: func(w *walked) bool {
-		w.check, w.resume = true, nil
+		w.check = true
+		w.resume = nil
 		w.step(event{lost: errors.New("no route to host")})
+
 		return true
 	}},
 	{Name: "the last update took long", Do: func(w *walked) bool {
 		if w.core.next.After(w.now) {
 			return false
 		}
+
 		w.core.published(time.Second, w.now)
+
 		return true
 	}},
 }
 
 func watchWalk(start func() *walked) modelcheck.World[walked] {
 	return modelcheck.World[walked]{
-		Start:  start,
-		Rules:  []modelcheck.Rule[walked]{{Name: "each step is allowed", Broken: func(w *walked) string { return string(w.broken) }}},
+		Start: start,
+		Rules: []modelcheck.Rule[walked]{{
+			Name:   "each step is allowed",
+			Broken: func(w *walked) string { return string(w.broken) },
+		}},
 		Events: walkEvents, Settle: (*walked).settle, Within: 40,
 	}
 }
@@ -509,8 +654,12 @@ func TestWalk(t *testing.T) {
 		for range 5 {
 			w.settle()
 		}
+
 		return w
 	}
-	t.Run("from nothing", func(t *testing.T) { modelcheck.Walk(t, 30000, 20, watchWalk(startWalk)) })
+
+	t.Run("from nothing", func(t *testing.T) {
+		modelcheck.Walk(t, 30000, 20, watchWalk(startWalk))
+	})
 	t.Run("from a watch", func(t *testing.T) { modelcheck.Walk(t, 30000, 20, watchWalk(watching)) })
 }

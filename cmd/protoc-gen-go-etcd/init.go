@@ -74,13 +74,19 @@ func parseInit(args []string) (project quickstart.Project, err error) {
 	flags := flag.NewFlagSet("init", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.BoolVar(&project.Connect, "connect", false, "")
+
 	flags.Func("replace", "", func(dir string) error {
-		if project.Replace = dir; dir == "" {
+		project.Replace = dir
+
+		if dir == "" {
 			return errors.New("DIR is empty")
 		}
+
 		return nil
 	})
+
 	err = flags.Parse(args)
+
 	project.Module, project.Key = flags.Arg(0), flags.Arg(1)
 	switch {
 	case err != nil:
@@ -89,6 +95,7 @@ func parseInit(args []string) (project quickstart.Project, err error) {
 	case flags.NArg() == 2 && project.Key == "":
 		err = errors.New("KEY is empty: leave it out, or give one such as acme/shop")
 	}
+
 	return project, err
 }
 
@@ -97,57 +104,77 @@ func initialize(project quickstart.Project, stdout io.Writer) error {
 	around := output("go", "env", "GOMOD") // before there is a go.mod here
 	var version string
 	project.OnPath, version = onPath()
+
 	names, kept, err := write(&project)
 	if err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
+
 	etcd := "go run " + quickstart.Self + "/etcdtest/cmd/etcd@" + project.Version
 	if project.Replace != "" {
-		etcd = fmt.Sprintf("go -C %q run ./cmd/etcd", filepath.Join(project.Replace, "etcdtest"))
+		etcd = fmt.Sprintf("go -C %q run ./cmd/etcd",
+			filepath.Join(project.Replace, "etcdtest"))
 	}
-	next := fmt.Sprintf(nextSteps, names.Package, names.Service, names.Key, project.Module, etcd)
+
+	next := fmt.Sprintf(nextSteps, names.Package, names.Service, names.Key,
+		project.Module, etcd)
 	if project.OnPath == "" {
 		next += withOwnBuf
 	} else {
 		next += fmt.Sprintf(withOnPath, project.OnPath, version)
 	}
+
 	if kept {
 		next += keptIgnore
 	}
+
 	if around != "" && around != os.DevNull {
 		next += fmt.Sprintf(inModule, around)
 	}
+
 	if file := output("go", "env", "GOWORK"); file != "" && file != "off" {
 		next += fmt.Sprintf(inWorkspace, file)
 	}
+
 	_, err = io.WriteString(stdout, next)
+
 	return err
 }
 
-// write writes the project's files, and returns the names of its service. keptIgnore reports whether there was a .gitignore, which stays.
-func write(project *quickstart.Project) (names quickstart.Names, keptIgnore bool, err error) {
+// write writes the project's files, and returns the names of its service.
+// keptIgnore reports whether there was a .gitignore, which stays.
+func write(
+	project *quickstart.Project,
+) (names quickstart.Names, keptIgnore bool, err error) {
 	if project.Replace == "" {
 		project.Version, err = released()
 	} else {
 		project.Replace, err = replacement(project.Replace)
 	}
+
 	if err != nil {
 		return names, false, err
 	}
-	if names, err = project.Names(); err != nil {
+
+	names, err = project.Names()
+	if err != nil {
 		return names, false, err
 	}
+
 	if _, err := os.Stat("go.mod"); err == nil {
 		return names, false, additions(project, names.Key)
 	}
+
 	files, err := project.Files()
 	if err != nil {
 		return names, false, err
 	}
+
 	if _, err := os.Lstat(".gitignore"); err == nil {
 		keptIgnore = true
 		delete(files, ".gitignore")
 	}
+
 	return names, keptIgnore, quickstart.Write(".", files)
 }
 
@@ -155,65 +182,92 @@ func write(project *quickstart.Project) (names quickstart.Names, keptIgnore bool
 func additions(project *quickstart.Project, key string) error {
 	const plugin = quickstart.Self + "/cmd/protoc-gen-go-etcd"
 	get := "go get -tool " + plugin + "@" + project.Version
-	modules, beside, opt := []string{""}, "protoc-gen-go-grpc", "paths=source_relative"
+	modules := []string{""}
+	beside := "protoc-gen-go-grpc"
+	opt := "paths=source_relative"
+
 	if project.Connect {
-		modules, beside, opt = append(modules, "/connectetcd"), "protoc-gen-connect-go", "[paths=source_relative, connect=true]"
+		modules = append(modules, "/connectetcd")
+		beside = "protoc-gen-connect-go"
+		opt = "[paths=source_relative, connect=true]"
 		get += "\n  go get " + quickstart.Self + "/connectetcd@" + project.Version
 	}
+
 	if project.Replace != "" {
 		get = "go mod edit"
 		for _, below := range modules {
-			get += fmt.Sprintf(" -require %[1]s@v0.0.0 -replace %[2]q", quickstart.Self+below, quickstart.Self+below+"="+project.Replace+below)
+			get += fmt.Sprintf(" -require %[1]s@v0.0.0 -replace %[2]q",
+				quickstart.Self+below, quickstart.Self+below+"="+project.Replace+below)
 		}
+
 		get += " -tool " + plugin + "\n  go mod tidy"
 	}
+
 	return fmt.Errorf(toAdd, get, key, beside, opt)
 }
 
 // moduleLine matches the go.mod of this module.
-var moduleLine = regexp.MustCompile(`(?m)^module\s+"?` + regexp.QuoteMeta(quickstart.Self) + `(["\s]|$)`)
+var moduleLine = regexp.MustCompile(
+	`(?m)^module\s+"?` + regexp.QuoteMeta(quickstart.Self) + `(["\s]|$)`)
 
-// replacement checks the directory of -replace, and returns it in the form of go.mod. A relative path stays relative, so that the two
-// directories can be moved together.
+// replacement checks the directory of -replace, and returns it in the form of
+// go.mod. A relative path stays relative, so that the two directories can be
+// moved together.
 func replacement(dir string) (string, error) {
 	gomod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
 	if err != nil {
-		return "", fmt.Errorf("-replace %s: want a checkout of %s: %w", dir, quickstart.Self, err)
+		return "", fmt.Errorf("-replace %s: want a checkout of %s: %w", dir,
+			quickstart.Self, err)
 	}
+
 	if !moduleLine.Match(gomod) {
-		return "", fmt.Errorf("-replace %s: want a checkout of %s, but its go.mod is of another module", dir, quickstart.Self)
+		return "", fmt.Errorf(
+			"-replace %s: want a checkout of %s, but its go.mod is of another module",
+			dir, quickstart.Self)
 	}
-	if dir = filepath.ToSlash(filepath.Clean(dir)); filepath.IsLocal(dir) {
+
+	dir = filepath.ToSlash(filepath.Clean(dir))
+	if filepath.IsLocal(dir) {
 		dir = "./" + dir // without a dot in front, go.mod takes it for a module path
 	}
+
 	return dir, nil
 }
 
-// released returns the version of this module, or an error if module proxies do not have it: a command that is built
-// from a checkout or with a replacement has no checksum.
+// released returns the version of this module, or an error if module proxies do
+// not have it: a command that is built from a checkout or with a replacement
+// has no checksum.
 func released() (string, error) {
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Path != quickstart.Self || info.Main.Sum == "" {
 		return "", errors.New("this is a development build, whose version no module proxy has: " +
 			"give -replace DIR, where DIR is a checkout of " + quickstart.Self)
 	}
+
 	return info.Main.Version, nil
 }
 
-// minBuf is the first version of buf that reads version v2 of buf.yaml and buf.gen.yaml, which init writes.
+// minBuf is the first version of buf that reads version v2 of buf.yaml and
+// buf.gen.yaml, which init writes.
 var minBuf = [2]int{1, 32}
 
-// onPath returns the program on the PATH that generates code, and its version: buf or, without one that is new enough, protoc.
+// onPath returns the program on the PATH that generates code, and its version:
+// buf or, without one that is new enough, protoc.
 func onPath() (name, version string) {
 	version = output("buf", "--version")
 	var got [2]int
-	if _, err := fmt.Sscanf(version, "%d.%d.", &got[0], &got[1]); err == nil && slices.Compare(got[:], minBuf[:]) >= 0 {
+	_, err := fmt.Sscanf(version, "%d.%d.", &got[0], &got[1])
+	if err == nil && slices.Compare(got[:], minBuf[:]) >= 0 {
 		return "buf", version
 	}
-	// This fails where protobuf's own files are missing, which Debian has in a package of their own, and in protoc 2.
-	if output("protoc", "--print_free_field_numbers", "google/protobuf/descriptor.proto") == "" {
+
+	// This fails where protobuf's own files are missing, which Debian has in a
+	// package of their own, and in protoc 2.
+	if output("protoc", "--print_free_field_numbers",
+		"google/protobuf/descriptor.proto") == "" {
 		return "", ""
 	}
+
 	return "protoc", output("protoc", "--version")
 }
 
@@ -221,11 +275,16 @@ func onPath() (name, version string) {
 func output(name string, args ...string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+
 	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // name is always a constant of this file
-	cmd.WaitDelay = time.Second                    // the children of a script may keep the output open
+
+	// the children of a script may keep the output open
+	cmd.WaitDelay = time.Second
+
 	out, err := cmd.Output()
 	if err != nil {
 		return ""
 	}
+
 	return strings.TrimSpace(string(out))
 }

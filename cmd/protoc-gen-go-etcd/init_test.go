@@ -16,18 +16,23 @@ import (
 // checkout returns the path to this module.
 func checkout(t *testing.T) string {
 	t.Helper()
+
 	dir, err := filepath.Abs("../..")
 	must.Succeed(t, err)
+
 	return dir
 }
 
 // runInit runs init in the current directory, and checks its exit code.
 func runInit(t *testing.T, want int, args ...string) (stdout, stderr string) {
 	t.Helper()
+
 	var out, errs bytes.Buffer
-	if code := run(append([]string{"init"}, args...), os.Stdin, &out, &errs); code != want {
+	code := run(append([]string{"init"}, args...), os.Stdin, &out, &errs)
+	if code != want {
 		t.Fatalf("exit code %d, want %d: %s", code, want, &errs)
 	}
+
 	return out.String(), errs.String()
 }
 
@@ -38,8 +43,11 @@ func TestInit(t *testing.T) {
 	must.Succeed(t, os.WriteFile(".gitignore", []byte("mine"), 0o600))
 	stdout, _ := runInit(t, 0, "-replace=src", "example.com/hello")
 	wantText(t, "stdout", stdout, "Your .gitignore stays as it is")
-	_, stderr := runInit(t, 1, "-replace=src", "example.com/hello") // into the directory of the first run
+
+	// into the directory of the first run
+	_, stderr := runInit(t, 1, "-replace=src", "example.com/hello")
 	wantText(t, "stderr", stderr, "init: the directory has a module, which init leaves as it is.")
+
 	for file, want := range map[string]string{
 		".gitignore":     "mine",
 		"go.mod":         " => ./src\n",
@@ -55,7 +63,8 @@ func TestInit(t *testing.T) {
 	}
 }
 
-// TestInitInAWorkspace checks that init says how to generate code although the go command would use a go.work, and that a module is around.
+// TestInitInAWorkspace checks that init says how to generate code although the
+// go command would use a go.work, and that a module is around.
 func TestInitInAWorkspace(t *testing.T) {
 	source := checkout(t)
 	for _, tt := range []struct{ name, gowork, want string }{
@@ -65,24 +74,29 @@ func TestInitInAWorkspace(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
-			must.Succeed(t, os.WriteFile(filepath.Join(dir, "go.work"), []byte("go 1.26.0\n"), 0o600))
-			must.Succeed(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module example.com/around\n"), 0o600))
+			must.Succeed(t,
+				os.WriteFile(filepath.Join(dir, "go.work"), []byte("go 1.26.0\n"), 0o600))
+			must.Succeed(t, os.WriteFile(filepath.Join(dir, "go.mod"),
+				[]byte("module example.com/around\n"), 0o600))
 			must.Succeed(t, os.Mkdir(filepath.Join(dir, "hello"), 0o750))
 			t.Chdir(filepath.Join(dir, "hello"))
 			t.Setenv("GOWORK", tt.gowork)
 			stdout, _ := runInit(t, 0, "-replace", source, "example.com/hello")
-			wantText(t, "what it says of the module", stdout, "was part of the module of "+filepath.Join(dir, "go.mod"))
+			wantText(t, "what it says of the module", stdout,
+				"was part of the module of "+filepath.Join(dir, "go.mod"))
 			_, said, _ := strings.Cut(stdout, "GOWORK=off")
 			wantText(t, "what it says of the workspace", said, tt.want)
 		})
 	}
 }
 
-// TestInitOnPath checks that a recent buf on the PATH generates the code or, without one, a protoc with protobuf's own files.
+// TestInitOnPath checks that a recent buf on the PATH generates the code or,
+// without one, a protoc with protobuf's own files.
 func TestInitOnPath(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("the programs of this test are shell scripts")
 	}
+
 	source := checkout(t)
 	const own, buf, protoc = "go:generate bin/buf generate\n", "go:generate buf generate\n", " proto/hello/v1/hello.proto\n"
 	for _, tt := range []struct{ program, script, generates, says string }{
@@ -92,17 +106,21 @@ func TestInitOnPath(t *testing.T) {
 		{"buf", "echo 2.0.0-rc1", buf, "the buf that is on the PATH, 2.0.0-rc1. "},
 		{"buf", "echo 1.50.0; exit 1", own, "go generate builds buf"},
 		{"buf", "echo buffer 1.50.0", own, "go generate builds buf"},
-		{"protoc", "echo libprotoc 29.3", protoc, "the protoc that is on the PATH, libprotoc 29.3. "},
+		{"protoc", "echo libprotoc 29.3", protoc,
+			"the protoc that is on the PATH, libprotoc 29.3. "},
 		{"protoc", `[ "$*" = --version ] && echo libprotoc 29.3`, own, "go generate builds buf"},
 	} {
 		for _, flags := range [][]string{{}, {"-connect"}} {
 			t.Run(tt.program+" "+tt.script+strings.Join(flags, ""), func(t *testing.T) {
 				bin := t.TempDir()
-				must.Succeed(t, os.WriteFile(filepath.Join(bin, tt.program), []byte("#!/bin/sh\n"+tt.script+"\n"), 0o700)) //nolint:gosec // the script must be executable
+				must.Succeed(t, os.WriteFile(filepath.Join(bin, tt.program), []byte("#!/bin/sh\n"+
+					tt.script+"\n"), 0o700)) //nolint:gosec // the script must be executable
 				t.Setenv("PATH", bin)
 				t.Chdir(t.TempDir())
-				stdout, _ := runInit(t, 0, slices.Concat(flags, []string{"-replace", source, "example.com/hello"})...)
+				stdout, _ := runInit(t, 0,
+					slices.Concat(flags, []string{"-replace", source, "example.com/hello"})...)
 				wantText(t, "what it says", stdout, tt.says)
+
 				text, err := os.ReadFile("generate.go")
 				if err != nil || !strings.Contains(string(text), tt.generates) {
 					t.Errorf("generate.go is %s, error %v, want %q in it", text, err, tt.generates)
@@ -116,7 +134,9 @@ func TestInitOnPath(t *testing.T) {
 func TestInitRefuses(t *testing.T) {
 	source := checkout(t)
 	other := t.TempDir()
-	must.Succeed(t, os.WriteFile(filepath.Join(other, "go.mod"), []byte("module example.com/other\n"), 0o600))
+	must.Succeed(t,
+		os.WriteFile(filepath.Join(other, "go.mod"), []byte("module example.com/other\n"), 0o600))
+
 	tests := []struct {
 		name   string
 		args   []string
@@ -124,23 +144,38 @@ func TestInitRefuses(t *testing.T) {
 		stderr string
 	}{
 		{"a development build", []string{"example.com/hello"}, "", "this is a development build"},
-		{"a replacement that is not there", []string{"-replace", "nowhere", "example.com/hello"}, "", "-replace nowhere: want a checkout of"},
-		{"another module as replacement", []string{"-replace", other, "example.com/hello"}, "", "go.mod is of another module"},
-		{"a key that is too long", []string{"-replace", source, "example.com/hello", strings.Repeat("a", 3000)}, "", "cannot name a service"},
-		{"a file of its own", []string{"-replace", source, "example.com/hello"}, "buf.yaml", `the directory has "buf.yaml"`},
-		{"a module", []string{"-replace", source, "example.com/hello/v2"}, "go.mod", `(etcd.discovery.v1.service).key = "hello";`},
-		{"a module for Connect", []string{"-connect", "-replace", source, "example.com/hello"}, "go.mod", "connect=true"},
-		{"a name that Go reserves", []string{"-replace", source, "example.com/internal"}, "", "give a KEY that ends in a short word of letters, as in: init example.com/internal acme/shop"},
+		{"a replacement that is not there", []string{"-replace", "nowhere", "example.com/hello"},
+			"", "-replace nowhere: want a checkout of"},
+		{"another module as replacement", []string{"-replace", other, "example.com/hello"}, "",
+			"go.mod is of another module"},
+		{"a key that is too long",
+			[]string{"-replace", source, "example.com/hello", strings.Repeat("a", 3000)}, "",
+			"cannot name a service"},
+		{"a file of its own", []string{"-replace", source, "example.com/hello"}, "buf.yaml",
+			`the directory has "buf.yaml"`},
+		{"a module", []string{"-replace", source, "example.com/hello/v2"}, "go.mod",
+			`(etcd.discovery.v1.service).key = "hello";`},
+		{"a module for Connect", []string{"-connect", "-replace", source, "example.com/hello"},
+			"go.mod", "connect=true"},
+		{
+			"a name that Go reserves",
+			[]string{"-replace", source, "example.com/internal"},
+			"",
+			"give a KEY that ends in a short word of letters, as in: init example.com/internal acme/shop",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Chdir(t.TempDir())
+
 			if tt.file != "" {
 				must.Succeed(t, os.WriteFile(tt.file, []byte("mine"), 0o600))
 			}
+
 			stdout, stderr := runInit(t, 1, tt.args...)
 			wantText(t, "stdout", stdout, "")
 			wantText(t, "stderr", stderr, tt.stderr)
+
 			entries, err := os.ReadDir(".")
 			if err != nil || len(entries) > 1 || len(entries) == 1 && entries[0].Name() != tt.file {
 				t.Errorf("a failed init leaves %v, error %v, want only %q", entries, err, tt.file)

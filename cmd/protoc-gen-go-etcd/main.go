@@ -1,9 +1,12 @@
-// Command protoc-gen-go-etcd is a plugin of protoc and buf. For each service with the option (etcd.discovery.v1.service) it
-// writes Go code that registers its servers in etcd and finds them there, next to the code of protoc-gen-go-grpc:
+// Command protoc-gen-go-etcd is a plugin of protoc and buf. For each service
+// with the option (etcd.discovery.v1.service) it writes Go code that registers
+// its servers in etcd and finds them there, next to the code of
+// protoc-gen-go-grpc:
 //
 //	path/to/file_etcd.pb.go
 //
-// or, with the parameter connect=true, next to the code of protoc-gen-connect-go:
+// or, with the parameter connect=true, next to the code of
+// protoc-gen-connect-go:
 //
 //	path/to/packageconnect/file_etcd.connect.go
 //
@@ -13,9 +16,10 @@
 //	protoc-gen-go-etcd export DIR
 //	protoc-gen-go-etcd init [-connect] [-replace DIR] MODULE [KEY]
 //
-// where export writes the options' proto file under DIR, and init writes a first service, as the
-// module MODULE, into the current directory, for gRPC or, with -connect, for connect-go. The service is
-// named after the last element of KEY or, without one, of MODULE.
+// where export writes the options' proto file under DIR, and init writes a
+// first service, as the module MODULE, into the current directory, for gRPC or,
+// with -connect, for connect-go. The service is named after the last element of
+// KEY or, without one, of MODULE.
 package main
 
 import (
@@ -59,6 +63,7 @@ func main() {
 func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	complain := log.New(stderr, "protoc-gen-go-etcd: ", 0)
 	var err error
+
 	switch {
 	case len(args) == 0 && isTerminal(stdin):
 		complain.Printf("no request on standard input\n%s", usage)
@@ -67,8 +72,12 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		err = gen.Run(stdin, stdout)
 	case len(args) == 1 && slices.Contains([]string{"--version", "-version"}, args[0]):
 		_, err = fmt.Fprintln(stdout, "protoc-gen-go-etcd", version())
-	case len(args) == 1 && isHelp(args[0]), len(args) == 2 && slices.Contains([]string{"export", "init"}, args[0]) && isHelp(args[1]):
+
+	case len(args) == 1 && isHelp(args[0]), len(args) == 2 &&
+		slices.Contains([]string{"export", "init"}, args[0]) &&
+		isHelp(args[1]):
 		_, err = io.WriteString(stdout, usage)
+
 	case len(args) == 2 && args[0] == "export" && !strings.HasPrefix(args[1], "-"):
 		err = export(args[1])
 	case len(args) > 0 && args[0] == "init":
@@ -77,27 +86,36 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 			complain.Printf("init: %v\n%s", invalid, usage)
 			return 2
 		}
+
 		err = initialize(project, stdout)
+
 	default:
 		complain.Printf("unexpected arguments %q\n%s", args, usage)
 		return 2
 	}
+
 	if err != nil {
 		complain.Print(err)
 		return 1
 	}
+
 	return 0
 }
 
-func isHelp(arg string) bool { return slices.Contains([]string{"--help", "-help", "-h"}, arg) }
+func isHelp(arg string) bool {
+	return slices.Contains([]string{"--help", "-help", "-h"}, arg)
+}
 
-// isTerminal reports whether f is a terminal, where no compiler writes a request.
+// isTerminal reports whether f is a terminal, where no compiler writes a
+// request.
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
 		return false
 	}
+
 	null, err := os.Stat(os.DevNull)
+
 	return err != nil || !os.SameFile(info, null)
 }
 
@@ -106,28 +124,38 @@ func version() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version
 	}
+
 	return "(devel)"
 }
 
-// export writes the options' proto file under dir. It makes dir if necessary, and overwrites a file of that name.
+// export writes the options' proto file under dir. It makes dir if necessary,
+// and overwrites a file of that name.
 func export(dir string) error {
 	if dir == "" {
 		return errors.New("export: DIR is empty: name a directory, . for this one")
 	}
-	return fs.WalkDir(proto.Files, ".", func(path string, entry fs.DirEntry, err error) error {
+
+	write := func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
+
 		to := filepath.Join(dir, filepath.FromSlash(path))
-		var content []byte
 		if entry.IsDir() {
-			err = os.MkdirAll(to, 0o777)
-		} else if content, err = proto.Files.ReadFile(path); err == nil {
-			err = os.WriteFile(to, content, 0o666)
+			return os.MkdirAll(to, 0o777)
 		}
+
+		content, err := proto.Files.ReadFile(path)
 		if err != nil {
-			return fmt.Errorf("export to %s: %w", dir, err)
+			return err
 		}
-		return nil
-	})
+
+		return os.WriteFile(to, content, 0o666)
+	}
+
+	if err := fs.WalkDir(proto.Files, ".", write); err != nil {
+		return fmt.Errorf("export to %s: %w", dir, err)
+	}
+
+	return nil
 }

@@ -19,6 +19,7 @@ import (
 func TestArguments(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	must.Succeed(t, os.WriteFile(file, nil, 0o600))
+
 	tests := []struct {
 		name           string
 		args           []string
@@ -29,19 +30,24 @@ func TestArguments(t *testing.T) {
 		{"help", []string{"--help"}, 0, "usage: ", ""},
 		{"help for export", []string{"export", "--help"}, 0, "usage: ", ""},
 		{"help for init", []string{"init", "-h"}, 0, "usage: ", ""},
-		{"unknown flag", []string{"--nope"}, 2, "", `unexpected arguments ["--nope"]` + "\nusage: "},
+		{"unknown flag", []string{"--nope"}, 2, "",
+			`unexpected arguments ["--nope"]` + "\nusage: "},
 		{"unknown command", []string{"import", "x"}, 2, "", "usage: "},
 		{"an argument after --version", []string{"--version", "x"}, 2, "", "usage: "},
 		{"export without a directory", []string{"export"}, 2, "", "usage: "},
-		{"export of an unknown flag", []string{"export", "--force"}, 2, "", `unexpected arguments ["export" "--force"]`},
+		{"export of an unknown flag", []string{"export", "--force"}, 2, "",
+			`unexpected arguments ["export" "--force"]`},
 		{"export twice", []string{"export", "a", "b"}, 2, "", "usage: "},
 		{"export to the empty name", []string{"export", ""}, 1, "", "DIR is empty"},
 		{"export into a file", []string{"export", file}, 1, "", "export to " + file},
 		{"init without a module", []string{"init"}, 2, "", "usage: "},
-		{"init with an unknown flag", []string{"init", "--force", "example.com/a"}, 2, "", "usage: "},
-		{"init of an empty key", []string{"init", "example.com/a", ""}, 2, "", "init: KEY is empty: leave it out"},
+		{"init with an unknown flag", []string{"init", "--force", "example.com/a"}, 2, "",
+			"usage: "},
+		{"init of an empty key", []string{"init", "example.com/a", ""}, 2, "",
+			"init: KEY is empty: leave it out"},
 		{"init of two keys", []string{"init", "example.com/a", "b", "c"}, 2, "", "at most one KEY"},
-		{"init with an empty -replace", []string{"init", "-replace", "", "example.com/a"}, 2, "", "usage: "},
+		{"init with an empty -replace", []string{"init", "-replace", "", "example.com/a"}, 2, "",
+			"usage: "},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -49,6 +55,7 @@ func TestArguments(t *testing.T) {
 			if code := run(tt.args, os.Stdin, &stdout, &stderr); code != tt.code {
 				t.Errorf("run(%q) = exit code %d, want %d", tt.args, code, tt.code)
 			}
+
 			wantText(t, "stdout", stdout.String(), tt.stdout)
 			wantText(t, "stderr", stderr.String(), tt.stderr)
 		})
@@ -58,6 +65,7 @@ func TestArguments(t *testing.T) {
 // wantText checks that a text contains want, or is empty if want is "".
 func wantText(t *testing.T, name, got, want string) {
 	t.Helper()
+
 	if !strings.Contains(got, want) || want == "" && got != "" {
 		t.Errorf("%s is %q, want %q in it", name, got, want)
 	}
@@ -71,13 +79,16 @@ func TestExport(t *testing.T) {
 			t.Fatalf("exit code %d: %s", code, &stderr)
 		}
 	}
+
 	const path = "etcd/discovery/v1/options.proto"
 	got, err := os.ReadFile(filepath.Join(dir, path))
 	must.Succeed(t, err)
 	want, err := embedded.Files.ReadFile(path)
 	must.Succeed(t, err)
+
 	if !bytes.Equal(got, want) {
-		t.Errorf("export writes %s with %d bytes, want the embedded file with %d", path, len(got), len(want))
+		t.Errorf("export writes %s with %d bytes, want the embedded file with %d", path, len(got),
+			len(want))
 	}
 }
 
@@ -85,12 +96,15 @@ func TestExport(t *testing.T) {
 func TestPlugin(t *testing.T) {
 	options := new(descriptorpb.ServiceOptions)
 	proto.SetExtension(options, discoveryv1.E_Service, &discoveryv1.ServiceOptions{Key: "greeter"})
+
 	file := &descriptorpb.FileDescriptorProto{
 		Name:    proto.String("greeter.proto"),
 		Syntax:  proto.String("proto3"),
 		Options: &descriptorpb.FileOptions{GoPackage: proto.String("example.com/greeter")},
-		Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("Greeter"), Options: options}},
+		Service: []*descriptorpb.ServiceDescriptorProto{
+			{Name: proto.String("Greeter"), Options: options}},
 	}
+
 	tests := []struct {
 		name, parameter string
 		code            int
@@ -99,8 +113,10 @@ func TestPlugin(t *testing.T) {
 		{"generate", "paths=source_relative", 0, ""},
 		{"unknown parameter", "paths=source_relative,nope=1", 1, `unknown parameter "nope"`},
 		{"bad parameter", "paths=nowhere", 1, "nowhere"},
-		{"a suffix that no import path may have", "paths=source_relative,package_suffix=\u00e9", 1, "package_suffix=\u00e9: want ASCII letters"},
-		{"a connect that is neither true nor false", "paths=source_relative,connect=maybe", 1, "connect=maybe: want true or false"},
+		{"a suffix that no import path may have", "paths=source_relative,package_suffix=\u00e9", 1,
+			"package_suffix=\u00e9: want ASCII letters"},
+		{"a connect that is neither true nor false", "paths=source_relative,connect=maybe", 1,
+			"connect=maybe: want true or false"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -113,10 +129,13 @@ func TestPlugin(t *testing.T) {
 			if code != tt.code {
 				t.Errorf("exit code %d; want %d", code, tt.code)
 			}
+
 			wantText(t, "stderr", stderr.String(), tt.stderr)
 			response := new(pluginpb.CodeGeneratorResponse)
 			must.Succeed(t, proto.Unmarshal(stdout.Bytes(), response))
-			if code == 0 && (len(response.GetFile()) != 1 || response.GetFile()[0].GetName() != "greeter_etcd.pb.go") {
+
+			if code == 0 && (len(response.GetFile()) != 1 ||
+				response.GetFile()[0].GetName() != "greeter_etcd.pb.go") {
 				t.Errorf("response %v; want greeter_etcd.pb.go", response)
 			}
 		})
@@ -126,6 +145,7 @@ func TestPlugin(t *testing.T) {
 // stdin returns a file with the request.
 func stdin(t *testing.T, request *pluginpb.CodeGeneratorRequest) *os.File {
 	t.Helper()
+
 	wire, err := proto.Marshal(request)
 	must.Succeed(t, err)
 	path := filepath.Join(t.TempDir(), "request")
@@ -133,5 +153,6 @@ func stdin(t *testing.T, request *pluginpb.CodeGeneratorRequest) *os.File {
 	file, err := os.Open(path)
 	must.Succeed(t, err)
 	t.Cleanup(func() { file.Close() })
+
 	return file
 }

@@ -53,7 +53,8 @@ var imports = map[string]string{
 	"transport":   "go.etcd.io/etcd/client/pkg/v3/transport",
 }
 
-// connectImports are the packages of docs/connect.md: the quickstart of connect-go has messages of its own.
+// connectImports are the packages of docs/connect.md: the quickstart of
+// connect-go has messages of its own.
 var connectImports = map[string]string{
 	"greeterv1":        "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart-connect/gen/greeter/v1",
 	"greeterv1connect": "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart-connect/gen/greeter/v1/greeterv1connect",
@@ -91,7 +92,8 @@ var (
 
 const connectPrelude = "var impl greeterv1connect.GreeterServiceHandler\n"
 
-// TestGo type-checks the Go of the pages. Each block, of statements or declarations, is checked on its own.
+// TestGo type-checks the Go of the pages. Each block, of statements or
+// declarations, is checked on its own.
 func TestGo(t *testing.T) {
 	fset := token.NewFileSet()
 	check := types.Config{Importer: importer.ForCompiler(fset, "gc", exports(t))}
@@ -101,65 +103,85 @@ func TestGo(t *testing.T) {
 			t.Errorf("%s:%d: %v", b.page, b.line, err)
 			continue
 		}
+
 		check.Error = func(err error) {
-			if e, ok := err.(types.Error); ok && e.Soft { //nolint:errorlint // go/types hands over its own type, unwrapped
+			e, ok := err.(types.Error) //nolint:errorlint // go/types hands over its own type, unwrapped
+			if ok && e.Soft {
 				return // an unused declaration, which a fragment may leave to the reader
 			}
+
 			t.Errorf("%s:%d: %v", b.page, b.line, err)
 		}
+
 		_, _ = check.Check("page", fset, []*ast.File{file}, nil) // check.Error receives the error
 	}
 }
 
 // parse reads a block as statements or, if that fails, as declarations.
 func parse(fset *token.FileSet, b block) (*ast.File, error) {
-	known, declared := maps.Clone(imports), prelude+grpcPrelude
+	known := maps.Clone(imports)
+	declared := prelude + grpcPrelude
+
 	if b.page == "docs/connect.md" {
 		maps.Copy(known, connectImports)
 		declared = prelude + connectPrelude
 	}
+
 	var head strings.Builder
 	head.WriteString("package page\n")
+
 	for name, path := range known {
 		fmt.Fprintf(&head, "import %s %q\n", name, path)
 	}
+
 	head.WriteString(declared)
+
 	file, err := parser.ParseFile(fset, b.page, head.String()+"\nfunc _() {\n"+b.text+"\n}\n", 0)
 	if err == nil {
 		return file, nil
 	}
-	if file, declarationsErr := parser.ParseFile(fset, b.page, head.String()+b.text, 0); declarationsErr == nil {
+
+	if file, declarationsErr := parser.ParseFile(
+		fset, b.page, head.String()+b.text, 0); declarationsErr == nil {
 		return file, nil
 	}
+
 	return nil, err
 }
 
 // exports returns the compiler's export data of the imports.
 func exports(t *testing.T) importer.Lookup {
 	t.Helper()
-	args := []string{"list", "-export", "-deps", "-f", "{{if .Export}}{{.ImportPath}}={{.Export}}{{end}}"}
+
+	args := []string{"list", "-export", "-deps", "-f",
+		"{{if .Export}}{{.ImportPath}}={{.Export}}{{end}}"}
 	args = slices.AppendSeq(args, maps.Values(imports))
 	args = slices.AppendSeq(args, maps.Values(connectImports))
+
 	output, err := exec.CommandContext(t.Context(), "go", args...).Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
+
 	files := make(map[string]string)
 	for line := range strings.Lines(string(output)) {
 		if path, file, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
 			files[path] = file
 		}
 	}
+
 	return func(path string) (io.ReadCloser, error) {
 		file, ok := files[path]
 		if !ok {
 			return nil, fmt.Errorf("%s is not among the imports", path)
 		}
+
 		return os.Open(file)
 	}
 }
 
-// TestCompat finds the pages' code for frameworks in the tests of compat, where the service has another name.
+// TestCompat finds the pages' code for frameworks in the tests of compat, where
+// the service has another name.
 func TestCompat(t *testing.T) {
 	source := squeezed(sources(t, ".go", repository+"/compat"))
 	ours := strings.NewReplacer("&greeterv1.GreeterService_EtcdServiceDesc", "user", "greeterv1.GreeterService", "basic.Greeter",
@@ -177,6 +199,7 @@ func squeezed(text string) string {
 	for line := range strings.Lines(text) {
 		b.WriteString(strings.Join(strings.Fields(line), " ") + "\n")
 	}
+
 	return b.String()
 }
 
@@ -195,20 +218,24 @@ func TestProto(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for i, b := range all(t, "proto") {
 		file := fmt.Sprintf("page%d/v1/page.proto", i)
 		sources := &protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(map[string]string{
 			file:         fmt.Sprintf(protoHead, i) + b.text,
 			optionsProto: string(options),
 		})}
+
 		request, err := codegen.Request(t.Context(), sources, file)
 		if err != nil {
 			t.Errorf("%s:%d: %v", b.page, b.line, err)
 			continue
 		}
+
 		response, err := gen.Respond(request)
 		if err != nil || response.Error != nil || len(response.GetFile()) != 1 {
-			t.Errorf("%s:%d: %d generated files, errors %v, %q; want one file, no error", b.page, b.line, len(response.GetFile()), err, response.GetError())
+			t.Errorf("%s:%d: %d generated files, errors %v, %q; want one file, no error", b.page,
+				b.line, len(response.GetFile()), err, response.GetError())
 		}
 	}
 }

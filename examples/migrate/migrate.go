@@ -1,10 +1,11 @@
-// Package migrate moves a service from go-zero's keys to etcd's own layout, under load and without
-// losing a call. Run it from the directory above:
+// Package migrate moves a service from go-zero's keys to etcd's own layout,
+// under load and without losing a call. Run it from the directory above:
 //
 //	go run . migrate
 //
-// old.go has the starting point: a server that puts <key>/<lease id> by itself, and a caller that lists and
-// watches the key and uses the values as addresses. The steps are those of docs/migration.md:
+// old.go has the starting point: a server that puts <key>/<lease id> by itself,
+// and a caller that lists and watches the key and uses the values as addresses.
+// The steps are those of docs/migration.md:
 //
 //  1. Dual write: a server that writes both layouts takes the place of the old one.
 //  2. Switch: a caller with a generated client takes the place of the old one.
@@ -35,29 +36,36 @@ func tell(ctx context.Context, stage *show.Stage) error {
 	if err != nil {
 		return err
 	}
+
 	withdraw, err := startOld(ctx, stage, "old")
 	if err != nil {
 		return err
 	}
+
 	oldCaller, err := oldClient(stage)
 	if err != nil {
 		return err
 	}
+
 	oldCalls := stage.Load(ctx, oldCaller)
 	if err := told(ctx, stage, "before", oldCalls, "old"); err != nil {
 		return err
 	}
 
-	stopDual, err := stage.Greeter(ctx, "dual", registry, runtime.WithLayouts(runtime.GoZero, runtime.EndpointJSON))
+	stopDual, err := stage.Greeter(ctx, "dual", registry,
+		runtime.WithLayouts(runtime.GoZero, runtime.EndpointJSON))
 	if err != nil {
 		return err
 	}
+
 	if err := told(ctx, stage, "dual write", oldCalls, "old", "dual"); err != nil {
 		return err
 	}
+
 	if err := withdraw(); err != nil {
 		return err
 	}
+
 	if err := told(ctx, stage, "the old server has left", oldCalls, "dual"); err != nil {
 		return err
 	}
@@ -66,10 +74,12 @@ func tell(ctx context.Context, stage *show.Stage) error {
 	if err != nil {
 		return err
 	}
+
 	calls := stage.Load(ctx, caller)
 	if err := told(ctx, stage, "the new caller calls", calls, "dual"); err != nil {
 		return err
 	}
+
 	if err := oldCalls.Stop(); err != nil {
 		return err
 	}
@@ -77,19 +87,27 @@ func tell(ctx context.Context, stage *show.Stage) error {
 	if _, err := stage.Greeter(ctx, "new", registry); err != nil {
 		return err
 	}
-	if err := told(ctx, stage, "a server of the new layout", calls, "dual", "new"); err != nil {
+
+	err = told(ctx, stage, "a server of the new layout", calls, "dual", "new")
+	if err != nil {
 		return err
 	}
+
 	if err := stopDual(); err != nil {
 		return err
 	}
+
 	if err := told(ctx, stage, "the new layout alone", calls, "new"); err != nil {
 		return err
 	}
+
 	if err := calls.Stop(); err != nil {
 		return err
 	}
-	stage.Say("%d calls of the old caller and %d of the new one: none failed", oldCalls.Total(), calls.Total())
+
+	stage.Say("%d calls of the old caller and %d of the new one: none failed",
+		oldCalls.Total(), calls.Total())
+
 	return dropped(ctx, stage)
 }
 
@@ -99,19 +117,29 @@ func dropped(ctx context.Context, stage *show.Stage) error {
 	if err != nil {
 		return err
 	}
+
 	for _, kv := range left.Kvs {
 		if !strings.HasPrefix(string(kv.Value), "{") {
 			return fmt.Errorf("%s is still in the old layout: %s", kv.Key, kv.Value)
 		}
 	}
+
 	return nil
 }
 
 // told waits until calls reach exactly these servers, and prints their names.
-func told(ctx context.Context, stage *show.Stage, title string, calls *show.Load, servers ...string) error {
+func told(
+	ctx context.Context,
+	stage *show.Stage,
+	title string,
+	calls *show.Load,
+	servers ...string,
+) error {
 	if err := stage.Reach(ctx, calls, servers...); err != nil {
 		return fmt.Errorf("%s: %w", title, err)
 	}
+
 	stage.Say("%s: calls reach %s", title, strings.Join(servers, ", "))
+
 	return nil
 }

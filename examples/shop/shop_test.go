@@ -1,4 +1,5 @@
-// Package shop generates the code, and tests the services together, as they are deployed.
+// Package shop generates the code, and tests the services together, as they are
+// deployed.
 package shop
 
 //go:generate go tool protoc-gen-go-etcd export third_party/etcd
@@ -23,7 +24,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// build builds the programs, and makes users and secrets. All services share a certificate here, which signs itself.
+// build builds the programs, and makes users and secrets. All services share a
+// certificate here, which signs itself.
 const build = `
 go build -o "$DIR" ./orders ./stock go.etcd.io/etcd/etcdctl/v3
 echo secret >"$DIR/password"
@@ -35,11 +37,17 @@ cat cert.pem "$ETCDCTL_CACERT" >ca.pem`
 func TestShop(t *testing.T) {
 	etcd := etcdtest.Start(t, etcdtest.WithTLS(), etcdtest.WithAuth("root's"))
 	dir := t.TempDir()
-	for name, value := range map[string]string{"PATH": dir + string(filepath.ListSeparator) + os.Getenv("PATH"), "DIR": dir,
-		"LISTEN": "127.0.0.1:0", "ETCD": etcd.Endpoints()[0], "ETCDCTL_ENDPOINTS": etcd.Endpoints()[0], "ETCDCTL_CACERT": etcd.CAFile(),
-		"ETCDCTL_USER": "root:root's", "ETCDCTL_COMMAND_TIMEOUT": "1m"} {
+	for name, value := range map[string]string{
+		"PATH":              dir + string(filepath.ListSeparator) + os.Getenv("PATH"),
+		"DIR":               dir,
+		"LISTEN":            "127.0.0.1:0",
+		"ETCD":              etcd.Endpoints()[0],
+		"ETCDCTL_ENDPOINTS": etcd.Endpoints()[0],
+		"ETCDCTL_CACERT":    etcd.CAFile(),
+		"ETCDCTL_USER":      "root:root's", "ETCDCTL_COMMAND_TIMEOUT": "1m"} {
 		t.Setenv(name, value)
 	}
+
 	run(t, build)
 	start(t, "stock", "v1")
 	start(t, "stock", "v2")
@@ -47,30 +55,40 @@ func TestShop(t *testing.T) {
 
 	registry := runtime.NewRegistry(etcd.Client(t, etcdtest.As("frontend", "secret")))
 	t.Cleanup(func() { registry.Close(context.Background()) })
+
 	creds, err := credentials.NewClientTLSFromFile(filepath.Join(dir, "ca.pem"), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := shopv1.NewOrdersServiceClientFromEtcd(registry, grpc.WithTransportCredentials(creds))
+
+	client, err := shopv1.NewOrdersServiceClientFromEtcd(registry,
+		grpc.WithTransportCredentials(creds))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	waitForShare(t, client, 50)
 	run(t, `etcdctl put _grpc_config/shop/stock "$(cat deploy/canary.json)"`)
 	waitForShare(t, client, 10)
-	if _, err := registry.Register(t.Context(), "shop/stock", runtime.Endpoint{Addr: "10.6.6.6:80"}); err == nil {
+
+	if _, err := registry.Register(t.Context(), "shop/stock",
+		runtime.Endpoint{Addr: "10.6.6.6:80"}); err == nil {
 		t.Error("a caller registers a server, want an error")
 	}
+
 	etcd.Cut()
 	t.Cleanup(etcd.Restore) // before the processes end, which delete their entries
 	waitForShare(t, client, 10)
 }
 
-// waitForShare makes 100 calls at a time until v2 serves want of them, plus or minus 2. All calls must succeed.
+// waitForShare makes 100 calls at a time until v2 serves want of them, plus or
+// minus 2. All calls must succeed.
 func waitForShare(t *testing.T, client shopv1.OrdersServiceClient, want int) {
 	t.Helper()
+
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
+
 	for share := -100; share < want-2 || share > want+2; {
 		share = 0
 		for range 100 {
@@ -78,6 +96,7 @@ func waitForShare(t *testing.T, client shopv1.OrdersServiceClient, want int) {
 			if err != nil {
 				t.Fatalf("while calls were made until v2 has %d %% of them: %v", want, err)
 			}
+
 			share += strings.Count(reply.GetStockVersion(), "v2")
 		}
 	}
@@ -85,7 +104,9 @@ func waitForShare(t *testing.T, client shopv1.OrdersServiceClient, want int) {
 
 func run(t *testing.T, script string) {
 	t.Helper()
-	if output, err := exec.CommandContext(t.Context(), "sh", "-exc", script).CombinedOutput(); err != nil {
+
+	if output, err := exec.CommandContext(
+		t.Context(), "sh", "-exc", script).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
 }
@@ -93,13 +114,16 @@ func run(t *testing.T, script string) {
 // start runs a service with the command line of its unit, until the test ends.
 func start(t *testing.T, name, version string) {
 	t.Helper()
+
 	const script = `eval exec $(sed -n "s|%i|$0|g; s|%d|$DIR|; s|/usr/local/bin|$DIR|; s/^ExecStart=//p" deploy/shop@.service)`
 	cmd := exec.Command("sh", "-c", script, name) //nolint:noctx // it ends by SIGTERM
 	cmd.Env = append(os.Environ(), "VERSION="+version)
 	cmd.Stderr = t.Output()
+
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() {
 		if err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()); err != nil {
 			t.Errorf("%s: %v", name, err)

@@ -13,19 +13,24 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// checkAffinity reports problems of the affinity of a method, given its service's load balancing.
+// checkAffinity reports problems of the affinity of a method, given its
+// service's load balancing.
 func checkAffinity(m *method, lb *discoveryv1.LoadBalancing) {
 	path := m.options.GetAffinity()
 	if path == "" {
 		return
 	}
+
 	at := m.option.in("affinity")
+
 	switch _, err := affinityPath(m.proto.Input, path); {
 	case m.proto.Desc.IsStreamingClient():
-		at.problem("is for methods with one request, and this one streams them: leave it out")
+		at.problem(
+			"is for methods with one request, and this one streams them: leave it out")
 	case err != nil:
 		at.problem("%q %v", path, err)
 	}
+
 	if policy := policyName(lb); policy != "" && policy != "ring_hash" {
 		at.problem("needs the policy ring_hash, but the service has %s: name ring_hash, or no policy", policy)
 	}
@@ -37,74 +42,102 @@ func policyName(lb *discoveryv1.LoadBalancing) protoreflect.Name {
 	if fd := m.WhichOneof(m.Descriptor().Oneofs().ByName("policy")); fd != nil {
 		return fd.Name()
 	}
+
 	return ""
 }
 
-// affinityPath returns the fields of a request along the path of an affinity: message fields, and last
-// the field with the value. The error continues a sentence that begins with the path.
+// affinityPath returns the fields of a request along the path of an affinity:
+// message fields, and last the field with the value. The error continues a
+// sentence that begins with the path.
 func affinityPath(request *protogen.Message, path string) ([]*protogen.Field, error) {
 	names := strings.Split(path, ".")
 	if slices.Contains(names, "") {
-		return nil, errors.New(`is not a path: name fields with a single dot between them, such as "user.id"`)
+		return nil, errors.New(
+			`is not a path: name fields with a single dot between them, such as "user.id"`)
 	}
+
 	var fields []*protogen.Field
+
 	message := request
 	for _, name := range names {
 		if message == nil {
-			return nil, fmt.Errorf("goes on after %s, which has no fields: end it there", fields[len(fields)-1].Desc.Name())
+			return nil, fmt.Errorf("goes on after %s, which has no fields: end it there",
+				fields[len(fields)-1].Desc.Name())
 		}
+
 		field, err := singularField(message, name)
 		if err != nil {
 			return nil, err
 		}
+
 		fields = append(fields, field)
 		message = field.Message
 	}
+
 	end := fields[len(fields)-1].Desc
 	switch kind := end.Kind(); {
 	case kind == protoreflect.MessageKind || kind == protoreflect.GroupKind:
-		return nil, fmt.Errorf("ends at the message %s: go on to one of its fields", message.Desc.FullName())
+		return nil, fmt.Errorf("ends at the message %s: go on to one of its fields",
+			message.Desc.FullName())
 	case kind == protoreflect.FloatKind || kind == protoreflect.DoubleKind:
 		return nil, fmt.Errorf("ends at a %v, whose equal values may differ as text: take a field of another type", kind)
 	case kind == protoreflect.BoolKind && end.Default().Bool():
 		return nil, errors.New("ends at a bool that is true by default, for which no call would have an affinity: take another field")
 	}
+
 	return fields, nil
 }
 
 func singularField(message *protogen.Message, name string) (*protogen.Field, error) {
-	i := slices.IndexFunc(message.Fields, func(field *protogen.Field) bool { return string(field.Desc.Name()) == name })
+	i := slices.IndexFunc(message.Fields, func(field *protogen.Field) bool {
+		return string(field.Desc.Name()) == name
+	})
 	if i < 0 {
 		if other := message.Desc.Fields().ByJSONName(name); other != nil {
-			return nil, fmt.Errorf("spells a field of %s %q: write %s, as the proto file does", message.Desc.FullName(), name, other.Name())
+			return nil, fmt.Errorf(
+				"spells a field of %s %q: write %s, as the proto file does",
+				message.Desc.FullName(), name, other.Name())
 		}
-		return nil, fmt.Errorf("leads nowhere, because %s has no field %q: name one that it has", message.Desc.FullName(), name)
+
+		return nil, fmt.Errorf(
+			"leads nowhere, because %s has no field %q: name one that it has",
+			message.Desc.FullName(), name)
 	}
+
 	field := message.Fields[i]
 	switch {
 	case field.Desc.IsMap():
-		return nil, fmt.Errorf("leads through the map %s: take a field that has one value", name)
+		return nil, fmt.Errorf(
+			"leads through the map %s: take a field that has one value", name)
 	case field.Desc.IsList():
-		return nil, fmt.Errorf("leads through the repeated field %s: take a field that has one value", name)
+		return nil, fmt.Errorf(
+			"leads through the repeated field %s: take a field that has one value", name)
 	}
+
 	return field, nil
 }
 
-// renderAffinityClient writes a client that overrides the methods with an affinity, if there are any. That client embeds the client
-// of protoc-gen-go-grpc under another name, because a method may have that client's Go name.
+// renderAffinityClient writes a client that overrides the methods with an
+// affinity, if there are any. That client embeds the client of
+// protoc-gen-go-grpc under another name, because a method may have that
+// client's Go name.
 func renderAffinityClient(g *protogen.GeneratedFile, s *service) {
 	methods := s.withAffinity()
 	if len(methods) == 0 {
 		return
 	}
-	name, plain := affinityClientName(s.proto), plainClientName(s.proto)
-	comment(g, name, " is a ", clientName(s.proto), " that takes the affinity of calls from their requests.")
+
+	name := affinityClientName(s.proto)
+	plain := plainClientName(s.proto)
+	comment(g, name, " is a ", clientName(s.proto),
+		" that takes the affinity of calls from their requests.")
 	g.P("type ", name, " struct {")
 	g.P(plain)
 	g.P("}")
 	g.P()
 	g.P("type ", plain, " = ", s.grpcIdent(clientName(s.proto)))
 	g.P()
+
 	for _, m := range methods {
 		renderAffinityMethod(g, s, m)
 	}
@@ -115,10 +148,16 @@ func renderAffinityMethod(g *protogen.GeneratedFile, s *service, m *method) {
 	if err != nil {
 		panic(err) // not reached: checkAffinity accepted the path
 	}
+
 	comment(g, m.proto.GoName, " takes the affinity from ", m.options.GetAffinity(), ".")
 	deprecated(g, m.proto.Desc)
-	g.P("func (c ", affinityClientName(s.proto), ") ", m.proto.GoName, "(ctx ", contextPackage.Ident("Context"), ", in *", m.proto.Input.GoIdent,
-		", opts ...", grpcPackage.Ident("CallOption"), ") (", resultType(g, s, m), ", error) {")
+
+	g.P("func (c ", affinityClientName(
+		s.proto), ") ", m.proto.GoName, "(ctx ", contextPackage.Ident(
+		"Context"), ", in *", m.proto.Input.GoIdent,
+		", opts ...", grpcPackage.Ident(
+			"CallOption"), ") (", resultType(g, s, m), ", error) {")
+
 	g.P("if _, ok := ", runtimePackage.Ident("Affinity"), "(ctx); !ok {")
 	renderAffinityOf(g, fields, func(key string) {
 		g.P("ctx = ", runtimePackage.Ident("WithAffinity"), "(ctx, ", key, ")")
@@ -129,27 +168,39 @@ func renderAffinityMethod(g *protogen.GeneratedFile, s *service, m *method) {
 	g.P()
 }
 
-// resultType returns the result type of the client's method. Every version of protoc-gen-go-grpc
-// declares stream types with these names, recent versions as aliases.
+// resultType returns the result type of the client's method. Every version of
+// protoc-gen-go-grpc declares stream types with these names, recent versions as
+// aliases.
 func resultType(g *protogen.GeneratedFile, s *service, m *method) string {
 	if m.proto.Desc.IsStreamingServer() {
-		return g.QualifiedGoIdent(s.grpcIdent(s.proto.GoName + "_" + m.proto.GoName + "Client"))
+		return g.QualifiedGoIdent(
+			s.grpcIdent(s.proto.GoName + "_" + m.proto.GoName + "Client"))
 	}
+
 	return "*" + g.QualifiedGoIdent(m.proto.Output.GoIdent)
 }
 
-// renderAffinityOf writes statements that use the value at the end of the path as an affinity, if it is set. use writes a
-// statement with the value's Go expression, key. The generated code follows the path by getters, which accept nil messages. From
-// the first field whose getter may have another name, it uses reflection: in the opaque API, and the request does not say which API a
+// renderAffinityOf writes statements that use the value at the end of the path
+// as an affinity, if it is set. use writes a statement with the value's Go
+// expression, key. The generated code follows the path by getters, which accept
+// nil messages. From the first field whose getter may have another name, it
+// uses reflection: in the opaque API, and the request does not say which API a
 // message is generated for.
-func renderAffinityOf(g *protogen.GeneratedFile, fields []*protogen.Field, use func(key string)) {
-	value, end := "in", fields[len(fields)-1].Desc
+func renderAffinityOf(
+	g *protogen.GeneratedFile,
+	fields []*protogen.Field,
+	use func(key string),
+) {
+	value := "in"
+	end := fields[len(fields)-1].Desc
+
 	reflected := false
 	for i, field := range fields {
 		if !reflected && field.GoName != field.BuilderFieldName() {
 			reflected = true
 			g.P("message := ", value, ".ProtoReflect()")
 		}
+
 		switch {
 		case !reflected:
 			value += ".Get" + field.GoName + "()"
@@ -159,21 +210,25 @@ func renderAffinityOf(g *protogen.GeneratedFile, fields []*protogen.Field, use f
 			value = byNumber(field) + "." + reflectedType(field.Desc) + "()"
 		}
 	}
+
 	if end.Kind() == protoreflect.BoolKind {
 		g.P("if ", value, " {")
 	} else {
 		g.P("if value := ", value, "; ", isSet(end), " {")
 	}
+
 	use(spelling(g, end, reflected))
 	g.P("}")
 }
 
 // byNumber returns the expression for a field of a message by reflection.
 func byNumber(field *protogen.Field) string {
-	return fmt.Sprintf("message.Get(message.Descriptor().Fields().ByNumber(%d))", field.Desc.Number())
+	return fmt.Sprintf("message.Get(message.Descriptor().Fields().ByNumber(%d))",
+		field.Desc.Number())
 }
 
-// reflectedType returns the name of the method of protoreflect.Value that returns the value of such a field.
+// reflectedType returns the name of the method of protoreflect.Value that
+// returns the value of such a field.
 func reflectedType(field protoreflect.FieldDescriptor) string {
 	switch field.Kind() {
 	case protoreflect.BoolKind:
@@ -184,45 +239,59 @@ func reflectedType(field protoreflect.FieldDescriptor) string {
 		return "String"
 	case protoreflect.BytesKind:
 		return "Bytes"
-	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind, protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
+	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind, protoreflect.Uint64Kind,
+		protoreflect.Fixed64Kind:
 		return "Uint"
 	default:
 		return "Int"
 	}
 }
 
-// isSet returns the Go condition under which a value is used as an affinity. A field's default, which its getter returns if it is
-// unset, is not used. For an enum of proto2, the default need not be 0.
+// isSet returns the Go condition under which a value is used as an affinity. A
+// field's default, which its getter returns if it is unset, is not used. For an
+// enum of proto2, the default need not be 0.
 func isSet(field protoreflect.FieldDescriptor) string {
 	switch field.Kind() {
 	case protoreflect.StringKind:
-		return unlessDefault(`value != ""`, "value", strconv.Quote(field.Default().String()), `""`)
+		return unlessDefault(`value != ""`, "value",
+			strconv.Quote(field.Default().String()), `""`)
 	case protoreflect.BytesKind:
-		return unlessDefault("len(value) > 0", "string(value)", strconv.Quote(string(field.Default().Bytes())), `""`)
+		return unlessDefault("len(value) > 0", "string(value)",
+			strconv.Quote(string(field.Default().Bytes())), `""`)
 	case protoreflect.EnumKind:
-		return unlessDefault("value != 0", "value", fmt.Sprint(field.Default().Enum()), "0")
+		return unlessDefault("value != 0", "value", fmt.Sprint(field.Default().Enum()),
+			"0")
 	default:
 		return unlessDefault("value != 0", "value", field.Default().String(), "0")
 	}
 }
 
-// unlessDefault extends a condition by "the value is not the field's default", unless the default is zero.
+// unlessDefault extends a condition by "the value is not the field's default",
+// unless the default is zero.
 func unlessDefault(condition, value, byDefault, zero string) string {
 	if byDefault == zero {
 		return condition
 	}
+
 	return condition + " && " + value + " != " + byDefault
 }
 
-// spelling returns the Go expression that formats a value as a string. Values read by reflection have the widest type of their kind.
-func spelling(g *protogen.GeneratedFile, field protoreflect.FieldDescriptor, reflected bool) string {
+// spelling returns the Go expression that formats a value as a string. Values
+// read by reflection have the widest type of their kind.
+func spelling(
+	g *protogen.GeneratedFile,
+	field protoreflect.FieldDescriptor,
+	reflected bool,
+) string {
 	decimal := func(function, conversion string) string {
 		value := "value"
 		if conversion != "" {
 			value = conversion + "(value)"
 		}
+
 		return g.QualifiedGoIdent(strconvPackage.Ident(function)) + "(" + value + ", 10)"
 	}
+
 	switch kind := field.Kind(); kind {
 	case protoreflect.BoolKind:
 		return strconv.Quote("true") // isSet excludes false
@@ -234,15 +303,19 @@ func spelling(g *protogen.GeneratedFile, field protoreflect.FieldDescriptor, ref
 		return decimal("FormatInt", "")
 	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
 		return decimal("FormatUint", "")
+
 	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
 		if reflected {
 			return decimal("FormatUint", "")
 		}
+
 		return decimal("FormatUint", "uint64")
+
 	default:
 		if reflected && kind != protoreflect.EnumKind {
 			return decimal("FormatInt", "")
 		}
+
 		return decimal("FormatInt", "int64")
 	}
 }

@@ -12,8 +12,9 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// checkOptions reports problems of the options in the files to generate. Checks across services include imported files, whose own
-// problems are reported when those files are generated.
+// checkOptions reports problems of the options in the files to generate. Checks
+// across services include imported files, whose own problems are reported when
+// those files are generated.
 func checkOptions(files []*protogen.File, services map[*protogen.File][]*service) {
 	var keyed []*service // services with keys that are valid by themselves
 	for _, file := range files {
@@ -22,22 +23,26 @@ func checkOptions(files []*protogen.File, services map[*protogen.File][]*service
 			if s.file.Generate {
 				valid = checkService(s)
 			}
+
 			if valid {
 				keyed = append(keyed, s)
 			}
 		}
 	}
+
 	checkKeys(keyed)
 	checkTLSNames(keyed)
 }
 
-// checkServiceConfigs reports service configs that clients would reject. The options have been checked.
+// checkServiceConfigs reports service configs that clients would reject. The
+// options have been checked.
 func checkServiceConfigs(files []*protogen.File, services map[*protogen.File][]*service) {
 	for _, file := range files {
 		for _, s := range services[file] {
 			if !file.Generate {
 				continue
 			}
+
 			if _, err := serviceconfig.Parse(serviceConfigOf(s).JSON()); err != nil {
 				s.option.problem("gives a service config that clients refuse: %v", err)
 			}
@@ -45,37 +50,55 @@ func checkServiceConfigs(files []*protogen.File, services map[*protogen.File][]*
 	}
 }
 
-// checkService reports problems of the options of one service, and returns whether its key is valid.
+// checkService reports problems of the options of one service, and returns
+// whether its key is valid.
 func checkService(s *service) (keyOK bool) {
 	s.newer = checkNewer(s.option, s.options.ProtoReflect())
 	keyOK = checkKey(s)
 	checkAuthority(s, keyOK)
 	checkJSONLayout(s)
-	if at, ttl := s.option.in("lease_ttl"), s.options.GetLeaseTtl(); isDuration(at, ttl) && !validTTL(ttl) {
-		at.problem("is %s: give it whole seconds, from 1s to 24h (86400s)", durationJSON(ttl))
+	at := s.option.in("lease_ttl")
+
+	ttl := s.options.GetLeaseTtl()
+	if isDuration(at, ttl) && !validTTL(ttl) {
+		at.problem("is %s: give it whole seconds, from 1s to 24h (86400s)",
+			durationJSON(ttl))
 	}
+
 	checkLoadBalancing(s)
+
 	if options := s.options.GetDefaultMethod(); options != nil {
 		at := s.option.in("default_method")
 		s.methodConfig(at, "", options)
+
 		if options.GetAffinity() != "" {
 			at.in("affinity").problem("belongs to one method, because it names a field of its request: leave it out here")
 		}
 	}
+
 	s.throttling()
-	ratio := strconv.FormatFloat(s.options.GetRetryThrottling().GetTokenRatio(), 'f', -1, 64)
-	if _, decimals, _ := strings.Cut(ratio, "."); len(decimals) > 3 { // gRPC's specification allows three
-		s.option.in("retry_throttling").in("token_ratio").problem("is %s: give it at most three decimals, more may be ignored", ratio)
+	ratio := strconv.FormatFloat(s.options.GetRetryThrottling().GetTokenRatio(), 'f', -1,
+		64)
+
+	_, decimals, _ := strings.Cut(ratio, ".")
+	if len(decimals) > 3 { // gRPC's specification allows three
+		s.option.in("retry_throttling").in("token_ratio").problem(
+			"is %s: give it at most three decimals, more may be ignored", ratio)
 	}
+
 	if s.options.GetHealthCheck() && s.options.GetLoadBalancing().GetPickFirst() != nil {
-		s.option.in("health_check").problem("has no effect with pick_first: leave one of them out")
+		s.option.in("health_check").problem(
+			"has no effect with pick_first: leave one of them out")
 	}
+
 	for _, m := range s.methods {
 		s.newer = checkNewer(m.option, m.options.ProtoReflect()) || s.newer
 		s.methodConfig(m.option, "", m.options)
 		checkAffinity(m, s.options.GetLoadBalancing())
 	}
+
 	checkLeader(s)
+
 	return keyOK
 }
 
@@ -84,10 +107,12 @@ func checkJSONLayout(s *service) {
 	if layout == nil {
 		return
 	}
+
 	at := s.option.in("json_layout")
 	if s.options.GetLayout() != discoveryv1.Layout_LAYOUT_UNSPECIFIED {
 		at.problem("is set together with layout: a service has one layout, leave one of them out")
 	}
+
 	if err := s.jsonLayout().Check(); err != nil && complete(layout) {
 		at.problem("%v", err)
 	}
@@ -98,26 +123,34 @@ func validTTL(ttl *durationpb.Duration) bool {
 	return ttl == nil || ttl.IsValid() && servicekey.ValidTTL(ttl.AsDuration())
 }
 
-// isDuration reports a duration with invalid fields, and returns whether it is valid or unset.
+// isDuration reports a duration with invalid fields, and returns whether it is
+// valid or unset.
 func isDuration(at position, d *durationpb.Duration) bool {
 	if d == nil || d.IsValid() {
 		return true
 	}
-	at.problem("is not a valid duration (seconds: %d, nanos: %d): want at most 315576000000 seconds, and nanos with the same sign and below a second", d.GetSeconds(), d.GetNanos())
+
+	at.problem("is not a valid duration (seconds: %d, nanos: %d): want at most 315576000000 seconds, and nanos with the same sign and below a second",
+		d.GetSeconds(), d.GetNanos())
+
 	return false
 }
 
-// checkAuthority checks the authority in the options or, if there is none, the authority from the key.
+// checkAuthority checks the authority in the options or, if there is none, the
+// authority from the key.
 func checkAuthority(s *service, keyOK bool) {
 	if authority := s.options.GetAuthority(); authority != "" {
 		if err := servicekey.CheckAuthority(authority); err != nil {
 			s.option.in("authority").problem("%q %v", authority, err)
 		}
+
 		return
 	}
+
 	if !keyOK {
 		return
 	}
+
 	if authority, ok := servicekey.Authority(s.options.GetKey()); !ok {
 		s.option.in("key").problem("%q gives the authority %q, which is not a valid host: set authority, the name that TLS checks the servers' certificates against",
 			s.options.GetKey(), authority)
@@ -128,27 +161,43 @@ func checkAuthority(s *service, keyOK bool) {
 func checkLoadBalancing(s *service) {
 	loadBalancing(s)
 	lb := s.options.GetLoadBalancing()
-	// Live configs may spell the header in any case, proto files only in lower case.
-	if header := strings.ToLower(lb.GetLaneHeader()); header != lb.GetLaneHeader() && serviceconfig.ValidHeader(header) {
-		s.option.in("load_balancing").in("lane_header").problem("is %q: give it %s, in lower case", lb.GetLaneHeader(), serviceconfig.WantHeader)
+
+	// Live configs may spell the header in any case, proto files only in lower
+	// case.
+	header := strings.ToLower(lb.GetLaneHeader())
+	if header != lb.GetLaneHeader() && serviceconfig.ValidHeader(header) {
+		s.option.in("load_balancing").in("lane_header").problem(
+			"is %q: give it %s, in lower case", lb.GetLaneHeader(),
+			serviceconfig.WantHeader)
 	}
+
 	if detection := lb.GetOutlierDetection(); detection != nil {
-		checkEjections(s.option.in("load_balancing").in("outlier_detection"), detection, lb.GetPickFirst() != nil)
+		checkEjections(s.option.in("load_balancing").in("outlier_detection"), detection,
+			lb.GetPickFirst() != nil)
 	}
 }
 
 // checkEjections reports an outlier detection without effect.
-func checkEjections(at position, detection *discoveryv1.OutlierDetection, pickFirst bool) {
+func checkEjections(
+	at position,
+	detection *discoveryv1.OutlierDetection,
+	pickFirst bool,
+) {
 	// Of all percentages, only this one is 0 by default.
-	if ejection := detection.GetFailurePercentageEjection(); ejection != nil && ejection.GetEnforcementPercentage() == 0 && complete(ejection) {
+	ejection := detection.GetFailurePercentageEjection()
+	if ejection != nil && ejection.GetEnforcementPercentage() == 0 && complete(ejection) {
 		at.in("failure_percentage_ejection").in("enforcement_percentage").problem(
 			"is 0 or left out, so that no endpoint is ever ejected: give it 1 to 100")
 	}
+
 	switch {
 	case !complete(detection):
 	case pickFirst:
 		at.problem("has no effect with pick_first: leave one of them out")
-	case detection.GetSuccessRateEjection() == nil && detection.GetFailurePercentageEjection() == nil:
-		at.problem("has no effect: set success_rate_ejection or failure_percentage_ejection")
+
+	case detection.GetSuccessRateEjection() == nil &&
+		detection.GetFailurePercentageEjection() == nil:
+		at.problem(
+			"has no effect: set success_rate_ejection or failure_percentage_ejection")
 	}
 }

@@ -28,12 +28,17 @@ type method struct {
 
 // A reader reads the options of files.
 type reader struct {
-	ours, others bool // whether the request declares our options, and options of others that have their numbers
+	// whether the request declares our options, and options of others that have
+	// their numbers
+	ours, others bool
 	problems     *problems
 }
 
 // readServices returns the services with the option, by file.
-func readServices(plugin *protogen.Plugin, problems *problems) map[*protogen.File][]*service {
+func readServices(
+	plugin *protogen.Plugin,
+	problems *problems,
+) map[*protogen.File][]*service {
 	services := make(map[*protogen.File][]*service)
 	reader := newReader(plugin.Request.GetProtoFile(), problems)
 	for _, file := range plugin.Files {
@@ -41,10 +46,12 @@ func readServices(plugin *protogen.Plugin, problems *problems) map[*protogen.Fil
 			services[file] = found
 		}
 	}
+
 	return services
 }
 
-// read returns the services of a file that have the option. A method option without a service option is a problem in a file to generate.
+// read returns the services of a file that have the option. A method option
+// without a service option is a problem in a file to generate.
 func (r *reader) read(file *protogen.File) []*service {
 	var services []*service
 	for _, s := range file.Services {
@@ -60,16 +67,20 @@ func (r *reader) read(file *protogen.File) []*service {
 				position: at,
 				option:   at.at(discoveryv1.E_Service.TypeDescriptor()),
 			})
+
 			continue
 		}
+
 		if found || !file.Generate {
 			continue
 		}
+
 		for _, m := range methods {
 			m.option.problem("has the option (%s), but its service %s has no (%s): give the service one, or the method none",
 				discoveryv1.E_Method.TypeDescriptor().FullName(), s.Desc.FullName(), discoveryv1.E_Service.TypeDescriptor().FullName())
 		}
 	}
+
 	return services
 }
 
@@ -77,7 +88,8 @@ func (r *reader) readMethods(file *protogen.File, s *protogen.Service) []*method
 	var methods []*method
 	for _, m := range s.Methods {
 		at := positionOf(r.problems, file, m.Desc, m.Location)
-		if options, _ := r.parseOption(at, m.Desc.Options(), discoveryv1.E_Method); options != nil {
+		options, _ := r.parseOption(at, m.Desc.Options(), discoveryv1.E_Method)
+		if options != nil {
 			methods = append(methods, &method{
 				proto:   m,
 				options: options.(*discoveryv1.MethodOptions),
@@ -85,11 +97,22 @@ func (r *reader) readMethods(file *protogen.File, s *protogen.Service) []*method
 			})
 		}
 	}
+
 	return methods
 }
 
-func positionOf(problems *problems, file *protogen.File, desc protoreflect.Descriptor, location protogen.Location) position {
-	return position{problems: problems, file: file, owner: desc.FullName(), element: location.Path}
+func positionOf(
+	problems *problems,
+	file *protogen.File,
+	desc protoreflect.Descriptor,
+	location protogen.Location,
+) position {
+	return position{
+		problems: problems,
+		file:     file,
+		owner:    desc.FullName(),
+		element:  location.Path,
+	}
 }
 
 // layout returns the value of the option layout, or its default.
@@ -97,18 +120,31 @@ func (s *service) layout() discoveryv1.Layout {
 	if layout := s.options.GetLayout(); layout != discoveryv1.Layout_LAYOUT_UNSPECIFIED {
 		return layout
 	}
+
 	return discoveryv1.Layout_LAYOUT_ENDPOINT_JSON
 }
 
-// grpcIdent returns the identifier of a name that protoc-gen-go-grpc declares for the service.
-func (s *service) grpcIdent(name string) protogen.GoIdent { return s.file.GoImportPath.Ident(name) }
+// grpcIdent returns the identifier of a name that protoc-gen-go-grpc declares
+// for the service.
+func (s *service) grpcIdent(name string) protogen.GoIdent {
+	return s.file.GoImportPath.Ident(name)
+}
 
-// jsonLayout returns the fields of the service's JSON layout, the zero value if it has none.
+// jsonLayout returns the fields of the service's JSON layout, the zero value if
+// it has none.
 func (s *service) jsonLayout() endpoint.JSONFields {
 	l := s.options.GetJsonLayout()
+
 	return endpoint.JSONFields{
-		Addr: l.GetAddr(), Host: l.GetHost(), Port: l.GetPort(), Instance: l.GetInstance(), Version: l.GetVersion(),
-		Zone: l.GetZone(), Weight: l.GetWeight(), Metadata: l.GetMetadata(), Name: l.GetName(),
+		Addr:     l.GetAddr(),
+		Host:     l.GetHost(),
+		Port:     l.GetPort(),
+		Instance: l.GetInstance(),
+		Version:  l.GetVersion(),
+		Zone:     l.GetZone(),
+		Weight:   l.GetWeight(),
+		Metadata: l.GetMetadata(),
+		Name:     l.GetName(),
 	}
 }
 
@@ -117,6 +153,7 @@ func (s *service) layoutText() string {
 	if s.options.GetJsonLayout() != nil {
 		return s.jsonLayout().String()
 	}
+
 	return s.layout().String()
 }
 
@@ -125,6 +162,7 @@ func (s *service) layoutPosition() position {
 	if s.options.GetJsonLayout() != nil {
 		return s.option.in("json_layout")
 	}
+
 	return s.option.in("layout")
 }
 
@@ -136,5 +174,6 @@ func (s *service) withAffinity() []*method {
 			methods = append(methods, m)
 		}
 	}
+
 	return methods
 }

@@ -12,8 +12,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
-// These are the parameters that other Go plugins lack. suffixParameter selects a separate package for generated code,
-// as it does for protoc-gen-connect-go. With connectParameter, both plugins must get the same suffix.
+// These are the parameters that other Go plugins lack. suffixParameter selects
+// a separate package for generated code, as it does for protoc-gen-connect-go.
+// With connectParameter, both plugins must get the same suffix.
 const (
 	suffixParameter  = "package_suffix"
 	connectParameter = "connect"
@@ -22,10 +23,15 @@ const (
 // connectSuffix is protoc-gen-connect-go's default suffix of packages.
 const connectSuffix = "connect"
 
-// A target says which plugin's code the generated code accompanies, and in which package it is.
+// A target says which plugin's code the generated code accompanies, and in
+// which package it is.
 type target struct {
-	connect bool   // for protoc-gen-connect-go's code, in the same package; otherwise for protoc-gen-go-grpc's
-	suffix  string // the suffix of the package; "" selects the package of protoc-gen-go's code
+	// for protoc-gen-connect-go's code, in the same package; otherwise for
+	// protoc-gen-go-grpc's
+	connect bool
+
+	// the suffix of the package; "" selects the package of protoc-gen-go's code
+	suffix string
 }
 
 // An output is the package and the file of the code generated for a proto file.
@@ -35,18 +41,22 @@ type output struct {
 	importPath  protogen.GoImportPath
 }
 
-// output returns the output for a file: in the package of protoc-gen-go's code or, with a suffix, in a package below that package.
+// output returns the output for a file: in the package of protoc-gen-go's code
+// or, with a suffix, in a package below that package.
 func (t target) output(file *protogen.File) output {
 	if t.connect {
 		return t.place(file, "_etcd.connect.go")
 	}
+
 	return t.place(file, "_etcd.pb.go")
 }
 
 func (t target) place(file *protogen.File, extension string) output {
 	if t.suffix == "" {
-		return output{file.GeneratedFilenamePrefix + extension, file.GoPackageName, file.GoImportPath}
+		return output{file.GeneratedFilenamePrefix + extension, file.GoPackageName,
+			file.GoImportPath}
 	}
+
 	dir, base := path.Split(file.GeneratedFilenamePrefix)
 	name := string(file.GoPackageName) + t.suffix
 	return output{
@@ -56,23 +66,34 @@ func (t target) place(file *protogen.File, extension string) output {
 	}
 }
 
-// checkPackages reports packages of the output that cannot be imported, or whose directory has another package.
-func checkPackages(files []*protogen.File, services map[*protogen.File][]*service, target target) {
+// checkPackages reports packages of the output that cannot be imported, or
+// whose directory has another package.
+func checkPackages(
+	files []*protogen.File,
+	services map[*protogen.File][]*service,
+	target target,
+) {
 	if target.suffix == "" {
 		return
 	}
+
 	byPath := make(map[protogen.GoImportPath]*protogen.File, len(files))
 	for _, file := range files {
 		byPath[file.GoImportPath] = file
 	}
+
 	for _, file := range files {
 		if !file.Generate || len(services[file]) == 0 {
 			continue
 		}
-		to, at := target.output(file), services[file][0].position
+
+		to := target.output(file)
+		at := services[file][0].position
+
 		switch other := byPath[to.importPath]; {
 		case !importable(string(to.packageName)):
-			at.problem("is generated into a Go package with the name %s, which cannot be imported: set another %s", to.packageName, suffixParameter)
+			at.problem("is generated into a Go package with the name %s, which cannot be imported: set another %s",
+				to.packageName, suffixParameter)
 		case file.GoPackageName == "main":
 			at.problem("is generated into the Go package %s, which cannot import the messages, because their package is main: give them another go_package",
 				to.packageName)
@@ -83,42 +104,67 @@ func checkPackages(files []*protogen.File, services map[*protogen.File][]*servic
 	}
 }
 
-// checkNames reports exported names of our code that protoc-gen-go declares, too.
-func checkNames(files []*protogen.File, services map[*protogen.File][]*service, to target) {
+// checkNames reports exported names of our code that protoc-gen-go declares,
+// too.
+func checkNames(
+	files []*protogen.File,
+	services map[*protogen.File][]*service,
+	to target,
+) {
 	declared := make(map[protogen.GoIdent]protoreflect.Descriptor)
 	for _, file := range files {
 		declare(declared, file.Enums, file.Messages, file.Extensions)
 	}
+
 	register := registerName
 	if to.connect {
 		register = registerHandlerName
 	}
+
 	for file, all := range services {
 		if !file.Generate {
 			continue
 		}
+
 		for _, s := range all {
-			for _, name := range []string{descName(s.proto), newClientName(s.proto), register(s.proto)} {
-				other := declared[protogen.GoIdent{GoName: name, GoImportPath: to.output(file).importPath}]
+			for _, name := range []string{descName(s.proto), newClientName(s.proto),
+				register(s.proto)} {
+				other := declared[protogen.GoIdent{
+					GoName:       name,
+					GoImportPath: to.output(file).importPath,
+				}]
 				if other != nil {
-					s.position.problem("gets code with the Go name %s, which %s has: rename one of them", name, other.FullName())
+					s.position.problem(
+						"gets code with the Go name %s, which %s has: rename one of them",
+						name, other.FullName())
 				}
 			}
 		}
 	}
 }
 
-// declare adds the Go types, constants and variables of enums, messages and extensions.
-func declare(all map[protogen.GoIdent]protoreflect.Descriptor, enums []*protogen.Enum, messages []*protogen.Message, extensions []*protogen.Extension) {
+// declare adds the Go types, constants and variables of enums, messages and
+// extensions.
+func declare(
+	all map[protogen.GoIdent]protoreflect.Descriptor,
+	enums []*protogen.Enum,
+	messages []*protogen.Message,
+	extensions []*protogen.Extension,
+) {
 	for _, x := range extensions {
-		all[protogen.GoIdent{GoName: "E_" + x.GoIdent.GoName, GoImportPath: x.GoIdent.GoImportPath}] = x.Desc
+		all[protogen.GoIdent{
+			GoName:       "E_" + x.GoIdent.GoName,
+			GoImportPath: x.GoIdent.GoImportPath,
+		}] = x.Desc
 	}
+
 	for _, e := range enums {
 		all[e.GoIdent] = e.Desc
 		for _, v := range e.Values {
 			all[v.GoIdent] = v.Desc
 		}
 	}
+
 	for _, m := range messages {
 		all[m.GoIdent] = m.Desc
 		for _, f := range m.Fields {
@@ -126,11 +172,13 @@ func declare(all map[protogen.GoIdent]protoreflect.Descriptor, enums []*protogen
 				all[f.GoIdent] = f.Desc
 			}
 		}
+
 		declare(all, m.Enums, m.Messages, m.Extensions)
 	}
 }
 
-// importable reports whether a package with this name can be imported from a directory with the same name.
+// importable reports whether a package with this name can be imported from a
+// directory with the same name.
 func importable(name string) bool {
 	switch name {
 	case "main", "documentation": // main is a program, and the go command ignores documentation
@@ -138,6 +186,7 @@ func importable(name string) bool {
 	case "internal", "vendor": // directories that the go command treats specially
 		return false
 	}
+
 	return token.IsIdentifier(name) // false for a keyword
 }
 
@@ -153,12 +202,14 @@ type parameters struct {
 // target returns the target that the parameters select.
 func (p *parameters) target() target {
 	t := target{connect: p.connect}
+
 	switch {
 	case p.suffix != nil:
 		t.suffix = *p.suffix
 	case p.connect:
 		t.suffix = connectSuffix
 	}
+
 	return t
 }
 
@@ -174,13 +225,19 @@ func (p *parameters) set(name, value string) error {
 		default:
 			return fmt.Errorf("%s=%s: want true or false", connectParameter, value)
 		}
+
 	case suffixParameter:
 		if !suffixText.MatchString(value) {
-			return fmt.Errorf("%s=%s: want ASCII letters, digits and underscores, as in the name of a Go package", suffixParameter, value)
+			return fmt.Errorf("%s=%s: want ASCII letters, digits and underscores, as in the name of a Go package",
+				suffixParameter, value)
 		}
+
 		p.suffix = &value
+
 	default:
-		return fmt.Errorf("unknown parameter %q: want %s, %s, or a parameter of every Go plugin: paths, module, M", name, connectParameter, suffixParameter)
+		return fmt.Errorf("unknown parameter %q: want %s, %s, or a parameter of every Go plugin: paths, module, M",
+			name, connectParameter, suffixParameter)
 	}
+
 	return nil
 }

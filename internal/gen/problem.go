@@ -18,9 +18,11 @@ import (
 
 // problems collects the problems of a request, to report them together.
 type problems struct {
-	list       []problem
-	places     map[*protogen.File]places // of the files with problems
-	undeclared bool                      // whether no file declares an option that has the number of ours
+	list   []problem
+	places map[*protogen.File]places // of the files with problems
+
+	// whether no file declares an option that has the number of ours
+	undeclared bool
 }
 
 // A problem is one mistake in a file.
@@ -30,15 +32,18 @@ type problem struct {
 	text         string
 }
 
-// err returns all problems in the order of the files and positions, nil if there are none.
+// err returns all problems in the order of the files and positions, nil if
+// there are none.
 func (p *problems) err(order []*protogen.File) error {
 	if len(p.list) == 0 {
 		return nil
 	}
+
 	rank := make(map[*protogen.File]int, len(order))
 	for i, file := range order {
 		rank[file] = i
 	}
+
 	slices.SortStableFunc(p.list, func(a, b problem) int {
 		return cmp.Or(
 			cmp.Compare(rank[a.file], rank[b.file]),
@@ -46,17 +51,23 @@ func (p *problems) err(order []*protogen.File) error {
 			cmp.Compare(a.column, b.column),
 		)
 	})
+
 	var lines []string
+
 	seen := make(map[problem]bool, len(p.list))
 	for _, problem := range p.list {
-		if !seen[problem] { // with some compilers, the elements of a list have the same place
+		// with some compilers, the elements of a list have the same place
+		if !seen[problem] {
 			seen[problem] = true
 			lines = append(lines, problem.String())
 		}
 	}
+
 	if p.undeclared {
-		lines = append(lines, `no file in the request declares these options: if they are not from etcd/discovery/v1/options.proto, replace "import option" by "import"`)
+		lines = append(lines,
+			`no file in the request declares these options: if they are not from etcd/discovery/v1/options.proto, replace "import option" by "import"`)
 	}
+
 	return errors.New(strings.Join(lines, "\n"))
 }
 
@@ -68,13 +79,18 @@ func formatPosition(file *protogen.File, line, column int) string {
 	if line == 0 {
 		return pathText(file)
 	}
+
 	return fmt.Sprintf("%s:%d:%d", pathText(file), line, column)
 }
 
-// pathText returns the path of a file as printable text. Compilers accept any name.
-func pathText(file *protogen.File) string { return printable.Text(file.Desc.Path()) }
+// pathText returns the path of a file as printable text. Compilers accept any
+// name.
+func pathText(file *protogen.File) string {
+	return printable.Text(file.Desc.Path())
+}
 
-// A position is the place of a problem in a proto file: a service, a method, or a field in the option of a service or a method.
+// A position is the place of a problem in a proto file: a service, a method, or
+// a field in the option of a service or a method.
 type position struct {
 	problems *problems
 	file     *protogen.File
@@ -87,12 +103,16 @@ type position struct {
 
 // at returns the position of one of our options on the service or method at p.
 func (p position) at(option protoreflect.ExtensionTypeDescriptor) position {
-	options := int32(4) // the number of the field "options" in a method's descriptor, which has the path (6, i, 2, j)
+	// the number of the field "options" in a method's descriptor, which has the
+	// path (6, i, 2, j)
+	options := int32(4)
 	if len(p.element) == 2 {
 		options = 3 // in a service's descriptor
 	}
+
 	p.option = protoreflect.SourcePath{options, int32(option.Number())}
 	p.message = option.Message()
+
 	return p
 }
 
@@ -102,25 +122,35 @@ func (p position) in(field protoreflect.Name) position {
 	if fd == nil {
 		panic(fmt.Sprintf("%s has no field %s", p.message.FullName(), field))
 	}
+
 	p.option = append(slices.Clip(p.option), int32(fd.Number()))
 	p.message = fd.Message()
 	p.field = strings.TrimPrefix(p.field+"."+string(field), ".")
+
 	return p
 }
 
-// fault reports a fault of a field below the message at p. It replaces JSON names by the field names of proto files, and each policy's
-// gRPC name by policy.
+// fault reports a fault of a field below the message at p. It replaces JSON
+// names by the field names of proto files, and each policy's gRPC name by
+// policy.
 func (p position) fault(f *serviceconfig.Fault, policy string) {
-	fields, at, field := p.message.Fields(), p, protoreflect.FieldDescriptor(nil)
-	names := map[string]string{"retryPolicy": "retry", "retryableStatusCodes": "codes"} // where options and service configs differ
+	fields := p.message.Fields()
+	at := p
+	field := protoreflect.FieldDescriptor(nil)
+
+	// where options and service configs differ
+	names := map[string]string{"retryPolicy": "retry", "retryableStatusCodes": "codes"}
 	for _, step := range f.Path {
 		if i, err := strconv.Atoi(strings.Trim(step, "[]")); err == nil {
 			at = at.index(i)
-		} else if fd := at.message.Fields().ByJSONName(cmp.Or(names[step], step)); fd != nil { // otherwise step is a key of a map, and the map has one position
+		} else if fd := at.message.Fields().ByJSONName(cmp.Or(
+			names[step], step)); fd != nil { // otherwise step is a key of a map, and the map has one position
 			fields, at, field = at.message.Fields(), at.in(fd.Name()), fd
 		}
 	}
+
 	text := f.Text
+
 	switch {
 	case f.Want != "" && f.Missing && (field.HasPresence() || field.IsList()):
 		text = "is missing: give it " + f.Want
@@ -131,18 +161,23 @@ func (p position) fault(f *serviceconfig.Fault, policy string) {
 	case f.Want != "":
 		text = "is " + f.Got + ": give it " + f.Want
 	}
+
 	for _, known := range serviceconfig.Picking {
 		text = strings.ReplaceAll(text, strconv.Quote(known.Name), policy)
 	}
+
 	at.problem("%s", outsideQuotes(text, func(text string) string {
 		for i := range fields.Len() {
-			text = strings.ReplaceAll(text, fields.Get(i).JSONName(), string(fields.Get(i).Name()))
+			text = strings.ReplaceAll(text, fields.Get(i).JSONName(),
+				string(fields.Get(i).Name()))
 		}
+
 		return text
 	}))
 }
 
-// outsideQuotes applies change to the parts of text that are not quoted. Quoted parts come from the user.
+// outsideQuotes applies change to the parts of text that are not quoted. Quoted
+// parts come from the user.
 func outsideQuotes(text string, change func(string) string) string {
 	var b strings.Builder
 	for text != "" {
@@ -150,14 +185,17 @@ func outsideQuotes(text string, change func(string) string) string {
 		if i := strings.IndexByte(text, '"'); i >= 0 {
 			plain = text[:i]
 		}
+
 		text = text[len(plain):]
 		quoted, err := strconv.QuotedPrefix(text)
 		if err != nil { // the rest has no quotes, or an unclosed one
 			quoted = text
 		}
+
 		b.WriteString(change(plain) + quoted)
 		text = text[len(quoted):]
 	}
+
 	return b.String()
 }
 
@@ -173,24 +211,30 @@ func (p position) index(i int) position {
 	return p
 }
 
-// problem reports a problem and its cure. The report begins with the names of the service or method and of the field.
+// problem reports a problem and its cure. The report begins with the names of
+// the service or method and of the field.
 func (p position) problem(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if p.field != "" {
 		text = p.field + " " + text
 	}
+
 	line, column := p.lineColumn()
-	p.problems.list = append(p.problems.list, problem{p.file, line, column, string(p.owner) + ": " + text})
+	p.problems.list = append(p.problems.list,
+		problem{p.file, line, column, string(p.owner) + ": " + text})
 }
 
-// String formats the position for a problem that is reported at another position.
+// String formats the position for a problem that is reported at another
+// position.
 func (p position) String() string {
 	line, column := p.lineColumn()
 	return fmt.Sprintf("%s (%s)", p.owner, formatPosition(p.file, line, column))
 }
 
-// lineColumn returns the line and column, counted from 1, or zeros if they are unknown. Compilers locate the fields that an option
-// statement names, and some compilers also fields inside its braces. Other fields get the location of their statement.
+// lineColumn returns the line and column, counted from 1, or zeros if they are
+// unknown. Compilers locate the fields that an option statement names, and some
+// compilers also fields inside its braces. Other fields get the location of
+// their statement.
 func (p position) lineColumn() (line, column int) {
 	places := p.problems.placesIn(p.file)
 	for n := len(p.option); n >= 2; n-- {
@@ -198,10 +242,12 @@ func (p position) lineColumn() (line, column int) {
 		if line, column := exactly(p.file, path); line != 0 {
 			return line, column
 		}
+
 		if place, ok := places[pathKey(path)]; ok {
 			return place.line, place.column
 		}
 	}
+
 	return exactly(p.file, p.element)
 }
 
@@ -210,42 +256,54 @@ func exactly(file *protogen.File, path protoreflect.SourcePath) (line, column in
 	if location.Path == nil {
 		return 0, 0
 	}
+
 	return location.StartLine + 1, location.StartColumn + 1
 }
 
-// places maps a path in a file's services to the place of the first element at or below the path.
+// places maps a path in a file's services to the place of the first element at
+// or below the path.
 type places map[string]place
 
 type place struct{ line, column int }
 
-// placesIn returns the places in a file. They are collected once, because a file may have thousands of problems.
+// placesIn returns the places in a file. They are collected once, because a
+// file may have thousands of problems.
 func (p *problems) placesIn(file *protogen.File) places {
 	if found := p.places[file]; found != nil {
 		return found
 	}
+
 	found := places{}
 	locations := file.Desc.SourceLocations()
 	for i := range locations.Len() {
-		if location := locations.Get(i); len(location.Path) > 0 && location.Path[0] == servicesField {
+		location := locations.Get(i)
+		if len(location.Path) > 0 && location.Path[0] == servicesField {
 			found.add(location)
 		}
 	}
+
 	if p.places == nil {
 		p.places = map[*protogen.File]places{}
 	}
+
 	p.places[file] = found
+
 	return found
 }
 
 // servicesField is the number of the services in the descriptor of a file.
 const servicesField = 6
 
-// add records the location for its path and each path above, unless an earlier location is recorded there.
+// add records the location for its path and each path above, unless an earlier
+// location is recorded there.
 func (f places) add(location protoreflect.SourceLocation) {
 	at := place{location.StartLine + 1, location.StartColumn + 1}
 	for n := range location.Path {
 		key := pathKey(location.Path[:n])
-		if first, ok := f[key]; !ok || at.line < first.line || at.line == first.line && at.column < first.column {
+		first, ok := f[key]
+		if !ok ||
+			at.line < first.line ||
+			at.line == first.line && at.column < first.column {
 			f[key] = at
 		}
 	}
@@ -257,5 +315,6 @@ func pathKey(path protoreflect.SourcePath) string {
 	for _, n := range path {
 		key = binary.BigEndian.AppendUint32(key, uint32(n))
 	}
+
 	return string(key)
 }

@@ -16,65 +16,93 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// serviceConfigOf returns the service config for the options of a service and its methods.
+// serviceConfigOf returns the service config for the options of a service and
+// its methods.
 func serviceConfigOf(s *service) *serviceconfig.Config {
-	config := &serviceconfig.Config{LoadBalancing: []serviceconfig.Policy{loadBalancing(s)}, Methods: methodConfigs(s), RetryThrottling: s.throttling()}
-	if s.options.GetHealthCheck() {
-		// gRPC's servers report a service's health under the service's full name: "" is the health of the whole server.
-		config.HealthCheck = &serviceconfig.HealthCheck{ServiceName: string(s.proto.Desc.FullName())}
+	config := &serviceconfig.Config{
+		LoadBalancing:   []serviceconfig.Policy{loadBalancing(s)},
+		Methods:         methodConfigs(s),
+		RetryThrottling: s.throttling(),
 	}
+	if s.options.GetHealthCheck() {
+		// gRPC's servers report a service's health under the service's full
+		// name: "" is the health of the whole server.
+		config.HealthCheck = &serviceconfig.HealthCheck{
+			ServiceName: string(s.proto.Desc.FullName()),
+		}
+	}
+
 	return config
 }
 
-// methodConfigs returns the method configs of a service. gRPC uses only the most specific config of
-// a method, so each config repeats the values of default_method.
+// methodConfigs returns the method configs of a service. gRPC uses only the
+// most specific config of a method, so each config repeats the values of
+// default_method.
 func methodConfigs(s *service) []serviceconfig.Method {
 	var configs []serviceconfig.Method
+
 	byDefault := s.options.GetDefaultMethod()
 	if configures(byDefault) {
 		configs = append(configs, s.methodConfig(s.option, "", byDefault))
 	}
+
 	for _, m := range s.methods {
 		if configures(m.options) {
-			configs = append(configs, s.methodConfig(m.option, string(m.proto.Desc.Name()), &discoveryv1.MethodOptions{
+			configs = append(configs, s.methodConfig(m.option, string(
+				m.proto.Desc.Name()), &discoveryv1.MethodOptions{
 				Timeout:      cmp.Or(m.options.GetTimeout(), byDefault.GetTimeout()),
 				WaitForReady: m.options.GetWaitForReady() || byDefault.GetWaitForReady(),
 				Retry:        cmp.Or(m.options.GetRetry(), byDefault.GetRetry()),
 			}))
 		}
 	}
+
 	return configs
 }
 
 // configures reports whether options set a field of method configs.
 func configures(options *discoveryv1.MethodOptions) bool {
-	return options.GetTimeout() != nil || options.GetWaitForReady() || options.GetRetry() != nil
+	return options.GetTimeout() != nil ||
+		options.GetWaitForReady() ||
+		options.GetRetry() != nil
 }
 
-// loadBalancing returns the policy of a service. If the options need the policy "etcd", it has the picking
-// policy as its child. If the options enable outlier detection, that policy is at the top.
+// loadBalancing returns the policy of a service. If the options need the policy
+// "etcd", it has the picking policy as its child. If the options enable outlier
+// detection, that policy is at the top.
 func loadBalancing(s *service) serviceconfig.Policy {
-	at, lb := s.option.in("load_balancing"), s.options.GetLoadBalancing()
+	at := s.option.in("load_balancing")
+	lb := s.options.GetLoadBalancing()
 	policy := picking(s)
 	if options := etcdOptions(lb); options != nil {
-		policy = s.lower(at, serviceconfig.EtcdName, options, map[string]any{"childPolicy": []any{policy}})
+		policy = s.lower(at, serviceconfig.EtcdName, options,
+			map[string]any{"childPolicy": []any{policy}})
 	}
+
 	if detection := lb.GetOutlierDetection(); detection != nil {
-		policy = s.lower(at.in("outlier_detection"), serviceconfig.OutlierDetectionName, detection, map[string]any{"childPolicy": []any{policy}})
+		policy = s.lower(at.in("outlier_detection"), serviceconfig.OutlierDetectionName,
+			detection, map[string]any{"childPolicy": []any{policy}})
 	}
+
 	return policy
 }
 
-// etcdOptions returns the options of the policy "etcd", which decides which instances a call may go to, nil if there are none.
+// etcdOptions returns the options of the policy "etcd", which decides which
+// instances a call may go to, nil if there are none.
 func etcdOptions(lb *discoveryv1.LoadBalancing) *discoveryv1.LoadBalancing {
 	var options *discoveryv1.LoadBalancing
-	lb.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+	lb.ProtoReflect().Range(func(
+		fd protoreflect.FieldDescriptor,
+		value protoreflect.Value,
+	) bool {
 		if serviceconfig.OptionNamed(fd.JSONName()) != nil {
 			options = cmp.Or(options, new(discoveryv1.LoadBalancing))
 			options.ProtoReflect().Set(fd, value)
 		}
+
 		return true
 	})
+
 	return options
 }
 
@@ -85,94 +113,145 @@ func picking(s *service) serviceconfig.Policy {
 	if name == "" && len(s.withAffinity()) > 0 {
 		name = "ring_hash"
 	}
+
 	for _, p := range serviceconfig.Picking {
 		if p.Proto == string(name) {
-			said := lb.ProtoReflect().Get(lb.ProtoReflect().Descriptor().Fields().ByName(name)).Message()
-			return s.lower(s.option.in("load_balancing").in(name), p.Name, said.Interface(), p.Given)
+			said := lb.ProtoReflect().Get(
+				lb.ProtoReflect().Descriptor().Fields().ByName(name)).Message()
+
+			return s.lower(s.option.in("load_balancing").in(name), p.Name,
+				said.Interface(), p.Given)
 		}
 	}
-	return serviceconfig.Policy{Name: serviceconfig.RoundRobinName, Config: &serviceconfig.RoundRobin{}}
+
+	return serviceconfig.Policy{
+		Name:   serviceconfig.RoundRobinName,
+		Config: &serviceconfig.RoundRobin{},
+	}
 }
 
-// lower returns the named policy with a config that has the fields of m and those in given. The fields of m have the same JSON
-// names in the config. Faults of m are reported at the position at.
-func (s *service) lower(at position, policy string, m proto.Message, given map[string]any) serviceconfig.Policy {
+// lower returns the named policy with a config that has the fields of m and
+// those in given. The fields of m have the same JSON names in the config.
+// Faults of m are reported at the position at.
+func (s *service) lower(
+	at position,
+	policy string,
+	m proto.Message,
+	given map[string]any,
+) serviceconfig.Policy {
 	config := fieldsOf(m)
 	maps.Copy(config, given)
 	p, faults := serviceconfig.ReadPolicy(policy, config)
 	s.report(at, faults)
+
 	return p
 }
 
-// fieldsOf returns the fields of a message by their JSON names. It leaves out invalid durations, which checkNewer reports.
+// fieldsOf returns the fields of a message by their JSON names. It leaves out
+// invalid durations, which checkNewer reports.
 func fieldsOf(m proto.Message) map[string]any {
 	fields := map[string]any{}
-	m.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+	m.ProtoReflect().Range(func(
+		fd protoreflect.FieldDescriptor,
+		value protoreflect.Value,
+	) bool {
 		if fd.Kind() == protoreflect.Uint64Kind {
 			fields[fd.JSONName()] = value.Uint() // protobuf's JSON would make it a string
 			return true
 		}
+
 		field := m.ProtoReflect().New()
 		field.Set(fd, value)
+
 		text, err := protojson.Marshal(field.Interface())
 		if err != nil {
 			return true
 		}
+
 		if err := json.Unmarshal(text, &fields); err != nil {
 			panic(fmt.Sprintf("protobuf's own JSON: %v", err))
 		}
+
 		return true
 	})
+
 	return fields
 }
 
-// report reports faults of the message at a position, except missing fields of options that are newer than this plugin.
+// report reports faults of the message at a position, except missing fields of
+// options that are newer than this plugin.
 func (s *service) report(at position, faults []*serviceconfig.Fault) {
 	for _, f := range faults {
-		below := len(f.Path) > 0 && f.Path[0] == "childPolicy" // the child policy, which lower has checked
+		// the child policy, which lower has checked
+		below := len(f.Path) > 0 && f.Path[0] == "childPolicy"
 		if !below && (!s.newer || !f.Missing) {
-			at.fault(f, cmp.Or(string(policyName(s.options.GetLoadBalancing())), "an affinity"))
+			at.fault(f,
+				cmp.Or(string(policyName(s.options.GetLoadBalancing())), "an affinity"))
 		}
 	}
 }
 
-// throttling returns the config of retry_throttling, nil if it is not set, and reports its faults.
+// throttling returns the config of retry_throttling, nil if it is not set, and
+// reports its faults.
 func (s *service) throttling() *serviceconfig.RetryThrottling {
 	options := s.options.GetRetryThrottling()
 	if options == nil {
 		return nil
 	}
+
 	config := new(serviceconfig.RetryThrottling)
-	s.report(s.option.in("retry_throttling"), serviceconfig.Read(config, fieldsOf(options)))
+	s.report(s.option.in("retry_throttling"),
+		serviceconfig.Read(config, fieldsOf(options)))
+
 	return config
 }
 
-// methodConfig returns the config for the options of a method or, with the name "", of default_method. Faults of the options are
-// reported at the position at.
-func (s *service) methodConfig(at position, name string, options *discoveryv1.MethodOptions) (config serviceconfig.Method) {
-	fields := fieldsOf(&discoveryv1.MethodOptions{Timeout: options.GetTimeout(), WaitForReady: options.GetWaitForReady()})
-	fields["name"] = []serviceconfig.MethodName{{Service: string(s.proto.Desc.FullName()), Method: name}}
-	byDefault, off := s.options.GetDefaultMethod(), &discoveryv1.Retry{MaxAttempts: 1} // turns off the retry of default_method
-	if retry := options.GetRetry(); retry != nil && (options == byDefault || byDefault.GetRetry() == nil || !proto.Equal(retry, off)) {
+// methodConfig returns the config for the options of a method or, with the name
+// "", of default_method. Faults of the options are reported at the position at.
+func (s *service) methodConfig(
+	at position,
+	name string,
+	options *discoveryv1.MethodOptions,
+) (config serviceconfig.Method) {
+	fields := fieldsOf(&discoveryv1.MethodOptions{
+		Timeout:      options.GetTimeout(),
+		WaitForReady: options.GetWaitForReady(),
+	})
+
+	fields["name"] = []serviceconfig.MethodName{
+		{Service: string(s.proto.Desc.FullName()), Method: name}}
+	byDefault := s.options.GetDefaultMethod()
+	off := &discoveryv1.Retry{MaxAttempts: 1} // turns off the retry of default_method
+
+	retry := options.GetRetry()
+	if retry != nil && (options == byDefault ||
+		byDefault.GetRetry() == nil ||
+		!proto.Equal(retry, off)) {
 		fields["retryPolicy"] = retryFields(retry)
 	}
+
 	s.report(at, serviceconfig.Read(&config, fields))
+
 	return config
 }
 
-// retryFields returns the fields of a retry policy. It leaves out codes that this plugin does not know, which checkNewer reports.
+// retryFields returns the fields of a retry policy. It leaves out codes that
+// this plugin does not know, which checkNewer reports.
 func retryFields(retry *discoveryv1.Retry) map[string]any {
 	fields := fieldsOf(retry)
 	delete(fields, "codes")
+
 	var codes []string
 	for _, code := range retry.GetCodes() {
 		if known(code) {
 			codes = append(codes, strings.TrimPrefix(code.String(), "CODE_"))
 		}
 	}
+
 	if codes != nil {
 		fields["retryableStatusCodes"] = codes
 	}
+
 	return fields
 }
 
@@ -182,5 +261,6 @@ func durationJSON(d *durationpb.Duration) string {
 	if err != nil {
 		panic(fmt.Sprintf("a duration that was checked: %v", err))
 	}
+
 	return strings.Trim(string(text), `"`)
 }

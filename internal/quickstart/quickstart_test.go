@@ -12,45 +12,68 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
 
-var update = flag.Bool("update", false, "pack the files of the examples instead of comparing with them")
+var update = flag.Bool("update", false,
+	"pack the files of the examples instead of comparing with them")
 
 // source returns the directory of the example.
-func (e example) source() string { return "../../" + strings.TrimPrefix(e.path, Self+"/") }
+func (e example) source() string {
+	return "../../" + strings.TrimPrefix(e.path, Self+"/")
+}
 
-// pack returns an archive of the example's files, except those that are generated.
+// pack returns an archive of the example's files, except those that are
+// generated.
 func (e example) pack(t *testing.T) (archive string) {
 	t.Helper()
-	must.Succeed(t, fs.WalkDir(os.DirFS(e.source()), ".", func(name string, entry fs.DirEntry, err error) error {
+	must.Succeed(t, fs.WalkDir(os.DirFS(
+		e.source()), ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			if slices.Contains([]string{"bin", "gen", "third_party"}, name) {
 				return fs.SkipDir
 			}
+
 			return err
 		}
+
 		content, err := os.ReadFile(filepath.Join(e.source(), name))
 		archive += "-- " + name + " --\n" + string(content)
+
 		return err
 	}))
+
 	return archive
 }
 
-// TestFilesAreTheExamples checks that a project with the example's module path and key has the example's files.
+// TestFilesAreTheExamples checks that a project with the example's module path
+// and key has the example's files.
 func TestFilesAreTheExamples(t *testing.T) {
-	for archive, e := range map[string]example{"grpc.txtar": grpcExample, "connect.txtar": connectExample} {
+	for archive, e := range map[string]example{
+		"grpc.txtar":    grpcExample,
+		"connect.txtar": connectExample,
+	} {
 		packed := e.pack(t)
 		if *update {
 			must.Succeed(t, os.WriteFile(archive, []byte(packed), 0o600))
 			continue
 		}
-		got, err := Project{Module: e.path, Key: "acme/greeter", Replace: "../..", Connect: len(e.needs) > 1}.Files()
+
+		got, err := Project{
+			Module:  e.path,
+			Key:     "acme/greeter",
+			Replace: "../..",
+			Connect: len(e.needs) > 1,
+		}.Files()
+
 		must.Succeed(t, err)
+
 		for name, text := range got {
 			content, err := os.ReadFile(filepath.Join(e.source(), name))
 			if err != nil || text != string(content) {
 				t.Errorf("%s is not that of the example, %v; run: make generate", name, err)
 			}
 		}
-		if want := strings.Count(packed, "\n-- ") + 2; len(got) != want { // and options.proto
+
+		want := strings.Count(packed, "\n-- ") + 2
+		if len(got) != want { // and options.proto
 			t.Errorf("%d files, want %d; run: make generate", len(got), want)
 		}
 	}
@@ -63,27 +86,41 @@ func TestProject(t *testing.T) {
 		has     string // a part of go.mod
 		lacks   string // what go.mod must not have
 	}{
-		{"release", Project{Module: "zoo.example/shop", Version: "v1.2.3"}, "\t" + Self + " v1.2.3\n", "replace"},
-		{"replaced", Project{Module: "zoo.example/shop", Version: "v1.2.3", Replace: "/src/etcd"}, "replace " + Self + " => /src/etcd\n", "v1.2.3"},
-		{"release for Connect", Project{Module: "zoo.example/shop", Version: "v1.2.3", Connect: true}, "\t" + Self + "/connectetcd v1.2.3\n", "replace"},
-		{"replaced for Connect", Project{Module: "zoo.example/shop", Replace: "/src/etcd", Connect: true}, "replace " + Self + "/connectetcd => /src/etcd/connectetcd\n", "../.."},
-		{"spaces", Project{Module: "zoo.example/shop", Replace: "/my src/etcd"}, "replace " + Self + " => \"/my src/etcd\"\n", "v1.2.3"},
+		{"release", Project{Module: "zoo.example/shop", Version: "v1.2.3"},
+			"\t" + Self + " v1.2.3\n", "replace"},
+		{"replaced", Project{Module: "zoo.example/shop", Version: "v1.2.3", Replace: "/src/etcd"},
+			"replace " + Self + " => /src/etcd\n", "v1.2.3"},
+		{"release for Connect",
+			Project{Module: "zoo.example/shop", Version: "v1.2.3", Connect: true},
+			"\t" + Self + "/connectetcd v1.2.3\n", "replace"},
+		{"replaced for Connect",
+			Project{Module: "zoo.example/shop", Replace: "/src/etcd", Connect: true},
+			"replace " + Self + "/connectetcd => /src/etcd/connectetcd\n", "../.."},
+		{"spaces", Project{Module: "zoo.example/shop", Replace: "/my src/etcd"},
+			"replace " + Self + " => \"/my src/etcd\"\n", "v1.2.3"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			files, err := tt.project.Files()
 			must.Succeed(t, err)
+
 			gomod := files["go.mod"]
-			if !strings.HasPrefix(gomod, "module zoo.example/shop\n") || !strings.Contains(gomod, tt.has) || strings.Contains(gomod, tt.lacks) {
+			if !strings.HasPrefix(gomod, "module zoo.example/shop\n") ||
+				!strings.Contains(gomod, tt.has) ||
+				strings.Contains(gomod, tt.lacks) {
 				t.Errorf("go.mod should have %q and not %q, and is\n%s", tt.has, tt.lacks, gomod)
 			}
+
 			for name, text := range files {
-				if strings.Contains(text, "examples/quickstart") || !strings.HasSuffix(name, "/options.proto") && strings.Contains(name+text, "reeter") {
+				if strings.Contains(text, "examples/quickstart") || !strings.HasSuffix(name,
+					"/options.proto") && strings.Contains(name+text, "reeter") {
 					t.Errorf("%s names the example:\n%s", name, text)
 				}
 			}
+
 			// The imports are in order again.
 			server := files["server/main.go"]
-			if strings.Index(server, `"zoo.example/shop/gen/shop/v1"`) < strings.Index(server, Self+"/runtime") {
+			if strings.Index(server, `"zoo.example/shop/gen/shop/v1"`) < strings.Index(server,
+				Self+"/runtime") {
 				t.Errorf("server/main.go is not formatted:\n%s", server)
 			}
 		})
@@ -112,15 +149,18 @@ func TestNames(t *testing.T) {
 		{"example.com/shop", "acme~x/shop", `KEY "acme~x/shop" `},
 		{"example.com/shop", "_grpc_config/shop", `service key "_grpc_config/shop" `},
 		{"shop", "", `"shop" cannot be the path`},
-		{"example.com/CON.x", "shop", "cannot be the path"}, {"example.com/a~1", "shop", "cannot be the path"},
+		{"example.com/CON.x", "shop", "cannot be the path"}, {"example.com/a~1", "shop",
+			"cannot be the path"},
 		{"Example.com/a", "", "cannot be the path"}, {"-a.com", "", "cannot be the path"},
-		{"example.com//a", "", "cannot be the path"}, {"example.com/a/", "", "cannot be the path"}, {"example.com/.a", "", "cannot be the path"},
+		{"example.com//a", "", "cannot be the path"}, {"example.com/a/", "",
+			"cannot be the path"}, {"example.com/.a", "", "cannot be the path"},
 	} {
 		names, err := Project{Module: tt.module, Key: tt.key}.Names()
 		got := names.Service + " " + names.Package + " " + names.Key
 		if err != nil {
 			got = err.Error()
 		}
+
 		if got != tt.want && (err == nil || !strings.Contains(got, tt.want)) {
 			t.Errorf("module %q, key %q: %s, want %s", tt.module, tt.key, got, tt.want)
 		}

@@ -11,7 +11,8 @@ import (
 	greeterv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1"
 )
 
-// load calls the greeters at a steady rate and counts the results. It is also the connection's stats handler, to count attempts.
+// load calls the greeters at a steady rate and counts the results. It is also
+// the connection's stats handler, to count attempts.
 type load struct {
 	client greeterv1.GreeterServiceClient
 	done   sync.WaitGroup
@@ -25,12 +26,18 @@ type load struct {
 // tally counts the calls of one server, or of all.
 type tally struct {
 	answered int
-	broken   int // failed attempts, after which gRPC retries the call if the retry policy allows
-	failed   int // failed calls
-	slowest  time.Duration
+
+	// failed attempts, after which gRPC retries the call if the retry policy
+	// allows
+	broken int
+
+	failed  int // failed calls
+	slowest time.Duration
 }
 
-func newLoad() *load { return &load{servers: make(map[string]tally)} }
+func newLoad() *load {
+	return &load{servers: make(map[string]tally)}
+}
 
 // run makes rate calls a second until ctx ends.
 func (l *load) run(ctx context.Context, client greeterv1.GreeterServiceClient, rate int) {
@@ -38,12 +45,14 @@ func (l *load) run(ctx context.Context, client greeterv1.GreeterServiceClient, r
 	l.done.Go(func() {
 		tick := time.NewTicker(time.Second / time.Duration(rate))
 		defer tick.Stop()
+
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				// The call does not end with ctx: calls under way finish by themselves.
+				// The call does not end with ctx: calls under way finish by
+				// themselves.
 				l.done.Go(func() { l.call(context.WithoutCancel(ctx)) })
 			}
 		}
@@ -57,11 +66,14 @@ func (l *load) call(ctx context.Context) {
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	if err != nil {
 		l.total.failed++
 		l.lastErr = err
+
 		return
 	}
+
 	l.total.answered++
 	l.total.slowest = max(l.total.slowest, took)
 	server := l.servers[reply.GetServer()]
@@ -69,14 +81,17 @@ func (l *load) call(ctx context.Context) {
 	l.servers[reply.GetServer()] = server
 }
 
-// snapshot returns the counts so far, by server and in total, and the last error of a call.
+// snapshot returns the counts so far, by server and in total, and the last
+// error of a call.
 func (l *load) snapshot() (servers map[string]tally, total tally, lastErr error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	return maps.Clone(l.servers), l.total, l.lastErr
 }
 
-// attempt is one attempt of a call. addr is the address of the server that the attempt has reached, "" before that.
+// attempt is one attempt of a call. addr is the address of the server that the
+// attempt has reached, "" before that.
 type attempt struct{ addr string }
 
 type attemptKey struct{}
@@ -91,6 +106,7 @@ func (l *load) HandleRPC(ctx context.Context, event stats.RPCStats) {
 	try := ctx.Value(attemptKey{}).(*attempt) // from TagRPC
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	switch event := event.(type) {
 	case *stats.OutHeader:
 		try.addr = event.RemoteAddr.String()
@@ -105,7 +121,9 @@ func (l *load) HandleRPC(ctx context.Context, event stats.RPCStats) {
 }
 
 // TagConn and HandleConn complete stats.Handler: connections are not counted.
-func (l *load) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (l *load) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context {
+	return ctx
+}
 
 // HandleConn ignores connections.
 func (l *load) HandleConn(context.Context, stats.ConnStats) {}

@@ -1,5 +1,7 @@
-// Command story starts an etcd of three members and three server processes, and calls them at a steady rate. Then it kills one
-// server, drains another, adds a fourth and stops the etcd member that leads. It exits with 1 if a single call failed.
+// Command story starts an etcd of three members and three server processes, and
+// calls them at a steady rate. Then it kills one server, drains another, adds a
+// fourth and stops the etcd member that leads. It exits with 1 if a single call
+// failed.
 package main
 
 import (
@@ -27,6 +29,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+
 	if err := run(ctx, os.Stdout, cfg); err != nil {
 		fmt.Fprintln(os.Stderr, "story:", err)
 		os.Exit(1)
@@ -39,13 +42,16 @@ func run(ctx context.Context, out *os.File, cfg config) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+
 	d, err := setUp(ctx, out, cfg, dir)
 	if err != nil {
 		return err
 	}
 	defer d.tearDown()
+
 	if err := d.tell(ctx); err != nil {
 		return err
 	}
+
 	return d.conclude(out)
 }

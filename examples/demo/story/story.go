@@ -27,13 +27,16 @@ func (d *demo) tell(ctx context.Context) error {
 		if err := step(ctx); err != nil {
 			return err
 		}
+
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(d.cfg.pace):
 		}
 	}
+
 	d.end()
+
 	return nil
 }
 
@@ -44,7 +47,9 @@ func (d *demo) share(ctx context.Context) error {
 			return err
 		}
 	}
+
 	d.happens("Three servers share the calls.")
+
 	return nil
 }
 
@@ -54,11 +59,16 @@ func (d *demo) kill(context.Context) error {
 	d.setState(victim, "killed")
 	victim.diedAt = time.Now()
 	err := victim.End(os.Kill, patience)
+
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.Exited() {
 		return fmt.Errorf("%s was not killed: %w", victim.Name, err)
 	}
-	d.happens("%s was killed (SIGKILL). Calls under way on it are made again on another.", victim.Name)
+
+	d.happens(
+		"%s was killed (SIGKILL). Calls under way on it are made again on another.",
+		victim.Name)
+
 	return nil
 }
 
@@ -67,27 +77,34 @@ func (d *demo) drain(context.Context) error {
 	leaver := d.servers[1]
 	d.setState(leaver, "draining")
 	asked := time.Now()
+
 	if err := leaver.End(syscall.SIGTERM, patience); err != nil {
 		return fmt.Errorf("%s did not exit with 0 after SIGTERM: %w", leaver.Name, err)
 	}
+
 	d.setState(leaver, "drained")
 	d.happens("%s was told to stop (SIGTERM). It left etcd, finished its calls and exited, all within %v.",
 		leaver.Name, time.Since(asked).Round(time.Millisecond))
+
 	return nil
 }
 
 // join adds server 4.
 func (d *demo) join(ctx context.Context) error {
 	started := time.Now()
+
 	joiner, err := d.addServer(ctx)
 	if err != nil {
 		return err
 	}
+
 	if err := d.waitCalled(ctx, joiner); err != nil {
 		return err
 	}
+
 	d.happens("%s was started, and had its first call within %v.",
 		joiner.Name, time.Since(started).Round(time.Millisecond))
+
 	return nil
 }
 
@@ -95,21 +112,27 @@ func (d *demo) join(ctx context.Context) error {
 func (d *demo) loseLeader(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+
 	leader, err := d.cluster.Leader(ctx)
 	if err != nil {
 		return err
 	}
+
 	stopped := time.Now()
 	leader.Stop()
+
 	next, err := d.cluster.Leader(ctx)
 	if err != nil {
 		return err
 	}
+
 	d.mu.Lock()
 	d.down[d.number(leader)] = true
 	d.mu.Unlock()
+
 	d.happens("etcd member %d, the leader, was stopped. Member %d led on after %v.",
 		d.number(leader), d.number(next), time.Since(stopped).Round(time.Millisecond))
+
 	return nil
 }
 
@@ -117,17 +140,27 @@ func (d *demo) loseLeader(ctx context.Context) error {
 func (d *demo) forget(ctx context.Context) error {
 	victim := d.servers[0]
 	var left time.Time
-	err := show.Until(ctx, victim.Name+" leaves etcd with its lease", func(context.Context) (bool, error) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		left = d.left[victim.Addr]
-		return !d.inEtcd[victim.Addr], nil
-	})
+
+	err := show.Until(
+		ctx,
+		victim.Name+" leaves etcd with its lease",
+		func(context.Context) (bool, error) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+
+			left = d.left[victim.Addr]
+
+			return !d.inEtcd[victim.Addr], nil
+		},
+	)
 	if err != nil {
 		return err
 	}
+
 	d.happens("%s left etcd %v after it was killed, for nobody renewed its lease of %v.", victim.Name,
-		left.Sub(victim.diedAt).Round(time.Millisecond), greeterv1.GreeterService_EtcdServiceDesc.LeaseTTL)
+		left.Sub(victim.diedAt).Round(
+			time.Millisecond), greeterv1.GreeterService_EtcdServiceDesc.LeaseTTL)
+
 	return nil
 }
 

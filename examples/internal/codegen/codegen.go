@@ -13,16 +13,23 @@ import (
 	"google.golang.org/protobuf/types/pluginpb"
 )
 
-// Request compiles a proto file and returns the request, in protobuf's encoding, to generate its code.
-func Request(ctx context.Context, sources *protocompile.SourceResolver, file string) ([]byte, error) {
+// Request compiles a proto file and returns the request, in protobuf's
+// encoding, to generate its code.
+func Request(
+	ctx context.Context,
+	sources *protocompile.SourceResolver,
+	file string,
+) ([]byte, error) {
 	compiler := protocompile.Compiler{
 		Resolver:       protocompile.WithStandardImports(sources),
 		SourceInfoMode: protocompile.SourceInfoStandard,
 	}
+
 	compiled, err := compiler.Compile(ctx, file)
 	if err != nil {
 		return nil, err
 	}
+
 	return proto.Marshal(&pluginpb.CodeGeneratorRequest{
 		FileToGenerate: []string{file},
 		Parameter:      new("paths=source_relative"),
@@ -35,10 +42,16 @@ func withImports(file protoreflect.FileDescriptor) []*descriptorpb.FileDescripto
 	var files []*descriptorpb.FileDescriptorProto
 	for i := range file.Imports().Len() {
 		for _, imported := range withImports(file.Imports().Get(i).FileDescriptor) {
-			if !slices.ContainsFunc(files, func(f *descriptorpb.FileDescriptorProto) bool { return f.GetName() == imported.GetName() }) {
+			if !slices.ContainsFunc(
+				files,
+				func(f *descriptorpb.FileDescriptorProto) bool {
+					return f.GetName() == imported.GetName()
+				},
+			) {
 				files = append(files, imported)
 			}
 		}
 	}
+
 	return append(files, protoutil.ProtoFromFileDescriptor(file))
 }

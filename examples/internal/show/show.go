@@ -1,5 +1,6 @@
-// Package show has the common parts of the examples: an etcd, servers that answer with their names, output, and waits that fail if an
-// expected change does not happen.
+// Package show has the common parts of the examples: an etcd, servers that
+// answer with their names, output, and waits that fail if an expected change
+// does not happen.
 package show
 
 import (
@@ -36,13 +37,16 @@ func (e Example) Run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
+
 	etcd, err := etcdtest.New(dir)
 	if err != nil {
 		return err
 	}
 	defer etcd.Close()
+
 	s := &Stage{Etcd: etcd, Dir: dir, out: out}
 	defer func() { err = errors.Join(err, s.close()) }()
+
 	return e.Tell(ctx, s)
 }
 
@@ -56,48 +60,65 @@ type Stage struct {
 }
 
 // Say prints a line.
-func (s *Stage) Say(format string, args ...any) { fmt.Fprintf(s.out, format+"\n", args...) }
+func (s *Stage) Say(format string, args ...any) {
+	fmt.Fprintf(s.out, format+"\n", args...)
+}
 
-// Registry returns a registry with its own etcd client, as a process has it. Both are closed after the
-// example.
+// Registry returns a registry with its own etcd client, as a process has it.
+// Both are closed after the example.
 func (s *Stage) Registry() (*runtime.Registry, error) {
 	client, err := clientv3.New(s.Etcd.Config())
 	if err != nil {
 		return nil, fmt.Errorf("connect to etcd: %w", err)
 	}
+
 	s.Later(client.Close)
-	quiet := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	quiet := slog.New(slog.NewTextHandler(os.Stderr,
+		&slog.HandlerOptions{Level: slog.LevelError}))
 	registry := runtime.NewRegistry(client, runtime.WithLogger(quiet))
 	s.Later(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
+
 		return registry.Close(ctx)
 	})
+
 	return registry, nil
 }
 
 // Later registers do for the end of the example.
-func (s *Stage) Later(do func() error) { s.closers = append(s.closers, do) }
+func (s *Stage) Later(do func() error) {
+	s.closers = append(s.closers, do)
+}
 
 func (s *Stage) close() error {
 	var errs []error
 	for _, do := range slices.Backward(s.closers) {
 		errs = append(errs, do())
 	}
+
 	return errors.Join(errs...)
 }
 
 // Until waits until ok returns true, for at most 15 s.
-func Until(ctx context.Context, what string, ok func(context.Context) (bool, error)) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("timeout after %v", patience))
+func Until(
+	ctx context.Context,
+	what string,
+	ok func(context.Context) (bool, error),
+) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience,
+		fmt.Errorf("timeout after %v", patience))
 	defer cancel()
+
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
+
 	for {
 		done, err := ok(ctx)
 		if err != nil && ctx.Err() == nil || done {
 			return err
 		}
+
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%w, want: %s", context.Cause(ctx), what)
@@ -108,7 +129,9 @@ func Until(ctx context.Context, what string, ok func(context.Context) (bool, err
 
 // Load is a caller that calls without a pause. None of its calls may fail.
 type Load struct {
-	Stop func() error // ends the load and returns the errors of failed calls, as often as it is called
+	// ends the load and returns the errors of failed calls, as often as it is
+	// called
+	Stop func() error
 
 	mu     sync.Mutex
 	calls  int
@@ -123,38 +146,48 @@ func (s *Stage) Load(ctx context.Context, client greeterv1.GreeterServiceClient)
 	var running sync.WaitGroup
 	running.Go(func() {
 		for ctx.Err() == nil {
-			l.call(context.WithoutCancel(ctx), client) // calls under way finish by themselves
+			// calls under way finish by themselves
+			l.call(context.WithoutCancel(ctx), client)
 		}
 	})
+
 	l.Stop = sync.OnceValue(func() error {
 		cancel()
 		running.Wait()
 		_, err := l.take()
+
 		return err
 	})
+
 	s.Later(l.Stop)
+
 	return l
 }
 
 func (l *Load) call(ctx context.Context, client greeterv1.GreeterServiceClient) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+
 	reply, err := client.SayHello(ctx, &greeterv1.SayHelloRequest{Name: "world"})
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	l.calls++
 	if err != nil {
 		l.err = errors.Join(l.err, fmt.Errorf("call %d: %w", l.calls, err))
 		return
 	}
+
 	l.shares[reply.GetServer()]++
 }
 
 func (l *Load) take() (map[string]int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	shares := l.shares
 	l.shares = make(map[string]int)
+
 	return shares, l.err
 }
 
@@ -162,21 +195,28 @@ func (l *Load) take() (map[string]int, error) {
 func (l *Load) Total() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	return l.calls
 }
 
 // Reach waits until exactly these servers answer the calls made within 50 ms.
 func (s *Stage) Reach(ctx context.Context, calls *Load, servers ...string) error {
-	return Until(ctx, fmt.Sprintf("calls reach %v", servers), func(ctx context.Context) (bool, error) {
+	return Until(ctx, fmt.Sprintf(
+		"calls reach %v", servers), func(ctx context.Context) (bool, error) {
 		if _, err := calls.take(); err != nil {
 			return false, err
 		}
+
 		select {
 		case <-ctx.Done():
 		case <-time.After(50 * time.Millisecond):
 		}
+
 		shares, err := calls.take()
-		missing := slices.ContainsFunc(servers, func(server string) bool { return shares[server] == 0 })
+		missing := slices.ContainsFunc(servers, func(server string) bool {
+			return shares[server] == 0
+		})
+
 		return !missing && len(shares) == len(servers), err
 	})
 }

@@ -25,6 +25,7 @@ var (
 
 func main() {
 	flag.Parse()
+
 	if err := call(context.Background()); err != nil {
 		log.Fatal(err)
 	}
@@ -40,6 +41,7 @@ func call(ctx context.Context) error {
 		return fmt.Errorf("connect to etcd: %w", err)
 	}
 	defer client.Close()
+
 	registry := runtime.NewRegistry(client)
 	defer registry.Close(ctx)
 
@@ -48,13 +50,16 @@ func call(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	for range *calls {
 		reply, err := service.SayHello(ctx, &greeterv1.SayHelloRequest{Name: "world"})
 		if err != nil {
 			return err
 		}
+
 		fmt.Printf("%s from %s\n", reply.GetText(), reply.GetServer())
 		time.Sleep(time.Second / 2)
 	}
+
 	return nil
 }

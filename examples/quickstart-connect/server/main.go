@@ -25,8 +25,11 @@ import (
 )
 
 var (
-	etcd   = flag.String("etcd", "127.0.0.1:2379", "etcd `endpoints`, separated by commas")
-	listen = flag.String("listen", "127.0.0.1:0", "`address` to serve on; port 0 is any free one")
+	etcd = flag.String("etcd", "127.0.0.1:2379",
+		"etcd `endpoints`, separated by commas")
+
+	listen = flag.String("listen", "127.0.0.1:0",
+		"`address` to serve on; port 0 is any free one")
 )
 
 type service struct {
@@ -34,21 +37,37 @@ type service struct {
 	draining <-chan struct{} // closed a second after a drain has begun
 }
 
-func (s service) SayHello(_ context.Context, req *greeterv1.SayHelloRequest) (*greeterv1.SayHelloResponse, error) {
-	return &greeterv1.SayHelloResponse{Text: "hello, " + req.GetName(), Server: s.addr}, nil
+func (s service) SayHello(
+	_ context.Context,
+	req *greeterv1.SayHelloRequest,
+) (*greeterv1.SayHelloResponse, error) {
+	return &greeterv1.SayHelloResponse{
+		Text:   "hello, " + req.GetName(),
+		Server: s.addr,
+	}, nil
 }
 
-// SayHellos ends once its server is told to stop. Otherwise the server would cut it, after the stop timeout.
-func (s service) SayHellos(ctx context.Context, req *greeterv1.SayHellosRequest, stream *connect.ServerStream[greeterv1.SayHellosResponse]) error {
+// SayHellos ends once its server is told to stop. Otherwise the server would
+// cut it, after the stop timeout.
+func (s service) SayHellos(
+	ctx context.Context,
+	req *greeterv1.SayHellosRequest,
+	stream *connect.ServerStream[greeterv1.SayHellosResponse],
+) error {
 	for {
 		select {
 		case <-s.draining:
-			return connect.NewError(connect.CodeUnavailable, errors.New("the server drains: call again"))
+			return connect.NewError(connect.CodeUnavailable,
+				errors.New("the server drains: call again"))
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(time.Second):
 		}
-		if err := stream.Send(&greeterv1.SayHellosResponse{Text: "hello, " + req.GetName(), Server: s.addr}); err != nil {
+
+		if err := stream.Send(&greeterv1.SayHellosResponse{
+			Text:   "hello, " + req.GetName(),
+			Server: s.addr,
+		}); err != nil {
 			return err
 		}
 	}
@@ -58,6 +77,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+
 	if err := serve(ctx); err != nil {
 		log.Fatal(err)
 	}
@@ -74,10 +94,13 @@ func serve(ctx context.Context) error {
 		return fmt.Errorf("connect to etcd: %w", err)
 	}
 	defer client.Close()
-	// A caller whose stream ends calls again. After a second it has seen that this server leaves, and reaches another.
+
+	// A caller whose stream ends calls again. After a second it has seen that
+	// this server leaves, and reaches another.
 	streams, endStreams := context.WithCancel(context.Background())
 	defer endStreams()
 	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, endStreams) })
+
 	registry := runtime.NewRegistry(client)
 	defer registry.Close(context.Background())
 
@@ -85,11 +108,14 @@ func serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true) // explicit plaintext
 	server := connectetcd.NewServer(registry, &http.Server{Protocols: &protocols})
-	greeterv1connect.RegisterGreeterServiceHandlerToEtcd(server, service{addr: listener.Addr().String(), draining: streams.Done()})
+	greeterv1connect.RegisterGreeterServiceHandlerToEtcd(server,
+		service{addr: listener.Addr().String(), draining: streams.Done()})
 	fmt.Println("serving on", listener.Addr())
+
 	return server.Serve(ctx, listener)
 }

@@ -23,8 +23,11 @@ import (
 )
 
 var (
-	etcd   = flag.String("etcd", "127.0.0.1:2379", "etcd `endpoints`, separated by commas")
-	listen = flag.String("listen", "127.0.0.1:0", "`address` to serve on; port 0 is any free one")
+	etcd = flag.String("etcd", "127.0.0.1:2379",
+		"etcd `endpoints`, separated by commas")
+
+	listen = flag.String("listen", "127.0.0.1:0",
+		"`address` to serve on; port 0 is any free one")
 )
 
 type service struct {
@@ -33,12 +36,22 @@ type service struct {
 	draining <-chan struct{} // closed a second after a drain has begun
 }
 
-func (s service) SayHello(_ context.Context, req *greeterv1.SayHelloRequest) (*greeterv1.SayHelloResponse, error) {
-	return &greeterv1.SayHelloResponse{Text: "hello, " + req.GetName(), Server: s.addr}, nil
+func (s service) SayHello(
+	_ context.Context,
+	req *greeterv1.SayHelloRequest,
+) (*greeterv1.SayHelloResponse, error) {
+	return &greeterv1.SayHelloResponse{
+		Text:   "hello, " + req.GetName(),
+		Server: s.addr,
+	}, nil
 }
 
-// SayHellos ends once its server is told to stop. Otherwise the server would cut it, after the stop timeout.
-func (s service) SayHellos(req *greeterv1.SayHellosRequest, stream grpc.ServerStreamingServer[greeterv1.SayHellosResponse]) error {
+// SayHellos ends once its server is told to stop. Otherwise the server would
+// cut it, after the stop timeout.
+func (s service) SayHellos(
+	req *greeterv1.SayHellosRequest,
+	stream grpc.ServerStreamingServer[greeterv1.SayHellosResponse],
+) error {
 	for {
 		select {
 		case <-s.draining:
@@ -47,7 +60,11 @@ func (s service) SayHellos(req *greeterv1.SayHellosRequest, stream grpc.ServerSt
 			return stream.Context().Err()
 		case <-time.After(time.Second):
 		}
-		if err := stream.Send(&greeterv1.SayHellosResponse{Text: "hello, " + req.GetName(), Server: s.addr}); err != nil {
+
+		if err := stream.Send(&greeterv1.SayHellosResponse{
+			Text:   "hello, " + req.GetName(),
+			Server: s.addr,
+		}); err != nil {
 			return err
 		}
 	}
@@ -57,6 +74,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+
 	if err := serve(ctx); err != nil {
 		log.Fatal(err)
 	}
@@ -73,10 +91,13 @@ func serve(ctx context.Context) error {
 		return fmt.Errorf("connect to etcd: %w", err)
 	}
 	defer client.Close()
-	// A caller whose stream ends calls again. After a second it has seen that this server leaves, and reaches another.
+
+	// A caller whose stream ends calls again. After a second it has seen that
+	// this server leaves, and reaches another.
 	streams, endStreams := context.WithCancel(context.Background())
 	defer endStreams()
 	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, endStreams) })
+
 	registry := runtime.NewRegistry(client)
 	defer registry.Close(context.Background())
 
@@ -84,8 +105,11 @@ func serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	server := registry.NewServer(grpc.NewServer())
-	greeterv1.RegisterGreeterServiceServerToEtcd(server, service{addr: listener.Addr().String(), draining: streams.Done()})
+	greeterv1.RegisterGreeterServiceServerToEtcd(server,
+		service{addr: listener.Addr().String(), draining: streams.Done()})
 	fmt.Println("serving on", listener.Addr())
+
 	return server.Serve(ctx, listener)
 }

@@ -22,15 +22,22 @@ func main() {
 		if err != nil {
 			return err
 		}
-		shopv1.RegisterOrdersServiceServerToEtcd(p.Server, orders{stock: stock}, runtime.WithVersion(p.Version))
+
+		shopv1.RegisterOrdersServiceServerToEtcd(p.Server, orders{stock: stock},
+			runtime.WithVersion(p.Version))
+
 		return nil
 	})
 }
 
-func (o orders) PlaceOrder(ctx context.Context, req *shopv1.PlaceOrderRequest) (*shopv1.PlaceOrderResponse, error) {
+func (o orders) PlaceOrder(
+	ctx context.Context,
+	req *shopv1.PlaceOrderRequest,
+) (*shopv1.PlaceOrderResponse, error) {
 	checked, err := o.stock.CheckItem(ctx, &shopv1.CheckItemRequest{Item: req.GetItem()})
 	if err != nil {
 		return nil, status.Errorf(status.Code(err), "check %q: %v", req.GetItem(), err)
 	}
+
 	return &shopv1.PlaceOrderResponse{StockVersion: checked.GetVersion()}, nil
 }

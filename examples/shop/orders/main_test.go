@@ -11,15 +11,21 @@ import (
 	shopv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/shop/gen/shop/v1"
 )
 
-// soldOut is the client of an empty stock: the code under test cannot know where its client comes from.
+// soldOut is the client of an empty stock: the code under test cannot know
+// where its client comes from.
 type soldOut struct{}
 
-func (soldOut) CheckItem(context.Context, *shopv1.CheckItemRequest, ...grpc.CallOption) (*shopv1.CheckItemResponse, error) {
+func (soldOut) CheckItem(
+	context.Context,
+	*shopv1.CheckItemRequest,
+	...grpc.CallOption,
+) (*shopv1.CheckItemResponse, error) {
 	return nil, status.Error(codes.ResourceExhausted, "sold out")
 }
 
 func TestPlaceOrder_SoldOut(t *testing.T) {
-	_, err := orders{stock: soldOut{}}.PlaceOrder(t.Context(), &shopv1.PlaceOrderRequest{Item: "tea"})
+	_, err := orders{stock: soldOut{}}.PlaceOrder(t.Context(),
+		&shopv1.PlaceOrderRequest{Item: "tea"})
 	if status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("PlaceOrder returns %v, want the code of stock's error", err)
 	}

@@ -16,11 +16,15 @@ type stock struct {
 
 func main() {
 	service.Main(func(p *service.Process) error {
-		shopv1.RegisterStockServiceServerToEtcd(p.Server, stock{version: p.Version}, runtime.WithVersion(p.Version))
+		shopv1.RegisterStockServiceServerToEtcd(p.Server, stock{version: p.Version},
+			runtime.WithVersion(p.Version))
 		return nil
 	})
 }
 
-func (s stock) CheckItem(context.Context, *shopv1.CheckItemRequest) (*shopv1.CheckItemResponse, error) {
+func (s stock) CheckItem(
+	context.Context,
+	*shopv1.CheckItemRequest,
+) (*shopv1.CheckItemResponse, error) {
 	return &shopv1.CheckItemResponse{Version: s.version}, nil
 }

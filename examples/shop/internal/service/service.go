@@ -1,4 +1,5 @@
-// Package service runs the shop's processes, which differ only in the services that they register.
+// Package service runs the shop's processes, which differ only in the services
+// that they register.
 package service
 
 import (
@@ -28,13 +29,18 @@ type Process struct {
 	Registry *runtime.Registry // finds other services
 	Dial     grpc.DialOption   // the TLS of calls to them
 	Version  string            // of this build, for canaries
-	Draining <-chan struct{}   // closed a second after SIGTERM, for handlers of long streams to return Unavailable
+
+	// closed a second after SIGTERM, for handlers of long streams to return
+	// Unavailable
+	Draining <-chan struct{}
 }
 
-// Main serves what register registers at the server, until SIGTERM and the end of the calls under way.
+// Main serves what register registers at the server, until SIGTERM and the end
+// of the calls under way.
 func Main(register func(*Process) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+
 	if err := serve(ctx, register); err != nil {
 		log.Fatal(err) //nolint:gocritic // the process ends, so stop is not needed
 	}
@@ -43,43 +49,63 @@ func Main(register func(*Process) error) {
 func serve(ctx context.Context, register func(*Process) error) error {
 	etcd := flag.String("etcd", "", "etcd `endpoints`, separated by commas")
 	user := flag.String("user", "", "`name` at etcd")
-	secrets := flag.String("secrets", "", "`directory` with the user's password, cert.pem, key.pem, and ca.pem of etcd and all services")
+	secrets := flag.String("secrets", "",
+		"`directory` with the user's password, cert.pem, key.pem, and ca.pem of etcd and all services")
 	listen := flag.String("listen", "", "`address` to serve on")
 	version := flag.String("version", "", "version of this build")
 	flag.Parse()
+
 	password, err := os.ReadFile(filepath.Join(*secrets, "password"))
 	if err != nil {
 		return err
 	}
-	asServer, err := credentials.NewServerTLSFromFile(filepath.Join(*secrets, "cert.pem"), filepath.Join(*secrets, "key.pem"))
+
+	asServer, err := credentials.NewServerTLSFromFile(filepath.Join(*secrets,
+		"cert.pem"), filepath.Join(*secrets, "key.pem"))
 	if err != nil {
 		return err
 	}
-	asClient, err := transport.TLSInfo{TrustedCAFile: filepath.Join(*secrets, "ca.pem")}.ClientConfig()
+
+	asClient, err := transport.TLSInfo{
+		TrustedCAFile: filepath.Join(*secrets, "ca.pem"),
+	}.ClientConfig()
 	if err != nil {
 		return err
 	}
+
 	client, err := clientv3.New(clientv3.Config{
-		Endpoints: strings.Split(*etcd, ","), TLS: asClient, Username: *user, Password: strings.TrimSpace(string(password)),
-		DialTimeout: 5 * time.Second, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
+		Endpoints:            strings.Split(*etcd, ","),
+		TLS:                  asClient,
+		Username:             *user,
+		Password:             strings.TrimSpace(string(password)),
+		DialTimeout:          5 * time.Second,
+		DialKeepAliveTime:    10 * time.Second,
+		DialKeepAliveTimeout: 3 * time.Second,
 	})
 	if err != nil {
 		return fmt.Errorf("connect to etcd: %w", err)
 	}
 	defer client.Close()
+
 	registry := runtime.NewRegistry(client)
 	defer registry.Close(context.WithoutCancel(ctx))
 
 	draining := make(chan struct{})
-	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, func() { close(draining) }) })
+	context.AfterFunc(ctx, func() {
+		time.AfterFunc(time.Second, func() { close(draining) })
+	})
 	server := registry.NewServer(grpc.NewServer(grpc.Creds(asServer)))
-	p := &Process{server, registry, grpc.WithTransportCredentials(credentials.NewTLS(asClient)), *version, draining}
+
+	p := &Process{server, registry,
+		grpc.WithTransportCredentials(credentials.NewTLS(asClient)), *version, draining}
 	if err := register(p); err != nil {
 		return err
 	}
+
 	listener, err := net.Listen("tcp", *listen)
 	if err != nil {
 		return err
 	}
+
 	return server.Serve(ctx, listener)
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// TestFollowDrain applies lists to the instances a, b, c and d. If there are lanes, c and d are in one.
+// TestFollowDrain applies lists to the instances a, b, c and d. If there are
+// lanes, c and d are in one.
 func TestFollowDrain(t *testing.T) {
 	lanes := []serviceconfig.Route{{Label: "lane"}}
 	for _, tt := range []struct {
@@ -30,36 +31,54 @@ func TestFollowDrain(t *testing.T) {
 		{"a held endpoint does not count as drained", "cd", nil, "cd", 100, "cd", 0},
 		{"half of the base and a lane, with a minimum of half", "acd", lanes, "", 50, "acd", 0},
 		{"half of the base and a lane, with a minimum over half", "acd", lanes, "", 51, "cd", 2},
-		{"one too many while all are in lanes", "a", []serviceconfig.Route{{Label: "everyone"}}, "", 80, "", 4},
+		{"one too many while all are in lanes", "a", []serviceconfig.Route{{Label: "everyone"}},
+			"", 80, "", 4},
 	} {
 		var list []serviceconfig.Drained
 		for _, name := range strings.Split(tt.list, "") {
 			list = append(list, serviceconfig.Drained{Instance: name})
 		}
-		c := NewConfig(&serviceconfig.Etcd{Route: tt.routes, Drain: list, MinHealthyPercent: tt.least})
+
+		c := NewConfig(&serviceconfig.Etcd{
+			Route:             tt.routes,
+			Drain:             list,
+			MinHealthyPercent: tt.least,
+		})
+
 		var all endpoints
 		for _, instance := range strings.Split("abcd", "") {
 			lane := ""
 			if instance > "b" {
 				lane = "pr"
 			}
+
 			all = append(all, &endpoint.Endpoint{
-				Instance: instance, Addr: strings.ToUpper(instance), Metadata: map[string]string{"lane": lane, "everyone": "pr"},
+				Instance: instance,
+				Addr:     strings.ToUpper(instance),
+				Metadata: map[string]string{"lane": lane, "everyone": "pr"},
 			})
 		}
+
 		held := make(map[string]struct{})
 		for _, addr := range strings.Split(strings.ToUpper(tt.held), "") {
 			held[addr] = struct{}{}
 		}
-		d, got := c.FollowDrain(all, nil, c.Place(all), held), ""
+
+		d := c.FollowDrain(all, nil, c.Place(all), held)
+
+		got := ""
 		for _, e := range all {
 			if d.Drained[e] {
 				got += e.Instance
 			}
 		}
+
 		count := fmt.Sprintf("of %d endpoints", tt.ignored)
-		if got != tt.want || (d.Problem != "") != (tt.ignored > 0) || d.Problem != "" && !strings.Contains(d.Problem, count) {
-			t.Errorf("%s: drains %q, problem %q, want %q and %q", tt.name, got, d.Problem, tt.want, count)
+		if got != tt.want ||
+			(d.Problem != "") != (tt.ignored > 0) ||
+			d.Problem != "" && !strings.Contains(d.Problem, count) {
+			t.Errorf("%s: drains %q, problem %q, want %q and %q", tt.name, got, d.Problem, tt.want,
+				count)
 		}
 	}
 }

@@ -8,15 +8,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// matcher finds the matches that an endpoint satisfies. Each match is indexed by the rarest of its fields, so that a search looks
-// up each name once instead of comparing each match.
+// matcher finds the matches that an endpoint satisfies. Each match is indexed
+// by the rarest of its fields, so that a search looks up each name once instead
+// of comparing each match.
 type matcher struct {
 	names   []string
 	matches [][]field
 	files   map[field][]int // the matches of a field, in order
 }
 
-// field is the index of a name, and the value that a match requires for the name.
+// field is the index of a name, and the value that a match requires for the
+// name.
 type field struct {
 	name  int
 	value string
@@ -32,27 +34,35 @@ func newMatcher(matches []map[string]string) *matcher {
 			if f.name < 0 {
 				f.name, m.names = len(m.names), append(m.names, name)
 			}
+
 			fields = append(fields, f)
 			common[f]++
 		}
+
 		m.matches = append(m.matches, fields)
 	}
+
 	for i, fields := range m.matches {
 		if len(fields) > 0 {
-			rarest := slices.MinFunc(fields, func(a, b field) int { return common[a] - common[b] })
+			rarest := slices.MinFunc(fields, func(a, b field) int {
+				return common[a] - common[b]
+			})
 			m.files[rarest] = append(m.files[rarest], i)
 		}
 	}
+
 	return m
 }
 
-// each calls yield with the index of each match that an endpoint satisfies, in no order. No endpoint satisfies an empty match.
+// each calls yield with the index of each match that an endpoint satisfies, in
+// no order. No endpoint satisfies an empty match.
 func (m *matcher) each(e *endpoint.Endpoint, yield func(i int)) {
 	var room [serviceconfig.MaxMatchNames]string
 	values := room[:0]
 	for _, name := range m.names {
 		values = append(values, e.Field(name))
 	}
+
 	differs := func(f field) bool { return values[f.name] != f.value }
 	for name, value := range values {
 		for _, i := range m.files[field{name, value}] {

@@ -9,7 +9,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// The first group that an endpoint matches counts, wherever the matches are filed.
+// The first group that an endpoint matches counts, wherever the matches are
+// filed.
 func TestGroup_IsTheFirst(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	value := func() string { return fmt.Sprint(rng.IntN(3)) }
@@ -21,21 +22,27 @@ func TestGroup_IsTheFirst(t *testing.T) {
 				splits[i].Match[fmt.Sprint(rng.IntN(4))] = value()
 			}
 		}
+
 		c := NewConfig(&serviceconfig.Etcd{Split: splits})
+
 		has := func(e *endpoint.Endpoint, match map[string]string) bool {
 			for name, value := range match {
 				if e.Field(name) != value {
 					return false
 				}
 			}
+
 			return true
 		}
 		for range 10 {
-			e := &endpoint.Endpoint{Metadata: map[string]string{"0": value(), "1": value(), "2": value(), "3": value()}}
+			e := &endpoint.Endpoint{
+				Metadata: map[string]string{"0": value(), "1": value(), "2": value(), "3": value()},
+			}
 			want := 0
 			for want < len(splits) && !has(e, splits[want].Match) {
 				want++
 			}
+
 			if got := c.Group(e); got != want {
 				t.Fatalf("%v is in group %d of %v, want %d", e.Metadata, got, splits, want)
 			}
@@ -43,14 +50,17 @@ func TestGroup_IsTheFirst(t *testing.T) {
 	}
 }
 
-// TestMatcher_ComparesOneMatch checks that a search compares one match, not each, if a split has the most groups (S7).
+// TestMatcher_ComparesOneMatch checks that a search compares one match, not
+// each, if a split has the most groups (S7).
 func TestMatcher_ComparesOneMatch(t *testing.T) {
 	matches := make([]map[string]string, 256)
 	for i := range matches {
 		matches[i] = map[string]string{"version": "v1", "zone": "x", "build": fmt.Sprint(i)}
 	}
+
 	m := newMatcher(matches)
 	if len(m.files) != len(matches) {
-		t.Errorf("%d matches are filed under %d fields, want one field for each", len(matches), len(m.files))
+		t.Errorf("%d matches are filed under %d fields, want one field for each", len(matches),
+			len(m.files))
 	}
 }

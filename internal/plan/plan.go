@@ -1,8 +1,11 @@
-// Package plan decides which endpoints of a key a call may go to, and in which order of preference. A plan leads from the endpoints
-// in etcd to the endpoints among which a policy picks. The package does no I/O, and equal input gives equal plans.
+// Package plan decides which endpoints of a key a call may go to, and in which
+// order of preference. A plan leads from the endpoints in etcd to the endpoints
+// among which a policy picks. The package does no I/O, and equal input gives
+// equal plans.
 //
-// The steps are, in this order: drain, selector, lane, split, zone, subset. Before them, package discovery
-// merges and holds entries. After them, the picker skips endpoints that lack a method, and picks.
+// The steps are, in this order: drain, selector, lane, split, zone, subset.
+// Before them, package discovery merges and holds entries. After them, the
+// picker skips endpoints that lack a method, and picks.
 //
 //	plan.go    the input of a plan, and the plan
 //	match.go   the matches of a config that an endpoint satisfies
@@ -12,8 +15,9 @@
 //
 // # How an endpoint ends
 //
-// An endpoint that has left in order is the last resort of each view: it takes calls only while nothing else of the view, or of
-// its base, can take them or soon will. TestWalkCore of package balancer checks this after each event.
+// An endpoint that has left in order is the last resort of each view: it takes
+// calls only while nothing else of the view, or of its base, can take them or
+// soon will. TestWalkCore of package balancer checks this after each event.
 package plan
 
 import (
@@ -42,17 +46,23 @@ type Config struct {
 func NewConfig(e *serviceconfig.Etcd) *Config {
 	c := &Config{Etcd: *e, drained: make(map[string]bool, len(e.Drain))}
 	c.dropped = c.DropUseless()
+
 	var splits, routes []map[string]string
 	for _, s := range e.Split {
-		splits, c.groups = append(splits, s.Match), append(c.groups, xxhash.Sum64String(s.Key()))
+		splits = append(splits, s.Match)
+		c.groups = append(c.groups, xxhash.Sum64String(s.Key()))
 	}
+
 	for _, r := range e.Route {
 		routes = append(routes, r.Match)
 	}
+
 	c.splits, c.routes = newMatcher(splits), newMatcher(routes)
+
 	for _, d := range e.Drain {
 		c.drained[d.Instance] = true
 	}
+
 	return c
 }
 
@@ -60,9 +70,14 @@ func NewConfig(e *serviceconfig.Etcd) *Config {
 type Client struct {
 	Zone     string                        // "" if unknown
 	Selector func(*endpoint.Endpoint) bool // nil if every endpoint is selected
-	Subset   int                           // how many endpoints of each set the client uses, all if it is below 1
-	Most     int                           // how many endpoints of a cluster the client uses, 0 for all
-	Seed     maphash.Seed                  // ranks endpoints for a subset
+
+	// how many endpoints of each set the client uses, all if it is below 1
+	Subset int
+
+	// how many endpoints of a cluster the client uses, 0 for all
+	Most int
+
+	Seed maphash.Seed // ranks endpoints for a subset
 }
 
 // Input is the input of a plan. E is the caller's form of an endpoint.
@@ -75,14 +90,17 @@ type Input[E any] struct {
 	Left      []E // no longer under the key, but still connected
 	Of        func(*E) *endpoint.Endpoint
 	Held      map[string]struct{} // addresses of Endpoints that vanished from etcd
-	Err       error               // why etcd has no endpoints; nil if it has some, or if the reason is not known
+
+	// why etcd has no endpoints; nil if it has some, or if the reason is not
+	// known
+	Err error
 }
 
 // Class is a level of preference.
 type Class int
 
-// The classes are in the order of preference. Endpoints of the first two are live. A class after
-// them takes calls only while no class before it can.
+// The classes are in the order of preference. Endpoints of the first two are
+// live. A class after them takes calls only while no class before it can.
 const (
 	OwnZone Class = iota // or any zone, if zones do not count
 	OtherZones
@@ -93,12 +111,18 @@ const (
 )
 
 // IsLive reports whether endpoints of a class are preferred targets of calls.
-func (c Class) IsLive() bool { return c < Away }
+func (c Class) IsLive() bool {
+	return c < Away
+}
 
 // Plan holds the endpoints that calls may go to. It is immutable.
 type Plan[E any] struct {
 	*Input[E]
-	All     []E // targets of calls: live, of the fallback cluster, left, and drained endpoints, in this order
+
+	// targets of calls: live, of the fallback cluster, left, and drained
+	// endpoints, in this order
+	All []E
+
 	Live    int // how many of All are live
 	Empty   error
 	Reports []string   // problems of the config, for operators
@@ -106,7 +130,9 @@ type Plan[E any] struct {
 	Drain   *Drain     // the effect of the config's list of endpoints to drain
 	Placed  *Placement // nil without routes
 
-	ends  [classes]int // the ends of the classes in All; all live endpoints count as OwnZone
+	// the ends of the classes in All; all live endpoints count as OwnZone
+	ends [classes]int
+
 	lanes map[string]*Lane
 }
 
@@ -114,19 +140,26 @@ type Plan[E any] struct {
 func Make[E any](in *Input[E]) *Plan[E] {
 	p := &Plan[E]{Input: in, Drain: new(Drain), Reports: slices.Clip(in.Config.dropped)}
 	if len(in.Config.Route) > 0 {
-		p.Placed = in.Config.Place(slices.Concat(p.pointers(in.Endpoints), p.pointers(in.Away), p.pointers(in.Left)))
+		p.Placed = in.Config.Place(slices.Concat(p.pointers(in.Endpoints),
+			p.pointers(in.Away), p.pointers(in.Left)))
 	}
+
 	p.followDrain()
 	live, drained := p.undrained(in.Endpoints)
 	away, more := p.undrained(in.Away)
-	p.Divide(p.selected(live), p.selected(away), p.selected(in.Left), p.selected(slices.Concat(drained, more)))
+	p.Divide(p.selected(live), p.selected(away), p.selected(in.Left),
+		p.selected(slices.Concat(drained, more)))
+
 	if p.Live == 0 {
 		p.Empty = p.whyEmpty(len(live))
 	}
+
 	p.makeLanes()
+
 	if p.Live > 0 {
 		p.reportSplit()
 	}
+
 	return p
 }
 
@@ -136,19 +169,25 @@ func (p *Plan[E]) pointers(endpoints []E) []*endpoint.Endpoint {
 	for i := range endpoints {
 		all[i] = p.Of(&endpoints[i])
 	}
+
 	return all
 }
 
 // Divide sets All, Live and ends.
 func (p *Plan[E]) Divide(live, away, left, drained []E) {
-	p.All, p.Live = live, len(live)
+	p.All = live
+	p.Live = len(live)
+
 	if len(away)+len(left)+len(drained) > 0 {
 		p.All = slices.Concat(live, away, left, drained)
 	}
-	p.ends = [classes]int{p.Live, p.Live, p.Live + len(away), p.Live + len(away) + len(left), len(p.All)}
+
+	p.ends = [classes]int{p.Live, p.Live, p.Live + len(away),
+		p.Live + len(away) + len(left), len(p.All)}
 }
 
-// ClassOf returns the class of an endpoint of All. It returns OwnZone for every live endpoint, even in another zone.
+// ClassOf returns the class of an endpoint of All. It returns OwnZone for every
+// live endpoint, even in another zone.
 func (p *Plan[E]) ClassOf(i int) Class {
 	for c := OwnZone; ; c++ {
 		if i < p.ends[c] {
@@ -158,34 +197,44 @@ func (p *Plan[E]) ClassOf(i int) Class {
 }
 
 // Fallback returns the endpoints of All in the fallback cluster.
-func (p *Plan[E]) Fallback() []E { return p.All[p.Live:p.ends[Away]] }
+func (p *Plan[E]) Fallback() []E {
+	return p.All[p.Live:p.ends[Away]]
+}
 
 // selected returns the endpoints that the client's selector selects.
 func (p *Plan[E]) selected(endpoints []E) []E {
 	if p.Client.Selector == nil {
 		return endpoints
 	}
+
 	selected := make([]E, 0, len(endpoints))
 	for i := range endpoints {
 		if p.Client.Selector(p.Of(&endpoints[i])) {
 			selected = append(selected, endpoints[i])
 		}
 	}
+
 	return selected
 }
 
-// whyEmpty returns an error that says why no endpoint is live. selectable is the number of endpoints that are not drained.
+// whyEmpty returns an error that says why no endpoint is live. selectable is
+// the number of endpoints that are not drained.
 func (p *Plan[E]) whyEmpty(selectable int) error {
 	switch {
 	case len(p.Endpoints) > 0:
-		text := fmt.Sprintf("etcd: none of the %d endpoints of %q is selected for this connection", selectable, p.Service)
+		text := fmt.Sprintf(
+			"etcd: none of the %d endpoints of %q is selected for this connection",
+			selectable, p.Service)
 		if drained := len(p.Endpoints) - selectable; drained > 0 {
 			text += fmt.Sprintf(" (%d more are drained)", drained)
 		}
+
 		return errors.New(text)
+
 	case p.Err != nil:
 		return p.Err
 	}
+
 	return fmt.Errorf("etcd: no endpoint of %q is known", p.Service)
 }
 

@@ -6,38 +6,48 @@ import (
 	"strings"
 )
 
-// object is a JSON object. It may hold fields that are unknown here, because callers may pass any config.
+// object is a JSON object. It may hold fields that are unknown here, because
+// callers may pass any config.
 type object = map[string]any
 
-// parseLayer parses the fields of a config. Like gRPC, it accepts top-level names in any case, which it corrects, and ignores nulls.
+// parseLayer parses the fields of a config. Like gRPC, it accepts top-level
+// names in any case, which it corrects, and ignores nulls.
 func parseLayer(text string) (object, error) {
 	layer := object{}
 	if text == "" {
 		return layer, nil
 	}
+
 	o, err := parseObject(text)
 	if err != nil {
 		return nil, err
 	}
+
 	for name, v := range o {
-		for _, known := range []string{policyField, configField, methodField, throttlingField, healthField} {
+		for _, known := range []string{policyField, configField, methodField,
+			throttlingField, healthField} {
 			if strings.EqualFold(name, known) {
 				name = known
 			}
 		}
+
 		if _, twice := layer[name]; twice {
 			return nil, fmt.Errorf("the service config has the field %.80q twice", name)
 		}
+
 		if v != nil {
 			layer[name] = v
 		}
 	}
+
 	return layer, nil
 }
 
-// Merge merges configs: each top-level field is taken as a whole from the last config that has it, except from an overlay. An overlay
-// changes only the fields of "etcd" that it names, in the load balancing of the configs before it. "" is a config without fields. Of a
-// list of policies, gRPC uses the first that is registered.
+// Merge merges configs: each top-level field is taken as a whole from the last
+// config that has it, except from an overlay. An overlay changes only the
+// fields of "etcd" that it names, in the load balancing of the configs before
+// it. "" is a config without fields. Of a list of policies, gRPC uses the first
+// that is registered.
 func Merge(registered func(policy string) bool, configs ...string) (string, error) {
 	merged := object{}
 	for _, text := range configs {
@@ -45,41 +55,53 @@ func Merge(registered func(policy string) bool, configs ...string) (string, erro
 		if err != nil {
 			return "", err
 		}
+
 		if fields := overlay(layer); fields != nil {
 			top, config, etcd, err := wrap(merged, registered)
 			if err != nil {
 				return "", err
 			}
+
 			maps.Copy(etcd, fields)
 			layer[configField] = []any{object{top: config}}
 		}
-		// policyField and configField mean the same. If one layer has both, gRPC uses configField.
+
+		// policyField and configField mean the same. If one layer has both,
+		// gRPC uses configField.
 		_, byName := layer[policyField]
+
 		_, byConfig := layer[configField]
 		if byName || byConfig {
 			delete(merged, policyField)
 			delete(merged, configField)
 		}
+
 		if byConfig {
 			delete(layer, policyField)
 		}
+
 		maps.Copy(merged, layer)
 	}
+
 	out, err := marshal(merged)
+
 	return string(out), err
 }
 
-// overlay returns the fields of "etcd" that a config changes, nil if its load balancing replaces all.
+// overlay returns the fields of "etcd" that a config changes, nil if its load
+// balancing replaces all.
 func overlay(layer object) object {
 	policies, _ := objects(layer[configField])
 	if len(policies) == 0 {
 		return nil
 	}
+
 	first, _ := policies[0].(object)
 	etcd, _ := first[EtcdName].(object)
 	if _, whole := etcd[childField]; whole || len(first) > 1 {
 		return nil
 	}
+
 	return etcd
 }
 
@@ -90,56 +112,72 @@ type Wrapped struct {
 	Health string // the healthCheckConfig; "" if there is none
 }
 
-// Wrap puts a config's load balancing policies, or round_robin if it has none, under the policy "etcd", as its childPolicy. An
-// "etcd" at the top keeps its config. Outlier detection stays above "etcd". Only one policy remains at the top. gRPC then lets "etcd"
-// refuse a childPolicy that is not one of [Picking].
+// Wrap puts a config's load balancing policies, or round_robin if it has none,
+// under the policy "etcd", as its childPolicy. An "etcd" at the top keeps its
+// config. Outlier detection stays above "etcd". Only one policy remains at the
+// top. gRPC then lets "etcd" refuse a childPolicy that is not one of [Picking].
 func Wrap(text string, registered func(policy string) bool) (w Wrapped, err error) {
 	layer, err := parseLayer(text)
 	if err != nil {
 		return Wrapped{}, err
 	}
+
 	top, config, _, err := wrap(layer, registered)
 	if err != nil {
 		return Wrapped{}, err
 	}
+
 	w.Top = top
 	delete(layer, policyField)
+
 	if health, ok := layer[healthField]; ok {
 		text, err := marshal(health)
 		if err != nil {
 			return Wrapped{}, err
 		}
+
 		w.Health = string(text)
 	}
+
 	layer[configField] = []any{object{top: config}}
 	out, err := marshal(layer)
 	w.JSON = string(out)
+
 	return w, err
 }
 
-// wrap returns the name and the config of the policy at the top of a wrapped config, and the config of "etcd" in it.
-func wrap(layer object, registered func(policy string) bool) (top string, config, etcd object, err error) {
+// wrap returns the name and the config of the policy at the top of a wrapped
+// config, and the config of "etcd" in it.
+func wrap(
+	layer object,
+	registered func(policy string) bool,
+) (top string, config, etcd object, err error) {
 	p := place{faults: new(faults)}
 	policies := p.policies(layer)
 	top, config, etcd = p.in(configField).wrap(policies, registered)
+
 	return top, config, etcd, p.err()
 }
 
-// policies returns the load balancing policies of a config, round_robin if it has none.
+// policies returns the load balancing policies of a config, round_robin if it
+// has none.
 func (p place) policies(layer object) []any {
 	if v, ok := layer[configField]; ok {
 		policies, ok := objects(v)
 		if !ok {
 			p.in(configField).wants("a list of policies", v)
 		}
+
 		if len(policies) > 0 {
 			return policies
 		}
 	}
+
 	name := RoundRobinName
 	if v, ok := layer[policyField]; ok {
 		store(p.in(policyField), &name, v, "a string")
 	}
+
 	return []any{object{name: object{}}}
 }
 
@@ -150,13 +188,19 @@ func objects(v any) (list []any, ok bool) {
 		_, isObject := element.(object)
 		ok = ok && isObject
 	}
+
 	return list, ok
 }
 
-func (p place) wrap(policies []any, registered func(policy string) bool) (top string, config, etcd object) {
-	if etcd = p.findEtcd(policies); etcd != nil {
+func (p place) wrap(
+	policies []any,
+	registered func(policy string) bool,
+) (top string, config, etcd object) {
+	etcd = p.findEtcd(policies)
+	if etcd != nil {
 		return EtcdName, etcd, etcd
 	}
+
 	for i, v := range policies {
 		entry, _ := v.(object)
 		for name, config := range entry {
@@ -170,26 +214,35 @@ func (p place) wrap(policies []any, registered func(policy string) bool) (top st
 			}
 		}
 	}
+
 	etcd = object{childField: policies} // gRPC will report that no entry can be used
+
 	return EtcdName, etcd, etcd
 }
 
-// below puts "etcd" below outlier detection, whose config is decoded as strictly as in a live config.
+// below puts "etcd" below outlier detection, whose config is decoded as
+// strictly as in a live config.
 func (p place) below(detection any) (top string, config, etcd object) {
 	p.policy(OutlierDetectionName, detection)
 	config, _ = detection.(object)
+
 	children, ok := objects(config[childField])
 	if !ok {
 		return OutlierDetectionName, nil, nil // a fault
 	}
-	if etcd = p.in(OutlierDetectionName, childField).findEtcd(children); etcd == nil {
+
+	etcd = p.in(OutlierDetectionName, childField).findEtcd(children)
+	if etcd == nil {
 		etcd = object{childField: children}
 	}
+
 	config[childField] = []any{object{EtcdName: etcd}}
+
 	return OutlierDetectionName, config, etcd
 }
 
-// findEtcd returns the config of the policy "etcd" in a list, nil if there is none. "etcd" must be first, and alone in its entry.
+// findEtcd returns the config of the policy "etcd" in a list, nil if there is
+// none. "etcd" must be first, and alone in its entry.
 func (p place) findEtcd(policies []any) (config object) {
 	for i, v := range policies {
 		entry, _ := v.(object)
@@ -198,8 +251,12 @@ func (p place) findEtcd(policies []any) (config object) {
 			case !strings.EqualFold(name, EtcdName):
 			case name != EtcdName:
 				p.in(index(i)).fault("no policy is named %q: want %q", name, EtcdName)
+
 			case i > 0 || len(entry) > 1:
-				p.in(index(i)).fault("the policy %q must be the first of the list, alone in its entry", EtcdName)
+				p.in(index(i)).fault(
+					"the policy %q must be the first of the list, alone in its entry",
+					EtcdName)
+
 			case v == nil:
 				config = object{}
 			default:
@@ -207,5 +264,6 @@ func (p place) findEtcd(policies []any) (config object) {
 			}
 		}
 	}
+
 	return config
 }

@@ -26,9 +26,12 @@ type MethodName struct {
 	Method  string `json:"method,omitempty"`
 }
 
-// Retry configures when and how often a failed call is retried. gRPC makes at most five attempts.
+// Retry configures when and how often a failed call is retried. gRPC makes at
+// most five attempts.
 type Retry struct {
-	MaxAttempts       uint32   `json:"maxAttempts" required:"true" min:"2" max:"5"` // including the first
+	// including the first
+	MaxAttempts uint32 `json:"maxAttempts" required:"true" min:"2" max:"5"`
+
 	InitialBackoff    Duration `json:"initialBackoff" required:"true" positive:"true"`
 	MaxBackoff        Duration `json:"maxBackoff" required:"true" positive:"true"`
 	BackoffMultiplier float64  `json:"backoffMultiplier" required:"true" positive:"true"`
@@ -41,13 +44,15 @@ type RetryThrottling struct {
 	TokenRatio float64 `json:"tokenRatio" required:"true" positive:"true"`
 }
 
-// Code is the name of a status code, as gRPC reads it: CANCELLED, although gRPC prints Canceled.
+// Code is the name of a status code, as gRPC reads it: CANCELLED, although gRPC
+// prints Canceled.
 type Code string
 
 func (n MethodName) String() string {
 	if n == (MethodName{}) {
 		return "every method"
 	}
+
 	return fmt.Sprintf("%.80q", n.Service+"/"+n.Method)
 }
 
@@ -56,40 +61,48 @@ func (n *MethodName) check(p place) {
 	if strings.Contains(n.Service, "/") {
 		p.in("service").wants("a name without slashes", n.Service)
 	}
+
 	if strings.Contains(n.Method, "/") {
 		p.in("method").wants("a name without slashes", n.Method)
 	}
+
 	if n.Service == "" && n.Method != "" {
 		p.fault("names the method %.80q without its service", n.Method)
 	}
 }
 
-// check rejects, in a live config, message limits above gRPC's defaults, which protect the caller.
+// check rejects, in a live config, message limits above gRPC's defaults, which
+// protect the caller.
 func (m *Method) check(p place) {
 	limit := func(field string, value *uint32, most uint32) {
 		if p.live && value != nil && *value > most {
-			p.in(field).fault("%d is above gRPC's default of %d: a live config may lower the limit, not lift it", *value, most)
+			p.in(field).fault("%d is above gRPC's default of %d: a live config may lower the limit, not lift it",
+				*value, most)
 		}
 	}
+
 	limit("maxRequestMessageBytes", m.MaxRequestMessageBytes, defaultMaxRequest)
 	limit("maxResponseMessageBytes", m.MaxResponseMessageBytes, defaultMaxResponse)
 }
 
 func (r *Retry) check(p place) {
 	if r.MaxBackoff > 0 && r.InitialBackoff > r.MaxBackoff {
-		p.in("initialBackoff").fault("is %v, longer than maxBackoff, which is %v", r.InitialBackoff, r.MaxBackoff)
+		p.in("initialBackoff").fault("is %v, longer than maxBackoff, which is %v",
+			r.InitialBackoff, r.MaxBackoff)
 	}
 }
 
 // decode decodes a status code's name or number.
 func (c *Code) decode(p place, v any) {
 	var text string
+
 	switch v := v.(type) {
 	case string:
 		text = strconv.Quote(v)
 	case json.Number:
 		text = v.String()
 	}
+
 	var code codes.Code
 	switch {
 	case code.UnmarshalJSON([]byte(text)) != nil:
@@ -110,7 +123,9 @@ func snake(camel string) string {
 		if i > 0 && unicode.IsUpper(r) {
 			name.WriteByte('_')
 		}
+
 		name.WriteRune(unicode.ToLower(r))
 	}
+
 	return name.String()
 }

@@ -18,9 +18,13 @@ const (
 	LeastRequestName     = "least_request_experimental"
 	RingHashName         = "ring_hash_experimental"
 	OutlierDetectionName = "outlier_detection_experimental"
-	EtcdName             = "etcd"           // ours, selects the instances that a call may go to
-	WeightedName         = "etcd_weighted"  // ours, picks by the endpoints' static weights
-	PeakEwmaName         = "etcd_peak_ewma" // ours, picks by latency times active calls
+
+	// ours, selects the instances that a call may go to
+	EtcdName = "etcd"
+
+	// ours, picks by the endpoints' static weights
+	WeightedName = "etcd_weighted"
+	PeakEwmaName = "etcd_peak_ewma" // ours, picks by latency times active calls
 )
 
 // gRPC's defaults.
@@ -31,13 +35,18 @@ const (
 	DefaultBaseEjection = Duration(30 * time.Second)
 )
 
-// PolicyRule describes a policy: its names, the type of its config and its allowed places.
+// PolicyRule describes a policy: its names, the type of its config and its
+// allowed places.
 type PolicyRule struct {
-	Proto, Name string         // Proto is the name in proto files, "" if they do not name the policy
-	Given       map[string]any // the parts of the config that proto files do not set
-	config      reflect.Type   // a different one for each policy
-	below       []string       // the parents that the policy may have
-	pkg         string         // the package that registers the policy, if a binary may not link it
+	// Proto is the name in proto files, "" if they do not name the policy
+	Proto, Name string
+
+	Given  map[string]any // the parts of the config that proto files do not set
+	config reflect.Type   // a different one for each policy
+	below  []string       // the parents that the policy may have
+
+	// the package that registers the policy, if a binary may not link it
+	pkg string
 }
 
 // top is the parent of the policies at the top of a config.
@@ -45,24 +54,62 @@ const top = ""
 
 var anywhere = []string{top, EtcdName, OutlierDetectionName}
 
-// Picking has the policies that "etcd" implements itself, over its own connections, the default first. A new policy begins with
-// a row here.
+// Picking has the policies that "etcd" implements itself, over its own
+// connections, the default first. A new policy begins with a row here.
 var Picking = []PolicyRule{
-	{Proto: "round_robin", Name: RoundRobinName, config: reflect.TypeFor[RoundRobin](), below: anywhere},
-	// Outlier detection has no effect on pick_first, which ignores its health reports.
-	{Proto: "pick_first", Name: PickFirstName, config: reflect.TypeFor[PickFirst](), below: []string{top, EtcdName}},
-	{Proto: "least_request", Name: LeastRequestName, config: reflect.TypeFor[LeastRequest](), below: anywhere},
-	{Proto: "ring_hash", Name: RingHashName, config: reflect.TypeFor[RingHash](), below: anywhere,
-		Given: map[string]any{"requestHashHeader": AffinityHeader}},
-	{Proto: "weighted", Name: WeightedName, config: reflect.TypeFor[Weighted](), below: anywhere},
-	{Proto: "peak_ewma", Name: PeakEwmaName, config: reflect.TypeFor[PeakEwma](), below: anywhere},
+	{
+		Proto:  "round_robin",
+		Name:   RoundRobinName,
+		config: reflect.TypeFor[RoundRobin](),
+		below:  anywhere,
+	},
+	// Outlier detection has no effect on pick_first, which ignores its health
+	// reports.
+	{
+		Proto:  "pick_first",
+		Name:   PickFirstName,
+		config: reflect.TypeFor[PickFirst](),
+		below:  []string{top, EtcdName},
+	},
+	{
+		Proto:  "least_request",
+		Name:   LeastRequestName,
+		config: reflect.TypeFor[LeastRequest](),
+		below:  anywhere,
+	},
+	{
+		Proto:  "ring_hash",
+		Name:   RingHashName,
+		config: reflect.TypeFor[RingHash](),
+		below:  anywhere,
+		Given:  map[string]any{"requestHashHeader": AffinityHeader}},
+	{
+		Proto:  "weighted",
+		Name:   WeightedName,
+		config: reflect.TypeFor[Weighted](),
+		below:  anywhere,
+	},
+	{
+		Proto:  "peak_ewma",
+		Name:   PeakEwmaName,
+		config: reflect.TypeFor[PeakEwma](),
+		below:  anywhere,
+	},
 }
 
-// policyRules has the rule of every policy that a config may name: those in Picking and these.
+// policyRules has the rule of every policy that a config may name: those in
+// Picking and these.
 var policyRules = rulesWith(Picking, []PolicyRule{
-	{Name: OutlierDetectionName, config: reflect.TypeFor[OutlierDetection](), below: []string{top},
-		pkg: "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"},
-	{Name: EtcdName, config: reflect.TypeFor[Etcd](), below: []string{top, OutlierDetectionName}},
+	{
+		Name:   OutlierDetectionName,
+		config: reflect.TypeFor[OutlierDetection](),
+		below:  []string{top},
+		pkg:    "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"},
+	{
+		Name:   EtcdName,
+		config: reflect.TypeFor[Etcd](),
+		below:  []string{top, OutlierDetectionName},
+	},
 })
 
 func rulesWith(lists ...[]PolicyRule) map[string]PolicyRule {
@@ -70,14 +117,20 @@ func rulesWith(lists ...[]PolicyRule) map[string]PolicyRule {
 	for _, rule := range slices.Concat(lists...) {
 		rules[rule.Name] = rule
 	}
+
 	return rules
 }
 
-// Ours reports whether "etcd" implements a policy itself, over its own connections.
-func Ours(policy string) bool { return policyRules[policy].Proto != "" }
+// Ours reports whether "etcd" implements a policy itself, over its own
+// connections.
+func Ours(policy string) bool {
+	return policyRules[policy].Proto != ""
+}
 
 // Known reports whether a config may name a policy.
-func Known(policy string) bool { return policyRules[policy].Name != "" }
+func Known(policy string) bool {
+	return policyRules[policy].Name != ""
+}
 
 // Policy is an entry in a list of policies.
 type Policy struct {
@@ -86,7 +139,9 @@ type Policy struct {
 }
 
 // MarshalJSON implements [json.Marshaler].
-func (p Policy) MarshalJSON() ([]byte, error) { return marshal(map[string]any{p.Name: p.Config}) }
+func (p Policy) MarshalJSON() ([]byte, error) {
+	return marshal(map[string]any{p.Name: p.Config})
+}
 
 // children returns the list of child policies, nil if the policy has none.
 func (p Policy) children() []Policy {
@@ -96,15 +151,19 @@ func (p Policy) children() []Policy {
 	case *OutlierDetection:
 		return c.ChildPolicy
 	}
+
 	return nil
 }
 
-// Etcd returns the config of the policy "etcd", which may be p or its child below outlier detection, nil if neither is.
+// Etcd returns the config of the policy "etcd", which may be p or its child
+// below outlier detection, nil if neither is.
 func (p Policy) Etcd() *Etcd {
 	if detection, ok := p.Config.(*OutlierDetection); ok {
 		p = detection.ChildPolicy[0]
 	}
+
 	etcd, _ := p.Config.(*Etcd)
+
 	return etcd
 }
 
@@ -131,11 +190,13 @@ type LeastRequest struct {
 type RingHash struct {
 	MinRingSize uint64 `json:"minRingSize,omitempty" min:"1" max:"8388608"`
 	MaxRingSize uint64 `json:"maxRingSize,omitempty" min:"1" max:"8388608"`
+
 	// RequestHashHeader is required: without it gRPC fails all calls.
 	RequestHashHeader string `json:"requestHashHeader" required:"true" header:"true"`
 }
 
-// OutlierDetection is the config of outlier_detection_experimental, which ejects failing endpoints.
+// OutlierDetection is the config of outlier_detection_experimental, which
+// ejects failing endpoints.
 type OutlierDetection struct {
 	Interval           *Duration            `json:"interval,omitempty" min:"0.1s"`
 	BaseEjectionTime   *Duration            `json:"baseEjectionTime,omitempty"`
@@ -143,6 +204,7 @@ type OutlierDetection struct {
 	MaxEjectionPercent *uint32              `json:"maxEjectionPercent,omitempty" max:"100"`
 	SuccessRate        *SuccessRateEjection `json:"successRateEjection,omitempty"`
 	FailurePercentage  *FailureEjection     `json:"failurePercentageEjection,omitempty"`
+
 	// ChildPolicy is required: gRPC crashes without it.
 	ChildPolicy []Policy `json:"childPolicy" of:"policies" required:"true"`
 }
@@ -166,14 +228,20 @@ type FailureEjection struct {
 // WantHeader describes the names that ValidHeader accepts.
 const WantHeader = `the name of a header, of letters, digits, ".", "-" and "_", that does not end in "-bin"`
 
-// ValidHeader reports whether a lower-case name is valid for request metadata with text values.
+// ValidHeader reports whether a lower-case name is valid for request metadata
+// with text values.
 func ValidHeader(name string) bool {
 	const legal, longest = "abcdefghijklmnopqrstuvwxyz0123456789.-_", 256
-	return name != "" && len(name) <= longest && strings.Trim(name, legal) == "" && !strings.HasSuffix(name, "-bin")
+
+	return name != "" &&
+		len(name) <= longest &&
+		strings.Trim(name, legal) == "" &&
+		!strings.HasSuffix(name, "-bin")
 }
 
 func (c *RingHash) check(p place) {
-	least, most := cmp.Or(c.MinRingSize, DefaultMinRingSize), cmp.Or(c.MaxRingSize, DefaultMaxRingSize)
+	least := cmp.Or(c.MinRingSize, DefaultMinRingSize)
+	most := cmp.Or(c.MaxRingSize, DefaultMaxRingSize)
 	if least > most {
 		p.in("minRingSize").fault("is %d, above maxRingSize, which is %d; left out, they are %d and %d",
 			least, most, DefaultMinRingSize, DefaultMaxRingSize)
@@ -185,23 +253,28 @@ func (c *OutlierDetection) check(p place) {
 	if c.BaseEjectionTime != nil {
 		base = *c.BaseEjectionTime
 	}
+
 	if c.MaxEjectionTime != nil && *c.MaxEjectionTime < base {
 		p.in("maxEjectionTime").fault("is %v, below baseEjectionTime, which is %v; left out, that is %v",
 			*c.MaxEjectionTime, base, DefaultBaseEjection)
 	}
+
 	for i, child := range c.ChildPolicy {
 		if etcd, ok := child.Config.(*Etcd); ok {
 			etcd.complete()
 		}
+
 		for j, below := range child.children() {
 			if below.Name == PickFirstName {
-				p.in(childField, index(i), child.Name, childField, index(j)).misplaced(PickFirstName, OutlierDetectionName)
+				p.in(childField, index(i), child.Name, childField, index(j)).misplaced(
+					PickFirstName, OutlierDetectionName)
 			}
 		}
 	}
 }
 
-// decode decodes an entry of a list: an object whose one field is the name of a policy.
+// decode decodes an entry of a list: an object whose one field is the name of a
+// policy.
 func (p *Policy) decode(at place, v any) {
 	var entry object
 	switch store(at, &entry, v, "an object"); len(entry) {
@@ -211,9 +284,11 @@ func (p *Policy) decode(at place, v any) {
 		for name, config := range entry {
 			*p = at.policy(name, config)
 		}
+
 		if p.Name == EtcdName && at.path[len(at.path)-1] != index(0) {
 			at.fault("the policy %q must be the first of the list", EtcdName)
 		}
+
 	default:
 		at.fault("want one policy an entry, not more")
 	}
@@ -235,45 +310,60 @@ func (p place) policy(name string, config any) Policy {
 	switch {
 	case !ok:
 		names := slices.Sorted(maps.Keys(policyRules))
-		p.fault("want one of the policies %s, not %.80q; %s", strings.Join(names, ", "), name, forOthers)
+		p.fault("want one of the policies %s, not %.80q; %s", strings.Join(names, ", "),
+			name, forOthers)
+
 		return Policy{}
+
 	case !slices.Contains(rule.below, p.parent):
 		p.misplaced(name, p.parent)
 		return Policy{}
 	}
+
 	to := reflect.New(rule.config)
 	p.parent = name
 	p.in(name).decode(config, to.Elem(), "")
+
 	return Policy{name, to.Interface()}
 }
 
-// forOthers says how a program uses a policy of another package, which picks in the place of "etcd".
+// forOthers says how a program uses a policy of another package, which picks in
+// the place of "etcd".
 const forOthers = `for any other, call grpc.NewClient("etcd:///KEY", grpc.WithResolvers(registry.Resolver()))`
 
-// misplaced adds the fault that a policy must not be a child of its parent. If it may be the parent instead, the text shows how.
+// misplaced adds the fault that a policy must not be a child of its parent. If
+// it may be the parent instead, the text shows how.
 func (p place) misplaced(name, parent string) {
 	if slices.Contains(policyRules[parent].below, name) {
-		p.fault(`the policy %q must not stand below %q but above it: {%[1]q: {..., %[3]q: [{%[2]q: {...}}]}}`, name, parent, childField)
+		p.fault(`the policy %q must not stand below %q but above it: {%[1]q: {..., %[3]q: [{%[2]q: {...}}]}}`,
+			name, parent, childField)
 		return
 	}
+
 	p.fault("the policy %q must not stand below %q", name, parent)
 }
 
-// ReadPolicy decodes the config of a policy in a proto file, in protobuf's JSON, and returns all faults.
+// ReadPolicy decodes the config of a policy in a proto file, in protobuf's
+// JSON, and returns all faults.
 func ReadPolicy(name string, config map[string]any) (Policy, []*Fault) {
 	to := reflect.New(policyRules[name].config).Interface()
 	return Policy{name, to}, read(to, config, place{parent: name, written: true})
 }
 
-// Read decodes another part of a config in a proto file into a struct of this package, and returns all faults.
-func Read(to any, part map[string]any) []*Fault { return read(to, part, place{}) }
+// Read decodes another part of a config in a proto file into a struct of this
+// package, and returns all faults.
+func Read(to any, part map[string]any) []*Fault {
+	return read(to, part, place{})
+}
 
 func read(to any, part object, p place) []*Fault {
 	if part == nil {
 		part = object{}
 	}
+
 	text, err := marshal(part)
 	err = cmp.Or(err, decode(string(text), to, p))
+
 	var all *faults
 	switch {
 	case errors.As(err, &all):
@@ -281,19 +371,25 @@ func read(to any, part object, p place) []*Fault {
 	case err != nil:
 		return []*Fault{{Text: err.Error()}}
 	}
+
 	return nil
 }
 
-// Linked returns an error if a config names policies, but no registered one. The error says how to link the first policy. Child
-// policies need no check: "etcd" has all of them.
+// Linked returns an error if a config names policies, but no registered one.
+// The error says how to link the first policy. Child policies need no check:
+// "etcd" has all of them.
 func (c *Config) Linked(registered func(name string) bool) error {
 	is := func(p Policy) bool { return registered(p.Name) }
 	if len(c.LoadBalancing) == 0 || slices.ContainsFunc(c.LoadBalancing, is) {
 		return nil
 	}
-	name, hint := c.LoadBalancing[0].Name, ""
+
+	name := c.LoadBalancing[0].Name
+
+	hint := ""
 	if pkg := policyRules[name].pkg; pkg != "" {
 		hint = fmt.Sprintf(" in this binary: import _ %q", pkg)
 	}
+
 	return fmt.Errorf("the policy %.80q is not linked%s", name, hint)
 }

@@ -10,7 +10,9 @@ import (
 
 type panics struct{ balancer.Builder }
 
-func (panics) Name() string { return "panics" }
+func (panics) Name() string {
+	return "panics"
+}
 
 func (panics) ParseConfig(json.RawMessage) (serviceconfig.LoadBalancingConfig, error) {
 	panic("no")
@@ -19,6 +21,7 @@ func (panics) ParseConfig(json.RawMessage) (serviceconfig.LoadBalancingConfig, e
 // A policy whose parser panics or fails causes only an error.
 func TestLive_ReportsParserPanics(t *testing.T) {
 	balancer.Register(panics{})
+
 	for text, want := range map[string]string{
 		`{"loadBalancingConfig":[{"panics":{}}]}`: `gRPC panics at the service config: no`,
 		`{"loadBalancingConfig":[{"nope":{}}]}`: `gRPC refuses the service config: grpc: the provided default service config is invalid: ` +

@@ -15,6 +15,7 @@ func TestBackoff(t *testing.T) {
 				t.Errorf("pause %d is %v, want between %v and %v", i, got, bound/2, bound)
 			}
 		}
+
 		b.Reset()
 	}
 }

@@ -1,4 +1,5 @@
-// Package loadtest makes calls while a test changes what they depend on. No call may fail.
+// Package loadtest makes calls while a test changes what they depend on. No
+// call may fail.
 package loadtest
 
 import (
@@ -24,7 +25,9 @@ const patience = time.Minute
 // Caller makes calls until it is stopped.
 type Caller struct {
 	Name string // in messages
-	// Stop ends the calls, and returns their number. It fails the test if a call has failed. The end of the test stops a caller, too.
+
+	// Stop ends the calls, and returns their number. It fails the test if a
+	// call has failed. The end of the test stops a caller, too.
 	Stop func() (calls int)
 
 	t      *testing.T
@@ -38,8 +41,10 @@ type Caller struct {
 // Start starts a caller.
 func Start(t *testing.T, name string, call Call) *Caller {
 	t.Helper()
+
 	c := &Caller{Name: name, t: t, recent: make(map[string]int)}
 	ctx, cancel := context.WithCancel(context.Background())
+
 	var running sync.WaitGroup
 	for range atOnce {
 		running.Go(func() {
@@ -49,54 +54,76 @@ func Start(t *testing.T, name string, call Call) *Caller {
 			}
 		})
 	}
+
 	c.Stop = sync.OnceValue(func() int {
 		cancel()
 		running.Wait()
+
 		if c.failed > 0 {
-			t.Errorf("%s: %d of %d calls failed, want none; the first error: %v", name, c.failed, c.calls, c.first)
+			t.Errorf("%s: %d of %d calls failed, want none; the first error: %v", name,
+				c.failed, c.calls, c.first)
 		}
+
 		return c.calls
 	})
+
 	t.Cleanup(func() { c.Stop() })
+
 	return c
 }
 
 func (c *Caller) call(call Call) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+
 	server, err := call(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.calls++
+
 	if err != nil {
 		c.failed++
 		c.first = cmp.Or(c.first, err)
 	}
+
 	c.recent[server]++
 }
 
 // More waits until n more calls have ended.
 func (c *Caller) More(n int) {
 	c.t.Helper()
+
 	c.mu.Lock()
 	target := c.calls + n
 	c.mu.Unlock()
-	c.await(func() string { return fmt.Sprintf("has ended %d of %d calls", c.calls, target) }, func() bool { return c.calls >= target })
+
+	c.await(func() string {
+		return fmt.Sprintf("has ended %d of %d calls", c.calls, target)
+	}, func() bool { return c.calls >= target })
 }
 
-// Reaches waits until consecutive calls reach exactly these servers: enough calls for a policy that picks at random.
+// Reaches waits until consecutive calls reach exactly these servers: enough
+// calls for a policy that picks at random.
 func (c *Caller) Reaches(names ...string) {
 	c.t.Helper()
+
 	slices.Sort(names)
 	var got []string
+
 	start := -1 // the number of calls before the present round, -1 before the first
-	c.await(func() string { return fmt.Sprintf("reached %q in the last round, want %q", got, names) }, func() bool {
+	c.await(func() string {
+		return fmt.Sprintf("reached %q in the last round, want %q", got, names)
+	}, func() bool {
 		if start >= 0 && c.calls < start+20*len(names) {
 			return false
 		}
+
 		got = slices.Sorted(maps.Keys(c.recent))
 		done := start >= 0 && slices.Equal(got, names)
-		start, c.recent = c.calls, make(map[string]int)
+		start = c.calls
+		c.recent = make(map[string]int)
+
 		return done
 	})
 }
@@ -104,15 +131,20 @@ func (c *Caller) Reaches(names ...string) {
 // await polls until ok returns true. It holds mu while it calls what and ok.
 func (c *Caller) await(what func() string, ok func() bool) {
 	c.t.Helper()
+
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
+
 	for deadline := time.Now().Add(patience); ; <-tick.C {
 		c.mu.Lock()
-		done, text := ok(), ""
+		done := ok()
+		text := ""
 		if !done && time.Now().After(deadline) {
 			text = what()
 		}
+
 		c.mu.Unlock()
+
 		switch {
 		case done:
 			return

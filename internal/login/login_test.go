@@ -10,20 +10,26 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Calls wait for one that finds out whether the token is valid, or for a stream. Once etcd has accepted the token, they go on together.
+// Calls wait for one that finds out whether the token is valid, or for a
+// stream. Once etcd has accepted the token, they go on together.
 func TestTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := Of(&clientv3.Client{Username: "u"})
+
 		// turn checks how long the next call waits, and its timeout.
 		turn := func(what string, waited, want time.Duration) (done func(error)) {
 			t.Helper()
+
 			began := time.Now()
 			call, done := l.Turn(t.Context(), time.Second)
 			if call != want || time.Since(began) != waited {
-				t.Errorf("%s: a timeout of %v after %v, want %v after %v", what, call, time.Since(began), want, waited)
+				t.Errorf("%s: a timeout of %v after %v, want %v after %v", what, call,
+					time.Since(began), want, waited)
 			}
+
 			return done
 		}
+
 		turn("a new client", 0, time.Second)(nil)
 		time.Sleep(trusted)
 		hangs := turn("a token that may have expired", 0, callTimeout)
@@ -43,6 +49,7 @@ func TestTurn(t *testing.T) {
 		turn("beside it", time.Second, time.Second)
 		synctest.Wait()
 	})
+
 	call, _ := Of(&clientv3.Client{}).Turn(t.Context(), time.Second)
 	if call != time.Second {
 		t.Errorf("without a password: a timeout of %v, want 1s", call)
@@ -57,6 +64,7 @@ func TestStream(t *testing.T) {
 		l.Turn(t.Context(), time.Second)
 		began := time.Now()
 		l.Stream(t.Context())(errors.New("no answer"))
+
 		if waited := time.Since(began); waited != maxStreamWait {
 			t.Errorf("a stream waits %v for a call that hangs, want %v", waited, maxStreamWait)
 		}

@@ -7,6 +7,7 @@ import (
 
 func TestAllow(t *testing.T) {
 	var l Limiter
+
 	now := time.Unix(1e9, 0)
 	for _, tt := range []struct {
 		after       time.Duration
@@ -21,18 +22,22 @@ func TestAllow(t *testing.T) {
 		{time.Hour, 100, 5, 2},
 	} {
 		now = now.Add(tt.after)
-		got, first := 0, -1
+		got := 0
+		first := -1
 		for range tt.lines {
 			ok, missed := l.Allow(now)
 			if ok {
 				got++
+
 				if first < 0 {
 					first = missed
 				}
 			}
 		}
+
 		if got != tt.want || got > 0 && first != tt.missed {
-			t.Errorf("after %v: %d of %d lines are allowed, and missed is %d, want %d and %d", tt.after, got, tt.lines, first, tt.want, tt.missed)
+			t.Errorf("after %v: %d of %d lines are allowed, and missed is %d, want %d and %d",
+				tt.after, got, tt.lines, first, tt.want, tt.missed)
 		}
 	}
 }

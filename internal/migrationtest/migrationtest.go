@@ -1,4 +1,5 @@
-// Package migrationtest moves servers and callers from one framework to another, one by one and under load. No call may fail.
+// Package migrationtest moves servers and callers from one framework to
+// another, one by one and under load. No call may fail.
 package migrationtest
 
 import (
@@ -11,25 +12,32 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loadtest"
 )
 
-var leastCalls = flag.Int("road.calls", 1000, "the minimum number of `calls` in each order of steps; with 20,000 and more, orders run one after the other")
+var leastCalls = flag.Int("road.calls", 1000,
+	"the minimum number of `calls` in each order of steps; with 20,000 and more, orders run one after the other")
 
 // Full reports whether the run measures: orders run one after the other, and
 // frameworks use their default intervals.
-func Full() bool { return *leastCalls >= 20_000 }
+func Full() bool {
+	return *leastCalls >= 20_000
+}
 
 // Call makes a call, and returns the name of the server that answered.
 type Call = loadtest.Call
 
-// Kind is what servers and callers migrate from or to: a framework, or this project.
+// Kind is what servers and callers migrate from or to: a framework, or this
+// project.
 type Kind struct {
-	// Serve starts a server and returns once it is in etcd. leave removes it from etcd and waits for
-	// its last calls; stop then ends it. leave is nil if stop does both.
+	// Serve starts a server and returns once it is in etcd. leave removes it
+	// from etcd and waits for its last calls; stop then ends it. leave is nil
+	// if stop does both.
 	Serve func(name string) (leave, stop func())
+
 	// Dial starts a caller.
 	Dial func() (Call, func())
 }
 
-// These are the numbers of servers and of callers. Before a move is undone, one in a divisor of them has moved.
+// These are the numbers of servers and of callers. Before a move is undone, one
+// in a divisor of them has moved.
 const (
 	servers, callers = 4, 2
 	half             = 2
@@ -41,28 +49,37 @@ type Order struct {
 	steps []step
 }
 
-// step replaces one server or one caller by one of the new kind or, if back is true, of the old kind.
+// step replaces one server or one caller by one of the new kind or, if back is
+// true, of the old kind.
 type step struct{ caller, back bool }
 
 // Orders has all orders.
 var Orders = []Order{
-	{"servers first", slices.Concat(times(servers, step{}), times(callers, step{caller: true}))},
-	{"callers first", slices.Concat(times(callers, step{caller: true}), times(servers, step{}))},
+	{"servers first",
+		slices.Concat(times(servers, step{}), times(callers, step{caller: true}))},
+	{"callers first",
+		slices.Concat(times(callers, step{caller: true}), times(servers, step{}))},
 	{"undone half way", slices.Concat(
 		times(servers/half, step{}), times(callers/half, step{caller: true}),
-		times(callers/half, step{caller: true, back: true}), times(servers/half, step{back: true}))},
+		times(callers/half, step{caller: true, back: true}), times(servers/half,
+			step{back: true}))},
 }
 
-func times(n int, s step) []step { return slices.Repeat([]step{s}, n) }
+func times(n int, s step) []step {
+	return slices.Repeat([]step{s}, n)
+}
 
-// Run moves servers and callers in each order, between the two kinds that start returns for this order.
+// Run moves servers and callers in each order, between the two kinds that start
+// returns for this order.
 func Run(t *testing.T, start func(t *testing.T) (from, to Kind)) {
 	t.Helper()
+
 	for _, order := range Orders {
 		t.Run(order.Name, func(t *testing.T) {
 			if !Full() {
 				t.Parallel() // the test mostly waits
 			}
+
 			from, to := start(t)
 			move(t, order, from, to)
 		})
@@ -71,19 +88,24 @@ func Run(t *testing.T, start func(t *testing.T) (from, to Kind)) {
 
 func move(t *testing.T, order Order, from, to Kind) {
 	t.Helper()
+
 	f := &fleet{t: t, old: &kind{from, "old"}, new: &kind{to, "new"}}
 	for range servers {
 		f.serve(f.old)
 	}
+
 	for range callers {
 		f.dial(f.old)
 	}
+
 	each := *leastCalls / (len(order.steps) + 1)
 	f.settle(each)
+
 	for _, s := range order.steps {
 		f.replace(s)
 		f.settle(each)
 	}
+
 	f.end()
 }
 
@@ -115,6 +137,7 @@ type server struct {
 
 func (f *fleet) serve(k *kind) {
 	f.t.Helper()
+
 	f.started++
 	name := fmt.Sprintf("%s %d", k.name, f.started)
 	leave, stop := k.Serve(name)
@@ -123,25 +146,34 @@ func (f *fleet) serve(k *kind) {
 
 func (f *fleet) dial(k *kind) {
 	f.t.Helper()
+
 	call, hangUp := k.Dial()
 	hangUp = sync.OnceFunc(hangUp)
 	f.t.Cleanup(hangUp)
 	f.callers = append(f.callers, caller{loadtest.Start(f.t, k.name, call), hangUp})
 }
 
-// replace starts a server or caller of one kind, waits until calls reach all servers, and stops a server or caller of the other kind.
+// replace starts a server or caller of one kind, waits until calls reach all
+// servers, and stops a server or caller of the other kind.
 func (f *fleet) replace(s step) {
 	f.t.Helper()
-	from, to := f.old, f.new
+
+	from := f.old
+	to := f.new
 	if s.back {
 		from, to = to, from
 	}
+
 	if s.caller {
 		f.dial(to)
 		f.settle(0)
-		f.hangUp(slices.IndexFunc(f.callers, func(c caller) bool { return c.Name == from.name }))
+		f.hangUp(slices.IndexFunc(f.callers, func(c caller) bool {
+			return c.Name == from.name
+		}))
+
 		return
 	}
+
 	f.serve(to)
 	f.settle(0)
 	f.withdraw(slices.IndexFunc(f.servers, func(s server) bool { return s.kind == from }))
@@ -150,18 +182,22 @@ func (f *fleet) replace(s step) {
 // withdraw ends a server.
 func (f *fleet) withdraw(i int) {
 	f.t.Helper()
+
 	s := f.servers[i]
 	f.servers = slices.Delete(f.servers, i, i+1)
+
 	if s.leave != nil {
 		s.leave()
 		f.settle(0)
 	}
+
 	s.stop()
 }
 
 // hangUp ends a caller, and checks its calls.
 func (f *fleet) hangUp(i int) {
 	f.t.Helper()
+
 	c := f.callers[i]
 	f.callers = slices.Delete(f.callers, i, i+1)
 	f.calls += c.Stop()
@@ -170,28 +206,36 @@ func (f *fleet) hangUp(i int) {
 
 func (f *fleet) end() {
 	f.t.Helper()
+
 	for len(f.callers) > 0 {
 		f.hangUp(0)
 	}
+
 	for _, s := range f.servers {
 		if s.leave != nil {
 			s.leave()
 		}
+
 		s.stop()
 	}
+
 	f.t.Logf("%s: %d calls", f.t.Name(), f.calls)
 }
 
-// settle waits until each caller reaches exactly the running servers, and all callers together have made this number of further calls.
+// settle waits until each caller reaches exactly the running servers, and all
+// callers together have made this number of further calls.
 func (f *fleet) settle(calls int) {
 	f.t.Helper()
+
 	names := make([]string, len(f.servers))
 	for i, s := range f.servers {
 		names[i] = s.name
 	}
+
 	for _, c := range f.callers {
 		c.Reaches(names...)
 	}
+
 	for _, c := range f.callers {
 		c.More(calls / len(f.callers))
 	}

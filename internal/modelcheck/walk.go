@@ -1,7 +1,9 @@
-// Package modelcheck tests a core with random sequences of events. A core is a value whose transitions depend only on their arguments.
-// A shell around the core carries out the core's decisions.
+// Package modelcheck tests a core with random sequences of events. A core is a
+// value whose transitions depend only on their arguments. A shell around the
+// core carries out the core's decisions.
 //
-// "go test -run Walk ./runtime/internal/lease/reconcile -args -times 10" walks ten times as many sequences as by default.
+// "go test -run Walk ./runtime/internal/lease/reconcile -args -times 10" walks
+// ten times as many sequences as by default.
 package modelcheck
 
 import (
@@ -15,22 +17,27 @@ import (
 
 var times = flag.Int("times", 1, "walk this many times as often")
 
-// World describes a core and a model of its surroundings, which applies the core's effects and sends it events. S is a state of both.
+// World describes a core and a model of its surroundings, which applies the
+// core's effects and sends it events. S is a state of both.
 type World[S any] struct {
 	Start  func() *S
 	Events []Event[S]
 	Rules  []Rule[S]
 
-	// Settle takes the next step without further faults, and returns its name, or "" if the state has recovered. The
-	// state must recover after at most Within such steps.
+	// Settle takes the next step without further faults, and returns its name,
+	// or "" if the state has recovered. The state must recover after at most
+	// Within such steps.
 	Settle func(*S) string
+
 	Within int
 }
 
 // Event is a possible event.
 type Event[S any] struct {
 	Name string
-	Do   func(*S) bool // changes the state, or returns false if the event is impossible in it
+
+	// changes the state, or returns false if the event is impossible in it
+	Do func(*S) bool
 }
 
 // Rule is an invariant.
@@ -42,23 +49,28 @@ type Rule[S any] struct {
 // Verdict is how a transition broke a rule, "" if none did.
 type Verdict string
 
-// Record records how a transition breaks a rule, unless an earlier one broke a rule, too.
+// Record records how a transition breaks a rule, unless an earlier one broke a
+// rule, too.
 func (v *Verdict) Record(format string, args ...any) {
 	if *v == "" {
 		*v = Verdict(fmt.Sprintf(format, args...))
 	}
 }
 
-// Walk walks n random sequences of at most events events, the same ones each time. It fails the test with a sequence that breaks
-// a rule, panics, or leads to a state that does not recover.
+// Walk walks n random sequences of at most events events, the same ones each
+// time. It fails the test with a sequence that breaks a rule, panics, or leads
+// to a state that does not recover.
 //
-// It skips the test with -short, which the race detector's tests use: a core has no goroutines, and the walks would take ten
-// times as long. "make cores" runs them.
+// It skips the test with -short, which the race detector's tests use: a core
+// has no goroutines, and the walks would take ten times as long. "make cores"
+// runs them.
 func Walk[S any](t *testing.T, n, events int, w World[S]) {
 	t.Helper()
+
 	if testing.Short() {
 		t.Skip("walks are skipped with -short")
 	}
+
 	met := make([]bool, len(w.Events))
 	for seed := range n * *times {
 		random := rand.New(rand.NewPCG(uint64(seed), 1))
@@ -66,10 +78,12 @@ func Walk[S any](t *testing.T, n, events int, w World[S]) {
 		for i := range sequence {
 			sequence[i] = random.IntN(len(w.Events))
 		}
+
 		if broken := w.run(sequence, met); broken != "" {
 			t.Fatal(w.shorten(sequence, broken))
 		}
 	}
+
 	for i, e := range w.Events {
 		if !met[i] {
 			t.Errorf("%q never happened", e.Name)
@@ -77,23 +91,28 @@ func Walk[S any](t *testing.T, n, events int, w World[S]) {
 	}
 }
 
-// run walks a sequence, without the events that are impossible, and returns what breaks. It notes in met which events have happened.
+// run walks a sequence, without the events that are impossible, and returns
+// what breaks. It notes in met which events have happened.
 func (w World[S]) run(sequence []int, met []bool) (broken string) {
 	defer func() {
 		if r := recover(); r != nil {
 			broken = fmt.Sprint("the core panics: ", r)
 		}
 	}()
+
 	s := w.Start()
 	for _, event := range sequence {
 		if !w.Events[event].Do(s) {
 			continue
 		}
+
 		met[event] = true
+
 		if broken := w.broken(s); broken != "" {
 			return broken
 		}
 	}
+
 	for steps := 0; ; steps++ {
 		step := w.Settle(s)
 		switch broken := w.broken(s); {
@@ -102,7 +121,8 @@ func (w World[S]) run(sequence []int, met []bool) (broken string) {
 		case step == "":
 			return ""
 		case steps == w.Within:
-			return fmt.Sprintf("the state does not recover within %d steps: %s", w.Within, step)
+			return fmt.Sprintf("the state does not recover within %d steps: %s",
+				w.Within, step)
 		}
 	}
 }
@@ -113,21 +133,27 @@ func (w World[S]) broken(s *S) string {
 			return rule.Name + ": " + how
 		}
 	}
+
 	return ""
 }
 
-// shorten describes a sequence that breaks something, without the events that are not needed for that.
+// shorten describes a sequence that breaks something, without the events that
+// are not needed for that.
 func (w World[S]) shorten(sequence []int, broken string) string {
 	for i := len(sequence) - 1; i >= 0; i-- {
 		without := slices.Delete(slices.Clone(sequence), i, i+1)
 		if b := w.run(without, make([]bool, len(w.Events))); b != "" {
-			sequence, broken = without, b
+			sequence = without
+			broken = b
 		}
 	}
+
 	var text strings.Builder
 	text.WriteString(broken)
+
 	for i, event := range sequence {
 		fmt.Fprintf(&text, "\n  %d. %s", i+1, w.Events[event].Name)
 	}
+
 	return text.String()
 }

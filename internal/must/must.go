@@ -6,6 +6,7 @@ import "testing"
 // Succeed fails and ends the test if err is not nil.
 func Succeed(t testing.TB, err error) {
 	t.Helper()
+
 	if err != nil {
 		t.Fatal(err)
 	}

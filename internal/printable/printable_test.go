@@ -21,7 +21,9 @@ func TestText(t *testing.T) {
 		{"\ufffd", "\ufffd"},
 		{"\U000e0001", `\U000e0001`},
 		{"\x00\x7f", `\x00\x7f`},
-		{"a\u034f\ufe0f\U000e0100\u115f\u1160\u3164\uffa0\u2800", `a\u034f\ufe0f\U000e0100\u115f\u1160\u3164\uffa0\u2800`}, // with invisible characters, two keys would look alike
+		// with invisible characters, two keys would look alike
+		{"a\u034f\ufe0f\U000e0100\u115f\u1160\u3164\uffa0\u2800",
+			`a\u034f\ufe0f\U000e0100\u115f\u1160\u3164\uffa0\u2800`},
 	} {
 		if got := Text(tt.in); got != tt.want {
 			t.Errorf("Text(%q) = %q, want %q", tt.in, got, tt.want)
@@ -49,17 +51,23 @@ func TestShort(t *testing.T) {
 }
 
 func FuzzText(f *testing.F) {
-	for _, s := range []string{"a\u202eb", "\xff\n", strings.Repeat("é", 9), "\U000e0001\u2028", "\x1b\x7f\u0085", "k\u2066"} {
+	for _, s := range []string{"a\u202eb", "\xff\n", strings.Repeat("é", 9), "\U000e0001\u2028",
+		"\x1b\x7f\u0085", "k\u2066"} {
 		f.Add(s)
 	}
+
 	f.Fuzz(func(t *testing.T, s string) {
 		got := Text(s)
-		if !utf8.ValidString(got) || strings.ContainsFunc(got, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		if !utf8.ValidString(got) || strings.ContainsFunc(got, func(r rune) bool {
+			return !unicode.IsPrint(r)
+		}) {
 			t.Errorf("Text(%q) = %q, want printable text", s, got)
 		}
+
 		if Text(got) != got {
 			t.Errorf("Text(%q) = %q, want no change", got, Text(got))
 		}
+
 		Short(s, len(s)/2)
 	})
 }

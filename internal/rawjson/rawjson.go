@@ -1,5 +1,6 @@
-// Package rawjson walks JSON text without decoding it. It is fast enough for ten thousand values at once, and lets
-// callers be strict: encoding/json accepts a field in any case, a repeated field, and null for every type.
+// Package rawjson walks JSON text without decoding it. It is fast enough for
+// ten thousand values at once, and lets callers be strict: encoding/json
+// accepts a field in any case, a repeated field, and null for every type.
 package rawjson
 
 import (
@@ -7,10 +8,11 @@ import (
 	"encoding/json"
 )
 
-// Depth returns how deep text nests arrays and objects. It stops reading, and returns limit+1, where
-// text nests deeper than limit. text need not be valid.
+// Depth returns how deep text nests arrays and objects. It stops reading, and
+// returns limit+1, where text nests deeper than limit. text need not be valid.
 func Depth(text []byte, limit int) int {
-	depth, deepest := 0, 0
+	depth := 0
+	deepest := 0
 	for i := 0; i < len(text); i++ {
 		switch text[i] {
 		case '"':
@@ -19,35 +21,44 @@ func Depth(text []byte, limit int) int {
 					i++
 				}
 			}
+
 		case '{', '[':
 			depth++
-			if deepest = max(deepest, depth); deepest > limit {
+			deepest = max(deepest, depth)
+			if deepest > limit {
 				return deepest
 			}
+
 		case '}', ']':
 			depth--
 		}
 	}
+
 	return deepest
 }
 
-// most bounds the members of an object and the elements of an array that are read. Others write the values, and each costs time.
+// most bounds the members of an object and the elements of an array that are
+// read. Others write the values, and each costs time.
 const most = 1024
 
-// Members calls yield for each of the first 1,024 members of an object until yield returns false. object must be valid.
-// Names are unescaped; values are slices of object.
+// Members calls yield for each of the first 1,024 members of an object until
+// yield returns false. object must be valid. Names are unescaped; values are
+// slices of object.
 func Members(object []byte, yield func(name, value []byte) bool) {
-	for rest, left := next(SkipSpace(object)[1:]), most; rest != nil && left > 0; rest, left = next(rest), left-1 {
+	for rest, left := next(SkipSpace(object)[1:]), most; rest != nil &&
+		left > 0; rest, left = next(rest), left-1 {
 		n := valueLen(rest)
 		name := rest[1 : n-1]
 		if bytes.IndexByte(name, '\\') >= 0 {
 			name = []byte(Text(rest[:n]))
 		}
+
 		rest = SkipSpace(SkipSpace(rest[n:])[1:])
 		n = valueLen(rest)
 		if !yield(name, rest[:n:n]) {
 			return
 		}
+
 		rest = rest[n:]
 	}
 }
@@ -59,6 +70,7 @@ func Elements(array []byte) (all []json.RawMessage) {
 		all = append(all, rest[:n:n])
 		rest = next(rest[n:])
 	}
+
 	return all
 }
 
@@ -71,27 +83,34 @@ func next(rest []byte) []byte {
 	case ',':
 		return SkipSpace(rest[1:])
 	}
+
 	return rest
 }
 
-// Text returns the content of a JSON string, and any other JSON value unchanged. value must be valid or empty.
+// Text returns the content of a JSON string, and any other JSON value
+// unchanged. value must be valid or empty.
 func Text(value []byte) string {
 	if len(value) == 0 || value[0] != '"' {
 		return string(value)
 	}
+
 	if bytes.IndexByte(value, '\\') < 0 {
 		return string(value[1 : len(value)-1])
 	}
+
 	var s string
 	_ = json.Unmarshal(value, &s) // value is valid
+
 	return s
 }
 
 // SkipSpace returns text without leading white space.
 func SkipSpace(text []byte) []byte {
-	for len(text) > 0 && (text[0] == ' ' || text[0] == '\t' || text[0] == '\r' || text[0] == '\n') {
+	for len(text) > 0 &&
+		(text[0] == ' ' || text[0] == '\t' || text[0] == '\r' || text[0] == '\n') {
 		text = text[1:]
 	}
+
 	return text
 }
 
@@ -106,23 +125,29 @@ func valueLen(b []byte) int {
 					i++
 				}
 			}
+
 			if depth == 0 {
 				return i + 1
 			}
+
 		case '{', '[':
 			depth++
 		case '}', ']':
 			if depth == 0 {
 				return i // a number or a word ends with the array or object that holds it
 			}
-			if depth--; depth == 0 {
+
+			depth--
+			if depth == 0 {
 				return i + 1
 			}
+
 		case ',', ' ', '\t', '\r', '\n':
 			if depth == 0 {
 				return i
 			}
 		}
 	}
+
 	return len(b)
 }

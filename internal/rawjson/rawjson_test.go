@@ -42,13 +42,17 @@ func decode(text []byte) any {
 			object[string(name)] = decode(value)
 			return true
 		})
+
 		return object
+
 	case '[':
 		list := []any{}
 		for _, value := range Elements(text) {
 			list = append(list, decode(value))
 		}
+
 		return list
+
 	case '"':
 		return Text(text)
 	default:
@@ -56,6 +60,7 @@ func decode(text []byte) any {
 		if err := json.Unmarshal(text, &v); err != nil {
 			return err
 		}
+
 		return v
 	}
 }
@@ -66,13 +71,19 @@ func FuzzDecode(f *testing.F) {
 	} {
 		f.Add([]byte(text))
 	}
+
 	f.Fuzz(func(t *testing.T, text []byte) {
 		Depth(text, 32)
+
 		var want any
 		if json.Unmarshal(text, &want) != nil || bytes.Count(text, []byte{','}) >= most {
 			return
 		}
-		if got := decode(text); !reflect.DeepEqual(got, want) && !strings.Contains(string(text), "\\u") && !slices.Contains([]byte(strings.ToValidUTF8(string(text), "\xff")), 0xff) {
+
+		got := decode(text)
+		if !reflect.DeepEqual(got, want) &&
+			!strings.Contains(string(text), "\\u") &&
+			!slices.Contains([]byte(strings.ToValidUTF8(string(text), "\xff")), 0xff) {
 			t.Errorf("decoded %s\n%#v\nwant\n%#v", text, got, want)
 		}
 	})

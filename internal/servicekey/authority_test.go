@@ -33,7 +33,8 @@ func TestCheckAuthority(t *testing.T) {
 		{strings.Repeat("a", 64), "63 bytes"},
 		{strings.Repeat("a.", 127) + "a", "253 bytes"},
 	} {
-		if err := CheckAuthority(tt.authority); (err == nil) != (tt.want == "") || !strings.Contains(fmt.Sprint(err), tt.want) {
+		err := CheckAuthority(tt.authority)
+		if (err == nil) != (tt.want == "") || !strings.Contains(fmt.Sprint(err), tt.want) {
 			t.Errorf("CheckAuthority(%q) = %v, want %q in it, or nil", tt.authority, err, tt.want)
 		}
 	}

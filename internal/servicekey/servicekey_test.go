@@ -32,7 +32,8 @@ func TestCheck(t *testing.T) {
 		{"_grpc_config", "reserved"},
 		{"/_grpc_config/a", "reserved"},
 	} {
-		if err := Check(tt.key); (err == nil) != (tt.want == "") || !strings.Contains(fmt.Sprint(err), tt.want) {
+		err := Check(tt.key)
+		if (err == nil) != (tt.want == "") || !strings.Contains(fmt.Sprint(err), tt.want) {
 			t.Errorf("Check(%q) = %v, want %q in it, or nil", tt.key, err, tt.want)
 		}
 	}
@@ -55,6 +56,7 @@ func TestOverlap(t *testing.T) {
 		if got := OverlapOf(tt.outer, tt.inner, false); got != tt.plain {
 			t.Errorf("OverlapOf(%q, %q, false) = %v, want %v", tt.outer, tt.inner, got, tt.plain)
 		}
+
 		if got := OverlapOf(tt.outer, tt.inner, true); got != tt.suffixed {
 			t.Errorf("OverlapOf(%q, %q, true) = %v, want %v", tt.outer, tt.inner, got, tt.suffixed)
 		}
@@ -63,8 +65,12 @@ func TestOverlap(t *testing.T) {
 
 func TestValidTTL(t *testing.T) {
 	for ttl, want := range map[time.Duration]bool{
-		0: false, time.Second - 1: false, time.Second: true, 1500 * time.Millisecond: false, 15 * time.Second: true,
-		24 * time.Hour: true, 24*time.Hour + time.Second: false, -time.Second: false,
+		0:                       false,
+		time.Second - 1:         false,
+		time.Second:             true,
+		1500 * time.Millisecond: false,
+		15 * time.Second:        true,
+		24 * time.Hour:          true, 24*time.Hour + time.Second: false, -time.Second: false,
 	} {
 		if got := ValidTTL(ttl); got != want {
 			t.Errorf("ValidTTL(%v) = %v, want %v", ttl, got, want)

@@ -29,47 +29,71 @@ type etcd struct {
 	log        bytes.Buffer  // not to be read before exited is closed
 }
 
-// startEtcd starts an etcd of one member, and waits until it answers. It skips the test without an etcd binary.
+// startEtcd starts an etcd of one member, and waits until it answers. It skips
+// the test without an etcd binary.
 func startEtcd(t *testing.T) *etcd {
 	t.Helper()
+
 	e := newMember(t, "single")
 	e.cluster = e.member()
 	e.start()
 	e.await()
+
 	return e
 }
 
 // newMember returns a member that is not started. The caller sets its cluster.
 func newMember(t *testing.T, name string) *etcd {
 	t.Helper()
+
 	if os.Getenv("TEST_ETCD") == "" {
 		t.Skip("TEST_ETCD does not name an etcd; make versions builds some")
 	}
-	e := &etcd{t: t, name: name, dir: filepath.Join(t.TempDir(), name), addr: freeAddr(t), peer: freeAddr(t)}
+
+	e := &etcd{
+		t:    t,
+		name: name,
+		dir:  filepath.Join(t.TempDir(), name),
+		addr: freeAddr(t),
+		peer: freeAddr(t),
+	}
+
 	t.Cleanup(e.kill) // registered before cleanups that use etcd, so it runs last
+
 	return e
 }
 
 // member returns the member in the form of --initial-cluster.
-func (e *etcd) member() string { return e.name + "=http://" + e.peer }
+func (e *etcd) member() string {
+	return e.name + "=http://" + e.peer
+}
 
-func (e *etcd) endpoint() string { return "http://" + e.addr }
+func (e *etcd) endpoint() string {
+	return "http://" + e.addr
+}
 
 // start starts the process on its data directory.
 func (e *etcd) start() {
 	e.t.Helper()
+
 	args := []string{
 		"--name", e.name, "--data-dir", e.dir,
 		"--listen-client-urls", e.endpoint(), "--advertise-client-urls", e.endpoint(),
-		"--listen-peer-urls", "http://" + e.peer, "--initial-advertise-peer-urls", "http://" + e.peer,
+		"--listen-peer-urls", "http://" + e.peer, "--initial-advertise-peer-urls", "http://" +
+			e.peer,
 		"--initial-cluster", e.cluster, "--heartbeat-interval", "50", "--election-timeout", "500",
 	}
+
 	e.cmd = exec.Command(os.Getenv("TEST_ETCD"), args...)
-	e.cmd.Stdout, e.cmd.Stderr = &e.log, &e.log
+	e.cmd.Stdout = &e.log
+	e.cmd.Stderr = &e.log
+
 	if err := e.cmd.Start(); err != nil {
 		e.t.Fatalf("start etcd: %v", err)
 	}
-	cmd, exited := e.cmd, make(chan struct{})
+
+	cmd := e.cmd
+	exited := make(chan struct{})
 	e.exited = exited
 	go func() {
 		_ = cmd.Wait() // it fails once the process is killed
@@ -82,6 +106,7 @@ func (e *etcd) kill() {
 	if e.cmd == nil || e.cmd.Process == nil {
 		return // never started
 	}
+
 	_ = e.cmd.Process.Kill() // the process may have ended
 	<-e.exited
 }
@@ -89,19 +114,23 @@ func (e *etcd) kill() {
 // await waits until etcd answers.
 func (e *etcd) await() {
 	e.t.Helper()
+
 	client := e.client()
 	for deadline := time.Now().Add(soon); ; {
 		ctx, cancel := context.WithTimeout(e.t.Context(), time.Second)
 		_, err := client.Get(ctx, "ready")
 		cancel()
+
 		if err == nil {
 			return
 		}
+
 		select {
 		case <-e.exited:
 			e.t.Fatalf("etcd ended:\n%s", e.log.String())
 		default:
 		}
+
 		if time.Now().After(deadline) {
 			e.kill()
 			e.t.Fatalf("etcd does not answer: %v\n%s", err, e.log.String())
@@ -112,6 +141,7 @@ func (e *etcd) await() {
 // client returns a client that is closed with the test.
 func (e *etcd) client(opts ...func(*clientv3.Config)) *clientv3.Client {
 	e.t.Helper()
+
 	config := clientv3.Config{
 		Endpoints: []string{e.endpoint()}, DialTimeout: soon,
 		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
@@ -119,20 +149,26 @@ func (e *etcd) client(opts ...func(*clientv3.Config)) *clientv3.Client {
 	for _, opt := range opts {
 		opt(&config)
 	}
+
 	client, err := clientv3.New(config)
 	must.Succeed(e.t, err)
 	e.t.Cleanup(func() { client.Close() })
+
 	return client
 }
 
-// lastPort is below the range of ephemeral ports, so that no other process takes a port while its etcd is down.
+// lastPort is below the range of ephemeral ports, so that no other process
+// takes a port while its etcd is down.
 var lastPort atomic.Int64
 
-func init() { lastPort.Store(20_000 + int64(os.Getpid()%100)*100) }
+func init() {
+	lastPort.Store(20_000 + int64(os.Getpid()%100)*100)
+}
 
 // freeAddr returns an unused loopback address, a different one each time.
 func freeAddr(t *testing.T) string {
 	t.Helper()
+
 	for {
 		addr := fmt.Sprint("127.0.0.1:", lastPort.Add(1))
 		if lis, err := net.Listen("tcp", addr); err == nil {
@@ -142,21 +178,27 @@ func freeAddr(t *testing.T) string {
 	}
 }
 
-// startThree starts a cluster of three members, and waits until all of them answer.
+// startThree starts a cluster of three members, and waits until all of them
+// answer.
 func startThree(t *testing.T) []*etcd {
 	t.Helper()
+
 	var members []*etcd
 	var cluster []string
 	for n := range 3 {
 		m := newMember(t, fmt.Sprint("member", n))
-		members, cluster = append(members, m), append(cluster, m.member())
+		members = append(members, m)
+		cluster = append(cluster, m.member())
 	}
+
 	for _, m := range members {
 		m.cluster = strings.Join(cluster, ",")
 		m.start()
 	}
+
 	for _, m := range members {
 		m.await()
 	}
+
 	return members
 }

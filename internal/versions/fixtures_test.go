@@ -30,20 +30,24 @@ const (
 
 // newRegistry returns a registry that is closed with the test.
 func newRegistry(t *testing.T, client *clientv3.Client) *runtime.Registry {
-	registry := runtime.NewRegistry(client, runtime.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, nil))))
+	registry := runtime.NewRegistry(client,
+		runtime.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, nil))))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
+
 		if err := registry.Close(ctx); err != nil {
 			t.Logf("close the registry: %v", err)
 		}
 	})
+
 	return registry
 }
 
 func bounded(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), soon)
 	t.Cleanup(cancel)
+
 	return ctx
 }
 
@@ -57,9 +61,11 @@ func (g greeter) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloRep
 	return &basic.HelloReply{Message: g.addr}, nil
 }
 
-// serve serves a greeter, and returns its address once that is in etcd. stop ends the server, and waits for its end.
+// serve serves a greeter, and returns its address once that is in etcd. stop
+// ends the server, and waits for its end.
 func serve(t *testing.T, registry *runtime.Registry) (addr string, stop func()) {
 	t.Helper()
+
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	must.Succeed(t, err)
 	addr = lis.Addr().String()
@@ -68,25 +74,36 @@ func serve(t *testing.T, registry *runtime.Registry) (addr string, stop func()) 
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx, lis) }()
+
 	stop = sync.OnceFunc(func() {
 		cancel()
+
 		if err := <-served; err != nil {
 			t.Errorf("serve: %v", err)
 		}
 	})
+
 	t.Cleanup(stop)
 	eventually(t, addr+" is in etcd", func() bool {
 		all := server.Status()
-		return len(all) > 0 && !slices.ContainsFunc(all, func(s runtime.Status) bool { return s.State != runtime.StateRegistered })
+
+		return len(all) > 0 && !slices.ContainsFunc(all, func(s runtime.Status) bool {
+			return s.State != runtime.StateRegistered
+		})
 	})
+
 	return addr, stop
 }
 
-// newCaller starts a caller of the greeters that the registry finds. The test must stop it before the last of them.
+// newCaller starts a caller of the greeters that the registry finds. The test
+// must stop it before the last of them.
 func newCaller(t *testing.T, registry *runtime.Registry) *loadtest.Caller {
 	t.Helper()
-	client, err := basic.NewGreeterClientFromEtcd(registry, grpc.WithTransportCredentials(insecure.NewCredentials()))
+
+	client, err := basic.NewGreeterClientFromEtcd(registry,
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	must.Succeed(t, err)
+
 	return loadtest.Start(t, "the caller", func(ctx context.Context) (string, error) {
 		reply, err := client.SayHello(ctx, &basic.HelloRequest{})
 		return reply.GetMessage(), err
@@ -94,44 +111,61 @@ func newCaller(t *testing.T, registry *runtime.Registry) *loadtest.Caller {
 }
 
 // watchUntil watches a key until its endpoints are as wanted.
-func watchUntil(t *testing.T, registry *runtime.Registry, key, what string, ok func([]runtime.Endpoint) bool) {
+func watchUntil(
+	t *testing.T,
+	registry *runtime.Registry,
+	key, what string,
+	ok func([]runtime.Endpoint) bool,
+) {
 	t.Helper()
+
 	for endpoints, err := range registry.Watch(bounded(t), key) {
 		if err == nil && ok(endpoints) {
 			return
 		}
 	}
+
 	t.Fatalf("not within %v: the watch has %s", soon, what)
 }
 
 // leaseOf returns the lease of the only key of the service, 0 without a key.
 func leaseOf(t *testing.T, client *clientv3.Client) clientv3.LeaseID {
 	t.Helper()
+
 	resp, err := client.Get(bounded(t), key+"/", clientv3.WithPrefix())
 	must.Succeed(t, err)
+
 	if len(resp.Kvs) != 1 {
 		return 0
 	}
+
 	return clientv3.LeaseID(resp.Kvs[0].Lease)
 }
 
-// enableAuth makes etcd require passwords. It adds the user "server", who may write below the key, and the
-// user "caller", who may read there. Each user's password is the user's name.
+// enableAuth makes etcd require passwords. It adds the user "server", who may
+// write below the key, and the user "caller", who may read there. Each user's
+// password is the user's name.
 func enableAuth(t *testing.T, client *clientv3.Client) {
 	t.Helper()
+
 	ctx := bounded(t)
 	var failed error
+
 	note := func(_ any, err error) { failed = errors.Join(failed, err) }
 	for _, u := range []struct {
 		name string
 		may  clientv3.PermissionType
-	}{{"server", clientv3.PermissionType(clientv3.PermReadWrite)}, {"caller", clientv3.PermissionType(clientv3.PermRead)}} {
+	}{{"server", clientv3.PermissionType(clientv3.PermReadWrite)},
+		{"caller", clientv3.PermissionType(clientv3.PermRead)}} {
 		note(client.RoleAdd(ctx, u.name))
-		note(client.RoleGrantPermission(ctx, u.name, key+"/", clientv3.GetPrefixRangeEnd(key+"/"), u.may))
-		note(client.RoleGrantPermission(ctx, u.name, "_grpc_config/"+key, "", clientv3.PermissionType(clientv3.PermRead)))
+		note(client.RoleGrantPermission(ctx, u.name, key+"/", clientv3.GetPrefixRangeEnd(key+"/"),
+			u.may))
+		note(client.RoleGrantPermission(ctx, u.name, "_grpc_config/"+key, "",
+			clientv3.PermissionType(clientv3.PermRead)))
 		note(client.UserAdd(ctx, u.name, u.name))
 		note(client.UserGrantRole(ctx, u.name, u.name))
 	}
+
 	note(client.RoleAdd(ctx, "root"))
 	note(client.UserAdd(ctx, "root", "root"))
 	note(client.UserGrantRole(ctx, "root", "root"))
@@ -139,16 +173,20 @@ func enableAuth(t *testing.T, client *clientv3.Client) {
 	must.Succeed(t, failed)
 }
 
-// eventually polls until ok returns true. It fails the test if that takes too long.
+// eventually polls until ok returns true. It fails the test if that takes too
+// long.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
+
 	start := time.Now()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
+
 	for !ok() {
 		if time.Since(start) > soon {
 			t.Fatalf("not within %v: %s", soon, what)
 		}
+
 		<-tick.C
 	}
 }

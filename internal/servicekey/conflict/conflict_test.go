@@ -33,10 +33,12 @@ func TestTLSName(t *testing.T) {
 		{"acme/user", "", "acme.user"},
 		{"/acme/user", "", "acme.user"},
 		{"Acme/User", "", "acme.user"},
-		{"acme/user", "user.acme.com", "user.acme.com"}, // the authority takes precedence over the key
+		// the authority takes precedence over the key
+		{"acme/user", "user.acme.com", "user.acme.com"},
 		{"ключ", "user.acme.com", "user.acme.com"},
 		{"acme/user", "User.Acme.Com", "user.acme.com"},
-		{"acme/user", "user.acme.com:8443", "user.acme.com"}, // a certificate has the host without the port
+		// a certificate has the host without the port
+		{"acme/user", "user.acme.com:8443", "user.acme.com"},
 		{"acme/user", "user.acme.com.", "user.acme.com"},
 		{"acme/user", "10.0.0.7:443", "10.0.0.7"},
 		{"acme/user", "[2001:DB8:0::7]:443", "2001:db8::7"},

@@ -1,5 +1,6 @@
-// Package balancer is the load balancing policy "etcd": it decides which endpoints a call may go to, and picks one. It has
-// one connection for each address, and a plan, which consists of views of these connections.
+// Package balancer is the load balancing policy "etcd": it decides which
+// endpoints a call may go to, and picks one. It has one connection for each
+// address, and a plan, which consists of views of these connections.
 //
 //	config.go     the policies' names and the policy's config
 //	plan.go       the plan: a plan of package plan for the resolver's state, and the connections to its endpoints
@@ -12,8 +13,10 @@
 //	target.go     picking for a call that names its instance, or follows the route
 //	balancer.go   the policy, which is the core's shell, and its queue of events
 //
-// Package plan has the steps from entries to the tiers of a pick, calloptions has the options of a call, and picking has the
-// policies that choose. Importing package balancer registers the policies with gRPC, which offers no other way.
+// Package plan has the steps from entries to the tiers of a pick, calloptions
+// has the options of a call, and picking has the policies that choose.
+// Importing package balancer registers the policies with gRPC, which offers no
+// other way.
 package balancer
 
 import (
@@ -28,9 +31,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// policy is the balancer of one ClientConn, and the core's shell. gRPC calls its methods one at a time. SubConns and calls report
-// events at any time, on any goroutine, while they hold locks of their own. Such events go into the queue, and the holder of mu
-// handles them.
+// policy is the balancer of one ClientConn, and the core's shell. gRPC calls
+// its methods one at a time. SubConns and calls report events at any time, on
+// any goroutine, while they hold locks of their own. Such events go into the
+// queue, and the holder of mu handles them.
 type policy struct {
 	cc      balancer.ClientConn
 	opts    balancer.BuildOptions
@@ -39,15 +43,22 @@ type policy struct {
 	now     func() time.Time // the clock
 
 	// mu guards the fields below. No pick and no callback of gRPC takes it.
-	mu       sync.Mutex
-	core     core
-	memory   *picking.Memory // the statistics of calls: those of attr.Client, if it has them
-	in       *input          // the input of the last plan; without endpoints at first
-	waking   *time.Timer     // for the core's next selection
-	reported []string        // problems of the last plan, passed to Client.Report
-	leaves   bool            // calls go to the fallback, and Client.CallsLeave was called with true
-	after    []func()        // to call after mu is unlocked
-	closed   bool
+	mu sync.Mutex
+
+	core core
+
+	// the statistics of calls: those of attr.Client, if it has them
+	memory *picking.Memory
+
+	in       *input      // the input of the last plan; without endpoints at first
+	waking   *time.Timer // for the core's next selection
+	reported []string    // problems of the last plan, passed to Client.Report
+
+	// calls go to the fallback, and Client.CallsLeave was called with true
+	leaves bool
+
+	after  []func() // to call after mu is unlocked
+	closed bool
 }
 
 // do runs f with mu held, and then the events in the queue.
@@ -56,26 +67,31 @@ func (p *policy) do(f func()) {
 	if !p.closed {
 		f()
 	}
+
 	p.carryOut()
 	after := p.after
 	p.after = nil
 	p.mu.Unlock()
+
 	for _, f := range after {
 		f()
 	}
 }
 
-// carryOut applies the core's effects and passes queued events to the core, until no effect and no event is left. Then it
-// gives gRPC a new picker, if one is due.
+// carryOut applies the core's effects and passes queued events to the core,
+// until no effect and no event is left. Then it gives gRPC a new picker, if one
+// is due.
 func (p *policy) carryOut() {
 	publish := p.act()
 	for {
 		p.core.reselect(p.now())
 		publish = p.act() || publish
+
 		events := p.queue.takeAll()
 		if len(events) == 0 && !p.core.stale {
 			break
 		}
+
 		for _, event := range events {
 			if !p.closed {
 				event()
@@ -83,33 +99,40 @@ func (p *policy) carryOut() {
 			}
 		}
 	}
+
 	p.wake(p.core.lookAt)
 	p.tellLeaves(!p.closed && p.core.leaves)
+
 	if publish && !p.closed {
 		p.publish()
 	}
 }
 
-// tellLeaves calls the client's CallsLeave when calls begin or cease to go to the fallback.
+// tellLeaves calls the client's CallsLeave when calls begin or cease to go to
+// the fallback.
 func (p *policy) tellLeaves(leaves bool) {
 	if p.leaves == leaves {
 		return
 	}
+
 	p.leaves = leaves
 	if tell := p.in.state.Client.CallsLeave; tell != nil {
 		p.after = append(p.after, func() { tell(leaves) })
 	}
 }
 
-// act applies the core's effects, and further effects that these cause, and reports whether a new picker is due. It runs
-// before the next event is handled, so that events of closed connections are dropped.
+// act applies the core's effects, and further effects that these cause, and
+// reports whether a new picker is due. It runs before the next event is
+// handled, so that events of closed connections are dropped.
 func (p *policy) act() (publish bool) {
 	for {
 		out := p.core.flush()
 		publish = publish || out.publish
+
 		for _, s := range out.steps {
 			p.step(s)
 		}
+
 		if len(out.steps) == 0 {
 			return publish
 		}
@@ -119,16 +142,21 @@ func (p *policy) act() (publish bool) {
 // step applies a step of the core.
 func (p *policy) step(s step) {
 	conn := s.conn
+
 	switch s.action {
 	case dial:
 		p.dial(conn)
 	case watch:
 		subConn := conn.subConn
-		subConn.RegisterHealthListener(func(state balancer.SubConnState) { p.onState(conn, subConn, p.core.health, state) })
+		subConn.RegisterHealthListener(func(state balancer.SubConnState) {
+			p.onState(conn, subConn, p.core.health, state)
+		})
+
 	case shutDown:
 		if conn.subConn != nil {
 			conn.subConn.Shutdown()
 		}
+
 		conn.subConn = nil
 	}
 }
@@ -137,20 +165,35 @@ func (p *policy) step(s step) {
 func (p *policy) dial(conn *conn) {
 	if conn.subConn == nil {
 		var subConn balancer.SubConn
-		subConn, err := p.cc.NewSubConn(conn.endpoint.GRPC().Addresses, balancer.NewSubConnOptions{
-			StateListener: func(state balancer.SubConnState) { p.onState(conn, subConn, p.core.changed, state) },
-		})
+		subConn, err :=
+			p.cc.NewSubConn(conn.endpoint.GRPC().Addresses, balancer.NewSubConnOptions{
+				StateListener: func(state balancer.SubConnState) {
+					p.onState(conn, subConn, p.core.changed, state)
+				},
+			})
 		if err != nil { // gRPC's policies do not retry a failed NewSubConn either
-			p.core.changed(conn, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: err}, p.now())
+			p.core.changed(conn, balancer.SubConnState{
+				ConnectivityState: connectivity.TransientFailure,
+				ConnectionError:   err,
+			}, p.now())
+
 			return
 		}
+
 		conn.subConn = subConn
 	}
+
 	conn.subConn.Connect()
 }
 
-// onState queues an event for a state of subConn. If conn has another SubConn by the time of handling, the event is dropped.
-func (p *policy) onState(conn *conn, subConn balancer.SubConn, event func(*conn, balancer.SubConnState, time.Time), s balancer.SubConnState) {
+// onState queues an event for a state of subConn. If conn has another SubConn
+// by the time of handling, the event is dropped.
+func (p *policy) onState(
+	conn *conn,
+	subConn balancer.SubConn,
+	event func(*conn, balancer.SubConnState, time.Time),
+	s balancer.SubConnState,
+) {
 	p.queue.put(func() {
 		if conn.subConn == subConn {
 			event(conn, s, p.now())
@@ -158,13 +201,16 @@ func (p *policy) onState(conn *conn, subConn balancer.SubConn, event func(*conn,
 	})
 }
 
-// wake sets the timer for the core's next selection to the time at, unless at is zero.
+// wake sets the timer for the core's next selection to the time at, unless at
+// is zero.
 func (p *policy) wake(at time.Time) {
 	if p.waking != nil {
 		p.waking.Stop()
 	}
+
 	if !at.IsZero() && !p.closed {
-		p.waking = time.AfterFunc(time.Until(at), func() { p.do(func() {}) }) // do makes the due selection
+		// do makes the due selection
+		p.waking = time.AfterFunc(time.Until(at), func() { p.do(func() {}) })
 	}
 }
 
@@ -181,14 +227,18 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	if err != nil {
 		return err
 	}
+
 	p.do(func() {
 		p.store(s.ResolverState, c)
 		p.replan()
-		// Statistics of calls under way stay. If each address has a connection, all stay, so that updates need not visit all addresses.
+
+		// Statistics of calls under way stay. If each address has a connection,
+		// all stay, so that updates need not visit all addresses.
 		if !p.in.state.Pending() && p.memory.Len() != len(p.core.conns) {
 			p.memory.Keep(func(addr string) bool { return p.core.conns[addr] != nil })
 		}
 	})
+
 	return nil
 }
 
@@ -198,37 +248,50 @@ func (p *policy) store(s resolver.State, c *config) {
 	if in.state.Health != p.in.state.Health {
 		p.core.watchAgain()
 	}
+
 	p.memory = cmp.Or(in.state.Client.Stats, p.memory)
 	p.in = in
 }
 
-// replan makes a plan of p.in and passes the plan to the core. The targets come last: core.update raises the epoch, so a call that finds
-// its target gone waits for the next picker, whose plan has the connections to instances that have left.
+// replan makes a plan of p.in and passes the plan to the core. The targets come
+// last: core.update raises the epoch, so a call that finds its target gone
+// waits for the next picker, whose plan has the connections to instances that
+// have left.
 func (p *policy) replan() {
 	var next *plan
+
 	in := *p.in
 	in.Left = p.core.left(&in)
+
 	if in.state.Client.TargetsOnly {
 		next = targetsOnly(&in)
 	} else {
 		next = makePlan(&in)
 	}
+
 	next.opened = func() { p.queue.put(func() { p.core.opened() }) }
-	if !in.state.Pending() { // otherwise the drain list and the lanes would seem to name endpoints that do not exist
-		client, before := in.state.Client, p.reported
+
+	// otherwise the drain list and the lanes would seem to name endpoints that
+	// do not exist
+	if !in.state.Pending() {
+		client := in.state.Client
+		before := p.reported
 		p.after = append(p.after, func() { client.Tell(next.Reports, before) })
 		p.reported = next.Reports
 	}
+
 	p.core.update(next, p.now())
 	p.targets.update(p.in)
 }
 
-// ResolverError implements [balancer.Balancer]. It does nothing if endpoints are known.
+// ResolverError implements [balancer.Balancer]. It does nothing if endpoints
+// are known.
 func (p *policy) ResolverError(err error) {
 	p.do(func() {
 		if len(p.in.Endpoints) > 0 {
 			return
 		}
+
 		state := *p.in.state
 		state.Err = err
 		p.in = newInput(&state, p.in.config)
@@ -250,9 +313,12 @@ func (p *policy) Close() {
 	})
 }
 
-// queue holds events from any goroutine until they are handled one by one. It is safe for concurrent use.
+// queue holds events from any goroutine until they are handled one by one. It
+// is safe for concurrent use.
 type queue struct {
-	start func() // schedules calls of takeAll until the queue is empty; runs with mu held, so it must not block
+	// schedules calls of takeAll until the queue is empty; runs with mu held,
+	// so it must not block
+	start func()
 
 	mu        sync.Mutex
 	events    []func()
@@ -263,19 +329,24 @@ type queue struct {
 func (q *queue) put(event func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	q.events = append(q.events, event)
+
 	if !q.scheduled {
 		q.scheduled = true
 		q.start()
 	}
 }
 
-// takeAll removes and returns all events. If there were none, the next put calls start again.
+// takeAll removes and returns all events. If there were none, the next put
+// calls start again.
 func (q *queue) takeAll() []func() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	events := q.events
 	q.events = nil
 	q.scheduled = len(events) > 0
+
 	return events
 }

@@ -16,23 +16,45 @@ type conn struct {
 	addr    string
 	stats   *picking.Stats            // the address's statistics in the policy's Memory
 	current atomic.Pointer[condition] // the condition as picks see it
-	reached atomic.Bool               // under ring_hash, whether a call has reached the endpoint, and its connection has not ended since
-	spare   atomic.Bool               // unused for linger: if the instance has left, only calls that name it use conn
 
-	subConn balancer.SubConn // set by the shell; nil before the dial and after the shutdown
+	// under ring_hash, whether a call has reached the endpoint, and its
+	// connection has not ended since
+	reached atomic.Bool
+
+	// unused for linger: if the instance has left, only calls that name it use
+	// conn
+	spare atomic.Bool
+
+	// set by the shell; nil before the dial and after the shutdown
+	subConn balancer.SubConn
 
 	// The core owns the fields below.
 	endpoint *attr.Backend
-	state    connectivity.State // the state of the SubConn; Connecting from the dial on
-	inPlan   bool               // the endpoint is in the plan, and has not left
-	left     bool               // the plan has the endpoint, which has left
-	always   bool               // the plan uses the endpoint, whichever endpoints are ready
-	selected uint64             // the number of the last selection of connections that includes conn
-	loose    bool               // conn is in core.loose
-	named    bool               // a call has named the instance: conn stays open while the instance is registered
-	outlasts bool               // a call had named the instance before it left: see keepUnused
-	triedAt  time.Time          // when conn was dialed, or its health became unknown, for the first time since it was ready or failing
-	closeAt  time.Time          // when to close the unused conn; zero means never
+
+	state  connectivity.State // the state of the SubConn; Connecting from the dial on
+	inPlan bool               // the endpoint is in the plan, and has not left
+	left   bool               // the plan has the endpoint, which has left
+
+	// the plan uses the endpoint, whichever endpoints are ready
+	always bool
+
+	// the number of the last selection of connections that includes conn
+	selected uint64
+
+	loose bool // conn is in core.loose
+
+	// a call has named the instance: conn stays open while the instance is
+	// registered
+	named bool
+
+	// a call had named the instance before it left: see keepUnused
+	outlasts bool
+
+	// when conn was dialed, or its health became unknown, for the first time
+	// since it was ready or failing
+	triedAt time.Time
+
+	closeAt time.Time // when to close the unused conn; zero means never
 }
 
 // condition is the state of a connection as picks see it. It is immutable.
@@ -42,43 +64,64 @@ type condition struct {
 	err       error            // why the connection is failing; nil if it is not
 }
 
-// isEjected reports whether outlier detection has ejected the endpoint. Calls that name the instance still use it. Other calls use it
-// only while nothing else in their tiers is ready: a whole tier may be ejected, because the maximum of ejections counts all endpoints.
-func (c *condition) isEjected() bool { return c.readiness == failing && c.subConn != nil }
+// isEjected reports whether outlier detection has ejected the endpoint. Calls
+// that name the instance still use it. Other calls use it only while nothing
+// else in their tiers is ready: a whole tier may be ejected, because the
+// maximum of ejections counts all endpoints.
+func (c *condition) isEjected() bool {
+	return c.readiness == failing && c.subConn != nil
+}
 
 // readiness is the ability of a connection to take calls.
 type readiness int8
 
 const (
-	trying  readiness = iota // new, idle, connecting, or of unknown health; calls wait for the connection
-	joining                  // trying for the first time while other endpoints serve; calls do not wait for the connection
-	late                     // trying for longer than readyTimeout: other endpoints are tried
-	ready                    // connected, and not known to be unhealthy
-	failing                  // the last attempt failed, or the endpoint is unhealthy or ejected
+	// new, idle, connecting, or of unknown health; calls wait for the
+	// connection
+	trying readiness = iota
+
+	// trying for the first time while other endpoints serve; calls do not wait
+	// for the connection
+	joining
+
+	// trying for longer than readyTimeout: other endpoints are tried
+	late
+	ready // connected, and not known to be unhealthy
+
+	// the last attempt failed, or the endpoint is unhealthy or ejected
+	failing
 	numReadiness
 )
 
 // isExpected reports whether a connection is ready, or may soon be ready.
-func (r readiness) isExpected() bool { return r == trying || r == joining || r == ready }
+func (r readiness) isExpected() bool {
+	return r == trying || r == joining || r == ready
+}
 
 var untried = &condition{readiness: trying}
 
 func newConn(addr string, stats *picking.Stats) *conn {
 	conn := &conn{addr: addr, stats: stats, state: connectivity.Idle}
 	conn.current.Store(untried)
+
 	return conn
 }
 
-func (conn *conn) readiness() readiness { return conn.current.Load().readiness }
+func (conn *conn) readiness() readiness {
+	return conn.current.Load().readiness
+}
 
 // isSilent reports whether conn has been connecting for readyTimeout.
 func (conn *conn) isSilent(now time.Time) bool {
 	return conn.state == connectivity.Connecting && now.Sub(conn.triedAt) >= readyTimeout
 }
 
-func (conn *conn) is(r readiness) bool { return conn.readiness() == r }
+func (conn *conn) is(r readiness) bool {
+	return conn.readiness() == r
+}
 
-// isAwaited reports whether conn is connecting or has not reported its health yet, and is not late.
+// isAwaited reports whether conn is connecting or has not reported its health
+// yet, and is not late.
 func (conn *conn) isAwaited() bool {
 	return conn.state != connectivity.Idle && (conn.is(trying) || conn.is(joining))
 }

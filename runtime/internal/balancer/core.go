@@ -15,43 +15,61 @@ import (
 )
 
 const (
-	// linger is how long an unused connection is kept, because the next plan may use it. If all servers of the next plan fail,
-	// calls use the connection as a last resort.
+	// linger is how long an unused connection is kept, because the next plan
+	// may use it. If all servers of the next plan fail, calls use the
+	// connection as a last resort.
 	linger = 5 * time.Second
-	// attemptDelay is how long one attempt to connect may take before another endpoint is tried in parallel, as in gRPC's
-	// pick_first (A61).
+
+	// attemptDelay is how long one attempt to connect may take before another
+	// endpoint is tried in parallel, as in gRPC's pick_first (A61).
 	attemptDelay = 250 * time.Millisecond
-	// readyTimeout bounds how long calls wait for an endpoint that is connecting or has not reported its health. After that, the
-	// endpoint is late. gRPC gives up on a connection only after 20 s, and a health service may never answer.
+
+	// readyTimeout bounds how long calls wait for an endpoint that is
+	// connecting or has not reported its health. After that, the endpoint is
+	// late. gRPC gives up on a connection only after 20 s, and a health service
+	// may never answer.
 	readyTimeout = time.Second
-	// minSilent is the minimum of the limit on late endpoints that are tried concurrently in a tier: see core.reach.
+
+	// minSilent is the minimum of the limit on late endpoints that are tried
+	// concurrently in a tier: see core.reach.
 	minSilent = 32
 )
 
-// errUnhealthy is the error of calls to an unhealthy endpoint for which gRPC gives no reason, such as an ejected endpoint.
-var errUnhealthy = errors.New("etcd: the endpoint is not healthy, or outlier detection has ejected it")
+// errUnhealthy is the error of calls to an unhealthy endpoint for which gRPC
+// gives no reason, such as an ejected endpoint.
+var errUnhealthy = errors.New(
+	"etcd: the endpoint is not healthy, or outlier detection has ejected it")
 
-// core decides which connections exist. Its methods handle events. They record effects and do no I/O.
+// core decides which connections exist. Its methods handle events. They record
+// effects and do no I/O.
 //
-// A new plan is in force at once. It includes connected endpoints of the previous plan as a last resort: see left.
+// A new plan is in force at once. It includes connected endpoints of the
+// previous plan as a last resort: see left.
 type core struct {
 	statsOf func(addr string) *picking.Stats // returns the statistics of an address
 	conns   map[string]*conn                 // by address
 	plan    *plan                            // nil once the policy is closed
 
-	selection uint64            // the number of the last selection of connections
-	chosen    []*conn           // the connections of the last selection, without those with conn.always set
-	counts    [numReadiness]int // how many selected connections have each readiness
-	loose     []*conn           // connections that the next selection may connect, close or count as late
-	leaves    bool              // connections to the fallback are selected
-	stale     bool              // another selection is due now
-	lookAt    time.Time         // when the next selection is due; zero means never
+	selection uint64 // the number of the last selection of connections
+
+	// the connections of the last selection, without those with conn.always set
+	chosen []*conn
+
+	counts [numReadiness]int // how many selected connections have each readiness
+
+	// connections that the next selection may connect, close or count as late
+	loose []*conn
+
+	leaves bool      // connections to the fallback are selected
+	stale  bool      // another selection is due now
+	lookAt time.Time // when the next selection is due; zero means never
 
 	epoch epoch
 	out   effects
 }
 
-// effects are commands for the shell. It applies the steps in order, and then publishes a picker if publish is set.
+// effects are commands for the shell. It applies the steps in order, and then
+// publishes a picker if publish is set.
 type effects struct {
 	steps   []step
 	publish bool
@@ -72,7 +90,13 @@ const (
 )
 
 func newCore(statsOf func(addr string) *picking.Stats, first *plan) core {
-	return core{statsOf: statsOf, conns: make(map[string]*conn), plan: first, selection: 1} // conn.selected of a new conn is 0
+	// conn.selected of a new conn is 0
+	return core{
+		statsOf:   statsOf,
+		conns:     make(map[string]*conn),
+		plan:      first,
+		selection: 1,
+	}
 }
 
 // connTo returns the connection to the address of an endpoint.
@@ -83,62 +107,86 @@ func (c *core) connTo(ep *attr.Backend) *conn {
 		conn = newConn(addr, c.statsOf(addr))
 		c.conns[addr] = conn
 	}
+
 	return conn
 }
 
-// update puts a new plan in force. It looks only at the endpoints outside the common prefix and suffix of both plans.
+// update puts a new plan in force. It looks only at the endpoints outside the
+// common prefix and suffix of both plans.
 func (c *core) update(next *plan, now time.Time) {
-	previous, prefix, suffix, serving := c.plan, 0, 0, c.counts[ready] > 0
+	previous := c.plan
+	prefix := 0
+	suffix := 0
+	serving := c.counts[ready] > 0
+
 	if previous.picksSome() == next.picksSome() {
 		prefix, suffix = commonLengths(previous.All[:previous.Live], next.All[:next.Live])
 	}
+
 	next.conns = c.connsOf(next, prefix, suffix, now)
 	next.differ = next.methodsDiffer(previous, prefix, suffix)
+
 	for i := range previous.outside(prefix, suffix) {
 		c.mark(previous.conns[i], false, false, false)
 	}
+
 	for i := range next.outside(prefix, suffix) {
 		left := next.ClassOf(i) == planning.Left
 		c.mark(next.conns[i], !left, left, i < next.Live && !next.picksSome())
 	}
+
 	c.plan = next
 	next.adopt(previous)
 	c.selectConns(now, serving)
 	c.publish()
 }
 
-// connsOf returns the connections to the endpoints of the next plan. Connections outside its prefix and suffix get new endpoints.
+// connsOf returns the connections to the endpoints of the next plan.
+// Connections outside its prefix and suffix get new endpoints.
 func (c *core) connsOf(next *plan, prefix, suffix int, now time.Time) []*conn {
-	previous, changed := c.plan, []*conn(nil)
+	previous := c.plan
+	changed := []*conn(nil)
 	same := len(next.All) == len(previous.All) && next.Live == previous.Live
 	for i := range next.outside(prefix, suffix) {
 		conn := c.connTo(next.All[i])
 		c.renew(conn, next.All[i], now)
+
 		if next.in.state.InState && !conn.inPlan && next.ClassOf(i) != planning.Left {
-			c.close(conn) // outlier detection has forgotten the SubConn of an endpoint that had left
+			// outlier detection has forgotten the SubConn of an endpoint that
+			// had left
+			c.close(conn)
 		}
+
 		changed = append(changed, conn)
 		same = same && conn == previous.conns[i]
 	}
+
 	if same {
 		return previous.conns
 	}
-	begin, end, middle := previous.conns[:prefix], previous.conns[previous.Live-suffix:previous.Live], next.Live-suffix-prefix
+
+	begin := previous.conns[:prefix]
+	end := previous.conns[previous.Live-suffix : previous.Live]
+	middle := next.Live - suffix - prefix
+
 	return slices.Concat(begin, changed[:middle], end, changed[middle:])
 }
 
-// mark sets whether the endpoint of conn is in the plan, or has left, and whether the plan always uses it.
+// mark sets whether the endpoint of conn is in the plan, or has left, and
+// whether the plan always uses it.
 func (c *core) mark(conn *conn, inPlan, left, always bool) {
 	was := c.isSelected(conn)
 	conn.inPlan = inPlan
 	conn.left = left
 	conn.always = always
+
 	switch is := c.isSelected(conn); {
 	case is && !was:
 		c.counts[conn.readiness()]++
 	case was && !is:
 		c.counts[conn.readiness()]--
 	}
+
 	c.loosen(conn)
 }
 
@@ -150,25 +198,32 @@ func (c *core) loosen(conn *conn) {
 	}
 }
 
-// left returns the connected endpoints of the current plan that the next input no longer has.
+// left returns the connected endpoints of the current plan that the next input
+// no longer has.
 func (c *core) left(next *input) (left []*attr.Backend) {
 	previous := c.plan.in
 	prefix, suffix := commonLengths(previous.Endpoints, next.Endpoints)
 	known := make(map[string]bool)
-	for _, b := range slices.Concat(next.Endpoints[prefix:len(next.Endpoints)-suffix], next.Away) {
+	for _, b := range slices.Concat(next.Endpoints[prefix:len(next.Endpoints)-suffix],
+		next.Away) {
 		known[b.Endpoint.Addr] = true
 	}
-	before := slices.Concat(previous.Endpoints[prefix:len(previous.Endpoints)-suffix], previous.Left)
+
+	before := slices.Concat(previous.Endpoints[prefix:len(previous.Endpoints)-suffix],
+		previous.Left)
 	if next.state.Away != nil {
 		before = append(before, previous.Away...)
 	}
+
 	for _, b := range before {
 		addr := b.Endpoint.Addr
-		if conn := c.conns[addr]; conn != nil && conn.state == connectivity.Ready && !known[addr] {
+		conn := c.conns[addr]
+		if conn != nil && conn.state == connectivity.Ready && !known[addr] {
 			known[addr] = true
 			left = append(left, b)
 		}
 	}
+
 	return left
 }
 
@@ -177,13 +232,16 @@ func (c *core) renew(conn *conn, ep *attr.Backend, now time.Time) {
 	if conn.endpoint != nil && ep.Restarted(conn.endpoint) {
 		c.restart(conn, now)
 	}
+
 	conn.endpoint = ep
+
 	if conn.is(ready) {
 		conn.stats.Ready(&ep.Endpoint, now)
 	}
 }
 
-// restart handles a restart of the server of conn. It ends an attempt to connect or a backoff, which concerns the old server.
+// restart handles a restart of the server of conn. It ends an attempt to
+// connect or a backoff, which concerns the old server.
 func (c *core) restart(conn *conn, now time.Time) {
 	if conn.state == connectivity.TransientFailure || conn.isSilent(now) {
 		c.do(shutDown, conn)
@@ -193,21 +251,25 @@ func (c *core) restart(conn *conn, now time.Time) {
 	}
 }
 
-// connect connects conn if it is idle, and either the plan has it or a call has named it. If joins is set, other endpoints already
-// serve, so calls do not wait for conn.
+// connect connects conn if it is idle, and either the plan has it or a call has
+// named it. If joins is set, other endpoints already serve, so calls do not
+// wait for conn.
 func (c *core) connect(conn *conn, joins bool, now time.Time) {
 	if conn.state != connectivity.Idle || !conn.named && !conn.inPlan {
 		return
 	}
+
 	if joins && conn.current.Load() == untried {
 		c.set(conn, &condition{readiness: joining})
 	}
+
 	conn.state = connectivity.Connecting
 	c.await(conn, now)
 	c.do(dial, conn)
 }
 
-// await starts the timeout after which conn is late. An attempt that neither succeeded nor failed has started it already.
+// await starts the timeout after which conn is late. An attempt that neither
+// succeeded nor failed has started it already.
 func (c *core) await(conn *conn, now time.Time) {
 	conn.triedAt = cmp.Or(conn.triedAt, now)
 	c.loosen(conn)
@@ -223,22 +285,26 @@ func (c *core) close(conn *conn) {
 	c.set(conn, untried)
 }
 
-// pinTarget connects to ep, the endpoint of an instance that a call has named, and returns the connection.
+// pinTarget connects to ep, the endpoint of an instance that a call has named,
+// and returns the connection.
 func (c *core) pinTarget(ep *attr.Backend, now time.Time) *conn {
 	conn := c.connTo(ep)
 	c.pin(conn, ep, now)
 	c.publish()
 	c.connect(conn, false, now)
+
 	return conn
 }
 
 // pin keeps conn open while calls may name its instance, whose endpoint is ep.
 func (c *core) pin(conn *conn, ep *attr.Backend, now time.Time) {
-	conn.named, conn.closeAt = true, time.Time{}
+	conn.named = true
+	conn.closeAt = time.Time{}
 	c.renew(conn, ep, now)
 }
 
-// unpin handles the removal of the instance for which conn is pinned. left reports whether the instance has left, not moved.
+// unpin handles the removal of the instance for which conn is pinned. left
+// reports whether the instance has left, not moved.
 func (c *core) unpin(conn *conn, left bool) {
 	conn.named = false
 	conn.outlasts = left
@@ -250,46 +316,62 @@ func (c *core) unpin(conn *conn, left bool) {
 func (c *core) changed(conn *conn, s balancer.SubConnState, now time.Time) {
 	was := conn.state
 	conn.state = s.ConnectivityState
+
 	switch s.ConnectivityState {
 	case connectivity.Connecting:
 	case connectivity.Ready:
 		c.do(watch, conn)
-		if c.plan.in.state.Health == "" { // without a health check, calls that name the instance may use conn at once
+
+		// without a health check, calls that name the instance may use conn at
+		// once
+		if c.plan.in.state.Health == "" {
 			next := *conn.current.Load()
 			next.subConn = conn.subConn
-			if c.set(conn, &next); conn.named {
+			c.set(conn, &next)
+
+			if conn.named {
 				c.publish()
 			}
 		}
+
 	case connectivity.TransientFailure:
 		c.set(conn, &condition{readiness: failing, err: s.ConnectionError})
 	case connectivity.Idle:
 		ended := was == connectivity.Ready && c.plan.traits.Rings
 		if ended {
-			conn.reached.Store(false) // as in gRPC, the next call that reaches the endpoint connects
+			// as in gRPC, the next call that reaches the endpoint connects
+			conn.reached.Store(false)
 		}
-		if was != connectivity.TransientFailure { // a failed connection fails calls until it is ready, as in gRPC's policies
+
+		// a failed connection fails calls until it is ready, as in gRPC's
+		// policies
+		if was != connectivity.TransientFailure {
 			c.set(conn, untried)
 		}
+
 		if c.isUsed(conn) && (conn.named || !ended) {
 			c.connect(conn, false, now)
 		}
 	}
+
 	c.markStale()
 }
 
-// markStale makes another selection due if selections depend on the readiness of connections.
+// markStale makes another selection due if selections depend on the readiness
+// of connections.
 func (c *core) markStale() {
 	c.stale = c.stale || c.plan.selectsByReadiness()
 }
 
-// opened handles the first call that needs a view, a connection, or a method that some endpoints lack.
+// opened handles the first call that needs a view, a connection, or a method
+// that some endpoints lack.
 func (c *core) opened() {
 	c.stale = true
 	c.publish()
 }
 
-// reselect makes a selection if one is due. One selection may follow many events.
+// reselect makes a selection if one is due. One selection may follow many
+// events.
 func (c *core) reselect(now time.Time) {
 	if c.plan != nil && (c.stale || !c.lookAt.IsZero() && !now.Before(c.lookAt)) {
 		c.selectConns(now, false)
@@ -301,24 +383,33 @@ func (c *core) health(conn *conn, s balancer.SubConnState, now time.Time) {
 	if conn.state != connectivity.Ready {
 		return
 	}
+
 	switch s.ConnectivityState {
 	case connectivity.Ready:
 		conn.stats.Ready(&conn.endpoint.Endpoint, now)
 		c.set(conn, &condition{readiness: ready, subConn: conn.subConn})
 	case connectivity.TransientFailure:
-		next := &condition{readiness: failing, err: cmp.Or(s.ConnectionError, errUnhealthy)}
-		if s.ConnectionError == nil { // ejected; a failed health check would have an error
+		next := &condition{
+			readiness: failing,
+			err:       cmp.Or(s.ConnectionError, errUnhealthy),
+		}
+		// ejected; a failed health check would have an error
+		if s.ConnectionError == nil {
 			next.subConn = conn.current.Load().subConn
 		}
+
 		c.set(conn, next)
+
 	default:
 		c.set(conn, untried)
 		c.await(conn, now)
 	}
+
 	c.markStale()
 }
 
-// watchAgain restarts the health watches, because gRPC reads the service config only when a watch begins.
+// watchAgain restarts the health watches, because gRPC reads the service config
+// only when a watch begins.
 func (c *core) watchAgain() {
 	for _, conn := range c.conns {
 		if conn.state == connectivity.Ready {
@@ -332,33 +423,43 @@ func (c *core) closeAll() {
 	for _, conn := range c.conns {
 		c.do(shutDown, conn)
 	}
+
 	c.conns = nil
 	c.loose = nil
 	c.plan = nil
 }
 
-// publish makes a new picker due. When gRPC gets the picker, it picks again for waiting calls.
+// publish makes a new picker due. When gRPC gets the picker, it picks again for
+// waiting calls.
 func (c *core) publish() {
 	c.epoch.Add(1)
 	c.out.publish = true
 }
 
-func (c *core) do(a action, conn *conn) { c.out.steps = append(c.out.steps, step{a, conn}) }
+func (c *core) do(a action, conn *conn) {
+	c.out.steps = append(c.out.steps, step{a, conn})
+}
 
 // set sets the condition of conn.
 func (c *core) set(conn *conn, next *condition) {
-	was, is := conn.readiness(), next.readiness
+	was := conn.readiness()
+	is := next.readiness
+
 	if c.isSelected(conn) {
 		c.counts[was]--
 		c.counts[is]++
 	}
-	// No new picker is due if a failing connection fails again while others are ready.
+
+	// No new picker is due if a failing connection fails again while others are
+	// ready.
 	if was != is || is == ready || c.counts[ready] == 0 {
 		c.publish()
 	}
+
 	if is == ready || is == failing {
 		conn.triedAt = time.Time{}
 	}
+
 	conn.current.Store(next)
 }
 
@@ -366,6 +467,7 @@ func (c *core) set(conn *conn, next *condition) {
 func (c *core) flush() effects {
 	out := c.out
 	c.out = effects{}
+
 	return out
 }
 
@@ -374,6 +476,7 @@ func earliest(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
 	}
+
 	return a
 }
 
@@ -383,10 +486,12 @@ func (c *core) state() connectivity.State {
 	switch {
 	case c.counts[ready] > 0, in.state.Client.TargetsOnly:
 		return connectivity.Ready
-	case c.counts[trying]+c.counts[joining]+c.counts[late] > 0, in.state.Pending() && len(c.plan.All) == 0:
+	case c.counts[trying]+c.counts[joining]+c.counts[late] > 0, in.state.Pending() &&
+		len(c.plan.All) == 0:
 		return connectivity.Connecting
 	case c.plan.traits.Rings && c.counts[failing] == 0 && len(c.plan.All) > 0:
 		return connectivity.Idle // no call has reached an endpoint
 	}
+
 	return connectivity.TransientFailure
 }

@@ -19,12 +19,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// walked is a core in a walk through orders of events. It also records the core's effects.
+// walked is a core in a walk through orders of events. It also records the
+// core's effects.
 type walked struct {
 	*walks
-	core   core
-	now    time.Time
-	fleet  [3]int // each endpoint's variant, 1 or 2; 0 if it has no entry; 3 if variant 1 is in the fallback
+	core core
+	now  time.Time
+
+	// each endpoint's variant, 1 or 2; 0 if it has no entry; 3 if variant 1 is
+	// in the fallback
+	fleet [3]int
+
 	config int
 	health map[*conn]bool // true if the health of the connection is watched
 	wake   time.Time
@@ -45,6 +50,7 @@ var variants = func() (all [3][]*attr.Backend) {
 			all[i] = append(all[i], endpointsOf(name+" "+says)...)
 		}
 	}
+
 	return all
 }()
 
@@ -63,64 +69,98 @@ func newWalks(t *testing.T, texts ...string) *walks {
 	for _, text := range texts {
 		w.configs = append(w.configs, mustConfig(t, "{"+text+"}"))
 	}
+
 	for i := range variants {
 		for v := range 3 {
 			w.events = append(w.events, fmt.Sprintf("fleet %d %d", i, v))
 		}
 	}
+
 	w.events = append(w.events, "fleet 2 3")
 	for c := range texts {
 		w.events = append(w.events, fmt.Sprintf("config %d", c))
 	}
+
 	for _, addr := range []string{"a:1", "b:1", "c:1"} {
 		for _, what := range []string{"ready", "fails", "ends", "idle", "well", "unwell"} {
 			w.events = append(w.events, what+" "+addr)
 		}
 	}
+
 	w.events = append(w.events, "named c:1", "forgotten c:1", "time 1s", "time 5s")
+
 	return w
 }
 
 func (ws *walks) start() *walked {
 	noStats := func(string) *picking.Stats { return new(picking.Stats) }
 	c, _ := defaultConfig()
-	w := &walked{walks: ws, core: newCore(noStats, targetsOnly(inputOf(c, planning.Client{}, nil))), now: time.Now(), fleet: [3]int{1, 1, 0}, health: make(map[*conn]bool)}
+	w := &walked{
+		walks:  ws,
+		core:   newCore(noStats, targetsOnly(inputOf(c, planning.Client{}, nil))),
+		now:    time.Now(),
+		fleet:  [3]int{1, 1, 0},
+		health: make(map[*conn]bool),
+	}
+
 	w.update()
+
 	for _, addr := range []string{"a:1", "b:1"} {
 		w.do("ready " + addr)
 		w.do("well " + addr)
 	}
+
 	return w
 }
 
 func (w *walked) happen(event int) bool {
-	before, had := w.picks(), w.core.plan.conns
-	update := strings.HasPrefix(w.events[event], "fleet") || strings.HasPrefix(w.events[event], "config")
+	before := w.picks()
+	had := w.core.plan.conns
+	update := strings.HasPrefix(w.events[event], "fleet") ||
+		strings.HasPrefix(w.events[event], "config")
+
 	if !w.do(w.events[event]) {
 		return false
 	}
+
 	for _, conn := range had {
 		if conn.state == connectivity.Ready && !slices.Contains(w.core.plan.conns, conn) {
 			w.broken.Record("an endpoint that has left stays a last resort while it is connected: %s is not in the plan", conn.addr)
 		}
 	}
+
 	for i, c := range before {
 		after := w.picks()[i]
-		strict := w.core.plan.Lane(walkedCalls[i].lane) == nil || w.core.plan.Lane(walkedCalls[i].lane).Strict
-		if c.conn == nil || walkedCalls[i].method == "New" && c.conn.endpoint.Endpoint.Version == "v1" { // v1 lacks the method
+		strict := w.core.plan.Lane(walkedCalls[i].lane) == nil ||
+			w.core.plan.Lane(walkedCalls[i].lane).Strict
+
+		// v1 lacks the method
+		if c.conn == nil ||
+			walkedCalls[i].method == "New" && c.conn.endpoint.Endpoint.Version == "v1" {
 			continue
 		}
+
 		p := w.core.plan
-		lazy := walkedCalls[i].lane != "" && p.picksSome() || p.traits.Rings || p.base.awaitsZone() // the first call of a lane, or to an endpoint of a ring, connects, and calls wait for their zone
+
+		// the first call of a lane, or to an endpoint of a ring, connects, and
+		// calls wait for their zone
+		lazy := walkedCalls[i].lane != "" && p.picksSome() || p.traits.Rings || p.base.awaitsZone()
 		at := slices.Index(p.conns, c.conn)
-		moved := at >= 0 && !w.mayServe(c.conn, i)                                                                                    // the endpoint moved into a lane, or out of one
-		if v := p.views[p.Lane(walkedCalls[i].lane)]; v != nil && v != p.base && v.anyBefore(planning.Away, trying, joining, ready) { // a call of a lane waits while the lane's endpoints connect
+		moved := at >= 0 && !w.mayServe(c.conn, i) // the endpoint moved into a lane, or out of one
+
+		v := p.views[p.Lane(walkedCalls[i].lane)]
+		// a call of a lane waits while the lane's endpoints connect
+		if v != nil && v != p.base && v.anyBefore(planning.Away, trying, joining, ready) {
 			continue
 		}
+
 		if update && after.conn == nil && c.conn.is(ready) && !strict && !lazy && !moved {
-			w.broken.Record("a change of plan loses no call: %v was served by %s, and now gets the error %v", walkedCalls[i], c.conn.addr, after.err)
+			w.broken.Record(
+				"a change of plan loses no call: %v was served by %s, and now gets the error %v",
+				walkedCalls[i], c.conn.addr, after.err)
 		}
 	}
+
 	return true
 }
 
@@ -139,9 +179,11 @@ func (w *walked) picks() (all []picked) {
 	p := w.picker()
 	for i := range walkedCalls {
 		info, _ := infoOf(i)
+
 		for _, v := range p.plan.called() { // makes the pick refresh the view
 			v.last.Store(nil)
 		}
+
 		result, err := p.Pick(info)
 		x := picked{err: err}
 		for _, c := range w.conns() {
@@ -149,39 +191,50 @@ func (w *walked) picks() (all []picked) {
 				x.conn = c
 			}
 		}
+
 		all = append(all, x)
 	}
+
 	return all
 }
 
-// mayServe reports whether a connection is ready, and the plan lets it serve a call, but not as a last resort.
+// mayServe reports whether a connection is ready, and the plan lets it serve a
+// call, but not as a last resort.
 func (w *walked) mayServe(conn *conn, call int) bool {
 	p := w.core.plan
+
 	if conn.current.Load().readiness != ready {
 		return false
 	}
+
 	info, wish := infoOf(call)
 	v, err := p.viewOf(&info, wish)
 	if err != nil {
 		return false
 	}
+
 	for ; v != nil; v = v.base {
 		v.open()
+
 		lacking := v.lacking(info.FullMethodName)
 		if slices.Contains(lacking, conn.endpoint.Methods) {
 			return false
 		}
+
 		if v.calls(conn) {
 			return conn.endpoint.Endpoint.Zone == "x" || !v.awaitsZone()
 		}
+
 		if !v.refresh(1, lacking).toBase {
 			return false
 		}
 	}
+
 	return false
 }
 
-// awaitsZone reports whether calls may wait for an endpoint of the client's zone while other zones serve.
+// awaitsZone reports whether calls may wait for an endpoint of the client's
+// zone while other zones serve.
 func (v *view) awaitsZone() bool {
 	return v.plan.HasZones() && v.anyBefore(planning.OtherZones, trying)
 }
@@ -196,6 +249,7 @@ func (v *view) calls(conn *conn) bool {
 			}
 		}
 	}
+
 	return false
 }
 
@@ -206,6 +260,7 @@ func infoOf(call int) (balancer.PickInfo, *calloptions.Options) {
 	if c.lane != "" {
 		ctx = calloptions.WithLane(ctx, c.lane)
 	}
+
 	return balancer.PickInfo{Ctx: ctx, FullMethodName: "/s.A/" + c.method}, calloptions.Of(ctx, "")
 }
 
@@ -222,6 +277,7 @@ func (w *walked) update() {
 			in.Away = append(in.Away, variants[i][0])
 		}
 	}
+
 	in.Left = w.core.left(in)
 	next := makePlan(in)
 	next.opened = func() { w.asks = true }
@@ -232,23 +288,33 @@ func (w *walked) update() {
 // do handles an event. It reports whether the event was possible.
 func (w *walked) do(event string) (could bool) {
 	var i, v int
+
 	verb, name, _ := strings.Cut(event, " ")
 	conn := w.core.conns[name]
+
 	switch verb {
 	case "fleet":
 		_, _ = fmt.Sscan(name, &i, &v)
-		if could = w.fleet[i] != v; could {
+
+		could = w.fleet[i] != v
+		if could {
 			w.fleet[i] = v
 			w.update()
 		}
+
 		return could
+
 	case "config":
 		_, _ = fmt.Sscan(name, &i)
-		if could = w.config != i; could {
+
+		could = w.config != i
+		if could {
 			w.config = i
 			w.update()
 		}
+
 		return could
+
 	case "time":
 		d, _ := time.ParseDuration(name)
 		w.now = w.now.Add(d)
@@ -256,58 +322,92 @@ func (w *walked) do(event string) (could bool) {
 			w.wake = time.Time{} // the timer has fired
 			w.core.reselect(w.now)
 		}
+
 	case "named":
-		if could = w.fleet[2]%3 > 0 && (conn == nil || !conn.named); !could {
+		could = w.fleet[2]%3 > 0 && (conn == nil || !conn.named)
+		if !could {
 			return false
 		}
+
 		w.core.pinTarget(variants[2][w.fleet[2]-1], w.now)
+
 	case "forgotten":
-		if could = conn != nil && conn.named; !could {
+		could = conn != nil && conn.named
+		if !could {
 			return false
 		}
+
 		w.core.unpin(conn, false)
+
 	default:
 		before := w.picker()
+
 		if conn == nil || conn.subConn == nil || !w.tell(conn, verb) {
 			return false
 		}
-		for i := range walkedCalls { // a call of each kind with the picker that is about to be replaced
+
+		// a call of each kind with the picker that is about to be replaced
+		for i := range walkedCalls {
 			info, _ := infoOf(i)
 			result, err := before.Pick(info)
-			if err == nil && result.SubConn == nil || err != nil && !errors.Is(err, balancer.ErrNoSubConnAvailable) && before.epoch < w.core.epoch.Load() {
-				w.broken.Record("a call that the next picker may serve waits for that picker: %v gets the error %v", walkedCalls[i], err)
+			if err == nil && result.SubConn == nil || err != nil &&
+				!errors.Is(err, balancer.ErrNoSubConnAvailable) &&
+				before.epoch < w.core.epoch.Load() {
+				w.broken.Record("a call that the next picker may serve waits for that picker: %v gets the error %v",
+					walkedCalls[i], err)
 			}
 		}
 	}
+
 	w.carryOut()
+
 	return true
 }
 
 // tell reports a state of a connection to the core.
 func (w *walked) tell(conn *conn, what string) bool {
-	connecting, epoch, again := conn.state == connectivity.Connecting, w.core.epoch.Load(), conn.is(failing) && w.core.counts[ready] > 0
+	connecting := conn.state == connectivity.Connecting
+	epoch := w.core.epoch.Load()
+	again := conn.is(failing) && w.core.counts[ready] > 0
+
 	switch {
 	case what == "ready" && connecting:
 		w.core.changed(conn, balancer.SubConnState{ConnectivityState: connectivity.Ready}, w.now)
+
 		if conn.is(ready) {
 			w.broken.Record("%s gets calls before its health is known", conn.addr)
 		}
+
 	case what == "fails" && connecting:
-		w.core.changed(conn, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("refused")}, w.now)
+		w.core.changed(conn, balancer.SubConnState{
+			ConnectivityState: connectivity.TransientFailure,
+			ConnectionError:   errors.New("refused"),
+		}, w.now)
+
 		if again && w.core.epoch.Load() > epoch {
-			w.broken.Record("while others serve, a connection that fails again makes no new picker due: %s does", conn.addr)
+			w.broken.Record(
+				"while others serve, a connection that fails again makes no new picker due: %s does",
+				conn.addr)
 		}
-	case what == "ends" && conn.state == connectivity.Ready, what == "idle" && conn.state == connectivity.TransientFailure:
+
+	case what == "ends" && conn.state == connectivity.Ready, what == "idle" &&
+		conn.state == connectivity.TransientFailure:
 		delete(w.health, conn)
 		conn.subConn.(*walkedSubConn).busy = false
 		w.core.changed(conn, balancer.SubConnState{ConnectivityState: connectivity.Idle}, w.now)
+
 	case what == "well" && w.health[conn] && !conn.is(ready):
 		w.core.health(conn, balancer.SubConnState{ConnectivityState: connectivity.Ready}, w.now)
 	case what == "unwell" && w.health[conn] && conn.is(ready):
-		w.core.health(conn, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("unwell")}, w.now)
+		w.core.health(conn, balancer.SubConnState{
+			ConnectivityState: connectivity.TransientFailure,
+			ConnectionError:   errors.New("unwell"),
+		}, w.now)
+
 	default:
 		return false
 	}
+
 	return true
 }
 
@@ -321,39 +421,50 @@ type walkedSubConn struct {
 func (w *walked) carryOut() {
 	for {
 		w.core.reselect(w.now)
+
 		out := w.core.flush()
 		for _, s := range out.steps {
 			conn := s.conn
+
 			switch s.action {
 			case dial:
 				if conn.subConn == nil {
 					conn.subConn = &walkedSubConn{}
 				}
+
 				sc := conn.subConn.(*walkedSubConn)
 				if sc.busy {
 					w.broken.Record("%s is connected to twice", conn.addr)
 				}
+
 				sc.busy = true
+
 			case watch:
 				w.health[conn] = true
 			case shutDown:
 				conn.subConn = nil
 				delete(w.health, conn)
 			}
+
 			if conn.state != connectivity.Ready {
 				delete(w.health, conn)
 			}
 		}
+
 		if wake := w.core.lookAt; !wake.IsZero() {
 			w.wake = wake
 		}
+
 		if len(out.steps) > 0 {
 			continue
 		}
+
 		w.picks()
+
 		if !w.asks {
 			return
 		}
+
 		w.asks = false
 		w.core.opened()
 	}
@@ -361,7 +472,9 @@ func (w *walked) carryOut() {
 
 // conns returns the connections in the order of their addresses.
 func (w *walked) conns() []*conn {
-	return slices.SortedFunc(maps.Values(w.core.conns), func(a, b *conn) int { return strings.Compare(a.addr, b.addr) })
+	return slices.SortedFunc(maps.Values(w.core.conns), func(a, b *conn) int {
+		return strings.Compare(a.addr, b.addr)
+	})
 }
 
 // settle makes every connection ready.
@@ -373,6 +486,7 @@ func (w *walked) settle() string {
 			}
 		}
 	}
+
 	timed := slices.ContainsFunc(w.conns(), func(conn *conn) bool {
 		return !conn.closeAt.IsZero() || conn.state == connectivity.Idle && w.core.isSelected(conn)
 	})
@@ -380,102 +494,141 @@ func (w *walked) settle() string {
 		if w.wake.IsZero() {
 			return "a connection is to be closed or made, but no time is set for that"
 		}
+
 		w.do("time 5s")
+
 		return "time passes"
 	}
+
 	if w.fleet == [3]int{} {
 		return ""
 	}
+
 	if w.asks {
 		w.carryOut()
 		return "a call has reached another endpoint"
 	}
+
 	for i, c := range w.picks() {
-		if v2 := slices.Contains(w.fleet[:], 2); c.err != nil && (walkedCalls[i].lane == "" || !w.core.plan.HasLanes() || v2) {
-			return fmt.Sprintf("while all connections are ready, %v gets the error %v", walkedCalls[i], c.err)
+		v2 := slices.Contains(w.fleet[:], 2)
+		if c.err != nil && (walkedCalls[i].lane == "" || !w.core.plan.HasLanes() || v2) {
+			return fmt.Sprintf("while all connections are ready, %v gets the error %v",
+				walkedCalls[i], c.err)
 		}
 	}
+
 	return ""
 }
 
 var coreRules = []modelcheck.Rule[walked]{
 	{Name: "always", Broken: func(w *walked) string { return string(w.broken) }},
-	{Name: "P1, P2: a call goes to an endpoint that may be called and serves the method", Broken: func(w *walked) string {
-		for i, c := range w.picks() {
-			if c.conn == nil {
-				continue
-			}
-			at := slices.Index(w.core.plan.conns, c.conn)
-			if at < 0 {
-				return fmt.Sprintf("%v goes to %s, which may not be called", walkedCalls[i], c.conn.addr)
-			}
-			served := slices.ContainsFunc(w.core.plan.Base.Members, func(m int32) bool {
-				return int(m) < w.core.plan.Live && w.core.plan.All[m].Endpoint.Version == "v2"
-			})
-			if says := w.core.plan.All[at].Endpoint; walkedCalls[i].method == "New" && served && says.Version == "v1" {
-				return fmt.Sprintf("%v goes to %s, which does not serve the method", walkedCalls[i], c.conn.addr)
-			}
-		}
-		return ""
-	}},
-	{Name: "P20: a call is served where an endpoint that it may go to is ready", Broken: func(w *walked) string {
-		for i, c := range w.picks() {
-			for _, conn := range w.core.plan.conns {
-				if c.err != nil && w.mayServe(conn, i) && !w.core.plan.traits.Rings { // whose calls wait for the instance of their key
-					return fmt.Sprintf("%v gets the error %v, though %s is ready", walkedCalls[i], c.err, conn.addr)
+	{
+		Name: "P1, P2: a call goes to an endpoint that may be called and serves the method",
+		Broken: func(w *walked) string {
+			for i, c := range w.picks() {
+				if c.conn == nil {
+					continue
+				}
+
+				at := slices.Index(w.core.plan.conns, c.conn)
+				if at < 0 {
+					return fmt.Sprintf("%v goes to %s, which may not be called", walkedCalls[i],
+						c.conn.addr)
+				}
+
+				served := slices.ContainsFunc(w.core.plan.Base.Members, func(m int32) bool {
+					return int(m) < w.core.plan.Live && w.core.plan.All[m].Endpoint.Version == "v2"
+				})
+
+				says := w.core.plan.All[at].Endpoint
+				if walkedCalls[i].method == "New" && served && says.Version == "v1" {
+					return fmt.Sprintf("%v goes to %s, which does not serve the method",
+						walkedCalls[i], c.conn.addr)
 				}
 			}
-		}
-		return ""
-	}},
-	{Name: "the last resort takes calls only while nothing else can", Broken: func(w *walked) string {
-		for i, c := range w.picks() {
-			if at := slices.Index(w.core.plan.conns, c.conn); at < w.core.plan.Live {
-				continue
-			}
-			for _, conn := range w.core.plan.conns[:w.core.plan.Live] {
-				if w.mayServe(conn, i) {
-					return fmt.Sprintf("%v goes to %s, though %s is ready", walkedCalls[i], c.conn.addr, conn.addr)
+
+			return ""
+		}},
+	{
+		Name: "P20: a call is served where an endpoint that it may go to is ready",
+		Broken: func(w *walked) string {
+			for i, c := range w.picks() {
+				for _, conn := range w.core.plan.conns {
+					// whose calls wait for the instance of their key
+					if c.err != nil && w.mayServe(conn, i) && !w.core.plan.traits.Rings {
+						return fmt.Sprintf("%v gets the error %v, though %s is ready",
+							walkedCalls[i], c.err, conn.addr)
+					}
 				}
 			}
-		}
-		return ""
-	}},
+
+			return ""
+		}},
+	{
+		Name: "the last resort takes calls only while nothing else can",
+		Broken: func(w *walked) string {
+			for i, c := range w.picks() {
+				if at := slices.Index(w.core.plan.conns, c.conn); at < w.core.plan.Live {
+					continue
+				}
+
+				for _, conn := range w.core.plan.conns[:w.core.plan.Live] {
+					if w.mayServe(conn, i) {
+						return fmt.Sprintf("%v goes to %s, though %s is ready", walkedCalls[i],
+							c.conn.addr, conn.addr)
+					}
+				}
+			}
+
+			return ""
+		}},
 	{Name: "the core wakes when a connection becomes late", Broken: func(w *walked) string {
 		late := slices.ContainsFunc(w.conns(), func(conn *conn) bool {
-			return conn.isAwaited() && (w.wake.IsZero() || w.wake.After(conn.triedAt.Add(readyTimeout)))
+			return conn.isAwaited() &&
+				(w.wake.IsZero() || w.wake.After(conn.triedAt.Add(readyTimeout)))
 		})
 		if late {
 			return "a connection may become late, but no wake-up is set for that time"
 		}
+
 		return ""
 	}},
-	{Name: "a connection that is wanted is made, and one that is not wanted is closed", Broken: func(w *walked) string {
-		kinds := [numReadiness]int{}
-		for _, conn := range w.conns() {
-			if w.core.isSelected(conn) {
-				kinds[conn.current.Load().readiness]++
+	{
+		Name: "a connection that is wanted is made, and one that is not wanted is closed",
+		Broken: func(w *walked) string {
+			kinds := [numReadiness]int{}
+			for _, conn := range w.conns() {
+				if w.core.isSelected(conn) {
+					kinds[conn.current.Load().readiness]++
+				}
+
+				if (w.core.isSelected(conn) && conn.inPlan || conn.named) &&
+					conn.state == connectivity.Idle {
+					return conn.addr + " is wanted, but not connected"
+				}
+
+				if !w.core.isUsed(conn) && conn.subConn != nil && conn.closeAt.IsZero() {
+					return conn.addr + " is not wanted, but is open, with no time to close it"
+				}
 			}
-			if (w.core.isSelected(conn) && conn.inPlan || conn.named) && conn.state == connectivity.Idle {
-				return conn.addr + " is wanted, but not connected"
+
+			if kinds != w.core.counts {
+				return fmt.Sprintf("the core counts %v selected connections by readiness, want %v",
+					w.core.counts, kinds)
 			}
-			if !w.core.isUsed(conn) && conn.subConn != nil && conn.closeAt.IsZero() {
-				return conn.addr + " is not wanted, but is open, with no time to close it"
-			}
-		}
-		if kinds != w.core.counts {
-			return fmt.Sprintf("the core counts %v selected connections by readiness, want %v", w.core.counts, kinds)
-		}
-		return ""
-	}},
+
+			return ""
+		}},
 }
 
 func TestWalkCore(t *testing.T) {
 	for _, texts := range [][]string{
 		{``, byVersion, `"preferZone":true`, strictRed},
 		{``, `"drain":["a"]`, looseRed, `"preferZone":true,"zoneMinPercent":100`},
-		{``, firstOne, firstOne + `,"preferZone":true`, firstOne + `,"subset":1`, firstOne + `,` + byVersion},
-		{``, ring, ring + `,"subset":1,` + byVersion, ring + `,"preferZone":true,"drain":["a"]`, ring + `,` + looseRed},
+		{``, firstOne, firstOne + `,"preferZone":true`, firstOne + `,"subset":1`,
+			firstOne + `,` + byVersion},
+		{``, ring, ring + `,"subset":1,` + byVersion, ring + `,"preferZone":true,"drain":["a"]`,
+			ring + `,` + looseRed},
 		{``, `"subset":1,"preferZone":true`, `"subset":1,"drain":["a"]`, `"subset":1,` + looseRed},
 	} {
 		ws := newWalks(t, texts...)
@@ -483,8 +636,12 @@ func TestWalkCore(t *testing.T) {
 			Start: ws.start, Rules: coreRules, Settle: (*walked).settle, Within: 60,
 		}
 		for i, event := range ws.events {
-			world.Events = append(world.Events, modelcheck.Event[walked]{Name: event, Do: func(w *walked) bool { return w.happen(i) }})
+			world.Events = append(world.Events, modelcheck.Event[walked]{
+				Name: event,
+				Do:   func(w *walked) bool { return w.happen(i) },
+			})
 		}
+
 		t.Run(strings.Join(texts, " or "), func(t *testing.T) {
 			modelcheck.Walk(t, 800, 40, world)
 		})

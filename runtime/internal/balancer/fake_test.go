@@ -13,8 +13,9 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// fakeConn is a fake of gRPC for the policy. Its SubConns become ready and healthy once Connect and then pump are called,
-// unless a test has set a fault for their address.
+// fakeConn is a fake of gRPC for the policy. Its SubConns become ready and
+// healthy once Connect and then pump are called, unless a test has set a fault
+// for their address.
 type fakeConn struct {
 	balancer.ClientConn
 
@@ -40,21 +41,35 @@ type fakeSubConn struct {
 	registers int // the number of calls of RegisterHealthListener
 }
 
-func (c *fakeConn) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOptions) (balancer.SubConn, error) {
+func (c *fakeConn) NewSubConn(
+	addrs []resolver.Address,
+	opts balancer.NewSubConnOptions,
+) (balancer.SubConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := &fakeSubConn{fakeConn: c, addrs: addrs, listener: opts.StateListener, state: connectivity.Idle}
+
+	s := &fakeSubConn{
+		fakeConn: c,
+		addrs:    addrs,
+		listener: opts.StateListener,
+		state:    connectivity.Idle,
+	}
+
 	c.made = append(c.made, s)
+
 	return s, nil
 }
 
 func (c *fakeConn) UpdateState(s balancer.State) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.state = s
 }
 
-func (c *fakeConn) MetricsRecorder() stats.MetricsRecorder { return noMetrics{} }
+func (c *fakeConn) MetricsRecorder() stats.MetricsRecorder {
+	return noMetrics{}
+}
 
 type noMetrics struct {
 	stats.UnimplementedMetricsRecorder
@@ -63,19 +78,23 @@ type noMetrics struct {
 func (c *fakeConn) queue(event func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.events = append(c.events, event)
 }
 
-// pump calls listeners, as gRPC's serializer does, until the queue is empty. Then it calls rest, which may queue more events.
+// pump calls listeners, as gRPC's serializer does, until the queue is empty.
+// Then it calls rest, which may queue more events.
 func (c *fakeConn) pump(rest func()) {
 	for rested := false; ; {
 		c.mu.Lock()
 		events := c.events
 		c.events = nil
 		c.mu.Unlock()
+
 		for _, event := range events {
 			event()
 		}
+
 		switch {
 		case len(events) > 0:
 			rested = false
@@ -91,17 +110,20 @@ func (c *fakeConn) pump(rest func()) {
 func (c *fakeConn) open() (open []*fakeSubConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	for _, s := range c.made {
 		if s.state != connectivity.Shutdown {
 			open = append(open, s)
 		}
 	}
+
 	return open
 }
 
 func (s *fakeSubConn) set(state connectivity.State, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.setLocked(state, err)
 }
 
@@ -109,11 +131,14 @@ func (s *fakeSubConn) setLocked(state connectivity.State, err error) {
 	if s.state == connectivity.Shutdown || s.state == state {
 		return // gRPC reports only changes
 	}
+
 	s.state = state
 	s.events = append(s.events, func() {
 		s.mu.Lock()
-		s.told, s.health = state, nil
+		s.told = state
+		s.health = nil
 		s.mu.Unlock()
+
 		s.listener(balancer.SubConnState{ConnectivityState: state, ConnectionError: err})
 	})
 }
@@ -121,11 +146,15 @@ func (s *fakeSubConn) setLocked(state connectivity.State, err error) {
 func (s *fakeSubConn) Connect() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.connects++
+
 	if s.state != connectivity.Idle {
 		return
 	}
+
 	s.setLocked(connectivity.Connecting, nil)
+
 	addr := s.addrs[0].Addr
 	if err := s.down[addr]; err != nil && !s.hangs[addr] {
 		s.setLocked(connectivity.TransientFailure, err)
@@ -134,25 +163,35 @@ func (s *fakeSubConn) Connect() {
 	}
 }
 
-// RegisterHealthListener queues a report to the listener: READY, or the fault of the address. The report is dropped if the
-// state changes or another listener is registered first.
+// RegisterHealthListener queues a report to the listener: READY, or the fault
+// of the address. The report is dropped if the state changes or another
+// listener is registered first.
 func (s *fakeSubConn) RegisterHealthListener(f func(balancer.SubConnState)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.told != connectivity.Ready {
 		return
 	}
+
 	s.registers++
 	s.health = f
-	of, addr := s.registers, s.addrs[0].Addr
+	of := s.registers
+	addr := s.addrs[0].Addr
 	s.events = append(s.events, func() {
 		s.mu.Lock()
-		unwell, outdated := s.unwell[addr], s.health == nil || s.registers != of || s.silent[addr]
+		unwell := s.unwell[addr]
+		outdated := s.health == nil || s.registers != of || s.silent[addr]
 		s.mu.Unlock()
+
 		switch {
 		case outdated:
 		case unwell != nil:
-			f(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: unwell})
+			f(balancer.SubConnState{
+				ConnectivityState: connectivity.TransientFailure,
+				ConnectionError:   unwell,
+			})
+
 		default:
 			f(balancer.SubConnState{ConnectivityState: connectivity.Ready})
 		}
@@ -162,6 +201,7 @@ func (s *fakeSubConn) RegisterHealthListener(f func(balancer.SubConnState)) {
 func (s *fakeSubConn) Shutdown() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.setLocked(connectivity.Shutdown, nil)
 }
 
@@ -174,12 +214,14 @@ func (c *fakeConn) last(addr string) (found *fakeSubConn) {
 			found = s
 		}
 	}
+
 	return found
 }
 
 func stateOf(cc *fakeConn) balancer.State {
 	cc.mu.Lock()
 	defer cc.mu.Unlock()
+
 	return cc.state
 }
 
@@ -188,16 +230,23 @@ func addrs(open []*fakeSubConn) string {
 	for _, s := range open {
 		all = append(all, strings.TrimSuffix(s.addrs[0].Addr, ":1"))
 	}
+
 	slices.Sort(all)
+
 	return strings.Join(all, "")
 }
 
-// begin begins a call with the newest picker, and returns the instance that the call goes to.
-func (c *fakeConn) begin(ctx context.Context, method string) (instance string, end func(error), err error) {
+// begin begins a call with the newest picker, and returns the instance that the
+// call goes to.
+func (c *fakeConn) begin(
+	ctx context.Context,
+	method string,
+) (instance string, end func(error), err error) {
 	result, err := stateOf(c).Picker.Pick(balancer.PickInfo{Ctx: ctx, FullMethodName: method})
 	if err != nil {
 		return "", nil, err
 	}
+
 	return strings.TrimSuffix(result.SubConn.(*fakeSubConn).addrs[0].Addr, ":1"), func(err error) {
 		if result.Done != nil {
 			result.Done(balancer.DoneInfo{Err: err, BytesReceived: true})

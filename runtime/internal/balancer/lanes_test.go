@@ -14,7 +14,8 @@ import (
 
 const byLabel = `"route":[{"label":"version"}]`
 
-// TestLanes_TakeTheirCalls makes calls while a lane's endpoints fail and recover, and routes and headers change (P20).
+// TestLanes_TakeTheirCalls makes calls while a lane's endpoints fail and
+// recover, and routes and headers change (P20).
 func TestLanes_TakeTheirCalls(t *testing.T) {
 	r := newRig(t)
 	plain := context.Background()
@@ -22,24 +23,29 @@ func TestLanes_TakeTheirCalls(t *testing.T) {
 		return metadata.AppendToOutgoingContext(plain, "x-lane", value)
 	}
 	update := func(config string) { r.update(config, "a v1", "b v1", "c v2", "d v2", "e") }
+
 	expect := func(what string, ctx context.Context, want string) {
 		t.Helper()
+
 		if got := r.all(ctx, "/s.A/M"); got != want {
 			t.Errorf("%s: calls go to %s, want %s", what, got, want)
 		}
 	}
+
 	r.refuse("c", "d")
 	update(looseRed)
 	expect("the base", plain, "abe")
 	expect("a lane that fails", lane("red"), "abe")
 	expect("an unknown lane", lane("green"), "abe")
 	update(strictRed)
-	expect("a strict lane that fails", lane("red"), `etcd: no endpoint of "" in the strict lane "red" is ready: refused`)
+	expect("a strict lane that fails", lane("red"),
+		`etcd: no endpoint of "" in the strict lane "red" is ready: refused`)
 	r.revive()
 	expect("a strict lane", lane("red"), "cd")
 	expect("the base beside a strict lane", plain, "abe")
 	update(strictRed + `,"drain":["c","d"]`)
-	expect("a strict lane that is drained", lane("red"), `etcd: every endpoint of "" in the strict lane "red" is drained`)
+	expect("a strict lane that is drained", lane("red"),
+		`etcd: every endpoint of "" in the strict lane "red" is drained`)
 	r.refuse("a", "b", "e")
 	update(``)
 	expect("without lanes", lane("red"), "cd")
@@ -49,18 +55,24 @@ func TestLanes_TakeTheirCalls(t *testing.T) {
 	r.revive()
 	update(looseRed + `,"laneHeader":"x-lane"`)
 	expect("a lane by a header", byHeader("red"), "cd")
-	expect("a lane by the context and a header", calloptions.WithLane(byHeader("red"), "green"), "abe")
-	expect("a call that names an instance of another lane", calloptions.WithTarget(lane("green"), calloptions.Target{Instance: "c"}), "c")
+	expect("a lane by the context and a header", calloptions.WithLane(byHeader("red"), "green"),
+		"abe")
+	expect("a call that names an instance of another lane",
+		calloptions.WithTarget(lane("green"), calloptions.Target{Instance: "c"}), "c")
 	update(byLabel)
 	expect("the label v1", lane("v1"), "ab")
 	expect("the label v2", lane("v2"), "cd")
 	expect("a call without a lane, under labels", plain, "e")
 	update(`"route":[{"label":"version","strict":true}],"laneHeader":"x-lane"`)
-	expect("a strict label that no endpoint has", lane("v3"), `etcd: no endpoint of "" is in the strict lane "v3"`)
+	expect("a strict label that no endpoint has", lane("v3"),
+		`etcd: no endpoint of "" is in the strict lane "v3"`)
+
 	for _, value := range []string{"", "no lane", strings.Repeat("x", serviceconfig.MaxLane+1)} {
 		expect("a header that is no lane", byHeader(value), "e")
 	}
-	for down, up := range map[string]string{"c": "d", "d": "c"} { // one of them is the first member of the subset
+
+	// one of them is the first member of the subset
+	for down, up := range map[string]string{"c": "d", "d": "c"} {
 		update(``)
 		r.revive()
 		r.refuse(down)
@@ -69,20 +81,26 @@ func TestLanes_TakeTheirCalls(t *testing.T) {
 	}
 }
 
-// TestLanes_CallsWaitForNewLanes makes calls of a lane while the lane's endpoints connect and fail, under several plans. The calls
-// wait at most readyTimeout, and not at all while other endpoints of the lane serve.
+// TestLanes_CallsWaitForNewLanes makes calls of a lane while the lane's
+// endpoints connect and fail, under several plans. The calls wait at most
+// readyTimeout, and not at all while other endpoints of the lane serve.
 func TestLanes_CallsWaitForNewLanes(t *testing.T) {
 	r := newRig(t)
 	r.hangs["c:1"], r.hangs["h:1"], r.hangs["i:1"] = true, true, true
-	update := func(config string, specs ...string) func() { return func() { r.update(config, specs...) } }
+	update := func(config string, specs ...string) func() {
+		return func() { r.update(config, specs...) }
+	}
 	pass := func() { r.pass(linger) }
-	set := func(states ...connectivity.State) func() { // sets states of the connection to c, one after another
+
+	// sets states of the connection to c, one after another
+	set := func(states ...connectivity.State) func() {
 		return func() {
 			for _, state := range states {
 				r.set("c", state)
 			}
 		}
 	}
+
 	const another = looseRed + `,"preferZone":true`
 	for _, tt := range []struct {
 		when string

@@ -14,7 +14,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// TestLastResort_ServesWhileAllElseFails makes calls after the server a has left, while other endpoints connect or are ready.
+// TestLastResort_ServesWhileAllElseFails makes calls after the server a has
+// left, while other endpoints connect or are ready.
 func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 	none := errors.New("etcd: no endpoint is registered")
 	for _, tt := range []struct {
@@ -25,7 +26,8 @@ func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 		{"all have left", ``, nil, "", "a"},
 		{"a successor connects", ``, []string{"n v1"}, "n:1", "a"},
 		{"a successor is ready", ``, []string{"n v1"}, "", "n"},
-		{"a successor connects, and a drained endpoint is not used", `"drain":["d"]`, []string{"d v1", "n v1"}, "n:1", "a"},
+		{"a successor connects, and a drained endpoint is not used", `"drain":["d"]`,
+			[]string{"d v1", "n v1"}, "n:1", "a"},
 		{"a strict lane never had a", strictRed, []string{"n v2"}, "n:1", "waits"},
 		{"a group of a split has a no longer", byVersion, []string{"n v2"}, "", "n"},
 		{"another zone has an endpoint", `"preferZone":true`, []string{"n v1 y"}, "", "n"},
@@ -33,49 +35,65 @@ func TestLastResort_ServesWhileAllElseFails(t *testing.T) {
 		r := newRig(t)
 		r.hangs[tt.hangs] = true
 		r.update(``, "a v1")
+
 		s := attr.State{KeyState: known(tt.fleet...)}
 		if len(tt.fleet) == 0 {
 			s.Err = none
 		}
+
 		r.updateState(tt.config, s)
 		ctx := lane("red") // which only one of the configs has
-		if r.expect(ctx, tt.name, tt.want); tt.want != "a" {
+		r.expect(ctx, tt.name, tt.want)
+
+		if tt.want != "a" {
 			continue
 		}
+
 		r.set("a", connectivity.Idle)
-		got, a := r.where(ctx), r.last("a:1")
-		if want := map[bool]string{true: none.Error(), false: "waits"}[s.Err != nil]; got != want || a.connects != 1 {
-			t.Errorf("%s: after the end of the connection to a, a call gets %q, want %q, and Connect was called %d times, want 1", tt.name, got, want, a.connects)
+		got := r.where(ctx)
+		a := r.last("a:1")
+
+		want := map[bool]string{true: none.Error(), false: "waits"}[s.Err != nil]
+		if got != want || a.connects != 1 {
+			t.Errorf("%s: after the end of the connection to a, a call gets %q, want %q, and Connect was called %d times, want 1",
+				tt.name, got, want, a.connects)
 		}
 	}
 }
 
-// TestLastResort_OfANewPolicy starts a policy, as gRPC does after idleness, when the server a has just left. Then it starts
-// one while the primary's endpoints are not known.
+// TestLastResort_OfANewPolicy starts a policy, as gRPC does after idleness,
+// when the server a has just left. Then it starts one while the primary's
+// endpoints are not known.
 func TestLastResort_OfANewPolicy(t *testing.T) {
-	none, left := errors.New("etcd: no endpoint is registered"), attr.KeyState{Known: true, Left: endpointsOf("a")}
+	none := errors.New("etcd: no endpoint is registered")
+	left := attr.KeyState{Known: true, Left: endpointsOf("a")}
 	for _, tt := range []struct {
 		state      attr.State
 		want, down string // where calls go at first, and once that server is down
 		named      string // where calls go that name a
 	}{
 		{attr.State{KeyState: left, Err: none}, "a", none.Error(), "a"},
-		{attr.State{KeyState: left, Err: none, Away: &attr.State{KeyState: known("z")}}, "z", none.Error() + "; nor in the cluster to fall back on: refused", "etcd: no instance"},
+		{attr.State{KeyState: left, Err: none, Away: &attr.State{KeyState: known("z")}}, "z",
+			none.Error() + "; nor in the cluster to fall back on: refused", "etcd: no instance"},
 		{attr.State{Away: &attr.State{KeyState: known("z")}}, "z", "waits", "waits"},
 	} {
 		r := newRig(t)
 		r.updateState(``, tt.state)
 		r.expect(t.Context(), "at first", tt.want)
+
 		if got := r.where(named("a")); !strings.HasPrefix(got, tt.named) {
 			t.Errorf("a call that names a gets %q, want %q", got, tt.named)
 		}
+
 		r.refuse(tt.want)
 		r.expect(t.Context(), tt.want+" is down", tt.down)
 	}
 }
 
-// Calls wait for endpoints that hang, and for those that take their places in a subset, for one readyTimeout in all. Meanwhile none
-// goes to what comes after them: another zone, an endpoint without a share of the split, the base of a lane, a drained endpoint.
+// Calls wait for endpoints that hang, and for those that take their places in a
+// subset, for one readyTimeout in all. Meanwhile none goes to what comes after
+// them: another zone, an endpoint without a share of the split, the base of a
+// lane, a drained endpoint.
 func TestLastResort_WhileOthersHang(t *testing.T) {
 	for _, config := range []string{
 		`"drain":["a"]`, `"preferZone":true`, `"split":[{"match":{"version":"v2"},"weight":1}]`,
@@ -93,23 +111,28 @@ func TestLastResort_WhileOthersHang(t *testing.T) {
 	}
 }
 
-// TestLastResort_UsesEjectedEndpoints ejects one endpoint after another, as outlier detection does when it also counts endpoints that
-// calls may not use.
+// TestLastResort_UsesEjectedEndpoints ejects one endpoint after another, as
+// outlier detection does when it also counts endpoints that calls may not use.
 func TestLastResort_UsesEjectedEndpoints(t *testing.T) {
 	r := newRig(t)
 	r.update(`"drain":["d"]`, "a", "b", "d")
 	_ = r.where(t.Context())
+
 	for _, eject := range []struct{ name, next string }{{"a", "b"}, {"b", "ab"}} {
-		r.last(eject.name + ":1").health(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure})
+		r.last(eject.name + ":1").health(balancer.SubConnState{
+			ConnectivityState: connectivity.TransientFailure,
+		})
 		r.settle()
+
 		if got := r.all(t.Context(), "/s.A/M"); got != eject.next {
 			t.Errorf("with %s ejected, calls go to %s, want %s", eject.name, got, eject.next)
 		}
 	}
 }
 
-// TestLastResort_KeepsServing replaces an unreachable server by another unreachable one, many times. The fallback, or a drained
-// instance, keeps serving.
+// TestLastResort_KeepsServing replaces an unreachable server by another
+// unreachable one, many times. The fallback, or a drained instance, keeps
+// serving.
 func TestLastResort_KeepsServing(t *testing.T) {
 	for config, told := range map[string]attr.State{
 		``:              {KeyState: known(), Away: &attr.State{KeyState: known("z")}},
@@ -122,20 +145,29 @@ func TestLastResort_KeepsServing(t *testing.T) {
 			state := told
 			state.Endpoints = append(endpointsOf(name), told.Endpoints...)
 			r.updateState(config, state)
-			if r.pass(4 * readyTimeout / 5); n == 0 {
+			r.pass(4 * readyTimeout / 5)
+
+			if n == 0 {
 				r.pass(readyTimeout / 5)
 			}
+
 			r.expect(t.Context(), fmt.Sprintf("%s: after %d replacements", config, n), "z")
 		}
 	}
 }
 
-// TestLastResort_FallbackWaitsForPrimary ends the connection to the only primary server, or makes its health unknown. Calls wait
-// for the server. They go to the fallback after readyTimeout, or when the server refuses the connection.
+// TestLastResort_FallbackWaitsForPrimary ends the connection to the only
+// primary server, or makes its health unknown. Calls wait for the server. They
+// go to the fallback after readyTimeout, or when the server refuses the
+// connection.
 func TestLastResort_FallbackWaitsForPrimary(t *testing.T) {
 	end := func(s *fakeSubConn) { s.set(connectivity.Idle, nil) }
 	asked := func(s *fakeSubConn) { // as gRPC does when a health watch is cut
-		s.health(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errUnhealthy})
+		s.health(balancer.SubConnState{
+			ConnectivityState: connectivity.TransientFailure,
+			ConnectionError:   errUnhealthy,
+		})
+
 		s.health(balancer.SubConnState{ConnectivityState: connectivity.Connecting})
 	}
 	for _, tt := range []struct {
@@ -145,13 +177,17 @@ func TestLastResort_FallbackWaitsForPrimary(t *testing.T) {
 		after          time.Duration
 		calls          []string // where calls go at first, right after renew, and later
 	}{
-		{"its connection ends", true, false, end, func(s *fakeSubConn) { s.set(connectivity.Ready, nil) }, 0, []string{"a", "waits", "a"}},
-		{"its connection ends, and hangs", true, false, end, nil, readyTimeout, []string{"a", "waits", "b"}},
+		{"its connection ends", true, false, end, func(s *fakeSubConn) {
+			s.set(connectivity.Ready, nil)
+		}, 0, []string{"a", "waits", "a"}},
+		{"its connection ends, and hangs", true, false, end, nil, readyTimeout,
+			[]string{"a", "waits", "b"}},
 		{"its connection ends, and it refuses", false, true, end, nil, 0, []string{"a", "b", "b"}},
 		{"it is asked for its health", false, false, asked, func(s *fakeSubConn) {
 			s.health(balancer.SubConnState{ConnectivityState: connectivity.Ready})
 		}, 0, []string{"a", "waits", "a"}},
-		{"it is asked for its health, and says nothing", false, false, asked, nil, readyTimeout, []string{"a", "waits", "b"}},
+		{"it is asked for its health, and says nothing", false, false, asked, nil, readyTimeout,
+			[]string{"a", "waits", "b"}},
 	} {
 		r := newRig(t)
 		left := false
@@ -159,19 +195,27 @@ func TestLastResort_FallbackWaitsForPrimary(t *testing.T) {
 		r.updateState(``, attr.State{KeyState: known("a"), Away: &attr.State{KeyState: known("b")}})
 		got := []string{r.where(t.Context())}
 		r.pass(time.Second)
-		if r.hangs["a:1"] = tt.hangs; tt.refuses {
+		r.hangs["a:1"] = tt.hangs
+
+		if tt.refuses {
 			r.down["a:1"] = errRefused
 		}
+
 		a := r.last("a:1")
 		tt.renew(a)
 		r.settle()
 		got = append(got, r.where(t.Context()))
+
 		if tt.then != nil {
 			tt.then(a)
 		}
+
 		r.pass(tt.after)
-		if got = append(got, r.where(t.Context())); !slices.Equal(got, tt.calls) || left != slices.Contains(got, "b") {
-			t.Errorf("%s: calls go to %v, want %v, and CallsLeave reported %v, want %v", tt.when, got, tt.calls, left, slices.Contains(got, "b"))
+
+		got = append(got, r.where(t.Context()))
+		if !slices.Equal(got, tt.calls) || left != slices.Contains(got, "b") {
+			t.Errorf("%s: calls go to %v, want %v, and CallsLeave reported %v, want %v", tt.when,
+				got, tt.calls, left, slices.Contains(got, "b"))
 		}
 	}
 }

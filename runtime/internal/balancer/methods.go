@@ -9,21 +9,27 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// methodsDiffer reports whether the endpoints list different methods. prefix and suffix are the numbers of first and last endpoints
-// that the previous plan has, too.
+// methodsDiffer reports whether the endpoints list different methods. prefix
+// and suffix are the numbers of first and last endpoints that the previous plan
+// has, too.
 func (p *plan) methodsDiffer(previous *plan, prefix, suffix int) bool {
 	if prefix+suffix == 0 || previous.differ {
-		return slices.ContainsFunc(p.All, func(b *attr.Backend) bool { return b.Methods != p.All[0].Methods })
+		return slices.ContainsFunc(p.All, func(b *attr.Backend) bool {
+			return b.Methods != p.All[0].Methods
+		})
 	}
+
 	for i := range p.outside(prefix, suffix) {
 		if p.All[i].Methods != previous.All[0].Methods {
 			return true
 		}
 	}
+
 	return false
 }
 
-// methodTexts returns the distinct method lists of members, or nil if there are more than methods.MaxTexts.
+// methodTexts returns the distinct method lists of members, or nil if there are
+// more than methods.MaxTexts.
 func (p *plan) methodTexts(members []int32) (texts []string) {
 	for _, m := range members {
 		text := p.All[m].Methods
@@ -35,41 +41,52 @@ func (p *plan) methodTexts(members []int32) (texts []string) {
 			texts = append(texts, text)
 		}
 	}
+
 	return texts
 }
 
-// lacking returns the method lists of the view's endpoints that do not contain method. The view must be open.
+// lacking returns the method lists of the view's endpoints that do not contain
+// method. The view must be open.
 func (v *view) lacking(method string) []string {
 	var others []string
 	if v.base != nil {
 		others = v.base.texts // set, because every plan opens its base
 	}
+
 	return methods.Lacking(method, v.texts, others)
 }
 
-// maxMethod bounds the length of method names that are looked up in method lists. No server has longer names.
+// maxMethod bounds the length of method names that are looked up in method
+// lists. No server has longer names.
 const maxMethod = 1024
 
-// methodOf returns the method that the endpoint of a call must serve, or "" if any endpoint will do.
+// methodOf returns the method that the endpoint of a call must serve, or "" if
+// any endpoint will do.
 func (p *plan) methodOf(info *balancer.PickInfo) string {
 	if !p.differ || len(info.FullMethodName) > maxMethod {
 		return ""
 	}
+
 	return info.FullMethodName
 }
 
-// maxMethods bounds the methods that a plan keeps. A caller other than a proxy calls few methods.
+// maxMethods bounds the methods that a plan keeps. A caller other than a proxy
+// calls few methods.
 const maxMethods = 64
 
-// need records a method that a call needs and some endpoints lack. Then the core connects to an endpoint with the method.
+// need records a method that a call needs and some endpoints lack. Then the
+// core connects to an endpoint with the method.
 func (p *plan) need(method string) {
 	if !p.picksSome() {
 		return
 	}
+
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if !slices.Contains(p.methods, method) {
-		p.methods = append(p.methods[max(0, len(p.methods)+1-maxMethods):len(p.methods):len(p.methods)], method)
+		p.methods = append(p.methods[max(
+			0, len(p.methods)+1-maxMethods):len(p.methods):len(p.methods)], method)
 		p.opened()
 	}
 }
@@ -78,5 +95,6 @@ func (p *plan) need(method string) {
 func (p *plan) needs() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	return p.methods[:len(p.methods):len(p.methods)]
 }

@@ -13,12 +13,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// epoch is the number of a policy's newest picker, or of the next one if one is due. It is incremented before picks can
-// see the change that requires a new picker.
+// epoch is the number of a policy's newest picker, or of the next one if one is
+// due. It is incremented before picks can see the change that requires a new
+// picker.
 type epoch struct{ atomic.Uint64 }
 
-// picker picks connections for calls. If a snapshot for the call's view and method exists, a pick neither locks nor allocates, except for
-// lanes and hashes from headers.
+// picker picks connections for calls. If a snapshot for the call's view and
+// method exists, a pick neither locks nor allocates, except for lanes and
+// hashes from headers.
 type picker struct {
 	targets *targets
 	epoch   uint64
@@ -28,9 +30,11 @@ type picker struct {
 // Pick implements [balancer.Picker].
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	result, err := p.pick(info)
-	if err != nil && (p.plan.in.state.Pending() || p.epoch != p.targets.core.epoch.Load()) {
+	if err != nil &&
+		(p.plan.in.state.Pending() || p.epoch != p.targets.core.epoch.Load()) {
 		err = balancer.ErrNoSubConnAvailable // gRPC picks again with the next picker
 	}
+
 	return result, err
 }
 
@@ -42,24 +46,30 @@ func (p *picker) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	case p.plan.in.state.Client.Routed[info.FullMethodName]:
 		return p.targets.follow(p.plan)
 	}
+
 	v, err := p.plan.viewOf(&info, o)
 	if err != nil {
 		return balancer.PickResult{}, err
 	}
+
 	conn, err := p.pickByPlan(info.Ctx, o, v, p.plan.methodOf(&info))
 	if err != nil {
 		return balancer.PickResult{}, err
 	}
+
 	result := balancer.PickResult{SubConn: conn.current.Load().subConn}
 	if p.plan.traits.Counts {
 		result.Done = conn.stats.End(p.plan.traits.Times, o.Stream)
 	}
+
 	if result.SubConn == nil { // the connection was just lost, and a new picker is due
 		if result.Done != nil {
 			result.Done(balancer.DoneInfo{})
 		}
+
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	}
+
 	return result, nil
 }
 
@@ -68,30 +78,41 @@ func (p *plan) viewOf(info *balancer.PickInfo, o *calloptions.Options) (*view, e
 	if !p.HasLanes() {
 		return p.base, nil
 	}
+
 	name := calloptions.LaneOf(info.Ctx, o, p.Config.LaneHeader)
 	lane := p.Lane(name)
 	if lane == nil {
 		return nil, p.LaneError(name)
 	}
+
 	return p.views[lane], nil
 }
 
-// pickByPlan picks in the view v or, if that view cannot take the call, in its base. If every endpoint lacks the method, the
-// call goes to any endpoint, whose server answers that it does not serve the method.
-func (p *picker) pickByPlan(ctx context.Context, o *calloptions.Options, v *view, method string) (*conn, error) {
+// pickByPlan picks in the view v or, if that view cannot take the call, in its
+// base. If every endpoint lacks the method, the call goes to any endpoint,
+// whose server answers that it does not serve the method.
+func (p *picker) pickByPlan(
+	ctx context.Context,
+	o *calloptions.Options,
+	v *view,
+	method string,
+) (*conn, error) {
 	conn, passOn, err := p.plan.pickFrom(ctx, o, v.asOf(p.epoch, method))
 	used := v
 	if passOn && v.base != nil {
 		used = v.base
 		conn, _, err = p.plan.pickFrom(ctx, o, used.asOf(p.epoch, method))
 	}
+
 	if errors.Is(err, errLacks) {
 		return p.pickByPlan(ctx, o, v, "")
 	}
+
 	return conn, used.explain(err)
 }
 
-// explain returns the error for the caller of a call that got no endpoint in v. err may be nil.
+// explain returns the error for the caller of a call that got no endpoint in v.
+// err may be nil.
 func (v *view) explain(err error) error {
 	switch {
 	case err == nil || errors.Is(err, balancer.ErrNoSubConnAvailable):
@@ -100,8 +121,11 @@ func (v *view) explain(err error) error {
 		return status.Errorf(codes.Unavailable,
 			"etcd: each endpoint of %q that the call may go to has %d calls under way, the limit by max_concurrent_requests",
 			v.plan.Service, v.plan.Config.MaxConcurrentRequests)
+
 	case v.Strict:
-		return fmt.Errorf("etcd: no endpoint of %q in the strict lane %q is ready: %w", v.plan.Service, v.Name, err)
+		return fmt.Errorf("etcd: no endpoint of %q in the strict lane %q is ready: %w",
+			v.plan.Service, v.Name, err)
 	}
+
 	return err
 }

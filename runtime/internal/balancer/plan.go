@@ -19,7 +19,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// input is the input of a plan, and the state that it comes from. It is immutable once a plan has it.
+// input is the input of a plan, and the state that it comes from. It is
+// immutable once a plan has it.
 type input struct {
 	planning.Input[*attr.Backend]
 	config *config
@@ -32,22 +33,31 @@ func newInput(s *attr.State, c *config) *input {
 	if s.Route.Header != "" {
 		in.route = metadata.Pairs(s.Route.Header, s.Route.Value)
 	}
+
 	return in
 }
 
-// bareClient describes connections that were not made by NewClient. All of them use the same subset.
+// bareClient describes connections that were not made by NewClient. All of them
+// use the same subset.
 var bareClient = &attr.Client{Client: planning.Client{Seed: maphash.MakeSeed()}}
 
-// inputFrom returns the input in a resolver's state. target stands for the key if the state has none.
+// inputFrom returns the input in a resolver's state. target stands for the key
+// if the state has none.
 func inputFrom(s resolver.State, c *config, target string) *input {
 	state := attr.StateOf(s)
 	if state == nil {
-		state = &attr.State{KeyState: attr.KeyState{Known: true, Endpoints: distinct(s.Endpoints)}, Client: bareClient, Name: target}
+		state = &attr.State{
+			KeyState: attr.KeyState{Known: true, Endpoints: distinct(s.Endpoints)},
+			Client:   bareClient,
+			Name:     target,
+		}
 	}
+
 	return newInput(state, c)
 }
 
-// distinct returns the backends of endpoints, sorted, without those that have no address or an earlier endpoint's address.
+// distinct returns the backends of endpoints, sorted, without those that have
+// no address or an earlier endpoint's address.
 func distinct(endpoints []resolver.Endpoint) []*attr.Backend {
 	seen := make(map[string]bool, len(endpoints))
 	rest := make([]*attr.Backend, 0, len(endpoints))
@@ -58,23 +68,29 @@ func distinct(endpoints []resolver.Endpoint) []*attr.Backend {
 			rest = append(rest, b)
 		}
 	}
+
 	slices.SortFunc(rest, attr.Compare)
+
 	return rest
 }
 
-// plan is a plan of package plan with connections. The lane of a call selects a view, and the weights of the split select a
-// group of the view. The call goes to the first tier of the group with a ready endpoint, and the policy chooses within the
-// tier. The plan is immutable, except that calls open views and add methods, the core sets conns once, and the members that a
-// tier uses change.
+// plan is a plan of package plan with connections. The lane of a call selects a
+// view, and the weights of the split select a group of the view. The call goes
+// to the first tier of the group with a ready endpoint, and the policy chooses
+// within the tier. The plan is immutable, except that calls open views and add
+// methods, the core sets conns once, and the members that a tier uses change.
 type plan struct {
 	*planning.Plan[*attr.Backend]
-	in       *input
-	traits   picking.Traits
-	conns    []*conn // the connections to the endpoints in All; set by the core
-	base     *view
-	views    map[*planning.Lane]*view // nil without lanes
-	opened   func()                   // called when a call is the first to need some connections
-	sequence picking.Sequence         // for the choices among groups
+	in     *input
+	traits picking.Traits
+	conns  []*conn // the connections to the endpoints in All; set by the core
+	base   *view
+	views  map[*planning.Lane]*view // nil without lanes
+
+	// called when a call is the first to need some connections
+	opened func()
+
+	sequence picking.Sequence // for the choices among groups
 	rings    picking.Rings
 	differ   bool // the endpoints serve different methods
 
@@ -88,41 +104,55 @@ func makePlan(in *input) *plan {
 	p := &plan{in: in, traits: in.config.policy.Traits(), Plan: planning.Make(&in.Input)}
 	p.traits.Counts = p.traits.Counts || in.config.MaxConcurrentRequests > 0
 	p.sequence.Shuffle()
+
 	p.base = &view{plan: p, Lane: p.Base}
 	if p.HasLanes() {
 		p.views = map[*planning.Lane]*view{p.Base: p.base}
 	}
+
 	for l := range p.Lanes() {
 		v := &view{plan: p, Lane: l}
 		if !l.Strict {
 			v.base = p.base
 		}
+
 		p.views[l] = v
 	}
+
 	return p
 }
 
-// errTargetsOnly refuses a call without a target on the connection of an Instances.
+// errTargetsOnly refuses a call without a target on the connection of an
+// Instances.
 var errTargetsOnly = status.Error(codes.Unavailable,
 	"etcd: the call names no instance: make it on the Conn of an Instance, with the context that Each passes")
 
-// targetsOnly returns a plan whose base has no endpoints. It serves only calls that name their instance.
+// targetsOnly returns a plan whose base has no endpoints. It serves only calls
+// that name their instance.
 func targetsOnly(in *input) *plan {
-	p := &plan{in: in, Plan: &planning.Plan[*attr.Backend]{Input: &in.Input, Base: new(planning.Lane), Empty: errTargetsOnly}}
+	p := &plan{in: in, Plan: &planning.Plan[*attr.Backend]{
+		Input: &in.Input,
+		Base:  new(planning.Lane),
+		Empty: errTargetsOnly,
+	}}
+
 	p.Divide(nil, nil, in.Left, nil)
 	p.base = &view{plan: p, Lane: p.Base}
+
 	return p
 }
 
-// adopt opens the base view, and the views of those lanes that calls used in the previous plan. It also copies the methods that calls
-// need.
+// adopt opens the base view, and the views of those lanes that calls used in
+// the previous plan. It also copies the methods that calls need.
 func (p *plan) adopt(previous *plan) {
 	p.base.open()
+
 	for _, v := range previous.called() {
 		if v := p.views[p.Lane(v.Name)]; v != nil {
 			v.open()
 		}
 	}
+
 	if p.differ {
 		p.methods = previous.needs()
 	}
@@ -132,23 +162,33 @@ func (p *plan) adopt(previous *plan) {
 func (p *plan) called() []*view {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	return p.open[:len(p.open):len(p.open)]
 }
 
-// picksSome reports whether a connection may use only some of the live endpoints.
-func (p *plan) picksSome() bool { return p.traits.Single || p.traits.Rings || p.Chooses() }
+// picksSome reports whether a connection may use only some of the live
+// endpoints.
+func (p *plan) picksSome() bool {
+	return p.traits.Single || p.traits.Rings || p.Chooses()
+}
 
 // reach records that a call has reached conn, to which the core then connects.
 func (p *plan) reach(conn *conn) {
-	if !conn.reached.Load() && conn.reached.CompareAndSwap(false, true) && !conn.is(ready) {
+	if !conn.reached.Load() &&
+		conn.reached.CompareAndSwap(false, true) &&
+		!conn.is(ready) {
 		p.opened()
 	}
 }
 
-// selectsByReadiness reports whether the selection of connections depends on calls and on readiness.
-func (p *plan) selectsByReadiness() bool { return p.picksSome() || p.Live < len(p.All) }
+// selectsByReadiness reports whether the selection of connections depends on
+// calls and on readiness.
+func (p *plan) selectsByReadiness() bool {
+	return p.picksSome() || p.Live < len(p.All)
+}
 
-// outside yields the indexes in All, except those of the first prefix and of the last suffix live endpoints.
+// outside yields the indexes in All, except those of the first prefix and of
+// the last suffix live endpoints.
 func (p *plan) outside(prefix, suffix int) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for i := prefix; i < len(p.All)-suffix; i++ {
@@ -156,6 +196,7 @@ func (p *plan) outside(prefix, suffix int) iter.Seq[int] {
 			if i >= p.Live-suffix {
 				at += suffix
 			}
+
 			if !yield(at) {
 				return
 			}
@@ -163,38 +204,53 @@ func (p *plan) outside(prefix, suffix int) iter.Seq[int] {
 	}
 }
 
-// view is a lane, or the base, with its groups. All views of a plan share its connections.
+// view is a lane, or the base, with its groups. All views of a plan share its
+// connections.
 type view struct {
 	*planning.Lane
-	plan   *plan
-	base   *view     // takes calls that this view cannot take; nil for the base and for strict lanes
+	plan *plan
+
+	// takes calls that this view cannot take; nil for the base and for strict
+	// lanes
+	base *view
+
 	groups [][]*tier // the tiers of each group, in order of preference; set by open
-	texts  []string  // distinct method lists of the endpoints, set by open; nil if all are equal, or there are too many
+
+	// distinct method lists of the endpoints, set by open; nil if all are
+	// equal, or there are too many
+	texts []string
 
 	chosen atomic.Bool // the core has chosen the members that each tier uses
 	making sync.Mutex  // held while the next snapshot is made
 	last   atomic.Pointer[snapshot]
 }
 
-// open divides the endpoints of the view's lane into groups and tiers. It returns false if the view is open already.
+// open divides the endpoints of the view's lane into groups and tiers. It
+// returns false if the view is open already.
 func (v *view) open() bool {
 	p := v.plan
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if slices.Contains(p.open, v) {
 		return false
 	}
+
 	for _, g := range p.Groups(v.Lane) {
 		tiers := make([]*tier, len(g.Tiers))
 		for i, of := range g.Tiers {
 			tiers[i] = p.makeTier(&g, of)
 		}
+
 		v.groups = append(v.groups, tiers)
 	}
+
 	if p.differ {
 		v.texts = p.methodTexts(v.Members)
 	}
+
 	p.open = append(p.open, v)
+
 	return true
 }
 
@@ -203,18 +259,24 @@ type tier struct {
 	planning.Tier
 	group *planning.Group
 	used  atomic.Pointer[picking.Tier]
-	first atomic.Pointer[conn] // under pick_first, the connection that takes all calls; set by the core; may be nil
+
+	// under pick_first, the connection that takes all calls; set by the core;
+	// may be nil
+	first atomic.Pointer[conn]
 }
 
 func (p *plan) makeTier(group *planning.Group, of planning.Tier) *tier {
 	if p.traits.Shuffles {
 		of.Members = p.Rank(of.Members)
 	}
+
 	if p.traits.Single && of.Class != planning.Left {
 		of.Most = 1
 	}
+
 	t := &tier{Tier: of, group: group}
 	t.setMembers(p, of.Members[:cmp.Or(of.Most, len(of.Members))])
+
 	return t
 }
 
@@ -223,31 +285,43 @@ func (t *tier) setMembers(p *plan, members []int32) {
 	if t.Most > 0 {
 		members = slices.Sorted(slices.Values(members))
 	}
+
 	if now := t.used.Load(); now == nil || !slices.Equal(now.Members, members) {
-		t.used.Store(picking.NewTier(members, &p.rings, func() ([]string, []uint64) { return p.ringOf(members) }))
+		t.used.Store(picking.NewTier(members, &p.rings, func() ([]string, []uint64) {
+			return p.ringOf(members)
+		}))
 	}
 }
 
-// ringOf returns the names and weights from which picking makes the members' ring.
+// ringOf returns the names and weights from which picking makes the members'
+// ring.
 func (p *plan) ringOf(members []int32) (names []string, weights []uint64) {
-	names, weights = make([]string, len(members)), make([]uint64, len(members))
+	names = make([]string, len(members))
+	weights = make([]uint64, len(members))
 	for i, m := range members {
-		e, before := &p.All[m].Endpoint, ""
+		e := &p.All[m].Endpoint
+
+		before := ""
 		if m > 0 {
 			before = p.All[m-1].Endpoint.Instance
 		}
-		names[i], weights[i] = endpoint.RingName(e.Instance, e.Addr, before), weightOf(p.All[m])
+
+		names[i], weights[i] = endpoint.RingName(
+			e.Instance, e.Addr, before), weightOf(p.All[m])
 	}
+
 	return names, weights
 }
 
-// anyBefore reports whether any connection in a tier before class has one of the given readinesses.
+// anyBefore reports whether any connection in a tier before class has one of
+// the given readinesses.
 func (v *view) anyBefore(class planning.Class, of ...readiness) bool {
 	for _, tiers := range v.groups {
 		for _, t := range tiers {
 			if t.Class >= class {
 				break
 			}
+
 			for _, m := range t.used.Load().Members {
 				if slices.Contains(of, v.plan.conns[m].readiness()) {
 					return true
@@ -255,20 +329,26 @@ func (v *view) anyBefore(class planning.Class, of ...readiness) bool {
 			}
 		}
 	}
+
 	return false
 }
 
 // weightOf returns the weight in an endpoint's entry, at least 1.
-func weightOf(b *attr.Backend) uint64 { return uint64(max(1, b.Endpoint.Weight)) }
+func weightOf(b *attr.Backend) uint64 {
+	return uint64(max(1, b.Endpoint.Weight))
+}
 
-// commonLengths returns the lengths of the common prefix and suffix of two lists. It does not read entries.
+// commonLengths returns the lengths of the common prefix and suffix of two
+// lists. It does not read entries.
 func commonLengths(a, b []*attr.Backend) (prefix, suffix int) {
 	n := min(len(a), len(b))
 	for prefix < n && a[prefix] == b[prefix] {
 		prefix++
 	}
+
 	for suffix < n-prefix && a[len(a)-1-suffix] == b[len(b)-1-suffix] {
 		suffix++
 	}
+
 	return prefix, suffix
 }

@@ -9,26 +9,33 @@ import (
 	planning "github.com/etcdrpc/protoc-gen-go-etcd/internal/plan"
 )
 
-// selectConns selects the connections that the plan uses, connects them, and closes the rest. It sets the time of the next selection. If
-// joins is set, other endpoints already serve, so calls do not wait for connections dialed for the first time.
+// selectConns selects the connections that the plan uses, connects them, and
+// closes the rest. It sets the time of the next selection. If joins is set,
+// other endpoints already serve, so calls do not wait for connections dialed
+// for the first time.
 func (c *core) selectConns(now time.Time, joins bool) {
 	c.stale = false
 	c.leaves = false
 	c.lookAt = time.Time{}
+
 	for _, conn := range c.loose {
 		conn.spare.Store(!conn.closeAt.IsZero() && !now.Before(conn.closeAt))
 		c.countLate(conn, now)
 	}
+
 	c.unselect()
+
 	if c.plan.selectsByReadiness() {
 		for _, v := range c.plan.called() {
 			whole := !c.plan.traits.Rings || c.isStuck(v, now)
 			for _, tiers := range v.groups {
 				c.selectTiers(v, tiers, whole, now)
 			}
+
 			v.chosen.Store(true)
 		}
 	}
+
 	unused := 0
 	c.loose = slices.DeleteFunc(c.loose, func(conn *conn) bool {
 		if c.isUsed(conn) {
@@ -38,6 +45,7 @@ func (c *core) selectConns(now time.Time, joins bool) {
 		} else {
 			conn.loose = c.keepUnused(conn, &unused, now)
 		}
+
 		return !conn.loose
 	})
 }
@@ -47,48 +55,67 @@ func (c *core) countLate(conn *conn, now time.Time) {
 	if !conn.isAwaited() {
 		return
 	}
+
 	at := conn.triedAt.Add(readyTimeout)
 	if now.Before(at) {
 		c.lookAt = earliest(c.lookAt, at)
 		return
 	}
+
 	next := *conn.current.Load()
 	next.readiness = late
 	c.set(conn, &next)
 }
 
-// keepUnused closes conn once it has been unused for linger, and reports whether conn stays open until then. If a call had named its
-// instance before that left, conn stays longer for such calls, as long as the client has no more connections than its limit. kept counts
-// the unused connections that stay open. At the client's limit, conn is closed at once, because addresses may change fast. A conn that is not
-// connected is also closed at once, so that its next use waits for no backoff. It stays, though, if it is in the plan and the policy
-// is not pick_first: otherwise a subset would try it again and again.
+// keepUnused closes conn once it has been unused for linger, and reports
+// whether conn stays open until then. If a call had named its instance before
+// that left, conn stays longer for such calls, as long as the client has no
+// more connections than its limit. kept counts the unused connections that stay
+// open. At the client's limit, conn is closed at once, because addresses may
+// change fast. A conn that is not connected is also closed at once, so that its
+// next use waits for no backoff. It stays, though, if it is in the plan and the
+// policy is not pick_first: otherwise a subset would try it again and again.
 func (c *core) keepUnused(conn *conn, kept *int, now time.Time) bool {
 	if conn.state != connectivity.Idle || conn.subConn != nil {
 		if conn.closeAt.IsZero() {
 			conn.closeAt = now.Add(linger)
 		}
+
 		useful := conn.state == connectivity.Ready || conn.inPlan && !c.plan.traits.Single
-		limit, lingers := c.plan.in.Client.Most, now.Before(conn.closeAt)
+		limit := c.plan.in.Client.Most
+		lingers := now.Before(conn.closeAt)
+
 		outlasts := conn.left && conn.outlasts && (limit == 0 || len(c.conns) <= limit)
 		if useful && (lingers || outlasts) && (limit == 0 || *kept < limit) {
 			*kept++
+
 			if lingers {
 				c.lookAt = earliest(c.lookAt, conn.closeAt)
 			}
+
 			return true
 		}
+
 		c.close(conn)
 	}
-	if !conn.inPlan && c.conns[conn.addr] == conn { // a newer conn to the address stays: the plan may have kept conn after it was deleted here
+
+	// a newer conn to the address stays: the plan may have kept conn after it
+	// was deleted here
+	if !conn.inPlan && c.conns[conn.addr] == conn {
 		delete(c.conns, conn.addr)
 	}
+
 	return false
 }
 
 // isUsed reports whether the plan uses conn, or calls have named its instance.
-func (c *core) isUsed(conn *conn) bool { return c.isSelected(conn) || conn.named }
+func (c *core) isUsed(conn *conn) bool {
+	return c.isSelected(conn) || conn.named
+}
 
-func (c *core) isSelected(conn *conn) bool { return conn.always || conn.selected == c.selection }
+func (c *core) isSelected(conn *conn) bool {
+	return conn.always || conn.selected == c.selection
+}
 
 // markSelected adds conn to the selection.
 func (c *core) markSelected(conn *conn) {
@@ -100,24 +127,34 @@ func (c *core) markSelected(conn *conn) {
 	}
 }
 
-// unselect begins a selection. At first it has only the connections that the plan always uses.
+// unselect begins a selection. At first it has only the connections that the
+// plan always uses.
 func (c *core) unselect() {
 	for _, conn := range c.chosen {
 		if !conn.always {
 			c.counts[conn.readiness()]--
 		}
+
 		c.loosen(conn)
 	}
+
 	c.chosen = c.chosen[:0]
 	c.selection++
 }
 
-// selectTiers selects a group's connections, tier by tier. Under pick_first, this is one connection for all calls: while none is
-// ready, each tier is tried after all members of the previous tier. Unless whole is set, the group uses only connections that
-// calls have reached. A tier of endpoints that are not live is selected only while no earlier tier can take calls.
+// selectTiers selects a group's connections, tier by tier. Under pick_first,
+// this is one connection for all calls: while none is ready, each tier is tried
+// after all members of the previous tier. Unless whole is set, the group uses
+// only connections that calls have reached. A tier of endpoints that are not
+// live is selected only while no earlier tier can take calls.
 func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
-	next := true    // under pick_first, whether the next tier of live endpoints may be tried, too
-	served := false // under pick_first, whether a tier takes the calls; later tiers then only serve methods that this tier lacks
+	// under pick_first, whether the next tier of live endpoints may be tried,
+	// too
+	next := true
+
+	// under pick_first, whether a tier takes the calls; later tiers then only
+	// serve methods that this tier lacks
+	served := false
 	for _, t := range tiers {
 		switch {
 		case served && !t.Class.IsLive():
@@ -126,16 +163,22 @@ func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
 			continue // always selected
 		case !c.isDue(v, t):
 			continue
+
 		case t.Class == planning.Left:
 			for _, m := range t.used.Load().Members {
-				if conn := c.plan.conns[m]; conn.state == connectivity.Ready && !conn.spare.Load() { // healthy or not
+				conn := c.plan.conns[m]
+				// healthy or not
+				if conn.state == connectivity.Ready && !conn.spare.Load() {
 					c.markSelected(conn)
 				}
 			}
+
 			continue
+
 		case t.Class == planning.Away:
 			c.leaves = true
 		}
+
 		members, short := c.chooseMembers(v, t, now)
 		single := c.plan.traits.Single
 		switch {
@@ -147,13 +190,16 @@ func (c *core) selectTiers(v *view, tiers []*tier, whole bool, now time.Time) {
 					c.markSelected(conn)
 				}
 			}
+
 			next = short
 		}
 	}
 }
 
-// isStuck reports whether a live endpoint that a call has reached under ring_hash does not answer within attemptDelay. Then all
-// endpoints are tried at once: otherwise, if others do not answer either, calls would wait for one after the other.
+// isStuck reports whether a live endpoint that a call has reached under
+// ring_hash does not answer within attemptDelay. Then all endpoints are tried
+// at once: otherwise, if others do not answer either, calls would wait for one
+// after the other.
 func (c *core) isStuck(v *view, now time.Time) bool {
 	for _, tiers := range v.groups {
 		for _, t := range tiers {
@@ -169,100 +215,152 @@ func (c *core) isStuck(v *view, now time.Time) bool {
 			}
 		}
 	}
+
 	return false
 }
 
-// isDue reports whether a tier may be used: its endpoints are live, or no earlier tier can take calls. A tier in use stays in
-// use until an earlier one is ready. A tier not in use waits while an earlier one may soon be ready; in a subset, only until an
-// endpoint of that one is late.
+// isDue reports whether a tier may be used: its endpoints are live, or no
+// earlier tier can take calls. A tier in use stays in use until an earlier one
+// is ready. A tier not in use waits while an earlier one may soon be ready; in
+// a subset, only until an endpoint of that one is late.
 func (c *core) isDue(v *view, t *tier) bool {
 	if t.Class.IsLive() {
 		return true
 	}
-	serves := func(m int32) bool { return t.Class == planning.Left || c.plan.conns[m].is(ready) }
-	before := min(t.Class, planning.Left) // drained endpoints do not wait for those that have left, which may stop soon
-	if slices.ContainsFunc(t.used.Load().Members, serves) || v.plan.picksSome() && v.anyBefore(before, late) {
+
+	serves := func(m int32) bool {
+		return t.Class == planning.Left || c.plan.conns[m].is(ready)
+	}
+
+	// drained endpoints do not wait for those that have left, which may stop
+	// soon
+	before := min(t.Class, planning.Left)
+	if slices.ContainsFunc(t.used.Load().Members, serves) ||
+		v.plan.picksSome() && v.anyBefore(before, late) {
 		return !v.anyBefore(before, ready)
 	}
+
 	return !v.anyBefore(before, trying, joining, ready)
 }
 
-// chooseMembers chooses the members of a tier to use: all, or as many as the limits allow. Members with the methods that calls
-// need come first. short reports whether fewer members than the limit can be reached.
-func (c *core) chooseMembers(v *view, t *tier, now time.Time) (members []int32, short bool) {
+// chooseMembers chooses the members of a tier to use: all, or as many as the
+// limits allow. Members with the methods that calls need come first. short
+// reports whether fewer members than the limit can be reached.
+func (c *core) chooseMembers(
+	v *view,
+	t *tier,
+	now time.Time,
+) (members []int32, short bool) {
 	if t.Most == 0 {
 		return t.used.Load().Members, false
 	}
-	ranking, wanted := t.Members, t.Most
+
+	ranking := t.Members
+	wanted := t.Most
+
 	if needed, expected := c.needed(v, t, now); len(needed) > 0 {
 		isNeeded := func(m int32) bool { return slices.Contains(needed, m) }
-		ranking = slices.Concat(needed, slices.DeleteFunc(slices.Clone(ranking), isNeeded))
+		ranking = slices.Concat(needed,
+			slices.DeleteFunc(slices.Clone(ranking), isNeeded))
 		wanted = max(wanted, expected)
 	}
+
 	chosen, short := c.reach(ranking, wanted, now)
 	t.setMembers(c.plan, chosen)
+
 	return t.used.Load().Members, short
 }
 
-// reach returns the shortest prefix of a ranking that has wanted members which are ready or may soon be. So later members of the ranking
-// replace unreachable ones. Ready members behind the prefix stay until wanted members are ready. Under pick_first they always stay, since
-// one may be the connection in use. The prefix also ends after max(wanted, minSilent) members that do not respond within readyTimeout:
-// each holds a socket until gRPC gives up. A failed member is not among these while it is tried again and soon fails again. short reports
-// whether the prefix has fewer members than wanted that are ready or may soon be.
-func (c *core) reach(ranking []int32, wanted int, now time.Time) (chosen []int32, short bool) {
-	served, missing, silent := 0, wanted+c.extraAttempts(ranking, now), 0
+// reach returns the shortest prefix of a ranking that has wanted members which
+// are ready or may soon be. So later members of the ranking replace unreachable
+// ones. Ready members behind the prefix stay until wanted members are ready.
+// Under pick_first they always stay, since one may be the connection in use.
+// The prefix also ends after max(wanted, minSilent) members that do not respond
+// within readyTimeout: each holds a socket until gRPC gives up. A failed member
+// is not among these while it is tried again and soon fails again. short
+// reports whether the prefix has fewer members than wanted that are ready or
+// may soon be.
+func (c *core) reach(
+	ranking []int32,
+	wanted int,
+	now time.Time,
+) (chosen []int32, short bool) {
+	served := 0
+	missing := wanted + c.extraAttempts(ranking, now)
+	silent := 0
 	for _, m := range ranking {
 		state := c.plan.conns[m].readiness()
 		stays := state == ready && (served < wanted || c.plan.traits.Single)
 		if (missing == 0 || silent >= max(wanted, minSilent)) && !stays {
 			continue
 		}
+
 		chosen = append(chosen, m)
+
 		if state == ready {
 			served++
 		}
+
 		if missing > 0 && state.isExpected() {
 			missing--
 		}
+
 		if c.plan.conns[m].isSilent(now) {
 			silent++
 		}
 	}
+
 	return chosen, missing > 0
 }
 
-// needed returns members for the methods that calls need and some members lack: for each method, a ready member that has the
-// method or, if none is ready, the members to try. expected is how many of the returned members are ready or may soon be.
-// Under pick_first, needed selects these members in addition to the member that takes all other calls.
+// needed returns members for the methods that calls need and some members lack:
+// for each method, a ready member that has the method or, if none is ready, the
+// members to try. expected is how many of the returned members are ready or may
+// soon be. Under pick_first, needed selects these members in addition to the
+// member that takes all other calls.
 func (c *core) needed(v *view, t *tier, now time.Time) (needed []int32, expected int) {
 	for _, method := range c.plan.needs() {
 		lacking := v.lacking(method)
 		if lacking == nil {
 			continue
 		}
-		lacks := func(m int32) bool { return slices.Contains(lacking, c.plan.All[m].Methods) }
+
+		lacks := func(m int32) bool {
+			return slices.Contains(lacking, c.plan.All[m].Methods)
+		}
 		some, _ := c.reach(slices.DeleteFunc(slices.Clone(t.Members), lacks), 1, now)
-		if i := slices.IndexFunc(some, func(m int32) bool { return c.plan.conns[m].is(ready) }); i >= 0 {
+
+		i := slices.IndexFunc(some, func(m int32) bool {
+			return c.plan.conns[m].is(ready)
+		})
+		if i >= 0 {
 			some = some[i : i+1]
 		}
+
 		for _, m := range some {
 			conn := c.plan.conns[m]
+
 			if slices.Contains(needed, m) {
 				continue
 			}
+
 			needed = append(needed, m)
+
 			if conn.readiness().isExpected() {
 				expected++
 			}
+
 			if c.plan.traits.Single {
 				c.markSelected(conn)
 			}
 		}
 	}
+
 	return needed, expected
 }
 
-// extraAttempts returns how many members of a ranking to try in addition while no member is ready: one more every attemptDelay.
+// extraAttempts returns how many members of a ranking to try in addition while
+// no member is ready: one more every attemptDelay.
 func (c *core) extraAttempts(ranking []int32, now time.Time) int {
 	var begun time.Time
 	for _, m := range ranking {
@@ -273,29 +371,39 @@ func (c *core) extraAttempts(ranking []int32, now time.Time) int {
 			begun = earliest(begun, conn.triedAt)
 		}
 	}
+
 	if begun.IsZero() {
 		return 0
 	}
+
 	steps := now.Sub(begun) / attemptDelay
 	c.lookAt = earliest(c.lookAt, begun.Add((steps+1)*attemptDelay))
+
 	return int(steps)
 }
 
-// selectReady selects the ready member that pick_first sends calls to, and reports whether there is one. It prefers the member
-// that it chose last time, and then ready members of the last selection. Members outside the last selection may be ready
-// because calls have named their instances.
+// selectReady selects the ready member that pick_first sends calls to, and
+// reports whether there is one. It prefers the member that it chose last time,
+// and then ready members of the last selection. Members outside the last
+// selection may be ready because calls have named their instances.
 func (c *core) selectReady(t *tier, members []int32) bool {
-	before, first := t.first.Load(), (*conn)(nil)
+	before := t.first.Load()
+	first := (*conn)(nil)
 	wasSelected := func(conn *conn) bool { return conn.selected >= c.selection-1 }
 	for _, m := range members {
 		conn := c.plan.conns[m]
-		if conn.is(ready) && (first == nil || conn == before || wasSelected(conn) && !wasSelected(first) && first != before) {
+		if conn.is(ready) && (first == nil ||
+			conn == before ||
+			wasSelected(conn) && !wasSelected(first) && first != before) {
 			first = conn
 		}
 	}
+
 	t.first.Store(first)
+
 	if first != nil {
 		c.markSelected(first)
 	}
+
 	return first != nil
 }

@@ -18,28 +18,46 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// snapshot holds the ready endpoints of a view for one picker: for all calls, or for the calls of one method. The first pick that
-// needs a snapshot makes it. A snapshot is immutable, except that it caches the snapshots of methods.
+// snapshot holds the ready endpoints of a view for one picker: for all calls,
+// or for the calls of one method. The first pick that needs a snapshot makes
+// it. A snapshot is immutable, except that it caches the snapshots of methods.
 type snapshot struct {
-	epoch   uint64 // the epoch of the picker
-	groups  []readyGroup
-	err     error                                // the error of calls if groups is empty, or none of them takes calls
-	toBase  bool                                 // no group is ready or soon will be, so calls of a lane that is not strict go to the base
-	methods atomic.Pointer[map[string]*snapshot] // by method, if endpoints serve different methods
+	epoch  uint64 // the epoch of the picker
+	groups []readyGroup
+
+	// the error of calls if groups is empty, or none of them takes calls
+	err error
+
+	// no group is ready or soon will be, so calls of a lane that is not strict
+	// go to the base
+	toBase bool
+
+	// by method, if endpoints serve different methods
+	methods atomic.Pointer[map[string]*snapshot]
 }
 
-// readyGroup is a group with the state of its connections, and its share of the calls.
+// readyGroup is a group with the state of its connections, and its share of the
+// calls.
 type readyGroup struct {
 	*planning.Group
 	counts
-	serves bool       // some endpoint is ready
-	live   bool       // some of sets have live endpoints
-	sets   []readySet // one for each tier with ready endpoints or, under ring_hash, with endpoints that calls may reach
-	stay   float64    // the part of the calls that stays in the client's zone
-	rest   int        // the index of the set for calls that leave the zone
-	waits  bool       // calls wait for an endpoint of the client's zone, though others are ready
-	upTo   uint64     // the sum of the weights up to and including this group's
-	stayTo uint64     // the sum of the weights up to which calls stay in the client's zone
+	serves bool // some endpoint is ready
+	live   bool // some of sets have live endpoints
+
+	// one for each tier with ready endpoints or, under ring_hash, with
+	// endpoints that calls may reach
+	sets []readySet
+
+	stay float64 // the part of the calls that stays in the client's zone
+	rest int     // the index of the set for calls that leave the zone
+
+	// calls wait for an endpoint of the client's zone, though others are ready
+	waits bool
+
+	upTo uint64 // the sum of the weights up to and including this group's
+
+	// the sum of the weights up to which calls stay in the client's zone
+	stayTo uint64
 }
 
 // readySet is the ready endpoints of a tier.
@@ -49,101 +67,138 @@ type readySet struct {
 	conns []*conn // the connections of Set's members
 }
 
-// asOf returns the snapshot of a method for the picker of an epoch. The method "" stands for all methods. The first call that
-// needs the snapshot makes it, and concurrent calls wait.
+// asOf returns the snapshot of a method for the picker of an epoch. The method
+// "" stands for all methods. The first call that needs the snapshot makes it,
+// and concurrent calls wait.
 func (v *view) asOf(epoch uint64, method string) *snapshot {
 	s := v.last.Load()
 	if s == nil || s.epoch < epoch {
 		s = v.renew(epoch)
 	}
+
 	if method == "" {
 		return s
 	}
+
 	return v.forMethod(s, method)
 }
 
 func (v *view) renew(epoch uint64) *snapshot {
 	v.making.Lock()
 	defer v.making.Unlock()
+
 	s := v.last.Load()
 	if s == nil || s.epoch < epoch {
 		if v.open() && v.plan.selectsByReadiness() {
 			v.plan.opened()
 		}
+
 		s = v.refresh(epoch, nil)
 		v.last.Store(s)
 	}
+
 	return s
 }
 
-// forMethod returns the snapshot for the calls of a method. This snapshot leaves out the endpoints that lack the method.
+// forMethod returns the snapshot for the calls of a method. This snapshot
+// leaves out the endpoints that lack the method.
 func (v *view) forMethod(s *snapshot, method string) *snapshot {
 	known := s.methods.Load()
 	if known != nil && (*known)[method] != nil {
 		return (*known)[method]
 	}
+
 	of := s
+
 	if lacking := v.lacking(method); lacking != nil {
 		v.plan.need(method)
 		of = v.refresh(s.epoch, lacking)
 	}
+
 	next := map[string]*snapshot{method: of}
 	if known != nil && len(*known) < maxMethods {
 		maps.Copy(next, *known)
 	}
+
 	s.methods.Store(&next)
+
 	return of
 }
 
-// refresh makes a snapshot. It leaves out the endpoints whose method lists are in lacking.
+// refresh makes a snapshot. It leaves out the endpoints whose method lists are
+// in lacking.
 func (v *view) refresh(epoch uint64, lacking []string) *snapshot {
-	s, groups := &snapshot{epoch: epoch}, make([]readyGroup, len(v.groups))
-	if v.plan.picksSome() && !v.chosen.Load() { // the core soon chooses, and then publishes a picker
+	s := &snapshot{epoch: epoch}
+	groups := make([]readyGroup, len(v.groups))
+
+	// the core soon chooses, and then publishes a picker
+	if v.plan.picksSome() && !v.chosen.Load() {
 		s.err = balancer.ErrNoSubConnAvailable
 		return s
 	}
-	anyServes, anyLive, weighted, all := false, false, false, counts{}
-	waited := v.plan.picksSome() && v.anyBefore(planning.Away, late) // in a subset, calls wait once, and not for each replacement
+
+	anyServes := false
+	anyLive := false
+	weighted := false
+	all := counts{}
+
+	// in a subset, calls wait once, and not for each replacement
+	waited := v.plan.picksSome() && v.anyBefore(planning.Away, late)
 	for i, tiers := range v.groups {
 		g := v.stateOf(tiers, lacking)
 		if waited {
 			g.awaited = 0
 			g.waits = false
 		}
+
 		groups[i] = g
 		anyServes = anyServes || g.serves
 		all.addAll(g.counts)
 	}
+
 	for _, g := range groups {
 		anyLive = anyLive || g.live && g.serves == anyServes
 		weighted = weighted || g.Weight > 0 && (g.live || g.awaited > 0)
 	}
+
 	for _, g := range groups {
-		// Calls rather wait for a group with a weight than go to one without. If no group has a weight, all have equal shares.
+		// Calls rather wait for a group with a weight than go to one without.
+		// If no group has a weight, all have equal shares.
 		if g.live && (g.Weight > 0 || !weighted) || len(g.sets) > 0 && !anyLive {
 			s.add(max(1, g.Weight), g)
 		}
 	}
+
 	if len(s.groups) > 0 {
 		s.err = errFull
 		return s
 	}
+
 	s.toBase = all.awaited == 0
-	if s.err = v.failure(&all); all.trying > 0 || s.err == nil {
+
+	s.err = v.failure(&all)
+	if all.trying > 0 || s.err == nil {
 		s.err = balancer.ErrNoSubConnAvailable
 	}
+
 	if lacking != nil && all.members == 0 {
-		s.toBase, s.err = true, errLacks
+		s.toBase = true
+		s.err = errLacks
 	}
+
 	return s
 }
 
-// stateOf returns the state of a group. It includes ejected endpoints if no others are ready, in the group or in the base.
+// stateOf returns the state of a group. It includes ejected endpoints if no
+// others are ready, in the group or in the base.
 func (v *view) stateOf(tiers []*tier, lacking []string) readyGroup {
 	g := v.stateWith(tiers, lacking, false)
-	if g.ejected > 0 && v.base == nil && (len(g.sets) == 0 || g.sets[0].class > planning.Away) {
+	if g.ejected > 0 &&
+		v.base == nil &&
+		(len(g.sets) == 0 || g.sets[0].class > planning.Away) {
 		return v.stateWith(tiers, lacking, true)
 	}
+
 	return g
 }
 
@@ -151,24 +206,34 @@ func (v *view) stateWith(tiers []*tier, lacking []string, ejected bool) readyGro
 	g := readyGroup{Group: tiers[0].group, stay: 1}
 	percent := v.plan.Config.ZoneMinPercent
 	for _, t := range tiers {
-		// The base precedes the endpoints of a lane that have left, unless the lane awaits a live one, or none is live at all.
-		if !t.Class.IsLive() && (g.serves || v.base != nil && v.plan.Live > 0 && !v.anyBefore(planning.Left, trying, joining)) {
+		// The base precedes the endpoints of a lane that have left, unless the
+		// lane awaits a live one, or none is live at all.
+		if !t.Class.IsLive() && (g.serves || v.base != nil &&
+			v.plan.Live > 0 &&
+			!v.anyBefore(planning.Left, trying, joining)) {
 			break
 		}
+
 		set, n := v.setOf(t, lacking, ejected)
 		if t.Class == planning.Away {
 			n.err, n.awayErr = nil, n.err
 		}
-		first := v.plan.Live == 0 && (t.Class == planning.Away || len(v.plan.Fallback()) == 0) // nothing precedes the tier, which is not live
+
+		// nothing precedes the tier, which is not live
+		first := v.plan.Live == 0 &&
+			(t.Class == planning.Away || len(v.plan.Fallback()) == 0)
 		waits := t.Class.IsLive() || t.Class != planning.Left && (lacking == nil || first)
 		if waits { // calls may wait for an endpoint of the tier
 			g.addAll(n)
 		}
+
 		if n.ready == 0 && !(v.plan.traits.Rings && waits && n.awaited > 0) {
 			continue
 		}
+
 		g.serves = g.serves || n.ready > 0
 		g.live = g.live || t.Class.IsLive()
+
 		g.sets = append(g.sets, set)
 		switch {
 		case t.Class == planning.OtherZones && len(g.sets) == 1:
@@ -176,27 +241,39 @@ func (v *view) stateWith(tiers []*tier, lacking []string, ejected bool) readyGro
 		case percent == 0 || !v.plan.HasZones():
 		case len(g.sets) == 1 && t.Class == planning.OwnZone:
 			g.stay = staying(percent, n.ready+n.awaited, n.members)
-		case g.sets[0].class == planning.OwnZone && t.Class == planning.OtherZones && g.rest == 0:
+
+		case g.sets[0].class == planning.OwnZone &&
+			t.Class == planning.OtherZones &&
+			g.rest == 0:
 			g.rest = len(g.sets) - 1
 		}
 	}
+
 	if g.rest == 0 {
 		g.stay = 1
 	}
+
 	return g
 }
 
 // counts counts connections by their condition.
 type counts struct {
-	members, ready  int
-	ejected         int
-	trying, awaited int   // trying: neither ready nor failing; awaited: the trying members that calls wait for
-	err, awayErr    error // the errors of a failed connection to the primary and of one to the fallback
+	members, ready int
+	ejected        int
+
+	// trying: neither ready nor failing; awaited: the trying members that calls
+	// wait for
+	trying, awaited int
+
+	// the errors of a failed connection to the primary and of one to the
+	// fallback
+	err, awayErr error
 }
 
 // add counts a connection by its condition.
 func (n *counts) add(c *condition) {
 	n.members++
+
 	switch c.readiness {
 	case ready:
 		n.ready++
@@ -204,7 +281,9 @@ func (n *counts) add(c *condition) {
 		if c.isEjected() {
 			n.ejected++
 		}
+
 		n.err = cmp.Or(n.err, c.err)
+
 	case trying:
 		n.awaited++
 		fallthrough
@@ -223,86 +302,119 @@ func (n *counts) addAll(o counts) {
 	n.awayErr = cmp.Or(n.awayErr, o.awayErr)
 }
 
-// failure returns the error of calls that none of the counted connections can take, or nil if the key has endpoints, some are
-// live, and none has failed.
+// failure returns the error of calls that none of the counted connections can
+// take, or nil if the key has endpoints, some are live, and none has failed.
 func (v *view) failure(n *counts) error {
 	home := cmp.Or(v.plan.Err, n.err, v.plan.Empty)
 	if home == nil || n.awayErr == nil {
 		return cmp.Or(home, n.awayErr)
 	}
-	return fmt.Errorf("%w; nor in the cluster to fall back on: %s", home, n.awayErr.Error())
+
+	return fmt.Errorf("%w; nor in the cluster to fall back on: %s", home,
+		n.awayErr.Error())
 }
 
-// setOf returns the ready members of a tier whose method lists are not in lacking, and counts the members. It loads the
-// condition of each connection once, because a condition may change at any time. If ejected is set, ejected members count as ready.
+// setOf returns the ready members of a tier whose method lists are not in
+// lacking, and counts the members. It loads the condition of each connection
+// once, because a condition may change at any time. If ejected is set, ejected
+// members count as ready.
 func (v *view) setOf(t *tier, lacking []string, ejected bool) (s readySet, n counts) {
-	p, used := v.plan, t.used.Load()
+	p := v.plan
+	used := t.used.Load()
 	s = readySet{class: t.Class, Set: used.NewSet(p.traits)}
 	s.MaxCalls = int64(p.Config.MaxConcurrentRequests)
 	s.SlowStart = p.Config.SlowStart
+
 	if p.traits.Rings {
 		s.Reach = func(member int) { p.reach(p.conns[used.Members[member]]) }
 	}
+
 	first := t.first.Load()
 	for i, m := range used.Members {
 		member := p.conns[m]
-		if slices.Contains(lacking, p.All[m].Methods) || t.Class == planning.Left && member.spare.Load() {
+		if slices.Contains(lacking, p.All[m].Methods) ||
+			t.Class == planning.Left && member.spare.Load() {
 			s.LeaveOut(false)
 			continue
 		}
+
 		c := member.current.Load()
 		if ejected && c.isEjected() {
 			c = &condition{readiness: ready}
 		}
+
 		n.add(c)
+
 		if c.readiness != ready {
 			s.LeaveOut(c.readiness == trying && t.Class != planning.Left)
+
 			if c.readiness == trying && member.reached.Load() {
 				s.Connects.Store(true)
 			}
+
 			continue
 		}
+
 		weight := uint64(0)
 		if p.traits.Weighs {
 			weight = weightOf(p.All[m])
 		}
+
 		s.Add(member.stats, weight)
+
 		if member == first {
 			s.First = len(s.conns)
 		}
+
 		if s.conns == nil {
 			s.conns = make([]*conn, 0, len(used.Members)-i)
 		}
+
 		s.conns = append(s.conns, member)
 	}
-	if lacking != nil && n.members == 0 && slices.ContainsFunc(t.Members, func(m int32) bool { return !slices.Contains(lacking, p.All[m].Methods) }) {
-		n = counts{members: 1, trying: 1, awaited: 1} // the core will soon connect to a member that has the method
+
+	if lacking != nil && n.members == 0 && slices.ContainsFunc(t.Members,
+		func(m int32) bool { return !slices.Contains(lacking, p.All[m].Methods) }) {
+		// the core will soon connect to a member that has the method
+		n = counts{members: 1, trying: 1, awaited: 1}
 	}
+
 	return s, n
 }
 
-// weightBits is the number of bits by which weights are shifted left, so that dividing a weight between zones stays exact. The
-// sum of all weights stays below 1<<60.
+// weightBits is the number of bits by which weights are shifted left, so that
+// dividing a weight between zones stays exact. The sum of all weights stays
+// below 1<<60.
 const weightBits = 20
 
 // add adds a group with its share of the calls.
 func (s *snapshot) add(weight uint32, g readyGroup) {
-	begin, wide := s.begin(len(s.groups)), uint64(weight)<<weightBits
-	g.upTo, g.stayTo = begin+wide, begin+uint64(g.stay*float64(wide))
+	begin := s.begin(len(s.groups))
+	wide := uint64(weight) << weightBits
+	g.upTo = begin + wide
+	g.stayTo = begin + uint64(g.stay*float64(wide))
 	s.groups = append(s.groups, g)
 }
 
 var (
-	// errFull means that every allowed endpoint has max_concurrent_requests calls under way.
+	// errFull means that every allowed endpoint has max_concurrent_requests
+	// calls under way.
 	errFull = errors.New("full")
+
 	// errLacks means that no allowed endpoint serves the method of a call.
 	errLacks = errors.New("no endpoint serves the method")
 )
 
-// pickFrom picks by a snapshot. If calls are counted, it counts the call. passOn reports whether the base may take the call. If
-// all endpoints of a set have yet to connect, the call goes to another set that serves or, without one, waits. It also waits if its
-// group waits for the client's zone: other groups would get more than their shares.
-func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot) (conn *conn, passOn bool, err error) {
+// pickFrom picks by a snapshot. If calls are counted, it counts the call.
+// passOn reports whether the base may take the call. If all endpoints of a set
+// have yet to connect, the call goes to another set that serves or, without
+// one, waits. It also waits if its group waits for the client's zone: other
+// groups would get more than their shares.
+func (p *plan) pickFrom(
+	ctx context.Context,
+	o *calloptions.Options,
+	s *snapshot,
+) (conn *conn, passOn bool, err error) {
 	chosen, leaves := s.chooseGroup(o, &p.sequence)
 	waits := false
 	for n := range s.groups {
@@ -310,31 +422,41 @@ func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot
 		if n == 0 && g.waits {
 			return nil, false, balancer.ErrNoSubConnAvailable
 		}
+
 		if n == 0 && leaves {
 			if conn, err := p.pickIn(ctx, o, &g.sets[g.rest]); !errors.Is(err, errFull) {
 				return conn, false, err
 			}
 		}
+
 		for i := range g.sets {
 			set := &g.sets[i]
 			if waits && len(set.conns) == 0 {
 				continue
 			}
+
 			conn, err := p.pickIn(ctx, o, set)
 			if len(set.conns) > 0 && !errors.Is(err, errFull) {
 				return conn, false, err
 			}
+
 			waits = waits || len(set.conns) == 0
 		}
 	}
+
 	if waits {
 		return nil, false, balancer.ErrNoSubConnAvailable
 	}
+
 	return nil, s.toBase || len(s.groups) > 0, s.err
 }
 
 // pickIn picks a connection of a set, and counts the call if calls are counted.
-func (p *plan) pickIn(ctx context.Context, o *calloptions.Options, s *readySet) (*conn, error) {
+func (p *plan) pickIn(
+	ctx context.Context,
+	o *calloptions.Options,
+	s *readySet,
+) (*conn, error) {
 	for {
 		i := p.in.config.policy.Pick(ctx, o, s.Set)
 		switch i {
@@ -343,34 +465,46 @@ func (p *plan) pickIn(ctx context.Context, o *calloptions.Options, s *readySet) 
 		case picking.Wait:
 			return nil, balancer.ErrNoSubConnAvailable
 		}
+
 		if conn := s.conns[i]; !p.traits.Counts || conn.stats.Begin(s.MaxCalls) {
 			return conn, nil
 		}
 	}
 }
 
-// chooseGroup returns the index of the group for a call, or 0 without groups, and whether the call leaves the client's zone. An
-// affinity decides the group, but not the zone: the same share of each key's calls leaves the zone.
-func (s *snapshot) chooseGroup(o *calloptions.Options, seq *picking.Sequence) (group int, leaves bool) {
-	if len(s.groups) == 0 || len(s.groups) == 1 && s.groups[0].stayTo == s.groups[0].upTo {
+// chooseGroup returns the index of the group for a call, or 0 without groups,
+// and whether the call leaves the client's zone. An affinity decides the group,
+// but not the zone: the same share of each key's calls leaves the zone.
+func (s *snapshot) chooseGroup(
+	o *calloptions.Options,
+	seq *picking.Sequence,
+) (group int, leaves bool) {
+	if len(s.groups) == 0 ||
+		len(s.groups) == 1 && s.groups[0].stayTo == s.groups[0].upTo {
 		return 0, false
 	}
+
 	if o.Affinity.Text == "" {
 		at, _ := bits.Mul64(seq.Next(), s.groups[len(s.groups)-1].upTo)
 		for at >= s.groups[group].upTo {
 			group++
 		}
+
 		return group, at >= s.groups[group].stayTo
 	}
+
 	group = s.groupOf(o.Affinity.Hash)
 	begin := s.begin(group)
 	at, _ := bits.Mul64(seq.Next(), s.groups[group].upTo-begin)
+
 	return group, begin+at >= s.groups[group].stayTo
 }
 
-// groupOf returns the index of the group for calls with a hash, by weighted rendezvous hashing: each group draws a number from
-// the hash, on average a lower one for a higher weight, and the group with the lowest number wins. So only a group that is
-// removed or loses weight loses calls, and only a group that is added or gains weight gets calls of other groups.
+// groupOf returns the index of the group for calls with a hash, by weighted
+// rendezvous hashing: each group draws a number from the hash, on average a
+// lower one for a higher weight, and the group with the lowest number wins. So
+// only a group that is removed or loses weight loses calls, and only a group
+// that is added or gains weight gets calls of other groups.
 func (s *snapshot) groupOf(hash uint64) (group int) {
 	lowest := math.Inf(1)
 	for i := range s.groups {
@@ -379,11 +513,14 @@ func (s *snapshot) groupOf(hash uint64) (group int) {
 		x = (x ^ x>>33) * 0xff51afd7ed558ccd
 		x = (x ^ x>>33) * 0xc4ceb9fe1a85ec53
 		x ^= x >> 33
+
 		drawn := -math.Log((float64(x>>11)+0.5)/(1<<53)) / float64(g.upTo-s.begin(i))
 		if drawn < lowest {
-			group, lowest = i, drawn
+			group = i
+			lowest = drawn
 		}
 	}
+
 	return group
 }
 
@@ -392,11 +529,13 @@ func (s *snapshot) begin(group int) uint64 {
 	if group == 0 {
 		return 0
 	}
+
 	return s.groups[group-1].upTo
 }
 
-// staying returns the share of the calls that stay in a zone. It is 1 while at least percent % of the known members are
-// ready. With fewer ready members it falls in proportion, down to 0.
+// staying returns the share of the calls that stay in a zone. It is 1 while at
+// least percent % of the known members are ready. With fewer ready members it
+// falls in proportion, down to 0.
 func staying(percent uint32, ready, known int) float64 {
 	return min(1, 100*float64(ready)/(float64(percent)*float64(known)))
 }

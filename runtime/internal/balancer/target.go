@@ -17,79 +17,115 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// targets holds the connections to instances that calls have named. Picks of known targets take no lock.
+// targets holds the connections to instances that calls have named. Picks of
+// known targets take no lock.
 type targets struct {
 	core  *core
 	queue *queue
 	now   func() time.Time
 
-	conns sync.Map     // from targetKey to *conn; an entry stays while its instance is registered at the address
+	// from targetKey to *conn; an entry stays while its instance is registered
+	// at the address
+	conns sync.Map
+
 	named atomic.Int64 // the size of conns
 }
 
 // targetKey identifies an instance that calls have named.
 type targetKey struct{ instance, addr string }
 
-// pick picks the connection to the instance of target. role is that of a route, "" for a call that names its instance. A routed call waits
-// while the instance is not registered.
-func (t *targets) pick(p *plan, target calloptions.Target, role string) (balancer.PickResult, error) {
+// pick picks the connection to the instance of target. role is that of a route,
+// "" for a call that names its instance. A routed call waits while the instance
+// is not registered.
+func (t *targets) pick(
+	p *plan,
+	target calloptions.Target,
+	role string,
+) (balancer.PickResult, error) {
 	x, ok := t.conns.Load(targetKey{target.Instance, target.Addr})
 	if !ok {
 		return t.open(p, target, role)
 	}
+
 	c := x.(*conn)
 	switch now := c.current.Load(); {
 	case now.subConn != nil:
 		return p.underLimit(target.Instance, c, now.subConn)
 	case now.readiness == failing:
-		return balancer.PickResult{}, fmt.Errorf("etcd: instance %.200q at %q: %w", target.Instance, c.addr, now.err)
+		return balancer.PickResult{}, fmt.Errorf("etcd: instance %.200q at %q: %w",
+			target.Instance, c.addr, now.err)
 	}
+
 	return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 }
 
-// underLimit returns the connection to an instance, or an error if the instance has max_concurrent_requests calls under way.
-func (p *plan) underLimit(instance string, conn *conn, subConn balancer.SubConn) (balancer.PickResult, error) {
+// underLimit returns the connection to an instance, or an error if the instance
+// has max_concurrent_requests calls under way.
+func (p *plan) underLimit(
+	instance string,
+	conn *conn,
+	subConn balancer.SubConn,
+) (balancer.PickResult, error) {
 	limit := int64(p.Config.MaxConcurrentRequests)
 	switch {
 	case limit == 0:
 		return balancer.PickResult{SubConn: subConn}, nil
 	case conn.stats.Begin(limit):
-		return balancer.PickResult{SubConn: subConn, Done: conn.stats.End(false, false)}, nil
+		return balancer.PickResult{
+			SubConn: subConn,
+			Done:    conn.stats.End(false, false),
+		}, nil
 	}
+
 	return balancer.PickResult{}, status.Errorf(codes.Unavailable,
 		"etcd: instance %.200q of %q has %d calls under way, the limit by max_concurrent_requests", instance, p.Service, limit)
 }
 
-// open queues an event that connects to an instance, and returns the error for the call that named the instance. If the instance has
-// left, but is still connected, open picks that connection. A leader that has left gets no calls.
-func (t *targets) open(p *plan, target calloptions.Target, role string) (none balancer.PickResult, err error) {
+// open queues an event that connects to an instance, and returns the error for
+// the call that named the instance. If the instance has left, but is still
+// connected, open picks that connection. A leader that has left gets no calls.
+func (t *targets) open(
+	p *plan,
+	target calloptions.Target,
+	role string,
+) (none balancer.PickResult, err error) {
 	if ep, err := p.in.find(target, role); err != nil {
 		if conn, subConn := p.leftAt(target); ep == nil && role == "" && subConn != nil {
 			return p.underLimit(target.Instance, conn, subConn)
 		}
+
 		return none, err
 	}
+
 	if most := p.Client.Most; role == "" && most > 0 && t.named.Load() >= int64(most) {
 		return none, status.Errorf(codes.Unavailable,
 			"etcd: calls have named %d instances of %q, the limit of one client: see runtime.WithLimits", most, p.Service)
 	}
-	// An event makes the connection, because gRPC takes locks to make a SubConn, and a pick must not wait for locks.
+
+	// An event makes the connection, because gRPC takes locks to make a
+	// SubConn, and a pick must not wait for locks.
 	t.queue.put(func() { t.connect(target) })
+
 	return none, balancer.ErrNoSubConnAvailable
 }
 
-// leftAt returns the connection to a target that has left, and its SubConn, which is nil unless it takes calls.
+// leftAt returns the connection to a target that has left, and its SubConn,
+// which is nil unless it takes calls.
 func (p *plan) leftAt(target calloptions.Target) (*conn, balancer.SubConn) {
 	begin := p.Live
 	if len(p.in.state.Endpoints) == 0 { // those that have left last are live
 		begin = 0
 	}
+
 	for i := begin; i < len(p.All); i++ {
 		e := &p.All[i].Endpoint
-		if e.Instance == target.Instance && (target.Addr == "" || target.Addr == e.Addr) && (i < p.Live || p.ClassOf(i) == planning.Left) {
+		if e.Instance == target.Instance &&
+			(target.Addr == "" || target.Addr == e.Addr) &&
+			(i < p.Live || p.ClassOf(i) == planning.Left) {
 			return p.conns[i], p.conns[i].current.Load().subConn
 		}
 	}
+
 	return nil, nil
 }
 
@@ -99,75 +135,111 @@ func (t *targets) connect(target calloptions.Target) {
 	if _, ok := t.conns.Load(key); ok {
 		return
 	}
-	if ep, err := t.core.plan.in.find(target, ""); err == nil { // an error: the instance has left, and a newer picker follows
+
+	ep, err := t.core.plan.in.find(target, "")
+	if err == nil { // an error: the instance has left, and a newer picker follows
 		t.conns.Store(key, t.core.pinTarget(ep, t.now()))
 		t.named.Add(1)
 	}
 }
 
-// find returns the endpoint of an instance, or the error for a call to it. For an instance that is not selected, it returns both.
+// find returns the endpoint of an instance, or the error for a call to it. For
+// an instance that is not selected, it returns both.
 func (in *input) find(target calloptions.Target, role string) (*attr.Backend, error) {
 	var found *attr.Backend
+
 	all := in.state.Endpoints
-	for _, addr := range [...]string{"", target.Addr} { // an endpoint at target.Addr takes precedence over the first with the id
-		i, _ := slices.BinarySearchFunc(all, &attr.Backend{Endpoint: endpoint.Endpoint{Instance: target.Instance, Addr: addr}}, attr.Compare)
-		if i < len(all) && all[i].Endpoint.Instance == target.Instance && (found == nil || all[i].Endpoint.Addr == addr) {
+	// an endpoint at target.Addr takes precedence over the first with the id
+	for _, addr := range [...]string{"", target.Addr} {
+		i, _ := slices.BinarySearchFunc(all, &attr.Backend{
+			Endpoint: endpoint.Endpoint{Instance: target.Instance, Addr: addr},
+		}, attr.Compare)
+		if i < len(all) &&
+			all[i].Endpoint.Instance == target.Instance &&
+			(found == nil || all[i].Endpoint.Addr == addr) {
 			found = all[i]
 		}
 	}
+
 	switch {
-	case found != nil && in.Client.Selector != nil && !in.Client.Selector(&found.Endpoint):
-		return found, status.Errorf(codes.Unavailable, "etcd: instance %.200q of %q is not selected for this connection", target.Instance, in.Service)
+	case found != nil &&
+		in.Client.Selector != nil &&
+		!in.Client.Selector(&found.Endpoint):
+		return found, status.Errorf(codes.Unavailable,
+			"etcd: instance %.200q of %q is not selected for this connection",
+			target.Instance, in.Service)
+
 	case found != nil:
 		return found, nil
 	case in.state.Pending() || in.state.Sequence < target.Sequence:
 		return nil, balancer.ErrNoSubConnAvailable
 	case role != "" && in.Err != nil: // not a status error, which would end the call
-		return nil, fmt.Errorf("etcd: the %s %.200q of %q is not known: %w", role, target.Instance, in.Service, in.Err)
+		return nil, fmt.Errorf("etcd: the %s %.200q of %q is not known: %w", role,
+			target.Instance, in.Service, in.Err)
 	case role != "":
-		return nil, fmt.Errorf("etcd: the %s %.200q of %q is not registered", role, target.Instance, in.Service)
+		return nil, fmt.Errorf("etcd: the %s %.200q of %q is not registered", role,
+			target.Instance, in.Service)
 	}
-	err := fmt.Errorf("etcd: no instance %.200q is registered under %q at an address of its own", target.Instance, in.Service)
+
+	err := fmt.Errorf(
+		"etcd: no instance %.200q is registered under %q at an address of its own",
+		target.Instance, in.Service)
 	if in.Err != nil {
-		err = fmt.Errorf("etcd: no instance %.200q of %q is known: %w", target.Instance, in.Service, in.Err)
+		err = fmt.Errorf("etcd: no instance %.200q of %q is known: %w", target.Instance,
+			in.Service, in.Err)
 	}
-	if target.Addr != "" { // a status error, as calls on the Conn of an Instance do not wait for its return
+
+	// a status error, as calls on the Conn of an Instance do not wait for its
+	// return
+	if target.Addr != "" {
 		err = status.Error(codes.Unavailable, err.Error())
 	}
+
 	return nil, err
 }
 
-// update handles a new input. It removes the targets whose instances have left or moved. Calls under way finish.
+// update handles a new input. It removes the targets whose instances have left
+// or moved. Calls under way finish.
 func (t *targets) update(in *input) {
 	now := t.now()
-	remaining := make(map[*conn]*attr.Backend) // pinned only after all unpins: two targets may have the same connection
+
+	// pinned only after all unpins: two targets may have the same connection
+	remaining := make(map[*conn]*attr.Backend)
 	t.conns.Range(func(key, x any) bool {
-		id, c := key.(targetKey), x.(*conn)
+		id := key.(targetKey)
+		c := x.(*conn)
 		ep, err := in.find(calloptions.Target{Instance: id.instance, Addr: id.addr}, "")
 		if err == nil && ep.Endpoint.Addr == c.addr {
 			remaining[c] = ep
 			return true
 		}
+
 		t.conns.Delete(key)
 		t.named.Add(-1)
 		t.core.unpin(c, ep == nil)
+
 		return true
 	})
+
 	for conn, ep := range remaining {
 		t.core.pin(conn, ep, now)
 	}
 }
 
-// follow picks the connection to the instance of a route. Without one, the call waits. Routed calls are wait-for-ready, so that they also
-// wait for an unreachable instance. At their deadline they end with the error of the last pick.
+// follow picks the connection to the instance of a route. Without one, the call
+// waits. Routed calls are wait-for-ready, so that they also wait for an
+// unreachable instance. At their deadline they end with the error of the last
+// pick.
 func (t *targets) follow(p *plan) (balancer.PickResult, error) {
 	route := p.in.state.Route
 	if route.Instance == "" {
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	}
+
 	result, err := t.pick(p, calloptions.Target{Instance: route.Instance}, route.Role)
 	if err == nil {
 		result.Metadata = p.in.route
 	}
+
 	return result, err
 }

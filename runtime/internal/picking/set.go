@@ -7,7 +7,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// Tier holds the endpoints of equal preference that a connection uses, and the state that outlives a Set of its ready endpoints.
+// Tier holds the endpoints of equal preference that a connection uses, and the
+// state that outlives a Set of its ready endpoints.
 type Tier struct {
 	Members   []int32 // the caller's numbers of the endpoints
 	sequence  Sequence
@@ -16,34 +17,55 @@ type Tier struct {
 	ringInput func() (names []string, weights []uint64)
 }
 
-// NewTier returns a tier. ringInput returns a name and a weight for each member, ready or not.
-func NewTier(members []int32, rings *Rings, ringInput func() (names []string, weights []uint64)) *Tier {
+// NewTier returns a tier. ringInput returns a name and a weight for each
+// member, ready or not.
+func NewTier(
+	members []int32,
+	rings *Rings,
+	ringInput func() (names []string, weights []uint64),
+) *Tier {
 	t := &Tier{Members: members, rings: rings, ringInput: ringInput}
 	t.sequence.Shuffle()
+
 	return t
 }
 
 // Set is the ready members of a tier.
 type Set struct {
-	MaxCalls  int64                    // the limit of calls under way at one endpoint; 0 means no limit
-	SlowStart *serviceconfig.SlowStart // nil if new endpoints get their full share of the calls at once
-	First     int                      // under pick_first, the index of the member that gets all calls
-	Reach     func(member int)         // under ring_hash, called when a call reaches a member of the tier
-	Connects  atomic.Bool              // under ring_hash, whether a member connects, or soon will
-	tier      *Tier
-	members   []*Stats
-	weights   []uint64 // of the members; nil if the policy does not use weights
-	at        []int32  // for each endpoint of the tier, its index in members, notReady or connecting; nil without Traits.Rings
+	// the limit of calls under way at one endpoint; 0 means no limit
+	MaxCalls int64
+
+	// nil if new endpoints get their full share of the calls at once
+	SlowStart *serviceconfig.SlowStart
+
+	// under pick_first, the index of the member that gets all calls
+	First int
+
+	// under ring_hash, called when a call reaches a member of the tier
+	Reach func(member int)
+
+	// under ring_hash, whether a member connects, or soon will
+	Connects atomic.Bool
+
+	tier    *Tier
+	members []*Stats
+	weights []uint64 // of the members; nil if the policy does not use weights
+
+	// for each endpoint of the tier, its index in members, notReady or
+	// connecting; nil without Traits.Rings
+	at []int32
 
 	table atomic.Pointer[table]
 }
 
-// NewSet returns a set of a tier. The caller calls Add or LeaveOut for each member, in order.
+// NewSet returns a set of a tier. The caller calls Add or LeaveOut for each
+// member, in order.
 func (t *Tier) NewSet(traits Traits) *Set {
 	s := &Set{tier: t}
 	if traits.Rings {
 		s.at = make([]int32, 0, len(t.Members))
 	}
+
 	return s
 }
 
@@ -52,10 +74,13 @@ func (s *Set) Add(x *Stats, weight uint64) {
 	if s.members == nil {
 		s.members = make([]*Stats, 0, len(s.tier.Members))
 	}
+
 	if s.at != nil {
 		s.at = append(s.at, int32(len(s.members)))
 	}
+
 	s.members = append(s.members, x)
+
 	if weight > 0 {
 		s.weights = append(s.weights, weight)
 	}
@@ -79,14 +104,19 @@ func (s *Set) LeaveOut(isConnecting bool) {
 }
 
 // full reports whether a member has MaxCalls calls under way.
-func (s *Set) full(i int) bool { return s.MaxCalls > 0 && s.members[i].UnderWay() >= s.MaxCalls }
+func (s *Set) full(i int) bool {
+	return s.MaxCalls > 0 && s.members[i].UnderWay() >= s.MaxCalls
+}
 
-// free returns i if member i is not full. If it is full, free draws other members by the shares in t, which is nil if all
-// shares are equal. If the drawn members are full, too, free returns any member that is not full, or Full.
+// free returns i if member i is not full. If it is full, free draws other
+// members by the shares in t, which is nil if all shares are equal. If the
+// drawn members are full, too, free returns any member that is not full, or
+// Full.
 func (s *Set) free(t *table, i int) int {
 	if !s.full(i) {
 		return i
 	}
+
 	for range 2 {
 		var j int
 		if t != nil {
@@ -94,14 +124,17 @@ func (s *Set) free(t *table, i int) int {
 		} else {
 			j = rand.IntN(len(s.members))
 		}
+
 		if !s.full(j) {
 			return j
 		}
 	}
+
 	for n := range s.members {
 		if j := (i + n) % len(s.members); !s.full(j) {
 			return j
 		}
 	}
+
 	return Full
 }

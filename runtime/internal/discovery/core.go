@@ -10,22 +10,27 @@ import (
 )
 
 const (
-	// linger is how long a key is followed after its last reader has left: a reader that comes soon finds the state current.
+	// linger is how long a key is followed after its last reader has left: a
+	// reader that comes soon finds the state current.
 	linger = time.Minute
 
-	// configGrace is how long the first endpoints wait for the live service config, so that a connection does not start
-	// under one policy and change to another soon after.
+	// configGrace is how long the first endpoints wait for the live service
+	// config, so that a connection does not start under one policy and change
+	// to another soon after.
 	configGrace = 200 * time.Millisecond
 
-	// silentGrace is how long calls wait for etcd. After that, they use the default service config, and the last known
-	// endpoints of a key that was followed before.
+	// silentGrace is how long calls wait for etcd. After that, they use the
+	// default service config, and the last known endpoints of a key that was
+	// followed before.
 	silentGrace = 100 * time.Millisecond
 
-	// leftGrace is how long the last endpoints of a key may be called after their owners have withdrawn them.
+	// leftGrace is how long the last endpoints of a key may be called after
+	// their owners have withdrawn them.
 	leftGrace = 5 * time.Second
 )
 
-// core holds the state of one key. Each of its methods handles an event: it updates the state and returns the effects.
+// core holds the state of one key. Each of its methods handles an event: it
+// updates the state and returns the effects.
 //
 //	etcd's entries ── leave ── merge ── hold ──┐
 //	the disk, until etcd has answered ─────────┤
@@ -33,24 +38,35 @@ const (
 type core struct {
 	state *State
 
-	readers  int
-	unfollow time.Time // when to stop following the key; zero unless the last reader has left
+	readers int
+
+	// when to stop following the key; zero unless the last reader has left
+	unfollow time.Time
 
 	entries  entries
 	diskRead bool // the disk was read since following began
 	marks    marks
 	hold     hold
 
-	config         configCore
-	configDeadline time.Time // until when the first endpoints wait for the live config, and readers for etcd; may be zero
+	config configCore
+
+	// until when the first endpoints wait for the live config, and readers for
+	// etcd; may be zero
+	configDeadline time.Time
 }
 
-// entries are the endpoints of a key, from etcd or from the disk, without held ones.
+// entries are the endpoints of a key, from etcd or from the disk, without held
+// ones.
 type entries struct {
-	known  bool // set may be published: it was read, or could not be confirmed, since following began
-	set    []*Backend
-	names  map[string]string // see State.names
-	merger                   // makes set from etcd's entries; has no items while set is from the disk
+	// set may be published: it was read, or could not be confirmed, since
+	// following began
+	known bool
+
+	set   []*Backend
+	names map[string]string // see State.names
+
+	// makes set from etcd's entries; has no items while set is from the disk
+	merger
 }
 
 // effects are the steps that the shell takes after an event.
@@ -70,34 +86,55 @@ type saved struct {
 	live string // see State.Live
 }
 
-// newCore returns the core of a key without readers. read is that of configCore.
-func newCore(grace time.Duration, read func(liveConfig, time.Time) (string, time.Time, error)) *core {
-	return &core{hold: hold{grace: grace}, state: &State{}, config: configCore{read: read}}
+// newCore returns the core of a key without readers. read is that of
+// configCore.
+func newCore(
+	grace time.Duration,
+	read func(liveConfig, time.Time) (string, time.Time, error),
+) *core {
+	return &core{
+		hold:   hold{grace: grace},
+		state:  &State{},
+		config: configCore{read: read},
+	}
 }
 
-// joined adds a reader. If the key was not followed, its last endpoints may be out of date: calls use them only after silentGrace, and
-// they do not count as known until etcd has answered, or has failed to answer.
+// joined adds a reader. If the key was not followed, its last endpoints may be
+// out of date: calls use them only after silentGrace, and they do not count as
+// known until etcd has answered, or has failed to answer.
 func (c *core) joined(now time.Time) effects {
 	e := effects{follow: !c.followed()}
 	c.readers++
 	c.unfollow = time.Time{}
+
 	if e.follow {
 		c.entries.known = false
+
 		next := *c.state
 		if next.Known {
 			next.Sequence++
 		}
-		next.Known, next.Provisional, next.Held, next.Endpoints, next.Left, next.Changed = false, false, nil, nil, nil, time.Time{}
+
+		next.Known = false
+		next.Provisional = false
+		next.Held = nil
+		next.Endpoints = nil
+		next.Left = nil
+		next.Changed = time.Time{}
 		c.state = &next
+
 		if len(next.Backends) > 0 {
 			c.configDeadline = now.Add(silentGrace)
 		}
 	}
+
 	return c.due(e)
 }
 
 // followed reports whether the key is followed.
-func (c *core) followed() bool { return c.readers > 0 || !c.unfollow.IsZero() }
+func (c *core) followed() bool {
+	return c.readers > 0 || !c.unfollow.IsZero()
+}
 
 // left removes a reader.
 func (c *core) left(now time.Time) effects {
@@ -105,6 +142,7 @@ func (c *core) left(now time.Time) effects {
 	if c.readers == 0 {
 		c.unfollow = now.Add(linger)
 	}
+
 	return c.due(effects{})
 }
 
@@ -113,31 +151,43 @@ func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
 	next := *c.state
 	next.Err = u.Err
 	var withdrawn map[string]struct{}
+
 	switch {
 	case u.Snapshot != nil:
-		c.entries.known, next.Provisional = true, u.Snapshot.Provisional
+		c.entries.known = true
+		next.Provisional = u.Snapshot.Provisional
 		var items []*item
-		items, next.Leaving, withdrawn = c.marks.apply(u.Snapshot.Items, u.Snapshot.Removed)
+		items, next.Leaving, withdrawn = c.marks.apply(u.Snapshot.Items,
+			u.Snapshot.Removed)
 		c.entries.set, c.entries.names = c.entries.merge(items)
+
 	case !c.entries.known && c.entries.set != nil:
-		c.entries.known, next.Provisional = true, true
+		c.entries.known = true
+		next.Provisional = true
 	}
+
 	e := c.update(next, withdrawn, now)
+
 	if !c.entries.known && u.Err != nil && !Refused(u.Err) && !c.diskRead {
-		c.diskRead, e.load = true, true
+		c.diskRead = true
+		e.load = true
 	}
+
 	return e
 }
 
-// loaded handles s, which was read from the disk. It ignores s if s has no endpoints.
+// loaded handles s, which was read from the disk. It ignores s if s has no
+// endpoints.
 func (c *core) loaded(s saved, now time.Time) effects {
 	if len(s.set) == 0 {
 		return c.due(effects{})
 	}
+
 	c.entries = entries{known: true, set: s.set}
 	next := *c.state
 	next.Provisional = true
 	c.config.recall(&next, s.live, now)
+
 	return c.update(next, nil, now)
 }
 
@@ -145,6 +195,7 @@ func (c *core) loaded(s saved, now time.Time) effects {
 func (c *core) configured(u listwatch.Update[liveConfig], now time.Time) effects {
 	next := *c.state
 	c.config.take(&next, u)
+
 	return c.update(next, nil, now)
 }
 
@@ -153,24 +204,32 @@ func (c *core) tick(now time.Time) effects {
 	if !c.unfollow.IsZero() && !now.Before(c.unfollow) {
 		return c.stop()
 	}
+
 	next := *c.state
 	if !now.Before(next.leftUntil()) {
 		next.Left = nil
 	}
+
 	return c.update(next, nil, now)
 }
 
-// stop stops following the key. The last state stays, as provisional. Endpoints that vanish before the key is followed
-// again are not held: they may have vanished one by one.
+// stop stops following the key. The last state stays, as provisional. Endpoints
+// that vanish before the key is followed again are not held: they may have
+// vanished one by one.
 func (c *core) stop() effects {
-	c.unfollow, c.configDeadline = time.Time{}, time.Time{}
+	c.unfollow = time.Time{}
+	c.configDeadline = time.Time{}
 	c.diskRead = false
 	c.hold = hold{grace: c.hold.grace}
 	c.marks = marks{}
 	c.config.latest = c.config.value // an unchecked value is discarded
 	next := *c.state
-	next.Provisional, next.LiveConfirmed, next.Err, next.Leaving = next.Known, false, nil, nil
+	next.Provisional = next.Known
+	next.LiveConfirmed = false
+	next.Err = nil
+	next.Leaving = nil
 	c.state = &next
+
 	return effects{unfollow: true}
 }
 
@@ -180,72 +239,116 @@ func (c *core) due(e effects) effects {
 	if c.state.Known || c.state.Provisional && !c.entries.known {
 		configDeadline = time.Time{} // nothing waits
 	}
-	for _, at := range []time.Time{c.unfollow, c.hold.next(), c.config.due(), configDeadline, c.state.leftUntil()} {
+
+	for _, at := range []time.Time{c.unfollow, c.hold.next(), c.config.due(),
+		configDeadline, c.state.leftUntil()} {
 		if !at.IsZero() && (e.wake.IsZero() || at.Before(e.wake)) {
 			e.wake = at
 		}
 	}
+
 	return e
 }
 
-// update completes next, the old state with an event's changes, and makes it the current state. withdrawn holds the addresses of
-// endpoints that their owners have withdrawn since the last update.
+// update completes next, the old state with an event's changes, and makes it
+// the current state. withdrawn holds the addresses of endpoints that their
+// owners have withdrawn since the last update.
 func (c *core) update(next State, withdrawn map[string]struct{}, now time.Time) effects {
 	old := c.state
 	warn := c.config.settle(&next, now)
+
 	switch {
 	case c.entries.known && c.configDeadline.IsZero():
 		c.configDeadline = now.Add(configGrace)
-	case !c.entries.known && !old.Provisional && !c.configDeadline.IsZero() && !now.Before(c.configDeadline):
-		next.Provisional, next.Endpoints = true, next.Backends
+	case !c.entries.known &&
+		!old.Provisional &&
+		!c.configDeadline.IsZero() &&
+		!now.Before(c.configDeadline):
+		next.Provisional = true
+		next.Endpoints = next.Backends
 	}
-	configSettled := next.LiveConfirmed || next.LiveKnown && next.Provisional // provisional endpoints need no confirmed config
+
+	// provisional endpoints need no confirmed config
+	configSettled := next.LiveConfirmed || next.LiveKnown && next.Provisional
 	var published []*Backend
+
 	if c.entries.known && (old.Known || configSettled || !now.Before(c.configDeadline)) {
 		if old.Known {
 			published = old.Backends
 		}
-		next.Known, next.names = true, c.entries.names
-		next.Backends = c.hold.filter(published, c.entries.set, c.entries.items, withdrawn, now)
+
+		next.Known = true
+		next.names = c.entries.names
+		next.Backends = c.hold.filter(published, c.entries.set, c.entries.items,
+			withdrawn, now)
 		next.Held = c.hold.held()
 	}
+
 	same := next.Known == old.Known && slices.Equal(next.Backends, old.Backends)
 	if same {
 		next.Backends = old.Backends
 	} else {
-		next.Endpoints, next.Left, next.Changed = next.Backends, lastLeft(published, next.Backends, withdrawn), now
+		next.Endpoints, next.Left, next.Changed = next.Backends, lastLeft(published,
+			next.Backends, withdrawn), now
 	}
+
 	news := !etcderr.Same(next.Err, old.Err)
-	matters := !same || len(next.Left) < len(old.Left) || !maps.Equal(next.Held, old.Held) || !maps.Equal(next.names, old.names) ||
-		next.Live != old.Live || next.LiveKnown != old.LiveKnown || !c.entries.known && next.Provisional != old.Provisional ||
+	matters := !same ||
+		len(next.Left) < len(old.Left) ||
+		!maps.Equal(next.Held, old.Held) ||
+		!maps.Equal(next.names, old.names) ||
+
+		next.Live != old.Live ||
+		next.LiveKnown != old.LiveKnown ||
+		!c.entries.known && next.Provisional != old.Provisional ||
+
 		(!next.Known || len(next.Backends) == 0) && news // calls fail with Err
 	if matters {
 		next.Sequence++
 	}
+
 	c.state = &next
-	settled := next.Known && (next.Provisional != old.Provisional || next.LiveConfirmed != old.LiveConfirmed)
-	leaving := next.Known && len(next.Backends) == 0 && len(next.Leaving) != len(old.Leaving)
-	e := effects{changed: matters || settled || news || leaving || !etcderr.Same(next.LiveErr, old.LiveErr), warn: warn}
-	if next.Known && !next.Provisional && (!same || next.Live != old.Live || old.Provisional) {
+	settled := next.Known &&
+		(next.Provisional != old.Provisional || next.LiveConfirmed != old.LiveConfirmed)
+	leaving := next.Known &&
+		len(next.Backends) == 0 &&
+		len(next.Leaving) != len(old.Leaving)
+
+	e := effects{changed: matters ||
+		settled ||
+		news ||
+		leaving ||
+		!etcderr.Same(next.LiveErr, old.LiveErr), warn: warn}
+	if next.Known &&
+		!next.Provisional &&
+		(!same || next.Live != old.Live || old.Provisional) {
 		e.save = &saved{next.Backends, next.Live}
 	}
+
 	return c.due(e)
 }
 
-// lastLeft returns the endpoints of published that their owners have withdrawn, if next has no endpoints.
-func lastLeft(published, next []*Backend, withdrawn map[string]struct{}) (left []*Backend) {
+// lastLeft returns the endpoints of published that their owners have withdrawn,
+// if next has no endpoints.
+func lastLeft(
+	published, next []*Backend,
+	withdrawn map[string]struct{},
+) (left []*Backend) {
 	if len(next) > 0 {
 		return nil
 	}
+
 	for _, b := range published {
 		if _, orderly := withdrawn[b.Endpoint.Addr]; orderly {
 			left = append(left, b)
 		}
 	}
+
 	return left
 }
 
-// Refused reports whether err is a refusal by etcd itself, such as for a missing permission, not the lack of an answer.
+// Refused reports whether err is a refusal by etcd itself, such as for a
+// missing permission, not the lack of an answer.
 func Refused(err error) bool {
 	_, ok := etcderr.Answer(err)
 	return ok && etcderr.Refused(err)

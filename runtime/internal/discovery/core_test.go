@@ -33,16 +33,20 @@ func readTest(l liveConfig, now time.Time) (json string, until time.Time, err er
 	if strings.HasPrefix(l.raw, "bad") {
 		return "", until, errors.New("bad")
 	}
+
 	if end, ok := strings.CutPrefix(l.raw, "until "); ok {
 		after, _ := time.ParseDuration(end)
-		if until = start.Add(after); !now.Before(until) {
+		until = start.Add(after)
+		if !now.Before(until) {
 			return "ended", time.Time{}, nil
 		}
 	}
+
 	return l.raw, until, nil
 }
 
-// snapshot returns a snapshot with an entry for each letter. Entries in angle brackets are leaving.
+// snapshot returns a snapshot with an entry for each letter. Entries in angle
+// brackets are leaving.
 func (d *driven) snapshot(letters string) *listwatch.Snapshot[*Backend] {
 	s := &listwatch.Snapshot[*Backend]{}
 	leaving := false
@@ -54,6 +58,7 @@ func (d *driven) snapshot(letters string) *listwatch.Snapshot[*Backend] {
 			s.Items = append(s.Items, d.item(name, leaving))
 		}
 	}
+
 	return s
 }
 
@@ -64,8 +69,10 @@ func (d *driven) item(name string, leaving bool) *item {
 		if leaving {
 			e.Metadata = map[string]string{"grpc_leaving": "true"}
 		}
+
 		d.items[id] = &item{Key: "k/" + name, Value: attr.New(e, endpoint.EndpointJSON)}
 	}
+
 	return d.items[id]
 }
 
@@ -77,8 +84,10 @@ func (d *driven) do(event string) effects {
 		for _, v := range value {
 			s.Items = append(s.Items, &listwatch.Item[liveConfig]{Value: v})
 		}
+
 		return d.configured(listwatch.Update[liveConfig]{Snapshot: s}, d.now)
 	}
+
 	switch verb {
 	case "join":
 		return d.joined(d.now)
@@ -86,10 +95,14 @@ func (d *driven) do(event string) effects {
 		return d.left(d.now)
 	case "list":
 		return d.listed(listwatch.Update[*Backend]{Snapshot: d.snapshot(rest)}, d.now)
+
 	case "lagging":
 		s := d.snapshot(rest)
 		s.Provisional = true
-		return d.listed(listwatch.Update[*Backend]{Snapshot: s, Err: errors.New("no leader")}, d.now)
+
+		return d.listed(listwatch.Update[*Backend]{Snapshot: s, Err: errors.New("no leader")},
+			d.now)
+
 	case "lost":
 		return d.listed(listwatch.Update[*Backend]{Err: errors.New(rest)}, d.now)
 	case "denied":
@@ -107,14 +120,18 @@ func (d *driven) do(event string) effects {
 		return d.configured(listwatch.Update[liveConfig]{Err: errors.New("away")}, d.now)
 	case "deniedconfig":
 		return d.configured(listwatch.Update[liveConfig]{Err: rpctypes.ErrPermissionDenied}, d.now)
+
 	case "wait":
 		wait, err := time.ParseDuration(rest)
 		if err != nil {
 			panic(err)
 		}
+
 		d.now = d.now.Add(wait)
+
 		return d.tick(d.now)
 	}
+
 	panic(event)
 }
 
@@ -127,16 +144,19 @@ func (d *driven) describe(e effects) string {
 			words = append(words, fmt.Sprintf(format, args...))
 		}
 	}
+
 	if s.Known {
 		words = append(words, names(s.Backends))
 		word(len(s.Backends) == 0, "empty")
 	} else {
 		words = append(words, "?"+names(s.Backends[:len(s.Endpoints)]))
 	}
+
 	var held []string
 	for addr := range s.Held {
 		held = append(held, strings.TrimSuffix(addr, ":1"))
 	}
+
 	slices.Sort(held)
 	word(len(held) > 0, "held=%s", strings.Join(held, ""))
 	word(len(s.Left) > 0, "left=%s", names(s.Left))
@@ -153,7 +173,10 @@ func (d *driven) describe(e effects) string {
 	word(e.save != nil, "save")
 	word(e.warn.err != nil, "warn")
 	word(!e.wake.IsZero(), "wake=%v", e.wake.Sub(d.now))
-	return strings.TrimSuffix(strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " "), " |")
+
+	return strings.TrimSuffix(strings.Join(slices.DeleteFunc(words, func(w string) bool {
+		return w == ""
+	}), " "), " |")
 }
 
 // Each line is an event and its result: the state, a bar, and the effects.
@@ -164,79 +187,111 @@ func TestCore(t *testing.T) {
 			{"noconfig", "? | notify"}, {"list a", "a | notify save"},
 			{"leave", "a"}, {"leave", "a | wake=1m0s"}, {"join", "a"}, {"leave", "a | wake=1m0s"},
 			{"wait 1m", "a provisional | unfollow"},
-			{"join", "? | follow wake=100ms"}, {"noconfig", "? | wake=100ms"}, {"list ab", "ab | notify save"},
+			{"join", "? | follow wake=100ms"}, {"noconfig", "? | wake=100ms"}, {"list ab",
+				"ab | notify save"},
 		},
 		"the first endpoints after a pause wait for the config again": {
-			{"join", "? | follow"}, {"config x", "? live=x | notify"}, {"list a", "a live=x | notify save"}, {"leave", "a live=x | wake=1m0s"},
-			{"wait 1m", "a provisional live=x | unfollow"}, {"join", "? live=x | follow wake=100ms"}, {"list b", "? live=x | wake=100ms"},
+			{"join", "? | follow"}, {"config x", "? live=x | notify"}, {"list a",
+				"a live=x | notify save"}, {"leave", "a live=x | wake=1m0s"},
+			{"wait 1m", "a provisional live=x | unfollow"}, {"join",
+				"? live=x | follow wake=100ms"}, {"list b", "? live=x | wake=100ms"},
 			{"config y", "b live=y | notify save"},
 		},
 		"the last known endpoints serve after 100 ms, and count as known once etcd fails to answer": {
-			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"list ab", "ab | notify save"}, {"leave", "ab | wake=1m0s"},
+			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"list ab", "ab | notify save"}, {
+				"leave", "ab | wake=1m0s"},
 			{"wait 1m", "ab provisional | unfollow"}, {"join", "? | follow wake=100ms"},
-			{"wait 100ms", "?ab provisional | notify"}, {"wait 1s", "?ab provisional"}, {"lost refused", "ab provisional lost | notify"},
-			{"config x", "ab provisional live=x lost | notify"}, {"list b", "b live=x | notify save"},
+			{"wait 100ms", "?ab provisional | notify"}, {"wait 1s", "?ab provisional"}, {
+				"lost refused", "ab provisional lost | notify"},
+			{"config x", "ab provisional live=x lost | notify"}, {"list b",
+				"b live=x | notify save"},
 		},
 		"a config is checked again when a drain of it ends": {
-			{"join", "? | follow"}, {"config until 1m", "? live=until 1m | notify wake=1m0s"}, {"list a", "a live=until 1m | notify save wake=1m0s"},
-			{"badconfig ", "a live=until 1m | wake=1s"}, {"wait 1s", "a live=until 1m badlive | notify warn wake=59s"},
+			{"join", "? | follow"}, {"config until 1m", "? live=until 1m | notify wake=1m0s"}, {
+				"list a", "a live=until 1m | notify save wake=1m0s"},
+			{"badconfig ", "a live=until 1m | wake=1s"}, {"wait 1s",
+				"a live=until 1m badlive | notify warn wake=59s"},
 			{"wait 59s", "a live=ended badlive | notify save warn"},
 		},
 		"a denied config counts as absent": {
-			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"deniedconfig", "a | notify save"},
+			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"deniedconfig",
+				"a | notify save"},
 		},
 		"the endpoints wait while etcd does not answer for the config": {
 			{"join", "? | follow"}, {"lostconfig", "?"}, {"list a", "? | wake=200ms"},
 		},
 		"etcd is away: the disk is read once, and its endpoints are used": {
-			{"join", "? | follow"}, {"lost refused", "? lost | notify load"}, {"lost refused", "? lost"}, {"disk ", "? lost"},
-			{"disk ab", "? provisional lost | wake=200ms"}, {"wait 200ms", "ab provisional lost | notify"},
+			{"join", "? | follow"}, {"lost refused", "? lost | notify load"}, {"lost refused",
+				"? lost"}, {"disk ", "? lost"},
+			{"disk ab", "? provisional lost | wake=200ms"}, {"wait 200ms",
+				"ab provisional lost | notify"},
 			{"noconfig", "ab provisional lost | notify"}, {"list a", "a | notify save"},
 		},
 		"a config from the disk is used at once, and until etcd has a valid one": {
-			{"join", "? | follow"}, {"lost refused", "? lost | notify load"}, {"disk ab x", "ab provisional live=x lost | notify"},
-			{"badconfig ", "ab provisional live=x badlive lost | notify warn"}, {"config y", "ab provisional live=x badlive lost | wake=1s"},
-			{"wait 1s", "ab provisional live=y lost | notify"}, {"list a", "a live=y | notify save"},
+			{"join", "? | follow"}, {"lost refused", "? lost | notify load"}, {"disk ab x",
+				"ab provisional live=x lost | notify"},
+			{"badconfig ", "ab provisional live=x badlive lost | notify warn"}, {"config y",
+				"ab provisional live=x badlive lost | wake=1s"},
+			{"wait 1s", "ab provisional live=y lost | notify"}, {"list a",
+				"a live=y | notify save"},
 		},
 		"a config from the disk does not replace one from etcd": {
-			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"lost refused", "? lost | notify load"}, {"disk a x", "a provisional lost | notify"},
+			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"lost refused",
+				"? lost | notify load"}, {"disk a x", "a provisional lost | notify"},
 		},
 		"a refusal is an answer: the disk is read once etcd fails to answer": {
-			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"denied", "? denied | notify"}, {"denied", "? denied"},
+			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"denied", "? denied | notify"}, {
+				"denied", "? denied"},
 			{"lost refused", "? lost | notify load"}, {"disk ab", "ab provisional lost | notify"},
-			{"denied", "ab provisional denied | notify"}, {"lost refused", "ab provisional lost | notify"}, {"list a", "a | notify save"},
+			{"denied", "ab provisional denied | notify"}, {"lost refused",
+				"ab provisional lost | notify"}, {"list a", "a | notify save"},
 		},
 		"known endpoints stay while etcd is away": {
 			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"list ab", "ab | notify save"},
-			{"lost refused", "ab lost | notify"}, {"lost refused", "ab lost"}, {"list ab", "ab | notify"},
+			{"lost refused", "ab lost | notify"}, {"lost refused", "ab lost"}, {"list ab",
+				"ab | notify"},
 		},
 		"endpoints from a member without a leader are provisional": {
-			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"lagging a", "a provisional lost | notify"}, {"list a", "a | notify save"},
+			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"lagging a",
+				"a provisional lost | notify"}, {"list a", "a | notify save"},
 		},
 		"K3: an endpoint that was marked before the first list is not published": {
-			{"join", "? | follow"}, {"list <a>", "? | wake=200ms"}, {"noconfig", "empty | notify save"},
+			{"join", "? | follow"}, {"list <a>", "? | wake=200ms"}, {"noconfig",
+				"empty | notify save"},
 		},
 		"the endpoints that leave last in order are known for 5 s, or until there are others": {
-			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"list abc", "abc | notify save"}, {"list <a>bc", "bc | notify save"},
-			{"list <bc>", "empty left=bc | notify save wake=5s"}, {"wait 4s", "empty left=bc | wake=1s"}, {"list ", "empty left=bc | notify wake=1s"}, {"wait 1s", "empty | notify"},
-			{"list a", "a | notify save"}, {"list <a>", "empty left=a | notify save wake=5s"}, {"wait 5s", "empty | notify"}, {"list ", "empty | notify"},
+			{"join", "? | follow"}, {"noconfig", "? | notify"}, {"list abc", "abc | notify save"}, {
+				"list <a>bc", "bc | notify save"},
+			{"list <bc>", "empty left=bc | notify save wake=5s"}, {"wait 4s",
+				"empty left=bc | wake=1s"}, {
+				"list ", "empty left=bc | notify wake=1s"}, {"wait 1s", "empty | notify"},
+			{"list a", "a | notify save"}, {"list <a>", "empty left=a | notify save wake=5s"}, {
+				"wait 5s", "empty | notify"}, {"list ", "empty | notify"},
 			{"list b", "b | notify save"},
 		},
 		"K6: only a deletion deletes a config": {
-			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | notify save"},
-			{"badconfig ", "a live=x | wake=1s"}, {"wait 1s", "a live=x badlive | notify warn"}, {"badconfig ", "a live=x badlive"},
+			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x",
+				"a live=x | notify save"},
+			{"badconfig ", "a live=x | wake=1s"}, {"wait 1s", "a live=x badlive | notify warn"}, {
+				"badconfig ", "a live=x badlive"},
 			{"wait 1s", "a live=x badlive"}, {"badconfig {", "a live=x badlive | warn"},
-			{"config x", "a live=x badlive | wake=1s"}, {"wait 1s", "a live=x | notify"}, {"noconfig", "a live=x | wake=1s"}, {"wait 1s", "a | notify save"},
+			{"config x", "a live=x badlive | wake=1s"}, {"wait 1s", "a live=x | notify"}, {
+				"noconfig", "a live=x | wake=1s"}, {"wait 1s", "a | notify save"},
 		},
 		"S8: changes of the config are spaced": {
-			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | notify save"},
-			{"config y", "a live=x | wake=1s"}, {"config z", "a live=x | wake=1s"}, {"wait 1s", "a live=z | notify save"},
-			{"config y", "a live=z | wake=1s"}, {"config z", "a live=z"}, {"wait 1s", "a live=z"}, {"config y", "a live=y | notify save"},
+			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x",
+				"a live=x | notify save"},
+			{"config y", "a live=x | wake=1s"}, {"config z", "a live=x | wake=1s"}, {"wait 1s",
+				"a live=z | notify save"},
+			{"config y", "a live=z | wake=1s"}, {"config z", "a live=z"}, {"wait 1s", "a live=z"}, {
+				"config y", "a live=y | notify save"},
 		},
 		"K5: a config that is deleted while the key is not followed is gone": {
-			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | notify save"}, {"config y", "a live=x | wake=1s"},
+			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x",
+				"a live=x | notify save"}, {"config y", "a live=x | wake=1s"},
 			{"leave", "a live=x | wake=1s"}, {"wait 1m", "a provisional live=x | unfollow"},
-			{"join", "? live=x | follow wake=100ms"}, {"noconfig", "? | notify wake=100ms"}, {"list a", "a | notify save"},
+			{"join", "? live=x | follow wake=100ms"}, {"noconfig", "? | notify wake=100ms"}, {
+				"list a", "a | notify save"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -250,29 +305,35 @@ func TestCore(t *testing.T) {
 	}
 }
 
-// TestCoreSequence checks that the sequence grows only with changes that matter to a call.
+// TestCoreSequence checks that the sequence grows only with changes that matter
+// to a call.
 func TestCoreSequence(t *testing.T) {
 	d := drive()
 	for _, step := range []struct {
 		event string
 		grows bool
 	}{
-		{"join", false}, {"lost refused", true}, {"lost refused", false}, {"noconfig", true}, {"list a", true}, {"list a", false},
-		{"lost refused", false}, {"list a", false}, {"config x", true}, {"badconfig {", false}, {"list ", true}, {"wait 30s", true},
+		{"join", false}, {"lost refused", true}, {"lost refused", false}, {"noconfig", true}, {
+			"list a", true}, {"list a", false},
+		{"lost refused", false}, {"list a", false}, {"config x", true}, {"badconfig {", false}, {
+			"list ", true}, {"wait 30s", true},
 	} {
 		before := d.state.Sequence
 		d.do(step.event)
+
 		if grew := d.state.Sequence > before; grew != step.grows {
 			t.Errorf("after %q the sequence grew: %v, want %v", step.event, grew, step.grows)
 		}
 	}
 }
 
-// TestCore_NamesOfSharedAddresses looks up instances whose entries share an address.
+// TestCore_NamesOfSharedAddresses looks up instances whose entries share an
+// address.
 func TestCore_NamesOfSharedAddresses(t *testing.T) {
 	c := newCore(0, readTest)
 	c.joined(start)
 	c.configured(listwatch.Update[liveConfig]{Snapshot: &listwatch.Snapshot[liveConfig]{}}, start)
+
 	var items []*item
 	for _, step := range []struct {
 		id, addr string
@@ -290,39 +351,60 @@ func TestCore_NamesOfSharedAddresses(t *testing.T) {
 		b := attr.New(endpoint.Endpoint{Instance: step.id, Addr: step.addr}, step.layout)
 		items = append(slices.Clone(items), &item{Key: "k/" + step.id, Value: b, CreateRevision: n})
 		before := c.state.Sequence
-		c.listed(listwatch.Update[*Backend]{Snapshot: &listwatch.Snapshot[*Backend]{Items: items}}, start)
+		c.listed(listwatch.Update[*Backend]{Snapshot: &listwatch.Snapshot[*Backend]{Items: items}},
+			start)
+
 		var names []string
 		for _, id := range []string{"a", "b", "x:1", "y:1"} {
 			names = append(names, c.state.NameOf(id))
 		}
-		if got := strings.Join(names, " "); got != step.names || c.state.Sequence > before != step.grows {
-			t.Errorf("with %s: the names are %s, want %s; the sequence grew: %v, want %v", step.id, got, step.names, c.state.Sequence > before, step.grows)
+
+		got := strings.Join(names, " ")
+		if got != step.names || c.state.Sequence > before != step.grows {
+			t.Errorf("with %s: the names are %s, want %s; the sequence grew: %v, want %v", step.id,
+				got, step.names, c.state.Sequence > before, step.grows)
 		}
 	}
+
 	if id := c.state.NameOf("d"); id != "c" {
 		t.Errorf("NameOf(d) = %s, want c", id)
 	}
 }
 
-// TestMerger_FollowsChanges compares the set of a merger after each of many changes with the set of a new merger.
+// TestMerger_FollowsChanges compares the set of a merger after each of many
+// changes with the set of a new merger.
 func TestMerger_FollowsChanges(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	for _, addrs := range []int{1000, 9} { // many endpoints rarely share an address, and the ids of some are not in the order of their keys
+	// many endpoints rarely share an address, and the ids of some are not in
+	// the order of their keys
+	for _, addrs := range []int{1000, 9} {
 		var m merger
+
 		entries := make(map[string]*item)
 		for range 500 {
 			for range random.IntN(4) {
 				key := fmt.Sprint("k/", random.IntN(20))
-				if delete(entries, key); random.IntN(3) > 0 {
-					e := endpoint.Endpoint{Instance: fmt.Sprint("i", random.IntN(100)), Addr: fmt.Sprint("10.0.0.1:", random.IntN(addrs))}
+				delete(entries, key)
+
+				if random.IntN(3) > 0 {
+					e := endpoint.Endpoint{
+						Instance: fmt.Sprint("i", random.IntN(100)),
+						Addr:     fmt.Sprint("10.0.0.1:", random.IntN(addrs)),
+					}
+
 					entries[key] = &item{Key: key, Value: attr.New(e, endpoint.EndpointJSON)}
 				}
 			}
-			items := slices.SortedFunc(maps.Values(entries), func(a, b *item) int { return strings.Compare(a.Key, b.Key) })
+
+			items := slices.SortedFunc(maps.Values(entries), func(a, b *item) int {
+				return strings.Compare(a.Key, b.Key)
+			})
 			got, gotNames := m.merge(items)
+
 			want, wantNames := new(merger).merge(items)
 			if !slices.Equal(got, want) || !maps.Equal(gotNames, wantNames) {
-				t.Fatalf("%d items: the set is %v with names %v, want %v with %v", len(items), got, gotNames, want, wantNames)
+				t.Fatalf("%d items: the set is %v with names %v, want %v with %v", len(items), got,
+					gotNames, want, wantNames)
 			}
 		}
 	}

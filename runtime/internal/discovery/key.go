@@ -13,8 +13,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// Key is one service key, with a state that all of its readers share. It passes events to its core and applies the core's effects.
-// It is safe for concurrent use.
+// Key is one service key, with a state that all of its readers share. It passes
+// events to its core and applies the core's effects. It is safe for concurrent
+// use.
 type Key struct {
 	Name string // the service key without the namespace
 
@@ -22,8 +23,11 @@ type Key struct {
 	place       place
 	connections atomic.Int64
 	state       atomic.Pointer[State] // the core's current state
-	asked       time.Time             // when Keys.Key last returned this key; guarded by Keys.mu
-	departures  departures            // counts connections that use the fallback
+
+	// when Keys.Key last returned this key; guarded by Keys.mu
+	asked time.Time
+
+	departures departures // counts connections that use the fallback
 
 	mu      sync.Mutex
 	core    *core
@@ -38,65 +42,88 @@ type Key struct {
 type reader struct{ notify func() }
 
 // Full returns the key in etcd, with the namespace.
-func (k *Key) Full() string { return k.keys.Full(k.Name) }
+func (k *Key) Full() string {
+	return k.keys.Full(k.Name)
+}
 
 // State returns the current state.
-func (k *Key) State() *State { return k.state.Load() }
+func (k *Key) State() *State {
+	return k.state.Load()
+}
 
-// listPause is the shortest time from one list of a key to the next, for each endpoint of the first. A list of 1,000 endpoints has 96 KB,
-// and gRPC's policies read all of it.
+// listPause is the shortest time from one list of a key to the next, for each
+// endpoint of the first. A list of 1,000 endpoints has 96 KB, and gRPC's
+// policies read all of it.
 const listPause = 20 * time.Microsecond
 
-// list is a state with its endpoints in gRPC's forms. All bare resolvers of a key give gRPC the same lists, which policies do not modify.
+// list is a state with its endpoints in gRPC's forms. All bare resolvers of a
+// key give gRPC the same lists, which policies do not modify.
 type list struct {
 	*State
 	lists resolver.State
 	until time.Time // when the next list may be made
 }
 
-// listed returns a list of the current state or, until the pause after the last list is over, that list.
+// listed returns a list of the current state or, until the pause after the last
+// list is over, that list.
 func (k *Key) listed() *list {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if s := k.State(); k.list == nil || k.list.State != s && !time.Now().Before(k.list.until) {
-		k.list = &list{s, attr.Lists(s.Endpoints), time.Now().Add(listPause * time.Duration(len(s.Endpoints)))}
+
+	s := k.State()
+	if k.list == nil || k.list.State != s && !time.Now().Before(k.list.until) {
+		k.list = &list{s, attr.Lists(s.Endpoints),
+			time.Now().Add(listPause * time.Duration(len(s.Endpoints)))}
 	}
+
 	return k.list
 }
 
-// offered returns the state for connections that fall back on the key. It returns nil for a nil key, and once the registry is
-// closed, since the state no longer changes.
+// offered returns the state for connections that fall back on the key. It
+// returns nil for a nil key, and once the registry is closed, since the state
+// no longer changes.
 func (k *Key) offered() *State {
 	if k == nil || k.keys.closed.Load() {
 		return nil
 	}
+
 	return k.State()
 }
 
-// Connections returns the number of gRPC connections to the key that are not idle.
-func (k *Key) Connections() int { return int(k.connections.Load()) }
+// Connections returns the number of gRPC connections to the key that are not
+// idle.
+func (k *Key) Connections() int {
+	return int(k.connections.Load())
+}
 
-// Read calls notify after each change of the state until stop is called, and at once if the endpoints are known or there is an error.
-// One call may stand for several changes. notify must not block, nor call methods of the key. The key is followed while it has
-// readers, and for the duration linger after the last one has left.
+// Read calls notify after each change of the state until stop is called, and at
+// once if the endpoints are known or there is an error. One call may stand for
+// several changes. notify must not block, nor call methods of the key. The key
+// is followed while it has readers, and for the duration linger after the last
+// one has left.
 func (k *Key) Read(notify func()) (stop func()) {
 	r := &reader{notify}
 	k.mu.Lock()
 	k.readers[r] = struct{}{}
 	k.apply(k.core.joined(time.Now()))
+
 	if s := k.core.state; s.Known || s.Err != nil {
 		notify()
 	}
+
 	k.mu.Unlock()
+
 	return sync.OnceFunc(func() {
 		k.mu.Lock()
 		defer k.mu.Unlock()
+
 		delete(k.readers, r)
 		k.apply(k.core.left(time.Now()))
 	})
 }
 
-// Changes is Read for a goroutine that waits: changed has a value after one or several changes.
+// Changes is Read for a goroutine that waits: changed has a value after one or
+// several changes.
 func (k *Key) Changes() (changed <-chan struct{}, stop func()) {
 	c := make(chan struct{}, 1)
 	return c, k.Read(func() { listwatch.Signal(c) })
@@ -106,12 +133,14 @@ func (k *Key) Changes() (changed <-chan struct{}, stop func()) {
 func (k *Key) followed() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+
 	return k.core.followed()
 }
 
 // apply applies the effects of an event. It must be called with mu held.
 func (k *Key) apply(e effects) {
 	k.state.Store(k.core.state)
+
 	switch {
 	case e.follow:
 		k.follow()
@@ -119,14 +148,17 @@ func (k *Key) apply(e effects) {
 		k.epoch++
 		k.stop()
 	}
+
 	if e.save != nil {
 		k.keys.disk.save(k.place, e.save)
 	}
+
 	if e.changed {
 		for r := range k.readers {
 			r.notify()
 		}
 	}
+
 	k.wake(e.wake)
 }
 
@@ -137,39 +169,56 @@ func (k *Key) follow() {
 	decode := func(entry *mvccpb.KeyValue) (*Backend, bool, error) {
 		return k.keys.decode(k.Name, k.place.reader, entry)
 	}
-	stopEndpoints := k.keys.endpoints.Follow(k.place.Range, decode, func(u listwatch.Update[*Backend]) {
-		k.event(epoch, func(now time.Time) effects { return k.core.listed(u, now) })
-	})
+	stopEndpoints := k.keys.endpoints.Follow(
+		k.place.Range,
+		decode,
+		func(u listwatch.Update[*Backend]) {
+			k.event(epoch, func(now time.Time) effects { return k.core.listed(u, now) })
+		},
+	)
+
 	stopConfig := k.keys.followConfig(k.Name, func(u listwatch.Update[liveConfig]) {
 		k.event(epoch, func(now time.Time) effects { return k.core.configured(u, now) })
 	})
 	k.stop = func() { stopEndpoints(); stopConfig() }
 }
 
-// event passes an event to the core, unless its subscription has ended, and applies the effects.
+// event passes an event to the core, unless its subscription has ended, and
+// applies the effects.
 func (k *Key) event(epoch int, event func(now time.Time) effects) {
 	var e effects
+
 	k.mu.Lock()
 	if epoch == k.epoch {
 		e = event(time.Now())
 		k.apply(e)
 	}
+
 	k.mu.Unlock()
+
 	if e.load { // without mu, so that only the caller, list-watch, waits for the disk
 		s := k.keys.disk.load(k.place)
 		k.event(epoch, func(now time.Time) effects { return k.core.loaded(s, now) })
 	}
+
 	if w := e.warn; w.err != nil {
-		k.keys.cfg.Logger.Warn("bad live service config in etcd; the config in force does not change", loglimit.Attrs(w.missed, "key", ConfigKey(k.keys.cfg.Namespace, k.Name), "error", w.err)...)
+		k.keys.cfg.Logger.Warn(
+			"bad live service config in etcd; the config in force does not change",
+			loglimit.Attrs(
+				w.missed, "key", ConfigKey(
+					k.keys.cfg.Namespace, k.Name), "error", w.err)...,
+		)
 	}
 }
 
-// wake sets the timer for the core's next tick. A closed registry sets no timer, which would keep the key in memory.
+// wake sets the timer for the core's next tick. A closed registry sets no
+// timer, which would keep the key in memory.
 func (k *Key) wake(at time.Time) {
 	if k.timer != nil {
 		k.timer.Stop()
 		k.timer = nil
 	}
+
 	if !at.IsZero() && !k.keys.closed.Load() {
 		epoch := k.epoch
 		k.timer = time.AfterFunc(time.Until(at), func() { k.event(epoch, k.core.tick) })
@@ -180,8 +229,10 @@ func (k *Key) wake(at time.Time) {
 func (k *Key) close() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+
 	k.epoch++
 	k.wake(time.Time{})
+
 	for r := range k.readers {
 		r.notify()
 	}
@@ -196,25 +247,33 @@ type departures struct {
 	limit  loglimit.Limiter
 }
 
-// CallsLeave records whether the calls of a connection go to the fallback. It logs when the first connection starts
-// to use the fallback and when the last one stops, unless that happens too often.
+// CallsLeave records whether the calls of a connection go to the fallback. It
+// logs when the first connection starts to use the fallback and when the last
+// one stops, unless that happens too often.
 func (k *Key) CallsLeave(leave bool) {
 	d := &k.departures
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	switch {
 	case leave:
 		if d.connections.Add(1) == 1 {
 			var missed int
-			if d.logged, missed = d.limit.Allow(time.Now()); d.logged {
-				k.keys.cfg.Logger.Warn("calls go to the cluster to fall back on: the primary cluster has too few ready endpoints", loglimit.Attrs(missed, "key", k.Full())...)
+			d.logged, missed = d.limit.Allow(time.Now())
+			if d.logged {
+				k.keys.cfg.Logger.Warn("calls go to the cluster to fall back on: the primary cluster has too few ready endpoints",
+					loglimit.Attrs(missed, "key", k.Full())...)
 			}
 		}
+
 	case d.connections.Add(-1) == 0 && d.logged:
 		d.logged = false
-		k.keys.cfg.Logger.Info("calls are back from the cluster to fall back on", "key", k.Full())
+		k.keys.cfg.Logger.Info("calls are back from the cluster to fall back on", "key",
+			k.Full())
 	}
 }
 
 // Away returns the number of connections whose calls go to the fallback.
-func (k *Key) Away() int { return int(k.departures.connections.Load()) }
+func (k *Key) Away() int {
+	return int(k.departures.connections.Load())
+}

@@ -16,55 +16,78 @@ import (
 // Backend is an endpoint of a service.
 type Backend = attr.Backend
 
-// State is the state of a key at one moment. It is immutable and shared by all readers.
+// State is the state of a key at one moment. It is immutable and shared by all
+// readers.
 type State struct {
-	attr.KeyState // Endpoints are the Backends, or none while calls wait for etcd to replace the last known ones
+	// Endpoints are the Backends, or none while calls wait for etcd to replace
+	// the last known ones
+	attr.KeyState
 
-	Backends    []*Backend // the endpoints, with held ones, sorted by instance; the last known ones if Known is false
-	Leaving     []*item    // entries in etcd that their owners are withdrawing; not in Backends
-	Provisional bool       // the endpoints may be older than those in etcd
-	Changed     time.Time  // when Backends last changed
+	// the endpoints, with held ones, sorted by instance; the last known ones if
+	// Known is false
+	Backends []*Backend
 
-	Live          string // the live service config in force, as canonical JSON; "" if there is none
-	LiveKnown     bool   // Live is known: etcd has answered, or the disk had a config
-	LiveConfirmed bool   // etcd has answered the read of Live since following began
-	LiveErr       error  // why the config in etcd is not in force, nil if it is
+	// entries in etcd that their owners are withdrawing; not in Backends
+	Leaving []*item
+
+	Provisional bool      // the endpoints may be older than those in etcd
+	Changed     time.Time // when Backends last changed
+
+	// the live service config in force, as canonical JSON; "" if there is none
+	Live string
+
+	LiveKnown     bool  // Live is known: etcd has answered, or the disk had a config
+	LiveConfirmed bool  // etcd has answered the read of Live since following began
+	LiveErr       error // why the config in etcd is not in force, nil if it is
 
 	Err error // why etcd cannot be followed now, nil if it can
 
-	// names maps an instance id that is not in Backends to the id of the backend at the same address, if entries share an address.
+	// names maps an instance id that is not in Backends to the id of the
+	// backend at the same address, if entries share an address.
 	names map[string]string
 }
 
-// Callable returns the Backends. Without any, it returns the endpoints that their owners are withdrawing or, if etcd has none, have
-// just withdrawn: calls have no others.
+// Callable returns the Backends. Without any, it returns the endpoints that
+// their owners are withdrawing or, if etcd has none, have just withdrawn: calls
+// have no others.
 func (s *State) Callable() []*Backend {
 	if len(s.Backends) == 0 && len(s.Leaving) > 0 {
-		merged, _ := new(merger).merge(s.Leaving) // as other entries: one endpoint for each address
+		// as other entries: one endpoint for each address
+		merged, _ := new(merger).merge(s.Leaving)
 		return merged
 	}
+
 	return slices.Concat(s.Backends, s.Left) // one of them is empty
 }
 
-// NameOf returns the id that an instance has in Backends. An instance may have several ids, and its address is always one. NameOf
-// returns instance itself if the Backends do not have it.
+// NameOf returns the id that an instance has in Backends. An instance may have
+// several ids, and its address is always one. NameOf returns instance itself if
+// the Backends do not have it.
 func (s *State) NameOf(instance string) string {
 	if instance == "" {
 		return ""
 	}
-	if _, ok := slices.BinarySearchFunc(s.Backends, instance, func(b *Backend, id string) int {
+
+	_, ok := slices.BinarySearchFunc(s.Backends, instance, func(
+		b *Backend,
+		id string,
+	) int {
 		return strings.Compare(b.Endpoint.Instance, id)
-	}); ok {
+	})
+	if ok {
 		return instance
 	}
+
 	if id, ok := s.names[instance]; ok {
 		return id
 	}
+
 	for _, b := range s.Backends {
 		if b.Endpoint.Addr == instance {
 			return b.Endpoint.Instance
 		}
 	}
+
 	return instance
 }
 
@@ -73,20 +96,25 @@ func (s *State) leftUntil() time.Time {
 	if len(s.Left) == 0 {
 		return time.Time{}
 	}
+
 	return s.Changed.Add(leftGrace)
 }
 
 // Drained returns the endpoints that a policy drains.
 func (s *State) Drained(policy *serviceconfig.Etcd) map[*endpoint.Endpoint]bool {
-	config, all := plan.NewConfig(policy), make([]*endpoint.Endpoint, len(s.Backends))
+	config := plan.NewConfig(policy)
+
+	all := make([]*endpoint.Endpoint, len(s.Backends))
 	for i, b := range s.Backends {
 		all[i] = &b.Endpoint
 	}
+
 	return config.FollowDrain(all, nil, config.Place(all), s.Held).Drained
 }
 
-// emptyErr returns why a key has no endpoints, nil if it has some or etcd has yet to answer. It does not wrap the gRPC status of a
-// call to etcd: the application's calls would end with that status.
+// emptyErr returns why a key has no endpoints, nil if it has some or etcd has
+// yet to answer. It does not wrap the gRPC status of a call to etcd: the
+// application's calls would end with that status.
 func (s *State) emptyErr(key string) error {
 	switch {
 	case !s.Known && Refused(s.Err):
@@ -94,7 +122,9 @@ func (s *State) emptyErr(key string) error {
 	case !s.Known || len(s.Backends) > 0:
 		return nil
 	case s.Err != nil:
-		return fmt.Errorf("etcd: no endpoint is registered under %q (as last known: %s)", key, s.Err.Error())
+		return fmt.Errorf("etcd: no endpoint is registered under %q (as last known: %s)",
+			key, s.Err.Error())
 	}
+
 	return fmt.Errorf("etcd: no endpoint is registered under %q", key)
 }

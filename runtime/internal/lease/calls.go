@@ -13,12 +13,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease/reconcile"
 )
 
-// do makes a call, and passes its outcome to the core. It does not wait for a revocation, which is retried until etcd answers.
+// do makes a call, and passes its outcome to the core. It does not wait for a
+// revocation, which is retried until etcd answers.
 func (s *Session) do(o reconcile.Op, timeout time.Duration) {
 	if _, revokes := o.(reconcile.RevokeOp); revokes {
 		s.wg.Go(func() { s.finish(o, timeout); s.poke() })
 		return
 	}
+
 	s.finish(o, timeout)
 }
 
@@ -26,35 +28,48 @@ func (s *Session) do(o reconcile.Op, timeout time.Duration) {
 func (s *Session) finish(o reconcile.Op, timeout time.Duration) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
+
 	var logins *login.Login // a removal waits for nothing
-	start, removes := time.Now(), reconcile.Removes(o)
+
+	start := time.Now()
+
+	removes := reconcile.Removes(o)
 	if !removes {
 		s.locked(func(c *reconcile.Core, _ time.Time) {
-			s.giveWay = func() { time.AfterFunc(time.Until(start.Add(c.Patience())), cancel) }
+			s.giveWay = func() {
+				time.AfterFunc(time.Until(start.Add(c.Patience())), cancel)
+			}
 			s.hurry()
 		})
+
 		logins = s.opts.Login
 	}
+
 	timeout, done := logins.Turn(ctx, timeout)
 	sent := time.Now()
 	ctx, end := context.WithTimeout(ctx, timeout)
 	defer end()
+
 	a := s.send(ctx, o)
 	done(a.Err)
 	a.Took = time.Since(sent)
+
 	if a.Err != nil && s.ctx.Err() == nil && errors.Is(ctx.Err(), context.Canceled) {
 		a.Err = reconcile.ErrGaveWay
 	}
+
 	a.Err = s.explained(a.Err)
 	s.locked(func(c *reconcile.Core, now time.Time) {
 		if !removes {
 			s.giveWay = nil
 		}
+
 		c.OnAnswer(now, o, a)
 	})
 }
 
-// hurry makes the call under way end soon if an entry was withdrawn and the call removes nothing. It must be called with mu held.
+// hurry makes the call under way end soon if an entry was withdrawn and the
+// call removes nothing. It must be called with mu held.
 func (s *Session) hurry() {
 	if s.core.MustGiveWay() && s.giveWay != nil {
 		s.giveWay()
@@ -69,29 +84,44 @@ func (s *Session) send(ctx context.Context, o reconcile.Op) (a reconcile.Answer)
 		return s.grant(ctx)
 	case reconcile.RevokeOp:
 		_, a.Err = s.client.Lease.Revoke(ctx, o.Lease)
+
 	case reconcile.AttachedOp:
 		resp, err := s.client.Lease.TimeToLive(ctx, o.Lease, clientv3.WithAttachedKeys())
-		if a.Err = err; err == nil {
+		a.Err = err
+
+		if err == nil {
 			for _, key := range resp.Keys {
 				a.Keys = append(a.Keys, string(key))
 			}
 		}
+
 	default:
 		guards, then, otherwise := reconcile.Transaction(o)
-		resp, err := s.client.KV.Txn(ctx).If(guards...).Then(then...).Else(otherwise...).Commit()
-		if a.Err = err; err == nil {
-			a.Made, a.KVs, a.Revision = resp.Succeeded, valuesOf(resp), resp.Header.GetRevision()
+		resp, err := s.client.KV.Txn(ctx).
+			If(guards...).
+			Then(then...).
+			Else(otherwise...).
+			Commit()
+
+		a.Err = err
+
+		if err == nil {
+			a.Made, a.KVs, a.Revision = resp.Succeeded, valuesOf(
+				resp), resp.Header.GetRevision()
 		}
 	}
+
 	return a
 }
 
-// grant requests a lease, and waits until ctx ends for it or for one that was requested before.
+// grant requests a lease, and waits until ctx ends for it or for one that was
+// requested before.
 func (s *Session) grant(ctx context.Context) reconcile.Answer {
 	failed := make(chan error, 1)
 	if ctx.Err() == nil {
 		s.wg.Go(func() { s.request(failed) })
 	}
+
 	select {
 	case a := <-s.granted:
 		return a
@@ -102,26 +132,37 @@ func (s *Session) grant(ctx context.Context) reconcile.Answer {
 	}
 }
 
-// request requests a lease, and passes it to grant or, if that no longer waits, to run. An etcd that is slow grants a lease all the same,
-// and only the answer has its id.
+// request requests a lease, and passes it to grant or, if that no longer waits,
+// to run. An etcd that is slow grants a lease all the same, and only the answer
+// has its id.
 func (s *Session) request(failed chan<- error) {
 	ctx, cancel := context.WithTimeout(s.ctx, reconcile.MaxTimeout)
 	defer cancel()
+
 	resp, err := s.client.Lease.Grant(ctx, max(1, int64(s.opts.TTL/time.Second)))
 	if err == nil && (resp.ID == clientv3.NoLease || resp.TTL <= 0) {
-		err = fmt.Errorf("etcd granted lease %x with a TTL of %d s: want an id and a TTL above 0", int64(resp.ID), resp.TTL)
+		err = fmt.Errorf(
+			"etcd granted lease %x with a TTL of %d s: want an id and a TTL above 0",
+			int64(resp.ID), resp.TTL)
 	}
+
 	if err != nil {
 		failed <- err
 		return
 	}
+
 	select {
-	case s.granted <- reconcile.Answer{Lease: resp.ID, TTL: time.Duration(resp.TTL) * time.Second}:
+	case s.granted <- reconcile.Answer{
+		Lease: resp.ID,
+		TTL:   time.Duration(resp.TTL) * time.Second,
+	}:
+
 	case <-s.ctx.Done():
 	}
 }
 
-// valuesOf returns the values that a transaction read, nil for a key that is absent.
+// valuesOf returns the values that a transaction read, nil for a key that is
+// absent.
 func valuesOf(resp *clientv3.TxnResponse) (kvs []*reconcile.KeyValue) {
 	for _, answer := range resp.Responses {
 		read := answer.GetResponseRange()
@@ -133,20 +174,26 @@ func valuesOf(resp *clientv3.TxnResponse) (kvs []*reconcile.KeyValue) {
 			kvs = append(kvs, keyValueOf(read.Kvs[0]))
 		}
 	}
+
 	return kvs
 }
 
 func keyValueOf(kv *mvccpb.KeyValue) *reconcile.KeyValue {
-	return &reconcile.KeyValue{Value: string(kv.Value), Lease: clientv3.LeaseID(kv.Lease), Rev: kv.ModRevision}
+	return &reconcile.KeyValue{
+		Value: string(kv.Value),
+		Lease: clientv3.LeaseID(kv.Lease),
+		Rev:   kv.ModRevision,
+	}
 }
 
-// renewLeases begins the renewals that are due, now and later. They do not wait for the other calls, nor for each other. It must be
-// called with mu held.
+// renewLeases begins the renewals that are due, now and later. They do not wait
+// for the other calls, nor for each other. It must be called with mu held.
 func (s *Session) renewLeases() {
 	due, wait := s.core.Renewals(time.Now())
 	for id, life := range due {
 		s.wg.Go(func() { s.renew(id, life) })
 	}
+
 	s.renewal.Reset(wait)
 }
 
@@ -157,7 +204,9 @@ func (s *Session) renew(id clientv3.LeaseID, life time.Duration) {
 			c.OnRenewalFailed(now, id, err)
 			return
 		}
+
 		c.OnRenewal(now, id, time.Duration(answer.TTL)*time.Second, answer.GetRevision())
 	})
+
 	s.poke()
 }

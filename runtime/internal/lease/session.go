@@ -1,4 +1,5 @@
-// Package lease keeps a process's desired keys in etcd, on one lease that it renews. It puts lost or changed keys back.
+// Package lease keeps a process's desired keys in etcd, on one lease that it
+// renews. It puts lost or changed keys back.
 //
 // Package reconcile makes the decisions. This package carries them out:
 //
@@ -31,15 +32,19 @@ import (
 var (
 	// ErrClosed is the error of a session's methods after its Close.
 	ErrClosed = errors.New("the registry is closed")
-	// ErrSuperseded is the error of a wait for a SetPaused once a later SetPaused has requested the opposite.
+
+	// ErrSuperseded is the error of a wait for a SetPaused once a later
+	// SetPaused has requested the opposite.
 	ErrSuperseded = errors.New("a later call has requested the opposite")
 )
 
 type (
 	// Item is one key of an entry and its value.
 	Item = reconcile.Item
+
 	// Status is the state of an entry at one moment.
 	Status = reconcile.Status
+
 	// State is the state of an entry.
 	State = reconcile.State
 )
@@ -59,17 +64,22 @@ const (
 type Options struct {
 	TTL    time.Duration // requested; etcd may grant more
 	Logger *slog.Logger  // gets a line at each change of state and at some failures
-	// Changed is called after each change of an entry's state, in order. now.Key is the service key. It may be nil.
+
+	// Changed is called after each change of an entry's state, in order.
+	// now.Key is the service key. It may be nil.
 	Changed func(from State, now Status)
+
 	// Why explains the error of a call to etcd, or returns nil. It may be nil.
-	Why          func(error) error
+	Why func(error) error
+
 	Conversation *listwatch.Conversation // that of the client
 	Login        *login.Login            // that of the client; nil without a password
 	Renewer      *keepalive.Renewer
 }
 
-// Session keeps entries on one lease. The lease is granted when the first entry needs it, and revoked when no entry
-// needs it any more. The session's methods are safe for concurrent use.
+// Session keeps entries on one lease. The lease is granted when the first entry
+// needs it, and revoked when no entry needs it any more. The session's methods
+// are safe for concurrent use.
 type Session struct {
 	client *clientv3.Client
 	opts   Options
@@ -79,22 +89,33 @@ type Session struct {
 	cancel  context.CancelFunc
 	wake    chan struct{}
 	granted chan reconcile.Answer // has each lease that etcd grants
-	done    chan struct{}         // closed when run and all goroutines that it started have ended
-	wg      sync.WaitGroup
+
+	// closed when run and all goroutines that it started have ended
+	done chan struct{}
+
+	wg sync.WaitGroup
 
 	mu       sync.Mutex
 	core     *reconcile.Core
 	closeErr error // the error of the first Close
 	watches  map[string]*watch
-	giveWay  func()      // ends the call under way soon; nil if the call removes something, or there is none
-	renewal  *time.Timer // calls renewLeases when a renewal is due; nil until the goroutine of run is started
 
-	reporting sync.Mutex // keeps log lines and calls of Options.Changed in the order of the changes
+	// ends the call under way soon; nil if the call removes something, or there
+	// is none
+	giveWay func()
+
+	// calls renewLeases when a renewal is due; nil until the goroutine of run
+	// is started
+	renewal *time.Timer
+
+	// keeps log lines and calls of Options.Changed in the order of the changes
+	reporting sync.Mutex
 }
 
 // New makes a session. It does no I/O and starts nothing.
 func New(client *clientv3.Client, opts Options) *Session {
 	ctx, cancel := context.WithCancel(context.Background())
+
 	return &Session{
 		client: client, opts: opts, ctx: ctx, cancel: cancel,
 		// Failures of watches are not logged: checks find the same changes.
@@ -102,8 +123,13 @@ func New(client *clientv3.Client, opts Options) *Session {
 			Conversation: opts.Conversation,
 			Logger:       slog.New(slog.DiscardHandler), MaxRefusedPause: time.Minute,
 		}),
-		wake: make(chan struct{}, 1), granted: make(chan reconcile.Answer), done: make(chan struct{}), watches: make(map[string]*watch),
-		core: reconcile.New(func(d time.Duration) time.Duration { return d - rand.N(d/4+1) }),
+		wake:    make(chan struct{}, 1),
+		granted: make(chan reconcile.Answer),
+		done:    make(chan struct{}),
+		watches: make(map[string]*watch),
+		core: reconcile.New(func(d time.Duration) time.Duration {
+			return d - rand.N(d/4+1)
+		}),
 	}
 }
 
@@ -111,85 +137,110 @@ func New(client *clientv3.Client, opts Options) *Session {
 func (s *Session) locked(f func(c *reconcile.Core, now time.Time)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	f(s.core, time.Now())
 }
 
 // poke makes run call the core again. It never blocks.
-func (s *Session) poke() { listwatch.Signal(s.wake) }
+func (s *Session) poke() {
+	listwatch.Signal(s.wake)
+}
 
-// Reconnected renews the leases at once, and checks the keys that are not watched: the connection may lead to an etcd that was restored
-// from a backup.
+// Reconnected renews the leases at once, and checks the keys that are not
+// watched: the connection may lead to an etcd that was restored from a backup.
 func (s *Session) Reconnected() {
 	s.locked(func(c *reconcile.Core, now time.Time) { c.OnReconnect(now) })
 	s.poke()
 }
 
-// explained adds the explanation of Options.Why to the error of a call to etcd, which may be nil. mu must not be held.
+// explained adds the explanation of Options.Why to the error of a call to etcd,
+// which may be nil. mu must not be held.
 func (s *Session) explained(err error) error {
 	if err == nil || s.opts.Why == nil {
 		return err
 	}
+
 	return etcderr.With(err, s.opts.Why(err))
 }
 
-// Start adds an entry under a service key, and puts it in etcd in the background unless pause is set. It takes over keys that another
-// process holds: this process is the newer one.
+// Start adds an entry under a service key, and puts it in etcd in the
+// background unless pause is set. It takes over keys that another process
+// holds: this process is the newer one.
 func (s *Session) Start(service string, items []Item, pause bool) (*Handle, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	h := &Handle{s: s, service: service}
-	if h.e = s.core.Add(time.Now(), h, items, pause); h.e == nil {
+	h.e = s.core.Add(time.Now(), h, items, pause)
+	if h.e == nil {
 		return nil, ErrClosed
 	}
+
 	if s.renewal == nil {
 		s.renewal = time.AfterFunc(time.Second, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
+
 			if s.ctx.Err() == nil {
 				s.renewLeases()
 			}
 		})
+
 		go s.run()
 	}
+
 	s.poke()
 	s.wg.Go(s.report)
+
 	return h, nil
 }
 
-// Close removes everything from etcd by revoking the lease, and returns when that is done. If ctx ends first, the error names the
-// leases that are left to expire. The session has stopped in either case.
+// Close removes everything from etcd by revoking the lease, and returns when
+// that is done. If ctx ends first, the error names the leases that are left to
+// expire. The session has stopped in either case.
 func (s *Session) Close(ctx context.Context) error {
 	if !s.close() {
 		return nil
 	}
-	if !bounded.Wait(ctx, s.done) { // an etcd that answers has time for the revocation, even if ctx has ended before
+
+	// an etcd that answers has time for the revocation, even if ctx has ended
+	// before
+	if !bounded.Wait(ctx, s.done) {
 		s.cancel()
 		bounded.Wait(ctx, s.done)
 	}
+
 	why := s.explained(context.Cause(ctx))
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.closeErr == nil {
 		s.closeErr = s.core.Leftover(why)
 	}
+
 	return s.closeErr
 }
 
-// Finish is Close, except that the session goes on closing if ctx ends first. It returns when everything is out of etcd, or when a call
-// of Close has given up.
+// Finish is Close, except that the session goes on closing if ctx ends first.
+// It returns when everything is out of etcd, or when a call of Close has given
+// up.
 func (s *Session) Finish(ctx context.Context) error {
 	if !s.close() {
 		return nil
 	}
+
 	if !bounded.Wait(ctx, s.done) {
 		return fmt.Errorf("the lease may not be revoked yet: %w", context.Cause(ctx))
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	return s.closeErr
 }
 
-// close begins to remove everything from etcd, and reports whether Close must wait.
+// close begins to remove everything from etcd, and reports whether Close must
+// wait.
 func (s *Session) close() bool {
 	s.mu.Lock()
 	s.core.Close(time.Now())
@@ -197,9 +248,11 @@ func (s *Session) close() bool {
 	started := s.renewal != nil
 	s.poke()
 	s.mu.Unlock()
+
 	if !started {
 		s.cancel()
 	}
+
 	return started
 }
 
@@ -208,8 +261,10 @@ func (s *Session) run() {
 	defer close(s.done)
 	defer s.wg.Wait()
 	defer s.group.Close()
+
 	timer := time.NewTimer(time.Second)
 	defer timer.Stop()
+
 	for {
 		op, wait, finished := s.next()
 		if finished || s.ctx.Err() != nil {
@@ -218,23 +273,37 @@ func (s *Session) run() {
 			s.renewal.Stop()
 			s.core.End(time.Now())
 			s.mu.Unlock()
+
 			s.report()
+
 			return
 		}
+
 		if op != nil {
 			s.do(op, wait)
 			continue
 		}
+
 		timer.Reset(wait)
-		began := time.Now().Round(0) // by the wall clock: the monotonic clock may stop while the machine sleeps
+
+		// by the wall clock: the monotonic clock may stop while the machine
+		// sleeps
+		began := time.Now().Round(0)
+
 		select {
 		case <-s.wake:
 		case a := <-s.granted:
-			s.locked(func(c *reconcile.Core, now time.Time) { c.OnLateGrant(now, a.Lease, a.TTL) })
+			s.locked(func(c *reconcile.Core, now time.Time) {
+				c.OnLateGrant(now, a.Lease, a.TTL)
+			})
+
 		case <-timer.C:
 		case <-s.ctx.Done():
 		}
-		s.locked(func(c *reconcile.Core, now time.Time) { c.Waited(now, now.Round(0).Sub(began)) })
+
+		s.locked(func(c *reconcile.Core, now time.Time) {
+			c.Waited(now, now.Round(0).Sub(began))
+		})
 	}
 }
 
@@ -245,7 +314,9 @@ func (s *Session) next() (reconcile.Op, time.Duration, bool) {
 	s.renewLeases()
 	s.watchKeys()
 	s.mu.Unlock()
+
 	s.report()
+
 	return op, wait, finished
 }
 
@@ -253,46 +324,63 @@ func (s *Session) next() (reconcile.Op, time.Duration, bool) {
 func (s *Session) report() {
 	s.reporting.Lock()
 	defer s.reporting.Unlock()
+
 	s.mu.Lock()
 	changes, warnings := s.core.Take()
 	s.mu.Unlock()
+
 	for _, c := range changes {
 		if s.opts.Changed != nil {
 			now := c.Status
 			now.Key = c.Owner.(*Handle).service
 			s.opts.Changed(c.From, now)
 		}
+
 		if c.From != Initial {
 			s.logChange(c)
 		}
 	}
+
 	for _, c := range warnings {
 		attrs := []slog.Attr{slog.String("key", c.Key), slog.Any("error", c.Err)}
 		if c.Others > 0 {
 			attrs = append(attrs, slog.Int("others", c.Others))
 		}
-		s.opts.Logger.LogAttrs(context.Background(), slog.LevelWarn, "etcd registration failing", attrs...)
+
+		s.opts.Logger.LogAttrs(context.Background(), slog.LevelWarn,
+			"etcd registration failing", attrs...)
 	}
 }
 
-// logChange logs a change of state. A writer of the key may cause losses and conflicts without end, so their lines are limited. The
-// end of a loss or conflict is logged only if its beginning was.
+// logChange logs a change of state. A writer of the key may cause losses and
+// conflicts without end, so their lines are limited. The end of a loss or
+// conflict is logged only if its beginning was.
 func (s *Session) logChange(c reconcile.Change) {
 	h := c.Owner.(*Handle)
-	level, log, missed := slog.LevelInfo, c.State != Registered || !h.unlogged, 0
+	level := slog.LevelInfo
+	log := c.State != Registered || !h.unlogged
+	missed := 0
+
 	if c.State == Lost || c.State == Conflict {
 		level = slog.LevelWarn
 		log, missed = h.lines[c.State].Allow(time.Now())
 	}
-	if h.unlogged = !log && c.State != Registered; !log {
+
+	h.unlogged = !log && c.State != Registered
+
+	if !log {
 		return
 	}
+
 	attrs := []any{"key", c.Key, "state", c.State.String(), "was", c.From.String()}
 	if c.Lease != 0 {
 		attrs = append(attrs, "lease", fmt.Sprintf("%x", int64(c.Lease)))
 	}
+
 	if c.Err != nil {
 		attrs = append(attrs, "error", c.Err)
 	}
-	s.opts.Logger.Log(context.Background(), level, "etcd registration "+c.State.String(), loglimit.Attrs(missed, attrs...)...)
+
+	s.opts.Logger.Log(context.Background(), level, "etcd registration "+c.State.String(),
+		loglimit.Attrs(missed, attrs...)...)
 }

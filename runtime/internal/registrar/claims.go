@@ -9,37 +9,51 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
 )
 
-// claims decides which of the process's registered entries collide, and which share a lease session. Adding an entry visits all
-// service keys, but not all entries.
+// claims decides which of the process's registered entries collide, and which
+// share a lease session. Adding an entry visits all service keys, but not all
+// entries.
 type claims struct {
-	names   map[string]*Entry   // by [Entry.names]
-	leased  map[leaseKey]*Entry // entries on shared sessions with an etcd key that contains the lease id
-	tallies map[string]tally    // by service key
-	listens map[string]int      // the number of entries with the environment's address, by the listener's address
+	names map[string]*Entry // by [Entry.names]
+
+	// entries on shared sessions with an etcd key that contains the lease id
+	leased map[leaseKey]*Entry
+
+	tallies map[string]tally // by service key
+
+	// the number of entries with the environment's address, by the listener's
+	// address
+	listens map[string]int
 }
 
-// leaseKey identifies an etcd key that contains the lease id of the shared session for ttl.
+// leaseKey identifies an etcd key that contains the lease id of the shared
+// session for ttl.
 type leaseKey struct {
 	ttl time.Duration
 	key string // the service key
 }
 
 // tally counts the entries under a service key.
-type tally struct{ all, suffixed int } // suffixed counts the entries in layout LEASE_SUFFIX
+// suffixed counts the entries in layout LEASE_SUFFIX
+type tally struct{ all, suffixed int }
 
 func newClaims() claims {
 	return claims{
-		names: make(map[string]*Entry), leased: make(map[leaseKey]*Entry), tallies: make(map[string]tally), listens: make(map[string]int),
+		names:   make(map[string]*Entry),
+		leased:  make(map[leaseKey]*Entry),
+		tallies: make(map[string]tally),
+		listens: make(map[string]int),
 	}
 }
 
-// add claims the names of an entry. dedicated reports whether the entry needs a session of its own: it does if two entries of one
-// service key would have the id of one lease in their keys. add returns an error if another entry has one of the names, or if readers
-// could confuse the two.
+// add claims the names of an entry. dedicated reports whether the entry needs a
+// session of its own: it does if two entries of one service key would have the
+// id of one lease in their keys. add returns an error if another entry has one
+// of the names, or if readers could confuse the two.
 func (c *claims) add(e *Entry) (dedicated bool, err error) {
 	if err := c.overlapping(e); err != nil {
 		return false, err
 	}
+
 	names := e.names()
 	for _, name := range names {
 		if first := c.names[name]; first != nil {
@@ -47,21 +61,28 @@ func (c *claims) add(e *Entry) (dedicated bool, err error) {
 				name, first.Endpoint.Instance, first.Key, first.Layouts, first.TTL)
 		}
 	}
+
 	for listen := range c.listens {
 		if e.listen != "" && e.listen != listen {
 			return false, fmt.Errorf("%s: address %q is already announced for the server that listens on %s, so it cannot be that of the server on %s: give each its own by WithAdvertiseAddress",
 				advertise.EnvName, e.Endpoint.Addr, listen, e.listen)
 		}
 	}
+
 	for _, name := range names {
 		c.names[name] = e
 	}
+
 	c.count(e, 1)
-	if at := (leaseKey{e.TTL, e.Key}); slices.ContainsFunc(e.Layouts, endpoint.Layout.LeaseInKey) {
-		if dedicated = c.leased[at] != nil; !dedicated {
+
+	at := (leaseKey{e.TTL, e.Key})
+	if slices.ContainsFunc(e.Layouts, endpoint.Layout.LeaseInKey) {
+		dedicated = c.leased[at] != nil
+		if !dedicated {
 			c.leased[at] = e
 		}
 	}
+
 	return dedicated, nil
 }
 
@@ -70,36 +91,52 @@ func (c *claims) remove(e *Entry) {
 	for _, name := range e.names() {
 		delete(c.names, name)
 	}
+
 	if at := (leaseKey{e.TTL, e.Key}); c.leased[at] == e {
 		delete(c.leased, at)
 	}
+
 	c.count(e, -1)
 }
 
 // count adds delta to the tallies of an entry.
 func (c *claims) count(e *Entry, delta int) {
-	if c.listens[e.listen] += delta; e.listen == "" || c.listens[e.listen] == 0 {
+	c.listens[e.listen] += delta
+	if e.listen == "" || c.listens[e.listen] == 0 {
 		delete(c.listens, e.listen)
 	}
+
 	t := c.tallies[e.Key]
-	if t.all += delta; e.suffixed() {
+	t.all += delta
+
+	if e.suffixed() {
 		t.suffixed += delta
 	}
-	if c.tallies[e.Key] = t; t.all == 0 {
+
+	c.tallies[e.Key] = t
+	if t.all == 0 {
 		delete(c.tallies, e.Key)
 	}
 }
 
-// overlapping returns an error if readers could mistake an entry for an entry of another key, or the reverse.
+// overlapping returns an error if readers could mistake an entry for an entry
+// of another key, or the reverse.
 func (c *claims) overlapping(e *Entry) (err error) {
-	other, first := Entry{}, ""
+	other := Entry{}
+	first := ""
 	for key, t := range c.tallies {
-		if other.Key, other.Layouts = key, nil; t.suffixed > 0 {
+		other.Key = key
+
+		other.Layouts = nil
+		if t.suffixed > 0 {
 			other.Layouts = []endpoint.Layout{endpoint.LeaseSuffix}
 		}
+
 		if does := overlap(e, &other); does != nil && (err == nil || key < first) {
-			first, err = key, does
+			first = key
+			err = does
 		}
 	}
+
 	return err
 }

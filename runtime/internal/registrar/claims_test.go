@@ -14,30 +14,41 @@ func at(key, instance, addr string, seconds int, layouts ...endpoint.Layout) Ent
 	if len(layouts) == 0 {
 		layouts = []endpoint.Layout{endpoint.EndpointJSON}
 	}
+
 	return Entry{
 		Key: key, Layouts: layouts, TTL: time.Duration(seconds) * time.Second,
 		Endpoint: endpoint.Endpoint{Instance: instance, Addr: addr},
 	}
 }
 
-// listens returns the entry of a server that listens on an address, and announces the address in the environment.
+// listens returns the entry of a server that listens on an address, and
+// announces the address in the environment.
 func listens(key, listen string) Entry {
 	e := at(key, "i", "h:1", 15)
 	e.listen = listen
+
 	return e
 }
 
-// Each rule adds an entry. want is the kind of the entry's session, shared or dedicated, or the start of the error. If want is "gone N",
-// the rule removes the entry of rule N (G29).
+// Each rule adds an entry. want is the kind of the entry's session, shared or
+// dedicated, or the start of the error. If want is "gone N", the rule removes
+// the entry of rule N (G29).
 func TestClaims(t *testing.T) {
 	const gone = "gone"
-	plain, suffix, goZero, kitex := endpoint.Plain, endpoint.LeaseSuffix, endpoint.GoZero, endpoint.Kitex
+
+	plain := endpoint.Plain
+	suffix := endpoint.LeaseSuffix
+	goZero := endpoint.GoZero
+	kitex := endpoint.Kitex
+
 	type rule struct {
 		entry Entry
 		want  string
 	}
+
 	taken := func(key, instance, of, layout string, seconds int) string {
-		return fmt.Sprintf("key %q is already registered by this process, as instance %q of %q in [%s] with a TTL of %ds", key, instance, of, layout, seconds)
+		return fmt.Sprintf("key %q is already registered by this process, as instance %q of %q in [%s] with a TTL of %ds",
+			key, instance, of, layout, seconds)
 	}
 	for name, rules := range map[string][]rule{
 		"one entry twice": {
@@ -48,7 +59,8 @@ func TestClaims(t *testing.T) {
 		"the environment's address, for another server": {
 			{listens("a", "[::]:9000"), "shared"},
 			{listens("b", "[::]:9000"), "shared"},
-			{listens("c", "[::]:9001"), `GRPC_ADVERTISE_ADDR: address "h:1" is already announced for the server that listens on [::]:9000, so it cannot be that of the server on [::]:9001: give each its own by WithAdvertiseAddress`},
+			{listens("c", "[::]:9001"),
+				`GRPC_ADVERTISE_ADDR: address "h:1" is already announced for the server that listens on [::]:9000, so it cannot be that of the server on [::]:9001: give each its own by WithAdvertiseAddress`},
 			{at("c", "i", "h:1", 15), "shared"},
 			{listens("a", "[::]:9000"), gone + " 0"},
 			{listens("b", "[::]:9000"), gone + " 1"},
@@ -93,7 +105,8 @@ func TestClaims(t *testing.T) {
 		},
 		"a key that looks like a lease's": {
 			{at("a", "i", "h:1", 15, suffix), "shared"},
-			{at("a2", "i", "h:1", 15), `the key "a2" continues the key "a", of layout lease_suffix, with a digit`},
+			{at("a2", "i", "h:1", 15),
+				`the key "a2" continues the key "a", of layout lease_suffix, with a digit`},
 			{at("b2", "i", "h:1", 15), "shared"},
 			{at("b", "i", "h:1", 15), "shared"},
 		},
@@ -106,15 +119,19 @@ func TestClaims(t *testing.T) {
 					c.remove(&rules[n].entry)
 					continue
 				}
+
 				got := "shared"
+
 				switch dedicated, err := c.add(&rules[i].entry); {
 				case err != nil:
 					got = err.Error()
 				case dedicated:
 					got = "dedicated"
 				}
+
 				if !strings.HasPrefix(got, rule.want) {
-					t.Errorf("rule %d, key %s in layouts %v: got %s, want %s", i, rule.entry.Key, rule.entry.Layouts, got, rule.want)
+					t.Errorf("rule %d, key %s in layouts %v: got %s, want %s", i, rule.entry.Key,
+						rule.entry.Layouts, got, rule.want)
 				}
 			}
 		})

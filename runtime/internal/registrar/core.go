@@ -33,7 +33,8 @@ type core struct {
 	run     int // the number of the last announcement, 0 before the first
 }
 
-// publishedEntry is an entry without its address, and its health in the last announcement.
+// publishedEntry is an entry without its address, and its health in the last
+// announcement.
 type publishedEntry struct {
 	Entry
 	health healthcheck.Health
@@ -43,9 +44,14 @@ type publishedEntry struct {
 // event is an event of a server.
 type event struct {
 	kind kind
-	run  int // the announcement in which it happens, 0 for a call of the server's own methods
 
-	why    error              // for withdraw, end and drained: the error that waiting callers return
+	// the announcement in which it happens, 0 for a call of the server's own
+	// methods
+	run int
+
+	// for withdraw, end and drained: the error that waiting callers return
+	why error
+
 	entry  int                // for heard: the index of the entry
 	health healthcheck.Health // for heard
 }
@@ -64,21 +70,31 @@ const (
 
 // effects are what the shell does after an event.
 type effects struct {
-	place bool   // place the entries, each paused if it is unhealthy
-	pause bool   // pause the event's entry if it was placed and is unhealthy, resume it if it is healthy
-	warn  string // log the fault of the health service of the entry with this key
-	end   bool   // end the announcement; its events are then ignored, and its waits end
-	leave bool   // remove the placed entries from etcd, and wait until those of all announcements are out of it
+	place bool // place the entries, each paused if it is unhealthy
+
+	// pause the event's entry if it was placed and is unhealthy, resume it if
+	// it is healthy
+	pause bool
+
+	warn string // log the fault of the health service of the entry with this key
+	end  bool   // end the announcement; its events are then ignored, and its waits end
+
+	// remove the placed entries from etcd, and wait until those of all
+	// announcements are out of it
+	leave bool
 }
 
-// step handles an event, unless its announcement has ended. It returns an error if none can begin.
+// step handles an event, unless its announcement has ended. It returns an error
+// if none can begin.
 func (c *core) step(e event) (do effects, err error) {
 	if e.kind == announce || e.kind == serve {
 		return do, c.begin(e.kind)
 	}
+
 	if c.run == 0 || e.run != 0 && (e.run != c.run || c.phase != announced) {
 		return do, nil
 	}
+
 	switch e.kind {
 	case located:
 		do.place = true
@@ -86,24 +102,35 @@ func (c *core) step(e event) (do effects, err error) {
 		entry := &c.entries[e.entry]
 		entry.health = e.health
 		do.pause = true
+
 		if e.health.Problem != "" && !entry.warned {
-			entry.warned, do.warn = true, entry.Key
+			entry.warned = true
+			do.warn = entry.Key
 		}
+
 	case withdraw:
 		do.end = true
 		do.leave = true
+
 		if c.phase == announced {
 			c.phase = withdrawn
 		}
+
 	case end:
-		if do.end = true; c.phase == announced || c.phase == withdrawn {
+		do.end = true
+
+		if c.phase == announced || c.phase == withdrawn {
 			c.phase = draining
 		}
+
 	case drained:
-		if do.end = true; c.phase == draining {
+		do.end = true
+
+		if c.phase == draining {
 			c.phase = stopped
 		}
 	}
+
 	return do, nil
 }
 
@@ -112,37 +139,49 @@ func (c *core) begin(on kind) error {
 	if len(c.faults) > 0 {
 		return errors.Join(c.faults...)
 	}
+
 	if !c.takes() || on == serve && c.phase != idle {
 		return fmt.Errorf("etcd: the server is %s: Serve needs a server that is idle, Announce one that is idle or withdrawn; make another server if this one has stopped", c.phase)
 	}
+
 	c.phase = announced
 	c.run++
+
 	for i := range c.entries {
 		c.entries[i] = publishedEntry{Entry: c.entries[i].Entry}
 	}
+
 	return nil
 }
 
-// registered reports whether the server is announced and all of its entries are in etcd. states are those of the placed entries. It
-// stops at the first other state, because it runs at each change of an entry's state.
+// registered reports whether the server is announced and all of its entries are
+// in etcd. states are those of the placed entries. It stops at the first other
+// state, because it runs at each change of an entry's state.
 func (c *core) registered(states iter.Seq[lease.State]) bool {
 	n := 0
 	for state := range states {
-		if n++; state != lease.Registered {
+		n++
+
+		if state != lease.Registered {
 			return false
 		}
 	}
+
 	return c.phase == announced && n == len(c.entries)
 }
 
 // takes reports whether services can be published for the next announcement.
-func (c *core) takes() bool { return c.phase == idle || c.phase == withdrawn }
+func (c *core) takes() bool {
+	return c.phase == idle || c.phase == withdrawn
+}
 
-// fault records an error of a method that cannot return errors, and reports whether the next announcement returns it.
+// fault records an error of a method that cannot return errors, and reports
+// whether the next announcement returns it.
 func (c *core) fault(err error) bool {
 	if c.takes() {
 		c.faults = append(c.faults, err)
 	}
+
 	return c.takes()
 }
 
@@ -150,23 +189,30 @@ func (c *core) fault(err error) bool {
 func (c *core) publish(e Entry, d Details) error {
 	name := e.Services[0]
 	if !c.takes() {
-		return fmt.Errorf("service %s is published after the server was announced: publish first", name)
+		return fmt.Errorf(
+			"service %s is published after the server was announced: publish first", name)
 	}
+
 	if slices.Contains(c.services(), name) {
 		return fmt.Errorf("service %s is published twice", name)
 	}
+
 	for i := range c.entries {
 		other := &c.entries[i].Entry
 		if other.Key == e.Key {
 			joined, err := other.join(e, d)
 			*other = joined
+
 			return err
 		}
+
 		if err := overlap(&e, other); err != nil {
 			return fmt.Errorf("services %s and %s: %w", other.Services[0], name, err)
 		}
 	}
+
 	c.entries = append(c.entries, publishedEntry{Entry: e})
+
 	return nil
 }
 
@@ -175,5 +221,6 @@ func (c *core) services() (names []string) {
 	for _, e := range c.entries {
 		names = append(names, e.Services...)
 	}
+
 	return names
 }

@@ -13,7 +13,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/must"
 )
 
-func ptr[T any](v T) *T { return &v }
+func ptr[T any](v T) *T {
+	return &v
+}
 
 func TestNewEntry(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -23,16 +25,21 @@ func TestNewEntry(t *testing.T) {
 		d    Details
 		want string
 	}{
-		"all right":       {"a/b", time.Second, endpoint.Endpoint{}, Details{}, ""},
-		"bad key":         {"a/", time.Second, endpoint.Endpoint{}, Details{}, "slash"},
-		"no TTL":          {"a", 0, endpoint.Endpoint{}, Details{}, "the lease TTL is 0s: want whole seconds"},
-		"reserved name":   {"a", time.Second, endpoint.Endpoint{}, Details{Metadata: map[string]string{"weight": "1"}}, `"weight" is reserved`},
-		"the mark itself": {"a", time.Second, endpoint.Endpoint{}, Details{Metadata: map[string]string{endpoint.LeavingName: "true"}}, "reserved"},
+		"all right": {"a/b", time.Second, endpoint.Endpoint{}, Details{}, ""},
+		"bad key":   {"a/", time.Second, endpoint.Endpoint{}, Details{}, "slash"},
+		"no TTL": {"a", 0, endpoint.Endpoint{}, Details{},
+			"the lease TTL is 0s: want whole seconds"},
+		"reserved name": {"a", time.Second, endpoint.Endpoint{},
+			Details{Metadata: map[string]string{"weight": "1"}}, `"weight" is reserved`},
+		"the mark itself": {"a", time.Second, endpoint.Endpoint{},
+			Details{Metadata: map[string]string{endpoint.LeavingName: "true"}}, "reserved"},
 	} {
 		e, err := NewEntry(tt.key, nil, tt.ttl, tt.ep, tt.d, "a.A")
-		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+		if (err == nil) != (tt.want == "") ||
+			err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)
 		}
+
 		if err == nil && !slices.Equal(e.Layouts, []endpoint.Layout{endpoint.EndpointJSON}) {
 			t.Errorf("%s: the layouts are %v, want endpoint_json", name, e.Layouts)
 		}
@@ -40,19 +47,31 @@ func TestNewEntry(t *testing.T) {
 }
 
 func TestDetails(t *testing.T) {
-	given := endpoint.Endpoint{Instance: "i", Version: "v1", Zone: "z", Weight: 1, Metadata: map[string]string{"a": "1", "b": "1"}}
+	given := endpoint.Endpoint{
+		Instance: "i",
+		Version:  "v1",
+		Zone:     "z",
+		Weight:   1,
+		Metadata: map[string]string{"a": "1", "b": "1"},
+	}
 	for name, tt := range map[string]struct {
 		d    Details
 		want endpoint.Endpoint
 	}{
 		"nothing": {Details{}, given},
-		"everything": {Details{ptr("j"), ptr("v2"), ptr(""), ptr(uint32(0)), map[string]string{"b": "2", "c": "2"}},
-			endpoint.Endpoint{Instance: "j", Version: "v2", Metadata: map[string]string{"a": "1", "b": "2", "c": "2"}}},
+		"everything": {Details{ptr("j"), ptr("v2"), ptr(""), ptr(uint32(0)),
+			map[string]string{"b": "2", "c": "2"}},
+			endpoint.Endpoint{
+				Instance: "j",
+				Version:  "v2",
+				Metadata: map[string]string{"a": "1", "b": "2", "c": "2"},
+			}},
 	} {
 		if got, err := tt.d.Apply(given); err != nil || !got.Equal(tt.want) {
 			t.Errorf("%s: Apply = %+v, %v, want %+v", name, got, err, tt.want)
 		}
 	}
+
 	if given.Metadata["b"] != "1" {
 		t.Error("the given endpoint was changed")
 	}
@@ -60,43 +79,59 @@ func TestDetails(t *testing.T) {
 
 // An entry has a mark of leaving if its layout has room for one (K3).
 func TestItems(t *testing.T) {
-	layouts := []endpoint.Layout{endpoint.EndpointJSON, endpoint.Kitex, endpoint.GoZero, endpoint.LeaseSuffix}
+	layouts := []endpoint.Layout{endpoint.EndpointJSON, endpoint.Kitex, endpoint.GoZero,
+		endpoint.LeaseSuffix}
 	items, err := at("a", "i", "h:1", 15, layouts...).items("ns/")
 	must.Succeed(t, err)
+
 	for i, want := range []string{"ns/a/i", "ns/a/h:1", "ns/a/7", "ns/a7"} {
 		if got := items[i].Key(clientv3.LeaseID(7)); got != want {
 			t.Errorf("layout %s: key %q, want %q", layouts[i], got, want)
 		}
+
 		if items[i].Leaving != "" != layouts[i].Metadata() {
-			t.Errorf("layout %s: the value with the mark is %q, want one: %v", layouts[i], items[i].Leaving, layouts[i].Metadata())
+			t.Errorf("layout %s: the value with the mark is %q, want one: %v", layouts[i],
+				items[i].Leaving, layouts[i].Metadata())
 		}
 	}
-	if want := `{"Op":0,"Addr":"h:1","Metadata":{"grpc_leaving":"true"}}`; items[0].Leaving != want {
+
+	want := `{"Op":0,"Addr":"h:1","Metadata":{"grpc_leaving":"true"}}`
+	if items[0].Leaving != want {
 		t.Errorf("the value with the mark is %s, want %s", items[0].Leaving, want)
 	}
+
 	full := at("a", "i", "h:1", 15)
-	full.Endpoint.Metadata = map[string]string{"m": strings.Repeat("x", endpoint.MaxValue-len(`{"Op":0,"Addr":"h:1","Metadata":{"m":""}}`))}
-	if items, err = full.items(""); err != nil || len(items[0].Value) != endpoint.MaxValue || items[0].Leaving != "" {
-		t.Errorf("a value of maximum length: %d bytes, with the mark %q, %v; want no mark", len(items[0].Value), items[0].Leaving, err)
+	full.Endpoint.Metadata = map[string]string{"m": strings.Repeat("x",
+		endpoint.MaxValue-len(`{"Op":0,"Addr":"h:1","Metadata":{"m":""}}`))}
+
+	items, err = full.items("")
+	if err != nil || len(items[0].Value) != endpoint.MaxValue || items[0].Leaving != "" {
+		t.Errorf("a value of maximum length: %d bytes, with the mark %q, %v; want no mark",
+			len(items[0].Value), items[0].Leaving, err)
 	}
 }
 
 func TestItemsAreRefused(t *testing.T) {
 	for want, e := range map[string]Entry{
-		"no address":                   at("a", "i", "", 15),
-		"nobody can dial":              at("a", "i", "0.0.0.0:1", 15),
-		"instance":                     at("a", "i/j", "h:1", 15),
-		"layout plain":                 at("a", "i", "h", 15, endpoint.Plain),
-		"without a scheme":             at("a", "", "http://10.0.0.7:9000", 15),
-		"from 1 to 65535":              at("a", "", "unix:x", 15),
-		"must not have ' '":            at("a", "", "10.0.0.7 :9000", 15),
-		"would write one key":          at("a", "i", "h:1", 15, endpoint.EndpointJSON, endpoint.Plain),
-		"on the lease 1":               at("a", "1", "h:1", 15, endpoint.EndpointJSON, endpoint.GoZero),
-		`would write one key, "a/h:1"`: at("a", "h:1", "h:1", 15, endpoint.EndpointJSON, endpoint.Kitex),
+		"no address":        at("a", "i", "", 15),
+		"nobody can dial":   at("a", "i", "0.0.0.0:1", 15),
+		"instance":          at("a", "i/j", "h:1", 15),
+		"layout plain":      at("a", "i", "h", 15, endpoint.Plain),
+		"without a scheme":  at("a", "", "http://10.0.0.7:9000", 15),
+		"from 1 to 65535":   at("a", "", "unix:x", 15),
+		"must not have ' '": at("a", "", "10.0.0.7 :9000", 15),
+		"would write one key": at("a", "i", "h:1", 15, endpoint.EndpointJSON,
+			endpoint.Plain),
+		"on the lease 1": at("a", "1", "h:1", 15, endpoint.EndpointJSON,
+			endpoint.GoZero),
+		`would write one key, "a/h:1"`: at("a", "h:1", "h:1", 15, endpoint.EndpointJSON,
+			endpoint.Kitex),
 		// Another instance id would make GoFrame's own callers panic.
-		`"a/h:1": leave one out`: at("a", "h:1", "h:1", 15, endpoint.EndpointJSON, endpoint.GoFrame),
+		`"a/h:1": leave one out`: at("a", "h:1", "h:1", 15, endpoint.EndpointJSON,
+			endpoint.GoFrame),
 	} {
-		if _, err := e.complete().items(""); err == nil || !strings.Contains(err.Error(), want) {
+		_, err := e.complete().items("")
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("items of %+v: %v, want %q", e, err, want)
 		}
 	}
@@ -111,27 +146,40 @@ func TestAtAnAddress(t *testing.T) {
 		e, _, _ := e.at("h:1", started, methods, "")
 		return e.Endpoint
 	}
+
 	got := at()
 	if since, ok := got.Started(); !ok || !since.Equal(time.Unix(1_700_000_000, 0)) {
 		t.Errorf("Started() = %v, %v, want 1700000000 s", since, ok)
 	}
-	if got.Addr != "h:1" || got.Instance != "h:1" || got.Metadata[endpoint.MethodsName] != "a.A/Bye,Say;a.B/Do" {
-		t.Errorf("the endpoint is %+v, want h:1 as instance and address, and the methods of a.A and a.B", got)
+
+	if got.Addr != "h:1" ||
+		got.Instance != "h:1" ||
+		got.Metadata[endpoint.MethodsName] != "a.A/Bye,Say;a.B/Do" {
+		t.Errorf(
+			"the endpoint is %+v, want h:1 as instance and address, and the methods of a.A and a.B",
+			got)
 	}
+
 	if len(e.Endpoint.Metadata) > 0 || e.Endpoint.Addr != "" {
 		t.Error("the published entry was changed")
 	}
+
 	methods["a.A"] = []string{strings.Repeat("x", endpoint.MaxMethods)}
+
 	if got := at().Metadata; len(got) != 1 {
-		t.Errorf("with methods that are too long, the metadata is %v, want the start time alone", got)
+		t.Errorf("with methods that are too long, the metadata is %v, want the start time alone",
+			got)
 	}
-	if e.Endpoint.Instance = "i"; at().Instance != "i" {
+
+	e.Endpoint.Instance = "i"
+	if at().Instance != "i" {
 		t.Error("the instance id is replaced")
 	}
 }
 
-// Registrations and servers accept the same metadata: metadata of the runtime is left out if it would leave no room for the mark
-// of leaving. An error names the piece of metadata that is too large (G34).
+// Registrations and servers accept the same metadata: metadata of the runtime
+// is left out if it would leave no room for the mark of leaving. An error names
+// the piece of metadata that is too large (G34).
 func TestOneRuleForMetadata(t *testing.T) {
 	methods := map[string][]string{"a.A": {strings.Repeat("Say", 100)}}
 	pieces := func(n int) map[string]string {
@@ -139,11 +187,14 @@ func TestOneRuleForMetadata(t *testing.T) {
 		for i := range n {
 			all[fmt.Sprintf("m%03d", i)] = "x"
 		}
+
 		return all
 	}
+
 	one := func(n int) map[string]string {
 		return map[string]string{"long": strings.Repeat("x", n), "short": "x"}
 	}
+
 	room := endpoint.MaxValue - len(`{"Op":0,"Addr":"h:1","Metadata":{"long":"","short":"x"}}`)
 	for _, tt := range []struct {
 		what     string
@@ -155,22 +206,30 @@ func TestOneRuleForMetadata(t *testing.T) {
 		{"room for both", pieces(endpoint.MaxMetadata - 3), "", true, true},
 		{"room for the mark alone", pieces(endpoint.MaxMetadata - 1), "", false, true},
 		{"the maximum of pieces", pieces(endpoint.MaxMetadata), "", false, false},
-		{"one piece too many", pieces(endpoint.MaxMetadata + 1), `more than 256 pieces of metadata: leave out "m256"`, false, false},
+		{"one piece too many", pieces(endpoint.MaxMetadata + 1),
+			`more than 256 pieces of metadata: leave out "m256"`, false, false},
 		{"a value with room for the mark alone", one(room - 40), "", false, true},
 		{"a value of maximum length", one(room), "", false, false},
-		{"a value that is too long", one(room + 1), `shorten the metadata, "long" above all`, false, false},
+		{"a value that is too long", one(room + 1), `shorten the metadata, "long" above all`,
+			false, false},
 	} {
 		e := published(t, "a.A", "a")
 		e.Endpoint.Metadata = tt.metadata
 		announced, items, announceErr := e.at("h:1", time.Unix(1_700_000_000, 0), methods, "")
 		_, started := announced.Endpoint.Started()
-		if marked := announceErr == nil && announced.marked(items); started != tt.started || marked != tt.marked {
-			t.Errorf("%s: room for the start time %v and for the mark %v, want %v and %v", tt.what, started, marked, tt.started, tt.marked)
+
+		marked := announceErr == nil && announced.marked(items)
+		if started != tt.started || marked != tt.marked {
+			t.Errorf("%s: room for the start time %v and for the mark %v, want %v and %v", tt.what,
+				started, marked, tt.started, tt.marked)
 		}
+
 		e.Endpoint.Addr = "h:1"
+
 		_, err := e.complete().items("")
 		for _, err := range []error{err, announceErr} {
-			if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			if (err == nil) != (tt.err == "") ||
+				err != nil && !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("%s: %v, want %q", tt.what, err, tt.err)
 			}
 		}
@@ -183,7 +242,8 @@ func TestWarning(t *testing.T) {
 		"kratos' own reader":            {endpoint.Kratos, endpoint.GoZero},
 		": leave out the layout kratos": {endpoint.Kratos, endpoint.Kitex},
 	} {
-		if got := at("a", "i", "h:1", 15, layouts...).warning(); !strings.Contains(got, want) || (got == "") != (want == "") {
+		got := at("a", "i", "h:1", 15, layouts...).warning()
+		if !strings.Contains(got, want) || (got == "") != (want == "") {
 			t.Errorf("warning for %v = %q, want %q", layouts, got, want)
 		}
 	}
@@ -191,16 +251,21 @@ func TestWarning(t *testing.T) {
 
 func TestUpdate(t *testing.T) {
 	e := at("a", "i", "h:1", 15)
-	if got, err := e.update(nil, Details{Version: ptr("v2"), Instance: ptr("i")}); err != nil || got.Endpoint.Version != "v2" {
+	got, err := e.update(nil, Details{Version: ptr("v2"), Instance: ptr("i")})
+	if err != nil || got.Endpoint.Version != "v2" {
 		t.Errorf("update = %+v, %v, want version v2", got, err)
 	}
+
 	if _, err := e.update(e.Layouts, Details{}); err != nil {
 		t.Errorf("update with the same layouts: %v, want nil", err)
 	}
+
 	for want, err := range map[string]error{
-		"cannot change the layouts":     second(e.update([]endpoint.Layout{endpoint.Plain}, Details{})),
+		"cannot change the layouts": second(e.update([]endpoint.Layout{endpoint.Plain},
+			Details{})),
 		"cannot change the instance id": second(e.update(nil, Details{Instance: ptr("j")})),
-		"reserved":                      second(e.update(nil, Details{Metadata: map[string]string{"zone": "z"}})),
+		"reserved": second(e.update(nil,
+			Details{Metadata: map[string]string{"zone": "z"}})),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the error of an update is %v, want %q", err, want)
@@ -208,4 +273,6 @@ func TestUpdate(t *testing.T) {
 	}
 }
 
-func second(_ Entry, err error) error { return err }
+func second(_ Entry, err error) error {
+	return err
+}

@@ -18,42 +18,56 @@ var (
 	errEnding    = errors.New("the server stops serving")
 )
 
-// Group is the set of entries that a server announces together. Its methods are safe for concurrent use.
+// Group is the set of entries that a server announces together. Its methods are
+// safe for concurrent use.
 type Group struct {
 	registrar *Registrar
 
-	// The registrar's lock guards these. life, end, config and registrations are those of the last announcement.
-	core          core
-	life          context.Context // ends with the announcement or the registrar, with the reason as its cause
+	// The registrar's lock guards these. life, end, config and registrations
+	// are those of the last announcement.
+	core core
+
+	// ends with the announcement or the registrar, with the reason as its cause
+	life context.Context
+
 	end           context.CancelCauseFunc
 	config        RunConfig
 	registrations []*Registration
-	earlier       []*Registration // those of earlier announcements, until they are out of etcd
+
+	// those of earlier announcements, until they are out of etcd
+	earlier []*Registration
 
 	reporting sync.Mutex // keeps the calls of config.Report in order
 }
 
 // NewGroup returns a group without entries.
-func (r *Registrar) NewGroup() *Group { return &Group{registrar: r} }
+func (r *Registrar) NewGroup() *Group {
+	return &Group{registrar: r}
+}
 
 // with calls f with the lock held.
 func (g *Group) with(f func(c *core)) {
 	g.registrar.mu.Lock()
 	defer g.registrar.mu.Unlock()
+
 	f(&g.core)
 }
 
-// Publish adds an entry to those that are announced together. d has the details from which e was made.
+// Publish adds an entry to those that are announced together. d has the details
+// from which e was made.
 func (g *Group) Publish(e Entry, d Details) (err error) {
 	g.with(func(c *core) { err = c.publish(e, d) })
 	return err
 }
 
-// Fault records an error of a method that cannot return errors: the next Announce or Begin returns it. If the group is
-// already announced, the error is logged.
+// Fault records an error of a method that cannot return errors: the next
+// Announce or Begin returns it. If the group is already announced, the error is
+// logged.
 func (g *Group) Fault(err error) {
 	var kept bool
-	if g.with(func(c *core) { kept = c.fault(err) }); !kept {
+	g.with(func(c *core) { kept = c.fault(err) })
+
+	if !kept {
 		g.Logger().Error("misuse of an etcd server", "error", err)
 	}
 }
@@ -65,7 +79,9 @@ func (g *Group) Faults() (err error) {
 }
 
 // Logger returns the registrar's logger.
-func (g *Group) Logger() *slog.Logger { return g.registrar.config.Logger }
+func (g *Group) Logger() *slog.Logger {
+	return g.registrar.config.Logger
+}
 
 // Idle reports whether the group has never been announced.
 func (g *Group) Idle() (is bool) {
@@ -80,32 +96,40 @@ func (g *Group) Checked() (names []string) {
 			names = append(names, e.Checked...)
 		}
 	})
+
 	return names
 }
 
-// Drain returns the published services, and "" for the whole server, except those that an announced group with the same health
-// service has, too. They count as drained there. The group itself must have ended.
+// Drain returns the published services, and "" for the whole server, except
+// those that an announced group with the same health service has, too. They
+// count as drained there. The group itself must have ended.
 func (g *Group) Drain(server healthpb.HealthServer) (services []string) {
 	g.with(func(c *core) {
 		services = append(c.services(), "")
 		for other := range g.registrar.groups {
 			if other.config.Health == server {
 				theirs := append(other.core.services(), "")
-				services = slices.DeleteFunc(services, func(service string) bool { return slices.Contains(theirs, service) })
+				services = slices.DeleteFunc(services, func(service string) bool {
+					return slices.Contains(theirs, service)
+				})
 			}
 		}
+
 		for _, service := range services {
 			g.registrar.drained[[2]any{server, service}] = true
 		}
 	})
+
 	return services
 }
 
-// Resume returns those of the published services, and "", that another group has drained there. They no longer count as drained, and
-// no other group drains them while this one is announced.
+// Resume returns those of the published services, and "", that another group
+// has drained there. They no longer count as drained, and no other group drains
+// them while this one is announced.
 func (g *Group) Resume(server healthpb.HealthServer) (services []string) {
 	g.with(func(c *core) {
 		g.config.Health = server
+
 		for _, service := range append(c.services(), "") {
 			if key := [2]any{server, service}; g.registrar.drained[key] {
 				delete(g.registrar.drained, key)
@@ -113,75 +137,102 @@ func (g *Group) Resume(server healthpb.HealthServer) (services []string) {
 			}
 		}
 	})
+
 	return services
 }
 
-// Status returns the states of the entries of the last announcement, sorted by service key.
+// Status returns the states of the entries of the last announcement, sorted by
+// service key.
 func (g *Group) Status() (all []lease.Status) {
 	g.with(func(*core) { all = statuses(slices.Values(g.registrations)) })
 	return all
 }
 
-// Announce puts the entries in etcd, and returns when they are there, except unhealthy ones. After an error it removes
-// them, in the background if ctx has ended. It overtakes a withdrawal under way.
+// Announce puts the entries in etcd, and returns when they are there, except
+// unhealthy ones. After an error it removes them, in the background if ctx has
+// ended. It overtakes a withdrawal under way.
 func (g *Group) Announce(ctx context.Context, config RunConfig) error {
 	run, err := g.begin(announce)
 	if err != nil {
 		return err
 	}
-	if err = run.announce(ctx, config, true); err == nil || run.life.Err() != nil {
+
+	err = run.announce(ctx, config, true)
+	if err == nil || run.life.Err() != nil {
 		return err
 	}
+
 	_, left := g.step(event{kind: withdraw, run: run.number, why: err})
+
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w (its entries are removed from etcd in the background)", err)
 	}
+
 	return errors.Join(err, closeAll(ctx, left))
 }
 
-// Begin begins the announcement of a server that is about to serve. [Run.Announce] continues it.
-func (g *Group) Begin() (*Run, error) { return g.begin(serve) }
+// Begin begins the announcement of a server that is about to serve.
+// [Run.Announce] continues it.
+func (g *Group) Begin() (*Run, error) {
+	return g.begin(serve)
+}
 
 func (g *Group) begin(on kind) (*Run, error) {
 	g.registrar.mu.Lock()
 	defer g.registrar.mu.Unlock()
+
 	if why := context.Cause(g.registrar.life); why != nil {
 		return nil, fmt.Errorf("etcd: announce: %w", why)
 	}
+
 	if _, err := g.core.step(event{kind: on}); err != nil {
 		return nil, err
 	}
-	g.earlier = slices.DeleteFunc(append(g.earlier, g.registrations...), func(reg *Registration) bool {
+
+	g.earlier = slices.DeleteFunc(append(
+		g.earlier, g.registrations...), func(reg *Registration) bool {
 		return reg.handle.Status().State == lease.Closed
 	})
+
 	g.registrar.groups[g] = struct{}{}
-	g.registrations, g.config = nil, RunConfig{}
+	g.registrations = nil
+	g.config = RunConfig{}
 	g.life, g.end = context.WithCancelCause(g.registrar.life)
+
 	run := &Run{group: g, number: g.core.run, life: g.life}
 	for _, e := range g.core.entries {
 		run.made = append(run.made, &Registration{registrar: g.registrar, entry: e.Entry})
 	}
+
 	return run, nil
 }
 
-// Withdraw removes the entries from etcd, and returns when they and their companions are out. If ctx ends or 5 s pass
-// first, the error names the entries that may be left. The group can be announced again, unless its server is ending.
+// Withdraw removes the entries from etcd, and returns when they and their
+// companions are out. If ctx ends or 5 s pass first, the error names the
+// entries that may be left. The group can be announced again, unless its server
+// is ending.
 func (g *Group) Withdraw(ctx context.Context) (err error) {
 	_, left := g.step(event{kind: withdraw, why: errWithdrawn})
-	if err = closeAll(ctx, left); err != nil {
+	err = closeAll(ctx, left)
+	if err != nil {
 		return err
 	}
+
 	g.with(func(c *core) {
 		if c.phase == announced {
 			err = errors.New("etcd: withdraw: the server was announced again before the end of this call")
 		}
 	})
+
 	return err
 }
 
-// End begins the shutdown of a serving server. From then on the health of its entries is ignored. Call Withdraw next,
-// and Ended when the server has stopped.
-func (g *Group) End() { g.step(event{kind: end, why: errEnding}) }
+// End begins the shutdown of a serving server. From then on the health of its
+// entries is ignored. Call Withdraw next, and Ended when the server has
+// stopped.
+func (g *Group) End() {
+	g.step(event{kind: end, why: errEnding})
+}
 
 // Ended ends the group, whose server has stopped.
 func (g *Group) Ended() {
@@ -189,30 +240,42 @@ func (g *Group) Ended() {
 	g.registrar.companionsChanged.notify()
 }
 
-// step passes an event to the core, and carries out its effects, except place and warn, which are the caller's. The caller also waits
-// until the registrations in left are out of etcd.
+// step passes an event to the core, and carries out its effects, except place
+// and warn, which are the caller's. The caller also waits until the
+// registrations in left are out of etcd.
 func (g *Group) step(e event) (do effects, left []*Registration) {
 	g.with(func(c *core) {
 		do, _ = c.step(e)
-		if do.pause && e.entry < len(g.registrations) { // otherwise the entry is not placed yet, or could not be
+		// otherwise the entry is not placed yet, or could not be
+		if do.pause && e.entry < len(g.registrations) {
 			reg := g.registrations[e.entry]
 			reg.problem = e.health.Problem
-			_, _ = reg.handle.SetPaused(!e.health.OK) // fails only once the registrar is closed
+
+			// fails only once the registrar is closed
+			_, _ = reg.handle.SetPaused(!e.health.OK)
 		}
+
 		if do.end {
 			delete(g.registrar.groups, g)
-			g.end(e.why) // before the entries leave, so that waiting callers return the reason
+
+			// before the entries leave, so that waiting callers return the
+			// reason
+			g.end(e.why)
 		}
+
 		if do.leave {
 			for _, reg := range g.registrations {
 				g.registrar.drop(reg) // returns at once, so that all leave together
 			}
+
 			left = slices.Concat(g.earlier, g.registrations)
 		}
 	})
+
 	if do.end {
 		g.report()
 	}
+
 	return do, left
 }
 
@@ -220,16 +283,21 @@ func (g *Group) step(e event) (do effects, left []*Registration) {
 func (g *Group) report() {
 	g.reporting.Lock()
 	defer g.reporting.Unlock()
-	report, registered := func(bool) {}, false
+
+	report := func(bool) {}
+	registered := false
 	g.with(func(c *core) {
 		if g.config.Report != nil {
-			report, registered = g.config.Report, g.life.Err() == nil && c.registered(g.states)
+			report, registered = g.config.Report, g.life.Err() == nil &&
+				c.registered(g.states)
 		}
 	})
+
 	report(registered)
 }
 
-// states yields the states of the last announcement's entries. It must be called with the registrar's lock held.
+// states yields the states of the last announcement's entries. It must be
+// called with the registrar's lock held.
 func (g *Group) states(yield func(lease.State) bool) {
 	for _, reg := range g.registrations {
 		if !yield(reg.handle.Status().State) {
@@ -242,11 +310,13 @@ func (g *Group) states(yield func(lease.State) bool) {
 func closeAll(ctx context.Context, registrations []*Registration) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
+
 	var errs []error
 	for _, reg := range registrations {
 		if err := reg.Close(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("etcd: withdraw %q: %w", reg.Full(), err))
 		}
 	}
+
 	return errors.Join(errs...)
 }

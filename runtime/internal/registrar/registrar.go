@@ -14,9 +14,11 @@
 //
 // # How a server ends
 //
-// Its services are NOT_SERVING, for good: only the next server of the registrar with the same health service says SERVING again. Its
-// entries are marked as leaving, then removed, in tries of one to two seconds. It serves on for the drain delay, and then stops
-// within its stop timeout. TestWalkServer walks through the orders in which it may be paused, withdrawn and closed.
+// Its services are NOT_SERVING, for good: only the next server of the registrar
+// with the same health service says SERVING again. Its entries are marked as
+// leaving, then removed, in tries of one to two seconds. It serves on for the
+// drain delay, and then stops within its stop timeout. TestWalkServer walks
+// through the orders in which it may be paused, withdrawn and closed.
 package registrar
 
 import (
@@ -38,10 +40,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
-// closeTimeout bounds what removes entries from etcd, in addition to its context.
+// closeTimeout bounds what removes entries from etcd, in addition to its
+// context.
 const closeTimeout = 5 * time.Second
 
-// ErrClosed is the error of a Registrar, its groups and its registrations after its Close.
+// ErrClosed is the error of a Registrar, its groups and its registrations after
+// its Close.
 var ErrClosed = lease.ErrClosed
 
 // Config configures a Registrar.
@@ -51,8 +55,8 @@ type Config struct {
 	lease.Options        // of all sessions, without TTL and Renewer
 }
 
-// Registrar holds the entries that this process publishes in one etcd cluster. Its methods are safe for
-// concurrent use.
+// Registrar holds the entries that this process publishes in one etcd cluster.
+// Its methods are safe for concurrent use.
 type Registrar struct {
 	Renewer *keepalive.Renewer // renews leases until Close
 
@@ -60,21 +64,38 @@ type Registrar struct {
 	life   context.Context // ends with Close, with the cause ErrClosed
 	end    context.CancelCauseFunc
 
-	// mu also guards the fields of groups and registrations. Sessions and companions are called with mu held. So they hold no lock of
-	// their own when they call back.
-	mu            sync.Mutex
-	claims        claims
-	registrations map[*Registration]struct{}    // those that were placed, until they are dropped
-	sessions      map[sessionKey]*lease.Session // including dedicated ones that are closing
-	groups        map[*Group]struct{}           // those that are announced: from the start of Serve or Announce, until they are withdrawn or drain
-	accompanied   map[*Registration]struct{}    // those with a companion, until nothing of it is left in etcd
-	drained       map[[2]any]bool               // the health services, each with a service that is NOT_SERVING there since a drain
-	tasks         sync.WaitGroup                // background tasks; none begins after Close
+	// mu also guards the fields of groups and registrations. Sessions and
+	// companions are called with mu held. So they hold no lock of their own
+	// when they call back.
+	mu sync.Mutex
+
+	claims claims
+
+	// those that were placed, until they are dropped
+	registrations map[*Registration]struct{}
+
+	// including dedicated ones that are closing
+	sessions map[sessionKey]*lease.Session
+
+	// those that are announced: from the start of Serve or Announce, until they
+	// are withdrawn or drain
+	groups map[*Group]struct{}
+
+	// those with a companion, until nothing of it is left in etcd
+	accompanied map[*Registration]struct{}
+
+	// the health services, each with a service that is NOT_SERVING there since
+	// a drain
+	drained map[[2]any]bool
+
+	// background tasks; none begins after Close
+	tasks sync.WaitGroup
 
 	companionsChanged notifier // notifies when a companion comes, ends or changes
 }
 
-// sessionKey identifies a lease session. Entries with the same TTL share a session unless theirs is dedicated.
+// sessionKey identifies a lease session. Entries with the same TTL share a
+// session unless theirs is dedicated.
 type sessionKey struct {
 	ttl   time.Duration
 	owner *Registration // nil if the session is shared
@@ -85,32 +106,46 @@ func New(config Config) *Registrar {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
+
 	r := &Registrar{
-		config: config, claims: newClaims(), registrations: make(map[*Registration]struct{}), sessions: make(map[sessionKey]*lease.Session),
-		groups: make(map[*Group]struct{}), accompanied: make(map[*Registration]struct{}),
-		drained: make(map[[2]any]bool),
+		config:        config,
+		claims:        newClaims(),
+		registrations: make(map[*Registration]struct{}),
+		sessions:      make(map[sessionKey]*lease.Session),
+		groups:        make(map[*Group]struct{}),
+		accompanied:   make(map[*Registration]struct{}),
+		drained:       make(map[[2]any]bool),
 	}
+
 	r.companionsChanged.notify() // makes the first channel
 	r.life, r.end = context.WithCancelCause(context.Background())
 	r.Renewer = keepalive.New(r.life, config.Client, config.Login)
+
 	return r
 }
 
-// Register keeps an entry in etcd, and returns when the entry is there. After an error it removes the entry, in the background if
-// ctx has ended. It returns an error if this process has already registered one of the entry's keys.
+// Register keeps an entry in etcd, and returns when the entry is there. After
+// an error it removes the entry, in the background if ctx has ended. It returns
+// an error if this process has already registered one of the entry's keys.
 func (r *Registrar) Register(ctx context.Context, e Entry) (*Registration, error) {
 	reg, err := r.start(e)
 	if err != nil {
 		return nil, err
 	}
+
 	r.warn(e)
-	if err = reg.handle.Sync(ctx); err == nil {
+
+	err = reg.handle.Sync(ctx)
+	if err == nil {
 		return reg, nil
 	}
+
 	if ctx.Err() != nil {
 		reg.Drop()
-		return nil, fmt.Errorf("%w (its entries are removed from etcd in the background)", err)
+		return nil, fmt.Errorf(
+			"%w (its entries are removed from etcd in the background)", err)
 	}
+
 	return nil, errors.Join(err, reg.Close(ctx))
 }
 
@@ -121,69 +156,88 @@ func (r *Registrar) start(e Entry) (*Registration, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	reg := &Registration{registrar: r, entry: e}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	return reg, r.place(reg, items, false)
 }
 
-// place begins to keep a registration's entry in etcd, or out of etcd if pause is set. It must be called with mu held.
+// place begins to keep a registration's entry in etcd, or out of etcd if pause
+// is set. It must be called with mu held.
 func (r *Registrar) place(reg *Registration, items []lease.Item, pause bool) error {
 	if why := context.Cause(r.life); why != nil {
 		return why
 	}
+
 	dedicated, err := r.claims.add(&reg.entry)
 	if err != nil {
 		return err
 	}
-	if reg.handle, err = r.session(reg, dedicated).Start(reg.entry.Key, items, pause); err != nil {
+
+	reg.handle, err = r.session(reg, dedicated).Start(reg.entry.Key, items, pause)
+	if err != nil {
 		r.claims.remove(&reg.entry)
 		return err
 	}
+
 	r.registrations[reg] = struct{}{}
+
 	if reg.companion != nil {
 		r.accompanied[reg] = struct{}{}
 		r.companionsChanged.notify()
 	}
+
 	return nil
 }
 
-// session returns the session of a registration, a new one if there is none yet. It must be called with mu held.
+// session returns the session of a registration, a new one if there is none
+// yet. It must be called with mu held.
 func (r *Registrar) session(reg *Registration, dedicated bool) *lease.Session {
 	key := sessionKey{ttl: reg.entry.TTL}
 	if dedicated {
 		key.owner = reg
 	}
+
 	s := r.sessions[key]
 	if s == nil {
 		opts := r.config.Options
-		opts.TTL, opts.Changed, opts.Renewer = key.ttl, r.changed, r.Renewer
+		opts.TTL = key.ttl
+		opts.Changed = r.changed
+		opts.Renewer = r.Renewer
 		s = lease.New(r.config.Client, opts)
 		r.sessions[key] = s
 	}
+
 	if dedicated {
 		reg.dedicated = s
 	}
+
 	return s
 }
 
-// drop removes a registration's entry from etcd for good, in the background, and frees its keys for another registration. It must
-// be called with mu held.
+// drop removes a registration's entry from etcd for good, in the background,
+// and frees its keys for another registration. It must be called with mu held.
 func (r *Registrar) drop(reg *Registration) {
 	if _, ok := r.registrations[reg]; !ok {
 		return
 	}
+
 	delete(r.registrations, reg)
 	r.claims.remove(&reg.entry)
 	r.endCompanion(reg) // before the entry leaves
 	reg.handle.Drop()
+
 	if reg.dedicated == nil || r.life.Err() != nil { // Close closes all sessions
 		return
 	}
+
 	r.tasks.Go(func() {
 		_ = reg.dedicated.Finish(context.Background())
 		r.mu.Lock()
 		defer r.mu.Unlock()
+
 		delete(r.sessions, sessionKey{reg.entry.TTL, reg})
 	})
 }
@@ -191,32 +245,39 @@ func (r *Registrar) drop(reg *Registration) {
 // warn logs why some readers may fail on an entry.
 func (r *Registrar) warn(e Entry) {
 	if warning := e.warning(); warning != "" {
-		r.config.Logger.Warn("layouts that a framework's own reader fails on", "key", r.config.Namespace+e.Key, "problem", warning)
+		r.config.Logger.Warn("layouts that a framework's own reader fails on", "key",
+			r.config.Namespace+e.Key, "problem", warning)
 	}
 }
 
-// changed passes a change of an entry's state to Config.Changed, the companions and the groups.
+// changed passes a change of an entry's state to Config.Changed, the companions
+// and the groups.
 func (r *Registrar) changed(from lease.State, now lease.Status) {
 	if r.config.Changed != nil {
 		r.config.Changed(from, now)
 	}
+
 	r.mu.Lock()
 	for reg := range r.accompanied {
 		if state := reg.handle.Status().State; state != lease.Lost {
 			reg.companion.Registered(state == lease.Registered)
 		}
 	}
+
 	groups := slices.Collect(maps.Keys(r.groups))
 	r.mu.Unlock()
+
 	for _, g := range groups {
 		g.report()
 	}
 }
 
-// Reconnected makes the sessions check their keys: see [lease.Session.Reconnected].
+// Reconnected makes the sessions check their keys: see
+// [lease.Session.Reconnected].
 func (r *Registrar) Reconnected() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	for _, session := range r.sessions {
 		session.Reconnected()
 	}
@@ -226,35 +287,48 @@ func (r *Registrar) Reconnected() {
 func (r *Registrar) Status() []lease.Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	return statuses(maps.Keys(r.registrations))
 }
 
-// statuses returns the states of registrations, sorted by service key. It must be called with mu held.
+// statuses returns the states of registrations, sorted by service key. It must
+// be called with mu held.
 func statuses(registrations iter.Seq[*Registration]) (all []lease.Status) {
 	for reg := range registrations {
 		all = append(all, reg.status())
 	}
-	slices.SortStableFunc(all, func(a, b lease.Status) int { return cmp.Compare(a.Key, b.Key) })
+
+	slices.SortStableFunc(all, func(a, b lease.Status) int {
+		return cmp.Compare(a.Key, b.Key)
+	})
+
 	return all
 }
 
-// Close removes all entries from etcd and revokes the leases, all at once. It returns when that is done. If ctx ends or 5 s
-// pass first, the error names the leases that are left to expire.
+// Close removes all entries from etcd and revokes the leases, all at once. It
+// returns when that is done. If ctx ends or 5 s pass first, the error names the
+// leases that are left to expire.
 func (r *Registrar) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
+
 	r.mu.Lock()
 	r.end(ErrClosed)
+
 	var calls []func(context.Context) error
 	for reg := range r.accompanied {
 		calls = append(calls, reg.companion.Close)
 	}
+
 	for _, session := range r.sessions {
 		calls = append(calls, session.Close)
 	}
+
 	r.companionsChanged.notify()
 	r.mu.Unlock()
+
 	errs := make([]error, len(calls))
+
 	var closing sync.WaitGroup
 	for i, call := range calls {
 		closing.Go(func() {
@@ -263,8 +337,10 @@ func (r *Registrar) Close(ctx context.Context) error {
 			}
 		})
 	}
+
 	closing.Wait()
 	bounded.Run(ctx, r.tasks.Wait) // the tasks end with the sessions and the companions
 	bounded.Run(ctx, r.Renewer.Wait)
+
 	return errors.Join(errs...)
 }

@@ -14,82 +14,112 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 )
 
-// Add puts an entry without a lease in etcd. It returns an error if one of the entry's keys is on a lease: a put would take the key off
-// the lease, so that the entry of a server would stay for good, also when the server has gone.
+// Add puts an entry without a lease in etcd. It returns an error if one of the
+// entry's keys is on a lease: a put would take the key off the lease, so that
+// the entry of a server would stay for good, also when the server has gone.
 func (r *Registrar) Add(ctx context.Context, e Entry) error {
 	e = e.complete()
 	items, err := e.items(r.config.Namespace)
 	if err != nil {
 		return err
 	}
+
 	r.warn(e)
 	var unleased []clientv3.Cmp
 	var puts []clientv3.Op
+
 	var keys []string
 	for _, item := range items {
 		key := item.Key(clientv3.NoLease)
-		unleased = append(unleased, clientv3.Compare(clientv3.LeaseValue(key), "=", 0)) // holds for a missing key, too
+
+		// holds for a missing key, too
+		unleased = append(unleased, clientv3.Compare(clientv3.LeaseValue(key), "=", 0))
 		puts = append(puts, clientv3.OpPut(key, item.Value))
 		keys = append(keys, key)
 	}
+
 	resp, err := r.config.Client.KV.Txn(ctx).If(unleased...).Then(puts...).Commit()
 	if err == nil && !resp.Succeeded {
 		err = fmt.Errorf("%q has an entry on a lease: stop the server that announces it or, if that has gone, remove the entry first", keys)
 	}
+
 	return err
 }
 
-// Remove deletes the entries of an instance under a service key, even if another process has put them. It returns an
-// error if there are none.
+// Remove deletes the entries of an instance under a service key, even if
+// another process has put them. It returns an error if there are none.
 func (r *Registrar) Remove(ctx context.Context, key, instance string) error {
 	if err := endpoint.CheckKey(key); err != nil {
 		return err
 	}
+
 	if instance == "" {
 		return errors.New("the instance is empty")
 	}
+
 	key = r.config.Namespace + key
 	from, end := anyLayout.Range(key)
+
 	found, err := r.remove(ctx, listwatch.Range{From: from, End: end}, key, instance)
 	if errors.Is(err, rpctypes.ErrPermissionDenied) && !found {
 		// The user's role may allow only keys that begin with key and a slash.
 		from, end = endpoint.Reader{}.Range(key)
 		found, err = r.remove(ctx, listwatch.Range{From: from, End: end}, key, instance)
 	}
+
 	if err == nil && !found {
 		err = errors.New("no such instance")
 	}
+
 	return err
 }
 
-// remove deletes the entries of an instance from a range, page by page, and reports whether it found any.
-func (r *Registrar) remove(ctx context.Context, in listwatch.Range, key, instance string) (found bool, err error) {
-	_, err = listwatch.Pages(ctx, r.config.Client.KV, in, func(page []*mvccpb.KeyValue) error {
-		for _, kv := range page {
-			if !matches(kv, key, instance) {
-				continue
+// remove deletes the entries of an instance from a range, page by page, and
+// reports whether it found any.
+func (r *Registrar) remove(
+	ctx context.Context,
+	in listwatch.Range,
+	key, instance string,
+) (found bool, err error) {
+	_, err = listwatch.Pages(
+		ctx,
+		r.config.Client.KV,
+		in,
+		func(page []*mvccpb.KeyValue) error {
+			for _, kv := range page {
+				if !matches(kv, key, instance) {
+					continue
+				}
+
+				found = true
+
+				if _, err := r.config.Client.KV.Delete(ctx, string(kv.Key)); err != nil {
+					return err
+				}
 			}
-			found = true
-			if _, err := r.config.Client.KV.Delete(ctx, string(kv.Key)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+
+			return nil
+		},
+	)
+
 	return found, err
 }
 
-// anyLayout reads all layouts except custom JSON, whose entries are found by their keys.
+// anyLayout reads all layouts except custom JSON, whose entries are found by
+// their keys.
 var anyLayout = endpoint.Reader{LeaseSuffix: true}
 
-// matches reports whether kv is an entry of an instance. A malformed entry is matched by its key.
+// matches reports whether kv is an entry of an instance. A malformed entry is
+// matched by its key.
 func matches(kv *mvccpb.KeyValue, key, instance string) bool {
 	e, _, ok, err := anyLayout.Decode(key, string(kv.Key), kv.Value, kv.Lease)
 	if !ok {
 		return false
 	}
+
 	if strings.TrimPrefix(string(kv.Key), key+"/") == instance {
 		return true
 	}
+
 	return err == nil && (e.Instance == instance || e.Addr == instance)
 }

@@ -41,88 +41,136 @@ func (w *walked) step(e event) {
 	first := w.core.run == 0
 	late := first && e.kind > serve || e.run != 0 && (e.run != w.core.run || !w.announcing)
 	do, err := w.core.step(e)
+
 	switch {
 	case late:
 		w.rule("events outside of their announcement do nothing", do == effects{})
 	case e.kind <= serve:
 		w.rule("one announcement begins at a time, after the entries of the last one have left, none while the server ends, and Serve's only as the first",
-			(err == nil) == (!w.announcing && !w.ending && (!w.located || w.withdrawn) && (e.kind == announce || first)))
+			(err == nil) == (!w.announcing &&
+				!w.ending &&
+				(!w.located || w.withdrawn) &&
+				(e.kind == announce || first)))
+
 		if n := len(w.core.entries); err == nil {
-			w.announcing, w.located, w.withdrawn = true, false, false
-			w.heard, w.warned = make([]healthcheck.Health, n), make([]bool, n)
+			w.announcing = true
+			w.located = false
+			w.withdrawn = false
+			w.heard = make([]healthcheck.Health, n)
+			w.warned = make([]bool, n)
 			w.kept = nil
 		}
+
 	case e.kind == heard:
 		faulty := e.health.Problem != ""
-		w.rule("a fault of the health service is logged once for each entry", (do.warn != "") == (faulty && !w.warned[e.entry]))
-		w.heard[e.entry], w.warned[e.entry] = e.health, w.warned[e.entry] || faulty
+		w.rule("a fault of the health service is logged once for each entry",
+			(do.warn != "") == (faulty && !w.warned[e.entry]))
+		w.heard[e.entry] = e.health
+		w.warned[e.entry] = w.warned[e.entry] || faulty
+
 	case e.kind == withdraw:
-		w.announcing, w.withdrawn = false, true
+		w.announcing = false
+		w.withdrawn = true
 		w.rule("a withdrawal ends the announcement, and waits", do.end && do.leave)
+
 	case e.kind == end:
-		w.announcing, w.ending = false, true
+		w.announcing = false
+		w.ending = true
 		w.rule("the end of a server ends the announcement", do.end)
 	}
+
 	if do.place {
 		w.located = true
 		w.rule("entries are placed in an announcement", w.announcing)
+
 		for _, of := range w.core.entries {
 			w.kept = append(w.kept, kept{paused: !of.health.OK})
 		}
 	}
+
 	if do.pause && w.located {
 		w.kept[e.entry].paused = !e.health.OK
 	}
+
 	for i := range w.kept {
 		w.kept[i].left = w.kept[i].left || do.leave
 	}
 }
 
-// events are the calls of a server, the events of its announcements, which may be late, and the states of its entries.
+// events are the calls of a server, the events of its announcements, which may
+// be late, and the states of its entries.
 func events() (all []modelcheck.Event[walked]) {
 	add := func(name string, possible func(w *walked) bool, do func(w *walked)) {
 		all = append(all, modelcheck.Event[walked]{Name: name, Do: func(w *walked) bool {
 			if !possible(w) {
 				return false
 			}
+
 			do(w)
+
 			return true
 		}})
 	}
+
 	always := func(*walked) bool { return true }
 	add("a service is published", always, func(w *walked) {
 		name := fmt.Sprint("a.A", len(w.core.entries))
 		err := w.core.publish(Entry{Key: name + "/", Services: []string{name}}, Details{})
-		w.rule("services are published between announcements", (err == nil) == (!w.announcing && !w.ending))
+		w.rule("services are published between announcements", (err == nil) == (!w.announcing &&
+			!w.ending))
 	})
+
 	add("Announce", always, func(w *walked) { w.step(event{kind: announce}) })
 	add("Serve", always, func(w *walked) { w.step(event{kind: serve}) })
 	add("Withdraw", always, func(w *walked) { w.step(event{kind: withdraw}) })
 	add("the end", always, func(w *walked) { w.step(event{kind: end}) })
-	add("Serve returns", func(w *walked) bool { return w.ending }, func(w *walked) { w.step(event{kind: drained}) })
+	add("Serve returns", func(w *walked) bool {
+		return w.ending
+	}, func(w *walked) { w.step(event{kind: drained}) })
+
 	for back, of := range []string{"", "of an earlier announcement: "} {
 		begun := func(w *walked) bool { return w.core.run > back }
-		add(of+"located", func(w *walked) bool { return begun(w) && (back > 0 || !w.located) }, func(w *walked) {
+		add(of+"located", func(w *walked) bool {
+			return begun(w) && (back > 0 || !w.located)
+		}, func(w *walked) {
 			w.step(event{kind: located, run: w.core.run - back})
 		})
-		add(of+"a failure", begun, func(w *walked) { w.step(event{kind: withdraw, run: w.core.run - back}) })
-		for _, h := range []healthcheck.Health{{OK: true}, {OK: false}, {OK: true, Problem: "it fails"}} {
-			add(fmt.Sprintf("%sthe last one has %+v", of, h), func(w *walked) bool { return begun(w) && len(w.heard) > 0 }, func(w *walked) {
-				w.step(event{kind: heard, run: w.core.run - back, entry: len(w.heard) - 1, health: h})
+
+		add(of+"a failure", begun, func(w *walked) {
+			w.step(event{kind: withdraw, run: w.core.run - back})
+		})
+
+		for _, h := range []healthcheck.Health{{OK: true}, {OK: false},
+			{OK: true, Problem: "it fails"}} {
+			add(fmt.Sprintf("%sthe last one has %+v", of, h), func(w *walked) bool {
+				return begun(w) && len(w.heard) > 0
+			}, func(w *walked) {
+				w.step(event{
+					kind:   heard,
+					run:    w.core.run - back,
+					entry:  len(w.heard) - 1,
+					health: h,
+				})
 			})
 		}
 	}
+
 	placed := func(w *walked) bool { return len(w.kept) > 0 }
-	add("the last entry is lost", placed, func(w *walked) { w.kept[len(w.kept)-1].state = lease.Lost })
+	add("the last entry is lost", placed, func(w *walked) {
+		w.kept[len(w.kept)-1].state = lease.Lost
+	})
+
 	add("all entries are registered", placed, func(w *walked) {
 		for i := range w.kept {
 			w.kept[i].state = lease.Registered
 		}
 	})
+
 	return all
 }
 
-// TestWalkServer walks random orders of events of a server, whose model carries out what the core decides.
+// TestWalkServer walks random orders of events of a server, whose model carries
+// out what the core decides.
 func TestWalkServer(t *testing.T) {
 	every := func(w *walked, holds func(i int, k kept) bool) string {
 		for i, k := range w.kept {
@@ -130,36 +178,55 @@ func TestWalkServer(t *testing.T) {
 				return fmt.Sprintf("entry %d: %+v", i, k)
 			}
 		}
+
 		return ""
 	}
+
 	modelcheck.Walk(t, 5000, 40, modelcheck.World[walked]{
 		Start:  func() *walked { return new(walked) },
 		Events: events(),
 		Rules: []modelcheck.Rule[walked]{
 			{Name: "a rule of an event", Broken: func(w *walked) string { return w.fault }},
-			{Name: "an entry leaves at the latest when the server is withdrawn", Broken: func(w *walked) string {
-				return every(w, func(_ int, k kept) bool { return k.left || !w.withdrawn })
-			}},
-			{Name: "an entry is paused while it is unhealthy, until the announcement ends", Broken: func(w *walked) string {
-				return every(w, func(i int, k kept) bool { return !w.announcing || k.paused != w.heard[i].OK })
-			}},
-			{Name: "the server is registered while it is announced, and all of its entries are", Broken: func(w *walked) string {
-				var states []lease.State
-				for _, k := range w.kept {
-					states = append(states, k.state)
-				}
-				all := every(w, func(_ int, k kept) bool { return k.state == lease.Registered }) == ""
-				if got := w.core.registered(slices.Values(states)); got != (w.announcing && len(w.kept) == len(w.core.entries) && all) || len(states) > 0 && w.core.registered(slices.Values(states[1:])) {
-					return fmt.Sprintf("registered with the states %v: %v", states, got)
-				}
-				return ""
-			}},
+			{
+				Name: "an entry leaves at the latest when the server is withdrawn",
+				Broken: func(w *walked) string {
+					return every(w, func(_ int, k kept) bool { return k.left || !w.withdrawn })
+				}},
+			{
+				Name: "an entry is paused while it is unhealthy, until the announcement ends",
+				Broken: func(w *walked) string {
+					return every(w, func(i int, k kept) bool {
+						return !w.announcing || k.paused != w.heard[i].OK
+					})
+				}},
+			{
+				Name: "the server is registered while it is announced, and all of its entries are",
+				Broken: func(w *walked) string {
+					var states []lease.State
+					for _, k := range w.kept {
+						states = append(states, k.state)
+					}
+
+					all := every(w, func(_ int, k kept) bool {
+						return k.state == lease.Registered
+					}) == ""
+
+					got := w.core.registered(slices.Values(states))
+					if got != (w.announcing && len(w.kept) == len(w.core.entries) && all) ||
+						len(states) > 0 && w.core.registered(slices.Values(states[1:])) {
+						return fmt.Sprintf("registered with the states %v: %v", states, got)
+					}
+
+					return ""
+				}},
 		},
 		Settle: func(w *walked) string {
 			if w.withdrawn || w.core.run == 0 {
 				return ""
 			}
+
 			w.step(event{kind: withdraw})
+
 			return "Withdraw"
 		},
 		Within: 1,

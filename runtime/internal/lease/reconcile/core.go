@@ -1,6 +1,8 @@
-// Package reconcile decides how a process's desired keys stay in etcd, on one lease. It makes no call and reads no clock.
+// Package reconcile decides how a process's desired keys stay in etcd, on one
+// lease. It makes no call and reads no clock.
 //
-// [Core] compares the desired with the observed state of each key, and asks for calls until the two are the same:
+// [Core] compares the desired with the observed state of each key, and asks for
+// calls until the two are the same:
 //
 //	record.go  one key: its observed value, and whether that is in doubt
 //	entry.go   the callers' types, and the keys that are registered together
@@ -26,25 +28,35 @@ import (
 const (
 	// tick is the longest time that the session's goroutine waits.
 	tick = time.Second
-	// checkWatched and checkUnwatched bound the pause between checks of our keys. checkWatched applies while every key is watched:
-	// checks go on, since a watch may be silently broken. checkMin is the shortest pause.
+
+	// checkWatched and checkUnwatched bound the pause between checks of our
+	// keys. checkWatched applies while every key is watched: checks go on,
+	// since a watch may be silently broken. checkMin is the shortest pause.
 	checkWatched   = 5 * time.Minute
 	checkUnwatched = 2 * time.Second
 	checkMin       = 200 * time.Millisecond
+
 	// warnEvery is the time between two warnings of the same failures.
 	warnEvery = time.Minute
-	// MaxWatches is the maximum number of keys that a session watches, so that a process with a hundred services does not
-	// have a hundred watches. With more keys, the watched ones show when the lease is lost, and all keys are checked often.
+
+	// MaxWatches is the maximum number of keys that a session watches, so that
+	// a process with a hundred services does not have a hundred watches. With
+	// more keys, the watched ones show when the lease is lost, and all keys are
+	// checked often.
 	MaxWatches = 4
 )
 
-// Core reconciles etcd with the entries of a session. Each event records an answer of etcd, or a caller's desired entry, and marks
-// the entry dirty. Next compares the desired with the observed state, and returns one call.
+// Core reconciles etcd with the entries of a session. Each event records an
+// answer of etcd, or a caller's desired entry, and marks the entry dirty. Next
+// compares the desired with the observed state, and returns one call.
 type Core struct {
 	jitter func(time.Duration) time.Duration // shortens a pause at random
 
 	entries []*Entry
-	dirty   []*Entry           // entries that may differ from etcd; a new registration visits only these
+
+	// entries that may differ from etcd; a new registration visits only these
+	dirty []*Entry
+
 	keys    map[string]*record // the records of all entries, by key
 	closing bool               // Close was called: no entry is desired
 
@@ -60,7 +72,10 @@ type Core struct {
 	check    check
 	health   health
 	revision int64 // the revision of the last transaction's answer
-	hurry    bool  // an entry was withdrawn since the last call began, so that a call which removes nothing gives way
+
+	// an entry was withdrawn since the last call began, so that a call which
+	// removes nothing gives way
+	hurry bool
 
 	warned   time.Time        // the time of the last warning
 	lines    loglimit.Limiter // limits warnings
@@ -70,8 +85,11 @@ type Core struct {
 
 // Take returns the changes and warnings since the last call of Take.
 func (c *Core) Take() (changes []Change, warnings []Warning) {
-	changes, warnings = c.changes, c.warnings
-	c.changes, c.warnings = nil, nil
+	changes = c.changes
+	warnings = c.warnings
+	c.changes = nil
+	c.warnings = nil
+
 	return changes, warnings
 }
 
@@ -95,8 +113,10 @@ type health struct {
 func New(jitter func(time.Duration) time.Duration) *Core {
 	return &Core{
 		jitter: jitter, keys: make(map[string]*record),
-		calls: gateOf(50*time.Millisecond, time.Second), grants: gateOf(200*time.Millisecond, time.Second),
-		moves: gateOf(10*time.Second, time.Hour), puts: gateOf(500*time.Millisecond, 2*time.Second),
+		calls:  gateOf(50*time.Millisecond, time.Second),
+		grants: gateOf(200*time.Millisecond, time.Second),
+		moves:  gateOf(10*time.Second, time.Hour),
+		puts:   gateOf(500*time.Millisecond, 2*time.Second),
 	}
 }
 
@@ -124,6 +144,7 @@ func latest(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
 	}
+
 	return b
 }
 
@@ -156,55 +177,73 @@ func (c *Core) records() iter.Seq[*record] {
 
 // some reports whether a record of a dirty entry satisfies test.
 func (c *Core) some(test func(*record) bool) bool {
-	return slices.ContainsFunc(c.dirty, func(e *Entry) bool { return slices.ContainsFunc(e.records, test) })
+	return slices.ContainsFunc(c.dirty, func(e *Entry) bool {
+		return slices.ContainsFunc(e.records, test)
+	})
 }
 
-// Add adds an entry, which takes over keys of entries that are being removed. No other entry may have its keys. It returns
-// nil after Close.
+// Add adds an entry, which takes over keys of entries that are being removed.
+// No other entry may have its keys. It returns nil after Close.
 func (c *Core) Add(now time.Time, owner Owner, items []Item, pause bool) *Entry {
 	if c.closing {
 		return nil
 	}
+
 	e := &Entry{owner: owner, items: items, since: now}
 	for i := range items {
 		e.records = append(e.records, c.record(e, i))
 	}
+
 	if pause {
 		e.setDesired(now, paused)
 	}
+
 	c.entries = append(c.entries, e)
 	c.markDirty(e)
 	c.recordChange(now, e, Initial)
 	c.refreshEntry(now, e)
+
 	return e
 }
 
-// record returns the record of an item's key on the current lease. If an earlier entry that is being removed has the record, e
-// takes it over, so that the removal does not delete the key of e.
+// record returns the record of an item's key on the current lease. If an
+// earlier entry that is being removed has the record, e takes it over, so that
+// the removal does not delete the key of e.
 func (c *Core) record(e *Entry, item int) *record {
 	key := e.items[item].Key(c.lease)
 	r := c.keys[key]
 	if r == nil {
 		r = newRecord(e, item, key)
 		c.keys[key] = r
+
 		return r
 	}
+
 	if owner := r.e; owner != e {
-		owner.records = slices.DeleteFunc(owner.records, func(o *record) bool { return o == r })
+		owner.records = slices.DeleteFunc(owner.records, func(o *record) bool {
+			return o == r
+		})
 		c.markDirty(owner)
 	}
-	r.e, r.item, r.retired, r.putRev = e, item, false, 0 // the new entry takes the key over from any holder
+
+	r.e = e
+	r.item = item
+	r.retired = false
+	r.putRev = 0 // the new entry takes the key over from any holder
 	r.retry()
+
 	return r
 }
 
-// rekey replaces an entry's keys that contain the id of an earlier lease. The old keys are retired, and keep their records until
-// they are deleted.
+// rekey replaces an entry's keys that contain the id of an earlier lease. The
+// old keys are retired, and keep their records until they are deleted.
 func (c *Core) rekey(e *Entry) {
 	if e.desired == gone {
 		return
 	}
+
 	e.refused = nil
+
 	for i, item := range e.items {
 		if old := e.records[i]; item.Key(c.lease) != old.key {
 			old.retired = true
@@ -222,20 +261,27 @@ func (c *Core) setDesired(now time.Time, e *Entry, w desired) {
 	c.refreshEntry(now, e)
 }
 
-// SetPaused removes an entry from etcd, or puts it back, and reports whether that is a change. Even a call that changes nothing
-// retries writes that etcd refused.
+// SetPaused removes an entry from etcd, or puts it back, and reports whether
+// that is a change. Even a call that changes nothing retries writes that etcd
+// refused.
 func (c *Core) SetPaused(now time.Time, e *Entry, pause bool) (changed bool) {
-	was, w := e.desired, present
+	was := e.desired
+
+	w := present
 	if pause {
 		w = paused
 	}
+
 	e.retry()
 	c.setDesired(now, e, w)
+
 	return w != was
 }
 
 // Drop removes an entry from etcd for good.
-func (c *Core) Drop(now time.Time, e *Entry) { c.setDesired(now, e, gone) }
+func (c *Core) Drop(now time.Time, e *Entry) {
+	c.setDesired(now, e, gone)
+}
 
 // Update gives an entry new values. Its keys stay the same.
 func (c *Core) Update(now time.Time, e *Entry, items []Item) {
@@ -245,27 +291,35 @@ func (c *Core) Update(now time.Time, e *Entry, items []Item) {
 	c.refreshEntry(now, e)
 }
 
-// refresh updates the states of the dirty entries, and removes closed entries and those that need no call from c.dirty.
+// refresh updates the states of the dirty entries, and removes closed entries
+// and those that need no call from c.dirty.
 func (c *Core) refresh(now time.Time) {
 	if !c.alive(now, c.lease) {
 		c.markAllDirty()
 	}
+
 	for _, e := range c.dirty {
 		c.refreshEntry(now, e)
 	}
-	if closed := func(e *Entry) bool { return e.state == Closed }; slices.ContainsFunc(c.dirty, closed) {
+
+	closed := func(e *Entry) bool { return e.state == Closed }
+	if slices.ContainsFunc(c.dirty, closed) {
 		c.entries = slices.DeleteFunc(c.entries, closed)
 	}
+
 	c.dirty = slices.DeleteFunc(c.dirty, func(e *Entry) bool {
 		e.dirty = e.state != Closed && !c.clean(e)
 		return !e.dirty
 	})
 }
 
-// leaseNeeded reports whether the desired state of any entry is last or one before last. A lease is granted for present entries. It
-// is kept for paused ones, too, so that a paused entry is back after one put. Every clean entry is present.
+// leaseNeeded reports whether the desired state of any entry is last or one
+// before last. A lease is granted for present entries. It is kept for paused
+// ones, too, so that a paused entry is back after one put. Every clean entry is
+// present.
 func (c *Core) leaseNeeded(last desired) bool {
-	return len(c.entries) > len(c.dirty) || slices.ContainsFunc(c.dirty, func(e *Entry) bool { return e.desired <= last })
+	return len(c.entries) > len(c.dirty) ||
+		slices.ContainsFunc(c.dirty, func(e *Entry) bool { return e.desired <= last })
 }
 
 // CheckSoon makes the periodic checks due now, at most once in checkMin.
@@ -276,6 +330,7 @@ func (c *Core) CheckSoon(now time.Time) {
 			h.ask.at = c.check.due
 		}
 	}
+
 	for r := range c.records() {
 		if r.claimed() && c.foreign(r) {
 			r.gate.at = c.check.due
@@ -283,12 +338,13 @@ func (c *Core) CheckSoon(now time.Time) {
 	}
 }
 
-// OnReconnect makes renewals and checks due: the connection may lead to another etcd. Watched keys are not checked, since their watches
-// are proven.
+// OnReconnect makes renewals and checks due: the connection may lead to another
+// etcd. Watched keys are not checked, since their watches are proven.
 func (c *Core) OnReconnect(now time.Time) {
 	for _, h := range c.held {
 		h.renewAt = now
 	}
+
 	if !c.check.watched {
 		c.CheckSoon(now)
 	}
@@ -299,16 +355,22 @@ func (c *Core) scheduleCheck(now time.Time) {
 	if c.check.watched {
 		every = checkWatched
 	}
+
 	c.check.due = now.Add(c.jitter(every))
 }
 
-// continueCheck begins a check if one is due, or leaves out what the check under way need not read any more.
+// continueCheck begins a check if one is due, or leaves out what the check
+// under way need not read any more.
 func (c *Core) continueCheck(now time.Time) {
-	c.check.left = slices.DeleteFunc(c.check.left, func(r *record) bool { return !c.checkable(now, r) })
+	c.check.left = slices.DeleteFunc(c.check.left, func(r *record) bool {
+		return !c.checkable(now, r)
+	})
 	if len(c.check.left) > 0 || now.Before(c.check.due) {
 		return
 	}
+
 	c.scheduleCheck(now)
+
 	for _, e := range c.entries {
 		for _, r := range e.records {
 			if c.checkable(now, r) {
@@ -319,13 +381,17 @@ func (c *Core) continueCheck(now time.Time) {
 	}
 }
 
-// checkable reports whether a check reads a key. A key whose write waits after a refusal is left out, because a refused read would
-// delay the write.
+// checkable reports whether a check reads a key. A key whose write waits after
+// a refusal is left out, because a refused read would delay the write.
 func (c *Core) checkable(now time.Time, r *record) bool {
-	return r.e.desired == present && r.observed != nil && !c.foreign(r) && (r.asDesired() || !now.Before(r.gate.at))
+	return r.e.desired == present &&
+		r.observed != nil &&
+		!c.foreign(r) &&
+		(r.asDesired() || !now.Before(r.gate.at))
 }
 
-// RegisteredKeys returns up to limit keys of desired entries that are or were registered.
+// RegisteredKeys returns up to limit keys of desired entries that are or were
+// registered.
 func (c *Core) RegisteredKeys(limit int) []string {
 	var keys []string
 	for _, e := range c.entries {
@@ -333,20 +399,24 @@ func (c *Core) RegisteredKeys(limit int) []string {
 			if len(keys) == limit || c.closing {
 				return keys
 			}
+
 			if e.wasRegistered() && e.desired == present && !r.retired {
 				keys = append(keys, r.key)
 			}
 		}
 	}
+
 	return keys
 }
 
-// SetWatched records whether all keys are watched. A check is due when a watch is lost.
+// SetWatched records whether all keys are watched. A check is due when a watch
+// is lost.
 func (c *Core) SetWatched(now time.Time, watched bool) {
 	watched = watched && len(c.RegisteredKeys(MaxWatches+1)) <= MaxWatches
 	if c.check.watched && !watched {
 		c.check.due = now
 	}
+
 	c.check.watched = watched
 }
 
@@ -364,55 +434,77 @@ type Warning struct {
 	Err    error
 }
 
-// warn records a warning that etcd does not have the affected entries as desired. It names the entry whose state changed last: at
-// once if that was after the last warning, otherwise at most once in warnEvery. err is the cause unless etcd has refused that entry.
+// warn records a warning that etcd does not have the affected entries as
+// desired. It names the entry whose state changed last: at once if that was
+// after the last warning, otherwise at most once in warnEvery. err is the cause
+// unless etcd has refused that entry.
 func (c *Core) warn(now time.Time, err error, affected func(*Entry) bool) {
-	others, last := -1, (*Entry)(nil)
+	others := -1
+	last := (*Entry)(nil)
 	for _, e := range c.entries {
 		if e.desired == present && affected(e) {
-			if others++; last == nil || e.since.After(last.since) {
+			others++
+
+			if last == nil || e.since.After(last.since) {
 				last = e
 			}
 		}
 	}
+
 	if last == nil || !last.since.After(c.warned) && now.Before(c.warned.Add(warnEvery)) {
 		return
 	}
+
 	if ok, _ := c.lines.Allow(now); ok {
 		c.warned = now
-		c.warnings = append(c.warnings, Warning{last.key(), others, cmp.Or(last.refused, err)})
+		c.warnings = append(c.warnings,
+			Warning{last.key(), others, cmp.Or(last.refused, err)})
 	}
 }
 
-func unregistered(e *Entry) bool { return e.state != Registered }
-func wasRefused(e *Entry) bool   { return e.refused != nil }
+func unregistered(e *Entry) bool {
+	return e.state != Registered
+}
+func wasRefused(e *Entry) bool {
+	return e.refused != nil
+}
 
 func (c *Core) succeeded() {
 	c.calls.open()
-	c.health.err, c.health.since = nil, time.Time{}
+	c.health.err = nil
+	c.health.since = time.Time{}
 }
 
-// failed records a temporary failure, and delays all calls. A call that gave way has not failed.
+// failed records a temporary failure, and delays all calls. A call that gave
+// way has not failed.
 func (c *Core) failed(now time.Time, err error) {
 	if errors.Is(err, ErrGaveWay) {
 		return
 	}
+
 	c.calls.shut(now, c.jitter)
-	if c.health.err = err; c.health.since.IsZero() {
+	c.health.err = err
+
+	if c.health.since.IsZero() {
 		c.health.since = now
 	}
+
 	c.warn(now, err, unregistered)
 }
 
-// atRevision records the revision of a transaction's answer. If it is lower than an earlier one's, etcd was restored from a backup
-// or replaced. Answers to revocations do not count: no call waits for them, so another answer may overtake them.
-// 0 is ignored: an answer through a caller's wrapper of the client may lack the revision.
+// atRevision records the revision of a transaction's answer. If it is lower
+// than an earlier one's, etcd was restored from a backup or replaced. Answers
+// to revocations do not count: no call waits for them, so another answer may
+// overtake them. 0 is ignored: an answer through a caller's wrapper of the
+// client may lack the revision.
 func (c *Core) atRevision(revision int64) {
 	if revision == 0 {
 		return
 	}
+
 	restored := revision < c.revision
 	c.revision = revision
+
 	if restored {
 		c.onRestored()
 	}
@@ -420,39 +512,58 @@ func (c *Core) atRevision(revision int64) {
 
 // Close makes all entries undesired.
 func (c *Core) Close(now time.Time) {
-	c.closing, c.hurry = true, true
+	c.closing = true
+	c.hurry = true
+
 	for _, h := range c.held {
-		h.denied, h.revokeAt = false, time.Time{} // a revoked permission may have been granted again
+		h.denied = false
+		h.revokeAt = time.Time{} // a revoked permission may have been granted again
 	}
+
 	for _, e := range c.entries {
 		e.setDesired(now, gone)
 	}
+
 	c.markAllDirty()
 	c.refresh(now)
 }
 
 // Finished reports whether a closing session has nothing left to do.
 func (c *Core) Finished() bool {
-	if !c.closing || slices.ContainsFunc(c.held, func(h *heldLease) bool { return !h.denied }) {
+	if !c.closing || slices.ContainsFunc(c.held, func(h *heldLease) bool {
+		return !h.denied
+	}) {
 		return false
 	}
-	return !c.some(func(r *record) bool { return r.observed != nil && !c.foreign(r) && r.refused == nil })
+
+	return !c.some(func(r *record) bool {
+		return r.observed != nil && !c.foreign(r) && r.refused == nil
+	})
 }
 
 // End marks every entry as closed, whether or not it is out of etcd.
 func (c *Core) End(now time.Time) {
-	c.closing, c.lease = true, 0
+	c.closing = true
+	c.lease = 0
+
 	for _, e := range c.entries {
 		if e.state == Closed {
 			continue
 		}
-		if e.why = nil; c.remains(e) && len(c.held) > 0 {
+
+		e.why = nil
+		if c.remains(e) && len(c.held) > 0 {
 			e.why = c.LeftoverErr(e)
 		}
+
 		from := e.state
-		e.desired, e.state, e.since = gone, Closed, now
+		e.desired = gone
+		e.state = Closed
+		e.since = now
 		e.notify()
 		c.recordChange(now, e, from)
 	}
-	c.entries, c.dirty = nil, nil
+
+	c.entries = nil
+	c.dirty = nil
 }

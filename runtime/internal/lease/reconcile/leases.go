@@ -11,38 +11,52 @@ import (
 )
 
 const (
-	// A lease is revoked again after revokeAgain without an answer, perhaps by another member. Each try lasts for revokeTimeout.
+	// A lease is revoked again after revokeAgain without an answer, perhaps by
+	// another member. Each try lasts for revokeTimeout.
 	revokeAgain   = time.Second
 	revokeTimeout = 10 * time.Second
+
 	// askMin and askMax bound the pause between reads of the keys on a lease.
 	askMin = time.Second
 	askMax = 30 * time.Second
-	// A lease is renewed once 1/renewAfter of its TTL has passed, as the etcd client does. Until etcd answers, the renewal is
-	// sent again after each 1/renewAgain of the TTL: a member may be dead.
+
+	// A lease is renewed once 1/renewAfter of its TTL has passed, as the etcd
+	// client does. Until etcd answers, the renewal is sent again after each
+	// 1/renewAgain of the TTL: a member may be dead.
 	renewAfter = 3
 	renewAgain = 8
-	// overdueAfter is how long etcd may fail to answer a renewal, or any other call, before the status of entries reports it.
+
+	// overdueAfter is how long etcd may fail to answer a renewal, or any other
+	// call, before the status of entries reports it.
 	overdueAfter = 10 * time.Second
 )
 
 var errNoRenewal = errors.New("etcd has not answered a renewal since")
 
-// heldLease is a lease of the session: the current one, or a retired one until it is revoked.
+// heldLease is a lease of the session: the current one, or a retired one until
+// it is revoked.
 type heldLease struct {
-	id       clientv3.LeaseID
-	life     time.Duration // the TTL that etcd granted
-	expires  time.Time     // when etcd ends the lease unless it is renewed
-	renewAt  time.Time     // when to renew the lease next
-	denied   bool          // etcd has denied the revocation of the lease
-	revokeAt time.Time     // the earliest time of the next revocation, zero if none was sent
+	id      clientv3.LeaseID
+	life    time.Duration // the TTL that etcd granted
+	expires time.Time     // when etcd ends the lease unless it is renewed
+	renewAt time.Time     // when to renew the lease next
+	denied  bool          // etcd has denied the revocation of the lease
 
-	// ask is the gate of reads of the keys on the lease. It is nil unless the lease may have strays, keys without an entry: an
-	// unanswered put of an absent key may arrive late, and a restored etcd may have keys that were deleted before.
+	// the earliest time of the next revocation, zero if none was sent
+	revokeAt time.Time
+
+	// ask is the gate of reads of the keys on the lease. It is nil unless the
+	// lease may have strays, keys without an entry: an unanswered put of an
+	// absent key may arrive late, and a restored etcd may have keys that were
+	// deleted before.
 	ask *gate
 }
 
-// revoking reports whether a revocation was sent, so that the lease may be gone.
-func (h *heldLease) revoking() bool { return !h.revokeAt.IsZero() && !h.denied }
+// revoking reports whether a revocation was sent, so that the lease may be
+// gone.
+func (h *heldLease) revoking() bool {
+	return !h.revokeAt.IsZero() && !h.denied
+}
 
 // get returns a lease of the session, nil if the session does not hold it.
 func (c *Core) get(id clientv3.LeaseID) *heldLease {
@@ -50,32 +64,44 @@ func (c *Core) get(id clientv3.LeaseID) *heldLease {
 	if i < 0 {
 		return nil
 	}
+
 	return c.held[i]
 }
 
-// alive reports whether a lease of the session has not expired, as far as known.
+// alive reports whether a lease of the session has not expired, as far as
+// known.
 func (c *Core) alive(now time.Time, id clientv3.LeaseID) bool {
 	h := c.get(id)
 	return h != nil && now.Before(h.expires)
 }
 
 // isOwn reports whether a lease was ever granted to this session.
-func (c *Core) isOwn(id clientv3.LeaseID) bool { return id != 0 && slices.Contains(c.everGranted, id) }
+func (c *Core) isOwn(id clientv3.LeaseID) bool {
+	return id != 0 && slices.Contains(c.everGranted, id)
+}
 
-// OnLateGrant records a grant that came after its call had timed out. The lease becomes the current one if one is still needed, and is
-// renewed at once. Otherwise it is held, and so revoked.
+// OnLateGrant records a grant that came after its call had timed out. The lease
+// becomes the current one if one is still needed, and is renewed at once.
+// Otherwise it is held, and so revoked.
 func (c *Core) OnLateGrant(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	if c.lease != 0 || c.closing || !c.leaseNeeded(present) {
 		c.hold(now, id, life)
 		return
 	}
+
 	c.onGrant(now, id, life)
 	c.get(id).renewAt = now
 }
 
 // hold adds a granted lease.
 func (c *Core) hold(now time.Time, id clientv3.LeaseID, life time.Duration) {
-	c.held = append(c.held, &heldLease{id: id, life: life, expires: now.Add(life), renewAt: now.Add(life / renewAfter)})
+	c.held = append(c.held, &heldLease{
+		id:      id,
+		life:    life,
+		expires: now.Add(life),
+		renewAt: now.Add(life / renewAfter),
+	})
+
 	c.everGranted = append(c.everGranted, id)
 }
 
@@ -86,87 +112,112 @@ func (c *Core) onGrant(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.lease = id
 	c.grants.shut(now, c.jitter) // should the lease be lost before its first renewal
 	c.scheduleCheck(now)
+
 	for _, e := range c.entries {
 		c.rekey(e)
 	}
+
 	c.markAllDirty()
 	c.refresh(now)
 }
 
-// onGrantFailed records that no lease was granted. The grant is retried even after a refusal: the permission may be
-// granted later.
+// onGrantFailed records that no lease was granted. The grant is retried even
+// after a refusal: the permission may be granted later.
 func (c *Core) onGrantFailed(now time.Time, err error) {
 	err = fmt.Errorf("grant a lease: %w", err)
 	if !isRefusal(err) {
 		c.failed(now, err)
 		return
 	}
+
 	c.succeeded()
 	c.grants.shut(now, c.jitter)
+
 	for _, e := range c.dirty {
 		if e.desired == present && e.state != Registered {
 			e.refused = err
 		}
 	}
+
 	c.warn(now, err, unregistered)
 	c.refresh(now)
 }
 
-// replaceLease moves the entries to another lease. The present lease is renewed until no desired entry is on it, and then
-// revoked.
+// replaceLease moves the entries to another lease. The present lease is renewed
+// until no desired entry is on it, and then revoked.
 func (c *Core) replaceLease(why error) {
 	c.markAllDirty()
+
 	if c.lease != 0 {
 		c.cause(why)
 	}
+
 	c.lease = 0
+
 	for r := range c.records() {
 		r.gate.at = time.Time{}
 	}
 }
 
-// onLeaseLost records that a lease and its keys no longer exist. err is nil if this session revoked it.
+// onLeaseLost records that a lease and its keys no longer exist. err is nil if
+// this session revoked it.
 func (c *Core) onLeaseLost(now time.Time, id clientv3.LeaseID, err error) {
 	c.succeeded()
 	h := c.get(id)
 	c.held = slices.DeleteFunc(c.held, func(o *heldLease) bool { return o == h })
 	c.markAllDirty()
+
 	for r := range c.records() {
 		if r.on(id) {
 			r.observed = nil
 		}
+
 		if r.observed == nil {
-			r.gate.at = time.Time{} // the key was deleted with the lease, so earlier deletions and refusals do not count
+			// the key was deleted with the lease, so earlier deletions and
+			// refusals do not count
+			r.gate.at = time.Time{}
 		}
 	}
+
 	if id == c.lease {
 		c.lease = 0
 		c.cause(err)
 	}
+
 	c.refresh(now)
 }
 
-// Renewals returns the leases to be renewed now, each with its TTL, and how long to wait before asking again. The current lease is
-// renewed, and retired ones with keys that have yet to move.
-func (c *Core) Renewals(now time.Time) (due map[clientv3.LeaseID]time.Duration, wait time.Duration) {
-	due, wait = make(map[clientv3.LeaseID]time.Duration), tick
+// Renewals returns the leases to be renewed now, each with its TTL, and how
+// long to wait before asking again. The current lease is renewed, and retired
+// ones with keys that have yet to move.
+func (c *Core) Renewals(
+	now time.Time,
+) (due map[clientv3.LeaseID]time.Duration, wait time.Duration) {
+	due = make(map[clientv3.LeaseID]time.Duration)
+	wait = tick
 	for _, h := range c.held {
 		if h.id != c.lease && !c.needed(h.id) {
 			continue
 		}
+
 		if !now.Before(h.renewAt) {
 			due[h.id], h.renewAt = h.life, now.Add(h.life/renewAgain)
 		}
+
 		wait = min(wait, h.renewAt.Sub(now))
 	}
+
 	return due, wait
 }
 
-// needed reports whether a desired entry has, or may have, keys on a retired lease, and has yet to move to the current lease.
+// needed reports whether a desired entry has, or may have, keys on a retired
+// lease, and has yet to move to the current lease.
 func (c *Core) needed(id clientv3.LeaseID) bool {
 	return slices.ContainsFunc(c.dirty, func(e *Entry) bool {
 		return e.desired == present && !c.placedOn(e, c.lease) &&
-			slices.ContainsFunc(e.records, func(r *record) bool { return r.on(id) || r.doubted })
+			slices.ContainsFunc(e.records, func(r *record) bool {
+				return r.on(id) || r.doubted
+			})
 	})
 }
 
@@ -181,29 +232,39 @@ func (c *Core) onRevokeFailed(now time.Time, id clientv3.LeaseID, err error) {
 		c.succeeded()
 		h.denied, h.revokeAt = true, latest(h.expires, now.Add(refusedMin))
 		c.markAllDirty() // so that the lease's keys are deleted one by one
+
 	default:
 		c.failed(now, fmt.Errorf("revoke lease %x: %w", int64(id), err))
+
 		if h != nil {
 			h.revokeAt = now
 		}
 	}
+
 	c.refresh(now)
 }
 
-// OnRenewal records that etcd renewed a lease. A lower revision than the last known one starts a check of the keys: the member
-// may lag behind, or etcd was restored.
-func (c *Core) OnRenewal(now time.Time, id clientv3.LeaseID, life time.Duration, revision int64) {
+// OnRenewal records that etcd renewed a lease. A lower revision than the last
+// known one starts a check of the keys: the member may lag behind, or etcd was
+// restored.
+func (c *Core) OnRenewal(
+	now time.Time,
+	id clientv3.LeaseID,
+	life time.Duration,
+	revision int64,
+) {
 	if h := c.get(id); h != nil {
 		h.expires, h.renewAt = now.Add(life), now.Add(life/renewAfter)
 		c.grants.open()
 	}
+
 	if revision != 0 && revision < c.revision {
 		c.CheckSoon(now)
 	}
 }
 
-// OnRenewalFailed records that etcd did not renew a lease. After a refusal the lease is replaced: it may hold another user's
-// key, which we may not write.
+// OnRenewalFailed records that etcd did not renew a lease. After a refusal the
+// lease is replaced: it may hold another user's key, which we may not write.
 func (c *Core) OnRenewalFailed(now time.Time, id clientv3.LeaseID, err error) {
 	err = fmt.Errorf("renew lease %x: %w", int64(id), err)
 	switch {
@@ -216,48 +277,69 @@ func (c *Core) OnRenewalFailed(now time.Time, id clientv3.LeaseID, err error) {
 	}
 }
 
-// onRestored handles the restore of etcd to an earlier state, with old values of our keys. All leases are replaced, and revoked
-// with their keys. A lease that only the earlier state has is not renewed, and expires within its TTL.
+// onRestored handles the restore of etcd to an earlier state, with old values
+// of our keys. All leases are replaced, and revoked with their keys. A lease
+// that only the earlier state has is not renewed, and expires within its TTL.
 func (c *Core) onRestored() {
-	c.replaceLease(errors.New("etcd's revision went backwards: it was restored from a backup or wiped"))
+	c.replaceLease(errors.New(
+		"etcd's revision went backwards: it was restored from a backup or wiped"))
 	c.check.left = nil
+
 	for r := range c.records() {
 		if !c.foreign(r) { // another process keeps its key
-			r.observed, r.putRev = nil, 0
+			r.observed = nil
+			r.putRev = 0
 		}
-		r.putRev, r.doubted = min(r.putRev, 1), true
+
+		r.putRev = min(r.putRev, 1)
+		r.doubted = true
 	}
 }
 
-// overdue returns an error with the time of a lease's last renewal if etcd has not answered for overdueAfter, else nil.
+// overdue returns an error with the time of a lease's last renewal if etcd has
+// not answered for overdueAfter, else nil.
 func (c *Core) overdue(now time.Time, id clientv3.LeaseID) error {
 	h := c.get(id)
 	if h == nil {
 		return nil
 	}
-	renewed, why := h.expires.Add(-h.life), errNoRenewal
+
+	renewed := h.expires.Add(-h.life)
+	why := errNoRenewal
+
 	asked := renewed.Add(h.life / renewAfter)
 	if since := c.health.since; !since.IsZero() && since.Before(asked) {
-		asked, why = latest(renewed, since), c.health.err
+		asked = latest(renewed, since)
+		why = c.health.err
 	}
+
 	if now.Before(asked.Add(overdueAfter)) {
 		return nil
 	}
-	return fmt.Errorf("lease %x was last renewed at %s: %w", int64(id), renewed.Format(time.RFC3339), why)
+
+	return fmt.Errorf("lease %x was last renewed at %s: %w", int64(id),
+		renewed.Format(time.RFC3339), why)
 }
 
-// Leftover returns an error that names the leases that a closed session leaves in etcd, nil if it leaves none.
+// Leftover returns an error that names the leases that a closed session leaves
+// in etcd, nil if it leaves none.
 func (c *Core) Leftover(cause error) error {
 	if len(c.held) == 0 {
 		return nil
 	}
+
 	if cause == nil {
 		cause = errors.New("etcd denies it")
 	}
+
 	var left []string
+
 	life := time.Duration(0)
 	for _, h := range c.held {
-		left, life = append(left, fmt.Sprintf("lease %x", int64(h.id))), max(life, h.life)
+		left = append(left, fmt.Sprintf("lease %x", int64(h.id)))
+		life = max(life, h.life)
 	}
-	return fmt.Errorf("not revoked, and left to expire within %v: %s: %w", life, strings.Join(left, ", "), cause)
+
+	return fmt.Errorf("not revoked, and left to expire within %v: %s: %w", life,
+		strings.Join(left, ", "), cause)
 }

@@ -13,7 +13,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// model imitates the part of etcd that a session uses. The integration module has the tests on real etcd.
+// model imitates the part of etcd that a session uses. The integration module
+// has the tests on real etcd.
 type model struct {
 	rev    int64
 	kvs    map[string]KeyValue
@@ -21,7 +22,8 @@ type model struct {
 	ids    clientv3.LeaseID
 
 	// faults
-	down       bool                      // nothing is answered
+	down bool // nothing is answered
+
 	silent     bool                      // no renewal is answered
 	busy       bool                      // reads and writes are refused as too many requests
 	failing    bool                      // every write fails
@@ -37,18 +39,25 @@ type model struct {
 
 func newModel() *model {
 	return &model{
-		rev: 100, kvs: make(map[string]KeyValue), leases: make(map[clientv3.LeaseID]time.Time), limit: maxOps,
-		unreadable: make(map[string]bool), unwritable: make(map[string]bool), poisoned: make(map[clientv3.LeaseID]bool),
+		rev:        100,
+		kvs:        make(map[string]KeyValue),
+		leases:     make(map[clientv3.LeaseID]time.Time),
+		limit:      maxOps,
+		unreadable: make(map[string]bool),
+		unwritable: make(map[string]bool),
+		poisoned:   make(map[clientv3.LeaseID]bool),
 	}
 }
 
 func (m *model) clone() *model {
 	c := *m
 	c.kvs, c.leases = maps.Clone(m.kvs), maps.Clone(m.leases)
+
 	return &c
 }
 
-// restore restores an earlier state, in which each lease has its whole TTL again.
+// restore restores an earlier state, in which each lease has its whole TTL
+// again.
 func (m *model) restore(now time.Time, past *model) {
 	m.rev, m.kvs, m.leases = past.rev, past.clone().kvs, past.clone().leases
 	for id := range m.leases {
@@ -59,6 +68,7 @@ func (m *model) restore(now time.Time, past *model) {
 func (m *model) put(key, value string, lease clientv3.LeaseID) {
 	m.rev++
 	m.kvs[key] = KeyValue{value, lease, m.rev}
+
 	if lease == theirs {
 		m.leases[lease] = time.Time{}
 	}
@@ -73,6 +83,7 @@ func (m *model) remove(key string) {
 
 func (m *model) revoke(id clientv3.LeaseID) {
 	delete(m.leases, id)
+
 	for key, kv := range m.kvs {
 		if kv.Lease == id {
 			m.remove(key)
@@ -108,6 +119,7 @@ func (m *model) get(key string) *KeyValue {
 	if !ok {
 		return nil
 	}
+
 	return &kv
 }
 
@@ -116,38 +128,48 @@ func (m *model) write(steps []step) (made bool, kvs []*KeyValue, err error) {
 	if m.busy {
 		return false, nil, rpctypes.ErrTooManyRequests
 	}
+
 	if m.failing {
 		return false, nil, status.Error(codes.Unavailable, "no")
 	}
+
 	if m.large {
 		return false, nil, rpctypes.ErrRequestTooLarge
 	}
+
 	if len(steps) > m.limit {
 		return false, nil, rpctypes.ErrTooManyOps
 	}
+
 	if m.proxied && len(steps) > 1 {
 		return false, nil, status.Error(codes.Unknown, "413")
 	}
+
 	made = true
 	for _, st := range steps {
 		puts := st.kind != remove
 		if m.unwritable[st.r.key] || m.unreadable[st.r.key] || puts && m.poisoned[st.lease] {
 			return false, nil, rpctypes.ErrPermissionDenied
 		}
+
 		if puts && m.full {
 			return false, nil, rpctypes.ErrNoSpace
 		}
+
 		kvs = append(kvs, m.get(st.r.key))
 		made = made && m.kvs[st.r.key].Rev == st.rev
 	}
+
 	if !made {
 		return false, kvs, nil
 	}
+
 	for _, st := range steps {
 		if _, ok := m.leases[st.lease]; !ok && st.kind != remove && st.lease != 0 {
 			return false, nil, rpctypes.ErrLeaseNotFound
 		}
 	}
+
 	m.rev++
 	for _, st := range steps {
 		if st.kind == remove {
@@ -156,6 +178,7 @@ func (m *model) write(steps []step) (made bool, kvs []*KeyValue, err error) {
 			m.kvs[st.r.key] = KeyValue{st.value, st.lease, m.rev}
 		}
 	}
+
 	return true, nil, nil
 }
 
@@ -176,38 +199,50 @@ func (m *model) do(o Op, now time.Time) (a Answer) {
 		if m.full {
 			return Answer{Err: rpctypes.ErrNoSpace}
 		}
+
 		m.ids++
 		a.Lease, a.TTL, m.leases[m.ids] = m.ids, ttl, now.Add(ttl)
+
 	case RevokeOp:
 		if m.poisoned[o.Lease] {
 			return Answer{Err: rpctypes.ErrPermissionDenied}
 		}
+
 		if _, ok := m.leases[o.Lease]; !ok {
 			return Answer{Err: rpctypes.ErrLeaseNotFound}
 		}
+
 		m.revoke(o.Lease)
+
 	case readOp:
 		a.KVs, a.Err = m.read(o.steps, o.compare)
 	case AttachedOp:
 		if m.poisoned[o.Lease] {
 			return Answer{Err: rpctypes.ErrPermissionDenied}
 		}
+
 		for key, kv := range m.kvs {
 			if kv.Lease == o.Lease {
 				a.Keys = append(a.Keys, key)
+
 				if m.unreadable[key] {
 					a.Err = rpctypes.ErrPermissionDenied
 				}
 			}
 		}
+
 		slices.Sort(a.Keys)
+
 	case writeOp:
 		if m.twice {
 			_, _, _ = m.write(o.steps)
 		}
+
 		a.Made, a.KVs, a.Err = m.write(o.steps)
 	}
+
 	a.Revision = m.rev
+
 	return a
 }
 
@@ -215,21 +250,26 @@ func (m *model) read(steps []step, compare bool) ([]*KeyValue, error) {
 	if m.busy {
 		return nil, rpctypes.ErrTooManyRequests
 	}
+
 	same := compare
 	var kvs []*KeyValue
 	for _, l := range steps {
 		if m.unreadable[l.r.key] {
 			return nil, rpctypes.ErrPermissionDenied
 		}
+
 		same = same && l.rev == m.kvs[l.r.key].Rev
 		kvs = append(kvs, m.get(l.r.key))
 	}
+
 	if len(steps) > m.limit {
 		return nil, rpctypes.ErrTooManyOps
 	}
+
 	if same {
 		return nil, nil
 	}
+
 	return kvs, nil
 }
 
@@ -242,6 +282,7 @@ const (
 // describe returns a call in the form of TestCalls' rows.
 func describe(o Op) string {
 	var words []string
+
 	switch o := o.(type) {
 	case GrantOp:
 		return "grant"
@@ -249,11 +290,13 @@ func describe(o Op) string {
 		return fmt.Sprint("revoke ", o.Lease)
 	case AttachedOp:
 		return fmt.Sprint("attached ", o.Lease)
+
 	case readOp:
 		words = append(words, map[bool]string{true: "check", false: "read"}[o.compare])
 		for _, l := range o.steps {
 			words = append(words, l.r.key)
 		}
+
 	case writeOp:
 		last := kind(-1)
 		for _, st := range o.steps {
@@ -261,9 +304,11 @@ func describe(o Op) string {
 				words = append(words, st.kind.String())
 				last = st.kind
 			}
+
 			words = append(words, st.r.key)
 		}
 	}
+
 	return strings.Join(words, " ")
 }
 
@@ -274,5 +319,7 @@ func (nobody) Changed() {}
 
 // item returns the items of an entry with one key, which has room for a mark.
 func item(key, value string) []Item {
-	return []Item{{Key: func(clientv3.LeaseID) string { return key }, Value: value, Leaving: value + "!"}}
+	return []Item{{Key: func(clientv3.LeaseID) string {
+		return key
+	}, Value: value, Leaving: value + "!"}}
 }

@@ -13,37 +13,56 @@ import (
 const (
 	// maxOps is the maximum number of keys in one transaction. etcd accepts 128.
 	maxOps = 100
+
 	// maxBytes bounds a transaction. etcd accepts 1.5 MiB.
 	maxBytes = 1 << 20
-	// A wait that has taken longer than sleepGap shows that the machine slept: Next never asks for a wait longer than a tick.
+
+	// A wait that has taken longer than sleepGap shows that the machine slept:
+	// Next never asks for a wait longer than a tick.
 	sleepGap = 4 * tick
-	// callTimeout bounds a call, because the next try may reach another member. The time that etcd took for its last answer is added
-	// to it, and it is doubled after two calls without an answer, but not for removals: callers wait for those. So the outcome of a
-	// write is often unknown; the next write of the key, with the same guard, settles it.
+
+	// callTimeout bounds a call, because the next try may reach another member.
+	// The time that etcd took for its last answer is added to it, and it is
+	// doubled after two calls without an answer, but not for removals: callers
+	// wait for those. So the outcome of a write is often unknown; the next
+	// write of the key, with the same guard, settles it.
 	callTimeout = 2 * time.Second
-	// markTimeout bounds the time for marking keys as leaving: marking delays their deletion.
+
+	// markTimeout bounds the time for marking keys as leaving: marking delays
+	// their deletion.
 	markTimeout = 500 * time.Millisecond
-	// MaxTimeout bounds the timeout of a call, and the wait for a grant that has timed out.
+
+	// MaxTimeout bounds the timeout of a call, and the wait for a grant that
+	// has timed out.
 	MaxTimeout = 80 * time.Second
-	// shortTime is how long a call may take, in addition to the time of etcd's last answer, when a removal waits for it.
+
+	// shortTime is how long a call may take, in addition to the time of etcd's
+	// last answer, when a removal waits for it.
 	shortTime = 500 * time.Millisecond
 )
 
-// ErrGaveWay is the error of a call that ended without an answer because a removal waited for it.
-var ErrGaveWay = status.Error(codes.Canceled, "the call was canceled: a removal did not wait for its answer")
+// ErrGaveWay is the error of a call that ended without an answer because a
+// removal waited for it.
+var ErrGaveWay = status.Error(codes.Canceled,
+	"the call was canceled: a removal did not wait for its answer")
 
-// Op is a call to etcd that the core requests: a GrantOp, RevokeOp or AttachedOp, or a transaction, which [Transaction] returns.
+// Op is a call to etcd that the core requests: a GrantOp, RevokeOp or
+// AttachedOp, or a transaction, which [Transaction] returns.
 type Op any
 
 type (
 	// GrantOp requests a lease.
 	GrantOp struct{}
+
 	// RevokeOp revokes a lease.
 	RevokeOp struct{ Lease clientv3.LeaseID }
+
 	// AttachedOp reads the keys on a lease.
 	AttachedOp struct{ Lease clientv3.LeaseID }
+
 	// writeOp writes keys.
 	writeOp struct{ steps []step }
+
 	// readOp reads keys.
 	readOp struct {
 		steps   []step // of each step, only the key and the observed revision are used
@@ -51,34 +70,43 @@ type (
 	}
 )
 
-// step is a write of a key, or a read. A transaction makes all of its steps or, if a guard fails, none. Then it returns the keys.
+// step is a write of a key, or a read. A transaction makes all of its steps or,
+// if a guard fails, none. Then it returns the keys.
 type step struct {
 	r *record
 	write
 }
 
-// Transaction returns the transaction of a read or write: its guards, the operations if all guards hold, and those otherwise.
+// Transaction returns the transaction of a read or write: its guards, the
+// operations if all guards hold, and those otherwise.
 func Transaction(o Op) (guards []clientv3.Cmp, then, otherwise []clientv3.Op) {
 	read, _ := o.(readOp)
 	write, _ := o.(writeOp)
 	for _, st := range append(read.steps, write.steps...) {
-		guards = append(guards, clientv3.Compare(clientv3.ModRevision(st.r.key), "=", st.rev))
+		guards = append(guards,
+			clientv3.Compare(clientv3.ModRevision(st.r.key), "=", st.rev))
 		otherwise = append(otherwise, clientv3.OpGet(st.r.key))
 	}
+
 	for _, st := range write.steps {
 		if st.kind == remove {
 			then = append(then, clientv3.OpDelete(st.r.key))
 			continue
 		}
-		then = append(then, clientv3.OpPut(st.r.key, st.value, clientv3.WithLease(st.lease)))
+
+		then = append(then,
+			clientv3.OpPut(st.r.key, st.value, clientv3.WithLease(st.lease)))
 	}
+
 	if write.steps == nil && !read.compare {
 		return nil, otherwise, nil
 	}
+
 	return guards, then, otherwise
 }
 
-// wait collects the times until which calls are delayed. at is the earliest of them, zero if there is none.
+// wait collects the times until which calls are delayed. at is the earliest of
+// them, zero if there is none.
 type wait struct{ now, at time.Time }
 
 // until reports whether at is in the future, so that a call waits for it.
@@ -86,24 +114,31 @@ func (w *wait) until(at time.Time) bool {
 	if !w.now.Before(at) {
 		return false
 	}
+
 	if w.at.IsZero() || at.Before(w.at) {
 		w.at = at
 	}
+
 	return true
 }
 
-// Next returns the call to make now with its timeout, or nil and how long to wait before asking again.
+// Next returns the call to make now with its timeout, or nil and how long to
+// wait before asking again.
 func (c *Core) Next(now time.Time) (Op, time.Duration) {
 	c.hurry = false
+
 	if c.lease != 0 && !c.leaseNeeded(paused) {
 		c.lease = 0
 		c.grants.open() // the lease was not lost
 	}
+
 	if err := c.overdue(now, c.lease); err != nil {
 		c.warn(now, err, func(e *Entry) bool { return e.state == Registered })
 	}
+
 	c.refresh(now)
 	c.continueCheck(now)
+
 	w := &wait{now: now}
 	if !w.until(c.calls.at) {
 		if o := c.due(w); o != nil {
@@ -111,13 +146,16 @@ func (c *Core) Next(now time.Time) (Op, time.Duration) {
 			return o, c.timeoutOf(now, o)
 		}
 	}
+
 	if w.at.IsZero() {
 		return nil, tick
 	}
+
 	return nil, min(max(w.at.Sub(now), time.Millisecond), tick)
 }
 
-// Removes reports whether a call removes keys from etcd, or finds out whether they are out.
+// Removes reports whether a call removes keys from etcd, or finds out whether
+// they are out.
 func Removes(o Op) bool {
 	switch o := o.(type) {
 	case RevokeOp:
@@ -127,6 +165,7 @@ func Removes(o Op) bool {
 	case writeOp:
 		return o.steps[0].kind != put
 	}
+
 	return false
 }
 
@@ -140,27 +179,37 @@ func (c *Core) timeoutOf(now time.Time, o Op) time.Duration {
 			return o.steps[0].r.e.markUntil.Sub(now)
 		}
 	}
+
 	timeout := callTimeout + c.health.took
 	if Removes(o) {
 		return timeout
 	}
+
 	return min(timeout<<min(max(c.health.hung-1, 0), 6), MaxTimeout)
 }
 
-// Patience returns how long a call that removes nothing may take when a removal waits for it.
-func (c *Core) Patience() time.Duration { return shortTime + c.health.took }
+// Patience returns how long a call that removes nothing may take when a removal
+// waits for it.
+func (c *Core) Patience() time.Duration {
+	return shortTime + c.health.took
+}
 
-// MustGiveWay reports whether the call under way must give way if it removes nothing.
-func (c *Core) MustGiveWay() bool { return c.hurry }
+// MustGiveWay reports whether the call under way must give way if it removes
+// nothing.
+func (c *Core) MustGiveWay() bool {
+	return c.hurry
+}
 
-// Waited makes a check due at once if a wait for the next call took so long, by the wall clock, that the machine has slept.
+// Waited makes a check due at once if a wait for the next call took so long, by
+// the wall clock, that the machine has slept.
 func (c *Core) Waited(now time.Time, took time.Duration) {
 	if took > sleepGap {
 		c.CheckSoon(now)
 	}
 }
 
-// due returns the most urgent call, nil if none is due. Removals come first, so that they never wait for puts.
+// due returns the most urgent call, nil if none is due. Removals come first, so
+// that they never wait for puts.
 func (c *Core) due(w *wait) Op {
 	var spare []*heldLease // the leases that no desired entry needs
 	for _, h := range c.held {
@@ -168,23 +217,34 @@ func (c *Core) due(w *wait) Op {
 			spare = append(spare, h)
 		}
 	}
-	if steps := batch(c.records(), func(r *record) *write { return c.nextRemoval(w, r, spare) }); len(steps) > 0 {
+
+	steps := batch(c.records(), func(r *record) *write {
+		return c.nextRemoval(w, r, spare)
+	})
+	if len(steps) > 0 {
 		return writeOp{steps}
 	}
+
 	for _, h := range spare {
 		if !w.until(h.revokeAt) {
 			return RevokeOp{h.id}
 		}
 	}
-	if steps := batch(c.records(), func(r *record) *write { return c.nextRead(w, r) }); len(steps) > 0 {
+
+	steps = batch(c.records(), func(r *record) *write { return c.nextRead(w, r) })
+	if len(steps) > 0 {
 		return readOp{steps, false}
 	}
+
 	if c.lease == 0 && c.leaseNeeded(present) && !w.until(c.grants.at) {
 		return GrantOp{}
 	}
-	if steps := batch(c.records(), func(r *record) *write { return c.nextPut(w, r) }); len(steps) > 0 {
+
+	steps = batch(c.records(), func(r *record) *write { return c.nextPut(w, r) })
+	if len(steps) > 0 {
 		return writeOp{steps}
 	}
+
 	return c.checks(w)
 }
 
@@ -195,10 +255,12 @@ func (c *Core) begin(now time.Time, o Op) {
 		c.get(o.Lease).revokeAt = now.Add(revokeAgain)
 	case AttachedOp:
 		c.get(o.Lease).ask.shut(now, c.jitter)
+
 	case writeOp:
 		for _, st := range o.steps {
 			st.r.busy = true
 		}
+
 	case readOp:
 		if o.compare {
 			c.check.left = c.check.left[len(o.steps):]
@@ -206,92 +268,126 @@ func (c *Core) begin(now time.Time, o Op) {
 	}
 }
 
-// batch returns the steps of one transaction. writeOf returns the step that is due for a key, or nil. An unbatched key has a
-// transaction of its own.
+// batch returns the steps of one transaction. writeOf returns the step that is
+// due for a key, or nil. An unbatched key has a transaction of its own.
 func batch(records iter.Seq[*record], writeOf func(*record) *write) (steps []step) {
 	bytes := 0
 	for r := range records {
 		next := writeOf(r)
-		if next == nil || len(steps) > 0 && (next.lease != steps[0].lease || next.kind != steps[0].kind) {
+		if next == nil || len(steps) > 0 &&
+			(next.lease != steps[0].lease || next.kind != steps[0].kind) {
 			continue
 		}
-		bytes += 3*len(r.key) + len(next.value) + 64 // the key is in the guard, the write and the read
+
+		// the key is in the guard, the write and the read
+		bytes += 3*len(r.key) + len(next.value) + 64
 		if len(steps) > 0 && (r.unbatched || bytes > maxBytes) {
 			break
 		}
-		if steps = append(steps, step{r, *next}); r.unbatched || len(steps) == maxOps {
+
+		steps = append(steps, step{r, *next})
+		if r.unbatched || len(steps) == maxOps {
 			break
 		}
 	}
+
 	return steps
 }
 
-// mustLeave reports whether a key must be removed from etcd. An entry that has lost one key to another process gives up
-// its other keys: a process has all keys of an instance or none.
+// mustLeave reports whether a key must be removed from etcd. An entry that has
+// lost one key to another process gives up its other keys: a process has all
+// keys of an instance or none.
 func (c *Core) mustLeave(r *record) bool {
 	if r.e.desired != present {
 		return true
 	}
+
 	if r.retired {
 		return c.placedOn(r.e, c.lease)
 	}
+
 	return c.conflict(r.e) != nil
 }
 
-// needsMark reports whether a key must be put once more, with the mark of leaving, before it is deleted.
+// needsMark reports whether a key must be put once more, with the mark of
+// leaving, before it is deleted.
 func (c *Core) needsMark(now time.Time, r *record) bool {
-	return r.e.desired != present && !r.retired && r.leaving() != "" && r.observed.Value != r.leaving() &&
+	return r.e.desired != present &&
+		!r.retired &&
+		r.leaving() != "" &&
+		r.observed.Value != r.leaving() &&
+
 		c.alive(now, r.observed.Lease) && now.Before(r.e.markUntil)
 }
 
-// nextRemoval returns the write that removes a key from etcd, nil if none is due. A key on a lease that is about to be
-// revoked is removed by the revocation.
+// nextRemoval returns the write that removes a key from etcd, nil if none is
+// due. A key on a lease that is about to be revoked is removed by the
+// revocation.
 func (c *Core) nextRemoval(w *wait, r *record, spare []*heldLease) *write {
 	if r.observed == nil || c.foreign(r) || !c.mustLeave(r) || w.until(r.gate.at) {
 		return nil
 	}
+
 	at := r.observed
 	if c.needsMark(w.now, r) {
 		return &write{mark, r.leaving(), at.Lease, at.Rev}
 	}
+
 	if h := c.get(at.Lease); slices.Contains(spare, h) && !h.denied {
 		return nil
 	}
+
 	return &write{remove, "", at.Lease, at.Rev}
 }
 
-// nextPut returns the put of a key, nil if none is due. The put also settles an unanswered earlier write: if the put succeeds,
-// the earlier write's guard fails, and if the put's guard fails, the answer has the key.
+// nextPut returns the put of a key, nil if none is due. The put also settles an
+// unanswered earlier write: if the put succeeds, the earlier write's guard
+// fails, and if the put's guard fails, the answer has the key.
 func (c *Core) nextPut(w *wait, r *record) *write {
-	if c.lease == 0 || r.retired || c.mustLeave(r) || r.on(c.lease) && r.asDesired() || w.until(c.puts.at) || w.until(r.gate.at) {
+	if c.lease == 0 ||
+		r.retired ||
+		c.mustLeave(r) ||
+		r.on(c.lease) && r.asDesired() ||
+		w.until(c.puts.at) ||
+		w.until(r.gate.at) {
 		return nil
 	}
+
 	return &write{put, r.value(), c.lease, revOf(r.observed)}
 }
 
-// nextRead returns the read of a key, nil if none is due. It reads keys that no write settles: a key in doubt that should be absent and
-// seems absent, and a key that another process holds. A closing session does not read: it revokes the lease.
+// nextRead returns the read of a key, nil if none is due. It reads keys that no
+// write settles: a key in doubt that should be absent and seems absent, and a
+// key that another process holds. A closing session does not read: it revokes
+// the lease.
 func (c *Core) nextRead(w *wait, r *record) *write {
 	ours := r.observed != nil && !c.foreign(r)
 	conflict := r.claimed() && c.foreign(r) && r.e.desired == present
+
 	due := r.doubted && !ours && c.mustLeave(r) || conflict
 	if !due || c.closing || w.until(r.gate.at) {
 		return nil
 	}
+
 	return &write{rev: revOf(r.observed)}
 }
 
-// checks returns the next read of the keys on the current lease, or of the check under way, or nil.
+// checks returns the next read of the keys on the current lease, or of the
+// check under way, or nil.
 func (c *Core) checks(w *wait) Op {
 	for _, h := range c.held {
 		if h.id == c.lease && h.ask != nil && !w.until(h.ask.at) {
 			return AttachedOp{h.id}
 		}
 	}
-	steps := batch(slices.Values(c.check.left), func(r *record) *write { return &write{rev: r.observed.Rev} })
+
+	steps := batch(slices.Values(c.check.left), func(r *record) *write {
+		return &write{rev: r.observed.Rev}
+	})
 	if len(steps) == 0 {
 		w.until(c.check.due)
 		return nil
 	}
+
 	return readOp{steps, true}
 }

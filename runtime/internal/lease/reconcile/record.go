@@ -8,11 +8,16 @@ import (
 )
 
 const (
-	// restoreEvery is the pause between puts of a key that another process keeps deleting or overwriting.
+	// restoreEvery is the pause between puts of a key that another process
+	// keeps deleting or overwriting.
 	restoreEvery = time.Second
-	// conflictEvery is the pause between reads of a key that another process holds.
+
+	// conflictEvery is the pause between reads of a key that another process
+	// holds.
 	conflictEvery = 2 * time.Second
-	// refusedMin and refusedMax bound the backoff of a key whose write or read etcd refuses.
+
+	// refusedMin and refusedMax bound the backoff of a key whose write or read
+	// etcd refuses.
 	refusedMin = 2 * time.Second
 	refusedMax = 10 * time.Second
 )
@@ -29,6 +34,7 @@ func revOf(kv *KeyValue) int64 {
 	if kv == nil {
 		return 0
 	}
+
 	return kv.Rev
 }
 
@@ -41,9 +47,12 @@ const (
 )
 
 // String names the kind for errors.
-func (k kind) String() string { return [...]string{"put", "mark", "delete"}[k] }
+func (k kind) String() string {
+	return [...]string{"put", "mark", "delete"}[k]
+}
 
-// write is a write to one key, guarded by the key's mod revision rev. The guard makes late writes harmless:
+// write is a write to one key, guarded by the key's mod revision rev. The guard
+// makes late writes harmless:
 //   - rev > 0: etcd assigns each revision once, so the write fails after any other write of the key.
 //   - rev = 0, a create: if the key is absent again, the write succeeds while its lease is alive. So the keys on
 //     that lease are read, see [heldLease.ask]. A revocation deletes keys that were created late.
@@ -52,8 +61,11 @@ func (k kind) String() string { return [...]string{"put", "mark", "delete"}[k] }
 type write struct {
 	kind  kind
 	value string
-	lease clientv3.LeaseID // the lease of the put; for a deletion, the lease that the key is on
-	rev   int64
+
+	// the lease of the put; for a deletion, the lease that the key is on
+	lease clientv3.LeaseID
+
+	rev int64
 }
 
 // record is one key of an entry, with its last known value in etcd.
@@ -64,63 +76,102 @@ type record struct {
 	retired bool // the key contains the id of an earlier lease
 
 	observed *KeyValue // the last known value; nil if the key is absent
-	putRev   int64     // the mod revision of our last put, 0 if there is none; 1 if etcd was restored since
-	busy     bool      // a write of the key is under way
-	doubted  bool      // the key may not be as observed, so that a call writes or reads it
 
-	gate      gate  // of reads and writes
-	refused   error // etcd's refusal of the last write or read
-	unbatched bool  // a transaction with the key was refused, so the key is read and written alone
+	// the mod revision of our last put, 0 if there is none; 1 if etcd was
+	// restored since
+	putRev int64
+
+	busy bool // a write of the key is under way
+
+	// the key may not be as observed, so that a call writes or reads it
+	doubted bool
+
+	gate    gate  // of reads and writes
+	refused error // etcd's refusal of the last write or read
+
+	// a transaction with the key was refused, so the key is read and written
+	// alone
+	unbatched bool
 }
 
 func newRecord(e *Entry, item int, key string) *record {
 	return &record{e: e, key: key, item: item, gate: gateOf(refusedMin, refusedMax)}
 }
 
-// value returns the desired value, and leaving the value that marks the key as leaving.
-func (r *record) value() string   { return r.e.items[r.item].Value }
-func (r *record) leaving() string { return r.e.items[r.item].Leaving }
+// value returns the desired value, and leaving the value that marks the key as
+// leaving.
+func (r *record) value() string {
+	return r.e.items[r.item].Value
+}
+func (r *record) leaving() string {
+	return r.e.items[r.item].Leaving
+}
 
-// claimed reports whether we have put the key, so another process that has it now is newer.
-func (r *record) claimed() bool { return r.putRev > 0 }
+// claimed reports whether we have put the key, so another process that has it
+// now is newer.
+func (r *record) claimed() bool {
+	return r.putRev > 0
+}
 
 // on reports whether the key is on lease id, as observed.
-func (r *record) on(id clientv3.LeaseID) bool { return r.observed != nil && r.observed.Lease == id }
+func (r *record) on(id clientv3.LeaseID) bool {
+	return r.observed != nil && r.observed.Lease == id
+}
 
 // retry forgets a refusal, so that the key is tried at once.
 func (r *record) retry() {
-	r.refused, r.unbatched = nil, false
+	r.refused = nil
+	r.unbatched = false
 	r.gate.open()
 }
 
-func isDoubted(r *record) bool { return r.doubted }
+func isDoubted(r *record) bool {
+	return r.doubted
+}
 
 // sure reports whether no write is under way, and the key is as observed.
-func (r *record) sure() bool { return !r.busy && !r.doubted }
+func (r *record) sure() bool {
+	return !r.busy && !r.doubted
+}
 
-// asDesired reports whether etcd has the key with the desired value, and no pending write may change it.
+// asDesired reports whether etcd has the key with the desired value, and no
+// pending write may change it.
 func (r *record) asDesired() bool {
 	return r.sure() && r.observed != nil && r.observed.Value == r.value()
 }
 
-// made records that a write was made, at a revision. If another process deletes or overwrites the key, it is put back at most once
-// in restoreEvery.
+// made records that a write was made, at a revision. If another process deletes
+// or overwrites the key, it is put back at most once in restoreEvery.
 func (r *record) made(now time.Time, w write, revision int64) {
 	r.doubted = false
+
 	if w.kind == remove {
-		r.observed, r.refused = nil, nil
+		r.observed = nil
+		r.refused = nil
+
 		return
 	}
-	r.observed, r.putRev = &KeyValue{w.value, w.lease, revision}, max(revision, 1)
+
+	r.observed = &KeyValue{w.value, w.lease, revision}
+	r.putRev = max(revision, 1)
+
 	if w.kind == put {
-		if r.retry(); r.asDesired() && r.e.desired == present { // else the caller changed it during the put
+		r.retry()
+
+		// else the caller changed it during the put
+		if r.asDesired() && r.e.desired == present {
 			r.gate.at = now.Add(restoreEvery)
 		}
 	}
 }
 
-// refuse records that etcd refuses a read or write of the key, which is retried with backoff.
-func (r *record) refuse(now time.Time, err error, jitter func(time.Duration) time.Duration) {
+// refuse records that etcd refuses a read or write of the key, which is retried
+// with backoff.
+func (r *record) refuse(
+	now time.Time,
+	err error,
+	jitter func(time.Duration) time.Duration,
+) {
 	r.refused = err
 	r.gate.shut(now, jitter)
 }
@@ -130,5 +181,8 @@ func (r *record) conflict() error {
 	if r.observed.Lease == 0 {
 		return fmt.Errorf("key %q was put by someone else, on no lease: delete it, or register under another instance id", r.key)
 	}
-	return fmt.Errorf("key %q is held by another process, on lease %x: give each its own instance id", r.key, int64(r.observed.Lease))
+
+	return fmt.Errorf(
+		"key %q is held by another process, on lease %x: give each its own instance id",
+		r.key, int64(r.observed.Lease))
 }

@@ -30,7 +30,9 @@ type walked struct {
 	past  *model        // a backup
 	hangs bool          // calls may hang, but nothing refuses or delays the removal of a key
 
-	waited map[*Entry]time.Duration // how long a withdrawn entry has waited for a call that removes it, without the time of calls that remove something
+	// how long a withdrawn entry has waited for a call that removes it, without
+	// the time of calls that remove something
+	waited map[*Entry]time.Duration
 
 	newer    map[string]bool // keys that another process has put after ours
 	tampered bool            // another process has changed keys
@@ -44,8 +46,16 @@ type walked struct {
 var entryNames = [...]string{"a", "b"}
 
 func startWalk() *walked {
-	w := &walked{now: time.Unix(1e9, 0), etcd: newModel(), newer: make(map[string]bool), waited: make(map[*Entry]time.Duration), items: item}
+	w := &walked{
+		now:    time.Unix(1e9, 0),
+		etcd:   newModel(),
+		newer:  make(map[string]bool),
+		waited: make(map[*Entry]time.Duration),
+		items:  item,
+	}
+
 	w.core = New(func(d time.Duration) time.Duration { return d })
+
 	return w
 }
 
@@ -53,29 +63,38 @@ func startWalk() *walked {
 func startRegistered(n int, items func(name, value string) []Item) *walked {
 	w := startWalk()
 	w.items = items
+
 	for i := range n {
 		w.add(i)
 	}
+
 	for range 3 {
 		w.settle()
 	}
+
 	for _, e := range w.entries[:n] {
 		if ok, err := w.core.Synced(e); !ok || err != nil {
 			panic(fmt.Sprintf("%s is %s: %v, %v", e.key(), e.state, ok, err))
 		}
 	}
+
 	return w
 }
 
-// plusNamed returns the items of an entry with a second key, which contains its lease id.
-func plusNamed(name, value string) []Item { return append(item(name, value), named("z", value)...) }
+// plusNamed returns the items of an entry with a second key, which contains its
+// lease id.
+func plusNamed(name, value string) []Item {
+	return append(item(name, value), named("z", value)...)
+}
 
 func (w *walked) add(i int) bool {
 	if w.core.closing || w.entries[i] != nil && w.entries[i].desired != gone {
 		return false
 	}
+
 	w.entries[i] = w.core.Add(w.now, nobody{}, w.items(entryNames[i], "v"), false)
 	delete(w.newer, entryNames[i])
+
 	return true
 }
 
@@ -84,11 +103,14 @@ func (w *walked) update(i int) bool {
 	if e == nil || e.desired == gone {
 		return false
 	}
+
 	value := "v"
 	if e.items[0].Value == value {
 		value = "w"
 	}
+
 	w.core.Update(w.now, e, w.items(entryNames[i], value))
+
 	return true
 }
 
@@ -97,7 +119,9 @@ func (w *walked) setDesired(i int, want desired) bool {
 	if e == nil || e.desired == gone || e.desired == want {
 		return false
 	}
+
 	w.core.setDesired(w.now, e, want)
+
 	return true
 }
 
@@ -110,9 +134,11 @@ func (w *walked) pass(d time.Duration) {
 			w.waited[e] = waited + d
 		}
 	}
+
 	for ; d > ttl/3; d -= ttl / 3 {
 		w.renew(ttl / 3)
 	}
+
 	w.renew(d)
 }
 
@@ -123,44 +149,55 @@ func (w *walked) renew(after time.Duration) {
 	w.observe()
 }
 
-// begin lets the session make its next call, for which it may wait. It reports false if a call is under way or
-// none is due.
+// begin lets the session make its next call, for which it may wait. It reports
+// false if a call is under way or none is due.
 func (w *walked) begin() bool {
 	if w.call != nil {
 		return false
 	}
+
 	for end := w.now.Add(100 * time.Second); w.now.Before(end); {
 		o, wait := w.core.Next(w.now)
 		if o != nil {
-			w.call, w.limit, w.began = o, wait, w.now
+			w.call = o
+			w.limit = wait
+			w.began = w.now
 			w.judge(o)
+
 			return true
 		}
+
 		if w.core.Finished() {
 			w.core.End(w.now)
 			return false
 		}
+
 		w.pass(wait)
 	}
+
 	return false
 }
 
 // judge checks whether call o breaks a rule.
 func (w *walked) judge(o Op) {
 	writes, ok := o.(writeOp)
+
 	for _, e := range w.all() {
 		if Removes(o) && concerns(o, e) {
 			w.waited[e] = -1
 		}
 	}
+
 	if !ok {
 		return
 	}
+
 	for _, st := range writes.steps {
 		puts := st.kind == put
 		switch {
 		case st.lease == 0 || !w.core.isOwn(st.lease):
-			w.broken.Record("a write to a key that is not on a lease of this session: %s", describe(writes))
+			w.broken.Record("a write to a key that is not on a lease of this session: %s",
+				describe(writes))
 		case puts && (st.r.e.desired != present || st.value != st.r.value()):
 			w.broken.Record("a put of a value that is not desired: %s", describe(writes))
 		}
@@ -170,14 +207,19 @@ func (w *walked) judge(o Op) {
 // concerns reports whether call o is about a key of an entry.
 func concerns(o Op, e *Entry) bool {
 	var steps []step
+
 	switch o := o.(type) {
 	case RevokeOp:
-		return slices.ContainsFunc(e.records, func(r *record) bool { return r.on(o.Lease) || r.doubted })
+		return slices.ContainsFunc(e.records, func(r *record) bool {
+			return r.on(o.Lease) || r.doubted
+		})
+
 	case readOp:
 		steps = o.steps
 	case writeOp:
 		steps = o.steps
 	}
+
 	return slices.ContainsFunc(steps, func(st step) bool { return st.r.e == e })
 }
 
@@ -186,42 +228,56 @@ func (w *walked) end(f fate) bool {
 	if w.call == nil && !w.begin() {
 		return false
 	}
-	o, a := w.call, Answer{}
+
+	o := w.call
+	a := Answer{}
+
 	switch o := o.(type) {
 	case writeOp, GrantOp:
 		if f == delayed {
 			w.lates = append(w.lates, o)
 		}
+
 	case readOp, AttachedOp:
 		if f == delayed || f == unanswered {
 			return false // the same as lost
 		}
+
 	default:
 		if f == delayed {
 			return false
 		}
 	}
+
 	if f == answered || f == unanswered {
 		a = w.arrive(o)
 	}
+
 	if f != answered {
 		a = w.hang(o)
 	}
+
 	w.call = nil
 	w.core.OnAnswer(w.now, o, a)
 	w.core.warnings = nil
 	w.observe()
+
 	return true
 }
 
-// hang lets time pass until a call without an answer ends: at its timeout or, if a removal waits for it, when it gives way.
+// hang lets time pass until a call without an answer ends: at its timeout or,
+// if a removal waits for it, when it gives way.
 func (w *walked) hang(o Op) Answer {
 	err := context.DeadlineExceeded
 	until := w.began.Add(w.limit)
-	if short := w.began.Add(w.core.Patience()); w.core.hurry && !Removes(o) && short.Before(until) {
-		until, err = short, ErrGaveWay
+	short := w.began.Add(w.core.Patience())
+	if w.core.hurry && !Removes(o) && short.Before(until) {
+		until = short
+		err = ErrGaveWay
 	}
+
 	w.pass(max(until.Sub(w.now), time.Millisecond))
+
 	return Answer{Err: err}
 }
 
@@ -231,44 +287,55 @@ func (w *walked) observe() {
 		if c.State == Conflict && c.Err == nil {
 			w.broken.Record("%s is in conflict without an error", c.Key)
 		}
+
 		if c.From == c.State {
 			w.broken.Record("a change of %s from %s to the same state", c.Key, c.State)
 		}
 	}
+
 	w.core.changes = nil
 }
 
 // arrive applies a call to etcd.
 func (w *walked) arrive(o Op) (a Answer) {
 	var taken []string
+
 	writes, _ := o.(writeOp)
 	for _, st := range writes.steps {
-		if kv := w.etcd.get(st.r.key); kv != nil && kv.Lease == theirs && w.newer[st.r.key] {
+		kv := w.etcd.get(st.r.key)
+		if kv != nil && kv.Lease == theirs && w.newer[st.r.key] {
 			taken = append(taken, st.r.key)
 		}
 	}
+
 	a = w.etcd.do(o, w.now)
 	if a.Made && len(taken) > 0 && !w.restored {
 		w.broken.Record("the keys %q of a newer process were taken", taken)
 	}
+
 	return a
 }
 
-// arriveLate applies the oldest write or grant that timed out. The session gets the answer of a grant alone.
+// arriveLate applies the oldest write or grant that timed out. The session gets
+// the answer of a grant alone.
 func (w *walked) arriveLate() bool {
 	if len(w.lates) == 0 {
 		return false
 	}
+
 	late := w.lates[0]
 	w.lates = w.lates[1:]
+
 	if _, grants := late.(GrantOp); grants {
 		if a := w.arrive(late); a.Err == nil {
 			w.core.OnLateGrant(w.now, a.Lease, a.TTL)
 			w.core.warnings = nil
 			w.observe()
 		}
+
 		return true
 	}
+
 	steps := late.(writeOp).steps
 	creates := slices.ContainsFunc(steps, func(st step) bool {
 		kv := w.etcd.get(st.r.key)
@@ -277,57 +344,81 @@ func (w *walked) arriveLate() bool {
 	if a := w.arrive(late); a.Made && creates {
 		w.lateCreate = true
 	}
+
 	return true
 }
 
-// heal ends all faults of etcd, and removes the keys of the other process. It reports whether there were any.
+// heal ends all faults of etcd, and removes the keys of the other process. It
+// reports whether there were any.
 func (w *walked) heal() (was bool) {
 	m := w.etcd
-	was = m.busy || m.full || m.silent || m.limit < maxOps || len(m.unreadable)+len(m.unwritable)+len(m.poisoned)+len(w.newer) > 0
-	m.busy, m.full, m.silent, m.limit = false, false, false, maxOps
+	was = m.busy ||
+		m.full ||
+		m.silent ||
+		m.limit < maxOps ||
+		len(m.unreadable)+len(m.unwritable)+len(m.poisoned)+len(w.newer) > 0
+
+	m.busy = false
+	m.full = false
+	m.silent = false
+	m.limit = maxOps
 	clear(m.poisoned)
 	clear(m.unreadable)
 	clear(m.unwritable)
 	clear(w.newer)
 	m.revoke(theirs)
+
 	return was
 }
 
-// settle takes one step to the desired state without further faults, and names it. Late writes arrive at the worst time, at the end.
+// settle takes one step to the desired state without further faults, and names
+// it. Late writes arrive at the worst time, at the end.
 func (w *walked) settle() string {
 	if w.heal() {
 		return "etcd recovers"
 	}
+
 	if w.wrong() == "" {
 		if w.arriveLate() {
 			return "a late call arrives"
 		}
+
 		return ""
 	}
+
 	if !w.end(answered) {
 		w.pass(ttl + time.Second) // a lease with an unanswered grant expires
 		return "the TTL passes: " + w.wrong()
 	}
+
 	return "a call is answered"
 }
 
-// settleAndRest is settle. It also checks that a settled session makes no writes, and that Close leaves nothing.
+// settleAndRest is settle. It also checks that a settled session makes no
+// writes, and that Close leaves nothing.
 func (w *walked) settleAndRest() string {
 	if why := w.settle(); why != "" || w.rested {
 		return why
 	}
+
 	w.rested = true
 	w.rest(time.Minute) // denied revocations are retried, and delayed moves are made
 	rev := w.etcd.rev
 	w.rest(3 * time.Minute)
+
 	if why := w.wrong(); why != "" || w.etcd.rev > rev {
 		w.broken.Record("a settled session made %d writes: %s", w.etcd.rev-rev, why)
 	}
+
 	w.core.Close(w.now)
 	w.rest(time.Second)
-	if left := w.core.Leftover(nil); !w.core.Finished() || len(w.etcd.kvs)+len(w.etcd.leases) > 0 || left != nil {
-		w.broken.Record("Close left the keys %v and the leases %v: %v", w.etcd.kvs, w.etcd.leases, left)
+
+	left := w.core.Leftover(nil)
+	if !w.core.Finished() || len(w.etcd.kvs)+len(w.etcd.leases) > 0 || left != nil {
+		w.broken.Record("Close left the keys %v and the leases %v: %v", w.etcd.kvs, w.etcd.leases,
+			left)
 	}
+
 	return "time passes, and it is closed"
 }
 
@@ -339,26 +430,42 @@ func (w *walked) rest(d time.Duration) {
 			w.pass(min(wait, end.Sub(w.now)))
 			continue
 		}
-		w.call, w.limit, w.began = o, wait, w.now
+
+		w.call = o
+		w.limit = wait
+		w.began = w.now
 		w.end(answered)
 		w.pass(time.Millisecond)
 	}
 }
 
-// settleB is settle for key b alone. The permissions for key a stay as they are.
+// settleB is settle for key b alone. The permissions for key a stay as they
+// are.
 func (w *walked) settleB() string {
 	delete(w.etcd.unwritable, "b")
-	unreadable, unwritable := maps.Clone(w.etcd.unreadable), maps.Clone(w.etcd.unwritable)
-	defer func() { w.etcd.unreadable, w.etcd.unwritable = unreadable, unwritable }()
-	e, kv := w.entries[1], w.etcd.get("b")
-	if ok, _ := w.core.Synced(e); ok && kv != nil && kv.Value == "v" && kv.Lease != theirs || e.desired != present && kv == nil {
+	unreadable := maps.Clone(w.etcd.unreadable)
+	unwritable := maps.Clone(w.etcd.unwritable)
+	defer func() {
+		w.etcd.unreadable = unreadable
+		w.etcd.unwritable = unwritable
+	}()
+
+	e := w.entries[1]
+	kv := w.etcd.get("b")
+
+	ok, _ := w.core.Synced(e)
+	if ok && kv != nil && kv.Value == "v" && kv.Lease != theirs ||
+		e.desired != present && kv == nil {
 		return ""
 	}
+
 	w.heal()
 	w.etcd.unreadable, w.etcd.unwritable = maps.Clone(unreadable), maps.Clone(unwritable)
+
 	if !w.end(answered) {
 		return "no call is made"
 	}
+
 	return "a call is answered"
 }
 
@@ -367,12 +474,17 @@ func (w *walked) wrong() string {
 	if w.call != nil {
 		return "a call is under way"
 	}
-	c, m, want := w.core, w.etcd, make(map[string]string)
+
+	c := w.core
+	m := w.etcd
+
+	want := make(map[string]string)
 	for _, e := range w.all() {
 		if e.desired == present {
 			for _, item := range e.items {
 				want[item.Key(c.lease)] = item.Value
 			}
+
 			if e.state != Registered || c.errOf(w.now, e) != nil {
 				return fmt.Sprintf("%s is %s: %v", e.key(), e.state, c.errOf(w.now, e))
 			}
@@ -380,23 +492,29 @@ func (w *walked) wrong() string {
 			return fmt.Sprintf("%s should be deleted, and is %s", e.key(), e.state)
 		}
 	}
+
 	for key, kv := range m.kvs {
 		if want[key] != kv.Value {
 			return fmt.Sprintf("%s is %q in etcd, want %q", key, kv.Value, want[key])
 		}
+
 		if kv.Lease != c.lease {
 			return fmt.Sprintf("%s is on lease %d, want %d", key, kv.Lease, c.lease)
 		}
+
 		delete(want, key)
 	}
+
 	for key := range want {
 		return key + " is not in etcd"
 	}
+
 	for id := range m.leases {
 		if id != c.lease {
 			return fmt.Sprintf("lease %d is left, in addition to %d", id, c.lease)
 		}
 	}
+
 	return ""
 }
 
@@ -411,29 +529,35 @@ var leaseRules = []modelcheck.Rule[walked]{
 			if w.restored || w.lateCreate || e.state != Paused && e.state != Closed {
 				continue
 			}
+
 			for _, s := range e.records {
 				if kv := w.etcd.get(s.key); kv != nil && kv.Lease != theirs {
 					return fmt.Sprintf("%s is %s, and etcd has %+v", s.key, e.state, *kv)
 				}
 			}
 		}
+
 		return ""
 	}},
 	{Name: "what is taken out waits for nothing else", Broken: func(w *walked) string {
 		for e, waited := range w.waited {
 			if w.hangs && waited > 2*time.Second {
-				return fmt.Sprintf("nothing removed %s for %v after its withdrawal", e.key(), waited)
+				return fmt.Sprintf("nothing removed %s for %v after its withdrawal", e.key(),
+					waited)
 			}
 		}
+
 		return ""
 	}},
 	{Name: "a state has an error", Broken: func(w *walked) string {
 		for _, e := range w.all() {
 			err := w.core.errOf(w.now, e)
-			if (e.state == Lost || w.core.conflict(e) != nil && e.state == Conflict) && (err == nil || err.Error() == "lease 0 was not renewed in time") {
+			if (e.state == Lost || w.core.conflict(e) != nil && e.state == Conflict) &&
+				(err == nil || err.Error() == "lease 0 was not renewed in time") {
 				return fmt.Sprintf("no error says why %s is %s", e.key(), e.state)
 			}
 		}
+
 		return ""
 	}},
 	{Name: "a synced entry is in etcd", Broken: func(w *walked) string {
@@ -441,12 +565,16 @@ var leaseRules = []modelcheck.Rule[walked]{
 			if ok, _ := w.core.Synced(e); !ok || e.desired != present || w.tampered {
 				continue
 			}
+
 			for i, item := range e.items {
-				if kv := w.etcd.get(e.records[i].key); kv == nil || kv.Value != item.Value {
-					return fmt.Sprintf("%s is %s with %q, and etcd has %+v", e.records[i].key, e.state, item.Value, kv)
+				kv := w.etcd.get(e.records[i].key)
+				if kv == nil || kv.Value != item.Value {
+					return fmt.Sprintf("%s is %s with %q, and etcd has %+v", e.records[i].key,
+						e.state, item.Value, kv)
 				}
 			}
 		}
+
 		return ""
 	}},
 }
@@ -464,14 +592,18 @@ var leaseEvents = []modelcheck.Event[walked]{
 		if w.core.closing {
 			return false
 		}
+
 		w.core.Close(w.now)
+
 		return true
 	}},
 
 	{Name: "the next call begins", Do: (*walked).begin},
 	{Name: "a call is answered", Do: func(w *walked) bool { return w.end(answered) }},
 	{Name: "a call is lost", Do: func(w *walked) bool { return w.end(lost) }},
-	{Name: "a call is applied and not answered", Do: func(w *walked) bool { return w.end(unanswered) }},
+	{Name: "a call is applied and not answered", Do: func(w *walked) bool {
+		return w.end(unanswered)
+	}},
 	{Name: "a call is delayed", Do: func(w *walked) bool { return w.end(delayed) }},
 	{Name: "a delayed call arrives", Do: (*walked).arriveLate},
 	{Name: "a call hangs for a second", Do: func(w *walked) bool {
@@ -481,17 +613,27 @@ var leaseEvents = []modelcheck.Event[walked]{
 		case w.core.hurry && !Removes(w.call) || !w.now.Add(time.Second).Before(end):
 			return w.end(lost)
 		}
+
 		w.pass(time.Second)
+
 		return true
 	}},
 	{Name: "a second passes", Do: func(w *walked) bool { w.pass(time.Second); return true }},
 	{Name: "the TTL passes", Do: func(w *walked) bool { w.pass(ttl + time.Second); return true }},
-	{Name: "renewals stop", Do: func(w *walked) bool { could := !w.etcd.silent; w.etcd.silent, w.tampered = true, true; return could }},
+	{Name: "renewals stop", Do: func(w *walked) bool {
+		could := !w.etcd.silent
+		w.etcd.silent = true
+		w.tampered = true
+
+		return could
+	}},
 	{Name: "the keepalive ends", Do: func(w *walked) bool {
 		if w.core.lease == 0 {
 			return false
 		}
+
 		w.core.replaceLease(errors.New("ended"))
+
 		return true
 	}},
 
@@ -502,34 +644,43 @@ var leaseEvents = []modelcheck.Event[walked]{
 		if kv == nil || kv.Lease == theirs {
 			return false
 		}
+
 		w.etcd.put("a", "x", kv.Lease)
 		w.tampered = true
+
 		return true
 	}},
 	{Name: "another process takes a", Do: func(w *walked) bool {
 		if kv := w.etcd.get("a"); kv != nil && kv.Lease == theirs {
 			return false
 		}
+
 		if e := w.entries[0]; e != nil && len(e.records) > 0 && e.records[0].claimed() {
 			w.newer["a"] = true
 		}
+
 		w.etcd.put("a", "x", theirs)
 		w.tampered = true
+
 		return true
 	}},
 	{Name: "another process leaves a", Do: func(w *walked) bool {
 		if kv := w.etcd.get("a"); kv == nil || kv.Lease != theirs {
 			return false
 		}
+
 		delete(w.newer, "a")
+
 		return w.delete("a")
 	}},
 	{Name: "the lease is revoked", Do: func(w *walked) bool {
 		if _, ok := w.etcd.leases[w.core.lease]; !ok {
 			return false
 		}
+
 		w.etcd.revoke(w.core.lease)
 		w.tampered = true
+
 		return true
 	}},
 	{Name: "a renewal finds the lease gone", Do: func(w *walked) bool {
@@ -537,48 +688,88 @@ var leaseEvents = []modelcheck.Event[walked]{
 		if _, ok := w.etcd.leases[id]; ok || id == 0 {
 			return false
 		}
+
 		w.core.OnRenewalFailed(w.now, id, rpctypes.ErrLeaseNotFound)
+
 		return true
 	}},
 	{Name: "the lease gets a key that may not be written", Do: func(w *walked) bool {
 		if w.core.lease == 0 {
 			return false
 		}
-		w.etcd.poisoned[w.core.lease] = true
-		return true
-	}},
-	{Name: "the limit of operations changes", Do: func(w *walked) bool { w.etcd.limit = maxOps + 1 - w.etcd.limit; return true }},
-	{Name: "a watch reports a", Do: func(w *walked) bool { w.core.OnWatch(w.now, "a", w.etcd.get("a"), w.etcd.rev); return true }},
 
-	{Name: "reads of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unreadable, "a"); return true }},
-	{Name: "writes of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unwritable, "a"); return true }},
-	{Name: "writes of b are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unwritable, "b"); return true }},
-	{Name: "writes under the next lease's name are denied, or allowed again", Do: func(w *walked) bool {
-		flip(w.etcd.unwritable, fmt.Sprintf("z/%d", w.etcd.ids+1))
+		w.etcd.poisoned[w.core.lease] = true
+
 		return true
 	}},
-	{Name: "etcd becomes full, or has space again", Do: func(w *walked) bool { w.etcd.full = !w.etcd.full; return true }},
-	{Name: "etcd becomes busy, or idle again", Do: func(w *walked) bool { w.etcd.busy = !w.etcd.busy; return true }},
+	{Name: "the limit of operations changes", Do: func(w *walked) bool {
+		w.etcd.limit = maxOps + 1 - w.etcd.limit
+		return true
+	}},
+	{Name: "a watch reports a", Do: func(w *walked) bool {
+		w.core.OnWatch(w.now, "a", w.etcd.get("a"), w.etcd.rev)
+		return true
+	}},
+
+	{Name: "reads of a are denied, or allowed again", Do: func(w *walked) bool {
+		flip(w.etcd.unreadable, "a")
+		return true
+	}},
+	{Name: "writes of a are denied, or allowed again", Do: func(w *walked) bool {
+		flip(w.etcd.unwritable, "a")
+		return true
+	}},
+	{Name: "writes of b are denied, or allowed again", Do: func(w *walked) bool {
+		flip(w.etcd.unwritable, "b")
+		return true
+	}},
+	{
+		Name: "writes under the next lease's name are denied, or allowed again",
+		Do: func(w *walked) bool {
+			flip(w.etcd.unwritable, fmt.Sprintf("z/%d", w.etcd.ids+1))
+			return true
+		}},
+	{Name: "etcd becomes full, or has space again", Do: func(w *walked) bool {
+		w.etcd.full = !w.etcd.full
+		return true
+	}},
+	{Name: "etcd becomes busy, or idle again", Do: func(w *walked) bool {
+		w.etcd.busy = !w.etcd.busy
+		return true
+	}},
 
 	{Name: "etcd recovers", Do: (*walked).heal},
 	{Name: "etcd is backed up", Do: func(w *walked) bool { w.past = w.etcd.clone(); return true }},
 	{Name: "etcd is restored", Do: (*walked).restore},
-	{Name: "etcd is restored, and others have written since", Do: func(w *walked) bool { could := w.restore(); w.etcd.rev += 1000; return could }},
-	{Name: "the connection is back", Do: func(w *walked) bool { w.core.OnReconnect(w.now); return true }},
+	{Name: "etcd is restored, and others have written since", Do: func(w *walked) bool {
+		could := w.restore()
+		w.etcd.rev += 1000
+
+		return could
+	}},
+	{Name: "the connection is back", Do: func(w *walked) bool {
+		w.core.OnReconnect(w.now)
+		return true
+	}},
 }
 
 func (w *walked) restore() bool {
 	if w.past == nil {
 		return false
 	}
+
 	ids := w.etcd.ids
 	w.etcd.restore(w.now, w.past)
-	w.etcd.ids, w.restored, w.tampered = ids, true, true
+	w.etcd.ids = ids
+	w.restored = true
+	w.tampered = true
+
 	return true
 }
 
 func flip(m map[string]bool, key string) {
-	if m[key] = !m[key]; !m[key] {
+	m[key] = !m[key]
+	if !m[key] {
 		delete(m, key)
 	}
 }
@@ -587,25 +778,35 @@ func (w *walked) delete(key string) bool {
 	if w.etcd.get(key) == nil {
 		return false
 	}
+
 	w.etcd.remove(key)
 	w.tampered = true
+
 	return true
 }
 
 func leaseWalk(start func() *walked, events ...string) modelcheck.World[walked] {
-	world := modelcheck.World[walked]{Start: start, Rules: leaseRules, Settle: (*walked).settle, Within: 60}
+	world := modelcheck.World[walked]{
+		Start:  start,
+		Rules:  leaseRules,
+		Settle: (*walked).settle,
+		Within: 60,
+	}
 	for _, e := range leaseEvents {
 		if slices.Contains(events, e.Name) {
 			world.Events = append(world.Events, e)
 		}
 	}
+
 	if len(world.Events) != len(events) {
 		panic("no such event")
 	}
+
 	return world
 }
 
-// lifeOf returns a walk with all events except close: the session is closed only at the end.
+// lifeOf returns a walk with all events except close: the session is closed
+// only at the end.
 func lifeOf(items func(name, value string) []Item) modelcheck.World[walked] {
 	var events []string
 	for _, e := range leaseEvents {
@@ -613,108 +814,153 @@ func lifeOf(items func(name, value string) []Item) modelcheck.World[walked] {
 			events = append(events, e.Name)
 		}
 	}
+
 	world := leaseWalk(func() *walked { w := startWalk(); w.items = items; return w }, events...)
-	answered := world.Events[slices.IndexFunc(world.Events, func(e modelcheck.Event[walked]) bool { return e.Name == "a call is answered" })]
+	answered := world.Events[slices.IndexFunc(world.Events, func(e modelcheck.Event[walked]) bool {
+		return e.Name == "a call is answered"
+	})]
 	for range events { // many times, so that keys are often in etcd
 		world.Events = append(world.Events, answered)
 	}
-	world.Settle, world.Within = (*walked).settleAndRest, 400
+
+	world.Settle = (*walked).settleAndRest
+	world.Within = 400
+
 	return world
 }
 
 func TestWalk(t *testing.T) {
 	walk := func(name string, start func() *walked, events ...string) {
-		t.Run(name, func(t *testing.T) { modelcheck.Walk(t, 10000, 20, leaseWalk(start, events...)) })
+		t.Run(name, func(t *testing.T) {
+			modelcheck.Walk(t, 10000, 20, leaseWalk(start, events...))
+		})
 	}
-	registered := func(n int) func() *walked { return func() *walked { return startRegistered(n, item) } }
-	calls := []string{"the next call begins", "a call is answered", "a call is lost", "a second passes"}
+
+	registered := func(n int) func() *walked {
+		return func() *walked { return startRegistered(n, item) }
+	}
+	calls := []string{"the next call begins", "a call is answered", "a call is lost",
+		"a second passes"}
+
 	rights := []string{
 		"update a", "pause a", "resume a", "drop b",
 		"a call is answered", "a call is lost", "a call is delayed", "a second passes", "a is deleted", "b is deleted", "another process takes a",
 		"reads of a are denied, or allowed again", "writes of a are denied, or allowed again", "etcd becomes full, or has space again",
 		"etcd becomes busy, or idle again",
 	}
+
 	walk("calls end in every way", startWalk, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
 		"a call is applied and not answered", "a call is delayed", "a delayed call arrives", "the keepalive ends")...)
 	t.Run("calls hang", func(t *testing.T) {
-		modelcheck.Walk(t, 10000, 30, leaseWalk(func() *walked { w := startRegistered(2, item); w.hangs = true; return w },
+		modelcheck.Walk(t, 10000, 30, leaseWalk(func() *walked {
+			w := startRegistered(2, item)
+			w.hangs = true
+
+			return w
+		},
 			"the next call begins", "a call is answered", "a call is lost", "a call hangs for a second", "a call is applied and not answered", "a call is delayed",
 			"a delayed call arrives", "add a", "update a", "pause a", "resume a", "drop a", "drop b", "close", "the keepalive ends"))
 	})
-	walk("other processes change keys", registered(1), append(calls, "add a", "update a", "pause a", "resume a", "drop a", "the TTL passes", "renewals stop",
+
+	walk("other processes change keys", registered(
+		1), append(calls, "add a", "update a", "pause a", "resume a", "drop a", "the TTL passes", "renewals stop",
 		"a is deleted", "a is overwritten", "another process takes a", "another process leaves a", "the lease is revoked", "a watch reports a")...)
 	walk("the lease goes while a call is under way", func() *walked {
 		w := startRegistered(1, item)
 		w.update(0)
 		w.begin()
+
 		return w
 	}, append(calls, "update a", "pause a", "resume a", "drop a",
 		"a call is applied and not answered", "a is deleted", "the lease is revoked", "a renewal finds the lease gone")...)
+
 	walk("a write arrives late", registered(2), append(calls, "update a", "pause a", "resume a",
 		"a call is applied and not answered", "a call is delayed", "a delayed call arrives")...)
 	walk("a write arrives late while the lease is replaced", func() *walked {
 		w := startRegistered(1, item)
 		w.update(0)
 		w.core.replaceLease(errors.New("ended"))
+
 		return w
 	}, append(calls, "update a", "pause a", "resume a",
 		"a call is applied and not answered", "a call is delayed", "a delayed call arrives", "a is deleted", "the lease is revoked")...)
+
 	walk("G32: an entry starts paused, and another process has its key", func() *walked {
 		w := startWalk()
 		w.etcd.put("a", "x", theirs)
 		w.entries[0] = w.core.Add(w.now, nobody{}, item("a", "v"), true)
+
 		return w
 	}, append(calls, "pause a", "resume a", "drop a", "a call is applied and not answered", "a call is delayed", "a delayed call arrives",
 		"another process takes a", "another process leaves a", "reads of a are denied, or allowed again")...)
+
 	walk("G38: an entry in conflict is paused and resumed", func() *walked {
 		w := startRegistered(1, item)
 		w.etcd.put("a", "x", theirs)
-		w.newer["a"], w.tampered = true, true
+		w.newer["a"] = true
+		w.tampered = true
 		w.core.CheckSoon(w.now)
+
 		for w.entries[0].state != Conflict {
 			w.end(answered)
 		}
+
 		return w
-	}, append(calls, "pause a", "resume a", "another process takes a", "another process leaves a", "reads of a are denied, or allowed again")...)
+	}, append(calls, "pause a", "resume a", "another process takes a", "another process leaves a",
+		"reads of a are denied, or allowed again")...)
+
 	walk("permissions change", registered(2), rights...)
 	t.Run("G19: a denied read affects one key", func(t *testing.T) {
 		w := leaseWalk(registered(2), rights...)
 		w.Settle = (*walked).settleB
 		modelcheck.Walk(t, 10000, 20, w)
 	})
+
 	t.Run("G31: a refused entry does not block others", func(t *testing.T) {
 		w := leaseWalk(func() *walked {
 			w := startWalk()
 			w.etcd.unwritable["a"], w.etcd.unwritable["b"] = true, true
 			w.add(0)
 			w.add(1)
+
 			for w.entries[0].refused == nil || w.entries[1].refused == nil {
 				w.end(answered)
 			}
+
 			return w
 		}, append(calls, "update a", "pause a", "resume a", "the lease is revoked",
 			"writes of a are denied, or allowed again", "writes of b are denied, or allowed again")...)
+
 		w.Settle = (*walked).settleB
 		modelcheck.Walk(t, 10000, 20, w)
 	})
-	walk("an entry has two keys, one with its lease's id", func() *walked { return startRegistered(1, plusNamed) },
+
+	walk("an entry has two keys, one with its lease's id", func() *walked {
+		return startRegistered(1, plusNamed)
+	},
 		append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close", "a call is applied and not answered", "a call is delayed",
 			"a delayed call arrives", "the keepalive ends", "a is deleted", "another process takes a", "the lease is revoked")...)
+
 	walk("etcd is restored", func() *walked {
 		w := startRegistered(2, item)
 		w.past = w.etcd.clone()
+
 		return w
 	}, append(calls, "update a", "pause a", "resume a", "drop b",
 		"the TTL passes", "etcd is backed up", "etcd is restored", "etcd is restored, and others have written since", "the connection is back")...)
+
 	t.Run("lives", func(t *testing.T) { modelcheck.Walk(t, 2000, 400, lifeOf(item)) })
 }
 
 // named returns the items of an entry of one key, which contains its lease id.
 func named(prefix, value string) []Item {
-	return []Item{{Key: func(id clientv3.LeaseID) string { return fmt.Sprintf("%s/%d", prefix, id) }, Value: value}}
+	return []Item{{Key: func(id clientv3.LeaseID) string {
+		return fmt.Sprintf("%s/%d", prefix, id)
+	}, Value: value}}
 }
 
-// An unanswered deletion that arrives late fails its guard, though the put after it had no answer either.
+// An unanswered deletion that arrives late fails its guard, though the put
+// after it had no answer either.
 func TestDoubt_LateDeletionFails(t *testing.T) {
 	w := startRegistered(2, item)
 	w.setDesired(0, paused)
@@ -722,10 +968,13 @@ func TestDoubt_LateDeletionFails(t *testing.T) {
 	w.end(delayed) // the deletion
 	w.setDesired(0, present)
 	w.end(lost) // the put
+
 	for ok := false; !ok; ok, _ = w.core.Synced(w.entries[0]) {
 		w.end(answered)
 	}
+
 	w.arriveLate()
+
 	if w.etcd.get("a") == nil {
 		t.Error("the late deletion was applied, want it refused by its guard after the put")
 	}

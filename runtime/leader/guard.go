@@ -12,28 +12,44 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// Guard returns options for a gRPC server that make it refuse calls of the leader's methods if [Leadership.Check]
-// refuses them, before later interceptors and the handlers run. Callers then wait for the leader, and repeat
-// unary calls: their refusals are FAILED_PRECONDITION, which no retry policy should name. Calls of other methods pass.
+// Guard returns options for a gRPC server that make it refuse calls of the
+// leader's methods if [Leadership.Check] refuses them, before later
+// interceptors and the handlers run. Callers then wait for the leader, and
+// repeat unary calls: their refusals are FAILED_PRECONDITION, which no retry
+// policy should name. Calls of other methods pass.
 //
-// A leader that resigns in order refuses further leader calls, too, ends its streams, and waits until its unary calls
-// have ended: for at most 4 s, and half of its server's stop timeout. It does not wait for handlers whose call has
-// ended, nor does the server's end wait for the handlers of such streams. A handler that calls its own leader through a client, or
-// Withdraw or Pause of its own server, fails or waits then, because the next leader leads only after it.
+// A leader that resigns in order refuses further leader calls, too, ends its
+// streams, and waits until its unary calls have ended: for at most 4 s, and
+// half of its server's stop timeout. It does not wait for handlers whose call
+// has ended, nor does the server's end wait for the handlers of such streams. A
+// handler that calls its own leader through a client, or Withdraw or Pause of
+// its own server, fails or waits then, because the next leader leads only after
+// it.
 //
-// The handlers of the leader's methods get contexts that end with the leadership, or as above, with the cause
-// [ErrEnded]. From then on, the error of a unary handler becomes UNAVAILABLE. A stream ends with UNAVAILABLE at once,
-// even if its handler ignores its context. Later interceptors and the handler of a stream run in a goroutine of their
-// own. If they panic, the earlier interceptors recover the panic, without the handler's stack, but not after the stream's end:
-// then it is lost. An earlier interceptor that keeps state of a stream must guard it by a lock: the handler may still
-// receive when the stream has ended.
-func Guard(registry *runtime.Registry, descs ...*runtime.ServiceDesc) []grpc.ServerOption {
+// The handlers of the leader's methods get contexts that end with the
+// leadership, or as above, with the cause [ErrEnded]. From then on, the error
+// of a unary handler becomes UNAVAILABLE. A stream ends with UNAVAILABLE at
+// once, even if its handler ignores its context. Later interceptors and the
+// handler of a stream run in a goroutine of their own. If they panic, the
+// earlier interceptors recover the panic, without the handler's stack, but not
+// after the stream's end: then it is lost. An earlier interceptor that keeps
+// state of a stream must guard it by a lock: the handler may still receive when
+// the stream has ended.
+func Guard(
+	registry *runtime.Registry,
+	descs ...*runtime.ServiceDesc,
+) []grpc.ServerOption {
 	unary, stream := Interceptors(registry, descs...)
-	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(unary), grpc.ChainStreamInterceptor(stream)}
+	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(unary),
+		grpc.ChainStreamInterceptor(stream)}
 }
 
-// Interceptors returns the interceptors of [Guard], for servers that do not take gRPC's server options.
-func Interceptors(registry *runtime.Registry, descs ...*runtime.ServiceDesc) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
+// Interceptors returns the interceptors of [Guard], for servers that do not
+// take gRPC's server options.
+func Interceptors(
+	registry *runtime.Registry,
+	descs ...*runtime.ServiceDesc,
+) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
 	g := guard{}
 	for _, desc := range descs {
 		l := Of(registry, desc)
@@ -41,119 +57,171 @@ func Interceptors(registry *runtime.Registry, descs ...*runtime.ServiceDesc) (gr
 			g[method] = l
 		}
 	}
+
 	return g.unary, g.stream
 }
 
 // guard holds the leadership of each method, by full method name.
 type guard map[string]*Leadership
 
-func (g guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+func (g guard) unary(
+	ctx context.Context,
+	req any,
+	info *grpc.UnaryServerInfo,
+	handler grpc.UnaryHandler,
+) (any, error) {
 	l := g[info.FullMethod]
 	if l == nil {
 		return handler(ctx, req)
 	}
+
 	leading, done, err := l.enter(ctx, true)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
+
 	reply, err := handler(leading, req)
 	if err != nil && hasEnded(leading) {
 		return nil, l.endedWith(err)
 	}
+
 	return reply, err
 }
 
-func (g guard) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func (g guard) stream(
+	srv any,
+	stream grpc.ServerStream,
+	info *grpc.StreamServerInfo,
+	handler grpc.StreamHandler,
+) error {
 	l := g[info.FullMethod]
 	if l == nil {
 		return handler(srv, stream)
 	}
+
 	leading, done, err := l.enter(stream.Context(), false)
 	if err != nil {
 		return err
 	}
 	defer done()
-	err = untilEnded(leading, func() error { return handler(srv, leaderStream{stream, leading}) })
+
+	err = untilEnded(leading, func() error {
+		return handler(srv, leaderStream{stream, leading})
+	})
 	if hasEnded(leading) {
 		return l.endedWith(err)
 	}
+
 	return err
 }
 
-// untilEnded returns what handler returns, or panics as handler does. If the leadership ends first, it returns
-// ErrEnded, so that gRPC ends the stream: nothing else ends a RecvMsg under way.
+// untilEnded returns what handler returns, or panics as handler does. If the
+// leadership ends first, it returns ErrEnded, so that gRPC ends the stream:
+// nothing else ends a RecvMsg under way.
 func untilEnded(leading context.Context, handler func() error) error {
-	err, reason := errExited, any(nil)
+	err := errExited
+	reason := any(nil)
 	returned := make(chan struct{})
 	go func() {
 		defer func() { reason = recover(); close(returned) }()
+
 		err = handler()
 	}()
+
 	select {
 	case <-returned:
 	case <-leading.Done():
 		if hasEnded(leading) {
 			return ErrEnded
 		}
+
 		<-returned // the call has ended, and so will the handler
 	}
+
 	if reason != nil {
 		panic(reason) // where the interceptors before Guard recover
 	}
+
 	return err
 }
 
 // errExited is the error of a handler that calls runtime.Goexit.
-var errExited = status.Error(codes.Internal, "etcd: the handler of the stream has ended its goroutine")
+var errExited = status.Error(codes.Internal,
+	"etcd: the handler of the stream has ended its goroutine")
 
-// Enter is [Leadership.Check] for servers that no guard protects, before their handler does anything. It admits calls
-// as [Guard] does, and returns a context that is derived from ctx, and ends with the leadership or, for a stream, when
-// the leader begins to resign. The call is under way until ctx ends, so ctx must end with the handler.
-func (l *Leadership) Enter(ctx context.Context, stream bool) (leading context.Context, err error) {
+// Enter is [Leadership.Check] for servers that no guard protects, before their
+// handler does anything. It admits calls as [Guard] does, and returns a context
+// that is derived from ctx, and ends with the leadership or, for a stream, when
+// the leader begins to resign. The call is under way until ctx ends, so ctx
+// must end with the handler.
+func (l *Leadership) Enter(
+	ctx context.Context,
+	stream bool,
+) (leading context.Context, err error) {
 	leading, done, err := l.enter(ctx, !stream)
 	if err == nil {
 		context.AfterFunc(ctx, done)
 	}
+
 	return leading, err
 }
 
-// enter admits a call if this process leads with the call's token, and returns a context that ends with the leadership. It
-// refuses any other call with an error.
-func (l *Leadership) enter(ctx context.Context, unary bool) (leading context.Context, done context.CancelFunc, err error) {
+// enter admits a call if this process leads with the call's token, and returns
+// a context that ends with the leadership. It refuses any other call with an
+// error.
+func (l *Leadership) enter(
+	ctx context.Context,
+	unary bool,
+) (leading context.Context, done context.CancelFunc, err error) {
 	e, token, err := l.check(ctx)
 	if err == nil {
 		var ok bool
-		if leading, done, ok = e.Enter(ctx, token, unary); ok {
+		leading, done, ok = e.Enter(ctx, token, unary)
+		if ok {
 			return leading, done, nil
 		}
+
 		err = l.notLeader()
 	}
+
 	id := callID(ctx)
 	if status.Code(err) != codes.Unavailable || id == "" {
 		return nil, nil, err
 	}
 
-	_ = grpc.SetTrailer(ctx, metadata.Pairs(refusedTrailer, id)) // fails if the caller is gone
+	// fails if the caller is gone
+	_ = grpc.SetTrailer(ctx, metadata.Pairs(refusedTrailer, id))
+
 	if unary {
-		// The client repeats the call itself. A retry policy would take UNAVAILABLE, pause for longer, and count it for its throttling.
+		// The client repeats the call itself. A retry policy would take
+		// UNAVAILABLE, pause for longer, and count it for its throttling.
 		err = status.Error(codes.FailedPrecondition, status.Convert(err).Message())
 	}
+
 	return nil, nil, err
 }
 
-// hasEnded reports whether a context from enter has ended because the leadership ends.
+// hasEnded reports whether a context from enter has ended because the
+// leadership ends.
 func hasEnded(leading context.Context) bool {
 	return errors.Is(context.Cause(leading), ErrEnded)
 }
 
-// endedWith returns the error of a call that the leadership's end cuts. err is the handler's error.
+// endedWith returns the error of a call that the leadership's end cuts. err is
+// the handler's error.
 func (l *Leadership) endedWith(err error) error {
 	text := ""
-	if s := status.Convert(err); err != nil && s.Code() != codes.Canceled && !errors.Is(err, context.Canceled) && !errors.Is(err, ErrEnded) {
+	s := status.Convert(err)
+	if err != nil &&
+		s.Code() != codes.Canceled &&
+		!errors.Is(err, context.Canceled) &&
+		!errors.Is(err, ErrEnded) {
 		text = ": " + s.Message()
 	}
-	return status.Errorf(codes.Unavailable, "etcd: this instance no longer leads %q%s", l.key, text)
+
+	return status.Errorf(codes.Unavailable, "etcd: this instance no longer leads %q%s",
+		l.key, text)
 }
 
 // leaderStream is a stream of a call for the leader.
@@ -162,13 +230,18 @@ type leaderStream struct {
 	leading context.Context
 }
 
-func (s leaderStream) Context() context.Context { return s.leading }
+func (s leaderStream) Context() context.Context {
+	return s.leading
+}
 
-// RecvMsg receives no message after the stream's end: the caller may have sent it to the next leader, too.
+// RecvMsg receives no message after the stream's end: the caller may have sent
+// it to the next leader, too.
 func (s leaderStream) RecvMsg(m any) error {
 	err := s.ServerStream.RecvMsg(m)
+
 	if hasEnded(s.leading) {
 		return ErrEnded
 	}
+
 	return err
 }

@@ -1,13 +1,16 @@
-// Package leader is for services with a leader: the proto of such a service, or of a method, has "to: LEADER". Its generated code
-// imports this package for [Methods]. The registry elects one of the registered instances. Callers send the calls of these methods,
-// the leader calls, to that instance, with the token of its leadership. For servers there are:
+// Package leader is for services with a leader: the proto of such a service, or
+// of a method, has "to: LEADER". Its generated code imports this package for
+// [Methods]. The registry elects one of the registered instances. Callers send
+// the calls of these methods, the leader calls, to that instance, with the
+// token of its leadership. For servers there are:
 //
 //   - [Guard] makes a server refuse calls that are for another leader, and ends calls that outlive its leadership;
 //   - [Leadership.Run] runs the leader's own work;
 //   - [Leadership.Check] and [Leadership.Token] are for handlers;
 //   - [Fence] is for a store that successive leaders write to.
 //
-// For example, with desc as the description in generated code, and a store that calls [Fence.Admit] with the token:
+// For example, with desc as the description in generated code, and a store that
+// calls [Fence.Admit] with the token:
 //
 //	server := registry.NewServer(grpc.NewServer(leader.Guard(registry, desc)...))
 //	counterpb.RegisterCounterServerToEtcd(server, counter)
@@ -20,11 +23,15 @@
 //	}()
 //	err := server.Serve(ctx, listener)
 //
-// A leader resigns on [Leadership.Resign], when its work fails, when it is drained, withdrawn or paused, when another process takes
-// its entry over, and when its server drains or its registry is closed. It steps down when it could not renew its lease for nine
-// tenths of the TTL. After a sleep of its machine, calls wait for etcd's answer, which also ends contexts. So two instances never
-// admit calls at once, unless a candidate's key is deleted by force or etcd is restored from a backup. But code that ignores its
-// context goes on, and a request to a store may arrive late: a store that two leaders must not write to needs a fence.
+// A leader resigns on [Leadership.Resign], when its work fails, when it is
+// drained, withdrawn or paused, when another process takes its entry over, and
+// when its server drains or its registry is closed. It steps down when it could
+// not renew its lease for nine tenths of the TTL. After a sleep of its machine,
+// calls wait for etcd's answer, which also ends contexts. So two instances
+// never admit calls at once, unless a candidate's key is deleted by force or
+// etcd is restored from a backup. But code that ignores its context goes on,
+// and a request to a store may arrive late: a store that two leaders must not
+// write to needs a fence.
 package leader
 
 import (
@@ -46,23 +53,28 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader/internal/election"
 )
 
-// TokenHeader is the request metadata with the token of the leader that a call is for, in decimal.
+// TokenHeader is the request metadata with the token of the leader that a call
+// is for, in decimal.
 const TokenHeader = "etcd-leader-token"
 
-// callHeader is the request metadata with the id of a leader call. By it, a caller distinguishes a refusal of its own
-// call from a refusal that was passed on.
+// callHeader is the request metadata with the id of a leader call. By it, a
+// caller distinguishes a refusal of its own call from a refusal that was passed
+// on.
 const callHeader = "etcd-leader-call"
 
-// refusedTrailer is the response metadata of a call that an instance has refused, before its handler ran, because the instance does
-// not lead with the token that the call is for. The trailer's value is the call's id: a handler may pass on the
-// trailer of a call that it made.
+// refusedTrailer is the response metadata of a call that an instance has
+// refused, before its handler ran, because the instance does not lead with the
+// token that the call is for. The trailer's value is the call's id: a handler
+// may pass on the trailer of a call that it made.
 const refusedTrailer = "etcd-leader-refused"
 
-// ErrEnded is the cause with which contexts from [Leadership.Run] and [Guard] end with the leadership, a stream's perhaps earlier.
+// ErrEnded is the cause with which contexts from [Leadership.Run] and [Guard]
+// end with the leadership, a stream's perhaps earlier.
 var ErrEnded = election.ErrEnded
 
-// Methods are the methods of a service whose calls go to the leader, such as "/helloworld.Greeter/SayHello". They are the Extension of
-// the service's description in generated code. Without methods, the service has no leader.
+// Methods are the methods of a service whose calls go to the leader, such as
+// "/helloworld.Greeter/SayHello". They are the Extension of the service's
+// description in generated code. Without methods, the service has no leader.
 type Methods []string
 
 type hooks = extension.Hooks
@@ -72,15 +84,20 @@ func (m Methods) Extend(service string) (hooks, error) {
 	if len(m) == 0 {
 		return hooks{}, nil
 	}
+
 	for _, method := range m {
 		if !strings.HasPrefix(method, "/"+service+"/") {
-			return hooks{}, fmt.Errorf("leader.Methods has the method %.200q: want %q and its name", method, "/"+service+"/")
+			return hooks{}, fmt.Errorf(
+				"leader.Methods has the method %.200q: want %q and its name", method,
+				"/"+service+"/")
 		}
 	}
+
 	return hooks{Methods: m, Companion: election.Of, Route: m.route}, nil
 }
 
-// Leadership is a process's part in the election of a service. Its methods are safe for concurrent use.
+// Leadership is a process's part in the election of a service. Its methods are
+// safe for concurrent use.
 type Leadership struct {
 	process any // of the function Of
 	key     string
@@ -88,22 +105,31 @@ type Leadership struct {
 	err     error // the error of the function Of, which every use returns
 }
 
-// Of returns the leadership of a service in process, which is a server or, if the server does not exist yet, a registry
-// for all its servers. A process with several servers of a service uses one registry for each server, or calls Of with
-// the server. Of does no I/O, and the server need not be announced yet.
-func Of[P *runtime.Registry | *runtime.Server](process P, desc *runtime.ServiceDesc) *Leadership {
+// Of returns the leadership of a service in process, which is a server or, if
+// the server does not exist yet, a registry for all its servers. A process with
+// several servers of a service uses one registry for each server, or calls Of
+// with the server. Of does no I/O, and the server need not be announced yet.
+func Of[P *runtime.Registry | *runtime.Server](
+	process P,
+	desc *runtime.ServiceDesc,
+) *Leadership {
 	l := &Leadership{process: process}
 	if desc == nil {
 		l.err = errors.New("etcd: the service description is nil")
 		return l
 	}
+
 	var h hooks
 	if desc.Extension != nil {
 		h, l.err = desc.Extension.Extend(desc.Name)
 	}
-	if l.key, l.methods = desc.Key, slices.Clone(h.Methods); l.err == nil && len(h.Methods) == 0 {
+
+	l.key, l.methods = desc.Key, slices.Clone(h.Methods)
+
+	if l.err == nil && len(h.Methods) == 0 {
 		l.err = fmt.Errorf("etcd: no call of service %s goes to a leader: give a method the option `to: LEADER` in its proto, or Extension: leader.Methods in its description", desc.Name)
 	}
+
 	return l
 }
 
@@ -113,63 +139,82 @@ func (l *Leadership) Holds() bool {
 	return ok
 }
 
-// Token returns the token of the leadership. ok is false if no instance of the process leads now. A later leader has a
-// higher token.
+// Token returns the token of the leadership. ok is false if no instance of the
+// process leads now. A later leader has a higher token.
 func (l *Leadership) Token() (token int64, ok bool) {
 	_, token, _, _, _ = l.now()
 	return token, token != 0
 }
 
-// now returns the election in which an instance of the process leads, and the token. e is nil if none leads. standing
-// reports whether any instance is a candidate. changed is closed when a result may have changed. After an error, no instance
-// will ever be a candidate.
+// now returns the election in which an instance of the process leads, and the
+// token. e is nil if none leads. standing reports whether any instance is a
+// candidate. changed is closed when a result may have changed. After an error,
+// no instance will ever be a candidate.
 func (l *Leadership) now() (e *election.Election, token int64, standing bool, changed <-chan struct{}, err error) {
 	if l.err != nil {
 		return nil, 0, false, nil, l.err
 	}
+
 	all, changed, err := extension.CompanionsOf(l.process, l.key)
 	if err != nil {
-		return nil, 0, false, nil, fmt.Errorf("etcd: look up the leadership of %q: %w", l.key, err)
+		return nil, 0, false, nil, fmt.Errorf("etcd: look up the leadership of %q: %w",
+			l.key, err)
 	}
+
 	for _, companion := range all {
 		one := companion.(*election.Election)
 		term, err := one.Term()
 		if err != nil {
 			continue // the candidate's registration is closed
 		}
+
 		standing = true
+
 		if term.Token != 0 {
-			e, token = one, term.Token
+			e = one
+			token = term.Token
 		}
 	}
+
 	return e, token, standing, changed, nil
 }
 
-// Check returns an error unless this process leads now, and the call with ctx carries the token of this leadership. The
-// error is a status: FAILED_PRECONDITION if the call has no token, because its caller does not send it to the leader, and
-// UNAVAILABLE otherwise, also after a step of the clock until etcd has answered. A handler may call Check again before its effects.
+// Check returns an error unless this process leads now, and the call with ctx
+// carries the token of this leadership. The error is a status:
+// FAILED_PRECONDITION if the call has no token, because its caller does not
+// send it to the leader, and UNAVAILABLE otherwise, also after a step of the
+// clock until etcd has answered. A handler may call Check again before its
+// effects.
 func (l *Leadership) Check(ctx context.Context) error {
 	_, _, err := l.check(ctx)
 	return err
 }
 
-// check does the work of Check. It also returns the election in which this process leads, and the token.
+// check does the work of Check. It also returns the election in which this
+// process leads, and the token.
 func (l *Leadership) check(ctx context.Context) (*election.Election, int64, error) {
 	given, err := tokenOf(ctx)
 	if err != nil {
 		return nil, 0, status.Error(codes.FailedPrecondition, err.Error())
 	}
+
 	e, token, standing, _, err := l.now()
 	switch {
 	case err != nil:
 		return nil, 0, status.Error(codes.Unavailable, err.Error())
 	case token == given:
 		return e, token, nil
+
 	case token != 0:
-		return nil, 0, status.Errorf(codes.Unavailable, "etcd: the call is for the leader of %q with the token %d, but this leader has the token %d", l.key, given, token)
+		return nil, 0, status.Errorf(codes.Unavailable,
+			"etcd: the call is for the leader of %q with the token %d, but this leader has the token %d",
+			l.key, given, token)
+
 	case !standing:
-		return nil, 0, status.Errorf(codes.Unavailable, "etcd: this instance does not lead %q: it is not registered", l.key)
+		return nil, 0, status.Errorf(codes.Unavailable,
+			"etcd: this instance does not lead %q: it is not registered", l.key)
 	}
+
 	return nil, 0, l.notLeader()
 }
 
@@ -187,60 +232,87 @@ func callID(ctx context.Context) string {
 func tokenOf(ctx context.Context) (int64, error) {
 	tokens := metadata.ValueFromIncomingContext(ctx, TokenHeader)
 	if len(tokens) != 1 {
-		return 0, fmt.Errorf("etcd: the call has %d leader tokens, want one: call through a generated client, without runtime.WithTarget", len(tokens))
+		return 0, fmt.Errorf("etcd: the call has %d leader tokens, want one: call through a generated client, without runtime.WithTarget",
+			len(tokens))
 	}
+
 	token, err := strconv.ParseInt(tokens[0], 10, 64)
 	if err != nil || token <= 0 {
-		return 0, fmt.Errorf("etcd: invalid leader token %.40q of the call: want a number above 0", tokens[0])
+		return 0, fmt.Errorf(
+			"etcd: invalid leader token %.40q of the call: want a number above 0",
+			tokens[0])
 	}
+
 	return token, nil
 }
 
-// Resign ends the leadership of the process, whose entries stay in etcd, and the next candidate takes over. Resign
-// first waits for unary calls as [Guard] says, but not for the one whose handler calls Resign with its context. This
-// instance becomes the last candidate, so it leads again at once if it is alone. Resign returns an error if no instance
-// of the process leads. If ctx ends before the calls, Resign ends the leadership at once, and returns an error.
+// Resign ends the leadership of the process, whose entries stay in etcd, and
+// the next candidate takes over. Resign first waits for unary calls as [Guard]
+// says, but not for the one whose handler calls Resign with its context. This
+// instance becomes the last candidate, so it leads again at once if it is
+// alone. Resign returns an error if no instance of the process leads. If ctx
+// ends before the calls, Resign ends the leadership at once, and returns an
+// error.
 func (l *Leadership) Resign(ctx context.Context) error {
 	e, token, _, _, err := l.now()
 	switch {
 	case err != nil:
 		return err
 	case e == nil:
-		return fmt.Errorf("etcd: resign the leadership of %q: no instance of the process holds it", l.key)
+		return fmt.Errorf(
+			"etcd: resign the leadership of %q: no instance of the process holds it",
+			l.key)
 	}
-	if err = e.Resign(ctx, token); err != nil {
+
+	err = e.Resign(ctx, token)
+	if err != nil {
 		return fmt.Errorf("etcd: resign the leadership of %q: %w", l.key, err)
 	}
+
 	return nil
 }
 
-// Run calls f whenever an instance of the process begins to lead, with the token and a context that ends with the
-// leadership. If f returns during its leadership, Run returns f's error. If the error is not nil, or f panics, Run first
-// resigns, as [Leadership.Resign] does, within a second. The instance may lead again, so call Run again. Run returns the cause
-// when ctx ends. It returns an error when no instance of the process can be a candidate any more: the server has ended, or the
-// registry is closed or cannot be used. Run ignores what f returns after the end of its leadership. It calls f again only once f
-// has returned. This or another instance may lead before f has returned, because resigning does not wait for f.
+// Run calls f whenever an instance of the process begins to lead, with the
+// token and a context that ends with the leadership. If f returns during its
+// leadership, Run returns f's error. If the error is not nil, or f panics, Run
+// first resigns, as [Leadership.Resign] does, within a second. The instance may
+// lead again, so call Run again. Run returns the cause when ctx ends. It
+// returns an error when no instance of the process can be a candidate any more:
+// the server has ended, or the registry is closed or cannot be used. Run
+// ignores what f returns after the end of its leadership. It calls f again only
+// once f has returned. This or another instance may lead before f has returned,
+// because resigning does not wait for f.
 //
-// Run may be called before the server is announced. Its context should outlive that of [runtime.Server.Serve] if handlers of leader
-// calls wait for f: a server that stops waits for these handlers first.
-func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token int64) error) error {
+// Run may be called before the server is announced. Its context should outlive
+// that of [runtime.Server.Serve] if handlers of leader calls wait for f: a
+// server that stops waits for these handlers first.
+func (l *Leadership) Run(
+	ctx context.Context,
+	f func(ctx context.Context, token int64) error,
+) error {
 	for {
 		e, token, _, changed, err := l.now()
 		if err != nil {
 			return err
 		}
+
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+
 		if e != nil {
 			if leading, done, ok := e.Lead(ctx, token); ok {
 				ended, err := work(leading, e, token, f)
-				if done(); !ended {
+				done()
+
+				if !ended {
 					return err
 				}
+
 				continue
 			}
 		}
+
 		select { // also while the leader resigns
 		case <-changed:
 		case <-ctx.Done():
@@ -248,43 +320,61 @@ func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token 
 	}
 }
 
-// work calls f, whose context is leading, in a term of e. If f fails or panics, work resigns.
-func work(leading context.Context, e *election.Election, token int64, f func(context.Context, int64) error) (ended bool, err error) {
+// work calls f, whose context is leading, in a term of e. If f fails or panics,
+// work resigns.
+func work(
+	leading context.Context,
+	e *election.Election,
+	token int64,
+	f func(context.Context, int64) error,
+) (ended bool, err error) {
 	failed := true
 	defer func() {
 		if failed {
 			ctx, cancel := context.WithTimeout(leading, time.Second)
 			defer cancel()
-			_ = e.Resign(ctx, token) // after an error, the callers of unfinished calls get an error, too
+
+			// after an error, the callers of unfinished calls get an error, too
+			_ = e.Resign(ctx, token)
 		}
 	}()
+
 	err = f(leading, token)
 	ended = leading.Err() != nil
 	failed = err != nil && !ended
+
 	return ended, err
 }
 
-// Fence refuses the tokens of earlier leaders. A store that several leaders may write to calls Admit before each write,
-// in the same critical section or transaction. The zero value has seen no token; a store that outlives its process keeps
-// the highest token with its data. A Fence is safe for concurrent use.
+// Fence refuses the tokens of earlier leaders. A store that several leaders may
+// write to calls Admit before each write, in the same critical section or
+// transaction. The zero value has seen no token; a store that outlives its
+// process keeps the highest token with its data. A Fence is safe for concurrent
+// use.
 //
-// A Fence cannot distinguish two leaders with the same token, which are possible after etcd was restored from a backup
-// without bumping its revision.
+// A Fence cannot distinguish two leaders with the same token, which are
+// possible after etcd was restored from a backup without bumping its revision.
 type Fence struct {
 	mu      sync.Mutex
 	highest int64
 }
 
-// Admit returns an error if the fence has seen a higher token, or if the token is below 1. Otherwise it records the token.
+// Admit returns an error if the fence has seen a higher token, or if the token
+// is below 1. Otherwise it records the token.
 func (f *Fence) Admit(token int64) error {
 	if token <= 0 {
 		return fmt.Errorf("etcd: invalid leader token %d: want a number above 0", token)
 	}
+
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	if token < f.highest {
-		return fmt.Errorf("etcd: the token %d is an earlier leader's: %d has been seen (or etcd was wiped, or restored from a backup without --bump-revision)", token, f.highest)
+		return fmt.Errorf("etcd: the token %d is an earlier leader's: %d has been seen (or etcd was wiped, or restored from a backup without --bump-revision)",
+			token, f.highest)
 	}
+
 	f.highest = token
+
 	return nil
 }

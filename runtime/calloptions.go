@@ -10,57 +10,77 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// WithAffinity sends the calls made with the returned context to the instance that key selects, if the service's policy
-// is ring_hash. Equal keys reach the same instance from every client process, unless clients use subsets. Under other
-// policies, the key decides only the group of a split. The request metadata carries a hash of the key, not the key.
-// An empty key removes the affinity.
+// WithAffinity sends the calls made with the returned context to the instance
+// that key selects, if the service's policy is ring_hash. Equal keys reach the
+// same instance from every client process, unless clients use subsets. Under
+// other policies, the key decides only the group of a split. The request
+// metadata carries a hash of the key, not the key. An empty key removes the
+// affinity.
 func WithAffinity(ctx context.Context, key string) context.Context {
 	return calloptions.WithAffinity(ctx, key)
 }
 
-// Affinity returns the key that was given to [WithAffinity]. ok is false if ctx has none.
+// Affinity returns the key that was given to [WithAffinity]. ok is false if ctx
+// has none.
 func Affinity(ctx context.Context) (key string, ok bool) {
 	key = calloptions.Of(ctx, "").Affinity.Text
 	return key, key != ""
 }
 
-// WithTarget sends the calls made with the returned context to the service's instance with the given id, and to no
-// other instance. An instance that has left gets the calls while it is connected and healthy. Otherwise they fail with
-// Unavailable, or wait if they are wait-for-ready. In the contexts that gRPC derives from it, for the call's credentials and by
-// ClientStream.Context, the target holds only for calls to the same service.
-// WithTarget works on connections made by [Registry.NewClient], as generated clients have them.
+// WithTarget sends the calls made with the returned context to the service's
+// instance with the given id, and to no other instance. An instance that has
+// left gets the calls while it is connected and healthy. Otherwise they fail
+// with Unavailable, or wait if they are wait-for-ready. In the contexts that
+// gRPC derives from it, for the call's credentials and by ClientStream.Context,
+// the target holds only for calls to the same service. WithTarget works on
+// connections made by [Registry.NewClient], as generated clients have them.
 func WithTarget(ctx context.Context, instance string) context.Context {
 	return calloptions.WithTarget(ctx, calloptions.Target{Instance: instance})
 }
 
-// WithLane sends the calls made with the returned context to the instances in a lane, if the routes of
-// the service's policy put instances in lanes. Connections made by [Registry.NewClient], as generated clients have
-// them, also send the lane to the server as request metadata: see [CarryLane]. Calls with a lane that is not
-// 1 to 128 letters, digits and "-_.:/" end with InvalidArgument. An empty lane removes the lane.
+// WithLane sends the calls made with the returned context to the instances in a
+// lane, if the routes of the service's policy put instances in lanes.
+// Connections made by [Registry.NewClient], as generated clients have them,
+// also send the lane to the server as request metadata: see [CarryLane]. Calls
+// with a lane that is not 1 to 128 letters, digits and "-_.:/" end with
+// InvalidArgument. An empty lane removes the lane.
 func WithLane(ctx context.Context, lane string) context.Context {
 	return calloptions.WithLane(ctx, lane)
 }
 
-// Lane returns the lane that [WithLane] or [CarryLane] gave to ctx. ok is false if ctx has no lane.
+// Lane returns the lane that [WithLane] or [CarryLane] gave to ctx. ok is false
+// if ctx has no lane.
 func Lane(ctx context.Context) (lane string, ok bool) {
 	lane = calloptions.Of(ctx, "").Lane
 	return lane, lane != ""
 }
 
-// CarryLane is a server's interceptor of unary calls that passes on lanes: the calls that a handler makes with its context
-// have the lane of the call that it handles. An invalid lane is ignored.
+// CarryLane is a server's interceptor of unary calls that passes on lanes: the
+// calls that a handler makes with its context have the lane of the call that it
+// handles. An invalid lane is ignored.
 //
 //	grpc.NewServer(grpc.ChainUnaryInterceptor(runtime.CarryLane), grpc.ChainStreamInterceptor(runtime.CarryLaneStream))
-func CarryLane(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+func CarryLane(
+	ctx context.Context,
+	req any,
+	_ *grpc.UnaryServerInfo,
+	handler grpc.UnaryHandler,
+) (any, error) {
 	ctx, _ = incomingLane(ctx)
 	return handler(ctx, req)
 }
 
 // CarryLaneStream is [CarryLane] for streams.
-func CarryLaneStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func CarryLaneStream(
+	srv any,
+	stream grpc.ServerStream,
+	_ *grpc.StreamServerInfo,
+	handler grpc.StreamHandler,
+) error {
 	if ctx, ok := incomingLane(stream.Context()); ok {
 		stream = serverStream{stream, ctx}
 	}
+
 	return handler(srv, stream)
 }
 
@@ -70,13 +90,17 @@ type serverStream struct {
 	ctx context.Context
 }
 
-func (s serverStream) Context() context.Context { return s.ctx }
+func (s serverStream) Context() context.Context {
+	return s.ctx
+}
 
-// incomingLane adds the lane that the caller of a call has sent to the call's context. ok is false without a valid lane.
+// incomingLane adds the lane that the caller of a call has sent to the call's
+// context. ok is false without a valid lane.
 func incomingLane(ctx context.Context) (_ context.Context, ok bool) {
 	sent := metadata.ValueFromIncomingContext(ctx, serviceconfig.LaneHeader)
 	if len(sent) == 0 || !serviceconfig.ValidLane(sent[len(sent)-1]) {
 		return ctx, false
 	}
+
 	return WithLane(ctx, sent[len(sent)-1]), true
 }

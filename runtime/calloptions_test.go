@@ -15,19 +15,22 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
-// contextOfOthers is a context of a type that == panics on, such as another interceptor may make.
+// contextOfOthers is a context of a type that == panics on, such as another
+// interceptor may make.
 type contextOfOthers struct {
 	context.Context
 	_ []any
 }
 
-// TestCarryLane checks that both interceptors pass on valid lanes and no others.
+// TestCarryLane checks that both interceptors pass on valid lanes and no
+// others.
 func TestCarryLane(t *testing.T) {
 	for _, tt := range []struct {
 		sent []string
 		want string
 	}{
-		{nil, ""}, {[]string{"pr-7"}, "pr-7"}, {[]string{"red", "blue"}, "blue"}, {[]string{"no lane"}, ""}, {[]string{strings.Repeat("x", 129)}, ""},
+		{nil, ""}, {[]string{"pr-7"}, "pr-7"}, {[]string{"red", "blue"}, "blue"}, {
+			[]string{"no lane"}, ""}, {[]string{strings.Repeat("x", 129)}, ""},
 	} {
 		ctx := metadata.NewIncomingContext(context.Background(), metadata.MD{"etcd-lane": tt.sent})
 		var unary, stream string
@@ -35,12 +38,18 @@ func TestCarryLane(t *testing.T) {
 			unary, _ = Lane(ctx)
 			return nil, nil
 		})
-		_ = CarryLaneStream(nil, serverStream{ctx: contextOfOthers{Context: ctx}}, nil, func(_ any, s grpc.ServerStream) error {
+
+		_ = CarryLaneStream(nil, serverStream{
+			ctx: contextOfOthers{Context: ctx},
+		}, nil, func(_ any, s grpc.ServerStream) error {
 			stream, _ = Lane(s.Context())
 			return nil
 		})
+
 		if unary != tt.want || stream != tt.want {
-			t.Errorf("lanes %.20q sent: the unary handler's lane is %q and the stream's %q, want %q", tt.sent, unary, stream, tt.want)
+			t.Errorf(
+				"lanes %.20q sent: the unary handler's lane is %q and the stream's %q, want %q",
+				tt.sent, unary, stream, tt.want)
 		}
 	}
 }
@@ -49,18 +58,25 @@ func TestSendLane(t *testing.T) {
 	for _, tt := range []struct {
 		lane string
 		want codes.Code
-	}{{"", codes.OK}, {"a/b.c:1_2-3", codes.OK}, {"a b", codes.InvalidArgument}, {"ä", codes.InvalidArgument}, {strings.Repeat("x", 10<<10), codes.InvalidArgument}} {
-		ctx, err := (&clientBuilder{client: new(attr.Client)}).addressed(WithLane(context.Background(), tt.lane), false, nil)
+	}{{"", codes.OK}, {"a/b.c:1_2-3", codes.OK}, {"a b", codes.InvalidArgument},
+		{"ä", codes.InvalidArgument}, {strings.Repeat("x", 10<<10), codes.InvalidArgument}} {
+		ctx, err := (&clientBuilder{
+			client: new(attr.Client),
+		}).addressed(WithLane(context.Background(), tt.lane), false, nil)
 		md, _ := metadata.FromOutgoingContext(ctx)
-		if status.Code(err) != tt.want || tt.want == codes.OK && strings.Join(md.Get("etcd-lane"), ",") != tt.lane {
-			t.Errorf("addressed with the lane %.20q returned %v and the metadata %v, want the code %v and, for OK, the lane in the metadata", tt.lane, err, md, tt.want)
+		if status.Code(err) != tt.want ||
+			tt.want == codes.OK && strings.Join(md.Get("etcd-lane"), ",") != tt.lane {
+			t.Errorf("addressed with the lane %.20q returned %v and the metadata %v, want the code %v and, for OK, the lane in the metadata",
+				tt.lane, err, md, tt.want)
 		}
 	}
 }
 
-// TestContextOfAnotherCall makes calls with the context of a stream, which is also that of its credentials.
+// TestContextOfAnotherCall makes calls with the context of a stream, which is
+// also that of its credentials.
 func TestContextOfAnotherCall(t *testing.T) {
-	users, orders := &clientBuilder{service: "users", client: new(attr.Client)}, &clientBuilder{service: "orders", client: new(attr.Client)}
+	users := &clientBuilder{service: "users", client: new(attr.Client)}
+	orders := &clientBuilder{service: "orders", client: new(attr.Client)}
 	outer, _ := users.addressed(WithLane(WithTarget(t.Context(), "u"), "pr-7"), true, nil)
 	for _, tt := range []struct {
 		by   *clientBuilder
@@ -75,8 +91,11 @@ func TestContextOfAnotherCall(t *testing.T) {
 		ctx, _ := tt.by.addressed(tt.ctx, false, nil)
 		md, _ := metadata.FromOutgoingContext(ctx)
 		o := calloptions.Of(ctx, tt.by.service)
-		if got := fmt.Sprintf("%q %q %q", o.Target.Instance, o.Lane, md["etcd-lane"]); got != tt.want || o.Stream {
-			t.Errorf("a call of %s has the options %s, stream: %v, want %s, false", tt.by.service, got, o.Stream, tt.want)
+
+		got := fmt.Sprintf("%q %q %q", o.Target.Instance, o.Lane, md["etcd-lane"])
+		if got != tt.want || o.Stream {
+			t.Errorf("a call of %s has the options %s, stream: %v, want %s, false", tt.by.service,
+				got, o.Stream, tt.want)
 		}
 	}
 }

@@ -14,26 +14,37 @@ import (
 	"google.golang.org/grpc"
 )
 
-// Status shows the client's endpoints without their passwords. A server finds its address by the endpoints that the client had at
-// first: a member advertises http://localhost:2379 by default, and the client's AutoSync then uses that.
+// Status shows the client's endpoints without their passwords. A server finds
+// its address by the endpoints that the client had at first: a member
+// advertises http://localhost:2379 by default, and the client's AutoSync then
+// uses that.
 func TestEndpoints(t *testing.T) {
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"http://root:s3cret@127.0.0.1:1"}})
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{"http://root:s3cret@127.0.0.1:1"},
+	})
 	must(t, err)
+
 	defer client.Close()
+
 	registry := NewRegistry(client)
 	defer registry.Close(t.Context())
+
 	want := []string{"http://127.0.0.1:1"}
 	if got := registry.Status().Etcd.Endpoints; !slices.Equal(got, want) {
 		t.Errorf("the endpoints in Status are %q, want %q", got, want)
 	}
+
 	client.SetEndpoints("http://localhost:2379") // as AutoSync does
-	if got := registry.NewServer(grpc.NewServer()).announcement("[::]:1", "tcp").Advertise.Etcd; !slices.Equal(got, want) {
+
+	got := registry.NewServer(grpc.NewServer()).announcement("[::]:1", "tcp").Advertise.Etcd
+	if !slices.Equal(got, want) {
 		t.Errorf("a server finds its address by %q, want %q", got, want)
 	}
 }
 
-// TestSilenceDefaultLogger makes requests of etcd clients fail, with and without a registry, and checks what the clients write
-// to standard error. A logger from the client's config stays.
+// TestSilenceDefaultLogger makes requests of etcd clients fail, with and
+// without a registry, and checks what the clients write to standard error. A
+// logger from the client's config stays.
 func TestSilenceDefaultLogger(t *testing.T) {
 	own := clientv3.NewCtxClient(t.Context()).GetLogger().Named("mine")
 	for _, tt := range []struct {
@@ -56,18 +67,27 @@ func TestSilenceDefaultLogger(t *testing.T) {
 		client, err := clientv3.New(tt.config)
 		os.Stderr = before
 		must(t, err)
+
 		if tt.registry {
-			must(t, NewRegistry(client, WithLogger(slog.New(slog.DiscardHandler))).Close(t.Context()))
+			must(t,
+				NewRegistry(client, WithLogger(slog.New(slog.DiscardHandler))).Close(t.Context()))
 		}
+
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
+
 		if _, err := client.Get(ctx, "a"); err == nil {
 			t.Errorf("%s: a request with a canceled context returned no error", tt.name)
 		}
+
 		text, err := os.ReadFile(file.Name())
 		must(t, errors.Join(err, client.Close(), file.Close()))
-		if strings.Contains(string(text), "etcd-client") != tt.writes || (client.GetLogger() == own) != (tt.config.Logger == own) {
-			t.Errorf("%s: the client wrote %q to standard error with the logger %v, want a log line: %v", tt.name, text, client.GetLogger(), tt.writes)
+
+		if strings.Contains(string(text), "etcd-client") != tt.writes ||
+			(client.GetLogger() == own) != (tt.config.Logger == own) {
+			t.Errorf(
+				"%s: the client wrote %q to standard error with the logger %v, want a log line: %v",
+				tt.name, text, client.GetLogger(), tt.writes)
 		}
 	}
 }

@@ -2,63 +2,91 @@ package runtime
 
 import "github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 
-// Endpoint is one instance of a service, as read from its entry under the service's key.
+// Endpoint is one instance of a service, as read from its entry under the
+// service's key.
 type Endpoint struct {
-	Instance string            // the id, unique under the service's key; in etcd, the last part of the entry's key
-	Addr     string            // "host:port", the host an IP address (IPv6 in brackets) or a DNS name
-	Version  string            // free text such as "v2"; "" if unset
-	Zone     string            // the zone that the instance runs in, "eu-1a"; "" if unset
-	Weight   uint32            // the relative share of the calls under the weighted policy; 0 counts as 1
-	Metadata map[string]string // anything else; must not be changed once passed on or received
+	// the id, unique under the service's key; in etcd, the last part of the
+	// entry's key
+	Instance string
+
+	// "host:port", the host an IP address (IPv6 in brackets) or a DNS name
+	Addr string
+
+	Version string // free text such as "v2"; "" if unset
+	Zone    string // the zone that the instance runs in, "eu-1a"; "" if unset
+
+	// the relative share of the calls under the weighted policy; 0 counts as 1
+	Weight uint32
+
+	// anything else; must not be changed once passed on or received
+	Metadata map[string]string
 }
 
-// Layout is a format of the key and the value of an endpoint's entry in etcd. The layouts are the
-// variables of this package and the results of [JSONLayout]. Other packages cannot implement Layout.
-// Layouts are comparable.
+// Layout is a format of the key and the value of an endpoint's entry in etcd.
+// The layouts are the variables of this package and the results of
+// [JSONLayout]. Other packages cannot implement Layout. Layouts are comparable.
 //
-// A layout matters to writers only: every client reads entries of all layouts with a slash after
-// the service's key, in any mixture, so that servers can change their layout one by one. The exceptions
-// are [LeaseSuffix], whose keys have no slash, and [JSONLayout]: clients read these only on
-// request, in addition to the others.
+// A layout matters to writers only: every client reads entries of all layouts
+// with a slash after the service's key, in any mixture, so that servers can
+// change their layout one by one. The exceptions are [LeaseSuffix], whose keys
+// have no slash, and [JSONLayout]: clients read these only on request, in
+// addition to the others.
 type Layout interface {
-	// String returns the name by which a target selects the layout: "etcd:///hello?layout=lease_suffix".
-	// A target cannot select a JSONLayout.
+	// String returns the name by which a target selects the layout:
+	// "etcd:///hello?layout=lease_suffix". A target cannot select a JSONLayout.
 	String() string
 
 	layout() endpoint.Layout
 }
 
-// The layouts. KEY is the service's key, INSTANCE the endpoint's id, and LEASE the decimal id of the
-// entry's lease.
+// The layouts. KEY is the service's key, INSTANCE the endpoint's id, and LEASE
+// the decimal id of the entry's lease.
 var (
-	// EndpointJSON is the layout of etcd itself: KEY/INSTANCE holds {"Op":0,"Addr":"10.0.0.7:9000","Metadata":{…}},
-	// as package go.etcd.io/etcd/client/v3/naming reads and writes it. Version, zone and weight are
-	// members of Metadata. Alone among the layouts it may name a host without a port, which then
-	// means port 443.
+	// EndpointJSON is the layout of etcd itself: KEY/INSTANCE holds
+	// {"Op":0,"Addr":"10.0.0.7:9000","Metadata":{…}}, as package
+	// go.etcd.io/etcd/client/v3/naming reads and writes it. Version, zone and
+	// weight are members of Metadata. Alone among the layouts it may name a
+	// host without a port, which then means port 443.
 	EndpointJSON Layout = sealed{endpoint.EndpointJSON}
-	// Plain is the bare address: KEY/INSTANCE holds 10.0.0.7:9000. It carries no metadata.
+
+	// Plain is the bare address: KEY/INSTANCE holds 10.0.0.7:9000. It carries
+	// no metadata.
 	Plain Layout = sealed{endpoint.Plain}
-	// LeaseSuffix is the bare address under KEYLEASE, with no slash between. It carries no metadata.
+
+	// LeaseSuffix is the bare address under KEYLEASE, with no slash between. It
+	// carries no metadata.
 	LeaseSuffix Layout = sealed{endpoint.LeaseSuffix}
-	// GoZero is go-zero's: KEY/LEASE holds 10.0.0.7:9000. It carries no metadata.
+
+	// GoZero is go-zero's: KEY/LEASE holds 10.0.0.7:9000. It carries no
+	// metadata.
 	GoZero Layout = sealed{endpoint.GoZero}
-	// Kratos is kratos': KEY/INSTANCE holds its ServiceInstance as JSON, with the key's last segment
-	// as the service name. Zone and weight are members of its metadata.
+
+	// Kratos is kratos': KEY/INSTANCE holds its ServiceInstance as JSON, with
+	// the key's last segment as the service name. Zone and weight are members
+	// of its metadata.
 	Kratos Layout = sealed{endpoint.Kratos}
-	// Kitex is kitex': KEY/ADDRESS holds {"network":"tcp","address":"10.0.0.7:9000","weight":10,"tags":{…}}.
+
+	// Kitex is kitex': KEY/ADDRESS holds
+	// {"network":"tcp","address":"10.0.0.7:9000","weight":10,"tags":{…}}.
 	// Version and zone are tags.
 	Kitex Layout = sealed{endpoint.Kitex}
-	// GoFrame is GoFrame's: KEY/ADDRESS holds the metadata alone, {"version":"v2","weight":10}. GoFrame's own readers look for
-	// keys of five parts, /service/DEPLOYMENT/NAMESPACE/NAME/VERSION, and panic at an IPv6 address, so registering an IPv6
-	// address is an error. If a key has several addresses, clients read the first.
+
+	// GoFrame is GoFrame's: KEY/ADDRESS holds the metadata alone,
+	// {"version":"v2","weight":10}. GoFrame's own readers look for keys of five
+	// parts, /service/DEPLOYMENT/NAMESPACE/NAME/VERSION, and panic at an IPv6
+	// address, so registering an IPv6 address is an error. If a key has several
+	// addresses, clients read the first.
 	GoFrame Layout = sealed{endpoint.GoFrame}
-	// GoMicro is go-micro's: KEY/INSTANCE holds its Service as JSON, with one node and with the key's last
-	// segment as the service name. Zone and weight are metadata of the node. go-micro's own readers look
-	// under /micro/registry/NAME.
+
+	// GoMicro is go-micro's: KEY/INSTANCE holds its Service as JSON, with one
+	// node and with the key's last segment as the service name. Zone and weight
+	// are metadata of the node. go-micro's own readers look under
+	// /micro/registry/NAME.
 	GoMicro Layout = sealed{endpoint.GoMicro}
 )
 
-// JSONFields has the names of the top-level fields of a JSON object. A field whose name is "" is neither written nor read.
+// JSONFields has the names of the top-level fields of a JSON object. A field
+// whose name is "" is neither written nor read.
 type JSONFields struct {
 	Addr     string // "host:port"; "": Host and Port are required
 	Host     string // without a port; an IPv6 address has no brackets
@@ -68,26 +96,37 @@ type JSONFields struct {
 	Zone     string
 	Weight   string // written as a number; read as a number or a string
 	Metadata string // an object of strings; "": no metadata, as in Plain
-	Name     string // the service's name: when written, the last segment of its key; when read, ignored
+
+	// the service's name: when written, the last segment of its key; when read,
+	// ignored
+	Name string
 }
 
-// JSONLayout returns a layout for JSON of your own: KEY/INSTANCE holds an object with these fields.
-// Clients that read it also read the other layouts: they parse a value without an address in these
-// fields as another layout. Using such a layout is an error if the fields name no address, or if two fields
-// have the same name. Layouts of equal fields are equal.
+// JSONLayout returns a layout for JSON of your own: KEY/INSTANCE holds an
+// object with these fields. Clients that read it also read the other layouts:
+// they parse a value without an address in these fields as another layout.
+// Using such a layout is an error if the fields name no address, or if two
+// fields have the same name. Layouts of equal fields are equal.
 func JSONLayout(fields JSONFields) Layout {
 	return sealed{endpoint.MappedJSON(endpoint.JSONFields(fields))}
 }
 
 // init lets package endpoint's table of layouts return this package's type.
-func init() { endpoint.Public = func(l endpoint.Layout) any { return sealed{l} } }
+func init() {
+	endpoint.Public = func(l endpoint.Layout) any { return sealed{l} }
+}
 
 type sealed struct{ l endpoint.Layout }
 
-func (s sealed) String() string          { return s.l.String() }
-func (s sealed) layout() endpoint.Layout { return s.l }
+func (s sealed) String() string {
+	return s.l.String()
+}
+func (s sealed) layout() endpoint.Layout {
+	return s.l
+}
 
-// readerOf returns a reader of the layouts that clients always read, and of the given ones. It ignores nil layouts.
+// readerOf returns a reader of the layouts that clients always read, and of the
+// given ones. It ignores nil layouts.
 func readerOf(layouts ...Layout) (endpoint.Reader, error) {
 	var all []endpoint.Layout
 	for _, l := range layouts {
@@ -95,5 +134,6 @@ func readerOf(layouts ...Layout) (endpoint.Reader, error) {
 			all = append(all, l.layout())
 		}
 	}
+
 	return endpoint.NewReader(all...)
 }

@@ -4,5 +4,8 @@ package runtime
 
 import "math"
 
-// openFiles returns a large number, because this system has no limit of open files.
-func openFiles() int { return math.MaxInt32 }
+// openFiles returns a large number, because this system has no limit of open
+// files.
+func openFiles() int {
+	return math.MaxInt32
+}

@@ -22,9 +22,11 @@ import (
 // away returns a client of an etcd that cannot be reached.
 func away(t *testing.T) *clientv3.Client {
 	t.Helper()
+
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
 	must(t, err)
 	t.Cleanup(func() { _ = client.Close() })
+
 	return client
 }
 
@@ -33,25 +35,42 @@ func uses(r *Registry) map[string]func(context.Context) error {
 	desc := &ServiceDesc{Name: "a.B", Key: "a/b"}
 	plaintext := grpc.WithTransportCredentials(insecure.NewCredentials())
 	return map[string]func(context.Context) error{
-		"NewClient": func(context.Context) error { _, err := r.NewClient(desc, plaintext); return err },
+		"NewClient": func(context.Context) error {
+			_, err := r.NewClient(desc, plaintext)
+			return err
+		},
 		"Each": func(ctx context.Context) error {
 			instances, err := r.NewInstances(desc, plaintext)
 			if err != nil {
 				return err
 			}
 			defer instances.Close()
-			return Each(ctx, instances, func(c grpc.ClientConnInterface) grpc.ClientConnInterface { return c },
+
+			return Each(ctx, instances, func(c grpc.ClientConnInterface) grpc.ClientConnInterface {
+				return c
+			},
 				func(context.Context, Endpoint, grpc.ClientConnInterface) error { return nil })
 		},
-		"Follow":           func(context.Context) error { _, err := r.Follow(desc, func() {}); return err },
-		"Register":         func(ctx context.Context) error { _, err := r.Register(ctx, "a/b", Endpoint{Addr: "h:1"}); return err },
-		"Add":              func(ctx context.Context) error { return r.Add(ctx, "a/b", Endpoint{Addr: "h:1"}) },
-		"Remove":           func(ctx context.Context) error { return r.Remove(ctx, "a/b", "x") },
-		"SetServiceConfig": func(ctx context.Context) error { return r.SetServiceConfig(ctx, "a/b", "{}") },
+		"Follow": func(context.Context) error {
+			_, err := r.Follow(desc, func() {})
+			return err
+		},
+		"Register": func(ctx context.Context) error {
+			_, err := r.Register(ctx, "a/b", Endpoint{Addr: "h:1"})
+			return err
+		},
+		"Add": func(ctx context.Context) error {
+			return r.Add(ctx, "a/b", Endpoint{Addr: "h:1"})
+		},
+		"Remove": func(ctx context.Context) error { return r.Remove(ctx, "a/b", "x") },
+		"SetServiceConfig": func(ctx context.Context) error {
+			return r.SetServiceConfig(ctx, "a/b", "{}")
+		},
 		"Watch": func(ctx context.Context) error {
 			for _, err := range r.Watch(ctx, "a/b") {
 				return err
 			}
+
 			return nil
 		},
 		"Resolver": func(ctx context.Context) error {
@@ -60,6 +79,7 @@ func uses(r *Registry) map[string]func(context.Context) error {
 				return err
 			}
 			defer conn.Close()
+
 			return conn.Invoke(ctx, "/a.B/C", nil, nil)
 		},
 		"Serve": func(ctx context.Context) error {
@@ -67,13 +87,16 @@ func uses(r *Registry) map[string]func(context.Context) error {
 			if err != nil {
 				return err
 			}
+
 			s := r.NewServer(grpc.NewServer())
 			s.Publish(desc)
+
 			return s.Serve(ctx, lis)
 		},
 		"Announce": func(ctx context.Context) error {
 			s := r.NewServer(grpc.NewServer())
 			s.Publish(desc)
+
 			return s.Announce(ctx, "127.0.0.1:1")
 		},
 	}
@@ -82,39 +105,61 @@ func uses(r *Registry) map[string]func(context.Context) error {
 func TestRegistryThatCannotBeUsed(t *testing.T) {
 	closed := NewRegistry(away(t))
 	must(t, closed.Close(t.Context()))
+
 	without := func(take func(*clientv3.Client)) *Registry {
-		client, parts := away(t), clientv3.NewCtxClient(t.Context())
-		parts.KV, parts.Watcher, parts.Lease = client.KV, client.Watcher, client.Lease
+		client := away(t)
+		parts := clientv3.NewCtxClient(t.Context())
+		parts.KV = client.KV
+		parts.Watcher = client.Watcher
+		parts.Lease = client.Lease
 		take(parts)
+
 		return NewRegistry(parts)
 	}
+
 	shared := away(t)
 	for name, tt := range map[string]struct {
 		registry *Registry
 		want     error
 	}{
-		"that falls back on nil":            {NewRegistry(away(t), WithFallback(nil)), errors.New("etcd: WithFallback was given a nil registry")},
-		"that falls back on itself":         {NewRegistry(shared, WithFallback(NewRegistry(shared))), errors.New("etcd: WithFallback was given a registry on the same etcd client and namespace")},
-		"whose fallback has its directory":  {NewRegistry(away(t), WithSnapshotDir("d"), WithFallback(NewRegistry(away(t), WithSnapshotDir("d")))), errors.New("etcd: WithFallback: both registries have the snapshot directory")},
-		"that falls back on an invalid one": {NewRegistry(away(t), WithFallback(NewRegistry(nil))), errNilClient},
-		"of a nil client":                   {NewRegistry(nil), errNilClient},
-		"without a KV":                      {without(func(c *clientv3.Client) { c.KV = nil }), errIncompleteClient},
-		"without a Watcher":                 {without(func(c *clientv3.Client) { c.Watcher = nil }), errIncompleteClient},
-		"closed":                            {closed, errClosed},
-		"with a bad prefix":                 {NewRegistry(away(t), WithAllowedAddresses(netip.Prefix{})), errors.New("etcd: WithAllowedAddresses: prefix 1 of 1 is invalid Prefix")},
+		"that falls back on nil": {NewRegistry(away(t), WithFallback(nil)),
+			errors.New("etcd: WithFallback was given a nil registry")},
+		"that falls back on itself": {
+			NewRegistry(shared, WithFallback(NewRegistry(shared))),
+			errors.New(
+				"etcd: WithFallback was given a registry on the same etcd client and namespace")},
+		"whose fallback has its directory": {NewRegistry(away(t), WithSnapshotDir("d"),
+			WithFallback(NewRegistry(away(t), WithSnapshotDir("d")))),
+			errors.New("etcd: WithFallback: both registries have the snapshot directory")},
+		"that falls back on an invalid one": {NewRegistry(away(t), WithFallback(NewRegistry(nil))),
+			errNilClient},
+		"of a nil client": {NewRegistry(nil), errNilClient},
+		"without a KV": {without(func(c *clientv3.Client) {
+			c.KV = nil
+		}), errIncompleteClient},
+		"without a Watcher": {without(func(c *clientv3.Client) {
+			c.Watcher = nil
+		}), errIncompleteClient},
+		"closed": {closed, errClosed},
+		"with a bad prefix": {NewRegistry(away(t), WithAllowedAddresses(netip.Prefix{})),
+			errors.New("etcd: WithAllowedAddresses: prefix 1 of 1 is invalid Prefix")},
 	} {
 		for use, f := range uses(tt.registry) {
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			err := f(ctx)
 			cancel()
+
 			// gRPC passes on only the text of a resolver's error.
-			if !errors.Is(err, tt.want) && (err == nil || !strings.Contains(err.Error(), tt.want.Error())) {
+			if !errors.Is(err, tt.want) &&
+				(err == nil || !strings.Contains(err.Error(), tt.want.Error())) {
 				t.Errorf("%s of a registry %s returned %v, want %v", use, name, err, tt.want)
 			}
 		}
+
 		if s := tt.registry.Status(); len(s.Keys) > 0 || len(s.Registrations) > 0 {
 			t.Errorf("Status of a registry %s = %v, want no keys and registrations", name, s)
 		}
+
 		if err := tt.registry.Close(t.Context()); err != nil {
 			t.Errorf("Close of a registry %s returned %v, want nil", name, err)
 		}
@@ -124,15 +169,24 @@ func TestRegistryThatCannotBeUsed(t *testing.T) {
 // Errors name the key with the namespace.
 func TestErrorsNameTheNamespace(t *testing.T) {
 	for use, f := range uses(offline(t, WithNamespace("prod/"))) {
-		if use == "NewClient" || use == "Follow" || use == "Serve" || use == "Watch" || use == "Resolver" {
+		if use == "NewClient" ||
+			use == "Follow" ||
+			use == "Serve" ||
+			use == "Watch" ||
+			use == "Resolver" {
 			continue // these succeed while etcd cannot be reached, or return gRPC's errors
 		}
+
 		for _, bound := range []time.Duration{0, 20 * time.Millisecond} {
 			ctx, cancel := context.WithTimeout(t.Context(), bound)
 			err := f(ctx)
 			cancel()
-			if err == nil || !strings.Contains(err.Error(), "prod/a/b") && !strings.Contains(err.Error(), "prod/_grpc_config/a/b") {
-				t.Errorf("%s within %v returned %v, want an error with the key and the namespace prod/", use, bound, err)
+
+			if err == nil || !strings.Contains(err.Error(), "prod/a/b") &&
+				!strings.Contains(err.Error(), "prod/_grpc_config/a/b") {
+				t.Errorf(
+					"%s within %v returned %v, want an error with the key and the namespace prod/",
+					use, bound, err)
 			}
 		}
 	}
@@ -144,12 +198,16 @@ func TestAClientWithoutALease(t *testing.T) {
 	client.KV, client.Watcher = away(t).KV, away(t).Watcher
 	r := NewRegistry(client)
 	defer r.Close(t.Context())
+
 	for use, f := range uses(r) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		err := f(ctx)
 		cancel()
-		if leases := use == "Register" || use == "Serve" || use == "Announce"; errors.Is(err, errIncompleteClient) != leases {
-			t.Errorf("%s without a Lease returned %v, want errIncompleteClient: %v", use, err, leases)
+
+		leases := use == "Register" || use == "Serve" || use == "Announce"
+		if errors.Is(err, errIncompleteClient) != leases {
+			t.Errorf("%s without a Lease returned %v, want errIncompleteClient: %v", use, err,
+				leases)
 		}
 	}
 }
@@ -157,6 +215,7 @@ func TestAClientWithoutALease(t *testing.T) {
 func TestBadDescriptions(t *testing.T) {
 	r := NewRegistry(away(t), WithLogger(slog.New(slog.DiscardHandler)), nil)
 	defer r.Close(t.Context())
+
 	plaintext := grpc.WithTransportCredentials(insecure.NewCredentials())
 	for want, desc := range map[string]*ServiceDesc{
 		"is nil":        nil,
@@ -168,9 +227,17 @@ func TestBadDescriptions(t *testing.T) {
 		"negative":      {Name: "a.B", Key: "a", LeaseTTL: -time.Second},
 		"no address":    {Name: "a.B", Key: "a", Layout: JSONLayout(JSONFields{Version: "v"})},
 		// This test does not link the policy, and neither does generated code.
-		"outlier_detection_experimental": {Name: "demo.Demo", Key: "demo", ServiceConfig: `{"loadBalancingConfig":[{"outlier_detection_experimental":{"failurePercentageEjection":{},"childPolicy":[{"round_robin":{}}]}}]}`},
+		"outlier_detection_experimental": {
+			Name:          "demo.Demo",
+			Key:           "demo",
+			ServiceConfig: `{"loadBalancingConfig":[{"outlier_detection_experimental":{"failurePercentageEjection":{},"childPolicy":[{"round_robin":{}}]}}]}`,
+		},
 
-		"nope":               {Name: "a.B", Key: "a", ServiceConfig: `{"loadBalancingConfig":[{"nope":{}}]}`},
+		"nope": {
+			Name:          "a.B",
+			Key:           "a",
+			ServiceConfig: `{"loadBalancingConfig":[{"nope":{}}]}`,
+		},
 		"not a JSON object":  {Name: "a.B", Key: "a", ServiceConfig: `[`},
 		"loadBalancing":      {Name: "a.B", Key: "a", ServiceConfig: `{"loadBalancingConfig":7}`},
 		"MethodConfig":       {Name: "a.B", Key: "a", ServiceConfig: `{"methodConfig":7}`},
@@ -180,63 +247,92 @@ func TestBadDescriptions(t *testing.T) {
 		if want == "transport security" {
 			opts = nil
 		}
-		if conn, err := r.NewClient(desc, opts...); err == nil || !strings.Contains(err.Error(), want) {
+
+		conn, err := r.NewClient(desc, opts...)
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("NewClient(%+v) = %v, %v, want an error with %q", desc, conn, err, want)
 		}
 	}
+
 	for config, want := range map[string]string{
 		"{": "service config",
 		`{"loadBalancingConfig":[{"grpclb":{}}]}`:                                 `not "grpclb"; for any other, call grpc.NewClient("etcd:///KEY"`,
 		`{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"weighted":{}}]}}]}`:    `childPolicy[0]: want one of the policies`,
 		`{"loadBalancingConfig":[{"round_robin":{"childPolicy":[{"etcd":{}}]}}]}`: `round_robin: unknown field "childPolicy"`,
 	} {
-		if conn, err := r.NewClient(&ServiceDesc{Key: "a"}, plaintext, WithDefaultServiceConfig(config)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("NewClient with the default service config %s = %v, %v, want an error with %q", config, conn, err, want)
+		conn, err := r.NewClient(&ServiceDesc{Key: "a"}, plaintext,
+			WithDefaultServiceConfig(config))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf(
+				"NewClient with the default service config %s = %v, %v, want an error with %q",
+				config, conn, err, want)
 		}
 	}
 }
 
 func TestConnectionsThatAreClosedAreForgotten(t *testing.T) {
 	const open, closed = 20, 200
-	r, scans := NewRegistry(away(t)), 0
+
+	r := NewRegistry(away(t))
+	scans := 0
+
 	defer r.Close(t.Context())
+
 	for i := range open + closed {
 		before := len(r.conns)
-		conn, err := r.NewClient(&ServiceDesc{Name: "a.B", Key: "a"}, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if must(t, err); i >= open {
+		conn, err := r.NewClient(&ServiceDesc{Name: "a.B", Key: "a"},
+			grpc.WithTransportCredentials(insecure.NewCredentials()))
+		must(t, err)
+
+		if i >= open {
 			must(t, conn.Close())
 		}
+
 		if len(r.conns) <= before {
 			scans++
 		}
 	}
+
 	if n := len(r.conns) - open; n > 4*open || scans > closed/open {
-		t.Errorf("with %d open connections, the registry tracks %d of %d closed ones after %d scans, want at most %d and %d", open, n, closed, scans, 4*open, closed/open)
+		t.Errorf("with %d open connections, the registry tracks %d of %d closed ones after %d scans, want at most %d and %d",
+			open, n, closed, scans, 4*open, closed/open)
 	}
 }
 
-// TestCloseIsBounded closes a registry whose connections hang while they are closed: all are closed, and the error says that it was cut short.
+// TestCloseIsBounded closes a registry whose connections hang while they are
+// closed: all are closed, and the error says that it was cut short.
 func TestCloseIsBounded(t *testing.T) {
 	const conns = 3
-	r, begun, release := NewRegistry(away(t)), make(chan struct{}, conns), make(chan struct{})
+
+	r := NewRegistry(away(t))
+	begun := make(chan struct{}, conns)
+
+	release := make(chan struct{})
 	for range conns {
 		hangs := manual.NewBuilderWithScheme("hangs")
 		hangs.CloseCallback = func() { begun <- struct{}{}; <-release }
-		conn, err := grpc.NewClient("hangs:///", grpc.WithResolvers(hangs), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		conn, err := grpc.NewClient("hangs:///", grpc.WithResolvers(hangs),
+			grpc.WithTransportCredentials(insecure.NewCredentials()))
 		must(t, err)
 		conn.Connect()
 		r.conns = append(r.conns, conn)
 	}
+
 	ctx, cancel := context.WithCancel(t.Context())
 	closed := make(chan error)
 	go func() { closed <- r.Close(ctx) }()
+
 	for range conns {
 		<-begun
 	}
+
 	cancel()
-	if err := <-closed; !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "still being closed") {
+
+	err := <-closed
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "still being closed") {
 		t.Errorf("Close: %v, want an error that says what is still being closed", err)
 	}
+
 	close(release)
 	r.running.Wait()
 }
@@ -245,10 +341,13 @@ func TestEachEndsWithItsRegistry(t *testing.T) {
 	r := NewRegistry(away(t), WithLogger(slog.New(slog.DiscardHandler)))
 	ended := make(chan error, 1)
 	go func() { ended <- uses(r)["Each"](context.Background()) }()
+
 	for len(r.Status().Keys) == 0 {
 		time.Sleep(time.Millisecond) // until Each waits for etcd
 	}
+
 	must(t, r.Close(t.Context()))
+
 	if err := <-ended; err == nil {
 		t.Error("Each returned nil though its registry was closed, want an error")
 	}
@@ -260,31 +359,45 @@ func TestRegisterMisuse(t *testing.T) {
 	if _, err := (*Registry)(nil).Register(ctx, "a", ep); err == nil {
 		t.Error("Register of a nil registry returned no error")
 	}
+
 	r := offline(t, WithLeaseTTL(time.Millisecond))
-	if _, err := r.Register(ctx, "a", ep); err == nil || !strings.Contains(err.Error(), "1ms") {
+	_, err := r.Register(ctx, "a", ep)
+	if err == nil || !strings.Contains(err.Error(), "1ms") {
 		t.Errorf("Register with a TTL of 1 ms returned %v, want an error with 1ms", err)
 	}
+
 	if err := r.Add(ctx, "a/", ep); err == nil {
 		t.Error("Add under the key \"a/\" returned no error")
 	}
-	if err := r.Add(ctx, "a", ep, WithLayouts(nil)); err == nil || !strings.Contains(err.Error(), "nil layout") {
+
+	err = r.Add(ctx, "a", ep, WithLayouts(nil))
+	if err == nil || !strings.Contains(err.Error(), "nil layout") {
 		t.Errorf("Add in a nil layout returned %v, want an error with 'nil layout'", err)
 	}
-	if err := r.Add(ctx, "a", ep, WithLayouts(JSONLayout(JSONFields{Version: "v"}))); err == nil || !strings.Contains(err.Error(), "names no address") {
-		t.Errorf("Add in a layout without an address returned %v, want an error with 'names no address'", err)
+
+	err = r.Add(ctx, "a", ep, WithLayouts(JSONLayout(JSONFields{Version: "v"})))
+	if err == nil || !strings.Contains(err.Error(), "names no address") {
+		t.Errorf(
+			"Add in a layout without an address returned %v, want an error with 'names no address'",
+			err)
 	}
-	for _, err := range r.Watch(ctx, "a", JSONLayout(JSONFields{Addr: "a"}), JSONLayout(JSONFields{Addr: "b"})) {
+
+	for _, err := range r.Watch(ctx, "a", JSONLayout(JSONFields{Addr: "a"}),
+		JSONLayout(JSONFields{Addr: "b"})) {
 		if err == nil || !strings.Contains(err.Error(), "two JSON layouts") {
 			t.Errorf("Watch with two JSON layouts yielded the error %v, want one with 'two JSON layouts'", err)
 		}
+
 		break
 	}
+
 	if err := r.Remove(ctx, "a", ""); err == nil {
 		t.Error("Remove of the instance \"\" returned no error")
 	}
 }
 
-// TestYieldChanges_SetAfterError shows a Watch an error and its end. Without the end, users would act on the error for good.
+// TestYieldChanges_SetAfterError shows a Watch an error and its end. Without
+// the end, users would act on the error for good.
 func TestYieldChanges_SetAfterError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type state struct {
@@ -292,44 +405,70 @@ func TestYieldChanges_SetAfterError(t *testing.T) {
 			set   []string
 			err   error
 		}
+
 		var got []string
-		one, failed, changed, began := []string{"a"}, errors.New("away"), make(chan struct{}, 1), time.Now() // virtual time
-		states := []state{{err: failed}, {}, {true, one, nil}, {true, one, nil}, {true, one, failed}, {true, one, failed}, {true, nil, failed}, {true, nil, nil}, {true, nil, nil}}
+
+		one := []string{"a"}
+		failed := errors.New("away")
+		changed := make(chan struct{}, 1)
+		began := time.Now() // virtual time
+		states := []state{{err: failed}, {}, {true, one, nil}, {true, one, nil},
+			{true, one, failed}, {true, one, failed}, {true, nil, failed}, {true, nil, nil},
+			{true, nil, nil}}
 		ctx, cancel := context.WithCancel(t.Context())
 		changed <- struct{}{}
+
 		yieldChanges(ctx, t.Context(), changed, time.Second, func() (bool, []string, error) {
 			s := states[0]
-			if states = states[1:]; len(states) == 0 {
+
+			states = states[1:]
+			if len(states) == 0 {
 				cancel()
 			}
+
 			changed <- struct{}{}
+
 			return s.known, s.set, s.err
 		}, slices.Clone, func(set []string, err error) bool {
 			got = append(got, fmt.Sprintf("%v: %d %v", time.Since(began), len(set), err))
 			return true
 		})
+
 		got = append(got, fmt.Sprintf("%v: end", time.Since(began)))
-		if want := []string{"0s: 0 away", "2s: 1 <nil>", "4s: 0 away", "6s: 0 <nil>", "6s: 0 away", "7s: 0 <nil>", "8s: end"}; !slices.Equal(got, want) {
+
+		want := []string{"0s: 0 away", "2s: 1 <nil>", "4s: 0 away", "6s: 0 <nil>", "6s: 0 away",
+			"7s: 0 <nil>", "8s: end"}
+		if !slices.Equal(got, want) {
 			t.Errorf("yielded %q, want %q", got, want)
 		}
 	})
 }
 
-// A hook that hangs holds nothing up, and makes the registry keep only so many changes: the oldest are left out.
+// A hook that hangs holds nothing up, and makes the registry keep only so many
+// changes: the oldest are left out.
 func TestOnStatus_Hangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []int
+
 		hang := make(chan struct{})
 		heard := queued(func(s Status) { <-hang; got = append(got, int(s.LeaseID)) })
 		for i := range maxQueue + 10 {
-			if heard(Status{LeaseID: clientv3.LeaseID(i)}); i == 0 {
+			heard(Status{LeaseID: clientv3.LeaseID(i)})
+
+			if i == 0 {
 				synctest.Wait()
 			}
 		}
+
 		close(hang)
 		synctest.Wait()
-		if len(got) != maxQueue+1 || got[1] != 10 || !slices.IsSorted(got) || got[maxQueue] != maxQueue+9 {
-			t.Errorf("%d calls, the second for change %d, want %d and 10", len(got), got[1], maxQueue+1)
+
+		if len(got) != maxQueue+1 ||
+			got[1] != 10 ||
+			!slices.IsSorted(got) ||
+			got[maxQueue] != maxQueue+9 {
+			t.Errorf("%d calls, the second for change %d, want %d and 10", len(got), got[1],
+				maxQueue+1)
 		}
 	})
 }

@@ -19,37 +19,60 @@ func FuzzTarget(f *testing.F) {
 	} {
 		f.Add(target)
 	}
+
 	f.Fuzz(func(t *testing.T, target string) {
 		u, err := url.Parse(target)
 		if err != nil || u.Scheme != Scheme {
 			return
 		}
+
 		key, layout, err := parseTarget(*u)
 		if err != nil {
-			if text := err.Error(); len(text) > 3*len(target)+500 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
-				t.Errorf("the error has %d bytes, want at most %d, all printable: %q", len(text), 3*len(target)+500, text)
+			text := err.Error()
+			if len(text) > 3*len(target)+500 || strings.ContainsFunc(text, func(r rune) bool {
+				return !unicode.IsPrint(r)
+			}) {
+				t.Errorf("the error has %d bytes, want at most %d, all printable: %q", len(text),
+					3*len(target)+500, text)
 			}
+
 			return
 		}
+
 		if err := endpoint.CheckKey(key); err != nil {
 			t.Fatalf("target %q gives an invalid key: %v", target, err)
 		}
+
 		spelled := url.URL{Scheme: Scheme, Path: "/" + key}
 		if !layout.IsZero() {
 			spelled.RawQuery = "layout=" + layout.String()
 		}
+
 		again, err := url.Parse(spelled.String())
 		if err != nil {
-			t.Fatalf("target %q, written again as %q, cannot be parsed: %v", target, spelled.String(), err)
+			t.Fatalf("target %q, written again as %q, cannot be parsed: %v", target,
+				spelled.String(), err)
 		}
-		if gotKey, gotLayout, err := parseTarget(*again); err != nil || gotKey != key || gotLayout != layout {
-			t.Errorf("target %q has the key %q and the layout %v, but written as %q it has %q, %v and the error %v", target, key, layout, again, gotKey, gotLayout, err)
+
+		if gotKey, gotLayout, err := parseTarget(*again); err != nil ||
+			gotKey != key ||
+			gotLayout != layout {
+			t.Errorf("target %q has the key %q and the layout %v, but written as %q it has %q, %v and the error %v",
+				target, key, layout, again, gotKey, gotLayout, err)
 		}
-		authority := new(builder).OverrideAuthority(resolver.Target{URL: *u}) // net/url must parse it
+
+		// net/url must parse it
+		authority := new(builder).OverrideAuthority(resolver.Target{URL: *u})
 		parsed, err := url.Parse("https://" + strings.ReplaceAll(authority, "%", "%25"))
-		if err != nil || parsed.Path != "" || parsed.User != nil || parsed.Fragment != "" || parsed.RawQuery != "" ||
+		if err != nil ||
+			parsed.Path != "" ||
+			parsed.User != nil ||
+			parsed.Fragment != "" ||
+			parsed.RawQuery != "" ||
+
 			strings.ContainsFunc(authority, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			t.Errorf("target %q has the invalid authority %q, parsed as %+v, %v", target, authority, parsed, err)
+			t.Errorf("target %q has the invalid authority %q, parsed as %+v, %v", target,
+				authority, parsed, err)
 		}
 	})
 }

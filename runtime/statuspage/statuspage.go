@@ -1,9 +1,10 @@
-// Package statuspage shows the status of a registry, for the debug port of a service:
+// Package statuspage shows the status of a registry, for the debug port of a
+// service:
 //
 //	http.Handle("/debug/etcd", statuspage.Handler(registry))
 //
-// The page holds the addresses and metadata of endpoints. Serve it where debug pages belong, not to
-// the public.
+// The page holds the addresses and metadata of endpoints. Serve it where debug
+// pages belong, not to the public.
 package statuspage
 
 import (
@@ -17,9 +18,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// Handler returns a handler that shows, as indented JSON, the keys that the registry follows, their endpoints, and the
-// registrations. It does not read from etcd. Strings are escaped. Headers forbid other sites to frame the page, and
-// caches to keep it.
+// Handler returns a handler that shows, as indented JSON, the keys that the
+// registry follows, their endpoints, and the registrations. It does not read
+// from etcd. Strings are escaped. Headers forbid other sites to frame the page,
+// and caches to keep it.
 func Handler(registry *runtime.Registry) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		h := w.Header()
@@ -27,16 +29,20 @@ func Handler(registry *runtime.Registry) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
+
 		if req.Method != http.MethodGet && req.Method != http.MethodHead {
 			h.Set("Allow", "GET, HEAD")
 			http.Error(w, "want GET", http.StatusMethodNotAllowed)
+
 			return
 		}
+
 		text, err := show(registry.Status(), time.Now())
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
+
 		h.Set("Content-Type", "application/json")
 		_, _ = w.Write(text) // an error: the client is gone
 	})
@@ -48,7 +54,8 @@ func show(s runtime.RegistryStatus, now time.Time) ([]byte, error) {
 	return append(printablejson.Escape(text), '\n'), err
 }
 
-// view is the content of the page. Its JSON names are part of the page's interface.
+// view is the content of the page. Its JSON names are part of the page's
+// interface.
 type view struct {
 	Time          time.Time      `json:"time"`
 	Etcd          etcd           `json:"etcd"`
@@ -62,17 +69,28 @@ type etcd struct {
 }
 
 type key struct {
-	Key           string          `json:"key"`
-	State         string          `json:"state"` // "following", "stale", "unknown"
-	Error         string          `json:"error,omitempty"`
-	Connections   int             `json:"connections"`
-	Away          int             `json:"away,omitempty"` // the number of connections with calls that go to the fallback cluster
-	Held          int             `json:"held,omitempty"`
-	Age           string          `json:"age,omitempty"` // the time since the endpoints last changed
+	Key         string `json:"key"`
+	State       string `json:"state"` // "following", "stale", "unknown"
+	Error       string `json:"error,omitempty"`
+	Connections int    `json:"connections"`
+
+	// the number of connections with calls that go to the fallback cluster
+	Away int `json:"away,omitempty"`
+
+	Held int `json:"held,omitempty"`
+
+	// the time since the endpoints last changed
+	Age string `json:"age,omitempty"`
+
 	ServiceConfig json.RawMessage `json:"serviceConfig,omitempty"`
-	ConfigError   string          `json:"serviceConfigError,omitempty"` // why the config in etcd is not in force
-	Endpoints     []endpoint      `json:"endpoints"`
-	Leaving       []endpoint      `json:"leaving,omitempty"` // in etcd, but without calls, because their owners withdraw them
+
+	// why the config in etcd is not in force
+	ConfigError string `json:"serviceConfigError,omitempty"`
+
+	Endpoints []endpoint `json:"endpoints"`
+
+	// in etcd, but without calls, because their owners withdraw them
+	Leaving []endpoint `json:"leaving,omitempty"`
 }
 
 type endpoint struct {
@@ -82,8 +100,12 @@ type endpoint struct {
 	Zone     string            `json:"zone,omitempty"`
 	Weight   uint32            `json:"weight,omitempty"`
 	Metadata map[string]string `json:"metadata,omitempty"`
-	Held     bool              `json:"held,omitempty"`    // the endpoint has vanished from etcd, and is kept for a grace
-	Drained  bool              `json:"drained,omitempty"` // the live config drains the endpoint
+
+	// the endpoint has vanished from etcd, and is kept for a grace
+	Held bool `json:"held,omitempty"`
+
+	// the live config drains the endpoint
+	Drained bool `json:"drained,omitempty"`
 }
 
 type registration struct {
@@ -95,47 +117,82 @@ type registration struct {
 }
 
 func newView(s runtime.RegistryStatus, now time.Time) view {
-	v := view{Time: now.UTC().Truncate(time.Second), Keys: []key{}, Registrations: []registration{}}
-	v.Etcd = etcd{Endpoints: append([]string{}, s.Etcd.Endpoints...), Error: reason(s.Etcd.Err)}
+	v := view{
+		Time:          now.UTC().Truncate(time.Second),
+		Keys:          []key{},
+		Registrations: []registration{},
+	}
+
+	v.Etcd = etcd{
+		Endpoints: append([]string{}, s.Etcd.Endpoints...),
+		Error:     reason(s.Etcd.Err),
+	}
+
 	for _, k := range s.Keys {
 		v.Keys = append(v.Keys, newKey(k, now))
 	}
+
 	for _, g := range s.Registrations {
-		out := registration{Key: g.Key, State: g.State.String(), Since: age(g.Since, now), Error: reason(g.Err)}
+		out := registration{
+			Key:   g.Key,
+			State: g.State.String(),
+			Since: age(g.Since, now),
+			Error: reason(g.Err),
+		}
 		if g.LeaseID != 0 {
 			out.Lease = fmt.Sprintf("%x", int64(g.LeaseID))
 		}
+
 		v.Registrations = append(v.Registrations, out)
 	}
+
 	return v
 }
 
 func newKey(k runtime.KeyStatus, now time.Time) key {
 	out := key{
-		Key: k.Key, State: "following", Connections: k.Connections, Away: k.Away, Held: k.Held,
-		ServiceConfig: json.RawMessage(k.ServiceConfig), Endpoints: newEndpoints(k.Endpoints),
-		Error: reason(k.Err), ConfigError: reason(k.ConfigErr), Leaving: newEndpoints(k.Leaving),
+		Key:           k.Key,
+		State:         "following",
+		Connections:   k.Connections,
+		Away:          k.Away,
+		Held:          k.Held,
+		ServiceConfig: json.RawMessage(k.ServiceConfig),
+		Endpoints:     newEndpoints(k.Endpoints),
+		Error:         reason(k.Err),
+		ConfigError:   reason(k.ConfigErr),
+		Leaving:       newEndpoints(k.Leaving),
 	}
 	for i, e := range k.Endpoints {
 		_, out.Endpoints[i].Held = slices.BinarySearch(k.HeldAddrs, e.Addr)
 		_, out.Endpoints[i].Drained = slices.BinarySearch(k.DrainedAddrs, e.Addr)
 	}
+
 	if k.Err != nil || k.Provisional {
 		out.State = "stale"
 	}
+
 	if k.Known {
 		out.Age = age(k.Changed, now)
 	} else {
 		out.State = "unknown"
 	}
+
 	return out
 }
 
 func newEndpoints(endpoints []runtime.Endpoint) []endpoint {
 	out := make([]endpoint, len(endpoints))
 	for i, e := range endpoints {
-		out[i] = endpoint{Instance: e.Instance, Addr: e.Addr, Version: e.Version, Zone: e.Zone, Weight: e.Weight, Metadata: e.Metadata}
+		out[i] = endpoint{
+			Instance: e.Instance,
+			Addr:     e.Addr,
+			Version:  e.Version,
+			Zone:     e.Zone,
+			Weight:   e.Weight,
+			Metadata: e.Metadata,
+		}
 	}
+
 	return out
 }
 
@@ -144,6 +201,7 @@ func reason(err error) string {
 	if err == nil {
 		return ""
 	}
+
 	return err.Error()
 }
 
@@ -152,5 +210,6 @@ func age(then, now time.Time) string {
 	if d >= time.Second {
 		return d.Round(time.Second).String()
 	}
+
 	return d.Round(time.Millisecond).String()
 }

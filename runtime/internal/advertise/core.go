@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// ErrUnknown means that the address may be found later: the network is not up, or a name cannot be looked up.
+// ErrUnknown means that the address may be found later: the network is not up,
+// or a name cannot be looked up.
 var ErrUnknown = errors.New("this host's address is not known yet")
 
 // route is a route from this host to a target.
@@ -17,9 +18,11 @@ type route struct {
 	err    error      // why the route is not known
 }
 
-// choose returns the local address of the first known route that leaves this host or, without one, a known loopback address.
+// choose returns the local address of the first known route that leaves this
+// host or, without one, a known loopback address.
 func choose(routes []route) (netip.Addr, error) {
 	var loopback netip.Addr
+
 	errs := make([]error, len(routes))
 	for i, r := range routes {
 		local := r.local.Unmap()
@@ -28,15 +31,21 @@ func choose(routes []route) (netip.Addr, error) {
 			errs[i] = r.err
 		case local.IsLoopback():
 			loopback = local
+
 		case undialable(local) != "":
-			errs[i] = fmt.Errorf("the route to %s has the local address %s, which other hosts cannot dial", r.target, local)
+			errs[i] = fmt.Errorf(
+				"the route to %s has the local address %s, which other hosts cannot dial",
+				r.target, local)
+
 		default:
 			return local, nil
 		}
 	}
+
 	if loopback.IsValid() {
 		return loopback, nil
 	}
+
 	return netip.Addr{}, fmt.Errorf("%w: %w", ErrUnknown, errors.Join(errs...))
 }
 
@@ -51,6 +60,7 @@ func undialable(ip netip.Addr) string {
 	case ip.Zone() != "" || ip.Is6() && ip.IsLinkLocalUnicast():
 		return "it is link-local, and has no meaning on other networks"
 	}
+
 	return ""
 }
 
@@ -59,6 +69,10 @@ func isLoopback(host string) bool {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return ip.Unmap().IsLoopback()
 	}
+
 	name := strings.TrimSuffix(strings.ToLower(host), ".")
-	return name == "localhost" || strings.HasPrefix(name, "localhost.") || strings.HasSuffix(name, ".localhost")
+
+	return name == "localhost" ||
+		strings.HasPrefix(name, "localhost.") ||
+		strings.HasSuffix(name, ".localhost")
 }

@@ -1,8 +1,9 @@
-// Package attr carries the state of a key, with its endpoints, from discovery to the load balancing policies, in the attributes of
-// gRPC's resolver state.
+// Package attr carries the state of a key, with its endpoints, from discovery
+// to the load balancing policies, in the attributes of gRPC's resolver state.
 //
-// For policies of other packages, each endpoint also has attributes of its own. They are in Endpoint.Attributes, because a change
-// of Address.Attributes would cause a reconnect.
+// For policies of other packages, each endpoint also has attributes of its own.
+// They are in Endpoint.Attributes, because a change of Address.Attributes would
+// cause a reconnect.
 package attr
 
 import (
@@ -23,36 +24,47 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// Backend is an endpoint of a key, as discovery and the policies use it. All connections share it. It is immutable.
+// Backend is an endpoint of a key, as discovery and the policies use it. All
+// connections share it. It is immutable.
 type Backend struct {
 	Endpoint endpoint.Endpoint
 	Layout   endpoint.Layout // of the endpoint's entry in etcd
 	Leaving  bool            // the entry is marked as leaving
 	Methods  string          // the method list in the entry, or ""
 
-	Lease, Created int64 // of the entry: its lease, and the revision that created it; 0 if etcd did not say
+	// of the entry: its lease, and the revision that created it; 0 if etcd did
+	// not say
+	Lease, Created int64
 
 	grpc atomic.Pointer[resolver.Endpoint] // see GRPC; nil until that is called
 }
 
-// New returns the backend of an endpoint. It ignores a method list that is too long.
+// New returns the backend of an endpoint. It ignores a method list that is too
+// long.
 func New(e endpoint.Endpoint, layout endpoint.Layout) *Backend {
 	b := &Backend{Endpoint: e, Layout: layout, Leaving: e.Leaving()}
 	if methods := e.Metadata[endpoint.MethodsName]; len(methods) <= endpoint.MaxMethods {
 		b.Methods = methods
 	}
+
 	return b
 }
 
-// Equal reports whether b and o have equal endpoints and layouts, and are of one server process.
+// Equal reports whether b and o have equal endpoints and layouts, and are of
+// one server process.
 func (b *Backend) Equal(o *Backend) bool {
-	return b == o || b.Layout == o.Layout && b.Endpoint.Equal(o.Endpoint) && !b.Restarted(o)
+	return b == o ||
+		b.Layout == o.Layout && b.Endpoint.Equal(o.Endpoint) && !b.Restarted(o)
 }
 
-// Restarted reports whether the server of b has registered again since o was read. Few layouts record when a server has started.
+// Restarted reports whether the server of b has registered again since o was
+// read. Few layouts record when a server has started.
 func (b *Backend) Restarted(o *Backend) bool {
 	started := b.Endpoint.Metadata[endpoint.StartedName]
-	return started != "" && started != o.Endpoint.Metadata[endpoint.StartedName] || b.Lease != o.Lease || b.Created != o.Created
+
+	return started != "" && started != o.Endpoint.Metadata[endpoint.StartedName] ||
+		b.Lease != o.Lease ||
+		b.Created != o.Created
 }
 
 // Compare orders backends by instance, then by address.
@@ -60,12 +72,14 @@ func Compare(a, b *Backend) int {
 	if a.Endpoint.Instance != b.Endpoint.Instance {
 		return strings.Compare(a.Endpoint.Instance, b.Endpoint.Instance)
 	}
+
 	return strings.Compare(a.Endpoint.Addr, b.Endpoint.Addr)
 }
 
 type valueKey struct{}
 
-// value is a Backend with an Equal method for attributes.Equal, which would otherwise compare pointers.
+// value is a Backend with an Equal method for attributes.Equal, which would
+// otherwise compare pointers.
 type value Backend
 
 func (v *value) Equal(o any) bool {
@@ -73,131 +87,198 @@ func (v *value) Equal(o any) bool {
 	return ok && (*Backend)(v).Equal((*Backend)(other))
 }
 
-// MaxRingWeight bounds the weight of an endpoint in ring-hash, which sums the weights of all endpoints in
-// 32 bits: the sum of fewer than 65,536 weights does not overflow. For more weights, see GRPC.
+// MaxRingWeight bounds the weight of an endpoint in ring-hash, which sums the
+// weights of all endpoints in 32 bits: the sum of fewer than 65,536 weights
+// does not overflow. For more weights, see GRPC.
 const MaxRingWeight = 1 << 16
 
-// GRPC returns b in gRPC's form, which is made once. Its attributes make ring-hash use the weight of b, and place b by instance
-// id, so that an instance keeps its keys when its address changes. Attributes that equal ring-hash's defaults are left out.
+// GRPC returns b in gRPC's form, which is made once. Its attributes make
+// ring-hash use the weight of b, and place b by instance id, so that an
+// instance keeps its keys when its address changes. Attributes that equal
+// ring-hash's defaults are left out.
 func (b *Backend) GRPC() resolver.Endpoint {
 	if ep := b.grpc.Load(); ep != nil {
 		return *ep
 	}
+
 	e := &b.Endpoint
-	ep := resolver.Endpoint{Addresses: []resolver.Address{{Addr: e.Addr}}, Attributes: attributes.New(valueKey{}, (*value)(b))}
+	ep := resolver.Endpoint{
+		Addresses:  []resolver.Address{{Addr: e.Addr}},
+		Attributes: attributes.New(valueKey{}, (*value)(b)),
+	}
 	if e.Instance != e.Addr {
 		ep = ringhash.SetHashKey(ep, e.Instance)
 	}
+
 	if e.Weight > 1 {
 		ep = weight.Set(ep, weight.EndpointInfo{Weight: min(e.Weight, MaxRingWeight)})
 	}
+
 	b.grpc.CompareAndSwap(nil, &ep) // concurrent calls return the same form
+
 	return *b.grpc.Load()
 }
 
-// GRPC returns backends in gRPC's form. If there are 65,536 or more, it scales their weights for ring-hash down, to at least 1:
-// if the sum of the weights overflows 32 bits, ring-hash makes an endless ring.
+// GRPC returns backends in gRPC's form. If there are 65,536 or more, it scales
+// their weights for ring-hash down, to at least 1: if the sum of the weights
+// overflows 32 bits, ring-hash makes an endless ring.
 func GRPC(backends []*Backend) []resolver.Endpoint {
-	endpoints, shift := make([]resolver.Endpoint, len(backends)), max(0, bits.Len(uint(len(backends)))-16)
+	endpoints := make([]resolver.Endpoint, len(backends))
+	shift := max(0, bits.Len(uint(len(backends)))-16)
 	for i, b := range backends {
 		endpoints[i] = b.GRPC()
 		if shift > 0 {
-			endpoints[i] = weight.Set(endpoints[i], weight.EndpointInfo{Weight: max(1, weight.FromEndpoint(endpoints[i]).Weight>>shift)})
+			endpoints[i] = weight.Set(endpoints[i], weight.EndpointInfo{
+				Weight: max(1, weight.FromEndpoint(endpoints[i]).Weight>>shift),
+			})
 		}
 	}
+
 	return endpoints
 }
 
-// Of returns the backend of an endpoint that a policy was given. If another resolver, or a parent policy, has made the address, Of
-// returns a new backend, which keeps this address for connections. An endpoint that does not come from etcd has its address as
-// instance id.
+// Of returns the backend of an endpoint that a policy was given. If another
+// resolver, or a parent policy, has made the address, Of returns a new backend,
+// which keeps this address for connections. An endpoint that does not come from
+// etcd has its address as instance id.
 func Of(ep resolver.Endpoint) *Backend {
 	v, ok := ep.Attributes.Value(valueKey{}).(*value)
-	b, given := (*Backend)(v), new(Backend)
+	b := (*Backend)(v)
+	given := new(Backend)
+
 	switch {
 	case ok && len(ep.Addresses) == 1 && &ep.Addresses[0] == &b.GRPC().Addresses[0]:
 		return b
 	case ok:
 		given = New(b.Endpoint, b.Layout)
+
 	case len(ep.Addresses) > 0:
 		addr := ep.Addresses[0].Addr
-		given.Endpoint = endpoint.Endpoint{Instance: addr, Addr: addr, Weight: weight.FromEndpoint(ep).Weight}
+		given.Endpoint = endpoint.Endpoint{
+			Instance: addr,
+			Addr:     addr,
+			Weight:   weight.FromEndpoint(ep).Weight,
+		}
 	}
+
 	given.grpc.Store(&ep)
+
 	return given
 }
 
-// Lists returns a state with GRPC(backends), and with the same as addresses, for policies that do not read resolver.State.Endpoints, such as
-// those on gRPC's balancer/base.
+// Lists returns a state with GRPC(backends), and with the same as addresses,
+// for policies that do not read resolver.State.Endpoints, such as those on
+// gRPC's balancer/base.
 func Lists(backends []*Backend) resolver.State {
-	s := resolver.State{Endpoints: GRPC(backends), Addresses: make([]resolver.Address, len(backends))}
+	s := resolver.State{
+		Endpoints: GRPC(backends),
+		Addresses: make([]resolver.Address, len(backends)),
+	}
 	for i, ep := range s.Endpoints {
 		//nolint:staticcheck // such policies read BalancerAttributes
-		s.Addresses[i] = resolver.Address{Addr: ep.Addresses[0].Addr, BalancerAttributes: ep.Attributes}
+		s.Addresses[i] = resolver.Address{
+			Addr:               ep.Addresses[0].Addr,
+			BalancerAttributes: ep.Attributes,
+		}
 	}
+
 	return s
 }
 
 // except returns the backends whose addresses are not among others.
 func except(backends, others []*Backend) []*Backend {
-	both := make(map[string]bool, len(backends)) // addresses of backends; true if others has the address, too
+	// addresses of backends; true if others has the address, too
+	both := make(map[string]bool, len(backends))
 	for _, b := range backends {
 		both[b.Endpoint.Addr] = false
 	}
+
 	for _, b := range others {
 		if _, known := both[b.Endpoint.Addr]; known {
 			both[b.Endpoint.Addr] = true
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(backends), func(b *Backend) bool { return both[b.Endpoint.Addr] })
+
+	return slices.DeleteFunc(slices.Clone(backends), func(b *Backend) bool {
+		return both[b.Endpoint.Addr]
+	})
 }
 
 type stateKey struct{}
 
-// KeyState is the part of a key's state that discovery and the policies share. It is immutable.
+// KeyState is the part of a key's state that discovery and the policies share.
+// It is immutable.
 type KeyState struct {
 	Sequence uint64 // grows with each change that matters to a call
 	Known    bool   // the endpoints are known
-	// Endpoints are the endpoints that calls may use, with held ones, sorted by instance. There are none while calls wait for etcd
-	// to replace the last known ones. They are shared and must not be written to.
+
+	// Endpoints are the endpoints that calls may use, with held ones, sorted by
+	// instance. There are none while calls wait for etcd to replace the last
+	// known ones. They are shared and must not be written to.
 	Endpoints []*Backend
-	Held      map[string]struct{} // the addresses of Endpoints that etcd no longer has; may be nil
-	// Left are the last endpoints of the key, if there are none now and the owners have just withdrawn these.
+
+	// the addresses of Endpoints that etcd no longer has; may be nil
+	Held map[string]struct{}
+
+	// Left are the last endpoints of the key, if there are none now and the
+	// owners have just withdrawn these.
 	Left []*Backend
 }
 
-// State is the part of a resolver's state that gRPC has no fields for. It is immutable.
+// State is the part of a resolver's state that gRPC has no fields for. It is
+// immutable.
 type State struct {
 	KeyState
-	Client  *Client
-	Name    string // the key with the namespace, for error texts
-	Health  string // the service config's healthCheckConfig, which gRPC passes to no policy
-	Route   Route  // of the calls of Client.Routed
-	Err     error  // tells callers why the key has no endpoints; nil if the key has some, or if they are unknown
-	InState bool   // the resolver's state has Endpoints, too, for outlier detection above the policy
+	Client *Client
+	Name   string // the key with the namespace, for error texts
 
-	// Away is the state of the key in the fallback cluster, nil without a fallback, or while the primary's etcd has neither
-	// answered nor failed to answer.
+	// the service config's healthCheckConfig, which gRPC passes to no policy
+	Health string
+
+	Route Route // of the calls of Client.Routed
+
+	// tells callers why the key has no endpoints; nil if the key has some, or
+	// if they are unknown
+	Err error
+
+	// the resolver's state has Endpoints, too, for outlier detection above the
+	// policy
+	InState bool
+
+	// Away is the state of the key in the fallback cluster, nil without a
+	// fallback, or while the primary's etcd has neither answered nor failed to
+	// answer.
 	Away *State
 }
 
-// Pending reports whether the endpoints are unknown, or etcd may have newer ones: calls that they cannot serve wait.
-func (s *State) Pending() bool { return !s.Known && s.Err == nil || s.Away != nil && s.Away.Pending() }
+// Pending reports whether the endpoints are unknown, or etcd may have newer
+// ones: calls that they cannot serve wait.
+func (s *State) Pending() bool {
+	return !s.Known && s.Err == nil || s.Away != nil && s.Away.Pending()
+}
 
-// Input returns the input of a plan for a connection. Its endpoints are shared, unless a fallback has some of the same addresses.
+// Input returns the input of a plan for a connection. Its endpoints are shared,
+// unless a fallback has some of the same addresses.
 func (s *State) Input(config *plan.Config, client *plan.Client) plan.Input[*Backend] {
 	in := plan.Input[*Backend]{
-		Service: s.Name, Config: config, Client: client, Endpoints: s.primary(), Held: s.Held, Err: s.Err,
-		Of: func(b **Backend) *endpoint.Endpoint { return &(*b).Endpoint },
+		Service:   s.Name,
+		Config:    config,
+		Client:    client,
+		Endpoints: s.primary(),
+		Held:      s.Held,
+		Err:       s.Err,
+		Of:        func(b **Backend) *endpoint.Endpoint { return &(*b).Endpoint },
 	}
 	if s.Away == nil {
 		return in
 	}
+
 	in.Away = except(s.Away.Endpoints, s.Endpoints)
 	if len(s.Away.Held) > 0 {
 		in.Held = maps.Clone(s.Away.Held)
 		maps.Copy(in.Held, s.Held)
 	}
+
 	return in
 }
 
@@ -206,23 +287,28 @@ func (s *State) All() []*Backend {
 	if s.Away == nil || len(s.Away.Endpoints) == 0 {
 		return s.primary()
 	}
+
 	return slices.Concat(s.Endpoints, s.Away.Endpoints)
 }
 
-// primary returns the endpoints of the primary cluster that calls may go to. Only while neither cluster has any, these are the ones
-// that have left: their servers still take calls during the drain delay, or are soon back.
+// primary returns the endpoints of the primary cluster that calls may go to.
+// Only while neither cluster has any, these are the ones that have left: their
+// servers still take calls during the drain delay, or are soon back.
 func (s *State) primary() []*Backend {
 	if len(s.Endpoints) == 0 && (s.Away == nil || len(s.Away.Endpoints) == 0) {
 		return s.Left
 	}
+
 	return s.Endpoints
 }
 
-// String describes the state in gRPC's logs and channelz. The text is short, because gRPC calls String at each update.
+// String describes the state in gRPC's logs and channelz. The text is short,
+// because gRPC calls String at each update.
 func (s *State) String() string {
 	if s.Pending() {
 		return "endpoints not known yet"
 	}
+
 	return strconv.Itoa(len(s.Endpoints)) + " endpoints"
 }
 
@@ -236,11 +322,24 @@ type Route struct {
 // Client describes a ClientConn to its policy.
 type Client struct {
 	plan.Client
-	TargetsOnly bool                 // each call names its instance, so the policy connects only to named instances
-	Routed      map[string]bool      // the full names of the methods whose calls follow State.Route; may be nil
-	Stats       *picking.Memory      // statistics of addresses in both clusters, kept while gRPC is idle; nil: each policy has its own
-	Report      func(problem string) // called with each problem of the service config; may be nil
-	CallsLeave  func(bool)           // called with true when calls go to the fallback, and false when none do; may be nil
+
+	// each call names its instance, so the policy connects only to named
+	// instances
+	TargetsOnly bool
+
+	// the full names of the methods whose calls follow State.Route; may be nil
+	Routed map[string]bool
+
+	// statistics of addresses in both clusters, kept while gRPC is idle; nil:
+	// each policy has its own
+	Stats *picking.Memory
+
+	// called with each problem of the service config; may be nil
+	Report func(problem string)
+
+	// called with true when calls go to the fallback, and false when none do;
+	// may be nil
+	CallsLeave func(bool)
 }
 
 // Tell calls Report with each problem that is not in before.
@@ -258,7 +357,8 @@ func SetState(state resolver.State, s *State) resolver.State {
 	return state
 }
 
-// StateOf returns the State that SetState added, or nil if SetState was not called.
+// StateOf returns the State that SetState added, or nil if SetState was not
+// called.
 func StateOf(state resolver.State) *State {
 	s, _ := state.Attributes.Value(stateKey{}).(*State)
 	return s

@@ -17,10 +17,13 @@ func TestRun(t *testing.T) {
 			begun := time.Now()
 			ctx, cancel := context.WithTimeout(t.Context(), tt.bound)
 			defer cancel()
+
 			done := Run(ctx, func() { time.Sleep(tt.takes) })
 			if got := time.Since(begun); got != tt.want || done != (tt.want == tt.takes) {
-				t.Errorf("Run of %v with a context of %v returned %v after %v, want %v after %v", tt.takes, tt.bound, done, got, tt.want == tt.takes, tt.want)
+				t.Errorf("Run of %v with a context of %v returned %v after %v, want %v after %v",
+					tt.takes, tt.bound, done, got, tt.want == tt.takes, tt.want)
 			}
+
 			time.Sleep(tt.takes) // until f returns, if it has not
 		})
 	}

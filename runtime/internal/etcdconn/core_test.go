@@ -17,11 +17,13 @@ func TestCore(t *testing.T) {
 		ms = time.Millisecond
 		s  = time.Second
 	)
+
 	type rule struct {
 		at    time.Duration
 		state connectivity.State
 		want  command
 	}
+
 	for name, rules := range map[string][]rule{
 		"the first connection": {
 			{0, idle, command{}},
@@ -60,17 +62,22 @@ func TestCore(t *testing.T) {
 			var c core
 			for i, r := range rules {
 				if got := c.onState(r.state, start.Add(r.at)); got != r.want {
-					t.Errorf("rule %d: the command for the state %v at %v is %+v, want %+v", i, r.state, r.at, got, r.want)
+					t.Errorf("rule %d: the command for the state %v at %v is %+v, want %+v", i,
+						r.state, r.at, got, r.want)
 				}
 			}
 		})
 	}
 }
 
-// A loss is reported once it has lasted for a moment, and again if the reason changes. It is logged once.
+// A loss is reported once it has lasted for a moment, and again if the reason
+// changes. It is logged once.
 func TestCoreTellsOfALoss(t *testing.T) {
 	const up, connecting, failing = connectivity.Ready, connectivity.Connecting, connectivity.TransientFailure
-	silent, refused := errors.New("there is no connection to it"), errors.New("connection refused")
+
+	silent := errors.New("there is no connection to it")
+	refused := errors.New("connection refused")
+
 	var c core
 	for i, tt := range []struct {
 		at          time.Duration
@@ -95,31 +102,45 @@ func TestCoreTellsOfALoss(t *testing.T) {
 		if got := c.onState(tt.state, now); got.restored != restored {
 			t.Errorf("%d: restored = %v, want %v", i, got.restored, restored)
 		}
+
 		if report, log := c.lost(tt.down, now); report != tt.report || log != tt.log {
 			t.Errorf("%d: lost = %v, %v, want %v, %v", i, report, log, tt.report, tt.log)
 		}
 	}
 }
 
-// Of several causes with the same meaning, the first stays until the connection is up (K11).
+// Of several causes with the same meaning, the first stays until the connection
+// is up (K11).
 func TestCoreRemembersTheCause(t *testing.T) {
 	var c core
 	c.onState(connectivity.TransientFailure, start)
+
 	for _, tt := range []struct{ cause, want string }{
-		{"dial tcp 10.0.0.1:2379: connect: connection refused", "dial tcp 10.0.0.1:2379: connect: connection refused"},
-		{"dial tcp 10.0.0.2:2379: connect: connection refused", "dial tcp 10.0.0.1:2379: connect: connection refused"},
-		{"read tcp 10.0.0.9:41234->10.0.0.2:2379: EOF", "read tcp 10.0.0.9:41234->10.0.0.2:2379: EOF"},
-		{"read tcp 10.0.0.9:51234->10.0.0.1:2379: EOF", "read tcp 10.0.0.9:41234->10.0.0.2:2379: EOF"},
+		{"dial tcp 10.0.0.1:2379: connect: connection refused",
+			"dial tcp 10.0.0.1:2379: connect: connection refused"},
+		{"dial tcp 10.0.0.2:2379: connect: connection refused",
+			"dial tcp 10.0.0.1:2379: connect: connection refused"},
+		{"read tcp 10.0.0.9:41234->10.0.0.2:2379: EOF",
+			"read tcp 10.0.0.9:41234->10.0.0.2:2379: EOF"},
+		{"read tcp 10.0.0.9:51234->10.0.0.1:2379: EOF",
+			"read tcp 10.0.0.9:41234->10.0.0.2:2379: EOF"},
 	} {
-		if c.setCause(errors.New(tt.cause)); c.cause.Error() != tt.want {
+		c.setCause(errors.New(tt.cause))
+
+		if c.cause.Error() != tt.want {
 			t.Errorf("after %q the cause is %q, want %q", tt.cause, c.cause, tt.want)
 		}
 	}
+
 	c.onState(connectivity.Connecting, start)
+
 	if c.cause == nil {
 		t.Error("a new attempt clears the cause")
 	}
-	if c.onState(connectivity.Ready, start); c.cause != nil {
+
+	c.onState(connectivity.Ready, start)
+
+	if c.cause != nil {
 		t.Errorf("connected: the cause is still %q, want none", c.cause)
 	}
 }

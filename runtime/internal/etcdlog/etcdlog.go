@@ -1,5 +1,6 @@
-// Package etcdlog makes a logger safe for text from etcd. Otherwise a writer of one key could forge lines, move the
-// cursor of a terminal that shows the log, or fill the disk.
+// Package etcdlog makes a logger safe for text from etcd. Otherwise a writer of
+// one key could forge lines, move the cursor of a terminal that shows the log,
+// or fill the disk.
 package etcdlog
 
 import (
@@ -12,13 +13,18 @@ import (
 
 const (
 	maxText = 1 << 10 // the maximum number of bytes of one text in the output
-	suffix  = 32      // the maximum number of bytes that printable appends to a text that it cuts
+
+	// the maximum number of bytes that printable appends to a text that it cuts
+	suffix = 32
 )
 
-// Wrap returns a logger that escapes and cuts texts before they reach l's handler. Texts are messages, names,
-// strings, and values that print as text, such as errors, Stringers and others of slog.KindAny. Levels, times,
-// numbers and the structure of groups stay as they are.
-func Wrap(l *slog.Logger) *slog.Logger { return slog.New(handler{l.Handler()}) }
+// Wrap returns a logger that escapes and cuts texts before they reach l's
+// handler. Texts are messages, names, strings, and values that print as text,
+// such as errors, Stringers and others of slog.KindAny. Levels, times, numbers
+// and the structure of groups stay as they are.
+func Wrap(l *slog.Logger) *slog.Logger {
+	return slog.New(handler{l.Handler()})
+}
 
 type handler struct{ slog.Handler }
 
@@ -29,6 +35,7 @@ func (h handler) Handle(ctx context.Context, r slog.Record) error {
 		out.AddAttrs(attr(a))
 		return true
 	})
+
 	return h.Handler.Handle(ctx, out)
 }
 
@@ -46,8 +53,10 @@ func (h handler) WithGroup(name string) slog.Handler {
 func text(s string) string {
 	short := printable.Short(s, maxText)
 	if len(short) > maxText+suffix {
-		short = printable.Short(s, maxText/4) // an escape is at most four times as long as its text
+		// an escape is at most four times as long as its text
+		short = printable.Short(s, maxText/4)
 	}
+
 	return short
 }
 
@@ -56,6 +65,7 @@ func attrs(all []slog.Attr) []slog.Attr {
 	for i, a := range all {
 		safe[i] = attr(a)
 	}
+
 	return safe
 }
 
@@ -69,17 +79,21 @@ func attr(a slog.Attr) slog.Attr {
 	case slog.KindAny:
 		v = anyValue(v.Any())
 	}
+
 	return slog.Attr{Key: text(a.Key), Value: v}
 }
 
-// anyValue returns a value of unknown kind as text. An error stays an error, for handlers that use errors.Is.
+// anyValue returns a value of unknown kind as text. An error stays an error,
+// for handlers that use errors.Is.
 func anyValue(v any) slog.Value {
 	switch v := v.(type) {
 	case nil:
 		return slog.AnyValue(nil)
 	case error:
-		return slog.AnyValue(&shown{text(fmt.Sprint(v)), v}) // Sprint recovers if Error panics
+		// Sprint recovers if Error panics
+		return slog.AnyValue(&shown{text(fmt.Sprint(v)), v})
 	}
+
 	return slog.StringValue(text(fmt.Sprintf("%+v", v)))
 }
 
@@ -89,5 +103,9 @@ type shown struct {
 	err  error
 }
 
-func (e *shown) Error() string { return e.text }
-func (e *shown) Unwrap() error { return e.err }
+func (e *shown) Error() string {
+	return e.text
+}
+func (e *shown) Unwrap() error {
+	return e.err
+}

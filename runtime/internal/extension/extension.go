@@ -1,5 +1,6 @@
-// Package extension has the interfaces between package runtime and packages that extend it, such as package leader. runtime does not
-// import those packages, so that only programs that use an extension link it.
+// Package extension has the interfaces between package runtime and packages
+// that extend it, such as package leader. runtime does not import those
+// packages, so that only programs that use an extension link it.
 package extension
 
 import (
@@ -15,8 +16,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
 
-// Extender is implemented by the Extension of a service's description. Extend returns an error if the extension does not fit the
-// service with this name.
+// Extender is implemented by the Extension of a service's description. Extend
+// returns an error if the extension does not fit the service with this name.
 type Extender interface {
 	Extend(service string) (Hooks, error)
 }
@@ -24,9 +25,16 @@ type Extender interface {
 // Hooks are what an extension adds to a service. Each may be nil.
 type Hooks struct {
 	Methods []string // the full names of the methods that the extension handles
-	// Companion makes the companion of an entry: see [registrar.Entry]. grace is how long the companion's End may take at
-	// most.
-	Companion func(h *Host, e registrar.Entry, grace time.Duration, changed func()) (registrar.Companion, error)
+
+	// Companion makes the companion of an entry: see [registrar.Entry]. grace
+	// is how long the companion's End may take at most.
+	Companion func(
+		h *Host,
+		e registrar.Entry,
+		grace time.Duration,
+		changed func(),
+	) (registrar.Companion, error)
+
 	// Route returns the routing of a new connection to a service key.
 	Route func(h *Host, key string) Routing
 }
@@ -34,8 +42,11 @@ type Hooks struct {
 // Routing routes calls of a connection. The zero value routes none.
 type Routing struct {
 	Router  discovery.Router
-	Methods map[string]bool   // the routed methods, by the full name
-	Options []grpc.DialOption // interceptors that run before the runtime's, so that they see the errors it has explained
+	Methods map[string]bool // the routed methods, by the full name
+
+	// interceptors that run before the runtime's, so that they see the errors
+	// it has explained
+	Options []grpc.DialOption
 }
 
 // Host is what a registry gives to extensions. It is safe for concurrent use.
@@ -45,9 +56,16 @@ type Host struct {
 	Keys    *discovery.Keys
 	Logger  *slog.Logger
 	Why     func(error) error // explains the error of a call to etcd
-	State   sync.Map          // what extensions keep for the registry, by keys of their own types
+
+	// what extensions keep for the registry, by keys of their own types
+	State sync.Map
 }
 
-// CompanionsOf returns the companions of a service key's entries in a process, a *runtime.Registry or *runtime.Server, as
-// [registrar.Registrar.Companions] does. Package runtime sets CompanionsOf, so that these types need no exported method.
-var CompanionsOf func(process any, key string) (all []registrar.Companion, changed <-chan struct{}, err error)
+// CompanionsOf returns the companions of a service key's entries in a process,
+// a *runtime.Registry or *runtime.Server, as [registrar.Registrar.Companions]
+// does. Package runtime sets CompanionsOf, so that these types need no exported
+// method.
+var CompanionsOf func(
+	process any,
+	key string,
+) (all []registrar.Companion, changed <-chan struct{}, err error)

@@ -1,5 +1,6 @@
-// Package listener tracks the connections of a TCP listener, so that a stopping server need not wait for connections
-// without incoming data: gRPC's Stop and GracefulStop wait until they time out, and net/http treats them as busy.
+// Package listener tracks the connections of a TCP listener, so that a stopping
+// server need not wait for connections without incoming data: gRPC's Stop and
+// GracefulStop wait until they time out, and net/http treats them as busy.
 package listener
 
 import (
@@ -10,34 +11,47 @@ import (
 	"weak"
 )
 
-// Conns are the open connections of a listener. They are not wrapped, because gRPC and others do more for a *net.TCPConn.
+// Conns are the open connections of a listener. They are not wrapped, because
+// gRPC and others do more for a *net.TCPConn.
 type Conns struct {
-	mu     sync.Mutex
-	silent map[weak.Pointer[net.TCPConn]]bool // whether no data has come in; a closed connection stays until the garbage collection
-	closed bool                               // new connections are closed at once
+	mu sync.Mutex
+
+	// whether no data has come in; a closed connection stays until the garbage
+	// collection
+	silent map[weak.Pointer[net.TCPConn]]bool
+
+	closed bool // new connections are closed at once
 }
 
-// Watch returns the listener to serve on in place of lis, and its connections. It tracks only a *net.TCPListener, because
-// a server may need the connection types of other listeners, as net/http needs those of crypto/tls.
+// Watch returns the listener to serve on in place of lis, and its connections.
+// It tracks only a *net.TCPListener, because a server may need the connection
+// types of other listeners, as net/http needs those of crypto/tls.
 func Watch(lis net.Listener) (net.Listener, *Conns) {
 	c := &Conns{silent: make(map[weak.Pointer[net.TCPConn]]bool)}
 	if tcp, ok := lis.(*net.TCPListener); ok {
 		lis = &listener{tcp, c}
 	}
+
 	return lis, c
 }
 
-// CloseSilent closes the connections without incoming data, and from then on each new connection.
-func (c *Conns) CloseSilent() { c.close(false) }
+// CloseSilent closes the connections without incoming data, and from then on
+// each new connection.
+func (c *Conns) CloseSilent() {
+	c.close(false)
+}
 
 // Close closes all connections, and from then on each new connection.
-func (c *Conns) Close() { c.close(true) }
+func (c *Conns) Close() {
+	c.close(true)
+}
 
 func (c *Conns) close(all bool) {
 	c.mu.Lock()
 	c.closed = true
 	known := maps.Clone(c.silent)
 	c.mu.Unlock() // Close waits for a reader in awaitData, which takes mu
+
 	for pointer, silent := range known {
 		if conn := pointer.Value(); conn != nil && (all || silent) {
 			_ = conn.Close() // fails only if the connection is closed already
@@ -49,9 +63,11 @@ func (c *Conns) close(all bool) {
 func (c *Conns) add(conn *net.TCPConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	pointer := weak.Make(conn)
 	c.silent[pointer] = true
 	runtime.AddCleanup(conn, c.forget, pointer)
+
 	if c.closed {
 		_ = conn.Close() // the server notices
 	}
@@ -60,35 +76,46 @@ func (c *Conns) add(conn *net.TCPConn) {
 func (c *Conns) forget(pointer weak.Pointer[net.TCPConn]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	delete(c.silent, pointer)
 }
 
-// markHeard records that data has come in on a connection, or that the connection has ended.
+// markHeard records that data has come in on a connection, or that the
+// connection has ended.
 func (c *Conns) markHeard(conn *net.TCPConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.silent[weak.Make(conn)] = false
 }
 
-// awaitData waits for the first data on a connection, or for its end. Until then other readers of conn block, and must
-// not begin before began is closed.
+// awaitData waits for the first data on a connection, or for its end. Until
+// then other readers of conn block, and must not begin before began is closed.
 func (c *Conns) awaitData(conn *net.TCPConn, began chan<- struct{}) {
 	defer c.markHeard(conn)
+
 	begin := sync.OnceFunc(func() { close(began) })
 	defer begin()
+
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return
 	}
+
 	asked := false
-	_ = raw.Read(func(fd uintptr) bool { // fails if the connection is closed, or its deadline has passed
+
+	// fails if the connection is closed, or its deadline has passed
+	_ = raw.Read(func(fd uintptr) bool {
 		begin()
 		again := asked
 		asked = true
+
 		if !readable(fd, again) {
 			return false
 		}
+
 		c.markHeard(conn) // before other readers get the data
+
 		return true
 	})
 }
@@ -103,9 +130,11 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	l.conns.add(conn)
 	began := make(chan struct{})
 	go l.conns.awaitData(conn, began) // ends with the first data or the connection
 	<-began
+
 	return conn, nil
 }

@@ -34,6 +34,7 @@ func (b body) Close() error {
 	default:
 		close(b.closed)
 	}
+
 	return nil
 }
 
@@ -44,7 +45,12 @@ func (refusing) Invoke(context.Context, string, any, any, ...grpc.CallOption) er
 	return status.Error(codes.Unavailable, "no server")
 }
 
-func (refusing) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+func (refusing) NewStream(
+	context.Context,
+	*grpc.StreamDesc,
+	string,
+	...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	return nil, status.Error(codes.Unavailable, "no server")
 }
 
@@ -55,6 +61,7 @@ func TestDo_RefusesInvalidRequests(t *testing.T) {
 		server = grpc_health_v1.Health_Watch_FullMethodName
 		other  = "/acme.Unknown/Method" // unknown, so called as a bidirectional stream
 	)
+
 	const one = "\x00\x00\x00\x00\x03one"
 	for name, c := range map[string]struct {
 		path        string
@@ -62,82 +69,110 @@ func TestDo_RefusesInvalidRequests(t *testing.T) {
 		body        io.Reader
 		want        string // a part of Do's error, or of the trailers
 	}{
-		"Connect's GET":     {unary + "?message=x", "", http.NoBody, `the content type "" is of another protocol`},
-		"Connect":           {unary, "application/proto", strings.NewReader(one), `the content type "application/proto" is of another protocol`},
-		"Connect's streams": {server, "application/connect+json", strings.NewReader(one), `"application/connect+json"`},
-		"gRPC-Web":          {unary, "application/grpc-web+proto", strings.NewReader(one), "is of another protocol than gRPC"},
-		"gRPC-Web as text":  {unary, "application/grpc-web-text", strings.NewReader(one), "is of another protocol than gRPC"},
-		"no message":        {unary, "application/grpc", strings.NewReader(""), "EOF"},
-		"a short message":   {unary, "application/grpc", strings.NewReader(one[:7]), "unexpected EOF"},
-		"no server":         {unary, "application/grpc", strings.NewReader(one), "no server"},
-		"no reply stream":   {server, "application/grpc", strings.NewReader(one), "no server"},
-		"no stream":         {other, "application/grpc", strings.NewReader(one), "no server"},
+		"Connect's GET": {unary + "?message=x", "", http.NoBody,
+			`the content type "" is of another protocol`},
+		"Connect": {unary, "application/proto", strings.NewReader(one),
+			`the content type "application/proto" is of another protocol`},
+		"Connect's streams": {server, "application/connect+json", strings.NewReader(one),
+			`"application/connect+json"`},
+		"gRPC-Web": {unary, "application/grpc-web+proto", strings.NewReader(one),
+			"is of another protocol than gRPC"},
+		"gRPC-Web as text": {unary, "application/grpc-web-text", strings.NewReader(one),
+			"is of another protocol than gRPC"},
+		"no message": {unary, "application/grpc", strings.NewReader(""), "EOF"},
+		"a short message": {unary, "application/grpc", strings.NewReader(one[:7]),
+			"unexpected EOF"},
+		"no server":       {unary, "application/grpc", strings.NewReader(one), "no server"},
+		"no reply stream": {server, "application/grpc", strings.NewReader(one), "no server"},
+		"no stream":       {other, "application/grpc", strings.NewReader(one), "no server"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sent := body{c.body, make(chan struct{})}
 			req, err := http.NewRequest(http.MethodPost, "http://any"+c.path, sent)
 			must.Succeed(t, err)
 			req.Header.Set("Content-Type", c.contentType)
+
 			resp, err := NewHTTPClient(refusing{}).Do(req)
 			if err != nil {
-				if failed := new(connect.Error); !errors.As(err, &failed) || !strings.Contains(err.Error(), c.want) {
+				failed := new(connect.Error)
+				if !errors.As(err, &failed) || !strings.Contains(err.Error(), c.want) {
 					t.Errorf("Do fails with %v, want a connect.Error with %q", err, c.want)
 				}
 			} else {
 				if rest, err := io.ReadAll(resp.Body); len(rest) > 0 || err != nil {
-					t.Errorf("the response has the body %q (read error %v), want no body and no error", rest, err)
+					t.Errorf(
+						"the response has the body %q (read error %v), want no body and no error",
+						rest, err)
 				}
-				if resp.Trailer.Get("Grpc-Status") == "0" || !strings.Contains(resp.Trailer.Get("Grpc-Message"), url.PathEscape(c.want)) {
-					t.Errorf("the response has the trailers %v, want an error with %q", resp.Trailer, c.want)
+
+				if resp.Trailer.Get("Grpc-Status") == "0" ||
+					!strings.Contains(resp.Trailer.Get("Grpc-Message"), url.PathEscape(c.want)) {
+					t.Errorf("the response has the trailers %v, want an error with %q",
+						resp.Trailer, c.want)
 				}
+
 				if err := resp.Body.Close(); err != nil {
 					t.Error(err)
 				}
 			}
+
 			<-sent.closed
 		})
 	}
 }
 
-// The affinity in the context is sent like that of gRPC's clients, with the request's headers, in place of the request's affinity.
+// The affinity in the context is sent like that of gRPC's clients, with the
+// request's headers, in place of the request's affinity.
 func TestNewCall_PrefersAffinityOfContext(t *testing.T) {
 	ctx := runtime.WithAffinity(t.Context(), "user-4711")
 	want, _ := metadata.FromOutgoingContext(ctx)
 	ofRequest := "of the request"
 	ctx = context.WithValue(ctx, affinityKey{}, &ofRequest)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://any"+grpc_health_v1.Health_Check_FullMethodName, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost,
+		"http://any"+grpc_health_v1.Health_Check_FullMethodName, http.NoBody)
 	must.Succeed(t, err)
 	req.Header.Set("Content-Type", "application/grpc")
 	req.Header.Set("X-Trace", "1")
 	call, err := newCall(req)
 	must.Succeed(t, err)
 	want.Set("x-trace", "1")
+
 	if got, _ := metadata.FromOutgoingContext(call.ctx); !reflect.DeepEqual(got, want) {
 		t.Errorf("the call sends the metadata %v, want %v", got, want)
 	}
 }
 
-// FuzzMetadata converts any header of a request to metadata and back, with a second header that must not change.
+// FuzzMetadata converts any header of a request to metadata and back, with a
+// second header that must not change.
 func FuzzMetadata(f *testing.F) {
 	f.Add("Name", "value")
 	f.Add("name-bin", connect.EncodeBinaryHeader([]byte{0, 255}))
 	f.Add("Name-Bin", "AAA=, AQ")
 	f.Add("Name-Bin", "no base64!")
 	f.Add("grpc-timeout", "1S")
+
 	f.Fuzz(func(t *testing.T, name, value string) {
-		md, _ := toMetadata(http.Header{name: {value}, "Beside": {"red"}}) // on an error, md has the valid headers
+		// on an error, md has the valid headers
+		md, _ := toMetadata(http.Header{name: {value}, "Beside": {"red"}})
 		if !slices.Contains(md["beside"], "red") {
-			t.Errorf("the headers %q: %q and Beside: red become the metadata %q, want beside: red in it", name, value, md)
+			t.Errorf(
+				"the headers %q: %q and Beside: red become the metadata %q, want beside: red in it",
+				name, value, md)
 		}
+
 		back := make(http.Header)
 		addMetadata(back, md)
+
 		md2, err := toMetadata(back)
 		if err != nil {
 			t.Fatalf("toMetadata(%q) fails with %v, want no error", back, err)
 		}
+
 		for key, values := range md {
 			if !slices.Equal(values, md2[key]) {
-				t.Errorf("the metadata %q is %q after a conversion to headers and back, want the same", md, md2)
+				t.Errorf(
+					"the metadata %q is %q after a conversion to headers and back, want the same",
+					md, md2)
 			}
 		}
 	})

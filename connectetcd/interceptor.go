@@ -14,22 +14,31 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// NewLaneInterceptor returns an interceptor for handlers, to pass to connect.WithInterceptors. It puts the lane of the handled
-// call into the handler's context, and so into the calls that the handler makes: see [runtime.CarryLane]. The context also has
-// the request's metadata, as in a gRPC server. If a handler returns a gRPC status as its error, the caller gets the status's
-// code. [CheckLeader] needs the interceptor. In clients it does nothing.
+// NewLaneInterceptor returns an interceptor for handlers, to pass to
+// connect.WithInterceptors. It puts the lane of the handled call into the
+// handler's context, and so into the calls that the handler makes: see
+// [runtime.CarryLane]. The context also has the request's metadata, as in a
+// gRPC server. If a handler returns a gRPC status as its error, the caller gets
+// the status's code. [CheckLeader] needs the interceptor. In clients it does
+// nothing.
 func NewLaneInterceptor() connect.Interceptor {
 	return laneInterceptor{func(next connect.UnaryFunc) connect.UnaryFunc {
-		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		return func(
+			ctx context.Context,
+			req connect.AnyRequest,
+		) (connect.AnyResponse, error) {
 			if req.Spec().IsClient {
 				return next(ctx, req)
 			}
+
 			ctx = handling(ctx, req.Header(), false)
 			defer ctx.Value(handledKey{}).(handled).end(nil)
+
 			resp, err := next(ctx, req)
 			if err != nil {
 				err = cmp.Or(ended(ctx), fromStatus(err, nil))
 			}
+
 			return resp, err
 		}
 	}}
@@ -37,11 +46,15 @@ func NewLaneInterceptor() connect.Interceptor {
 
 type laneInterceptor struct{ connect.UnaryInterceptorFunc }
 
-func (laneInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+func (laneInterceptor) WrapStreamingHandler(
+	next connect.StreamingHandlerFunc,
+) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
 		ctx = handling(ctx, conn.RequestHeader(), true)
 		defer ctx.Value(handledKey{}).(handled).end(nil)
+
 		err := next(ctx, leaderConn{conn, ctx})
+
 		return cmp.Or(ended(ctx), fromStatus(err, nil))
 	}
 }
@@ -54,92 +67,124 @@ type handled struct {
 
 type handledKey struct{}
 
-// handling returns the context of a handler, with the request's metadata and lane. It omits binary metadata that is not valid base64.
-// CheckLeader ends the context with the leadership: the cause is then an error of Connect.
+// handling returns the context of a handler, with the request's metadata and
+// lane. It omits binary metadata that is not valid base64. CheckLeader ends the
+// context with the leadership: the cause is then an error of Connect.
 func handling(ctx context.Context, header http.Header, stream bool) context.Context {
 	md, _ := toMetadata(header)
-	ctx, end := context.WithCancelCause(metadata.NewIncomingContext(ctx, md)) // ends with the call at the latest
 
-	// CarryLane puts the call's lane into the handler's context. This handler returns no error, so CarryLane returns none.
-	_, _ = runtime.CarryLane(ctx, nil, nil, func(carried context.Context, _ any) (any, error) {
+	// ends with the call at the latest
+	ctx, end := context.WithCancelCause(metadata.NewIncomingContext(ctx, md))
+
+	// CarryLane puts the call's lane into the handler's context. This handler
+	// returns no error, so CarryLane returns none.
+	_, _ = runtime.CarryLane(ctx, nil, nil, func(
+		carried context.Context,
+		_ any,
+	) (any, error) {
 		ctx = carried
 		return nil, nil
 	})
+
 	return context.WithValue(ctx, handledKey{}, handled{stream, end})
 }
 
-// ended returns the error of a call whose leadership has ended, and otherwise nil.
+// ended returns the error of a call whose leadership has ended, and otherwise
+// nil.
 func ended(ctx context.Context) error {
 	if cause := new(connect.Error); errors.As(context.Cause(ctx), &cause) {
 		return cause
 	}
+
 	return nil
 }
 
-// leaderConn is a stream whose Send and Receive return an error after the end of the leadership. Unlike leader.Guard, it does not
-// interrupt a Receive under way: that needs a goroutine for each, which may outlive the handler.
+// leaderConn is a stream whose Send and Receive return an error after the end
+// of the leadership. Unlike leader.Guard, it does not interrupt a Receive under
+// way: that needs a goroutine for each, which may outlive the handler.
 type leaderConn struct {
 	connect.StreamingHandlerConn
 	ctx context.Context
 }
 
-func (c leaderConn) Send(message any) error    { return c.do(c.StreamingHandlerConn.Send, message) }
-func (c leaderConn) Receive(message any) error { return c.do(c.StreamingHandlerConn.Receive, message) }
+func (c leaderConn) Send(message any) error {
+	return c.do(c.StreamingHandlerConn.Send, message)
+}
+func (c leaderConn) Receive(message any) error {
+	return c.do(c.StreamingHandlerConn.Receive, message)
+}
 
 func (c leaderConn) do(sendOrReceive func(any) error, message any) error {
 	err := ended(c.ctx)
 	if err == nil {
 		err = sendOrReceive(message)
 	}
+
 	return cmp.Or(ended(c.ctx), err)
 }
 
-// fromStatus converts a gRPC status and a trailer to an error of Connect with the same code: gRPC and Connect number the codes alike. It
-// returns other errors unchanged: calls may share them, and interceptors may inspect the errors that they wrap.
+// fromStatus converts a gRPC status and a trailer to an error of Connect with
+// the same code: gRPC and Connect number the codes alike. It returns other
+// errors unchanged: calls may share them, and interceptors may inspect the
+// errors that they wrap.
 func fromStatus(err error, trailer metadata.MD) error {
 	if coded := new(connect.Error); err == nil || errors.As(err, &coded) {
 		return err
 	}
+
 	s, ok := status.FromError(err)
 	if !ok {
 		return err
 	}
+
 	converted := connect.NewError(connect.Code(s.Code()), errors.New(s.Message()))
 	addMetadata(converted.Meta(), trailer)
+
 	for _, value := range s.Proto().GetDetails() {
 		if detail, err := connect.NewErrorDetail(value); err == nil {
 			converted.AddDetail(detail)
 		}
 	}
+
 	return converted
 }
 
-// CheckLeader returns an error unless this process leads now, with the token that the call carries. It needs [NewLaneInterceptor] among
-// the interceptors of the handler. leads is a *leader.Leadership of package runtime/leader, which only programs with a leader link: see its
-// Enter. ctx is the context that Connect passes to a handler. Call CheckLeader first in the handlers of the leader's methods: callers repeat
-// a refused unary call, because the handler has done nothing yet. The end of the leadership ends ctx with the cause leader.ErrEnded, and
-// makes a stream, and the error of a unary handler, UNAVAILABLE, as behind leader.Guard.
+// CheckLeader returns an error unless this process leads now, with the token
+// that the call carries. It needs [NewLaneInterceptor] among the interceptors
+// of the handler. leads is a *leader.Leadership of package runtime/leader,
+// which only programs with a leader link: see its Enter. ctx is the context
+// that Connect passes to a handler. Call CheckLeader first in the handlers of
+// the leader's methods: callers repeat a refused unary call, because the
+// handler has done nothing yet. The end of the leadership ends ctx with the
+// cause leader.ErrEnded, and makes a stream, and the error of a unary handler,
+// UNAVAILABLE, as behind leader.Guard.
 //
-// A leader that resigns in order waits for unary calls until their contexts end: when the handler returns, or earlier if the caller cancels
-// or the deadline passes. So a handler that resigns must do so in another goroutine. Later in a handler call leads.Check.
+// A leader that resigns in order waits for unary calls until their contexts
+// end: when the handler returns, or earlier if the caller cancels or the
+// deadline passes. So a handler that resigns must do so in another goroutine.
+// Later in a handler call leads.Check.
 func CheckLeader(ctx context.Context, leads interface {
 	Enter(ctx context.Context, stream bool) (leading context.Context, err error)
 }) error {
 	call, ok := ctx.Value(handledKey{}).(handled)
 	if !ok {
-		return connect.NewError(connect.CodeInternal, errors.New("connectetcd: CheckLeader needs NewLaneInterceptor: register the handler with it"))
+		return connect.NewError(connect.CodeInternal,
+			errors.New("connectetcd: CheckLeader needs NewLaneInterceptor: register the handler with it"))
 	}
 
 	stream := new(trailerStream)
-	leading, err := leads.Enter(grpc.NewContextWithServerTransportStream(ctx, stream), call.stream)
+	leading, err := leads.Enter(grpc.NewContextWithServerTransportStream(ctx, stream),
+		call.stream)
 	if err != nil {
 		return fromStatus(err, stream.trailer)
 	}
+
 	context.AfterFunc(leading, func() {
 		if ctx.Err() == nil { // otherwise leading has ended with ctx
 			call.end(connect.NewError(connect.CodeUnavailable, context.Cause(leading)))
 		}
 	})
+
 	return nil
 }
 

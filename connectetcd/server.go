@@ -21,46 +21,74 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// Server is an HTTP server whose Connect services are in etcd while it serves. First register services, by generated code.
-// Then call Serve once, or serve the HTTP server by other means and call Announce and Withdraw, as with [runtime.Server].
+// Server is an HTTP server whose Connect services are in etcd while it serves.
+// First register services, by generated code. Then call Serve once, or serve
+// the HTTP server by other means and call Announce and Withdraw, as with
+// [runtime.Server].
 //
-// Callers speak the gRPC protocol, so the HTTP server must speak HTTP/2: with a certificate in its TLSConfig, or without
-// TLS if SetUnencryptedHTTP2(true) was called on its Protocols. Timeouts of the HTTP server, such as WriteTimeout, apply to
-// streams, too. Each Server needs its own HTTP server, which it shuts down.
+// Callers speak the gRPC protocol, so the HTTP server must speak HTTP/2: with a
+// certificate in its TLSConfig, or without TLS if SetUnencryptedHTTP2(true) was
+// called on its Protocols. Timeouts of the HTTP server, such as WriteTimeout,
+// apply to streams, too. Each Server needs its own HTTP server, which it shuts
+// down.
 type Server struct {
 	routes *http.ServeMux
 	below  *httpServer
 	server *runtime.Server
 }
 
-// NewServer returns a server that will serve s. Services are registered on the Handler of s: an *http.ServeMux, whose other routes stay,
-// or nil, which NewServer replaces by a new one. It panics for another Handler. To put middleware around the services, wrap the Handler
-// after NewServer. If TLSNextProto is nil, NewServer replaces zeros in HTTP2, because all calls of a caller share one connection: by
-// 10,000 streams, and by a receive buffer of 4 MiB a connection, so that a slow upload, which may fill net/http's 1 MiB a stream, does not
-// block other calls. Call Serve and Shutdown of s only with [Server.Announce]. The options are as in [runtime.Registry.NewServer].
-func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.ServerOption) *Server {
+// NewServer returns a server that will serve s. Services are registered on the
+// Handler of s: an *http.ServeMux, whose other routes stay, or nil, which
+// NewServer replaces by a new one. It panics for another Handler. To put
+// middleware around the services, wrap the Handler after NewServer. If
+// TLSNextProto is nil, NewServer replaces zeros in HTTP2, because all calls of
+// a caller share one connection: by 10,000 streams, and by a receive buffer of
+// 4 MiB a connection, so that a slow upload, which may fill net/http's 1 MiB a
+// stream, does not block other calls. Call Serve and Shutdown of s only with
+// [Server.Announce]. The options are as in [runtime.Registry.NewServer].
+func NewServer(
+	registry *runtime.Registry,
+	s *http.Server,
+	opts ...runtime.ServerOption,
+) *Server {
 	if s.Handler == nil {
 		s.Handler = http.NewServeMux()
 	}
+
 	routes, ok := s.Handler.(*http.ServeMux)
 	if !ok {
-		panic(fmt.Sprintf("connectetcd: the Handler of the http.Server is a %T, in which no service can be registered: give NewServer an *http.ServeMux, and wrap it afterwards", s.Handler))
+		panic(fmt.Sprintf("connectetcd: the Handler of the http.Server is a %T, in which no service can be registered: give NewServer an *http.ServeMux, and wrap it afterwards",
+			s.Handler))
 	}
 
 	if s.TLSNextProto == nil {
-		http2 := *cmp.Or(s.HTTP2, new(http.HTTP2Config))                                           // a copy: other servers may share it
-		http2.MaxConcurrentStreams = cmp.Or(http2.MaxConcurrentStreams, 10_000)                    // net/http also limits resets of streams by this value
-		http2.MaxReceiveBufferPerConnection = cmp.Or(http2.MaxReceiveBufferPerConnection, 4<<20-1) // the most that net/http accepts
+		// a copy: other servers may share it
+		http2 := *cmp.Or(s.HTTP2, new(http.HTTP2Config))
+
+		// net/http also limits resets of streams by this value
+		http2.MaxConcurrentStreams = cmp.Or(http2.MaxConcurrentStreams, 10_000)
+
+		// the most that net/http accepts
+		http2.MaxReceiveBufferPerConnection = cmp.Or(http2.MaxReceiveBufferPerConnection,
+			4<<20-1)
 		s.HTTP2 = &http2
 	}
+
 	below := &httpServer{s, make(map[string]grpc.ServiceInfo)}
+
 	return &Server{routes, below, registry.NewServer(below, opts...)}
 }
 
-// Register registers a service on a server, as generated code does. newHandler is a constructor of protoc-gen-connect-go,
-// such as greeterv1connect.NewGreeterServiceHandler. The options are those of newHandler, and [WithRegisterOptions].
-// Serve and Announce return an error if an option is invalid. A service that is registered twice makes the ServeMux panic.
-func Register[H any](s *Server, desc *runtime.ServiceDesc, newHandler func(H, ...connect.HandlerOption) (string, http.Handler),
+// Register registers a service on a server, as generated code does. newHandler
+// is a constructor of protoc-gen-connect-go, such as
+// greeterv1connect.NewGreeterServiceHandler. The options are those of
+// newHandler, and [WithRegisterOptions]. Serve and Announce return an error if
+// an option is invalid. A service that is registered twice makes the ServeMux
+// panic.
+func Register[H any](s *Server, desc *runtime.ServiceDesc, newHandler func(
+	H,
+	...connect.HandlerOption,
+) (string, http.Handler),
 	impl H, opts ...connect.HandlerOption,
 ) {
 	var registerOpts []runtime.RegisterOption
@@ -72,108 +100,151 @@ func Register[H any](s *Server, desc *runtime.ServiceDesc, newHandler func(H, ..
 			handlerOpts = append(handlerOpts, opt)
 		}
 	}
+
 	s.server.Publish(desc, registerOpts...)
 	s.routes.Handle(newHandler(impl, handlerOpts...))
 	s.server.RegisterService(&grpc.ServiceDesc{ServiceName: desc.Name}, impl)
 }
 
-// HandleHealth registers gRPC's health service on the server, with the statuses of checker, and asks checker every second.
-// The entry of a service is removed from etcd while its status is not serving. If checker does not know a service, the status of
-// the whole server, named "", counts. If checker has the method SetStatus of *grpchealth.StaticChecker, its services are not serving
-// while the server drains. Without a health service, entries are in etcd as long as the server is announced.
+// HandleHealth registers gRPC's health service on the server, with the statuses
+// of checker, and asks checker every second. The entry of a service is removed
+// from etcd while its status is not serving. If checker does not know a
+// service, the status of the whole server, named "", counts. If checker has the
+// method SetStatus of *grpchealth.StaticChecker, its services are not serving
+// while the server drains. Without a health service, entries are in etcd as
+// long as the server is announced.
 func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.HandlerOption) {
 	s.routes.Handle(grpchealth.NewHandler(checker, opts...))
 	s.server.RegisterService(&healthpb.Health_ServiceDesc, health{checker: checker})
 }
 
-// Serve serves on lis until ctx ends, and keeps the registered services in etcd until then, as [runtime.Server.Serve] does.
-// It announces them in the background. When ctx ends it withdraws them, waits for the drain delay (1 s by default), and calls
-// the HTTP server's Shutdown and, after the stop timeout (20 s), its Close, which cuts open calls. Serve closes lis, and returns nil after a
-// clean drain. It serves TLS if the TLSConfig has a certificate: lis must not do so, too. It can be called once.
+// Serve serves on lis until ctx ends, and keeps the registered services in etcd
+// until then, as [runtime.Server.Serve] does. It announces them in the
+// background. When ctx ends it withdraws them, waits for the drain delay (1 s
+// by default), and calls the HTTP server's Shutdown and, after the stop timeout
+// (20 s), its Close, which cuts open calls. Serve closes lis, and returns nil
+// after a clean drain. It serves TLS if the TLSConfig has a certificate: lis
+// must not do so, too. It can be called once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	if err := checkHTTP2(s.below.http, lis); err != nil {
 		return errors.Join(err, lis.Close())
 	}
+
 	return s.server.Serve(ctx, lis)
 }
 
-// Announce puts the registered services in etcd for a server that the caller serves: see [runtime.Server.Announce]. That
-// server must speak HTTP/2. addr is the address of its listener, host:port.
+// Announce puts the registered services in etcd for a server that the caller
+// serves: see [runtime.Server.Announce]. That server must speak HTTP/2. addr is
+// the address of its listener, host:port.
 func (s *Server) Announce(ctx context.Context, addr string) error {
 	return s.server.Announce(ctx, addr)
 }
 
 // Withdraw removes the services from etcd: see [runtime.Server.Withdraw].
-func (s *Server) Withdraw(ctx context.Context) error { return s.server.Withdraw(ctx) }
+func (s *Server) Withdraw(ctx context.Context) error {
+	return s.server.Withdraw(ctx)
+}
 
-// Status returns the states of the entries of this server, sorted by key: see [runtime.Server.Status].
-func (s *Server) Status() []runtime.Status { return s.server.Status() }
+// Status returns the states of the entries of this server, sorted by key: see
+// [runtime.Server.Status].
+func (s *Server) Status() []runtime.Status {
+	return s.server.Status()
+}
 
-// Unwrap returns the underlying server, for leader.Of. Do not register services on it, and do not serve it.
-func (s *Server) Unwrap() *runtime.Server { return s.server }
+// Unwrap returns the underlying server, for leader.Of. Do not register services
+// on it, and do not serve it.
+func (s *Server) Unwrap() *runtime.Server {
+	return s.server
+}
 
-// registerOptions is a connect.HandlerOption that Connect ignores and Register applies.
+// registerOptions is a connect.HandlerOption that Connect ignores and Register
+// applies.
 type registerOptions struct {
 	connect.HandlerOption
 	opts []runtime.RegisterOption
 }
 
-// WithRegisterOptions sets options of a service's entry, such as runtime.WithVersion. Pass it to [Register] or a generated
-// function directly: elsewhere, also within connect.WithHandlerOptions, it is ignored.
+// WithRegisterOptions sets options of a service's entry, such as
+// runtime.WithVersion. Pass it to [Register] or a generated function directly:
+// elsewhere, also within connect.WithHandlerOptions, it is ignored.
 func WithRegisterOptions(opts ...runtime.RegisterOption) connect.HandlerOption {
 	return registerOptions{connect.WithHandlerOptions(), opts}
 }
 
-// health adapts a checker to gRPC's health service, which a runtime.Server polls every second. Watch stays unimplemented. Values of
-// health are comparable, so runtime.Server notices that several servers share a checker, and does not change the checker's statuses.
+// health adapts a checker to gRPC's health service, which a runtime.Server
+// polls every second. Watch stays unimplemented. Values of health are
+// comparable, so runtime.Server notices that several servers share a checker,
+// and does not change the checker's statuses.
 type health struct {
 	healthpb.UnimplementedHealthServer
 	checker grpchealth.Checker
 }
 
-// Check returns the checker's status: Connect and gRPC number the statuses alike. For an unknown service, a checker returns
-// CodeNotFound in place of SERVICE_UNKNOWN.
-func (h health) Check(ctx context.Context, req *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+// Check returns the checker's status: Connect and gRPC number the statuses
+// alike. For an unknown service, a checker returns CodeNotFound in place of
+// SERVICE_UNKNOWN.
+func (h health) Check(
+	ctx context.Context,
+	req *healthpb.HealthCheckRequest,
+) (*healthpb.HealthCheckResponse, error) {
 	resp, err := h.checker.Check(ctx, &grpchealth.CheckRequest{Service: req.GetService()})
 	if err != nil {
 		return nil, status.Error(codes.Code(connect.CodeOf(err)), err.Error())
 	}
-	return &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_ServingStatus(resp.Status)}, nil
+
+	return &healthpb.HealthCheckResponse{
+		Status: healthpb.HealthCheckResponse_ServingStatus(resp.Status),
+	}, nil
 }
 
-// SetServingStatus sets the status of a service if the checker has a method for that, as *grpchealth.StaticChecker has.
-func (h health) SetServingStatus(service string, status healthpb.HealthCheckResponse_ServingStatus) {
-	if setter, ok := h.checker.(interface {
+// SetServingStatus sets the status of a service if the checker has a method for
+// that, as *grpchealth.StaticChecker has.
+func (h health) SetServingStatus(
+	service string,
+	status healthpb.HealthCheckResponse_ServingStatus,
+) {
+	setter, ok := h.checker.(interface {
 		SetStatus(service string, status grpchealth.Status)
-	}); ok {
+	})
+	if ok {
 		setter.SetStatus(service, grpchealth.Status(status))
 	}
 }
 
-// httpServer adapts an HTTP server to runtime.GRPCServer, the interface of the servers that a runtime.Server serves.
+// httpServer adapts an HTTP server to runtime.GRPCServer, the interface of the
+// servers that a runtime.Server serves.
 type httpServer struct {
 	http     *http.Server
 	services map[string]grpc.ServiceInfo // the lock of the runtime.Server guards it
 }
 
-// RegisterService records a service with the methods of its descriptor. The ServeMux serves it. RegisterService ignores a service without
-// a linked descriptor: callers then assume that the service has every method.
+// RegisterService records a service with the methods of its descriptor. The
+// ServeMux serves it. RegisterService ignores a service without a linked
+// descriptor: callers then assume that the service has every method.
 func (s *httpServer) RegisterService(desc *grpc.ServiceDesc, _ any) {
-	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(desc.ServiceName)) // an error means no descriptor
+	// an error means no descriptor
+	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(
+		protoreflect.FullName(desc.ServiceName))
 	service, ok := found.(protoreflect.ServiceDescriptor)
 	if !ok {
 		return
 	}
+
 	var info grpc.ServiceInfo
 	for i := range service.Methods().Len() {
-		info.Methods = append(info.Methods, grpc.MethodInfo{Name: string(service.Methods().Get(i).Name())})
+		info.Methods = append(info.Methods,
+			grpc.MethodInfo{Name: string(service.Methods().Get(i).Name())})
 	}
+
 	s.services[desc.ServiceName] = info
 }
 
-func (s *httpServer) GetServiceInfo() map[string]grpc.ServiceInfo { return s.services }
+func (s *httpServer) GetServiceInfo() map[string]grpc.ServiceInfo {
+	return s.services
+}
 
-// Serve serves on lis, and closes it. runtime.Server ignores grpc.ErrServerStopped after it has stopped the server itself.
+// Serve serves on lis, and closes it. runtime.Server ignores
+// grpc.ErrServerStopped after it has stopped the server itself.
 func (s *httpServer) Serve(lis net.Listener) error {
 	defer lis.Close() // http.Server leaves it open if HTTP/2 cannot be configured
 
@@ -183,26 +254,39 @@ func (s *httpServer) Serve(lis net.Listener) error {
 	} else {
 		err = s.http.Serve(lis)
 	}
+
 	if errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("connectetcd: the http.Server was shut down before the context of Serve ended: %w (%w)", err, grpc.ErrServerStopped)
+		return fmt.Errorf("connectetcd: the http.Server was shut down before the context of Serve ended: %w (%w)",
+			err, grpc.ErrServerStopped)
 	}
+
 	return err
 }
 
 // GracefulStop waits for the calls that net/http's own Shutdown waits for.
-func (s *httpServer) GracefulStop() { _ = s.http.Shutdown(context.Background()) } // fails if a listener is already closed
+func (s *httpServer) GracefulStop() {
+	_ = s.http.Shutdown(context.Background())
+} // fails if a listener is already closed
 
-func (s *httpServer) Stop() { _ = s.http.Close() } // fails if a listener is already closed
+func (s *httpServer) Stop() {
+	_ = s.http.Close()
+} // fails if a listener is already closed
 
-// checkHTTP2 returns an error if the server would serve only HTTP/1 on a listener without TLS.
+// checkHTTP2 returns an error if the server would serve only HTTP/1 on a
+// listener without TLS.
 func checkHTTP2(s *http.Server, lis net.Listener) error {
 	_, plain := lis.(*net.TCPListener) // others may hide a TLS listener
-	if !plain || hasCertificate(s.TLSConfig) || s.Protocols != nil && s.Protocols.UnencryptedHTTP2() {
+	if !plain ||
+		hasCertificate(s.TLSConfig) ||
+		s.Protocols != nil && s.Protocols.UnencryptedHTTP2() {
 		return nil
 	}
+
 	return errors.New("connectetcd: the http.Server speaks no HTTP/2, which the gRPC protocol needs: set a certificate in its TLSConfig or, without TLS, call SetUnencryptedHTTP2(true) on its Protocols instead of h2c.NewHandler")
 }
 
 func hasCertificate(c *tls.Config) bool {
-	return c != nil && (len(c.Certificates) > 0 || c.GetCertificate != nil || c.GetConfigForClient != nil)
+	return c != nil && (len(c.Certificates) > 0 ||
+		c.GetCertificate != nil ||
+		c.GetConfigForClient != nil)
 }

@@ -17,7 +17,8 @@ import (
 // Kind is a type of xDS resource.
 type Kind int
 
-// The kinds, in the order in which they are sent: a resource is sent before resources that refer to it.
+// The kinds, in the order in which they are sent: a resource is sent before
+// resources that refer to it.
 const (
 	Clusters Kind = iota
 	Loads
@@ -34,35 +35,45 @@ var typeURLs = [kinds]string{
 }
 
 // String returns the URL of the type.
-func (k Kind) String() string { return typeURLs[k] }
+func (k Kind) String() string {
+	return typeURLs[k]
+}
 
-// KindOf returns the kind with the type URL url. ok is false for an unknown type.
+// KindOf returns the kind with the type URL url. ok is false for an unknown
+// type.
 func KindOf(url string) (k Kind, ok bool) {
 	n := slices.Index(typeURLs[:], url)
 	return Kind(n), n >= 0
 }
 
-// isWhole reports whether each answer of the kind contains all resources that the client asks for: if one is missing, the client
-// concludes that it does not exist. Answers of other kinds contain only changed resources.
-func (k Kind) isWhole() bool { return k == Listeners || k == Clusters }
+// isWhole reports whether each answer of the kind contains all resources that
+// the client asks for: if one is missing, the client concludes that it does not
+// exist. Answers of other kinds contain only changed resources.
+func (k Kind) isWhole() bool {
+	return k == Listeners || k == Clusters
+}
 
 // maxNames limits how many resources of a kind a client may ask for.
 const maxNames = 10_000
 
-// maxAnswer limits the bytes of an answer that contains only changed resources. A further answer has the rest. A client receives
-// at most 4 MiB in one message.
+// maxAnswer limits the bytes of an answer that contains only changed resources.
+// A further answer has the rest. A client receives at most 4 MiB in one
+// message.
 const maxAnswer = 2 << 20
 
 // Found is the result of looking up a resource.
 type Found struct {
 	Resource *mapping.Resource // nil if it does not exist
 	Pending  bool              // it is not known yet whether the resource exists
-	// Provisional means that the resource may be out of date. Provisional loads and routes are not sent to a client that reconnects:
-	// it keeps its own. Provisional listeners and clusters are sent, because one answer contains those of all hosts, and the other
-	// hosts would wait.
+
+	// Provisional means that the resource may be out of date. Provisional loads
+	// and routes are not sent to a client that reconnects: it keeps its own.
+	// Provisional listeners and clusters are sent, because one answer contains
+	// those of all hosts, and the other hosts would wait.
 	Provisional bool
-	// Substitute makes a replacement of a removed resource for a client that may have it from an earlier stream. It and its result may
-	// be nil.
+
+	// Substitute makes a replacement of a removed resource for a client that
+	// may have it from an earlier stream. It and its result may be nil.
 	Substitute func() *mapping.Resource
 }
 
@@ -71,23 +82,34 @@ func Lookup(s *mapping.Snapshot, k Kind, name string) (f Found) {
 	switch {
 	case k <= Loads:
 		of := [...]map[string]*mapping.Resource{s.Clusters, s.Loads}[k]
-		f = Found{Resource: of[name], Substitute: func() *mapping.Resource { return s.Substitute(name, of) }}
+		f = Found{Resource: of[name], Substitute: func() *mapping.Resource {
+			return s.Substitute(name, of)
+		}}
+
 	case name != s.Listener.Name: // the routes have the listener's name
 	case k == Listeners:
 		f.Resource = s.Listener
 	case k == Routes:
 		f.Resource = s.Route
 	}
+
 	return f
 }
 
 // Request is a client's request.
 type Request struct {
-	Kind    Kind
-	Names   []string
-	Nonce   string // of the answer that the request acknowledges or refuses, "" in the first request
+	Kind  Kind
+	Names []string
+
+	// of the answer that the request acknowledges or refuses, "" in the first
+	// request
+	Nonce string
+
 	Refused string // why the answer is refused, "" if it is acknowledged
-	Returns bool   // the client has reconnected, and has resources of the kind from an earlier stream
+
+	// the client has reconnected, and has resources of the kind from an earlier
+	// stream
+	Returns bool
 }
 
 // Answer is a response (DiscoveryResponse) to a client.
@@ -97,9 +119,11 @@ type Answer struct {
 	Version, Nonce string
 }
 
-// Core decides the answers for one client, by the state-of-the-world variant of the protocol:
-// https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol. It makes one answer of a kind at a time: changes wait
-// until the client has acknowledged or refused the last answer. The zero value is ready for use.
+// Core decides the answers for one client, by the state-of-the-world variant of
+// the protocol:
+// https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol. It makes
+// one answer of a kind at a time: changes wait until the client has
+// acknowledged or refused the last answer. The zero value is ready for use.
 type Core struct {
 	kinds [kinds]subscription
 }
@@ -107,44 +131,74 @@ type Core struct {
 // subscription is the state of one kind.
 type subscription struct {
 	asked   bool
-	returns bool                         // the client reconnects: see [Request]
-	names   []string                     // sorted
-	sent    map[string]*mapping.Resource // the last sent version of each resource that the client asks for, by name
-	fresh   bool                         // the client has asked for further names since the last answer
-	nonce   int                          // of the last answer
-	pending bool                         // the client has not responded to the last answer
-	version string                       // of the last answer
-	acked   string                       // the last version that was acknowledged
-	refused string                       // why the client refused the last answer, "" if it did not
+	returns bool     // the client reconnects: see [Request]
+	names   []string // sorted
+
+	// the last sent version of each resource that the client asks for, by name
+	sent map[string]*mapping.Resource
+
+	// the client has asked for further names since the last answer
+	fresh bool
+
+	nonce int // of the last answer
+
+	// the client has not responded to the last answer
+	pending bool
+
+	version string // of the last answer
+	acked   string // the last version that was acknowledged
+
+	// why the client refused the last answer, "" if it did not
+	refused string
 
 	upcoming map[string]*upcoming // waiting changes of routes, by the name of the routes
 }
 
-// Request handles a request. A request with the nonce of an earlier answer is ignored as out of date: the client sends a new
-// request when it receives the last answer.
+// Request handles a request. A request with the nonce of an earlier answer is
+// ignored as out of date: the client sends a new request when it receives the
+// last answer.
 func (c *Core) Request(r Request) error {
 	s := &c.kinds[r.Kind]
+
 	if len(r.Names) > maxNames {
-		return fmt.Errorf("the client asks for %d resources of type %s, want at most %d", len(r.Names), r.Kind, maxNames)
+		return fmt.Errorf("the client asks for %d resources of type %s, want at most %d",
+			len(r.Names), r.Kind, maxNames)
 	}
+
 	names := slices.Compact(slices.Sorted(slices.Values(r.Names)))
-	// The client has dropped the resources that it no longer names, and may ask for them again later.
-	maps.DeleteFunc(s.sent, func(name string, _ *mapping.Resource) bool { return lacks(names, name) })
+
+	// The client has dropped the resources that it no longer names, and may ask
+	// for them again later.
+	maps.DeleteFunc(s.sent, func(name string, _ *mapping.Resource) bool {
+		return lacks(names, name)
+	})
+
 	switch {
 	case s.nonce == 0, r.Nonce == "": // before the first answer, a nonce is of an earlier stream, as old Envoys send it
 		*s = subscription{
-			asked: true, returns: r.Returns, nonce: s.nonce, sent: make(map[string]*mapping.Resource), upcoming: make(map[string]*upcoming),
+			asked:    true,
+			returns:  r.Returns,
+			nonce:    s.nonce,
+			sent:     make(map[string]*mapping.Resource),
+			upcoming: make(map[string]*upcoming),
 		}
+
 	case r.Nonce != strconv.Itoa(s.nonce):
 		return nil
 	case s.pending:
 		s.pending = false
-		if s.refused = r.Refused; r.Refused == "" {
+		s.refused = r.Refused
+
+		if r.Refused == "" {
 			s.acked = s.version
 		}
 	}
-	s.fresh = s.fresh || slices.ContainsFunc(names, func(name string) bool { return lacks(s.names, name) })
+
+	s.fresh = s.fresh || slices.ContainsFunc(names, func(name string) bool {
+		return lacks(s.names, name)
+	})
 	s.names = names
+
 	return nil
 }
 
@@ -153,11 +207,16 @@ func lacks(sorted []string, name string) bool {
 	return !has
 }
 
-// upcomingTime limits how long routes wait until a client knows their clusters. If nothing else happens, they wait up to twice as long.
+// upcomingTime limits how long routes wait until a client knows their clusters.
+// If nothing else happens, they wait up to twice as long.
 const upcomingTime = 5 * time.Second
 
-// Answers returns the answers to send now. find looks up a resource. If waits is true, call Answers again after upcomingTime.
-func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all []Answer, waits bool) {
+// Answers returns the answers to send now. find looks up a resource. If waits
+// is true, call Answers again after upcomingTime.
+func (c *Core) Answers(
+	now time.Time,
+	find func(k Kind, name string) Found,
+) (all []Answer, waits bool) {
 	for k := range kinds {
 		look := func(name string) Found {
 			found := find(k, name)
@@ -167,119 +226,161 @@ func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all
 			case k == Routes:
 				return c.addUpcoming(now, name, found, &waits)
 			}
+
 			return found
 		}
 		if a := c.kinds[k].answer(k, look); a != nil {
 			all = append(all, *a)
 		}
 	}
+
 	return all, waits
 }
 
-// upcoming is a change of routes that waits until the client has the new clusters.
+// upcoming is a change of routes that waits until the client has the new
+// clusters.
 type upcoming struct {
 	current *mapping.Resource // the client's routes, nil if unknown
 	until   time.Time
 }
 
-// addUpcoming returns the routes to send now. Before a client receives routes to clusters that it does not know, it receives its
-// current routes with an additional route to these clusters, which no call takes: see [mapping.AddUpcoming].
+// addUpcoming returns the routes to send now. Before a client receives routes
+// to clusters that it does not know, it receives its current routes with an
+// additional route to these clusters, which no call takes: see
+// [mapping.AddUpcoming].
 func (c *Core) addUpcoming(now time.Time, name string, found Found, waits *bool) Found {
 	s := &c.kinds[Routes]
-	next, last := found.Resource, s.sent[name]
+	next := found.Resource
+	last := s.sent[name]
 	a := s.upcoming[name]
 	delete(s.upcoming, name)
+
 	if next == nil || last == nil && !s.returns || next.Equal(last) {
 		return found
 	}
+
 	if a == nil {
 		a = &upcoming{current: last, until: now.Add(upcomingTime)}
 	}
+
 	if !now.Before(a.until) {
 		return found
 	}
+
 	wait := func(f Found) Found {
 		s.upcoming[name], *waits = a, true
 		return f
 	}
-	// grpc-go 1.85 loses a cluster that returns to the routes while calls from before its removal use it. So such routes wait until
-	// those calls end.
+
+	// grpc-go 1.85 loses a cluster that returns to the routes while calls from
+	// before its removal use it. So such routes wait until those calls end.
 	leaving := func(cluster string) bool {
-		return !slices.Contains(last.Clusters, cluster) && slices.Contains(c.kinds[Clusters].names, cluster)
+		return !slices.Contains(last.Clusters, cluster) &&
+			slices.Contains(c.kinds[Clusters].names, cluster)
 	}
 	if last != nil && slices.ContainsFunc(next.Clusters, leaving) {
 		return wait(Found{Resource: last})
 	}
+
 	if a.current == nil {
-		asked := slices.DeleteFunc(slices.Clone(c.kinds[Clusters].names), func(cluster string) bool {
+		asked := slices.DeleteFunc(slices.Clone(
+			c.kinds[Clusters].names), func(cluster string) bool {
 			return mapping.AuthorityOf(cluster) != mapping.AuthorityOf(name)
 		})
 		if !c.kinds[Clusters].asked || !c.hasAll(asked) {
 			return wait(Found{Pending: true})
 		}
-		if a.current = mapping.Detour(asked, next); a.current == nil {
+
+		a.current = mapping.Detour(asked, next)
+		if a.current == nil {
 			return found
 		}
 	}
+
 	extended := mapping.AddUpcoming(a.current, next)
 	if extended == nil || extended.Equal(last) && c.hasAll(next.Clusters) {
 		return found
 	}
+
 	return wait(Found{Resource: extended})
 }
 
-// hasAll reports whether the client has clusters and their endpoints, and has acknowledged them.
+// hasAll reports whether the client has clusters and their endpoints, and has
+// acknowledged them.
 func (c *Core) hasAll(clusters []string) bool {
 	for _, s := range c.kinds[:Listeners] { // the clusters and the loads
-		if s.pending || slices.ContainsFunc(clusters, func(name string) bool { return s.sent[name] == nil }) {
+		if s.pending || slices.ContainsFunc(clusters, func(name string) bool {
+			return s.sent[name] == nil
+		}) {
 			return false
 		}
 	}
+
 	return true
 }
 
-// answer returns the next answer of a kind, nil if nothing has changed or the client has not responded to the last one.
+// answer returns the next answer of a kind, nil if nothing has changed or the
+// client has not responded to the last one.
 func (s *subscription) answer(k Kind, find func(name string) Found) *Answer {
 	if !s.asked || s.pending {
 		return nil
 	}
-	changed, whole := s.fresh && k.isWhole() && len(s.names) > 0, make([]*mapping.Resource, 0, len(s.names))
+
+	changed := s.fresh && k.isWhole() && len(s.names) > 0
+	whole := make([]*mapping.Resource, 0, len(s.names))
 	var news []*mapping.Resource
-	bytes := 0     // the size of news
+
+	bytes := 0 // the size of news
+
 	waits := false // a resource is pending
 	for _, name := range s.names {
-		found, last := find(name), s.sent[name]
+		found := find(name)
+		last := s.sent[name]
+
 		switch {
 		case found.Pending && k.isWhole() && s.version == "":
 			if s.returns {
 				return nil // an answer without the resource would delete it at the client
 			}
+
 			waits = true
+
 			continue
+
 		case found.Resource == nil:
-			// A client asks for a removed cluster as long as it has calls to the cluster. These calls must not fail.
-			if found.Resource = last; last == nil && found.Substitute != nil {
+			// A client asks for a removed cluster as long as it has calls to
+			// the cluster. These calls must not fail.
+			found.Resource = last
+			if last == nil && found.Substitute != nil {
 				found.Resource = found.Substitute()
 			}
 		}
+
 		if found.Resource == nil {
 			continue
 		}
+
 		whole = append(whole, found.Resource)
+
 		if !found.Resource.Equal(last) {
-			if bytes += len(found.Resource.Body.GetValue()); bytes > maxAnswer && len(news) > 0 && !k.isWhole() {
+			bytes += len(found.Resource.Body.GetValue())
+			if bytes > maxAnswer && len(news) > 0 && !k.isWhole() {
 				break
 			}
+
 			changed = true
 			news = append(news, found.Resource)
 		}
 	}
+
 	if !changed || waits && len(whole) == 0 {
 		return nil
 	}
+
 	if k.isWhole() {
 		news = whole
 	}
+
 	return s.send(k, news)
 }
 
@@ -287,14 +388,19 @@ func (s *subscription) send(k Kind, resources []*mapping.Resource) *Answer {
 	version := xxhash.New() // the same in every process
 	for _, r := range resources {
 		s.sent[r.Name] = r
-		_, _ = fmt.Fprintf(version, "%q%x", r.Name, r.Hash) // writing to a hash returns no error
+
+		// writing to a hash returns no error
+		_, _ = fmt.Fprintf(version, "%q%x", r.Name, r.Hash)
 	}
+
 	s.nonce++
 	s.fresh, s.pending, s.version = false, true, strconv.FormatUint(version.Sum64(), 16)
+
 	return &Answer{k, resources, s.version, strconv.Itoa(s.nonce)}
 }
 
-// Authorities returns the authorities of the resources that the client asks for, sorted.
+// Authorities returns the authorities of the resources that the client asks
+// for, sorted.
 func (c *Core) Authorities() []string {
 	set := make(map[string]bool)
 	for k := range c.kinds {
@@ -302,6 +408,7 @@ func (c *Core) Authorities() []string {
 			set[mapping.AuthorityOf(name)] = true
 		}
 	}
+
 	return slices.Sorted(maps.Keys(set))
 }
 
@@ -320,8 +427,10 @@ func (c *Core) Types() (all []Type) {
 	for k := range c.kinds {
 		if s := &c.kinds[k]; s.asked {
 			name := strings.TrimPrefix(path.Ext(Kind(k).String()), ".")
-			all = append(all, Type{name, len(s.names), s.version, s.acked, s.pending, s.refused})
+			all = append(all,
+				Type{name, len(s.names), s.version, s.acked, s.pending, s.refused})
 		}
 	}
+
 	return all
 }

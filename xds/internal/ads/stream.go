@@ -1,4 +1,5 @@
-// Package ads is the aggregated discovery service of xDS, in its state-of-the-world variant.
+// Package ads is the aggregated discovery service of xDS, in its
+// state-of-the-world variant.
 //
 //	core.go    decides the answers for a client, without I/O
 //	stream.go  the streams of clients, with two goroutines each
@@ -30,8 +31,9 @@ import (
 
 // Source looks up the resources that a Server sends.
 type Source interface {
-	// Find looks up a resource for a client. After a call of Find, the source calls [Server.Changed] at each change of the resources
-	// of the same authority.
+	// Find looks up a resource for a client. After a call of Find, the source
+	// calls [Server.Changed] at each change of the resources of the same
+	// authority.
 	Find(k Kind, name string, client mapping.Client) Found
 }
 
@@ -41,8 +43,11 @@ type Server struct {
 	source Source
 	logger *slog.Logger
 
-	mu       sync.Mutex
-	streams  map[*stream][]string // the authorities that the client of a stream asks for, sorted
+	mu sync.Mutex
+
+	// the authorities that the client of a stream asks for, sorted
+	streams map[*stream][]string
+
 	refusals loglimit.Limiter
 }
 
@@ -51,10 +56,12 @@ func NewServer(source Source, logger *slog.Logger) *Server {
 	return &Server{source: source, logger: logger, streams: make(map[*stream][]string)}
 }
 
-// Changed makes the streams of clients that ask for an authority look its resources up again. It does not block.
+// Changed makes the streams of clients that ask for an authority look its
+// resources up again. It does not block.
 func (s *Server) Changed(authority string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	for c, authorities := range s.streams {
 		if _, asks := slices.BinarySearch(authorities, authority); asks {
 			c.notify()
@@ -74,7 +81,8 @@ type stream struct {
 	inputs mapping.Client
 }
 
-// Client describes a connected client. Texts from the client are escaped, and cut to 300 bytes.
+// Client describes a connected client. Texts from the client are escaped, and
+// cut to 300 bytes.
 type Client struct {
 	ID    string // from the client's bootstrap file, "" before its first request
 	Agent string // implementation and version of gRPC
@@ -84,19 +92,24 @@ type Client struct {
 }
 
 // StreamAggregatedResources implements the service.
-func (s *Server) StreamAggregatedResources(g discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+func (s *Server) StreamAggregatedResources(
+	g discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer,
+) error {
 	c := &stream{server: s, grpc: g, changed: make(chan struct{}, 1)}
 	if p, ok := peer.FromContext(g.Context()); ok {
 		c.client.Addr = fmt.Sprint(p.Addr)
 	}
+
 	s.mu.Lock()
 	s.streams[c] = nil
 	s.mu.Unlock()
+
 	defer func() {
 		s.mu.Lock()
 		delete(s.streams, c)
 		s.mu.Unlock()
 	}()
+
 	return c.serve()
 }
 
@@ -106,37 +119,46 @@ func (c *stream) serve() error {
 	go func() { failed <- c.receive() }() // ends with the stream
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+
 	for {
 		select {
 		case <-c.changed:
 		case <-timer.C:
+
 		case err := <-failed:
 			if errors.Is(err, io.EOF) {
 				return nil
 			}
+
 			return err
 		}
+
 		waits, err := c.answer()
 		if err != nil {
 			return err
 		}
+
 		timer.Stop()
+
 		if waits {
 			timer.Reset(upcomingTime)
 		}
 	}
 }
 
-// receive handles requests. It does not wait for answers, because a client may send requests without reading.
+// receive handles requests. It does not wait for answers, because a client may
+// send requests without reading.
 func (c *stream) receive() error {
 	for {
 		r, err := c.grpc.Recv()
 		if err != nil {
 			return err
 		}
+
 		if err := c.request(r); err != nil {
 			return err
 		}
+
 		c.notify()
 	}
 }
@@ -146,44 +168,65 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 	if !ok {
 		return nil // gRPC's clients do not use this type
 	}
+
 	refused := ""
 	if r.GetErrorDetail() != nil {
 		refused = cmp.Or(short(r.GetErrorDetail().GetMessage()), "no reason given")
 	}
+
 	c.mu.Lock()
 	if c.client.ID == "" && r.GetNode() != nil {
 		c.identify(r.GetNode())
 	}
-	err := c.core.Request(Request{kind, r.GetResourceNames(), r.GetResponseNonce(), refused, r.GetVersionInfo() != ""})
-	authorities, client := c.core.Authorities(), c.client.ID
+
+	err := c.core.Request(Request{kind, r.GetResourceNames(), r.GetResponseNonce(),
+		refused, r.GetVersionInfo() != ""})
+	authorities := c.core.Authorities()
+	client := c.client.ID
 	c.mu.Unlock()
+
 	if err != nil {
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}
-	s, logs, missed := c.server, false, 0
+
+	s := c.server
+	logs := false
+	missed := 0
 	s.mu.Lock()
 	if _, serves := s.streams[c]; serves {
 		s.streams[c] = authorities
 	}
+
 	if refused != "" {
 		logs, missed = s.refusals.Allow(time.Now())
 	}
+
 	s.mu.Unlock()
+
 	if logs {
-		s.logger.Warn("a client rejected a response (NACK)", loglimit.Attrs(missed, "client", client, "type", kind.String(), "why", refused)...)
+		s.logger.Warn("a client rejected a response (NACK)", loglimit.Attrs(missed,
+			"client", client, "type", kind.String(), "why", refused)...)
 	}
+
 	return nil
 }
 
-// identify stores the identity of the client, from its first request. It cuts long texts, because the source keeps them.
+// identify stores the identity of the client, from its first request. It cuts
+// long texts, because the source keeps them.
 func (c *stream) identify(n *corev3.Node) {
-	c.client.ID, c.client.Agent, c.client.Zone = short(n.GetId()), short(n.GetUserAgentName()+" "+n.GetUserAgentVersion()), short(n.GetLocality().GetZone())
+	c.client.ID, c.client.Agent, c.client.Zone = short(n.GetId()), short(
+		n.GetUserAgentName()+" "+n.GetUserAgentVersion()), short(
+		n.GetLocality().GetZone())
 	c.inputs = mapping.Client{Zone: c.client.Zone, ID: c.client.ID}
-	c.inputs.NoRing = strings.HasPrefix(n.GetUserAgentVersion(), "C-core 2") // C core 20 to 29, as in "C-core 29.0.0 Python 1.51.1"
+
+	// C core 20 to 29, as in "C-core 29.0.0 Python 1.51.1"
+	c.inputs.NoRing = strings.HasPrefix(n.GetUserAgentVersion(), "C-core 2")
 }
 
 // short makes a client's text safe to store and print.
-func short(text string) string { return printable.Short(text, 300) }
+func short(text string) string {
+	return printable.Short(text, 300)
+}
 
 func (c *stream) notify() {
 	select {
@@ -192,20 +235,31 @@ func (c *stream) notify() {
 	}
 }
 
-// answer sends the answers that are due. If waits is true, call answer again after upcomingTime.
+// answer sends the answers that are due. If waits is true, call answer again
+// after upcomingTime.
 func (c *stream) answer() (waits bool, err error) {
 	c.mu.Lock()
-	answers, waits := c.core.Answers(time.Now(), func(k Kind, name string) Found { return c.server.source.Find(k, name, c.inputs) })
+	answers, waits := c.core.Answers(time.Now(), func(k Kind, name string) Found {
+		return c.server.source.Find(k, name, c.inputs)
+	})
 	c.mu.Unlock()
+
 	for _, a := range answers {
-		r := &discoveryv3.DiscoveryResponse{TypeUrl: a.Kind.String(), VersionInfo: a.Version, Nonce: a.Nonce, Resources: make([]*anypb.Any, len(a.Resources))}
+		r := &discoveryv3.DiscoveryResponse{
+			TypeUrl:     a.Kind.String(),
+			VersionInfo: a.Version,
+			Nonce:       a.Nonce,
+			Resources:   make([]*anypb.Any, len(a.Resources)),
+		}
 		for i := range a.Resources {
 			r.Resources[i] = a.Resources[i].Body
 		}
+
 		if err := c.grpc.Send(r); err != nil {
 			return waits, err
 		}
 	}
+
 	return waits, nil
 }
 
@@ -214,14 +268,20 @@ func (s *Server) Clients() []Client {
 	s.mu.Lock()
 	streams := slices.Collect(maps.Keys(s.streams))
 	s.mu.Unlock()
+
 	all := make([]Client, 0, len(streams))
 	for _, c := range streams {
 		c.mu.Lock()
 		client := c.client
 		client.Types = c.core.Types()
 		c.mu.Unlock()
+
 		all = append(all, client)
 	}
-	slices.SortFunc(all, func(a, b Client) int { return cmp.Or(strings.Compare(a.ID, b.ID), strings.Compare(a.Addr, b.Addr)) })
+
+	slices.SortFunc(all, func(a, b Client) int {
+		return cmp.Or(strings.Compare(a.ID, b.ID), strings.Compare(a.Addr, b.Addr))
+	})
+
 	return all
 }

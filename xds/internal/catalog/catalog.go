@@ -1,4 +1,5 @@
-// Package catalog follows services in etcd, and keeps their xDS resources by the name that clients dial.
+// Package catalog follows services in etcd, and keeps their xDS resources by
+// the name that clients dial.
 package catalog
 
 import (
@@ -29,25 +30,42 @@ type Catalog struct {
 	limit loglimit.Limiter // of lines about unknown names
 }
 
-// New returns the catalog of services, which must have authorities. The catalog follows a service in etcd from the first Find of
-// its authority. It calls notify after each change of an authority's resources; notify must neither block nor call the catalog.
-func New(registry *runtime.Registry, services []*runtime.ServiceDesc, logger *slog.Logger, notify func(authority string)) (*Catalog, error) {
+// New returns the catalog of services, which must have authorities. The catalog
+// follows a service in etcd from the first Find of its authority. It calls
+// notify after each change of an authority's resources; notify must neither
+// block nor call the catalog.
+func New(
+	registry *runtime.Registry,
+	services []*runtime.ServiceDesc,
+	logger *slog.Logger,
+	notify func(authority string),
+) (*Catalog, error) {
 	c := &Catalog{hosts: make(map[string]*host), logger: logger}
 	for _, desc := range services {
 		h := c.hosts[desc.Authority]
 		if h == nil {
-			h = &host{registry: registry, authority: desc.Authority, logger: logger, notify: notify, input: &mapping.Host{Authority: desc.Authority}}
+			h = &host{
+				registry:  registry,
+				authority: desc.Authority,
+				logger:    logger,
+				notify:    notify,
+				input:     &mapping.Host{Authority: desc.Authority},
+			}
+
 			c.hosts[desc.Authority] = h
 		}
+
 		if err := h.add(desc); err != nil {
 			return nil, fmt.Errorf("service %q: %w", desc.Name, err)
 		}
 	}
+
 	for authority, h := range c.hosts {
 		if _, err := mapping.Map(h.input, mapping.Client{}); err != nil {
 			return nil, fmt.Errorf("the services of authority %q: %w", authority, err)
 		}
 	}
+
 	return c, nil
 }
 
@@ -57,17 +75,23 @@ func (c *Catalog) Find(k ads.Kind, name string, client mapping.Client) ads.Found
 	if h == nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
+
 		if ok, missed := c.limit.Allow(time.Now()); ok {
-			c.logger.Warn("a client asks for a name that no service has", loglimit.Attrs(missed, "name", printable.Short(name, 200))...)
+			c.logger.Warn("a client asks for a name that no service has",
+				loglimit.Attrs(missed, "name", printable.Short(name, 200))...)
 		}
+
 		return ads.Found{}
 	}
+
 	s, provisional := h.snapshot(client)
 	if s == nil {
 		return ads.Found{Pending: true}
 	}
+
 	found := ads.Lookup(s, k, name)
 	found.Provisional = provisional
+
 	return found
 }
 
@@ -78,7 +102,10 @@ type Host struct {
 	Known       bool     // etcd has answered, perhaps that it denies permission: see Err
 	Endpoints   int      // the number of endpoints
 	Unsupported []string // the features in use that xDS lacks, sorted
-	Err         error    // why etcd cannot be read now, or why the service config is not in force; nil if all is well
+
+	// why etcd cannot be read now, or why the service config is not in force;
+	// nil if all is well
+	Err error
 }
 
 // Hosts returns the hosts that clients have asked for, sorted.
@@ -88,18 +115,29 @@ func (c *Catalog) Hosts() (all []Host) {
 			all = append(all, h)
 		}
 	}
+
 	return all
 }
 
 const (
-	maxSnapshots = 10_000           // of a host in the cache: one or, if the policy depends on zones or clients, one for each
-	maxZones     = 64               // of a host in the cache, if the policy depends on zones: clients can send any zone
-	emptyGrace   = 30 * time.Second // the default time for which clients of package runtime keep vanished endpoints
+	// of a host in the cache: one or, if the policy depends on zones or
+	// clients, one for each
+	maxSnapshots = 10_000
+
+	// of a host in the cache, if the policy depends on zones: clients can send
+	// any zone
+	maxZones = 64
+
+	// the default time for which clients of package runtime keep vanished
+	// endpoints
+	emptyGrace = 30 * time.Second
 )
 
-// host has the services that clients dial by one authority. It follows them in etcd from a client's first request for them.
+// host has the services that clients dial by one authority. It follows them in
+// etcd from a client's first request for them.
 //
-// The registry may call changed while it holds a lock that Follow and View acquire, so changed must not acquire mu.
+// The registry may call changed while it holds a lock that Follow and View
+// acquire, so changed must not acquire mu.
 type host struct {
 	registry  *runtime.Registry
 	authority string
@@ -109,46 +147,64 @@ type host struct {
 
 	stale atomic.Bool // input is out of date
 
-	mu          sync.Mutex
-	throttle    throttle                             // of mappings
-	followed    []*runtime.Followed                  // by service; nil until a client asks
-	input       *mapping.Host                        // its services have the last valid policies, which at first are those of descs
-	provisional bool                                 // input may be out of date
-	graceEnds   time.Time                            // until then, a host without endpoints is provisional; zero until etcd has answered
+	mu       sync.Mutex
+	throttle throttle // of mappings
+
+	// by service; nil until a client asks
+	followed []*runtime.Followed
+
+	// its services have the last valid policies, which at first are those of
+	// descs
+	input *mapping.Host
+
+	provisional bool // input may be out of date
+
+	// until then, a host without endpoints is provisional; zero until etcd has
+	// answered
+	graceEnds time.Time
+
 	made        map[mapping.Client]*mapping.Snapshot // nil until etcd has answered
 	err         error                                // the current problem, nil for none
 	unsupported []string                             // see Host
 	limit       loglimit.Limiter
 }
 
-// add adds a service. All services of a host have the same key, and so the same endpoints.
+// add adds a service. All services of a host have the same key, and so the same
+// endpoints.
 func (h *host) add(desc *runtime.ServiceDesc) error {
 	p, err := mapping.ReadPolicy(desc.ServiceConfig)
 	if err != nil {
 		return err
 	}
+
 	service := mapping.Service{Name: desc.Name, Policy: p}
+
 	if desc.Extension != nil {
 		hooks, err := desc.Extension.Extend(desc.Name)
 		if err != nil {
 			return err
 		}
+
 		service.Leading = hooks.Methods
 	}
+
 	h.descs = append(h.descs, desc)
 	h.input.Services = append(h.input.Services, service)
+
 	return nil
 }
 
 // begin starts to follow the services. The caller holds mu.
 func (h *host) begin() {
 	h.stale.Store(true)
+
 	for _, desc := range h.descs {
 		f, err := h.registry.Follow(desc, h.changed)
 		if err != nil {
 			h.report(err)
 			return
 		}
+
 		h.followed = append(h.followed, f)
 	}
 }
@@ -158,43 +214,58 @@ func (h *host) changed() {
 	h.notify(h.authority)
 }
 
-// snapshot returns the resources for a client, nil if they are unknown. provisional reports whether they may be out of date.
+// snapshot returns the resources for a client, nil if they are unknown.
+// provisional reports whether they may be out of date.
 func (h *host) snapshot(client mapping.Client) (_ *mapping.Snapshot, provisional bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	if h.followed == nil {
 		h.begin()
 	}
+
 	h.refresh()
+
 	if h.made == nil {
 		return nil, false
 	}
+
 	client = h.input.Client(client)
 	if s := h.made[client]; s != nil {
 		return s, h.provisional
 	}
+
 	defer h.throttle.spent(time.Now())
+
 	s, err := mapping.Map(h.input, client)
 	if err != nil {
 		h.report(err)
 		return nil, false
 	}
+
 	if len(h.made) >= maxSnapshots || client.ID == "" && len(h.made) >= maxZones {
 		clear(h.made)
 	}
+
 	h.made[client] = s
+
 	return s, h.provisional
 }
 
-// refresh reads the current state of the services, if it has changed and no pause is on. If a service config is invalid or too
-// large, the last valid one stays in force. The caller holds mu.
+// refresh reads the current state of the services, if it has changed and no
+// pause is on. If a service config is invalid or too large, the last valid one
+// stays in force. The caller holds mu.
 func (h *host) refresh() {
 	if len(h.followed) < len(h.descs) || !h.stale.Load() || h.throttle.wait(h.changed) {
 		return
 	}
+
 	h.stale.Store(false)
+
 	defer h.throttle.spent(time.Now())
+
 	var views []runtime.View
+
 	var trouble error
 	for _, f := range h.followed {
 		v := f.View()
@@ -203,43 +274,66 @@ func (h *host) refresh() {
 			h.report(trouble)
 			return
 		}
+
 		views = append(views, v)
 	}
-	next := &mapping.Host{Authority: h.authority, Services: slices.Clone(h.input.Services), Held: views[0].Held}
+
+	next := &mapping.Host{
+		Authority: h.authority,
+		Services:  slices.Clone(h.input.Services),
+		Held:      views[0].Held,
+	}
+
 	if h.graceEnds.IsZero() && !views[0].Provisional {
 		h.graceEnds = time.Now().Add(emptyGrace)
 		time.AfterFunc(emptyGrace, h.changed)
 	}
-	h.provisional = len(views[0].Endpoints) == 0 && time.Now().Before(h.graceEnds) // if leases have expired, servers will register again
+
+	// if leases have expired, servers will register again
+	h.provisional = len(views[0].Endpoints) == 0 && time.Now().Before(h.graceEnds)
 	for i := range views {
 		h.provisional = h.provisional || views[i].Provisional
+
 		if p, err := mapping.ReadPolicy(views[i].ServiceConfig); err == nil {
 			next.Services[i].Policy = p
 		} else {
-			trouble = cmp.Or(trouble, fmt.Errorf("the service config of %q is not in force: %w", h.descs[i].Name, err))
+			trouble = cmp.Or(trouble, fmt.Errorf(
+				"the service config of %q is not in force: %w", h.descs[i].Name, err))
 		}
+
 		next.Leader = cmp.Or(views[i].Routed, next.Leader)
 	}
+
 	for _, e := range views[0].Endpoints {
 		next.Endpoints = append(next.Endpoints, endpoint.Endpoint(e))
 	}
+
 	s, err := mapping.Map(next, mapping.Client{})
 	if err != nil {
-		trouble, next.Services = err, h.input.Services
+		trouble = err
+		next.Services = h.input.Services
 	}
-	h.input, h.made = next, make(map[mapping.Client]*mapping.Snapshot)
+
+	h.input = next
+
+	h.made = make(map[mapping.Client]*mapping.Snapshot)
 	if err == nil {
 		h.made[mapping.Client{}] = s
+
 		if !slices.Equal(h.unsupported, s.Unsupported) {
 			h.unsupported = s.Unsupported
-			h.log(slog.LevelWarn, "xDS clients do not get all of a service", "missing", s.Unsupported)
+			h.log(slog.LevelWarn, "xDS clients do not get all of a service", "missing",
+				s.Unsupported)
 		}
 	}
+
 	h.report(trouble)
 }
 
-// A pause after a mapping lasts pauseFactor times as long as the mapping, but at most maxPause, so that clients learn of changes in
-// time. So a host takes a tenth of a core for its mappings, and more only if they take over 0.1 s together.
+// A pause after a mapping lasts pauseFactor times as long as the mapping, but
+// at most maxPause, so that clients learn of changes in time. So a host takes a
+// tenth of a core for its mappings, and more only if they take over 0.1 s
+// together.
 const pauseFactor, maxPause = 9, time.Second
 
 // throttle bounds the share of time that a host spends on mappings.
@@ -254,7 +348,8 @@ func (t *throttle) spent(began time.Time) {
 	t.until = now.Add(min(max(0, t.until.Sub(now))+pauseFactor*now.Sub(began), maxPause))
 }
 
-// wait reports whether the pause is on. If so, it calls ended when the pause is over. ended must be the same in each call.
+// wait reports whether the pause is on. If so, it calls ended when the pause is
+// over. ended must be the same in each call.
 func (t *throttle) wait(ended func()) bool {
 	left := time.Until(t.until)
 	switch {
@@ -265,18 +360,23 @@ func (t *throttle) wait(ended func()) bool {
 	default:
 		t.timer.Reset(left)
 	}
+
 	return true
 }
 
-// report sets the current problem, and logs it if it is new. The caller holds mu.
+// report sets the current problem, and logs it if it is new. The caller holds
+// mu.
 func (h *host) report(err error) {
 	last := h.err
 	h.err = err
 	if fmt.Sprint(last) == fmt.Sprint(err) {
 		return
 	}
+
 	if err != nil {
-		h.log(slog.LevelWarn, "cannot follow a service; its last known state stays in force", "error", err)
+		h.log(slog.LevelWarn,
+			"cannot follow a service; its last known state stays in force", "error",
+			err)
 	} else {
 		h.log(slog.LevelInfo, "following a service again")
 	}
@@ -285,14 +385,19 @@ func (h *host) report(err error) {
 // log logs a line about the host, unless it has logged many recently.
 func (h *host) log(level slog.Level, text string, attrs ...any) {
 	if ok, missed := h.limit.Allow(time.Now()); ok {
-		h.logger.Log(context.Background(), level, text, loglimit.Attrs(missed, append(attrs, "authority", h.authority)...)...)
+		h.logger.Log(context.Background(), level, text,
+			loglimit.Attrs(missed, append(attrs, "authority", h.authority)...)...)
 	}
 }
 
-// status returns the status of the host. used is false if no client has asked for it.
+// status returns the status of the host. used is false if no client has asked
+// for it.
 func (h *host) status() (_ Host, used bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	h.refresh() // the state may be old: a stalled client does not cause lookups
-	return Host{h.authority, h.descs[0].Key, h.made != nil, len(h.input.Endpoints), h.unsupported, h.err}, h.followed != nil
+
+	return Host{h.authority, h.descs[0].Key, h.made != nil, len(h.input.Endpoints),
+		h.unsupported, h.err}, h.followed != nil
 }

@@ -12,20 +12,29 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
-// Under changes without end, a host is mapped for a tenth of the time, and at least every second.
+// Under changes without end, a host is mapped for a tenth of the time, and at
+// least every second.
 func TestThrottle(t *testing.T) {
-	for takes, want := range map[time.Duration]int{40 * time.Millisecond: 26, 400 * time.Millisecond: 8} {
+	for takes, want := range map[time.Duration]int{
+		40 * time.Millisecond:  26,
+		400 * time.Millisecond: 8,
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			var h throttle
-			mapped, changed := 0, make(chan struct{}, 1)
+
+			mapped := 0
+
+			changed := make(chan struct{}, 1)
 			for end := time.Now().Add(10 * time.Second); time.Now().Before(end); mapped++ {
 				if h.wait(func() { changed <- struct{}{} }) {
 					<-changed
 				}
+
 				began := time.Now()
 				time.Sleep(takes)
 				h.spent(began)
 			}
+
 			if mapped != want {
 				t.Errorf("%d mappings of %v in 10 s, want %d", mapped, takes, want)
 			}
@@ -37,7 +46,9 @@ func TestThrottle(t *testing.T) {
 func TestFind_UnknownName(t *testing.T) {
 	var log bytes.Buffer
 	c, _ := New(nil, nil, slog.New(slog.NewTextHandler(&log, nil)), nil) // no service is invalid
-	if found := c.Find(ads.Listeners, "acme.usr", mapping.Client{}); found.Pending || !strings.Contains(log.String(), "name=acme.usr") {
+
+	found := c.Find(ads.Listeners, "acme.usr", mapping.Client{})
+	if found.Pending || !strings.Contains(log.String(), "name=acme.usr") {
 		t.Errorf("found %+v, want none; logged %s", found, &log)
 	}
 }

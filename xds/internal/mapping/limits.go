@@ -8,56 +8,81 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// A service config allows values that clients of some languages do not accept. For one such value, they refuse a whole resource or
-// fail every call. These are the bounds of grpc-go 1.85, grpc-js 1.14, gRPC's C core since 1.51 and gRPC-Java 1.83 together. Retried codes,
-// names, weights, percentages and sizes of rings are within them by the checks of package serviceconfig, and by how they are mapped.
+// A service config allows values that clients of some languages do not accept.
+// For one such value, they refuse a whole resource or fail every call. These
+// are the bounds of grpc-go 1.85, grpc-js 1.14, gRPC's C core since 1.51 and
+// gRPC-Java 1.83 together. Retried codes, names, weights, percentages and sizes
+// of rings are within them by the checks of package serviceconfig, and by how
+// they are mapped.
 const (
-	// Less is 0 for grpc-js and the C core. As a backoff, 0 is invalid: grpc-js refuses the routes, and the C core fails every call.
-	// As a timeout, 0 is none for the C core. https://github.com/grpc/proposal/blob/master/A44-xds-retry.md counts less as 1 ms, too.
+	// Less is 0 for grpc-js and the C core. As a backoff, 0 is invalid: grpc-js
+	// refuses the routes, and the C core fails every call. As a timeout, 0 is
+	// none for the C core.
+	// https://github.com/grpc/proposal/blob/master/A44-xds-retry.md counts less
+	// as 1 ms, too.
 	minTime = serviceconfig.Duration(time.Millisecond)
-	// grpc-js counts milliseconds in 32 bits: it refuses the routes for a longer backoff, and a longer interval ends at once.
+
+	// grpc-js counts milliseconds in 32 bits: it refuses the routes for a
+	// longer backoff, and a longer interval ends at once.
 	maxTime = serviceconfig.Duration((1<<31 - 1) * time.Millisecond)
+
 	// The C core has read seconds of 32 bits. The other clients allow more.
 	maxTimeout = serviceconfig.Duration((1<<31 - 1) * time.Second)
-	// gRPC-Java reads counts as signed, and fails every call for a negative one.
+
+	// gRPC-Java reads counts as signed, and fails every call for a negative
+	// one.
 	maxCount = 1<<31 - 1
 )
 
-// limitValues changes the values that some client does not accept to the nearest values that every client accepts.
+// limitValues changes the values that some client does not accept to the
+// nearest values that every client accepts.
 func (p *Policy) limitValues() {
 	if p.etcd.LaneHeader == "content-type" {
 		p.etcd.LaneHeader = ""
-		p.limited = append(p.limited, "laneHeader content-type: some clients send it with every call, so only "+serviceconfig.LaneHeader+" selects lanes")
+		p.limited = append(p.limited,
+			"laneHeader content-type: some clients send it with every call, so only "+
+				serviceconfig.LaneHeader+" selects lanes")
 	}
+
 	for i := range p.config.Methods {
 		m := &p.config.Methods[i]
 		limit(p, "timeout", m.Timeout, minTime, maxTimeout)
+
 		if r := m.Retry; r != nil {
 			limit(p, "initialBackoff", &r.InitialBackoff, minTime, maxTime)
 			limit(p, "maxBackoff", &r.MaxBackoff, minTime, maxTime)
 		}
 	}
+
 	if o := p.outlier; o != nil {
 		limit(p, "interval", o.Interval, minTime, maxTime)
 		limit(p, "baseEjectionTime", o.BaseEjectionTime, 0, maxTime)
 		limit(p, "maxEjectionTime", o.MaxEjectionTime, 0, maxTime)
-		s, f := cmp.Or(o.SuccessRate, &serviceconfig.SuccessRateEjection{}), cmp.Or(o.FailurePercentage, &serviceconfig.FailureEjection{})
+		s := cmp.Or(o.SuccessRate, &serviceconfig.SuccessRateEjection{})
+		f := cmp.Or(o.FailurePercentage, &serviceconfig.FailureEjection{})
 		limit(p, "stdevFactor", s.StdevFactor, 0, maxCount)
+
 		for _, n := range []*uint32{s.MinimumHosts, f.MinimumHosts} {
-			limit(p, "minimumHosts", n, 1, maxCount) // for 0, a process of grpc-js ends at the first check without calls
+			// for 0, a process of grpc-js ends at the first check without calls
+			limit(p, "minimumHosts", n, 1, maxCount)
 		}
+
 		for _, n := range []*uint32{s.RequestVolume, f.RequestVolume} {
 			limit(p, "requestVolume", n, 0, maxCount)
 		}
 	}
 }
 
-// limit changes a value, which may be nil, to one from least to most, and notes the change.
+// limit changes a value, which may be nil, to one from least to most, and notes
+// the change.
 func limit[T cmp.Ordered](p *Policy, field string, value *T, least, most T) {
 	if value == nil || least <= *value && *value <= most {
 		return
 	}
+
 	within := min(max(*value, least), most)
-	p.limited = append(p.limited, fmt.Sprintf("%s %v: some clients accept only %v to %v, so all get %v", field, *value, least, most, within))
+	p.limited = append(p.limited, fmt.Sprintf(
+		"%s %v: some clients accept only %v to %v, so all get %v", field, *value, least,
+		most, within))
 	*value = within
 }

@@ -1,4 +1,5 @@
-// Package mapping translates services in etcd into xDS resources. It does no I/O. Equal arguments give equal results.
+// Package mapping translates services in etcd into xDS resources. It does no
+// I/O. Equal arguments give equal results.
 //
 //	mapping.go   the input, and the encoded resources of a host
 //	policy.go    the service config, and its features that xDS lacks
@@ -8,8 +9,10 @@
 //	upcoming.go  routes for a client that does not know all clusters yet
 //	cluster.go   Clusters: how a client picks an endpoint; ClusterLoadAssignments: the endpoints
 //
-// https://github.com/grpc/grpc/blob/master/doc/grpc_xds_features.md lists the features that gRPC supports. A client rejects a whole
-// resource if one part is invalid, so the resources contain only parts that every implementation accepts.
+// https://github.com/grpc/grpc/blob/master/doc/grpc_xds_features.md lists the
+// features that gRPC supports. A client rejects a whole resource if one part is
+// invalid, so the resources contain only parts that every implementation
+// accepts.
 package mapping
 
 import (
@@ -32,68 +35,96 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// Host has the services that clients dial by one authority. They share the endpoints of a key.
+// Host has the services that clients dial by one authority. They share the
+// endpoints of a key.
 type Host struct {
 	Authority string // without a slash
 	Services  []Service
 	Endpoints []endpoint.Endpoint // sorted by instance
-	Held      map[string]struct{} // addresses of endpoints that vanished from etcd and are still used
-	Leader    string              // instance id of the leader, "" for none
+
+	// addresses of endpoints that vanished from etcd and are still used
+	Held map[string]struct{}
+
+	Leader string // instance id of the leader, "" for none
 }
 
 // Service is a service of a host.
 type Service struct {
-	Name    string // full name; "" matches every service
-	Policy  *Policy
-	Leading []string // the methods whose calls go to the leader, "/package.Service/Method"
+	Name   string // full name; "" matches every service
+	Policy *Policy
+
+	// the methods whose calls go to the leader, "/package.Service/Method"
+	Leading []string
 }
 
 // Client has the properties of a client on which its resources depend.
 type Client struct {
 	Zone string // "" if unknown
 	ID   string // seeds the client's subset
-	// NoRing means that the client must not receive ring_hash: gRPC's C core, in versions such as 1.51, crashes with it.
+
+	// NoRing means that the client must not receive ring_hash: gRPC's C core,
+	// in versions such as 1.51, crashes with it.
 	NoRing bool
 }
 
 // Snapshot has the resources of a host for some clients. It is immutable.
 type Snapshot struct {
 	Listener, Route *Resource
-	Clusters, Loads map[string]*Resource // by name; Loads has the ClusterLoadAssignment of each cluster, under the cluster's name
-	Unsupported     []string             // the features in use that xDS lacks, for operators; sorted
+
+	// by name; Loads has the ClusterLoadAssignment of each cluster, under the
+	// cluster's name
+	Clusters, Loads map[string]*Resource
+
+	// the features in use that xDS lacks, for operators; sorted
+	Unsupported []string
 
 	base string // the cluster with the greatest share of the calls without a lane
 }
 
-// Client returns c without the fields that do not affect the client's resources.
+// Client returns c without the fields that do not affect the client's
+// resources.
 func (h *Host) Client(c Client) Client {
 	anyPolicy := func(has func(p *Policy) bool) bool {
-		return slices.ContainsFunc(h.Services, func(s Service) bool { return has(s.Policy) })
+		return slices.ContainsFunc(h.Services, func(s Service) bool {
+			return has(s.Policy)
+		})
 	}
 	if !anyPolicy(func(p *Policy) bool { return p.etcd.PrefersZone() }) {
 		c.Zone = ""
 	}
-	if len(h.Endpoints) <= maxConnections && !anyPolicy(func(p *Policy) bool { return p.etcd.Subset > 0 }) {
+
+	if len(h.Endpoints) <= maxConnections && !anyPolicy(func(p *Policy) bool {
+		return p.etcd.Subset > 0
+	}) {
 		c.ID = ""
 	}
+
 	if !anyPolicy(func(p *Policy) bool { return p.ringHash() != nil }) {
 		c.NoRing = false
 	}
+
 	return c
 }
 
-// A client receives at most 4 MiB in one message: all routes of a host, all clusters, or the endpoints of one cluster.
+// A client receives at most 4 MiB in one message: all routes of a host, all
+// clusters, or the endpoints of one cluster.
 const (
-	maxBytes  = 2 << 20 // of all routes, or of all clusters
-	maxRoutes = 5000    // of a host: a client compares a call with one route after another
-	maxLanes  = 320     // lanes with routes of their own; no host has more: see [serviceconfig.Etcd] and package plan
+	maxBytes = 2 << 20 // of all routes, or of all clusters
+
+	// of a host: a client compares a call with one route after another
+	maxRoutes = 5000
+
+	// lanes with routes of their own; no host has more: see
+	// [serviceconfig.Etcd] and package plan
+	maxLanes = 320
 )
 
 var errTooLarge = errors.New("the service config makes more than 5,000 routes, 2 MiB of routes or 2 MiB of clusters, which clients do not receive: " +
 	"configure fewer methods, fewer groups of a split, or fewer strict lanes")
 
-// Map returns the resources of a host for a client. Labels of endpoints create lanes, so Map omits the last lanes if there are too
-// many. It fails if the resources are still too large.
+// Map returns the resources of a host for a client. Labels of endpoints create
+// lanes, so Map omits the last lanes if there are too many. It fails if the
+// resources are still too large.
 func Map(h *Host, c Client) (*Snapshot, error) {
 	for lanes := maxLanes; ; lanes = lanes * 3 / 4 {
 		s, fewer, err := mapWith(h, c, lanes)
@@ -103,20 +134,35 @@ func Map(h *Host, c Client) (*Snapshot, error) {
 	}
 }
 
-// mapWith is Map with a limit on the number of lanes. fewer reports whether more lanes can be omitted.
+// mapWith is Map with a limit on the number of lanes. fewer reports whether
+// more lanes can be omitted.
 func mapWith(h *Host, c Client, lanes int) (_ *Snapshot, fewer bool, _ error) {
 	m := &mapping{
-		Host: h, client: c, maxLanes: lanes, clusters: make(map[string]*Resource), loads: make(map[string]*Resource),
+		Host:        h,
+		client:      c,
+		maxLanes:    lanes,
+		clusters:    make(map[string]*Resource),
+		loads:       make(map[string]*Resource),
 		unsupported: make(map[string]bool),
 	}
+
 	m.parseAddresses()
+
 	for i := range h.Services {
 		m.plans = append(m.plans, m.plan(&h.Services[i]))
 	}
-	s := &Snapshot{Listener: m.listener(), Route: m.routes(), Clusters: m.clusters, Loads: m.loads, Unsupported: slices.Sorted(maps.Keys(m.unsupported))}
+
+	s := &Snapshot{
+		Listener:    m.listener(),
+		Route:       m.routes(),
+		Clusters:    m.clusters,
+		Loads:       m.loads,
+		Unsupported: slices.Sorted(maps.Keys(m.unsupported)),
+	}
 	if m.err == nil {
 		s.base = m.plans[0].targets[len(m.plans[0].targets)-1].to[0].cluster
 	}
+
 	return s, m.fewer, m.err
 }
 
@@ -135,7 +181,9 @@ type mapping struct {
 }
 
 // fail keeps the first error.
-func (m *mapping) fail(err error) { m.err = cmp.Or(m.err, err) }
+func (m *mapping) fail(err error) {
+	m.err = cmp.Or(m.err, err)
+}
 
 // Resource is an xDS resource, encoded.
 type Resource struct {
@@ -146,17 +194,20 @@ type Resource struct {
 	Clusters []string // of routes: the clusters in them, sorted
 }
 
-// Equal reports whether two resources have the same name and content. Either may be nil.
+// Equal reports whether two resources have the same name and content. Either
+// may be nil.
 func (r *Resource) Equal(o *Resource) bool {
 	return r == o || r != nil && o != nil && r.Name == o.Name && r.Hash == o.Hash
 }
 
-// newResource encodes a resource deterministically: its hash is the same in every process.
+// newResource encodes a resource deterministically: its hash is the same in
+// every process.
 func newResource(name string, m proto.Message) (*Resource, error) {
 	body, err := encode(m)
 	if err != nil {
 		err = fmt.Errorf("encode %T %q: %w", m, name, err)
 	}
+
 	return &Resource{Name: name, Body: body, Hash: xxhash.Sum64(body.GetValue())}, err
 }
 
@@ -164,6 +215,7 @@ func newResource(name string, m proto.Message) (*Resource, error) {
 func (m *mapping) resource(name string, message proto.Message) *Resource {
 	r, err := newResource(name, message)
 	m.fail(err)
+
 	return r
 }
 
@@ -181,7 +233,9 @@ func AuthorityOf(name string) string {
 // ads returns the config source of resources on the same stream.
 func ads() *corev3.ConfigSource {
 	return &corev3.ConfigSource{
-		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}}, ResourceApiVersion: corev3.ApiVersion_V3,
+		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{
+			Ads: &corev3.AggregatedConfigSource{},
+		}, ResourceApiVersion: corev3.ApiVersion_V3,
 	}
 }
 
@@ -189,16 +243,24 @@ func ads() *corev3.ConfigSource {
 func (m *mapping) listener() *Resource {
 	router := m.encode(&routerv3.Router{})
 	manager := m.encode(&hcmv3.HttpConnectionManager{
-		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{ConfigSource: ads(), RouteConfigName: m.Authority}},
+		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{
+			Rds: &hcmv3.Rds{ConfigSource: ads(), RouteConfigName: m.Authority},
+		},
 		HttpFilters: []*hcmv3.HttpFilter{{
-			Name: "router", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: router},
+			Name:       "router",
+			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: router},
 		}},
 	})
-	return m.resource(m.Authority, &listenerv3.Listener{Name: m.Authority, ApiListener: &listenerv3.ApiListener{ApiListener: manager}})
+
+	return m.resource(m.Authority, &listenerv3.Listener{
+		Name:        m.Authority,
+		ApiListener: &listenerv3.ApiListener{ApiListener: manager},
+	})
 }
 
 func (m *mapping) encode(message proto.Message) *anypb.Any {
 	body, err := encode(message)
 	m.fail(err)
+
 	return body
 }

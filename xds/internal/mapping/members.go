@@ -24,9 +24,12 @@ type plan struct {
 	prefix  string                  // the prefix of the names of the service's clusters
 	made    *planning.Plan[int]     // of endpoints, by their indexes
 	base    *set                    // the endpoints in no lane
-	closed  bool                    // calls in unknown lanes fail, because the route by label is strict
-	spare   int                     // the limit of fallback endpoints of a cluster
-	targets []target                // in the order of their routes
+
+	// calls in unknown lanes fail, because the route by label is strict
+	closed bool
+
+	spare   int      // the limit of fallback endpoints of a cluster
+	targets []target // in the order of their routes
 }
 
 // set has the endpoints of a lane.
@@ -37,7 +40,9 @@ type set struct {
 }
 
 // isEmpty reports whether the set has no endpoints.
-func (s *set) isEmpty() bool { return s.groups[0].tiers == nil }
+func (s *set) isEmpty() bool {
+	return s.groups[0].tiers == nil
+}
 
 // group has endpoints that share a part of the calls.
 type group struct {
@@ -48,54 +53,80 @@ type group struct {
 
 // plan returns the plan of a service.
 func (m *mapping) plan(s *Service) *plan {
-	p := &plan{mapping: m, service: s, policy: s.Policy, prefix: m.Authority, ring: s.Policy.ringHash()}
+	p := &plan{
+		mapping: m,
+		service: s,
+		policy:  s.Policy,
+		prefix:  m.Authority,
+		ring:    s.Policy.ringHash(),
+	}
 	if len(m.Services) > 1 {
 		p.prefix += "/service=" + url.QueryEscape(s.Name)
 	}
+
 	if p.ring != nil && m.client.NoRing {
 		p.ring = nil
 	}
+
 	p.noteUnsupported()
 	p.makePlan(p.policy.etcd)
+
 	if p.base.isEmpty() && len(p.policy.etcd.Drain) > 0 {
 		all := *p.policy.etcd
-		all.Drain = nil // after the drain, only endpoints without an IP address would remain, which clients cannot call
+
+		// after the drain, only endpoints without an IP address would remain,
+		// which clients cannot call
+		all.Drain = nil
 		p.makePlan(&all)
 	}
+
 	p.setTargets()
+
 	return p
 }
 
 // makePlan sets p.made to the plan that the runtime's clients would make.
 func (p *plan) makePlan(config *planning.Config) {
 	in := &planning.Input[int]{
-		Config: config, Client: &planning.Client{Zone: p.client.Zone, Most: maxConnections, Seed: seed}, Held: p.Held,
-		Of: func(i *int) *endpoint.Endpoint { return &p.Endpoints[*i] },
+		Config: config,
+		Client: &planning.Client{Zone: p.client.Zone, Most: maxConnections, Seed: seed},
+		Held:   p.Held,
+		Of:     func(i *int) *endpoint.Endpoint { return &p.Endpoints[*i] },
 	}
 	for i := range p.Endpoints {
 		in.Endpoints = append(in.Endpoints, i)
 	}
+
 	p.made = planning.Make(in)
 	p.base = p.setOf("", p.made.Base)
+
 	if p.made.Live > maxConnections {
-		p.lacks("more than %d endpoints: each client uses some of them, chosen by its id", maxConnections)
+		p.lacks(
+			"more than %d endpoints: each client uses some of them, chosen by its id",
+			maxConnections)
 	}
 }
 
-// maxConnections limits the endpoints that a client uses of a service, as runtime.Limits does for the runtime's clients, which know
-// how many file descriptors their process may open. Others often have 1,024 of them, and need most for other services.
+// maxConnections limits the endpoints that a client uses of a service, as
+// runtime.Limits does for the runtime's clients, which know how many file
+// descriptors their process may open. Others often have 1,024 of them, and need
+// most for other services.
 const maxConnections = 200
 
-// seed ranks endpoints for package plan. It differs between processes, so [plan.chosen] ranks them again, by the client's id.
+// seed ranks endpoints for package plan. It differs between processes, so
+// [plan.chosen] ranks them again, by the client's id.
 var seed = maphash.MakeSeed()
 
-// setOf returns the endpoints of a lane that clients can call and that are not drained. A nil l is an empty lane.
+// setOf returns the endpoints of a lane that clients can call and that are not
+// drained. A nil l is an empty lane.
 func (p *plan) setOf(name string, l *planning.Lane) *set {
 	s := &set{lane: name, strict: name != "" && p.policy.etcd.Strict(name)}
+
 	var groups []planning.Group
 	if l != nil {
 		groups = p.made.Groups(l)
 	}
+
 	for _, g := range groups {
 		one := group{weight: g.Weight}
 		if g.ID != 0 {
@@ -103,6 +134,7 @@ func (p *plan) setOf(name string, l *planning.Lane) *set {
 		} else if len(p.policy.etcd.Split) > 0 {
 			one.name = "rest"
 		}
+
 		for _, t := range g.Tiers {
 			var members []int
 			for _, m := range t.Members {
@@ -110,35 +142,47 @@ func (p *plan) setOf(name string, l *planning.Lane) *set {
 					members = append(members, i)
 				}
 			}
+
 			if len(members) > 0 {
 				one.tiers = append(one.tiers, p.chosen(members, t.Most))
 			}
 		}
+
 		if len(one.tiers) > 0 {
 			s.groups = append(s.groups, one)
 		}
 	}
-	slices.SortStableFunc(s.groups, func(a, b group) int { return cmp.Compare(b.weight, a.weight) })
+
+	slices.SortStableFunc(s.groups, func(a, b group) int {
+		return cmp.Compare(b.weight, a.weight)
+	})
+
 	if s.groups == nil {
 		s.groups = make([]group, 1)
 	}
+
 	return s
 }
 
-// lanes returns the lanes that need routes: lanes with endpoints, strict lanes and, with a strict label, every lane that a route
-// names. If there are too many, it omits the last lanes whose calls go where calls in an unknown lane go.
+// lanes returns the lanes that need routes: lanes with endpoints, strict lanes
+// and, with a strict label, every lane that a route names. If there are too
+// many, it omits the last lanes whose calls go where calls in an unknown lane
+// go.
 func (p *plan) lanes() []*set {
 	names := p.policy.etcd.NamedLanes()
 	for l := range p.made.Lanes() {
 		names = append(names, l.Name)
 	}
+
 	slices.Sort(names)
+
 	var needed, others []*set
 	for _, name := range slices.Compact(names) {
 		l := p.made.Lane(name)
 		if l == p.made.Base {
 			l = nil
 		}
+
 		switch s := p.setOf(name, l); {
 		case s.strict != p.closed:
 			needed = append(needed, s)
@@ -146,11 +190,15 @@ func (p *plan) lanes() []*set {
 			others = append(others, s)
 		}
 	}
+
 	if limit := max(0, p.maxLanes-len(needed)); len(others) > limit {
-		p.lacks("of %d lanes clients do not know the last %d: they receive %d KiB of routes and of clusters", len(needed)+len(others), len(others)-limit, maxBytes>>10)
+		p.lacks("of %d lanes clients do not know the last %d: they receive %d KiB of routes and of clusters",
+			len(needed)+len(others), len(others)-limit, maxBytes>>10)
 		others = others[:limit]
 	}
+
 	p.fewer = p.fewer || len(others) > 0
+
 	return append(needed, others...)
 }
 
@@ -159,15 +207,20 @@ const (
 	maxGroups = 16     // of a cluster
 )
 
-// tiers returns the endpoints of a group's cluster by priority. First come its own endpoints. The endpoints of the other groups and
-// of fallback, which may be nil, take the calls while no own endpoint is reachable: without them the calls would fail, see
-// grpc/grpc-go#8383. Of endpoints with one address, only the first is used, because clients reject duplicates.
+// tiers returns the endpoints of a group's cluster by priority. First come its
+// own endpoints. The endpoints of the other groups and of fallback, which may
+// be nil, take the calls while no own endpoint is reachable: without them the
+// calls would fail, see grpc/grpc-go#8383. Of endpoints with one address, only
+// the first is used, because clients reject duplicates.
 func (p *plan) tiers(s, fallback *set, g int) (tiers [][]int) {
 	groups := slices.Concat(s.groups[g:g+1], s.groups[:g], s.groups[g+1:])
 	if fallback != nil {
 		groups = append(groups, fallback.groups...)
 	}
-	left, has := p.spare, make(map[netip.AddrPort]bool)
+
+	left := p.spare
+
+	has := make(map[netip.AddrPort]bool)
 	for n, source := range groups[:min(len(groups), maxGroups)] {
 		for _, tier := range source.tiers {
 			var members []int
@@ -176,28 +229,36 @@ func (p *plan) tiers(s, fallback *set, g int) (tiers [][]int) {
 					p.lacks("more than %d endpoints that stand in for others: clients do not know the last ones", maxSpare)
 					break
 				}
+
 				if has[p.addresses[i]] {
 					continue
 				}
-				has[p.addresses[i]], members = true, append(members, i)
+
+				has[p.addresses[i]] = true
+				members = append(members, i)
+
 				if n > 0 {
 					left--
 				}
 			}
+
 			if members != nil {
 				tiers = append(tiers, members)
 			}
 		}
 	}
+
 	return tiers
 }
 
-// chosen returns the endpoints of a tier that the client uses, at most the given number unless that is 0, by rendezvous hashing with
-// the client's id. It picks held endpoints last, because they may be dead.
+// chosen returns the endpoints of a tier that the client uses, at most the
+// given number unless that is 0, by rendezvous hashing with the client's id. It
+// picks held endpoints last, because they may be dead.
 func (p *plan) chosen(members []int, most int) []int {
 	if most == 0 {
 		return members
 	}
+
 	score := make([]uint64, len(p.Endpoints))
 	for _, i := range members {
 		score[i] = xxhash.Sum64String(p.client.ID+"\x00"+p.Endpoints[i].Instance) >> 1
@@ -205,8 +266,12 @@ func (p *plan) chosen(members []int, most int) []int {
 			score[i] |= 1 << 63
 		}
 	}
-	slices.SortFunc(members, func(a, b int) int { return cmp.Compare(score[b], score[a]) })
+
+	slices.SortFunc(members, func(a, b int) int {
+		return cmp.Compare(score[b], score[a])
+	})
 	members = members[:min(len(members), most)]
 	slices.Sort(members)
+
 	return members
 }
